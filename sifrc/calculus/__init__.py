@@ -1,0 +1,6 @@
+"""Symbolic differentiation of tensor expressions: forward (JVP) and reverse (VJP) transforms."""
+
+from sifrc.calculus.forward import jvp
+from sifrc.calculus.reverse import vjp
+
+__all__ = ["jvp", "vjp"]

@@ -1,0 +1,266 @@
+"""Generic elimination steps: solve one equation ``expr = 0`` for one symbol.
+
+Each step looks at the expanded equation only; none knows which method asks. A step raises
+:class:`Stuck` when the equation does not have the form that it solves.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from sifrc.calculus import jvp
+from sifrc.ir import Add, Axis, Delta, Einsum, Expr, Input, Map, Operand, Solve
+from sifrc.ir.build import add, apply, einsum, hadamard, inner, negative, rename, scale, total, zero
+from sifrc.ir.normal import Relation, expand, relation
+from sifrc.ir.traverse import inputs_of
+from sifrc.scalar.function import RECIPROCAL
+
+__all__ = [
+    "Stuck",
+    "solve_common_factor",
+    "solve_linear",
+    "solve_minimum_norm",
+    "solve_outer",
+    "solve_unit",
+    "strip_common_factors",
+]
+
+
+class Stuck(ValueError):
+    """An equation does not have the form a step needs."""
+
+
+def terms_of(expr: Expr) -> tuple[tuple[Fraction, Expr], ...]:
+    """Terms of a sum; a single expression is its own term."""
+    return expr.terms if isinstance(expr, Add) else ((Fraction(1), expr),)
+
+
+def operands_of(term: Expr) -> tuple[Operand, ...]:
+    """Factors of a product; a single expression is its own factor."""
+    return term.operands if isinstance(term, Einsum) else ((term, term.axes),)
+
+
+def solve_unit(equation: Expr, symbol: Input) -> Expr:
+    """Solve ``c·symbol + rest = 0`` for the symbol, which the rest does not contain.
+
+    Example:
+        >>> from sifrc.ir import Axis, Input, Role
+        >>> i = Axis("fc1", 3)
+        >>> u, v = Input("u", 1, (i,), Role.STATE), Input("v", 1, (i,), Role.STATE)
+        >>> solve_unit(total([u, v], (i,)), u) is negative(v)
+        True
+    """
+    coefficient = Fraction(0)
+    rest: list[tuple[Fraction, Expr]] = []
+    for factor, term in terms_of(equation):
+        if term is symbol:
+            coefficient = factor
+        else:
+            rest.append((factor, term))
+    if coefficient == 0 or any(symbol in inputs_of(term) for _, term in rest):
+        raise Stuck(f"no unit coefficient of {symbol.name}")
+    return scale(Fraction(-1) / coefficient, add(rest, equation.axes))
+
+
+def solve_outer(equation: Expr, symbol: Input) -> tuple[Expr, Expr]:
+    """Solve ``c·v ⊗ symbol = 0``: the symbol is zero where the vector v is not.
+
+    Returns:
+        The value (zero) and v.
+    """
+    expanded = terms_of(expand(equation))
+    if len(expanded) == 1:
+        operands = operands_of(expanded[0][1])
+        mine = [op for op in operands if op[0] is symbol]
+        others = [op for op in operands if op[0] is not symbol]
+        labels = {label for _, slots in others for label in slots}
+        if len(mine) == 1 and others and not labels & set(mine[0][1]):
+            free = [axis for axis in equation.axes if axis in labels]
+            return zero(symbol.axes), einsum(others, free)
+    raise Stuck(f"not an outer product with {symbol.name}")
+
+
+def solve_common_factor(equation: Expr, symbol: Input) -> tuple[Expr, tuple[Expr, ...]]:
+    """Solve ``D ∘ (c·symbol + rest) = 0`` where D, a product of functions, has no zero entry.
+
+    Returns:
+        The value of the symbol and the factors of D (none where there is no common factor).
+    """
+    quotient, divisors = strip_common_factors(equation)
+    return solve_unit(quotient, symbol), divisors
+
+
+def _divide(term: Expr, factor: Expr, axes: tuple[Axis, ...]) -> Expr | None:
+    operands = list(operands_of(term))
+    for position, operand in enumerate(operands):
+        if operand == (factor, axes):
+            return einsum(operands[:position] + operands[position + 1 :], axes)
+    return None
+
+
+def strip_common_factors(equation: Expr) -> tuple[Expr, tuple[Expr, ...]]:
+    """Divide out the functions that multiply every term entry by entry.
+
+    Returns:
+        The quotient and the divisors, none of which may have a zero entry.
+    """
+    divisors: list[Expr] = []
+    current = expand(equation)
+    while True:
+        found = _common_divisor(current)
+        if found is None:
+            return current, tuple(divisors)
+        divisor, current = found
+        divisors.append(divisor)
+
+
+def _common_divisor(equation: Expr) -> tuple[Expr, Expr] | None:
+    terms = terms_of(equation)
+    axes = equation.axes
+    for candidate, labels in operands_of(terms[0][1]) if terms else ():
+        if isinstance(candidate, Map) and labels == axes:
+            quotients = [(factor, _divide(term, candidate, axes)) for factor, term in terms]
+            kept = [(factor, quotient) for factor, quotient in quotients if quotient is not None]
+            if len(kept) == len(terms):
+                return candidate, expand(add(kept, axes))
+    return None
+
+
+def solve_linear(
+    equation: Expr, symbol: Input, name: str
+) -> tuple[Expr, Expr, tuple[Relation, ...], tuple[Expr, ...]]:
+    """Solve ``M·symbol + rest = 0`` where M is symmetric, dense or diagonal.
+
+    Functions that multiply every term are divided out first. M is the differential in the direction
+    of a Delta; a Delta factor in each of its terms makes it diagonal, and the solution an entrywise
+    quotient.
+
+    Returns:
+        The value of the symbol, M (its diagonal where it is diagonal), the relations that
+        characterise the value, and the divisors, none of which may have a zero entry.
+    """
+    (axis,) = symbol.axes
+    other = Axis(axis.name, axis.size, axis.primes + 1)
+    full = expand(equation)
+    matrix = jvp_matrix(full, symbol, other)
+    if _diagonal(matrix, axis, other) is None:
+        rest = _without(full, matrix, symbol, other)
+        value = rename(Solve(matrix, negative(rest)), (axis,))
+        applied = total([_applied(matrix, value, other), rest], (axis,))
+        lead = next(term for _, term in terms_of(expand(applied)) if contains(term, _solution(value)))
+        return value, matrix, (relation(name, applied, lead),), ()
+    quotient, divisors = strip_common_factors(full)
+    matrix = jvp_matrix(quotient, symbol, other)
+    rest = _without(quotient, matrix, symbol, other)
+    diagonal = _diagonal(matrix, axis, other)
+    assert diagonal is not None
+    ((constant, unit), *more) = terms_of(diagonal)
+    if not more and isinstance(unit, Einsum) and not unit.operands:
+        return scale(Fraction(-1) / constant, rest), diagonal, (), divisors
+    inverse = apply(RECIPROCAL, diagonal)
+    product = expand(hadamard(inverse, diagonal))
+    one = einsum([], (axis,))
+    lead = terms_of(product)[0][1]
+    known = relation(name, add([(Fraction(1), product), (Fraction(-1), one)], (axis,)), lead)
+    return negative(hadamard(inverse, rest)), diagonal, (known,), divisors
+
+
+def _without(equation: Expr, matrix: Expr, symbol: Input, other: Axis) -> Expr:
+    """The part of an affine equation without the symbol."""
+    rest = expand(total([equation, negative(_applied(matrix, symbol, other))], equation.axes))
+    if symbol in inputs_of(matrix) or symbol in inputs_of(rest):
+        raise Stuck(f"the equation is not affine in {symbol.name}")
+    return rest
+
+
+def contains(term: Expr, factor: Expr) -> bool:
+    """Whether a product has this factor."""
+    return any(expr is factor for expr, _ in operands_of(term))
+
+
+def _solution(value: Expr) -> Expr:
+    return value.operands[0][0] if isinstance(value, Einsum) else value
+
+
+def jvp_matrix(equation: Expr, symbol: Input, other: Axis) -> Expr:
+    """∂equation/∂symbol as a tensor over (i, i'): the differential seeded with a Delta."""
+    (axis,) = symbol.axes
+    seed = Delta(axis, other)
+    moved = jvp(equation, {symbol: symbol})
+    if moved is None:
+        raise Stuck(f"{symbol.name} does not occur")
+    columns: list[tuple[Fraction, Expr]] = []
+    for factor, term in terms_of(expand(moved)):
+        operands: list[Operand] = []
+        for expr, labels in operands_of(term):
+            if expr is symbol:
+                operands.append((seed, (labels[0], other)))
+            else:
+                operands.append((expr, labels))
+        columns.append((factor, einsum(operands, (*equation.axes, other))))
+    return add(columns, (*equation.axes, other))
+
+
+def _applied(matrix: Expr, vector: Expr, other: Axis) -> Expr:
+    return einsum([(matrix, matrix.axes), (vector, (other,))], matrix.axes[:-1])
+
+
+def _diagonal(matrix: Expr, axis: Axis, other: Axis) -> Expr | None:
+    """The vector d of a matrix d_i δ_ii', or None."""
+    entries: list[tuple[Fraction, Expr]] = []
+    for factor, term in terms_of(expand(matrix)):
+        operands = list(operands_of(term))
+        deltas = [op for op in operands if isinstance(op[0], Delta) and set(op[1]) == {axis, other}]
+        if len(deltas) != 1:
+            return None
+        rest = [(e, tuple(axis if a == other else a for a in ls)) for e, ls in operands if (e, ls) != deltas[0]]
+        entries.append((factor, einsum(rest, (axis,))))
+    return add(entries, (axis,))
+
+
+def solve_minimum_norm(equation: Expr, symbol: Input, name: str) -> tuple[Expr, Expr, Relation]:
+    """Choose, among the matrices with ``c·symbolᵀ v + r = 0``, the one of least Frobenius norm.
+
+    It is ``−v rᵀ / (c ‖v‖²)``: a choice and not a deduction.
+
+    Returns:
+        The value, v, and the relation 1/‖v‖² · ⟨v, v⟩ = 1.
+    """
+    rest: list[tuple[Fraction, Expr]] = []
+    mine: tuple[Fraction, list[Operand], tuple[Axis, ...]] | None = None
+    for factor, term in terms_of(expand(equation)):
+        operands = operands_of(term)
+        holding = [labels for expr, labels in operands if expr is symbol]
+        if holding:
+            if mine is not None:
+                raise Stuck(f"{symbol.name} occurs in several terms")
+            mine = factor, [op for op in operands if op[0] is not symbol], holding[0]
+        else:
+            rest.append((factor, term))
+    if mine is None:
+        raise Stuck(f"{symbol.name} does not occur")
+    factor, others, labels = mine
+    rows, columns = symbol.axes
+    if labels[1:] != equation.axes:
+        raise Stuck(f"{symbol.name} is not contracted over its rows")
+    vector = _own_axis(others, labels[0])
+    remainder = rename(add(rest, equation.axes), (columns,))
+    norm = inner(vector, vector)
+    inverse = apply(RECIPROCAL, norm)
+    value = einsum([(vector, (rows,)), (remainder, (columns,)), (inverse, ())], symbol.axes)
+    product = einsum([(inverse, ()), (norm, ())], ())
+    one = einsum([], ())
+    known = relation(name, add([(Fraction(1), product), (Fraction(-1), one)], ()), expand(product))
+    return scale(Fraction(-1) / factor, value), vector, known
+
+
+def _own_axis(operands: list[Operand], label: Axis) -> Expr:
+    """A product over one label, over the axis that the factors themselves have there."""
+    own = next(
+        expr.axes[position]
+        for expr, labels in operands
+        for position, other in enumerate(labels)
+        if other == label
+    )
+    renamed = [(expr, tuple(own if other == label else other for other in labels)) for expr, labels in operands]
+    return einsum(renamed, (own,))

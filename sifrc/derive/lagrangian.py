@@ -1,0 +1,160 @@
+"""First order: the Lagrangian, back-propagation and the gradient.
+
+    L(x, θ, b) = ℓ(x_n, t) + R(x) + Σ_k ⟨x_k − F_k(a_k), b_k⟩                    ESN(5), MK(13)
+
+∂L/∂x_k = 0 is triangular in the adjoints b_k and solved in reverse graph order (back-propagation,
+ESN(9), MK(17)); ∂L/∂θ at its solution is the gradient (ESN(10), MK(20)). Everything is for one sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from sifrc.calculus import vjp
+from sifrc.derive.elimination import solve_unit
+from sifrc.derive.system import Equation, System, abbreviate, definition, name_node
+from sifrc.ir import Expr, Input, Role
+from sifrc.ir.build import inner, negative, subtract, total
+from sifrc.model import LayerParameters, Model
+
+__all__ = ["FirstOrder", "derive_first_order", "gradient_symbols"]
+
+
+@dataclass(frozen=True)
+class FirstOrder:
+    """What the Lagrangian gives.
+
+    Args:
+        model: the model.
+        lagrangian: L, a scalar expression.
+        adjoints: k -> b[k].
+        slopes: k -> y_k as an inner node of the derivatives, for constraints with an activation.
+        stationarity: k -> ∂L/∂x_k, before it is solved for b_k.
+        gradients: parameter symbol -> ∂L/∂parameter.
+        names: inner node -> the symbol that abbreviates it (a[k], y[k]).
+        forward: x_k := F_k(a_k).
+        objective: ℓ and ℓ + R.
+        adjoint: b_k := ….
+        gradient: G_k, g_k := ….
+    """
+
+    model: Model
+    lagrangian: Expr
+    adjoints: Mapping[int, Input]
+    slopes: Mapping[int, Expr]
+    stationarity: Mapping[int, Expr]
+    gradients: Mapping[Input, Expr]
+    names: Mapping[Expr, Expr]
+    forward: System
+    objective: System
+    adjoint: System
+    gradient: System
+
+    def backpropagated(self, index: int) -> Input:
+        """y_k = F'(a_k) ∘ b_k; b_k itself where the activation is the identity."""
+        if index not in self.slopes:
+            return self.adjoints[index]
+        return Input("y", index, self.adjoints[index].axes, Role.ADJOINT)
+
+    def short(self, expr: Expr) -> Expr:
+        """The expression with a_k and y_k abbreviated."""
+        return abbreviate([expr], self.names)[0]
+
+
+def gradient_symbols(parameters: LayerParameters, weight: str, bias: str) -> tuple[tuple[Input, Input], ...]:
+    """Pairs (parameter, symbol of a tensor shaped like it), e.g. (W[2], G[2])."""
+    pairs = [(parameters.weight, Input(weight, parameters.index, parameters.weight.axes, Role.DIRECTION))]
+    if parameters.bias is not None:
+        pairs.append((parameters.bias, Input(bias, parameters.index, parameters.bias.axes, Role.DIRECTION)))
+    return tuple(pairs)
+
+
+def derive_first_order(model: Model) -> FirstOrder:
+    """Back-propagation and gradient of a model, from its Lagrangian.
+
+    Raises:
+        DerivationError: the stationarity system is not triangular (cannot happen for a graph).
+    """
+    adjoints = {c.index: Input("b", c.index, (c.axis,), Role.ADJOINT) for c in model.constraints}
+    products = [inner(subtract(c.state, c.value), adjoints[c.index]) for c in model.constraints]
+    lagrangian = total([model.loss, model.regularizer, *products], ())
+    nonlinear = [c for c in model.constraints if c.activation is not None]
+    states = [c.state for c in model.constraints]
+    pre_activations = [c.pre_activation for c in nonlinear]
+    members = [symbol for p in model.parameters for _, symbol in p.members]
+    derivatives = iter(vjp(lagrangian, [*states, *pre_activations, *members]))
+    stationarity = {c.index: next(derivatives) for c in model.constraints}
+    slopes = {c.index: negative(next(derivatives)) for c in nonlinear}
+    gradients = dict(zip(members, derivatives, strict=True))
+
+    names: dict[Expr, Expr] = {}
+    for c in nonlinear:
+        name_node(names, c.pre_activation, Input("a", c.index, (c.axis,), Role.STATE))
+        name_node(names, slopes[c.index], Input("y", c.index, (c.axis,), Role.ADJOINT))
+    return FirstOrder(
+        model=model,
+        lagrangian=lagrangian,
+        adjoints=MappingProxyType(adjoints),
+        slopes=MappingProxyType(slopes),
+        stationarity=MappingProxyType(stationarity),
+        gradients=MappingProxyType(gradients),
+        names=MappingProxyType(names),
+        forward=_forward(model, names),
+        objective=_objective(model),
+        adjoint=_adjoint(model, stationarity, adjoints, slopes, names),
+        gradient=_gradient(model, gradients, names),
+    )
+
+
+def _forward(model: Model, names: Mapping[Expr, Expr]) -> System:
+    equations: list[Equation] = []
+    for c in model.constraints:
+        value = c.value
+        if c.pre_activation in names:
+            symbol = Input("a", c.index, (c.axis,), Role.STATE)
+            equations.append(Equation(symbol, c.pre_activation, c.index, "definition"))
+            (value,) = abbreviate([c.value], {c.pre_activation: symbol})
+        equations.append(Equation(c.state, value, c.index, "ESN(2)"))
+    return System("forward", "Forward model", tuple(equations))
+
+
+def _objective(model: Model) -> System:
+    loss = Input("loss", None, (), Role.STATE)
+    objective = Input("objective", None, (), Role.STATE)
+    return System(
+        "objective",
+        "Loss and objective of one sample",
+        (
+            Equation(loss, model.loss, None, "definition"),
+            Equation(objective, total([loss, model.regularizer], ()), None, "ESN(4)"),
+        ),
+    )
+
+
+def _adjoint(
+    model: Model,
+    stationarity: Mapping[int, Expr],
+    adjoints: Mapping[int, Input],
+    slopes: Mapping[int, Expr],
+    names: Mapping[Expr, Expr],
+) -> System:
+    equations: list[Equation] = []
+    for c in reversed(model.constraints):
+        value = solve_unit(stationarity[c.index], adjoints[c.index])
+        (value,) = abbreviate([value], names)
+        equations.append(Equation(adjoints[c.index], value, c.index, "ESN(9)"))
+        if c.index in slopes:
+            symbol = Input("y", c.index, (c.axis,), Role.ADJOINT)
+            equations.append(definition(symbol, slopes[c.index], names, c.index))
+    return System("adjoint", "Back-propagation", tuple(equations))
+
+
+def _gradient(model: Model, gradients: Mapping[Input, Expr], names: Mapping[Expr, Expr]) -> System:
+    equations: list[Equation] = []
+    for owned in reversed(model.parameters):
+        for symbol, result in gradient_symbols(owned, "G", "g"):
+            (value,) = abbreviate([gradients[symbol]], names)
+            equations.append(Equation(result, value, owned.index, "ESN(10)"))
+    return System("gradient", "Gradient", tuple(equations))

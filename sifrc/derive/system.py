@@ -1,0 +1,101 @@
+"""Derived systems: ordered assignments with their provenance.
+
+An equation defines one symbol by an expression over symbols defined before it. A system is what a
+derivation returns, what the report prints and what the lowering turns into a program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sifrc.ir import Add, Expr, Input
+from sifrc.ir.build import scale
+from sifrc.ir.traverse import inputs_of, postorder, rebuild
+
+__all__ = ["Condition", "Equation", "System", "abbreviate", "definition", "name_node"]
+
+
+@dataclass(frozen=True)
+class Equation:
+    """``symbol`` := ``value``.
+
+    Args:
+        symbol: what is defined.
+        value: over inputs and symbols defined before.
+        layer: k of the constraint (or of the parameters) it belongs to; None for scalars of the whole.
+        source: equation of a paper, e.g. ``ESN(9)``, or ``definition``.
+    """
+
+    symbol: Input
+    value: Expr
+    layer: int | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a derivation assumes.
+
+    Args:
+        text: e.g. ``y_k ≠ 0``.
+        layer: k, or None where it holds for the model.
+        status: ``proved`` from the spec, or ``run time``: checked by the generated code.
+    """
+
+    text: str
+    layer: int | None
+    status: str
+
+
+@dataclass(frozen=True)
+class System:
+    """Equations in the order in which they can be evaluated.
+
+    Args:
+        name: e.g. ``adjoint``.
+        title: for readers, e.g. ``Back-propagation of the adjoint``.
+        equations: in order.
+        conditions: under which they hold.
+    """
+
+    name: str
+    title: str
+    equations: tuple[Equation, ...]
+    conditions: tuple[Condition, ...] = ()
+
+    def __getitem__(self, symbol: Input) -> Expr:
+        """The definition of a symbol."""
+        for equation in self.equations:
+            if equation.symbol is symbol:
+                return equation.value
+        raise KeyError(symbol.name)
+
+    @property
+    def symbols(self) -> tuple[Input, ...]:
+        """What is defined, in order."""
+        return tuple(equation.symbol for equation in self.equations)
+
+
+def name_node(names: dict[Expr, Expr], node: Expr, symbol: Input) -> None:
+    """Let ``symbol`` stand for an inner node; for a multiple of a node, also for that node."""
+    names[node] = symbol
+    if isinstance(node, Add) and len(node.terms) == 1:
+        factor, term = node.terms[0]
+        names[term] = scale(1 / factor, symbol)
+
+
+def definition(symbol: Input, node: Expr, names: Mapping[Expr, Expr], layer: int, source: str = "definition") -> Equation:
+    """The equation that defines an abbreviation: its node with the other names put in."""
+    others = {other: name for other, name in names.items() if symbol not in inputs_of(name)}
+    return Equation(symbol, abbreviate([node], others)[0], layer, source)
+
+
+def abbreviate(roots: Sequence[Expr], names: Mapping[Expr, Expr]) -> list[Expr]:
+    """Replace inner nodes by the expressions that name them (the roots themselves included)."""
+    by_key = {node.key: name for node, name in names.items()}
+    done: dict[str, Expr] = {}
+    for node in postorder(*roots):
+        name = by_key.get(node.key)
+        done[node.key] = name if name is not None else rebuild(node, lambda child: done[child.key])
+    return [done[root.key] for root in roots]

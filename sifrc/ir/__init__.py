@@ -1,0 +1,38 @@
+"""The expression language: hash-consed tensor expressions over named axes."""
+
+from sifrc.ir.axes import SAMPLE, Axis
+from sifrc.ir.nodes import (
+    Add,
+    AxisError,
+    Delta,
+    Einsum,
+    Expr,
+    Input,
+    LogSumExp,
+    Map,
+    Operand,
+    Reduce,
+    Role,
+    Solve,
+    Spectral,
+    Sylvester,
+)
+
+__all__ = [
+    "SAMPLE",
+    "Add",
+    "Axis",
+    "AxisError",
+    "Delta",
+    "Einsum",
+    "Expr",
+    "Input",
+    "LogSumExp",
+    "Map",
+    "Operand",
+    "Reduce",
+    "Role",
+    "Solve",
+    "Spectral",
+    "Sylvester",
+]

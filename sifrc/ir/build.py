@@ -1,0 +1,279 @@
+"""Constructors that keep expressions in normal form.
+
+Products: operands ordered canonically, rational factors pulled out, ones dropped, Kronecker deltas
+removed by renaming, contracted labels named ``#0``, ``#1``, … in a canonical order. Sums: flat, equal
+terms merged, zeros dropped. Products are *not* distributed over sums and shared factors stay shared:
+the graph stays as small as it was built. :mod:`sifrc.ir.normal` expands where a proof needs it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from hashlib import blake2b
+
+from sifrc.ir.axes import Axis
+from sifrc.ir.nodes import Add, AxisError, Delta, Einsum, Expr, Map, Operand
+from sifrc.scalar.function import ScalarFunction
+
+__all__ = [
+    "add",
+    "apply",
+    "einsum",
+    "hadamard",
+    "inner",
+    "mapped",
+    "negative",
+    "ones",
+    "rename",
+    "scale",
+    "subtract",
+    "total",
+    "transpose",
+    "zero",
+]
+
+
+def zero(axes: Sequence[Axis] = ()) -> Expr:
+    """The zero tensor over the axes."""
+    return Add((), tuple(axes))
+
+
+def ones(axes: Sequence[Axis] = ()) -> Expr:
+    """The tensor of ones over the axes; without axes the number one."""
+    return Einsum((), tuple(axes))
+
+
+def scale(coefficient: Fraction | int, expr: Expr) -> Expr:
+    """``coefficient`` times ``expr``."""
+    return add([(Fraction(coefficient), expr)], expr.axes)
+
+
+def negative(expr: Expr) -> Expr:
+    """Minus ``expr``."""
+    return scale(-1, expr)
+
+
+def subtract(left: Expr, right: Expr) -> Expr:
+    """``left`` − ``right``."""
+    return add([(Fraction(1), left), (Fraction(-1), right)], left.axes)
+
+
+def total(terms: Iterable[Expr], axes: Sequence[Axis]) -> Expr:
+    """Sum of expressions over the same axes (in any order)."""
+    return add([(Fraction(1), term) for term in terms], axes)
+
+
+def add(terms: Iterable[tuple[Fraction, Expr]], axes: Sequence[Axis]) -> Expr:
+    """Linear combination over ``axes``; terms may carry their axes in another order.
+
+    Example:
+        >>> from sifrc.ir import Axis, Input, Role
+        >>> x = Input("x", 1, (Axis("fc1", 3),), Role.STATE)
+        >>> subtract(x, x) is zero(x.axes)
+        True
+    """
+    out = tuple(axes)
+    merged: dict[str, tuple[Fraction, Expr]] = {}
+
+    def collect(coefficient: Fraction, expr: Expr) -> None:
+        expr = transpose(expr, out)
+        if isinstance(expr, Add):
+            for factor, term in expr.terms:
+                collect(coefficient * factor, term)
+            return
+        before = merged.get(expr.key, (Fraction(0), expr))[0]
+        merged[expr.key] = (before + coefficient, expr)
+
+    for coefficient, term in terms:
+        collect(coefficient, term)
+    kept = [merged[key] for key in sorted(merged) if merged[key][0] != 0]
+    if len(kept) == 1 and kept[0][0] == 1:
+        return kept[0][1]
+    return Add(tuple(kept), out)
+
+
+def transpose(expr: Expr, axes: Sequence[Axis]) -> Expr:
+    """The same tensor with its axes in another order."""
+    out = tuple(axes)
+    if expr.axes == out:
+        return expr
+    if set(expr.axes) != set(out):
+        raise AxisError(f"cannot reorder {[str(a) for a in expr.axes]} to {[str(a) for a in out]}")
+    return einsum([(expr, expr.axes)], out)
+
+
+def rename(expr: Expr, axes: Sequence[Axis]) -> Expr:
+    """The same tensor with its slots, in order, named by other axes of the same sizes."""
+    out = tuple(axes)
+    return expr if expr.axes == out else einsum([(expr, out)], out)
+
+
+def hadamard(*factors: Expr) -> Expr:
+    """Entrywise product; the axes of the first factor, the others' are among them."""
+    return einsum([(factor, factor.axes) for factor in factors], factors[0].axes)
+
+
+def inner(left: Expr, right: Expr) -> Expr:
+    """⟨left, right⟩ over the common axes."""
+    return einsum([(left, left.axes), (right, left.axes)], ())
+
+
+def apply(function: ScalarFunction, *operands: Expr, orders: Sequence[int] | None = None) -> Expr:
+    """``function`` (or a derivative of it) entry by entry.
+
+    The result has the axes of the operands together, in order of first appearance.
+    """
+    orders = tuple(orders) if orders is not None else (0,) * len(operands)
+    out = tuple(dict.fromkeys(axis for operand in operands for axis in operand.axes))
+    return mapped(function, orders, [(operand, operand.axes) for operand in operands], out)
+
+
+def mapped(
+    function: ScalarFunction, orders: tuple[int, ...], operands: Sequence[Operand], out: Sequence[Axis]
+) -> Expr:
+    """An elementwise function in normal form.
+
+    A derivative that is a constant becomes that constant, one that is the function itself (exp) the
+    function.
+    """
+    if any(orders):
+        value = function.value_form(orders)
+        if value.is_Rational:
+            return scale(Fraction(int(value.p), int(value.q)), ones(out))
+        if function.derivative(orders) == function.derivative((0,) * len(orders)):
+            orders = (0,) * len(orders)
+    return Map(function, orders, tuple(operands), tuple(out))
+
+
+def einsum(operands: Iterable[Operand], out: Sequence[Axis]) -> Expr:
+    """Product of the operands, summed over the labels that ``out`` lacks, in normal form.
+
+    Example:
+        >>> from sifrc.ir import Axis, Input, Role
+        >>> i, j = Axis("fc1", 3), Axis("x", 4)
+        >>> w, x = Input("W", 1, (i, j), Role.PARAMETER), Input("x", 0, (j,), Role.STATE)
+        >>> einsum([(w, (i, j)), (x, (j,))], (i,)) is einsum([(x, (j,)), (w, (i, j))], (i,))
+        True
+    """
+    out = tuple(out)
+    coefficient = Fraction(1)
+    flat: list[Operand] = []
+    broadcast: set[Axis] = set()
+    stack = list(operands)[::-1]
+    fresh = itertools.count()
+    while stack:
+        expr, labels = stack.pop()
+        if isinstance(expr, Add) and len(expr.terms) == 1:
+            coefficient *= expr.terms[0][0]
+            stack.append((expr.terms[0][1], labels))
+        elif isinstance(expr, Add) and not expr.terms:
+            return zero(out)
+        elif isinstance(expr, Einsum) and (len(expr.operands) <= 1 or _is_plain(expr)):
+            table = dict(zip(expr.out, labels, strict=True))
+            broadcast.update(table.values())
+            stack += [(inner, _relabel(slots, table, fresh)) for inner, slots in expr.operands][::-1]
+        else:
+            flat.append((expr, labels))
+    flat = _remove_deltas(flat, out, broadcast)
+    carried = {label for _, labels in flat for label in labels}
+    for label in sorted(broadcast - carried - set(out)):  # summing over a broadcast label counts it
+        if label.size is None:
+            raise AxisError("a sum over samples needs an operand that depends on the sample")
+        coefficient *= label.size
+    if len(flat) == 1 and flat[0][1] == out:
+        single = flat[0][0]
+        product = single if single.axes == out else Einsum(((single, out),), out)
+    else:
+        product = Einsum(_canonical(flat, out), out)
+    return product if coefficient == 1 else add([(coefficient, product)], out)
+
+
+def _is_plain(expr: Einsum) -> bool:
+    """Whether a nested product is scalars times one tensor: worth merging, nothing is shared."""
+    return sum(1 for e, _ in expr.operands if e.axes) <= 1
+
+
+def _relabel(labels: tuple[Axis, ...], table: dict[Axis, Axis], fresh: itertools.count[int]) -> tuple[Axis, ...]:
+    """Labels of a nested operand in terms of the outer product's; its own sums get fresh names."""
+    for label in labels:
+        if label not in table:
+            table[label] = Axis(f"~{next(fresh)}", label.size)
+    return tuple(table[label] for label in labels)
+
+
+def _remove_deltas(operands: list[Operand], out: tuple[Axis, ...], broadcast: set[Axis]) -> list[Operand]:
+    """Replace one label of each Delta by the other; a Delta between two output axes survives.
+
+    ``broadcast`` collects labels that may be left without an operand.
+    """
+    kept: list[Operand] = []
+    survivors: list[Operand] = []
+    rest = list(operands)
+    while rest:
+        expr, labels = rest.pop(0)
+        if not isinstance(expr, Delta):
+            kept.append((expr, labels))
+            continue
+        left, right = labels
+        if left == right:
+            broadcast.add(left)
+        elif left in out and right in out:
+            survivors.append((expr, labels))
+        else:
+            old, new = (left, right) if left not in out else (right, left)
+            kept, rest, survivors = ([_swap(op, old, new) for op in ops] for ops in (kept, rest, survivors))
+            broadcast.discard(old)
+            broadcast.add(new)
+    return kept + survivors
+
+
+def _swap(operand: Operand, old: Axis, new: Axis) -> Operand:
+    expr, labels = operand
+    return expr, tuple(new if label == old else label for label in labels)
+
+
+def _canonical(operands: list[Operand], out: tuple[Axis, ...]) -> tuple[Operand, ...]:
+    """Order operands and name contracted labels independently of how they were given."""
+    out_names = {axis: f"o{position}" for position, axis in enumerate(out)}
+    colour = {
+        label: out_names.get(label, f"c{label.size}") for _, labels in operands for label in labels
+    }
+    for _ in range(3):  # refine the colours of contracted labels by where they occur
+        seen: dict[Axis, list[str]] = {label: [] for label in colour}
+        for expr, labels in operands:
+            around = ",".join(colour[label] for label in labels)
+            for slot, label in enumerate(labels):
+                seen[label].append(f"{expr.key}/{slot}/{around}")
+        colour = {
+            label: old if label in out_names else f"c{label.size}<{_short(sorted(seen[label]))}>"
+            for label, old in colour.items()
+        }
+    ordered = sorted(operands, key=lambda op: (op[0].key, [colour[label] for label in op[1]]))
+    ties = [list(group) for _, group in itertools.groupby(
+        ordered, key=lambda op: (op[0].key, tuple(colour[label] for label in op[1]))
+    )]
+    best: tuple[list[tuple[str, tuple[str, ...]]], tuple[Operand, ...]] | None = None
+    choices = [itertools.permutations(group) if len(group) <= 4 else [tuple(group)] for group in ties]
+    for choice in itertools.product(*choices):
+        named = _name_contracted([op for group in choice for op in group], out)
+        signature = [(e.key, tuple(str(a) for a in ls)) for e, ls in named]
+        if best is None or signature < best[0]:
+            best = (signature, named)
+    assert best is not None or not operands
+    return best[1] if best is not None else ()
+
+
+def _short(parts: list[str]) -> str:
+    return blake2b("|".join(parts).encode(), digest_size=8).hexdigest()
+
+
+def _name_contracted(operands: list[Operand], out: tuple[Axis, ...]) -> tuple[Operand, ...]:
+    names: dict[Axis, Axis] = {axis: axis for axis in out}
+    count = itertools.count()
+    for _, labels in operands:
+        for label in labels:
+            if label not in names:
+                names[label] = Axis(f"#{next(count)}", label.size)
+    return tuple((expr, tuple(names[label] for label in labels)) for expr, labels in operands)

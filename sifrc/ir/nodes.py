@@ -1,0 +1,369 @@
+"""The expression language: immutable, hash-consed nodes over named axes.
+
+Every node checks its axes when built. Equal nodes are one object: a node is identified by ``key``, a
+digest of its type, its fields and its children's keys, which depends neither on hash seeds nor on
+the order of construction. Build expressions with :mod:`sifrc.ir.build`, which normalises; the
+classes here only check.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from fractions import Fraction
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakValueDictionary
+
+import sympy
+
+from sifrc.ir.axes import Axis
+
+if TYPE_CHECKING:
+    from sifrc.scalar.function import ScalarFunction
+
+__all__ = [
+    "Add",
+    "AxisError",
+    "Delta",
+    "Einsum",
+    "Expr",
+    "Input",
+    "LogSumExp",
+    "Map",
+    "Operand",
+    "Reduce",
+    "Role",
+    "Solve",
+    "Spectral",
+    "Sylvester",
+]
+
+
+class AxisError(TypeError):
+    """Axes of operands do not fit; an error of the deriving code, never of a spec."""
+
+
+class Role(Enum):
+    """What an input of an expression stands for.
+
+    States, adjoints, tangents and data have a value per sample; parameters, directions (tensors
+    shaped like parameters: gradients, Newton directions, vectors) and hyperparameters do not.
+    """
+
+    PARAMETER = "parameter"
+    STATE = "state"
+    ADJOINT = "adjoint"
+    TANGENT = "tangent"
+    DIRECTION = "direction"
+    DATA = "data"
+    HYPERPARAMETER = "hyperparameter"
+    RANDOM = "random"
+
+    @property
+    def per_sample(self) -> bool:
+        """Whether inputs of this role take a value per sample in a batch."""
+        return self in (Role.STATE, Role.ADJOINT, Role.TANGENT, Role.DATA)
+
+
+@functools.cache
+def _function_text(function: ScalarFunction) -> str:
+    return f"{function.name}{function.arguments}{sympy.srepr(function.expression)}{function.parameters}"
+
+
+def _text(value: Any) -> str:
+    """A text that tells values of one field apart; children by their key."""
+    if isinstance(value, Expr):
+        return value.key
+    if isinstance(value, tuple):
+        return "(" + ",".join(_text(item) for item in value) + ")"
+    if isinstance(value, Axis):
+        return f"{value.name}'{value.primes}:{value.size}"
+    if isinstance(value, Fraction | int | str | bool) or value is None:
+        return repr(value)
+    if isinstance(value, Role):
+        return value.value
+    return _function_text(value)
+
+
+class _Interned(type):
+    """Metaclass that returns the existing equal node where there is one.
+
+    The table holds weak references only: it is a cache, invisible but for object identity.
+    """
+
+    _table: WeakValueDictionary[str, Expr] = WeakValueDictionary()
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        node: Expr = super().__call__(*args, **kwargs)
+        return _Interned._table.setdefault(node.key, node)
+
+
+@dataclass(frozen=True, eq=False)
+class Expr(metaclass=_Interned):
+    """Base of all nodes.
+
+    Attributes:
+        axes: the free indices, in order; the value has one array dimension for each.
+        key: canonical digest; nodes are ordered by it.
+    """
+
+    key: str = field(init=False, repr=False, default="")
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        raise NotImplementedError
+
+    def children(self) -> Iterator[Expr]:
+        """The direct operands, in order."""
+        return iter(())
+
+    def _seal(self) -> None:
+        parts = [type(self).__name__]
+        parts += [_text(getattr(self, f.name)) for f in fields(self) if f.name != "key"]
+        digest = blake2b("|".join(parts).encode(), digest_size=16).hexdigest()
+        object.__setattr__(self, "key", digest)
+
+
+Operand: TypeAlias = tuple[Expr, tuple[Axis, ...]]
+"""An expression and the label of each of its slots."""
+
+
+def _check_slots(where: str, operand: Operand) -> None:
+    expr, labels = operand
+    if len(expr.axes) != len(labels) or not all(a.fits(b) for a, b in zip(expr.axes, labels, strict=True)):
+        raise AxisError(f"{where}: slots {_names(expr.axes)} cannot be labelled {_names(labels)}")
+
+
+def _names(axes: tuple[Axis, ...]) -> str:
+    return "[" + ", ".join(f"{a}:{a.size}" for a in axes) + "]"
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Expr):
+    """A symbol: ``family`` and ``index`` are its name, e.g. W and 2 for the weight of layer 2."""
+
+    family: str
+    index: int | None
+    slots: tuple[Axis, ...]
+    role: Role
+
+    def __post_init__(self) -> None:
+        self._seal()
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return self.slots
+
+    @property
+    def name(self) -> str:
+        """``W[2]``, or the family alone without an index."""
+        return self.family if self.index is None else f"{self.family}[{self.index}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Delta(Expr):
+    """1 where the two indices agree, else 0. The axes have one size."""
+
+    left: Axis
+    right: Axis
+
+    def __post_init__(self) -> None:
+        if not self.left.fits(self.right) or self.left == self.right:
+            raise AxisError(f"delta between {_names((self.left, self.right))}")
+        self._seal()
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return (self.left, self.right)
+
+
+@dataclass(frozen=True, eq=False)
+class Einsum(Expr):
+    """Product of operands, summed over the labels that are not in ``out``.
+
+    A label of ``out`` that no operand carries broadcasts; without operands it is a tensor of ones.
+    A label that comes twice in one operand takes its diagonal.
+    """
+
+    operands: tuple[Operand, ...]
+    out: tuple[Axis, ...]
+
+    def __post_init__(self) -> None:
+        for operand in self.operands:
+            _check_slots("einsum", operand)
+        if len(set(self.out)) != len(self.out):
+            raise AxisError(f"einsum with a repeated output axis {_names(self.out)}")
+        self._seal()
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return self.out
+
+    def children(self) -> Iterator[Expr]:
+        return (expr for expr, _ in self.operands)
+
+
+@dataclass(frozen=True, eq=False)
+class Add(Expr):
+    """Linear combination with rational coefficients; no terms is zero. All terms have ``out`` axes."""
+
+    terms: tuple[tuple[Fraction, Expr], ...]
+    out: tuple[Axis, ...]
+
+    def __post_init__(self) -> None:
+        for _, term in self.terms:
+            if term.axes != self.out:
+                raise AxisError(f"sum over {_names(self.out)} with a term over {_names(term.axes)}")
+        self._seal()
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return self.out
+
+    def children(self) -> Iterator[Expr]:
+        return (expr for _, expr in self.terms)
+
+
+@dataclass(frozen=True, eq=False)
+class Map(Expr):
+    """Elementwise scalar function, differentiated ``orders[j]`` times in argument j.
+
+    Operand labels are among ``out``; a missing one broadcasts.
+    """
+
+    function: ScalarFunction
+    orders: tuple[int, ...]
+    operands: tuple[Operand, ...]
+    out: tuple[Axis, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.orders) == len(self.operands) == len(self.function.arguments):
+            raise AxisError(f"{self.function.name} takes {len(self.function.arguments)} arguments")
+        for operand in self.operands:
+            _check_slots(self.function.name, operand)
+            if not set(operand[1]) <= set(self.out) or len(set(operand[1])) != len(operand[1]):
+                raise AxisError(f"{self.function.name}: {_names(operand[1])} is not within {_names(self.out)}")
+        self._seal()
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return self.out
+
+    def children(self) -> Iterator[Expr]:
+        return (expr for expr, _ in self.operands)
+
+
+@dataclass(frozen=True, eq=False)
+class LogSumExp(Expr):
+    """log Σ exp over one axis: a primitive, so that it never overflows and differentiates to softmax."""
+
+    operand: Expr
+    over: Axis
+
+    def __post_init__(self) -> None:
+        if self.over not in self.operand.axes:
+            raise AxisError(f"logsumexp over {self.over}, which {_names(self.operand.axes)} lacks")
+        self._seal()
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return tuple(a for a in self.operand.axes if a != self.over)
+
+    def children(self) -> Iterator[Expr]:
+        yield self.operand
+
+
+@dataclass(frozen=True, eq=False)
+class Reduce(Expr):
+    """Maximum over one axis. It has no derivative: use it only for quantities that are held constant."""
+
+    operand: Expr
+    over: Axis
+    kind: str = "max"
+
+    def __post_init__(self) -> None:
+        if self.over not in self.operand.axes:
+            raise AxisError(f"{self.kind} over {self.over}, which {_names(self.operand.axes)} lacks")
+        self._seal()
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return tuple(a for a in self.operand.axes if a != self.over)
+
+    def children(self) -> Iterator[Expr]:
+        yield self.operand
+
+
+@dataclass(frozen=True, eq=False)
+class Solve(Expr):
+    """Solution u of ``matrix`` u = ``rhs``; the one of least norm where the matrix is singular.
+
+    ``matrix`` is symmetric over (…, i, i'), ``rhs`` over (…, i), the result over (…, i'), with the
+    same leading axes. Condition: the right side lies in the range of the matrix.
+    """
+
+    matrix: Expr
+    rhs: Expr
+
+    def __post_init__(self) -> None:
+        *batch, row, column = self.matrix.axes
+        if (*batch, row) != self.rhs.axes or not row.fits(column):
+            raise AxisError(f"solve {_names(self.matrix.axes)} against {_names(self.rhs.axes)}")
+        self._seal()
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return (*self.matrix.axes[:-2], self.matrix.axes[-1])
+
+    def children(self) -> Iterator[Expr]:
+        yield self.matrix
+        yield self.rhs
+
+
+@dataclass(frozen=True, eq=False)
+class Spectral(Expr):
+    """A scalar function of a symmetric matrix, on its eigenvalues: ``positive`` part or ``absolute`` value."""
+
+    matrix: Expr
+    kind: str
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("positive", "absolute"):
+            raise AxisError(f"unknown spectral function {self.kind!r}")
+        if len(self.matrix.axes) < 2 or not self.matrix.axes[-1].fits(self.matrix.axes[-2]):
+            raise AxisError(f"spectral function of {_names(self.matrix.axes)}")
+        self._seal()
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return self.matrix.axes
+
+    def children(self) -> Iterator[Expr]:
+        yield self.matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Sylvester(Expr):
+    """Solution X of A X + X B = C of least norm, A (i, i') and B (j, j') symmetric positive semi-definite."""
+
+    left: Expr
+    right: Expr
+    rhs: Expr
+
+    def __post_init__(self) -> None:
+        rows, columns = self.left.axes[0], self.right.axes[0]
+        if self.rhs.axes != (rows, columns) or len(self.left.axes) != 2 or len(self.right.axes) != 2:
+            raise AxisError(f"sylvester {_names(self.left.axes)}, {_names(self.right.axes)}, {_names(self.rhs.axes)}")
+        self._seal()
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return self.rhs.axes
+
+    def children(self) -> Iterator[Expr]:
+        yield self.left
+        yield self.right
+        yield self.rhs

@@ -1,0 +1,175 @@
+"""The zero test: expand to sums of products and reduce modulo known relations.
+
+Expansion distributes products over sums; functions, solutions of linear systems and inputs are
+atoms. States and adjoints are inputs, so that an equation of one layer stays small whatever the
+depth. A relation says that an expression is zero; reduction replaces its leading product wherever it
+occurs as part of another product. The test is sound: what reduces to zero is zero under the relations.
+It is not complete: what does not reduce is undecided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from sifrc.ir.axes import Axis
+from sifrc.ir.build import add, einsum, scale, zero
+from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Operand
+from sifrc.ir.traverse import postorder
+
+__all__ = ["Relation", "expand", "is_zero", "reduce", "relation"]
+
+_MAX_STEPS = 10_000
+
+
+def expand(expr: Expr) -> Expr:
+    """The expression as a sum of products of atoms.
+
+    Example:
+        >>> from sifrc.ir import Axis, Input, Role
+        >>> from sifrc.ir.build import hadamard, subtract, total
+        >>> i = Axis("fc1", 3)
+        >>> x, v = Input("x", 1, (i,), Role.STATE), Input("v", 1, (i,), Role.TANGENT)
+        >>> product = hadamard(total([x, v], (i,)), x)
+        >>> expand(subtract(product, total([hadamard(x, x), hadamard(v, x)], (i,)))) is zero((i,))
+        True
+    """
+    done: dict[str, Expr] = {}
+    for node in postorder(expr):
+        if isinstance(node, Add):
+            done[node.key] = add([(factor, done[term.key]) for factor, term in node.terms], node.out)
+        elif isinstance(node, Einsum):
+            done[node.key] = add(_distribute(node, done), node.out)
+        else:
+            done[node.key] = node
+    return done[expr.key]
+
+
+def _distribute(node: Einsum, done: dict[str, Expr]) -> Iterator[tuple[Fraction, Expr]]:
+    partial: list[tuple[Fraction, list[Operand]]] = [(Fraction(1), [])]
+    for position, (operand, labels) in enumerate(node.operands):
+        choices = [
+            (factor, _atoms(term, labels, f"{position}"))
+            for factor, term in _terms(done[operand.key])
+        ]
+        partial = [(f * g, [*ops, *more]) for f, ops in partial for g, more in choices]
+    for factor, operands in partial:
+        yield factor, einsum(operands, node.out)
+
+
+def _terms(expr: Expr) -> tuple[tuple[Fraction, Expr], ...]:
+    return expr.terms if isinstance(expr, Add) else ((Fraction(1), expr),)
+
+
+def _atoms(term: Expr, labels: tuple[Axis, ...], salt: str) -> list[Operand]:
+    """Operands of a product, its own sums renamed apart."""
+    if not isinstance(term, Einsum):
+        return [(term, labels)]
+    table = dict(zip(term.out, labels, strict=True))
+
+    def name(axis: Axis) -> Axis:
+        return table.setdefault(axis, Axis(f"{axis.name}@{salt}", axis.size))
+
+    atoms = [(expr, tuple(name(a) for a in slots)) for expr, slots in term.operands]
+    carried = {a for _, slots in atoms for a in slots}
+    broadcast = [name(a) for a in term.out if name(a) not in carried]
+    if broadcast:
+        atoms.append((Einsum((), tuple(broadcast)), tuple(broadcast)))
+    return atoms
+
+
+@dataclass(frozen=True)
+class Relation:
+    """``lead`` equals ``value``: a product of atoms, and what it may be replaced by."""
+
+    name: str
+    lead: Expr
+    value: Expr
+
+
+def relation(name: str, expr: Expr, lead: Expr) -> Relation:
+    """The relation ``expr`` = 0, solved for the product ``lead`` that is one of its expanded terms.
+
+    Raises:
+        ValueError: ``lead`` is not a term of the expansion.
+    """
+    expanded = expand(expr)
+    target = expand(lead)
+    if isinstance(target, Add) and len(target.terms) == 1:
+        target = target.terms[0][1]
+    for factor, term in _terms(expanded):
+        if term is target:
+            rest = add([(Fraction(1), expanded), (-factor, term)], expanded.axes)
+            return Relation(name, term, scale(Fraction(-1) / factor, rest))
+    raise ValueError(f"{name}: the leading product is not a term of the relation")
+
+
+def reduce(expr: Expr, relations: Sequence[Relation]) -> Expr:
+    """Expand, then replace leading products until none occurs.
+
+    Raises:
+        RuntimeError: the relations do not terminate (an error of the deriving code).
+    """
+    current = expand(expr)
+    for _ in range(_MAX_STEPS):
+        replaced = _reduce_once(current, relations)
+        if replaced is None:
+            return current
+        current = expand(replaced)
+    raise RuntimeError("reduction does not terminate")
+
+
+def is_zero(expr: Expr, relations: Sequence[Relation] = ()) -> bool:
+    """Whether the expression is proved to be zero under the relations."""
+    return reduce(expr, relations) is zero(expr.axes)
+
+
+def _reduce_once(expr: Expr, relations: Sequence[Relation]) -> Expr | None:
+    for factor, term in _terms(expr):
+        for known in relations:
+            new = _replace(term, known)
+            if new is not None:
+                return add([(Fraction(1), expr), (-factor, term), (factor, new)], expr.axes)
+    return None
+
+
+def _operands(term: Expr) -> tuple[Operand, ...]:
+    return term.operands if isinstance(term, Einsum) else ((term, term.axes),)
+
+
+def _replace(term: Expr, known: Relation) -> Expr | None:
+    """The term with one occurrence of the leading product replaced, or None."""
+    if isinstance(term, Delta):
+        return None
+    whole, part = _operands(term), _operands(known.lead)
+    if len(part) > len(whole):
+        return None
+    bound = {label for _, labels in part for label in labels} - set(known.lead.axes)
+    for used, table in _matches(part, whole, (), {}):
+        rest = [operand for position, operand in enumerate(whole) if position not in used]
+        outside = {label for _, labels in rest for label in labels} | set(term.axes)
+        images = [table[label] for label in sorted(bound)]
+        if any(image in outside for image in images) or len(set(images)) != len(images):
+            continue
+        free = [table[label] for label in known.lead.axes if label in table]
+        if any(image in free for image in images) or len(free) != len(known.lead.axes):
+            continue
+        return einsum([*rest, (known.value, tuple(free))], term.axes)
+    return None
+
+
+def _matches(
+    part: Sequence[Operand], whole: Sequence[Operand], used: tuple[int, ...], table: dict[Axis, Axis]
+) -> Iterator[tuple[tuple[int, ...], dict[Axis, Axis]]]:
+    """All ways to find the operands of ``part`` among ``whole`` with one renaming of labels."""
+    if not part:
+        yield used, table
+        return
+    (expr, labels), *rest = part
+    for position, (other, other_labels) in enumerate(whole):
+        if position in used or other is not expr:
+            continue
+        extended = dict(table)
+        if all(extended.setdefault(a, b) == b for a, b in zip(labels, other_labels, strict=True)):
+            yield from _matches(rest, whole, (*used, position), extended)

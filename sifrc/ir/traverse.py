@@ -1,0 +1,139 @@
+"""Walks over expression graphs: each shared node is visited once, without recursion limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import singledispatch
+
+from sifrc.ir.axes import Axis
+from sifrc.ir.build import add, einsum, mapped, rename
+from sifrc.ir.nodes import (
+    Add,
+    Delta,
+    Einsum,
+    Expr,
+    Input,
+    LogSumExp,
+    Map,
+    Reduce,
+    Solve,
+    Spectral,
+    Sylvester,
+)
+
+__all__ = ["count_nodes", "inputs_of", "postorder", "rebuild", "rewrite", "substitute"]
+
+
+def postorder(*roots: Expr) -> list[Expr]:
+    """All nodes below the roots, children before parents, each once."""
+    order: list[Expr] = []
+    seen: set[str] = set()
+    stack: list[tuple[Expr, bool]] = [(root, False) for root in reversed(roots)]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            order.append(node)
+        elif node.key not in seen:
+            seen.add(node.key)
+            stack.append((node, True))
+            stack.extend((child, False) for child in reversed(list(node.children())))
+    return order
+
+
+def inputs_of(*roots: Expr) -> tuple[Input, ...]:
+    """The inputs that the roots depend on, in order of first use."""
+    return tuple(node for node in postorder(*roots) if isinstance(node, Input))
+
+
+def count_nodes(*roots: Expr) -> int:
+    """Number of distinct nodes."""
+    return len(postorder(*roots))
+
+
+@singledispatch
+def rebuild(node: Expr, new: Callable[[Expr], Expr]) -> Expr:
+    """The node over new children; every child keeps its axes."""
+    raise TypeError(f"no rebuild rule for {type(node).__name__}")
+
+
+@rebuild.register
+def _(node: Input, new: Callable[[Expr], Expr]) -> Expr:
+    return node
+
+
+@rebuild.register
+def _(node: Delta, new: Callable[[Expr], Expr]) -> Expr:
+    return node
+
+
+@rebuild.register
+def _(node: Einsum, new: Callable[[Expr], Expr]) -> Expr:
+    return einsum([(new(expr), labels) for expr, labels in node.operands], node.out)
+
+
+@rebuild.register
+def _(node: Add, new: Callable[[Expr], Expr]) -> Expr:
+    return add([(factor, new(expr)) for factor, expr in node.terms], node.out)
+
+
+@rebuild.register
+def _(node: Map, new: Callable[[Expr], Expr]) -> Expr:
+    operands = tuple((new(expr), labels) for expr, labels in node.operands)
+    return mapped(node.function, node.orders, operands, node.out)
+
+
+@rebuild.register
+def _(node: LogSumExp, new: Callable[[Expr], Expr]) -> Expr:
+    return LogSumExp(new(node.operand), node.over)
+
+
+@rebuild.register
+def _(node: Reduce, new: Callable[[Expr], Expr]) -> Expr:
+    return Reduce(new(node.operand), node.over, node.kind)
+
+
+@rebuild.register
+def _(node: Solve, new: Callable[[Expr], Expr]) -> Expr:
+    return Solve(new(node.matrix), new(node.rhs))
+
+
+@rebuild.register
+def _(node: Spectral, new: Callable[[Expr], Expr]) -> Expr:
+    return Spectral(new(node.matrix), node.kind)
+
+
+@rebuild.register
+def _(node: Sylvester, new: Callable[[Expr], Expr]) -> Expr:
+    return Sylvester(new(node.left), new(node.right), new(node.rhs))
+
+
+def rewrite(roots: Iterable[Expr], rule: Callable[[Expr], Expr | None]) -> list[Expr]:
+    """Rebuild the graph bottom-up; ``rule`` may replace a (rebuilt) node by one with the same axes."""
+    roots = list(roots)
+    done: dict[str, Expr] = {}
+    for node in postorder(*roots):
+        built = rebuild(node, lambda child: done[child.key])
+        replaced = rule(built)
+        result = built if replaced is None else replaced
+        if set(result.axes) != set(node.axes):
+            raise TypeError(f"a rewrite changed the axes of {node!r}")
+        done[node.key] = result
+    return [done[root.key] for root in roots]
+
+
+def substitute(expr: Expr, table: Mapping[Input, Expr]) -> Expr:
+    """Replace inputs by expressions over the same axes, all at once (not again inside the new ones)."""
+    by_key = {symbol.key: rename(value, _match(symbol, value)) for symbol, value in table.items()}
+    if not by_key:
+        return expr
+    done: dict[str, Expr] = {}
+    for node in postorder(expr):
+        replacement = by_key.get(node.key)
+        done[node.key] = replacement if replacement is not None else rebuild(node, lambda c: done[c.key])
+    return done[expr.key]
+
+
+def _match(symbol: Input, value: Expr) -> tuple[Axis, ...]:
+    if len(symbol.axes) != len(value.axes) or not all(a.fits(b) for a, b in zip(symbol.axes, value.axes, strict=True)):
+        raise TypeError(f"{symbol.name} cannot be replaced: axes differ")
+    return symbol.axes

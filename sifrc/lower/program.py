@@ -1,0 +1,327 @@
+"""The tensor program: typed statements over families of buffers.
+
+A family is the arrays of one quantity for all layers, e.g. x[0..n]; a statement refers to its members by
+a constant subscript, or inside a loop by ``k + offset``. Statements name the entries they touch by
+one-letter labels; ``p`` is the sample. Scalar formulas inside kernels are SymPy expressions over
+symbols, each bound to one entry of one buffer. Backends print programs; they decide nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+import sympy
+
+__all__ = [
+    "Assign",
+    "Contract",
+    "Family",
+    "Function",
+    "Guard",
+    "Kernel",
+    "Load",
+    "LogSumExpOver",
+    "Loop",
+    "MatrixFunction",
+    "MaximumOver",
+    "Operator",
+    "Program",
+    "Ref",
+    "SolveSystem",
+    "SolveSylvester",
+    "Statement",
+    "Storage",
+    "Subscript",
+    "Sum",
+    "SAMPLE_LABEL",
+]
+
+SAMPLE_LABEL = "p"
+
+
+class Storage(Enum):
+    """Where the arrays of a family live and who owns them."""
+
+    PARAMETER = "parameter"
+    """Weights and biases: given by the user, updated in place by a step."""
+    DATA = "data"
+    """Inputs x[0] and targets t."""
+    DIRECTION = "direction"
+    """Given tensors shaped like parameters: the vector of a product."""
+    RESULT = "result"
+    """Tensors shaped like parameters that a function computes: gradients, products, directions."""
+    WORK = "work"
+    """Intermediate values, one set for each batch size."""
+    MEMORY = "memory"
+    """State of an optimizer, kept from step to step, updated in place."""
+    CONSTANT = "constant"
+    """Numbers of the spec, one for each index (λ_k)."""
+    HYPERPARAMETER = "hyperparameter"
+    """Scalars given at each call (lr, damping); ``mean`` is one over the batch size."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """All arrays of one quantity.
+
+    Args:
+        name: canonical name, e.g. ``x``, ``ζ``, ``W``.
+        code: ASCII identifier for generated code, e.g. ``x``, ``zeta``, ``weights``.
+        storage: who owns it.
+        shapes: index -> shape; None in a shape is the batch size. A family without index has the
+            single index None. Scalars have shape ().
+        text: what it is, one line with its symbol, e.g. ``states x_k``.
+        values: of a CONSTANT family, in the order of ``shapes``; initial fill value of a MEMORY
+            family is ``initial`` (``zeros`` or ``identity``).
+    """
+
+    name: str
+    code: str
+    storage: Storage
+    shapes: tuple[tuple[int | None, tuple[int | None, ...]], ...]
+    text: str
+    values: tuple[float, ...] = ()
+    initial: str = "zeros"
+
+    @property
+    def indexed(self) -> bool:
+        """Whether members have a subscript."""
+        return self.shapes[0][0] is not None
+
+    @property
+    def first(self) -> int:
+        """Lowest index; generated tuples are zero-based, so code subtracts it."""
+        return min(index for index, _ in self.shapes if index is not None)
+
+
+@dataclass(frozen=True)
+class Subscript:
+    """``offset``, or ``k + offset`` where ``relative`` (inside a loop over k)."""
+
+    offset: int
+    relative: bool = False
+
+
+@dataclass(frozen=True)
+class Ref:
+    """One array: a member of a family."""
+
+    family: str
+    subscript: Subscript | None = None
+
+
+@dataclass(frozen=True)
+class Load:
+    """An entry of an array; one label for each dimension."""
+
+    ref: Ref
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Assign:
+    """``target`` := ``value`` in a kernel; the value is over the symbols of the kernel's loads."""
+
+    target: Load
+    value: sympy.Expr
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One loop nest over ``labels`` (outermost first); the assignments run in order at each entry.
+
+    ``loads`` binds symbol names to entries. A load of an array that an earlier assignment of the
+    same kernel wrote sees the new value. Without labels it is scalar code.
+    """
+
+    labels: tuple[str, ...]
+    assigns: tuple[Assign, ...]
+    loads: tuple[tuple[str, Load], ...]
+
+
+@dataclass(frozen=True)
+class Sum:
+    """``target`` := Σ over ``over`` of ``value``; the target's labels are the free ones."""
+
+    target: Load
+    over: tuple[str, ...]
+    value: sympy.Expr
+    loads: tuple[tuple[str, Load], ...]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A matrix product: ``target`` := scale · Σ left · right over the labels the target lacks.
+
+    ``scale`` is a SymPy expression over ``loads``, which are scalars (often 1, or ``mean``). The
+    operands have one or two dimensions each and together at most three labels: matrix–matrix,
+    matrix–vector, outer and inner products.
+    """
+
+    target: Load
+    left: Load
+    right: Load
+    scale: sympy.Expr
+    loads: tuple[tuple[str, Load], ...] = ()
+
+
+@dataclass(frozen=True)
+class LogSumExpOver:
+    """``target`` := log Σ_label exp(operand), computed without overflow."""
+
+    target: Load
+    operand: Load
+    over: str
+
+
+@dataclass(frozen=True)
+class MaximumOver:
+    """``target`` := max_label operand."""
+
+    target: Load
+    operand: Load
+    over: str
+
+
+@dataclass(frozen=True)
+class SolveSystem:
+    """Least-norm solution of a symmetric system; (i, i') against (i,) or (i, j); may have a leading sample axis.
+
+    Raise through ``guard`` where the residual exceeds ``tolerance`` times the right side: the system
+    is singular and its right side not in the range.
+    """
+
+    target: Load
+    matrix: Load
+    rhs: Load
+    guard: int | None = None
+
+
+@dataclass(frozen=True)
+class SolveSylvester:
+    """Least-norm X of left X + X right = rhs, symmetric positive semi-definite operands, in float64."""
+
+    target: Load
+    left: Load
+    right: Load
+    rhs: Load
+
+
+@dataclass(frozen=True)
+class MatrixFunction:
+    """``target`` := positive part or absolute value of a symmetric matrix, by its eigenvalues."""
+
+    target: Load
+    matrix: Load
+    kind: str
+
+
+@dataclass(frozen=True)
+class Guard:
+    """The step is refused where ``value`` is not finite (or is zero, where ``nonzero``).
+
+    ``code`` is the position, from 1, in the program's table of guards (layer, quantity).
+    """
+
+    operand: Load
+    code: int
+    nonzero: bool = False
+
+
+Statement: TypeAlias = (
+    Kernel | Sum | Contract | LogSumExpOver | MaximumOver | SolveSystem | SolveSylvester | MatrixFunction | Guard
+)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """``for k in range(start, stop, step)`` over the body."""
+
+    start: int
+    stop: int
+    step: int
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True)
+class Function:
+    """A private function of the generated module: one derived system, lowered.
+
+    Args:
+        name: e.g. ``forward``; printed with a leading underscore.
+        title: docstring line.
+        equations: text of the equations with their source, generic k first, one a line.
+        batched: with a sample axis, or for one sample.
+        reads: families it reads (not those it only writes), in a fixed order.
+        writes: families it writes.
+        body: statements and loops.
+    """
+
+    name: str
+    title: str
+    equations: tuple[str, ...]
+    batched: bool
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    body: tuple[Statement | Loop, ...]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A public function of the generated module.
+
+    Args:
+        name: as in the contract: ``gradient``, ``hessian_vector_product``, ….
+        prepare: functions that depend on parameters and data only.
+        apply: functions that also depend on the vector (empty for operators without one).
+        scalar: family of a per-sample scalar that is returned as its mean (``loss``, ``objective``), or ''.
+        tensors: families of the returned dict, weight family first, or ().
+        vector: families of the vector argument, weight family first, or ().
+        batched: takes a batch, or one sample.
+        doc: one line.
+        source: equations, e.g. ``ESN(10)``.
+    """
+
+    name: str
+    prepare: tuple[str, ...]
+    apply: tuple[str, ...]
+    scalar: str
+    tensors: tuple[str, ...]
+    vector: tuple[str, ...]
+    batched: bool
+    doc: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """All functions and operators of one module.
+
+    Args:
+        families: by name, in order of first definition; shapes are those of the batched form, a
+            one-sample function uses them without the leading None.
+        functions: in the order in which they are printed.
+        operators: in the order of the request.
+        step: names of the functions of an optimizer step: (batched, one sample), each in order; the
+            last one updates parameters and memory in place, those before it change WORK only.
+        guards: table of (layer, quantity) by code − 1.
+        hyperparameters: name -> default, of the step.
+    """
+
+    families: tuple[Family, ...]
+    functions: tuple[Function, ...]
+    operators: tuple[Operator, ...]
+    step_batched: tuple[str, ...] = ()
+    step_single: tuple[str, ...] = ()
+    guards: tuple[tuple[str, str], ...] = ()
+    hyperparameters: tuple[tuple[str, float, str], ...] = ()
+
+    def family(self, name: str) -> Family:
+        """A family by its canonical name."""
+        return next(family for family in self.families if family.name == name)
+
+    def function(self, name: str, batched: bool) -> Function:
+        """A function by its name and form."""
+        return next(f for f in self.functions if f.name == name and f.batched == batched)

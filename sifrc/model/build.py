@@ -1,0 +1,150 @@
+"""From a validated spec to the model of one sample."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from sifrc.ir import Axis, Expr, Input, Role
+from sifrc.ir.build import apply, einsum, rename, scale, total
+from sifrc.model.loss import build_loss
+from sifrc.model.types import Constraint, LayerParameters, Model
+from sifrc.scalar import ScalarFunction, scalar_from_tree
+from sifrc.spec.graph import state_names
+from sifrc.spec.types import FunctionSpec, InitializationSpec, LayerSpec, Spec
+
+__all__ = ["build_model"]
+
+
+def build_model(spec: Spec) -> Model:
+    """The constraint system of a spec.
+
+    Args:
+        spec: validated; layers in topological order.
+
+    Raises:
+        ModelError: the loss or an activation has no meaning as a differentiable function.
+    """
+    groups = _fuse(spec)
+    size = {spec.input.name: spec.input.size} | {layer.name: layer.size for layer in spec.layers}
+    input_symbol = Input("x", 0, (Axis(spec.input.name, spec.input.size),), Role.STATE)
+    states: dict[str, tuple[int, Input]] = {spec.input.name: (0, input_symbol)}
+    parameters: dict[str, LayerParameters] = {}
+    constraints: list[Constraint] = []
+    for index, group in enumerate(groups, start=1):
+        name = group[-1].name
+        axis = Axis(name, group[-1].size)
+        sources = [states[source] for source in group[0].inputs]
+        owned = _parameters(group[0], size[group[0].inputs[0]], parameters)
+        pre_activation = _affine(group[0], [symbol for _, symbol in sources], owned, axis)
+        activation = _activation(group)
+        symbol = Input("x", index, (axis,), Role.STATE)
+        constraints.append(
+            Constraint(
+                index=index,
+                name=name,
+                layers=tuple(layer.name for layer in group),
+                state=symbol,
+                sources=tuple(number for number, _ in sources),
+                pre_activation=pre_activation,
+                activation=activation,
+                value=pre_activation if activation is None else apply(activation, pre_activation),
+                parameters=owned,
+            )
+        )
+        states[name] = (index, symbol)
+    output = constraints[-1]
+    target = Input("t", None, (output.axis,), Role.DATA)
+    function = spec.loss.function
+    regularized, values = _regularization(spec, constraints)
+    return Model(
+        spec=spec,
+        input=input_symbol,
+        target=target,
+        constraints=tuple(constraints),
+        parameters=tuple(parameters.values()),
+        loss=build_loss(function.expression, output.state, target, function.parameters),
+        regularized=regularized,
+        regularizer=state_regularizer([(factor, constraints[k - 1].state) for k, factor in regularized]),
+        lambda_values=values,
+    )
+
+
+def state_regularizer(states: list[tuple[Input, Input]]) -> Expr:
+    """½ Σ λ ⟨x, x⟩ over pairs (λ, x): the Λ = λI case of ESN(4)."""
+    squares = [
+        einsum([(factor, ()), (state, state.axes), (state, state.axes)], ()) for factor, state in states
+    ]
+    return scale(Fraction(1, 2), total(squares, ()))
+
+
+def _fuse(spec: Spec) -> list[tuple[LayerSpec, ...]]:
+    """Layers that make one constraint, in the order of their states."""
+    names = state_names(spec.layers)
+    groups: dict[str, list[LayerSpec]] = {}
+    for layer in spec.layers:
+        groups.setdefault(names[layer.name], []).append(layer)
+    return [tuple(group) for group in groups.values()]
+
+
+def _activation(group: tuple[LayerSpec, ...]) -> ScalarFunction | None:
+    functions = [layer.activation for layer in group if layer.activation is not None]
+    return scalar_function(functions[0]) if functions and functions[0].name != "identity" else None
+
+
+def scalar_function(spec: FunctionSpec) -> ScalarFunction:
+    """The scalar function x ↦ F(x) of an activation."""
+    return scalar_from_tree(spec.expression, ("x",), spec.parameters, spec.name)
+
+
+def _parameters(
+    layer: LayerSpec, inputs: int, known: dict[str, LayerParameters]
+) -> LayerParameters | None:
+    """The parameters of a dense layer, its own or the shared ones."""
+    if layer.kind != "dense":
+        return None
+    if layer.share is not None:
+        return known[layer.share]
+    index = len(known) + 1
+    rows, columns = Axis(f"{layer.name}.out", layer.size), Axis(f"{layer.name}.in", inputs)
+    known[layer.name] = LayerParameters(
+        layer=layer.name,
+        index=index,
+        weight=Input("W", index, (rows, columns), Role.PARAMETER),
+        bias=Input("β", index, (rows,), Role.PARAMETER) if layer.bias else None,
+        initialization=layer.initialization or InitializationSpec(),
+    )
+    return known[layer.name]
+
+
+def _affine(
+    layer: LayerSpec, sources: list[Input], owned: LayerParameters | None, axis: Axis
+) -> Expr:
+    """a_k: W x + β of a dense layer, else the sum of the sources."""
+    if owned is None:
+        return total([rename(source, (axis,)) for source in sources], (axis,))
+    (source,) = sources
+    terms = [einsum([(owned.weight, (axis, source.axes[0])), (source, source.axes)], (axis,))]
+    if owned.bias is not None:
+        terms.append(rename(owned.bias, (axis,)))
+    return total(terms, (axis,))
+
+
+def _regularization(
+    spec: Spec, constraints: list[Constraint]
+) -> tuple[tuple[tuple[int, Input], ...], tuple[tuple[int, float], ...]]:
+    """Which states are regularised, and with which numbers.
+
+    A spectral λ is a value per sample (MK(65)), the others are hyperparameters.
+    """
+    chosen = spec.regularization
+    hidden = [constraint.index for constraint in constraints[:-1]]
+    if chosen.kind == "uniform":
+        values = tuple((k, chosen.value) for k in hidden)
+    elif chosen.kind == "per_state":
+        by_name = dict(chosen.values)
+        values = tuple((c.index, by_name[c.name]) for c in constraints if c.name in by_name)
+    else:
+        values = ()
+    indices = hidden if chosen.kind == "spectral" else [k for k, _ in values]
+    role = Role.STATE if chosen.kind == "spectral" else Role.HYPERPARAMETER
+    return tuple((k, Input("λ", k, (), role)) for k in indices), values

@@ -1,0 +1,268 @@
+"""Losses: from the syntax tree of a spec to an expression over the output and the target.
+
+Sums, products and the vector functions become tensor nodes. What is left, a nonlinear elementwise part,
+becomes one scalar function of its tensor leaves, so that the scalar stage can put the whole of it in
+a stable form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from functools import singledispatch
+from types import MappingProxyType
+
+from sifrc.errors import ModelError
+from sifrc.ir import Axis, Expr, Input, LogSumExp, Map
+from sifrc.ir.build import add, apply, einsum, inner, negative, ones, scale, subtract
+from sifrc.scalar import EXP, scalar_from_tree
+from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
+
+__all__ = ["build_loss"]
+
+
+def build_loss(tree: Expression, output: Input, target: Input, parameters: tuple[tuple[str, float], ...]) -> Expr:
+    """The loss ℓ(y, t) of one sample as an expression.
+
+    Args:
+        tree: over ``y`` (the output), ``t`` (the target) and the parameters.
+        output: symbol of y, over one axis.
+        target: symbol of t, over the same axis.
+        parameters: values of the declared parameters.
+
+    Raises:
+        ModelError: the expression is not a number, or not differentiable.
+    """
+    loss = _build(_stable(tree), _Scope(output, target, dict(parameters)))
+    if loss.axes:
+        raise ModelError("the loss is a vector", location=tree.location, hint="reduce it: sum(...), mean(...) or dot(...)")
+    return loss
+
+
+class _Scope:
+    def __init__(self, output: Input, target: Input, parameters: dict[str, float]) -> None:
+        self.tensors: dict[str, Expr] = {"y": output, "t": target}
+        self.parameters = parameters
+        self.axis: Axis = output.axes[0]
+
+    def constant(self, tree: Expression) -> Fraction | None:
+        """Exact value of a subtree without tensors and functions, or None."""
+        match tree:
+            case Number(value=value):
+                return value
+            case Name(identifier=name) if name in self.parameters:
+                return Fraction(repr(self.parameters[name]))
+            case Negative(operand=operand):
+                inner_value = self.constant(operand)
+                return None if inner_value is None else -inner_value
+            case Binary(operator=operator, left=left, right=right):
+                a, b = self.constant(left), self.constant(right)
+                if a is None or b is None:
+                    return None
+                if operator == "**":
+                    return a**b if isinstance(a**b, Fraction) and b.denominator == 1 else None
+                if operator == "/" and b == 0:
+                    raise ModelError("division by zero", location=tree.location)
+                return {"+": a + b, "-": a - b, "*": a * b}.get(operator, a / b if operator == "/" else None)
+        return None
+
+
+def _stable(tree: Expression) -> Expression:
+    """Recognise log-sum-exp written out: log(sum(exp(v))), exp(v)/sum(exp(v)), log(softmax(v))."""
+    match tree:
+        case Call(function="log", arguments=(Call(function="sum", arguments=(Call(function="exp", arguments=v),)),)):
+            return Call("logsumexp", tuple(map(_stable, v)), tree.location)
+        case Call(function="log", arguments=(Call(function="softmax", arguments=v),)):
+            return Call("log_softmax", tuple(map(_stable, v)), tree.location)
+        case Call(function="exp", arguments=(Call(function="log_softmax", arguments=v),)):
+            return Call("softmax", tuple(map(_stable, v)), tree.location)
+        case Binary(
+            operator="/",
+            left=Call(function="exp", arguments=(u,)),
+            right=Call(function="sum", arguments=(Call(function="exp", arguments=(v,)),)),
+        ) if u == v:
+            return Call("softmax", (_stable(u),), tree.location)
+        case Call(function=function, arguments=arguments, location=location):
+            rebuilt = Call(function, tuple(map(_stable, arguments)), location)
+        case Binary(operator=operator, left=left, right=right, location=location):
+            return Binary(operator, _stable(left), _stable(right), location)
+        case Negative(operand=operand, location=location):
+            return Negative(_stable(operand), location)
+        case _:
+            return tree
+    return rebuilt if rebuilt == tree else _stable(rebuilt)
+
+
+def _join(left: Expr, right: Expr) -> tuple[Axis, ...]:
+    return left.axes or right.axes
+
+
+def _spread(expr: Expr, axes: tuple[Axis, ...]) -> Expr:
+    return expr if expr.axes == axes else einsum([(expr, expr.axes)], axes)
+
+
+@singledispatch
+def _build(tree: Expression, scope: _Scope) -> Expr:
+    raise TypeError(f"no loss rule for {type(tree).__name__}")
+
+
+@_build.register
+def _(tree: Number, scope: _Scope) -> Expr:
+    return scale(tree.value, ones())
+
+
+@_build.register
+def _(tree: Name, scope: _Scope) -> Expr:
+    if tree.identifier in scope.tensors:
+        return scope.tensors[tree.identifier]
+    value = scope.constant(tree)
+    if value is None:
+        raise ModelError(f"undeclared symbol '{tree.identifier}'", location=tree.location)
+    return scale(value, ones())
+
+
+@_build.register
+def _(tree: Negative, scope: _Scope) -> Expr:
+    return negative(_build(tree.operand, scope))
+
+
+@_build.register
+def _(tree: Compare, scope: _Scope) -> Expr:
+    raise ModelError("a comparison is not a number", location=tree.location, hint="use where(condition, a, b)")
+
+
+@_build.register
+def _(tree: Binary, scope: _Scope) -> Expr:
+    constant = scope.constant(tree)
+    if constant is not None:
+        return scale(constant, ones())
+    if tree.operator in ("+", "-"):
+        left, right = _build(tree.left, scope), _build(tree.right, scope)
+        axes = _join(left, right)
+        sign = Fraction(1 if tree.operator == "+" else -1)
+        return add([(Fraction(1), _spread(left, axes)), (sign, _spread(right, axes))], axes)
+    exponent = scope.constant(tree.right)
+    if tree.operator == "*":
+        left, right = _build(tree.left, scope), _build(tree.right, scope)
+        return einsum([(left, left.axes), (right, right.axes)], _join(left, right))
+    if tree.operator == "/" and exponent is not None:
+        if exponent == 0:
+            raise ModelError("division by zero", location=tree.right.location)
+        return scale(1 / exponent, _build(tree.left, scope))
+    if tree.operator == "**" and exponent == 2 and _is_affine(tree.left, scope):
+        base = _build(tree.left, scope)
+        return einsum([(base, base.axes), (base, base.axes)], base.axes)
+    return _nonlinear(tree, scope)
+
+
+@_build.register
+def _(tree: Call, scope: _Scope) -> Expr:
+    rule = _VECTOR_FUNCTIONS.get(tree.function)
+    if rule is None:
+        return _nonlinear(tree, scope)
+    arguments = [_spread(_build(argument, scope), (scope.axis,)) for argument in tree.arguments]
+    return rule(scope.axis, *arguments)
+
+
+def _log_sum_exp(axis: Axis, v: Expr) -> Expr:
+    return LogSumExp(v, axis)
+
+
+def _log_softmax(axis: Axis, v: Expr) -> Expr:
+    return subtract(v, _spread(LogSumExp(v, axis), v.axes))
+
+
+def _size(axis: Axis) -> int:
+    assert axis.size is not None
+    return axis.size
+
+
+_VECTOR_FUNCTIONS: Mapping[str, Callable[..., Expr]] = MappingProxyType(
+    {
+        "sum": lambda axis, v: einsum([(v, v.axes)], ()),
+        "mean": lambda axis, v: scale(Fraction(1, _size(axis)), einsum([(v, v.axes)], ())),
+        "dot": lambda axis, u, v: inner(u, v),
+        "logsumexp": _log_sum_exp,
+        "log_softmax": _log_softmax,
+        "softmax": lambda axis, v: apply(EXP, _log_softmax(axis, v)),
+    }
+)
+
+
+def _is_affine(tree: Expression, scope: _Scope) -> bool:
+    """Whether a subtree is a linear combination of tensor leaves and numbers."""
+    if scope.constant(tree) is not None:
+        return True
+    match tree:
+        case Name() | Number():
+            return True
+        case Negative(operand=operand):
+            return _is_affine(operand, scope)
+        case Call(function=function):
+            return function in _VECTOR_FUNCTIONS
+        case Binary(operator="+" | "-", left=left, right=right):
+            return _is_affine(left, scope) and _is_affine(right, scope)
+        case Binary(operator="*", left=left, right=right):
+            constants = scope.constant(left), scope.constant(right)
+            return constants != (None, None) and _is_affine(left, scope) and _is_affine(right, scope)
+        case Binary(operator="/", left=left, right=right):
+            return scope.constant(right) is not None and _is_affine(left, scope)
+    return False
+
+
+def _leaves(tree: Expression, scope: _Scope) -> int:
+    """Number of tensor leaves of an affine subtree."""
+    match tree:
+        case Name(identifier=name):
+            return int(name in scope.tensors)
+        case Call():
+            return 1
+        case Negative(operand=operand):
+            return _leaves(operand, scope)
+        case Binary(left=left, right=right):
+            return _leaves(left, scope) + _leaves(right, scope)
+    return 0
+
+
+def _nonlinear(tree: Expression, scope: _Scope) -> Expr:
+    """One scalar function of the tensor leaves of an elementwise expression."""
+    found: dict[Expression, str] = {}
+    body = _with_leaves(tree, scope, found)
+    names = [name for name in _names(body) if name not in scope.parameters]
+    leaves = {name: _build(leaf, scope) for leaf, name in found.items()} | scope.tensors
+    arguments = tuple(dict.fromkeys(names))
+    declared = tuple((name, value) for name, value in scope.parameters.items() if name in _names(body))
+    function = scalar_from_tree(body, arguments, declared, "loss")
+    operands = tuple((leaves[name], leaves[name].axes) for name in arguments)
+    axes = next((leaves[name].axes for name in arguments if leaves[name].axes), ())
+    return Map(function, (0,) * len(arguments), operands, axes)
+
+
+def _with_leaves(tree: Expression, scope: _Scope, found: dict[Expression, str]) -> Expression:
+    """The tree with vector functions, and affine parts of several leaves, replaced by names."""
+    is_vector = isinstance(tree, Call) and tree.function in _VECTOR_FUNCTIONS
+    if is_vector or (_leaves(tree, scope) > 1 and _is_affine(tree, scope)):
+        return Name(found.setdefault(tree, f"_{len(found)}"), tree.location)
+    match tree:
+        case Call(function=function, arguments=arguments, location=location):
+            return Call(function, tuple(_with_leaves(a, scope, found) for a in arguments), location)
+        case Binary(operator=operator, left=left, right=right, location=location):
+            return Binary(operator, _with_leaves(left, scope, found), _with_leaves(right, scope, found), location)
+        case Compare(operator=comparison, left=left, right=right, location=location):
+            return Compare(comparison, _with_leaves(left, scope, found), _with_leaves(right, scope, found), location)
+        case Negative(operand=operand, location=location):
+            return Negative(_with_leaves(operand, scope, found), location)
+    return tree
+
+
+def _names(tree: Expression) -> list[str]:
+    match tree:
+        case Name(identifier=name):
+            return [name]
+        case Call(arguments=arguments):
+            return [name for argument in arguments for name in _names(argument)]
+        case Binary(left=left, right=right) | Compare(left=left, right=right):
+            return _names(left) + _names(right)
+        case Negative(operand=operand):
+            return _names(operand)
+    return []

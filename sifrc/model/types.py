@@ -1,0 +1,122 @@
+"""The model: a network as a system of constraints, and what is minimised on it.
+
+Everything is for one sample. States are numbered in topological order: x_0 is the network input and
+x_k = F_k(a_k) the state of constraint k. A dense layer and the activation after it are one constraint
+unless something else reads the pre-activation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sifrc.ir import Axis, Expr, Input
+from sifrc.scalar.function import ScalarFunction
+from sifrc.spec.types import InitializationSpec, Spec
+
+__all__ = ["Constraint", "LayerParameters", "Model"]
+
+
+@dataclass(frozen=True)
+class LayerParameters:
+    """Weight W and bias β of one dense layer.
+
+    Args:
+        layer: name of the layer that owns them.
+        index: position among the dense layers that own parameters, from 1.
+        weight: W[index], over (outputs, inputs).
+        bias: β[index], over (outputs,), or None.
+    """
+
+    layer: str
+    index: int
+    weight: Input
+    bias: Input | None
+    initialization: InitializationSpec = field(default_factory=InitializationSpec)
+
+    @property
+    def members(self) -> tuple[tuple[str, Input], ...]:
+        """Pairs (name as users see it, symbol): ``fc1.weight``, ``fc1.bias``."""
+        weight = (f"{self.layer}.weight", self.weight)
+        return (weight,) if self.bias is None else (weight, (f"{self.layer}.bias", self.bias))
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """x_k = F_k(a_k): one state as a function of earlier states and of parameters.
+
+    Args:
+        index: k.
+        name: name of the state: of the last spec layer in ``layers``.
+        layers: spec layers that it fuses, in order.
+        state: x[k].
+        sources: indices of the states that a_k reads.
+        pre_activation: a_k.
+        activation: F_k, or None for the identity.
+        value: F_k(a_k).
+        parameters: of the dense layer in it, or None.
+    """
+
+    index: int
+    name: str
+    layers: tuple[str, ...]
+    state: Input
+    sources: tuple[int, ...]
+    pre_activation: Expr
+    activation: ScalarFunction | None
+    value: Expr
+    parameters: LayerParameters | None
+
+    @property
+    def axis(self) -> Axis:
+        """The axis of the state."""
+        return self.state.axes[0]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Constraints and objective of one sample.
+
+    Args:
+        spec: what it was built from.
+        input: x[0].
+        target: t, over the axis of the output.
+        constraints: k = 1..n in topological order; the last one is the output.
+        parameters: of the dense layers that own them, in order.
+        loss: ℓ(x_n, t).
+        regularized: state index k -> λ[k], for the states with regularisation.
+        regularizer: R(x) = ½ Σ λ_k ⟨x_k, x_k⟩.
+        lambda_values: state index k -> value of λ_k, where it is a number of the spec.
+    """
+
+    spec: Spec
+    input: Input
+    target: Input
+    constraints: tuple[Constraint, ...]
+    parameters: tuple[LayerParameters, ...]
+    loss: Expr
+    regularized: tuple[tuple[int, Input], ...]
+    regularizer: Expr
+    lambda_values: tuple[tuple[int, float], ...]
+
+    @property
+    def depth(self) -> int:
+        """n, the number of constraints."""
+        return len(self.constraints)
+
+    @property
+    def output(self) -> Constraint:
+        """The last constraint."""
+        return self.constraints[-1]
+
+    def state(self, index: int) -> Input:
+        """x[index]; x[0] is the network input."""
+        return self.input if index == 0 else self.constraints[index - 1].state
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether every constraint is a dense layer on the state before it, with parameters of its own."""
+        owned = [c.parameters for c in self.constraints]
+        return all(
+            c.sources == (c.index - 1,) and c.parameters is not None and owned.count(c.parameters) == 1
+            for c in self.constraints
+        )

@@ -1,0 +1,236 @@
+"""Values of scalar expressions on arrays: float64 (or float32) through NumPy, any precision through mpmath.
+
+A recursive visitor; no code is generated. ``where`` evaluates each branch only at the elements that
+take it, so that an overflow in the other branch cannot happen.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import singledispatchmethod
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+import mpmath
+import numpy as np
+import sympy
+from scipy import special
+from sympy import Add, Expr, Mul, Piecewise, Pow, Symbol
+from sympy.logic.boolalg import And, Boolean, BooleanFalse, BooleanTrue, Not, Or
+
+from sifrc.errors import BackendError
+from sifrc.scalar import primitives as p
+
+__all__ = ["EvaluationDialect", "constant", "evaluate"]
+
+EvaluationDialect: TypeAlias = Literal["numpy", "mpmath"]
+Array: TypeAlias = Any
+
+
+def _mp_softplus(x: mpmath.mpf) -> mpmath.mpf:
+    return max(x, mpmath.mpf(0)) + mpmath.log1p(mpmath.exp(-abs(x)))
+
+
+def _mp_sigmoid(x: mpmath.mpf) -> mpmath.mpf:
+    return 1 / (1 + mpmath.exp(-x))
+
+
+def _elementwise(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
+    ufunc: Callable[[Array], Array] = np.frompyfunc(function, 1, 1)
+    return ufunc
+
+
+_FUNCTIONS: Mapping[str, Mapping[type[Expr], Callable[[Array], Array]]] = MappingProxyType(
+    {
+        "numpy": MappingProxyType(
+            {
+                sympy.exp: np.exp,
+                sympy.log: np.log,
+                sympy.sin: np.sin,
+                sympy.cos: np.cos,
+                sympy.tan: np.tan,
+                sympy.sinh: np.sinh,
+                sympy.cosh: np.cosh,
+                sympy.tanh: np.tanh,
+                sympy.asinh: np.arcsinh,
+                sympy.atan: np.arctan,
+                sympy.erf: special.erf,
+                p.erfc: special.erfc,
+                p.expm1: np.expm1,
+                p.log1p: np.log1p,
+                p.sigmoid: special.expit,
+                p.softplus: lambda x: np.logaddexp(x, 0.0),
+                p.absolute: np.abs,
+                p.signum: np.sign,
+            }
+        ),
+        "mpmath": MappingProxyType(
+            {
+                sympy.exp: _elementwise(mpmath.exp),
+                sympy.log: _elementwise(mpmath.log),
+                sympy.sin: _elementwise(mpmath.sin),
+                sympy.cos: _elementwise(mpmath.cos),
+                sympy.tan: _elementwise(mpmath.tan),
+                sympy.sinh: _elementwise(mpmath.sinh),
+                sympy.cosh: _elementwise(mpmath.cosh),
+                sympy.tanh: _elementwise(mpmath.tanh),
+                sympy.asinh: _elementwise(mpmath.asinh),
+                sympy.atan: _elementwise(mpmath.atan),
+                sympy.erf: _elementwise(mpmath.erf),
+                p.erfc: _elementwise(mpmath.erfc),
+                p.expm1: _elementwise(mpmath.expm1),
+                p.log1p: _elementwise(mpmath.log1p),
+                p.sigmoid: _elementwise(_mp_sigmoid),
+                p.softplus: _elementwise(_mp_softplus),
+                p.absolute: _elementwise(abs),
+                p.signum: _elementwise(mpmath.sign),
+            }
+        ),
+    }
+)
+
+_COMPARISONS: Mapping[type[Boolean], Callable[[Any, Any], Any]] = MappingProxyType(
+    {
+        sympy.StrictGreaterThan: operator.gt,
+        sympy.GreaterThan: operator.ge,
+        sympy.StrictLessThan: operator.lt,
+        sympy.LessThan: operator.le,
+        sympy.Equality: operator.eq,
+        sympy.Unequality: operator.ne,
+    }
+)
+
+
+@dataclass
+class _Evaluation:
+    """One evaluation: arrays of one common shape by symbol name, and the values found so far."""
+
+    values: Mapping[str, Array]
+    shape: tuple[int, ...]
+    dialect: EvaluationDialect
+    known: dict[Expr, Array] = field(default_factory=dict)
+
+    def __call__(self, node: Expr) -> Array:
+        if node not in self.known:
+            self.known[node] = self.number(node) if node.is_number else self.visit(node)
+        return self.known[node]
+
+    def number(self, node: Expr) -> Array:
+        if isinstance(node, sympy.Rational):
+            return node.p / node.q if self.dialect == "numpy" else mpmath.mpf(node.p) / node.q
+        if self.dialect == "numpy":
+            return constant(node)
+        return +mpmath.pi if node is sympy.pi else mpmath.e() if node is sympy.E else self.visit(node)
+
+    @singledispatchmethod
+    def visit(self, node: Expr) -> Array:
+        raise BackendError(f"cannot evaluate the function '{type(node).__name__}'")
+
+    @visit.register
+    def _symbol(self, node: Symbol) -> Array:
+        if node.name not in self.values:
+            raise BackendError(f"no value was given for '{node.name}'")
+        return self.values[node.name]
+
+    @visit.register
+    def _add(self, node: Add) -> Array:
+        return functools.reduce(operator.add, map(self, node.args))
+
+    @visit.register
+    def _mul(self, node: Mul) -> Array:
+        return functools.reduce(operator.mul, map(self, node.args))
+
+    @visit.register
+    def _pow(self, node: Pow) -> Array:
+        base, exponent = node.args
+        if exponent == sympy.S.NegativeOne:
+            return 1 / self(base)
+        if exponent.is_Integer:
+            return self(base) ** int(exponent)
+        return self(base) ** self(exponent)
+
+    @visit.register
+    def _function(self, node: sympy.Function) -> Array:
+        function = _FUNCTIONS[self.dialect].get(node.func)
+        if function is None:
+            raise BackendError(f"cannot evaluate the function '{type(node).__name__}'")
+        return function(self(node.args[0]))
+
+    @visit.register
+    def _piecewise(self, node: Piecewise) -> Array:
+        result: Array | None = None
+        free = np.ones(self.shape, dtype=bool)
+        for branch, condition in node.args:
+            chosen = free & self.condition(condition)
+            taken = {name: value[chosen] for name, value in self.values.items()}
+            inner = _Evaluation(taken, (int(np.count_nonzero(chosen)),), self.dialect)
+            found = np.asarray(inner(branch), dtype=self.dtype)
+            if result is None:
+                result = np.zeros(self.shape, dtype=self.dtype)
+            result[chosen] = found
+            free &= ~chosen
+        return result
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        if self.dialect == "mpmath":
+            return np.dtype(object)
+        return np.result_type(*self.values.values()) if self.values else np.dtype(float)
+
+    def condition(self, node: Boolean) -> Array:
+        if isinstance(node, (BooleanTrue, BooleanFalse)):
+            return np.full(self.shape, bool(node))
+        if isinstance(node, (And, Or)):
+            join = operator.and_ if isinstance(node, And) else operator.or_
+            return functools.reduce(join, map(self.condition, node.args))
+        if isinstance(node, Not):
+            return ~self.condition(node.args[0])
+        if type(node) not in _COMPARISONS:
+            raise BackendError(f"cannot evaluate the condition '{node}'")
+        left, right = node.args
+        compared = np.asarray(_COMPARISONS[type(node)](self(left), self(right)), dtype=bool)
+        return np.broadcast_to(compared, self.shape)
+
+
+def evaluate(expression: Expr, values: Mapping[str, Array], dialect: EvaluationDialect = "numpy") -> Array:
+    """The value of an expression.
+
+    Args:
+        expression: real scalar expression, parameter values put in.
+        values: a number or an array for each symbol by name; shapes broadcast. For ``mpmath`` numbers
+            are mpf and arrays have dtype object.
+        dialect: ``numpy`` (floating arrays; float32 stays float32) or ``mpmath`` (at the precision
+            that is in force, ``mpmath.workdps``).
+
+    Returns:
+        An array of the common shape; a number if all values are numbers.
+
+    Raises:
+        BackendError: a symbol without value, or an unknown function.
+
+    Example:
+        >>> x = sympy.Symbol("x", real=True)
+        >>> evaluate(p.where(x > 0, x, x / 10), {"x": np.array([-1.0, 2.0])})
+        array([-0.1,  2. ])
+    """
+    target: type[Any] | None = object if dialect == "mpmath" else None
+    arrays = {name: np.asarray(value, dtype=target) for name, value in values.items()}
+    shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    spread = {name: np.broadcast_to(array, shape) for name, array in arrays.items()}
+    evaluation = _Evaluation(spread, shape, dialect)
+    result = np.asarray(evaluation(expression), dtype=evaluation.dtype)
+    return np.array(np.broadcast_to(result, shape))[()]
+
+
+def constant(expression: Expr) -> float:
+    """The float64 nearest to a constant expression.
+
+    Example:
+        >>> constant(sympy.sqrt(2) / 2)
+        0.7071067811865476
+    """
+    with mpmath.workdps(40):
+        return float(evaluate(expression, {}, "mpmath"))

@@ -1,0 +1,99 @@
+"""Source text of the helper functions that printed expressions call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from sifrc.errors import BackendError
+from sifrc.scalar.printing import Dialect
+
+__all__ = ["helpers"]
+
+_NUMBA = MappingProxyType(
+    {
+        "_sigmoid": '''
+def _sigmoid(x):
+    """1 / (1 + exp(-x)) without overflow."""
+    if x >= {real}(0.0):
+        return {real}(1.0) / ({real}(1.0) + np.exp(-x))
+    e = np.exp(x)
+    return e / ({real}(1.0) + e)
+''',
+        "_softplus": '''
+def _softplus(x):
+    """log(1 + exp(x)) without overflow."""
+    return np.log1p(np.exp(-abs(x))) + max(x, {real}(0.0))
+''',
+    }
+)
+
+_NUMPY = MappingProxyType(
+    {
+        "_sigmoid": '''
+def _sigmoid(x):
+    """1 / (1 + exp(-x)) without overflow."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0.0, 1.0, e) / (1.0 + e)
+''',
+        "_softplus": '''
+def _softplus(x):
+    """log(1 + exp(x)) without overflow."""
+    return np.logaddexp(x, 0.0)
+''',
+    }
+)
+
+_TEXTS: Mapping[Dialect, Mapping[str, str]] = MappingProxyType(
+    {"numba": _NUMBA, "numpy": _NUMPY, "torch": MappingProxyType({})}
+)
+
+
+def _power(exponent: int) -> str:
+    """x to a fixed integer power by repeated squaring."""
+    lines = [f"def _power{exponent}(x):", f'    """x to the power {exponent}."""']
+    factors, name, bit = [], "x", 1
+    while bit <= exponent:
+        if exponent & bit:
+            factors.append(name)
+        bit *= 2
+        if bit <= exponent:
+            lines.append(f"    x{bit} = {name} * {name}")
+            name = f"x{bit}"
+    return "\n" + "\n".join([*lines, f"    return {' * '.join(factors)}"]) + "\n"
+
+
+def helpers(
+    dialect: Dialect, names: Iterable[str], *, real: str = "real", decorator: str = "@njit(cache=True)"
+) -> str:
+    """Source of helper functions, in sorted order, each once.
+
+    Args:
+        dialect: as for :func:`~sifrc.scalar.printing.print_code`.
+        names: ``Code.helpers`` of the printed expressions.
+        real: in Numba, the cast that wraps literals.
+        decorator: line before each Numba function.
+
+    Raises:
+        BackendError: no such helper.
+
+    Example:
+        >>> print(helpers("numba", ["_power3"], decorator="@njit"))
+        @njit
+        def _power3(x):
+            \"\"\"x to the power 3.\"\"\"
+            x2 = x * x
+            return x * x2
+        <BLANKLINE>
+    """
+    texts = []
+    for name in sorted(set(names)):
+        known = _TEXTS[dialect].get(name)
+        if known is not None:
+            text = known.replace("{real}", real)
+        elif dialect == "numba" and name.removeprefix("_power").isdigit():
+            text = _power(int(name.removeprefix("_power")))
+        else:
+            raise BackendError(f"no helper '{name}' in the dialect '{dialect}'")
+        texts.append((decorator if dialect == "numba" else "") + text)
+    return "\n\n".join(text.lstrip("\n") for text in texts)

@@ -1,0 +1,229 @@
+"""Scalar primitives: functions with their own derivative and their own stable code.
+
+SymPy's ``Abs``, ``sign``, ``Max``, ``Min`` and ``Heaviside`` differentiate into distributions
+(``DiracDelta``). Here a kink has a convention instead, and no distribution can appear:
+
+==================  ==============================================================================
+``where(c, a, b)``  differentiated branch by branch: at the kink, the branch that ``c`` selects
+``absolute(x)``     derivative ``signum(x)``, 0 at 0, as torch
+``signum(x)``       derivative 0
+``maximum``,        the branch that is taken; at a tie the number, if one operand is a number (so
+``minimum``         that ``max(x, 0)`` is relu, with slope 0 at 0), otherwise the second operand.
+                    torch splits the gradient of a tie in halves instead.
+==================  ==============================================================================
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy
+from sympy import Abs, Expr, Function, Heaviside, Max, Min, Piecewise, Rational, S
+from sympy import sign as sympy_sign
+from sympy.logic.boolalg import Boolean
+
+__all__ = [
+    "absolute",
+    "differentiate",
+    "erfc",
+    "expm1",
+    "log1p",
+    "maximum",
+    "minimum",
+    "normalize",
+    "sigmoid",
+    "signum",
+    "softplus",
+    "where",
+]
+
+
+class _RealFunction(Function):  # type: ignore[misc]
+    """A smooth function from the reals to the reals."""
+
+    nargs = 1
+
+    def _eval_is_extended_real(self) -> bool | None:
+        return True if self.args[0].is_extended_real else None
+
+    def _eval_is_finite(self) -> bool | None:
+        return True if self.args[0].is_finite else None
+
+
+class sigmoid(_RealFunction):
+    """The logistic function 1 / (1 + exp(-x))."""
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        return Rational(1, 2) if x.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """σ' = σ(x) σ(−x): unlike σ (1 − σ) it keeps its relative precision for large x."""
+        return sigmoid(self.args[0]) * sigmoid(-self.args[0])
+
+    def _eval_is_positive(self) -> bool | None:
+        return True if self.args[0].is_real else None
+
+
+class softplus(_RealFunction):
+    """log(1 + exp(x))."""
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        return sympy.log(2) if x.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Softplus' = σ."""
+        return sigmoid(self.args[0])
+
+    def _eval_is_positive(self) -> bool | None:
+        return True if self.args[0].is_real else None
+
+
+class expm1(_RealFunction):
+    """exp(x) − 1 without cancellation near 0."""
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        return S.Zero if x.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """expm1' = exp."""
+        return sympy.exp(self.args[0])
+
+
+class log1p(Function):  # type: ignore[misc]
+    """log(1 + x) without cancellation near 0."""
+
+    nargs = 1
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        return S.Zero if x.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """log1p' = 1 / (1 + x)."""
+        return 1 / (1 + self.args[0])
+
+    def _eval_is_positive(self) -> bool | None:
+        return True if self.args[0].is_positive else None
+
+
+class erfc(_RealFunction):
+    """1 − erf(x) without cancellation.
+
+    SymPy's own ``erfc`` rewrites ``erfc(-x)`` to ``2 - erfc(x)``, the cancellation this one avoids.
+    """
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        return S.One if x.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """erfc' = −2/√π exp(−x²)."""
+        return -2 * sympy.exp(-(self.args[0] ** 2)) / sympy.sqrt(sympy.pi)
+
+    def _eval_is_positive(self) -> bool | None:
+        return True if self.args[0].is_real else None
+
+
+class absolute(_RealFunction):
+    """|x| with derivative ``signum(x)``."""
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        if x.is_nonnegative:
+            return x
+        if x.is_nonpositive:
+            return -x
+        return absolute(-x) if x.could_extract_minus_sign() else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """|x|' = signum(x)."""
+        return signum(self.args[0])
+
+    def _eval_is_nonnegative(self) -> bool | None:
+        return True if self.args[0].is_real else None
+
+
+class signum(_RealFunction):
+    """The sign of x: −1, 0 or 1; its derivative is taken to be 0 everywhere."""
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        if x.is_positive:
+            return S.One
+        if x.is_negative:
+            return S.NegativeOne
+        if x.is_zero:
+            return S.Zero
+        return -signum(-x) if x.could_extract_minus_sign() else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Signum' = 0 by convention."""
+        return S.Zero
+
+
+def where(condition: Boolean, chosen: Expr, otherwise: Expr) -> Expr:
+    """The value of ``chosen`` where ``condition`` holds, else of ``otherwise``.
+
+    Example:
+        >>> x = sympy.Symbol("x", real=True)
+        >>> differentiate(where(x > 0, x, x / 10), x)
+        Piecewise((1, x > 0), (1/10, True))
+    """
+    inner = sorted(condition.atoms(Piecewise), key=lambda node: (node.count_ops(), str(node)))
+    if not inner:
+        return Piecewise((chosen, condition), (otherwise, True))
+    # A choice inside the condition is decided first: conditions stay plain comparisons.
+    choice = inner[0]
+    return Piecewise(
+        *(
+            (where(*(part.xreplace({choice: branch}) for part in (condition, chosen, otherwise))), case)
+            for branch, case in choice.args
+        )
+    )
+
+
+def maximum(a: Expr, b: Expr) -> Expr:
+    """The larger of two; NaN in ``a`` comes out as NaN when ``b`` is a number."""
+    if a.is_number:
+        a, b = b, a
+    return where(a <= b, b, a)
+
+
+def minimum(a: Expr, b: Expr) -> Expr:
+    """The smaller of two, ties as for :func:`maximum`."""
+    if a.is_number:
+        a, b = b, a
+    return where(a >= b, b, a)
+
+
+def normalize(expression: Expr) -> Expr:
+    """Replace the SymPy functions that would differentiate into distributions.
+
+    Example:
+        >>> x = sympy.Symbol("x", real=True)
+        >>> normalize(sympy.sqrt(x**2))
+        absolute(x)
+    """
+
+    def fold(rule: Any) -> Any:
+        def apply(*arguments: Expr) -> Expr:
+            result = arguments[0]
+            for argument in arguments[1:]:
+                result = rule(result, argument)
+            return result
+
+        return apply
+
+    if not expression.has(Abs, sympy_sign, Max, Min, Heaviside):
+        return expression
+    expression = expression.replace(Abs, absolute).replace(sympy_sign, signum)
+    expression = expression.replace(Max, fold(maximum)).replace(Min, fold(minimum))
+    return expression.replace(Heaviside, lambda x, *_: where(x > 0, S.One, S.Zero))
+
+
+def differentiate(expression: Expr, symbol: sympy.Symbol) -> Expr:
+    """Partial derivative under the conventions of this module, not yet in stable form."""
+    return normalize(normalize(expression).diff(symbol))

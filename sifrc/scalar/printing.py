@@ -1,0 +1,302 @@
+"""Scalar expressions as code: NumPy and Torch (vectorised), Numba (one number at a time).
+
+The printers decide nothing about the mathematics: they print the stable form they are given.
+Constants are folded to one literal. In Numba every literal is wrapped in the caller's dtype cast,
+because a bare literal turns float32 into float64; functions come from NumPy there, since ``math.exp``
+raises on overflow where the same code runs without the JIT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar, Literal, TypeAlias
+
+import sympy
+from sympy import Add, Expr, Mul, Piecewise, Pow, Symbol
+from sympy.core.relational import Relational
+from sympy.logic.boolalg import Boolean
+from sympy.printing.precedence import PRECEDENCE
+from sympy.printing.str import StrPrinter
+
+from sifrc.errors import BackendError
+from sifrc.scalar.evaluate import constant
+from sifrc.scalar.guards import guard_branches
+
+__all__ = ["Code", "Dialect", "print_code"]
+
+Dialect: TypeAlias = Literal["numpy", "numba", "torch"]
+
+_NUMPY_NAMES = {
+    "asinh": "arcsinh",
+    "atan": "arctan",
+    "absolute": "abs",
+    "signum": "sign",
+} | {name: name for name in ("exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "expm1", "log1p")}
+
+
+@dataclass(frozen=True)
+class Code:
+    """A printed expression.
+
+    Args:
+        text: the expression.
+        helpers: names of the helper functions it calls, sorted; see
+            :func:`sifrc.scalar.helpers.helpers`.
+    """
+
+    text: str
+    helpers: tuple[str, ...] = ()
+
+
+class _CodePrinter(StrPrinter):  # type: ignore[misc]
+    """What the dialects share: constants folded, products and quotients, no unknown function."""
+
+    functions: ClassVar[Mapping[str, str]]
+    helpers_by_function: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+    def __init__(self, names: Mapping[str, str], real: str) -> None:
+        super().__init__()
+        self.names = names
+        self.real = real
+        self.used: set[str] = set()
+
+    def literal(self, value: float) -> str:
+        return repr(value)
+
+    def helper(self, name: str) -> str:
+        self.used.add(name)
+        return name
+
+    def prepare(self, expression: Expr) -> Expr:
+        return expression
+
+    def _print(self, expr: Expr, **kwargs: object) -> str:
+        if isinstance(expr, Expr) and expr.is_number:
+            value = constant(expr)
+            return ("-" if value < 0 else "") + self.literal(abs(value))
+        return str(super()._print(expr, **kwargs))
+
+    def _print_Symbol(self, expr: Symbol) -> str:
+        return self.names.get(expr.name, expr.name)
+
+    def _print_Function(self, expr: sympy.Function) -> str:
+        name = type(expr).__name__
+        arguments = ", ".join(self._print(argument) for argument in expr.args)
+        if name in self.helpers_by_function:
+            return f"{self.helper(self.helpers_by_function[name])}({arguments})"
+        if name in self.functions:
+            return f"{self.functions[name]}({arguments})"
+        raise BackendError(f"no code for the function '{name}'")
+
+    # StrPrinter has methods of its own for these; they are plain functions here.
+    _print_exp = _print_Function
+    _print_log = _print_Function
+
+    def emptyPrinter(self, expr: object) -> str:
+        raise BackendError(f"no code for '{type(expr).__name__}'")
+
+    def _print_Add(self, expr: Add, order: object = None) -> str:
+        text = ""
+        for term in expr.as_ordered_terms():
+            printed = self._print(term)
+            sign, body = ("-", printed[1:]) if printed.startswith("-") else ("+", printed)
+            text = f"{text} {sign} {body}" if text else printed
+        return text
+
+    def _print_Mul(self, expr: Mul) -> str:
+        numbers = [factor for factor in expr.args if factor.is_number]
+        above: list[Expr] = []
+        below: list[Expr] = []
+        for factor in expr.args:
+            if factor.is_number:
+                continue
+            exponent = factor.as_base_exp()[1]
+            inverted = not isinstance(factor, sympy.exp) and exponent.could_extract_minus_sign()
+            (below if inverted else above).append(1 / factor if inverted else factor)
+        value = constant(Mul(*numbers))
+        sign = "-" if value < 0 else ""
+        parts = [self.parenthesize(factor, PRECEDENCE["Mul"]) for factor in above]
+        if abs(value) != 1 or not parts:
+            parts.insert(0, self.literal(abs(value)))
+        text = sign + "*".join(parts)
+        if not below:
+            return text
+        denominator = "*".join(self.parenthesize(factor, PRECEDENCE["Mul"]) for factor in below)
+        return f"{text}/({denominator})" if len(below) > 1 else f"{text}/{self._atom(below[0])}"
+
+    def _atom(self, expr: Expr) -> str:
+        """The text, in parentheses unless it binds tighter than any operator."""
+        text = self._print(expr)
+        return text if isinstance(expr, (Symbol, sympy.Function)) else f"({text})"
+
+    def _print_Pow(self, expr: Pow, rational: bool = False) -> str:
+        base, exponent = expr.args
+        if exponent.could_extract_minus_sign():
+            return f"{self.literal(1.0)}/{self._atom(1 / expr)}"
+        if exponent == sympy.S.Half:
+            return f"{self.functions['sqrt']}({self._print(base)})"
+        if exponent.is_Integer:
+            return self.integer_power(base, int(exponent))
+        power = self._print(exponent) if exponent.is_number else self._atom(exponent)
+        return f"{self._atom(base)}**{power}"
+
+    def integer_power(self, base: Expr, exponent: int) -> str:
+        return f"{self._atom(base)}**{exponent}"
+
+    def _print_Relational(self, expr: Relational) -> str:
+        return f"{self._print(expr.lhs)} {expr.rel_op} {self._print(expr.rhs)}"
+
+    def _print_Piecewise(self, expr: Piecewise) -> str:
+        (last, always) = expr.args[-1]
+        if always != sympy.true:
+            raise BackendError("a piecewise expression has no last branch for the remaining cases")
+        text = self._print(last)
+        number = last.is_number
+        for branch, condition in reversed(expr.args[:-1]):
+            text = self.choice(condition, branch, text, constant=number)
+            number = False
+        return text
+
+    def choice(self, condition: Boolean, branch: Expr, otherwise: str, *, constant: bool) -> str:
+        raise NotImplementedError
+
+
+class _VectorPrinter(_CodePrinter):
+    """Arrays: both branches of a choice are computed, so they are guarded first."""
+
+    module: ClassVar[str]
+
+    def prepare(self, expression: Expr) -> Expr:
+        return guard_branches(expression)
+
+    def _print_And(self, expr: sympy.And) -> str:
+        return " & ".join(f"({self._print(argument)})" for argument in expr.args)
+
+    def _print_Or(self, expr: sympy.Or) -> str:
+        return " | ".join(f"({self._print(argument)})" for argument in expr.args)
+
+    def _print_Not(self, expr: sympy.Not) -> str:
+        return f"~({self._print(expr.args[0])})"
+
+    def choice(self, condition: Boolean, branch: Expr, otherwise: str, *, constant: bool) -> str:
+        if constant and branch.is_number:
+            # Two bare numbers would give the default dtype instead of the argument's.
+            like = min((self._print(s) for s in condition.free_symbols), default="x")
+            otherwise = f"{self.module}.full_like({like}, {otherwise})"
+        return f"{self.module}.where({self._print(condition)}, {self._print(branch)}, {otherwise})"
+
+
+class NumpyPrinter(_VectorPrinter):
+    """Arrays of NumPy; ``special`` is ``scipy.special``."""
+
+    module = "np"
+    functions = MappingProxyType(
+        {name: f"np.{code}" for name, code in _NUMPY_NAMES.items()}
+        | {"sqrt": "np.sqrt", "erf": "special.erf", "erfc": "special.erfc"}
+    )
+    helpers_by_function = MappingProxyType({"sigmoid": "_sigmoid", "softplus": "_softplus"})
+
+    def _print_Min(self, expr: sympy.Min) -> str:
+        return f"np.minimum({', '.join(map(self._print, _symbol_first(expr)))})"
+
+    def _print_Max(self, expr: sympy.Max) -> str:
+        return f"np.maximum({', '.join(map(self._print, _symbol_first(expr)))})"
+
+
+class TorchPrinter(_VectorPrinter):
+    """Tensors of Torch, float64, float32 and bfloat16."""
+
+    module = "torch"
+    functions = MappingProxyType(
+        {name: f"torch.{name}" for name in _NUMPY_NAMES}
+        | {"absolute": "torch.abs", "signum": "torch.sign", "sqrt": "torch.sqrt"}
+        | {name: f"torch.{name}" for name in ("erf", "erfc", "sigmoid")}
+    )
+
+    def _print_softplus(self, expr: sympy.Function) -> str:
+        """Above 40, x itself: exp(−40)/40 is below the rounding error of float64 (not so at torch's 20)."""
+        return f"torch.nn.functional.softplus({self._print(expr.args[0])}, threshold=40.0)"
+
+    def _print_Min(self, expr: sympy.Min) -> str:
+        value, bound = _symbol_first(expr)
+        return f"torch.clamp({self._print(value)}, max={self._print(bound)})"
+
+    def _print_Max(self, expr: sympy.Max) -> str:
+        value, bound = _symbol_first(expr)
+        return f"torch.clamp({self._print(value)}, min={self._print(bound)})"
+
+
+class NumbaPrinter(_CodePrinter):
+    """Scalars in Numba: conditional expressions are lazy, literals carry the dtype."""
+
+    functions = MappingProxyType(
+        {name: f"np.{code}" for name, code in _NUMPY_NAMES.items()}
+        | {"sqrt": "np.sqrt", "erf": "math.erf", "erfc": "math.erfc", "absolute": "abs"}
+    )
+    helpers_by_function = MappingProxyType({"sigmoid": "_sigmoid", "softplus": "_softplus"})
+
+    def literal(self, value: float) -> str:
+        return f"{self.real}({value!r})"
+
+    def integer_power(self, base: Expr, exponent: int) -> str:
+        """Products: a float32 to an integer power is a float64 or a call of pow."""
+        if isinstance(base, Symbol) and exponent <= 4:
+            return "(" + "*".join([self._print(base)] * exponent) + ")"
+        if exponent <= 64:
+            return f"{self.helper(f'_power{exponent}')}({self._print(base)})"
+        return f"{self._atom(base)}**{self.literal(float(exponent))}"
+
+    def _print_And(self, expr: sympy.And) -> str:
+        return " and ".join(f"({self._print(argument)})" for argument in expr.args)
+
+    def _print_Or(self, expr: sympy.Or) -> str:
+        return " or ".join(f"({self._print(argument)})" for argument in expr.args)
+
+    def _print_Not(self, expr: sympy.Not) -> str:
+        return f"not ({self._print(expr.args[0])})"
+
+    def choice(self, condition: Boolean, branch: Expr, otherwise: str, *, constant: bool) -> str:
+        return f"({self._print(branch)} if {self._print(condition)} else {otherwise})"
+
+
+def _symbol_first(expr: Expr) -> tuple[Expr, Expr]:
+    bound, value = sorted(expr.args, key=lambda argument: not argument.is_number)
+    return value, bound
+
+
+_PRINTERS: Mapping[Dialect, type[_CodePrinter]] = MappingProxyType(
+    {"numpy": NumpyPrinter, "numba": NumbaPrinter, "torch": TorchPrinter}
+)
+
+
+def print_code(
+    expression: Expr, dialect: Dialect, *, names: Mapping[str, str] | None = None, real: str = "real"
+) -> Code:
+    """An expression as code.
+
+    Args:
+        expression: real scalar expression in stable form, parameter values put in.
+        dialect: ``numpy``, ``numba`` or ``torch``.
+        names: code for symbols by name, each a name, a subscript or in parentheses; by default a
+            symbol is its own name.
+        real: in Numba, the name of the cast that wraps every literal, e.g. ``np.float32``.
+
+    Raises:
+        BackendError: an unknown dialect, or a function the dialect has no code for.
+
+    Example:
+        >>> x = sympy.Symbol("x", real=True)
+        >>> print_code(1 - sympy.tanh(x) ** 2, "numba", names={"x": "a[i]"})
+        Code(text='real(1.0) - _power2(np.tanh(a[i]))', helpers=('_power2',))
+        >>> print_code(1 - sympy.tanh(x) ** 2, "torch").text
+        '1.0 - torch.tanh(x)**2'
+    """
+    if dialect not in _PRINTERS:
+        raise BackendError(
+            f"unknown dialect '{dialect}'", hint="known dialects: " + " ".join(sorted(_PRINTERS))
+        )
+    printer = _PRINTERS[dialect](names or {}, real)
+    text = printer.doprint(printer.prepare(expression))
+    return Code(text, tuple(sorted(printer.used)))

@@ -1,0 +1,309 @@
+"""From a checked shape to the validated spec."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from sifrc.errors import Location
+from sifrc.spec.diagnostics import describe
+from sifrc.spec.functionspec import activation_spec, loss_function_spec
+from sifrc.spec.graph import Graph, Item, resolve_graph, state_names
+from sifrc.spec.names import name_problem
+from sifrc.spec.positions import Path, Positions
+from sifrc.spec.registry import LOSSES
+from sifrc.spec.schema import InitializationShape, LayerShape, SpecShape
+from sifrc.spec.suggest import did_you_mean, shortened
+from sifrc.spec.types import (
+    FunctionSpec,
+    InitializationSpec,
+    InputSpec,
+    LayerSpec,
+    LossSpec,
+    MethodSpec,
+    OptionValue,
+    RegularizationSpec,
+    Spec,
+    TargetKind,
+    TargetSpec,
+    TrainingSpec,
+)
+
+__all__ = ["build_from_shape"]
+
+_KEYS_OF_TYPE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "dense": ("name", "type", "inputs", "units", "bias", "share", "init", "activation", "parameters"),
+        "activation": ("name", "type", "inputs", "function", "expression", "parameters"),
+        "add": ("name", "type", "inputs", "activation", "parameters"),
+    }
+)
+
+
+def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
+    """Build the spec, checking everything a shape does not say.
+
+    Args:
+        shape: keys and types are right.
+        positions: places, for errors.
+
+    Raises:
+        SpecError: names, expressions, graph, sizes or states are wrong.
+
+    Example:
+        >>> shape = SpecShape.model_validate({
+        ...     "sifrc": 1, "name": "tiny", "loss": "mse",
+        ...     "network": {"input": {"size": 4}, "layers": [{"type": "dense", "units": 2}]}})
+        >>> build_from_shape(shape, Positions("f")).layers[0].name
+        'dense1'
+    """
+    problem = name_problem(shape.name)
+    if problem is not None:
+        raise positions.error(("name",), problem[0], hint=problem[1])
+    for index, layer in enumerate(shape.network.layers):
+        _check_keys(layer, ("network", "layers", index), positions)
+    graph = resolve_graph(shape.network, positions)
+    default = _initialization(shape.init, ("init",), positions)
+    biases = {item.name: item.shape.bias is not False for item in graph.items}
+    layers = tuple(_layer(item, default, biases, positions) for item in graph.items)
+    source = shape.network.input
+    return Spec(
+        name=shape.name,
+        input=InputSpec(source.name, source.size, positions.value(("network", "input"))),
+        layers=layers,
+        loss=_loss(shape, positions),
+        regularization=_regularization(shape.regularization.state, layers, graph, positions),
+        dtype=shape.dtype,
+        seed=shape.seed,
+        training=TrainingSpec(
+            shape.training.data,
+            shape.training.epochs,
+            shape.training.batch,
+            shape.training.one_hot,
+            positions.value(("training",)),
+        ),
+        method=_method(shape, positions),
+        target=_target(shape, positions),
+        location=positions.value(()),
+    )
+
+
+def _check_keys(layer: LayerShape, path: Path, positions: Positions) -> None:
+    """Only keys that mean something for the layer's type."""
+    accepted = _KEYS_OF_TYPE[layer.type]
+    for key in LayerShape.model_fields:
+        if key in layer.model_fields_set and key not in accepted:
+            label = "use activation: here" if key in ("function", "expression") else None
+            raise positions.error(
+                (*path, key),
+                f"a layer of type {layer.type} has no '{key}'",
+                hint=f"accepted keys: {' '.join(accepted)}",
+                label=label,
+                at_key=True,
+            )
+
+
+def _layer(
+    item: Item, default: InitializationSpec | None, biases: Mapping[str, bool], positions: Positions
+) -> LayerSpec:
+    shape, path = item.shape, item.path
+    dense = shape.type == "dense"
+    if shape.share is not None and shape.init is not None:
+        raise positions.error(
+            (*path, "init"),
+            f"'{item.name}' shares its parameters and cannot start them",
+            hint=f"give init to '{shape.share}'",
+            at_key=True,
+        )
+    initialization = None
+    if dense and shape.share is None:
+        own = _initialization(shape.init, (*path, "init"), positions)
+        initialization = own or default or InitializationSpec()
+    return LayerSpec(
+        name=item.name,
+        kind=shape.type,
+        inputs=item.inputs,
+        size=item.size,
+        activation=_activation(item, positions),
+        bias=biases[shape.share or item.name],
+        share=shape.share,
+        initialization=initialization,
+        location=positions.value(path),
+    )
+
+
+def _activation(item: Item, positions: Positions) -> FunctionSpec | None:
+    """The function of an activation layer, or of the short form."""
+    shape, path = item.shape, item.path
+    if shape.type == "activation":
+        return activation_spec(
+            positions, path, shape.function, shape.expression, shape.parameters, (*path, "parameters")
+        )
+    short = shape.activation
+    if short is None:
+        if shape.parameters is not None:
+            raise positions.error(
+                (*path, "parameters"),
+                f"layer '{item.name}' has parameters but no activation",
+                hint="parameters belong to a function: activation: leaky_relu, parameters: {slope: 0.1}",
+                at_key=True,
+            )
+        return None
+    parameters_path: Path = (*path, "activation", "parameters")
+    parameters = short.parameters
+    if shape.parameters is not None:
+        if parameters is not None:
+            raise positions.error(
+                (*path, "parameters"),
+                "parameters are given twice, here and inside 'activation'",
+                hint="keep one of them",
+                at_key=True,
+            )
+        parameters_path, parameters = (*path, "parameters"), shape.parameters
+    return activation_spec(
+        positions, (*path, "activation"), short.function, short.expression, parameters, parameters_path
+    )
+
+
+def _initialization(
+    shape: InitializationShape | None, path: Path, positions: Positions
+) -> InitializationSpec | None:
+    if shape is None:
+        return None
+    for key, owner in (("value", "constant"), ("connections", "sparse")):
+        if getattr(shape, key) is not None and shape.kind != owner:
+            raise positions.error(
+                (*path, key),
+                f"initialisation '{shape.kind}' has no '{key}'",
+                hint=f"'{key}' belongs to {owner}",
+                at_key=True,
+            )
+    return InitializationSpec(
+        kind=shape.kind,
+        value=float(shape.value or 0.0),
+        connections=shape.connections or 15,
+        location=positions.value(path),
+    )
+
+
+def _loss(shape: SpecShape, positions: Positions) -> LossSpec:
+    loss = shape.loss
+    function = loss_function_spec(positions, ("loss",), loss.function, loss.expression, loss.parameters)
+    default: TargetKind = LOSSES[function.name].targets if function.name in LOSSES else "vectors"
+    return LossSpec(function, loss.targets or default, loss.reduction, positions.value(("loss",)))
+
+
+def _regularization(
+    state: Any, layers: tuple[LayerSpec, ...], graph: Graph, positions: Positions
+) -> RegularizationSpec:
+    """The four forms of ``regularization.state``."""
+    path: Path = ("regularization", "state")
+    location = positions.value(("regularization",))
+    hint = "a number such as 1e-3, none, spectral, or numbers by state: {act1: 1e-3}"
+    if isinstance(state, str):
+        if state == "none":
+            return RegularizationSpec(location=location)
+        if state == "spectral":
+            return RegularizationSpec("spectral", location=location)
+        raise positions.error(
+            path,
+            f"unknown state regularisation '{shortened(state)}'",
+            hint=hint,
+            label=did_you_mean(state, ("none", "spectral")),
+        )
+    if isinstance(state, dict):
+        return _per_state(state, layers, graph, positions, location)
+    return RegularizationSpec("uniform", _weight(state, path, positions, hint), location=location)
+
+
+def _weight(value: Any, path: Path, positions: Positions, hint: str) -> float:
+    """One λ: a finite number, zero or more."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise positions.error(path, f"state regularisation cannot be {describe(value)}", hint=hint)
+    # Compared before the conversion, which fails for huge whole numbers.
+    if not 0 <= value <= 1e300:
+        raise positions.error(path, f"state regularisation cannot be {describe(value)}", hint="zero or more")
+    return float(value)
+
+
+def _per_state(
+    weights: Mapping[Any, Any],
+    layers: tuple[LayerSpec, ...],
+    graph: Graph,
+    positions: Positions,
+    location: Location | None,
+) -> RegularizationSpec:
+    names = state_names(layers)
+    states = list(dict.fromkeys(names.values()))
+    for key, value in weights.items():
+        path: Path = ("regularization", "state", key)
+        if key not in states:
+            message, label = f"no state is named '{shortened(str(key))}'", did_you_mean(str(key), states)
+            if key in names:
+                message = f"layer '{key}' is one state with the activation '{names[key]}' that follows it"
+                label = f"write {names[key]}"
+            if key == graph.input:
+                message, label = f"'{key}' is the network input, not a state", None
+            hint = f"states: {shortened(' '.join(states), 300)}"
+            raise positions.error(path, message, hint=hint, label=label, at_key=True)
+        _weight(value, path, positions, "a number such as 1e-3")
+    values = tuple((state, float(weights[state])) for state in states if state in weights)
+    return RegularizationSpec("per_state", values=values, location=location)
+
+
+def _options(values: Mapping[Any, Any], path: Path, positions: Positions) -> dict[str, OptionValue]:
+    """Free options: each a single finite value; what they mean is checked by their owner."""
+    options: dict[str, OptionValue] = {}
+    for key, value in values.items():
+        own: Path = (*path, key)
+        if not isinstance(value, (bool, int, float, str)):
+            raise positions.error(
+                own,
+                f"option '{shortened(str(key))}' cannot be {describe(value)}",
+                hint="a number, true, false or text",
+            )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise positions.error(own, f"option '{shortened(key)}' must be a finite number")
+        options[key] = value
+    return dict(sorted(options.items()))
+
+
+def _locations(
+    options: Mapping[str, OptionValue], path: Path, positions: Positions
+) -> Mapping[str, Location]:
+    places = {key: positions.values.get((*path, key)) for key in options}
+    return MappingProxyType({key: place for key, place in places.items() if place is not None})
+
+
+def _method(shape: SpecShape, positions: Positions) -> MethodSpec | None:
+    if shape.method is None:
+        return None
+    options = _options(shape.method.model_extra or {}, ("method",), positions)
+    return MethodSpec(
+        shape.method.name,
+        MappingProxyType(options),
+        positions.value(("method", "name")),
+        _locations(options, ("method",), positions),
+    )
+
+
+def _target(shape: SpecShape, positions: Positions) -> TargetSpec:
+    target = shape.target
+    path: Path = ("target", "options")
+    for index, name in enumerate(target.operators):
+        if name in target.operators[:index]:
+            raise positions.error(
+                ("target", "operators", index),
+                f"operator '{shortened(name)}' is named twice",
+                hint="name it once",
+            )
+    options = _options(target.options, path, positions)
+    return TargetSpec(
+        target.backend,
+        tuple(target.operators),
+        MappingProxyType(options),
+        positions.value(("target",)),
+        _locations(options, path, positions),
+    )

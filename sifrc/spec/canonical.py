@@ -1,0 +1,122 @@
+"""A spec as plain data, with all defaults filled in, and its hash."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from typing import Any
+
+from sifrc.spec.format import format_expression
+from sifrc.spec.types import FunctionSpec, InitializationSpec, LayerSpec, RegularizationSpec, Spec
+
+__all__ = ["spec_hash", "spec_to_dict"]
+
+
+def spec_to_dict(spec: Spec) -> dict[str, Any]:
+    """Return the canonical plain dict of a spec; ``build_spec`` gives the same spec back.
+
+    Args:
+        spec: a validated spec.
+
+    Returns:
+        Dicts, lists, text and numbers only, with the keys of the YAML form.
+
+    Example:
+        >>> from sifrc.spec import build_spec
+        >>> spec = build_spec({"sifrc": 1, "name": "tiny", "loss": "mse", "network": {
+        ...     "input": {"size": 4}, "layers": [{"type": "dense", "units": 2}]}})
+        >>> spec_to_dict(spec)["loss"]
+        {'function': 'mse', 'targets': 'vectors', 'reduction': 'mean'}
+    """
+    result: dict[str, Any] = {
+        "sifrc": 1,
+        "name": spec.name,
+        "network": {
+            "input": {"name": spec.input.name, "size": spec.input.size},
+            "layers": [_layer(layer) for layer in spec.layers],
+        },
+        "loss": {
+            **_function(spec.loss.function),
+            "targets": spec.loss.targets,
+            "reduction": spec.loss.reduction,
+        },
+        "regularization": {"state": _state(spec.regularization)},
+        "seed": spec.seed,
+        "dtype": spec.dtype,
+        "training": {
+            "data": spec.training.data,
+            "epochs": spec.training.epochs,
+            "batch": spec.training.batch,
+            "one_hot": spec.training.one_hot,
+        },
+    }
+    if spec.method is not None:
+        result["method"] = {"name": spec.method.name, **spec.method.options}
+    result["target"] = {
+        "backend": spec.target.backend,
+        "operators": list(spec.target.operators),
+        "options": dict(spec.target.options),
+    }
+    return result
+
+
+def spec_hash(spec: Spec) -> str:
+    """Return the sha256 of the canonical JSON of a spec, as hexadecimal text.
+
+    Places, comments, spacing and defaults written out do not change it.
+
+    Example:
+        >>> from sifrc.spec import parse_spec, starter_spec
+        >>> text = starter_spec("digits")
+        >>> spec_hash(parse_spec(text)) == spec_hash(parse_spec(text + "# a comment"))
+        True
+    """
+    text = json.dumps(spec_to_dict(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return sha256(text.encode()).hexdigest()
+
+
+def _function(function: FunctionSpec) -> dict[str, Any]:
+    if function.name == "custom":
+        result: dict[str, Any] = {"expression": format_expression(function.expression)}
+    else:
+        result = {"function": function.name}
+    if function.parameters:
+        result["parameters"] = dict(function.parameters)
+    return result
+
+
+def _layer(layer: LayerSpec) -> dict[str, Any]:
+    result: dict[str, Any] = {"name": layer.name, "type": layer.kind, "inputs": list(layer.inputs)}
+    if layer.kind == "dense":
+        result["units"] = layer.size
+        if layer.share is not None:
+            result["share"] = layer.share
+        else:
+            result["bias"] = layer.bias
+    if layer.initialization is not None:
+        result["init"] = _initialization(layer.initialization)
+    if layer.activation is not None:
+        if layer.kind == "activation":
+            result.update(_function(layer.activation))
+        else:
+            result["activation"] = _function(layer.activation)
+    return result
+
+
+def _initialization(initialization: InitializationSpec) -> dict[str, Any]:
+    result: dict[str, Any] = {"kind": initialization.kind}
+    if initialization.kind == "constant":
+        result["value"] = initialization.value
+    if initialization.kind == "sparse":
+        result["connections"] = initialization.connections
+    return result
+
+
+def _state(regularization: RegularizationSpec) -> Any:
+    match regularization.kind:
+        case "uniform":
+            return regularization.value
+        case "per_state":
+            return dict(regularization.values)
+        case kind:
+            return kind

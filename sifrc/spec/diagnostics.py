@@ -1,0 +1,212 @@
+"""Errors of pydantic as sentences: what is wrong, where, and what would be accepted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from sifrc.errors import SpecError
+from sifrc.spec.positions import Path, Positions
+from sifrc.spec.schema import SHAPES, SpecShape
+from sifrc.spec.suggest import did_you_mean, quoted_list, shortened
+
+__all__ = ["describe", "validate_shape"]
+
+_EXPECTED: Mapping[str, str] = MappingProxyType(
+    {
+        "string_type": "text",
+        "int_type": "a whole number",
+        "int_from_float": "a whole number",
+        "float_type": "a number",
+        "bool_type": "true or false",
+        "list_type": "a list, e.g. [a, b]",
+        "dict_type": "keys and values, e.g. {slope: 0.1}",
+        "model_type": "keys and values, e.g. {key: value}",
+    }
+)
+_EXAMPLES: Mapping[str, str] = MappingProxyType(
+    {
+        "sifrc": "the format version: sifrc: 1",
+        "name": "name: my_network",
+        "network": "network: {input: {name: image, size: 64}, layers: [...]}",
+        "input": "input: {name: image, size: 64}",
+        "layers": "a list of layers such as {name: fc1, type: dense, units: 32}",
+        "size": "size: 64",
+        "type": "type: dense, activation or add",
+        "loss": "loss: {function: cross_entropy}, or {expression: ...} over y and t",
+        "activation": "activation: tanh, or {function: ...} or {expression: ...}",
+        "kind": "kind: he, glorot, sparse, zeros or constant",
+        "init": "init: he, or {kind: sparse, connections: 15}",
+        "inputs": "inputs: [act1, fc1]",
+        "parameters": "parameters: {slope: 0.1}",
+    }
+)
+
+
+def describe(value: object) -> str:
+    """Words for a value that was found, e.g. ``the text 'abc'``.
+
+    Example:
+        >>> describe(True), describe("0.1"), describe(None)
+        ('true', "the text '0.1'", 'nothing')
+    """
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"the text {shortened(value)!r}"
+    if isinstance(value, (int, float)):
+        return f"the number {shortened(repr(value))}" if abs(value) < 1e100 else "a huge number"
+    if isinstance(value, dict):
+        return "keys and values"
+    if isinstance(value, list):
+        return "a list"
+    return f"a Python {type(value).__name__}"
+
+
+def validate_shape(data: object, positions: Positions) -> SpecShape:
+    """Check keys and types of a whole spec.
+
+    Args:
+        data: plain dicts, lists and scalars.
+        positions: where they stand.
+
+    Raises:
+        SpecError: the first problem in the order of the file.
+
+    Example:
+        >>> from sifrc.spec.document import read_document
+        >>> document = read_document("sifrc: 2")
+        >>> validate_shape(document.data, document.positions)
+        Traceback (most recent call last):
+        sifrc.errors.SpecError: error: 'sifrc' cannot be the number 2
+         --> <spec>:1:8
+          |
+        1 | sifrc: 2
+          |        ^
+          = accepted: 1
+    """
+    if not isinstance(data, dict):
+        raise positions.error((), f"a spec has keys and values, not {describe(data)}", hint="start: sifrc: 1")
+    try:
+        return SpecShape.model_validate(data)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    problems = sorted((_order(problem, positions), index, problem) for index, problem in enumerate(details))
+    raise _translate(problems[0][2], positions)
+
+
+def _order(problem: ErrorDetails, positions: Positions) -> tuple[bool, int, int]:
+    """File order; a missing key stands nowhere, and is often a misspelt one: last."""
+    path = problem["loc"]
+    place = positions.key(path) if problem["type"] == "extra_forbidden" else positions.value(path)
+    line, column = (place.line, place.column) if place is not None else (0, 0)
+    return problem["type"] == "missing", line, column
+
+
+def _translate(problem: ErrorDetails, positions: Positions) -> SpecError:
+    """One error of pydantic as a SpecError."""
+    path: Path = problem["loc"]
+    kind = problem["type"]
+    key = next((item for item in reversed(path) if isinstance(item, str)), "spec")
+    found = problem["input"]
+    if kind == "extra_forbidden":
+        return _unknown_key(path, positions)
+    if kind == "missing":
+        place = path[:-1]
+        message = f"key '{key}' is missing{_where(place)}"
+        return positions.error(place, message, hint=_EXAMPLES.get(key, f"add {key}: ..."))
+    if kind in _EXPECTED:
+        hint = _EXAMPLES.get(key) if kind.startswith(("model", "dict", "list")) else None
+        if kind == "float_type" and isinstance(found, str) and re.fullmatch(r"[-+.\deE]+", found):
+            hint = "remove the quotes"
+        if kind == "string_type" and isinstance(found, (bool, int, float)):
+            hint = "put it in quotes if it is meant as text"
+        return positions.error(path, f"'{key}' must be {_EXPECTED[kind]}, not {describe(found)}", hint=hint)
+    translate = _BY_TYPE.get(kind)
+    if translate is not None:
+        message, hint, label = translate(key, found, problem.get("ctx", {}))
+        return positions.error(path, message, hint=hint, label=label)
+    return positions.error(path, f"'{key}': {shortened(problem['msg'], 200)}")
+
+
+def _where(path: Path) -> str:
+    """`` in 'network'``, `` in a layer``, or nothing at the top."""
+    if not path:
+        return ""
+    return " in this layer" if isinstance(path[-1], int) else f" in '{path[-1]}'"
+
+
+def _unknown_key(path: Path, positions: Positions) -> SpecError:
+    place = tuple("*" if isinstance(item, int) else item for item in path[:-1])
+    shape = SHAPES.get(place)
+    known = list(shape.model_fields) if shape is not None else []
+    word = str(path[-1])
+    hint = f"accepted keys: {' '.join(known)}"
+    if place == ("target",):
+        hint += "; options of the backend go under options"
+    return positions.error(
+        path,
+        f"unknown key '{shortened(word)}'{_where(path[:-1])}",
+        hint=hint,
+        label=did_you_mean(word, known),
+        at_key=True,
+    )
+
+
+_Sentence = tuple[str, str | None, str | None]
+
+
+def _literal(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
+    expected = str(context.get("expected", ""))
+    words = re.findall(r"'([^']*)'", expected) or [expected]
+    label = did_you_mean(found, words) if isinstance(found, str) else None
+    return f"'{key}' cannot be {describe(found)}", f"accepted: {quoted_list(words)}", label
+
+
+def _at_least(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
+    return f"'{key}' is too small: {describe(found)}", f"at least {context['ge']}", None
+
+
+def _at_most(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
+    return f"'{key}' is too large: {describe(found)}", f"at most {context['le']}", None
+
+
+def _below(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
+    return f"'{key}' is too large: {describe(found)}", f"less than {context['lt']}", None
+
+
+def _finite(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
+    return f"'{key}' must be a finite number", "write a number such as 0.1 or 1e-3", None
+
+
+def _too_short(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
+    return f"'{key}' is empty", _EXAMPLES.get(key), None
+
+
+def _too_long(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
+    return f"'{key}' is too long", f"at most {context['max_length']} items", None
+
+
+def _too_big(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
+    return f"'{key}' is a huge number", "write a whole number of usual size", None
+
+
+_BY_TYPE: Mapping[str, Callable[[str, object, Mapping[str, Any]], _Sentence]] = MappingProxyType(
+    {
+        "literal_error": _literal,
+        "greater_than_equal": _at_least,
+        "less_than_equal": _at_most,
+        "less_than": _below,
+        "finite_number": _finite,
+        "too_short": _too_short,
+        "too_long": _too_long,
+        "int_parsing_size": _too_big,
+    }
+)

@@ -1,0 +1,74 @@
+"""Syntax trees of user expressions (custom activations and losses).
+
+A tree is neutral data: numbers, names, operators and calls whose names were checked against the
+allow-list of :mod:`sifrc.spec.parser`. The scalar and model stages give it a meaning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal, TypeAlias
+
+from sifrc.errors import Location
+
+__all__ = ["Binary", "Call", "Compare", "Expression", "Name", "Negative", "Number"]
+
+BinaryOperator: TypeAlias = Literal["+", "-", "*", "/", "**"]
+CompareOperator: TypeAlias = Literal["<", "<=", ">", ">="]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A literal. Decimal literals are kept exactly: ``0.1`` is one tenth."""
+
+    value: Fraction
+    location: Location | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Name:
+    """A variable (``x``; ``y`` and ``t`` in losses) or a declared parameter."""
+
+    identifier: str
+    location: Location | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Negative:
+    """Unary minus."""
+
+    operand: Expression
+    location: Location | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Binary:
+    """An arithmetic operator between two expressions."""
+
+    operator: BinaryOperator
+    left: Expression
+    right: Expression
+    location: Location | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Compare:
+    """A comparison; accepted only as the first argument of ``where``."""
+
+    operator: CompareOperator
+    left: Expression
+    right: Expression
+    location: Location | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of an allow-listed function, e.g. ``where(x > 0, x, a*x)`` or ``softmax(y)``."""
+
+    function: str
+    arguments: tuple[Expression, ...]
+    location: Location | None = field(default=None, compare=False, repr=False)
+
+
+Expression: TypeAlias = Number | Name | Negative | Binary | Compare | Call

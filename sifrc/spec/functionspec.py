@@ -1,0 +1,178 @@
+"""Activations and losses of a spec: built in by name, or the user's expression with parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+from sifrc.spec.checks import check_dependence, check_loss_rank, used_names
+from sifrc.spec.expression import Expression
+from sifrc.spec.functions import LOSS_FUNCTIONS, SCALAR_FUNCTIONS
+from sifrc.spec.names import name_problem
+from sifrc.spec.parser import parse_expression
+from sifrc.spec.positions import Path, Positions
+from sifrc.spec.registry import ACTIVATIONS, LOSSES, BuiltIn
+from sifrc.spec.suggest import did_you_mean, shortened
+from sifrc.spec.types import FunctionSpec
+
+__all__ = ["activation_spec", "built_in_expression", "loss_function_spec"]
+
+
+def activation_spec(
+    positions: Positions,
+    path: Path,
+    function: str | None,
+    expression: str | None,
+    parameters: Mapping[str, float] | None,
+    parameters_path: Path,
+) -> FunctionSpec:
+    """Build an activation from ``function`` or ``expression`` at ``path``.
+
+    Args:
+        positions: places, for errors.
+        path: item that holds the keys ``function`` and ``expression``.
+        function: name of a built-in activation, or None.
+        expression: text over ``x`` and parameters, or None.
+        parameters: values given in the spec.
+        parameters_path: where they stand.
+
+    Raises:
+        SpecError: neither or both given, an unknown name, or anything wrong with the expression.
+
+    Example:
+        >>> activation_spec(Positions("f"), (), "leaky_relu", None, {"slope": 0.1}, ()).parameters
+        (('slope', 0.1),)
+    """
+    return _function_spec(
+        positions, path, function, expression, parameters, parameters_path, "activation", ACTIVATIONS
+    )
+
+
+def loss_function_spec(
+    positions: Positions,
+    path: Path,
+    function: str | None,
+    expression: str | None,
+    parameters: Mapping[str, float] | None,
+) -> FunctionSpec:
+    """Build the function of a loss over ``y`` and ``t``; as :func:`activation_spec`.
+
+    Example:
+        >>> loss_function_spec(Positions("f"), (), "huber", None, None).parameters
+        (('delta', 1.0),)
+    """
+    return _function_spec(
+        positions, path, function, expression, parameters, (*path, "parameters"), "loss", LOSSES
+    )
+
+
+@cache
+def built_in_expression(role: str, name: str) -> Expression:
+    """Syntax tree of a built-in ``activation`` or ``loss``.
+
+    Example:
+        >>> built_in_expression("activation", "identity")
+        Name(identifier='x')
+    """
+    entry = ACTIVATIONS[name] if role == "activation" else LOSSES[name]
+    names = [parameter for parameter, _ in entry.parameters]
+    variables = ("x",) if role == "activation" else ("y", "t")
+    return parse_expression(entry.expression, variables=variables, parameters=names)
+
+
+def _function_spec(
+    positions: Positions,
+    path: Path,
+    function: str | None,
+    expression: str | None,
+    parameters: Mapping[str, float] | None,
+    parameters_path: Path,
+    role: str,
+    table: Mapping[str, BuiltIn],
+) -> FunctionSpec:
+    given = dict(parameters or {})
+    if (function is None) == (expression is None):
+        problem = "both 'function' and 'expression'" if function is not None else "no function"
+        raise positions.error(
+            path,
+            f"this {role} has {problem}",
+            hint=f'give one: function: {next(iter(table))}, or expression: "..."',
+        )
+    if function is not None:
+        entry = table.get(function)
+        if entry is None:
+            raise positions.error(
+                (*path, "function"),
+                f"unknown {role} '{shortened(function)}'",
+                hint=f'built in: {" ".join(sorted(table))}; or give an expression: {{expression: "..."}}',
+                label=did_you_mean(function, table),
+            )
+        values = _built_in_parameters(positions, parameters_path, entry, given)
+        tree = built_in_expression(role, function)
+        return FunctionSpec(function, tree, values, positions.value(path))
+    assert expression is not None
+    values = tuple(given.items())
+    tree = _custom(positions, (*path, "expression"), expression, given, parameters_path, role)
+    return FunctionSpec("custom", tree, values, positions.value(path))
+
+
+def _built_in_parameters(
+    positions: Positions, path: Path, entry: BuiltIn, given: Mapping[str, float]
+) -> tuple[tuple[str, float], ...]:
+    """Defaults overridden by the given values, in order of declaration."""
+    known = [name for name, _ in entry.parameters]
+    for name, value in given.items():
+        if name not in known:
+            accepted = f"it has {', '.join(known)}" if known else "it has no parameters"
+            raise positions.error(
+                (*path, name),
+                f"'{entry.name}' has no parameter '{shortened(name)}'",
+                hint=accepted,
+                label=did_you_mean(name, known),
+                at_key=True,
+            )
+        if name in entry.positive and value <= 0:
+            raise positions.error(
+                (*path, name), f"'{name}' of '{entry.name}' must be positive", hint="greater than 0"
+            )
+    return tuple((name, float(given.get(name, default))) for name, default in entry.parameters)
+
+
+def _custom(
+    positions: Positions,
+    path: Path,
+    text: str,
+    parameters: Mapping[str, float],
+    parameters_path: Path,
+    role: str,
+) -> Expression:
+    """Parse and check the user's own expression."""
+    variables = ("x",) if role == "activation" else ("y", "t")
+    functions = SCALAR_FUNCTIONS if role == "activation" else LOSS_FUNCTIONS
+    for name in parameters:
+        problem = name_problem(name)
+        if problem is None and (name in LOSS_FUNCTIONS or name in variables):
+            problem = f"'{name}' has a meaning of its own in expressions", "choose another name"
+        if problem is not None:
+            raise positions.error((*parameters_path, name), problem[0], hint=problem[1], at_key=True)
+    article = "an activation expression" if role == "activation" else "a loss expression"
+    tree = parse_expression(
+        text,
+        variables=variables,
+        parameters=tuple(parameters),
+        functions=functions,
+        location=positions.expression(path, text),
+        role=article,
+    )
+    unused = [name for name in parameters if name not in used_names(tree)]
+    if unused:
+        raise positions.error(
+            (*parameters_path, unused[0]),
+            f"parameter '{unused[0]}' is not used in the expression",
+            hint="remove it, or use it",
+            at_key=True,
+        )
+    check_dependence(tree, variables[0], article)
+    if role == "loss":
+        check_loss_rank(tree)
+    return tree

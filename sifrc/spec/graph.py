@@ -1,0 +1,372 @@
+"""The graph of layers: inputs by name, order, sizes, shared parameters, states."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from sifrc.errors import SpecError
+from sifrc.spec.names import name_problem
+from sifrc.spec.positions import Path, Positions
+from sifrc.spec.schema import LayerShape, NetworkShape
+from sifrc.spec.suggest import did_you_mean, shortened
+from sifrc.spec.types import LayerSpec
+
+__all__ = ["Graph", "Item", "resolve_graph", "state_names"]
+
+_LAYERS: Path = ("network", "layers")
+_INPUT: Path = ("network", "input")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A layer with its inputs and size resolved; the rest is in its shape.
+
+    Args:
+        index: position in the file, from 0.
+        name: the layer's name, given or made.
+        shape: the layer as written.
+        inputs: names of its inputs.
+        size: number of outputs.
+    """
+
+    index: int
+    name: str
+    shape: LayerShape
+    inputs: tuple[str, ...]
+    size: int = 0
+
+    @property
+    def path(self) -> Path:
+        """Where the layer stands."""
+        return (*_LAYERS, self.index)
+
+    def input_path(self, position: int) -> Path:
+        """Where one of its inputs stands; the layer, if it was not written."""
+        return (*self.path, "inputs", position) if self.shape.inputs is not None else self.path
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Layers in topological order, the output last."""
+
+    input: str
+    items: tuple[Item, ...]
+
+
+def resolve_graph(network: NetworkShape, positions: Positions) -> Graph:
+    """Resolve names, order and sizes of the layers.
+
+    Args:
+        network: the network as written.
+        positions: places, for errors.
+
+    Returns:
+        Layers in topological order; among layers that could come next, the first in the file does.
+
+    Raises:
+        SpecError: a bad, reserved or duplicate name, an unknown input, a cycle, a layer without a
+            path to the output, sizes that do not match, a bad ``share``.
+
+    Example:
+        >>> network = NetworkShape.model_validate(
+        ...     {"input": {"size": 4}, "layers": [{"type": "dense", "units": 2}]})
+        >>> [(item.name, item.inputs, item.size) for item in resolve_graph(network, Positions("f")).items]
+        [('dense1', ('input',), 2)]
+    """
+    items = _named(network, positions)
+    known = {item.name: item for item in items}
+    _check_inputs(network.input.name, items, known, positions)
+    _check_shares(items, known, positions)
+    ordered = _topological(items, known, positions)
+    _check_used(ordered, known, positions)
+    sized = _sizes(network, ordered, positions)
+    _check_share_sizes(network, sized, positions)
+    return Graph(network.input.name, sized)
+
+
+def _named(network: NetworkShape, positions: Positions) -> list[Item]:
+    """Names of all layers, and the default input: the layer before."""
+    places: dict[str, Path] = {network.input.name: (*_INPUT, "name")}
+    _check_name(network.input.name, (*_INPUT, "name"), positions)
+    items: list[Item] = []
+    previous = network.input.name
+    for index, shape in enumerate(network.layers):
+        name = shape.name if shape.name is not None else f"{shape.type}{index + 1}"
+        path: Path = (*_LAYERS, index, "name")
+        _check_name(name, path, positions)
+        if name in places:
+            first = positions.mention(places[name])
+            raise positions.error(
+                path, f"the name '{name}' is used twice", hint=f"the first one is at {first}; rename one"
+            )
+        places[name] = path
+        inputs = tuple(shape.inputs) if shape.inputs is not None else (previous,)
+        items.append(Item(index, name, shape, inputs))
+        previous = name
+    return items
+
+
+def _check_name(name: str, path: Path, positions: Positions) -> None:
+    problem = name_problem(name)
+    if problem is not None:
+        raise positions.error(path, problem[0], hint=problem[1])
+
+
+def _check_inputs(
+    source: str, items: Sequence[Item], known: Mapping[str, Item], positions: Positions
+) -> None:
+    """Every input exists, and every layer has as many as its type takes."""
+    names = [source, *known]
+    for item in items:
+        kind = item.shape.type
+        path: Path = (*item.path, "inputs")
+        for position, name in enumerate(item.inputs):
+            if name not in names:
+                raise positions.error(
+                    (*path, position),
+                    f"unknown input '{shortened(name)}' of layer '{item.name}'",
+                    hint=f"layers and the network input: {shortened(' '.join(names), 300)}",
+                    label=did_you_mean(name, names),
+                )
+            if name in item.inputs[:position]:
+                raise positions.error(
+                    (*path, position),
+                    f"input '{name}' of layer '{item.name}' is named twice",
+                    hint="name each input once",
+                )
+        if kind == "add" and len(item.inputs) < 2:
+            raise positions.error(
+                path,
+                f"add layer '{item.name}' has {len(item.inputs)} input, it needs two or more",
+                hint="e.g. inputs: [act1, fc1]",
+            )
+        if kind != "add" and len(item.inputs) != 1:
+            raise positions.error(
+                path,
+                f"{kind} layer '{item.name}' has {len(item.inputs)} inputs, it takes one",
+                hint="a layer of type add sums several inputs",
+            )
+
+
+def _check_shares(items: Sequence[Item], known: Mapping[str, Item], positions: Positions) -> None:
+    """``share`` names a dense layer that owns its parameters."""
+    owners = [item.name for item in items if item.shape.type == "dense" and item.shape.share is None]
+    for item in items:
+        share = item.shape.share
+        if share is None:
+            continue
+        path: Path = (*item.path, "share")
+        if share == item.name:
+            raise positions.error(
+                path, f"layer '{share}' cannot share with itself", hint="name another layer"
+            )
+        if share not in known:
+            raise positions.error(
+                path,
+                f"unknown layer '{shortened(share)}' to share",
+                hint=f"dense layers: {shortened(' '.join(owners), 300)}",
+                label=did_you_mean(share, owners),
+            )
+        owner = known[share]
+        if owner.shape.type != "dense":
+            raise positions.error(
+                path, f"layer '{share}' has no parameters to share", hint="only dense layers have parameters"
+            )
+        if owner.shape.share is not None:
+            raise positions.error(
+                path,
+                f"layer '{share}' shares its parameters itself",
+                hint=f"name the layer that owns them, e.g. share: {shortened(owner.shape.share)}",
+            )
+
+
+def _topological(items: Sequence[Item], known: Mapping[str, Item], positions: Positions) -> tuple[Item, ...]:
+    """Kahn's algorithm, stable by file order; owners of shared parameters come before their users."""
+    needs: dict[str, set[str]] = {}
+    for item in items:
+        needs[item.name] = {name for name in item.inputs if name in known}
+        if item.shape.share is not None:
+            needs[item.name].add(item.shape.share)
+    users: dict[str, list[str]] = {name: [] for name in known}
+    for name, required in needs.items():
+        for other in required:
+            users[other].append(name)
+    waiting = {name: len(required) for name, required in needs.items()}
+    ready = [known[name].index for name, count in waiting.items() if count == 0]
+    heapq.heapify(ready)
+    ordered: list[Item] = []
+    while ready:
+        item = items[heapq.heappop(ready)]
+        ordered.append(item)
+        for name in users[item.name]:
+            waiting[name] -= 1
+            if waiting[name] == 0:
+                heapq.heappush(ready, known[name].index)
+    if len(ordered) < len(items):
+        left = {name for name, count in waiting.items() if count > 0}
+        raise _cycle([item for item in items if item.name in left], needs, known, positions)
+    return tuple(ordered)
+
+
+def _cycle(
+    items: Sequence[Item], needs: Mapping[str, set[str]], known: Mapping[str, Item], positions: Positions
+) -> SpecError:
+    """Name a cycle: go back from the first layer that waits, always to its first waiting input."""
+    left = {item.name for item in items}
+    trail: list[str] = [items[0].name]
+    while True:
+        current = known[trail[-1]]
+        # Inputs in the order written, then the shared layer.
+        before = next(name for name in (*current.inputs, current.shape.share) if name in left and name)
+        if before in trail:
+            loop = trail[trail.index(before) :]
+            break
+        trail.append(before)
+    # In the direction of the data, starting with the layer that comes first in the file.
+    loop.reverse()
+    start = min(range(len(loop)), key=lambda k: known[loop[k]].index)
+    loop = loop[start:] + loop[:start]
+    first = known[loop[0]]
+    back = loop[-1]
+    if back in first.inputs:
+        path = first.input_path(first.inputs.index(back))
+    else:
+        path = (*first.path, "share")
+    shared = [name for name in loop if known[name].shape.share in loop]
+    hint = "a layer may only take what is computed before it"
+    if shared:
+        owner = known[shared[0]].shape.share
+        hint += f"; the owner of shared parameters ({owner}) must come before '{shared[0]}'"
+    cycle = " → ".join([*loop, loop[0]])
+    return positions.error(path, f"the layers form a cycle: {shortened(cycle, 300)}", hint=hint)
+
+
+def _check_used(ordered: Sequence[Item], known: Mapping[str, Item], positions: Positions) -> None:
+    """Every layer leads to the output, the last layer of the file."""
+    output = max(ordered, key=lambda item: item.index)
+    reached = {output.name}
+    stack = [output.name]
+    while stack:
+        for name in known[stack.pop()].inputs:
+            if name in known and name not in reached:
+                reached.add(name)
+                stack.append(name)
+    unused = sorted((item for item in ordered if item.name not in reached), key=lambda item: item.index)
+    if unused:
+        item = unused[0]
+        raise positions.error(
+            (*item.path, "name"),
+            f"layer '{item.name}' is not used: nothing leads from it to the output '{output.name}'",
+            hint="the last layer is the output; remove this one, or name it in the inputs of another",
+        )
+    if all(item.shape.type != "dense" for item in ordered):
+        raise positions.error(
+            _LAYERS, "the network has nothing to train", hint="it needs a layer of type dense"
+        )
+
+
+def _sizes(network: NetworkShape, ordered: Sequence[Item], positions: Positions) -> tuple[Item, ...]:
+    """Sizes in topological order."""
+    sizes = {network.input.name: network.input.size}
+    owners = {item.name: item for item in ordered}
+    sized: list[Item] = []
+    for item in ordered:
+        if item.shape.type == "dense":
+            size = _dense_size(item, owners, positions)
+        else:
+            size = sizes[item.inputs[0]]
+            for position, name in enumerate(item.inputs):
+                if sizes[name] != size:
+                    raise positions.error(
+                        item.input_path(position),
+                        f"sizes differ in add layer '{item.name}': '{item.inputs[0]}' has {size}, "
+                        f"'{name}' has {sizes[name]}",
+                        hint="an add layer sums inputs of equal size",
+                    )
+        sizes[item.name] = size
+        sized.append(Item(item.index, item.name, item.shape, item.inputs, size))
+    return tuple(sized)
+
+
+def _dense_size(item: Item, known: Mapping[str, Item], positions: Positions) -> int:
+    units, share = item.shape.units, item.shape.share
+    if share is None:
+        if units is None:
+            raise positions.error(
+                item.path,
+                f"dense layer '{item.name}' has no size",
+                hint="add units: 32, or share: and the name of another dense layer",
+            )
+        return units
+    owner = known[share].shape
+    if owner.units is None:
+        return _dense_size(known[share], known, positions)
+    if units is not None and units != owner.units:
+        raise positions.error(
+            (*item.path, "units"),
+            f"sizes differ: '{item.name}' has {units} units, '{share}' whose parameters it shares has "
+            f"{owner.units}",
+            hint="leave units out in a layer that shares",
+        )
+    return owner.units
+
+
+def _check_share_sizes(network: NetworkShape, items: Sequence[Item], positions: Positions) -> None:
+    """A shared weight needs inputs of one size, and a shared bias is there for both or for none."""
+    sizes = {network.input.name: network.input.size} | {item.name: item.size for item in items}
+    known = {item.name: item for item in items}
+    for item in items:
+        share = item.shape.share
+        if share is None:
+            continue
+        owner = known[share]
+        mine, theirs = item.inputs[0], owner.inputs[0]
+        if sizes[mine] != sizes[theirs]:
+            raise positions.error(
+                (*item.path, "share"),
+                f"sizes differ: '{item.name}' takes '{mine}' with {sizes[mine]}, '{share}' whose parameters "
+                f"it shares takes '{theirs}' with {sizes[theirs]}",
+                hint="shared parameters need inputs of equal size",
+            )
+        bias = owner.shape.bias is not False
+        if item.shape.bias not in (None, bias):
+            raise positions.error(
+                (*item.path, "bias"),
+                f"'{item.name}' shares the parameters of '{share}', which has {'a' if bias else 'no'} bias",
+                hint="leave bias out in a layer that shares",
+            )
+
+
+def state_names(layers: Sequence[LayerSpec]) -> Mapping[str, str]:
+    """Map every layer to the state it belongs to.
+
+    A dense layer without an activation of its own and the activation layer that follows it are one
+    state, named by the activation layer, unless the dense layer has another consumer. Every other
+    layer is a state of its own.
+
+    Args:
+        layers: all layers of a spec, in any order.
+
+    Returns:
+        Layer name to state name, in the order of ``layers``.
+
+    Example:
+        >>> fc, act = LayerSpec("fc", "dense", ("x",), 2), LayerSpec("act", "activation", ("fc",), 2)
+        >>> dict(state_names((fc, act)))
+        {'fc': 'act', 'act': 'act'}
+    """
+    consumers: dict[str, list[LayerSpec]] = {layer.name: [] for layer in layers}
+    for layer in layers:
+        for name in layer.inputs:
+            if name in consumers:
+                consumers[name].append(layer)
+    names: dict[str, str] = {}
+    for layer in layers:
+        users = consumers[layer.name]
+        plain = layer.kind == "dense" and layer.activation is None
+        fused = plain and len(users) == 1 and users[0].kind == "activation"
+        names[layer.name] = users[0].name if fused else layer.name
+    return MappingProxyType(names)

@@ -1,0 +1,97 @@
+"""Built-in activations and losses: named entries of the user's own expression language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from sifrc.spec.functions import SCALAR_FUNCTIONS
+
+__all__ = ["ACTIVATIONS", "LOSSES", "BuiltIn", "TargetKindDefault"]
+
+TargetKindDefault = Literal["classes", "vectors"]
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """A built-in activation (over ``x``) or loss (over ``y`` and ``t``).
+
+    Args:
+        name: what a spec writes after ``function:``.
+        expression: text of the expression.
+        summary: one line of documentation.
+        parameters: name and default of every parameter, in order.
+        positive: parameters that must be greater than zero.
+        targets: of a loss, what its targets are unless the spec says so.
+
+    Example:
+        >>> LOSSES["huber"].parameters
+        (('delta', 1.0),)
+    """
+
+    name: str
+    expression: str
+    summary: str
+    parameters: tuple[tuple[str, float], ...] = ()
+    positive: tuple[str, ...] = ()
+    targets: TargetKindDefault = "vectors"
+
+
+def _table(*entries: BuiltIn) -> Mapping[str, BuiltIn]:
+    return MappingProxyType({entry.name: entry for entry in entries})
+
+
+def _activation(name: str, **parameters: float) -> BuiltIn:
+    """The activation that is the function of the same name; its other arguments are parameters."""
+    function = SCALAR_FUNCTIONS[name]
+    return BuiltIn(name, function.definition or f"{name}(x)", function.summary, tuple(parameters.items()))
+
+
+ACTIVATIONS: Mapping[str, BuiltIn] = _table(
+    BuiltIn("identity", "x", "no change"),
+    _activation("relu"),
+    _activation("leaky_relu", slope=0.01),
+    _activation("elu", alpha=1.0),
+    _activation("selu"),
+    _activation("gelu"),
+    _activation("silu"),
+    _activation("softplus"),
+    _activation("tanh"),
+    _activation("sigmoid"),
+    _activation("mish"),
+    _activation("sin"),
+)
+"""Built-in activations by name."""
+
+LOSSES: Mapping[str, BuiltIn] = _table(
+    BuiltIn("squared_error", "sum((y - t)**2)/2", "half the squared distance"),
+    BuiltIn("mse", "mean((y - t)**2)", "mean over the entries, as PyTorch's MSELoss"),
+    BuiltIn(
+        "cross_entropy",
+        "-dot(t, log_softmax(y))",
+        "cross-entropy of softmax(y); y are logits",
+        targets="classes",
+    ),
+    BuiltIn(
+        "binary_cross_entropy",
+        "mean(softplus(y) - t*y)",
+        "mean over the entries of the cross-entropy of sigmoid(y); y are logits",
+    ),
+    BuiltIn(
+        "huber",
+        "mean(where(abs(y - t) <= delta, (y - t)**2/2, delta*(abs(y - t) - delta/2)))",
+        "quadratic to delta, then linear; mean over the entries, as PyTorch's HuberLoss",
+        (("delta", 1.0),),
+        positive=("delta",),
+    ),
+    BuiltIn(
+        "bounded",
+        "1/(1 + exp(delta*(dot(t, softmax(y)) - epsilon)))",
+        "bounded criterion of the probability of the target class, EA-CG(14)",
+        (("delta", 5.0), ("epsilon", 0.2)),
+        targets="classes",
+    ),
+)
+"""Built-in losses by name."""

@@ -1,0 +1,164 @@
+"""Shape of a spec: keys and types, as strict pydantic models. Meaning is checked afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+__all__ = [
+    "SHAPES",
+    "FunctionShape",
+    "InitializationShape",
+    "LayerShape",
+    "LossShape",
+    "MethodShape",
+    "NetworkShape",
+    "SpecShape",
+    "TargetShape",
+    "TrainingShape",
+]
+
+MAX_UNITS = 10_000_000
+MAX_LAYERS = 10_000
+
+Count: TypeAlias = Annotated[int, Field(ge=1, le=MAX_UNITS)]
+Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+Parameters: TypeAlias = dict[str, Finite]
+
+
+def _named(key: str) -> BeforeValidator:
+    """Accept a bare word for a mapping with one key: ``tanh`` for ``{function: tanh}``."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+class Shape(BaseModel):
+    """Base: exact types, no unknown keys."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class FunctionShape(Shape):
+    """An activation in the short form of a dense or add layer."""
+
+    function: str | None = None
+    expression: str | None = None
+    parameters: Parameters | None = None
+
+
+class InitializationShape(Shape):
+    """How parameters start."""
+
+    kind: Literal["he", "glorot", "sparse", "zeros", "constant"]
+    value: Finite | None = None
+    connections: Count | None = None
+
+
+class InputShape(Shape):
+    """The network input."""
+
+    name: str = "input"
+    size: Count
+
+
+class LayerShape(Shape):
+    """A layer of any type; which keys go with which type is checked with the graph."""
+
+    name: str | None = None
+    type: Literal["dense", "activation", "add"]
+    inputs: Annotated[
+        list[str] | None, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+    ] = None
+    units: Count | None = None
+    share: str | None = None
+    bias: bool | None = None
+    init: Annotated[InitializationShape | None, _named("kind")] = None
+    activation: Annotated[FunctionShape | None, _named("function")] = None
+    function: str | None = None
+    expression: str | None = None
+    parameters: Parameters | None = None
+
+
+class NetworkShape(Shape):
+    """The graph of layers."""
+
+    input: InputShape
+    layers: Annotated[list[LayerShape], Field(min_length=1, max_length=MAX_LAYERS)]
+
+
+class LossShape(Shape):
+    """The loss of one sample."""
+
+    function: str | None = None
+    expression: str | None = None
+    parameters: Parameters | None = None
+    targets: Literal["classes", "vectors"] | None = None
+    reduction: Literal["mean", "sum"] = "mean"
+
+
+class RegularizationShape(Shape):
+    """State regularisation; its four forms are told apart afterwards."""
+
+    state: Any = "none"
+
+
+class TrainingShape(Shape):
+    """What ``sifrc train`` does."""
+
+    data: str = "digits"
+    epochs: Count = 10
+    batch: Count = 1
+    one_hot: bool = False
+
+
+class MethodShape(Shape):
+    """A method and its options, which its declaration validates."""
+
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+    name: str
+
+
+class TargetShape(Shape):
+    """What is generated."""
+
+    backend: str = "torch"
+    operators: list[str] = Field(default_factory=list)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class SpecShape(Shape):
+    """A whole spec."""
+
+    sifrc: Literal[1]
+    name: str
+    network: NetworkShape
+    loss: Annotated[LossShape, _named("function")]
+    regularization: RegularizationShape = RegularizationShape()
+    init: Annotated[InitializationShape | None, _named("kind")] = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    training: TrainingShape = TrainingShape()
+    method: Annotated[MethodShape | None, _named("name")] = None
+    target: Annotated[TargetShape, _named("backend")] = Field(default_factory=TargetShape)
+
+
+SHAPES: Mapping[tuple[str, ...], type[Shape]] = MappingProxyType(
+    {
+        (): SpecShape,
+        ("network",): NetworkShape,
+        ("network", "input"): InputShape,
+        ("network", "layers", "*"): LayerShape,
+        ("network", "layers", "*", "activation"): FunctionShape,
+        ("network", "layers", "*", "init"): InitializationShape,
+        ("loss",): LossShape,
+        ("regularization",): RegularizationShape,
+        ("init",): InitializationShape,
+        ("training",): TrainingShape,
+        ("method",): MethodShape,
+        ("target",): TargetShape,
+    }
+)
+"""Which shape stands at which path, ``*`` for any index; for messages about keys."""

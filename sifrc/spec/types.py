@@ -1,0 +1,191 @@
+"""The validated spec: immutable, every default filled in, every item knows its place in the file.
+
+Locations never take part in comparison: two specs are equal when they mean the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+from sifrc.errors import Location
+from sifrc.spec.expression import Expression
+
+__all__ = [
+    "Dtype",
+    "FunctionSpec",
+    "InitializationSpec",
+    "InputSpec",
+    "LayerKind",
+    "LayerSpec",
+    "LossSpec",
+    "MethodSpec",
+    "OptionValue",
+    "RegularizationSpec",
+    "Spec",
+    "TargetKind",
+    "TargetSpec",
+    "TrainingSpec",
+]
+
+Dtype: TypeAlias = Literal["float32", "float64", "bfloat16"]
+LayerKind: TypeAlias = Literal["dense", "activation", "add"]
+TargetKind: TypeAlias = Literal["classes", "vectors"]
+InitializationKind: TypeAlias = Literal["he", "glorot", "sparse", "zeros", "constant"]
+OptionValue: TypeAlias = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The network input x_0: its name and number of entries."""
+
+    name: str
+    size: int
+    location: Location | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class FunctionSpec:
+    """A scalar function or a loss, built in or the user's own; both are expressions.
+
+    Args:
+        name: registry name such as ``leaky_relu``, or ``custom``.
+        expression: syntax tree over ``x`` (activation) or ``y`` and ``t`` (loss) and parameters.
+        parameters: values of the declared parameters, in order of declaration.
+    """
+
+    name: str
+    expression: Expression
+    parameters: tuple[tuple[str, float], ...] = ()
+    location: Location | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class InitializationSpec:
+    """How a dense layer's parameters start.
+
+    ``he``: normal, variance 2 / fan-in; ``glorot``: uniform, limit sqrt(6 / (fan-in + fan-out));
+    ``sparse``: ``connections`` entries a row drawn from N(0, 1), the others zero; ``zeros``;
+    ``constant``: every entry ``value``. Biases start at zero, except for ``constant``.
+    """
+
+    kind: InitializationKind = "he"
+    value: float = 0.0
+    connections: int = 15
+    location: Location | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """One layer of the graph.
+
+    Args:
+        name: identifier, unique.
+        kind: ``dense`` (W x + β), ``activation`` (elementwise), ``add`` (sum of its inputs).
+        inputs: names of the producing layers or of the network input.
+        size: number of outputs, resolved for every kind.
+        activation: the elementwise function of an ``activation`` layer, or of a ``dense`` or
+            ``add`` layer in the short form; None otherwise.
+        bias: whether a dense layer has a bias.
+        share: name of the dense layer whose parameters this one uses, or None.
+        initialization: of a dense layer that owns its parameters, else None.
+    """
+
+    name: str
+    kind: LayerKind
+    inputs: tuple[str, ...]
+    size: int
+    activation: FunctionSpec | None = None
+    bias: bool = True
+    share: str | None = None
+    initialization: InitializationSpec | None = None
+    location: Location | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """The loss of one sample over the output vector y and the target t.
+
+    Args:
+        function: expression over ``y`` and ``t``; ``name`` is the registry name or ``custom``.
+        targets: ``classes`` (integer indices, t is the one-hot vector) or ``vectors``.
+        reduction: ``mean`` or ``sum`` over the batch.
+    """
+
+    function: FunctionSpec
+    targets: TargetKind
+    reduction: Literal["mean", "sum"] = "mean"
+    location: Location | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class RegularizationSpec:
+    """State regularisation R(x) = ½ Σ_k λ_k ‖x_k‖².
+
+    Args:
+        kind: ``none``, ``uniform`` (``value`` for every hidden state), ``per_state``
+            (``values``: state name, λ) or ``spectral`` (MK(65)).
+    """
+
+    kind: Literal["none", "uniform", "per_state", "spectral"] = "none"
+    value: float = 0.0
+    values: tuple[tuple[str, float], ...] = ()
+    location: Location | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """What ``sifrc train`` does: data set, epochs, batch size (1 is one sample at a time)."""
+
+    data: str = "digits"
+    epochs: int = 10
+    batch: int = 1
+    one_hot: bool = False
+    location: Location | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method by name, and its options as given; the method's declaration validates them."""
+
+    name: str
+    options: Mapping[str, OptionValue] = field(default_factory=lambda: MappingProxyType({}))
+    location: Location | None = field(default=None, compare=False, repr=False)
+    option_locations: Mapping[str, Location] = field(
+        default_factory=lambda: MappingProxyType({}), compare=False, repr=False
+    )
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """Backend, requested operators, and backend options as given; the backend validates them."""
+
+    backend: str = "torch"
+    operators: tuple[str, ...] = ()
+    options: Mapping[str, OptionValue] = field(default_factory=lambda: MappingProxyType({}))
+    location: Location | None = field(default=None, compare=False, repr=False)
+    option_locations: Mapping[str, Location] = field(
+        default_factory=lambda: MappingProxyType({}), compare=False, repr=False
+    )
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A validated network spec.
+
+    ``layers`` is in topological order; the last one is the network's output.
+    """
+
+    name: str
+    input: InputSpec
+    layers: tuple[LayerSpec, ...]
+    loss: LossSpec
+    regularization: RegularizationSpec = RegularizationSpec()
+    dtype: Dtype = "float32"
+    seed: int = 0
+    training: TrainingSpec = TrainingSpec()
+    method: MethodSpec | None = None
+    target: TargetSpec = TargetSpec()
+    location: Location | None = field(default=None, compare=False, repr=False)

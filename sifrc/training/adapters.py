@@ -1,0 +1,273 @@
+"""What the training loop needs of a model with its method, and generated modules that give it."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from types import MappingProxyType, ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sifrc.errors import TrainingError
+from sifrc.training.checkpoint import text_digest
+from sifrc.training.state import StateTree
+
+__all__ = ["NumbaTrainable", "Trainable", "check_parameters", "make_trainable", "module_identity"]
+
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+_RATE_NAMES = ("learning_rate", "lr")
+
+
+class Trainable(Protocol):
+    """A model and the method that trains it, seen from the loop. Arrays are NumPy's.
+
+    ``inputs`` are (B, n_0), ``targets`` (B,) class indices or (B, n).
+    """
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """What a resumed run must agree in, by the name that an error uses for it."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The current learning rate.
+
+        Raises:
+            TrainingError: the method has none.
+        """
+
+    def set_learning_rate(self, value: float) -> None:
+        """Use another learning rate from the next step on."""
+
+    def warm_up(self, inputs: NDArray[Any], targets: NDArray[Any], batch: int) -> None:
+        """Compile what the first chunk would compile. Parameters and state do not change."""
+
+    def train_chunk(
+        self, inputs: NDArray[Any], targets: NDArray[Any], order: NDArray[np.int64], batch: int
+    ) -> float:
+        """Train on the samples ``order``, ``batch`` of them a step.
+
+        Returns:
+            Mean over those samples of the objective before their step.
+
+        Raises:
+            FloatingPointError: a step was refused; the text names layer and quantity.
+        """
+
+    def predict(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """Outputs of the network, (B, n_out)."""
+
+    def loss(self, inputs: NDArray[Any], targets: NDArray[Any]) -> float:
+        """Mean loss, without regularisation."""
+
+    def parameters(self) -> dict[str, NDArray[Any]]:
+        """A copy of the parameters."""
+
+    def load_parameters(self, values: Mapping[str, NDArray[Any]]) -> None:
+        """Set the parameters.
+
+        Raises:
+            TrainingError: a name or a shape differs.
+        """
+
+    def state(self) -> StateTree:
+        """The state of the method, as :mod:`sifrc.training.state` stores it."""
+
+    def load_state(self, state: StateTree) -> None:
+        """Set the state of the method.
+
+        Raises:
+            TrainingError: it is the state of another method.
+        """
+
+
+def make_trainable(
+    module: ModuleType,
+    backend: str,
+    *,
+    seed: int = 0,
+    initial: Mapping[str, NDArray[Any]] | None = None,
+    hyperparameters: Mapping[str, Any] = _NO_OPTIONS,
+) -> Trainable:
+    """The adapter for a generated module.
+
+    Args:
+        module: generated.
+        backend: ``numba`` or ``torch``.
+        seed: of the initial parameters.
+        initial: parameters to start from in place of those, so that several methods start alike.
+        hyperparameters: of the method, by name; the module's defaults for the others.
+
+    Raises:
+        TrainingError: unknown backend, a hyperparameter that the module refuses, or initial
+            parameters of another network.
+    """
+    if seed < 0:
+        raise TrainingError(f"the seed is {seed}", hint="a whole number of at least 0")
+    if backend == "numba":
+        return NumbaTrainable(module, seed=seed, initial=initial, hyperparameters=hyperparameters)
+    if backend == "torch":
+        from sifrc.training.torch_adapter import TorchTrainable
+
+        return TorchTrainable(module, seed=seed, initial=initial, hyperparameters=hyperparameters)
+    raise TrainingError(f"cannot train with the backend '{backend}'", hint="numba or torch")
+
+
+class NumbaTrainable:
+    """A generated Numba module: whole chunks of an epoch run compiled.
+
+    Args:
+        module: with ``init``, ``State``, ``train_epoch``, ``predict``, ``loss`` and ``SPEC``.
+        seed: see :func:`make_trainable`.
+        initial: see there.
+        hyperparameters: see there.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        *,
+        seed: int = 0,
+        initial: Mapping[str, NDArray[Any]] | None = None,
+        hyperparameters: Mapping[str, Any] = _NO_OPTIONS,
+    ) -> None:
+        """Make parameters and method state."""
+        self._module = module
+        self._hyperparameters = dict(hyperparameters)
+        self._parameters: dict[str, NDArray[Any]] = module.init(seed)
+        if initial is not None:
+            self.load_parameters(initial)
+        self._state = self._new_state(self._parameters)
+
+    def _new_state(self, parameters: dict[str, NDArray[Any]]) -> Any:
+        try:
+            return self._module.State(parameters, **self._hyperparameters)
+        except (TypeError, ValueError) as error:
+            raise TrainingError(f"the method refuses its hyperparameters: {error}") from error
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """Spec, backend and hyperparameters."""
+        return module_identity(self._module, "numba", self._hyperparameters)
+
+    @property
+    def learning_rate(self) -> float:
+        """The current learning rate, read from the method's state."""
+        state = self._state.state_dict()
+        return float(state[_rate_name(state)])
+
+    def set_learning_rate(self, value: float) -> None:
+        """Set it in the method's state."""
+        state = dict(self._state.state_dict())
+        state[_rate_name(state)] = value
+        self._state.load_state_dict(state)
+
+    def warm_up(self, inputs: NDArray[Any], targets: NDArray[Any], batch: int) -> None:
+        """One step on copies of parameters and state; its numbers are thrown away."""
+        parameters = self.parameters()
+        state = self._new_state(parameters)
+        state.load_state_dict(copy.deepcopy(self._state.state_dict()))
+        order = np.arange(min(batch, len(inputs)))
+        # A step that is refused here is refused again in training, where it is reported.
+        with suppress(FloatingPointError):
+            self._module.train_epoch(parameters, state, inputs, targets, order, batch=batch)
+
+    def train_chunk(
+        self, inputs: NDArray[Any], targets: NDArray[Any], order: NDArray[np.int64], batch: int
+    ) -> float:
+        """Train on the samples ``order``; see :class:`Trainable`."""
+        objective = self._module.train_epoch(
+            self._parameters, self._state, inputs, targets, order, batch=batch
+        )
+        return float(objective)
+
+    def predict(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """Outputs of the network, (B, n_out)."""
+        return np.asarray(self._module.predict(self._parameters, inputs))
+
+    def loss(self, inputs: NDArray[Any], targets: NDArray[Any]) -> float:
+        """Mean loss."""
+        return float(self._module.loss(self._parameters, inputs, targets))
+
+    def parameters(self) -> dict[str, NDArray[Any]]:
+        """A copy of the parameters."""
+        return {key: value.copy() for key, value in self._parameters.items()}
+
+    def load_parameters(self, values: Mapping[str, NDArray[Any]]) -> None:
+        """Set the parameters in place, since the method's state may refer to the arrays."""
+        check_parameters(values, {key: value.shape for key, value in self._parameters.items()})
+        for key, value in values.items():
+            self._parameters[key][...] = value
+
+    def state(self) -> StateTree:
+        """The method's state."""
+        return self._state.state_dict()
+
+    def load_state(self, state: StateTree) -> None:
+        """Set the method's state."""
+        ours = self._state.state_dict()
+        if not isinstance(state, Mapping) or state.keys() != ours.keys():
+            raise TrainingError(
+                "the state in the checkpoint is that of another method",
+                hint=f"a state with {', '.join(map(str, ours))}",
+            )
+        self._state.load_state_dict(state)
+
+
+def _rate_name(state: Mapping[str, Any]) -> str:
+    """The key of the learning rate in a method's state."""
+    for name in _RATE_NAMES:
+        if name in state:
+            return name
+    raise TrainingError("the method has no learning rate, so a schedule does not apply to it")
+
+
+def module_identity(module: Any, backend: str, hyperparameters: Mapping[str, Any]) -> Mapping[str, str]:
+    """What a run of a generated module is known by."""
+    options = ", ".join(f"{key}={_plain(hyperparameters[key])!r}" for key in sorted(hyperparameters))
+    return MappingProxyType(
+        {
+            "spec": text_digest(module.SPEC),
+            "backend": backend,
+            "choice of hyperparameters": options or "the defaults",
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A number as Python's own, so that equal ones read alike."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def check_parameters(values: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check names and shapes of parameters, and that they are finite.
+
+    Args:
+        values: the parameters.
+        shapes: what the network has.
+
+    Raises:
+        TrainingError: naming the first difference.
+
+    Example:
+        >>> check_parameters({"fc1.bias": np.zeros(2)}, {"fc1.bias": (2,)})
+    """
+    for key in dict.fromkeys((*shapes, *values)):
+        if key not in values or key not in shapes:
+            raise TrainingError(
+                f"the given parameters lack '{key}'"
+                if key in shapes
+                else f"the network has no parameter '{key}'",
+                hint=f"the network has {', '.join(shapes)}",
+            )
+        if tuple(values[key].shape) != tuple(shapes[key]):
+            raise TrainingError(
+                f"parameter '{key}' has shape {tuple(values[key].shape)}",
+                hint=f"the network has {tuple(shapes[key])}",
+            )
+        if not math.isfinite(float(np.sum(np.abs(values[key]), dtype=np.float64))):
+            raise TrainingError(f"parameter '{key}' has entries that are not finite")

@@ -1,0 +1,168 @@
+"""Checkpoints: everything a run needs to go on to the same numbers, in one file of plain arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sifrc.errors import TrainingError
+from sifrc.training.files import replacing
+from sifrc.training.history import History
+from sifrc.training.state import StateTree, decode_state, encode_state
+
+__all__ = ["Checkpoint", "Position", "check_identity", "load_checkpoint", "save_checkpoint", "text_digest"]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a run is.
+
+    Args:
+        epoch: epochs completed.
+        sample: samples of the next epoch already trained on.
+        objective: sum over those samples of the objective before their steps.
+        seconds: spent in training steps so far.
+    """
+
+    epoch: int = 0
+    sample: int = 0
+    objective: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A run between two steps.
+
+    Args:
+        identity: what a resumed run must agree in, by name: the spec, the data, the seed ...
+        parameters: ``"<layer>.weight"`` (out, in), ``"<layer>.bias"`` (out,).
+        state: of the method.
+        position: in the run.
+        random_state: of the generator that drew the current epoch's order, as JSON, and that
+            order's digest; a NumPy that draws another order is found by it.
+        history: the metrics so far.
+    """
+
+    identity: Mapping[str, str]
+    parameters: Mapping[str, NDArray[Any]]
+    state: StateTree
+    position: Position
+    random_state: str
+    history: History
+
+
+def text_digest(value: object) -> str:
+    """SHA-256 of a value as canonical JSON; what JSON does not know enters by its repr.
+
+    Example:
+        >>> text_digest({"a": 1, "b": 2}) == text_digest({"b": 2, "a": 1})
+        True
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint in place of the one before, which stays whole until the new one is.
+
+    Raises:
+        TrainingError: the file cannot be written, or the state has a leaf that is not stored.
+    """
+    text, arrays = encode_state(checkpoint.state)
+    position = checkpoint.position
+    meta = {
+        "format": _FORMAT,
+        "identity": dict(checkpoint.identity),
+        "epoch": position.epoch,
+        "sample": position.sample,
+        "random_state": checkpoint.random_state,
+        "label": checkpoint.history.label,
+    }
+    content: dict[str, NDArray[Any]] = {
+        "meta": np.array(json.dumps(meta)),
+        "state": np.array(text),
+        # Floats travel as bits, not as text.
+        "numbers": np.array([position.objective, position.seconds]),
+        "history": checkpoint.history.array(),
+        **{f"parameter/{key}": value for key, value in checkpoint.parameters.items()},
+        **{f"state/{index}": value for index, value in enumerate(arrays)},
+    }
+    with replacing(path) as file:
+        np.savez(file, allow_pickle=False, **content)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        TrainingError: there is none, it is damaged, or of another format.
+    """
+    if not path.is_file():
+        raise TrainingError(
+            f"there is no checkpoint to resume from: {path.name} is missing", hint="start without resume"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            content = {key: archive[key] for key in archive.files}
+        meta = json.loads(str(content["meta"][()]))
+        if meta["format"] != _FORMAT:
+            raise TrainingError(f"{path.name} has format {meta['format']}", hint=f"format {_FORMAT}")
+        prefix = "parameter/"
+        count = sum(key.startswith("state/") for key in content)
+        objective, seconds = content["numbers"].tolist()
+        return Checkpoint(
+            identity={str(key): str(value) for key, value in meta["identity"].items()},
+            parameters={k.removeprefix(prefix): v for k, v in content.items() if k.startswith(prefix)},
+            state=decode_state(
+                str(content["state"][()]), [content[f"state/{index}"] for index in range(count)]
+            ),
+            position=Position(int(meta["epoch"]), int(meta["sample"]), objective, seconds),
+            random_state=str(meta["random_state"]),
+            history=History.from_array(str(meta["label"]), content["history"]),
+        )
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from error
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> TrainingError:
+    return TrainingError(f"the checkpoint {path.name} is damaged: {error}", hint="start without resume")
+
+
+def check_identity(checkpoint: Checkpoint, identity: Mapping[str, str]) -> None:
+    """Check that a checkpoint belongs to the run that is to be resumed.
+
+    Raises:
+        TrainingError: something differs; the message names it.
+    """
+    differing = [
+        name
+        for name in dict.fromkeys((*identity, *checkpoint.identity))
+        if identity.get(name) != checkpoint.identity.get(name)
+    ]
+    if not differing:
+        return
+    name = differing[0]
+    theirs, ours = checkpoint.identity.get(name, "none"), identity.get(name, "none")
+    shown = f": {_short(theirs)}, not {_short(ours)}"
+    raise TrainingError(
+        f"the checkpoint was made with another {name}{shown}",
+        hint="resume with what it was made with, or start without resume",
+    )
+
+
+def _short(value: str) -> str:
+    """A digest by its first characters."""
+    return value if len(value) < 64 else value[:12]

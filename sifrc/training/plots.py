@@ -1,0 +1,97 @@
+"""Plots of runs, drawn without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sifrc.errors import TrainingError
+from sifrc.training.files import replacing
+from sifrc.training.history import History
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["comparison_plot", "training_plot"]
+
+_ABSCISSAE = (("epoch", "epochs"), ("seconds", "seconds of training"))
+
+
+def training_plot(history: History, path: Path) -> None:
+    """Draw loss, and accuracy if there is one, by epochs and by seconds.
+
+    Args:
+        history: at least one row.
+        path: of a PNG file; it is written as a whole.
+
+    Raises:
+        TrainingError: the history is empty, or matplotlib is not installed.
+    """
+    history.last  # noqa: B018  an empty history is an error
+    quantities = ("loss", "accuracy") if history.has_accuracy else ("loss",)
+    figure = _figure(len(quantities))
+    axes = figure.subplots(len(quantities), 2, squeeze=False)
+    for quantity, line in zip(quantities, axes, strict=True):
+        for (abscissa, title), ax in zip(_ABSCISSAE, line, strict=True):
+            for part in ("train", "test"):
+                _draw(ax, history, abscissa, f"{part}_{quantity}", part)
+            _finish(ax, title, quantity, history.column(f"test_{quantity}"))
+    figure.suptitle(history.label)
+    _save(figure, path)
+
+
+def comparison_plot(histories: Mapping[str, History], path: Path, *, measurement: str = "test_loss") -> None:
+    """Draw one measurement of several runs, against epochs and against seconds.
+
+    Args:
+        histories: runs by the label in the legend, in the order of the legend.
+        path: of a PNG file.
+        measurement: a column of the metrics.
+
+    Raises:
+        TrainingError: there is no run, or matplotlib is not installed.
+    """
+    if not histories:
+        raise TrainingError("there is no run to compare")
+    figure = _figure(1)
+    for (abscissa, title), ax in zip(_ABSCISSAE, figure.subplots(1, 2), strict=True):
+        for label, history in histories.items():
+            _draw(ax, history, abscissa, measurement, label)
+        values = np.concatenate([history.column(measurement) for history in histories.values()])
+        _finish(ax, title, measurement.replace("_", " "), values)
+    _save(figure, path)
+
+
+def _figure(rows: int) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise TrainingError("plots need matplotlib", hint="pip install matplotlib") from error
+    return Figure(figsize=(10, 0.5 + 3.5 * rows), layout="constrained")
+
+
+def _draw(ax: Axes, history: History, abscissa: str, measurement: str, label: str) -> None:
+    marker = "." if len(history) <= 50 else ""
+    ax.plot(history.column(abscissa), history.column(measurement), label=label, marker=marker, lw=1.2)
+
+
+def _finish(ax: Axes, title: str, quantity: str, values: NDArray[np.float64]) -> None:
+    """Names, grid, legend; a loss that is positive throughout gets a logarithmic axis."""
+    ax.set_xlabel(title)
+    ax.set_ylabel(quantity)
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize="small")
+    known = values[np.isfinite(values)]
+    if quantity.endswith(("loss", "objective")) and known.size and known.min() > 0:
+        ax.set_yscale("log")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as file:
+        # Without the version of matplotlib, which would change the bytes.
+        figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
