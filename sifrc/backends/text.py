@@ -34,7 +34,8 @@ def template_folder(backend: str) -> Path:
         if folder.is_dir():
             return folder
     raise BackendError(
-        f"the templates of backend '{backend}' are missing", hint="reinstall sifrc, or run it from its repository"
+        f"the templates of backend '{backend}' are missing",
+        hint="reinstall sifrc, or run it from its repository",
     )
 
 
@@ -166,9 +167,7 @@ def literal(value: Any, indent: int = 0, used: int = 0, width: int = LINE_LENGTH
     pad = " " * inner
     if isinstance(value, Mapping):
         keys = {key: _flat(key) for key in value}
-        rows = [
-            f"{text}: {literal(value[key], inner, len(text) + 3, width)}" for key, text in keys.items()
-        ]
+        rows = [f"{text}: {literal(value[key], inner, len(text) + 3, width)}" for key, text in keys.items()]
         opening, closing = "{", "}"
     else:
         rows = [literal(item, inner, 1, width) for item in value]

@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import singledispatch
 from typing import TypeAlias
 
-from sifrc.ir.build import add, apply, einsum, hadamard, mapped, negative, subtract, total
+from sifrc.ir.build import add, apply, einsum, mapped, negative, subtract, total
 from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSumExp, Map, Reduce, Solve, Spectral, Sylvester
 from sifrc.ir.traverse import postorder
 from sifrc.scalar.function import EXP
@@ -120,9 +120,7 @@ def _(node: Solve, tangent: Tangents) -> Expr | None:
     if move_rhs is not None:
         terms.append(move_rhs)
     if move_matrix is not None:
-        terms.append(
-            negative(einsum([(move_matrix, node.matrix.axes), (node, node.axes)], node.rhs.axes))
-        )
+        terms.append(negative(einsum([(move_matrix, node.matrix.axes), (node, node.axes)], node.rhs.axes)))
     return Solve(node.matrix, total(terms, node.rhs.axes)) if terms else None
 
 

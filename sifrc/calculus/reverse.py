@@ -8,8 +8,21 @@ from typing import TypeAlias
 
 from sifrc.calculus.forward import partial, softmax
 from sifrc.ir.axes import Axis
-from sifrc.ir.build import einsum, negative, ones, scale, total, zero
-from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSumExp, Map, Operand, Reduce, Solve, Spectral, Sylvester
+from sifrc.ir.build import einsum, negative, ones, rename, scale, total, zero
+from sifrc.ir.nodes import (
+    Add,
+    Delta,
+    Einsum,
+    Expr,
+    Input,
+    LogSumExp,
+    Map,
+    Operand,
+    Reduce,
+    Solve,
+    Spectral,
+    Sylvester,
+)
 from sifrc.ir.traverse import postorder
 
 __all__ = ["vjp"]
@@ -125,20 +138,20 @@ def _(node: LogSumExp, cotangent: Expr, depends: Callable[[Expr], bool], send: S
 @reverse_rule.register
 def _(node: Solve, cotangent: Expr, depends: Callable[[Expr], bool], send: Send) -> None:
     """With w = A⁻ᵀ ū: r̄ = w, Ā = −w uᵀ, A symmetric."""
-    *batch, row, column = node.matrix.axes
-    renamed = einsum([(cotangent, (*batch, row))], (*batch, row))
-    dual = Solve(node.matrix, renamed)
+    *batch, _, column = node.matrix.axes
+    right = node.rhs.axes
+    dual = rename(Solve(node.matrix, rename(cotangent, right)), right)
     if depends(node.rhs):
-        send(node.rhs, einsum([(dual, (*batch, row))], (*batch, row)))
+        send(node.rhs, dual)
     if depends(node.matrix):
-        send(
-            node.matrix,
-            negative(einsum([(dual, (*batch, row)), (node, (*batch, column))], node.matrix.axes)),
-        )
+        solution = (*batch, column, *right[len(batch) + 1 :])
+        send(node.matrix, negative(einsum([(dual, right), (node, solution)], node.matrix.axes)))
 
 
 @reverse_rule.register(Reduce)
 @reverse_rule.register(Spectral)
 @reverse_rule.register(Sylvester)
-def _(node: Reduce | Spectral | Sylvester, cotangent: Expr, depends: Callable[[Expr], bool], send: Send) -> None:
+def _(
+    node: Reduce | Spectral | Sylvester, cotangent: Expr, depends: Callable[[Expr], bool], send: Send
+) -> None:
     raise TypeError(f"{type(node).__name__} is held constant: it has no derivative")

@@ -21,6 +21,9 @@ __all__ = [
     "solve_linear",
     "solve_minimum_norm",
     "solve_outer",
+    "solve_scaled",
+    "solve_shifted_outer",
+    "solve_two_sided",
     "solve_unit",
     "strip_common_factors",
 ]
@@ -60,6 +63,31 @@ def solve_unit(equation: Expr, symbol: Input) -> Expr:
     if coefficient == 0 or any(symbol in inputs_of(term) for _, term in rest):
         raise Stuck(f"no unit coefficient of {symbol.name}")
     return scale(Fraction(-1) / coefficient, add(rest, equation.axes))
+
+
+def solve_scaled(equation: Expr, symbol: Input) -> Expr:
+    """Solve ``s·symbol + rest = 0`` where s is a sum of scalars, for the symbol.
+
+    The value is ``−rest / s``; where s is a number it is divided out exactly.
+    """
+    coefficients: list[tuple[Fraction, Expr]] = []
+    rest: list[tuple[Fraction, Expr]] = []
+    for factor, term in terms_of(expand(equation)):
+        operands = operands_of(term)
+        mine = [op for op in operands if op[0] is symbol]
+        others = [op for op in operands if op[0] is not symbol]
+        if not mine:
+            rest.append((factor, term))
+        elif len(mine) == 1 and mine[0][1] == term.axes and all(not labels for _, labels in others):
+            coefficients.append((factor, einsum(others, ())))
+        else:
+            raise Stuck(f"the coefficient of {symbol.name} is not a scalar")
+    scalar = add(coefficients, ())
+    if isinstance(scalar, Einsum) and not scalar.operands:
+        return negative(add(rest, equation.axes))
+    inverse = apply(RECIPROCAL, scalar)
+    remainder = add(rest, equation.axes)
+    return negative(einsum([(inverse, ()), (remainder, remainder.axes)], equation.axes))
 
 
 def solve_outer(equation: Expr, symbol: Input) -> tuple[Expr, Expr]:
@@ -128,7 +156,7 @@ def _common_divisor(equation: Expr) -> tuple[Expr, Expr] | None:
 
 def solve_linear(
     equation: Expr, symbol: Input, name: str
-) -> tuple[Expr, Expr, tuple[Relation, ...], tuple[Expr, ...]]:
+) -> tuple[Expr, Expr, Expr, tuple[Relation, ...], tuple[Expr, ...]]:
     """Solve ``M·symbol + rest = 0`` where M is symmetric, dense or diagonal.
 
     Functions that multiply every term are divided out first. M is the differential in the direction
@@ -136,8 +164,8 @@ def solve_linear(
     quotient.
 
     Returns:
-        The value of the symbol, M (its diagonal where it is diagonal), the relations that
-        characterise the value, and the divisors, none of which may have a zero entry.
+        The value of the symbol, M (its diagonal where it is diagonal), the rest, the relations
+        that characterise the value, and the divisors, none of which may have a zero entry.
     """
     (axis,) = symbol.axes
     other = Axis(axis.name, axis.size, axis.primes + 1)
@@ -148,7 +176,7 @@ def solve_linear(
         value = rename(Solve(matrix, negative(rest)), (axis,))
         applied = total([_applied(matrix, value, other), rest], (axis,))
         lead = next(term for _, term in terms_of(expand(applied)) if contains(term, _solution(value)))
-        return value, matrix, (relation(name, applied, lead),), ()
+        return value, matrix, rest, (relation(name, applied, lead),), ()
     quotient, divisors = strip_common_factors(full)
     matrix = jvp_matrix(quotient, symbol, other)
     rest = _without(quotient, matrix, symbol, other)
@@ -156,13 +184,13 @@ def solve_linear(
     assert diagonal is not None
     ((constant, unit), *more) = terms_of(diagonal)
     if not more and isinstance(unit, Einsum) and not unit.operands:
-        return scale(Fraction(-1) / constant, rest), diagonal, (), divisors
+        return scale(Fraction(-1) / constant, rest), diagonal, rest, (), divisors
     inverse = apply(RECIPROCAL, diagonal)
     product = expand(hadamard(inverse, diagonal))
     one = einsum([], (axis,))
     lead = terms_of(product)[0][1]
     known = relation(name, add([(Fraction(1), product), (Fraction(-1), one)], (axis,)), lead)
-    return negative(hadamard(inverse, rest)), diagonal, (known,), divisors
+    return negative(hadamard(inverse, rest)), diagonal, rest, (known,), divisors
 
 
 def _without(equation: Expr, matrix: Expr, symbol: Input, other: Axis) -> Expr:
@@ -213,9 +241,68 @@ def _diagonal(matrix: Expr, axis: Axis, other: Axis) -> Expr | None:
         deltas = [op for op in operands if isinstance(op[0], Delta) and set(op[1]) == {axis, other}]
         if len(deltas) != 1:
             return None
-        rest = [(e, tuple(axis if a == other else a for a in ls)) for e, ls in operands if (e, ls) != deltas[0]]
+        rest = [
+            (e, tuple(axis if a == other else a for a in ls)) for e, ls in operands if (e, ls) != deltas[0]
+        ]
         entries.append((factor, einsum(rest, (axis,))))
     return add(entries, (axis,))
+
+
+def solve_shifted_outer(shift: Expr, weight: Expr, vector: Expr, rhs: Expr) -> Expr:
+    """Solve ``(shift·I + weight·v vᵀ) X = v rᵀ`` for X, with scalars shift and weight.
+
+    The right side is a multiple of v, so that X = v rᵀ / (shift + weight ‖v‖²) (Sherman–Morrison).
+
+    Args:
+        shift, weight: scalars.
+        vector: v.
+        rhs: v rᵀ, each term with the factor v over the first axis.
+
+    Raises:
+        Stuck: the right side is no multiple of v.
+    """
+    row = rhs.axes[:1]
+    for _, term in terms_of(rhs):
+        if not any(expr is vector and labels == row for expr, labels in operands_of(term)):
+            raise Stuck("the right side is no multiple of the vector")
+    size = total([shift, einsum([(weight, ()), (inner(vector, vector), ())], ())], ())
+    return einsum([(apply(RECIPROCAL, size), ()), (rhs, rhs.axes)], rhs.axes)
+
+
+def solve_two_sided(equation: Expr, symbol: Input) -> tuple[Expr, Expr, Expr]:
+    """Read ``A X + X B + C = 0`` off an equation that is affine in the matrix X.
+
+    Returns:
+        A over (i, i'), B over (j, j'), and C.
+
+    Raises:
+        Stuck: X occurs in another way.
+    """
+    rows, columns = symbol.axes
+    other_row, other_column = (Axis(a.name, a.size, a.primes + 1) for a in symbol.axes)
+    left: list[tuple[Fraction, Expr]] = []
+    right: list[tuple[Fraction, Expr]] = []
+    rest: list[tuple[Fraction, Expr]] = []
+    for factor, term in terms_of(expand(equation)):
+        operands = operands_of(term)
+        mine = [labels for expr, labels in operands if expr is symbol]
+        others = [op for op in operands if op[0] is not symbol]
+        if not mine:
+            rest.append((factor, term))
+        elif len(mine) == 1 and mine[0][1] == columns:
+            left.append((factor, _matrix(others, rows, mine[0][0], (rows, other_row))))
+        elif len(mine) == 1 and mine[0][0] == rows:
+            right.append((factor, _matrix(others, columns, mine[0][1], (columns, other_column))))
+        else:
+            raise Stuck(f"{symbol.name} occurs in neither of the forms A X and X B")
+    return add(left, (rows, other_row)), add(right, (columns, other_column)), add(rest, symbol.axes)
+
+
+def _matrix(operands: list[Operand], free: Axis, summed: Axis, axes: tuple[Axis, Axis]) -> Expr:
+    if free == summed:  # X itself: the identity matrix
+        return Delta(*axes)
+    table = {free: axes[0], summed: axes[1]}
+    return einsum([(e, tuple(table.get(a, a) for a in ls)) for e, ls in operands], axes)
 
 
 def solve_minimum_norm(equation: Expr, symbol: Input, name: str) -> tuple[Expr, Expr, Relation]:
@@ -262,5 +349,7 @@ def _own_axis(operands: list[Operand], label: Axis) -> Expr:
         for position, other in enumerate(labels)
         if other == label
     )
-    renamed = [(expr, tuple(own if other == label else other for other in labels)) for expr, labels in operands]
+    renamed = [
+        (expr, tuple(own if other == label else other for other in labels)) for expr, labels in operands
+    ]
     return einsum(renamed, (own,))

@@ -40,14 +40,19 @@ def derive_gauss_newton(first: FirstOrder) -> GaussNewton:
     directions: dict[Input, Input] = {}
     for owned in model.parameters:
         directions.update(gradient_symbols(owned, "N", "η"))
-    along: dict[Input, Expr] = {c.state: moves[c.index] for c in model.constraints} | dict(directions)
+    along: dict[Input, Expr] = {c.state: moves[c.index] for c in model.constraints}
+    along.update(directions)
     output = model.output
     slope = vjp(model.loss, [output.state])[0]
     curved = jvp(slope, {output.state: moves[output.index]})
     seed = Input("r", None, (output.axis,), Role.TANGENT)
     linear = {c.index: jvp(c.value, along) or zero(c.state.axes) for c in model.constraints}
     lagrangian = total(
-        [inner(moves[output.index], seed), *(inner(subtract(moves[k], value), adjoints[k]) for k, value in linear.items())], ()
+        [
+            inner(moves[output.index], seed),
+            *(inner(subtract(moves[k], value), adjoints[k]) for k, value in linear.items()),
+        ],
+        (),
     )
     nonlinear = [c for c in model.constraints if c.activation is not None]
     steps = {c.index: jvp(c.pre_activation, along) for c in nonlinear}
@@ -67,7 +72,9 @@ def derive_gauss_newton(first: FirstOrder) -> GaussNewton:
         if c.index in inner_nodes:
             symbol = Input("da", c.index, (c.axis,), Role.TANGENT)
             forward.append(definition(symbol, inner_nodes[c.index], names, c.index))
-        forward.append(Equation(moves[c.index], abbreviate([linear[c.index]], names)[0], c.index, "definition"))
+        forward.append(
+            Equation(moves[c.index], abbreviate([linear[c.index]], names)[0], c.index, "definition")
+        )
     curvature = zero(seed.axes) if curved is None else abbreviate([curved], names)[0]
     backward: list[Equation] = [Equation(seed, curvature, output.index, "definition")]
     for c in reversed(model.constraints):

@@ -17,7 +17,10 @@ from sifrc.derive.elimination import solve_unit
 from sifrc.derive.system import Equation, System, abbreviate, definition, name_node
 from sifrc.ir import Expr, Input, Role
 from sifrc.ir.build import inner, negative, subtract, total
+from sifrc.ir.normal import Relation, reduce, relation
+from sifrc.ir.traverse import inputs_of
 from sifrc.model import LayerParameters, Model
+from sifrc.model.build import state_regularizer
 
 __all__ = ["FirstOrder", "derive_first_order", "gradient_symbols"]
 
@@ -61,6 +64,16 @@ class FirstOrder:
     def short(self, expr: Expr) -> Expr:
         """The expression with a_k and y_k abbreviated."""
         return abbreviate([expr], self.names)[0]
+
+    def folded(self, expr: Expr) -> Expr:
+        """The expanded expression with a_k and every product F'(a_k) ∘ b_k = y_k abbreviated."""
+        relations: list[Relation] = []
+        present = {symbol.index for symbol in inputs_of(expr) if symbol.family == "b"}
+        for equation in self.adjoint.equations:
+            if equation.symbol.family == "y" and equation.symbol.index in present:
+                difference = subtract(equation.value, equation.symbol)
+                relations.append(relation(equation.symbol.name, difference, equation.value))
+        return reduce(self.short(expr), relations)
 
 
 def gradient_symbols(parameters: LayerParameters, weight: str, bias: str) -> tuple[tuple[Input, Input], ...]:
@@ -121,16 +134,18 @@ def _forward(model: Model, names: Mapping[Expr, Expr]) -> System:
 
 
 def _objective(model: Model) -> System:
+    """ℓ, and ℓ + R with R summed up layer by layer."""
     loss = Input("loss", None, (), Role.STATE)
     objective = Input("objective", None, (), Role.STATE)
-    return System(
-        "objective",
-        "Loss and objective of one sample",
-        (
-            Equation(loss, model.loss, None, "definition"),
-            Equation(objective, total([loss, model.regularizer], ()), None, "ESN(4)"),
-        ),
-    )
+    equations = [Equation(loss, model.loss, None, "definition")]
+    parts: list[Expr] = []
+    for k, factor in sorted(model.regularized):
+        partial = Input("R", k, (), Role.STATE)
+        value = total([*parts, state_regularizer([(factor, model.state(k))])], ())
+        equations.append(Equation(partial, value, k, "ESN(4)"))
+        parts = [partial]
+    equations.append(Equation(objective, total([loss, *parts], ()), None, "ESN(4)"))
+    return System("objective", "Loss and objective of one sample", tuple(equations))
 
 
 def _adjoint(

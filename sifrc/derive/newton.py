@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from types import MappingProxyType
 
 from sifrc.derive.elimination import (
@@ -33,7 +34,7 @@ from sifrc.derive.preconditions import check_newton_preconditions
 from sifrc.derive.sifrian import SecondOrder, derive_second_order
 from sifrc.derive.system import Condition, Equation, System, abbreviate
 from sifrc.ir import Axis, Expr, Input, Role
-from sifrc.ir.build import add, einsum, negative, rename, subtract, total, zero
+from sifrc.ir.build import add, einsum, rename, subtract, total, zero
 from sifrc.ir.normal import Relation, expand, reduce, relation
 from sifrc.ir.traverse import substitute
 from sifrc.model import Constraint, LayerParameters, Model
@@ -71,9 +72,10 @@ class Newton:
         weights: index of a layer -> N_k, over the slots of W_k.
         biases: index of a layer -> η_k.
         granular: v, the part of η_n that does not come from the regularisation.
-        output_matrix: −M, whose solution is v (its diagonal where it is diagonal).
+        output_equation: (matrix, rest) of the linear equation matrix·v + rest = 0; the matrix is −M or,
+            where it is diagonal, its diagonal.
         weight_conditions: index -> r with r = 0: the equation that N_k solves, N_k a symbol.
-        bias_conditions: index -> N_k x_{k−1} + η_k, which is zero but for the granular part.
+        bias_conditions: index -> N_k x_{k−1} + η_k, which is zero without the granular part.
         steps: the elimination, in order.
         conditions: under which it holds.
         relations: that the substitution test used.
@@ -85,7 +87,7 @@ class Newton:
     weights: Mapping[int, Expr]
     biases: Mapping[int, Expr]
     granular: Expr
-    output_matrix: Expr
+    output_equation: tuple[Expr, Expr]
     weight_conditions: Mapping[int, Expr]
     bias_conditions: Mapping[int, Expr]
     steps: tuple[Step, ...]
@@ -127,13 +129,13 @@ def derive_newton(second: SecondOrder, white_layer: bool = True) -> Newton:
     work.run()
     own = {p.index for p in model.parameters}
     values = work.values
-    newton = Newton(
+    return Newton(
         second=second,
         white_layer=white_layer,
         weights=MappingProxyType({k: v for k, v in work.weights.items() if k in own}),
         biases=MappingProxyType({k: v for k, v in work.biases.items() if k in own}),
         granular=work.granular,
-        output_matrix=work.output_matrix,
+        output_equation=work.output_equation,
         weight_conditions=MappingProxyType(work.weight_conditions),
         bias_conditions=MappingProxyType({k: v for k, v in work.bias_conditions.items() if k in own}),
         steps=tuple(work.steps),
@@ -141,7 +143,6 @@ def derive_newton(second: SecondOrder, white_layer: bool = True) -> Newton:
         relations=tuple(work.relations),
         residuals=MappingProxyType(_substitute_back(second, values, work.relations)),
     )
-    return newton
 
 
 def _with_white_layer(model: Model) -> Model:
@@ -158,7 +159,9 @@ def _with_white_layer(model: Model) -> Model:
     assert white.bias is not None
     product = einsum([(white.weight, (axis, columns)), (before, (columns,))], (axis,))
     value = total([product, rename(white.bias, (axis,))], (axis,))
-    constraint = Constraint(0, model.spec.input.name, ("white",), model.input, (-1,), value, None, value, white)
+    constraint = Constraint(
+        0, model.spec.input.name, ("white",), model.input, (-1,), value, None, value, white
+    )
     factor = white_layer_factor(model)
     return replace(
         model,
@@ -191,7 +194,7 @@ class _Elimination:
         self.weight_conditions: dict[int, Expr] = {}
         self.bias_conditions: dict[int, Expr] = {}
         self.granular: Expr = zero()
-        self.output_matrix: Expr = zero()
+        self.output_equation: tuple[Expr, Expr] = (zero(), zero())
 
     def run(self) -> None:
         chain = self.model.constraints
@@ -202,7 +205,7 @@ class _Elimination:
             self._hidden(c)
         for c in chain:
             self._adjoint_relation(c)
-        for c, following in zip(chain[:-1], chain[1:], strict=True):
+        for c, following in pairwise(chain):
             self._weight(c, following)
         self._first_weight(chain[0])
         for c in chain:
@@ -245,7 +248,13 @@ class _Elimination:
         self.values[zeta] = value
         k = c.index
         self.steps.append(
-            Step(k, "subtract", "(1) − (2) ⊗ x_{k−1}", f"y[{k}] ⊗ ζ[{k - 1}] = 0, so ζ[{k - 1}] = 0", f"y[{k}] ≠ 0")
+            Step(
+                k,
+                "subtract",
+                "(1) − (2) ⊗ x_{k−1}",
+                f"y[{k}] ⊗ ζ[{k - 1}] = 0, so ζ[{k - 1}] = 0",
+                f"y[{k}] ≠ 0",
+            )
         )
 
     def _output(self, c: Constraint) -> None:
@@ -264,9 +273,9 @@ class _Elimination:
         equation = self._bias_equation(c)
         symbol = Input("v", k, (c.axis,), Role.TANGENT)
         equation = substitute_axes(equation, v, symbol)
-        value, matrix, relations, divisors = solve_linear(equation, symbol, f"v[{k}]")
+        value, matrix, rest, relations, divisors = solve_linear(equation, symbol, f"v[{k}]")
         self.relations.extend(relations)
-        self.granular, self.output_matrix = value, matrix
+        self.granular, self.output_equation = rename(value, v.axes), (matrix, rest)
         condition = "right side in the range of the matrix"
         if divisors:
             condition = f"F'(a[{k}]) has no zero entry"
@@ -316,8 +325,13 @@ class _Elimination:
         self.weights[owned.index] = value
         self.relations.append(known)
         self.steps.append(
-            Step(k + 1, "choose", "(3)", f"N[{k + 1}] of least norm with N[{k + 1}]ᵀ y[{k + 1}] = −∂ℓ_R/∂x[{k}]",
-                 f"y[{k + 1}] ≠ 0")
+            Step(
+                k + 1,
+                "choose",
+                "(3)",
+                f"N[{k + 1}] of least norm with N[{k + 1}]ᵀ y[{k + 1}] = −∂ℓ_R/∂x[{k}]",
+                f"y[{k + 1}] ≠ 0",
+            )
         )
 
     def _first_weight(self, c: Constraint) -> None:
@@ -328,7 +342,10 @@ class _Elimination:
 
     def _bias(self, c: Constraint) -> None:
         owned, weight, bias, *_ = self._parts(c)
-        self.bias_conditions[owned.index] = negative(subtract(self.values[bias], bias))
+        own = self.values[bias]
+        if c is self.model.output:
+            own = subtract(own, self.granular)
+        self.bias_conditions[owned.index] = expand(subtract(bias, own))
         self.values[weight] = self.weights[owned.index]
         self.biases[owned.index] = substitute(self.values[bias], {weight: self.weights[owned.index]})
         self.values[bias] = self.biases[owned.index]
@@ -352,7 +369,8 @@ def _substitute_back(
     for owned in model.parameters:
         for number, (_, symbol) in zip((1, 2), owned.members, strict=False):
             both = add(
-                [(Fraction(1), second.by_parameter[symbol]), (Fraction(1), first.gradients[symbol])], symbol.axes
+                [(Fraction(1), second.by_parameter[symbol]), (Fraction(1), first.gradients[symbol])],
+                symbol.axes,
             )
             test(f"({number}) k={owned.index}", both)
     for c in model.constraints:

@@ -38,7 +38,9 @@ def check_newton_preconditions(model: Model) -> tuple[Condition, ...]:
             status = "proved" if verdict == "never" else "run time"
             conditions.append(Condition(f"F'(a[{c.index}]) has no zero entry", c.index, status))
         conditions.append(Condition(f"y[{c.index}] ≠ 0", c.index, "run time"))
-    conditions.append(Condition("y[n] lies in the range of the output matrix", model.output.index, "run time"))
+    conditions.append(
+        Condition("y[n] lies in the range of the output matrix", model.output.index, "run time")
+    )
     return tuple(conditions)
 
 
@@ -48,10 +50,14 @@ def _check_constraint(model: Model, index: int, location: Location | None) -> No
     hint = "use the operators hessian_vector_product or gauss_newton_vector_product, which have no such condition"
     if len(c.sources) != 1 or c.sources[0] != index - 1:
         names = [model.spec.input.name if s == 0 else model.constraints[s - 1].name for s in c.sources]
-        raise DerivationError(f"{start} reads {', '.join(names)} (a skip connection)", location=location, hint=hint)
+        raise DerivationError(
+            f"{start} reads {', '.join(names)} (a skip connection)", location=location, hint=hint
+        )
     if c.parameters is None:
         raise DerivationError(f"{start} has no weight and bias of its own", location=location, hint=hint)
     if sum(other.parameters is c.parameters for other in model.constraints) > 1:
         raise DerivationError(f"{start} shares its parameters", location=location, hint=hint)
     if c.parameters.bias is None:
-        raise DerivationError(f"{start} has no bias", location=location, hint="leave out 'bias: false'; " + hint)
+        raise DerivationError(
+            f"{start} has no bias", location=location, hint="leave out 'bias: false'; " + hint
+        )

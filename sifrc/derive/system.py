@@ -85,13 +85,15 @@ def name_node(names: dict[Expr, Expr], node: Expr, symbol: Input) -> None:
         names[term] = scale(1 / factor, symbol)
 
 
-def definition(symbol: Input, node: Expr, names: Mapping[Expr, Expr], layer: int, source: str = "definition") -> Equation:
+def definition(
+    symbol: Input, node: Expr, names: Mapping[Expr, Expr], layer: int, source: str = "definition"
+) -> Equation:
     """The equation that defines an abbreviation: its node with the other names put in."""
     others = {other: name for other, name in names.items() if symbol not in inputs_of(name)}
     return Equation(symbol, abbreviate([node], others)[0], layer, source)
 
 
-def abbreviate(roots: Sequence[Expr], names: Mapping[Expr, Expr]) -> list[Expr]:
+def abbreviate(roots: Sequence[Expr], names: Mapping[Expr, Expr] | Mapping[Expr, Input]) -> list[Expr]:
     """Replace inner nodes by the expressions that name them (the roots themselves included)."""
     by_key = {node.key: name for node, name in names.items()}
     done: dict[str, Expr] = {}

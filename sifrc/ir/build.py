@@ -195,7 +195,9 @@ def _is_plain(expr: Einsum) -> bool:
     return sum(1 for e, _ in expr.operands if e.axes) <= 1
 
 
-def _relabel(labels: tuple[Axis, ...], table: dict[Axis, Axis], fresh: itertools.count[int]) -> tuple[Axis, ...]:
+def _relabel(
+    labels: tuple[Axis, ...], table: dict[Axis, Axis], fresh: itertools.count[int]
+) -> tuple[Axis, ...]:
     """Labels of a nested operand in terms of the outer product's; its own sums get fresh names."""
     for label in labels:
         if label not in table:
@@ -237,9 +239,7 @@ def _swap(operand: Operand, old: Axis, new: Axis) -> Operand:
 def _canonical(operands: list[Operand], out: tuple[Axis, ...]) -> tuple[Operand, ...]:
     """Order operands and name contracted labels independently of how they were given."""
     out_names = {axis: f"o{position}" for position, axis in enumerate(out)}
-    colour = {
-        label: out_names.get(label, f"c{label.size}") for _, labels in operands for label in labels
-    }
+    colour = {label: out_names.get(label, f"c{label.size}") for _, labels in operands for label in labels}
     for _ in range(3):  # refine the colours of contracted labels by where they occur
         seen: dict[Axis, list[str]] = {label: [] for label in colour}
         for expr, labels in operands:
@@ -251,9 +251,12 @@ def _canonical(operands: list[Operand], out: tuple[Axis, ...]) -> tuple[Operand,
             for label, old in colour.items()
         }
     ordered = sorted(operands, key=lambda op: (op[0].key, [colour[label] for label in op[1]]))
-    ties = [list(group) for _, group in itertools.groupby(
-        ordered, key=lambda op: (op[0].key, tuple(colour[label] for label in op[1]))
-    )]
+    ties = [
+        list(group)
+        for _, group in itertools.groupby(
+            ordered, key=lambda op: (op[0].key, tuple(colour[label] for label in op[1]))
+        )
+    ]
     best: tuple[list[tuple[str, tuple[str, ...]]], tuple[Operand, ...]] | None = None
     choices = [itertools.permutations(group) if len(group) <= 4 else [tuple(group)] for group in ties]
     for choice in itertools.product(*choices):

@@ -1,4 +1,4 @@
-"""Numerical value of an expression, on float64 arrays or on object arrays of mpmath numbers.
+"""Value of an expression in a number system: float64 arrays, or object arrays of mpmath numbers.
 
 This is the reference meaning of the nodes, used by verification; it is not fast.
 """
@@ -7,19 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import singledispatch
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from sifrc.ir.arithmetic import NUMPY, Arithmetic, Array
 from sifrc.ir.axes import Axis
-from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSumExp, Map, Reduce, Solve
+from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSumExp, Map, Reduce, Solve, Spectral
 from sifrc.ir.traverse import postorder
-from sifrc.scalar.evaluation import Arithmetic
 
 __all__ = ["evaluate"]
-
-Array: TypeAlias = npt.NDArray[Any]
 
 
 class _Context:
@@ -31,33 +28,52 @@ class _Context:
     def size(self, axis: Axis) -> int:
         return self.samples if axis.size is None else axis.size
 
+    def shape(self, axes: tuple[Axis, ...]) -> tuple[int, ...]:
+        return tuple(self.size(axis) for axis in axes)
+
     def value(self, expr: Expr) -> Array:
         return self.values[expr.key]
 
 
 def evaluate(
     roots: Mapping[str, Expr],
-    inputs: Mapping[Input, Array],
-    arithmetic: Arithmetic,
+    inputs: Mapping[Input, Any],
+    arithmetic: Arithmetic = NUMPY,
     samples: int = 1,
 ) -> dict[str, Array]:
     """Values of the expressions.
 
     Args:
         roots: name -> expression.
-        inputs: value of every input, shaped like its axes.
-        arithmetic: float64 or mpmath, see :mod:`sifrc.scalar.evaluation`.
+        inputs: value of every input that occurs, shaped like its axes.
+        arithmetic: the number system, :data:`~sifrc.ir.arithmetic.NUMPY` or
+            :data:`~sifrc.ir.arithmetic.MPMATH`.
         samples: size of the batch axis.
+
+    Returns:
+        name -> array with one dimension for each axis of the expression.
 
     Raises:
         KeyError: an input has no value.
+        ValueError: a value has the wrong shape.
+
+    Example:
+        >>> from sifrc.ir import Axis, Role
+        >>> from sifrc.ir.build import inner
+        >>> x = Input("x", 1, (Axis("fc1", 3),), Role.STATE)
+        >>> float(evaluate({"norm": inner(x, x)}, {x: [1.0, 2.0, 2.0]})["norm"])
+        9.0
     """
-    values = {symbol.key: np.asarray(value) for symbol, value in inputs.items()}
-    context = _Context(arithmetic, values, samples)
+    context = _Context(arithmetic, {}, samples)
+    for symbol, given in inputs.items():
+        value = arithmetic.array(given)
+        if value.shape != context.shape(symbol.axes):
+            raise ValueError(f"{symbol.name}: expected shape {context.shape(symbol.axes)}, got {value.shape}")
+        context.values[symbol.key] = value
     for node in postorder(*roots.values()):
-        if node.key not in values:
-            values[node.key] = _evaluate(node, context)
-    return {name: values[root.key] for name, root in roots.items()}
+        if node.key not in context.values:
+            context.values[node.key] = _evaluate(node, context)
+    return {name: context.values[root.key] for name, root in roots.items()}
 
 
 @singledispatch
@@ -77,8 +93,7 @@ def _(node: Delta, context: _Context) -> Array:
 
 @_evaluate.register
 def _(node: Add, context: _Context) -> Array:
-    shape = tuple(context.size(a) for a in node.out)
-    result = context.arithmetic.array(np.zeros(shape))
+    result = context.arithmetic.array(np.zeros(context.shape(node.out)))
     for factor, term in node.terms:
         result = result + context.arithmetic.rational(factor) * context.value(term)
     return np.asarray(result)
@@ -90,22 +105,23 @@ def _(node: Einsum, context: _Context) -> Array:
     arguments: list[Any] = []
     for expr, labels in node.operands:
         arguments += [context.value(expr), [numbers.setdefault(a, len(numbers)) for a in labels]]
-    carried = [a for a in node.out if a in numbers]
-    one = context.arithmetic.array(np.ones(()))
-    product = np.einsum(*arguments, [numbers[a] for a in carried]) if arguments else one
-    product = np.asarray(product).reshape([context.size(a) if a in numbers else 1 for a in node.out])
-    return np.broadcast_to(product, [context.size(a) for a in node.out])
+    if not arguments:
+        return context.arithmetic.array(np.ones(context.shape(node.out)))
+    carried = [numbers[axis] for axis in node.out if axis in numbers]
+    product = np.asarray(np.einsum(*arguments, carried))
+    spread = product.reshape([context.size(axis) if axis in numbers else 1 for axis in node.out])
+    return np.broadcast_to(spread, context.shape(node.out))
 
 
 @_evaluate.register
 def _(node: Map, context: _Context) -> Array:
-    shape = [context.size(a) for a in node.out]
-    arguments = {}
+    shape = context.shape(node.out)
+    arguments: dict[str, Array] = {}
     for name, (expr, labels) in zip(node.function.arguments, node.operands, strict=True):
-        value = np.transpose(context.value(expr), [labels.index(a) for a in node.out if a in labels])
-        value = value.reshape([context.size(a) if a in labels else 1 for a in node.out])
+        value = np.transpose(context.value(expr), [labels.index(axis) for axis in node.out if axis in labels])
+        value = value.reshape([context.size(axis) if axis in labels else 1 for axis in node.out])
         arguments[name] = np.broadcast_to(value, shape)
-    return context.arithmetic.apply(node.function.value_form(node.orders), arguments)
+    return context.arithmetic.apply(node.function, node.orders, arguments)
 
 
 def _along(node: LogSumExp | Reduce) -> int:
@@ -114,18 +130,28 @@ def _along(node: LogSumExp | Reduce) -> int:
 
 @_evaluate.register
 def _(node: LogSumExp, context: _Context) -> Array:
-    value, axis = context.value(node.operand), _along(node)
-    largest = np.max(value, axis=axis, keepdims=True)
-    total = np.sum(context.arithmetic.exp(value - largest), axis=axis)
-    return np.asarray(np.squeeze(largest, axis=axis) + context.arithmetic.log(total))
+    return context.arithmetic.log_sum_exp(context.value(node.operand), _along(node))
 
 
 @_evaluate.register
 def _(node: Reduce, context: _Context) -> Array:
-    return np.asarray(np.max(context.value(node.operand), axis=_along(node)))
+    return context.arithmetic.maximum(context.value(node.operand), _along(node))
+
+
+def _each(function: Callable[..., Array], rank: int, *stacks: Array) -> Array:
+    """Apply a function of small arrays along leading axes; ``rank``: dimensions of its result."""
+    leading = stacks[-1].shape[: stacks[-1].ndim - rank]
+    result = np.empty(stacks[-1].shape, dtype=stacks[-1].dtype)
+    for index in np.ndindex(leading):
+        result[index] = function(*(stack[index] for stack in stacks))
+    return result
 
 
 @_evaluate.register
 def _(node: Solve, context: _Context) -> Array:
-    solve: Callable[[Array, Array], Array] = context.arithmetic.solve
-    return solve(context.value(node.matrix), context.value(node.rhs))
+    return _each(context.arithmetic.solve, 1, context.value(node.matrix), context.value(node.rhs))
+
+
+@_evaluate.register
+def _(node: Spectral, context: _Context) -> Array:
+    return _each(lambda matrix: context.arithmetic.spectral(matrix, node.kind), 2, context.value(node.matrix))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from fractions import Fraction
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from weakref import WeakValueDictionary
 
 import sympy
@@ -94,7 +94,7 @@ class _Interned(type):
     The table holds weak references only: it is a cache, invisible but for object identity.
     """
 
-    _table: WeakValueDictionary[str, Expr] = WeakValueDictionary()
+    _table: ClassVar[WeakValueDictionary[str, Expr]] = WeakValueDictionary()
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         node: Expr = super().__call__(*args, **kwargs)
@@ -245,7 +245,9 @@ class Map(Expr):
         for operand in self.operands:
             _check_slots(self.function.name, operand)
             if not set(operand[1]) <= set(self.out) or len(set(operand[1])) != len(operand[1]):
-                raise AxisError(f"{self.function.name}: {_names(operand[1])} is not within {_names(self.out)}")
+                raise AxisError(
+                    f"{self.function.name}: {_names(operand[1])} is not within {_names(self.out)}"
+                )
         self._seal()
 
     @property
@@ -301,8 +303,9 @@ class Reduce(Expr):
 class Solve(Expr):
     """Solution u of ``matrix`` u = ``rhs``; the one of least norm where the matrix is singular.
 
-    ``matrix`` is symmetric over (…, i, i'), ``rhs`` over (…, i), the result over (…, i'), with the
-    same leading axes. Condition: the right side lies in the range of the matrix.
+    ``matrix`` is symmetric over (…, i, i'), ``rhs`` over (…, i) or (…, i, j) for several right sides,
+    the result over (…, i') or (…, i', j), with the same leading axes. Condition: the right sides lie
+    in the range of the matrix.
     """
 
     matrix: Expr
@@ -310,13 +313,14 @@ class Solve(Expr):
 
     def __post_init__(self) -> None:
         *batch, row, column = self.matrix.axes
-        if (*batch, row) != self.rhs.axes or not row.fits(column):
+        if self.rhs.axes[: len(batch) + 1] != (*batch, row) or not row.fits(column):
             raise AxisError(f"solve {_names(self.matrix.axes)} against {_names(self.rhs.axes)}")
         self._seal()
 
     @property
     def axes(self) -> tuple[Axis, ...]:
-        return (*self.matrix.axes[:-2], self.matrix.axes[-1])
+        *batch, _, column = self.matrix.axes
+        return (*batch, column, *self.rhs.axes[len(batch) + 1 :])
 
     def children(self) -> Iterator[Expr]:
         yield self.matrix
@@ -356,7 +360,9 @@ class Sylvester(Expr):
     def __post_init__(self) -> None:
         rows, columns = self.left.axes[0], self.right.axes[0]
         if self.rhs.axes != (rows, columns) or len(self.left.axes) != 2 or len(self.right.axes) != 2:
-            raise AxisError(f"sylvester {_names(self.left.axes)}, {_names(self.right.axes)}, {_names(self.rhs.axes)}")
+            raise AxisError(
+                f"sylvester {_names(self.left.axes)}, {_names(self.right.axes)}, {_names(self.rhs.axes)}"
+            )
         self._seal()
 
     @property

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 from sifrc.ir.axes import Axis
 from sifrc.ir.build import add, einsum, scale, zero
@@ -50,8 +51,7 @@ def _distribute(node: Einsum, done: dict[str, Expr]) -> Iterator[tuple[Fraction,
     partial: list[tuple[Fraction, list[Operand]]] = [(Fraction(1), [])]
     for position, (operand, labels) in enumerate(node.operands):
         choices = [
-            (factor, _atoms(term, labels, f"{position}"))
-            for factor, term in _terms(done[operand.key])
+            (factor, _atoms(term, labels, f"{position}")) for factor, term in _terms(done[operand.key])
         ]
         partial = [(f * g, [*ops, *more]) for f, ops in partial for g, more in choices]
     for factor, operands in partial:
@@ -86,6 +86,11 @@ class Relation:
     name: str
     lead: Expr
     value: Expr
+
+    @cached_property
+    def factors(self) -> frozenset[str]:
+        """Keys of the atoms of the leading product."""
+        return frozenset(expr.key for expr, _ in _operands(self.lead))
 
 
 def relation(name: str, expr: Expr, lead: Expr) -> Relation:
@@ -127,8 +132,9 @@ def is_zero(expr: Expr, relations: Sequence[Relation] = ()) -> bool:
 
 def _reduce_once(expr: Expr, relations: Sequence[Relation]) -> Expr | None:
     for factor, term in _terms(expr):
+        present = {operand.key for operand, _ in _operands(term)}
         for known in relations:
-            new = _replace(term, known)
+            new = _replace(term, known) if known.factors <= present else None
             if new is not None:
                 return add([(Fraction(1), expr), (-factor, term), (factor, new)], expr.axes)
     return None

@@ -9,7 +9,6 @@ from sifrc.ir.axes import Axis
 from sifrc.ir.build import add, einsum, mapped, rename
 from sifrc.ir.nodes import (
     Add,
-    Delta,
     Einsum,
     Expr,
     Input,
@@ -50,59 +49,55 @@ def count_nodes(*roots: Expr) -> int:
     return len(postorder(*roots))
 
 
-@singledispatch
 def rebuild(node: Expr, new: Callable[[Expr], Expr]) -> Expr:
-    """The node over new children; every child keeps its axes."""
+    """The node over new children, itself where none changed; every child keeps its axes."""
+    if all(new(child) is child for child in node.children()):
+        return node
+    return _rebuild(node, new)
+
+
+@singledispatch
+def _rebuild(node: Expr, new: Callable[[Expr], Expr]) -> Expr:
     raise TypeError(f"no rebuild rule for {type(node).__name__}")
 
 
-@rebuild.register
-def _(node: Input, new: Callable[[Expr], Expr]) -> Expr:
-    return node
-
-
-@rebuild.register
-def _(node: Delta, new: Callable[[Expr], Expr]) -> Expr:
-    return node
-
-
-@rebuild.register
+@_rebuild.register
 def _(node: Einsum, new: Callable[[Expr], Expr]) -> Expr:
     return einsum([(new(expr), labels) for expr, labels in node.operands], node.out)
 
 
-@rebuild.register
+@_rebuild.register
 def _(node: Add, new: Callable[[Expr], Expr]) -> Expr:
     return add([(factor, new(expr)) for factor, expr in node.terms], node.out)
 
 
-@rebuild.register
+@_rebuild.register
 def _(node: Map, new: Callable[[Expr], Expr]) -> Expr:
     operands = tuple((new(expr), labels) for expr, labels in node.operands)
     return mapped(node.function, node.orders, operands, node.out)
 
 
-@rebuild.register
+@_rebuild.register
 def _(node: LogSumExp, new: Callable[[Expr], Expr]) -> Expr:
     return LogSumExp(new(node.operand), node.over)
 
 
-@rebuild.register
+@_rebuild.register
 def _(node: Reduce, new: Callable[[Expr], Expr]) -> Expr:
     return Reduce(new(node.operand), node.over, node.kind)
 
 
-@rebuild.register
+@_rebuild.register
 def _(node: Solve, new: Callable[[Expr], Expr]) -> Expr:
     return Solve(new(node.matrix), new(node.rhs))
 
 
-@rebuild.register
+@_rebuild.register
 def _(node: Spectral, new: Callable[[Expr], Expr]) -> Expr:
     return Spectral(new(node.matrix), node.kind)
 
 
-@rebuild.register
+@_rebuild.register
 def _(node: Sylvester, new: Callable[[Expr], Expr]) -> Expr:
     return Sylvester(new(node.left), new(node.right), new(node.rhs))
 
@@ -121,7 +116,7 @@ def rewrite(roots: Iterable[Expr], rule: Callable[[Expr], Expr | None]) -> list[
     return [done[root.key] for root in roots]
 
 
-def substitute(expr: Expr, table: Mapping[Input, Expr]) -> Expr:
+def substitute(expr: Expr, table: Mapping[Input, Expr] | Mapping[Input, Input]) -> Expr:
     """Replace inputs by expressions over the same axes, all at once (not again inside the new ones)."""
     by_key = {symbol.key: rename(value, _match(symbol, value)) for symbol, value in table.items()}
     if not by_key:
@@ -134,6 +129,8 @@ def substitute(expr: Expr, table: Mapping[Input, Expr]) -> Expr:
 
 
 def _match(symbol: Input, value: Expr) -> tuple[Axis, ...]:
-    if len(symbol.axes) != len(value.axes) or not all(a.fits(b) for a, b in zip(symbol.axes, value.axes, strict=True)):
+    if len(symbol.axes) != len(value.axes) or not all(
+        a.fits(b) for a, b in zip(symbol.axes, value.axes, strict=True)
+    ):
         raise TypeError(f"{symbol.name} cannot be replaced: axes differ")
     return symbol.axes

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import sympy
 
 __all__ = [
+    "SAMPLE_LABEL",
     "Assign",
     "Contract",
     "Family",
@@ -29,13 +30,12 @@ __all__ = [
     "Operator",
     "Program",
     "Ref",
-    "SolveSystem",
     "SolveSylvester",
+    "SolveSystem",
     "Statement",
     "Storage",
     "Subscript",
     "Sum",
-    "SAMPLE_LABEL",
 ]
 
 SAMPLE_LABEL = "p"
@@ -58,6 +58,8 @@ class Storage(Enum):
     """State of an optimizer, kept from step to step, updated in place."""
     CONSTANT = "constant"
     """Numbers of the spec, one for each index (λ_k)."""
+    IDENTITY = "identity"
+    """An identity matrix; it depends on nothing."""
     HYPERPARAMETER = "hyperparameter"
     """Scalars given at each call (lr, damping); ``mean`` is one over the batch size."""
 
@@ -220,18 +222,26 @@ class MatrixFunction:
 
 @dataclass(frozen=True)
 class Guard:
-    """The step is refused where ``value`` is not finite (or is zero, where ``nonzero``).
+    """The step is refused where an entry of ``operand`` is not finite.
 
-    ``code`` is the position, from 1, in the program's table of guards (layer, quantity).
+    ``code`` is the position, from 1, in the program's table of guards (layer, quantity); inside a loop
+    it is ``k + offset`` like any subscript.
     """
 
     operand: Load
-    code: int
-    nonzero: bool = False
+    code: Subscript
 
 
 Statement: TypeAlias = (
-    Kernel | Sum | Contract | LogSumExpOver | MaximumOver | SolveSystem | SolveSylvester | MatrixFunction | Guard
+    Kernel
+    | Sum
+    | Contract
+    | LogSumExpOver
+    | MaximumOver
+    | SolveSystem
+    | SolveSylvester
+    | MatrixFunction
+    | Guard
 )
 
 
@@ -307,7 +317,9 @@ class Program:
         step: names of the functions of an optimizer step: (batched, one sample), each in order; the
             last one updates parameters and memory in place, those before it change WORK only.
         guards: table of (layer, quantity) by code − 1.
-        hyperparameters: name -> default, of the step.
+        hyperparameters: (name, default, text) of the step.
+        periodic: names of step functions that run only every ``period`` steps (``period`` is then a
+            hyperparameter of the optimizer, an integer ≥ 1); they run at the first step.
     """
 
     families: tuple[Family, ...]
@@ -317,6 +329,7 @@ class Program:
     step_single: tuple[str, ...] = ()
     guards: tuple[tuple[str, str], ...] = ()
     hyperparameters: tuple[tuple[str, float, str], ...] = ()
+    periodic: tuple[str, ...] = ()
 
     def family(self, name: str) -> Family:
         """A family by its canonical name."""

@@ -96,9 +96,7 @@ def scalar_function(spec: FunctionSpec) -> ScalarFunction:
     return scalar_from_tree(spec.expression, ("x",), spec.parameters, spec.name)
 
 
-def _parameters(
-    layer: LayerSpec, inputs: int, known: dict[str, LayerParameters]
-) -> LayerParameters | None:
+def _parameters(layer: LayerSpec, inputs: int, known: dict[str, LayerParameters]) -> LayerParameters | None:
     """The parameters of a dense layer, its own or the shared ones."""
     if layer.kind != "dense":
         return None
@@ -116,9 +114,7 @@ def _parameters(
     return known[layer.name]
 
 
-def _affine(
-    layer: LayerSpec, sources: list[Input], owned: LayerParameters | None, axis: Axis
-) -> Expr:
+def _affine(layer: LayerSpec, sources: list[Input], owned: LayerParameters | None, axis: Axis) -> Expr:
     """a_k: W x + β of a dense layer, else the sum of the sources."""
     if owned is None:
         return total([rename(source, (axis,)) for source in sources], (axis,))

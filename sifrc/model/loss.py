@@ -21,7 +21,9 @@ from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negat
 __all__ = ["build_loss"]
 
 
-def build_loss(tree: Expression, output: Input, target: Input, parameters: tuple[tuple[str, float], ...]) -> Expr:
+def build_loss(
+    tree: Expression, output: Input, target: Input, parameters: tuple[tuple[str, float], ...]
+) -> Expr:
     """The loss ℓ(y, t) of one sample as an expression.
 
     Args:
@@ -35,7 +37,9 @@ def build_loss(tree: Expression, output: Input, target: Input, parameters: tuple
     """
     loss = _build(_stable(tree), _Scope(output, target, dict(parameters)))
     if loss.axes:
-        raise ModelError("the loss is a vector", location=tree.location, hint="reduce it: sum(...), mean(...) or dot(...)")
+        raise ModelError(
+            "the loss is a vector", location=tree.location, hint="reduce it: sum(...), mean(...) or dot(...)"
+        )
     return loss
 
 
@@ -70,7 +74,9 @@ class _Scope:
 def _stable(tree: Expression) -> Expression:
     """Recognise log-sum-exp written out: log(sum(exp(v))), exp(v)/sum(exp(v)), log(softmax(v))."""
     match tree:
-        case Call(function="log", arguments=(Call(function="sum", arguments=(Call(function="exp", arguments=v),)),)):
+        case Call(
+            function="log", arguments=(Call(function="sum", arguments=(Call(function="exp", arguments=v),)),)
+        ):
             return Call("logsumexp", tuple(map(_stable, v)), tree.location)
         case Call(function="log", arguments=(Call(function="softmax", arguments=v),)):
             return Call("log_softmax", tuple(map(_stable, v)), tree.location)
@@ -128,7 +134,9 @@ def _(tree: Negative, scope: _Scope) -> Expr:
 
 @_build.register
 def _(tree: Compare, scope: _Scope) -> Expr:
-    raise ModelError("a comparison is not a number", location=tree.location, hint="use where(condition, a, b)")
+    raise ModelError(
+        "a comparison is not a number", location=tree.location, hint="use where(condition, a, b)"
+    )
 
 
 @_build.register
@@ -247,9 +255,13 @@ def _with_leaves(tree: Expression, scope: _Scope, found: dict[Expression, str]) 
         case Call(function=function, arguments=arguments, location=location):
             return Call(function, tuple(_with_leaves(a, scope, found) for a in arguments), location)
         case Binary(operator=operator, left=left, right=right, location=location):
-            return Binary(operator, _with_leaves(left, scope, found), _with_leaves(right, scope, found), location)
+            return Binary(
+                operator, _with_leaves(left, scope, found), _with_leaves(right, scope, found), location
+            )
         case Compare(operator=comparison, left=left, right=right, location=location):
-            return Compare(comparison, _with_leaves(left, scope, found), _with_leaves(right, scope, found), location)
+            return Compare(
+                comparison, _with_leaves(left, scope, found), _with_leaves(right, scope, found), location
+            )
         case Negative(operand=operand, location=location):
             return Negative(_with_leaves(operand, scope, found), location)
     return tree

@@ -62,6 +62,9 @@ def test_digits_are_split_by_class_and_standardised():
     for targets, share in ((data.train_targets, 1437 / 1797), (data.test_targets, 360 / 1797)):
         counts = np.bincount(targets, minlength=10)
         assert (np.abs(counts - np.bincount(bunch.target) * share) < 1).all()
+    remainder = np.bincount(bunch.target) * 360 / 1797 % 1
+    rounded_up = np.bincount(data.test_targets) > np.bincount(bunch.target) * 360 / 1797
+    assert remainder[rounded_up].min() >= remainder[~rounded_up].max()
     assert data.train_inputs.mean() == pytest.approx(0, abs=1e-12)
     assert data.train_inputs.std() == pytest.approx(1, abs=1e-12)
     # Every sample is there once, with its own label: undo the scaling and look it up.

@@ -36,8 +36,8 @@ class State:
         }
 
     def load_state_dict(self, d):
-        for key in self.velocity:
-            self.velocity[key][...] = d["velocity." + key]
+        # Keeps the arrays it is given, as a generated module may; the caller must not share them.
+        self.velocity = {key: d["velocity." + key] for key in self.velocity}
         self.learning_rate, self.momentum = d["learning_rate"], d["momentum"]
         self.steps, self.average = d["steps"], d["average"]
 

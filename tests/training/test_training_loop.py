@@ -9,7 +9,7 @@ import pytest
 
 from sifrc.data import Dataset
 from sifrc.errors import TrainingError
-from sifrc.training import fit, make_trainable, sample_order, train
+from sifrc.training import History, fit, make_trainable, sample_order, train
 from sifrc.training.checkpoint import load_checkpoint
 
 QUIET = {"progress": False}
@@ -126,6 +126,17 @@ def test_refused_step_keeps_the_text_and_names_the_checkpoint(tmp_path, fake_num
     saved = load_checkpoint(tmp_path / "checkpoint.npz")
     assert (saved.position.epoch, saved.position.sample) == (1, 259)
     assert all(np.isfinite(value).all() for value in saved.parameters.values())
+
+
+def test_metrics_are_on_disk_after_each_epoch(tmp_path, fake_numba, toy):
+    """Also between checkpoints, so that a long run can be watched."""
+    with pytest.raises(TrainingError, match="epoch 3"):
+        train(
+            fake_numba, "numba", toy, epochs=3, batch=7, directory=tmp_path, checkpoint_every=1e9,
+            hyperparameters={"break_at": 300}, **QUIET,
+        )  # fmt: skip
+    assert [row.epoch for row in History.read_csv(tmp_path / "metrics.csv")] == [0, 1, 2]
+    assert load_checkpoint(tmp_path / "checkpoint.npz").position.epoch == 0
 
 
 def test_objective_that_is_not_finite_stops_the_run(fake_numba, toy, monkeypatch):

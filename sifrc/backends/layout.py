@@ -1,0 +1,279 @@
+"""Generated Python statements in the layout that ruff format gives them.
+
+Printers concatenate expressions with parentheses wherever they might be needed; here a statement is
+read as a syntax tree (nothing is executed), written with the spaces and parentheses of the formatter,
+and a line that would be too long is split by naming its largest parts.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from functools import singledispatch
+
+from sifrc.backends.text import LINE_LENGTH
+from sifrc.errors import BackendError
+
+__all__ = ["call", "lines_of", "returned", "signature", "statement"]
+
+_BINARY: tuple[tuple[type[ast.operator], str, int], ...] = (
+    (ast.BitOr, "|", 4),
+    (ast.BitAnd, "&", 6),
+    (ast.Add, "+", 8),
+    (ast.Sub, "-", 8),
+    (ast.Mult, "*", 9),
+    (ast.MatMult, "@", 9),
+    (ast.Div, "/", 9),
+    (ast.FloorDiv, "//", 9),
+    (ast.Pow, "**", 11),
+)
+_UNARY: tuple[tuple[type[ast.unaryop], str, int], ...] = (
+    (ast.Not, "not ", 2),
+    (ast.USub, "-", 10),
+    (ast.Invert, "~", 10),
+)
+_COMPARE: tuple[tuple[type[ast.cmpop], str], ...] = (
+    (ast.Lt, "<"),
+    (ast.LtE, "<="),
+    (ast.Gt, ">"),
+    (ast.GtE, ">="),
+    (ast.Eq, "=="),
+    (ast.NotEq, "!="),
+)
+_ATOM = 12
+
+
+def statement(text: str, indent: int, prefix: str = "term") -> list[str]:
+    """Lines of one simple statement, in the formatter's layout.
+
+    Args:
+        text: an assignment, an expression or a return statement, with any spaces and parentheses.
+        indent: spaces before it.
+        prefix: parts of a line that is too long are named prefix0, prefix1, …
+
+    Raises:
+        BackendError: syntax that printers do not use.
+
+    Example:
+        >>> statement("x[k]=(a+(b*c))**2", 4)
+        ['    x[k] = (a + b * c) ** 2']
+    """
+    node = ast.parse(text).body[0]
+    lines: list[str] = []
+    pad = " " * indent
+    while True:
+        line = pad + _statement(node)
+        if len(line) <= LINE_LENGTH:
+            return [*lines, line]
+        part = _largest_part(node, LINE_LENGTH - indent - len(prefix) - 6)
+        if part is None:
+            return [*lines, line]
+        name = f"{prefix}{len(lines)}"
+        lines.append(f"{pad}{name} = {_render(part)}")
+        node = _Replace(part, name).visit(node)
+
+
+def lines_of(items: Sequence[str], opening: str, closing: str, indent: int) -> list[str]:
+    """``opening items closing`` on one line, or with the items on one indented line, or one item a line.
+
+    Example:
+        >>> lines_of(["a", "b"], "f(", ")", 0)
+        ['f(a, b)']
+    """
+    pad = " " * indent
+    flat = pad + opening + ", ".join(items) + closing
+    if len(flat) <= LINE_LENGTH or not items:
+        return [flat]
+    middle = " " * (indent + 4) + ", ".join(items)
+    body = [middle] if len(middle) <= LINE_LENGTH else [" " * (indent + 4) + item + "," for item in items]
+    return [pad + opening, *body, pad + closing]
+
+
+def signature(name: str, parameters: Sequence[str], returns: str, indent: int = 0) -> str:
+    """The head of a function definition, without its indentation on the first line.
+
+    Example:
+        >>> signature("_forward", ["x: Tensor"], "Tensor")
+        'def _forward(x: Tensor) -> Tensor:'
+    """
+    return "\n".join(lines_of(parameters, f"def {name}(", f") -> {returns}:", indent)).lstrip()
+
+
+def call(targets: Sequence[str], function: str, arguments: Sequence[str], indent: int) -> list[str]:
+    """``targets = function(arguments)``.
+
+    Example:
+        >>> call(["x", "a"], "_forward", ["weights", "inputs"], 4)
+        ['    x, a = _forward(weights, inputs)']
+    """
+    left = f"{', '.join(targets)} = " if targets else ""
+    return lines_of(arguments, f"{left}{function}(", ")", indent)
+
+
+def returned(values: Sequence[str], indent: int) -> list[str]:
+    """``return`` of several values.
+
+    Example:
+        >>> returned(["x", "a"], 4)
+        ['    return x, a']
+    """
+    flat = " " * indent + "return " + ", ".join(values)
+    return [flat] if len(flat) <= LINE_LENGTH else lines_of(values, "return (", ")", indent)
+
+
+class _Replace(ast.NodeTransformer):
+    """Puts a name in place of a node, and of its copies."""
+
+    def __init__(self, node: ast.expr, name: str) -> None:
+        self.text = ast.dump(node)
+        self.name = name
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        if isinstance(node, ast.expr) and ast.dump(node) == self.text:
+            return ast.Name(self.name, ast.Load())
+        return self.generic_visit(node)
+
+
+def _largest_part(node: ast.stmt, width: int) -> ast.expr | None:
+    """The widest proper part that fits on a line of its own; a call or an operation, not a target."""
+    value = getattr(node, "value", None)
+    if not isinstance(value, ast.expr):
+        return None
+    parts = [
+        (len(_render(part)), -position, part)
+        for position, part in enumerate(_parts(value))
+        if isinstance(part, (ast.Call, ast.BinOp, ast.Compare))
+    ]
+    fitting = [entry for entry in parts if 12 < entry[0] <= width]
+    return max(fitting, key=lambda entry: entry[:2])[2] if fitting else None
+
+
+def _parts(node: ast.expr) -> Iterator[ast.expr]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.keyword):
+            child = child.value
+        if isinstance(child, ast.expr):
+            if not (isinstance(node, ast.Call) and child is node.func):
+                yield child
+            yield from _parts(child)
+
+
+def _statement(node: ast.stmt) -> str:
+    if isinstance(node, ast.Assign):
+        target = node.targets[0]
+        names = target.elts if isinstance(target, ast.Tuple) else [target]
+        return f"{', '.join(map(_render, names))} = {_render(node.value)}"
+    if isinstance(node, ast.Expr):
+        return _render(node.value)
+    if isinstance(node, ast.Return) and node.value is not None:
+        return f"return {_render(node.value)}"
+    raise BackendError(f"no layout for the statement {type(node).__name__}")
+
+
+def _render(node: ast.AST, least: int = 0) -> str:
+    """Text of an expression, in parentheses where it binds less tightly than ``least``."""
+    text, binding = _text(node)
+    return f"({text})" if binding < least else text
+
+
+@singledispatch
+def _text(node: ast.AST) -> tuple[str, int]:
+    """Text of an expression and how tightly it binds."""
+    raise BackendError(f"no layout for the syntax {type(node).__name__}")
+
+
+@_text.register
+def _(node: ast.Name) -> tuple[str, int]:
+    return node.id, _ATOM
+
+
+@_text.register
+def _(node: ast.Constant) -> tuple[str, int]:
+    if isinstance(node.value, str):
+        return '"' + node.value.replace("\\", "\\\\").replace('"', '\\"') + '"', _ATOM
+    return repr(node.value), _ATOM
+
+
+@_text.register
+def _(node: ast.Attribute) -> tuple[str, int]:
+    return f"{_render(node.value, _ATOM)}.{node.attr}", _ATOM
+
+
+@_text.register
+def _(node: ast.Subscript) -> tuple[str, int]:
+    inner = node.slice
+    items = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+    return f"{_render(node.value, _ATOM)}[{', '.join(map(_render, items))}]", _ATOM
+
+
+@_text.register
+def _(node: ast.Slice) -> tuple[str, int]:
+    return ":".join("" if bound is None else _render(bound) for bound in (node.lower, node.upper)), _ATOM
+
+
+@_text.register
+def _(node: ast.Call) -> tuple[str, int]:
+    arguments = [_render(argument) for argument in node.args]
+    arguments += [f"{keyword.arg}={_render(keyword.value)}" for keyword in node.keywords]
+    return f"{_render(node.func, _ATOM)}({', '.join(arguments)})", _ATOM
+
+
+@_text.register
+def _(node: ast.Tuple) -> tuple[str, int]:
+    items = ", ".join(map(_render, node.elts))
+    return f"({items},)" if len(node.elts) == 1 else f"({items})", _ATOM
+
+
+@_text.register
+def _(node: ast.List) -> tuple[str, int]:
+    return f"[{', '.join(map(_render, node.elts))}]", _ATOM
+
+
+@_text.register
+def _(node: ast.Dict) -> tuple[str, int]:
+    pairs = zip(node.keys, node.values, strict=True)
+    return "{" + ", ".join(f"{_render(k)}: {_render(v)}" for k, v in pairs if k is not None) + "}", _ATOM
+
+
+@_text.register
+def _(node: ast.UnaryOp) -> tuple[str, int]:
+    sign, binding = next((sign, binding) for kind, sign, binding in _UNARY if isinstance(node.op, kind))
+    return sign + _render(node.operand, binding), binding
+
+
+@_text.register
+def _(node: ast.IfExp) -> tuple[str, int]:
+    return f"{_render(node.body, 1)} if {_render(node.test, 1)} else {_render(node.orelse)}", 0
+
+
+@_text.register
+def _(node: ast.BoolOp) -> tuple[str, int]:
+    word, binding = ("and", 2) if isinstance(node.op, ast.And) else ("or", 1)
+    return f" {word} ".join(_render(value, binding + 1) for value in node.values), binding
+
+
+@_text.register
+def _(node: ast.Compare) -> tuple[str, int]:
+    sign = next(sign for kind, sign in _COMPARE if isinstance(node.ops[0], kind))
+    return f"{_render(node.left, 4)} {sign} {_render(node.comparators[0], 4)}", 3
+
+
+@_text.register
+def _(node: ast.BinOp) -> tuple[str, int]:
+    sign, binding = next((sign, binding) for kind, sign, binding in _BINARY if isinstance(node.op, kind))
+    if isinstance(node.op, ast.Pow):
+        left, right = _render(node.left, _ATOM), _render(node.right, 10)
+        space = "" if _simple(node.left) and _simple(node.right) else " "
+        return f"{left}{space}**{space}{right}", binding
+    left = _render(node.left, binding)
+    # The formatter writes the first factor of a quotient or product chain without parentheses.
+    return f"{left} {sign} {_render(node.right, binding + 1)}", binding
+
+
+def _simple(node: ast.expr) -> bool:
+    """Operands around which the formatter writes ``**`` without spaces."""
+    if isinstance(node, ast.UnaryOp):
+        return isinstance(node.operand, (ast.Name, ast.Constant, ast.Attribute)) and _simple(node.operand)
+    if isinstance(node, ast.Attribute):
+        return isinstance(node.value, (ast.Name, ast.Attribute)) and _simple(node.value)
+    return isinstance(node, (ast.Name, ast.Constant))

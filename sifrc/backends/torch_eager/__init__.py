@@ -1,0 +1,5 @@
+"""The Torch backend (name ``torch``)."""
+
+from sifrc.backends.torch_eager.backend import BACKEND, TorchBackend
+
+__all__ = ["BACKEND", "TorchBackend"]

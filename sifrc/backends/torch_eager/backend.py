@@ -1,0 +1,253 @@
+"""The Torch backend: a program as a module of functions on tensors and a ``torch.optim.Optimizer``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sifrc.backends.base import LayerInfo, ModuleSource, Option
+from sifrc.backends.layout import call, lines_of, signature, statement
+from sifrc.backends.text import docstring, environment, finished, header, literal, template_folder
+from sifrc.backends.torch_eager.calls import Chain, Parts, parts_of
+from sifrc.backends.torch_eager.operators import public_functions
+from sifrc.backends.torch_eager.step import guard_table, memory_table, optimizer_context
+from sifrc.errors import BackendError
+from sifrc.lower.program import Storage
+
+__all__ = ["BACKEND", "TorchBackend"]
+
+_INITIALIZERS = {
+    "he": (
+        "_he",
+        "Normal, variance 2 / inputs.",
+        "torch.randn(outputs, inputs, generator=generator, dtype=torch.float64) * (2.0 / inputs) ** 0.5",
+    ),
+    "glorot": (
+        "_glorot",
+        "Uniform, limit sqrt(6 / (inputs + outputs)).",
+        "(torch.rand(outputs, inputs, generator=generator, dtype=torch.float64) * 2.0 - 1.0) "
+        "* (6.0 / (inputs + outputs)) ** 0.5",
+    ),
+}
+
+
+MODULE_MEMBERS = frozenset(
+    "T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double "
+    "dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half "
+    "ipu load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters "
+    "register_backward_hook register_buffer register_forward_hook register_forward_pre_hook "
+    "register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook "
+    "register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook "
+    "register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to "
+    "to_empty train training type xpu zero_grad".split()
+)
+"""Public members of ``torch.nn.Module``: no submodule can have such a name."""
+
+
+class TorchBackend:
+    """Prints Torch modules; see :class:`sifrc.backends.base.Backend`."""
+
+    name = "torch"
+    dtypes = ("float32", "float64", "bfloat16")
+    options = (
+        Option(
+            "check_forward",
+            True,
+            "compare the generated forward pass with the user's model at the first step (true or false)",
+        ),
+    )
+
+    def emit(self, module: ModuleSource) -> str:
+        """The module's text: stand-alone, deterministic, ending in a newline.
+
+        Raises:
+            BackendError: a dtype or a statement that Torch modules do not have.
+        """
+        if module.dtype not in self.dtypes:
+            raise BackendError(
+                f"the Torch backend has no dtype '{module.dtype}'", hint="dtypes: " + " ".join(self.dtypes)
+            )
+        parts = parts_of(module)
+        context = _context(parts)
+        template = environment(template_folder("torch")).get_template("module.py.jinja")
+        return finished(template.render(context))
+
+
+BACKEND = TorchBackend()
+
+
+def _context(parts: Parts) -> dict[str, Any]:
+    module, program = parts.module, parts.program
+    public = public_functions(parts)
+    private = list(parts.functions.values())
+    step = bool(parts.step)
+    guarded = step or any(function.guarded for function in private)
+    texts = "\n".join(function.text for function in [*private, *public])
+    weights = parts.weights.code
+    biases = parts.biases.code if parts.biases is not None else ""
+    chain = Chain(parts, 8)
+    forward_lines = chain.run([parts.forward], {parts.states})
+    context: dict[str, Any] = {
+        "header": header(module, "Torch"),
+        "exports": _exports(parts, [function.name for function in public]),
+        "name": module.name,
+        "architecture": module.architecture,
+        "spec": "SPEC = " + literal(module.spec, used=len("SPEC = ")),
+        "dtype": module.dtype,
+        "shapes": "SHAPES = " + literal(_shapes(module.layers), used=len("SHAPES = ")),
+        "weight_names": _name_table(
+            "WEIGHT_NAMES", _layer_names(parts, "weight"), "Weights by layer number."
+        ),
+        "bias_names": _name_table("BIAS_NAMES", _layer_names(parts, "bias"), "Biases by layer number."),
+        "constants": _constants(parts),
+        "guarded": guarded,
+        "guards": guard_table(parts),
+        "memory": memory_table(parts) if step else "",
+        "has_step": step,
+        "initialize_head": signature("initialize", _start_arguments(module.seed), "Parameters"),
+        "network_head": signature("__init__", ["self", *_start_arguments(module.seed)], "None", 4),
+        "initial": _initial(module.layers),
+        "initializers": _initializers(module.layers),
+        "make_layers": _make_layers(module.layers),
+        "weights": weights,
+        "biases": biases,
+        "forward_call": forward_lines[0].strip(),
+        "output": parts.output,
+        "input_size": module.input_size,
+        "output_size": module.output_size,
+        "targets_text": (
+            f"(B,) integers, classes 0 to {module.output_size - 1}"
+            if module.targets == "classes"
+            else f"(B, {module.output_size})"
+        ),
+        "classes": module.targets == "classes",
+        "total": module.reduction == "sum" and "_named(" in texts,
+        "named": "_named(" in texts,
+        "batches": step or "_batch(" in texts,
+        "samples": "_sample(" in texts,
+        "scaled": "_scaled_product(" in texts,
+        "solvers": _solvers(texts),
+        "private": private,
+        "public": public,
+        "unpack": _unpack(parts),
+        "check_forward": bool(module.options.get("check_forward", True)),
+    }
+    return context | (optimizer_context(parts) if step else {})
+
+
+def _start_arguments(seed: int) -> list[str]:
+    return [f"seed: int = {seed}", "dtype: torch.dtype = DTYPE", 'device: torch.device | str = "cpu"']
+
+
+def _unpack(parts: Parts) -> str:
+    if parts.biases is None:
+        return f'{parts.weights.code} = _weights(params, "params")'
+    return f'{parts.weights.code}, {parts.biases.code} = _weights_and_biases(params, "params")'
+
+
+def _solvers(texts: str) -> list[str]:
+    names = ("_solve_sylvester", "_positive_part", "_absolute_value")
+    found = [name for name in names if f"{name}(" in texts]
+    return [*(["_solve"] if "_solve_vector(" in texts or "_solve_matrix(" in texts else []), *found]
+
+
+def _exports(parts: Parts, names: list[str]) -> str:
+    own = ["DTYPE", "SHAPES", "SPEC", "Network", "initialize", "predict", *names]
+    own += ["Optimizer"] if parts.step else []
+    # Constants, then classes, then functions, each sorted: the order that ruff asks for.
+    ordered = sorted(own, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+    return "__all__ = " + literal(ordered, used=len("__all__ = "))
+
+
+def _shapes(layers: tuple[LayerInfo, ...]) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in layers:
+        shapes[f"{layer.name}.weight"] = (layer.outputs, layer.inputs)
+        if layer.bias:
+            shapes[f"{layer.name}.bias"] = (layer.outputs,)
+    return shapes
+
+
+def _layer_names(parts: Parts, kind: str) -> dict[int, str]:
+    layers = enumerate(parts.module.layers, 1)
+    return {k: f"{layer.name}.{kind}" for k, layer in layers if kind == "weight" or layer.bias}
+
+
+def _name_table(name: str, table: dict[int, str], text: str) -> str:
+    return f'{name} = {literal(table, used=len(name) + 3)}\n"""{text}"""'
+
+
+def _constants(parts: Parts) -> list[str]:
+    texts = []
+    for family in parts.program.families:
+        if family.storage is Storage.CONSTANT:
+            table = {index: value for (index, _), value in zip(family.shapes, family.values, strict=True)}
+            name = family.code.upper()
+            value = literal(table, used=len(name) + 3) if family.indexed else repr(family.values[0])
+            texts.append(f"{name} = {value}\n{docstring(family.text.capitalize() + '.')}")
+    return texts
+
+
+def _initial(layers: tuple[LayerInfo, ...]) -> list[str]:
+    """Entries of the dict of initial values."""
+    rows: list[tuple[str, str, list[str]]] = []
+    for layer in layers:
+        shape = [str(layer.outputs), str(layer.inputs)]
+        value = repr(float(layer.value))
+        weight = {
+            "he": ("_he", ["generator", *shape]),
+            "glorot": ("_glorot", ["generator", *shape]),
+            "sparse": ("_sparse", ["generator", *shape, str(min(layer.connections, layer.inputs))]),
+            "zeros": ("torch.zeros", shape),
+            "constant": ("torch.full", [f"({', '.join(shape)})", value, "dtype=torch.float64"]),
+        }.get(layer.initialization)
+        if weight is None:
+            raise BackendError(f"the Torch backend has no initialisation '{layer.initialization}'")
+        rows.append((f"{layer.name}.weight", *weight))
+        if layer.bias and layer.initialization == "constant":
+            rows.append(
+                (f"{layer.name}.bias", "torch.full", [f"({shape[0]},)", value, "dtype=torch.float64"])
+            )
+        elif layer.bias:
+            rows.append((f"{layer.name}.bias", "torch.zeros", shape[:1]))
+    return [
+        line
+        for name, function, values in rows
+        for line in lines_of(values, f'"{name}": {function}(', "),", 8)
+    ]
+
+
+def _make_layers(layers: tuple[LayerInfo, ...]) -> list[str]:
+    """Statements that make the submodules.
+
+    Raises:
+        BackendError: a layer's name is that of a member of ``torch.nn.Module``.
+    """
+    lines: list[str] = []
+    for layer in layers:
+        if layer.name in MODULE_MEMBERS:
+            raise BackendError(
+                f"a layer of a Torch module cannot be called '{layer.name}'",
+                hint=f"torch.nn.Module has a member of this name; choose another, e.g. {layer.name}_1",
+            )
+        arguments = [str(layer.inputs), str(layer.outputs), str(layer.bias), "dtype", "device"]
+        lines += call([f"self.{layer.name}"], "_linear", arguments, 8)
+    return lines
+
+
+def _initializers(layers: tuple[LayerInfo, ...]) -> list[str]:
+    kinds = {layer.initialization for layer in layers}
+    texts = []
+    for kind in sorted(kinds & set(_INITIALIZERS)):
+        name, text, value = _INITIALIZERS[kind]
+        head = f"def {name}(generator: torch.Generator, outputs: int, inputs: int) -> Tensor:"
+        texts.append("\n".join([head, f'    """{text}"""', *statement(f"return {value}", 4, "values")]))
+    if "sparse" in kinds:
+        texts.append(_SPARSE)
+    return texts
+
+
+_SPARSE = '''def _sparse(generator: torch.Generator, outputs: int, inputs: int, connections: int) -> Tensor:
+    """Standard normal at ``connections`` places of each row, zero elsewhere."""
+    places = torch.rand(outputs, inputs, generator=generator, dtype=torch.float64).argsort(1)[:, :connections]
+    values = torch.randn(outputs, connections, generator=generator, dtype=torch.float64)
+    return torch.zeros(outputs, inputs, dtype=torch.float64).scatter_(1, places, values)'''

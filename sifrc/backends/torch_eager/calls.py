@@ -1,0 +1,167 @@
+"""Chains of calls of private functions: bodies of public operators and of the optimizer's step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from sifrc.backends.base import ModuleSource
+from sifrc.backends.layout import call
+from sifrc.backends.torch_eager.functions import PrivateFunction, plan_functions
+from sifrc.errors import BackendError
+from sifrc.lower.program import Family, Operator, Program, Storage
+
+__all__ = ["Chain", "Key", "Parts", "operator_keys", "parts_of"]
+
+
+Key: TypeAlias = tuple[str, bool]
+"""A function by its name and whether it is batched."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a module consists of, as the templates need it.
+
+    Args:
+        module: what is printed.
+        weights, biases: parameter families; biases is None where no layer has one.
+        states: name of the family x.
+        targets: name of the family t.
+        functions: private functions by (name, batched).
+        forward: key of the function that computes the states.
+        output: source text of the network's output after it.
+        objective: family of the objective of a sample, or ''.
+        step: keys of the step's functions in order, the update last.
+    """
+
+    module: ModuleSource
+    weights: Family
+    biases: Family | None
+    states: str
+    targets: str
+    functions: Mapping[Key, PrivateFunction]
+    forward: Key
+    output: str
+    objective: str
+    step: tuple[Key, ...]
+
+    @property
+    def program(self) -> Program:
+        """The program."""
+        return self.module.program
+
+
+def parts_of(module: ModuleSource) -> Parts:
+    """Find the roles of families and functions, and print the private functions.
+
+    Raises:
+        BackendError: the program lacks one of them.
+    """
+    program = module.program
+    parameters = [f for f in program.families if f.storage is Storage.PARAMETER]
+    weights = next((f for f in parameters if len(f.shapes[0][1]) == 2), None)
+    biases = next((f for f in parameters if len(f.shapes[0][1]) == 1), None)
+    states = next((f for f in program.families if f.name == "x"), None)
+    targets = next((f.name for f in program.families if f.storage is Storage.DATA and f.name != "x"), "")
+    if weights is None or states is None:
+        raise BackendError("the program has no weights or no states x")
+    last = max(index for index, _ in states.shapes if index is not None)
+    forward = next((f.name for f in program.functions if f.name == "forward" and f.batched), None)
+    if forward is None:
+        raise BackendError("the program has no batched function 'forward'")
+    step, objective = _step(program)
+    chains = [tuple((name, o.batched) for name in (*o.prepare, *o.apply)) for o in program.operators]
+    wanted = {name for o in program.operators for name in (o.scalar, *o.tensors) if name} | {"x"}
+    if step:
+        wanted.add(objective)
+    chains += [((forward, True),), step]
+    functions = plan_functions(program, chains, frozenset(wanted), states.name)
+    return Parts(
+        module,
+        weights,
+        biases,
+        states.name,
+        targets,
+        functions,
+        (forward, True),
+        f"{states.code}[{last}]",
+        objective,
+        step,
+    )
+
+
+def _step(program: Program) -> tuple[tuple[Key, ...], str]:
+    """Functions of a step, those of the objective among them, and the objective's family."""
+    names = program.step_batched or program.step_single
+    if not names:
+        return (), ""
+    forms = {(f.name, f.batched) for f in program.functions}
+    batched = bool(program.step_batched) and all((name, True) in forms for name in names)
+    operator = next((o for o in program.operators if o.scalar == "objective" and o.batched == batched), None)
+    written = {
+        name for f in program.functions if f.name in names and f.batched == batched for name in f.writes
+    }
+    if "objective" in written:
+        return tuple((name, batched) for name in names), "objective"
+    extra = operator.prepare if operator else ("forward", "objective")
+    before = [name for name in extra if name not in names]
+    position = 1 + max((names.index(name) for name in extra if name in names), default=-1)
+    position = min(position, len(names) - 1)
+    return tuple((name, batched) for name in (*names[:position], *before, *names[position:])), "objective"
+
+
+@dataclass
+class Chain:
+    """Calls in order, with the values that are there already.
+
+    Args:
+        parts: of the module.
+        indent: of the calls.
+        known: families whose values are local variables under their code names.
+        guarded: whether some call takes ``checks``.
+    """
+
+    parts: Parts
+    indent: int
+    known: set[str] = field(default_factory=set)
+    guarded: bool = False
+
+    def run(self, keys: Sequence[Key], wanted: Iterable[str]) -> list[str]:
+        """Source lines of the calls; results that neither a later call nor ``wanted`` needs become ``_``."""
+        lines: list[str] = []
+        for position, key in enumerate(keys):
+            lines += self.one(key, self.needed(keys[position + 1 :]) | set(wanted))
+        return lines
+
+    def needed(self, keys: Iterable[Key]) -> set[str]:
+        """Families that the functions take."""
+        return {name for key in keys for name in self.parts.functions[key].arguments}
+
+    def one(self, key: Key, wanted: set[str], indent: int | None = None) -> list[str]:
+        """Source lines of one call."""
+        function = self.parts.functions[key]
+        program = self.parts.program
+        arguments = [self._argument(program.family(name), function) for name in function.arguments]
+        if function.guarded:
+            arguments.append("checks")
+            self.guarded = True
+        targets = [program.family(name).code if name in wanted else "_" for name in function.results]
+        self.known |= set(function.results)
+        return call(targets, function.name, arguments, self.indent if indent is None else indent)
+
+    def _argument(self, family: Family, function: PrivateFunction) -> str:
+        given = (Storage.PARAMETER, Storage.DATA, Storage.DIRECTION, Storage.HYPERPARAMETER, Storage.MEMORY)
+        if family.name == self.parts.states and (function.inputs_only or family.name not in self.known):
+            return "inputs" if function.inputs_only else "{0: inputs}"
+        if family.storage in given or family.name in self.known:
+            return family.code
+        if family.indexed and family.name in function.results:
+            return "{}"
+        raise BackendError(f"{function.name} needs {family.code}, which nothing before it computes")
+
+
+def operator_keys(operator: Operator) -> tuple[tuple[Key, ...], tuple[Key, ...]]:
+    """Keys of the functions of an operator: those of the point, those of the vector."""
+    prepare = tuple((name, operator.batched) for name in operator.prepare)
+    return prepare, tuple((name, operator.batched) for name in operator.apply)

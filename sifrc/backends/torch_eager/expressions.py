@@ -1,0 +1,237 @@
+"""Scalar formulas over entries as Torch expressions over whole tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import sympy
+from sympy import Add, Expr, Mul, Piecewise, Symbol
+
+from sifrc.backends.torch_eager.access import Names, aligned
+from sifrc.backends.torch_eager.products import Product
+from sifrc.errors import BackendError
+from sifrc.lower.program import SAMPLE_LABEL, Load, Storage
+from sifrc.scalar import print_code
+
+__all__ = ["BATCH", "LIKE", "Entry", "Formula", "entries_of", "update_text"]
+
+BATCH = "batch"
+"""Local variable with the batch size, where a function needs it."""
+LIKE = "like"
+"""Local variable with a tensor whose dtype and device new tensors get."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a symbol of a formula stands for.
+
+    Args:
+        text: source text of the tensor or number.
+        labels: of its dimensions.
+        is_float: a Python number.
+        ready: already broadcast against the target.
+        product: a matrix product that has no array of its own.
+        kept: a tensor that outlives the call and may change in place.
+    """
+
+    text: str
+    labels: tuple[str, ...] = ()
+    is_float: bool = False
+    ready: bool = False
+    product: Product | None = None
+    kept: bool = False
+
+
+_KEPT = frozenset({Storage.PARAMETER, Storage.MEMORY, Storage.DIRECTION, Storage.DATA})
+
+
+def entries_of(loads: Sequence[tuple[str, Load]], names: Names) -> dict[str, Entry]:
+    """Symbol name -> entry."""
+    return {
+        name: Entry(
+            names.ref(load.ref),
+            load.labels,
+            is_float=names.is_float(load),
+            kept=names.family(load).storage in _KEPT,
+        )
+        for name, load in loads
+    }
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A scalar expression at the entries of a target.
+
+    Args:
+        value: over the symbols of ``entries`` and the symbols of labels (in Kronecker deltas).
+        labels: of the target.
+        entries: what the symbols stand for.
+        sizes: extent of a label, None for the batch.
+    """
+
+    value: Expr
+    labels: tuple[str, ...]
+    entries: Mapping[str, Entry]
+    sizes: Mapping[str, int | None]
+
+    def text(self, *, expand: bool = True) -> str:
+        """The tensor expression; with ``expand`` of the target's shape even where no operand has a label.
+
+        Raises:
+            BackendError: the extent of a label is not known.
+        """
+        formula = self._without_deltas()
+        value, entries = _merged(formula)
+        code = print_code(value, "torch", names=_texts(value, self.labels, entries)).text
+        used = {symbol.name for symbol in formula.value.free_symbols}
+        tensors = [entry for name, entry in formula.entries.items() if name in used and not entry.is_float]
+        covered = {label for entry in tensors for label in entry.labels}
+        if not expand or (tensors and covered >= set(self.labels)):
+            return code
+        shape = ", ".join(self._extent(label) for label in self.labels)
+        shape = f"({shape},)" if len(self.labels) == 1 else f"({shape})"
+        return f"({code}).expand({shape})" if tensors else f"{LIKE}.new_full({shape}, {code})"
+
+    def _extent(self, label: str) -> str:
+        if label == SAMPLE_LABEL:
+            return BATCH
+        size = self.sizes.get(label)
+        if size is None:
+            raise BackendError(f"the extent of label '{label}' differs in a loop; no operand has it")
+        return str(size)
+
+    def _without_deltas(self) -> Formula:
+        """Kronecker deltas δ_ij as identity matrices."""
+        entries = dict(self.entries)
+        table: dict[Expr, Expr] = {}
+        for node in sorted(self.value.atoms(Piecewise), key=str):
+            condition = node.args[0][1]
+            pair = sorted(symbol.name for symbol in condition.free_symbols)
+            if (
+                not isinstance(condition, sympy.Eq)
+                or not set(pair) <= set(self.labels)
+                or set(pair) & set(entries)
+            ):
+                continue
+            name = "identity_" + "_".join(pair)
+            size = self._extent(pair[0])
+            text = f"torch.eye({size}, dtype={LIKE}.dtype, device={LIKE}.device)"
+            entries[name] = Entry(text, tuple(sorted(pair, key=self.labels.index)))
+            (one, _), (other, _) = node.args
+            table[node] = other + (one - other) * Symbol(name, real=True)
+        return replace(self, value=self.value.xreplace(table), entries=entries)
+
+
+def _texts(value: Expr, target: tuple[str, ...], entries: Mapping[str, Entry]) -> dict[str, str]:
+    texts = {}
+    for symbol in value.free_symbols:
+        entry = entries[symbol.name]
+        if entry.product is not None:
+            texts[symbol.name] = entry.product.text()
+        elif entry.is_float or entry.ready:
+            texts[symbol.name] = entry.text
+        else:
+            texts[symbol.name] = aligned(entry.text, entry.labels, target)
+    return texts
+
+
+def _print(value: Expr, formula: Formula, entries: Mapping[str, Entry]) -> str:
+    return print_code(value, "torch", names=_texts(value, formula.labels, entries)).text
+
+
+def _as_product(term: Expr, formula: Formula, entries: Mapping[str, Entry]) -> Product | None:
+    """A product, or a number times a product, as one product."""
+    for symbol in term.free_symbols:
+        product = entries[symbol.name].product
+        if product is None:
+            continue
+        factor = sympy.S.One if term == symbol else term.coeff(symbol) if isinstance(term, Mul) else None
+        if factor is None or factor * symbol != term:
+            return None
+        if factor == 1:
+            return product
+        if all(entries[s.name].is_float for s in factor.free_symbols):
+            return product.times(_print(factor, formula, entries))
+    return None
+
+
+def _merged(formula: Formula) -> tuple[Expr, dict[str, Entry]]:
+    """Sums with matrix products in them as single operations (addmm); their results get new symbols."""
+    entries = dict(formula.entries)
+
+    def fresh(text: str) -> Symbol:
+        name = f"merged_{len(entries)}"
+        entries[name] = Entry(text, formula.labels, ready=True)
+        return Symbol(name, real=True)
+
+    def visit(node: Expr) -> Expr:
+        if not any(entries[s.name].product for s in node.free_symbols if s.name in entries):
+            return node
+        whole = _as_product(node, formula, entries)
+        if whole is not None and not isinstance(node, Symbol):
+            return fresh(whole.text())
+        if isinstance(node, Add):
+            return visit_sum(node)
+        return node.func(*(visit(argument) for argument in node.args)) if node.args else node
+
+    def visit_sum(node: Add) -> Expr:
+        products, rest = [], []
+        for term in node.as_ordered_terms():
+            product = _as_product(term, formula, entries)
+            if product is not None and product.kind != "other":
+                products.append(product)
+            else:
+                rest.append(visit(term))
+        if not products:
+            return Add(*rest)
+        base = Add(*rest)
+        if any(not entries[s.name].is_float and entries[s.name].labels for s in base.free_symbols):
+            text = products[0].added_to(_print(base, formula, entries), in_place=False)
+            base = sympy.S.Zero
+        else:
+            text = products[0].text()
+        for product in products[1:]:
+            text = product.added_to(str(text), in_place=True)
+        return base + fresh(str(text))
+
+    return visit(formula.value), entries
+
+
+def update_text(target: str, own: Symbol | None, formula: Formula) -> str:
+    """A statement that writes the formula into an existing tensor, in place.
+
+    Args:
+        target: source text of the tensor.
+        own: symbol of the target's old entries in the formula, if they occur.
+        formula: the new entries.
+    """
+    value = formula.value
+    if own is None or own not in value.free_symbols:
+        return f"{target}.copy_({formula.text(expand=False)})"
+    terms = Add.make_args(value)
+    scaled = [term for term in terms if own in term.free_symbols]
+    factor = scaled[0] / own if len(scaled) == 1 else None
+    if factor is None or any(not formula.entries[s.name].is_float for s in factor.free_symbols):
+        return f"{target}.copy_({formula.text(expand=False)})"
+    text = target
+    if factor != 1:
+        text += f".mul_({replace(formula, value=factor).text(expand=False)})"
+    rest = [term for term in Add(*terms).as_ordered_terms() if term != scaled[0]]
+    for term in rest:
+        text = _added(text, term, formula)
+    return text
+
+
+def _added(text: str, term: Expr, formula: Formula) -> str:
+    product = _as_product(term, formula, formula.entries)
+    if product is not None:
+        added = product.added_to(text, in_place=True)
+        if added is not None:
+            return added
+    tensors = [s for s in term.free_symbols if not formula.entries[s.name].is_float]
+    if len(tensors) == 1 and isinstance(term, Mul) and term.coeff(tensors[0]) * tensors[0] == term:
+        factor, operand = term.coeff(tensors[0]), replace(formula, value=tensors[0])
+        alpha = replace(formula, value=factor).text(expand=False)
+        return f"{text}.add_({operand.text(expand=False)}, alpha={alpha})"
+    return f"{text}.add_({replace(formula, value=term).text(expand=False)})"

@@ -1,0 +1,296 @@
+"""Private functions of a generated module: one for each function of the program."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from sifrc.backends.layout import returned, signature, statement
+from sifrc.backends.text import docstring
+from sifrc.backends.torch_eager.access import Member, Names, absolute, accesses, flat, function_members
+from sifrc.backends.torch_eager.expressions import BATCH, LIKE
+from sifrc.backends.torch_eager.statements import Writer
+from sifrc.errors import BackendError
+from sifrc.lower.program import (
+    Contract,
+    Family,
+    Function,
+    Guard,
+    Loop,
+    Program,
+    SolveSystem,
+    Statement,
+    Storage,
+)
+
+__all__ = ["PrivateFunction", "plan_functions"]
+
+_IN_PLACE = frozenset({Storage.PARAMETER, Storage.MEMORY})
+
+
+@dataclass(frozen=True)
+class PrivateFunction:
+    """A printed function and how to call it.
+
+    Args:
+        name: with its underscore.
+        text: source.
+        arguments: families, in order.
+        results: families it returns.
+        inputs_only: it takes the tensor x[0] in place of the family of states.
+        mutates: it writes parameters or memory in place.
+        guarded: it takes a list ``checks`` last, to which it adds what must hold.
+    """
+
+    name: str
+    text: str
+    arguments: tuple[str, ...]
+    results: tuple[str, ...]
+    inputs_only: bool
+    guarded: bool
+    mutates: bool
+
+
+def plan_functions(
+    program: Program, chains: Iterable[Sequence[tuple[str, bool]]], wanted: frozenset[str], states: str
+) -> dict[tuple[str, bool], PrivateFunction]:
+    """The functions that some chain of calls uses, in the program's order.
+
+    Args:
+        program: with all functions.
+        chains: sequences of (function, batched) that run one after the other.
+        wanted: families that callers return or keep.
+        states: family whose member 0 is the network input.
+    """
+    chains = [tuple(chain) for chain in chains]
+    used = {key for chain in chains for key in chain}
+    functions = {(f.name, f.batched): f for f in program.functions if (f.name, f.batched) in used}
+    missing = used - set(functions)
+    if missing:
+        raise BackendError(f"the program has no function '{min(missing)[0]}'")
+    members = {key: function_members(function) for key, function in functions.items()}
+    carried: dict[tuple[str, bool], set[str]] = {key: set() for key in functions}
+    for chain in chains:
+        written: set[str] = set()
+        for key in chain:
+            own = {family for family, index in members[key][1] if index is not None}
+            carried[key] |= own & written
+            written |= own
+    outside = frozenset(family for needed, _ in members.values() for family, _ in needed)
+    both = {f.name for f in functions.values() if f.batched} & {
+        f.name for f in functions.values() if not f.batched
+    }
+    return {
+        key: _function(
+            program, function, members[key], carried[key], wanted | outside, states, function.name in both
+        )
+        for key, function in functions.items()
+    }
+
+
+def _function(
+    program: Program,
+    function: Function,
+    members: tuple[tuple[Member, ...], tuple[Member, ...]],
+    carried: set[str],
+    wanted: frozenset[str],
+    states: str,
+    twin: bool,
+) -> PrivateFunction:
+    needed, written = members
+    reads = dict.fromkeys(family for family, _ in needed)
+    writes = dict.fromkeys(family for family, _ in written)
+    storage = {name: program.family(name).storage for name in (*reads, *writes)}
+    updated = [name for name in writes if storage[name] in _IN_PLACE]
+    results = [name for name in writes if name in wanted and storage[name] not in _IN_PLACE]
+    arguments = list(dict.fromkeys([*reads, *updated, *(name for name in writes if name in carried)]))
+    made = [name for name in reads if storage[name] is Storage.IDENTITY]
+    arguments = [name for name in arguments if storage[name] not in (Storage.CONSTANT, Storage.IDENTITY)]
+    arguments.sort(key=lambda name: _RANK[storage[name]])
+    inputs_only = (
+        states in arguments and {i for f, i in needed if f == states} == {0} and states not in carried
+    )
+    plain = frozenset(name for name in writes if _is_local(name, function, results, arguments))
+    names = Names(program, function.batched, plain)
+    body = _body(function, Writer(names, _single_use(program, function, results)))
+    head = _head(program, writes, results, plain, arguments, states if inputs_only else "", storage)
+    codes = [program.family(name).code for name in results]
+    guarded = any(_records(item) for item in flat(function.body))
+    eyes = [line for name in made for line in _identities(program.family(name))]
+    for word, find in ((BATCH, _batch), (LIKE, _like)):
+        if any(re.search(rf"\b{word}\b", line) for line in [*eyes, *body]):
+            head.append(f"    {word} = {find(names, needed)}")
+    head += eyes
+    name = f"_{function.name}" + ("_one" if twin and not function.batched else "")
+    parameters = [
+        "inputs: Tensor" if inputs_only and argument == states else _parameter(program, argument)
+        for argument in arguments
+    ]
+    parameters += ["checks: Checks"] if guarded else []
+    annotation = [_annotation(program, result) for result in results]
+    returns = (
+        annotation[0] if len(annotation) == 1 else f"tuple[{', '.join(annotation)}]" if annotation else "None"
+    )
+    doc = docstring([_sentence(function.title), *_equations(function)], indent=4)
+    lines = [signature(name, parameters, returns), f"    {doc}", *head, *body]
+    if codes:
+        lines += statement(f"return {codes[0]}", 4) if len(codes) == 1 else returned(codes, 4)
+    return PrivateFunction(
+        name, "\n".join(lines), tuple(arguments), tuple(results), inputs_only, guarded, bool(updated)
+    )
+
+
+_RANK: Mapping[Storage, int] = MappingProxyType(
+    {
+        Storage.PARAMETER: 0,
+        Storage.WORK: 1,
+        Storage.DATA: 2,
+        Storage.DIRECTION: 3,
+        Storage.RESULT: 4,
+        Storage.MEMORY: 5,
+        Storage.HYPERPARAMETER: 6,
+        Storage.CONSTANT: 7,
+    }
+)
+"""Order of the arguments of a private function."""
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else text + "."
+
+
+def _equations(function: Function) -> list[str]:
+    return ["\n".join(["    " + line for line in function.equations] + [""])] if function.equations else []
+
+
+def _annotation(program: Program, name: str) -> str:
+    family = program.family(name)
+    if family.storage is Storage.HYPERPARAMETER:
+        return "float"
+    return "Tensors" if family.indexed else "Tensor"
+
+
+def _parameter(program: Program, name: str) -> str:
+    return f"{program.family(name).code}: {_annotation(program, name)}"
+
+
+def _records(item: Statement) -> bool:
+    return isinstance(item, Guard | SolveSystem)
+
+
+def _head(
+    program: Program,
+    writes: Iterable[str],
+    results: Sequence[str],
+    plain: frozenset[str],
+    arguments: Sequence[str],
+    states: str,
+    storage: Mapping[str, Storage],
+) -> list[str]:
+    """The dicts that the function fills; given ones are copied, so that callers keep theirs."""
+    lines = []
+    for name in writes:
+        family = program.family(name)
+        if not family.indexed or name in plain or storage[name] in _IN_PLACE:
+            continue
+        if name == states:
+            lines.append(f"    {family.code}: Tensors = {{0: inputs}}")
+        elif name in arguments:
+            lines.append(f"    {family.code} = dict({family.code})")
+        else:
+            lines.append(f"    {family.code}: Tensors = {{}}")
+    if states and states not in writes:
+        lines.append(f"    {program.family(states).code}: Tensors = {{0: inputs}}")
+    return lines
+
+
+def _body(function: Function, writer: Writer) -> list[str]:
+    lines: list[str] = []
+    block: list[Statement] = []
+
+    def flush() -> None:
+        lines.extend(line for text in writer.block(block) for line in statement(text, 4))
+        block.clear()
+
+    for item in function.body:
+        if isinstance(item, Loop):
+            flush()
+            step = "" if item.step == 1 else f", {item.step}"
+            lines.append(f"    for k in range({item.start}, {item.stop}{step}):")
+            lines.extend(line for text in writer.block(item.body) for line in statement(text, 8))
+        else:
+            block.append(item)
+    flush()
+    return lines
+
+
+def _is_local(name: str, function: Function, results: Sequence[str], arguments: Sequence[str]) -> bool:
+    """Whether every read of the family follows the write of that member in the same block, with none between."""
+    if name in results or name in arguments:
+        return False
+    current: object = None
+    for item in function.body:
+        statements = item.body if isinstance(item, Loop) else (item,)
+        if isinstance(item, Loop):
+            current = None
+        for part in statements:
+            for load, is_target in accesses(part):
+                if load.ref.family != name:
+                    continue
+                if is_target:
+                    current = load.ref
+                elif load.ref != current:
+                    return False
+        if isinstance(item, Loop):
+            current = None
+    return True
+
+
+def _single_use(program: Program, function: Function, results: Sequence[str]) -> frozenset[str]:
+    """Families of products whose every member is read once, in the function that computes it, and not returned."""
+    readers: dict[str, set[tuple[str, bool]]] = {}
+    for other in program.functions:
+        for family, _ in function_members(other)[0]:
+            readers.setdefault(family, set()).add((other.name, other.batched))
+    own: dict[object, int] = {}
+    for item in function.body:
+        statements = item.body if isinstance(item, Loop) else (item,)
+        ks = range(item.start, item.stop, item.step) if isinstance(item, Loop) else (None,)
+        for k in ks:
+            for part in statements:
+                seen = set()
+                for load, is_target in accesses(part):
+                    if not is_target:
+                        seen.add(absolute(load.ref, k))
+                for member in seen:
+                    own[member] = own.get(member, 0) + 1
+    families = {part.target.ref.family for part in flat(function.body) if isinstance(part, Contract)}
+    many = {member[0] for member, count in own.items() if count > 1 and isinstance(member, tuple)}
+    return frozenset(f for f in families if f not in results and f not in many and not readers.get(f))
+
+
+def _identities(family: Family) -> list[str]:
+    """Identity matrices that the function reads."""
+    text = f"torch.eye({{}}, dtype={LIKE}.dtype, device={LIKE}.device)"
+    if not family.indexed:
+        return [f"    {family.code} = {text.format(family.shapes[0][1][-1])}"]
+    members = ", ".join(f"{k}: {text.format(shape[-1])}" for k, shape in family.shapes)
+    return statement(f"{family.code} = {{{members}}}", 4)
+
+
+def _like(names: Names, needed: Sequence[Member]) -> str:
+    for family, index in needed:
+        found = names.program.family(family)
+        if found.storage not in (Storage.CONSTANT, Storage.HYPERPARAMETER, Storage.IDENTITY):
+            return found.code if index is None else f"{found.code}[{index}]"
+    raise BackendError("a function without operands has no dtype")
+
+
+def _batch(names: Names, needed: Sequence[Member]) -> str:
+    for family, index in needed:
+        found = names.program.family(family)
+        if dict(found.shapes).get(index, (0,))[:1] == (None,):
+            return f"len({found.code})" if index is None else f"len({found.code}[{index}])"
+    return "1"

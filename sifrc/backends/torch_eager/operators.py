@@ -1,0 +1,211 @@
+"""Public functions of a generated module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sifrc.backends.layout import returned, signature
+from sifrc.backends.text import docstring
+from sifrc.backends.torch_eager.calls import Chain, Parts, operator_keys
+from sifrc.lower.program import Operator
+
+__all__ = ["PublicFunction", "public_functions"]
+
+_PARAMS = "params: by name, shapes as in ``SHAPES``, all of one dtype on one device."
+_RAISES = """Raises:
+    TypeError: an argument is no tensor, or has another dtype.
+    ValueError: names, shapes or devices are not as described."""
+_REFUSED = "\n    FloatingPointError: a quantity that must be finite is not, or a system has no solution."
+
+
+@dataclass(frozen=True)
+class PublicFunction:
+    """Name and source text."""
+
+    name: str
+    text: str
+
+
+def public_functions(parts: Parts) -> tuple[PublicFunction, ...]:
+    """The operators of the program in its order; ``linearize`` comes with the Hessian product."""
+    operators = parts.program.operators
+    by_name = {operator.name: operator for operator in operators}
+    found: list[PublicFunction] = []
+    for operator in operators:
+        if operator.name == "predict" or operator.name == "linearize" and "hessian_vector_product" in by_name:
+            continue
+        if operator.apply and operator.name in ("hessian_vector_product", "linearize"):
+            found.append(PublicFunction("linearize", _linearize(parts, operator)))
+            if operator.name == "hessian_vector_product":
+                found.append(PublicFunction(operator.name, _product(parts, operator)))
+        else:
+            found.append(PublicFunction(operator.name, _plain(parts, operator)))
+    return tuple(found)
+
+
+def _data_text(parts: Parts, batched: bool) -> tuple[str, str]:
+    module = parts.module
+    rows = "B, " if batched else ""
+    inputs = f"({rows}{module.input_size})" if batched else f"({module.input_size},)"
+    if module.targets == "classes":
+        return inputs, f"({'B,' if batched else ''}) integers, classes 0 to {module.output_size - 1}"
+    return inputs, f"({rows}{module.output_size})" if batched else f"({module.output_size},)"
+
+
+def _arguments_text(parts: Parts, operator: Operator) -> list[str]:
+    inputs, targets = _data_text(parts, operator.batched)
+    if operator.batched:
+        lines = [_PARAMS, f"inputs: {inputs}.", f"targets: {targets}."]
+    else:
+        lines = [
+            _PARAMS,
+            f"input: {inputs}.",
+            f"target: {targets.replace('() integers, classes', 'a class,')}.",
+        ]
+    return lines
+
+
+def _returns(operator: Operator) -> str:
+    tensors = "Dict with the names, shapes and dtype of params"
+    if operator.scalar and operator.tensors:
+        return f"{operator.scalar.capitalize()}, a scalar tensor, and a dict like params."
+    return f"{tensors}." if operator.tensors else "Scalar tensor."
+
+
+def _doc(parts: Parts, operator: Operator, arguments: list[str], returns: str, guarded: bool) -> str:
+    source = f"  [{operator.source}]" if operator.source else ""
+    summary = operator.doc.rstrip(".") + "." + source
+    return docstring(
+        [
+            summary,
+            "\n".join(["Args:", *(f"    {line}" for line in arguments)]),
+            f"Returns:\n    {returns}",
+            _RAISES + (_REFUSED if guarded else ""),
+        ],
+        indent=4,
+    )
+
+
+def _unpack(parts: Parts, what: str, indent: int) -> str:
+    pad = " " * indent
+    left = parts.weights.code if parts.biases is None else f"{parts.weights.code}, {parts.biases.code}"
+    function = "_weights" if parts.biases is None else "_weights_and_biases"
+    return f'{pad}{left} = {function}({what}, "{what}")'
+
+
+def _opening(parts: Parts, operator: Operator, chain: Chain) -> list[str]:
+    keys = (*operator_keys(operator)[0], *operator_keys(operator)[1])
+    lines = [_unpack(parts, "params", 4)]
+    like = f"next(iter({parts.weights.code}.values()))"
+    if operator.batched:
+        lines.append(f"    inputs, targets = _batch(inputs, targets, {like})")
+    else:
+        lines.append(f"    inputs, targets = _sample(input, target, {like})")
+    if "mean" in chain.needed(keys):
+        lines.append("    mean = 1.0 / len(inputs)" if operator.batched else "    mean = 1.0")
+    return lines
+
+
+def _result(parts: Parts, operator: Operator, indent: int) -> list[str]:
+    program = parts.program
+    values = []
+    total = parts.module.reduction == "sum" and operator.batched
+    if operator.scalar:
+        code = program.family(operator.scalar).code
+        values.append(f"{code}.{'sum' if total else 'mean'}()" if operator.batched else code)
+    if operator.tensors:
+        codes = ", ".join(program.family(name).code for name in operator.tensors)
+        values.append(f"_named({codes}{', len(inputs)' if total else ''})")
+    return returned(values, indent)
+
+
+def _annotation(operator: Operator) -> str:
+    kinds = (["Tensor"] if operator.scalar else []) + (["Parameters"] if operator.tensors else [])
+    return kinds[0] if len(kinds) == 1 else f"tuple[{', '.join(kinds)}]"
+
+
+def _parameters(operator: Operator) -> list[str]:
+    data = (
+        ["inputs: Tensor", "targets: Tensor"]
+        if operator.batched
+        else ["input: Tensor", "target: Tensor | int"]
+    )
+    return ["params: Mapping[str, Tensor]", *data]
+
+
+def _plain(parts: Parts, operator: Operator) -> str:
+    prepare, apply = operator_keys(operator)
+    chain = Chain(parts, 4)
+    opening = _opening(parts, operator, chain)
+    wanted = {operator.scalar, *operator.tensors}
+    calls = chain.run(prepare, chain.needed(apply) | wanted)
+    parameters, arguments = _parameters(operator), _arguments_text(parts, operator)
+    if apply:
+        parameters.append("vector: Mapping[str, Tensor]")
+        arguments.append("vector: like params.")
+        opening.insert(1, _unpack_vector(parts, operator, 4))
+        calls += chain.run(apply, wanted)
+    if chain.guarded:
+        opening.append("    checks: Checks = []")
+        calls.append("    _refuse(checks)")
+    doc = _doc(parts, operator, arguments, _returns(operator), chain.guarded)
+    head = signature(operator.name, parameters, _annotation(operator))
+    return "\n".join(["@torch.no_grad()", head, f"    {doc}", *opening, *calls, *_result(parts, operator, 4)])
+
+
+def _unpack_vector(parts: Parts, operator: Operator, indent: int) -> str:
+    codes = [parts.program.family(name).code for name in operator.vector]
+    function = "_weights" if parts.biases is None else "_weights_and_biases"
+    like = f"next(iter({parts.weights.code}.values()))"
+    return f'{" " * indent}{", ".join(codes)} = {function}(vector, "vector", {like})'
+
+
+def _linearize(parts: Parts, operator: Operator) -> str:
+    prepare, apply = operator_keys(operator)
+    chain = Chain(parts, 4)
+    opening = _opening(parts, operator, chain)
+    calls = chain.run(prepare, chain.needed(apply))
+    if chain.guarded:
+        opening.append("    checks: Checks = []")
+        calls.append("    _refuse(checks)")
+    chain.indent, chain.guarded = 8, False
+    inner = chain.run(apply, operator.tensors)
+    if chain.guarded:
+        inner = ["        checks: Checks = []", *inner, "        _refuse(checks)"]
+    doc = docstring(
+        [
+            "Hessian of the objective at a point, as a function that multiplies by it.",
+            "What depends on the point only is computed here, once for all products.",
+            "\n".join(["Args:", *(f"    {line}" for line in _arguments_text(parts, operator))]),
+            "Returns:\n    Function of a vector like params that returns a dict like params.",
+            _RAISES,
+        ],
+        indent=4,
+    )
+    returns = "Callable[[Mapping[str, Tensor]], Parameters]"
+    source = f"  [{operator.source}]" if operator.source else ""
+    return "\n".join(
+        [
+            "@torch.no_grad()",
+            signature("linearize", _parameters(operator), returns),
+            f"    {doc}",
+            *opening,
+            *calls,
+            "",
+            "    @torch.no_grad()",
+            "    def product(vector: Mapping[str, Tensor]) -> Parameters:",
+            f'        """Hessian times a vector.{source}"""',
+            _unpack_vector(parts, operator, 8),
+            *inner,
+            *_result(parts, operator, 8),
+            "",
+            "    return product",
+        ]
+    )
+
+
+def _product(parts: Parts, operator: Operator) -> str:
+    arguments = [*_arguments_text(parts, operator), "vector: like params."]
+    doc = _doc(parts, operator, arguments, _returns(operator), False)
+    head = signature(operator.name, [*_parameters(operator), "vector: Mapping[str, Tensor]"], "Parameters")
+    return "\n".join([head, f"    {doc}", "    return linearize(params, inputs, targets)(vector)"])

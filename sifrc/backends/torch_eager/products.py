@@ -1,0 +1,127 @@
+"""Matrix products as Torch expressions, alone or added to something."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import sympy
+
+from sifrc.backends.torch_eager.access import Names, aligned
+from sifrc.lower.program import Contract, Load
+from sifrc.scalar import print_code
+
+__all__ = ["Product", "product_of"]
+
+_FUSED = {"matrix": "addmm", "vector": "addmv", "outer": "addr"}
+
+
+@dataclass(frozen=True)
+class Product:
+    """scale · left · right.
+
+    Args:
+        kind: ``matrix`` (two matrices), ``vector`` (matrix and vector), ``outer`` (two vectors), or
+            ``other``: ``left`` is then the whole expression.
+        left: source text.
+        right: source text.
+        scale: text of a Python number, or '' for 1.
+        labels: of the result.
+    """
+
+    kind: Literal["matrix", "vector", "outer", "other"]
+    left: str
+    right: str
+    scale: str
+    labels: tuple[str, ...]
+
+    def times(self, factor: str) -> Product:
+        """The product times a Python number."""
+        if factor == "1.0":
+            return self
+        if not self.scale:
+            return replace(self, scale=factor)
+        return replace(self, scale=f"({factor}) * ({self.scale})")
+
+    def text(self) -> str:
+        """As an expression of its own."""
+        if self.kind == "matrix":
+            if self.scale:
+                return f"_scaled_product({self.left}, {self.right}, {self.scale})"
+            return f"({self.left} @ {self.right})"
+        scale = f"({self.scale}) * " if self.scale else ""
+        if self.kind == "vector":
+            return f"({self.left} @ ({scale}{self.right}))"
+        if self.kind == "outer":
+            return f"torch.outer({scale}{self.left}, {self.right})"
+        return f"({scale}{self.left})"
+
+    def added_to(self, base: str, *, in_place: bool) -> str | None:
+        """``base`` plus the product, by one operation of Torch; None if there is none."""
+        if self.kind == "other":
+            return None
+        alpha = f", alpha={self.scale}" if self.scale else ""
+        name = _FUSED[self.kind]
+        if in_place:
+            return f"{base}.{name}_({self.left}, {self.right}{alpha})"
+        return f"torch.{name}({base}, {self.left}, {self.right}{alpha})"
+
+
+def _oriented(text: str, labels: tuple[str, ...], wanted: tuple[str, ...]) -> str:
+    return text if labels == wanted else f"{text}.T"
+
+
+def product_of(statement: Contract, names: Names) -> Product:
+    """The expression of a contraction; what is no matrix product is an einsum."""
+    left, right, out = statement.left, statement.right, statement.target.labels
+    numbers, tensors = _split_scale(statement, names)
+    scale = "" if numbers == 1 else print_code(numbers, "torch", names=_texts(statement, names)).text
+    found = _matrix_form(left, right, out, names)
+    if found is None:
+        spec = f"{''.join(left.labels)},{''.join(right.labels)}->{''.join(out)}"
+        text = f'torch.einsum("{spec}", {names.ref(left.ref)}, {names.ref(right.ref)})'
+        found = Product("other", text, "", "", out)
+        if left.labels == right.labels and len(left.labels) == 1 and not out:
+            found = replace(found, left=f"torch.dot({names.ref(left.ref)}, {names.ref(right.ref)})")
+    if tensors != 1:
+        factor = print_code(tensors, "torch", names=_texts(statement, names)).text
+        found = replace(found, left=f"(({factor}) * {found.left})")
+    return replace(found, scale=scale)
+
+
+def _matrix_form(left: Load, right: Load, out: tuple[str, ...], names: Names) -> Product | None:
+    if out and out[0] in right.labels and out[0] not in left.labels:
+        left, right = right, left
+    summed = [label for label in left.labels if label in right.labels and label not in out]
+    shared = [label for label in left.labels if label in right.labels]
+    all_labels = {*left.labels, *right.labels}
+    if shared != summed or all_labels - set(summed) != set(out) or len(summed) > 1:
+        return None
+    first, second = names.ref(left.ref), names.ref(right.ref)
+    ranks = (len(left.labels), len(right.labels))
+    if ranks == (2, 2) and summed:
+        return Product(
+            "matrix",
+            _oriented(first, left.labels, (out[0], summed[0])),
+            _oriented(second, right.labels, (summed[0], out[1])),
+            "",
+            out,
+        )
+    if ranks == (2, 1) and summed:
+        return Product("vector", _oriented(first, left.labels, (out[0], summed[0])), second, "", out)
+    if ranks == (1, 1) and not summed:
+        return Product("outer", first, second, "", out)
+    return None
+
+
+def _split_scale(statement: Contract, names: Names) -> tuple[sympy.Expr, sympy.Expr]:
+    """The scale as a Python number times a tensor."""
+    tensors = [sympy.Symbol(name, real=True) for name, load in statement.loads if not names.is_float(load)]
+    numbers, rest = (
+        statement.scale.as_independent(*tensors, as_Add=False) if tensors else (statement.scale, sympy.S.One)
+    )
+    return numbers, rest
+
+
+def _texts(statement: Contract, names: Names) -> dict[str, str]:
+    return {name: aligned(names.ref(load.ref), load.labels, ()) for name, load in statement.loads}

@@ -1,0 +1,293 @@
+"""Statements of the program as Torch statements: one rule for each type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import singledispatchmethod
+
+import sympy
+from sympy import Expr, Symbol
+
+from sifrc.backends.torch_eager.access import Names, aligned, loads_of, targets_of
+from sifrc.backends.torch_eager.expressions import Entry, Formula, entries_of, update_text
+from sifrc.backends.torch_eager.products import Product, product_of
+from sifrc.errors import BackendError
+from sifrc.lower.program import (
+    Assign,
+    Contract,
+    Guard,
+    Kernel,
+    Load,
+    LogSumExpOver,
+    MatrixFunction,
+    MaximumOver,
+    Ref,
+    SolveSylvester,
+    SolveSystem,
+    Statement,
+    Storage,
+    Sum,
+)
+from sifrc.scalar import share
+
+__all__ = ["UNNAMED", "Writer"]
+
+UNNAMED = -1
+"""Key in ``GUARDS`` of a linear system that the program does not name."""
+
+_IN_PLACE = frozenset({Storage.PARAMETER, Storage.MEMORY})
+
+
+@dataclass
+class Writer:
+    """Writes straight-line blocks of one function.
+
+    Args:
+        names: how the function refers to arrays.
+        inlined: targets of matrix products that may go into the kernel that uses them, without an
+            array of their own.
+        prefix: of names of common subexpressions.
+    """
+
+    names: Names
+    inlined: frozenset[str] = frozenset()
+    prefix: str = "part"
+    _products: dict[Ref, Product] = field(default_factory=dict)
+
+    def block(self, statements: Sequence[Statement]) -> list[str]:
+        """Source lines, each one statement, not yet laid out."""
+        lines: list[str] = []
+        self._products = {}
+        for position, statement in enumerate(statements):
+            if isinstance(statement, Contract) and self._inlines(statement, statements[position + 1 :]):
+                self._products[statement.target.ref] = product_of(statement, self.names)
+            else:
+                lines += self.lines(statement)
+        return lines
+
+    def _inlines(self, product: Contract, following: Sequence[Statement]) -> bool:
+        """Whether the next user of the product is a kernel that can compute it on the way."""
+        ref = product.target.ref
+        operands = {product.left.ref, product.right.ref, *(load.ref for _, load in product.loads)}
+        for statement in following:
+            if any(load.ref == ref for load in loads_of(statement)):
+                return isinstance(statement, Kernel) and self._fits(product, statement)
+            if operands & {load.ref for load in targets_of(statement)}:
+                return False
+        return False
+
+    def _fits(self, product: Contract, kernel: Kernel) -> bool:
+        """The kernel uses the product once, entry by entry, and nobody reads it afterwards."""
+        ref = product.target.ref
+        used = [(name, load) for name, load in kernel.loads if load.ref == ref]
+        overwrites = [n for n, assign in enumerate(kernel.assigns) if assign.target.ref == ref]
+        if len(used) != 1 or not (overwrites or ref.family in self.inlined):
+            return False
+        symbol, labels = Symbol(used[0][0], real=True), used[0][1].labels
+        last = overwrites[0] if overwrites else len(kernel.assigns) - 1
+        counts = [_occurrences(assign.value, symbol) for assign in kernel.assigns[: last + 1]]
+        if sum(counts) != 1:
+            return False
+        user = kernel.assigns[counts.index(1)]
+        operands = {product.left.ref, product.right.ref}
+        clobbered = {assign.target.ref for assign in kernel.assigns[: counts.index(1)]}
+        return user.target.labels == labels and len(set(labels)) == len(labels) and not operands & clobbered
+
+    @singledispatchmethod
+    def lines(self, statement: Statement) -> list[str]:
+        """Source lines of one statement."""
+        raise BackendError(f"the Torch backend has no rule for the statement {type(statement).__name__}")
+
+    @lines.register
+    def _(self, statement: Kernel) -> list[str]:
+        lines: list[str] = []
+        entries = entries_of(statement.loads, self.names)
+        for name, load in statement.loads:
+            if load.ref in self._products:
+                product = replace(self._products[load.ref], labels=load.labels)
+                entries[name] = replace(entries[name], product=product)
+        assigns, entries = _versions(statement, entries)
+        groups: list[list[Assign]] = []
+        for assign in assigns:
+            if groups and groups[-1][0].target.labels == assign.target.labels:
+                groups[-1].append(assign)
+            else:
+                groups.append([assign])
+        for group in groups:
+            lines += self._group(group, entries)
+        for assign in statement.assigns:
+            self._products.pop(assign.target.ref, None)
+        return lines
+
+    def _group(self, assigns: Sequence[Assign], entries: Mapping[str, Entry]) -> list[str]:
+        """Assignments over the same labels, with their common subexpressions computed once."""
+        labels = assigns[0].target.labels
+        parts, values = share([assign.value for assign in assigns], self.prefix)
+        entries = dict(entries)
+        pending = {symbol.name: value for symbol, value in parts}
+        lines: list[str] = []
+
+        def emit_parts(value: Expr) -> None:
+            for name in sorted(symbol.name for symbol in value.free_symbols if symbol.name in pending):
+                if name in pending:
+                    part = pending.pop(name)
+                    emit_parts(part)
+                    lines.append(f"{name} = {Formula(part, labels, entries, {}).text(expand=False)}")
+
+        for symbol, value in parts:
+            entries[symbol.name] = Entry(symbol.name, _covered(value, entries), ready=True)
+        for assign, value in zip(assigns, values, strict=True):
+            emit_parts(value)
+            lines.append(self._assign(assign, value, entries))
+        return lines
+
+    def _assign(self, assign: Assign, value: Expr, entries: Mapping[str, Entry]) -> str:
+        target = assign.target
+        text = self.names.ref(target.ref)
+        formula = Formula(value, target.labels, entries, self.names.sizes(target))
+        if self.names.family(target).storage in _IN_PLACE:
+            own = next((n for n, e in entries.items() if e.text == text and e.labels == target.labels), None)
+            return update_text(text, None if own is None else Symbol(own, real=True), formula)
+        if len(set(target.labels)) < len(target.labels):
+            return self._diagonal(assign, formula)
+        copied = isinstance(value, Symbol) and entries[value.name].kept
+        return f"{text} = {formula.text()}" + (".clone()" if copied else "")
+
+    def _diagonal(self, assign: Assign, formula: Formula) -> str:
+        """Entries on the diagonal of a matrix; the others stay, and a new matrix comes out."""
+        text, labels = self.names.ref(assign.target.ref), assign.target.labels
+        repeated = next(label for label in labels if labels.count(label) > 1)
+        first, second = (n for n, label in enumerate(labels) if label == repeated)
+        inner = (*(label for label in labels if label != repeated), repeated)
+        value = replace(formula, labels=inner).text()
+        return f"{text} = torch.diagonal_scatter({text}, {value}, 0, {first}, {second})"
+
+    @lines.register
+    def _(self, statement: Contract) -> list[str]:
+        product = product_of(statement, self.names)
+        return self._store(statement.target, product.text(), product.labels)
+
+    @lines.register
+    def _(self, statement: Sum) -> list[str]:
+        entries = entries_of(statement.loads, self.names)
+        widest = max((e.labels for e in entries.values() if not e.is_float), key=len, default=())
+        order = tuple(dict.fromkeys([*widest, *statement.target.labels, *statement.over]))
+        over = {Symbol(n, real=True) for n, e in entries.items() if set(e.labels) & set(statement.over)}
+        factor, value = statement.value.as_independent(*over, as_Add=False) if over else (1, statement.value)
+        dims = tuple(order.index(label) for label in order if label in statement.over)
+        rest = tuple(label for label in order if label not in statement.over)
+        lines: list[str] = []
+        pair = _pair(value, entries)
+        if pair is not None and pair[0].labels == pair[1].labels == order and dims == (len(order) - 1,):
+            name = "torch.dot" if len(order) == 1 else "torch.linalg.vecdot"
+            text = f"{name}({pair[0].text}, {pair[1].text})"
+        else:
+            parts, (value,) = share([value], self.prefix)
+            sizes = self.names.sizes(statement.target)
+            for symbol, part in parts:
+                formula = Formula(part, order, entries, sizes)
+                lines.append(f"{symbol.name} = {formula.text(expand=False)}")
+                entries[symbol.name] = Entry(symbol.name, _covered(part, entries), ready=True)
+            covered = _covered(value, entries)
+            if not set(statement.over) <= set(covered):
+                raise BackendError("a sum over a label that no operand has")
+            argument = str(dims[0]) if len(dims) == 1 else str(dims)
+            argument = "" if len(dims) == len(order) else argument
+            text = f"({Formula(value, order, entries, sizes).text(expand=False)}).sum({argument})"
+        if factor == -1:
+            text = f"-{text}"
+        elif factor != 1:
+            outer = {name: replace(e, ready=e.is_float) for name, e in entries.items()}
+            scale = Formula(factor, rest, outer, {}).text(expand=False)
+            text = f"({scale}) * {text}"
+        return [*lines, *self._store(statement.target, text, rest)]
+
+    @lines.register
+    def _(self, statement: LogSumExpOver) -> list[str]:
+        return self._reduction(statement, "torch.logsumexp({}, {})")
+
+    @lines.register
+    def _(self, statement: MaximumOver) -> list[str]:
+        return self._reduction(statement, "torch.amax({}, {})")
+
+    def _reduction(self, statement: LogSumExpOver | MaximumOver, pattern: str) -> list[str]:
+        labels = statement.operand.labels
+        text = pattern.format(self.names.ref(statement.operand.ref), labels.index(statement.over))
+        rest = tuple(label for label in labels if label != statement.over)
+        return self._store(statement.target, text, rest)
+
+    @lines.register
+    def _(self, statement: SolveSystem) -> list[str]:
+        matrix, rhs = self.names.ref(statement.matrix.ref), self.names.ref(statement.rhs.ref)
+        vector = len(statement.rhs.labels) < len(statement.matrix.labels)
+        function = "_solve_vector" if vector else "_solve_matrix"
+        code = UNNAMED if statement.guard is None else statement.guard
+        return [
+            f"{self.names.ref(statement.target.ref)}, solved = {function}({matrix}, {rhs})",
+            f"checks.append(({code}, solved))",
+        ]
+
+    @lines.register
+    def _(self, statement: SolveSylvester) -> list[str]:
+        operands = (statement.left, statement.right, statement.rhs)
+        arguments = ", ".join(self.names.ref(load.ref) for load in operands)
+        return self._store(statement.target, f"_solve_sylvester({arguments})", statement.target.labels)
+
+    @lines.register
+    def _(self, statement: MatrixFunction) -> list[str]:
+        functions = {"positive": "_positive_part", "absolute": "_absolute_value"}
+        if statement.kind not in functions:
+            raise BackendError(f"the Torch backend has no matrix function '{statement.kind}'")
+        text = f"{functions[statement.kind]}({self.names.ref(statement.matrix.ref)})"
+        return self._store(statement.target, text, statement.target.labels)
+
+    @lines.register
+    def _(self, statement: Guard) -> list[str]:
+        text = self.names.ref(statement.operand.ref)
+        return [f"checks.append(({self.names.subscript(statement.code)}, torch.isfinite({text}).all()))"]
+
+    def _store(self, target: Load, text: str, labels: tuple[str, ...]) -> list[str]:
+        """Write a new tensor, or into a parameter or memory in place."""
+        value = aligned(f"({text})", labels, target.labels) if labels != target.labels else text
+        name = self.names.ref(target.ref)
+        if self.names.family(target).storage in _IN_PLACE:
+            return [f"{name}.copy_({value})"]
+        return [f"{name} = {value}"]
+
+
+def _occurrences(value: Expr, symbol: Symbol) -> int:
+    return sum(1 for node in sympy.preorder_traversal(value) if node == symbol)
+
+
+def _covered(value: Expr, entries: Mapping[str, Entry]) -> tuple[str, ...]:
+    """Labels of the operands of an expression."""
+    names = sorted(symbol.name for symbol in value.free_symbols if symbol.name in entries)
+    return tuple(dict.fromkeys(label for name in names for label in entries[name].labels))
+
+
+def _pair(value: Expr, entries: Mapping[str, Entry]) -> tuple[Entry, Entry] | None:
+    """The two factors of a product of two tensors, or of a square."""
+    if isinstance(value, sympy.Pow) and value.exp == 2 and isinstance(value.base, Symbol):
+        return entries[value.base.name], entries[value.base.name]
+    if isinstance(value, sympy.Mul) and len(value.args) == 2:
+        first, second = sorted(value.args, key=str)
+        if isinstance(first, Symbol) and isinstance(second, Symbol):
+            return entries[first.name], entries[second.name]
+    return None
+
+
+def _versions(kernel: Kernel, entries: Mapping[str, Entry]) -> tuple[list[Assign], dict[str, Entry]]:
+    """New symbols for entries that an earlier assignment of the kernel has overwritten."""
+    loads = dict(kernel.loads)
+    table = dict(entries)
+    renaming: dict[Symbol, Symbol] = {}
+    assigns: list[Assign] = []
+    for number, assign in enumerate(kernel.assigns):
+        assigns.append(replace(assign, value=assign.value.xreplace(renaming)))
+        for name, load in loads.items():
+            if load.ref == assign.target.ref:
+                new = f"{name}_after{number}"
+                renaming[Symbol(name, real=True)] = Symbol(new, real=True)
+                table[new] = replace(entries[name], product=None)
+    return assigns, table

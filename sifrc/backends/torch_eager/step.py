@@ -1,0 +1,160 @@
+"""The optimizer of a generated module: what its template needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sifrc.backends.layout import signature
+from sifrc.backends.text import docstring, literal
+from sifrc.backends.torch_eager.access import flat
+from sifrc.backends.torch_eager.calls import Chain, Key, Parts
+from sifrc.backends.torch_eager.statements import UNNAMED
+from sifrc.lower.program import Family, Guard, Storage
+
+__all__ = ["guard_table", "memory_table", "optimizer_context"]
+
+
+def guard_table(parts: Parts) -> str:
+    """``GUARDS``: what each check is about; 0 is the objective."""
+    table: dict[int, tuple[str, str]] = {0: ("network", "objective")} if parts.step else {}
+    table[UNNAMED] = ("network", "solution of a linear system")
+    table |= dict(enumerate(parts.program.guards, 1))
+    return "GUARDS = " + literal(table, used=len("GUARDS = ")) + '\n"""Checks: layer and quantity."""'
+
+
+def _memory_families(parts: Parts) -> list[Family]:
+    used = {name for key in parts.step for name in parts.functions[key].arguments}
+    return [f for f in parts.program.families if f.storage is Storage.MEMORY and f.name in used]
+
+
+def memory_table(parts: Parts) -> str:
+    """``MEMORY``: initial value and shapes of each quantity that the optimizer keeps; −1 is "no subscript"."""
+    table: dict[str, Any] = {
+        family.code: (family.initial, {-1 if k is None else k: shape for k, shape in family.shapes})
+        for family in _memory_families(parts)
+    }
+    text = "MEMORY: dict[str, tuple[str, dict[int, tuple[int, ...]]]] = "
+    return text + literal(table, used=len(text)) + '\n"""State: initial value, and shapes by subscript."""'
+
+
+def optimizer_context(parts: Parts) -> dict[str, Any]:
+    """Names for ``optimizer.py.jinja``."""
+    module, program = parts.module, parts.program
+    hyper = list(program.hyperparameters)
+    if not any(name == "lr" for name, _, _ in hyper):
+        hyper.insert(0, ("lr", 0.01, "step size"))
+    periodic = [key for key in parts.step if key[0] in program.periodic]
+    if periodic and not any(name == "period" for name, _, _ in hyper):
+        given = module.spec.get("method") or {}
+        period = given.get("period", 1) if isinstance(given, Mapping) else 1
+        hyper.append(("period", float(period), "steps from one run of the periodic part to the next"))
+    batched = parts.step[0][1]
+    chain = Chain(parts, 8)
+    memory = _memory_families(parts)
+    kinds = {name: "int" if name == "period" else "float" for name, _, _ in hyper}
+    defaults = {
+        name: repr(int(value)) if name == "period" else repr(float(value)) for name, value, _ in hyper
+    }
+    used = {name for key in parts.step for name in parts.functions[key].arguments}
+    codes = {f.code for f in program.families if f.storage is Storage.HYPERPARAMETER and f.name in used}
+    values = [f'{name} = float(group["{name}"])' for name, _, _ in hyper if name in codes]
+    if "mean" in codes:
+        values.append("mean = 1.0 / len(inputs)" if batched else "mean = 1.0")
+    values += [f'{family.code} = self._memory("{family.code}")' for family in memory]
+    values.append("checks: Checks = []")
+    objective = program.family(parts.objective).code
+    lines = _step_lines(parts, chain, periodic, objective)
+    average = f"{objective}.{'sum' if module.reduction == 'sum' else 'mean'}()" if batched else objective
+    return {
+        "optimizer_doc": _doc(parts, hyper, memory),
+        "optimizer_init": signature(
+            "__init__",
+            [
+                "self",
+                "model: torch.nn.Module",
+                *(f"{name}: {kinds[name]} = {defaults[name]}" for name, _, _ in hyper),
+                "names: Mapping[str, str] | None = None",
+            ],
+            "None",
+            4,
+        ),
+        "hyper_dict": literal_of_names([name for name, _, _ in hyper]),
+        "step_values": values,
+        "step_lines": lines,
+        "single": not batched,
+        "returned_objective": average,
+        "memory_names": [family.code for family in memory],
+    }
+
+
+def literal_of_names(names: list[str]) -> str:
+    """``{"lr": lr, …}``."""
+    return "{" + ", ".join(f'"{name}": {name}' for name in names) + "}"
+
+
+def _step_lines(parts: Parts, chain: Chain, periodic: list[Key], objective: str) -> list[str]:
+    """Calls in order; before the first one that writes in place, everything is checked."""
+    lines: list[str] = []
+    kept = _kept(parts, periodic)
+    if periodic:
+        lines += [
+            '        shared = self.state["shared"]',
+            '        due = shared.get("steps", 0) % int(group["period"]) == 0',
+        ]
+    checked = False
+    for position, key in enumerate(parts.step):
+        if parts.functions[key].mutates and not checked:
+            checked = True
+            lines += _refusal(parts, objective)
+            if periodic:
+                lines += [f'        shared["{code}"] = {code}' for code in kept.values()]
+                lines.append('        shared["steps"] = shared.get("steps", 0) + 1')
+        wanted = chain.needed(parts.step[position + 1 :]) | {parts.objective}
+        if key not in periodic:
+            lines += chain.one(key, wanted)
+            continue
+        lines += ["        if due:", *chain.one(key, wanted, 12)]
+        own = [kept[name] for name in parts.functions[key].results if name in kept]
+        if own:
+            lines += ["        else:", *(f'            {code} = shared["{code}"]' for code in own)]
+    return lines
+
+
+def _kept(parts: Parts, periodic: list[Key]) -> dict[str, str]:
+    """Results of periodic functions that others read at every step."""
+    made = {name for key in periodic for name in parts.functions[key].results}
+    others = {name for key in parts.step if key not in periodic for name in parts.functions[key].arguments}
+    return {f.name: f.code for f in parts.program.families if f.name in made & others}
+
+
+def _refusal(parts: Parts, objective: str) -> list[str]:
+    bodies = [parts.program.function(*key).body for key in parts.step]
+    guards = [item for body in bodies for item in flat(body) if isinstance(item, Guard)]
+    if any(guard.operand.ref.family == parts.objective for guard in guards):
+        return ["        _refuse(checks)"]
+    return [f"        checks.append((0, torch.isfinite({objective}).all()))", "        _refuse(checks)"]
+
+
+def _doc(parts: Parts, hyper: list[tuple[str, float, str]], memory: list[Family]) -> str:
+    module = parts.module
+    layer = module.layers[0]
+    shape = f"({layer.outputs}, {layer.inputs})"
+    arguments = [
+        f"    model: module whose parameters are named as in ``SHAPES`` ({layer.name}.weight {shape}, …);",
+        "        without these names, its linear layers are taken in order.",
+        *(f"    {name}: {text.rstrip('.')}." for name, _, text in hyper),
+        "    names: name or layer in ``SHAPES`` -> name in the model, where they differ.",
+    ]
+    state = [f"    {family.code}: {family.text}." for family in memory]
+    return docstring(
+        [
+            f"{module.summary.rstrip('.')}.",
+            module.method_text,
+            "\n".join(["Args:", *arguments]),
+            "\n".join(["State:", *state]) if state else "",
+            "Raises:\n    TypeError: an argument or a parameter is of another type.\n"
+            "    ValueError: the model's parameters are not those of the spec, or a number is out of range.",
+        ],
+        indent=4,
+    )

@@ -1,0 +1,205 @@
+"""Compile a network spec into a module of curvature operators and optimizer updates.
+
+Stages, each with its input and output:
+
+    spec      text        -> Spec      validated, every item knows its place
+    model     Spec        -> Model     constraints x = F(a) of one sample, objective
+    derive    Model       -> Derived   Lagrangian, Sifrian, Newton direction, with provenance
+    methods   Derived     -> Plan      phases, operators, the optimizer's step
+    lower     Plan        -> Program   typed statements over buffers, after the passes
+    backends  Program     -> text      one stand-alone module
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from sifrc.backends import check_options, find_backend
+from sifrc.backends.base import LayerInfo, ModuleSource
+from sifrc.lower.lowering import Passes, lower
+from sifrc.methods.planning import Planned, make_plan
+from sifrc.methods.registry import METHODS
+from sifrc.model import Model, build_model
+from sifrc.report.lines import describe_system
+from sifrc.spec import Spec, format_expression, spec_hash, spec_to_dict
+from sifrc.spec.types import FunctionSpec, MethodSpec, OptionValue, TargetSpec
+from sifrc.version import __version__
+
+__all__ = ["Compiled", "Request", "compile_spec"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compile, over what the spec says itself.
+
+    Args:
+        backend: name of a backend; the spec's by default.
+        method: name of a method; the spec's by default, ``none`` for operators alone.
+        operators: names of operators; the spec's by default.
+        options: options of the method.
+        backend_options: options of the backend.
+        passes: which lowering passes run.
+    """
+
+    backend: str | None = None
+    method: str | None = None
+    operators: tuple[str, ...] | None = None
+    options: Mapping[str, OptionValue] = MappingProxyType({})
+    backend_options: Mapping[str, OptionValue] = MappingProxyType({})
+    passes: Passes = field(default_factory=Passes)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A generated module as text, and what it was made from.
+
+    Args:
+        name: file name without its suffix: ``<spec name>_<method>_<backend>``.
+        backend: name of the backend.
+        text: the module.
+        source: what the backend printed.
+        planned: plan and derivations.
+    """
+
+    name: str
+    backend: str
+    text: str
+    source: ModuleSource
+    planned: Planned
+
+
+def compile_spec(spec: Spec, request: Request | None = None) -> Compiled:
+    """Compile a spec to the text of a module.
+
+    Raises:
+        SifrcError: the spec asks for something that does not exist or cannot be derived.
+    """
+    request = request or Request()
+    spec = apply_request(spec, request)
+    backend = find_backend(spec.target.backend)
+    options = check_options(backend, spec.target.options, spec.target.option_locations)
+    model = build_model(spec)
+    planned = make_plan(model, lambda system: describe_system(system, model))
+    program = lower(planned.plan, request.passes)
+    method = "" if planned.method is None else planned.method.name
+    source = ModuleSource(
+        program=program,
+        name=spec.name,
+        summary=_summary(planned),
+        architecture=architecture(spec),
+        version=__version__,
+        spec_hash=spec_hash(spec),
+        spec=spec_to_dict(spec),
+        dtype=spec.dtype,
+        layers=_layers(model),
+        input_size=spec.input.size,
+        output_size=spec.layers[-1].size,
+        targets=spec.loss.targets,
+        seed=spec.seed,
+        reduction=spec.loss.reduction,
+        method=method,
+        method_text=_method_text(planned),
+        conditions=_conditions(planned),
+        options={**options, "passes": str(request.passes)},
+    )
+    text = backend.emit(source)
+    return Compiled(
+        f"{spec.name}_{method or 'operators'}_{backend.name}", backend.name, text, source, planned
+    )
+
+
+def apply_request(spec: Spec, request: Request) -> Spec:
+    """The spec with the request's choices in it, so that the module's own SPEC records them."""
+    target = spec.target
+    if request.backend is not None and request.backend != target.backend:
+        target = TargetSpec(request.backend, target.operators, {}, target.location)
+    if request.operators is not None:
+        target = replace(target, operators=request.operators)
+    if request.backend_options:
+        target = replace(target, options={**target.options, **request.backend_options})
+    method = spec.method
+    if request.method == "none":
+        method = None
+    elif request.method is not None and (method is None or request.method != method.name):
+        method = MethodSpec(request.method)
+    if request.options and method is not None:
+        method = replace(method, options={**method.options, **request.options})
+    return replace(spec, target=target, method=method)
+
+
+def architecture(spec: Spec) -> str:
+    """One line: sizes along a chain or the layers of a graph, activations, loss."""
+    sizes = [spec.input.size, *(layer.size for layer in spec.layers if layer.kind == "dense")]
+    names = dict.fromkeys(
+        _function_text(layer.activation)
+        for layer in spec.layers
+        if layer.activation is not None and layer.activation.name != "identity"
+    )
+    parts = [" → ".join(str(size) for size in sizes), *names, _function_text(spec.loss.function)]
+    if any(layer.kind == "add" or layer.share is not None for layer in spec.layers):
+        parts.insert(1, f"graph of {len(spec.layers)} layers")
+    regularization = spec.regularization
+    if regularization.kind == "uniform":
+        parts.append(f"state regularisation {regularization.value:g}")
+    elif regularization.kind != "none":
+        parts.append(f"state regularisation {regularization.kind.replace('_', ' ')}")
+    return ", ".join(parts)
+
+
+def _function_text(function: FunctionSpec) -> str:
+    parameters = ", ".join(f"{name}={value:g}" for name, value in function.parameters)
+    name = function.name if function.name != "custom" else format_expression(function.expression)
+    return f"{name}({parameters})" if parameters and function.name != "custom" else name
+
+
+def _summary(planned: Planned) -> str:
+    if planned.method is None:
+        return "curvature operators"
+    shown = [
+        f"{value}".replace("_", " ")
+        for name, value in planned.options.items()
+        if isinstance(value, str) and value not in ("none",) and name in ("variant", "precision")
+    ]
+    extra = f" ({', '.join(shown)})" if shown else ""
+    return planned.method.title + extra
+
+
+def _method_text(planned: Planned) -> str:
+    if planned.method is None:
+        return ""
+    return " ".join([f"{planned.method.title} [{planned.method.paper}].", *planned.notes])
+
+
+def _conditions(planned: Planned) -> tuple[str, ...]:
+    if not planned.conditions:
+        return ()
+    lines = [f"{condition.text}: {condition.status}" for condition in planned.conditions]
+    verdict = "the zero expression (normal form)" if planned.derived.newton.proved else "not proved"
+    return (*lines, f"Newton direction substituted into the Sifrian's equations: {verdict}")
+
+
+def _layers(model: Model) -> tuple[LayerInfo, ...]:
+    infos: list[LayerInfo] = []
+    for owned in model.parameters:
+        outputs, inputs = (axis.size for axis in owned.weight.axes)
+        assert outputs is not None and inputs is not None
+        start = owned.initialization
+        infos.append(
+            LayerInfo(
+                owned.layer,
+                outputs,
+                inputs,
+                owned.bias is not None,
+                start.kind,
+                start.value,
+                start.connections,
+            )
+        )
+    return tuple(infos)
+
+
+def known_methods() -> tuple[str, ...]:
+    """Names of all methods."""
+    return tuple(METHODS)

@@ -1,0 +1,58 @@
+"""Everything derived from one model, each part when it is first asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from sifrc.derive.gauss_newton import GaussNewton, derive_gauss_newton
+from sifrc.derive.lagrangian import FirstOrder, derive_first_order
+from sifrc.derive.newton import Newton, derive_newton
+from sifrc.derive.sifrian import SecondOrder, derive_second_order
+from sifrc.derive.spectral import Spectral, derive_spectral
+from sifrc.model import Model
+
+__all__ = ["Derived"]
+
+
+class Derived:
+    """The derivations of a model, computed once each.
+
+    Args:
+        model: the model.
+        white_layer: whether an identity layer before the input fixes N_1 (ESN 2.2).
+    """
+
+    def __init__(self, model: Model, white_layer: bool = True) -> None:
+        self.model = model
+        self.white_layer = white_layer
+
+    @cached_property
+    def first(self) -> FirstOrder:
+        """Lagrangian, back-propagation, gradient."""
+        return derive_first_order(self.model)
+
+    @cached_property
+    def second(self) -> SecondOrder:
+        """Sifrian, its four equations, Hessian–vector product."""
+        return derive_second_order(self.first)
+
+    @cached_property
+    def gauss_newton(self) -> GaussNewton:
+        """Gauss–Newton–vector product."""
+        return derive_gauss_newton(self.first)
+
+    @cached_property
+    def newton(self) -> Newton:
+        """Closed-form Newton direction of one sample.
+
+        Raises:
+            DerivationError: a precondition fails.
+        """
+        return derive_newton(self.second, self.white_layer)
+
+    @cached_property
+    def spectral(self) -> Spectral | None:
+        """λ_k of MK(65), where the spec asks for it."""
+        if self.model.spec.regularization.kind != "spectral":
+            return None
+        return derive_spectral(self.model, self.white_layer)

@@ -1,0 +1,73 @@
+"""The spectral choice of the state regularisation, MK(65).
+
+    λ_k = ‖y°_{k+1}‖₂ / ‖F'(a_k)‖_∞
+
+with y° from the back-propagation without regularisation. The λ_k are values per sample and are held
+constant under differentiation: they are inputs of the Lagrangian.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sifrc.derive.lagrangian import derive_first_order
+from sifrc.derive.system import Equation, System
+from sifrc.errors import DerivationError
+from sifrc.ir import Expr, Input, Map, Reduce, Role
+from sifrc.ir.build import apply, einsum, inner, ones, zero
+from sifrc.ir.traverse import substitute
+from sifrc.model import Model
+from sifrc.scalar import ABS, RECIPROCAL, SQRT
+
+__all__ = ["Spectral", "derive_spectral", "norm_over_slope"]
+
+
+@dataclass(frozen=True)
+class Spectral:
+    """The unregularised adjoints and λ_k, in the order of evaluation."""
+
+    system: System
+
+
+def derive_spectral(model: Model, white_layer: bool) -> Spectral:
+    """λ_k for every hidden state, and λ_0 of the white layer.
+
+    Raises:
+        DerivationError: the network is not a chain (MK(65) has one successor for each state).
+    """
+    if not model.is_chain:
+        raise DerivationError(
+            "spectral regularisation (MK(65)) is defined on chains of dense layers",
+            location=model.spec.regularization.location,
+            hint="give a number, or one for each state",
+        )
+    plain = derive_first_order(replace(model, regularizer=zero(), regularized=()))
+    table: dict[Input, Input] = {}
+    for equation in plain.adjoint.equations:
+        symbol = equation.symbol
+        table[symbol] = Input(f"{symbol.family}°", symbol.index, symbol.slots, symbol.role)
+    equations: list[Equation] = []
+    for equation in plain.adjoint.equations:
+        renamed = table[equation.symbol]
+        equations.append(Equation(renamed, substitute(equation.value, table), equation.layer, "definition"))
+    factors = dict(model.regularized)
+    if white_layer:
+        factors[0] = Input("λ", 0, (), Role.STATE)
+    for k in sorted(factors, reverse=True):
+        following = substitute(plain.backpropagated(k + 1), table)
+        slope: Expr = ones(model.state(k).axes)
+        if k > 0 and model.constraints[k - 1].activation is not None:
+            value = plain.short(model.constraints[k - 1].value)
+            assert isinstance(value, Map)
+            slope = Map(value.function, (1,), value.operands, value.out)
+        equations.append(Equation(factors[k], norm_over_slope(following, slope), k, "MK(65)"))
+    return Spectral(System("spectral", "Spectral regularisation", tuple(equations)))
+
+
+def norm_over_slope(vector: Expr, slope: Expr) -> Expr:
+    """‖vector‖₂ / ‖slope‖_∞, as in MK(65) and MK(68)."""
+    norm = apply(SQRT, inner(vector, vector))
+    if slope is ones(slope.axes):
+        return norm
+    largest = Reduce(apply(ABS, slope), slope.axes[0])
+    return einsum([(norm, ()), (apply(RECIPROCAL, largest), ())], ())

@@ -1,0 +1,79 @@
+"""Ordering keys that do not depend on which layer an expression belongs to.
+
+Digests order operands canonically but arbitrarily: equal equations of two layers may come out in
+different orders. Where the order shows (temporaries, printed sums) it follows these keys instead,
+in which the indices of inputs are relative to the layer.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import singledispatch
+
+from sifrc.ir.axes import Axis
+from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSumExp, Map, Operand, Reduce
+
+__all__ = ["ordered_operands", "ordered_terms", "relative_key"]
+
+
+def relative_key(expr: Expr, layer: int | None) -> str:
+    """A text that orders expressions in the same way at every layer."""
+    return _key(expr, layer or 0)
+
+
+def ordered_terms(expr: Add, layer: int | None) -> list[tuple[Fraction, Expr]]:
+    """Terms of a sum in relative order."""
+    return sorted(expr.terms, key=lambda term: (relative_key(term[1], layer), term[0]))
+
+
+def ordered_operands(expr: Einsum, layer: int | None) -> list[Operand]:
+    """Factors of a product in relative order."""
+    return sorted(expr.operands, key=lambda op: _operand_key(op, expr.out, layer or 0))
+
+
+def _labels(labels: tuple[Axis, ...], out: tuple[Axis, ...]) -> str:
+    return ",".join(str(out.index(label)) if label in out else "#" for label in labels)
+
+
+def _operand_key(operand: Operand, out: tuple[Axis, ...], layer: int) -> str:
+    return f"{_key(operand[0], layer)}[{_labels(operand[1], out)}]"
+
+
+@singledispatch
+def _key(expr: Expr, layer: int) -> str:
+    inside = ";".join(_key(child, layer) for child in expr.children())
+    return f"{type(expr).__name__}({inside})"
+
+
+@_key.register
+def _(expr: Input, layer: int) -> str:
+    return expr.family if expr.index is None else f"{expr.family}{expr.index - layer:+d}"
+
+
+@_key.register
+def _(expr: Delta, layer: int) -> str:
+    return "Delta"
+
+
+@_key.register
+def _(expr: Einsum, layer: int) -> str:
+    inside = sorted(_operand_key(operand, expr.out, layer) for operand in expr.operands)
+    return f"Einsum{len(expr.out)}({';'.join(inside)})"
+
+
+@_key.register
+def _(expr: Add, layer: int) -> str:
+    inside = sorted(f"{factor}*{_key(term, layer)}" for factor, term in expr.terms)
+    return f"Add({';'.join(inside)})"
+
+
+@_key.register
+def _(expr: Map, layer: int) -> str:
+    inside = ";".join(_operand_key(operand, expr.out, layer) for operand in expr.operands)
+    return f"{expr.function.name}{expr.orders}{expr.function.parameters}({inside})"
+
+
+@_key.register(LogSumExp)
+@_key.register(Reduce)
+def _(expr: LogSumExp | Reduce, layer: int) -> str:
+    return f"{type(expr).__name__}{expr.operand.axes.index(expr.over)}({_key(expr.operand, layer)})"

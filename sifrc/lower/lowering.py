@@ -1,0 +1,273 @@
+"""From a plan to a program.
+
+Order of the passes: common subexpressions across phases, batching, statements (contraction order and
+inlining), fusion of kernels, rolling of loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sifrc.derive.system import Equation, System
+from sifrc.lower.batch import batch_system
+from sifrc.lower.blocks import fuse_kernels, roll_loops, shapes_lookup
+from sifrc.lower.names import CODE_NAMES, DESCRIPTIONS, STORAGE
+from sifrc.lower.program import (
+    SAMPLE_LABEL,
+    Contract,
+    Family,
+    Function,
+    Guard,
+    Kernel,
+    Load,
+    LogSumExpOver,
+    Loop,
+    MatrixFunction,
+    MaximumOver,
+    Operator,
+    Program,
+    SolveSylvester,
+    SolveSystem,
+    Statement,
+    Storage,
+    Subscript,
+    Sum,
+)
+from sifrc.lower.sharing import share_subexpressions
+from sifrc.lower.statements import Block, Lowering
+from sifrc.methods.plan import Phase, Plan
+
+__all__ = ["Passes", "lower"]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Which passes run; each can be switched off and changes no value."""
+
+    share: bool = True
+    fuse: bool = True
+    roll: bool = True
+
+    def __str__(self) -> str:
+        off = [name for name in ("share", "fuse", "roll") if not getattr(self, name)]
+        return "default" if not off else "without " + ", ".join(off)
+
+
+def lower(plan: Plan, passes: Passes | None = None) -> Program:
+    """Lower every phase of a plan in the forms it asks for."""
+    passes = passes or Passes()
+    phases = share_subexpressions(plan.phases) if passes.share else list(plan.phases)
+    codes = _codes(plan)
+    in_place = frozenset({"W", "β", *(spec.family for spec in plan.memory)})
+    guards: list[tuple[str, str]] = []
+    functions: list[Function] = []
+    shapes: dict[str, dict[int | None, tuple[int | None, ...]]] = {}
+    order: dict[str, None] = {}
+    for form in ("batched", "single"):
+        lowering = Lowering(dict(codes), "" if form == "batched" else "'", in_place)
+        for phase in phases:
+            if form in phase.forms:
+                function = _function(phase, plan, form == "batched", lowering, passes, guards)
+                functions.append(function)
+                order |= dict.fromkeys((*function.reads, *function.writes))
+        for family, members in lowering.shapes.items():
+            known = shapes.setdefault(family, {})
+            for index, shape in members.items():
+                if index not in known:
+                    known[index] = shape if form == "batched" else _as_batched(family, shape, plan)
+        codes.update(lowering.code)
+    families = tuple(_family(name, codes[name], shapes[name], plan) for name in order)
+    operators = tuple(
+        Operator(o.name, o.prepare, o.apply, o.scalar, o.tensors, o.vector, o.batched, o.doc, o.source)
+        for o in plan.operators
+    )
+    return Program(
+        families=families,
+        functions=tuple(functions),
+        operators=operators,
+        step_batched=plan.step,
+        step_single=plan.step if plan.step and "single" in plan.phase(plan.step[-1]).forms else (),
+        guards=tuple(guards),
+        hyperparameters=tuple((h.name, h.default, h.text) for h in plan.hyperparameters),
+        periodic=plan.periodic,
+    )
+
+
+def _codes(plan: Plan) -> dict[str, str]:
+    """Identifiers of all families that equations name."""
+    codes = dict(CODE_NAMES)
+    for hyper in plan.hyperparameters:
+        codes[hyper.name] = hyper.name
+    for phase in plan.phases:
+        for equation in phase.system.equations:
+            codes.setdefault(equation.symbol.family, _identifier(equation.symbol.family))
+    for number in range(1, 100):
+        codes.setdefault(f"s{number}", f"shared{number}")
+    return codes
+
+
+def _identifier(family: str) -> str:
+    """An identifier for a family without an entry in the table."""
+    return "".join(
+        c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in family.replace("+", "_new")
+    )
+
+
+def _as_batched(family: str, shape: tuple[int | None, ...], plan: Plan) -> tuple[int | None, ...]:
+    """Shape of the batched form of a family that only one-sample functions use."""
+    storage = _storage(family, plan)
+    return (None, *shape) if storage in (Storage.WORK, Storage.DATA) else shape
+
+
+def _storage(family: str, plan: Plan) -> Storage:
+    if any(spec.family == family for spec in plan.memory):
+        return Storage.MEMORY
+    if any(hyper.name == family for hyper in plan.hyperparameters):
+        return Storage.HYPERPARAMETER
+    if family == "λ" and not plan.constants:
+        return Storage.WORK
+    if family.startswith("identity"):
+        return Storage.IDENTITY
+    return STORAGE.get(family, Storage.WORK)
+
+
+def _family(name: str, code: str, shapes: Mapping[int | None, tuple[int | None, ...]], plan: Plan) -> Family:
+    ordered = tuple(sorted(shapes.items(), key=lambda item: -1 if item[0] is None else item[0]))
+    storage = _storage(name, plan)
+    values: tuple[float, ...] = ()
+    if storage is Storage.CONSTANT:
+        ordered = tuple((k, ()) for (family, k) in sorted(plan.constants) if family == name)
+        values = tuple(plan.constants[name, k] for k, _ in ordered if k is not None)
+    memory = next((spec for spec in plan.memory if spec.family == name), None)
+    hyper = next((h for h in plan.hyperparameters if h.name == name), None)
+    base, _, part = name.partition("~")
+    text = DESCRIPTIONS.get(base, base) + (", intermediate" if part else "")
+    if memory is not None:
+        text = memory.text
+    if hyper is not None:
+        text = hyper.text
+    return Family(name, code, storage, ordered, text, values, memory.initial if memory else "zeros")
+
+
+def _function(
+    phase: Phase, plan: Plan, batched: bool, lowering: Lowering, passes: Passes, guards: list[tuple[str, str]]
+) -> Function:
+    form = "batched" if batched else "single"
+    system = batch_system(phase.system) if batched else phase.system
+    shape_of = shapes_lookup(lowering.shapes)
+    lowering.enter(phase.name, tuple(name for name in phase.after if form in plan.phase(name).forms))
+    blocks: list[Block] = []
+    for layer, equations in _by_layer(system):
+        statements = [s for equation in equations for s in lowering.lower(equation)]
+        if phase.name in plan.guarded:
+            statements += _guards(statements, layer, plan, guards)
+        fused = fuse_kernels(statements, shape_of) if passes.fuse else tuple(statements)
+        blocks.append(Block(layer, fused))
+    body = roll_loops(blocks) if passes.roll else tuple(s for block in blocks for s in block.statements)
+    reads, writes = _touched(body)
+    return Function(
+        name=phase.name,
+        title=phase.system.title,
+        equations=phase.lines,
+        batched=batched,
+        reads=tuple(name for name in reads if name not in writes)
+        + tuple(n for n in writes if n in _read_first(body)),
+        writes=writes,
+        body=body,
+    )
+
+
+def _by_layer(system: System) -> list[tuple[int | None, list[Equation]]]:
+    """Neighbouring equations of one layer together."""
+    groups: list[tuple[int | None, list[Equation]]] = []
+    for equation in system.equations:
+        if groups and groups[-1][0] == equation.layer:
+            groups[-1][1].append(equation)
+        else:
+            groups.append((equation.layer, [equation]))
+    return groups
+
+
+def _guards(
+    statements: Sequence[Statement], layer: int | None, plan: Plan, table: list[tuple[str, str]]
+) -> list[Statement]:
+    """One guard for each number, vector or named array that the equations of a layer write.
+
+    The table has one row of codes for each quantity, by layer, so that a loop over k finds its code
+    by adding k. Matrices that are only intermediate are left out: what is made of them is guarded.
+    """
+    names = {p.index: p.layer for p in plan.model.parameters}
+    last = max(names)
+    guards: list[Statement] = []
+    seen: set[object] = set()
+    for statement in statements:
+        for target in _targets(statement):
+            base, _, part = target.ref.family.partition("~")
+            size = sum(label != SAMPLE_LABEL for label in target.labels)
+            if target.ref in seen or (part and (size > 1 or layer is None)):
+                continue
+            seen.add(target.ref)
+            quantity = DESCRIPTIONS.get(base, base)
+            if (names[last], quantity) not in table:
+                table.extend((names.get(k, "network"), quantity) for k in range(last + 1))
+            start = table.index((names.get(0, "network"), quantity))
+            guards.append(Guard(target, Subscript(start + 1 + (0 if layer is None else layer))))
+    return guards
+
+
+def _targets(statement: Statement) -> tuple[Load, ...]:
+    if isinstance(statement, Kernel):
+        return tuple(assign.target for assign in statement.assigns)
+    if isinstance(statement, Guard):
+        return ()
+    return (statement.target,)
+
+
+def _sources(statement: Statement) -> tuple[Load, ...]:
+    if isinstance(statement, Kernel | Sum):
+        return tuple(load for _, load in statement.loads)
+    if isinstance(statement, Contract):
+        return (statement.left, statement.right, *(load for _, load in statement.loads))
+    if isinstance(statement, LogSumExpOver | MaximumOver | Guard):
+        return (statement.operand,)
+    if isinstance(statement, SolveSystem):
+        return (statement.matrix, statement.rhs)
+    if isinstance(statement, SolveSylvester):
+        return (statement.left, statement.right, statement.rhs)
+    assert isinstance(statement, MatrixFunction)
+    return (statement.matrix,)
+
+
+def _flat(body: Sequence[Statement | Loop]) -> list[Statement]:
+    return [s for item in body for s in (item.body if isinstance(item, Loop) else (item,))]
+
+
+def _touched(body: Sequence[Statement | Loop]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    reads: dict[str, None] = {}
+    writes: dict[str, None] = {}
+    for statement in _flat(body):
+        reads |= dict.fromkeys(load.ref.family for load in _sources(statement))
+        writes |= dict.fromkeys(load.ref.family for load in _targets(statement))
+    return tuple(reads), tuple(writes)
+
+
+def _read_first(body: Sequence[Statement | Loop]) -> set[str]:
+    """Written families of which some member is read that this function does not write before."""
+    written: set[object] = set()
+    first: set[str] = set()
+    for item in body:
+        rounds = range(item.start, item.stop, item.step) if isinstance(item, Loop) else (None,)
+        statements = item.body if isinstance(item, Loop) else (item,)
+        for k in rounds:
+            for statement in statements:
+                first |= {s.ref.family for s in _sources(statement) if _absolute(s, k) not in written}
+                written |= {_absolute(target, k) for target in _targets(statement)}
+    return first
+
+
+def _absolute(load: Load, k: int | None) -> tuple[str, int | None]:
+    subscript = load.ref.subscript
+    if subscript is None:
+        return load.ref.family, None
+    return load.ref.family, subscript.offset + (k if subscript.relative and k is not None else 0)

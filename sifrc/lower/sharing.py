@@ -1,0 +1,106 @@
+"""Common subexpressions across phases.
+
+An expensive function (a transcendental one that no array holds yet), or a log-sum-exp, that several
+equations use gets a symbol of its own. It is defined in the first phase that uses it, and used
+afterwards only by phases that always run later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import sympy
+
+from sifrc.derive.system import Equation, abbreviate
+from sifrc.ir import Expr, Input, LogSumExp, Map, Role
+from sifrc.ir.traverse import inputs_of, postorder
+from sifrc.methods.plan import Phase
+from sifrc.scalar import EXP
+
+__all__ = ["share_subexpressions"]
+
+
+def share_subexpressions(phases: Iterable[Phase]) -> list[Phase]:
+    """The phases with shared functions defined once."""
+    result = list(phases)
+    held = {equation.value.key for phase in result for equation in phase.system.equations}
+    for position, phase in enumerate(result):
+        users = [q for q in range(position, len(result)) if q == position or phase.name in result[q].after]
+        while found := _candidates([result[q] for q in users], held):
+            taken = {equation.symbol.name for equation in result[position].system.equations}
+            names: dict[Expr, Input] = {}
+            for node, layer in found:
+                names[node] = _symbol(node, layer, taken)
+                taken.add(names[node].name)
+                held.add(node.key)
+            for q in users:
+                result[q] = _replace(result[q], names)
+            result[position] = _define(result[position], names, dict(found))
+    return result
+
+
+def _candidates(phases: list[Phase], held: set[str]) -> list[tuple[Expr, int | None]]:
+    """Expensive nodes that the first phase and one more equation use, none within another."""
+    uses: dict[str, int] = {}
+    first: dict[str, tuple[Expr, int | None]] = {}
+    for number, phase in enumerate(phases):
+        for equation in phase.system.equations:
+            for node in postorder(equation.value):
+                if node.key not in held and _is_expensive(node, held):
+                    uses[node.key] = uses.get(node.key, 0) + 1
+                    if number == 0:
+                        first.setdefault(node.key, (node, equation.layer))
+    chosen = {key: entry for key, entry in first.items() if uses[key] > 1}
+    inside = {n.key for node, _ in chosen.values() for n in postorder(node) if n is not node}
+    return [entry for key, entry in chosen.items() if key not in inside]
+
+
+def _is_expensive(node: Expr, held: set[str]) -> bool:
+    if isinstance(node, LogSumExp):
+        return True
+    if not isinstance(node, Map):
+        return False
+    value = node.function.value_form(node.orders)
+    plain = (0,) * len(node.orders)
+    if Map(node.function, plain, node.operands, node.out).key in held:
+        value = value.xreplace({node.function.value_form(plain): sympy.Symbol("known", real=True)})
+    cheap = (sympy.Piecewise, sympy.Abs)
+    return any(
+        not isinstance(f, cheap) and type(f).__name__ not in ("absolute", "signum")
+        for f in value.atoms(sympy.Function)
+    )
+
+
+def _symbol(node: Expr, layer: int | None, taken: set[str]) -> Input:
+    """A name: F', F'' for derivatives of activations, softmax, else a number in its layer."""
+    role = Role.STATE
+    if isinstance(node, Map) and node.function == EXP and any(isinstance(n, LogSumExp) for n in postorder(node)):
+        return Input("softmax", layer, node.axes, role)
+    if isinstance(node, Map) and len(node.orders) == 1 and any(node.orders) and node.function.name != "loss":
+        return Input("F" + "'" * node.orders[0], layer, node.axes, role)
+    number = 1
+    while Input(f"s{number}", layer, node.axes, role).name in taken:
+        number += 1
+    return Input(f"s{number}", layer, node.axes, role)
+
+
+def _replace(phase: Phase, names: Mapping[Expr, Input]) -> Phase:
+    values = abbreviate([e.value for e in phase.system.equations], names)
+    equations = tuple(
+        replace(equation, value=value) for equation, value in zip(phase.system.equations, values, strict=True)
+    )
+    return replace(phase, system=replace(phase.system, equations=equations))
+
+
+def _define(phase: Phase, names: Mapping[Expr, Input], layers: Mapping[Expr, int | None]) -> Phase:
+    """Put each definition before the first equation that uses it."""
+    waiting = {symbol: node for node, symbol in names.items()}
+    equations: list[Equation] = []
+    for equation in phase.system.equations:
+        for symbol in inputs_of(equation.value):
+            node = waiting.pop(symbol, None)
+            if node is not None:
+                equations.append(Equation(symbol, node, layers[node], "definition"))
+        equations.append(equation)
+    return replace(phase, system=replace(phase.system, equations=tuple(equations)))

@@ -1,0 +1,493 @@
+"""Equations to statements: contractions to matrix products, everything entrywise to fused kernels.
+
+One :class:`Lowering` handles one form (batched or one sample) of all systems of a module. Within an
+equation, entrywise parts are inlined into one scalar expression; contractions, log-sum-exp, maxima
+and solutions of linear systems go through buffers. The order of a product of several tensors is
+chosen by opt_einsum on the sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import singledispatchmethod
+
+import opt_einsum
+import sympy
+
+from sifrc.derive.system import Equation
+from sifrc.ir import (
+    SAMPLE,
+    Add,
+    Axis,
+    Delta,
+    Einsum,
+    Expr,
+    Input,
+    LogSumExp,
+    Map,
+    Operand,
+    Reduce,
+    Role,
+    Solve,
+    Spectral,
+    Sylvester,
+)
+from sifrc.ir.build import einsum
+from sifrc.ir.relative import ordered_operands, ordered_terms
+from sifrc.ir.traverse import inputs_of
+from sifrc.lower.program import (
+    SAMPLE_LABEL,
+    Assign,
+    Contract,
+    Kernel,
+    Load,
+    LogSumExpOver,
+    MatrixFunction,
+    MaximumOver,
+    Ref,
+    SolveSylvester,
+    SolveSystem,
+    Statement,
+    Subscript,
+    Sum,
+)
+
+__all__ = ["Block", "Lowering"]
+
+_LETTERS = "ijlmnoqrsuvw"
+_NOMINAL_BATCH = 128
+"""Batch size that contraction orders are chosen for; the layer sizes are the real ones."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """The statements of the equations of one layer."""
+
+    layer: int | None
+    statements: tuple[Statement, ...]
+
+
+@dataclass
+class _Scope:
+    """One kernel under construction: labels of axes, and the symbols bound to entries."""
+
+    labels: dict[Axis, str]
+    layer: int | None
+    loads: dict[str, Load] = field(default_factory=dict)
+
+    def label(self, axis: Axis) -> str:
+        if axis not in self.labels:
+            used = set(self.labels.values())
+            free = next(letter for letter in _LETTERS if letter not in used)
+            self.labels[axis] = SAMPLE_LABEL if axis.size is None else free
+        return self.labels[axis]
+
+    def of(self, axes: Sequence[Axis]) -> tuple[str, ...]:
+        return tuple(self.label(axis) for axis in axes)
+
+    def symbol(self, load: Load, hint: str) -> sympy.Symbol:
+        for name, known in self.loads.items():
+            if known == load:
+                return sympy.Symbol(name, real=True)
+        name, number = hint, 1
+        while name in self.loads:
+            number += 1
+            name = f"{hint}_{number}"
+        self.loads[name] = load
+        return sympy.Symbol(name, real=True)
+
+    def used(self, *values: sympy.Expr) -> tuple[tuple[str, Load], ...]:
+        free = {symbol.name for value in values for symbol in value.free_symbols}
+        return tuple((name, self.loads[name]) for name in sorted(self.loads) if name in free)
+
+
+class Lowering:
+    """Lowers equations of one form, remembering which symbol holds which expression.
+
+    Args:
+        code: canonical family name -> ASCII identifier, extended with temporaries as they are made.
+        mark: appended to the names of temporaries, so that the two forms do not share them.
+        in_place: families whose arrays are overwritten; values made from them go stale then.
+    """
+
+    def __init__(self, code: dict[str, str], mark: str, in_place: frozenset[str]) -> None:
+        self.code = code
+        self.in_place = in_place
+        self.mark = mark
+        self.shapes: dict[str, dict[int | None, tuple[int | None, ...]]] = {}
+        self.temporaries: set[str] = set()
+        self.extents: dict[tuple[str, int | None], tuple[Axis, ...]] = {}
+        self._held: dict[str, dict[str, Input]] = {}
+        self._made_from: dict[str, list[str]] = {}
+        self._phase = ""
+        self._visible: tuple[str, ...] = ()
+        self._statements: list[Statement] = []
+        self._equation: Equation | None = None
+        self._count = 0
+
+    def enter(self, phase: str, after: tuple[str, ...]) -> None:
+        """Start a phase: values held by it and by those that always run before it may be used."""
+        self._phase = phase
+        self._visible = (*after, phase)
+        self._held.setdefault(phase, {})
+
+    def _hold(self, expr: Expr, symbol: Input) -> None:
+        self._held[self._phase].setdefault(expr.key, symbol)
+        for source in inputs_of(expr):
+            if source.family in self.in_place:
+                self._made_from.setdefault(source.key, []).append(expr.key)
+
+    def _forget(self, overwritten: Input) -> None:
+        """Drop values that depend on an array that was just overwritten."""
+        for key in self._made_from.pop(overwritten.key, []):
+            for held in self._held.values():
+                held.pop(key, None)
+
+    def lower(self, equation: Equation) -> list[Statement]:
+        """Statements that give ``equation.symbol`` its value."""
+        self._statements, self._equation, self._count = [], equation, 0
+        symbol = equation.symbol
+        self._note(symbol)
+        if not self._direct(equation.value, symbol):
+            scope = _Scope({}, equation.layer)
+            target = Load(_ref(symbol), scope.of(symbol.axes))
+            value = self._scalar(equation.value, dict(zip(symbol.axes, symbol.axes, strict=True)), scope)
+            self._emit_kernel(target, value, scope)
+        if symbol.family in self.in_place:
+            self._forget(symbol)
+        else:
+            self._hold(equation.value, symbol)
+        return self._statements
+
+    # -- buffers
+
+    def _note(self, symbol: Input) -> None:
+        shape = tuple(axis.size for axis in symbol.axes)
+        self.shapes.setdefault(symbol.family, {})[symbol.index] = shape
+        self.extents[symbol.family, symbol.index] = symbol.axes
+
+    def _temporary(self, axes: tuple[Axis, ...]) -> Input:
+        """A buffer for part of the current equation, named after what the equation defines."""
+        assert self._equation is not None
+        self._count += 1
+        owner = self._equation.symbol
+        family = f"{owner.family}~{self._count}{self.mark}"
+        suffix = "_one" if self.mark else ""
+        self.code.setdefault(family, f"{self.code[owner.family]}_part{self._count}{suffix}")
+        self.temporaries.add(family)
+        role = Role.STATE if SAMPLE in axes else Role.DIRECTION
+        symbol = Input(family, owner.index, axes, role)
+        self._note(symbol)
+        return symbol
+
+    def _load(self, symbol: Input, labels: tuple[str, ...]) -> Load:
+        self._note(symbol)
+        return Load(_ref(symbol), labels)
+
+    def _hint(self, symbol: Input, layer: int | None) -> str:
+        name = self.code.get(symbol.family, symbol.family)
+        if symbol.index is None or layer is None or symbol.index == layer:
+            return name
+        distance = symbol.index - layer
+        return f"{name}_{'m' if distance < 0 else 'p'}{abs(distance)}"
+
+    def _held_by(self, expr: Expr) -> Input | None:
+        for phase in self._visible:
+            symbol = self._held[phase].get(expr.key)
+            if symbol is not None and symbol.axes == expr.axes:
+                return symbol
+        return None
+
+    def _buffer(self, expr: Expr) -> Input:
+        """The expression in an array of its own."""
+        if isinstance(expr, Input):
+            return expr
+        held = self._held_by(expr)
+        if held is not None:
+            return held
+        symbol = self._temporary(expr.axes)
+        if not self._direct(expr, symbol):
+            assert self._equation is not None
+            scope = _Scope({}, self._equation.layer)
+            target = Load(_ref(symbol), scope.of(symbol.axes))
+            value = self._scalar(expr, dict(zip(expr.axes, expr.axes, strict=True)), scope)
+            self._emit_kernel(target, value, scope)
+        self._hold(expr, symbol)
+        return symbol
+
+    def _emit_kernel(self, target: Load, value: sympy.Expr, scope: _Scope) -> None:
+        self._statements.append(Kernel(target.labels, (Assign(target, value),), scope.used(value)))
+
+    # -- entrywise expressions, inlined
+
+    @singledispatchmethod
+    def _scalar(self, expr: Expr, binding: dict[Axis, Axis], scope: _Scope) -> sympy.Expr:
+        """The entry of ``expr`` at the labels, as a scalar expression; what is not entrywise is loaded."""
+        return self._loaded(self._buffer(expr), binding, scope)
+
+    def _loaded(self, symbol: Input, binding: dict[Axis, Axis], scope: _Scope) -> sympy.Expr:
+        labels = tuple(scope.label(binding.get(axis, axis)) for axis in symbol.axes)
+        return scope.symbol(self._load(symbol, labels), self._hint(symbol, scope.layer))
+
+    @_scalar.register
+    def _(self, expr: Input, binding: dict[Axis, Axis], scope: _Scope) -> sympy.Expr:
+        return self._loaded(expr, binding, scope)
+
+    @_scalar.register
+    def _(self, expr: Add, binding: dict[Axis, Axis], scope: _Scope) -> sympy.Expr:
+        held = self._held_by(expr)
+        if held is not None:
+            return self._loaded(held, binding, scope)
+        ordered = ordered_terms(expr, scope.layer)
+        terms = [_number(factor) * self._scalar(term, binding, scope) for factor, term in ordered]
+        return sympy.Add(*terms)
+
+    @_scalar.register
+    def _(self, expr: Map, binding: dict[Axis, Axis], scope: _Scope) -> sympy.Expr:
+        held = self._held_by(expr)
+        if held is not None:
+            return self._loaded(held, binding, scope)
+        value = expr.function.value_form(expr.orders)
+        table: dict[sympy.Expr, sympy.Expr] = {}
+        if any(expr.orders):  # write F' through the value of F where that is in an array already
+            plain = Map(expr.function, (0,) * len(expr.orders), expr.operands, expr.out)
+            state = self._held_by(plain)
+            if state is not None:
+                own = expr.function.value_form(plain.orders)
+                if own.is_Function and value.has(own):
+                    table[own] = self._loaded(state, binding, scope)
+        value = value.xreplace(table)
+        arguments: dict[sympy.Expr, sympy.Expr] = {}
+        for symbol, (operand, labels) in zip(expr.function.argument_symbols, expr.operands, strict=True):
+            if symbol in value.free_symbols:
+                inner = {
+                    axis: binding.get(label, label) for axis, label in zip(operand.axes, labels, strict=True)
+                }
+                arguments[symbol] = self._scalar(operand, inner, scope)
+        return value.xreplace(arguments)
+
+    @_scalar.register
+    def _(self, expr: Einsum, binding: dict[Axis, Axis], scope: _Scope) -> sympy.Expr:
+        held = self._held_by(expr)
+        if held is not None:
+            return self._loaded(held, binding, scope)
+        if _contracted(expr):
+            factors, rest = _split_scalars(expr, scope.layer)
+            product = [self._scalar(factor, {}, scope) for factor in factors]
+            rest = _ordered(rest, scope.layer)
+            if isinstance(rest, Einsum) and _contracted(rest):
+                return sympy.Mul(*product, self._loaded(self._buffer(rest), binding, scope))
+            return sympy.Mul(*product, self._scalar(rest, binding, scope))
+        product = []
+        for operand, labels in ordered_operands(expr, scope.layer):
+            inner = {
+                axis: binding.get(label, label) for axis, label in zip(operand.axes, labels, strict=True)
+            }
+            product.append(self._scalar(operand, inner, scope))
+        return sympy.Mul(*product)
+
+    @_scalar.register
+    def _(self, expr: Delta, binding: dict[Axis, Axis], scope: _Scope) -> sympy.Expr:
+        identity = Input(f"identity{expr.left.size}", None, expr.axes, Role.HYPERPARAMETER)
+        self.code.setdefault(identity.family, identity.family)
+        return self._loaded(identity, binding, scope)
+
+    # -- statements that write a whole array
+
+    def _direct(self, expr: Expr, target: Input) -> bool:
+        """Write the expression straight into the target, if one statement other than a kernel does it."""
+        if self._held_by(expr) is not None or expr.axes != target.axes:
+            return False
+        return self._write(expr, target)
+
+    @singledispatchmethod
+    def _write(self, expr: Expr, target: Input) -> bool:
+        return False
+
+    @_write.register
+    def _(self, expr: Add, target: Input) -> bool:
+        if len(expr.terms) != 1:
+            return False
+        factor, product = expr.terms[0]
+        return isinstance(product, Einsum) and self._product(product, target, factor)
+
+    @_write.register
+    def _(self, expr: Einsum, target: Input) -> bool:
+        return self._product(expr, target, Fraction(1))
+
+    @_write.register
+    def _(self, expr: LogSumExp, target: Input) -> bool:
+        operand = self._buffer(expr.operand)
+        scope = self._fresh()
+        load = self._load(operand, scope.of(operand.axes))
+        self._statements.append(
+            LogSumExpOver(Load(_ref(target), scope.of(expr.axes)), load, scope.label(expr.over))
+        )
+        return True
+
+    @_write.register
+    def _(self, expr: Reduce, target: Input) -> bool:
+        operand = self._buffer(expr.operand)
+        scope = self._fresh()
+        load = self._load(operand, scope.of(operand.axes))
+        self._statements.append(
+            MaximumOver(Load(_ref(target), scope.of(expr.axes)), load, scope.label(expr.over))
+        )
+        return True
+
+    @_write.register
+    def _(self, expr: Solve, target: Input) -> bool:
+        matrix, rhs = self._buffer(expr.matrix), self._buffer(expr.rhs)
+        scope = self._fresh()
+        loads = [self._load(s, scope.of(e.axes)) for s, e in ((matrix, expr.matrix), (rhs, expr.rhs))]
+        self._statements.append(SolveSystem(Load(_ref(target), scope.of(expr.axes)), loads[0], loads[1]))
+        return True
+
+    @_write.register
+    def _(self, expr: Spectral, target: Input) -> bool:
+        matrix = self._buffer(expr.matrix)
+        scope = self._fresh()
+        load = self._load(matrix, scope.of(matrix.axes))
+        self._statements.append(MatrixFunction(Load(_ref(target), scope.of(expr.axes)), load, expr.kind))
+        return True
+
+    @_write.register
+    def _(self, expr: Sylvester, target: Input) -> bool:
+        parts = [self._buffer(e) for e in (expr.left, expr.right, expr.rhs)]
+        scope = self._fresh()
+        loads = [self._load(s, scope.of(s.axes)) for s in parts]
+        self._statements.append(SolveSylvester(Load(_ref(target), scope.of(expr.axes)), *loads))
+        return True
+
+    def _fresh(self) -> _Scope:
+        assert self._equation is not None
+        return _Scope({}, self._equation.layer)
+
+    def _product(self, expr: Einsum, target: Input, factor: Fraction) -> bool:
+        """A contraction: pairwise, matrix products where the labels allow, else a fused sum."""
+        if not _contracted(expr):
+            return False
+        scope = self._fresh()
+        factors, rest = _split_scalars(expr, scope.layer)
+        rest = _ordered(rest, scope.layer)
+        if not isinstance(rest, Einsum) or not _contracted(rest):
+            return False
+        scope.of(target.axes)
+        scale = sympy.Mul(_number(factor), *(self._scalar(f, {}, scope) for f in factors))
+        if self._matrix_product(rest, target, scale, scope):
+            return True
+        value = sympy.S.One
+        for operand, labels in ordered_operands(rest, scope.layer):
+            value *= self._scalar(operand, dict(zip(operand.axes, labels, strict=True)), scope)
+        over = tuple(sorted(scope.of(_contracted(rest))))
+        value = scale * value
+        load = Load(_ref(target), scope.of(target.axes))
+        self._statements.append(Sum(load, over, value, scope.used(value)))
+        return True
+
+    def _matrix_product(self, expr: Einsum, target: Input, scale: sympy.Expr, scope: _Scope) -> bool:
+        """Recognise gemm, gemv and the mean of outer products: one label is summed, none is shared and kept."""
+        if len(expr.operands) != 2:
+            return False
+        (_, left_labels), (_, right_labels) = expr.operands
+        summed = _contracted(expr)
+        shared = set(left_labels) & set(right_labels)
+        repeated = len(set(left_labels)) < len(left_labels) or len(set(right_labels)) < len(right_labels)
+        if len(summed) != 1 or shared != set(summed) or repeated or not expr.out:
+            return False
+        if len(left_labels) > 2 or len(right_labels) > 2:
+            return False
+        loads = []
+        for operand, labels in sorted(expr.operands, key=lambda op: _place(op[1], expr.out)):
+            symbol = self._buffer(operand)
+            loads.append(self._load(symbol, scope.of(labels)))
+        statement = Contract(
+            Load(_ref(target), scope.of(expr.out)), loads[0], loads[1], scale, scope.used(scale)
+        )
+        self._statements.append(statement)
+        return True
+
+
+def _place(labels: tuple[Axis, ...], out: tuple[Axis, ...]) -> int:
+    """Position in the target of the first label that is kept: the left operand comes first."""
+    return min((out.index(label) for label in labels if label in out), default=len(out))
+
+
+def _ref(symbol: Input) -> Ref:
+    return Ref(symbol.family, None if symbol.index is None else Subscript(symbol.index))
+
+
+def _number(value: Fraction) -> sympy.Rational:
+    return sympy.Rational(value.numerator, value.denominator)
+
+
+def _contracted(expr: Einsum) -> tuple[Axis, ...]:
+    """Labels that are summed over, in order of first appearance."""
+    labels = dict.fromkeys(label for _, slots in expr.operands for label in slots)
+    return tuple(label for label in labels if label not in expr.out)
+
+
+def _split_scalars(expr: Einsum, layer: int | None) -> tuple[list[Expr], Expr]:
+    """Factors without axes, and the product of the others."""
+    scalars = [operand for operand, labels in ordered_operands(expr, layer) if not labels]
+    tensors: list[Operand] = [(operand, labels) for operand, labels in expr.operands if labels]
+    return scalars, einsum(tensors, expr.out) if scalars else expr
+
+
+def _ordered(expr: Expr, layer: int | None) -> Expr:
+    """The product as nested products of two; sums over a label of one factor alone come first."""
+    if not isinstance(expr, Einsum):
+        return expr
+    expr = _merge_outer(expr)
+    if len(expr.operands) < 2:
+        return expr
+    operands: list[Operand] = []
+    for position, (operand, labels) in enumerate(expr.operands):
+        others = {a for p, (_, ls) in enumerate(expr.operands) if p != position for a in ls} | set(expr.out)
+        kept = tuple(label for label in labels if label in others)
+        alone = (operand, labels) if kept == labels else (einsum([(operand, labels)], kept), kept)
+        operands.append(alone)
+    reduced = Einsum(tuple(operands), expr.out)  # not normalised: that would merge the factors again
+    if len(operands) > 2 and _contracted(reduced):
+        return _pairwise(reduced, layer)
+    return reduced
+
+
+def _merge_outer(expr: Einsum) -> Einsum:
+    """Take apart factors that are outer products: their own array would be larger than what they are made of."""
+    operands: list[Operand] = []
+    for operand, labels in expr.operands:
+        nested = operand if isinstance(operand, Einsum) and not _contracted(operand) else None
+        if nested is not None and all(set(inner) < set(nested.out) for _, inner in nested.operands):
+            table = dict(zip(nested.out, labels, strict=True))
+            operands += [(e, tuple(table[label] for label in inner)) for e, inner in nested.operands]
+        else:
+            operands.append((operand, labels))
+    return expr if len(operands) == len(expr.operands) else Einsum(tuple(operands), expr.out)
+
+
+def _pairwise(expr: Einsum, layer: int | None) -> Expr:
+    """The product as nested products of two, in the order opt_einsum finds for the sizes."""
+    letters: dict[Axis, str] = {}
+    operands = ordered_operands(expr, layer)
+    for _, labels in operands:
+        for label in labels:
+            letters.setdefault(label, opt_einsum.get_symbol(len(letters)))
+    inputs = ["".join(letters[label] for label in labels) for _, labels in operands]
+    output = "".join(letters[label] for label in expr.out if label in letters)
+    shapes = [tuple(_NOMINAL_BATCH if a.size is None else a.size for a in labels) for _, labels in operands]
+    path, _ = opt_einsum.contract_path(
+        ",".join(inputs) + "->" + output, *shapes, shapes=True, optimize="optimal"
+    )
+    for step in path:
+        chosen = [operands[position] for position in step]
+        operands = [op for position, op in enumerate(operands) if position not in step]
+        if not operands:
+            return einsum(chosen, expr.out) if len(chosen) < len(expr.operands) else expr
+        kept = set(expr.out) | {label for _, labels in operands for label in labels}
+        out = tuple(dict.fromkeys(label for _, labels in chosen for label in labels if label in kept))
+        out = tuple(sorted(out, key=lambda axis: (axis != SAMPLE, out.index(axis))))
+        operands.append((einsum(chosen, out), out))
+    return expr

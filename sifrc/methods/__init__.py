@@ -1,0 +1,1 @@
+"""Methods as declarations over derived quantities."""

@@ -1,0 +1,213 @@
+"""What a method is: a declaration over derived quantities.
+
+A method says which options and hyperparameters it has, what it remembers from step to step, and its
+update as equations. It names no array, no backend and no loop; batching, fusing and printing are later
+stages. A new method is a new file that ends in a :class:`Method` subclass, and a line in the registry.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from types import MappingProxyType
+from typing import TypeAlias
+
+from sifrc.derive.derived import Derived
+from sifrc.derive.system import Equation, System
+from sifrc.errors import Location, MethodError
+from sifrc.ir import Add, Einsum, Expr, Input, Operand, Role
+from sifrc.ir.build import einsum, scale, subtract, total
+from sifrc.ir.relative import ordered_terms
+from sifrc.methods.plan import Hyperparameter, MemorySpec
+from sifrc.model import Model
+from sifrc.spec.types import MethodSpec, OptionValue
+
+__all__ = ["Choices", "Method", "MethodOption", "StepPlan", "read_options"]
+
+Choices: TypeAlias = Mapping[str, OptionValue]
+
+
+@dataclass(frozen=True)
+class MethodOption:
+    """One option: its default decides its type; ``choices`` or the range what is accepted.
+
+    Args:
+        name: key in the spec.
+        default: value where the spec is silent.
+        text: what it does, with the paper's value and place.
+        choices: accepted values, or () for any of the type.
+        lower, upper: range of a number, both included.
+        hyperparameter: a number that may change from step to step; otherwise it is fixed when compiling.
+    """
+
+    name: str
+    default: OptionValue
+    text: str
+    choices: tuple[OptionValue, ...] = ()
+    lower: float = float("-inf")
+    upper: float = float("inf")
+    hyperparameter: bool = False
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What a method adds to a module.
+
+    Args:
+        systems: (system, names of the systems that ran before it), in order; the last one updates
+            parameters and memory in place.
+        memory: families kept from step to step.
+        periodic: names of systems that run every ``period`` steps only.
+        guarded: names of systems whose results must be finite before anything is updated.
+        single: whether the step also exists for one sample at a time.
+        batched: whether it exists for batches.
+        notes: statements for the module's documentation.
+    """
+
+    systems: tuple[tuple[System, tuple[str, ...]], ...]
+    memory: tuple[MemorySpec, ...] = ()
+    periodic: tuple[str, ...] = ()
+    guarded: tuple[str, ...] = ()
+    single: bool = True
+    batched: bool = True
+    notes: tuple[str, ...] = ()
+
+
+class Method(ABC):
+    """Base of all methods."""
+
+    name: str
+    title: str
+    paper: str
+    options: tuple[MethodOption, ...]
+
+    @abstractmethod
+    def step(self, derived: Derived, chosen: Choices) -> StepPlan:
+        """The step as equations.
+
+        Raises:
+            DerivationError: a precondition of the derivation fails.
+            MethodError: options that do not go together.
+        """
+
+    def uses_white_layer(self, chosen: Choices) -> bool:
+        """Whether an identity layer before the input takes part."""
+        return bool(chosen.get("white_layer", False))
+
+    def hyperparameters(self, chosen: Choices) -> tuple[Hyperparameter, ...]:
+        """Numbers that may change from step to step, ``lr`` first."""
+        return tuple(
+            Hyperparameter(
+                "lr" if o.name == "learning_rate" else o.name, float(chosen[o.name]), o.text, o.lower, o.upper
+            )
+            for o in self.options
+            if o.hyperparameter
+        )
+
+
+def read_options(method: Method, spec: MethodSpec) -> Choices:
+    """The options of a spec, checked, with defaults filled in.
+
+    Raises:
+        MethodError: an unknown option, a wrong type, or a value out of range.
+    """
+    known = {option.name: option for option in method.options}
+    for name in spec.options:
+        if name not in known:
+            raise MethodError(
+                f"method '{method.name}' has no option '{name}'",
+                location=spec.option_locations.get(name, spec.location),
+                hint="options: " + ", ".join(sorted(known)),
+            )
+    values = {
+        name: _checked(option, spec.options[name], spec.option_locations.get(name, spec.location))
+        if name in spec.options
+        else option.default
+        for name, option in known.items()
+    }
+    return MappingProxyType(values)
+
+
+def _checked(option: MethodOption, value: OptionValue, location: Location | None) -> OptionValue:
+    wanted = type(option.default)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    accepted = ", ".join(str(choice) for choice in option.choices)
+    if type(value) is not wanted:
+        kind = {float: "a number", int: "an integer", bool: "true or false", str: "a word"}[wanted]
+        hint = f"one of {accepted}" if accepted else f"give {kind}"
+        raise MethodError(f"option '{option.name}' is {kind}, not {value!r}", location=location, hint=hint)
+    if option.choices and value not in option.choices:
+        raise MethodError(
+            f"option '{option.name}' cannot be {value!r}", location=location, hint=f"one of {accepted}"
+        )
+    if isinstance(value, int | float) and not option.lower <= value <= option.upper:
+        raise MethodError(
+            f"option '{option.name}' is {value}",
+            location=location,
+            hint=f"a number from {option.lower} to {option.upper}",
+        )
+    return value
+
+
+LEARNING_RATE = Input("lr", None, (), Role.HYPERPARAMETER)
+
+
+def descend(derived: Derived, directions: Mapping[Input, Expr]) -> list[Equation]:
+    """θ ← θ − lr · direction for every parameter, in the order of the layers."""
+    equations: list[Equation] = []
+    for owned in derived.model.parameters:
+        for _, symbol in owned.members:
+            move = einsum([(LEARNING_RATE, ()), (directions[symbol], symbol.axes)], symbol.axes)
+            equations.append(Equation(symbol, subtract(symbol, move), owned.index, "definition"))
+    return equations
+
+
+def scalar_factors(expr: Expr, family: str, layer: int, role: Role) -> tuple[list[Equation], Expr]:
+    """Give the scalar factors of every product of a sum a symbol of their own.
+
+    A rank-one direction c·y xᵀ then costs one number besides its vectors, and that number can be
+    checked before anything is updated.
+    """
+    terms = ordered_terms(expr, layer) if isinstance(expr, Add) else [(Fraction(1), expr)]
+    equations: list[Equation] = []
+    rebuilt: list[Expr] = []
+    for factor, term in terms:
+        scalars, tensors = _split(term)
+        if scalars:
+            number = f"{family}{len(equations) + 1}" if len(terms) > 1 else family
+            symbol = Input(number, layer, (), role)
+            equations.append(Equation(symbol, einsum(scalars, ()), layer, "definition"))
+            tensors = [(symbol, ()), *tensors]
+        rebuilt.append(scale(factor, einsum(tensors, term.axes)))
+    return equations, total(rebuilt, expr.axes)
+
+
+def _split(term: Expr) -> tuple[list[Operand], list[Operand]]:
+    """Scalar factors (with the sums that belong to them alone) and the others."""
+    operands = list(term.operands) if isinstance(term, Einsum) else [(term, term.axes)]
+    free = set(term.axes)
+    tensors = [(e, labels) for e, labels in operands if set(labels) & free]
+    reached = {label for _, labels in tensors for label in labels}
+    while True:
+        more = [op for op in operands if op not in tensors and set(op[1]) & reached]
+        if not more:
+            break
+        tensors += more
+        reached |= {label for _, labels in more for label in labels}
+    scalars = [op for op in operands if op not in tensors]
+    return scalars, tensors
+
+
+def constraint_index(model: Model, layer: int) -> int:
+    """k of the constraint that uses the parameters of a layer; on a chain there is one."""
+    return next(
+        c.index for c in model.constraints if c.parameters is not None and c.parameters.index == layer
+    )
+
+
+def source_index(model: Model, layer: int) -> int:
+    """Index of the state that a layer reads."""
+    return model.constraints[constraint_index(model, layer) - 1].sources[0]

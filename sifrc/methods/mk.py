@@ -1,0 +1,96 @@
+"""The Mehouachi–Kasmi direction: saddle-free stochastic Newton as a scaled gradient, with damping."""
+
+from __future__ import annotations
+
+from sifrc.derive.derived import Derived
+from sifrc.derive.elimination import solve_shifted_outer
+from sifrc.derive.system import Equation, System
+from sifrc.ir import Expr, Input, Role
+from sifrc.ir.build import apply, inner, negative, rename, subtract, total
+from sifrc.ir.normal import expand, reduce
+from sifrc.methods.base import (
+    Choices,
+    Method,
+    MethodOption,
+    StepPlan,
+    constraint_index,
+    descend,
+    scalar_factors,
+    source_index,
+)
+from sifrc.methods.esn import convex_granular
+from sifrc.scalar import ABS, RECIPROCAL
+
+__all__ = ["MehouachiKasmi"]
+
+_DAMPING = Input("damping", None, (), Role.HYPERPARAMETER)
+
+
+class MehouachiKasmi(Method):
+    """Solves, in each layer, (damping·I + g gᵀ / c) N = G, MK(41); without damping MK(40)."""
+
+    name = "mk"
+    title = "Mehouachi–Kasmi"
+    paper = "MK"
+    options = (
+        MethodOption(
+            "white_layer", True, "identity layer before the input that gives the first layer its rule"
+        ),
+        MethodOption("learning_rate", 0.01, "step size", lower=0.0, hyperparameter=True),
+        MethodOption("damping", 1.0, "μ of MK(42); 0 gives MK(40)", lower=0.0, hyperparameter=True),
+    )
+
+    def step(self, derived: Derived, chosen: Choices) -> StepPlan:
+        newton, model = derived.newton, derived.model
+        first = newton.second.first
+        numbers: list[Equation] = []
+        directions: dict[Input, Expr] = {}
+        for layer in model.parameters:
+            assert layer.bias is not None
+            k = layer.index
+            gradient = {symbol: first.gradients[symbol] for _, symbol in layer.members}
+            owns_output = model.output.parameters is layer
+            bias_part = newton.biases[k]
+            if owns_output:
+                bias_part = subtract(bias_part, newton.granular)
+            # ⟨g, η⟩ without the granular part is −λ‖x‖², MK(37); the sign is inverted, MK(39)
+            plain = reduce(negative(inner(gradient[layer.bias], bias_part)), newton.relations)
+            stretch = [first.short(plain)]
+            if owns_output:
+                kick = inner(gradient[layer.bias], rename(convex_granular(newton), layer.bias.axes))
+                stretch.append(apply(ABS, first.short(kick)))
+            c = Input("c_mk", k, (), Role.STATE)
+            numbers.append(Equation(c, total(stretch, ()), k, "MK(39)"))
+            factor = _weight_factor(derived, k)
+            for symbol, curvature in ((layer.weight, factor), (layer.bias, c)):
+                value = _damped(derived, gradient[symbol], k, curvature)
+                more, directions[symbol] = scalar_factors(
+                    value, "cN" if symbol is layer.weight else "cη", k, Role.STATE
+                )
+                numbers += more
+        direction = System("direction", "Coefficients of the direction", tuple(numbers), newton.conditions)
+        update = System("update", "Step", tuple(descend(derived, directions)))
+        return StepPlan(
+            systems=((direction, ("forward", "adjoint")), (update, ("forward", "adjoint", "direction"))),
+            guarded=("direction",),
+            notes=(
+                "A batch takes the mean of the directions of its samples, which is not a Newton step of the batch.",
+                "In the last layer the direction keeps only the inner product of η_n with the gradient.",
+            ),
+        )
+
+
+def _weight_factor(derived: Derived, layer: int) -> Expr:
+    """λ_{k−1}: the coefficient of x in the equation N_kᵀ y_k + λ x = 0 that the elimination left."""
+    index = source_index(derived.model, layer)
+    known = dict(derived.model.regularized)
+    if index in known:
+        return known[index]
+    return Input("λ", index, (), Role.STATE if derived.spectral is not None else Role.HYPERPARAMETER)
+
+
+def _damped(derived: Derived, gradient: Expr, layer: int, curvature: Expr) -> Expr:
+    """(damping·I + g gᵀ / c)⁻¹ applied to a gradient, which is a multiple of g: MK(41, 42)."""
+    y = derived.first.backpropagated(constraint_index(derived.model, layer))
+    weight = apply(RECIPROCAL, curvature)
+    return expand(solve_shifted_outer(_DAMPING, weight, y, expand(derived.first.short(gradient))))

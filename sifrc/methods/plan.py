@@ -1,0 +1,104 @@
+"""What a module will contain: phases to run, operators composed of them, and the optimizer's step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from sifrc.derive.system import System
+from sifrc.model import Model
+
+__all__ = ["Hyperparameter", "MemorySpec", "OperatorPlan", "Phase", "Plan"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One system as a step of evaluation.
+
+    Args:
+        system: the equations, for one sample.
+        after: names of the phases that always ran before it, whose values it may use.
+        forms: ``batched``, ``single`` or both.
+        lines: the equations as text, for docstrings.
+    """
+
+    system: System
+    after: tuple[str, ...]
+    forms: tuple[str, ...] = ("batched",)
+    lines: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name of the system."""
+        return self.system.name
+
+    def with_forms(self, *forms: str) -> Phase:
+        """The phase with these forms added."""
+        return replace(self, forms=tuple(dict.fromkeys((*self.forms, *forms))))
+
+
+@dataclass(frozen=True)
+class OperatorPlan:
+    """A public operator as a composition of phases; fields as in the program's Operator."""
+
+    name: str
+    prepare: tuple[str, ...]
+    apply: tuple[str, ...] = ()
+    scalar: str = ""
+    tensors: tuple[str, ...] = ()
+    vector: tuple[str, ...] = ()
+    batched: bool = True
+    doc: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A number that a step takes: its symbol's family name, default, range and meaning."""
+
+    name: str
+    default: float
+    text: str
+    lower: float = 0.0
+    upper: float = float("inf")
+
+
+@dataclass(frozen=True)
+class MemorySpec:
+    """A family of optimizer state: what it is and how it starts (``zeros`` or ``identity``)."""
+
+    family: str
+    text: str
+    initial: str = "zeros"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything the lowering needs.
+
+    Args:
+        model: the model.
+        phases: in an order in which they can run.
+        operators: requested public operators.
+        step: names of the phases of an optimizer step, the last one updates in place; () for none.
+        periodic: names of those that run only every ``period`` steps.
+        hyperparameters: of the step, ``lr`` first.
+        memory: families of optimizer state.
+        constants: (family, index) -> value, for families that are numbers of the spec.
+        guarded: names of the phases of the step whose results must be finite.
+    """
+
+    model: Model
+    phases: tuple[Phase, ...]
+    operators: tuple[OperatorPlan, ...]
+    step: tuple[str, ...] = ()
+    periodic: tuple[str, ...] = ()
+    hyperparameters: tuple[Hyperparameter, ...] = ()
+    memory: tuple[MemorySpec, ...] = ()
+    constants: Mapping[tuple[str, int], float] = field(default_factory=lambda: MappingProxyType({}))
+    guarded: tuple[str, ...] = ()
+
+    def phase(self, name: str) -> Phase:
+        """A phase by name."""
+        return next(phase for phase in self.phases if phase.name == name)

@@ -1,0 +1,119 @@
+"""From derived quantities, requested operators and a method to the plan of a module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from sifrc.derive.derived import Derived
+from sifrc.derive.system import Condition, System
+from sifrc.errors import MethodError
+from sifrc.ir.traverse import inputs_of
+from sifrc.methods.base import Method, read_options
+from sifrc.methods.operators import all_phases, resolve_operators, with_spectral
+from sifrc.methods.plan import Hyperparameter, Phase, Plan
+from sifrc.methods.registry import find_method
+from sifrc.model import Model
+from sifrc.spec.types import OptionValue
+
+__all__ = ["Planned", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and what the module says about it.
+
+    Args:
+        plan: what the lowering needs.
+        derived: the derivations it comes from.
+        method: the method, or None for a module of operators only.
+        options: the method's options with defaults filled in.
+        conditions: of everything that is used.
+        notes: statements of the method.
+    """
+
+    plan: Plan
+    derived: Derived
+    method: Method | None
+    options: Mapping[str, OptionValue]
+    conditions: tuple[Condition, ...]
+    notes: tuple[str, ...]
+
+
+def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None = None) -> Planned:
+    """The plan for the operators and the method that the spec asks for.
+
+    Args:
+        model: built from the spec.
+        describe: text of a system's equations, for docstrings.
+
+    Raises:
+        MethodError: an unknown method, operator or option.
+        DerivationError: a precondition of something requested fails.
+    """
+    spec = model.spec
+    method = None if spec.method is None else find_method(spec.method.name, spec.method.location)
+    options: Mapping[str, OptionValue] = MappingProxyType({})
+    if method is not None and spec.method is not None:
+        options = read_options(method, spec.method)
+    white = bool(options.get("white_layer", True))
+    derived = Derived(model, white_layer=white)
+    try:
+        operators = resolve_operators(spec.target.operators)
+    except MethodError as error:
+        raise MethodError(error.message, location=spec.target.location, hint=error.hint) from None
+    operators = tuple(with_spectral(operator, derived) for operator in operators)
+    step = None if method is None else method.step(derived, options)
+
+    wanted: dict[str, set[str]] = {"forward": {"batched"}}
+    for operator in operators:
+        for name in (*operator.prepare, *operator.apply):
+            wanted.setdefault(name, set()).add("batched" if operator.batched else "single")
+    forms = tuple(f for f, on in (("batched", step and step.batched), ("single", step and step.single)) if on)
+    for name in ("forward", "objective", "adjoint"):
+        wanted.setdefault(name, set()).update(forms)
+    phases = list(all_phases(derived, wanted))
+    hyperparameters: tuple[Hyperparameter, ...] = ()
+    names: tuple[str, ...] = ()
+    conditions: list[Condition] = []
+    if any(operator.name == "newton_direction" for operator in operators) or step is not None:
+        conditions = list(derived.newton.conditions)
+    if step is not None and method is not None:
+        spectral = () if derived.spectral is None else ("spectral",)
+        names = ("forward", *spectral, "objective", "adjoint", *(system.name for system, _ in step.systems))
+        phases += [Phase(system, (*spectral, *after), forms) for system, after in step.systems]
+        used = {symbol for system, _ in step.systems for symbol in _symbols(system)}
+        hyperparameters = tuple(
+            h for h in method.hyperparameters(options) if h.name == "lr" or h.name in used
+        )
+    if describe is not None:
+        phases = [replace(phase, lines=describe(phase.system)) for phase in phases]
+    plan = Plan(
+        model=model,
+        phases=tuple(phases),
+        operators=operators,
+        step=names,
+        periodic=() if step is None else step.periodic,
+        hyperparameters=hyperparameters,
+        memory=() if step is None else step.memory,
+        constants=_constants(model, derived, white),
+        guarded=() if step is None else ("objective", *step.guarded),
+    )
+    return Planned(plan, derived, method, options, tuple(conditions), () if step is None else step.notes)
+
+
+def _symbols(system: System) -> set[str]:
+    return {symbol.family for equation in system.equations for symbol in inputs_of(equation.value)}
+
+
+def _constants(model: Model, derived: Derived, white: bool) -> Mapping[tuple[str, int], float]:
+    """λ_k by index; λ_0 of the white layer is the number of a uniform regularisation."""
+    if derived.spectral is not None:
+        return MappingProxyType({})
+    values = {("λ", k): value for k, value in model.lambda_values}
+    spec = model.spec.regularization
+    if white:
+        by_name = dict(spec.values)
+        values["λ", 0] = spec.value if spec.kind == "uniform" else by_name.get(model.spec.input.name, 0.0)
+    return MappingProxyType(values)

@@ -1,0 +1,82 @@
+"""Comparing tensors by name: digits that agree, and the digits that rounding allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import mpmath
+import numpy as np
+
+from sifrc.errors import VerificationError
+from sifrc.spec.types import Spec
+
+__all__ = ["EPSILON", "agreed_digits", "allowed_digits", "rounding_bound"]
+
+EPSILON: Mapping[str, float] = MappingProxyType({"float32": 2.0**-23, "float64": 2.0**-52, "bfloat16": 2.0**-7})
+"""Spacing of the numbers at 1."""
+
+_SWEEPS: Mapping[str, int] = MappingProxyType({"loss": 1, "objective": 1, "gradient": 2})
+_ROUNDINGS_OF_A_FUNCTION = 16
+
+
+def agreed_digits(found: Mapping[str, Any], expected: Mapping[str, Any], limit: float) -> float:
+    """Decimal digits of agreement relative to the largest entry of ``expected``, at most ``limit``.
+
+    Args:
+        found, expected: name -> array of floats or mpf; equal names and shapes.
+
+    Raises:
+        VerificationError: names or shapes differ, or ``found`` has an entry that is not finite.
+
+    Example:
+        >>> round(agreed_digits({"x": np.array([1.001])}, {"x": np.array([1.0])}, 16.0))
+        3
+    """
+    if set(found) != set(expected):
+        raise VerificationError(f"expected the names {', '.join(expected)}, got {', '.join(found)}")
+    largest, scale = mpmath.mpf(0), mpmath.mpf(0)
+    for name, target in expected.items():
+        value, target = np.asarray(found[name]), np.asarray(target)
+        if value.shape != target.shape:
+            raise VerificationError(f"{name}: expected shape {target.shape}, got {value.shape}")
+        for a, b in zip(value.ravel(), target.ravel(), strict=True):
+            if not mpmath.isfinite(a):
+                raise VerificationError(f"{name} is not finite")
+            if not mpmath.isfinite(b):
+                raise VerificationError(f"the oracle's {name} is not finite")
+            largest = max(largest, abs(mpmath.mpf(a) - mpmath.mpf(b)))
+            scale = max(scale, abs(mpmath.mpf(b)))
+    if largest == 0:
+        return limit
+    if scale == 0:
+        # The expected result is exactly zero: a rounding error is compared with 1.
+        scale = mpmath.mpf(1)
+    return float(min(mpmath.mpf(limit), mpmath.log10(scale / largest)))
+
+
+def rounding_bound(spec: Spec, quantity: str, dtype: str) -> float:
+    """Relative error that rounding may cause: eps · sweeps · Σ_k (fan-in_k + fan-out_k + 16).
+
+    Every sweep through the network (one for the loss, two for the gradient, four for products with a
+    curvature matrix) accumulates sums of fan-in or fan-out terms, and a scalar function costs a few more
+    roundings. The bound is linear in their number, where rounding errors are rather of its square root:
+    that leaves room for the growth of errors from layer to layer.
+
+    Example:
+        >>> from sifrc.spec import parse_spec, starter_spec
+        >>> 1e-13 < rounding_bound(parse_spec(starter_spec("digits")), "gradient", "float64") < 1e-12
+        True
+    """
+    sizes = {spec.input.name: spec.input.size} | {layer.name: layer.size for layer in spec.layers}
+    operations = 0
+    for layer in spec.layers:
+        operations += sum(sizes[name] for name in layer.inputs) + layer.size + _ROUNDINGS_OF_A_FUNCTION
+    return EPSILON[dtype] * _SWEEPS.get(quantity, 4) * operations
+
+
+def allowed_digits(bound: float) -> float:
+    """Digits that a relative error of ``bound`` leaves."""
+    return -math.log10(bound)

@@ -1,0 +1,214 @@
+"""Level 1: a small network expanded to scalars, against SymPy's own differentiation.
+
+Activations, and losses with branches, become opaque functions f, f', f'', …, so that both sides are
+rational in finitely many unknowns. Equality is decided in exact rational arithmetic with random values for
+the unknowns: a wrong identity passes with a probability below 1e-5.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import sympy
+from sympy import Piecewise, Symbol
+
+from sifrc.derive.derived import Derived
+from sifrc.errors import VerificationError
+from sifrc.ir.arithmetic import Arithmetic, Array
+from sifrc.scalar import primitives
+from sifrc.scalar.function import ScalarFunction
+from sifrc.verify.network import parameter_shapes
+from sifrc.verify.systems import SampleSystems
+
+__all__ = ["Expansion"]
+
+_RANGE = 10**6
+
+
+class _Opaque(sympy.Function):  # type: ignore[misc]
+    """Base of the opaque functions."""
+
+
+class _SympyArithmetic:
+    """Object arrays of SymPy expressions."""
+
+    def __init__(self, activations: frozenset[ScalarFunction]) -> None:
+        self._activations = activations
+        self._classes: dict[tuple[ScalarFunction, tuple[int, ...]], type[_Opaque]] = {}
+
+    def array(self, values: Any) -> Array:
+        return np.asarray(np.frompyfunc(_exact, 1, 1)(np.asarray(values, dtype=object)), dtype=object)
+
+    def rational(self, value: Fraction) -> Any:
+        return sympy.Rational(value.numerator, value.denominator)
+
+    def apply(self, function: ScalarFunction, orders: tuple[int, ...], arguments: Mapping[str, Array]) -> Array:
+        if function in self._activations or function.value_form((0,) * len(orders)).has(
+            Piecewise, primitives.absolute, primitives.signum
+        ):
+            call: Any = lambda *values: self.opaque(function, orders, values)  # noqa: E731
+        else:
+            form, symbols = function.value_form(orders), function.argument_symbols
+            call = lambda *values: form.xreplace(dict(zip(symbols, values, strict=True)))  # noqa: E731
+        columns = [arguments[name] for name in function.arguments]
+        return np.asarray(np.frompyfunc(call, len(columns), 1)(*columns), dtype=object)
+
+    def opaque(self, function: ScalarFunction, orders: tuple[int, ...], values: tuple[Any, ...]) -> Any:
+        """A derivative of an opaque function; constant derivatives and exp-like ones are known as such."""
+        form = function.value_form(orders)
+        if form.is_Rational:
+            return form
+        if function.derivative(orders) == function.derivative((0,) * len(orders)):
+            orders = (0,) * len(orders)
+        return self._class(function, orders)(*values)
+
+    def _class(self, function: ScalarFunction, orders: tuple[int, ...]) -> type[_Opaque]:
+        if (function, orders) not in self._classes:
+
+            def fdiff(node: Any, argindex: int = 1) -> Any:
+                higher = tuple(order + (i == argindex - 1) for i, order in enumerate(orders))
+                return self.opaque(function, higher, node.args)
+
+            name = f"f{len(self._classes)}"
+            self._classes[function, orders] = type(name, (_Opaque,), {"fdiff": fdiff, "nargs": len(orders)})
+        return self._classes[function, orders]
+
+    def log_sum_exp(self, values: Array, axis: int) -> Array:
+        total = np.sum(np.frompyfunc(sympy.exp, 1, 1)(values), axis=axis)
+        return np.asarray(np.frompyfunc(sympy.log, 1, 1)(total), dtype=object)
+
+    def maximum(self, values: Array, axis: int) -> Array:
+        raise VerificationError("a maximum is not expanded")
+
+    def solve(self, matrix: Array, rhs: Array) -> Array:
+        raise VerificationError("a linear system is not expanded")
+
+    def spectral(self, matrix: Array, kind: str) -> Array:
+        raise VerificationError("a spectral function is not expanded")
+
+
+def _exact(value: Any) -> sympy.Expr:
+    if isinstance(value, sympy.Expr):
+        return value
+    return sympy.Rational(value if isinstance(value, str) else int(value))
+
+
+class Expansion:
+    """A model expanded to scalars, with symbols for every entry.
+
+    Args:
+        derived: of a small network; its sizes set the cost.
+    """
+
+    def __init__(self, derived: Derived) -> None:
+        model = derived.model
+        activations = frozenset(c.activation for c in model.constraints if c.activation is not None)
+        arithmetic: Arithmetic = _SympyArithmetic(activations)
+        shapes = parameter_shapes(model.spec)
+        self._params = {name: _symbols(name, shape) for name, shape in shapes.items()}
+        self._vector = {name: _symbols(f"v.{name}", shape) for name, shape in shapes.items()}
+        size = model.spec.input.size
+        target: Any = 0 if model.spec.loss.targets == "classes" else _symbols("t", (model.spec.layers[-1].size,))
+        if model.spec.regularization.kind == "spectral":
+            raise VerificationError("λ is a value of the sample (spectral) and is not expanded")
+        self._systems = SampleSystems(derived, self._params, _symbols("x", (size,)), target, arithmetic)
+        self._objective = self._systems.objective()
+        self._derivatives = [sympy.diff(self._objective, symbol) for symbol in self._flat(self._params)]
+
+    def gradient(self) -> bool:
+        """Whether the derived gradient is SymPy's."""
+        derived = self._flat(self._systems.gradient())
+        return all(equal(a, b) for a, b in zip(derived, self._derivatives, strict=True))
+
+    def hessian_vector_product(self) -> bool:
+        """Whether the derived Hessian–vector product is SymPy's, at one entry of every parameter.
+
+        SymPy's second derivatives are what costs; the entries of a tensor share their derivation. The
+        entry is off the diagonal, so that a transposition shows.
+        """
+        derived = self._systems.hessian_vector_product(self._vector)
+        pairs = zip(self._derivatives, self._flat(self._vector), strict=True)
+        slope = sum((derivative * move for derivative, move in pairs), sympy.S.Zero)
+        return all(
+            equal(derived[name][_corner(symbols)], sympy.diff(slope, symbols[_corner(symbols)]))
+            for name, symbols in self._params.items()
+        )
+
+    def _flat(self, tensors: Mapping[str, Array]) -> list[Any]:
+        return [entry for name in self._params for entry in tensors[name].ravel()]
+
+
+def _corner(tensor: Array) -> tuple[int, ...]:
+    return (0,) * (tensor.ndim - 1) + (-1,)
+
+
+def _symbols(name: str, shape: tuple[int, ...]) -> Array:
+    result = np.empty(shape, dtype=object)
+    for index in np.ndindex(shape):
+        result[index] = Symbol(f"{name}{list(index)}", real=True)
+    return result
+
+
+def equal(left: Any, right: Any, points: int = 2) -> bool:
+    """Whether two expressions agree exactly at random rational points.
+
+    Example:
+        >>> x = Symbol("x", real=True)
+        >>> equal((x + 1) ** 2, x**2 + 2 * x + 1), equal(sympy.exp(2 * x), sympy.exp(x))
+        (True, False)
+    """
+    if left == right:
+        return True
+    for point in range(points):
+        unknowns = _Unknowns(point)
+        if unknowns.value(left) != unknowns.value(right):
+            return False
+    return True
+
+
+class _Unknowns:
+    """Random rational values of symbols and functions; equal arguments give equal values."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._atoms: dict[Any, Fraction] = {}
+        self._known: dict[Any, Fraction] = {}
+
+    def value(self, node: Any) -> Fraction:
+        if node not in self._known:
+            self._known[node] = self._compute(node)
+        return self._known[node]
+
+    def _atom(self, key: Any) -> Fraction:
+        if key not in self._atoms:
+            self._atoms[key] = Fraction(self._random.randint(1, _RANGE), self._random.randint(1, _RANGE))
+        return self._atoms[key]
+
+    def _compute(self, node: Any) -> Fraction:
+        if node.is_Rational:
+            return Fraction(int(node.p), int(node.q))
+        if node.is_Add:
+            return sum(map(self.value, node.args), Fraction(0))
+        if node.is_Mul:
+            product = Fraction(1)
+            for argument in node.args:
+                product *= self.value(argument)
+            return product
+        if node.is_Pow and node.exp.is_Integer:
+            return self.value(node.base) ** int(node.exp)
+        if isinstance(node, sympy.exp):
+            return self._exponential(node.args[0])
+        return self._atom((node.func.__name__, *map(self.value, node.args)) if node.args else node)
+
+    def _exponential(self, argument: Any) -> Fraction:
+        """exp of a sum is the product of the exponentials of its terms."""
+        product = Fraction(1)
+        for term in sympy.Add.make_args(sympy.expand(argument)):
+            coefficient, rest = term.as_coeff_Mul()
+            power = int(coefficient) if coefficient.is_Integer else 1
+            product *= self._atom(("exp", rest if coefficient.is_Integer else term)) ** power
+        return product

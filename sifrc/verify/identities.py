@@ -1,0 +1,166 @@
+"""Level 1: identities that the derived systems must satisfy, as expressions that must be zero.
+
+Derivations take derivatives in reverse; the identities take the same ones forward. They hold for
+every value of the symbols in them, except those of the Newton direction, which hold on a sample's own states
+and adjoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from sifrc.calculus import jvp
+from sifrc.derive.derived import Derived
+from sifrc.derive.gauss_newton import GaussNewton
+from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
+from sifrc.derive.sifrian import SecondOrder
+from sifrc.derive.system import System
+from sifrc.ir import Expr, Input, Role
+from sifrc.ir.build import inner, negative, subtract, total, zero
+from sifrc.ir.traverse import substitute
+
+__all__ = ["Identity", "first_order_identities", "gauss_newton_identities", "second_order_identities", "unfold"]
+
+_ABBREVIATIONS = frozenset({"a", "y", "u", "z", "da", "dy"})
+
+
+@dataclass(frozen=True)
+class Identity:
+    """An expression that must be zero.
+
+    Args:
+        label: what it says, e.g. ``∂L/∂x[2] = 0``.
+        residual: the expression.
+    """
+
+    label: str
+    residual: Expr
+
+
+def unfold(expr: Expr, systems: Iterable[System]) -> Expr:
+    """The expression with abbreviations (a_k, y_k, …) replaced by their definitions."""
+    equations = [equation for system in systems for equation in system.equations]
+    for equation in reversed(equations):  # a definition uses earlier symbols only
+        if equation.symbol.family in _ABBREVIATIONS:
+            expr = substitute(expr, {equation.symbol: equation.value})
+    return expr
+
+
+def first_order_identities(derived: Derived) -> Iterator[Identity]:
+    """Back-propagation makes L stationary in every state; the gradient is its differential."""
+    first = derived.first
+    systems = (first.forward, first.adjoint)
+    for c in first.model.constraints:
+        value = unfold(first.adjoint[first.adjoints[c.index]], systems)
+        yield Identity(
+            f"∂L/∂x[{c.index}] = 0",
+            _stationary(first.lagrangian, c.state, {first.adjoints[c.index]: value}),
+        )
+    for owned in first.model.parameters:
+        for symbol, result in gradient_symbols(owned, "G", "g"):
+            value = unfold(first.gradient[result], systems)
+            yield Identity(f"{result.name} = ∂L/∂{symbol.name}", _differential(first.lagrangian, symbol, value))
+
+
+def second_order_identities(derived: Derived) -> Iterator[Identity]:
+    """The Sifrian's equations are the tangents of the first-order ones; the systems solve them."""
+    second, first = derived.second, derived.first
+    moves, tangents = _tangents(second)
+    for c in first.model.constraints:
+        pairs = (
+            ("(3)", second.by_state[c.index], first.stationarity[c.index], c.state.name),
+            ("(4)", second.by_adjoint[c.index], subtract(c.state, c.value), first.adjoints[c.index].name),
+        )
+        for number, equation, original, symbol in pairs:
+            moved = jvp(original, moves)
+            residual = total([substitute(equation, tangents), *([] if moved is None else [moved])], equation.axes)
+            yield Identity(f"{number} ∂S/∂{symbol} is a tangent", residual)
+    for symbol, equation in second.by_parameter.items():
+        moved = jvp(first.gradients[symbol], moves)
+        residual = total([substitute(equation, tangents), *([] if moved is None else [moved])], equation.axes)
+        yield Identity(f"∂S/∂{symbol.name} is minus the tangent of the gradient", residual)
+    yield from _second_order_systems(first, second)
+
+
+def _second_order_systems(first: FirstOrder, second: SecondOrder) -> Iterator[Identity]:
+    systems = (first.forward, first.adjoint, second.tangent, second.adjoint_tangent)
+    for c in first.model.constraints:
+        zeta, gamma = second.adjoint_multipliers[c.index], second.forward_multipliers[c.index]
+        value = unfold(second.tangent[zeta], systems)
+        yield Identity(f"(4) solved for {zeta.name}", substitute(second.by_adjoint[c.index], {zeta: value}))
+        value = unfold(second.adjoint_tangent[gamma], systems)
+        yield Identity(f"(3) solved for {gamma.name}", substitute(second.by_state[c.index], {gamma: value}))
+    for owned in first.model.parameters:
+        for symbol, result in gradient_symbols(owned, "HN", "Hη"):
+            value = unfold(second.product[result], systems)
+            yield Identity(f"{result.name} = −∂S/∂{symbol.name}", _differential(negative(second.sifrian), symbol, value))
+
+
+def gauss_newton_identities(derived: Derived) -> Iterator[Identity]:
+    """The linearised model, its adjoint and the product, from the second differential of the loss."""
+    first, gauss_newton = derived.first, derived.gauss_newton
+    lagrangian = gauss_newton.lagrangian
+    systems = (first.forward, first.adjoint, gauss_newton.tangent, gauss_newton.adjoint)
+    moves = _linear_moves(first, gauss_newton)
+    for c in first.model.constraints:
+        move = moves[c.state]
+        assert isinstance(move, Input)
+        tangent = jvp(c.value, moves) or zero(c.state.axes)
+        solved = unfold(gauss_newton.tangent[move], systems)
+        yield Identity(f"{move.name} is the tangent of {c.state.name}", subtract(solved, tangent))
+        adjoint = _symbol(gauss_newton.adjoint, "c", c.index)
+        value = unfold(gauss_newton.adjoint[adjoint], systems)
+        yield Identity(f"adjoint of {move.name}", _stationary(lagrangian, move, {adjoint: value}))
+    output = first.model.output
+    seed = _symbol(gauss_newton.adjoint, "r", None)
+    shift = Input("δ", None, output.state.axes, Role.TANGENT)
+    once = jvp(first.model.loss, {output.state: shift}) or zero()
+    twice = jvp(once, {output.state: moves[output.state]}) or zero()
+    value = unfold(gauss_newton.adjoint[seed], systems)
+    yield Identity("r is the curvature of the loss", subtract(inner(value, shift), twice))
+    for owned in first.model.parameters:
+        pairs = zip(gradient_symbols(owned, "N", "η"), gradient_symbols(owned, "GN", "Gη"), strict=True)
+        for (_, direction), (_, result) in pairs:
+            value = unfold(gauss_newton.product[result], systems)
+            yield Identity(f"{result.name} = ∂/∂{direction.name}", _differential(lagrangian, direction, value))
+
+
+def _tangents(second: SecondOrder) -> tuple[dict[Input, Expr], dict[Input, Expr]]:
+    """Directions of states, adjoints and parameters; and ζ = −ẋ, γ = −ḃ in those terms."""
+    first = second.first
+    moves: dict[Input, Expr] = dict(second.directions)
+    tangents: dict[Input, Expr] = {}
+    for c in first.model.constraints:
+        state = Input("ẋ", c.index, (c.axis,), Role.TANGENT)
+        adjoint = Input("ḃ", c.index, (c.axis,), Role.TANGENT)
+        moves |= {c.state: state, first.adjoints[c.index]: adjoint}
+        tangents[second.adjoint_multipliers[c.index]] = negative(state)
+        tangents[second.forward_multipliers[c.index]] = negative(adjoint)
+    return moves, tangents
+
+
+def _linear_moves(first: FirstOrder, gauss_newton: GaussNewton) -> dict[Input, Expr]:
+    moves: dict[Input, Expr] = {
+        c.state: _symbol(gauss_newton.tangent, "dx", c.index) for c in first.model.constraints
+    }
+    for owned in first.model.parameters:
+        moves |= dict(gradient_symbols(owned, "N", "η"))
+    return moves
+
+
+def _symbol(system: System, family: str, index: int | None) -> Input:
+    return next(s for s in system.symbols if s.family == family and s.index == index)
+
+
+def _stationary(lagrangian: Expr, symbol: Input, solved: Mapping[Input, Expr]) -> Expr:
+    """⟨∂L/∂symbol, δ⟩ with the solution put in."""
+    shift = Input("δ", None, symbol.axes, Role.TANGENT)
+    return substitute(jvp(lagrangian, {symbol: shift}) or zero(), solved)
+
+
+def _differential(scalar: Expr, symbol: Input, derivative: Expr) -> Expr:
+    """⟨derivative, δ⟩ minus the differential of the scalar along δ."""
+    shift = Input("δ", None, symbol.axes, Role.TANGENT)
+    moved = jvp(scalar, {symbol: shift}) or zero()
+    return subtract(inner(derivative, shift), moved)

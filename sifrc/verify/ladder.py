@@ -1,0 +1,163 @@
+"""The verification ladder: everything derived for a spec, checked level by level.
+
+    1  symbolic   identities reduced to zero by the normal form; agreement with SymPy on small networks
+    2  precise    derived systems at 50 digits against nested dual numbers through the forward pass
+    3  generated  a generated module, in its own dtype, against torch.func in float64
+
+It fails closed: an exception is a failed check, and what was asked for and not checked is not passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from sifrc.errors import SifrcError
+from sifrc.spec.types import Spec
+from sifrc.verify.precise import precise_rows
+from sifrc.verify.symbolic import newton_obstacle, symbolic_rows
+from sifrc.verify.table import Report, Row
+
+__all__ = ["verify"]
+
+_QUANTITIES: Mapping[int, tuple[str, ...]] = MappingProxyType({
+    1: ("gradient", "hessian_vector_product", "gauss_newton_vector_product", "newton_direction"),
+    2: (
+        "loss",
+        "objective",
+        "gradient",
+        "hessian_vector_product",
+        "gauss_newton_vector_product",
+        "newton_direction",
+    ),
+    3: (
+        "loss",
+        "objective",
+        "gradient",
+        "objective_and_gradient",
+        "hessian_vector_product",
+        "linearize",
+        "gauss_newton_vector_product",
+        "newton_direction",
+    ),
+})
+_LONGEST_NOTE = 300
+
+Check = tuple[str, str, Callable[[], Row | None]]
+
+
+def verify(
+    spec: Spec,
+    *,
+    levels: Sequence[int] = (1, 2, 3),
+    module: Any = None,
+    digits: int = 50,
+    seed: int = 0,
+    quantities: Sequence[str] | None = None,
+    framework: Any = None,
+    progress: Callable[[Row], None] | None = None,
+) -> Report:
+    """Check what is derived for a spec, and a module generated for it.
+
+    Args:
+        spec: the network.
+        levels: which levels of the ladder.
+        module: any object with the functions of the contract; needed at level 3.
+        digits: precision of level 2; ten fewer must agree.
+        seed: of the random points.
+        quantities: what must be checked; by default the operators the spec asks for, and without any
+            all that the model has. Others are checked where possible and do not decide.
+        framework: ``torch`` or ``numpy``, the arrays of the module; by default what it imports.
+        progress: called with every row as it is found.
+
+    Returns:
+        A report; ``passed`` only if nothing failed and everything required was checked.
+
+    Example:
+        >>> from sifrc.spec import build_spec
+        >>> spec = build_spec({"sifrc": 1, "name": "tiny", "loss": "mse", "network": {
+        ...     "input": {"size": 2}, "layers": [{"name": "fc", "type": "dense", "units": 1}]}})
+        >>> verify(spec, levels=(1, 2)).passed
+        True
+    """
+    unknown = [level for level in levels if level not in _QUANTITIES]
+    if unknown or not levels or digits < 20:
+        raise ValueError(f"levels must be among 1, 2, 3 and digits at least 20, got {list(levels)} and {digits}")
+    obstacle = _obstacle(spec)
+    asked = tuple(quantities if quantities is not None else spec.target.operators)
+    default = tuple(q for q in _QUANTITIES[2] if q != "newton_direction" or obstacle is None)
+    required = asked or default
+    rows: list[Row] = []
+
+    def put(row: Row) -> None:
+        rows.append(row)
+        if progress is not None:
+            progress(row)
+
+    for level in sorted(set(levels)):
+        for quantity, oracle, check in _checks(level, spec, module, digits, seed, framework):
+            if quantity == "newton_direction" and obstacle is not None:
+                refused = quantity in required
+                put(Row(quantity, level, oracle, None, None, False if refused else None, obstacle))
+            else:
+                put(_run(level, quantity, oracle, check))
+    wanted = [(q, level) for level in sorted(set(levels)) for q in required if _belongs(q, level, levels)]
+    for quantity, level in wanted:
+        if not any(row.quantity == quantity and row.level == level for row in rows):
+            reason = "no module was given" if level == 3 and module is None else "there is no such check"
+            put(Row(quantity, level, "", None, None, None, reason))
+    return Report(spec.name, tuple(rows), tuple(wanted))
+
+
+def _belongs(quantity: str, level: int, levels: Sequence[int]) -> bool:
+    """Whether a level is where a quantity is checked; an unknown quantity belongs to the last level."""
+    known = any(quantity in names for names in _QUANTITIES.values())
+    return quantity in _QUANTITIES[level] if known else level == max(levels)
+
+
+def _obstacle(spec: Spec) -> str | None:
+    """Why there is no Newton direction; a derivation that breaks otherwise is left to the checks."""
+    try:
+        return newton_obstacle(spec)
+    except Exception:
+        return None
+
+
+def _checks(level: int, spec: Spec, module: Any, digits: int, seed: int, framework: Any) -> Iterator[Check]:
+    makers: dict[int, Callable[[], Iterable[Check]]] = {
+        1: lambda: symbolic_rows(spec, digits, seed),
+        2: lambda: precise_rows(spec, digits, seed),
+        3: lambda: _generated(spec, module, framework, seed),
+    }
+    try:
+        yield from makers[level]()
+    except Exception as error:  # deriving itself may fail: every quantity of the level is then unchecked
+        reason = _reason(error)
+        for quantity in _QUANTITIES[level]:
+            yield quantity, "", lambda q=quantity: Row(q, level, "", None, None, False, reason)  # type: ignore[misc]
+
+
+def _generated(spec: Spec, module: Any, framework: Any, seed: int) -> Iterable[Check]:
+    if module is None:
+        return ()
+    from sifrc.verify.generated import generated_rows  # imports torch, which levels 1 and 2 do not need
+
+    return generated_rows(spec, module, framework, seed)
+
+
+def _run(level: int, quantity: str, oracle: str, check: Callable[[], Row | None]) -> Row:
+    """One check; an exception is a failure with its reason."""
+    try:
+        row = check()
+    except Exception as error:
+        return Row(quantity, level, oracle, None, None, False, _reason(error))
+    if row is None:
+        absent = "too large or deep for an expansion to scalars" if level < 3 else "the module does not have it"
+        return Row(quantity, level, oracle, None, None, None, absent)
+    return row
+
+
+def _reason(error: Exception) -> str:
+    message = error.message if isinstance(error, SifrcError) else f"{type(error).__name__}: {error}"
+    return " ".join(message.split())[:_LONGEST_NOTE]

@@ -1,0 +1,117 @@
+"""The network a spec describes, read layer by layer, over any kind of number.
+
+This is the oracles' own reading of a spec: names, shapes, the forward pass and what is regularised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sifrc.errors import VerificationError
+from sifrc.spec.graph import state_names
+from sifrc.spec.types import FunctionSpec, Spec
+
+__all__ = ["Pass", "forward_pass", "parameter_shapes", "regularized_states", "spectral_chain"]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one forward pass leaves.
+
+    Args:
+        output: of the last layer.
+        values: layer name -> its output; the network input under its own name.
+        arguments: layer name -> argument of its activation, for layers that have one.
+    """
+
+    output: Any
+    values: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+
+
+def parameter_shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the parameters, in the order of the layers.
+
+    Example:
+        >>> from sifrc.spec import build_spec
+        >>> spec = build_spec({"sifrc": 1, "name": "tiny", "loss": "mse", "network": {
+        ...     "input": {"size": 4}, "layers": [{"name": "fc", "type": "dense", "units": 2}]}})
+        >>> parameter_shapes(spec)
+        {'fc.weight': (2, 4), 'fc.bias': (2,)}
+    """
+    sizes = {spec.input.name: spec.input.size} | {layer.name: layer.size for layer in spec.layers}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in spec.layers:
+        if layer.kind == "dense" and layer.share is None:
+            shapes[f"{layer.name}.weight"] = (layer.size, sizes[layer.inputs[0]])
+            if layer.bias:
+                shapes[f"{layer.name}.bias"] = (layer.size,)
+    return shapes
+
+
+def forward_pass(
+    spec: Spec,
+    parameters: Mapping[str, Any],
+    sample: Any,
+    activate: Callable[[FunctionSpec, Any], Any],
+    shifts: Mapping[str, Any] | None = None,
+) -> Pass:
+    """The outputs of all layers for one sample.
+
+    Args:
+        spec: the network.
+        parameters: name -> array that has ``@`` and ``+``.
+        sample: network input, (n_0,).
+        activate: applies an activation to a vector.
+        shifts: layer name -> vector added to the argument of its activation (or to its output, where
+            it has none); differentiating by it gives derivatives by pre-activations.
+    """
+    values: dict[str, Any] = {spec.input.name: sample}
+    arguments: dict[str, Any] = {}
+    for layer in spec.layers:
+        sources = [values[name] for name in layer.inputs]
+        value = sources[0]
+        if layer.kind == "dense":
+            owner = layer.share or layer.name
+            value = parameters[f"{owner}.weight"] @ value
+            if layer.bias:
+                value = value + parameters[f"{owner}.bias"]
+        for other in sources[1:]:
+            value = value + other
+        if shifts is not None and layer.name in shifts:
+            value = value + shifts[layer.name]
+        if layer.activation is not None:
+            arguments[layer.name] = value
+            value = activate(layer.activation, value)
+        values[layer.name] = value
+    return Pass(values[spec.layers[-1].name], values, arguments)
+
+
+def regularized_states(spec: Spec) -> dict[str, float | None]:
+    """State name -> λ; None where λ is a value per sample (spectral)."""
+    chosen = spec.regularization
+    states = list(dict.fromkeys(state_names(spec.layers).values()))
+    match chosen.kind:
+        case "uniform":
+            return dict.fromkeys(states[:-1], chosen.value)
+        case "per_state":
+            return dict(chosen.values)
+        case "spectral":
+            return dict.fromkeys(states[:-1], None)
+        case "none":
+            return {}
+
+
+def spectral_chain(spec: Spec) -> list[str]:
+    """The states of a chain in order, for MK(65).
+
+    Raises:
+        VerificationError: the network is no chain, for which MK(65) says nothing.
+    """
+    names = state_names(spec.layers)
+    before = [spec.input.name, *(layer.name for layer in spec.layers[:-1])]
+    if any(layer.inputs != (name,) for layer, name in zip(spec.layers, before, strict=True)):
+        raise VerificationError("spectral state regularisation is defined on chains only, MK(65)")
+    return list(dict.fromkeys(names.values()))

@@ -1,0 +1,208 @@
+"""Oracle at any precision: nested dual numbers through the spec's forward pass.
+
+It sees the forward pass only. Derivatives of any order come out as coefficients of dual numbers, one
+pass for each number asked for: exact, independent of the derivation, and for small networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import mpmath
+import numpy as np
+
+from sifrc.ir.arithmetic import Array
+from sifrc.spec.types import FunctionSpec, Spec
+from sifrc.verify.duals import FUNCTIONS, part, primal, seed
+from sifrc.verify.network import Pass, forward_pass, parameter_shapes, regularized_states, spectral_chain
+from sifrc.verify.trees import evaluate_tree
+
+__all__ = ["ForwardMpmath"]
+
+Arrays = Mapping[str, Array]
+
+
+def _each(function: Callable[[Any], Any], value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return np.asarray(np.frompyfunc(function, 1, 1)(value), dtype=object)
+    return function(value)
+
+
+def _vectorized(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: _each(function, value)
+
+
+class _MpmathOperations:
+    """mpf or dual numbers; vectors are object arrays."""
+
+    functions: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
+        {name: _vectorized(function) for name, function in FUNCTIONS.items()}
+    )
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def number(self, numerator: int, denominator: int) -> Any:
+        return mpmath.mpf(numerator) / denominator
+
+    def parameter(self, value: float) -> Any:
+        return mpmath.mpf(repr(value))
+
+    def choose(self, condition: Any, chosen: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
+        if not isinstance(condition, np.ndarray):
+            return chosen() if condition else otherwise()
+        taken = np.broadcast_to(np.asarray(chosen(), dtype=object), condition.shape)
+        other = np.broadcast_to(np.asarray(otherwise(), dtype=object), condition.shape)
+        return np.where(condition.astype(bool), taken, other)
+
+    def total(self, vector: Any) -> Any:
+        return vector.sum() if isinstance(vector, np.ndarray) else vector * self.size
+
+    def log_sum_exp(self, vector: Any) -> Any:
+        entries = list(vector) if isinstance(vector, np.ndarray) else [vector] * self.size
+        largest = max(primal(entry) for entry in entries)
+        terms = [FUNCTIONS["exp"](entry - largest) for entry in entries]
+        return FUNCTIONS["log"](sum(terms[1:], terms[0])) + largest
+
+
+class ForwardMpmath:
+    """Objective and derivatives of one sample, at the precision in force (``mpmath.workdps``).
+
+    Args:
+        spec: the network.
+
+    Example:
+        >>> from sifrc.spec import build_spec
+        >>> spec = build_spec({"sifrc": 1, "name": "tiny", "loss": "squared_error", "network": {
+        ...     "input": {"size": 1}, "layers": [{"name": "fc", "type": "dense", "units": 1}]}})
+        >>> one = np.array([mpmath.mpf(1)], dtype=object)
+        >>> oracle = ForwardMpmath(spec)
+        >>> gradient = oracle.gradient({"fc.weight": one.reshape(1, 1), "fc.bias": one}, 2 * one, 0 * one)
+        >>> float(gradient["fc.weight"][0, 0])
+        6.0
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.shapes = parameter_shapes(spec)
+        self._operations = _MpmathOperations(spec.layers[-1].size)
+
+    def loss(self, params: Arrays, sample: Array, target: Any) -> Any:
+        """Loss of the sample."""
+        return self._loss(self._forward(params, sample).output, self._vector(target))
+
+    def objective(
+        self, params: Arrays, sample: Array, target: Any, factors: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Loss and state regularisation of the sample; ``factors`` are λ by state, computed if None."""
+        run = self._forward(params, sample)
+        value = self._loss(run.output, self._vector(target))
+        chosen = self.factors(params, sample, target) if factors is None else factors
+        for name, factor in chosen.items():
+            value = value + factor / 2 * (run.values[name] * run.values[name]).sum()
+        return value
+
+    def derivative(self, params: Arrays, sample: Array, target: Any, directions: Sequence[Arrays]) -> Any:
+        """Mixed derivative of the objective along directions shaped like the parameters, any order."""
+        factors = self.factors(params, sample, target)
+        moved = dict(params)
+        for tag, direction in enumerate(directions, start=1):
+            moved = {name: _seeded(value, direction[name], tag) for name, value in moved.items()}
+        tags = tuple(range(len(directions), 0, -1))
+        return part(self.objective(moved, sample, target, factors), tags)
+
+    def gradient(self, params: Arrays, sample: Array, target: Any) -> dict[str, Array]:
+        """Gradient of the objective: one pass for each parameter."""
+        return self._components(params, lambda unit: self.derivative(params, sample, target, [unit]))
+
+    def hvp(self, params: Arrays, sample: Array, target: Any, vector: Arrays) -> dict[str, Array]:
+        """Hessian times vector: e_iᵀ H v, one pass of second-order duals for each parameter."""
+        return self._components(params, lambda unit: self.derivative(params, sample, target, [vector, unit]))
+
+    def ggn_bilinear(self, params: Arrays, sample: Array, target: Any, left: Arrays, right: Arrays) -> Any:
+        """(J left)ᵀ ∇²ℓ (J right) of the data loss."""
+        output = np.asarray([primal(y) for y in self._forward(params, sample).output], dtype=object)
+        moves = []
+        for direction in (left, right):
+            moved = {name: _seeded(value, direction[name], 1) for name, value in params.items()}
+            moves.append([part(y, (1,)) for y in self._forward(moved, sample).output])
+        seeded = output
+        for tag, move in enumerate(moves, start=1):
+            seeded = _seeded(seeded, np.asarray(move, dtype=object), tag)
+        return part(self._loss(seeded, self._vector(target)), (2, 1))
+
+    def ggn_vp(self, params: Arrays, sample: Array, target: Any, vector: Arrays) -> dict[str, Array]:
+        """Gauss–Newton matrix of the data loss times vector."""
+        return self._components(params, lambda unit: self.ggn_bilinear(params, sample, target, unit, vector))
+
+    def factors(self, params: Arrays, sample: Array, target: Any) -> dict[str, Any]:
+        """λ by state; for ``spectral`` MK(65), with the adjoint of the loss alone."""
+        chosen = regularized_states(self.spec)
+        if self.spec.regularization.kind != "spectral":
+            return {name: mpmath.mpf(repr(value)) for name, value in chosen.items()}
+        states = spectral_chain(self.spec)
+        layers = {layer.name: layer for layer in self.spec.layers}
+        arguments = self._forward(params, sample).arguments
+        result: dict[str, Any] = {}
+        for name, after in zip(states, states[1:], strict=False):
+            function, slope = layers[name].activation, mpmath.mpf(1)
+            if function is not None:
+                slopes = [part(self._scalar(function, seed(a, mpmath.mpf(1), 1)), (1,)) for a in arguments[name]]
+                slope = max(abs(value) for value in slopes)
+            squares = [
+                self._by_shift(params, sample, target, after, i) ** 2 for i in range(layers[after].size)
+            ]
+            result[name] = mpmath.sqrt(sum(squares)) / slope
+        return result
+
+    def _by_shift(self, params: Arrays, sample: Array, target: Any, layer: str, entry: int) -> Any:
+        """∂ℓ/∂a_i of one layer."""
+        size = next(item.size for item in self.spec.layers if item.name == layer)
+        shift = np.asarray([mpmath.mpf(0)] * size, dtype=object)
+        shift[entry] = seed(mpmath.mpf(0), mpmath.mpf(1), 1)
+        run = forward_pass(self.spec, params, sample, self._activate, {layer: shift})
+        return part(self._loss(run.output, self._vector(target)), (1,))
+
+    def _components(self, params: Arrays, value: Callable[[Arrays], Any]) -> dict[str, Array]:
+        """A tensor for each parameter, entry by entry, from its value on unit vectors."""
+        result: dict[str, Array] = {}
+        for name, given in params.items():
+            entries = np.empty(given.shape, dtype=object)
+            for index in np.ndindex(given.shape):
+                unit = {other: np.zeros(tensor.shape, dtype=object) for other, tensor in params.items()}
+                unit[name][index] = mpmath.mpf(1)
+                entries[index] = value(unit)
+            result[name] = entries
+        return result
+
+    def _forward(self, params: Arrays, sample: Array) -> Pass:
+        return forward_pass(self.spec, params, sample, self._activate)
+
+    def _activate(self, function: FunctionSpec, argument: Array) -> Array:
+        return np.asarray([self._scalar(function, entry) for entry in argument], dtype=object)
+
+    def _scalar(self, function: FunctionSpec, argument: Any) -> Any:
+        """An activation at one number: only the branch that is taken is computed."""
+        return evaluate_tree(function.expression, {"x": argument, **self._named(function)}, self._operations)
+
+    def _loss(self, output: Array, target: Array) -> Any:
+        function = self.spec.loss.function
+        scope = {"y": output, "t": target, **self._named(function)}
+        return evaluate_tree(function.expression, scope, self._operations)
+
+    def _named(self, function: FunctionSpec) -> dict[str, Any]:
+        return {name: self._operations.parameter(value) for name, value in function.parameters}
+
+    def _vector(self, target: Any) -> Array:
+        """The target as a vector; a class index becomes one-hot."""
+        if self.spec.loss.targets == "vectors":
+            return np.asarray(target, dtype=object)
+        size = self.spec.layers[-1].size
+        return np.asarray([mpmath.mpf(int(i == int(target))) for i in range(size)], dtype=object)
+
+
+def _seeded(value: Array, slope: Array, tag: int) -> Array:
+    move = np.frompyfunc(lambda a, b: seed(a, b, tag), 2, 1)
+    return np.asarray(move(value, slope), dtype=object)

@@ -1,0 +1,301 @@
+"""Oracle by automatic differentiation: the spec's forward pass in torch, float64, and ``torch.func``.
+
+It reads the spec and its syntax trees only, never a derived expression. Both branches of a ``where`` are
+computed, as torch does: a branch that is infinite or undefined where it is not taken gives NaN in
+derivatives, which a comparison then reports as a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.func import grad, hessian, jacrev, jvp, vjp, vmap
+
+from sifrc.spec.types import FunctionSpec, Spec
+from sifrc.verify.network import forward_pass, parameter_shapes, regularized_states, spectral_chain
+from sifrc.verify.trees import evaluate_tree
+
+__all__ = [
+    "ForwardTorch",
+    "Parameters",
+    "dense_hessian",
+    "flatten",
+    "forward_torch",
+    "ggn_vp",
+    "gradient",
+    "hvp",
+    "jacobian",
+    "unflatten",
+]
+
+Parameters: TypeAlias = Mapping[str, Tensor]
+
+
+def _tensor(value: Any) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    # torch's own softplus is the identity above a threshold, off by 2e-9 there.
+    return torch.logaddexp(x, torch.zeros_like(x))
+
+
+_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {
+        "abs": torch.abs,
+        "asinh": torch.asinh,
+        "atan": torch.atan,
+        "cos": torch.cos,
+        "cosh": torch.cosh,
+        "erf": torch.erf,
+        "exp": torch.exp,
+        "expm1": torch.expm1,
+        "log": torch.log,
+        "log1p": torch.log1p,
+        "sigmoid": torch.sigmoid,
+        "sin": torch.sin,
+        "sinh": torch.sinh,
+        "softplus": _softplus,
+        "sqrt": torch.sqrt,
+        "tan": torch.tan,
+        "tanh": torch.tanh,
+    }
+)
+
+
+class _TorchOperations:
+    """Tensors of float64; vectors have one dimension."""
+
+    functions: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
+        {name: lambda x, f=function: f(_tensor(x)) for name, function in _FUNCTIONS.items()}  # type: ignore[misc]
+    )
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def number(self, numerator: int, denominator: int) -> float:
+        return numerator / denominator
+
+    def parameter(self, value: float) -> float:
+        return value
+
+    def choose(self, condition: Any, chosen: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
+        if isinstance(condition, bool):
+            return chosen() if condition else otherwise()
+        return torch.where(condition, _tensor(chosen()), _tensor(otherwise()))
+
+    def total(self, vector: Any) -> Tensor:
+        value = _tensor(vector)
+        return value.sum() if value.dim() else value * self.size
+
+    def log_sum_exp(self, vector: Any) -> Tensor:
+        return torch.logsumexp(_tensor(vector).expand(self.size), dim=0)
+
+
+class ForwardTorch:
+    """The objective of a spec as a function of its parameters.
+
+    Calling it gives the objective of a batch: mean (or sum, as the spec says) of loss and state
+    regularisation. Parameters are float64 tensors by name, inputs (B, n_0), targets (B,) class indices
+    or (B, n_out).
+
+    Args:
+        spec: the network.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.shapes = parameter_shapes(spec)
+        self._operations = _TorchOperations(spec.layers[-1].size)
+
+    def __call__(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Objective of the batch, a scalar."""
+        return self._objective(params, inputs, self._vectors(targets), self.factors(params, inputs, targets))
+
+    def output(self, params: Parameters, inputs: Tensor) -> Tensor:
+        """Network outputs, (B, n_out)."""
+        return vmap(lambda x: forward_pass(self.spec, params, x, self._activate).output)(inputs)
+
+    def sample_losses(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss of every sample, (B,)."""
+        return vmap(self._loss)(self.output(params, inputs), self._vectors(targets))
+
+    def loss(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss of the batch without regularisation, a scalar."""
+        return self._reduce(self.sample_losses(params, inputs, targets))
+
+    def factors(self, params: Parameters, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """λ of every regularised state for every sample, state name -> (B,).
+
+        For ``spectral`` it is MK(65), ‖F'(a_{k+1}) ∘ b_{k+1}‖₂ / ‖F'(a_k)‖_∞ with the adjoint of the loss
+        alone; it is computed apart, so that nothing differentiates through it.
+        """
+        chosen = regularized_states(self.spec)
+        if self.spec.regularization.kind != "spectral":
+            return {name: torch.full((len(inputs),), value, dtype=torch.float64) for name, value in chosen.items()}
+        states = spectral_chain(self.spec)
+        with torch.no_grad():
+            pairs = vmap(lambda x, t: self._adjoint_norms(params, x, t))(inputs, self._vectors(targets))
+        norms, slopes = pairs
+        return {name: norms[after] / slopes[name] for name, after in zip(states, states[1:], strict=False)}
+
+    def sample_objectives(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss and regularisation of every sample, (B,)."""
+        factors = self.factors(params, inputs, targets)
+        return self._sample_objectives(params, inputs, self._vectors(targets), factors)
+
+    def differentiable(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Callable[[Any], Tensor]:
+        """The objective as a function of the parameters alone, λ held at its value at ``params``."""
+        factors, vectors = self.factors(params, inputs, targets), self._vectors(targets)
+        return lambda moved: self._objective(moved, inputs, vectors, factors)
+
+    def data_loss(self, targets: Tensor) -> Callable[[Tensor], Tensor]:
+        """The loss of the batch as a function of the network outputs (B, n_out)."""
+        vectors = self._vectors(targets)
+        return lambda outputs: self._reduce(vmap(self._loss)(outputs, vectors))
+
+    def _objective(
+        self, params: Parameters, inputs: Tensor, vectors: Tensor, factors: Mapping[str, Tensor]
+    ) -> Tensor:
+        return self._reduce(self._sample_objectives(params, inputs, vectors, factors))
+
+    def _sample_objectives(
+        self, params: Parameters, inputs: Tensor, vectors: Tensor, factors: Mapping[str, Tensor]
+    ) -> Tensor:
+        def one(x: Tensor, t: Tensor, scales: Mapping[str, Tensor]) -> Tensor:
+            run = forward_pass(self.spec, params, x, self._activate)
+            value = self._loss(run.output, t)
+            for name, factor in scales.items():
+                value = value + factor / 2 * (run.values[name] ** 2).sum()
+            return value
+
+        return vmap(one)(inputs, vectors, dict(factors))
+
+    def _adjoint_norms(self, params: Parameters, x: Tensor, t: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """By state: ‖∂ℓ/∂a_k‖₂ and ‖F'(a_k)‖_∞."""
+        shifted = _shifted_layers(self.spec)
+        sizes = {layer.name: layer.size for layer in self.spec.layers}
+        zeros = {layer: x.new_zeros(sizes[layer]) for layer in shifted.values()}
+
+        def loss(shifts: Mapping[str, Tensor]) -> Tensor:
+            return self._loss(forward_pass(self.spec, params, x, self._activate, shifts).output, t)
+
+        by_shift = grad(loss)(zeros)
+        arguments = forward_pass(self.spec, params, x, self._activate).arguments
+        norms = {state: torch.linalg.vector_norm(by_shift[layer]) for state, layer in shifted.items()}
+        functions = {layer.name: layer.activation for layer in self.spec.layers}
+        slopes: dict[str, Tensor] = {}
+        for state, layer in shifted.items():
+            function = functions[layer]
+            if function is None:
+                slopes[state] = x.new_ones(())
+                continue
+            ones = x.new_ones(sizes[layer])
+            _, slope = jvp(lambda a, f=function: self._activate(f, a), (arguments[layer],), (ones,))
+            slopes[state] = slope.abs().amax()
+        return norms, slopes
+
+    def _activate(self, function: FunctionSpec, argument: Tensor) -> Tensor:
+        scope = {"x": argument, **dict(function.parameters)}
+        value: Tensor = evaluate_tree(function.expression, scope, self._operations)
+        return value
+
+    def _loss(self, output: Tensor, target: Tensor) -> Tensor:
+        function = self.spec.loss.function
+        scope = {"y": output, "t": target, **dict(function.parameters)}
+        return _tensor(evaluate_tree(function.expression, scope, self._operations))
+
+    def _vectors(self, targets: Tensor) -> Tensor:
+        """Targets as vectors (B, n_out); class indices become one-hot."""
+        if self.spec.loss.targets == "vectors":
+            return targets.to(torch.float64)
+        return torch.nn.functional.one_hot(targets.to(torch.int64), self.spec.layers[-1].size).to(torch.float64)
+
+    def _reduce(self, values: Tensor) -> Tensor:
+        return values.sum() if self.spec.loss.reduction == "sum" else values.mean()
+
+
+def _shifted_layers(spec: Spec) -> dict[str, str]:
+    """State of a chain -> the layer whose argument is its pre-activation."""
+    return {state: state for state in spectral_chain(spec)}
+
+
+def forward_torch(spec: Spec) -> ForwardTorch:
+    """The objective of a spec: call it with parameters, inputs and targets.
+
+    Example:
+        >>> from sifrc.spec import build_spec
+        >>> spec = build_spec({"sifrc": 1, "name": "tiny", "loss": "squared_error", "network": {
+        ...     "input": {"size": 1}, "layers": [{"name": "fc", "type": "dense", "units": 1}]}})
+        >>> one = torch.ones(1, 1, dtype=torch.float64)
+        >>> float(forward_torch(spec)({"fc.weight": one, "fc.bias": one[0]}, 2 * one, 0 * one))
+        4.5
+    """
+    return ForwardTorch(spec)
+
+
+def flatten(params: Parameters) -> Tensor:
+    """All entries as one vector, in the order of the dict."""
+    return torch.cat([value.reshape(-1) for value in params.values()])
+
+
+def unflatten(vector: Tensor, params: Parameters) -> dict[str, Tensor]:
+    """A vector cut into the shapes of ``params``."""
+    pieces = torch.split(vector, [value.numel() for value in params.values()])
+    return {name: piece.reshape(value.shape) for piece, (name, value) in zip(pieces, params.items(), strict=True)}
+
+
+def gradient(spec: Spec, params: Parameters, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """Gradient of the objective, shaped like the parameters."""
+    objective = forward_torch(spec).differentiable(params, inputs, targets)
+    result: dict[str, Tensor] = grad(objective)(dict(params))
+    return result
+
+
+def hvp(
+    spec: Spec, params: Parameters, inputs: Tensor, targets: Tensor, vector: Parameters
+) -> dict[str, Tensor]:
+    """Hessian of the objective times a vector, both shaped like the parameters."""
+    objective = forward_torch(spec).differentiable(params, inputs, targets)
+
+    def slope(moved: Parameters) -> Tensor:
+        along = grad(objective)(moved)
+        return torch.stack([(along[name] * vector[name]).sum() for name in along]).sum()
+
+    result: dict[str, Tensor] = grad(slope)(dict(params))
+    return result
+
+
+def ggn_vp(
+    spec: Spec, params: Parameters, inputs: Tensor, targets: Tensor, vector: Parameters
+) -> dict[str, Tensor]:
+    """Jᵀ ∇²ℓ J times a vector: the Gauss–Newton matrix of the data loss at the network output."""
+    forward = forward_torch(spec)
+
+    def network(moved: Parameters) -> Tensor:
+        return forward.output(moved, inputs)
+
+    outputs, moved = jvp(network, (dict(params),), ({name: vector[name] for name in params},))
+    loss = forward.data_loss(targets)
+    curved = grad(lambda y: (grad(loss)(y) * moved).sum())(outputs)
+    _, pull = vjp(network, dict(params))
+    result: dict[str, Tensor] = pull(curved)[0]
+    return result
+
+
+def dense_hessian(spec: Spec, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Hessian of the objective, (P, P), in the order of the params dict."""
+    objective = forward_torch(spec).differentiable(params, inputs, targets)
+    result: Tensor = hessian(lambda vector: objective(unflatten(vector, params)))(flatten(params))
+    return result
+
+
+def jacobian(spec: Spec, params: Parameters, inputs: Tensor) -> Tensor:
+    """Derivative of the network outputs, (B, n_out, P), in the order of the params dict."""
+    forward = forward_torch(spec)
+    result: Tensor = jacrev(lambda vector: forward.output(unflatten(vector, params), inputs))(flatten(params))
+    return result

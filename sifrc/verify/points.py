@@ -1,0 +1,83 @@
+"""Random points at which quantities are compared, and small versions of a spec."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sifrc.ir.arithmetic import Array
+from sifrc.spec.types import Spec
+from sifrc.verify.network import parameter_shapes
+
+__all__ = ["Point", "capped", "parameter_count", "random_point"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Parameters, a batch and a direction, all float64.
+
+    Args:
+        params: name -> array.
+        inputs: (B, n_0).
+        targets: (B,) class indices or (B, n_out).
+        vector: a direction shaped like the parameters.
+    """
+
+    params: dict[str, Array]
+    inputs: Array
+    targets: Array
+    vector: dict[str, Array]
+
+    def sample(self, index: int = 0) -> tuple[Array, Any]:
+        """Input and target of one sample."""
+        return self.inputs[index], self.targets[index]
+
+
+def random_point(spec: Spec, seed: int, batch: int = 1) -> Point:
+    """A generic point: weights of variance 1 / fan-in, everything else of order one.
+
+    Vector targets are probabilities: a loss may be undefined elsewhere.
+
+    Example:
+        >>> from sifrc.spec import parse_spec, starter_spec
+        >>> random_point(parse_spec(starter_spec("digits")), seed=0, batch=2).inputs.shape
+        (2, 64)
+    """
+    generator = np.random.default_rng(seed)
+    shapes = parameter_shapes(spec)
+    params = {
+        name: generator.normal(size=shape) / np.sqrt(shape[-1] if len(shape) > 1 else 4)
+        for name, shape in shapes.items()
+    }
+    inputs = generator.normal(size=(batch, spec.input.size))
+    size = spec.layers[-1].size
+    targets: Array
+    if spec.loss.targets == "classes":
+        targets = generator.integers(size, size=batch)
+    else:
+        weights = generator.uniform(0.1, 1.0, size=(batch, size + 1))
+        targets = weights[:, :size] / weights.sum(axis=1, keepdims=True)
+    vector = {name: generator.normal(size=shape) for name, shape in shapes.items()}
+    return Point(params, inputs, targets, vector)
+
+
+def parameter_count(spec: Spec) -> int:
+    """Number of parameters.
+
+    Example:
+        >>> from sifrc.spec import parse_spec, starter_spec
+        >>> parameter_count(parse_spec(starter_spec("digits"))) > 1000
+        True
+    """
+    return sum(int(np.prod(shape)) for shape in parameter_shapes(spec).values())
+
+
+def capped(spec: Spec, size: int) -> Spec:
+    """The same network with every layer at most ``size`` wide; equal sizes stay equal."""
+    return replace(
+        spec,
+        input=replace(spec.input, size=min(spec.input.size, size)),
+        layers=tuple(replace(layer, size=min(layer.size, size)) for layer in spec.layers),
+    )

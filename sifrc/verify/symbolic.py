@@ -1,0 +1,151 @@
+"""Level 1 of the ladder: proofs by the normal form, and agreement with SymPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import mpmath
+import numpy as np
+
+from sifrc.derive.derived import Derived
+from sifrc.errors import DerivationError, VerificationError
+from sifrc.ir import Expr, Input
+from sifrc.ir.arithmetic import MPMATH, Array
+from sifrc.ir.build import zero
+from sifrc.ir.evaluate import evaluate
+from sifrc.ir.normal import reduce
+from sifrc.ir.traverse import inputs_of
+from sifrc.model import build_model
+from sifrc.spec.types import Spec
+from sifrc.verify.expansion import Expansion
+from sifrc.verify.identities import (
+    Identity,
+    first_order_identities,
+    gauss_newton_identities,
+    second_order_identities,
+)
+from sifrc.verify.points import capped, random_point
+from sifrc.verify.systems import SampleSystems
+from sifrc.verify.table import Row
+
+__all__ = ["newton_obstacle", "symbolic_rows"]
+
+_LARGEST_EXPANSION = 3
+_NORMAL_FORM = "normal form"
+
+
+def symbolic_rows(spec: Spec, digits: int, seed: int) -> Iterator[tuple[str, str, Callable[[], Row | None]]]:
+    """The checks of level 1 as (quantity, oracle, check); a check of nothing returns None."""
+    small = capped(spec, 4)
+    derived = Derived(build_model(small))
+    yield (
+        "gradient",
+        _NORMAL_FORM,
+        lambda: _identities("gradient", first_order_identities(derived), derived, digits, seed),
+    )
+    yield (
+        "hessian_vector_product",
+        _NORMAL_FORM,
+        lambda: _identities("hessian_vector_product", second_order_identities(derived), derived, digits, seed),
+    )
+    yield (
+        "gauss_newton_vector_product",
+        _NORMAL_FORM,
+        lambda: _identities("gauss_newton_vector_product", gauss_newton_identities(derived), derived, digits, seed),
+    )
+    yield "newton_direction", _NORMAL_FORM, lambda: _newton(derived, digits, seed)
+    yield "gradient", "SymPy", lambda: _expanded(spec, "gradient", Expansion.gradient)
+    yield (
+        "hessian_vector_product",
+        "SymPy",
+        lambda: _expanded(spec, "hessian_vector_product", Expansion.hessian_vector_product),
+    )
+
+
+def _identities(quantity: str, identities: Iterable[Identity], derived: Derived, digits: int, seed: int) -> Row:
+    return _decide(quantity, list(identities), digits, lambda symbols: _random_values(symbols, seed), ())
+
+
+def _newton(derived: Derived, digits: int, seed: int) -> Row:
+    """The tetrad with the solution put in; its residuals vanish on states and adjoints of a sample."""
+    newton = derived.newton
+    identities = [Identity(label, residual) for label, residual in newton.residuals.items()]
+    expected = 2 * len(derived.model.parameters) + 2 * derived.model.depth
+    if len(identities) != expected:
+        raise VerificationError(f"{len(identities)} equations were tested, the tetrad has {expected}")
+    assumed = tuple(c.text for c in newton.conditions if c.status != "proved")
+
+    def on_sample(symbols: Iterable[Input]) -> dict[Input, Array]:
+        point = random_point(derived.model.spec, seed)
+        env = SampleSystems(derived, point.params, *point.sample(), MPMATH).env
+        return {symbol: env[symbol] for symbol in symbols}
+
+    return _decide("newton_direction", identities, digits, on_sample, assumed)
+
+
+def _decide(
+    quantity: str,
+    identities: list[Identity],
+    digits: int,
+    values: Callable[[Iterable[Input]], dict[Input, Array]],
+    assumed: tuple[str, ...],
+) -> Row:
+    """Prove every identity; what the normal form leaves open is tested at a random point."""
+    if not identities:
+        raise VerificationError("there is no identity to prove")
+    undecided = [identity for identity in identities if not _proved(identity.residual)]
+    note = f"{len(identities)} identities reduce to zero"
+    if assumed:
+        note += "; assumes at run time: " + ", ".join(assumed)
+    if not undecided:
+        return Row(quantity, 1, _NORMAL_FORM, None, None, True, note)
+    worst, label = min((_digits(identity, digits, values), identity.label) for identity in undecided)
+    names = ", ".join(identity.label for identity in undecided[:3]) + (", …" if len(undecided) > 3 else "")
+    note = f"{len(undecided)} of {len(identities)} not decided by the normal form ({names}); tested at a random point"
+    passed = worst >= digits - 10
+    return Row(quantity, 1, f"{digits} digits", worst, digits - 10.0, passed, note if passed else f"{label}; {note}")
+
+
+def _proved(residual: Expr) -> bool:
+    try:
+        return reduce(residual, ()) is zero(residual.axes)
+    except RuntimeError:
+        return False
+
+
+def _digits(
+    identity: Identity, digits: int, values: Callable[[Iterable[Input]], dict[Input, Array]]
+) -> float:
+    """Digits by which a residual vanishes, its inputs being of order one."""
+    with mpmath.workdps(digits):
+        env = values(inputs_of(identity.residual))
+        value = evaluate({"residual": identity.residual}, env, MPMATH)["residual"]
+        largest = max((abs(entry) for entry in value.ravel()), default=mpmath.mpf(0))
+        if not mpmath.isfinite(largest):
+            return float("-inf")
+        return float(min(digits, -mpmath.log10(largest))) if largest else float(digits)
+
+
+def _random_values(symbols: Iterable[Input], seed: int) -> dict[Input, Array]:
+    generator = np.random.default_rng(seed)
+    return {symbol: MPMATH.array(generator.normal(size=[a.size or 1 for a in symbol.axes])) for symbol in symbols}
+
+
+def _expanded(spec: Spec, quantity: str, check: Callable[[Expansion], bool]) -> Row | None:
+    """Agreement with SymPy on the network with two units a layer; None where it is too deep."""
+    model = build_model(capped(spec, 2))
+    if model.depth > _LARGEST_EXPANSION or spec.regularization.kind == "spectral":
+        return None
+    if not check(Expansion(Derived(model))):
+        raise VerificationError("differs from SymPy's derivative of the expanded objective")
+    note = "expanded with at most 2 units a layer; exact rational arithmetic at random values"
+    return Row(quantity, 1, "SymPy", None, None, True, note)
+
+
+def newton_obstacle(spec: Spec) -> str | None:
+    """Why the model has no closed-form Newton direction; None where it has one."""
+    try:
+        _ = Derived(build_model(capped(spec, 4))).newton
+    except DerivationError as error:
+        return error.message
+    return None

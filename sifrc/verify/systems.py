@@ -1,0 +1,171 @@
+"""Derived systems evaluated for one sample, equation after equation, in any number system."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from sifrc.derive.derived import Derived
+from sifrc.derive.system import System
+from sifrc.ir import Input, Role
+from sifrc.ir.arithmetic import NUMPY, Arithmetic, Array
+from sifrc.ir.evaluate import evaluate
+from sifrc.ir.traverse import inputs_of
+from sifrc.model import Model
+from sifrc.model.types import LayerParameters
+
+__all__ = ["SampleSystems", "evaluate_system"]
+
+
+def evaluate_system(
+    system: System, env: Mapping[Input, Array], arithmetic: Arithmetic = NUMPY
+) -> dict[Input, Array]:
+    """Run a system's equations in order.
+
+    Args:
+        system: equations, each over symbols of ``env`` and symbols that it defined before.
+        env: values so far; not changed.
+        arithmetic: number system of the values.
+
+    Returns:
+        ``env`` with the values of the symbols that the system defines.
+
+    Raises:
+        KeyError: an equation uses a symbol that has no value yet.
+    """
+    values = dict(env)
+    for equation in system.equations:
+        used = {symbol: values[symbol] for symbol in inputs_of(equation.value) if symbol in values}
+        values[equation.symbol] = evaluate({"value": equation.value}, used, arithmetic)["value"]
+    return values
+
+
+class SampleSystems:
+    """All derived systems of a model at one sample.
+
+    Args:
+        derived: what was derived from the model.
+        params: parameter name -> array.
+        sample: network input, (n_0,).
+        target: target vector (n_out,), or a class index where the spec's targets are classes.
+        arithmetic: number system.
+        white_factor: λ_0 of the white layer; by default the uniform λ of the spec, else 1. (A spectral
+            λ_0 is a value of the sample and is derived.)
+
+    Example:
+        >>> from sifrc.model import build_model
+        >>> from sifrc.spec import build_spec
+        >>> spec = build_spec({"sifrc": 1, "name": "tiny", "loss": "squared_error", "network": {
+        ...     "input": {"size": 1}, "layers": [{"name": "fc", "type": "dense", "units": 1}]}})
+        >>> one = np.ones(1)
+        >>> run = SampleSystems(Derived(build_model(spec)), {"fc.weight": one.reshape(1, 1), "fc.bias": one}, 2 * one, 0 * one)
+        >>> float(run.gradient()["fc.weight"][0, 0])
+        6.0
+    """
+
+    def __init__(
+        self,
+        derived: Derived,
+        params: Mapping[str, Any],
+        sample: Any,
+        target: Any,
+        arithmetic: Arithmetic = NUMPY,
+        white_factor: float | None = None,
+    ) -> None:
+        self.derived = derived
+        self.arithmetic = arithmetic
+        model = derived.model
+        env: dict[Input, Array] = {}
+        for owned in model.parameters:
+            for name, symbol in owned.members:
+                env[symbol] = arithmetic.array(params[name])
+        env[model.input] = arithmetic.array(sample)
+        env[model.target] = arithmetic.array(_target_vector(model, target))
+        factors = dict(model.regularized)
+        values = {0: _white_factor(model) if white_factor is None else white_factor, **dict(model.lambda_values)}
+        for index, value in values.items():
+            symbol = factors.get(index, _white_symbol())
+            # The decimal number of the spec, not the binary number next to it.
+            env[symbol] = arithmetic.array(repr(float(value)))
+        env = self._run(env, [derived.first.forward])
+        if derived.spectral is not None:
+            env = self._run(env, [derived.spectral.system])
+        self.env = self._run(env, [derived.first.objective, derived.first.adjoint])
+        """Value of every symbol: inputs, states, adjoints."""
+
+    def _run(self, env: Mapping[Input, Array], systems: Iterable[System]) -> dict[Input, Array]:
+        values = dict(env)
+        for system in systems:
+            values = evaluate_system(system, values, self.arithmetic)
+        return values
+
+    def loss(self) -> Any:
+        """Loss of the sample."""
+        return self._scalar("loss")
+
+    def objective(self) -> Any:
+        """Loss and regularisation of the sample."""
+        return self._scalar("objective")
+
+    def gradient(self) -> dict[str, Array]:
+        """Gradient of the objective."""
+        return self._results(self._run(self.env, [self.derived.first.gradient]), "G", "g")
+
+    def along(self, vector: Mapping[str, Any]) -> dict[Input, Array]:
+        """All symbols of the Hessian–vector product: tangents ζ, γ and the product itself."""
+        second = self.derived.second
+        systems = [second.tangent, second.adjoint_tangent, second.product]
+        return self._run({**self.env, **self._directions(vector)}, systems)
+
+    def hessian_vector_product(self, vector: Mapping[str, Any]) -> dict[str, Array]:
+        """Hessian of the objective times vector."""
+        return self._results(self.along(vector), "HN", "Hη")
+
+    def gauss_newton_vector_product(self, vector: Mapping[str, Any]) -> dict[str, Array]:
+        """Gauss–Newton matrix of the data loss times vector."""
+        derivation = self.derived.gauss_newton
+        systems = [derivation.tangent, derivation.adjoint, derivation.product]
+        return self._results(self._run({**self.env, **self._directions(vector)}, systems), "GN", "Gη")
+
+    def newton_direction(self) -> dict[str, Array]:
+        """Newton direction (N, η) of the sample."""
+        return self._results(self._run(self.env, [self.derived.newton.system()]), "N", "η")
+
+    def _scalar(self, family: str) -> Any:
+        symbol = next(symbol for symbol in self.env if symbol.family == family)
+        return self.env[symbol][()]
+
+    def _directions(self, vector: Mapping[str, Any]) -> dict[Input, Array]:
+        symbols = self.derived.second.directions
+        return {
+            symbols[symbol]: self.arithmetic.array(vector[name])
+            for owned in self.derived.model.parameters
+            for name, symbol in owned.members
+        }
+
+    def _results(self, env: Mapping[Input, Array], weight: str, bias: str) -> dict[str, Array]:
+        found = {(symbol.family, symbol.index): value for symbol, value in env.items()}
+
+        def result(owned: LayerParameters, symbol: Input) -> Array:
+            return found[weight if symbol is owned.weight else bias, owned.index]
+
+        return {name: result(owned, symbol) for owned in self.derived.model.parameters for name, symbol in owned.members}
+
+
+def _white_symbol() -> Input:
+    return Input("λ", 0, (), Role.HYPERPARAMETER)
+
+
+def _white_factor(model: Model) -> float:
+    chosen = model.spec.regularization
+    return chosen.value if chosen.kind == "uniform" else 1.0
+
+
+def _target_vector(model: Model, target: Any) -> Any:
+    if model.spec.loss.targets == "vectors":
+        return target
+    (axis,) = model.target.axes
+    assert axis.size is not None
+    return np.eye(axis.size)[int(target)]
