@@ -96,7 +96,9 @@ def _load(name: str, place: str, location: Location | None) -> Backend:
             hint=f"{place} must be importable",
         ) from error
     members = ("name", "options", "dtypes", "emit")
-    backend = found() if isinstance(found, type) or not hasattr(found, "emit") and callable(found) else found
+    backend = (
+        found() if isinstance(found, type) or (not hasattr(found, "emit") and callable(found)) else found
+    )
     missing = [member for member in members if not hasattr(backend, member)]
     if missing:
         raise BackendError(

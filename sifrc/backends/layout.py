@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 from functools import singledispatch
+from typing import cast
 
 from sifrc.backends.text import LINE_LENGTH
 from sifrc.errors import BackendError
@@ -70,7 +71,7 @@ def statement(text: str, indent: int, prefix: str = "term") -> list[str]:
             return [*lines, line]
         name = f"{prefix}{len(lines)}"
         lines.append(f"{pad}{name} = {_render(part)}")
-        node = _Replace(part, name).visit(node)
+        node = cast(ast.stmt, _Replace(part, name).visit(node))
 
 
 def lines_of(items: Sequence[str], opening: str, closing: str, indent: int) -> list[str]:

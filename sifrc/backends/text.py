@@ -19,7 +19,7 @@ LINE_LENGTH = 110
 
 
 def template_folder(backend: str) -> Path:
-    """Folder with the templates of a built-in backend: in the wheel ``sifrc/templates``, else the repository's.
+    """Folder with the templates of a built-in backend: in the wheel, else in the repository.
 
     Raises:
         BackendError: neither has a folder of this name.
@@ -144,7 +144,7 @@ def _bullets(texts: Iterable[str]) -> list[str]:
 
 
 def literal(value: Any, indent: int = 0, used: int = 0, width: int = LINE_LENGTH) -> str:
-    """Plain data as a Python literal, formatted as ruff formats it: one line if it fits, else one item a line.
+    """Plain data as a Python literal in ruff's format: one line if it fits, else one item a line.
 
     Args:
         value: of mappings, lists, tuples, strings, numbers, booleans and None.

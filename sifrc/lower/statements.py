@@ -258,15 +258,16 @@ class Lowering:
                 own = expr.function.value_form(plain.orders)
                 if own.is_Function and value.has(own):
                     table[own] = self._loaded(state, binding, scope)
-        value = value.xreplace(table)
+        # one simultaneous replacement: an array may be called like an argument of the function
+        needed = value.xreplace({known: sympy.Dummy() for known in table}).free_symbols
         arguments: dict[sympy.Expr, sympy.Expr] = {}
         for symbol, (operand, labels) in zip(expr.function.argument_symbols, expr.operands, strict=True):
-            if symbol in value.free_symbols:
+            if symbol in needed:
                 inner = {
                     axis: binding.get(label, label) for axis, label in zip(operand.axes, labels, strict=True)
                 }
                 arguments[symbol] = self._scalar(operand, inner, scope)
-        return value.xreplace(arguments)
+        return value.xreplace(table | arguments)
 
     @_scalar.register
     def _(self, expr: Einsum, binding: dict[Axis, Axis], scope: _Scope) -> sympy.Expr:

@@ -103,8 +103,8 @@ def aligned(text: str, labels: tuple[str, ...], target: tuple[str, ...]) -> str:
     """A tensor over ``labels``, so that it broadcasts against one over ``target``.
 
     Example:
-        >>> aligned("b", ("p",), ("p", "i")), aligned("b", ("i",), ("p", "i")), aligned("c", ("j", "i"), ("i", "j"))
-        ('b[:, None]', 'b', 'c.T')
+        >>> aligned("b", ("p",), ("p", "i")), aligned("b", ("i",), ("p", "i"))
+        ('b[:, None]', 'b')
     """
     repeated = next((label for label in labels if labels.count(label) > 1), None)
     if repeated is not None:
@@ -162,7 +162,7 @@ class Names:
         family = self.family(load)
         if not load.labels:
             return {}
-        shapes = {index: shape for index, shape in family.shapes}
+        shapes = dict(family.shapes)
         subscript = load.ref.subscript
         index = None if subscript is None else subscript.offset
         # Inside a loop the extents differ from round to round.

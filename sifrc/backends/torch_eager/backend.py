@@ -9,6 +9,7 @@ from sifrc.backends.layout import call, lines_of, signature, statement
 from sifrc.backends.text import docstring, environment, finished, header, literal, template_folder
 from sifrc.backends.torch_eager.calls import Chain, Parts, parts_of
 from sifrc.backends.torch_eager.operators import public_functions
+from sifrc.backends.torch_eager.reserved import MODULE_MEMBERS
 from sifrc.backends.torch_eager.step import guard_table, memory_table, optimizer_context
 from sifrc.errors import BackendError
 from sifrc.lower.program import Storage
@@ -19,28 +20,15 @@ _INITIALIZERS = {
     "he": (
         "_he",
         "Normal, variance 2 / inputs.",
-        "torch.randn(outputs, inputs, generator=generator, dtype=torch.float64) * (2.0 / inputs) ** 0.5",
+        "torch.randn(outputs, inputs, generator=generator, dtype=torch.float64) * math.sqrt(2.0 / inputs)",
     ),
     "glorot": (
         "_glorot",
         "Uniform, limit sqrt(6 / (inputs + outputs)).",
         "(torch.rand(outputs, inputs, generator=generator, dtype=torch.float64) * 2.0 - 1.0) "
-        "* (6.0 / (inputs + outputs)) ** 0.5",
+        "* math.sqrt(6.0 / (inputs + outputs))",
     ),
 }
-
-
-MODULE_MEMBERS = frozenset(
-    "T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double "
-    "dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half "
-    "ipu load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters "
-    "register_backward_hook register_buffer register_forward_hook register_forward_pre_hook "
-    "register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook "
-    "register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook "
-    "register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to "
-    "to_empty train training type xpu zero_grad".split()
-)
-"""Public members of ``torch.nn.Module``: no submodule can have such a name."""
 
 
 class TorchBackend:
@@ -76,12 +64,12 @@ BACKEND = TorchBackend()
 
 
 def _context(parts: Parts) -> dict[str, Any]:
-    module, program = parts.module, parts.program
+    module = parts.module
     public = public_functions(parts)
     private = list(parts.functions.values())
     step = bool(parts.step)
     guarded = step or any(function.guarded for function in private)
-    texts = "\n".join(function.text for function in [*private, *public])
+    texts = "\n".join([*(function.text for function in private), *(function.text for function in public)])
     weights = parts.weights.code
     biases = parts.biases.code if parts.biases is not None else ""
     chain = Chain(parts, 8)
@@ -100,6 +88,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "bias_names": _name_table("BIAS_NAMES", _layer_names(parts, "bias"), "Biases by layer number."),
         "constants": _constants(parts),
         "guarded": guarded,
+        "math": step or "math." in "".join(_initializers(module.layers)),
         "guards": guard_table(parts),
         "memory": memory_table(parts) if step else "",
         "has_step": step,

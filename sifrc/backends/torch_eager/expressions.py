@@ -156,6 +156,14 @@ def _as_product(term: Expr, formula: Formula, entries: Mapping[str, Entry]) -> P
     return None
 
 
+def _scaled_tensor(base: Expr, entries: Mapping[str, Entry]) -> tuple[Expr, Expr]:
+    """A sum of one term as a number times a tensor; otherwise one times itself."""
+    tensors = [symbol for symbol in base.free_symbols if not entries[symbol.name].is_float]
+    if isinstance(base, Mul) and len(tensors) == 1 and base.coeff(tensors[0]) * tensors[0] == base:
+        return base.coeff(tensors[0]), tensors[0]
+    return sympy.S.One, base
+
+
 def _merged(formula: Formula) -> tuple[Expr, dict[str, Entry]]:
     """Sums with matrix products in them as single operations (addmm); their results get new symbols."""
     entries = dict(formula.entries)
@@ -187,7 +195,9 @@ def _merged(formula: Formula) -> tuple[Expr, dict[str, Entry]]:
             return Add(*rest)
         base = Add(*rest)
         if any(not entries[s.name].is_float and entries[s.name].labels for s in base.free_symbols):
-            text = products[0].added_to(_print(base, formula, entries), in_place=False)
+            factor, tensor = _scaled_tensor(base, entries)
+            beta = "" if factor == 1 else _print(factor, formula, entries)
+            text = products[0].added_to(_print(tensor, formula, entries), in_place=False, beta=beta)
             base = sympy.S.Zero
         else:
             text = products[0].text()

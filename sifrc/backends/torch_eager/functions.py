@@ -227,7 +227,7 @@ def _body(function: Function, writer: Writer) -> list[str]:
 
 
 def _is_local(name: str, function: Function, results: Sequence[str], arguments: Sequence[str]) -> bool:
-    """Whether every read of the family follows the write of that member in the same block, with none between."""
+    """Whether every read follows the last write in the same block and is of the same member."""
     if name in results or name in arguments:
         return False
     current: object = None
@@ -249,7 +249,7 @@ def _is_local(name: str, function: Function, results: Sequence[str], arguments: 
 
 
 def _single_use(program: Program, function: Function, results: Sequence[str]) -> frozenset[str]:
-    """Families of products whose every member is read once, in the function that computes it, and not returned."""
+    """Families of products that are read once, by the function that computes them, and not returned."""
     readers: dict[str, set[tuple[str, bool]]] = {}
     for other in program.functions:
         for family, _ in function_members(other)[0]:

@@ -32,7 +32,9 @@ def public_functions(parts: Parts) -> tuple[PublicFunction, ...]:
     by_name = {operator.name: operator for operator in operators}
     found: list[PublicFunction] = []
     for operator in operators:
-        if operator.name == "predict" or operator.name == "linearize" and "hessian_vector_product" in by_name:
+        if operator.name == "predict" or (
+            operator.name == "linearize" and "hessian_vector_product" in by_name
+        ):
             continue
         if operator.apply and operator.name in ("hessian_vector_product", "linearize"):
             found.append(PublicFunction("linearize", _linearize(parts, operator)))

@@ -43,6 +43,16 @@ class Product:
             return replace(self, scale=factor)
         return replace(self, scale=f"({factor}) * ({self.scale})")
 
+    @property
+    def transposed(self) -> Product:
+        """(left · right)ᵀ = rightᵀ · leftᵀ."""
+        labels = self.labels[::-1]
+        if self.kind == "matrix":
+            return replace(self, left=_flipped(self.right), right=_flipped(self.left), labels=labels)
+        if self.kind == "outer":
+            return replace(self, left=self.right, right=self.left, labels=labels)
+        return replace(self, left=f"({self.left}).T", labels=labels)
+
     def text(self) -> str:
         """As an expression of its own."""
         if self.kind == "matrix":
@@ -56,15 +66,20 @@ class Product:
             return f"torch.outer({scale}{self.left}, {self.right})"
         return f"({scale}{self.left})"
 
-    def added_to(self, base: str, *, in_place: bool) -> str | None:
-        """``base`` plus the product, by one operation of Torch; None if there is none."""
+    def added_to(self, base: str, *, in_place: bool, beta: str = "") -> str | None:
+        """beta · ``base`` plus the product, by one operation of Torch; None if there is none."""
         if self.kind == "other":
             return None
-        alpha = f", alpha={self.scale}" if self.scale else ""
+        alpha = f", beta={beta}" if beta else ""
+        alpha += f", alpha={self.scale}" if self.scale else ""
         name = _FUSED[self.kind]
         if in_place:
             return f"{base}.{name}_({self.left}, {self.right}{alpha})"
         return f"torch.{name}({base}, {self.left}, {self.right}{alpha})"
+
+
+def _flipped(text: str) -> str:
+    return text.removesuffix(".T") if text.endswith(".T") else f"{text}.T"
 
 
 def _oriented(text: str, labels: tuple[str, ...], wanted: tuple[str, ...]) -> str:

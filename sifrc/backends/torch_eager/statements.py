@@ -92,7 +92,8 @@ class Writer:
         user = kernel.assigns[counts.index(1)]
         operands = {product.left.ref, product.right.ref}
         clobbered = {assign.target.ref for assign in kernel.assigns[: counts.index(1)]}
-        return user.target.labels == labels and len(set(labels)) == len(labels) and not operands & clobbered
+        distinct = len(set(labels)) == len(labels)
+        return user.target.labels in (labels, labels[::-1]) and distinct and not operands & clobbered
 
     @singledispatchmethod
     def lines(self, statement: Statement) -> list[str]:
@@ -106,6 +107,8 @@ class Writer:
         for name, load in statement.loads:
             if load.ref in self._products:
                 product = replace(self._products[load.ref], labels=load.labels)
+                if load.labels != _user(statement, name).target.labels:
+                    product = product.transposed
                 entries[name] = replace(entries[name], product=product)
         assigns, entries = _versions(statement, entries)
         groups: list[list[Assign]] = []
@@ -258,6 +261,12 @@ class Writer:
 
 def _occurrences(value: Expr, symbol: Symbol) -> int:
     return sum(1 for node in sympy.preorder_traversal(value) if node == symbol)
+
+
+def _user(kernel: Kernel, name: str) -> Assign:
+    """The first assignment that uses a symbol."""
+    symbol = Symbol(name, real=True)
+    return next(assign for assign in kernel.assigns if symbol in assign.value.free_symbols)
 
 
 def _covered(value: Expr, entries: Mapping[str, Entry]) -> tuple[str, ...]:

@@ -29,13 +29,17 @@ def _memory_families(parts: Parts) -> list[Family]:
 
 
 def memory_table(parts: Parts) -> str:
-    """``MEMORY``: initial value and shapes of each quantity that the optimizer keeps; −1 is "no subscript"."""
+    """``MEMORY``: initial value and shapes of what the optimizer keeps; −1 stands for no subscript."""
     table: dict[str, Any] = {
         family.code: (family.initial, {-1 if k is None else k: shape for k, shape in family.shapes})
         for family in _memory_families(parts)
     }
     text = "MEMORY: dict[str, tuple[str, dict[int, tuple[int, ...]]]] = "
-    return text + literal(table, used=len(text)) + '\n"""State: initial value, and shapes by subscript."""'
+    return (
+        text
+        + literal(table, used=len(text))
+        + '\n"""State: initial value, and shapes by subscript (−1 for none)."""'
+    )
 
 
 def optimizer_context(parts: Parts) -> dict[str, Any]:
@@ -99,7 +103,8 @@ def _step_lines(parts: Parts, chain: Chain, periodic: list[Key], objective: str)
     kept = _kept(parts, periodic)
     if periodic:
         lines += [
-            '        shared = self.state["shared"]',
+            "        states: Any = self.state",
+            '        shared = states["shared"]',
             '        due = shared.get("steps", 0) % int(group["period"]) == 0',
         ]
     checked = False

@@ -1,0 +1,241 @@
+"""Generated modules on disk, keyed by everything their text depends on.
+
+An entry is one file: the module, and a last line with the digest of what is above it. A damaged entry
+is found by that line and made again. A folder that cannot be written is a warning, never an error: the
+module then lives in a temporary folder as long as the process.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib.machinery import SourceFileLoader
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import platformdirs
+
+from sifrc.version import __version__
+
+__all__ = [
+    "CACHE_VARIABLE",
+    "CacheWarning",
+    "cache_folder",
+    "entry_name",
+    "generator_digest",
+    "load_text",
+    "module_from_cache",
+    "read_entry",
+    "write_entry",
+]
+
+CACHE_VARIABLE = "SIFRC_CACHE"
+"""Environment variable with the folder to use in place of the user's cache folder."""
+
+_SEAL = "# cached by sifrc, sha256 of the lines above: "
+_PRINTERS = ("jinja2", "numpy", "opt_einsum", "sympy")
+
+
+class CacheWarning(UserWarning):
+    """The cache could not be used as wished; compiling went on without it."""
+
+
+def cache_folder() -> Path:
+    """The folder for generated modules: that of SIFRC_CACHE, else the user's cache folder.
+
+    Example:
+        >>> cache_folder().is_absolute()
+        True
+    """
+    given = os.environ.get(CACHE_VARIABLE)
+    base = Path(given) if given else Path(platformdirs.user_cache_dir("sifrc", appauthor=False))
+    return base.expanduser().absolute()
+
+
+@functools.cache
+def generator_digest() -> str:
+    """SHA-256 of the generator: sources, templates and the versions of the libraries it prints with.
+
+    A change anywhere in the package gives new entries. That is more often than necessary, and never
+    too rarely.
+    """
+    package = Path(__file__).resolve().parent
+    templates = next(
+        (p for p in (package / "templates", package.parent / "templates") if p.is_dir()), package
+    )
+    files = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
+    files |= {
+        f"templates/{path.relative_to(templates).as_posix()}": path
+        for path in templates.rglob("*")
+        if path.suffix in (".jinja", ".py") and templates != package
+    }
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        content = files[name].read_bytes()
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    digest.update(json.dumps([_version(name) for name in _PRINTERS]).encode())
+    return digest.hexdigest()
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
+
+
+def entry_name(name: str, content: Mapping[str, Any]) -> str:
+    """The name of an entry, also of the module that is imported from it.
+
+    Args:
+        name: of the spec, for people who look into the folder.
+        content: what the text depends on besides the generator, as plain data.
+
+    Example:
+        >>> entry_name("tiny", {"a": 1}) == entry_name("tiny", {"a": 2})
+        False
+    """
+    payload = {"sifrc": __version__, "generator": generator_digest(), "content": content}
+    text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
+    return f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+
+
+def read_entry(path: Path) -> str | None:
+    """The text of an entry; None if there is none, or with a warning if it is damaged.
+
+    Args:
+        path: of the file.
+    """
+    try:
+        text, separator, seal = path.read_bytes().decode().rpartition(_SEAL)
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        _warn(f"the cached module {path.name} cannot be read ({_reason(error)}); it is compiled again")
+        return None
+    if not separator or seal != _digest(text) + "\n":
+        _warn(f"the cached module {path.name} is damaged; it is compiled again")
+        return None
+    return text
+
+
+def write_entry(path: Path, text: str) -> Path:
+    """Write an entry, whole at every moment, and return where it is.
+
+    Several processes may write the same one. Where the folder cannot be written, the entry goes to a
+    temporary one, with a warning.
+    """
+    try:
+        _write_whole(path, text)
+    except OSError as error:
+        _warn(f"the cache folder cannot be used ({_reason(error)}); the module is kept in a temporary folder")
+        path = _temporary_folder() / path.name
+        _write_whole(path, text)
+    return path
+
+
+def module_from_cache(
+    name: str, make: Callable[[], str], folder: Path | None, *, reuse: bool = True
+) -> ModuleType:
+    """Import an entry, made first if it is not there.
+
+    Args:
+        name: from :func:`entry_name`.
+        make: gives the text.
+        folder: of the cache; None for one that lives as long as the process.
+        reuse: False makes the text in any case.
+    """
+    path = (_temporary_folder() if folder is None else folder) / f"{name}.py"
+    text = read_entry(path) if reuse else None
+    if text is None:
+        text = make()
+        path = write_entry(path, text)
+    return load_text(name, path, text)
+
+
+def load_text(name: str, path: Path, text: str) -> ModuleType:
+    """Import a module from text that also stands in a file.
+
+    The name decides, as everywhere in Python: a module of this name that is loaded is returned. Numba
+    finds its own cache by the path, and its entries only fit a module of the same name.
+
+    Args:
+        name: of the module.
+        path: of the file, for tracebacks and Numba's cache.
+        text: what is run; nothing is read from the file in between.
+    """
+    loaded = sys.modules.get(name)
+    if loaded is not None:
+        return loaded
+    spec = spec_from_loader(name, _TextLoader(name, path, text), origin=str(path))
+    assert spec is not None and spec.loader is not None
+    spec.has_location = True
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+class _TextLoader(SourceFileLoader):
+    """Loads text that was checked already, past Python's own bytecode files."""
+
+    def __init__(self, name: str, path: Path, text: str) -> None:
+        super().__init__(name, str(path))
+        self._text = text
+
+    def get_code(self, fullname: str) -> Any:
+        """Compile the text."""
+        return self.source_to_code(self._text.encode(), self.path)
+
+    def get_source(self, fullname: str) -> str:
+        """The text, for tracebacks."""
+        return self._text
+
+
+def _write_whole(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(f"{text}{_SEAL}{_digest(text)}\n".encode())
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+@functools.cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    # The object removes the folder when the process ends, so it must live until then.
+    return tempfile.TemporaryDirectory(prefix="sifrc-", ignore_cleanup_errors=True)
+
+
+def _temporary_folder() -> Path:
+    return Path(_temporary().name)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, CacheWarning, stacklevel=2)

@@ -1,0 +1,159 @@
+"""Equal up to a shift of all layer indices: the test behind equations for generic k.
+
+The key of an expression has the structure of it, with the indices of inputs relative to a layer and
+axes replaced by their positions. Sizes do not enter: layers of different widths have one equation.
+Scalar functions compare by what they compute, with their parameter values.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import singledispatch
+from hashlib import blake2b
+from typing import TypeAlias
+
+import sympy
+
+from sifrc.ir import (
+    Add,
+    Axis,
+    Delta,
+    Einsum,
+    Expr,
+    Input,
+    LogSumExp,
+    Map,
+    Operand,
+    Reduce,
+    Solve,
+    Spectral,
+    Sylvester,
+)
+from sifrc.ir.traverse import postorder
+from sifrc.scalar import ScalarFunction
+
+__all__ = ["generic_key"]
+
+Keys: TypeAlias = Callable[[Expr], str]
+_MAX_TIES = 4
+
+
+def generic_key(expr: Expr, layer: int) -> str:
+    """A text that two expressions share when one is the other with all indices shifted.
+
+    Args:
+        expr: any expression.
+        layer: the layer that indices are counted from.
+
+    Example:
+        >>> from sifrc.ir import Role
+        >>> from sifrc.ir.build import inner
+        >>> def x(k): return Input("x", k, (Axis(f"fc{k}", 3),), Role.STATE)
+        >>> generic_key(inner(x(1), x(2)), 1) == generic_key(inner(x(4), x(5)), 4)
+        True
+        >>> generic_key(inner(x(1), x(2)), 1) == generic_key(inner(x(4), x(4)), 4)
+        False
+    """
+    done: dict[str, str] = {}
+    for node in postorder(expr):
+        done[node.key] = _digest(_key(node, layer, lambda child: done[child.key]))
+    return done[expr.key]
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _function(function: ScalarFunction) -> str:
+    bound = function.bound()
+    return f"{bound.arguments}{sympy.srepr(bound.expression)}"
+
+
+@singledispatch
+def _key(node: Expr, layer: int, keys: Keys) -> str:
+    raise TypeError(f"no rule for {type(node).__name__}")
+
+
+@_key.register
+def _(node: Input, layer: int, keys: Keys) -> str:
+    index = "" if node.index is None else f"{node.index - layer:+d}"
+    return f"Input {node.family}{index} {len(node.axes)}"
+
+
+@_key.register
+def _(node: Delta, layer: int, keys: Keys) -> str:
+    return "Delta"
+
+
+@_key.register
+def _(node: Add, layer: int, keys: Keys) -> str:
+    return f"Add {len(node.out)} {sorted(f'{factor}*{keys(term)}' for factor, term in node.terms)}"
+
+
+@_key.register
+def _(node: Einsum, layer: int, keys: Keys) -> str:
+    return f"Einsum {len(node.out)} {_product(node.operands, node.out, keys)}"
+
+
+@_key.register
+def _(node: Map, layer: int, keys: Keys) -> str:
+    positions = {axis: position for position, axis in enumerate(node.out)}
+    operands = [(keys(expr), [positions[label] for label in labels]) for expr, labels in node.operands]
+    return f"Map {_function(node.function)} {node.orders} {len(node.out)} {operands}"
+
+
+@_key.register(LogSumExp)
+@_key.register(Reduce)
+def _(node: LogSumExp | Reduce, layer: int, keys: Keys) -> str:
+    kind = node.kind if isinstance(node, Reduce) else "logsumexp"
+    return f"{kind} {node.operand.axes.index(node.over)} {keys(node.operand)}"
+
+
+@_key.register
+def _(node: Solve, layer: int, keys: Keys) -> str:
+    return f"Solve {keys(node.matrix)} {keys(node.rhs)}"
+
+
+@_key.register
+def _(node: Spectral, layer: int, keys: Keys) -> str:
+    return f"Spectral {node.kind} {keys(node.matrix)}"
+
+
+@_key.register
+def _(node: Sylvester, layer: int, keys: Keys) -> str:
+    return f"Sylvester {keys(node.left)} {keys(node.right)} {keys(node.rhs)}"
+
+
+def _product(operands: Sequence[Operand], out: tuple[Axis, ...], keys: Keys) -> str:
+    """Operands in an order, and contracted labels under names, that do not depend on the layer."""
+    fixed = {axis: f"o{position}" for position, axis in enumerate(out)}
+    colour = {label: fixed.get(label, "c") for _, labels in operands for label in labels}
+    for _ in range(3):  # a contracted label is told apart by where it occurs
+        seen: dict[Axis, list[str]] = {label: [] for label in colour}
+        for expr, labels in operands:
+            around = ",".join(colour[label] for label in labels)
+            for slot, label in enumerate(labels):
+                seen[label].append(f"{keys(expr)}/{slot}/{around}")
+        colour = {
+            label: old if label in fixed else "c" + _digest("|".join(sorted(seen[label])))
+            for label, old in colour.items()
+        }
+
+    def coloured(operand: Operand) -> tuple[str, tuple[str, ...]]:
+        return keys(operand[0]), tuple(colour[label] for label in operand[1])
+
+    ties = [list(group) for _, group in itertools.groupby(sorted(operands, key=coloured), key=coloured)]
+    choices = [itertools.permutations(group) if len(group) <= _MAX_TIES else [tuple(group)] for group in ties]
+    return min(
+        (_named([operand for group in choice for operand in group], fixed, keys) for choice in itertools.product(*choices)),
+        default="",
+    )
+
+
+def _named(operands: Sequence[Operand], fixed: dict[Axis, str], keys: Keys) -> str:
+    names = dict(fixed)
+    for _, labels in operands:
+        for label in labels:
+            names.setdefault(label, f"#{len(names)}")
+    return " ".join(f"{keys(expr)}[{','.join(names[label] for label in labels)}]" for expr, labels in operands)

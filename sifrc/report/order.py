@@ -1,0 +1,87 @@
+"""In which order factors and terms are written; it depends on layers only by their distance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from types import MappingProxyType
+
+from sifrc.report.indices import Naming
+from sifrc.report.layout import (
+    Diagonal,
+    Function,
+    Hadamard,
+    Inner,
+    Layout,
+    Norm,
+    Product,
+    Scalar,
+    Sum,
+    Symbol,
+    Terms,
+    coefficient_of,
+    symbols_of,
+)
+from sifrc.report.text import text
+
+__all__ = ["family_rank", "ordered_factors", "ordered_inner", "ordered_scalars", "ordered_terms"]
+
+_FAMILIES = "ℓ ℓ_R t λ W N G HN GN a x ẋ b y c γ ζ u z β η g Hη Gη v".split()
+_RANK: Mapping[str, int] = MappingProxyType({family: rank for rank, family in enumerate(_FAMILIES)})
+
+
+def family_rank(family: str) -> int:
+    """Place of a symbol family in products and sums; unknown ones come last."""
+    return _RANK.get(family, len(_RANK))
+
+
+def _relative(layout: Layout, layer: int) -> str:
+    return text(layout, Naming("k", layer))
+
+
+def _first_rank(layout: Layout) -> int:
+    return min((family_rank(symbol.family) for symbol in symbols_of(layout)), default=len(_RANK))
+
+
+def ordered_factors(factors: list[Layout], layer: int) -> list[Layout]:
+    """Entrywise factors: functions first, sums and products last."""
+
+    def key(factor: Layout) -> tuple[int, int, str]:
+        if isinstance(factor, Function):
+            return 0, factor.order, _relative(factor, layer)
+        kind = 2 if isinstance(factor, Symbol) else 3 if isinstance(factor, Sum | Product | Hadamard) else 1
+        return kind, 0, _relative(factor, layer)
+
+    return sorted(factors, key=key)
+
+
+def ordered_scalars(factors: list[Layout], layer: int) -> list[Layout]:
+    """Scalar factors: symbols first, then norms and inner products."""
+
+    def key(factor: Layout) -> tuple[int, int, str]:
+        kind = 0 if isinstance(factor, Symbol) else 1 if isinstance(factor, Norm | Inner) else 2
+        return kind, _first_rank(factor), _relative(factor, layer)
+
+    return sorted(factors, key=key)
+
+
+def ordered_inner(factors: list[Layout], layer: int) -> list[Layout]:
+    """Arguments of an inner product: the target first, multipliers last."""
+
+    def key(factor: Layout) -> tuple[bool, bool, int, str]:
+        symbol = isinstance(factor, Symbol)
+        return not (symbol and _first_rank(factor) <= family_rank("t")), symbol, _first_rank(factor), _relative(factor, layer)
+
+    return sorted(factors, key=key)
+
+
+def ordered_terms(terms: Terms, layer: int) -> Terms:
+    """Terms of a sum: positive ones first, matrix products before vectors."""
+
+    def key(term: tuple[Fraction, Layout]) -> tuple[bool, int, int, str]:
+        factor, body = term
+        body = coefficient_of(body)[1]
+        kind = 0 if isinstance(body, Product) and not isinstance(body.factors[0], Scalar | Diagonal) else 1
+        return factor < 0, kind, _first_rank(body), _relative(body, layer)
+
+    return tuple(sorted(terms, key=key))
