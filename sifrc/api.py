@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sifrc.errors import SpecError
+from sifrc.errors import MethodError, SpecError
 
 if TYPE_CHECKING:
     from sifrc.compiler import Request
@@ -149,9 +148,12 @@ def compile_source(
     """
     from sifrc.compiler import compile_spec
 
-    return compile_spec(
-        read_spec(spec), make_request(backend, method, operators, method_options, backend_options)
-    ).text
+    spec = read_spec(spec)
+    if method_options and (method == "none" or (method is None and spec.method is None)):
+        names = ", ".join(sorted(method_options))
+        raise MethodError(f"options without a method: {names}", hint="name a method, e.g. esn or mk")
+    request = make_request(backend, method, operators, method_options, backend_options)
+    return compile_spec(spec, request).text
 
 
 def make_request(
@@ -163,8 +165,7 @@ def make_request(
 ) -> Request:
     """What to compile over what the spec says itself.
 
-    Raises:
-        MethodError: options of a method without a method are left to the compiler; never here.
+    Options of a method or a backend stay unchecked until the compiler knows whose they are.
     """
     from sifrc.compiler import Request
 
@@ -180,3 +181,170 @@ def make_request(
 def _names(operators: Sequence[str]) -> tuple[str, ...]:
     # A word is a sequence of letters; nobody means that.
     return (operators,) if isinstance(operators, str) else tuple(operators)
+
+
+def equations(spec: Source, *, newton: bool | None = None) -> EquationSheet:
+    """The derived equations of a spec, for the terminal, LaTeX and notebooks.
+
+    Args:
+        spec: a spec, a path or a mapping.
+        newton: with those of the Newton direction; by default where it exists.
+
+    Raises:
+        DerivationError: the Newton direction is asked for and its preconditions fail.
+    """
+    from sifrc.report.document import equations as derive_sheet
+
+    return derive_sheet(read_spec(spec), newton=newton)
+
+
+def verify(
+    spec: Source,
+    *,
+    levels: Sequence[int] = (1, 2, 3),
+    digits: int = 50,
+    seed: int = 0,
+    backend: str | None = None,
+    module: Any = None,
+    cache: bool | str | os.PathLike[str] = True,
+    progress: Callable[[Row], None] | None = None,
+) -> Report:
+    """Check everything derived for a spec, and the module generated for it.
+
+    Args:
+        spec: a spec, a path or a mapping.
+        levels: 1 symbolic, 2 many digits, 3 generated code.
+        digits: precision of level 2.
+        seed: of the random points.
+        backend: of the module of level 3; the spec's by default.
+        module: to check at level 3 in place of one compiled here.
+        cache: see :func:`compile`.
+        progress: called with every row as it is found.
+
+    Returns:
+        A report; ``passed`` only if nothing failed and everything asked for was checked.
+
+    Raises:
+        SifrcError: the spec is wrong, or its module cannot be compiled.
+    """
+    from sifrc.verify.ladder import verify as climb
+
+    spec = read_spec(spec)
+    if 3 in levels and module is None:
+        module = compile(spec, backend, cache=cache)
+    return climb(spec, levels=levels, module=module, digits=digits, seed=seed, progress=progress)
+
+
+def load_data(
+    spec: Source, data: str | os.PathLike[str] | None = None, *, fallback: bool = False
+) -> tuple[Spec, Dataset]:
+    """The data set to train a spec on, and the spec, which fits it.
+
+    Args:
+        spec: a spec, a path or a mapping.
+        data: name of a data set, path of an ``.npz`` archive, or the folder with the files of the
+            spec's own data set; the spec's by default.
+        fallback: where MNIST or Fashion-MNIST is missing take digits, and give the network's input
+            their size.
+
+    Raises:
+        DataError: no such data, or it does not fit the network.
+        SpecError: the network cannot take images of another size.
+    """
+    from sifrc.data import check_fits, load_dataset
+    from sifrc.spec import build_spec, spec_to_dict
+
+    spec = read_spec(spec)
+    name, folder = spec.training.data, None
+    if data is not None:
+        given = os.fspath(data)
+        if Path(given).is_dir():
+            folder = Path(given)
+        else:
+            name = given
+    dataset = load_dataset(
+        name, path=folder, dtype=spec.dtype, one_hot=spec.training.one_hot, fallback=fallback
+    )
+    if fallback and dataset.name != name and dataset.input_size != spec.input.size:
+        content = spec_to_dict(spec)
+        content["network"]["input"]["size"] = dataset.input_size
+        spec = build_spec(content)
+    check_fits(dataset, spec.input.size, spec.layers[-1].size, spec.loss.targets)
+    return spec, dataset
+
+
+def train(
+    spec: Source,
+    data: str | os.PathLike[str] | Dataset | None = None,
+    *,
+    directory: str | os.PathLike[str] | None = None,
+    epochs: int | None = None,
+    batch: int | None = None,
+    seed: int | None = None,
+    backend: str | None = None,
+    method: str | None = None,
+    resume: bool = False,
+    fallback: bool = False,
+    progress: bool = True,
+    cache: bool | str | os.PathLike[str] = True,
+    **method_options: OptionValue,
+) -> History:
+    """Compile a spec and train it on data.
+
+    Args:
+        spec: a spec, a path or a mapping.
+        data: a data set, or what :func:`load_data` takes; the spec's by default.
+        directory: for the checkpoint, the metrics and the plot; None writes nothing.
+        epochs: the run is complete after these; the spec's by default, as ``batch`` and ``seed``.
+        batch: samples in a step.
+        seed: of the initial parameters and the order of the samples.
+        backend: ``torch`` or ``numba``; the spec's by default.
+        method: the spec's by default.
+        resume: go on from the checkpoint in ``directory``.
+        fallback: see :func:`load_data`.
+        progress: show a bar on the error stream.
+        cache: see :func:`compile`.
+        **method_options: options of the method, over those of the spec.
+
+    Returns:
+        The metrics of all epochs.
+
+    Raises:
+        SifrcError: the spec, the data or a setting is wrong, or a step was refused.
+        TrainingInterrupted: Ctrl-C; a checkpoint is saved.
+    """
+    from sifrc.data import Dataset, check_fits
+    from sifrc.training import train as run
+
+    spec = read_spec(spec)
+    if isinstance(data, Dataset):
+        dataset = data
+        check_fits(dataset, spec.input.size, spec.layers[-1].size, spec.loss.targets)
+    else:
+        spec, dataset = load_data(spec, data, fallback=fallback)
+    if method == "none" or (method is None and spec.method is None):
+        raise MethodError("training needs a method", hint="add 'method: {name: esn}' to the spec, or name one")
+    if method is not None or method_options or backend is not None:
+        spec = _chosen(spec, backend, method, method_options)
+    module = compile(spec, operators=(), cache=cache)
+    return run(
+        module,
+        spec.target.backend,
+        dataset,
+        epochs=spec.training.epochs if epochs is None else epochs,
+        batch=spec.training.batch if batch is None else batch,
+        seed=spec.seed if seed is None else seed,
+        directory=None if directory is None else Path(directory),
+        resume=resume,
+        progress=progress,
+        label=spec.name,
+    )
+
+
+def _chosen(
+    spec: Spec, backend: str | None, method: str | None, options: Mapping[str, OptionValue]
+) -> Spec:
+    """The spec with a backend, a method and options chosen over its own."""
+    from sifrc.compiler import apply_request
+
+    return apply_request(spec, make_request(backend, method, None, options))

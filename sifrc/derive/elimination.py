@@ -175,7 +175,9 @@ def solve_linear(
         rest = _without(full, matrix, symbol, other)
         value = rename(Solve(matrix, negative(rest)), (axis,))
         applied = total([_applied(matrix, value, other), rest], (axis,))
-        lead = next(term for _, term in terms_of(expand(applied)) if contains(term, _solution(value)))
+        found = [term for _, term in terms_of(expand(applied)) if contains(term, _solution(value))]
+        # The longest product: replacing a shorter one can give it back inside a longer one, for ever.
+        lead = max(found, key=lambda term: (len(operands_of(term)), term.key))
         return value, matrix, rest, (relation(name, applied, lead),), ()
     quotient, divisors = strip_common_factors(full)
     matrix = jvp_matrix(quotient, symbol, other)

@@ -43,7 +43,7 @@ def derive_gauss_newton(first: FirstOrder) -> GaussNewton:
     along: dict[Input, Expr] = {c.state: moves[c.index] for c in model.constraints}
     along.update(directions)
     output = model.output
-    slope = vjp(model.loss, [output.state])[0]
+    slope = vjp(model.data_loss, [output.state])[0]
     curved = jvp(slope, {output.state: moves[output.index]})
     seed = Input("r", None, (output.axis,), Role.TANGENT)
     linear = {c.index: jvp(c.value, along) or zero(c.state.axes) for c in model.constraints}

@@ -16,7 +16,7 @@ from sifrc.calculus import vjp
 from sifrc.derive.elimination import solve_unit
 from sifrc.derive.system import Equation, System, abbreviate, definition, name_node
 from sifrc.ir import Expr, Input, Role
-from sifrc.ir.build import inner, negative, subtract, total
+from sifrc.ir.build import einsum, inner, negative, subtract, total
 from sifrc.ir.normal import Relation, reduce, relation
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import LayerParameters, Model
@@ -92,7 +92,7 @@ def derive_first_order(model: Model) -> FirstOrder:
     """
     adjoints = {c.index: Input("b", c.index, (c.axis,), Role.ADJOINT) for c in model.constraints}
     products = [inner(subtract(c.state, c.value), adjoints[c.index]) for c in model.constraints]
-    lagrangian = total([model.loss, model.regularizer, *products], ())
+    lagrangian = total([model.data_loss, model.regularizer, *products], ())
     nonlinear = [c for c in model.constraints if c.activation is not None]
     states = [c.state for c in model.constraints]
     pre_activations = [c.pre_activation for c in nonlinear]
@@ -138,13 +138,16 @@ def _objective(model: Model) -> System:
     loss = Input("loss", None, (), Role.STATE)
     objective = Input("objective", None, (), Role.STATE)
     equations = [Equation(loss, model.loss, None, "definition")]
+    data: Expr = loss
+    if model.loss_factor is not None:
+        data = einsum([(model.loss_factor, ()), (loss, ())], ())
     parts: list[Expr] = []
     for k, factor in sorted(model.regularized):
         partial = Input("R", k, (), Role.STATE)
         value = total([*parts, state_regularizer([(factor, model.state(k))])], ())
         equations.append(Equation(partial, value, k, "ESN(4)"))
         parts = [partial]
-    equations.append(Equation(objective, total([loss, *parts], ()), None, "ESN(4)"))
+    equations.append(Equation(objective, total([data, *parts], ()), None, "ESN(4)"))
     return System("objective", "Loss and objective of one sample", tuple(equations))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sifrc.derive.lagrangian import derive_first_order
+from sifrc.derive.lagrangian import FirstOrder, derive_first_order
 from sifrc.derive.system import Equation, System
 from sifrc.errors import DerivationError
 from sifrc.ir import Expr, Input, Map, Reduce, Role
@@ -30,7 +30,7 @@ class Spectral:
 
 
 def derive_spectral(model: Model, white_layer: bool) -> Spectral:
-    """λ_k for every hidden state, and λ_0 of the white layer.
+    """λ_k for every hidden state, λ_0 of the white layer, and λ_n where it multiplies the loss.
 
     Raises:
         DerivationError: the network is not a chain (MK(65) has one successor for each state).
@@ -41,7 +41,7 @@ def derive_spectral(model: Model, white_layer: bool) -> Spectral:
             location=model.spec.regularization.location,
             hint="give a number, or one for each state",
         )
-    plain = derive_first_order(replace(model, regularizer=zero(), regularized=()))
+    plain = derive_first_order(replace(model, regularizer=zero(), regularized=(), loss_factor=None))
     table: dict[Input, Input] = {}
     for equation in plain.adjoint.equations:
         symbol = equation.symbol
@@ -53,15 +53,24 @@ def derive_spectral(model: Model, white_layer: bool) -> Spectral:
     factors = dict(model.regularized)
     if white_layer:
         factors[0] = Input("λ", 0, (), Role.STATE)
+    if model.loss_factor is not None:
+        n = model.output.index
+        own = substitute(plain.adjoints[n], table)
+        equations.append(Equation(model.loss_factor, norm_over_slope(own, _slope(plain, n)), n, "MK(68)"))
     for k in sorted(factors, reverse=True):
         following = substitute(plain.backpropagated(k + 1), table)
-        slope: Expr = ones(model.state(k).axes)
-        if k > 0 and model.constraints[k - 1].activation is not None:
-            value = plain.short(model.constraints[k - 1].value)
-            assert isinstance(value, Map)
-            slope = Map(value.function, (1,), value.operands, value.out)
-        equations.append(Equation(factors[k], norm_over_slope(following, slope), k, "MK(65)"))
+        equations.append(Equation(factors[k], norm_over_slope(following, _slope(plain, k)), k, "MK(65)"))
     return Spectral(System("spectral", "Spectral regularisation", tuple(equations)))
+
+
+def _slope(plain: FirstOrder, index: int) -> Expr:
+    """F'(a_k), with a_k abbreviated; ones for the identity and for the input."""
+    model = plain.model
+    if index == 0 or model.constraints[index - 1].activation is None:
+        return ones(model.state(index).axes)
+    value = plain.short(model.constraints[index - 1].value)
+    assert isinstance(value, Map)
+    return Map(value.function, (1,), value.operands, value.out)
 
 
 def norm_over_slope(vector: Expr, slope: Expr) -> Expr:

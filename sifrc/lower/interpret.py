@@ -86,13 +86,17 @@ class Machine:
         """The array of a load."""
         return self.arrays[self.key(load.ref)]
 
-    def scalars(
-        self, loads: Sequence[tuple[str, Load]], labels: tuple[str, ...]
-    ) -> dict[str, Array]:
+    def scalars(self, loads: Sequence[tuple[str, Load]], labels: tuple[str, ...]) -> dict[str, Array]:
         """Loads as arrays over the labels, missing ones with length one."""
         return {name: _spread(self.read(load), load.labels, labels) for name, load in loads}
 
-    def value(self, expr: sympy.Expr, loads: Mapping[str, Array], extents: Mapping[str, int], labels: tuple[str, ...]) -> Array:
+    def value(
+        self,
+        expr: sympy.Expr,
+        loads: Mapping[str, Array],
+        extents: Mapping[str, int],
+        labels: tuple[str, ...],
+    ) -> Array:
         """A scalar expression over all entries."""
         shape = tuple(extents[label] for label in labels)
         full = {name: np.broadcast_to(array, shape) for name, array in loads.items()}
@@ -118,7 +122,9 @@ class Machine:
 def _spread(array: Array, have: tuple[str, ...], want: tuple[str, ...]) -> Array:
     order = [have.index(label) for label in want if label in have]
     moved = np.transpose(array, order) if array.ndim else array
-    return moved.reshape([moved.shape[[w for w in want if w in have].index(label)] if label in have else 1 for label in want])
+    return moved.reshape(
+        [moved.shape[[w for w in want if w in have].index(label)] if label in have else 1 for label in want]
+    )
 
 
 def run_functions(machine: Machine, functions: Sequence[Function]) -> None:
@@ -148,7 +154,9 @@ def _(statement: Kernel, machine: Machine) -> None:
     for assign in statement.assigns:
         used = {symbol.name for symbol in assign.value.free_symbols}
         loads = machine.scalars([(n, load) for n, load in statement.loads if n in used], statement.labels)
-        machine.arrays[machine.key(assign.target.ref)] = machine.value(assign.value, loads, sizes, statement.labels)
+        machine.arrays[machine.key(assign.target.ref)] = machine.value(
+            assign.value, loads, sizes, statement.labels
+        )
 
 
 @_execute.register
@@ -187,7 +195,9 @@ def _(statement: LogSumExpOver, machine: Machine) -> None:
 @_execute.register
 def _(statement: MaximumOver, machine: Machine) -> None:
     values = machine.read(statement.operand)
-    machine.arrays[machine.key(statement.target.ref)] = np.asarray(np.max(values, axis=_axis(statement.operand, statement.over)))
+    machine.arrays[machine.key(statement.target.ref)] = np.asarray(
+        np.max(values, axis=_axis(statement.operand, statement.over))
+    )
 
 
 @_execute.register

@@ -75,7 +75,11 @@ def _is_expensive(node: Expr, held: set[str]) -> bool:
 def _symbol(node: Expr, layer: int | None, taken: set[str]) -> Input:
     """A name: F', F'' for derivatives of activations, softmax, else a number in its layer."""
     role = Role.STATE
-    if isinstance(node, Map) and node.function == EXP and any(isinstance(n, LogSumExp) for n in postorder(node)):
+    if (
+        isinstance(node, Map)
+        and node.function == EXP
+        and any(isinstance(n, LogSumExp) for n in postorder(node))
+    ):
         return Input("softmax", layer, node.axes, role)
     if isinstance(node, Map) and len(node.orders) == 1 and any(node.orders) and node.function.name != "loss":
         return Input("F" + "'" * node.orders[0], layer, node.axes, role)

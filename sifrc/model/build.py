@@ -66,7 +66,13 @@ def build_model(spec: Spec) -> Model:
         regularized=regularized,
         regularizer=state_regularizer([(factor, constraints[k - 1].state) for k, factor in regularized]),
         lambda_values=values,
+        loss_factor=_loss_factor(spec, len(constraints)),
     )
+
+
+def _loss_factor(spec: Spec, output: int) -> Input | None:
+    """λ_n of MK(67): a value per sample, held constant under differentiation."""
+    return Input("λ", output, (), Role.STATE) if spec.regularization.output == "spectral" else None
 
 
 def state_regularizer(states: list[tuple[Input, Input]]) -> Expr:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sifrc.ir import Axis, Expr, Input
+from sifrc.ir.build import einsum
 from sifrc.scalar.function import ScalarFunction
 from sifrc.spec.types import InitializationSpec, Spec
 
@@ -86,6 +87,7 @@ class Model:
         regularized: state index k -> λ[k], for the states with regularisation.
         regularizer: R(x) = ½ Σ λ_k ⟨x_k, x_k⟩.
         lambda_values: state index k -> value of λ_k, where it is a number of the spec.
+        loss_factor: λ[n] where the spec asks for MK(67, 68): a value per sample that multiplies the loss.
     """
 
     spec: Spec
@@ -97,6 +99,14 @@ class Model:
     regularized: tuple[tuple[int, Input], ...]
     regularizer: Expr
     lambda_values: tuple[tuple[int, float], ...]
+    loss_factor: Input | None = None
+
+    @property
+    def data_loss(self) -> Expr:
+        """What the objective has of the loss: ℓ, or λ_n ℓ."""
+        if self.loss_factor is None:
+            return self.loss
+        return einsum([(self.loss_factor, ()), (self.loss, ())], ())
 
     @property
     def depth(self) -> int:

@@ -128,7 +128,7 @@ def _(node: Sylvester, layer: int, keys: Keys) -> str:
 def _product(operands: Sequence[Operand], out: tuple[Axis, ...], keys: Keys) -> str:
     """Operands in an order, and contracted labels under names, that do not depend on the layer."""
     fixed = {axis: f"o{position}" for position, axis in enumerate(out)}
-    colour = {label: fixed.get(label, "c") for _, labels in operands for label in labels}
+    colour = {label: fixed.get(label, "p" if label.size is None else "c") for _, labels in operands for label in labels}
     for _ in range(3):  # a contracted label is told apart by where it occurs
         seen: dict[Axis, list[str]] = {label: [] for label in colour}
         for expr, labels in operands:

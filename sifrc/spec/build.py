@@ -74,7 +74,7 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         input=InputSpec(source.name, source.size, positions.value(("network", "input"))),
         layers=layers,
         loss=_loss(shape, positions),
-        regularization=_regularization(shape.regularization.state, layers, graph, positions),
+        regularization=_regularization(shape, layers, positions),
         dtype=shape.dtype,
         seed=shape.seed,
         training=TrainingSpec(
@@ -196,17 +196,24 @@ def _loss(shape: SpecShape, positions: Positions) -> LossSpec:
 
 
 def _regularization(
-    state: Any, layers: tuple[LayerSpec, ...], graph: Graph, positions: Positions
+    shape: SpecShape, layers: tuple[LayerSpec, ...], positions: Positions
 ) -> RegularizationSpec:
-    """The four forms of ``regularization.state``."""
+    """The four forms of ``regularization.state``, and the factor of the loss."""
+    state, output = shape.regularization.state, shape.regularization.output
     path: Path = ("regularization", "state")
     location = positions.value(("regularization",))
     hint = "a number such as 1e-3, none, spectral, or numbers by state: {act1: 1e-3}"
+    if output == "spectral" and state != "spectral":
+        raise positions.error(
+            ("regularization", "output"),
+            "a spectral factor of the loss (MK(68)) goes with spectral states",
+            hint="add state: spectral, or leave output out",
+        )
     if isinstance(state, str):
         if state == "none":
             return RegularizationSpec(location=location)
         if state == "spectral":
-            return RegularizationSpec("spectral", location=location)
+            return RegularizationSpec("spectral", output=output, location=location)
         raise positions.error(
             path,
             f"unknown state regularisation '{shortened(state)}'",
@@ -214,7 +221,7 @@ def _regularization(
             label=did_you_mean(state, ("none", "spectral")),
         )
     if isinstance(state, dict):
-        return _per_state(state, layers, graph, positions, location)
+        return _per_state(state, layers, shape.network.input.name, positions, location)
     return RegularizationSpec("uniform", _weight(state, path, positions, hint), location=location)
 
 
@@ -231,12 +238,12 @@ def _weight(value: Any, path: Path, positions: Positions, hint: str) -> float:
 def _per_state(
     weights: Mapping[Any, Any],
     layers: tuple[LayerSpec, ...],
-    graph: Graph,
+    input_name: str,
     positions: Positions,
     location: Location | None,
 ) -> RegularizationSpec:
     names = state_names(layers)
-    states = list(dict.fromkeys(names.values()))
+    states = [input_name, *dict.fromkeys(names.values())]  # the input's is the white layer's
     for key, value in weights.items():
         path: Path = ("regularization", "state", key)
         if key not in states:
@@ -244,8 +251,6 @@ def _per_state(
             if key in names:
                 message = f"layer '{key}' is one state with the activation '{names[key]}' that follows it"
                 label = f"write {names[key]}"
-            if key == graph.input:
-                message, label = f"'{key}' is the network input, not a state", None
             hint = f"states: {shortened(' '.join(states), 300)}"
             raise positions.error(path, message, hint=hint, label=label, at_key=True)
         _weight(value, path, positions, "a number such as 1e-3")

@@ -40,7 +40,7 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
             "targets": spec.loss.targets,
             "reduction": spec.loss.reduction,
         },
-        "regularization": {"state": _state(spec.regularization)},
+        "regularization": {"state": _state(spec.regularization)} | _output(spec.regularization),
         "seed": spec.seed,
         "dtype": spec.dtype,
         "training": {
@@ -110,6 +110,10 @@ def _initialization(initialization: InitializationSpec) -> dict[str, Any]:
     if initialization.kind == "sparse":
         result["connections"] = initialization.connections
     return result
+
+
+def _output(regularization: RegularizationSpec) -> dict[str, str]:
+    return {} if regularization.output == "none" else {"output": regularization.output}
 
 
 def _state(regularization: RegularizationSpec) -> Any:

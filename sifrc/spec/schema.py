@@ -102,6 +102,7 @@ class RegularizationShape(Shape):
     """State regularisation; its four forms are told apart afterwards."""
 
     state: Any = "none"
+    output: Literal["none", "spectral"] = "none"
 
 
 class TrainingShape(Shape):

@@ -126,12 +126,14 @@ class RegularizationSpec:
 
     Args:
         kind: ``none``, ``uniform`` (``value`` for every hidden state), ``per_state``
-            (``values``: state name, λ) or ``spectral`` (MK(65)).
+            (``values``: state name, λ; the input's name gives the white layer's) or ``spectral`` (MK(65)).
+        output: ``spectral`` multiplies the loss of a sample by λ_n of MK(68); only with ``spectral`` states.
     """
 
     kind: Literal["none", "uniform", "per_state", "spectral"] = "none"
     value: float = 0.0
     values: tuple[tuple[str, float], ...] = ()
+    output: Literal["none", "spectral"] = "none"
     location: Location | None = field(default=None, compare=False, repr=False)
 
 

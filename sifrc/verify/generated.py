@@ -13,7 +13,7 @@ from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import Spec
 from sifrc.verify import oracle_torch
 from sifrc.verify.comparison import EPSILON, agreed_digits, allowed_digits, rounding_bound
-from sifrc.verify.points import random_point
+from sifrc.verify.points import near_targets, random_point
 from sifrc.verify.table import Row
 
 __all__ = ["Framework", "generated_rows"]
@@ -28,9 +28,15 @@ _ATTEMPTS = 5
 class _Setting:
     """A module, a point rounded to its dtype, and the oracle's view of that point in float64."""
 
-    def __init__(self, spec: Spec, module: Any, framework: Framework, seed: int, batch: int) -> None:
+    def __init__(
+        self, spec: Spec, module: Any, framework: Framework, seed: int, batch: int, near: bool = False
+    ) -> None:
         self.spec, self.module, self.framework = spec, module, framework
         point = random_point(spec, seed, batch)
+        if near:
+            params = {name: torch.from_numpy(value) for name, value in point.params.items()}
+            outputs = oracle_torch.forward_torch(spec).output(params, torch.from_numpy(point.inputs))
+            point = near_targets(spec, point, outputs.numpy(), seed)
         if spec.dtype == "bfloat16" and framework != "torch":
             raise VerificationError("bfloat16 exists in torch only")
         self.dtype = getattr(torch, spec.dtype)
@@ -211,7 +217,7 @@ def _row(
     attempts = _ATTEMPTS if quantity == "newton_direction" else 1
     for attempt in range(attempts):
         try:
-            found = check(_Setting(spec, module, framework, seed + 101 * attempt, batch))
+            found = check(_Setting(spec, module, framework, seed + 101 * attempt, batch, near=attempt > 0))
         except LookupError:
             return None
         except FloatingPointError:

@@ -89,6 +89,10 @@ class ForwardMpmath:
         self.shapes = parameter_shapes(spec)
         self._operations = _MpmathOperations(spec.layers[-1].size)
 
+    def output(self, params: Arrays, sample: Array) -> Array:
+        """Network output of the sample, (n_out,)."""
+        return np.asarray(self._forward(params, sample).output, dtype=object)
+
     def loss(self, params: Arrays, sample: Array, target: Any) -> Any:
         """Loss of the sample."""
         return self._loss(self._forward(params, sample).output, self._vector(target))

@@ -11,7 +11,7 @@ from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import Spec
 from sifrc.verify.network import parameter_shapes
 
-__all__ = ["Point", "capped", "parameter_count", "random_point"]
+__all__ = ["Point", "capped", "near_targets", "parameter_count", "random_point"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,17 @@ def random_point(spec: Spec, seed: int, batch: int = 1) -> Point:
         targets = weights[:, :size] / weights.sum(axis=1, keepdims=True)
     vector = {name: generator.normal(size=shape) for name, shape in shapes.items()}
     return Point(params, inputs, targets, vector)
+
+
+def near_targets(spec: Spec, point: Point, outputs: Any, seed: int) -> Point:
+    """The point with vector targets next to the network's outputs (B, n_out); class targets as they are.
+
+    Losses such as huber are curved only there.
+    """
+    if spec.loss.targets == "classes":
+        return point
+    shift = np.random.default_rng(seed).uniform(0.01, 0.1, size=point.targets.shape)
+    return replace(point, targets=np.asarray(outputs, dtype=np.float64) + shift)
 
 
 def parameter_count(spec: Spec) -> int:

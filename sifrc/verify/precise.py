@@ -14,7 +14,7 @@ from sifrc.model import build_model
 from sifrc.spec.types import Spec
 from sifrc.verify.comparison import agreed_digits
 from sifrc.verify.oracle_mpmath import ForwardMpmath
-from sifrc.verify.points import capped, parameter_count, random_point
+from sifrc.verify.points import capped, near_targets, parameter_count, random_point
 from sifrc.verify.systems import SampleSystems
 from sifrc.verify.table import Row
 
@@ -32,9 +32,13 @@ Tensors = Mapping[str, Array]
 class _Point:
     """One random point: the derived systems and the oracle there."""
 
-    def __init__(self, spec: Spec, seed: int) -> None:
+    def __init__(self, spec: Spec, seed: int, near: bool = False) -> None:
         self.spec = spec
+        self.oracle = ForwardMpmath(spec)
         point = random_point(spec, seed)
+        if near:
+            output = self.oracle.output(_precise(point.params), MPMATH.array(point.inputs[0]))
+            point = near_targets(spec, point, output[np.newaxis], seed)
         self.params = _precise(point.params)
         self.vector = _precise(point.vector)
         self.probes = [_precise(random_point(spec, seed + k).vector) for k in (1, 2, 3)]
@@ -43,7 +47,6 @@ class _Point:
         if spec.loss.targets == "vectors":
             self.target = MPMATH.array(self.target)
         self.full = parameter_count(spec) <= _FULL
-        self.oracle = ForwardMpmath(spec)
         self.systems = SampleSystems(Derived(build_model(spec)), self.params, self.sample, self.target, MPMATH)
 
     def compare(self, found: Tensors, expected: Callable[[Tensors], Any], limit: float) -> float:
@@ -152,7 +155,7 @@ def _first_regular(
     attempts = _ATTEMPTS if quantity == "newton_direction" else 1
     for attempt in range(attempts):
         try:
-            return check(_Point(spec, seed + 101 * attempt), digits), attempt
+            return check(_Point(spec, seed + 101 * attempt, near=attempt > 0), digits), attempt
         except ZeroDivisionError:
             if attempt == attempts - 1:
                 raise

@@ -1,0 +1,5 @@
+"""The Numba backend for the CPU (name ``numba``)."""
+
+from sifrc.backends.numba_cpu.backend import BACKEND, NumbaBackend
+
+__all__ = ["BACKEND", "NumbaBackend"]

@@ -1,0 +1,112 @@
+"""How a load reads in generated code, and the local names that a block gives to arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sifrc.backends.numba_cpu.storage import Group, Layout, Shape, absolute, is_scalar
+from sifrc.errors import BackendError
+from sifrc.lower.program import Load, Ref, Storage, Subscript
+
+__all__ = ["Block", "constant_name", "subscript_text"]
+
+
+def subscript_text(value: Subscript) -> str:
+    """A number or ``k + offset``."""
+    if not value.relative:
+        return str(value.offset)
+    return "k" if value.offset == 0 else f"k {'+' if value.offset > 0 else '-'} {abs(value.offset)}"
+
+
+def constant_name(code: str) -> str:
+    """Module-level name of a CONSTANT family."""
+    return code.upper()
+
+
+@dataclass
+class Block:
+    """One straight-line block: the body of a function, or of its loop over k.
+
+    Args:
+        layout: variables of the form.
+        k: a value of the loop index inside a loop, None outside: all values have the same ranks.
+        loop: start, stop and step of that loop.
+        taken: names that locals may not have.
+        locals: array reference -> its local name, in the order of first use.
+    """
+
+    layout: Layout
+    k: int | None
+    taken: set[str]
+    loop: tuple[int, int, int] | None = None
+    locals: dict[Ref, str] = field(default_factory=dict)
+    _fresh: list[Ref] = field(default_factory=list)
+
+    def group(self, load: Load) -> Group:
+        """The variable that holds the array."""
+        return self.layout.group(*absolute(load, self.k))
+
+    def array(self, load: Load) -> str:
+        """The whole array, e.g. ``x[k - 1]``; not for numbers."""
+        group = self.group(load)
+        if load.ref.subscript is None or not group.is_tuple:
+            return group.name
+        return f"{group.name}[{subscript_text(load.ref.subscript)}]"
+
+    def local(self, load: Load) -> str:
+        """A local name for the array, assigned before the statement that is being printed."""
+        group = self.group(load)
+        if load.ref.subscript is None or not group.is_tuple:
+            return group.name
+        if load.ref not in self.locals:
+            name = f"{group.name}_{_suffix(load.ref.subscript)}"
+            while name in self.taken:
+                name += "_"
+            self.taken.add(name)
+            self.locals[load.ref] = name
+            self._fresh.append(load.ref)
+        return self.locals[load.ref]
+
+    def new_locals(self) -> list[tuple[str, str]]:
+        """Name and value of the locals that the last statement asked for first."""
+        found = [(self.locals[ref], self.array(Load(ref))) for ref in self._fresh]
+        self._fresh = []
+        return found
+
+    def is_number(self, load: Load) -> bool:
+        """Whether the load is a plain name of a number, or a constant of the module."""
+        return is_scalar(self.group(load).family)
+
+    def entry(self, load: Load) -> str:
+        """An entry, e.g. ``x_prev[p, i]``."""
+        family = self.layout.program.family(load.ref.family)
+        if family.storage is Storage.HYPERPARAMETER:
+            return family.code
+        if family.storage is Storage.CONSTANT:
+            name = constant_name(family.code)
+            return name if load.ref.subscript is None else f"{name}[{subscript_text(load.ref.subscript)}]"
+        if family.storage is Storage.IDENTITY:
+            return f"_delta({', '.join(load.labels)})"
+        if not load.labels:
+            group = self.group(load)
+            if group.rank:
+                raise BackendError(f"'{group.name}' is an array; its entry needs labels")
+            return f"{group.name}[{'0' if load.ref.subscript is None else subscript_text(load.ref.subscript)}]"
+        return f"{self.local(load)}[{', '.join(load.labels)}]"
+
+    def shape(self, load: Load) -> Shape:
+        """Shape of the array, None is the batch; in a loop, of its first round."""
+        return self.layout.shape(load, self.k)
+
+    def extent(self, load: Load, dimension: int) -> str:
+        """Source text of the length of a dimension."""
+        name = self.local(load)
+        return f"len({name})" if dimension == 0 else f"{name}.shape[{dimension}]"
+
+
+def _suffix(subscript: Subscript) -> str:
+    if not subscript.relative:
+        return str(subscript.offset)
+    known = {0: "k", -1: "prev", 1: "next"}
+    offset = subscript.offset
+    return known.get(offset, f"k_{'m' if offset < 0 else 'p'}{abs(offset)}")

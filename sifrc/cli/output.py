@@ -1,0 +1,118 @@
+"""What commands print: tables, notes, and a sign of life during long work."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import typer
+
+__all__ = ["note", "plural", "show_table", "show_warning", "table_text", "working"]
+
+_PATIENCE = 1.0  # seconds before a spinner shows
+
+
+def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """Print a table on standard output: with lines and wrapped on a terminal, plain elsewhere.
+
+    Args:
+        headers: column titles.
+        rows: cells, as many as titles.
+        title: printed above.
+    """
+    if not sys.stdout.isatty():
+        typer.echo((f"{title}\n" if title else "") + table_text(headers, rows))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold")
+    for column, header in enumerate(headers):
+        table.add_column(header, justify="right" if _is_numeric(rows, column) else "left", overflow="fold")
+    for row in rows:
+        # Cells are text, not markup: a name may have brackets.
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+def table_text(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as plain text, columns two spaces apart, numbers to the right.
+
+    Example:
+        >>> print(table_text(("layer", "size"), (("fc1", "48"), ("fc2", "8"))))
+        layer  size
+        fc1      48
+        fc2       8
+    """
+    numeric = [_is_numeric(rows, column) for column in range(len(headers))]
+    lines = [headers, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _is_numeric(rows: Sequence[Sequence[str]], column: int) -> bool:
+    cells = [row[column] for row in rows if row[column]]
+    return bool(cells) and all(cell.lstrip("-")[:1].isdigit() for cell in cells)
+
+
+def note(text: str) -> None:
+    """Print a line on the error stream, so that standard output has results only."""
+    typer.echo(text, err=True)
+
+
+def plural(count: int, thing: str) -> str:
+    """A number with its noun.
+
+    Example:
+        >>> plural(1, "layer"), plural(3610, "parameter")
+        ('1 layer', '3,610 parameters')
+    """
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: object
+) -> None:
+    """Print a warning of ours as one line, without the place in the code that raised it."""
+    note(f"warning: {message}")
+
+
+@contextmanager
+def working(text: str) -> Iterator[Callable[[str], None]]:
+    """Show a spinner on the error stream if the work in the block takes long and somebody looks.
+
+    Args:
+        text: what is being done.
+
+    Yields:
+        A function that changes the text.
+    """
+    with warnings.catch_warnings():
+        warnings.showwarning = show_warning
+        if not sys.stderr.isatty():
+            yield lambda changed: None
+            return
+        from rich.console import Console
+        from rich.markup import escape
+
+        status = Console(stderr=True).status(escape(text))
+        timer = threading.Timer(_PATIENCE, status.start)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield lambda changed: status.update(escape(changed))
+        finally:
+            timer.cancel()
+            timer.join()
+            status.stop()

@@ -1,0 +1,102 @@
+"""``sifrc train``: compile, load data, train, and say where the results are."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sifrc.cli.options import Backend, MethodName, Options, SpecFile, read_options
+
+if TYPE_CHECKING:
+    from sifrc.training import History
+
+__all__ = ["train"]
+
+_ROWS = 12  # of the table; the file has all epochs
+
+
+def train(
+    spec: SpecFile,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="Folder of the run. Default: runs/<name of the spec>"),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: the spec's.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Samples in a step. Default: the spec's.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="NAME|PATH",
+            help="A data set, an .npz archive, or the folder with the files of the spec's data set.",
+        ),
+    ] = None,
+    backend: Backend = None,
+    method: MethodName = None,
+    option: Options = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")] = False,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Of the start and the order of samples. Default: the spec's.")
+    ] = None,
+    fallback: Annotated[
+        bool, typer.Option("--fallback", help="Take digits where MNIST or Fashion-MNIST is missing.")
+    ] = False,
+) -> None:
+    """Train on data: metrics.csv, training.png and checkpoint.npz in the folder of the run."""
+    method_options, backend_options = read_options(option)
+
+    from sifrc import api
+    from sifrc.cli.output import note, plural, show_table, working
+
+    with working("loading data"):
+        chosen = api.choose(spec, backend, method, method_options, backend_options)
+        fitted, dataset = api.load_data(chosen, data, fallback=fallback)
+    note(dataset.describe())
+    if fitted.input.size != chosen.input.size:
+        note(f"note: the network input has {fitted.input.size} entries in place of {chosen.input.size}")
+    with working("compiling"):
+        module = api.compile(fitted, operators=())
+    folder = output or Path("runs") / fitted.name
+    with working("training"):  # shows warnings; the bar is the training's own
+        history = api.train_module(
+            module,
+            fitted,
+            dataset,
+            directory=folder,
+            epochs=epochs,
+            batch=batch,
+            seed=seed,
+            resume=resume,
+        )
+    headers, rows = _metrics(history)
+    show_table(headers, rows)
+    seconds = history.last.seconds
+    typer.echo(f"{plural(history.last.epoch, 'epoch')} in {seconds:.2f} s of training steps")
+    for name in ("metrics.csv", "training.png", "checkpoint.npz"):
+        if (folder / name).is_file():
+            typer.echo(f"wrote {folder / name}")
+
+
+def _metrics(history: History) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Titles and rows: all epochs, or some of a long run, the first and the last among them."""
+    accuracy = history.has_accuracy
+    headers = ("epoch", "seconds", "objective", "train loss", "test loss")
+    if accuracy:
+        headers += ("train accuracy", "test accuracy")
+    count = len(history)
+    kept = range(count) if count <= _ROWS else sorted({round(i * (count - 1) / (_ROWS - 1)) for i in range(_ROWS)})
+    rows = []
+    for row in (history.rows[index] for index in kept):
+        cells = (str(row.epoch), f"{row.seconds:.2f}")
+        cells += tuple(_number(v) for v in (row.train_objective, row.train_loss, row.test_loss))
+        if accuracy:
+            cells += tuple(f"{100 * v:.2f} %" for v in (row.train_accuracy, row.test_accuracy))
+        rows.append(cells)
+    return headers, rows
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.5g}"
