@@ -74,7 +74,9 @@ _HOMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "sifrc.spec": ("Spec", "build_spec", "load_spec", "parse_spec"),
     }
 )
-_HOME_OF: Mapping[str, str] = MappingProxyType({name: home for home, names in _HOMES.items() for name in names})
+_HOME_OF: Mapping[str, str] = MappingProxyType(
+    {name: home for home, names in _HOMES.items() for name in names}
+)
 
 
 def __getattr__(name: str) -> Any:

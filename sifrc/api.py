@@ -13,10 +13,10 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sifrc.errors import MethodError, SpecError
+from sifrc.errors import MethodError, SpecError, TrainingError
 
 if TYPE_CHECKING:
-    from sifrc.compiler import Request
+    from sifrc.compiler import Compiled
     from sifrc.data import Dataset
     from sifrc.report.document import EquationSheet
     from sifrc.spec.types import OptionValue, Spec
@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Source",
+    "choose",
     "compile",
     "compile_source",
+    "compile_whole",
     "equations",
     "load_data",
     "read_spec",
     "train",
+    "train_module",
     "verify",
 ]
 
@@ -119,7 +122,9 @@ def compile(
     }
 
     def make() -> str:
-        return compile_source(spec, backend, method, operators, backend_options=backend_options, **method_options)
+        return compile_source(
+            spec, backend, method, operators, backend_options=backend_options, **method_options
+        )
 
     if cache is True:
         folder: Path | None = cache_folder()
@@ -146,36 +151,57 @@ def compile_source(
     Raises:
         SifrcError: the spec is wrong, or asks for what does not exist or cannot be derived.
     """
-    from sifrc.compiler import compile_spec
-
-    spec = read_spec(spec)
-    if method_options and (method == "none" or (method is None and spec.method is None)):
-        names = ", ".join(sorted(method_options))
-        raise MethodError(f"options without a method: {names}", hint="name a method, e.g. esn or mk")
-    request = make_request(backend, method, operators, method_options, backend_options)
-    return compile_spec(spec, request).text
+    return compile_whole(spec, backend, method, operators, method_options, backend_options).text
 
 
-def make_request(
+def compile_whole(
+    spec: Source,
     backend: str | None = None,
     method: str | None = None,
     operators: Sequence[str] | None = None,
     method_options: Mapping[str, OptionValue] = _NO_OPTIONS,
     backend_options: Mapping[str, OptionValue] = _NO_OPTIONS,
-) -> Request:
-    """What to compile over what the spec says itself.
+) -> Compiled:
+    """The text of a module, its file name, and what it was made from.
 
-    Options of a method or a backend stay unchecked until the compiler knows whose they are.
+    Raises:
+        SifrcError: the spec is wrong, or asks for what does not exist or cannot be derived.
     """
-    from sifrc.compiler import Request
+    from sifrc.compiler import compile_spec
 
-    return Request(
+    return compile_spec(choose(spec, backend, method, method_options, backend_options, operators))
+
+
+def choose(
+    spec: Source,
+    backend: str | None = None,
+    method: str | None = None,
+    method_options: Mapping[str, OptionValue] = _NO_OPTIONS,
+    backend_options: Mapping[str, OptionValue] = _NO_OPTIONS,
+    operators: Sequence[str] | None = None,
+) -> Spec:
+    """A spec with other choices over its own; None keeps the spec's.
+
+    Options of a method or a backend are checked when it is compiled.
+
+    Raises:
+        MethodError: options of a method, and no method.
+        SpecError: the spec is wrong.
+    """
+    from sifrc.compiler import Request, apply_request
+
+    spec = read_spec(spec)
+    if method_options and (method == "none" or (method is None and spec.method is None)):
+        names = ", ".join(sorted(method_options))
+        raise MethodError(f"options without a method: {names}", hint="name a method, e.g. esn or mk")
+    request = Request(
         backend=backend,
         method=method,
         operators=None if operators is None else _names(operators),
         options=MappingProxyType(dict(method_options)),
         backend_options=MappingProxyType(dict(backend_options)),
     )
+    return apply_request(spec, request)
 
 
 def _names(operators: Sequence[str]) -> tuple[str, ...]:
@@ -314,19 +340,50 @@ def train(
         TrainingInterrupted: Ctrl-C; a checkpoint is saved.
     """
     from sifrc.data import Dataset, check_fits
-    from sifrc.training import train as run
 
-    spec = read_spec(spec)
+    chosen = choose(spec, backend, method, method_options)
     if isinstance(data, Dataset):
         dataset = data
-        check_fits(dataset, spec.input.size, spec.layers[-1].size, spec.loss.targets)
+        check_fits(dataset, chosen.input.size, chosen.layers[-1].size, chosen.loss.targets)
     else:
-        spec, dataset = load_data(spec, data, fallback=fallback)
-    if method == "none" or (method is None and spec.method is None):
-        raise MethodError("training needs a method", hint="add 'method: {name: esn}' to the spec, or name one")
-    if method is not None or method_options or backend is not None:
-        spec = _chosen(spec, backend, method, method_options)
-    module = compile(spec, operators=(), cache=cache)
+        chosen, dataset = load_data(chosen, data, fallback=fallback)
+    return train_module(
+        compile(chosen, operators=(), cache=cache),
+        chosen,
+        dataset,
+        directory=directory,
+        epochs=epochs,
+        batch=batch,
+        seed=seed,
+        resume=resume,
+        progress=progress,
+    )
+
+
+def train_module(
+    module: ModuleType,
+    spec: Spec,
+    dataset: Dataset,
+    *,
+    directory: str | os.PathLike[str] | None = None,
+    epochs: int | None = None,
+    batch: int | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> History:
+    """Train a module that was compiled for a spec; what is None is the spec's. See :func:`train`.
+
+    Raises:
+        TrainingError: a setting is wrong, the module has no method, or a step was refused.
+        TrainingInterrupted: Ctrl-C; a checkpoint is saved.
+    """
+    from sifrc.training import train as run
+
+    if spec.method is None:
+        raise TrainingError(
+            "training needs a method", hint="add 'method: {name: esn}' to the spec, or name one"
+        )
     return run(
         module,
         spec.target.backend,
@@ -339,12 +396,3 @@ def train(
         progress=progress,
         label=spec.name,
     )
-
-
-def _chosen(
-    spec: Spec, backend: str | None, method: str | None, options: Mapping[str, OptionValue]
-) -> Spec:
-    """The spec with a backend, a method and options chosen over its own."""
-    from sifrc.compiler import apply_request
-
-    return apply_request(spec, make_request(backend, method, None, options))

@@ -46,8 +46,8 @@ class Request:
     backend: str | None = None
     method: str | None = None
     operators: tuple[str, ...] | None = None
-    options: Mapping[str, OptionValue] = MappingProxyType({})
-    backend_options: Mapping[str, OptionValue] = MappingProxyType({})
+    options: Mapping[str, OptionValue] = field(default_factory=lambda: MappingProxyType({}))
+    backend_options: Mapping[str, OptionValue] = field(default_factory=lambda: MappingProxyType({}))
     passes: Passes = field(default_factory=Passes)
 
 
@@ -173,9 +173,9 @@ def _method_text(planned: Planned) -> str:
 
 
 def _conditions(planned: Planned) -> tuple[str, ...]:
-    if not planned.conditions:
-        return ()
-    lines = [f"{condition.text}: {condition.status}" for condition in planned.conditions]
+    lines = tuple(f"{condition.text}: {condition.status}" for condition in planned.conditions)
+    if not planned.derived.uses_newton:
+        return lines
     verdict = "the zero expression (normal form)" if planned.derived.newton.proved else "not proved"
     return (*lines, f"Newton direction substituted into the Sifrian's equations: {verdict}")
 

@@ -27,7 +27,9 @@ _ACTIVATIONS: Mapping[str, Any] = MappingProxyType(
 )
 
 
-def _spec(name: str, layers: list[dict[str, Any]], loss: Any = "squared_error", **more: Any) -> dict[str, Any]:
+def _spec(
+    name: str, layers: list[dict[str, Any]], loss: Any = "squared_error", **more: Any
+) -> dict[str, Any]:
     size = more.pop("input_size", 3)
     return {
         "sifrc": 1,
@@ -44,7 +46,9 @@ def _dense(name: str, units: int, activation: Any = None, **more: Any) -> dict[s
     return layer if activation is None else {**layer, "activation": activation}
 
 
-def _chain(name: str, sizes: list[int], activation: Any, loss: Any, state: Any = 0.1, **more: Any) -> dict[str, Any]:
+def _chain(
+    name: str, sizes: list[int], activation: Any, loss: Any, state: Any = 0.1, **more: Any
+) -> dict[str, Any]:
     """Dense layers with an activation, a linear one last."""
     layers = [_dense(f"fc{k}", units, activation) for k, units in enumerate(sizes[:-1], start=1)]
     layers.append(_dense(f"fc{len(sizes)}", sizes[-1]))
@@ -66,7 +70,9 @@ def _chains() -> dict[str, dict[str, Any]]:
 _MORE_CHAINS: dict[str, dict[str, Any]] = {
     "output_tanh": _spec("output_tanh", [_dense("fc1", 4, "tanh"), _dense("fc2", 3, "tanh")]),
     "output_softplus": _spec(
-        "output_softplus", [_dense("fc1", 2, "tanh"), _dense("fc2", 3, "softplus")], regularization={"state": 0.2}
+        "output_softplus",
+        [_dense("fc1", 2, "tanh"), _dense("fc2", 3, "softplus")],
+        regularization={"state": 0.2},
     ),
     "one_layer": _spec("one_layer", [_dense("fc1", 2)], regularization={"state": "none"}),
     "granular": _chain("granular", [3, 2], "tanh", "squared_error", state="none"),
@@ -86,7 +92,9 @@ _MORE_CHAINS: dict[str, dict[str, Any]] = {
     ),
     "bounded": _chain("bounded", [4, 3], "tanh", "bounded"),
     "custom_loss": _chain("custom_loss", [4, 2], "softplus", {"expression": "sum((y - t)**4)/4"}),
-    "reduction_sum": _chain("reduction_sum", [4, 2], "tanh", {"function": "squared_error", "reduction": "sum"}),
+    "reduction_sum": _chain(
+        "reduction_sum", [4, 2], "tanh", {"function": "squared_error", "reduction": "sum"}
+    ),
 }
 
 _OTHERS: dict[str, dict[str, Any]] = {
@@ -141,7 +149,9 @@ _OTHERS: dict[str, dict[str, Any]] = {
     "gelu": _chain("gelu", [4, 3, 2], "gelu", "squared_error"),
     "selu_huber": _chain("selu_huber", [4, 2], "selu", {"function": "huber", "parameters": {"delta": 0.3}}),
     "sigmoid_binary": _chain("sigmoid_binary", [4, 2], "sigmoid", "binary_cross_entropy"),
-    "probabilities": _chain("probabilities", [4, 3], "tanh", {"function": "cross_entropy", "targets": "vectors"}),
+    "probabilities": _chain(
+        "probabilities", [4, 3], "tanh", {"function": "cross_entropy", "targets": "vectors"}
+    ),
     "criterion": _chain(
         "criterion",
         [4, 3],
@@ -156,7 +166,10 @@ _OTHERS: dict[str, dict[str, Any]] = {
         "mixed_loss",
         [3, 3],
         "tanh",
-        {"expression": "log(1 + sum((y - t)**2)) + c*logsumexp(y) + mean(exp(y)*t)", "parameters": {"c": 0.4}},
+        {
+            "expression": "log(1 + sum((y - t)**2)) + c*logsumexp(y) + mean(exp(y)*t)",
+            "parameters": {"c": 0.4},
+        },
     ),
     "custom_curved": _chain(
         "custom_curved", [3, 2], {"expression": "x*tanh(log(1 + b*exp(x)))", "parameters": {"b": 0.7}}, "mse"

@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 __all__ = ["ACTIVATIONS", "LOSSES", "specs"]
 
 BUILT_IN = (
-    "identity relu leaky_relu elu selu gelu silu softplus tanh sigmoid mish sin".split()
+    "identity",
+    "relu",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "gelu",
+    "silu",
+    "softplus",
+    "tanh",
+    "sigmoid",
+    "mish",
+    "sin",
 )
 
 ACTIVATIONS: tuple[Any, ...] = (
@@ -85,7 +96,11 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
             keys = {"function": activation} if isinstance(activation, str) else activation
             current = put("activation", sizes[current], inputs=[current], **keys)
         else:
-            earlier = [n for n, size in sizes.items() if n != current and (kind == "branch" or size == sizes[current])]
+            earlier = [
+                n
+                for n, size in sizes.items()
+                if n != current and (kind == "branch" or size == sizes[current])
+            ]
             if not earlier:
                 continue
             other = draw(st.sampled_from(earlier))

@@ -239,7 +239,9 @@ def _(node: ast.Dict) -> tuple[str, int]:
 @_text.register
 def _(node: ast.UnaryOp) -> tuple[str, int]:
     sign, binding = next((sign, binding) for kind, sign, binding in _UNARY if isinstance(node.op, kind))
-    return sign + _render(node.operand, binding), binding
+    # The formatter puts a power under a sign in parentheses.
+    power = isinstance(node.operand, ast.BinOp) and isinstance(node.operand.op, ast.Pow)
+    return sign + _render(node.operand, _ATOM if power else binding), binding
 
 
 @_text.register

@@ -65,7 +65,7 @@ def environment(folder: Path) -> jinja2.Environment:
 
 
 def docstring(parts: str | Sequence[str], indent: int = 0) -> str:
-    r"""A docstring with its quotes; lines after the first are indented, the first one is not.
+    r'''A docstring with its quotes; lines after the first are indented, the first one is not.
 
     Args:
         parts: the summary line, then paragraphs, separated by empty lines. Paragraphs of one line are
@@ -73,13 +73,9 @@ def docstring(parts: str | Sequence[str], indent: int = 0) -> str:
         indent: spaces before the lines after the first.
 
     Example:
-        >>> print(docstring(["Gradient of the objective.", "x: (B, 4)\ny: (B, 2)"], indent=4))
-        \"\"\"Gradient of the objective.
-        <BLANKLINE>
-            x: (B, 4)
-            y: (B, 2)
-            \"\"\"
-    """
+        >>> docstring(["Gradient.", "x: (B, 4)\ny: (B, 2)"], indent=4).splitlines()
+        ['"""Gradient.', '', '    x: (B, 4)', '    y: (B, 2)', '    """']
+    '''
     paragraphs = [parts] if isinstance(parts, str) else [part for part in parts if part]
     width = LINE_LENGTH - indent
     blocks = [

@@ -16,13 +16,18 @@ __all__ = ["compile"]
 def compile(
     spec: SpecFile,
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to write the module to.", show_default=False)
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="DIR", help="Folder to write the module to.", show_default=False
+        ),
     ],
     backend: Backend = None,
     method: MethodName = None,
     operators: Annotated[
         str | None,
-        typer.Option("--operators", metavar="A,B", help="Operators, separated by commas. Default: the spec's."),
+        typer.Option(
+            "--operators", metavar="A,B", help="Operators, separated by commas. Default: the spec's."
+        ),
     ] = None,
     option: Options = None,
 ) -> None:

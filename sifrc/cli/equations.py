@@ -18,7 +18,8 @@ def equations(
     spec: SpecFile,
     latex: Annotated[bool, typer.Option("--latex", help="As LaTeX instead of text.")] = False,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write instead of the terminal.")
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="File to write instead of the terminal."),
     ] = None,
     newton: Annotated[
         bool | None,

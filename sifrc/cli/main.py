@@ -67,7 +67,8 @@ app.command("equations", epilog="Example: sifrc equations nets/digits.yaml --lat
     equations.equations
 )
 app.command(
-    "compile", epilog="Example: sifrc compile nets/digits.yaml -o out --backend torch --operators gradient,linearize"
+    "compile",
+    epilog="Example: sifrc compile nets/digits.yaml -o out --backend torch --operators gradient,linearize",
 )(compiling.compile)
 app.command("verify", epilog="Example: sifrc verify nets/digits.yaml --levels 1,2 --digits 50")(
     verification.verify
@@ -84,8 +85,8 @@ def main() -> None:
     except Exception:
         traceback.print_exc()
         typer.echo(
-            f"\nThis is a bug in sifrc {__version__}, not a mistake of yours. Please report it with the lines "
-            "above and your spec.",
+            f"\nThis is a bug in sifrc {__version__}, not a mistake of yours. "
+            "Please report it with the lines above and your spec.",
             err=True,
         )
         sys.exit(70)

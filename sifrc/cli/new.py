@@ -39,7 +39,8 @@ def new(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write. Default: NAME.yaml")
     ] = None,
     data: Annotated[
-        str, typer.Option("--data", help="digits, mnist, fashion_mnist, curves, or the path of an .npz archive.")
+        str,
+        typer.Option("--data", help="digits, mnist, fashion_mnist, curves, or the path of an .npz archive."),
     ] = "digits",
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:

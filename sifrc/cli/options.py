@@ -19,14 +19,20 @@ __all__ = [
     "read_value",
 ]
 
-SpecFile: TypeAlias = Annotated[Path, typer.Argument(metavar="SPEC", help="Spec file (YAML).", show_default=False)]
+SpecFile: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="SPEC", help="Spec file (YAML).", show_default=False)
+]
 Backend: TypeAlias = Annotated[
     str | None,
-    typer.Option("--backend", metavar="NAME", help="torch, numba, or package.module:attribute. Default: the spec's."),
+    typer.Option(
+        "--backend", metavar="NAME", help="torch, numba, or package.module:attribute. Default: the spec's."
+    ),
 ]
 MethodName: TypeAlias = Annotated[
     str | None,
-    typer.Option("--method", metavar="NAME", help="esn, mk, or none for operators alone. Default: the spec's."),
+    typer.Option(
+        "--method", metavar="NAME", help="esn, mk, or none for operators alone. Default: the spec's."
+    ),
 ]
 Options: TypeAlias = Annotated[
     list[str] | None,

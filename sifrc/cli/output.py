@@ -7,10 +7,11 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TextIO
 
 import typer
 
-__all__ = ["note", "plural", "show_table", "show_warning", "table_text", "working"]
+__all__ = ["note", "plain_warnings", "plural", "show_table", "table_text", "working"]
 
 _PATIENCE = 1.0  # seconds before a spinner shows
 
@@ -81,11 +82,23 @@ def plural(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
-def show_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: object
-) -> None:
-    """Print a warning of ours as one line, without the place in the code that raised it."""
-    note(f"warning: {message}")
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Print warnings in the block as one line each, without the place in the code that raised them."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        note(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager
@@ -98,8 +111,7 @@ def working(text: str) -> Iterator[Callable[[str], None]]:
     Yields:
         A function that changes the text.
     """
-    with warnings.catch_warnings():
-        warnings.showwarning = show_warning
+    with plain_warnings():
         if not sys.stderr.isatty():
             yield lambda changed: None
             return

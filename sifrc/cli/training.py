@@ -22,10 +22,14 @@ def train(
     spec: SpecFile,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="DIR", help="Folder of the run. Default: runs/<name of the spec>"),
+        typer.Option(
+            "-o", "--output", metavar="DIR", help="Folder of the run. Default: runs/<name of the spec>"
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: the spec's.")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Samples in a step. Default: the spec's.")] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Samples in a step. Default: the spec's.")
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -37,9 +41,12 @@ def train(
     backend: Backend = None,
     method: MethodName = None,
     option: Options = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")
+    ] = False,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Of the start and the order of samples. Default: the spec's.")
+        int | None,
+        typer.Option("--seed", min=0, help="Of the start and the order of samples. Default: the spec's."),
     ] = None,
     fallback: Annotated[
         bool, typer.Option("--fallback", help="Take digits where MNIST or Fashion-MNIST is missing.")
@@ -49,7 +56,7 @@ def train(
     method_options, backend_options = read_options(option)
 
     from sifrc import api
-    from sifrc.cli.output import note, plural, show_table, working
+    from sifrc.cli.output import note, plain_warnings, plural, show_table, working
 
     with working("loading data"):
         chosen = api.choose(spec, backend, method, method_options, backend_options)
@@ -60,7 +67,7 @@ def train(
     with working("compiling"):
         module = api.compile(fitted, operators=())
     folder = output or Path("runs") / fitted.name
-    with working("training"):  # shows warnings; the bar is the training's own
+    with plain_warnings():
         history = api.train_module(
             module,
             fitted,
@@ -83,14 +90,18 @@ def train(
 def _metrics(history: History) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Titles and rows: all epochs, or some of a long run, the first and the last among them."""
     accuracy = history.has_accuracy
-    headers = ("epoch", "seconds", "objective", "train loss", "test loss")
+    headers: tuple[str, ...] = ("epoch", "seconds", "objective", "train loss", "test loss")
     if accuracy:
         headers += ("train accuracy", "test accuracy")
     count = len(history)
-    kept = range(count) if count <= _ROWS else sorted({round(i * (count - 1) / (_ROWS - 1)) for i in range(_ROWS)})
-    rows = []
+    kept = (
+        range(count)
+        if count <= _ROWS
+        else sorted({round(i * (count - 1) / (_ROWS - 1)) for i in range(_ROWS)})
+    )
+    rows: list[tuple[str, ...]] = []
     for row in (history.rows[index] for index in kept):
-        cells = (str(row.epoch), f"{row.seconds:.2f}")
+        cells: tuple[str, ...] = (str(row.epoch), f"{row.seconds:.2f}")
         cells += tuple(_number(v) for v in (row.train_objective, row.train_loss, row.test_loss))
         if accuracy:
             cells += tuple(f"{100 * v:.2f} %" for v in (row.train_accuracy, row.test_accuracy))

@@ -50,6 +50,11 @@ class Derived:
         """
         return derive_newton(self.second, self.white_layer)
 
+    @property
+    def uses_newton(self) -> bool:
+        """Whether the Newton direction was asked for, so that its conditions hold for what was made of it."""
+        return "newton" in self.__dict__
+
     @cached_property
     def spectral(self) -> Spectral | None:
         """λ_k of MK(65), where the spec asks for it."""

@@ -160,8 +160,10 @@ def _function(
     blocks: list[Block] = []
     for layer, equations in _by_layer(system):
         statements = [s for equation in equations for s in lowering.lower(equation)]
-        if phase.name in plan.guarded:
-            statements += _guards(statements, layer, plan, guards)
+        families = dict(plan.guarded).get(phase.name)
+        if families is not None:
+            chosen = [s for s in statements if not families or _targets(s)[0].ref.family in families]
+            statements += _guards(chosen, layer, plan, guards)
         fused = fuse_kernels(statements, shape_of) if passes.fuse else tuple(statements)
         blocks.append(Block(layer, fused))
     body = roll_loops(blocks) if passes.roll else tuple(s for block in blocks for s in block.statements)

@@ -86,7 +86,8 @@ class Plan:
         hyperparameters: of the step, ``lr`` first.
         memory: families of optimizer state.
         constants: (family, index) -> value, for families that are numbers of the spec.
-        guarded: names of the phases of the step whose results must be finite.
+        guarded: phases of the step whose results must be finite before anything is updated, and of
+            which families (all that are written, where none is named).
     """
 
     model: Model
@@ -97,7 +98,7 @@ class Plan:
     hyperparameters: tuple[Hyperparameter, ...] = ()
     memory: tuple[MemorySpec, ...] = ()
     constants: Mapping[tuple[str, int], float] = field(default_factory=lambda: MappingProxyType({}))
-    guarded: tuple[str, ...] = ()
+    guarded: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def phase(self, name: str) -> Phase:
         """A phase by name."""

@@ -76,9 +76,6 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
     phases = list(all_phases(derived, wanted))
     hyperparameters: tuple[Hyperparameter, ...] = ()
     names: tuple[str, ...] = ()
-    conditions: list[Condition] = []
-    if any(operator.name == "newton_direction" for operator in operators) or step is not None:
-        conditions = list(derived.newton.conditions)
     if step is not None and method is not None:
         spectral = () if derived.spectral is None else ("spectral",)
         names = ("forward", *spectral, "objective", "adjoint", *(system.name for system, _ in step.systems))
@@ -87,6 +84,9 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
         hyperparameters = tuple(
             h for h in method.hyperparameters(options) if h.name == "lr" or h.name in used
         )
+    newton = derived.newton.conditions if derived.uses_newton else ()
+    stated = (condition for phase in phases for condition in phase.system.conditions)
+    conditions = tuple(dict.fromkeys((*newton, *stated)))
     if describe is not None:
         phases = [replace(phase, lines=describe(phase.system)) for phase in phases]
     plan = Plan(
@@ -98,9 +98,11 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
         hyperparameters=hyperparameters,
         memory=() if step is None else step.memory,
         constants=_constants(model, derived, white),
-        guarded=() if step is None else ("objective", *step.guarded),
+        guarded=()
+        if step is None
+        else (("objective", ("objective",)), *((name, ()) for name in step.guarded)),
     )
-    return Planned(plan, derived, method, options, tuple(conditions), () if step is None else step.notes)
+    return Planned(plan, derived, method, options, conditions, () if step is None else step.notes)
 
 
 def _symbols(system: System) -> set[str]:

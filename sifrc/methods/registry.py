@@ -1,35 +1,90 @@
-"""Methods by name."""
+"""Methods by name.
+
+Another package adds a method by an entry point in the group ``sifrc.methods``; a script or a test
+names one as ``package.module:attribute``.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from sifrc.errors import Location, MethodError
 from sifrc.methods.base import Method
 from sifrc.methods.esn import ExactStochasticNewton
 from sifrc.methods.mk import MehouachiKasmi
+from sifrc.spec.suggest import did_you_mean, shortened
 
 __all__ = ["METHODS", "find_method"]
+
+GROUP = "sifrc.methods"
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {method.name: method for method in (ExactStochasticNewton(), MehouachiKasmi())}
 )
+"""Built-in methods by name."""
+
+_PLACE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+_IDENTIFIER = re.compile(r"[A-Za-z]\w*", re.ASCII)
 
 
 def find_method(name: str, location: Location | None = None) -> Method:
     """A method by name.
 
+    Args:
+        name: of a built-in method, of an entry point in the group ``sifrc.methods``, or the place of
+            one as ``package.module:attribute``. The attribute is a :class:`Method` or a subclass of it
+            that takes no arguments. A built-in name always means the built-in.
+        location: of the name in a spec, for the error.
+
     Raises:
-        MethodError: there is none of this name.
+        MethodError: there is none of this name, or what is there is not a method.
+
+    Example:
+        >>> find_method("mk").title
+        'Mehouachi–Kasmi'
     """
-    if name not in METHODS:
-        near = get_close_matches(name, METHODS, 1)
+    if name in METHODS:
+        return METHODS[name]
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.value):
+        if point.name == name:
+            return _load(name, point.value, location)
+    if _PLACE.fullmatch(name):
+        return _load(name, name, location)
+    raise MethodError(
+        f"unknown method '{shortened(name)}'",
+        location=location,
+        label=did_you_mean(name, METHODS),
+        hint=f"methods: {', '.join(METHODS)}, or package.module:attribute",
+    )
+
+
+def _load(name: str, place: str, location: Location | None) -> Method:
+    """Import the attribute and check that it is a method."""
+    module, _, attribute = EntryPoint(name, place, GROUP).value.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
         raise MethodError(
-            f"unknown method '{name}'",
+            f"method '{shortened(name)}' cannot be loaded: {error}",
             location=location,
-            label=f"did you mean '{near[0]}'?" if near else None,
-            hint="methods: " + ", ".join(METHODS),
+            hint=f"{place} must be importable",
+        ) from error
+    method = found() if isinstance(found, type) and issubclass(found, Method) else found
+    if not isinstance(method, Method):
+        raise MethodError(
+            f"'{shortened(name)}' is not a method",
+            location=location,
+            hint="give an instance or a subclass of sifrc.methods.base.Method",
         )
-    return METHODS[name]
+    # The name becomes part of the generated file's name.
+    if not _IDENTIFIER.fullmatch(method.name):
+        raise MethodError(
+            f"the method in {place} is named '{shortened(method.name)}', which is no identifier",
+            location=location,
+            hint="e.g. my_method",
+        )
+    return method

@@ -8,17 +8,16 @@ from types import MappingProxyType
 
 from sifrc.report.indices import Naming
 from sifrc.report.layout import (
-    Diagonal,
     Function,
     Hadamard,
     Inner,
     Layout,
     Norm,
     Product,
-    Scalar,
     Sum,
     Symbol,
     Terms,
+    Transpose,
     coefficient_of,
     symbols_of,
 )
@@ -27,6 +26,7 @@ from sifrc.report.text import text
 __all__ = ["family_rank", "ordered_factors", "ordered_inner", "ordered_scalars", "ordered_terms"]
 
 _FAMILIES = "ℓ ℓ_R t λ W N G HN GN a x ẋ b y c γ ζ u z β η g Hη Gη v".split()
+_MATRICES = frozenset({"W", "N", "G"})
 _RANK: Mapping[str, int] = MappingProxyType({family: rank for rank, family in enumerate(_FAMILIES)})
 
 
@@ -37,6 +37,11 @@ def family_rank(family: str) -> int:
 
 def _relative(layout: Layout, layer: int) -> str:
     return text(layout, Naming("k", layer))
+
+
+def _is_matrix(layout: Layout) -> bool:
+    core = layout.operand if isinstance(layout, Transpose) else layout
+    return isinstance(core, Symbol) and core.family in _MATRICES
 
 
 def _first_rank(layout: Layout) -> int:
@@ -81,7 +86,7 @@ def ordered_terms(terms: Terms, layer: int) -> Terms:
     def key(term: tuple[Fraction, Layout]) -> tuple[bool, int, int, str]:
         factor, body = term
         body = coefficient_of(body)[1]
-        kind = 0 if isinstance(body, Product) and not isinstance(body.factors[0], Scalar | Diagonal) else 1
+        kind = 0 if isinstance(body, Product) and any(map(_is_matrix, body.factors)) else 1
         return factor < 0, kind, _first_rank(body), _relative(body, layer)
 
     return tuple(sorted(terms, key=key))

@@ -116,16 +116,31 @@ def _(layout: Named, naming: Naming) -> str:
 
 @_text.register
 def _(layout: Scalar, naming: Naming) -> str:
-    table = {}
-    for name, argument in layout.arguments:
-        body = _within(argument, naming, ATOM_LEVEL)
-        table[name] = body
+    table = {name: _within(argument, naming, ATOM_LEVEL) for name, argument in layout.arguments}
     symbols = {
         symbol: sympy.Symbol(table[symbol.name], real=True)
         for symbol in layout.expression.free_symbols
         if symbol.name in table
     }
-    return unicode(layout.expression.xreplace(symbols)).replace("-", "−").replace("((", "(").replace("))", ")")
+    return _single_parentheses(unicode(layout.expression.xreplace(symbols)).replace("-", "−"))
+
+
+def _single_parentheses(line: str) -> str:
+    """The text with ``((…))`` written ``(…)``."""
+    closing: dict[int, int] = {}
+    opened: list[int] = []
+    for position, letter in enumerate(line):
+        if letter == "(":
+            opened.append(position)
+        elif letter == ")" and opened:
+            closing[opened.pop()] = position
+    drop = {
+        place
+        for start, end in closing.items()
+        if closing.get(start + 1) == end - 1
+        for place in (start + 1, end - 1)
+    }
+    return "".join(letter for position, letter in enumerate(line) if position not in drop)
 
 
 @_text.register

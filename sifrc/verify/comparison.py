@@ -15,7 +15,9 @@ from sifrc.spec.types import Spec
 
 __all__ = ["EPSILON", "agreed_digits", "allowed_digits", "rounding_bound"]
 
-EPSILON: Mapping[str, float] = MappingProxyType({"float32": 2.0**-23, "float64": 2.0**-52, "bfloat16": 2.0**-7})
+EPSILON: Mapping[str, float] = MappingProxyType(
+    {"float32": 2.0**-23, "float64": 2.0**-52, "bfloat16": 2.0**-7}
+)
 """Spacing of the numbers at 1."""
 
 _SWEEPS: Mapping[str, int] = MappingProxyType({"loss": 1, "objective": 1, "gradient": 2})

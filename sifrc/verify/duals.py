@@ -117,7 +117,9 @@ def _integer_power(x: Number, exponent: int) -> Number:
         return mpmath.mpf(x) ** exponent
     if exponent == 0:
         return mpmath.mpf(1)
-    return Dual(x.tag, _integer_power(x.value, exponent), exponent * _integer_power(x.value, exponent - 1) * x.slope)
+    return Dual(
+        x.tag, _integer_power(x.value, exponent), exponent * _integer_power(x.value, exponent - 1) * x.slope
+    )
 
 
 def _apply(name: str, x: Number) -> Number:

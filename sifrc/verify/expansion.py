@@ -46,7 +46,9 @@ class _SympyArithmetic:
     def rational(self, value: Fraction) -> Any:
         return sympy.Rational(value.numerator, value.denominator)
 
-    def apply(self, function: ScalarFunction, orders: tuple[int, ...], arguments: Mapping[str, Array]) -> Array:
+    def apply(
+        self, function: ScalarFunction, orders: tuple[int, ...], arguments: Mapping[str, Array]
+    ) -> Array:
         if function in self._activations or function.value_form((0,) * len(orders)).has(
             Piecewise, primitives.absolute, primitives.signum
         ):
@@ -112,7 +114,9 @@ class Expansion:
         self._params = {name: _symbols(name, shape) for name, shape in shapes.items()}
         self._vector = {name: _symbols(f"v.{name}", shape) for name, shape in shapes.items()}
         size = model.spec.input.size
-        target: Any = 0 if model.spec.loss.targets == "classes" else _symbols("t", (model.spec.layers[-1].size,))
+        target: Any = (
+            0 if model.spec.loss.targets == "classes" else _symbols("t", (model.spec.layers[-1].size,))
+        )
         if model.spec.regularization.kind == "spectral":
             raise VerificationError("λ is a value of the sample (spectral) and is not expanded")
         self._systems = SampleSystems(derived, self._params, _symbols("x", (size,)), target, arithmetic)

@@ -94,12 +94,16 @@ def _scalar(value: Any) -> dict[str, Any]:
 
 def _loss(setting: _Setting) -> float:
     found = setting.arrays(setting.function("loss")(*setting.given()))
-    return agreed_digits(_scalar(found), _scalar(oracle_torch.forward_torch(setting.spec).loss(*setting.oracle())), _LIMIT)
+    return agreed_digits(
+        _scalar(found), _scalar(oracle_torch.forward_torch(setting.spec).loss(*setting.oracle())), _LIMIT
+    )
 
 
 def _objective(setting: _Setting) -> float:
     found = setting.arrays(setting.function("objective")(*setting.given()))
-    return agreed_digits(_scalar(found), _scalar(oracle_torch.forward_torch(setting.spec)(*setting.oracle())), _LIMIT)
+    return agreed_digits(
+        _scalar(found), _scalar(oracle_torch.forward_torch(setting.spec)(*setting.oracle())), _LIMIT
+    )
 
 
 def _gradient_oracle(setting: _Setting) -> dict[str, Any]:
@@ -138,7 +142,9 @@ def _linearize(setting: _Setting) -> float:
 
 def _gauss_newton(setting: _Setting) -> float:
     found = setting.arrays(setting.function("gauss_newton_vector_product")(*setting.given("vector")))
-    return agreed_digits(found, _numbers(oracle_torch.ggn_vp(setting.spec, *setting.oracle("vector"))), _LIMIT)
+    return agreed_digits(
+        found, _numbers(oracle_torch.ggn_vp(setting.spec, *setting.oracle("vector"))), _LIMIT
+    )
 
 
 def _newton(setting: _Setting) -> float:

@@ -17,10 +17,17 @@ from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
 from sifrc.derive.sifrian import SecondOrder
 from sifrc.derive.system import System
 from sifrc.ir import Expr, Input, Role
-from sifrc.ir.build import inner, negative, subtract, total, zero
+from sifrc.ir.build import apply, inner, negative, subtract, total, zero
 from sifrc.ir.traverse import substitute
+from sifrc.model import Constraint
 
-__all__ = ["Identity", "first_order_identities", "gauss_newton_identities", "second_order_identities", "unfold"]
+__all__ = [
+    "Identity",
+    "first_order_identities",
+    "gauss_newton_identities",
+    "second_order_identities",
+    "unfold",
+]
 
 _ABBREVIATIONS = frozenset({"a", "y", "u", "z", "da", "dy"})
 
@@ -57,10 +64,25 @@ def first_order_identities(derived: Derived) -> Iterator[Identity]:
             f"∂L/∂x[{c.index}] = 0",
             _stationary(first.lagrangian, c.state, {first.adjoints[c.index]: value}),
         )
+        if c.activation is not None:
+            yield Identity(f"y[{c.index}] = F'(a[{c.index}]) ∘ b[{c.index}]", _slope(first, c, systems))
     for owned in first.model.parameters:
         for symbol, result in gradient_symbols(owned, "G", "g"):
             value = unfold(first.gradient[result], systems)
-            yield Identity(f"{result.name} = ∂L/∂{symbol.name}", _differential(first.lagrangian, symbol, value))
+            yield Identity(
+                f"{result.name} = ∂L/∂{symbol.name}", _differential(first.lagrangian, symbol, value)
+            )
+
+
+def _slope(first: FirstOrder, c: Constraint, systems: tuple[System, ...]) -> Expr:
+    """⟨y, δ⟩ − ⟨b, dF(a)[δ]⟩: the sign of y, which methods use by name."""
+    assert c.activation is not None
+    argument = Input("α", c.index, (c.axis,), Role.STATE)
+    shift = Input("δ", None, (c.axis,), Role.TANGENT)
+    moved = jvp(apply(c.activation, argument), {argument: shift}) or zero((c.axis,))
+    value = substitute(inner(moved, first.adjoints[c.index]), {argument: c.pre_activation})
+    named = first.backpropagated(c.index)
+    return subtract(inner(unfold(first.adjoint[named], systems), shift), value)
 
 
 def second_order_identities(derived: Derived) -> Iterator[Identity]:
@@ -72,10 +94,12 @@ def second_order_identities(derived: Derived) -> Iterator[Identity]:
             ("(3)", second.by_state[c.index], first.stationarity[c.index], c.state.name),
             ("(4)", second.by_adjoint[c.index], subtract(c.state, c.value), first.adjoints[c.index].name),
         )
-        for number, equation, original, symbol in pairs:
+        for number, equation, original, name in pairs:
             moved = jvp(original, moves)
-            residual = total([substitute(equation, tangents), *([] if moved is None else [moved])], equation.axes)
-            yield Identity(f"{number} ∂S/∂{symbol} is a tangent", residual)
+            residual = total(
+                [substitute(equation, tangents), *([] if moved is None else [moved])], equation.axes
+            )
+            yield Identity(f"{number} ∂S/∂{name} is a tangent", residual)
     for symbol, equation in second.by_parameter.items():
         moved = jvp(first.gradients[symbol], moves)
         residual = total([substitute(equation, tangents), *([] if moved is None else [moved])], equation.axes)
@@ -94,7 +118,9 @@ def _second_order_systems(first: FirstOrder, second: SecondOrder) -> Iterator[Id
     for owned in first.model.parameters:
         for symbol, result in gradient_symbols(owned, "HN", "Hη"):
             value = unfold(second.product[result], systems)
-            yield Identity(f"{result.name} = −∂S/∂{symbol.name}", _differential(negative(second.sifrian), symbol, value))
+            yield Identity(
+                f"{result.name} = −∂S/∂{symbol.name}", _differential(negative(second.sifrian), symbol, value)
+            )
 
 
 def gauss_newton_identities(derived: Derived) -> Iterator[Identity]:
@@ -123,7 +149,9 @@ def gauss_newton_identities(derived: Derived) -> Iterator[Identity]:
         pairs = zip(gradient_symbols(owned, "N", "η"), gradient_symbols(owned, "GN", "Gη"), strict=True)
         for (_, direction), (_, result) in pairs:
             value = unfold(gauss_newton.product[result], systems)
-            yield Identity(f"{result.name} = ∂/∂{direction.name}", _differential(lagrangian, direction, value))
+            yield Identity(
+                f"{result.name} = ∂/∂{direction.name}", _differential(lagrangian, direction, value)
+            )
 
 
 def _tangents(second: SecondOrder) -> tuple[dict[Input, Expr], dict[Input, Expr]]:

@@ -21,27 +21,29 @@ from sifrc.verify.table import Report, Row
 
 __all__ = ["verify"]
 
-_QUANTITIES: Mapping[int, tuple[str, ...]] = MappingProxyType({
-    1: ("gradient", "hessian_vector_product", "gauss_newton_vector_product", "newton_direction"),
-    2: (
-        "loss",
-        "objective",
-        "gradient",
-        "hessian_vector_product",
-        "gauss_newton_vector_product",
-        "newton_direction",
-    ),
-    3: (
-        "loss",
-        "objective",
-        "gradient",
-        "objective_and_gradient",
-        "hessian_vector_product",
-        "linearize",
-        "gauss_newton_vector_product",
-        "newton_direction",
-    ),
-})
+_QUANTITIES: Mapping[int, tuple[str, ...]] = MappingProxyType(
+    {
+        1: ("gradient", "hessian_vector_product", "gauss_newton_vector_product", "newton_direction"),
+        2: (
+            "loss",
+            "objective",
+            "gradient",
+            "hessian_vector_product",
+            "gauss_newton_vector_product",
+            "newton_direction",
+        ),
+        3: (
+            "loss",
+            "objective",
+            "gradient",
+            "objective_and_gradient",
+            "hessian_vector_product",
+            "linearize",
+            "gauss_newton_vector_product",
+            "newton_direction",
+        ),
+    }
+)
 _LONGEST_NOTE = 300
 
 Check = tuple[str, str, Callable[[], Row | None]]
@@ -83,7 +85,9 @@ def verify(
     """
     unknown = [level for level in levels if level not in _QUANTITIES]
     if unknown or not levels or digits < 20:
-        raise ValueError(f"levels must be among 1, 2, 3 and digits at least 20, got {list(levels)} and {digits}")
+        raise ValueError(
+            f"levels must be among 1, 2, 3 and digits at least 20, got {list(levels)} and {digits}"
+        )
     obstacle = _obstacle(spec)
     asked = tuple(quantities if quantities is not None else spec.target.operators)
     default = tuple(q for q in _QUANTITIES[2] if q != "newton_direction" or obstacle is None)
@@ -153,7 +157,9 @@ def _run(level: int, quantity: str, oracle: str, check: Callable[[], Row | None]
     except Exception as error:
         return Row(quantity, level, oracle, None, None, False, _reason(error))
     if row is None:
-        absent = "too large or deep for an expansion to scalars" if level < 3 else "the module does not have it"
+        absent = (
+            "too large or deep for an expansion to scalars" if level < 3 else "the module does not have it"
+        )
         return Row(quantity, level, oracle, None, None, None, absent)
     return row
 

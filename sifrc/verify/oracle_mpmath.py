@@ -7,6 +7,7 @@ pass for each number asked for: exact, independent of the derivation, and for sm
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -150,10 +151,12 @@ class ForwardMpmath:
         layers = {layer.name: layer for layer in self.spec.layers}
         arguments = self._forward(params, sample).arguments
         result: dict[str, Any] = {}
-        for name, after in zip(states, states[1:], strict=False):
+        for name, after in pairwise(states):
             function, slope = layers[name].activation, mpmath.mpf(1)
             if function is not None:
-                slopes = [part(self._scalar(function, seed(a, mpmath.mpf(1), 1)), (1,)) for a in arguments[name]]
+                slopes = [
+                    part(self._scalar(function, seed(a, mpmath.mpf(1), 1)), (1,)) for a in arguments[name]
+                ]
                 slope = max(abs(value) for value in slopes)
             squares = [
                 self._by_shift(params, sample, target, after, i) ** 2 for i in range(layers[after].size)

@@ -8,6 +8,7 @@ derivatives, which a comparison then reports as a failure.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -118,7 +119,8 @@ class ForwardTorch:
 
     def output(self, params: Parameters, inputs: Tensor) -> Tensor:
         """Network outputs, (B, n_out)."""
-        return vmap(lambda x: forward_pass(self.spec, params, x, self._activate).output)(inputs)
+        outputs: Tensor = vmap(lambda x: forward_pass(self.spec, params, x, self._activate).output)(inputs)
+        return outputs
 
     def sample_losses(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of every sample, (B,)."""
@@ -134,14 +136,14 @@ class ForwardTorch:
         For ``spectral`` it is MK(65), ‖F'(a_{k+1}) ∘ b_{k+1}‖₂ / ‖F'(a_k)‖_∞ with the adjoint of the loss
         alone; it is computed apart, so that nothing differentiates through it.
         """
-        chosen = regularized_states(self.spec)
         if self.spec.regularization.kind != "spectral":
-            return {name: torch.full((len(inputs),), value, dtype=torch.float64) for name, value in chosen.items()}
+            one = torch.ones(len(inputs), dtype=torch.float64)
+            return {name: one * (value or 0.0) for name, value in regularized_states(self.spec).items()}
         states = spectral_chain(self.spec)
         with torch.no_grad():
             pairs = vmap(lambda x, t: self._adjoint_norms(params, x, t))(inputs, self._vectors(targets))
         norms, slopes = pairs
-        return {name: norms[after] / slopes[name] for name, after in zip(states, states[1:], strict=False)}
+        return {name: norms[after] / slopes[name] for name, after in pairwise(states)}
 
     def sample_objectives(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
         """Loss and regularisation of every sample, (B,)."""
@@ -175,7 +177,9 @@ class ForwardTorch:
 
         return vmap(one)(inputs, vectors, dict(factors))
 
-    def _adjoint_norms(self, params: Parameters, x: Tensor, t: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _adjoint_norms(
+        self, params: Parameters, x: Tensor, t: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """By state: ‖∂ℓ/∂a_k‖₂ and ‖F'(a_k)‖_∞."""
         shifted = _shifted_layers(self.spec)
         sizes = {layer.name: layer.size for layer in self.spec.layers}
@@ -195,7 +199,7 @@ class ForwardTorch:
                 slopes[state] = x.new_ones(())
                 continue
             ones = x.new_ones(sizes[layer])
-            _, slope = jvp(lambda a, f=function: self._activate(f, a), (arguments[layer],), (ones,))
+            slope = jvp(lambda a, f=function: self._activate(f, a), (arguments[layer],), (ones,))[1]
             slopes[state] = slope.abs().amax()
         return norms, slopes
 
@@ -213,7 +217,9 @@ class ForwardTorch:
         """Targets as vectors (B, n_out); class indices become one-hot."""
         if self.spec.loss.targets == "vectors":
             return targets.to(torch.float64)
-        return torch.nn.functional.one_hot(targets.to(torch.int64), self.spec.layers[-1].size).to(torch.float64)
+        return torch.nn.functional.one_hot(targets.to(torch.int64), self.spec.layers[-1].size).to(
+            torch.float64
+        )
 
     def _reduce(self, values: Tensor) -> Tensor:
         return values.sum() if self.spec.loss.reduction == "sum" else values.mean()
@@ -246,7 +252,9 @@ def flatten(params: Parameters) -> Tensor:
 def unflatten(vector: Tensor, params: Parameters) -> dict[str, Tensor]:
     """A vector cut into the shapes of ``params``."""
     pieces = torch.split(vector, [value.numel() for value in params.values()])
-    return {name: piece.reshape(value.shape) for piece, (name, value) in zip(pieces, params.items(), strict=True)}
+    return {
+        name: piece.reshape(value.shape) for piece, (name, value) in zip(pieces, params.items(), strict=True)
+    }
 
 
 def gradient(spec: Spec, params: Parameters, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -279,10 +287,11 @@ def ggn_vp(
     def network(moved: Parameters) -> Tensor:
         return forward.output(moved, inputs)
 
-    outputs, moved = jvp(network, (dict(params),), ({name: vector[name] for name in params},))
+    linear = jvp(network, (dict(params),), ({name: vector[name] for name in params},))
+    outputs, moved = linear[0], linear[1]
     loss = forward.data_loss(targets)
     curved = grad(lambda y: (grad(loss)(y) * moved).sum())(outputs)
-    _, pull = vjp(network, dict(params))
+    pull = vjp(network, dict(params))[1]
     result: dict[str, Tensor] = pull(curved)[0]
     return result
 

@@ -47,13 +47,17 @@ class _Point:
         if spec.loss.targets == "vectors":
             self.target = MPMATH.array(self.target)
         self.full = parameter_count(spec) <= _FULL
-        self.systems = SampleSystems(Derived(build_model(spec)), self.params, self.sample, self.target, MPMATH)
+        self.systems = SampleSystems(
+            Derived(build_model(spec)), self.params, self.sample, self.target, MPMATH
+        )
 
     def compare(self, found: Tensors, expected: Callable[[Tensors], Any], limit: float) -> float:
         """Digits between a result and the oracle's bilinear form with it."""
         if self.full:
             return agreed_digits(found, self._entries(expected), limit)
-        products = [sum(((found[name] * probe[name]).sum() for name in found), mpmath.mpf(0)) for probe in self.probes]
+        products = [
+            sum(((found[name] * probe[name]).sum() for name in found), mpmath.mpf(0)) for probe in self.probes
+        ]
         right = [expected(probe) for probe in self.probes]
         return agreed_digits({"probe": np.asarray(products)}, {"probe": np.asarray(right)}, limit)
 
@@ -85,7 +89,9 @@ def _loss(point: _Point, limit: float) -> float:
 
 
 def _objective(point: _Point, limit: float) -> float:
-    return _scalar(point.systems.objective(), point.oracle.objective(point.params, point.sample, point.target), limit)
+    return _scalar(
+        point.systems.objective(), point.oracle.objective(point.params, point.sample, point.target), limit
+    )
 
 
 def _gradient(point: _Point, limit: float) -> float:

@@ -46,12 +46,16 @@ def symbolic_rows(spec: Spec, digits: int, seed: int) -> Iterator[tuple[str, str
     yield (
         "hessian_vector_product",
         _NORMAL_FORM,
-        lambda: _identities("hessian_vector_product", second_order_identities(derived), derived, digits, seed),
+        lambda: _identities(
+            "hessian_vector_product", second_order_identities(derived), derived, digits, seed
+        ),
     )
     yield (
         "gauss_newton_vector_product",
         _NORMAL_FORM,
-        lambda: _identities("gauss_newton_vector_product", gauss_newton_identities(derived), derived, digits, seed),
+        lambda: _identities(
+            "gauss_newton_vector_product", gauss_newton_identities(derived), derived, digits, seed
+        ),
     )
     yield "newton_direction", _NORMAL_FORM, lambda: _newton(derived, digits, seed)
     yield "gradient", "SymPy", lambda: _expanded(spec, "gradient", Expansion.gradient)
@@ -62,7 +66,9 @@ def symbolic_rows(spec: Spec, digits: int, seed: int) -> Iterator[tuple[str, str
     )
 
 
-def _identities(quantity: str, identities: Iterable[Identity], derived: Derived, digits: int, seed: int) -> Row:
+def _identities(
+    quantity: str, identities: Iterable[Identity], derived: Derived, digits: int, seed: int
+) -> Row:
     return _decide(quantity, list(identities), digits, lambda symbols: _random_values(symbols, seed), ())
 
 
@@ -101,9 +107,12 @@ def _decide(
         return Row(quantity, 1, _NORMAL_FORM, None, None, True, note)
     worst, label = min((_digits(identity, digits, values), identity.label) for identity in undecided)
     names = ", ".join(identity.label for identity in undecided[:3]) + (", …" if len(undecided) > 3 else "")
-    note = f"{len(undecided)} of {len(identities)} not decided by the normal form ({names}); tested at a random point"
+    note = f"{len(undecided)} of {len(identities)} not decided by the normal form ({names})"
+    note += "; tested at a random point"
     passed = worst >= digits - 10
-    return Row(quantity, 1, f"{digits} digits", worst, digits - 10.0, passed, note if passed else f"{label}; {note}")
+    return Row(
+        quantity, 1, f"{digits} digits", worst, digits - 10.0, passed, note if passed else f"{label}; {note}"
+    )
 
 
 def _proved(residual: Expr) -> bool:
@@ -128,7 +137,9 @@ def _digits(
 
 def _random_values(symbols: Iterable[Input], seed: int) -> dict[Input, Array]:
     generator = np.random.default_rng(seed)
-    return {symbol: MPMATH.array(generator.normal(size=[a.size or 1 for a in symbol.axes])) for symbol in symbols}
+    return {
+        symbol: MPMATH.array(generator.normal(size=[a.size or 1 for a in symbol.axes])) for symbol in symbols
+    }
 
 
 def _expanded(spec: Spec, quantity: str, check: Callable[[Expansion], bool]) -> Row | None:

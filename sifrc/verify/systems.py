@@ -60,7 +60,8 @@ class SampleSystems:
         >>> spec = build_spec({"sifrc": 1, "name": "tiny", "loss": "squared_error", "network": {
         ...     "input": {"size": 1}, "layers": [{"name": "fc", "type": "dense", "units": 1}]}})
         >>> one = np.ones(1)
-        >>> run = SampleSystems(Derived(build_model(spec)), {"fc.weight": one.reshape(1, 1), "fc.bias": one}, 2 * one, 0 * one)
+        >>> params = {"fc.weight": one.reshape(1, 1), "fc.bias": one}
+        >>> run = SampleSystems(Derived(build_model(spec)), params, 2 * one, 0 * one)
         >>> float(run.gradient()["fc.weight"][0, 0])
         6.0
     """
@@ -84,7 +85,10 @@ class SampleSystems:
         env[model.input] = arithmetic.array(sample)
         env[model.target] = arithmetic.array(_target_vector(model, target))
         factors = dict(model.regularized)
-        values = {0: _white_factor(model) if white_factor is None else white_factor, **dict(model.lambda_values)}
+        values = {
+            0: _white_factor(model) if white_factor is None else white_factor,
+            **dict(model.lambda_values),
+        }
         for index, value in values.items():
             symbol = factors.get(index, _white_symbol())
             # The decimal number of the spec, not the binary number next to it.
@@ -151,7 +155,11 @@ class SampleSystems:
         def result(owned: LayerParameters, symbol: Input) -> Array:
             return found[weight if symbol is owned.weight else bias, owned.index]
 
-        return {name: result(owned, symbol) for owned in self.derived.model.parameters for name, symbol in owned.members}
+        return {
+            name: result(owned, symbol)
+            for owned in self.derived.model.parameters
+            for name, symbol in owned.members
+        }
 
 
 def _white_symbol() -> Input:

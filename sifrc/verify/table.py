@@ -96,7 +96,10 @@ class Report:
         """The table as plain text, with the verdict in the last line."""
         cells = [HEADERS, *self.table()]
         widths = [max(len(row[column]) for row in cells) for column in range(len(HEADERS))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in cells
+        ]
         verdict = f"{self.name}: passed" if self.passed else f"{self.name}: NOT passed"
         missing = [f"{quantity} at level {level}" for quantity, level in self.missing]
         return "\n".join([*lines, verdict + (f" (not checked: {', '.join(missing)})" if missing else "")])

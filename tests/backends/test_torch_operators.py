@@ -16,6 +16,7 @@ from torch_cases import (
     LOSSES,
     OPERATORS,
     SKIP,
+    STATE,
     data,
     difference,
     emitted,
@@ -51,7 +52,9 @@ def test_operators_agree_with_torch_func(activation, loss, skip, tmp_path):
     value, both = module.objective_and_gradient(params, inputs, targets)
     assert value.shape == () and float(value) == pytest.approx(float(plain(params)), rel=ROUNDING)
     assert float(module.objective(params, inputs, targets)) == float(value)
-    assert float(module.loss(params, inputs, targets)) == pytest.approx(float(LOSSES[loss](y, targets)), rel=1e-13)
+    assert float(module.loss(params, inputs, targets)) == pytest.approx(
+        float(LOSSES[loss](y, targets)), rel=1e-13
+    )
     assert difference(both, gradient) < ROUNDING
     assert difference(module.gradient(params, inputs, targets), gradient) < ROUNDING
     assert difference(module.hessian_vector_product(params, inputs, targets, vector), product) < ROUNDING
@@ -84,12 +87,55 @@ def test_sum_reduction_multiplies_by_the_batch_size(tmp_path):
     total = loaded(spec_text(extra=", reduction: sum"), tmp_path, "reduced_sum")
     params, (inputs, targets) = parameters(mean), data()
     vector = parameters(mean, seed=1)
-    assert float(total.loss(params, inputs, targets)) == pytest.approx(6 * float(mean.loss(params, inputs, targets)))
+    assert float(total.loss(params, inputs, targets)) == pytest.approx(
+        6 * float(mean.loss(params, inputs, targets))
+    )
     for name in ("gradient", "hessian_vector_product"):
         more = (vector,) if name.endswith("product") else ()
         expected = getattr(mean, name)(params, inputs, targets, *more)
         found = getattr(total, name)(params, inputs, targets, *more)
         assert difference(found, {key: 6 * value for key, value in expected.items()}) < ROUNDING
+
+
+@pytest.mark.parametrize("bias", ["first", "none"])
+def test_layers_without_bias(bias, tmp_path):
+    """Gradient and Hessian product where some layers, or all, have no bias."""
+    last = ", bias: false" if bias == "none" else ""
+    layers = "    - {name: fc1, type: dense, units: 4, activation: softplus, bias: false}"
+    text = spec_text(layers=layers, loss="squared_error").replace("units: 3}", f"units: 3{last}}}")
+    module = loaded(text, tmp_path)
+    params, (inputs, targets) = parameters(module), data("squared_error")
+    vector = parameters(module, seed=1)
+    assert len(params) == (3 if bias == "first" else 2)
+
+    def plain(p):
+        x = ACTIVATIONS["softplus"](inputs @ p["fc1.weight"].T)
+        y = x @ p["out.weight"].T + p.get("out.bias", 0.0)
+        return LOSSES["squared_error"](y, targets) + STATE / 2 * (x**2).sum(1).mean()
+
+    gradient, product = torch.func.jvp(torch.func.grad(plain), (params,), (vector,))
+    assert difference(module.gradient(params, inputs, targets), gradient) < ROUNDING
+    assert difference(module.hessian_vector_product(params, inputs, targets, vector), product) < ROUNDING
+
+
+INITIAL = {
+    "he": ("{kind: he}", lambda w: 0.8 < w.std() / (2 / 400) ** 0.5 < 1.2),
+    "glorot": ("{kind: glorot}", lambda w: 0.9 < w.abs().max() / (6 / 600) ** 0.5 <= 1.0),
+    "sparse": ("{kind: sparse, connections: 3}", lambda w: bool(((w != 0).sum(1) == 3).all())),
+    "zeros": ("{kind: zeros}", lambda w: bool((w == 0).all())),
+    "constant": ("{kind: constant, value: 0.25}", lambda w: bool((w == 0.25).all())),
+}
+
+
+@pytest.mark.parametrize("kind", INITIAL)
+def test_initialisation(kind, tmp_path):
+    """Spread, places and values of each kind; biases are zero except for ``constant``."""
+    option, holds = INITIAL[kind]
+    layers = f"    - {{name: fc1, type: dense, units: 200, activation: tanh, init: {option}}}"
+    text = spec_text(layers=layers, operators="loss").replace("size: 5", "size: 400")
+    start = loaded(text, tmp_path).initialize(2)
+    assert holds(start["fc1.weight"])
+    assert bool((start["fc1.bias"] == (0.25 if kind == "constant" else 0.0)).all())
 
 
 def test_network_is_differentiable_and_its_start_is_reproducible(tmp_path):
@@ -129,8 +175,16 @@ def test_results_have_the_dtype_of_the_parameters(dtype, tmp_path):
 
 
 BAD = {
-    "missing name": (lambda p, x, t: ({k: v for k, v in p.items() if k != "fc1.bias"}, x, t), ValueError, "fc1.bias"),
-    "shape": (lambda p, x, t: (p | {"fc1.bias": torch.zeros(7)}, x, t), ValueError, r"fc1.bias.*\(4\).*\(7,\)"),
+    "missing name": (
+        lambda p, x, t: ({k: v for k, v in p.items() if k != "fc1.bias"}, x, t),
+        ValueError,
+        "fc1.bias",
+    ),
+    "shape": (
+        lambda p, x, t: (p | {"fc1.bias": torch.zeros(7)}, x, t),
+        ValueError,
+        r"fc1.bias.*\(4\).*\(7,\)",
+    ),
     "no tensor": (lambda p, x, t: (p | {"fc1.bias": 1.0}, x, t), TypeError, "float"),
     "mixed dtypes": (lambda p, x, t: (p | {"fc1.bias": torch.zeros(4)}, x, t), TypeError, "float64.*float32"),
     "inputs dtype": (lambda p, x, t: (p, x.float(), t), TypeError, "inputs.*float64.*float32"),
@@ -154,7 +208,7 @@ def test_bad_arguments_are_named(case, tmp_path):
 
 
 def test_text_is_deterministic_formatted_and_stands_alone(tmp_path):
-    """Same bytes under other hash seeds; ruff format changes nothing; imports torch and the standard library."""
+    """Same bytes under other hash seeds; ruff format changes nothing; only torch is needed."""
     text = spec_text("softplus", method="{name: esn, variant: exact}")
     here = emitted(text)
     script = f"import sys; sys.path[:0] = {[str(Path(__file__).parent)]!r}; import torch_cases\n"

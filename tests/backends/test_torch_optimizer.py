@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
-from collections import OrderedDict
+from itertools import pairwise
 
 import pytest
 import torch
@@ -25,7 +25,8 @@ ONE = ("exact", "recursive")
 def build(name, folder, dtype="float64", operators="objective, gradient"):
     """Module, data and batch size."""
     module = loaded(
-        spec_text("leaky_relu", "squared_error", method=METHODS[name], dtype=dtype, operators=operators), folder
+        spec_text("leaky_relu", "squared_error", method=METHODS[name], dtype=dtype, operators=operators),
+        folder,
     )
     return module, data("squared_error", 48, getattr(torch, dtype)), 1 if name in ONE else 6
 
@@ -85,7 +86,7 @@ def test_not_finite_is_refused_and_changes_nothing(name, tmp_path):
     parameters, state = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict())
     inputs, targets = samples[0][:batch].clone(), samples[1][:batch]
     inputs[0, 0] = float("nan")
-    with pytest.raises(FloatingPointError, match="network: .*nothing was changed"):
+    with pytest.raises(FloatingPointError, match=r"network: .*nothing was changed"):
         optimizer.step(inputs, targets)
     assert all(torch.equal(value, parameters[key]) for key, value in model.state_dict().items())
     torch.testing.assert_close(optimizer.state_dict(), state, rtol=0.0, atol=0.0)
@@ -157,7 +158,11 @@ def _wide(module):
 MODELS = {
     "extra parameter": (_extra, ValueError, "more.weight is unknown"),
     "frozen": (_frozen, ValueError, "fc2.weight is frozen"),
-    "shape": (_wide, ValueError, r"fc2.weight.*Expected: .*fc2.weight \(4, 4\).*Found: .*fc2.weight \(7, 4\)"),
+    "shape": (
+        _wide,
+        ValueError,
+        r"fc2.weight.*Expected: .*fc2.weight \(4, 4\).*Found: .*fc2.weight \(7, 4\)",
+    ),
     "too few layers": (lambda m: nn.Sequential(nn.Linear(5, 3)), ValueError, "out.weight is missing"),
     "no module": (lambda m: [torch.zeros(2)], TypeError, "torch.nn.Module"),
     "half": (lambda m: m.Network().half(), TypeError, "float16"),
@@ -212,5 +217,5 @@ def test_directions_are_solved_every_period(tmp_path):
     for step in range(7):
         run(optimizer, samples, batch, step, step + 1)
         seen.append(optimizer.state[model.fc1.weight]["direction"].clone())
-    changed = [not torch.equal(before, after) for before, after in zip(seen, seen[1:], strict=False)]
+    changed = [not torch.equal(before, after) for before, after in pairwise(seen)]
     assert changed == [False, False, True, False, False, True]

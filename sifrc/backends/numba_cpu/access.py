@@ -30,15 +30,15 @@ class Block:
     Args:
         layout: variables of the form.
         k: a value of the loop index inside a loop, None outside: all values have the same ranks.
-        loop: start, stop and step of that loop.
+        names: variable and suffix -> local name, of the whole function.
         taken: names that locals may not have.
         locals: array reference -> its local name, in the order of first use.
     """
 
     layout: Layout
     k: int | None
+    names: dict[tuple[str, str], str]
     taken: set[str]
-    loop: tuple[int, int, int] | None = None
     locals: dict[Ref, str] = field(default_factory=dict)
     _fresh: list[Ref] = field(default_factory=list)
 
@@ -59,11 +59,14 @@ class Block:
         if load.ref.subscript is None or not group.is_tuple:
             return group.name
         if load.ref not in self.locals:
-            name = f"{group.name}_{_suffix(load.ref.subscript)}"
-            while name in self.taken:
-                name += "_"
-            self.taken.add(name)
-            self.locals[load.ref] = name
+            key = group.name, _suffix(load.ref.subscript)
+            if key not in self.names:
+                name = "_".join(key)
+                while name in self.taken:
+                    name += "_"
+                self.taken.add(name)
+                self.names[key] = name
+            self.locals[load.ref] = self.names[key]
             self._fresh.append(load.ref)
         return self.locals[load.ref]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 from sifrc.backends.base import LayerInfo, ModuleSource, Option
@@ -16,19 +17,21 @@ from sifrc.lower.program import Storage
 
 __all__ = ["BACKEND", "TorchBackend"]
 
-_INITIALIZERS = {
-    "he": (
-        "_he",
-        "Normal, variance 2 / inputs.",
-        "torch.randn(outputs, inputs, generator=generator, dtype=torch.float64) * math.sqrt(2.0 / inputs)",
-    ),
-    "glorot": (
-        "_glorot",
-        "Uniform, limit sqrt(6 / (inputs + outputs)).",
-        "(torch.rand(outputs, inputs, generator=generator, dtype=torch.float64) * 2.0 - 1.0) "
-        "* math.sqrt(6.0 / (inputs + outputs))",
-    ),
-}
+_INITIALIZERS = MappingProxyType(
+    {
+        "he": (
+            "_he",
+            "Normal, variance 2 / inputs.",
+            "torch.randn(outputs, inputs, generator=generator, dtype=torch.float64) * math.sqrt(2.0 / inputs)",
+        ),
+        "glorot": (
+            "_glorot",
+            "Uniform, limit sqrt(6 / (inputs + outputs)).",
+            "(torch.rand(outputs, inputs, generator=generator, dtype=torch.float64) * 2.0 - 1.0) "
+            "* math.sqrt(6.0 / (inputs + outputs))",
+        ),
+    }
+)
 
 
 class TorchBackend:

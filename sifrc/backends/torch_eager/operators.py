@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sifrc.backends.layout import returned, signature
@@ -116,9 +117,15 @@ def _result(parts: Parts, operator: Operator, indent: int) -> list[str]:
         code = program.family(operator.scalar).code
         values.append(f"{code}.{'sum' if total else 'mean'}()" if operator.batched else code)
     if operator.tensors:
-        codes = ", ".join(program.family(name).code for name in operator.tensors)
+        codes = ", ".join(_codes(parts, operator.tensors))
         values.append(f"_named({codes}{', len(inputs)' if total else ''})")
     return returned(values, indent)
+
+
+def _codes(parts: Parts, names: Sequence[str]) -> list[str]:
+    """Variables of a weight and a bias family; without biases, the program has the first only."""
+    known = {family.name: family.code for family in parts.program.families}
+    return [known.get(name, "_") for name in (names[:1] if parts.biases is None else names)]
 
 
 def _annotation(operator: Operator) -> str:
@@ -156,7 +163,7 @@ def _plain(parts: Parts, operator: Operator) -> str:
 
 
 def _unpack_vector(parts: Parts, operator: Operator, indent: int) -> str:
-    codes = [parts.program.family(name).code for name in operator.vector]
+    codes = _codes(parts, operator.vector)
     function = "_weights" if parts.biases is None else "_weights_and_biases"
     like = f"next(iter({parts.weights.code}.values()))"
     return f'{" " * indent}{", ".join(codes)} = {function}(vector, "vector", {like})'

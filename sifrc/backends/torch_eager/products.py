@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 import sympy
@@ -13,7 +14,7 @@ from sifrc.scalar import print_code
 
 __all__ = ["Product", "product_of"]
 
-_FUSED = {"matrix": "addmm", "vector": "addmv", "outer": "addr"}
+_FUSED = MappingProxyType({"matrix": "addmm", "vector": "addmv", "outer": "addr"})
 
 
 @dataclass(frozen=True)

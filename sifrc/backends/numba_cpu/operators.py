@@ -1,0 +1,188 @@
+"""Public operators of a generated module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sifrc.backends.layout import signature
+from sifrc.backends.numba_cpu.functions import PrivateFunction
+from sifrc.backends.numba_cpu.parts import PARAMETERS, TARGETS, Parts, call_lines
+from sifrc.backends.text import docstring
+from sifrc.errors import BackendError
+from sifrc.lower.program import Operator, Storage
+
+__all__ = ["Linearized", "data_text", "linearized_kinds", "operator_texts", "params_text"]
+
+_RAISES = (
+    "Raises:\n    TypeError: an argument is no array, or has another dtype.\n"
+    "    ValueError: names or shapes are not as described{classes}."
+)
+_REFUSED = "\n    FloatingPointError: a quantity that must be finite is not, or a system has no solution."
+_KINDS = {"hessian_vector_product": "hessian", "gauss_newton_vector_product": "gauss_newton"}
+
+
+@dataclass(frozen=True)
+class Linearized:
+    """An operator that can keep its primal: name in ``kind`` and text of the private function."""
+
+    kind: str
+    name: str
+    text: str
+
+
+def params_text(parts: Parts) -> str:
+    """Line on ``params`` in docstrings."""
+    return f"params: by name, shapes as in ``SHAPES``, {parts.module.dtype}."
+
+
+def data_text(parts: Parts, batched: bool) -> tuple[str, str]:
+    """Shapes of inputs and targets in docstrings."""
+    module = parts.module
+    batch = "B, " if batched else ""
+    inputs = f"(B, {module.input_size})" if batched else f"({module.input_size},)"
+    if parts.classes:
+        kind = "(B,) integers, classes" if batched else "an integer, class"
+        return inputs, f"{kind} 0 to {module.output_size - 1}"
+    return inputs, f"({batch}{module.output_size}{'' if batched else ','})"
+
+
+def operator_texts(parts: Parts) -> list[tuple[str, str]]:
+    """Name and text of every public operator but ``linearize``."""
+    return [(operator.name, _text(parts, operator)) for operator in parts.program.operators]
+
+
+def linearized_kinds(parts: Parts) -> list[Linearized]:
+    """Private functions that prepare repeated products, for the operators that take a vector."""
+    return [
+        Linearized(_KINDS.get(operator.name, operator.name), _private_name(operator), _prepared(parts, operator))
+        for operator in parts.program.operators
+        if operator.apply
+    ]
+
+
+def _private_name(operator: Operator) -> str:
+    return f"_prepared_{operator.name}"
+
+
+def _functions(parts: Parts, operator: Operator, names: Sequence[str]) -> list[PrivateFunction]:
+    return [parts.function(name, operator.batched) for name in names]
+
+
+def _local(parts: Parts) -> frozenset[str]:
+    """Variables that are locals of public functions; the others are attributes of the workspace."""
+    outside = (Storage.PARAMETER, Storage.DIRECTION)
+    return frozenset(f.code for f in parts.program.families if f.storage in outside)
+
+
+def _unpack(parts: Parts, families: Sequence[str], argument: str) -> str:
+    known = {family.name: family.code for family in parts.program.families}
+    codes = [known.get(name, "_") for name in families]
+    if not parts.has_biases:
+        return f"{codes[0]}, _ = _parameters({argument}, \"{argument}\")"
+    return f"{', '.join(codes)} = _parameters({argument}, \"{argument}\")"
+
+
+def _named(parts: Parts, tensors: Sequence[str]) -> str:
+    known = {family.name: family.code for family in parts.program.families}
+    found = [f"work.{known[name]}" for name in tensors if name in known]
+    scale = ", work.batch" if parts.module.reduction == "sum" else ""
+    biases = found[1] if len(found) > 1 else "()"
+    return f"_named({found[0]}, {biases}{scale})"
+
+
+def _mean(parts: Parts, scalar: str) -> str:
+    family = parts.program.family(scalar)
+    return f"float(np.{'sum' if parts.module.reduction == 'sum' else 'mean'}(work.{family.code}))"
+
+
+def _text(parts: Parts, operator: Operator) -> str:
+    batched = operator.batched
+    names = ["inputs", "targets"] if batched else ["input", "target"]
+    kinds = ["Array", "Array"] if batched or not parts.classes else ["Array", "int"]
+    arguments = ["params: Parameters", *(f"{n}: {k}" for n, k in zip(names, kinds, strict=True))]
+    if operator.apply:
+        arguments.append("vector: Parameters")
+    returns = _returns(operator)
+    head = signature(operator.name, arguments, returns)
+    lines = [head, f"    {_doc(parts, operator)}", f"    {_unpack(parts, PARAMETERS, 'params')}"]
+    if operator.apply:
+        lines.append(f"    return {_private_name(operator)}({_parameter_names(parts)}, inputs, targets)(vector)")
+        return "\n".join(lines)
+    lines.append(f"    work = _{'batch' if batched else 'sample'}({', '.join(names)})")
+    functions = _functions(parts, operator, operator.prepare)
+    lines += _calls(parts, functions, 4)
+    results = [_mean(parts, operator.scalar)] if operator.scalar else []
+    results += [_named(parts, operator.tensors)] if operator.tensors else []
+    return "\n".join([*lines, f"    return {', '.join(results)}"])
+
+
+def _parameter_names(parts: Parts) -> str:
+    return "weights, biases" if parts.has_biases else "weights"
+
+
+def _prepared(parts: Parts, operator: Operator) -> str:
+    """A private function that returns the product as a closure over the primal."""
+    if not operator.batched or operator.scalar:
+        raise BackendError(f"the Numba backend cannot linearize '{operator.name}'")
+    types = ", ".join(f"{name}: Arrays" for name in _parameter_names(parts).split(", "))
+    head = signature(
+        _private_name(operator), [*types.split(", "), "inputs: Array", "targets: Array"], "Product"
+    )
+    results = [parts.program.family(name).code for name in operator.tensors if name in _names(parts)]
+    renew = ", ".join(f'"{code}"' for code in results)
+    lines = [
+        head,
+        f'    """{operator.doc.rstrip(".")}, prepared for many vectors."""',
+        "    work = _batch(inputs, targets)",
+        *_calls(parts, _functions(parts, operator, operator.prepare), 4),
+        "",
+        "    def product(vector: Parameters) -> dict[str, Array]:",
+        f"        {_unpack(parts, operator.vector, 'vector')}",
+        f"        work.renew({renew})",
+        *_calls(parts, _functions(parts, operator, operator.apply), 8),
+        f"        return {_named(parts, operator.tensors)}",
+        "",
+        "    return product",
+    ]
+    return "\n".join(lines)
+
+
+def _names(parts: Parts) -> set[str]:
+    return {family.name for family in parts.program.families}
+
+
+def _calls(parts: Parts, functions: Sequence[PrivateFunction], indent: int) -> list[str]:
+    local = _local(parts)
+    return [line for function in functions for line in call_lines(function, "work.", local, indent)]
+
+
+def _returns(operator: Operator) -> str:
+    if operator.scalar and operator.tensors:
+        return "tuple[float, dict[str, Array]]"
+    return "float" if operator.scalar else "dict[str, Array]"
+
+
+def _doc(parts: Parts, operator: Operator) -> str:
+    inputs, targets = data_text(parts, operator.batched)
+    names = ("inputs", "targets") if operator.batched else ("input", "target")
+    lines = ["Args:", f"    {params_text(parts)}", f"    {names[0]}: {inputs}.", f"    {names[1]}: {targets}."]
+    if operator.apply:
+        lines.append("    vector: by name, shapes as in ``SHAPES``.")
+    returns = {
+        "float": "a number.",
+        "dict[str, Array]": "arrays by name, shapes as in ``SHAPES``.",
+    }.get(_returns(operator), "a number, and arrays by name, shapes as in ``SHAPES``.")
+    source = f" [{operator.source}]" if operator.source else ""
+    functions = _functions(parts, operator, (*operator.prepare, *operator.apply))
+    refused = _REFUSED if any(function.guarded for function in functions) else ""
+    classes = ", or a class is out of range" if parts.classes and TARGETS else ""
+    return docstring(
+        [
+            f"{operator.doc.rstrip('.')}.{source}",
+            "\n".join(lines),
+            f"Returns:\n    {returns}",
+            _RAISES.format(classes=classes) + refused,
+        ],
+        indent=4,
+    )

@@ -1,0 +1,122 @@
+"""What operators and steps of one module share: functions, variables, and how a call is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from sifrc.backends.base import ModuleSource
+from sifrc.backends.layout import call, lines_of
+from sifrc.backends.numba_cpu.functions import PrivateFunction, private_functions
+from sifrc.backends.numba_cpu.storage import Group, Layout, is_scalar
+from sifrc.errors import BackendError
+from sifrc.lower.program import Program, Storage
+
+__all__ = ["STATES", "TARGETS", "Parts", "call_lines"]
+
+STATES = "x"
+"""Family of the states; its member 0 is the input."""
+TARGETS = "t"
+"""Family of the targets."""
+PARAMETERS = ("W", "β")
+"""Families of the parameters."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A module taken apart.
+
+    Args:
+        module: what is printed.
+    """
+
+    module: ModuleSource
+
+    @property
+    def program(self) -> Program:
+        """What is computed."""
+        return self.module.program
+
+    @property
+    def real(self) -> str:
+        """Cast of literals."""
+        return f"np.{self.module.dtype}"
+
+    @cached_property
+    def layouts(self) -> dict[bool, Layout]:
+        """Variables of the batched and of the one-sample form."""
+        return {batched: Layout(self.program, batched) for batched in (True, False)}
+
+    @cached_property
+    def functions(self) -> dict[tuple[str, bool], PrivateFunction]:
+        """Private functions by name and form."""
+        printed = private_functions(self.program, self.real, self.layouts)
+        return {(item.function.name, item.function.batched): item for item in printed}
+
+    def function(self, name: str, batched: bool) -> PrivateFunction:
+        """A private function.
+
+        Raises:
+            BackendError: the program lacks it.
+        """
+        found = self.functions.get((name, batched))
+        if found is None:
+            form = "batched" if batched else "one-sample"
+            raise BackendError(f"the program has no {form} function '{name}'")
+        return found
+
+    @property
+    def has_biases(self) -> bool:
+        """Whether some layer has a bias."""
+        return any(layer.bias for layer in self.module.layers)
+
+    @property
+    def classes(self) -> bool:
+        """Whether targets are class indices."""
+        return self.module.targets == "classes"
+
+    @property
+    def output(self) -> int:
+        """Subscript of the output in the states."""
+        return max(index for index, _ in self.program.family(STATES).shapes if index is not None)
+
+    def groups(self, functions: Iterable[PrivateFunction]) -> list[Group]:
+        """Variables that the functions take, each once."""
+        found = {group.name: group for function in functions for group in function.groups}
+        return list(found.values())
+
+    @cached_property
+    def kept(self) -> frozenset[str]:
+        """Families that a periodic function computes and others use in the steps between its runs."""
+        periodic = set(self.program.periodic)
+        kept: set[str] = set()
+        for names, batched in ((self.program.step_batched, True), (self.program.step_single, False)):
+            functions = [
+                self.functions[name, batched].function for name in names if (name, batched) in self.functions
+            ]
+            written = {family for f in functions if f.name in periodic for family in f.writes}
+            kept |= written & {family for f in functions if f.name not in periodic for family in f.reads}
+        return frozenset(name for name in kept if self.program.family(name).storage is Storage.WORK)
+
+    def is_memory(self, group: Group) -> bool:
+        """Whether the optimizer's state holds the variable."""
+        return group.family.storage is Storage.MEMORY or group.family.name in self.kept
+
+    def work_tables(self) -> dict[bool, dict[str, Group]]:
+        """Variables of each form that a workspace allocates."""
+        tables: dict[bool, dict[str, Group]] = {True: {}, False: {}}
+        for (_, batched), function in self.functions.items():
+            for group in function.groups:
+                outside = (Storage.PARAMETER, Storage.DIRECTION)
+                if not (is_scalar(group.family) or self.is_memory(group) or group.family.storage in outside):
+                    tables[batched][group.name] = group
+        return tables
+
+
+def call_lines(function: PrivateFunction, prefix: str, local: frozenset[str], indent: int) -> list[str]:
+    """A call of a private function; variables that are not ``local`` get the prefix (``work.``)."""
+    arguments = [g.name if g.name in local else f"{prefix}{g.name}" for g in function.groups]
+    if not function.guarded:
+        return call([], function.name, arguments, indent)
+    return lines_of(arguments, f"_refuse({function.name}(", "))", indent)

@@ -1,0 +1,312 @@
+"""Statements of the program as Numba code: one rule for each type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import singledispatchmethod
+
+from sympy import Expr, Mul, S, Symbol
+
+from sifrc.backends import layout
+from sifrc.backends.numba_cpu.access import Block, subscript_text
+from sifrc.backends.numba_cpu.nests import Names, Nest
+from sifrc.errors import BackendError
+from sifrc.lower.program import (
+    Assign,
+    Contract,
+    Guard,
+    Kernel,
+    Load,
+    LogSumExpOver,
+    MatrixFunction,
+    MaximumOver,
+    SolveSylvester,
+    SolveSystem,
+    Statement,
+    Storage,
+    Sum,
+)
+from sifrc.scalar import print_code, share
+
+__all__ = ["Writer"]
+
+_SPECTRAL = {"positive": "_positive_part", "absolute": "_absolute_value"}
+
+
+_LOCALS_WIDTH = 90
+"""Longest line of local names, without its indentation."""
+
+
+@dataclass
+class Writer:
+    """Prints the statements of one block.
+
+    Args:
+        block: how its arrays are called.
+        names: of the function.
+        unnamed: code of a linear system without a guard of its own.
+    """
+
+    block: Block
+    names: Names
+    unnamed: int
+
+    def lines(self, statements: Sequence[Statement]) -> list[str]:
+        """Source lines from column 0, local names of arrays in front of the statement that needs them."""
+        lines: list[str] = []
+        for statement in statements:
+            body = self.write(statement)
+            lines += [*_locals(self.block.new_locals()), *body]
+        return lines
+
+    @singledispatchmethod
+    def write(self, statement: Statement) -> list[str]:
+        """Source lines of one statement."""
+        raise BackendError(f"the Numba backend has no rule for the statement {type(statement).__name__}")
+
+    # -- entrywise formulas
+
+    @write.register
+    def _(self, statement: Kernel) -> list[str]:
+        assigns, loads = _versions(statement)
+        written = {assign.target.ref for assign in statement.assigns}
+        nest = self._nest(statement.labels, [a.target for a in statement.assigns], loads, written)
+        parts, values = share([assign.value for assign in assigns], "shared_part_")
+        pending = dict(parts)
+
+        def emit(value: Expr) -> None:
+            for symbol in sorted(value.free_symbols & set(pending), key=lambda s: s.name):
+                if symbol in pending:
+                    part = pending.pop(symbol)
+                    emit(part)
+                    nest.part(symbol, part, fixed=False)
+
+        for assign, value in zip(assigns, values, strict=True):
+            emit(value)
+            nest.add(self.block.entry(assign.target), value)
+        return nest.lines()
+
+    @write.register
+    def _(self, statement: Sum) -> list[str]:
+        free, over = statement.target.labels, statement.over
+        loads = dict(statement.loads)
+        if _leading(over, free, loads):
+            return self._column_sum(statement)
+        nest = self._nest((*free, *over), [statement.target], loads, set())
+        inner = {symbol for symbol, (_, depth) in nest.entries.items() if depth > len(free)}
+        factor, value = statement.value.as_independent(*inner, as_Add=False) if inner else (S.One, statement.value)
+        total = self.names.local("total")
+        nest.before.setdefault(len(free), []).append(f"{total} = {self.names.real}(0.0)")
+        parts, (value,) = share([value], "shared_part_")
+        for symbol, part in parts:
+            nest.part(symbol, part, fixed=False)
+        nest.add(total, value, operator="+=")
+        result = Symbol(f"local_{total}", real=True)
+        nest.entries[result] = (total, len(free))
+        nest.finish(self.block.entry(statement.target), factor * result, len(free))
+        return nest.lines()
+
+    def _column_sum(self, statement: Sum) -> list[str]:
+        """Sum over a label that comes first in memory: the target is the accumulator."""
+        free, over = statement.target.labels, statement.over
+        target = self.block.entry(statement.target)
+        nest = self._nest((*over, *free), [statement.target], dict(statement.loads), set())
+        parts, (value,) = share([statement.value], "shared_part_")
+        for symbol, part in parts:
+            nest.part(symbol, part, fixed=False)
+        nest.add(target, value, operator="+=")
+        name = self.block.local(statement.target)
+        return [f"{name}[:] = {self.names.real}(0.0)", *nest.lines()]
+
+    def _nest(
+        self,
+        labels: tuple[str, ...],
+        targets: Sequence[Load],
+        loads: dict[str, Load],
+        written: set[object],
+    ) -> Nest:
+        entries: dict[Symbol, tuple[str, int]] = {}
+        fixed: set[Symbol] = set()
+        for name, load in loads.items():
+            symbol = Symbol(name, real=True)
+            depth = max((1 + labels.index(label) for label in load.labels), default=0)
+            entries[symbol] = (self.block.entry(load), depth)
+            if load.ref in written:
+                fixed.add(symbol)
+        ranges = {label: self._extent(label, [*targets, *loads.values()]) for label in labels}
+        return Nest(labels, ranges, self.names, entries, frozenset(fixed))
+
+    def _extent(self, label: str, loads: Sequence[Load]) -> str:
+        for load in loads:
+            if label in load.labels and self.block.group(load).family.storage is not Storage.IDENTITY:
+                return self.block.extent(load, load.labels.index(label))
+        raise BackendError(f"no array of the statement has the label '{label}'")
+
+    # -- products
+
+    @write.register
+    def _(self, statement: Contract) -> list[str]:
+        form = self._product_form(statement)
+        if form is None:
+            return self.write(_as_sum(statement))
+        left, right = form
+        target = self.block.array(statement.target)
+        lines = [f"np.dot({left}, {right}, {target})"]
+        if statement.scale != 1:
+            texts = {name: self.block.entry(load) for name, load in statement.loads}
+            code = print_code(statement.scale, "numba", names=texts, real=self.names.real)
+            self.names.helpers |= {*code.helpers, "_scale"}
+            lines += layout.statement(f"_scale({target}, {code.text})", 0, self.names.local("term") + "_")
+        return lines
+
+    def _product_form(self, statement: Contract) -> tuple[str, str] | None:
+        """Operands of a BLAS product, or None if it is none."""
+        left, right, out = statement.left, statement.right, statement.target.labels
+        if any(self.block.group(load).family.storage is Storage.IDENTITY for load in (left, right)):
+            return None
+        summed = [label for label in left.labels if label in right.labels]
+        if len(summed) != 1 or summed[0] in out or not out:
+            return None
+        if out[0] in right.labels:
+            left, right = right, left
+        if len(left.labels) != 2 or len(right.labels) not in (1, 2) or len(right.labels) != len(out):
+            return None
+        first, second = self.block.array(left), self.block.array(right)
+        if left.labels == (summed[0], out[0]):
+            first += ".T"
+        elif left.labels != (out[0], summed[0]):
+            return None
+        if len(right.labels) == 2:
+            if right.labels == (out[1], summed[0]):
+                second += ".T"
+            elif right.labels != (summed[0], out[1]):
+                return None
+        return first, second
+
+    # -- reductions and solvers
+
+    @write.register
+    def _(self, statement: LogSumExpOver) -> list[str]:
+        return self._reduction(statement, "_log_sum_exp")
+
+    @write.register
+    def _(self, statement: MaximumOver) -> list[str]:
+        return self._reduction(statement, "_maximum")
+
+    def _reduction(self, statement: LogSumExpOver | MaximumOver, helper: str) -> list[str]:
+        self.names.helpers.add(helper)
+        operand = statement.operand
+        index = [":" if label == statement.over else label for label in operand.labels]
+        while index and index[-1] == ":" and len(index) > 1:
+            index.pop()
+        text = self.block.local(operand) + ("" if index == [":"] else f"[{', '.join(index)}]")
+        lines = [f"{self.block.entry(statement.target)} = {helper}({text})"]
+        for label in reversed(statement.target.labels):
+            extent = self._extent(label, [statement.target])
+            lines = [f"for {label} in range({extent}):", *(f"    {line}" for line in lines)]
+        return lines
+
+    @write.register
+    def _(self, statement: SolveSystem) -> list[str]:
+        vector = len(statement.rhs.labels) < len(statement.matrix.labels)
+        helper = "_solve_vector" if vector else "_solve_matrix"
+        self.names.helpers.add(helper)
+        code = self.unnamed if statement.guard is None else statement.guard
+        operands = (statement.matrix, statement.rhs, statement.target)
+        samples = len(statement.matrix.labels) == 3
+        arrays = [self.block.local(load) + ("[p]" if samples else "") for load in operands]
+        lines = [f"if not {helper}({', '.join(arrays)}):", f"    return {code}"]
+        if samples:
+            extent = self.block.extent(statement.matrix, 0)
+            lines = [f"for p in range({extent}):", *(f"    {line}" for line in lines)]
+        return lines
+
+    @write.register
+    def _(self, statement: SolveSylvester) -> list[str]:
+        self.names.helpers.add("_solve_sylvester")
+        operands = (statement.left, statement.right, statement.rhs, statement.target)
+        return [f"_solve_sylvester({', '.join(map(self.block.array, operands))})"]
+
+    @write.register
+    def _(self, statement: MatrixFunction) -> list[str]:
+        helper = _SPECTRAL.get(statement.kind)
+        if helper is None:
+            raise BackendError(f"the Numba backend has no matrix function '{statement.kind}'")
+        self.names.helpers.add(helper)
+        operands = (statement.matrix, statement.target)
+        if len(statement.matrix.labels) == 3:
+            arrays = [f"{self.block.local(load)}[p]" for load in operands]
+            extent = self.block.extent(statement.matrix, 0)
+            return [f"for p in range({extent}):", f"    {helper}({', '.join(arrays)})"]
+        return [f"{helper}({', '.join(map(self.block.array, operands))})"]
+
+    @write.register
+    def _(self, statement: Guard) -> list[str]:
+        if statement.operand.labels:
+            self.names.helpers.add("_all_finite")
+            test = f"_all_finite({self.block.array(statement.operand)})"
+        else:
+            test = f"np.isfinite({self.block.entry(statement.operand)})"
+        return [f"if not {test}:", f"    return {subscript_text(statement.code)}"]
+
+
+def _locals(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Assignments of local names, several on a line."""
+    lines: list[str] = []
+    chosen: list[tuple[str, str]] = []
+    for pair in pairs:
+        width = sum(len(name) + len(text) + 4 for name, text in (*chosen, pair))
+        if chosen and width > _LOCALS_WIDTH:
+            lines.append(_assigned(chosen))
+            chosen = []
+        chosen.append(pair)
+    return [*lines, _assigned(chosen)] if chosen else lines
+
+
+def _assigned(pairs: Sequence[tuple[str, str]]) -> str:
+    return f"{', '.join(name for name, _ in pairs)} = {', '.join(text for _, text in pairs)}"
+
+
+def _versions(kernel: Kernel) -> tuple[list[Assign], dict[str, Load]]:
+    """New symbols for entries that an earlier assignment of the kernel has overwritten.
+
+    Both versions have the same text; different symbols keep them apart when subexpressions are shared.
+    """
+    original = dict(kernel.loads)
+    loads = dict(original)
+    renaming: dict[Expr, Expr] = {}
+    assigns: list[Assign] = []
+    for number, assign in enumerate(kernel.assigns):
+        assigns.append(Assign(assign.target, assign.value.xreplace(renaming)))
+        for name, load in original.items():
+            if load.ref == assign.target.ref:
+                new = f"{name}_after{number}"
+                renaming[Symbol(name, real=True)] = Symbol(new, real=True)
+                loads[new] = load
+    return assigns, loads
+
+
+def _leading(over: tuple[str, ...], free: tuple[str, ...], loads: dict[str, Load]) -> bool:
+    """Whether summed labels come before kept ones in the arrays that have both."""
+    mixed = [load.labels for load in loads.values() if set(load.labels) & set(over) and set(load.labels) & set(free)]
+    if not mixed or not free:
+        return False
+    widest = max(mixed, key=len)
+    return widest[-1] in free
+
+
+def _as_sum(statement: Contract) -> Statement:
+    """A product that BLAS does not have, as loops."""
+    loads = dict(statement.loads)
+    operands = []
+    for name, load in (("left_operand", statement.left), ("right_operand", statement.right)):
+        loads[name] = load
+        operands.append(Symbol(name, real=True))
+    value = Mul(statement.scale, *operands)
+    labels = dict.fromkeys((*statement.left.labels, *statement.right.labels))
+    over = tuple(label for label in labels if label not in statement.target.labels)
+    bound = tuple((name, loads[name]) for name in sorted(loads))
+    if not over:
+        return Kernel(statement.target.labels, (Assign(statement.target, value),), bound)
+    return Sum(statement.target, over, value, bound)

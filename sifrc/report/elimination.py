@@ -1,0 +1,61 @@
+"""The recorded elimination and its conditions as sentences, for generic k."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from sifrc.derive.newton import Newton
+from sifrc.report.grouping import Names
+from sifrc.report.indices import NUMBERS, Naming, range_text
+from sifrc.report.prose import phrase_text
+
+__all__ = ["condition_notes", "step_notes"]
+
+_NUMBER = re.compile(r"\[(-?\d+)\]")
+_STATUS = {"proved": "proved from the spec", "run time": "checked at run time"}
+_RESULT = {"choose": "choose", "substitute": "substitute"}
+
+
+def step_notes(newton: Newton, names: Names) -> tuple[str, ...]:
+    """The steps in the order of the elimination, equal ones of several layers together."""
+    written = (
+        (step.layer, _sentence(step.action, step.equations, step.result, step.condition)) for step in newton.steps
+    )
+    merged = _merged(written, names)
+    return tuple(f"Step {number}{where}: {words}." for number, (words, where) in enumerate(merged, start=1))
+
+
+def condition_notes(newton: Newton, names: Names) -> tuple[str, ...]:
+    """What the direction assumes, and whether the spec proves it or the code checks it."""
+    written = (
+        (c.layer if c.layer is not None else names.depth, f"{c.text}: {_STATUS.get(c.status, c.status)}")
+        for c in newton.conditions
+    )
+    return tuple(f"Condition: {words}{where}." for words, where in _merged(written, names))
+
+
+def _sentence(action: str, equations: str, result: str, condition: str) -> str:
+    lead = _RESULT.get(action, "")
+    start = f"{action} {equations}: " if equations and not lead else f"{lead} " if lead else ""
+    assumed = f", where {condition}" if condition else ""
+    used = f", from {equations}" if equations and lead else ""
+    return f"{start}{result}{used}{assumed}"
+
+
+def _merged(written: Iterable[tuple[int, str]], names: Names) -> list[tuple[str, str]]:
+    """Sentences that are equal up to a shift, with the range of layers they hold for."""
+    groups: dict[str, list[tuple[int, str]]] = {}
+    for layer, words in written:
+        relative = _NUMBER.sub(lambda match, at=layer: f"[{int(match[1]) - at:+d}]", words)  # type: ignore[misc]
+        groups.setdefault(relative, []).append((layer, words))
+    out: list[tuple[str, str]] = []
+    for members in groups.values():
+        layers = [layer for layer, _ in members]
+        layer, words = members[0]
+        if len(members) > 1:
+            out.append((phrase_text(words, Naming("k", layer)), f", {range_text(layers, names.depth)}"))
+        else:
+            naming = Naming("n", names.depth, 2) if layer == names.depth else NUMBERS
+            out.append((phrase_text(words, naming), ""))
+    return out

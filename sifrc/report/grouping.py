@@ -1,0 +1,218 @@
+"""Equations for generic k: lines that are equal up to a shift become one line with a range.
+
+The boundary cases stay lines of their own, with n in place of the number where they are about the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from sifrc.ir import Add, Expr
+from sifrc.ir.traverse import inputs_of
+from sifrc.report.generic import generic_key
+from sifrc.report.indices import NUMBERS, Naming, range_text
+from sifrc.report.latex import latex, range_latex, term_codes
+from sifrc.report.layout import (
+    Equal,
+    Layout,
+    Symbol,
+    Total,
+    indices_of,
+    sum_of,
+    symbols_of,
+)
+from sifrc.report.notation import Notation
+from sifrc.report.sheet import Formula, Row
+from sifrc.report.text import text
+from sifrc.scalar import ScalarFunction
+
+__all__ = ["Group", "Line", "Names", "grouped", "rows_of", "total_over_layers"]
+
+_PARAMETER_FAMILIES = frozenset("W β N η G g HN Hη GN Gη".split())
+_ANCHORS = ("ζ", "γ", "N", "η", "c", "b", "λ")
+
+
+@dataclass(frozen=True)
+class Names:
+    """What indices are called in one model.
+
+    Args:
+        depth: n, the number of constraints.
+        parameters: number of layers with parameters; on a chain it is n.
+        activations: k -> F_k.
+    """
+
+    depth: int
+    parameters: int
+    activations: Mapping[int, ScalarFunction]
+
+    def naming(self, *layouts: Layout) -> Naming:
+        """How the indices of one line print that stands alone."""
+        indices = frozenset().union(*(indices_of(layout) for layout in layouts))
+        mixed = self.parameters != self.depth and self.owned(*layouts)
+        about_output = not indices or max(indices) == self.depth
+        if mixed or not about_output or any(0 < index < self.depth - 2 for index in indices):
+            return NUMBERS
+        return Naming("n", self.depth, 2)
+
+    def last(self, *layouts: Layout) -> int | None:
+        """The index called n in a range, if k counts constraints in these lines."""
+        return None if self.parameters != self.depth and self.owned(*layouts) else self.depth
+
+    def owned(self, *layouts: Layout) -> bool:
+        """Whether a quantity shaped like parameters occurs."""
+        return any(s.family in _PARAMETER_FAMILIES for layout in layouts for s in symbols_of(layout))
+
+
+@dataclass(frozen=True)
+class Line:
+    """One equation of one layer, before grouping: left = values = tail.
+
+    Args:
+        left: what stands on the left.
+        values: expressions that it equals.
+        layer: k, or None for the whole network.
+        source: equation of a paper, or ''.
+        name: short label.
+        tail: what follows the values, e.g. zero.
+    """
+
+    left: Layout
+    values: tuple[Expr, ...]
+    layer: int | None
+    source: str = ""
+    name: str = ""
+    tail: tuple[Layout, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Lines with one form.
+
+    Args:
+        lines: its members, in the order of the system.
+        left: left side, of the first member.
+        right: right side, of the first member.
+    """
+
+    lines: tuple[Line, ...]
+    left: Layout
+    right: Layout
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """The layers."""
+        return tuple(line.layer for line in self.lines if line.layer is not None)
+
+
+def grouped(lines: Sequence[Line], names: Names) -> tuple[Group, ...]:
+    """Lines that are equal up to a shift of all indices, together; families in order of appearance."""
+    buckets: dict[tuple[str, ...], list[Line]] = {}
+    for line in lines:
+        buckets.setdefault(_key(line), []).append(line)
+    merged: dict[tuple[str, str, str], Group] = {}
+    for members in buckets.values():
+        left, right = sides(members[0], names)
+        naming = Naming("k", members[0].layer or 0)
+        printed = (text(left, naming), text(right, naming), members[0].source)
+        if members[0].layer is None:
+            printed = (*printed[:2], f"{members[0].source} alone")
+        known = merged.get(printed)
+        merged[printed] = Group((*(known.lines if known else ()), *members), *((known.left, known.right) if known else (left, right)))
+    position = {id(line): number for number, line in enumerate(lines)}
+    families = list(dict.fromkeys(_family(line.left) for line in lines))
+    return tuple(
+        sorted(
+            merged.values(),
+            key=lambda group: (
+                families.index(_family(group.left)),
+                len(group.lines) == 1,
+                position[id(group.lines[0])],
+            ),
+        )
+    )
+
+
+def _key(line: Line) -> tuple[str, ...]:
+    layer = line.layer or 0
+    left = text(line.left, Naming("k", layer))
+    tail = tuple(text(part, Naming("k", layer)) for part in line.tail)
+    scope = "all" if line.layer is None else "layer"
+    return (scope, left, line.source, *(generic_key(value, layer) for value in line.values), *tail)
+
+
+def _family(left: Layout) -> str:
+    """The left side without its index."""
+    return text(left, Naming("k", min(indices_of(left), default=0))) if not isinstance(left, Symbol) else left.family
+
+
+def sides(line: Line, names: Names) -> tuple[Layout, Layout]:
+    """Notation of both sides of one line, with the indices of its layer."""
+    context = Notation(line.layer or 0, names.activations)
+    left = line.left
+    parts: list[Layout] = []
+    for value in line.values:
+        left, right = context.sides(line.left, value)
+        parts.append(right)
+    parts += line.tail
+    return left, parts[0] if len(parts) == 1 else Equal(tuple(parts))
+
+
+def rows_of(lines: Sequence[Line], names: Names) -> tuple[Row, ...]:
+    """The lines as they are printed."""
+    return tuple(row_of(group, names) for group in grouped(lines, names))
+
+
+def row_of(group: Group, names: Names) -> Row:
+    """One printed line: generic with a range, or a boundary case."""
+    first = group.lines[0]
+    if len(group.lines) > 1 and first.layer is not None:
+        naming = Naming("k", first.layer)
+        members = range_text(group.members, names.last(group.left, group.right))
+    else:
+        naming = names.naming(group.left, group.right)
+        members = ""
+    return Row(
+        name=first.name,
+        left=Formula(text(group.left, naming), latex(group.left, naming)),
+        right=Formula(text(group.right, naming), latex(group.right, naming), tuple(term_codes(group.right, naming))),
+        range=Formula(members, range_latex(members)),
+        source=first.source,
+    )
+
+
+def total_over_layers(expr: Expr, names: Names) -> Layout:
+    """A scalar sum over layers: terms that are equal up to a shift become one Σ over k."""
+    terms = expr.terms if isinstance(expr, Add) else ((Fraction(1), expr),)
+    buckets: dict[tuple[str, Fraction, str], list[tuple[int, Expr]]] = {}
+    for factor, term in terms:
+        family, anchor = _anchor(term)
+        buckets.setdefault((family, factor, generic_key(term, anchor)), []).append((anchor, term))
+    merged: dict[tuple[str, Fraction, str], tuple[list[int], Layout]] = {}
+    for (family, factor, _), members in buckets.items():
+        anchor, term = min(members, key=lambda member: member[0])
+        body = Notation(anchor, names.activations).sides(Symbol("S"), term)[1]
+        key = (family, factor, text(body, Naming("k", anchor)))
+        indices, written_for = merged.get(key, ([], body))
+        first = not indices or anchor < min(indices)
+        merged[key] = ([*indices, *(index for index, _ in members)], body if first else written_for)
+    written: list[tuple[tuple[int, bool, int, str], tuple[Fraction, Layout]]] = []
+    for (family, factor, printed), (indices, body) in merged.items():
+        alone = len(indices) == 1 or not family
+        anchor = min(indices)
+        layout = body if alone else Total(anchor, tuple(sorted(indices)), body)
+        rank = len(_ANCHORS) if not family else _ANCHORS.index(family)
+        written.append(((-rank, alone, anchor, printed), (factor, layout)))
+    return sum_of(tuple(term for _, term in sorted(written, key=lambda item: item[0])))
+
+
+def _anchor(term: Expr) -> tuple[str, int]:
+    """The family of multipliers in a term, and the index of its member."""
+    found: Iterable[tuple[str, int]] = [(s.family, s.index) for s in inputs_of(term) if s.index is not None]
+    for family in _ANCHORS:
+        indices = [index for name, index in found if name == family]
+        if indices:
+            return family, min(indices)
+    return "", 0

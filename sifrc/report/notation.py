@@ -1,0 +1,320 @@
+"""From expressions to mathematical notation: matrix notation where it fits, else index notation."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import singledispatch
+
+import sympy
+
+from sifrc.ir import (
+    Add,
+    Axis,
+    Delta,
+    Einsum,
+    Expr,
+    Input,
+    LogSumExp,
+    Map,
+    Operand,
+    Reduce,
+    Solve,
+    Spectral,
+    Sylvester,
+)
+from sifrc.ir.build import add
+from sifrc.report.layout import (
+    ONE,
+    Constant,
+    Contraction,
+    Function,
+    Indexed,
+    Inverse,
+    Layout,
+    Mean,
+    Named,
+    Norm,
+    Product,
+    Quotient,
+    Scalar,
+    Sum,
+    Symbol,
+    coefficient_of,
+    sum_of,
+)
+from sifrc.report.order import ordered_factors, ordered_scalars, ordered_terms
+from sifrc.report.products import IDENTITY, Factor, NoMatrixForm, matrix_product
+from sifrc.scalar import ABS, EXP, RECIPROCAL, SQRT, ScalarFunction
+
+__all__ = ["Notation", "notation"]
+
+_MEAN = "mean"
+_LETTERS = "ijlmpqrs"
+
+
+@dataclass(frozen=True)
+class Notation:
+    """What the notation of an expression depends on besides itself.
+
+    Args:
+        layer: that terms and factors are ordered from; the result is the same for every layer.
+        activations: k -> F_k, which prints by name on ``a[k]``.
+    """
+
+    layer: int
+    activations: Mapping[int, ScalarFunction]
+
+    def sides(self, symbol: Layout, value: Expr) -> tuple[Layout, Layout]:
+        """Both sides of ``symbol = value``; entries of both where matrix notation does not fit."""
+        try:
+            return symbol, _matrix(value, self)
+        except NoMatrixForm:
+            names = dict(zip(value.axes, _LETTERS, strict=False))
+            left = Indexed(symbol, tuple(names[axis] for axis in value.axes)) if value.axes else symbol
+            return left, _indexed(value, names, self)
+
+
+def notation(expr: Expr, layer: int = 0, activations: Mapping[int, ScalarFunction] | None = None) -> Layout:
+    """An expression in mathematical notation.
+
+    Example:
+        >>> from sifrc.ir import Role
+        >>> from sifrc.ir.build import einsum
+        >>> from sifrc.report.text import text
+        >>> i, j = Axis("fc1", 3), Axis("x", 4)
+        >>> w, y = Input("W", 1, (i, j), Role.PARAMETER), Input("y", 1, (i,), Role.ADJOINT)
+        >>> text(notation(einsum([(w, (i, j)), (y, (i,))], (j,))))
+        'W_1ᵀ y_1'
+    """
+    return Notation(layer, activations or {}).sides(ONE, expr)[1]
+
+
+@singledispatch
+def _matrix(expr: Expr, context: Notation) -> Layout:
+    raise TypeError(f"no notation for {type(expr).__name__}")
+
+
+@_matrix.register
+def _(expr: Input, context: Notation) -> Layout:
+    return Symbol(expr.family, expr.index)
+
+
+@_matrix.register
+def _(expr: Delta, context: Notation) -> Layout:
+    return IDENTITY
+
+
+@_matrix.register
+def _(expr: Add, context: Notation) -> Layout:
+    softened = _log_softmax(expr)
+    if softened is not None:
+        return Named("log softmax", (_matrix(softened, context),))
+    terms = tuple((factor, _matrix(term, context)) for factor, term in expr.terms)
+    combined = sum_of(terms)
+    if not isinstance(combined, Sum):
+        return combined
+    return Sum(ordered_terms(combined.terms, context.layer))
+
+
+@_matrix.register
+def _(expr: Einsum, context: Notation) -> Layout:
+    coefficient, operands, out, averaged = _flatten(expr)
+    factors: list[Factor] = []
+    for operand, labels in operands:
+        divides = isinstance(operand, Map) and _is(operand, RECIPROCAL) and len(labels) < 2
+        inside = operand.operands[0][0] if divides and isinstance(operand, Map) else operand
+        number, layout = coefficient_of(_matrix(inside, context))
+        coefficient = coefficient / number if divides else coefficient * number
+        factors.append(Factor(layout, labels, divides))
+    product = matrix_product(factors, out, context.layer)
+    return sum_of(((coefficient, Mean(product) if averaged else product),))
+
+
+@_matrix.register
+def _(expr: Map, context: Notation) -> Layout:
+    return _elementwise(expr, [_matrix(operand, context) for operand, _ in expr.operands], context)
+
+
+@_matrix.register
+def _(expr: LogSumExp, context: Notation) -> Layout:
+    return Named("logsumexp", (_matrix(expr.operand, context),))
+
+
+@_matrix.register
+def _(expr: Reduce, context: Notation) -> Layout:
+    operand = expr.operand
+    if isinstance(operand, Map) and _is(operand, ABS):
+        return Norm(_matrix(operand.operands[0][0], context), "max")
+    return Named(expr.kind, (_matrix(operand, context),))
+
+
+@_matrix.register
+def _(expr: Solve, context: Notation) -> Layout:
+    """A⁻¹ r, with the numbers of both in front."""
+    above, rhs = coefficient_of(_matrix(expr.rhs, context))
+    below, matrix = coefficient_of(_matrix(expr.matrix, context))
+    return sum_of(((above / below, Product((Inverse(matrix), rhs))),))
+
+
+@_matrix.register
+def _(expr: Spectral, context: Notation) -> Layout:
+    return Named("positive part" if expr.kind == "positive" else "abs", (_matrix(expr.matrix, context),))
+
+
+@_matrix.register
+def _(expr: Sylvester, context: Notation) -> Layout:
+    return Named("sylvester", tuple(_matrix(part, context) for part in (expr.left, expr.right, expr.rhs)))
+
+
+def _is(expr: Map, function: ScalarFunction) -> bool:
+    return expr.function == function and not any(expr.orders)
+
+
+def _elementwise(expr: Map, arguments: list[Layout], context: Notation) -> Layout:
+    """A function of entries: an activation by its name, the rest written out."""
+    operand = expr.operands[0][0] if expr.operands else None
+    if isinstance(operand, Input) and operand.family == "a" and operand.index is not None:
+        if context.activations.get(operand.index) == expr.function:
+            return Function(operand.index, expr.orders[0], arguments[0])
+    if _is(expr, EXP) and operand is not None:
+        softened = _log_softmax(operand)
+        if softened is not None:
+            argument = arguments[0]
+            return Named("softmax", argument.arguments if isinstance(argument, Named) else (argument,))
+    if _is(expr, RECIPROCAL):
+        number, below = coefficient_of(arguments[0])
+        return sum_of(((1 / number, Quotient(ONE, below, entrywise=bool(expr.out))),))
+    if _is(expr, SQRT) and isinstance(arguments[0], Norm) and arguments[0].kind == "squared":
+        return Norm(arguments[0].operand)
+    body: sympy.Expr = expr.function.value_form(expr.orders)
+    return Scalar(body, tuple(zip(expr.function.arguments, arguments, strict=True)))
+
+
+def _log_softmax(expr: Expr) -> Expr | None:
+    """v of v − logsumexp(v)."""
+    if not isinstance(expr, Add):
+        return None
+    for position, (factor, term) in enumerate(expr.terms):
+        inside = term.operands[0][0] if isinstance(term, Einsum) and len(term.operands) == 1 else None
+        if factor == -1 and isinstance(inside, LogSumExp):
+            rest = add(expr.terms[:position] + expr.terms[position + 1 :], expr.axes)
+            if rest is inside.operand:
+                return rest
+    return None
+
+
+def _flatten(expr: Einsum) -> tuple[Fraction, list[Operand], tuple[Axis, ...], bool]:
+    """One product without products inside: number, operands, free labels, whether it is a mean over samples."""
+    coefficient = Fraction(1)
+    fresh = itertools.count()
+    stack: list[Operand] = list(expr.operands)[::-1]
+    flat: list[Operand] = []
+    while stack:
+        operand, labels = stack.pop()
+        if isinstance(operand, Add) and len(operand.terms) == 1:
+            coefficient *= operand.terms[0][0]
+            stack.append((operand.terms[0][1], labels))
+        elif isinstance(operand, Einsum) and not _sums_samples(operand):
+            table = dict(zip(operand.out, labels, strict=True))
+            inlined: list[Operand] = []
+            for inner, slots in operand.operands:
+                for slot in slots:
+                    if slot not in table:
+                        table[slot] = Axis(f"~{next(fresh)}", slot.size)
+                inlined.append((inner, tuple(table[slot] for slot in slots)))
+            covered = {label for _, names in inlined for label in names}
+            # A label that only broadcasts still counts where it is summed.
+            lonely = tuple(label for label in table.values() if label not in covered)
+            stack += inlined[::-1]
+            flat += [(Einsum((), (label,)), (label,)) for label in lonely if label.size is not None]
+        else:
+            flat.append((operand, labels))
+    averaged = _sums_samples(expr)
+    if averaged:
+        if not any(isinstance(op, Input) and op.family == _MEAN for op, _ in flat):
+            raise NoMatrixForm("a sum over samples that is no mean")
+        flat = [(op, labels) for op, labels in flat if not (isinstance(op, Input) and op.family == _MEAN)]
+    flat = [(op, tuple(label for label in labels if label.size is not None)) for op, labels in flat]
+    out = tuple(label for label in expr.out if label.size is not None)
+    return coefficient, _without_ones(flat, out), out, averaged
+
+
+def _sums_samples(expr: Einsum) -> bool:
+    return any(label.size is None and label not in expr.out for _, labels in expr.operands for label in labels)
+
+
+def _without_ones(operands: list[Operand], out: tuple[Axis, ...]) -> list[Operand]:
+    """Drop vectors of ones where another factor carries their label."""
+    kept: list[Operand] = []
+    for position, (operand, labels) in enumerate(operands):
+        plain = isinstance(operand, Einsum) and not operand.operands
+        others = [*kept, *operands[position + 1 :]]
+        elsewhere = {label for _, names in others for label in names} | set(out)
+        if not (plain and set(labels) <= elsewhere):
+            kept.append((operand, labels))
+    return kept
+
+
+@singledispatch
+def _indexed(expr: Expr, names: Mapping[Axis, str], context: Notation) -> Layout:
+    """An entry of an expression; ``names`` are the letters of its axes."""
+    labels = tuple(names[axis] for axis in expr.axes if axis.size is not None)
+    layout = _matrix(expr, context)
+    return Indexed(layout, labels) if labels else layout
+
+
+@_indexed.register
+def _(expr: Delta, names: Mapping[Axis, str], context: Notation) -> Layout:
+    return Indexed(Symbol("δ"), tuple(names[axis] for axis in expr.axes))
+
+
+@_indexed.register
+def _(expr: Add, names: Mapping[Axis, str], context: Notation) -> Layout:
+    combined = sum_of(tuple((factor, _indexed(term, names, context)) for factor, term in expr.terms))
+    return Sum(ordered_terms(combined.terms, context.layer)) if isinstance(combined, Sum) else combined
+
+
+@_indexed.register
+def _(expr: Map, names: Mapping[Axis, str], context: Notation) -> Layout:
+    return _elementwise(expr, [_entry(op, names, context) for op in expr.operands], context)
+
+
+@_indexed.register
+def _(expr: Einsum, names: Mapping[Axis, str], context: Notation) -> Layout:
+    coefficient, operands, out, averaged = _flatten(expr)
+    letters = {axis: names[axis] for axis in out}
+    unused = iter(letter for letter in _more_letters() if letter not in names.values())
+    summed = []
+    for _, labels in operands:
+        for label in labels:
+            if label not in letters:
+                letters[label] = next(unused)
+                summed.append(letters[label])
+    scalars: list[Layout] = []
+    tensors: list[Layout] = []
+    for operand in operands:
+        number, layout = coefficient_of(_entry(operand, letters, context))
+        coefficient *= number
+        (tensors if operand[1] else scalars).append(layout)
+    factors = [*ordered_scalars(scalars, context.layer), *ordered_factors(tensors, context.layer)]
+    product: Layout = ONE if not factors else factors[0] if len(factors) == 1 else Product(tuple(factors))
+    product = Contraction(tuple(sorted(summed)), product) if summed else product
+    return sum_of(((coefficient, Mean(product) if averaged else product),))
+
+
+def _entry(operand: Operand, letters: Mapping[Axis, str], context: Notation) -> Layout:
+    expr, labels = operand
+    if isinstance(expr, Einsum) and not expr.operands:
+        return Constant("1")
+    own = [axis for axis in expr.axes if axis.size is not None]
+    used = [label for label in labels if label.size is not None]
+    return _indexed(expr, {axis: letters[label] for axis, label in zip(own, used, strict=True)}, context)
+
+
+def _more_letters(letters: Sequence[str] = _LETTERS) -> Iterator[str]:
+    yield from letters
+    for number in itertools.count(1):
+        yield from (f"{letter}{number}" for letter in letters)

@@ -1,0 +1,92 @@
+"""The Newton direction of one sample: H(N, η) = (G, g), with H from automatic differentiation."""
+
+from __future__ import annotations
+
+import copy
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from cases import CASES, CHAINS
+
+from sifrc.derive.derived import Derived
+from sifrc.errors import DerivationError
+from sifrc.ir.arithmetic import MPMATH
+from sifrc.model import build_model
+from sifrc.spec import build_spec
+from sifrc.verify import oracle_torch
+from sifrc.verify.comparison import agreed_digits
+from sifrc.verify.oracle_mpmath import ForwardMpmath
+from sifrc.verify.points import random_point
+from sifrc.verify.systems import SampleSystems
+
+
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("white_layer", [True, False])
+def test_newton_direction_solves_the_dense_newton_system(name: str, white_layer: bool) -> None:
+    """|H(N, η) − (G, g)| ≤ 1e-10 |(G, g)| in float64, against torch.func's dense Hessian."""
+    spec = build_spec(dict(CHAINS[name]))
+    derived = Derived(build_model(spec), white_layer)
+    for seed in range(3):
+        point = random_point(spec, seed)
+        direction = SampleSystems(derived, point.params, *point.sample()).newton_direction()
+        params = {key: torch.from_numpy(value) for key, value in point.params.items()}
+        batch = (torch.from_numpy(point.inputs), torch.from_numpy(point.targets))
+        hessian = oracle_torch.dense_hessian(spec, params, *batch)
+        gradient = oracle_torch.flatten(oracle_torch.gradient(spec, params, *batch))
+        flat = oracle_torch.flatten({key: torch.tensor(np.array(value)) for key, value in direction.items()})
+        residual = torch.linalg.vector_norm(hessian @ flat - gradient)
+        assert float(residual) <= 1e-10 * float(torch.linalg.vector_norm(gradient))
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_newton_direction_has_forty_digits(name: str) -> None:
+    """The same at 50 digits, against nested dual numbers."""
+    spec = build_spec(dict(CHAINS[name]))
+    point = random_point(spec, 1)
+    with mpmath.workdps(50):
+        params = {key: MPMATH.array(value) for key, value in point.params.items()}
+        sample, target = point.sample()
+        run = SampleSystems(Derived(build_model(spec)), params, sample, target, MPMATH)
+        oracle = ForwardMpmath(spec)
+        goal = target if spec.loss.targets == "classes" else MPMATH.array(target)
+        direction = run.newton_direction()
+        probes = [
+            {key: MPMATH.array(value) for key, value in random_point(spec, seed).vector.items()}
+            for seed in (2, 3)
+        ]
+        product = [
+            oracle.derivative(params, MPMATH.array(sample), goal, [direction, probe]) for probe in probes
+        ]
+        gradient = [oracle.derivative(params, MPMATH.array(sample), goal, [probe]) for probe in probes]
+        digits = agreed_digits({"probes": np.asarray(product)}, {"probes": np.asarray(gradient)}, 50)
+    assert digits >= 40
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_substituting_the_solution_leaves_zero(name: str) -> None:
+    """The normal form proves every equation of the tetrad."""
+    newton = Derived(build_model(build_spec(dict(CHAINS[name])))).newton
+    assert newton.proved
+
+
+@pytest.mark.parametrize(
+    "first, second", [("d", "eps"), ("u", "v"), ("alpha2", "beta2"), ("zz", "aa"), ("k", "m")]
+)
+def test_the_proof_does_not_depend_on_names(first: str, second: str) -> None:
+    """Names of parameters change the order of terms; the reduction terminates for any."""
+    data = copy.deepcopy(dict(CASES["criterion"]))
+    data["loss"] = {
+        "expression": f"1/(1 + exp({first}*(dot(t, softmax(y)) - {second})))",
+        "parameters": {first: 5.0, second: 0.2},
+        "targets": "classes",
+    }
+    assert Derived(build_model(build_spec(data))).newton.proved
+
+
+@pytest.mark.parametrize("name", ["skip", "shared", "no_bias", "relu"])
+def test_a_model_outside_the_conditions_is_refused(name: str) -> None:
+    """Skip connections, shared parameters, a missing bias and flat activations have no closed form."""
+    with pytest.raises(DerivationError):
+        _ = Derived(build_model(build_spec(dict(CASES[name])))).newton
