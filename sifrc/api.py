@@ -109,6 +109,7 @@ def compile(
     """
     from sifrc.backends import BUILT_IN
     from sifrc.cache import cache_folder, entry_name, module_from_cache
+    from sifrc.methods.registry import METHODS
     from sifrc.spec import spec_to_dict
 
     spec = read_spec(spec)
@@ -130,8 +131,9 @@ def compile(
         folder: Path | None = cache_folder()
     else:
         folder = None if cache is False else Path(cache).absolute()
-    if (backend or spec.target.backend) not in BUILT_IN:
-        # What a backend from elsewhere prints may change without a trace in our own sources.
+    chosen = method or ("none" if spec.method is None else spec.method.name)
+    if (backend or spec.target.backend) not in BUILT_IN or chosen not in ("none", *METHODS):
+        # What a backend or a method from elsewhere says may change without a trace in our own sources.
         content["text"] = text = make()
         return module_from_cache(entry_name(spec.name, content), lambda: text, folder)
     return module_from_cache(entry_name(spec.name, content), make, folder, reuse=cache is not False)

@@ -10,7 +10,7 @@ from sifrc.derive.newton import Newton
 from sifrc.derive.system import System, abbreviate
 from sifrc.errors import DerivationError
 from sifrc.ir import Expr, Input, Role
-from sifrc.ir.build import add, negative, subtract, total, zero
+from sifrc.ir.build import add, negative, subtract, total
 from sifrc.ir.normal import expand
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import Constraint, Model, build_model
@@ -18,7 +18,7 @@ from sifrc.report.elimination import condition_notes, step_notes
 from sifrc.report.grouping import Line, Names, rows_of, total_over_layers
 from sifrc.report.indices import range_text
 from sifrc.report.latex import latex, term_codes
-from sifrc.report.layout import ZERO, Derivative, Function, Layout, Scalar, Sum, Symbol
+from sifrc.report.layout import ZERO, Derivative, Function, Layout, Scalar, Symbol
 from sifrc.report.sheet import EquationSheet, Formula, Row, Section
 from sifrc.report.text import text
 from sifrc.scalar import ScalarFunction, is_zero
@@ -54,17 +54,18 @@ def equations(
     model = derived.model
     names = Names(
         model.depth,
-        len(model.parameters),
+        model.is_chain,
         {c.index: c.activation for c in model.constraints if c.activation is not None},
     )
+    book = _Book(derived, names, Uniform(model))
     sections = [
-        _network(derived, names),
-        *_first_order(derived, names),
-        *_second_order(derived, names),
-        *_gauss_newton(derived, names),
+        _network(book),
+        *_first_order(book),
+        *_second_order(book),
+        _gauss_newton(book),
     ]
     if newton is not False:
-        sections.append(_newton_section(derived, names, required=newton is True))
+        sections.append(_newton_section(book, required=newton is True))
     return EquationSheet(f"Equations of {model.spec.name}", tuple(section for section in sections if section.equations or section.notes))
 
 
@@ -79,9 +80,7 @@ def _symbol(symbol: Input) -> Symbol:
 
 
 def _scalar_row(name: str, left: Layout, right: Layout, source: str, names: Names) -> Row:
-    naming = names.naming(right) if not isinstance(right, Sum) else names.naming()
-    if names.depth != names.parameters:
-        naming = names.naming(right)
+    naming = names.whole
     pieces = tuple(term_codes(right, naming))
     return Row(
         name,
@@ -106,7 +105,7 @@ def _network(derived: Derived, names: Names) -> Section:
         names,
         lambda members, where: f"F_k is {_function_name(members[0].activation)} for {where}.",
     )
-    if len(model.parameters) != model.depth:
+    if not names.chain:
         numbers = ", ".join(f"{p.index} {p.layer}" for p in model.parameters[:12])
         more = ", …" if len(model.parameters) > 12 else ""
         notes.append(f"W and β are numbered by the layers that own them: {numbers}{more}.")
@@ -123,7 +122,7 @@ def _runs(
     runs: dict[object, list[Constraint]] = {}
     for c in constraints:
         runs.setdefault(kind(c), []).append(c)
-    return [write(members, range_text((c.index for c in members), names.depth)) for members in runs.values()]
+    return [write(members, range_text((c.index for c in members), names.last)) for members in runs.values()]
 
 
 def _describe_states(members: list[Constraint], where: str) -> str:
@@ -171,7 +170,7 @@ def _first_order(derived: Derived, names: Names) -> list[Section]:
     values: dict[float, list[int]] = {}
     for index, value in model.lambda_values:
         values.setdefault(value, []).append(index)
-    notes += [f"λ_k = {value:g} for {range_text(members, names.depth)}." for value, members in values.items()]
+    notes += [f"λ_k = {value:g} for {range_text(members, names.last)}." for value, members in values.items()]
     lagrangian = total_over_layers(first.short(first.lagrangian), names)
     stationary = [
         Line(
@@ -180,7 +179,7 @@ def _first_order(derived: Derived, names: Names) -> list[Section]:
         for c in reversed(model.constraints)
     ]
     linear = [c.index for c in model.constraints if c.activation is None]
-    remark = f"y_k = b_k where F_k is the identity: {range_text(linear, names.depth)}." if linear else ""
+    remark = f"y_k = b_k where F_k is the identity: {range_text(linear, names.last)}." if linear else ""
     sections = [
         Section("Loss and objective", tuple(scalars), tuple(notes)),
         Section("Lagrangian", (_scalar_row("Lagrangian", Symbol("L"), lagrangian, "ESN(5)", names),)),
@@ -295,7 +294,7 @@ def _newton_lines(newton: Newton) -> Iterable[Line]:
     for owned in model.parameters:
         symbol = directions[owned.weight]
         value = expand(short(newton.weights[owned.index]))
-        yield Line(_symbol(symbol), (value,), owned.index, source, name, () if value is not zero(value.axes) else ())
+        yield Line(_symbol(symbol), (value,), owned.index, source, name)
     output = model.output
     last = model.parameters[-1]
     for owned in model.parameters:
@@ -304,9 +303,9 @@ def _newton_lines(newton: Newton) -> Iterable[Line]:
         applied = expand(subtract(symbol, newton.bias_conditions[owned.index]))
         own = newton.biases[owned.index]
         if owned is last:
-            own = expand(subtract(own, newton.granular))
+            rest = expand(subtract(short(own), short(newton.granular)))
             granular = Input("v", owned.index, own.axes, Role.TANGENT)
-            applied, own = total([granular, applied], own.axes), total([granular, expand(short(own))], own.axes)
+            applied, own = total([granular, applied], own.axes), total([granular, rest], own.axes)
         else:
             own = expand(short(own))
         values = (applied, own) if own is not applied else (own,)

@@ -54,7 +54,7 @@ def _merged(written: Iterable[tuple[int, str]], names: Names) -> list[tuple[str,
         layers = [layer for layer, _ in members]
         layer, words = members[0]
         if len(members) > 1:
-            out.append((phrase_text(words, Naming("k", layer)), f", {range_text(layers, names.depth)}"))
+            out.append((phrase_text(words, Naming("k", layer)), f", {range_text(layers, names.last)}"))
         else:
             naming = Naming("n", names.depth, 2) if layer == names.depth else NUMBERS
             out.append((phrase_text(words, naming), ""))

@@ -5,7 +5,7 @@ The boundary cases stay lines of their own, with n in place of the number where 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -30,7 +30,6 @@ from sifrc.scalar import ScalarFunction
 
 __all__ = ["Group", "Line", "Names", "grouped", "rows_of", "total_over_layers"]
 
-_PARAMETER_FAMILIES = frozenset("W β N η G g HN Hη GN Gη".split())
 _ANCHORS = ("ζ", "γ", "N", "η", "c", "b", "λ")
 
 
@@ -39,31 +38,31 @@ class Names:
     """What indices are called in one model.
 
     Args:
-        depth: n, the number of constraints.
-        parameters: number of layers with parameters; on a chain it is n.
+        depth: the number of constraints.
+        chain: whether constraints and layers with parameters are numbered alike; only then the last
+            index is written n.
         activations: k -> F_k.
     """
 
     depth: int
-    parameters: int
+    chain: bool
     activations: Mapping[int, ScalarFunction]
 
+    @property
+    def last(self) -> int | None:
+        """The index called n."""
+        return self.depth if self.chain else None
+
     def naming(self, *layouts: Layout) -> Naming:
-        """How the indices of one line print that stands alone."""
-        indices = frozenset().union(*(indices_of(layout) for layout in layouts))
-        mixed = self.parameters != self.depth and self.owned(*layouts)
-        about_output = not indices or max(indices) == self.depth
-        if mixed or not about_output or any(0 < index < self.depth - 2 for index in indices):
-            return NUMBERS
-        return Naming("n", self.depth, 2)
+        """How the indices of a line print that stands alone: counted from n where it is about the output."""
+        indices: frozenset[int] = frozenset().union(*(indices_of(layout) for layout in layouts))
+        near = not indices or (max(indices) == self.depth and all(i >= self.depth - 2 or i == 0 for i in indices))
+        return self.whole if near else NUMBERS
 
-    def last(self, *layouts: Layout) -> int | None:
-        """The index called n in a range, if k counts constraints in these lines."""
-        return None if self.parameters != self.depth and self.owned(*layouts) else self.depth
-
-    def owned(self, *layouts: Layout) -> bool:
-        """Whether a quantity shaped like parameters occurs."""
-        return any(s.family in _PARAMETER_FAMILIES for layout in layouts for s in symbols_of(layout))
+    @property
+    def whole(self) -> Naming:
+        """How indices print in sums over all layers."""
+        return Naming("n", self.depth, 2) if self.chain else NUMBERS
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ def row_of(group: Group, names: Names) -> Row:
     first = group.lines[0]
     if len(group.lines) > 1 and first.layer is not None:
         naming = Naming("k", first.layer)
-        members = range_text(group.members, names.last(group.left, group.right))
+        members = range_text(group.members, names.last)
     else:
         naming = names.naming(group.left, group.right)
         members = ""
@@ -183,12 +182,21 @@ def row_of(group: Group, names: Names) -> Row:
     )
 
 
-def total_over_layers(expr: Expr, names: Names) -> Layout:
-    """A scalar sum over layers: terms that are equal up to a shift become one Σ over k."""
+def total_over_layers(
+    expr: Expr, names: Names, rewrite: Callable[[Expr, str, int], Expr] = lambda term, family, index: term
+) -> Layout:
+    """A scalar sum over layers: terms that are equal up to a shift become one Σ over k.
+
+    Args:
+        expr: the sum.
+        names: of the model.
+        rewrite: may abbreviate a term, given the family and the index of its multiplier.
+    """
     terms = expr.terms if isinstance(expr, Add) else ((Fraction(1), expr),)
     buckets: dict[tuple[str, Fraction, str], list[tuple[int, Expr]]] = {}
-    for factor, term in terms:
-        family, anchor = _anchor(term)
+    for factor, own in terms:
+        family, anchor = _anchor(own)
+        term = rewrite(own, family, anchor)
         buckets.setdefault((family, factor, generic_key(term, anchor)), []).append((anchor, term))
     merged: dict[tuple[str, Fraction, str], tuple[list[int], Layout]] = {}
     for (family, factor, _), members in buckets.items():

@@ -55,7 +55,7 @@ def range_text(members: Iterable[int], last: int | None, letter: str = "k") -> s
         ('k = 1..n−1', 'k = 1, 3, …, 7', 'k = 1..2, 5')
     """
     ordered = sorted(set(members))
-    naming = NUMBERS if last is None else Naming("n", last, 2 if last > 3 else 1)
+    naming = NUMBERS if last is None else Naming("n", last, 2 if last > 5 else 1)
 
     def name(index: int, start: bool = False) -> str:
         return str(index) if start and index < 3 else naming.text(index)

@@ -27,6 +27,7 @@ __all__ = ["family_rank", "ordered_factors", "ordered_inner", "ordered_scalars",
 
 _FAMILIES = "ℓ ℓ_R t λ W N G HN GN a x ẋ b y c γ ζ u z β η g Hη Gη v".split()
 _MATRICES = frozenset({"W", "N", "G"})
+_LEADING = ("γ", "ζ", "b", "G", "g", "v", "t", "ℓ", "loss")
 _RANK: Mapping[str, int] = MappingProxyType({family: rank for rank, family in enumerate(_FAMILIES)})
 
 
@@ -86,7 +87,9 @@ def ordered_terms(terms: Terms, layer: int) -> Terms:
     def key(term: tuple[Fraction, Layout]) -> tuple[bool, int, int, str]:
         factor, body = term
         body = coefficient_of(body)[1]
-        kind = 0 if isinstance(body, Product) and any(map(_is_matrix, body.factors)) else 1
+        if isinstance(body, Symbol) and body.family in _LEADING:
+            return factor < 0, 0, _LEADING.index(body.family), _relative(body, layer)
+        kind = 1 if isinstance(body, Product) and any(map(_is_matrix, body.factors)) else 2
         return factor < 0, kind, _first_rank(body), _relative(body, layer)
 
     return tuple(sorted(terms, key=key))

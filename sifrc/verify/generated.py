@@ -152,28 +152,29 @@ def _newton(setting: _Setting) -> float:
     params, inputs, targets = setting.given()
     target = targets[0] if setting.framework == "torch" or not setting.classes else int(targets[0])
     direction = setting.arrays(setting.function("newton_direction")(params, inputs[0], target))
-    double = setting.oracle()
+    params64, inputs64, targets64 = setting.oracle()
     if set(direction) != set(setting.params):
         raise VerificationError(f"expected the names {', '.join(setting.params)}, got {', '.join(direction)}")
     vector = {name: torch.from_numpy(np.array(value)) for name, value in direction.items()}
     if not all(bool(torch.isfinite(value).all()) for value in vector.values()):
         raise FloatingPointError("newton_direction is not finite")
-    product = oracle_torch.flatten(oracle_torch.hvp(setting.spec, *double, vector))
-    gradient = oracle_torch.flatten(oracle_torch.gradient(setting.spec, *double))
+    moved = oracle_torch.hvp(setting.spec, params64, inputs64, targets64, vector)
+    product = oracle_torch.flatten(moved)
+    gradient = oracle_torch.flatten(oracle_torch.gradient(setting.spec, params64, inputs64, targets64))
     flat = oracle_torch.flatten({name: vector[name] for name in setting.params})
-    scale = _hessian_norm(setting, double) * flat.norm() + gradient.norm()
+    scale = _hessian_norm(setting, params64, inputs64, targets64) * flat.norm() + gradient.norm()
     error = float((product - gradient).norm() / scale)
     return min(_LIMIT, allowed_digits(error)) if error > 0 else _LIMIT
 
 
-def _hessian_norm(setting: _Setting, double: tuple[Any, ...]) -> torch.Tensor:
+def _hessian_norm(setting: _Setting, params: Any, inputs: Any, targets: Any) -> torch.Tensor:
     """A lower bound of |H|₂ by a few power iterations."""
     vector = {name: value.double() for name, value in setting.vector.items()}
     norm = torch.ones((), dtype=torch.float64)
     for _ in range(5):
         length = oracle_torch.flatten(vector).norm()
         vector = {name: value / length for name, value in vector.items()}
-        vector = oracle_torch.hvp(setting.spec, *double, vector)
+        vector = oracle_torch.hvp(setting.spec, params, inputs, targets, vector)
         norm = oracle_torch.flatten(vector).norm()
         if float(norm) == 0:
             break

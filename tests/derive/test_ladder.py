@@ -157,3 +157,56 @@ def test_rows_are_text_for_a_table() -> None:
     report = verify(build_spec(dict(CHAINS["one_layer"])), levels=(1, 2))
     assert all(len(row) == len(report.headers) for row in report.table())
     assert report.text().endswith("one_layer: passed")
+
+
+def test_what_the_normal_form_leaves_open_is_tested_at_fifty_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a normal form that proves nothing, identities are evaluated, and the rows say so."""
+    from sifrc.verify import symbolic
+
+    monkeypatch.setattr(symbolic, "_proved", lambda residual: False)
+    report = verify(build_spec(dict(CHAINS["tanh_cross_entropy_2"])), levels=(1,))
+    rows = [row for row in report.rows if row.oracle == "50 digits"]
+    assert report.passed and len(rows) == 4
+    assert all(row.digits is not None and row.digits >= 40 for row in rows)
+    assert all("not decided by the normal form" in row.note for row in rows)
+
+
+def test_a_false_identity_fails_at_fifty_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Newton direction of half the size leaves residuals that no random point makes vanish."""
+    from fractions import Fraction
+
+    import sifrc.derive.newton as newton
+    from sifrc.ir.build import scale
+
+    original = newton.solve_linear
+
+    def half(*arguments: Any) -> Any:
+        value, *rest = original(*arguments)
+        return (scale(Fraction(1, 2), value), *rest)
+
+    monkeypatch.setattr(newton, "solve_linear", half)
+    report = verify(build_spec(dict(CHAINS["tanh_squared_error_2"])), levels=(1, 2))
+    failed = {(row.quantity, row.level) for row in report.failures}
+    assert failed == {("newton_direction", 1), ("newton_direction", 2)}
+
+
+def test_the_expansion_notices_a_wrong_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SymPy's derivative of the expanded objective against a gradient with one sign wrong."""
+    from sifrc.derive.derived import Derived
+    from sifrc.model import build_model
+    from sifrc.verify.expansion import Expansion
+    from sifrc.verify.points import capped
+    from sifrc.verify.systems import SampleSystems
+
+    derived = Derived(build_model(capped(build_spec(dict(CHAINS["tanh_cross_entropy_2"])), 2)))
+    assert Expansion(derived).gradient() and Expansion(derived).hessian_vector_product()
+    for quantity in ("gradient", "hessian_vector_product"):
+        right = getattr(SampleSystems, quantity)
+
+        def wrong(run: Any, *arguments: Any, right: Any = right) -> Any:
+            result = right(run, *arguments)
+            return {**result, "fc1.weight": -result["fc1.weight"]}
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SampleSystems, quantity, wrong)
+            assert not getattr(Expansion(derived), quantity)()

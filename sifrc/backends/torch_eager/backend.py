@@ -22,7 +22,8 @@ _INITIALIZERS = MappingProxyType(
         "he": (
             "_he",
             "Normal, variance 2 / inputs.",
-            "torch.randn(outputs, inputs, generator=generator, dtype=torch.float64) * math.sqrt(2.0 / inputs)",
+            "torch.randn(outputs, inputs, generator=generator, dtype=torch.float64) "
+            "* math.sqrt(2.0 / inputs)",
         ),
         "glorot": (
             "_glorot",

@@ -1,0 +1,57 @@
+"""Paired timings: medians of ratios of interleaved runs, and a table of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Ratio", "interleaved", "print_table"]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Times of one candidate over times of the base in the same round.
+
+    Args:
+        name: candidate.
+        seconds: median time of the candidate.
+        ratio: median over rounds of candidate / base.
+        spread: smallest and largest ratio.
+    """
+
+    name: str
+    seconds: float
+    ratio: float
+    spread: tuple[float, float]
+
+
+def interleaved(
+    candidates: Mapping[str, Callable[[], object]], base: str, rounds: int = 21, warmup: int = 3
+) -> dict[str, Ratio]:
+    """Run all candidates in turn, ``rounds`` times; ratios are taken within a round."""
+    for _ in range(warmup):
+        for run in candidates.values():
+            run()
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, run in candidates.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+    results: dict[str, Ratio] = {}
+    for name, values in times.items():
+        ratios = [value / reference for value, reference in zip(values, times[base], strict=True)]
+        results[name] = Ratio(
+            name, statistics.median(values), statistics.median(ratios), (min(ratios), max(ratios))
+        )
+    return results
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A plain table."""
+    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
+    print(f"\n{title}\n")
+    for row in (header, ["-" * w for w in widths], *rows):
+        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
