@@ -106,16 +106,21 @@ def main() -> None:
                 rate = torch_run(kind, arguments.loss, t_inputs, t_targets, short)
                 rates.setdefault(f"torch {kind}, {threads} thread(s)", []).append(rate)
     best = {
-        kind: max((n for n in rates if n.startswith(f"torch {kind}")), key=lambda n: statistics.median(rates[n]))
+        kind: max(
+            (n for n in rates if n.startswith(f"torch {kind}")), key=lambda n: statistics.median(rates[n])
+        )
         for kind in ("SGD", "Adam")
     }
     rows = []
     for name, values in rates.items():
         ratio = {
-            kind: statistics.median(v / b for v, b in zip(values, rates[best[kind]], strict=True)) for kind in best
+            kind: statistics.median(v / b for v, b in zip(values, rates[best[kind]], strict=True))
+            for kind in best
         }
         median = statistics.median(values)
-        rows.append([name, f"{median:.0f}", f"{1e6 / median:.1f}", f"{ratio['SGD']:.1f}", f"{ratio['Adam']:.1f}"])
+        rows.append(
+            [name, f"{median:.0f}", f"{1e6 / median:.1f}", f"{ratio['SGD']:.1f}", f"{ratio['Adam']:.1f}"]
+        )
     print_table(
         f"784-256-32-10 leaky ReLU, {arguments.loss}, one sample at a time, float32",
         ["method", "samples/s", "µs/sample", "× best SGD", "× best Adam"],

@@ -18,6 +18,7 @@ from types import MappingProxyType
 
 from sifrc.backends import check_options, find_backend
 from sifrc.backends.base import LayerInfo, ModuleSource
+from sifrc.lower.cost import cost_lines
 from sifrc.lower.lowering import Passes, lower
 from sifrc.methods.planning import Planned, make_plan
 from sifrc.methods.registry import METHODS
@@ -103,6 +104,7 @@ def compile_spec(spec: Spec, request: Request | None = None) -> Compiled:
         method_text=_method_text(planned),
         conditions=_conditions(planned),
         options={**options, "passes": str(request.passes)},
+        cost=("Multiply-adds:", *cost_lines(program)),
     )
     text = backend.emit(source)
     return Compiled(

@@ -31,7 +31,8 @@ def check_newton_preconditions(model: Model) -> tuple[Condition, ...]:
             verdict = slope_vanishing(c.activation)
             if verdict == "interval":
                 raise DerivationError(
-                    f"the Newton direction needs F' ≠ 0, and '{c.activation.name}' of state '{c.name}' is flat on an interval",
+                    f"the Newton direction needs F' ≠ 0, and '{c.activation.name}' of state '{c.name}' "
+                    "is flat on an interval",
                     location=layers[c.layers[-1]].location,
                     hint="use a strictly monotone activation, e.g. leaky_relu, tanh, softplus, elu",
                 )
@@ -47,7 +48,7 @@ def check_newton_preconditions(model: Model) -> tuple[Condition, ...]:
 def _check_constraint(model: Model, index: int, location: Location | None) -> None:
     c = model.constraints[index - 1]
     start = f"the Newton direction has a closed form on chains of dense layers; '{c.name}'"
-    hint = "use the operators hessian_vector_product or gauss_newton_vector_product, which have no such condition"
+    hint = "hessian_vector_product and gauss_newton_vector_product have no such condition"
     if len(c.sources) != 1 or c.sources[0] != index - 1:
         names = [model.spec.input.name if s == 0 else model.constraints[s - 1].name for s in c.sources]
         raise DerivationError(

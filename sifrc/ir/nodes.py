@@ -329,7 +329,7 @@ class Solve(Expr):
 
 @dataclass(frozen=True, eq=False)
 class Spectral(Expr):
-    """A scalar function of a symmetric matrix, on its eigenvalues: ``positive`` part or ``absolute`` value."""
+    """A function of a symmetric matrix, on its eigenvalues: ``positive`` part or ``absolute`` value."""
 
     matrix: Expr
     kind: str

@@ -189,7 +189,7 @@ class MaximumOver:
 
 @dataclass(frozen=True)
 class SolveSystem:
-    """Least-norm solution of a symmetric system; (i, i') against (i,) or (i, j); may have a leading sample axis.
+    """Least-norm solution of a symmetric system, (i, i') against (i,) or (i, j), maybe for every sample.
 
     Raise through ``guard`` where the residual exceeds ``tolerance`` times the right side: the system
     is singular and its right side not in the range.

@@ -389,7 +389,7 @@ class Lowering:
         return True
 
     def _matrix_product(self, expr: Einsum, target: Input, scale: sympy.Expr, scope: _Scope) -> bool:
-        """Recognise gemm, gemv and the mean of outer products: one label is summed, none is shared and kept."""
+        """gemm, gemv and means of outer products: one label is summed, none is shared and kept."""
         if len(expr.operands) != 2:
             return False
         (_, left_labels), (_, right_labels) = expr.operands
@@ -457,7 +457,7 @@ def _ordered(expr: Expr, layer: int | None) -> Expr:
 
 
 def _merge_outer(expr: Einsum) -> Einsum:
-    """Take apart factors that are outer products: their own array would be larger than what they are made of."""
+    """Take apart factors that are outer products: their array would be larger than what they are made of."""
     operands: list[Operand] = []
     for operand, labels in expr.operands:
         nested = operand if isinstance(operand, Einsum) and not _contracted(operand) else None

@@ -63,7 +63,7 @@ _TABLE = (
         ("forward", "adjoint", "newton"),
         tensors=("N*", "η*"),
         batched=False,
-        doc="Newton direction (N, η) of one sample: H·(N, η) is the gradient. The step is params − lr·(N, η).",
+        doc="Newton direction (N, η) of one sample, H·(N, η) = gradient; a step is params − lr·(N, η).",
         source="ESN(17)",
     ),
 )

@@ -14,13 +14,20 @@ __all__ = ["condition_notes", "step_notes"]
 
 _NUMBER = re.compile(r"\[(-?\d+)\]")
 _STATUS = {"proved": "proved from the spec", "run time": "checked at run time"}
-_RESULT = {"choose": "choose", "substitute": "substitute"}
+_GRANULAR = re.compile(r"\bv\b")
+_VERBS = frozenset({"choose", "substitute"})
 
 
 def step_notes(newton: Newton, names: Names) -> tuple[str, ...]:
     """The steps in the order of the elimination, equal ones of several layers together."""
     written = (
-        (step.layer, _sentence(step.action, step.equations, step.result, step.condition)) for step in newton.steps
+        (
+            step.layer,
+            _sentence(
+                step.action, step.equations, _GRANULAR.sub(f"v[{step.layer}]", step.result), step.condition
+            ),
+        )
+        for step in newton.steps
     )
     merged = _merged(written, names)
     return tuple(f"Step {number}{where}: {words}." for number, (words, where) in enumerate(merged, start=1))
@@ -36,11 +43,11 @@ def condition_notes(newton: Newton, names: Names) -> tuple[str, ...]:
 
 
 def _sentence(action: str, equations: str, result: str, condition: str) -> str:
-    lead = _RESULT.get(action, "")
-    start = f"{action} {equations}: " if equations and not lead else f"{lead} " if lead else ""
     assumed = f", where {condition}" if condition else ""
-    used = f", from {equations}" if equations and lead else ""
-    return f"{start}{result}{used}{assumed}"
+    if action in _VERBS:
+        used = f", from {equations}" if equations else ""
+        return f"{action} {result}{used}{assumed}"
+    return f"{action} {equations}: {result}{assumed}"
 
 
 def _merged(written: Iterable[tuple[int, str]], names: Names) -> list[tuple[str, str]]:

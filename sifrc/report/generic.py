@@ -128,7 +128,11 @@ def _(node: Sylvester, layer: int, keys: Keys) -> str:
 def _product(operands: Sequence[Operand], out: tuple[Axis, ...], keys: Keys) -> str:
     """Operands in an order, and contracted labels under names, that do not depend on the layer."""
     fixed = {axis: f"o{position}" for position, axis in enumerate(out)}
-    colour = {label: fixed.get(label, "p" if label.size is None else "c") for _, labels in operands for label in labels}
+    colour = {
+        label: fixed.get(label, "p" if label.size is None else "c")
+        for _, labels in operands
+        for label in labels
+    }
     for _ in range(3):  # a contracted label is told apart by where it occurs
         seen: dict[Axis, list[str]] = {label: [] for label in colour}
         for expr, labels in operands:
@@ -146,7 +150,10 @@ def _product(operands: Sequence[Operand], out: tuple[Axis, ...], keys: Keys) -> 
     ties = [list(group) for _, group in itertools.groupby(sorted(operands, key=coloured), key=coloured)]
     choices = [itertools.permutations(group) if len(group) <= _MAX_TIES else [tuple(group)] for group in ties]
     return min(
-        (_named([operand for group in choice for operand in group], fixed, keys) for choice in itertools.product(*choices)),
+        (
+            _named([operand for group in choice for operand in group], fixed, keys)
+            for choice in itertools.product(*choices)
+        ),
         default="",
     )
 
@@ -156,4 +163,6 @@ def _named(operands: Sequence[Operand], fixed: dict[Axis, str], keys: Keys) -> s
     for _, labels in operands:
         for label in labels:
             names.setdefault(label, f"#{len(names)}")
-    return " ".join(f"{keys(expr)}[{','.join(names[label] for label in labels)}]" for expr, labels in operands)
+    return " ".join(
+        f"{keys(expr)}[{','.join(names[label] for label in labels)}]" for expr, labels in operands
+    )

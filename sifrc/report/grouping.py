@@ -21,7 +21,6 @@ from sifrc.report.layout import (
     Total,
     indices_of,
     sum_of,
-    symbols_of,
 )
 from sifrc.report.notation import Notation
 from sifrc.report.sheet import Formula, Row
@@ -56,7 +55,9 @@ class Names:
     def naming(self, *layouts: Layout) -> Naming:
         """How the indices of a line print that stands alone: counted from n where it is about the output."""
         indices: frozenset[int] = frozenset().union(*(indices_of(layout) for layout in layouts))
-        near = not indices or (max(indices) == self.depth and all(i >= self.depth - 2 or i == 0 for i in indices))
+        near = not indices or (
+            max(indices) == self.depth and all(i >= self.depth - 2 or i == 0 for i in indices)
+        )
         return self.whole if near else NUMBERS
 
     @property
@@ -119,7 +120,10 @@ def grouped(lines: Sequence[Line], names: Names) -> tuple[Group, ...]:
         if members[0].layer is None:
             printed = (*printed[:2], f"{members[0].source} alone")
         known = merged.get(printed)
-        merged[printed] = Group((*(known.lines if known else ()), *members), *((known.left, known.right) if known else (left, right)))
+        merged[printed] = Group(
+            (*(known.lines if known else ()), *members),
+            *((known.left, known.right) if known else (left, right)),
+        )
     position = {id(line): number for number, line in enumerate(lines)}
     families = list(dict.fromkeys(_family(line.left) for line in lines))
     return tuple(
@@ -144,7 +148,11 @@ def _key(line: Line) -> tuple[str, ...]:
 
 def _family(left: Layout) -> str:
     """The left side without its index."""
-    return text(left, Naming("k", min(indices_of(left), default=0))) if not isinstance(left, Symbol) else left.family
+    return (
+        text(left, Naming("k", min(indices_of(left), default=0)))
+        if not isinstance(left, Symbol)
+        else left.family
+    )
 
 
 def sides(line: Line, names: Names) -> tuple[Layout, Layout]:
@@ -176,7 +184,9 @@ def row_of(group: Group, names: Names) -> Row:
     return Row(
         name=first.name,
         left=Formula(text(group.left, naming), latex(group.left, naming)),
-        right=Formula(text(group.right, naming), latex(group.right, naming), tuple(term_codes(group.right, naming))),
+        right=Formula(
+            text(group.right, naming), latex(group.right, naming), tuple(term_codes(group.right, naming))
+        ),
         range=Formula(members, range_latex(members)),
         source=first.source,
     )

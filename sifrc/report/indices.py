@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -60,7 +61,7 @@ def range_text(members: Iterable[int], last: int | None, letter: str = "k") -> s
     def name(index: int, start: bool = False) -> str:
         return str(index) if start and index < 3 else naming.text(index)
 
-    steps = {b - a for a, b in zip(ordered, ordered[1:], strict=False)}
+    steps = {b - a for a, b in itertools.pairwise(ordered)}
     if len(ordered) > 3 and len(steps) == 1 and steps != {1}:
         return f"{letter} = {ordered[0]}, {ordered[1]}, …, {name(ordered[-1])}"
     runs: list[list[int]] = []

@@ -176,9 +176,9 @@ def _is(expr: Map, function: ScalarFunction) -> bool:
 def _elementwise(expr: Map, arguments: list[Layout], context: Notation) -> Layout:
     """A function of entries: an activation by its name, the rest written out."""
     operand = expr.operands[0][0] if expr.operands else None
-    if isinstance(operand, Input) and operand.family == "a" and operand.index is not None:
-        if context.activations.get(operand.index) == expr.function:
-            return Function(operand.index, expr.orders[0], arguments[0])
+    layer = operand.index if isinstance(operand, Input) and operand.family == "a" else None
+    if layer is not None and context.activations.get(layer) == expr.function:
+        return Function(layer, expr.orders[0], arguments[0])
     if _is(expr, EXP) and operand is not None:
         softened = _log_softmax(operand)
         if softened is not None:
@@ -207,7 +207,7 @@ def _log_softmax(expr: Expr) -> Expr | None:
 
 
 def _flatten(expr: Einsum) -> tuple[Fraction, list[Operand], tuple[Axis, ...], bool]:
-    """One product without products inside: number, operands, free labels, whether it is a mean over samples."""
+    """One product without products inside: number, operands, free labels, whether a mean over samples."""
     coefficient = Fraction(1)
     fresh = itertools.count()
     stack: list[Operand] = list(expr.operands)[::-1]
@@ -243,7 +243,9 @@ def _flatten(expr: Einsum) -> tuple[Fraction, list[Operand], tuple[Axis, ...], b
 
 
 def _sums_samples(expr: Einsum) -> bool:
-    return any(label.size is None and label not in expr.out for _, labels in expr.operands for label in labels)
+    return any(
+        label.size is None and label not in expr.out for _, labels in expr.operands for label in labels
+    )
 
 
 def _without_ones(operands: list[Operand], out: tuple[Axis, ...]) -> list[Operand]:

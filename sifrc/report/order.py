@@ -25,9 +25,32 @@ from sifrc.report.text import text
 
 __all__ = ["family_rank", "ordered_factors", "ordered_inner", "ordered_scalars", "ordered_terms"]
 
-_FAMILIES = "ℓ ℓ_R t λ W N G HN GN a x ẋ b y c γ ζ u z β η g Hη Gη v".split()
+_FAMILIES = (
+    "loss",
+    "t",
+    "λ",
+    "W",
+    "N",
+    "G",
+    "a",
+    "x",
+    "da",
+    "dx",
+    "b",
+    "y",
+    "c",
+    "dy",
+    "γ",
+    "ζ",
+    "u",
+    "z",
+    "β",
+    "η",
+    "g",
+    "v",
+)
 _MATRICES = frozenset({"W", "N", "G"})
-_LEADING = ("γ", "ζ", "b", "G", "g", "v", "t", "ℓ", "loss")
+_LEADING = ("γ", "ζ", "b", "G", "g", "v", "t", "loss")
 _RANK: Mapping[str, int] = MappingProxyType({family: rank for rank, family in enumerate(_FAMILIES)})
 
 
@@ -76,7 +99,12 @@ def ordered_inner(factors: list[Layout], layer: int) -> list[Layout]:
 
     def key(factor: Layout) -> tuple[bool, bool, int, str]:
         symbol = isinstance(factor, Symbol)
-        return not (symbol and _first_rank(factor) <= family_rank("t")), symbol, _first_rank(factor), _relative(factor, layer)
+        return (
+            not (symbol and _first_rank(factor) <= family_rank("t")),
+            symbol,
+            _first_rank(factor),
+            _relative(factor, layer),
+        )
 
     return sorted(factors, key=key)
 

@@ -56,7 +56,11 @@ class _Edge:
 
     def matrix(self, rows: Axis, layer: int) -> Layout:
         """The matrix with the given node counting its rows."""
-        own = self.parts[0] if len(self.parts) == 1 else Hadamard(tuple(ordered_factors(list(self.parts), layer)))
+        own = (
+            self.parts[0]
+            if len(self.parts) == 1
+            else Hadamard(tuple(ordered_factors(list(self.parts), layer)))
+        )
         if own == IDENTITY or rows == self.rows:
             return own
         return own.operand if isinstance(own, Transpose) else Transpose(own)
@@ -74,7 +78,9 @@ class _Graph:
     def add(self, factor: Factor) -> None:
         labels = factor.labels
         if len(labels) == 1:
-            (self.divisors if factor.divides else self.vectors).setdefault(labels[0], []).append(factor.layout)
+            (self.divisors if factor.divides else self.vectors).setdefault(labels[0], []).append(
+                factor.layout
+            )
             self.vectors.setdefault(labels[0], [])
         elif len(labels) == 2 and labels[0] != labels[1] and not factor.divides:
             rows, columns = labels
@@ -82,7 +88,11 @@ class _Graph:
             own = factor.layout
             if known is not None and known.rows != rows:
                 own = own.operand if isinstance(own, Transpose) else Transpose(own)
-            edge = _Edge(rows, columns, (own,)) if known is None else _Edge(known.rows, known.columns, (*known.parts, own))
+            edge = (
+                _Edge(rows, columns, (own,))
+                if known is None
+                else _Edge(known.rows, known.columns, (*known.parts, own))
+            )
             self.edges[frozenset(labels)] = edge
             for label in labels:
                 self.vectors.setdefault(label, [])
@@ -157,10 +167,16 @@ class _Graph:
         path = self._path(rows, columns)
         (*_,) = path
         if len(path) == 1 and path[0].parts == (IDENTITY,):
-            factors = ordered_factors([*self.factors_at(rows, path), *self.factors_at(columns, path)], self.layer)
+            factors = ordered_factors(
+                [*self.factors_at(rows, path), *self.factors_at(columns, path)], self.layer
+            )
             if rows in self.divisors or columns in self.divisors:
                 raise NoMatrixForm("a diagonal matrix with quotients")
-            return Diagonal(factors[0] if len(factors) == 1 else Hadamard(tuple(factors))) if factors else IDENTITY
+            return (
+                Diagonal(factors[0] if len(factors) == 1 else Hadamard(tuple(factors)))
+                if factors
+                else IDENTITY
+            )
         pieces: list[Layout] = []
         node = rows
         for edge in [*path, None]:

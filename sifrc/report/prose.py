@@ -11,7 +11,7 @@ __all__ = ["phrase_text", "prose_latex"]
 
 _SLOPE = re.compile(r"F'\(a\[(-?\d+)\]\)")
 _INDEX = re.compile(r"\[(-?\d+|n)\]")
-_WORD = re.compile(r"(?<!\w)([A-Za-zα-ωℓ]+)_(\{[^}]*\}|\w+)('*)(?!\w)")
+_WORD = re.compile(r"(?<!\w)([A-Za-zα-ωℓẋȧẏḃ]°?)_(\{[^}]*\}|[A-Za-z0-9]+)('*)(?![A-Za-z0-9_])")
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "_": r"\_",
@@ -24,9 +24,6 @@ _SPECIAL = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "–": "--",
-    "→": r"\ensuremath{\to}",
-    "⁻": r"\ensuremath{^{-}}",
-    "¹": r"\ensuremath{^{1}}",
 }
 
 
@@ -62,8 +59,6 @@ def prose_latex(words: str) -> str:
     end = 0
     for match in _WORD.finditer(words):
         letters, subscript, primes = match.groups()
-        if len(letters) > 1:
-            continue
         out += _plain(words[end : match.start()])
         inside = _math(subscript.strip("{}"))
         out += rf"\ensuremath{{{_math(letters).strip()}_{{{inside}}}{primes}}}"

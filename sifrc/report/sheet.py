@@ -104,6 +104,17 @@ class EquationSheet:
     title: str
     sections: tuple[Section, ...]
 
+    def section(self, title: str) -> Section:
+        """The section with a title.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for section in self.sections:
+            if section.title == title:
+                return section
+        raise KeyError(title)
+
     def text(self, width: int = 120) -> str:
         """The equations in aligned columns: name, equation, range, source.
 
@@ -128,7 +139,9 @@ class EquationSheet:
                 lines += [first.rstrip(), *(" " * (2 + names) + line for line in body[1:])]
                 before = row.name
             for note in section.notes:
-                lines += textwrap.wrap(note, width, initial_indent="  · ", subsequent_indent="    ", break_on_hyphens=False)
+                lines += textwrap.wrap(
+                    note, width, initial_indent="  · ", subsequent_indent="    ", break_on_hyphens=False
+                )
         return "\n".join(lines) + "\n"
 
     def latex(self) -> str:
@@ -165,7 +178,12 @@ class EquationSheet:
             out.append(f"<h4>{html.escape(section.title)}</h4><table>")
             for row in section.equations:
                 formula = convert(f"{row.left.latex} = {row.right.latex}")
-                cells = (html.escape(row.name), formula, html.escape(row.range.text), html.escape(row.sources))
+                cells = (
+                    html.escape(row.name),
+                    formula,
+                    html.escape(row.range.text),
+                    html.escape(row.sources),
+                )
                 out.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
             out.append("</table>")
             out += [f"<p>{html.escape(note)}</p>" for note in section.notes]
@@ -187,13 +205,13 @@ def _wrapped(line: str, width: int, indent: int) -> list[str]:
 
 def _pieces(line: str) -> Iterator[str]:
     depth = start = 0
+    first = line.find(" = ")  # a line never breaks there
     for position, letter in enumerate(line):
         depth += (letter in _OPENING) - (letter in _CLOSING)
-        # A break goes before an operator and never after the first equals sign.
-        if depth == 0 and line[position : position + 3] in (" + ", " − ", " = ") and start < position:
-            if " = " in line[:position] or line[position + 1] != "=":
-                yield line[start:position]
-                start = position
+        operator = line[position : position + 3] in (" + ", " − ", " = ")
+        if operator and depth == 0 and position not in (start, first):
+            yield line[start:position]
+            start = position
     yield line[start:]
 
 

@@ -36,6 +36,7 @@ LATEX_LETTERS: Mapping[str, str] = MappingProxyType(
         "ẋ": r"\dot{x}",
         "ȧ": r"\dot{a}",
         "ẏ": r"\dot{y}",
+        "ḃ": r"\dot{b}",
         "°": r"^{\circ}",
         "≠": r"\neq ",
         "⊗": r"\otimes ",

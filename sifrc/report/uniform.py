@@ -20,6 +20,9 @@ from sifrc.report.layout import Derivative, Symbol
 
 __all__ = ["Uniform"]
 
+_LETTERS = MappingProxyType({"b": "y", "b°": "y°", "γ": "z", "c": "dy"})
+"""Adjoint -> what it is after back-propagation through the activation."""
+
 
 class Uniform:
     """The abbreviations of one model; none where it is not a chain.
@@ -35,6 +38,7 @@ class Uniform:
             axes = (c.axis,)
             own[Input("b", c.index, axes, Role.ADJOINT)] = Input("y", c.index, axes, Role.ADJOINT)
             own[Input("γ", c.index, axes, Role.TANGENT)] = negative(Input("z", c.index, axes, Role.TANGENT))
+            own[Input("b°", c.index, axes, Role.ADJOINT)] = Input("y°", c.index, axes, Role.ADJOINT)
             own[Input("c", c.index, axes, Role.TANGENT)] = Input("dy", c.index, axes, Role.TANGENT)
         self.table: Mapping[Input, Expr] = MappingProxyType(own)
         self.layers = tuple(c.index for c in linear)
@@ -51,20 +55,21 @@ class Uniform:
             return expr
         return substitute(expr, {key: value for key, value in self.table.items() if key.family == "b"})
 
-    def definitions(self, family: str) -> list[Line]:
+    def definitions(self, family: str, name: str) -> list[Line]:
         """y_k = b_k, z_k = −γ_k or ẏ_k = c_k for the layers without an activation.
 
         Args:
-            family: of the symbol that is abbreviated: ``b``, ``γ`` or ``c``.
+            family: of the symbol that is abbreviated: ``b``, ``b°``, ``γ`` or ``c``.
+            name: label of the lines.
         """
         lines: list[Line] = []
         for symbol in self.table:
             if symbol.family != family:
                 continue
             minus = family == "γ"
-            letter = "z" if minus else "y" if family == "b" else "dy"
+            letter = _LETTERS[family]
             right = negative(symbol) if minus else symbol
-            lines.append(Line(Symbol(letter, symbol.index), (right,), symbol.index, "definition"))
+            lines.append(Line(Symbol(letter, symbol.index), (right,), symbol.index, "definition", name))
         return lines
 
 
@@ -72,4 +77,4 @@ def _defines(line: Line) -> bool:
     left = line.left
     if isinstance(left, Derivative):
         return isinstance(left.by, Symbol) and left.by.family == "x"
-    return isinstance(left, Symbol) and left.family in ("b", "γ", "c")
+    return isinstance(left, Symbol) and left.family in (*_LETTERS, *_LETTERS.values())

@@ -10,7 +10,7 @@ from typing import Any
 from sifrc.errors import Location
 from sifrc.spec.diagnostics import describe
 from sifrc.spec.functionspec import activation_spec, loss_function_spec
-from sifrc.spec.graph import Graph, Item, resolve_graph, state_names
+from sifrc.spec.graph import Item, resolve_graph, state_names
 from sifrc.spec.names import name_problem
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.registry import LOSSES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -14,7 +15,7 @@ from sifrc.compiler import Request, compile_spec
 from sifrc.derive.system import Equation, System
 from sifrc.errors import MethodError
 from sifrc.ir import Input, Role
-from sifrc.ir.build import einsum, total
+from sifrc.ir.build import einsum, hadamard, rename, total
 from sifrc.lower.interpret import Machine, run_functions
 from sifrc.lower.lowering import lower
 from sifrc.methods.base import Method, MethodOption, StepPlan, descend
@@ -22,6 +23,8 @@ from sifrc.methods.plan import MemorySpec
 from sifrc.methods.planning import make_plan
 from sifrc.methods.registry import METHODS, find_method
 from sifrc.model import build_model
+from sifrc.spec import functionspec
+from sifrc.spec.registry import ACTIVATIONS, BuiltIn
 
 _LEARNING_RATE = 0.05
 
@@ -148,7 +151,7 @@ def _values(program, rng, batch):
     return values
 
 
-def _objective(values):
+def _objective(values, join=np.add):
     """Mean of ½‖y − t‖² by hand, straight from the description of the network."""
     x, t = values["x", 0], values["t", None]
 
@@ -157,10 +160,10 @@ def _objective(values):
 
     x1 = np.maximum(dense(1, x), 0)
     x2 = np.tanh(dense(2, x1))
-    return 0.5 * np.sum((dense(3, x1 + x2) - t) ** 2) / len(x)
+    return 0.5 * np.sum((dense(3, join(x1, x2)) - t) ** 2) / len(x)
 
 
-def _numerical_gradient(values, key, step=1e-6):
+def _numerical_gradient(values, key, join=np.add, step=1e-6):
     """Central differences of the objective in one parameter."""
     result = np.zeros_like(values[key])
     for position in np.ndindex(result.shape):
@@ -168,13 +171,46 @@ def _numerical_gradient(values, key, step=1e-6):
         for sign in (1, -1):
             moved = values[key].copy()
             moved[position] += sign * step
-            ends.append(_objective({**values, key: moved}))
+            ends.append(_objective({**values, key: moved}, join))
         result[position] = (ends[0] - ends[1]) / (2 * step)
     return result
 
 
 def _plan(method):
     return make_plan(build_model(sifrc.build_spec(_document(method))))
+
+
+def test_activation_is_one_row(monkeypatch):
+    """A row in the table is all that softsign needs: both oracles agree with what is derived."""
+    row = BuiltIn("softsign", "x/(1 + abs(x))", "x over 1 plus its magnitude")
+    monkeypatch.setattr(functionspec, "ACTIVATIONS", MappingProxyType({**ACTIVATIONS, row.name: row}))
+    spec = _document()
+    spec["network"]["layers"] = [
+        {"name": "fc1", "type": "dense", "units": 2, "activation": "softsign"},
+        {"name": "fc2", "type": "dense", "units": 2},
+    ]
+    quantities = ("gradient", "hessian_vector_product")
+    report = sifrc.verify(sifrc.build_spec(spec), levels=(1, 2), cache=False)
+    assert all(row.passed for row in report.rows if row.quantity in quantities)
+    assert {row.quantity for row in report.rows if row.passed} >= set(quantities)
+
+
+def test_layer_kind_is_one_expression():
+    """A product of two states in place of their sum: everything after the model follows by itself."""
+    model = build_model(sifrc.build_spec(_document(target={"operators": ["gradient"]})))
+    old = model.constraints[2]
+    factors = [rename(model.state(k), (old.axis,)) for k in old.sources]
+    product = hadamard(*factors)
+    changed = replace(old, pre_activation=product, value=product)
+    constraints = tuple(changed if c is old else c for c in model.constraints)
+    program = lower(make_plan(replace(model, constraints=constraints)).plan)
+    values = _values(program, np.random.default_rng(2), batch=4)
+    machine = Machine(program, values, "numpy")
+    names = next(operator.prepare for operator in program.operators if operator.name == "gradient")
+    run_functions(machine, [program.function(name, batched=True) for name in names])
+    for key, result in ((("W", 1), ("G", 1)), (("β", 2), ("g", 2)), (("W", 3), ("G", 3))):
+        expected = _numerical_gradient(values, key, join=np.multiply)
+        np.testing.assert_allclose(machine.arrays[result], expected, atol=1e-8)
 
 
 def test_method_of_another_module_is_found_by_place():

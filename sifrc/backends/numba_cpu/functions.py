@@ -78,7 +78,7 @@ def _body(function: Function, layout: Layout, names: Names, unnamed: int) -> lis
     for item in function.body:
         if isinstance(item, Loop):
             block = Block(layout, item.start, known, names.taken)
-            inner = Writer(block, names, unnamed).lines(item.body)
+            inner = Writer(block, names, unnamed, 8).lines(item.body)
             bounds = f"{item.start}, {item.stop}" + (f", {item.step}" if item.step != 1 else "")
             lines += [f"for k in range({bounds}):", *indented(inner, 4)]
         else:

@@ -51,6 +51,10 @@ class Names:
                 self.taken.add(name)
                 return name
 
+    def prefix(self, word: str) -> str:
+        """A prefix that no other local has: word0_, word1_, …"""
+        return f"{self.local(word)}_"
+
     def of_entry(self, text: str) -> str:
         """The local name of a loaded entry: ``y_k[p, i]`` is y_k_p_i."""
         if text not in self.loaded:
@@ -70,6 +74,7 @@ class Nest:
         names: of the function.
         entries: symbol -> (source text, depth: number of loops around the entry).
         fixed: symbols that are written in the nest: their loads stay where they are.
+        indent: of the nest in the module, for the length of lines.
     """
 
     labels: tuple[str, ...]
@@ -77,6 +82,7 @@ class Nest:
     names: Names
     entries: dict[Symbol, tuple[str, int]]
     fixed: frozenset[Symbol] = frozenset()
+    indent: int = 4
     before: dict[int, list[str]] = field(default_factory=dict)
     after: dict[int, list[str]] = field(default_factory=dict)
     _placed: dict[Expr, Expr] = field(default_factory=dict)
@@ -89,20 +95,20 @@ class Nest:
     def add(self, target: str, value: Expr, *, depth: int | None = None, operator: str = "=") -> None:
         """``target operator value`` inside ``depth`` loops, by default all of them."""
         level = self.depth if depth is None else depth
-        lines = self._assignment(target, self._place(value, level), operator)
+        lines = self._assignment(target, self._place(value, level), level, operator)
         self.before.setdefault(level, []).extend(lines)
 
     def part(self, symbol: Symbol, value: Expr, fixed: bool) -> None:
         """A common subexpression under a new local name."""
         name = self.names.local("part")
         level = self.depth if fixed else self.level(value)
-        lines = self._assignment(name, self._place(value, level), "=")
+        lines = self._assignment(name, self._place(value, level), level)
         self.before.setdefault(level, []).extend(lines)
         self.entries[symbol] = (name, level)
 
     def finish(self, target: str, value: Expr, depth: int) -> None:
         """``target = value`` after the loop that begins at this depth."""
-        lines = self._assignment(target, self._place(value, depth), "=")
+        lines = self._assignment(target, self._place(value, depth), depth)
         self.after.setdefault(depth, []).extend(lines)
 
     def level(self, value: Expr) -> int:
@@ -122,10 +128,12 @@ class Nest:
             inner = [*self.before.get(depth, []), *inner, *self.after.get(depth, [])]
         return inner
 
-    def _assignment(self, target: str, value: Expr, operator: str) -> list[str]:
+    def _assignment(self, target: str, value: Expr, level: int, operator: str = "=") -> list[str]:
         code = print_code(value, "numba", names=self._texts(value), real=self.names.real)
         self.names.helpers |= set(code.helpers)
-        lines = statement(f"{target} = {code.text}", 0, self.names.local("term") + "_")
+        indent = self.indent + 4 * level
+        lines = statement(f"{target} = {code.text}", indent, self.names.prefix("term"))
+        lines = [line[indent:] for line in lines]
         if operator != "=":
             lines[-1] = lines[-1].replace(" = ", f" {operator} ", 1)
         return lines
@@ -167,7 +175,7 @@ class Nest:
         name = self.names.of_entry(loaded) if loaded else self.names.local("factor")
         result = Symbol(f"local_{name}", real=True)
         placed = value if loaded else self._place(value, level)
-        self.before.setdefault(level, []).extend(self._assignment(name, placed, "="))
+        self.before.setdefault(level, []).extend(self._assignment(name, placed, level))
         self.entries[result] = (name, level)
         self._placed[value] = result
         return result

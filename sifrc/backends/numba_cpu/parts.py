@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sifrc.backends.base import ModuleSource
-from sifrc.backends.layout import call, lines_of
+from sifrc.backends.layout import call
 from sifrc.backends.numba_cpu.functions import PrivateFunction, private_functions
 from sifrc.backends.numba_cpu.storage import Group, Layout, is_scalar
 from sifrc.errors import BackendError
@@ -119,4 +119,4 @@ def call_lines(function: PrivateFunction, prefix: str, local: frozenset[str], in
     arguments = [g.name if g.name in local else f"{prefix}{g.name}" for g in function.groups]
     if not function.guarded:
         return call([], function.name, arguments, indent)
-    return lines_of(arguments, f"_refuse({function.name}(", "))", indent)
+    return [*call(["code"], function.name, arguments, indent), " " * indent + "_refuse(code)"]

@@ -46,11 +46,13 @@ class Writer:
         block: how its arrays are called.
         names: of the function.
         unnamed: code of a linear system without a guard of its own.
+        indent: of the block in the module, for the length of lines.
     """
 
     block: Block
     names: Names
     unnamed: int
+    indent: int = 4
 
     def lines(self, statements: Sequence[Statement]) -> list[str]:
         """Source lines from column 0, local names of arrays in front of the statement that needs them."""
@@ -135,7 +137,7 @@ class Writer:
             if load.ref in written:
                 fixed.add(symbol)
         ranges = {label: self._extent(label, [*targets, *loads.values()]) for label in labels}
-        return Nest(labels, ranges, self.names, entries, frozenset(fixed))
+        return Nest(labels, ranges, self.names, entries, frozenset(fixed), self.indent)
 
     def _extent(self, label: str, loads: Sequence[Load]) -> str:
         for load in loads:
@@ -157,7 +159,7 @@ class Writer:
             texts = {name: self.block.entry(load) for name, load in statement.loads}
             code = print_code(statement.scale, "numba", names=texts, real=self.names.real)
             self.names.helpers |= {*code.helpers, "_scale"}
-            lines += layout.statement(f"_scale({target}, {code.text})", 0, self.names.local("term") + "_")
+            lines += layout.statement(f"_scale({target}, {code.text})", 0, self.names.prefix("term"))
         return lines
 
     def _product_form(self, statement: Contract) -> tuple[str, str] | None:

@@ -2,13 +2,238 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from sifrc.backends.layout import lines_of
+from sifrc.backends.layout import call, lines_of, signature
 from sifrc.backends.numba_cpu.functions import DECORATOR, PrivateFunction
 from sifrc.backends.numba_cpu.nests import indented
 from sifrc.backends.numba_cpu.parts import STATES, TARGETS, Parts
-from sifrc.backends.numba_cpu.storage import Group, is_scalar
+from sifrc.backends.numba_cpu.storage import Group, flat, is_scalar
+from sifrc.backends.text import docstring, literal
 from sifrc.errors import BackendError
+from sifrc.lower.program import Guard, Storage
 
-__all__ = ["step_context"]
+__all__ = ["OBJECTIVE", "Epoch", "epochs", "memory_table", "step_context"]
+
+OBJECTIVE = "objective"
+"""Family of the objective of a sample."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The compiled loop of one form.
+
+    Args:
+        batched: over batches, or over samples.
+        name: of the function.
+        text: source text.
+        arguments: what it is called with, from the names of ``_run``.
+    """
+
+    batched: bool
+    name: str
+    text: str
+    arguments: tuple[str, ...]
+
+
+def epochs(parts: Parts) -> dict[bool, Epoch]:
+    """The loops that the program has functions for.
+
+    Raises:
+        BackendError: a step without any.
+    """
+    found: dict[bool, Epoch] = {}
+    program = parts.program
+    for batched, names in ((True, program.step_batched), (False, program.step_single)):
+        if names and all((name, batched) in parts.functions for name in names):
+            found[batched] = _epoch(parts, [parts.functions[name, batched] for name in names], batched)
+    if not found:
+        raise BackendError("the program has a step, but neither form of its functions")
+    return found
+
+
+def _epoch(parts: Parts, functions: list[PrivateFunction], batched: bool) -> Epoch:
+    groups = parts.groups(functions)
+    objective = parts.layouts[batched].families.get(OBJECTIVE)
+    if objective is None:
+        raise BackendError("the step does not compute the objective")
+    targets = next((g for g in groups if g.family.name == TARGETS), None)
+    states = next(g for g in groups if g.family.name == STATES)
+    name = "_epoch" if batched else "_epoch_one"
+    periodic = bool(parts.program.periodic)
+    own = ["order", "samples", "labels", *(["count", "period"] if periodic else [])]
+    parameters = [*own, *(_parameter(parts, group) for group in groups)]
+    values = [*own, *(_value(parts, group) for group in groups)]
+    body: list[str] = ["total = 0.0"]
+    body += _batches(parts, states, targets) if batched else ["for position in range(len(order)):"]
+    inner = indented(_fill(parts, states, targets, batched), 8)
+    inner += _calls(parts, functions, objective[0], batched)
+    text = docstring(
+        [
+            "Steps over the samples of ``order``, " + ("a batch at a time." if batched else "one at a time."),
+            "Returns the sum of the objectives before each step, the code of the check that failed (0: none)\n"
+            "and the position in ``order`` that was reached.",
+        ],
+        indent=4,
+    )
+    lines = [
+        DECORATOR,
+        *lines_of(parameters, f"def {name}(", "):", 0),
+        f"    {text}",
+        *indented(body, 4),
+        *inner,
+        "    return total, 0, len(order)",
+    ]
+    return Epoch(batched, name, "\n".join(lines), tuple(values))
+
+
+def _parameter(parts: Parts, group: Group) -> str:
+    return "work_x" if group.family.name == STATES and group.is_tuple else group.name
+
+
+def _value(parts: Parts, group: Group) -> str:
+    """What ``_run`` passes for a variable."""
+    if is_scalar(group.family):
+        return f"DTYPE({'1.0 / batch' if group.name == 'mean' else f'state.{group.name}'})"
+    if group.family.storage is Storage.PARAMETER:
+        return group.name
+    return f"state.memory.{group.name}" if parts.is_memory(group) else f"work.{group.name}"
+
+
+def _batches(parts: Parts, states: Group, targets: Group | None) -> list[str]:
+    return [
+        f"rows = {_parameter(parts, states)}[0]",
+        f"{states.name} = {_parameter(parts, states)}",
+        "batch = len(rows)",
+        "for position in range(0, len(order), batch):",
+    ]
+
+
+def _fill(parts: Parts, states: Group, targets: Group | None, batched: bool) -> list[str]:
+    """Put the samples and their targets where the functions read them."""
+    if batched:
+        lines = ["for p in range(batch):", "    sample = order[position + p]"]
+        lines += ["    rows[p, :] = samples[sample]"]
+        if targets is not None and parts.classes:
+            real = parts.real
+            lines += [f"    targets[p, :] = {real}(0.0)", f"    targets[p, labels[sample]] = {real}(1.0)"]
+        elif targets is not None:
+            lines += ["    targets[p, :] = labels[sample]"]
+        return lines
+    lines = ["sample = order[position]", f"{states.name} = (samples[sample],) + work_x[1:]"]
+    if targets is not None and parts.classes:
+        real = parts.real
+        lines += [f"targets[:] = {real}(0.0)", f"targets[labels[sample]] = {real}(1.0)"]
+    elif targets is not None:
+        lines += ["targets[:] = labels[sample]"]
+    return lines
+
+
+def _calls(parts: Parts, functions: list[PrivateFunction], objective: Group, batched: bool) -> list[str]:
+    """One step, inside the loop."""
+    lines: list[str] = []
+    value = f"np.sum({objective.name})" if batched else f"{objective.name}[0]"
+    for function in functions[:-1]:
+        if function.function.name in parts.program.periodic:
+            lines += ["        if count % period == 0:", *_call(function, 12)]
+        else:
+            lines += _call(function, 8)
+        if OBJECTIVE in function.function.writes and not _guards_objective(function):
+            lines += [
+                f"        if not np.isfinite({value}):",
+                f"            return total, {objective_code(parts)}, position",
+            ]
+    # The objective is of the parameters before the update.
+    lines += [f"        total += {value}", *_call(functions[-1], 8)]
+    return [*lines, *(["        count += 1"] if parts.program.periodic else [])]
+
+
+def _call(function: PrivateFunction, indent: int) -> list[str]:
+    arguments = [group.name for group in function.groups]
+    if not function.guarded:
+        return call([], function.name, arguments, indent)
+    pad = " " * indent
+    lines = call(["code"], function.name, arguments, indent)
+    return [*lines, f"{pad}if code != 0:", f"{pad}    return total, code, position"]
+
+
+def _guards_objective(function: PrivateFunction) -> bool:
+    guards = [s for s in flat(function.function.body) if isinstance(s, Guard)]
+    return any(guard.operand.ref.family == OBJECTIVE for guard in guards)
+
+
+def objective_code(parts: Parts) -> int:
+    """Code of the check of the objective where the program has none."""
+    return len(parts.program.guards) + 2
+
+
+def memory_table(parts: Parts) -> dict[str, Any]:
+    """Variables of the optimizer's state: initial value and shapes."""
+    program = parts.program
+    names = {(n, True) for n in program.step_batched} | {(n, False) for n in program.step_single}
+    table: dict[str, Any] = {}
+    for key, function in parts.functions.items():
+        if key not in names:
+            continue
+        for group in function.groups:
+            if not parts.is_memory(group):
+                continue
+            if any(None in shape for _, shape in group.members):
+                raise BackendError(f"'{group.name}' is kept from step to step and yet has a sample axis")
+            table[group.name] = (group.family.initial, group.table)
+    return table
+
+
+def step_context(parts: Parts) -> dict[str, Any]:
+    """Names for ``optimizer.py.jinja``."""
+    program, module = parts.program, parts.module
+    loops = epochs(parts)
+    hyper = list(program.hyperparameters)
+    if program.periodic and not any(name == "period" for name, _, _ in hyper):
+        hyper.append(("period", 1.0, "steps from one run of the periodic part to the next"))
+    arguments = ["self", "params: Parameters"] + (["*"] if hyper else [])
+    for name, default, _ in hyper:
+        kind = "int" if name == "period" else "float"
+        arguments.append(f"{name}: {kind} = {int(default) if name == 'period' else float(default)!r}")
+    memory = memory_table(parts)
+    text = "_MEMORY: dict[str, tuple[str, Shapes]] = "
+    families = {g.name: g.family.text for f in parts.functions.values() for g in f.groups}
+    return {
+        "epochs": [loops[batched].text for batched in sorted(loops, reverse=True)],
+        "runs": {
+            "batched" if batched else "single": lines_of(
+                list(loop.arguments), f"result = {loop.name}(", ")", 8
+            )
+            for batched, loop in loops.items()
+        },
+        "memory": text + literal(memory, used=len(text)),
+        "state_head": signature("__init__", arguments, "None", 4),
+        "state_doc": docstring(
+            [
+                f"State of the optimizer: {module.summary.rstrip('.')}.",
+                module.method_text,
+                "\n".join(
+                    [
+                        "Args:",
+                        "    params: by name, shapes as in ``SHAPES``; they are checked, not kept.",
+                        *(f"    {name}: {text.rstrip('.')}." for name, _, text in hyper),
+                    ]
+                ),
+                "\n".join(
+                    [
+                        "Attributes:",
+                        "    steps: steps so far.",
+                        *(f"    memory.{name}: {families[name]}." for name in memory),
+                    ]
+                ),
+                "Raises:\n    TypeError: an argument is of another type.\n"
+                "    ValueError: a number or a shape is not as described.",
+            ],
+            indent=4,
+        ),
+        "hyper": [name for name, _, _ in hyper],
+        "periodic": bool(program.periodic),
+        "with_batches": True in loops,
+        "with_samples": False in loops,
+    }

@@ -1,0 +1,134 @@
+"""Compare ESN and MK with SGD and Adam from the same initial weights, against epochs and seconds.
+
+    python examples/compare.py examples/digits.yaml -o runs/compare_digits [--epochs 10] [--trials 5]
+
+Every method gets the same search: the same number of learning rates, on a logarithmic grid of the same width
+around its usual value, ``--search-epochs`` epochs each, judged by the test loss; then one full run at the
+best rate. The network, loss, data, order of samples and initial weights are those of the spec for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import sifrc
+from sifrc.data import check_fits, load_dataset
+from sifrc.training import fit, make_trainable
+from sifrc.training.adapters import Trainable
+from sifrc.training.baselines import adam, sgd
+from sifrc.training.history import History
+from sifrc.training.plots import comparison_plot
+
+# centre of the search for each method: the papers' and the libraries' usual step sizes
+CENTRES = {"ESN rank one": 1e-2, "ESN saddle-free": 1e-2, "MK": 1e-2, "SGD": 1e-2, "Adam": 1e-3}
+
+
+def generated(spec: sifrc.Spec, method: str, **options: Any) -> Callable[..., Trainable]:
+    module = sifrc.compile(spec, backend="numba", method=method, operators=(), **options)
+
+    def build(rate: float, initial: Mapping[str, np.ndarray], seed: int) -> Trainable:
+        return make_trainable(module, "numba", seed=seed, initial=initial, hyperparameters={"lr": rate})
+
+    return build
+
+
+def baseline(spec: sifrc.Spec, make: Callable[..., Trainable]) -> Callable[..., Trainable]:
+    module = sifrc.compile(spec, backend="torch", method="none", operators=())
+
+    def loss(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if spec.loss.function.name == "cross_entropy":
+            return torch.nn.functional.cross_entropy(output, targets)
+        if spec.loss.targets == "classes":
+            targets = torch.nn.functional.one_hot(targets, output.shape[1]).to(output.dtype)
+        return 0.5 * ((output - targets) ** 2).sum(1).mean()
+
+    def build(rate: float, initial: Mapping[str, np.ndarray], seed: int) -> Trainable:
+        return make(module.Network, loss, lr=rate, initial=initial, seed=seed)
+
+    return build
+
+
+def search(
+    name: str, build: Callable[..., Trainable], rates: list[float], run: Callable[[Trainable], History]
+) -> float:
+    """The learning rate with the least test loss after the short runs; a diverged run counts as infinite."""
+    results = {}
+    for rate in rates:
+        try:
+            final = run(build(rate)).rows[-1].test_loss
+        except sifrc.TrainingError:
+            final = math.inf
+        results[rate] = final if math.isfinite(final) else math.inf
+        print(f"  {name:16s} lr {rate:8.1e}: test loss {results[rate]:.4f}", flush=True)
+    return min(results, key=lambda rate: results[rate])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("spec", type=Path)
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/compare"))
+    parser.add_argument("--data", default=None, help="data set or path; the spec's by default")
+    parser.add_argument("--data-path", type=Path, default=None)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--search-epochs", type=int, default=2)
+    parser.add_argument("--trials", type=int, default=5, help="learning rates for each method")
+    parser.add_argument("--step", type=float, default=10**0.5, help="factor between learning rates")
+    parser.add_argument("--train-count", type=int, default=None, help="use the first so many samples")
+    parser.add_argument("--methods", default=",".join(CENTRES))
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)  # the better of one and two for single samples
+
+    spec = sifrc.load_spec(arguments.spec)
+    dataset = load_dataset(
+        arguments.data or spec.training.data, path=arguments.data_path, train_count=arguments.train_count
+    )
+    check_fits(dataset, spec.input.size, spec.layers[-1].size, spec.loss.targets)
+    builders = {
+        "ESN rank one": lambda: generated(spec, "esn"),
+        "ESN saddle-free": lambda: generated(spec, "esn", variant="saddle_free"),
+        "MK": lambda: generated(spec, "mk"),
+        "SGD": lambda: baseline(spec, sgd),
+        "Adam": lambda: baseline(spec, adam),
+    }
+    initial = sifrc.compile(spec, backend="numba", method="none", operators=()).init(arguments.seed)
+    histories: dict[str, History] = {}
+    lines = ["method,learning_rate,test_loss,test_accuracy,seconds"]
+    for name in arguments.methods.split(","):
+        build = builders[name]()
+
+        def started(rate: float, build: Callable[..., Trainable] = build) -> Trainable:
+            return build(rate, initial, arguments.seed)
+
+        def run(trainable: Trainable, epochs: int = arguments.search_epochs, label: str = name) -> History:
+            return fit(
+                trainable, dataset, epochs=epochs, batch=1, seed=arguments.seed, progress=False, label=label
+            )
+
+        half = arguments.trials // 2
+        rates = [CENTRES[name] * arguments.step**power for power in range(-half, arguments.trials - half)]
+        best = search(name, started, rates, run)
+        history = run(started(best), arguments.epochs)
+        histories[f"{name}, lr {best:.1e}"] = history
+        last = history.rows[-1]
+        lines.append(f"{name},{best:.3e},{last.test_loss:.4f},{last.test_accuracy:.4f},{last.seconds:.2f}")
+        print(
+            f"{name}: lr {best:.1e}, test loss {last.test_loss:.4f}, accuracy {last.test_accuracy:.4f}, "
+            f"{last.seconds:.1f} s for {arguments.epochs} epochs",
+            flush=True,
+        )
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "comparison.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    comparison_plot(histories, arguments.output / "comparison.png")
+    print(f"wrote {arguments.output}/comparison.csv and comparison.png")
+
+
+if __name__ == "__main__":
+    main()

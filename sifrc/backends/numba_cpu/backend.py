@@ -1,0 +1,215 @@
+"""The Numba backend: a program as a module of compiled functions on NumPy arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sifrc.backends.base import LayerInfo, ModuleSource, Option
+from sifrc.backends.layout import statement
+from sifrc.backends.numba_cpu.access import constant_name
+from sifrc.backends.numba_cpu.functions import DECORATOR
+from sifrc.backends.numba_cpu.operators import (
+    Linearized,
+    data_text,
+    linearized_kinds,
+    operator_texts,
+    params_text,
+)
+from sifrc.backends.numba_cpu.parts import Parts, call_lines
+from sifrc.backends.numba_cpu.step import step_context
+from sifrc.backends.text import LINE_LENGTH, docstring, environment, finished, header, literal, template_folder
+from sifrc.errors import BackendError
+from sifrc.lower.program import Storage
+from sifrc.scalar import helpers as scalar_helpers
+
+__all__ = ["BACKEND", "NumbaBackend"]
+
+_SOLVERS = ("_solve_vector", "_solve_matrix", "_solve_sylvester", "_positive_part", "_absolute_value")
+_LOCAL_HELPERS = frozenset({"_scale", "_all_finite", "_delta", "_log_sum_exp", "_maximum", *_SOLVERS})
+
+
+class NumbaBackend:
+    """Prints Numba modules for the CPU; see :class:`sifrc.backends.base.Backend`."""
+
+    name = "numba"
+    dtypes = ("float32", "float64")
+    options: tuple[Option, ...] = ()
+
+    def emit(self, module: ModuleSource) -> str:
+        """The module's text: stand-alone, deterministic, ending in a newline.
+
+        Raises:
+            BackendError: a dtype or a statement that Numba modules do not have.
+        """
+        if module.dtype not in self.dtypes:
+            raise BackendError(
+                f"the Numba backend has no dtype '{module.dtype}'", hint="dtypes: " + " ".join(self.dtypes)
+            )
+        template = environment(template_folder("numba")).get_template("module.py.jinja")
+        return finished(template.render(_context(Parts(module))))
+
+
+BACKEND = NumbaBackend()
+
+
+def _context(parts: Parts) -> dict[str, Any]:
+    module, program = parts.module, parts.program
+    private = list(parts.functions.values())
+    operators = operator_texts(parts)
+    linearized = linearized_kinds(parts)
+    step = bool(program.step_batched or program.step_single)
+    printed = step_context(parts) if step else {}
+    used = {helper for function in private for helper in function.helpers}
+    texts = "\n".join([*(f.text for f in private), *(t for _, t in operators), *(x.text for x in linearized)])
+    used |= {name for name in ("_delta",) if f"{name}(" in texts}
+    tables = parts.work_tables()
+    predict = parts.function("forward", True)
+    local = frozenset(f.code for f in program.families if f.storage is Storage.PARAMETER)
+    inputs, targets = data_text(parts, True)
+    kinds = [item.kind for item in linearized]
+    exports = ["DTYPE", "SHAPES", "SPEC", "init", "predict", *(name for name, _ in operators)]
+    exports += ["linearize"] if linearized else []
+    exports += ["State", "step", "train_epoch"] if step else []
+    exports.sort(key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+    context: dict[str, Any] = {
+        "header": header(module, "Numba, CPU"),
+        "exports": "__all__ = " + literal(exports, used=len("__all__ = ")),
+        "spec": "SPEC: dict[str, Any] = " + literal(module.spec, used=len("SPEC: dict[str, Any] = ")),
+        "real": parts.real,
+        "decorator": DECORATOR,
+        "shapes": "SHAPES = " + literal(_shapes(module.layers), used=len("SHAPES = ")),
+        "weight_names": _names("_WEIGHT_NAMES", module.layers, "weight"),
+        "bias_names": _names("_BIAS_NAMES", module.layers, "bias") if parts.has_biases else "",
+        "constants": _constants(parts),
+        "guards": _guards(parts),
+        "guarded": any(function.guarded for function in private) or step,
+        "work_batched": _table("_WORK", tables[True], parts),
+        "work_single": _table("_WORK_ONE", tables[False], parts) if tables[False] else "",
+        "seed": module.seed,
+        "initial": _initial(module.layers),
+        "initializers": sorted({layer.initialization for layer in module.layers}),
+        "layers": module.layers,
+        "input_size": module.input_size,
+        "output_size": module.output_size,
+        "output": parts.output,
+        "inputs_text": inputs,
+        "targets_text": targets,
+        "params_text": params_text(parts),
+        "classes": parts.classes,
+        "total": module.reduction == "sum",
+        "biases": parts.has_biases,
+        "needs_targets": {
+            batched: any(g.family.name == "t" for g in table.values()) for batched, table in tables.items()
+        },
+        "samples": bool(tables[False]),
+        "batches": "_batch(" in texts,
+        "single": "_sample(" in texts,
+        "named": "_named(" in texts,
+        "renew": bool(linearized),
+        "private": private,
+        "operators": operators,
+        "linearized": linearized,
+        "kinds": kinds,
+        "prepared": _prepared_table(linearized),
+        "forward_call": "\n".join(call_lines(predict, "work.", local, 4)).strip(),
+        "scalar_helpers": _helpers(parts, used),
+        "helpers": used & _LOCAL_HELPERS,
+        "needs_math": "math." in texts,
+        "has_step": step,
+        **printed,
+    }
+    context["helpers"] = _with_dependencies(context["helpers"])
+    return context
+
+
+def _with_dependencies(used: set[str]) -> set[str]:
+    more = set(used)
+    if "_solve_vector" in more:
+        more.add("_solve_matrix")
+    if more & {"_positive_part", "_absolute_value"}:
+        more.add("_spectral")
+    if more & {"_solve_matrix", "_solve_sylvester", "_spectral"}:
+        more.add("_all_finite")
+    return more
+
+
+def _helpers(parts: Parts, used: set[str]) -> str:
+    names = used - _LOCAL_HELPERS
+    # Without fast-math: these keep their own order of operations, for accuracy.
+    decorator = '@njit(cache=True, error_model="numpy")'
+    return scalar_helpers("numba", names, real=parts.real, decorator=decorator).rstrip("\n")
+
+
+def _prepared_table(linearized: list[Linearized]) -> list[str]:
+    items = [f'"{item.kind}": {item.name}' for item in linearized]
+    flat = "    prepared = {" + ", ".join(items) + "}"
+    if len(flat) <= LINE_LENGTH:
+        return [flat]
+    return ["    prepared = {", *(f"        {item}," for item in items), "    }"]
+
+
+def _shapes(layers: tuple[LayerInfo, ...]) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in layers:
+        shapes[f"{layer.name}.weight"] = (layer.outputs, layer.inputs)
+        if layer.bias:
+            shapes[f"{layer.name}.bias"] = (layer.outputs,)
+    return shapes
+
+
+def _names(name: str, layers: tuple[LayerInfo, ...], kind: str) -> str:
+    table = {
+        k: f"{layer.name}.{kind}" for k, layer in enumerate(layers, 1) if kind == "weight" or layer.bias
+    }
+    return f"{name} = {literal(table, used=len(name) + 3)}"
+
+
+def _constants(parts: Parts) -> list[str]:
+    """Numbers of the spec as tuples, by subscript; a subscript without a number has zero."""
+    texts = []
+    for family in parts.program.families:
+        if family.storage is not Storage.CONSTANT:
+            continue
+        name = constant_name(family.code)
+        if family.indexed:
+            table = {index: value for (index, _), value in zip(family.shapes, family.values, strict=True)}
+            last = max(index for index in table if index is not None)
+            items = ", ".join(f"DTYPE({float(table.get(k, 0.0))!r})" for k in range(last + 1))
+            lines = statement(f"{name} = ({items},)", 0)
+        else:
+            lines = [f"{name} = DTYPE({float(family.values[0])!r})"]
+        texts.append("\n".join([*lines, docstring(family.text[:1].upper() + family.text[1:] + ", by subscript.")]))
+    return texts
+
+
+def _guards(parts: Parts) -> str:
+    unnamed = (("network", "solution of a linear system"), ("network", "objective"))
+    table = {code: pair for code, pair in enumerate((*parts.program.guards, *unnamed), 1)}
+    text = "GUARDS = " + literal(table, used=len("GUARDS = "))
+    return f'{text}\n"""Checks by code: layer and quantity."""'
+
+
+def _table(name: str, groups: dict[str, Any], parts: Parts) -> str:
+    text = f"{name}: dict[str, Shapes] = "
+    return text + literal({key: group.table for key, group in groups.items()}, used=len(text))
+
+
+def _initial(layers: tuple[LayerInfo, ...]) -> list[str]:
+    rows: list[str] = []
+    for layer in layers:
+        shape = f"{layer.outputs}, {layer.inputs}"
+        value = {
+            "he": f"_he(generator, {shape})",
+            "glorot": f"_glorot(generator, {shape})",
+            "sparse": f"_sparse(generator, {shape}, {min(layer.connections, layer.inputs)})",
+            "zeros": f"np.zeros(({shape}))",
+            "constant": f"np.full(({shape}), {float(layer.value)!r})",
+        }.get(layer.initialization)
+        if value is None:
+            raise BackendError(f"the Numba backend has no initialisation '{layer.initialization}'")
+        rows.append(f'        "{layer.name}.weight": {value},')
+        if layer.bias and layer.initialization == "constant":
+            rows.append(f'        "{layer.name}.bias": np.full({layer.outputs}, {float(layer.value)!r}),')
+        elif layer.bias:
+            rows.append(f'        "{layer.name}.bias": np.zeros({layer.outputs}),')
+    return rows

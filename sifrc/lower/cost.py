@@ -1,0 +1,106 @@
+"""Operation counts of a program: multiply-adds of its matrix products, as polynomials in the batch size.
+
+Entrywise work is of lower order and left out; the sizes of the layers are the real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sifrc.lower.program import SAMPLE_LABEL, Contract, Function, Kernel, Load, Loop, Program, Statement, Sum
+
+__all__ = ["Cost", "cost_lines", "cost_of"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Multiply-adds: ``fixed`` plus ``per_sample`` times the batch size."""
+
+    fixed: int = 0
+    per_sample: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.fixed + other.fixed, self.per_sample + other.per_sample)
+
+    def __str__(self) -> str:
+        parts = [f"{_short(self.per_sample)} a sample of the batch"] if self.per_sample else []
+        if self.fixed:
+            parts.append(f"{_short(self.fixed)} a call")
+        return " + ".join(parts) or "0"
+
+
+def _short(count: int) -> str:
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return str(count)
+
+
+def _steps(function: Function) -> Iterator[tuple[Statement, int | None]]:
+    for item in function.body:
+        if isinstance(item, Loop):
+            for k in range(item.start, item.stop, item.step):
+                for statement in item.body:
+                    yield statement, k
+        else:
+            yield item, None
+
+
+def _extents(program: Program, loads: tuple[Load, ...], k: int | None) -> dict[str, int | None]:
+    sizes: dict[str, int | None] = {}
+    for load in loads:
+        subscript = load.ref.subscript
+        index = None if subscript is None else subscript.offset + ((k or 0) if subscript.relative else 0)
+        shape = dict(program.family(load.ref.family).shapes)[index]
+        shape = shape[len(shape) - len(load.labels) :]
+        sizes.update(zip(load.labels, shape, strict=True))
+    return sizes
+
+
+def _counted(statement: Statement) -> tuple[Load, ...]:
+    """The operands whose labels span the work of a statement; none where it is not counted."""
+    if isinstance(statement, Contract):
+        return statement.left, statement.right
+    if isinstance(statement, Sum):
+        return tuple(load for _, load in statement.loads)
+    if isinstance(statement, Kernel) and sum(label != SAMPLE_LABEL for label in statement.labels) > 1:
+        return tuple(load for _, load in statement.loads)
+    return ()
+
+
+def cost_of(program: Program, functions: tuple[Function, ...]) -> Cost:
+    """Multiply-adds of functions run in order.
+
+    Counted are matrix products, sums over products, and kernels over matrices (rank-one updates).
+    """
+    total = Cost()
+    for function in functions:
+        for statement, k in _steps(function):
+            loads = _counted(statement)
+            if not loads:
+                continue
+            sizes = _extents(program, loads, k)
+            count = 1
+            for size in sizes.values():
+                count *= 1 if size is None else size
+            total = total + (Cost(per_sample=count) if None in sizes.values() else Cost(fixed=count))
+    return total
+
+
+def cost_lines(program: Program) -> tuple[str, ...]:
+    """One line for each operator and for the step."""
+    lines: list[str] = []
+    for operator in program.operators:
+        prepare = tuple(program.function(name, operator.batched) for name in operator.prepare)
+        apply = tuple(program.function(name, operator.batched) for name in operator.apply)
+        text = str(cost_of(program, (*prepare, *apply)))
+        if apply:
+            text += f", of which {cost_of(program, apply)} after linearize"
+        lines.append(f"{operator.name}: {text}")
+    for name, batched in ((program.step_single, False), (program.step_batched, True)):
+        if name:
+            functions = tuple(program.function(function, batched) for function in name)
+            form = "a batch" if batched else "one sample"
+            lines.append(f"step on {form}: {cost_of(program, functions)}")
+    return tuple(lines)

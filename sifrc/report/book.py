@@ -1,0 +1,76 @@
+"""What every section of an equation sheet is written with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sifrc.derive.derived import Derived
+from sifrc.derive.system import System
+from sifrc.ir import Expr, Input
+from sifrc.model import Model
+from sifrc.report.grouping import Line, Names, rows_of, total_over_layers
+from sifrc.report.latex import latex, term_codes
+from sifrc.report.layout import Layout, Symbol
+from sifrc.report.sheet import Formula, Row
+from sifrc.report.text import text
+from sifrc.report.uniform import Uniform
+
+__all__ = ["Book", "lines_of", "names_of", "symbol_of"]
+
+
+def names_of(model: Model) -> Names:
+    """What indices and activations are called in a model."""
+    activations = {c.index: c.activation for c in model.constraints if c.activation is not None}
+    return Names(model.depth, model.is_chain, activations)
+
+
+def symbol_of(symbol: Input) -> Symbol:
+    """The notation of an input."""
+    return Symbol(symbol.family, symbol.index)
+
+
+def lines_of(system: System, name: str) -> list[Line]:
+    """The equations of a derived system, under a short label."""
+    return [Line(symbol_of(e.symbol), (e.value,), e.layer, e.source, name) for e in system.equations]
+
+
+@dataclass(frozen=True)
+class Book:
+    """One model while its sheet is written.
+
+    Args:
+        derived: its derivations.
+        names: of its indices.
+        uniform: its abbreviations for layers without an activation.
+    """
+
+    derived: Derived
+    names: Names
+    uniform: Uniform
+
+    @property
+    def model(self) -> Model:
+        """The model."""
+        return self.derived.model
+
+    def rows(self, lines: Sequence[Line]) -> tuple[Row, ...]:
+        """Lines with the abbreviations, grouped for generic k."""
+        return rows_of([self.uniform.line(line) for line in lines], self.names)
+
+    def scalar(self, name: str, left: Symbol, value: Expr, source: str = "", sifrian: bool = False) -> Row:
+        """A number of the whole network, its terms summed over k."""
+        if sifrian:
+            return self.row(name, left, total_over_layers(value, self.names, self.uniform.term), source)
+        return self.row(name, left, total_over_layers(value, self.names), source)
+
+    def row(self, name: str, left: Layout, right: Layout, source: str) -> Row:
+        """An equation about the whole network."""
+        naming = self.names.whole
+        return Row(
+            name,
+            Formula(text(left, naming), latex(left, naming)),
+            Formula(text(right, naming), latex(right, naming), tuple(term_codes(right, naming))),
+            Formula("", ""),
+            source,
+        )

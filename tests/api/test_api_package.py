@@ -1,0 +1,89 @@
+"""The package as it is imported: light, complete, and with one name for a stage and a function."""
+
+import subprocess
+import sys
+
+import pytest
+import sifrc
+from small_specs import tiny
+
+HEAVY = ("torch", "numba", "sympy", "numpy", "pydantic", "typer", "rich", "matplotlib")
+
+
+def run_python(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    ).stdout.strip()
+
+
+def test_importing_the_package_imports_no_stage_and_no_heavy_library():
+    loaded = run_python(f"import sys, sifrc; print([name for name in {HEAVY!r} if name in sys.modules])")
+    assert loaded == "[]"
+
+
+def test_every_public_name_is_there():
+    for name in sifrc.__all__:
+        assert getattr(sifrc, name) is not None
+    assert set(sifrc.__all__) <= set(dir(sifrc))
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'complie'"):
+        sifrc.complie  # noqa: B018
+
+
+def test_all_errors_are_sifrc_errors():
+    names = [name for name in sifrc.__all__ if name.endswith("Error")]
+    assert len(names) > 5
+    assert all(issubclass(getattr(sifrc, name), sifrc.SifrcError) for name in names)
+
+
+@pytest.mark.parametrize(
+    "first", ["import sifrc", "import sifrc.verify.ladder", "from sifrc.verify import Report", "import sifrc.api"]
+)
+def test_verify_is_a_stage_and_a_function_whatever_is_imported_first(first):
+    code = f"""
+{first}
+import sifrc
+spec = {{"sifrc": 1, "name": "s", "loss": "mse", "network": {{
+    "input": {{"size": 2}}, "layers": [{{"type": "dense", "units": 1}}]}}}}
+report = sifrc.verify(spec, levels=(1,))
+import sifrc.verify.ladder as ladder
+print(report.passed, sifrc.verify.ladder is ladder)
+"""
+    assert run_python(code) == "True True"
+
+
+def test_a_spec_is_read_from_a_spec_a_path_and_a_mapping(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        "sifrc: 1\nname: tiny\nnetwork: {input: {size: 4}, layers: [{type: dense, units: 2}]}\nloss: mse\n"
+    )
+    spec = sifrc.load_spec(path)
+    assert sifrc.read_spec(spec) is spec
+    assert sifrc.read_spec(path) == sifrc.read_spec(str(path)) == spec
+    assert sifrc.read_spec(tiny()).name == "tiny"
+    with pytest.raises(sifrc.SpecError, match="type int"):
+        sifrc.read_spec(3)
+
+
+def test_options_without_a_method_are_refused():
+    for changes, arguments in (({"method": None}, {}), ({}, {"method": "none"})):
+        content = {key: value for key, value in tiny(**changes).items() if value is not None}
+        with pytest.raises(sifrc.MethodError, match="learning_rate"):
+            sifrc.compile(content, **arguments, cache=False, learning_rate=0.1)
+
+
+def test_verify_fails_closed_on_a_module_with_a_wrong_gradient():
+    """The module's gradient is doubled; level 3 must see it."""
+    pytest.importorskip("torch")
+    from types import SimpleNamespace
+
+    module = sifrc.compile(tiny(), cache=False)
+    assert sifrc.verify(tiny(), levels=(3,), module=module).passed
+
+    def doubled(*arguments):
+        return {key: 2 * value for key, value in module.gradient(*arguments).items()}
+
+    wrong = SimpleNamespace(**{**vars(module), "gradient": doubled})
+    assert not sifrc.verify(tiny(), levels=(3,), module=wrong).passed

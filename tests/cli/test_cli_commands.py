@@ -1,0 +1,337 @@
+"""The commands: what they print, what they write, and their exit codes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sifrc
+import yaml
+from sifrc.cli.main import app
+from typer.testing import CliRunner
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "api"))
+from small_specs import tiny
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+COMMANDS = ("new", "check", "equations", "compile", "verify", "train")
+
+
+@pytest.fixture
+def sifrc_command(tmp_path, monkeypatch):
+    """Runs a command in an empty folder, with a cache of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SIFRC_CACHE", str(tmp_path / "cache"))
+    return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a spec and gives its path."""
+
+    def write(content, name="spec.yaml"):
+        path = tmp_path / name
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+        return path
+
+    return write
+
+
+def without_trace(result):
+    return "Traceback" not in result.output and (
+        result.exception is None or isinstance(result.exception, SystemExit)
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(sifrc_command, command):
+    result = sifrc_command(command, "--help")
+    assert result.exit_code == 0 and f"Example: sifrc {command}" in result.output
+
+
+@pytest.mark.parametrize("arguments", [["-m", "sifrc", "--help"], ["-m", "sifrc", "--version"]])
+def test_python_m_sifrc_is_the_command(arguments):
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "sifrc" in done.stdout
+
+
+def test_help_loads_no_stage():
+    code = (
+        "import sys; from typer.testing import CliRunner; from sifrc.cli.main import app\n"
+        "assert CliRunner().invoke(app, ['train', '--help']).exit_code == 0\n"
+        "print([m for m in ('torch', 'numba', 'sympy', 'numpy', 'pydantic') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nosuch"],
+        ["check"],
+        ["check", "--nosuch", "x.yaml"],
+        ["compile", "x.yaml"],
+        ["compile", "x.yaml", "-o", "out", "--option", "novalue"],
+        ["compile", "x.yaml", "-o", "out", "--option", "a=1", "--option", "a=2"],
+        ["verify", "x.yaml", "--levels", "4"],
+        ["verify", "x.yaml", "--levels", ""],
+        ["verify", "x.yaml", "--digits", "5"],
+        ["train", "x.yaml", "--epochs", "0"],
+        ["train", "x.yaml", "--seed", "-1"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2(sifrc_command, arguments):
+    result = sifrc_command(*arguments)
+    assert result.exit_code == 2 and without_trace(result)
+
+
+@pytest.mark.parametrize("command", [["check"], ["equations"], ["compile", "-o", "out"], ["verify"], ["train"]])
+def test_a_wrong_spec_is_a_diagnostic_and_exit_code_1(sifrc_command, write, command):
+    text = (EXAMPLES / "digits.yaml").read_text().replace("cross_entropy", "cros_entropy")
+    path = write(text)
+    result = sifrc_command(command[0], path, *command[1:])
+    assert result.exit_code == 1 and without_trace(result)
+    assert "cross_entropy" in result.stderr and f"{path}:" in result.stderr and "^" in result.stderr
+    assert result.stdout == "" and not Path("out").exists()
+
+
+def test_a_missing_file_is_exit_code_1(sifrc_command):
+    result = sifrc_command("check", "no.yaml")
+    assert result.exit_code == 1 and "cannot read spec" in result.stderr
+
+
+def test_an_unexpected_exception_says_that_it_is_a_bug(tmp_path):
+    code = (
+        "import sys, sifrc.api\n"
+        "def broken(source): raise ZeroDivisionError('inside')\n"
+        "sifrc.api.read_spec = broken\n"
+        "sys.argv = ['sifrc', 'check', 'x.yaml']\n"
+        "from sifrc.cli.main import main; main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode not in (0, 1, 2)
+    assert "Traceback" in done.stderr and "ZeroDivisionError: inside" in done.stderr
+    assert "This is a bug in sifrc" in done.stderr
+
+
+@pytest.mark.parametrize("data", ["digits", "mnist", "fashion_mnist", "curves"])
+def test_new_writes_a_spec_that_is_right(sifrc_command, data):
+    result = sifrc_command("new", "mine", "--data", data)
+    assert result.exit_code == 0
+    spec = sifrc.load_spec("mine.yaml")
+    assert (spec.name, spec.training.data) == ("mine", data)
+    assert spec.input.size == (64 if data == "digits" else 784)
+    assert spec.layers[-1].size == (784 if data == "curves" else 10)
+
+
+def test_new_takes_the_sizes_of_an_archive(sifrc_command, tmp_path):
+    x, y = np.zeros((4, 7)), np.array([0, 1, 2, 2])
+    np.savez(tmp_path / "a b.npz", train_X=x, train_y=y, test_X=x, test_y=y)
+    assert sifrc_command("new", "mine", "--data", tmp_path / "a b.npz").exit_code == 0
+    spec = sifrc.load_spec("mine.yaml")
+    assert (spec.input.size, spec.layers[-1].size) == (7, 3)
+    assert spec.training.data == str(tmp_path / "a b.npz")
+
+
+def test_new_does_not_replace_a_file_unless_forced(sifrc_command):
+    Path("a.yaml").write_text("mine")
+    result = sifrc_command("new", "name", "-o", "a.yaml")
+    assert result.exit_code == 1 and "--force" in result.stderr and Path("a.yaml").read_text() == "mine"
+    assert sifrc_command("new", "name", "-o", "a.yaml", "--force").exit_code == 0
+    assert sifrc.load_spec("a.yaml").name == "name"
+
+
+@pytest.mark.parametrize("name", ["lambda", "a-b", "", "../x"])
+def test_new_refuses_a_bad_name_and_writes_nothing(sifrc_command, tmp_path, name):
+    result = sifrc_command("new", name)
+    assert result.exit_code == 1 and without_trace(result) and not list(tmp_path.iterdir())
+
+
+def test_new_refuses_unknown_data(sifrc_command):
+    result = sifrc_command("new", "mine", "--data", "imagenet")
+    assert result.exit_code == 1 and "digits" in result.stderr
+
+
+def test_check_lists_states_and_parameters(sifrc_command, write):
+    """4·3 + 3 and 3·2 + 2 parameters, counted by hand."""
+    result = sifrc_command("check", write(tiny()))
+    assert result.exit_code == 0, result.output
+    assert "23 parameters" in result.stdout and "2 states" in result.stdout
+    first = next(line for line in result.stdout.splitlines() if line.startswith("x1"))
+    assert first.split() == ["x1", "fc1", "image", "3", "tanh", "15", "0.001"]
+
+
+def test_check_says_why_something_is_impossible(sifrc_command, write):
+    """A skip connection: no closed-form Newton direction, but products."""
+    content = tiny(method={"name": "mk"}, target={"backend": "torch", "operators": ["hessian_vector_product"]})
+    layers = content["network"]["layers"]
+    layers.insert(1, {"name": "fc1b", "type": "dense", "units": 3})
+    layers.insert(2, {"name": "both", "type": "add", "inputs": ["fc1", "fc1b"]})
+    del content["method"]
+    result = sifrc_command("check", write(content))
+    rows = {line.split()[1]: line for line in result.stdout.splitlines() if line.startswith(("operator", "method"))}
+    assert result.exit_code == 0, result.output
+    assert rows["hessian_vector_product"].split()[2:] == ["yes", "yes"]
+    assert rows["newton_direction"].split()[2] == "no" and "skip connection" in rows["newton_direction"]
+    assert rows["mk"].split()[2] == "no"
+
+
+def test_check_fails_where_what_is_requested_is_impossible(sifrc_command, write):
+    content = tiny(target={"backend": "torch", "operators": ["newton_direction"]})
+    content["network"]["layers"][0]["activation"] = "relu"
+    result = sifrc_command("check", write(content))
+    assert result.exit_code == 1 and "flat on an interval" in result.stderr and without_trace(result)
+
+
+@pytest.mark.parametrize(
+    ("target", "dtype", "message"),
+    [
+        ({"backend": "troch"}, "float64", "torch"),
+        ({"backend": "torch", "operators": ["hesian"]}, "float64", "hesian"),
+        ({"backend": "torch", "options": {"spam": 1}}, "float64", "spam"),
+    ],
+)
+def test_check_refuses_targets_that_do_not_exist(sifrc_command, write, target, dtype, message):
+    result = sifrc_command("check", write(tiny(target=target, dtype=dtype)))
+    assert result.exit_code == 1 and message in result.stderr and without_trace(result)
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_examples_are_right(sifrc_command, example):
+    result = sifrc_command("check", example)
+    assert result.exit_code == 0, result.output
+    assert sifrc.load_spec(example).name == example.stem
+
+
+def test_equations_go_to_the_terminal_or_a_file(sifrc_command, write):
+    pytest.importorskip("sifrc.report.document")
+    path = write(tiny())
+    shown = sifrc_command("equations", path)
+    assert shown.exit_code == 0 and "ESN(" in shown.stdout, shown.output
+    written = sifrc_command("equations", path, "--latex", "-o", "eq.tex")
+    assert written.exit_code == 0 and "\\" in Path("eq.tex").read_text()
+    without = sifrc_command("equations", path, "--no-newton")
+    assert without.exit_code == 0 and len(without.stdout) < len(shown.stdout)
+
+
+def test_compile_writes_one_file_and_nothing_else(sifrc_command, write, tmp_path):
+    path = write(tiny())
+    result = sifrc_command("compile", path, "-o", "out")
+    assert result.exit_code == 0, result.output
+    assert [p.name for p in Path("out").iterdir()] == ["tiny_mk_torch.py"]
+    assert Path("out/tiny_mk_torch.py").read_text() == sifrc.compile_source(tiny())
+    assert "out/tiny_mk_torch.py" in result.stdout and " s" in result.stdout
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "spec.yaml"]
+
+
+def test_compile_takes_choices_over_the_spec(sifrc_command, write):
+    path = write(tiny())
+    arguments = ("--method", "esn", "--operators", "loss,linearize", "--option", "variant=exact")
+    assert sifrc_command("compile", path, "-o", "out", *arguments).exit_code == 0
+    text = Path("out/tiny_esn_torch.py").read_text()
+    assert text == sifrc.compile_source(tiny(), None, "esn", ("loss", "linearize"), variant="exact")
+    assert sifrc_command("compile", path, "-o", "out", "--method", "none").exit_code == 0
+    assert Path("out/tiny_operators_torch.py").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--option", "dampign=1"],
+        ["--option", "damping=much"],
+        ["--option", "backend.spam=1"],
+        ["--method", "newton"],
+        ["--backend", "fortran"],
+        ["--operators", "hessian"],
+        ["--method", "none", "--option", "damping=1"],
+    ],
+    ids=" ".join,
+)
+def test_compile_refuses_choices_that_do_not_exist(sifrc_command, write, arguments):
+    result = sifrc_command("compile", write(tiny()), "-o", "out", *arguments)
+    assert result.exit_code == 1 and result.stderr.startswith("error: ") and without_trace(result)
+    assert not Path("out").exists()
+
+
+def test_compile_into_a_file_is_an_error(sifrc_command, write):
+    Path("out").write_text("mine")
+    result = sifrc_command("compile", write(tiny()), "-o", "out")
+    assert result.exit_code == 1 and "cannot write" in result.stderr and Path("out").read_text() == "mine"
+
+
+def test_verify_prints_a_table_and_passes(sifrc_command, write):
+    result = sifrc_command("verify", write(tiny()), "--levels", "1,2", "--digits", "30")
+    assert result.exit_code == 0, result.output
+    assert "gradient" in result.stdout and "tiny: passed" in result.stdout
+
+
+def test_verify_exits_with_1_where_something_was_not_checked(sifrc_command, write, monkeypatch):
+    from sifrc.verify import Report, Row, ladder
+
+    row = Row("gradient", 1, "oracle", None, None, None, "not reached")
+    monkeypatch.setattr(ladder, "verify", lambda *a, **k: Report("tiny", (row,), (("gradient", 1),)))
+    result = sifrc_command("verify", write(tiny()), "--levels", "1")
+    assert result.exit_code == 1 and "not checked" in result.stdout and "gradient at level 1" in result.stderr
+
+
+@pytest.fixture
+def archive(tmp_path):
+    rng = np.random.default_rng(7)
+    labels = rng.integers(0, 2, 300)
+    x = 0.5 * rng.standard_normal((300, 4)) + np.where(labels, 1.0, -1.0)[:, None]
+    path = tmp_path / "two.npz"
+    np.savez(path, train_X=x[:240], train_y=labels[:240], test_X=x[240:], test_y=labels[240:])
+    return path
+
+
+def test_train_prints_metrics_and_says_where_the_files_are(sifrc_command, write, archive):
+    path = write(tiny())
+    result = sifrc_command("train", path, "--data", archive, "--epochs", 2, "--batch", 10)
+    assert result.exit_code == 0, result.output
+    assert "test accuracy" in result.stdout and Path("runs/tiny/metrics.csv").is_file()
+    for name in ("metrics.csv", "checkpoint.npz"):
+        assert f"wrote {Path('runs/tiny') / name}" in result.stdout
+    more = sifrc_command("train", path, "--data", archive, "--epochs", 3, "--batch", 10, "--resume")
+    assert more.exit_code == 0, more.output
+    assert len(Path("runs/tiny/metrics.csv").read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--resume"], "checkpoint"),
+        (["--data", "nosuch"], "unknown data set"),
+        (["--data", "digits"], "64"),
+        (["--method", "none"], "needs a method"),
+    ],
+    ids=str,
+)
+def test_train_refuses_what_it_cannot_do(sifrc_command, write, archive, arguments, message):
+    data = [] if "--data" in arguments else ["--data", archive]
+    result = sifrc_command("train", write(tiny()), *data, *arguments)
+    assert result.exit_code == 1 and message in result.stderr and without_trace(result)
+
+
+def test_ctrl_c_prints_how_far_training_is(sifrc_command, write, archive, monkeypatch):
+    import sifrc.training
+
+    def stopped(*arguments, **settings):
+        raise sifrc.training.TrainingInterrupted("interrupted in epoch 1; a run with resume goes on")
+
+    monkeypatch.setattr(sifrc.training, "train", stopped)
+    result = sifrc_command("train", write(tiny()), "--data", archive)
+    assert result.exit_code == 130 and "interrupted in epoch 1" in result.stderr and without_trace(result)
+
+
+def test_output_to_a_closed_pipe_is_no_bug(write):
+    """`sifrc check SPEC | head -0` must not end in a traceback."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "sifrc", "check", str(write(tiny()))]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writer)
+    assert "This is a bug" not in done.stderr

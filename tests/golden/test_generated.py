@@ -1,0 +1,56 @@
+"""The committed files in generated/ are what the compiler writes today, byte for byte."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sifrc.compiler import Request, compile_spec
+from sifrc.spec import load_spec
+
+ROOT = Path(__file__).resolve().parents[2]
+CASES = {
+    "digits_mk_numba": ("digits.yaml", Request(backend="numba")),
+    "digits_mk_torch": ("digits.yaml", Request(backend="torch")),
+    "mnist_esn_esn_numba": ("mnist_esn.yaml", Request(backend="numba")),
+    "mnist_esn_esn_torch": ("mnist_esn.yaml", Request(backend="torch")),
+    "custom_operators_torch": ("custom.yaml", Request(backend="torch")),
+    "custom_operators_numba": ("custom.yaml", Request(backend="numba")),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_the_golden_file_is_reproduced(name: str) -> None:
+    """Run with SIFRC_UPDATE=1 to write the files anew, and review the difference as code."""
+    file, request = CASES[name]
+    compiled = compile_spec(load_spec(ROOT / "examples" / file), request)
+    assert compiled.name == name
+    path = ROOT / "generated" / f"{name}.py"
+    if os.environ.get("SIFRC_UPDATE"):
+        path.write_text(compiled.text, encoding="utf-8")
+    known = path.read_text(encoding="utf-8")
+    difference = difflib.unified_diff(known.splitlines(), compiled.text.splitlines(), "committed", "now", n=1)
+    assert known == compiled.text, "\n".join(difference)
+
+
+def test_every_golden_file_has_a_case() -> None:
+    """Nothing stale stays behind."""
+    assert {path.stem for path in (ROOT / "generated").glob("*.py")} == set(CASES)
+
+
+@pytest.mark.parametrize("seed", ["1", "4711"])
+def test_the_same_bytes_under_any_hash_seed(seed: str) -> None:
+    """A fresh process with another PYTHONHASHSEED writes the same module."""
+    code = (
+        "import sys; from sifrc.spec import load_spec; from sifrc.compiler import *;"
+        f"sys.stdout.buffer.write(compile_spec(load_spec({str(ROOT / 'examples' / 'digits.yaml')!r}),"
+        " Request(backend='numba')).text.encode())"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": seed}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert result.stdout == (ROOT / "generated" / "digits_mk_numba.py").read_bytes()
