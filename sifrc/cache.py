@@ -118,7 +118,7 @@ def read_entry(path: Path) -> str | None:
     """
     try:
         text, separator, seal = path.read_bytes().decode().rpartition(_SEAL)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
         _warn(f"the cached module {path.name} cannot be read ({_reason(error)}); it is compiled again")

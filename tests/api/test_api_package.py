@@ -39,7 +39,8 @@ def test_all_errors_are_sifrc_errors():
 
 
 @pytest.mark.parametrize(
-    "first", ["import sifrc", "import sifrc.verify.ladder", "from sifrc.verify import Report", "import sifrc.api"]
+    "first",
+    ["import sifrc", "import sifrc.verify.ladder", "from sifrc.verify import Report", "import sifrc.api"],
 )
 def test_verify_is_a_stage_and_a_function_whatever_is_imported_first(first):
     code = f"""

@@ -26,7 +26,13 @@ def archive(tmp_path):
 
 def test_training_separates_two_classes_and_writes_its_files(archive, tmp_path):
     history = sifrc.train(
-        tiny(), archive, directory=tmp_path / "run", epochs=3, batch=10, progress=False, cache=False
+        tiny(regularization={"state": 0.1}),
+        archive,
+        directory=tmp_path / "run",
+        epochs=3,
+        progress=False,
+        cache=False,
+        learning_rate=0.5,
     )
     assert len(history) == 4 and history.last.test_accuracy > 0.9
     assert {p.name for p in (tmp_path / "run").iterdir()} >= {"metrics.csv", "checkpoint.npz"}

@@ -61,7 +61,7 @@ def test_help_loads_no_stage():
     code = (
         "import sys; from typer.testing import CliRunner; from sifrc.cli.main import app\n"
         "assert CliRunner().invoke(app, ['train', '--help']).exit_code == 0\n"
-        "print([m for m in ('torch', 'numba', 'sympy', 'numpy', 'pydantic') if m in sys.modules])"
+        "print([m for m in ('torch', 'numba', 'sympy', 'numpy', 'yaml') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
@@ -89,7 +89,9 @@ def test_wrong_usage_exits_with_2(sifrc_command, arguments):
     assert result.exit_code == 2 and without_trace(result)
 
 
-@pytest.mark.parametrize("command", [["check"], ["equations"], ["compile", "-o", "out"], ["verify"], ["train"]])
+@pytest.mark.parametrize(
+    "command", [["check"], ["equations"], ["compile", "-o", "out"], ["verify"], ["train"]]
+)
 def test_a_wrong_spec_is_a_diagnostic_and_exit_code_1(sifrc_command, write, command):
     text = (EXAMPLES / "digits.yaml").read_text().replace("cross_entropy", "cros_entropy")
     path = write(text)
@@ -167,13 +169,19 @@ def test_check_lists_states_and_parameters(sifrc_command, write):
 
 def test_check_says_why_something_is_impossible(sifrc_command, write):
     """A skip connection: no closed-form Newton direction, but products."""
-    content = tiny(method={"name": "mk"}, target={"backend": "torch", "operators": ["hessian_vector_product"]})
+    content = tiny(
+        method={"name": "mk"}, target={"backend": "torch", "operators": ["hessian_vector_product"]}
+    )
     layers = content["network"]["layers"]
     layers.insert(1, {"name": "fc1b", "type": "dense", "units": 3})
     layers.insert(2, {"name": "both", "type": "add", "inputs": ["fc1", "fc1b"]})
     del content["method"]
     result = sifrc_command("check", write(content))
-    rows = {line.split()[1]: line for line in result.stdout.splitlines() if line.startswith(("operator", "method"))}
+    rows = {
+        line.split()[1]: line
+        for line in result.stdout.splitlines()
+        if line.startswith(("operator", "method"))
+    }
     assert result.exit_code == 0, result.output
     assert rows["hessian_vector_product"].split()[2:] == ["yes", "yes"]
     assert rows["newton_direction"].split()[2] == "no" and "skip connection" in rows["newton_direction"]
