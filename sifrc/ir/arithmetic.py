@@ -15,7 +15,7 @@ from sifrc.scalar.evaluate import EvaluationDialect
 from sifrc.scalar.evaluate import evaluate as evaluate_scalar
 from sifrc.scalar.function import ScalarFunction
 
-__all__ = ["ARITHMETICS", "MPMATH", "NUMPY", "Arithmetic", "Array"]
+__all__ = ["ARITHMETICS", "MPMATH", "NUMPY", "Arithmetic", "Array", "NumberSystem"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -46,11 +46,24 @@ class Arithmetic(Protocol):
         ...
 
     def solve(self, matrix: Array, rhs: Array) -> Array:
-        """Least-norm u with ``matrix`` u = ``rhs``: matrix (n, n) symmetric, rhs (n,) in its range."""
+        """Least-norm solution: matrix (n, n) symmetric, rhs (n,) or (n, m) in its range."""
         ...
 
     def spectral(self, matrix: Array, kind: str) -> Array:
         """``positive`` part or ``absolute`` value of a symmetric matrix (n, n)."""
+        ...
+
+
+class NumberSystem(Arithmetic, Protocol):
+    """What running a program needs besides."""
+
+    @property
+    def dialect(self) -> EvaluationDialect:
+        """Name of the number system for scalar expressions."""
+        ...
+
+    def sylvester(self, left: Array, right: Array, rhs: Array) -> Array:
+        """Least-norm X of ``left`` X + X ``right`` = ``rhs``, matrices symmetric positive semi-definite."""
         ...
 
 
@@ -69,6 +82,37 @@ class _Scalars:
     def maximum(self, values: Array, axis: int) -> Array:
         return np.asarray(np.max(values, axis=axis))
 
+    def eigen(self, matrix: Array) -> tuple[Array, Array]:
+        """Eigenvalues and eigenvectors (columns) of a symmetric matrix."""
+        raise NotImplementedError
+
+    def negligible(self, size: int) -> Any:
+        """Relative size below which a computed eigenvalue counts as zero."""
+        raise NotImplementedError
+
+    def _inverse(self, values: Array, size: int) -> Array:
+        """Entrywise 1/v, zero where v is negligible against the largest."""
+        limit = np.max(np.abs(values)) * self.negligible(size)
+        kept = np.abs(values) > limit
+        return np.asarray(np.where(kept, 1 / np.where(kept, values, 1), 0 * values))
+
+    def solve(self, matrix: Array, rhs: Array) -> Array:
+        eigenvalues, vectors = self.eigen(matrix)
+        inverse = self._inverse(eigenvalues, len(eigenvalues))
+        rotated = vectors.T @ rhs
+        return np.asarray(vectors @ (rotated * (inverse if rhs.ndim == 1 else inverse[:, None])))
+
+    def sylvester(self, left: Array, right: Array, rhs: Array) -> Array:
+        (a, u), (b, v) = self.eigen(left), self.eigen(right)
+        inverse = self._inverse(a[:, None] + b[None, :], max(len(a), len(b)))
+        return np.asarray(u @ ((u.T @ rhs @ v) * inverse) @ v.T)
+
+    def spectral(self, matrix: Array, kind: str) -> Array:
+        eigenvalues, vectors = self.eigen(matrix)
+        absolute = np.abs(eigenvalues)
+        mapped = absolute if kind == "absolute" else (absolute + eigenvalues) / 2
+        return np.asarray((vectors * mapped) @ vectors.T)
+
 
 class _NumPy(_Scalars):
     """Floating-point numbers of 64 bits."""
@@ -86,18 +130,12 @@ class _NumPy(_Scalars):
         total = np.sum(np.exp(values - largest), axis=axis)
         return np.asarray(np.squeeze(largest, axis=axis) + np.log(total))
 
-    def solve(self, matrix: Array, rhs: Array) -> Array:
+    def eigen(self, matrix: Array) -> tuple[Array, Array]:
         eigenvalues, vectors = np.linalg.eigh(matrix)
-        cut = np.max(np.abs(eigenvalues)) * len(rhs) * np.finfo(np.float64).eps
-        kept = np.abs(eigenvalues) > cut
-        inverse = np.zeros_like(eigenvalues)
-        inverse[kept] = 1 / eigenvalues[kept]
-        return np.asarray(vectors @ (inverse * (vectors.T @ rhs)))
+        return eigenvalues, vectors
 
-    def spectral(self, matrix: Array, kind: str) -> Array:
-        eigenvalues, vectors = np.linalg.eigh(matrix)
-        mapped = np.maximum(eigenvalues, 0) if kind == "positive" else np.abs(eigenvalues)
-        return np.asarray((vectors * mapped) @ vectors.T)
+    def negligible(self, size: int) -> float:
+        return float(16 * size * np.finfo(np.float64).eps)
 
 
 class _Mpmath(_Scalars):
@@ -118,29 +156,22 @@ class _Mpmath(_Scalars):
             np.squeeze(largest, axis=axis) + np.frompyfunc(mpmath.log, 1, 1)(total), dtype=object
         )
 
-    def solve(self, matrix: Array, rhs: Array) -> Array:
-        eigenvalues, vectors = self._eigen(matrix)
-        # A computed zero eigenvalue is of the size of the rounding, far below half of the digits.
-        cut = max(abs(value) for value in eigenvalues) * mpmath.mpf(10) ** (-mpmath.mp.dps // 2)
-        inverse = self.array([1 / value if abs(value) > cut else 0 for value in eigenvalues])
-        return np.asarray(vectors @ (inverse * (vectors.T @ rhs)))
-
-    def spectral(self, matrix: Array, kind: str) -> Array:
-        eigenvalues, vectors = self._eigen(matrix)
-        mapped = [max(value, mpmath.mpf(0)) if kind == "positive" else abs(value) for value in eigenvalues]
-        return np.asarray((vectors * self.array(mapped)) @ vectors.T)
-
-    def _eigen(self, matrix: Array) -> tuple[list[Any], Array]:
+    def eigen(self, matrix: Array) -> tuple[Array, Array]:
         size = len(matrix)
         eigenvalues, vectors = mpmath.eigsy(mpmath.matrix(matrix.tolist()))
-        return list(eigenvalues), self.array([[vectors[i, j] for j in range(size)] for i in range(size)])
+        columns = [[vectors[i, j] for j in range(size)] for i in range(size)]
+        return self.array(list(eigenvalues)), self.array(columns)
+
+    def negligible(self, size: int) -> Any:
+        # A computed zero eigenvalue is of the size of the rounding, far below half of the digits.
+        return mpmath.mpf(10) ** (-mpmath.mp.dps // 2)
 
 
-NUMPY: Arithmetic = _NumPy()
+NUMPY: NumberSystem = _NumPy()
 """float64."""
 
-MPMATH: Arithmetic = _Mpmath()
+MPMATH: NumberSystem = _Mpmath()
 """Object arrays of mpmath numbers."""
 
-ARITHMETICS: Mapping[str, Arithmetic] = MappingProxyType({"numpy": NUMPY, "mpmath": MPMATH})
+ARITHMETICS: Mapping[str, NumberSystem] = MappingProxyType({"numpy": NUMPY, "mpmath": MPMATH})
 """Number systems by name."""

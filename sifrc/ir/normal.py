@@ -21,7 +21,7 @@ from sifrc.ir.traverse import postorder
 
 __all__ = ["Relation", "expand", "is_zero", "reduce", "relation"]
 
-_MAX_STEPS = 10_000
+_MAX_STEPS = 500
 
 
 def expand(expr: Expr) -> Expr:

@@ -6,7 +6,7 @@ numbers, one statement at a time and without optimisation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import singledispatch
 from typing import Any, TypeAlias
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import sympy
 
+from sifrc.ir.arithmetic import NUMPY, NumberSystem
 from sifrc.lower.program import (
     Contract,
     Function,
@@ -34,9 +35,9 @@ from sifrc.lower.program import (
     Subscript,
     Sum,
 )
-from sifrc.scalar import EvaluationDialect, evaluate
+from sifrc.scalar import evaluate
 
-__all__ = ["Machine", "run_functions"]
+__all__ = ["Key", "Machine", "run_functions"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Key: TypeAlias = tuple[str, int | None]
@@ -49,27 +50,26 @@ class Machine:
         program: what runs.
         values: arrays of the families that are given: parameters, data, directions, memory,
             hyperparameters (scalars).
-        dialect: ``numpy`` or ``mpmath``.
+        arithmetic: number system, see :mod:`sifrc.ir.arithmetic`.
     """
 
-    def __init__(self, program: Program, values: Mapping[Key, Any], dialect: EvaluationDialect) -> None:
+    def __init__(self, program: Program, values: Mapping[Key, Any], arithmetic: NumberSystem = NUMPY) -> None:
         self.program = program
-        self.dialect: EvaluationDialect = dialect
+        self.arithmetic = arithmetic
+        self.dialect = arithmetic.dialect
         self.arrays: dict[Key, Array] = {key: np.asarray(value) for key, value in values.items()}
         self.loop: int | None = None
         for family in program.families:
             for position, (index, shape) in enumerate(family.shapes):
                 if family.storage is Storage.CONSTANT:
-                    self.arrays[family.name, index] = self.number(family.values[position])
+                    # the decimal number of the spec, not the binary number next to it
+                    self.arrays[family.name, index] = arithmetic.array(repr(float(family.values[position])))
                 elif family.storage is Storage.IDENTITY:
-                    self.arrays[family.name, index] = self.number(np.eye(shape[0] or 0))
+                    self.arrays[family.name, index] = arithmetic.array(np.eye(shape[0] or 0))
 
-    def number(self, value: Any) -> Array:
-        """Numbers of the dialect; decimal constants are exact in mpmath."""
-        if self.dialect == "numpy":
-            return np.asarray(value, dtype=np.float64)
-        convert = np.frompyfunc(lambda v: mpmath.mpf(repr(float(v))), 1, 1)
-        return np.asarray(convert(np.asarray(value)))
+    def write(self, target: Load, values: Any) -> None:
+        """Set an array."""
+        self.arrays[self.key(target.ref)] = np.asarray(values)
 
     def key(self, ref: Ref) -> Key:
         """Family and index, loop variable put in."""
@@ -166,7 +166,7 @@ def _(statement: Sum, machine: Machine) -> None:
     machine.shape(statement.target.ref, statement.target.labels, sizes)
     entries = machine.value(statement.value, machine.scalars(statement.loads, labels), sizes, labels)
     axes = tuple(range(len(statement.target.labels), len(labels)))
-    machine.arrays[machine.key(statement.target.ref)] = np.asarray(np.sum(entries, axis=axes))
+    machine.write(statement.target, np.sum(entries, axis=axes))
 
 
 @_execute.register
@@ -175,7 +175,7 @@ def _(statement: Contract, machine: Machine) -> None:
     text = f"{''.join(left.labels)},{''.join(right.labels)}->{''.join(statement.target.labels)}"
     product = np.einsum(text, machine.read(left), machine.read(right))
     scale = evaluate(statement.scale, {n: machine.read(load) for n, load in statement.loads}, machine.dialect)
-    machine.arrays[machine.key(statement.target.ref)] = np.asarray(product * scale)
+    machine.write(statement.target, product * scale)
 
 
 def _axis(load: Load, label: str) -> int:
@@ -184,19 +184,16 @@ def _axis(load: Load, label: str) -> int:
 
 @_execute.register
 def _(statement: LogSumExpOver, machine: Machine) -> None:
-    values, axis = machine.read(statement.operand), _axis(statement.operand, statement.over)
-    largest = np.max(values, axis=axis, keepdims=True)
-    x = sympy.Symbol("x", real=True)
-    powers = evaluate(sympy.exp(x), {"x": values - largest}, machine.dialect)
-    logs = evaluate(sympy.log(x), {"x": np.asarray(np.sum(powers, axis=axis))}, machine.dialect)
-    machine.arrays[machine.key(statement.target.ref)] = np.asarray(np.squeeze(largest, axis=axis) + logs)
+    axis = _axis(statement.operand, statement.over)
+    values = machine.arithmetic.log_sum_exp(machine.read(statement.operand), axis)
+    machine.write(statement.target, values)
 
 
 @_execute.register
 def _(statement: MaximumOver, machine: Machine) -> None:
     values = machine.read(statement.operand)
-    machine.arrays[machine.key(statement.target.ref)] = np.asarray(
-        np.max(values, axis=_axis(statement.operand, statement.over))
+    machine.write(
+        statement.target, machine.arithmetic.maximum(values, _axis(statement.operand, statement.over))
     )
 
 
@@ -208,61 +205,28 @@ def _(statement: Guard, machine: Machine) -> None:
         raise FloatingPointError(f"{quantity} of '{layer}' is not finite")
 
 
+def _each(function: Callable[..., Array], *arrays: Array) -> Array:
+    """Apply a function of matrices to every sample, where the first array has a sample axis."""
+    if arrays[0].ndim == 2:
+        return function(*arrays)
+    return np.stack([function(*parts) for parts in zip(*arrays, strict=True)])
+
+
 @_execute.register
 def _(statement: SolveSystem, machine: Machine) -> None:
     matrix, rhs = machine.read(statement.matrix), machine.read(statement.rhs)
-    batched = matrix.ndim == 3
-    pairs = zip(matrix, rhs, strict=True) if batched else [(matrix, rhs)]
-    solutions = [least_norm_solution(m, r, machine.dialect) for m, r in pairs]
-    machine.arrays[machine.key(statement.target.ref)] = np.stack(solutions) if batched else solutions[0]
+    machine.write(statement.target, _each(machine.arithmetic.solve, matrix, rhs))
 
 
 @_execute.register
 def _(statement: MatrixFunction, machine: Machine) -> None:
-    matrix = machine.read(statement.matrix)
-    function = abs if statement.kind == "absolute" else (lambda v: v if v > 0 else v * 0)
-    stacked = matrix if matrix.ndim == 3 else matrix[None]
-    values = []
-    for one in stacked:
-        eigenvalues, vectors = _symmetric_eigen(one, machine.dialect)
-        mapped = np.array([function(v) for v in eigenvalues], dtype=eigenvalues.dtype)
-        values.append((vectors * mapped) @ vectors.T)
-    machine.arrays[machine.key(statement.target.ref)] = np.stack(values) if matrix.ndim == 3 else values[0]
+    def function(matrix: Array) -> Array:
+        return machine.arithmetic.spectral(matrix, statement.kind)
+
+    machine.write(statement.target, _each(function, machine.read(statement.matrix)))
 
 
 @_execute.register
 def _(statement: SolveSylvester, machine: Machine) -> None:
-    left, right, rhs = (machine.read(load) for load in (statement.left, statement.right, statement.rhs))
-    (a, u), (b, v) = _symmetric_eigen(left, machine.dialect), _symmetric_eigen(right, machine.dialect)
-    sums = a[:, None] + b[None, :]
-    rotated = u.T @ rhs @ v
-    cutoff = _epsilon(machine.dialect) * max(len(a), len(b)) * max(abs(sums).max(), 0)
-    scaled = np.where(abs(sums) > cutoff, rotated / np.where(abs(sums) > cutoff, sums, 1), rotated * 0)
-    machine.arrays[machine.key(statement.target.ref)] = u @ scaled @ v.T
-
-
-def _epsilon(dialect: EvaluationDialect) -> Any:
-    return np.finfo(np.float64).eps if dialect == "numpy" else mpmath.eps
-
-
-def _symmetric_eigen(matrix: Array, dialect: EvaluationDialect) -> tuple[Array, Array]:
-    if dialect == "numpy":
-        eigenvalues, vectors = np.linalg.eigh(matrix)
-        return eigenvalues, vectors
-    n = matrix.shape[0]
-    values, basis = mpmath.eigsy(mpmath.matrix(matrix.tolist()))
-    return (
-        np.array([values[i] for i in range(n)], dtype=object),
-        np.array([[basis[i, j] for j in range(n)] for i in range(n)], dtype=object),
-    )
-
-
-def least_norm_solution(matrix: Array, rhs: Array, dialect: EvaluationDialect) -> Array:
-    """Least-norm solution of a symmetric system, by its eigenvalues."""
-    eigenvalues, vectors = _symmetric_eigen((matrix + matrix.T) / 2, dialect)
-    largest = max(abs(eigenvalues))
-    cutoff = 16 * len(eigenvalues) * _epsilon(dialect) * largest
-    inverse = np.array([1 / v if abs(v) > cutoff else v * 0 for v in eigenvalues], dtype=eigenvalues.dtype)
-    rotated = vectors.T @ rhs
-    scaled = rotated * (inverse if rhs.ndim == 1 else inverse[:, None])
-    return np.asarray(vectors @ scaled)
+    operands = (machine.read(load) for load in (statement.left, statement.right, statement.rhs))
+    machine.write(statement.target, machine.arithmetic.sylvester(*operands))

@@ -53,6 +53,7 @@ from sifrc.lower.program import (
     Subscript,
     Sum,
 )
+from sifrc.scalar import RECIPROCAL
 
 __all__ = ["Block", "Lowering"]
 
@@ -266,7 +267,11 @@ class Lowering:
                 inner = {
                     axis: binding.get(label, label) for axis, label in zip(operand.axes, labels, strict=True)
                 }
-                arguments[symbol] = self._scalar(operand, inner, scope)
+                argument = self._scalar(operand, inner, scope)
+                if expr.function == RECIPROCAL and argument.has(sympy.Piecewise):
+                    # a branch may be zero, and SymPy would divide by it here
+                    argument = self._loaded(self._buffer(operand), inner, scope)
+                arguments[symbol] = argument
         return value.xreplace(table | arguments)
 
     @_scalar.register

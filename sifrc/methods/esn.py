@@ -116,7 +116,7 @@ def _per_sample(derived: Derived, saddle_free: bool) -> StepPlan:
         systems=((direction, ("forward", "adjoint")), (update, ("forward", "adjoint", "direction"))),
         guarded=("direction",),
         notes=(
-            f"A batch takes the mean of its samples' {name} directions, which is not the batch's Newton step.",
+            f"A batch takes the mean of its samples' {name} directions: not the batch's Newton step.",
         ),
     )
 

@@ -74,7 +74,7 @@ class MehouachiKasmi(Method):
             systems=((direction, ("forward", "adjoint")), (update, ("forward", "adjoint", "direction"))),
             guarded=("direction",),
             notes=(
-                "A batch takes the mean of its samples' directions, which is not a Newton step of the batch.",
+                "A batch takes the mean of its samples' directions: not a Newton step of the batch.",
                 "In the last layer the direction keeps only the inner product of η_n with the gradient.",
             ),
         )

@@ -10,7 +10,7 @@ from sifrc.derive.derived import Derived
 from sifrc.derive.system import Condition, System
 from sifrc.errors import MethodError
 from sifrc.ir.traverse import inputs_of
-from sifrc.methods.base import Method, read_options
+from sifrc.methods.base import Method, StepPlan, read_options
 from sifrc.methods.operators import all_phases, resolve_operators, with_spectral
 from sifrc.methods.plan import Hyperparameter, Phase, Plan
 from sifrc.methods.registry import find_method
@@ -98,11 +98,17 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
         hyperparameters=hyperparameters,
         memory=() if step is None else step.memory,
         constants=_constants(model, derived, white),
-        guarded=()
-        if step is None
-        else (("objective", ("objective",)), *((name, ()) for name in step.guarded)),
+        guarded=_guarded(step),
     )
     return Planned(plan, derived, method, options, conditions, () if step is None else step.notes)
+
+
+def _guarded(step: StepPlan | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Newton directions exist only where their conditions hold; steps must be finite."""
+    newton = ("newton", ("N*", "η*"))
+    if step is None:
+        return (newton,)
+    return (newton, ("objective", ("objective",)), *((name, ()) for name in step.guarded))
 
 
 def _symbols(system: System) -> set[str]:

@@ -189,7 +189,7 @@ def _(layout: Norm, naming: Naming) -> str:
 
 @_latex.register
 def _(layout: Mean, naming: Naming) -> str:
-    return rf"\operatorname{{mean}}_{{p}} \, {_within(layout.operand, naming, PRODUCT_LEVEL)}"
+    return rf"\operatorname{{mean}}_{{p}}\left( {_latex(layout.operand, naming)} \right)"
 
 
 @_latex.register

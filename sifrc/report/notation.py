@@ -26,6 +26,7 @@ from sifrc.ir import (
     Sylvester,
 )
 from sifrc.ir.build import add
+from sifrc.ir.relative import relative_key
 from sifrc.report.layout import (
     ONE,
     Constant,
@@ -287,6 +288,7 @@ def _(expr: Map, names: Mapping[Axis, str], context: Notation) -> Layout:
 @_indexed.register
 def _(expr: Einsum, names: Mapping[Axis, str], context: Notation) -> Layout:
     coefficient, operands, out, averaged = _flatten(expr)
+    operands.sort(key=lambda operand: relative_key(operand[0], context.layer))
     letters = {axis: names[axis] for axis in out}
     unused = iter(letter for letter in _more_letters() if letter not in names.values())
     summed = []

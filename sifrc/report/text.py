@@ -47,7 +47,7 @@ def level_of(layout: Layout) -> int:
         return SUM_LEVEL
     if isinstance(layout, Hadamard) or (isinstance(layout, Quotient) and layout.entrywise):
         return HADAMARD_LEVEL
-    if isinstance(layout, Product | Quotient | Contraction | Total | Mean):
+    if isinstance(layout, Product | Quotient | Contraction | Total):
         return PRODUCT_LEVEL
     if isinstance(layout, Scalar):
         simple = layout.expression.is_Symbol or isinstance(layout.expression, sympy.Function)
@@ -204,7 +204,7 @@ def _(layout: Norm, naming: Naming) -> str:
 
 @_text.register
 def _(layout: Mean, naming: Naming) -> str:
-    return f"mean_p {_within(layout.operand, naming, PRODUCT_LEVEL)}"
+    return f"mean_p({_text(layout.operand, naming)})"
 
 
 @_text.register

@@ -1,4 +1,4 @@
-"""Level 2 of the ladder: derived systems at many digits against the forward pass alone."""
+"""Level 2 of the ladder: the lowered program, interpreted at many digits, against the forward pass alone."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from typing import Any
 import mpmath
 import numpy as np
 
-from sifrc.derive.derived import Derived
 from sifrc.ir.arithmetic import MPMATH, Array
-from sifrc.model import build_model
 from sifrc.spec.types import Spec
 from sifrc.verify.comparison import agreed_digits
 from sifrc.verify.oracle_mpmath import ForwardMpmath
 from sifrc.verify.points import capped, near_targets, parameter_count, random_point
-from sifrc.verify.systems import SampleSystems
+from sifrc.verify.programs import ProgramSample
 from sifrc.verify.table import Row
 
 __all__ = ["precise_rows"]
@@ -30,7 +28,7 @@ Tensors = Mapping[str, Array]
 
 
 class _Point:
-    """One random point: the derived systems and the oracle there."""
+    """One random point: the program and the oracle there."""
 
     def __init__(self, spec: Spec, seed: int, near: bool = False) -> None:
         self.spec = spec
@@ -47,9 +45,7 @@ class _Point:
         if spec.loss.targets == "vectors":
             self.target = MPMATH.array(self.target)
         self.full = parameter_count(spec) <= _FULL
-        self.systems = SampleSystems(
-            Derived(build_model(spec)), self.params, self.sample, self.target, MPMATH
-        )
+        self.systems = ProgramSample(spec, self.params, self.sample, self.target, MPMATH)
 
     def compare(self, found: Tensors, expected: Callable[[Tensors], Any], limit: float) -> float:
         """Digits between a result and the oracle's bilinear form with it."""

@@ -7,11 +7,12 @@ import warnings
 from pathlib import Path
 
 import pytest
+import text_backend
+from small_specs import tiny
+
 import sifrc
 import sifrc.compiler
-import text_backend
 from sifrc import cache
-from small_specs import tiny
 
 pytest.importorskip("torch")
 

@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 import pytest
-import sifrc
 from small_specs import tiny
+
+import sifrc
 
 HEAVY = ("torch", "numba", "sympy", "numpy", "pydantic", "typer", "rich", "matplotlib")
 
@@ -29,7 +30,7 @@ def test_every_public_name_is_there():
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'complie'"):
-        sifrc.complie  # noqa: B018
+        sifrc.complie
 
 
 def test_all_errors_are_sifrc_errors():

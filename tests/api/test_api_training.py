@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from small_specs import tiny
+
 import sifrc
 from sifrc.api import load_data
-from small_specs import tiny
 
 pytest.importorskip("torch")
 

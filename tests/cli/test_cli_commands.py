@@ -1,19 +1,20 @@
 """The commands: what they print, what they write, and their exit codes."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import sifrc
 import yaml
-from sifrc.cli.main import app
+from small_specs import tiny
 from typer.testing import CliRunner
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "api"))
-from small_specs import tiny
+import sifrc
+from sifrc.cli.main import app
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 COMMANDS = ("new", "check", "equations", "compile", "verify", "train")
@@ -322,6 +323,37 @@ def test_train_refuses_what_it_cannot_do(sifrc_command, write, archive, argument
     data = [] if "--data" in arguments else ["--data", archive]
     result = sifrc_command("train", write(tiny()), *data, *arguments)
     assert result.exit_code == 1 and message in result.stderr and without_trace(result)
+
+
+def test_ctrl_c_saves_and_the_run_goes_on_with_resume(write, archive, tmp_path):
+    """A real signal to a real process, once its first checkpoint is there."""
+    path = write(tiny())
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "sifrc", "train", str(path), "--data", str(archive), "-o", str(run)]
+    environment = {**os.environ, "SIFRC_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen(
+        [*command, "--epochs", "100000"],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        until = time.monotonic() + 60
+        while not (run / "checkpoint.npz").is_file() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "Traceback" not in errors, errors
+    assert "interrupted in epoch" in errors and "resume" in errors
+    epochs = len((run / "metrics.csv").read_text().splitlines()) - 2
+    resumed = subprocess.run(
+        [*command, "--epochs", str(epochs + 1), "--resume"], env=environment, capture_output=True, text=True
+    )
+    assert resumed.returncode == 0, resumed.stderr
 
 
 def test_ctrl_c_prints_how_far_training_is(sifrc_command, write, archive, monkeypatch):

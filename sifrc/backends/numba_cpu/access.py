@@ -94,7 +94,9 @@ class Block:
             group = self.group(load)
             if group.rank:
                 raise BackendError(f"'{group.name}' is an array; its entry needs labels")
-            return f"{group.name}[{'0' if load.ref.subscript is None else subscript_text(load.ref.subscript)}]"
+            return (
+                f"{group.name}[{'0' if load.ref.subscript is None else subscript_text(load.ref.subscript)}]"
+            )
         return f"{self.local(load)}[{', '.join(load.labels)}]"
 
     def shape(self, load: Load) -> Shape:

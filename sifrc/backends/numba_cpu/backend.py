@@ -17,7 +17,15 @@ from sifrc.backends.numba_cpu.operators import (
 )
 from sifrc.backends.numba_cpu.parts import Parts, call_lines
 from sifrc.backends.numba_cpu.step import step_context
-from sifrc.backends.text import LINE_LENGTH, docstring, environment, finished, header, literal, template_folder
+from sifrc.backends.text import (
+    LINE_LENGTH,
+    docstring,
+    environment,
+    finished,
+    header,
+    literal,
+    template_folder,
+)
 from sifrc.errors import BackendError
 from sifrc.lower.program import Storage
 from sifrc.scalar import helpers as scalar_helpers
@@ -158,9 +166,7 @@ def _shapes(layers: tuple[LayerInfo, ...]) -> dict[str, tuple[int, ...]]:
 
 
 def _names(name: str, layers: tuple[LayerInfo, ...], kind: str) -> str:
-    table = {
-        k: f"{layer.name}.{kind}" for k, layer in enumerate(layers, 1) if kind == "weight" or layer.bias
-    }
+    table = {k: f"{layer.name}.{kind}" for k, layer in enumerate(layers, 1) if kind == "weight" or layer.bias}
     return f"{name} = {literal(table, used=len(name) + 3)}"
 
 
@@ -178,7 +184,9 @@ def _constants(parts: Parts) -> list[str]:
             lines = statement(f"{name} = ({items},)", 0)
         else:
             lines = [f"{name} = DTYPE({float(family.values[0])!r})"]
-        texts.append("\n".join([*lines, docstring(family.text[:1].upper() + family.text[1:] + ", by subscript.")]))
+        texts.append(
+            "\n".join([*lines, docstring(family.text[:1].upper() + family.text[1:] + ", by subscript.")])
+        )
     return texts
 
 

@@ -18,7 +18,9 @@ __all__ = ["DECORATOR", "PrivateFunction", "private_functions"]
 DECORATOR = '@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})'
 """Sums may be reordered, so that they use vector instructions; NaN and infinity keep their meaning."""
 
-_RESERVED = frozenset({"k", "p", "i", "j", "l", "m", "n", "o", "q", "r", "s", "u", "v", "w", "np", "math", "len", "range"})
+_RESERVED = frozenset(
+    {"k", "p", "i", "j", "l", "m", "n", "o", "q", "r", "s", "u", "v", "w", "np", "math", "len", "range"}
+)
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,13 @@ class PrivateFunction:
     helpers: frozenset[str]
 
 
-def private_functions(program: Program, real: str, layouts: dict[bool, Layout]) -> tuple[PrivateFunction, ...]:
+def private_functions(
+    program: Program, real: str, layouts: dict[bool, Layout]
+) -> tuple[PrivateFunction, ...]:
     """All functions of a program, in its order."""
-    return tuple(_private(program, function, real, layouts[function.batched]) for function in program.functions)
+    return tuple(
+        _private(program, function, real, layouts[function.batched]) for function in program.functions
+    )
 
 
 def _private(program: Program, function: Function, real: str, layout: Layout) -> PrivateFunction:
@@ -57,9 +63,7 @@ def _private(program: Program, function: Function, real: str, layout: Layout) ->
     body = _body(function, layout, names, unnamed)
     head = lines_of([group.name for group in groups], f"def {name}(", "):", 0)
     returns = ["Returns 0, or the code of the first check that failed (see ``GUARDS``)."] if guarded else []
-    text = docstring(
-        [function.title.rstrip(".") + ".", _equations(function.equations), *returns], indent=4
-    )
+    text = docstring([function.title.rstrip(".") + ".", _equations(function.equations), *returns], indent=4)
     tail = ["    return 0"] if guarded else []
     lines = [DECORATOR, *head, f"    {text}", *indented(body, 4), *tail]
     return PrivateFunction(function, name, groups, guarded, "\n".join(lines), frozenset(names.helpers))

@@ -55,7 +55,9 @@ def operator_texts(parts: Parts) -> list[tuple[str, str]]:
 def linearized_kinds(parts: Parts) -> list[Linearized]:
     """Private functions that prepare repeated products, for the operators that take a vector."""
     return [
-        Linearized(_KINDS.get(operator.name, operator.name), _private_name(operator), _prepared(parts, operator))
+        Linearized(
+            _KINDS.get(operator.name, operator.name), _private_name(operator), _prepared(parts, operator)
+        )
         for operator in parts.program.operators
         if operator.apply
     ]
@@ -79,8 +81,8 @@ def _unpack(parts: Parts, families: Sequence[str], argument: str) -> str:
     known = {family.name: family.code for family in parts.program.families}
     codes = [known.get(name, "_") for name in families]
     if not parts.has_biases:
-        return f"{codes[0]}, _ = _parameters({argument}, \"{argument}\")"
-    return f"{', '.join(codes)} = _parameters({argument}, \"{argument}\")"
+        return f'{codes[0]}, _ = _parameters({argument}, "{argument}")'
+    return f'{", ".join(codes)} = _parameters({argument}, "{argument}")'
 
 
 def _named(parts: Parts, tensors: Sequence[str]) -> str:
@@ -107,7 +109,9 @@ def _text(parts: Parts, operator: Operator) -> str:
     head = signature(operator.name, arguments, returns)
     lines = [head, f"    {_doc(parts, operator)}", f"    {_unpack(parts, PARAMETERS, 'params')}"]
     if operator.apply:
-        lines.append(f"    return {_private_name(operator)}({_parameter_names(parts)}, inputs, targets)(vector)")
+        lines.append(
+            f"    return {_private_name(operator)}({_parameter_names(parts)}, inputs, targets)(vector)"
+        )
         return "\n".join(lines)
     lines.append(f"    work = _{'batch' if batched else 'sample'}({', '.join(names)})")
     functions = _functions(parts, operator, operator.prepare)
@@ -166,7 +170,12 @@ def _returns(operator: Operator) -> str:
 def _doc(parts: Parts, operator: Operator) -> str:
     inputs, targets = data_text(parts, operator.batched)
     names = ("inputs", "targets") if operator.batched else ("input", "target")
-    lines = ["Args:", f"    {params_text(parts)}", f"    {names[0]}: {inputs}.", f"    {names[1]}: {targets}."]
+    lines = [
+        "Args:",
+        f"    {params_text(parts)}",
+        f"    {names[0]}: {inputs}.",
+        f"    {names[1]}: {targets}.",
+    ]
     if operator.apply:
         lines.append("    vector: by name, shapes as in ``SHAPES``.")
     returns = {

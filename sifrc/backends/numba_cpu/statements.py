@@ -97,7 +97,9 @@ class Writer:
             return self._column_sum(statement)
         nest = self._nest((*free, *over), [statement.target], loads, set())
         inner = {symbol for symbol, (_, depth) in nest.entries.items() if depth > len(free)}
-        factor, value = statement.value.as_independent(*inner, as_Add=False) if inner else (S.One, statement.value)
+        factor, value = (
+            statement.value.as_independent(*inner, as_Add=False) if inner else (S.One, statement.value)
+        )
         total = self.names.local("total")
         nest.before.setdefault(len(free), []).append(f"{total} = {self.names.real}(0.0)")
         parts, (value,) = share([value], "shared_part_")
@@ -218,17 +220,14 @@ class Writer:
         operands = (statement.matrix, statement.rhs, statement.target)
         samples = len(statement.matrix.labels) == 3
         arrays = [self.block.local(load) + ("[p]" if samples else "") for load in operands]
-        lines = [f"if not {helper}({', '.join(arrays)}):", f"    return {code}"]
-        if samples:
-            extent = self.block.extent(statement.matrix, 0)
-            lines = [f"for p in range({extent}):", *(f"    {line}" for line in lines)]
-        return lines
+        lines = self._call(helper, arrays, samples, "solved = ")
+        return self._for_samples([*lines, "if not solved:", f"    return {code}"], statement.matrix, samples)
 
     @write.register
     def _(self, statement: SolveSylvester) -> list[str]:
         self.names.helpers.add("_solve_sylvester")
         operands = (statement.left, statement.right, statement.rhs, statement.target)
-        return [f"_solve_sylvester({', '.join(map(self.block.array, operands))})"]
+        return self._call("_solve_sylvester", [self.block.array(load) for load in operands], False)
 
     @write.register
     def _(self, statement: MatrixFunction) -> list[str]:
@@ -236,12 +235,21 @@ class Writer:
         if helper is None:
             raise BackendError(f"the Numba backend has no matrix function '{statement.kind}'")
         self.names.helpers.add(helper)
+        samples = len(statement.matrix.labels) == 3
         operands = (statement.matrix, statement.target)
-        if len(statement.matrix.labels) == 3:
-            arrays = [f"{self.block.local(load)}[p]" for load in operands]
-            extent = self.block.extent(statement.matrix, 0)
-            return [f"for p in range({extent}):", f"    {helper}({', '.join(arrays)})"]
-        return [f"{helper}({', '.join(map(self.block.array, operands))})"]
+        arrays = [self.block.local(load) + ("[p]" if samples else "") for load in operands]
+        return self._for_samples(self._call(helper, arrays, samples), statement.matrix, samples)
+
+    def _call(self, function: str, arguments: list[str], inside: bool, before: str = "") -> list[str]:
+        """A call, inside a loop over samples or not."""
+        indent = self.indent + (4 if inside else 0)
+        lines = layout.lines_of(arguments, f"{before}{function}(", ")", indent)
+        return [line[indent:] for line in lines]
+
+    def _for_samples(self, lines: list[str], matrix: Load, samples: bool) -> list[str]:
+        if not samples:
+            return lines
+        return [f"for p in range({self.block.extent(matrix, 0)}):", *(f"    {line}" for line in lines)]
 
     @write.register
     def _(self, statement: Guard) -> list[str]:
@@ -291,7 +299,11 @@ def _versions(kernel: Kernel) -> tuple[list[Assign], dict[str, Load]]:
 
 def _leading(over: tuple[str, ...], free: tuple[str, ...], loads: dict[str, Load]) -> bool:
     """Whether summed labels come before kept ones in the arrays that have both."""
-    mixed = [load.labels for load in loads.values() if set(load.labels) & set(over) and set(load.labels) & set(free)]
+    mixed = [
+        load.labels
+        for load in loads.values()
+        if set(load.labels) & set(over) and set(load.labels) & set(free)
+    ]
     if not mixed or not free:
         return False
     widest = max(mixed, key=len)

@@ -114,19 +114,19 @@ def _fill(parts: Parts, states: Group, targets: Group | None, batched: bool) -> 
     """Put the samples and their targets where the functions read them."""
     if batched:
         lines = ["for p in range(batch):", "    sample = order[position + p]"]
-        lines += ["    rows[p, :] = samples[sample]"]
+        lines += ["    for j in range(samples.shape[1]):", "        rows[p, j] = samples[sample, j]"]
         if targets is not None and parts.classes:
             real = parts.real
             lines += [f"    targets[p, :] = {real}(0.0)", f"    targets[p, labels[sample]] = {real}(1.0)"]
         elif targets is not None:
-            lines += ["    targets[p, :] = labels[sample]"]
+            lines += ["    for j in range(labels.shape[1]):", "        targets[p, j] = labels[sample, j]"]
         return lines
     lines = ["sample = order[position]", f"{states.name} = (samples[sample],) + work_x[1:]"]
     if targets is not None and parts.classes:
         real = parts.real
         lines += [f"targets[:] = {real}(0.0)", f"targets[labels[sample]] = {real}(1.0)"]
     elif targets is not None:
-        lines += ["targets[:] = labels[sample]"]
+        lines += ["for j in range(labels.shape[1]):", "    targets[j] = labels[sample, j]"]
     return lines
 
 
@@ -145,8 +145,15 @@ def _calls(parts: Parts, functions: list[PrivateFunction], objective: Group, bat
                 f"            return total, {objective_code(parts)}, position",
             ]
     # The objective is of the parameters before the update.
-    lines += [f"        total += {value}", *_call(functions[-1], 8)]
+    lines += _total(objective, batched)
+    lines += _call(functions[-1], 8)
     return [*lines, *(["        count += 1"] if parts.program.periodic else [])]
+
+
+def _total(objective: Group, batched: bool) -> list[str]:
+    if not batched:
+        return [f"        total += {objective.name}[0]"]
+    return ["        for p in range(batch):", f"            total += {objective.name}[p]"]
 
 
 def _call(function: PrivateFunction, indent: int) -> list[str]:
@@ -232,6 +239,7 @@ def step_context(parts: Parts) -> dict[str, Any]:
             ],
             indent=4,
         ),
+        "numbers": "_NUMBERS = " + literal((*(name for name, _, _ in hyper), "steps"), used=11),
         "hyper": [name for name, _, _ in hyper],
         "periodic": bool(program.periodic),
         "with_batches": True in loops,

@@ -1,0 +1,96 @@
+"""Value of mathematical notation as a reader would compute it: the oracle for what is printed.
+
+It knows nothing of the expressions behind: vectors are columns, side by side means matrix product, 𝟏 is
+a number that broadcasts. What it shares with the code under test is the evaluation of scalar functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from sifrc.report import layout as notation
+from sifrc.report.layout import Layout, map_indices
+from sifrc.scalar import ScalarFunction, evaluate
+
+Values = Mapping[tuple[str, int | None], Any]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads notation with values for its symbols."""
+
+    values: Values
+    activations: Mapping[int, ScalarFunction]
+
+    def value(self, layout: Layout) -> Any:
+        return getattr(self, f"read_{type(layout).__name__.lower()}")(layout)
+
+    def read_symbol(self, node: notation.Symbol) -> Any:
+        return as_matrix(self.values[node.family, node.index])
+
+    def read_constant(self, node: notation.Constant) -> Any:
+        return {"0": 0.0, "1": 1.0, "ones": 1.0}[node.name]
+
+    def read_function(self, node: notation.Function) -> Any:
+        body = self.activations[node.index].value_form((node.order,))
+        argument = self.value(node.argument)
+        return np.broadcast_to(evaluate(body, {"x": argument}, "numpy"), np.shape(argument))
+
+    def read_named(self, node: notation.Named) -> Any:
+        (v,) = (self.value(argument) for argument in node.arguments)
+        total = np.log(np.sum(np.exp(v)))
+        return {"softmax": np.exp(v - total), "log softmax": v - total, "logsumexp": total}[node.name]
+
+    def read_scalar(self, node: notation.Scalar) -> Any:
+        arguments = {name: self.value(argument) for name, argument in node.arguments}
+        return evaluate(node.expression, arguments, "numpy")
+
+    def read_sum(self, node: notation.Sum) -> Any:
+        return sum(float(factor) * self.value(term) for factor, term in node.terms)
+
+    def read_product(self, node: notation.Product) -> Any:
+        return reduce(times, (self.value(factor) for factor in node.factors))
+
+    def read_hadamard(self, node: notation.Hadamard) -> Any:
+        return reduce(np.multiply, (self.value(factor) for factor in node.factors))
+
+    def read_quotient(self, node: notation.Quotient) -> Any:
+        return self.value(node.numerator) / self.value(node.denominator)
+
+    def read_transpose(self, node: notation.Transpose) -> Any:
+        return self.value(node.operand).T
+
+    def read_inverse(self, node: notation.Inverse) -> Any:
+        return np.linalg.pinv(self.value(node.operand), rcond=1e-12)
+
+    def read_diagonal(self, node: notation.Diagonal) -> Any:
+        return np.diag(self.value(node.operand)[:, 0])
+
+    def read_inner(self, node: notation.Inner) -> Any:
+        return np.sum(self.value(node.left) * self.value(node.right))
+
+    def read_norm(self, node: notation.Norm) -> Any:
+        v = self.value(node.operand)
+        return {"squared": np.sum(v**2), "2": np.sqrt(np.sum(v**2)), "max": np.max(np.abs(v))}[node.kind]
+
+    def read_total(self, node: notation.Total) -> Any:
+        def moved(member: int) -> Layout:
+            return map_indices(node.body, lambda index: index + member - node.anchor)
+
+        return sum(self.value(moved(member)) for member in node.members)
+
+
+def as_matrix(value: Any) -> Any:
+    """Scalars as numbers, vectors as columns."""
+    array = np.asarray(value, dtype=float)
+    return float(array) if array.ndim == 0 else array[:, None] if array.ndim == 1 else array
+
+
+def times(left: Any, right: Any) -> Any:
+    """Factors side by side."""
+    return left * right if np.ndim(left) == 0 or np.ndim(right) == 0 else left @ right
