@@ -11,7 +11,7 @@ from sifrc.spec.types import MethodSpec
 if TYPE_CHECKING:
     from sifrc.model import Model
 
-__all__ = ["HEADERS", "Abilities", "find_abilities", "requested_problem"]
+__all__ = ["HEADERS", "Abilities", "find_abilities"]
 
 HEADERS = ("kind", "name", "possible", "requested", "reason")
 
@@ -23,14 +23,16 @@ class Abilities:
     Args:
         rows: under :data:`HEADERS`, every operator and every method.
         conditions: on a sample, which generated code checks at run time.
+        problem: what stands against compiling the spec as it is; None if nothing does.
     """
 
     rows: tuple[tuple[str, ...], ...]
     conditions: tuple[str, ...]
+    problem: SifrcError | None
 
 
 def find_abilities(model: Model) -> Abilities:
-    """Try every operator and every method.
+    """Try every operator and every method, and what the spec asks for.
 
     Args:
         model: of the spec.
@@ -39,21 +41,26 @@ def find_abilities(model: Model) -> Abilities:
     from sifrc.methods.registry import METHODS
 
     spec = model.spec
+    every = tuple(OPERATORS)
     known = tuple(name for name in spec.target.operators if _is_operator(name))
     asked = {plan.name for plan in resolve_operators(known)}
-    # Mostly all of them are possible, and trying them together derives what they share once.
-    reasons: dict[str, str | None] = dict.fromkeys(OPERATORS)
-    conditions, problem = _try(model, tuple(OPERATORS), None)
-    if problem is not None:
-        for name in OPERATORS:
-            _, reasons[name] = _try(model, (name,), None)
-    rows = [_row("operator", name, reason, name in asked) for name, reason in reasons.items()]
+    chosen = None if spec.method is None else spec.method.name
+    # Mostly everything is possible, and trying it together derives what it shares once.
+    conditions, problem = _try(model, every, spec.method)
+    together = problem is None
+    problem = None if together and known == spec.target.operators else _try_requested(model)
+    rows = []
+    for name in OPERATORS:
+        reason = None if together else _try(model, (name,), None)[1]
+        rows.append(_row("operator", name, reason, name in asked))
     for name in METHODS:
-        chosen = spec.method is not None and spec.method.name == name
-        more, reason = _try(model, (), spec.method if chosen else MethodSpec(name))
+        if together and name == chosen:
+            rows.append(_row("method", name, None, True))
+            continue
+        more, reason = _try(model, (), spec.method if name == chosen else MethodSpec(name))
         conditions += tuple(condition for condition in more if condition not in conditions)
-        rows.append(_row("method", name, reason, chosen))
-    return Abilities(tuple(rows), conditions)
+        rows.append(_row("method", name, reason, name == chosen))
+    return Abilities(tuple(rows), conditions, _backend_problem(model) or problem)
 
 
 def _is_operator(name: str) -> bool:
@@ -67,13 +74,14 @@ def _is_operator(name: str) -> bool:
     return True
 
 
-def _row(kind: str, name: str, reason: str | None, requested: bool) -> tuple[str, ...]:
-    return kind, name, "yes" if reason is None else "no", "yes" if requested else "", reason or ""
+def _row(kind: str, name: str, reason: SifrcError | None, requested: bool) -> tuple[str, ...]:
+    possible = "yes" if reason is None else "no"
+    return kind, name, possible, "yes" if requested else "", "" if reason is None else reason.message
 
 
 def _try(
     model: Model, operators: tuple[str, ...], method: MethodSpec | None
-) -> tuple[tuple[str, ...], str | None]:
+) -> tuple[tuple[str, ...], SifrcError | None]:
     """Conditions at run time, and why it is impossible; None if it is not."""
     from sifrc.methods.planning import make_plan
 
@@ -81,30 +89,33 @@ def _try(
     try:
         planned = make_plan(replace(model, spec=replace(model.spec, target=target, method=method)))
     except SifrcError as error:
-        return (), error.message
+        return (), error
     return tuple(c.text for c in planned.conditions if c.status == "run time"), None
 
 
-def requested_problem(model: Model) -> SifrcError | None:
-    """What stands against compiling the spec as it is; None if nothing does.
-
-    Args:
-        model: of the spec.
-    """
-    from sifrc.backends import check_options, find_backend
+def _try_requested(model: Model) -> SifrcError | None:
     from sifrc.methods.planning import make_plan
+
+    try:
+        make_plan(model)
+    except SifrcError as error:
+        return error
+    return None
+
+
+def _backend_problem(model: Model) -> SifrcError | None:
+    from sifrc.backends import check_options, find_backend
 
     spec = model.spec
     try:
         backend = find_backend(spec.target.backend, spec.target.location)
         check_options(backend, spec.target.options, spec.target.option_locations)
-        if spec.dtype not in backend.dtypes:
-            return BackendError(
-                f"backend '{backend.name}' has no dtype {spec.dtype}",
-                location=spec.target.location,
-                hint=f"dtypes: {' '.join(backend.dtypes)}",
-            )
-        make_plan(model)
     except SifrcError as error:
         return error
-    return None
+    if spec.dtype in backend.dtypes:
+        return None
+    return BackendError(
+        f"backend '{backend.name}' has no dtype {spec.dtype}",
+        location=spec.target.location,
+        hint=f"dtypes: {' '.join(backend.dtypes)}",
+    )

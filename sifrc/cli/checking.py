@@ -18,7 +18,7 @@ __all__ = ["check"]
 def check(spec: SpecFile) -> None:
     """Validate a spec and say what is in it and what can be derived for it."""
     from sifrc import api
-    from sifrc.cli.abilities import HEADERS, find_abilities, requested_problem
+    from sifrc.cli.abilities import HEADERS, find_abilities
     from sifrc.cli.output import plural, show_table, working
 
     with working("checking"):
@@ -29,7 +29,7 @@ def check(spec: SpecFile) -> None:
 
         model = build_model(checked)
         states = [_state_row(model, constraint) for constraint in model.constraints]
-        abilities, problem = find_abilities(model), requested_problem(model)
+        abilities = find_abilities(model)
     typer.echo(f"{checked.name}: {architecture(checked)}")
     typer.echo()
     show_table(("state", "layers", "reads", "size", "function", "parameters", "λ"), states)
@@ -47,8 +47,8 @@ def check(spec: SpecFile) -> None:
         for condition in abilities.conditions:
             typer.echo(f"  {condition}")
         typer.echo()
-    if problem is not None:
-        raise problem
+    if abilities.problem is not None:
+        raise abilities.problem
     method = checked.method.name if checked.method is not None else "no method"
     typer.echo(f"{checked.name} is right; as requested it compiles for {checked.target.backend}, {method}")
 

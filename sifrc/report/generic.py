@@ -77,7 +77,7 @@ def _key(node: Expr, layer: int, keys: Keys) -> str:
 
 @_key.register
 def _(node: Input, layer: int, keys: Keys) -> str:
-    index = ""
+    index = "" if node.index is None else f"{node.index - layer:+d}"
     return f"Input {node.family}{index} {len(node.axes)}"
 
 

@@ -202,6 +202,7 @@ def test_check_fails_where_what_is_requested_is_impossible(sifrc_command, write)
         ({"backend": "troch"}, "float64", "torch"),
         ({"backend": "torch", "operators": ["hesian"]}, "float64", "hesian"),
         ({"backend": "torch", "options": {"spam": 1}}, "float64", "spam"),
+        ({"backend": "numba"}, "bfloat16", "bfloat16"),
     ],
 )
 def test_check_refuses_targets_that_do_not_exist(sifrc_command, write, target, dtype, message):

@@ -20,7 +20,7 @@ from sifrc.report.layout import Layout, Symbol
 from sifrc.report.notation import Notation, notation
 from sifrc.report.text import text
 
-ROW, COL, OTHER = Axis("i", 3), Axis("j", 4), Axis("k", 3)
+ROW, COL, MID = Axis("i", 3), Axis("j", 4), Axis("k", 3)
 
 
 def vector(family: str, axis: Axis = ROW) -> Input:
@@ -73,7 +73,7 @@ PRODUCTS = {
         (ROW,),
     ),
     "N_1ᵀ W_1": (
-        [(matrix("N", OTHER, ROW), (OTHER, ROW)), (matrix("W", OTHER, COL), (OTHER, COL))],
+        [(matrix("N", MID, ROW), (MID, ROW)), (matrix("W", MID, COL), (MID, COL))],
         (ROW, COL),
     ),
     "⟨W_1, G_1⟩": ([(matrix("W"), (ROW, COL)), (matrix("G"), (ROW, COL))], ()),
@@ -89,11 +89,9 @@ def test_matrix_notation_is_found_by_pattern(printed: str) -> None:
 
 
 def test_a_product_without_matrix_notation_prints_with_indices() -> None:
-    block = Input("T", 1, (ROW, COL, OTHER), Role.STATE)
+    block = Input("T", 1, (ROW, COL, MID), Role.STATE)
     out = Input("R", 1, (ROW,), Role.STATE)
-    value = einsum(
-        [(block, (ROW, COL, OTHER)), (vector("x", COL), (COL,)), (vector("y", OTHER), (OTHER,))], (ROW,)
-    )
+    value = einsum([(block, (ROW, COL, MID)), (vector("x", COL), (COL,)), (vector("y", MID), (MID,))], (ROW,))
     left, right = Notation(1, {}).sides(Symbol("R", 1), add([(-2, value), (1, out)], (ROW,)))
     assert text(left) == "R_1[i]"
     assert text(right) == "R_1[i] − 2 Σ_{j,l} T_1[i,j,l] x_1[j] y_1[l]"

@@ -192,7 +192,7 @@ def _constants(parts: Parts) -> list[str]:
 
 def _guards(parts: Parts) -> str:
     unnamed = (("network", "solution of a linear system"), ("network", "objective"))
-    table = {code: pair for code, pair in enumerate((*parts.program.guards, *unnamed), 1)}
+    table = dict(enumerate((*parts.program.guards, *unnamed), 1))
     text = "GUARDS = " + literal(table, used=len("GUARDS = "))
     return f'{text}\n"""Checks by code: layer and quantity."""'
 

@@ -21,6 +21,7 @@ from sifrc.lower.program import (
     LogSumExpOver,
     MatrixFunction,
     MaximumOver,
+    Ref,
     SolveSylvester,
     SolveSystem,
     Statement,
@@ -128,7 +129,7 @@ class Writer:
         labels: tuple[str, ...],
         targets: Sequence[Load],
         loads: dict[str, Load],
-        written: set[object],
+        written: set[Ref],
     ) -> Nest:
         entries: dict[Symbol, tuple[str, int]] = {}
         fixed: set[Symbol] = set()

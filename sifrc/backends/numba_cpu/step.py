@@ -72,8 +72,8 @@ def _epoch(parts: Parts, functions: list[PrivateFunction], batched: bool) -> Epo
     text = docstring(
         [
             "Steps over the samples of ``order``, " + ("a batch at a time." if batched else "one at a time."),
-            "Returns the sum of the objectives before each step, the code of the check that failed (0: none)\n"
-            "and the position in ``order`` that was reached.",
+            "Returns the sum of the objectives before each step, the code of the check that failed\n"
+            "(0: none) and the position in ``order`` that was reached.",
         ],
         indent=4,
     )
