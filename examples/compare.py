@@ -2,9 +2,9 @@
 
     python examples/compare.py examples/digits.yaml -o runs/compare_digits [--epochs 10] [--trials 5]
 
-Every method gets the same search: the same number of learning rates, on a logarithmic grid of the same width
-around its usual value, ``--search-epochs`` epochs each, judged by the test loss; then one full run at the
-best rate. The network, loss, data, order of samples and initial weights are those of the spec for all.
+Every method gets the same search: the same number of learning rates on a logarithmic grid of the same width
+around its usual value, ``--search-epochs`` epochs each, judged by the test loss, a grid that grows by the same
+rule while its best rate is at an end; then one full run at the best rate. The network, loss, data, order of samples and initial weights are those of the spec for all.
 """
 
 from __future__ import annotations
@@ -55,19 +55,26 @@ def baseline(spec: sifrc.Spec, make: Callable[..., Trainable]) -> Callable[..., 
     return build
 
 
-def search(
-    name: str, build: Callable[..., Trainable], rates: list[float], run: Callable[[Trainable], History]
-) -> float:
-    """The learning rate with the least test loss after the short runs; a diverged run counts as infinite."""
-    results = {}
-    for rate in rates:
-        try:
-            final = run(build(rate)).rows[-1].test_loss
-        except sifrc.TrainingError:
-            final = math.inf
-        results[rate] = final if math.isfinite(final) else math.inf
-        print(f"  {name:16s} lr {rate:8.1e}: test loss {results[rate]:.4f}", flush=True)
-    return min(results, key=lambda rate: results[rate])
+def search(name: str, rates: list[float], step: float, extra: int, judge: Callable[[float], float]) -> float:
+    """The learning rate with the least test loss after the short runs.
+
+    While the best rate is the smallest or the largest one tried, the grid grows by one in that direction,
+    ``extra`` times at most. A run that diverged counts as infinite.
+    """
+    results: dict[float, float] = {}
+    waiting = list(rates)
+    while True:
+        for rate in waiting:
+            results[rate] = judge(rate)
+            print(f"  {name:16s} lr {rate:8.1e}: test loss {results[rate]:.4f}", flush=True)
+        best = min(results, key=lambda rate: results[rate])
+        if extra and best == max(results):
+            waiting = [best * step]
+        elif extra and best == min(results):
+            waiting = [best / step]
+        else:
+            return best
+        extra -= 1
 
 
 def main() -> None:
@@ -79,6 +86,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--search-epochs", type=int, default=2)
     parser.add_argument("--trials", type=int, default=5, help="learning rates for each method")
+    parser.add_argument("--extra", type=int, default=4, help="how often the grid may grow, for each method")
     parser.add_argument("--step", type=float, default=10**0.5, help="factor between learning rates")
     parser.add_argument("--train-count", type=int, default=None, help="use the first so many samples")
     parser.add_argument("--methods", default=",".join(CENTRES))
@@ -104,20 +112,23 @@ def main() -> None:
     for name in arguments.methods.split(","):
         build = builders[name]()
 
-        def started(rate: float, build: Callable[..., Trainable] = build) -> Trainable:
-            return build(rate, initial, arguments.seed)
+        def run(rate: float, epochs: int, build: Callable[..., Trainable] = build) -> History:
+            trainable = build(rate, initial, arguments.seed)
+            return fit(trainable, dataset, epochs=epochs, batch=1, seed=arguments.seed, progress=False)
 
-        def run(trainable: Trainable, epochs: int = arguments.search_epochs, label: str = name) -> History:
-            return fit(
-                trainable, dataset, epochs=epochs, batch=1, seed=arguments.seed, progress=False, label=label
-            )
+        def judge(rate: float, run: Callable[[float, int], History] = run) -> float:
+            try:
+                final = run(rate, arguments.search_epochs).last.test_loss
+            except sifrc.TrainingError:
+                return math.inf
+            return final if math.isfinite(final) else math.inf
 
         half = arguments.trials // 2
         rates = [CENTRES[name] * arguments.step**power for power in range(-half, arguments.trials - half)]
-        best = search(name, started, rates, run)
-        history = run(started(best), arguments.epochs)
+        best = search(name, rates, arguments.step, arguments.extra, judge)
+        history = run(best, arguments.epochs)
         histories[f"{name}, lr {best:.1e}"] = history
-        last = history.rows[-1]
+        last = history.last
         lines.append(f"{name},{best:.3e},{last.test_loss:.4f},{last.test_accuracy:.4f},{last.seconds:.2f}")
         print(
             f"{name}: lr {best:.1e}, test loss {last.test_loss:.4f}, accuracy {last.test_accuracy:.4f}, "

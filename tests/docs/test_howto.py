@@ -205,7 +205,7 @@ def test_layer_kind_is_one_expression():
     constraints = tuple(changed if c is old else c for c in model.constraints)
     program = lower(make_plan(replace(model, constraints=constraints)).plan)
     values = _values(program, np.random.default_rng(2), batch=4)
-    machine = Machine(program, values, "numpy")
+    machine = Machine(program, values)
     names = next(operator.prepare for operator in program.operators if operator.name == "gradient")
     run_functions(machine, [program.function(name, batched=True) for name in names])
     for key, result in ((("W", 1), ("G", 1)), (("β", 2), ("g", 2)), (("W", 3), ("G", 3))):
@@ -248,7 +248,7 @@ def test_method_from_outside_descends_by_the_gradient():
     program = lower(planned.plan)
     assert [name for name, _, _ in program.hyperparameters] == ["lr"]
     values = _values(program, np.random.default_rng(0), batch=5)
-    machine = Machine(program, values, "numpy")
+    machine = Machine(program, values)
     run_functions(machine, [program.function(name, batched=True) for name in program.step_batched])
     for key in values:
         if key[0] in ("W", "β"):
@@ -272,7 +272,7 @@ def test_memory_of_a_method_from_outside():
     points, current = [], {**values, **memory}
     for _ in range(2):
         points.append(current)
-        machine = Machine(program, current, "numpy")
+        machine = Machine(program, current)
         run_functions(machine, [program.function(name, batched=True) for name in program.step_batched])
         current = {key: machine.arrays[key] for key in current}
     for key in parameters:
