@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from sifrc.backends.numba_cpu.access import Block
 from sifrc.backends.numba_cpu.nests import Names, indented
 from sifrc.backends.numba_cpu.statements import Writer
 from sifrc.backends.numba_cpu.storage import Group, Layout, flat
-from sifrc.backends.text import docstring
+from sifrc.backends.text import LINE_LENGTH, docstring
 from sifrc.lower.program import Function, Guard, Loop, Program, SolveSystem
 
 __all__ = ["DECORATOR", "PrivateFunction", "private_functions"]
@@ -70,9 +71,20 @@ def _private(program: Program, function: Function, real: str, layout: Layout) ->
 
 
 def _equations(equations: Iterable[str]) -> str:
-    lines = list(equations)
-    # A paragraph with a line break is kept as it is.
-    return "\n".join(["Equations:", *(f"    {line}" for line in lines)]) if lines else ""
+    """A paragraph of equations, one a line; a long one is continued on the next line."""
+    lines = [
+        part
+        for line in equations
+        for part in textwrap.wrap(
+            line,
+            LINE_LENGTH - 4,
+            initial_indent="    ",
+            subsequent_indent="        ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    ]
+    return "\n".join(["Equations:", *lines]) if lines else ""
 
 
 def _body(function: Function, layout: Layout, names: Names, unnamed: int) -> list[str]:
