@@ -79,7 +79,7 @@ def compile_spec(spec: Spec, request: Request | None = None) -> Compiled:
     """
     request = request or Request()
     spec = apply_request(spec, request)
-    backend = find_backend(spec.target.backend)
+    backend = find_backend(spec.target.backend, spec.target.location)
     options = check_options(backend, spec.target.options, spec.target.option_locations)
     model = build_model(spec)
     planned = make_plan(model, lambda system: describe_system(system, model))

@@ -21,7 +21,7 @@ from sifrc.ir import Add, Einsum, Expr, Input, Operand, Role
 from sifrc.ir.build import einsum, scale, subtract, total
 from sifrc.ir.relative import ordered_terms
 from sifrc.methods.plan import Hyperparameter, MemorySpec
-from sifrc.model import Model
+from sifrc.model import LayerParameters, Model
 from sifrc.spec.types import MethodSpec, OptionValue
 
 __all__ = ["Choices", "Method", "MethodOption", "StepPlan", "read_options"]
@@ -92,10 +92,6 @@ class Method(ABC):
             MethodError: options that do not go together.
         """
 
-    def uses_white_layer(self, chosen: Choices) -> bool:
-        """Whether an identity layer before the input takes part."""
-        return bool(chosen.get("white_layer", False))
-
     def hyperparameters(self, chosen: Choices) -> tuple[Hyperparameter, ...]:
         """Numbers that may change from step to step, ``lr`` first."""
         return tuple(
@@ -155,11 +151,42 @@ def _checked(option: MethodOption, value: OptionValue, location: Location | None
 LEARNING_RATE = Input("lr", None, (), Role.HYPERPARAMETER)
 
 
+def check_regularised(derived: Derived) -> None:
+    """Refuse a model without state regularisation.
+
+    Raises:
+        MethodError: the directions of the weights would be zero.
+    """
+    spec = derived.model.spec.regularization
+    if not derived.model.regularized or (spec.kind == "uniform" and spec.value == 0):
+        raise MethodError(
+            "without state regularisation the directions of the weights are zero",
+            location=spec.location,
+            hint="give regularization: {state: 1.0e-3}, or spectral",
+        )
+
+
+def ruled_layers(derived: Derived) -> tuple[LayerParameters, ...]:
+    """Layers whose weight an equation fixes: all but the first one without the white layer.
+
+    Raises:
+        MethodError: there is none.
+    """
+    conditions = derived.newton.weight_conditions
+    layers = tuple(layer for layer in derived.model.parameters if layer.index in conditions)
+    if not layers:
+        raise MethodError(
+            "without the white layer nothing fixes the direction of the only layer",
+            hint="set white_layer: true",
+        )
+    return layers
+
+
 def descend(derived: Derived, directions: Mapping[Input, Expr]) -> list[Equation]:
-    """θ ← θ − lr · direction for every parameter, in the order of the layers."""
+    """θ ← θ − lr · direction for every parameter that has one, in the order of the layers."""
     equations: list[Equation] = []
     for owned in derived.model.parameters:
-        for _, symbol in owned.members:
+        for symbol in (symbol for _, symbol in owned.members if symbol in directions):
             move = einsum([(LEARNING_RATE, ()), (directions[symbol], symbol.axes)], symbol.axes)
             equations.append(Equation(symbol, subtract(symbol, move), owned.index, "definition"))
     return equations

@@ -19,8 +19,10 @@ from sifrc.methods.base import (
     Method,
     MethodOption,
     StepPlan,
+    check_regularised,
     constraint_index,
     descend,
+    ruled_layers,
     scalar_factors,
     source_index,
 )
@@ -115,9 +117,7 @@ def _per_sample(derived: Derived, saddle_free: bool) -> StepPlan:
     return StepPlan(
         systems=((direction, ("forward", "adjoint")), (update, ("forward", "adjoint", "direction"))),
         guarded=("direction",),
-        notes=(
-            f"A batch takes the mean of its samples' {name} directions: not the batch's Newton step.",
-        ),
+        notes=(f"A batch takes the mean of its samples' {name} directions: not the batch's Newton step.",),
     )
 
 
@@ -138,7 +138,7 @@ def convex_granular(newton: Newton) -> Expr:
 
 def _randomised(derived: Derived, chosen: Choices) -> StepPlan:
     """ESN(24) or ESN(26), with the sign of η corrected."""
-    _check_regularised(derived)
+    check_regularised(derived)
     precision = chosen["precision"]
     if chosen["form"] == "sylvester" and precision != "direct":
         raise MethodError("the Sylvester form ESN(24) needs moments", hint="choose precision: direct")
@@ -151,16 +151,6 @@ def _randomised(derived: Derived, chosen: Choices) -> StepPlan:
     if precision == "recursive":
         return _recursive(derived, chosen)
     return _direct(derived, chosen)
-
-
-def _check_regularised(derived: Derived) -> None:
-    spec = derived.model.spec.regularization
-    if not derived.model.regularized or (spec.kind == "uniform" and spec.value == 0):
-        raise MethodError(
-            "without state regularisation the randomised direction is zero",
-            location=spec.location,
-            hint="give regularization: {state: 1.0e-3}, or spectral",
-        )
 
 
 @dataclass(frozen=True)
@@ -181,7 +171,7 @@ def _weighting(derived: Derived, chosen: Choices) -> _Weighting | None:
 
 def _systems(derived: Derived, weighting: _Weighting | None) -> list[LeastSquares]:
     weight = None if weighting is None else weighting.symbol
-    return [derive_least_squares(derived.newton, p.index, weight) for p in derived.model.parameters]
+    return [derive_least_squares(derived.newton, p.index, weight) for p in ruled_layers(derived)]
 
 
 def _shifted(system: LeastSquares) -> Expr:
@@ -195,7 +185,7 @@ def _rank_one(derived: Derived) -> StepPlan:
     """Every expectation is the current sample's value; Sherman–Morrison once, ESN A.6."""
     numbers: list[Equation] = []
     directions: dict[Input, Expr] = {}
-    for system, layer in zip(_systems(derived, None), derived.model.parameters, strict=True):
+    for system, layer in zip(_systems(derived, None), ruled_layers(derived), strict=True):
         values = {moment.symbol: moment.product for moment in system.moments}
         y = derived.first.backpropagated(constraint_index(derived.model, layer.index))
         rhs = expand(substitute(negative(system.rhs), values))
@@ -231,12 +221,13 @@ def _direct(derived: Derived, chosen: Choices) -> StepPlan:
     weighting = _weighting(derived, chosen)
     sylvester = chosen["form"] == "sylvester"
     moments: list[Equation] = [] if weighting is None else [weighting.equation]
+    means: list[Equation] = []
     solves: list[Equation] = []
     keeps: list[Equation] = []
     updates: list[Equation] = []
     directions: dict[Input, Expr] = {}
     families: dict[str, str] = {}
-    for system, layer in zip(_systems(derived, weighting), derived.model.parameters, strict=True):
+    for system, layer in zip(_systems(derived, weighting), ruled_layers(derived), strict=True):
         matrix = system.right if sylvester else _shifted(system)
         value: Expr = (
             Sylvester(system.left, matrix, negative(system.rhs))
@@ -265,13 +256,14 @@ def _direct(derived: Derived, chosen: Choices) -> StepPlan:
             )
         )
         keeps.append(Equation(kept, fresh, layer.index, "definition"))
-        mean = substitute(system.mean_bias, table)
+        mean = Input("m", layer.index, weight.axes[1:], Role.DIRECTION)
+        means.append(Equation(mean, substitute(system.mean_bias, table), layer.index, "ESN(24)"))
         directions[weight] = kept
         directions[layer.bias] = einsum([(kept, weight.axes), (mean, weight.axes[1:])], weight.axes[:1])
     before = ("forward", "adjoint")
     return StepPlan(
         systems=(
-            (System("moments", "Moving averages", tuple(moments)), before),
+            (System("moments", "Moving averages", (*moments, *means)), before),
             (System("solve", "Solution of the least-squares system", tuple(solves)), (*before, "moments")),
             (System("keep", "Direction for the coming steps", tuple(keeps)), (*before, "moments", "solve")),
             (System("update", "Step", (*updates, *descend(derived, directions))), (*before, "moments")),
@@ -285,12 +277,16 @@ def _direct(derived: Derived, chosen: Choices) -> StepPlan:
 
 def _recursive(derived: Derived, chosen: Choices) -> StepPlan:
     """Recursive least squares: N_k and the precision matrix follow from one sample to the next."""
+    if chosen["scaling"] == "mean" and chosen["decay"] == 1:
+        raise MethodError(
+            "scaling: mean weighs a sample by 1 − decay = 0", hint="choose a decay below 1"
+        )
     weighting = _weighting(derived, chosen)
     gains: list[Equation] = [] if weighting is None else [weighting.equation]
     updates: list[Equation] = []
     directions: dict[Input, Expr] = {}
     symbols = derived.newton.second.directions
-    for layer in derived.model.parameters:
+    for layer in ruled_layers(derived):
         assert layer.bias is not None
         k = layer.index
         rows, columns = layer.weight.axes

@@ -6,17 +6,19 @@ from sifrc.derive.derived import Derived
 from sifrc.derive.elimination import solve_shifted_outer
 from sifrc.derive.system import Equation, System
 from sifrc.ir import Expr, Input, Role
-from sifrc.ir.build import apply, inner, negative, rename, subtract, total
+from sifrc.ir.build import apply, inner, negative, rename, subtract, total, zero
 from sifrc.ir.normal import expand, reduce
+from sifrc.ir.traverse import inputs_of
 from sifrc.methods.base import (
     Choices,
     Method,
     MethodOption,
     StepPlan,
+    check_regularised,
     constraint_index,
     descend,
+    ruled_layers,
     scalar_factors,
-    source_index,
 )
 from sifrc.methods.esn import convex_granular
 from sifrc.scalar import ABS, RECIPROCAL
@@ -41,11 +43,12 @@ class MehouachiKasmi(Method):
     )
 
     def step(self, derived: Derived, chosen: Choices) -> StepPlan:
+        check_regularised(derived)
         newton, model = derived.newton, derived.model
         first = newton.second.first
         numbers: list[Equation] = []
         directions: dict[Input, Expr] = {}
-        for layer in model.parameters:
+        for layer in ruled_layers(derived):
             assert layer.bias is not None
             k = layer.index
             gradient = {symbol: first.gradients[symbol] for _, symbol in layer.members}
@@ -60,9 +63,14 @@ class MehouachiKasmi(Method):
                 kick = inner(gradient[layer.bias], rename(convex_granular(newton), layer.bias.axes))
                 stretch.append(apply(ABS, first.short(kick)))
             c = Input("c_mk", k, (), Role.STATE)
-            numbers.append(Equation(c, total(stretch, ()), k, "MK(39)"))
-            factor = _weight_factor(derived, k)
-            for symbol, curvature in ((layer.weight, factor), (layer.bias, c)):
+            stretched = total(stretch, ())
+            numbers.append(Equation(c, stretched, k, "MK(39)"))
+            curvatures: dict[Input, Expr | None] = {layer.weight: _weight_factor(derived, k)}
+            if stretched is not zero():
+                curvatures[layer.bias] = c
+            for symbol, curvature in curvatures.items():
+                if curvature is None:
+                    continue
                 value = _damped(derived, gradient[symbol], k, curvature)
                 more, directions[symbol] = scalar_factors(
                     value, "cN" if symbol is layer.weight else "cη", k, Role.STATE
@@ -80,13 +88,10 @@ class MehouachiKasmi(Method):
         )
 
 
-def _weight_factor(derived: Derived, layer: int) -> Expr:
-    """λ_{k−1}: the coefficient of x in the equation N_kᵀ y_k + λ x = 0 that the elimination left."""
-    index = source_index(derived.model, layer)
-    known = dict(derived.model.regularized)
-    if index in known:
-        return known[index]
-    return Input("λ", index, (), Role.STATE if derived.spectral is not None else Role.HYPERPARAMETER)
+def _weight_factor(derived: Derived, layer: int) -> Expr | None:
+    """λ_{k−1}: the coefficient of x in N_kᵀ y_k + λ x = 0, which the elimination left; None for zero."""
+    condition = derived.newton.weight_conditions[layer]
+    return next((symbol for symbol in inputs_of(condition) if symbol.family == "λ"), None)
 
 
 def _damped(derived: Derived, gradient: Expr, layer: int, curvature: Expr) -> Expr:

@@ -84,6 +84,10 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
         hyperparameters = tuple(
             h for h in method.hyperparameters(options) if h.name == "lr" or h.name in used
         )
+        if step.periodic:
+            period = float(options.get("period", 1))
+            text = "steps from one run of the periodic part to the next"
+            hyperparameters += (Hyperparameter("period", period, text, lower=1),)
     newton = derived.newton.conditions if derived.uses_newton else ()
     stated = (condition for phase in phases for condition in phase.system.conditions)
     conditions = tuple(dict.fromkeys((*newton, *stated)))

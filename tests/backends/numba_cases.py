@@ -149,7 +149,10 @@ def data(module: ModuleType, count: int = 7) -> tuple[np.ndarray, np.ndarray, np
     """Inputs, targets as the module takes them, and targets as vectors."""
     rng = np.random.default_rng(5)
     inputs = rng.standard_normal((count, 6)).astype(module.DTYPE)
-    if module.SPEC["loss"].get("targets") == "classes" or module.SPEC["loss"].get("function") == "cross_entropy":
+    if (
+        module.SPEC["loss"].get("targets") == "classes"
+        or module.SPEC["loss"].get("function") == "cross_entropy"
+    ):
         classes = rng.integers(0, 3, count)
         return inputs, classes, np.eye(3)[classes]
     vectors = rng.standard_normal((count, 3)).astype(module.DTYPE)

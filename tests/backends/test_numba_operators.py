@@ -30,7 +30,9 @@ def _check(name: str, folder: Path, jit: bool) -> None:
     rng = np.random.default_rng(1)
     vector = {key: rng.standard_normal(value.shape) for key, value in params.items()}
 
-    assert module.objective(params, inputs, targets) == pytest.approx(scale * float(function(point)), rel=1e-12)
+    assert module.objective(params, inputs, targets) == pytest.approx(
+        scale * float(function(point)), rel=1e-12
+    )
     outputs = torch.tensor(module.predict(params, inputs))
     mean_loss = float(case.loss(outputs, torch.tensor(vectors)).mean())
     assert module.loss(params, inputs, targets) == pytest.approx(scale * mean_loss, rel=1e-12)
@@ -114,7 +116,10 @@ def test_float32_modules_stay_in_float32(folder: Path) -> None:
     module = load(source(chain("softplus", dtype="float32")), folder, jit=False)
     params = parameters(module)
     inputs, targets, _ = data(module)
-    results = [module.gradient(params, inputs, targets), module.newton_direction(params, inputs[0], targets[0])]
+    results = [
+        module.gradient(params, inputs, targets),
+        module.newton_direction(params, inputs[0], targets[0]),
+    ]
     assert {value.dtype for result in results for value in result.values()} == {np.dtype(np.float32)}
     assert module.predict(params, inputs).dtype == np.float32
 
@@ -130,7 +135,11 @@ def test_a_loss_of_large_outputs_does_not_overflow(folder: Path) -> None:
 BAD = {
     "array": (lambda m, p, x, t: (p, x.tolist(), t), TypeError, "inputs: expected an array, got list"),
     "dtype": (lambda m, p, x, t: (p, x.astype(np.float32), t), TypeError, "inputs: expected dtype float64"),
-    "shape": (lambda m, p, x, t: (p, x[:, :2], t), ValueError, r"inputs: expected shape \(B, 6\), got \(7, 2\)"),
+    "shape": (
+        lambda m, p, x, t: (p, x[:, :2], t),
+        ValueError,
+        r"inputs: expected shape \(B, 6\), got \(7, 2\)",
+    ),
     "empty": (lambda m, p, x, t: (p, x[:0], t[:0]), ValueError, "at least one sample"),
     "count": (lambda m, p, x, t: (p, x, t[:-1]), ValueError, r"targets: expected shape \(7,\), got \(6,\)"),
     "class": (lambda m, p, x, t: (p, x, t + 1), ValueError, "targets: expected classes 0 to 2"),

@@ -14,7 +14,9 @@ from numba_cases import CASES, chain, source
 from sifrc.backends.loading import load_module, module_name
 from sifrc.errors import BackendError
 
-_PRINT = "import sys; from numba_cases import chain, source; sys.stdout.write(source(chain(method=sys.argv[1])))"
+_PRINT = (
+    "import sys; from numba_cases import chain, source; sys.stdout.write(source(chain(method=sys.argv[1])))"
+)
 METHOD = "{name: esn, variant: randomised, precision: direct}"
 
 

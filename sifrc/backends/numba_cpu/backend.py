@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from sifrc.backends.base import LayerInfo, ModuleSource, Option
@@ -17,6 +18,7 @@ from sifrc.backends.numba_cpu.operators import (
 )
 from sifrc.backends.numba_cpu.parts import Parts, call_lines
 from sifrc.backends.numba_cpu.step import step_context
+from sifrc.backends.numba_cpu.storage import Group
 from sifrc.backends.text import (
     LINE_LENGTH,
     docstring,
@@ -91,8 +93,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "constants": _constants(parts),
         "guards": _guards(parts),
         "guarded": any(function.guarded for function in private) or step,
-        "work_batched": _table("_WORK", tables[True], parts),
-        "work_single": _table("_WORK_ONE", tables[False], parts) if tables[False] else "",
+        "work_tables": _tables(parts, tables),
         "seed": module.seed,
         "initial": _initial(module.layers),
         "initializers": sorted({layer.initialization for layer in module.layers}),
@@ -197,9 +198,33 @@ def _guards(parts: Parts) -> str:
     return f'{text}\n"""Checks by code: layer and quantity."""'
 
 
-def _table(name: str, groups: dict[str, Any], parts: Parts) -> str:
-    text = f"{name}: dict[str, Shapes] = "
-    return text + literal({key: group.table for key, group in groups.items()}, used=len(text))
+def _tables(parts: Parts, tables: dict[bool, dict[str, Group]]) -> list[str]:
+    """Shapes of the workspaces; tables that several variables share are written once."""
+    uses = Counter(literal(g.table) for table in tables.values() for g in table.values() if g.is_tuple)
+    shared: dict[str, str] = {}
+    texts: list[str] = []
+    for groups in tables.values():
+        for group in groups.values():
+            flat = literal(group.table)
+            if uses[flat] > 1 and flat not in shared:
+                shared[flat] = f"_SHAPES{len(shared) + 1}"
+                head = f"{shared[flat]}: Shapes = "
+                texts.append(head + literal(group.table, used=len(head)))
+    for batched, name in ((True, "_WORK"), (False, "_WORK_ONE")):
+        if tables[batched] or batched:
+            texts.append(_work_table(name, tables[batched], shared))
+    return texts
+
+
+def _work_table(name: str, groups: dict[str, Group], shared: dict[str, str]) -> str:
+    rows = []
+    for key, group in groups.items():
+        flat = literal(group.table)
+        value = shared.get(flat) or literal(group.table, indent=4, used=len(key) + 5)
+        rows.append(f'    "{key}": {value},')
+    kind = "batch of samples" if name == "_WORK" else "single sample"
+    lines = [f"{name}: dict[str, Shapes] = {{", *rows, "}"]
+    return "\n".join([*lines, f'"""Intermediate values of a {kind}: name -> shapes."""'])
 
 
 def _initial(layers: tuple[LayerInfo, ...]) -> list[str]:
