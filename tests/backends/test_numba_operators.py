@@ -1,4 +1,4 @@
-"""Operators of generated Numba modules against torch's automatic differentiation of a forward pass by hand."""
+"""Operators of generated Numba modules against automatic differentiation of a hand-written forward pass."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from numba_cases import CASES, chain, data, flat, flat_objective, load, parameters, source
 
-EXACT = dict(rtol=1e-11, atol=1e-12)
+EXACT = {"rtol": 1e-11, "atol": 1e-12}
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from pathlib import Path
 from types import ModuleType
 
@@ -130,7 +131,7 @@ def test_periodic_parts_run_at_the_first_step_and_every_period(folder: Path) -> 
     for _ in range(5):
         module.step(params, state, inputs, targets)
         kept.append(state.state_dict()["direction.1"])
-    changed = [not np.array_equal(a, b) for a, b in zip(kept, kept[1:])]
+    changed = [not np.array_equal(a, b) for a, b in itertools.pairwise(kept)]
     assert kept[0].any()
     assert changed == [False, False, True, False]
 
@@ -177,5 +178,5 @@ def test_bad_orders_and_batches_are_refused(
     module = _module("mk", folder)
     inputs, targets, _ = data(module)
     params = module.init(0)
-    with pytest.raises(error, match="order|batch"):
+    with pytest.raises(error, match=r"order|batch"):
         module.train_epoch(params, module.State(params), inputs, targets, order, batch=batch)

@@ -80,7 +80,7 @@ def _context(parts: Parts) -> dict[str, Any]:
     forward_lines = chain.run([parts.forward], {parts.states})
     context: dict[str, Any] = {
         "header": header(module, "Torch"),
-        "exports": _exports(parts, [function.name for function in public]),
+        "exports": _exports(parts, [f.name for f in public if not f.name.startswith("_")]),
         "name": module.name,
         "architecture": module.architecture,
         "spec": "SPEC = " + literal(module.spec, used=len("SPEC = ")),

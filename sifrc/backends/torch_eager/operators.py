@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sifrc.backends.layout import returned, signature
+from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.text import docstring
 from sifrc.backends.torch_eager.calls import Chain, Parts, operator_keys
 from sifrc.lower.program import Operator
@@ -28,21 +28,18 @@ class PublicFunction:
 
 
 def public_functions(parts: Parts) -> tuple[PublicFunction, ...]:
-    """The operators of the program in its order; ``linearize`` comes with the Hessian product."""
-    operators = parts.program.operators
-    by_name = {operator.name: operator for operator in operators}
+    """The operators of the program in its order; products come with ``linearize``, which keeps the point."""
+    operators = [o for o in parts.program.operators if o.name != "predict"]
     found: list[PublicFunction] = []
     for operator in operators:
-        if operator.name == "predict" or (
-            operator.name == "linearize" and "hessian_vector_product" in by_name
-        ):
-            continue
-        if operator.apply and operator.name in ("hessian_vector_product", "linearize"):
-            found.append(PublicFunction("linearize", _linearize(parts, operator)))
-            if operator.name == "hessian_vector_product":
-                found.append(PublicFunction(operator.name, _product(parts, operator)))
+        if operator.apply:
+            found.append(PublicFunction(f"_prepared_{operator.name}", _prepared(parts, operator)))
+            found.append(PublicFunction(operator.name, _product(parts, operator)))
         else:
             found.append(PublicFunction(operator.name, _plain(parts, operator)))
+    products = [operator for operator in operators if operator.apply]
+    if products:
+        found.append(PublicFunction("linearize", _linearize(parts, products)))
     return tuple(found)
 
 
@@ -143,17 +140,12 @@ def _parameters(operator: Operator) -> list[str]:
 
 
 def _plain(parts: Parts, operator: Operator) -> str:
-    prepare, apply = operator_keys(operator)
+    prepare, _ = operator_keys(operator)
     chain = Chain(parts, 4)
     opening = _opening(parts, operator, chain)
     wanted = {operator.scalar, *operator.tensors}
-    calls = chain.run(prepare, chain.needed(apply) | wanted)
+    calls = chain.run(prepare, wanted)
     parameters, arguments = _parameters(operator), _arguments_text(parts, operator)
-    if apply:
-        parameters.append("vector: Mapping[str, Tensor]")
-        arguments.append("vector: like params.")
-        opening.insert(1, _unpack_vector(parts, operator, 4))
-        calls += chain.run(apply, wanted)
     if chain.guarded:
         opening.append("    checks: Checks = []")
         calls.append("    _refuse(checks)")
@@ -169,7 +161,16 @@ def _unpack_vector(parts: Parts, operator: Operator, indent: int) -> str:
     return f'{" " * indent}{", ".join(codes)} = {function}(vector, "vector", {like})'
 
 
-def _linearize(parts: Parts, operator: Operator) -> str:
+def _kind(operator: Operator) -> str:
+    """What ``linearize`` calls the matrix of a product: ``hessian``, ``gauss_newton``."""
+    return operator.name.removesuffix("_vector_product")
+
+
+_PRODUCT_TYPE = "Callable[[Mapping[str, Tensor]], Parameters]"
+
+
+def _prepared(parts: Parts, operator: Operator) -> str:
+    """The product at one point: what depends on the point only, and the function of the vector."""
     prepare, apply = operator_keys(operator)
     chain = Chain(parts, 4)
     opening = _opening(parts, operator, chain)
@@ -181,29 +182,18 @@ def _linearize(parts: Parts, operator: Operator) -> str:
     inner = chain.run(apply, operator.tensors)
     if chain.guarded:
         inner = ["        checks: Checks = []", *inner, "        _refuse(checks)"]
-    doc = docstring(
-        [
-            "Hessian of the objective at a point, as a function that multiplies by it.",
-            "What depends on the point only is computed here, once for all products.",
-            "\n".join(["Args:", *(f"    {line}" for line in _arguments_text(parts, operator))]),
-            "Returns:\n    Function of a vector like params that returns a dict like params.",
-            _RAISES,
-        ],
-        indent=4,
-    )
-    returns = "Callable[[Mapping[str, Tensor]], Parameters]"
     source = f"  [{operator.source}]" if operator.source else ""
     return "\n".join(
         [
             "@torch.no_grad()",
-            signature("linearize", _parameters(operator), returns),
-            f"    {doc}",
+            signature(f"_prepared_{operator.name}", _parameters(operator), _PRODUCT_TYPE),
+            f'    """{operator.doc.rstrip(".")}, at one point."""',
             *opening,
             *calls,
             "",
             "    @torch.no_grad()",
             "    def product(vector: Mapping[str, Tensor]) -> Parameters:",
-            f'        """Hessian times a vector.{source}"""',
+            f'        """{operator.doc.rstrip(".")}.{source}"""',
             _unpack_vector(parts, operator, 8),
             *inner,
             *_result(parts, operator, 8),
@@ -213,8 +203,40 @@ def _linearize(parts: Parts, operator: Operator) -> str:
     )
 
 
+def _linearize(parts: Parts, products: Sequence[Operator]) -> str:
+    kinds = [_kind(operator) for operator in products]
+    doc = docstring(
+        [
+            "A matrix–vector product at one point, for many vectors; what they share is computed once.",
+            "\n".join(
+                [
+                    "Args:",
+                    *(f"    {line}" for line in _arguments_text(parts, products[0])),
+                    f"    kind: {' or '.join(kinds)}.",
+                ]
+            ),
+            "Returns:\n    Function of a vector like params that returns a dict like params.",
+            _RAISES.replace("are not as described", "are not as described, or the kind is unknown"),
+        ],
+        indent=4,
+    )
+    parameters = [*_parameters(products[0]), f'kind: str = "{kinds[0]}"']
+    table = ", ".join(f'"{_kind(operator)}": _prepared_{operator.name}' for operator in products)
+    return "\n".join(
+        [
+            signature("linearize", parameters, _PRODUCT_TYPE),
+            f"    {doc}",
+            *statement(f"prepared = {{{table}}}", 4),
+            "    if kind not in prepared:",
+            '        raise ValueError(f"kind: expected one of {list(prepared)}, got {kind!r}")',
+            "    return prepared[kind](params, inputs, targets)",
+        ]
+    )
+
+
 def _product(parts: Parts, operator: Operator) -> str:
     arguments = [*_arguments_text(parts, operator), "vector: like params."]
     doc = _doc(parts, operator, arguments, _returns(operator), False)
     head = signature(operator.name, [*_parameters(operator), "vector: Mapping[str, Tensor]"], "Parameters")
-    return "\n".join([head, f"    {doc}", "    return linearize(params, inputs, targets)(vector)"])
+    call = f"    return _prepared_{operator.name}(params, inputs, targets)(vector)"
+    return "\n".join([head, f"    {doc}", call])
