@@ -238,6 +238,8 @@ def _swap(operand: Operand, old: Axis, new: Axis) -> Operand:
 
 def _canonical(operands: list[Operand], out: tuple[Axis, ...]) -> tuple[Operand, ...]:
     """Order operands and name contracted labels independently of how they were given."""
+    if len({expr.key for expr, _ in operands}) == len(operands):  # no two alike: their keys decide
+        return _name_contracted(sorted(operands, key=lambda op: op[0].key), out)
     out_names = {axis: f"o{position}" for position, axis in enumerate(out)}
     colour = {label: out_names.get(label, f"c{label.size}") for _, labels in operands for label in labels}
     for _ in range(3):  # refine the colours of contracted labels by where they occur

@@ -78,7 +78,7 @@ def _text(value: Any) -> str:
     if isinstance(value, Expr):
         return value.key
     if isinstance(value, tuple):
-        return "(" + ",".join(_text(item) for item in value) + ")"
+        return "(" + ",".join([_text(item) for item in value]) + ")"
     if isinstance(value, Axis):
         return f"{value.name}'{value.primes}:{value.size}"
     if isinstance(value, Fraction | int | str | bool) or value is None:

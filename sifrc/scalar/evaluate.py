@@ -7,6 +7,7 @@ take it, so that an overflow in the other branch cannot happen.
 from __future__ import annotations
 
 import functools
+import importlib
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,6 @@ from typing import Any, Literal, TypeAlias
 import mpmath
 import numpy as np
 import sympy
-from scipy import special
 from sympy import Add, Expr, Mul, Piecewise, Pow, Symbol
 from sympy.logic.boolalg import And, Boolean, BooleanFalse, BooleanTrue, Not, Or
 
@@ -36,6 +36,15 @@ def _mp_softplus(x: mpmath.mpf) -> mpmath.mpf:
 
 def _mp_sigmoid(x: mpmath.mpf) -> mpmath.mpf:
     return 1 / (1 + mpmath.exp(-x))
+
+
+def _special(name: str) -> Callable[[Array], Array]:
+    """A function of ``scipy.special``, imported when first called: the import takes longer than most uses."""
+
+    def call(values: Array) -> Array:
+        return getattr(importlib.import_module("scipy.special"), name)(values)
+
+    return call
 
 
 def _elementwise(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
@@ -57,11 +66,11 @@ _FUNCTIONS: Mapping[str, Mapping[type[Expr], Callable[[Array], Array]]] = Mappin
                 sympy.tanh: np.tanh,
                 sympy.asinh: np.arcsinh,
                 sympy.atan: np.arctan,
-                sympy.erf: special.erf,
-                p.erfc: special.erfc,
+                sympy.erf: _special("erf"),
+                p.erfc: _special("erfc"),
                 p.expm1: np.expm1,
                 p.log1p: np.log1p,
-                p.sigmoid: special.expit,
+                p.sigmoid: _special("expit"),
                 p.softplus: lambda x: np.logaddexp(x, 0.0),
                 p.absolute: np.abs,
                 p.signum: np.sign,

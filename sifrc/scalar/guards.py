@@ -56,7 +56,7 @@ def _clamped(symbol: Symbol, bounds: _Bounds) -> Expr:
 
 
 def _interior(symbol: Symbol, bounds: _Bounds) -> Expr:
-    """The symbol strictly inside the bounds, else a point that is: log(x) at x = 0 is no better than at −1."""
+    """The symbol strictly inside the bounds, else a point that is: log(0) is no better than log(−1)."""
     lower, upper = bounds.lower, bounds.upper
     if lower is not None and upper is not None:
         inside = (lower + upper) / 2

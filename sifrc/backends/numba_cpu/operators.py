@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sifrc.backends.layout import signature
 from sifrc.backends.numba_cpu.functions import PrivateFunction
-from sifrc.backends.numba_cpu.parts import PARAMETERS, TARGETS, Parts, call_lines
+from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts, call_lines
 from sifrc.backends.text import docstring
 from sifrc.errors import BackendError
 from sifrc.lower.program import Operator, Storage
@@ -179,13 +179,13 @@ def _doc(parts: Parts, operator: Operator) -> str:
     if operator.apply:
         lines.append("    vector: by name, shapes as in ``SHAPES``.")
     returns = {
-        "float": "a number.",
-        "dict[str, Array]": "arrays by name, shapes as in ``SHAPES``.",
-    }.get(_returns(operator), "a number, and arrays by name, shapes as in ``SHAPES``.")
+        "float": "A number.",
+        "dict[str, Array]": "Arrays by name, shapes as in ``SHAPES``.",
+    }.get(_returns(operator), "A number, and arrays by name, shapes as in ``SHAPES``.")
     source = f" [{operator.source}]" if operator.source else ""
     functions = _functions(parts, operator, (*operator.prepare, *operator.apply))
     refused = _REFUSED if any(function.guarded for function in functions) else ""
-    classes = ", or a class is out of range" if parts.classes and TARGETS else ""
+    classes = ", or a class is out of range" if parts.classes else ""
     return docstring(
         [
             f"{operator.doc.rstrip('.')}.{source}",

@@ -204,6 +204,7 @@ def step_context(parts: Parts) -> dict[str, Any]:
         kind = "int" if name == "period" else "float"
         arguments.append(f"{name}: {kind} = {int(default) if name == 'period' else float(default)!r}")
     memory = memory_table(parts)
+    identities = tuple(name for name, (initial, _) in memory.items() if initial == "identity")
     text = "_MEMORY: dict[str, tuple[str, Shapes]] = "
     families = {g.name: g.family.text for f in parts.functions.values() for g in f.groups}
     return {
@@ -214,6 +215,7 @@ def step_context(parts: Parts) -> dict[str, Any]:
             )
             for batched, loop in loops.items()
         },
+        "identities": literal(identities) if identities else "",
         "memory": text + literal(memory, used=len(text)),
         "state_head": signature("__init__", arguments, "None", 4),
         "state_doc": docstring(
