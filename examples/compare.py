@@ -2,9 +2,10 @@
 
     python examples/compare.py examples/digits.yaml -o runs/compare_digits [--epochs 10] [--trials 5]
 
-Every method gets the same search: the same number of learning rates on a logarithmic grid of the same width
-around its usual value, ``--search-epochs`` epochs each, judged by the test loss, a grid that grows by the same
-rule while its best rate is at an end; then one full run at the best rate. The network, loss, data, order of samples and initial weights are those of the spec for all.
+Every method gets the same search: the same number of learning rates on a logarithmic grid of the same
+width around its usual value, ``--search-epochs`` epochs each, judged by the test loss, a grid that grows
+by the same rule while its best rate is at an end; then one full run at the best rate. The network, loss,
+data, order of samples and initial weights are those of the spec for all.
 """
 
 from __future__ import annotations

@@ -12,12 +12,14 @@ Stages, each with its input and output:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from types import MappingProxyType
 
 from sifrc.backends import check_options, find_backend
 from sifrc.backends.base import LayerInfo, ModuleSource
+from sifrc.derive.system import Condition
 from sifrc.lower.cost import cost_lines
 from sifrc.lower.lowering import Passes, lower
 from sifrc.methods.planning import Planned, make_plan
@@ -139,7 +141,11 @@ def architecture(spec: Spec) -> str:
         for layer in spec.layers
         if layer.activation is not None and layer.activation.name != "identity"
     )
-    parts = [" → ".join(str(size) for size in sizes), *names, _function_text(spec.loss.function)]
+    runs = [(size, len(list(run))) for size, run in groupby(sizes)]
+    chain = " → ".join(
+        f"{size} ×{count}" if count > 2 else " → ".join([str(size)] * count) for size, count in runs
+    )
+    parts = [chain, *names, _function_text(spec.loss.function)]
     if any(layer.kind == "add" or layer.share is not None for layer in spec.layers):
         parts.insert(1, f"graph of {len(spec.layers)} layers")
     regularization = spec.regularization
@@ -175,11 +181,33 @@ def _method_text(planned: Planned) -> str:
 
 
 def _conditions(planned: Planned) -> tuple[str, ...]:
-    lines = tuple(f"{condition.text}: {condition.status}" for condition in planned.conditions)
+    lines = tuple(_grouped(planned.conditions))
     if not planned.derived.uses_newton:
         return lines
     verdict = "the zero expression (normal form)" if planned.derived.newton.proved else "not proved"
     return (*lines, f"Newton direction substituted into the Sifrian's equations: {verdict}")
+
+
+def _grouped(conditions: tuple[Condition, ...]) -> Iterator[str]:
+    """One line for each kind of condition and status, with the layers it is about."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for condition in conditions:
+        text = condition.text
+        if condition.layer is not None:
+            text = text.replace(f"[{condition.layer}]", "[k]")
+        layers = groups.setdefault((text, condition.status), [])
+        if condition.layer is not None and "[k]" in text:
+            layers.append(condition.layer)
+    for (text, status), layers in groups.items():
+        yield f"{text}{_range(layers)}: {status}"
+
+
+def _range(layers: list[int]) -> str:
+    if not layers:
+        return ""
+    if len(layers) > 2 and layers == list(range(layers[0], layers[-1] + 1)):
+        return f", k = {layers[0]}..{layers[-1]}"
+    return ", k = " + ", ".join(str(layer) for layer in layers)
 
 
 def _layers(model: Model) -> tuple[LayerInfo, ...]:

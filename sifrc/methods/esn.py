@@ -278,9 +278,7 @@ def _direct(derived: Derived, chosen: Choices) -> StepPlan:
 def _recursive(derived: Derived, chosen: Choices) -> StepPlan:
     """Recursive least squares: N_k and the precision matrix follow from one sample to the next."""
     if chosen["scaling"] == "mean" and chosen["decay"] == 1:
-        raise MethodError(
-            "scaling: mean weighs a sample by 1 − decay = 0", hint="choose a decay below 1"
-        )
+        raise MethodError("scaling: mean weighs a sample by 1 − decay = 0", hint="choose a decay below 1")
     weighting = _weighting(derived, chosen)
     gains: list[Equation] = [] if weighting is None else [weighting.equation]
     updates: list[Equation] = []

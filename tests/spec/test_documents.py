@@ -155,7 +155,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "regularization word": ("state: 1.0e-3", "state: §spectrall", "did you mean 'spectral'?"),
     "regularization of a fused layer": ("state: 1.0e-3", "state: {§fc1: 0.1}", "write act1"),
     "regularization of nothing": ("state: 1.0e-3", "state: {§act9: 0.1}", "no state is named 'act9'"),
-    "regularization of the input": ("state: 1.0e-3", "state: {§image: 0.1}", "network input"),
+    "loss factor": ("state: 1.0e-3", "state: 0.1, output: §spectral", "spectral states"),
     "regularization value": ("state: 1.0e-3", "state: {act1: §big}", "cannot be the text 'big'"),
     "option value": ("variant: exact", "variant: §[exact]", "cannot be a list"),
     "option not finite": ("variant: exact", "variant: §.nan", "finite"),

@@ -66,7 +66,7 @@ def _epoch(parts: Parts, functions: list[PrivateFunction], batched: bool) -> Epo
     parameters = [*own, *(_parameter(parts, group) for group in groups)]
     values = [*own, *(_value(parts, group) for group in groups)]
     body: list[str] = ["total = 0.0"]
-    body += _batches(parts, states, targets) if batched else ["for position in range(len(order)):"]
+    body += _batches(parts, states) if batched else ["for position in range(len(order)):"]
     inner = indented(_fill(parts, states, targets, batched), 8)
     inner += _calls(parts, functions, objective[0], batched)
     text = docstring(
@@ -101,7 +101,8 @@ def _value(parts: Parts, group: Group) -> str:
     return f"state.memory.{group.name}" if parts.is_memory(group) else f"work.{group.name}"
 
 
-def _batches(parts: Parts, states: Group, targets: Group | None) -> list[str]:
+def _batches(parts: Parts, states: Group) -> list[str]:
+    """The loop over batches; the first states are the rows that samples are copied to."""
     return [
         f"rows = {_parameter(parts, states)}[0]",
         f"{states.name} = {_parameter(parts, states)}",
