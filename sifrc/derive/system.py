@@ -89,15 +89,23 @@ def definition(
     symbol: Input, node: Expr, names: Mapping[Expr, Expr], layer: int, source: str = "definition"
 ) -> Equation:
     """The equation that defines an abbreviation: its node with the other names put in."""
-    others = {other: name for other, name in names.items() if symbol not in inputs_of(name)}
-    return Equation(symbol, abbreviate([node], others)[0], layer, source)
+    return Equation(symbol, _abbreviated([node], names, symbol)[0], layer, source)
 
 
 def abbreviate(roots: Sequence[Expr], names: Mapping[Expr, Expr] | Mapping[Expr, Input]) -> list[Expr]:
     """Replace inner nodes by the expressions that name them (the roots themselves included)."""
-    by_key = {node.key: name for node, name in names.items()}
+    return _abbreviated(roots, names, None)
+
+
+def _abbreviated(
+    roots: Sequence[Expr], names: Mapping[Expr, Expr] | Mapping[Expr, Input], left_out: Input | None
+) -> list[Expr]:
+    """Abbreviate, except for the nodes that one symbol names."""
     done: dict[str, Expr] = {}
     for node in postorder(*roots):
-        name = by_key.get(node.key)
-        done[node.key] = name if name is not None else rebuild(node, lambda child: done[child.key])
+        name = names.get(node)
+        if name is not None and (left_out is None or left_out not in inputs_of(name)):
+            done[node.key] = name
+        else:
+            done[node.key] = rebuild(node, lambda child: done[child.key])
     return [done[root.key] for root in roots]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 __all__ = ["SAMPLE", "Axis"]
 
@@ -25,6 +26,11 @@ class Axis:
     name: str
     size: int | None
     primes: int = 0
+
+    @cached_property
+    def key(self) -> str:
+        """A text that tells axes apart, for digests."""
+        return f"{self.name}'{self.primes}:{self.size}"
 
     def __str__(self) -> str:
         return self.name + "'" * self.primes

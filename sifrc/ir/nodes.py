@@ -69,18 +69,21 @@ class Role(Enum):
 
 
 @functools.cache
+def _field_names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind) if field.name != "key")
+
+
+@functools.cache
 def _function_text(function: ScalarFunction) -> str:
     return f"{function.name}{function.arguments}{sympy.srepr(function.expression)}{function.parameters}"
 
 
 def _text(value: Any) -> str:
     """A text that tells values of one field apart; children by their key."""
-    if isinstance(value, Expr):
+    if isinstance(value, Expr | Axis):
         return value.key
     if isinstance(value, tuple):
         return "(" + ",".join([_text(item) for item in value]) + ")"
-    if isinstance(value, Axis):
-        return f"{value.name}'{value.primes}:{value.size}"
     if isinstance(value, Fraction | int | str | bool) or value is None:
         return repr(value)
     if isinstance(value, Role):
@@ -122,7 +125,7 @@ class Expr(metaclass=_Interned):
 
     def _seal(self) -> None:
         parts = [type(self).__name__]
-        parts += [_text(getattr(self, f.name)) for f in fields(self) if f.name != "key"]
+        parts += [_text(getattr(self, name)) for name in _field_names(type(self))]
         digest = blake2b("|".join(parts).encode(), digest_size=16).hexdigest()
         object.__setattr__(self, "key", digest)
 

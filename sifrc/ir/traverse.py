@@ -118,11 +118,16 @@ def rewrite(roots: Iterable[Expr], rule: Callable[[Expr], Expr | None]) -> list[
 
 def substitute(expr: Expr, table: Mapping[Input, Expr] | Mapping[Input, Input]) -> Expr:
     """Replace inputs by expressions over the same axes, all at once (not again inside the new ones)."""
-    by_key = {symbol.key: rename(value, _match(symbol, value)) for symbol, value in table.items()}
+    order = postorder(expr)
+    by_key = {
+        symbol.key: rename(table[symbol], _match(symbol, table[symbol]))
+        for symbol in order
+        if isinstance(symbol, Input) and symbol in table
+    }
     if not by_key:
         return expr
     done: dict[str, Expr] = {}
-    for node in postorder(expr):
+    for node in order:
         replacement = by_key.get(node.key)
         done[node.key] = replacement if replacement is not None else rebuild(node, lambda c: done[c.key])
     return done[expr.key]
