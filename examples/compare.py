@@ -127,7 +127,13 @@ def main() -> None:
         half = arguments.trials // 2
         rates = [CENTRES[name] * arguments.step**power for power in range(-half, arguments.trials - half)]
         best = search(name, rates, arguments.step, arguments.extra, judge)
-        history = run(best, arguments.epochs)
+        history = None
+        while history is None:  # a rate that is good for a short run may not last
+            try:
+                history = run(best, arguments.epochs)
+            except sifrc.TrainingError as error:
+                print(f"  {name:16s} lr {best:8.1e}: {error.message}", flush=True)
+                best /= arguments.step
         histories[f"{name}, lr {best:.1e}"] = history
         last = history.last
         lines.append(f"{name},{best:.3e},{last.test_loss:.4f},{last.test_accuracy:.4f},{last.seconds:.2f}")
