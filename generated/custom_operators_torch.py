@@ -733,7 +733,10 @@ def linearize(
         TypeError: an argument is no tensor, or has another dtype.
         ValueError: names, shapes or devices are not as described, or the kind is unknown.
     """
-    prepared = {"hessian": _prepared_hessian_vector_product, "gauss_newton": _prepared_gauss_newton_vector_product}
+    prepared = {
+        "hessian": _prepared_hessian_vector_product,
+        "gauss_newton": _prepared_gauss_newton_vector_product,
+    }
     if kind not in prepared:
         raise ValueError(f"kind: expected one of {list(prepared)}, got {kind!r}")
     return prepared[kind](params, inputs, targets)

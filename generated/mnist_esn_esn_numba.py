@@ -144,8 +144,12 @@ GUARDS = {
     18: ("fc1", "Newton direction η_k"),
     19: ("fc2", "Newton direction η_k"),
     20: ("fc3", "Newton direction η_k"),
-    21: ("network", "solution of a linear system"),
-    22: ("network", "objective"),
+    21: ("network", "Newton direction η_k (linear system)"),
+    22: ("fc1", "Newton direction η_k (linear system)"),
+    23: ("fc2", "Newton direction η_k (linear system)"),
+    24: ("fc3", "Newton direction η_k (linear system)"),
+    25: ("network", "solution of a linear system"),
+    26: ("network", "objective"),
 }
 """Checks by code: layer and quantity."""
 _SHAPES1: Shapes = {1: (None, 256), 2: (None, 32)}
@@ -1125,7 +1129,7 @@ def _newton_one(
     newton_biases_part1_one_3 = newton_biases_part1_one[3]
     solved = _solve_vector(newton_biases_part2_one_3, b_3, newton_biases_part1_one_3)
     if not solved:
-        return 21
+        return 24
     total3 = np.float32(0.0)
     for i in range(len(x_2)):
         total3 += x_2[i] * x_2[i]

@@ -147,6 +147,10 @@ GUARDS = {
     18: ("fc1", "Newton direction η_k"),
     19: ("fc2", "Newton direction η_k"),
     20: ("fc3", "Newton direction η_k"),
+    21: ("network", "Newton direction η_k (linear system)"),
+    22: ("fc1", "Newton direction η_k (linear system)"),
+    23: ("fc2", "Newton direction η_k (linear system)"),
+    24: ("fc3", "Newton direction η_k (linear system)"),
 }
 """Checks: layer and quantity."""
 MEMORY: dict[str, tuple[str, dict[int, tuple[int, ...]]]] = {}
@@ -620,7 +624,7 @@ def _newton(
     term0 = -b_part1_one[3] * identity10 * softmax[3][:, None]
     newton_biases_part2_one = term0 + b_part1_one[3] * softmax[3][:, None] * softmax[3]
     newton_biases_part1_one, solved = _solve_vector(newton_biases_part2_one, b[3])
-    checks.append((-1, solved))
+    checks.append((24, solved))
     newton_biases_part3_one = torch.dot(x[2], x[2])
     term0 = b[3] * newton_biases_part3_one * REGULARIZATION[2] / newton_weights_part1_one
     newton_biases[3] = term0 + newton_biases_part1_one
@@ -795,7 +799,9 @@ def linearize(
         TypeError: an argument is no tensor, or has another dtype.
         ValueError: names, shapes or devices are not as described, or the kind is unknown.
     """
-    prepared = {"hessian": _prepared_hessian_vector_product}
+    prepared = {
+        "hessian": _prepared_hessian_vector_product,
+    }
     if kind not in prepared:
         raise ValueError(f"kind: expected one of {list(prepared)}, got {kind!r}")
     return prepared[kind](params, inputs, targets)

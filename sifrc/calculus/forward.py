@@ -29,6 +29,8 @@ def jvp(expr: Expr, directions: Mapping[Input, Expr]) -> Expr | None:
 
     Example:
         >>> from sifrc.ir import Axis, Input, Role
+        >>> from sifrc.ir.build import apply, hadamard
+        >>> from sifrc.scalar import EXP
         >>> i = Axis("fc1", 3)
         >>> x, v = Input("x", 1, (i,), Role.STATE), Input("v", 1, (i,), Role.TANGENT)
         >>> jvp(apply(EXP, x), {x: v}) is hadamard(apply(EXP, x, orders=(1,)), v)

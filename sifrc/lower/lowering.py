@@ -7,7 +7,7 @@ inlining), fusion of kernels, rolling of loops.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sifrc.derive.system import Equation, System
 from sifrc.lower.batch import batch_system
@@ -164,6 +164,7 @@ def _function(
         if families is not None:
             chosen = [s for s in statements if not families or _targets(s)[0].ref.family in families]
             statements += _guards(chosen, layer, plan, guards)
+        statements = [_named_solve(s, layer, plan, guards) for s in statements]
         fused = fuse_kernels(statements, shape_of) if passes.fuse else tuple(statements)
         blocks.append(Block(layer, fused))
     body = roll_loops(blocks) if passes.roll else tuple(s for block in blocks for s in block.statements)
@@ -196,26 +197,43 @@ def _guards(
 ) -> list[Statement]:
     """One guard for each number, vector or named array that the equations of a layer write.
 
-    The table has one row of codes for each quantity, by layer, so that a loop over k finds its code
-    by adding k. Matrices that are only intermediate are left out: what is made of them is guarded.
+    Matrices that are only intermediate are left out: what is made of them is guarded.
     """
-    names = {p.index: p.layer for p in plan.model.parameters}
-    last = max(names)
     guards: list[Statement] = []
     seen: set[object] = set()
     for statement in statements:
         for target in _targets(statement):
             base, _, part = target.ref.family.partition("~")
             size = sum(label != SAMPLE_LABEL for label in target.labels)
-            if target.ref in seen or (part and (size > 1 or layer is None)):
-                continue
+            if target.ref not in seen and not (part and (size > 1 or layer is None)):
+                code = _guard_code(DESCRIPTIONS.get(base, base), layer, plan, table)
+                guards.append(Guard(target, Subscript(code)))
             seen.add(target.ref)
-            quantity = DESCRIPTIONS.get(base, base)
-            if (names[last], quantity) not in table:
-                table.extend((names.get(k, "network"), quantity) for k in range(last + 1))
-            start = table.index((names.get(0, "network"), quantity))
-            guards.append(Guard(target, Subscript(start + 1 + (0 if layer is None else layer))))
     return guards
+
+
+def _guard_code(quantity: str, layer: int | None, plan: Plan, table: list[tuple[str, str]]) -> int:
+    """Position, from 1, of (layer, quantity) in the table.
+
+    The table has one row of codes for each quantity, by layer, so that a loop over k finds its code by
+    adding k.
+    """
+    names = {p.index: p.layer for p in plan.model.parameters}
+    last = max(names)
+    if (names[last], quantity) not in table:
+        table.extend((names.get(k, "network"), quantity) for k in range(last + 1))
+    return table.index((names.get(0, "network"), quantity)) + 1 + (layer or 0)
+
+
+def _named_solve(
+    statement: Statement, layer: int | None, plan: Plan, table: list[tuple[str, str]]
+) -> Statement:
+    """A linear system that says, where it has no solution, which quantity of which layer it was for."""
+    if not isinstance(statement, SolveSystem):
+        return statement
+    base = statement.target.ref.family.partition("~")[0]
+    quantity = f"{DESCRIPTIONS.get(base, base)} (linear system)"
+    return replace(statement, guard=_guard_code(quantity, layer, plan, table))
 
 
 def _targets(statement: Statement) -> tuple[Load, ...]:

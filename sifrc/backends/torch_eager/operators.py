@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sifrc.backends.layout import returned, signature, statement
+from sifrc.backends.layout import returned, signature
 from sifrc.backends.text import docstring
 from sifrc.backends.torch_eager.calls import Chain, Parts, operator_keys
 from sifrc.lower.program import Operator
@@ -221,12 +221,14 @@ def _linearize(parts: Parts, products: Sequence[Operator]) -> str:
         indent=4,
     )
     parameters = [*_parameters(products[0]), f'kind: str = "{kinds[0]}"']
-    table = ", ".join(f'"{_kind(operator)}": _prepared_{operator.name}' for operator in products)
+    table = [f'        "{_kind(operator)}": _prepared_{operator.name},' for operator in products]
     return "\n".join(
         [
             signature("linearize", parameters, _PRODUCT_TYPE),
             f"    {doc}",
-            *statement(f"prepared = {{{table}}}", 4),
+            "    prepared = {",
+            *table,
+            "    }",
             "    if kind not in prepared:",
             '        raise ValueError(f"kind: expected one of {list(prepared)}, got {kind!r}")',
             "    return prepared[kind](params, inputs, targets)",
