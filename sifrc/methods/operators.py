@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from types import MappingProxyType
 
 from sifrc.derive.derived import Derived
 from sifrc.derive.system import Equation, System
-from sifrc.errors import MethodError
+from sifrc.errors import Location, MethodError
 from sifrc.ir import Input
 from sifrc.methods.plan import OperatorPlan, Phase
 
@@ -75,16 +76,28 @@ _ALIASES: Mapping[str, str] = MappingProxyType({"linearize": "hessian_vector_pro
 _ALWAYS = ("loss", "objective")
 
 
-def resolve_operators(names: tuple[str, ...]) -> tuple[OperatorPlan, ...]:
+def resolve_operators(
+    names: tuple[str, ...], locations: Mapping[str, Location] = MappingProxyType({})
+) -> tuple[OperatorPlan, ...]:
     """Operators by name, in the order of the table; ``loss`` and ``objective`` are always there.
+
+    Args:
+        names: what is asked for.
+        locations: where each is asked for.
 
     Raises:
         MethodError: an unknown operator.
     """
     for name in names:
         if name not in OPERATORS and name not in _ALIASES:
-            known = ", ".join([*OPERATORS, *_ALIASES])
-            raise MethodError(f"unknown operator '{name}'", hint=f"operators: {known}")
+            known = [*OPERATORS, *_ALIASES]
+            near = get_close_matches(name, known, 1)
+            raise MethodError(
+                f"unknown operator '{name}'",
+                location=locations.get(name),
+                label=f"did you mean '{near[0]}'?" if near else None,
+                hint=f"operators: {', '.join(known)}",
+            )
     wanted = {_ALIASES.get(name, name) for name in names} | set(_ALWAYS)
     return tuple(plan for name, plan in OPERATORS.items() if name in wanted)
 

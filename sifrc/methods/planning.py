@@ -8,7 +8,6 @@ from types import MappingProxyType
 
 from sifrc.derive.derived import Derived
 from sifrc.derive.system import Condition, System
-from sifrc.errors import MethodError
 from sifrc.ir.traverse import inputs_of
 from sifrc.methods.base import Method, StepPlan, read_options
 from sifrc.methods.operators import all_phases, resolve_operators, with_spectral
@@ -59,10 +58,7 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
         options = read_options(method, spec.method)
     white = bool(options.get("white_layer", True))
     derived = Derived(model, white_layer=white)
-    try:
-        operators = resolve_operators(spec.target.operators)
-    except MethodError as error:
-        raise MethodError(error.message, location=spec.target.location, hint=error.hint) from None
+    operators = resolve_operators(spec.target.operators, spec.target.operator_locations)
     operators = tuple(with_spectral(operator, derived) for operator in operators)
     step = None if method is None else method.step(derived, options)
 

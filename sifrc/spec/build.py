@@ -311,4 +311,11 @@ def _target(shape: SpecShape, positions: Positions) -> TargetSpec:
         MappingProxyType(options),
         positions.value(("target",)),
         _locations(options, path, positions),
+        _operator_locations(tuple(target.operators), positions),
     )
+
+
+def _operator_locations(names: tuple[str, ...], positions: Positions) -> Mapping[str, Location]:
+    """Where each operator is asked for, as far as the spec has a text."""
+    places = {name: positions.value(("target", "operators", i)) for i, name in enumerate(names)}
+    return MappingProxyType({name: place for name, place in places.items() if place is not None})
