@@ -132,20 +132,17 @@ GUARDS = {
     10: ("network", "factor of the bias direction"),
     11: ("fc1", "factor of the bias direction"),
     12: ("fc2", "factor of the bias direction"),
-    13: ("network", "−⟨g_k, η_k⟩ with its signs inverted (linear system)"),
-    14: ("fc1", "−⟨g_k, η_k⟩ with its signs inverted (linear system)"),
-    15: ("fc2", "−⟨g_k, η_k⟩ with its signs inverted (linear system)"),
-    16: ("network", "Newton direction N_k"),
-    17: ("fc1", "Newton direction N_k"),
-    18: ("fc2", "Newton direction N_k"),
-    19: ("network", "Newton direction η_k"),
-    20: ("fc1", "Newton direction η_k"),
-    21: ("fc2", "Newton direction η_k"),
-    22: ("network", "Newton direction η_k (linear system)"),
-    23: ("fc1", "Newton direction η_k (linear system)"),
-    24: ("fc2", "Newton direction η_k (linear system)"),
-    25: ("network", "solution of a linear system"),
-    26: ("network", "objective"),
+    13: ("network", "Newton direction N_k"),
+    14: ("fc1", "Newton direction N_k"),
+    15: ("fc2", "Newton direction N_k"),
+    16: ("network", "Newton direction η_k"),
+    17: ("fc1", "Newton direction η_k"),
+    18: ("fc2", "Newton direction η_k"),
+    19: ("network", "Newton direction η_k (linear system)"),
+    20: ("fc1", "Newton direction η_k (linear system)"),
+    21: ("fc2", "Newton direction η_k (linear system)"),
+    22: ("network", "solution of a linear system"),
+    23: ("network", "objective"),
 }
 """Checks by code: layer and quantity."""
 _SHAPES1: Shapes = {1: (None, 48)}
@@ -955,9 +952,7 @@ def _direction(
                 stretch_part4_2[p, i, j] = _delta(i, j) * factor2 + factor1 * softmax_2[p, j]
     b_2, stretch_part3_2 = b[2], stretch_part3[2]
     for p in range(len(stretch_part4_2)):
-        solved = _solve_vector(stretch_part4_2[p], b_2[p], stretch_part3_2[p])
-        if not solved:
-            return 15
+        _solve_vector(stretch_part4_2[p], b_2[p], stretch_part3_2[p])
     stretch_part2_2 = stretch_part2[2]
     for p in range(len(stretch_part2_2)):
         total3 = np.float32(0.0)
@@ -1168,9 +1163,9 @@ def _newton_one(
     for i in range(len(newton_biases_1)):
         newton_biases_1[i] = factor2 * y_1[i]
     if not _all_finite(newton_weights[1]):
-        return 17
+        return 14
     if not _all_finite(newton_biases[1]):
-        return 20
+        return 17
     b_2 = b[2]
     total2 = np.float32(0.0)
     for i in range(len(b_2)):
@@ -1192,7 +1187,7 @@ def _newton_one(
     newton_biases_part1_one_2 = newton_biases_part1_one[2]
     solved = _solve_vector(newton_biases_part2_one_2, b_2, newton_biases_part1_one_2)
     if not solved:
-        return 24
+        return 21
     total3 = np.float32(0.0)
     for i in range(len(x_1)):
         total3 += x_1[i] * x_1[i]
@@ -1202,9 +1197,9 @@ def _newton_one(
     for i in range(len(newton_biases_2)):
         newton_biases_2[i] = b_2[i] * factor7 + newton_biases_part1_one_2[i]
     if not _all_finite(newton_weights[2]):
-        return 18
+        return 15
     if not _all_finite(newton_biases[2]):
-        return 21
+        return 18
     return 0
 
 
@@ -1271,9 +1266,7 @@ def _direction_one(
         for j in range(stretch_part4_one_2.shape[1]):
             stretch_part4_one_2[i, j] = _delta(i, j) * factor1 + factor0 * softmax_2[j]
     b_2, stretch_part3_one_2 = b[2], stretch_part3_one[2]
-    solved = _solve_vector(stretch_part4_one_2, b_2, stretch_part3_one_2)
-    if not solved:
-        return 15
+    _solve_vector(stretch_part4_one_2, b_2, stretch_part3_one_2)
     total3 = np.float32(0.0)
     for i in range(len(b_2)):
         total3 += b_2[i] * stretch_part3_one_2[i]

@@ -135,18 +135,15 @@ GUARDS = {
     10: ("network", "factor of the bias direction"),
     11: ("fc1", "factor of the bias direction"),
     12: ("fc2", "factor of the bias direction"),
-    13: ("network", "−⟨g_k, η_k⟩ with its signs inverted (linear system)"),
-    14: ("fc1", "−⟨g_k, η_k⟩ with its signs inverted (linear system)"),
-    15: ("fc2", "−⟨g_k, η_k⟩ with its signs inverted (linear system)"),
-    16: ("network", "Newton direction N_k"),
-    17: ("fc1", "Newton direction N_k"),
-    18: ("fc2", "Newton direction N_k"),
-    19: ("network", "Newton direction η_k"),
-    20: ("fc1", "Newton direction η_k"),
-    21: ("fc2", "Newton direction η_k"),
-    22: ("network", "Newton direction η_k (linear system)"),
-    23: ("fc1", "Newton direction η_k (linear system)"),
-    24: ("fc2", "Newton direction η_k (linear system)"),
+    13: ("network", "Newton direction N_k"),
+    14: ("fc1", "Newton direction N_k"),
+    15: ("fc2", "Newton direction N_k"),
+    16: ("network", "Newton direction η_k"),
+    17: ("fc1", "Newton direction η_k"),
+    18: ("fc2", "Newton direction η_k"),
+    19: ("network", "Newton direction η_k (linear system)"),
+    20: ("fc1", "Newton direction η_k (linear system)"),
+    21: ("fc2", "Newton direction η_k (linear system)"),
 }
 """Checks: layer and quantity."""
 MEMORY: dict[str, tuple[str, dict[int, tuple[int, ...]]]] = {}
@@ -553,8 +550,7 @@ def _direction(
     stretch_part1 = torch.linalg.vecdot(x[1], x[1])
     term0 = b_part1[2][:, None, None] * softmax[2][:, :, None] * softmax[2][:, None, :]
     stretch_part4 = -b_part1[2][:, None, None] * identity10 * softmax[2][:, :, None] + term0
-    stretch_part3, solved = _solve_vector(stretch_part4, b[2])
-    checks.append((15, solved))
+    stretch_part3, _ = _solve_vector(stretch_part4, b[2])
     stretch_part2 = torch.linalg.vecdot(b[2], stretch_part3)
     stretch = REGULARIZATION[1] * stretch_part1 + torch.abs(stretch_part2)
     weight_factor_part1 = torch.linalg.vecdot(b[2], b[2])
@@ -652,19 +648,19 @@ def _newton(
     newton_weights[1] = -REGULARIZATION[0] * x[0] * y[1][:, None] / newton_weights_part1_one
     newton_biases_part1_one = torch.dot(x[0], x[0])
     newton_biases[1] = newton_biases_part1_one * REGULARIZATION[0] * y[1] / newton_weights_part1_one
-    checks.append((17, torch.isfinite(newton_weights[1]).all()))
-    checks.append((20, torch.isfinite(newton_biases[1]).all()))
+    checks.append((14, torch.isfinite(newton_weights[1]).all()))
+    checks.append((17, torch.isfinite(newton_biases[1]).all()))
     newton_weights_part1_one = torch.dot(b[2], b[2])
     newton_weights[2] = -b[2][:, None] * REGULARIZATION[1] * x[1] / newton_weights_part1_one
     term0 = -b_part1_one[2] * identity10 * softmax[2][:, None]
     newton_biases_part2_one = term0 + b_part1_one[2] * softmax[2][:, None] * softmax[2]
     newton_biases_part1_one, solved = _solve_vector(newton_biases_part2_one, b[2])
-    checks.append((24, solved))
+    checks.append((21, solved))
     newton_biases_part3_one = torch.dot(x[1], x[1])
     term0 = b[2] * newton_biases_part3_one * REGULARIZATION[1] / newton_weights_part1_one
     newton_biases[2] = term0 + newton_biases_part1_one
-    checks.append((18, torch.isfinite(newton_weights[2]).all()))
-    checks.append((21, torch.isfinite(newton_biases[2]).all()))
+    checks.append((15, torch.isfinite(newton_weights[2]).all()))
+    checks.append((18, torch.isfinite(newton_biases[2]).all()))
     return newton_weights, newton_biases
 
 

@@ -307,12 +307,13 @@ class Solve(Expr):
     """Solution u of ``matrix`` u = ``rhs``; the one of least norm where the matrix is singular.
 
     ``matrix`` is symmetric over (…, i, i'), ``rhs`` over (…, i) or (…, i, j) for several right sides,
-    the result over (…, i') or (…, i', j), with the same leading axes. Condition: the right sides lie
-    in the range of the matrix.
+    the result over (…, i') or (…, i', j), with the same leading axes. Condition, where ``checked``:
+    the right sides lie in the range of the matrix; otherwise only their part in the range counts.
     """
 
     matrix: Expr
     rhs: Expr
+    checked: bool = True
 
     def __post_init__(self) -> None:
         *batch, row, column = self.matrix.axes

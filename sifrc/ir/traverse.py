@@ -89,7 +89,7 @@ def _(node: Reduce, new: Callable[[Expr], Expr]) -> Expr:
 
 @_rebuild.register
 def _(node: Solve, new: Callable[[Expr], Expr]) -> Expr:
-    return Solve(new(node.matrix), new(node.rhs))
+    return Solve(new(node.matrix), new(node.rhs), node.checked)
 
 
 @_rebuild.register

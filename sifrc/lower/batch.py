@@ -148,8 +148,8 @@ def _(node: Reduce, new: Callable[[Expr], Expr]) -> Expr:
 def _(node: Solve, new: Callable[[Expr], Expr]) -> Expr:
     matrix, rhs = new(node.matrix), new(node.rhs)
     if _depends(matrix) or _depends(rhs):
-        return Solve(_first(matrix, node.matrix.axes), _first(rhs, node.rhs.axes))
-    return Solve(matrix, rhs)
+        return Solve(_first(matrix, node.matrix.axes), _first(rhs, node.rhs.axes), node.checked)
+    return Solve(matrix, rhs, node.checked)
 
 
 @_batched.register

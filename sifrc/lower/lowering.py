@@ -229,7 +229,7 @@ def _named_solve(
     statement: Statement, layer: int | None, plan: Plan, table: list[tuple[str, str]]
 ) -> Statement:
     """A linear system that says, where it has no solution, which quantity of which layer it was for."""
-    if not isinstance(statement, SolveSystem):
+    if not isinstance(statement, SolveSystem) or not statement.checked:
         return statement
     base = statement.target.ref.family.partition("~")[0]
     quantity = f"{DESCRIPTIONS.get(base, base)} (linear system)"

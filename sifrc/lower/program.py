@@ -191,14 +191,15 @@ class MaximumOver:
 class SolveSystem:
     """Least-norm solution of a symmetric system, (i, i') against (i,) or (i, j), maybe for every sample.
 
-    Raise through ``guard`` where the residual exceeds ``tolerance`` times the right side: the system
-    is singular and its right side not in the range.
+    Where ``checked``, refuse through ``guard`` a right side that is not in the range of the matrix;
+    otherwise its part outside the range is dropped.
     """
 
     target: Load
     matrix: Load
     rhs: Load
     guard: int | None = None
+    checked: bool = True
 
 
 @dataclass(frozen=True)

@@ -348,7 +348,9 @@ class Lowering:
         matrix, rhs = self._buffer(expr.matrix), self._buffer(expr.rhs)
         scope = self._fresh()
         loads = [self._load(s, scope.of(e.axes)) for s, e in ((matrix, expr.matrix), (rhs, expr.rhs))]
-        self._statements.append(SolveSystem(Load(_ref(target), scope.of(expr.axes)), loads[0], loads[1]))
+        self._statements.append(
+            SolveSystem(Load(_ref(target), scope.of(expr.axes)), *loads, checked=expr.checked)
+        )
         return True
 
     @_write.register

@@ -5,10 +5,10 @@ from __future__ import annotations
 from sifrc.derive.derived import Derived
 from sifrc.derive.elimination import solve_shifted_outer
 from sifrc.derive.system import Equation, System
-from sifrc.ir import Expr, Input, Role
+from sifrc.ir import Expr, Input, Role, Solve
 from sifrc.ir.build import apply, inner, negative, rename, subtract, total, zero
 from sifrc.ir.normal import expand, reduce
-from sifrc.ir.traverse import inputs_of
+from sifrc.ir.traverse import inputs_of, rewrite
 from sifrc.methods.base import (
     Choices,
     Method,
@@ -60,7 +60,9 @@ class MehouachiKasmi(Method):
             plain = reduce(negative(inner(gradient[layer.bias], bias_part)), newton.relations)
             stretch = [first.short(plain)]
             if owns_output:
-                kick = inner(gradient[layer.bias], rename(convex_granular(newton), layer.bias.axes))
+                # a saturated sample has no exact v: what M can see of the adjoint is kept
+                granular = least_norm(convex_granular(newton))
+                kick = inner(gradient[layer.bias], rename(granular, layer.bias.axes))
                 stretch.append(apply(ABS, first.short(kick)))
             c = Input("c_mk", k, (), Role.STATE)
             stretched = total(stretch, ())
@@ -86,6 +88,15 @@ class MehouachiKasmi(Method):
                 "In the last layer the direction keeps only the inner product of η_n with the gradient.",
             ),
         )
+
+
+def least_norm(expr: Expr) -> Expr:
+    """The expression with linear systems solved in the least-squares sense instead of refused."""
+
+    def rule(node: Expr) -> Expr | None:
+        return Solve(node.matrix, node.rhs, checked=False) if isinstance(node, Solve) else None
+
+    return rewrite([expr], rule)[0]
 
 
 def _weight_factor(derived: Derived, layer: int) -> Expr | None:

@@ -221,6 +221,8 @@ class Writer:
         operands = (statement.matrix, statement.rhs, statement.target)
         samples = len(statement.matrix.labels) == 3
         arrays = [self.block.local(load) + ("[p]" if samples else "") for load in operands]
+        if not statement.checked:
+            return self._for_samples(self._call(helper, arrays, samples), statement.matrix, samples)
         lines = self._call(helper, arrays, samples, "solved = ")
         return self._for_samples([*lines, "if not solved:", f"    return {code}"], statement.matrix, samples)
 

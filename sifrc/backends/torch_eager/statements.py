@@ -226,6 +226,8 @@ class Writer:
         vector = len(statement.rhs.labels) < len(statement.matrix.labels)
         function = "_solve_vector" if vector else "_solve_matrix"
         code = UNNAMED if statement.guard is None else statement.guard
+        if not statement.checked:
+            return [f"{self.names.ref(statement.target.ref)}, _ = {function}({matrix}, {rhs})"]
         return [
             f"{self.names.ref(statement.target.ref)}, solved = {function}({matrix}, {rhs})",
             f"checks.append(({code}, solved))",
