@@ -347,10 +347,10 @@ class Lowering:
     def _(self, expr: Solve, target: Input) -> bool:
         matrix, rhs = self._buffer(expr.matrix), self._buffer(expr.rhs)
         scope = self._fresh()
-        loads = [self._load(s, scope.of(e.axes)) for s, e in ((matrix, expr.matrix), (rhs, expr.rhs))]
-        self._statements.append(
-            SolveSystem(Load(_ref(target), scope.of(expr.axes)), *loads, checked=expr.checked)
-        )
+        left = self._load(matrix, scope.of(expr.matrix.axes))
+        right = self._load(rhs, scope.of(expr.rhs.axes))
+        solution = Load(_ref(target), scope.of(expr.axes))
+        self._statements.append(SolveSystem(solution, left, right, checked=expr.checked))
         return True
 
     @_write.register
