@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import singledispatchmethod
 
-import opt_einsum
 import sympy
 
 from sifrc.derive.system import Equation
@@ -27,16 +26,15 @@ from sifrc.ir import (
     Input,
     LogSumExp,
     Map,
-    Operand,
     Reduce,
     Role,
     Solve,
     Spectral,
     Sylvester,
 )
-from sifrc.ir.build import einsum
 from sifrc.ir.relative import ordered_operands, ordered_terms
 from sifrc.ir.traverse import inputs_of
+from sifrc.lower.products import contracted, first_kept, ordered, split_scalars
 from sifrc.lower.program import (
     SAMPLE_LABEL,
     Assign,
@@ -58,8 +56,6 @@ from sifrc.scalar import RECIPROCAL
 __all__ = ["Block", "Lowering"]
 
 _LETTERS = "ijlmnoqrsuvw"
-_NOMINAL_BATCH = 128
-"""Batch size that contraction orders are chosen for; the layer sizes are the real ones."""
 
 
 @dataclass(frozen=True)
@@ -241,8 +237,8 @@ class Lowering:
         held = self._held_by(expr)
         if held is not None:
             return self._loaded(held, binding, scope)
-        ordered = ordered_terms(expr, scope.layer)
-        terms = [_number(factor) * self._scalar(term, binding, scope) for factor, term in ordered]
+        in_order = ordered_terms(expr, scope.layer)
+        terms = [_number(factor) * self._scalar(term, binding, scope) for factor, term in in_order]
         return sympy.Add(*terms)
 
     @_scalar.register
@@ -279,11 +275,11 @@ class Lowering:
         held = self._held_by(expr)
         if held is not None:
             return self._loaded(held, binding, scope)
-        if _contracted(expr):
-            factors, rest = _split_scalars(expr, scope.layer)
+        if contracted(expr):
+            factors, rest = split_scalars(expr, scope.layer)
             product = [self._scalar(factor, {}, scope) for factor in factors]
-            rest = _ordered(rest, scope.layer)
-            if isinstance(rest, Einsum) and _contracted(rest):
+            rest = ordered(rest, scope.layer)
+            if isinstance(rest, Einsum) and contracted(rest):
                 return sympy.Mul(*product, self._loaded(self._buffer(rest), binding, scope))
             return sympy.Mul(*product, self._scalar(rest, binding, scope))
         product = []
@@ -375,12 +371,12 @@ class Lowering:
 
     def _product(self, expr: Einsum, target: Input, factor: Fraction) -> bool:
         """A contraction: pairwise, matrix products where the labels allow, else a fused sum."""
-        if not _contracted(expr):
+        if not contracted(expr):
             return False
         scope = self._fresh()
-        factors, rest = _split_scalars(expr, scope.layer)
-        rest = _ordered(rest, scope.layer)
-        if not isinstance(rest, Einsum) or not _contracted(rest):
+        factors, rest = split_scalars(expr, scope.layer)
+        rest = ordered(rest, scope.layer)
+        if not isinstance(rest, Einsum) or not contracted(rest):
             return False
         scope.of(target.axes)
         scale = sympy.Mul(_number(factor), *(self._scalar(f, {}, scope) for f in factors))
@@ -389,7 +385,7 @@ class Lowering:
         value = sympy.S.One
         for operand, labels in ordered_operands(rest, scope.layer):
             value *= self._scalar(operand, dict(zip(operand.axes, labels, strict=True)), scope)
-        over = tuple(sorted(scope.of(_contracted(rest))))
+        over = tuple(sorted(scope.of(contracted(rest))))
         value = scale * value
         load = Load(_ref(target), scope.of(target.axes))
         self._statements.append(Sum(load, over, value, scope.used(value)))
@@ -400,7 +396,7 @@ class Lowering:
         if len(expr.operands) != 2:
             return False
         (_, left_labels), (_, right_labels) = expr.operands
-        summed = _contracted(expr)
+        summed = contracted(expr)
         shared = set(left_labels) & set(right_labels)
         repeated = len(set(left_labels)) < len(left_labels) or len(set(right_labels)) < len(right_labels)
         if len(summed) != 1 or shared != set(summed) or repeated or not expr.out:
@@ -408,7 +404,7 @@ class Lowering:
         if len(left_labels) > 2 or len(right_labels) > 2:
             return False
         loads = []
-        for operand, labels in sorted(expr.operands, key=lambda op: _place(op[1], expr.out)):
+        for operand, labels in sorted(expr.operands, key=lambda op: first_kept(op[1], expr.out)):
             symbol = self._buffer(operand)
             loads.append(self._load(symbol, scope.of(labels)))
         statement = Contract(
@@ -418,84 +414,9 @@ class Lowering:
         return True
 
 
-def _place(labels: tuple[Axis, ...], out: tuple[Axis, ...]) -> int:
-    """Position in the target of the first label that is kept: the left operand comes first."""
-    return min((out.index(label) for label in labels if label in out), default=len(out))
-
-
 def _ref(symbol: Input) -> Ref:
     return Ref(symbol.family, None if symbol.index is None else Subscript(symbol.index))
 
 
 def _number(value: Fraction) -> sympy.Rational:
     return sympy.Rational(value.numerator, value.denominator)
-
-
-def _contracted(expr: Einsum) -> tuple[Axis, ...]:
-    """Labels that are summed over, in order of first appearance."""
-    labels = dict.fromkeys(label for _, slots in expr.operands for label in slots)
-    return tuple(label for label in labels if label not in expr.out)
-
-
-def _split_scalars(expr: Einsum, layer: int | None) -> tuple[list[Expr], Expr]:
-    """Factors without axes, and the product of the others."""
-    scalars = [operand for operand, labels in ordered_operands(expr, layer) if not labels]
-    tensors: list[Operand] = [(operand, labels) for operand, labels in expr.operands if labels]
-    return scalars, einsum(tensors, expr.out) if scalars else expr
-
-
-def _ordered(expr: Expr, layer: int | None) -> Expr:
-    """The product as nested products of two; sums over a label of one factor alone come first."""
-    if not isinstance(expr, Einsum):
-        return expr
-    expr = _merge_outer(expr)
-    if len(expr.operands) < 2:
-        return expr
-    operands: list[Operand] = []
-    for position, (operand, labels) in enumerate(expr.operands):
-        others = {a for p, (_, ls) in enumerate(expr.operands) if p != position for a in ls} | set(expr.out)
-        kept = tuple(label for label in labels if label in others)
-        alone = (operand, labels) if kept == labels else (einsum([(operand, labels)], kept), kept)
-        operands.append(alone)
-    reduced = Einsum(tuple(operands), expr.out)  # not normalised: that would merge the factors again
-    if len(operands) > 2 and _contracted(reduced):
-        return _pairwise(reduced, layer)
-    return reduced
-
-
-def _merge_outer(expr: Einsum) -> Einsum:
-    """Take apart factors that are outer products: their array would be larger than what they are made of."""
-    operands: list[Operand] = []
-    for operand, labels in expr.operands:
-        nested = operand if isinstance(operand, Einsum) and not _contracted(operand) else None
-        if nested is not None and all(set(inner) < set(nested.out) for _, inner in nested.operands):
-            table = dict(zip(nested.out, labels, strict=True))
-            operands += [(e, tuple(table[label] for label in inner)) for e, inner in nested.operands]
-        else:
-            operands.append((operand, labels))
-    return expr if len(operands) == len(expr.operands) else Einsum(tuple(operands), expr.out)
-
-
-def _pairwise(expr: Einsum, layer: int | None) -> Expr:
-    """The product as nested products of two, in the order opt_einsum finds for the sizes."""
-    letters: dict[Axis, str] = {}
-    operands = ordered_operands(expr, layer)
-    for _, labels in operands:
-        for label in labels:
-            letters.setdefault(label, opt_einsum.get_symbol(len(letters)))
-    inputs = ["".join(letters[label] for label in labels) for _, labels in operands]
-    output = "".join(letters[label] for label in expr.out if label in letters)
-    shapes = [tuple(_NOMINAL_BATCH if a.size is None else a.size for a in labels) for _, labels in operands]
-    path, _ = opt_einsum.contract_path(
-        ",".join(inputs) + "->" + output, *shapes, shapes=True, optimize="optimal"
-    )
-    for step in path:
-        chosen = [operands[position] for position in step]
-        operands = [op for position, op in enumerate(operands) if position not in step]
-        if not operands:
-            return einsum(chosen, expr.out) if len(chosen) < len(expr.operands) else expr
-        kept = set(expr.out) | {label for _, labels in operands for label in labels}
-        out = tuple(dict.fromkeys(label for _, labels in chosen for label in labels if label in kept))
-        out = tuple(sorted(out, key=lambda axis: (axis != SAMPLE, out.index(axis))))
-        operands.append((einsum(chosen, out), out))
-    return expr

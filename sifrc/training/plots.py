@@ -64,6 +64,8 @@ def comparison_plot(histories: Mapping[str, History], path: Path, *, measurement
             _draw(ax, history, abscissa, measurement, label)
         values = np.concatenate([history.column(measurement) for history in histories.values()])
         _finish(ax, title, measurement.replace("_", " "), values)
+        if abscissa == "seconds":  # methods differ by orders of magnitude; epoch 0 has no place then
+            ax.set_xscale("log")
     _save(figure, path)
 
 

@@ -1,0 +1,89 @@
+"""Products of several tensors: which are sums, and in which order pairs are multiplied."""
+
+from __future__ import annotations
+
+import opt_einsum
+
+from sifrc.ir import SAMPLE, Axis, Einsum, Expr, Operand
+from sifrc.ir.build import einsum
+from sifrc.ir.relative import ordered_operands
+
+__all__ = ["contracted", "first_kept", "ordered", "split_scalars"]
+
+_NOMINAL_BATCH = 128
+"""Batch size that contraction orders are chosen for; the layer sizes are the real ones."""
+
+
+def contracted(expr: Einsum) -> tuple[Axis, ...]:
+    """Labels that are summed over, in order of first appearance."""
+    labels = dict.fromkeys(label for _, slots in expr.operands for label in slots)
+    return tuple(label for label in labels if label not in expr.out)
+
+
+def split_scalars(expr: Einsum, layer: int | None) -> tuple[list[Expr], Expr]:
+    """Factors without axes, and the product of the others."""
+    scalars = [operand for operand, labels in ordered_operands(expr, layer) if not labels]
+    tensors: list[Operand] = [(operand, labels) for operand, labels in expr.operands if labels]
+    return scalars, einsum(tensors, expr.out) if scalars else expr
+
+
+def first_kept(labels: tuple[Axis, ...], out: tuple[Axis, ...]) -> int:
+    """Position in the target of the first label that is kept: the left operand comes first."""
+    return min((out.index(label) for label in labels if label in out), default=len(out))
+
+
+def ordered(expr: Expr, layer: int | None) -> Expr:
+    """The product as nested products of two; sums over a label of one factor alone come first."""
+    if not isinstance(expr, Einsum):
+        return expr
+    expr = _merge_outer(expr)
+    if len(expr.operands) < 2:
+        return expr
+    operands: list[Operand] = []
+    for position, (operand, labels) in enumerate(expr.operands):
+        others = {a for p, (_, ls) in enumerate(expr.operands) if p != position for a in ls} | set(expr.out)
+        kept = tuple(label for label in labels if label in others)
+        alone = (operand, labels) if kept == labels else (einsum([(operand, labels)], kept), kept)
+        operands.append(alone)
+    reduced = Einsum(tuple(operands), expr.out)  # not normalised: that would merge the factors again
+    if len(operands) > 2 and contracted(reduced):
+        return _pairwise(reduced, layer)
+    return reduced
+
+
+def _merge_outer(expr: Einsum) -> Einsum:
+    """Take apart factors that are outer products: their array would be larger than what they are made of."""
+    operands: list[Operand] = []
+    for operand, labels in expr.operands:
+        nested = operand if isinstance(operand, Einsum) and not contracted(operand) else None
+        if nested is not None and all(set(inner) < set(nested.out) for _, inner in nested.operands):
+            table = dict(zip(nested.out, labels, strict=True))
+            operands += [(e, tuple(table[label] for label in inner)) for e, inner in nested.operands]
+        else:
+            operands.append((operand, labels))
+    return expr if len(operands) == len(expr.operands) else Einsum(tuple(operands), expr.out)
+
+
+def _pairwise(expr: Einsum, layer: int | None) -> Expr:
+    """The product as nested products of two, in the order opt_einsum finds for the sizes."""
+    letters: dict[Axis, str] = {}
+    operands = ordered_operands(expr, layer)
+    for _, labels in operands:
+        for label in labels:
+            letters.setdefault(label, opt_einsum.get_symbol(len(letters)))
+    inputs = ["".join(letters[label] for label in labels) for _, labels in operands]
+    output = "".join(letters[label] for label in expr.out if label in letters)
+    shapes = [tuple(_NOMINAL_BATCH if a.size is None else a.size for a in labels) for _, labels in operands]
+    path, _ = opt_einsum.contract_path(
+        ",".join(inputs) + "->" + output, *shapes, shapes=True, optimize="optimal"
+    )
+    for step in path:
+        chosen = [operands[position] for position in step]
+        operands = [op for position, op in enumerate(operands) if position not in step]
+        if not operands:
+            return einsum(chosen, expr.out) if len(chosen) < len(expr.operands) else expr
+        kept = set(expr.out) | {label for _, labels in operands for label in labels}
+        out = tuple(dict.fromkeys(label for _, labels in chosen for label in labels if label in kept))
+        out = tuple(sorted(out, key=lambda axis: (axis != SAMPLE, out.index(axis))))
+        operands.append((einsum(chosen, out), out))
+    return expr
