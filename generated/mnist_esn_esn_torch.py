@@ -19,7 +19,7 @@ Conditions:
     - F'(a[k]) has no zero entry, k = 1, 2: proved
     - y[k] ≠ 0, k = 1..3: run time
     - y[n] lies in the range of the output matrix: run time
-    - Newton direction substituted into the Sifrian's equations: the zero expression (normal form)
+    - Newton direction substituted into the Sifrian's equations: zero (normal form)
 """
 
 from __future__ import annotations

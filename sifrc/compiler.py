@@ -184,7 +184,7 @@ def _conditions(planned: Planned) -> tuple[str, ...]:
     lines = tuple(_grouped(planned.conditions))
     if not planned.derived.uses_newton:
         return lines
-    verdict = "the zero expression (normal form)" if planned.derived.newton.proved else "not proved"
+    verdict = f"zero ({planned.derived.accepted_by})"
     return (*lines, f"Newton direction substituted into the Sifrian's equations: {verdict}")
 
 

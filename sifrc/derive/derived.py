@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from sifrc.derive.acceptance import accept
 from sifrc.derive.gauss_newton import GaussNewton, derive_gauss_newton
 from sifrc.derive.lagrangian import FirstOrder, derive_first_order
 from sifrc.derive.newton import Newton, derive_newton
@@ -25,6 +26,8 @@ class Derived:
     def __init__(self, model: Model, white_layer: bool = True) -> None:
         self.model = model
         self.white_layer = white_layer
+        self.accepted_by = ""
+        """How the Newton direction was accepted, once it was asked for."""
 
     @cached_property
     def first(self) -> FirstOrder:
@@ -46,9 +49,11 @@ class Derived:
         """Closed-form Newton direction of one sample.
 
         Raises:
-            DerivationError: a precondition fails.
+            DerivationError: a precondition fails, or the direction does not satisfy the tetrad.
         """
-        return derive_newton(self.second, self.white_layer)
+        newton = derive_newton(self.second, self.white_layer)
+        self.accepted_by = accept(newton)
+        return newton
 
     @property
     def uses_newton(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
+from sifrc.derive.acceptance import accept
 from sifrc.derive.newton import Newton
 from sifrc.derive.system import abbreviate
 from sifrc.errors import DerivationError
@@ -44,7 +45,7 @@ def newton_section(book: Book, required: bool) -> Section:
         return Section(_TITLE, (), (f"Not derived: {error.message}.{hint}",))
     rows = book.rows(list(_lines(newton)))
     diagonal = len(newton.output_equation[0].axes) == 1 and any(row.left.text.startswith("M") for row in rows)
-    outcome = "zero (normal form)" if newton.proved else "not decided by the normal form"
+    outcome = f"zero ({accept(newton)})"
     notes = (
         _WHITE if newton.white_layer else _NO_WHITE,
         *(("M_n is a diagonal matrix, given by its diagonal.",) if diagonal else ()),
