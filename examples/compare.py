@@ -97,7 +97,10 @@ def main() -> None:
 
     spec = sifrc.load_spec(arguments.spec)
     dataset = load_dataset(
-        arguments.data or spec.training.data, path=arguments.data_path, train_count=arguments.train_count
+        arguments.data or spec.training.data,
+        path=arguments.data_path,
+        train_count=arguments.train_count,
+        one_hot=spec.training.one_hot,
     )
     check_fits(dataset, spec.input.size, spec.layers[-1].size, spec.loss.targets)
     builders = {
