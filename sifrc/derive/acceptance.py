@@ -12,7 +12,7 @@ import mpmath
 import numpy as np
 
 from sifrc.derive.newton import Newton
-from sifrc.errors import DerivationError
+from sifrc.errors import VerificationError
 from sifrc.ir import Expr, Input
 from sifrc.ir.arithmetic import MPMATH, Array
 from sifrc.ir.build import zero
@@ -29,7 +29,7 @@ def accept(newton: Newton) -> str:
     """How the direction was accepted: ``normal form`` or ``50 digits at random points``.
 
     Raises:
-        DerivationError: the substitution does not leave zero.
+        VerificationError: the substitution does not leave zero.
     """
     open_equations = {
         label: residual for label, residual in newton.residuals.items() if residual is not zero(residual.axes)
@@ -40,7 +40,7 @@ def accept(newton: Newton) -> str:
         for point in range(_POINTS):
             for label, size in _sizes(newton, open_equations, random.Random(point)).items():
                 if not size < mpmath.mpf(10) ** -_DIGITS:
-                    raise DerivationError(
+                    raise VerificationError(
                         f"the Newton direction does not satisfy equation {label} by {mpmath.nstr(size, 5)}",
                         hint="this is a limit of the derivation; the Hessian–vector product does not need it",
                     )

@@ -49,7 +49,8 @@ class Derived:
         """Closed-form Newton direction of one sample.
 
         Raises:
-            DerivationError: a precondition fails, or the direction does not satisfy the tetrad.
+            DerivationError: a precondition fails.
+            VerificationError: the direction does not satisfy the tetrad.
         """
         newton = derive_newton(self.second, self.white_layer)
         self.accepted_by = accept(newton)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sifrc.errors import DerivationError
+from sifrc.errors import DerivationError, VerificationError
 from sifrc.ir.arithmetic import NUMPY, Array, NumberSystem
 from sifrc.lower.interpret import Key, Machine, run_functions
 from sifrc.lower.lowering import lower
@@ -29,7 +29,7 @@ def operator_program(spec: Spec) -> tuple[Model, Program]:
     names = tuple(OPERATORS)
     try:
         return _lowered(spec, names)
-    except DerivationError:
+    except (DerivationError, VerificationError):
         return _lowered(spec, tuple(name for name in names if name != "newton_direction"))
 
 

@@ -11,7 +11,7 @@ from cases import CASES
 from sifrc.derive.acceptance import accept
 from sifrc.derive.derived import Derived
 from sifrc.derive.newton import derive_newton
-from sifrc.errors import DerivationError
+from sifrc.errors import VerificationError
 from sifrc.ir.build import subtract, total
 from sifrc.ir.traverse import count_nodes
 from sifrc.model import build_model
@@ -47,7 +47,7 @@ def test_what_is_not_zero_is_refused() -> None:
     forward = found.first.forward.equations[0]
     wrong = total([forward.symbol, forward.value], forward.symbol.axes)
     left = replace(newton, residuals=MappingProxyType({**newton.residuals, "(5)": wrong}))
-    with pytest.raises(DerivationError, match=r"\(5\)"):
+    with pytest.raises(VerificationError, match=r"\(5\)"):
         accept(left)
 
 
