@@ -23,7 +23,6 @@ from sifrc.derive.system import Condition
 from sifrc.lower.cost import cost_lines
 from sifrc.lower.lowering import Passes, lower
 from sifrc.methods.planning import Planned, make_plan
-from sifrc.methods.registry import METHODS
 from sifrc.model import Model, build_model
 from sifrc.report.lines import describe_system
 from sifrc.spec import Spec, format_expression, spec_hash, spec_to_dict
@@ -228,8 +227,3 @@ def _layers(model: Model) -> tuple[LayerInfo, ...]:
             )
         )
     return tuple(infos)
-
-
-def known_methods() -> tuple[str, ...]:
-    """Names of all methods."""
-    return tuple(METHODS)

@@ -198,8 +198,6 @@ def step_context(parts: Parts) -> dict[str, Any]:
     program, module = parts.program, parts.module
     loops = epochs(parts)
     hyper = list(program.hyperparameters)
-    if program.periodic and not any(name == "period" for name, _, _ in hyper):
-        hyper.append(("period", 1.0, "steps from one run of the periodic part to the next"))
     arguments = ["self", "params: Parameters"] + (["*"] if hyper else [])
     for name, default, _ in hyper:
         kind = "int" if name == "period" else "float"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from sifrc.backends.layout import signature
@@ -49,10 +48,6 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
     if not any(name == "lr" for name, _, _ in hyper):
         hyper.insert(0, ("lr", 0.01, "step size"))
     periodic = [key for key in parts.step if key[0] in program.periodic]
-    if periodic and not any(name == "period" for name, _, _ in hyper):
-        given = module.spec.get("method") or {}
-        period = given.get("period", 1) if isinstance(given, Mapping) else 1
-        hyper.append(("period", float(period), "steps from one run of the periodic part to the next"))
     batched = parts.step[0][1]
     chain = Chain(parts, 8)
     memory = _memory_families(parts)
