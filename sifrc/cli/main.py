@@ -82,7 +82,7 @@ app.command("train", epilog="Example: sifrc train nets/digits.yaml --epochs 5 --
 def main() -> None:
     """Run the command line of this process and exit."""
     # Imports and derivations make many objects that stay: collecting cycles all the time costs a fifth.
-    gc.set_threshold(100_000, 50, 50)
+    gc.set_threshold(1_000_000, 50, 50)
     try:
         app(prog_name="sifrc")
     except Exception:

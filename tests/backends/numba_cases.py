@@ -11,7 +11,7 @@ import numba
 import numpy as np
 import torch
 
-from sifrc.backends.loading import load_module
+from sifrc.cache import entry_name, module_from_cache
 from sifrc.compiler import compile_spec
 from sifrc.spec import parse_spec
 
@@ -79,7 +79,8 @@ def load(text: str, folder: Path, *, jit: bool) -> ModuleType:
     before = numba.config.DISABLE_JIT
     numba.config.DISABLE_JIT = not jit
     try:
-        return load_module(text, folder / ("jit" if jit else "plain"), "tested" if jit else "tested_plain")
+        name = entry_name("tested", {"text": text, "jit": jit})
+        return module_from_cache(name, lambda: text, folder)
     finally:
         numba.config.DISABLE_JIT = before
 

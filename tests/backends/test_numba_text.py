@@ -11,9 +11,6 @@ from pathlib import Path
 import pytest
 from numba_cases import CASES, chain, source
 
-from sifrc.backends.loading import load_module, module_name
-from sifrc.errors import BackendError
-
 _PRINT = (
     "import sys; from numba_cases import chain, source; sys.stdout.write(source(chain(method=sys.argv[1])))"
 )
@@ -58,30 +55,3 @@ def test_invariant_factors_are_outside_of_the_inner_loop() -> None:
     update = text[text.index("def _update_one(") :]
     inner = update[update.index("for j in range") :].splitlines()[1]
     assert inner.count("*") == 1
-
-
-def test_the_same_text_is_the_same_module_and_another_text_another(tmp_path: Path) -> None:
-    first = load_module("value = 1\n", tmp_path, "numbers")
-    assert load_module("value = 1\n", tmp_path, "numbers") is first
-    second = load_module("value = 2\n", tmp_path, "numbers")
-    assert (first.value, second.value) == (1, 2)
-    assert {path.suffix for path in tmp_path.iterdir() if path.is_file()} == {".py"}
-    assert first.__name__ == module_name("numbers", "value = 1\n")
-
-
-def test_a_file_with_other_content_under_the_name_is_replaced(tmp_path: Path) -> None:
-    text = "value = 3\n"
-    (tmp_path / f"{module_name('damaged', text)}.py").write_text("value = ")
-    assert load_module(text, tmp_path, "damaged").value == 3
-
-
-def test_a_module_that_fails_is_not_kept(tmp_path: Path) -> None:
-    for _ in range(2):
-        with pytest.raises(ZeroDivisionError):
-            load_module("1 / 0\n", tmp_path, "failing")
-
-
-@pytest.mark.parametrize("name", ["a b", "../a", "", "1a"])
-def test_names_that_are_no_identifiers_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(BackendError):
-        load_module("x = 1\n", tmp_path, name)

@@ -16,8 +16,9 @@ from networks import LEAKY, SKIP, chain, derived, named
 
 from sifrc.errors import DerivationError
 from sifrc.model import build_model
-from sifrc.report import EquationSheet, equations
+from sifrc.report.document import equations
 from sifrc.report.lines import describe_system
+from sifrc.report.sheet import EquationSheet
 from sifrc.spec import build_spec
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -48,7 +49,7 @@ def test_the_sheet_is_the_golden_file(name: str, suffix: str) -> None:
 def test_the_sheet_does_not_depend_on_the_hash_seed() -> None:
     program = (
         "from networks import SKIP, chain\n"
-        "from sifrc.report import equations\n"
+        "from sifrc.report.document import equations\n"
         "from sifrc.spec import build_spec\n"
         "for case in (SKIP, chain('tanh', last=True, loss='cross_entropy')):\n"
         "    sheet = equations(build_spec(case))\n"
