@@ -2,5 +2,6 @@
 
 from sifrc.calculus.forward import jvp
 from sifrc.calculus.reverse import vjp
+from sifrc.calculus.seeded import seeded
 
-__all__ = ["jvp", "vjp"]
+__all__ = ["jvp", "seeded", "vjp"]

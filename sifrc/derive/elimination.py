@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from sifrc.calculus import jvp
+from sifrc.calculus import seeded
 from sifrc.ir import Add, Axis, Delta, Einsum, Expr, Input, Map, Operand, Solve
 from sifrc.ir.build import add, apply, einsum, hadamard, inner, negative, rename, scale, total, zero
 from sifrc.ir.normal import Relation, expand, relation
@@ -17,6 +17,7 @@ from sifrc.scalar.function import RECIPROCAL
 
 __all__ = [
     "Stuck",
+    "diagonal_of",
     "solve_common_factor",
     "solve_linear",
     "solve_minimum_norm",
@@ -170,8 +171,10 @@ def solve_linear(
     (axis,) = symbol.axes
     other = Axis(axis.name, axis.size, axis.primes + 1)
     full = expand(equation)
-    matrix = jvp_matrix(full, symbol, other)
-    if _diagonal(matrix, axis, other) is None:
+    if symbol not in inputs_of(full):
+        raise Stuck(f"{symbol.name} does not occur")
+    matrix = seeded(full, {symbol: Delta(axis, other)}, (other,))
+    if diagonal_of(matrix, axis, other) is None:
         rest = _without(full, matrix, symbol, other)
         value = rename(Solve(matrix, negative(rest)), (axis,))
         applied = total([_applied(matrix, value, other), rest], (axis,))
@@ -180,9 +183,9 @@ def solve_linear(
         lead = max(found, key=lambda term: (len(operands_of(term)), term.key))
         return value, matrix, rest, (relation(name, applied, lead),), ()
     quotient, divisors = strip_common_factors(full)
-    matrix = jvp_matrix(quotient, symbol, other)
+    matrix = seeded(quotient, {symbol: Delta(axis, other)}, (other,))
     rest = _without(quotient, matrix, symbol, other)
-    diagonal = _diagonal(matrix, axis, other)
+    diagonal = diagonal_of(matrix, axis, other)
     assert diagonal is not None
     ((constant, unit), *more) = terms_of(diagonal)
     if not more and isinstance(unit, Einsum) and not unit.operands:
@@ -212,30 +215,11 @@ def _solution(value: Expr) -> Expr:
     return value.operands[0][0] if isinstance(value, Einsum) else value
 
 
-def jvp_matrix(equation: Expr, symbol: Input, other: Axis) -> Expr:
-    """∂equation/∂symbol as a tensor over (i, i'): the differential seeded with a Delta."""
-    (axis,) = symbol.axes
-    seed = Delta(axis, other)
-    moved = jvp(equation, {symbol: symbol})
-    if moved is None:
-        raise Stuck(f"{symbol.name} does not occur")
-    columns: list[tuple[Fraction, Expr]] = []
-    for factor, term in terms_of(expand(moved)):
-        operands: list[Operand] = []
-        for expr, labels in operands_of(term):
-            if expr is symbol:
-                operands.append((seed, (labels[0], other)))
-            else:
-                operands.append((expr, labels))
-        columns.append((factor, einsum(operands, (*equation.axes, other))))
-    return add(columns, (*equation.axes, other))
-
-
 def _applied(matrix: Expr, vector: Expr, other: Axis) -> Expr:
     return einsum([(matrix, matrix.axes), (vector, (other,))], matrix.axes[:-1])
 
 
-def _diagonal(matrix: Expr, axis: Axis, other: Axis) -> Expr | None:
+def diagonal_of(matrix: Expr, axis: Axis, other: Axis) -> Expr | None:
     """The vector d of a matrix d_i δ_ii', or None."""
     entries: list[tuple[Fraction, Expr]] = []
     for factor, term in terms_of(expand(matrix)):

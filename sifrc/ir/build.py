@@ -276,9 +276,11 @@ def _short(parts: list[str]) -> str:
 
 def _name_contracted(operands: list[Operand], out: tuple[Axis, ...]) -> tuple[Operand, ...]:
     names: dict[Axis, Axis] = {axis: axis for axis in out}
-    count = itertools.count()
+    # A part of a larger product may have contracted labels of the whole among its own axes.
+    taken = {axis.name for axis in out}
+    free = (name for name in (f"#{number}" for number in itertools.count()) if name not in taken)
     for _, labels in operands:
         for label in labels:
             if label not in names:
-                names[label] = Axis(f"#{next(count)}", label.size)
+                names[label] = Axis(next(free), label.size)
     return tuple((expr, tuple(names[label] for label in labels)) for expr, labels in operands)

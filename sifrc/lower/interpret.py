@@ -17,6 +17,7 @@ import sympy
 
 from sifrc.ir.arithmetic import NUMPY, NumberSystem
 from sifrc.lower.program import (
+    SAMPLE_LABEL,
     Contract,
     Function,
     Guard,
@@ -114,6 +115,9 @@ class Machine:
         """Fill in sizes of labels that only the target has, from the program's table."""
         family = self.program.family(ref.family)
         known = dict(family.shapes)[self.key(ref)[1]]
+        inputs = self.arrays.get(("x", 0))
+        if SAMPLE_LABEL in labels and inputs is not None:
+            sizes.setdefault(SAMPLE_LABEL, len(inputs))
         given = [size for size in known if size is not None]
         for label, size in zip(reversed(labels), reversed(given), strict=False):
             sizes.setdefault(label, size)

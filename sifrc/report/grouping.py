@@ -130,7 +130,7 @@ def grouped(lines: Sequence[Line], names: Names) -> tuple[Group, ...]:
         sorted(
             merged.values(),
             key=lambda group: (
-                families.index(_family(group.left)),
+                families.index(_family(group.lines[0].left)),
                 len(group.lines) == 1,
                 position[id(group.lines[0])],
             ),

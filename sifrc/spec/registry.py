@@ -25,6 +25,7 @@ class BuiltIn:
         parameters: name and default of every parameter, in order.
         positive: parameters that must be greater than zero.
         targets: of a loss, what its targets are unless the spec says so.
+        convex: of a loss, whether it is convex in the output for every target.
 
     Example:
         >>> LOSSES["huber"].parameters
@@ -37,6 +38,7 @@ class BuiltIn:
     parameters: tuple[tuple[str, float], ...] = ()
     positive: tuple[str, ...] = ()
     targets: TargetKindDefault = "vectors"
+    convex: bool = True
 
 
 def _table(*entries: BuiltIn) -> Mapping[str, BuiltIn]:
@@ -92,6 +94,7 @@ LOSSES: Mapping[str, BuiltIn] = _table(
         "bounded criterion of the probability of the target class, EA-CG(14)",
         (("delta", 5.0), ("epsilon", 0.2)),
         targets="classes",
+        convex=False,
     ),
 )
 """Built-in losses by name."""

@@ -1,0 +1,55 @@
+"""Forward differentiation along many directions at once: seeds with axes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+from sifrc.calculus.forward import jvp
+from sifrc.ir.axes import Axis
+from sifrc.ir.build import add, einsum, zero
+from sifrc.ir.nodes import Add, Einsum, Expr, Input
+from sifrc.ir.normal import expand
+
+__all__ = ["seeded"]
+
+
+def seeded(expr: Expr, seeds: Mapping[Input, Expr], extra: Sequence[Axis]) -> Expr:
+    """Differential of ``expr`` when each input moves along all directions of its seed.
+
+    A seed that is a Delta gives the dense Jacobian; the normal form removes Deltas by renaming, and one
+    that is left makes the result diagonal.
+
+    Args:
+        expr: any expression.
+        seeds: input -> directions, over the axes of the input and then ``extra``; other inputs stay fixed.
+        extra: axes that number the directions.
+
+    Returns:
+        The differentials, over the axes of ``expr`` and then ``extra``.
+
+    Example:
+        >>> from sifrc.ir import Delta, Role
+        >>> from sifrc.ir.build import hadamard
+        >>> i, j = Axis("fc1", 3), Axis("fc1'", 3)
+        >>> x, y = Input("x", 1, (i,), Role.STATE), Input("y", 1, (i,), Role.STATE)
+        >>> block = seeded(hadamard(x, y), {x: Delta(i, j)}, [j])
+        >>> block is einsum([(y, (i,)), (Delta(i, j), (i, j))], (i, j))
+        True
+    """
+    marked = {symbol: Input(f"∂{symbol.family}", symbol.index, symbol.slots, symbol.role) for symbol in seeds}
+    directions = {marker.key: seeds[symbol] for symbol, marker in marked.items()}
+    out = (*expr.axes, *extra)
+    moved = jvp(expr, marked)
+    if moved is None:
+        return zero(out)
+    moved = expand(moved)
+    terms: list[tuple[Fraction, Expr]] = []
+    for factor, term in moved.terms if isinstance(moved, Add) else ((Fraction(1), moved),):
+        operands = term.operands if isinstance(term, Einsum) else ((term, term.axes),)
+        moves = [
+            (directions[e.key], (*labels, *extra)) if e.key in directions else (e, labels)
+            for e, labels in operands
+        ]
+        terms.append((factor, einsum(moves, out)))
+    return add(terms, out)

@@ -1,0 +1,82 @@
+"""Kinds of curvature: presets of named rewrites of the block recursion.
+
+A kind says where the recursion starts and which approximations are made on the way. Each rewrite
+states when it changes nothing; the tests hold it to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, TypeAlias, get_args
+
+__all__ = ["EXACT_WHEN", "KINDS", "Kind", "Output", "Residual", "Source"]
+
+Residual: TypeAlias = Literal["kept", "dropped", "absolute", "clipped"]
+Output: TypeAlias = Literal["kept", "absolute", "positive"]
+Source: TypeAlias = Literal["objective", "loss", "fisher", "sampled", "empirical"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One curvature: a starting block and rewrites of the recursion.
+
+    Args:
+        name: as users write it.
+        source: what is differentiated twice: the ``objective``; the ``loss`` alone (without state
+            regularisation); or scores whose outer products are averaged: over the classes or the
+            Gaussian of the model (``fisher``), at a target drawn from the model (``sampled``), at the
+            given target (``empirical``).
+        expectation: E[A ∘ C] → E[A] ∘ E[C] at every layer, EA-CG(5, 6).
+        residual: diag(F''(a_k) ∘ …) of EA-CG(4b) ``kept``, ``dropped``, or the ``absolute`` value or
+            the positive part (``clipped``) of its batch mean in its place, EA-CG(8b).
+        output: the block of the output ``kept``, or its ``absolute`` value or ``positive`` part by
+            eigenvalues, EA-CG(8a).
+    """
+
+    name: str
+    source: Source
+    expectation: bool = False
+    residual: Residual = "kept"
+    output: Output = "kept"
+
+    @property
+    def factored(self) -> bool:
+        """Whether the blocks are averages of outer products that propagate as vectors."""
+        return self.source in ("fisher", "sampled", "empirical")
+
+    @property
+    def definite(self) -> bool:
+        """Whether every block is positive semi-definite whatever the loss is."""
+        return self.factored or (self.output != "kept" and self.residual != "kept")
+
+
+_PRESETS = (
+    Kind("hessian", "objective"),
+    Kind("pch1", "objective", True, "absolute", "absolute"),
+    # The text of the paper leaves open what (8a) does to negative eigenvalues here; its Table 4 fits
+    # their absolute values.
+    Kind("pch2", "objective", True, "clipped", "absolute"),
+    Kind("ggn", "loss", False, "dropped"),
+    Kind("fisher", "fisher", False, "dropped"),
+    Kind("sampled_fisher", "sampled", False, "dropped"),
+    Kind("empirical_fisher", "empirical", False, "dropped"),
+    Kind("kfra", "loss", True, "dropped"),
+)
+
+KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _PRESETS})
+"""Presets by name."""
+
+EXACT_WHEN: Mapping[str, str] = MappingProxyType(
+    {
+        "expectation": "one sample in the batch, one layer, or slopes that are the same for all samples",
+        "residual": "piecewise affine activations, or residuals that are not negative",
+        "output": "a loss that is convex in the output",
+        "fisher": "a loss that is a negative log-likelihood, as the Gauss–Newton matrix",
+    }
+)
+"""Rewrite -> when it changes nothing."""
+
+RESIDUALS: tuple[str, ...] = get_args(Residual)
+OUTPUTS: tuple[str, ...] = get_args(Output)

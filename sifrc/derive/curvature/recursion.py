@@ -1,0 +1,234 @@
+"""The block recursion: second derivatives of the objective by pre-activations, layer by layer.
+
+With V the objective as a function of the states that are still to be eliminated, C = ∂²V/∂x∂x and
+q_k = −∂V/∂a_k (y_k, or b_k where the activation is the identity), eliminating x_k = F_k(a_k) gives
+
+    H_k  = −dq_k / da_k        with da_k a Delta and db_k = −C_kk dx_k            EA-CG(4a, 4b)
+    E_kj = −dq_k / dx_j        with db_k = −C_kj, for states j that other layers read too
+    C_ij += J_iᵀ H_k J_j + J_iᵀ E_kj + E_kiᵀ J_j,   J_j = da_k / dx_j
+
+Each is a differential of an equation of the first-order system; nothing about a layer or an activation
+is known here. On a chain E is empty and C_{k−1} = W_kᵀ H_k W_k: the recursion of EA-CG(4b).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from sifrc.calculus import seeded, vjp
+from sifrc.derive.curvature.kinds import Kind
+from sifrc.derive.elimination import diagonal_of
+from sifrc.derive.lagrangian import FirstOrder
+from sifrc.derive.system import Condition, Equation
+from sifrc.errors import DerivationError
+from sifrc.ir import Axis, Delta, Expr, Input, Role, Spectral
+from sifrc.ir.build import add, apply, einsum, negative, rename, total, zero
+from sifrc.ir.normal import expand
+from sifrc.ir.traverse import inputs_of
+from sifrc.model import Constraint
+from sifrc.scalar import ABS
+
+__all__ = ["Recursion", "primed", "recursion"]
+
+
+def primed(axis: Axis) -> Axis:
+    """The second index of a block."""
+    return Axis(axis.name, axis.size, axis.primes + 1)
+
+
+@dataclass(frozen=True)
+class Recursion:
+    """Blocks of the pre-activations.
+
+    Args:
+        blocks: k -> H_k over (i, i'), per sample or the batch mean.
+        equations: in the order of evaluation.
+        conditions: what rewrites assume.
+    """
+
+    blocks: dict[int, Input]
+    equations: tuple[Equation, ...]
+    conditions: tuple[Condition, ...]
+
+
+def recursion(first: FirstOrder, kind: Kind, convex: bool) -> Recursion:
+    """The block recursion with the rewrites of a kind.
+
+    Args:
+        first: the first-order system it differentiates.
+        kind: not a factored one.
+        convex: whether the loss is known to be convex in the output.
+    """
+    work = _Elimination(first, kind, convex)
+    for c in reversed(first.model.constraints):
+        work.eliminate(c)
+    return Recursion(work.blocks, tuple(work.equations), tuple(work.conditions))
+
+
+@dataclass
+class _Elimination:
+    """State of one elimination: C over pairs of states that are left, each in the order (later, earlier)."""
+
+    first: FirstOrder
+    kind: Kind
+    convex: bool
+    blocks: dict[int, Input] = field(default_factory=dict)
+    equations: list[Equation] = field(default_factory=list)
+    conditions: list[Condition] = field(default_factory=list)
+    pending: dict[tuple[int, int], Expr] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        model = self.first.model
+        objective = model.data_loss
+        if self.kind.source == "objective":
+            objective = total([objective, model.regularizer], ())
+        held = set(inputs_of(objective))
+        states = [c.state for c in model.constraints if c.state in held]
+        for state, slope in zip(states, vjp(objective, states), strict=True):
+            for other in (s for s in states if s in inputs_of(slope) and _index(s) <= _index(state)):
+                self._leave(state, other, _jacobian(slope, other))
+
+    def eliminate(self, c: Constraint) -> None:
+        """Take x_k out: the blocks of a_k, and what it leaves to the states that are left."""
+        model = self.first.model
+        outer = self.pending.pop((c.index, c.index), zero((c.axis, primed(c.axis))))
+        cross = {j: self.pending.pop((k, j)) for k, j in sorted(self.pending) if k == c.index}
+        block = self.blocks[c.index] = self._block(c, outer)
+        mixed = {j: self._mixed(c, j, value) for j, value in cross.items()}
+        steps = {j: _jacobian(c.pre_activation, model.state(j)) for j in dict.fromkeys(c.sources) if j > 0}
+        left = sorted({*mixed, *steps})
+        for later in left:
+            for earlier in (j for j in left if j <= later):
+                parts = []
+                if later in steps:
+                    parts.append(self._through_adjoint(c, later, earlier, block, steps, mixed))
+                if later in mixed and earlier in steps:
+                    parts.append(_between(mixed[later], steps[earlier]))
+                state, other = model.state(later), model.state(earlier)
+                for part in parts:
+                    self._leave(state, other, part)
+
+    def _leave(self, state: Input, other: Input, part: Expr) -> None:
+        """Add to C of two states that are left."""
+        axes = (state.axes[0], primed(other.axes[0]))
+        key = (_index(state), _index(other))
+        self.pending[key] = total([self.pending.get(key, zero(axes)), rename(part, axes)], axes)
+
+    def _through_adjoint(
+        self,
+        c: Constraint,
+        later: int,
+        earlier: int,
+        block: Input,
+        steps: dict[int, Expr],
+        mixed: dict[int, Input],
+    ) -> Expr:
+        """−db_later where q_k moves with x_earlier: through a_k, and directly."""
+        column = primed(self.first.model.state(earlier).axes[0])
+        moves = []
+        if earlier in steps:
+            moves.append(_product(block, steps[earlier]))
+        if earlier in mixed:
+            moves.append(mixed[earlier])
+        own = self.first.backpropagated(c.index)
+        seed = negative(total([rename(move, (c.axis, column)) for move in moves], (c.axis, column)))
+        return negative(seeded(self.first.adjoint[self.first.adjoints[later]], {own: seed}, (column,)))
+
+    def _block(self, c: Constraint, outer: Expr) -> Input:
+        """H_k = −dq_k / da_k, with the rewrites of the kind."""
+        below = primed(c.axis)
+        curved, residual = outer, zero(outer.axes)
+        if c.activation is not None:
+            a, b, y = self._symbols(c)
+            seed = Delta(c.axis, below)
+            move = seeded(self.first.forward[c.state], {a: seed}, (below,))
+            curved = negative(seeded(self.first.adjoint[y], {b: negative(_product(outer, move))}, (below,)))
+            residual = negative(seeded(self.first.adjoint[y], {a: seed}, (below,)))
+        if self.kind.residual == "dropped":
+            return self._define(c, curved)
+        if c is self.first.model.output and self.kind.output != "kept":
+            return self._output(c, total([curved, residual], curved.axes), residual)
+        if self.kind.residual != "kept" and residual is not zero(residual.axes):
+            residual = self._definite(c, residual)
+        return self._define(c, total([curved, residual], curved.axes))
+
+    def _symbols(self, c: Constraint) -> tuple[Input, Input, Input]:
+        a = Input("a", c.index, (c.axis,), Role.STATE)
+        return a, self.first.adjoints[c.index], self.first.backpropagated(c.index)
+
+    def _define(self, c: Constraint, value: Expr, family: str = "H") -> Input:
+        symbol = self._symbol(family, c.index, value.axes)
+        self.equations.append(Equation(symbol, expand(value), c.index, self._paper("4b", "6", c)))
+        return symbol
+
+    def _symbol(self, family: str, index: int, axes: tuple[Axis, ...]) -> Input:
+        """A value per sample; with the expectation approximation one for the batch, its mean."""
+        if self.kind.expectation:
+            return Input(f"{family}\u0304", index, axes, Role.DIRECTION)
+        return Input(family, index, axes, Role.STATE)
+
+    def _paper(self, exact: str, mean: str, c: Constraint) -> str:
+        if c is self.first.model.output:
+            return "EA-CG(8a)" if self.kind.output != "kept" else "EA-CG(4a)"
+        return f"EA-CG({mean if self.kind.expectation else exact})"
+
+    def _definite(self, c: Constraint, residual: Expr) -> Expr:
+        """The residual's diagonal, its absolute value or its positive part in its place."""
+        entries = diagonal_of(expand(residual), c.axis, primed(c.axis))
+        if entries is None:
+            raise DerivationError(
+                f"the residual of layer '{c.name}' is not diagonal: EA-CG(8b) does not apply",
+                hint="choose residual: kept or dropped",
+            )
+        symbol = self._symbol("ρ", c.index, (c.axis,))
+        self.equations.append(Equation(symbol, entries, c.index, "EA-CG(8b)"))
+        size = apply(ABS, symbol)
+        if self.kind.residual == "clipped":
+            half = Fraction(1, 2)
+            size = add([(half, size), (half, symbol)], symbol.axes)
+        return einsum([(size, (c.axis,)), (Delta(*residual.axes), residual.axes)], residual.axes)
+
+    def _output(self, c: Constraint, value: Expr, residual: Expr) -> Input:
+        """The output's block without negative eigenvalues, EA-CG(8a)."""
+        if self.convex and residual is zero(residual.axes):
+            self.conditions.append(Condition("the loss is convex in the output", None, "proved"))
+            return self._define(c, value)
+        plain = self._define(c, value, "H°")
+        symbol = self._symbol("H", c.index, value.axes)
+        self.equations.append(Equation(symbol, Spectral(plain, self.kind.output), c.index, "EA-CG(8a)"))
+        return symbol
+
+    def _mixed(self, c: Constraint, other: int, value: Expr) -> Input:
+        """E_kj = −dq_k / dx_j, j an earlier state that other layers read too."""
+        if c.activation is not None:
+            _, b, y = self._symbols(c)
+            value = negative(seeded(self.first.adjoint[y], {b: negative(value)}, value.axes[1:]))
+        symbol = self._symbol(f"E{c.index - other}", c.index, value.axes)
+        self.equations.append(Equation(symbol, expand(value), c.index, "definition"))
+        return symbol
+
+
+def _index(state: Input) -> int:
+    assert state.index is not None
+    return state.index
+
+
+def _jacobian(expr: Expr, state: Input) -> Expr:
+    """d expr / d state, over the axis of ``expr`` and the second axis of the state."""
+    (axis,) = state.axes
+    return seeded(expr, {state: Delta(axis, primed(axis))}, (primed(axis),))
+
+
+def _product(block: Expr, step: Expr) -> Expr:
+    """Σ_m block[i, m] step[m, j]."""
+    row = block.axes[0]
+    between = primed(primed(row))
+    return einsum([(block, (row, between)), (step, (between, step.axes[1]))], (row, step.axes[1]))
+
+
+def _between(mixed: Expr, step: Expr) -> Expr:
+    """Σ_i mixed[i, u] step[i, v] over (u, v)."""
+    row = mixed.axes[0]
+    left = Axis(mixed.axes[1].name, mixed.axes[1].size, mixed.axes[1].primes - 1)
+    return einsum([(mixed, (row, left)), (step, (row, step.axes[1]))], (left, step.axes[1]))
