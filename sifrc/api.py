@@ -78,6 +78,7 @@ def compile(
     method: str | None = None,
     operators: Sequence[str] | None = None,
     *,
+    curvature: Sequence[str] | None = None,
     cache: bool | str | os.PathLike[str] = True,
     backend_options: Mapping[str, OptionValue] = _NO_OPTIONS,
     **method_options: OptionValue,
@@ -89,6 +90,8 @@ def compile(
         backend: ``torch``, ``numba`` or another; the spec's by default.
         method: ``esn``, ``mk`` or another; ``none`` for operators alone; the spec's by default.
         operators: what the module computes besides the method; the spec's by default.
+        curvature: kinds of curvature that operators know, presets or the spec's own by name; the spec's
+            by default, all presets if empty.
         cache: True for the user's cache folder (or that of SIFRC_CACHE), a folder, or False to
             generate anew and keep nothing.
         backend_options: options of the backend.
@@ -118,13 +121,20 @@ def compile(
         "backend": backend,
         "method": method,
         "operators": None if operators is None else _names(operators),
+        "curvature": None if curvature is None else _names(curvature),
         "backend_options": dict(backend_options),
         "method_options": method_options,
     }
 
     def make() -> str:
         return compile_source(
-            spec, backend, method, operators, backend_options=backend_options, **method_options
+            spec,
+            backend,
+            method,
+            operators,
+            curvature=curvature,
+            backend_options=backend_options,
+            **method_options,
         )
 
     if cache is True:
@@ -145,6 +155,7 @@ def compile_source(
     method: str | None = None,
     operators: Sequence[str] | None = None,
     *,
+    curvature: Sequence[str] | None = None,
     backend_options: Mapping[str, OptionValue] = _NO_OPTIONS,
     **method_options: OptionValue,
 ) -> str:
@@ -153,7 +164,7 @@ def compile_source(
     Raises:
         SifrcError: the spec is wrong, or asks for what does not exist or cannot be derived.
     """
-    return compile_whole(spec, backend, method, operators, method_options, backend_options).text
+    return compile_whole(spec, backend, method, operators, method_options, backend_options, curvature).text
 
 
 def compile_whole(
@@ -163,6 +174,7 @@ def compile_whole(
     operators: Sequence[str] | None = None,
     method_options: Mapping[str, OptionValue] = _NO_OPTIONS,
     backend_options: Mapping[str, OptionValue] = _NO_OPTIONS,
+    curvature: Sequence[str] | None = None,
 ) -> Compiled:
     """The text of a module, its file name, and what it was made from.
 
@@ -171,7 +183,7 @@ def compile_whole(
     """
     from sifrc.compiler import compile_spec
 
-    return compile_spec(choose(spec, backend, method, method_options, backend_options, operators))
+    return compile_spec(choose(spec, backend, method, method_options, backend_options, operators, curvature))
 
 
 def choose(
@@ -181,13 +193,14 @@ def choose(
     method_options: Mapping[str, OptionValue] = _NO_OPTIONS,
     backend_options: Mapping[str, OptionValue] = _NO_OPTIONS,
     operators: Sequence[str] | None = None,
+    curvature: Sequence[str] | None = None,
 ) -> Spec:
     """A spec with other choices over its own; None keeps the spec's.
 
     Options of a method or a backend are checked when it is compiled.
 
     Raises:
-        MethodError: options of a method, and no method.
+        MethodError: options of a method and no method, or an unknown kind of curvature.
         SpecError: the spec is wrong.
     """
     from sifrc.compiler import Request, apply_request
@@ -200,15 +213,16 @@ def choose(
         backend=backend,
         method=method,
         operators=None if operators is None else _names(operators),
+        curvature=None if curvature is None else _names(curvature),
         options=MappingProxyType(dict(method_options)),
         backend_options=MappingProxyType(dict(backend_options)),
     )
     return apply_request(spec, request)
 
 
-def _names(operators: Sequence[str]) -> tuple[str, ...]:
+def _names(given: Sequence[str]) -> tuple[str, ...]:
     # A word is a sequence of letters; nobody means that.
-    return (operators,) if isinstance(operators, str) else tuple(operators)
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def equations(spec: Source, *, newton: bool | None = None) -> EquationSheet:

@@ -26,6 +26,7 @@ from sifrc.methods.planning import Planned, make_plan
 from sifrc.model import Model, build_model
 from sifrc.report.lines import describe_system
 from sifrc.spec import Spec, format_expression, spec_hash, spec_to_dict
+from sifrc.spec.curvaturespec import choose_curvature
 from sifrc.spec.types import FunctionSpec, MethodSpec, OptionValue, TargetSpec
 from sifrc.version import __version__
 
@@ -40,6 +41,7 @@ class Request:
         backend: name of a backend; the spec's by default.
         method: name of a method; the spec's by default, ``none`` for operators alone.
         operators: names of operators; the spec's by default.
+        curvature: names of kinds, presets or the spec's own; the spec's by default, all presets if empty.
         options: options of the method.
         backend_options: options of the backend.
         passes: which lowering passes run.
@@ -48,6 +50,7 @@ class Request:
     backend: str | None = None
     method: str | None = None
     operators: tuple[str, ...] | None = None
+    curvature: tuple[str, ...] | None = None
     options: Mapping[str, OptionValue] = field(default_factory=lambda: MappingProxyType({}))
     backend_options: Mapping[str, OptionValue] = field(default_factory=lambda: MappingProxyType({}))
     passes: Passes = field(default_factory=Passes)
@@ -114,7 +117,11 @@ def compile_spec(spec: Spec, request: Request | None = None) -> Compiled:
 
 
 def apply_request(spec: Spec, request: Request) -> Spec:
-    """The spec with the request's choices in it, so that the module's own SPEC records them."""
+    """The spec with the request's choices in it, so that the module's own SPEC records them.
+
+    Raises:
+        MethodError: a kind of curvature that does not exist, or is named twice.
+    """
     target = spec.target
     if request.backend is not None and request.backend != target.backend:
         target = TargetSpec(request.backend, target.operators, {}, target.location)
@@ -129,7 +136,10 @@ def apply_request(spec: Spec, request: Request) -> Spec:
         method = MethodSpec(request.method)
     if request.options and method is not None:
         method = replace(method, options={**method.options, **request.options})
-    return replace(spec, target=target, method=method)
+    curvature = spec.curvature
+    if request.curvature is not None:
+        curvature = choose_curvature(request.curvature, curvature)
+    return replace(spec, target=target, method=method, curvature=curvature)
 
 
 def architecture(spec: Spec) -> str:

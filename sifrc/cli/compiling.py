@@ -29,6 +29,14 @@ def compile(
             "--operators", metavar="A,B", help="Operators, separated by commas. Default: the spec's."
         ),
     ] = None,
+    curvature: Annotated[
+        str | None,
+        typer.Option(
+            "--curvature",
+            metavar="A,B",
+            help="Kinds of curvature, presets or the spec's own, separated by commas. Default: the spec's.",
+        ),
+    ] = None,
     option: Options = None,
 ) -> None:
     """Write DIR/<name>_<method>_<backend>.py, and nothing else."""
@@ -46,6 +54,7 @@ def compile(
             read_list(operators),
             method_options=method_options,
             backend_options=backend_options,
+            curvature=read_list(curvature),
         )
         path = output / f"{compiled.name}.py"
         write_file(path, compiled.text)

@@ -1,4 +1,4 @@
-"""Data sets for examples and measurements: digits, MNIST, Fashion-MNIST, CURVES and the user's own."""
+"""Data sets for examples and measurements: digits, MNIST, CIFAR-10 and more, and the user's own arrays."""
 
 from sifrc.data.curves import curve_images, curve_points
 from sifrc.data.dataset import Dataset, check_fits

@@ -20,7 +20,7 @@ class Dataset:
     """Inputs and targets, split in a training and a test part. The first axis is the sample.
 
     Args:
-        name: ``digits``, ``mnist``, ``fashion_mnist``, ``curves``, or the stem of an ``.npz`` file.
+        name: of the data set, or the stem of an ``.npz`` file.
         source: one line saying where the numbers came from and how they were scaled; it names
             files but no folders.
         train_inputs: (N, n_0), C-contiguous.
@@ -28,7 +28,7 @@ class Dataset:
         test_inputs: (M, n_0).
         test_targets: (M,) or (M, n).
         classes: number of classes, also where the targets are one-hot vectors; None without classes.
-        image_shape: (height, width) if a row is an image, read row by row.
+        image_shape: (height, width) if a row is an image, read row by row, one colour after another.
 
     Raises:
         DataError: the four arrays do not fit each other.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,12 @@ from numpy.typing import NDArray
 
 from sifrc.data.dataset import Dataset
 from sifrc.data.files import find_idx, read_idx, read_npz
+from sifrc.data.folders import FOLDER_VARIABLE, MissingImagesError, data_roots, why_missing
 from sifrc.data.request import Request, first_rows
 from sifrc.errors import DataError
 
-__all__ = ["IMAGE_SETS", "ImageSet", "MissingImagesError", "load_images"]
+__all__ = ["IMAGE_SETS", "ImageSet", "load_images"]
 
-_FOLDER_VARIABLE = "SIFRC_DATA"
 _Part: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
 
 
@@ -57,27 +56,6 @@ IMAGE_SETS: Mapping[str, ImageSet] = MappingProxyType(
         ),
     }
 )
-
-
-class MissingImagesError(DataError):
-    """The files of an image set are not there.
-
-    Args:
-        name: of the set.
-        reason: where they were looked for; kept for the caller.
-    """
-
-    def __init__(self, name: str, reason: str) -> None:
-        """Say what would do."""
-        package = IMAGE_SETS[name].package
-        super().__init__(
-            f"the data set '{name}' is missing: {reason}",
-            hint=f"a folder (path or {_FOLDER_VARIABLE}) with {name}_train.npz and {name}_test.npz, or "
-            "with train-images-idx3-ubyte.gz and the three files beside it; "
-            + (f"or the Debian package {package}; " if package else "")
-            + "or the data set 'digits'",
-        )
-        self.reason = reason
 
 
 def load_images(name: str, request: Request) -> Dataset:
@@ -124,12 +102,7 @@ def load_images(name: str, request: Request) -> Dataset:
 
 def _folders(images: ImageSet, path: Path | None) -> list[tuple[Path, str]]:
     """Where to look, in order, each with the words for ``source``."""
-    roots: list[tuple[Path, str]] = []
-    if path is not None:
-        roots.append((path, "in the given folder"))
-    elif os.environ.get(_FOLDER_VARIABLE):
-        roots.append((Path(os.environ[_FOLDER_VARIABLE]), f"in {_FOLDER_VARIABLE}"))
-    found = [(root / below, origin) for root, origin in roots for below in images.folders]
+    found = [(root / below, origin) for root, origin in data_roots(path) for below in images.folders]
     if path is None and images.system is not None:
         found.append((images.system, f"of the Debian package {images.package}"))
     return found
@@ -141,15 +114,16 @@ def _find_images(name: str, path: Path | None) -> tuple[_Part, _Part, str]:
         if (found := _read_images(name, folder)) is not None:
             train, test, files = found
             return train, test, f"{files} {origin}"
-    if path is not None:
-        reason = (
-            "its files are not in the given folder" if path.is_dir() else "the given folder does not exist"
-        )
-    elif os.environ.get(_FOLDER_VARIABLE):
-        reason = f"its files are not in the folder that {_FOLDER_VARIABLE} names"
-    else:
-        reason = f"no folder was given and {_FOLDER_VARIABLE} is not set"
-    raise MissingImagesError(name, reason)
+    package = IMAGE_SETS[name].package
+    raise MissingImagesError(
+        name,
+        IMAGE_SETS[name].title,
+        why_missing(path),
+        f"a folder (path or {FOLDER_VARIABLE}) with {name}_train.npz and {name}_test.npz, or "
+        "with train-images-idx3-ubyte.gz and the three files beside it; "
+        + (f"or the Debian package {package}; " if package else "")
+        + "or the data set 'digits'",
+    )
 
 
 def _read_images(name: str, folder: Path) -> tuple[_Part, _Part, str] | None:

@@ -5,6 +5,8 @@
 - ``mnist``: ``mnist_train.npz`` and ``mnist_test.npz`` with X and y, or the four idx files;
   divided by 255, then (x - 0.1307) / 0.3081.
 - ``fashion_mnist``: likewise, with 0.2860 and 0.3530.
+- ``cifar10``: the original binary files, or an archive of JPEG images; divided by 255, then likewise
+  by colour; 3072 entries: the red plane, the green, the blue (:mod:`sifrc.data.cifar`).
 - ``curves``: generated; values in [0, 1], the targets are the inputs.
 - ``<file>.npz``: the user's own arrays; bytes are divided by 255, anything else stays as it is.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,9 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sifrc.data.archive import load_archive
+from sifrc.data.cifar import load_cifar10
 from sifrc.data.curves import curve_images, curve_points
 from sifrc.data.dataset import Dataset
-from sifrc.data.images import IMAGE_SETS, MissingImagesError, load_images
+from sifrc.data.folders import MissingImagesError
+from sifrc.data.images import IMAGE_SETS, load_images
 from sifrc.data.request import Request, first_rows
 from sifrc.errors import DataError
 
@@ -59,8 +64,8 @@ def load_dataset(
             float32, since NumPy has no such type.
         seed: of the split of digits and of the generated curves; the others have a fixed split.
         one_hot: turn class indices (N,) into vectors (N, classes).
-        fallback: if MNIST or Fashion-MNIST is not there, take digits instead and say so in
-            ``source``. Its images are smaller: 64 inputs, not 784.
+        fallback: if MNIST, Fashion-MNIST or CIFAR-10 is not there, take digits instead and say so
+            in ``source``. Its images are smaller: 64 inputs.
         train_count: the number of training samples: the first ones, and how many curves are
             generated (20,000 if not given).
         test_count: the same for the test part (2,000 curves).
@@ -84,7 +89,7 @@ def load_dataset(
     request = Request(Path(path) if path is not None else None, stored, seed, train_count, test_count)
     if name in _LOADERS:
         dataset = _LOADERS[name](request)
-    elif name in IMAGE_SETS:
+    elif name in _FILES:
         dataset = _load_images(name, request, fallback)
     elif name.endswith(".npz"):
         dataset = load_archive(name, request)
@@ -99,7 +104,7 @@ def load_dataset(
 def _load_images(name: str, request: Request, fallback: bool) -> Dataset:
     """An image set; digits where it is missing and the caller allows that."""
     try:
-        return load_images(name, request)
+        return _FILES[name](request)
     except MissingImagesError as error:
         if not fallback:
             raise
@@ -109,8 +114,7 @@ def _load_images(name: str, request: Request, fallback: bool) -> Dataset:
             test_count=None if request.test_count is None else min(request.test_count, _DIGITS_TEST),
         )
         digits = _load_digits(smaller)
-        title = IMAGE_SETS[name].title
-        return replace(digits, source=f"{digits.source}, in place of {title}: {error.reason}")
+        return replace(digits, source=f"{digits.source}, in place of {error.title}: {error.reason}")
 
 
 def _load_digits(request: Request) -> Dataset:
@@ -161,7 +165,12 @@ _LOADERS: Mapping[str, Callable[[Request], Dataset]] = MappingProxyType(
     {"digits": _load_digits, "curves": _load_curves}
 )
 
-DATASET_NAMES: tuple[str, ...] = (*sorted((*_LOADERS, *IMAGE_SETS)),)
+# sets in files that the user has
+_FILES: Mapping[str, Callable[[Request], Dataset]] = MappingProxyType(
+    {**{name: partial(load_images, name) for name in IMAGE_SETS}, "cifar10": load_cifar10}
+)
+
+DATASET_NAMES: tuple[str, ...] = (*sorted((*_LOADERS, *_FILES)),)
 
 
 def _stratified_split(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from sifrc.derive.acceptance import accept
+from sifrc.derive.curvature.systems import Curvature
 from sifrc.derive.gauss_newton import GaussNewton, derive_gauss_newton
 from sifrc.derive.lagrangian import FirstOrder, derive_first_order
 from sifrc.derive.newton import Newton, derive_newton
@@ -43,6 +44,11 @@ class Derived:
     def gauss_newton(self) -> GaussNewton:
         """Gauss–Newton–vector product."""
         return derive_gauss_newton(self.first)
+
+    @cached_property
+    def curvature(self) -> Curvature:
+        """Curvature blocks of the pre-activations, moments, and what is made of them."""
+        return Curvature(self.first)
 
     @cached_property
     def newton(self) -> Newton:

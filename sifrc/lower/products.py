@@ -8,7 +8,7 @@ from sifrc.ir import SAMPLE, Axis, Einsum, Expr, Operand
 from sifrc.ir.build import einsum
 from sifrc.ir.relative import ordered_operands
 
-__all__ = ["contracted", "first_kept", "ordered", "split_scalars"]
+__all__ = ["contracted", "first_kept", "is_matrix_product", "ordered", "split_scalars"]
 
 _NOMINAL_BATCH = 128
 """Batch size that contraction orders are chosen for; the layer sizes are the real ones."""
@@ -30,6 +30,26 @@ def split_scalars(expr: Einsum, layer: int | None) -> tuple[list[Expr], Expr]:
 def first_kept(labels: tuple[Axis, ...], out: tuple[Axis, ...]) -> int:
     """Position in the target of the first label that is kept: the left operand comes first."""
     return min((out.index(label) for label in labels if label in out), default=len(out))
+
+
+def is_matrix_product(expr: Einsum) -> bool:
+    """Whether two factors are multiplied as matrices or vectors, once or for every sample.
+
+    One label is summed and none is shared and kept; with a factor of three dimensions, leaving the
+    label of the samples aside. That one may be kept or summed.
+    """
+    if len(expr.operands) != 2 or not expr.out:
+        return False
+    slots = [labels for _, labels in expr.operands]
+    if any(len(set(labels)) < len(labels) for labels in slots):
+        return False
+    if max(len(labels) for labels in slots) == 3:
+        slots = [tuple(label for label in labels if label != SAMPLE) for labels in slots]
+    if any(len(labels) > 2 for labels in slots):
+        return False
+    left, right = (set(labels) for labels in slots)
+    summed = {label for label in left | right if label not in expr.out}
+    return len(summed) == 1 and left & right == summed
 
 
 def ordered(expr: Expr, layer: int | None) -> Expr:

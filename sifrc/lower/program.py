@@ -17,11 +17,14 @@ import sympy
 __all__ = [
     "SAMPLE_LABEL",
     "Assign",
+    "Case",
     "Contract",
+    "CurvatureOperator",
     "Family",
     "Function",
     "Guard",
     "Kernel",
+    "KindPlan",
     "Load",
     "LogSumExpOver",
     "Loop",
@@ -30,6 +33,7 @@ __all__ = [
     "Operator",
     "Program",
     "Ref",
+    "Result",
     "SolveSylvester",
     "SolveSystem",
     "Statement",
@@ -58,6 +62,8 @@ class Storage(Enum):
     """State of an optimizer, kept from step to step, updated in place."""
     CONSTANT = "constant"
     """Numbers of the spec, one for each index (λ_k)."""
+    RANDOM = "random"
+    """Random numbers, one vector for each sample; ``ω`` uniform, ``ε`` normal."""
     IDENTITY = "identity"
     """An identity matrix; it depends on nothing."""
     HYPERPARAMETER = "hyperparameter"
@@ -157,9 +163,10 @@ class Sum:
 class Contract:
     """A matrix product: ``target`` := scale · Σ left · right over the labels the target lacks.
 
-    ``scale`` is a SymPy expression over ``loads``, which are scalars (often 1, or ``mean``). The
-    operands have one or two dimensions each and together at most three labels: matrix–matrix,
-    matrix–vector, outer and inner products.
+    ``scale`` is a SymPy expression over ``loads``, which are scalars (often 1, or ``mean``). Leaving the
+    sample aside where an operand has three dimensions, the operands have one or two dimensions each and
+    together at most three labels: matrix–matrix, matrix–vector, outer and inner products, once, or for
+    every sample, or summed over the samples.
     """
 
     target: Load
@@ -307,6 +314,84 @@ class Operator:
 
 
 @dataclass(frozen=True)
+class KindPlan:
+    """One kind of curvature.
+
+    Args:
+        name: as callers write it.
+        functions: that compute its blocks, in order.
+        per_sample: whether there is one block for each sample, so that a batch can go in parts.
+        draws: whether it draws random numbers.
+    """
+
+    name: str
+    functions: tuple[str, ...]
+    per_sample: bool
+    draws: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """One entry of a returned dict.
+
+    Args:
+        key: of the entry.
+        members: (family, index) of its arrays, one or a named pair.
+        matrix: fold four dimensions to two.
+    """
+
+    key: str
+    members: tuple[tuple[str, int], ...]
+    matrix: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a curvature operator does for some values of its arguments.
+
+    Args:
+        choices: (argument, values it has in this case).
+        functions: run after those of the kind.
+        results: what is returned.
+        per_sample: of the kind; None for both.
+        batch_axis: whether the results have a sample axis; otherwise they are means over the batch.
+    """
+
+    choices: tuple[tuple[str, tuple[object, ...]], ...]
+    functions: tuple[str, ...]
+    results: tuple[Result, ...]
+    per_sample: bool | None = None
+    batch_axis: bool = False
+
+
+@dataclass(frozen=True)
+class CurvatureOperator:
+    """A public function on curvature blocks: of a batch, for a kind, with further arguments.
+
+    Args:
+        name: as in the contract.
+        kind: fixed kind, or '' where it is an argument.
+        arguments: (name, default, text), after ``kind``.
+        cases: the first one that fits is what happens.
+        vector: families of the vector argument, weight family first, or ().
+        pair: names of the two members of every result, or ().
+        doc: one line.
+        returns: what comes back, one line.
+        source: equations.
+    """
+
+    name: str
+    kind: str
+    arguments: tuple[tuple[str, object, str], ...]
+    cases: tuple[Case, ...]
+    vector: tuple[str, ...] = ()
+    pair: tuple[str, ...] = ()
+    doc: str = ""
+    returns: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class Program:
     """All functions and operators of one module.
 
@@ -321,6 +406,8 @@ class Program:
         hyperparameters: (name, default, text) of the step.
         periodic: names of step functions that run only every ``period`` steps (``period`` is then a
             hyperparameter of the optimizer, an integer ≥ 1); they run at the first step.
+        kinds: of curvature that the module knows.
+        curvature: operators on them.
     """
 
     families: tuple[Family, ...]
@@ -331,6 +418,8 @@ class Program:
     guards: tuple[tuple[str, str], ...] = ()
     hyperparameters: tuple[tuple[str, float, str], ...] = ()
     periodic: tuple[str, ...] = ()
+    kinds: tuple[KindPlan, ...] = ()
+    curvature: tuple[CurvatureOperator, ...] = ()
 
     def family(self, name: str) -> Family:
         """A family by its canonical name."""

@@ -34,7 +34,7 @@ from sifrc.ir import (
 )
 from sifrc.ir.relative import ordered_operands, ordered_terms
 from sifrc.ir.traverse import inputs_of
-from sifrc.lower.products import contracted, first_kept, ordered, split_scalars
+from sifrc.lower.products import contracted, first_kept, is_matrix_product, ordered, split_scalars
 from sifrc.lower.program import (
     SAMPLE_LABEL,
     Assign,
@@ -392,16 +392,8 @@ class Lowering:
         return True
 
     def _matrix_product(self, expr: Einsum, target: Input, scale: sympy.Expr, scope: _Scope) -> bool:
-        """gemm, gemv and means of outer products: one label is summed, none is shared and kept."""
-        if len(expr.operands) != 2:
-            return False
-        (_, left_labels), (_, right_labels) = expr.operands
-        summed = contracted(expr)
-        shared = set(left_labels) & set(right_labels)
-        repeated = len(set(left_labels)) < len(left_labels) or len(set(right_labels)) < len(right_labels)
-        if len(summed) != 1 or shared != set(summed) or repeated or not expr.out:
-            return False
-        if len(left_labels) > 2 or len(right_labels) > 2:
+        """gemm, gemv, means of outer products, and the same for every sample."""
+        if not is_matrix_product(expr):
             return False
         loads = []
         for operand, labels in sorted(expr.operands, key=lambda op: first_kept(op[1], expr.out)):

@@ -11,6 +11,7 @@ from sifrc.derive.derived import Derived
 from sifrc.derive.system import Equation, System
 from sifrc.errors import Location, MethodError
 from sifrc.ir import Input
+from sifrc.methods.curvature import CURVATURE_OPERATORS
 from sifrc.methods.plan import OperatorPlan, Phase
 
 __all__ = ["OPERATORS", "all_phases", "resolve_operators", "with_spectral"]
@@ -81,6 +82,9 @@ def resolve_operators(
 ) -> tuple[OperatorPlan, ...]:
     """Operators by name, in the order of the table; ``loss`` and ``objective`` are always there.
 
+    Operators on curvature blocks are known, but not among those returned: see
+    :func:`sifrc.methods.curvature.curvature_operators`.
+
     Args:
         names: what is asked for.
         locations: where each is asked for.
@@ -88,9 +92,9 @@ def resolve_operators(
     Raises:
         MethodError: an unknown operator.
     """
+    known = [*OPERATORS, *_ALIASES, *CURVATURE_OPERATORS]
     for name in names:
-        if name not in OPERATORS and name not in _ALIASES:
-            known = [*OPERATORS, *_ALIASES]
+        if name not in known:
             near = get_close_matches(name, known, 1)
             raise MethodError(
                 f"unknown operator '{name}'",

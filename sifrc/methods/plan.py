@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from sifrc.derive.system import System
+from sifrc.lower.program import CurvatureOperator, KindPlan
 from sifrc.model import Model
 
 __all__ = ["Hyperparameter", "MemorySpec", "OperatorPlan", "Phase", "Plan"]
@@ -88,6 +89,8 @@ class Plan:
         constants: (family, index) -> value, for families that are numbers of the spec.
         guarded: phases of the step whose results must be finite before anything is updated, and of
             which families (all that are written, where none is named).
+        kinds: of curvature, and how each is computed.
+        curvature: requested operators on curvature blocks.
     """
 
     model: Model
@@ -99,6 +102,8 @@ class Plan:
     memory: tuple[MemorySpec, ...] = ()
     constants: Mapping[tuple[str, int], float] = field(default_factory=lambda: MappingProxyType({}))
     guarded: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    kinds: tuple[KindPlan, ...] = ()
+    curvature: tuple[CurvatureOperator, ...] = ()
 
     def phase(self, name: str) -> Phase:
         """A phase by name."""

@@ -6,10 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from sifrc.derive.curvature.kinds import kind_of
 from sifrc.derive.derived import Derived
 from sifrc.derive.system import Condition, System
 from sifrc.ir.traverse import inputs_of
 from sifrc.methods.base import Method, StepPlan, read_options
+from sifrc.methods.curvature import (
+    CURVATURE_OPERATORS,
+    available_kinds,
+    curvature_operators,
+    curvature_phases,
+    kind_plans,
+)
 from sifrc.methods.operators import all_phases, resolve_operators, with_spectral
 from sifrc.methods.plan import Hyperparameter, Phase, Plan
 from sifrc.methods.registry import find_method
@@ -61,6 +69,9 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
     operators = resolve_operators(spec.target.operators, spec.target.operator_locations)
     operators = tuple(with_spectral(operator, derived) for operator in operators)
     step = None if method is None else method.step(derived, options)
+    named = tuple(name for name in spec.target.operators if name in CURVATURE_OPERATORS)
+    kinds = available_kinds(derived, [kind_of(c) for c in spec.curvature]) if named else ()
+    spectral_phase = derived.spectral is not None
 
     wanted: dict[str, set[str]] = {"forward": {"batched"}}
     for operator in operators:
@@ -69,7 +80,11 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
     forms = tuple(f for f, on in (("batched", step and step.batched), ("single", step and step.single)) if on)
     for name in ("forward", "objective", "adjoint"):
         wanted.setdefault(name, set()).update(forms)
-    phases = list(all_phases(derived, wanted))
+    plans = kind_plans(kinds, spectral_phase)
+    for kind_plan in plans:
+        for name in kind_plan.functions[:-1]:
+            wanted.setdefault(name, set()).add("batched")
+    phases = [*all_phases(derived, wanted), *curvature_phases(derived, kinds, named)]
     hyperparameters: tuple[Hyperparameter, ...] = ()
     names: tuple[str, ...] = ()
     if step is not None and method is not None:
@@ -99,6 +114,8 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
         memory=() if step is None else step.memory,
         constants=_constants(model, derived, white),
         guarded=_guarded(step),
+        kinds=plans,
+        curvature=curvature_operators(model, named, plans),
     )
     return Planned(plan, derived, method, options, conditions, () if step is None else step.notes)
 

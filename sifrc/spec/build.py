@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sifrc.errors import Location
+from sifrc.spec.curvaturespec import curvature_specs
 from sifrc.spec.diagnostics import describe
 from sifrc.spec.functionspec import activation_spec, loss_function_spec
 from sifrc.spec.graph import Item, resolve_graph, state_names
@@ -86,6 +87,7 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         ),
         method=_method(shape, positions),
         target=_target(shape, positions),
+        curvature=curvature_specs(shape.curvature, positions),
         location=positions.value(()),
     )
 

@@ -7,7 +7,14 @@ from hashlib import sha256
 from typing import Any
 
 from sifrc.spec.format import format_expression
-from sifrc.spec.types import FunctionSpec, InitializationSpec, LayerSpec, RegularizationSpec, Spec
+from sifrc.spec.types import (
+    CurvatureSpec,
+    FunctionSpec,
+    InitializationSpec,
+    LayerSpec,
+    RegularizationSpec,
+    Spec,
+)
 
 __all__ = ["spec_hash", "spec_to_dict"]
 
@@ -57,6 +64,8 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
         "operators": list(spec.target.operators),
         "options": dict(spec.target.options),
     }
+    if spec.curvature:
+        result["curvature"] = [_curvature(kind) for kind in spec.curvature]
     return result
 
 
@@ -110,6 +119,18 @@ def _initialization(initialization: InitializationSpec) -> dict[str, Any]:
     if initialization.kind == "sparse":
         result["connections"] = initialization.connections
     return result
+
+
+def _curvature(curvature: CurvatureSpec) -> str | dict[str, Any]:
+    overrides = {
+        "residual": curvature.residual,
+        "output": curvature.output,
+        "expectation": curvature.expectation,
+    }
+    given = {key: value for key, value in overrides.items() if value is not None}
+    if curvature.name == curvature.kind and not given:
+        return curvature.name
+    return {"name": curvature.name, "kind": curvature.kind, **given}
 
 
 def _output(regularization: RegularizationSpec) -> dict[str, str]:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from sifrc.errors import SpecError
+from sifrc.spec.curvature import CURVATURE_KINDS
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.schema import SHAPES, SpecShape
 from sifrc.spec.suggest import did_you_mean, quoted_list, shortened
@@ -29,6 +30,7 @@ _EXPECTED: Mapping[str, str] = MappingProxyType(
         "model_type": "keys and values, e.g. {key: value}",
     }
 )
+_ITEMS: Mapping[str | int, str] = MappingProxyType({"layers": "layer", "curvature": "kind of curvature"})
 _EXAMPLES: Mapping[str, str] = MappingProxyType(
     {
         "sifrc": "the format version: sifrc: 1",
@@ -44,6 +46,9 @@ _EXAMPLES: Mapping[str, str] = MappingProxyType(
         "init": "init: he, or {kind: sparse, connections: 15}",
         "inputs": "inputs: [act1, fc1]",
         "parameters": "parameters: {slope: 0.1}",
+        "curvature": "curvature: [hessian, {name: my_kind, kind: pch2, output: positive}]",
+        "curvature.name": "name: my_kind",
+        "curvature.kind": f"kind: {quoted_list(CURVATURE_KINDS)}",
     }
 )
 
@@ -121,14 +126,15 @@ def _translate(problem: ErrorDetails, positions: Positions) -> SpecError:
     if kind == "missing":
         place = path[:-1]
         message = f"key '{key}' is missing{_where(place)}"
-        return positions.error(place, message, hint=_EXAMPLES.get(key, f"add {key}: ..."))
+        return positions.error(place, message, hint=_example(path, key) or f"add {key}: ...")
     if kind in _EXPECTED:
-        hint = _EXAMPLES.get(key) if kind.startswith(("model", "dict", "list")) else None
+        hint = _example(path, key) if kind.startswith(("model", "dict", "list")) else None
         if kind == "float_type" and isinstance(found, str) and re.fullmatch(r"[-+.\deE]+", found):
             hint = "remove the quotes"
         if kind == "string_type" and isinstance(found, (bool, int, float)):
             hint = "put it in quotes if it is meant as text"
-        return positions.error(path, f"'{key}' must be {_EXPECTED[kind]}, not {describe(found)}", hint=hint)
+        subject = f"an item of '{key}'" if isinstance(path[-1], int) else f"'{key}'"
+        return positions.error(path, f"{subject} must be {_EXPECTED[kind]}, not {describe(found)}", hint=hint)
     translate = _BY_TYPE.get(kind)
     if translate is not None:
         message, hint, label = translate(key, found, problem.get("ctx", {}))
@@ -140,7 +146,12 @@ def _where(path: Path) -> str:
     """`` in 'network'``, `` in a layer``, or nothing at the top."""
     if not path:
         return ""
-    return " in this layer" if isinstance(path[-1], int) else f" in '{path[-1]}'"
+    return f" in this {_ITEMS[path[-2]]}" if isinstance(path[-1], int) else f" in '{path[-1]}'"
+
+
+def _example(path: Path, key: str) -> str | None:
+    """What may stand at a key; keys of the same name may differ by where they are."""
+    return _EXAMPLES.get(f"{path[0]}.{key}") or _EXAMPLES.get(key)
 
 
 def _unknown_key(path: Path, positions: Positions) -> SpecError:

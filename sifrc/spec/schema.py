@@ -8,8 +8,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from sifrc.spec.curvature import CurvatureOutput, CurvatureResidual
+
 __all__ = [
     "SHAPES",
+    "CurvatureShape",
     "FunctionShape",
     "InitializationShape",
     "LayerShape",
@@ -130,6 +133,23 @@ class TargetShape(Shape):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class CurvatureShape(Shape):
+    """A kind of curvature: a preset and what replaces its own rewrites."""
+
+    name: str
+    kind: str
+    residual: CurvatureResidual | None = None
+    output: CurvatureOutput | None = None
+    expectation: bool | None = None
+
+
+# A bare word names a preset, and the curvature after it.
+_Curvature: TypeAlias = Annotated[
+    CurvatureShape,
+    BeforeValidator(lambda value: {"name": value, "kind": value} if isinstance(value, str) else value),
+]
+
+
 class SpecShape(Shape):
     """A whole spec."""
 
@@ -144,6 +164,7 @@ class SpecShape(Shape):
     training: TrainingShape = TrainingShape()
     method: Annotated[MethodShape | None, _named("name")] = None
     target: Annotated[TargetShape, _named("backend")] = Field(default_factory=TargetShape)
+    curvature: list[_Curvature] = Field(default_factory=list)
 
 
 SHAPES: Mapping[tuple[str, ...], type[Shape]] = MappingProxyType(
@@ -160,6 +181,7 @@ SHAPES: Mapping[tuple[str, ...], type[Shape]] = MappingProxyType(
         ("training",): TrainingShape,
         ("method",): MethodShape,
         ("target",): TargetShape,
+        ("curvature", "*"): CurvatureShape,
     }
 )
 """Which shape stands at which path, ``*`` for any index; for messages about keys."""

@@ -11,9 +11,11 @@ from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from sifrc.errors import Location
+from sifrc.spec.curvature import CurvatureOutput, CurvatureResidual
 from sifrc.spec.expression import Expression
 
 __all__ = [
+    "CurvatureSpec",
     "Dtype",
     "FunctionSpec",
     "InitializationSpec",
@@ -177,10 +179,31 @@ class TargetSpec:
 
 
 @dataclass(frozen=True)
+class CurvatureSpec:
+    """A kind of curvature that the operators know: a preset, with what replaces its own rewrites.
+
+    Args:
+        name: as operators take it; that of the preset where nothing is replaced.
+        kind: name of the preset.
+        residual: what becomes of the residual term; None is the preset's.
+        output: what becomes of the block of the output; None is the preset's.
+        expectation: whether expectations of products are products of expectations; None is the preset's.
+    """
+
+    name: str
+    kind: str
+    residual: CurvatureResidual | None = None
+    output: CurvatureOutput | None = None
+    expectation: bool | None = None
+    location: Location | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
 class Spec:
     """A validated network spec.
 
-    ``layers`` is in topological order; the last one is the network's output.
+    ``layers`` is in topological order; the last one is the network's output. ``curvature`` is empty
+    where the spec does not choose.
     """
 
     name: str
@@ -193,4 +216,5 @@ class Spec:
     training: TrainingSpec = TrainingSpec()
     method: MethodSpec | None = None
     target: TargetSpec = TargetSpec()
+    curvature: tuple[CurvatureSpec, ...] = ()
     location: Location | None = field(default=None, compare=False, repr=False)

@@ -74,6 +74,7 @@ def test_what_means_the_same_hits(tmp_path, compilations):
         {"method": "none"},
         {"operators": ("gradient", "loss", "hessian_vector_product")},
         {"backend_options": {"check_forward": False}},
+        {"curvature": ("hessian",)},
     ],
     ids=str,
 )

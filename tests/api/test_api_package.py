@@ -76,6 +76,20 @@ def test_options_without_a_method_are_refused():
             sifrc.compile(content, **arguments, cache=False, learning_rate=0.1)
 
 
+def test_curvature_is_chosen_by_name_among_presets_and_the_specs_own():
+    from sifrc.api import choose
+
+    own = {"name": "mine", "kind": "pch2", "output": "positive"}
+    spec = sifrc.read_spec(tiny(curvature=["ggn", own]))
+    assert [kind.name for kind in choose(spec).curvature] == ["ggn", "mine"]
+    assert choose(spec, curvature=["mine", "pch1"]) == sifrc.read_spec(tiny(curvature=[own, "pch1"]))
+    assert choose(spec, curvature="hessian") == sifrc.read_spec(tiny(curvature=["hessian"]))
+    assert choose(spec, curvature=[]) == sifrc.read_spec(tiny())
+    for wrong, message in (("mime", "did you mean 'mine'"), (["ggn", "ggn"], "named twice")):
+        with pytest.raises(sifrc.MethodError, match=message):
+            sifrc.compile(spec, curvature=wrong, cache=False)
+
+
 def test_verify_fails_closed_on_a_module_with_a_wrong_gradient():
     """The module's gradient is doubled; level 3 must see it."""
     pytest.importorskip("torch")

@@ -248,6 +248,14 @@ def test_compile_takes_choices_over_the_spec(sifrc_command, write):
     assert Path("out/tiny_operators_torch.py").is_file()
 
 
+def test_compile_takes_kinds_of_curvature(sifrc_command, write):
+    own = {"name": "mine", "kind": "pch2", "output": "positive"}
+    path = write(tiny(curvature=["ggn", own]))
+    assert sifrc_command("compile", path, "-o", "out", "--curvature", "mine, hessian").exit_code == 0
+    text = Path("out/tiny_mk_torch.py").read_text()
+    assert text == sifrc.compile_source(tiny(curvature=[own, "hessian"])) != sifrc.compile_source(path)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -257,6 +265,7 @@ def test_compile_takes_choices_over_the_spec(sifrc_command, write):
         ["--method", "newton"],
         ["--backend", "fortran"],
         ["--operators", "hessian"],
+        ["--curvature", "hesian"],
         ["--method", "none", "--option", "damping=1"],
     ],
     ids=" ".join,

@@ -300,7 +300,7 @@ def test_counts_and_dtypes():
 
 
 def test_unknown_name_lists_the_known_ones():
-    assert DATASET_NAMES == ("curves", "digits", "fashion_mnist", "mnist")
+    assert DATASET_NAMES == ("cifar10", "curves", "digits", "fashion_mnist", "mnist")
     with pytest.raises(DataError, match="unknown data set 'imagenet'") as caught:
         load_dataset("imagenet")
     assert all(name in str(caught.value) for name in DATASET_NAMES)

@@ -17,6 +17,7 @@ from sifrc.errors import SifrcError, SpecError
 from sifrc.spec import build_spec, load_spec, parse_spec, spec_hash, spec_to_dict, starter_spec
 from sifrc.spec.document import read_document
 from sifrc.spec.names import RESERVED
+from sifrc.spec.types import CurvatureSpec
 
 BASE = """\
 sifrc: 1
@@ -37,6 +38,7 @@ dtype: float32
 training: {epochs: 3}
 method: {name: esn, variant: exact}
 target: {backend: numba, operators: [loss, gradient]}
+curvature: [hessian, {name: mine, kind: pch2, output: positive}]
 """
 
 
@@ -63,6 +65,11 @@ def test_the_base_document_means_what_it_says() -> None:
     assert dict(spec.method.options) == {"variant": "exact"}
     assert spec.method.option_locations["variant"].line == 17
     assert spec.target.operators == ("loss", "gradient")
+    assert spec.curvature == (
+        CurvatureSpec("hessian", "hessian"),
+        CurvatureSpec("mine", "pch2", output="positive"),
+    )
+    assert spec.curvature[1].location is not None and spec.curvature[1].location.column == 29
 
 
 # (line to change, what it becomes, words of the error); § marks the column the error points at.
@@ -160,6 +167,20 @@ BAD: dict[str, tuple[str, str, str]] = {
     "option value": ("variant: exact", "variant: §[exact]", "cannot be a list"),
     "option not finite": ("variant: exact", "variant: §.nan", "finite"),
     "operator twice": ("[loss, gradient]", "[loss, §loss]", "named twice"),
+    "curvature preset": ("[hessian, {", "[§hesian, {", "did you mean 'hessian'?"),
+    "curvature of a curvature": ("kind: pch2", "kind: §mine", "presets: hessian, pch1"),
+    "curvature without a kind": ("{name: mine, kind: pch2,", "§{name: mine,", "kind: hessian, pch1, pch2"),
+    "curvature key": ("output: positive", "§outputs: positive", "'outputs' in this kind of curvature"),
+    "curvature rewrite": ("output: positive", "output: §clipped", "accepted: kept, absolute or positive"),
+    "curvature expectation": ("output: positive", "expectation: §1", "must be true or false"),
+    "curvature name": ("name: mine", "name: §my-kind", "is not a name"),
+    "curvature reserved": ("name: mine", "name: §sample", "reserved"),
+    "curvature twice": ("[hessian, {", "[hessian, §hessian, {", "the first one is at line 19, column 13"),
+    "curvature of another preset": ("name: mine", "name: §hessian", "is a preset"),
+    "curvature preset changed": ("name: mine", "name: §pch2", "is a preset"),
+    "curvature Fisher": ("kind: pch2, output", "kind: sampled_fisher, §output", "nothing that 'output'"),
+    "curvature word": ("curvature: [hessian, {", "curvature: §hessian #", "must be a list"),
+    "curvature number": ("[hessian, {", "[§3, {", "an item of 'curvature' must be"),
     "duplicate key": ("dtype: float32", "dtype: float32\n§dtype: float64", "line 15, column 1"),
     "anchor": ("dtype: float32", "dtype: §&d float32", "anchors"),
     "alias": ("dtype: float32", "dtype: §*d", "aliases"),
@@ -247,6 +268,9 @@ def test_errors_in_python_objects_name_the_path(path: tuple[Any, ...], value: ob
 
 
 VARIANTS = {
+    "no curvature": BASE[: BASE.index("curvature")],
+    "curvature rewrites": BASE.replace("output: positive", "residual: absolute, expectation: false"),
+    "curvature alias": BASE.replace(", output: positive", ""),
     "base": BASE,
     "starter": starter_spec("digits"),
     "spectral": BASE.replace("1.0e-3", "spectral"),
@@ -290,6 +314,11 @@ def test_hash_ignores_form_and_sees_meaning() -> None:
     assert spec_hash(parse_spec(spaced + "seed: 0\n")) == digest
     others = {spec_hash(parse_spec(text)) for text in VARIANTS.values()}
     assert len(others) == len(VARIANTS)
+
+
+def test_a_spec_without_curvature_keeps_the_hash_it_had() -> None:
+    assert "curvature" not in spec_to_dict(parse_spec(VARIANTS["no curvature"]))
+    assert parse_spec(VARIANTS["no curvature"] + "curvature: []") == parse_spec(VARIANTS["no curvature"])
 
 
 def test_hash_is_the_same_in_every_process() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from sifrc.backends.base import LayerInfo, ModuleSource, Option
 from sifrc.backends.layout import statement
 from sifrc.backends.numba_cpu.access import constant_name
+from sifrc.backends.numba_cpu.curvature import curvature_context
 from sifrc.backends.numba_cpu.functions import DECORATOR
 from sifrc.backends.numba_cpu.operators import (
     Linearized,
@@ -70,7 +71,11 @@ def _context(parts: Parts) -> dict[str, Any]:
     step = bool(program.step_batched or program.step_single)
     printed = step_context(parts) if step else {}
     used = {helper for function in private for helper in function.helpers}
+    curvature = curvature_context(parts)
     texts = "\n".join([*(f.text for f in private), *(t for _, t in operators), *(x.text for x in linearized)])
+    texts = "\n".join(
+        [texts, *curvature.get("kind_functions", ()), *curvature.get("curvature_operators", ())]
+    )
     used |= {name for name in ("_delta",) if f"{name}(" in texts}
     tables = parts.work_tables()
     predict = parts.function("forward", True)
@@ -79,6 +84,8 @@ def _context(parts: Parts) -> dict[str, Any]:
     kinds = [item.kind for item in linearized]
     exports = ["DTYPE", "SHAPES", "SPEC", "init", "predict", *(name for name, _ in operators)]
     exports += ["linearize"] if linearized else []
+    exports += ["Factors"] if curvature.get("factors") else []
+    exports += [operator.name for operator in program.curvature]
     exports += ["State", "step", "train_epoch"] if step else []
     exports.sort(key=lambda name: (not name.isupper(), not name[0].isupper(), name))
     context: dict[str, Any] = {
@@ -125,6 +132,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "helpers": used & _LOCAL_HELPERS,
         "needs_math": "math." in texts,
         "has_step": step,
+        **curvature,
         **printed,
     }
     context["helpers"] = _with_dependencies(context["helpers"])

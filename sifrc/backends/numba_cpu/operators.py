@@ -12,9 +12,17 @@ from sifrc.backends.text import docstring
 from sifrc.errors import BackendError
 from sifrc.lower.program import Operator, Storage
 
-__all__ = ["Linearized", "data_text", "linearized_kinds", "operator_texts", "params_text"]
+__all__ = [
+    "RAISES",
+    "Linearized",
+    "data_text",
+    "linearized_kinds",
+    "operator_texts",
+    "params_text",
+    "unpack",
+]
 
-_RAISES = (
+RAISES = (
     "Raises:\n    TypeError: an argument is no array, or has another dtype.\n"
     "    ValueError: names or shapes are not as described{classes}."
 )
@@ -77,7 +85,8 @@ def _local(parts: Parts) -> frozenset[str]:
     return frozenset(f.code for f in parts.program.families if f.storage in outside)
 
 
-def _unpack(parts: Parts, families: Sequence[str], argument: str) -> str:
+def unpack(parts: Parts, families: Sequence[str], argument: str) -> str:
+    """The statement that checks tensors shaped like the parameters and takes them by layer."""
     known = {family.name: family.code for family in parts.program.families}
     codes = [known.get(name, "_") for name in families]
     if not parts.has_biases:
@@ -107,7 +116,7 @@ def _text(parts: Parts, operator: Operator) -> str:
         arguments.append("vector: Parameters")
     returns = _returns(operator)
     head = signature(operator.name, arguments, returns)
-    lines = [head, f"    {_doc(parts, operator)}", f"    {_unpack(parts, PARAMETERS, 'params')}"]
+    lines = [head, f"    {_doc(parts, operator)}", f"    {unpack(parts, PARAMETERS, 'params')}"]
     if operator.apply:
         lines.append(
             f"    return {_private_name(operator)}({_parameter_names(parts)}, inputs, targets)(vector)"
@@ -142,7 +151,7 @@ def _prepared(parts: Parts, operator: Operator) -> str:
         *_calls(parts, _functions(parts, operator, operator.prepare), 4),
         "",
         "    def product(vector: Parameters) -> dict[str, Array]:",
-        f"        {_unpack(parts, operator.vector, 'vector')}",
+        f"        {unpack(parts, operator.vector, 'vector')}",
         f"        work.renew({renew})",
         *_calls(parts, _functions(parts, operator, operator.apply), 8),
         f"        return {_named(parts, operator.tensors)}",
@@ -191,7 +200,7 @@ def _doc(parts: Parts, operator: Operator) -> str:
             f"{operator.doc.rstrip('.')}.{source}",
             "\n".join(lines),
             f"Returns:\n    {returns}",
-            _RAISES.format(classes=classes) + refused,
+            RAISES.format(classes=classes) + refused,
         ],
         indent=4,
     )

@@ -13,6 +13,7 @@ from sifrc.backends.numba_cpu.access import Block, subscript_text
 from sifrc.backends.numba_cpu.nests import Names, Nest
 from sifrc.errors import BackendError
 from sifrc.lower.program import (
+    SAMPLE_LABEL,
     Assign,
     Contract,
     Guard,
@@ -152,12 +153,13 @@ class Writer:
 
     @write.register
     def _(self, statement: Contract) -> list[str]:
-        form = self._product_form(statement)
-        if form is None:
+        if any(len(load.labels) == 3 for load in (statement.left, statement.right)):
+            lines = self._sample_products(statement)
+        else:
+            lines = self._one_product(statement)
+        if lines is None:
             return self.write(_as_sum(statement))
-        left, right = form
         target = self.block.array(statement.target)
-        lines = [f"np.dot({left}, {right}, {target})"]
         if statement.scale != 1:
             texts = {name: self.block.entry(load) for name, load in statement.loads}
             code = print_code(statement.scale, "numba", names=texts, real=self.names.real)
@@ -165,29 +167,48 @@ class Writer:
             lines += layout.statement(f"_scale({target}, {code.text})", 0, self.names.prefix("term"))
         return lines
 
-    def _product_form(self, statement: Contract) -> tuple[str, str] | None:
-        """Operands of a BLAS product, or None if it is none."""
-        left, right, out = statement.left, statement.right, statement.target.labels
-        if any(self.block.group(load).family.storage is Storage.IDENTITY for load in (left, right)):
+    def _one_product(self, statement: Contract) -> list[str] | None:
+        """A BLAS product, or None if it is none."""
+        if self._has_identity(statement):
             return None
-        summed = [label for label in left.labels if label in right.labels]
-        if len(summed) != 1 or summed[0] in out or not out:
+        left, right = (_Operand(self.block.array(o), o.labels) for o in (statement.left, statement.right))
+        form = _blas_form(left, right, statement.target.labels)
+        if form is None:
             return None
-        if out[0] in right.labels:
-            left, right = right, left
-        if len(left.labels) != 2 or len(right.labels) not in (1, 2) or len(right.labels) != len(out):
+        return [f"np.dot({form[0]}, {form[1]}, {self.block.array(statement.target)})"]
+
+    def _sample_products(self, statement: Contract) -> list[str] | None:
+        """One BLAS product for each sample, stored or added up."""
+        if self._has_identity(statement):
             return None
-        first, second = self.block.array(left), self.block.array(right)
-        if left.labels == (summed[0], out[0]):
-            first += ".T"
-        elif left.labels != (out[0], summed[0]):
+        operands = [self._of_sample(load) for load in (statement.left, statement.right)]
+        target = self._of_sample(statement.target)
+        if operands[0] is None or operands[1] is None or target is None:
             return None
-        if len(right.labels) == 2:
-            if right.labels == (out[1], summed[0]):
-                second += ".T"
-            elif right.labels != (summed[0], out[1]):
-                return None
-        return first, second
+        form = _blas_form(operands[0], operands[1], target.labels)
+        if form is None:
+            return None
+        extent = self._extent(SAMPLE_LABEL, [statement.left, statement.right])
+        loop = f"for {SAMPLE_LABEL} in range({extent}):"
+        if SAMPLE_LABEL in statement.target.labels:
+            return [loop, f"    np.dot({form[0]}, {form[1]}, {target.text})"]
+        return [
+            f"{target.text}[:] = {self.names.real}(0.0)",
+            loop,
+            f"    {target.text} += np.dot({form[0]}, {form[1]})",
+        ]
+
+    def _has_identity(self, statement: Contract) -> bool:
+        operands = (statement.left, statement.right)
+        return any(self.block.group(load).family.storage is Storage.IDENTITY for load in operands)
+
+    def _of_sample(self, load: Load) -> _Operand | None:
+        """The part of an array that belongs to one sample; None if it is not contiguous."""
+        if SAMPLE_LABEL not in load.labels:
+            return _Operand(self.block.local(load), load.labels)
+        if load.labels[0] != SAMPLE_LABEL:
+            return None
+        return _Operand(f"{self.block.local(load)}[{SAMPLE_LABEL}]", load.labels[1:])
 
     # -- reductions and solvers
 
@@ -311,6 +332,34 @@ def _leading(over: tuple[str, ...], free: tuple[str, ...], loads: dict[str, Load
         return False
     widest = max(mixed, key=len)
     return widest[-1] in free
+
+
+@dataclass(frozen=True)
+class _Operand:
+    text: str
+    labels: tuple[str, ...]
+
+
+def _blas_form(left: _Operand, right: _Operand, out: tuple[str, ...]) -> tuple[str, str] | None:
+    """Texts of the operands of a matrix–matrix or matrix–vector product, or None if it is none."""
+    summed = [label for label in left.labels if label in right.labels]
+    if len(summed) != 1 or summed[0] in out or not out:
+        return None
+    if out[0] in right.labels:
+        left, right = right, left
+    if len(left.labels) != 2 or len(right.labels) not in (1, 2) or len(right.labels) != len(out):
+        return None
+    first, second = left.text, right.text
+    if left.labels == (summed[0], out[0]):
+        first += ".T"
+    elif left.labels != (out[0], summed[0]):
+        return None
+    if len(right.labels) == 2:
+        if right.labels == (out[1], summed[0]):
+            second += ".T"
+        elif right.labels != (summed[0], out[1]):
+            return None
+    return first, second
 
 
 def _as_sum(statement: Contract) -> Statement:

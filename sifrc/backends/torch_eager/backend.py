@@ -9,6 +9,7 @@ from sifrc.backends.base import LayerInfo, ModuleSource, Option
 from sifrc.backends.layout import call, lines_of, signature, statement
 from sifrc.backends.text import docstring, environment, finished, header, literal, template_folder
 from sifrc.backends.torch_eager.calls import Chain, Parts, parts_of
+from sifrc.backends.torch_eager.curvature import curvature_context
 from sifrc.backends.torch_eager.operators import public_functions
 from sifrc.backends.torch_eager.reserved import MODULE_MEMBERS
 from sifrc.backends.torch_eager.step import guard_table, memory_table, optimizer_context
@@ -73,14 +74,25 @@ def _context(parts: Parts) -> dict[str, Any]:
     private = list(parts.functions.values())
     step = bool(parts.step)
     guarded = step or any(function.guarded for function in private)
+    curvature = curvature_context(parts)
     texts = "\n".join([*(function.text for function in private), *(function.text for function in public)])
+    texts = "\n".join(
+        [texts, *curvature.get("kind_functions", ()), *curvature.get("curvature_operators", ())]
+    )
     weights = parts.weights.code
     biases = parts.biases.code if parts.biases is not None else ""
     chain = Chain(parts, 8)
     forward_lines = chain.run([parts.forward], {parts.states})
     context: dict[str, Any] = {
         "header": header(module, "Torch"),
-        "exports": _exports(parts, [f.name for f in public if not f.name.startswith("_")]),
+        "exports": _exports(
+            parts,
+            [
+                *(f.name for f in public if not f.name.startswith("_")),
+                *(["Factors"] if curvature.get("factors") else []),
+                *(operator.name for operator in parts.program.curvature),
+            ],
+        ),
         "name": module.name,
         "architecture": module.architecture,
         "spec": "SPEC = " + literal(module.spec, used=len("SPEC = ")),
@@ -124,7 +136,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "unpack": _unpack(parts),
         "check_forward": bool(module.options.get("check_forward", True)),
     }
-    return context | (optimizer_context(parts) if step else {})
+    return context | curvature | (optimizer_context(parts) if step else {})
 
 
 def _start_arguments(seed: int) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from sifrc.backends.base import ModuleSource
+from sifrc.backends.curvature import curvature_chains, curvature_families
 from sifrc.backends.layout import call
 from sifrc.backends.torch_eager.functions import PrivateFunction, plan_functions
 from sifrc.errors import BackendError
@@ -75,7 +76,8 @@ def parts_of(module: ModuleSource) -> Parts:
     wanted = {name for o in program.operators for name in (o.scalar, *o.tensors) if name} | {"x"}
     if step:
         wanted.add(objective)
-    chains += [((forward, True),), step]
+    chains += [((forward, True),), step, *curvature_chains(program)]
+    wanted |= curvature_families(program)
     functions = plan_functions(program, chains, frozenset(wanted), states.name)
     return Parts(
         module,
@@ -151,10 +153,10 @@ class Chain:
         return call(targets, function.name, arguments, self.indent if indent is None else indent)
 
     def _argument(self, family: Family, function: PrivateFunction) -> str:
-        given = (Storage.PARAMETER, Storage.DATA, Storage.DIRECTION, Storage.HYPERPARAMETER, Storage.MEMORY)
+        made = (Storage.WORK, Storage.RESULT, Storage.CONSTANT, Storage.IDENTITY)
         if family.name == self.parts.states and (function.inputs_only or family.name not in self.known):
             return "inputs" if function.inputs_only else "{0: inputs}"
-        if family.storage in given or family.name in self.known:
+        if family.storage not in made or family.name in self.known:
             return family.code
         if family.indexed and family.name in function.results:
             return "{}"

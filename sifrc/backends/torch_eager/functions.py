@@ -147,6 +147,7 @@ _RANK: Mapping[Storage, int] = MappingProxyType(
         Storage.PARAMETER: 0,
         Storage.WORK: 1,
         Storage.DATA: 2,
+        Storage.RANDOM: 2,
         Storage.DIRECTION: 3,
         Storage.RESULT: 4,
         Storage.MEMORY: 5,

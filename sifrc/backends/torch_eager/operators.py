@@ -10,10 +10,10 @@ from sifrc.backends.text import docstring
 from sifrc.backends.torch_eager.calls import Chain, Parts, operator_keys
 from sifrc.lower.program import Operator
 
-__all__ = ["PublicFunction", "public_functions"]
+__all__ = ["PARAMS_TEXT", "RAISES_TEXT", "PublicFunction", "data_text", "public_functions", "unpack"]
 
-_PARAMS = "params: by name, shapes as in ``SHAPES``, all of one dtype on one device."
-_RAISES = """Raises:
+PARAMS_TEXT = "params: by name, shapes as in ``SHAPES``, all of one dtype on one device."
+RAISES_TEXT = """Raises:
     TypeError: an argument is no tensor, or has another dtype.
     ValueError: names, shapes or devices are not as described."""
 _REFUSED = "\n    FloatingPointError: a quantity that must be finite is not, or a system has no solution."
@@ -43,7 +43,8 @@ def public_functions(parts: Parts) -> tuple[PublicFunction, ...]:
     return tuple(found)
 
 
-def _data_text(parts: Parts, batched: bool) -> tuple[str, str]:
+def data_text(parts: Parts, batched: bool) -> tuple[str, str]:
+    """Shapes of inputs and targets in docstrings."""
     module = parts.module
     rows = "B, " if batched else ""
     inputs = f"({rows}{module.input_size})" if batched else f"({module.input_size},)"
@@ -53,12 +54,12 @@ def _data_text(parts: Parts, batched: bool) -> tuple[str, str]:
 
 
 def _arguments_text(parts: Parts, operator: Operator) -> list[str]:
-    inputs, targets = _data_text(parts, operator.batched)
+    inputs, targets = data_text(parts, operator.batched)
     if operator.batched:
-        lines = [_PARAMS, f"inputs: {inputs}.", f"targets: {targets}."]
+        lines = [PARAMS_TEXT, f"inputs: {inputs}.", f"targets: {targets}."]
     else:
         lines = [
-            _PARAMS,
+            PARAMS_TEXT,
             f"input: {inputs}.",
             f"target: {targets.replace('() integers, classes', 'a class,')}.",
         ]
@@ -80,13 +81,14 @@ def _doc(parts: Parts, operator: Operator, arguments: list[str], returns: str, g
             summary,
             "\n".join(["Args:", *(f"    {line}" for line in arguments)]),
             f"Returns:\n    {returns}",
-            _RAISES + (_REFUSED if guarded else ""),
+            RAISES_TEXT + (_REFUSED if guarded else ""),
         ],
         indent=4,
     )
 
 
-def _unpack(parts: Parts, what: str, indent: int) -> str:
+def unpack(parts: Parts, what: str, indent: int) -> str:
+    """The statement that checks parameters and takes them by layer."""
     pad = " " * indent
     left = parts.weights.code if parts.biases is None else f"{parts.weights.code}, {parts.biases.code}"
     function = "_weights" if parts.biases is None else "_weights_and_biases"
@@ -95,7 +97,7 @@ def _unpack(parts: Parts, what: str, indent: int) -> str:
 
 def _opening(parts: Parts, operator: Operator, chain: Chain) -> list[str]:
     keys = (*operator_keys(operator)[0], *operator_keys(operator)[1])
-    lines = [_unpack(parts, "params", 4)]
+    lines = [unpack(parts, "params", 4)]
     like = f"next(iter({parts.weights.code}.values()))"
     if operator.batched:
         lines.append(f"    inputs, targets = _batch(inputs, targets, {like})")
@@ -216,7 +218,7 @@ def _linearize(parts: Parts, products: Sequence[Operator]) -> str:
                 ]
             ),
             "Returns:\n    Function of a vector like params that returns a dict like params.",
-            _RAISES.replace("are not as described", "are not as described, or the kind is unknown"),
+            RAISES_TEXT.replace("are not as described", "are not as described, or the kind is unknown"),
         ],
         indent=4,
     )

@@ -28,6 +28,7 @@ def factored(first: FirstOrder, kind: Kind) -> Recursion:
     model = first.model
     start = score(model, kind)
     equations: list[Equation] = list(start.equations)
+    mark = "ᶜ" if start.extra else ""
     moved: dict[Input, Expr] = {}
     blocks: dict[int, Input] = {}
     for c in reversed(model.constraints):
@@ -36,12 +37,12 @@ def factored(first: FirstOrder, kind: Kind) -> Recursion:
             value = start.value
         else:
             value = seeded(first.adjoint[adjoint], moved, start.extra)
-        symbol = Input("S", c.index, (c.axis, *start.extra), Role.ADJOINT)
+        symbol = Input(f"S{mark}", c.index, (c.axis, *start.extra), Role.ADJOINT)
         equations.append(Equation(symbol, expand(value), c.index, "definition"))
         own = first.backpropagated(c.index)
         if own is not adjoint:
             through = seeded(first.adjoint[own], {adjoint: symbol}, start.extra)
-            symbol = Input("T", c.index, symbol.slots, Role.ADJOINT)
+            symbol = Input(f"T{mark}", c.index, symbol.slots, Role.ADJOINT)
             equations.append(Equation(symbol, expand(through), c.index, "definition"))
         moved[own] = symbol
         row, column = c.axis, primed(c.axis)

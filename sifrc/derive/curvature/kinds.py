@@ -7,14 +7,16 @@ states when it changes nothing; the tests hold it to that.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
-__all__ = ["EXACT_WHEN", "KINDS", "Kind", "Output", "Residual", "Source"]
+from sifrc.spec.curvature import CurvatureOutput as Output
+from sifrc.spec.curvature import CurvatureResidual as Residual
+from sifrc.spec.types import CurvatureSpec
 
-Residual: TypeAlias = Literal["kept", "dropped", "absolute", "clipped"]
-Output: TypeAlias = Literal["kept", "absolute", "positive"]
+__all__ = ["EXACT_WHEN", "KINDS", "Kind", "Output", "Residual", "Source", "kind_of"]
+
 Source: TypeAlias = Literal["objective", "loss", "fisher", "sampled", "empirical"]
 
 
@@ -78,5 +80,22 @@ EXACT_WHEN: Mapping[str, str] = MappingProxyType(
 )
 """Rewrite -> when it changes nothing."""
 
-RESIDUALS: tuple[str, ...] = get_args(Residual)
-OUTPUTS: tuple[str, ...] = get_args(Output)
+
+def kind_of(spec: CurvatureSpec) -> Kind:
+    """The kind that a spec asks for: its preset, with what it replaces.
+
+    Args:
+        spec: validated: its preset exists, and has what is replaced.
+
+    Example:
+        >>> kind_of(CurvatureSpec("definite", "pch2", output="positive"))
+        Kind(name='definite', source='objective', expectation=True, residual='clipped', output='positive')
+    """
+    preset = KINDS[spec.kind]
+    return replace(
+        preset,
+        name=spec.name,
+        expectation=preset.expectation if spec.expectation is None else spec.expectation,
+        residual=spec.residual or preset.residual,
+        output=spec.output or preset.output,
+    )

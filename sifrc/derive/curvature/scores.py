@@ -30,7 +30,7 @@ from sifrc.scalar.function import ScalarFunction
 
 __all__ = ["NORMAL", "UNIFORM", "Score", "score"]
 
-UNIFORM = "u"
+UNIFORM = "ω"
 """Family of numbers drawn uniformly between 0 and 1, one vector for each sample."""
 NORMAL = "ε"
 """Family of standard normal numbers, one vector for each sample."""

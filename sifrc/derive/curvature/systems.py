@@ -17,9 +17,8 @@ from sifrc.derive.curvature.recursion import primed, recursion
 from sifrc.derive.curvature.weights import WeightBlock, owner_of, weight_block
 from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
 from sifrc.derive.system import Equation, System
-from sifrc.ir import Axis, Expr, Input, Role
+from sifrc.ir import Axis, Input, Role
 from sifrc.ir.build import einsum, rename
-from sifrc.ir.normal import expand
 from sifrc.model import LayerParameters
 
 __all__ = ["Curvature", "Moment", "mean_block", "moment_symbol"]
@@ -121,17 +120,20 @@ class Curvature:
 
     def diagonal(self) -> System:
         """The diagonals of the blocks, averaged over the batch."""
-        equations = []
+        entries: list[Equation] = []
+        equations: list[Equation] = []
         for layer, block in self._weights(per_sample=True):
+            c = owner_of(self.model, layer)
+            matrix = self._block(c.axis, c.index, True)
+            symbol = Input("h", c.index, (c.axis,), Role.STATE)
+            value = einsum([(matrix, (c.axis, c.axis))], (c.axis,))
+            entries.append(Equation(symbol, value, c.index, "EA-CG(4b)"))
             row, column, *_ = block.axes
-            results = [symbol for _, symbol in gradient_symbols(layer, "dW", "dβ")]
-            value = _diagonal(block.value, (row, column))
-            equations.append(Equation(results[0], rename(value, results[0].axes), layer.index, "EA-CG(4c)"))
-            for result in results[1:]:
-                c = owner_of(self.model, layer)
-                value = _diagonal(self._block(c.axis, c.index, True), (c.axis,))
-                equations.append(Equation(result, rename(value, result.axes), layer.index, "EA-CG(4b)"))
-        return System("diagonal", "Diagonal of the Hessian", tuple(equations))
+            own = einsum([(symbol, (row,)), (block.second_moment, (column, column))], (row, column))
+            results = [found for _, found in gradient_symbols(layer, "dW", "dβ")]
+            for result, part in zip(results, (own, symbol), strict=False):
+                equations.append(Equation(result, rename(part, result.axes), layer.index, "EA-CG(4c)"))
+        return System("diagonal", "Diagonal of the Hessian", (*entries, *equations))
 
     def _block(self, axis: Axis, index: int, per_sample: bool) -> Input:
         if per_sample:
@@ -155,11 +157,6 @@ def averaged(block: WeightBlock, layer: LayerParameters, moment: Moment) -> Weig
     if moment == "second":
         return block.with_columns(((symbol, (column, other)),))
     return block.with_columns(tuple((symbol, (axis,)) for _, axis in block.column_factors()))
-
-
-def _diagonal(block: Expr, axes: tuple[Axis, ...]) -> Expr:
-    """Entries whose first and second indices agree."""
-    return expand(einsum([(block, (*axes, *axes))], axes))
 
 
 def _form(name: str, per_sample: bool) -> str:

@@ -1,0 +1,282 @@
+"""Text of the public functions on curvature blocks, which differs between Python frameworks in few places.
+
+A module has one private function for each kind, which computes its blocks, and a table of them. A public
+function looks its kind up, computes the blocks of a part of the batch, and goes on by the values of its
+other arguments; parts are averaged.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from sifrc.backends.base import ModuleSource
+from sifrc.backends.layout import signature
+from sifrc.backends.text import LINE_LENGTH, docstring, literal
+from sifrc.lower.program import Case, CurvatureOperator, KindPlan, Program, Result
+
+__all__ = [
+    "BLOCKS",
+    "Glue",
+    "curvature_chains",
+    "curvature_families",
+    "draws",
+    "operator_text",
+    "shared_context",
+]
+
+_PART_FLOATS = 2**25
+"""Numbers in the blocks of single samples that a part of a batch may have: 128 MiB in float32."""
+
+
+BLOCKS: Mapping[bool, str] = MappingProxyType({True: "H", False: "H̄"})
+"""Family of the blocks: of every sample, or of the batch."""
+
+
+def curvature_chains(program: Program) -> Iterator[tuple[tuple[str, bool], ...]]:
+    """Functions, all batched, that the public functions call one after the other."""
+    for kind in program.kinds:
+        start = tuple((name, True) for name in kind.functions)
+        yield start
+        for operator in program.curvature:
+            for case in operator.cases:
+                if case.per_sample in (None, kind.per_sample):
+                    yield (*start, *((name, True) for name in case.functions))
+
+
+def curvature_families(program: Program) -> set[str]:
+    """Families that the public functions return or keep."""
+    results = {
+        family
+        for operator in program.curvature
+        for case in operator.cases
+        for result in case.results
+        for family, _ in result.members
+    }
+    return results | {BLOCKS[kind.per_sample] for kind in program.kinds}
+
+
+class Glue(Protocol):
+    """What a backend adds."""
+
+    @property
+    def array(self) -> str:
+        """Type of an array in annotations."""
+        ...
+
+    @property
+    def decorators(self) -> tuple[str, ...]:
+        """Lines before a definition."""
+        ...
+
+    @property
+    def params_text(self) -> str:
+        """Line on ``params`` in docstrings."""
+        ...
+
+    @property
+    def raises_text(self) -> str:
+        """Errors of the checks of arguments, for docstrings."""
+        ...
+
+    def data_text(self) -> tuple[str, str]:
+        """Shapes of inputs and targets."""
+        ...
+
+    def opening(self, operator: CurvatureOperator) -> list[str]:
+        """Statements that check and unpack params, inputs, targets and vector; indented by 4."""
+        ...
+
+    def blocks(self, seeded: bool) -> list[str]:
+        """Statements of ``part`` that compute the blocks with ``prepare``; indented by 8."""
+        ...
+
+    def calls(self, case: Case, per_sample: bool, indent: int) -> list[str]:
+        """Calls of a case's functions."""
+        ...
+
+    def member(self, family: str, index: int) -> str:
+        """An array after them."""
+        ...
+
+
+def rows(program: Program) -> int:
+    """Samples in a part of a batch, for kinds with a block for each."""
+    count = 1
+    for kind in program.kinds:
+        if kind.per_sample:
+            written = {name for f in kind.functions for name in program.function(f, True).writes}
+            sizes = [
+                shape[1] * shape[2]
+                for name in sorted(written)
+                for _, shape in program.family(name).shapes
+                if len(shape) == 3 and shape[1] is not None and shape[2] is not None
+            ]
+            count = max(count, sum(sizes))
+    return max(1, _PART_FLOATS // count)
+
+
+def shared_context(module: ModuleSource, texts: Sequence[str], functions: Sequence[str]) -> dict[str, Any]:
+    """What the templates of all backends need.
+
+    Args:
+        module: what is printed.
+        texts: of the public functions.
+        functions: texts of those that compute the blocks of one kind.
+    """
+    program = module.program
+    layers = tuple(layer.name for layer in module.layers)
+    return {
+        "curvature": True,
+        "kind_functions": functions,
+        "kind_table": kind_table(program.kinds, "Prepared"),
+        "layer_names": literal(layers, used=len("_LAYERS = ")),
+        "factors": any(operator.pair for operator in program.curvature),
+        "rows": rows(program),
+        "matrices": any("_matrix(" in text for text in texts),
+        "uniform": any("_uniform(" in text for text in functions),
+        "normal": any("_normal(" in text for text in functions),
+        "curvature_operators": texts,
+    }
+
+
+def draws(program: Program) -> bool:
+    """Whether some kind draws random numbers, so that functions take a seed."""
+    return any(kind.draws for kind in program.kinds)
+
+
+def kind_table(kinds: Sequence[KindPlan], value_type: str) -> str:
+    """The table of kinds."""
+    lines = [f'    "{kind.name}": (_prepared_{kind.name}, {kind.per_sample}),' for kind in kinds]
+    return "\n".join([f"_KINDS: dict[str, tuple[{value_type}, bool]] = {{", *lines, "}"])
+
+
+def operator_text(module: ModuleSource, operator: CurvatureOperator, glue: Glue) -> str:
+    """The source of one public function."""
+    kinds = module.program.kinds
+    seeded = draws(module.program) and not operator.kind
+    arguments = [f"params: {_mapping(glue)}", f"inputs: {glue.array}", f"targets: {glue.array}"]
+    arguments += [f"vector: {_mapping(glue)}"] if operator.vector else []
+    arguments += [] if operator.kind else [f'kind: str = "{kinds[0].name}"']
+    arguments += [
+        f"{name}: {_annotation(default)} = {_value(default)}" for name, default, _ in operator.arguments
+    ]
+    arguments += ["seed: int = 0"] if seeded else []
+    returns = "dict[str, Factors]" if operator.pair else f"dict[str, {glue.array}]"
+    kind = f'"{operator.kind}"' if operator.kind else "kind"
+    lines = [
+        *glue.decorators,
+        signature(operator.name, arguments, returns),
+        f"    {_doc(module, operator, glue, seeded)}",
+        *glue.opening(operator),
+        f"    prepare, per_sample = _kind({kind})",
+        "",
+        f"    def part(inputs: {glue.array}, targets: {glue.array}) -> dict[str, {glue.array}]:",
+        *glue.blocks(seeded),
+    ]
+    possible = [
+        case for case in operator.cases if any(case.per_sample in (None, kind.per_sample) for kind in kinds)
+    ]
+    if operator.kind:
+        (single,) = possible
+        lines += _case(single, operator, glue, True, 8)
+    else:
+        lines += _cases(possible, operator, glue)
+    lines += ["", *_run(module, operator, possible)]
+    return "\n".join(lines)
+
+
+def _cases(cases: Sequence[Case], operator: CurvatureOperator, glue: Glue) -> list[str]:
+    lines: list[str] = []
+    for case in cases:
+        lines.append(f"        if {_condition(case)}:")
+        lines += _case(case, operator, glue, bool(case.per_sample), 12)
+    named = ", ".join(f"{name}={{{name}!r}}" for name, _, _ in operator.arguments)
+    lines.append(f'        raise ValueError(f"kind {{kind!r}} does not go with {named}")')
+    return lines
+
+
+def _case(case: Case, operator: CurvatureOperator, glue: Glue, per_sample: bool, indent: int) -> list[str]:
+    pad = " " * indent
+    entries = [
+        f'{pad}    "{key}": {text},' for r in case.results for key, text in _entries(r, operator, glue)
+    ]
+    return [*glue.calls(case, per_sample, indent), f"{pad}return {{", *entries, f"{pad}}}"]
+
+
+def _entries(result: Result, operator: CurvatureOperator, glue: Glue) -> list[tuple[str, str]]:
+    texts = [glue.member(family, index) for family, index in result.members]
+    if operator.pair:
+        return [(f"{result.key}.{name}", text) for name, text in zip(operator.pair, texts, strict=True)]
+    return [(result.key, f"_matrix({texts[0]})" if result.matrix else texts[0])]
+
+
+def _run(module: ModuleSource, operator: CurvatureOperator, cases: Sequence[Case]) -> list[str]:
+    lines = []
+    for case in cases:
+        if case.batch_axis:
+            lines += [f"    if {_condition(case)}:", "        return part(inputs, targets)"]
+    lines.append("    found = _averaged(part, inputs, targets, per_sample)")
+    if module.reduction == "sum":
+        kept = ' if name.endswith(".moment") else ' if operator.pair else ""
+        value = f"value{kept}len(inputs) * value" if kept else "len(inputs) * value"
+        lines.append(f"    found = {{name: {value} for name, value in found.items()}}")
+    if not operator.pair:
+        return [*lines, "    return found"]
+    members = ", ".join(f'found[f"{{name}}.{member}"]' for member in operator.pair)
+    return [*lines, f"    return {{name: Factors({members}) for name in _LAYERS}}"]
+
+
+def _condition(case: Case) -> str:
+    parts = [] if case.per_sample is None else ["per_sample" if case.per_sample else "not per_sample"]
+    for name, values in case.choices:
+        if values in ((True,), (False,)):
+            parts.append(name if values[0] else f"not {name}")
+        elif len(values) == 1:
+            parts.append(f"{name} is None" if values[0] is None else f"{name} == {_value(values[0])}")
+        else:
+            parts.append(f"{name} in ({', '.join(map(_value, values))})")
+    return " and ".join(parts)
+
+
+def _value(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def _annotation(default: object) -> str:
+    return {bool: "bool", str: "str"}.get(type(default), "str | None")
+
+
+def _mapping(glue: Glue) -> str:
+    return "Parameters" if glue.array == "Array" else f"Mapping[str, {glue.array}]"
+
+
+def _doc(module: ModuleSource, operator: CurvatureOperator, glue: Glue, seeded: bool) -> str:
+    inputs, targets = glue.data_text()
+    lines = ["Args:", f"    {glue.params_text}", f"    inputs: {inputs}.", f"    targets: {targets}."]
+    lines += ["    vector: like params."] if operator.vector else []
+    if not operator.kind:
+        lines.append(f"    kind: {', '.join(kind.name for kind in module.program.kinds)}.")
+    for name, _, text in operator.arguments:
+        lines += textwrap.wrap(
+            f"{name}: {text}", LINE_LENGTH - 4, initial_indent="    ", subsequent_indent="        "
+        )
+    lines += ["    seed: of the draws of sampled kinds."] if seeded else []
+    raises = glue.raises_text
+    if not operator.kind:
+        raises += "\n    ValueError: the kind is unknown, or does not go with the other arguments."
+    source = f"  [{operator.source}]" if operator.source else ""
+    return docstring(
+        [
+            operator.doc.rstrip(".") + "." + source,
+            "\n".join(lines),
+            "Returns:\n"
+            + textwrap.fill(
+                operator.returns, LINE_LENGTH - 4, initial_indent="    ", subsequent_indent="    "
+            ),
+            raises,
+        ],
+        indent=4,
+    )

@@ -1,0 +1,92 @@
+"""Curvature blocks in Numba modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sifrc.backends.curvature import draws, operator_text, shared_context
+from sifrc.backends.layout import signature
+from sifrc.backends.numba_cpu.operators import RAISES, data_text, params_text, unpack
+from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts, call_lines
+from sifrc.lower.program import Case, CurvatureOperator, KindPlan, Storage
+
+__all__ = ["curvature_context"]
+
+
+@dataclass
+class _Glue:
+    parts: Parts
+    array: str = "Array"
+    decorators: tuple[str, ...] = ()
+
+    @property
+    def params_text(self) -> str:
+        return params_text(self.parts)
+
+    @property
+    def raises_text(self) -> str:
+        return RAISES.format(classes=", or a class is out of range" if self.parts.classes else "")
+
+    def data_text(self) -> tuple[str, str]:
+        return data_text(self.parts, True)
+
+    def opening(self, operator: CurvatureOperator) -> list[str]:
+        lines = [f"    {unpack(self.parts, PARAMETERS, 'params')}"]
+        if operator.vector:
+            lines.append(f"    {unpack(self.parts, operator.vector, 'vector')}")
+        return lines
+
+    def blocks(self, seeded: bool) -> list[str]:
+        arguments = [*_parameters(self.parts), "work"]
+        if draws(self.parts.program):
+            arguments.append("seed" if seeded else "0")
+        return ["        work = _batch(inputs, targets)", f"        prepare({', '.join(arguments)})"]
+
+    def calls(self, case: Case, per_sample: bool, indent: int) -> list[str]:
+        return _calls(self.parts, case.functions, indent)
+
+    def member(self, family: str, index: int) -> str:
+        group = self.parts.layouts[True].group(family, index)
+        return f"work.{group.name}[{index}]"
+
+
+def curvature_context(parts: Parts) -> dict[str, Any]:
+    """What the template ``curvature.py.jinja`` needs; without operators on blocks, that there are none."""
+    program = parts.program
+    if not program.curvature:
+        return {"curvature": False}
+    glue = _Glue(parts)
+    texts = [operator_text(parts.module, operator, glue) for operator in program.curvature]
+    return shared_context(parts.module, texts, [_prepared(parts, kind) for kind in program.kinds])
+
+
+def _parameters(parts: Parts) -> list[str]:
+    return ["weights", "biases"] if parts.has_biases else ["weights"]
+
+
+def _calls(parts: Parts, names: tuple[str, ...], indent: int) -> list[str]:
+    outside = (Storage.PARAMETER, Storage.DIRECTION)
+    local = frozenset(f.code for f in parts.program.families if f.storage in outside)
+    return [line for name in names for line in call_lines(parts.function(name, True), "work.", local, indent)]
+
+
+def _prepared(parts: Parts, kind: KindPlan) -> str:
+    """The function that computes the blocks of one kind."""
+    needed = {g.family.name for name in kind.functions for g in parts.function(name, True).groups}
+    random = [
+        f"    work.{f.code} = _{f.code}(seed, (work.batch, {f.shapes[0][1][-1]}))"
+        for f in parts.program.families
+        if f.storage is Storage.RANDOM and f.name in needed
+    ]
+    arguments = [f"{name}: Arrays" for name in _parameters(parts)] + ["work: _Workspace"]
+    arguments += ["seed: int"] if draws(parts.program) else []
+    text = "Blocks of every sample" if kind.per_sample else "Blocks of the batch"
+    return "\n".join(
+        [
+            signature(f"_prepared_{kind.name}", arguments, "None"),
+            f'    """{text}, kind {kind.name}."""',
+            *random,
+            *_calls(parts, kind.functions, 4),
+        ]
+    )

@@ -1,0 +1,111 @@
+"""Curvature blocks in Torch modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sifrc.backends.curvature import BLOCKS, draws, operator_text, shared_context
+from sifrc.backends.layout import returned, signature, statement
+from sifrc.backends.torch_eager.calls import Chain, Parts
+from sifrc.backends.torch_eager.operators import PARAMS_TEXT, RAISES_TEXT, data_text, unpack
+from sifrc.lower.program import Case, CurvatureOperator, KindPlan, Storage
+
+__all__ = ["curvature_context"]
+
+
+@dataclass
+class _Glue:
+    parts: Parts
+    array: str = "Tensor"
+    decorators: tuple[str, ...] = ("@torch.no_grad()",)
+    params_text: str = PARAMS_TEXT
+    raises_text: str = RAISES_TEXT
+
+    def data_text(self) -> tuple[str, str]:
+        return data_text(self.parts, True)
+
+    def opening(self, operator: CurvatureOperator) -> list[str]:
+        like = f"next(iter({self.parts.weights.code}.values()))"
+        lines = [unpack(self.parts, "params", 4)]
+        lines.append(f"    inputs, targets = _batch(inputs, targets, {like})")
+        if operator.vector:
+            codes = _codes(self.parts, operator.vector)
+            function = "_weights" if self.parts.biases is None else "_weights_and_biases"
+            lines.append(f'    {", ".join(codes)} = {function}(vector, "vector", {like})')
+        return lines
+
+    def blocks(self, seeded: bool) -> list[str]:
+        states = self.parts.program.family(self.parts.states).code
+        arguments = [*_parameters(self.parts), "inputs", "targets", *(["seed"] if seeded else [])]
+        if not seeded and draws(self.parts.program):
+            arguments.append("0")
+        return [f"        {states}, blocks = prepare({', '.join(arguments)})"]
+
+    def calls(self, case: Case, per_sample: bool, indent: int) -> list[str]:
+        keys = [(name, True) for name in case.functions]
+        family = BLOCKS[per_sample]
+        chain = Chain(self.parts, indent, {self.parts.states, family})
+        wanted = {name for result in case.results for name, _ in result.members}
+        lines = chain.run(keys, wanted)
+        needed = chain.needed(keys) | wanted
+        pad = " " * indent
+        if family in needed:
+            lines.insert(0, f"{pad}{self.parts.program.family(family).code} = blocks")
+        if "mean" in needed:
+            lines.insert(0, f"{pad}mean = 1.0 / len(inputs)")
+        return lines
+
+    def member(self, family: str, index: int) -> str:
+        return f"{self.parts.program.family(family).code}[{index}]"
+
+
+def curvature_context(parts: Parts) -> dict[str, Any]:
+    """What the template ``curvature.py.jinja`` needs; empty without operators on blocks."""
+    program = parts.program
+    if not program.curvature:
+        return {"curvature": False}
+    glue = _Glue(parts)
+    texts = [operator_text(parts.module, operator, glue) for operator in program.curvature]
+    functions = [_prepared(parts, kind) for kind in program.kinds]
+    return shared_context(parts.module, texts, functions)
+
+
+def _parameters(parts: Parts) -> list[str]:
+    return [parts.weights.code] + ([] if parts.biases is None else [parts.biases.code])
+
+
+def _codes(parts: Parts, names: tuple[str, ...]) -> list[str]:
+    found = {family.name: family.code for family in parts.program.families}
+    return [found[name] for name in (names[:1] if parts.biases is None else names)]
+
+
+def _prepared(parts: Parts, kind: KindPlan) -> str:
+    """The function that computes the blocks of one kind."""
+    keys = [(name, True) for name in kind.functions]
+    chain = Chain(parts, 4)
+    family = BLOCKS[kind.per_sample]
+    calls = chain.run(keys, {parts.states, family})
+    lines = []
+    needed = chain.needed(keys)
+    if "mean" in needed:
+        lines.append("    mean = 1.0 / len(inputs)")
+    for random in (f for f in parts.program.families if f.storage is Storage.RANDOM and f.name in needed):
+        size = random.shapes[0][1][-1]
+        lines += statement(f"{random.code} = _{random.code}(seed, (len(inputs), {size}), inputs)", 4)
+    if chain.guarded:
+        lines.append("    checks: Checks = []")
+        calls.append("    _refuse(checks)")
+    arguments = [f"{code}: Tensors" for code in _parameters(parts)] + ["inputs: Tensor", "targets: Tensor"]
+    arguments += ["seed: int"] if draws(parts.program) else []
+    text = "blocks of every sample" if kind.per_sample else "blocks of the batch"
+    codes = [parts.program.family(name).code for name in (parts.states, family)]
+    return "\n".join(
+        [
+            signature(f"_prepared_{kind.name}", arguments, "tuple[Tensors, Tensors]"),
+            f'    """States, and {text}, kind {kind.name}."""',
+            *lines,
+            *calls,
+            *returned(codes, 4),
+        ]
+    )

@@ -1,0 +1,247 @@
+"""Operators on curvature blocks: which systems each composes, for every kind and argument."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from sifrc.derive.curvature.kinds import KINDS, Kind
+from sifrc.derive.curvature.systems import MEAN_BLOCK, MOMENTS
+from sifrc.derive.curvature.weights import owner_of
+from sifrc.derive.derived import Derived
+from sifrc.derive.system import System
+from sifrc.errors import DerivationError, MethodError
+from sifrc.ir.traverse import inputs_of
+from sifrc.lower.program import Case, CurvatureOperator, KindPlan, Result
+from sifrc.methods.plan import Phase
+from sifrc.model import Model
+
+__all__ = ["CURVATURE_OPERATORS", "available_kinds", "curvature_operators", "curvature_phases", "kind_plans"]
+
+_EXACT, _SECOND, _MEAN = "exact", "second", "mean"
+
+CURVATURE_OPERATORS: Mapping[str, str] = MappingProxyType(
+    {
+        "block_hessian": "Blocks of the Hessian of the objective, or of another curvature, by parameter.",
+        "curvature_factors": "Kronecker factors of the weights' blocks, by layer.",
+        "block_vector_product": "Block-diagonal curvature times a vector.",
+        "hessian_diagonal": "Diagonal of the Hessian of the objective.",
+    }
+)
+"""Name -> what it is."""
+
+
+def available_kinds(derived: Derived, wanted: Iterable[Kind] = ()) -> tuple[tuple[Kind, System], ...]:
+    """The kinds with their systems; without a wish, every preset that exists for the model.
+
+    Raises:
+        DerivationError: a wanted kind does not exist for the model.
+    """
+    wanted = tuple(wanted)
+    found: list[tuple[Kind, System]] = []
+    for kind in wanted or KINDS.values():
+        try:
+            found.append((kind, derived.curvature.blocks(kind)))
+        except DerivationError:
+            if wanted:
+                raise
+    return tuple(found)
+
+
+def kind_plans(kinds: Iterable[tuple[Kind, System]], spectral: bool) -> tuple[KindPlan, ...]:
+    """How each kind is computed.
+
+    Args:
+        kinds: with their systems.
+        spectral: whether λ_k is a value per sample that a phase computes.
+    """
+    return tuple(
+        KindPlan(
+            kind.name,
+            (*_before(system, spectral), system.name),
+            per_sample=not (kind.expectation or kind.factored),
+            draws=kind.source == "sampled",
+        )
+        for kind, system in kinds
+    )
+
+
+def _before(system: System, spectral: bool) -> tuple[str, ...]:
+    """Phases before the blocks; back-propagation only where a residual needs it."""
+    used = {symbol.family for e in system.equations for symbol in inputs_of(e.value)}
+    adjoint = ("adjoint",) if used & {"b", "y"} else ()
+    return ("forward", *(("spectral",) if spectral else ()), *adjoint)
+
+
+def curvature_phases(
+    derived: Derived, kinds: Iterable[tuple[Kind, System]], names: Iterable[str]
+) -> tuple[Phase, ...]:
+    """The phases that the kinds and operators use, beyond the first-order ones."""
+    curvature = derived.curvature
+    kinds = tuple(kinds)
+    each = any(not (kind.expectation or kind.factored) for kind, _ in kinds)
+    approximate = any(kind.expectation or kind.factored for kind, _ in kinds)
+    names = set(names)
+    systems: list[System] = []
+    if each and names - {"hessian_diagonal"}:
+        systems.append(curvature.mean_blocks())
+    if names & {"curvature_factors", "block_vector_product"} or ("block_hessian" in names and approximate):
+        systems.append(curvature.moments("second"))
+    if names & {"curvature_factors", "block_vector_product"}:
+        systems.append(curvature.moments("mean"))
+    if "block_hessian" in names:
+        systems += [curvature.dense(True)] if each else []
+        systems += [curvature.dense(False)] if approximate else []
+    if "block_vector_product" in names:
+        systems += [curvature.product(True, None)] if each else []
+        systems += [curvature.product(False, "second"), curvature.product(False, "mean")]
+    if "hessian_diagonal" in names:
+        systems.append(curvature.diagonal())
+    spectral = derived.spectral is not None
+    blocks = [Phase(system, _before(system, spectral), ("batched",)) for _, system in kinds]
+    return (*blocks, *(Phase(system, ("forward",), ("batched",)) for system in systems))
+
+
+def curvature_operators(
+    model: Model, names: Iterable[str], kinds: tuple[KindPlan, ...]
+) -> tuple[CurvatureOperator, ...]:
+    """The operators by name.
+
+    Raises:
+        MethodError: the diagonal without the kind ``hessian``.
+    """
+    build = {
+        "block_hessian": _block_hessian,
+        "curvature_factors": _curvature_factors,
+        "block_vector_product": _block_vector_product,
+        "hessian_diagonal": _hessian_diagonal,
+    }
+    names = set(names)
+    if "hessian_diagonal" in names and not any(kind.name == "hessian" for kind in kinds):
+        raise MethodError("hessian_diagonal needs the kind 'hessian'", hint="add it to curvature:")
+    return tuple(build[name](model) for name in CURVATURE_OPERATORS if name in names)
+
+
+def _blocks(model: Model, family: str) -> tuple[Result, ...]:
+    """The blocks of the biases; a layer without a bias has one under its pre-activation's name."""
+    return tuple(
+        Result(owned.members[1][0], ((family, owner_of(model, owned).index),))
+        for owned in model.parameters
+        if owned.bias is not None
+    )
+
+
+def _weights(model: Model) -> tuple[Result, ...]:
+    return tuple(
+        Result(owned.members[0][0], (("∇²W", owned.index),), matrix=True) for owned in model.parameters
+    )
+
+
+def _block_hessian(model: Model) -> CurvatureOperator:
+    def case(reduction: str, dense: bool, per_sample: bool) -> Case:
+        functions: tuple[str, ...] = ("mean_blocks",) if per_sample else ()
+        results = _blocks(model, MEAN_BLOCK)
+        if dense:
+            functions += ("dense_blocks_per_sample",) if per_sample else ("second_moments", "dense_blocks")
+            results += _weights(model)
+        choices = (("reduction", (reduction,)), ("dense", (dense,)))
+        if reduction == "none":
+            return Case(choices, (), _blocks(model, "H"), per_sample, batch_axis=True)
+        return Case(choices, functions, results, per_sample)
+
+    cases = [case("mean", dense, each) for each in (True, False) for dense in (False, True)]
+    return CurvatureOperator(
+        "block_hessian",
+        "",
+        (
+            (
+                "reduction",
+                "mean",
+                "mean over the batch, or none: a leading sample axis (kinds of single samples).",
+            ),
+            ("dense", False, "also the blocks of the weights, in row-major order of the weight."),
+        ),
+        (case("none", False, True), *cases),
+        doc=CURVATURE_OPERATORS["block_hessian"],
+        returns='Dict "<layer>.bias" -> (n, n), the block of the pre-activation; with dense also '
+        '"<layer>.weight" -> (n m, n m).',
+        source="EA-CG(4, 6, 8)",
+    )
+
+
+def _factors(model: Model, moment: str) -> tuple[Result, ...]:
+    family = MOMENTS["second" if moment == _SECOND else "mean"]
+    return tuple(
+        Result(owned.layer, ((family, owned.index), (MEAN_BLOCK, owner_of(model, owned).index)))
+        for owned in model.parameters
+    )
+
+
+def _with_means(per_sample: bool, *functions: str) -> tuple[str, ...]:
+    return ("mean_blocks", *functions) if per_sample else functions
+
+
+def _curvature_factors(model: Model) -> CurvatureOperator:
+    cases = [
+        Case((("moment", (moment,)),), _with_means(each, f"{moment}_moments"), _factors(model, moment), each)
+        for each in (True, False)
+        for moment in (_SECOND, _MEAN)
+    ]
+    return CurvatureOperator(
+        "curvature_factors",
+        "",
+        (("moment", _SECOND, "second: E[x xᵀ] of the input x of the layer, or mean: E[x]."),),
+        tuple(cases),
+        pair=("moment", "block"),
+        doc=CURVATURE_OPERATORS["curvature_factors"],
+        returns="Dict layer -> Factors(moment (m, m) or (m,), block (n, n)).",
+        source="EA-CG(5, 11)",
+    )
+
+
+def _tensors(model: Model, weight: str, bias: str) -> tuple[Result, ...]:
+    return tuple(
+        Result(name, ((weight if symbol is owned.weight else bias, owned.index),))
+        for owned in model.parameters
+        for name, symbol in owned.members
+    )
+
+
+def _block_vector_product(model: Model) -> CurvatureOperator:
+    results = _tensors(model, "BN", "Bη")
+    cases = [Case((("moment", (None, _EXACT)),), ("block_product",), results, True)]
+    for each in (True, False):
+        for moment in (_SECOND, _MEAN):
+            values = (None, moment) if moment == _SECOND and not each else (moment,)
+            functions = _with_means(each, f"{moment}_moments", f"block_product_{moment}")
+            cases.append(Case((("moment", values),), functions, results, each))
+    return CurvatureOperator(
+        "block_vector_product",
+        "",
+        (
+            (
+                "moment",
+                None,
+                "exact (kinds of single samples), second: H̄ V E[x xᵀ], or mean: H̄ V E[x] E[x]ᵀ; "
+                "by default exact where it exists, else second.",
+            ),
+        ),
+        tuple(cases),
+        vector=("N", "η"),
+        doc=CURVATURE_OPERATORS["block_vector_product"],
+        returns="Dict like params.",
+        source="EA-CG(11)",
+    )
+
+
+def _hessian_diagonal(model: Model) -> CurvatureOperator:
+    case = Case((), ("diagonal",), _tensors(model, "dW", "dβ"), True)
+    return CurvatureOperator(
+        "hessian_diagonal",
+        "hessian",
+        (),
+        (case,),
+        doc=CURVATURE_OPERATORS["hessian_diagonal"],
+        returns="Dict like params.",
+        source="EA-CG(4)",
+    )
