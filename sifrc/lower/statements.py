@@ -118,6 +118,7 @@ class Lowering:
         self.extents: dict[tuple[str, int | None], tuple[Axis, ...]] = {}
         self._held: dict[str, dict[str, Input]] = {}
         self._made_from: dict[str, list[str]] = {}
+        self._phases: dict[str, list[str]] = {}
         self._phase = ""
         self._visible: tuple[str, ...] = ()
         self._statements: list[Statement] = []
@@ -170,8 +171,13 @@ class Lowering:
         assert self._equation is not None
         self._count += 1
         owner = self._equation.symbol
-        family = f"{owner.family}~{self._count}{self.mark}"
-        suffix = "_one" if self.mark else ""
+        # Another phase that defines the same family (another kind of curvature) has parts of its own.
+        phases = self._phases.setdefault(owner.family, [])
+        if self._phase not in phases:
+            phases.append(self._phase)
+        other = phases.index(self._phase)
+        family = f"{owner.family}~{self._count}{f'.{other}' if other else ''}{self.mark}"
+        suffix = (f"_{other}" if other else "") + ("_one" if self.mark else "")
         self.code.setdefault(family, f"{self.code[owner.family]}_part{self._count}{suffix}")
         self.temporaries.add(family)
         role = Role.STATE if SAMPLE in axes else Role.DIRECTION

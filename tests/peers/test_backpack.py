@@ -18,8 +18,19 @@ import sifrc
 from sifrc.spec import build_spec
 
 OPERATORS = ("block_hessian", "curvature_factors", "hessian_diagonal")
-KINDS = {"pch1": "absolute", "pch2": "clipped", "kfra": "dropped"}
+KINDS = {"expected": "kept", "pch1": "absolute", "pch2": "clipped", "kfra": "dropped"}
 """Kinds with the expectation approximation -> what becomes of their residual."""
+CURVATURE = [
+    "hessian",
+    "pch1",
+    "pch2",
+    "kfra",
+    "ggn",
+    "fisher",
+    "empirical_fisher",
+    {"name": "expected", "kind": "hessian", "expectation": True},
+]
+"""Kinds of the modules; ``expected`` is EA-CG(6)."""
 
 
 @cache
@@ -41,6 +52,7 @@ def module_of(
         "loss": {"function": loss, "reduction": reduction},
         "regularization": {"state": "none"},
         "dtype": "float32",
+        "curvature": CURVATURE,
     }
     return sifrc.compile(
         build_spec(document), backend="torch", method="none", operators=OPERATORS, cache=False
@@ -76,7 +88,7 @@ def own_factors(module: ModuleType, batch: Any, kind: str) -> tuple[list[Tensor]
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("sizes", "activation", "loss"), CHAINS)
 def test_approximate_kinds_agree_with_hbp(sizes, activation, loss, kind):
-    """PCH-1, PCH-2 and KFRA: HBP with batch-averaged back-propagation, both factors."""
+    """EA-CG(6), PCH-1, PCH-2 and KFRA: HBP with batch-averaged back-propagation, both factors."""
     chain, *batch = reference.random_chain(sizes, activation, loss)
     found = own_factors(module_of(sizes, activation, loss), arguments(chain, *batch), kind)
     for ours, theirs in zip(found, factors(extended(chain, *batch, hbp(KINDS[kind])), "hbp")):
@@ -170,7 +182,8 @@ def test_weight_blocks_are_kronecker_products_of_backpack_factors(activation, ki
     chain, *batch = reference.random_chain(sizes, activation, loss)
     layers = extended(chain, *batch, hbp(KINDS[kind]))
     dense = module_of(sizes, activation, loss).block_hessian(*arguments(chain, *batch), kind=kind, dense=True)
-    agree(in_order(dense, ".weight"), [torch.kron(*layer.weight.hbp) for layer in layers])
+    products = [torch.kron(*(factor.contiguous() for factor in layer.weight.hbp)) for layer in layers]
+    agree(in_order(dense, ".weight"), products)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "hessian", "ggn", "fisher"])
