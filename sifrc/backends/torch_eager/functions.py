@@ -28,6 +28,7 @@ from sifrc.lower.program import (
 __all__ = ["PrivateFunction", "plan_functions"]
 
 _IN_PLACE = frozenset({Storage.PARAMETER, Storage.MEMORY})
+_NO_DTYPE = frozenset({Storage.CONSTANT, Storage.HYPERPARAMETER, Storage.IDENTITY})
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,11 @@ def _function(
     storage = {name: program.family(name).storage for name in (*reads, *writes)}
     updated = [name for name in writes if storage[name] in _IN_PLACE]
     results = [name for name in writes if name in wanted and storage[name] not in _IN_PLACE]
+    if not any(program.family(name).storage not in _NO_DTYPE for name in reads) and states not in writes:
+        # Constants take their dtype, device and batch size from an operand.
+        needed = (*needed, (states, 0))
+        reads = dict.fromkeys((*reads, states))
+        storage[states] = program.family(states).storage
     arguments = list(dict.fromkeys([*reads, *updated, *(name for name in writes if name in carried)]))
     made = [name for name in reads if storage[name] is Storage.IDENTITY]
     arguments = [name for name in arguments if storage[name] not in (Storage.CONSTANT, Storage.IDENTITY)]
@@ -284,7 +290,7 @@ def _identities(family: Family) -> list[str]:
 def _like(names: Names, needed: Sequence[Member]) -> str:
     for family, index in needed:
         found = names.program.family(family)
-        if found.storage not in (Storage.CONSTANT, Storage.HYPERPARAMETER, Storage.IDENTITY):
+        if found.storage not in _NO_DTYPE:
             return found.code if index is None else f"{found.code}[{index}]"
     raise BackendError("a function without operands has no dtype")
 
