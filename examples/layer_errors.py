@@ -210,7 +210,7 @@ def text_of(errors: Errors, paper: Table | None) -> str:
         if not isinstance(value, float):
             return f"{value or '-':>8}"
         # What four digits would hide keeps its order of magnitude; rounding alone counts as zero.
-        return f"{value:8.0e}" if 1e-7 < value < 5e-5 else f"{value:8.4f}"
+        return f"{value:8.0e}" if 5e-7 < value < 5e-5 else f"{value:8.4f}"
 
     above, headings = f"{'':9}", f"{'layer':9}"
     for column, kinds in COLUMNS.items():

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from sifrc.backends.base import ModuleSource
 from sifrc.backends.layout import signature
 from sifrc.backends.text import LINE_LENGTH, docstring, literal
-from sifrc.lower.program import Case, CurvatureOperator, KindPlan, Program, Result
+from sifrc.lower.program import Program
+from sifrc.methods.curvature_plan import Case, CurvatureOperator, KindPlan, Result
 
 __all__ = [
     "BLOCKS",

@@ -28,6 +28,7 @@ _KNOWN: Mapping[str, _Shape] = MappingProxyType(
         "digits": _Shape(64, 10, True, "8 x 8 pixels"),
         "mnist": _Shape(784, 10, True, "28 x 28 pixels"),
         "fashion_mnist": _Shape(784, 10, True, "28 x 28 pixels"),
+        "cifar10": _Shape(3072, 10, True, "32 x 32 pixels, red, green, blue"),
         "curves": _Shape(784, 784, False, "28 x 28 pixels; the targets are the inputs"),
     }
 )
@@ -40,7 +41,9 @@ def new(
     ] = None,
     data: Annotated[
         str,
-        typer.Option("--data", help="digits, mnist, fashion_mnist, curves, or the path of an .npz archive."),
+        typer.Option(
+            "--data", help="digits, mnist, fashion_mnist, cifar10, curves, or the path of an .npz archive."
+        ),
     ] = "digits",
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:

@@ -1,6 +1,7 @@
 """The expression language: hash-consed tensor expressions over named axes."""
 
 from sifrc.ir.axes import SAMPLE, Axis
+from sifrc.ir.linear import LinearSolve
 from sifrc.ir.nodes import (
     Add,
     AxisError,
@@ -27,6 +28,7 @@ __all__ = [
     "Einsum",
     "Expr",
     "Input",
+    "LinearSolve",
     "LogSumExp",
     "Map",
     "Operand",

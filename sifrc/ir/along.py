@@ -11,6 +11,7 @@ from functools import singledispatch
 
 from sifrc.ir.axes import Axis
 from sifrc.ir.build import add, einsum, mapped
+from sifrc.ir.linear import LinearSolve
 from sifrc.ir.nodes import (
     Add,
     Delta,
@@ -135,8 +136,10 @@ def _(node: Reduce, new: Lifted) -> Expr:
 def _(node: Solve, new: Lifted) -> Expr:
     matrix, rhs = new(node.matrix), new(node.rhs)
     if new.depends(matrix) or new.depends(rhs):
-        return Solve(new.first(matrix, node.matrix.axes), new.first(rhs, node.rhs.axes), node.checked)
-    return Solve(matrix, rhs, node.checked)
+        return Solve(
+            new.first(matrix, node.matrix.axes), new.first(rhs, node.rhs.axes), node.checked, node.definite
+        )
+    return Solve(matrix, rhs, node.checked, node.definite)
 
 
 @_rule.register
@@ -147,3 +150,10 @@ def _(node: Spectral, new: Lifted) -> Expr:
 @_rule.register
 def _(node: Sylvester, new: Lifted) -> Expr:
     return Sylvester(new(node.left), new(node.right), new(node.rhs))
+
+
+@_rule.register
+def _(node: LinearSolve, new: Lifted) -> Expr:
+    if any(new.depends(new(child)) for child in node.children()):
+        raise TypeError("no rule along an axis for a system of linear equations that depends on it")
+    return node

@@ -66,6 +66,10 @@ class NumberSystem(Arithmetic, Protocol):
         """Least-norm X of ``left`` X + X ``right`` = ``rhs``, matrices symmetric positive semi-definite."""
         ...
 
+    def kronecker(self, left: Array, right: Array, rhs: Array, shift: Array) -> Array:
+        """X of ``shift`` X + ``left`` X ``right`` = ``rhs``, matrices symmetric."""
+        ...
+
 
 class _Scalars:
     """The elementwise part, from the evaluation of scalar expressions."""
@@ -107,9 +111,16 @@ class _Scalars:
         inverse = self._inverse(a[:, None] + b[None, :], max(len(a), len(b)))
         return np.asarray(u @ ((u.T @ rhs @ v) * inverse) @ v.T)
 
+    def kronecker(self, left: Array, right: Array, rhs: Array, shift: Array) -> Array:
+        (a, u), (b, v) = self.eigen(left), self.eigen(right)
+        return np.asarray(u @ ((u.T @ rhs @ v) / (shift + a[:, None] * b[None, :])) @ v.T)
+
     def spectral(self, matrix: Array, kind: str) -> Array:
         eigenvalues, vectors = self.eigen(matrix)
         absolute = np.abs(eigenvalues)
+        if kind == "definite":
+            least = -max(absolute) * self.negligible(len(matrix))
+            return matrix if min(eigenvalues) >= least else matrix * np.nan
         mapped = absolute if kind == "absolute" else (absolute + eigenvalues) / 2
         return np.asarray((vectors * mapped) @ vectors.T)
 

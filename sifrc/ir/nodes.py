@@ -308,12 +308,15 @@ class Solve(Expr):
 
     ``matrix`` is symmetric over (…, i, i'), ``rhs`` over (…, i) or (…, i, j) for several right sides,
     the result over (…, i') or (…, i', j), with the same leading axes. Condition, where ``checked``:
-    the right sides lie in the range of the matrix; otherwise only their part in the range counts.
+    the right sides lie in the range of the matrix; otherwise only their part in the range counts. A
+    ``definite`` matrix is positive definite, and a Cholesky factor does; where it is not, the solution is
+    not a number.
     """
 
     matrix: Expr
     rhs: Expr
     checked: bool = True
+    definite: bool = False
 
     def __post_init__(self) -> None:
         *batch, row, column = self.matrix.axes
@@ -333,13 +336,16 @@ class Solve(Expr):
 
 @dataclass(frozen=True, eq=False)
 class Spectral(Expr):
-    """A function of a symmetric matrix, on its eigenvalues: ``positive`` part or ``absolute`` value."""
+    """A function of a symmetric matrix, on its eigenvalues: ``positive`` part or ``absolute`` value.
+
+    ``definite`` is the matrix itself, and not a number where an eigenvalue is negative beyond rounding.
+    """
 
     matrix: Expr
     kind: str
 
     def __post_init__(self) -> None:
-        if self.kind not in ("positive", "absolute"):
+        if self.kind not in ("positive", "absolute", "definite"):
             raise AxisError(f"unknown spectral function {self.kind!r}")
         if len(self.matrix.axes) < 2 or not self.matrix.axes[-1].fits(self.matrix.axes[-2]):
             raise AxisError(f"spectral function of {_names(self.matrix.axes)}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import singledispatch
 
 from sifrc.ir.axes import Axis
 from sifrc.ir.build import add, einsum, mapped, rename
+from sifrc.ir.linear import LinearSolve
 from sifrc.ir.nodes import (
     Add,
     Einsum,
@@ -89,7 +91,7 @@ def _(node: Reduce, new: Callable[[Expr], Expr]) -> Expr:
 
 @_rebuild.register
 def _(node: Solve, new: Callable[[Expr], Expr]) -> Expr:
-    return Solve(new(node.matrix), new(node.rhs), node.checked)
+    return Solve(new(node.matrix), new(node.rhs), node.checked, node.definite)
 
 
 @_rebuild.register
@@ -100,6 +102,15 @@ def _(node: Spectral, new: Callable[[Expr], Expr]) -> Expr:
 @_rebuild.register
 def _(node: Sylvester, new: Callable[[Expr], Expr]) -> Expr:
     return Sylvester(new(node.left), new(node.right), new(node.rhs))
+
+
+@_rebuild.register
+def _(node: LinearSolve, new: Callable[[Expr], Expr]) -> Expr:
+    return replace(
+        node,
+        products=tuple(new(product) for product in node.products),
+        rhs=tuple(new(rhs) for rhs in node.rhs),
+    )
 
 
 def rewrite(roots: Iterable[Expr], rule: Callable[[Expr], Expr | None]) -> list[Expr]:

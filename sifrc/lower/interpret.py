@@ -18,6 +18,7 @@ import sympy
 from sifrc.ir.arithmetic import NUMPY, NumberSystem
 from sifrc.lower.program import (
     SAMPLE_LABEL,
+    ConjugateGradients,
     Contract,
     Function,
     Guard,
@@ -29,6 +30,7 @@ from sifrc.lower.program import (
     MaximumOver,
     Program,
     Ref,
+    SolveKronecker,
     SolveSylvester,
     SolveSystem,
     Statement,
@@ -234,3 +236,52 @@ def _(statement: MatrixFunction, machine: Machine) -> None:
 def _(statement: SolveSylvester, machine: Machine) -> None:
     operands = (machine.read(load) for load in (statement.left, statement.right, statement.rhs))
     machine.write(statement.target, machine.arithmetic.sylvester(*operands))
+
+
+@_execute.register
+def _(statement: SolveKronecker, machine: Machine) -> None:
+    left, right, rhs = (machine.read(load) for load in (statement.left, statement.right, statement.rhs))
+    machine.write(
+        statement.target, machine.arithmetic.kronecker(left, right, rhs, machine.read(statement.shift))
+    )
+
+
+@_execute.register
+def _(statement: ConjugateGradients, machine: Machine) -> None:
+    unknowns = statement.unknowns
+
+    def inner(left: Sequence[Load], right: Sequence[Load]) -> Any:
+        return sum(np.sum(machine.read(a) * machine.read(b)) for a, b in zip(left, right, strict=True))
+
+    directions, products = [u.direction for u in unknowns], [u.product for u in unknowns]
+    residuals = [u.residual for u in unknowns]
+    for unknown in unknowns:
+        rhs = machine.read(unknown.rhs)
+        machine.write(unknown.solution, 0 * rhs)
+        machine.write(unknown.residual, rhs)
+        machine.write(unknown.direction, rhs)
+    start = size = inner(residuals, residuals)
+    bound = start * machine.read(statement.tolerance) ** 2
+    count = 0
+    while count < int(machine.read(statement.limit)) and not size <= bound:
+        for part in statement.body:
+            _execute(part, machine)
+        curvature = inner(directions, products)
+        if curvature <= 0:
+            break
+        rate = size / curvature
+        for unknown in unknowns:
+            machine.write(
+                unknown.solution, machine.read(unknown.solution) + rate * machine.read(unknown.direction)
+            )
+            machine.write(
+                unknown.residual, machine.read(unknown.residual) - rate * machine.read(unknown.product)
+            )
+        following = inner(residuals, residuals)
+        for unknown in unknowns:
+            moved = machine.read(unknown.residual) + following / size * machine.read(unknown.direction)
+            machine.write(unknown.direction, moved)
+        size = following
+        count += 1
+    machine.write(statement.iterations, count)
+    machine.write(statement.remaining, (size / start) ** 0.5 if start > 0 else size)

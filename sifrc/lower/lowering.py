@@ -1,7 +1,7 @@
 """From a plan to a program.
 
 Order of the passes: common subexpressions across phases, batching, statements (contraction order and
-inlining), fusion of kernels, rolling of loops.
+inlining), structure of linear systems, fusion of kernels, rolling of loops.
 """
 
 from __future__ import annotations
@@ -10,32 +10,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sifrc.derive.system import Equation, System
+from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
 from sifrc.lower.batch import batch_system
 from sifrc.lower.blocks import fuse_kernels, roll_loops, shapes_lookup
 from sifrc.lower.names import CODE_NAMES, DESCRIPTIONS, STORAGE
 from sifrc.lower.program import (
     SAMPLE_LABEL,
-    Contract,
     Family,
     Function,
     Guard,
-    Kernel,
-    Load,
-    LogSumExpOver,
     Loop,
-    MatrixFunction,
-    MaximumOver,
     Operator,
     Program,
-    SolveSylvester,
     SolveSystem,
     Statement,
     Storage,
     Subscript,
-    Sum,
 )
 from sifrc.lower.sharing import share_subexpressions
 from sifrc.lower.statements import Block, Lowering
+from sifrc.lower.structure import compressed
 from sifrc.methods.plan import Phase, Plan
 
 __all__ = ["Passes", "lower"]
@@ -46,11 +40,13 @@ class Passes:
     """Which passes run; each can be switched off and changes no value."""
 
     share: bool = True
+    structure: bool = True
     fuse: bool = True
     roll: bool = True
 
     def __str__(self) -> str:
-        off = [name for name in ("share", "fuse", "roll") if not getattr(self, name)]
+        names = ("share", "structure", "fuse", "roll")
+        off = [name for name in names if not getattr(self, name)]
         return "default" if not off else "without " + ", ".join(off)
 
 
@@ -157,6 +153,12 @@ def _function(
 ) -> Function:
     form = "batched" if batched else "single"
     system = batch_system(phase.system) if batched else phase.system
+    if passes.structure:
+        system = replace(system, equations=tuple(part for e in system.equations for part in compressed(e)))
+        for equation in system.equations:
+            family, _, part = equation.symbol.family.partition(".")
+            if part:
+                lowering.code.setdefault(equation.symbol.family, f"{lowering.code[family]}_{part}")
     shape_of = shapes_lookup(lowering.shapes)
     lowering.enter(phase.name, tuple(name for name in phase.after if form in plan.phase(name).forms))
     blocks: list[Block] = []
@@ -164,8 +166,8 @@ def _function(
         statements = [s for equation in equations for s in lowering.lower(equation)]
         families = dict(plan.guarded).get(phase.name)
         if families is not None:
-            chosen = [s for s in statements if not families or _targets(s)[0].ref.family in families]
-            statements += _guards(chosen, layer, plan, guards)
+            chosen = [s for s in statements if not families or targets_of(s)[0].ref.family in families]
+            statements += _guards(chosen, families, layer, plan, guards)
         statements = [_named_solve(s, layer, plan, guards) for s in statements]
         fused = fuse_kernels(statements, shape_of) if passes.fuse else tuple(statements)
         blocks.append(Block(layer, fused))
@@ -195,7 +197,11 @@ def _by_layer(system: System) -> list[tuple[int | None, list[Equation]]]:
 
 
 def _guards(
-    statements: Sequence[Statement], layer: int | None, plan: Plan, table: list[tuple[str, str]]
+    statements: Sequence[Statement],
+    families: tuple[str, ...],
+    layer: int | None,
+    plan: Plan,
+    table: list[tuple[str, str]],
 ) -> list[Statement]:
     """One guard for each number, vector or named array that the equations of a layer write.
 
@@ -204,10 +210,11 @@ def _guards(
     guards: list[Statement] = []
     seen: set[object] = set()
     for statement in statements:
-        for target in _targets(statement):
+        for target in targets_of(statement):
             base, _, part = target.ref.family.partition("~")
             size = sum(label != SAMPLE_LABEL for label in target.labels)
-            if target.ref not in seen and not (part and (size > 1 or layer is None)):
+            named = not families or target.ref.family in families
+            if named and target.ref not in seen and not (part and (size > 1 or layer is None)):
                 code = _guard_code(DESCRIPTIONS.get(base, base), layer, plan, table)
                 guards.append(Guard(target, Subscript(code)))
             seen.add(target.ref)
@@ -238,39 +245,12 @@ def _named_solve(
     return replace(statement, guard=_guard_code(quantity, layer, plan, table))
 
 
-def _targets(statement: Statement) -> tuple[Load, ...]:
-    if isinstance(statement, Kernel):
-        return tuple(assign.target for assign in statement.assigns)
-    if isinstance(statement, Guard):
-        return ()
-    return (statement.target,)
-
-
-def _sources(statement: Statement) -> tuple[Load, ...]:
-    if isinstance(statement, Kernel | Sum):
-        return tuple(load for _, load in statement.loads)
-    if isinstance(statement, Contract):
-        return (statement.left, statement.right, *(load for _, load in statement.loads))
-    if isinstance(statement, LogSumExpOver | MaximumOver | Guard):
-        return (statement.operand,)
-    if isinstance(statement, SolveSystem):
-        return (statement.matrix, statement.rhs)
-    if isinstance(statement, SolveSylvester):
-        return (statement.left, statement.right, statement.rhs)
-    assert isinstance(statement, MatrixFunction)
-    return (statement.matrix,)
-
-
-def _flat(body: Sequence[Statement | Loop]) -> list[Statement]:
-    return [s for item in body for s in (item.body if isinstance(item, Loop) else (item,))]
-
-
 def _touched(body: Sequence[Statement | Loop]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     reads: dict[str, None] = {}
     writes: dict[str, None] = {}
-    for statement in _flat(body):
-        reads |= dict.fromkeys(load.ref.family for load in _sources(statement))
-        writes |= dict.fromkeys(load.ref.family for load in _targets(statement))
+    for statement in flat(body):
+        reads |= dict.fromkeys(load.ref.family for load in loads_of(statement))
+        writes |= dict.fromkeys(load.ref.family for load in targets_of(statement))
     return tuple(reads), tuple(writes)
 
 
@@ -278,18 +258,7 @@ def _read_first(body: Sequence[Statement | Loop]) -> set[str]:
     """Written families of which some member is read that this function does not write before."""
     written: set[object] = set()
     first: set[str] = set()
-    for item in body:
-        rounds = range(item.start, item.stop, item.step) if isinstance(item, Loop) else (None,)
-        statements = item.body if isinstance(item, Loop) else (item,)
-        for k in rounds:
-            for statement in statements:
-                first |= {s.ref.family for s in _sources(statement) if _absolute(s, k) not in written}
-                written |= {_absolute(target, k) for target in _targets(statement)}
+    for statement, k in unrolled(body):
+        first |= {load.ref.family for load in loads_of(statement) if absolute(load.ref, k) not in written}
+        written |= {absolute(target.ref, k) for target in targets_of(statement)}
     return first
-
-
-def _absolute(load: Load, k: int | None) -> tuple[str, int | None]:
-    subscript = load.ref.subscript
-    if subscript is None:
-        return load.ref.family, None
-    return load.ref.family, subscript.offset + (k if subscript.relative and k is not None else 0)

@@ -14,17 +14,17 @@ from typing import TypeAlias
 
 import sympy
 
+from sifrc.methods.curvature_plan import CurvatureOperator, KindPlan
+
 __all__ = [
     "SAMPLE_LABEL",
     "Assign",
-    "Case",
+    "ConjugateGradients",
     "Contract",
-    "CurvatureOperator",
     "Family",
     "Function",
     "Guard",
     "Kernel",
-    "KindPlan",
     "Load",
     "LogSumExpOver",
     "Loop",
@@ -33,13 +33,14 @@ __all__ = [
     "Operator",
     "Program",
     "Ref",
-    "Result",
+    "SolveKronecker",
     "SolveSylvester",
     "SolveSystem",
     "Statement",
     "Storage",
     "Subscript",
     "Sum",
+    "Unknown",
 ]
 
 SAMPLE_LABEL = "p"
@@ -199,7 +200,7 @@ class SolveSystem:
     """Least-norm solution of a symmetric system, (i, i') against (i,) or (i, j), maybe for every sample.
 
     Where ``checked``, refuse through ``guard`` a right side that is not in the range of the matrix;
-    otherwise its part outside the range is dropped.
+    otherwise its part outside the range is dropped. A ``definite`` matrix has a Cholesky factor.
     """
 
     target: Load
@@ -207,6 +208,7 @@ class SolveSystem:
     rhs: Load
     guard: int | None = None
     checked: bool = True
+    definite: bool = False
 
 
 @dataclass(frozen=True)
@@ -220,8 +222,67 @@ class SolveSylvester:
 
 
 @dataclass(frozen=True)
+class SolveKronecker:
+    """(shift + left ⊗ right) X = rhs for symmetric matrices, in the eigenbases of both, in float64.
+
+    ``shift`` is a number. Where an eigenvalue of the operator is zero, the solution is not a number.
+    """
+
+    target: Load
+    left: Load
+    right: Load
+    rhs: Load
+    shift: Load
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Arrays of one unknown of a system: all of one shape.
+
+    Args:
+        solution: what is computed.
+        rhs: right side.
+        residual: of the equation.
+        direction: of the search; what the operator is applied to.
+        product: the operator applied to it.
+    """
+
+    solution: Load
+    rhs: Load
+    residual: Load
+    direction: Load
+    product: Load
+
+
+@dataclass(frozen=True)
+class ConjugateGradients:
+    """Conjugate gradients from zero on a symmetric positive semi-definite system of some unknowns.
+
+    It ends after ``limit`` iterations, when the norm of the residual is at most ``tolerance`` times that
+    of the right side, or at a direction without positive curvature. NaN in the operator or the right side
+    comes out as NaN.
+
+    Args:
+        unknowns: found together; inner products are over all of them.
+        body: computes the products from the directions.
+        limit, tolerance: numbers.
+        iterations, remaining: numbers that are written: how many were made, and the relative residual.
+    """
+
+    unknowns: tuple[Unknown, ...]
+    body: tuple[Statement, ...]
+    limit: Load
+    tolerance: Load
+    iterations: Load
+    remaining: Load
+
+
+@dataclass(frozen=True)
 class MatrixFunction:
-    """``target`` := positive part or absolute value of a symmetric matrix, by its eigenvalues."""
+    """``target`` := positive part or absolute value of a symmetric matrix, by its eigenvalues.
+
+    ``definite`` is the matrix itself, and not a number where an eigenvalue is negative beyond rounding.
+    """
 
     target: Load
     matrix: Load
@@ -248,6 +309,8 @@ Statement: TypeAlias = (
     | MaximumOver
     | SolveSystem
     | SolveSylvester
+    | SolveKronecker
+    | ConjugateGradients
     | MatrixFunction
     | Guard
 )
@@ -311,84 +374,6 @@ class Operator:
     batched: bool
     doc: str
     source: str
-
-
-@dataclass(frozen=True)
-class KindPlan:
-    """One kind of curvature.
-
-    Args:
-        name: as callers write it.
-        functions: that compute its blocks, in order.
-        per_sample: whether there is one block for each sample, so that a batch can go in parts.
-        draws: whether it draws random numbers.
-    """
-
-    name: str
-    functions: tuple[str, ...]
-    per_sample: bool
-    draws: bool = False
-
-
-@dataclass(frozen=True)
-class Result:
-    """One entry of a returned dict.
-
-    Args:
-        key: of the entry.
-        members: (family, index) of its arrays, one or a named pair.
-        matrix: fold four dimensions to two.
-    """
-
-    key: str
-    members: tuple[tuple[str, int], ...]
-    matrix: bool = False
-
-
-@dataclass(frozen=True)
-class Case:
-    """What a curvature operator does for some values of its arguments.
-
-    Args:
-        choices: (argument, values it has in this case).
-        functions: run after those of the kind.
-        results: what is returned.
-        per_sample: of the kind; None for both.
-        batch_axis: whether the results have a sample axis; otherwise they are means over the batch.
-    """
-
-    choices: tuple[tuple[str, tuple[object, ...]], ...]
-    functions: tuple[str, ...]
-    results: tuple[Result, ...]
-    per_sample: bool | None = None
-    batch_axis: bool = False
-
-
-@dataclass(frozen=True)
-class CurvatureOperator:
-    """A public function on curvature blocks: of a batch, for a kind, with further arguments.
-
-    Args:
-        name: as in the contract.
-        kind: fixed kind, or '' where it is an argument.
-        arguments: (name, default, text), after ``kind``.
-        cases: the first one that fits is what happens.
-        vector: families of the vector argument, weight family first, or ().
-        pair: names of the two members of every result, or ().
-        doc: one line.
-        returns: what comes back, one line.
-        source: equations.
-    """
-
-    name: str
-    kind: str
-    arguments: tuple[tuple[str, object, str], ...]
-    cases: tuple[Case, ...]
-    vector: tuple[str, ...] = ()
-    pair: tuple[str, ...] = ()
-    doc: str = ""
-    returns: str = ""
-    source: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ chosen by opt_einsum on the sizes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import singledispatchmethod
 
@@ -24,6 +24,7 @@ from sifrc.ir import (
     Einsum,
     Expr,
     Input,
+    LinearSolve,
     LogSumExp,
     Map,
     Reduce,
@@ -32,6 +33,8 @@ from sifrc.ir import (
     Spectral,
     Sylvester,
 )
+from sifrc.ir.build import apply, einsum, rename, total
+from sifrc.ir.linear import report_symbols
 from sifrc.ir.relative import ordered_operands, ordered_terms
 from sifrc.ir.traverse import inputs_of
 from sifrc.lower.products import contracted, first_kept, is_matrix_product, ordered, split_scalars
@@ -45,12 +48,15 @@ from sifrc.lower.program import (
     MatrixFunction,
     MaximumOver,
     Ref,
+    SolveKronecker,
     SolveSylvester,
     SolveSystem,
     Statement,
     Subscript,
     Sum,
 )
+from sifrc.lower.solving import Arrays, conjugate_gradients
+from sifrc.lower.structure import kronecker
 from sifrc.scalar import RECIPROCAL
 
 __all__ = ["Block", "Lowering"]
@@ -352,7 +358,9 @@ class Lowering:
         left = self._load(matrix, scope.of(expr.matrix.axes))
         right = self._load(rhs, scope.of(expr.rhs.axes))
         solution = Load(_ref(target), scope.of(expr.axes))
-        self._statements.append(SolveSystem(solution, left, right, checked=expr.checked))
+        self._statements.append(
+            SolveSystem(solution, left, right, checked=expr.checked, definite=expr.definite)
+        )
         return True
 
     @_write.register
@@ -361,6 +369,65 @@ class Lowering:
         scope = self._fresh()
         load = self._load(matrix, scope.of(matrix.axes))
         self._statements.append(MatrixFunction(Load(_ref(target), scope.of(expr.axes)), load, expr.kind))
+        return True
+
+    @_write.register
+    def _(self, expr: LinearSolve, target: Input) -> bool:
+        if expr.method == "eigen":
+            return self._eigen(expr, target)
+        rhs = tuple(self._buffer(part) for part in expr.rhs)
+        solutions = tuple(
+            target if component == expr.component else self._temporary(probe.axes)
+            for component, probe in enumerate(expr.probes)
+        )
+        assert self._equation is not None
+        assert expr.limit is not None and expr.tolerance is not None
+        report = report_symbols(self._equation.symbol)
+        for symbol, name in zip(report, ("iterations", "remaining"), strict=True):
+            self.code.setdefault(symbol.family, f"{self.code[self._equation.symbol.family]}_{name}")
+        lent = Arrays(
+            self._temporary,
+            lambda symbol: self._load(symbol, self._fresh().of(symbol.axes)),
+            self._statements_for,
+            (self._load(report[0], ()), self._load(report[1], ())),
+        )
+        limits = self._load(expr.limit, ()), self._load(expr.tolerance, ())
+        self._statements.append(conjugate_gradients(expr, solutions, rhs, limits, lent))
+        for component, solution in enumerate(solutions):
+            if component != expr.component:
+                self._hold(replace(expr, component=component), solution)
+        return True
+
+    def _statements_for(self, target: Input, value: Expr) -> list[Statement]:
+        """Statements, apart from the others, that give an array the value of an expression."""
+        before, self._statements = self._statements, []
+        if not self._direct(value, target):
+            scope = self._fresh()
+            load = Load(_ref(target), scope.of(target.axes))
+            entry = self._scalar(value, dict(zip(value.axes, target.axes, strict=True)), scope)
+            self._emit_kernel(load, entry, scope)
+        found, self._statements = self._statements, before
+        return found
+
+    def _eigen(self, expr: LinearSolve, target: Input) -> bool:
+        """By eigenvalues: of one matrix, or of both factors of a Kronecker product."""
+        operator = kronecker(expr)
+        if operator is None:
+            raise TypeError("no solution by eigenvalues for an operator that is no product of matrices")
+        if operator.left is None:
+            inverse = apply(RECIPROCAL, operator.shift)
+            value = einsum([(inverse, ()), (expr.rhs[0], expr.axes)], expr.axes)
+            self._statements += self._statements_for(target, value)
+            return True
+        if operator.right is None:
+            rows = operator.left.axes
+            identity = einsum([(operator.shift, ()), (Delta(*rows), rows)], rows)
+            system = Solve(total([operator.left, identity], rows), expr.rhs[0], checked=False)
+            return self._write(rename(system, target.axes), target) or self._write(system, target)
+        parts = [self._buffer(e) for e in (operator.left, operator.right, expr.rhs[0], operator.shift)]
+        scope = self._fresh()
+        loads = [self._load(s, scope.of(s.axes)) for s in parts]
+        self._statements.append(SolveKronecker(Load(_ref(target), scope.of(expr.axes)), *loads))
         return True
 
     @_write.register

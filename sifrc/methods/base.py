@@ -60,7 +60,8 @@ class StepPlan:
             parameters and memory in place.
         memory: families kept from step to step.
         periodic: names of systems that run every ``period`` steps only.
-        guarded: names of systems whose results must be finite before anything is updated.
+        guarded: systems whose results must be finite before anything is updated: names, or names with
+            the families to check.
         single: whether the step also exists for one sample at a time.
         batched: whether it exists for batches.
         notes: statements for the module's documentation.
@@ -69,7 +70,7 @@ class StepPlan:
     systems: tuple[tuple[System, tuple[str, ...]], ...]
     memory: tuple[MemorySpec, ...] = ()
     periodic: tuple[str, ...] = ()
-    guarded: tuple[str, ...] = ()
+    guarded: tuple[str | tuple[str, tuple[str, ...]], ...] = ()
     single: bool = True
     batched: bool = True
     notes: tuple[str, ...] = ()

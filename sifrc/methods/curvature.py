@@ -12,7 +12,7 @@ from sifrc.derive.derived import Derived
 from sifrc.derive.system import System
 from sifrc.errors import DerivationError, MethodError
 from sifrc.ir.traverse import inputs_of
-from sifrc.lower.program import Case, CurvatureOperator, KindPlan, Result
+from sifrc.methods.curvature_plan import Case, CurvatureOperator, KindPlan, Result
 from sifrc.methods.plan import Phase
 from sifrc.model import Model
 

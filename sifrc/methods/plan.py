@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from sifrc.derive.system import System
-from sifrc.lower.program import CurvatureOperator, KindPlan
+from sifrc.methods.curvature_plan import CurvatureOperator, KindPlan
 from sifrc.model import Model
 
 __all__ = ["Hyperparameter", "MemorySpec", "OperatorPlan", "Phase", "Plan"]

@@ -90,7 +90,8 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
     if step is not None and method is not None:
         spectral = () if derived.spectral is None else ("spectral",)
         names = ("forward", *spectral, "objective", "adjoint", *(system.name for system, _ in step.systems))
-        phases += [Phase(system, (*spectral, *after), forms) for system, after in step.systems]
+        own = [Phase(system, (*spectral, *after), forms) for system, after in step.systems]
+        phases = _merged([*phases, *own])
         used = {symbol for system, _ in step.systems for symbol in _symbols(system)}
         hyperparameters = tuple(
             h for h in method.hyperparameters(options) if h.name == "lr" or h.name in used
@@ -120,12 +121,25 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
     return Planned(plan, derived, method, options, conditions, () if step is None else step.notes)
 
 
+def _merged(phases: list[Phase]) -> list[Phase]:
+    """Phases of one name once, in all their forms; those that a step uses too may be an operator's."""
+    found: dict[str, Phase] = {}
+    for phase in phases:
+        known = found.get(phase.name)
+        found[phase.name] = phase if known is None else known.with_forms(*phase.forms)
+    return list(found.values())
+
+
 def _guarded(step: StepPlan | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Newton directions exist only where their conditions hold; steps must be finite."""
     newton = ("newton", ("N*", "η*"))
     if step is None:
         return (newton,)
-    return (newton, ("objective", ("objective",)), *((name, ()) for name in step.guarded))
+    return (
+        newton,
+        ("objective", ("objective",)),
+        *((entry, ()) if isinstance(entry, str) else entry for entry in step.guarded),
+    )
 
 
 def _symbols(system: System) -> set[str]:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from sifrc.errors import Location, MethodError
 from sifrc.methods.base import Method
+from sifrc.methods.ea_cg import CurvatureBlocks
 from sifrc.methods.esn import ExactStochasticNewton
 from sifrc.methods.mk import MehouachiKasmi
 from sifrc.spec.suggest import did_you_mean, shortened
@@ -23,7 +24,7 @@ __all__ = ["METHODS", "find_method"]
 GROUP = "sifrc.methods"
 
 METHODS: Mapping[str, Method] = MappingProxyType(
-    {method.name: method for method in (ExactStochasticNewton(), MehouachiKasmi())}
+    {method.name: method for method in (ExactStochasticNewton(), MehouachiKasmi(), CurvatureBlocks())}
 )
 """Built-in methods by name."""
 

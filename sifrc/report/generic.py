@@ -22,6 +22,7 @@ from sifrc.ir import (
     Einsum,
     Expr,
     Input,
+    LinearSolve,
     LogSumExp,
     Map,
     Operand,
@@ -123,6 +124,12 @@ def _(node: Spectral, layer: int, keys: Keys) -> str:
 @_key.register
 def _(node: Sylvester, layer: int, keys: Keys) -> str:
     return f"Sylvester {keys(node.left)} {keys(node.right)} {keys(node.rhs)}"
+
+
+@_key.register
+def _(node: LinearSolve, layer: int, keys: Keys) -> str:
+    parts = [keys(part) for part in (*node.products, *node.rhs)]
+    return f"LinearSolve {node.method} {node.component} {parts}"
 
 
 def _product(operands: Sequence[Operand], out: tuple[Axis, ...], keys: Keys) -> str:

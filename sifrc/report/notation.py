@@ -17,6 +17,7 @@ from sifrc.ir import (
     Einsum,
     Expr,
     Input,
+    LinearSolve,
     LogSumExp,
     Map,
     Operand,
@@ -31,6 +32,7 @@ from sifrc.report.layout import (
     ONE,
     Constant,
     Contraction,
+    Equal,
     Function,
     Indexed,
     Inverse,
@@ -168,6 +170,14 @@ def _(expr: Spectral, context: Notation) -> Layout:
 @_matrix.register
 def _(expr: Sylvester, context: Notation) -> Layout:
     return Named("sylvester", tuple(_matrix(part, context) for part in (expr.left, expr.right, expr.rhs)))
+
+
+@_matrix.register
+def _(expr: LinearSolve, context: Notation) -> Layout:
+    """The solution, by its equation: A u = r."""
+    product, rhs = (_matrix(part[expr.component], context) for part in (expr.products, expr.rhs))
+    name = {"cg": "conjugate gradients", "eigen": "solution"}[expr.method]
+    return Named(name, (Equal((product, rhs)),))
 
 
 def _is(expr: Map, function: ScalarFunction) -> bool:

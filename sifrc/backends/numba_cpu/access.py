@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sifrc.backends.numba_cpu.storage import Group, Layout, Shape, absolute, is_scalar
+from sifrc.backends.numba_cpu.storage import Group, Layout, Shape, is_scalar
 from sifrc.errors import BackendError
+from sifrc.lower.access import absolute
 from sifrc.lower.program import Load, Ref, Storage, Subscript
 
 __all__ = ["Block", "constant_name", "subscript_text"]
@@ -44,7 +45,7 @@ class Block:
 
     def group(self, load: Load) -> Group:
         """The variable that holds the array."""
-        return self.layout.group(*absolute(load, self.k))
+        return self.layout.group(*absolute(load.ref, self.k))
 
     def array(self, load: Load) -> str:
         """The whole array, e.g. ``x[k - 1]``; not for numbers."""

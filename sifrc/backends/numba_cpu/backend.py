@@ -35,7 +35,10 @@ from sifrc.scalar import helpers as scalar_helpers
 
 __all__ = ["BACKEND", "NumbaBackend"]
 
-_SOLVERS = ("_solve_vector", "_solve_matrix", "_solve_sylvester", "_positive_part", "_absolute_value")
+_SOLVERS = (
+    *("_solve_vector", "_solve_matrix", "_solve_sylvester", "_solve_kronecker", "_solve_definite"),
+    *("_positive_part", "_absolute_value", "_definite", "_inner", "_add", "_turn"),
+)
 _LOCAL_HELPERS = frozenset({"_scale", "_all_finite", "_delta", "_log_sum_exp", "_maximum", *_SOLVERS})
 
 
@@ -145,7 +148,14 @@ def _with_dependencies(used: set[str]) -> set[str]:
         more.add("_solve_matrix")
     if more & {"_positive_part", "_absolute_value"}:
         more.add("_spectral")
-    if more & {"_solve_matrix", "_solve_sylvester", "_spectral"}:
+    if more & {
+        "_solve_matrix",
+        "_solve_sylvester",
+        "_solve_kronecker",
+        "_solve_definite",
+        "_definite",
+        "_spectral",
+    }:
         more.add("_all_finite")
     return more
 

@@ -9,7 +9,8 @@ from sifrc.backends.curvature import draws, operator_text, shared_context
 from sifrc.backends.layout import signature
 from sifrc.backends.numba_cpu.operators import RAISES, data_text, params_text, unpack
 from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts, call_lines
-from sifrc.lower.program import Case, CurvatureOperator, KindPlan, Storage
+from sifrc.lower.program import Storage
+from sifrc.methods.curvature_plan import Case, CurvatureOperator, KindPlan
 
 __all__ = ["curvature_context"]
 
@@ -55,7 +56,7 @@ def curvature_context(parts: Parts) -> dict[str, Any]:
     """What the template ``curvature.py.jinja`` needs; without operators on blocks, that there are none."""
     program = parts.program
     if not program.curvature:
-        return {"curvature": False}
+        return {"curvature": False, "factors": False}
     glue = _Glue(parts)
     texts = [operator_text(parts.module, operator, glue) for operator in program.curvature]
     return shared_context(parts.module, texts, [_prepared(parts, kind) for kind in program.kinds])

@@ -10,8 +10,9 @@ from sifrc.backends.layout import lines_of
 from sifrc.backends.numba_cpu.access import Block
 from sifrc.backends.numba_cpu.nests import Names, indented
 from sifrc.backends.numba_cpu.statements import Writer
-from sifrc.backends.numba_cpu.storage import Group, Layout, flat
+from sifrc.backends.numba_cpu.storage import Group, Layout
 from sifrc.backends.text import LINE_LENGTH, docstring
+from sifrc.lower.access import flat
 from sifrc.lower.program import Function, Guard, Loop, Program, SolveSystem
 
 __all__ = ["DECORATOR", "PrivateFunction", "private_functions"]

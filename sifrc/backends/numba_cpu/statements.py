@@ -15,6 +15,7 @@ from sifrc.errors import BackendError
 from sifrc.lower.program import (
     SAMPLE_LABEL,
     Assign,
+    ConjugateGradients,
     Contract,
     Guard,
     Kernel,
@@ -23,17 +24,19 @@ from sifrc.lower.program import (
     MatrixFunction,
     MaximumOver,
     Ref,
+    SolveKronecker,
     SolveSylvester,
     SolveSystem,
     Statement,
     Storage,
     Sum,
+    Unknown,
 )
 from sifrc.scalar import print_code, share
 
 __all__ = ["Writer"]
 
-_SPECTRAL = {"positive": "_positive_part", "absolute": "_absolute_value"}
+_SPECTRAL = {"positive": "_positive_part", "absolute": "_absolute_value", "definite": "_definite"}
 
 
 _LOCALS_WIDTH = 90
@@ -236,6 +239,10 @@ class Writer:
     @write.register
     def _(self, statement: SolveSystem) -> list[str]:
         vector = len(statement.rhs.labels) < len(statement.matrix.labels)
+        if statement.definite:
+            self.names.helpers.add("_solve_definite")
+            arrays = [self.block.array(load) for load in (statement.matrix, statement.rhs, statement.target)]
+            return self._call("_solve_definite", arrays, False)
         helper = "_solve_vector" if vector else "_solve_matrix"
         self.names.helpers.add(helper)
         code = self.unnamed if statement.guard is None else statement.guard
@@ -252,6 +259,63 @@ class Writer:
         self.names.helpers.add("_solve_sylvester")
         operands = (statement.left, statement.right, statement.rhs, statement.target)
         return self._call("_solve_sylvester", [self.block.array(load) for load in operands], False)
+
+    @write.register
+    def _(self, statement: SolveKronecker) -> list[str]:
+        self.names.helpers.add("_solve_kronecker")
+        operands = (statement.left, statement.right, statement.rhs)
+        arrays = [self.block.array(load) for load in operands]
+        arguments = [*arrays, self.block.entry(statement.shift), self.block.array(statement.target)]
+        return self._call("_solve_kronecker", arguments, False)
+
+    @write.register
+    def _(self, statement: ConjugateGradients) -> list[str]:
+        """The loop, with inner products over all unknowns."""
+        names = self.names
+        size, start, following, rate = (names.local(n) for n in ("size", "start", "following", "rate"))
+        count, bound, curvature = (names.local(n) for n in ("count", "bound", "curvature"))
+        # Names of arrays go before the loop, those that only the body uses too.
+        parts = [self._parts(unknown) for unknown in statement.unknowns]
+        body = [line for part in statement.body for line in self.write(part)]
+        limit, tolerance = self.block.entry(statement.limit), self.block.entry(statement.tolerance)
+        left = self.block.entry(statement.remaining)
+        lines = [
+            line
+            for p in parts
+            for line in (
+                p.set(p.solution, f"{names.real}(0.0)"),
+                p.set(p.residual, p.rhs),
+                p.set(p.direction, p.rhs),
+            )
+        ]
+        squares = " + ".join(p.inner(p.residual, p.residual) for p in parts)
+        pairs = " + ".join(p.inner(p.direction, p.product) for p in parts)
+        names.helpers |= {"_inner", "_add", "_turn"} if any(p.is_array for p in parts) else set()
+        lines += [
+            f"{start} = {squares}",
+            f"{size}, {bound}, {count} = {start}, {start} * {tolerance} * {tolerance}, 0",
+            f"while {count} < {limit} and not {size} <= {bound}:",
+            *(f"    {line}" for line in body),
+            f"    {curvature} = {pairs}",
+            f"    if {curvature} <= 0.0:",
+            "        break",
+            f"    {rate} = {size} / {curvature}",
+            *(f"    {p.move(p.solution, rate, p.direction)}" for p in parts),
+            *(f"    {p.move(p.residual, f'-{rate}', p.product)}" for p in parts),
+            f"    {following} = {squares}",
+            *(f"    {p.turn(f'{following} / {size}')}" for p in parts),
+            f"    {size} = {following}",
+            f"    {count} += 1",
+            f"{self.block.entry(statement.iterations)} = {count}",
+            f"{left} = np.sqrt({size} / {start}) if {start} > 0.0 else {size}",
+        ]
+        return lines
+
+    def _parts(self, unknown: Unknown) -> _Parts:
+        loads = (unknown.solution, unknown.rhs, unknown.residual, unknown.direction, unknown.product)
+        names = [self.block.local(load) if load.labels else self.block.entry(load) for load in loads]
+        solution, rhs, residual, direction, product = names
+        return _Parts(solution, rhs, residual, direction, product, bool(unknown.rhs.labels))
 
     @write.register
     def _(self, statement: MatrixFunction) -> list[str]:
@@ -332,6 +396,34 @@ def _leading(over: tuple[str, ...], free: tuple[str, ...], loads: dict[str, Load
         return False
     widest = max(mixed, key=len)
     return widest[-1] in free
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Texts of the arrays, or of the numbers, of one unknown."""
+
+    solution: str
+    rhs: str
+    residual: str
+    direction: str
+    product: str
+    is_array: bool
+
+    def set(self, target: str, value: str) -> str:
+        return f"{target}[:] = {value}" if self.is_array else f"{target} = {value}"
+
+    def inner(self, left: str, right: str) -> str:
+        return f"_inner({left}, {right})" if self.is_array else f"{left} * {right}"
+
+    def move(self, target: str, rate: str, along: str) -> str:
+        """target += rate · along."""
+        return f"_add({target}, {rate}, {along})" if self.is_array else f"{target} += {rate} * {along}"
+
+    def turn(self, rate: str) -> str:
+        """direction = residual + rate · direction."""
+        if self.is_array:
+            return f"_turn({self.direction}, {rate}, {self.residual})"
+        return f"{self.direction} = {self.residual} + {rate} * {self.direction}"
 
 
 @dataclass(frozen=True)

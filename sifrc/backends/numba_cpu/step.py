@@ -9,9 +9,10 @@ from sifrc.backends.layout import call, lines_of, signature
 from sifrc.backends.numba_cpu.functions import DECORATOR, PrivateFunction
 from sifrc.backends.numba_cpu.nests import indented
 from sifrc.backends.numba_cpu.parts import STATES, TARGETS, Parts
-from sifrc.backends.numba_cpu.storage import Group, flat, is_scalar
+from sifrc.backends.numba_cpu.storage import Group, is_scalar
 from sifrc.backends.text import docstring, literal
 from sifrc.errors import BackendError
+from sifrc.lower.access import flat
 from sifrc.lower.program import Guard, Storage
 
 __all__ = ["OBJECTIVE", "Epoch", "epochs", "memory_table", "step_context"]

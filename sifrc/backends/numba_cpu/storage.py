@@ -8,32 +8,15 @@ can only loop over arrays of one type: a family of several ranks becomes several
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from sifrc.errors import BackendError
-from sifrc.lower.program import (
-    Contract,
-    Family,
-    Function,
-    Guard,
-    Kernel,
-    Load,
-    LogSumExpOver,
-    Loop,
-    MatrixFunction,
-    MaximumOver,
-    Program,
-    SolveSylvester,
-    SolveSystem,
-    Statement,
-    Storage,
-    Subscript,
-    Sum,
-)
+from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
+from sifrc.lower.program import Family, Function, Load, Program, Storage
 
-__all__ = ["Group", "Layout", "absolute", "flat", "loads_of", "statements_with_index", "targets_of"]
+__all__ = ["Group", "Layout"]
 
 _RANK_NAMES = ("scalar", "vector", "matrix", "tensor")
 _SCALARS = frozenset({Storage.HYPERPARAMETER})
@@ -119,15 +102,15 @@ class Layout:
 
     def shape(self, load: Load, k: int | None) -> Shape:
         """Shape of what a load refers to; ``k`` is the value of the loop index."""
-        family, index = absolute(load, k)
+        family, index = absolute(load.ref, k)
         return dict(self.group(family, index).members)[index]
 
     def used(self, function: Function) -> list[Group]:
         """Variables that a function takes, what it reads first."""
         touched: dict[str, set[int | None]] = {}
-        for statement, k in statements_with_index(function.body):
+        for statement, k in unrolled(function.body):
             for load in (*loads_of(statement), *targets_of(statement)):
-                family, index = absolute(load, k)
+                family, index = absolute(load.ref, k)
                 touched.setdefault(family, set()).add(index)
         groups = []
         for name in dict.fromkeys((*function.reads, *function.writes, *touched)):
@@ -142,55 +125,3 @@ class Layout:
 def is_scalar(family: Family) -> bool:
     """Whether it is a number that functions take as such."""
     return family.storage in _SCALARS
-
-
-def targets_of(statement: Statement) -> tuple[Load, ...]:
-    """What a statement writes."""
-    if isinstance(statement, Kernel):
-        return tuple(assign.target for assign in statement.assigns)
-    return () if isinstance(statement, Guard) else (statement.target,)
-
-
-def loads_of(statement: Statement) -> tuple[Load, ...]:
-    """What a statement reads."""
-    if isinstance(statement, Kernel | Sum):
-        return tuple(load for _, load in statement.loads)
-    if isinstance(statement, Contract):
-        return (statement.left, statement.right, *(load for _, load in statement.loads))
-    if isinstance(statement, LogSumExpOver | MaximumOver | Guard):
-        return (statement.operand,)
-    if isinstance(statement, SolveSystem):
-        return (statement.matrix, statement.rhs)
-    if isinstance(statement, SolveSylvester):
-        return (statement.left, statement.right, statement.rhs)
-    if isinstance(statement, MatrixFunction):
-        return (statement.matrix,)
-    raise BackendError(f"the Numba backend has no rule for the statement {type(statement).__name__}")
-
-
-def flat(body: Sequence[Statement | Loop]) -> Iterator[Statement]:
-    """Statements in textual order."""
-    for item in body:
-        yield from item.body if isinstance(item, Loop) else (item,)
-
-
-def statements_with_index(body: Sequence[Statement | Loop]) -> Iterator[tuple[Statement, int | None]]:
-    """Statements in the order in which they run, each with the value of the loop index."""
-    for item in body:
-        if isinstance(item, Loop):
-            for k in range(item.start, item.stop, item.step):
-                yield from ((statement, k) for statement in item.body)
-        else:
-            yield item, None
-
-
-def absolute(load: Load, k: int | None) -> tuple[str, int | None]:
-    """Family and index that a load means at loop index k."""
-    subscript = load.ref.subscript
-    if subscript is None:
-        return load.ref.family, None
-    return load.ref.family, _value(subscript, k)
-
-
-def _value(subscript: Subscript, k: int | None) -> int:
-    return subscript.offset + (k if subscript.relative and k is not None else 0)

@@ -6,43 +6,29 @@ subscripts of the equations; a family without one is a tensor.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sifrc.errors import BackendError
+from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
 from sifrc.lower.program import (
-    Contract,
     Family,
     Function,
-    Guard,
     Kernel,
     Load,
-    LogSumExpOver,
-    Loop,
-    MatrixFunction,
-    MaximumOver,
     Program,
     Ref,
-    SolveSylvester,
-    SolveSystem,
     Statement,
     Storage,
     Subscript,
-    Sum,
 )
 
 __all__ = [
     "FLOATS",
     "Member",
     "Names",
-    "absolute",
     "accesses",
     "aligned",
-    "flat",
     "function_members",
-    "loads_of",
-    "targets_of",
-    "unrolled",
 ]
 
 FLOATS = frozenset({Storage.CONSTANT, Storage.HYPERPARAMETER})
@@ -50,53 +36,6 @@ FLOATS = frozenset({Storage.CONSTANT, Storage.HYPERPARAMETER})
 
 Member = tuple[str, int | None]
 """Family name and absolute subscript."""
-
-
-def targets_of(statement: Statement) -> tuple[Load, ...]:
-    """What a statement writes."""
-    if isinstance(statement, Kernel):
-        return tuple(assign.target for assign in statement.assigns)
-    return () if isinstance(statement, Guard) else (statement.target,)
-
-
-def loads_of(statement: Statement) -> tuple[Load, ...]:
-    """What a statement reads."""
-    if isinstance(statement, Kernel | Sum):
-        return tuple(load for _, load in statement.loads)
-    if isinstance(statement, Contract):
-        return (statement.left, statement.right, *(load for _, load in statement.loads))
-    if isinstance(statement, LogSumExpOver | MaximumOver | Guard):
-        return (statement.operand,)
-    if isinstance(statement, SolveSystem):
-        return (statement.matrix, statement.rhs)
-    if isinstance(statement, SolveSylvester):
-        return (statement.left, statement.right, statement.rhs)
-    if isinstance(statement, MatrixFunction):
-        return (statement.matrix,)
-    raise BackendError(f"the Torch backend has no rule for the statement {type(statement).__name__}")
-
-
-def flat(body: Sequence[Statement | Loop]) -> Iterator[Statement]:
-    """Statements in textual order."""
-    for item in body:
-        yield from item.body if isinstance(item, Loop) else (item,)
-
-
-def unrolled(body: Sequence[Statement | Loop]) -> Iterator[tuple[Statement, int | None]]:
-    """Statements in the order in which they run, each with the value of the loop index."""
-    for item in body:
-        if isinstance(item, Loop):
-            for k in range(item.start, item.stop, item.step):
-                yield from ((statement, k) for statement in item.body)
-        else:
-            yield item, None
-
-
-def absolute(ref: Ref, k: int | None) -> Member:
-    """The member that a reference means at loop index k."""
-    if ref.subscript is None:
-        return ref.family, None
-    return ref.family, ref.subscript.offset + (k if ref.subscript.relative and k is not None else 0)
 
 
 def aligned(text: str, labels: tuple[str, ...], target: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import Any
 
@@ -150,9 +151,18 @@ def _unpack(parts: Parts) -> str:
 
 
 def _solvers(texts: str) -> list[str]:
-    names = ("_solve_sylvester", "_positive_part", "_absolute_value")
-    found = [name for name in names if f"{name}(" in texts]
-    return [*(["_solve"] if "_solve_vector(" in texts or "_solve_matrix(" in texts else []), *found]
+    names = (
+        "_solve_sylvester",
+        "_solve_kronecker",
+        "_solve_definite",
+        "_positive_part",
+        "_absolute_value",
+        "_definite",
+        "_Search",
+    )
+    found = [name for name in names if re.search(rf"(?<!\w){name}\(", texts)]
+    found = [*(["_solve"] if "_solve_vector(" in texts or "_solve_matrix(" in texts else []), *found]
+    return [*(["_finite"] if set(found) - {"_Search"} else []), *found]
 
 
 def _exports(parts: Parts, names: list[str]) -> str:

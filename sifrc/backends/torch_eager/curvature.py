@@ -9,7 +9,8 @@ from sifrc.backends.curvature import BLOCKS, draws, operator_text, shared_contex
 from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.torch_eager.calls import Chain, Parts
 from sifrc.backends.torch_eager.operators import PARAMS_TEXT, RAISES_TEXT, data_text, unpack
-from sifrc.lower.program import Case, CurvatureOperator, KindPlan, Storage
+from sifrc.lower.program import Storage
+from sifrc.methods.curvature_plan import Case, CurvatureOperator, KindPlan
 
 __all__ = ["curvature_context"]
 
@@ -64,7 +65,7 @@ def curvature_context(parts: Parts) -> dict[str, Any]:
     """What the template ``curvature.py.jinja`` needs; empty without operators on blocks."""
     program = parts.program
     if not program.curvature:
-        return {"curvature": False}
+        return {"curvature": False, "factors": False}
     glue = _Glue(parts)
     texts = [operator_text(parts.module, operator, glue) for operator in program.curvature]
     functions = [_prepared(parts, kind) for kind in program.kinds]

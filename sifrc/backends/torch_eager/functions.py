@@ -9,10 +9,11 @@ from types import MappingProxyType
 
 from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.text import docstring
-from sifrc.backends.torch_eager.access import Member, Names, absolute, accesses, flat, function_members
+from sifrc.backends.torch_eager.access import Member, Names, accesses, function_members
 from sifrc.backends.torch_eager.expressions import BATCH, LIKE
 from sifrc.backends.torch_eager.statements import Writer
 from sifrc.errors import BackendError
+from sifrc.lower.access import absolute, flat
 from sifrc.lower.program import (
     Contract,
     Family,
@@ -218,7 +219,7 @@ def _body(function: Function, writer: Writer) -> list[str]:
     block: list[Statement] = []
 
     def flush() -> None:
-        lines.extend(line for text in writer.block(block) for line in statement(text, 4))
+        lines.extend(line for text in writer.block(block) for line in _laid_out(text, 4))
         block.clear()
 
     for item in function.body:
@@ -226,11 +227,18 @@ def _body(function: Function, writer: Writer) -> list[str]:
             flush()
             step = "" if item.step == 1 else f", {item.step}"
             lines.append(f"    for k in range({item.start}, {item.stop}{step}):")
-            lines.extend(line for text in writer.block(item.body) for line in statement(text, 8))
+            lines.extend(line for text in writer.block(item.body) for line in _laid_out(text, 8))
         else:
             block.append(item)
     flush()
     return lines
+
+
+def _laid_out(text: str, indent: int) -> list[str]:
+    """Lines of a statement that may be the head of a loop, or be within one."""
+    inner = text.lstrip()
+    indent += len(text) - len(inner)
+    return [" " * indent + inner] if inner.startswith("while ") else statement(inner, indent)
 
 
 def _is_local(name: str, function: Function, results: Sequence[str], arguments: Sequence[str]) -> bool:

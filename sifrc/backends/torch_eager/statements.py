@@ -9,12 +9,14 @@ from functools import singledispatchmethod
 import sympy
 from sympy import Expr, Symbol
 
-from sifrc.backends.torch_eager.access import Names, aligned, loads_of, targets_of
+from sifrc.backends.torch_eager.access import Names, aligned
 from sifrc.backends.torch_eager.expressions import Entry, Formula, entries_of, update_text
 from sifrc.backends.torch_eager.products import Product, product_of
 from sifrc.errors import BackendError
+from sifrc.lower.access import loads_of, targets_of
 from sifrc.lower.program import (
     Assign,
+    ConjugateGradients,
     Contract,
     Guard,
     Kernel,
@@ -23,6 +25,7 @@ from sifrc.lower.program import (
     MatrixFunction,
     MaximumOver,
     Ref,
+    SolveKronecker,
     SolveSylvester,
     SolveSystem,
     Statement,
@@ -224,6 +227,9 @@ class Writer:
     def _(self, statement: SolveSystem) -> list[str]:
         matrix, rhs = self.names.ref(statement.matrix.ref), self.names.ref(statement.rhs.ref)
         vector = len(statement.rhs.labels) < len(statement.matrix.labels)
+        if statement.definite:
+            text = f"_solve_definite({matrix}, {rhs})"
+            return self._store(statement.target, text, statement.target.labels)
         function = "_solve_vector" if vector else "_solve_matrix"
         code = UNNAMED if statement.guard is None else statement.guard
         if not statement.checked:
@@ -240,8 +246,38 @@ class Writer:
         return self._store(statement.target, f"_solve_sylvester({arguments})", statement.target.labels)
 
     @lines.register
+    def _(self, statement: SolveKronecker) -> list[str]:
+        operands = (statement.left, statement.right, statement.rhs, statement.shift)
+        arguments = ", ".join(self.names.ref(load.ref) for load in operands)
+        return self._store(statement.target, f"_solve_kronecker({arguments})", statement.target.labels)
+
+    @lines.register
+    def _(self, statement: ConjugateGradients) -> list[str]:
+        """A search object that is asked for directions, and given the products with them."""
+        unknowns = statement.unknowns
+        search = "search"
+        rhs, solutions, directions, products = (
+            ", ".join(self.names.ref(load.ref) for load in loads)
+            for loads in zip(*((u.rhs, u.solution, u.direction, u.product) for u in unknowns), strict=True)
+        )
+        limits = f"{self.names.ref(statement.limit.ref)}, {self.names.ref(statement.tolerance.ref)}"
+        body = Writer(self.names, self.inlined, self.prefix).block(statement.body)
+        comma = "," if len(unknowns) == 1 else ""
+        only = "[0]" if len(unknowns) == 1 else ""
+        return [
+            f"{search} = _Search(({rhs}{comma}), {limits})",
+            f"while {search}.wanted:",
+            f"    {directions} = {search}.directions{only}",
+            *(f"    {line}" for line in body),
+            f"    {search}.advance(({products}{comma}))",
+            f"{solutions} = {search}.solutions{only}",
+            f"{self.names.ref(statement.iterations.ref)} = {search}.count(like)",
+            f"{self.names.ref(statement.remaining.ref)} = {search}.remaining(like)",
+        ]
+
+    @lines.register
     def _(self, statement: MatrixFunction) -> list[str]:
-        functions = {"positive": "_positive_part", "absolute": "_absolute_value"}
+        functions = {"positive": "_positive_part", "absolute": "_absolute_value", "definite": "_definite"}
         if statement.kind not in functions:
             raise BackendError(f"the Torch backend has no matrix function '{statement.kind}'")
         text = f"{functions[statement.kind]}({self.names.ref(statement.matrix.ref)})"

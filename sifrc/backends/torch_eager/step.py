@@ -6,9 +6,9 @@ from typing import Any
 
 from sifrc.backends.layout import signature
 from sifrc.backends.text import docstring, literal
-from sifrc.backends.torch_eager.access import flat
 from sifrc.backends.torch_eager.calls import Chain, Key, Parts
 from sifrc.backends.torch_eager.statements import UNNAMED
+from sifrc.lower.access import flat
 from sifrc.lower.program import Family, Guard, Storage
 
 __all__ = ["guard_table", "memory_table", "optimizer_context"]

@@ -1,0 +1,85 @@
+"""Operators on curvature blocks, as data: kinds, and what an operator does for which arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Case", "CurvatureOperator", "KindPlan", "Result"]
+
+
+@dataclass(frozen=True)
+class KindPlan:
+    """One kind of curvature.
+
+    Args:
+        name: as callers write it.
+        functions: that compute its blocks, in order.
+        per_sample: whether there is one block for each sample, so that a batch can go in parts.
+        draws: whether it draws random numbers.
+    """
+
+    name: str
+    functions: tuple[str, ...]
+    per_sample: bool
+    draws: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """One entry of a returned dict.
+
+    Args:
+        key: of the entry.
+        members: (family, index) of its arrays, one or a named pair.
+        matrix: fold four dimensions to two.
+    """
+
+    key: str
+    members: tuple[tuple[str, int], ...]
+    matrix: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a curvature operator does for some values of its arguments.
+
+    Args:
+        choices: (argument, values it has in this case).
+        functions: run after those of the kind.
+        results: what is returned.
+        per_sample: of the kind; None for both.
+        batch_axis: whether the results have a sample axis; otherwise they are means over the batch.
+    """
+
+    choices: tuple[tuple[str, tuple[object, ...]], ...]
+    functions: tuple[str, ...]
+    results: tuple[Result, ...]
+    per_sample: bool | None = None
+    batch_axis: bool = False
+
+
+@dataclass(frozen=True)
+class CurvatureOperator:
+    """A public function on curvature blocks: of a batch, for a kind, with further arguments.
+
+    Args:
+        name: as in the contract.
+        kind: fixed kind, or '' where it is an argument.
+        arguments: (name, default, text), after ``kind``.
+        cases: the first one that fits is what happens.
+        vector: families of the vector argument, weight family first, or ().
+        pair: names of the two members of every result, or ().
+        doc: one line.
+        returns: what comes back, one line.
+        source: equations.
+    """
+
+    name: str
+    kind: str
+    arguments: tuple[tuple[str, object, str], ...]
+    cases: tuple[Case, ...]
+    vector: tuple[str, ...] = ()
+    pair: tuple[str, ...] = ()
+    doc: str = ""
+    returns: str = ""
+    source: str = ""

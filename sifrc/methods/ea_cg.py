@@ -1,0 +1,379 @@
+"""Newton directions from curvature blocks: EA-CG, and its solvers on any kind of curvature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from types import MappingProxyType
+
+import sympy
+
+from sifrc.derive.curvature.kinds import KINDS, Kind, kind_of
+from sifrc.derive.curvature.systems import Moment, averaged, mean_block, moment_symbol
+from sifrc.derive.curvature.weights import owner_of, weight_block
+from sifrc.derive.derived import Derived
+from sifrc.derive.system import Equation, System
+from sifrc.errors import MethodError
+from sifrc.ir import Axis, Delta, Expr, Input, LinearSolve, Role, Solve, Spectral
+from sifrc.ir.build import apply, einsum, ones, rename, scale, subtract, total
+from sifrc.ir.linear import report_symbols
+from sifrc.methods.base import LEARNING_RATE, Choices, Method, MethodOption, StepPlan
+from sifrc.methods.plan import MemorySpec
+from sifrc.model import LayerParameters
+from sifrc.scalar import RECIPROCAL, SQRT
+from sifrc.scalar.function import ScalarFunction
+from sifrc.spec.suggest import did_you_mean
+
+__all__ = ["CurvatureBlocks"]
+
+_ALPHA = Input("alpha", None, (), Role.HYPERPARAMETER)
+_MOMENTUM = Input("momentum", None, (), Role.HYPERPARAMETER)
+_LIMIT = Input("cg_iterations", None, (), Role.HYPERPARAMETER)
+_TOLERANCE = Input("cg_tolerance", None, (), Role.HYPERPARAMETER)
+_DECAY = Input("decay", None, (), Role.HYPERPARAMETER)
+
+_U, _V, _A = (sympy.Symbol(name, real=True) for name in ("u", "v", "a"))
+_RATIO = ScalarFunction(
+    "ratio", ("u", "v", "a"), sympy.Piecewise((_A * _U / _V, (_U > 0) & (_V > 0)), (_A, True))
+)
+"""a·u/v, and a where one of both is zero: the square of π√α of EA-CG(12), u and v mean eigenvalues."""
+
+_REPORTS: Mapping[str, tuple[MemorySpec, MemorySpec]] = MappingProxyType(
+    {
+        "D": (
+            MemorySpec("iterations", "CG iterations of the last step, weights"),
+            MemorySpec("remaining", "relative residual after them, weights"),
+        ),
+        "Dβ": (
+            MemorySpec("iterationsβ", "CG iterations of the last step, biases"),
+            MemorySpec("remainingβ", "relative residual after them, biases"),
+        ),
+    }
+)
+"""Family of directions -> what is kept of its solution."""
+
+
+class CurvatureBlocks(Method):
+    """θ ← θ − lr·V, V ← momentum·V + D, ((1 − α) C + α I) D = G for every block C, EA-CG(9, 10)."""
+
+    name = "ea_cg"
+    title = "EA-CG"
+    paper = "EA-CG"
+    options = (
+        MethodOption("learning_rate", 0.05, "step size", lower=0.0, hyperparameter=True),
+        MethodOption(
+            "momentum",
+            0.9,
+            "of the steps; EA-CG's experiments have 0.9 for SGD",
+            lower=0.0,
+            upper=1.0,
+            hyperparameter=True,
+        ),
+        MethodOption(
+            "alpha", 0.1, "damping α of EA-CG(9), between 0 and 1", lower=0.0, upper=1.0, hyperparameter=True
+        ),
+        MethodOption("kind", "pch1", "of curvature: a preset, or a name of the spec's curvature: list"),
+        MethodOption(
+            "solver",
+            "ea_cg",
+            "ea_cg: conjugate gradients on EA-CG(11b), cg: on EA-CG(11a), kfi: factored inverse EA-CG(12), "
+            "exact: by eigenvalues",
+            choices=("ea_cg", "cg", "kfi", "exact"),
+        ),
+        MethodOption(
+            "moment",
+            "auto",
+            "of the layers' inputs: second, mean, or auto: mean for ea_cg, else second",
+            choices=("auto", "second", "mean"),
+        ),
+        MethodOption(
+            "cg_iterations", 20.0, "largest number of iterations |CG|", lower=0.0, hyperparameter=True
+        ),
+        MethodOption(
+            "cg_tolerance", 1e-3, "relative residual ε at which they end", lower=0.0, hyperparameter=True
+        ),
+        MethodOption("period", 1, "steps from one curvature to the next", lower=1),
+        MethodOption(
+            "decay",
+            0.0,
+            "of a moving average of the factors; 0 for none",
+            lower=0.0,
+            upper=1.0,
+            hyperparameter=True,
+        ),
+    )
+
+    def step(self, derived: Derived, chosen: Choices) -> StepPlan:
+        return _Plan(derived, chosen).plan()
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One layer with parameters: its factors as the solvers use them."""
+
+    parameters: LayerParameters
+    block: Input
+    moment: Input
+
+
+class _Plan:
+    def __init__(self, derived: Derived, chosen: Choices) -> None:
+        self.derived = derived
+        self.model = derived.model
+        self.solver = str(chosen["solver"])
+        self.kind = _kind(derived, str(chosen["kind"]))
+        moment = str(chosen["moment"])
+        self.moment: Moment = (
+            "mean" if moment == "mean" or (moment == "auto" and self.solver == "ea_cg") else "second"
+        )
+        self.average = float(chosen["decay"]) > 0
+        self.notes: list[str] = []
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse curvatures that a solver cannot take."""
+        location = self.model.spec.method.location if self.model.spec.method else None
+        kind, loss = self.kind, self.derived.curvature.convexity
+        if kind.source == "loss" and kind.output == "kept" and loss == "not convex":
+            raise MethodError(
+                f"kind '{kind.name}' is indefinite: the loss is not convex in the output",
+                location=location,
+                hint="kind: pch1 or pch2, or output: absolute in an entry of curvature:",
+            )
+        indefinite = kind.source == "objective" and not kind.definite
+        if indefinite and self.solver == "kfi":
+            raise MethodError(
+                f"kind '{kind.name}' is indefinite, and the factors of EA-CG(12) must be definite",
+                location=location,
+                hint="kind: pch1 or pch2, or solver: exact",
+            )
+        if indefinite and self.solver in ("ea_cg", "cg"):
+            self.notes.append("Conjugate gradients end at a direction of negative curvature.")
+        if kind.source == "sampled":
+            raise MethodError(
+                f"kind '{kind.name}' draws targets, which an optimizer does not do yet",
+                location=location,
+                hint="kind: fisher takes the expectation over the classes exactly",
+            )
+
+    def plan(self) -> StepPlan:
+        curvature = self.derived.curvature
+        base = ("forward", *(() if self.derived.spectral is None else ("spectral",)), "adjoint")
+        blocks = curvature.blocks(self.kind)
+        systems: list[tuple[System, tuple[str, ...]]] = [(self.derived.first.gradient, base), (blocks, base)]
+        periodic = [blocks.name]
+        guarded: list[tuple[str, tuple[str, ...]]] = []
+        if not (self.kind.expectation or self.kind.factored):
+            means = curvature.mean_blocks()
+            systems.append((means, ("forward",)))
+            periodic.append(means.name)
+        moments = curvature.moments(self.moment)
+        systems.append((moments, ("forward",)))
+        periodic.append(moments.name)
+        checked = self._definite()
+        if checked is not None:
+            systems.append((checked, ()))
+            periodic.append(checked.name)
+            guarded.append((checked.name, ("H̄",)))
+        layers = tuple(self._layers())
+        memory = [
+            MemorySpec("VW", "momentum of the weights"),
+            MemorySpec("Vβ", "momentum of the biases"),
+        ]
+        keeps: list[Equation] = []
+        if self.average:
+            factors, keeps = self._averages()
+            systems.append((factors, ()))
+            periodic.append(factors.name)
+            memory += [
+                MemorySpec("H̃", "moving average of the blocks"),
+                MemorySpec("Ã", "moving average of the moments"),
+                MemorySpec("w̃", "weight of the moving averages"),
+            ]
+        direction = System("direction", "Newton direction of each block", tuple(self._directions(layers)))
+        update = System("update", "Step", (*keeps, *self._updates()))
+        if self.solver in ("ea_cg", "cg"):
+            memory += [report for reports in _REPORTS.values() for report in reports]
+        systems += [(direction, ("gradient",)), (update, ("gradient", "direction"))]
+        guarded.append((direction.name, ("D", "Dβ")))
+        return StepPlan(
+            systems=tuple(systems),
+            memory=tuple(memory),
+            periodic=tuple(periodic),
+            guarded=tuple(guarded),
+            single=False,
+            notes=(
+                f"Curvature {self.kind.name}, solver {self.solver}, {self.moment} of the inputs.",
+                *self.notes,
+            ),
+        )
+
+    def _definite(self) -> System | None:
+        """A check of the output's block where nothing is known about the loss."""
+        undecided = self.kind.source == "loss" and self.kind.output == "kept"
+        if not undecided or self.derived.curvature.convexity != "undecided":
+            return None
+        output = self.model.output
+        symbol = mean_block(output.axis, output.index)
+        self.notes.append("Whether the loss is convex is not known: its block is checked at every curvature.")
+        equation = Equation(symbol, Spectral(symbol, "definite"), output.index, "EA-CG(8a)")
+        return System("definite_output", "The output's block is positive semi-definite", (equation,))
+
+    def _layers(self) -> Iterator[_Layer]:
+        for parameters in reversed(self.model.parameters):
+            c = owner_of(self.model, parameters)
+            block, moment = mean_block(c.axis, c.index), moment_symbol(parameters, self.moment)
+            if self.average:
+                block, moment = _renamed(block, "H̃+"), _renamed(moment, "Ã+")
+            yield _Layer(parameters, block, moment)
+
+    def _averages(self) -> tuple[System, list[Equation]]:
+        """Moving averages with their own weight, so that the first ones are not too small."""
+        weight, new_weight = (Input(f, None, (), Role.DIRECTION) for f in ("w̃", "w̃+"))
+        gain = subtract(ones(), _DECAY)
+        grown = total([einsum([(_DECAY, ()), (weight, ())], ()), gain], ())
+        equations = [Equation(new_weight, grown, None, "definition")]
+        keeps = [Equation(weight, new_weight, None, "definition")]
+        for layer in self._layers():
+            c = owner_of(self.model, layer.parameters)
+            fresh = (mean_block(c.axis, c.index), moment_symbol(layer.parameters, self.moment))
+            for symbol, new in zip(fresh, (layer.block, layer.moment), strict=True):
+                kept = _renamed(symbol, new.family.removesuffix("+"))
+                # Kept is the average of weight one: (decay·w·old + (1 − decay)·fresh) over the new weight.
+                inverse = apply(RECIPROCAL, new_weight)
+                parts = [
+                    einsum([(_DECAY, ()), (weight, ()), (inverse, ()), (kept, kept.axes)], symbol.axes),
+                    einsum([(gain, ()), (inverse, ()), (symbol, symbol.axes)], symbol.axes),
+                ]
+                equations.append(Equation(new, total(parts, symbol.axes), symbol.index, "definition"))
+                keeps.append(Equation(kept, new, symbol.index, "definition"))
+        return System("averages", "Moving averages of the factors", tuple(equations)), keeps
+
+    def _directions(self, layers: tuple[_Layer, ...]) -> Iterator[Equation]:
+        for layer in layers:
+            yield from self._factored(layer) if self.solver == "kfi" else self._solved(layer)
+
+    def _solved(self, layer: _Layer) -> Iterator[Equation]:
+        """((1 − α) C + α I) D = G, EA-CG(10)."""
+        owned = layer.parameters
+        weight = averaged(weight_block(self.model, owned, layer.block), owned, self.moment)
+        weight = weight.with_columns(tuple((layer.moment, labels) for _, labels in weight.columns))
+        yield self._equation(owned, owned.weight, "D", weight.value, weight.axes)
+        if owned.bias is not None:
+            (axis,) = owned.bias.axes
+            axes = (axis, Axis(axis.name, axis.size, axis.primes + 1))
+            yield self._equation(owned, owned.bias, "Dβ", rename(layer.block, axes), axes)
+
+    def _equation(
+        self, owned: LayerParameters, symbol: Input, family: str, block: Expr, axes: tuple[Axis, ...]
+    ) -> Equation:
+        half = len(axes) // 2
+        probe = Input("p", owned.index, axes[:half], Role.DIRECTION)
+        applied = einsum([(subtract(ones(), _ALPHA), ()), (block, axes), (probe, axes[half:])], probe.axes)
+        damped = einsum([(_ALPHA, ()), (probe, probe.axes)], probe.axes)
+        gradient = Input("G" if family == "D" else "g", owned.index, symbol.axes, Role.DIRECTION)
+        iterative = self.solver in ("ea_cg", "cg")
+        solution = LinearSolve(
+            (probe,),
+            (total([applied, damped], probe.axes),),
+            (rename(gradient, probe.axes),),
+            0,
+            "cg" if iterative else "eigen",
+            _LIMIT if iterative else None,
+            _TOLERANCE if iterative else None,
+        )
+        result = Input(family, owned.index, symbol.axes, Role.DIRECTION)
+        source = "EA-CG(10b)" if family == "D" else "EA-CG(10a)"
+        return Equation(result, rename(solution, symbol.axes), owned.index, source)
+
+    def _factored(self, layer: _Layer) -> Iterator[Equation]:
+        """The factored inverse: (H̄ + √α/π I)⁻¹ G (A + π √α I)⁻¹, EA-CG(12); (13) with the mean."""
+        owned, block, moment = layer.parameters, layer.block, layer.moment
+        row, column = owned.weight.axes
+        rows, columns = _mean_eigenvalue(block), _mean_eigenvalue(moment)
+        dampings: list[Input] = []
+        for mark, pair in (("/π", (rows, columns)), ("·π", (columns, rows))):
+            squared = Input(f"α{mark}", owned.index, (), Role.DIRECTION)
+            yield Equation(squared, apply(_RATIO, *pair, _ALPHA), owned.index, "EA-CG(12)")
+            dampings.append(Input(f"√α{mark}", owned.index, (), Role.DIRECTION))
+            yield Equation(dampings[-1], apply(SQRT, squared), owned.index, "EA-CG(12)")
+        on_rows, on_columns = dampings
+        gradient = Input("G", owned.index, owned.weight.axes, Role.DIRECTION)
+        left = _shifted(block, on_rows)
+        halfway = Input("D½", owned.index, owned.weight.axes, Role.DIRECTION)
+        first = Solve(left, rename(gradient, (left.axes[0], column)), checked=False, definite=True)
+        yield Equation(halfway, rename(first, halfway.axes), owned.index, "EA-CG(12)")
+        result = Input("D", owned.index, owned.weight.axes, Role.DIRECTION)
+        if self.moment == "mean":
+            probe = Input("p", owned.index, owned.weight.axes, Role.DIRECTION)
+            other = Axis(column.name, column.size, column.primes + 1)
+            outer = [(moment, (column,)), (moment, (other,)), (probe, (row, other))]
+            product = total(
+                [einsum(outer, probe.axes), einsum([(on_columns, ()), (probe, probe.axes)], probe.axes)],
+                probe.axes,
+            )
+            value: Expr = LinearSolve((probe,), (product,), (halfway,), 0, "eigen")
+            yield Equation(result, value, owned.index, "EA-CG(13)")
+        else:
+            right = _shifted(moment, on_columns)
+            flipped = einsum([(halfway, (row, column))], (column, row))
+            second = Solve(right, rename(flipped, (right.axes[0], row)), checked=False, definite=True)
+            value = einsum([(second, (column, row))], (row, column))
+            yield Equation(result, value, owned.index, "EA-CG(12)")
+        if owned.bias is not None:
+            own = Input("g", owned.index, owned.bias.axes, Role.DIRECTION)
+            damped = _shifted(block, _ALPHA)
+            solution = Solve(damped, rename(own, damped.axes[:1]), checked=False, definite=True)
+            bias = Input("Dβ", owned.index, owned.bias.axes, Role.DIRECTION)
+            yield Equation(bias, rename(solution, bias.axes), owned.index, "EA-CG(10a)")
+
+    def _updates(self) -> Iterator[Equation]:
+        """Momentum, step, and what conjugate gradients did."""
+        for owned in self.model.parameters:
+            for symbol, velocity, family in ((owned.weight, "VW", "D"), (owned.bias, "Vβ", "Dβ")):
+                if symbol is None:
+                    continue
+                move = Input(family, owned.index, symbol.axes, Role.DIRECTION)
+                if self.solver in ("ea_cg", "cg"):
+                    for found, kept in zip(report_symbols(move), _REPORTS[family], strict=True):
+                        number = Input(kept.family, owned.index, (), Role.DIRECTION)
+                        yield Equation(number, found, owned.index, "definition")
+                kept_move = Input(velocity, owned.index, symbol.axes, Role.DIRECTION)
+                carried = einsum([(_MOMENTUM, ()), (kept_move, symbol.axes)], symbol.axes)
+                yield Equation(kept_move, total([carried, move], symbol.axes), owned.index, "definition")
+                step = einsum([(LEARNING_RATE, ()), (kept_move, symbol.axes)], symbol.axes)
+                yield Equation(symbol, subtract(symbol, step), owned.index, "EA-CG(9)")
+
+
+def _kind(derived: Derived, name: str) -> Kind:
+    spec = derived.model.spec
+    for own in spec.curvature:
+        if own.name == name:
+            return kind_of(own)
+    if name in KINDS:
+        return KINDS[name]
+    known = [*(own.name for own in spec.curvature), *KINDS]
+    raise MethodError(
+        f"unknown kind of curvature '{name}'",
+        location=spec.method.location if spec.method else None,
+        label=did_you_mean(name, known),
+        hint="kinds: " + ", ".join(dict.fromkeys(known)),
+    )
+
+
+def _renamed(symbol: Input, family: str) -> Input:
+    return Input(family, symbol.index, symbol.slots, symbol.role)
+
+
+def _mean_eigenvalue(factor: Input) -> Expr:
+    """tr / n; of m mᵀ where the factor is a vector m."""
+    axis: Axis = factor.axes[0]
+    assert axis.size is not None
+    operands = [(factor, (axis,)), (factor, (axis,))] if len(factor.axes) == 1 else [(factor, (axis, axis))]
+    return scale(Fraction(1, axis.size), einsum(operands, ()))
+
+
+def _shifted(matrix: Input, number: Expr) -> Expr:
+    identity = einsum([(number, ()), (Delta(*matrix.axes), matrix.axes)], matrix.axes)
+    return total([matrix, identity], matrix.axes)

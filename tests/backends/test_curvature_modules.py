@@ -1,0 +1,363 @@
+"""Operators on curvature blocks in generated Torch and Numba modules, against torch.func and dense algebra.
+
+Numba modules run with the JIT off, one compiled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+import torch
+from cases import CASES
+from curvature_modules import Calls, Expected, kinds_of, load, rounded
+from curvature_oracle import assert_close, point_for
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from strategies import specs
+
+from sifrc.derive.derived import Derived
+from sifrc.errors import DerivationError
+from sifrc.model import build_model
+from sifrc.spec import Spec, build_spec
+
+BACKENDS = ("torch", "numba")
+BATCH = 4
+RANDOM = settings(
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+OVERRIDES = [
+    "hessian",
+    "ggn",
+    "kfra",
+    "pch1",
+    {"name": "pch2_positive", "kind": "pch2", "output": "positive"},
+    {"name": "pch_each", "kind": "pch1", "expectation": False},
+    {"name": "hessian_clipped", "kind": "hessian", "residual": "clipped"},
+    {"name": "mean_hessian", "kind": "hessian", "expectation": True},
+]
+"""Kinds with a block for every sample and for the batch, each with rewrites."""
+
+NAMED = (
+    "skip",
+    "skip_pre_activation",
+    "no_bias",
+    "bounded",
+    "spectral_smooth",
+    "reduction_sum",
+    "output_softplus",
+    "mixed_loss",
+    "one_layer",
+    "sigmoid_binary",
+)
+
+
+@pytest.fixture(autouse=True)
+def jit_off(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numba's compiler off, except for the test of compiled modules."""
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", int("compiled" not in request.node.name))
+
+
+def spec_of(name: str, **changes: Any) -> Spec:
+    return build_spec({**CASES[name], **changes})
+
+
+def own_parameters(data: dict[str, Any]) -> dict[str, Any]:
+    """The network with a weight of its own for every layer that shares one."""
+    units = {layer["name"]: layer["units"] for layer in data["network"]["layers"] if "units" in layer}
+    layers = [
+        {**{k: v for k, v in layer.items() if k != "share"}, "units": units[layer["share"]]}
+        if "share" in layer
+        else layer
+        for layer in data["network"]["layers"]
+    ]
+    return {**data, "network": {**data["network"], "layers": layers}}
+
+
+def agree(spec: Spec, module: ModuleType, point: Any, dtype: str = "float64", relative: float = 1e-9) -> None:
+    """Every operator, kind and argument of the module agrees with the oracle."""
+    call, expected = Calls(module, point, dtype), Expected(spec, point)
+    for name, kind in kinds_of(spec, module).items():
+        numbers = call.drawn(spec, 0) if kind.source == "sampled" else None
+        mean = expected.mean(kind, numbers)
+        for dense in (False, True):
+            found = call("block_hessian", kind=name, dense=dense)
+            assert_close(found, expected.block_hessian(kind, mean, dense), relative)
+        for moment in ("second", "mean"):
+            found = call("curvature_factors", kind=name, moment=moment)
+            assert_close(found, expected.factors(mean, moment), relative)
+            found = call("block_vector_product", kind=name, moment=moment)
+            assert_close(found, expected.product(kind, mean, moment), relative)
+        assert_close(call("block_vector_product", kind=name), expected.product(kind, mean), relative)
+        each = expected.each(kind)
+        if each is not None:
+            assert_close(
+                call("block_vector_product", kind=name, moment="exact"),
+                expected.product(kind, mean),
+                relative,
+            )
+            found = call("block_hessian", kind=name, reduction="none")
+            assert_close(
+                found,
+                {f"{layer.name}.bias": each[layer.name] for layer in expected.layers if layer.bias},
+                relative,
+            )
+    assert_close(call("hessian_diagonal"), expected.diagonal(), relative)
+    if "hessian" in module._KINDS:
+        assert_close(call("block_hessian", dense=True), expected.exact_dense(), relative)
+
+
+# ── random networks ───────────────────────────────────────────────────────────────────────────────────
+
+
+def refused_if_shared(data: dict[str, Any]) -> None:
+    """Weights that two layers use have no block."""
+    spec = build_spec(data)
+    if any(layer.share is not None for layer in spec.layers):
+        with pytest.raises(DerivationError, match="shared"):
+            Derived(build_model(spec)).curvature.moments("second")
+
+
+def random_network(data: dict[str, Any], seed: int, backends: tuple[str, ...], folder: Path) -> None:
+    refused_if_shared(data)
+    spec = build_spec(own_parameters(data))
+    point = point_for(spec, seed, BATCH)
+    for backend in backends:
+        agree(spec, load(spec, backend, folder), point)
+
+
+@given(data=specs(), seed=st.integers(0, 2**16))
+@settings(RANDOM, max_examples=8)
+def test_modules_of_random_networks(data: dict[str, Any], seed: int, tmp_path_factory: Any) -> None:
+    """All operators and kinds of both backends."""
+    random_network(data, seed, BACKENDS, tmp_path_factory.mktemp("random"))
+
+
+@pytest.mark.slow
+@given(data=specs(), seed=st.integers(0, 2**16))
+@settings(RANDOM, max_examples=100)
+def test_modules_of_many_random_networks(data: dict[str, Any], seed: int, tmp_path_factory: Any) -> None:
+    """The same on many more."""
+    random_network(data, seed, BACKENDS, tmp_path_factory.mktemp("many"))
+
+
+@pytest.mark.slow
+def test_compiled_numba_modules(tmp_path: Path) -> None:
+    """With the JIT on: classes and vectors, every kind; a network without biases."""
+    for name in ("skip", "no_bias", "sigmoid_binary"):
+        spec = spec_of(name)
+        agree(spec, load(spec, "numba", tmp_path), point_for(spec, 5, BATCH))
+
+
+# ── named networks ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ("skip", "reduction_sum", "no_bias"))
+def test_presets(name: str, backend: str, tmp_path: Path) -> None:
+    """A skip, a sum over the batch (moments do not grow with it), and layers without biases."""
+    spec = spec_of(name)
+    agree(spec, load(spec, backend, tmp_path), point_for(spec, 5, BATCH))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", [name for name in CASES if "shared" not in name])
+def test_presets_of_every_case(name: str, backend: str, tmp_path: Path) -> None:
+    """Every named case."""
+    spec = spec_of(name)
+    agree(spec, load(spec, backend, tmp_path), point_for(spec, 5, BATCH))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", NAMED)
+def test_overrides(name: str, backend: str, tmp_path: Path) -> None:
+    """Kinds of the spec's own, for samples and for the batch."""
+    spec = spec_of(name, curvature=OVERRIDES)
+    agree(spec, load(spec, backend, tmp_path), point_for(spec, 5, BATCH))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["skip", "reduction_sum"])
+def test_parts_of_a_batch(name: str, backend: str, tmp_path: Path) -> None:
+    """Parts of two samples (the last of one) give what the whole batch gives, for every argument."""
+    spec = spec_of(name)
+    module = load(spec, backend, tmp_path)
+    module._ROWS = 2
+    agree(spec, module, point_for(spec, 5, 5))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_sample(backend: str, tmp_path: Path) -> None:
+    """A batch of one."""
+    spec = spec_of("skip")
+    agree(spec, load(spec, backend, tmp_path), point_for(spec, 5, 1))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["skip", "sigmoid_binary"])
+def test_single_precision(name: str, backend: str, tmp_path: Path) -> None:
+    """Arguments and results are float32, and as close as that allows."""
+    spec = spec_of(name, dtype="float32")
+    point = rounded(point_for(spec, 5, BATCH), "float32")
+    agree(spec, load(spec, backend, tmp_path), point, "float32", 3e-4)
+
+
+# ── random numbers ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["skip", "sigmoid_binary"])
+def test_seeds(name: str, backend: str, tmp_path: Path) -> None:
+    """The same seed gives the same draws in every operator, the default is 0, another seed others."""
+    spec = spec_of(name, curvature=["sampled_fisher", "hessian"])
+    module = load(spec, backend, tmp_path, ("block_hessian", "curvature_factors", "block_vector_product"))
+    point = point_for(spec, 5, 6)
+    call, expected = Calls(module, point), Expected(spec, point)
+    kind = kinds_of(spec, module)["sampled_fisher"]
+    first = call("block_hessian", kind="sampled_fisher")
+    state = torch.get_rng_state()
+    assert_close(call("block_hessian", kind="sampled_fisher", seed=0), first, 0)
+    assert torch.equal(torch.get_rng_state(), state)  # the global generator is not touched
+    third = call("block_hessian", kind="sampled_fisher", seed=3)
+    assert any(np.abs(third[key] - first[key]).max() > 1e-3 for key in first)
+    mean = expected.mean(kind, call.drawn(spec, 3))
+    assert_close(third, expected.block_hessian(kind, mean))
+    assert_close(
+        call("curvature_factors", kind="sampled_fisher", seed=3), expected.factors(mean, "second")
+    )
+    found = call("block_vector_product", kind="sampled_fisher", seed=3)
+    assert_close(found, expected.product(kind, mean))
+    assert_close(call("block_hessian", kind="hessian", seed=3), call("block_hessian", kind="hessian"), 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_drawn_classes_have_the_frequencies_of_softmax(backend: str, dtype: str, tmp_path: Path) -> None:
+    """One layer: the block is mean (p − e_c)(p − e_c)ᵀ, whose expectation is diag p − p pᵀ."""
+    spec = spec_of("one_layer", loss="cross_entropy", curvature=["sampled_fisher", "fisher"], dtype=dtype)
+    module = load(spec, backend, tmp_path, ("block_hessian",))
+    point, many = rounded(point_for(spec, 5, 1), dtype), 40_000
+    repeated = type(point)(
+        point.params, np.repeat(point.inputs, many, 0), np.repeat(point.targets, many, 0), point.vector
+    )
+    call = Calls(module, repeated, dtype)
+    p = torch.softmax(Expected(spec, point).oracle.outputs(), dim=1).numpy()[0]
+    expected = np.diag(p) - np.outer(p, p)
+    assert_close(call("block_hessian", kind="fisher"), {"fc1.bias": expected}, 1e-4)
+    found = call("block_hessian", kind="sampled_fisher", seed=8)["fc1.bias"]
+    outers = [np.outer(p - e, p - e) for e in np.eye(len(p))]
+    variance = sum(w * (o - expected) ** 2 for w, o in zip(p, outers, strict=True))
+    assert np.all(np.abs(found - expected) <= 5 * np.sqrt(variance / many) + 1e-5)
+
+
+# ── arguments ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def calls(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Calls:
+    """A module of presets and an own kind."""
+    kinds = ["hessian", "kfra", "fisher", {"name": "mine", "kind": "pch1", "expectation": False}]
+    spec = spec_of("skip", curvature=kinds)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(numba.config, "DISABLE_JIT", 1)
+        module = load(spec, request.param, tmp_path_factory.mktemp("arguments"))
+    return Calls(module, point_for(spec, 5, BATCH))
+
+
+@pytest.mark.parametrize("operator", ["block_hessian", "curvature_factors", "block_vector_product"])
+def test_a_kind_that_the_module_lacks_is_refused_with_those_it_has(operator: str, calls: Calls) -> None:
+    """A preset that was not asked for too."""
+    for kind in ("nonsense", "ggn"):
+        with pytest.raises(ValueError, match=kind) as caught:
+            calls(operator, kind=kind)
+        assert all(f"'{name}'" in str(caught.value) for name in ("hessian", "kfra", "fisher", "mine"))
+
+
+IMPOSSIBLE: tuple[tuple[str, dict[str, Any], str, str], ...] = (
+    ("block_hessian", {"reduction": "sum"}, "reduction", "mean"),
+    ("block_hessian", {"kind": "kfra", "reduction": "none"}, "reduction", "mean"),
+    ("block_hessian", {"kind": "fisher", "reduction": "none"}, "reduction", "mean"),
+    ("block_hessian", {"reduction": "none", "dense": True}, "dense", "mean"),
+    ("curvature_factors", {"moment": "third"}, "moment", "second"),
+    ("curvature_factors", {"moment": "exact"}, "moment", "second"),
+    ("curvature_factors", {"kind": "kfra", "moment": "none"}, "moment", "second"),
+    ("block_vector_product", {"moment": "third"}, "moment", "exact"),
+    ("block_vector_product", {"kind": "kfra", "moment": "exact"}, "moment", "second"),
+)
+
+
+@pytest.mark.parametrize("operator, choices, argument, possible", IMPOSSIBLE, ids=str)
+def test_arguments_that_do_not_go_with_the_kind_are_refused(
+    operator: str, choices: dict[str, Any], argument: str, possible: str, calls: Calls
+) -> None:
+    """The message names the kind, the argument and what it got, and what would be accepted."""
+    with pytest.raises(ValueError) as caught:
+        calls(operator, **choices)
+    message = str(caught.value)
+    assert choices.get("kind", "hessian") in message
+    assert argument in message and repr(choices[argument]) in message
+    assert f"'{possible}'" in message
+
+
+def test_a_vector_of_another_shape_is_refused(calls: Calls) -> None:
+    """By name."""
+    vector = {**calls.point.vector, "fc2.weight": np.zeros((2, 2))}
+    with pytest.raises(ValueError, match=r"fc2\.weight"):
+        calls("block_vector_product", vector=vector)
+    missing = {key: value for key, value in calls.point.vector.items() if key != "fc1.bias"}
+    with pytest.raises(ValueError, match=r"fc1\.bias"):
+        calls("block_vector_product", vector=missing)
+
+
+def test_arguments_are_not_changed_and_results_do_not_share_memory(calls: Calls) -> None:
+    """Two results of one module are independent of each other."""
+    first = calls("curvature_factors", kind="kfra")
+    kept = {key: value.copy() for key, value in first.items()}
+    calls("curvature_factors", kind="hessian", moment="mean")
+    assert_close(first, kept, 0)
+    given = [calls.own(v) for v in (calls.point.params, calls.point.inputs, calls.point.targets)]
+    before = [calls.own(v) for v in (calls.point.params, calls.point.inputs, calls.point.targets)]
+    calls.module.block_hessian(*given)
+    for after, was in zip(given[1:], before[1:], strict=True):
+        assert (after == was).all()
+    assert all((given[0][key] == before[0][key]).all() for key in given[0])
+
+
+def test_the_first_kind_is_the_default(calls: Calls) -> None:
+    assert_close(calls("block_hessian"), calls("block_hessian", kind="hessian"), 0)
+
+
+def test_the_diagonal_needs_the_hessian(tmp_path: Path) -> None:
+    """Asking for it with other kinds alone is an error when compiling."""
+    from sifrc.errors import MethodError
+
+    for backend in BACKENDS:
+        with pytest.raises(MethodError, match="hessian"):
+            load(spec_of("skip", curvature=["ggn"]), backend, tmp_path, ("hessian_diagonal",))
+
+
+@pytest.mark.parametrize("operator", ["block_hessian", "curvature_factors", "block_vector_product"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_operator_alone_with_one_kind(backend: str, operator: str, tmp_path: Path) -> None:
+    """Modules have what one operator needs, whether the kind is of samples or of the batch."""
+    for name in ("ggn", "kfra", "empirical_fisher"):
+        spec = spec_of("tanh_cross_entropy_2", curvature=[name])
+        module = load(spec, backend, tmp_path, (operator,))
+        point = point_for(spec, 5, BATCH)
+        call, expected = Calls(module, point), Expected(spec, point)
+        kind = kinds_of(spec, module)[name]
+        mean = expected.mean(kind)
+        wanted = {
+            "block_hessian": lambda: expected.block_hessian(kind, mean),
+            "curvature_factors": lambda: expected.factors(mean, "second"),
+            "block_vector_product": lambda: expected.product(kind, mean),
+        }[operator]()
+        assert_close(call(operator), wanted)
