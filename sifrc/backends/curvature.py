@@ -24,8 +24,10 @@ __all__ = [
     "curvature_chains",
     "curvature_families",
     "draws",
+    "extras",
     "operator_text",
     "shared_context",
+    "with_extra",
 ]
 
 _PART_FLOATS = 2**25
@@ -39,9 +41,9 @@ BLOCKS: Mapping[bool, str] = MappingProxyType({True: "H", False: "H̄"})
 def curvature_chains(program: Program) -> Iterator[tuple[tuple[str, bool], ...]]:
     """Functions, all batched, that the public functions call one after the other."""
     for kind in program.kinds:
-        start = tuple((name, True) for name in kind.functions)
-        yield start
         for operator in program.curvature:
+            start = tuple((name, True) for name in with_extra(kind, operator.extra))
+            yield start
             for case in operator.cases:
                 if case.per_sample in (None, kind.per_sample):
                     yield (*start, *((name, True) for name in case.functions))
@@ -52,11 +54,20 @@ def curvature_families(program: Program) -> set[str]:
     results = {
         family
         for operator in program.curvature
-        for case in operator.cases
-        for result in case.results
+        for results in (operator.also, *(case.results for case in operator.cases))
+        for result in results
         for family, _ in result.members
     }
     return results | {BLOCKS[kind.per_sample] for kind in program.kinds}
+
+
+def with_extra(kind: KindPlan, extra: tuple[str, ...]) -> tuple[str, ...]:
+    """Functions of a kind and extra ones, which need the back-propagation."""
+    if not extra:
+        return kind.functions
+    *before, blocks = kind.functions
+    adjoint = () if "adjoint" in before else ("adjoint",)
+    return (*before, *adjoint, *extra, blocks)
 
 
 class Glue(Protocol):
@@ -90,7 +101,7 @@ class Glue(Protocol):
         """Statements that check and unpack params, inputs, targets and vector; indented by 4."""
         ...
 
-    def blocks(self, seeded: bool) -> list[str]:
+    def blocks(self, operator: CurvatureOperator, seeded: bool) -> list[str]:
         """Statements of ``part`` that compute the blocks with ``prepare``; indented by 8."""
         ...
 
@@ -132,7 +143,12 @@ def shared_context(module: ModuleSource, texts: Sequence[str], functions: Sequen
     return {
         "curvature": True,
         "kind_functions": functions,
-        "kind_table": kind_table(program.kinds, "Prepared"),
+        "kind_table": _kind_table(program.kinds, "_KINDS", ""),
+        "gradient_table": (
+            _kind_table(program.kinds, "_GRADIENT_KINDS", "_gradient")
+            if any(operator.extra for operator in program.curvature)
+            else ""
+        ),
         "layer_names": literal(layers, used=len("_LAYERS = ")),
         "factors": any(operator.pair for operator in program.curvature),
         "rows": rows(program),
@@ -148,10 +164,14 @@ def draws(program: Program) -> bool:
     return any(kind.draws for kind in program.kinds)
 
 
-def kind_table(kinds: Sequence[KindPlan], value_type: str) -> str:
-    """The table of kinds."""
-    lines = [f'    "{kind.name}": (_prepared_{kind.name}, {kind.per_sample}),' for kind in kinds]
-    return "\n".join([f"_KINDS: dict[str, tuple[{value_type}, bool]] = {{", *lines, "}"])
+def _kind_table(kinds: Sequence[KindPlan], name: str, suffix: str) -> str:
+    lines = [f'    "{kind.name}": (_prepared_{kind.name}{suffix}, {kind.per_sample}),' for kind in kinds]
+    return "\n".join([f"{name}: dict[str, tuple[Prepared, bool]] = {{", *lines, "}"])
+
+
+def extras(program: Program) -> tuple[tuple[str, ...], ...]:
+    """Extra functions that the functions of the kinds come with: none, and those of operators."""
+    return tuple(dict.fromkeys(((), *(operator.extra for operator in program.curvature))))
 
 
 def operator_text(module: ModuleSource, operator: CurvatureOperator, glue: Glue) -> str:
@@ -167,6 +187,9 @@ def operator_text(module: ModuleSource, operator: CurvatureOperator, glue: Glue)
     arguments += ["seed: int = 0"] if seeded else []
     returns = "dict[str, Factors]" if operator.pair else f"dict[str, {glue.array}]"
     kind = f'"{operator.kind}"' if operator.kind else "kind"
+    kind += ", _GRADIENT_KINDS" if operator.extra else ""
+    if operator.also:
+        returns = f"tuple[dict[str, {glue.array}], {returns}]"
     lines = [
         *glue.decorators,
         signature(operator.name, arguments, returns),
@@ -175,7 +198,7 @@ def operator_text(module: ModuleSource, operator: CurvatureOperator, glue: Glue)
         f"    prepare, per_sample = _kind({kind})",
         "",
         f"    def part(inputs: {glue.array}, targets: {glue.array}) -> dict[str, {glue.array}]:",
-        *glue.blocks(seeded),
+        *glue.blocks(operator, seeded),
     ]
     possible = [
         case for case in operator.cases if any(case.per_sample in (None, kind.per_sample) for kind in kinds)
@@ -201,9 +224,9 @@ def _cases(cases: Sequence[Case], operator: CurvatureOperator, glue: Glue) -> li
 
 def _case(case: Case, operator: CurvatureOperator, glue: Glue, per_sample: bool, indent: int) -> list[str]:
     pad = " " * indent
-    entries = [
-        f'{pad}    "{key}": {text},' for r in case.results for key, text in _entries(r, operator, glue)
-    ]
+    pairs = [(result.key, glue.member(*result.members[0])) for result in operator.also]
+    pairs += [entry for result in case.results for entry in _entries(result, operator, glue)]
+    entries = [f'{pad}    "{key}": {text},' for key, text in pairs]
     return [*glue.calls(case, per_sample, indent), f"{pad}return {{", *entries, f"{pad}}}"]
 
 
@@ -227,7 +250,11 @@ def _run(module: ModuleSource, operator: CurvatureOperator, cases: Sequence[Case
     if not operator.pair:
         return [*lines, "    return found"]
     members = ", ".join(f'found[f"{{name}}.{member}"]' for member in operator.pair)
-    return [*lines, f"    return {{name: Factors({members}) for name in _LAYERS}}"]
+    factors = f"{{name: Factors({members}) for name in _LAYERS}}"
+    if operator.also:
+        lines.append("    gradient = {name: found[name] for name in SHAPES}")
+        factors = f"gradient, {factors}"
+    return [*lines, f"    return {factors}"]
 
 
 def _condition(case: Case) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from sifrc.derive.curvature.kinds import KINDS, Kind
@@ -24,11 +25,15 @@ CURVATURE_OPERATORS: Mapping[str, str] = MappingProxyType(
     {
         "block_hessian": "Blocks of the Hessian of the objective, or of another curvature, by parameter.",
         "curvature_factors": "Kronecker factors of the weights' blocks, by layer.",
+        "gradient_and_factors": "Gradient, and Kronecker factors of the weights' blocks, in one pass.",
         "block_vector_product": "Block-diagonal curvature times a vector.",
         "hessian_diagonal": "Diagonal of the Hessian of the objective.",
     }
 )
 """Name -> what it is."""
+
+
+_WITH_MOMENTS = frozenset({"curvature_factors", "gradient_and_factors", "block_vector_product"})
 
 
 def available_kinds(derived: Derived, wanted: Iterable[Kind] = ()) -> tuple[tuple[Kind, System], ...]:
@@ -85,9 +90,9 @@ def curvature_phases(
     systems: list[System] = []
     if each and names - {"hessian_diagonal"}:
         systems.append(curvature.mean_blocks())
-    if names & {"curvature_factors", "block_vector_product"} or ("block_hessian" in names and approximate):
+    if names & _WITH_MOMENTS or ("block_hessian" in names and approximate):
         systems.append(curvature.moments("second"))
-    if names & {"curvature_factors", "block_vector_product"}:
+    if names & _WITH_MOMENTS:
         systems.append(curvature.moments("mean"))
     if "block_hessian" in names:
         systems += [curvature.dense(True)] if each else []
@@ -113,6 +118,7 @@ def curvature_operators(
     build = {
         "block_hessian": _block_hessian,
         "curvature_factors": _curvature_factors,
+        "gradient_and_factors": _gradient_and_factors,
         "block_vector_product": _block_vector_product,
         "hessian_diagonal": _hessian_diagonal,
     }
@@ -196,6 +202,17 @@ def _curvature_factors(model: Model) -> CurvatureOperator:
         doc=CURVATURE_OPERATORS["curvature_factors"],
         returns="Dict layer -> Factors(moment (m, m) or (m,), block (n, n)).",
         source="EA-CG(5, 11)",
+    )
+
+
+def _gradient_and_factors(model: Model) -> CurvatureOperator:
+    return replace(
+        _curvature_factors(model),
+        name="gradient_and_factors",
+        extra=("gradient",),
+        also=_tensors(model, "G", "g"),
+        doc=CURVATURE_OPERATORS["gradient_and_factors"],
+        returns="Dict like params, and dict layer -> Factors(moment (m, m) or (m,), block (n, n)).",
     )
 
 

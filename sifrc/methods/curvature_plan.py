@@ -69,6 +69,8 @@ class CurvatureOperator:
         cases: the first one that fits is what happens.
         vector: families of the vector argument, weight family first, or ().
         pair: names of the two members of every result, or ().
+        extra: functions that run with those of the kind, e.g. the gradient.
+        also: what is returned of them, as a dict of its own before the other.
         doc: one line.
         returns: what comes back, one line.
         source: equations.
@@ -80,6 +82,8 @@ class CurvatureOperator:
     cases: tuple[Case, ...]
     vector: tuple[str, ...] = ()
     pair: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    also: tuple[Result, ...] = ()
     doc: str = ""
     returns: str = ""
     source: str = ""

@@ -81,6 +81,9 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
     for name in ("forward", "objective", "adjoint"):
         wanted.setdefault(name, set()).update(forms)
     plans = kind_plans(kinds, spectral_phase)
+    if "gradient_and_factors" in named:
+        wanted.setdefault("gradient", set()).add("batched")
+        wanted.setdefault("adjoint", set()).add("batched")
     for kind_plan in plans:
         for name in kind_plan.functions[:-1]:
             wanted.setdefault(name, set()).add("batched")

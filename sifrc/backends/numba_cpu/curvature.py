@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sifrc.backends.curvature import draws, operator_text, shared_context
+from sifrc.backends.curvature import draws, extras, operator_text, shared_context, with_extra
 from sifrc.backends.layout import signature
 from sifrc.backends.numba_cpu.operators import RAISES, data_text, params_text, unpack
 from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts, call_lines
@@ -38,7 +38,7 @@ class _Glue:
             lines.append(f"    {unpack(self.parts, operator.vector, 'vector')}")
         return lines
 
-    def blocks(self, seeded: bool) -> list[str]:
+    def blocks(self, operator: CurvatureOperator, seeded: bool) -> list[str]:
         arguments = [*_parameters(self.parts), "work"]
         if draws(self.parts.program):
             arguments.append("seed" if seeded else "0")
@@ -59,7 +59,8 @@ def curvature_context(parts: Parts) -> dict[str, Any]:
         return {"curvature": False, "factors": False}
     glue = _Glue(parts)
     texts = [operator_text(parts.module, operator, glue) for operator in program.curvature]
-    return shared_context(parts.module, texts, [_prepared(parts, kind) for kind in program.kinds])
+    functions = [_prepared(parts, kind, extra) for extra in extras(program) for kind in program.kinds]
+    return shared_context(parts.module, texts, functions)
 
 
 def _parameters(parts: Parts) -> list[str]:
@@ -72,9 +73,11 @@ def _calls(parts: Parts, names: tuple[str, ...], indent: int) -> list[str]:
     return [line for name in names for line in call_lines(parts.function(name, True), "work.", local, indent)]
 
 
-def _prepared(parts: Parts, kind: KindPlan) -> str:
-    """The function that computes the blocks of one kind."""
-    needed = {g.family.name for name in kind.functions for g in parts.function(name, True).groups}
+def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
+    """The function that computes the blocks of one kind, and more."""
+    functions = with_extra(kind, extra)
+    suffix = "".join(f"_{name}" for name in extra)
+    needed = {g.family.name for name in functions for g in parts.function(name, True).groups}
     random = [
         f"    work.{f.code} = _{f.code}(seed, (work.batch, {f.shapes[0][1][-1]}))"
         for f in parts.program.families
@@ -83,11 +86,12 @@ def _prepared(parts: Parts, kind: KindPlan) -> str:
     arguments = [f"{name}: Arrays" for name in _parameters(parts)] + ["work: _Workspace"]
     arguments += ["seed: int"] if draws(parts.program) else []
     text = "Blocks of every sample" if kind.per_sample else "Blocks of the batch"
+    text += "".join(f", {name}" for name in extra)
     return "\n".join(
         [
-            signature(f"_prepared_{kind.name}", arguments, "None"),
+            signature(f"_prepared_{kind.name}{suffix}", arguments, "None"),
             f'    """{text}, kind {kind.name}."""',
             *random,
-            *_calls(parts, kind.functions, 4),
+            *_calls(parts, functions, 4),
         ]
     )

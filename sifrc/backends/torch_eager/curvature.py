@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sifrc.backends.curvature import BLOCKS, draws, operator_text, shared_context
+from sifrc.backends.curvature import BLOCKS, draws, extras, operator_text, shared_context, with_extra
 from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.torch_eager.calls import Chain, Parts
 from sifrc.backends.torch_eager.operators import PARAMS_TEXT, RAISES_TEXT, data_text, unpack
@@ -36,12 +36,15 @@ class _Glue:
             lines.append(f'    {", ".join(codes)} = {function}(vector, "vector", {like})')
         return lines
 
-    def blocks(self, seeded: bool) -> list[str]:
-        states = self.parts.program.family(self.parts.states).code
+    def blocks(self, operator: CurvatureOperator, seeded: bool) -> list[str]:
+        codes = [self.parts.program.family(self.parts.states).code, "blocks"]
+        codes += [
+            self.parts.program.family(name).code for name in _extra_families(self.parts, operator.extra)
+        ]
         arguments = [*_parameters(self.parts), "inputs", "targets", *(["seed"] if seeded else [])]
         if not seeded and draws(self.parts.program):
             arguments.append("0")
-        return [f"        {states}, blocks = prepare({', '.join(arguments)})"]
+        return [f"        {', '.join(codes)} = prepare({', '.join(arguments)})"]
 
     def calls(self, case: Case, per_sample: bool, indent: int) -> list[str]:
         keys = [(name, True) for name in case.functions]
@@ -68,7 +71,7 @@ def curvature_context(parts: Parts) -> dict[str, Any]:
         return {"curvature": False, "factors": False}
     glue = _Glue(parts)
     texts = [operator_text(parts.module, operator, glue) for operator in program.curvature]
-    functions = [_prepared(parts, kind) for kind in program.kinds]
+    functions = [_prepared(parts, kind, extra) for extra in extras(program) for kind in program.kinds]
     return shared_context(parts.module, texts, functions)
 
 
@@ -81,12 +84,18 @@ def _codes(parts: Parts, names: tuple[str, ...]) -> list[str]:
     return [found[name] for name in (names[:1] if parts.biases is None else names)]
 
 
-def _prepared(parts: Parts, kind: KindPlan) -> str:
-    """The function that computes the blocks of one kind."""
-    keys = [(name, True) for name in kind.functions]
+def _extra_families(parts: Parts, extra: tuple[str, ...]) -> list[str]:
+    """Families that extra functions write."""
+    return [name for function in extra for name in parts.functions[function, True].results]
+
+
+def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
+    """The function that computes the blocks of one kind, and more."""
+    keys = [(name, True) for name in with_extra(kind, extra)]
+    more = _extra_families(parts, extra)
     chain = Chain(parts, 4)
     family = BLOCKS[kind.per_sample]
-    calls = chain.run(keys, {parts.states, family})
+    calls = chain.run(keys, {parts.states, family, *more})
     lines = []
     needed = chain.needed(keys)
     if "mean" in needed:
@@ -100,10 +109,14 @@ def _prepared(parts: Parts, kind: KindPlan) -> str:
     arguments = [f"{code}: Tensors" for code in _parameters(parts)] + ["inputs: Tensor", "targets: Tensor"]
     arguments += ["seed: int"] if draws(parts.program) else []
     text = "blocks of every sample" if kind.per_sample else "blocks of the batch"
-    codes = [parts.program.family(name).code for name in (parts.states, family)]
+    codes = [parts.program.family(name).code for name in (parts.states, family, *more)]
+    suffix = "".join(f"_{name}" for name in extra)
+    text += "".join(f", {name}" for name in extra)
     return "\n".join(
         [
-            signature(f"_prepared_{kind.name}", arguments, "tuple[Tensors, Tensors]"),
+            signature(
+                f"_prepared_{kind.name}{suffix}", arguments, f"tuple[{', '.join(['Tensors'] * len(codes))}]"
+            ),
             f'    """States, and {text}, kind {kind.name}."""',
             *lines,
             *calls,
