@@ -108,8 +108,10 @@ class Parts:
         tables: dict[bool, dict[str, Group]] = {True: {}, False: {}}
         for (_, batched), function in self.functions.items():
             for group in function.groups:
-                outside = (Storage.PARAMETER, Storage.DIRECTION)
-                if not (is_scalar(group.family) or self.is_memory(group) or group.family.storage in outside):
+                outside = (Storage.PARAMETER, Storage.DIRECTION, Storage.MEMORY)
+                # What a step keeps, operators compute in a workspace of their own.
+                kept = group.family.name in self.kept and not self.program.curvature
+                if not (is_scalar(group.family) or kept or group.family.storage in outside):
                     tables[batched][group.name] = group
         return tables
 
