@@ -9,7 +9,10 @@ from typing import Any, Protocol
 
 from sifrc.lower.program import Program
 
-__all__ = ["Backend", "LayerInfo", "ModuleSource", "Option"]
+__all__ = ["INTEGERS", "Backend", "LayerInfo", "ModuleSource", "Option"]
+
+INTEGERS: Mapping[str, int] = MappingProxyType({"period": 1, "seed": 0})
+"""Hyperparameters of steps that are integers -> their least value."""
 
 
 @dataclass(frozen=True)

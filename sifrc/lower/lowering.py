@@ -87,6 +87,7 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
         guards=tuple(guards),
         hyperparameters=tuple((h.name, h.default, h.text) for h in plan.hyperparameters),
         periodic=plan.periodic,
+        refreshable=plan.refreshable,
         kinds=plan.kinds,
         curvature=plan.curvature,
     )

@@ -391,6 +391,7 @@ class Program:
         hyperparameters: (name, default, text) of the step.
         periodic: names of step functions that run only every ``period`` steps (``period`` is then a
             hyperparameter of the optimizer, an integer ≥ 1); they run at the first step.
+        refreshable: whether those may be given a batch of their own, between steps.
         kinds: of curvature that the module knows.
         curvature: operators on them.
     """
@@ -403,6 +404,7 @@ class Program:
     guards: tuple[tuple[str, str], ...] = ()
     hyperparameters: tuple[tuple[str, float, str], ...] = ()
     periodic: tuple[str, ...] = ()
+    refreshable: bool = False
     kinds: tuple[KindPlan, ...] = ()
     curvature: tuple[CurvatureOperator, ...] = ()
 

@@ -65,6 +65,7 @@ class StepPlan:
         single: whether the step also exists for one sample at a time.
         batched: whether it exists for batches.
         notes: statements for the module's documentation.
+        refreshable: whether the periodic systems may be given a batch of their own, between steps.
     """
 
     systems: tuple[tuple[System, tuple[str, ...]], ...]
@@ -74,6 +75,7 @@ class StepPlan:
     single: bool = True
     batched: bool = True
     notes: tuple[str, ...] = ()
+    refreshable: bool = False
 
 
 class Method(ABC):

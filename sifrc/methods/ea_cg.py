@@ -94,6 +94,7 @@ class CurvatureBlocks(Method):
             "cg_tolerance", 1e-3, "relative residual ε at which they end", lower=0.0, hyperparameter=True
         ),
         MethodOption("period", 1, "steps from one curvature to the next", lower=1),
+        MethodOption("seed", 0, "of the draws of sampled kinds", lower=0),
         MethodOption(
             "decay",
             0.0,
@@ -150,12 +151,6 @@ class _Plan:
             )
         if indefinite and self.solver in ("ea_cg", "cg"):
             self.notes.append("Conjugate gradients end at a direction of negative curvature.")
-        if kind.source == "sampled":
-            raise MethodError(
-                f"kind '{kind.name}' draws targets, which an optimizer does not do yet",
-                location=location,
-                hint="kind: fisher takes the expectation over the classes exactly",
-            )
 
     def plan(self) -> StepPlan:
         curvature = self.derived.curvature
@@ -163,7 +158,7 @@ class _Plan:
         blocks = curvature.blocks(self.kind)
         systems: list[tuple[System, tuple[str, ...]]] = [(self.derived.first.gradient, base), (blocks, base)]
         periodic = [blocks.name]
-        guarded: list[tuple[str, tuple[str, ...]]] = []
+        guarded: list[tuple[str, tuple[str, ...]]] = [(blocks.name, ("H̄", "H"))]
         if not (self.kind.expectation or self.kind.factored):
             means = curvature.mean_blocks()
             systems.append((means, ("forward",)))
@@ -203,6 +198,7 @@ class _Plan:
             periodic=tuple(periodic),
             guarded=tuple(guarded),
             single=False,
+            refreshable=True,
             notes=(
                 f"Curvature {self.kind.name}, solver {self.solver}, {self.moment} of the inputs.",
                 *self.notes,

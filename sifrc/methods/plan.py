@@ -89,6 +89,7 @@ class Plan:
         constants: (family, index) -> value, for families that are numbers of the spec.
         guarded: phases of the step whose results must be finite before anything is updated, and of
             which families (all that are written, where none is named).
+        refreshable: whether the periodic phases may be given a batch of their own.
         kinds: of curvature, and how each is computed.
         curvature: requested operators on curvature blocks.
     """
@@ -102,6 +103,7 @@ class Plan:
     memory: tuple[MemorySpec, ...] = ()
     constants: Mapping[tuple[str, int], float] = field(default_factory=lambda: MappingProxyType({}))
     guarded: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    refreshable: bool = False
     kinds: tuple[KindPlan, ...] = ()
     curvature: tuple[CurvatureOperator, ...] = ()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from sifrc.derive.curvature.kinds import kind_of
+from sifrc.derive.curvature.scores import RANDOM
 from sifrc.derive.derived import Derived
 from sifrc.derive.system import Condition, System
 from sifrc.ir.traverse import inputs_of
@@ -103,6 +104,9 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
             period = float(options.get("period", 1))
             text = "steps from one run of the periodic part to the next"
             hyperparameters += (Hyperparameter("period", period, text, lower=1),)
+        if any(symbol in RANDOM for system, _ in step.systems for symbol in _symbols(system)):
+            text = "of the draws"
+            hyperparameters += (Hyperparameter("seed", float(options.get("seed", 0)), text),)
     newton = derived.newton.conditions if derived.uses_newton else ()
     stated = (condition for phase in phases for condition in phase.system.conditions)
     conditions = tuple(dict.fromkeys((*newton, *stated)))
@@ -118,6 +122,7 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
         memory=() if step is None else step.memory,
         constants=_constants(model, derived, white),
         guarded=_guarded(step),
+        refreshable=step is not None and step.refreshable,
         kinds=plans,
         curvature=curvature_operators(model, named, plans),
     )

@@ -79,6 +79,7 @@ def _context(parts: Parts) -> dict[str, Any]:
     texts = "\n".join(
         [texts, *curvature.get("kind_functions", ()), *curvature.get("curvature_operators", ())]
     )
+    texts += printed.get("refresh", "")
     used |= {name for name in ("_delta",) if f"{name}(" in texts}
     tables = parts.work_tables()
     predict = parts.function("forward", True)
@@ -90,6 +91,7 @@ def _context(parts: Parts) -> dict[str, Any]:
     exports += ["Factors"] if curvature.get("factors") else []
     exports += [operator.name for operator in program.curvature]
     exports += ["State", "step", "train_epoch"] if step else []
+    exports += ["refresh"] if printed.get("refresh") else []
     exports.sort(key=lambda name: (not name.isupper(), not name[0].isupper(), name))
     context: dict[str, Any] = {
         "header": header(module, "Numba, CPU"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sifrc.backends.base import INTEGERS
 from sifrc.backends.layout import call, lines_of, signature
 from sifrc.backends.numba_cpu.functions import DECORATOR, PrivateFunction
 from sifrc.backends.numba_cpu.nests import indented
+from sifrc.backends.numba_cpu.operators import data_text, params_text
 from sifrc.backends.numba_cpu.parts import STATES, TARGETS, Parts
 from sifrc.backends.numba_cpu.storage import Group, is_scalar
 from sifrc.backends.text import docstring, literal
@@ -63,7 +65,8 @@ def _epoch(parts: Parts, functions: list[PrivateFunction], batched: bool) -> Epo
     states = next(g for g in groups if g.family.name == STATES)
     name = "_epoch" if batched else "_epoch_one"
     periodic = bool(parts.program.periodic)
-    own = ["order", "samples", "labels", *(["count", "period"] if periodic else [])]
+    own = ["order", "samples", "labels", *(["age", "period"] if periodic else [])]
+    own += ["seed", "steps"] if _random_families(parts) else []
     parameters = [*own, *(_parameter(parts, group) for group in groups)]
     values = [*own, *(_value(parts, group) for group in groups)]
     body: list[str] = ["total = 0.0"]
@@ -84,7 +87,7 @@ def _epoch(parts: Parts, functions: list[PrivateFunction], batched: bool) -> Epo
         f"    {text}",
         *indented(body, 4),
         *inner,
-        "    return total, 0, len(order)",
+        f"    return total, 0, len(order){', age' if periodic else ''}",
     ]
     return Epoch(batched, name, "\n".join(lines), tuple(values))
 
@@ -138,18 +141,89 @@ def _calls(parts: Parts, functions: list[PrivateFunction], objective: Group, bat
     value = f"np.sum({objective.name})" if batched else f"{objective.name}[0]"
     for function in functions[:-1]:
         if function.function.name in parts.program.periodic:
-            lines += ["        if count % period == 0:", *_call(function, 12)]
+            draws = _draw_lines(function, 12, "steps + position // batch")
+            lines += ["        if age >= period:", *draws, *_call(function, 12, parts)]
         else:
-            lines += _call(function, 8)
+            lines += _call(function, 8, parts)
         if OBJECTIVE in function.function.writes and not _guards_objective(function):
             lines += [
                 f"        if not np.isfinite({value}):",
-                f"            return total, {objective_code(parts)}, position",
+                f"            return total, {objective_code(parts)}, position{_age(parts)}",
             ]
     # The objective is of the parameters before the update.
     lines += _total(objective, batched)
-    lines += _call(functions[-1], 8)
-    return [*lines, *(["        count += 1"] if parts.program.periodic else [])]
+    lines += _call(functions[-1], 8, parts)
+    if parts.program.periodic:
+        lines += ["        age = 1 if age >= period else age + 1"]
+    return lines
+
+
+def _age(parts: Parts) -> str:
+    """What the loop returns besides, where something runs only now and then."""
+    return ", age" if parts.program.periodic else ""
+
+
+def _random_families(parts: Parts) -> list[str]:
+    """Variables of the step that hold random numbers."""
+    names = {(n, True) for n in parts.program.step_batched} | {(n, False) for n in parts.program.step_single}
+    groups = parts.groups([f for key, f in parts.functions.items() if key in names])
+    return [group.name for group in groups if group.family.storage is Storage.RANDOM]
+
+
+def _draw_lines(function: PrivateFunction, indent: int, count: str) -> list[str]:
+    """Fill the random numbers that a function takes."""
+    pad = " " * indent
+    return [
+        f"{pad}_fill_{group.name}({group.name}, seed, {count})"
+        for group in function.groups
+        if group.family.storage is Storage.RANDOM
+    ]
+
+
+def _refresh(parts: Parts) -> str:
+    """The public function that computes what is periodic on a batch of its own."""
+    program = parts.program
+    if not program.refreshable:
+        return ""
+    functions = [parts.functions[name, True] for name in program.step_batched]
+    chosen: list[PrivateFunction] = []
+    needed: set[str] = set()
+    for function in reversed(functions[:-1]):
+        written = set(function.function.writes)
+        if function.function.name in program.periodic or needed & written:
+            chosen.insert(0, function)
+            needed |= set(function.function.reads)
+    inputs, targets = data_text(parts, True)
+    doc = docstring(
+        [
+            "Curvature of a batch of its own, which the next ``period`` steps use.",
+            f"Args:\n    {params_text(parts)}\n    state: of the optimizer.\n    inputs: {inputs}.\n"
+            f"    targets: {targets}.",
+            "Raises:\n    TypeError: an argument is of another type or dtype.\n"
+            "    ValueError: names or shapes are not as described.\n"
+            "    FloatingPointError: a quantity is not finite; a later step computes the curvature again.",
+        ],
+        indent=4,
+    )
+    arguments = ["params: Parameters", "state: State", "inputs: Array", "targets: Array"]
+    lines = [
+        signature("refresh", arguments, "None"),
+        f"    {doc}",
+        f'    weights, {"biases" if parts.has_biases else "_"} = _parameters(params, "params")',
+        "    work = _batch(inputs, targets)",
+        "    batch = work.batch",
+        "    state.age = _NEVER",
+    ]
+    for function in chosen:
+        lines += [
+            f"    _fill_{g.name}(work.{g.name}, state.seed, 2**31 + state.steps)"
+            for g in function.groups
+            if g.family.storage is Storage.RANDOM
+        ]
+        values = [_value(parts, group) for group in function.groups]
+        lines += call(["code"] if function.guarded else [], function.name, values, 4)
+        lines += ["    _refuse(code)"] if function.guarded else []
+    return "\n".join([*lines, "    state.age = 0"])
 
 
 def _total(objective: Group, batched: bool) -> list[str]:
@@ -158,13 +232,13 @@ def _total(objective: Group, batched: bool) -> list[str]:
     return ["        for p in range(batch):", f"            total += {objective.name}[p]"]
 
 
-def _call(function: PrivateFunction, indent: int) -> list[str]:
+def _call(function: PrivateFunction, indent: int, parts: Parts) -> list[str]:
     arguments = [group.name for group in function.groups]
     if not function.guarded:
         return call([], function.name, arguments, indent)
     pad = " " * indent
     lines = call(["code"], function.name, arguments, indent)
-    return [*lines, f"{pad}if code != 0:", f"{pad}    return total, code, position"]
+    return [*lines, f"{pad}if code != 0:", f"{pad}    return total, code, position{_age(parts)}"]
 
 
 def _guards_objective(function: PrivateFunction) -> bool:
@@ -201,8 +275,8 @@ def step_context(parts: Parts) -> dict[str, Any]:
     hyper = list(program.hyperparameters)
     arguments = ["self", "params: Parameters"] + (["*"] if hyper else [])
     for name, default, _ in hyper:
-        kind = "int" if name == "period" else "float"
-        arguments.append(f"{name}: {kind} = {int(default) if name == 'period' else float(default)!r}")
+        kind = "int" if name in INTEGERS else "float"
+        arguments.append(f"{name}: {kind} = {int(default) if name in INTEGERS else float(default)!r}")
     memory = memory_table(parts)
     identities = tuple(name for name, (initial, _) in memory.items() if initial == "identity")
     text = "_MEMORY: dict[str, tuple[str, Shapes]] = "
@@ -241,8 +315,14 @@ def step_context(parts: Parts) -> dict[str, Any]:
             ],
             indent=4,
         ),
-        "numbers": "_NUMBERS = " + literal((*(name for name, _, _ in hyper), "steps"), used=11),
+        "numbers": "_NUMBERS = "
+        + literal(
+            (*(name for name, _, _ in hyper), "steps", *(["age"] if program.periodic else [])), used=11
+        ),
         "hyper": [name for name, _, _ in hyper],
+        "integers": INTEGERS,
+        "refresh": _refresh(parts),
+        "random_helpers": _random_families(parts),
         "periodic": bool(program.periodic),
         "with_batches": True in loops,
         "with_samples": False in loops,

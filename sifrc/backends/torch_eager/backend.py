@@ -137,7 +137,10 @@ def _context(parts: Parts) -> dict[str, Any]:
         "unpack": _unpack(parts),
         "check_forward": bool(module.options.get("check_forward", True)),
     }
-    return context | curvature | (optimizer_context(parts) if step else {})
+    printed = optimizer_context(parts) if step else {}
+    drawn = "\n".join([texts, *printed.get("step_lines", ()), *printed.get("refresh_lines", ())])
+    random = {name: f"_{name}(" in drawn for name in ("uniform", "normal")}
+    return context | curvature | random | printed
 
 
 def _start_arguments(seed: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sifrc.backends.base import INTEGERS
 from sifrc.backends.layout import signature
 from sifrc.backends.text import docstring, literal
 from sifrc.backends.torch_eager.calls import Chain, Key, Parts
@@ -51,9 +52,9 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
     batched = parts.step[0][1]
     chain = Chain(parts, 8)
     memory = _memory_families(parts)
-    kinds = {name: "int" if name == "period" else "float" for name, _, _ in hyper}
+    kinds = {name: "int" if name in INTEGERS else "float" for name, _, _ in hyper}
     defaults = {
-        name: repr(int(value)) if name == "period" else repr(float(value)) for name, value, _ in hyper
+        name: repr(int(value)) if name in INTEGERS else repr(float(value)) for name, value, _ in hyper
     }
     used = {name for key in parts.step for name in parts.functions[key].arguments}
     codes = {f.code for f in program.families if f.storage is Storage.HYPERPARAMETER and f.name in used}
@@ -81,6 +82,8 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
         "hyper_dict": literal_of_names([name for name, _, _ in hyper]),
         "step_values": values,
         "step_lines": lines,
+        "refresh_lines": _refresh_lines(parts, periodic, values),
+        "integers": {name: least for name, least in INTEGERS.items() if name in kinds},
         "single": not batched,
         "returned_objective": average,
         "memory_names": [family.code for family in memory],
@@ -100,7 +103,9 @@ def _step_lines(parts: Parts, chain: Chain, periodic: list[Key], objective: str)
         lines += [
             "        states: Any = self.state",
             '        shared = states["shared"]',
-            '        due = shared.get("steps", 0) % int(group["period"]) == 0',
+            '        age = shared.get("age", math.inf)',
+            *(['        steps = shared.get("steps", 0)'] if _draws(parts) else []),
+            '        due = age >= int(group["period"])',
         ]
     checked = False
     for position, key in enumerate(parts.step):
@@ -109,16 +114,67 @@ def _step_lines(parts: Parts, chain: Chain, periodic: list[Key], objective: str)
             lines += _refusal(parts, objective)
             if periodic:
                 lines += [f'        shared["{code}"] = {code}' for code in kept.values()]
-                lines.append('        shared["steps"] = shared.get("steps", 0) + 1')
+                lines.append('        shared["age"] = 1 if due else age + 1')
+                lines += ['        shared["steps"] = steps + 1'] if _draws(parts) else []
         wanted = chain.needed(parts.step[position + 1 :]) | {parts.objective}
         if key not in periodic:
             lines += chain.one(key, wanted)
             continue
-        lines += ["        if due:", *chain.one(key, wanted, 12)]
+        lines += ["        if due:", *_draw_lines(parts, key, 12, "steps"), *chain.one(key, wanted, 12)]
         own = [kept[name] for name in parts.functions[key].results if name in kept]
         if own:
             lines += ["        else:", *(f'            {code} = shared["{code}"]' for code in own)]
     return lines
+
+
+def _draws(parts: Parts) -> bool:
+    names = {name for key in parts.step for name in parts.functions[key].arguments}
+    return any(parts.program.family(name).storage is Storage.RANDOM for name in names)
+
+
+def _draw_lines(parts: Parts, key: Key, indent: int, count: str) -> list[str]:
+    """Random numbers that a function takes, from the seed and the number of the step."""
+    families = [parts.program.family(name) for name in parts.functions[key].arguments]
+    pad = " " * indent
+    seed = f'int(group["seed"]) * 2**32 + {count}'
+    return [
+        f"{pad}{family.code} = _{family.code}({seed}, (len(inputs), {family.shapes[0][1][-1]}), inputs)"
+        for family in families
+        if family.storage is Storage.RANDOM
+    ]
+
+
+def _refresh_lines(parts: Parts, periodic: list[Key], values: list[str]) -> list[str]:
+    """The periodic functions on another batch, and what they need."""
+    if not parts.program.refreshable:
+        return []
+    chain = Chain(parts, 8)
+    kept = _kept(parts, periodic)
+    keys: list[Key] = []
+    needed: set[str] = set()
+    for key in reversed(parts.step):
+        function = parts.functions[key]
+        if key in periodic or (needed & set(function.results) and not function.mutates):
+            keys.insert(0, key)
+            needed |= set(function.arguments)
+    lines: list[str] = []
+    for position, key in enumerate(keys):
+        lines += _draw_lines(parts, key, 8, "2**31")
+        lines += chain.one(key, chain.needed(keys[position + 1 :]) | set(kept))
+    names = [line.partition(" = ")[0] for line in values]
+    used = [value for name, value in zip(names, values, strict=True) if any(name in line for line in lines)]
+    checks = ["        checks: Checks = []"] if chain.guarded else []
+    refuse = ["        _refuse(checks)"] if chain.guarded else []
+    return [
+        *(f"        {value}" for value in used if not value.startswith("checks")),
+        *checks,
+        *lines,
+        *refuse,
+        "        states: Any = self.state",
+        '        shared = states["shared"]',
+        *(f'        shared["{code}"] = {code}' for code in kept.values()),
+        '        shared["age"] = 0',
+    ]
 
 
 def _kept(parts: Parts, periodic: list[Key]) -> dict[str, str]:

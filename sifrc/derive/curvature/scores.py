@@ -28,12 +28,13 @@ from sifrc.model import Model
 from sifrc.scalar import EXP, SQRT
 from sifrc.scalar.function import ScalarFunction
 
-__all__ = ["NORMAL", "UNIFORM", "Score", "score"]
+__all__ = ["NORMAL", "RANDOM", "UNIFORM", "Score", "score"]
 
 UNIFORM = "ω"
 """Family of numbers drawn uniformly between 0 and 1, one vector for each sample."""
 NORMAL = "ε"
 """Family of standard normal numbers, one vector for each sample."""
+RANDOM = frozenset({UNIFORM, NORMAL})
 
 _U, _V = sympy.Symbol("u", real=True), sympy.Symbol("v", real=True)
 _GUMBEL = ScalarFunction("gumbel", ("u",), -sympy.log(-sympy.log(_U)))
