@@ -1074,8 +1074,6 @@ def _check_number(name: str, value: float) -> None:
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"{name}: expected a finite number, not negative, got {value}")
-    if name == "period" and (value != int(value) or value < 1):
-        raise ValueError(f"period: expected an integer from 1, got {value}")
 
 
 def _copied(value: Any, device: torch.device) -> Any:

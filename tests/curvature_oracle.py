@@ -9,6 +9,7 @@ must agree with torch.func, which the tests check.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -116,39 +117,42 @@ class Oracle:
 
         return self._diagonal(vmap(one)(self.inputs, self.targets, self.scales, self.loss_scale))
 
+    @cached_property
     def jacobian(self) -> Tensor:
         """Outputs by all pre-activations, (B, n_out, S)."""
         zeros = torch.zeros(sum(self.sizes.values()), dtype=torch.float64)
         return vmap(lambda x: jacrev(lambda flat: self._run(x, self._split(flat)).output)(zeros))(self.inputs)
 
+    @cached_property
     def outputs(self) -> Tensor:
         """(B, n_out)."""
         return vmap(lambda x: self._run(x).output)(self.inputs)
 
+    @cached_property
     def loss_hessian(self) -> Tensor:
         """∂²ℓ by the output, (B, n, n)."""
-        found = vmap(hessian(self.forward._loss))(self.outputs(), self.targets)
+        found = vmap(hessian(self.forward._loss))(self.outputs, self.targets)
         return found * self.loss_scale[:, None, None]
 
     def gauss_newton(self) -> dict[str, np.ndarray]:
         """Jᵀ ∂²ℓ J of each sample."""
-        j = self.jacobian()
-        return self._diagonal(j.transpose(1, 2) @ self.loss_hessian() @ j)
+        j = self.jacobian
+        return self._diagonal(j.transpose(1, 2) @ self.loss_hessian @ j)
 
     def scores(self, targets: Tensor) -> Tensor:
         """∂ℓ by the output at other targets (B, n)."""
-        return vmap(grad(self.forward._loss))(self.outputs(), targets) * self.loss_scale[:, None]
+        return vmap(grad(self.forward._loss))(self.outputs, targets) * self.loss_scale[:, None]
 
     def outer(self, weights: Tensor, scores: Tensor) -> dict[str, np.ndarray]:
         """mean over samples of Σ_c w_c (Jᵀ s_c)(Jᵀ s_c)ᵀ; weights (B, C), scores (B, C, n)."""
-        pulled = torch.einsum("bcn,bns->bcs", scores, self.jacobian())
+        pulled = torch.einsum("bcn,bns->bcs", scores, self.jacobian)
         return self._diagonal(torch.einsum("bc,bcs,bcu->su", weights, pulled, pulled) / len(self.inputs))
 
     def fisher(self) -> dict[str, np.ndarray]:
         """Over the classes with softmax of the output whatever the loss is; for vectors Jᵀ ∂²ℓ J."""
         if self.spec.loss.targets == "vectors":
             return means(self.gauss_newton())
-        p = torch.softmax(self.outputs(), dim=1)
+        p = torch.softmax(self.outputs, dim=1)
         every = torch.eye(p.shape[1], dtype=torch.float64)
         scores = [self.scores(row.expand(len(p), -1)) for row in every]
         return self.outer(p, torch.stack(scores, dim=1))
@@ -202,7 +206,7 @@ class Oracle:
         scale = {n: torch.zeros(count, dtype=torch.float64) if s is None else s for n, s in scale.items()}
         left = {n: torch.diag_embed(scale[n][:, None].expand(-1, layers[n].size)) for n in layers}
         curvature: dict[tuple[str, str], Tensor] = {(n, n): value for n, value in left.items()}
-        curvature[last, last] = curvature[last, last] + self.loss_hessian()
+        curvature[last, last] = curvature[last, last] + self.loss_hessian
         slopes = {n: scale[n][:, None] * values[n] for n in layers}
         slopes[last] = slopes[last] + self.scores(self.targets)
         found: dict[str, np.ndarray] = {}

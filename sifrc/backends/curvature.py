@@ -242,6 +242,8 @@ def _run(module: ModuleSource, operator: CurvatureOperator, cases: Sequence[Case
     for case in cases:
         if case.batch_axis:
             lines += [f"    if {_condition(case)}:", "        return part(inputs, targets)"]
+    if module.reduction != "sum" and not operator.pair:
+        return [*lines, "    return _averaged(part, inputs, targets, per_sample)"]
     lines.append("    found = _averaged(part, inputs, targets, per_sample)")
     if module.reduction == "sum":
         kept = ' if name.endswith(".moment") else ' if operator.pair else ""

@@ -37,20 +37,21 @@ def find_abilities(model: Model) -> Abilities:
     Args:
         model: of the spec.
     """
+    from sifrc.methods.curvature import CURVATURE_OPERATORS
     from sifrc.methods.operators import OPERATORS, resolve_operators
     from sifrc.methods.registry import METHODS
 
     spec = model.spec
-    every = tuple(OPERATORS)
+    every = (*OPERATORS, *CURVATURE_OPERATORS)
     known = tuple(name for name in spec.target.operators if _is_operator(name))
-    asked = {plan.name for plan in resolve_operators(known)}
+    asked = {plan.name for plan in resolve_operators(known)} | {*known} & {*CURVATURE_OPERATORS}
     chosen = None if spec.method is None else spec.method.name
     # Mostly everything is possible, and trying it together derives what it shares once.
     conditions, problem = _try(model, every, spec.method)
     together = problem is None
     problem = None if together and known == spec.target.operators else _try_requested(model)
     rows = []
-    for name in OPERATORS:
+    for name in every:
         reason = None if together else _try(model, (name,), None)[1]
         rows.append(_row("operator", name, reason, name in asked))
     for name in METHODS:
@@ -60,7 +61,26 @@ def find_abilities(model: Model) -> Abilities:
         more, reason = _try(model, (), spec.method if name == chosen else MethodSpec(name))
         conditions += tuple(condition for condition in more if condition not in conditions)
         rows.append(_row("method", name, reason, name == chosen))
+    rows += _kinds(model)
     return Abilities(tuple(rows), conditions, _backend_problem(model) or problem)
+
+
+def _kinds(model: Model) -> list[tuple[str, ...]]:
+    """Kinds of curvature: the presets, and those of the spec."""
+    from sifrc.derive.curvature.kinds import KINDS, kind_of
+    from sifrc.derive.derived import Derived
+
+    derived = Derived(model)
+    own = {kind.name: kind_of(kind) for kind in model.spec.curvature}
+    rows = []
+    for name, kind in {**KINDS, **own}.items():
+        reason: SifrcError | None = None
+        try:
+            derived.curvature.blocks(kind)
+        except SifrcError as error:
+            reason = error
+        rows.append(_row("curvature", name, reason, name in own))
+    return rows
 
 
 def _is_operator(name: str) -> bool:

@@ -31,7 +31,9 @@ Backend: TypeAlias = Annotated[
 MethodName: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--method", metavar="NAME", help="esn, mk, or none for operators alone. Default: the spec's."
+        "--method",
+        metavar="NAME",
+        help="esn, mk, ea_cg, or none for operators alone. Default: the spec's.",
     ),
 ]
 Options: TypeAlias = Annotated[

@@ -44,7 +44,7 @@ def is_matrix_product(expr: Einsum) -> bool:
     if any(len(set(labels)) < len(labels) for labels in slots):
         return False
     if max(len(labels) for labels in slots) == 3:
-        slots = [tuple(label for label in labels if label != SAMPLE) for labels in slots]
+        slots = [tuple(label for label in labels if label.size is not None) for labels in slots]
     if any(len(labels) > 2 for labels in slots):
         return False
     left, right = (set(labels) for labels in slots)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sifrc.derive.derived import Derived
 from sifrc.derive.system import System
+from sifrc.errors import SifrcError
 from sifrc.ir import Expr, Input
 from sifrc.model import Model
 from sifrc.report.grouping import Line, Names, rows_of, total_over_layers
@@ -16,7 +17,7 @@ from sifrc.report.sheet import Formula, Row
 from sifrc.report.text import text
 from sifrc.report.uniform import Uniform
 
-__all__ = ["Book", "lines_of", "names_of", "symbol_of"]
+__all__ = ["Book", "lines_of", "names_of", "not_derived", "symbol_of"]
 
 
 def names_of(model: Model) -> Names:
@@ -33,6 +34,12 @@ def symbol_of(symbol: Input) -> Symbol:
 def lines_of(system: System, name: str) -> list[Line]:
     """The equations of a derived system, under a short label."""
     return [Line(symbol_of(e.symbol), (e.value,), e.layer, e.source, name) for e in system.equations]
+
+
+def not_derived(error: SifrcError) -> str:
+    """The note in the place of equations that do not exist for a model."""
+    hint = f" Instead: {error.hint}." if error.hint else ""
+    return f"Not derived: {error.message}.{hint}"
 
 
 @dataclass(frozen=True)

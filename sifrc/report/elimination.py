@@ -10,10 +10,11 @@ from sifrc.report.grouping import Names
 from sifrc.report.indices import NUMBERS, Naming, range_text
 from sifrc.report.prose import phrase_text
 
-__all__ = ["condition_notes", "step_notes"]
+__all__ = ["STATUS", "condition_notes", "step_notes"]
 
 _NUMBER = re.compile(r"\[(-?\d+)\]")
-_STATUS = {"proved": "proved from the spec", "run time": "checked at run time"}
+STATUS = {"proved": "proved from the spec", "run time": "checked at run time"}
+"""Status of a condition, for readers."""
 _GRANULAR = re.compile(r"\bv\b")
 _VERBS = frozenset({"choose", "substitute"})
 
@@ -36,7 +37,7 @@ def step_notes(newton: Newton, names: Names) -> tuple[str, ...]:
 def condition_notes(newton: Newton, names: Names) -> tuple[str, ...]:
     """What the direction assumes, and whether the spec proves it or the code checks it."""
     written = (
-        (c.layer if c.layer is not None else names.depth, f"{c.text}: {_STATUS.get(c.status, c.status)}")
+        (c.layer if c.layer is not None else names.depth, f"{c.text}: {STATUS.get(c.status, c.status)}")
         for c in newton.conditions
     )
     return tuple(f"Condition: {words}{where}." for words, where in _merged(written, names))

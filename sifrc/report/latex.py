@@ -26,6 +26,7 @@ from sifrc.report.layout import (
     Product,
     Quotient,
     Scalar,
+    Solved,
     Sum,
     Symbol,
     Total,
@@ -216,3 +217,9 @@ def _(layout: Derivative, naming: Naming) -> str:
 @_latex.register
 def _(layout: Equal, naming: Naming) -> str:
     return " = ".join(_latex(part, naming) for part in layout.parts)
+
+
+@_latex.register
+def _(layout: Solved, naming: Naming) -> str:
+    rhs, unknown = _latex(layout.rhs, naming), _latex(layout.unknown, naming)
+    return rf"{rhs} \quad \text{{for }} {unknown} \text{{ by {layout.by}}}"

@@ -34,6 +34,7 @@ __all__ = [
     "Product",
     "Quotient",
     "Scalar",
+    "Solved",
     "Sum",
     "Symbol",
     "Terms",
@@ -43,6 +44,7 @@ __all__ = [
     "coefficient_of",
     "indices_of",
     "map_indices",
+    "replaced",
     "sum_of",
     "symbols_of",
 ]
@@ -212,6 +214,15 @@ class Equal(Layout):
     parts: tuple[Layout, ...]
 
 
+@dataclass(frozen=True)
+class Solved(Layout):
+    """The right side of an equation that is solved for a symbol on its left, and by what."""
+
+    rhs: Layout
+    unknown: Symbol
+    by: str
+
+
 def sum_of(terms: Terms) -> Layout:
     """A linear combination in its simplest form.
 
@@ -248,19 +259,36 @@ def map_indices(layout: Layout, change: Callable[[int], int]) -> Layout:
     """
     if isinstance(layout, Total):
         return layout  # its index is bound
-
-    def mapped(value: Any) -> Any:
-        if isinstance(value, Layout):
-            return map_indices(value, change)
-        if isinstance(value, tuple):
-            return tuple(mapped(item) for item in value)
-        return value
-
-    values = {f.name: mapped(getattr(layout, f.name)) for f in fields(layout)}  # type: ignore[arg-type]
+    values = _with_parts(layout, lambda part: map_indices(part, change))
     index = values.get("index")
     if index is not None:
         values["index"] = change(index)
     return type(layout)(**values)
+
+
+def replaced(layout: Layout, old: Symbol, new: Layout) -> Layout:
+    """The same notation with something else for a symbol.
+
+    Example:
+        >>> replaced(Transpose(Symbol("p", 1)), Symbol("p", 1), Symbol("D", 1))
+        Transpose(operand=Symbol(family='D', index=1))
+    """
+    if layout == old:
+        return new
+    return type(layout)(**_with_parts(layout, lambda part: replaced(part, old, new)))
+
+
+def _with_parts(layout: Layout, change: Callable[[Layout], Layout]) -> dict[str, Any]:
+    """The fields of a piece of notation, its direct parts changed."""
+
+    def mapped(value: Any) -> Any:
+        if isinstance(value, Layout):
+            return change(value)
+        if isinstance(value, tuple):
+            return tuple(mapped(item) for item in value)
+        return value
+
+    return {f.name: mapped(getattr(layout, f.name)) for f in fields(layout)}  # type: ignore[arg-type]
 
 
 def indices_of(layout: Layout) -> frozenset[int]:

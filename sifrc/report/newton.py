@@ -13,7 +13,7 @@ from sifrc.ir import Input, Role
 from sifrc.ir.build import negative, scale, subtract, total
 from sifrc.ir.normal import expand
 from sifrc.ir.traverse import inputs_of
-from sifrc.report.book import Book, symbol_of
+from sifrc.report.book import Book, not_derived, symbol_of
 from sifrc.report.elimination import condition_notes, step_notes
 from sifrc.report.grouping import Line
 from sifrc.report.layout import Symbol
@@ -41,8 +41,7 @@ def newton_section(book: Book, required: bool) -> Section:
     except DerivationError as error:
         if required:
             raise
-        hint = f" Instead: {error.hint}." if error.hint else ""
-        return Section(_TITLE, (), (f"Not derived: {error.message}.{hint}",))
+        return Section(_TITLE, (), (not_derived(error),))
     rows = book.rows(list(_lines(newton)))
     diagonal = len(newton.output_equation[0].axes) == 1 and any(row.left.text.startswith("M") for row in rows)
     outcome = f"zero ({accept(newton)})"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import singledispatch
+from types import MappingProxyType
 
 import sympy
 
@@ -43,9 +44,11 @@ from sifrc.report.layout import (
     Product,
     Quotient,
     Scalar,
+    Solved,
     Sum,
     Symbol,
     coefficient_of,
+    replaced,
     sum_of,
 )
 from sifrc.report.order import ordered_factors, ordered_scalars, ordered_terms
@@ -55,6 +58,10 @@ from sifrc.scalar import ABS, EXP, RECIPROCAL, SQRT, ScalarFunction
 __all__ = ["Notation", "notation"]
 
 _MEAN = "mean"
+_SOLVERS: Mapping[str, str] = MappingProxyType({"cg": "conjugate gradients", "eigen": "eigenvalues"})
+_SPECTRAL: Mapping[str, str] = MappingProxyType(
+    {"positive": "positive part", "absolute": "abs", "definite": "checked"}
+)
 _LETTERS = "ijlmpqrs"
 
 
@@ -71,8 +78,16 @@ class Notation:
     activations: Mapping[int, ScalarFunction]
 
     def sides(self, symbol: Layout, value: Expr) -> tuple[Layout, Layout]:
-        """Both sides of ``symbol = value``; entries of both where matrix notation does not fit."""
+        """Both sides of ``symbol = value``; entries of both where matrix notation does not fit.
+
+        What solves a linear equation is written as that equation, the symbol in it for the unknown.
+        """
+        node = _solution(value)
         try:
+            if node is not None and isinstance(symbol, Symbol):
+                probe = Symbol(node.probes[0].family, node.probes[0].index)
+                applied, rhs = _matrix(node.products[0], self), _matrix(node.rhs[0], self)
+                return replaced(applied, probe, symbol), Solved(rhs, symbol, _SOLVERS[node.method])
             return symbol, _matrix(value, self)
         except NoMatrixForm:
             names = dict(zip(value.axes, _LETTERS, strict=False))
@@ -164,7 +179,7 @@ def _(expr: Solve, context: Notation) -> Layout:
 
 @_matrix.register
 def _(expr: Spectral, context: Notation) -> Layout:
-    return Named("positive part" if expr.kind == "positive" else "abs", (_matrix(expr.matrix, context),))
+    return Named(_SPECTRAL[expr.kind], (_matrix(expr.matrix, context),))
 
 
 @_matrix.register
@@ -176,8 +191,14 @@ def _(expr: Sylvester, context: Notation) -> Layout:
 def _(expr: LinearSolve, context: Notation) -> Layout:
     """The solution, by its equation: A u = r."""
     product, rhs = (_matrix(part[expr.component], context) for part in (expr.products, expr.rhs))
-    name = {"cg": "conjugate gradients", "eigen": "solution"}[expr.method]
-    return Named(name, (Equal((product, rhs)),))
+    return Named(_SOLVERS[expr.method], (Equal((product, rhs)),))
+
+
+def _solution(value: Expr) -> LinearSolve | None:
+    """The system of one unknown that an expression is the solution of, whatever its axes are called."""
+    while isinstance(value, Einsum) and len(value.operands) == 1 and value.operands[0][1] == value.out:
+        value = value.operands[0][0]
+    return value if isinstance(value, LinearSolve) and len(value.probes) == 1 else None
 
 
 def _is(expr: Map, function: ScalarFunction) -> bool:

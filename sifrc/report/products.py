@@ -22,6 +22,7 @@ from sifrc.report.layout import (
     Norm,
     Product,
     Quotient,
+    Symbol,
     Transpose,
 )
 from sifrc.report.order import ordered_factors, ordered_inner, ordered_scalars
@@ -30,6 +31,8 @@ from sifrc.report.text import text
 __all__ = ["Factor", "NoMatrixForm", "matrix_product"]
 
 IDENTITY = Constant("identity")
+_SYMMETRIC = frozenset({"A", "Ã", "Ã+", "H", "H°", "H̄", "H°̄", "H̃", "H̃+"})
+"""Families of symmetric matrices: moments and blocks of curvature."""
 
 
 class NoMatrixForm(ValueError):
@@ -61,7 +64,8 @@ class _Edge:
             if len(self.parts) == 1
             else Hadamard(tuple(ordered_factors(list(self.parts), layer)))
         )
-        if own == IDENTITY or rows == self.rows:
+        symmetric = isinstance(own, Symbol) and own.family in _SYMMETRIC
+        if own == IDENTITY or symmetric or rows == self.rows:
             return own
         return own.operand if isinstance(own, Transpose) else Transpose(own)
 

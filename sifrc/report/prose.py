@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 
 from sifrc.report.indices import Naming
-from sifrc.report.symbols import LATEX_LETTERS
+from sifrc.report.symbols import letters_latex, symbol_latex
 
 __all__ = ["phrase_text", "prose_latex"]
 
 _SLOPE = re.compile(r"F'\(a\[(-?\d+)\]\)")
 _INDEX = re.compile(r"\[(-?\d+|n)\]")
-_WORD = re.compile(r"(?<!\w)([A-Za-zα-ωℓẋȧẏḃ]°?)_(\{[^}]*\}|[A-Za-z0-9]+)('*)(?![A-Za-z0-9_])")
+_WORD = re.compile(
+    "(?<!\\w)((?:[A-Z][0-9β]|[A-Za-zα-ωℓẋȧẏḃ])[\u0303\u0304]?[°ᶜ⁺#≈]?)"
+    r"_(\{[^}]*\}|[A-Za-z0-9]+)('*)(?![A-Za-z0-9_])"
+)
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "_": r"\_",
@@ -60,21 +63,11 @@ def prose_latex(words: str) -> str:
     for match in _WORD.finditer(words):
         letters, subscript, primes = match.groups()
         out += _plain(words[end : match.start()])
-        inside = _math(subscript.strip("{}"))
-        out += rf"\ensuremath{{{_math(letters).strip()}_{{{inside}}}{primes}}}"
+        inside = letters_latex(subscript.strip("{}"))
+        out += rf"\ensuremath{{{symbol_latex(letters).strip()}_{{{inside}}}{primes}}}"
         end = match.end()
     return out + _plain(words[end:])
 
 
-def _math(letters: str) -> str:
-    return "".join(LATEX_LETTERS.get(letter, letter) for letter in letters)
-
-
 def _plain(words: str) -> str:
-    out = ""
-    for letter in words:
-        if letter in LATEX_LETTERS:
-            out += rf"\ensuremath{{{LATEX_LETTERS[letter].strip()}}}"
-        else:
-            out += _SPECIAL.get(letter, letter)
-    return out
+    return letters_latex(words, _SPECIAL, math=False)

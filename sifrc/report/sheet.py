@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import importlib
 import textwrap
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -126,7 +127,7 @@ class EquationSheet:
         ranges = max((len(row.range.text) for row in rows), default=0)
         sources = max((len(row.sources) for row in rows), default=0)
         column = max(24, width - 2 - names - ranges - sources - 4)
-        longest = max((len(f"{row.left.text} = {row.right.text}") for row in rows), default=0)
+        longest = max((_width(f"{row.left.text} = {row.right.text}") for row in rows), default=0)
         column = min(column, longest)
         lines = [self.title]
         for section in self.sections:
@@ -135,7 +136,8 @@ class EquationSheet:
             for row in section.equations:
                 body = _wrapped(f"{row.left.text} = {row.right.text}", column, len(row.left.text) + 3)
                 label = row.name if row.name != before else ""
-                first = f"  {label:<{names}}{body[0]:<{column}}  {row.range.text:<{ranges}}  {row.sources}"
+                padded = body[0] + " " * (column - _width(body[0]))
+                first = f"  {label:<{names}}{padded}  {row.range.text:<{ranges}}  {row.sources}"
                 lines += [first.rstrip(), *(" " * (2 + names) + line for line in body[1:])]
                 before = row.name
             for note in section.notes:
@@ -195,12 +197,17 @@ def _wrapped(line: str, width: int, indent: int) -> list[str]:
     out: list[str] = []
     current = ""
     for piece in _pieces(line):
-        if current and len(current) + len(piece) > width:
+        if current and _width(current) + _width(piece) > width:
             out.append(current.rstrip())
             current = " " * min(indent, 8) + piece.lstrip()
         else:
             current += piece
     return [*out, current]
+
+
+def _width(line: str) -> int:
+    """How many columns a line takes; a combining mark takes none."""
+    return sum(1 for letter in line if not unicodedata.combining(letter))
 
 
 def _pieces(line: str) -> Iterator[str]:

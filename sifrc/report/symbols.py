@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["LATEX_LETTERS", "symbol_latex", "symbol_text"]
+__all__ = ["letters_latex", "symbol_latex", "symbol_text"]
 
 _TEXT: Mapping[str, str] = MappingProxyType(
     {
@@ -19,26 +20,64 @@ _TEXT: Mapping[str, str] = MappingProxyType(
         "GN": "(CN)",
         "Gη": "(Cη)",
         "L_G": "L_C",
+        "BN": "(BN)",
+        "Bη": "(Bη)",
+        "alpha": "α",
+        "VW": "V",
+        "α/π": "(α/π²)",
+        "α·π": "(α π²)",
+        "√α/π": "(√α/π)",
+        "√α·π": "(√α π)",
     }
 )
 """Families whose text is not their name. C is the Gauss–Newton matrix: G is the gradient."""
 
-LATEX_LETTERS: Mapping[str, str] = MappingProxyType(
+_LATEX: Mapping[str, str] = MappingProxyType(
     {
+        "α/π": r"(\alpha/\pi^{2})",
+        "α·π": r"(\alpha \, \pi^{2})",
+        "√α/π": r"(\sqrt{\alpha}/\pi)",
+        "√α·π": r"(\sqrt{\alpha} \, \pi)",
+        "D½": r"D^{(1/2)}",
+        "D#": r"D^{\#}",
+        "D≈": r"D^{\approx}",
+        "Dβ": r"D^{\beta}",
+        "Dβ#": r"D^{\beta\#}",
+        "Dβ≈": r"D^{\beta\approx}",
+        "Vβ": r"V^{\beta}",
+        "iterationsβ": r"\mathrm{iterations}^{\beta}",
+        "remainingβ": r"\mathrm{remaining}^{\beta}",
+    }
+)
+"""Families whose LaTeX is not that of their letters."""
+
+_LETTERS: Mapping[str, str] = MappingProxyType(
+    {
+        "α": r"\alpha",
         "β": r"\beta",
         "γ": r"\gamma",
+        "δ": r"\delta",
+        "ε": r"\varepsilon",
         "ζ": r"\zeta",
         "η": r"\eta",
         "λ": r"\lambda",
         "μ": r"\mu",
+        "π": r"\pi",
+        "ρ": r"\rho",
+        "ω": r"\omega",
         "ℓ": r"\ell",
         "∂": r"\partial ",
+        "∇": r"\nabla ",
         "ẋ": r"\dot{x}",
         "ȧ": r"\dot{a}",
         "ẏ": r"\dot{y}",
         "ḃ": r"\dot{b}",
         "°": r"^{\circ}",
+        "ᶜ": "^{c}",
+        "⁺": "^{+}",
         "≠": r"\neq ",
+        "≈": r"\approx ",
+        "→": r"\to ",
         "⊗": r"\otimes ",
         "∘": r"\circ ",
         "⊘": r"\oslash ",
@@ -47,6 +86,7 @@ LATEX_LETTERS: Mapping[str, str] = MappingProxyType(
         "ᵀ": r"^{\top}",
         "²": "^{2}",
         "½": r"\tfrac{1}{2}",
+        "√": r"\surd ",
         "∈": r"\in ",
         "Σ": r"\sum ",
         "≤": r"\leq ",
@@ -61,20 +101,63 @@ LATEX_LETTERS: Mapping[str, str] = MappingProxyType(
 )
 """Mathematical characters of the text style in LaTeX."""
 
+_MARKS: Mapping[str, str] = MappingProxyType({"\u0303": r"\tilde", "\u0304": r"\bar"})
+"""Combining characters."""
+
 
 def symbol_text(family: str) -> str:
-    """The letters of a family in text."""
-    return _TEXT.get(family, family)
+    """The letters of a family in text; a mark stands on the first of them.
+
+    Example:
+        >>> symbol_text("dx"), symbol_text("H°\u0304") == "H\u0304°"
+        ('ẋ', True)
+    """
+    known = _TEXT.get(family)
+    if known is not None:
+        return known
+    marks = "".join(letter for letter in family if letter in _MARKS)
+    rest = "".join(letter for letter in family if letter not in _MARKS)
+    new = rest.endswith("+") and len(rest) > 1
+    return rest[:1] + marks + (f"{rest[1:-1]}⁺" if new else rest[1:])
 
 
 def symbol_latex(family: str) -> str:
     """The letters of a family in LaTeX.
 
     Example:
-        >>> symbol_latex("Hη"), symbol_latex("b°")
-        ('(H\\\\eta)', 'b^{\\\\circ}')
+        >>> symbol_latex("Hη"), symbol_latex("b°"), symbol_latex("momentum")
+        ('(H\\\\eta)', 'b^{\\\\circ}', '\\\\mathrm{momentum}')
     """
+    known = _LATEX.get(family)
+    if known is not None:
+        return known
     letters = symbol_text(family)
+    if re.fullmatch("[a-z]{2,}", letters):
+        return rf"\mathrm{{{letters}}}"
     base, _, subscript = letters.partition("_")
-    code = "".join(LATEX_LETTERS.get(letter, letter) for letter in base)
+    code = letters_latex(base)
     return f"{code}_{{{subscript}}}" if subscript else code
+
+
+def letters_latex(letters: str, other: Mapping[str, str] = MappingProxyType({}), math: bool = True) -> str:
+    """Characters of the text style in LaTeX.
+
+    Args:
+        letters: any of them; what has no rule stays.
+        other: LaTeX of further characters.
+        math: whether this is within math mode; otherwise mathematics is put into it.
+
+    Example:
+        >>> print(letters_latex("ρ\u0304"), letters_latex("x\u0303 ≠ 0", math=False))
+        \\bar{\\rho} \\ensuremath{\\tilde{x}} \\ensuremath{\\neq} 0
+    """
+    out = ""
+    for letter, mark in re.findall(f"(.)([{''.join(_MARKS)}]?)", letters, re.DOTALL):
+        code = _LETTERS.get(letter)
+        if mark:
+            code = f"{_MARKS[mark]}{{{(code or letter).strip()}}}"
+        if code is None:
+            out += other.get(letter, letter)
+        else:
+            out += code if math else rf"\ensuremath{{{code.strip()}}}"
+    return out

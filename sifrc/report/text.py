@@ -26,6 +26,7 @@ from sifrc.report.layout import (
     Product,
     Quotient,
     Scalar,
+    Solved,
     Sum,
     Symbol,
     Total,
@@ -231,3 +232,8 @@ def _(layout: Derivative, naming: Naming) -> str:
 @_text.register
 def _(layout: Equal, naming: Naming) -> str:
     return " = ".join(_text(part, naming) for part in layout.parts)
+
+
+@_text.register
+def _(layout: Solved, naming: Naming) -> str:
+    return f"{_text(layout.rhs, naming)}, for {_text(layout.unknown, naming)} by {layout.by}"

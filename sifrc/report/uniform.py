@@ -1,7 +1,7 @@
 """One notation for layers with and without an activation, on chains.
 
-Where F_k is the identity, the derivation has b_k for y_k = F_k'(a_k) ∘ b_k, −γ_k for z_k and c_k for its
-back-propagated form. Writing the second ones, and saying once that they are equal, lets such a layer share
+Where F_k is the identity, the derivation has b_k for y_k = F_k'(a_k) ∘ b_k, −γ_k for z_k, and c_k and S_k for
+their back-propagated forms. Writing the second ones, and saying once that they are equal, lets such a layer share
 the equations of the others.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from sifrc.ir import Expr, Input, Role
+from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import negative
 from sifrc.ir.traverse import substitute
 from sifrc.model import Model
@@ -20,7 +20,7 @@ from sifrc.report.layout import Derivative, Symbol
 
 __all__ = ["Uniform"]
 
-_LETTERS = MappingProxyType({"b": "y", "b°": "y°", "γ": "z", "c": "dy"})
+_LETTERS = MappingProxyType({"b": "y", "b°": "y°", "γ": "z", "c": "dy", "S": "T", "Sᶜ": "Tᶜ"})
 """Adjoint -> what it is after back-propagation through the activation."""
 
 
@@ -40,6 +40,10 @@ class Uniform:
             own[Input("γ", c.index, axes, Role.TANGENT)] = negative(Input("z", c.index, axes, Role.TANGENT))
             own[Input("b°", c.index, axes, Role.ADJOINT)] = Input("y°", c.index, axes, Role.ADJOINT)
             own[Input("c", c.index, axes, Role.TANGENT)] = Input("dy", c.index, axes, Role.TANGENT)
+            # Scores, one for each sample or one for each class.
+            for mark, slots in (("", axes), ("ᶜ", (c.axis, Axis("class", model.output.axis.size)))):
+                score = Input(f"S{mark}", c.index, slots, Role.ADJOINT)
+                own[score] = Input(f"T{mark}", c.index, slots, Role.ADJOINT)
         self.table: Mapping[Input, Expr] = MappingProxyType(own)
         self.layers = tuple(c.index for c in linear)
 
@@ -56,10 +60,10 @@ class Uniform:
         return substitute(expr, {key: value for key, value in self.table.items() if key.family == "b"})
 
     def definitions(self, family: str, name: str) -> list[Line]:
-        """y_k = b_k, z_k = −γ_k or ẏ_k = c_k for the layers without an activation.
+        """y_k = b_k, z_k = −γ_k, ẏ_k = c_k or T_k = S_k for the layers without an activation.
 
         Args:
-            family: of the symbol that is abbreviated: ``b``, ``b°``, ``γ`` or ``c``.
+            family: of the symbol that is abbreviated: ``b``, ``b°``, ``γ``, ``c``, ``S`` or ``Sᶜ``.
             name: label of the lines.
         """
         lines: list[Line] = []

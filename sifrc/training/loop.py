@@ -282,8 +282,8 @@ class _Run:
         self._mark_saved()
 
     def draw(self) -> None:
-        """Draw the curves; without matplotlib say that there are none."""
-        if self._settings.directory is None:
+        """Draw the curves, if anything was measured; without matplotlib say that there are none."""
+        if self._settings.directory is None or not len(self.history):
             return
         if find_spec("matplotlib") is None:
             warnings.warn(f"no {PLOT_FILE}: matplotlib is not installed", stacklevel=3)

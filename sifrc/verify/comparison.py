@@ -13,7 +13,7 @@ import numpy as np
 from sifrc.errors import VerificationError
 from sifrc.spec.types import Spec
 
-__all__ = ["EPSILON", "agreed_digits", "allowed_digits", "rounding_bound"]
+__all__ = ["EPSILON", "agreed_digits", "allowed_digits", "rounding_bound", "separate_digits"]
 
 EPSILON: Mapping[str, float] = MappingProxyType(
     {"float32": 2.0**-23, "float64": 2.0**-52, "bfloat16": 2.0**-7}
@@ -22,6 +22,8 @@ EPSILON: Mapping[str, float] = MappingProxyType(
 
 _SWEEPS: Mapping[str, int] = MappingProxyType({"loss": 1, "objective": 1, "gradient": 2})
 _ROUNDINGS_OF_A_FUNCTION = 16
+_SMALLEST = 1e-8
+"""Arrays that are smaller than this against the largest one may be what is left where terms cancel."""
 
 
 def agreed_digits(found: Mapping[str, Any], expected: Mapping[str, Any], limit: float) -> float:
@@ -57,6 +59,53 @@ def agreed_digits(found: Mapping[str, Any], expected: Mapping[str, Any], limit: 
         # The expected result is exactly zero: a rounding error is compared with 1.
         scale = mpmath.mpf(1)
     return float(min(mpmath.mpf(limit), mpmath.log10(scale / largest)))
+
+
+def separate_digits(found: Mapping[str, Any], expected: Mapping[str, Any], limit: float) -> float:
+    """Digits of agreement of the worst array, each relative to its own largest entry.
+
+    Blocks of one network differ by orders of magnitude from layer to layer, so that the largest among all
+    would hide a wrong one.
+
+    Args:
+        found, expected: name -> array of floats or mpf; equal names and shapes.
+
+    Raises:
+        VerificationError: names or shapes differ, or an entry is not finite.
+
+    Example:
+        >>> small, large = np.array([1.001e-5]), np.array([1.0])
+        >>> round(separate_digits({"x": small, "y": large}, {"x": np.array([1e-5]), "y": large}, 16.0))
+        3
+    """
+    if set(found) != set(expected):
+        raise VerificationError(f"expected the names {', '.join(expected)}, got {', '.join(found)}")
+    sizes, errors = {}, {}
+    for name, target in expected.items():
+        value, target = np.asarray(found[name]), np.asarray(target)
+        if value.shape != target.shape:
+            raise VerificationError(f"{name}: expected shape {target.shape}, got {value.shape}")
+        errors[name], sizes[name] = _largest(value - target), _largest(target)
+        if not mpmath.isfinite(_largest(value)):
+            raise VerificationError(f"{name} is not finite")
+        if not mpmath.isfinite(sizes[name]):
+            raise VerificationError(f"the oracle's {name} is not finite")
+    overall = max(sizes.values(), default=mpmath.mpf(0)) or mpmath.mpf(1)
+    worst = mpmath.mpf(limit)
+    for name, error in errors.items():
+        if error != 0:
+            worst = min(worst, mpmath.log10(max(sizes[name], _SMALLEST * overall) / error))
+    return float(worst)
+
+
+def _largest(value: Any) -> Any:
+    """Largest absolute entry; NaN and infinity are kept."""
+    if value.dtype != object:
+        return mpmath.mpf(float(np.max(np.abs(value), initial=0.0)))
+    entries = [abs(mpmath.mpf(entry)) for entry in value.ravel()]
+    if not all(mpmath.isfinite(entry) for entry in entries):
+        return mpmath.inf
+    return max(entries, default=mpmath.mpf(0))
 
 
 def rounding_bound(spec: Spec, quantity: str, dtype: str) -> float:

@@ -135,9 +135,9 @@ class Expected:
         oracle = self.oracle
         drawn = torch.from_numpy(numbers)
         if self.spec.loss.targets == "classes":
-            classes = (oracle.outputs() - torch.log(-torch.log(drawn))).argmax(dim=1)
+            classes = (oracle.outputs - torch.log(-torch.log(drawn))).argmax(dim=1)
             return oracle.at(torch.eye(numbers.shape[1], dtype=torch.float64)[classes])
-        root = torch.diagonal(oracle.loss_hessian(), dim1=1, dim2=2).sqrt()
+        root = torch.diagonal(oracle.loss_hessian, dim1=1, dim2=2).sqrt()
         return oracle.outer(torch.ones(len(drawn), 1, dtype=torch.float64), (root * drawn)[:, None])
 
     def each(self, kind: Kind) -> dict[str, np.ndarray] | None:

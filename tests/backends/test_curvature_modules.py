@@ -249,7 +249,7 @@ def test_drawn_classes_have_the_frequencies_of_softmax(backend: str, dtype: str,
         point.params, np.repeat(point.inputs, many, 0), np.repeat(point.targets, many, 0), point.vector
     )
     call = Calls(module, repeated, dtype)
-    p = torch.softmax(Expected(spec, point).oracle.outputs(), dim=1).numpy()[0]
+    p = torch.softmax(Expected(spec, point).oracle.outputs, dim=1).numpy()[0]
     expected = np.diag(p) - np.outer(p, p)
     assert_close(call("block_hessian", kind="fisher"), {"fc1.bias": expected}, 1e-4)
     found = call("block_hessian", kind="sampled_fisher", seed=8)["fc1.bias"]

@@ -6,6 +6,7 @@ weights from the dense Hessian of the batch objective.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,9 +37,15 @@ def without_spectral_limits(name: str) -> Spec:
     return spec_of(name, regularization={"state": "spectral", "output": "spectral"})
 
 
-def setting(spec: Spec, batch: int = BATCH, seed: int = 3) -> tuple[Values, Oracle]:
-    point = point_for(spec, seed, batch)
+def setting(spec: Spec) -> tuple[Values, Oracle]:
+    point = point_for(spec, 3, BATCH)
     return Values(spec, point), Oracle(spec, point)
+
+
+@cache
+def case(name: str) -> tuple[Values, Oracle]:
+    """One point for all tests of a named case; nothing changes it."""
+    return setting(spec_of(name))
 
 
 def total(spec: Spec) -> int:
@@ -56,7 +63,7 @@ def restricted(expected: dict[str, np.ndarray], found: dict[str, np.ndarray]) ->
 @pytest.mark.parametrize("name", CASES)
 def test_block_of_every_pre_activation_is_its_second_derivative(name: str) -> None:
     """H_k of each sample, shared layers and sums among them; and its batch mean."""
-    values, oracle = setting(spec_of(name))
+    values, oracle = case(name)
     found, exact = values.blocks(KINDS["hessian"]), oracle.exact()
     assert_close(found, restricted(exact, found))
     mean = values.after(KINDS["hessian"], values.derived.curvature.mean_blocks())
@@ -67,7 +74,7 @@ def test_block_of_every_pre_activation_is_its_second_derivative(name: str) -> No
 @pytest.mark.parametrize("name", CASES)
 def test_ggn_block_is_the_loss_curvature_between_jacobians(name: str) -> None:
     """mean Jᵀ ∂²ℓ J, per sample, without the state regularisation."""
-    values, oracle = setting(spec_of(name))
+    values, oracle = case(name)
     found = values.blocks(KINDS["ggn"])
     assert_close(found, restricted(oracle.gauss_newton(), found))
 
@@ -110,7 +117,7 @@ def test_the_spectral_factor_of_the_loss_multiplies_its_curvature(name: str) -> 
 @pytest.mark.parametrize("name", OWNED)
 def test_moments_of_the_inputs(name: str) -> None:
     """A_k = mean x xᵀ and m_k = mean x of what each layer reads."""
-    values, oracle = setting(spec_of(name))
+    values, oracle = case(name)
     curvature = values.derived.curvature
     found = values.after(KINDS["ggn"], curvature.moments("second"), curvature.moments("mean"))
     for owned in values.model.parameters:
@@ -168,7 +175,7 @@ GRAPHS = ("skip", "skip_pre_activation", "bounded", "output_tanh", "shared_skip"
 @pytest.mark.parametrize("kind", ["pch1", "pch2", "kfra"])
 def test_preset_with_rewrites_is_what_dense_algebra_gives(name: str, kind: str) -> None:
     """EA-CG(6, 8): means layer by layer, the residual's and the output's rewrites in their places."""
-    values, oracle = setting(spec_of(name))
+    values, oracle = case(name)
     found = values.blocks(KINDS[kind])
     assert_close(found, restricted(means(oracle.rewritten(KINDS[kind])), found))
 
@@ -177,7 +184,7 @@ def test_preset_with_rewrites_is_what_dense_algebra_gives(name: str, kind: str) 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_every_combination_of_rewrites(name: str, kind: Kind) -> None:
     """Sources and rewrites combine freely, on graphs with skips too; ``loss`` knows no regularisation."""
-    values, oracle = setting(spec_of(name))
+    values, oracle = case(name)
     found = values.blocks(kind)
     found = found if kind.expectation else means(found)
     assert_close(found, restricted(means(oracle.rewritten(kind)), found))
@@ -186,7 +193,7 @@ def test_every_combination_of_rewrites(name: str, kind: Kind) -> None:
 @pytest.mark.parametrize("name", ["skip", "bounded", "tanh_squared_error_3"])
 def test_the_loss_as_source_with_nothing_rewritten_is_its_hessian(name: str) -> None:
     """Adjoints of the residual too are those of the loss without state regularisation."""
-    values, oracle = setting(spec_of(name))
+    values, oracle = case(name)
     found = values.blocks(Kind("loss_hessian", "loss"))
     assert_close(found, restricted(oracle.exact(whole=False), found))
 
@@ -210,7 +217,7 @@ CLASSES = ("skip", "tanh_cross_entropy_3", "bounded", "criterion", "relu", "no_b
 @pytest.mark.parametrize("name", CLASSES)
 def test_fisher_over_the_classes(name: str) -> None:
     """mean Σ_c p_c s_c s_cᵀ, p = softmax of the output whatever the loss is."""
-    values, oracle = setting(spec_of(name))
+    values, oracle = case(name)
     found = values.blocks(KINDS["fisher"])
     assert_close(found, restricted(oracle.fisher(), found))
 
@@ -218,7 +225,7 @@ def test_fisher_over_the_classes(name: str) -> None:
 @pytest.mark.parametrize("name", NATURAL)
 def test_fisher_of_a_natural_loss_is_between_jacobians(name: str) -> None:
     """Jᵀ ∂²ℓ J where ∂²ℓ is diagonal and free of the target."""
-    values, oracle = setting(spec_of(name))
+    values, oracle = case(name)
     found = values.blocks(KINDS["fisher"])
     assert_close(found, restricted(means(oracle.gauss_newton()), found))
 
@@ -226,7 +233,7 @@ def test_fisher_of_a_natural_loss_is_between_jacobians(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_empirical_fisher_averages_products_of_gradients_of_the_loss(name: str) -> None:
     """mean s sᵀ, s the gradient of each sample's loss, without regularisation, by the pre-activation."""
-    values, oracle = setting(spec_of(name))
+    values, oracle = case(name)
     found = values.blocks(KINDS["empirical_fisher"])
     assert_close(found, restricted(oracle.at(oracle.targets), found))
 
@@ -234,9 +241,9 @@ def test_empirical_fisher_averages_products_of_gradients_of_the_loss(name: str) 
 @pytest.mark.parametrize("name", CLASSES)
 def test_sampled_fisher_is_at_the_class_of_the_largest_perturbed_output(name: str) -> None:
     """The same draw by hand: argmax of x + g, g = −log(−log u)."""
-    values, oracle = setting(spec_of(name))
+    values, oracle = case(name)
     uniform = next(v for s, v in values.env.items() if s.family == "ω")
-    drawn = np.argmax(oracle.outputs().numpy() - np.log(-np.log(uniform)), axis=1)
+    drawn = np.argmax(oracle.outputs.numpy() - np.log(-np.log(uniform)), axis=1)
     targets = torch.eye(uniform.shape[1], dtype=torch.float64)[torch.from_numpy(drawn)]
     found = values.blocks(KINDS["sampled_fisher"])
     assert_close(found, restricted(oracle.at(targets), found))
@@ -252,7 +259,7 @@ def test_drawn_classes_have_the_frequencies_of_softmax() -> None:
     oracle = Oracle(spec, point)
     found = values.after(KINDS["sampled_fisher"])["t̃", None]
     assert (found.sum(axis=1) == 1).all()
-    p = torch.softmax(oracle.outputs(), dim=1).numpy()[0]
+    p = torch.softmax(oracle.outputs, dim=1).numpy()[0]
     assert p.max() - p.min() > 0.05
     assert np.all(np.abs(found.mean(axis=0) - p) <= 5 * np.sqrt(p * (1 - p) / count))
 
@@ -345,6 +352,6 @@ def test_systems_of_shared_weights_are_refused(system: str) -> None:
 def test_every_layer_of_the_cases_is_compared() -> None:
     """The blocks cover the layers that own parameters."""
     for name in ("skip", "skip_pre_activation", "separate_activation"):
-        values, _ = setting(spec_of(name))
+        values, _ = case(name)
         found = values.blocks(KINDS["hessian"])
         assert {layer.name for layer in owners(values.model.spec)} <= set(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -123,8 +124,8 @@ def _context(parts: Parts) -> dict[str, Any]:
             batched: any(g.family.name == "t" for g in table.values()) for batched, table in tables.items()
         },
         "samples": bool(tables[False]),
-        "batches": "_batch(" in texts,
-        "single": "_sample(" in texts,
+        "batches": re.search(r"(?<!\w)_batch\(", texts) is not None,
+        "single": re.search(r"(?<!\w)_sample\(", texts) is not None,
         "named": "_named(" in texts,
         "renew": bool(linearized),
         "private": private,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sifrc.backends.base import INTEGERS
-from sifrc.backends.layout import signature
+from sifrc.backends.layout import lines_of, signature
 from sifrc.backends.text import docstring, literal
 from sifrc.backends.torch_eager.calls import Chain, Key, Parts
 from sifrc.backends.torch_eager.statements import UNNAMED
@@ -65,6 +65,7 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
     values.append("checks: Checks = []")
     objective = program.family(parts.objective).code
     lines = _step_lines(parts, chain, periodic, objective)
+    refresh = _refresh_lines(parts, periodic, values)
     average = f"{objective}.{'sum' if module.reduction == 'sum' else 'mean'}()" if batched else objective
     return {
         "optimizer_doc": _doc(parts, hyper, memory),
@@ -79,20 +80,16 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
             "None",
             4,
         ),
-        "hyper_dict": literal_of_names([name for name, _, _ in hyper]),
+        "hyper_dict": lines_of([f'"{name}": {name}' for name, _, _ in hyper], "hyperparameters = {", "}", 8),
         "step_values": values,
         "step_lines": lines,
-        "refresh_lines": _refresh_lines(parts, periodic, values),
+        "refresh_lines": refresh,
+        "refresh_group": any("group[" in line for line in refresh),
         "integers": {name: least for name, least in INTEGERS.items() if name in kinds},
         "single": not batched,
         "returned_objective": average,
         "memory_names": [family.code for family in memory],
     }
-
-
-def literal_of_names(names: list[str]) -> str:
-    """``{"lr": lr, …}``."""
-    return "{" + ", ".join(f'"{name}": {name}' for name in names) + "}"
 
 
 def _step_lines(parts: Parts, chain: Chain, periodic: list[Key], objective: str) -> list[str]:

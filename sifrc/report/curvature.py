@@ -1,0 +1,233 @@
+"""Sections of an equation sheet on curvature: blocks of every kind, blocks of weights, products."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from sifrc.derive.curvature.kinds import KINDS, Kind, kind_of
+from sifrc.derive.system import System
+from sifrc.errors import DerivationError
+from sifrc.ir.traverse import inputs_of
+from sifrc.methods.curvature import CURVATURE_OPERATORS
+from sifrc.report.book import Book, not_derived, symbol_of
+from sifrc.report.elimination import STATUS
+from sifrc.report.sheet import Section
+from sifrc.spec.types import Spec
+
+__all__ = ["Legend", "block_section", "curvature_sections", "listed_kinds"]
+
+_DEFAULTS = ("hessian", "pch1")
+"""Presets that stand for all of them where operators on blocks are asked for without a list."""
+
+_BAR = "\u0304"
+_MIXED = re.compile(f"E\\d+{_BAR}?")
+_LABELS: Mapping[str, str] = MappingProxyType(
+    {
+        "x\u0303": "target",
+        "t\u0303": "target",
+        "S": "scores",
+        "Sᶜ": "scores",
+        "T": "scores",
+        "Tᶜ": "scores",
+        "H": "blocks",
+        f"H{_BAR}": "blocks",
+        "H°": "output",
+        f"H°{_BAR}": "output",
+        "ρ": "residual",
+        f"ρ{_BAR}": "residual",
+        "A": "moments",
+        f"m{_BAR}": "moments",
+        "∇²W": "weights",
+        "BN": "product",
+        "Bη": "product",
+        "h": "diagonal",
+        "dW": "diagonal",
+        "dβ": "diagonal",
+    }
+)
+"""Family -> label of its rows, in the order in which they stand."""
+_ORDER = tuple(_LABELS)
+
+_MEANINGS: tuple[tuple[frozenset[str], str], ...] = tuple(
+    (frozenset(families), words)
+    for families, words in (
+        (
+            ("H", f"H{_BAR}"),
+            "H_k is the block of the pre-activation a_k for one sample, H̄_k that of the batch.",
+        ),
+        (
+            (f"H{_BAR}", "A", f"m{_BAR}"),
+            "H̄_k, A_k and symbols with a bar are means over the batch: what depends on the sample on the right "
+            "of their equations is averaged. The mean of diag(f) M diag(f) is M ∘ E[f fᵀ], as in EA-CG(6).",
+        ),
+        (
+            ("ρ", f"ρ{_BAR}"),
+            "ρ_k is the diagonal of the residual term, that with the second derivative of F_k.",
+        ),
+        (
+            ("H°", f"H°{_BAR}"),
+            "The mark ° is for the block of the output with its negative eigenvalues; abs and positive part "
+            "act on eigenvalues.",
+        ),
+        (
+            ("E1",),
+            "E1_k is the second derivative by a_k and x_{k−1}, a state that later layers read too; E2_k that by "
+            "a_k and x_{k−2}, and so on.",
+        ),
+        (("S",), "S_k is ∂ℓ/∂x_k at the target of the kind, T_k that by a_k."),
+        (
+            ("Sᶜ",),
+            "The columns of Sᶜ_k are the derivatives of ℓ by x_k for every class (entry of a Gaussian), times "
+            "the root of its probability; those of Tᶜ_k by a_k.",
+        ),
+        (("x\u0303",), "t̃ is the class of the largest entry of x̃; ω is uniform between 0 and 1."),
+        (("ε",), "ε is standard normal."),
+        (("A", f"m{_BAR}"), "A_k and m̄_k are the second moment and the mean of the input of the layer k."),
+        (("∇²W",), "The blocks of the weights are over (i, j) and (l, m): rows and columns of W_k."),
+        (("BN",), "B is block-diagonal: the blocks of all weights and biases."),
+        (("h",), "h_k is the diagonal of H_k."),
+    )
+)
+"""Families, any of which calls for the words."""
+
+_SOURCES: Mapping[str, str] = MappingProxyType(
+    {
+        "objective": "Second derivatives of the objective.",
+        "loss": "Second derivatives of the loss alone, without state regularisation.",
+        "fisher": "Outer products of the derivatives of the loss, averaged over the targets that the model expects.",
+        "sampled": "Outer products of the derivatives of the loss at a target drawn from the model.",
+        "empirical": "Outer products of the derivatives of the loss at the given target.",
+    }
+)
+_RESIDUALS: Mapping[str, str] = MappingProxyType(
+    {
+        "dropped": "The residual term is dropped",
+        "absolute": "The residual term is replaced by its absolute value, EA-CG(8b)",
+        "clipped": "The residual term is replaced by its positive part, EA-CG(8b)",
+    }
+)
+_OUTPUTS: Mapping[str, str] = MappingProxyType(
+    {
+        "absolute": "The block of the output is replaced by its absolute value, EA-CG(8a)",
+        "positive": "The block of the output is replaced by its positive part, EA-CG(8a)",
+    }
+)
+
+
+class Legend:
+    """What symbols of curvature mean, each said once in a sheet."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def notes(self, systems: Iterable[System]) -> tuple[str, ...]:
+        """Sentences on the symbols of the systems that were not explained before."""
+        equations = [equation for system in systems for equation in system.equations]
+        used = {symbol.family for e in equations for symbol in (e.symbol, *inputs_of(e.value))}
+        found = {"E1" if _MIXED.fullmatch(family) else family for family in used}
+        new = [words for families, words in _MEANINGS if families & found and words not in self._said]
+        self._said.update(new)
+        return tuple(new)
+
+
+def listed_kinds(spec: Spec) -> tuple[Kind, ...]:
+    """The kinds that a sheet shows: those of the spec, or two presets where only operators are asked for."""
+    if spec.curvature:
+        return tuple(kind_of(entry) for entry in spec.curvature)
+    if any(name in CURVATURE_OPERATORS for name in spec.target.operators):
+        return tuple(KINDS[name] for name in _DEFAULTS)
+    return ()
+
+
+def curvature_sections(book: Book, kinds: tuple[Kind, ...], legend: Legend) -> list[Section]:
+    """Blocks of each kind, then what is made of them; no kinds, no sections.
+
+    Args:
+        book: of the model.
+        kinds: in order.
+        legend: of the sheet.
+    """
+    if not kinds:
+        return []
+    curvature = book.derived.curvature
+    each = any(not (kind.expectation or kind.factored) for kind in kinds)
+    approximate = any(kind.expectation or kind.factored for kind in kinds)
+
+    def weights() -> list[System]:
+        means = [curvature.mean_blocks()] if each else []
+        moments = [curvature.moments("second"), curvature.moments("mean")]
+        exact = [curvature.dense(True)] if each else []
+        return [*means, *moments, *exact, *([curvature.dense(False)] if approximate else [])]
+
+    def products() -> list[System]:
+        exact = [curvature.product(True, None)] if each else []
+        return [*exact, curvature.product(False, "second"), curvature.product(False, "mean")]
+
+    sections = [block_section(book, kind, legend) for kind in kinds]
+    sections.append(_section(book, "Moments, and blocks of the weights", weights, legend))
+    sections.append(_section(book, "Products with the curvature blocks B(N, η)", products, legend))
+    if "hessian_diagonal" in book.model.spec.target.operators:
+        sections.append(_section(book, "Diagonal of the Hessian", lambda: [curvature.diagonal()], legend))
+    return sections
+
+
+def block_section(book: Book, kind: Kind, legend: Legend) -> Section:
+    """The blocks of the pre-activations, and when each rewrite of the kind changes nothing."""
+    title = f"Curvature blocks of the pre-activations, kind {kind.name}"
+    try:
+        system = book.derived.curvature.blocks(kind)
+    except DerivationError as error:
+        return Section(title, (), (not_derived(error),))
+    lines = list(_lines([system]))
+    for family in ("S", "Sᶜ"):
+        if any(symbol.family == family for symbol in system.symbols):
+            lines += book.uniform.definitions(family, "scores")
+    conditions = (
+        f"Condition: {condition.text}: {STATUS.get(condition.status, condition.status)}."
+        for condition in system.conditions
+    )
+    notes = (_SOURCES[kind.source], *_rewrites(kind), *conditions, *legend.notes([system]))
+    return Section(title, book.rows(_sorted(lines)), notes)
+
+
+def _section(book: Book, title: str, systems: Callable[[], Sequence[System]], legend: Legend) -> Section:
+    try:
+        found = systems()
+    except DerivationError as error:
+        return Section(title, (), (not_derived(error),))
+    return Section(title, book.rows(_sorted(list(_lines(found)))), legend.notes(found))
+
+
+def _rewrites(kind: Kind) -> Iterator[str]:
+    """What a kind replaces, each with when that changes nothing."""
+    if kind.source == "fisher":
+        yield f"It is exact for {EXACT_WHEN['fisher']}."
+    if kind.factored:
+        return
+    if kind.expectation:
+        yield f"E[A ∘ C] is replaced by E[A] ∘ E[C], EA-CG(5, 6): exact for {EXACT_WHEN['expectation']}."
+    if kind.residual == "dropped":
+        yield f"{_RESIDUALS['dropped']}: exact for piecewise affine activations."
+    elif kind.residual != "kept":
+        yield f"{_RESIDUALS[kind.residual]}: exact for {EXACT_WHEN['residual']}."
+    if kind.output != "kept":
+        yield f"{_OUTPUTS[kind.output]}: exact for {EXACT_WHEN['output']}."
+
+
+def _lines(systems: Iterable[System]) -> Iterator[Line]:
+    for system in systems:
+        for e in system.equations:
+            label = _LABELS.get(e.symbol.family, "mixed")
+            yield Line(symbol_of(e.symbol), (e.value,), e.layer, e.source, label)
+
+
+def _sorted(lines: list[Line]) -> list[Line]:
+    """The lines by family."""
+
+    def place(line: Line) -> int:
+        assert isinstance(line.left, Symbol)
+        return _ORDER.index(line.left.family) if line.left.family in _LABELS else len(_ORDER)
+
+    return sorted(lines, key=place)
