@@ -31,29 +31,63 @@ from sifrc.training.plots import comparison_plot
 CENTRES = {"ESN rank one": 1e-2, "ESN saddle-free": 1e-2, "MK": 1e-2, "SGD": 1e-2, "Adam": 1e-3}
 
 
-def generated(spec: sifrc.Spec, method: str, **options: Any) -> Callable[..., Trainable]:
-    module = sifrc.compile(spec, backend="numba", method=method, operators=(), **options)
+def generated(
+    spec: sifrc.Spec, method: str, backend: str = "numba", **options: Any
+) -> Callable[..., Trainable]:
+    """A function from initial parameters, seed and hyperparameters to what :func:`fit` trains."""
+    module = sifrc.compile(spec, backend=backend, method=method, operators=(), **options)
 
-    def build(rate: float, initial: Mapping[str, np.ndarray], seed: int) -> Trainable:
-        return make_trainable(module, "numba", seed=seed, initial=initial, hyperparameters={"lr": rate})
+    def build(initial: Mapping[str, np.ndarray], seed: int, **hyperparameters: float) -> Trainable:
+        return make_trainable(module, backend, seed=seed, initial=initial, hyperparameters=hyperparameters)
 
     return build
 
 
-def baseline(spec: sifrc.Spec, make: Callable[..., Trainable]) -> Callable[..., Trainable]:
+def baseline(spec: sifrc.Spec, make: Callable[..., Trainable], **options: Any) -> Callable[..., Trainable]:
+    """The same for an optimizer of PyTorch on the same network and loss."""
     module = sifrc.compile(spec, backend="torch", method="none", operators=())
+    loss = torch_loss(spec)
 
-    def loss(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        if spec.loss.function.name == "cross_entropy":
-            return torch.nn.functional.cross_entropy(output, targets)
-        if spec.loss.targets == "classes":
-            targets = torch.nn.functional.one_hot(targets, output.shape[1]).to(output.dtype)
-        return 0.5 * ((output - targets) ** 2).sum(1).mean()
-
-    def build(rate: float, initial: Mapping[str, np.ndarray], seed: int) -> Trainable:
-        return make(module.Network, loss, lr=rate, initial=initial, seed=seed)
+    def build(initial: Mapping[str, np.ndarray], seed: int, **hyperparameters: float) -> Trainable:
+        return make(module.Network, loss, initial=initial, seed=seed, **options, **hyperparameters)
 
     return build
+
+
+def torch_loss(spec: sifrc.Spec) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The spec's loss as PyTorch's users write it, of outputs (B, n) and targets, the mean over the batch."""
+    function = spec.loss.function
+
+    def vectors(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if spec.loss.targets == "classes":
+            return torch.nn.functional.one_hot(targets, output.shape[1]).to(output.dtype)
+        return targets
+
+    def squared_error(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return 0.5 * ((output - vectors(output, targets)) ** 2).sum(1).mean()
+
+    def bounded(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        values = dict(function.parameters)
+        right = (output.softmax(1) * vectors(output, targets)).sum(1)
+        return torch.sigmoid(values["delta"] * (values["epsilon"] - right)).mean()
+
+    known = {
+        "cross_entropy": torch.nn.functional.cross_entropy,
+        "squared_error": squared_error,
+        "bounded": bounded,
+    }
+    if function.name not in known:
+        raise SystemExit(f"no loss '{function.name}' for PyTorch's optimizers here: {', '.join(known)}")
+    return known[function.name]
+
+
+def final(run: Callable[[], History], measurement: str) -> float:
+    """What a run ends with; infinite if it diverged."""
+    try:
+        value = float(getattr(run().last, measurement))
+    except sifrc.TrainingError:
+        return math.inf
+    return value if math.isfinite(value) else math.inf
 
 
 def search(name: str, rates: list[float], step: float, extra: int, judge: Callable[[float], float]) -> float:
@@ -117,15 +151,11 @@ def main() -> None:
         build = builders[name]()
 
         def run(rate: float, epochs: int, build: Callable[..., Trainable] = build) -> History:
-            trainable = build(rate, initial, arguments.seed)
+            trainable = build(initial, arguments.seed, lr=rate)
             return fit(trainable, dataset, epochs=epochs, batch=1, seed=arguments.seed, progress=False)
 
         def judge(rate: float, run: Callable[[float, int], History] = run) -> float:
-            try:
-                final = run(rate, arguments.search_epochs).last.test_loss
-            except sifrc.TrainingError:
-                return math.inf
-            return final if math.isfinite(final) else math.inf
+            return final(lambda: run(rate, arguments.search_epochs), "test_loss")
 
         half = arguments.trials // 2
         rates = [CENTRES[name] * arguments.step**power for power in range(-half, arguments.trials - half)]

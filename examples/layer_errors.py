@@ -229,8 +229,8 @@ def text_of(errors: Errors, paper: Table | None) -> str:
     return "\n".join(lines)
 
 
-def compiled(network: str, dataset: Dataset, loss: str, kinds: Sequence[str]) -> Any:
-    """The module of a network with the inputs of the data set and the loss asked for."""
+def network_spec(network: str, dataset: Dataset, loss: str) -> sifrc.Spec:
+    """The spec of a network with the inputs of the data set and the loss asked for."""
     spec = sifrc.load_spec(NETWORKS[network])
     other = build_spec(
         {
@@ -242,8 +242,13 @@ def compiled(network: str, dataset: Dataset, loss: str, kinds: Sequence[str]) ->
     )
     spec = replace(spec, input=replace(spec.input, size=dataset.input_size), loss=other.loss)
     check_fits(dataset, spec.input.size, spec.layers[-1].size, spec.loss.targets)
+    return spec
+
+
+def compiled(network: str, dataset: Dataset, loss: str, kinds: Sequence[str]) -> Any:
+    """The module that measures."""
     return sifrc.compile(
-        spec,
+        network_spec(network, dataset, loss),
         backend="torch",
         method="none",
         operators=("gradient", "block_hessian"),

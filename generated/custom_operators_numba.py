@@ -129,59 +129,50 @@ SHAPES = {
 _WEIGHT_NAMES = {1: "fc1.weight", 2: "fc2.weight", 3: "fc3.weight"}
 _BIAS_NAMES = {1: "fc1.bias", 2: "fc2.bias", 3: "fc3.bias"}
 _SHAPES1: Shapes = {1: (None, 32), 2: (None, 32)}
-_SHAPES2: Shapes = {4: (None, 10)}
-_SHAPES3: Shapes = {1: (None, 32), 2: (None, 32), 3: (None, 32), 4: (None, 10)}
-_SHAPES4: Shapes = {1: (None, 32)}
-_SHAPES5: Shapes = {4: (None,)}
+_SHAPES2: Shapes = {1: (None, 32), 2: (None, 32), 3: (None, 32), 4: (None, 10)}
+_SHAPES3: Shapes = {1: (None, 32)}
+_SHAPES4: Shapes = {4: (None,)}
+_SHAPES5: Shapes = {4: (None, 10)}
 _SHAPES6: Shapes = {1: (32, 64), 2: (32, 32), 3: (10, 32)}
 _SHAPES7: Shapes = {1: (32,), 2: (32,), 3: (10,)}
 _SHAPES8: Shapes = {2: (None, 32)}
-_SHAPES9: Shapes = {2: (32, 32), 3: (10, 32)}
 _WORK: dict[str, Shapes] = {
     "a": _SHAPES1,
     "x": {0: (None, 64), 1: (None, 32), 2: (None, 32), 3: (None, 32), 4: (None, 10)},
-    "a_part1": _SHAPES1,
-    "x_part1": _SHAPES2,
     "targets": (None, 10),
     "loss": (None,),
     "loss_part2": (None,),
-    "loss_part1": (None,),
     "objective": (None,),
-    "b": _SHAPES3,
-    "slope": _SHAPES4,
-    "softmax_part1": _SHAPES5,
-    "softmax": _SHAPES2,
-    "shared1_part1": _SHAPES5,
-    "shared1": _SHAPES5,
-    "b_part1": _SHAPES4,
-    "b_part1_scalar": _SHAPES5,
+    "b": _SHAPES2,
+    "slope": _SHAPES3,
+    "softmax_part1": _SHAPES4,
+    "softmax": _SHAPES5,
+    "shared1_part1": _SHAPES4,
+    "shared1": _SHAPES4,
+    "b_part1": _SHAPES3,
+    "b_part1_scalar": _SHAPES4,
     "y": _SHAPES1,
     "gradient_weights": _SHAPES6,
     "gradient_biases": _SHAPES7,
     "u": _SHAPES1,
-    "u_part1": _SHAPES1,
-    "zeta": _SHAPES3,
+    "zeta": _SHAPES2,
     "u_part2": _SHAPES8,
-    "zeta_part1": _SHAPES2,
-    "zeta_part2": _SHAPES2,
-    "gamma": _SHAPES3,
+    "zeta_part2": _SHAPES5,
+    "gamma": _SHAPES2,
     "gamma_part1": {1: (None, 32), 3: (None, 32), 4: (None, 10)},
     "gamma_part2": {1: (None, 32), 3: (None, 32)},
-    "gamma_part2_scalar": _SHAPES5,
-    "gamma_part3": _SHAPES5,
+    "gamma_part2_scalar": _SHAPES4,
+    "gamma_part3": _SHAPES4,
     "z": _SHAPES1,
-    "product_weights_part1": _SHAPES9,
-    "product_weights_part2": _SHAPES9,
     "product_weights": _SHAPES6,
+    "product_weights_part2": {2: (32, 32), 3: (10, 32)},
     "product_biases": _SHAPES7,
     "da": _SHAPES1,
-    "da_part1": _SHAPES1,
-    "dx": _SHAPES3,
+    "dx": _SHAPES2,
     "da_part2": _SHAPES8,
-    "dx_part1": _SHAPES2,
-    "dx_part2": _SHAPES2,
+    "dx_part2": _SHAPES5,
     "r": (None, 10),
-    "c": _SHAPES3,
+    "c": _SHAPES2,
     "r_part4": (None,),
     "r_part3": (None,),
     "r_part2": (None,),
@@ -189,7 +180,6 @@ _WORK: dict[str, Shapes] = {
     "r_part1": (None,),
     "r_part6": (None,),
     "dy": _SHAPES1,
-    "c_part1": _SHAPES4,
     "gauss_newton_weights": _SHAPES6,
     "gauss_newton_biases": _SHAPES7,
 }
@@ -371,7 +361,7 @@ def _log_sum_exp(values):
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _forward(weights, biases, a, x, a_part1, x_part1):
+def _forward(weights, biases, a, x):
     """Forward model.
 
     Equations:
@@ -380,31 +370,31 @@ def _forward(weights, biases, a, x, a_part1, x_part1):
         x_3 = x_2 + x_1  [ESN(2)]
         x_4 = W_3 x_3 + β_3  [ESN(2)]
     """
-    np.dot(x[0], weights[1].T, a_part1[1])
-    a_1, a_part1_1, biases_1, x_1 = a[1], a_part1[1], biases[1], x[1]
+    np.dot(x[0], weights[1].T, a[1])
+    a_1, biases_1, x_1 = a[1], biases[1], x[1]
     for p in range(len(a_1)):
         for i in range(a_1.shape[1]):
-            a_1[p, i] = a_part1_1[p, i] + biases_1[i]
+            a_1[p, i] = a_1[p, i] + biases_1[i]
             x_1[p, i] = a_1[p, i] * np.tanh(_softplus(a_1[p, i] - np.float64(0.3566749439387324)))
-    np.dot(x[1], weights[2].T, a_part1[2])
-    a_2, a_part1_2, biases_2, x_2 = a[2], a_part1[2], biases[2], x[2]
+    np.dot(x[1], weights[2].T, a[2])
+    a_2, biases_2, x_2 = a[2], biases[2], x[2]
     for p in range(len(a_2)):
         for i in range(a_2.shape[1]):
-            a_2[p, i] = a_part1_2[p, i] + biases_2[i]
+            a_2[p, i] = a_2[p, i] + biases_2[i]
             x_2[p, i] = a_2[p, i] if a_2[p, i] > np.float64(0.0) else np.float64(0.2) * a_2[p, i]
     x_3 = x[3]
     for p in range(len(x_3)):
         for i in range(x_3.shape[1]):
             x_3[p, i] = x_2[p, i] + x_1[p, i]
-    np.dot(x[3], weights[3].T, x_part1[4])
-    biases_3, x_part1_4, x_4 = biases[3], x_part1[4], x[4]
+    np.dot(x[3], weights[3].T, x[4])
+    biases_3, x_4 = biases[3], x[4]
     for p in range(len(x_4)):
         for i in range(x_4.shape[1]):
-            x_4[p, i] = biases_3[i] + x_part1_4[p, i]
+            x_4[p, i] = biases_3[i] + x_4[p, i]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _objective(x, targets, loss, loss_part2, loss_part1, objective):
+def _objective(x, targets, loss, loss_part2, objective):
     """Loss and objective of one sample.
 
     Equations:
@@ -414,14 +404,14 @@ def _objective(x, targets, loss, loss_part2, loss_part1, objective):
     x_4 = x[4]
     for p in range(len(loss_part2)):
         loss_part2[p] = _log_sum_exp(x_4[p])
-    for p in range(len(loss_part1)):
+    for p in range(len(loss)):
         total0 = np.float64(0.0)
         loss_part2_p = loss_part2[p]
         for i in range(targets.shape[1]):
             total0 += targets[p, i] * np.exp(-loss_part2_p + x_4[p, i])
-        loss_part1[p] = total0
+        loss[p] = total0
     for p in range(len(loss)):
-        loss[p] = _sigmoid(np.float64(1.0) - np.float64(5.0) * loss_part1[p])
+        loss[p] = _sigmoid(np.float64(1.0) - np.float64(5.0) * loss[p])
         objective[p] = loss[p]
 
 
@@ -526,9 +516,7 @@ def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _tangent(
-    x, vector_weights, slope, vector_biases, weights, a, u, u_part1, zeta, u_part2, zeta_part1, zeta_part2
-):
+def _tangent(x, vector_weights, slope, vector_biases, weights, a, u, zeta, u_part2, zeta_part2):
     """Sifrian (4): forward in k.
 
     Equations:
@@ -538,32 +526,30 @@ def _tangent(
         ζ_3 = ζ_2 + ζ_1  [ESN(16.4)]
         ζ_4 = W_3 ζ_3 − N_3 x_3 − η_3  [ESN(16.4)]
     """
-    np.dot(x[0], vector_weights[1].T, u_part1[1])
-    slope_1, u_1, u_part1_1, vector_biases_1 = slope[1], u[1], u_part1[1], vector_biases[1]
-    zeta_1 = zeta[1]
+    np.dot(x[0], vector_weights[1].T, u[1])
+    slope_1, u_1, vector_biases_1, zeta_1 = slope[1], u[1], vector_biases[1], zeta[1]
     for p in range(len(u_1)):
         for i in range(u_1.shape[1]):
-            u_1[p, i] = u_part1_1[p, i] + vector_biases_1[i]
+            u_1[p, i] = u_1[p, i] + vector_biases_1[i]
             zeta_1[p, i] = -slope_1[p, i] * u_1[p, i]
-    np.dot(x[1], vector_weights[2].T, u_part1[2])
+    np.dot(x[1], vector_weights[2].T, u[2])
     np.dot(zeta[1], weights[2].T, u_part2[2])
-    a_2, u_2, u_part1_2, u_part2_2 = a[2], u[2], u_part1[2], u_part2[2]
-    vector_biases_2, zeta_2 = vector_biases[2], zeta[2]
+    a_2, u_2, u_part2_2, vector_biases_2 = a[2], u[2], u_part2[2], vector_biases[2]
+    zeta_2 = zeta[2]
     for p in range(len(u_2)):
         for i in range(u_2.shape[1]):
-            u_2[p, i] = u_part1_2[p, i] - u_part2_2[p, i] + vector_biases_2[i]
+            u_2[p, i] = u_2[p, i] - u_part2_2[p, i] + vector_biases_2[i]
             zeta_2[p, i] = -u_2[p, i] * (np.float64(1.0) if a_2[p, i] > np.float64(0.0) else np.float64(0.2))
     zeta_3 = zeta[3]
     for p in range(len(zeta_3)):
         for i in range(zeta_3.shape[1]):
             zeta_3[p, i] = zeta_2[p, i] + zeta_1[p, i]
-    np.dot(x[3], vector_weights[3].T, zeta_part1[4])
+    np.dot(x[3], vector_weights[3].T, zeta[4])
     np.dot(zeta[3], weights[3].T, zeta_part2[4])
-    vector_biases_3, zeta_part1_4 = vector_biases[3], zeta_part1[4]
-    zeta_part2_4, zeta_4 = zeta_part2[4], zeta[4]
+    vector_biases_3, zeta_4, zeta_part2_4 = vector_biases[3], zeta[4], zeta_part2[4]
     for p in range(len(zeta_4)):
         for i in range(zeta_4.shape[1]):
-            zeta_4[p, i] = -vector_biases_3[i] - zeta_part1_4[p, i] + zeta_part2_4[p, i]
+            zeta_4[p, i] = -vector_biases_3[i] - zeta_4[p, i] + zeta_part2_4[p, i]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -676,19 +662,7 @@ def _adjoint_tangent(
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _hessian_product(
-    b,
-    zeta,
-    gamma,
-    x,
-    mean,
-    z,
-    y,
-    product_weights_part1,
-    product_weights_part2,
-    product_weights,
-    product_biases,
-):
+def _hessian_product(b, zeta, gamma, x, mean, z, y, product_weights, product_weights_part2, product_biases):
     """Sifrian (1), (2): the Hessian–vector product.
 
     Equations:
@@ -698,27 +672,23 @@ def _hessian_product(
         (Hη)_k = −z_k,  k = 1..2  [ESN(16.2)]
         (Hη)_3 = γ_4  [ESN(16.2)]
     """
-    np.dot(b[4].T, zeta[3], product_weights_part1[3])
+    np.dot(b[4].T, zeta[3], product_weights[3])
     np.dot(gamma[4].T, x[3], product_weights_part2[3])
-    product_weights_part1_3 = product_weights_part1[3]
-    product_weights_part2_3, product_weights_3 = product_weights_part2[3], product_weights[3]
+    product_weights_3, product_weights_part2_3 = product_weights[3], product_weights_part2[3]
     for i in range(len(product_weights_3)):
         for j in range(product_weights_3.shape[1]):
-            term0_0 = mean * product_weights_part1_3[i, j]
-            product_weights_3[i, j] = term0_0 + mean * product_weights_part2_3[i, j]
+            product_weights_3[i, j] = mean * product_weights_3[i, j] + mean * product_weights_part2_3[i, j]
     product_biases_3, gamma_4 = product_biases[3], gamma[4]
     product_biases_3[:] = np.float64(0.0)
     for p in range(len(gamma_4)):
         for i in range(len(product_biases_3)):
             product_biases_3[i] += gamma_4[p, i] * mean
-    np.dot(z[2].T, x[1], product_weights_part1[2])
+    np.dot(z[2].T, x[1], product_weights[2])
     np.dot(y[2].T, zeta[1], product_weights_part2[2])
-    product_weights_part1_2 = product_weights_part1[2]
-    product_weights_part2_2, product_weights_2 = product_weights_part2[2], product_weights[2]
+    product_weights_2, product_weights_part2_2 = product_weights[2], product_weights_part2[2]
     for i in range(len(product_weights_2)):
         for j in range(product_weights_2.shape[1]):
-            term2_0 = -mean * product_weights_part1_2[i, j]
-            product_weights_2[i, j] = term2_0 + mean * product_weights_part2_2[i, j]
+            product_weights_2[i, j] = -mean * product_weights_2[i, j] + mean * product_weights_part2_2[i, j]
     product_biases_2, z_2 = product_biases[2], z[2]
     product_biases_2[:] = np.float64(0.0)
     for p in range(len(z_2)):
@@ -734,7 +704,7 @@ def _hessian_product(
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _linearized(x, vector_weights, a, vector_biases, weights, da, da_part1, dx, da_part2, dx_part1, dx_part2):
+def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, da_part2, dx_part2):
     """Linearised forward model.
 
     Equations:
@@ -744,40 +714,38 @@ def _linearized(x, vector_weights, a, vector_biases, weights, da, da_part1, dx, 
         ẋ_3 = ẋ_2 + ẋ_1
         ẋ_4 = W_3 ẋ_3 + N_3 x_3 + η_3
     """
-    np.dot(x[0], vector_weights[1].T, da_part1[1])
-    a_1, da_1, da_part1_1, vector_biases_1 = a[1], da[1], da_part1[1], vector_biases[1]
-    dx_1 = dx[1]
+    np.dot(x[0], vector_weights[1].T, da[1])
+    a_1, da_1, vector_biases_1, dx_1 = a[1], da[1], vector_biases[1], dx[1]
     for p in range(len(da_1)):
         for i in range(da_1.shape[1]):
-            da_1[p, i] = da_part1_1[p, i] + vector_biases_1[i]
+            da_1[p, i] = da_1[p, i] + vector_biases_1[i]
             part0 = a_1[p, i] - np.float64(0.3566749439387324)
             part1 = np.tanh(_softplus(part0))
             term3_0 = a_1[p, i] * (np.float64(1.0) - part1 * part1) * _sigmoid(part0) + part1
             dx_1[p, i] = da_1[p, i] * term3_0
-    np.dot(x[1], vector_weights[2].T, da_part1[2])
+    np.dot(x[1], vector_weights[2].T, da[2])
     np.dot(dx[1], weights[2].T, da_part2[2])
-    a_2, da_2, da_part1_2, da_part2_2 = a[2], da[2], da_part1[2], da_part2[2]
-    vector_biases_2, dx_2 = vector_biases[2], dx[2]
+    a_2, da_2, da_part2_2, vector_biases_2 = a[2], da[2], da_part2[2], vector_biases[2]
+    dx_2 = dx[2]
     for p in range(len(da_2)):
         for i in range(da_2.shape[1]):
-            da_2[p, i] = da_part1_2[p, i] + da_part2_2[p, i] + vector_biases_2[i]
+            da_2[p, i] = da_2[p, i] + da_part2_2[p, i] + vector_biases_2[i]
             dx_2[p, i] = da_2[p, i] * (np.float64(1.0) if a_2[p, i] > np.float64(0.0) else np.float64(0.2))
     dx_3 = dx[3]
     for p in range(len(dx_3)):
         for i in range(dx_3.shape[1]):
             dx_3[p, i] = dx_2[p, i] + dx_1[p, i]
-    np.dot(x[3], vector_weights[3].T, dx_part1[4])
+    np.dot(x[3], vector_weights[3].T, dx[4])
     np.dot(dx[3], weights[3].T, dx_part2[4])
-    dx_part1_4, dx_part2_4, vector_biases_3 = dx_part1[4], dx_part2[4], vector_biases[3]
-    dx_4 = dx[4]
+    dx_4, dx_part2_4, vector_biases_3 = dx[4], dx_part2[4], vector_biases[3]
     for p in range(len(dx_4)):
         for i in range(dx_4.shape[1]):
-            dx_4[p, i] = dx_part1_4[p, i] + dx_part2_4[p, i] + vector_biases_3[i]
+            dx_4[p, i] = dx_4[p, i] + dx_part2_4[p, i] + vector_biases_3[i]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _linearized_adjoint(
-    x, dx, targets, weights, a, r, c, r_part4, r_part3, r_part2, r_part5, r_part1, r_part6, dy, c_part1
+    x, dx, targets, weights, a, r, c, r_part4, r_part3, r_part2, r_part5, r_part1, r_part6, dy
 ):
     """Adjoint of the linearised model.
 
@@ -863,11 +831,11 @@ def _linearized_adjoint(
         for i in range(c_2.shape[1]):
             c_2[p, i] = c_3[p, i]
             dy_2[p, i] = c_2[p, i] * (np.float64(1.0) if a_2[p, i] > np.float64(0.0) else np.float64(0.2))
-    np.dot(dy[2], weights[2], c_part1[1])
-    a_1, c_1, c_part1_1, dy_1 = a[1], c[1], c_part1[1], dy[1]
+    np.dot(dy[2], weights[2], c[1])
+    a_1, c_1, dy_1 = a[1], c[1], dy[1]
     for p in range(len(c_1)):
         for i in range(c_1.shape[1]):
-            c_1[p, i] = c_3[p, i] + c_part1_1[p, i]
+            c_1[p, i] = c_3[p, i] + c_1[p, i]
             part7 = a_1[p, i] - np.float64(0.3566749439387324)
             part8 = np.tanh(_softplus(part7))
             dy_1[p, i] = c_1[p, i] * (a_1[p, i] * (np.float64(1.0) - part8 * part8) * _sigmoid(part7) + part8)
@@ -917,8 +885,8 @@ def loss(params: Parameters, inputs: Array, targets: Array) -> float:
     """
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
-    _objective(work.x, work.targets, work.loss, work.loss_part2, work.loss_part1, work.objective)
+    _forward(weights, biases, work.a, work.x)
+    _objective(work.x, work.targets, work.loss, work.loss_part2, work.objective)
     return float(np.mean(work.loss))
 
 
@@ -939,8 +907,8 @@ def objective(params: Parameters, inputs: Array, targets: Array) -> float:
     """
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
-    _objective(work.x, work.targets, work.loss, work.loss_part2, work.loss_part1, work.objective)
+    _forward(weights, biases, work.a, work.x)
+    _objective(work.x, work.targets, work.loss, work.loss_part2, work.objective)
     return float(np.mean(work.objective))
 
 
@@ -961,7 +929,7 @@ def gradient(params: Parameters, inputs: Array, targets: Array) -> dict[str, Arr
     """
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     _adjoint(
         work.x,
         work.targets,
@@ -1030,7 +998,7 @@ def _prepared_hessian_vector_product(
 ) -> Product:
     """Hessian of the objective times a vector, prepared for many vectors."""
     work = _batch(inputs, targets)
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     _adjoint(
         work.x,
         work.targets,
@@ -1058,10 +1026,8 @@ def _prepared_hessian_vector_product(
             weights,
             work.a,
             work.u,
-            work.u_part1,
             work.zeta,
             work.u_part2,
-            work.zeta_part1,
             work.zeta_part2,
         )
         _adjoint_tangent(
@@ -1093,9 +1059,8 @@ def _prepared_hessian_vector_product(
             work.mean,
             work.z,
             work.y,
-            work.product_weights_part1,
-            work.product_weights_part2,
             work.product_weights,
+            work.product_weights_part2,
             work.product_biases,
         )
         return _named(work.product_weights, work.product_biases)
@@ -1108,7 +1073,7 @@ def _prepared_gauss_newton_vector_product(
 ) -> Product:
     """Gauss–Newton matrix of the data loss times a vector, prepared for many vectors."""
     work = _batch(inputs, targets)
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
 
     def product(vector: Parameters) -> dict[str, Array]:
         vector_weights, vector_biases = _parameters(vector, "vector")
@@ -1120,10 +1085,8 @@ def _prepared_gauss_newton_vector_product(
             vector_biases,
             weights,
             work.da,
-            work.da_part1,
             work.dx,
             work.da_part2,
-            work.dx_part1,
             work.dx_part2,
         )
         _linearized_adjoint(
@@ -1141,7 +1104,6 @@ def _prepared_gauss_newton_vector_product(
             work.r_part1,
             work.r_part6,
             work.dy,
-            work.c_part1,
         )
         _gauss_newton_product(
             work.c, work.x, work.mean, work.dy, work.gauss_newton_weights, work.gauss_newton_biases
@@ -1196,6 +1158,6 @@ def predict(params: Parameters, inputs: Array) -> Array:
     inputs = _checked("inputs", inputs, (None, 64))
     work = _Workspace(_WORK, len(inputs))
     work.x = (inputs, *work.x[1:])
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     output: Array = work.x[4]
     return output

@@ -144,70 +144,64 @@ GUARDS = {
 }
 """Checks by code: layer and quantity."""
 _SHAPES1: Shapes = {1: (None, 48), 2: (None, 32)}
-_SHAPES2: Shapes = {3: (None, 10)}
-_SHAPES3: Shapes = {3: (None,)}
-_SHAPES4: Shapes = {1: (None, 48), 2: (None, 32), 3: (None, 10)}
-_SHAPES5: Shapes = {1: (48, 64), 2: (32, 48), 3: (10, 32)}
-_SHAPES6: Shapes = {1: (48,), 2: (32,), 3: (10,)}
-_SHAPES7: Shapes = {1: (48, 48), 2: (32, 32), 3: (10, 10)}
-_SHAPES8: Shapes = {1: (64,), 2: (48,), 3: (32,)}
+_SHAPES2: Shapes = {3: (None,)}
+_SHAPES3: Shapes = {1: (None, 48), 2: (None, 32), 3: (None, 10)}
+_SHAPES4: Shapes = {1: (48, 64), 2: (32, 48), 3: (10, 32)}
+_SHAPES5: Shapes = {1: (48,), 2: (32,), 3: (10,)}
+_SHAPES6: Shapes = {1: (64,), 2: (48,), 3: (32,)}
 _WORK: dict[str, Shapes] = {
     "a": _SHAPES1,
     "x": {0: (None, 64), 1: (None, 48), 2: (None, 32), 3: (None, 10)},
-    "a_part1": _SHAPES1,
-    "x_part1": _SHAPES2,
     "targets": (None, 10),
     "loss_part1": (None,),
     "loss": (None,),
     "objective": (None,),
-    "softmax_part1": _SHAPES3,
-    "softmax": _SHAPES2,
-    "b_part1": _SHAPES3,
-    "b": _SHAPES4,
+    "softmax_part1": _SHAPES2,
+    "softmax": {3: (None, 10)},
+    "b_part1": _SHAPES2,
+    "b": _SHAPES3,
     "y": _SHAPES1,
-    "gradient_weights": _SHAPES5,
-    "gradient_biases": _SHAPES6,
+    "gradient_weights": _SHAPES4,
+    "gradient_biases": _SHAPES5,
     "block": {1: (None, 48, 48), 2: (None, 32, 32), 3: (None, 10, 10)},
     "block_part3": {1: (None, 48, 32), 2: (None, 10, 32)},
     "block_part2": {1: (None, 32, 48), 2: (None, 32, 10)},
     "block_part4": {1: (None, 32, 48), 2: (None, 10, 32)},
-    "block_part1": {1: (None, 48, 48), 2: (None, 32, 32)},
     "mean_block_part2": {1: (32, 48), 2: (10, 32)},
-    "mean_block_part2_scalar": _SHAPES3,
+    "mean_block_part2_scalar": _SHAPES2,
     "mean_block_part1": {1: (48, 48), 2: (32, 32)},
     "mean_block_part1_vector": {3: (10,)},
-    "mean_block_part4": _SHAPES4,
-    "mean_block_part3": _SHAPES7,
-    "mean_block": _SHAPES7,
+    "mean_block_part4": _SHAPES3,
+    "mean_block": {1: (48, 48), 2: (32, 32), 3: (10, 10)},
     "mean_residual": {1: (48,), 2: (32,)},
-    "class_score_part1": _SHAPES3,
+    "class_score_part1": _SHAPES2,
     "class_score": {1: (None, 48, 10), 2: (None, 32, 10), 3: (None, 10, 10)},
     "class_score_y": {1: (None, 48, 10), 2: (None, 32, 10)},
     "second_moment": {1: (64, 64), 2: (48, 48), 3: (32, 32)},
-    "mean_input": _SHAPES8,
+    "mean_input": _SHAPES6,
     "weight_block": {1: (48, 64, 48, 64), 2: (32, 48, 32, 48), 3: (10, 32, 10, 32)},
     "direction_square": (4,),
-    "direction_unit": _SHAPES8,
-    "direction_along": _SHAPES6,
+    "direction_unit": _SHAPES6,
+    "direction_along": _SHAPES5,
     "direction_rest": (4,),
     "direction_part2": (4,),
     "direction_part1": (4,),
     "direction_part4": (4,),
     "direction_part5": (4,),
-    "direction_part3": _SHAPES6,
-    "direction_part7": _SHAPES6,
-    "direction_part8": _SHAPES6,
+    "direction_part3": _SHAPES5,
+    "direction_part7": _SHAPES5,
+    "direction_part8": _SHAPES5,
     "direction_part6": (4,),
-    "direction_part10": _SHAPES6,
-    "direction_part9": _SHAPES6,
+    "direction_part10": _SHAPES5,
+    "direction_part9": _SHAPES5,
     "direction_iterations": (4,),
     "direction_remaining": (4,),
-    "direction": _SHAPES5,
-    "bias_direction": _SHAPES6,
-    "bias_direction_part1": _SHAPES6,
-    "bias_direction_part2": _SHAPES6,
-    "bias_direction_part4": _SHAPES6,
-    "bias_direction_part3": _SHAPES6,
+    "direction": _SHAPES4,
+    "bias_direction": _SHAPES5,
+    "bias_direction_part1": _SHAPES5,
+    "bias_direction_part2": _SHAPES5,
+    "bias_direction_part4": _SHAPES5,
+    "bias_direction_part3": _SHAPES5,
     "bias_direction_iterations": (4,),
     "bias_direction_remaining": (4,),
 }
@@ -442,7 +436,7 @@ def _turn(direction, rate, residual):
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _forward(weights, biases, a, x, a_part1, x_part1):
+def _forward(weights, biases, a, x):
     """Forward model.
 
     Equations:
@@ -451,17 +445,17 @@ def _forward(weights, biases, a, x, a_part1, x_part1):
         x_n = W_n x_{n−1} + β_n  [ESN(2)]
     """
     for k in range(1, 3):
-        np.dot(x[k - 1], weights[k].T, a_part1[k])
-        a_k, a_part1_k, biases_k, x_k = a[k], a_part1[k], biases[k], x[k]
+        np.dot(x[k - 1], weights[k].T, a[k])
+        a_k, biases_k, x_k = a[k], biases[k], x[k]
         for p in range(len(a_k)):
             for i in range(a_k.shape[1]):
-                a_k[p, i] = a_part1_k[p, i] + biases_k[i]
+                a_k[p, i] = a_k[p, i] + biases_k[i]
                 x_k[p, i] = np.tanh(a_k[p, i])
-    np.dot(x[2], weights[3].T, x_part1[3])
-    biases_3, x_part1_3, x_3 = biases[3], x_part1[3], x[3]
+    np.dot(x[2], weights[3].T, x[3])
+    biases_3, x_3 = biases[3], x[3]
     for p in range(len(x_3)):
         for i in range(x_3.shape[1]):
-            x_3[p, i] = biases_3[i] + x_part1_3[p, i]
+            x_3[p, i] = biases_3[i] + x_3[p, i]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -559,9 +553,7 @@ def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _blocks_hessian(
-    b_part1, softmax, weights, x, b, block, block_part3, block_part2, block_part4, block_part1
-):
+def _blocks_hessian(b_part1, softmax, weights, x, b, block, block_part3, block_part2, block_part4):
     """Curvature blocks of the pre-activations, kind hessian.
 
     Equations:
@@ -591,15 +583,15 @@ def _blocks_hessian(
         for i in range(block_part4_2.shape[1]):
             for j in range(block_part4_2.shape[2]):
                 block_part4_2[p, i, j] = weights_3[i, j] * (np.float32(1.0) - x_2[p, j] * x_2[p, j])
-    block_part1_2 = block_part1[2]
+    block_2 = block[2]
     for p in range(len(block_part2_2)):
-        np.dot(block_part2_2[p], block_part4_2[p], block_part1_2[p])
-    b_2, block_2 = b[2], block[2]
+        np.dot(block_part2_2[p], block_part4_2[p], block_2[p])
+    b_2 = b[2]
     for p in range(len(block_2)):
         for i in range(block_2.shape[1]):
             factor3 = np.float32(2.0) * b_2[p, i] * x_2[p, i] * (np.float32(1.0) - x_2[p, i] * x_2[p, i])
             for j in range(block_2.shape[2]):
-                block_2[p, i, j] = block_part1_2[p, i, j] + _delta(i, j) * factor3
+                block_2[p, i, j] = block_2[p, i, j] + _delta(i, j) * factor3
     weights_2, x_1, block_part2_1 = weights[2], x[1], block_part2[1]
     for p in range(len(block_part2_1)):
         for i in range(block_part2_1.shape[1]):
@@ -614,15 +606,15 @@ def _blocks_hessian(
             factor4 = np.float32(1.0) - x_1[p, i] * x_1[p, i]
             for j in range(block_part3_1.shape[2]):
                 block_part3_1[p, i, j] = block_part4_1[p, j, i] * factor4
-    block_part1_1 = block_part1[1]
+    block_1 = block[1]
     for p in range(len(block_part2_1)):
-        np.dot(block_part3_1[p], block_part2_1[p], block_part1_1[p])
-    b_1, block_1 = b[1], block[1]
+        np.dot(block_part3_1[p], block_part2_1[p], block_1[p])
+    b_1 = b[1]
     for p in range(len(block_1)):
         for i in range(block_1.shape[1]):
             factor5 = np.float32(2.0) * b_1[p, i] * x_1[p, i] * (np.float32(1.0) - x_1[p, i] * x_1[p, i])
             for j in range(block_1.shape[2]):
-                block_1[p, i, j] = block_part1_1[p, i, j] + _delta(i, j) * factor5
+                block_1[p, i, j] = block_1[p, i, j] + _delta(i, j) * factor5
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -638,7 +630,6 @@ def _blocks_pch1(
     mean_block_part1,
     mean_block_part1_vector,
     mean_block_part4,
-    mean_block_part3,
     mean_block,
     mean_residual,
 ):
@@ -664,13 +655,12 @@ def _blocks_pch1(
         mean_block_part2_scalar_3_p = mean_block_part2_scalar_3[p]
         for i in range(mean_block_part4_3.shape[1]):
             mean_block_part4_3[p, i] = mean_block_part2_scalar_3_p * softmax_3[p, i]
-    np.dot(mean_block_part4[3].T, softmax[3], mean_block_part3[3])
-    mean_block_part1_vector_3 = mean_block_part1_vector[3]
-    mean_block_part3_3, mean_block_3 = mean_block_part3[3], mean_block[3]
+    np.dot(mean_block_part4[3].T, softmax[3], mean_block[3])
+    mean_block_part1_vector_3, mean_block_3 = mean_block_part1_vector[3], mean_block[3]
     for i in range(len(mean_block_3)):
         factor0 = mean * mean_block_part1_vector_3[i]
         for j in range(mean_block_3.shape[1]):
-            mean_block_3[i, j] = _delta(i, j) * factor0 - mean * mean_block_part3_3[i, j]
+            mean_block_3[i, j] = _delta(i, j) * factor0 - mean * mean_block_3[i, j]
     if not _all_finite(mean_block[3]):
         return 8
     mean_residual_2, b_2, x_2 = mean_residual[2], b[2], x[2]
@@ -685,14 +675,12 @@ def _blocks_pch1(
     for p in range(len(mean_block_part4_2)):
         for i in range(mean_block_part4_2.shape[1]):
             mean_block_part4_2[p, i] = np.float32(1.0) - x_2[p, i] * x_2[p, i]
-    np.dot(mean_block_part4[2].T, mean_block_part4[2], mean_block_part3[2])
-    mean_block_part1_2, mean_block_part3_2 = mean_block_part1[2], mean_block_part3[2]
-    mean_block_2 = mean_block[2]
+    np.dot(mean_block_part4[2].T, mean_block_part4[2], mean_block[2])
+    mean_block_part1_2, mean_block_2 = mean_block_part1[2], mean_block[2]
     for i in range(len(mean_block_2)):
         factor1 = abs(mean_residual_2[i])
         for j in range(mean_block_2.shape[1]):
-            term9_0 = mean * mean_block_part1_2[j, i] * mean_block_part3_2[i, j]
-            mean_block_2[i, j] = _delta(i, j) * factor1 + term9_0
+            mean_block_2[i, j] = _delta(i, j) * factor1 + mean * mean_block_part1_2[j, i] * mean_block_2[i, j]
     if not _all_finite(mean_block[2]):
         return 7
     mean_residual_1, b_1, x_1 = mean_residual[1], b[1], x[1]
@@ -707,14 +695,12 @@ def _blocks_pch1(
     for p in range(len(mean_block_part4_1)):
         for i in range(mean_block_part4_1.shape[1]):
             mean_block_part4_1[p, i] = np.float32(1.0) - x_1[p, i] * x_1[p, i]
-    np.dot(mean_block_part4[1].T, mean_block_part4[1], mean_block_part3[1])
-    mean_block_part1_1, mean_block_part3_1 = mean_block_part1[1], mean_block_part3[1]
-    mean_block_1 = mean_block[1]
+    np.dot(mean_block_part4[1].T, mean_block_part4[1], mean_block[1])
+    mean_block_part1_1, mean_block_1 = mean_block_part1[1], mean_block[1]
     for i in range(len(mean_block_1)):
         factor2 = abs(mean_residual_1[i])
         for j in range(mean_block_1.shape[1]):
-            term13_0 = mean * mean_block_part1_1[j, i] * mean_block_part3_1[i, j]
-            mean_block_1[i, j] = _delta(i, j) * factor2 + term13_0
+            mean_block_1[i, j] = _delta(i, j) * factor2 + mean * mean_block_part1_1[j, i] * mean_block_1[i, j]
     if not _all_finite(mean_block[1]):
         return 6
     return 0
@@ -1064,7 +1050,7 @@ def loss(params: Parameters, inputs: Array, targets: Array) -> float:
     """
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     code = _objective(work.x, work.targets, work.loss_part1, work.loss, work.objective)
     _refuse(code)
     return float(np.mean(work.loss))
@@ -1088,7 +1074,7 @@ def objective(params: Parameters, inputs: Array, targets: Array) -> float:
     """
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     code = _objective(work.x, work.targets, work.loss_part1, work.loss, work.objective)
     _refuse(code)
     return float(np.mean(work.objective))
@@ -1111,7 +1097,7 @@ def gradient(params: Parameters, inputs: Array, targets: Array) -> dict[str, Arr
     """
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     _adjoint(work.x, work.targets, weights, work.softmax_part1, work.softmax, work.b_part1, work.b, work.y)
     _gradient(work.b, work.x, work.mean, work.y, work.gradient_weights, work.gradient_biases)
     return _named(work.gradient_weights, work.gradient_biases)
@@ -1132,7 +1118,7 @@ class Factors(NamedTuple):
 
 def _prepared_hessian(weights: Arrays, biases: Arrays, work: _Workspace) -> None:
     """Blocks of every sample, kind hessian."""
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     _adjoint(work.x, work.targets, weights, work.softmax_part1, work.softmax, work.b_part1, work.b, work.y)
     _blocks_hessian(
         work.b_part1,
@@ -1144,13 +1130,12 @@ def _prepared_hessian(weights: Arrays, biases: Arrays, work: _Workspace) -> None
         work.block_part3,
         work.block_part2,
         work.block_part4,
-        work.block_part1,
     )
 
 
 def _prepared_pch1(weights: Arrays, biases: Arrays, work: _Workspace) -> None:
     """Blocks of the batch, kind pch1."""
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     _adjoint(work.x, work.targets, weights, work.softmax_part1, work.softmax, work.b_part1, work.b, work.y)
     code = _blocks_pch1(
         work.targets,
@@ -1164,7 +1149,6 @@ def _prepared_pch1(weights: Arrays, biases: Arrays, work: _Workspace) -> None:
         work.mean_block_part1,
         work.mean_block_part1_vector,
         work.mean_block_part4,
-        work.mean_block_part3,
         work.mean_block,
         work.mean_residual,
     )
@@ -1173,7 +1157,7 @@ def _prepared_pch1(weights: Arrays, biases: Arrays, work: _Workspace) -> None:
 
 def _prepared_fisher(weights: Arrays, biases: Arrays, work: _Workspace) -> None:
     """Blocks of the batch, kind fisher."""
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     _blocks_fisher(
         work.x,
         work.mean,
@@ -1399,7 +1383,7 @@ def predict(params: Parameters, inputs: Array) -> Array:
     inputs = _checked("inputs", inputs, (None, 64))
     work = _Workspace(_WORK, len(inputs))
     work.x = (inputs, *work.x[1:])
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     output: Array = work.x[3]
     return output
 
@@ -1415,8 +1399,6 @@ def _epoch(
     biases,
     a,
     work_x,
-    a_part1,
-    x_part1,
     targets,
     loss_part1,
     loss,
@@ -1434,7 +1416,6 @@ def _epoch(
     mean_block_part1,
     mean_block_part1_vector,
     mean_block_part4,
-    mean_block_part3,
     mean_block,
     mean_residual,
     mean_input,
@@ -1490,7 +1471,7 @@ def _epoch(
                 rows[p, j] = samples[sample, j]
             targets[p, :] = np.float32(0.0)
             targets[p, labels[sample]] = np.float32(1.0)
-        _forward(weights, biases, a, x, a_part1, x_part1)
+        _forward(weights, biases, a, x)
         code = _objective(x, targets, loss_part1, loss, objective)
         if code != 0:
             return total, code, position, age
@@ -1509,7 +1490,6 @@ def _epoch(
                 mean_block_part1,
                 mean_block_part1_vector,
                 mean_block_part4,
-                mean_block_part3,
                 mean_block,
                 mean_residual,
             )
@@ -1723,7 +1703,7 @@ def refresh(params: Parameters, state: State, inputs: Array, targets: Array) -> 
     work = _batch(inputs, targets)
     batch = work.batch
     state.age = _NEVER
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     _adjoint(work.x, work.targets, weights, work.softmax_part1, work.softmax, work.b_part1, work.b, work.y)
     code = _blocks_pch1(
         work.targets,
@@ -1737,7 +1717,6 @@ def refresh(params: Parameters, state: State, inputs: Array, targets: Array) -> 
         work.mean_block_part1,
         work.mean_block_part1_vector,
         work.mean_block_part4,
-        work.mean_block_part3,
         state.memory.mean_block,
         work.mean_residual,
     )
@@ -1841,8 +1820,6 @@ def _run(
         biases,
         work.a,
         work.x,
-        work.a_part1,
-        work.x_part1,
         work.targets,
         work.loss_part1,
         work.loss,
@@ -1860,7 +1837,6 @@ def _run(
         work.mean_block_part1,
         work.mean_block_part1_vector,
         work.mean_block_part4,
-        work.mean_block_part3,
         state.memory.mean_block,
         work.mean_residual,
         state.memory.mean_input,

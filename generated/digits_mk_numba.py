@@ -146,79 +146,70 @@ GUARDS = {
 }
 """Checks by code: layer and quantity."""
 _SHAPES1: Shapes = {1: (None, 48)}
-_SHAPES2: Shapes = {2: (None, 10)}
-_SHAPES3: Shapes = {1: (None, 48), 2: (None, 10)}
-_SHAPES4: Shapes = {2: (None,)}
+_SHAPES2: Shapes = {1: (None, 48), 2: (None, 10)}
+_SHAPES3: Shapes = {2: (None,)}
+_SHAPES4: Shapes = {2: (None, 10)}
 _SHAPES5: Shapes = {1: (48, 64), 2: (10, 48)}
 _SHAPES6: Shapes = {1: (48,), 2: (10,)}
-_SHAPES7: Shapes = {2: (10, 48)}
-_SHAPES8: Shapes = {1: (None,), 2: (None,)}
-_SHAPES9: Shapes = {1: (48,)}
-_SHAPES10: Shapes = {2: (10,)}
-_SHAPES11: Shapes = {2: (10, 10)}
+_SHAPES7: Shapes = {1: (None,), 2: (None,)}
+_SHAPES8: Shapes = {1: (48,)}
+_SHAPES9: Shapes = {2: (10,)}
+_SHAPES10: Shapes = {2: (10, 10)}
 _WORK: dict[str, Shapes] = {
     "a": _SHAPES1,
     "x": {0: (None, 64), 1: (None, 48), 2: (None, 10)},
-    "a_part1": _SHAPES1,
-    "x_part1": _SHAPES2,
     "targets": (None, 10),
     "loss_part1": (None,),
     "loss": (None,),
     "penalty": {1: (None,)},
     "objective": (None,),
-    "b": _SHAPES3,
-    "softmax_part1": _SHAPES4,
-    "softmax": _SHAPES2,
+    "b": _SHAPES2,
+    "softmax_part1": _SHAPES3,
+    "softmax": _SHAPES4,
     "b_part1": _SHAPES1,
-    "b_part1_scalar": _SHAPES4,
+    "b_part1_scalar": _SHAPES3,
     "y": _SHAPES1,
     "gradient_weights": _SHAPES5,
     "gradient_biases": _SHAPES6,
     "u": _SHAPES1,
-    "u_part1": _SHAPES1,
-    "zeta": _SHAPES3,
-    "zeta_part1": _SHAPES2,
-    "zeta_part2": _SHAPES2,
-    "gamma": _SHAPES3,
+    "zeta": _SHAPES2,
+    "zeta_part2": _SHAPES4,
+    "gamma": _SHAPES2,
     "gamma_part1": _SHAPES1,
-    "gamma_part1_scalar": _SHAPES4,
-    "gamma_part2": _SHAPES1,
+    "gamma_part1_scalar": _SHAPES3,
     "z": _SHAPES1,
-    "product_weights_part1": _SHAPES7,
-    "product_weights_part2": _SHAPES7,
     "product_weights": _SHAPES5,
+    "product_weights_part2": {2: (10, 48)},
     "product_biases": _SHAPES6,
     "da": _SHAPES1,
-    "da_part1": _SHAPES1,
-    "dx": _SHAPES3,
-    "dx_part1": _SHAPES2,
-    "dx_part2": _SHAPES2,
+    "dx": _SHAPES2,
+    "dx_part2": _SHAPES4,
     "r": (None, 10),
     "r_part1": (None,),
     "r_part3": (None,),
     "r_part2": (None,),
-    "c": _SHAPES3,
+    "c": _SHAPES2,
     "dy": _SHAPES1,
     "gauss_newton_weights": _SHAPES5,
     "gauss_newton_biases": _SHAPES6,
-    "stretch": _SHAPES8,
-    "weight_factor_part1": _SHAPES8,
-    "weight_factor": _SHAPES8,
-    "bias_factor": _SHAPES8,
-    "stretch_part1": _SHAPES4,
+    "stretch": _SHAPES7,
+    "weight_factor_part1": _SHAPES7,
+    "weight_factor": _SHAPES7,
+    "bias_factor": _SHAPES7,
+    "stretch_part1": _SHAPES3,
     "stretch_part4": {2: (None, 10, 10)},
-    "stretch_part3": _SHAPES2,
-    "stretch_part2": _SHAPES4,
+    "stretch_part3": _SHAPES4,
+    "stretch_part2": _SHAPES3,
     "weights_part2": {1: (None, 48), 2: (None, 48)},
     "weights_part1": _SHAPES5,
     "biases_part1": _SHAPES6,
 }
 """Intermediate values of a batch of samples: name -> shapes."""
 _WORK_ONE: dict[str, Shapes] = {
-    "a": _SHAPES9,
+    "a": _SHAPES8,
     "x": {0: (64,), 1: (48,), 2: (10,)},
-    "a_part1_one": _SHAPES9,
-    "x_part1_one": _SHAPES10,
+    "a_part1_one": _SHAPES8,
+    "x_part1_one": _SHAPES9,
     "targets": (10,),
     "loss_part1_one": (1,),
     "loss": (1,),
@@ -226,24 +217,24 @@ _WORK_ONE: dict[str, Shapes] = {
     "objective": (1,),
     "b": _SHAPES6,
     "softmax_part1_one": (3,),
-    "softmax": _SHAPES10,
-    "b_part1_one": _SHAPES9,
+    "softmax": _SHAPES9,
+    "b_part1_one": _SHAPES8,
     "b_part1_one_scalar": (3,),
-    "y": _SHAPES9,
+    "y": _SHAPES8,
     "newton_weights_part1_one": (3,),
     "newton_weights": _SHAPES5,
-    "newton_biases_part1_one": _SHAPES10,
+    "newton_biases_part1_one": _SHAPES9,
     "newton_biases_part1_one_scalar": (2,),
     "newton_biases": _SHAPES6,
-    "newton_biases_part2_one": _SHAPES11,
+    "newton_biases_part2_one": _SHAPES10,
     "newton_biases_part3_one": (3,),
     "stretch": (3,),
     "weight_factor_part1_one": (3,),
     "weight_factor": (3,),
     "bias_factor": (3,),
     "stretch_part1_one": (3,),
-    "stretch_part4_one": _SHAPES11,
-    "stretch_part3_one": _SHAPES10,
+    "stretch_part4_one": _SHAPES10,
+    "stretch_part3_one": _SHAPES9,
     "stretch_part2_one": (3,),
 }
 """Intermediate values of a single sample: name -> shapes."""
@@ -564,7 +555,7 @@ def _solve_vector(matrix, rhs, solution):
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _forward(weights, biases, a, x, a_part1, x_part1):
+def _forward(weights, biases, a, x):
     """Forward model.
 
     Equations:
@@ -572,17 +563,17 @@ def _forward(weights, biases, a, x, a_part1, x_part1):
         x_1 = F_1(a_1)  [ESN(2)]
         x_n = W_n x_{n−1} + β_n  [ESN(2)]
     """
-    np.dot(x[0], weights[1].T, a_part1[1])
-    a_1, a_part1_1, biases_1, x_1 = a[1], a_part1[1], biases[1], x[1]
+    np.dot(x[0], weights[1].T, a[1])
+    a_1, biases_1, x_1 = a[1], biases[1], x[1]
     for p in range(len(a_1)):
         for i in range(a_1.shape[1]):
-            a_1[p, i] = a_part1_1[p, i] + biases_1[i]
+            a_1[p, i] = a_1[p, i] + biases_1[i]
             x_1[p, i] = a_1[p, i] if a_1[p, i] > np.float32(0.0) else np.float32(0.1) * a_1[p, i]
-    np.dot(x[1], weights[2].T, x_part1[2])
-    biases_2, x_part1_2, x_2 = biases[2], x_part1[2], x[2]
+    np.dot(x[1], weights[2].T, x[2])
+    biases_2, x_2 = biases[2], x[2]
     for p in range(len(x_2)):
         for i in range(x_2.shape[1]):
-            x_2[p, i] = biases_2[i] + x_part1_2[p, i]
+            x_2[p, i] = biases_2[i] + x_2[p, i]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -683,7 +674,7 @@ def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _tangent(x, vector_weights, a, vector_biases, weights, u, u_part1, zeta, zeta_part1, zeta_part2):
+def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, zeta_part2):
     """Sifrian (4): forward in k.
 
     Equations:
@@ -691,36 +682,23 @@ def _tangent(x, vector_weights, a, vector_biases, weights, u, u_part1, zeta, zet
         ζ_1 = −F_1'(a_1) ∘ u_1  [ESN(16.4)]
         ζ_n = W_n ζ_{n−1} − N_n x_{n−1} − η_n  [ESN(16.4)]
     """
-    np.dot(x[0], vector_weights[1].T, u_part1[1])
-    a_1, u_1, u_part1_1, vector_biases_1 = a[1], u[1], u_part1[1], vector_biases[1]
-    zeta_1 = zeta[1]
+    np.dot(x[0], vector_weights[1].T, u[1])
+    a_1, u_1, vector_biases_1, zeta_1 = a[1], u[1], vector_biases[1], zeta[1]
     for p in range(len(u_1)):
         for i in range(u_1.shape[1]):
-            u_1[p, i] = u_part1_1[p, i] + vector_biases_1[i]
+            u_1[p, i] = u_1[p, i] + vector_biases_1[i]
             zeta_1[p, i] = -u_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
-    np.dot(x[1], vector_weights[2].T, zeta_part1[2])
+    np.dot(x[1], vector_weights[2].T, zeta[2])
     np.dot(zeta[1], weights[2].T, zeta_part2[2])
-    vector_biases_2, zeta_part1_2 = vector_biases[2], zeta_part1[2]
-    zeta_part2_2, zeta_2 = zeta_part2[2], zeta[2]
+    vector_biases_2, zeta_2, zeta_part2_2 = vector_biases[2], zeta[2], zeta_part2[2]
     for p in range(len(zeta_2)):
         for i in range(zeta_2.shape[1]):
-            zeta_2[p, i] = -vector_biases_2[i] - zeta_part1_2[p, i] + zeta_part2_2[p, i]
+            zeta_2[p, i] = -vector_biases_2[i] - zeta_2[p, i] + zeta_part2_2[p, i]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _adjoint_tangent(
-    b_part1_scalar,
-    softmax,
-    zeta,
-    b,
-    vector_weights,
-    weights,
-    a,
-    gamma,
-    gamma_part1,
-    gamma_part1_scalar,
-    gamma_part2,
-    z,
+    b_part1_scalar, softmax, zeta, b, vector_weights, weights, a, gamma, gamma_part1, gamma_part1_scalar, z
 ):
     """Sifrian (3): backward in k.
 
@@ -744,20 +722,17 @@ def _adjoint_tangent(
             term4_0 = -b_part1_scalar_2_p * softmax_2[p, i] * zeta_2[p, i]
             gamma_2[p, i] = term4_0 + gamma_part1_scalar_2_p * softmax_2[p, i]
     np.dot(b[2], vector_weights[2], gamma_part1[1])
-    np.dot(gamma[2], weights[2], gamma_part2[1])
-    a_1, gamma_1, gamma_part1_1 = a[1], gamma[1], gamma_part1[1]
-    gamma_part2_1, zeta_1, z_1 = gamma_part2[1], zeta[1], z[1]
+    np.dot(gamma[2], weights[2], gamma[1])
+    a_1, gamma_1, gamma_part1_1, zeta_1, z_1 = a[1], gamma[1], gamma_part1[1], zeta[1], z[1]
     regularization_1 = REGULARIZATION[1]
     for p in range(len(gamma_1)):
         for i in range(gamma_1.shape[1]):
-            gamma_1[p, i] = -gamma_part1_1[p, i] + gamma_part2_1[p, i] - regularization_1 * zeta_1[p, i]
+            gamma_1[p, i] = -gamma_part1_1[p, i] + gamma_1[p, i] - regularization_1 * zeta_1[p, i]
             z_1[p, i] = -gamma_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _hessian_product(
-    b, zeta, gamma, x, mean, z, product_weights_part1, product_weights_part2, product_weights, product_biases
-):
+def _hessian_product(b, zeta, gamma, x, mean, z, product_weights, product_weights_part2, product_biases):
     """Sifrian (1), (2): the Hessian–vector product.
 
     Equations:
@@ -766,14 +741,12 @@ def _hessian_product(
         (Hη)_n = γ_n  [ESN(16.2)]
         (Hη)_1 = −z_1  [ESN(16.2)]
     """
-    np.dot(b[2].T, zeta[1], product_weights_part1[2])
+    np.dot(b[2].T, zeta[1], product_weights[2])
     np.dot(gamma[2].T, x[1], product_weights_part2[2])
-    product_weights_part1_2 = product_weights_part1[2]
-    product_weights_part2_2, product_weights_2 = product_weights_part2[2], product_weights[2]
+    product_weights_2, product_weights_part2_2 = product_weights[2], product_weights_part2[2]
     for i in range(len(product_weights_2)):
         for j in range(product_weights_2.shape[1]):
-            term0_0 = mean * product_weights_part1_2[i, j]
-            product_weights_2[i, j] = term0_0 + mean * product_weights_part2_2[i, j]
+            product_weights_2[i, j] = mean * product_weights_2[i, j] + mean * product_weights_part2_2[i, j]
     product_biases_2, gamma_2 = product_biases[2], gamma[2]
     product_biases_2[:] = np.float32(0.0)
     for p in range(len(gamma_2)):
@@ -789,7 +762,7 @@ def _hessian_product(
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _linearized(x, vector_weights, a, vector_biases, weights, da, da_part1, dx, dx_part1, dx_part2):
+def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, dx_part2):
     """Linearised forward model.
 
     Equations:
@@ -797,20 +770,18 @@ def _linearized(x, vector_weights, a, vector_biases, weights, da, da_part1, dx, 
         ẋ_1 = F_1'(a_1) ∘ ȧ_1
         ẋ_n = W_n ẋ_{n−1} + N_n x_{n−1} + η_n
     """
-    np.dot(x[0], vector_weights[1].T, da_part1[1])
-    a_1, da_1, da_part1_1, vector_biases_1 = a[1], da[1], da_part1[1], vector_biases[1]
-    dx_1 = dx[1]
+    np.dot(x[0], vector_weights[1].T, da[1])
+    a_1, da_1, vector_biases_1, dx_1 = a[1], da[1], vector_biases[1], dx[1]
     for p in range(len(da_1)):
         for i in range(da_1.shape[1]):
-            da_1[p, i] = da_part1_1[p, i] + vector_biases_1[i]
+            da_1[p, i] = da_1[p, i] + vector_biases_1[i]
             dx_1[p, i] = da_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
-    np.dot(x[1], vector_weights[2].T, dx_part1[2])
+    np.dot(x[1], vector_weights[2].T, dx[2])
     np.dot(dx[1], weights[2].T, dx_part2[2])
-    dx_part1_2, dx_part2_2, vector_biases_2 = dx_part1[2], dx_part2[2], vector_biases[2]
-    dx_2 = dx[2]
+    dx_2, dx_part2_2, vector_biases_2 = dx[2], dx_part2[2], vector_biases[2]
     for p in range(len(dx_2)):
         for i in range(dx_2.shape[1]):
-            dx_2[p, i] = dx_part1_2[p, i] + dx_part2_2[p, i] + vector_biases_2[i]
+            dx_2[p, i] = dx_2[p, i] + dx_part2_2[p, i] + vector_biases_2[i]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -1345,7 +1316,7 @@ def loss(params: Parameters, inputs: Array, targets: Array) -> float:
     """
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     code = _objective(work.x, work.targets, work.loss_part1, work.loss, work.penalty, work.objective)
     _refuse(code)
     return float(np.mean(work.loss))
@@ -1369,7 +1340,7 @@ def objective(params: Parameters, inputs: Array, targets: Array) -> float:
     """
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     code = _objective(work.x, work.targets, work.loss_part1, work.loss, work.penalty, work.objective)
     _refuse(code)
     return float(np.mean(work.objective))
@@ -1392,7 +1363,7 @@ def gradient(params: Parameters, inputs: Array, targets: Array) -> dict[str, Arr
     """
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     _adjoint(
         work.x,
         work.targets,
@@ -1429,7 +1400,7 @@ def objective_and_gradient(
     """
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     code = _objective(work.x, work.targets, work.loss_part1, work.loss, work.penalty, work.objective)
     _refuse(code)
     _adjoint(
@@ -1546,7 +1517,7 @@ def _prepared_hessian_vector_product(
 ) -> Product:
     """Hessian of the objective times a vector, prepared for many vectors."""
     work = _batch(inputs, targets)
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     _adjoint(
         work.x,
         work.targets,
@@ -1563,18 +1534,7 @@ def _prepared_hessian_vector_product(
     def product(vector: Parameters) -> dict[str, Array]:
         vector_weights, vector_biases = _parameters(vector, "vector")
         work.renew("product_weights", "product_biases")
-        _tangent(
-            work.x,
-            vector_weights,
-            work.a,
-            vector_biases,
-            weights,
-            work.u,
-            work.u_part1,
-            work.zeta,
-            work.zeta_part1,
-            work.zeta_part2,
-        )
+        _tangent(work.x, vector_weights, work.a, vector_biases, weights, work.u, work.zeta, work.zeta_part2)
         _adjoint_tangent(
             work.b_part1_scalar,
             work.softmax,
@@ -1586,7 +1546,6 @@ def _prepared_hessian_vector_product(
             work.gamma,
             work.gamma_part1,
             work.gamma_part1_scalar,
-            work.gamma_part2,
             work.z,
         )
         _hessian_product(
@@ -1596,9 +1555,8 @@ def _prepared_hessian_vector_product(
             work.x,
             work.mean,
             work.z,
-            work.product_weights_part1,
-            work.product_weights_part2,
             work.product_weights,
+            work.product_weights_part2,
             work.product_biases,
         )
         return _named(work.product_weights, work.product_biases)
@@ -1611,23 +1569,12 @@ def _prepared_gauss_newton_vector_product(
 ) -> Product:
     """Gauss–Newton matrix of the data loss times a vector, prepared for many vectors."""
     work = _batch(inputs, targets)
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
 
     def product(vector: Parameters) -> dict[str, Array]:
         vector_weights, vector_biases = _parameters(vector, "vector")
         work.renew("gauss_newton_weights", "gauss_newton_biases")
-        _linearized(
-            work.x,
-            vector_weights,
-            work.a,
-            vector_biases,
-            weights,
-            work.da,
-            work.da_part1,
-            work.dx,
-            work.dx_part1,
-            work.dx_part2,
-        )
+        _linearized(work.x, vector_weights, work.a, vector_biases, weights, work.da, work.dx, work.dx_part2)
         _linearized_adjoint(
             work.targets,
             work.x,
@@ -1694,7 +1641,7 @@ def predict(params: Parameters, inputs: Array) -> Array:
     inputs = _checked("inputs", inputs, (None, 64))
     work = _Workspace(_WORK, len(inputs))
     work.x = (inputs, *work.x[1:])
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     output: Array = work.x[2]
     return output
 
@@ -1708,8 +1655,6 @@ def _epoch(
     biases,
     a,
     work_x,
-    a_part1,
-    x_part1,
     targets,
     loss_part1,
     loss,
@@ -1752,7 +1697,7 @@ def _epoch(
                 rows[p, j] = samples[sample, j]
             targets[p, :] = np.float32(0.0)
             targets[p, labels[sample]] = np.float32(1.0)
-        _forward(weights, biases, a, x, a_part1, x_part1)
+        _forward(weights, biases, a, x)
         code = _objective(x, targets, loss_part1, loss, penalty, objective)
         if code != 0:
             return total, code, position
@@ -2077,8 +2022,6 @@ def _run(
             biases,
             work.a,
             work.x,
-            work.a_part1,
-            work.x_part1,
             work.targets,
             work.loss_part1,
             work.loss,

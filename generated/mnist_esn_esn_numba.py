@@ -153,63 +153,55 @@ GUARDS = {
 }
 """Checks by code: layer and quantity."""
 _SHAPES1: Shapes = {1: (None, 256), 2: (None, 32)}
-_SHAPES2: Shapes = {3: (None, 10)}
-_SHAPES3: Shapes = {1: (None, 256), 2: (None, 32), 3: (None, 10)}
-_SHAPES4: Shapes = {3: (None,)}
+_SHAPES2: Shapes = {1: (None, 256), 2: (None, 32), 3: (None, 10)}
+_SHAPES3: Shapes = {3: (None,)}
+_SHAPES4: Shapes = {3: (None, 10)}
 _SHAPES5: Shapes = {1: (256, 784), 2: (32, 256), 3: (10, 32)}
 _SHAPES6: Shapes = {1: (256,), 2: (32,), 3: (10,)}
-_SHAPES7: Shapes = {2: (32, 256), 3: (10, 32)}
-_SHAPES8: Shapes = {1: (None,), 2: (None,), 3: (None,)}
-_SHAPES9: Shapes = {1: (256,), 2: (32,)}
-_SHAPES10: Shapes = {3: (10,)}
+_SHAPES7: Shapes = {1: (None,), 2: (None,), 3: (None,)}
+_SHAPES8: Shapes = {1: (256,), 2: (32,)}
+_SHAPES9: Shapes = {3: (10,)}
 _WORK: dict[str, Shapes] = {
     "a": _SHAPES1,
     "x": {0: (None, 784), 1: (None, 256), 2: (None, 32), 3: (None, 10)},
-    "a_part1": _SHAPES1,
-    "x_part1": _SHAPES2,
     "targets": (None, 10),
     "loss_part1": (None,),
     "loss": (None,),
     "penalty": {1: (None,), 2: (None,)},
-    "penalty_part1": {2: (None,)},
     "objective": (None,),
-    "b": _SHAPES3,
-    "softmax_part1": _SHAPES4,
-    "softmax": _SHAPES2,
+    "b": _SHAPES2,
+    "softmax_part1": _SHAPES3,
+    "softmax": _SHAPES4,
     "b_part1": _SHAPES1,
-    "b_part1_scalar": _SHAPES4,
+    "b_part1_scalar": _SHAPES3,
     "y": _SHAPES1,
     "gradient_weights": _SHAPES5,
     "gradient_biases": _SHAPES6,
     "u": _SHAPES1,
-    "u_part1": _SHAPES1,
-    "zeta": _SHAPES3,
+    "zeta": _SHAPES2,
     "u_part2": {2: (None, 32)},
-    "zeta_part1": _SHAPES2,
-    "zeta_part2": _SHAPES2,
-    "gamma": _SHAPES3,
+    "zeta_part2": _SHAPES4,
+    "gamma": _SHAPES2,
     "gamma_part1": _SHAPES1,
-    "gamma_part1_scalar": _SHAPES4,
-    "gamma_part2": _SHAPES1,
+    "gamma_part1_scalar": _SHAPES3,
     "z": _SHAPES1,
-    "product_weights_part1": _SHAPES7,
-    "product_weights_part2": _SHAPES7,
     "product_weights": _SHAPES5,
+    "product_weights_part2": {2: (32, 256), 3: (10, 32)},
     "product_biases": _SHAPES6,
-    "weight_factor_part1": _SHAPES8,
-    "weight_factor": _SHAPES8,
-    "bias_factor_part1": _SHAPES8,
-    "bias_factor": _SHAPES8,
+    "weight_factor_part1": _SHAPES7,
+    "weight_factor": _SHAPES7,
+    "bias_factor_part1": _SHAPES7,
+    "bias_factor": _SHAPES7,
     "weights_part2": {1: (None, 256), 2: (None, 32), 3: (None, 32)},
     "weights_part1": _SHAPES5,
     "biases_part1": _SHAPES6,
 }
 """Intermediate values of a batch of samples: name -> shapes."""
 _WORK_ONE: dict[str, Shapes] = {
-    "a": _SHAPES9,
+    "a": _SHAPES8,
     "x": {0: (784,), 1: (256,), 2: (32,), 3: (10,)},
-    "a_part1_one": _SHAPES9,
-    "x_part1_one": _SHAPES10,
+    "a_part1_one": _SHAPES8,
+    "x_part1_one": _SHAPES9,
     "targets": (10,),
     "loss_part1_one": (1,),
     "loss": (1,),
@@ -218,13 +210,13 @@ _WORK_ONE: dict[str, Shapes] = {
     "objective": (1,),
     "b": _SHAPES6,
     "softmax_part1_one": (4,),
-    "softmax": _SHAPES10,
-    "b_part1_one": _SHAPES9,
+    "softmax": _SHAPES9,
+    "b_part1_one": _SHAPES8,
     "b_part1_one_scalar": (4,),
-    "y": _SHAPES9,
+    "y": _SHAPES8,
     "newton_weights_part1_one": (4,),
     "newton_weights": _SHAPES5,
-    "newton_biases_part1_one": _SHAPES10,
+    "newton_biases_part1_one": _SHAPES9,
     "newton_biases_part1_one_scalar": (3,),
     "newton_biases": _SHAPES6,
     "newton_biases_part2_one": {3: (10, 10)},
@@ -553,7 +545,7 @@ def _solve_vector(matrix, rhs, solution):
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _forward(weights, biases, a, x, a_part1, x_part1):
+def _forward(weights, biases, a, x):
     """Forward model.
 
     Equations:
@@ -562,21 +554,21 @@ def _forward(weights, biases, a, x, a_part1, x_part1):
         x_n = W_n x_{n−1} + β_n  [ESN(2)]
     """
     for k in range(1, 3):
-        np.dot(x[k - 1], weights[k].T, a_part1[k])
-        a_k, a_part1_k, biases_k, x_k = a[k], a_part1[k], biases[k], x[k]
+        np.dot(x[k - 1], weights[k].T, a[k])
+        a_k, biases_k, x_k = a[k], biases[k], x[k]
         for p in range(len(a_k)):
             for i in range(a_k.shape[1]):
-                a_k[p, i] = a_part1_k[p, i] + biases_k[i]
+                a_k[p, i] = a_k[p, i] + biases_k[i]
                 x_k[p, i] = a_k[p, i] if a_k[p, i] > np.float32(0.0) else np.float32(0.1) * a_k[p, i]
-    np.dot(x[2], weights[3].T, x_part1[3])
-    biases_3, x_part1_3, x_3 = biases[3], x_part1[3], x[3]
+    np.dot(x[2], weights[3].T, x[3])
+    biases_3, x_3 = biases[3], x[3]
     for p in range(len(x_3)):
         for i in range(x_3.shape[1]):
-            x_3[p, i] = biases_3[i] + x_part1_3[p, i]
+            x_3[p, i] = biases_3[i] + x_3[p, i]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _objective(x, targets, loss_part1, loss, penalty, penalty_part1, objective):
+def _objective(x, targets, loss_part1, loss, penalty, objective):
     """Loss and objective of one sample.
 
     Equations:
@@ -603,16 +595,15 @@ def _objective(x, targets, loss_part1, loss, penalty, penalty_part1, objective):
         for i in range(x_1.shape[1]):
             total1 += x_1[p, i] * x_1[p, i]
         penalty_1[p] = np.float32(0.5) * regularization_1 * total1
-    x_2, penalty_part1_2 = x[2], penalty_part1[2]
-    for p in range(len(penalty_part1_2)):
+    x_2, penalty_2 = x[2], penalty[2]
+    for p in range(len(penalty_2)):
         total2 = np.float32(0.0)
         for i in range(x_2.shape[1]):
             total2 += x_2[p, i] * x_2[p, i]
-        penalty_part1_2[p] = total2
-    penalty_2 = penalty[2]
+        penalty_2[p] = total2
     regularization_2 = REGULARIZATION[2]
     for p in range(len(penalty_2)):
-        penalty_2[p] = np.float32(0.5) * regularization_2 * penalty_part1_2[p] + penalty_1[p]
+        penalty_2[p] = np.float32(0.5) * regularization_2 * penalty_2[p] + penalty_1[p]
     for p in range(len(objective)):
         objective[p] = loss[p] + penalty_2[p]
     if not _all_finite(objective):
@@ -693,7 +684,7 @@ def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _tangent(x, vector_weights, a, vector_biases, weights, u, u_part1, zeta, u_part2, zeta_part1, zeta_part2):
+def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, u_part2, zeta_part2):
     """Sifrian (4): forward in k.
 
     Equations:
@@ -702,45 +693,31 @@ def _tangent(x, vector_weights, a, vector_biases, weights, u, u_part1, zeta, u_p
         ζ_k = −F_k'(a_k) ∘ u_k,  k = 1..n−1  [ESN(16.4)]
         ζ_n = W_n ζ_{n−1} − N_n x_{n−1} − η_n  [ESN(16.4)]
     """
-    np.dot(x[0], vector_weights[1].T, u_part1[1])
-    a_1, u_1, u_part1_1, vector_biases_1 = a[1], u[1], u_part1[1], vector_biases[1]
-    zeta_1 = zeta[1]
+    np.dot(x[0], vector_weights[1].T, u[1])
+    a_1, u_1, vector_biases_1, zeta_1 = a[1], u[1], vector_biases[1], zeta[1]
     for p in range(len(u_1)):
         for i in range(u_1.shape[1]):
-            u_1[p, i] = u_part1_1[p, i] + vector_biases_1[i]
+            u_1[p, i] = u_1[p, i] + vector_biases_1[i]
             zeta_1[p, i] = -u_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
-    np.dot(x[1], vector_weights[2].T, u_part1[2])
+    np.dot(x[1], vector_weights[2].T, u[2])
     np.dot(zeta[1], weights[2].T, u_part2[2])
-    a_2, u_2, u_part1_2, u_part2_2 = a[2], u[2], u_part1[2], u_part2[2]
-    vector_biases_2, zeta_2 = vector_biases[2], zeta[2]
+    a_2, u_2, u_part2_2, vector_biases_2 = a[2], u[2], u_part2[2], vector_biases[2]
+    zeta_2 = zeta[2]
     for p in range(len(u_2)):
         for i in range(u_2.shape[1]):
-            u_2[p, i] = u_part1_2[p, i] - u_part2_2[p, i] + vector_biases_2[i]
+            u_2[p, i] = u_2[p, i] - u_part2_2[p, i] + vector_biases_2[i]
             zeta_2[p, i] = -u_2[p, i] * (np.float32(1.0) if a_2[p, i] > np.float32(0.0) else np.float32(0.1))
-    np.dot(x[2], vector_weights[3].T, zeta_part1[3])
+    np.dot(x[2], vector_weights[3].T, zeta[3])
     np.dot(zeta[2], weights[3].T, zeta_part2[3])
-    vector_biases_3, zeta_part1_3 = vector_biases[3], zeta_part1[3]
-    zeta_part2_3, zeta_3 = zeta_part2[3], zeta[3]
+    vector_biases_3, zeta_3, zeta_part2_3 = vector_biases[3], zeta[3], zeta_part2[3]
     for p in range(len(zeta_3)):
         for i in range(zeta_3.shape[1]):
-            zeta_3[p, i] = -vector_biases_3[i] - zeta_part1_3[p, i] + zeta_part2_3[p, i]
+            zeta_3[p, i] = -vector_biases_3[i] - zeta_3[p, i] + zeta_part2_3[p, i]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _adjoint_tangent(
-    b_part1_scalar,
-    softmax,
-    zeta,
-    b,
-    vector_weights,
-    weights,
-    a,
-    y,
-    gamma,
-    gamma_part1,
-    gamma_part1_scalar,
-    gamma_part2,
-    z,
+    b_part1_scalar, softmax, zeta, b, vector_weights, weights, a, y, gamma, gamma_part1, gamma_part1_scalar, z
 ):
     """Sifrian (3): backward in k.
 
@@ -765,39 +742,25 @@ def _adjoint_tangent(
             term4_0 = -b_part1_scalar_3_p * softmax_3[p, i] * zeta_3[p, i]
             gamma_3[p, i] = term4_0 + gamma_part1_scalar_3_p * softmax_3[p, i]
     np.dot(b[3], vector_weights[3], gamma_part1[2])
-    np.dot(gamma[3], weights[3], gamma_part2[2])
-    a_2, gamma_2, gamma_part1_2 = a[2], gamma[2], gamma_part1[2]
-    gamma_part2_2, zeta_2, z_2 = gamma_part2[2], zeta[2], z[2]
+    np.dot(gamma[3], weights[3], gamma[2])
+    a_2, gamma_2, gamma_part1_2, zeta_2, z_2 = a[2], gamma[2], gamma_part1[2], zeta[2], z[2]
     regularization_2 = REGULARIZATION[2]
     for p in range(len(gamma_2)):
         for i in range(gamma_2.shape[1]):
-            gamma_2[p, i] = -gamma_part1_2[p, i] + gamma_part2_2[p, i] - regularization_2 * zeta_2[p, i]
+            gamma_2[p, i] = -gamma_part1_2[p, i] + gamma_2[p, i] - regularization_2 * zeta_2[p, i]
             z_2[p, i] = -gamma_2[p, i] * (np.float32(1.0) if a_2[p, i] > np.float32(0.0) else np.float32(0.1))
     np.dot(y[2], vector_weights[2], gamma_part1[1])
-    np.dot(z[2], weights[2], gamma_part2[1])
-    a_1, gamma_1, gamma_part1_1 = a[1], gamma[1], gamma_part1[1]
-    gamma_part2_1, zeta_1, z_1 = gamma_part2[1], zeta[1], z[1]
+    np.dot(z[2], weights[2], gamma[1])
+    a_1, gamma_1, gamma_part1_1, zeta_1, z_1 = a[1], gamma[1], gamma_part1[1], zeta[1], z[1]
     regularization_1 = REGULARIZATION[1]
     for p in range(len(gamma_1)):
         for i in range(gamma_1.shape[1]):
-            gamma_1[p, i] = -gamma_part1_1[p, i] - gamma_part2_1[p, i] - regularization_1 * zeta_1[p, i]
+            gamma_1[p, i] = -gamma_part1_1[p, i] - gamma_1[p, i] - regularization_1 * zeta_1[p, i]
             z_1[p, i] = -gamma_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _hessian_product(
-    b,
-    zeta,
-    gamma,
-    x,
-    mean,
-    z,
-    y,
-    product_weights_part1,
-    product_weights_part2,
-    product_weights,
-    product_biases,
-):
+def _hessian_product(b, zeta, gamma, x, mean, z, y, product_weights, product_weights_part2, product_biases):
     """Sifrian (1), (2): the Hessian–vector product.
 
     Equations:
@@ -807,27 +770,23 @@ def _hessian_product(
         (Hη)_k = −z_k,  k = 1..n−1  [ESN(16.2)]
         (Hη)_n = γ_n  [ESN(16.2)]
     """
-    np.dot(b[3].T, zeta[2], product_weights_part1[3])
+    np.dot(b[3].T, zeta[2], product_weights[3])
     np.dot(gamma[3].T, x[2], product_weights_part2[3])
-    product_weights_part1_3 = product_weights_part1[3]
-    product_weights_part2_3, product_weights_3 = product_weights_part2[3], product_weights[3]
+    product_weights_3, product_weights_part2_3 = product_weights[3], product_weights_part2[3]
     for i in range(len(product_weights_3)):
         for j in range(product_weights_3.shape[1]):
-            term0_0 = mean * product_weights_part1_3[i, j]
-            product_weights_3[i, j] = term0_0 + mean * product_weights_part2_3[i, j]
+            product_weights_3[i, j] = mean * product_weights_3[i, j] + mean * product_weights_part2_3[i, j]
     product_biases_3, gamma_3 = product_biases[3], gamma[3]
     product_biases_3[:] = np.float32(0.0)
     for p in range(len(gamma_3)):
         for i in range(len(product_biases_3)):
             product_biases_3[i] += gamma_3[p, i] * mean
-    np.dot(z[2].T, x[1], product_weights_part1[2])
+    np.dot(z[2].T, x[1], product_weights[2])
     np.dot(y[2].T, zeta[1], product_weights_part2[2])
-    product_weights_part1_2 = product_weights_part1[2]
-    product_weights_part2_2, product_weights_2 = product_weights_part2[2], product_weights[2]
+    product_weights_2, product_weights_part2_2 = product_weights[2], product_weights_part2[2]
     for i in range(len(product_weights_2)):
         for j in range(product_weights_2.shape[1]):
-            term2_0 = -mean * product_weights_part1_2[i, j]
-            product_weights_2[i, j] = term2_0 + mean * product_weights_part2_2[i, j]
+            product_weights_2[i, j] = -mean * product_weights_2[i, j] + mean * product_weights_part2_2[i, j]
     product_biases_2, z_2 = product_biases[2], z[2]
     product_biases_2[:] = np.float32(0.0)
     for p in range(len(z_2)):
@@ -1246,10 +1205,8 @@ def loss(params: Parameters, inputs: Array, targets: Array) -> float:
     """
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
-    code = _objective(
-        work.x, work.targets, work.loss_part1, work.loss, work.penalty, work.penalty_part1, work.objective
-    )
+    _forward(weights, biases, work.a, work.x)
+    code = _objective(work.x, work.targets, work.loss_part1, work.loss, work.penalty, work.objective)
     _refuse(code)
     return float(np.mean(work.loss))
 
@@ -1272,10 +1229,8 @@ def objective(params: Parameters, inputs: Array, targets: Array) -> float:
     """
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
-    code = _objective(
-        work.x, work.targets, work.loss_part1, work.loss, work.penalty, work.penalty_part1, work.objective
-    )
+    _forward(weights, biases, work.a, work.x)
+    code = _objective(work.x, work.targets, work.loss_part1, work.loss, work.penalty, work.objective)
     _refuse(code)
     return float(np.mean(work.objective))
 
@@ -1297,7 +1252,7 @@ def gradient(params: Parameters, inputs: Array, targets: Array) -> dict[str, Arr
     """
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     _adjoint(
         work.x,
         work.targets,
@@ -1390,7 +1345,7 @@ def _prepared_hessian_vector_product(
 ) -> Product:
     """Hessian of the objective times a vector, prepared for many vectors."""
     work = _batch(inputs, targets)
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     _adjoint(
         work.x,
         work.targets,
@@ -1414,10 +1369,8 @@ def _prepared_hessian_vector_product(
             vector_biases,
             weights,
             work.u,
-            work.u_part1,
             work.zeta,
             work.u_part2,
-            work.zeta_part1,
             work.zeta_part2,
         )
         _adjoint_tangent(
@@ -1432,7 +1385,6 @@ def _prepared_hessian_vector_product(
             work.gamma,
             work.gamma_part1,
             work.gamma_part1_scalar,
-            work.gamma_part2,
             work.z,
         )
         _hessian_product(
@@ -1443,9 +1395,8 @@ def _prepared_hessian_vector_product(
             work.mean,
             work.z,
             work.y,
-            work.product_weights_part1,
-            work.product_weights_part2,
             work.product_weights,
+            work.product_weights_part2,
             work.product_biases,
         )
         return _named(work.product_weights, work.product_biases)
@@ -1495,7 +1446,7 @@ def predict(params: Parameters, inputs: Array) -> Array:
     inputs = _checked("inputs", inputs, (None, 784))
     work = _Workspace(_WORK, len(inputs))
     work.x = (inputs, *work.x[1:])
-    _forward(weights, biases, work.a, work.x, work.a_part1, work.x_part1)
+    _forward(weights, biases, work.a, work.x)
     output: Array = work.x[3]
     return output
 
@@ -1509,13 +1460,10 @@ def _epoch(
     biases,
     a,
     work_x,
-    a_part1,
-    x_part1,
     targets,
     loss_part1,
     loss,
     penalty,
-    penalty_part1,
     objective,
     b,
     softmax_part1,
@@ -1549,8 +1497,8 @@ def _epoch(
                 rows[p, j] = samples[sample, j]
             targets[p, :] = np.float32(0.0)
             targets[p, labels[sample]] = np.float32(1.0)
-        _forward(weights, biases, a, x, a_part1, x_part1)
-        code = _objective(x, targets, loss_part1, loss, penalty, penalty_part1, objective)
+        _forward(weights, biases, a, x)
+        code = _objective(x, targets, loss_part1, loss, penalty, objective)
         if code != 0:
             return total, code, position
         _adjoint(x, targets, weights, a, b, softmax_part1, softmax, b_part1, b_part1_scalar, y)
@@ -1829,13 +1777,10 @@ def _run(
             biases,
             work.a,
             work.x,
-            work.a_part1,
-            work.x_part1,
             work.targets,
             work.loss_part1,
             work.loss,
             work.penalty,
-            work.penalty_part1,
             work.objective,
             work.b,
             work.softmax_part1,

@@ -126,6 +126,9 @@ class Machine:
 
 
 def _spread(array: Array, have: tuple[str, ...], want: tuple[str, ...]) -> Array:
+    if len(set(have)) < len(have):  # a repeated label is a diagonal
+        kept = tuple(dict.fromkeys(have))
+        array, have = np.einsum(array, list(map(have.index, have)), list(map(have.index, kept))), kept
     order = [have.index(label) for label in want if label in have]
     moved = np.transpose(array, order) if array.ndim else array
     return moved.reshape(

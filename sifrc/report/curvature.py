@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from sifrc.derive.curvature.kinds import KINDS, Kind, kind_of
+from sifrc.derive.curvature.kinds import EXACT_WHEN, KINDS, Kind, kind_of
 from sifrc.derive.system import System
 from sifrc.errors import DerivationError
 from sifrc.ir.traverse import inputs_of
 from sifrc.methods.curvature import CURVATURE_OPERATORS
 from sifrc.report.book import Book, not_derived, symbol_of
 from sifrc.report.elimination import STATUS
+from sifrc.report.grouping import Line
+from sifrc.report.layout import Symbol
 from sifrc.report.sheet import Section
 from sifrc.spec.types import Spec
 
@@ -59,8 +61,9 @@ _MEANINGS: tuple[tuple[frozenset[str], str], ...] = tuple(
         ),
         (
             (f"H{_BAR}", "A", f"m{_BAR}"),
-            "H̄_k, A_k and symbols with a bar are means over the batch: what depends on the sample on the right "
-            "of their equations is averaged. The mean of diag(f) M diag(f) is M ∘ E[f fᵀ], as in EA-CG(6).",
+            "H̄_k, A_k and symbols with a bar are means over the batch: what depends on the sample on the "
+            "right of their equations is averaged. The mean of diag(f) M diag(f) is M ∘ E[f fᵀ], as in "
+            "EA-CG(6).",
         ),
         (
             ("ρ", f"ρ{_BAR}"),
@@ -73,14 +76,14 @@ _MEANINGS: tuple[tuple[frozenset[str], str], ...] = tuple(
         ),
         (
             ("E1",),
-            "E1_k is the second derivative by a_k and x_{k−1}, a state that later layers read too; E2_k that by "
-            "a_k and x_{k−2}, and so on.",
+            "E1_k is the second derivative by a_k and x_{k−1}, a state that later layers read too; E2_k "
+            "that by a_k and x_{k−2}, and so on.",
         ),
         (("S",), "S_k is ∂ℓ/∂x_k at the target of the kind, T_k that by a_k."),
         (
             ("Sᶜ",),
-            "The columns of Sᶜ_k are the derivatives of ℓ by x_k for every class (entry of a Gaussian), times "
-            "the root of its probability; those of Tᶜ_k by a_k.",
+            "The columns of Sᶜ_k are the derivatives of ℓ by x_k for every class (entry of a Gaussian), "
+            "times the root of its probability; those of Tᶜ_k by a_k.",
         ),
         (("x\u0303",), "t̃ is the class of the largest entry of x̃; ω is uniform between 0 and 1."),
         (("ε",), "ε is standard normal."),
@@ -96,7 +99,7 @@ _SOURCES: Mapping[str, str] = MappingProxyType(
     {
         "objective": "Second derivatives of the objective.",
         "loss": "Second derivatives of the loss alone, without state regularisation.",
-        "fisher": "Outer products of the derivatives of the loss, averaged over the targets that the model expects.",
+        "fisher": "Outer products of the derivatives of the loss, averaged over the model's own targets.",
         "sampled": "Outer products of the derivatives of the loss at a target drawn from the model.",
         "empirical": "Outer products of the derivatives of the loss at the given target.",
     }
@@ -114,6 +117,7 @@ _OUTPUTS: Mapping[str, str] = MappingProxyType(
         "positive": "The block of the output is replaced by its positive part, EA-CG(8a)",
     }
 )
+_LEFT = "So the block of the output is left as it is."
 
 
 class Legend:
@@ -185,7 +189,7 @@ def block_section(book: Book, kind: Kind, legend: Legend) -> Section:
         if any(symbol.family == family for symbol in system.symbols):
             lines += book.uniform.definitions(family, "scores")
     conditions = (
-        f"Condition: {condition.text}: {STATUS.get(condition.status, condition.status)}."
+        f"Condition: {condition.text}: {STATUS.get(condition.status, condition.status)}. {_LEFT}"
         for condition in system.conditions
     )
     notes = (_SOURCES[kind.source], *_rewrites(kind), *conditions, *legend.notes([system]))
@@ -197,7 +201,9 @@ def _section(book: Book, title: str, systems: Callable[[], Sequence[System]], le
         found = systems()
     except DerivationError as error:
         return Section(title, (), (not_derived(error),))
-    return Section(title, book.rows(_sorted(list(_lines(found)))), legend.notes(found))
+    # Products of several kinds of moments have the same equations for the biases.
+    lines = list(dict.fromkeys(_lines(found)))
+    return Section(title, book.rows(_sorted(lines)), legend.notes(found))
 
 
 def _rewrites(kind: Kind) -> Iterator[str]:

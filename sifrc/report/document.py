@@ -5,10 +5,12 @@ from __future__ import annotations
 from sifrc.derive.derived import Derived
 from sifrc.model import Model, build_model
 from sifrc.report.book import Book, names_of
+from sifrc.report.curvature import Legend, curvature_sections, listed_kinds
 from sifrc.report.first_order import first_order_sections
 from sifrc.report.newton import newton_section
 from sifrc.report.second_order import gauss_newton_section, second_order_sections
 from sifrc.report.sheet import EquationSheet
+from sifrc.report.steps import step_sections
 from sifrc.report.uniform import Uniform
 from sifrc.spec.types import Spec
 
@@ -19,6 +21,10 @@ def equations(
     source: Spec | Model | Derived, newton: bool | None = None, white_layer: bool = True
 ) -> EquationSheet:
     """Everything derived from one model, as equations.
+
+    Curvature blocks are there where the spec asks for them: the kinds of ``curvature:``, the presets hessian
+    and pch1 where an operator on blocks is requested without a list, and the kind of a method that uses
+    blocks, with the equations of its step.
 
     Args:
         source: a spec, a model, or derivations already made (these have their own ``white_layer``).
@@ -46,4 +52,7 @@ def equations(
     sections = [*first_order_sections(book), *second_order_sections(book), gauss_newton_section(book)]
     if newton is not False:
         sections.append(newton_section(book, required=newton is True))
+    kinds, legend = listed_kinds(model.spec), Legend()
+    sections += curvature_sections(book, kinds, legend)
+    sections += step_sections(book, kinds, legend)
     return EquationSheet(f"Equations of {model.spec.name}", tuple(sections))

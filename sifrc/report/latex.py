@@ -94,6 +94,12 @@ def _within(layout: Layout, naming: Naming, level: int) -> str:
     return body if level_of(layout) >= level else rf"\left( {body} \right)"
 
 
+def _raised(layout: Layout, naming: Naming) -> str:
+    """What can take an exponent: TeX refuses a second one without braces around the first."""
+    body = _within(layout, naming, ATOM_LEVEL)
+    return f"{{{body}}}" if isinstance(layout, Symbol | Scalar) and "^" in body else body
+
+
 def _index(index: int, naming: Naming) -> str:
     return naming.text(index).replace("−", "-")
 
@@ -163,12 +169,12 @@ def _(layout: Quotient, naming: Naming) -> str:
 
 @_latex.register
 def _(layout: Transpose, naming: Naming) -> str:
-    return rf"{_within(layout.operand, naming, ATOM_LEVEL)}^{{\top}}"
+    return rf"{_raised(layout.operand, naming)}^{{\top}}"
 
 
 @_latex.register
 def _(layout: Inverse, naming: Naming) -> str:
-    return f"{_within(layout.operand, naming, ATOM_LEVEL)}^{{-1}}"
+    return f"{_raised(layout.operand, naming)}^{{-1}}"
 
 
 @_latex.register

@@ -222,7 +222,10 @@ def _elementwise(expr: Map, arguments: list[Layout], context: Notation) -> Layou
     if _is(expr, SQRT) and isinstance(arguments[0], Norm) and arguments[0].kind == "squared":
         return Norm(arguments[0].operand)
     body: sympy.Expr = expr.function.value_form(expr.orders)
-    return Scalar(body, tuple(zip(expr.function.arguments, arguments, strict=True)))
+    named = tuple(zip(expr.function.arguments, arguments, strict=True))
+    if body.is_Mul and body.args[0] == -1:
+        return Sum(((Fraction(-1), Scalar(-body, named)),))
+    return Scalar(body, named)
 
 
 def _log_softmax(expr: Expr) -> Expr | None:

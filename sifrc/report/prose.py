@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 
 from sifrc.report.indices import Naming
-from sifrc.report.symbols import letters_latex, symbol_latex
+from sifrc.report.symbols import letters_latex, marked_apart, symbol_latex
 
 __all__ = ["phrase_text", "prose_latex"]
 
 _SLOPE = re.compile(r"F'\(a\[(-?\d+)\]\)")
 _INDEX = re.compile(r"\[(-?\d+|n)\]")
 _WORD = re.compile(
-    "(?<!\\w)((?:[A-Z][0-9β]|[A-Za-zα-ωℓẋȧẏḃ])[\u0303\u0304]?[°ᶜ⁺#≈]?)"
+    "(?<!\\w)((?:[A-Z][0-9β]|[A-Za-zα-ωℓẋȧẏḃ])[\u0303\u0304]?[°ᶜ⁺½#≈]?)"
     r"_(\{[^}]*\}|[A-Za-z0-9]+)('*)(?![A-Za-z0-9_])"
 )
 _SPECIAL = {
@@ -58,6 +58,7 @@ def prose_latex(words: str) -> str:
         >>> print(prose_latex("y_k ≠ 0 in my_layer"))
         \\ensuremath{y_{k}} \\ensuremath{\\neq} 0 in my\\_layer
     """
+    words = marked_apart(words)
     out = ""
     end = 0
     for match in _WORD.finditer(words):

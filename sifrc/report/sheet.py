@@ -134,7 +134,7 @@ class EquationSheet:
             lines += ["", section.title]
             before = ""
             for row in section.equations:
-                body = _wrapped(f"{row.left.text} = {row.right.text}", column, len(row.left.text) + 3)
+                body = _wrapped(f"{row.left.text} = {row.right.text}", column, _width(row.left.text) + 3)
                 label = row.name if row.name != before else ""
                 padded = body[0] + " " * (column - _width(body[0]))
                 first = f"  {label:<{names}}{padded}  {row.range.text:<{ranges}}  {row.sources}"

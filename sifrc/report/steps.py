@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Set
 from types import MappingProxyType
 
 from sifrc.derive.curvature.kinds import KINDS, Kind
-from sifrc.derive.system import Equation, System
+from sifrc.derive.system import Equation
 from sifrc.errors import DerivationError, MethodError
-from sifrc.ir import Expr, Input, LinearSolve, Map
-from sifrc.ir.traverse import postorder, substitute
+from sifrc.ir import Expr, Input, Map, Role
+from sifrc.ir.build import apply
+from sifrc.ir.traverse import inputs_of
 from sifrc.methods.base import StepPlan, read_options
 from sifrc.methods.ea_cg import CurvatureBlocks
 from sifrc.methods.registry import METHODS
@@ -33,21 +34,27 @@ _LABELS: Mapping[str, str] = MappingProxyType(
 )
 """System of a step -> label of its rows; the others are written elsewhere in the sheet."""
 
-_NEW = "On the left stand new values; the same symbols on the right have their old ones."
-_CHECKED = "The block of the output is checked at run time: it must be positive semi-definite."
+_STEP = (
+    "D_k and Dβ_k are the directions, V_k and Vβ_k their momentum. In the step the left side is the new "
+    "value, the same symbol on the right the old one."
+)
+_AVERAGES = (
+    "A tilde is a moving average, the mark ⁺ its new value; w̃ is the sum of the weights in it, so that the "
+    "first ones are not too small."
+)
 _ITERATED = (
     "Conjugate gradients start from zero and end after cg_iterations, or at the relative residual "
     "cg_tolerance; D#_k and D≈_k (Dβ#_k and Dβ≈_k) are the iterations made and the relative residual left."
 )
 _EIGENVALUES = (
-    "h̄_k and ā_k are the mean eigenvalues of the factors of the block of W_k, so that π² = ā/h̄; "
-    "(√α/π)_k and (√α π)_k damp them."
+    "h̄_k and ā_k are the mean eigenvalues (trace over size) of the block of a_k and of the moment of the "
+    "inputs; π² = ā_k/h̄_k, and 1 where one of them is zero. D½_k is halfway between G_k and D_k."
 )
 _ROWS, _COLUMNS = "h\u0304", "a\u0304"
 
 
 def step_sections(book: Book, shown: tuple[Kind, ...], legend: Legend) -> list[Section]:
-    """The step of the spec's method where it is one on curvature blocks, with its kind if it is not shown yet.
+    """The step of the spec's method where it is one on curvature blocks, after its kind if that is new.
 
     Args:
         book: of the model.
@@ -66,7 +73,9 @@ def step_sections(book: Book, shown: tuple[Kind, ...], legend: Legend) -> list[S
         return [Section(_title(spec, options), (), (not_derived(error),))]
     kind = KINDS.get(str(options["kind"]))
     sections = [] if kind is None or kind in shown else [block_section(book, kind, legend)]
-    return [*sections, _step(book, plan, options, legend)]
+    written = {"moments"} if shown else set()
+    written |= {"mean" for known in shown if not (known.expectation or known.factored)}
+    return [*sections, _step(book, plan, options, written, legend)]
 
 
 def _title(spec: Spec, options: Mapping[str, OptionValue]) -> str:
@@ -74,22 +83,48 @@ def _title(spec: Spec, options: Mapping[str, OptionValue]) -> str:
     return f"Step of {name}" + (f", solver {options['solver']}" if options else "")
 
 
-def _step(book: Book, plan: StepPlan, options: Mapping[str, OptionValue], legend: Legend) -> Section:
-    systems = [system for system, _ in plan.systems if system.name in _LABELS]
-    lines = [line for system in systems for line in _lines(system)]
-    return Section(_title(book.model.spec, options), book.rows(lines), (*_notes(plan, systems, legend),))
+def _step(
+    book: Book, plan: StepPlan, options: Mapping[str, OptionValue], written: Set[str], legend: Legend
+) -> Section:
+    """The equations of the step, without those under labels that are written before."""
+    labels = {name: label for name, label in _LABELS.items() if label not in written}
+    systems = [system for system, _ in plan.systems if system.name in labels]
+    lines = [
+        Line(symbol_of(e.symbol), (_with_mean_eigenvalues(e),), e.layer, e.source, labels[system.name])
+        for system in systems
+        for e in system.equations
+    ]
+    averaged = any(system.name == "averages" for system in systems)
+    period = options["period"]
+    notes = (
+        *plan.notes,
+        *legend.notes(systems),
+        *((_AVERAGES,) if averaged else ()),
+        *((_ITERATED,) if options["solver"] in ("ea_cg", "cg") else ()),
+        *((_EIGENVALUES,) if options["solver"] == "kfi" else ()),
+        *((f"Blocks and moments are computed every {period} steps.",) if period != 1 else ()),
+        _STEP,
+    )
+    return Section(_title(book.model.spec, options), book.rows(lines), notes)
 
 
-def _lines(system: System) -> Iterator[Line]:
-    for e in system.equations:
-        value = substitute(e.value, _mean_eigenvalues(e))
-        yield Line(symbol_of(e.symbol), (value,), e.layer, e.source, _LABELS[system.name])
+def _with_mean_eigenvalues(equation: Equation) -> Expr:
+    """The value, with symbols for the mean eigenvalues that π of EA-CG(12) is made of.
+
+    They have the sizes of the layers in them; with symbols in their place layers of all sizes share
+    one equation.
+    """
+    value = equation.value
+    if not isinstance(value, Map) or value.function.name != "ratio":
+        return value
+    parts = [
+        expr if isinstance(expr, Input) else Input(_mean_of(expr), equation.layer, (), Role.DIRECTION)
+        for expr, _ in value.operands
+    ]
+    return apply(value.function, *parts)
 
 
-def _mean_eigenvalues(equation: Equation) -> dict[Input, Expr]:
-    return {}
-
-
-def _notes(plan: StepPlan, systems: Iterable[System], legend: Legend) -> Iterator[str]:
-    yield from plan.notes
-    yield from legend.notes(systems)
+def _mean_of(expr: Expr) -> str:
+    """The family of the mean eigenvalue of a factor: of the block, or of the moment."""
+    (factor,) = inputs_of(expr)
+    return _ROWS if factor.family.startswith("H") else _COLUMNS

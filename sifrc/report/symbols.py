@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["letters_latex", "symbol_latex", "symbol_text"]
+__all__ = ["letters_latex", "marked_apart", "symbol_latex", "symbol_text"]
 
 _TEXT: Mapping[str, str] = MappingProxyType(
     {
@@ -152,7 +153,7 @@ def letters_latex(letters: str, other: Mapping[str, str] = MappingProxyType({}),
         \\bar{\\rho} \\ensuremath{\\tilde{x}} \\ensuremath{\\neq} 0
     """
     out = ""
-    for letter, mark in re.findall(f"(.)([{''.join(_MARKS)}]?)", letters, re.DOTALL):
+    for letter, mark in re.findall(f"(.)([{''.join(_MARKS)}]?)", marked_apart(letters), re.DOTALL):
         code = _LETTERS.get(letter)
         if mark:
             code = f"{_MARKS[mark]}{{{(code or letter).strip()}}}"
@@ -161,3 +162,16 @@ def letters_latex(letters: str, other: Mapping[str, str] = MappingProxyType({}),
         else:
             out += code if math else rf"\ensuremath{{{code.strip()}}}"
     return out
+
+
+def marked_apart(letters: str) -> str:
+    """The same with bars and tildes as characters of their own: Ã is A and a tilde.
+
+    Example:
+        >>> len(marked_apart("Ã")), len(marked_apart("ẋ"))
+        (2, 1)
+    """
+    parts = (unicodedata.normalize("NFD", letter) for letter in letters)
+    return "".join(
+        part if part[1:] in _MARKS else letter for letter, part in zip(letters, parts, strict=True)
+    )

@@ -1,8 +1,8 @@
 """One notation for layers with and without an activation, on chains.
 
 Where F_k is the identity, the derivation has b_k for y_k = F_k'(a_k) ∘ b_k, −γ_k for z_k, and c_k and S_k for
-their back-propagated forms. Writing the second ones, and saying once that they are equal, lets such a layer share
-the equations of the others.
+their back-propagated forms. Writing the second ones, and saying once that they are equal, lets such a layer
+share the equations of the others.
 """
 
 from __future__ import annotations

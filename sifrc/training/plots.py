@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["comparison_plot", "training_plot"]
 
+_LEGEND_ROWS = 6  # more stand beside the panels
 _ABSCISSAE = (("epoch", "epochs"), ("seconds", "seconds of training"))
 
 
@@ -45,13 +47,20 @@ def training_plot(history: History, path: Path) -> None:
     _save(figure, path)
 
 
-def comparison_plot(histories: Mapping[str, History], path: Path, *, measurement: str = "test_loss") -> None:
+def comparison_plot(
+    histories: Mapping[str, History],
+    path: Path,
+    *,
+    measurement: str = "test_loss",
+    styles: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> None:
     """Draw one measurement of several runs, against epochs and against seconds.
 
     Args:
         histories: runs by the label in the legend, in the order of the legend.
         path: of a PNG file.
         measurement: a column of the metrics.
+        styles: label -> properties of matplotlib's lines, where the usual ones do not tell runs apart.
 
     Raises:
         TrainingError: there is no run, or matplotlib is not installed.
@@ -61,11 +70,14 @@ def comparison_plot(histories: Mapping[str, History], path: Path, *, measurement
     figure = _figure(1)
     for (abscissa, title), ax in zip(_ABSCISSAE, figure.subplots(1, 2), strict=True):
         for label, history in histories.items():
-            _draw(ax, history, abscissa, measurement, label)
+            _draw(ax, history, abscissa, measurement, label, styles.get(label, {}))
         values = np.concatenate([history.column(measurement) for history in histories.values()])
-        _finish(ax, title, measurement.replace("_", " "), values)
+        crowded = len(histories) > _LEGEND_ROWS
+        _finish(ax, title, measurement.replace("_", " "), values, legend=not crowded)
         if abscissa == "seconds":  # methods differ by orders of magnitude; epoch 0 has no place then
             ax.set_xscale("log")
+            if crowded:
+                figure.legend(*ax.get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     _save(figure, path)
 
 
@@ -77,17 +89,25 @@ def _figure(rows: int) -> Figure:
     return Figure(figsize=(10, 0.5 + 3.5 * rows), layout="constrained")
 
 
-def _draw(ax: Axes, history: History, abscissa: str, measurement: str, label: str) -> None:
-    marker = "." if len(history) <= 50 else ""
-    ax.plot(history.column(abscissa), history.column(measurement), label=label, marker=marker, lw=1.2)
+def _draw(
+    ax: Axes,
+    history: History,
+    abscissa: str,
+    measurement: str,
+    label: str,
+    style: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    usual = {"marker": "." if len(history) <= 50 else "", "lw": 1.2}
+    ax.plot(history.column(abscissa), history.column(measurement), label=label, **{**usual, **style})
 
 
-def _finish(ax: Axes, title: str, quantity: str, values: NDArray[np.float64]) -> None:
+def _finish(ax: Axes, title: str, quantity: str, values: NDArray[np.float64], *, legend: bool = True) -> None:
     """Names, grid, legend; a loss that is positive throughout gets a logarithmic axis."""
     ax.set_xlabel(title)
     ax.set_ylabel(quantity)
     ax.grid(alpha=0.3)
-    ax.legend(fontsize="small")
+    if legend:
+        ax.legend(fontsize="small")
     known = values[np.isfinite(values)]
     if quantity.endswith(("loss", "objective")) and known.size and known.min() > 0:
         ax.set_yscale("log")

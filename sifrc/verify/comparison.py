@@ -9,6 +9,7 @@ from typing import Any
 
 import mpmath
 import numpy as np
+import numpy.typing as npt
 
 from sifrc.errors import VerificationError
 from sifrc.spec.types import Spec
@@ -85,7 +86,7 @@ def separate_digits(found: Mapping[str, Any], expected: Mapping[str, Any], limit
         value, target = np.asarray(found[name]), np.asarray(target)
         if value.shape != target.shape:
             raise VerificationError(f"{name}: expected shape {target.shape}, got {value.shape}")
-        errors[name], sizes[name] = _largest(value - target), _largest(target)
+        errors[name], sizes[name] = _largest(np.asarray(value - target)), _largest(target)
         if not mpmath.isfinite(_largest(value)):
             raise VerificationError(f"{name} is not finite")
         if not mpmath.isfinite(sizes[name]):
@@ -98,7 +99,7 @@ def separate_digits(found: Mapping[str, Any], expected: Mapping[str, Any], limit
     return float(worst)
 
 
-def _largest(value: Any) -> Any:
+def _largest(value: npt.NDArray[Any]) -> Any:
     """Largest absolute entry; NaN and infinity are kept."""
     if value.dtype != object:
         return mpmath.mpf(float(np.max(np.abs(value), initial=0.0)))

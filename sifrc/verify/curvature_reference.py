@@ -13,17 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
+import mpmath
 import numpy as np
 
 from sifrc.derive.curvature.kinds import Kind
+from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import LayerSpec, Spec
 
 __all__ = ["Measured", "batch_mean", "is_exact", "is_gauss_newton", "limit_of", "owners", "reference_blocks"]
 
-Arrays = Mapping[str, Array]
+_ROUNDING = 1e-12
+Arrays: TypeAlias = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -101,12 +104,17 @@ def limit_of(kind: Kind, at: Measured) -> str | None:
     blocks = at.loss_hessian * slope[:, :, None] * slope[:, None, :]
     scale = at.scales.get(last)
     convex = affine and (kind.source == "loss" or scale is None)
-    convex = convex and all(min(at.eigen(block)[0]) >= 0 for block in blocks)
+    convex = convex and all(_semidefinite(at.eigen(block)[0]) for block in blocks)
     if kind.output != "kept" and not convex:
         return None
     if kind.residual == "dropped":
         return "ggn" if kind.source == "loss" else ("hessian" if affine else None)
     return "hessian" if affine or kind.residual == "kept" else None
+
+
+def _semidefinite(eigenvalues: Array) -> bool:
+    """No negative eigenvalue, but for what rounding makes of zero."""
+    return bool(min(eigenvalues) >= -_ROUNDING * max(abs(eigenvalues)))
 
 
 def reference_blocks(at: Measured, kind: Kind, drawn: Array | None = None) -> dict[str, Array]:
@@ -139,28 +147,109 @@ def _scores(at: Measured, kind: Kind, drawn: Array | None) -> Array:
     """Factors (B, C, n_out) of the output's block."""
     if kind.source == "empirical":
         return at.score(at.targets)[:, None]
-    count, size = at.targets.shape
-    classes = at.spec.loss.targets == "classes"
+    size = at.targets.shape[1]
     units = np.eye(size, dtype=int)
+    if kind.source == "sampled" and drawn is None:
+        raise VerificationError("a sampled kind needs the numbers that were drawn")
+    if at.spec.loss.targets != "classes":
+        root = _sqrt(np.diagonal(at.loss_hessian, axis1=1, axis2=2))
+        return (root * drawn)[:, None] if kind.source == "sampled" else root[:, :, None] * units
     if kind.source == "sampled":
-        assert drawn is not None
-        if classes:
-            noise = np.frompyfunc(_gumbel, 1, 1)(drawn)
-            chosen = np.argmax(np.asarray(at.values[at.spec.layers[-1].name] + noise), axis=1)
-            return at.score(at.targets * 0 + units[chosen])[:, None]
-        return (_root(at.loss_hessian) * drawn)[:, None]
-    if not classes:
-        return _root(at.loss_hessian)[:, :, None] * units
-    each = [at.score(at.targets * 0 + unit) for unit in units]
-    roots = [at.softmax[:, c, None] ** _HALF(at.softmax) for c in range(size)]
-    return np.stack([r * s for r, s in zip(roots, each, strict=True)], axis=1).reshape(count, size, size)
+        # The largest of x_c + g_c, g Gumbel, is a draw from softmax(x).
+        perturbed = at.values[at.spec.layers[-1].name] - _log(-_log(np.asarray(drawn)))
+        return at.score(at.targets * 0 + units[np.argmax(perturbed, axis=1)])[:, None]
+    each = np.stack([at.score(at.targets * 0 + unit) for unit in units], axis=1)
+    return np.asarray(_sqrt(at.softmax)[:, :, None] * each)
 
 
-def _gumbel(value: Any) -> Any:
-    return -np.log(-np.log(value)) if isinstance(value, float) else -_log(-_log(value))
+def _sqrt(value: Array) -> Array:
+    return np.asarray(np.frompyfunc(mpmath.sqrt, 1, 1)(value) if value.dtype == object else np.sqrt(value))
 
 
-def _log(value: Any) -> Any:
-    import mpmath
+def _log(value: Array) -> Array:
+    return np.asarray(np.frompyfunc(mpmath.log, 1, 1)(value) if value.dtype == object else np.log(value))
 
-    return mpmath.log(value)
+
+class _Recursion:
+    """The elimination of the layers with the rewrites of a kind that is not factored.
+
+    Args:
+        at: the numbers.
+        kind: its source, and what is rewritten.
+    """
+
+    def __init__(self, at: Measured, kind: Kind) -> None:
+        self.at, self.kind = at, kind
+        self.last = at.spec.layers[-1].name
+        whole = kind.source == "objective"
+        self.curvature: dict[tuple[str, str], Array] = {}
+        self.gradient: dict[str, Array] = {}
+        for layer in at.spec.layers:
+            scale = at.scales.get(layer.name) if whole else None
+            values = at.values[layer.name]
+            scale = 0 * values[:, 0] if scale is None else scale
+            self.curvature[layer.name, layer.name] = scale[:, None, None] * np.eye(layer.size, dtype=int)
+            self.gradient[layer.name] = scale[:, None] * values
+        self.curvature[self.last, self.last] = self.curvature[self.last, self.last] + at.loss_hessian
+        self.gradient[self.last] = self.gradient[self.last] + at.score(at.targets)
+
+    def run(self) -> dict[str, Array]:
+        """The blocks by layer."""
+        return {layer.name: self._eliminate(layer) for layer in reversed(self.at.spec.layers)}
+
+    def _eliminate(self, layer: LayerSpec) -> Array:
+        name, slope = layer.name, self.at.slopes[layer.name]
+        own = self.curvature.pop((name, name))
+        curved = self._mean(slope[:, :, None] * own * slope[:, None, :])
+        block = self._rewritten(name, curved, self._mean(self.at.seconds[name] * self.gradient[name]))
+        mixed: dict[str, Array] = {}
+        for first, second in [key for key in self.curvature if name in key]:
+            value = self.curvature.pop((first, second))
+            if first == name:
+                mixed[second] = self._mean(slope[:, :, None] * value)
+        steps = self._steps(layer)
+        for left, step in steps.items():
+            self.gradient[left] = self.gradient[left] + (slope * self.gradient[name]) @ step
+            for right, other in steps.items():
+                self._leave(left, right, step.T @ block @ other)
+            for right, value in mixed.items():
+                part = step.T @ value
+                self._leave(left, right, part)
+                self._leave(right, left, np.swapaxes(part, 1, 2))
+        return block
+
+    def _steps(self, layer: LayerSpec) -> dict[str, Array]:
+        """Source -> its matrix in the argument of the layer; the network input is no state."""
+        weight = self.at.params.get(f"{layer.share or layer.name}.weight")
+        matrix = weight if layer.kind == "dense" and weight is not None else np.eye(layer.size, dtype=int)
+        return {source: matrix for source in layer.inputs if source != self.at.spec.input.name}
+
+    def _mean(self, value: Array) -> Array:
+        """EA-CG(5, 6): the batch mean in the place of every sample's value."""
+        return batch_mean(value)[None] if self.kind.expectation else value
+
+    def _rewritten(self, name: str, curved: Array, residual: Array) -> Array:
+        """F' C F' + diag(residual), EA-CG(4b), or what EA-CG(8a, 8b) put in its place."""
+        if self.kind.residual == "dropped":
+            residual = 0 * residual
+        if name == self.last and self.kind.output != "kept":
+            return np.stack([self._definite(block) for block in curved + _diagonal(residual)])
+        if self.kind.residual == "absolute":
+            residual = np.abs(residual)
+        if self.kind.residual == "clipped":
+            residual = (residual + np.abs(residual)) / 2
+        return curved + _diagonal(residual)
+
+    def _definite(self, block: Array) -> Array:
+        eigenvalues, vectors = self.at.eigen(block)
+        size = np.abs(eigenvalues)
+        size = size if self.kind.output == "absolute" else (size + eigenvalues) / 2
+        return np.asarray((vectors * size) @ vectors.T)
+
+    def _leave(self, left: str, right: str, part: Array) -> None:
+        known = self.curvature.get((left, right))
+        self.curvature[left, right] = part if known is None else known + part
+
+
+def _diagonal(entries: Array) -> Array:
+    return np.asarray(entries[:, :, None] * np.eye(entries.shape[1], dtype=int))

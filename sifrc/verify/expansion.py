@@ -142,6 +142,22 @@ class Expansion:
             for name, symbols in self._params.items()
         )
 
+    def block_hessian(self) -> bool:
+        """Whether the derived blocks are SymPy's second derivatives by biases and weights.
+
+        All entries of the blocks of the biases, and of each weight's block one far from the diagonal.
+        """
+        blocks = self._systems.blocks()
+        slopes = dict(zip(self._flat(self._params), self._derivatives, strict=True))
+        pairs = []
+        for name, block in blocks.items():
+            symbols, order = self._params[name], self._params[name].ndim
+            ends = [((0,) * order, (-1,) * order)]
+            if order == 1:
+                ends = [((i,), (j,)) for i in range(len(symbols)) for j in range(i + 1)]
+            pairs += [(block[(*i, *j)], slopes[symbols[i]], symbols[j]) for i, j in ends]
+        return all(equal(entry, sympy.diff(slope, symbol)) for entry, slope, symbol in pairs)
+
     def _flat(self, tensors: Mapping[str, Array]) -> list[Any]:
         return [entry for name in self._params for entry in tensors[name].ravel()]
 

@@ -16,7 +16,7 @@ from sifrc.verify.comparison import EPSILON, agreed_digits, allowed_digits, roun
 from sifrc.verify.points import near_targets, random_point
 from sifrc.verify.table import Row
 
-__all__ = ["Framework", "generated_rows"]
+__all__ = ["Framework", "Setting", "framework_of", "generated_rows"]
 
 Framework: TypeAlias = Literal["torch", "numpy"]
 
@@ -25,7 +25,7 @@ _LIMIT = 16.0
 _ATTEMPTS = 5
 
 
-class _Setting:
+class Setting:
     """A module, a point rounded to its dtype, and the oracle's view of that point in float64."""
 
     def __init__(
@@ -92,21 +92,21 @@ def _scalar(value: Any) -> dict[str, Any]:
     return {"value": np.asarray(value)}
 
 
-def _loss(setting: _Setting) -> float:
+def _loss(setting: Setting) -> float:
     found = setting.arrays(setting.function("loss")(*setting.given()))
     return agreed_digits(
         _scalar(found), _scalar(oracle_torch.forward_torch(setting.spec).loss(*setting.oracle())), _LIMIT
     )
 
 
-def _objective(setting: _Setting) -> float:
+def _objective(setting: Setting) -> float:
     found = setting.arrays(setting.function("objective")(*setting.given()))
     return agreed_digits(
         _scalar(found), _scalar(oracle_torch.forward_torch(setting.spec)(*setting.oracle())), _LIMIT
     )
 
 
-def _gradient_oracle(setting: _Setting) -> dict[str, Any]:
+def _gradient_oracle(setting: Setting) -> dict[str, Any]:
     return _numbers(oracle_torch.gradient(setting.spec, *setting.oracle()))
 
 
@@ -114,24 +114,24 @@ def _numbers(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     return {name: value.detach().numpy() for name, value in tensors.items()}
 
 
-def _gradient(setting: _Setting) -> float:
+def _gradient(setting: Setting) -> float:
     found = setting.arrays(setting.function("gradient")(*setting.given()))
     return agreed_digits(found, _gradient_oracle(setting), _LIMIT)
 
 
-def _both(setting: _Setting) -> float:
+def _both(setting: Setting) -> float:
     value, slope = setting.function("objective_and_gradient")(*setting.given())
     expected = oracle_torch.forward_torch(setting.spec)(*setting.oracle())
     digits = agreed_digits(_scalar(setting.arrays(value)), _scalar(expected), _LIMIT)
     return min(digits, agreed_digits(setting.arrays(slope), _gradient_oracle(setting), _LIMIT))
 
 
-def _hessian(setting: _Setting) -> float:
+def _hessian(setting: Setting) -> float:
     found = setting.arrays(setting.function("hessian_vector_product")(*setting.given("vector")))
     return agreed_digits(found, _numbers(oracle_torch.hvp(setting.spec, *setting.oracle("vector"))), _LIMIT)
 
 
-def _linearize(setting: _Setting) -> float:
+def _linearize(setting: Setting) -> float:
     """Two products from one linearisation: the second must not see the first."""
     product = setting.function("linearize")(*setting.given())
     *_, vector = setting.given("vector")
@@ -140,14 +140,14 @@ def _linearize(setting: _Setting) -> float:
     return min(agreed_digits(each, expected, _LIMIT) for each in found)
 
 
-def _gauss_newton(setting: _Setting) -> float:
+def _gauss_newton(setting: Setting) -> float:
     found = setting.arrays(setting.function("gauss_newton_vector_product")(*setting.given("vector")))
     return agreed_digits(
         found, _numbers(oracle_torch.ggn_vp(setting.spec, *setting.oracle("vector"))), _LIMIT
     )
 
 
-def _newton(setting: _Setting) -> float:
+def _newton(setting: Setting) -> float:
     """Backward error of the direction: |H d − g| against |H| |d| + |g|, H the oracle's."""
     params, inputs, targets = setting.given()
     target = targets[0] if setting.framework == "torch" or not setting.classes else int(targets[0])
@@ -167,7 +167,7 @@ def _newton(setting: _Setting) -> float:
     return min(_LIMIT, allowed_digits(error)) if error > 0 else _LIMIT
 
 
-def _hessian_norm(setting: _Setting, params: Any, inputs: Any, targets: Any) -> torch.Tensor:
+def _hessian_norm(setting: Setting, params: Any, inputs: Any, targets: Any) -> torch.Tensor:
     """A lower bound of |H|₂ by a few power iterations."""
     vector = {name: value.double() for name, value in setting.vector.items()}
     norm = torch.ones((), dtype=torch.float64)
@@ -181,7 +181,7 @@ def _hessian_norm(setting: _Setting, params: Any, inputs: Any, targets: Any) -> 
     return norm
 
 
-_CHECKS: tuple[tuple[str, Callable[[_Setting], float], int], ...] = (
+_CHECKS: tuple[tuple[str, Callable[[Setting], float], int], ...] = (
     ("loss", _loss, 3),
     ("objective", _objective, 3),
     ("gradient", _gradient, 3),
@@ -212,7 +212,7 @@ def _row(
     module: Any,
     framework: Framework,
     quantity: str,
-    check: Callable[[_Setting], float],
+    check: Callable[[Setting], float],
     batch: int,
     seed: int,
 ) -> Row | None:
@@ -224,7 +224,7 @@ def _row(
     attempts = _ATTEMPTS if quantity == "newton_direction" else 1
     for attempt in range(attempts):
         try:
-            found = check(_Setting(spec, module, framework, seed + 101 * attempt, batch, near=attempt > 0))
+            found = check(Setting(spec, module, framework, seed + 101 * attempt, batch, near=attempt > 0))
         except LookupError:
             return None
         except FloatingPointError:

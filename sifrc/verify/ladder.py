@@ -4,6 +4,10 @@
     2  precise    derived systems at 50 digits against nested dual numbers through the forward pass
     3  generated  a generated module, in its own dtype, against torch.func in float64
 
+Operators on curvature blocks are checked where they are asked for or the module has them: the recursion
+against tangents of the back-propagation and SymPy, all kinds for batches of one and two at many digits,
+and every kind of the module against torch.func and dense algebra.
+
 It fails closed: an exception is a failed check, and what was asked for and not checked is not passed.
 """
 
@@ -15,8 +19,11 @@ from typing import Any
 
 from sifrc.errors import SifrcError
 from sifrc.spec.types import Spec
+from sifrc.verify.curvature_kinds import CURVATURE_QUANTITIES, curvature_obstacle, looked_at
+from sifrc.verify.curvature_precise import curvature_precise_rows
 from sifrc.verify.precise import precise_rows
-from sifrc.verify.symbolic import newton_obstacle, symbolic_rows
+from sifrc.verify.steps import step_rows
+from sifrc.verify.symbolic import curvature_symbolic_rows, newton_obstacle, symbolic_rows
 from sifrc.verify.table import Report, Row
 
 __all__ = ["verify"]
@@ -91,7 +98,9 @@ def verify(
     obstacle = _obstacle(spec)
     asked = tuple(quantities if quantities is not None else spec.target.operators)
     default = tuple(q for q in _QUANTITIES[2] if q != "newton_direction" or obstacle is None)
-    required = asked or default
+    blocks = looked_at(spec, asked, module)
+    required = asked or (*default, *(blocks if module is None else ()))
+    blocks_obstacle = _blocks_obstacle(spec) if blocks else None
     rows: list[Row] = []
 
     def put(row: Row) -> None:
@@ -106,6 +115,19 @@ def verify(
                 put(Row(quantity, level, oracle, None, None, False if refused else None, obstacle))
             else:
                 put(_run(level, quantity, oracle, check))
+        if level == 2:
+            for quantity, oracle, check in _guarded(lambda: step_rows(spec, digits, seed), 2, ("step",)):
+                put(_run(level, quantity, oracle, check))
+        if blocks_obstacle is None:
+            for quantity, oracle, check in _block_checks(
+                level, spec, blocks, module, digits, seed, framework
+            ):
+                put(_run(level, quantity, oracle, check))
+        elif level < 3 or module is not None:
+            for quantity in blocks:
+                if quantity in CURVATURE_QUANTITIES[level]:
+                    passed = False if quantity in required else None
+                    put(Row(quantity, level, "", None, None, passed, blocks_obstacle))
     wanted = [(q, level) for level in sorted(set(levels)) for q in required if _belongs(q, level, levels)]
     for quantity, level in wanted:
         if not any(row.quantity == quantity and row.level == level for row in rows):
@@ -116,8 +138,9 @@ def verify(
 
 def _belongs(quantity: str, level: int, levels: Sequence[int]) -> bool:
     """Whether a level is where a quantity is checked; an unknown quantity belongs to the last level."""
-    known = any(quantity in names for names in _QUANTITIES.values())
-    return quantity in _QUANTITIES[level] if known else level == max(levels)
+    tables = (_QUANTITIES, CURVATURE_QUANTITIES)
+    known = any(quantity in names for table in tables for names in table.values())
+    return any(quantity in table[level] for table in tables) if known else level == max(levels)
 
 
 def _obstacle(spec: Spec) -> str | None:
@@ -128,18 +151,54 @@ def _obstacle(spec: Spec) -> str | None:
         return None
 
 
+def _blocks_obstacle(spec: Spec) -> str | None:
+    """Why there are no operators on curvature blocks, likewise."""
+    try:
+        return curvature_obstacle(spec)
+    except Exception:
+        return None
+
+
 def _checks(level: int, spec: Spec, module: Any, digits: int, seed: int, framework: Any) -> Iterator[Check]:
     makers: dict[int, Callable[[], Iterable[Check]]] = {
         1: lambda: symbolic_rows(spec, digits, seed),
         2: lambda: precise_rows(spec, digits, seed),
         3: lambda: _generated(spec, module, framework, seed),
     }
+    return _guarded(makers[level], level, _QUANTITIES[level])
+
+
+def _block_checks(
+    level: int, spec: Spec, names: Sequence[str], module: Any, digits: int, seed: int, framework: Any
+) -> Iterator[Check]:
+    """The checks of operators on curvature blocks."""
+    makers: dict[int, Callable[[], Iterable[Check]]] = {
+        1: lambda: curvature_symbolic_rows(spec, names, digits, seed),
+        2: lambda: curvature_precise_rows(spec, names, digits, seed),
+        3: lambda: _generated_blocks(spec, names, module, framework, seed),
+    }
+    quantities = [name for name in CURVATURE_QUANTITIES[level] if name in names]
+    return _guarded(makers[level] if quantities else lambda: (), level, quantities)
+
+
+def _guarded(maker: Callable[[], Iterable[Check]], level: int, quantities: Sequence[str]) -> Iterator[Check]:
+    """The checks; where preparing them fails, every quantity of the level has failed."""
     try:
-        yield from makers[level]()
-    except Exception as error:  # deriving itself may fail: every quantity of the level is then unchecked
+        yield from maker()
+    except Exception as error:
         reason = _reason(error)
-        for quantity in _QUANTITIES[level]:
+        for quantity in quantities:
             yield quantity, "", lambda q=quantity: Row(q, level, "", None, None, False, reason)  # type: ignore[misc]
+
+
+def _generated_blocks(
+    spec: Spec, names: Sequence[str], module: Any, framework: Any, seed: int
+) -> Iterable[Check]:
+    if module is None:
+        return ()
+    from sifrc.verify.curvature_generated import curvature_generated_rows  # imports torch
+
+    return curvature_generated_rows(spec, names, module, framework, seed)
 
 
 def _generated(spec: Spec, module: Any, framework: Any, seed: int) -> Iterable[Check]:

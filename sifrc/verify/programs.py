@@ -1,11 +1,13 @@
 """The lowered program, interpreted: the operators of one sample in any number system.
 
-It runs the very statements that backends print. Operators of batches run with a batch of one.
+It runs the very statements that backends print. Operators of batches run with a batch of one, those on
+curvature blocks with any.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +18,14 @@ from sifrc.ir.arithmetic import NUMPY, Array, NumberSystem
 from sifrc.lower.interpret import Key, Machine, run_functions
 from sifrc.lower.lowering import lower
 from sifrc.lower.program import Operator, Program
+from sifrc.methods.curvature import CURVATURE_OPERATORS
+from sifrc.methods.curvature_plan import Case, CurvatureOperator, KindPlan, Result
 from sifrc.methods.operators import OPERATORS
 from sifrc.methods.planning import make_plan
 from sifrc.model import Model, build_model
 from sifrc.spec.types import Spec, TargetSpec
 
-__all__ = ["ProgramSample", "operator_program"]
+__all__ = ["ProgramBatch", "ProgramSample", "operator_program"]
 
 
 def operator_program(spec: Spec) -> tuple[Model, Program]:
@@ -122,3 +126,100 @@ class ProgramSample:
     def newton_direction(self) -> dict[str, Array]:
         """Newton direction (N, η) of the sample."""
         return self._tensors("newton_direction")
+
+
+class ProgramBatch:
+    """Operators on curvature blocks at a batch, through the interpreter.
+
+    Args:
+        spec: what to compile; with a kind that is the exact Hessian, or :meth:`call` has no diagonal.
+        params: parameters by name.
+        inputs: (B, n_0).
+        targets: vectors (B, n_out).
+        vector: direction of products, by name.
+        drawn: family of random numbers -> (B, n_out).
+        arithmetic: number system.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        params: Mapping[str, Any],
+        inputs: Any,
+        targets: Any,
+        vector: Mapping[str, Any],
+        drawn: Mapping[str, Any],
+        arithmetic: NumberSystem = NUMPY,
+    ) -> None:
+        exact = not spec.curvature or any(entry.name == "hessian" for entry in spec.curvature)
+        names = tuple(name for name in CURVATURE_OPERATORS if exact or name != "hessian_diagonal")
+        self.model, self.program = _lowered(spec, names)
+        self.kinds = {kind.name: kind for kind in self.program.kinds}
+        self.operators = {operator.name: operator for operator in self.program.curvature}
+        self.arithmetic = arithmetic
+        values: dict[Key, Any] = {
+            ("x", 0): arithmetic.array(inputs),
+            ("t", None): arithmetic.array(targets),
+            ("mean", None): arithmetic.array(1) / len(inputs),
+        }
+        for families, tensors in ((("W", "β"), params), (("N", "η"), vector)):
+            for owned in self.model.parameters:
+                for name, symbol in owned.members:
+                    family = families[0] if symbol is owned.weight else families[1]
+                    values[family, owned.index] = arithmetic.array(tensors[name])
+        for family, numbers in drawn.items():
+            values[family, None] = arithmetic.array(numbers)
+        self._values = values
+        self._prepared: dict[tuple[str, tuple[str, ...]], Machine] = {}
+
+    def call(self, name: str, kind: str, **choices: object) -> dict[str, Array]:
+        """What a function of the module returns; members of pairs and gradients by name too.
+
+        Args:
+            name: of the operator.
+            kind: of curvature.
+            choices: its other arguments.
+
+        Raises:
+            VerificationError: the operator is not there, or the choices do not go with the kind.
+        """
+        if name not in self.operators:
+            raise VerificationError(f"'{name}' does not exist for this model")
+        operator, plan = self.operators[name], self.kinds[kind]
+        case = next((c for c in operator.cases if _fits(c, plan, choices)), None)
+        if case is None:
+            raise VerificationError(f"{name} has no case for kind '{kind}' with {choices}")
+        machine = copy(self._after(plan, operator))
+        machine.arrays = dict(machine.arrays)
+        run_functions(machine, [self.program.function(function, True) for function in case.functions])
+        found: dict[str, Array] = {}
+        for result in (*operator.also, *case.results):
+            found.update(_read(machine, operator, result))
+        return found
+
+    def _after(self, kind: KindPlan, operator: CurvatureOperator) -> Machine:
+        """Memory after the blocks of a kind, which all operators with the same extra functions share."""
+        key = (kind.name, operator.extra)
+        if key not in self._prepared:
+            machine = Machine(self.program, self._values, self.arithmetic)
+            *before, blocks = kind.functions
+            adjoint = ["adjoint"] if operator.extra and "adjoint" not in before else []
+            names = [*before, *adjoint, *operator.extra, blocks]
+            run_functions(machine, [self.program.function(function, True) for function in names])
+            self._prepared[key] = machine
+        return self._prepared[key]
+
+
+def _fits(case: Case, kind: KindPlan, choices: Mapping[str, object]) -> bool:
+    if case.per_sample not in (None, kind.per_sample):
+        return False
+    return all(choices[name] in values for name, values in case.choices)
+
+
+def _read(machine: Machine, operator: CurvatureOperator, result: Result) -> dict[str, Array]:
+    arrays = [machine.arrays[member] for member in result.members]
+    if len(arrays) == 1:
+        (value,) = arrays
+        size = value.shape[0] * value.shape[1] if result.matrix else 0
+        return {result.key: value.reshape(size, size) if result.matrix else value}
+    return {f"{result.key}.{name}": value for name, value in zip(operator.pair, arrays, strict=True)}

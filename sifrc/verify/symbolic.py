@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import mpmath
 import numpy as np
@@ -17,6 +17,11 @@ from sifrc.ir.normal import reduce
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import build_model
 from sifrc.spec.types import Spec
+from sifrc.verify.curvature_identities import (
+    diagonal_identities,
+    product_identities,
+    recursion_identities,
+)
 from sifrc.verify.expansion import Expansion
 from sifrc.verify.identities import (
     Identity,
@@ -28,9 +33,10 @@ from sifrc.verify.points import capped, random_point
 from sifrc.verify.systems import SampleSystems
 from sifrc.verify.table import Row
 
-__all__ = ["newton_obstacle", "symbolic_rows"]
+__all__ = ["curvature_symbolic_rows", "newton_obstacle", "symbolic_rows"]
 
 _LARGEST_EXPANSION = 3
+_DEEPEST_BLOCKS = 4
 _NORMAL_FORM = "normal form"
 
 
@@ -64,6 +70,28 @@ def symbolic_rows(spec: Spec, digits: int, seed: int) -> Iterator[tuple[str, str
         "SymPy",
         lambda: _expanded(spec, "hessian_vector_product", Expansion.hessian_vector_product),
     )
+
+
+def curvature_symbolic_rows(
+    spec: Spec, names: Sequence[str], digits: int, seed: int
+) -> Iterator[tuple[str, str, Callable[[], Row | None]]]:
+    """The same for operators on curvature blocks, those with the given names."""
+    derived = Derived(build_model(capped(spec, 4)))
+    makers = {
+        "block_hessian": recursion_identities,
+        "block_vector_product": product_identities,
+        "hessian_diagonal": diagonal_identities,
+    }
+    for quantity, maker in makers.items():
+        if quantity in names:
+            yield (
+                quantity,
+                _NORMAL_FORM,
+                lambda q=quantity, m=maker: _identities(q, m(derived), derived, digits, seed),  # type: ignore[misc]
+            )
+    if "block_hessian" in names:
+        check = Expansion.block_hessian
+        yield "block_hessian", "SymPy", lambda: _expanded(spec, "block_hessian", check, _DEEPEST_BLOCKS)
 
 
 def _identities(
@@ -142,10 +170,12 @@ def _random_values(symbols: Iterable[Input], seed: int) -> dict[Input, Array]:
     }
 
 
-def _expanded(spec: Spec, quantity: str, check: Callable[[Expansion], bool]) -> Row | None:
+def _expanded(
+    spec: Spec, quantity: str, check: Callable[[Expansion], bool], deepest: int = _LARGEST_EXPANSION
+) -> Row | None:
     """Agreement with SymPy on the network with two units a layer; None where it is too deep."""
     model = build_model(capped(spec, 2))
-    if model.depth > _LARGEST_EXPANSION or spec.regularization.kind == "spectral":
+    if model.depth > deepest or spec.regularization.kind == "spectral":
         return None
     if not check(Expansion(Derived(model))):
         raise VerificationError("differs from SymPy's derivative of the expanded objective")

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from sifrc.derive.curvature.kinds import KINDS
+from sifrc.derive.curvature.systems import BLOCK
+from sifrc.derive.curvature.weights import owner_of
 from sifrc.derive.derived import Derived
 from sifrc.derive.system import System
 from sifrc.ir import Input, Role
@@ -136,6 +139,19 @@ class SampleSystems:
     def newton_direction(self) -> dict[str, Array]:
         """Newton direction (N, η) of the sample."""
         return self._results(self._run(self.env, [self.derived.newton.system()]), "N", "η")
+
+    def blocks(self) -> dict[str, Array]:
+        """Blocks of the Hessian by parameter: (n, n) of biases, (n, m, n, m) of weights."""
+        curvature = self.derived.curvature
+        env = self._run(self.env, [curvature.blocks(KINDS["hessian"]), curvature.dense(True)])
+        found = {(symbol.family, symbol.index): value for symbol, value in env.items()}
+        result: dict[str, Array] = {}
+        for owned in self.derived.model.parameters:
+            for name, symbol in owned.members:
+                weight = symbol is owned.weight
+                index = owned.index if weight else owner_of(self.derived.model, owned).index
+                result[name] = found["∇²W" if weight else BLOCK, index]
+        return result
 
     def _scalar(self, family: str) -> Any:
         symbol = next(symbol for symbol in self.env if symbol.family == family)

@@ -5,6 +5,8 @@ Numba modules run with the JIT off, one compiled.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +18,7 @@ import torch
 from cases import CASES
 from curvature_modules import Calls, Expected, kinds_of, load, rounded
 from curvature_oracle import assert_close, point_for
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from strategies import specs
 
@@ -28,6 +30,8 @@ from sifrc.spec import Spec, build_spec
 BACKENDS = ("torch", "numba")
 BATCH = 4
 RANDOM = settings(
+    # To shrink an example would compile hundreds of modules.
+    phases=(Phase.explicit, Phase.generate),
     deadline=None,
     derandomize=True,
     print_blob=True,
@@ -54,8 +58,6 @@ NAMED = (
     "reduction_sum",
     "output_softplus",
     "mixed_loss",
-    "one_layer",
-    "sigmoid_binary",
 )
 
 
@@ -134,7 +136,7 @@ def random_network(data: dict[str, Any], seed: int, backends: tuple[str, ...], f
 
 
 @given(data=specs(), seed=st.integers(0, 2**16))
-@settings(RANDOM, max_examples=8)
+@settings(RANDOM, max_examples=6)
 def test_modules_of_random_networks(data: dict[str, Any], seed: int, tmp_path_factory: Any) -> None:
     """All operators and kinds of both backends."""
     random_network(data, seed, BACKENDS, tmp_path_factory.mktemp("random"))
@@ -154,6 +156,30 @@ def test_compiled_numba_modules(tmp_path: Path) -> None:
     for name in ("skip", "no_bias", "sigmoid_binary"):
         spec = spec_of(name)
         agree(spec, load(spec, "numba", tmp_path), point_for(spec, 5, BATCH))
+
+
+HEAVY = """
+import sys
+from sifrc.compiler import Request, compile_spec
+from sifrc.spec import build_spec
+
+compile_spec(build_spec(eval(sys.argv[1])), Request(method="none", operators=("block_hessian",)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("units", [1, 3])
+def test_an_activation_at_the_output_compiles_in_seconds(units: int) -> None:
+    """Its slopes multiply the terms of ∂²ℓ: products of many factors."""
+    layer = {"name": "fc1", "type": "dense", "units": units, "activation": "tanh"}
+    data = {
+        "sifrc": 1,
+        "name": "heavy",
+        "network": {"input": {"name": "image", "size": units}, "layers": [layer]},
+        "loss": "bounded",
+    }
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", HEAVY, repr(data)], check=True, cwd=root, timeout=25)
 
 
 # ── named networks ────────────────────────────────────────────────────────────────────────────────────
@@ -194,6 +220,29 @@ def test_parts_of_a_batch(name: str, backend: str, tmp_path: Path) -> None:
     agree(spec, module, point_for(spec, 5, 5))
 
 
+def chain(sizes: list[int], loss: Any) -> Spec:
+    """Linear layers on three inputs."""
+    layers = [{"name": f"fc{k}", "type": "dense", "units": n} for k, n in enumerate(sizes, start=1)]
+    network = {"input": {"name": "image", "size": 3}, "layers": layers}
+    return build_spec({"sifrc": 1, "name": "linear", "network": network, "loss": loss, "dtype": "float64"})
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("sizes", [[2], [4, 2], [4, 3, 2]], ids=str)
+def test_blocks_that_are_the_same_for_every_sample(sizes: list[int], backend: str, tmp_path: Path) -> None:
+    """Linear layers and squared error: nothing in the recursion has a sample axis; means are not smaller."""
+    spec = chain(sizes, "squared_error")
+    agree(spec, load(spec, backend, tmp_path), point_for(spec, 5, BATCH))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("loss", ["bounded", "cross_entropy", "squared_error"])
+def test_one_output(loss: str, backend: str, tmp_path: Path) -> None:
+    """One unit, one class: axes of size one stay axes."""
+    spec = chain([1], loss)
+    agree(spec, load(spec, backend, tmp_path), point_for(spec, 5, BATCH))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_one_sample(backend: str, tmp_path: Path) -> None:
     """A batch of one."""
@@ -230,9 +279,7 @@ def test_seeds(name: str, backend: str, tmp_path: Path) -> None:
     assert any(np.abs(third[key] - first[key]).max() > 1e-3 for key in first)
     mean = expected.mean(kind, call.drawn(spec, 3))
     assert_close(third, expected.block_hessian(kind, mean))
-    assert_close(
-        call("curvature_factors", kind="sampled_fisher", seed=3), expected.factors(mean, "second")
-    )
+    assert_close(call("curvature_factors", kind="sampled_fisher", seed=3), expected.factors(mean, "second"))
     found = call("block_vector_product", kind="sampled_fisher", seed=3)
     assert_close(found, expected.product(kind, mean))
     assert_close(call("block_hessian", kind="hessian", seed=3), call("block_hessian", kind="hessian"), 0)
@@ -251,11 +298,13 @@ def test_drawn_classes_have_the_frequencies_of_softmax(backend: str, dtype: str,
     call = Calls(module, repeated, dtype)
     p = torch.softmax(Expected(spec, point).oracle.outputs, dim=1).numpy()[0]
     expected = np.diag(p) - np.outer(p, p)
-    assert_close(call("block_hessian", kind="fisher"), {"fc1.bias": expected}, 1e-4)
+    # Sums of so many numbers in float32, one after the other, lose three digits.
+    rounding = 1e-9 if dtype == "float64" else 2e-3
+    assert_close(call("block_hessian", kind="fisher"), {"fc1.bias": expected}, rounding)
     found = call("block_hessian", kind="sampled_fisher", seed=8)["fc1.bias"]
     outers = [np.outer(p - e, p - e) for e in np.eye(len(p))]
     variance = sum(w * (o - expected) ** 2 for w, o in zip(p, outers, strict=True))
-    assert np.all(np.abs(found - expected) <= 5 * np.sqrt(variance / many) + 1e-5)
+    assert np.all(np.abs(found - expected) <= 5 * np.sqrt(variance / many) + rounding * p.max())
 
 
 # ── arguments ─────────────────────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,9 @@ import torch
 from cases import CASES
 from curvature_oracle import Oracle, assert_close, means, owners, point_for
 from curvature_values import Values
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from strategies import specs
 
 from sifrc.compiler import Request, compile_spec
 from sifrc.derive.curvature.kinds import KINDS, Kind
@@ -157,6 +160,51 @@ def test_products_with_factors_are_those_of_the_kronecker_matrix(name: str, mome
         size = dense.shape[0] * dense.shape[1]
         expected = np.kron(blocks[owned.layer], second)
         assert_close({"W": dense.reshape(size, size)}, {"W": expected})
+
+
+RANDOM = settings(
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def random_network(data: dict[str, Any], seed: int) -> None:
+    """Every kind that exists, for every constraint, shared layers too."""
+    spec = build_spec(data)
+    point = point_for(spec, seed, BATCH)
+    values, oracle = Values(spec, point), Oracle(spec, point)
+    for kind in KINDS.values():
+        if kind.source == "sampled":
+            continue
+        try:
+            found = values.blocks(kind)
+        except DerivationError:
+            assert kind.source == "fisher" and spec.loss.targets == "vectors"
+            continue
+        if kind.name in ("hessian", "ggn"):
+            exact = oracle.exact() if kind.name == "hessian" else oracle.gauss_newton()
+            assert_close(found, restricted(exact, found))
+        expected = oracle.kind(kind)
+        assert expected is not None
+        found = found if kind.expectation or kind.factored else means(found)
+        assert_close(found, restricted(expected, found))
+
+
+@given(data=specs(), seed=st.integers(0, 2**16))
+@settings(RANDOM, max_examples=30)
+def test_random_network(data: dict[str, Any], seed: int) -> None:
+    """Skips, shared layers, activations and losses of the user's own among them."""
+    random_network(data, seed)
+
+
+@pytest.mark.slow
+@given(data=specs(), seed=st.integers(0, 2**16))
+@settings(RANDOM, max_examples=600)
+def test_many_random_networks(data: dict[str, Any], seed: int) -> None:
+    """The same on many more."""
+    random_network(data, seed)
 
 
 # ── rewrites ──────────────────────────────────────────────────────────────────────────────────────────

@@ -26,7 +26,7 @@ def _blocks(document, kind):
     return re.findall(rf"^```{kind}\b ?(.*?)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def _chain(activation="tanh", last=None, loss="squared_error", state=0.1):
+def _chain(activation="tanh", last=None, loss="squared_error", state=0.1, **more):
     layers = [
         {"name": "fc1", "type": "dense", "units": 4, "activation": activation},
         {"name": "fc2", "type": "dense", "units": 2, "activation": activation},
@@ -39,9 +39,17 @@ def _chain(activation="tanh", last=None, loss="squared_error", state=0.1):
         "loss": loss,
         "regularization": {"state": state},
         "dtype": "float64",
+        **more,
     }
 
 
+SKIP = _chain(loss="cross_entropy", state="none", curvature=["hessian"])
+SKIP["network"]["layers"] = [
+    {"name": "fc1", "type": "dense", "units": 4, "activation": "tanh"},
+    {"name": "fc2", "type": "dense", "units": 4, "activation": "tanh"},
+    {"name": "sum1", "type": "add", "inputs": ["fc1", "fc2"]},
+    {"name": "fc3", "type": "dense", "units": 5},
+]
 LEAKY = {"function": "leaky_relu", "parameters": {"slope": 0.1}}
 SPECS = {
     "chain": _chain(),
@@ -49,6 +57,11 @@ SPECS = {
     "classes": _chain(LEAKY, loss="cross_entropy"),
     "curved": _chain(last="tanh"),
     "spectral": _chain(LEAKY, state="spectral"),
+    "blocks": _chain(loss="cross_entropy", curvature=["hessian", "pch1", "fisher"]),
+    "skip": SKIP,
+    "curved_output": _chain(last="tanh", curvature=["pch1"]),
+    "ea_cg": _chain(loss="cross_entropy", method={"name": "ea_cg"}),
+    "kfi": _chain(loss="cross_entropy", method={"name": "ea_cg", "solver": "kfi", "decay": 0.9}),
 }
 
 

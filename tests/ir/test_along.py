@@ -76,9 +76,7 @@ def test_an_expression_along_an_axis_is_a_stack_of_its_values(name: str) -> None
     found = along(expr, MANY, lifted)
     assert found.axes == (MANY, *expr.axes)
     value = evaluate({"v": found}, {W: WEIGHT} | {lifted(s): v for s, v in STACKS.items()})["v"]
-    each = [
-        evaluate({"v": expr}, {W: WEIGHT} | {s: v[k] for s, v in STACKS.items()})["v"] for k in range(5)
-    ]
+    each = [evaluate({"v": expr}, {W: WEIGHT} | {s: v[k] for s, v in STACKS.items()})["v"] for k in range(5)]
     np.testing.assert_allclose(value, np.stack(each), rtol=1e-12, atol=1e-13)
 
 

@@ -26,6 +26,8 @@ class Reader:
 
     values: Values
     activations: Mapping[int, ScalarFunction]
+    size: int = 0
+    """Rows of the identity."""
 
     def value(self, layout: Layout) -> Any:
         return getattr(self, f"read_{type(layout).__name__.lower()}")(layout)
@@ -34,6 +36,8 @@ class Reader:
         return as_matrix(self.values[node.family, node.index])
 
     def read_constant(self, node: notation.Constant) -> Any:
+        if node.name == "identity":
+            return np.eye(self.size)
         return {"0": 0.0, "1": 1.0, "ones": 1.0}[node.name]
 
     def read_function(self, node: notation.Function) -> Any:
@@ -43,6 +47,11 @@ class Reader:
 
     def read_named(self, node: notation.Named) -> Any:
         (v,) = (self.value(argument) for argument in node.arguments)
+        if node.name in ("abs", "positive part"):
+            h, q = np.linalg.eigh(v)
+            return q @ np.diag(np.abs(h) if node.name == "abs" else np.maximum(h, 0)) @ q.T
+        if node.name == "max":
+            return np.max(v)
         total = np.log(np.sum(np.exp(v)))
         return {"softmax": np.exp(v - total), "log softmax": v - total, "logsumexp": total}[node.name]
 

@@ -151,7 +151,7 @@ def test_latex_is_ascii_and_closes_what_it_opens(name: str) -> None:
 
 def balanced(code: str) -> bool:
     depth = 0
-    for letter in re.sub(r"\\[{}|]", "", code):
+    for letter in re.sub(r"\\\\|\\[{}|]", "", code):
         depth += (letter == "{") - (letter == "}")
         if depth < 0:
             return False

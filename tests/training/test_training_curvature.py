@@ -1,6 +1,8 @@
 """Training by EA-CG: the method's memory through chunks, batches and checkpoints, on both backends."""
 
+import json
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +87,7 @@ def stop_after(trainable, count):
     return trainable
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in scalar")  # meant: random numbers
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 def test_stopped_and_resumed_run_is_bit_identical(tmp_path, make, some, backend, name):
@@ -148,7 +151,7 @@ def test_a_refused_step_stops_the_run_with_its_checkpoint(tmp_path, make, some, 
         return usual(np.where(len(calls) == 5, np.nan, inputs), *others)
 
     trainable.train_chunk = train_chunk
-    with pytest.raises(TrainingError, match="epoch 2: .*objective of a sample") as caught:
+    with pytest.raises(TrainingError, match=r"epoch 2: .*objective of a sample") as caught:
         fit(trainable, some, directory=tmp_path, checkpoint_every=0, **SETTINGS)
     assert "after 1 epochs and 300 samples" in str(caught.value.hint)
     for value in load_checkpoint(tmp_path / "checkpoint.npz").parameters.values():
@@ -158,6 +161,37 @@ def test_a_refused_step_stops_the_run_with_its_checkpoint(tmp_path, make, some, 
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 def test_data_that_cannot_be_evaluated_stops_before_the_first_step(tmp_path, make, some, backend):
     some.train_inputs[17] = np.nan
-    with pytest.raises(TrainingError, match="stopped in epoch 1: .*(not finite|NaN)"):
+    with pytest.raises(TrainingError, match=r"stopped in epoch 1: .*(not finite|NaN)"):
         fit(make_trainable(make(backend), backend), some, directory=tmp_path, **SETTINGS)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_trains_and_resumes_with_options(tmp_path, monkeypatch, some):
+    """One epoch and one more, against two at once; other options do not go on from its checkpoint."""
+    pytest.importorskip("torch")
+    from typer.testing import CliRunner
+
+    from sifrc.cli.main import app
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SIFRC_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "spec.json").write_text(json.dumps(SPEC))  # which is YAML too
+    parts = {"train_X": some.train_inputs, "train_y": some.train_targets}
+    np.savez("some.npz", **parts, test_X=some.test_inputs, test_y=some.test_targets)
+
+    def command(*arguments):
+        options = ["--option", "kind=pch2", "--option", "cg_iterations=3", "--option", "period=4"]
+        base = ["train", "spec.json", "--backend", "torch", "--method", "ea_cg", "--data", "some.npz"]
+        return CliRunner().invoke(app, [*base, "--batch", "50", *options, *arguments])
+
+    alpha = ("--option", "alpha=0.2")
+    for folder, epochs, more in (("whole", "2", ()), ("parts", "1", ()), ("parts", "2", ("--resume",))):
+        result = command(*alpha, "-o", folder, "--epochs", epochs, *more)
+        assert result.exit_code == 0, result.output
+    whole, parts = (load_checkpoint(Path(folder, "checkpoint.npz")) for folder in ("whole", "parts"))
+    for key, value in whole.parameters.items():
+        assert value.tobytes() == parts.parameters[key].tobytes(), key
+    refused = command("--option", "alpha=0.3", "-o", "parts", "--epochs", "3", "--resume")
+    assert refused.exit_code != 0 and "another spec" in refused.stderr
+    outside = command("--option", "alpha=2", "-o", "parts", "--epochs", "1")
+    assert outside.exit_code != 0 and "from 0.0 to 1.0" in outside.stderr

@@ -115,10 +115,14 @@ def test_plots_are_drawn_and_reproducible(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     comparison_plot({"esn": HISTORY, "adam": HISTORY}, tmp_path / "c.png")
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    many = {f"run {k}": HISTORY for k in range(12)}
+    comparison_plot(many, tmp_path / "e.png", styles={"run 3": {"color": "black", "ls": "--"}})
+    comparison_plot(many, tmp_path / "f.png")
+    assert (tmp_path / "e.png").read_bytes() != (tmp_path / "f.png").read_bytes()
     with pytest.raises(TrainingError, match="no run"):
         comparison_plot({}, tmp_path / "d.png")
     with pytest.raises(TrainingError, match="empty"):
-        training_plot(History(), tmp_path / "e.png")
+        training_plot(History(), tmp_path / "g.png")
 
 
 def test_package_imports_no_heavy_library():

@@ -67,8 +67,10 @@ class Block:
                     name += "_"
                 self.taken.add(name)
                 self.names[key] = name
+            new = self.names[key] not in self.locals.values()
             self.locals[load.ref] = self.names[key]
-            self._fresh.append(load.ref)
+            if new:
+                self._fresh.append(load.ref)
         return self.locals[load.ref]
 
     def new_locals(self) -> list[tuple[str, str]]:

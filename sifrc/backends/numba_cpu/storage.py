@@ -15,6 +15,7 @@ from functools import cached_property
 from sifrc.errors import BackendError
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
 from sifrc.lower.program import Family, Function, Load, Program, Storage
+from sifrc.lower.reuse import aliases
 
 __all__ = ["Group", "Layout"]
 
@@ -93,9 +94,14 @@ class Layout:
                 name = f"{family.code}_{_RANK_NAMES[rank - per_sample]}"
             yield Group(family, name, tuple(by_rank[rank]))
 
+    @cached_property
+    def merged(self) -> Mapping[str, str]:
+        """Families of intermediate arrays that lie in the arrays of another family."""
+        return aliases(self.program)
+
     def group(self, family: str, index: int | None) -> Group:
         """The variable that holds a member."""
-        for group in self.families[family]:
+        for group in self.families[self.merged.get(family, family)]:
             if any(known == index for known, _ in group.members):
                 return group
         raise BackendError(f"the program has no '{family}' with subscript {index}")
@@ -111,9 +117,10 @@ class Layout:
         for statement, k in unrolled(function.body):
             for load in (*loads_of(statement), *targets_of(statement)):
                 family, index = absolute(load.ref, k)
-                touched.setdefault(family, set()).add(index)
+                touched.setdefault(self.merged.get(family, family), set()).add(index)
         groups = []
-        for name in dict.fromkeys((*function.reads, *function.writes, *touched)):
+        names = (self.merged.get(name, name) for name in (*function.reads, *function.writes))
+        for name in dict.fromkeys((*names, *touched)):
             if self.program.family(name).storage in _GLOBALS:
                 continue
             for group in self.families[name]:

@@ -1,0 +1,188 @@
+"""Level 1 for curvature blocks: identities with the derivatives that they stand for.
+
+A block is −dq_k / da_k, q_k the adjoint of the pre-activation. The identities move the states along
+directions, forward, and compare with the recursion, which multiplies matrices from the output back:
+
+    −dq_k = H_k δ + Σ_j E_kj dx_j        δ = da_k; x_j earlier states that other layers read too
+
+where the layers after k move as far as they depend on a_k and the x_j, and their own −dq_m is
+H_m da_m + Σ E_mj dx_j by the same identity. That later blocks are symmetric is put in as H = P + Pᵀ, and
+proved of each block from those after it. The products with (N, η) are compared with the
+Hessian–vector product along one layer's direction alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sifrc.calculus import jvp
+from sifrc.derive.curvature.kinds import KINDS
+from sifrc.derive.curvature.recursion import primed
+from sifrc.derive.curvature.systems import BLOCK
+from sifrc.derive.derived import Derived
+from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
+from sifrc.derive.system import System
+from sifrc.ir import Delta, Expr, Input, Role
+from sifrc.ir.build import apply, einsum, hadamard, negative, rename, subtract, total, zero
+from sifrc.ir.traverse import inputs_of, substitute
+from sifrc.model import Constraint
+from sifrc.verify.identities import Identity
+
+__all__ = ["diagonal_identities", "product_identities", "recursion_identities"]
+
+_NEAR = 4
+"""Layers between a product and the output, up to which it is compared with the Hessian's."""
+
+
+def recursion_identities(derived: Derived) -> Iterator[Identity]:
+    """H_k and E_kj of the exact recursion are the derivatives of the back-propagated adjoints."""
+    first = derived.first
+    system = derived.curvature.blocks(KINDS["hessian"])
+    symmetric = _symmetric(system)
+    mixed = _mixed(system, symmetric)
+    for c in derived.model.constraints:
+        block = next(s for s in system.symbols if (s.family, s.index) == (BLOCK, c.index))
+        value = substitute(substitute(system[block], mixed), symmetric)
+        table = {**mixed, **symmetric, block: value}
+        residual = substitute(_residual(first, system, c), table)
+        yield Identity(f"H[{c.index}] = −dy/da[{c.index}]", residual)
+        left, right = (Input(family, None, (c.axis,), Role.TANGENT) for family in ("δ", "ε"))
+        forms = [
+            einsum([(value, value.axes), (u, value.axes[:1]), (v, value.axes[1:])], ())
+            for u, v in ((left, right), (right, left))
+        ]
+        yield Identity(f"H[{c.index}] is symmetric", subtract(*forms))
+
+
+def _symmetric(system: System) -> dict[Input, Expr]:
+    """Every block as P + Pᵀ."""
+    table: dict[Input, Expr] = {}
+    for symbol in system.symbols:
+        if symbol.family == BLOCK:
+            part = Input("P", symbol.index, symbol.slots, symbol.role)
+            row, column = symbol.axes
+            turned = einsum([(part, (column, row))], (row, column))
+            table[symbol] = total([part, turned], symbol.axes)
+    return table
+
+
+def _mixed(system: System, blocks: dict[Input, Expr]) -> dict[Input, Expr]:
+    """Every E_kj in terms of blocks."""
+    table: dict[Input, Expr] = {}
+    for equation in system.equations:
+        if equation.symbol.family != BLOCK:
+            used = {s: table[s] for s in inputs_of(equation.value) if s in table}
+            table[equation.symbol] = substitute(substitute(equation.value, used), blocks)
+    return table
+
+
+def _residual(first: FirstOrder, system: System, c: Constraint) -> Expr:
+    """−dq_k from the layers after k, minus what the recursion gives."""
+    model = first.model
+    shift = Input("δ", None, (c.axis,), Role.TANGENT)
+    # Earlier states move freely, later ones as they must.
+    moves: dict[Input, Expr] = {
+        other.state: Input("ẋ", other.index, (other.axis,), Role.TANGENT)
+        for other in model.constraints[: c.index - 1]
+    }
+    free = dict(moves)
+    if c.activation is None:
+        moves[c.state] = shift
+    else:
+        moves[c.state] = _slope_times(c, shift)
+    adjoints: dict[Input, Expr] = {}
+    for later in model.constraints[c.index :]:
+        step = jvp(later.pre_activation, moves)
+        if step is None:
+            continue
+        move = step if later.activation is None else _slope_times(later, step)
+        adjoints[first.backpropagated(later.index)] = negative(_through(system, later, step, moves))
+        moves[later.state] = move
+    own = first.backpropagated(c.index)
+    adjoint = first.adjoints[c.index]
+    known = {**moves, **adjoints}
+    moved = jvp(first.adjoint[adjoint], known) or zero((c.axis,))
+    if c.activation is not None:
+        a = Input("a", c.index, (c.axis,), Role.STATE)
+        moved = jvp(first.adjoint[own], {adjoint: moved, a: shift}) or zero((c.axis,))
+    return total([moved, _through(system, c, shift, free)], (c.axis,))
+
+
+def _slope_times(c: Constraint, move: Expr) -> Expr:
+    """F'(a_k) ∘ move, a_k the symbol that the first-order system defines."""
+    assert c.activation is not None
+    a = Input("a", c.index, (c.axis,), Role.STATE)
+    return hadamard(apply(c.activation, a, orders=(1,)), move)
+
+
+def _through(system: System, c: Constraint, step: Expr, moves: dict[Input, Expr]) -> Expr:
+    """H_k da_k + Σ_j E_kj dx_j."""
+    terms = []
+    for symbol in system.symbols:
+        if symbol.index != c.index or len(symbol.axes) != 2:
+            continue
+        row, column = symbol.axes
+        if symbol.family == BLOCK:
+            move: Expr | None = step
+        else:
+            states = [state for state in moves if primed(state.axes[0]) == column]
+            (state,) = states
+            move = moves[state]
+        if move is not None:
+            terms.append(einsum([(symbol, (row, column)), (move, (column,))], (row,)))
+    return total(terms, (c.axis,))
+
+
+def product_identities(derived: Derived) -> Iterator[Identity]:
+    """Along a direction in one layer's weight or bias, H·v there is the block times the direction."""
+    model, second = derived.model, derived.second
+    blocks = derived.curvature.blocks(KINDS["hessian"])
+    product = derived.curvature.product(True, None)
+    directions = [d for owned in model.parameters for _, d in gradient_symbols(owned, "N", "η")]
+    exact = _solved((blocks,))
+    for owned in model.parameters:
+        (owner,) = (c for c in model.constraints if c.parameters is owned)
+        if model.depth - owner.index > _NEAR:
+            continue
+        results = zip(
+            gradient_symbols(owned, "N", "η"),
+            gradient_symbols(owned, "HN", "Hη"),
+            gradient_symbols(owned, "BN", "Bη"),
+            strict=True,
+        )
+        for (_, own), (_, moved), (_, found) in results:
+            still = {other: zero(other.axes) for other in directions if other is not own}
+            tangents = _solved((second.tangent, second.adjoint_tangent), still)
+            along = substitute(substitute(second.product[moved], still), tangents)
+            value = substitute(substitute(product[found], still), exact)
+            yield Identity(f"{found.name} = {moved.name} along {own.name}", subtract(along, value))
+
+
+def _solved(systems: tuple[System, ...], given: dict[Input, Expr] | None = None) -> dict[Input, Expr]:
+    """Every symbol of the systems in terms of what they start from."""
+    table: dict[Input, Expr] = dict(given or {})
+    for system in systems:
+        for equation in system.equations:
+            used = {symbol: table[symbol] for symbol in inputs_of(equation.value) if symbol in table}
+            table[equation.symbol] = substitute(equation.value, used)
+    return table
+
+
+def diagonal_identities(derived: Derived) -> Iterator[Identity]:
+    """The diagonals are those of the blocks of the weights and of the pre-activations."""
+    diagonal, dense = derived.curvature.diagonal(), derived.curvature.dense(True)
+    entries = _solved((diagonal,))
+    blocks = {(symbol.family, symbol.index): symbol for symbol in dense.symbols}
+    for owned in derived.model.parameters:
+        (owner,) = (c for c in derived.model.constraints if c.parameters is owned)
+        results = gradient_symbols(owned, "dW", "dβ")
+        block = dense[blocks["∇²W", owned.index]]
+        row, column, *_ = block.axes
+        own = einsum([(block, (row, column, row, column))], (row, column))
+        found = entries[results[0][1]]
+        yield Identity(f"diagonal of W[{owned.index}]", subtract(rename(own, found.axes), found))
+        for _, symbol in results[1:]:
+            matrix = Input(BLOCK, owner.index, (owner.axis, primed(owner.axis)), Role.STATE)
+            entry = einsum([(matrix, matrix.axes), (Delta(*matrix.axes), matrix.axes)], (matrix.axes[0],))
+            found = entries[symbol]
+            yield Identity(f"diagonal of β[{owned.index}]", subtract(rename(entry, found.axes), found))
