@@ -215,7 +215,7 @@ def _rewrites(kind: Kind) -> Iterator[str]:
     if kind.expectation:
         yield f"E[A ∘ C] is replaced by E[A] ∘ E[C], EA-CG(5, 6): exact for {EXACT_WHEN['expectation']}."
     if kind.residual == "dropped":
-        yield f"{_RESIDUALS['dropped']}: exact for piecewise affine activations."
+        yield f"{_RESIDUALS['dropped']}: exact for {EXACT_WHEN['dropped']}."
     elif kind.residual != "kept":
         yield f"{_RESIDUALS[kind.residual]}: exact for {EXACT_WHEN['residual']}."
     if kind.output != "kept":

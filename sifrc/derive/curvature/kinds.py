@@ -73,6 +73,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _PRESE
 EXACT_WHEN: Mapping[str, str] = MappingProxyType(
     {
         "expectation": "one sample in the batch, one layer, or slopes that are the same for all samples",
+        "dropped": "piecewise affine activations",
         "residual": "piecewise affine activations, or residuals that are not negative",
         "output": "a loss that is convex in the output",
         "fisher": "a loss that is a negative log-likelihood, as the Gauss–Newton matrix",
