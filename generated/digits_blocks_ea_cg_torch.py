@@ -951,7 +951,10 @@ def block_hessian(
                 "fc2.weight": _matrix(weight_block[2]),
                 "fc3.weight": _matrix(weight_block[3]),
             }
-        raise ValueError(f"kind {kind!r} does not go with reduction={reduction!r}, dense={dense!r}")
+        raise ValueError(
+            f"kind {kind!r} does not go with reduction={reduction!r}, dense={dense!r}; expected "
+            "kinds of single samples: reduction none and dense false, or reduction mean and dense false, or reduction mean and dense true; other kinds: reduction mean and dense false, or reduction mean and dense true"
+        )
 
     if per_sample and reduction == "none" and not dense:
         return part(inputs, targets)
@@ -1039,7 +1042,10 @@ def curvature_factors(
                 "fc3.moment": mean_input[3],
                 "fc3.block": mean_block[3],
             }
-        raise ValueError(f"kind {kind!r} does not go with moment={moment!r}")
+        raise ValueError(
+            f"kind {kind!r} does not go with moment={moment!r}; expected "
+            "moment second, or moment mean"
+        )
 
     found = _averaged(part, inputs, targets, per_sample)
     return {name: Factors(found[f"{name}.moment"], found[f"{name}.block"]) for name in _LAYERS}

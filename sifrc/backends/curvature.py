@@ -218,8 +218,33 @@ def _cases(cases: Sequence[Case], operator: CurvatureOperator, glue: Glue) -> li
         lines.append(f"        if {_condition(case)}:")
         lines += _case(case, operator, glue, bool(case.per_sample), 12)
     named = ", ".join(f"{name}={{{name}!r}}" for name, _, _ in operator.arguments)
-    lines.append(f'        raise ValueError(f"kind {{kind!r}} does not go with {named}")')
+    lines += [
+        "        raise ValueError(",
+        f'            f"kind {{kind!r}} does not go with {named}; expected "',
+        f"            {_quoted(_accepted(cases))}",
+        "        )",
+    ]
     return lines
+
+
+def _accepted(cases: Sequence[Case]) -> str:
+    """What the arguments may be, for each sort of kinds."""
+    texts: dict[bool | None, list[str]] = {}
+    for case in cases:
+        choice = " and ".join(
+            f"{name} {' or '.join(repr(value) for value in values if value is not None)}"
+            for name, values in case.choices
+        )
+        texts.setdefault(case.per_sample, []).append(choice)
+    sorts = {True: "kinds of single samples", False: "other kinds", None: "all kinds"}
+    found = {sort: ", or ".join(dict.fromkeys(texts[sort])) for sort in texts}
+    if len(set(found.values())) == 1:
+        return next(iter(found.values()))
+    return "; ".join(f"{sorts[sort]}: {text}" for sort, text in found.items())
+
+
+def _quoted(text: str) -> str:
+    return '"' + text + '"'
 
 
 def _case(case: Case, operator: CurvatureOperator, glue: Glue, per_sample: bool, indent: int) -> list[str]:
@@ -242,9 +267,14 @@ def _run(module: ModuleSource, operator: CurvatureOperator, cases: Sequence[Case
     for case in cases:
         if case.batch_axis:
             lines += [f"    if {_condition(case)}:", "        return part(inputs, targets)"]
+    call = "_averaged(part, inputs, targets, per_sample)"
+    together = [_condition(case) for case in cases if case.whole]
+    if together:
+        lines += [f"    together = {' or '.join(f'({text})' for text in together)}"]
+        call = "_averaged(part, inputs, targets, per_sample and not together)"
     if module.reduction != "sum" and not operator.pair:
-        return [*lines, "    return _averaged(part, inputs, targets, per_sample)"]
-    lines.append("    found = _averaged(part, inputs, targets, per_sample)")
+        return [*lines, f"    return {call}"]
+    lines.append(f"    found = {call}")
     if module.reduction == "sum":
         kept = ' if name.endswith(".moment") else ' if operator.pair else ""
         value = f"value{kept}len(inputs) * value" if kept else "len(inputs) * value"

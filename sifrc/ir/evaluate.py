@@ -149,7 +149,8 @@ def _each(function: Callable[..., Array], rank: int, *stacks: Array) -> Array:
 
 @_evaluate.register
 def _(node: Solve, context: _Context) -> Array:
-    return _each(context.arithmetic.solve, 1, context.value(node.matrix), context.value(node.rhs))
+    columns = len(node.rhs.axes) - len(node.matrix.axes) + 2
+    return _each(context.arithmetic.solve, columns, context.value(node.matrix), context.value(node.rhs))
 
 
 @_evaluate.register

@@ -12,6 +12,8 @@ __all__ = ["contracted", "first_kept", "is_matrix_product", "ordered", "split_sc
 
 _NOMINAL_BATCH = 128
 """Batch size that contraction orders are chosen for; the layer sizes are the real ones."""
+_MOST_OPTIMAL = 6
+"""Factors of a product for which the best order is searched exhaustively."""
 
 
 def contracted(expr: Einsum) -> tuple[Axis, ...]:
@@ -95,7 +97,11 @@ def _pairwise(expr: Einsum, layer: int | None) -> Expr:
     output = "".join(letters[label] for label in expr.out if label in letters)
     shapes = [tuple(_NOMINAL_BATCH if a.size is None else a.size for a in labels) for _, labels in operands]
     path, _ = opt_einsum.contract_path(
-        ",".join(inputs) + "->" + output, *shapes, shapes=True, optimize="optimal"
+        ",".join(inputs) + "->" + output,
+        *shapes,
+        shapes=True,
+        # The best order takes time that grows as a factorial.
+        optimize="optimal" if len(operands) <= _MOST_OPTIMAL else "auto",
     )
     for step in path:
         chosen = [operands[position] for position in step]

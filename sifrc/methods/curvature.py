@@ -129,7 +129,7 @@ def curvature_operators(
 
 
 def _blocks(model: Model, family: str) -> tuple[Result, ...]:
-    """The blocks of the biases; a layer without a bias has one under its pre-activation's name."""
+    """The blocks of the biases, where a layer has one."""
     return tuple(
         Result(owned.members[1][0], ((family, owner_of(model, owned).index),))
         for owned in model.parameters
@@ -231,7 +231,7 @@ def _block_vector_product(model: Model) -> CurvatureOperator:
         for moment in (_SECOND, _MEAN):
             values = (None, moment) if moment == _SECOND and not each else (moment,)
             functions = _with_means(each, f"{moment}_moments", f"block_product_{moment}")
-            cases.append(Case((("moment", values),), functions, results, each))
+            cases.append(Case((("moment", values),), functions, results, each, whole=each))
     return CurvatureOperator(
         "block_vector_product",
         "",

@@ -48,7 +48,8 @@ class Case:
         functions: run after those of the kind.
         results: what is returned.
         per_sample: of the kind; None for both.
-        batch_axis: whether the results have a sample axis; otherwise they are means over the batch.
+        batch_axis: whether the results have a sample axis.
+        whole: whether the results are products of means over the batch, and no means of such products.
     """
 
     choices: tuple[tuple[str, tuple[object, ...]], ...]
@@ -56,6 +57,7 @@ class Case:
     results: tuple[Result, ...]
     per_sample: bool | None = None
     batch_axis: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)

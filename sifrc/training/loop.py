@@ -126,15 +126,19 @@ def fit(
     progress: bool = True,
     schedule: Schedule | None = None,
     label: str = "run",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> History:
-    """Train anything that is :class:`~sifrc.training.adapters.Trainable`; see :func:`train`."""
+    """Train anything that is :class:`~sifrc.training.adapters.Trainable`; see :func:`train`.
+
+    ``clock`` gives the seconds of the metrics; with one thread on a machine that does other work too,
+    :func:`time.process_time` is the fairer one.
+    """
     samples = len(dataset.train_inputs)
     _check_settings(samples, epochs, batch, seed, checkpoint_every, resume, directory)
     if directory is not None:
         run_directory(Path(directory))
-    settings = _Settings(
-        epochs, batch, seed, Path(directory) if directory is not None else None, checkpoint_every, schedule
-    )
+    folder = Path(directory) if directory is not None else None
+    settings = _Settings(epochs, batch, seed, folder, checkpoint_every, schedule, clock)
     run = _Run(trainable, dataset, settings, label)
     with deferred_interrupt() as interrupted, training_progress(progress, epochs, samples) as show:
         try:
@@ -190,6 +194,7 @@ class _Settings:
     directory: Path | None
     checkpoint_every: float
     schedule: Schedule | None
+    clock: Callable[[], float]
 
 
 class _Run:
@@ -243,9 +248,9 @@ class _Run:
         if position.sample == 0 and settings.schedule is not None:
             self._trainable.set_learning_rate(self._base_rate * settings.schedule(position.epoch))
         chosen = self._order[position.sample : position.sample + self._chunk]
-        begin = time.perf_counter()
+        begin = settings.clock()
         objective = self._trainable.train_chunk(data.train_inputs, data.train_targets, chosen, settings.batch)
-        seconds = position.seconds + time.perf_counter() - begin
+        seconds = position.seconds + settings.clock() - begin
         if not math.isfinite(objective):
             raise FloatingPointError(f"the mean objective is {objective}")
         done = replace(

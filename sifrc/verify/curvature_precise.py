@@ -13,6 +13,8 @@ from sifrc.derive.curvature.kinds import Kind
 from sifrc.derive.curvature.scores import NORMAL, UNIFORM
 from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import MPMATH, Array
+from sifrc.lower.program import Program
+from sifrc.model import Model
 from sifrc.spec.types import Spec
 from sifrc.verify.comparison import separate_digits
 from sifrc.verify.curvature_expected import Expected
@@ -21,7 +23,7 @@ from sifrc.verify.curvature_mpmath import measure_mpmath
 from sifrc.verify.curvature_reference import batch_mean, is_exact, is_gauss_newton, limit_of
 from sifrc.verify.oracle_mpmath import ForwardMpmath
 from sifrc.verify.points import capped, parameter_count, random_point
-from sifrc.verify.programs import ProgramBatch
+from sifrc.verify.programs import ProgramBatch, block_program
 from sifrc.verify.table import Row
 
 __all__ = ["curvature_precise_rows"]
@@ -38,13 +40,14 @@ _DUALS, _ALGEBRA, _BOTH, _LIMITS = (
 )
 
 Tensors = Mapping[str, Array]
+Lowered = Callable[[], tuple[Model, Program]]
 
 
 class _Batch:
     """The program and the oracle at one random batch."""
 
-    def __init__(self, spec: Spec, seed: int, size: int, digits: int) -> None:
-        self.spec, self.digits = spec, digits
+    def __init__(self, spec: Spec, seed: int, size: int, digits: int, lowered: Lowered) -> None:
+        self.spec, self.digits, self.lowered = spec, digits, lowered
         point = random_point(spec, seed, size)
         self.params = {name: MPMATH.array(value) for name, value in point.params.items()}
         self.vector = {name: MPMATH.array(value) for name, value in point.vector.items()}
@@ -52,19 +55,17 @@ class _Batch:
         self.targets: Any = point.targets
         if spec.loss.targets == "vectors":
             self.targets = MPMATH.array(point.targets)
-        generator = np.random.default_rng(seed)
-        shape = (size, spec.layers[-1].size)
-        self.drawn = {
-            UNIFORM: MPMATH.array(generator.uniform(size=shape)),
-            NORMAL: MPMATH.array(generator.normal(size=shape)),
-        }
         self.at = measure_mpmath(spec, self.params, self.inputs, self.targets)
+        generator = np.random.default_rng(seed)
+        outputs = self.at.values[spec.layers[-1].name]
+        normal = MPMATH.array(generator.normal(size=outputs.shape))
+        self.drawn = {UNIFORM: _nearly_tied(outputs, normal), NORMAL: normal}
         self._expected: dict[str, Expected] = {}
 
     @cached_property
     def program(self) -> ProgramBatch:
         return ProgramBatch(
-            self.spec, self.params, self.inputs, self.at.targets, self.vector, self.drawn, MPMATH
+            *self.lowered(), self.params, self.inputs, self.at.targets, self.vector, self.drawn, MPMATH
         )
 
     def expected(self, kind: Kind) -> Expected:
@@ -82,6 +83,15 @@ class _Batch:
 
     def compare(self, found: Tensors, expected: Tensors) -> float:
         return separate_digits(found, expected, self.digits)
+
+
+def _nearly_tied(outputs: Array, noise: Array) -> Array:
+    """Uniform numbers u for which all x + g, g = −log(−log u), are about equal.
+
+    A draw depends on its numbers through the order of the x + g alone: only there a wrong g shows.
+    """
+    gumbel = noise / 20 - outputs + batch_mean(outputs.T)[:, None]
+    return np.asarray(np.frompyfunc(lambda g: mpmath.exp(-mpmath.exp(-g)), 1, 1)(gumbel), dtype=object)
 
 
 def _blocks(batch: _Batch, kind: Kind) -> Iterator[float]:
@@ -182,7 +192,13 @@ class _Work:
 
     @cached_property
     def batches(self) -> tuple[_Batch, ...]:
-        return tuple(_Batch(self.spec, self.seed + size, size, self.digits) for size in _BATCHES)
+        return tuple(
+            _Batch(self.spec, self.seed + size, size, self.digits, lambda: self.lowered) for size in _BATCHES
+        )
+
+    @cached_property
+    def lowered(self) -> tuple[Model, Program]:
+        return block_program(self.spec)
 
     def limited(self, kinds: Sequence[Kind]) -> list[Kind]:
         """Kinds that are exact for some batch."""

@@ -25,7 +25,7 @@ from sifrc.methods.planning import make_plan
 from sifrc.model import Model, build_model
 from sifrc.spec.types import Spec, TargetSpec
 
-__all__ = ["ProgramBatch", "ProgramSample", "operator_program"]
+__all__ = ["ProgramBatch", "ProgramSample", "block_program", "operator_program"]
 
 
 def operator_program(spec: Spec) -> tuple[Model, Program]:
@@ -128,11 +128,18 @@ class ProgramSample:
         return self._tensors("newton_direction")
 
 
+def block_program(spec: Spec) -> tuple[Model, Program]:
+    """The program of the operators on curvature blocks; the diagonal where there is the kind ``hessian``."""
+    exact = not spec.curvature or any(entry.name == "hessian" for entry in spec.curvature)
+    return _lowered(spec, tuple(name for name in CURVATURE_OPERATORS if exact or name != "hessian_diagonal"))
+
+
 class ProgramBatch:
     """Operators on curvature blocks at a batch, through the interpreter.
 
     Args:
-        spec: what to compile; with a kind that is the exact Hessian, or :meth:`call` has no diagonal.
+        model: the network.
+        program: of the operators on blocks, see :func:`block_program`.
         params: parameters by name.
         inputs: (B, n_0).
         targets: vectors (B, n_out).
@@ -143,7 +150,8 @@ class ProgramBatch:
 
     def __init__(
         self,
-        spec: Spec,
+        model: Model,
+        program: Program,
         params: Mapping[str, Any],
         inputs: Any,
         targets: Any,
@@ -151,9 +159,7 @@ class ProgramBatch:
         drawn: Mapping[str, Any],
         arithmetic: NumberSystem = NUMPY,
     ) -> None:
-        exact = not spec.curvature or any(entry.name == "hessian" for entry in spec.curvature)
-        names = tuple(name for name in CURVATURE_OPERATORS if exact or name != "hessian_diagonal")
-        self.model, self.program = _lowered(spec, names)
+        self.model, self.program = model, program
         self.kinds = {kind.name: kind for kind in self.program.kinds}
         self.operators = {operator.name: operator for operator in self.program.curvature}
         self.arithmetic = arithmetic

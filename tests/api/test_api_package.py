@@ -103,3 +103,21 @@ def test_verify_fails_closed_on_a_module_with_a_wrong_gradient():
 
     wrong = SimpleNamespace(**{**vars(module), "gradient": doubled})
     assert not sifrc.verify(tiny(), levels=(3,), module=wrong).passed
+
+
+def test_verify_fails_closed_on_a_module_with_a_wrong_block():
+    """The module's blocks are doubled; level 3 must see it."""
+    pytest.importorskip("torch")
+    from types import SimpleNamespace
+
+    spec = tiny(target={"backend": "torch", "operators": ["block_hessian", "curvature_factors"]})
+    module = sifrc.compile(spec, cache=False)
+    assert sifrc.verify(spec, levels=(3,), module=module).passed
+
+    def doubled(*arguments, **choices):
+        found = module.curvature_factors(*arguments, **choices)
+        return {name: pair._replace(block=2 * pair.block) for name, pair in found.items()}
+
+    wrong = SimpleNamespace(**{**vars(module), "curvature_factors": doubled})
+    report = sifrc.verify(spec, levels=(3,), module=wrong)
+    assert not report.passed and {row.quantity for row in report.failures} == {"curvature_factors"}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from curvature_oracle import Oracle, means, owners
+from curvature_oracle import Oracle, owners
 
 from sifrc.cache import load_text
 from sifrc.compiler import Request, compile_spec
@@ -208,8 +208,3 @@ class Expected:
     def exact_dense(self) -> dict[str, np.ndarray]:
         """Diagonal blocks of the dense Hessian, with what ``reduction: sum`` multiplies."""
         return self.oracle.dense()
-
-
-def batch_means(blocks: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Over the samples."""
-    return means(blocks)

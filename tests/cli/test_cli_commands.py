@@ -288,6 +288,15 @@ def test_verify_prints_a_table_and_passes(sifrc_command, write):
     assert "gradient" in result.stdout and "tiny: passed" in result.stdout
 
 
+def test_verify_lists_operators_on_curvature_blocks_that_are_asked_for(sifrc_command, write):
+    target = {"backend": "torch", "operators": ["block_hessian", "hessian_diagonal"]}
+    spec = write(tiny(method="none", target=target, curvature=["hessian", "pch1"]))
+    result = sifrc_command("verify", spec, "--levels", "1,2", "--digits", "30")
+    assert result.exit_code == 0, result.output
+    assert "block_hessian" in result.stdout and "hessian_diagonal" in result.stdout
+    assert "curvature_factors" not in result.stdout
+
+
 def test_verify_exits_with_1_where_something_was_not_checked(sifrc_command, write, monkeypatch):
     from sifrc.verify import Report, Row, ladder
 

@@ -285,7 +285,7 @@ def test_fisher_is_something_else_for_other_losses() -> None:
 
 
 def test_every_stated_limit_has_tests_here() -> None:
-    assert set(EXACT_WHEN) == {"expectation", "residual", "output", "fisher"}
+    assert set(EXACT_WHEN) == {"expectation", "dropped", "residual", "output", "fisher"}
 
 
 # ── definite and symmetric ────────────────────────────────────────────────────────────────────────────

@@ -10,9 +10,12 @@ import pytest
 import torch
 from cases import CASES, CHAINS
 
+import sifrc
+from sifrc.methods.curvature import CURVATURE_OPERATORS
 from sifrc.spec import build_spec
 from sifrc.spec.types import Spec
 from sifrc.verify import oracle_torch, verify
+from sifrc.verify.curvature_kinds import CURVATURE_QUANTITIES
 
 TOGETHER = (
     "tanh_cross_entropy_3",
@@ -210,3 +213,193 @@ def test_the_expansion_notices_a_wrong_gradient(monkeypatch: pytest.MonkeyPatch)
         with monkeypatch.context() as patch:
             patch.setattr(SampleSystems, quantity, wrong)
             assert not getattr(Expansion(derived), quantity)()
+
+
+# ── curvature blocks ──────────────────────────────────────────────────────────────────────────────────
+
+BLOCKS = tuple(CURVATURE_OPERATORS)
+KINDS_LISTED = [
+    "hessian",
+    "pch1",
+    "ggn",
+    "fisher",
+    "sampled_fisher",
+    "kfra",
+    {"name": "each", "kind": "pch2", "expectation": False},
+]
+
+
+def blocks_spec(name: str, **changes: Any) -> Spec:
+    """A case that asks for the operators on curvature blocks."""
+    target = {"backend": "torch", "operators": list(BLOCKS)}
+    return build_spec({**CASES[name], "target": target, **changes})
+
+
+def compiled(spec: Spec, **changes: Any) -> SimpleNamespace:
+    """The module of a spec with some functions replaced."""
+    return SimpleNamespace(**{**vars(sifrc.compile(spec, cache=False)), **changes})
+
+
+@pytest.fixture(scope="module")
+def listed() -> tuple[Spec, SimpleNamespace]:
+    """A module with kinds of every sort."""
+    spec = blocks_spec("skip", curvature=KINDS_LISTED)
+    return spec, compiled(spec)
+
+
+@pytest.mark.parametrize("name", ["skip", "bounded", "no_bias", "sigmoid_binary"])
+def test_blocks_pass_every_level(name: str) -> None:
+    """Presets of a graph, a loss that is not convex, layers without biases, targets that are vectors."""
+    spec = blocks_spec(name)
+    report = verify(spec, module=compiled(spec))
+    assert report.passed, report.text()
+    for level, quantities in CURVATURE_QUANTITIES.items():
+        found = {row.quantity for row in report.rows if row.level == level and row.passed}
+        assert found >= set(quantities)
+    rows = [row for row in report.rows if row.quantity == "block_hessian"]
+    assert {(row.level, row.oracle) for row in rows} == {
+        (1, "normal form"),
+        (1, "SymPy"),
+        (2, "nested duals"),
+        (2, "dense algebra"),
+        (2, "exact limits"),
+        (3, "torch.func, float64"),
+        (3, "dense algebra, float64"),
+        (3, "eigenvalues"),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", [name for name in CASES if "shared" not in name])
+def test_blocks_pass_on_every_case(name: str, dtype: str) -> None:
+    """All levels on every named case."""
+    spec = blocks_spec(name, dtype=dtype)
+    report = verify(spec, module=compiled(spec))
+    assert report.passed, report.text()
+
+
+def test_blocks_of_the_kinds_that_the_spec_lists(listed: tuple[Spec, SimpleNamespace]) -> None:
+    """Rewrites of the spec's own among them; level 2 says which kinds its rows are of."""
+    spec, module = listed
+    report = verify(spec, levels=(2, 3), module=module)
+    assert report.passed, report.text()
+    notes = " ".join(row.note for row in report.rows if row.quantity == "curvature_factors")
+    assert "each" in notes and "pch2" not in notes
+
+
+def test_blocks_have_rows_only_where_they_are_asked_for() -> None:
+    """A spec without them, and one that asks for the diagonal alone."""
+    plain = verify(build_spec(dict(CHAINS["one_layer"])), levels=(1, 2))
+    assert not {row.quantity for row in plain.rows} & set(BLOCKS)
+    target = {"backend": "torch", "operators": ["hessian_diagonal"]}
+    report = verify(build_spec({**CHAINS["one_layer"], "target": target}), levels=(1, 2))
+    assert report.passed
+    assert {row.quantity for row in report.rows} & set(BLOCKS) == {"hessian_diagonal"}
+    listed = verify(build_spec({**CHAINS["one_layer"], "curvature": ["kfra"]}), levels=(2,))
+    assert listed.passed and {row.quantity for row in listed.rows} >= {"block_hessian", "curvature_factors"}
+
+
+def test_blocks_of_shared_parameters_fail_with_the_reason() -> None:
+    """They do not exist, so that asking for them cannot pass."""
+    report = verify(blocks_spec("shared_skip"), levels=(1, 2))
+    assert not report.passed
+    failed = [row for row in report.failures if row.quantity in BLOCKS]
+    assert {row.level for row in failed} == {1, 2} and all("shared" in row.note for row in failed)
+
+
+def _scaled(factor: float, only: str) -> Any:
+    """A change of the result for one kind; pairs are changed in their blocks."""
+
+    def change(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: change(item) for name, item in value.items()}
+        if isinstance(value, tuple) and hasattr(value, "block"):
+            return value._replace(block=factor * value.block)
+        return tuple(map(change, value)) if isinstance(value, tuple) else factor * value
+
+    def wrap(right: Any) -> Any:
+        def wrong(*arguments: Any, **choices: Any) -> Any:
+            result = right(*arguments, **choices)
+            return change(result) if choices.get("kind", only) == only else result
+
+        return wrong
+
+    return wrap
+
+
+@pytest.mark.parametrize("kind", ["hessian", "pch1", "sampled_fisher", "each"])
+@pytest.mark.parametrize("operator", [name for name in BLOCKS if name != "hessian_diagonal"])
+def test_a_wrong_kind_fails_level_3(operator: str, kind: str, listed: tuple[Spec, SimpleNamespace]) -> None:
+    """One operator of one kind off by 1e-9; the note names the kind."""
+    spec, module = listed
+    wrong = SimpleNamespace(**{**vars(module), operator: _scaled(1 + 1e-9, kind)(getattr(module, operator))})
+    report = verify(spec, levels=(3,), module=wrong)
+    assert not report.passed
+    assert {row.quantity for row in report.failures} == {operator}
+    assert all(f"worst: {kind}" in row.note for row in report.failures)
+
+
+def test_blocks_that_are_not_definite_fail_level_3() -> None:
+    """The Hessian in the place of PCH: by its eigenvalues too."""
+    spec = blocks_spec("bounded", curvature=["hessian", "pch1"])
+    right = compiled(spec).block_hessian
+
+    def wrong(*arguments: Any, **choices: Any) -> Any:
+        return right(*arguments, **{**choices, "kind": "hessian"})
+
+    report = verify(spec, levels=(3,), module=compiled(spec, block_hessian=wrong))
+    failed = {row.oracle for row in report.failures}
+    assert {"eigenvalues", "dense algebra, float64"} <= failed
+
+
+def test_kinds_that_a_module_lacks_or_invents_fail(listed: tuple[Spec, SimpleNamespace]) -> None:
+    """What the spec lists and the module does not know, and the other way round."""
+    spec, module = listed
+    for kinds in ({"hessian": None}, {**module._KINDS, "invented": None}):
+        wrong = SimpleNamespace(**{**vars(module), "_KINDS": kinds})
+        report = verify(spec, levels=(3,), module=wrong)
+        assert {row.quantity for row in report.failures} >= set(BLOCKS)
+
+
+def test_draws_that_are_not_random_fail(listed: tuple[Spec, SimpleNamespace]) -> None:
+    """Constant numbers, and a module that does not say what it draws."""
+    spec, module = listed
+
+    def constant(seed: int, shape: Any, like: Any) -> torch.Tensor:
+        return torch.full(shape, 0.5, dtype=like.dtype)
+
+    for draw in (constant, None):
+        report = verify(spec, levels=(3,), module=SimpleNamespace(**{**vars(module), "_uniform": draw}))
+        assert not report.passed and any("sampled_fisher" in row.note for row in report.failures)
+
+
+def test_a_module_without_a_function_is_not_passed(listed: tuple[Spec, SimpleNamespace]) -> None:
+    """An operator that is asked for and missing."""
+    spec, module = listed
+    less = {name: value for name, value in vars(module).items() if name != "curvature_factors"}
+    report = verify(spec, levels=(3,), module=SimpleNamespace(**less))
+    assert ("curvature_factors", 3) in report.missing
+
+
+def test_what_the_normal_form_leaves_open_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Identities of the blocks are evaluated at 50 digits then, and the rows say so."""
+    from sifrc.verify import symbolic
+
+    monkeypatch.setattr(symbolic, "_proved", lambda residual: False)
+    rows = [row for row in verify(blocks_spec("skip"), levels=(1,)).rows if row.quantity in BLOCKS]
+    tested = [row for row in rows if row.oracle == "50 digits"]
+    assert len(tested) == 3 and all(row.passed and (row.digits or 0) >= 40 for row in tested)
+    assert all("not decided by the normal form" in row.note for row in tested)
+
+
+@pytest.mark.parametrize(
+    "method", [{"name": "ea_cg"}, {"name": "ea_cg", "solver": "exact", "moment": "mean"}]
+)
+def test_a_step_that_uses_structure_has_a_row(method: dict[str, Any]) -> None:
+    """Compressed systems give the textbook's iterates; other methods have no such row."""
+    report = verify(build_spec({**CASES["skip"], "method": method}), levels=(2,))
+    (row,) = [row for row in report.rows if row.quantity == "step"]
+    assert row.passed, row
+    other = verify(build_spec({**CHAINS["one_layer"], "method": "mk"}), levels=(2,))
+    assert not [row for row in other.rows if row.quantity == "step"]

@@ -1,7 +1,8 @@
-"""Deliberate faults in the model, the calculus and the derivation: every one must be caught.
+"""Deliberate faults in the model, the calculus, the derivation and the lowering: every one must be caught.
 
 A fault is caught when an identity of level 1 does not reduce to zero, when a derived number disagrees with
-torch.func, when H(N, η) = (G, g) fails, or when the derivation itself refuses.
+torch.func, when H(N, η) = (G, g) fails, or when the derivation itself refuses. Faults of curvature blocks
+are caught by the identities of the recursion or by the rows of level 2.
 """
 
 from __future__ import annotations
@@ -19,25 +20,40 @@ from cases import CASES
 
 import sifrc.calculus.forward as forward
 import sifrc.calculus.reverse as reverse
+import sifrc.derive.curvature.factors as factors
+import sifrc.derive.curvature.recursion as recursion
+import sifrc.derive.curvature.scores as scores
+import sifrc.derive.curvature.systems as systems
+import sifrc.derive.curvature.weights as weights
 import sifrc.derive.gauss_newton as gauss_newton
 import sifrc.derive.lagrangian as lagrangian
 import sifrc.derive.newton as newton
 import sifrc.derive.sifrian as sifrian
+import sifrc.lower.batch as batch
+import sifrc.lower.structure as structure
 import sifrc.model.build as build
 import sifrc.model.loss as loss
 import sifrc.scalar.function as scalar
 from sifrc.derive.derived import Derived
 from sifrc.ir import Add, Axis, Einsum, Expr, LogSumExp, Map
-from sifrc.ir.build import add, einsum, mapped, negative, scale
+from sifrc.ir.build import add, einsum, mapped, negative, ones, scale, zero
 from sifrc.ir.normal import is_zero
 from sifrc.model import build_model
-from sifrc.spec import build_spec
+from sifrc.scalar import ABS, EXP, RECIPROCAL
+from sifrc.spec import Spec, build_spec
+from sifrc.verify.curvature_identities import (
+    diagonal_identities,
+    product_identities,
+    recursion_identities,
+)
+from sifrc.verify.curvature_precise import curvature_precise_rows
 from sifrc.verify.identities import (
     first_order_identities,
     gauss_newton_identities,
     second_order_identities,
 )
 from sifrc.verify.points import random_point
+from sifrc.verify.steps import step_rows
 from sifrc.verify.systems import SampleSystems
 
 Fault = Callable[[pytest.MonkeyPatch], Any]
@@ -300,3 +316,118 @@ def test_most_faults_are_caught_by_more_than_one_check(monkeypatch: pytest.Monke
     assert all(counts.values()), [name for name, found in counts.items() if not found]
     twice = sum(len(found) > 1 for found in counts.values())
     assert twice >= len(FAULTS) // 2, counts
+
+
+# ── curvature blocks ──────────────────────────────────────────────────────────────────────────────────
+
+_CHECKED = ("block_hessian", "curvature_factors", "block_vector_product", "hessian_diagonal")
+_LAYERS = [
+    {"name": "fc1", "type": "dense", "units": 2, "activation": "tanh"},
+    {"name": "fc2", "type": "dense", "units": 2, "activation": "softplus"},
+    {"name": "sum1", "type": "add", "inputs": ["fc1", "fc2"]},
+    {"name": "fc3", "type": "dense", "units": 3, "activation": "tanh"},
+]
+
+
+def _blocks_spec(loss: str, **more: Any) -> Spec:
+    """A skip, curved activations on every layer, and state regularisation: no rewrite is idle."""
+    return build_spec(
+        {
+            "sifrc": 1,
+            "name": "blocks",
+            "network": {"input": {"name": "image", "size": 2}, "layers": _LAYERS},
+            "loss": loss,
+            "regularization": {"state": 0.3},
+            "dtype": "float64",
+            **more,
+        }
+    )
+
+
+def block_identities_fail() -> bool:
+    """Level 1 of curvature blocks, by the normal form only."""
+    try:
+        derived = Derived(build_model(_blocks_spec("bounded")))
+        for identities in (recursion_identities, product_identities, diagonal_identities):
+            if not all(is_zero(identity.residual) for identity in identities(derived)):
+                return True
+    except Exception:
+        return True
+    return False
+
+
+def block_numbers_differ() -> bool:
+    """Level 2 of curvature blocks: a loss that is not convex, on classes, and one on vectors."""
+    for spec in (_blocks_spec("bounded"), _blocks_spec("binary_cross_entropy", curvature=["fisher"])):
+        try:
+            rows = curvature_precise_rows(spec, _CHECKED, 30, 0)
+            if not all((row := check()) is not None and row.passed for _, _, check in rows):
+                return True
+        except Exception:
+            return True
+    return False
+
+
+def steps_differ() -> bool:
+    """Level 2 of steps that use structure."""
+    try:
+        (row,) = (check() for _, _, check in step_rows(_blocks_spec("bounded", method="ea_cg"), 30, 0))
+        return row is None or not row.passed
+    except Exception:
+        return True
+
+
+def _zeroed(expr: Expr) -> Expr:
+    return zero(expr.axes)
+
+
+def _first_operand(_: Any) -> Any:
+    """An elementwise function that does nothing."""
+    return lambda function, *operands, **more: operands[0]
+
+
+def _other_part(spectral: Any) -> Any:
+    return lambda matrix, kind: spectral(matrix, {"absolute": "positive", "positive": "absolute"}[kind])
+
+
+def _unscaled(_: Any) -> Any:
+    return lambda coefficient, expr: expr
+
+
+BLOCK_FAULTS: dict[str, Fault] = {
+    "recursion: signs of differentials": _name(recursion, "negative", lambda _: _same),
+    "recursion: sign of the Jacobians": _name(recursion, "_jacobian", _changed(negative)),
+    "recursion: transposed Jacobians": _name(recursion, "_jacobian", _changed(_transposed)),
+    "recursion: a cross term is missing": _name(recursion, "_between", _changed(_zeroed)),
+    "recursion: a cross term is transposed": _name(recursion, "_between", _changed(_transposed)),
+    "recursion: block times Jacobian transposed": _name(recursion, "_product", _changed(_transposed)),
+    "recursion: differentials halved": _name(recursion, "seeded", _changed(_half)),
+    "rewrite: residual halved": _name(recursion, "diagonal_of", _changed(_half)),
+    "rewrite: residual without its absolute value": _name(recursion, "apply", _first_operand),
+    "rewrite: the other part of the output's block": _name(recursion, "Spectral", _other_part),
+    "scores: classes weighted by p²": _name(scores, "scale", _unscaled),
+    "scores: no root of the curvature": _name(scores, "SQRT", lambda _: EXP),
+    "scores: Gumbel noise without its logarithms": _name(scores, "_GUMBEL", lambda _: EXP),
+    "factors: scores halved on their way": _name(factors, "seeded", _changed(_half)),
+    "factors: products of scores doubled": _name(factors, "einsum", _changed(_twice)),
+    "weights: block doubled": _name(weights, "expand", _changed(_twice)),
+    "systems: results doubled": _name(systems, "rename", _changed(_twice)),
+    "systems: exact columns for averaged ones": _name(systems, "averaged", lambda _: lambda block, *a: block),
+    "batch: sums for means": _name(batch, "MEAN", lambda _: ones()),
+    "structure: square for its root": _name(structure, "SQRT", lambda _: ABS),
+    "structure: a vector that is not of length one": _name(structure, "INVERSE_ROOT", lambda _: RECIPROCAL),
+}
+"""Of the recursion, of factored kinds, of what is made of blocks, and of their structure."""
+
+
+def test_without_a_fault_nothing_is_caught_of_blocks() -> None:
+    """The checks pass on the code as it is."""
+    assert not (block_identities_fail() or steps_differ() or block_numbers_differ())
+
+
+@pytest.mark.parametrize("name", BLOCK_FAULTS)
+def test_fault_of_blocks_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong sign, factor, transposition, rewrite or mean is noticed, and nothing stays broken."""
+    with BLOCK_FAULTS[name](monkeypatch):
+        assert block_identities_fail() or steps_differ() or block_numbers_differ()
+    assert not block_identities_fail()

@@ -21,8 +21,8 @@ CASES = {
     "mnist_esn_esn_torch": ("mnist_esn.yaml", Request(backend="torch")),
     "custom_operators_torch": ("custom.yaml", Request(backend="torch")),
     "custom_operators_numba": ("custom.yaml", Request(backend="numba")),
-    "digits_blocks_ea_cg_torch": ("digits_ea_cg.yaml", Request(backend="torch")),
-    "digits_blocks_ea_cg_numba": ("digits_ea_cg.yaml", Request(backend="numba")),
+    "digits_blocks_ea_cg_torch": ("digits_blocks.yaml", Request(backend="torch")),
+    "digits_blocks_ea_cg_numba": ("digits_blocks.yaml", Request(backend="numba")),
 }
 
 

@@ -52,6 +52,14 @@ def test_learns_and_writes_what_it_measured(tmp_path, fake_numba, toy):
     assert (tmp_path / "deep" / "run" / "training.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_seconds_are_those_of_the_clock_given(fake_numba, toy):
+    """A clock that moves by one at every look: one look before a chunk, one after, four chunks an epoch."""
+    ticks = iter(range(1000))
+    trainable = make_trainable(fake_numba, "numba")
+    history = fit(trainable, toy, epochs=2, clock=lambda: float(next(ticks)), **QUIET)
+    assert history.column("seconds").tolist() == [0.0, 4.0, 8.0]
+
+
 def test_seconds_are_those_of_training(fake_numba, toy, monkeypatch):
     """Neither compilation nor evaluation counts: both sleep here, training does not."""
     trainable = make_trainable(fake_numba, "numba")

@@ -107,7 +107,7 @@ def _function(
     storage = {name: program.family(name).storage for name in (*reads, *writes)}
     updated = [name for name in writes if storage[name] in _IN_PLACE]
     results = [name for name in writes if name in wanted and storage[name] not in _IN_PLACE]
-    if not any(program.family(name).storage not in _NO_DTYPE for name in reads) and states not in writes:
+    if states not in writes and not (_has_dtype(program, reads) and _has_batch(program, needed, writes)):
         # Constants take their dtype, device and batch size from an operand.
         needed = (*needed, (states, 0))
         reads = dict.fromkeys((*reads, states))
@@ -163,6 +163,20 @@ _RANK: Mapping[Storage, int] = MappingProxyType(
     }
 )
 """Order of the arguments of a private function."""
+
+
+def _has_dtype(program: Program, names: Iterable[str]) -> bool:
+    return any(program.family(name).storage not in _NO_DTYPE for name in names)
+
+
+def _has_batch(program: Program, needed: Iterable[Member], writes: Iterable[str]) -> bool:
+    """Whether an operand has a sample axis, if a result has one."""
+
+    def batched(family: str, index: int | None) -> bool:
+        return dict(program.family(family).shapes).get(index, (0,))[:1] == (None,)
+
+    results = any(shape[:1] == (None,) for name in writes for _, shape in program.family(name).shapes)
+    return not results or any(batched(*member) for member in needed)
 
 
 def _sentence(text: str) -> str:

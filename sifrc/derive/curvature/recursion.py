@@ -146,7 +146,7 @@ class _Elimination:
             curved = negative(seeded(self.first.adjoint[y], {b: negative(_product(outer, move))}, (below,)))
             residual = negative(seeded(self.first.adjoint[y], {a: seed}, (below,)))
         if self.kind.residual == "dropped":
-            return self._define(c, curved)
+            residual = zero(outer.axes)
         if c is self.first.model.output and self.kind.output != "kept":
             return self._output(c, total([curved, residual], curved.axes), residual)
         if self.kind.residual != "kept" and residual is not zero(residual.axes):

@@ -14,6 +14,7 @@ from fractions import Fraction
 import sympy
 
 from sifrc.calculus import seeded, vjp
+from sifrc.derive.curvature.convexity import convexity
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.derive.curvature.recursion import primed
 from sifrc.derive.elimination import diagonal_of
@@ -110,7 +111,8 @@ def _natural(model: Model, slope: Expr, kind: Kind) -> Score:
     other = primed(axis)
     block = expand(seeded(slope, {state: Delta(axis, other)}, (other,)))
     entries = diagonal_of(block, axis, other)
-    if entries is None or model.target in inputs_of(block) or entries is zero((axis,)):
+    known = entries is not None and model.target not in inputs_of(block) and entries is not zero((axis,))
+    if entries is None or not known or convexity(model) == "not convex":
         raise DerivationError(
             f"kind '{kind.name}': no distribution of targets is known for this loss",
             location=model.spec.loss.location,

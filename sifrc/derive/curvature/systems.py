@@ -8,6 +8,8 @@ The systems that use blocks are the same for all kinds.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 from sifrc.derive.curvature.convexity import convexity
@@ -15,10 +17,11 @@ from sifrc.derive.curvature.factors import factored
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.derive.curvature.recursion import primed, recursion
 from sifrc.derive.curvature.weights import WeightBlock, owner_of, weight_block
-from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
+from sifrc.derive.lagrangian import FirstOrder, derive_first_order, gradient_symbols
 from sifrc.derive.system import Equation, System
 from sifrc.ir import Axis, Input, Role
-from sifrc.ir.build import einsum, rename
+from sifrc.ir.build import einsum, rename, zero
+from sifrc.ir.traverse import inputs_of, substitute
 from sifrc.model import LayerParameters
 
 __all__ = ["Curvature", "Moment", "mean_block", "moment_symbol"]
@@ -62,9 +65,19 @@ class Curvature:
             DerivationError: a rewrite of the kind does not apply.
         """
         convex = self.convexity == "convex"
-        found = factored(self.first, kind) if kind.factored else recursion(self.first, kind, convex)
         title = f"Curvature blocks of the pre-activations, kind {kind.name}"
-        return System(f"blocks_{kind.name}", title, found.equations, found.conditions)
+        if kind.source == "loss" and kind.residual != "dropped" and self.model.regularized:
+            found, before = recursion(self._plain, kind, convex), self._plain.adjoint.equations
+            equations = tuple(_marked(equation) for equation in (*before, *found.equations))
+        else:
+            found = factored(self.first, kind) if kind.factored else recursion(self.first, kind, convex)
+            equations = found.equations
+        return System(f"blocks_{kind.name}", title, equations, found.conditions)
+
+    @cached_property
+    def _plain(self) -> FirstOrder:
+        """The first-order system of the loss alone; its adjoints are not those of the objective."""
+        return derive_first_order(replace(self.model, regularizer=zero(), regularized=()))
 
     def mean_blocks(self) -> System:
         """H̄_k = E[H_k]."""
@@ -148,6 +161,20 @@ class Curvature:
             c = owner_of(self.model, layer)
             block = weight_block(self.model, layer, self._block(c.axis, c.index, per_sample))
             yield layer, (block if moment is None else averaged(block, layer, moment))
+
+
+def _marked(equation: Equation) -> Equation:
+    """The equation with b° and y° for adjoints of the loss alone."""
+    table = {
+        symbol: Input(f"{symbol.family}°", symbol.index, symbol.slots, symbol.role)
+        for symbol in (equation.symbol, *inputs_of(equation.value))
+        if symbol.family in ("b", "y")
+    }
+    return replace(
+        equation,
+        symbol=table.get(equation.symbol, equation.symbol),
+        value=substitute(equation.value, table),
+    )
 
 
 def averaged(block: WeightBlock, layer: LayerParameters, moment: Moment) -> WeightBlock:
