@@ -406,7 +406,7 @@ def _adjoint_tangent(
     """
     gamma: Tensors = {}
     z: Tensors = {}
-    gamma_part1 = (softmax[4][:, :, None] * zeta[4][:, :, None]).sum(1)
+    gamma_part1 = (softmax[4] * zeta[4]).sum(1)[:, None]
     gamma_part2 = (softmax[4] * targets * (-gamma_part1 + zeta[4])).sum(1)
     part0 = torch.sigmoid(1.0 - 5.0 * shared1_part1[4][:, None])
     part1 = torch.sigmoid(5.0 * shared1_part1[4][:, None] - 1.0)

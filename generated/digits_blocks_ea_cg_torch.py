@@ -135,10 +135,10 @@ GUARDS = {
     6: ("fc1", "batch mean of the blocks H_k, or its approximation"),
     7: ("fc2", "batch mean of the blocks H_k, or its approximation"),
     8: ("fc3", "batch mean of the blocks H_k, or its approximation"),
-    9: ("network", "direction N_k"),
-    10: ("fc1", "direction N_k"),
-    11: ("fc2", "direction N_k"),
-    12: ("fc3", "direction N_k"),
+    9: ("network", "direction of the weights"),
+    10: ("fc1", "direction of the weights"),
+    11: ("fc2", "direction of the weights"),
+    12: ("fc3", "direction of the weights"),
     13: ("network", "direction of the biases"),
     14: ("fc1", "direction of the biases"),
     15: ("fc2", "direction of the biases"),
@@ -953,7 +953,7 @@ def block_hessian(
             }
         raise ValueError(
             f"kind {kind!r} does not go with reduction={reduction!r}, dense={dense!r}; expected "
-            "kinds of single samples: reduction none and dense false, or reduction mean and dense false, or reduction mean and dense true; other kinds: reduction mean and dense false, or reduction mean and dense true"
+            "kinds of single samples: reduction 'none' and dense False, or reduction 'mean' and dense False, or reduction 'mean' and dense True; other kinds: reduction 'mean' and dense False, or reduction 'mean' and dense True"
         )
 
     if per_sample and reduction == "none" and not dense:
@@ -1044,7 +1044,7 @@ def curvature_factors(
             }
         raise ValueError(
             f"kind {kind!r} does not go with moment={moment!r}; expected "
-            "moment second, or moment mean"
+            "moment 'second', or moment 'mean'"
         )
 
     found = _averaged(part, inputs, targets, per_sample)

@@ -142,7 +142,8 @@ def all_phases(derived: Derived, wanted: Mapping[str, set[str]]) -> tuple[Phase,
 
 def with_spectral(plan: OperatorPlan, derived: Derived) -> OperatorPlan:
     """The operator with the spectral phase in its place, where the spec asks for it."""
-    if derived.spectral is None or plan.prepare == ("forward",):
+    factored = derived.model.loss_factor is not None  # λ_n multiplies the loss
+    if derived.spectral is None or (plan.prepare == ("forward",) and not factored):
         return plan
     return replace(plan, prepare=("forward", "spectral", *plan.prepare[1:]))
 

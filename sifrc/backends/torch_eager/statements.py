@@ -189,18 +189,26 @@ class Writer:
             name = "torch.dot" if len(order) == 1 else "torch.linalg.vecdot"
             text = f"{name}({pair[0].text}, {pair[1].text})"
         else:
-            parts, (value,) = share([value], self.prefix)
-            sizes = self.names.sizes(statement.target)
-            for symbol, part in parts:
-                formula = Formula(part, order, entries, sizes)
-                lines.append(f"{symbol.name} = {formula.text(expand=False)}")
-                entries[symbol.name] = Entry(symbol.name, _covered(part, entries), ready=True)
             covered = _covered(value, entries)
             if not set(statement.over) <= set(covered):
                 raise BackendError("a sum over a label that no operand has")
+            # Factors without a summed label stand outside, so that the sum may have fewer labels.
+            own = tuple(label for label in order if label in covered)
+            parts, (value,) = share([value], self.prefix)
+            sizes = self.names.sizes(statement.target)
+            for symbol, part in parts:
+                formula = Formula(part, own, entries, sizes)
+                lines.append(f"{symbol.name} = {formula.text(expand=False)}")
+                entries[symbol.name] = Entry(symbol.name, _covered(part, entries), ready=True)
+            dims = tuple(own.index(label) for label in own if label in statement.over)
             argument = str(dims[0]) if len(dims) == 1 else str(dims)
-            argument = "" if len(dims) == len(order) else argument
-            text = f"({Formula(value, order, entries, sizes).text(expand=False)}).sum({argument})"
+            argument = "" if len(dims) == len(own) else argument
+            text = f"({Formula(value, own, entries, sizes).text(expand=False)}).sum({argument})"
+            left = tuple(label for label in own if label not in statement.over)
+            if factor not in (1, -1) and left != rest:
+                text = aligned(f"({text})", left, rest)
+            elif left != rest:
+                rest = left
         if factor == -1:
             text = f"-{text}"
         elif factor != 1:
