@@ -917,7 +917,8 @@ def _direction(
         direction_part7_k[:] = direction_along_k
         direction_part8_k[:] = direction_along_k
         start0 = direction_part4[k] * direction_part4[k] + _inner(direction_part7_k, direction_part7_k)
-        size0, bound0, count0 = start0, start0 * cg_tolerance * cg_tolerance, 0
+        size0, bound0 = start0, start0 * cg_tolerance * cg_tolerance
+        count0, steepest0 = 0, 0.0
         while count0 < cg_iterations and not size0 <= bound0:
             direction_part6[k] = alpha * direction_part5[k]
             np.dot(mean_block[k], direction_part8[k], direction_part10[k])
@@ -925,7 +926,9 @@ def _direction(
             for i in range(len(direction_part9_k)):
                 direction_part9_k[i] = alpha * direction_part8_k[i] + direction_part10_k[i] * factor1
             curvature0 = direction_part5[k] * direction_part6[k] + _inner(direction_part8_k, direction_part9_k)
-            if curvature0 <= 0.0:
+            length0 = direction_part5[k] * direction_part5[k] + _inner(direction_part8_k, direction_part8_k)
+            steepest0 = max(steepest0, curvature0 / length0)
+            if curvature0 <= 16.0 * np.finfo(np.float32).eps * steepest0 * length0:
                 break
             rate0 = size0 / curvature0
             direction_part1[k] += rate0 * direction_part5[k]
@@ -957,7 +960,8 @@ def _direction(
         bias_direction_part1_k[:] = gradient_biases_k
         bias_direction_part2_k[:] = gradient_biases_k
         start1 = _inner(bias_direction_part1_k, bias_direction_part1_k)
-        size1, bound1, count1 = start1, start1 * cg_tolerance * cg_tolerance, 0
+        size1, bound1 = start1, start1 * cg_tolerance * cg_tolerance
+        count1, steepest1 = 0, 0.0
         while count1 < cg_iterations and not size1 <= bound1:
             np.dot(mean_block[k], bias_direction_part2[k], bias_direction_part4[k])
             factor3 = np.float32(1.0) - alpha
@@ -965,7 +969,9 @@ def _direction(
                 term16_0 = bias_direction_part4_k[i] * factor3
                 bias_direction_part3_k[i] = alpha * bias_direction_part2_k[i] + term16_0
             curvature1 = _inner(bias_direction_part2_k, bias_direction_part3_k)
-            if curvature1 <= 0.0:
+            length1 = _inner(bias_direction_part2_k, bias_direction_part2_k)
+            steepest1 = max(steepest1, curvature1 / length1)
+            if curvature1 <= 16.0 * np.finfo(np.float32).eps * steepest1 * length1:
                 break
             rate1 = size1 / curvature1
             _add(bias_direction_k, rate1, bias_direction_part2_k)
@@ -1460,6 +1466,8 @@ def _epoch(
     remaining,
     bias_iterations,
     bias_remaining,
+    mean_block_before,
+    mean_input_before,
 ):
     """Steps over the samples of ``order``, a batch at a time.
 
@@ -1477,6 +1485,11 @@ def _epoch(
                 rows[p, j] = samples[sample, j]
             targets[p, :] = np.float32(0.0)
             targets[p, labels[sample]] = np.float32(1.0)
+        if age >= period:
+            for k in range(len(mean_block)):
+                mean_block_before[k][:] = mean_block[k]
+            for k in range(len(mean_input)):
+                mean_input_before[k][:] = mean_input[k]
         _forward(weights, biases, a, x)
         code = _objective(x, targets, loss_part1, loss, objective)
         if code != 0:
@@ -1564,6 +1577,17 @@ def _epoch(
 
 _NUMBERS = ("lr", "momentum", "alpha", "cg_iterations", "cg_tolerance", "period", "steps", "age")
 """Numbers of the optimizer's state, by attribute."""
+_RANGES = {
+    "lr": (0.0, None),
+    "momentum": (0.0, 1.0),
+    "alpha": (0.0, 1.0),
+    "cg_iterations": (0.0, None),
+    "cg_tolerance": (0.0, None),
+    "period": (1, None),
+}
+"""Least and largest value of the hyperparameters."""
+_KEPT = ("mean_block", "mean_input",)
+"""What is computed now and then, and kept in between."""
 _NEVER = 2**31
 """Age of what runs every ``period`` steps before it ran first."""
 
@@ -1620,6 +1644,7 @@ class State:
         self.cg_tolerance = _number("cg_tolerance", cg_tolerance)
         self.period = _integer("period", period, 1)
         self.memory = _Workspace({name: shapes for name, (_, shapes) in _MEMORY.items()}, 1)
+        self.before = _Workspace({name: _MEMORY[name][1] for name in _KEPT}, 1)
         self._work: dict[int, _Workspace] = {}
 
     def workspace(self, batch: int) -> _Workspace:
@@ -1629,6 +1654,14 @@ class State:
                 self._work.clear()
             self._work[batch] = _Workspace(_WORK, batch)
         return self._work[batch]
+
+    def restore(self) -> None:
+        """Undo what a refused step computed anew."""
+        for name in _KEPT:
+            now, before = getattr(self.memory, name), getattr(self.before, name)
+            pairs = zip(now, before) if isinstance(now, tuple) else ((now, before),)
+            for array, old in pairs:
+                array[...] = old
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of everything that the next steps depend on, apart from the parameters."""
@@ -1679,6 +1712,9 @@ def _number(name: str, value: float) -> float:
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     if not np.isfinite(value):
         raise ValueError(f"{name}: expected a finite number, got {value}")
+    low, high = _RANGES.get(name, (None, None))
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise ValueError(f"{name}: expected a number from {low} to {high or 'infinity'}, got {value}")
     return float(value)
 
 
@@ -1881,10 +1917,14 @@ def _run(
         state.memory.remaining,
         state.memory.bias_iterations,
         state.memory.bias_remaining,
+        state.before.mean_block,
+        state.before.mean_input,
     )
     total, code, done, state.age = result
     state.steps += done // batch
     if code != 0:
+        if state.age >= period:
+            state.restore()
         place = f"sample {order[done]}"
         _refuse(code, place if batch == 1 else f"the batch that begins with {place}")
     return float(total)

@@ -315,7 +315,7 @@ class _Search:
     """Conjugate gradients from zero on a system of some unknowns, one iteration at a time.
 
     It ends after ``limit`` iterations, when the norm of the residual is at most ``tolerance`` times that
-    of the right side, or at a direction without positive curvature. NaN comes out as NaN.
+    of the right side, or at a direction whose curvature is not positive beyond rounding. NaN comes out as NaN.
     """
 
     def __init__(self, rhs: tuple[Tensor, ...], limit: float, tolerance: float) -> None:
@@ -327,6 +327,8 @@ class _Search:
         self.start = self.size = _inner(rhs, rhs)
         self.bound = self.start * tolerance**2
         self.ended = False
+        self.steepest = 0.0
+        self.rounding = 16.0 * torch.finfo(rhs[0].dtype).eps
 
     @property
     def wanted(self) -> bool:
@@ -336,7 +338,9 @@ class _Search:
     def advance(self, products: tuple[Tensor, ...]) -> None:
         """One iteration, from the products of the operator with the directions."""
         curvature = _inner(self.directions, products)
-        if curvature <= 0.0:
+        length = _inner(self.directions, self.directions)
+        self.steepest = max(self.steepest, curvature / length)
+        if curvature <= self.rounding * self.steepest * length:
             self.ended = True
             return
         rate = self.size / curvature
@@ -1279,14 +1283,14 @@ class Optimizer(torch.optim.Optimizer):
         weights = {k: parameters[name] for k, name in WEIGHT_NAMES.items()}
         biases = {k: parameters[name] for k, name in BIAS_NAMES.items()}
         mean = 1.0 / len(inputs)
+        states: Any = self.state
+        shared = states["shared"]
         checks: Checks = []
         x = _forward(weights, biases, inputs)
         softmax, _, b, _ = _adjoint(weights, x, targets)
         mean_block = _blocks_pch1(weights, softmax, b, x, targets, mean, checks)
         mean_input = _mean_moments(x, mean)
         _refuse(checks)
-        states: Any = self.state
-        shared = states["shared"]
         shared["mean_block"] = mean_block
         shared["mean_input"] = mean_input
         shared["age"] = 0
@@ -1310,12 +1314,26 @@ class Optimizer(torch.optim.Optimizer):
         return found.get(-1, found)
 
 
+_RANGES = {
+    "lr": (0.0, None),
+    "momentum": (0.0, 1.0),
+    "alpha": (0.0, 1.0),
+    "cg_iterations": (0.0, None),
+    "cg_tolerance": (0.0, None),
+    "period": (1, None),
+}
+"""Least and largest value of the hyperparameters."""
+
+
 def _check_number(name: str, value: float) -> None:
-    """A hyperparameter: a finite number that is not negative."""
+    """A hyperparameter: a finite number within its range."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(f"{name}: expected a finite number, not negative, got {value}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: expected a finite number, got {value}")
+    low, high = _RANGES.get(name, (None, None))
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise ValueError(f"{name}: expected a number from {low} to {high or 'infinity'}, got {value}")
     if name == "period" and (value != int(value) or value < 1):
         raise ValueError(f"period: expected an integer from 1, got {value}")
 

@@ -1068,12 +1068,19 @@ class Optimizer(torch.optim.Optimizer):
         self._compared = math.isfinite(difference)
 
 
+_RANGES = {"lr": (0.0, None), "damping": (0.0, None)}
+"""Least and largest value of the hyperparameters."""
+
+
 def _check_number(name: str, value: float) -> None:
-    """A hyperparameter: a finite number that is not negative."""
+    """A hyperparameter: a finite number within its range."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(f"{name}: expected a finite number, not negative, got {value}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: expected a finite number, got {value}")
+    low, high = _RANGES.get(name, (None, None))
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise ValueError(f"{name}: expected a number from {low} to {high or 'infinity'}, got {value}")
 
 
 def _copied(value: Any, device: torch.device) -> Any:

@@ -1580,6 +1580,8 @@ def _epoch_one(
 
 _NUMBERS = ("lr", "steps")
 """Numbers of the optimizer's state, by attribute."""
+_RANGES = {"lr": (0.0, None)}
+"""Least and largest value of the hyperparameters."""
 
 
 class State:
@@ -1653,6 +1655,9 @@ def _number(name: str, value: float) -> float:
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     if not np.isfinite(value):
         raise ValueError(f"{name}: expected a finite number, got {value}")
+    low, high = _RANGES.get(name, (None, None))
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise ValueError(f"{name}: expected a number from {low} to {high or 'infinity'}, got {value}")
     return float(value)
 
 

@@ -70,6 +70,10 @@ class NumberSystem(Arithmetic, Protocol):
         """X of ``shift`` X + ``left`` X ``right`` = ``rhs``, matrices symmetric."""
         ...
 
+    def negligible(self, size: int) -> Any:
+        """Relative size below which a computed eigenvalue of a matrix of this size counts as zero."""
+        ...
+
 
 class _Scalars:
     """The elementwise part, from the evaluation of scalar expressions."""

@@ -39,8 +39,13 @@ class LinearSolve(Expr):
     tolerance: Input | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in ("cg", "eigen") or (self.method == "cg") != (self.limit is not None):
-            raise AxisError(f"no linear solution by {self.method!r} with limit {self.limit!r}")
+        numbers = (self.limit is not None, self.tolerance is not None)
+        if self.method not in ("cg", "eigen") or numbers != (self.method == "cg",) * 2:
+            raise AxisError(
+                f"no linear solution by {self.method!r} with {self.limit!r} and {self.tolerance!r}"
+            )
+        if not 0 <= self.component < len(self.probes):
+            raise AxisError(f"a system of {len(self.probes)} unknowns has no component {self.component}")
         for probe, product, rhs in zip(self.probes, self.products, self.rhs, strict=True):
             if product.axes != probe.axes or rhs.axes != probe.axes:
                 raise AxisError(f"a product or a right side is not over the axes of {probe.name}")

@@ -265,12 +265,14 @@ def _(statement: ConjugateGradients, machine: Machine) -> None:
         machine.write(unknown.direction, rhs)
     start = size = inner(residuals, residuals)
     bound = start * machine.read(statement.tolerance) ** 2
-    count = 0
+    count, steepest = 0, 0 * start
     while count < int(machine.read(statement.limit)) and not size <= bound:
         for part in statement.body:
             _execute(part, machine)
         curvature = inner(directions, products)
-        if curvature <= 0:
+        length = inner(directions, directions)
+        steepest = max(steepest, curvature / length)
+        if curvature <= machine.arithmetic.negligible(1) * steepest * length:
             break
         rate = size / curvature
         for unknown in unknowns:

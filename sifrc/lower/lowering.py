@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
+from sifrc.derive.curvature.systems import BLOCK, MEAN_BLOCK
 from sifrc.derive.system import Equation, System
 from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
 from sifrc.lower.batch import batch_system
@@ -86,6 +88,7 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
         step_single=plan.step if plan.step and "single" in plan.phase(plan.step[-1]).forms else (),
         guards=tuple(guards),
         hyperparameters=tuple((h.name, h.default, h.text) for h in plan.hyperparameters),
+        ranges=MappingProxyType({h.name: (h.lower, h.upper) for h in plan.hyperparameters}),
         periodic=plan.periodic,
         refreshable=plan.refreshable,
         kinds=plan.kinds,
@@ -216,19 +219,28 @@ def _guards(
             size = sum(label != SAMPLE_LABEL for label in target.labels)
             named = not families or target.ref.family in families
             if named and target.ref not in seen and not (part and (size > 1 or layer is None)):
-                code = _guard_code(DESCRIPTIONS.get(base, base), layer, plan, table)
+                owners = _owners(plan, base)
+                code = _guard_code(DESCRIPTIONS.get(base, base), layer, owners, table)
                 guards.append(Guard(target, Subscript(code)))
             seen.add(target.ref)
     return guards
 
 
-def _guard_code(quantity: str, layer: int | None, plan: Plan, table: list[tuple[str, str]]) -> int:
+def _owners(plan: Plan, family: str) -> dict[int, str]:
+    """Names by subscript: of states for blocks, of layers with parameters for everything else."""
+    if family in (BLOCK, MEAN_BLOCK):
+        return {c.index: c.name for c in plan.model.constraints}
+    return {p.index: p.layer for p in plan.model.parameters}
+
+
+def _guard_code(
+    quantity: str, layer: int | None, names: Mapping[int, str], table: list[tuple[str, str]]
+) -> int:
     """Position, from 1, of (layer, quantity) in the table.
 
     The table has one row of codes for each quantity, by layer, so that a loop over k finds its code by
     adding k.
     """
-    names = {p.index: p.layer for p in plan.model.parameters}
     last = max(names)
     if (names[last], quantity) not in table:
         table.extend((names.get(k, "network"), quantity) for k in range(last + 1))
@@ -243,7 +255,7 @@ def _named_solve(
         return statement
     base = statement.target.ref.family.partition("~")[0]
     quantity = f"{DESCRIPTIONS.get(base, base)} (linear system)"
-    return replace(statement, guard=_guard_code(quantity, layer, plan, table))
+    return replace(statement, guard=_guard_code(quantity, layer, _owners(plan, base), table))
 
 
 def _touched(body: Sequence[Statement | Loop]) -> tuple[tuple[str, ...], tuple[str, ...]]:

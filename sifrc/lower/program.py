@@ -8,8 +8,10 @@ symbols, each bound to one entry of one buffer. Backends print programs; they de
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
 from typing import TypeAlias
 
 import sympy
@@ -259,8 +261,8 @@ class ConjugateGradients:
     """Conjugate gradients from zero on a symmetric positive semi-definite system of some unknowns.
 
     It ends after ``limit`` iterations, when the norm of the residual is at most ``tolerance`` times that
-    of the right side, or at a direction without positive curvature. NaN in the operator or the right side
-    comes out as NaN.
+    of the right side, or at a direction whose curvature is not positive beyond rounding. NaN in the operator
+    or the right side comes out as NaN.
 
     Args:
         unknowns: found together; inner products are over all of them.
@@ -389,6 +391,7 @@ class Program:
             last one updates parameters and memory in place, those before it change WORK only.
         guards: table of (layer, quantity) by code − 1.
         hyperparameters: (name, default, text) of the step.
+        ranges: hyperparameter -> least and largest value.
         periodic: names of step functions that run only every ``period`` steps (``period`` is then a
             hyperparameter of the optimizer, an integer ≥ 1); they run at the first step.
         refreshable: whether those may be given a batch of their own, between steps.
@@ -403,6 +406,7 @@ class Program:
     step_single: tuple[str, ...] = ()
     guards: tuple[tuple[str, str], ...] = ()
     hyperparameters: tuple[tuple[str, float, str], ...] = ()
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=lambda: MappingProxyType({}))
     periodic: tuple[str, ...] = ()
     refreshable: bool = False
     kinds: tuple[KindPlan, ...] = ()

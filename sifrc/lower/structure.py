@@ -204,6 +204,11 @@ def kronecker(node: LinearSolve) -> Kronecker | None:
         if len(owners) != 1 or len(owners) != len({*owners}):
             return None
         sides[owners.pop()].append((expr, labels))
+    # A factor on an axis whose index stays is diagonal; without a factor the index must stay.
+    if any(
+        bool(side) == (slot == axis) for axis, slot, side in zip(probe.axes, term.slots, sides, strict=True)
+    ):
+        return None
     matrices: list[Expr] = []
     for axis, slot, side in zip(probe.axes, term.slots, sides, strict=True):
         other = Axis(axis.name, axis.size, axis.primes + 1)

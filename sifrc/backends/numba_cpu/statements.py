@@ -274,6 +274,9 @@ class Writer:
         names = self.names
         size, start, following, rate = (names.local(n) for n in ("size", "start", "following", "rate"))
         count, bound, curvature = (names.local(n) for n in ("count", "bound", "curvature"))
+        length, steepest = (names.local(n) for n in ("length", "steepest"))
+        # Curvature that is zero up to rounding would give a step without bound.
+        rounding = f"16.0 * np.finfo({names.real}).eps"
         # Names of arrays go before the loop, those that only the body uses too.
         parts = [self._parts(unknown) for unknown in statement.unknowns]
         body = [line for part in statement.body for line in self.write(part)]
@@ -290,14 +293,18 @@ class Writer:
         ]
         squares = " + ".join(p.inner(p.residual, p.residual) for p in parts)
         pairs = " + ".join(p.inner(p.direction, p.product) for p in parts)
+        lengths = " + ".join(p.inner(p.direction, p.direction) for p in parts)
         names.helpers |= {"_inner", "_add", "_turn"} if any(p.is_array for p in parts) else set()
         lines += [
             f"{start} = {squares}",
-            f"{size}, {bound}, {count} = {start}, {start} * {tolerance} * {tolerance}, 0",
+            f"{size}, {bound} = {start}, {start} * {tolerance} * {tolerance}",
+            f"{count}, {steepest} = 0, 0.0",
             f"while {count} < {limit} and not {size} <= {bound}:",
             *(f"    {line}" for line in body),
             f"    {curvature} = {pairs}",
-            f"    if {curvature} <= 0.0:",
+            f"    {length} = {lengths}",
+            f"    {steepest} = max({steepest}, {curvature} / {length})",
+            f"    if {curvature} <= {rounding} * {steepest} * {length}:",
             "        break",
             f"    {rate} = {size} / {curvature}",
             *(f"    {p.move(p.solution, rate, p.direction)}" for p in parts),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sifrc.backends.base import INTEGERS
+from sifrc.backends.base import INTEGERS, ranges
 from sifrc.backends.layout import call, lines_of, signature
 from sifrc.backends.numba_cpu.functions import DECORATOR, PrivateFunction
 from sifrc.backends.numba_cpu.nests import indented
@@ -19,6 +19,7 @@ from sifrc.lower.program import Guard, Storage
 
 __all__ = ["OBJECTIVE", "Epoch", "epochs", "memory_table", "step_context"]
 
+_RANGES_HEAD = "_RANGES = "
 OBJECTIVE = "objective"
 """Family of the objective of a sample."""
 
@@ -67,11 +68,13 @@ def _epoch(parts: Parts, functions: list[PrivateFunction], batched: bool) -> Epo
     periodic = bool(parts.program.periodic)
     own = ["order", "samples", "labels", *(["age", "period"] if periodic else [])]
     own += ["seed", "steps"] if _random_families(parts) else []
-    parameters = [*own, *(_parameter(parts, group) for group in groups)]
-    values = [*own, *(_value(parts, group) for group in groups)]
+    kept = [group for group in groups if _is_kept(parts, group)]
+    parameters = [*own, *(_parameter(parts, group) for group in groups), *(f"{g.name}_before" for g in kept)]
+    values = [*own, *(_value(parts, group) for group in groups), *(f"state.before.{g.name}" for g in kept)]
     body: list[str] = ["total = 0.0"]
     body += _batches(parts, states) if batched else ["for position in range(len(order)):"]
     inner = indented(_fill(parts, states, targets, batched), 8)
+    inner += _saved(kept)
     inner += _calls(parts, functions, objective[0], batched)
     text = docstring(
         [
@@ -90,6 +93,27 @@ def _epoch(parts: Parts, functions: list[PrivateFunction], batched: bool) -> Epo
         f"    return total, 0, len(order){', age' if periodic else ''}",
     ]
     return Epoch(batched, name, "\n".join(lines), tuple(values))
+
+
+def _is_kept(parts: Parts, group: Group) -> bool:
+    """Whether the variable is computed now and then, and kept in between."""
+    return parts.is_memory(group) and group.family.storage is not Storage.MEMORY
+
+
+def _saved(kept: list[Group]) -> list[str]:
+    """Copies of what is computed anew, so that a refused step can be undone."""
+    if not kept:
+        return []
+    lines = ["        if age >= period:"]
+    for group in kept:
+        if group.is_tuple:
+            lines += [
+                f"            for k in range(len({group.name})):",
+                f"                {group.name}_before[k][:] = {group.name}[k]",
+            ]
+        else:
+            lines.append(f"            {group.name}_before[:] = {group.name}")
+    return lines
 
 
 def _parameter(parts: Parts, group: Group) -> str:
@@ -319,11 +343,15 @@ def step_context(parts: Parts) -> dict[str, Any]:
         + literal(
             (*(name for name, _, _ in hyper), "steps", *(["age"] if program.periodic else [])), used=11
         ),
+        "ranges": _RANGES_HEAD + literal(ranges(program), used=len(_RANGES_HEAD)),
         "hyper": [name for name, _, _ in hyper],
         "integers": INTEGERS,
         "refresh": _refresh(parts),
         "random_helpers": _random_families(parts),
         "periodic": bool(program.periodic),
+        "kept": list(
+            dict.fromkeys(g.name for f in parts.functions.values() for g in f.groups if _is_kept(parts, g))
+        ),
         "with_batches": True in loops,
         "with_samples": False in loops,
     }

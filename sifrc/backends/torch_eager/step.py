@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sifrc.backends.base import INTEGERS
+from sifrc.backends.base import INTEGERS, ranges
 from sifrc.backends.layout import lines_of, signature
 from sifrc.backends.text import docstring, literal
 from sifrc.backends.torch_eager.calls import Chain, Key, Parts
@@ -13,6 +13,9 @@ from sifrc.lower.access import flat
 from sifrc.lower.program import Family, Guard, Storage
 
 __all__ = ["guard_table", "memory_table", "optimizer_context"]
+
+
+_RANGES_HEAD = "_RANGES = "
 
 
 def guard_table(parts: Parts) -> str:
@@ -80,6 +83,7 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
             "None",
             4,
         ),
+        "ranges": _RANGES_HEAD + literal(ranges(program), used=len(_RANGES_HEAD)),
         "hyper_dict": lines_of([f'"{name}": {name}' for name, _, _ in hyper], "hyperparameters = {", "}", 8),
         "step_values": values,
         "step_lines": lines,
@@ -133,7 +137,8 @@ def _draw_lines(parts: Parts, key: Key, indent: int, count: str) -> list[str]:
     """Random numbers that a function takes, from the seed and the number of the step."""
     families = [parts.program.family(name) for name in parts.functions[key].arguments]
     pad = " " * indent
-    seed = f'int(group["seed"]) * 2**32 + {count}'
+    # The generator of the CPU takes 32 bits.
+    seed = f'(int(group["seed"]) * 1_000_003 + {count}) % 2**32'
     return [
         f"{pad}{family.code} = _{family.code}({seed}, (len(inputs), {family.shapes[0][1][-1]}), inputs)"
         for family in families
@@ -156,7 +161,7 @@ def _refresh_lines(parts: Parts, periodic: list[Key], values: list[str]) -> list
             needed |= set(function.arguments)
     lines: list[str] = []
     for position, key in enumerate(keys):
-        lines += _draw_lines(parts, key, 8, "2**31")
+        lines += _draw_lines(parts, key, 8, "2**31 + steps")
         lines += chain.one(key, chain.needed(keys[position + 1 :]) | set(kept))
     names = [line.partition(" = ")[0] for line in values]
     used = [value for name, value in zip(names, values, strict=True) if any(name in line for line in lines)]
@@ -164,11 +169,12 @@ def _refresh_lines(parts: Parts, periodic: list[Key], values: list[str]) -> list
     refuse = ["        _refuse(checks)"] if chain.guarded else []
     return [
         *(f"        {value}" for value in used if not value.startswith("checks")),
+        "        states: Any = self.state",
+        '        shared = states["shared"]',
+        *(['        steps = shared.get("steps", 0)'] if _draws(parts) else []),
         *checks,
         *lines,
         *refuse,
-        "        states: Any = self.state",
-        '        shared = states["shared"]',
         *(f'        shared["{code}"] = {code}' for code in kept.values()),
         '        shared["age"] = 0',
     ]
