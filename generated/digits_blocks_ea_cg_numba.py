@@ -927,7 +927,8 @@ def _direction(
                 direction_part9_k[i] = alpha * direction_part8_k[i] + direction_part10_k[i] * factor1
             curvature0 = direction_part5[k] * direction_part6[k] + _inner(direction_part8_k, direction_part9_k)
             length0 = direction_part5[k] * direction_part5[k] + _inner(direction_part8_k, direction_part8_k)
-            steepest0 = max(steepest0, curvature0 / length0)
+            if length0 > 0.0:
+                steepest0 = max(steepest0, curvature0 / length0)
             if curvature0 <= 16.0 * np.finfo(np.float32).eps * steepest0 * length0:
                 break
             rate0 = size0 / curvature0
@@ -970,7 +971,8 @@ def _direction(
                 bias_direction_part3_k[i] = alpha * bias_direction_part2_k[i] + term16_0
             curvature1 = _inner(bias_direction_part2_k, bias_direction_part3_k)
             length1 = _inner(bias_direction_part2_k, bias_direction_part2_k)
-            steepest1 = max(steepest1, curvature1 / length1)
+            if length1 > 0.0:
+                steepest1 = max(steepest1, curvature1 / length1)
             if curvature1 <= 16.0 * np.finfo(np.float32).eps * steepest1 * length1:
                 break
             rate1 = size1 / curvature1

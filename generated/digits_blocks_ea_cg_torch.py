@@ -339,7 +339,8 @@ class _Search:
         """One iteration, from the products of the operator with the directions."""
         curvature = _inner(self.directions, products)
         length = _inner(self.directions, self.directions)
-        self.steepest = max(self.steepest, curvature / length)
+        if length > 0.0:
+            self.steepest = max(self.steepest, curvature / length)
         if curvature <= self.rounding * self.steepest * length:
             self.ended = True
             return

@@ -271,7 +271,7 @@ def _(statement: ConjugateGradients, machine: Machine) -> None:
             _execute(part, machine)
         curvature = inner(directions, products)
         length = inner(directions, directions)
-        steepest = max(steepest, curvature / length)
+        steepest = max(steepest, curvature / length) if length > 0 else steepest
         if curvature <= machine.arithmetic.negligible(1) * steepest * length:
             break
         rate = size / curvature
