@@ -1294,7 +1294,9 @@ def block_hessian(
             }
         raise ValueError(
             f"kind {kind!r} does not go with reduction={reduction!r}, dense={dense!r}; expected "
-            "kinds of single samples: reduction 'none' and dense False, or reduction 'mean' and dense False, or reduction 'mean' and dense True; other kinds: reduction 'mean' and dense False, or reduction 'mean' and dense True"
+            "kinds of single samples: reduction 'none' and dense False, or reduction 'mean' and dense "
+            "False, or reduction 'mean' and dense True; other kinds: reduction 'mean' and dense False, or "
+            "reduction 'mean' and dense True"
         )
 
     if per_sample and reduction == "none" and not dense:

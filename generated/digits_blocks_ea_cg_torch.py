@@ -958,7 +958,9 @@ def block_hessian(
             }
         raise ValueError(
             f"kind {kind!r} does not go with reduction={reduction!r}, dense={dense!r}; expected "
-            "kinds of single samples: reduction 'none' and dense False, or reduction 'mean' and dense False, or reduction 'mean' and dense True; other kinds: reduction 'mean' and dense False, or reduction 'mean' and dense True"
+            "kinds of single samples: reduction 'none' and dense False, or reduction 'mean' and dense "
+            "False, or reduction 'mean' and dense True; other kinds: reduction 'mean' and dense False, or "
+            "reduction 'mean' and dense True"
         )
 
     if per_sample and reduction == "none" and not dense:
@@ -1200,7 +1202,14 @@ class Optimizer(torch.optim.Optimizer):
             mean_input = _mean_moments(x, mean)
         else:
             mean_input = shared["mean_input"]
-        direction_iterations, direction_remaining, direction, bias_direction, bias_direction_iterations, bias_direction_remaining = _direction(
+        (
+            direction_iterations,
+            direction_remaining,
+            direction,
+            bias_direction,
+            bias_direction_iterations,
+            bias_direction_remaining,
+        ) = _direction(
             mean_input,
             mean_block,
             gradient_weights,

@@ -221,7 +221,7 @@ def _cases(cases: Sequence[Case], operator: CurvatureOperator, glue: Glue) -> li
     lines += [
         "        raise ValueError(",
         f'            f"kind {{kind!r}} does not go with {named}; expected "',
-        f"            {_quoted(_accepted(cases))}",
+        *(f"            {_quoted(part)}" for part in _pieces(_accepted(cases))),
         "        )",
     ]
     return lines
@@ -241,6 +241,12 @@ def _accepted(cases: Sequence[Case]) -> str:
     if len(set(found.values())) == 1:
         return next(iter(found.values()))
     return "; ".join(f"{sorts[sort]}: {text}" for sort, text in found.items())
+
+
+def _pieces(text: str) -> list[str]:
+    """The text in parts that fit on lines; put together they are the text again."""
+    lines = textwrap.wrap(text, LINE_LENGTH - 16)
+    return [*(f"{line} " for line in lines[:-1]), lines[-1]]
 
 
 def _quoted(text: str) -> str:

@@ -108,6 +108,10 @@ def call(targets: Sequence[str], function: str, arguments: Sequence[str], indent
         ['    x, a = _forward(weights, inputs)']
     """
     left = f"{', '.join(targets)} = " if targets else ""
+    if len(targets) > 1 and indent + len(left) + len(function) + 1 > LINE_LENGTH:
+        pad = " " * indent
+        names = [f"{pad}    {target}," for target in targets]
+        return [f"{pad}(", *names, *lines_of(arguments, f") = {function}(", ")", indent)]
     return lines_of(arguments, f"{left}{function}(", ")", indent)
 
 
