@@ -2,6 +2,6 @@
 
 from sifrc.calculus.forward import jvp
 from sifrc.calculus.reverse import vjp
-from sifrc.calculus.seeded import seeded
+from sifrc.calculus.seeded import jacobian, seeded
 
-__all__ = ["jvp", "seeded", "vjp"]
+__all__ = ["jacobian", "jvp", "seeded", "vjp"]

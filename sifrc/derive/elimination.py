@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from sifrc.calculus import seeded
+from sifrc.calculus import jacobian
 from sifrc.ir import Add, Axis, Delta, Einsum, Expr, Input, Map, Operand, Solve
 from sifrc.ir.build import add, apply, einsum, hadamard, inner, negative, rename, scale, total, zero
 from sifrc.ir.normal import Relation, expand, relation
@@ -169,11 +169,11 @@ def solve_linear(
         that characterise the value, and the divisors, none of which may have a zero entry.
     """
     (axis,) = symbol.axes
-    other = Axis(axis.name, axis.size, axis.primes + 1)
+    other = axis.primed
     full = expand(equation)
     if symbol not in inputs_of(full):
         raise Stuck(f"{symbol.name} does not occur")
-    matrix = seeded(full, {symbol: Delta(axis, other)}, (other,))
+    matrix = jacobian(full, symbol)
     if diagonal_of(matrix, axis, other) is None:
         rest = _without(full, matrix, symbol, other)
         value = rename(Solve(matrix, negative(rest)), (axis,))
@@ -183,7 +183,7 @@ def solve_linear(
         lead = max(found, key=lambda term: (len(operands_of(term)), term.key))
         return value, matrix, rest, (relation(name, applied, lead),), ()
     quotient, divisors = strip_common_factors(full)
-    matrix = seeded(quotient, {symbol: Delta(axis, other)}, (other,))
+    matrix = jacobian(quotient, symbol)
     rest = _without(quotient, matrix, symbol, other)
     diagonal = diagonal_of(matrix, axis, other)
     assert diagonal is not None
@@ -265,7 +265,7 @@ def solve_two_sided(equation: Expr, symbol: Input) -> tuple[Expr, Expr, Expr]:
         Stuck: X occurs in another way.
     """
     rows, columns = symbol.axes
-    other_row, other_column = (Axis(a.name, a.size, a.primes + 1) for a in symbol.axes)
+    other_row, other_column = (a.primed for a in symbol.axes)
     left: list[tuple[Fraction, Expr]] = []
     right: list[tuple[Fraction, Expr]] = []
     rest: list[tuple[Fraction, Expr]] = []

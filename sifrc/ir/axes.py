@@ -32,6 +32,11 @@ class Axis:
         """A text that tells axes apart, for digests."""
         return f"{self.name}'{self.primes}:{self.size}"
 
+    @property
+    def primed(self) -> Axis:
+        """The next index over the same entries: i' of i."""
+        return Axis(self.name, self.size, self.primes + 1)
+
     def __str__(self) -> str:
         return self.name + "'" * self.primes
 

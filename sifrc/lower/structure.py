@@ -211,7 +211,7 @@ def kronecker(node: LinearSolve) -> Kronecker | None:
         return None
     matrices: list[Expr] = []
     for axis, slot, side in zip(probe.axes, term.slots, sides, strict=True):
-        other = Axis(axis.name, axis.size, axis.primes + 1)
+        other = axis.primed
         matrix = einsum(side, (axis, slot)) if slot != axis else Delta(axis, other)
         matrices.append(rename(matrix, (axis, other)))
     left = scale(term.factor, einsum([*term.numbers, (matrices[0], matrices[0].axes)], matrices[0].axes))

@@ -253,12 +253,11 @@ class _Plan:
     def _solved(self, layer: _Layer) -> Iterator[Equation]:
         """((1 − α) C + α I) D = G, EA-CG(10)."""
         owned = layer.parameters
-        weight = averaged(weight_block(self.model, owned, layer.block), owned, self.moment)
-        weight = weight.with_columns(tuple((layer.moment, labels) for _, labels in weight.columns))
+        weight = averaged(weight_block(self.model, owned, layer.block), layer.moment)
         yield self._equation(owned, owned.weight, "D", weight.value, weight.axes)
         if owned.bias is not None:
             (axis,) = owned.bias.axes
-            axes = (axis, Axis(axis.name, axis.size, axis.primes + 1))
+            axes = (axis, axis.primed)
             yield self._equation(owned, owned.bias, "Dβ", rename(layer.block, axes), axes)
 
     def _equation(
@@ -303,7 +302,7 @@ class _Plan:
         result = Input("D", owned.index, owned.weight.axes, Role.DIRECTION)
         if self.moment == "mean":
             probe = Input("p", owned.index, owned.weight.axes, Role.DIRECTION)
-            other = Axis(column.name, column.size, column.primes + 1)
+            other = column.primed
             outer = [(moment, (column,)), (moment, (other,)), (probe, (row, other))]
             product = total(
                 [einsum(outer, probe.axes), einsum([(on_columns, ()), (probe, probe.axes)], probe.axes)],

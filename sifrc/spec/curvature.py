@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
-__all__ = ["CURVATURE_KINDS", "FISHER_KINDS", "OUTPUTS", "RESIDUALS", "CurvatureOutput", "CurvatureResidual"]
+__all__ = ["CURVATURE_KINDS", "FISHER_KINDS", "CurvatureOutput", "CurvatureResidual"]
 
 CurvatureResidual: TypeAlias = Literal["kept", "dropped", "absolute", "clipped"]
 CurvatureOutput: TypeAlias = Literal["kept", "absolute", "positive"]
@@ -14,6 +14,3 @@ FISHER_KINDS: tuple[str, ...] = ("fisher", "sampled_fisher", "empirical_fisher")
 
 CURVATURE_KINDS: tuple[str, ...] = ("hessian", "pch1", "pch2", "ggn", *FISHER_KINDS, "kfra")
 """Names of the presets."""
-
-RESIDUALS: tuple[str, ...] = get_args(CurvatureResidual)
-OUTPUTS: tuple[str, ...] = get_args(CurvatureOutput)

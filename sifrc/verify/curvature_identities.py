@@ -17,7 +17,6 @@ from collections.abc import Iterator
 
 from sifrc.calculus import jvp
 from sifrc.derive.curvature.kinds import KINDS
-from sifrc.derive.curvature.recursion import primed
 from sifrc.derive.curvature.systems import BLOCK
 from sifrc.derive.derived import Derived
 from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
@@ -125,7 +124,7 @@ def _through(system: System, c: Constraint, step: Expr, moves: dict[Input, Expr]
         if symbol.family == BLOCK:
             move: Expr | None = step
         else:
-            states = [state for state in moves if primed(state.axes[0]) == column]
+            states = [state for state in moves if state.axes[0].primed == column]
             (state,) = states
             move = moves[state]
         if move is not None:
@@ -182,7 +181,7 @@ def diagonal_identities(derived: Derived) -> Iterator[Identity]:
         found = entries[results[0][1]]
         yield Identity(f"diagonal of W[{owned.index}]", subtract(rename(own, found.axes), found))
         for _, symbol in results[1:]:
-            matrix = Input(BLOCK, owner.index, (owner.axis, primed(owner.axis)), Role.STATE)
+            matrix = Input(BLOCK, owner.index, (owner.axis, owner.axis.primed), Role.STATE)
             entry = einsum([(matrix, matrix.axes), (Delta(*matrix.axes), matrix.axes)], (matrix.axes[0],))
             found = entries[symbol]
             yield Identity(f"diagonal of β[{owned.index}]", subtract(rename(entry, found.axes), found))

@@ -396,8 +396,8 @@ def _unscaled(_: Any) -> Any:
 
 BLOCK_FAULTS: dict[str, Fault] = {
     "recursion: signs of differentials": _name(recursion, "negative", lambda _: _same),
-    "recursion: sign of the Jacobians": _name(recursion, "_jacobian", _changed(negative)),
-    "recursion: transposed Jacobians": _name(recursion, "_jacobian", _changed(_transposed)),
+    "recursion: sign of the Jacobians": _name(recursion, "jacobian", _changed(negative)),
+    "recursion: transposed Jacobians": _name(recursion, "jacobian", _changed(_transposed)),
     "recursion: a cross term is missing": _name(recursion, "_between", _changed(_zeroed)),
     "recursion: a cross term is transposed": _name(recursion, "_between", _changed(_transposed)),
     "recursion: block times Jacobian transposed": _name(recursion, "_product", _changed(_transposed)),

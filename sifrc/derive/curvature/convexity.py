@@ -10,9 +10,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from sifrc.calculus import seeded, vjp
-from sifrc.derive.curvature.recursion import primed
-from sifrc.ir import Delta
+from sifrc.calculus import jacobian, vjp
 from sifrc.ir.evaluate import evaluate
 from sifrc.model import Model
 from sifrc.spec.registry import LOSSES
@@ -36,11 +34,9 @@ def convexity(model: Model) -> Convexity:
     if known is not None:
         return "convex" if known.convex else "not convex"
     (slope,) = vjp(model.loss, [model.output.state])
-    axis = model.output.axis
-    other = primed(axis)
-    block = seeded(slope, {model.output.state: Delta(axis, other)}, (other,))
+    block = jacobian(slope, model.output.state)
     generator = np.random.default_rng(0)
-    size = axis.size or 0
+    size = model.output.axis.size or 0
     for point in range(_POINTS):
         output = generator.normal(size=size) * 3.0 ** (point % 4 - 1)
         classes = model.spec.loss.targets == "classes"

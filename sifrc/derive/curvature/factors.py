@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sifrc.calculus import seeded
 from sifrc.derive.curvature.kinds import Kind
-from sifrc.derive.curvature.recursion import Recursion, primed
+from sifrc.derive.curvature.recursion import Recursion
 from sifrc.derive.curvature.scores import score
 from sifrc.derive.lagrangian import FirstOrder
 from sifrc.derive.system import Equation
@@ -30,7 +30,6 @@ def factored(first: FirstOrder, kind: Kind) -> Recursion:
     equations: list[Equation] = list(start.equations)
     mark = "ᶜ" if start.extra else ""
     moved: dict[Input, Expr] = {}
-    blocks: dict[int, Input] = {}
     for c in reversed(model.constraints):
         adjoint = first.adjoints[c.index]
         if c is model.output:
@@ -45,9 +44,8 @@ def factored(first: FirstOrder, kind: Kind) -> Recursion:
             symbol = Input(f"T{mark}", c.index, symbol.slots, Role.ADJOINT)
             equations.append(Equation(symbol, expand(through), c.index, "definition"))
         moved[own] = symbol
-        row, column = c.axis, primed(c.axis)
+        row, column = c.axis, c.axis.primed
         product = einsum([(symbol, (row, *start.extra)), (symbol, (column, *start.extra))], (row, column))
         block = Input("H̄", c.index, (row, column), Role.DIRECTION)
         equations.append(Equation(block, product, c.index, "definition"))
-        blocks[c.index] = block
-    return Recursion(blocks, tuple(equations), ())
+    return Recursion(tuple(equations), ())

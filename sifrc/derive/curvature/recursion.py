@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from sifrc.calculus import seeded, vjp
+from sifrc.calculus import jacobian, seeded, vjp
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.derive.elimination import diagonal_of
 from sifrc.derive.lagrangian import FirstOrder
@@ -29,12 +29,7 @@ from sifrc.ir.traverse import inputs_of
 from sifrc.model import Constraint
 from sifrc.scalar import ABS
 
-__all__ = ["Recursion", "primed", "recursion"]
-
-
-def primed(axis: Axis) -> Axis:
-    """The second index of a block."""
-    return Axis(axis.name, axis.size, axis.primes + 1)
+__all__ = ["Recursion", "recursion"]
 
 
 @dataclass(frozen=True)
@@ -42,12 +37,10 @@ class Recursion:
     """Blocks of the pre-activations.
 
     Args:
-        blocks: k -> H_k over (i, i'), per sample or the batch mean.
-        equations: in the order of evaluation.
+        equations: in the order of evaluation; H_k over (i, i'), per sample or the batch mean.
         conditions: what rewrites assume.
     """
 
-    blocks: dict[int, Input]
     equations: tuple[Equation, ...]
     conditions: tuple[Condition, ...]
 
@@ -63,7 +56,7 @@ def recursion(first: FirstOrder, kind: Kind, convex: bool) -> Recursion:
     work = _Elimination(first, kind, convex)
     for c in reversed(first.model.constraints):
         work.eliminate(c)
-    return Recursion(work.blocks, tuple(work.equations), tuple(work.conditions))
+    return Recursion(tuple(work.equations), tuple(work.conditions))
 
 
 @dataclass
@@ -73,7 +66,6 @@ class _Elimination:
     first: FirstOrder
     kind: Kind
     convex: bool
-    blocks: dict[int, Input] = field(default_factory=dict)
     equations: list[Equation] = field(default_factory=list)
     conditions: list[Condition] = field(default_factory=list)
     pending: dict[tuple[int, int], Expr] = field(default_factory=dict)
@@ -87,16 +79,16 @@ class _Elimination:
         states = [c.state for c in model.constraints if c.state in held]
         for state, slope in zip(states, vjp(objective, states), strict=True):
             for other in (s for s in states if s in inputs_of(slope) and _index(s) <= _index(state)):
-                self._leave(state, other, _jacobian(slope, other))
+                self._leave(state, other, jacobian(slope, other))
 
     def eliminate(self, c: Constraint) -> None:
         """Take x_k out: the blocks of a_k, and what it leaves to the states that are left."""
         model = self.first.model
-        outer = self.pending.pop((c.index, c.index), zero((c.axis, primed(c.axis))))
+        outer = self.pending.pop((c.index, c.index), zero((c.axis, c.axis.primed)))
         cross = {j: self.pending.pop((k, j)) for k, j in sorted(self.pending) if k == c.index}
-        block = self.blocks[c.index] = self._block(c, outer)
+        block = self._block(c, outer)
         mixed = {j: self._mixed(c, j, value) for j, value in cross.items()}
-        steps = {j: _jacobian(c.pre_activation, model.state(j)) for j in dict.fromkeys(c.sources) if j > 0}
+        steps = {j: jacobian(c.pre_activation, model.state(j)) for j in dict.fromkeys(c.sources) if j > 0}
         left = sorted({*mixed, *steps})
         for later in left:
             for earlier in (j for j in left if j <= later):
@@ -111,7 +103,7 @@ class _Elimination:
 
     def _leave(self, state: Input, other: Input, part: Expr) -> None:
         """Add to C of two states that are left."""
-        axes = (state.axes[0], primed(other.axes[0]))
+        axes = (state.axes[0], other.axes[0].primed)
         key = (_index(state), _index(other))
         self.pending[key] = total([self.pending.get(key, zero(axes)), rename(part, axes)], axes)
 
@@ -125,7 +117,7 @@ class _Elimination:
         mixed: dict[int, Input],
     ) -> Expr:
         """−db_later where q_k moves with x_earlier: through a_k, and directly."""
-        column = primed(self.first.model.state(earlier).axes[0])
+        column = self.first.model.state(earlier).axes[0].primed
         moves = []
         if earlier in steps:
             moves.append(_product(block, steps[earlier]))
@@ -137,7 +129,7 @@ class _Elimination:
 
     def _block(self, c: Constraint, outer: Expr) -> Input:
         """H_k = −dq_k / da_k, with the rewrites of the kind."""
-        below = primed(c.axis)
+        below = c.axis.primed
         curved, residual = outer, zero(outer.axes)
         if c.activation is not None:
             a, b, y = self._symbols(c)
@@ -175,7 +167,7 @@ class _Elimination:
 
     def _definite(self, c: Constraint, residual: Expr) -> Expr:
         """The residual's diagonal, its absolute value or its positive part in its place."""
-        entries = diagonal_of(expand(residual), c.axis, primed(c.axis))
+        entries = diagonal_of(expand(residual), c.axis, c.axis.primed)
         if entries is None:
             raise DerivationError(
                 f"the residual of layer '{c.name}' is not diagonal: EA-CG(8b) does not apply",
@@ -214,16 +206,10 @@ def _index(state: Input) -> int:
     return state.index
 
 
-def _jacobian(expr: Expr, state: Input) -> Expr:
-    """d expr / d state, over the axis of ``expr`` and the second axis of the state."""
-    (axis,) = state.axes
-    return seeded(expr, {state: Delta(axis, primed(axis))}, (primed(axis),))
-
-
 def _product(block: Expr, step: Expr) -> Expr:
     """Σ_m block[i, m] step[m, j]."""
     row = block.axes[0]
-    between = primed(primed(row))
+    between = row.primed.primed
     return einsum([(block, (row, between)), (step, (between, step.axes[1]))], (row, step.axes[1]))
 
 

@@ -13,10 +13,9 @@ from fractions import Fraction
 
 import sympy
 
-from sifrc.calculus import seeded, vjp
+from sifrc.calculus import jacobian, vjp
 from sifrc.derive.curvature.convexity import convexity
 from sifrc.derive.curvature.kinds import Kind
-from sifrc.derive.curvature.recursion import primed
 from sifrc.derive.elimination import diagonal_of
 from sifrc.derive.system import Equation
 from sifrc.errors import DerivationError
@@ -108,9 +107,8 @@ def _at_drawn_class(model: Model, slope: Expr) -> Score:
 def _natural(model: Model, slope: Expr, kind: Kind) -> Score:
     """S Sᵀ = ∂²ℓ/∂x_n², diagonal and free of the target."""
     state, axis = model.output.state, model.output.axis
-    other = primed(axis)
-    block = expand(seeded(slope, {state: Delta(axis, other)}, (other,)))
-    entries = diagonal_of(block, axis, other)
+    block = expand(jacobian(slope, state))
+    entries = diagonal_of(block, axis, axis.primed)
     known = entries is not None and model.target not in inputs_of(block) and entries is not zero((axis,))
     if entries is None or not known or convexity(model) == "not convex":
         raise DerivationError(

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from sifrc.derive.curvature.convexity import convexity
 from sifrc.derive.curvature.factors import factored
 from sifrc.derive.curvature.kinds import Kind
-from sifrc.derive.curvature.recursion import primed, recursion
+from sifrc.derive.curvature.recursion import recursion
 from sifrc.derive.curvature.weights import WeightBlock, owner_of, weight_block
 from sifrc.derive.lagrangian import FirstOrder, derive_first_order, gradient_symbols
 from sifrc.derive.system import Equation, System
@@ -36,13 +36,13 @@ MOMENTS: dict[Moment, str] = {"second": "A", "mean": "m̄"}
 
 def mean_block(axis: Axis, index: int) -> Input:
     """H̄_k."""
-    return Input(MEAN_BLOCK, index, (axis, primed(axis)), Role.DIRECTION)
+    return Input(MEAN_BLOCK, index, (axis, axis.primed), Role.DIRECTION)
 
 
 def moment_symbol(layer: LayerParameters, moment: Moment) -> Input:
     """A_k over (j, j'), or m̄_k over (j,)."""
     column = layer.weight.axes[1]
-    axes = (column, primed(column)) if moment == "second" else (column,)
+    axes = (column, column.primed) if moment == "second" else (column,)
     return Input(MOMENTS[moment], layer.index, axes, Role.DIRECTION)
 
 
@@ -105,7 +105,8 @@ class Curvature:
             symbol = Input("∇²W", layer.index, block.axes, Role.DIRECTION)
             source = "EA-CG(4c)" if per_sample else "EA-CG(8c)"
             equations.append(Equation(symbol, block.value, layer.index, source))
-        return System(_form("dense_blocks", per_sample), "Blocks of the weights", tuple(equations))
+        name = "dense_blocks_per_sample" if per_sample else "dense_blocks"
+        return System(name, "Blocks of the weights", tuple(equations))
 
     def product(self, per_sample: bool, moment: Moment | None) -> System:
         """The block-diagonal curvature times (N, η).
@@ -150,7 +151,7 @@ class Curvature:
 
     def _block(self, axis: Axis, index: int, per_sample: bool) -> Input:
         if per_sample:
-            return Input(BLOCK, index, (axis, primed(axis)), Role.STATE)
+            return Input(BLOCK, index, (axis, axis.primed), Role.STATE)
         return mean_block(axis, index)
 
     def _weights(
@@ -160,7 +161,7 @@ class Curvature:
         for layer in reversed(self.model.parameters):
             c = owner_of(self.model, layer)
             block = weight_block(self.model, layer, self._block(c.axis, c.index, per_sample))
-            yield layer, (block if moment is None else averaged(block, layer, moment))
+            yield layer, (block if moment is None else averaged(block, moment_symbol(layer, moment)))
 
 
 def _marked(equation: Equation) -> Equation:
@@ -177,14 +178,9 @@ def _marked(equation: Equation) -> Equation:
     )
 
 
-def averaged(block: WeightBlock, layer: LayerParameters, moment: Moment) -> WeightBlock:
-    """The block with the mean of its columns in their place: A, or m̄ m̄ᵀ."""
+def averaged(block: WeightBlock, moment: Input) -> WeightBlock:
+    """The block with the mean of its columns in their place: A over (j, j'), or m̄ m̄ᵀ for m̄ over (j,)."""
     _, column, _, other = block.axes
-    symbol = moment_symbol(layer, moment)
-    if moment == "second":
-        return block.with_columns(((symbol, (column, other)),))
-    return block.with_columns(tuple((symbol, (axis,)) for _, axis in block.column_factors()))
-
-
-def _form(name: str, per_sample: bool) -> str:
-    return f"{name}_per_sample" if per_sample else name
+    if len(moment.axes) == 2:
+        return block.with_columns(((moment, (column, other)),))
+    return block.with_columns(tuple((moment, (axis,)) for _, axis in block.column_factors()))

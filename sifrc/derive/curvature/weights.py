@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sifrc.calculus import seeded
-from sifrc.derive.curvature.recursion import primed
 from sifrc.errors import DerivationError
 from sifrc.ir import Axis, Delta, Einsum, Expr, Input, Operand
 from sifrc.ir.build import einsum, rename
@@ -107,7 +106,7 @@ def weight_block(model: Model, layer: LayerParameters, block: Input) -> WeightBl
     (left, out), (right, other) = (
         (seeded(c.pre_activation, {layer.weight: unit}, axes), axes) for unit, axes in seeds
     )
-    below = primed(c.axis)
+    below = c.axis.primed
     product = einsum(
         [(block, (c.axis, below)), (left, (c.axis, *out)), (right, (below, *other))], (*out, *other)
     )
