@@ -1579,6 +1579,42 @@ def _epoch(
     return total, 0, len(order), age
 
 
+_PLACES: dict[str, dict[int, tuple[int, int, int]] | tuple[int, int, int]] = {
+    "x": {0: (0, 0, 46), 1: (1, 0, 45), 2: (2, 2, 44), 3: (3, 4, 27)},
+    "a": {1: (1, 0, 45), 2: (2, 2, 44)},
+    "softmax": {3: (3, 4, 27)},
+    "loss_part1": (4, 6, 7),
+    "targets": (5, 0, 24),
+    "loss": (6, 7, 89),
+    "objective": (6, 7, 89),
+    "softmax_part1": {3: (7, 10, 11)},
+    "b_part1": {3: (8, 12, 13)},
+    "b": {3: (9, 13, 19), 2: (10, 14, 30), 1: (12, 16, 37)},
+    "y": {2: (11, 15, 21), 1: (13, 17, 23)},
+    "gradient_weights": {3: (14, 18, 86), 2: (16, 20, 82), 1: (18, 22, 78)},
+    "direction": {3: (14, 18, 86), 2: (16, 20, 82), 1: (18, 22, 78)},
+    "gradient_biases": {3: (15, 19, 54), 2: (17, 21, 64), 1: (19, 23, 74)},
+    "mean_block_part2_scalar": {3: (20, 24, 26)},
+    "mean_block_part1_vector": {3: (21, 25, 28)},
+    "mean_block_part4": {3: (22, 26, 27), 2: (26, 33, 34), 1: (30, 40, 41)},
+    "mean_residual": {2: (23, 30, 35), 1: (27, 37, 42)},
+    "mean_block_part2": {2: (24, 31, 32), 1: (28, 38, 39)},
+    "mean_block_part1": {2: (25, 32, 35), 1: (29, 39, 42)},
+    "direction_unit": {3: (31, 48, 53), 2: (43, 58, 63), 1: (55, 68, 73)},
+    "direction_along": {3: (32, 49, 53), 2: (44, 59, 63), 1: (56, 69, 73)},
+    "direction_part3": {3: (33, 52, 53), 2: (45, 62, 63), 1: (57, 72, 73)},
+    "direction_part7": {3: (34, 52, 52), 2: (46, 62, 62), 1: (58, 72, 72)},
+    "direction_part8": {3: (35, 52, 52), 2: (47, 62, 62), 1: (59, 72, 72)},
+    "direction_part10": {3: (36, 52, 52), 2: (48, 62, 62), 1: (60, 72, 72)},
+    "direction_part9": {3: (37, 52, 52), 2: (49, 62, 62), 1: (61, 72, 72)},
+    "bias_direction": {3: (38, 54, 88), 2: (50, 64, 84), 1: (62, 74, 80)},
+    "bias_direction_part1": {3: (39, 54, 54), 2: (51, 64, 64), 1: (63, 74, 74)},
+    "bias_direction_part2": {3: (40, 54, 54), 2: (52, 64, 64), 1: (64, 74, 74)},
+    "bias_direction_part4": {3: (41, 54, 54), 2: (53, 64, 64), 1: (65, 74, 74)},
+    "bias_direction_part3": {3: (42, 54, 54), 2: (54, 64, 64), 1: (66, 74, 74)},
+}
+"""Memory of a step on a batch, by array and subscript: number of the place, and the first and the last
+statement that touch it."""
 _NUMBERS = ("lr", "momentum", "alpha", "cg_iterations", "cg_tolerance", "period", "steps", "age")
 """Numbers of the optimizer's state, by attribute."""
 _RANGES = {
@@ -1656,7 +1692,7 @@ class State:
         if batch not in self._work:
             if len(self._work) >= 4:
                 self._work.clear()
-            self._work[batch] = _Workspace(_WORK, batch)
+            self._work[batch] = _arranged(_Workspace(_WORK, batch))
         return self._work[batch]
 
     def restore(self) -> None:
@@ -1708,6 +1744,50 @@ class State:
             made = getattr(self.memory, name)
             found |= {f"{name}.{k}": made[k] for k in shapes} if isinstance(shapes, dict) else {name: made}
         return found
+
+
+def _arranged(work: _Workspace) -> _Workspace:
+    """Put the arrays of a step into one piece of memory, where those of different times overlap."""
+    shapes: dict[int, list[int]] = {}
+    lives: dict[int, tuple[int, int]] = {}
+    for name, found in _PLACES.items():
+        table = work.shapes[name]
+        for k, (place, first, last) in (found if isinstance(found, dict) else {0: found}).items():
+            shape = table[k] if isinstance(table, dict) else table
+            shapes[place] = [work.batch if n is None else n for n in shape]
+            lives[place] = first, last
+    sizes = {place: int(np.prod(shape)) for place, shape in shapes.items()}
+    starts, end = _starts(sizes, lives)
+    memory = np.zeros(end, DTYPE)
+    made = {
+        place: memory[starts[place] : starts[place] + sizes[place]].reshape(shape)
+        for place, shape in shapes.items()
+    }
+    for name, found in _PLACES.items():
+        table = work.shapes[name]
+        if isinstance(found, dict) and isinstance(table, dict):
+            empty = np.zeros((0,) * len(next(iter(table.values()))), DTYPE)
+            arrays = (made[found[k][0]] if k in found else empty for k in range(max(table) + 1))
+            setattr(work, name, tuple(arrays))
+        elif isinstance(found, tuple):
+            setattr(work, name, made[found[0]])
+    return work
+
+
+def _starts(sizes: dict[int, int], lives: dict[int, tuple[int, int]]) -> tuple[dict[int, int], int]:
+    """Where each place begins, and the end: large places first, each as low as it can lie."""
+    starts: dict[int, int] = {}
+    for place in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        first, last = lives[place]
+        start = 0
+        together = [other for other in starts if first <= lives[other][1] and lives[other][0] <= last]
+        for other in sorted(together, key=starts.__getitem__):
+            if start + sizes[place] <= starts[other]:
+                break
+            # Multiples of 16 numbers: vector instructions prefer arrays that begin on such a boundary.
+            start = max(start, -(-(starts[other] + sizes[other]) // 16) * 16)
+        starts[place] = start
+    return starts, max(start + sizes[place] for place, start in starts.items())
 
 
 def _number(name: str, value: float) -> float:

@@ -1194,14 +1194,17 @@ class Optimizer(torch.optim.Optimizer):
         _, objective = _objective(x, targets, checks)
         softmax, _, b, y = _adjoint(weights, x, targets)
         gradient_weights, gradient_biases = _gradient(b, x, y, mean)
+        del y
         if due:
             mean_block = _blocks_pch1(weights, softmax, b, x, targets, mean, checks)
         else:
             mean_block = shared["mean_block"]
+        del softmax, b
         if due:
             mean_input = _mean_moments(x, mean)
         else:
             mean_input = shared["mean_input"]
+        del x
         (
             direction_iterations,
             direction_remaining,
@@ -1219,6 +1222,7 @@ class Optimizer(torch.optim.Optimizer):
             alpha,
             checks,
         )
+        del gradient_weights, gradient_biases
         _refuse(checks)
         shared["mean_block"] = mean_block
         shared["mean_input"] = mean_input

@@ -1813,6 +1813,34 @@ def _epoch_one(
     return total, 0, len(order)
 
 
+_PLACES: dict[str, dict[int, tuple[int, int, int]] | tuple[int, int, int]] = {
+    "x": {0: (0, 0, 37), 1: (2, 1, 42), 2: (3, 2, 23)},
+    "a": {1: (1, 0, 39)},
+    "y": {1: (1, 0, 39)},
+    "weights_part2": {2: (2, 1, 42), 1: (24, 36, 37)},
+    "softmax": {2: (3, 2, 23)},
+    "loss_part1": (4, 4, 5),
+    "targets": (5, 0, 44),
+    "b": {2: (5, 0, 44), 1: (11, 0, 14)},
+    "loss": (6, 5, 46),
+    "objective": (6, 5, 46),
+    "penalty": {1: (7, 6, 7)},
+    "softmax_part1": {2: (8, 9, 10)},
+    "b_part1_scalar": {2: (9, 11, 23)},
+    "b_part1": {1: (10, 13, 14)},
+    "stretch": {1: (12, 15, 18), 2: (20, 26, 32)},
+    "weight_factor_part1": {1: (13, 16, 19), 2: (21, 27, 33)},
+    "weight_factor": {1: (14, 17, 36), 2: (22, 28, 41)},
+    "bias_factor": {1: (15, 17, 39), 2: (23, 28, 44)},
+    "stretch_part1": {2: (16, 22, 29)},
+    "stretch_part4": {2: (17, 23, 24)},
+    "stretch_part3": {2: (18, 24, 30)},
+    "stretch_part2": {2: (19, 25, 31)},
+    "weights_part1": {1: (25, 37, 38), 2: (27, 42, 43)},
+    "biases_part1": {1: (26, 39, 40), 2: (28, 44, 45)},
+}
+"""Memory of a step on a batch, by array and subscript: number of the place, and the first and the last
+statement that touch it."""
 _NUMBERS = ("lr", "damping", "steps")
 """Numbers of the optimizer's state, by attribute."""
 _RANGES = {"lr": (0.0, None), "damping": (0.0, None)}
@@ -1852,7 +1880,8 @@ class State:
         if batch not in self._work:
             if len(self._work) >= 4:
                 self._work.clear()
-            self._work[batch] = _Workspace(_WORK_ONE if batch == 1 else _WORK, batch)
+            work = _Workspace(_WORK_ONE if batch == 1 else _WORK, batch)
+            self._work[batch] = work if batch == 1 else _arranged(work)
         return self._work[batch]
 
     def state_dict(self) -> dict[str, Any]:
@@ -1887,6 +1916,50 @@ class State:
             made = getattr(self.memory, name)
             found |= {f"{name}.{k}": made[k] for k in shapes} if isinstance(shapes, dict) else {name: made}
         return found
+
+
+def _arranged(work: _Workspace) -> _Workspace:
+    """Put the arrays of a step into one piece of memory, where those of different times overlap."""
+    shapes: dict[int, list[int]] = {}
+    lives: dict[int, tuple[int, int]] = {}
+    for name, found in _PLACES.items():
+        table = work.shapes[name]
+        for k, (place, first, last) in (found if isinstance(found, dict) else {0: found}).items():
+            shape = table[k] if isinstance(table, dict) else table
+            shapes[place] = [work.batch if n is None else n for n in shape]
+            lives[place] = first, last
+    sizes = {place: int(np.prod(shape)) for place, shape in shapes.items()}
+    starts, end = _starts(sizes, lives)
+    memory = np.zeros(end, DTYPE)
+    made = {
+        place: memory[starts[place] : starts[place] + sizes[place]].reshape(shape)
+        for place, shape in shapes.items()
+    }
+    for name, found in _PLACES.items():
+        table = work.shapes[name]
+        if isinstance(found, dict) and isinstance(table, dict):
+            empty = np.zeros((0,) * len(next(iter(table.values()))), DTYPE)
+            arrays = (made[found[k][0]] if k in found else empty for k in range(max(table) + 1))
+            setattr(work, name, tuple(arrays))
+        elif isinstance(found, tuple):
+            setattr(work, name, made[found[0]])
+    return work
+
+
+def _starts(sizes: dict[int, int], lives: dict[int, tuple[int, int]]) -> tuple[dict[int, int], int]:
+    """Where each place begins, and the end: large places first, each as low as it can lie."""
+    starts: dict[int, int] = {}
+    for place in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        first, last = lives[place]
+        start = 0
+        together = [other for other in starts if first <= lives[other][1] and lives[other][0] <= last]
+        for other in sorted(together, key=starts.__getitem__):
+            if start + sizes[place] <= starts[other]:
+                break
+            # Multiples of 16 numbers: vector instructions prefer arrays that begin on such a boundary.
+            start = max(start, -(-(starts[other] + sizes[other]) // 16) * 16)
+        starts[place] = start
+    return starts, max(start + sizes[place] for place, start in starts.items())
 
 
 def _number(name: str, value: float) -> float:

@@ -1034,7 +1034,9 @@ class Optimizer(torch.optim.Optimizer):
         a, x = _forward(weights, biases, inputs)
         _, objective = _objective(x, targets, checks)
         softmax, b_part1, b, y = _adjoint(weights, x, a, targets)
+        del a
         weight_factor, bias_factor = _direction(x, y, b_part1, softmax, b, damping, checks)
+        del softmax, b_part1
         _refuse(checks)
         _update(weights, biases, weight_factor, y, x, bias_factor, b, lr, mean)
         if like.dtype == torch.bfloat16:

@@ -1578,6 +1578,30 @@ def _epoch_one(
     return total, 0, len(order)
 
 
+_PLACES: dict[str, dict[int, tuple[int, int, int]] | tuple[int, int, int]] = {
+    "x": {0: (0, 0, 46), 1: (2, 1, 51), 2: (4, 3, 56), 3: (5, 4, 58)},
+    "a": {1: (1, 0, 48), 2: (3, 2, 53)},
+    "y": {1: (1, 0, 48), 2: (3, 2, 53)},
+    "weights_part2": {3: (4, 3, 56), 1: (29, 45, 46), 2: (32, 50, 51)},
+    "softmax": {3: (5, 4, 58)},
+    "b": {3: (5, 4, 58), 2: (14, 0, 18), 1: (16, 0, 20)},
+    "loss_part1": (6, 6, 7),
+    "targets": (7, 0, 16),
+    "loss": (8, 7, 60),
+    "objective": (8, 7, 60),
+    "penalty": {1: (9, 8, 10), 2: (10, 9, 11)},
+    "softmax_part1": {3: (11, 13, 14)},
+    "b_part1_scalar": {3: (12, 15, 16)},
+    "b_part1": {2: (13, 17, 18), 1: (15, 19, 20)},
+    "weight_factor_part1": {1: (17, 21, 25), 2: (21, 29, 33), 3: (25, 37, 41)},
+    "weight_factor": {1: (18, 22, 45), 2: (22, 30, 50), 3: (26, 38, 55)},
+    "bias_factor_part1": {1: (19, 23, 27), 2: (23, 31, 35), 3: (27, 39, 43)},
+    "bias_factor": {1: (20, 24, 48), 2: (24, 32, 53), 3: (28, 40, 58)},
+    "weights_part1": {1: (30, 46, 47), 2: (33, 51, 52), 3: (35, 56, 57)},
+    "biases_part1": {1: (31, 48, 49), 2: (34, 53, 54), 3: (36, 58, 59)},
+}
+"""Memory of a step on a batch, by array and subscript: number of the place, and the first and the last
+statement that touch it."""
 _NUMBERS = ("lr", "steps")
 """Numbers of the optimizer's state, by attribute."""
 _RANGES = {"lr": (0.0, None)}
@@ -1614,7 +1638,8 @@ class State:
         if batch not in self._work:
             if len(self._work) >= 4:
                 self._work.clear()
-            self._work[batch] = _Workspace(_WORK_ONE if batch == 1 else _WORK, batch)
+            work = _Workspace(_WORK_ONE if batch == 1 else _WORK, batch)
+            self._work[batch] = work if batch == 1 else _arranged(work)
         return self._work[batch]
 
     def state_dict(self) -> dict[str, Any]:
@@ -1647,6 +1672,50 @@ class State:
             made = getattr(self.memory, name)
             found |= {f"{name}.{k}": made[k] for k in shapes} if isinstance(shapes, dict) else {name: made}
         return found
+
+
+def _arranged(work: _Workspace) -> _Workspace:
+    """Put the arrays of a step into one piece of memory, where those of different times overlap."""
+    shapes: dict[int, list[int]] = {}
+    lives: dict[int, tuple[int, int]] = {}
+    for name, found in _PLACES.items():
+        table = work.shapes[name]
+        for k, (place, first, last) in (found if isinstance(found, dict) else {0: found}).items():
+            shape = table[k] if isinstance(table, dict) else table
+            shapes[place] = [work.batch if n is None else n for n in shape]
+            lives[place] = first, last
+    sizes = {place: int(np.prod(shape)) for place, shape in shapes.items()}
+    starts, end = _starts(sizes, lives)
+    memory = np.zeros(end, DTYPE)
+    made = {
+        place: memory[starts[place] : starts[place] + sizes[place]].reshape(shape)
+        for place, shape in shapes.items()
+    }
+    for name, found in _PLACES.items():
+        table = work.shapes[name]
+        if isinstance(found, dict) and isinstance(table, dict):
+            empty = np.zeros((0,) * len(next(iter(table.values()))), DTYPE)
+            arrays = (made[found[k][0]] if k in found else empty for k in range(max(table) + 1))
+            setattr(work, name, tuple(arrays))
+        elif isinstance(found, tuple):
+            setattr(work, name, made[found[0]])
+    return work
+
+
+def _starts(sizes: dict[int, int], lives: dict[int, tuple[int, int]]) -> tuple[dict[int, int], int]:
+    """Where each place begins, and the end: large places first, each as low as it can lie."""
+    starts: dict[int, int] = {}
+    for place in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        first, last = lives[place]
+        start = 0
+        together = [other for other in starts if first <= lives[other][1] and lives[other][0] <= last]
+        for other in sorted(together, key=starts.__getitem__):
+            if start + sizes[place] <= starts[other]:
+                break
+            # Multiples of 16 numbers: vector instructions prefer arrays that begin on such a boundary.
+            start = max(start, -(-(starts[other] + sizes[other]) // 16) * 16)
+        starts[place] = start
+    return starts, max(start + sizes[place] for place, start in starts.items())
 
 
 def _number(name: str, value: float) -> float:

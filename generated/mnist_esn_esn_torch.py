@@ -921,6 +921,7 @@ class Optimizer(torch.optim.Optimizer):
         a, x = _forward(weights, biases, inputs)
         _, objective = _objective(x, targets, checks)
         _, _, b, y = _adjoint(weights, x, a, targets)
+        del a
         weight_factor, bias_factor = _direction(y, x, b, checks)
         _refuse(checks)
         _update(weights, biases, weight_factor, y, x, bias_factor, b, lr, mean)

@@ -1,7 +1,7 @@
 """From a plan to a program.
 
 Order of the passes: common subexpressions across phases, batching, statements (contraction order and
-inlining), structure of linear systems, fusion of kernels, rolling of loops.
+inlining), structure of linear systems, fusion of kernels, rolling of loops, lifetimes of a step's arrays.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from sifrc.derive.system import Equation, System
 from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
 from sifrc.lower.batch import batch_system
 from sifrc.lower.blocks import fuse_kernels, roll_loops, shapes_lookup
+from sifrc.lower.lifetimes import places
 from sifrc.lower.names import CODE_NAMES, DESCRIPTIONS, STORAGE
 from sifrc.lower.program import (
     SAMPLE_LABEL,
@@ -45,9 +46,10 @@ class Passes:
     structure: bool = True
     fuse: bool = True
     roll: bool = True
+    lifetimes: bool = True
 
     def __str__(self) -> str:
-        names = ("share", "structure", "fuse", "roll")
+        names = ("share", "structure", "fuse", "roll", "lifetimes")
         off = [name for name in names if not getattr(self, name)]
         return "default" if not off else "without " + ", ".join(off)
 
@@ -80,7 +82,7 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
         Operator(o.name, o.prepare, o.apply, o.scalar, o.tensors, o.vector, o.batched, o.doc, o.source)
         for o in plan.operators
     )
-    return Program(
+    program = Program(
         families=families,
         functions=tuple(functions),
         operators=operators,
@@ -94,6 +96,7 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
         kinds=plan.kinds,
         curvature=plan.curvature,
     )
+    return replace(program, places=places(program)) if passes.lifetimes else program
 
 
 def _codes(plan: Plan) -> dict[str, str]:

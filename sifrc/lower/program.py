@@ -19,6 +19,7 @@ import sympy
 from sifrc.methods.curvature_plan import CurvatureOperator, KindPlan
 
 __all__ = [
+    "OBJECTIVE",
     "SAMPLE_LABEL",
     "Assign",
     "ConjugateGradients",
@@ -33,6 +34,7 @@ __all__ = [
     "MatrixFunction",
     "MaximumOver",
     "Operator",
+    "Place",
     "Program",
     "Ref",
     "SolveKronecker",
@@ -45,6 +47,8 @@ __all__ = [
     "Unknown",
 ]
 
+OBJECTIVE = "objective"
+"""Family of the objective of a sample."""
 SAMPLE_LABEL = "p"
 
 
@@ -379,6 +383,21 @@ class Operator:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Memory that arrays of a step take one after the other.
+
+    Args:
+        members: families and subscripts, all of one shape, each made of the one before entry by entry.
+        first: position, among the statements of the step, of the first that touches the memory.
+        last: position of the last one.
+    """
+
+    members: tuple[tuple[str, int | None], ...]
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
 class Program:
     """All functions and operators of one module.
 
@@ -397,6 +416,8 @@ class Program:
         refreshable: whether those may be given a batch of their own, between steps.
         kinds: of curvature that the module knows.
         curvature: operators on them.
+        places: memory of the arrays of a step on a batch, where arrays may share it; () where each has
+            its own.
     """
 
     families: tuple[Family, ...]
@@ -411,6 +432,7 @@ class Program:
     refreshable: bool = False
     kinds: tuple[KindPlan, ...] = ()
     curvature: tuple[CurvatureOperator, ...] = ()
+    places: tuple[Place, ...] = ()
 
     def family(self, name: str) -> Family:
         """A family by its canonical name."""

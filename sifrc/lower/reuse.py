@@ -16,7 +16,7 @@ import sympy
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
 from sifrc.lower.program import Contract, Kernel, Load, Loop, Program, Statement, Storage, Sum
 
-__all__ = ["aliases"]
+__all__ = ["aliases", "destination"]
 
 Member: TypeAlias = tuple[str, int | None]
 _KEPT = frozenset({Storage.PARAMETER, Storage.MEMORY, Storage.DATA, Storage.DIRECTION})
@@ -82,7 +82,7 @@ def _place(
     )
     if offset is None or reads[member] != 1:
         return None
-    target = _destination(following[offset], product)
+    target = destination(following[offset], product)
     if target is None:
         return None
     place = absolute(target.ref, k)
@@ -98,7 +98,7 @@ def _place(
     return place if shapes[0][place[1]] == shapes[1][member[1]] else None
 
 
-def _destination(kernel: Statement, product: Load) -> Load | None:
+def destination(kernel: Statement, product: Load) -> Load | None:
     """What the only assignment with the product writes, entry by entry; None if there is none."""
     if not isinstance(kernel, Kernel):
         return None

@@ -11,6 +11,7 @@ from sifrc.backends.layout import call
 from sifrc.backends.numba_cpu.functions import PrivateFunction, private_functions
 from sifrc.backends.numba_cpu.storage import Group, Layout, is_scalar
 from sifrc.errors import BackendError
+from sifrc.lower.lifetimes import kept_families
 from sifrc.lower.program import Program, Storage
 
 __all__ = ["STATES", "TARGETS", "Parts", "call_lines"]
@@ -89,19 +90,26 @@ class Parts:
     @cached_property
     def kept(self) -> frozenset[str]:
         """Families that a periodic function computes and others use in the steps between its runs."""
-        periodic = set(self.program.periodic)
-        kept: set[str] = set()
-        for names, batched in ((self.program.step_batched, True), (self.program.step_single, False)):
-            functions = [
-                self.functions[name, batched].function for name in names if (name, batched) in self.functions
-            ]
-            written = {family for f in functions if f.name in periodic for family in f.writes}
-            kept |= written & {family for f in functions if f.name not in periodic for family in f.reads}
-        return frozenset(name for name in kept if self.program.family(name).storage is Storage.WORK)
+        return kept_families(self.program)
 
     def is_memory(self, group: Group) -> bool:
         """Whether the optimizer's state holds the variable."""
         return group.family.storage is Storage.MEMORY or group.family.name in self.kept
+
+    def place_table(self) -> dict[str, dict[int, tuple[int, int, int]] | tuple[int, int, int]]:
+        """Number of the place and the statements that touch it first and last, by variable and subscript."""
+        tuples: dict[str, dict[int, tuple[int, int, int]]] = {}
+        table: dict[str, dict[int, tuple[int, int, int]] | tuple[int, int, int]] = {}
+        for number, place in enumerate(self.program.places):
+            for family, index in place.members:
+                group = self.layouts[True].group(family, index)
+                life = number, place.first, place.last
+                if group.is_tuple and index is not None:
+                    table[group.name] = tuples.setdefault(group.name, {})
+                    tuples[group.name][index] = life
+                else:
+                    table[group.name] = life
+        return table
 
     def work_tables(self) -> dict[bool, dict[str, Group]]:
         """Variables of each form that a workspace allocates."""

@@ -15,13 +15,11 @@ from sifrc.backends.numba_cpu.storage import Group, is_scalar
 from sifrc.backends.text import docstring, literal
 from sifrc.errors import BackendError
 from sifrc.lower.access import flat
-from sifrc.lower.program import Guard, Storage
+from sifrc.lower.program import OBJECTIVE, Guard, Storage
 
-__all__ = ["OBJECTIVE", "Epoch", "epochs", "memory_table", "step_context"]
+__all__ = ["Epoch", "epochs", "memory_table", "step_context"]
 
 _RANGES_HEAD = "_RANGES = "
-OBJECTIVE = "objective"
-"""Family of the objective of a sample."""
 
 
 @dataclass(frozen=True)
@@ -304,6 +302,8 @@ def step_context(parts: Parts) -> dict[str, Any]:
     memory = memory_table(parts)
     identities = tuple(name for name, (initial, _) in memory.items() if initial == "identity")
     text = "_MEMORY: dict[str, tuple[str, Shapes]] = "
+    table = parts.place_table()
+    head = "_PLACES: dict[str, dict[int, tuple[int, int, int]] | tuple[int, int, int]] = "
     families = {g.name: g.family.text for f in parts.functions.values() for g in f.groups}
     return {
         "epochs": [loops[batched].text for batched in sorted(loops, reverse=True)],
@@ -315,6 +315,7 @@ def step_context(parts: Parts) -> dict[str, Any]:
         },
         "identities": literal(identities) if identities else "",
         "memory": text + literal(memory, used=len(text)),
+        "places": head + literal(table, used=len(head)) if table else "",
         "state_head": signature("__init__", arguments, "None", 4),
         "state_doc": docstring(
             [

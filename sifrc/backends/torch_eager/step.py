@@ -109,6 +109,7 @@ def _step_lines(parts: Parts, chain: Chain, periodic: list[Key], objective: str)
             '        due = age >= int(group["period"])',
         ]
     checked = False
+    bound: list[str] = []
     for position, key in enumerate(parts.step):
         if parts.functions[key].mutates and not checked:
             checked = True
@@ -118,13 +119,18 @@ def _step_lines(parts: Parts, chain: Chain, periodic: list[Key], objective: str)
                 lines.append('        shared["age"] = 1 if due else age + 1')
                 lines += ['        shared["steps"] = steps + 1'] if _draws(parts) else []
         wanted = chain.needed(parts.step[position + 1 :]) | {parts.objective}
-        if key not in periodic:
+        if key in periodic:
+            lines += ["        if due:", *_draw_lines(parts, key, 12, "steps"), *chain.one(key, wanted, 12)]
+            own = [kept[name] for name in parts.functions[key].results if name in kept]
+            if own:
+                lines += ["        else:", *(f'            {code} = shared["{code}"]' for code in own)]
+        else:
             lines += chain.one(key, wanted)
-            continue
-        lines += ["        if due:", *_draw_lines(parts, key, 12, "steps"), *chain.one(key, wanted, 12)]
-        own = [kept[name] for name in parts.functions[key].results if name in kept]
-        if own:
-            lines += ["        else:", *(f'            {code} = shared["{code}"]' for code in own)]
+            bound += [name for name in parts.functions[key].results if name in wanted]
+        done = [name for name in bound if name not in wanted]
+        bound = [name for name in bound if name in wanted]
+        if done and position < len(parts.step) - 1:
+            lines.append(f"        del {', '.join(parts.program.family(name).code for name in done)}")
     return lines
 
 

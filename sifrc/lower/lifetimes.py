@@ -1,0 +1,106 @@
+"""Which arrays of a step may lie in the same memory: those that are never needed at the same time.
+
+An array is needed from the statement that writes it first to the one that reads it last. Two arrays share
+their memory entry by entry where one kernel is the last to read the one and the first to write the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
+from sifrc.lower.program import OBJECTIVE, Function, Kernel, Place, Program, Statement, Storage
+from sifrc.lower.reuse import aliases, destination
+
+__all__ = ["kept_families", "places"]
+
+Member: TypeAlias = tuple[str, int | None]
+_PLACED = frozenset({Storage.WORK, Storage.RESULT, Storage.DATA, Storage.RANDOM})
+
+
+@dataclass
+class _Life:
+    """From which statement to which an array is needed."""
+
+    first: int
+    last: int
+
+
+def kept_families(program: Program) -> frozenset[str]:
+    """Families that a periodic function computes and others use in the steps between its runs."""
+    kept: set[str] = set()
+    for functions in _steps(program):
+        written = {family for f in functions if f.name in program.periodic for family in f.writes}
+        kept |= written & {family for f in functions if f.name not in program.periodic for family in f.reads}
+    return frozenset(name for name in kept if program.family(name).storage is Storage.WORK)
+
+
+def places(program: Program) -> tuple[Place, ...]:
+    """Places for the arrays of a step on a batch; what is kept from step to step has none.
+
+    What is read before it is written (inputs, targets, random numbers) is there from the beginning, and
+    the objective, of which the mean is returned, is there to the end.
+    """
+    kept, merged = kept_families(program), aliases(program)
+    shapes = {
+        (family.name, index): shape
+        for family in program.families
+        if family.storage in _PLACED and family.name not in kept
+        for index, shape in family.shapes
+        if shape
+    }
+    lives: dict[Member, _Life] = {}
+    joins: list[tuple[int, Member, Member]] = []
+    position = 0
+    for function in _steps(program)[0]:
+        for statement, k in unrolled(function.body):
+            touched = [(load, 0) for load in loads_of(statement)]
+            touched += [(load, position) for load in targets_of(statement)]
+            for load, begin in touched:
+                name, index = absolute(load.ref, k)
+                member = merged.get(name, name), index
+                if member in shapes:
+                    lives.setdefault(member, _Life(begin, position)).last = position
+            joins += [(position, source, target) for source, target in _passed_on(statement, k)]
+            position += 1
+    for member, life in lives.items():
+        if member[0] == OBJECTIVE:
+            life.last = position
+    owner: dict[Member, Member] = {}
+    for at, source, target in joins:
+        ends = source in lives and target in lives and lives[source].last == at == lives[target].first
+        if ends and shapes[source] == shapes[target] and target not in owner:
+            owner[target] = source
+            root = _root(owner, source)
+            lives[root].last = max(lives[root].last, lives[target].last)
+    gathered: dict[Member, list[Member]] = {}
+    for member in lives:
+        gathered.setdefault(_root(owner, member), []).append(member)
+    return tuple(Place(tuple(found), lives[root].first, lives[root].last) for root, found in gathered.items())
+
+
+def _steps(program: Program) -> tuple[list[Function], list[Function]]:
+    """Functions of a step: on a batch, and on one sample."""
+    return (
+        [program.function(name, True) for name in program.step_batched],
+        [program.function(name, False) for name in program.step_single],
+    )
+
+
+def _root(owner: dict[Member, Member], member: Member) -> Member:
+    while member in owner:
+        member = owner[member]
+    return member
+
+
+def _passed_on(statement: Statement, k: int | None) -> list[tuple[Member, Member]]:
+    """Arrays that a kernel reads entry by entry for the entries of another one."""
+    if not isinstance(statement, Kernel):
+        return []
+    found = []
+    for _, load in statement.loads:
+        target = destination(statement, load)
+        if target is not None:
+            found.append((absolute(load.ref, k), absolute(target.ref, k)))
+    return found
