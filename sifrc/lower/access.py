@@ -8,6 +8,7 @@ from functools import singledispatch
 from sifrc.lower.program import (
     ConjugateGradients,
     Contract,
+    Fresh,
     Guard,
     Kernel,
     Load,
@@ -40,6 +41,11 @@ def loads_of(statement: Statement) -> tuple[Load, ...]:
 @loads_of.register(Sum)
 def _(statement: Kernel | Sum) -> tuple[Load, ...]:
     return tuple(load for _, load in statement.loads)
+
+
+@loads_of.register
+def _(statement: Fresh) -> tuple[Load, ...]:
+    return () if statement.like is None else (statement.like,)
 
 
 @loads_of.register

@@ -7,6 +7,7 @@ products is one matrix product.
 
 from __future__ import annotations
 
+from sifrc.derive.summaries import GROUP
 from sifrc.derive.system import Equation, System
 from sifrc.ir import SAMPLE, Add, Einsum, Expr, Input, Role
 from sifrc.ir.along import along, spread
@@ -20,14 +21,25 @@ MEAN = Input("mean", None, (), Role.HYPERPARAMETER)
 
 def over_samples(expr: Expr) -> Expr:
     """The expression for every sample of a batch: axes (sample, …) where it depends on the sample."""
-    return along(expr, SAMPLE, batch_symbol)
+    return along(expr, SAMPLE, _of_samples)
 
 
 def batch_symbol(symbol: Input) -> Input:
-    """The symbol with a sample axis, if it has a value per sample."""
+    """The symbol with a sample axis, if it has a value per sample.
+
+    The axis comes first, but for those of groups: the samples of a group lie together.
+    """
     if not symbol.role.per_sample:
         return symbol
-    return Input(symbol.family, symbol.index, (SAMPLE, *symbol.slots), symbol.role)
+    leading = sum(axis.name == GROUP for axis in symbol.slots)
+    slots = (*symbol.slots[:leading], SAMPLE, *symbol.slots[leading:])
+    return Input(symbol.family, symbol.index, slots, symbol.role)
+
+
+def _of_samples(symbol: Input) -> Expr:
+    """The symbol of a batch over (sample, …)."""
+    batched = batch_symbol(symbol)
+    return spread(batched, (SAMPLE, *symbol.slots)) if batched is not symbol else symbol
 
 
 def batch_equation(equation: Equation) -> Equation:

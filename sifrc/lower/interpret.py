@@ -20,6 +20,7 @@ from sifrc.lower.program import (
     SAMPLE_LABEL,
     ConjugateGradients,
     Contract,
+    Fresh,
     Function,
     Guard,
     Kernel,
@@ -30,6 +31,7 @@ from sifrc.lower.program import (
     MaximumOver,
     Program,
     Ref,
+    Slot,
     SolveKronecker,
     SolveSylvester,
     SolveSystem,
@@ -37,6 +39,7 @@ from sifrc.lower.program import (
     Storage,
     Subscript,
     Sum,
+    Upto,
 )
 from sifrc.scalar import evaluate
 
@@ -71,8 +74,23 @@ class Machine:
                     self.arrays[family.name, index] = arithmetic.array(np.eye(shape[0] or 0))
 
     def write(self, target: Load, values: Any) -> None:
-        """Set an array."""
-        self.arrays[self.key(target.ref)] = np.asarray(values)
+        """Set an array, or a window of it."""
+        if target.window:
+            self.arrays[self.key(target.ref)][self._window(target)] = values
+        else:
+            self.arrays[self.key(target.ref)] = np.asarray(values)
+
+    def _window(self, load: Load) -> tuple[int | slice, ...]:
+        """The index of the part that a load means."""
+        found: list[int | slice] = []
+        for part in load.window:
+            if isinstance(part, Slot):
+                found.append(self.program.owners[part.family, self.index(part.subscript)])
+            elif isinstance(part, Upto):
+                found.append(slice(0, len(self.arrays[self.key(part.ref)])))
+            else:
+                found.append(slice(None) if part is None else part)
+        return tuple(found)
 
     def key(self, ref: Ref) -> Key:
         """Family and index, loop variable put in."""
@@ -86,8 +104,9 @@ class Machine:
         return self.loop + subscript.offset
 
     def read(self, load: Load) -> Array:
-        """The array of a load."""
-        return self.arrays[self.key(load.ref)]
+        """The array of a load, or the window of it that is meant."""
+        array = self.arrays[self.key(load.ref)]
+        return array[self._window(load)] if load.window else array
 
     def scalars(self, loads: Sequence[tuple[str, Load]], labels: tuple[str, ...]) -> dict[str, Array]:
         """Loads as arrays over the labels, missing ones with length one."""
@@ -121,7 +140,8 @@ class Machine:
         if SAMPLE_LABEL in labels and inputs is not None:
             sizes.setdefault(SAMPLE_LABEL, len(inputs))
         given = [size for size in known if size is not None]
-        for label, size in zip(reversed(labels), reversed(given), strict=False):
+        own = [label for label in labels if label != SAMPLE_LABEL]
+        for label, size in zip(reversed(own), reversed(given), strict=False):
             sizes.setdefault(label, size)
 
 
@@ -156,6 +176,13 @@ def _execute(statement: Statement, machine: Machine) -> None:
 
 
 @_execute.register
+def _(statement: Fresh, machine: Machine) -> None:
+    samples = len(machine.arrays["x", 0])
+    shape = [samples if size is None else size for size in statement.sizes]
+    machine.write(statement.target, machine.arithmetic.array(np.zeros(shape)))
+
+
+@_execute.register
 def _(statement: Kernel, machine: Machine) -> None:
     sizes = machine.extents([load for _, load in statement.loads])
     for assign in statement.assigns:
@@ -163,9 +190,7 @@ def _(statement: Kernel, machine: Machine) -> None:
     for assign in statement.assigns:
         used = {symbol.name for symbol in assign.value.free_symbols}
         loads = machine.scalars([(n, load) for n, load in statement.loads if n in used], statement.labels)
-        machine.arrays[machine.key(assign.target.ref)] = machine.value(
-            assign.value, loads, sizes, statement.labels
-        )
+        machine.write(assign.target, machine.value(assign.value, loads, sizes, statement.labels))
 
 
 @_execute.register

@@ -20,6 +20,7 @@ from sifrc.lower.names import CODE_NAMES, DESCRIPTIONS, STORAGE
 from sifrc.lower.program import (
     SAMPLE_LABEL,
     Family,
+    Fresh,
     Function,
     Guard,
     Loop,
@@ -33,6 +34,7 @@ from sifrc.lower.program import (
 from sifrc.lower.sharing import share_subexpressions
 from sifrc.lower.statements import Block, Lowering
 from sifrc.lower.structure import compressed
+from sifrc.lower.windows import Windows
 from sifrc.methods.plan import Phase, Plan
 
 __all__ = ["Passes", "lower"]
@@ -65,10 +67,11 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
     shapes: dict[str, dict[int | None, tuple[int | None, ...]]] = {}
     order: dict[str, None] = {}
     for form in ("batched", "single"):
-        lowering = Lowering(dict(codes), "" if form == "batched" else "'", in_place)
+        windows = Windows(plan.owners)
+        lowering = Lowering(dict(codes), "" if form == "batched" else "'", in_place, windows.views)
         for phase in phases:
             if form in phase.forms:
-                function = _function(phase, plan, form == "batched", lowering, passes, guards)
+                function = _function(phase, plan, form == "batched", (windows, lowering), passes, guards)
                 functions.append(function)
                 order |= dict.fromkeys((*function.reads, *function.writes))
         for family, members in lowering.shapes.items():
@@ -95,6 +98,7 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
         refreshable=plan.refreshable,
         kinds=plan.kinds,
         curvature=plan.curvature,
+        owners=plan.owners,
     )
     return replace(program, places=places(program)) if passes.lifetimes else program
 
@@ -156,8 +160,14 @@ def _family(name: str, code: str, shapes: Mapping[int | None, tuple[int | None, 
 
 
 def _function(
-    phase: Phase, plan: Plan, batched: bool, lowering: Lowering, passes: Passes, guards: list[tuple[str, str]]
+    phase: Phase,
+    plan: Plan,
+    batched: bool,
+    stages: tuple[Windows, Lowering],
+    passes: Passes,
+    guards: list[tuple[str, str]],
 ) -> Function:
+    windows, lowering = stages
     form = "batched" if batched else "single"
     system = batch_system(phase.system) if batched else phase.system
     if passes.structure:
@@ -170,7 +180,8 @@ def _function(
     lowering.enter(phase.name, tuple(name for name in phase.after if form in plan.phase(name).forms))
     blocks: list[Block] = []
     for layer, equations in _by_layer(system):
-        statements = [s for equation in equations for s in lowering.lower(equation)]
+        parts = [part for equation in equations for part in windows.parts(equation)]
+        statements = [s for part in parts for s in _lowered(part, lowering)]
         families = dict(plan.guarded).get(phase.name)
         if families is not None:
             chosen = [s for s in statements if not families or targets_of(s)[0].ref.family in families]
@@ -190,6 +201,10 @@ def _function(
         writes=writes,
         body=body,
     )
+
+
+def _lowered(part: Equation | Fresh, lowering: Lowering) -> list[Statement]:
+    return [part] if isinstance(part, Fresh) else lowering.lower(part)
 
 
 def _by_layer(system: System) -> list[tuple[int | None, list[Equation]]]:

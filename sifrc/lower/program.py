@@ -25,6 +25,7 @@ __all__ = [
     "ConjugateGradients",
     "Contract",
     "Family",
+    "Fresh",
     "Function",
     "Guard",
     "Kernel",
@@ -37,6 +38,7 @@ __all__ = [
     "Place",
     "Program",
     "Ref",
+    "Slot",
     "SolveKronecker",
     "SolveSylvester",
     "SolveSystem",
@@ -45,6 +47,8 @@ __all__ = [
     "Subscript",
     "Sum",
     "Unknown",
+    "Upto",
+    "Window",
 ]
 
 OBJECTIVE = "objective"
@@ -128,11 +132,34 @@ class Ref:
 
 
 @dataclass(frozen=True)
+class Slot:
+    """The position of the group that owns a tensor: an entry of the program's table ``owners``."""
+
+    family: str
+    subscript: Subscript
+
+
+@dataclass(frozen=True)
+class Upto:
+    """The first positions, as many as the first dimension of another array has."""
+
+    ref: Ref
+
+
+Window: TypeAlias = Slot | Upto | int | None
+"""Part of a leading dimension: one position, the first positions, or (None) all of it."""
+
+
+@dataclass(frozen=True)
 class Load:
-    """An entry of an array; one label for each dimension."""
+    """An entry of an array; one label for each dimension, but none for those of one position.
+
+    ``window`` is the part of each leading dimension that is meant; () is the whole array.
+    """
 
     ref: Ref
     labels: tuple[str, ...] = ()
+    window: tuple[Window, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -307,8 +334,26 @@ class Guard:
     code: Subscript
 
 
+@dataclass(frozen=True)
+class Fresh:
+    """A new array, which is then written window by window.
+
+    Args:
+        target: the array.
+        sizes: of its dimensions, None is the batch.
+        zeros: whether it must begin with zeros: windows are added to, or do not reach every entry.
+        like: an array with its dimensions after those of the groups, if there is one.
+    """
+
+    target: Load
+    sizes: tuple[int | None, ...]
+    zeros: bool
+    like: Load | None
+
+
 Statement: TypeAlias = (
-    Kernel
+    Fresh
+    | Kernel
     | Sum
     | Contract
     | LogSumExpOver
@@ -418,6 +463,7 @@ class Program:
         curvature: operators on them.
         places: memory of the arrays of a step on a batch, where arrays may share it; () where each has
             its own.
+        owners: (family, subscript) -> position of the group that owns a tensor.
     """
 
     families: tuple[Family, ...]
@@ -433,6 +479,7 @@ class Program:
     kinds: tuple[KindPlan, ...] = ()
     curvature: tuple[CurvatureOperator, ...] = ()
     places: tuple[Place, ...] = ()
+    owners: Mapping[tuple[str, int], int] = field(default_factory=lambda: MappingProxyType({}))
 
     def family(self, name: str) -> Family:
         """A family by its canonical name."""

@@ -103,7 +103,7 @@ def destination(kernel: Statement, product: Load) -> Load | None:
     if not isinstance(kernel, Kernel):
         return None
     entries = [(name, load) for name, load in kernel.loads if load.ref == product.ref]
-    if len(entries) != 1 or entries[0][1].labels != kernel.labels:
+    if len(entries) != 1 or entries[0][1].labels != kernel.labels or entries[0][1].window:
         return None
     symbol = sympy.Symbol(entries[0][0], real=True)
     users = [n for n, assign in enumerate(kernel.assigns) if symbol in assign.value.free_symbols]
@@ -114,4 +114,4 @@ def destination(kernel: Statement, product: Load) -> Load | None:
     before = kernel.assigns[: users[0] + 1]
     touched = any(own & assign.value.free_symbols for assign in before)
     written = any(assign.target.ref == target.ref for assign in before[:-1])
-    return None if touched or written or target.labels != kernel.labels else target
+    return None if touched or written or target.window or target.labels != kernel.labels else target

@@ -28,7 +28,8 @@ def share_subexpressions(phases: Iterable[Phase]) -> list[Phase]:
     for position, phase in enumerate(result):
         users = [q for q in range(position, len(result)) if q == position or phase.name in result[q].after]
         while found := _candidates([result[q] for q in users], held):
-            taken = {equation.symbol.name for equation in result[position].system.equations}
+            # Also in phases that do not see this one: an array has one meaning in a module.
+            taken = {equation.symbol.name for phase in result for equation in phase.system.equations}
             names: dict[Expr, Input] = {}
             for node, layer in found:
                 names[node] = _symbol(node, layer, taken)

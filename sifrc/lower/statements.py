@@ -8,7 +8,7 @@ chosen by opt_einsum on the sizes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import singledispatchmethod
@@ -57,6 +57,7 @@ from sifrc.lower.program import (
 )
 from sifrc.lower.solving import Arrays, conjugate_gradients
 from sifrc.lower.structure import kronecker
+from sifrc.lower.windows import View
 from sifrc.scalar import RECIPROCAL
 
 __all__ = ["Block", "Lowering"]
@@ -113,10 +114,14 @@ class Lowering:
         code: canonical family name -> ASCII identifier, extended with temporaries as they are made.
         mark: appended to the names of temporaries, so that the two forms do not share them.
         in_place: families whose arrays are overwritten; values made from them go stale then.
+        views: key of a symbol -> the window of an array that it stands for.
     """
 
-    def __init__(self, code: dict[str, str], mark: str, in_place: frozenset[str]) -> None:
+    def __init__(
+        self, code: dict[str, str], mark: str, in_place: frozenset[str], views: Mapping[str, View]
+    ) -> None:
         self.code = code
+        self.views = views
         self.in_place = in_place
         self.mark = mark
         self.shapes: dict[str, dict[int | None, tuple[int | None, ...]]] = {}
@@ -151,17 +156,19 @@ class Lowering:
 
     def lower(self, equation: Equation) -> list[Statement]:
         """Statements that give ``equation.symbol`` its value."""
-        self._statements, self._equation, self._count = [], equation, 0
+        before = None if self._equation is None else self._base(self._equation.symbol)
+        self._statements, self._equation = [], equation
         symbol = equation.symbol
-        self._note(symbol)
+        # The windows of one array share the names of their temporaries.
+        self._count = self._count if before is self._base(symbol) else 0
         if not self._direct(equation.value, symbol):
             scope = _Scope({}, equation.layer)
-            target = Load(_ref(symbol), scope.of(symbol.axes))
+            target = self._load(symbol, scope.of(symbol.axes))
             value = self._scalar(equation.value, dict(zip(symbol.axes, symbol.axes, strict=True)), scope)
             self._emit_kernel(target, value, scope)
         if symbol.family in self.in_place:
             self._forget(symbol)
-        else:
+        elif symbol.key not in self.views:  # a window may be added to later
             self._hold(equation.value, symbol)
         return self._statements
 
@@ -176,7 +183,7 @@ class Lowering:
         """A buffer for part of the current equation, named after what the equation defines."""
         assert self._equation is not None
         self._count += 1
-        owner = self._equation.symbol
+        owner = self._base(self._equation.symbol)
         # Another phase that defines the same family (another kind of curvature) has parts of its own.
         phases = self._phases.setdefault(owner.family, [])
         if self._phase not in phases:
@@ -191,11 +198,19 @@ class Lowering:
         self._note(symbol)
         return symbol
 
+    def _base(self, symbol: Input) -> Input:
+        """The array of a symbol: its own, or the one that it is a window of."""
+        view = self.views.get(symbol.key)
+        return symbol if view is None else view.base
+
     def _load(self, symbol: Input, labels: tuple[str, ...]) -> Load:
-        self._note(symbol)
-        return Load(_ref(symbol), labels)
+        view = self.views.get(symbol.key)
+        base = self._base(symbol)
+        self._note(base)
+        return Load(_ref(base), labels, () if view is None else view.window)
 
     def _hint(self, symbol: Input, layer: int | None) -> str:
+        symbol = self._base(symbol)
         name = self.code.get(symbol.family, symbol.family)
         if symbol.index is None or layer is None or symbol.index == layer:
             return name
@@ -220,7 +235,7 @@ class Lowering:
         if not self._direct(expr, symbol):
             assert self._equation is not None
             scope = _Scope({}, self._equation.layer)
-            target = Load(_ref(symbol), scope.of(symbol.axes))
+            target = self._load(symbol, scope.of(symbol.axes))
             value = self._scalar(expr, dict(zip(expr.axes, expr.axes, strict=True)), scope)
             self._emit_kernel(target, value, scope)
         self._hold(expr, symbol)
@@ -337,7 +352,7 @@ class Lowering:
         scope = self._fresh()
         load = self._load(operand, scope.of(operand.axes))
         self._statements.append(
-            LogSumExpOver(Load(_ref(target), scope.of(expr.axes)), load, scope.label(expr.over))
+            LogSumExpOver(self._load(target, scope.of(expr.axes)), load, scope.label(expr.over))
         )
         return True
 
@@ -347,7 +362,7 @@ class Lowering:
         scope = self._fresh()
         load = self._load(operand, scope.of(operand.axes))
         self._statements.append(
-            MaximumOver(Load(_ref(target), scope.of(expr.axes)), load, scope.label(expr.over))
+            MaximumOver(self._load(target, scope.of(expr.axes)), load, scope.label(expr.over))
         )
         return True
 
@@ -357,7 +372,7 @@ class Lowering:
         scope = self._fresh()
         left = self._load(matrix, scope.of(expr.matrix.axes))
         right = self._load(rhs, scope.of(expr.rhs.axes))
-        solution = Load(_ref(target), scope.of(expr.axes))
+        solution = self._load(target, scope.of(expr.axes))
         self._statements.append(
             SolveSystem(solution, left, right, checked=expr.checked, definite=expr.definite)
         )
@@ -368,7 +383,7 @@ class Lowering:
         matrix = self._buffer(expr.matrix)
         scope = self._fresh()
         load = self._load(matrix, scope.of(matrix.axes))
-        self._statements.append(MatrixFunction(Load(_ref(target), scope.of(expr.axes)), load, expr.kind))
+        self._statements.append(MatrixFunction(self._load(target, scope.of(expr.axes)), load, expr.kind))
         return True
 
     @_write.register
@@ -403,7 +418,7 @@ class Lowering:
         before, self._statements = self._statements, []
         if not self._direct(value, target):
             scope = self._fresh()
-            load = Load(_ref(target), scope.of(target.axes))
+            load = self._load(target, scope.of(target.axes))
             entry = self._scalar(value, dict(zip(value.axes, target.axes, strict=True)), scope)
             self._emit_kernel(load, entry, scope)
         found, self._statements = self._statements, before
@@ -427,7 +442,7 @@ class Lowering:
         parts = [self._buffer(e) for e in (operator.left, operator.right, expr.rhs[0], operator.shift)]
         scope = self._fresh()
         loads = [self._load(s, scope.of(s.axes)) for s in parts]
-        self._statements.append(SolveKronecker(Load(_ref(target), scope.of(expr.axes)), *loads))
+        self._statements.append(SolveKronecker(self._load(target, scope.of(expr.axes)), *loads))
         return True
 
     @_write.register
@@ -435,7 +450,7 @@ class Lowering:
         parts = [self._buffer(e) for e in (expr.left, expr.right, expr.rhs)]
         scope = self._fresh()
         loads = [self._load(s, scope.of(s.axes)) for s in parts]
-        self._statements.append(SolveSylvester(Load(_ref(target), scope.of(expr.axes)), *loads))
+        self._statements.append(SolveSylvester(self._load(target, scope.of(expr.axes)), *loads))
         return True
 
     def _fresh(self) -> _Scope:
@@ -460,7 +475,7 @@ class Lowering:
             value *= self._scalar(operand, dict(zip(operand.axes, labels, strict=True)), scope)
         over = tuple(sorted(scope.of(contracted(rest))))
         value = scale * value
-        load = Load(_ref(target), scope.of(target.axes))
+        load = self._load(target, scope.of(target.axes))
         self._statements.append(Sum(load, over, value, scope.used(value)))
         return True
 
@@ -473,7 +488,7 @@ class Lowering:
             symbol = self._buffer(operand)
             loads.append(self._load(symbol, scope.of(labels)))
         statement = Contract(
-            Load(_ref(target), scope.of(expr.out)), loads[0], loads[1], scale, scope.used(scale)
+            self._load(target, scope.of(expr.out)), loads[0], loads[1], scale, scope.used(scale)
         )
         self._statements.append(statement)
         return True

@@ -92,6 +92,8 @@ class Plan:
         refreshable: whether the periodic phases may be given a batch of their own.
         kinds: of curvature, and how each is computed.
         curvature: requested operators on curvature blocks.
+        owners: (family, subscript) -> position of the group that owns a tensor, see
+            :mod:`sifrc.derive.summaries`.
     """
 
     model: Model
@@ -106,6 +108,7 @@ class Plan:
     refreshable: bool = False
     kinds: tuple[KindPlan, ...] = ()
     curvature: tuple[CurvatureOperator, ...] = ()
+    owners: Mapping[tuple[str, int], int] = field(default_factory=lambda: MappingProxyType({}))
 
     def phase(self, name: str) -> Phase:
         """A phase by name."""

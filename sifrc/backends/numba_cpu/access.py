@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sifrc.backends.names import OWNED
 from sifrc.backends.numba_cpu.storage import Group, Layout, Shape, is_scalar
 from sifrc.errors import BackendError
 from sifrc.lower.access import absolute
-from sifrc.lower.program import Load, Ref, Storage, Subscript
+from sifrc.lower.program import Load, Ref, Slot, Storage, Subscript, Upto, Window
 
-__all__ = ["Block", "constant_name", "subscript_text"]
+__all__ = ["Block", "constant_name", "owner_name", "subscript_text"]
 
 
 def subscript_text(value: Subscript) -> str:
@@ -17,6 +18,11 @@ def subscript_text(value: Subscript) -> str:
     if not value.relative:
         return str(value.offset)
     return "k" if value.offset == 0 else f"k {'+' if value.offset > 0 else '-'} {abs(value.offset)}"
+
+
+def owner_name(family: str) -> str:
+    """Module-level name of the groups that own tensors, by layer."""
+    return f"_GROUP_OF_{OWNED[family]}"
 
 
 def constant_name(code: str) -> str:
@@ -48,11 +54,27 @@ class Block:
         return self.layout.group(*absolute(load.ref, self.k))
 
     def array(self, load: Load) -> str:
-        """The whole array, e.g. ``x[k - 1]``; not for numbers."""
+        """The array, e.g. ``x[k - 1]``, or the window that is meant; not for numbers."""
         group = self.group(load)
-        if load.ref.subscript is None or not group.is_tuple:
-            return group.name
-        return f"{group.name}[{subscript_text(load.ref.subscript)}]"
+        text = group.name
+        if load.ref.subscript is not None and group.is_tuple:
+            text = f"{group.name}[{subscript_text(load.ref.subscript)}]"
+        parts = [self._part(part) for part in load.window]
+        while parts and parts[-1] == ":":
+            parts.pop()
+        return f"{text}[{', '.join(parts)}]" if parts else text
+
+    def _part(self, part: Window) -> str:
+        """An index or a slice."""
+        if isinstance(part, Upto):
+            return f":len({self.array(Load(part.ref))})"
+        return ":" if part is None else self.position(part)
+
+    def position(self, part: Slot | int) -> str:
+        """The number of a group."""
+        if isinstance(part, int):
+            return str(part)
+        return f"{owner_name(part.family)}[{subscript_text(part.subscript)}]"
 
     def local(self, load: Load) -> str:
         """A local name for the array, assigned before the statement that is being printed."""
@@ -93,21 +115,34 @@ class Block:
             return name if load.ref.subscript is None else f"{name}[{subscript_text(load.ref.subscript)}]"
         if family.storage is Storage.IDENTITY:
             return f"_delta({', '.join(load.labels)})"
-        if not load.labels:
+        index = self._index(load)
+        if not index:
             group = self.group(load)
             if group.rank:
                 raise BackendError(f"'{group.name}' is an array; its entry needs labels")
             return (
                 f"{group.name}[{'0' if load.ref.subscript is None else subscript_text(load.ref.subscript)}]"
             )
-        return f"{self.local(load)}[{', '.join(load.labels)}]"
+        return f"{self.local(load)}[{', '.join(index)}]"
+
+    def _index(self, load: Load) -> list[str]:
+        """One index for each dimension: the first entries of a window are those of the array."""
+        labels = iter(load.labels)
+        leading = [
+            self.position(part) if isinstance(part, Slot | int) else next(labels) for part in load.window
+        ]
+        return [*leading, *labels]
 
     def shape(self, load: Load) -> Shape:
         """Shape of the array, None is the batch; in a loop, of its first round."""
         return self.layout.shape(load, self.k)
 
-    def extent(self, load: Load, dimension: int) -> str:
-        """Source text of the length of a dimension."""
+    def extent(self, load: Load, label: str) -> str:
+        """Source text of the number of values of a label."""
+        dimension = self._index(load).index(label)
+        part = load.window[dimension] if dimension < len(load.window) else None
+        if isinstance(part, Upto):
+            load, dimension = Load(part.ref), 0
         name = self.local(load)
         return f"len({name})" if dimension == 0 else f"{name}.shape[{dimension}]"
 

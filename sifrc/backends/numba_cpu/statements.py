@@ -17,6 +17,7 @@ from sifrc.lower.program import (
     Assign,
     ConjugateGradients,
     Contract,
+    Fresh,
     Guard,
     Kernel,
     Load,
@@ -39,6 +40,8 @@ __all__ = ["Writer"]
 _SPECTRAL = {"positive": "_positive_part", "absolute": "_absolute_value", "definite": "_definite"}
 
 
+_JOINS = {"_rows": ("", "."), "_columns": (".", ""), "_entries": ("", "")}
+"""Helper that joins two dimensions -> dimensions before and after them."""
 _LOCALS_WIDTH = 90
 """Longest line of local names, without its indentation."""
 
@@ -149,15 +152,21 @@ class Writer:
     def _extent(self, label: str, loads: Sequence[Load]) -> str:
         for load in loads:
             if label in load.labels and self.block.group(load).family.storage is not Storage.IDENTITY:
-                return self.block.extent(load, load.labels.index(label))
+                return self.block.extent(load, label)
         raise BackendError(f"no array of the statement has the label '{label}'")
+
+    @write.register
+    def _(self, statement: Fresh) -> list[str]:
+        return (
+            [f"{self.block.local(statement.target)}[:] = {self.names.real}(0.0)"] if statement.zeros else []
+        )
 
     # -- products
 
     @write.register
     def _(self, statement: Contract) -> list[str]:
         if any(len(load.labels) == 3 for load in (statement.left, statement.right)):
-            lines = self._sample_products(statement)
+            lines = self._flattened(statement) or self._sample_products(statement)
         else:
             lines = self._one_product(statement)
         if lines is None:
@@ -179,6 +188,38 @@ class Writer:
         if form is None:
             return None
         return [f"np.dot({form[0]}, {form[1]}, {self.block.array(statement.target)})"]
+
+    def _flattened(self, statement: Contract) -> list[str] | None:
+        """One BLAS product over two labels as one, neighbours in every array that has them."""
+        loads = (statement.left, statement.right, statement.target)
+        if self._has_identity(statement) or any(len(load.window) > 1 for load in loads):
+            return None
+        pairs = {load.labels[n : n + 2] for load in loads if len(load.labels) == 3 for n in (0, 1)}
+        for pair in sorted(pairs):
+            operands = [self._joined(load, pair) for load in loads]
+            if any(operand is None or len(operand.labels) > 2 for operand in operands):
+                continue
+            left, right, target = (operand for operand in operands if operand is not None)
+            form = _blas_form(left, right, target.labels)
+            if form is not None:
+                text = f"np.dot({form[0]}, {form[1]}, {target.text})"
+                self.names.helpers |= {helper for helper in _JOINS if f"{helper}(" in text}
+                return [text]
+        return None
+
+    def _joined(self, load: Load, pair: tuple[str, ...]) -> _Operand | None:
+        """The array with a pair of labels as one; None if it has them apart from each other."""
+        text, labels = self.block.array(load), load.labels
+        if not set(pair) & set(labels):
+            return _Operand(text, labels)
+        for helper, (before, after) in _JOINS.items():
+            if (
+                labels[len(before) : len(labels) - len(after)] == pair
+                and len(labels) == len(before + after) + 2
+            ):
+                inner = (*labels[: len(before)], "".join(pair), *labels[len(labels) - len(after) :])
+                return _Operand(f"{helper}({text})", inner)
+        return None
 
     def _sample_products(self, statement: Contract) -> list[str] | None:
         """One BLAS product for each sample, stored or added up."""
@@ -345,7 +386,10 @@ class Writer:
     def _for_samples(self, lines: list[str], matrix: Load, samples: bool) -> list[str]:
         if not samples:
             return lines
-        return [f"for p in range({self.block.extent(matrix, 0)}):", *(f"    {line}" for line in lines)]
+        return [
+            f"for p in range({self.block.extent(matrix, matrix.labels[0])}):",
+            *(f"    {line}" for line in lines),
+        ]
 
     @write.register
     def _(self, statement: Guard) -> list[str]:

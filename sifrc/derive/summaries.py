@@ -1,0 +1,307 @@
+"""Summaries of the derivatives along a direction, group by group of the parameters: GN3(6, 9).
+
+For a direction u and a partition of the parameters into groups, u_s is u within group s and zero elsewhere.
+With a_k and y_k in it, the Lagrangian is
+
+    L = ℓ_R(x) + Σ_k ⟨x_k − F_k(a_k), b_k⟩ + Σ_k ⟨a_k − (W_k x_{k−1} + β_k), y_k⟩
+
+and stationary in x, a, b and y. So at fixed multipliers, along the tangents of every group,
+
+    ḡ_s   = dL[u_s]                     the part that is explicit in the parameters
+    H̄_st  = d²L[z_s, z_t]               z = (ẋ, ȧ, u): no second backward pass
+    D_s   = d³L along x + tẋ + ½t²ẍ     second-order tangents ẍ, ä, forward too
+    T_stv = d³L[z_s, z_t, z_v]          z = (ẋ, ȧ, u, ḃ, ẏ): the 2n+1 rule
+
+Everything is derived for one direction (two, three) by differentials of L and of the equations of the
+first order, and then taken along the groups: a group's tangent is u_k times 1 at the position of the
+group that owns the tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+
+from sifrc.calculus import jvp, vjp
+from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
+from sifrc.derive.system import Equation, System
+from sifrc.ir import Add, Axis, Einsum, Expr, Input, Role
+from sifrc.ir.along import along, spread
+from sifrc.ir.build import einsum, inner, rename, subtract, total, zero
+from sifrc.ir.normal import Relation, expand, reduce, relation
+from sifrc.ir.traverse import inputs_of
+from sifrc.model import Constraint, Model
+from sifrc.model.build import state_regularizer
+from sifrc.model.partition import Partition
+
+__all__ = ["GROUP", "OWNER", "Summaries"]
+
+GROUP = "group of tensors"
+"""Name of the axis that counts the groups."""
+OWNER = {"N": "1W", "η": "1β"}
+"""Family of a direction -> family of the vectors that are 1 at the group which owns the tensor, else 0."""
+
+
+class Summaries:
+    """Equations of the summaries of one model.
+
+    Args:
+        first: the first-order system.
+        partition: of the parameters.
+    """
+
+    def __init__(self, first: FirstOrder, partition: Partition) -> None:
+        self.first = first
+        self.model: Model = first.model
+        self.partition = partition
+        self.groups = Axis(GROUP, partition.size)
+        self._owners = {symbol: name for owned in self.model.parameters for name, symbol in owned.members}
+
+    # -- systems
+
+    @cached_property
+    def moves(self) -> System:
+        """N_k x_{k−1}: the move of the pre-activations with the weights, of one group each."""
+        equations = [
+            Equation(symbol, value, c.index, "definition")
+            for c in self.model.constraints
+            for symbol, value in self._moves(c)
+        ]
+        return System("summary_moves", "Moves of the pre-activations with the weights", tuple(equations))
+
+    @cached_property
+    def pulls(self) -> System:
+        """N_kᵀ y_k: what the moves pull back to the states below."""
+        equations = [
+            Equation(symbol, value, c.index, "definition")
+            for c in self.model.constraints
+            for symbol, value in self._pulls(c)
+        ]
+        return System("summary_pulls", "Adjoints of the moves", tuple(equations))
+
+    @cached_property
+    def tangent(self) -> System:
+        """ȧ_k and ẋ_k of every group."""
+        equations: list[Equation] = []
+        for c in self.model.constraints:
+            if c.activation is not None:
+                value = self._differential(c.pre_activation, [self._along()])
+                equations.append(self._stacked(self._pre(c, "ȧ"), value, c, "definition"))
+            value = self._differential(self.first.forward[c.state], [self._along()])
+            equations.append(self._stacked(self._state(c, "ẋ"), value, c, "GN3(7)"))
+        return System("summary_tangent", "Tangents of the groups", tuple(equations))
+
+    @property
+    def second_tangent(self) -> System:
+        """ä_k and ẍ_k of every group, where they are not zero."""
+        return self._second[0]
+
+    @cached_property
+    def _second(self) -> tuple[System, dict[Input, Expr]]:
+        """The equations of the second-order tangents, and along what first-order tangents move."""
+        equations: list[Equation] = []
+        curve: dict[Input, Expr] = {}
+
+        def define(c: Constraint, expr: Expr, first: Input, second: Input) -> None:
+            value = self._differential(expr, [self._along(), {**self._along(), **curve}])
+            if value is not zero(value.axes):
+                equations.append(self._stacked(second, value, c, "definition"))
+                curve[first] = second
+
+        for c in self.model.constraints:
+            if c.activation is not None:
+                define(c, c.pre_activation, self._pre(c, "ȧ"), self._pre(c, "ä"))
+            define(c, self.first.forward[c.state], self._state(c, "ẋ"), self._state(c, "ẍ"))
+        title = "Second-order tangents of the groups"
+        return System("summary_second_tangent", title, tuple(equations)), curve
+
+    @cached_property
+    def adjoint_tangent(self) -> System:
+        """ḃ_k and ẏ_k of every group."""
+        equations: list[Equation] = []
+        for equation in self.first.adjoint.equations:
+            if equation.symbol.family not in ("b", "y"):
+                continue
+            value = jvp(equation.value, self._along(multipliers=True))
+            family = {"b": "ḃ", "y": "ẏ"}[equation.symbol.family]
+            symbol = Input(family, equation.symbol.index, equation.symbol.slots, Role.TANGENT)
+            c = self.model.constraints[(equation.layer or 1) - 1]
+            equations.append(self._stacked(symbol, value or zero(symbol.slots), c, "definition"))
+        return System("summary_adjoint_tangent", "Tangents of the adjoints", tuple(equations))
+
+    @cached_property
+    def gradient(self) -> System:
+        """ḡ_s."""
+        direction = self._parameters()
+
+        def part(form: Expr) -> Expr:
+            return jvp(form, direction) or zero(())
+
+        return self._summed("summary_gradient", "Summary of order 1", "ḡ", 1, part, "GN3(9)")
+
+    @cached_property
+    def hessian(self) -> System:
+        """H̄_st."""
+
+        def part(form: Expr) -> Expr:
+            return self._differential(form, [self._along(0), self._along(1)])
+
+        return self._summed("summary_hessian", "Summary of order 2", "H̿", 2, part, "GN3(9)")
+
+    @cached_property
+    def third(self) -> System:
+        """D_s, the diagonal of the summary of order 3."""
+
+        def part(form: Expr) -> Expr:
+            curve = {**self._along(), **self._second[1]}
+            return self._differential(form, [curve] * 3)
+
+        return self._summed("summary_third", "Diagonal of the summary of order 3", "D̄", 1, part, "GN3(6)")
+
+    @cached_property
+    def tensor(self) -> System:
+        """T_stv, the whole summary of order 3."""
+
+        def part(form: Expr) -> Expr:
+            directions = [self._along(number, multipliers=True) for number in range(3)]
+            return self._differential(form, directions)
+
+        return self._summed("summary_tensor", "Summary of order 3", "T̄", 3, part, "GN3(6)")
+
+    # -- parts of the Lagrangian
+
+    def _forms(self) -> Iterator[tuple[Constraint | None, Expr]]:
+        """The terms of L of each constraint, with a_k and y_k in them; those of the loss last."""
+        factors = dict(self.model.regularized)
+        for c in self.model.constraints:
+            b = self.first.adjoints[c.index]
+            own = self.first.backpropagated(c.index)
+            forms = [inner(subtract(c.state, self.first.forward[c.state]), b)]
+            if c.activation is not None:
+                forms.append(inner(subtract(self._pre(c, "a"), c.pre_activation), own))
+            if c.index in factors:
+                forms.append(state_regularizer([(factors[c.index], c.state)]))
+            yield c, total(forms, ())
+        yield None, self.model.data_loss
+
+    def _summed(
+        self, name: str, title: str, family: str, order: int, part: Callable[[Expr], Expr], source: str
+    ) -> System:
+        """Differentials of the terms of L, added up layer by layer."""
+        axes = tuple(Axis(GROUP, self.groups.size, n) for n in range(order))
+        equations: list[Equation] = []
+        known: list[Expr] = []
+        for c, form in self._forms():
+            value = reduce(self._along_groups(part(form), order), self._relations(c))
+            last = c is None
+            symbol = Input(
+                family if last else f"{family}∑", None if c is None else c.index, axes, Role.DIRECTION
+            )
+            if value is zero(value.axes) and not last:
+                continue
+            whole = expand(total([*known, spread(value, axes)], axes))
+            equations.append(Equation(symbol, whole, None if c is None else c.index, source))
+            known = [symbol]
+        return System(name, title, tuple(equations))
+
+    def _relations(self, c: Constraint | None) -> list[Relation]:
+        """N_k x_{k−1} and N_kᵀ y_k by their symbols, where they occur within a product."""
+        if c is None:
+            return []
+        return [
+            relation(symbol.name, subtract(value, symbol), value)
+            for symbol, value in (*self._moves(c), *self._pulls(c))
+        ]
+
+    def _moves(self, c: Constraint) -> Iterator[tuple[Input, Expr]]:
+        for moved in self._own_moves(c):
+            states = [symbol for symbol in inputs_of(moved) if symbol.role is Role.STATE]
+            if states and not isinstance(moved, Add):
+                yield Input("Nx", c.index, (c.axis,), Role.STATE), rename(moved, (c.axis,))
+
+    def _pulls(self, c: Constraint) -> Iterator[tuple[Input, Expr]]:
+        own = self.first.backpropagated(c.index)
+        for moved in self._own_moves(c):
+            for j in dict.fromkeys(c.sources):
+                state = self.model.state(j)
+                value = vjp(inner(moved, own), [state])[0]
+                if j > 0 and isinstance(value, Einsum):
+                    distance = "" if c.index - j == 1 else str(c.index - j)
+                    yield Input(f"Nᵀy{distance}", c.index, state.axes, Role.ADJOINT), value
+
+    def _own_moves(self, c: Constraint) -> Iterator[Expr]:
+        for parameter, direction in self._parameters().items():
+            moved = jvp(c.pre_activation, {parameter: direction})
+            if moved is not None:
+                yield moved
+
+    # -- directions
+
+    def _parameters(self, mark: str = "") -> dict[Input, Expr]:
+        found: dict[Input, Expr] = {}
+        for owned in self.model.parameters:
+            for symbol, direction in gradient_symbols(owned, f"N{mark}", f"η{mark}"):
+                found[symbol] = direction
+        return found
+
+    def _along(self, number: int = 0, *, multipliers: bool = False) -> dict[Input, Expr]:
+        """What moves when the parameters do, along the first, second or third direction.
+
+        The parameters, x and a; with ``multipliers`` also b and y.
+        """
+        mark = "'" * number
+        found: dict[Input, Expr] = dict(self._parameters(mark))
+        for c in self.model.constraints:
+            found[c.state] = self._state(c, f"ẋ{mark}")
+            if c.activation is not None:
+                found[self._pre(c, "a")] = self._pre(c, f"ȧ{mark}")
+            if multipliers:
+                found[self.first.adjoints[c.index]] = self._state(c, f"ḃ{mark}")
+                if c.activation is not None:
+                    found[self.first.backpropagated(c.index)] = self._state(c, f"ẏ{mark}")
+        return found
+
+    def _state(self, c: Constraint, family: str) -> Input:
+        return Input(family, c.index, (c.axis,), Role.TANGENT)
+
+    def _pre(self, c: Constraint, family: str) -> Input:
+        role = Role.STATE if family == "a" else Role.TANGENT
+        return Input(family, c.index, (c.axis,), role)
+
+    # -- from one direction to all groups
+
+    def _differential(self, expr: Expr, directions: Sequence[Mapping[Input, Expr]]) -> Expr:
+        """One differential after the other."""
+        for direction in directions:
+            expr = jvp(expr, direction) or zero(expr.axes)
+        return expr
+
+    def _stacked(self, symbol: Input, value: Expr, c: Constraint, source: str) -> Equation:
+        """The equation for every group."""
+        value = reduce(self._along_groups(value, 1), self._relations(c))
+        stacked = _of_group(symbol, self.groups)
+        return Equation(stacked, expand(spread(value, stacked.axes)), c.index, source)
+
+    def _along_groups(self, value: Expr, order: int) -> Expr:
+        """The value for every group (pair, triple of groups); marked tangents belong to the later axes."""
+        for number in range(order):
+            axis = Axis(GROUP, self.groups.size, number)
+            value = along(value, axis, partial(self._lifted, axis))
+        return value
+
+    def _lifted(self, axis: Axis, symbol: Input) -> Expr:
+        """A tangent or a direction along the groups, if it is that of this axis."""
+        family, marks = symbol.family.rstrip("'"), symbol.family.count("'")
+        if marks != axis.primes:
+            return symbol
+        plain = Input(family, symbol.index, symbol.slots, symbol.role)
+        if family in OWNER and symbol.role is Role.DIRECTION:
+            owner = Input(OWNER[family], symbol.index, (axis,), Role.HYPERPARAMETER)
+            return einsum([(owner, (axis,)), (plain, plain.axes)], (axis, *plain.axes))
+        if family in ("ẋ", "ȧ", "ḃ", "ẏ", "ẍ", "ä"):
+            return _of_group(plain, axis)
+        return symbol
+
+
+def _of_group(symbol: Input, axis: Axis) -> Input:
+    return Input(symbol.family, symbol.index, (axis, *symbol.slots), symbol.role)

@@ -1,0 +1,255 @@
+"""Arrays over groups hold only the groups that are there: a group's tangent begins at its own layer.
+
+An equation over groups is a sum of terms, and each is zero but for some of the groups: a term with the
+vector that is 1 at the owner of a tensor for one, a term with the tangents of the layer below for the
+groups that have begun there. This pass finds the window of every term, stores as many groups as there
+are, and takes the equation apart into assignments to windows and additions to them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import singledispatchmethod
+from typing import TypeAlias
+
+from sifrc.derive.summaries import GROUP, OWNER
+from sifrc.derive.system import Equation
+from sifrc.ir import Add, Axis, Einsum, Expr, Input
+from sifrc.ir.build import add, einsum, ones, rename, total, zero
+from sifrc.ir.normal import expand
+from sifrc.ir.traverse import inputs_of
+from sifrc.lower.program import Fresh, Load, Ref, Slot, Subscript, Upto, Window
+
+__all__ = ["View", "Windows"]
+
+Interval: TypeAlias = tuple[int, int]
+_Table: TypeAlias = Mapping[Axis, tuple[Interval, Window]]
+_OWNERS = frozenset(OWNER.values())
+
+
+@dataclass(frozen=True)
+class View:
+    """A window of an array.
+
+    Args:
+        base: the array.
+        window: of its leading dimensions.
+    """
+
+    base: Input
+    window: tuple[Window, ...]
+
+
+@dataclass
+class Windows:
+    """What is stored of every array over groups.
+
+    Args:
+        owners: (family, index) -> position of the vectors that are 1 at an owner.
+        stored: (family, index) -> number of groups that its array holds.
+        views: key of the symbol of a window -> the window.
+    """
+
+    owners: Mapping[tuple[str, int], int]
+    stored: dict[tuple[str, int | None], int] = field(default_factory=dict)
+    views: dict[str, View] = field(default_factory=dict)
+
+    def parts(self, equation: Equation) -> Iterator[Equation | Fresh]:
+        """The equation as assignments to windows and additions; as it is, if it is not over groups."""
+        groups = _groups(equation.symbol.axes)
+        if not groups:
+            yield equation
+            return
+        symbol, value = equation.symbol, expand(equation.value)
+        terms = value.terms if isinstance(value, Add) else ((Fraction(1), value),)
+        found: dict[tuple[Interval, ...], list[tuple[Fraction, Expr]]] = {}
+        for factor, term in terms:
+            window = tuple(self._support(term, axis) for axis in groups)
+            if all(low < high for low, high in window):
+                found.setdefault(window, []).append((factor, term))
+        size = groups[0].size or 0
+        extent = max((high for window in found for _, high in window), default=size)
+        # What is a result has all groups.
+        extent = size if symbol.index is None else extent
+        self.stored[symbol.family, symbol.index] = extent
+        whole = tuple((0, extent) for _ in groups)
+        ordered = sorted(found, key=lambda window: (-_volume(window), window))
+        covered: list[tuple[Interval, ...]] = []
+        if ordered[:1] != [whole] or extent == 1:
+            zeros = len(groups) > 1 or not _tiles([window[0] for window in ordered], extent)
+            base = _stored(symbol, extent)
+            yield Fresh(Load(_ref(base)), tuple(axis.size for axis in base.axes), zeros, _like(terms, symbol))
+            covered = [whole] if zeros else []
+        for window in ordered:
+            term = found[window][0][1]
+            table = {a: (w, self._mark(term, a, w)) for a, w in zip(groups, window, strict=True)}
+            target = self._view(symbol, table)
+            part = add([(f, self._restrict(term, table)) for f, term in found[window]], target.axes)
+            target, part = self._renumbered(target, part)
+            if any(_overlap(window, other) for other in covered):
+                part = total([target, part], target.axes)
+            covered.append(window)
+            yield Equation(target, part, equation.layer, equation.source)
+        if not ordered:
+            base = _stored(symbol, extent)
+            yield Equation(base, zero(base.axes), equation.layer, equation.source)
+
+    # -- which groups a term has
+
+    def _support(self, expr: Expr, axis: Axis) -> Interval:
+        """The groups for which the expression is not zero, as an interval of the axis."""
+        if isinstance(expr, Input):
+            if expr.family in _OWNERS:
+                return self._owner(expr)
+            stored = self.stored.get((expr.family, expr.index), axis.size or 0)
+            return 0, stored
+        if isinstance(expr, Add):
+            found = [self._support(term, axis) for _, term in expr.terms]
+            return min(low for low, _ in found), max(high for _, high in found)
+        if isinstance(expr, Einsum):
+            window = (0, axis.size or 0)
+            for operand, labels in expr.operands:
+                for own, label in zip(operand.axes, labels, strict=True):
+                    if label == axis:
+                        low, high = self._support(operand, own)
+                        window = max(window[0], low), min(window[1], high)
+            return window
+        raise TypeError(f"no rule for the groups of {type(expr).__name__}")
+
+    def _owner(self, symbol: Input) -> Interval:
+        assert symbol.index is not None
+        position = self.owners[symbol.family, symbol.index]
+        return position, position + 1
+
+    def _mark(self, term: Expr, axis: Axis, window: Interval) -> Window:
+        """How the window is called: after the owner of a tensor, or after the groups of another array."""
+        operands = term.operands if isinstance(term, Einsum) else ((term, term.axes),)
+        own = [
+            expr
+            for expr, labels in operands
+            if isinstance(expr, Input)
+            and axis in labels
+            and self._support(expr, expr.axes[labels.index(axis)]) == window
+        ]
+        owners = [expr for expr in own if expr.family in _OWNERS]
+        if owners and axis.size != 1:
+            assert owners[0].index is not None
+            return Slot(owners[0].family, Subscript(owners[0].index))
+        if window == (0, 1):
+            return 0
+        if not own:
+            raise TypeError("a window that no array has")
+        return Upto(_ref(own[0]))
+
+    # -- the term within its window
+
+    @singledispatchmethod
+    def _restrict(self, expr: Expr, table: _Table) -> Expr:
+        if any(axis in table for axis in expr.axes):
+            raise TypeError(f"no rule for a window of {type(expr).__name__}")
+        return expr
+
+    @_restrict.register
+    def _(self, expr: Input, table: _Table) -> Expr:
+        if expr.family in _OWNERS:
+            return ones(())
+        return self._view(expr, table) if table else expr
+
+    @_restrict.register
+    def _(self, expr: Add, table: _Table) -> Expr:
+        terms = [(factor, self._restrict(term, table)) for factor, term in expr.terms]
+        return add(terms, _left(expr.axes, table))
+
+    @_restrict.register
+    def _(self, expr: Einsum, table: _Table) -> Expr:
+        operands = []
+        for operand, labels in expr.operands:
+            inner = _inner(operand, labels, table)
+            operands.append((self._restrict(operand, inner), _left(labels, table)))
+        operands = [
+            (e, () if _is_owner(old) else labels)
+            for (e, labels), (old, _) in zip(operands, expr.operands, strict=True)
+        ]
+        return einsum(operands, _left(expr.out, table))
+
+    def _view(self, symbol: Input, table: _Table) -> Input:
+        """The array, or a symbol for a window of it."""
+        extent = self.stored[symbol.family, symbol.index]
+        chosen = [table[axis] for axis in _groups(symbol.axes)]
+        if extent > 1 and all(window == (0, extent) for window, _ in chosen):
+            return _stored(symbol, extent)
+        window = tuple(None if extent > 1 and w == (0, extent) else mark for w, mark in chosen)
+        name = ",".join(f"{low}:{high}" for (low, high), _ in chosen)
+        view = Input(f"{symbol.family}[{name}]", symbol.index, _left(symbol.axes, table), symbol.role)
+        self.views[view.key] = View(_stored(symbol, extent), window)
+        return view
+
+    def _renumbered(self, target: Input, part: Expr) -> tuple[Input, Expr]:
+        """The groups that are left, numbered anew: equal parts of two windows are then one expression."""
+        count = itertools.count()
+        axes = tuple(Axis(a.name, a.size, next(count)) if a.name == GROUP else a for a in target.axes)
+        if axes == target.axes:
+            return target, part
+        renamed = Input(target.family, target.index, axes, target.role)
+        if target.key in self.views:
+            self.views[renamed.key] = self.views[target.key]
+        return renamed, rename(part, axes)
+
+
+def _groups(axes: Sequence[Axis]) -> tuple[Axis, ...]:
+    return tuple(axis for axis in axes if axis.name == GROUP)
+
+
+def _is_owner(expr: Expr) -> bool:
+    return isinstance(expr, Input) and expr.family in _OWNERS
+
+
+def _stored(symbol: Input, extent: int) -> Input:
+    """The symbol with as many groups as are stored."""
+    axes = tuple(Axis(a.name, extent, a.primes) if a.name == GROUP else a for a in symbol.axes)
+    return Input(symbol.family, symbol.index, axes, symbol.role)
+
+
+def _left(axes: Sequence[Axis], table: _Table) -> tuple[Axis, ...]:
+    """The axes within the windows; a window of one group has none."""
+    found = []
+    for axis in axes:
+        (low, high), _ = table.get(axis, ((0, 0), None))
+        if axis not in table:
+            found.append(axis)
+        elif high - low > 1:
+            found.append(Axis(axis.name, high - low, axis.primes))
+    return tuple(found)
+
+
+def _inner(operand: Expr, labels: Sequence[Axis], table: _Table) -> _Table:
+    """The windows by the operand's own axes."""
+    return {own: table[label] for own, label in zip(operand.axes, labels, strict=True) if label in table}
+
+
+def _like(terms: Sequence[tuple[Fraction, Expr]], symbol: Input) -> Load | None:
+    """An array with the axes that are left without the groups."""
+    axes = tuple(axis for axis in symbol.axes if axis.name != GROUP)
+    found = (i for i in inputs_of(*(term for _, term in terms)) if axes and tuple(i.axes) == axes)
+    return next((Load(_ref(i)) for i in found), None)
+
+
+def _ref(symbol: Input) -> Ref:
+    return Ref(symbol.family, None if symbol.index is None else Subscript(symbol.index))
+
+
+def _volume(window: tuple[Interval, ...]) -> int:
+    return math.prod(high - low for low, high in window)
+
+
+def _overlap(one: tuple[Interval, ...], other: tuple[Interval, ...]) -> bool:
+    return all(a < d and c < b for (a, b), (c, d) in zip(one, other, strict=True))
+
+
+def _tiles(windows: Sequence[Interval], extent: int) -> bool:
+    """Whether the windows reach every position."""
+    return {n for low, high in windows for n in range(low, high)} >= set(range(extent))
