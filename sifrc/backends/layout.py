@@ -213,7 +213,16 @@ def _(node: ast.Subscript) -> tuple[str, int]:
 
 @_text.register
 def _(node: ast.Slice) -> tuple[str, int]:
-    return ":".join("" if bound is None else _render(bound) for bound in (node.lower, node.upper)), _ATOM
+    bounds = ["" if bound is None else _render(bound) for bound in (node.lower, node.upper)]
+    if all(bound is None or _simple(bound) for bound in (node.lower, node.upper)):
+        return ":".join(bounds), _ATOM
+    # The formatter sets the colon apart from anything longer than a name.
+    return " : ".join(bounds).strip(), _ATOM
+
+
+@_text.register
+def _(node: ast.Starred) -> tuple[str, int]:
+    return f"*{_render(node.value, _ATOM)}", _ATOM
 
 
 @_text.register

@@ -11,7 +11,9 @@ from sifrc.derive.lagrangian import FirstOrder, derive_first_order
 from sifrc.derive.newton import Newton, derive_newton
 from sifrc.derive.sifrian import SecondOrder, derive_second_order
 from sifrc.derive.spectral import Spectral, derive_spectral
+from sifrc.derive.summaries import Summaries
 from sifrc.model import Model
+from sifrc.model.partition import partition_of
 
 __all__ = ["Derived"]
 
@@ -49,6 +51,11 @@ class Derived:
     def curvature(self) -> Curvature:
         """Curvature blocks of the pre-activations, moments, and what is made of them."""
         return Curvature(self.first)
+
+    @cached_property
+    def summaries(self) -> Summaries:
+        """Summaries along a direction, by the spec's partition of the parameters."""
+        return Summaries(self.first, partition_of(self.model))
 
     @cached_property
     def newton(self) -> Newton:

@@ -168,6 +168,30 @@ class Summaries:
 
         return self._summed("summary_tensor", "Summary of order 3", "T̄", 3, part, "GN3(6)")
 
+    # -- what is computed together
+
+    def of_order(self, order: int) -> System:
+        """Summaries up to an order, layer by layer: what a layer needs is gone after the next one.
+
+        Order 1 is ḡ, order 2 has H̄ too, order 3 also the diagonal D.
+        """
+        parts = [self.moves]
+        if order > 1:
+            parts += [self.pulls, self.tangent]
+        parts += [self.second_tangent] if order > 2 else []
+        parts += [self.gradient, self.hessian, self.third][:order]
+        return _by_layer(f"summary_{order}", f"Summaries up to order {order}", parts)
+
+    def whole(self) -> tuple[System, ...]:
+        """All of order 3: the tangents of the adjoints need those of all layers."""
+        forward = _by_layer(
+            "summary_tangents", "Tangents of the groups", [self.moves, self.pulls, self.tangent]
+        )
+        sums = _by_layer(
+            "summary_whole", "Summaries up to order 3", [self.gradient, self.hessian, self.tensor]
+        )
+        return forward, self.adjoint_tangent, sums
+
     # -- parts of the Lagrangian
 
     def _forms(self) -> Iterator[tuple[Constraint | None, Expr]]:
@@ -301,6 +325,14 @@ class Summaries:
         if family in ("ẋ", "ȧ", "ḃ", "ẏ", "ẍ", "ä"):
             return _of_group(plain, axis)
         return symbol
+
+
+def _by_layer(name: str, title: str, systems: Sequence[System]) -> System:
+    """The equations of some systems, those of one layer together; what has no layer comes last."""
+    equations = [equation for system in systems for equation in system.equations]
+    last = max((e.layer for e in equations if e.layer is not None), default=0) + 1
+    ordered = sorted(equations, key=lambda e: last if e.layer is None else e.layer)
+    return System(name, title, tuple(ordered))
 
 
 def _of_group(symbol: Input, axis: Axis) -> Input:

@@ -177,8 +177,9 @@ def _execute(statement: Statement, machine: Machine) -> None:
 
 @_execute.register
 def _(statement: Fresh, machine: Machine) -> None:
-    samples = len(machine.arrays["x", 0])
-    shape = [samples if size is None else size for size in statement.sizes]
+    family, index = machine.key(statement.target.ref)
+    sizes = dict(machine.program.family(family).shapes)[index]
+    shape = [len(machine.arrays["x", 0]) if size is None else size for size in sizes]
     machine.write(statement.target, machine.arithmetic.array(np.zeros(shape)))
 
 

@@ -6,6 +6,7 @@ their memory entry by entry where one kernel is the last to read the one and the
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,7 +14,7 @@ from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
 from sifrc.lower.program import OBJECTIVE, Function, Kernel, Place, Program, Statement, Storage
 from sifrc.lower.reuse import aliases, destination
 
-__all__ = ["kept_families", "places"]
+__all__ = ["kept_families", "places", "summary_places"]
 
 Member: TypeAlias = tuple[str, int | None]
 _PLACED = frozenset({Storage.WORK, Storage.RESULT, Storage.DATA, Storage.RANDOM})
@@ -37,23 +38,48 @@ def kept_families(program: Program) -> frozenset[str]:
 
 
 def places(program: Program) -> tuple[Place, ...]:
-    """Places for the arrays of a step on a batch; what is kept from step to step has none.
+    """Places for the arrays of a step on a batch; what is kept from step to step has none."""
+    return _places(program, _steps(program)[0], kept_families(program), {OBJECTIVE})
+
+
+def summary_places(program: Program) -> tuple[tuple[Place, ...], ...]:
+    """Places for the arrays of the operator on summaries: for orders 1, 2, 3, and for all of order 3.
+
+    The gradient, which may be asked for with them, has arrays of its own.
+    """
+    operator = program.summary
+    if operator is None:
+        return ()
+    found = []
+    for names in (*((name,) for name in operator.orders), operator.whole):
+        functions = [program.function(name, True) for name in (*operator.base, "gradient", *names)]
+        gradient = program.function("gradient", True).writes
+        results = {f for name in names for f in program.function(name, True).writes}
+        results = {f for f in results if program.family(f).storage is Storage.RESULT} | {OBJECTIVE}
+        found.append(_places(program, functions, gradient, results))
+    return tuple(found)
+
+
+def _places(
+    program: Program, functions: Sequence[Function], excluded: Collection[str], results: Collection[str]
+) -> tuple[Place, ...]:
+    """Places for the arrays of functions that run in order.
 
     What is read before it is written (inputs, targets, random numbers) is there from the beginning, and
-    the objective, of which the mean is returned, is there to the end.
+    results are there to the end.
     """
-    kept, merged = kept_families(program), aliases(program)
+    merged = aliases(program)
     shapes = {
         (family.name, index): shape
         for family in program.families
-        if family.storage in _PLACED and family.name not in kept
+        if family.storage in _PLACED and family.name not in excluded
         for index, shape in family.shapes
         if shape
     }
     lives: dict[Member, _Life] = {}
     joins: list[tuple[int, Member, Member]] = []
     position = 0
-    for function in _steps(program)[0]:
+    for function in functions:
         for statement, k in unrolled(function.body):
             touched = [(load, 0) for load in loads_of(statement)]
             touched += [(load, position) for load in targets_of(statement)]
@@ -65,7 +91,7 @@ def places(program: Program) -> tuple[Place, ...]:
             joins += [(position, source, target) for source, target in _passed_on(statement, k)]
             position += 1
     for member, life in lives.items():
-        if member[0] == OBJECTIVE:
+        if member[0] in results:
             life.last = position
     owner: dict[Member, Member] = {}
     for at, source, target in joins:

@@ -15,7 +15,7 @@ from sifrc.derive.system import Equation, System
 from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
 from sifrc.lower.batch import batch_system
 from sifrc.lower.blocks import fuse_kernels, roll_loops, shapes_lookup
-from sifrc.lower.lifetimes import places
+from sifrc.lower.lifetimes import places, summary_places
 from sifrc.lower.names import CODE_NAMES, DESCRIPTIONS, STORAGE
 from sifrc.lower.program import (
     SAMPLE_LABEL,
@@ -98,9 +98,12 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
         refreshable=plan.refreshable,
         kinds=plan.kinds,
         curvature=plan.curvature,
+        summary=plan.summary,
         owners=plan.owners,
     )
-    return replace(program, places=places(program)) if passes.lifetimes else program
+    if not passes.lifetimes:
+        return program
+    return replace(program, places=places(program), summary_places=summary_places(program))
 
 
 def _codes(plan: Plan) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import TypeAlias
 import sympy
 
 from sifrc.methods.curvature_plan import CurvatureOperator, KindPlan
+from sifrc.methods.summary_plan import SummaryOperator
 
 __all__ = [
     "OBJECTIVE",
@@ -340,13 +341,11 @@ class Fresh:
 
     Args:
         target: the array.
-        sizes: of its dimensions, None is the batch.
         zeros: whether it must begin with zeros: windows are added to, or do not reach every entry.
         like: an array with its dimensions after those of the groups, if there is one.
     """
 
     target: Load
-    sizes: tuple[int | None, ...]
     zeros: bool
     like: Load | None
 
@@ -463,6 +462,8 @@ class Program:
         curvature: operators on them.
         places: memory of the arrays of a step on a batch, where arrays may share it; () where each has
             its own.
+        summary: the operator on summaries.
+        summary_places: memory of its arrays for orders 1, 2, 3 and all of order 3.
         owners: (family, subscript) -> position of the group that owns a tensor.
     """
 
@@ -479,6 +480,8 @@ class Program:
     kinds: tuple[KindPlan, ...] = ()
     curvature: tuple[CurvatureOperator, ...] = ()
     places: tuple[Place, ...] = ()
+    summary: SummaryOperator | None = None
+    summary_places: tuple[tuple[Place, ...], ...] = ()
     owners: Mapping[tuple[str, int], int] = field(default_factory=lambda: MappingProxyType({}))
 
     def family(self, name: str) -> Family:

@@ -7,6 +7,7 @@ afterwards only by phases that always run later.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -29,11 +30,11 @@ def share_subexpressions(phases: Iterable[Phase]) -> list[Phase]:
         users = [q for q in range(position, len(result)) if q == position or phase.name in result[q].after]
         while found := _candidates([result[q] for q in users], held):
             # Also in phases that do not see this one: an array has one meaning in a module.
-            taken = {equation.symbol.name for phase in result for equation in phase.system.equations}
+            taken = {e.symbol for phase in result for e in phase.system.equations}
             names: dict[Expr, Input] = {}
             for node, layer in found:
                 names[node] = _symbol(node, layer, taken)
-                taken.add(names[node].name)
+                taken.add(names[node])
                 held.add(node.key)
             for q in users:
                 result[q] = _replace(result[q], names)
@@ -73,7 +74,7 @@ def _is_expensive(node: Expr, held: set[str]) -> bool:
     )
 
 
-def _symbol(node: Expr, layer: int | None, taken: set[str]) -> Input:
+def _symbol(node: Expr, layer: int | None, taken: set[Input]) -> Input:
     """A name: F', F'' for derivatives of activations, softmax, else a number in its layer."""
     role = Role.STATE
     if (
@@ -84,9 +85,9 @@ def _symbol(node: Expr, layer: int | None, taken: set[str]) -> Input:
         return Input("softmax", layer, node.axes, role)
     if isinstance(node, Map) and len(node.orders) == 1 and any(node.orders) and node.function.name != "loss":
         return Input("F" + "'" * node.orders[0], layer, node.axes, role)
-    number = 1
-    while Input(f"s{number}", layer, node.axes, role).name in taken:
-        number += 1
+    # A family has a member for each layer, or one without.
+    clashes = {s.family for s in taken if s.index == layer or None in (s.index, layer)}
+    number = next(n for n in itertools.count(1) if f"s{n}" not in clashes)
     return Input(f"s{number}", layer, node.axes, role)
 
 

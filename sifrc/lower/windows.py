@@ -52,16 +52,19 @@ class Windows:
         owners: (family, index) -> position of the vectors that are 1 at an owner.
         stored: (family, index) -> number of groups that its array holds.
         views: key of the symbol of a window -> the window.
+        shapes: axes -> the first symbol without groups that was defined over them.
     """
 
     owners: Mapping[tuple[str, int], int]
     stored: dict[tuple[str, int | None], int] = field(default_factory=dict)
     views: dict[str, View] = field(default_factory=dict)
+    shapes: dict[tuple[Axis, ...], Input] = field(default_factory=dict)
 
     def parts(self, equation: Equation) -> Iterator[Equation | Fresh]:
         """The equation as assignments to windows and additions; as it is, if it is not over groups."""
         groups = _groups(equation.symbol.axes)
         if not groups:
+            self.shapes.setdefault(equation.symbol.axes, equation.symbol)
             yield equation
             return
         symbol, value = equation.symbol, expand(equation.value)
@@ -81,15 +84,15 @@ class Windows:
         covered: list[tuple[Interval, ...]] = []
         if ordered[:1] != [whole] or extent == 1:
             zeros = len(groups) > 1 or not _tiles([window[0] for window in ordered], extent)
-            base = _stored(symbol, extent)
-            yield Fresh(Load(_ref(base)), tuple(axis.size for axis in base.axes), zeros, _like(terms, symbol))
+            yield Fresh(Load(_ref(symbol)), zeros, self._like(terms, symbol))
             covered = [whole] if zeros else []
         for window in ordered:
             term = found[window][0][1]
             table = {a: (w, self._mark(term, a, w)) for a, w in zip(groups, window, strict=True)}
             target = self._view(symbol, table)
-            part = add([(f, self._restrict(term, table)) for f, term in found[window]], target.axes)
-            target, part = self._renumbered(target, part)
+            axes = _left(symbol.axes, table)
+            part = add([(f, self._restrict(term, table)) for f, term in found[window]], axes)
+            part = expand(rename(part, target.axes))
             if any(_overlap(window, other) for other in covered):
                 part = total([target, part], target.axes)
             covered.append(window)
@@ -97,6 +100,14 @@ class Windows:
         if not ordered:
             base = _stored(symbol, extent)
             yield Equation(base, zero(base.axes), equation.layer, equation.source)
+
+    def _like(self, terms: Sequence[tuple[Fraction, Expr]], symbol: Input) -> Load | None:
+        """An array with the axes that are left without the groups, of the equation itself if it has one."""
+        axes = tuple(axis for axis in symbol.axes if axis.name != GROUP)
+        if not axes:
+            return None
+        own = (found for found in inputs_of(*(term for _, term in terms)) if found.axes == axes)
+        return Load(_ref(next(own, None) or self.shapes[axes]))
 
     # -- which groups a term has
 
@@ -157,7 +168,7 @@ class Windows:
     def _(self, expr: Input, table: _Table) -> Expr:
         if expr.family in _OWNERS:
             return ones(())
-        return self._view(expr, table) if table else expr
+        return rename(self._view(expr, table), _left(expr.axes, table)) if table else expr
 
     @_restrict.register
     def _(self, expr: Add, table: _Table) -> Expr:
@@ -183,21 +194,11 @@ class Windows:
         if extent > 1 and all(window == (0, extent) for window, _ in chosen):
             return _stored(symbol, extent)
         window = tuple(None if extent > 1 and w == (0, extent) else mark for w, mark in chosen)
-        name = ",".join(f"{low}:{high}" for (low, high), _ in chosen)
-        view = Input(f"{symbol.family}[{name}]", symbol.index, _left(symbol.axes, table), symbol.role)
+        name = ", ".join(map(_mark_text, window))
+        axes = _numbered(_left(symbol.axes, table))
+        view = Input(f"{symbol.family}[{name}]", symbol.index, axes, symbol.role)
         self.views[view.key] = View(_stored(symbol, extent), window)
         return view
-
-    def _renumbered(self, target: Input, part: Expr) -> tuple[Input, Expr]:
-        """The groups that are left, numbered anew: equal parts of two windows are then one expression."""
-        count = itertools.count()
-        axes = tuple(Axis(a.name, a.size, next(count)) if a.name == GROUP else a for a in target.axes)
-        if axes == target.axes:
-            return target, part
-        renamed = Input(target.family, target.index, axes, target.role)
-        if target.key in self.views:
-            self.views[renamed.key] = self.views[target.key]
-        return renamed, rename(part, axes)
 
 
 def _groups(axes: Sequence[Axis]) -> tuple[Axis, ...]:
@@ -211,7 +212,13 @@ def _is_owner(expr: Expr) -> bool:
 def _stored(symbol: Input, extent: int) -> Input:
     """The symbol with as many groups as are stored."""
     axes = tuple(Axis(a.name, extent, a.primes) if a.name == GROUP else a for a in symbol.axes)
-    return Input(symbol.family, symbol.index, axes, symbol.role)
+    return Input(symbol.family, symbol.index, _numbered(axes), symbol.role)
+
+
+def _numbered(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    """The axes of groups told apart in order: equal parts of two windows are then one expression."""
+    count = itertools.count()
+    return tuple(Axis(a.name, a.size, next(count)) if a.name == GROUP else a for a in axes)
 
 
 def _left(axes: Sequence[Axis], table: _Table) -> tuple[Axis, ...]:
@@ -231,11 +238,14 @@ def _inner(operand: Expr, labels: Sequence[Axis], table: _Table) -> _Table:
     return {own: table[label] for own, label in zip(operand.axes, labels, strict=True) if label in table}
 
 
-def _like(terms: Sequence[tuple[Fraction, Expr]], symbol: Input) -> Load | None:
-    """An array with the axes that are left without the groups."""
-    axes = tuple(axis for axis in symbol.axes if axis.name != GROUP)
-    found = (i for i in inputs_of(*(term for _, term in terms)) if axes and tuple(i.axes) == axes)
-    return next((Load(_ref(i)) for i in found), None)
+def _mark_text(mark: Window) -> str:
+    """A text that tells windows apart."""
+    if isinstance(mark, Slot):
+        return f"{mark.family}{mark.subscript.offset}"
+    if isinstance(mark, Upto):
+        index = "" if mark.ref.subscript is None else mark.ref.subscript.offset
+        return f":{mark.ref.family}{index}"
+    return ":" if mark is None else str(mark)
 
 
 def _ref(symbol: Input) -> Ref:

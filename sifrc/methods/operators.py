@@ -13,6 +13,7 @@ from sifrc.errors import Location, MethodError
 from sifrc.ir import Input
 from sifrc.methods.curvature import CURVATURE_OPERATORS
 from sifrc.methods.plan import OperatorPlan, Phase
+from sifrc.methods.summary import SUMMARY
 
 __all__ = ["OPERATORS", "all_phases", "resolve_operators", "with_spectral"]
 
@@ -92,7 +93,7 @@ def resolve_operators(
     Raises:
         MethodError: an unknown operator.
     """
-    known = [*OPERATORS, *_ALIASES, *CURVATURE_OPERATORS]
+    known = [*OPERATORS, *_ALIASES, *CURVATURE_OPERATORS, SUMMARY]
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, 1)

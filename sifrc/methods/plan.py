@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from sifrc.derive.system import System
 from sifrc.methods.curvature_plan import CurvatureOperator, KindPlan
+from sifrc.methods.summary_plan import SummaryOperator
 from sifrc.model import Model
 
 __all__ = ["Hyperparameter", "MemorySpec", "OperatorPlan", "Phase", "Plan"]
@@ -92,6 +93,7 @@ class Plan:
         refreshable: whether the periodic phases may be given a batch of their own.
         kinds: of curvature, and how each is computed.
         curvature: requested operators on curvature blocks.
+        summary: the requested operator on summaries.
         owners: (family, subscript) -> position of the group that owns a tensor, see
             :mod:`sifrc.derive.summaries`.
     """
@@ -108,6 +110,7 @@ class Plan:
     refreshable: bool = False
     kinds: tuple[KindPlan, ...] = ()
     curvature: tuple[CurvatureOperator, ...] = ()
+    summary: SummaryOperator | None = None
     owners: Mapping[tuple[str, int], int] = field(default_factory=lambda: MappingProxyType({}))
 
     def phase(self, name: str) -> Phase:

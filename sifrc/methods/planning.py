@@ -22,6 +22,7 @@ from sifrc.methods.curvature import (
 from sifrc.methods.operators import all_phases, resolve_operators, with_spectral
 from sifrc.methods.plan import Hyperparameter, Phase, Plan
 from sifrc.methods.registry import find_method
+from sifrc.methods.summary import SUMMARY, owners_of, summary_operator, summary_phases
 from sifrc.model import Model
 from sifrc.spec.types import OptionValue
 
@@ -88,7 +89,12 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
     for kind_plan in plans:
         for name in kind_plan.functions[:-1]:
             wanted.setdefault(name, set()).add("batched")
+    summary = summary_operator(derived) if SUMMARY in spec.target.operators else None
+    if summary is not None:
+        for name in (*summary.base, "gradient"):
+            wanted.setdefault(name, set()).add("batched")
     phases = [*all_phases(derived, wanted), *curvature_phases(derived, kinds, named)]
+    phases += [] if summary is None else summary_phases(derived, (1, 2, 3), whole=True)
     hyperparameters: tuple[Hyperparameter, ...] = ()
     names: tuple[str, ...] = ()
     if step is not None and method is not None:
@@ -125,6 +131,8 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
         refreshable=step is not None and step.refreshable,
         kinds=plans,
         curvature=curvature_operators(model, named, plans),
+        summary=summary,
+        owners=owners_of(derived) if summary is not None else MappingProxyType({}),
     )
     return Planned(plan, derived, method, options, conditions, () if step is None else step.notes)
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 
-__all__ = ["Partition"]
+from sifrc.model.types import Model
+
+__all__ = ["Partition", "partition_of"]
 
 
 @dataclass(frozen=True)
@@ -35,3 +37,9 @@ class Partition:
     def position(self) -> Mapping[str, int]:
         """Tensor -> number of its group, from 0."""
         return MappingProxyType({tensor: s for s, tensors in enumerate(self.members) for tensor in tensors})
+
+
+def partition_of(model: Model) -> Partition:
+    """Every tensor its own group."""
+    names = tuple(name for owned in model.parameters for name, _ in owned.members)
+    return Partition(names, tuple((name,) for name in names))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sifrc.backends.names import OWNED
+from sifrc.backends.names import owner_name
 from sifrc.backends.numba_cpu.storage import Group, Layout, Shape, is_scalar
 from sifrc.errors import BackendError
 from sifrc.lower.access import absolute
 from sifrc.lower.program import Load, Ref, Slot, Storage, Subscript, Upto, Window
 
-__all__ = ["Block", "constant_name", "owner_name", "subscript_text"]
+__all__ = ["Block", "constant_name", "subscript_text"]
 
 
 def subscript_text(value: Subscript) -> str:
@@ -18,11 +18,6 @@ def subscript_text(value: Subscript) -> str:
     if not value.relative:
         return str(value.offset)
     return "k" if value.offset == 0 else f"k {'+' if value.offset > 0 else '-'} {abs(value.offset)}"
-
-
-def owner_name(family: str) -> str:
-    """Module-level name of the groups that own tensors, by layer."""
-    return f"_GROUP_OF_{OWNED[family]}"
 
 
 def constant_name(code: str) -> str:
@@ -67,7 +62,7 @@ class Block:
     def _part(self, part: Window) -> str:
         """An index or a slice."""
         if isinstance(part, Upto):
-            return f":len({self.array(Load(part.ref))})"
+            return f": len({self.array(Load(part.ref))})"
         return ":" if part is None else self.position(part)
 
     def position(self, part: Slot | int) -> str:

@@ -21,6 +21,7 @@ from sifrc.backends.numba_cpu.operators import (
 from sifrc.backends.numba_cpu.parts import Parts, call_lines
 from sifrc.backends.numba_cpu.step import step_context
 from sifrc.backends.numba_cpu.storage import Group
+from sifrc.backends.numba_cpu.summary import summary_context
 from sifrc.backends.text import (
     LINE_LENGTH,
     docstring,
@@ -77,11 +78,13 @@ def _context(parts: Parts) -> dict[str, Any]:
     printed = step_context(parts) if step else {}
     used = {helper for function in private for helper in function.helpers}
     curvature = curvature_context(parts)
+    summary = summary_context(parts)
     texts = "\n".join([*(f.text for f in private), *(t for _, t in operators), *(x.text for x in linearized)])
     texts = "\n".join(
         [texts, *curvature.get("kind_functions", ()), *curvature.get("curvature_operators", ())]
     )
     texts += printed.get("refresh", "")
+    texts += "_named(" if program.summary is not None else ""
     used |= {name for name in ("_delta",) if f"{name}(" in texts}
     tables = parts.work_tables()
     predict = parts.function("forward", True)
@@ -92,6 +95,7 @@ def _context(parts: Parts) -> dict[str, Any]:
     exports += ["linearize"] if linearized else []
     exports += ["Factors"] if curvature.get("factors") else []
     exports += [operator.name for operator in program.curvature]
+    exports += ["GROUPS", "Summary", "Workspace", "summary"] if program.summary is not None else []
     exports += ["State", "step", "train_epoch"] if step else []
     exports += ["refresh"] if printed.get("refresh") else []
     exports.sort(key=lambda name: (not name.isupper(), not name[0].isupper(), name))
@@ -128,7 +132,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "batches": re.search(r"(?<!\w)_batch\(", texts) is not None,
         "single": re.search(r"(?<!\w)_sample\(", texts) is not None,
         "named": "_named(" in texts,
-        "renew": bool(linearized),
+        "renew": bool(linearized) or program.summary is not None,
         "private": private,
         "operators": operators,
         "linearized": linearized,
@@ -139,7 +143,9 @@ def _context(parts: Parts) -> dict[str, Any]:
         "helpers": used & _LOCAL_HELPERS,
         "needs_math": "math." in texts,
         "has_step": step,
+        "places": "",
         **curvature,
+        **summary,
         **printed,
     }
     context["helpers"] = _with_dependencies(context["helpers"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +12,7 @@ from sifrc.backends.numba_cpu.functions import PrivateFunction, private_function
 from sifrc.backends.numba_cpu.storage import Group, Layout, is_scalar
 from sifrc.errors import BackendError
 from sifrc.lower.lifetimes import kept_families
-from sifrc.lower.program import Program, Storage
+from sifrc.lower.program import Place, Program, Storage
 
 __all__ = ["STATES", "TARGETS", "Parts", "call_lines"]
 
@@ -96,11 +96,13 @@ class Parts:
         """Whether the optimizer's state holds the variable."""
         return group.family.storage is Storage.MEMORY or group.family.name in self.kept
 
-    def place_table(self) -> dict[str, dict[int, tuple[int, int, int]] | tuple[int, int, int]]:
+    def place_table(
+        self, places: Sequence[Place]
+    ) -> dict[str, dict[int, tuple[int, int, int]] | tuple[int, int, int]]:
         """Number of the place and the statements that touch it first and last, by variable and subscript."""
         tuples: dict[str, dict[int, tuple[int, int, int]]] = {}
         table: dict[str, dict[int, tuple[int, int, int]] | tuple[int, int, int]] = {}
-        for number, place in enumerate(self.program.places):
+        for number, place in enumerate(places):
             for family, index in place.members:
                 group = self.layouts[True].group(family, index)
                 life = number, place.first, place.last

@@ -99,8 +99,8 @@ class Writer:
 
     @write.register
     def _(self, statement: Sum) -> list[str]:
-        free, over = statement.target.labels, statement.over
         loads = dict(statement.loads)
+        free, over = statement.target.labels, _in_memory_order(statement.over, loads)
         if _leading(over, free, loads):
             return self._column_sum(statement)
         nest = self._nest((*free, *over), [statement.target], loads, set())
@@ -121,7 +121,7 @@ class Writer:
 
     def _column_sum(self, statement: Sum) -> list[str]:
         """Sum over a label that comes first in memory: the target is the accumulator."""
-        free, over = statement.target.labels, statement.over
+        free, over = statement.target.labels, _in_memory_order(statement.over, dict(statement.loads))
         target = self.block.entry(statement.target)
         nest = self._nest((*over, *free), [statement.target], dict(statement.loads), set())
         parts, (value,) = share([statement.value], "shared_part_")
@@ -435,6 +435,12 @@ def _versions(kernel: Kernel) -> tuple[list[Assign], dict[str, Load]]:
                 renaming[Symbol(name, real=True)] = Symbol(new, real=True)
                 loads[new] = load
     return assigns, loads
+
+
+def _in_memory_order(over: tuple[str, ...], loads: dict[str, Load]) -> tuple[str, ...]:
+    """The labels as the largest array has them, the innermost loop last."""
+    widest = max((load.labels for load in loads.values()), key=len, default=())
+    return tuple(sorted(over, key=lambda label: widest.index(label) if label in widest else -1))
 
 
 def _leading(over: tuple[str, ...], free: tuple[str, ...], loads: dict[str, Load]) -> bool:

@@ -302,8 +302,8 @@ def step_context(parts: Parts) -> dict[str, Any]:
     memory = memory_table(parts)
     identities = tuple(name for name, (initial, _) in memory.items() if initial == "identity")
     text = "_MEMORY: dict[str, tuple[str, Shapes]] = "
-    table = parts.place_table()
-    head = "_PLACES: dict[str, dict[int, tuple[int, int, int]] | tuple[int, int, int]] = "
+    table = parts.place_table(program.places)
+    head = "_PLACES: Places = "
     families = {g.name: g.family.text for f in parts.functions.values() for g in f.groups}
     return {
         "epochs": [loops[batched].text for batched in sorted(loops, reverse=True)],

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sifrc.backends.names import owner_name
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
 from sifrc.lower.program import (
     Family,
@@ -17,9 +18,12 @@ from sifrc.lower.program import (
     Load,
     Program,
     Ref,
+    Slot,
     Statement,
     Storage,
     Subscript,
+    Upto,
+    Window,
 )
 
 __all__ = [
@@ -90,6 +94,20 @@ class Names:
             return code
         return f"{code}[{self.subscript(ref.subscript)}]"
 
+    def array(self, load: Load) -> str:
+        """Source text of an array, or of the window of it that is meant."""
+        parts = [self._part(part) for part in load.window]
+        while parts and parts[-1] == ":":
+            parts.pop()
+        return f"{self.ref(load.ref)}[{', '.join(parts)}]" if parts else self.ref(load.ref)
+
+    def _part(self, part: Window) -> str:
+        if isinstance(part, Slot):
+            return f"{owner_name(part.family)}[{self.subscript(part.subscript)}]"
+        if isinstance(part, Upto):
+            return f":len({self.ref(part.ref)})"
+        return ":" if part is None else str(part)
+
     def subscript(self, value: Subscript) -> str:
         """Source text of a subscript: a number or ``k + offset``."""
         if not value.relative:
@@ -106,6 +124,8 @@ class Names:
         index = None if subscript is None else subscript.offset
         # Inside a loop the extents differ from round to round.
         if subscript is not None and subscript.relative:
+            return {}
+        if load.window:
             return {}
         shape = shapes[index] if self.batched else tuple(n for n in shapes[index] if n is not None)
         return dict(zip(load.labels, shape, strict=True))

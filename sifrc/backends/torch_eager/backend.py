@@ -14,6 +14,7 @@ from sifrc.backends.torch_eager.curvature import curvature_context
 from sifrc.backends.torch_eager.operators import public_functions
 from sifrc.backends.torch_eager.reserved import MODULE_MEMBERS
 from sifrc.backends.torch_eager.step import guard_table, memory_table, optimizer_context
+from sifrc.backends.torch_eager.summary import summary_context
 from sifrc.errors import BackendError
 from sifrc.lower.program import Storage
 
@@ -76,10 +77,13 @@ def _context(parts: Parts) -> dict[str, Any]:
     step = bool(parts.step)
     guarded = step or any(function.guarded for function in private)
     curvature = curvature_context(parts)
+    summary = summary_context(parts)
     texts = "\n".join([*(function.text for function in private), *(function.text for function in public)])
     texts = "\n".join(
         [texts, *curvature.get("kind_functions", ()), *curvature.get("curvature_operators", ())]
     )
+    texts += "".join(text for text in summary.values() if isinstance(text, str))
+    texts += "_named(" if summary["summary"] else ""
     weights = parts.weights.code
     biases = parts.biases.code if parts.biases is not None else ""
     chain = Chain(parts, 8)
@@ -92,6 +96,7 @@ def _context(parts: Parts) -> dict[str, Any]:
                 *(f.name for f in public if not f.name.startswith("_")),
                 *(["Factors"] if curvature.get("factors") else []),
                 *(operator.name for operator in parts.program.curvature),
+                *(["GROUPS", "Summary", "summary"] if summary["summary"] else []),
             ],
         ),
         "name": module.name,
@@ -128,7 +133,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "classes": module.targets == "classes",
         "total": module.reduction == "sum" and "_named(" in texts,
         "named": "_named(" in texts,
-        "batches": step or re.search(r"(?<!\w)_batch\(", texts) is not None,
+        "batches": step or summary["summary"] or re.search(r"(?<!\w)_batch\(", texts) is not None,
         "samples": re.search(r"(?<!\w)_sample\(", texts) is not None,
         "scaled": "_scaled_product(" in texts,
         "solvers": _solvers(texts),
@@ -140,7 +145,7 @@ def _context(parts: Parts) -> dict[str, Any]:
     printed = optimizer_context(parts) if step else {}
     drawn = "\n".join([texts, *printed.get("step_lines", ()), *printed.get("refresh_lines", ())])
     random = {name: f"_{name}(" in drawn for name in ("uniform", "normal")}
-    return context | curvature | random | printed
+    return context | curvature | summary | random | printed
 
 
 def _start_arguments(seed: int) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from sifrc.backends.base import ModuleSource
 from sifrc.backends.curvature import curvature_chains, curvature_families
 from sifrc.backends.layout import call
+from sifrc.backends.summary import summary_chains, summary_families
 from sifrc.backends.torch_eager.functions import PrivateFunction, plan_functions
 from sifrc.errors import BackendError
 from sifrc.lower.program import Family, Operator, Program, Storage
@@ -76,8 +77,8 @@ def parts_of(module: ModuleSource) -> Parts:
     wanted = {name for o in program.operators for name in (o.scalar, *o.tensors) if name} | {"x"}
     if step:
         wanted.add(objective)
-    chains += [((forward, True),), step, *curvature_chains(program)]
-    wanted |= curvature_families(program)
+    chains += [((forward, True),), step, *curvature_chains(program), *summary_chains(program)]
+    wanted |= curvature_families(program) | summary_families(program)
     functions = plan_functions(program, chains, frozenset(wanted), states.name)
     return Parts(
         module,

@@ -50,7 +50,7 @@ def entries_of(loads: Sequence[tuple[str, Load]], names: Names) -> dict[str, Ent
     """Symbol name -> entry."""
     return {
         name: Entry(
-            names.ref(load.ref),
+            names.array(load),
             load.labels,
             is_float=names.is_float(load),
             kept=names.family(load).storage in _KEPT,

@@ -92,13 +92,13 @@ def product_of(statement: Contract, names: Names) -> Product:
     left, right, out = statement.left, statement.right, statement.target.labels
     numbers, tensors = _split_scale(statement, names)
     scale = "" if numbers == 1 else print_code(numbers, "torch", names=_texts(statement, names)).text
-    found = _matrix_form(left, right, out, names)
+    found = _matrix_form(left, right, out, names) or _stacked_form(left, right, out, names)
     if found is None:
         spec = f"{''.join(left.labels)},{''.join(right.labels)}->{''.join(out)}"
-        text = f'torch.einsum("{spec}", {names.ref(left.ref)}, {names.ref(right.ref)})'
+        text = f'torch.einsum("{spec}", {names.array(left)}, {names.array(right)})'
         found = Product("other", text, "", "", out)
         if left.labels == right.labels and len(left.labels) == 1 and not out:
-            found = replace(found, left=f"torch.dot({names.ref(left.ref)}, {names.ref(right.ref)})")
+            found = replace(found, left=f"torch.dot({names.array(left)}, {names.array(right)})")
     if tensors != 1:
         factor = print_code(tensors, "torch", names=_texts(statement, names)).text
         found = replace(found, left=f"(({factor}) * {found.left})")
@@ -113,7 +113,7 @@ def _matrix_form(left: Load, right: Load, out: tuple[str, ...], names: Names) ->
     all_labels = {*left.labels, *right.labels}
     if shared != summed or all_labels - set(summed) != set(out) or len(summed) > 1:
         return None
-    first, second = names.ref(left.ref), names.ref(right.ref)
+    first, second = names.array(left), names.array(right)
     ranks = (len(left.labels), len(right.labels))
     if ranks == (2, 2) and summed:
         return Product(
@@ -130,6 +130,26 @@ def _matrix_form(left: Load, right: Load, out: tuple[str, ...], names: Names) ->
     return None
 
 
+def _stacked_form(left: Load, right: Load, out: tuple[str, ...], names: Names) -> Product | None:
+    """A product with two labels as one, which are neighbours in the tensors that have them."""
+    if out and out[0] in right.labels and out[0] not in left.labels:
+        left, right = right, left
+    first, second = names.array(left), names.array(right)
+    shared = [label for label in left.labels if label in right.labels]
+    if len(left.labels) != 3 or set(shared) & set(out):
+        return None
+    kept = left.labels[:1]
+    if shared == list(left.labels[2:]) and len(right.labels) == 2 and out[:2] == left.labels[:2]:
+        wanted = (left.labels[2], out[2]) if len(out) == 3 else ()
+        if set(wanted) == set(right.labels):
+            return Product("other", f"({first} @ {_oriented(second, right.labels, wanted)})", "", "", out)
+    if tuple(shared) == left.labels[1:] == right.labels[-2:] and out == (*kept, *right.labels[:-2]):
+        if len(right.labels) == 2:
+            return Product("other", f"({first}.flatten(1) @ {second}.flatten())", "", "", out)
+        return Product("other", f"({first}.flatten(1) @ {second}.flatten(1).T)", "", "", out)
+    return None
+
+
 def _split_scale(statement: Contract, names: Names) -> tuple[sympy.Expr, sympy.Expr]:
     """The scale as a Python number times a tensor."""
     tensors = [sympy.Symbol(name, real=True) for name, load in statement.loads if not names.is_float(load)]
@@ -140,4 +160,4 @@ def _split_scale(statement: Contract, names: Names) -> tuple[sympy.Expr, sympy.E
 
 
 def _texts(statement: Contract, names: Names) -> dict[str, str]:
-    return {name: aligned(names.ref(load.ref), load.labels, ()) for name, load in statement.loads}
+    return {name: aligned(names.array(load), load.labels, ()) for name, load in statement.loads}

@@ -9,8 +9,9 @@ from functools import singledispatchmethod
 import sympy
 from sympy import Expr, Symbol
 
+from sifrc.backends.names import groups_name
 from sifrc.backends.torch_eager.access import Names, aligned
-from sifrc.backends.torch_eager.expressions import Entry, Formula, entries_of, update_text
+from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries_of, update_text
 from sifrc.backends.torch_eager.products import Product, product_of
 from sifrc.errors import BackendError
 from sifrc.lower.access import loads_of, targets_of
@@ -18,6 +19,7 @@ from sifrc.lower.program import (
     Assign,
     ConjugateGradients,
     Contract,
+    Fresh,
     Guard,
     Kernel,
     Load,
@@ -57,13 +59,19 @@ class Writer:
     inlined: frozenset[str] = frozenset()
     prefix: str = "part"
     _products: dict[Ref, Product] = field(default_factory=dict)
+    _windowed: set[Ref] = field(default_factory=set)
 
     def block(self, statements: Sequence[Statement]) -> list[str]:
         """Source lines, each one statement, not yet laid out."""
         lines: list[str] = []
         self._products = {}
+        self._windowed = {t.ref for statement in statements for t in targets_of(statement) if t.window}
         for position, statement in enumerate(statements):
-            if isinstance(statement, Contract) and self._inlines(statement, statements[position + 1 :]):
+            if (
+                isinstance(statement, Contract)
+                and not statement.target.window
+                and self._inlines(statement, statements[position + 1 :])
+            ):
                 self._products[statement.target.ref] = product_of(statement, self.names)
             else:
                 lines += self.lines(statement)
@@ -87,6 +95,9 @@ class Writer:
         overwrites = [n for n, assign in enumerate(kernel.assigns) if assign.target.ref == ref]
         if len(used) != 1 or not (overwrites or ref.family in self.inlined):
             return False
+        # A window may be as long as the array that would not be there.
+        if used[0][1].window or any(assign.target.window for assign in kernel.assigns):
+            return False
         symbol, labels = Symbol(used[0][0], real=True), used[0][1].labels
         last = overwrites[0] if overwrites else len(kernel.assigns) - 1
         counts = [_occurrences(assign.value, symbol) for assign in kernel.assigns[: last + 1]]
@@ -102,6 +113,21 @@ class Writer:
     def lines(self, statement: Statement) -> list[str]:
         """Source lines of one statement."""
         raise BackendError(f"the Torch backend has no rule for the statement {type(statement).__name__}")
+
+    @lines.register
+    def _(self, statement: Fresh) -> list[str]:
+        """A tensor for as many groups as there are, which the next statements fill."""
+        name, family = self.names.ref(statement.target.ref), self.names.family(statement.target)
+        subscript = statement.target.ref.subscript
+        rank = len(family.shapes[0][1])
+        count = str(family.shapes[0][1][0])
+        if subscript is not None:
+            count = f"{groups_name(family)}[{self.names.subscript(subscript)}]"
+        make = "new_zeros" if statement.zeros else "new_empty"
+        if statement.like is None:
+            return [f"{name} = {LIKE}.{make}(({', '.join([count] * rank)}{',' if rank == 1 else ''}))"]
+        like = self.names.array(statement.like)
+        return [f"{name} = {like}.{make}(({count}, *{like}.shape))"]
 
     @lines.register
     def _(self, statement: Kernel) -> list[str]:
@@ -150,19 +176,20 @@ class Writer:
 
     def _assign(self, assign: Assign, value: Expr, entries: Mapping[str, Entry]) -> str:
         target = assign.target
-        text = self.names.ref(target.ref)
+        text = self.names.array(target)
         formula = Formula(value, target.labels, entries, self.names.sizes(target))
-        if self.names.family(target).storage in _IN_PLACE:
+        if target.window or self.names.family(target).storage in _IN_PLACE:
             own = next((n for n, e in entries.items() if e.text == text and e.labels == target.labels), None)
             return update_text(text, None if own is None else Symbol(own, real=True), formula)
         if len(set(target.labels)) < len(target.labels):
             return self._diagonal(assign, formula)
-        copied = isinstance(value, Symbol) and entries[value.name].kept
+        kept = target.ref in self._windowed or (isinstance(value, Symbol) and entries[value.name].kept)
+        copied = isinstance(value, Symbol) and kept
         return f"{text} = {formula.text()}" + (".clone()" if copied else "")
 
     def _diagonal(self, assign: Assign, formula: Formula) -> str:
         """Entries on the diagonal of a matrix; the others stay, and a new matrix comes out."""
-        text, labels = self.names.ref(assign.target.ref), assign.target.labels
+        text, labels = self.names.array(assign.target), assign.target.labels
         repeated = next(label for label in labels if labels.count(label) > 1)
         first, second = (n for n, label in enumerate(labels) if label == repeated)
         inner = (*(label for label in labels if label != repeated), repeated)
@@ -227,13 +254,13 @@ class Writer:
 
     def _reduction(self, statement: LogSumExpOver | MaximumOver, pattern: str) -> list[str]:
         labels = statement.operand.labels
-        text = pattern.format(self.names.ref(statement.operand.ref), labels.index(statement.over))
+        text = pattern.format(self.names.array(statement.operand), labels.index(statement.over))
         rest = tuple(label for label in labels if label != statement.over)
         return self._store(statement.target, text, rest)
 
     @lines.register
     def _(self, statement: SolveSystem) -> list[str]:
-        matrix, rhs = self.names.ref(statement.matrix.ref), self.names.ref(statement.rhs.ref)
+        matrix, rhs = self.names.array(statement.matrix), self.names.array(statement.rhs)
         vector = len(statement.rhs.labels) < len(statement.matrix.labels)
         if statement.definite:
             text = f"_solve_definite({matrix}, {rhs})"
@@ -241,22 +268,22 @@ class Writer:
         function = "_solve_vector" if vector else "_solve_matrix"
         code = UNNAMED if statement.guard is None else statement.guard
         if not statement.checked:
-            return [f"{self.names.ref(statement.target.ref)}, _ = {function}({matrix}, {rhs})"]
+            return [f"{self.names.array(statement.target)}, _ = {function}({matrix}, {rhs})"]
         return [
-            f"{self.names.ref(statement.target.ref)}, solved = {function}({matrix}, {rhs})",
+            f"{self.names.array(statement.target)}, solved = {function}({matrix}, {rhs})",
             f"checks.append(({code}, solved))",
         ]
 
     @lines.register
     def _(self, statement: SolveSylvester) -> list[str]:
         operands = (statement.left, statement.right, statement.rhs)
-        arguments = ", ".join(self.names.ref(load.ref) for load in operands)
+        arguments = ", ".join(self.names.array(load) for load in operands)
         return self._store(statement.target, f"_solve_sylvester({arguments})", statement.target.labels)
 
     @lines.register
     def _(self, statement: SolveKronecker) -> list[str]:
         operands = (statement.left, statement.right, statement.rhs, statement.shift)
-        arguments = ", ".join(self.names.ref(load.ref) for load in operands)
+        arguments = ", ".join(self.names.array(load) for load in operands)
         return self._store(statement.target, f"_solve_kronecker({arguments})", statement.target.labels)
 
     @lines.register
@@ -265,10 +292,10 @@ class Writer:
         unknowns = statement.unknowns
         search = "search"
         rhs, solutions, directions, products = (
-            ", ".join(self.names.ref(load.ref) for load in loads)
+            ", ".join(self.names.array(load) for load in loads)
             for loads in zip(*((u.rhs, u.solution, u.direction, u.product) for u in unknowns), strict=True)
         )
-        limits = f"{self.names.ref(statement.limit.ref)}, {self.names.ref(statement.tolerance.ref)}"
+        limits = f"{self.names.array(statement.limit)}, {self.names.array(statement.tolerance)}"
         body = Writer(self.names, self.inlined, self.prefix).block(statement.body)
         comma = "," if len(unknowns) == 1 else ""
         only = "[0]" if len(unknowns) == 1 else ""
@@ -279,8 +306,8 @@ class Writer:
             *(f"    {line}" for line in body),
             f"    {search}.advance(({products}{comma}))",
             f"{solutions} = {search}.solutions{only}",
-            f"{self.names.ref(statement.iterations.ref)} = {search}.count(like)",
-            f"{self.names.ref(statement.remaining.ref)} = {search}.remaining(like)",
+            f"{self.names.array(statement.iterations)} = {search}.count(like)",
+            f"{self.names.array(statement.remaining)} = {search}.remaining(like)",
         ]
 
     @lines.register
@@ -288,19 +315,19 @@ class Writer:
         functions = {"positive": "_positive_part", "absolute": "_absolute_value", "definite": "_definite"}
         if statement.kind not in functions:
             raise BackendError(f"the Torch backend has no matrix function '{statement.kind}'")
-        text = f"{functions[statement.kind]}({self.names.ref(statement.matrix.ref)})"
+        text = f"{functions[statement.kind]}({self.names.array(statement.matrix)})"
         return self._store(statement.target, text, statement.target.labels)
 
     @lines.register
     def _(self, statement: Guard) -> list[str]:
-        text = self.names.ref(statement.operand.ref)
+        text = self.names.array(statement.operand)
         return [f"checks.append(({self.names.subscript(statement.code)}, torch.isfinite({text}).all()))"]
 
     def _store(self, target: Load, text: str, labels: tuple[str, ...]) -> list[str]:
         """Write a new tensor, or into a parameter or memory in place."""
         value = aligned(f"({text})", labels, target.labels) if labels != target.labels else text
-        name = self.names.ref(target.ref)
-        if self.names.family(target).storage in _IN_PLACE:
+        name = self.names.array(target)
+        if target.window or self.names.family(target).storage in _IN_PLACE:
             return [f"{name}.copy_({value})"]
         return [f"{name} = {value}"]
 

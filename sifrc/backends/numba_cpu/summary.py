@@ -1,0 +1,98 @@
+"""The public function on summaries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sifrc.backends.layout import signature
+from sifrc.backends.names import owner_name
+from sifrc.backends.numba_cpu.operators import RAISES, data_text, params_text
+from sifrc.backends.numba_cpu.parts import Parts, call_lines
+from sifrc.backends.summary import summary_doc
+from sifrc.backends.text import literal
+from sifrc.lower.program import Storage
+
+__all__ = ["summary_context"]
+
+_ARGUMENTS = (
+    "params: Parameters",
+    "inputs: Array",
+    "targets: Array",
+    "direction: Parameters",
+    "order: int = 2",
+    "full: bool = False",
+    "gradient: bool = False",
+    "chunk: int | None = None",
+    "workspace: Workspace | None = None",
+)
+
+
+def summary_context(parts: Parts) -> dict[str, Any]:
+    """Names for ``summary.py.jinja``."""
+    program = parts.program
+    operator = program.summary
+    if operator is None:
+        return {"summary": False, "summary_places": []}
+    return {
+        "summary": True,
+        "groups": "GROUPS = " + literal(dict(operator.groups), used=len("GROUPS = ")),
+        "owners": owner_tables(parts),
+        "summary_places": _places(parts),
+        "summary_head": signature("summary", list(_ARGUMENTS), "Summary"),
+        "summary_doc": summary_doc(
+            params_text(parts),
+            data_text(parts, True),
+            RAISES.format(classes=", or a class is out of range" if parts.classes else ""),
+            ("workspace: memory that is kept from call to call.",),
+        ),
+        "summary_base": _calls(parts, operator.base, 8),
+        "summary_gradient": _calls(parts, ("gradient",), 12),
+        "summary_whole": _calls(parts, operator.whole, 12),
+        "summary_orders": [_calls(parts, (name,), 12) for name in operator.orders],
+    }
+
+
+def owner_tables(parts: Parts) -> list[str]:
+    """Position of the group that owns a tensor, by layer: compiled functions look them up."""
+    tables: dict[str, dict[int, int]] = {}
+    for (family, index), position in parts.program.owners.items():
+        tables.setdefault(family, {})[index] = position
+    texts = []
+    for family, table in tables.items():
+        items = tuple(table.get(k, 0) for k in range(max(table) + 1))
+        head = f"{owner_name(family)} = "
+        what = "weight" if family == "1W" else "bias"
+        texts.append(f'{head}{literal(items, used=len(head))}\n"""Group of the {what} of layer k, by k."""')
+    return texts
+
+
+def _calls(parts: Parts, names: Sequence[str], indent: int) -> str:
+    outside = (Storage.PARAMETER, Storage.DIRECTION)
+    local = frozenset(f.code for f in parts.program.families if f.storage in outside)
+    lines = [
+        line for name in names for line in call_lines(parts.function(name, True), "work.", local, indent)
+    ]
+    return "\n".join(lines)
+
+
+def _places(parts: Parts) -> list[str]:
+    """Tables of the memory of each order."""
+    if not parts.program.summary_places:
+        return []
+    texts = []
+    names = ("_PLACES_1", "_PLACES_2", "_PLACES_3", "_PLACES_WHOLE")
+    for name, places in zip(names, parts.program.summary_places, strict=True):
+        table = parts.place_table(places)
+        states = table.get("x")
+        if isinstance(states, dict):
+            states.pop(0, None)
+        if not parts.classes:
+            table.pop("targets", None)
+        head = f"{name}: Places = "
+        texts.append(head + literal(table, used=len(head)))
+    numbered = ", ".join(f"{number}: {name}" for number, name in enumerate(names, 1))
+    texts.append(
+        f'_SUMMARY_PLACES = {{{numbered}}}\n"""Memory of a summary: by its order, 4 is all of order 3."""'
+    )
+    return texts

@@ -1,0 +1,64 @@
+"""What backends share of the public function on summaries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sifrc.backends.text import docstring
+from sifrc.lower.program import OBJECTIVE, Program
+
+__all__ = ["RESULTS", "summary_chains", "summary_doc", "summary_families"]
+
+RESULTS = {"g": "ḡ", "H": "H̿", "D": "D̄", "T": "T̄"}
+"""Fields of a summary -> families; T is all of order 3, D its diagonal."""
+
+
+def summary_chains(program: Program) -> Iterator[tuple[tuple[str, bool], ...]]:
+    """Functions, all batched, that the function calls one after the other."""
+    operator = program.summary
+    if operator is not None:
+        base = tuple((name, True) for name in operator.base)
+        yield (*base, ("gradient", True))
+        for names in (*((name,) for name in operator.orders), operator.whole):
+            yield (*base, *((name, True) for name in names))
+
+
+def summary_families(program: Program) -> set[str]:
+    """Families that the function returns."""
+    if program.summary is None:
+        return set()
+    return {*RESULTS.values(), OBJECTIVE, *program.function("gradient", True).writes}
+
+
+def summary_doc(params: str, data: tuple[str, str], raises: str, more: tuple[str, ...] = ()) -> str:
+    """The docstring.
+
+    Args:
+        params: line on ``params``.
+        data: shapes of inputs and targets.
+        raises: errors of the checks of arguments.
+        more: lines on further arguments.
+    """
+    inputs, targets = data
+    lines = [
+        "Args:",
+        f"    {params}",
+        f"    inputs: {inputs}.",
+        f"    targets: {targets}.",
+        "    direction: by name, shapes as in ``SHAPES``.",
+        "    order: 1, 2 or 3.",
+        "    full: all of order 3, (S, S, S), in place of its diagonal.",
+        "    gradient: whether the gradient is returned too.",
+        "    chunk: samples at a time, for large batches; the sums over them are exact.",
+        *(f"    {line}" for line in more),
+    ]
+    return docstring(
+        [
+            "Summary of the derivatives along a direction, by groups of the parameters.  [GN3(6, 9)]",
+            "One forward pass with a tangent for every group, stacked, and one backward pass of the network.",
+            "\n".join(lines),
+            "Returns:\n    See ``Summary``.",
+            raises,
+        ],
+        indent=4,
+    )

@@ -1,0 +1,52 @@
+"""The public function on summaries: what it runs for which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from sifrc.derive.derived import Derived
+from sifrc.derive.summaries import OWNER
+from sifrc.derive.system import System
+from sifrc.methods.plan import Phase
+from sifrc.methods.summary_plan import SummaryOperator
+
+__all__ = ["SUMMARY", "owners_of", "summary_operator", "summary_phases"]
+
+SUMMARY = "summary"
+"""Name of the operator."""
+
+
+def summary_operator(derived: Derived) -> SummaryOperator:
+    """What ``summary`` runs."""
+    spectral = () if derived.spectral is None else ("spectral",)
+    base = ("forward", *spectral, "objective", "adjoint")
+    whole = tuple(system.name for system in derived.summaries.whole())
+    partition = derived.summaries.partition
+    return SummaryOperator(
+        groups=tuple(zip(partition.names, partition.members, strict=True)),
+        base=base,
+        orders=tuple(derived.summaries.of_order(order).name for order in (1, 2, 3)),
+        whole=whole,
+    )
+
+
+def summary_phases(derived: Derived, orders: tuple[int, ...], whole: bool) -> tuple[Phase, ...]:
+    """The phases of some orders, after back-propagation."""
+    spectral = () if derived.spectral is None else ("spectral",)
+    before = ("forward", *spectral, "adjoint")
+    phases = [Phase(derived.summaries.of_order(order), before) for order in orders]
+    ran: tuple[System, ...] = derived.summaries.whole() if whole else ()
+    for position, system in enumerate(ran):
+        phases.append(Phase(system, (*before, *(earlier.name for earlier in ran[:position]))))
+    return tuple(phases)
+
+
+def owners_of(derived: Derived) -> Mapping[tuple[str, int], int]:
+    """(family, subscript) of every tensor -> position of its group."""
+    found: dict[tuple[str, int], int] = {}
+    for owned in derived.model.parameters:
+        for (name, symbol), family in zip(owned.members, OWNER.values(), strict=False):
+            assert symbol.index is not None
+            found[family, symbol.index] = derived.summaries.partition.position[name]
+    return MappingProxyType(found)

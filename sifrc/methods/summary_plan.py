@@ -1,0 +1,24 @@
+"""The public function on summaries, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["SummaryOperator"]
+
+
+@dataclass(frozen=True)
+class SummaryOperator:
+    """Summaries of the derivatives along a direction, GN3(6, 9).
+
+    Args:
+        groups: name and tensors of every group.
+        base: functions that run in any case: states, objective, back-propagation.
+        orders: the function of orders 1, 2 and 3, after them.
+        whole: the functions of all of order 3, in place of it.
+    """
+
+    groups: tuple[tuple[str, tuple[str, ...]], ...]
+    base: tuple[str, ...]
+    orders: tuple[str, ...]
+    whole: tuple[str, ...]
