@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from sifrc.compiler import Compiled
     from sifrc.data import Dataset
     from sifrc.report.document import EquationSheet
-    from sifrc.spec.types import OptionValue, Spec
+    from sifrc.spec.types import OptionValue, PartitionChoice, Spec
     from sifrc.training import History
     from sifrc.verify import Report, Row
 
@@ -79,6 +80,7 @@ def compile(
     operators: Sequence[str] | None = None,
     *,
     curvature: Sequence[str] | None = None,
+    partition: PartitionChoice | None = None,
     cache: bool | str | os.PathLike[str] = True,
     backend_options: Mapping[str, OptionValue] = _NO_OPTIONS,
     **method_options: OptionValue,
@@ -92,6 +94,8 @@ def compile(
         operators: what the module computes besides the method; the spec's by default.
         curvature: kinds of curvature that operators know, presets or the spec's own by name; the spec's
             by default, all presets if empty.
+        partition: groups of the parameters: a word such as ``blocks-2``, names of groups with patterns, or
+            lists of patterns; the spec's by default.
         cache: True for the user's cache folder (or that of SIFRC_CACHE), a folder, or False to
             generate anew and keep nothing.
         backend_options: options of the backend.
@@ -114,8 +118,11 @@ def compile(
     from sifrc.cache import cache_folder, entry_name, module_from_cache
     from sifrc.methods.registry import METHODS
     from sifrc.spec import spec_to_dict
+    from sifrc.spec.partitionspec import choose_partition
 
     spec = read_spec(spec)
+    if partition is not None:
+        spec = replace(spec, partition=choose_partition(partition, spec.layers))
     content: dict[str, Any] = {
         "spec": spec_to_dict(spec),
         "backend": backend,
@@ -127,15 +134,9 @@ def compile(
     }
 
     def make() -> str:
-        return compile_source(
-            spec,
-            backend,
-            method,
-            operators,
-            curvature=curvature,
-            backend_options=backend_options,
-            **method_options,
-        )
+        return compile_whole(
+            spec, backend, method, operators, method_options, backend_options, curvature
+        ).text
 
     if cache is True:
         folder: Path | None = cache_folder()
@@ -156,6 +157,7 @@ def compile_source(
     operators: Sequence[str] | None = None,
     *,
     curvature: Sequence[str] | None = None,
+    partition: PartitionChoice | None = None,
     backend_options: Mapping[str, OptionValue] = _NO_OPTIONS,
     **method_options: OptionValue,
 ) -> str:
@@ -164,7 +166,9 @@ def compile_source(
     Raises:
         SifrcError: the spec is wrong, or asks for what does not exist or cannot be derived.
     """
-    return compile_whole(spec, backend, method, operators, method_options, backend_options, curvature).text
+    return compile_whole(
+        spec, backend, method, operators, method_options, backend_options, curvature, partition
+    ).text
 
 
 def compile_whole(
@@ -175,6 +179,7 @@ def compile_whole(
     method_options: Mapping[str, OptionValue] = _NO_OPTIONS,
     backend_options: Mapping[str, OptionValue] = _NO_OPTIONS,
     curvature: Sequence[str] | None = None,
+    partition: PartitionChoice | None = None,
 ) -> Compiled:
     """The text of a module, its file name, and what it was made from.
 
@@ -183,7 +188,9 @@ def compile_whole(
     """
     from sifrc.compiler import compile_spec
 
-    return compile_spec(choose(spec, backend, method, method_options, backend_options, operators, curvature))
+    return compile_spec(
+        choose(spec, backend, method, method_options, backend_options, operators, curvature, partition)
+    )
 
 
 def choose(
@@ -194,6 +201,7 @@ def choose(
     backend_options: Mapping[str, OptionValue] = _NO_OPTIONS,
     operators: Sequence[str] | None = None,
     curvature: Sequence[str] | None = None,
+    partition: PartitionChoice | None = None,
 ) -> Spec:
     """A spec with other choices over its own; None keeps the spec's.
 
@@ -201,7 +209,7 @@ def choose(
 
     Raises:
         MethodError: options of a method and no method, or an unknown kind of curvature.
-        SpecError: the spec is wrong.
+        SpecError: the spec is wrong, or the partition is none of its parameters.
     """
     from sifrc.compiler import Request, apply_request
 
@@ -214,6 +222,7 @@ def choose(
         method=method,
         operators=None if operators is None else _names(operators),
         curvature=None if curvature is None else _names(curvature),
+        partition=partition,
         options=MappingProxyType(dict(method_options)),
         backend_options=MappingProxyType(dict(backend_options)),
     )

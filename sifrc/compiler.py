@@ -27,7 +27,8 @@ from sifrc.model import Model, build_model
 from sifrc.report.lines import describe_system
 from sifrc.spec import Spec, format_expression, spec_hash, spec_to_dict
 from sifrc.spec.curvaturespec import choose_curvature
-from sifrc.spec.types import FunctionSpec, MethodSpec, OptionValue, TargetSpec
+from sifrc.spec.partitionspec import choose_partition
+from sifrc.spec.types import FunctionSpec, MethodSpec, OptionValue, PartitionChoice, TargetSpec
 from sifrc.version import __version__
 
 __all__ = ["Compiled", "Request", "compile_spec"]
@@ -42,6 +43,7 @@ class Request:
         method: name of a method; the spec's by default, ``none`` for operators alone.
         operators: names of operators; the spec's by default.
         curvature: names of kinds, presets or the spec's own; the spec's by default, all presets if empty.
+        partition: of the parameters: a word, or groups with or without names; the spec's by default.
         options: options of the method.
         backend_options: options of the backend.
         passes: which lowering passes run.
@@ -51,6 +53,7 @@ class Request:
     method: str | None = None
     operators: tuple[str, ...] | None = None
     curvature: tuple[str, ...] | None = None
+    partition: PartitionChoice | None = None
     options: Mapping[str, OptionValue] = field(default_factory=lambda: MappingProxyType({}))
     backend_options: Mapping[str, OptionValue] = field(default_factory=lambda: MappingProxyType({}))
     passes: Passes = field(default_factory=Passes)
@@ -121,6 +124,7 @@ def apply_request(spec: Spec, request: Request) -> Spec:
 
     Raises:
         MethodError: a kind of curvature that does not exist, or is named twice.
+        SpecError: a partition that is none of the parameters.
     """
     target = spec.target
     if request.backend is not None and request.backend != target.backend:
@@ -139,7 +143,10 @@ def apply_request(spec: Spec, request: Request) -> Spec:
     curvature = spec.curvature
     if request.curvature is not None:
         curvature = choose_curvature(request.curvature, curvature)
-    return replace(spec, target=target, method=method, curvature=curvature)
+    partition = spec.partition
+    if request.partition is not None:
+        partition = choose_partition(request.partition, spec.layers)
+    return replace(spec, target=target, method=method, curvature=curvature, partition=partition)
 
 
 def architecture(spec: Spec) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sifrc.backends.text import docstring
+from sifrc.backends.text import docstring, literal
 from sifrc.lower.program import OBJECTIVE, Program
+from sifrc.methods.summary_plan import SummaryOperator
 
-__all__ = ["RESULTS", "summary_chains", "summary_doc", "summary_families"]
+__all__ = ["RESULTS", "single_table", "summary_chains", "summary_doc", "summary_families"]
 
 RESULTS = {"g": "ḡ", "H": "H̿", "D": "D̄", "T": "T̄"}
 """Fields of a summary -> families; T is all of order 3, D its diagonal."""
@@ -28,6 +29,12 @@ def summary_families(program: Program) -> set[str]:
     if program.summary is None:
         return set()
     return {*RESULTS.values(), OBJECTIVE, *program.function("gradient", True).writes}
+
+
+def single_table(operator: SummaryOperator) -> str:
+    """First group of every tensor, where each of its entries is a group."""
+    head = "_FIRST_GROUP = "
+    return head + literal(dict(operator.single), used=len(head)) if operator.single else ""
 
 
 def summary_doc(params: str, data: tuple[str, str], raises: str, more: tuple[str, ...] = ()) -> str:

@@ -37,6 +37,14 @@ def compile(
             help="Kinds of curvature, presets or the spec's own, separated by commas. Default: the spec's.",
         ),
     ] = None,
+    partition: Annotated[
+        str | None,
+        typer.Option(
+            "--partition",
+            metavar="WORD",
+            help="Groups of the parameters, e.g. canonical, weights-biases or blocks-2. Default: the spec's.",
+        ),
+    ] = None,
     option: Options = None,
 ) -> None:
     """Write DIR/<name>_<method>_<backend>.py, and nothing else."""
@@ -55,6 +63,7 @@ def compile(
             method_options=method_options,
             backend_options=backend_options,
             curvature=read_list(curvature),
+            partition=partition,
         )
         path = output / f"{compiled.name}.py"
         write_file(path, compiled.text)

@@ -55,7 +55,7 @@ class Derived:
     @cached_property
     def summaries(self) -> Summaries:
         """Summaries along a direction, by the spec's partition of the parameters."""
-        return Summaries(self.first, partition_of(self.model))
+        return Summaries(self.first, partition_of(self.model.spec))
 
     @cached_property
     def newton(self) -> Newton:

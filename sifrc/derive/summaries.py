@@ -34,12 +34,14 @@ from sifrc.model import Constraint, Model
 from sifrc.model.build import state_regularizer
 from sifrc.model.partition import Partition
 
-__all__ = ["GROUP", "OWNER", "Summaries"]
+__all__ = ["GROUP", "OWNER", "SINGLE", "Summaries"]
 
 GROUP = "group of tensors"
 """Name of the axis that counts the groups."""
 OWNER = {"N": "1W", "η": "1β"}
 """Family of a direction -> family of the vectors that are 1 at the group which owns the tensor, else 0."""
+SINGLE = {"N": "N°", "η": "η°"}
+"""The same where every number is a group -> family of the tensors with the entry of one group, else 0."""
 
 
 class Summaries:
@@ -319,6 +321,8 @@ class Summaries:
         if marks != axis.primes:
             return symbol
         plain = Input(family, symbol.index, symbol.slots, symbol.role)
+        if self.partition.discrete and family in SINGLE and symbol.role is Role.DIRECTION:
+            return _of_group(Input(SINGLE[family], plain.index, plain.slots, plain.role), axis)
         if family in OWNER and symbol.role is Role.DIRECTION:
             owner = Input(OWNER[family], symbol.index, (axis,), Role.HYPERPARAMETER)
             return einsum([(owner, (axis,)), (plain, plain.axes)], (axis, *plain.axes))

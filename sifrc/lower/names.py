@@ -100,6 +100,8 @@ _TABLE: tuple[tuple[str, str, Storage, str], ...] = (
     ("D≈", "direction_remaining", Storage.WORK, "relative residual, weights"),
     ("Dβ#", "bias_direction_iterations", Storage.WORK, "CG iterations, biases"),
     ("Dβ≈", "bias_direction_remaining", Storage.WORK, "relative residual, biases"),
+    ("N°", "single_weights", Storage.DIRECTION, "entries of the direction, one for each group, weights"),
+    ("η°", "single_biases", Storage.DIRECTION, "entries of the direction, one for each group, biases"),
     ("Nx", "moves", Storage.WORK, "moves N_k x_{k−1} of the pre-activations with the weights"),
     ("Nᵀy", "pulls", Storage.WORK, "what the moves pull back, N_kᵀ y_k"),
     ("ẋ", "tangent_x", Storage.WORK, "tangents of the states, of every group"),

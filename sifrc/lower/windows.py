@@ -189,7 +189,7 @@ class Windows:
 
     def _view(self, symbol: Input, table: _Table) -> Input:
         """The array, or a symbol for a window of it."""
-        extent = self.stored[symbol.family, symbol.index]
+        extent = self.stored.get((symbol.family, symbol.index), _groups(symbol.axes)[0].size or 0)
         chosen = [table[axis] for axis in _groups(symbol.axes)]
         if extent > 1 and all(window == (0, extent) for window, _ in chosen):
             return _stored(symbol, extent)

@@ -10,6 +10,7 @@ from sifrc.derive.summaries import OWNER
 from sifrc.derive.system import System
 from sifrc.methods.plan import Phase
 from sifrc.methods.summary_plan import SummaryOperator
+from sifrc.model.partition import Partition
 
 __all__ = ["SUMMARY", "owners_of", "summary_operator", "summary_phases"]
 
@@ -24,10 +25,22 @@ def summary_operator(derived: Derived) -> SummaryOperator:
     whole = tuple(system.name for system in derived.summaries.whole())
     partition = derived.summaries.partition
     return SummaryOperator(
-        groups=tuple(zip(partition.names, partition.members, strict=True)),
+        groups=_groups(partition),
+        single=tuple(partition.position.items()) if partition.discrete else (),
         base=base,
         orders=tuple(derived.summaries.of_order(order).name for order in (1, 2, 3)),
         whole=whole,
+    )
+
+
+def _groups(partition: Partition) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Name and tensors of every group; entries are counted along the rows of a tensor."""
+    if not partition.discrete:
+        return tuple(zip(partition.names, partition.members, strict=True))
+    return tuple(
+        (f"{name}[{entry}]", (name,))
+        for name, count in zip(partition.names, partition.counts, strict=True)
+        for entry in range(count)
     )
 
 
@@ -45,6 +58,8 @@ def summary_phases(derived: Derived, orders: tuple[int, ...], whole: bool) -> tu
 def owners_of(derived: Derived) -> Mapping[tuple[str, int], int]:
     """(family, subscript) of every tensor -> position of its group."""
     found: dict[tuple[str, int], int] = {}
+    if derived.summaries.partition.discrete:
+        return MappingProxyType(found)
     for owned in derived.model.parameters:
         for (name, symbol), family in zip(owned.members, OWNER.values(), strict=False):
             assert symbol.index is not None

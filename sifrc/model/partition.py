@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from types import MappingProxyType
 
-from sifrc.model.types import Model
+from sifrc.spec.partition import groups_of, owners
+from sifrc.spec.types import Spec
 
 __all__ = ["Partition", "partition_of"]
 
@@ -19,27 +21,64 @@ class Partition:
     Args:
         names: of the groups.
         members: names of the tensors of each group, as users see them (``fc1.weight``).
+        counts: of the discrete partition, where every number is a group of its own: how many numbers each
+            tensor has; names and members are then those of the tensors. Empty otherwise.
 
     Example:
         >>> Partition(("all",), (("fc1.weight", "fc1.bias"),)).position["fc1.bias"]
         0
+        >>> single = Partition(("fc1.weight", "fc1.bias"), (("fc1.weight",), ("fc1.bias",)), (6, 2))
+        >>> single.discrete, single.size, single.position["fc1.bias"]
+        (True, 8, 6)
     """
 
     names: tuple[str, ...]
     members: tuple[tuple[str, ...], ...]
+    counts: tuple[int, ...] = ()
+
+    @property
+    def discrete(self) -> bool:
+        """Whether every number is a group of its own."""
+        return bool(self.counts)
 
     @property
     def size(self) -> int:
         """S, the number of groups."""
-        return len(self.names)
+        return sum(self.counts) if self.discrete else len(self.names)
 
     @cached_property
     def position(self) -> Mapping[str, int]:
-        """Tensor -> number of its group, from 0."""
-        return MappingProxyType({tensor: s for s, tensors in enumerate(self.members) for tensor in tensors})
+        """Tensor -> number of its group, from 0; of its first group in the discrete partition."""
+        starts = accumulate(self.counts, initial=0) if self.discrete else range(self.size)
+        pairs = zip(starts, self.members, strict=False)
+        return MappingProxyType({tensor: start for start, tensors in pairs for tensor in tensors})
 
 
-def partition_of(model: Model) -> Partition:
-    """Every tensor its own group."""
-    names = tuple(name for owned in model.parameters for name, _ in owned.members)
-    return Partition(names, tuple((name,) for name in names))
+def partition_of(spec: Spec) -> Partition:
+    """The partition that a spec asks for; ``Spec.partition`` was checked when it was made.
+
+    Example:
+        >>> from sifrc.spec import build_spec
+        >>> layers = [{"name": f"fc{k}", "type": "dense", "units": 2} for k in (1, 2, 3)]
+        >>> spec = build_spec({"sifrc": 1, "name": "tiny", "loss": "mse", "partition": "weights-biases",
+        ...     "network": {"input": {"size": 4}, "layers": layers}})
+        >>> partition_of(spec).names, partition_of(spec).members[0]
+        (('weights', 'biases'), ('fc1.weight', 'fc2.weight', 'fc3.weight'))
+    """
+    groups = groups_of(spec.partition, spec.layers)
+    return Partition(
+        tuple(name for name, _ in groups),
+        tuple(tensors for _, tensors in groups),
+        _counts(spec) if spec.partition.kind == "discrete" else (),
+    )
+
+
+def _counts(spec: Spec) -> tuple[int, ...]:
+    """Numbers in each tensor, in the order of the network."""
+    sizes = {spec.input.name: spec.input.size} | {layer.name: layer.size for layer in spec.layers}
+    counts: list[int] = []
+    for layer in owners(spec.layers):
+        counts.append(layer.size * sizes[layer.inputs[0]])
+        if layer.bias:
+            counts.append(layer.size)
+    return tuple(counts)

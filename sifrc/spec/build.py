@@ -13,6 +13,7 @@ from sifrc.spec.diagnostics import describe
 from sifrc.spec.functionspec import activation_spec, loss_function_spec
 from sifrc.spec.graph import Item, resolve_graph, state_names
 from sifrc.spec.names import name_problem
+from sifrc.spec.partitionspec import partition_spec
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.registry import LOSSES
 from sifrc.spec.schema import InitializationShape, LayerShape, SpecShape
@@ -88,6 +89,7 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         method=_method(shape, positions),
         target=_target(shape, positions),
         curvature=curvature_specs(shape.curvature, positions),
+        partition=partition_spec(shape.partition, layers, positions),
         location=positions.value(()),
     )
 

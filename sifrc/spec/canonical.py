@@ -12,6 +12,7 @@ from sifrc.spec.types import (
     FunctionSpec,
     InitializationSpec,
     LayerSpec,
+    PartitionSpec,
     RegularizationSpec,
     Spec,
 )
@@ -66,6 +67,8 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
     }
     if spec.curvature:
         result["curvature"] = [_curvature(kind) for kind in spec.curvature]
+    if spec.partition != PartitionSpec():
+        result["partition"] = _partition(spec.partition)
     return result
 
 
@@ -131,6 +134,12 @@ def _curvature(curvature: CurvatureSpec) -> str | dict[str, Any]:
     if curvature.name == curvature.kind and not given:
         return curvature.name
     return {"name": curvature.name, "kind": curvature.kind, **given}
+
+
+def _partition(partition: PartitionSpec) -> str | dict[str, list[str]]:
+    if partition.kind == "groups":
+        return {name: list(tensors) for name, tensors in partition.groups}
+    return f"{partition.kind}-{partition.count}" if partition.count else partition.kind
 
 
 def _output(regularization: RegularizationSpec) -> dict[str, str]:

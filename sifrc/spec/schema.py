@@ -165,6 +165,8 @@ class SpecShape(Shape):
     method: Annotated[MethodShape | None, _named("name")] = None
     target: Annotated[TargetShape, _named("backend")] = Field(default_factory=TargetShape)
     curvature: list[_Curvature] = Field(default_factory=list)
+    # A word, groups by name, or lists; told apart afterwards.
+    partition: Any = "canonical"
 
 
 SHAPES: Mapping[tuple[str, ...], type[Shape]] = MappingProxyType(

@@ -5,7 +5,7 @@ Locations never take part in comparison: two specs are equal when they mean the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, TypeAlias
@@ -25,6 +25,9 @@ __all__ = [
     "LossSpec",
     "MethodSpec",
     "OptionValue",
+    "PartitionChoice",
+    "PartitionKind",
+    "PartitionSpec",
     "RegularizationSpec",
     "Spec",
     "TargetKind",
@@ -37,6 +40,11 @@ LayerKind: TypeAlias = Literal["dense", "activation", "add"]
 TargetKind: TypeAlias = Literal["classes", "vectors"]
 InitializationKind: TypeAlias = Literal["he", "glorot", "sparse", "zeros", "constant"]
 OptionValue: TypeAlias = bool | int | float | str
+PartitionKind: TypeAlias = Literal[
+    "canonical", "trivial", "weights-biases", "discrete", "blocks", "alternate", "chunks", "groups"
+]
+PartitionChoice: TypeAlias = str | Mapping[str, str | Sequence[str]] | Sequence[Sequence[str]]
+"""What a caller may write for a partition: a word, or groups with or without names."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +207,25 @@ class CurvatureSpec:
 
 
 @dataclass(frozen=True)
+class PartitionSpec:
+    """How the parameter tensors are put into groups.
+
+    Args:
+        kind: the word, without its number; ``groups`` where the tensors of each group are named.
+        count: K of ``blocks``, ``alternate`` and ``chunks``, else 0.
+        groups: name and tensors of each group, for ``groups``; in the order of their first tensor.
+    """
+
+    kind: PartitionKind = "canonical"
+    count: int = 0
+    groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    location: Location | None = field(default=None, compare=False, repr=False)
+    group_locations: Mapping[str, Location] = field(
+        default_factory=lambda: MappingProxyType({}), compare=False, repr=False
+    )
+
+
+@dataclass(frozen=True)
 class Spec:
     """A validated network spec.
 
@@ -217,4 +244,5 @@ class Spec:
     method: MethodSpec | None = None
     target: TargetSpec = TargetSpec()
     curvature: tuple[CurvatureSpec, ...] = ()
+    partition: PartitionSpec = PartitionSpec()
     location: Location | None = field(default=None, compare=False, repr=False)

@@ -75,6 +75,8 @@ def test_what_means_the_same_hits(tmp_path, compilations):
         {"operators": ("gradient", "loss", "hessian_vector_product")},
         {"backend_options": {"check_forward": False}},
         {"curvature": ("hessian",)},
+        {"partition": "trivial"},
+        {"partition": {"first": ("fc1",), "rest": "fc2"}},
     ],
     ids=str,
 )
@@ -82,6 +84,13 @@ def test_another_choice_misses(tmp_path, compilations, changed):
     sifrc.compile(tiny(), cache=tmp_path)
     sifrc.compile(tiny(), cache=tmp_path, **changed)
     assert len(compilations) == 2 and len(files(tmp_path)) == 2
+
+
+def test_the_partition_of_the_spec_hits(tmp_path, compilations):
+    """Also where it is written in another way."""
+    sifrc.compile(tiny(partition={"a": ["fc1"], "b": "fc2"}), cache=tmp_path)
+    sifrc.compile(tiny(), partition={"b": ("fc2.*",), "a": "fc1"}, cache=tmp_path)
+    assert len(compilations) == 1
 
 
 def test_another_spec_misses(tmp_path, compilations):

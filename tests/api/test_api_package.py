@@ -90,6 +90,32 @@ def test_curvature_is_chosen_by_name_among_presets_and_the_specs_own():
             sifrc.compile(spec, curvature=wrong, cache=False)
 
 
+def test_a_partition_is_chosen_over_the_specs_own():
+    from sifrc.api import choose
+
+    spec = sifrc.read_spec(tiny(partition="trivial"))
+    own = {"first": ["fc1"], "rest": "fc2.*"}
+    assert choose(spec).partition == spec.partition
+    assert choose(spec, partition="canonical") == sifrc.read_spec(tiny())
+    assert choose(spec, partition=own) == sifrc.read_spec(tiny(partition=own))
+    assert choose(spec, partition=[["fc1"], ("fc2",)]).partition.groups[1][0] == "group2"
+    for wrong, message in (("trivail", "did you mean 'trivial'"), ([["fc1"]], "no group has fc2.weight")):
+        for cache in (True, False):
+            with pytest.raises(sifrc.SpecError, match=message):
+                sifrc.compile(spec, partition=wrong, cache=cache)
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_a_module_records_its_partition(backend):
+    pytest.importorskip(backend)
+    own = {"first": ["fc1.weight", "fc1.bias"], "rest": ["fc2.weight", "fc2.bias"]}
+    module = sifrc.compile(tiny(), backend, partition={"rest": "fc2", "first": "fc1"}, cache=False)
+    assert module.SPEC["partition"] == own
+    text = sifrc.compile_source(tiny(), backend, partition=own)
+    assert text == sifrc.compile_source(tiny(partition=own), backend) != sifrc.compile_source(tiny(), backend)
+    assert "partition" not in sifrc.compile(tiny(), backend, partition="canonical", cache=False).SPEC
+
+
 def test_verify_fails_closed_on_a_module_with_a_wrong_gradient():
     """The module's gradient is doubled; level 3 must see it."""
     pytest.importorskip("torch")

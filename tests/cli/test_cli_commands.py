@@ -248,6 +248,13 @@ def test_compile_takes_choices_over_the_spec(sifrc_command, write):
     assert Path("out/tiny_operators_torch.py").is_file()
 
 
+def test_compile_takes_a_partition(sifrc_command, write):
+    path = write(tiny(partition={"a": "*.weight", "b": "*.bias"}))
+    assert sifrc_command("compile", path, "-o", "out", "--partition", "blocks-1").exit_code == 0
+    text = Path("out/tiny_mk_torch.py").read_text()
+    assert text == sifrc.compile_source(tiny(partition="blocks-1")) != sifrc.compile_source(path)
+
+
 def test_compile_takes_kinds_of_curvature(sifrc_command, write):
     own = {"name": "mine", "kind": "pch2", "output": "positive"}
     path = write(tiny(curvature=["ggn", own]))
@@ -266,6 +273,8 @@ def test_compile_takes_kinds_of_curvature(sifrc_command, write):
         ["--backend", "fortran"],
         ["--operators", "hessian"],
         ["--curvature", "hesian"],
+        ["--partition", "blocks-7"],
+        ["--partition", "canonicl"],
         ["--method", "none", "--option", "damping=1"],
     ],
     ids=" ".join,
