@@ -61,6 +61,9 @@ Product = Callable[[Parameters], dict[str, Array]]
 Shape = tuple[int | None, ...]
 Shapes = dict[int, Shape] | Shape
 """Shapes by subscript, or the shape of a single array; None is the batch size."""
+Place = tuple[int, int, int]
+"""Number of a piece of memory, and the first and the last statement that touch it."""
+Places = dict[str, dict[int, Place] | Place]
 
 SPEC: dict[str, Any] = {
     "sifrc": 1,
@@ -350,6 +353,50 @@ def _allocate(shapes: Shapes, batch: int) -> Array | Arrays:
         np.zeros([batch if n is None else n for n in shapes.get(k, empty)], DTYPE)
         for k in range(max(shapes) + 1)
     )
+
+
+def _arranged(work: _Workspace, places: Places) -> _Workspace:
+    """Put arrays into one piece of memory, where those of different times overlap."""
+    shapes: dict[int, list[int]] = {}
+    lives: dict[int, tuple[int, int]] = {}
+    for name, found in places.items():
+        table = work.shapes[name]
+        for k, (place, first, last) in (found if isinstance(found, dict) else {0: found}).items():
+            shape = table[k] if isinstance(table, dict) else table
+            shapes[place] = [work.batch if n is None else n for n in shape]
+            lives[place] = first, last
+    sizes = {place: int(np.prod(shape)) for place, shape in shapes.items()}
+    starts, end = _starts(sizes, lives)
+    memory = np.zeros(end, DTYPE)
+    made = {
+        place: memory[starts[place] : starts[place] + sizes[place]].reshape(shape)
+        for place, shape in shapes.items()
+    }
+    for name, found in places.items():
+        table = work.shapes[name]
+        if isinstance(found, dict) and isinstance(table, dict):
+            empty = np.zeros((0,) * len(next(iter(table.values()))), DTYPE)
+            arrays = (made[found[k][0]] if k in found else empty for k in range(max(table) + 1))
+            setattr(work, name, tuple(arrays))
+        elif isinstance(found, tuple):
+            setattr(work, name, made[found[0]])
+    return work
+
+
+def _starts(sizes: dict[int, int], lives: dict[int, tuple[int, int]]) -> tuple[dict[int, int], int]:
+    """Where each place begins, and the end: large places first, each as low as it can lie."""
+    starts: dict[int, int] = {}
+    for place in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        first, last = lives[place]
+        start = 0
+        together = [other for other in starts if first <= lives[other][1] and lives[other][0] <= last]
+        for other in sorted(together, key=starts.__getitem__):
+            if start + sizes[place] <= starts[other]:
+                break
+            # Multiples of 16 numbers: vector instructions prefer arrays that begin on such a boundary.
+            start = max(start, -(-(starts[other] + sizes[other]) // 16) * 16)
+        starts[place] = start
+    return starts, max(start + sizes[place] for place, start in starts.items())
 
 
 def _batch(inputs: Array, targets: Array) -> _Workspace:
@@ -1813,7 +1860,7 @@ def _epoch_one(
     return total, 0, len(order)
 
 
-_PLACES: dict[str, dict[int, tuple[int, int, int]] | tuple[int, int, int]] = {
+_PLACES: Places = {
     "x": {0: (0, 0, 37), 1: (2, 1, 42), 2: (3, 2, 23)},
     "a": {1: (1, 0, 39)},
     "y": {1: (1, 0, 39)},
@@ -1881,7 +1928,7 @@ class State:
             if len(self._work) >= 4:
                 self._work.clear()
             work = _Workspace(_WORK_ONE if batch == 1 else _WORK, batch)
-            self._work[batch] = work if batch == 1 else _arranged(work)
+            self._work[batch] = work if batch == 1 else _arranged(work, _PLACES)
         return self._work[batch]
 
     def state_dict(self) -> dict[str, Any]:
@@ -1916,50 +1963,6 @@ class State:
             made = getattr(self.memory, name)
             found |= {f"{name}.{k}": made[k] for k in shapes} if isinstance(shapes, dict) else {name: made}
         return found
-
-
-def _arranged(work: _Workspace) -> _Workspace:
-    """Put the arrays of a step into one piece of memory, where those of different times overlap."""
-    shapes: dict[int, list[int]] = {}
-    lives: dict[int, tuple[int, int]] = {}
-    for name, found in _PLACES.items():
-        table = work.shapes[name]
-        for k, (place, first, last) in (found if isinstance(found, dict) else {0: found}).items():
-            shape = table[k] if isinstance(table, dict) else table
-            shapes[place] = [work.batch if n is None else n for n in shape]
-            lives[place] = first, last
-    sizes = {place: int(np.prod(shape)) for place, shape in shapes.items()}
-    starts, end = _starts(sizes, lives)
-    memory = np.zeros(end, DTYPE)
-    made = {
-        place: memory[starts[place] : starts[place] + sizes[place]].reshape(shape)
-        for place, shape in shapes.items()
-    }
-    for name, found in _PLACES.items():
-        table = work.shapes[name]
-        if isinstance(found, dict) and isinstance(table, dict):
-            empty = np.zeros((0,) * len(next(iter(table.values()))), DTYPE)
-            arrays = (made[found[k][0]] if k in found else empty for k in range(max(table) + 1))
-            setattr(work, name, tuple(arrays))
-        elif isinstance(found, tuple):
-            setattr(work, name, made[found[0]])
-    return work
-
-
-def _starts(sizes: dict[int, int], lives: dict[int, tuple[int, int]]) -> tuple[dict[int, int], int]:
-    """Where each place begins, and the end: large places first, each as low as it can lie."""
-    starts: dict[int, int] = {}
-    for place in sorted(sizes, key=sizes.__getitem__, reverse=True):
-        first, last = lives[place]
-        start = 0
-        together = [other for other in starts if first <= lives[other][1] and lives[other][0] <= last]
-        for other in sorted(together, key=starts.__getitem__):
-            if start + sizes[place] <= starts[other]:
-                break
-            # Multiples of 16 numbers: vector instructions prefer arrays that begin on such a boundary.
-            start = max(start, -(-(starts[other] + sizes[other]) // 16) * 16)
-        starts[place] = start
-    return starts, max(start + sizes[place] for place, start in starts.items())
 
 
 def _number(name: str, value: float) -> float:
