@@ -16,6 +16,7 @@ from sifrc.lower.program import (
     MatrixFunction,
     MaximumOver,
     Ref,
+    SolveCubic,
     SolveKronecker,
     SolveSylvester,
     SolveSystem,
@@ -67,6 +68,11 @@ def _(statement: SolveSylvester) -> tuple[Load, ...]:
 @loads_of.register
 def _(statement: SolveKronecker) -> tuple[Load, ...]:
     return (statement.left, statement.right, statement.rhs, statement.shift)
+
+
+@loads_of.register
+def _(statement: SolveCubic) -> tuple[Load, ...]:
+    return (statement.matrix, statement.rhs, statement.third, statement.strength)
 
 
 @loads_of.register

@@ -38,7 +38,7 @@ __all__ = ["BACKEND", "NumbaBackend"]
 
 _SOLVERS = (
     *("_solve_vector", "_solve_matrix", "_solve_sylvester", "_solve_kronecker", "_solve_definite"),
-    *("_positive_part", "_absolute_value", "_definite", "_inner", "_add", "_turn"),
+    *("_solve_cubic", "_positive_part", "_absolute_value", "_definite", "_inner", "_add", "_turn"),
 )
 _LOCAL_HELPERS = frozenset({"_scale", "_all_finite", "_delta", "_log_sum_exp", "_maximum", *_SOLVERS})
 
@@ -156,6 +156,7 @@ def _with_dependencies(used: set[str]) -> set[str]:
         "_solve_sylvester",
         "_solve_kronecker",
         "_solve_definite",
+        "_solve_cubic",
         "_definite",
         "_spectral",
     }:
