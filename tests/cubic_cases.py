@@ -49,7 +49,7 @@ class CubicBias(Method):
         strength = Input("strength", None, (), Role.HYPERPARAMETER)
         matrix = total([moment, negative(taken)], axes)
         solution = CubicNewton(matrix, mean, mean, strength, chosen["unbounded"])
-        rate = Input("η", index, bias.axes, Role.DIRECTION)
+        rate = Input("rate", index, bias.axes, Role.DIRECTION)
         directions[bias] = rate
         before = ("forward", "adjoint")
         systems = (
