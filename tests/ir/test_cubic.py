@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sifrc.calculus import jvp, vjp
-from sifrc.ir import Axis, CubicNewton, Input, Role
+from sifrc.ir import Axis, CubicNewton, Input, Role, cubic
 from sifrc.ir.along import along
 from sifrc.ir.arithmetic import MPMATH, NUMPY
 from sifrc.ir.build import scale, total
@@ -175,6 +175,40 @@ def test_hard_case_of_equal_eigenvalues_and_of_equal_entries_takes_the_first() -
     np.testing.assert_allclose(solve(coupled), np.sqrt([0.5, 0.5]) * [1, -1], rtol=1e-14)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_of_two_largest_entries_that_rounding_tells_apart_the_first_is_positive(seed: int) -> None:
+    """Two groups that are alike: the lowest eigenvector is (1, −1, 0)/√2 up to rounding."""
+    a, b, c, d = np.random.default_rng(seed).uniform(0.1, 0.9, 4)
+    matrix = np.array([[a - 3, 3 + b, c], [3 + b, a - 3, c], [c, c, d]])
+    point = solve(Problem(matrix, np.array([0.3, 0.3, -0.2]), np.ones(3), 2.0))
+    assert point[0] > point[1]
+
+
+@pytest.mark.parametrize("kind", ["definite", "semidefinite", "indefinite", "near"])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_few_steps_find_the_radius(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newton's iteration by itself, from its first point to rounding; bisection would take fifty steps."""
+    monkeypatch.setattr(cubic, "_ROOT_STEPS", 9)
+    matrix, slopes, _ = scaled(make(kind, 5, seed, 1.0))
+    values, vectors = np.linalg.eigh(matrix)
+    shift = max(-values[0], 0.0)
+    gaps, rotated = values + shift, vectors.T @ slopes
+    start = cubic._lower_bound(shift, gaps, rotated)
+    root = cubic._radius(NUMPY, shift, gaps, rotated, start)
+    assert np.linalg.norm(rotated / (gaps + root)) == pytest.approx(shift + root, rel=1e-13)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_digits_that_are_lost_make_nan(seed: int) -> None:
+    """Third derivatives apart by up to 1e60, definite: the lowest point, or none, and not another one."""
+    rng = np.random.default_rng(seed)
+    factor = rng.standard_normal((4, 4))
+    third = 10.0 ** rng.uniform(-30, 30, 4)
+    problem = Problem(factor @ factor.T + 0.1 * np.eye(4), rng.standard_normal(4), third, 1.0)
+    found = solve(problem)
+    assert np.isnan(found).all() or np.allclose(found, precise(problem), rtol=1e-3)
+
+
 def test_at_the_edge_of_the_hard_case_the_part_in_the_lowest_space_is_zero() -> None:
     """‖(K − λ_min)⁺ q‖ = |λ_min|: from both sides it is continuous."""
     for slope in (2.0, 2.0 * (1 - 1e-15), 2.0 * (1 + 1e-15)):
@@ -197,6 +231,8 @@ def test_one_group_is_the_root_of_a_quadratic_equation(third: float, strength: f
 
 
 def test_without_gradient_a_semidefinite_model_stays() -> None:
+    nothing = Problem(np.zeros((2, 2)), np.zeros(2), np.ones(2), 1.0)
+    np.testing.assert_array_equal(solve(nothing), np.zeros(2))
     for kind in ("definite", "semidefinite"):
         problem = make(kind, 4, 0, exact=True)
         still = Problem(problem.matrix, 0 * problem.rhs, problem.third, problem.strength)
