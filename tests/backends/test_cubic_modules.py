@@ -122,13 +122,36 @@ def test_any_input_ends_with_numbers_or_nan(
             assert found.shape == (size,)
 
 
+@pytest.mark.parametrize("unbounded", ["refuse", "absolute"])
+def test_a_group_without_curvature_that_is_pulled_a_little_is_unbounded(
+    solvers: dict[str, Solver], unbounded: str
+) -> None:
+    problem = Problem(np.diag([1.0, 0.0, 1.0]), np.array([1.0, 1e-9, 1.0]), np.array([0.0, 0, 1]), 1.0)
+    _assert_same(solvers, problem, unbounded, 1e-14)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_entries_of_groups_that_are_far_apart_have_their_digits(
+    solvers: dict[str, Solver], seed: int
+) -> None:
+    """Each entry by itself, with third derivatives up to 1e30 apart."""
+    rng = np.random.default_rng(seed)
+    factor, third = rng.standard_normal((4, 4)), 10.0 ** (3 * rng.uniform(-5, 5, 4))
+    operands = (factor @ factor.T + 0.1 * np.eye(4), rng.standard_normal(4), third, 1.0)
+    expected = NUMPY.cubic_newton(*operands, "refuse")
+    for solver in solvers.values():
+        np.testing.assert_allclose(solver(*operands, "refuse"), expected, rtol=1e-9)
+
+
 def test_a_matrix_is_used_as_the_symmetric_one_that_it_is_up_to_rounding(solvers: dict[str, Solver]) -> None:
     problem = make("definite", 3, 0)
     noise = 1e-3 * np.triu(np.ones((3, 3)), 1)
     skew = Problem(problem.matrix + noise - noise.T, problem.rhs, problem.third, problem.strength)
-    for solver in (NUMPY.cubic_newton, *solvers.values()):
-        expected = NUMPY.cubic_newton(*problem.operands, "refuse")
-        np.testing.assert_allclose(solver(*skew.operands, "refuse"), expected, rtol=1e-12)
+    for third in (problem.third, [0.0, 0.0, 1.0]):
+        expected = NUMPY.cubic_newton(problem.matrix, problem.rhs, np.array(third), 1.0, "refuse")
+        for solver in (NUMPY.cubic_newton, *solvers.values()):
+            found = solver(skew.matrix, skew.rhs, np.array(third), 1.0, "refuse")
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
