@@ -68,7 +68,7 @@ def statement(text: str, indent: int, prefix: str = "term") -> list[str]:
             return [*lines, line]
         part = _largest_part(node, LINE_LENGTH - indent - len(prefix) - 6)
         if part is None:
-            return [*lines, line]
+            return [*lines, *_broken(node, indent)]
         name = f"{prefix}{len(lines)}"
         lines.append(f"{pad}{name} = {_render(part)}")
         node = cast(ast.stmt, _Replace(part, name).visit(node))
@@ -124,6 +124,14 @@ def returned(values: Sequence[str], indent: int) -> list[str]:
     """
     flat = " " * indent + "return " + ", ".join(values)
     return [flat] if len(flat) <= LINE_LENGTH else lines_of(values, "return (", ")", indent)
+
+
+def _broken(node: ast.stmt, indent: int) -> list[str]:
+    """A statement without parts that could be named: the arguments of a call go on lines of their own."""
+    if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and not node.value.keywords):
+        return [" " * indent + _statement(node)]
+    opening = _statement(ast.Assign(node.targets, node.value.func)) + "("
+    return lines_of([_render(argument) for argument in node.value.args], opening, ")", indent)
 
 
 class _Replace(ast.NodeTransformer):

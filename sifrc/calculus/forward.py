@@ -8,7 +8,20 @@ from functools import singledispatch
 from typing import TypeAlias
 
 from sifrc.ir.build import add, apply, einsum, mapped, negative, subtract, total
-from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSumExp, Map, Reduce, Solve, Spectral, Sylvester
+from sifrc.ir.nodes import (
+    Add,
+    CubicNewton,
+    Delta,
+    Einsum,
+    Expr,
+    Input,
+    LogSumExp,
+    Map,
+    Reduce,
+    Solve,
+    Spectral,
+    Sylvester,
+)
 from sifrc.ir.traverse import postorder
 from sifrc.scalar.function import EXP
 
@@ -129,7 +142,8 @@ def _(node: Solve, tangent: Tangents) -> Expr | None:
 @forward_rule.register(Reduce)
 @forward_rule.register(Spectral)
 @forward_rule.register(Sylvester)
-def _(node: Reduce | Spectral | Sylvester, tangent: Tangents) -> Expr | None:
+@forward_rule.register(CubicNewton)
+def _(node: Reduce | Spectral | Sylvester | CubicNewton, tangent: Tangents) -> Expr | None:
     if all(tangent(child) is None for child in node.children()):
         return None
     raise TypeError(f"{type(node).__name__} is held constant: it has no derivative")

@@ -11,6 +11,7 @@ from sifrc.ir.axes import Axis
 from sifrc.ir.build import einsum, negative, ones, rename, scale, total, zero
 from sifrc.ir.nodes import (
     Add,
+    CubicNewton,
     Delta,
     Einsum,
     Expr,
@@ -151,7 +152,11 @@ def _(node: Solve, cotangent: Expr, depends: Callable[[Expr], bool], send: Send)
 @reverse_rule.register(Reduce)
 @reverse_rule.register(Spectral)
 @reverse_rule.register(Sylvester)
+@reverse_rule.register(CubicNewton)
 def _(
-    node: Reduce | Spectral | Sylvester, cotangent: Expr, depends: Callable[[Expr], bool], send: Send
+    node: Reduce | Spectral | Sylvester | CubicNewton,
+    cotangent: Expr,
+    depends: Callable[[Expr], bool],
+    send: Send,
 ) -> None:
     raise TypeError(f"{type(node).__name__} is held constant: it has no derivative")

@@ -5,6 +5,7 @@ from sifrc.ir.linear import LinearSolve
 from sifrc.ir.nodes import (
     Add,
     AxisError,
+    CubicNewton,
     Delta,
     Einsum,
     Expr,
@@ -24,6 +25,7 @@ __all__ = [
     "Add",
     "Axis",
     "AxisError",
+    "CubicNewton",
     "Delta",
     "Einsum",
     "Expr",

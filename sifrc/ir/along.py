@@ -14,6 +14,7 @@ from sifrc.ir.build import add, einsum, mapped
 from sifrc.ir.linear import LinearSolve
 from sifrc.ir.nodes import (
     Add,
+    CubicNewton,
     Delta,
     Einsum,
     Expr,
@@ -150,6 +151,14 @@ def _(node: Spectral, new: Lifted) -> Expr:
 @_rule.register
 def _(node: Sylvester, new: Lifted) -> Expr:
     return Sylvester(new(node.left), new(node.right), new(node.rhs))
+
+
+@_rule.register
+def _(node: CubicNewton, new: Lifted) -> Expr:
+    operands = (new(node.matrix), new(node.rhs), new(node.third), new(node.strength))
+    if any(new.depends(operand) for operand in operands):
+        raise TypeError("no rule along an axis for a cubic model that depends on it")
+    return CubicNewton(*operands, node.unbounded)
 
 
 @_rule.register

@@ -11,6 +11,7 @@ import mpmath
 import numpy as np
 import numpy.typing as npt
 
+from sifrc.ir.cubic import cubic_newton
 from sifrc.scalar.evaluate import EvaluationDialect
 from sifrc.scalar.evaluate import evaluate as evaluate_scalar
 from sifrc.scalar.function import ScalarFunction
@@ -51,6 +52,10 @@ class Arithmetic(Protocol):
 
     def spectral(self, matrix: Array, kind: str) -> Array:
         """``positive`` part or ``absolute`` value of a symmetric matrix (n, n)."""
+        ...
+
+    def cubic_newton(self, matrix: Array, rhs: Array, third: Array, strength: Array, unbounded: str) -> Array:
+        """η (n,) of least value, see :func:`sifrc.ir.cubic.cubic_newton`."""
         ...
 
 
@@ -97,6 +102,17 @@ class _Scalars:
     def negligible(self, size: int) -> Any:
         """Relative size below which a computed eigenvalue counts as zero."""
         raise NotImplementedError
+
+    def epsilon(self) -> Any:
+        """Distance from one to the next number."""
+        raise NotImplementedError
+
+    def cube_root(self, values: Array) -> Array:
+        """Entry by entry, of numbers that are not negative."""
+        raise NotImplementedError
+
+    def cubic_newton(self, matrix: Array, rhs: Array, third: Array, strength: Array, unbounded: str) -> Array:
+        return cubic_newton(self, matrix, rhs, third, np.asarray(strength)[()], unbounded)
 
     def _inverse(self, values: Array, size: int) -> Array:
         """Entrywise 1/v, zero where v is negligible against the largest."""
@@ -152,6 +168,12 @@ class _NumPy(_Scalars):
     def negligible(self, size: int) -> float:
         return float(16 * size * np.finfo(np.float64).eps)
 
+    def epsilon(self) -> float:
+        return float(np.finfo(np.float64).eps)
+
+    def cube_root(self, values: Array) -> Array:
+        return np.asarray(np.cbrt(values))
+
 
 class _Mpmath(_Scalars):
     """mpmath numbers in object arrays, at the precision in force (``mpmath.workdps``)."""
@@ -180,6 +202,12 @@ class _Mpmath(_Scalars):
     def negligible(self, size: int) -> Any:
         # A computed zero eigenvalue is of the size of the rounding, far below half of the digits.
         return mpmath.mpf(10) ** (-mpmath.mp.dps // 2)
+
+    def epsilon(self) -> Any:
+        return +mpmath.eps
+
+    def cube_root(self, values: Array) -> Array:
+        return np.asarray(np.frompyfunc(mpmath.cbrt, 1, 1)(values), dtype=object)
 
 
 NUMPY: NumberSystem = _NumPy()

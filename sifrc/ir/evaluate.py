@@ -13,7 +13,19 @@ import numpy as np
 
 from sifrc.ir.arithmetic import NUMPY, Arithmetic, Array
 from sifrc.ir.axes import Axis
-from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSumExp, Map, Reduce, Solve, Spectral
+from sifrc.ir.nodes import (
+    Add,
+    CubicNewton,
+    Delta,
+    Einsum,
+    Expr,
+    Input,
+    LogSumExp,
+    Map,
+    Reduce,
+    Solve,
+    Spectral,
+)
 from sifrc.ir.traverse import postorder
 
 __all__ = ["evaluate"]
@@ -156,3 +168,10 @@ def _(node: Solve, context: _Context) -> Array:
 @_evaluate.register
 def _(node: Spectral, context: _Context) -> Array:
     return _each(lambda matrix: context.arithmetic.spectral(matrix, node.kind), 2, context.value(node.matrix))
+
+
+@_evaluate.register
+def _(node: CubicNewton, context: _Context) -> Array:
+    parts = (node.matrix, node.rhs, node.third, node.strength)
+    matrix, rhs, third, strength = (context.value(part) for part in parts)
+    return context.arithmetic.cubic_newton(matrix, rhs, third, strength, node.unbounded)

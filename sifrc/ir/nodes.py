@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Add",
     "AxisError",
+    "CubicNewton",
     "Delta",
     "Einsum",
     "Expr",
@@ -383,3 +384,41 @@ class Sylvester(Expr):
         yield self.left
         yield self.right
         yield self.rhs
+
+
+@dataclass(frozen=True, eq=False)
+class CubicNewton(Expr):
+    """The η of least −⟨η, g⟩ + ½ ⟨η, H η⟩ + λ/6 ‖D η‖³, D = diag(|D3|^⅓): GN3(10).
+
+    ``matrix`` H is symmetric over (s, s'), ``rhs`` g and ``third`` D3 are over (s,), ``strength`` λ is a
+    number that is not negative. Where groups without cubic term (D3_s or λ is zero) let the value fall
+    without end, ``unbounded`` says what becomes of it: ``refuse``, those entries are not numbers;
+    ``absolute``, the block of H over those groups is replaced by its absolute value.
+    See :func:`sifrc.ir.cubic.cubic_newton` for the cases that are not unique.
+    """
+
+    matrix: Expr
+    rhs: Expr
+    third: Expr
+    strength: Expr
+    unbounded: str
+
+    def __post_init__(self) -> None:
+        if self.unbounded not in ("refuse", "absolute"):
+            raise AxisError(f"unknown treatment of what is unbounded: {self.unbounded!r}")
+        axes = self.matrix.axes
+        fits = len(axes) == 2 and axes[0].fits(axes[1]) and axes[0].size is not None
+        if not fits or self.rhs.axes != axes[:1] or self.third.axes != axes[:1] or self.strength.axes:
+            operands = (self.matrix, self.rhs, self.third, self.strength)
+            raise AxisError(f"cubic newton of {', '.join(_names(operand.axes) for operand in operands)}")
+        self._seal()
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return self.rhs.axes
+
+    def children(self) -> Iterator[Expr]:
+        yield self.matrix
+        yield self.rhs
+        yield self.third
+        yield self.strength

@@ -11,6 +11,7 @@ from sifrc.ir.build import add, einsum, mapped, rename
 from sifrc.ir.linear import LinearSolve
 from sifrc.ir.nodes import (
     Add,
+    CubicNewton,
     Einsum,
     Expr,
     Input,
@@ -102,6 +103,12 @@ def _(node: Spectral, new: Callable[[Expr], Expr]) -> Expr:
 @_rebuild.register
 def _(node: Sylvester, new: Callable[[Expr], Expr]) -> Expr:
     return Sylvester(new(node.left), new(node.right), new(node.rhs))
+
+
+@_rebuild.register
+def _(node: CubicNewton, new: Callable[[Expr], Expr]) -> Expr:
+    operands = (new(node.matrix), new(node.rhs), new(node.third), new(node.strength))
+    return CubicNewton(*operands, node.unbounded)
 
 
 @_rebuild.register

@@ -17,6 +17,7 @@ from sifrc.lower.program import (
     MatrixFunction,
     MaximumOver,
     Ref,
+    SolveCubic,
     SolveKronecker,
     SolveSylvester,
     SolveSystem,
@@ -73,6 +74,11 @@ def _(statement: SolveSylvester) -> tuple[Load, ...]:
 @loads_of.register
 def _(statement: SolveKronecker) -> tuple[Load, ...]:
     return (statement.left, statement.right, statement.rhs, statement.shift)
+
+
+@loads_of.register
+def _(statement: SolveCubic) -> tuple[Load, ...]:
+    return (statement.matrix, statement.rhs, statement.third, statement.strength)
 
 
 @loads_of.register

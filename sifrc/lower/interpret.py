@@ -32,6 +32,7 @@ from sifrc.lower.program import (
     Program,
     Ref,
     Slot,
+    SolveCubic,
     SolveKronecker,
     SolveSylvester,
     SolveSystem,
@@ -273,6 +274,14 @@ def _(statement: SolveKronecker, machine: Machine) -> None:
     machine.write(
         statement.target, machine.arithmetic.kronecker(left, right, rhs, machine.read(statement.shift))
     )
+
+
+@_execute.register
+def _(statement: SolveCubic, machine: Machine) -> None:
+    loads = (statement.matrix, statement.rhs, statement.third, statement.strength)
+    matrix, rhs, third, strength = (machine.read(load) for load in loads)
+    solution = machine.arithmetic.cubic_newton(matrix, rhs, third, strength, statement.unbounded)
+    machine.write(statement.target, solution)
 
 
 @_execute.register

@@ -40,6 +40,7 @@ __all__ = [
     "Program",
     "Ref",
     "Slot",
+    "SolveCubic",
     "SolveKronecker",
     "SolveSylvester",
     "SolveSystem",
@@ -270,6 +271,23 @@ class SolveKronecker:
 
 
 @dataclass(frozen=True)
+class SolveCubic:
+    """``target`` := η of least −⟨η, rhs⟩ + ½ ⟨η, matrix η⟩ + strength/6 ‖|third|^⅓ ∘ η‖³, in float64.
+
+    ``matrix`` is symmetric, ``strength`` a number. Where there is no least value, ``unbounded`` is ``refuse``
+    (entries of the groups without cubic term are not numbers) or ``absolute`` (their block of the matrix is
+    replaced by its absolute value). What is not finite in an operand makes all entries not a number.
+    """
+
+    target: Load
+    matrix: Load
+    rhs: Load
+    third: Load
+    strength: Load
+    unbounded: str
+
+
+@dataclass(frozen=True)
 class Unknown:
     """Arrays of one unknown of a system: all of one shape.
 
@@ -360,6 +378,7 @@ Statement: TypeAlias = (
     | SolveSystem
     | SolveSylvester
     | SolveKronecker
+    | SolveCubic
     | ConjugateGradients
     | MatrixFunction
     | Guard

@@ -20,6 +20,7 @@ from sifrc.ir import (
     SAMPLE,
     Add,
     Axis,
+    CubicNewton,
     Delta,
     Einsum,
     Expr,
@@ -48,6 +49,7 @@ from sifrc.lower.program import (
     MatrixFunction,
     MaximumOver,
     Ref,
+    SolveCubic,
     SolveKronecker,
     SolveSylvester,
     SolveSystem,
@@ -451,6 +453,15 @@ class Lowering:
         scope = self._fresh()
         loads = [self._load(s, scope.of(s.axes)) for s in parts]
         self._statements.append(SolveSylvester(self._load(target, scope.of(expr.axes)), *loads))
+        return True
+
+    @_write.register
+    def _(self, expr: CubicNewton, target: Input) -> bool:
+        parts = [self._buffer(e) for e in (expr.matrix, expr.rhs, expr.third, expr.strength)]
+        scope = self._fresh()
+        matrix, rhs, third, strength = (self._load(s, scope.of(s.axes)) for s in parts)
+        solution = Load(_ref(target), scope.of(expr.axes))
+        self._statements.append(SolveCubic(solution, matrix, rhs, third, strength, expr.unbounded))
         return True
 
     def _fresh(self) -> _Scope:

@@ -18,6 +18,7 @@ import sympy
 from sifrc.ir import (
     Add,
     Axis,
+    CubicNewton,
     Delta,
     Einsum,
     Expr,
@@ -124,6 +125,11 @@ def _(node: Spectral, layer: int, keys: Keys) -> str:
 @_key.register
 def _(node: Sylvester, layer: int, keys: Keys) -> str:
     return f"Sylvester {keys(node.left)} {keys(node.right)} {keys(node.rhs)}"
+
+
+@_key.register
+def _(node: CubicNewton, layer: int, keys: Keys) -> str:
+    return f"CubicNewton {node.unbounded} {[keys(child) for child in node.children()]}"
 
 
 @_key.register

@@ -11,6 +11,7 @@ from sifrc.report.indices import NUMBERS, Naming, range_text
 from sifrc.report.layout import (
     Constant,
     Contraction,
+    CubeRoot,
     Derivative,
     Diagonal,
     Equal,
@@ -21,6 +22,7 @@ from sifrc.report.layout import (
     Inverse,
     Layout,
     Mean,
+    Minimiser,
     Named,
     Norm,
     Product,
@@ -190,8 +192,13 @@ def _(layout: Inner, naming: Naming) -> str:
 
 @_latex.register
 def _(layout: Norm, naming: Naming) -> str:
-    mark = {"2": "", "squared": "^{2}", "max": r"_{\infty}"}[layout.kind]
+    mark = {"2": "", "squared": "^{2}", "cubed": "^{3}", "max": r"_{\infty}"}[layout.kind]
     return rf"\left\| {_latex(layout.operand, naming)} \right\|{mark}"
+
+
+@_latex.register
+def _(layout: CubeRoot, naming: Naming) -> str:
+    return rf"\left| {_latex(layout.operand, naming)} \right|^{{1/3}}"
 
 
 @_latex.register
@@ -229,3 +236,9 @@ def _(layout: Equal, naming: Naming) -> str:
 def _(layout: Solved, naming: Naming) -> str:
     rhs, unknown = _latex(layout.rhs, naming), _latex(layout.unknown, naming)
     return rf"{rhs} \quad \text{{for }} {unknown} \text{{ by {layout.by}}}"
+
+
+@_latex.register
+def _(layout: Minimiser, naming: Naming) -> str:
+    unknown, body = _latex(layout.unknown, naming), _latex(layout.body, naming)
+    return rf"\operatorname*{{arg\,min}}_{{{unknown}}} {body}"

@@ -19,6 +19,7 @@ __all__ = [
     "ZERO",
     "Constant",
     "Contraction",
+    "CubeRoot",
     "Derivative",
     "Diagonal",
     "Equal",
@@ -29,6 +30,7 @@ __all__ = [
     "Inverse",
     "Layout",
     "Mean",
+    "Minimiser",
     "Named",
     "Norm",
     "Product",
@@ -161,10 +163,17 @@ class Inner(Layout):
 
 @dataclass(frozen=True)
 class Norm(Layout):
-    """‖v‖; ``kind`` is ``2``, ``squared`` or ``max``."""
+    """‖v‖; ``kind`` is ``2``, ``squared``, ``cubed`` or ``max``."""
 
     operand: Layout
     kind: str = "2"
+
+
+@dataclass(frozen=True)
+class CubeRoot(Layout):
+    """|v|^⅓, entry by entry."""
+
+    operand: Layout
 
 
 @dataclass(frozen=True)
@@ -221,6 +230,14 @@ class Solved(Layout):
     rhs: Layout
     unknown: Symbol
     by: str
+
+
+@dataclass(frozen=True)
+class Minimiser(Layout):
+    """argmin_u of a function of the unknown u."""
+
+    unknown: Symbol
+    body: Layout
 
 
 def sum_of(terms: Terms) -> Layout:

@@ -14,6 +14,7 @@ import sympy
 from sifrc.ir import (
     Add,
     Axis,
+    CubicNewton,
     Delta,
     Einsum,
     Expr,
@@ -33,12 +34,16 @@ from sifrc.report.layout import (
     ONE,
     Constant,
     Contraction,
+    CubeRoot,
     Equal,
     Function,
+    Hadamard,
     Indexed,
+    Inner,
     Inverse,
     Layout,
     Mean,
+    Minimiser,
     Named,
     Norm,
     Product,
@@ -80,10 +85,13 @@ class Notation:
     def sides(self, symbol: Layout, value: Expr) -> tuple[Layout, Layout]:
         """Both sides of ``symbol = value``; entries of both where matrix notation does not fit.
 
-        What solves a linear equation is written as that equation, the symbol in it for the unknown.
+        What solves a linear equation is written as that equation, the symbol in it for the unknown; so is
+        the point where a function is least.
         """
         node = _solution(value)
         try:
+            if isinstance(value, CubicNewton) and isinstance(symbol, Symbol):
+                return symbol, _cubic(value, symbol, self)
             if node is not None and isinstance(symbol, Symbol):
                 probe = Symbol(node.probes[0].family, node.probes[0].index)
                 applied, rhs = _matrix(node.products[0], self), _matrix(node.rhs[0], self)
@@ -192,6 +200,22 @@ def _(expr: LinearSolve, context: Notation) -> Layout:
     """The solution, by its equation: A u = r."""
     product, rhs = (_matrix(part[expr.component], context) for part in (expr.products, expr.rhs))
     return Named(_SOLVERS[expr.method], (Equal((product, rhs)),))
+
+
+@_matrix.register
+def _(expr: CubicNewton, context: Notation) -> Layout:
+    """The point where the cubic model is least, by a name that nothing else has."""
+    return _cubic(expr, Symbol("unknown"), context)
+
+
+def _cubic(expr: CubicNewton, unknown: Symbol, context: Notation) -> Layout:
+    """argmin_η −⟨g, η⟩ + ½ ⟨η, H η⟩ + λ/6 ‖|D3|^⅓ ∘ η‖³."""
+    matrix, rhs, third, strength = (_matrix(part, context) for part in expr.children())
+    cubed = Norm(Hadamard((CubeRoot(third), unknown)), "cubed")
+    damped = Product((Quotient(strength, Constant("6")), cubed))
+    bent = Inner(unknown, Product((matrix, unknown)))
+    terms = ((Fraction(-1), Inner(rhs, unknown)), (Fraction(1, 2), bent), (Fraction(1), damped))
+    return Minimiser(unknown, sum_of(terms))
 
 
 def _solution(value: Expr) -> LinearSolve | None:

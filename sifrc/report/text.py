@@ -11,6 +11,7 @@ from sifrc.report.indices import NUMBERS, Naming, range_text
 from sifrc.report.layout import (
     Constant,
     Contraction,
+    CubeRoot,
     Derivative,
     Diagonal,
     Equal,
@@ -21,6 +22,7 @@ from sifrc.report.layout import (
     Inverse,
     Layout,
     Mean,
+    Minimiser,
     Named,
     Norm,
     Product,
@@ -44,7 +46,7 @@ _CONSTANTS = {"ones": "𝟏", "identity": "I"}
 
 def level_of(layout: Layout) -> int:
     """How tightly a piece binds."""
-    if isinstance(layout, Sum | Equal):
+    if isinstance(layout, Sum | Equal | Minimiser):
         return SUM_LEVEL
     if isinstance(layout, Hadamard) or (isinstance(layout, Quotient) and layout.entrywise):
         return HADAMARD_LEVEL
@@ -199,8 +201,13 @@ def _(layout: Inner, naming: Naming) -> str:
 
 @_text.register
 def _(layout: Norm, naming: Naming) -> str:
-    mark = {"2": "", "squared": "²", "max": "_∞"}[layout.kind]
+    mark = {"2": "", "squared": "²", "cubed": "³", "max": "_∞"}[layout.kind]
     return f"‖{_text(layout.operand, naming)}‖{mark}"
+
+
+@_text.register
+def _(layout: CubeRoot, naming: Naming) -> str:
+    return f"|{_text(layout.operand, naming)}|^⅓"
 
 
 @_text.register
@@ -237,3 +244,8 @@ def _(layout: Equal, naming: Naming) -> str:
 @_text.register
 def _(layout: Solved, naming: Naming) -> str:
     return f"{_text(layout.rhs, naming)}, for {_text(layout.unknown, naming)} by {layout.by}"
+
+
+@_text.register
+def _(layout: Minimiser, naming: Naming) -> str:
+    return f"argmin{_subscript(_text(layout.unknown, naming))} {_text(layout.body, naming)}"

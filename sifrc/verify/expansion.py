@@ -89,6 +89,9 @@ class _SympyArithmetic:
     def solve(self, matrix: Array, rhs: Array) -> Array:
         raise VerificationError("a linear system is not expanded")
 
+    def cubic_newton(self, matrix: Array, rhs: Array, third: Array, strength: Array, unbounded: str) -> Array:
+        raise VerificationError("a cubic model is not expanded")
+
     def spectral(self, matrix: Array, kind: str) -> Array:
         raise VerificationError("a spectral function is not expanded")
 

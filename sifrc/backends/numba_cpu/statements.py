@@ -25,6 +25,7 @@ from sifrc.lower.program import (
     MatrixFunction,
     MaximumOver,
     Ref,
+    SolveCubic,
     SolveKronecker,
     SolveSylvester,
     SolveSystem,
@@ -308,6 +309,20 @@ class Writer:
         arrays = [self.block.array(load) for load in operands]
         arguments = [*arrays, self.block.entry(statement.shift), self.block.array(statement.target)]
         return self._call("_solve_kronecker", arguments, False)
+
+    @write.register
+    def _(self, statement: SolveCubic) -> list[str]:
+        if statement.unbounded not in ("refuse", "absolute"):
+            raise BackendError(f"the Numba backend cannot '{statement.unbounded}' what is unbounded")
+        self.names.helpers.add("_solve_cubic")
+        operands = (statement.matrix, statement.rhs, statement.third)
+        arguments = [
+            *(self.block.array(load) for load in operands),
+            self.block.entry(statement.strength),
+            str(statement.unbounded == "absolute"),
+            self.block.array(statement.target),
+        ]
+        return self._call("_solve_cubic", arguments, False)
 
     @write.register
     def _(self, statement: ConjugateGradients) -> list[str]:

@@ -163,6 +163,7 @@ def _solvers(texts: str) -> list[str]:
         "_solve_sylvester",
         "_solve_kronecker",
         "_solve_definite",
+        "_solve_cubic",
         "_positive_part",
         "_absolute_value",
         "_definite",

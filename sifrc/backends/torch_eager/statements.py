@@ -27,6 +27,7 @@ from sifrc.lower.program import (
     MatrixFunction,
     MaximumOver,
     Ref,
+    SolveCubic,
     SolveKronecker,
     SolveSylvester,
     SolveSystem,
@@ -285,6 +286,15 @@ class Writer:
         operands = (statement.left, statement.right, statement.rhs, statement.shift)
         arguments = ", ".join(self.names.array(load) for load in operands)
         return self._store(statement.target, f"_solve_kronecker({arguments})", statement.target.labels)
+
+    @lines.register
+    def _(self, statement: SolveCubic) -> list[str]:
+        if statement.unbounded not in ("refuse", "absolute"):
+            raise BackendError(f"the Torch backend cannot '{statement.unbounded}' what is unbounded")
+        operands = (statement.matrix, statement.rhs, statement.third, statement.strength)
+        arguments = [self.names.ref(load.ref) for load in operands]
+        arguments.append(str(statement.unbounded == "absolute"))
+        return self._store(statement.target, f"_solve_cubic({', '.join(arguments)})", statement.target.labels)
 
     @lines.register
     def _(self, statement: ConjugateGradients) -> list[str]:
