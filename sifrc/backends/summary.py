@@ -8,7 +8,7 @@ from sifrc.backends.text import docstring, literal
 from sifrc.lower.program import OBJECTIVE, Program
 from sifrc.methods.summary_plan import SummaryOperator
 
-__all__ = ["RESULTS", "single_table", "summary_chains", "summary_doc", "summary_families"]
+__all__ = ["RESULTS", "groups_table", "single_table", "summary_chains", "summary_doc", "summary_families"]
 
 RESULTS = {"g": "ḡ", "H": "H̿", "D": "D̄", "T": "T̄"}
 """Fields of a summary -> families; T is all of order 3, D its diagonal."""
@@ -29,6 +29,14 @@ def summary_families(program: Program) -> set[str]:
     if program.summary is None:
         return set()
     return {*RESULTS.values(), OBJECTIVE, *program.function("gradient", True).writes}
+
+
+def groups_table(program: Program) -> list[str]:
+    """``GROUPS``, where there are groups of parameters."""
+    if not program.groups:
+        return []
+    text = "GROUPS = " + literal(dict(program.groups), used=len("GROUPS = "))
+    return [f'{text}\n"""Groups of the parameters -> their tensors."""']
 
 
 def single_table(operator: SummaryOperator) -> str:

@@ -57,6 +57,11 @@ class Derived:
         """Summaries along a direction, by the spec's partition of the parameters."""
         return Summaries(self.first, partition_of(self.model.spec))
 
+    @property
+    def uses_summaries(self) -> bool:
+        """Whether summaries were asked for."""
+        return "summaries" in self.__dict__
+
     @cached_property
     def newton(self) -> Newton:
         """Closed-form Newton direction of one sample.

@@ -236,6 +236,10 @@ def _(statement: MaximumOver, machine: Machine) -> None:
 @_execute.register
 def _(statement: Guard, machine: Machine) -> None:
     finite = np.frompyfunc(lambda v: bool(mpmath.isfinite(v)), 1, 1)(machine.read(statement.operand))
+    if statement.rows and not np.all(finite):
+        bad = int(np.argmin(np.all(finite.reshape(len(finite), -1), axis=1)))
+        name, quantity = machine.program.guards[machine.index(statement.code) - 1 + bad]
+        raise FloatingPointError(f"{quantity} of '{name}' is not finite")
     if not np.all(finite):
         layer, quantity = machine.program.guards[machine.index(statement.code) - 1]
         raise FloatingPointError(f"{quantity} of '{layer}' is not finite")

@@ -14,9 +14,10 @@ from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
 from sifrc.lower.program import OBJECTIVE, Function, Kernel, Place, Program, Statement, Storage
 from sifrc.lower.reuse import aliases, destination
 
-__all__ = ["kept_families", "places", "summary_places"]
+__all__ = ["kept_families", "other_places", "places", "summary_places"]
 
 Member: TypeAlias = tuple[str, int | None]
+_KEPT = frozenset({Storage.WORK, Storage.RESULT})
 _PLACED = frozenset({Storage.WORK, Storage.RESULT, Storage.DATA, Storage.RANDOM})
 
 
@@ -30,11 +31,11 @@ class _Life:
 
 def kept_families(program: Program) -> frozenset[str]:
     """Families that a periodic function computes and others use in the steps between its runs."""
-    kept: set[str] = set()
+    kept = set(program.kept)
     for functions in _steps(program):
         written = {family for f in functions if f.name in program.periodic for family in f.writes}
         kept |= written & {family for f in functions if f.name not in program.periodic for family in f.reads}
-    return frozenset(name for name in kept if program.family(name).storage is Storage.WORK)
+    return frozenset(f.name for f in program.families if f.name in kept and f.storage in _KEPT)
 
 
 def places(program: Program) -> tuple[Place, ...]:
@@ -58,6 +59,17 @@ def summary_places(program: Program) -> tuple[tuple[Place, ...], ...]:
         results = {f for f in results if program.family(f).storage is Storage.RESULT} | {OBJECTIVE}
         found.append(_places(program, functions, gradient, results))
     return tuple(found)
+
+
+def other_places(program: Program) -> tuple[Place, ...]:
+    """Places for what a step computes on a batch of its own; the rest of the step has arrays elsewhere."""
+    if not program.curvature_batch:
+        return ()
+    names = [*program.curvature_batch, *(n for n in program.step_batched if n in program.periodic)]
+    functions = [program.function(name, True) for name in names]
+    written = {family for function in functions for family in function.writes}
+    elsewhere = {family.name for family in program.families} - written - {"x", "t"}
+    return _places(program, functions, kept_families(program) | elsewhere, ())
 
 
 def _places(

@@ -15,7 +15,7 @@ from sifrc.derive.system import Equation, System
 from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
 from sifrc.lower.batch import batch_system
 from sifrc.lower.blocks import fuse_kernels, roll_loops, shapes_lookup
-from sifrc.lower.lifetimes import places, summary_places
+from sifrc.lower.lifetimes import other_places, places, summary_places
 from sifrc.lower.names import CODE_NAMES, DESCRIPTIONS, STORAGE
 from sifrc.lower.program import (
     SAMPLE_LABEL,
@@ -23,6 +23,7 @@ from sifrc.lower.program import (
     Fresh,
     Function,
     Guard,
+    Load,
     Loop,
     Operator,
     Program,
@@ -67,7 +68,7 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
     shapes: dict[str, dict[int | None, tuple[int | None, ...]]] = {}
     order: dict[str, None] = {}
     for form in ("batched", "single"):
-        windows = Windows(plan.owners)
+        windows = Windows(plan.owners, in_place)
         lowering = Lowering(dict(codes), "" if form == "batched" else "'", in_place, windows.views)
         for phase in phases:
             if form in phase.forms:
@@ -99,11 +100,19 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
         kinds=plan.kinds,
         curvature=plan.curvature,
         summary=plan.summary,
+        curvature_batch=plan.curvature_batch,
+        kept=plan.kept,
+        groups=plan.groups,
         owners=plan.owners,
     )
     if not passes.lifetimes:
         return program
-    return replace(program, places=places(program), summary_places=summary_places(program))
+    return replace(
+        program,
+        places=places(program),
+        other_places=other_places(program),
+        summary_places=summary_places(program),
+    )
 
 
 def _codes(plan: Plan) -> dict[str, str]:
@@ -188,7 +197,7 @@ def _function(
         families = dict(plan.guarded).get(phase.name)
         if families is not None:
             chosen = [s for s in statements if not families or targets_of(s)[0].ref.family in families]
-            statements += _guards(chosen, families, layer, plan, guards)
+            statements += _guards(chosen, families, layer, plan, (windows, guards))
         statements = [_named_solve(s, layer, plan, guards) for s in statements]
         fused = fuse_kernels(statements, shape_of) if passes.fuse else tuple(statements)
         blocks.append(Block(layer, fused))
@@ -226,12 +235,14 @@ def _guards(
     families: tuple[str, ...],
     layer: int | None,
     plan: Plan,
-    table: list[tuple[str, str]],
+    tables: tuple[Windows, list[tuple[str, str]]],
 ) -> list[Statement]:
     """One guard for each number, vector or named array that the equations of a layer write.
 
-    Matrices that are only intermediate are left out: what is made of them is guarded.
+    Matrices that are only intermediate are left out: what is made of them is guarded. An array over all
+    groups has a code for each of them.
     """
+    windows, table = tables
     guards: list[Statement] = []
     seen: set[object] = set()
     for statement in statements:
@@ -240,9 +251,14 @@ def _guards(
             size = sum(label != SAMPLE_LABEL for label in target.labels)
             named = not families or target.ref.family in families
             if named and target.ref not in seen and not (part and (size > 1 or layer is None)):
-                owners = _owners(plan, base)
-                code = _guard_code(DESCRIPTIONS.get(base, base), layer, owners, table)
-                guards.append(Guard(target, Subscript(code)))
+                quantity = DESCRIPTIONS.get(base, base)
+                if layer is None and (base, None) in windows.stored:
+                    names = {s: f"group {name}" for s, (name, _) in enumerate(plan.groups)}
+                    code = _guard_code(quantity, 0, names, table)
+                    guards.append(Guard(Load(target.ref, target.labels), Subscript(code), rows=True))
+                else:
+                    code = _guard_code(quantity, layer, _owners(plan, base), table)
+                    guards.append(Guard(target, Subscript(code)))
             seen.add(target.ref)
     return guards
 

@@ -346,11 +346,13 @@ class Guard:
     """The step is refused where an entry of ``operand`` is not finite.
 
     ``code`` is the position, from 1, in the program's table of guards (layer, quantity); inside a loop
-    it is ``k + offset`` like any subscript.
+    it is ``k + offset`` like any subscript. Where ``rows``, every row has a code of its own: those that
+    follow (one for each group).
     """
 
     operand: Load
     code: Subscript
+    rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -481,8 +483,13 @@ class Program:
         curvature: operators on them.
         places: memory of the arrays of a step on a batch, where arrays may share it; () where each has
             its own.
+        other_places: the same for the periodic part on a batch of its own.
+        kept: families of the periodic part that the state keeps for readers.
+        curvature_batch: functions that run on a batch of their own, if a step is given one, before the
+            periodic ones.
         summary: the operator on summaries.
         summary_places: memory of its arrays for orders 1, 2, 3 and all of order 3.
+        groups: of parameters, name and tensors of each.
         owners: (family, subscript) -> position of the group that owns a tensor.
     """
 
@@ -499,8 +506,12 @@ class Program:
     kinds: tuple[KindPlan, ...] = ()
     curvature: tuple[CurvatureOperator, ...] = ()
     places: tuple[Place, ...] = ()
+    other_places: tuple[Place, ...] = ()
     summary: SummaryOperator | None = None
+    curvature_batch: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     summary_places: tuple[tuple[Place, ...], ...] = ()
+    groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
     owners: Mapping[tuple[str, int], int] = field(default_factory=lambda: MappingProxyType({}))
 
     def family(self, name: str) -> Family:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import singledispatchmethod
 from typing import TypeAlias
@@ -21,7 +21,7 @@ from sifrc.derive.system import Equation
 from sifrc.ir import Add, Axis, Einsum, Expr, Input
 from sifrc.ir.build import add, einsum, ones, rename, total, zero
 from sifrc.ir.normal import expand
-from sifrc.ir.traverse import inputs_of
+from sifrc.ir.traverse import inputs_of, postorder, rewrite
 from sifrc.lower.program import Fresh, Load, Ref, Slot, Subscript, Upto, Window
 
 __all__ = ["View", "Windows"]
@@ -50,12 +50,14 @@ class Windows:
 
     Args:
         owners: (family, index) -> position of the vectors that are 1 at an owner.
+        in_place: families whose arrays are there already and are overwritten.
         stored: (family, index) -> number of groups that its array holds.
         views: key of the symbol of a window -> the window.
         shapes: axes -> the first symbol without groups that was defined over them.
     """
 
     owners: Mapping[tuple[str, int], int]
+    in_place: frozenset[str] = frozenset()
     stored: dict[tuple[str, int | None], int] = field(default_factory=dict)
     views: dict[str, View] = field(default_factory=dict)
     shapes: dict[tuple[Axis, ...], Input] = field(default_factory=dict)
@@ -65,6 +67,11 @@ class Windows:
         groups = _groups(equation.symbol.axes)
         if not groups:
             self.shapes.setdefault(equation.symbol.axes, equation.symbol)
+            yield replace(equation, value=self._picked(equation.value))
+            return
+        if not all(isinstance(node, Add | Einsum | Input) for node in _outside(equation.value)):
+            # Solvers and functions take all groups.
+            self.stored[equation.symbol.family, equation.symbol.index] = groups[0].size or 0
             yield equation
             return
         symbol, value = equation.symbol, expand(equation.value)
@@ -82,7 +89,7 @@ class Windows:
         whole = tuple((0, extent) for _ in groups)
         ordered = sorted(found, key=lambda window: (-_volume(window), window))
         covered: list[tuple[Interval, ...]] = []
-        if ordered[:1] != [whole] or extent == 1:
+        if symbol.family not in self.in_place and (ordered[:1] != [whole] or extent == 1):
             zeros = len(groups) > 1 or not _tiles([window[0] for window in ordered], extent)
             yield Fresh(Load(_ref(symbol)), zeros, self._like(terms, symbol))
             covered = [whole] if zeros else []
@@ -108,6 +115,21 @@ class Windows:
             return None
         own = (found for found in inputs_of(*(term for _, term in terms)) if found.axes == axes)
         return Load(_ref(next(own, None) or self.shapes[axes]))
+
+    def _picked(self, value: Expr) -> Expr:
+        """A product with the vector of an owner, summed over the groups, as an entry of the other factors."""
+
+        def rule(node: Expr) -> Expr | None:
+            if not isinstance(node, Einsum):
+                return None
+            for owner, labels in node.operands:
+                if isinstance(owner, Input) and owner.family in _OWNERS and labels[0] not in node.out:
+                    window = self._owner(owner)
+                    mark = self._mark(node, labels[0], window)
+                    return self._restrict(node, {labels[0]: (window, mark)})
+            return None
+
+        return rewrite([value], rule)[0] if any(map(_is_owner, inputs_of(value))) else value
 
     # -- which groups a term has
 
@@ -199,6 +221,11 @@ class Windows:
         view = Input(f"{symbol.family}[{name}]", symbol.index, axes, symbol.role)
         self.views[view.key] = View(_stored(symbol, extent), window)
         return view
+
+
+def _outside(value: Expr) -> Iterator[Expr]:
+    """The nodes that have groups."""
+    return (node for node in postorder(value) if _groups(node.axes))
 
 
 def _groups(axes: Sequence[Axis]) -> tuple[Axis, ...]:

@@ -66,6 +66,8 @@ class StepPlan:
         batched: whether it exists for batches.
         notes: statements for the module's documentation.
         refreshable: whether the periodic systems may be given a batch of their own, between steps.
+        kept: families of the periodic systems that the state keeps for readers.
+        curvature_batch: systems that run on a batch of their own, if one is given, before the periodic ones.
     """
 
     systems: tuple[tuple[System, tuple[str, ...]], ...]
@@ -76,6 +78,8 @@ class StepPlan:
     batched: bool = True
     notes: tuple[str, ...] = ()
     refreshable: bool = False
+    curvature_batch: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
 
 class Method(ABC):

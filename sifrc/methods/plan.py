@@ -93,7 +93,11 @@ class Plan:
         refreshable: whether the periodic phases may be given a batch of their own.
         kinds: of curvature, and how each is computed.
         curvature: requested operators on curvature blocks.
+        kept: families of the periodic part that the state keeps for readers.
+        curvature_batch: functions that run on a batch of their own, if a step is given one, before the
+            periodic ones.
         summary: the requested operator on summaries.
+        groups: of parameters, name and tensors of each.
         owners: (family, subscript) -> position of the group that owns a tensor, see
             :mod:`sifrc.derive.summaries`.
     """
@@ -111,6 +115,9 @@ class Plan:
     kinds: tuple[KindPlan, ...] = ()
     curvature: tuple[CurvatureOperator, ...] = ()
     summary: SummaryOperator | None = None
+    curvature_batch: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
     owners: Mapping[tuple[str, int], int] = field(default_factory=lambda: MappingProxyType({}))
 
     def phase(self, name: str) -> Phase:

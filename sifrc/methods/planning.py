@@ -22,7 +22,7 @@ from sifrc.methods.curvature import (
 from sifrc.methods.operators import all_phases, resolve_operators, with_spectral
 from sifrc.methods.plan import Hyperparameter, Phase, Plan
 from sifrc.methods.registry import find_method
-from sifrc.methods.summary import SUMMARY, owners_of, summary_operator, summary_phases
+from sifrc.methods.summary import SUMMARY, groups_of, owners_of, summary_operator, summary_phases
 from sifrc.model import Model
 from sifrc.spec.types import OptionValue
 
@@ -132,9 +132,17 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
         kinds=plans,
         curvature=curvature_operators(model, named, plans),
         summary=summary,
-        owners=owners_of(derived) if summary is not None else MappingProxyType({}),
+        groups=groups_of(derived.summaries.partition) if derived.uses_summaries else (),
+        owners=owners_of(derived) if derived.uses_summaries else MappingProxyType({}),
+        curvature_batch=_with_spectral(() if step is None else step.curvature_batch, derived),
+        kept=() if step is None else step.kept,
     )
     return Planned(plan, derived, method, options, conditions, () if step is None else step.notes)
+
+
+def _with_spectral(names: tuple[str, ...], derived: Derived) -> tuple[str, ...]:
+    """The λ of MK(65) after the states, where the spec asks for them."""
+    return names if derived.spectral is None or not names else (names[0], "spectral", *names[1:])
 
 
 def _merged(phases: list[Phase]) -> list[Phase]:

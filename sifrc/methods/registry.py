@@ -16,6 +16,7 @@ from sifrc.errors import Location, MethodError
 from sifrc.methods.base import Method
 from sifrc.methods.ea_cg import CurvatureBlocks
 from sifrc.methods.esn import ExactStochasticNewton
+from sifrc.methods.grouped_newton import GroupedNewton
 from sifrc.methods.mk import MehouachiKasmi
 from sifrc.spec.suggest import did_you_mean, shortened
 
@@ -24,7 +25,10 @@ __all__ = ["METHODS", "find_method"]
 GROUP = "sifrc.methods"
 
 METHODS: Mapping[str, Method] = MappingProxyType(
-    {method.name: method for method in (ExactStochasticNewton(), MehouachiKasmi(), CurvatureBlocks())}
+    {
+        method.name: method
+        for method in (ExactStochasticNewton(), MehouachiKasmi(), CurvatureBlocks(), GroupedNewton())
+    }
 )
 """Built-in methods by name."""
 

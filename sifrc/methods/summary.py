@@ -12,7 +12,7 @@ from sifrc.methods.plan import Phase
 from sifrc.methods.summary_plan import SummaryOperator
 from sifrc.model.partition import Partition
 
-__all__ = ["SUMMARY", "owners_of", "summary_operator", "summary_phases"]
+__all__ = ["SUMMARY", "groups_of", "owners_of", "summary_operator", "summary_phases"]
 
 SUMMARY = "summary"
 """Name of the operator."""
@@ -25,7 +25,6 @@ def summary_operator(derived: Derived) -> SummaryOperator:
     whole = tuple(system.name for system in derived.summaries.whole())
     partition = derived.summaries.partition
     return SummaryOperator(
-        groups=_groups(partition),
         single=tuple(partition.position.items()) if partition.discrete else (),
         base=base,
         orders=tuple(derived.summaries.of_order(order).name for order in (1, 2, 3)),
@@ -33,7 +32,7 @@ def summary_operator(derived: Derived) -> SummaryOperator:
     )
 
 
-def _groups(partition: Partition) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def groups_of(partition: Partition) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Name and tensors of every group; entries are counted along the rows of a tensor."""
     if not partition.discrete:
         return tuple(zip(partition.names, partition.members, strict=True))

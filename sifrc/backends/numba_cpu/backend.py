@@ -21,7 +21,7 @@ from sifrc.backends.numba_cpu.operators import (
 from sifrc.backends.numba_cpu.parts import Parts, call_lines
 from sifrc.backends.numba_cpu.step import step_context
 from sifrc.backends.numba_cpu.storage import Group
-from sifrc.backends.numba_cpu.summary import summary_context
+from sifrc.backends.numba_cpu.summary import owner_tables, summary_context
 from sifrc.backends.text import (
     LINE_LENGTH,
     docstring,
@@ -95,7 +95,8 @@ def _context(parts: Parts) -> dict[str, Any]:
     exports += ["linearize"] if linearized else []
     exports += ["Factors"] if curvature.get("factors") else []
     exports += [operator.name for operator in program.curvature]
-    exports += ["GROUPS", "Summary", "Workspace", "summary"] if program.summary is not None else []
+    exports += ["Summary", "Workspace", "summary"] if program.summary is not None else []
+    exports += ["GROUPS"] if program.groups else []
     exports += ["State", "step", "train_epoch"] if step else []
     exports += ["refresh"] if printed.get("refresh") else []
     exports.sort(key=lambda name: (not name.isupper(), not name[0].isupper(), name))
@@ -108,7 +109,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "shapes": "SHAPES = " + literal(_shapes(module.layers), used=len("SHAPES = ")),
         "weight_names": _names("_WEIGHT_NAMES", module.layers, "weight"),
         "bias_names": _names("_BIAS_NAMES", module.layers, "bias") if parts.has_biases else "",
-        "constants": _constants(parts),
+        "constants": [*_constants(parts), *owner_tables(parts)],
         "guards": _guards(parts),
         "guarded": any(function.guarded for function in private) or step,
         "work_tables": _tables(parts, tables),
@@ -144,6 +145,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "needs_math": "math." in texts,
         "has_step": step,
         "places": "",
+        "other_batch": False,
         **curvature,
         **summary,
         **printed,

@@ -116,12 +116,16 @@ class Parts:
     def work_tables(self) -> dict[bool, dict[str, Group]]:
         """Variables of each form that a workspace allocates."""
         tables: dict[bool, dict[str, Group]] = {True: {}, False: {}}
+        # A direction that a step computes is no argument of it.
+        computed = {name for f in self.program.functions for name in f.writes}
         for (_, batched), function in self.functions.items():
             for group in function.groups:
                 outside = (Storage.PARAMETER, Storage.DIRECTION, Storage.MEMORY)
                 # What a step keeps, operators compute in a workspace of their own.
                 kept = group.family.name in self.kept and not self.program.curvature
-                if not (is_scalar(group.family) or kept or group.family.storage in outside):
+                given = group.family.storage in outside and group.family.name not in computed
+                given |= group.family.storage in (Storage.PARAMETER, Storage.MEMORY)
+                if not (is_scalar(group.family) or kept or given):
                     tables[batched][group.name] = group
         return tables
 

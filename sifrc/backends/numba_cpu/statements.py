@@ -408,6 +408,13 @@ class Writer:
 
     @write.register
     def _(self, statement: Guard) -> list[str]:
+        if statement.rows:
+            text, code = self.block.array(statement.operand), subscript_text(statement.code)
+            row = f"{text}[s]"
+            matrix = len(self.block.shape(statement.operand)) > 1
+            self.names.helpers |= {"_all_finite"} if matrix else set()
+            test = f"_all_finite({row})" if matrix else f"np.isfinite({row})"
+            return [f"for s in range(len({text})):", f"    if not {test}:", f"        return {code} + s"]
         if statement.operand.labels:
             self.names.helpers.add("_all_finite")
             test = f"_all_finite({self.block.array(statement.operand)})"

@@ -10,6 +10,7 @@ from sifrc.backends.layout import call, lines_of, signature
 from sifrc.backends.numba_cpu.functions import DECORATOR, PrivateFunction
 from sifrc.backends.numba_cpu.nests import indented
 from sifrc.backends.numba_cpu.operators import data_text, params_text
+from sifrc.backends.numba_cpu.other_batch import OtherBatch, other_batch, periodic_lines
 from sifrc.backends.numba_cpu.parts import STATES, TARGETS, Parts
 from sifrc.backends.numba_cpu.storage import Group, is_scalar
 from sifrc.backends.text import docstring, literal
@@ -67,13 +68,16 @@ def _epoch(parts: Parts, functions: list[PrivateFunction], batched: bool) -> Epo
     own = ["order", "samples", "labels", *(["age", "period"] if periodic else [])]
     own += ["seed", "steps"] if _random_families(parts) else []
     kept = [group for group in groups if _is_kept(parts, group)]
+    other = other_batch(parts) if batched else None
     parameters = [*own, *(_parameter(parts, group) for group in groups), *(f"{g.name}_before" for g in kept)]
     values = [*own, *(_value(parts, group) for group in groups), *(f"state.before.{g.name}" for g in kept)]
-    body: list[str] = ["total = 0.0"]
+    parameters += other.parameters if other is not None else []
+    values += other.values if other is not None else []
+    body: list[str] = ["total = 0.0", *(["first = 0"] if other is not None else [])]
     body += _batches(parts, states) if batched else ["for position in range(len(order)):"]
     inner = indented(_fill(parts, states, targets, batched), 8)
     inner += _saved(kept)
-    inner += _calls(parts, functions, objective[0], batched)
+    inner += _calls(parts, functions, objective[0], batched, other)
     text = docstring(
         [
             "Steps over the samples of ``order``, " + ("a batch at a time." if batched else "one at a time."),
@@ -157,12 +161,22 @@ def _fill(parts: Parts, states: Group, targets: Group | None, batched: bool) -> 
     return lines
 
 
-def _calls(parts: Parts, functions: list[PrivateFunction], objective: Group, batched: bool) -> list[str]:
+def _calls(
+    parts: Parts,
+    functions: list[PrivateFunction],
+    objective: Group,
+    batched: bool,
+    other: OtherBatch | None,
+) -> list[str]:
     """One step, inside the loop."""
     lines: list[str] = []
     value = f"np.sum({objective.name})" if batched else f"{objective.name}[0]"
+    elsewhere = [f for f in functions if other is not None and f.function.name in other.periodic]
     for function in functions[:-1]:
-        if function.function.name in parts.program.periodic:
+        if other is not None and function in elsewhere:
+            inner = periodic_lines(parts, other, function, first=function is elsewhere[0])
+            lines += ["        if age >= period:", *indented(inner, 12)]
+        elif function.function.name in parts.program.periodic:
             draws = _draw_lines(function, 12, "steps + position // batch")
             lines += ["        if age >= period:", *draws, *_call(function, 12, parts)]
         else:
@@ -303,7 +317,7 @@ def step_context(parts: Parts) -> dict[str, Any]:
     identities = tuple(name for name, (initial, _) in memory.items() if initial == "identity")
     text = "_MEMORY: dict[str, tuple[str, Shapes]] = "
     table = parts.place_table(program.places)
-    head = "_PLACES: Places = "
+    head, other = "_PLACES: Places = ", "_OTHER_PLACES: Places = "
     families = {g.name: g.family.text for f in parts.functions.values() for g in f.groups}
     return {
         "epochs": [loops[batched].text for batched in sorted(loops, reverse=True)],
@@ -316,6 +330,8 @@ def step_context(parts: Parts) -> dict[str, Any]:
         "identities": literal(identities) if identities else "",
         "memory": text + literal(memory, used=len(text)),
         "places": head + literal(table, used=len(head)) if table else "",
+        "other_batch": bool(program.curvature_batch),
+        "other_places": other + literal(parts.place_table(program.other_places), used=len(other)),
         "state_head": signature("__init__", arguments, "None", 4),
         "state_doc": docstring(
             [

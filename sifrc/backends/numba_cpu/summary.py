@@ -9,11 +9,11 @@ from sifrc.backends.layout import signature
 from sifrc.backends.names import owner_name
 from sifrc.backends.numba_cpu.operators import RAISES, data_text, params_text
 from sifrc.backends.numba_cpu.parts import Parts, call_lines
-from sifrc.backends.summary import single_table, summary_doc
+from sifrc.backends.summary import groups_table, single_table, summary_doc
 from sifrc.backends.text import literal
 from sifrc.lower.program import Storage
 
-__all__ = ["summary_context"]
+__all__ = ["owner_tables", "summary_context"]
 
 _ARGUMENTS = (
     "params: Parameters",
@@ -36,8 +36,6 @@ def summary_context(parts: Parts) -> dict[str, Any]:
         return {"summary": False, "summary_places": []}
     return {
         "summary": True,
-        "groups": "GROUPS = " + literal(dict(operator.groups), used=len("GROUPS = ")),
-        "owners": owner_tables(parts),
         "summary_places": _places(parts),
         "single": single_table(operator),
         "summary_head": signature("summary", list(_ARGUMENTS), "Summary"),
@@ -59,7 +57,7 @@ def owner_tables(parts: Parts) -> list[str]:
     tables: dict[str, dict[int, int]] = {}
     for (family, index), position in parts.program.owners.items():
         tables.setdefault(family, {})[index] = position
-    texts = []
+    texts = groups_table(parts.program)
     for family, table in tables.items():
         items = tuple(table.get(k, 0) for k in range(max(table) + 1))
         head = f"{owner_name(family)} = "

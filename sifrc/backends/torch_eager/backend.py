@@ -14,7 +14,7 @@ from sifrc.backends.torch_eager.curvature import curvature_context
 from sifrc.backends.torch_eager.operators import public_functions
 from sifrc.backends.torch_eager.reserved import MODULE_MEMBERS
 from sifrc.backends.torch_eager.step import guard_table, memory_table, optimizer_context
-from sifrc.backends.torch_eager.summary import summary_context
+from sifrc.backends.torch_eager.summary import group_tables, summary_context
 from sifrc.errors import BackendError
 from sifrc.lower.program import Storage
 
@@ -96,7 +96,8 @@ def _context(parts: Parts) -> dict[str, Any]:
                 *(f.name for f in public if not f.name.startswith("_")),
                 *(["Factors"] if curvature.get("factors") else []),
                 *(operator.name for operator in parts.program.curvature),
-                *(["GROUPS", "Summary", "summary"] if summary["summary"] else []),
+                *(["Summary", "summary"] if summary["summary"] else []),
+                *(["GROUPS"] if parts.program.groups else []),
             ],
         ),
         "name": module.name,
@@ -108,7 +109,7 @@ def _context(parts: Parts) -> dict[str, Any]:
             "WEIGHT_NAMES", _layer_names(parts, "weight"), "Weights by layer number."
         ),
         "bias_names": _name_table("BIAS_NAMES", _layer_names(parts, "bias"), "Biases by layer number."),
-        "constants": _constants(parts),
+        "constants": [*_constants(parts), *group_tables(parts)],
         "guarded": guarded,
         "math": step or "math." in "".join(_initializers(module.layers)),
         "guards": guard_table(parts),
@@ -136,6 +137,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "batches": step or summary["summary"] or re.search(r"(?<!\w)_batch\(", texts) is not None,
         "samples": re.search(r"(?<!\w)_sample\(", texts) is not None,
         "scaled": "_scaled_product(" in texts,
+        "rows_finite": "_rows_finite(" in texts,
         "solvers": _solvers(texts),
         "private": private,
         "public": public,

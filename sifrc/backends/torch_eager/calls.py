@@ -77,6 +77,10 @@ def parts_of(module: ModuleSource) -> Parts:
     wanted = {name for o in program.operators for name in (o.scalar, *o.tensors) if name} | {"x"}
     if step:
         wanted.add(objective)
+    apart = (*program.curvature_batch, *(n for n in program.step_batched if n in program.periodic))
+    if program.curvature_batch:
+        chains.append(tuple((name, True) for name in apart))
+        wanted |= set(program.kept)
     chains += [((forward, True),), step, *curvature_chains(program), *summary_chains(program)]
     wanted |= curvature_families(program) | summary_families(program)
     functions = plan_functions(program, chains, frozenset(wanted), states.name)

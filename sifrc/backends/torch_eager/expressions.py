@@ -217,6 +217,8 @@ def update_text(target: str, own: Symbol | None, formula: Formula) -> str:
         formula: the new entries.
     """
     value = formula.value
+    if all(formula.entries[s.name].is_float for s in value.free_symbols):
+        return f"{target}.fill_({formula.text(expand=False)})"
     if own is None or own not in value.free_symbols:
         return f"{target}.copy_({formula.text(expand=False)})"
     terms = Add.make_args(value)

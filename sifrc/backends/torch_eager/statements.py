@@ -331,6 +331,9 @@ class Writer:
     @lines.register
     def _(self, statement: Guard) -> list[str]:
         text = self.names.array(statement.operand)
+        if statement.rows:
+            code = self.names.subscript(statement.code)
+            return [f"checks.extend(_rows_finite({code}, {text}))"]
         return [f"checks.append(({self.names.subscript(statement.code)}, torch.isfinite({text}).all()))"]
 
     def _store(self, target: Load, text: str, labels: tuple[str, ...]) -> list[str]:

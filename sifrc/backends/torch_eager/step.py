@@ -8,6 +8,7 @@ from sifrc.backends.base import INTEGERS, ranges
 from sifrc.backends.layout import lines_of, signature
 from sifrc.backends.text import docstring, literal
 from sifrc.backends.torch_eager.calls import Chain, Key, Parts
+from sifrc.backends.torch_eager.other_batch import OtherBatch, other_batch
 from sifrc.backends.torch_eager.statements import UNNAMED
 from sifrc.lower.access import flat
 from sifrc.lower.program import Family, Guard, Storage
@@ -67,11 +68,13 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
     values += [f'{family.code} = self._memory("{family.code}")' for family in memory]
     values.append("checks: Checks = []")
     objective = program.family(parts.objective).code
-    lines = _step_lines(parts, chain, periodic, objective)
+    other = other_batch(parts)
+    lines = _step_lines(parts, chain, periodic, objective, other)
     refresh = _refresh_lines(parts, periodic, values)
     average = f"{objective}.{'sum' if module.reduction == 'sum' else 'mean'}()" if batched else objective
     return {
         "optimizer_doc": _doc(parts, hyper, memory),
+        "other_batch": "" if other is None else other.text,
         "optimizer_init": signature(
             "__init__",
             [
@@ -96,7 +99,9 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
     }
 
 
-def _step_lines(parts: Parts, chain: Chain, periodic: list[Key], objective: str) -> list[str]:
+def _step_lines(
+    parts: Parts, chain: Chain, periodic: list[Key], objective: str, other: OtherBatch | None
+) -> list[str]:
     """Calls in order; before the first one that writes in place, everything is checked."""
     lines: list[str] = []
     kept = _kept(parts, periodic)
@@ -118,8 +123,21 @@ def _step_lines(parts: Parts, chain: Chain, periodic: list[Key], objective: str)
                 lines += [f'        shared["{code}"] = {code}' for code in kept.values()]
                 lines.append('        shared["age"] = 1 if due else age + 1')
                 lines += ['        shared["steps"] = steps + 1'] if _draws(parts) else []
-        wanted = chain.needed(parts.step[position + 1 :]) | {parts.objective}
-        if key in periodic:
+        apart = () if other is None else other.keys
+        later = [key for key in parts.step[position + 1 :] if key not in apart]
+        wanted = chain.needed(later) | {parts.objective} | set(parts.program.kept)
+        if other is not None and position < parts.step.index(apart[0]):
+            wanted |= set(other.arguments)
+        if other is not None and key in apart:
+            if key == apart[0]:
+                chain.known |= set(other.results)
+                lines += ["        if due:", *other.call(parts, 12), "        else:"]
+                lines += [
+                    f'            {kept[name]} = shared["{kept[name]}"]'
+                    for name in other.results
+                    if name in kept
+                ]
+        elif key in periodic:
             lines += ["        if due:", *_draw_lines(parts, key, 12, "steps"), *chain.one(key, wanted, 12)]
             own = [kept[name] for name in parts.functions[key].results if name in kept]
             if own:
@@ -190,7 +208,8 @@ def _kept(parts: Parts, periodic: list[Key]) -> dict[str, str]:
     """Results of periodic functions that others read at every step."""
     made = {name for key in periodic for name in parts.functions[key].results}
     others = {name for key in parts.step if key not in periodic for name in parts.functions[key].arguments}
-    return {f.name: f.code for f in parts.program.families if f.name in made & others}
+    kept = (made & others) | set(parts.program.kept)
+    return {f.name: f.code for f in parts.program.families if f.name in kept}
 
 
 def _refusal(parts: Parts, objective: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sifrc.backends.layout import signature
 from sifrc.backends.names import groups_name, owner_name
-from sifrc.backends.summary import RESULTS, single_table, summary_doc
+from sifrc.backends.summary import RESULTS, groups_table, single_table, summary_doc
 from sifrc.backends.text import literal
 from sifrc.backends.torch_eager.calls import Chain, Parts
 from sifrc.backends.torch_eager.operators import PARAMS_TEXT, RAISES_TEXT, data_text
@@ -52,8 +52,6 @@ def summary_context(parts: Parts) -> dict[str, Any]:
     vectors = "vector_weights" if parts.biases is None else "vector_weights, vector_biases"
     return {
         "summary": True,
-        "groups": "GROUPS = " + literal(dict(operator.groups), used=len("GROUPS = ")),
-        "owners": group_tables(parts),
         "single": single_table(operator),
         "summary_head": signature("summary", list(_ARGUMENTS), "Summary"),
         "summary_doc": summary_doc(PARAMS_TEXT, data_text(parts, True), RAISES_TEXT),
@@ -84,4 +82,5 @@ def group_tables(parts: Parts) -> list[str]:
         if stored.name in fresh and stored.indexed:
             sizes = {index: shape[0] for index, shape in stored.shapes if index is not None}
             tables[groups_name(stored)] = {index: size for index, size in sizes.items() if size is not None}
-    return [f"{name} = {literal(table, used=len(name) + 3)}" for name, table in tables.items()]
+    texts = [f"{name} = {literal(table, used=len(name) + 3)}" for name, table in tables.items()]
+    return [*groups_table(parts.program), *texts]

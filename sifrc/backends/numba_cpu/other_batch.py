@@ -1,0 +1,120 @@
+"""A step whose periodic part runs on a batch of its own: the compiled loop's side of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sifrc.backends.layout import call
+from sifrc.backends.numba_cpu.functions import PrivateFunction
+from sifrc.backends.numba_cpu.nests import indented
+from sifrc.backends.numba_cpu.parts import STATES, TARGETS, Parts
+from sifrc.backends.numba_cpu.storage import Group, is_scalar
+from sifrc.lower.program import Storage
+
+__all__ = ["PREFIX", "OtherBatch", "other_batch", "periodic_lines"]
+
+PREFIX = "curvature_"
+"""Of the variables of the other batch."""
+
+
+@dataclass(frozen=True)
+class OtherBatch:
+    """What runs on the other batch.
+
+    Args:
+        before: functions that run on it first.
+        periodic: names of the periodic functions that run on it.
+        groups: variables that it has of its own.
+    """
+
+    before: tuple[PrivateFunction, ...]
+    periodic: frozenset[str]
+    groups: tuple[Group, ...]
+
+    @property
+    def parameters(self) -> list[str]:
+        """Of the compiled loop."""
+        own = [f"{PREFIX}samples", f"{PREFIX}labels", f"{PREFIX}order"]
+        return [*own, *(f"{PREFIX}{group.name}" for group in self.groups)]
+
+    @property
+    def values(self) -> list[str]:
+        """What ``_run`` passes for them: ``other`` is the workspace of the other batch."""
+        return [
+            "*source",
+            *(
+                f"DTYPE({'1.0 / other.batch'})" if is_scalar(group.family) else f"other.{group.name}"
+                for group in self.groups
+            ),
+        ]
+
+    def argument(self, group: Group) -> str:
+        """A variable of a function that runs on the other batch."""
+        return f"{PREFIX}{group.name}" if group in self.groups else group.name
+
+
+def other_batch(parts: Parts) -> OtherBatch | None:
+    """The functions that run on a batch of their own, if the program has such."""
+    program = parts.program
+    if not program.curvature_batch:
+        return None
+    before = tuple(parts.functions[name, True] for name in program.curvature_batch)
+    periodic = [parts.functions[name, True] for name in program.step_batched if name in program.periodic]
+    periodic = [f for f in periodic if any(None in shape for g in f.groups for _, shape in g.members)]
+    functions = (*before, *periodic)
+    written = {family for function in functions for family in function.function.writes}
+    own = {STATES, TARGETS, "mean"} | written
+    groups = [
+        group
+        for group in parts.groups(functions)
+        if group.family.name in own
+        and not parts.is_memory(group)
+        and group.family.storage is not Storage.PARAMETER
+    ]
+    return OtherBatch(before, frozenset(f.function.name for f in periodic), tuple(groups))
+
+
+def fill_lines(parts: Parts, other: OtherBatch) -> list[str]:
+    """Copy the next samples of the other batch, and run what comes first; from column 0."""
+    real = parts.real
+    lines = [
+        f"{PREFIX}rows = {PREFIX}{STATES}[0]",
+        f"if first + len({PREFIX}rows) > len({PREFIX}order):",
+        "    first = 0",
+        f"for p in range(len({PREFIX}rows)):",
+        f"    sample = {PREFIX}order[first + p]",
+        f"    for j in range({PREFIX}samples.shape[1]):",
+        f"        {PREFIX}rows[p, j] = {PREFIX}samples[sample, j]",
+    ]
+    targets = next((g.name for g in other.groups if g.family.name == TARGETS), None)
+    if targets is not None and parts.classes:
+        lines += [
+            f"    {PREFIX}{targets}[p, :] = {real}(0.0)",
+            f"    {PREFIX}{targets}[p, {PREFIX}labels[sample]] = {real}(1.0)",
+        ]
+    elif targets is not None:
+        lines += [
+            f"    for j in range({PREFIX}labels.shape[1]):",
+            f"        {PREFIX}{targets}[p, j] = {PREFIX}labels[sample, j]",
+        ]
+    lines.append(f"first += len({PREFIX}rows)")
+    for function in other.before:
+        lines += checked_call(function, [other.argument(g) for g in function.groups])
+    return lines
+
+
+def periodic_lines(parts: Parts, other: OtherBatch, function: PrivateFunction, first: bool) -> list[str]:
+    """A periodic function on the other batch if there is one, else on that of the step; from column 0."""
+    there = fill_lines(parts, other) if first else []
+    there += checked_call(function, [other.argument(g) for g in function.groups])
+    here = checked_call(function, [group.name for group in function.groups])
+    return [f"if len({PREFIX}order):", *indented(there, 4), "else:", *indented(here, 4)]
+
+
+def checked_call(function: PrivateFunction, arguments: Sequence[str]) -> list[str]:
+    """A call in the compiled loop, with its return where a check fails; from column 0."""
+    if not function.guarded:
+        return call([], function.name, list(arguments), 0)
+    lines = call(["code"], function.name, list(arguments), 0)
+    return [*lines, "if code != 0:", "    return total, code, position, age"]
