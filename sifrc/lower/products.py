@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import opt_einsum
 
+from sifrc.derive.summaries import GROUP
 from sifrc.ir import SAMPLE, Axis, Einsum, Expr, Operand
 from sifrc.ir.build import einsum
 from sifrc.ir.relative import ordered_operands
@@ -110,6 +111,6 @@ def _pairwise(expr: Einsum, layer: int | None) -> Expr:
             return einsum(chosen, expr.out) if len(chosen) < len(expr.operands) else expr
         kept = set(expr.out) | {label for _, labels in operands for label in labels}
         out = tuple(dict.fromkeys(label for _, labels in chosen for label in labels if label in kept))
-        out = tuple(sorted(out, key=lambda axis: (axis != SAMPLE, out.index(axis))))
+        out = tuple(sorted(out, key=lambda axis: (axis.name != GROUP, axis != SAMPLE, out.index(axis))))
         operands.append((einsum(chosen, out), out))
     return expr

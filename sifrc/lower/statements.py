@@ -15,6 +15,7 @@ from functools import singledispatchmethod
 
 import sympy
 
+from sifrc.derive.summaries import GROUP
 from sifrc.derive.system import Equation
 from sifrc.ir import (
     SAMPLE,
@@ -61,6 +62,7 @@ from sifrc.lower.solving import Arrays, conjugate_gradients
 from sifrc.lower.structure import kronecker
 from sifrc.lower.windows import View
 from sifrc.scalar import RECIPROCAL
+from sifrc.scalar.through import through_value
 
 __all__ = ["Block", "Lowering"]
 
@@ -280,12 +282,13 @@ class Lowering:
         if any(expr.orders):  # write F' through the value of F where that is in an array already
             plain = Map(expr.function, (0,) * len(expr.orders), expr.operands, expr.out)
             state = self._held_by(plain)
+            known = sympy.Dummy(real=True)
             if state is not None:
-                own = expr.function.value_form(plain.orders)
-                if own.is_Function and value.has(own):
-                    table[own] = self._loaded(state, binding, scope)
+                through = through_value(value, expr.function.value_form(plain.orders), known)
+                if through is not None:
+                    value, table[known] = through, self._loaded(state, binding, scope)
         # one simultaneous replacement: an array may be called like an argument of the function
-        needed = value.xreplace({known: sympy.Dummy() for known in table}).free_symbols
+        needed = value.free_symbols
         arguments: dict[sympy.Expr, sympy.Expr] = {}
         for symbol, (operand, labels) in zip(expr.function.argument_symbols, expr.operands, strict=True):
             if symbol in needed:
@@ -304,6 +307,7 @@ class Lowering:
         held = self._held_by(expr)
         if held is not None:
             return self._loaded(held, binding, scope)
+        expr = self._without_groups(expr)
         if contracted(expr):
             factors, rest = split_scalars(expr, scope.layer)
             product = [self._scalar(factor, {}, scope) for factor in factors]
@@ -473,6 +477,7 @@ class Lowering:
         if not contracted(expr):
             return False
         scope = self._fresh()
+        expr = self._without_groups(expr)
         factors, rest = split_scalars(expr, scope.layer)
         rest = ordered(rest, scope.layer)
         if not isinstance(rest, Einsum) or not contracted(rest):
@@ -489,6 +494,20 @@ class Lowering:
         load = self._load(target, scope.of(target.axes))
         self._statements.append(Sum(load, over, value, scope.used(value)))
         return True
+
+    def _without_groups(self, expr: Einsum) -> Einsum:
+        """The factors that all groups share as one array: they are computed once, and not for each group."""
+        shared = [op for op in expr.operands if op[1] and not any(a.name == GROUP for a in op[1])]
+        others = [op for op in expr.operands if op not in shared]
+        if not any(a.name == GROUP for _, labels in others for a in labels):
+            return expr
+        if not shared or (len(shared) == 1 and isinstance(shared[0][0], Input)):
+            return expr
+        needed = set(expr.out) | {label for _, labels in others for label in labels}
+        found = dict.fromkeys(label for _, labels in shared for label in labels if label in needed)
+        axes = tuple(sorted(found, key=lambda axis: (axis != SAMPLE, axis)))
+        made = einsum(shared, axes)
+        return Einsum((*others, (self._buffer(made), made.axes)), expr.out)
 
     def _matrix_product(self, expr: Einsum, target: Input, scale: sympy.Expr, scope: _Scope) -> bool:
         """gemm, gemv, means of outer products, and the same for every sample."""
