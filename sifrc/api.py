@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sifrc.data import Dataset
     from sifrc.report.document import EquationSheet
     from sifrc.spec.types import OptionValue, PartitionChoice, Spec
-    from sifrc.training import History
+    from sifrc.training import History, Plateau
     from sifrc.verify import Report, Row
 
 __all__ = [
@@ -336,6 +336,9 @@ def train(
     method: str | None = None,
     resume: bool = False,
     fallback: bool = False,
+    curvature_batch: int | None = None,
+    plateau: Plateau | None = None,
+    summaries: int | None = None,
     progress: bool = True,
     cache: bool | str | os.PathLike[str] = True,
     **method_options: OptionValue,
@@ -345,7 +348,7 @@ def train(
     Args:
         spec: a spec, a path or a mapping.
         data: a data set, or what :func:`load_data` takes; the spec's by default.
-        directory: for the checkpoint, the metrics and the plot; None writes nothing.
+        directory: for the checkpoint, the metrics, the log and the plots; None writes nothing.
         epochs: the run is complete after these; the spec's by default, as ``batch`` and ``seed``.
         batch: samples in a step.
         seed: of the initial parameters and the order of the samples.
@@ -353,6 +356,10 @@ def train(
         method: the spec's by default.
         resume: go on from the checkpoint in ``directory``.
         fallback: see :func:`load_data`.
+        curvature_batch: samples of a batch of its own for the periodic part of the method; the
+            spec's by default, as the next two; 0 for the batch of the step.
+        plateau: when the learning rate falls.
+        summaries: of the method, recorded in an epoch at most.
         progress: show a bar on the error stream.
         cache: see :func:`compile`.
         **method_options: options of the method, over those of the spec.
@@ -381,6 +388,9 @@ def train(
         batch=batch,
         seed=seed,
         resume=resume,
+        curvature_batch=curvature_batch,
+        plateau=plateau,
+        summaries=summaries,
         progress=progress,
     )
 
@@ -395,6 +405,9 @@ def train_module(
     batch: int | None = None,
     seed: int | None = None,
     resume: bool = False,
+    curvature_batch: int | None = None,
+    plateau: Plateau | None = None,
+    summaries: int | None = None,
     progress: bool = True,
 ) -> History:
     """Train a module that was compiled for a spec; what is None is the spec's. See :func:`train`.
@@ -403,21 +416,32 @@ def train_module(
         TrainingError: a setting is wrong, the module has no method, or a step was refused.
         TrainingInterrupted: Ctrl-C; a checkpoint is saved.
     """
+    from sifrc.training import Plateau
     from sifrc.training import train as run
+    from sifrc.training.adapters import has_curvature_batch
+    from sifrc.training.companion import no_curvature_batch
 
     if spec.method is None:
         raise TrainingError(
             "training needs a method", hint="add 'method: {name: esn}' to the spec, or name one"
         )
+    own, backend = spec.training, spec.target.backend
+    if curvature_batch is None and own.curvature_batch and not has_curvature_batch(module, backend):
+        raise no_curvature_batch(own.location)
+    if plateau is None and own.plateau is not None:
+        plateau = Plateau(own.plateau.patience, own.plateau.factor)
     return run(
         module,
-        spec.target.backend,
+        backend,
         dataset,
         epochs=spec.training.epochs if epochs is None else epochs,
         batch=spec.training.batch if batch is None else batch,
         seed=spec.seed if seed is None else seed,
         directory=None if directory is None else Path(directory),
         resume=resume,
+        curvature_batch=own.curvature_batch if curvature_batch is None else curvature_batch,
+        plateau=plateau,
+        summaries=own.summaries if summaries is None else summaries,
         progress=progress,
         label=spec.name,
     )

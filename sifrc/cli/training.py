@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 _ROWS = 12  # of the table; the file has all epochs
+_FILES = ("metrics.csv", "training.png", "summaries.npz", "interactions.png", "rates.png", "checkpoint.npz")
 
 
 def train(
@@ -29,6 +30,14 @@ def train(
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: the spec's.")] = None,
     batch: Annotated[
         int | None, typer.Option("--batch", min=1, help="Samples in a step. Default: the spec's.")
+    ] = None,
+    curvature_batch: Annotated[
+        int | None,
+        typer.Option(
+            "--curvature-batch",
+            min=0,
+            help="Samples of a curvature batch, 0 for the batch of the step. Default: the spec's.",
+        ),
     ] = None,
     data: Annotated[
         str | None,
@@ -52,7 +61,10 @@ def train(
         bool, typer.Option("--fallback", help="Take digits where MNIST or Fashion-MNIST is missing.")
     ] = False,
 ) -> None:
-    """Train on data: metrics.csv, training.png and checkpoint.npz in the folder of the run."""
+    """Train on data: metrics.csv, training.png and checkpoint.npz in the folder of the run.
+
+    With the method grouped_newton also summaries.npz, interactions.png and rates.png.
+    """
     method_options, backend_options = read_options(option)
 
     from sifrc import api
@@ -77,12 +89,13 @@ def train(
             batch=batch,
             seed=seed,
             resume=resume,
+            curvature_batch=curvature_batch,
         )
     headers, rows = _metrics(history)
     show_table(headers, rows)
     seconds = history.last.seconds
     typer.echo(f"{plural(history.last.epoch, 'epoch')} in {seconds:.2f} s of training steps")
-    for name in ("metrics.csv", "training.png", "checkpoint.npz"):
+    for name in _FILES:
         if (folder / name).is_file():
             typer.echo(f"wrote {folder / name}")
 

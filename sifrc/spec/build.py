@@ -16,7 +16,7 @@ from sifrc.spec.names import name_problem
 from sifrc.spec.partitionspec import partition_spec
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.registry import LOSSES
-from sifrc.spec.schema import InitializationShape, LayerShape, SpecShape
+from sifrc.spec.schema import InitializationShape, LayerShape, SpecShape, TrainingShape
 from sifrc.spec.suggest import did_you_mean, shortened
 from sifrc.spec.types import (
     FunctionSpec,
@@ -26,6 +26,7 @@ from sifrc.spec.types import (
     LossSpec,
     MethodSpec,
     OptionValue,
+    PlateauSpec,
     RegularizationSpec,
     Spec,
     TargetKind,
@@ -79,18 +80,26 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         regularization=_regularization(shape, layers, positions),
         dtype=shape.dtype,
         seed=shape.seed,
-        training=TrainingSpec(
-            shape.training.data,
-            shape.training.epochs,
-            shape.training.batch,
-            shape.training.one_hot,
-            positions.value(("training",)),
-        ),
+        training=_training(shape.training, positions),
         method=_method(shape, positions),
         target=_target(shape, positions),
         curvature=curvature_specs(shape.curvature, positions),
         partition=partition_spec(shape.partition, layers, positions),
         location=positions.value(()),
+    )
+
+
+def _training(shape: TrainingShape, positions: Positions) -> TrainingSpec:
+    plateau = shape.plateau
+    return TrainingSpec(
+        data=shape.data,
+        epochs=shape.epochs,
+        batch=shape.batch,
+        one_hot=shape.one_hot,
+        curvature_batch=shape.curvature_batch,
+        plateau=None if plateau is None else PlateauSpec(plateau.patience, plateau.factor),
+        summaries=shape.summaries,
+        location=positions.value(("training",)),
     )
 
 

@@ -15,6 +15,7 @@ from sifrc.spec.types import (
     PartitionSpec,
     RegularizationSpec,
     Spec,
+    TrainingSpec,
 )
 
 __all__ = ["spec_hash", "spec_to_dict"]
@@ -56,6 +57,7 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
             "epochs": spec.training.epochs,
             "batch": spec.training.batch,
             "one_hot": spec.training.one_hot,
+            **_training(spec.training),
         },
     }
     if spec.method is not None:
@@ -85,6 +87,18 @@ def spec_hash(spec: Spec) -> str:
     """
     text = json.dumps(spec_to_dict(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return sha256(text.encode()).hexdigest()
+
+
+def _training(training: TrainingSpec) -> dict[str, Any]:
+    """Keys that most specs do not have, where they have them."""
+    found: dict[str, Any] = {}
+    if training.curvature_batch:
+        found["curvature_batch"] = training.curvature_batch
+    if training.plateau is not None:
+        found["plateau"] = {"patience": training.plateau.patience, "factor": training.plateau.factor}
+    if training.summaries is not None:
+        found["summaries"] = training.summaries
+    return found
 
 
 def _function(function: FunctionSpec) -> dict[str, Any]:

@@ -193,6 +193,10 @@ def _below(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
     return f"'{key}' is too large: {describe(found)}", f"less than {context['lt']}", None
 
 
+def _above(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
+    return f"'{key}' is too small: {describe(found)}", f"more than {context['gt']}", None
+
+
 def _finite(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
     return f"'{key}' must be a finite number", "write a number such as 0.1 or 1e-3", None
 
@@ -215,6 +219,7 @@ _BY_TYPE: Mapping[str, Callable[[str, object, Mapping[str, Any]], _Sentence]] = 
         "greater_than_equal": _at_least,
         "less_than_equal": _at_most,
         "less_than": _below,
+        "greater_than": _above,
         "finite_number": _finite,
         "too_short": _too_short,
         "too_long": _too_long,

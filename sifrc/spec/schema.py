@@ -19,6 +19,7 @@ __all__ = [
     "LossShape",
     "MethodShape",
     "NetworkShape",
+    "PlateauShape",
     "SpecShape",
     "TargetShape",
     "TrainingShape",
@@ -108,6 +109,13 @@ class RegularizationShape(Shape):
     output: Literal["none", "spectral"] = "none"
 
 
+class PlateauShape(Shape):
+    """When the learning rate falls."""
+
+    patience: Annotated[int, Field(ge=0, le=MAX_UNITS)] = 5
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
 class TrainingShape(Shape):
     """What ``sifrc train`` does."""
 
@@ -115,6 +123,9 @@ class TrainingShape(Shape):
     epochs: Count = 10
     batch: Count = 1
     one_hot: bool = False
+    curvature_batch: Annotated[int, Field(ge=0, le=MAX_UNITS)] = 0
+    plateau: PlateauShape | None = None
+    summaries: Annotated[int, Field(ge=0, le=MAX_UNITS)] | None = None
 
 
 class MethodShape(Shape):
@@ -181,6 +192,7 @@ SHAPES: Mapping[tuple[str, ...], type[Shape]] = MappingProxyType(
         ("regularization",): RegularizationShape,
         ("init",): InitializationShape,
         ("training",): TrainingShape,
+        ("training", "plateau"): PlateauShape,
         ("method",): MethodShape,
         ("target",): TargetShape,
         ("curvature", "*"): CurvatureShape,

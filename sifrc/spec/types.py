@@ -28,6 +28,7 @@ __all__ = [
     "PartitionChoice",
     "PartitionKind",
     "PartitionSpec",
+    "PlateauSpec",
     "RegularizationSpec",
     "Spec",
     "TargetKind",
@@ -148,13 +149,34 @@ class RegularizationSpec:
 
 
 @dataclass(frozen=True)
+class PlateauSpec:
+    """When the learning rate falls: after more than ``patience`` epochs that are no better."""
+
+    patience: int = 5
+    factor: float = 0.5
+
+
+@dataclass(frozen=True)
 class TrainingSpec:
-    """What ``sifrc train`` does: data set, epochs, batch size (1 is one sample at a time)."""
+    """What ``sifrc train`` does.
+
+    Args:
+        data: name of a data set, or path of an archive.
+        epochs: the run is complete after these.
+        batch: samples in a step; 1 is one sample at a time.
+        one_hot: turn class indices into vectors.
+        curvature_batch: samples of a batch of its own for the periodic part of the method; 0 for none.
+        plateau: schedule of the learning rate, if any.
+        summaries: recorded in an epoch, at most; None for the default.
+    """
 
     data: str = "digits"
     epochs: int = 10
     batch: int = 1
     one_hot: bool = False
+    curvature_batch: int = 0
+    plateau: PlateauSpec | None = None
+    summaries: int | None = None
     location: Location | None = field(default=None, compare=False, repr=False)
 
 

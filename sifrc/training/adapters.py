@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Mapping
 from contextlib import suppress
 from types import MappingProxyType, ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sifrc.errors import TrainingError
 from sifrc.training.checkpoint import text_digest
+from sifrc.training.periodic import Periodic
 from sifrc.training.state import StateTree
+from sifrc.training.summaries import groups_of
 
-__all__ = ["NumbaTrainable", "Trainable", "check_parameters", "make_trainable", "module_identity"]
+__all__ = [
+    "NumbaTrainable",
+    "PeriodicTrainable",
+    "Trainable",
+    "check_parameters",
+    "has_curvature_batch",
+    "is_periodic",
+    "make_trainable",
+    "module_identity",
+]
 
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 _RATE_NAMES = ("learning_rate", "lr")
@@ -83,6 +95,46 @@ class Trainable(Protocol):
         Raises:
             TrainingError: it is the state of another method.
         """
+
+
+class PeriodicTrainable(Trainable, Protocol):
+    """A method that may have a part that runs every few steps."""
+
+    @property
+    def takes_curvature_batch(self) -> bool:
+        """Whether that part can run on a batch of its own."""
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Groups whose summaries the method keeps: name -> tensors; empty without summaries."""
+
+    @property
+    def period(self) -> int:
+        """Steps from one run of that part to the next."""
+
+    def train_periodic(
+        self,
+        inputs: NDArray[Any],
+        targets: NDArray[Any],
+        order: NDArray[np.int64],
+        batch: int,
+        periodic: Periodic,
+    ) -> float:
+        """As ``train_chunk``, the periodic part with the batches and the log of ``periodic``."""
+
+
+def is_periodic(trainable: Trainable) -> TypeGuard[PeriodicTrainable]:
+    """Whether it is a :class:`PeriodicTrainable`."""
+    return hasattr(type(trainable), "train_periodic")
+
+
+def has_curvature_batch(module: Any, backend: str) -> bool:
+    """Whether the method of a generated module takes a batch of its own for its periodic part."""
+    if backend == "numba":
+        function, name = getattr(module, "train_epoch", None), "curvature_order"
+    else:
+        function, name = getattr(getattr(module, "Optimizer", None), "step", None), "curvature"
+    return function is not None and name in inspect.signature(function).parameters
 
 
 def make_trainable(
@@ -184,6 +236,49 @@ class NumbaTrainable:
             self._parameters, self._state, inputs, targets, order, batch=batch
         )
         return float(objective)
+
+    @property
+    def takes_curvature_batch(self) -> bool:
+        """Whether the periodic part can run on a batch of its own."""
+        return has_curvature_batch(self._module, "numba")
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Groups whose summaries the method keeps; none without summaries."""
+        return groups_of(self._state) if self.takes_curvature_batch else {}
+
+    @property
+    def period(self) -> int:
+        """Steps from one run of the periodic part to the next."""
+        return int(self._state.period)
+
+    def train_periodic(
+        self,
+        inputs: NDArray[Any],
+        targets: NDArray[Any],
+        order: NDArray[np.int64],
+        batch: int,
+        periodic: Periodic,
+    ) -> float:
+        """As ``train_chunk``; each call into compiled code ends before the summary after a recorded one."""
+        state, total, position = self._state, 0.0, 0
+        whole = len(order) - len(order) % batch
+        while position < len(order):
+            before = max(0, state.period - state.age)  # steps until the next summary
+            wanted = periodic.until_record()
+            steps = min((whole - position) // batch or 1, before + wanted * state.period)
+            count = max(0, math.ceil((steps - before) / state.period))
+            chosen = periodic.positions(count)
+            options = {} if chosen is None else {"curvature_order": chosen, "curvature_batch": periodic.size}
+            part = order[position : position + steps * batch]
+            objective = self._module.train_epoch(
+                self._parameters, state, inputs, targets, part, batch=batch, **options
+            )
+            total += float(objective) * len(part)
+            if count == wanted:
+                periodic.found(position // batch + before + (count - 1) * state.period, state)
+            position += len(part)
+        return total / len(order)
 
     def predict(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Outputs of the network, (B, n_out)."""

@@ -53,6 +53,7 @@ class Checkpoint:
         random_state: of the generator that drew the current epoch's order, as JSON, and that
             order's digest; a NumPy that draws another order is found by it.
         history: the metrics so far.
+        extra: what the run has besides its steps, a tree as ``state``; None in older files.
     """
 
     identity: Mapping[str, str]
@@ -61,6 +62,7 @@ class Checkpoint:
     position: Position
     random_state: str
     history: History
+    extra: StateTree = None
 
 
 def text_digest(value: object) -> str:
@@ -80,6 +82,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         TrainingError: the file cannot be written, or the state has a leaf that is not stored.
     """
     text, arrays = encode_state(checkpoint.state)
+    extra, more = encode_state(checkpoint.extra)
     position = checkpoint.position
     meta = {
         "format": _FORMAT,
@@ -97,6 +100,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "history": checkpoint.history.array(),
         **{f"parameter/{key}": value for key, value in checkpoint.parameters.items()},
         **{f"state/{index}": value for index, value in enumerate(arrays)},
+        "extra": np.array(extra),
+        **{f"extra/{index}": value for index, value in enumerate(more)},
     }
     with replacing(path) as file:
         np.savez(file, allow_pickle=False, **content)
@@ -119,22 +124,26 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if meta["format"] != _FORMAT:
             raise TrainingError(f"{path.name} has format {meta['format']}", hint=f"format {_FORMAT}")
         prefix = "parameter/"
-        count = sum(key.startswith("state/") for key in content)
         objective, seconds = content["numbers"].tolist()
         return Checkpoint(
             identity={str(key): str(value) for key, value in meta["identity"].items()},
             parameters={k.removeprefix(prefix): v for k, v in content.items() if k.startswith(prefix)},
-            state=decode_state(
-                str(content["state"][()]), [content[f"state/{index}"] for index in range(count)]
-            ),
+            state=_tree(content, "state"),
             position=Position(int(meta["epoch"]), int(meta["sample"]), objective, seconds),
             random_state=str(meta["random_state"]),
             history=History.from_array(str(meta["label"]), content["history"]),
+            extra=_tree(content, "extra") if "extra" in content else None,
         )
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from error
     except (zipfile.BadZipFile, zlib.error) as error:
         raise _damaged(path, error) from error
+
+
+def _tree(content: Mapping[str, NDArray[Any]], name: str) -> StateTree:
+    """A tree from its text and arrays."""
+    count = sum(key.startswith(f"{name}/") for key in content)
+    return decode_state(str(content[name][()]), [content[f"{name}/{index}"] for index in range(count)])
 
 
 def _damaged(path: Path, error: Exception) -> TrainingError:

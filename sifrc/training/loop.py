@@ -33,20 +33,20 @@ from sifrc.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from sifrc.training.companion import COMPANION_FILES, Companion, Extras
 from sifrc.training.files import run_directory
 from sifrc.training.history import EpochMetrics, History
 from sifrc.training.interruption import TrainingInterrupted, deferred_interrupt
+from sifrc.training.plateau import Plateau
 from sifrc.training.plots import training_plot
 from sifrc.training.progress import training_progress
+from sifrc.training.sampling import chunk_size, order_generator, sample_order
 
 __all__ = ["CHECKPOINT_FILE", "METRICS_FILE", "PLOT_FILE", "Schedule", "fit", "sample_order", "train"]
 
 CHECKPOINT_FILE = "checkpoint.npz"
 METRICS_FILE = "metrics.csv"
 PLOT_FILE = "training.png"
-
-_CHUNKS = 50  # in an epoch, at most
-_SMALLEST_CHUNK = 256  # samples; below, calls into compiled code would cost more than the code
 
 Schedule = Callable[[int], float]
 """Factor of the learning rate in an epoch, counted from 0."""
@@ -65,6 +65,9 @@ def train(
     checkpoint_every: float = 30.0,
     progress: bool = True,
     schedule: Schedule | None = None,
+    curvature_batch: int = 0,
+    plateau: Plateau | None = None,
+    summaries: int | None = None,
     initial: Mapping[str, NDArray[Any]] | None = None,
     hyperparameters: Mapping[str, Any] = MappingProxyType({}),
     label: str = "run",
@@ -79,12 +82,17 @@ def train(
         batch: samples in a step.
         seed: of the initial parameters and of the orders of the samples.
         directory: for ``checkpoint.npz``, ``metrics.csv`` and ``training.png``, those of an earlier
-            run are replaced; None writes nothing.
+            run are replaced; None writes nothing. With summaries also ``summaries.npz``
+            (:class:`~sifrc.training.SummaryLog`), ``interactions.png`` and ``rates.png``.
         resume: go on from the checkpoint in ``directory``.
         checkpoint_every: seconds between checkpoints, 0 for one after each chunk; there is always
             one at the start, at the end and after Ctrl-C.
         progress: show a bar on the error stream.
         schedule: factor of the learning rate for each epoch.
+        curvature_batch: samples of a batch of its own for the periodic part of the method, at most
+            all of the training set; 0 for the batch of the step.
+        plateau: lower the learning rate when the training loss of the epochs falls no more.
+        summaries: of the method, recorded in an epoch at most, 0 for none; 20 where it keeps any.
         initial: parameters to start from.
         hyperparameters: of the method, by name.
         label: of the run in plots.
@@ -109,6 +117,9 @@ def train(
         checkpoint_every=checkpoint_every,
         progress=progress,
         schedule=schedule,
+        curvature_batch=curvature_batch,
+        plateau=plateau,
+        summaries=summaries,
         label=label,
     )
 
@@ -125,6 +136,9 @@ def fit(
     checkpoint_every: float = 30.0,
     progress: bool = True,
     schedule: Schedule | None = None,
+    curvature_batch: int = 0,
+    plateau: Plateau | None = None,
+    summaries: int | None = None,
     label: str = "run",
     clock: Callable[[], float] = time.perf_counter,
 ) -> History:
@@ -135,11 +149,13 @@ def fit(
     """
     samples = len(dataset.train_inputs)
     _check_settings(samples, epochs, batch, seed, checkpoint_every, resume, directory)
-    if directory is not None:
-        run_directory(Path(directory))
-    folder = Path(directory) if directory is not None else None
+    if schedule is not None and plateau is not None:
+        raise TrainingError("both a schedule and a plateau set the learning rate", hint="give one of them")
+    extras = Extras(curvature_batch, summaries, plateau)
+    companion = Companion(trainable, extras, samples=samples, batch=batch, seed=seed)
+    folder = run_directory(Path(directory)) if directory is not None else None
     settings = _Settings(epochs, batch, seed, folder, checkpoint_every, schedule, clock)
-    run = _Run(trainable, dataset, settings, label)
+    run = _Run(trainable, dataset, settings, companion, label)
     with deferred_interrupt() as interrupted, training_progress(progress, epochs, samples) as show:
         try:
             run.resume() if resume else run.start()
@@ -169,21 +185,6 @@ def fit(
     return run.history
 
 
-def sample_order(count: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The order of the samples in an epoch, a permutation (count,).
-
-    Example:
-        >>> a, b = (sample_order(100, seed=1, epoch=3) for _ in range(2))
-        >>> bool((a == b).all()), bool((a == sample_order(100, seed=1, epoch=4)).all())
-        (True, False)
-    """
-    return _generator(seed, epoch).permutation(count).astype(np.int64, copy=False)
-
-
-def _generator(seed: int, epoch: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
-
-
 @dataclass(frozen=True)
 class _Settings:
     """The arguments of :func:`fit` that a run keeps."""
@@ -200,12 +201,15 @@ class _Settings:
 class _Run:
     """A run in progress: where it is, what it measured, and what it has on disk."""
 
-    def __init__(self, trainable: Trainable, dataset: Dataset, settings: _Settings, label: str) -> None:
+    def __init__(
+        self, trainable: Trainable, dataset: Dataset, settings: _Settings, companion: Companion, label: str
+    ) -> None:
         self._trainable = trainable
+        self._companion = companion
         self._data = dataset
         self._settings = settings
         self._samples = len(dataset.train_inputs)
-        self._chunk = _chunk_size(self._samples, settings.batch)
+        self._chunk = chunk_size(self._samples, settings.batch)
         self._base_rate = trainable.learning_rate if settings.schedule is not None else math.nan
         self._saved: Position | None = None
         self._saved_time = -math.inf
@@ -217,7 +221,7 @@ class _Run:
     def start(self) -> None:
         """Begin: leave nothing of an earlier run, and measure before the first step."""
         if self._settings.directory is not None:
-            for name in (CHECKPOINT_FILE, METRICS_FILE, PLOT_FILE):
+            for name in (CHECKPOINT_FILE, METRICS_FILE, PLOT_FILE, *COMPANION_FILES):
                 self._file(name).unlink(missing_ok=True)
         self.history = self.history.appended(self._measure(0, 0.0, math.nan))
         self.save()
@@ -235,6 +239,7 @@ class _Run:
             )
         self._trainable.load_parameters(checkpoint.parameters)
         self._trainable.load_state(checkpoint.state)
+        self._companion.load_state(checkpoint.extra, self._file(CHECKPOINT_FILE).parent)
         self.history = replace(checkpoint.history, label=self.history.label)
         self._mark_saved()
         self.history.write_csv(self._file(METRICS_FILE))
@@ -249,7 +254,9 @@ class _Run:
             self._trainable.set_learning_rate(self._base_rate * settings.schedule(position.epoch))
         chosen = self._order[position.sample : position.sample + self._chunk]
         begin = settings.clock()
-        objective = self._trainable.train_chunk(data.train_inputs, data.train_targets, chosen, settings.batch)
+        objective = self._companion.train(
+            data.train_inputs, data.train_targets, chosen, epoch=position.epoch, sample=position.sample
+        )
         seconds = position.seconds + settings.clock() - begin
         if not math.isfinite(objective):
             raise FloatingPointError(f"the mean objective is {objective}")
@@ -262,6 +269,7 @@ class _Run:
         if done.sample == self._samples:
             mean = done.objective / self._samples
             self.history = self.history.appended(self._measure(done.epoch + 1, seconds, mean))
+            self._companion.end_epoch(self.history.last.train_loss)
             done = Position(epoch=done.epoch + 1, seconds=seconds)
             self._write_metrics()
         self.position = done
@@ -271,10 +279,11 @@ class _Run:
             self.save()
 
     def save(self) -> None:
-        """Write metrics and checkpoint, in this order: what a checkpoint counts is on disk."""
+        """Write metrics, log and checkpoint, in this order: what a checkpoint counts is on disk."""
         if self._settings.directory is None:
             return
         self._write_metrics()
+        self._companion.save(self._settings.directory)
         checkpoint = Checkpoint(
             identity=self._identity(),
             parameters=self._trainable.parameters(),
@@ -282,6 +291,7 @@ class _Run:
             position=self.position,
             random_state=self._random_state(),
             history=self.history,
+            extra=self._companion.state(),
         )
         save_checkpoint(self._file(CHECKPOINT_FILE), checkpoint)
         self._mark_saved()
@@ -294,6 +304,7 @@ class _Run:
             warnings.warn(f"no {PLOT_FILE}: matplotlib is not installed", stacklevel=3)
             return
         training_plot(self.history, self._file(PLOT_FILE))
+        self._companion.draw(self._settings.directory)
 
     def saved_at(self, position: Position) -> bool:
         """Whether the newest checkpoint is at a position."""
@@ -331,6 +342,7 @@ class _Run:
         """What a resumed run must agree in."""
         return {
             **self._trainable.identity,
+            **self._companion.identity,
             "data set": self._data.fingerprint,
             "seed": str(self._settings.seed),
             "batch size": str(self._settings.batch),
@@ -341,7 +353,7 @@ class _Run:
 
     def _random_state(self) -> str:
         """The generator before it drew the current order, and the order's digest."""
-        state = _generator(self._settings.seed, self.position.epoch).bit_generator.state
+        state = order_generator(self._settings.seed, self.position.epoch).bit_generator.state
         order = hashlib.sha256(self._order.tobytes()).hexdigest()
         return json.dumps({"generator": state, "order": order}, sort_keys=True)
 
@@ -356,12 +368,6 @@ class _Run:
     def _file(self, name: str) -> Path:
         assert self._settings.directory is not None
         return self._settings.directory / name
-
-
-def _chunk_size(samples: int, batch: int) -> int:
-    """Samples trained between two looks at the clock; whole batches."""
-    wanted = max(_SMALLEST_CHUNK, math.ceil(samples / _CHUNKS))
-    return math.ceil(wanted / batch) * batch
 
 
 def _check_settings(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["comparison_plot", "training_plot"]
+__all__ = ["comparison_plot", "new_figure", "save_figure", "training_plot"]
 
 _LEGEND_ROWS = 6  # more stand beside the panels
 _ABSCISSAE = (("epoch", "epochs"), ("seconds", "seconds of training"))
@@ -44,7 +44,7 @@ def training_plot(history: History, path: Path) -> None:
                 _draw(ax, history, abscissa, f"{part}_{quantity}", part)
             _finish(ax, title, quantity, history.column(f"test_{quantity}"))
     figure.suptitle(history.label)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def comparison_plot(
@@ -78,15 +78,24 @@ def comparison_plot(
             ax.set_xscale("log")
             if crowded:
                 figure.legend(*ax.get_legend_handles_labels(), loc="outside right upper", fontsize="small")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _figure(rows: int) -> Figure:
+def new_figure(*, width: float, height: float) -> Figure:
+    """A figure of so many inches.
+
+    Raises:
+        TrainingError: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise TrainingError("plots need matplotlib", hint="pip install matplotlib") from error
-    return Figure(figsize=(10, 0.5 + 3.5 * rows), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _figure(rows: int) -> Figure:
+    return new_figure(width=10, height=0.5 + 3.5 * rows)
 
 
 def _draw(
@@ -113,7 +122,12 @@ def _finish(ax: Axes, title: str, quantity: str, values: NDArray[np.float64], *,
         ax.set_yscale("log")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG file, as a whole.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
     with replacing(path) as file:
         # Without the version of matplotlib, which would change the bytes.
         figure.savefig(file, format="png", dpi=120, metadata={"Software": None})

@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from sifrc.errors import TrainingError
-from sifrc.training.adapters import check_parameters, module_identity
+from sifrc.training.adapters import check_parameters, has_curvature_batch, module_identity
+from sifrc.training.periodic import Periodic
 from sifrc.training.state import StateTree
+from sifrc.training.summaries import groups_of
 
 __all__ = ["TorchModel", "TorchTrainable", "from_tree", "to_array", "to_tree"]
 
@@ -163,6 +165,52 @@ class TorchTrainable(TorchModel):
         optimizer: Any = self._optimizer  # generated ones take data where torch takes a closure
         objective: torch.Tensor = optimizer.step(inputs, targets)
         return objective
+
+    @property
+    def takes_curvature_batch(self) -> bool:
+        """Whether the periodic part can run on a batch of its own."""
+        return has_curvature_batch(self._module, "torch")
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Groups whose summaries the method keeps; none without summaries."""
+        return groups_of(self._optimizer) if self.takes_curvature_batch else {}
+
+    @property
+    def period(self) -> int:
+        """Steps from one run of the periodic part to the next."""
+        return int(self._optimizer.param_groups[0]["period"])
+
+    def train_periodic(
+        self,
+        inputs: NDArray[Any],
+        targets: NDArray[Any],
+        order: NDArray[np.int64],
+        batch: int,
+        periodic: Periodic,
+    ) -> float:
+        """As ``train_chunk``; the optimizer asks for a curvature batch where it needs one."""
+        x, t = self._tensor(inputs), self._tensor(targets)
+        optimizer: Any = self._optimizer
+        due = False
+
+        def other() -> tuple[torch.Tensor, torch.Tensor]:
+            nonlocal due
+            due = True
+            positions = periodic.positions(1)
+            if positions is None:
+                return x[chosen], t[chosen]
+            where = torch.from_numpy(positions).to(x.device)
+            return x[where], t[where]
+
+        indices = torch.from_numpy(np.ascontiguousarray(order)).to(x.device)
+        total = torch.zeros((), dtype=torch.float64, device=x.device)
+        for number, start in enumerate(range(0, len(indices), batch)):
+            chosen, due = indices[start : start + batch], False
+            total += len(chosen) * optimizer.step(x[chosen], t[chosen], curvature=other).detach().double()
+            if due:
+                periodic.found(number, optimizer)
+        return float(total) / len(order)
 
     def predict(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Outputs of the network, (B, n_out)."""

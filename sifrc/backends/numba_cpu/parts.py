@@ -122,7 +122,8 @@ class Parts:
             for group in function.groups:
                 outside = (Storage.PARAMETER, Storage.DIRECTION, Storage.MEMORY)
                 # What a step keeps, operators compute in a workspace of their own.
-                kept = group.family.name in self.kept and not self.program.curvature
+                operators = self.program.curvature or self.program.summary
+                kept = group.family.name in self.kept and not operators
                 given = group.family.storage in outside and group.family.name not in computed
                 given |= group.family.storage in (Storage.PARAMETER, Storage.MEMORY)
                 if not (is_scalar(group.family) or kept or given):
