@@ -68,10 +68,20 @@ def statement(text: str, indent: int, prefix: str = "term") -> list[str]:
             return [*lines, line]
         part = _largest_part(node, LINE_LENGTH - indent - len(prefix) - 6)
         if part is None:
-            return [*lines, line]
+            return [*lines, *_split_call(node, line, indent)]
         name = f"{prefix}{len(lines)}"
         lines.append(f"{pad}{name} = {_render(part)}")
         node = cast(ast.stmt, _Replace(part, name).visit(node))
+
+
+def _split_call(node: ast.stmt, line: str, indent: int) -> list[str]:
+    """A line that is too long and has no part to name: the arguments of its call on lines of their own."""
+    value = getattr(node, "value", None)
+    if not isinstance(value, ast.Call) or not isinstance(node, ast.Assign | ast.Expr):
+        return [line]
+    function = f"{_render(value.func, _ATOM)}("
+    opening = line.strip().removesuffix(_render(value)) + function
+    return lines_of(_arguments(value), opening, ")", indent)
 
 
 def lines_of(items: Sequence[str], opening: str, closing: str, indent: int) -> list[str]:
@@ -227,9 +237,12 @@ def _(node: ast.Starred) -> tuple[str, int]:
 
 @_text.register
 def _(node: ast.Call) -> tuple[str, int]:
-    arguments = [_render(argument) for argument in node.args]
-    arguments += [f"{keyword.arg}={_render(keyword.value)}" for keyword in node.keywords]
-    return f"{_render(node.func, _ATOM)}({', '.join(arguments)})", _ATOM
+    return f"{_render(node.func, _ATOM)}({', '.join(_arguments(node))})", _ATOM
+
+
+def _arguments(node: ast.Call) -> list[str]:
+    named = [f"{keyword.arg}={_render(keyword.value)}" for keyword in node.keywords]
+    return [*map(_render, node.args), *named]
 
 
 @_text.register

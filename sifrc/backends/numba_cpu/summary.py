@@ -9,7 +9,7 @@ from sifrc.backends.layout import signature
 from sifrc.backends.names import owner_name
 from sifrc.backends.numba_cpu.operators import RAISES, data_text, params_text
 from sifrc.backends.numba_cpu.parts import Parts, call_lines
-from sifrc.backends.summary import single_table, summary_doc
+from sifrc.backends.summary import first_group_table, summary_doc
 from sifrc.backends.text import literal
 from sifrc.lower.program import Storage
 
@@ -39,7 +39,7 @@ def summary_context(parts: Parts) -> dict[str, Any]:
         "groups": "GROUPS = " + literal(dict(operator.groups), used=len("GROUPS = ")),
         "owners": owner_tables(parts),
         "summary_places": _places(parts),
-        "single": single_table(operator),
+        "first_group": first_group_table(operator),
         "summary_head": signature("summary", list(_ARGUMENTS), "Summary"),
         "summary_doc": summary_doc(
             params_text(parts),
