@@ -84,11 +84,11 @@ def case_agrees(name: str, word: str, backends: tuple[str, ...], folder: Path, *
 # ── values ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("name, word", rotated(CASES, ALL, 1))
+@pytest.mark.parametrize("name, word", rotated(CASES, ALL, 1)[::2])
 def test_named_case(name: str, word: str, tmp_path: Path) -> None:
-    """One partition for each network, in one backend."""
+    """One partition for every second network, in one backend."""
     position = list(CASES).index(name)
-    case_agrees(name, word, (BACKENDS[position % 2],), tmp_path)
+    case_agrees(name, word, (BACKENDS[position // 2 % 2],), tmp_path)
 
 
 @pytest.mark.slow
@@ -123,7 +123,7 @@ def test_single_numbers_in_parts_of_the_batch(name: str, tmp_path: Path) -> None
 
 def test_a_sum_that_goes_to_every_output(tmp_path: Path) -> None:
     """A product of sums in the loss: the adjoint's tangent is one number for all outputs."""
-    data = {**CASES["one_layer"], "loss": {"expression": "dot(y - t, y - t) + mean(y)*sum(tanh(y))"}}
+    data = {**CASES["granular"], "loss": {"expression": "dot(y - t, y - t) + mean(y)*sum(tanh(y))"}}
     spec = spec_with(data)
     point = point_of(spec, 7, BATCH)
     groups = groups_of(spec, "canonical")
@@ -134,7 +134,7 @@ def test_a_sum_that_goes_to_every_output(tmp_path: Path) -> None:
 
 
 @given(data=specs(), seed=st.integers(0, 2**16))
-@settings(RANDOM, max_examples=5)
+@settings(RANDOM, max_examples=3)
 def test_random_network(data: dict[str, Any], seed: int, tmp_path_factory: Any) -> None:
     """A random graph with a random partition, both backends."""
     groups = random_groups(spec_with(data), seed)
