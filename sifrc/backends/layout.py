@@ -68,10 +68,20 @@ def statement(text: str, indent: int, prefix: str = "term") -> list[str]:
             return [*lines, line]
         part = _largest_part(node, LINE_LENGTH - indent - len(prefix) - 6)
         if part is None:
-            return [*lines, *_broken(node, indent)]
+            return [*lines, *_split_call(node, line, indent)]
         name = f"{prefix}{len(lines)}"
         lines.append(f"{pad}{name} = {_render(part)}")
         node = cast(ast.stmt, _Replace(part, name).visit(node))
+
+
+def _split_call(node: ast.stmt, line: str, indent: int) -> list[str]:
+    """A line that is too long and has no part to name: the arguments of its call on lines of their own."""
+    value = getattr(node, "value", None)
+    if not isinstance(value, ast.Call) or not isinstance(node, ast.Assign | ast.Expr):
+        return [line]
+    function = f"{_render(value.func, _ATOM)}("
+    opening = line.strip().removesuffix(_render(value)) + function
+    return lines_of(_arguments(value), opening, ")", indent)
 
 
 def lines_of(items: Sequence[str], opening: str, closing: str, indent: int) -> list[str]:
@@ -124,14 +134,6 @@ def returned(values: Sequence[str], indent: int) -> list[str]:
     """
     flat = " " * indent + "return " + ", ".join(values)
     return [flat] if len(flat) <= LINE_LENGTH else lines_of(values, "return (", ")", indent)
-
-
-def _broken(node: ast.stmt, indent: int) -> list[str]:
-    """A statement without parts that could be named: the arguments of a call go on lines of their own."""
-    if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and not node.value.keywords):
-        return [" " * indent + _statement(node)]
-    opening = _statement(ast.Assign(node.targets, node.value.func)) + "("
-    return lines_of([_render(argument) for argument in node.value.args], opening, ")", indent)
 
 
 class _Replace(ast.NodeTransformer):
@@ -235,9 +237,12 @@ def _(node: ast.Starred) -> tuple[str, int]:
 
 @_text.register
 def _(node: ast.Call) -> tuple[str, int]:
-    arguments = [_render(argument) for argument in node.args]
-    arguments += [f"{keyword.arg}={_render(keyword.value)}" for keyword in node.keywords]
-    return f"{_render(node.func, _ATOM)}({', '.join(arguments)})", _ATOM
+    return f"{_render(node.func, _ATOM)}({', '.join(_arguments(node))})", _ATOM
+
+
+def _arguments(node: ast.Call) -> list[str]:
+    named = [f"{keyword.arg}={_render(keyword.value)}" for keyword in node.keywords]
+    return [*map(_render, node.args), *named]
 
 
 @_text.register

@@ -8,7 +8,14 @@ from sifrc.backends.text import docstring, literal
 from sifrc.lower.program import OBJECTIVE, Program
 from sifrc.methods.summary_plan import SummaryOperator
 
-__all__ = ["RESULTS", "groups_table", "single_table", "summary_chains", "summary_doc", "summary_families"]
+__all__ = [
+    "RESULTS",
+    "first_group_table",
+    "groups_table",
+    "summary_chains",
+    "summary_doc",
+    "summary_families",
+]
 
 RESULTS = {"g": "ḡ", "H": "H̿", "D": "D̄", "T": "T̄"}
 """Fields of a summary -> families; T is all of order 3, D its diagonal."""
@@ -39,7 +46,7 @@ def groups_table(program: Program) -> list[str]:
     return [f'{text}\n"""Groups of the parameters -> their tensors."""']
 
 
-def single_table(operator: SummaryOperator) -> str:
+def first_group_table(operator: SummaryOperator) -> str:
     """First group of every tensor, where each of its entries is a group."""
     head = "_FIRST_GROUP = "
     return head + literal(dict(operator.single), used=len(head)) if operator.single else ""

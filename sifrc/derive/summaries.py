@@ -192,7 +192,7 @@ class Summaries:
         sums = _by_layer(
             "summary_whole", "Summaries up to order 3", [self.gradient, self.hessian, self.tensor]
         )
-        return forward, self.adjoint_tangent, sums
+        return forward, _used(self.adjoint_tangent, sums), sums
 
     # -- parts of the Lagrangian
 
@@ -256,6 +256,8 @@ class Summaries:
                     yield Input(f"Nᵀy{distance}", c.index, state.axes, Role.ADJOINT), value
 
     def _own_moves(self, c: Constraint) -> Iterator[Expr]:
+        if self.partition.discrete:  # a part of N for each of its numbers, none whole
+            return
         for parameter, direction in self._parameters().items():
             moved = jvp(c.pre_activation, {parameter: direction})
             if moved is not None:
@@ -337,6 +339,17 @@ def _by_layer(name: str, title: str, systems: Sequence[System]) -> System:
     last = max((e.layer for e in equations if e.layer is not None), default=0) + 1
     ordered = sorted(equations, key=lambda e: last if e.layer is None else e.layer)
     return System(name, title, tuple(ordered))
+
+
+def _used(system: System, after: System) -> System:
+    """The equations that ``after`` needs, directly or through others: nothing is pulled below the input."""
+    wanted = {(s.family, s.index) for e in after.equations for s in inputs_of(e.value)}
+    kept: list[Equation] = []
+    for equation in reversed(system.equations):
+        if (equation.symbol.family, equation.symbol.index) in wanted:
+            kept.append(equation)
+            wanted |= {(s.family, s.index) for s in inputs_of(equation.value)}
+    return System(system.name, system.title, tuple(reversed(kept)), system.conditions)
 
 
 def _of_group(symbol: Input, axis: Axis) -> Input:

@@ -39,11 +39,13 @@ def is_matrix_product(expr: Einsum) -> bool:
     """Whether two factors are multiplied as matrices or vectors, once or for every sample.
 
     One label is summed and none is shared and kept; with a factor of three dimensions, leaving the
-    label of the samples aside. That one may be kept or summed.
+    label of the samples aside. That one may be kept or summed. Every label of the result is one of a factor.
     """
     if len(expr.operands) != 2 or not expr.out:
         return False
     slots = [labels for _, labels in expr.operands]
+    if not set(expr.out) <= {label for labels in slots for label in labels}:
+        return False
     if any(len(set(labels)) < len(labels) for labels in slots):
         return False
     if max(len(labels) for labels in slots) == 3:

@@ -9,7 +9,7 @@ from sifrc.backends.layout import signature
 from sifrc.backends.names import owner_name
 from sifrc.backends.numba_cpu.operators import RAISES, data_text, params_text
 from sifrc.backends.numba_cpu.parts import Parts, call_lines
-from sifrc.backends.summary import groups_table, single_table, summary_doc
+from sifrc.backends.summary import first_group_table, groups_table, summary_doc
 from sifrc.backends.text import literal
 from sifrc.lower.program import Storage
 
@@ -37,7 +37,7 @@ def summary_context(parts: Parts) -> dict[str, Any]:
     return {
         "summary": True,
         "summary_places": _places(parts),
-        "single": single_table(operator),
+        "first_group": first_group_table(operator),
         "summary_head": signature("summary", list(_ARGUMENTS), "Summary"),
         "summary_doc": summary_doc(
             params_text(parts),

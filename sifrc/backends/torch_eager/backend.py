@@ -111,6 +111,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "bias_names": _name_table("BIAS_NAMES", _layer_names(parts, "bias"), "Biases by layer number."),
         "constants": [*_constants(parts), *group_tables(parts)],
         "guarded": guarded,
+        "callables": step or bool(parts.program.curvature) or "Callable[" in texts,
         "math": step or "math." in "".join(_initializers(module.layers)),
         "guards": guard_table(parts),
         "memory": memory_table(parts) if step else "",

@@ -81,11 +81,12 @@ class Writer:
     def _inlines(self, product: Contract, following: Sequence[Statement]) -> bool:
         """Whether the next user of the product is a kernel that can compute it on the way."""
         ref = product.target.ref
-        operands = {product.left.ref, product.right.ref, *(load.ref for _, load in product.loads)}
+        # By what is printed: layers may share one local variable.
+        operands = {self.names.ref(load.ref) for load in loads_of(product)}
         for statement in following:
             if any(load.ref == ref for load in loads_of(statement)):
                 return isinstance(statement, Kernel) and self._fits(product, statement)
-            if operands & {load.ref for load in targets_of(statement)}:
+            if operands & {self.names.ref(load.ref) for load in targets_of(statement)}:
                 return False
         return False
 
@@ -105,8 +106,8 @@ class Writer:
         if sum(counts) != 1:
             return False
         user = kernel.assigns[counts.index(1)]
-        operands = {product.left.ref, product.right.ref}
-        clobbered = {assign.target.ref for assign in kernel.assigns[: counts.index(1)]}
+        operands = {self.names.ref(load.ref) for load in (product.left, product.right)}
+        clobbered = {self.names.ref(assign.target.ref) for assign in kernel.assigns[: counts.index(1)]}
         distinct = len(set(labels)) == len(labels)
         return user.target.labels in (labels, labels[::-1]) and distinct and not operands & clobbered
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sifrc.backends.layout import signature
 from sifrc.backends.names import groups_name, owner_name
-from sifrc.backends.summary import RESULTS, groups_table, single_table, summary_doc
+from sifrc.backends.summary import RESULTS, first_group_table, groups_table, summary_doc
 from sifrc.backends.text import literal
 from sifrc.backends.torch_eager.calls import Chain, Parts
 from sifrc.backends.torch_eager.operators import PARAMS_TEXT, RAISES_TEXT, data_text
@@ -52,7 +52,7 @@ def summary_context(parts: Parts) -> dict[str, Any]:
     vectors = "vector_weights" if parts.biases is None else "vector_weights, vector_biases"
     return {
         "summary": True,
-        "single": single_table(operator),
+        "first_group": first_group_table(operator),
         "summary_head": signature("summary", list(_ARGUMENTS), "Summary"),
         "summary_doc": summary_doc(PARAMS_TEXT, data_text(parts, True), RAISES_TEXT),
         "summary_vector": f'    {vectors} = {function}(direction, "direction", like)',

@@ -1,0 +1,204 @@
+"""Deliberate faults in the derivation and the lowering of summaries: every one must be caught.
+
+A fault is caught when the derived systems or the interpreted program disagree with nested derivatives of the
+forward pass, or when they cannot be made at all. Those of memory are in the tests of modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from cases import CASES
+from summary_oracle import Derivatives, derivatives, partition_of_case, point_of
+from summary_values import Interpreted, SystemValues, agree
+
+import sifrc.derive.summaries as summaries
+import sifrc.lower.windows as windows
+import sifrc.methods.planning as planning
+from sifrc.derive.summaries import Summaries
+from sifrc.derive.system import Equation, System
+from sifrc.ir import Add, Expr
+from sifrc.ir.build import add, negative, scale, zero
+from sifrc.ir.traverse import inputs_of
+from sifrc.spec import Spec
+from sifrc.verify.points import Point
+
+Fault = Callable[[pytest.MonkeyPatch], AbstractContextManager[None]]
+Change = Callable[[Expr], Expr]
+NETWORKS = (("tanh_cross_entropy_3", "canonical"), ("shared_skip", "weights-biases"))
+
+
+@cache
+def setting(name: str, word: str) -> tuple[Spec, Point, dict[str, list[str]], Derivatives]:
+    """A network, a partition, a point, and what is true there."""
+    found = partition_of_case(CASES[name], word)
+    assert found is not None
+    point = point_of(found[0], 3, 2)
+    return found[0], point, found[1], derivatives(found[0], point, found[1])
+
+
+def caught_by() -> list[str]:
+    """Which of the two disagree with the oracle."""
+    found = []
+    ways: dict[str, Callable[[Spec, Point, Any], Any]] = {
+        "systems": SystemValues,
+        "program": lambda spec, point, _: Interpreted(spec, point),
+    }
+    for way, make in ways.items():
+        for network in NETWORKS:
+            spec, point, groups, expected = setting(*network)
+            try:
+                agree(make(spec, point, groups), expected)
+            except Exception:
+                found.append(way)
+                break
+    return found
+
+
+def _equations(name: str, change: Callable[[Equation], Expr]) -> Fault:
+    """Change the values of a system's equations."""
+    return _made(name, lambda system: _changed(system, change))
+
+
+def _changed(system: System, change: Callable[[Equation], Expr]) -> System:
+    equations = tuple(replace(equation, value=change(equation)) for equation in system.equations)
+    return replace(system, equations=equations)
+
+
+def _made(name: str, change: Callable[[Any], Any]) -> Fault:
+    """Change what a property of the derivation gives."""
+
+    @contextmanager
+    def fault(patch: pytest.MonkeyPatch) -> Iterator[None]:
+        own: Any = Summaries.__dict__[name]
+        original = own.fget if isinstance(own, property) else own.func
+        with patch.context() as local:
+            local.setattr(Summaries, name, property(lambda self: change(original(self))))
+            yield
+
+    return fault
+
+
+def _name(module: Any, name: str, change: Callable[[Any], Any]) -> Fault:
+    """Replace a function that a module or a class uses."""
+
+    @contextmanager
+    def fault(patch: pytest.MonkeyPatch) -> Iterator[None]:
+        with patch.context() as local:
+            local.setattr(module, name, change(getattr(module, name)))
+            yield
+
+    return fault
+
+
+def _terms(chosen: Callable[[Expr], bool], factor: Fraction) -> Callable[[Equation], Expr]:
+    """Terms of a sum times a factor."""
+
+    def change(equation: Equation) -> Expr:
+        value = equation.value
+        terms = value.terms if isinstance(value, Add) else ((Fraction(1), value),)
+        return add([(f * factor if chosen(term) else f, term) for f, term in terms], value.axes)
+
+    return change
+
+
+def _has(*families: str) -> Callable[[Expr], bool]:
+    return lambda term: set(families) <= {symbol.family for symbol in inputs_of(term)}
+
+
+def _of(change: Change) -> Callable[[Equation], Expr]:
+    return lambda equation: change(equation.value)
+
+
+def _second(change: Callable[[Equation], Expr]) -> Fault:
+    return _made("_second", lambda made: (_changed(made[0], change), made[1]))
+
+
+def _moved(places: Any) -> Any:
+    """The first two owners exchanged."""
+    table = dict(places)
+    first, second = list(table)[:2]
+    return MappingProxyType({**table, first: table[second], second: table[first]})
+
+
+def _shorter(original: Any) -> Any:
+    """Windows of tangents of the layer below lack their last group."""
+
+    def support(self: Any, expr: Any, axis: Any) -> tuple[int, int]:
+        low, high = original(self, expr, axis)
+        family = getattr(expr, "family", "")
+        return (low, high - 1) if family == "ẋ" and high > 1 else (low, high)
+
+    return support
+
+
+def _without_multipliers(*families: str) -> Callable[[Any], Any]:
+    """Tangents of some multipliers left out of the joint direction."""
+
+    def wrap(original: Any) -> Any:
+        def along(self: Summaries, number: int = 0, *, multipliers: bool = False) -> Any:
+            found = original(self, number, multipliers=multipliers)
+            return {s: v for s, v in found.items() if v.family.rstrip("'") not in families}
+
+        return along
+
+    return wrap
+
+
+def _half(expr: Expr) -> Expr:
+    return scale(Fraction(1, 2), expr)
+
+
+FAULTS: dict[str, Fault] = {
+    "moves: sign": _equations("moves", _of(negative)),
+    "pulls: sign": _equations("pulls", _of(negative)),
+    "tangents: the move of the weights is missing": _equations("tangent", _terms(_has("Nx"), Fraction(0))),
+    "tangents: the move of the biases doubled": _equations("tangent", _terms(_has("η"), Fraction(2))),
+    "second tangents: N ẋ once, not twice": _second(_terms(_has("N"), Fraction(1, 2))),
+    "second tangents: the curvature of the activation is missing": _second(_terms(_has("ȧ"), Fraction(0))),
+    "diagonal of order 3: without second tangents": _made("_second", lambda made: (made[0], {})),
+    "diagonal of order 3: one second tangent is missing": _made(
+        "_second", lambda made: (made[0], dict(list(made[1].items())[:-1]))
+    ),
+    "diagonal of order 3: halved": _equations("third", _of(_half)),
+    "order 1: sign of the biases": _equations("gradient", _terms(_has("η"), Fraction(-1))),
+    "order 2: terms with pulls once": _equations("hessian", _terms(_has("Nᵀy"), Fraction(1, 2))),
+    "all of order 3: without ḃ": _name(Summaries, "_along", _without_multipliers("ḃ")),
+    "all of order 3: without ẏ": _name(Summaries, "_along", _without_multipliers("ẏ")),
+    "tangents of the adjoints: sign": _equations("adjoint_tangent", _of(negative)),
+    "the state regularisation is missing": _name(
+        summaries, "state_regularizer", lambda f: lambda *a: zero(())
+    ),
+    "owners: two exchanged": _name(planning, "owners_of", lambda f: lambda d: _moved(f(d))),
+    "windows: too short": _name(windows.Windows, "_support", _shorter),
+    "windows: assigned where they are added to": _name(windows, "_overlap", lambda f: lambda *a: False),
+    "windows: of the first owner": _name(windows.Windows, "_owner", lambda f: lambda self, symbol: (0, 1)),
+}
+
+
+def test_without_a_fault_nothing_is_caught() -> None:
+    """The checks pass on the code as it is."""
+    assert caught_by() == []
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong sign, factor, window or owner, or a missing term."""
+    with FAULTS[name](monkeypatch):
+        found = caught_by()
+    assert found, name
+    # What is wrong before the lowering is wrong after it too.
+    assert "program" in found
+    assert ("systems" in found) == (not name.startswith(("owners", "windows")))
+
+
+def test_nothing_stays_broken() -> None:
+    """After all faults."""
+    assert caught_by() == []
