@@ -148,7 +148,7 @@ def test_random_network(data: dict[str, Any], seed: int, tmp_path_factory: Any) 
 
 @pytest.mark.slow
 @given(data=specs(), seed=st.integers(0, 2**16))
-@settings(RANDOM, max_examples=150)
+@settings(RANDOM, max_examples=80)
 def test_many_random_networks(data: dict[str, Any], seed: int, tmp_path_factory: Any) -> None:
     """The same on many more."""
     test_random_network.hypothesis.inner_test(data, seed, tmp_path_factory)

@@ -234,7 +234,7 @@ def test_random_network(data: dict[str, Any], seed: int) -> None:
 
 @pytest.mark.slow
 @given(data=specs(), seed=st.integers(0, 2**16))
-@settings(RANDOM, max_examples=400)
+@settings(RANDOM, max_examples=150)
 def test_many_random_networks(data: dict[str, Any], seed: int) -> None:
     """The same on many more."""
     random_network(data, seed)
