@@ -123,7 +123,7 @@ class Interpreted:
         }
         operator = self.program.summary
         assert operator is not None
-        names = [name for name, _ in operator.groups]
+        names = [name for name, _ in self.program.groups]
         for owned in build_model(self.spec).parameters:
             for name, symbol in owned.members:
                 weight = symbol is owned.weight
