@@ -33,7 +33,7 @@ MethodName: TypeAlias = Annotated[
     typer.Option(
         "--method",
         metavar="NAME",
-        help="esn, mk, ea_cg, or none for operators alone. Default: the spec's.",
+        help="esn, mk, ea_cg, grouped_newton, or none for operators alone. Default: the spec's.",
     ),
 ]
 Options: TypeAlias = Annotated[

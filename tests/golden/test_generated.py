@@ -23,6 +23,8 @@ CASES = {
     "custom_operators_numba": ("custom.yaml", Request(backend="numba")),
     "digits_blocks_ea_cg_torch": ("digits_blocks.yaml", Request(backend="torch")),
     "digits_blocks_ea_cg_numba": ("digits_blocks.yaml", Request(backend="numba")),
+    "digits_grouped_grouped_newton_torch": ("digits_grouped.yaml", Request(backend="torch")),
+    "digits_grouped_grouped_newton_numba": ("digits_grouped.yaml", Request(backend="numba")),
 }
 
 
