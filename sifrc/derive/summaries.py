@@ -181,7 +181,9 @@ class Summaries:
         if order > 1:
             parts += [self.pulls, self.tangent]
         parts += [self.second_tangent] if order > 2 else []
-        parts += [self.gradient, self.hessian, self.third][:order]
+        parts.append(self.gradient)
+        parts += [self.hessian] if order > 1 else []
+        parts += [self.third] if order > 2 else []
         return _by_layer(f"summary_{order}", f"Summaries up to order {order}", parts)
 
     def whole(self) -> tuple[System, ...]:
@@ -218,7 +220,8 @@ class Summaries:
         equations: list[Equation] = []
         known: list[Expr] = []
         for c, form in self._forms():
-            value = reduce(self._along_groups(part(form), order), self._relations(c))
+            known_products = [] if c is None else self._relations[c.index]
+            value = reduce(self._along_groups(part(form), order), known_products)
             last = c is None
             symbol = Input(
                 family if last else f"{family}∑", None if c is None else c.index, axes, Role.DIRECTION
@@ -230,14 +233,16 @@ class Summaries:
             known = [symbol]
         return System(name, title, tuple(equations))
 
-    def _relations(self, c: Constraint | None) -> list[Relation]:
-        """N_k x_{k−1} and N_kᵀ y_k by their symbols, where they occur within a product."""
-        if c is None:
-            return []
-        return [
-            relation(symbol.name, subtract(value, symbol), value)
-            for symbol, value in (*self._moves(c), *self._pulls(c))
-        ]
+    @cached_property
+    def _relations(self) -> dict[int, list[Relation]]:
+        """By constraint: N_k x_{k−1} and N_kᵀ y_k by their symbols, where they occur within a product."""
+        return {
+            c.index: [
+                relation(symbol.name, subtract(value, symbol), value)
+                for symbol, value in (*self._moves(c), *self._pulls(c))
+            ]
+            for c in self.model.constraints
+        }
 
     def _moves(self, c: Constraint) -> Iterator[tuple[Input, Expr]]:
         for moved in self._own_moves(c):
@@ -258,8 +263,9 @@ class Summaries:
     def _own_moves(self, c: Constraint) -> Iterator[Expr]:
         if self.partition.discrete:  # a part of N for each of its numbers, none whole
             return
-        for parameter, direction in self._parameters().items():
-            moved = jvp(c.pre_activation, {parameter: direction})
+        directions = self._parameters()
+        for parameter in (symbol for symbol in inputs_of(c.pre_activation) if symbol in directions):
+            moved = jvp(c.pre_activation, {parameter: directions[parameter]})
             if moved is not None:
                 yield moved
 
@@ -306,7 +312,7 @@ class Summaries:
 
     def _stacked(self, symbol: Input, value: Expr, c: Constraint, source: str) -> Equation:
         """The equation for every group."""
-        value = reduce(self._along_groups(value, 1), self._relations(c))
+        value = reduce(self._along_groups(value, 1), self._relations[c.index])
         stacked = _of_group(symbol, self.groups)
         return Equation(stacked, expand(spread(value, stacked.axes)), c.index, source)
 

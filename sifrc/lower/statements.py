@@ -49,18 +49,16 @@ from sifrc.lower.program import (
     LogSumExpOver,
     MatrixFunction,
     MaximumOver,
-    Ref,
     SolveCubic,
     SolveKronecker,
     SolveSylvester,
     SolveSystem,
     Statement,
-    Subscript,
     Sum,
 )
 from sifrc.lower.solving import Arrays, conjugate_gradients
 from sifrc.lower.structure import kronecker
-from sifrc.lower.windows import View
+from sifrc.lower.windows import View, ref_of
 from sifrc.scalar import RECIPROCAL
 from sifrc.scalar.through import through_value
 
@@ -211,7 +209,7 @@ class Lowering:
         view = self.views.get(symbol.key)
         base = self._base(symbol)
         self._note(base)
-        return Load(_ref(base), labels, () if view is None else view.window)
+        return Load(ref_of(base), labels, () if view is None else view.window)
 
     def _hint(self, symbol: Input, layer: int | None) -> str:
         symbol = self._base(symbol)
@@ -464,7 +462,7 @@ class Lowering:
         parts = [self._buffer(e) for e in (expr.matrix, expr.rhs, expr.third, expr.strength)]
         scope = self._fresh()
         matrix, rhs, third, strength = (self._load(s, scope.of(s.axes)) for s in parts)
-        solution = Load(_ref(target), scope.of(expr.axes))
+        solution = Load(ref_of(target), scope.of(expr.axes))
         self._statements.append(SolveCubic(solution, matrix, rhs, third, strength, expr.unbounded))
         return True
 
@@ -522,10 +520,6 @@ class Lowering:
         )
         self._statements.append(statement)
         return True
-
-
-def _ref(symbol: Input) -> Ref:
-    return Ref(symbol.family, None if symbol.index is None else Subscript(symbol.index))
 
 
 def _number(value: Fraction) -> sympy.Rational:

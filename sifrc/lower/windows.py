@@ -24,7 +24,7 @@ from sifrc.ir.normal import expand
 from sifrc.ir.traverse import inputs_of, postorder, rewrite
 from sifrc.lower.program import Fresh, Load, Ref, Slot, Subscript, Upto, Window
 
-__all__ = ["View", "Windows"]
+__all__ = ["View", "Windows", "ref_of"]
 
 Interval: TypeAlias = tuple[int, int]
 _Table: TypeAlias = Mapping[Axis, tuple[Interval, Window]]
@@ -91,7 +91,7 @@ class Windows:
         covered: list[tuple[Interval, ...]] = []
         if symbol.family not in self.in_place and (ordered[:1] != [whole] or extent == 1):
             zeros = len(groups) > 1 or not _tiles([window[0] for window in ordered], extent)
-            yield Fresh(Load(_ref(symbol)), zeros, self._like(terms, symbol))
+            yield Fresh(Load(ref_of(symbol)), zeros, self._like(terms, symbol))
             covered = [whole] if zeros else []
         for window in ordered:
             term = found[window][0][1]
@@ -114,7 +114,7 @@ class Windows:
         if not axes:
             return None
         own = (found for found in inputs_of(*(term for _, term in terms)) if found.axes == axes)
-        return Load(_ref(next(own, None) or self.shapes[axes]))
+        return Load(ref_of(next(own, None) or self.shapes[axes]))
 
     def _picked(self, value: Expr) -> Expr:
         """A product with the vector of an owner, summed over the groups, as an entry of the other factors."""
@@ -176,7 +176,7 @@ class Windows:
             return 0
         if not own:
             raise TypeError("a window that no array has")
-        return Upto(_ref(own[0]))
+        return Upto(ref_of(own[0]))
 
     # -- the term within its window
 
@@ -201,12 +201,8 @@ class Windows:
     def _(self, expr: Einsum, table: _Table) -> Expr:
         operands = []
         for operand, labels in expr.operands:
-            inner = _inner(operand, labels, table)
-            operands.append((self._restrict(operand, inner), _left(labels, table)))
-        operands = [
-            (e, () if _is_owner(old) else labels)
-            for (e, labels), (old, _) in zip(operands, expr.operands, strict=True)
-        ]
+            part = self._restrict(operand, _inner(operand, labels, table))
+            operands.append((part, () if _is_owner(operand) else _left(labels, table)))
         return einsum(operands, _left(expr.out, table))
 
     def _view(self, symbol: Input, table: _Table) -> Input:
@@ -275,7 +271,8 @@ def _mark_text(mark: Window) -> str:
     return ":" if mark is None else str(mark)
 
 
-def _ref(symbol: Input) -> Ref:
+def ref_of(symbol: Input) -> Ref:
+    """The array of a symbol."""
     return Ref(symbol.family, None if symbol.index is None else Subscript(symbol.index))
 
 

@@ -14,6 +14,7 @@ from sifrc.ir import Axis, CubicNewton, Delta, Expr, Input, Operand, Role, Solve
 from sifrc.ir.build import add, apply, einsum, ones, rename, subtract, total
 from sifrc.methods.base import LEARNING_RATE, Choices, Method, MethodOption, StepPlan
 from sifrc.methods.plan import MemorySpec
+from sifrc.model import LayerParameters
 from sifrc.scalar import ABS, RECIPROCAL, SQRT
 
 __all__ = ["GroupedNewton"]
@@ -138,7 +139,6 @@ class _Plan:
                 f"regularisation {self.chosen['regularization']}, "
                 f"{self.chosen['interactions']} interactions.",
             ),
-            refreshable=False,
             curvature_batch=("forward", "adjoint"),
             kept=(*self._summed(), "η̂"),
         )
@@ -248,16 +248,17 @@ class _Plan:
                 ]
                 move = einsum(factors, parameter.axes)
                 yield Equation(parameter, subtract(parameter, move), owned.index, "GN3(8)")
-            yield from self._kept_averages(owned.index)
-        yield Equation(self._kept("η̃"), rates, None, "definition")
+            yield from self._kept_averages(owned)
+        average = Input("η̃", None, (self.axis,), Role.DIRECTION)
+        yield Equation(average, rates, None, "definition")
         if "begun" in self.memory:
             yield Equation(_BEGUN, ones(), None, "definition")
         for weight in ("w₁", "w₂"):
             if weight in self.memory:
                 yield Equation(_weight(weight), _new(_weight(weight)), None, "definition")
 
-    def _kept_averages(self, layer: int) -> Iterator[Equation]:
-        owned = next(p for p in self.model.parameters if p.index == layer)
+    def _kept_averages(self, owned: LayerParameters) -> Iterator[Equation]:
+        layer = owned.index
         pairs = zip(gradient_symbols(owned, "G", "g"), gradient_symbols(owned, "N", "η"), strict=True)
         for (_, slope), (_, direction) in pairs:
             part = "W" if slope.family == "G" else "β"
@@ -268,9 +269,6 @@ class _Plan:
                 if f"{mark}{part}" in self.memory:
                     kept = Input(f"{mark}{part}", layer, slope.slots, Role.DIRECTION)
                     yield Equation(kept, _new(kept), layer, "definition")
-
-    def _kept(self, family: str) -> Input:
-        return Input(family, None, (self.axis,), Role.DIRECTION)
 
 
 def _weight(name: str) -> Input:
