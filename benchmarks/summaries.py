@@ -3,7 +3,8 @@
     python benchmarks/summaries.py [--batch 1000] [--threads 2] [--rounds 15]
 
 Canonical partition (every tensor a group), float32, the direction is given, no gradient is asked for. Base
-is one gradient of torch autograd in the same round.
+is one gradient of torch autograd in the same round. The threads of a Numba module share the batch, and its
+BLAS has one thread; torch has the same number of threads.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--rounds", type=int, default=15)
 parser.add_argument("--backends", default="numba,torch")
 arguments = parser.parse_args()
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = str(arguments.threads)
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -87,7 +89,7 @@ def candidates(name: str) -> dict[str, Any]:
         start = module.init(0) if backend == "numba" else dict(module.Network(seed=0).state_dict())
         if backend == "numba":
             direction = module.gradient(start, inputs, targets)
-            more = {"workspace": module.Workspace()}
+            more = {"workspace": module.Workspace(), "threads": arguments.threads}
             data: tuple[Any, Any] = inputs, targets
         else:
             direction = module.gradient(start, t_inputs, t_targets)

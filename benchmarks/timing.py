@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 __all__ = ["Ratio", "interleaved", "print_table"]
 
+PAUSE = 0.03
+"""Seconds."""
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -30,13 +33,17 @@ class Ratio:
 def interleaved(
     candidates: Mapping[str, Callable[[], object]], base: str, rounds: int = 21, warmup: int = 3
 ) -> dict[str, Ratio]:
-    """Run all candidates in turn, ``rounds`` times; ratios are taken within a round."""
+    """Run all candidates in turn, ``rounds`` times; ratios are taken within a round.
+
+    Between two runs is a pause: threads of the one before spin for a while, on the cores of the next.
+    """
     for _ in range(warmup):
         for run in candidates.values():
             run()
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, run in candidates.items():
+            time.sleep(PAUSE)
             start = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - start)

@@ -360,7 +360,7 @@ def _log_sum_exp(values):
     return top + np.log(total)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _forward(weights, biases, a, x):
     """Forward model.
 
@@ -393,7 +393,7 @@ def _forward(weights, biases, a, x):
             x_4[p, i] = biases_3[i] + x_4[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _objective(x, targets, loss, loss_part2, objective):
     """Loss and objective of one sample.
 
@@ -415,7 +415,7 @@ def _objective(x, targets, loss, loss_part2, objective):
         objective[p] = loss[p]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _adjoint(
     x,
     targets,
@@ -488,7 +488,7 @@ def _adjoint(
             y_1[p, i] = b_1[p, i] * slope_1[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
     """Gradient.
 
@@ -515,7 +515,7 @@ def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
                 gradient_biases_k[i] += -mean * y_k[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _tangent(x, vector_weights, slope, vector_biases, weights, a, u, zeta, u_part2, zeta_part2):
     """Sifrian (4): forward in k.
 
@@ -552,7 +552,7 @@ def _tangent(x, vector_weights, slope, vector_biases, weights, a, u, zeta, u_par
             zeta_4[p, i] = -vector_biases_3[i] - zeta_4[p, i] + zeta_part2_4[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _adjoint_tangent(
     softmax,
     zeta,
@@ -661,7 +661,7 @@ def _adjoint_tangent(
             z_1[p, i] = term26_2 - gamma_1[p, i] * slope_1[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _hessian_product(b, zeta, gamma, x, mean, z, y, product_weights, product_weights_part2, product_biases):
     """Sifrian (1), (2): the Hessian–vector product.
 
@@ -703,7 +703,7 @@ def _hessian_product(b, zeta, gamma, x, mean, z, y, product_weights, product_wei
             product_biases_1[i] += -mean * z_1[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, da_part2, dx_part2):
     """Linearised forward model.
 
@@ -743,7 +743,7 @@ def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, da_part2, 
             dx_4[p, i] = dx_4[p, i] + dx_part2_4[p, i] + vector_biases_3[i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _linearized_adjoint(
     x, dx, targets, weights, a, r, c, r_part4, r_part3, r_part2, r_part5, r_part1, r_part6, dy
 ):
@@ -841,7 +841,7 @@ def _linearized_adjoint(
             dy_1[p, i] = c_1[p, i] * (a_1[p, i] * (np.float64(1.0) - part8 * part8) * _sigmoid(part7) + part8)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _gauss_newton_product(c, x, mean, dy, gauss_newton_weights, gauss_newton_biases):
     """Gauss–Newton–vector product.
 

@@ -412,10 +412,53 @@ def _refuse(code: int, where: str = "") -> None:
 
 
 @njit(cache=True, error_model="numpy")
+def _exp(x):
+    """exp(x), without a branch."""
+    q, n = _exp_parts(x)
+    half = n >> 1
+    return (q + np.float32(1.0)) * _power_of_two(half) * _power_of_two(n - half)
+
+
+@njit(cache=True, error_model="numpy")
+def _exp_parts(x):
+    """q and n of exp(x) = (1 + q) 2**n, q = expm1(x - n log(2)); exp is 0 below -104, infinite above 89."""
+    z = np.float32(89.0) if x > np.float32(89.0) else np.float32(-104.0) if x < np.float32(-104.0) else x
+    n = np.rint(z * np.float32(1.4426950408889634)) if z == z else np.float32(0.0)
+    r = z - n * np.float32(0.693359375) - n * np.float32(-0.00021219444005469057)
+    p = np.float32(0.00019890990824673654) * r + np.float32(0.0013933649996309251)
+    p = (p * r + np.float32(0.0083333109254809)) * r + np.float32(0.041666464925285904)
+    p = (p * r + np.float32(0.16666666681623232)) * r + np.float32(0.500000001346581)
+    return p * r * r + r, np.int32(n)
+
+
+@njit(cache=True, error_model="numpy")
+def _expm1(x):
+    """exp(x) - 1, without a branch."""
+    q, n = _exp_parts(x)
+    half = n >> 1
+    first, second = _power_of_two(half), _power_of_two(n - half)
+    return (q * first + (first - _power_of_two(half - n))) * second
+
+
+@njit(cache=True, error_model="numpy")
 def _power2(x):
     """x to the power 2."""
     x2 = x * x
     return x2
+
+
+@njit(cache=True, error_model="numpy")
+def _power_of_two(n):
+    """2**n, from -126 to 127, as the exponent of a number in single precision."""
+    return np.int32((n + 127) << 23).view(np.float32)
+
+
+@njit(cache=True, error_model="numpy")
+def _tanh(x):
+    """tanh(x), without a branch; 1 to rounding from 20 on."""
+    size = abs(x)
+    e = _expm1(np.float32(2.0) * (np.float32(20.0) if size > np.float32(20.0) else size))
+    return np.copysign(e / (e + np.float32(2.0)), x)
 
 
 @njit(cache=True)
@@ -482,7 +525,7 @@ def _turn(direction, rate, residual):
         a[i] = b[i] + factor * a[i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _forward(weights, biases, a, x):
     """Forward model.
 
@@ -497,7 +540,7 @@ def _forward(weights, biases, a, x):
         for p in range(len(a_k)):
             for i in range(a_k.shape[1]):
                 a_k[p, i] = a_k[p, i] + biases_k[i]
-                x_k[p, i] = np.tanh(a_k[p, i])
+                x_k[p, i] = _tanh(a_k[p, i])
     np.dot(x[2], weights[3].T, x[3])
     biases_3, x_3 = biases[3], x[3]
     for p in range(len(x_3)):
@@ -505,7 +548,7 @@ def _forward(weights, biases, a, x):
             x_3[p, i] = biases_3[i] + x_3[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _objective(x, targets, loss_part1, loss, objective):
     """Loss and objective of one sample.
 
@@ -531,7 +574,7 @@ def _objective(x, targets, loss_part1, loss, objective):
     return 0
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _adjoint(x, targets, weights, softmax_part1, softmax, b_part1, b, y):
     """Back-propagation.
 
@@ -548,7 +591,7 @@ def _adjoint(x, targets, weights, softmax_part1, softmax, b_part1, b, y):
     for p in range(len(softmax_3)):
         softmax_part1_3_p = softmax_part1_3[p]
         for i in range(softmax_3.shape[1]):
-            softmax_3[p, i] = np.exp(-softmax_part1_3_p + x_3[p, i])
+            softmax_3[p, i] = _exp(-softmax_part1_3_p + x_3[p, i])
     b_part1_3 = b_part1[3]
     for p in range(len(b_part1_3)):
         total0 = np.float32(0.0)
@@ -572,7 +615,7 @@ def _adjoint(x, targets, weights, softmax_part1, softmax, b_part1, b, y):
             y_1[p, i] = b_1[p, i] * (np.float32(1.0) - x_1[p, i] * x_1[p, i])
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
     """Gradient.
 
@@ -599,7 +642,7 @@ def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
                 gradient_biases_k[i] += -mean * y_k[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _blocks_hessian(b_part1, softmax, weights, x, b, block, block_part3, block_part2, block_part4):
     """Curvature blocks of the pre-activations, kind hessian.
 
@@ -664,7 +707,7 @@ def _blocks_hessian(b_part1, softmax, weights, x, b, block, block_part3, block_p
                 block_1[p, i, j] = block_1[p, i, j] + _delta(i, j) * factor5
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _blocks_pch1(
     targets,
     softmax,
@@ -753,7 +796,7 @@ def _blocks_pch1(
     return 0
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _blocks_fisher(x, mean, weights, class_score_part1, class_score, mean_block, class_score_y):
     """Curvature blocks of the pre-activations, kind fisher.
 
@@ -772,9 +815,9 @@ def _blocks_fisher(x, mean, weights, class_score_part1, class_score, mean_block,
     for p in range(len(class_score_3)):
         class_score_part1_3_p = class_score_part1_3[p]
         for i in range(class_score_3.shape[1]):
-            factor0 = np.exp(-class_score_part1_3_p + x_3[p, i])
+            factor0 = _exp(-class_score_part1_3_p + x_3[p, i])
             for j in range(class_score_3.shape[2]):
-                part0 = np.exp(-np.float32(0.5) * class_score_part1_3_p + np.float32(0.5) * x_3[p, j])
+                part0 = _exp(-np.float32(0.5) * class_score_part1_3_p + np.float32(0.5) * x_3[p, j])
                 class_score_3[p, i, j] = -_delta(j, i) * part0 + factor0 * part0
     mean_block_3 = mean_block[3]
     mean_block_3[:] = np.float32(0.0)
@@ -811,7 +854,7 @@ def _blocks_fisher(x, mean, weights, class_score_part1, class_score, mean_block,
     _scale(mean_block[1], mean)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _mean_blocks(block, mean, mean_block):
     """Batch mean of the blocks.
 
@@ -827,7 +870,7 @@ def _mean_blocks(block, mean, mean_block):
                     mean_block_k[i, j] += block_k[p, i, j] * mean
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _second_moments(x, mean, second_moment):
     """Second moments of the inputs.
 
@@ -839,7 +882,7 @@ def _second_moments(x, mean, second_moment):
         _scale(second_moment[k], mean)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _mean_moments(mean, x, mean_input):
     """Means of the inputs.
 
@@ -854,7 +897,7 @@ def _mean_moments(mean, x, mean_input):
                 mean_input_k[i] += mean * x_prev[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _dense_blocks_per_sample(block, mean, x, weight_block):
     """Blocks of the weights.
 
@@ -874,7 +917,7 @@ def _dense_blocks_per_sample(block, mean, x, weight_block):
                             weight_block_k[i, j, l, m] += factor0 * x_prev[p, m]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _dense_blocks(mean_block, second_moment, weight_block):
     """Blocks of the weights.
 
@@ -892,7 +935,7 @@ def _dense_blocks(mean_block, second_moment, weight_block):
                         weight_block_k[i, j, l, m] = mean_block_k_i_l * second_moment_k[j, m]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _direction(
     mean_input,
     gradient_weights,
@@ -1038,7 +1081,7 @@ def _direction(
     return 0
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _update(
     direction_iterations,
     direction_remaining,
@@ -1451,7 +1494,7 @@ def predict(params: Parameters, inputs: Array) -> Array:
     return output
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _epoch(
     order,
     samples,

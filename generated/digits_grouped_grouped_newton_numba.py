@@ -421,6 +421,49 @@ def _refuse(code: int, where: str = "") -> None:
     raise FloatingPointError(f"{quantity}{place} is not finite or not defined")
 
 
+@njit(cache=True, error_model="numpy")
+def _exp(x):
+    """exp(x), without a branch."""
+    q, n = _exp_parts(x)
+    half = n >> 1
+    return (q + np.float32(1.0)) * _power_of_two(half) * _power_of_two(n - half)
+
+
+@njit(cache=True, error_model="numpy")
+def _exp_parts(x):
+    """q and n of exp(x) = (1 + q) 2**n, q = expm1(x - n log(2)); exp is 0 below -104, infinite above 89."""
+    z = np.float32(89.0) if x > np.float32(89.0) else np.float32(-104.0) if x < np.float32(-104.0) else x
+    n = np.rint(z * np.float32(1.4426950408889634)) if z == z else np.float32(0.0)
+    r = z - n * np.float32(0.693359375) - n * np.float32(-0.00021219444005469057)
+    p = np.float32(0.00019890990824673654) * r + np.float32(0.0013933649996309251)
+    p = (p * r + np.float32(0.0083333109254809)) * r + np.float32(0.041666464925285904)
+    p = (p * r + np.float32(0.16666666681623232)) * r + np.float32(0.500000001346581)
+    return p * r * r + r, np.int32(n)
+
+
+@njit(cache=True, error_model="numpy")
+def _expm1(x):
+    """exp(x) - 1, without a branch."""
+    q, n = _exp_parts(x)
+    half = n >> 1
+    first, second = _power_of_two(half), _power_of_two(n - half)
+    return (q * first + (first - _power_of_two(half - n))) * second
+
+
+@njit(cache=True, error_model="numpy")
+def _power_of_two(n):
+    """2**n, from -126 to 127, as the exponent of a number in single precision."""
+    return np.int32((n + 127) << 23).view(np.float32)
+
+
+@njit(cache=True, error_model="numpy")
+def _tanh(x):
+    """tanh(x), without a branch; 1 to rounding from 20 on."""
+    size = abs(x)
+    e = _expm1(np.float32(2.0) * (np.float32(20.0) if size > np.float32(20.0) else size))
+    return np.copysign(e / (e + np.float32(2.0)), x)
+
+
 @njit(cache=True)
 def _rows(values):
     """The first two dimensions as one."""
@@ -741,7 +784,7 @@ def _cubic_polished(matrix, pull, point, rounding):
     return point if size <= np.sqrt(rounding) * whole else np.nan * point
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _forward(weights, biases, a, x):
     """Forward model.
 
@@ -756,7 +799,7 @@ def _forward(weights, biases, a, x):
         for p in range(len(a_k)):
             for i in range(a_k.shape[1]):
                 a_k[p, i] = a_k[p, i] + biases_k[i]
-                x_k[p, i] = np.tanh(a_k[p, i])
+                x_k[p, i] = _tanh(a_k[p, i])
     np.dot(x[2], weights[3].T, x[3])
     biases_3, x_3 = biases[3], x[3]
     for p in range(len(x_3)):
@@ -764,7 +807,7 @@ def _forward(weights, biases, a, x):
             x_3[p, i] = biases_3[i] + x_3[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _objective(x, targets, loss_part1, loss, objective):
     """Loss and objective of one sample.
 
@@ -790,7 +833,7 @@ def _objective(x, targets, loss_part1, loss, objective):
     return 0
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _adjoint(x, targets, weights, softmax_part1, softmax, b_part1, b, y):
     """Back-propagation.
 
@@ -807,7 +850,7 @@ def _adjoint(x, targets, weights, softmax_part1, softmax, b_part1, b, y):
     for p in range(len(softmax_3)):
         softmax_part1_3_p = softmax_part1_3[p]
         for i in range(softmax_3.shape[1]):
-            softmax_3[p, i] = np.exp(-softmax_part1_3_p + x_3[p, i])
+            softmax_3[p, i] = _exp(-softmax_part1_3_p + x_3[p, i])
     b_part1_3 = b_part1[3]
     for p in range(len(b_part1_3)):
         total0 = np.float32(0.0)
@@ -831,7 +874,7 @@ def _adjoint(x, targets, weights, softmax_part1, softmax, b_part1, b, y):
             y_1[p, i] = b_1[p, i] * (np.float32(1.0) - x_1[p, i] * x_1[p, i])
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
     """Gradient.
 
@@ -858,7 +901,7 @@ def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
                 gradient_biases_k[i] += -mean * y_k[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _direction(
     begun,
     gradient_weights,
@@ -900,7 +943,7 @@ def _direction(
     return 0
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _summary_3(
     x,
     vector_weights,
@@ -1325,7 +1368,7 @@ def _summary_3(
     return 0
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _rates(
     summary_h, summary_g, summary_d, internal_damping, begun, rate_momentum, rates_average, rates_found, rates
 ):
@@ -1350,7 +1393,7 @@ def _rates(
     return 0
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _update(
     lr,
     rates,
@@ -1466,7 +1509,7 @@ def predict(params: Parameters, inputs: Array) -> Array:
     return output
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _epoch(
     order,
     samples,

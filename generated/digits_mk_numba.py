@@ -449,6 +449,32 @@ def _refuse(code: int, where: str = "") -> None:
     raise FloatingPointError(f"{quantity}{place} is not finite or not defined")
 
 
+@njit(cache=True, error_model="numpy")
+def _exp(x):
+    """exp(x), without a branch."""
+    q, n = _exp_parts(x)
+    half = n >> 1
+    return (q + np.float32(1.0)) * _power_of_two(half) * _power_of_two(n - half)
+
+
+@njit(cache=True, error_model="numpy")
+def _exp_parts(x):
+    """q and n of exp(x) = (1 + q) 2**n, q = expm1(x - n log(2)); exp is 0 below -104, infinite above 89."""
+    z = np.float32(89.0) if x > np.float32(89.0) else np.float32(-104.0) if x < np.float32(-104.0) else x
+    n = np.rint(z * np.float32(1.4426950408889634)) if z == z else np.float32(0.0)
+    r = z - n * np.float32(0.693359375) - n * np.float32(-0.00021219444005469057)
+    p = np.float32(0.00019890990824673654) * r + np.float32(0.0013933649996309251)
+    p = (p * r + np.float32(0.0083333109254809)) * r + np.float32(0.041666464925285904)
+    p = (p * r + np.float32(0.16666666681623232)) * r + np.float32(0.500000001346581)
+    return p * r * r + r, np.int32(n)
+
+
+@njit(cache=True, error_model="numpy")
+def _power_of_two(n):
+    """2**n, from -126 to 127, as the exponent of a number in single precision."""
+    return np.int32((n + 127) << 23).view(np.float32)
+
+
 @njit(cache=True)
 def _delta(i, j):
     """One where the labels are equal, else zero."""
@@ -601,7 +627,7 @@ def _solve_vector(matrix, rhs, solution):
     return _solve_matrix(matrix, rhs.reshape((n, 1)), solution.reshape((n, 1)))
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _forward(weights, biases, a, x):
     """Forward model.
 
@@ -623,7 +649,7 @@ def _forward(weights, biases, a, x):
             x_2[p, i] = biases_2[i] + x_2[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _objective(x, targets, loss_part1, loss, penalty, objective):
     """Loss and objective of one sample.
 
@@ -657,7 +683,7 @@ def _objective(x, targets, loss_part1, loss, penalty, objective):
     return 0
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _adjoint(x, targets, weights, a, b, softmax_part1, softmax, b_part1, b_part1_scalar, y):
     """Back-propagation.
 
@@ -673,7 +699,7 @@ def _adjoint(x, targets, weights, a, b, softmax_part1, softmax, b_part1, b_part1
     for p in range(len(softmax_2)):
         softmax_part1_2_p = softmax_part1_2[p]
         for i in range(softmax_2.shape[1]):
-            softmax_2[p, i] = np.exp(-softmax_part1_2_p + x_2[p, i])
+            softmax_2[p, i] = _exp(-softmax_part1_2_p + x_2[p, i])
     b_part1_scalar_2 = b_part1_scalar[2]
     for p in range(len(b_part1_scalar_2)):
         total0 = np.float32(0.0)
@@ -694,7 +720,7 @@ def _adjoint(x, targets, weights, a, b, softmax_part1, softmax, b_part1, b_part1
             y_1[p, i] = b_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
     """Gradient.
 
@@ -720,7 +746,7 @@ def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
             gradient_biases_1[i] += -mean * y_1[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, zeta_part2):
     """Sifrian (4): forward in k.
 
@@ -743,7 +769,7 @@ def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, zeta_part2):
             zeta_2[p, i] = -vector_biases_2[i] - zeta_2[p, i] + zeta_part2_2[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _adjoint_tangent(
     b_part1_scalar, softmax, zeta, b, vector_weights, weights, a, gamma, gamma_part1, gamma_part1_scalar, z
 ):
@@ -778,7 +804,7 @@ def _adjoint_tangent(
             z_1[p, i] = -gamma_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _hessian_product(b, zeta, gamma, x, mean, z, product_weights, product_weights_part2, product_biases):
     """Sifrian (1), (2): the Hessian–vector product.
 
@@ -808,7 +834,7 @@ def _hessian_product(b, zeta, gamma, x, mean, z, product_weights, product_weight
             product_biases_1[i] += -mean * z_1[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, dx_part2):
     """Linearised forward model.
 
@@ -831,7 +857,7 @@ def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, dx_part2):
             dx_2[p, i] = dx_2[p, i] + dx_part2_2[p, i] + vector_biases_2[i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _linearized_adjoint(targets, x, dx, weights, a, r, r_part1, r_part3, r_part2, c, dy):
     """Adjoint of the linearised model.
 
@@ -854,7 +880,7 @@ def _linearized_adjoint(targets, x, dx, weights, a, r, r_part1, r_part3, r_part2
         total1 = np.float32(0.0)
         r_part3_p = r_part3[p]
         for i in range(dx_2.shape[1]):
-            total1 += dx_2[p, i] * np.exp(-r_part3_p + x_2[p, i])
+            total1 += dx_2[p, i] * _exp(-r_part3_p + x_2[p, i])
         r_part2[p] = total1
     c_2 = c[2]
     for p in range(len(r)):
@@ -862,7 +888,7 @@ def _linearized_adjoint(targets, x, dx, weights, a, r, r_part1, r_part3, r_part2
         r_part3_p = r_part3[p]
         r_part1_p = r_part1[p]
         for i in range(r.shape[1]):
-            r[p, i] = r_part1_p * (dx_2[p, i] - r_part2_p) * np.exp(-r_part3_p + x_2[p, i])
+            r[p, i] = r_part1_p * (dx_2[p, i] - r_part2_p) * _exp(-r_part3_p + x_2[p, i])
             c_2[p, i] = -r[p, i]
     np.dot(c[2], weights[2], c[1])
     a_1, c_1, dy_1 = a[1], c[1], dy[1]
@@ -871,7 +897,7 @@ def _linearized_adjoint(targets, x, dx, weights, a, r, r_part1, r_part3, r_part2
             dy_1[p, i] = c_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _gauss_newton_product(c, x, mean, dy, gauss_newton_weights, gauss_newton_biases):
     """Gauss–Newton–vector product.
 
@@ -897,7 +923,7 @@ def _gauss_newton_product(c, x, mean, dy, gauss_newton_weights, gauss_newton_bia
             gauss_newton_biases_1[i] += -dy_1[p, i] * mean
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _direction(
     x,
     y,
@@ -1009,7 +1035,7 @@ def _direction(
     return 0
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _update(
     weight_factor, y, x, lr, mean, bias_factor, b, weights, biases, weights_part2, weights_part1, biases_part1
 ):
@@ -1055,7 +1081,7 @@ def _update(
         biases_2[i] = biases_2[i] + biases_part1_2[i] * factor3
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _forward_one(weights, biases, a, x, a_part1_one, x_part1_one):
     """Forward model.
 
@@ -1075,7 +1101,7 @@ def _forward_one(weights, biases, a, x, a_part1_one, x_part1_one):
         x_2[i] = biases_2[i] + x_part1_one_2[i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _objective_one(x, targets, loss_part1_one, loss, penalty, objective):
     """Loss and objective of one sample.
 
@@ -1104,7 +1130,7 @@ def _objective_one(x, targets, loss_part1_one, loss, penalty, objective):
     return 0
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _adjoint_one(x, targets, weights, a, b, softmax_part1_one, softmax, b_part1_one, b_part1_one_scalar, y):
     """Back-propagation.
 
@@ -1118,7 +1144,7 @@ def _adjoint_one(x, targets, weights, a, b, softmax_part1_one, softmax, b_part1_
     softmax_2 = softmax[2]
     softmax_part1_one_2 = softmax_part1_one[2]
     for i in range(len(softmax_2)):
-        softmax_2[i] = np.exp(-softmax_part1_one_2 + x_2[i])
+        softmax_2[i] = _exp(-softmax_part1_one_2 + x_2[i])
     total0 = np.float32(0.0)
     for i in range(len(targets)):
         total0 += targets[i]
@@ -1135,7 +1161,7 @@ def _adjoint_one(x, targets, weights, a, b, softmax_part1_one, softmax, b_part1_
         y_1[i] = b_1[i] * (np.float32(1.0) if a_1[i] > np.float32(0.0) else np.float32(0.1))
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _newton_one(
     y,
     x,
@@ -1221,7 +1247,7 @@ def _newton_one(
     return 0
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _direction_one(
     x,
     y,
@@ -1313,7 +1339,7 @@ def _direction_one(
     return 0
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _update_one(lr, weight_factor, x, y, bias_factor, b, weights, biases):
     """Step.
 
@@ -1693,7 +1719,7 @@ def predict(params: Parameters, inputs: Array) -> Array:
     return output
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _epoch(
     order,
     samples,
@@ -1786,7 +1812,7 @@ def _epoch(
     return total, 0, len(order)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _epoch_one(
     order,
     samples,

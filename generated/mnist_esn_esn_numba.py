@@ -439,6 +439,32 @@ def _refuse(code: int, where: str = "") -> None:
     raise FloatingPointError(f"{quantity}{place} is not finite or not defined")
 
 
+@njit(cache=True, error_model="numpy")
+def _exp(x):
+    """exp(x), without a branch."""
+    q, n = _exp_parts(x)
+    half = n >> 1
+    return (q + np.float32(1.0)) * _power_of_two(half) * _power_of_two(n - half)
+
+
+@njit(cache=True, error_model="numpy")
+def _exp_parts(x):
+    """q and n of exp(x) = (1 + q) 2**n, q = expm1(x - n log(2)); exp is 0 below -104, infinite above 89."""
+    z = np.float32(89.0) if x > np.float32(89.0) else np.float32(-104.0) if x < np.float32(-104.0) else x
+    n = np.rint(z * np.float32(1.4426950408889634)) if z == z else np.float32(0.0)
+    r = z - n * np.float32(0.693359375) - n * np.float32(-0.00021219444005469057)
+    p = np.float32(0.00019890990824673654) * r + np.float32(0.0013933649996309251)
+    p = (p * r + np.float32(0.0083333109254809)) * r + np.float32(0.041666464925285904)
+    p = (p * r + np.float32(0.16666666681623232)) * r + np.float32(0.500000001346581)
+    return p * r * r + r, np.int32(n)
+
+
+@njit(cache=True, error_model="numpy")
+def _power_of_two(n):
+    """2**n, from -126 to 127, as the exponent of a number in single precision."""
+    return np.int32((n + 127) << 23).view(np.float32)
+
+
 @njit(cache=True)
 def _delta(i, j):
     """One where the labels are equal, else zero."""
@@ -591,7 +617,7 @@ def _solve_vector(matrix, rhs, solution):
     return _solve_matrix(matrix, rhs.reshape((n, 1)), solution.reshape((n, 1)))
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _forward(weights, biases, a, x):
     """Forward model.
 
@@ -614,7 +640,7 @@ def _forward(weights, biases, a, x):
             x_3[p, i] = biases_3[i] + x_3[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _objective(x, targets, loss_part1, loss, penalty, objective):
     """Loss and objective of one sample.
 
@@ -658,7 +684,7 @@ def _objective(x, targets, loss_part1, loss, penalty, objective):
     return 0
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _adjoint(x, targets, weights, a, b, softmax_part1, softmax, b_part1, b_part1_scalar, y):
     """Back-propagation.
 
@@ -675,7 +701,7 @@ def _adjoint(x, targets, weights, a, b, softmax_part1, softmax, b_part1, b_part1
     for p in range(len(softmax_3)):
         softmax_part1_3_p = softmax_part1_3[p]
         for i in range(softmax_3.shape[1]):
-            softmax_3[p, i] = np.exp(-softmax_part1_3_p + x_3[p, i])
+            softmax_3[p, i] = _exp(-softmax_part1_3_p + x_3[p, i])
     b_part1_scalar_3 = b_part1_scalar[3]
     for p in range(len(b_part1_scalar_3)):
         total0 = np.float32(0.0)
@@ -703,7 +729,7 @@ def _adjoint(x, targets, weights, a, b, softmax_part1, softmax, b_part1, b_part1
             y_1[p, i] = b_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
     """Gradient.
 
@@ -730,7 +756,7 @@ def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
                 gradient_biases_k[i] += -mean * y_k[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, u_part2, zeta_part2):
     """Sifrian (4): forward in k.
 
@@ -762,7 +788,7 @@ def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, u_part2, zet
             zeta_3[p, i] = -vector_biases_3[i] - zeta_3[p, i] + zeta_part2_3[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _adjoint_tangent(
     b_part1_scalar, softmax, zeta, b, vector_weights, weights, a, y, gamma, gamma_part1, gamma_part1_scalar, z
 ):
@@ -806,7 +832,7 @@ def _adjoint_tangent(
             z_1[p, i] = -gamma_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _hessian_product(b, zeta, gamma, x, mean, z, y, product_weights, product_weights_part2, product_biases):
     """Sifrian (1), (2): the Hessian–vector product.
 
@@ -848,7 +874,7 @@ def _hessian_product(b, zeta, gamma, x, mean, z, y, product_weights, product_wei
             product_biases_1[i] += -mean * z_1[p, i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _direction(y, x, b, weight_factor_part1, weight_factor, bias_factor_part1, bias_factor):
     """Coefficients of the direction.
 
@@ -922,7 +948,7 @@ def _direction(y, x, b, weight_factor_part1, weight_factor, bias_factor_part1, b
     return 0
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _update(
     weight_factor, y, x, lr, mean, bias_factor, b, weights, biases, weights_part2, weights_part1, biases_part1
 ):
@@ -969,7 +995,7 @@ def _update(
         biases_3[i] = biases_3[i] + biases_part1_3[i] * factor3
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _forward_one(weights, biases, a, x, a_part1_one, x_part1_one):
     """Forward model.
 
@@ -990,7 +1016,7 @@ def _forward_one(weights, biases, a, x, a_part1_one, x_part1_one):
         x_3[i] = biases_3[i] + x_part1_one_3[i]
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _objective_one(x, targets, loss_part1_one, loss, penalty, penalty_part1_one, objective):
     """Loss and objective of one sample.
 
@@ -1026,7 +1052,7 @@ def _objective_one(x, targets, loss_part1_one, loss, penalty, penalty_part1_one,
     return 0
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _adjoint_one(x, targets, weights, a, b, softmax_part1_one, softmax, b_part1_one, b_part1_one_scalar, y):
     """Back-propagation.
 
@@ -1041,7 +1067,7 @@ def _adjoint_one(x, targets, weights, a, b, softmax_part1_one, softmax, b_part1_
     softmax_3 = softmax[3]
     softmax_part1_one_3 = softmax_part1_one[3]
     for i in range(len(softmax_3)):
-        softmax_3[i] = np.exp(-softmax_part1_one_3 + x_3[i])
+        softmax_3[i] = _exp(-softmax_part1_one_3 + x_3[i])
     total0 = np.float32(0.0)
     for i in range(len(targets)):
         total0 += targets[i]
@@ -1064,7 +1090,7 @@ def _adjoint_one(x, targets, weights, a, b, softmax_part1_one, softmax, b_part1_
         y_1[i] = b_1[i] * (np.float32(1.0) if a_1[i] > np.float32(0.0) else np.float32(0.1))
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _newton_one(
     y,
     x,
@@ -1151,7 +1177,7 @@ def _newton_one(
     return 0
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _direction_one(y, x, b, weight_factor_part1_one, weight_factor, bias_factor):
     """Coefficients of the direction.
 
@@ -1201,7 +1227,7 @@ def _direction_one(y, x, b, weight_factor_part1_one, weight_factor, bias_factor)
     return 0
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _update_one(lr, weight_factor, x, y, bias_factor, b, weights, biases):
     """Step.
 
@@ -1498,7 +1524,7 @@ def predict(params: Parameters, inputs: Array) -> Array:
     return output
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _epoch(
     order,
     samples,
@@ -1571,7 +1597,7 @@ def _epoch(
     return total, 0, len(order)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _epoch_one(
     order,
     samples,

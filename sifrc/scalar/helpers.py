@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from sifrc.errors import BackendError
-from sifrc.scalar.printing import Dialect
+from sifrc.scalar.printing import Dialect, is_single
+from sifrc.scalar.single import SINGLE
 
 __all__ = ["helpers"]
 
@@ -64,7 +65,7 @@ def _power(exponent: int) -> str:
 
 
 def helpers(
-    dialect: Dialect, names: Iterable[str], *, real: str = "real", decorator: str = "@njit(cache=True)"
+    dialect: Dialect, names: Collection[str], *, real: str = "real", decorator: str = "@njit(cache=True)"
 ) -> str:
     """Source of helper functions, in sorted order, each once.
 
@@ -87,8 +88,13 @@ def helpers(
         <BLANKLINE>
     """
     texts = []
-    for name in sorted(set(names)):
-        known = _TEXTS[dialect].get(name)
+    known_texts = _TEXTS[dialect]
+    wanted = set(names)
+    if dialect == "numba" and is_single(real):
+        known_texts = {**known_texts, **{name: text for name, (_, text) in SINGLE.items()}}
+        wanted.update(needed for name in names if name in SINGLE for needed in SINGLE[name][0])
+    for name in sorted(wanted):
+        known = known_texts.get(name)
         if known is not None:
             text = known.replace("{real}", real)
         elif dialect == "numba" and name.removeprefix("_power").isdigit():

@@ -23,8 +23,9 @@ from sympy.printing.str import StrPrinter
 from sifrc.errors import BackendError
 from sifrc.scalar.evaluate import constant
 from sifrc.scalar.guards import guard_branches
+from sifrc.scalar.single import SINGLE_FUNCTIONS
 
-__all__ = ["Code", "Dialect", "print_code"]
+__all__ = ["Code", "Dialect", "is_single", "print_code"]
 
 Dialect: TypeAlias = Literal["numpy", "numba", "torch"]
 
@@ -84,10 +85,14 @@ class _CodePrinter(StrPrinter):  # type: ignore[misc]
     def _print_Function(self, expr: sympy.Function) -> str:
         name = type(expr).__name__
         arguments = ", ".join(self._print(argument) for argument in expr.args)
+        return f"{self.function(name)}({arguments})"
+
+    def function(self, name: str) -> str:
+        """What is called for a function."""
         if name in self.helpers_by_function:
-            return f"{self.helper(self.helpers_by_function[name])}({arguments})"
+            return self.helper(self.helpers_by_function[name])
         if name in self.functions:
-            return f"{self.functions[name]}({arguments})"
+            return self.functions[name]
         raise BackendError(f"no code for the function '{name}'")
 
     # StrPrinter has methods of its own for these; they are plain functions here.
@@ -240,6 +245,11 @@ class NumbaPrinter(_CodePrinter):
     def literal(self, value: float) -> str:
         return f"{self.real}({value!r})"
 
+    def function(self, name: str) -> str:
+        if is_single(self.real) and name in SINGLE_FUNCTIONS:
+            return self.helper(SINGLE_FUNCTIONS[name])
+        return super().function(name)
+
     def integer_power(self, base: Expr, exponent: int) -> str:
         """Products: a float32 to an integer power is a float64 or a call of pow."""
         if isinstance(base, Symbol) and exponent <= 4:
@@ -259,6 +269,11 @@ class NumbaPrinter(_CodePrinter):
 
     def choice(self, condition: Boolean, branch: Expr, otherwise: str, *, constant: bool) -> str:
         return f"({self._print(branch)} if {self._print(condition)} else {otherwise})"
+
+
+def is_single(real: str) -> bool:
+    """Whether a cast is to single precision, where functions of our own stand for the C library's."""
+    return real == "np.float32"
 
 
 def _symbol_first(expr: Expr) -> tuple[Expr, Expr]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,15 @@ def test_wrong_choices_are_named(what: str, calls: SummaryCalls) -> None:
     choices, kind, text = CHOICES[what]
     with pytest.raises(kind, match=text):
         calls.summary(**choices)
+
+
+@pytest.mark.parametrize(
+    ("threads", "kind"), [(0, ValueError), (-1, ValueError), (2.0, TypeError), (True, TypeError)]
+)
+def test_wrong_threads_are_named(threads: Any, kind: type[Exception], calls: SummaryCalls) -> None:
+    """Only Numba modules have threads of their own."""
+    with pytest.raises(TypeError if calls.torch else kind, match="threads"):
+        calls.summary(threads=threads)
 
 
 def test_no_samples_and_wrong_batches(calls: SummaryCalls) -> None:
@@ -263,7 +273,7 @@ def module_differs(truth: Truth, folder: Path, change: Callable[[str], str]) -> 
 
 def spoil(workspace: Any) -> None:
     """Overwrite all work arrays but the inputs."""
-    for work in workspace._work.values():
+    for work in chain.from_iterable(kept.values() for kept in workspace._work.values()):
         for value in work.__dict__.values():
             for array in value[1:] if isinstance(value, tuple) else (value,):
                 if isinstance(array, np.ndarray):

@@ -6,6 +6,7 @@ Numba modules run with the JIT off, three compiled.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,21 @@ def test_parts_of_the_batch_add_up(name: str, backend: str, tmp_path: Path) -> N
     assert_near(call.summary(order=3, chunk=2).D3, factor * single, 1e-12)
 
 
+@pytest.mark.parametrize("name", ["spectral_smooth", "reduction_sum"])
+def test_threads_share_the_batch(name: str, tmp_path: Path) -> None:
+    """More threads than parts, as many, fewer; with memory that is kept; the same bits every time."""
+    call = calls_of(name, "weights-biases", "numba", tmp_path, batch=7)
+    workspace = call.module.Workspace()
+    for choices in ORDERS:
+        whole = call.summary(gradient=True, **choices).arrays()
+        for threads, chunk in ((2, None), (3, None), (16, None), (2, 2), (3, 1), (2, 7)):
+            more = {"threads": threads, "chunk": chunk, "workspace": workspace}
+            found = call.summary(gradient=True, **more, **choices)
+            for key, value in whole.items():
+                assert_near(found.arrays()[key], value, 1e-12)
+            same_bits(found, call.summary(gradient=True, **more, **choices))
+
+
 def test_a_sum_over_the_samples_is_that_many_times_the_mean(tmp_path: Path) -> None:
     """``reduction: sum``, every order."""
     for backend in BACKENDS:
@@ -271,7 +287,7 @@ def test_a_workspace_serves_calls_of_all_sizes_and_orders(name: str, word: str, 
         rows = slice(int(rng.integers(0, 3)), int(rng.integers(4, 10)))
         found = call.summary(rows=rows, workspace=workspace, **choices)
         same_bits(found, call.summary(rows=rows, **choices))
-        for work in workspace._work.values():
+        for work in chain.from_iterable(kept.values() for kept in workspace._work.values()):
             spoil(work)
 
 

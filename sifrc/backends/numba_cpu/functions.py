@@ -17,7 +17,7 @@ from sifrc.lower.program import Function, Guard, Loop, Program, SolveSystem
 
 __all__ = ["DECORATOR", "PrivateFunction", "private_functions"]
 
-DECORATOR = '@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})'
+DECORATOR = '@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})'
 """Sums may be reordered, so that they use vector instructions; NaN and infinity keep their meaning."""
 
 _RESERVED = frozenset(

@@ -24,6 +24,7 @@ _ARGUMENTS = (
     "full: bool = False",
     "gradient: bool = False",
     "chunk: int | None = None",
+    "threads: int = 1",
     "workspace: Workspace | None = None",
 )
 
@@ -43,12 +44,16 @@ def summary_context(parts: Parts) -> dict[str, Any]:
             params_text(parts),
             data_text(parts, True),
             RAISES.format(classes=", or a class is out of range" if parts.classes else ""),
-            ("workspace: memory that is kept from call to call.",),
+            (
+                "threads: that share the batch; with a BLAS of one thread (``OPENBLAS_NUM_THREADS=1``), else they",
+                "    wait for each other.",
+                "workspace: memory that is kept from call to call.",
+            ),
         ),
-        "summary_base": _calls(parts, operator.base, 8),
-        "summary_gradient": _calls(parts, ("gradient",), 12),
-        "summary_whole": _calls(parts, operator.whole, 12),
-        "summary_orders": [_calls(parts, (name,), 12) for name in operator.orders],
+        "summary_base": _calls(parts, operator.base, 12),
+        "summary_gradient": _calls(parts, ("gradient",), 16),
+        "summary_whole": _calls(parts, operator.whole, 16),
+        "summary_orders": [_calls(parts, (name,), 16) for name in operator.orders],
     }
 
 
