@@ -45,8 +45,8 @@ def summary_context(parts: Parts) -> dict[str, Any]:
             data_text(parts, True),
             RAISES.format(classes=", or a class is out of range" if parts.classes else ""),
             (
-                "threads: that share the batch; with a BLAS of one thread (``OPENBLAS_NUM_THREADS=1``), else they",
-                "    wait for each other.",
+                "threads: that share the batch; with a BLAS of one thread (``OPENBLAS_NUM_THREADS=1``), else",
+                "    they wait for each other.",
                 "workspace: memory that is kept from call to call.",
             ),
         ),
