@@ -21,54 +21,29 @@ arguments = parser.parse_args()
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = str(arguments.threads)
 
-import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from networks import EA_CG_PAPER as NETWORK  # noqa: E402
 from timing import interleaved, print_table  # noqa: E402
 
 import sifrc  # noqa: E402
 
-SIZES = (3072, 1024, 512, 256, 128, 64, 32, 16, 10)
-LAYERS = [
-    {"name": f"fc{k}", "type": "dense", "units": units}
-    | ({"activation": "sigmoid"} if k < len(SIZES) - 1 else {})
-    for k, units in enumerate(SIZES[1:], 1)
-]
-SPEC = {
-    "sifrc": 1,
-    "name": "paper",
-    "network": {"input": {"name": "image", "size": SIZES[0]}, "layers": LAYERS},
-    "loss": {"function": "cross_entropy"},
-    "init": "glorot",
-    "dtype": "float32",
-}
 OPERATORS = ("gradient", "curvature_factors", "gradient_and_factors")
-
-
-def network() -> torch.nn.Sequential:
-    """The same network as a torch module."""
-    modules: list[torch.nn.Module] = []
-    for k in range(1, len(SIZES)):
-        modules.append(torch.nn.Linear(SIZES[k - 1], SIZES[k]))
-        modules += [torch.nn.Sigmoid()] if k < len(SIZES) - 1 else []
-    return torch.nn.Sequential(*modules)
 
 
 def main() -> None:
     torch.set_num_threads(arguments.threads)
-    spec = sifrc.build_spec(SPEC)
+    spec = NETWORK.spec()
     options = {"curvature": ("pch1", "kfra"), "operators": OPERATORS}
     step = {"cg_iterations": float(arguments.iterations), "cg_tolerance": 0.0}
     numba_module = sifrc.compile(spec, backend="numba", method="ea_cg", **options, **step)
     torch_module = sifrc.compile(spec, backend="torch", method="ea_cg", **options, **step)
-    rng = np.random.default_rng(0)
-    inputs = rng.normal(size=(arguments.batch, SIZES[0])).astype(np.float32)
-    targets = rng.integers(0, 10, arguments.batch)
+    inputs, targets = NETWORK.samples(arguments.batch)
     t_inputs, t_targets = torch.from_numpy(inputs), torch.from_numpy(targets)
     params = numba_module.init(0)
     t_params = {name: torch.from_numpy(value.copy()) for name, value in params.items()}
-    model = network()
+    model = NETWORK.module()
     own = list(model.parameters())
-    sgd_model = network()
+    sgd_model = NETWORK.module()
     sgd = torch.optim.SGD(sgd_model.parameters(), lr=1e-3, momentum=0.9)
     stepped = torch_module.Network(seed=0)
     optimizer = torch_module.Optimizer(
@@ -107,7 +82,7 @@ def main() -> None:
         for name, r in results.items()
     ]
     print_table(
-        f"{'-'.join(map(str, SIZES))}, batch {arguments.batch}, float32, {arguments.threads} threads",
+        f"{NETWORK.name}, batch {arguments.batch}, float32, {arguments.threads} threads",
         ["quantity", "ms", "× torch gradient", "× SGD step"],
         rows,
     )

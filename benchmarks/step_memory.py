@@ -16,36 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from networks import EA_CG_PAPER as NETWORK
 from timing import print_table
 from torch.profiler import ProfilerActivity, profile
 
 import sifrc
 
-SIZES = (3072, 1024, 512, 256, 128, 64, 32, 16, 10)
-
-
-def spec() -> sifrc.Spec:
-    """The network of the paper."""
-    layers = [
-        {"name": f"fc{k}", "type": "dense", "units": units}
-        | ({"activation": "sigmoid"} if k < len(SIZES) - 1 else {})
-        for k, units in enumerate(SIZES[1:], 1)
-    ]
-    return sifrc.build_spec(
-        {
-            "sifrc": 1,
-            "name": "paper",
-            "network": {"input": {"name": "image", "size": SIZES[0]}, "layers": layers},
-            "loss": {"function": "cross_entropy"},
-            "init": "glorot",
-            "dtype": "float32",
-        }
-    )
-
 
 def numba_numbers(inputs: Any, targets: Any) -> float:
     """Numbers in the workspace and the state after a step."""
-    module = sifrc.compile(spec(), backend="numba", method="ea_cg", operators=())
+    module = sifrc.compile(NETWORK.spec(), backend="numba", method="ea_cg", operators=())
     params = module.init(0)
     state = module.State(params)
     module.step(params, state, inputs, targets)
@@ -61,7 +41,7 @@ def numba_numbers(inputs: Any, targets: Any) -> float:
 
 def torch_numbers(inputs: Any, targets: Any) -> float:
     """Largest number of numbers allocated at one time in a step, and those in the state before it."""
-    module = sifrc.compile(spec(), backend="torch", method="ea_cg", operators=())
+    module = sifrc.compile(NETWORK.spec(), backend="torch", method="ea_cg", operators=())
     optimizer = module.Optimizer(module.Network(seed=0))
     x, t = torch.from_numpy(inputs), torch.from_numpy(targets)
     optimizer.step(x, t)
@@ -83,23 +63,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=1000)
     batch = parser.parse_args().batch
-    rng = np.random.default_rng(0)
-    inputs = rng.normal(size=(batch, SIZES[0])).astype(np.float32)
-    targets = rng.integers(0, 10, batch)
-    weights = sum(n * m + n for m, n in pairwise(SIZES))
-    blocks = sum(n * n for n in SIZES[1:])
-    weight_block = max(n * m for m, n in pairwise(SIZES))
+    sizes = NETWORK.sizes
+    inputs, targets = NETWORK.samples(batch)
+    weights = sum(n * m + n for m, n in pairwise(sizes))
+    blocks = sum(n * n for n in sizes[1:])
+    weight_block = max(n * m for m, n in pairwise(sizes))
     rows = []
     for name, numbers, copied in (
         # Numba gathers the rows of a batch in an array of its own; Torch is given them.
-        ("Numba", numba_numbers(inputs, targets), batch * SIZES[0]),
+        ("Numba", numba_numbers(inputs, targets), batch * sizes[0]),
         ("Torch", torch_numbers(inputs, targets), 0),
     ):
         beyond = numbers - 3 * weights
         rows.append([name, f"{numbers / 1e6:.2f}", f"{beyond / 1e6:.2f}", f"{(beyond - copied) / 1e6:.2f}"])
-    activations = batch * sum(SIZES[1:])
+    activations = batch * sum(sizes[1:])
     bound = (1.5 * (activations + blocks) + weight_block) / 1e6
-    wider = bound + 1.5 * batch * SIZES[0] / 1e6
+    wider = bound + 1.5 * batch * sizes[0] / 1e6
     print_table(
         f"batch {batch}: bound {bound:.2f} M, with the inputs among the activations {wider:.2f} M",
         ["backend", "M numbers", "beyond gradient, momentum, direction", "and the batch's inputs"],

@@ -23,58 +23,24 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = str(arguments.threads)
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
-import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from networks import GN3_MLP, Chain  # noqa: E402
 from timing import interleaved, print_table  # noqa: E402
 
 import sifrc  # noqa: E402
 
-NETWORKS: dict[str, tuple[tuple[int, ...], str]] = {
-    "1024-200-100-10 tanh": ((1024, 200, 100, 10), "tanh"),
-    "784-512-256-32-10 tanh": ((784, 512, 256, 32, 10), "tanh"),
-    "3072-256×10-10 elu": ((3072, *(256,) * 10, 10), "elu"),
-}
-MODULES = {"tanh": torch.nn.Tanh, "elu": torch.nn.ELU}
+NETWORKS = (
+    GN3_MLP,
+    Chain((784, 512, 256, 32, 10), "tanh"),
+    Chain((3072, *(256,) * 10, 10), "elu"),
+)
 
 
-def spec_of(name: str) -> sifrc.Spec:
-    """The network with cross-entropy."""
-    sizes, activation = NETWORKS[name]
-    layers = [
-        {"name": f"fc{k}", "type": "dense", "units": units}
-        | ({"activation": activation} if k < len(sizes) - 1 else {})
-        for k, units in enumerate(sizes[1:], 1)
-    ]
-    return sifrc.build_spec(
-        {
-            "sifrc": 1,
-            "name": f"net{len(sizes)}",
-            "network": {"input": {"name": "image", "size": sizes[0]}, "layers": layers},
-            "loss": {"function": "cross_entropy"},
-            "init": "glorot",
-            "dtype": "float32",
-        }
-    )
-
-
-def torch_network(name: str) -> torch.nn.Sequential:
-    """The same network as a torch module."""
-    sizes, activation = NETWORKS[name]
-    modules: list[torch.nn.Module] = []
-    for k in range(1, len(sizes)):
-        modules.append(torch.nn.Linear(sizes[k - 1], sizes[k]))
-        modules += [MODULES[activation]()] if k < len(sizes) - 1 else []
-    return torch.nn.Sequential(*modules)
-
-
-def candidates(name: str) -> dict[str, Any]:
+def candidates(network: Chain) -> dict[str, Any]:
     """What is timed."""
-    sizes, _ = NETWORKS[name]
-    rng = np.random.default_rng(0)
-    inputs = rng.normal(size=(arguments.batch, sizes[0])).astype(np.float32)
-    targets = rng.integers(0, sizes[-1], arguments.batch)
+    inputs, targets = network.samples(arguments.batch)
     t_inputs, t_targets = torch.from_numpy(inputs), torch.from_numpy(targets)
-    model = torch_network(name)
+    model = network.module()
     own = list(model.parameters())
 
     def autograd() -> object:
@@ -84,7 +50,7 @@ def candidates(name: str) -> dict[str, Any]:
     found: dict[str, Any] = {"torch autograd gradient": autograd}
     for backend in arguments.backends.split(","):
         module = sifrc.compile(
-            spec_of(name), backend=backend, method="none", operators=("gradient", "summary")
+            network.spec(), backend=backend, method="none", operators=("gradient", "summary")
         )
         start = module.init(0) if backend == "numba" else dict(module.Network(seed=0).state_dict())
         if backend == "numba":
@@ -113,10 +79,10 @@ def candidates(name: str) -> dict[str, Any]:
 
 def main() -> None:
     torch.set_num_threads(arguments.threads)
-    for name in NETWORKS:
-        results = interleaved(candidates(name), "torch autograd gradient", arguments.rounds, warmup=2)
+    for network in NETWORKS:
+        results = interleaved(candidates(network), "torch autograd gradient", arguments.rounds, warmup=2)
         rows = [[n, f"{1e3 * r.seconds:.1f}", f"{r.ratio:.2f}"] for n, r in results.items()]
-        title = f"{name}, batch {arguments.batch}, float32, {arguments.threads} threads"
+        title = f"{network.name}, batch {arguments.batch}, float32, {arguments.threads} threads"
         print_table(title, ["quantity", "ms", "× torch gradient"], rows)
 
 

@@ -22,12 +22,16 @@ class Ratio:
         seconds: median time of the candidate.
         ratio: median over rounds of candidate / base.
         spread: smallest and largest ratio.
+        cpu_seconds: median time on processors, of all threads; other programs disturb it less.
+        cpu_ratio: as ``ratio``, of these.
     """
 
     name: str
     seconds: float
     ratio: float
     spread: tuple[float, float]
+    cpu_seconds: float
+    cpu_ratio: float
 
 
 def interleaved(
@@ -41,19 +45,30 @@ def interleaved(
         for run in candidates.values():
             run()
     times: dict[str, list[float]] = {name: [] for name in candidates}
+    on_cpu: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, run in candidates.items():
             time.sleep(PAUSE)
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             run()
             times[name].append(time.perf_counter() - start)
+            on_cpu[name].append(time.process_time() - cpu_start)
     results: dict[str, Ratio] = {}
     for name, values in times.items():
-        ratios = [value / reference for value, reference in zip(values, times[base], strict=True)]
+        ratios = _ratios(values, times[base])
         results[name] = Ratio(
-            name, statistics.median(values), statistics.median(ratios), (min(ratios), max(ratios))
+            name,
+            statistics.median(values),
+            statistics.median(ratios),
+            (min(ratios), max(ratios)),
+            statistics.median(on_cpu[name]),
+            statistics.median(_ratios(on_cpu[name], on_cpu[base])),
         )
     return results
+
+
+def _ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
+    return [value / reference for value, reference in zip(values, base, strict=True)]
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
