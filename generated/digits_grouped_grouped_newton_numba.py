@@ -9,7 +9,7 @@ Cost:
     Multiply-adds:
     loss: 3.4 k a sample of the batch
     objective: 3.4 k a sample of the batch
-    step on a batch: 31.7 k a sample of the batch + 10.3 k a call
+    step on a batch: 22.6 k a sample of the batch + 10.3 k a call
 """
 
 from __future__ import annotations
@@ -208,21 +208,18 @@ _WORK: dict[str, Shapes] = {
     "summary_h_upto_part3": _SHAPES7,
     "summary_d_upto_part2": _SHAPES7,
     "summary_h_part2": (None,),
-    "summary_h_part1": (None, 10, 10),
-    "summary_h_part4": (6, None, 10),
-    "summary_h_part5": (None, 10),
+    "summary_h_part1": (None, 10),
+    "summary_h_part4": (6, None),
+    "summary_h_part5": (6, None),
     "summary_h_part7": (6, None, 10),
     "summary_h_part6": (6, 6),
-    "summary_d_part1": (None, 10, 10, 10),
-    "summary_d_part3": (6, None, 10),
-    "summary_d_part6": (6, None, 10),
-    "summary_d_part5": (6, None, 10),
+    "summary_d_part2": (6, None),
+    "summary_d_part3": (6,),
     "summary_d_part4": (6,),
-    "summary_d_part7": (6,),
-    "summary_d_part8": (None, 10, 10),
-    "summary_d_part10": (4, None, 10),
-    "summary_d_part9": (4,),
-    "summary_d_part11": (4,),
+    "summary_d_part6": (4, None),
+    "summary_d_part7": (4, None),
+    "summary_d_part5": (4,),
+    "summary_d_part8": (4,),
 }
 """Intermediate values of a batch of samples: name -> shapes."""
 _MEMORY: dict[str, tuple[str, Shapes]] = {
@@ -976,21 +973,18 @@ def _summary_3(
     summary_h_part2,
     summary_h_part1,
     summary_h_part4,
-    summary_h,
     summary_h_part5,
+    summary_h,
     summary_h_part7,
     summary_h_part6,
-    summary_d_part1,
-    summary_d_part3,
+    summary_d_part2,
     summary_d,
-    summary_d_part6,
-    summary_d_part5,
+    summary_d_part3,
     summary_d_part4,
+    summary_d_part6,
     summary_d_part7,
+    summary_d_part5,
     summary_d_part8,
-    summary_d_part10,
-    summary_d_part9,
-    summary_d_part11,
 ):
     """Summaries up to order 3.
 
@@ -1251,25 +1245,24 @@ def _summary_3(
     for p in range(len(summary_h_part1)):
         summary_h_part2_p = summary_h_part2[p]
         for i in range(summary_h_part1.shape[1]):
-            factor0 = summary_h_part2_p * softmax_3[p, i]
-            for j in range(summary_h_part1.shape[2]):
-                summary_h_part1[p, i, j] = factor0 * softmax_3[p, j]
+            summary_h_part1[p, i] = summary_h_part2_p * softmax_3[p, i]
     for i in range(len(summary_h_part4)):
         for p in range(summary_h_part4.shape[1]):
-            for j in range(summary_h_part4.shape[2]):
-                total10 = np.float32(0.0)
-                for l in range(tangent_x_3.shape[2]):
-                    total10 += tangent_x_3[i, p, l] * summary_h_part1[p, l, j]
-                summary_h_part4[i, p, j] = total10
-    np.dot(_columns(summary_h_part4), _columns(tangent_x[3]).T, summary_h)
-    for p in range(len(summary_h_part5)):
-        summary_h_part2_p = summary_h_part2[p]
-        for i in range(summary_h_part5.shape[1]):
-            summary_h_part5[p, i] = summary_h_part2_p * softmax_3[p, i]
+            total10 = np.float32(0.0)
+            for j in range(tangent_x_3.shape[2]):
+                total10 += tangent_x_3[i, p, j] * summary_h_part1[p, j]
+            summary_h_part4[i, p] = total10
+    for i in range(len(summary_h_part5)):
+        for p in range(summary_h_part5.shape[1]):
+            total11 = np.float32(0.0)
+            for j in range(tangent_x_3.shape[2]):
+                total11 += tangent_x_3[i, p, j] * softmax_3[p, j]
+            summary_h_part5[i, p] = total11
+    np.dot(summary_h_part4, summary_h_part5.T, summary_h)
     for i in range(len(summary_h_part7)):
         for p in range(summary_h_part7.shape[1]):
             for j in range(summary_h_part7.shape[2]):
-                summary_h_part7[i, p, j] = summary_h_part5[p, j] * tangent_x_3[i, p, j]
+                summary_h_part7[i, p, j] = summary_h_part1[p, j] * tangent_x_3[i, p, j]
     np.dot(_columns(summary_h_part7), _columns(tangent_x[3]).T, summary_h_part6)
     for i in range(len(summary_h)):
         for j in range(summary_h.shape[1]):
@@ -1277,85 +1270,62 @@ def _summary_3(
     for i in range(len(summary_h_upto_3)):
         for j in range(len(summary_h_upto_3)):
             summary_h[i, j] = summary_h[i, j] + summary_h_upto_3[i, j]
-    for p in range(len(summary_d_part1)):
-        summary_h_part2_p = summary_h_part2[p]
-        for i in range(summary_d_part1.shape[1]):
-            factor2 = summary_h_part2_p * softmax_3[p, i]
-            for j in range(summary_d_part1.shape[2]):
-                factor1 = factor2 * softmax_3[p, j]
-                for l in range(summary_d_part1.shape[3]):
-                    summary_d_part1[p, i, j, l] = factor1 * softmax_3[p, l]
-    for i in range(len(summary_d_part3)):
-        for p in range(summary_d_part3.shape[1]):
-            for j in range(summary_d_part3.shape[2]):
-                total11 = np.float32(0.0)
-                for l in range(summary_d_part1.shape[2]):
-                    tangent_x_3_i_p_l = tangent_x_3[i, p, l]
-                    for m in range(summary_d_part1.shape[3]):
-                        total11 += tangent_x_3_i_p_l * summary_d_part1[p, j, l, m] * tangent_x_3[i, p, m]
-                summary_d_part3[i, p, j] = total11
+    for i in range(len(summary_d_part2)):
+        for p in range(summary_d_part2.shape[1]):
+            total12 = np.float32(0.0)
+            for j in range(tangent_x_3.shape[2]):
+                total12 += tangent_x_3[i, p, j] * softmax_3[p, j]
+            summary_d_part2[i, p] = total12
     for i in range(len(summary_d)):
-        total12 = np.float32(0.0)
-        for p in range(summary_d_part3.shape[1]):
-            for j in range(summary_d_part3.shape[2]):
-                total12 += summary_d_part3[i, p, j] * tangent_x_3[i, p, j]
-        summary_d[i] = total12
+        total13 = np.float32(0.0)
+        for p in range(summary_d_part2.shape[1]):
+            total13 += summary_h_part4[i, p] * (summary_d_part2[i, p] * summary_d_part2[i, p])
+        summary_d[i] = total13
+    for i in range(len(summary_d_part3)):
+        total14 = np.float32(0.0)
+        for p in range(len(softmax_3)):
+            summary_h_part4_i_p = summary_h_part4[i, p]
+            for j in range(softmax_3.shape[1]):
+                term75_0 = tangent_x_3[i, p, j] * tangent_x_3[i, p, j]
+                total14 += summary_h_part4_i_p * softmax_3[p, j] * term75_0
+        summary_d_part3[i] = total14
+    for i in range(len(summary_d_part4)):
+        total15 = np.float32(0.0)
+        for p in range(summary_h_part7.shape[1]):
+            for j in range(summary_h_part7.shape[2]):
+                total15 += summary_h_part7[i, p, j] * (tangent_x_3[i, p, j] * tangent_x_3[i, p, j])
+        summary_d_part4[i] = total15
+    for i in range(len(summary_d)):
+        term79_0 = np.float32(2.0) * mean * summary_d[i] - np.float32(3.0) * mean * summary_d_part3[i]
+        summary_d[i] = term79_0 + mean * summary_d_part4[i]
+    second_x_3 = second_x[3]
     for i in range(len(summary_d_part6)):
         for p in range(summary_d_part6.shape[1]):
-            for j in range(summary_d_part6.shape[2]):
-                summary_d_part6[i, p, j] = tangent_x_3[i, p, j] * tangent_x_3[i, p, j]
-    for i in range(len(summary_d_part5)):
-        for p in range(summary_d_part5.shape[1]):
-            for j in range(summary_d_part5.shape[2]):
-                total13 = np.float32(0.0)
-                for l in range(summary_d_part6.shape[2]):
-                    total13 += summary_d_part6[i, p, l] * summary_h_part1[p, j, l]
-                summary_d_part5[i, p, j] = total13
-    for i in range(len(summary_d_part4)):
-        total14 = np.float32(0.0)
-        for p in range(summary_d_part5.shape[1]):
-            for j in range(summary_d_part5.shape[2]):
-                total14 += summary_d_part5[i, p, j] * tangent_x_3[i, p, j]
-        summary_d_part4[i] = total14
+            total16 = np.float32(0.0)
+            for j in range(second_x_3.shape[2]):
+                total16 += second_x_3[i, p, j] * summary_h_part1[p, j]
+            summary_d_part6[i, p] = total16
     for i in range(len(summary_d_part7)):
-        total15 = np.float32(0.0)
-        for p in range(summary_d_part6.shape[1]):
-            for j in range(summary_d_part6.shape[2]):
-                total15 += summary_d_part6[i, p, j] * summary_h_part7[i, p, j]
-        summary_d_part7[i] = total15
-    for i in range(len(summary_d)):
-        term87_0 = np.float32(2.0) * mean * summary_d[i] - np.float32(3.0) * mean * summary_d_part4[i]
-        summary_d[i] = term87_0 + mean * summary_d_part7[i]
-    for p in range(len(summary_d_part8)):
-        summary_h_part2_p = summary_h_part2[p]
-        for i in range(summary_d_part8.shape[1]):
-            factor3 = summary_h_part2_p * softmax_3[p, i]
-            for j in range(summary_d_part8.shape[2]):
-                summary_d_part8[p, i, j] = factor3 * softmax_3[p, j]
-    for i in range(len(summary_d_part10)):
-        for p in range(summary_d_part10.shape[1]):
-            for j in range(summary_d_part10.shape[2]):
-                total16 = np.float32(0.0)
-                for l in range(tangent_x_3.shape[2]):
-                    total16 += tangent_x_3[i, p, l] * summary_d_part8[p, j, l]
-                summary_d_part10[i, p, j] = total16
-    second_x_3 = second_x[3]
-    for i in range(len(summary_d_part9)):
-        total17 = np.float32(0.0)
-        for p in range(second_x_3.shape[1]):
-            for j in range(second_x_3.shape[2]):
-                total17 += second_x_3[i, p, j] * summary_d_part10[i, p, j]
-        summary_d_part9[i] = total17
-    for i in range(len(summary_d_part11)):
+        for p in range(summary_d_part7.shape[1]):
+            total17 = np.float32(0.0)
+            for j in range(tangent_x_3.shape[2]):
+                total17 += tangent_x_3[i, p, j] * softmax_3[p, j]
+            summary_d_part7[i, p] = total17
+    for i in range(len(summary_d_part5)):
         total18 = np.float32(0.0)
+        for p in range(summary_d_part6.shape[1]):
+            total18 += summary_d_part6[i, p] * summary_d_part7[i, p]
+        summary_d_part5[i] = total18
+    for i in range(len(summary_d_part8)):
+        total19 = np.float32(0.0)
         for p in range(second_x_3.shape[1]):
             for j in range(second_x_3.shape[2]):
-                total18 += second_x_3[i, p, j] * summary_h_part5[p, j] * tangent_x_3[i, p, j]
-        summary_d_part11[i] = total18
+                total19 += second_x_3[i, p, j] * summary_h_part1[p, j] * tangent_x_3[i, p, j]
+        summary_d_part8[i] = total19
     for i in range(len(summary_d_upto_3)):
-        term97_0 = np.float32(3.0) * mean * summary_d_part11[i]
-        term97_1 = term97_0 - np.float32(3.0) * mean * summary_d_part9[i] + summary_d[i]
-        summary_d[i] = term97_1 + summary_d_upto_3[i]
+        term88_0 = -np.float32(3.0) * mean * summary_d_part5[i]
+        term88_1 = term88_0 + np.float32(3.0) * mean * summary_d_part8[i] + summary_d[i]
+        summary_d[i] = term88_1 + summary_d_upto_3[i]
     for s in range(len(summary_g)):
         if not np.isfinite(summary_g[s]):
             return 13 + s
@@ -1560,21 +1530,18 @@ def _epoch(
     summary_h_part2,
     summary_h_part1,
     summary_h_part4,
-    summary_h,
     summary_h_part5,
+    summary_h,
     summary_h_part7,
     summary_h_part6,
-    summary_d_part1,
-    summary_d_part3,
+    summary_d_part2,
     summary_d,
-    summary_d_part6,
-    summary_d_part5,
+    summary_d_part3,
     summary_d_part4,
+    summary_d_part6,
     summary_d_part7,
+    summary_d_part5,
     summary_d_part8,
-    summary_d_part10,
-    summary_d_part9,
-    summary_d_part11,
     internal_damping,
     rate_momentum,
     rates_average,
@@ -1622,16 +1589,13 @@ def _epoch(
     curvature_summary_h_part5,
     curvature_summary_h_part7,
     curvature_summary_h_part6,
-    curvature_summary_d_part1,
+    curvature_summary_d_part2,
     curvature_summary_d_part3,
-    curvature_summary_d_part6,
-    curvature_summary_d_part5,
     curvature_summary_d_part4,
+    curvature_summary_d_part6,
     curvature_summary_d_part7,
+    curvature_summary_d_part5,
     curvature_summary_d_part8,
-    curvature_summary_d_part10,
-    curvature_summary_d_part9,
-    curvature_summary_d_part11,
 ):
     """Steps over the samples of ``order``, a batch at a time.
 
@@ -1729,21 +1693,18 @@ def _epoch(
                     curvature_summary_h_part2,
                     curvature_summary_h_part1,
                     curvature_summary_h_part4,
-                    summary_h,
                     curvature_summary_h_part5,
+                    summary_h,
                     curvature_summary_h_part7,
                     curvature_summary_h_part6,
-                    curvature_summary_d_part1,
-                    curvature_summary_d_part3,
+                    curvature_summary_d_part2,
                     summary_d,
-                    curvature_summary_d_part6,
-                    curvature_summary_d_part5,
+                    curvature_summary_d_part3,
                     curvature_summary_d_part4,
+                    curvature_summary_d_part6,
                     curvature_summary_d_part7,
+                    curvature_summary_d_part5,
                     curvature_summary_d_part8,
-                    curvature_summary_d_part10,
-                    curvature_summary_d_part9,
-                    curvature_summary_d_part11,
                 )
                 if code != 0:
                     return total, code, position, age
@@ -1780,21 +1741,18 @@ def _epoch(
                     summary_h_part2,
                     summary_h_part1,
                     summary_h_part4,
-                    summary_h,
                     summary_h_part5,
+                    summary_h,
                     summary_h_part7,
                     summary_h_part6,
-                    summary_d_part1,
-                    summary_d_part3,
+                    summary_d_part2,
                     summary_d,
-                    summary_d_part6,
-                    summary_d_part5,
+                    summary_d_part3,
                     summary_d_part4,
+                    summary_d_part6,
                     summary_d_part7,
+                    summary_d_part5,
                     summary_d_part8,
-                    summary_d_part10,
-                    summary_d_part9,
-                    summary_d_part11,
                 )
                 if code != 0:
                     return total, code, position, age
@@ -1831,13 +1789,13 @@ def _epoch(
 
 
 _PLACES: Places = {
-    "x": {0: (0, 0, 36), 1: (1, 0, 53), 2: (2, 2, 81), 3: (3, 4, 117)},
+    "x": {0: (0, 0, 36), 1: (1, 0, 53), 2: (2, 2, 81), 3: (3, 4, 115)},
     "a": {1: (1, 0, 53), 2: (2, 2, 81)},
-    "softmax": {3: (3, 4, 117)},
+    "softmax": {3: (3, 4, 115)},
     "loss_part1": (4, 6, 7),
     "targets": (5, 0, 100),
-    "loss": (6, 7, 142),
-    "objective": (6, 7, 142),
+    "loss": (6, 7, 139),
+    "objective": (6, 7, 139),
     "softmax_part1": {3: (7, 10, 11)},
     "b_part1": {3: (8, 12, 13)},
     "b": {3: (9, 13, 91), 2: (10, 14, 78), 1: (12, 16, 52)},
@@ -1848,43 +1806,40 @@ _PLACES: Places = {
     "moves": {1: (20, 36, 45), 2: (31, 53, 67), 3: (46, 81, 90)},
     "tangent_a": {1: (21, 37, 52), 2: (33, 55, 79)},
     "tangent_x_part1": {1: (22, 40, 41), 2: (34, 59, 64)},
-    "tangent_x": {1: (23, 41, 74), 2: (35, 60, 95), 3: (48, 83, 120)},
+    "tangent_x": {1: (23, 41, 74), 2: (35, 60, 95), 3: (48, 83, 117)},
     "second_x_part1": {1: (24, 42, 49), 2: (37, 62, 79)},
     "summary_h_upto_part1": {1: (24, 42, 49), 2: (37, 62, 79)},
-    "second_x": {1: (25, 43, 61), 2: (38, 63, 87), 3: (49, 87, 120)},
+    "second_x": {1: (25, 43, 61), 2: (38, 63, 87), 3: (49, 87, 117)},
     "summary_g_upto": {1: (26, 44, 66), 2: (39, 65, 89), 3: (50, 88, 99)},
     "summary_g_upto_part1": {1: (27, 46, 47), 2: (40, 68, 69), 3: (51, 91, 92)},
     "summary_h_upto_part2": {1: (28, 49, 50), 2: (41, 71, 72)},
     "summary_h_upto": {1: (29, 50, 73), 2: (42, 72, 94), 3: (52, 93, 108)},
-    "summary_d_upto": {1: (30, 52, 80), 2: (44, 78, 121), 3: (44, 78, 121)},
+    "summary_d_upto": {1: (30, 52, 80), 2: (44, 78, 118), 3: (44, 78, 118)},
     "pulls": {2: (32, 54, 74), 3: (47, 82, 95)},
     "second_a": {2: (36, 61, 79)},
     "summary_h_upto_part3": {2: (43, 74, 76)},
     "summary_d_upto_part2": {2: (45, 79, 80)},
     "summary_h_upto_part1_vector": {3: (53, 95, 97)},
-    "summary_h_part2": (54, 100, 117),
-    "summary_h_part1": (55, 101, 113),
-    "summary_h_part4": (56, 102, 103),
-    "summary_h_part5": (57, 104, 120),
-    "summary_h_part7": (58, 105, 115),
+    "summary_h_part2": (54, 100, 101),
+    "summary_h_part1": (55, 101, 117),
+    "summary_h_part4": (56, 102, 111),
+    "summary_h_part5": (57, 103, 104),
+    "summary_h_part7": (58, 105, 112),
     "summary_h_part6": (59, 106, 107),
-    "summary_d_part1": (60, 109, 110),
-    "summary_d_part3": (61, 110, 111),
-    "summary_d_part6": (62, 112, 115),
-    "summary_d_part5": (63, 113, 114),
-    "summary_d_part4": (64, 114, 116),
-    "summary_d_part7": (65, 115, 116),
+    "summary_d_part2": (60, 109, 110),
+    "summary_d_part3": (61, 111, 113),
+    "summary_d_part4": (62, 112, 113),
+    "summary_d_part6": (63, 114, 116),
+    "summary_d_part7": (64, 115, 116),
+    "summary_d_part5": (65, 116, 118),
     "summary_d_part8": (66, 117, 118),
-    "summary_d_part10": (67, 118, 119),
-    "summary_d_part9": (68, 119, 121),
-    "summary_d_part11": (69, 120, 121),
 }
 """Memory of a step on a batch, by array and subscript: number of the place, and the first and the last
 statement that touch it."""
 _OTHER_PLACES: Places = {
-    "x": {0: (0, 0, 14), 1: (1, 0, 31), 2: (2, 2, 59), 3: (3, 4, 95)},
+    "x": {0: (0, 0, 14), 1: (1, 0, 31), 2: (2, 2, 59), 3: (3, 4, 93)},
     "a": {1: (1, 0, 31), 2: (2, 2, 59)},
-    "softmax": {3: (3, 4, 95)},
+    "softmax": {3: (3, 4, 93)},
     "softmax_part1": {3: (4, 6, 7)},
     "targets": (5, 0, 78),
     "b_part1": {3: (6, 8, 9)},
@@ -1894,36 +1849,33 @@ _OTHER_PLACES: Places = {
     "moves": {1: (12, 14, 23), 2: (23, 31, 45), 3: (38, 59, 68)},
     "tangent_a": {1: (13, 15, 30), 2: (25, 33, 57)},
     "tangent_x_part1": {1: (14, 18, 19), 2: (26, 37, 42)},
-    "tangent_x": {1: (15, 19, 52), 2: (27, 38, 73), 3: (40, 61, 98)},
+    "tangent_x": {1: (15, 19, 52), 2: (27, 38, 73), 3: (40, 61, 95)},
     "second_x_part1": {1: (16, 20, 27), 2: (29, 40, 57)},
     "summary_h_upto_part1": {1: (16, 20, 27), 2: (29, 40, 57)},
-    "second_x": {1: (17, 21, 39), 2: (30, 41, 65), 3: (41, 65, 98)},
+    "second_x": {1: (17, 21, 39), 2: (30, 41, 65), 3: (41, 65, 95)},
     "summary_g_upto": {1: (18, 22, 44), 2: (31, 43, 67), 3: (42, 66, 77)},
     "summary_g_upto_part1": {1: (19, 24, 25), 2: (32, 46, 47), 3: (43, 69, 70)},
     "summary_h_upto_part2": {1: (20, 27, 28), 2: (33, 49, 50)},
     "summary_h_upto": {1: (21, 28, 51), 2: (34, 50, 72), 3: (44, 71, 86)},
-    "summary_d_upto": {1: (22, 30, 58), 2: (36, 56, 99), 3: (36, 56, 99)},
+    "summary_d_upto": {1: (22, 30, 58), 2: (36, 56, 96), 3: (36, 56, 96)},
     "pulls": {2: (24, 32, 52), 3: (39, 60, 73)},
     "second_a": {2: (28, 39, 57)},
     "summary_h_upto_part3": {2: (35, 52, 54)},
     "summary_d_upto_part2": {2: (37, 57, 58)},
     "summary_h_upto_part1_vector": {3: (45, 73, 75)},
-    "summary_h_part2": (46, 78, 95),
-    "summary_h_part1": (47, 79, 91),
-    "summary_h_part4": (48, 80, 81),
-    "summary_h_part5": (49, 82, 98),
-    "summary_h_part7": (50, 83, 93),
+    "summary_h_part2": (46, 78, 79),
+    "summary_h_part1": (47, 79, 95),
+    "summary_h_part4": (48, 80, 89),
+    "summary_h_part5": (49, 81, 82),
+    "summary_h_part7": (50, 83, 90),
     "summary_h_part6": (51, 84, 85),
-    "summary_d_part1": (52, 87, 88),
-    "summary_d_part3": (53, 88, 89),
-    "summary_d_part6": (54, 90, 93),
-    "summary_d_part5": (55, 91, 92),
-    "summary_d_part4": (56, 92, 94),
-    "summary_d_part7": (57, 93, 94),
+    "summary_d_part2": (52, 87, 88),
+    "summary_d_part3": (53, 89, 91),
+    "summary_d_part4": (54, 90, 91),
+    "summary_d_part6": (55, 92, 94),
+    "summary_d_part7": (56, 93, 94),
+    "summary_d_part5": (57, 94, 96),
     "summary_d_part8": (58, 95, 96),
-    "summary_d_part10": (59, 96, 97),
-    "summary_d_part9": (60, 97, 99),
-    "summary_d_part11": (61, 98, 99),
 }
 """The same of the periodic part on a batch of its own."""
 _NUMBERS = ("lr", "momentum", "rate_momentum", "internal_damping", "period", "steps", "age")
@@ -2255,21 +2207,18 @@ def _run(
         work.summary_h_part2,
         work.summary_h_part1,
         work.summary_h_part4,
-        state.memory.summary_h,
         work.summary_h_part5,
+        state.memory.summary_h,
         work.summary_h_part7,
         work.summary_h_part6,
-        work.summary_d_part1,
-        work.summary_d_part3,
+        work.summary_d_part2,
         state.memory.summary_d,
-        work.summary_d_part6,
-        work.summary_d_part5,
+        work.summary_d_part3,
         work.summary_d_part4,
+        work.summary_d_part6,
         work.summary_d_part7,
+        work.summary_d_part5,
         work.summary_d_part8,
-        work.summary_d_part10,
-        work.summary_d_part9,
-        work.summary_d_part11,
         DTYPE(state.internal_damping),
         DTYPE(state.rate_momentum),
         state.memory.rates_average,
@@ -2315,16 +2264,13 @@ def _run(
         other.summary_h_part5,
         other.summary_h_part7,
         other.summary_h_part6,
-        other.summary_d_part1,
+        other.summary_d_part2,
         other.summary_d_part3,
-        other.summary_d_part6,
-        other.summary_d_part5,
         other.summary_d_part4,
+        other.summary_d_part6,
         other.summary_d_part7,
+        other.summary_d_part5,
         other.summary_d_part8,
-        other.summary_d_part10,
-        other.summary_d_part9,
-        other.summary_d_part11,
     )
     total, code, done, state.age = result
     state.steps += done // batch

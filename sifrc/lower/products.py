@@ -9,7 +9,7 @@ from sifrc.ir import SAMPLE, Axis, Einsum, Expr, Operand
 from sifrc.ir.build import einsum
 from sifrc.ir.relative import ordered_operands
 
-__all__ = ["contracted", "first_kept", "is_matrix_product", "ordered", "split_scalars"]
+__all__ = ["contracted", "first_kept", "is_matrix_product", "ordered", "split_scalars", "without_outer"]
 
 _NOMINAL_BATCH = 128
 """Batch size that contraction orders are chosen for; the layer sizes are the real ones."""
@@ -61,27 +61,36 @@ def ordered(expr: Expr, layer: int | None) -> Expr:
     """The product as nested products of two; sums over a label of one factor alone come first."""
     if not isinstance(expr, Einsum):
         return expr
-    expr = _merge_outer(expr)
+    expr = without_outer(expr)
     if len(expr.operands) < 2:
         return expr
+    reduced = _summed_alone(expr)
+    if len(reduced.operands) > 2 and contracted(reduced):
+        return _pairwise(reduced, layer)
+    return reduced
+
+
+def _summed_alone(expr: Einsum) -> Einsum:
+    """Sums over a label of one factor alone are taken of that factor."""
     operands: list[Operand] = []
     for position, (operand, labels) in enumerate(expr.operands):
         others = {a for p, (_, ls) in enumerate(expr.operands) if p != position for a in ls} | set(expr.out)
         kept = tuple(label for label in labels if label in others)
         alone = (operand, labels) if kept == labels else (einsum([(operand, labels)], kept), kept)
         operands.append(alone)
-    reduced = Einsum(tuple(operands), expr.out)  # not normalised: that would merge the factors again
-    if len(operands) > 2 and contracted(reduced):
-        return _pairwise(reduced, layer)
-    return reduced
+    return Einsum(tuple(operands), expr.out)  # not normalised: that would merge the factors again
 
 
-def _merge_outer(expr: Einsum) -> Einsum:
+def without_outer(expr: Einsum) -> Einsum:
     """Take apart factors that are outer products: their array would be larger than what they are made of."""
     operands: list[Operand] = []
     for operand, labels in expr.operands:
-        nested = operand if isinstance(operand, Einsum) and not contracted(operand) else None
-        if nested is not None and all(set(inner) < set(nested.out) for _, inner in nested.operands):
+        nested = _summed_alone(operand) if isinstance(operand, Einsum) else None
+        if (
+            nested is not None
+            and not contracted(nested)
+            and all(set(inner) < set(nested.out) for _, inner in nested.operands)
+        ):
             table = dict(zip(nested.out, labels, strict=True))
             operands += [(e, tuple(table[label] for label in inner)) for e, inner in nested.operands]
         else:

@@ -15,7 +15,6 @@ from functools import singledispatchmethod
 
 import sympy
 
-from sifrc.derive.summaries import GROUP
 from sifrc.derive.system import Equation
 from sifrc.ir import (
     SAMPLE,
@@ -39,6 +38,7 @@ from sifrc.ir.build import apply, einsum, rename, total
 from sifrc.ir.linear import report_symbols
 from sifrc.ir.relative import ordered_operands, ordered_terms
 from sifrc.ir.traverse import inputs_of
+from sifrc.lower.groups import shared_by_groups
 from sifrc.lower.products import contracted, first_kept, is_matrix_product, ordered, split_scalars
 from sifrc.lower.program import (
     SAMPLE_LABEL,
@@ -494,18 +494,11 @@ class Lowering:
         return True
 
     def _without_groups(self, expr: Einsum) -> Einsum:
-        """The factors that all groups share as one array: they are computed once, and not for each group."""
-        shared = [op for op in expr.operands if op[1] and not any(a.name == GROUP for a in op[1])]
-        others = [op for op in expr.operands if op not in shared]
-        if not any(a.name == GROUP for _, labels in others for a in labels):
+        """The factors that all groups share in arrays of their own."""
+        shared, others = shared_by_groups(expr)
+        if not shared:
             return expr
-        if not shared or (len(shared) == 1 and isinstance(shared[0][0], Input)):
-            return expr
-        needed = set(expr.out) | {label for _, labels in others for label in labels}
-        found = dict.fromkeys(label for _, labels in shared for label in labels if label in needed)
-        axes = tuple(sorted(found, key=lambda axis: (axis != SAMPLE, axis)))
-        made = einsum(shared, axes)
-        return Einsum((*others, (self._buffer(made), made.axes)), expr.out)
+        return Einsum((*others, *((self._buffer(e), labels) for e, labels in shared)), expr.out)
 
     def _matrix_product(self, expr: Einsum, target: Input, scale: sympy.Expr, scope: _Scope) -> bool:
         """gemm, gemv, means of outer products, and the same for every sample."""
