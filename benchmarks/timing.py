@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 __all__ = ["Ratio", "interleaved", "print_table"]
 
-PAUSE = 0.03
+PAUSE = 0.1
 """Seconds."""
 
 

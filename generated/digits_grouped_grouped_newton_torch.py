@@ -311,6 +311,11 @@ def _scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
     return torch.addmm(left.new_zeros(()), left, right, beta=0, alpha=scale)
 
 
+def _all_finite(value: Tensor) -> Tensor:
+    """Whether all entries are finite, in one pass: the least and the largest are NaN where one is."""
+    return torch.isfinite(torch.stack(torch.aminmax(value))).all()
+
+
 def _rows_finite(code: int, values: Tensor) -> Checks:
     """A check of each row, under the code and those that follow."""
     return [(code + s, row) for s, row in enumerate(torch.isfinite(values).reshape(len(values), -1).all(1))]
@@ -600,11 +605,11 @@ def _direction(
     vector_weights: Tensors = {}
     vector_biases: Tensors = {}
     for k in range(3, 0, -1):
-        term0 = -begun * gradient_weights[k] * momentum + begun * momentum * velocity_weights[k]
-        vector_weights[k] = term0 + gradient_weights[k]
-        term0 = -begun * gradient_biases[k] * momentum + begun * momentum * velocity_biases[k]
-        vector_biases[k] = term0 + gradient_biases[k]
-        checks.append((k + 5, torch.isfinite(vector_weights[k]).all()))
+        term0 = gradient_weights[k] * (-begun * momentum + 1.0)
+        vector_weights[k] = term0 + begun * momentum * velocity_weights[k]
+        term0 = gradient_biases[k] * (-begun * momentum + 1.0)
+        vector_biases[k] = term0 + begun * momentum * velocity_biases[k]
+        checks.append((k + 5, _all_finite(vector_weights[k])))
         checks.append((k + 9, torch.isfinite(vector_biases[k]).all()))
     return vector_weights, vector_biases
 
@@ -670,7 +675,7 @@ def _summary_3(
     part0 = x[1] ** 2
     part1 = 1.0 - part0
     summary_d_upto_part1 = b[1] * (4.0 * part0 * part1 - 2.0 * part1**2)
-    summary_d_upto[1] = -mean * (summary_d_upto_part1 * tangent_a**3).sum((1, 2))
+    summary_d_upto[1] = -mean * ((tangent_a**3).flatten(1) @ summary_d_upto_part1.flatten())
     moves = x[1] @ vector_weights[2].T
     pulls = y[2] @ vector_weights[2]
     tangent_a = moves.new_empty((_TANGENT_A_GROUPS[2], *moves.shape))
@@ -698,8 +703,9 @@ def _summary_3(
     part0 = x[2] ** 2
     part1 = 1.0 - part0
     summary_d_upto_part1 = b[2] * (4.0 * part0 * part1 - 2.0 * part1**2)
-    summary_d_upto[2] = -mean * (summary_d_upto_part1 * tangent_a**3).sum((1, 2))
-    summary_d_upto_part2 = (second_a * summary_h_upto_part1 * tangent_a[: len(summary_d_upto[1])]).sum((1, 2))
+    summary_d_upto[2] = -mean * ((tangent_a**3).flatten(1) @ summary_d_upto_part1.flatten())
+    term0 = (second_a * tangent_a[: len(summary_d_upto[1])]).flatten(1)
+    summary_d_upto_part2 = term0 @ summary_h_upto_part1.flatten()
     term0 = summary_d_upto[2][: len(summary_d_upto[1])].add_(summary_d_upto_part2, alpha=-3.0 * mean)
     term0.add_(summary_d_upto[1])
     moves = x[2] @ vector_weights[3].T
@@ -731,13 +737,14 @@ def _summary_3(
     summary_h[: len(summary_h_upto[3]), : len(summary_h_upto[3])].add_(summary_h_upto[3])
     summary_d_part2 = torch.einsum("ipj,pj->ip", tangent_x[3], softmax[3])
     summary_d_part1 = (summary_h_part4 * summary_d_part2**2).sum(1)
-    summary_d_part3 = (softmax[3] * summary_h_part4[:, :, None] * tangent_x[3] ** 2).sum((1, 2))
+    summary_d_part3 = (summary_h_part4[:, :, None] * tangent_x[3] ** 2).flatten(1) @ softmax[3].flatten()
     summary_d_part4 = (summary_h_part7 * tangent_x[3] ** 2).sum((1, 2))
     summary_d = 2.0 * mean * summary_d_part1 - 3.0 * mean * summary_d_part3 + mean * summary_d_part4
     summary_d_part6 = torch.einsum("ipj,pj->ip", second_x, summary_h_part1)
     summary_d_part7 = torch.einsum("ipj,pj->ip", tangent_x[3][: len(summary_d_upto[3])], softmax[3])
     summary_d_part5 = torch.linalg.vecdot(summary_d_part6, summary_d_part7)
-    summary_d_part8 = (second_x * summary_h_part1 * tangent_x[3][: len(summary_d_upto[3])]).sum((1, 2))
+    term0 = (second_x * tangent_x[3][: len(summary_d_upto[3])]).flatten(1)
+    summary_d_part8 = term0 @ summary_h_part1.flatten()
     term0 = summary_d[: len(summary_d_upto[3])].add_(summary_d_part5, alpha=-3.0 * mean)
     term0.add_(summary_d_part8, alpha=3.0 * mean).add_(summary_d_upto[3])
     checks.extend(_rows_finite(13, summary_g))
@@ -791,8 +798,8 @@ def _update(
         begun = 1
     """
     for k in range(1, 4):
-        weights[k].add_(-lr * rates[_GROUP_OF_WEIGHTS[k]] * vector_weights[k])
-        biases[k].add_(-lr * rates[_GROUP_OF_BIASES[k]] * vector_biases[k])
+        weights[k].addcmul_(vector_weights[k], rates[_GROUP_OF_WEIGHTS[k]], value=-lr)
+        biases[k].addcmul_(vector_biases[k], rates[_GROUP_OF_BIASES[k]], value=-lr)
         velocity_weights[k].copy_(vector_weights[k])
         velocity_biases[k].copy_(vector_biases[k])
     rates_average.copy_(rates)

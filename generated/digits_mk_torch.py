@@ -296,6 +296,11 @@ def _scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
     return torch.addmm(left.new_zeros(()), left, right, beta=0, alpha=scale)
 
 
+def _all_finite(value: Tensor) -> Tensor:
+    """Whether all entries are finite, in one pass: the least and the largest are NaN where one is."""
+    return torch.isfinite(torch.stack(torch.aminmax(value))).all()
+
+
 def _refuse(checks: Checks) -> None:
     """Raise the error of the first check that fails; one wait for the device in all."""
     if not checks:
@@ -557,7 +562,7 @@ def _direction(
     weight_factor[2] = 1.0 / (damping + weight_factor_part1 / REGULARIZATION[1])
     bias_factor[2] = 1.0 / (damping + weight_factor_part1 / stretch)
     checks.append((6, torch.isfinite(stretch_part1).all()))
-    checks.append((6, torch.isfinite(stretch_part3).all()))
+    checks.append((6, _all_finite(stretch_part3)))
     checks.append((6, torch.isfinite(stretch_part2).all()))
     checks.append((6, torch.isfinite(stretch).all()))
     checks.append((9, torch.isfinite(weight_factor_part1).all()))
@@ -645,21 +650,21 @@ def _newton(
     like = y[1]
     identity10 = torch.eye(10, dtype=like.dtype, device=like.device)
     newton_weights_part1_one = torch.dot(y[1], y[1])
-    newton_weights[1] = -REGULARIZATION[0] * x[0] * y[1][:, None] / newton_weights_part1_one
+    newton_weights[1] = -(REGULARIZATION[0] / newton_weights_part1_one) * x[0] * y[1][:, None]
     newton_biases_part1_one = torch.dot(x[0], x[0])
-    newton_biases[1] = newton_biases_part1_one * REGULARIZATION[0] * y[1] / newton_weights_part1_one
-    checks.append((14, torch.isfinite(newton_weights[1]).all()))
+    newton_biases[1] = newton_biases_part1_one * REGULARIZATION[0] / newton_weights_part1_one * y[1]
+    checks.append((14, _all_finite(newton_weights[1])))
     checks.append((17, torch.isfinite(newton_biases[1]).all()))
     newton_weights_part1_one = torch.dot(b[2], b[2])
-    newton_weights[2] = -b[2][:, None] * REGULARIZATION[1] * x[1] / newton_weights_part1_one
+    newton_weights[2] = -b[2][:, None] * (REGULARIZATION[1] / newton_weights_part1_one) * x[1]
     term0 = -b_part1_one[2] * identity10 * softmax[2][:, None]
     newton_biases_part2_one = term0 + b_part1_one[2] * softmax[2][:, None] * softmax[2]
     newton_biases_part1_one, solved = _solve_vector(newton_biases_part2_one, b[2])
     checks.append((21, solved))
     newton_biases_part3_one = torch.dot(x[1], x[1])
-    term0 = b[2] * newton_biases_part3_one * REGULARIZATION[1] / newton_weights_part1_one
+    term0 = b[2] * (newton_biases_part3_one * REGULARIZATION[1] / newton_weights_part1_one)
     newton_biases[2] = term0 + newton_biases_part1_one
-    checks.append((15, torch.isfinite(newton_weights[2]).all()))
+    checks.append((15, _all_finite(newton_weights[2])))
     checks.append((18, torch.isfinite(newton_biases[2]).all()))
     return newton_weights, newton_biases
 

@@ -306,6 +306,11 @@ def _scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
     return torch.addmm(left.new_zeros(()), left, right, beta=0, alpha=scale)
 
 
+def _all_finite(value: Tensor) -> Tensor:
+    """Whether all entries are finite, in one pass: the least and the largest are NaN where one is."""
+    return torch.isfinite(torch.stack(torch.aminmax(value))).all()
+
+
 def _refuse(checks: Checks) -> None:
     """Raise the error of the first check that fails; one wait for the device in all."""
     if not checks:
@@ -614,21 +619,21 @@ def _newton(
     identity10 = torch.eye(10, dtype=like.dtype, device=like.device)
     for k in range(1, 3):
         newton_weights_part1_one = torch.dot(y[k], y[k])
-        newton_weights[k] = -REGULARIZATION[k - 1] * x[k - 1] * y[k][:, None] / newton_weights_part1_one
+        newton_weights[k] = -(REGULARIZATION[k - 1] / newton_weights_part1_one) * x[k - 1] * y[k][:, None]
         newton_biases_part1_one = torch.dot(x[k - 1], x[k - 1])
-        newton_biases[k] = newton_biases_part1_one * REGULARIZATION[k - 1] * y[k] / newton_weights_part1_one
-        checks.append((k + 13, torch.isfinite(newton_weights[k]).all()))
+        newton_biases[k] = newton_biases_part1_one * REGULARIZATION[k - 1] / newton_weights_part1_one * y[k]
+        checks.append((k + 13, _all_finite(newton_weights[k])))
         checks.append((k + 17, torch.isfinite(newton_biases[k]).all()))
     newton_weights_part1_one = torch.dot(b[3], b[3])
-    newton_weights[3] = -b[3][:, None] * REGULARIZATION[2] * x[2] / newton_weights_part1_one
+    newton_weights[3] = -b[3][:, None] * (REGULARIZATION[2] / newton_weights_part1_one) * x[2]
     term0 = -b_part1_one[3] * identity10 * softmax[3][:, None]
     newton_biases_part2_one = term0 + b_part1_one[3] * softmax[3][:, None] * softmax[3]
     newton_biases_part1_one, solved = _solve_vector(newton_biases_part2_one, b[3])
     checks.append((24, solved))
     newton_biases_part3_one = torch.dot(x[2], x[2])
-    term0 = b[3] * newton_biases_part3_one * REGULARIZATION[2] / newton_weights_part1_one
+    term0 = b[3] * (newton_biases_part3_one * REGULARIZATION[2] / newton_weights_part1_one)
     newton_biases[3] = term0 + newton_biases_part1_one
-    checks.append((16, torch.isfinite(newton_weights[3]).all()))
+    checks.append((16, _all_finite(newton_weights[3])))
     checks.append((20, torch.isfinite(newton_biases[3]).all()))
     return newton_weights, newton_biases
 

@@ -138,6 +138,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "batches": step or summary["summary"] or re.search(r"(?<!\w)_batch\(", texts) is not None,
         "samples": re.search(r"(?<!\w)_sample\(", texts) is not None,
         "scaled": "_scaled_product(" in texts,
+        "finite": " _all_finite(" in texts,
         "rows_finite": "_rows_finite(" in texts,
         "solvers": _solvers(texts),
         "private": private,

@@ -10,6 +10,7 @@ from sympy import Add, Expr, Mul, Piecewise, Symbol
 
 from sifrc.backends.torch_eager.access import Names, aligned
 from sifrc.backends.torch_eager.products import Product
+from sifrc.backends.torch_eager.scaling import number_of, numbers_first
 from sifrc.errors import BackendError
 from sifrc.lower.program import SAMPLE_LABEL, Load, Storage
 from sifrc.scalar import print_code
@@ -81,7 +82,7 @@ class Formula:
         Raises:
             BackendError: the extent of a label is not known.
         """
-        formula = self._without_deltas()
+        formula = self._without_deltas()._numbers_first()
         value, entries = _merged(formula)
         code = print_code(value, "torch", names=_texts(value, self.labels, entries)).text
         used = {symbol.name for symbol in formula.value.free_symbols}
@@ -100,6 +101,24 @@ class Formula:
         if size is None:
             raise BackendError(f"the extent of label '{label}' differs in a loop; no operand has it")
         return str(size)
+
+    def numbers(self) -> frozenset[str]:
+        """Names of the symbols that stand for numbers, in Python or as tensors without dimensions."""
+        plain = (name for name, e in self.entries.items() if not e.labels and not e.ready and not e.product)
+        return frozenset(plain)
+
+    def _numbers_first(self) -> Formula:
+        entries = dict(self.entries)
+
+        def named(number: Expr) -> Symbol:
+            name = f"number_{len(entries)}"
+            entries[name] = Entry(f"({_print(number, self, self.entries)})", ready=True)
+            return Symbol(name, real=True)
+
+        numbers = self.numbers()
+        tensors = {name: e for name, e in self.entries.items() if name in numbers and not e.is_float}
+        value = numbers_first(self.value, numbers, tensors, named)
+        return replace(self, value=value, entries=entries)
 
     def _without_deltas(self) -> Formula:
         """Kronecker deltas δ_ij as identity matrices."""
@@ -246,4 +265,10 @@ def _added(text: str, term: Expr, formula: Formula) -> str:
         factor, operand = term.coeff(tensors[0]), replace(formula, value=tensors[0])
         alpha = replace(formula, value=factor).text(expand=False)
         return f"{text}.add_({operand.text(expand=False)}, alpha={alpha})"
+    number, rest = number_of(term, formula.numbers())
+    plain, scale = number.as_independent(*(s for s in tensors if s != rest), as_Add=False)
+    if scale != 1 and isinstance(rest, Symbol) and formula.entries[rest.name].labels == formula.labels:
+        operands = ", ".join(_print(factor, formula, formula.entries) for factor in (rest, scale))
+        value = "" if plain == 1 else f", value={_print(plain, formula, formula.entries)}"
+        return f"{text}.addcmul_({operands}{value})"
     return f"{text}.add_({replace(formula, value=term).text(expand=False)})"

@@ -232,7 +232,12 @@ class Writer:
             dims = tuple(own.index(label) for label in own if label in statement.over)
             argument = str(dims[0]) if len(dims) == 1 else str(dims)
             argument = "" if len(dims) == len(own) else argument
-            text = f"({Formula(value, own, entries, sizes).text(expand=False)}).sum({argument})"
+            split = _matrix_and_vector(value, own, statement.over, entries)
+            if split is not None:
+                matrix, vector = (Formula(v, ls, entries, sizes).text(expand=False) for v, ls in split)
+                text = f"(({matrix}).flatten(1) @ ({vector}).flatten())"
+            else:
+                text = f"({Formula(value, own, entries, sizes).text(expand=False)}).sum({argument})"
             left = tuple(label for label in own if label not in statement.over)
             if factor not in (1, -1) and left != rest:
                 text = aligned(f"({text})", left, rest)
@@ -335,7 +340,11 @@ class Writer:
         if statement.rows:
             code = self.names.subscript(statement.code)
             return [f"checks.extend(_rows_finite({code}, {text}))"]
-        return [f"checks.append(({self.names.subscript(statement.code)}, torch.isfinite({text}).all()))"]
+        # For small tensors the calls count, for large ones the passes.
+        verdict = (
+            f"_all_finite({text})" if len(statement.operand.labels) > 1 else f"torch.isfinite({text}).all()"
+        )
+        return [f"checks.append(({self.names.subscript(statement.code)}, {verdict}))"]
 
     def _store(self, target: Load, text: str, labels: tuple[str, ...]) -> list[str]:
         """Write a new tensor, or into a parameter or memory in place."""
@@ -371,6 +380,23 @@ def _pair(value: Expr, entries: Mapping[str, Entry]) -> tuple[Entry, Entry] | No
         if isinstance(first, Symbol) and isinstance(second, Symbol):
             return entries[first.name], entries[second.name]
     return None
+
+
+def _matrix_and_vector(
+    value: Expr, labels: tuple[str, ...], over: Sequence[str], entries: Mapping[str, Entry]
+) -> tuple[tuple[Expr, tuple[str, ...]], tuple[Expr, tuple[str, ...]]] | None:
+    """The factors with the first label, and those without it, of a sum over all other labels."""
+    inner = labels[1:]
+    if len(inner) < 2 or set(inner) != set(over):
+        return None
+    without = {s for s in value.free_symbols if labels[0] not in _covered(s, entries)}
+    vector = sympy.Mul(*(f for f in sympy.Mul.make_args(value) if f.free_symbols <= without))
+    matrix = value / vector
+    if not (matrix.free_symbols.isdisjoint(without) and vector.free_symbols):
+        return None
+    if _covered(vector, entries) != inner or set(_covered(matrix, entries)) != set(labels):
+        return None
+    return (matrix, labels), (vector, inner)
 
 
 def _versions(kernel: Kernel, entries: Mapping[str, Entry]) -> tuple[list[Assign], dict[str, Entry]]:
