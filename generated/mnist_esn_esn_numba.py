@@ -479,14 +479,14 @@ def _scale(values, factor):
         entries[i] *= factor
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath={"reassoc"})
 def _all_finite(values):
-    """Whether no entry is NaN or infinite."""
+    """Whether no entry is NaN or infinite: times zero, these are NaN, and a sum has no branch."""
     entries = values.reshape(values.size)
+    total = np.float32(0.0)
     for i in range(entries.size):
-        if not np.isfinite(entries[i]):
-            return False
-    return True
+        total += np.float32(0.0) * entries[i]
+    return total == np.float32(0.0)
 
 
 @njit(cache=True, error_model="numpy")
