@@ -140,6 +140,12 @@ KERNELS = {
     "in place": ("W:ij", "h*w + (1 - h)*a", {"w": "W:ij", "a": "A:ij", "h": "h"},
                  lambda v: v["h"] * v["W"] + (1 - v["h"]) * v["A"]),
     "step": ("W:ij", "w - h*a", {"w": "W:ij", "a": "A:ij", "h": "h"}, lambda v: v["W"] - v["h"] * v["A"]),
+    "step by a tensor": ("W:ij", "w - h*s*a", {"w": "W:ij", "a": "A:ij", "h": "h", "s": "s"},
+                         lambda v: v["W"] - v["h"] * v["s"] * v["A"]),
+    "average": ("X:pi", "x + h*s*y - h*s*x", {"x": "X:pi", "y": "u:i", "h": "h", "s": "s"},
+                lambda v: v["X"] + v["h"] * v["s"] * (v["u"] - v["X"])),
+    "inner sum": ("X:pi", "s*x*(s*y + 2*y) - x", {"x": "X:pi", "y": "u:i", "s": "s"},
+                  lambda v: v["s"] * v["X"] * (v["s"] + 2) * v["u"] - v["X"]),
     "nonlinear": ("W:ij", "w**2", {"w": "W:ij"}, lambda v: v["W"] ** 2),
 }  # fmt: skip
 
@@ -154,16 +160,23 @@ def expression(text):
         "h*w + (1 - h)*a": lambda h, w, a, **_: h * w + (1 - h) * a,
         "w - h*a": lambda h, w, a, **_: w - h * a,
         "w**2": lambda w, **_: w**2,
+        "w - h*s*a": lambda w, h, s, a, **_: w - h * s * a,
+        "x + h*s*y - h*s*x": lambda x, y, h, s, **_: x + h * s * y - h * s * x,
+        "s*x*(s*y + 2*y) - x": lambda x, y, s, **_: s * x * (s * y + 2 * y) - x,
     }
-    return table[text](**{name: symbols(name) for name in "xywah"})
+    return table[text](**{name: symbols(name) for name in "xywahs"})
+
+
+def _kernel(target, text, loads):
+    bound = tuple((name, load(where)) for name, where in sorted(loads.items()))
+    return Kernel(load(target).labels, (Assign(load(target), expression(text)),), bound)
 
 
 @pytest.mark.parametrize("case", KERNELS)
 def test_kernels(case, tmp_path):
     """Broadcasting by labels, and writing into memory in place."""
     target, text, loads, expected = KERNELS[case]
-    bound = tuple((name, load(where)) for name, where in sorted(loads.items()))
-    kernel = Kernel(load(target).labels, (Assign(load(target), expression(text)),), bound)
+    kernel = _kernel(target, text, loads)
     found = run(lines(kernel), target.split(":")[0], tmp_path)
     np.testing.assert_allclose(found, expected(values()), rtol=1e-14)
 
@@ -196,6 +209,34 @@ def test_kronecker_delta_is_an_identity_matrix(tmp_path):
     v = values()["X"]
     expected = np.stack([np.diag(row) - np.outer(row, row) for row in v])
     np.testing.assert_allclose(run(lines(kernel), "T", tmp_path), expected, rtol=1e-14)
+
+
+def test_numbers_are_multiplied_first():
+    """One pass for every tensor; tensors without dimensions count as numbers."""
+    texts = {name: lines(_kernel(*KERNELS[name][:3])) for name in ("step by a tensor", "average")}
+    assert texts["step by a tensor"] == ["W.addcmul_(A, s, value=-h)"]
+    assert texts["average"] == ["X = (-h*s + 1.0)*X + (h*s)*u"]
+
+
+def test_a_sum_over_all_but_the_first_label_is_a_product_with_a_vector(tmp_path):
+    """Σ_ij t_pij² s_ij, with a factor before it; a factor of another shape has to be spread."""
+    t, s, x, h = symbols("t s x h")
+    loads = (("h", load("h")), ("s", load("S:ij")), ("t", load("T:pij")), ("x", load("X:pi")))
+    v = values()
+    cases = {
+        -h * s * t**2: -v["h"] * np.einsum("pij,ij->p", v["T"] ** 2, v["S"]),
+        h * s * t * x: v["h"] * np.einsum("pij,ij,pi->p", v["T"], v["S"], v["X"]),
+        s**2 * t: np.einsum("pij,ij->p", v["T"], v["S"] ** 2),
+        t * (s + x): np.einsum("pij,pij->p", v["T"], v["S"] + v["X"][:, :, None]),
+        t * x: np.einsum("pij,pi->p", v["T"], v["X"]),
+    }
+    for position, (value, expected) in enumerate(cases.items()):
+        statement = Sum(
+            load("q:p"), ("i", "j"), value, tuple(e for e in loads if symbols(e[0]) in value.free_symbols)
+        )
+        written = lines(statement)
+        assert any("@" in line for line in written) == (position < 3)
+        np.testing.assert_allclose(run(written, "q", tmp_path), expected, rtol=1e-12)
 
 
 def test_sums_and_reductions(tmp_path):
