@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sifrc.errors import MethodError, SpecError, TrainingError
+from sifrc.errors import Location, MethodError, SpecError, TrainingError
 
 if TYPE_CHECKING:
     from sifrc.compiler import Compiled
@@ -42,6 +42,7 @@ Source: TypeAlias = "Spec | str | os.PathLike[str] | Mapping[str, Any]"
 """A spec, the path of one, or one as nested dicts and lists."""
 
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+_NOWHERE: Mapping[str, Location] = MappingProxyType({})
 
 
 def read_spec(source: Source) -> Spec:
@@ -180,8 +181,9 @@ def compile_whole(
     backend_options: Mapping[str, OptionValue] = _NO_OPTIONS,
     curvature: Sequence[str] | None = None,
     partition: PartitionChoice | None = None,
+    option_locations: Mapping[str, Location] = _NOWHERE,
 ) -> Compiled:
-    """The text of a module, its file name, and what it was made from.
+    """The text of a module, its file name, and what it was made from; see :func:`choose`.
 
     Raises:
         SifrcError: the spec is wrong, or asks for what does not exist or cannot be derived.
@@ -189,7 +191,17 @@ def compile_whole(
     from sifrc.compiler import compile_spec
 
     return compile_spec(
-        choose(spec, backend, method, method_options, backend_options, operators, curvature, partition)
+        choose(
+            spec,
+            backend,
+            method,
+            method_options,
+            backend_options,
+            operators,
+            curvature,
+            partition,
+            option_locations,
+        )
     )
 
 
@@ -202,10 +214,12 @@ def choose(
     operators: Sequence[str] | None = None,
     curvature: Sequence[str] | None = None,
     partition: PartitionChoice | None = None,
+    option_locations: Mapping[str, Location] = _NOWHERE,
 ) -> Spec:
     """A spec with other choices over its own; None keeps the spec's.
 
-    Options of a method or a backend are checked when it is compiled.
+    Options of a method or a backend are checked when it is compiled; ``option_locations`` are their places
+    for the errors, those of a backend under ``backend.<name>``.
 
     Raises:
         MethodError: options of a method and no method, or an unknown kind of curvature.
@@ -225,6 +239,7 @@ def choose(
         partition=partition,
         options=MappingProxyType(dict(method_options)),
         backend_options=MappingProxyType(dict(backend_options)),
+        option_locations=MappingProxyType(dict(option_locations)),
     )
     return apply_request(spec, request)
 

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from sifrc.backends import check_options, find_backend
 from sifrc.backends.base import LayerInfo, ModuleSource
 from sifrc.derive.system import Condition
+from sifrc.errors import Location
 from sifrc.lower.cost import cost_lines
 from sifrc.lower.lowering import Passes, lower
 from sifrc.methods.planning import Planned, make_plan
@@ -46,6 +47,7 @@ class Request:
         partition: of the parameters: a word, or groups with or without names; the spec's by default.
         options: options of the method.
         backend_options: options of the backend.
+        option_locations: where options were given, for errors; a backend's under ``backend.<name>``.
         passes: which lowering passes run.
     """
 
@@ -56,6 +58,7 @@ class Request:
     partition: PartitionChoice | None = None
     options: Mapping[str, OptionValue] = field(default_factory=lambda: MappingProxyType({}))
     backend_options: Mapping[str, OptionValue] = field(default_factory=lambda: MappingProxyType({}))
+    option_locations: Mapping[str, Location] = field(default_factory=lambda: MappingProxyType({}))
     passes: Passes = field(default_factory=Passes)
 
 
@@ -128,18 +131,28 @@ def apply_request(spec: Spec, request: Request) -> Spec:
     """
     target = spec.target
     if request.backend is not None and request.backend != target.backend:
-        target = TargetSpec(request.backend, target.operators, {}, target.location)
+        target = TargetSpec(request.backend, target.operators, operator_locations=target.operator_locations)
     if request.operators is not None:
         target = replace(target, operators=request.operators)
     if request.backend_options:
-        target = replace(target, options={**target.options, **request.backend_options})
+        own = {name: request.option_locations.get(f"backend.{name}") for name in request.backend_options}
+        target = replace(
+            target,
+            options={**target.options, **request.backend_options},
+            option_locations=_replaced(target.option_locations, own),
+        )
     method = spec.method
     if request.method == "none":
         method = None
     elif request.method is not None and (method is None or request.method != method.name):
         method = MethodSpec(request.method)
     if request.options and method is not None:
-        method = replace(method, options={**method.options, **request.options})
+        own = {name: request.option_locations.get(name) for name in request.options}
+        method = replace(
+            method,
+            options={**method.options, **request.options},
+            option_locations=_replaced(method.option_locations, own),
+        )
     curvature = spec.curvature
     if request.curvature is not None:
         curvature = choose_curvature(request.curvature, curvature)
@@ -147,6 +160,11 @@ def apply_request(spec: Spec, request: Request) -> Spec:
     if request.partition is not None:
         partition = choose_partition(request.partition, spec.layers)
     return replace(spec, target=target, method=method, curvature=curvature, partition=partition)
+
+
+def _replaced(places: Mapping[str, Location], given: Mapping[str, Location | None]) -> Mapping[str, Location]:
+    """Places of options, some of them given anew: at a place of their own, or at none."""
+    return {name: place for name, place in {**places, **given}.items() if place is not None}
 
 
 def architecture(spec: Spec) -> str:

@@ -52,7 +52,7 @@ def compile(
     from sifrc.cli.files import write_file
     from sifrc.cli.output import plural, working
 
-    method_options, backend_options = read_options(option)
+    given = read_options(option)
     begin = time.perf_counter()
     with working("compiling"):
         compiled = api.compile_whole(
@@ -60,10 +60,11 @@ def compile(
             backend,
             method,
             read_list(operators),
-            method_options=method_options,
-            backend_options=backend_options,
+            method_options=given.method,
+            backend_options=given.backend,
             curvature=read_list(curvature),
             partition=partition,
+            option_locations=given.locations,
         )
         path = output / f"{compiled.name}.py"
         write_file(path, compiled.text)

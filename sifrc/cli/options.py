@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
+from sifrc.errors import Location
+
 __all__ = [
     "Backend",
+    "GivenOptions",
     "MethodName",
     "Options",
     "SpecFile",
@@ -50,7 +54,22 @@ _BACKEND_PREFIX = "backend."
 Value: TypeAlias = bool | int | float | str
 
 
-def read_options(given: Sequence[str] | None) -> tuple[dict[str, Value], dict[str, Value]]:
+@dataclass(frozen=True)
+class GivenOptions:
+    """Options of the command line.
+
+    Args:
+        method: those of the method.
+        backend: those of the backend.
+        locations: the place of each for errors, those of the backend under ``backend.<name>``.
+    """
+
+    method: Mapping[str, Value]
+    backend: Mapping[str, Value]
+    locations: Mapping[str, Location] = field(repr=False)
+
+
+def read_options(given: Sequence[str] | None) -> GivenOptions:
     """Options of the method and of the backend from ``KEY=VALUE`` texts.
 
     Raises:
@@ -58,10 +77,11 @@ def read_options(given: Sequence[str] | None) -> tuple[dict[str, Value], dict[st
 
     Example:
         >>> read_options(["variant=exact", "learning_rate=1e-2", "backend.check_forward=false"])
-        ({'variant': 'exact', 'learning_rate': 0.01}, {'check_forward': False})
+        GivenOptions(method={'variant': 'exact', 'learning_rate': 0.01}, backend={'check_forward': False})
     """
     method: dict[str, Value] = {}
     backend: dict[str, Value] = {}
+    locations: dict[str, Location] = {}
     for text in given or ():
         key, separator, value = text.partition("=")
         name = key.strip().removeprefix(_BACKEND_PREFIX)
@@ -71,7 +91,11 @@ def read_options(given: Sequence[str] | None) -> tuple[dict[str, Value], dict[st
         if name in chosen:
             raise typer.BadParameter(f"'{key}' is given twice")
         chosen[name] = read_value(value.strip())
-    return method, backend
+        line = f"--option {text}"
+        start = len(line) - len(text) + 1
+        place = Location("command line", 1, start, start + len(text), line)
+        locations[_BACKEND_PREFIX + name if chosen is backend else name] = place
+    return GivenOptions(method, backend, locations)
 
 
 def read_value(text: str) -> Value:

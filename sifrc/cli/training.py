@@ -65,13 +65,15 @@ def train(
 
     With the method grouped_newton also summaries.npz, interactions.png and rates.png.
     """
-    method_options, backend_options = read_options(option)
+    given = read_options(option)
 
     from sifrc import api
     from sifrc.cli.output import note, plain_warnings, plural, show_table, working
 
     with working("loading data"):
-        chosen = api.choose(spec, backend, method, method_options, backend_options)
+        chosen = api.choose(
+            spec, backend, method, given.method, given.backend, option_locations=given.locations
+        )
         fitted, dataset = api.load_data(chosen, data, fallback=fallback)
     note(dataset.describe())
     if fitted.input.size != chosen.input.size:

@@ -7,6 +7,7 @@ stages. A new method is a new file that ends in a :class:`Method` subclass, and 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from sifrc.ir.build import einsum, scale, subtract, total
 from sifrc.ir.relative import ordered_terms
 from sifrc.methods.plan import Hyperparameter, MemorySpec
 from sifrc.model import LayerParameters, Model
+from sifrc.spec.suggest import did_you_mean
 from sifrc.spec.types import MethodSpec, OptionValue
 
 __all__ = ["Choices", "Method", "MethodOption", "StepPlan", "read_options"]
@@ -39,6 +41,8 @@ class MethodOption:
         text: what it does, with the paper's value and place.
         choices: accepted values, or () for any of the type.
         lower, upper: range of a number, both included.
+        below: what a number must be less than, in place of ``upper``.
+        whole: whether a number must be whole, though its type is not.
         hyperparameter: a number that may change from step to step; otherwise it is fixed when compiling.
     """
 
@@ -48,7 +52,22 @@ class MethodOption:
     choices: tuple[OptionValue, ...] = ()
     lower: float = float("-inf")
     upper: float = float("inf")
+    below: float = float("inf")
+    whole: bool = False
     hyperparameter: bool = False
+
+    @property
+    def range(self) -> str:
+        """The accepted numbers in words."""
+        text = "a whole number" if self.whole or isinstance(self.default, int) else "a number"
+        text += f" from {0 if self.whole and self.lower == 0 else self.lower}"
+        text += f" to {self.upper}" if self.upper < float("inf") else ""
+        return text + (f", below {self.below}" if self.below < float("inf") else "")
+
+    @property
+    def greatest(self) -> float:
+        """The largest number accepted."""
+        return self.upper if math.isinf(self.below) else math.nextafter(self.below, self.lower)
 
 
 @dataclass(frozen=True)
@@ -103,7 +122,11 @@ class Method(ABC):
         """Numbers that may change from step to step, ``lr`` first."""
         return tuple(
             Hyperparameter(
-                "lr" if o.name == "learning_rate" else o.name, float(chosen[o.name]), o.text, o.lower, o.upper
+                "lr" if o.name == "learning_rate" else o.name,
+                float(chosen[o.name]),
+                o.text,
+                o.lower,
+                o.greatest,
             )
             for o in self.options
             if o.hyperparameter
@@ -121,11 +144,12 @@ def read_options(method: Method, spec: MethodSpec) -> Choices:
         if name not in known:
             raise MethodError(
                 f"method '{method.name}' has no option '{name}'",
-                location=spec.option_locations.get(name, spec.location),
+                location=spec.location_of(name),
+                label=did_you_mean(name, known),
                 hint="options: " + ", ".join(sorted(known)),
             )
     values = {
-        name: _checked(option, spec.options[name], spec.option_locations.get(name, spec.location))
+        name: _checked(option, spec.options[name], spec.location_of(name))
         if name in spec.options
         else option.default
         for name, option in known.items()
@@ -146,12 +170,10 @@ def _checked(option: MethodOption, value: OptionValue, location: Location | None
         raise MethodError(
             f"option '{option.name}' cannot be {value!r}", location=location, hint=f"one of {accepted}"
         )
-    if isinstance(value, int | float) and not option.lower <= value <= option.upper:
-        raise MethodError(
-            f"option '{option.name}' is {value}",
-            location=location,
-            hint=f"a number from {option.lower} to {option.upper}",
-        )
+    if isinstance(value, int | float) and not (
+        option.lower <= value <= option.greatest and (not option.whole or value == int(value))
+    ):
+        raise MethodError(f"option '{option.name}' is {value}", location=location, hint=option.range)
     return value
 
 

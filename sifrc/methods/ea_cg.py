@@ -88,7 +88,12 @@ class CurvatureBlocks(Method):
             choices=("auto", "second", "mean"),
         ),
         MethodOption(
-            "cg_iterations", 20.0, "largest number of iterations |CG|", lower=0.0, hyperparameter=True
+            "cg_iterations",
+            20.0,
+            "largest number of iterations |CG|",
+            lower=0.0,
+            whole=True,
+            hyperparameter=True,
         ),
         MethodOption(
             "cg_tolerance", 1e-3, "relative residual ε at which they end", lower=0.0, hyperparameter=True
@@ -100,7 +105,7 @@ class CurvatureBlocks(Method):
             0.0,
             "of a moving average of the factors; 0 for none",
             lower=0.0,
-            upper=1.0,
+            below=1.0,
             hyperparameter=True,
         ),
     )
@@ -134,7 +139,8 @@ class _Plan:
 
     def _check(self) -> None:
         """Refuse curvatures that a solver cannot take."""
-        location = self.model.spec.method.location if self.model.spec.method else None
+        method = self.model.spec.method
+        location = method.location_of("kind") if method else None
         kind, loss = self.kind, self.derived.curvature.convexity
         if kind.source == "loss" and kind.output == "kept" and loss == "not convex":
             raise MethodError(
@@ -351,7 +357,7 @@ def _kind(derived: Derived, name: str) -> Kind:
     known = [*(own.name for own in spec.curvature), *KINDS]
     raise MethodError(
         f"unknown kind of curvature '{name}'",
-        location=spec.method.location if spec.method else None,
+        location=spec.method.location_of("kind") if spec.method else None,
         label=did_you_mean(name, known),
         hint="kinds: " + ", ".join(dict.fromkeys(known)),
     )

@@ -218,6 +218,10 @@ def _moving_average(symbol: Input, value: Expr, layer: int | None) -> tuple[Inpu
 
 def _direct(derived: Derived, chosen: Choices) -> StepPlan:
     """Moving averages of the moments, then a solve in each layer."""
+    if chosen["decay"] == 1:
+        raise MethodError(
+            "decay: 1 leaves new samples without any weight in the averages", hint="choose a decay below 1"
+        )
     weighting = _weighting(derived, chosen)
     sylvester = chosen["form"] == "sylvester"
     moments: list[Equation] = [] if weighting is None else [weighting.equation]

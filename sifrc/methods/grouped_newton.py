@@ -90,8 +90,8 @@ class GroupedNewton(Method):
         MethodOption("positive", True, "take the positive part (η)₊ of the rates, GN3 Algorithm 4"),
         MethodOption("ridge", 1e-3, "multiple of the identity with ridge", lower=0.0, hyperparameter=True),
         MethodOption("clip", 0.0, "largest rate of a group; 0 for none", lower=0.0, hyperparameter=True),
-        MethodOption("beta1", 0.9, "of Adam's direction", lower=0.0, upper=1.0, hyperparameter=True),
-        MethodOption("beta2", 0.999, "of Adam's direction", lower=0.0, upper=1.0, hyperparameter=True),
+        MethodOption("beta1", 0.9, "of Adam's direction", lower=0.0, below=1.0, hyperparameter=True),
+        MethodOption("beta2", 0.999, "of Adam's direction", lower=0.0, below=1.0, hyperparameter=True),
         MethodOption("epsilon", 1e-8, "of Adam's direction", lower=0.0, hyperparameter=True),
     )
 

@@ -191,6 +191,10 @@ class MethodSpec:
         default_factory=lambda: MappingProxyType({}), compare=False, repr=False
     )
 
+    def location_of(self, option: str) -> Location | None:
+        """Where an option was given; where the method was named, for one that was not given."""
+        return self.option_locations.get(option) if option in self.options else self.location
+
 
 @dataclass(frozen=True)
 class TargetSpec:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from types import MappingProxyType, ModuleType
-from typing import Any, Protocol, TypeGuard
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from sifrc.training.summaries import groups_of
 
 __all__ = [
     "NumbaTrainable",
+    "PeriodicModule",
     "PeriodicTrainable",
     "Trainable",
     "check_parameters",
@@ -169,7 +171,29 @@ def make_trainable(
     raise TrainingError(f"cannot train with the backend '{backend}'", hint="numba or torch")
 
 
-class NumbaTrainable:
+class PeriodicModule(ABC):
+    """What adapters of generated modules share: what is known of the periodic part of their method."""
+
+    _backend: ClassVar[str]
+    _module: Any
+
+    @property
+    @abstractmethod
+    def _kept(self) -> Any:
+        """The object that keeps what the method remembers: its ``State``, or its ``Optimizer``."""
+
+    @property
+    def takes_curvature_batch(self) -> bool:
+        """Whether the periodic part can run on a batch of its own."""
+        return has_curvature_batch(self._module, self._backend)
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Groups whose summaries the method keeps; none without summaries."""
+        return groups_of(self._kept) if self.takes_curvature_batch else {}
+
+
+class NumbaTrainable(PeriodicModule):
     """A generated Numba module: whole chunks of an epoch run compiled.
 
     Args:
@@ -178,6 +202,8 @@ class NumbaTrainable:
         initial: see there.
         hyperparameters: see there.
     """
+
+    _backend = "numba"
 
     def __init__(
         self,
@@ -238,14 +264,8 @@ class NumbaTrainable:
         return float(objective)
 
     @property
-    def takes_curvature_batch(self) -> bool:
-        """Whether the periodic part can run on a batch of its own."""
-        return has_curvature_batch(self._module, "numba")
-
-    @property
-    def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """Groups whose summaries the method keeps; none without summaries."""
-        return groups_of(self._state) if self.takes_curvature_batch else {}
+    def _kept(self) -> Any:
+        return self._state
 
     @property
     def period(self) -> int:

@@ -11,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from sifrc.errors import TrainingError
-from sifrc.training.adapters import check_parameters, has_curvature_batch, module_identity
+from sifrc.training.adapters import PeriodicModule, check_parameters, module_identity
 from sifrc.training.periodic import Periodic
 from sifrc.training.state import StateTree
-from sifrc.training.summaries import groups_of
 
 __all__ = ["TorchModel", "TorchTrainable", "from_tree", "to_array", "to_tree"]
 
@@ -128,7 +127,7 @@ class TorchModel:
         return known[1]
 
 
-class TorchTrainable(TorchModel):
+class TorchTrainable(PeriodicModule, TorchModel):
     """A generated Torch module.
 
     Args:
@@ -138,6 +137,8 @@ class TorchTrainable(TorchModel):
         hyperparameters: see there.
         device: where to train.
     """
+
+    _backend = "torch"
 
     def __init__(
         self,
@@ -167,14 +168,8 @@ class TorchTrainable(TorchModel):
         return objective
 
     @property
-    def takes_curvature_batch(self) -> bool:
-        """Whether the periodic part can run on a batch of its own."""
-        return has_curvature_batch(self._module, "torch")
-
-    @property
-    def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """Groups whose summaries the method keeps; none without summaries."""
-        return groups_of(self._optimizer) if self.takes_curvature_batch else {}
+    def _kept(self) -> Any:
+        return self._optimizer
 
     @property
     def period(self) -> int:

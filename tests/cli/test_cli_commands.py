@@ -1,6 +1,7 @@
 """The commands: what they print, what they write, and their exit codes."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -283,6 +284,56 @@ def test_compile_refuses_choices_that_do_not_exist(sifrc_command, write, argumen
     result = sifrc_command("compile", write(tiny()), "-o", "out", *arguments)
     assert result.exit_code == 1 and result.stderr.startswith("error: ") and without_trace(result)
     assert not Path("out").exists()
+
+
+METHOD = {"name": "ea_cg", "alpha": 0.1, "kind": "pch1"}
+TARGET = {"backend": "torch", "options": {"check_forward": True}}
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("alhpa=1", "did you mean 'alpha'?"),
+        ("alpha=much", "option 'alpha' is a number"),
+        ("momentum=7", "option 'momentum' is 7"),
+        ("kind=pch7", "unknown kind of curvature 'pch7'"),
+        ("solver=kfi kind=hessian", "kind 'hessian' is indefinite"),
+        ("backend.check_forward=3", "of backend 'torch' is 3"),
+        ("backend.spam=1", "has no option 'spam'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["compile", "train"])
+def test_an_option_of_the_command_line_is_blamed_itself(sifrc_command, write, command, option, reason):
+    """Not the line of the spec that it replaces, nor that of the method."""
+    options = [part for text in option.split() for part in ("--option", text)]
+    more = ["-o", "out"] if command == "compile" else ["--data", "digits"]
+    network = {
+        "input": {"size": 64},
+        "layers": [
+            {"name": "fc1", "type": "dense", "units": 3, "activation": "tanh"},
+            {"name": "fc2", "type": "dense", "units": 10},
+        ],
+    }
+    spec = write(tiny(network=network, method=METHOD, target=TARGET, loss="cross_entropy"))
+    result = sifrc_command(command, spec, *more, *options)
+    blamed = option.split()[-1]
+    assert result.exit_code == 1 and reason in result.stderr, result.stderr
+    assert "--> command line:1:10" in result.stderr and f"--option {blamed}" in result.stderr
+    assert re.search(rf"\| {' ' * 9}\^{{{len(blamed)}}}(?!\^)", result.stderr)
+    assert "spec.yaml" not in result.stderr
+
+
+def test_a_backend_of_the_command_line_is_not_blamed_on_the_spec(sifrc_command, write):
+    result = sifrc_command("compile", write(tiny(target=TARGET)), "-o", "out", "--backend", "fortran")
+    assert result.exit_code == 1 and "unknown backend 'fortran'" in result.stderr
+    assert "spec.yaml" not in result.stderr
+
+
+def test_an_option_of_the_spec_is_blamed_there(sifrc_command, write):
+    """Also where another one is given on the command line."""
+    spec = write(tiny(method={**METHOD, "alpha": 7}, loss="cross_entropy"))
+    result = sifrc_command("compile", spec, "-o", "out", "--option", "momentum=0.5")
+    assert result.exit_code == 1 and "spec.yaml:" in result.stderr and "alpha: 7" in result.stderr
 
 
 def test_compile_into_a_file_is_an_error(sifrc_command, write):

@@ -45,10 +45,12 @@ REFUSED: tuple[tuple[str, dict[str, Any], dict[str, Any], str, str], ...] = (
     ("unknown", {"kind": "pch3"}, {}, "unknown kind of curvature 'pch3'", "hessian, pch1, pch2, ggn"),
     ("alpha above", {"alpha": 1.5}, {}, "option 'alpha' is 1.5", "from 0.0 to 1.0"),
     ("alpha below", {"alpha": -0.1}, {}, "option 'alpha' is -0.1", "from 0.0 to 1.0"),
-    ("decay", {"decay": 1.2}, {}, "option 'decay' is 1.2", "from 0.0 to 1.0"),
+    ("decay above", {"decay": 1.2}, {}, "option 'decay' is 1.2", "from 0.0, below 1.0"),
+    ("decay without news", {"decay": 1}, {}, "option 'decay' is 1.0", "from 0.0, below 1.0"),
     ("momentum", {"momentum": 2.0}, {}, "option 'momentum' is 2.0", "from 0.0 to 1.0"),
-    ("iterations", {"cg_iterations": -1}, {}, "option 'cg_iterations' is -1", "from 0.0"),
-    ("period", {"period": 0}, {}, "option 'period' is 0", "from 1"),
+    ("iterations", {"cg_iterations": -1}, {}, "option 'cg_iterations' is -1", "a whole number from 0"),
+    ("half", {"cg_iterations": 2.5}, {}, "option 'cg_iterations' is 2.5", "a whole number from 0"),
+    ("period", {"period": 0}, {}, "option 'period' is 0", "a whole number from 1"),
     ("solver", {"solver": "lu"}, {}, "option 'solver' cannot be 'lu'", "ea_cg, cg, kfi, exact"),
     ("moment", {"moment": "third"}, {}, "option 'moment' cannot be 'third'", "auto, second, mean"),
     ("damping", {"damping": 0.1}, {}, "has no option 'damping'", "alpha"),
@@ -64,6 +66,16 @@ def test_what_cannot_work_is_refused_with_the_reason(case: Any, backend: str) ->
         compiled(network(method, **more), backend)
     assert message in caught.value.message
     assert hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_average_without_news_is_refused_at_run_time(backend: str) -> None:
+    """As when compiling: with a decay of 1 every step would be refused."""
+    data = network({"decay": 0.5})
+    made, params = module(data, backend), point_of(data)[1].params
+    Run(made, params, decay=0.9)
+    with pytest.raises(ValueError, match="decay"):
+        Run(made, params, decay=1.0)
 
 
 def test_a_spelling_is_suggested() -> None:

@@ -440,6 +440,14 @@ def test_epochs_take_curvature_batches_in_turn() -> None:
         np.testing.assert_allclose(params[name], value, rtol=1e-13, atol=1e-15)
 
 
+@pytest.mark.parametrize("option", ["beta1", "beta2"])
+def test_an_average_without_news_is_refused(option: str) -> None:
+    """Its weight would be zero at the first step, and every step be refused."""
+    with pytest.raises(MethodError, match=f"option '{option}' is 1") as caught:
+        compile_spec(build_spec(network(direction="adam", **{option: 1.0})))
+    assert "below 1.0" in str(caught.value.hint)
+
+
 def test_the_discrete_partition_is_refused() -> None:
     with pytest.raises(MethodError, match="discrete"):
         compile_spec(build_spec(network("discrete")))

@@ -244,6 +244,7 @@ def test_spectral_lambda_is_mk_65_and_68(tmp_path: Path) -> None:
         ({"name": "esn", "form": "sylvester"}, LAMBDA, "needs moments"),
         ({"name": "esn", "sample_weights": "error"}, LAMBDA, "cancel"),
         ({"name": "esn", "precision": "recursive", "decay": 1.0}, LAMBDA, "1 − decay"),
+        ({"name": "esn", "precision": "direct", "decay": 1.0}, LAMBDA, "without any weight"),
         ({"name": "esn", "variant": "exakt"}, LAMBDA, "cannot be 'exakt'"),
         ({"name": "esn", "rate": 0.1}, LAMBDA, "has no option 'rate'"),
         ({"name": "mk", "damping": -1.0}, LAMBDA, "'damping' is -1.0"),

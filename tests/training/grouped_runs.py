@@ -1,10 +1,10 @@
 """Small runs of grouped Newton that several tests of training share."""
 
-from contextlib import contextmanager
 from copy import deepcopy
 
 import numpy as np
 import pytest
+from training_helpers import plain_python
 
 import sifrc
 from sifrc.data import Dataset
@@ -27,20 +27,6 @@ LAYERS = ("fc1", "fc2")
 CANONICAL = {f"{layer}.{kind}": (f"{layer}.{kind}",) for layer in LAYERS for kind in ("weight", "bias")}
 
 
-@contextmanager
-def plain_python(backend):
-    """Without Numba's compiler, which takes longer than the test."""
-    if backend != "numba":
-        yield
-        return
-    numba = pytest.importorskip("numba")
-    before, numba.config.DISABLE_JIT = numba.config.DISABLE_JIT, True
-    try:
-        yield
-    finally:
-        numba.config.DISABLE_JIT = before
-
-
 def build(folder, backend, operators=(), partition=None, **options):
     """A module for the small spec."""
     pytest.importorskip("torch")
@@ -54,20 +40,6 @@ def part_of(toy, count=310):
     """Two chunks of an epoch with batches of 20 (260, 50); the last batch is a small one."""
     train = toy.train_inputs[:count], toy.train_targets[:count]
     return Dataset("some", "of the toy", *train, toy.test_inputs, toy.test_targets, classes=3)
-
-
-def stop_after(trainable, count):
-    """Ctrl-C after so many chunks."""
-    usual, calls = trainable.train_periodic, []
-
-    def train_periodic(*arguments):
-        calls.append(1)
-        if len(calls) > count:
-            raise KeyboardInterrupt
-        return usual(*arguments)
-
-    trainable.train_periodic = train_periodic
-    return trainable
 
 
 def close(a, b):

@@ -1,11 +1,11 @@
 """Training by EA-CG: the method's memory through chunks, batches and checkpoints, on both backends."""
 
 import json
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from training_helpers import plain_python, stop_after
 
 import sifrc
 from sifrc.data import Dataset
@@ -39,20 +39,6 @@ METHODS = {
 }
 
 
-@contextmanager
-def plain_python(backend):
-    """Without Numba's compiler, which takes longer than the test."""
-    if backend != "numba":
-        yield
-        return
-    numba = pytest.importorskip("numba")
-    before, numba.config.DISABLE_JIT = numba.config.DISABLE_JIT, True
-    try:
-        yield
-    finally:
-        numba.config.DISABLE_JIT = before
-
-
 @pytest.fixture(scope="module")
 def make(tmp_path_factory):
     """A function from backend and options of the method to a module."""
@@ -71,20 +57,6 @@ def some(toy):
     """Three chunks of an epoch (300, 300, 10); the last batch is a small one."""
     train = toy.train_inputs[:610], toy.train_targets[:610]
     return Dataset("some", "of the toy", *train, toy.test_inputs, toy.test_targets, classes=3)
-
-
-def stop_after(trainable, count):
-    """Ctrl-C after so many chunks."""
-    usual, calls = trainable.train_chunk, []
-
-    def train_chunk(*arguments):
-        calls.append(1)
-        if len(calls) > count:
-            raise KeyboardInterrupt
-        return usual(*arguments)
-
-    trainable.train_chunk = train_chunk
-    return trainable
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in scalar")  # meant: random numbers

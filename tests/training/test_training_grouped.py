@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from grouped_runs import CANONICAL, SPEC, build, close, part_of, stop_after
+from grouped_runs import CANONICAL, SPEC, build, close, part_of
+from training_helpers import stop_after
 
 import sifrc
 from sifrc.errors import SpecError, TrainingError

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from training_helpers import stop_after
 
 from sifrc.data import Dataset
 from sifrc.errors import TrainingError
@@ -33,20 +34,6 @@ MAKERS = {
     "momentum": lambda fake: baselines.sgd(linear, torch.nn.functional.cross_entropy, lr=0.1, momentum=0.9),
     "adam": lambda fake: baselines.adam(linear, torch.nn.functional.cross_entropy, lr=0.01),
 }
-
-
-def stop_after(trainable, count):
-    """Ctrl-C, after so many chunks, before a step of the next one."""
-    usual, calls = trainable.train_chunk, []
-
-    def train_chunk(*arguments):
-        calls.append(1)
-        if len(calls) > count:
-            raise KeyboardInterrupt
-        return usual(*arguments)
-
-    trainable.train_chunk = train_chunk
-    return trainable
 
 
 @pytest.mark.parametrize("name", MAKERS)
