@@ -14,11 +14,10 @@ import argparse
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
+from memory import numbers_in, peak_numbers
 from networks import EA_CG_PAPER as NETWORK
 from timing import print_table
-from torch.profiler import ProfilerActivity, profile
 
 import sifrc
 
@@ -29,14 +28,7 @@ def numba_numbers(inputs: Any, targets: Any) -> float:
     params = module.init(0)
     state = module.State(params)
     module.step(params, state, inputs, targets)
-    held: dict[int, int] = {}
-    for owner in (state.workspace(len(inputs)), state.memory, state.before):
-        for value in vars(owner).values():
-            for array in value if isinstance(value, tuple) else (value,):
-                if isinstance(array, np.ndarray):
-                    root = array if array.base is None else array.base
-                    held[id(root)] = root.size
-    return sum(held.values())
+    return numbers_in((state.workspace(len(inputs)), state.memory, state.before))
 
 
 def torch_numbers(inputs: Any, targets: Any) -> float:
@@ -46,11 +38,7 @@ def torch_numbers(inputs: Any, targets: Any) -> float:
     x, t = torch.from_numpy(inputs), torch.from_numpy(targets)
     optimizer.step(x, t)
     held = sum(_size(value) for value in optimizer.state.values())
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-        optimizer.step(x, t)
-    events = [e for e in found.profiler.kineto_results.events() if e.name() == "[memory]"]
-    sums = np.cumsum([e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())])
-    return held + max(sums) / 4
+    return held + peak_numbers(lambda: optimizer.step(x, t))
 
 
 def _size(value: Any) -> int:

@@ -57,7 +57,7 @@ class Summaries:
         self.model: Model = first.model
         self.partition = partition
         self.groups = Axis(GROUP, partition.size)
-        self._owners = {symbol: name for owned in self.model.parameters for name, symbol in owned.members}
+        self._moving: dict[tuple[int, bool], Mapping[Input, Expr]] = {}
 
     # -- systems
 
@@ -134,7 +134,7 @@ class Summaries:
     @cached_property
     def gradient(self) -> System:
         """ḡ_s."""
-        direction = self._parameters()
+        direction = self._direction
 
         def part(form: Expr) -> Expr:
             return jvp(form, direction) or zero(())
@@ -263,7 +263,7 @@ class Summaries:
     def _own_moves(self, c: Constraint) -> Iterator[Expr]:
         if self.partition.discrete:  # a part of N for each of its numbers, none whole
             return
-        directions = self._parameters()
+        directions = self._direction
         for parameter in (symbol for symbol in inputs_of(c.pre_activation) if symbol in directions):
             moved = jvp(c.pre_activation, {parameter: directions[parameter]})
             if moved is not None:
@@ -271,20 +271,30 @@ class Summaries:
 
     # -- directions
 
-    def _parameters(self, mark: str = "") -> dict[Input, Expr]:
+    @cached_property
+    def _direction(self) -> Mapping[Input, Expr]:
+        return self._marked("")
+
+    def _marked(self, mark: str) -> dict[Input, Expr]:
+        """The parameters along the first direction, or along another one by its mark."""
         found: dict[Input, Expr] = {}
         for owned in self.model.parameters:
             for symbol, direction in gradient_symbols(owned, f"N{mark}", f"η{mark}"):
                 found[symbol] = direction
         return found
 
-    def _along(self, number: int = 0, *, multipliers: bool = False) -> dict[Input, Expr]:
+    def _along(self, number: int = 0, *, multipliers: bool = False) -> Mapping[Input, Expr]:
         """What moves when the parameters do, along the first, second or third direction.
 
         The parameters, x and a; with ``multipliers`` also b and y.
         """
+        if (number, multipliers) not in self._moving:
+            self._moving[number, multipliers] = self._tangents(number, multipliers)
+        return self._moving[number, multipliers]
+
+    def _tangents(self, number: int, multipliers: bool) -> Mapping[Input, Expr]:
         mark = "'" * number
-        found: dict[Input, Expr] = dict(self._parameters(mark))
+        found: dict[Input, Expr] = self._marked(mark)
         for c in self.model.constraints:
             found[c.state] = self._state(c, f"ẋ{mark}")
             if c.activation is not None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from sifrc.backends.layout import returned, signature, statement
-from sifrc.backends.text import docstring
+from sifrc.backends.text import LINE_LENGTH, docstring
 from sifrc.backends.torch_eager.access import Member, Names, accesses, function_members
 from sifrc.backends.torch_eager.expressions import BATCH, LIKE
+from sifrc.backends.torch_eager.releases import parts_of_body, releases
 from sifrc.backends.torch_eager.statements import Writer
 from sifrc.errors import BackendError
 from sifrc.lower.access import absolute, flat
@@ -80,13 +82,18 @@ def plan_functions(
             own = {family for family, index in members[key][1] if index is not None}
             carried[key] |= own & written
             written |= own
-    outside = frozenset(family for needed, _ in members.values() for family, _ in needed)
+    later: dict[tuple[str, bool], set[str]] = {key: set() for key in functions}
+    for chain in chains:
+        needed: set[str] = set()
+        for key in reversed(chain):
+            later[key] |= needed
+            needed |= {family for family, _ in members[key][0]}
     both = {f.name for f in functions.values() if f.batched} & {
         f.name for f in functions.values() if not f.batched
     }
     return {
         key: _function(
-            program, function, members[key], carried[key], wanted | outside, states, function.name in both
+            program, function, members[key], carried[key], wanted | later[key], states, function.name in both
         )
         for key, function in functions.items()
     }
@@ -121,7 +128,9 @@ def _function(
     )
     plain = frozenset(name for name in writes if _is_local(name, function, results, arguments))
     names = Names(program, function.batched, plain)
-    body = _body(function, Writer(names, _single_use(program, function, results)))
+    inlined = _single_use(program, function, results)
+    own = {name for name in writes if storage[name] is Storage.WORK} - plain - inlined
+    body = _body(program, function, Writer(names, inlined), own - {*results, *arguments, states})
     head = _head(program, writes, results, plain, arguments, states if inputs_only else "", storage)
     codes = [program.family(name).code for name in results]
     guarded = any(_records(item) for item in flat(function.body))
@@ -228,23 +237,22 @@ def _head(
     return lines
 
 
-def _body(function: Function, writer: Writer) -> list[str]:
+def _body(program: Program, function: Function, writer: Writer, own: set[str]) -> list[str]:
     lines: list[str] = []
-    block: list[Statement] = []
-
-    def flush() -> None:
-        lines.extend(line for text in writer.block(block) for line in _laid_out(text, 4))
-        block.clear()
-
-    for item in function.body:
-        if isinstance(item, Loop):
-            flush()
-            step = "" if item.step == 1 else f", {item.step}"
-            lines.append(f"    for k in range({item.start}, {item.stop}{step}):")
-            lines.extend(line for text in writer.block(item.body) for line in _laid_out(text, 8))
-        else:
-            block.append(item)
-    flush()
+    freed = releases(program, function, own)
+    for part, done in zip(parts_of_body(function), freed, strict=True):
+        indent = 4
+        if isinstance(part, Loop):
+            step = "" if part.step == 1 else f", {part.step}"
+            lines.append(f"    for k in range({part.start}, {part.stop}{step}):")
+            indent = 8
+        block = part.body if isinstance(part, Loop) else part
+        lines.extend(line for text in writer.block(block) for line in _laid_out(text, indent))
+        names = ", ".join(writer.names.ref(ref).replace(" ", "\0") for ref in done)
+        lines += [
+            f"{' ' * indent}del {line.rstrip(',')}".replace("\0", " ")
+            for line in textwrap.wrap(names, LINE_LENGTH - indent - 4)
+        ]
     return lines
 
 

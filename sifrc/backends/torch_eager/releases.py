@@ -1,0 +1,74 @@
+"""Which tensors of a function are not needed any more after a part of it.
+
+A dict keeps a tensor for every layer. In a network of many layers those of the layers before would fill the
+memory until the function returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sifrc.backends.torch_eager.access import accesses
+from sifrc.lower.access import absolute
+from sifrc.lower.program import Function, Loop, Program, Ref, Statement, Subscript
+
+__all__ = ["parts_of_body", "releases"]
+
+
+def parts_of_body(function: Function) -> tuple[Sequence[Statement] | Loop, ...]:
+    """The loops, and the statements between them."""
+    parts: list[Sequence[Statement] | Loop] = []
+    block: list[Statement] = []
+    for item in function.body:
+        if isinstance(item, Loop):
+            parts += [tuple(block)] if block else []
+            parts.append(item)
+            block = []
+        else:
+            block.append(item)
+    return (*parts, tuple(block)) if block else tuple(parts)
+
+
+def releases(program: Program, function: Function, families: Collection[str]) -> tuple[tuple[Ref, ...], ...]:
+    """Tensors to let go of, for each part of the body: after its last statement, or after each round.
+
+    Args:
+        program: of the function.
+        function: whose body is looked at.
+        families: indexed families that nobody else needs; those with a sample axis are let go of.
+    """
+    large = [
+        name
+        for name in families
+        if any(None in shape for _, shape in program.family(name).shapes) and program.family(name).indexed
+    ]
+    parts = parts_of_body(function)
+    last: dict[tuple[str, int | None], tuple[int, int | None]] = {}
+    for number, part in enumerate(parts):
+        looped = isinstance(part, Loop)
+        for k in range(part.start, part.stop, part.step) if isinstance(part, Loop) else (None,):
+            for statement in part.body if isinstance(part, Loop) else part:
+                for load, _ in accesses(statement):
+                    if load.ref.family in large:
+                        last[absolute(load.ref, k)] = number, k if looped else None
+    found: list[tuple[Ref, ...]] = []
+    for number, part in enumerate(parts):
+        ends = [member for member, (where, _) in last.items() if where == number]
+        if not isinstance(part, Loop):
+            done = [] if number == len(parts) - 1 else ends
+            found.append(
+                tuple(Ref(f, Subscript(i, False)) for f, i in sorted(done, key=_order) if i is not None)
+            )
+            continue
+        rounds = range(part.start, part.stop, part.step)
+        refs: list[Ref] = []
+        for family, offset in sorted({(f, i - (last[f, i][1] or 0)) for f, i in ends if i is not None}):
+            # After every round, or the name may not be there.
+            if all(last.get((family, k + offset)) == (number, k) for k in rounds):
+                refs.append(Ref(family, Subscript(offset, True)))
+        found.append(tuple(refs))
+    return tuple(found)
+
+
+def _order(member: tuple[str, int | None]) -> tuple[str, int]:
+    return member[0], member[1] or 0
