@@ -234,19 +234,21 @@ def _names(given: Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-def equations(spec: Source, *, newton: bool | None = None) -> EquationSheet:
+def equations(spec: Source, *, newton: bool | None = None, summaries: bool | None = None) -> EquationSheet:
     """The derived equations of a spec, for the terminal, LaTeX and notebooks.
 
     Args:
         spec: a spec, a path or a mapping.
         newton: with those of the Newton direction; by default where it exists.
+        summaries: with those of the summaries along a direction; by default where the spec's method or
+            operators ask for them.
 
     Raises:
         DerivationError: the Newton direction is asked for and its preconditions fail.
     """
     from sifrc.report.document import equations as derive_sheet
 
-    return derive_sheet(read_spec(spec), newton=newton)
+    return derive_sheet(read_spec(spec), newton=newton, summaries=summaries)
 
 
 def verify(
