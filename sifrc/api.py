@@ -249,19 +249,21 @@ def _names(given: Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-def equations(spec: Source, *, newton: bool | None = None) -> EquationSheet:
+def equations(spec: Source, *, newton: bool | None = None, summaries: bool | None = None) -> EquationSheet:
     """The derived equations of a spec, for the terminal, LaTeX and notebooks.
 
     Args:
         spec: a spec, a path or a mapping.
         newton: with those of the Newton direction; by default where it exists.
+        summaries: with those of the summaries along a direction; by default where the spec's method or
+            operators ask for them.
 
     Raises:
         DerivationError: the Newton direction is asked for and its preconditions fail.
     """
     from sifrc.report.document import equations as derive_sheet
 
-    return derive_sheet(read_spec(spec), newton=newton)
+    return derive_sheet(read_spec(spec), newton=newton, summaries=summaries)
 
 
 def verify(
@@ -272,6 +274,7 @@ def verify(
     seed: int = 0,
     backend: str | None = None,
     module: Any = None,
+    summaries: bool | None = None,
     cache: bool | str | os.PathLike[str] = True,
     progress: Callable[[Row], None] | None = None,
 ) -> Report:
@@ -282,8 +285,11 @@ def verify(
         levels: 1 symbolic, 2 many digits, 3 generated code.
         digits: precision of level 2.
         seed: of the random points.
-        backend: of the module of level 3; the spec's by default.
+        backend: of the module of level 3; the spec's by default. The module has the spec's operators, or all
+            that are checked where the spec asks for none.
         module: to check at level 3 in place of one compiled here.
+        summaries: with summaries along a direction; by default where the spec's method or operators ask for
+            them.
         cache: see :func:`compile`.
         progress: called with every row as it is found.
 
@@ -293,12 +299,21 @@ def verify(
     Raises:
         SifrcError: the spec is wrong, or its module cannot be compiled.
     """
+    from sifrc.verify.ladder import operators_of
     from sifrc.verify.ladder import verify as climb
 
     spec = read_spec(spec)
     if 3 in levels and module is None:
-        module = compile(spec, backend, cache=cache)
-    return climb(spec, levels=levels, module=module, digits=digits, seed=seed, progress=progress)
+        module = compile(spec, backend, operators=operators_of(spec, summaries), cache=cache)
+    return climb(
+        spec,
+        levels=levels,
+        module=module,
+        digits=digits,
+        seed=seed,
+        summaries=summaries,
+        progress=progress,
+    )
 
 
 def load_data(

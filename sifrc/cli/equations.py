@@ -25,6 +25,13 @@ def equations(
         bool | None,
         typer.Option("--newton/--no-newton", help="With the Newton direction. Default: where it exists."),
     ] = None,
+    summaries: Annotated[
+        bool | None,
+        typer.Option(
+            "--summaries/--no-summaries",
+            help="With summaries along a direction. Default: where the method or the operators ask for them.",
+        ),
+    ] = None,
 ) -> None:
     """Print the derived equations, with the papers' equation numbers."""
     import shutil
@@ -35,7 +42,7 @@ def equations(
     from sifrc.cli.output import working
 
     with working("deriving"):
-        sheet = api.equations(spec, newton=newton)
+        sheet = api.equations(spec, newton=newton, summaries=summaries)
         width = _WIDTH
         if output is None and sys.stdout.isatty():
             width = max(60, min(_WIDTH, shutil.get_terminal_size().columns))

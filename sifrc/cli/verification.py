@@ -23,6 +23,13 @@ def verify(
     digits: Annotated[int, typer.Option("--digits", min=20, max=1000, help="Precision of level 2.")] = 50,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random points.")] = 0,
     backend: Backend = None,
+    summaries: Annotated[
+        bool | None,
+        typer.Option(
+            "--summaries/--no-summaries",
+            help="With summaries along a direction. Default: where the method or the operators ask for them.",
+        ),
+    ] = None,
 ) -> None:
     """Check everything derived for a spec; exit code 1 if anything failed or was not checked."""
     wanted = read_levels(levels)
@@ -35,7 +42,15 @@ def verify(
         def found(row: Row) -> None:
             say(f"verifying: level {row.level}, {row.quantity} {row.result}")
 
-        report = api.verify(spec, levels=wanted, digits=digits, seed=seed, backend=backend, progress=found)
+        report = api.verify(
+            spec,
+            levels=wanted,
+            digits=digits,
+            seed=seed,
+            backend=backend,
+            summaries=summaries,
+            progress=found,
+        )
     show_table(report.headers, report.table())
     missing = [f"{quantity} at level {level}" for quantity, level in report.missing]
     if report.passed:

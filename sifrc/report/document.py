@@ -11,6 +11,7 @@ from sifrc.report.newton import newton_section
 from sifrc.report.second_order import gauss_newton_section, second_order_sections
 from sifrc.report.sheet import EquationSheet
 from sifrc.report.steps import step_sections
+from sifrc.report.summaries import summary_section, wants_summaries
 from sifrc.report.uniform import Uniform
 from sifrc.spec.types import Spec
 
@@ -18,7 +19,10 @@ __all__ = ["EquationSheet", "equations"]
 
 
 def equations(
-    source: Spec | Model | Derived, newton: bool | None = None, white_layer: bool = True
+    source: Spec | Model | Derived,
+    newton: bool | None = None,
+    white_layer: bool = True,
+    summaries: bool | None = None,
 ) -> EquationSheet:
     """Everything derived from one model, as equations.
 
@@ -31,6 +35,8 @@ def equations(
         newton: whether to derive the closed-form Newton direction; None derives it where its
             preconditions hold and otherwise says why not.
         white_layer: whether an identity layer before the input fixes N_1.
+        summaries: whether to show the summaries along a direction; None shows them where the spec asks
+            for them, by its method or as an operator.
 
     Raises:
         ModelError: the spec has no meaning as a model.
@@ -54,5 +60,7 @@ def equations(
         sections.append(newton_section(book, required=newton is True))
     kinds, legend = listed_kinds(model.spec), Legend()
     sections += curvature_sections(book, kinds, legend)
+    if summaries or (summaries is None and wants_summaries(model.spec)):
+        sections.append(summary_section(book))
     sections += step_sections(book, kinds, legend)
     return EquationSheet(f"Equations of {model.spec.name}", tuple(sections))

@@ -340,6 +340,9 @@ def _(expr: Add, names: Mapping[Axis, str], context: Notation) -> Layout:
 
 @_indexed.register
 def _(expr: Map, names: Mapping[Axis, str], context: Notation) -> Layout:
+    if _is(expr, EXP) and _log_softmax(expr.operands[0][0]) is not None:
+        # softmax is no function of entries
+        return Indexed(_matrix(expr, context), tuple(names[axis] for axis in expr.out))
     return _elementwise(expr, [_entry(op, names, context) for op in expr.operands], context)
 
 

@@ -1,4 +1,4 @@
-"""The section of an equation sheet on the step of a method that uses curvature blocks."""
+"""The section of an equation sheet on the step of a method: on curvature blocks, or grouped Newton."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from sifrc.ir.build import apply
 from sifrc.ir.traverse import inputs_of
 from sifrc.methods.base import StepPlan, read_options
 from sifrc.methods.ea_cg import CurvatureBlocks
+from sifrc.methods.grouped_newton import GroupedNewton
 from sifrc.methods.registry import METHODS
-from sifrc.report.book import Book, not_derived, symbol_of
+from sifrc.report.book import Book, lines_of, not_derived, symbol_of
 from sifrc.report.curvature import Legend, block_section
 from sifrc.report.grouping import Line
 from sifrc.report.sheet import Section
@@ -29,6 +30,7 @@ _LABELS: Mapping[str, str] = MappingProxyType(
         "mean_moments": "moments",
         "averages": "averages",
         "direction": "direction",
+        "rates": "rates",
         "update": "step",
     }
 )
@@ -50,11 +52,21 @@ _EIGENVALUES = (
     "h̄_k and ā_k are the mean eigenvalues (trace over size) of the block of a_k and of the moment of the "
     "inputs; π² = ā_k/h̄_k, and 1 where one of them is zero. D½_k is halfway between G_k and D_k."
 )
+_GROUPED = (
+    "(N, η) is the direction u, η̂ the minimiser of the regularised model of the objective, ρ the rates of "
+    "the groups and η̃ those of the step before. begun is 0 in the first step and 1 after it. In the step the "
+    "left side is the new value, the same symbol on the right the old one."
+)
+_MOMENTA = "V_k and Vβ_k are the moving averages of the gradients G_k and g_k."
+_ADAM = (
+    "MW_k, Mβ_k, SW_k and Sβ_k are the moving averages of the gradients and of their squares, w₁ and w₂ the "
+    "sums of the weights in them; the mark ⁺ is for the new value."
+)
 _ROWS, _COLUMNS = "h\u0304", "a\u0304"
 
 
 def step_sections(book: Book, shown: tuple[Kind, ...], legend: Legend) -> list[Section]:
-    """The step of the spec's method where it is one on curvature blocks, after its kind if that is new.
+    """The step of the spec's method where it uses summaries, or blocks: after their kind if that is new.
 
     Args:
         book: of the model.
@@ -63,7 +75,7 @@ def step_sections(book: Book, shown: tuple[Kind, ...], legend: Legend) -> list[S
     """
     spec = book.model.spec
     method = METHODS.get(spec.method.name) if spec.method is not None else None
-    if spec.method is None or not isinstance(method, CurvatureBlocks):
+    if spec.method is None or not isinstance(method, CurvatureBlocks | GroupedNewton):
         return []
     options: Mapping[str, OptionValue] = MappingProxyType({})
     try:
@@ -71,6 +83,8 @@ def step_sections(book: Book, shown: tuple[Kind, ...], legend: Legend) -> list[S
         plan = method.step(book.derived, options)
     except (DerivationError, MethodError) as error:
         return [Section(_title(spec, options), (), (not_derived(error),))]
+    if isinstance(method, GroupedNewton):
+        return [_grouped(book, plan, options)]
     kind = KINDS.get(str(options["kind"]))
     sections = [] if kind is None or kind in shown else [block_section(book, kind, legend)]
     written = {"moments"} if shown else set()
@@ -80,7 +94,26 @@ def step_sections(book: Book, shown: tuple[Kind, ...], legend: Legend) -> list[S
 
 def _title(spec: Spec, options: Mapping[str, OptionValue]) -> str:
     name = spec.method.name if spec.method is not None else ""
-    return f"Step of {name}" + (f", solver {options['solver']}" if options else "")
+    return f"Step of {name}" + (f", solver {options['solver']}" if "solver" in options else "")
+
+
+def _grouped(book: Book, plan: StepPlan, options: Mapping[str, OptionValue]) -> Section:
+    """Direction, rates and step of grouped Newton; the summaries have a section of their own."""
+    systems = [system for system, _ in plan.systems if system.name in ("direction", "rates", "update")]
+    lines = [line for system in systems for line in lines_of(system, _LABELS[system.name])]
+    averages = {"momentum": (_MOMENTA,), "adam": (_ADAM,)}
+    notes = (
+        *plan.notes,
+        *averages.get(str(options["direction"]), ()),
+        *_periodic(options, "Summaries and rates"),
+        _GROUPED,
+    )
+    return Section(_title(book.model.spec, options), book.rows(lines), notes)
+
+
+def _periodic(options: Mapping[str, OptionValue], what: str) -> tuple[str, ...]:
+    period = options["period"]
+    return (f"{what} are computed every {period} steps.",) if period != 1 else ()
 
 
 def _step(
@@ -95,14 +128,13 @@ def _step(
         for e in system.equations
     ]
     averaged = any(system.name == "averages" for system in systems)
-    period = options["period"]
     notes = (
         *plan.notes,
         *legend.notes(systems),
         *((_AVERAGES,) if averaged else ()),
         *((_ITERATED,) if options["solver"] in ("ea_cg", "cg") else ()),
         *((_EIGENVALUES,) if options["solver"] == "kfi" else ()),
-        *((f"Blocks and moments are computed every {period} steps.",) if period != 1 else ()),
+        *_periodic(options, "Blocks and moments"),
         _STEP,
     )
     return Section(_title(book.model.spec, options), book.rows(lines), notes)

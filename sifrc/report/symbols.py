@@ -29,6 +29,7 @@ _TEXT: Mapping[str, str] = MappingProxyType(
         "α·π": "(α π²)",
         "√α/π": "(√α/π)",
         "√α·π": "(√α π)",
+        "Nx": "(Nx)",
     }
 )
 """Families whose text is not their name. C is the Gauss–Newton matrix: G is the gradient."""
@@ -48,6 +49,8 @@ _LATEX: Mapping[str, str] = MappingProxyType(
         "Vβ": r"V^{\beta}",
         "iterationsβ": r"\mathrm{iterations}^{\beta}",
         "remainingβ": r"\mathrm{remaining}^{\beta}",
+        "1W": r"\mathbf{1}^{W}",
+        "1β": r"\mathbf{1}^{\beta}",
     }
 )
 """Families whose LaTeX is not that of their letters."""
@@ -73,6 +76,11 @@ _LETTERS: Mapping[str, str] = MappingProxyType(
         "ȧ": r"\dot{a}",
         "ẏ": r"\dot{y}",
         "ḃ": r"\dot{b}",
+        "ẍ": r"\ddot{x}",
+        "ä": r"\ddot{a}",
+        "∑": r"^{\Sigma}",
+        "₁": "_{1}",
+        "₂": "_{2}",
         "°": r"^{\circ}",
         "ᶜ": "^{c}",
         "⁺": "^{+}",
@@ -86,6 +94,7 @@ _LETTERS: Mapping[str, str] = MappingProxyType(
         "·": r"\cdot ",
         "ᵀ": r"^{\top}",
         "²": "^{2}",
+        "³": "^{3}",
         "½": r"\tfrac{1}{2}",
         "√": r"\surd ",
         "∈": r"\in ",
@@ -102,8 +111,18 @@ _LETTERS: Mapping[str, str] = MappingProxyType(
 )
 """Mathematical characters of the text style in LaTeX."""
 
-_MARKS: Mapping[str, str] = MappingProxyType({"\u0303": r"\tilde", "\u0304": r"\bar"})
+_MARKS: Mapping[str, str] = MappingProxyType(
+    {
+        "\u0302": r"\hat{%s}",
+        "\u0303": r"\tilde{%s}",
+        "\u0304": r"\bar{%s}",
+        "\u033f": r"\bar{\bar{%s}}",
+    }
+)
 """Combining characters."""
+
+_PULLED = re.compile(r"Nᵀy\d*")
+_WORDS = re.compile(r"[a-z]{2,}(_[a-z]+)*\d?")
 
 
 def symbol_text(family: str) -> str:
@@ -116,6 +135,8 @@ def symbol_text(family: str) -> str:
     known = _TEXT.get(family)
     if known is not None:
         return known
+    if _PULLED.fullmatch(family):
+        return f"({family})"
     marks = "".join(letter for letter in family if letter in _MARKS)
     rest = "".join(letter for letter in family if letter not in _MARKS)
     new = rest.endswith("+") and len(rest) > 1
@@ -133,8 +154,8 @@ def symbol_latex(family: str) -> str:
     if known is not None:
         return known
     letters = symbol_text(family)
-    if re.fullmatch("[a-z]{2,}", letters):
-        return rf"\mathrm{{{letters}}}"
+    if _WORDS.fullmatch(letters):
+        return rf"\mathrm{{{letters}}}".replace("_", r"\_")
     base, _, subscript = letters.partition("_")
     code = letters_latex(base)
     return f"{code}_{{{subscript}}}" if subscript else code
@@ -156,7 +177,7 @@ def letters_latex(letters: str, other: Mapping[str, str] = MappingProxyType({}),
     for letter, mark in re.findall(f"(.)([{''.join(_MARKS)}]?)", marked_apart(letters), re.DOTALL):
         code = _LETTERS.get(letter)
         if mark:
-            code = f"{_MARKS[mark]}{{{(code or letter).strip()}}}"
+            code = _MARKS[mark] % (code or letter).strip()
         if code is None:
             out += other.get(letter, letter)
         else:
@@ -165,7 +186,7 @@ def letters_latex(letters: str, other: Mapping[str, str] = MappingProxyType({}),
 
 
 def marked_apart(letters: str) -> str:
-    """The same with bars and tildes as characters of their own: Ã is A and a tilde.
+    """The same with bars, tildes and hats as characters of their own: Ã is A and a tilde.
 
     Example:
         >>> len(marked_apart("Ã")), len(marked_apart("ẋ"))

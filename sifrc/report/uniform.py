@@ -1,8 +1,8 @@
 """One notation for layers with and without an activation, on chains.
 
-Where F_k is the identity, the derivation has b_k for y_k = F_k'(a_k) ∘ b_k, −γ_k for z_k, and c_k and S_k for
-their back-propagated forms. Writing the second ones, and saying once that they are equal, lets such a layer
-share the equations of the others.
+Where F_k is the identity, the derivation has b_k for y_k = F_k'(a_k) ∘ b_k, −γ_k for z_k, and c_k, S_k and
+ḃ_k for their back-propagated forms. Writing the second ones, and saying once that they are equal, lets such a
+layer share the equations of the others.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from sifrc.derive.summaries import GROUP
 from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import negative
 from sifrc.ir.traverse import substitute
 from sifrc.model import Model
+from sifrc.model.partition import partition_of
 from sifrc.report.grouping import Line
 from sifrc.report.layout import Derivative, Symbol
 
 __all__ = ["Uniform"]
 
-_LETTERS = MappingProxyType({"b": "y", "b°": "y°", "γ": "z", "c": "dy", "S": "T", "Sᶜ": "Tᶜ"})
+_LETTERS = MappingProxyType({"b": "y", "b°": "y°", "γ": "z", "c": "dy", "S": "T", "Sᶜ": "Tᶜ", "ḃ": "ẏ"})
 """Adjoint -> what it is after back-propagation through the activation."""
 
 
@@ -33,6 +35,7 @@ class Uniform:
 
     def __init__(self, model: Model) -> None:
         own: dict[Input, Expr] = {}
+        groups = partition_of(model.spec).size
         linear = [c for c in model.constraints if c.activation is None] if model.is_chain else []
         for c in linear:
             axes = (c.axis,)
@@ -44,6 +47,10 @@ class Uniform:
             for mark, slots in (("", axes), ("ᶜ", (c.axis, Axis("class", model.output.axis.size)))):
                 score = Input(f"S{mark}", c.index, slots, Role.ADJOINT)
                 own[score] = Input(f"T{mark}", c.index, slots, Role.ADJOINT)
+            # Tangents of the groups, along the axes of which up to three meet.
+            for number in range(3):
+                slots = (Axis(GROUP, groups, number), c.axis)
+                own[Input("ḃ", c.index, slots, Role.TANGENT)] = Input("ẏ", c.index, slots, Role.TANGENT)
         self.table: Mapping[Input, Expr] = MappingProxyType(own)
         self.layers = tuple(c.index for c in linear)
 
@@ -60,15 +67,15 @@ class Uniform:
         return substitute(expr, {key: value for key, value in self.table.items() if key.family == "b"})
 
     def definitions(self, family: str, name: str) -> list[Line]:
-        """y_k = b_k, z_k = −γ_k, ẏ_k = c_k or T_k = S_k for the layers without an activation.
+        """y_k = b_k, z_k = −γ_k, ẏ_k = c_k, T_k = S_k or ẏ_k = ḃ_k for the layers without an activation.
 
         Args:
-            family: of the symbol that is abbreviated: ``b``, ``b°``, ``γ``, ``c``, ``S`` or ``Sᶜ``.
+            family: of the symbol that is abbreviated: a key of the table of letters, such as ``b``.
             name: label of the lines.
         """
         lines: list[Line] = []
         for symbol in self.table:
-            if symbol.family != family:
+            if symbol.family != family or any(axis.primes for axis in symbol.slots):
                 continue
             minus = family == "γ"
             letter = _LETTERS[family]

@@ -21,7 +21,7 @@ EPSILON: Mapping[str, float] = MappingProxyType(
 )
 """Spacing of the numbers at 1."""
 
-_SWEEPS: Mapping[str, int] = MappingProxyType({"loss": 1, "objective": 1, "gradient": 2})
+_SWEEPS: Mapping[str, int] = MappingProxyType({"loss": 1, "objective": 1, "gradient": 2, "summary": 6})
 _ROUNDINGS_OF_A_FUNCTION = 16
 _SMALLEST = 1e-8
 """Arrays that are smaller than this against the largest one may be what is left where terms cancel."""
@@ -113,9 +113,10 @@ def rounding_bound(spec: Spec, quantity: str, dtype: str) -> float:
     """Relative error that rounding may cause: eps · sweeps · Σ_k (fan-in_k + fan-out_k + 16).
 
     Every sweep through the network (one for the loss, two for the gradient, four for products with a
-    curvature matrix) accumulates sums of fan-in or fan-out terms, and a scalar function costs a few more
-    roundings. The bound is linear in their number, where rounding errors are rather of its square root:
-    that leaves room for the growth of errors from layer to layer.
+    curvature matrix, six for summaries, which have tangents of order 2 and of the adjoints too) accumulates
+    sums of fan-in or fan-out terms, and a scalar function costs a few more roundings. The bound is linear in
+    their number, where rounding errors are rather of its square root: that leaves room for the growth of
+    errors from layer to layer.
 
     Example:
         >>> from sifrc.spec import parse_spec, starter_spec

@@ -6,7 +6,9 @@
 
 Operators on curvature blocks are checked where they are asked for or the module has them: the recursion
 against tangents of the back-propagation and SymPy, all kinds for batches of one and two at many digits,
-and every kind of the module against torch.func and dense algebra.
+and every kind of the module against torch.func and dense algebra. Summaries along a direction are checked
+where they are asked for or the method is grouped Newton: identities, and equations, program and module
+against nested derivatives; so is the step of that method.
 
 It fails closed: an exception is a failed check, and what was asked for and not checked is not passed.
 """
@@ -23,10 +25,18 @@ from sifrc.verify.curvature_kinds import CURVATURE_QUANTITIES, curvature_obstacl
 from sifrc.verify.curvature_precise import curvature_precise_rows
 from sifrc.verify.precise import precise_rows
 from sifrc.verify.steps import step_rows
-from sifrc.verify.symbolic import curvature_symbolic_rows, newton_obstacle, symbolic_rows
+from sifrc.verify.summary_parts import SUMMARY, SUMMARY_QUANTITIES
+from sifrc.verify.summary_parts import looked_at as summaries_looked_at
+from sifrc.verify.summary_precise import summary_precise_rows
+from sifrc.verify.symbolic import (
+    curvature_symbolic_rows,
+    newton_obstacle,
+    summary_symbolic_rows,
+    symbolic_rows,
+)
 from sifrc.verify.table import Report, Row
 
-__all__ = ["verify"]
+__all__ = ["operators_of", "verify"]
 
 _QUANTITIES: Mapping[int, tuple[str, ...]] = MappingProxyType(
     {
@@ -65,6 +75,7 @@ def verify(
     seed: int = 0,
     quantities: Sequence[str] | None = None,
     framework: Any = None,
+    summaries: bool | None = None,
     progress: Callable[[Row], None] | None = None,
 ) -> Report:
     """Check what is derived for a spec, and a module generated for it.
@@ -78,6 +89,8 @@ def verify(
         quantities: what must be checked; by default the operators the spec asks for, and without any
             all that the model has. Others are checked where possible and do not decide.
         framework: ``torch`` or ``numpy``, the arrays of the module; by default what it imports.
+        summaries: whether summaries along a direction must be checked; by default where they are an operator
+            of the spec or the module, or the method is grouped Newton.
         progress: called with every row as it is found.
 
     Returns:
@@ -97,9 +110,12 @@ def verify(
         )
     obstacle = _obstacle(spec)
     asked = tuple(quantities if quantities is not None else spec.target.operators)
-    default = tuple(q for q in _QUANTITIES[2] if q != "newton_direction" or obstacle is None)
+    default = _default(obstacle)
     blocks = looked_at(spec, asked, module)
+    with_summaries = summaries_looked_at(spec, asked, module, summaries)
     required = asked or (*default, *(blocks if module is None else ()))
+    if summaries or (not asked and with_summaries and (module is None or hasattr(module, SUMMARY))):
+        required = tuple(dict.fromkeys((*required, SUMMARY)))
     blocks_obstacle = _blocks_obstacle(spec) if blocks else None
     rows: list[Row] = []
 
@@ -118,6 +134,10 @@ def verify(
         if level == 2:
             for quantity, oracle, check in _guarded(lambda: step_rows(spec, digits, seed), 2, ("step",)):
                 put(_run(level, quantity, oracle, check))
+        for quantity, oracle, check in (
+            _summary_checks(level, spec, module, digits, seed, framework) if with_summaries else ()
+        ):
+            put(_run(level, quantity, oracle, check))
         if blocks_obstacle is None:
             for quantity, oracle, check in _block_checks(
                 level, spec, blocks, module, digits, seed, framework
@@ -136,9 +156,26 @@ def verify(
     return Report(spec.name, tuple(rows), tuple(wanted))
 
 
+def operators_of(spec: Spec, summaries: bool | None = None) -> tuple[str, ...]:
+    """Operators of a module on which everything can be checked that a report on the spec requires.
+
+    Args:
+        spec: the network.
+        summaries: see :func:`verify`.
+    """
+    asked = spec.target.operators
+    more = (SUMMARY,) if summaries_looked_at(spec, asked, None, summaries) else ()
+    return tuple(dict.fromkeys((*(asked or _default(_obstacle(spec))), *more)))
+
+
+def _default(obstacle: str | None) -> tuple[str, ...]:
+    """What is required of a spec that asks for nothing."""
+    return tuple(q for q in _QUANTITIES[2] if q != "newton_direction" or obstacle is None)
+
+
 def _belongs(quantity: str, level: int, levels: Sequence[int]) -> bool:
     """Whether a level is where a quantity is checked; an unknown quantity belongs to the last level."""
-    tables = (_QUANTITIES, CURVATURE_QUANTITIES)
+    tables = (_QUANTITIES, CURVATURE_QUANTITIES, SUMMARY_QUANTITIES)
     known = any(quantity in names for table in tables for names in table.values())
     return any(quantity in table[level] for table in tables) if known else level == max(levels)
 
@@ -181,6 +218,18 @@ def _block_checks(
     return _guarded(makers[level] if quantities else lambda: (), level, quantities)
 
 
+def _summary_checks(
+    level: int, spec: Spec, module: Any, digits: int, seed: int, framework: Any
+) -> Iterator[Check]:
+    """The checks of summaries along a direction."""
+    makers: dict[int, Callable[[], Iterable[Check]]] = {
+        1: lambda: summary_symbolic_rows(spec, digits, seed),
+        2: lambda: summary_precise_rows(spec, digits, seed),
+        3: lambda: _generated_summaries(spec, module, framework, seed),
+    }
+    return _guarded(makers[level], level, SUMMARY_QUANTITIES[level])
+
+
 def _guarded(maker: Callable[[], Iterable[Check]], level: int, quantities: Sequence[str]) -> Iterator[Check]:
     """The checks; where preparing them fails, every quantity of the level has failed."""
     try:
@@ -199,6 +248,14 @@ def _generated_blocks(
     from sifrc.verify.curvature_generated import curvature_generated_rows  # imports torch
 
     return curvature_generated_rows(spec, names, module, framework, seed)
+
+
+def _generated_summaries(spec: Spec, module: Any, framework: Any, seed: int) -> Iterable[Check]:
+    if module is None:
+        return ()
+    from sifrc.verify.summary_generated import summary_generated_rows  # imports torch
+
+    return summary_generated_rows(spec, module, framework, seed)
 
 
 def _generated(spec: Spec, module: Any, framework: Any, seed: int) -> Iterable[Check]:

@@ -1,4 +1,5 @@
-"""Level 2 for optimizer steps that use structure: the same step by the program without that pass."""
+"""Level 2 for optimizer steps: those that use structure against the program without that pass, those of
+grouped Newton against the oracle's own."""
 
 from __future__ import annotations
 
@@ -11,14 +12,19 @@ import numpy as np
 from sifrc.derive.curvature.scores import NORMAL, UNIFORM
 from sifrc.errors import DerivationError, MethodError, VerificationError
 from sifrc.ir.arithmetic import MPMATH, Array
-from sifrc.lower.interpret import Key, Machine, run_functions
+from sifrc.lower.interpret import Key, run_functions
 from sifrc.lower.lowering import Passes, lower
 from sifrc.lower.program import Program, Storage
+from sifrc.methods.base import read_options
+from sifrc.methods.grouped_newton import GroupedNewton
 from sifrc.methods.planning import make_plan
 from sifrc.model import Model, build_model
 from sifrc.spec.types import Spec, TargetSpec
 from sifrc.verify.comparison import separate_digits
+from sifrc.verify.grouped_step import GroupedSteps, NoMinimiserError
 from sifrc.verify.points import Point, capped, random_point
+from sifrc.verify.summary_batch import settled
+from sifrc.verify.summary_program import GroupMachine
 from sifrc.verify.table import Row
 
 __all__ = ["step_rows"]
@@ -27,10 +33,12 @@ _CAP = 4
 _BATCH = 2
 _STEPS = 2
 _ORACLE = "without the structure pass"
+_DUALS = "nested duals, bisection"
+_ATTEMPTS = 5
 
 
 def step_rows(spec: Spec, digits: int, seed: int) -> Iterator[tuple[str, str, Callable[[], Row | None]]]:
-    """The check of a step as (quantity, oracle, check), if linear systems in it have structure."""
+    """The check of a step as (quantity, oracle, check), where there is something to compare with."""
     if spec.method is None:
         return
     small = replace(capped(spec, _CAP), target=TargetSpec())
@@ -42,6 +50,8 @@ def step_rows(spec: Spec, digits: int, seed: int) -> Iterator[tuple[str, str, Ca
     program, plain = lower(plan), lower(plan, Passes(structure=False))
     if program != plain and program.step_batched:
         yield "step", _ORACLE, lambda: _row(model, program, plain, digits, seed)
+    if spec.method.name == GroupedNewton.name:
+        yield "step", _DUALS, lambda: _grouped_row(model, program, digits, seed)
 
 
 def _row(model: Model, program: Program, plain: Program, digits: int, seed: int) -> Row:
@@ -61,9 +71,9 @@ def _row(model: Model, program: Program, plain: Program, digits: int, seed: int)
 def _after(model: Model, program: Program, point: Point, seed: int) -> dict[str, Array]:
     """How far parameters went, and memory, by name."""
     values = _values(model, program, point, seed)
-    start = dict(values)
+    start = {key: np.array(value) for key, value in values.items()}  # a step may write into what it is given
     for _ in range(_STEPS):
-        machine = Machine(program, values, MPMATH)
+        machine = GroupMachine(program, values, MPMATH)
         run_functions(machine, [program.function(name, True) for name in program.step_batched])
         values = {key: machine.arrays[key] for key in values}
     result: dict[str, Array] = {}
@@ -73,6 +83,35 @@ def _after(model: Model, program: Program, point: Point, seed: int) -> dict[str,
                 key = family.name, index
                 result[f"{family.name}[{index}]"] = np.asarray(values[key] - start[key])
     return result
+
+
+def _grouped_row(model: Model, program: Program, digits: int, seed: int) -> Row:
+    """Parameters and rates after two steps of grouped Newton, each with a summary of its batch."""
+    spec = model.spec
+    assert spec.method is not None
+    options = read_options(GroupedNewton(), spec.method)
+    note = f"layers capped at {_CAP} units; batch of {_BATCH}, {_STEPS} steps, each with a summary"
+    with mpmath.workdps(digits):
+        for attempt in range(_ATTEMPTS):
+            point = settled(spec, random_point(spec, seed + 101 * attempt, _BATCH), seed)
+            steps = GroupedSteps(spec, options, point, digits)
+            try:
+                for _ in range(_STEPS):
+                    steps.step()
+            except NoMinimiserError as error:
+                reason = str(error)
+                continue
+            assert steps.rates is not None
+            after = _after(model, program, point, seed)
+            found, expected = {"rates": after["η̃[None]"]}, {"rates": steps.rates}
+            for owned in model.parameters:
+                for name, symbol in owned.members:
+                    found[name] = after[f"{'W' if symbol is owned.weight else 'β'}[{owned.index}]"]
+                    expected[name] = steps.params[name] - MPMATH.array(point.params[name])
+            agreed = separate_digits(found, expected, digits)
+            required = digits / 2  # minimisers lose digits where the model is flat
+            return Row("step", 2, _DUALS, agreed, required, agreed >= required, note)
+    return Row("step", 2, _DUALS, None, None, None, f"{reason}, at {_ATTEMPTS} random points")
 
 
 def _values(model: Model, program: Program, point: Point, seed: int) -> dict[Key, Array]:

@@ -30,10 +30,12 @@ from sifrc.verify.identities import (
     second_order_identities,
 )
 from sifrc.verify.points import capped, random_point
+from sifrc.verify.summary_identities import summary_identities
+from sifrc.verify.summary_parts import SUMMARY
 from sifrc.verify.systems import SampleSystems
 from sifrc.verify.table import Row
 
-__all__ = ["curvature_symbolic_rows", "newton_obstacle", "symbolic_rows"]
+__all__ = ["curvature_symbolic_rows", "newton_obstacle", "summary_symbolic_rows", "symbolic_rows"]
 
 _LARGEST_EXPANSION = 3
 _DEEPEST_BLOCKS = 4
@@ -92,6 +94,18 @@ def curvature_symbolic_rows(
     if "block_hessian" in names:
         check = Expansion.block_hessian
         yield "block_hessian", "SymPy", lambda: _expanded(spec, "block_hessian", check, _DEEPEST_BLOCKS)
+
+
+def summary_symbolic_rows(
+    spec: Spec, digits: int, seed: int
+) -> Iterator[tuple[str, str, Callable[[], Row | None]]]:
+    """The same for summaries along a direction."""
+    derived = Derived(build_model(capped(spec, 4)))
+    yield (
+        SUMMARY,
+        _NORMAL_FORM,
+        lambda: _identities(SUMMARY, summary_identities(derived), derived, digits, seed),
+    )
 
 
 def _identities(

@@ -11,6 +11,7 @@ from sifrc.derive.curvature.kinds import KINDS
 from sifrc.derive.curvature.systems import BLOCK
 from sifrc.derive.curvature.weights import owner_of
 from sifrc.derive.derived import Derived
+from sifrc.derive.summaries import OWNER, SINGLE
 from sifrc.derive.system import System
 from sifrc.ir import Input, Role
 from sifrc.ir.arithmetic import NUMPY, Arithmetic, Array
@@ -18,6 +19,7 @@ from sifrc.ir.evaluate import evaluate
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import Model
 from sifrc.model.types import LayerParameters
+from sifrc.verify.summary_parts import parts_of
 
 __all__ = ["SampleSystems", "evaluate_system"]
 
@@ -153,6 +155,24 @@ class SampleSystems:
                 result[name] = found["∇²W" if weight else BLOCK, index]
         return result
 
+    def summary(self, direction: Mapping[str, Any], order: int | None) -> tuple[Array | None, ...]:
+        """ḡ (S,), H̿ (S, S), D̄ (S,) and T̄ (S, S, S) up to an order, None for what is not of it.
+
+        Args:
+            direction: by name.
+            order: 1, 2 or 3 for the diagonal D̄; None for T̄ in its place.
+        """
+        summaries = self.derived.summaries
+        systems = summaries.whole() if order is None else (summaries.of_order(order),)
+        values = {(symbol.family, symbol.index): value for symbol, value in self.env.items()}
+        values |= _directions_of(self.derived, direction, self.arithmetic)
+        for equation in (equation for system in systems for equation in system.equations):
+            # By family and index: tangents of groups are read along several axes.
+            used = {symbol: values[symbol.family, symbol.index] for symbol in inputs_of(equation.value)}
+            found = evaluate({"value": equation.value}, used, self.arithmetic)["value"]
+            values[equation.symbol.family, equation.symbol.index] = found
+        return tuple(values.get((family, None)) for family in ("ḡ", "H̿", "D̄", "T̄"))
+
     def _scalar(self, family: str) -> Any:
         symbol = next(symbol for symbol in self.env if symbol.family == family)
         return self.env[symbol][()]
@@ -176,6 +196,24 @@ class SampleSystems:
             for owned in self.derived.model.parameters
             for name, symbol in owned.members
         }
+
+
+def _directions_of(
+    derived: Derived, direction: Mapping[str, Any], arithmetic: Arithmetic
+) -> dict[tuple[str, int | None], Array]:
+    """Values of (N, η), and of what says which group owns a tensor; of every entry alone for ``discrete``."""
+    partition = derived.summaries.partition
+    found: dict[tuple[str, int | None], Array] = {}
+    parts = parts_of(derived.model.spec, {name: arithmetic.array(v) for name, v in direction.items()})
+    for owned in derived.model.parameters:
+        for (name, _), family in zip(owned.members, OWNER, strict=False):
+            found[family, owned.index] = arithmetic.array(direction[name])
+            if partition.discrete:
+                found[SINGLE[family], owned.index] = np.stack([part[name] for part in parts])
+            else:
+                own = [int(group == partition.position[name]) for group in range(partition.size)]
+                found[OWNER[family], owned.index] = arithmetic.array(own)
+    return found
 
 
 def _white_symbol() -> Input:

@@ -227,6 +227,8 @@ def test_equations_go_to_the_terminal_or_a_file(sifrc_command, write):
     assert written.exit_code == 0 and "\\" in Path("eq.tex").read_text()
     without = sifrc_command("equations", path, "--no-newton")
     assert without.exit_code == 0 and len(without.stdout) < len(shown.stdout)
+    summaries = sifrc_command("equations", path, "--summaries")
+    assert summaries.exit_code == 0 and "GN3(9)" in summaries.stdout and "GN3(9)" not in shown.stdout
 
 
 def test_compile_writes_one_file_and_nothing_else(sifrc_command, write, tmp_path):
@@ -355,6 +357,14 @@ def test_verify_lists_operators_on_curvature_blocks_that_are_asked_for(sifrc_com
     assert result.exit_code == 0, result.output
     assert "block_hessian" in result.stdout and "hessian_diagonal" in result.stdout
     assert "curvature_factors" not in result.stdout
+
+
+def test_verify_looks_at_summaries_that_are_asked_for(sifrc_command, write):
+    spec = write(tiny())
+    result = sifrc_command("verify", spec, "--levels", "1", "--summaries")
+    assert result.exit_code == 0 and "summary" in result.stdout, result.output
+    without = sifrc_command("verify", spec, "--levels", "1", "--no-summaries")
+    assert without.exit_code == 0 and "summary" not in without.stdout, without.output
 
 
 def test_verify_exits_with_1_where_something_was_not_checked(sifrc_command, write, monkeypatch):

@@ -1,7 +1,8 @@
 """Deliberate faults in the derivation and the lowering of summaries: every one must be caught.
 
 A fault is caught when the derived systems or the interpreted program disagree with nested derivatives of the
-forward pass, or when they cannot be made at all. Those of memory are in the tests of modules.
+forward pass, or when they cannot be made at all; and by the rows of ``sifrc verify``. Those of memory are in
+the tests of modules.
 """
 
 from __future__ import annotations
@@ -27,8 +28,12 @@ from sifrc.derive.system import Equation, System
 from sifrc.ir import Add, Expr
 from sifrc.ir.build import add, negative, scale, zero
 from sifrc.ir.traverse import inputs_of
-from sifrc.spec import Spec
+from sifrc.methods import grouped_newton
+from sifrc.spec import Spec, build_spec
 from sifrc.verify.points import Point
+from sifrc.verify.steps import step_rows
+from sifrc.verify.summary_precise import summary_precise_rows
+from sifrc.verify.symbolic import summary_symbolic_rows
 
 Fault = Callable[[pytest.MonkeyPatch], AbstractContextManager[None]]
 Change = Callable[[Expr], Expr]
@@ -197,6 +202,102 @@ def test_fault_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # What is wrong before the lowering is wrong after it too.
     assert "program" in found
     assert ("systems" in found) == (not name.startswith(("owners", "windows")))
+
+
+# ── the rows of sifrc verify ──────────────────────────────────────────────────────────────────────────
+
+
+SMALL_NETWORKS = (("skip", "weights-biases"),)
+"""With few groups, which are what the oracle's derivatives cost."""
+
+
+def rows_that_fail() -> set[str]:
+    """Which rows of levels 1 and 2 do not pass."""
+    found = set()
+    for name, word in SMALL_NETWORKS:
+        spec, _, _, _ = setting(name, word)
+        for level, maker in ((1, summary_symbolic_rows), (2, summary_precise_rows)):
+            try:
+                rows = list(maker(spec, 30, 0))
+            except Exception:
+                found.add(f"level {level}")
+                continue
+            for number, (_, oracle, check) in enumerate(rows):
+                try:
+                    row = check()
+                    failed = row is None or not row.passed
+                except Exception:
+                    failed = True
+                if failed:
+                    found.add(f"{oracle}, {('equations', 'program', 'program')[number]}")
+    return found
+
+
+def test_without_a_fault_all_rows_pass() -> None:
+    assert rows_that_fail() == set()
+
+
+def test_every_fault_fails_a_row_and_every_row_sees_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong before the lowering fails both oracles of level 2; after it, those of the program."""
+    seen: dict[str, set[str]] = {}
+    for name, fault in FAULTS.items():
+        with fault(monkeypatch):
+            seen[name] = rows_that_fail()
+    for name, rows in seen.items():
+        assert "nested duals, program" in rows, (name, rows)
+        assert ("nested duals, equations" in rows) == (not name.startswith(("owners", "windows"))), name
+    proved = [name for name, rows in seen.items() if any("equations" in r and "normal" in r for r in rows)]
+    related = [name for name, rows in seen.items() if "identities, program" in rows]
+    assert len(proved) >= 12 and len(related) >= 15, (proved, related)
+
+
+def _strength(original: Any) -> Any:
+    """Twice the internal damping."""
+
+    def node(matrix: Expr, rhs: Expr, third: Expr, strength: Expr, unbounded: str) -> Expr:
+        return original(matrix, rhs, third, scale(2, strength), unbounded)
+
+    return node
+
+
+STEP_FAULTS: dict[str, Fault] = {
+    "the cubic term twice": _name(grouped_newton, "CubicNewton", _strength),
+    "averages with the decays exchanged": _name(
+        grouped_newton, "_averaged", lambda f: lambda decay, old, new: f(decay, new, old)
+    ),
+    "rates without their positive part": _name(grouped_newton, "_positive", lambda f: lambda value: value),
+    "rates of other groups": _name(planning, "owners_of", lambda f: lambda d: _moved(f(d))),
+    "the step uphill": _name(
+        grouped_newton,
+        "subtract",
+        lambda f: lambda left, right: add([(Fraction(1), left), (Fraction(1), right)], left.axes),
+    ),
+    "order 2 halved": _equations("hessian", _of(_half)),
+    "diagonal of order 3: halved": _equations("third", _of(_half)),
+}
+
+
+def step_fails() -> bool:
+    """Level 2 of a step."""
+    options = {"name": "grouped_newton", "internal_damping": 1.0}
+    spec = build_spec({**CASES["tanh_cross_entropy_3"], "method": options})
+    try:
+        (row,) = (check() for _, _, check in step_rows(spec, 30, 0))
+        return row is None or not row.passed
+    except Exception:
+        return True
+
+
+def test_without_a_fault_the_step_passes() -> None:
+    assert not step_fails()
+
+
+@pytest.mark.parametrize("name", STEP_FAULTS)
+def test_fault_of_the_step_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong model, average, bound, owner or sign; or wrong summaries."""
+    with STEP_FAULTS[name](monkeypatch):
+        assert step_fails()
+    assert not step_fails()
 
 
 def test_nothing_stays_broken() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,10 @@ class Reader:
         return sum(float(factor) * self.value(term) for factor, term in node.terms)
 
     def read_product(self, node: notation.Product) -> Any:
+        *factors, last = node.factors
+        if factors and last == notation.ONES:  # the rows of a matrix, added up
+            matrix = reduce(times, (self.value(factor) for factor in factors))
+            return matrix.sum(axis=1, keepdims=True) if np.ndim(matrix) == 2 else matrix
         return reduce(times, (self.value(factor) for factor in node.factors))
 
     def read_hadamard(self, node: notation.Hadamard) -> Any:
@@ -103,3 +108,69 @@ def as_matrix(value: Any) -> Any:
 def times(left: Any, right: Any) -> Any:
     """Factors side by side."""
     return left * right if np.ndim(left) == 0 or np.ndim(right) == 0 else left @ right
+
+
+Labelled = tuple[str, Any]
+"""Letters of the axes of an array, and the array."""
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Reads index notation; ``sym`` adds the different arrays that permuting i, j and l gives."""
+
+    reader: Reader
+
+    def array(self, node: Layout, labels: tuple[str, ...]) -> Any:
+        """All entries, over the labels in this order."""
+        return _over("".join(labels), self.read(node))
+
+    def read(self, node: Layout) -> Labelled:
+        match node:
+            case notation.Sum(terms):
+                parts = [(letters, float(f) * array) for f, (letters, array) in self._read(terms)]
+                whole = "".join(sorted({letter for letters, _ in parts for letter in letters}))
+                assert all(len(letters) == len(whole) for letters, _ in parts), "terms of different indices"
+                return whole, sum(_over(whole, part) for part in parts)
+            case notation.Product(factors):
+                return _product([self.read(factor) for factor in factors])
+            case notation.Function(index, order, argument):
+                letters, array = self.read(argument)
+                body = self.reader.activations[index].value_form((order,))
+                return letters, np.broadcast_to(evaluate(body, {"x": array}, "numpy"), np.shape(array))
+            case notation.Indexed(operand, labels):
+                return "".join(labels), self.values(operand)
+            case notation.Contraction(labels, body):
+                letters, array = self.read(body)
+                kept = "".join(letter for letter in letters if letter not in labels)
+                return kept, np.einsum(f"{letters}->{kept}", array)
+            case notation.Named("sym", (body,)):
+                return "ijl", _symmetric(_over("ijl", self.read(body)))
+            case _:
+                return "", np.asarray(self.reader.value(node))
+
+    def _read(self, terms: notation.Terms) -> list[tuple[Any, Labelled]]:
+        return [(factor, self.read(term)) for factor, term in terms]
+
+    def values(self, node: Layout) -> Any:
+        if isinstance(node, notation.Symbol):
+            return np.asarray(self.reader.values[node.family, node.index])
+        return np.squeeze(self.reader.value(node), axis=-1)
+
+
+def _over(letters: str, part: Labelled) -> Any:
+    return np.einsum(f"{part[0]}->{letters}", part[1])
+
+
+def _product(parts: list[Labelled]) -> Labelled:
+    whole = "".join(sorted({letter for letters, _ in parts for letter in letters}))
+    written = ",".join(letters for letters, _ in parts)
+    return whole, np.einsum(f"{written}->{whole}", *(array for _, array in parts))
+
+
+def _symmetric(whole: Any) -> Any:
+    different: list[Any] = []
+    for order in permutations(range(3)):
+        turned = whole.transpose(order)
+        if not any(np.allclose(turned, known, rtol=1e-12) for known in different):
+            different.append(turned)
+    return sum(different)

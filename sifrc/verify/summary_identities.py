@@ -1,0 +1,165 @@
+"""Level 1 for summaries: what must hold between them, as expressions that must be zero.
+
+The derivation takes differentials of the Lagrangian at fixed multipliers, so that H̿ needs no tangents of the
+adjoints and D̄ none of second order. The identities take the other ways:
+
+    ḡ_s = Σ ⟨u_s, gradient⟩                 the gradient is from reverse differentiation
+    Σ_t H̿_st c_t = dḡ_s[Σ_t c_t u_t]        with the tangents of the adjoints
+    H̿_st = H̿_ts,  T̄_stv = T̄_tsv = T̄_svt     no tensor is made symmetric by hand
+    D̄_s = T̄_sss                             second tangents of states against first tangents of adjoints
+
+They hold for every value of states, adjoints, parameters and directions. Tangents are put in by their
+equations, in which they are linear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sifrc.calculus import jvp
+from sifrc.derive.derived import Derived
+from sifrc.derive.lagrangian import gradient_symbols
+from sifrc.derive.summaries import GROUP, OWNER, SINGLE, Summaries
+from sifrc.derive.system import System
+from sifrc.ir import Axis, Expr, Input, Role
+from sifrc.ir.build import einsum, rename, subtract, total, zero
+from sifrc.ir.traverse import inputs_of, substitute
+from sifrc.verify.identities import Identity
+
+__all__ = ["summary_identities"]
+
+_NEAR, _FURTHER = 4, 12
+"""Layers, up to which identities are looked at with all tangents put in, or those of second order."""
+
+
+def summary_identities(derived: Derived) -> Iterator[Identity]:
+    """The identities of the summaries of all orders."""
+    work = _Work(derived)
+    yield Identity("ḡ = ⟨u, gradient⟩", subtract(work.gradient, work.slopes()))
+    s, t, v = (Axis(GROUP, work.groups.size, number) for number in range(3))
+    yield Identity("H̿ is symmetric", _swapped(work.hessian, (s, t), (t, s)))
+    yield Identity("T̄ is symmetric in s and t", _swapped(work.tensor, (s, t, v), (t, s, v)))
+    yield Identity("T̄ is symmetric in t and v", _swapped(work.tensor, (s, t, v), (s, v, t)))
+    if derived.model.depth <= _NEAR:
+        yield Identity("H̿ is the differential of ḡ", work.differential())
+    if derived.model.depth <= _FURTHER:
+        yield Identity("D̄ is the diagonal of T̄", work.diagonal())
+
+
+class _Work:
+    """The summaries of a model, their sums over the layers put together.
+
+    Args:
+        derived: of the model.
+    """
+
+    def __init__(self, derived: Derived) -> None:
+        self.first = derived.first
+        self.summaries: Summaries = derived.summaries
+        self.groups = self.summaries.groups
+        shorts = (self.summaries.moves, self.summaries.pulls)
+        self.gradient = _whole(self.summaries.gradient, shorts)
+        self.hessian = _whole(self.summaries.hessian, shorts)
+        self.third = _whole(self.summaries.third, shorts)
+        self.tensor = _whole(self.summaries.tensor, shorts)
+        self._back = _whole_of((self.first.adjoint,), ("y",))
+
+    def slopes(self) -> Expr:
+        """⟨u_s, gradient⟩ of every group, from the gradient of the first-order system."""
+        terms: list[Expr] = []
+        for owned in self.first.model.parameters:
+            pairs = zip(gradient_symbols(owned, "G", "g"), gradient_symbols(owned, "N", "η"), strict=True)
+            for (_, slope), (_, direction) in pairs:
+                value = self.first.gradient[slope]
+                part = self._part(direction, owned.index)
+                terms.append(
+                    einsum([(part, (self.groups, *value.axes)), (value, value.axes)], (self.groups,))
+                )
+        return total(terms, (self.groups,))
+
+    def _part(self, direction: Input, index: int) -> Expr:
+        """The direction within every group, for one tensor."""
+        axes = (self.groups, *direction.slots)
+        if self.summaries.partition.discrete:
+            return Input(SINGLE[direction.family], index, axes, Role.DIRECTION)
+        owner = Input(OWNER[direction.family], index, (self.groups,), Role.HYPERPARAMETER)
+        return einsum([(owner, (self.groups,)), (direction, direction.axes)], axes)
+
+    def differential(self) -> Expr:
+        """Σ_t H̿_st c_t − dḡ_s along Σ_t c_t u_t, all tangents put in."""
+        s, t = self.groups, self.groups.primed
+        weights = Input("c", None, (s,), Role.DIRECTION)
+        moves: dict[Input, Expr] = {}
+        for c in self.first.model.constraints:
+            symbols = {"ẋ": c.state, "ḃ": self.first.adjoints[c.index]}
+            if c.activation is not None:
+                own = self.first.backpropagated(c.index)
+                assert isinstance(own, Input)
+                symbols["ẏ"] = own
+            for family, symbol in symbols.items():
+                tangent = Input(family, c.index, (s, c.axis), Role.TANGENT)
+                moves[symbol] = einsum([(tangent, (s, c.axis)), (weights, (s,))], (c.axis,))
+        moved = jvp(self.gradient, moves) or zero((s,))
+        product = einsum([(self.hessian, (s, t)), (rename(weights, (t,)), (t,))], (s,))
+        tangents = (self.summaries.tangent, self.summaries.adjoint_tangent)
+        return self._solved(subtract(product, moved), tangents)
+
+    def diagonal(self) -> Expr:
+        """D̄_s − T̄_sss, with second tangents and tangents of adjoints put in; any first tangents do."""
+        s = self.groups
+        diagonal = einsum([(self.tensor, (s, s, s))], (s,))
+        tangents = (self.summaries.second_tangent, self.summaries.adjoint_tangent)
+        return self._solved(subtract(self.third, diagonal), tangents)
+
+    def _solved(self, residual: Expr, systems: Sequence[System]) -> Expr:
+        table: dict[Input, Expr] = {}
+        shorts = _whole_of((self.summaries.moves, self.summaries.pulls))
+        for system in systems:
+            for equation in system.equations:
+                value = substitute(_one_axis(equation.value), _used(equation.value, shorts))
+                table[equation.symbol] = substitute(value, _used(value, table))
+        residual = substitute(residual, _used(residual, table))
+        return substitute(residual, _used(residual, self._back))
+
+
+def _whole(system: System, shorts: Sequence[System]) -> Expr:
+    """The last of the sums over layers, with the others and abbreviations put in."""
+    table = dict(_whole_of(shorts))
+    for equation in system.equations:
+        value = _one_axis(equation.value)
+        table[equation.symbol] = substitute(value, _used(value, table))
+    return table[system.equations[-1].symbol]
+
+
+def _whole_of(systems: Sequence[System], families: Sequence[str] = ()) -> dict[Input, Expr]:
+    """Symbol -> value, of some families or all."""
+    return {
+        equation.symbol: equation.value
+        for system in systems
+        for equation in system.equations
+        if not families or equation.symbol.family in families
+    }
+
+
+def _used(value: Expr, table: dict[Input, Expr]) -> dict[Input, Expr]:
+    return {symbol: table[symbol] for symbol in inputs_of(value) if symbol in table}
+
+
+def _one_axis(value: Expr) -> Expr:
+    """Tangents of groups along a later axis of theirs are those along the first, read there."""
+    table: dict[Input, Expr] = {}
+    for symbol in inputs_of(value):
+        if any(axis.name == GROUP and axis.primes for axis in symbol.slots) and _groups(symbol) == 1:
+            slots = tuple(Axis(a.name, a.size) if a.name == GROUP else a for a in symbol.slots)
+            plain = Input(symbol.family, symbol.index, slots, symbol.role)
+            table[symbol] = rename(plain, symbol.slots)
+    return substitute(value, table)
+
+
+def _groups(symbol: Input) -> int:
+    return sum(axis.name == GROUP for axis in symbol.slots)
+
+
+def _swapped(value: Expr, axes: tuple[Axis, ...], order: tuple[Axis, ...]) -> Expr:
+    """The tensor minus the one with its axes in another order."""
+    return subtract(value, einsum([(value, order)], axes))

@@ -1,0 +1,121 @@
+"""The lowered program of summaries, interpreted in any number system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sifrc.ir.arithmetic import NUMPY, Array, NumberSystem
+from sifrc.lower.interpret import Key, Machine, run_functions
+from sifrc.lower.lowering import lower
+from sifrc.lower.program import Load, Program
+from sifrc.methods.planning import make_plan
+from sifrc.model import Model, build_model
+from sifrc.spec.types import Spec, TargetSpec
+from sifrc.verify.summary_parts import SUMMARY, Found, parts_of
+
+__all__ = ["GroupMachine", "SummaryProgram", "summary_program"]
+
+_FAMILIES = ("ḡ", "H̿", "D̄", "T̄")
+
+
+class GroupMachine(Machine):
+    """A machine whose windows may be single entries of arrays of objects: a group alone has such ones."""
+
+    def read(self, load: Load) -> Array:
+        return np.asarray(super().read(load))
+
+    def write(self, target: Load, values: Any) -> None:
+        super().write(target, np.asarray(values)[()])
+
+
+def summary_program(spec: Spec) -> tuple[Model, Program]:
+    """The program of summaries, with the Hessian–vector product, which has a derivation of its own."""
+    operators = (SUMMARY, "gradient", "hessian_vector_product")
+    model = build_model(replace(spec, method=None, target=TargetSpec(operators=operators)))
+    return model, lower(make_plan(model).plan)
+
+
+class SummaryProgram:
+    """The program at a batch.
+
+    Args:
+        model: the network.
+        program: see :func:`summary_program`.
+        params: parameters by name.
+        inputs: (B, n_0).
+        targets: vectors (B, n_out).
+        arithmetic: number system.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        program: Program,
+        params: Mapping[str, Any],
+        inputs: Any,
+        targets: Any,
+        arithmetic: NumberSystem = NUMPY,
+    ) -> None:
+        self.model, self.program, self.arithmetic = model, program, arithmetic
+        self._given: dict[Key, Any] = {
+            ("x", 0): arithmetic.array(inputs),
+            ("t", None): arithmetic.array(targets),
+            ("mean", None): arithmetic.array(1) / len(inputs),
+            **self._keyed(("W", "β"), params),
+        }
+
+    def order(self, number: int, direction: Mapping[str, Array]) -> Found:
+        """Summaries up to an order, that of order 3 by its diagonal."""
+        operator = self.program.summary
+        assert operator is not None
+        return self._found((*operator.base, operator.orders[number - 1]), direction)
+
+    def whole(self, direction: Mapping[str, Array]) -> Found:
+        """Summaries of all orders, all of order 3."""
+        operator = self.program.summary
+        assert operator is not None
+        return self._found((*operator.base, *operator.whole), direction)
+
+    def gradient(self) -> dict[str, Array]:
+        """Of the objective, by name."""
+        return self._tensors("gradient", {})
+
+    def hessian_vector_product(self, vector: Mapping[str, Array]) -> dict[str, Array]:
+        """Of the objective, by name."""
+        return self._tensors("hessian_vector_product", self._keyed(("N", "η"), vector))
+
+    def _found(self, names: tuple[str, ...], direction: Mapping[str, Array]) -> Found:
+        values = self._keyed(("N", "η"), direction)
+        if self.model.spec.partition.kind == "discrete":
+            parts = parts_of(self.model.spec, direction)
+            stacked = {name: np.stack([part[name] for part in parts]) for name in direction}
+            values |= self._keyed(("N°", "η°"), stacked)
+        machine = self._run(names, values)
+        return Found.of(machine.arrays.get((family, None)) for family in _FAMILIES)
+
+    def _tensors(self, name: str, values: Mapping[Key, Any]) -> dict[str, Array]:
+        operator = next(o for o in self.program.operators if o.name == name)
+        machine = self._run((*operator.prepare, *operator.apply), values)
+        weight, bias = operator.tensors
+        return {
+            member: machine.arrays[weight if symbol is owned.weight else bias, owned.index]
+            for owned in self.model.parameters
+            for member, symbol in owned.members
+        }
+
+    def _run(self, names: tuple[str, ...], values: Mapping[Key, Any]) -> GroupMachine:
+        machine = GroupMachine(self.program, {**self._given, **values}, self.arithmetic)
+        run_functions(machine, [self.program.function(name, True) for name in names])
+        return machine
+
+    def _keyed(self, families: tuple[str, str], tensors: Mapping[str, Any]) -> dict[Key, Any]:
+        weight, bias = families
+        return {
+            (weight if symbol is owned.weight else bias, owned.index): self.arithmetic.array(tensors[name])
+            for owned in self.model.parameters
+            for name, symbol in owned.members
+        }
