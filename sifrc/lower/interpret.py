@@ -77,7 +77,8 @@ class Machine:
     def write(self, target: Load, values: Any) -> None:
         """Set an array, or a window of it."""
         if target.window:
-            self.arrays[self.key(target.ref)][self._window(target)] = values
+            # A single entry of an array of objects takes the object, not an array around it.
+            self.arrays[self.key(target.ref)][self._window(target)] = np.asarray(values)[()]
         else:
             self.arrays[self.key(target.ref)] = np.asarray(values)
 
@@ -107,7 +108,7 @@ class Machine:
     def read(self, load: Load) -> Array:
         """The array of a load, or the window of it that is meant."""
         array = self.arrays[self.key(load.ref)]
-        return array[self._window(load)] if load.window else array
+        return np.asarray(array[self._window(load)]) if load.window else array
 
     def scalars(self, loads: Sequence[tuple[str, Load]], labels: tuple[str, ...]) -> dict[str, Array]:
         """Loads as arrays over the labels, missing ones with length one."""

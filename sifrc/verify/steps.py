@@ -12,7 +12,7 @@ import numpy as np
 from sifrc.derive.curvature.scores import NORMAL, UNIFORM
 from sifrc.errors import DerivationError, MethodError, VerificationError
 from sifrc.ir.arithmetic import MPMATH, Array
-from sifrc.lower.interpret import Key, run_functions
+from sifrc.lower.interpret import Key, Machine, run_functions
 from sifrc.lower.lowering import Passes, lower
 from sifrc.lower.program import Program, Storage
 from sifrc.methods.base import read_options
@@ -24,7 +24,6 @@ from sifrc.verify.comparison import separate_digits
 from sifrc.verify.grouped_step import GroupedSteps, NoMinimiserError
 from sifrc.verify.points import Point, capped, random_point
 from sifrc.verify.summary_batch import settled
-from sifrc.verify.summary_program import GroupMachine
 from sifrc.verify.table import Row
 
 __all__ = ["step_rows"]
@@ -73,7 +72,7 @@ def _after(model: Model, program: Program, point: Point, seed: int) -> dict[str,
     values = _values(model, program, point, seed)
     start = {key: np.array(value) for key, value in values.items()}  # a step may write into what it is given
     for _ in range(_STEPS):
-        machine = GroupMachine(program, values, MPMATH)
+        machine = Machine(program, values, MPMATH)
         run_functions(machine, [program.function(name, True) for name in program.step_batched])
         values = {key: machine.arrays[key] for key in values}
     result: dict[str, Array] = {}

@@ -11,25 +11,15 @@ import numpy as np
 from sifrc.ir.arithmetic import NUMPY, Array, NumberSystem
 from sifrc.lower.interpret import Key, Machine, run_functions
 from sifrc.lower.lowering import lower
-from sifrc.lower.program import Load, Program
+from sifrc.lower.program import Program
 from sifrc.methods.planning import make_plan
 from sifrc.model import Model, build_model
 from sifrc.spec.types import Spec, TargetSpec
 from sifrc.verify.summary_parts import SUMMARY, Found, parts_of
 
-__all__ = ["GroupMachine", "SummaryProgram", "summary_program"]
+__all__ = ["SummaryProgram", "summary_program"]
 
 _FAMILIES = ("ḡ", "H̿", "D̄", "T̄")
-
-
-class GroupMachine(Machine):
-    """A machine whose windows may be single entries of arrays of objects: a group alone has such ones."""
-
-    def read(self, load: Load) -> Array:
-        return np.asarray(super().read(load))
-
-    def write(self, target: Load, values: Any) -> None:
-        super().write(target, np.asarray(values)[()])
 
 
 def summary_program(spec: Spec) -> tuple[Model, Program]:
@@ -107,8 +97,8 @@ class SummaryProgram:
             for member, symbol in owned.members
         }
 
-    def _run(self, names: tuple[str, ...], values: Mapping[Key, Any]) -> GroupMachine:
-        machine = GroupMachine(self.program, {**self._given, **values}, self.arithmetic)
+    def _run(self, names: tuple[str, ...], values: Mapping[Key, Any]) -> Machine:
+        machine = Machine(self.program, {**self._given, **values}, self.arithmetic)
         run_functions(machine, [self.program.function(name, True) for name in names])
         return machine
 
