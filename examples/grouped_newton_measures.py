@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
-import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +26,10 @@ from sifrc.training.sampling import CurvatureSampler
 
 PARTITIONS = ("trivial", "weights-biases", "blocks-2", "alternate-2", "blocks-4", "alternate-4", "canonical")
 """In the order of GN3, Table 5."""
+
+
+Records = NDArray[np.bool_] | Sequence[int]
+"""Which records of a log."""
 
 
 @dataclass(frozen=True)
@@ -96,42 +100,76 @@ def measured(
             trainable.train_chunk(inputs, targets, order, training.batch)
         return time.process_time() - begin
 
-    before, memory = trainable.loss(inputs, targets), peak_megabytes()
+    before, memory = trainable.loss(inputs, targets), Memory()
     order = sample_order(count, seed=seed, epoch=0)[: 4 * training.batch]
     first = seconds(order[: training.batch])
     rest = order[training.batch :]
     later = seconds(rest) / -(-len(rest) // training.batch)
     groups = len(trainable.groups) if is_periodic(trainable) else 0
-    return Cost(groups, first, later, peak_megabytes() - memory, before, trainable.loss(inputs, targets))
+    return Cost(groups, first, later, memory.peak(), before, trainable.loss(inputs, targets))
 
 
-def peak_megabytes() -> float:
-    """The most memory that this process has had; Linux counts kilobytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+class Memory:
+    """Growth of this process from now on, as Linux counts it; not a number elsewhere."""
+
+    def __init__(self) -> None:
+        """Forget earlier peaks."""
+        self._known = _STATUS.is_file()
+        if self._known:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+            self._before = self._megabytes("VmRSS")
+
+    def peak(self) -> float:
+        """The most that the process had since then, less what it had at the start, in MB."""
+        return self._megabytes("VmHWM") - self._before if self._known else math.nan
+
+    def _megabytes(self, key: str) -> float:
+        lines = _STATUS.read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{key}:"))
 
 
-def distant_shares(
-    log: SummaryLog, chosen: NDArray[np.bool_] | Sequence[int], *, inverse: bool = False
-) -> list[float]:
+_STATUS = Path("/proc/self/status")
+
+
+def distant(log: SummaryLog) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Pairs of groups in chunks that are not neighbours, (S, S), and which groups are of biases, (S,).
+
+    Args:
+        log: with a group of weights and a group of biases for every chunk, in the order of the network.
+    """
+    kinds = np.array([tensors[0].endswith(".bias") for tensors in log.groups.values()], np.int64)
+    chunks = np.array([int((kinds[:s] == kinds[s]).sum()) for s in range(len(kinds))])
+    return np.abs(chunks[:, None] - chunks[None, :]) > 1, kinds
+
+
+def distant_shares(log: SummaryLog, chosen: Records, *, inverse: bool = False) -> list[float]:
     """The part of Σ|H̄_st| with s and t in chunks that are not neighbours, the mean over records.
 
     A tridiagonal matrix, in the sense of GN3, Appendix H, has none.
 
     Args:
-        log: with a group of weights and a group of biases for every chunk, in the order of the network.
+        log: as for :func:`distant`.
         chosen: which records.
         inverse: of H̄⁻¹ in place of H̄.
 
     Returns:
         Of the whole matrix, and of its parts weights–weights, weights–biases and biases–biases.
     """
-    kinds = np.array([tensors[0].endswith(".bias") for tensors in log.groups.values()], np.int64)
-    chunks = np.array([int((kinds[:s] == kinds[s]).sum()) for s in range(len(kinds))])
-    distant = np.abs(chunks[:, None] - chunks[None, :]) > 1
+    far, kinds = distant(log)
     sums = kinds[:, None] + kinds[None, :]
+    parts = [np.ones_like(far), *(sums == kind for kind in range(3))]
     found = []
     for matrix in log.summary_h[chosen]:
         sizes = np.abs(np.linalg.inv(matrix) if inverse else matrix)
-        parts = [np.ones_like(distant), *(sums == kind for kind in range(3))]
-        found.append([sizes[part & distant].sum() / (sizes[part].sum() or 1.0) for part in parts])
+        found.append([sizes[part & far].sum() / (sizes[part].sum() or 1.0) for part in parts])
     return [float(value) for value in np.mean(found, axis=0)]
+
+
+def distant_median(log: SummaryLog, chosen: Records) -> float:
+    """The median of |H̄_st| / √|H̄_ss H̄_tt| over the same pairs and the records.
+
+    Unlike the shares it does not depend on the scale of u in each group.
+    """
+    matrices = np.abs(log.summary_h[chosen])
+    scales = np.sqrt(np.diagonal(matrices, axis1=1, axis2=2))
+    return float(np.median((matrices / (scales[:, :, None] * scales[:, None, :]))[:, distant(log)[0]]))

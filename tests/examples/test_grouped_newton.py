@@ -152,7 +152,7 @@ def test_narrow_networks_and_the_share_between_distant_chunks(example, tmp_path,
 
 def test_distant_shares_of_known_matrices(example):
     """Ones everywhere: 12 of 25 pairs of 5 chunks are no neighbours. A tridiagonal matrix has none."""
-    from grouped_newton_measures import distant_shares
+    from grouped_newton_measures import distant_median, distant_shares
 
     names = [f"{kind}{k}" for k in range(5) for kind in "wb"]
     groups = {name: (f"fc{name[1]}.{'weight' if name[0] == 'w' else 'bias'}",) for name in names}
@@ -164,6 +164,23 @@ def test_distant_shares_of_known_matrices(example):
     assert distant_shares(log, [1])[0] == 0.0
     assert distant_shares(log, [0, 1])[0] == pytest.approx(6 / 25)
     assert distant_shares(log, [2], inverse=True)[0] == 0.0
+    assert distant_median(log, [0]) == 1.0 and distant_median(log, [1]) == 0.0
+
+
+def test_the_median_between_distant_chunks_has_no_scale(example):
+    """Of h_s h_t c_st the distant entries are |c_st|, whatever h, also where the diagonal is negative."""
+    from grouped_newton_measures import distant_median
+
+    rng = np.random.default_rng(3)
+    groups = {f"{kind}{k}": (f"fc{k}.{kind}",) for k in range(3) for kind in ("weight", "bias")}
+    signs, scales = np.diag([1.0, -1, 1, 1, -1, 1]), rng.uniform(0.01, 100, 6)
+    near = np.abs(np.subtract.outer(np.arange(6) // 2, np.arange(6) // 2)) <= 1
+    matrix = np.where(near, 0.9 * (1 - np.eye(6)), [[0.2]]) + signs
+    log, one = SummaryLog(groups), np.ones(6)
+    log.append(
+        Summary(groups, one, scales[:, None] * matrix * scales, None, one, one, 0.1), step=0, epoch=0.0
+    )
+    assert distant_median(log, [0]) == pytest.approx(0.2)
 
 
 @pytest.mark.slow
@@ -198,6 +215,21 @@ def test_cost_in_full_width(example, tmp_path, capsys):
     example.main(["cost", "--spec", str(file), "--train-count", "500", "--width", "6"])
     shown = capsys.readouterr().out
     assert re.search(r"grouped Newton +8 groups", shown) and re.search(r"Adam +0 groups", shown)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux counts memory so")
+def test_memory_is_the_peak_since_then(example):
+    """Of 64 MB that come and go the peak tells, and not of those before."""
+    from grouped_newton_measures import Memory
+
+    earlier = np.ones(2**25)
+    del earlier
+    memory = Memory()
+    assert memory.peak() < 8
+    for _ in range(2):
+        array = np.ones(2**23)
+        del array
+    assert 60 < memory.peak() < 72
 
 
 def test_narrowed_keeps_the_output(example, tmp_path):
