@@ -174,28 +174,30 @@ def text_of(chosen: Mapping[str, float], edges: Sequence[str] = ()) -> str:
 
 def table_of(outcomes: Mapping[str, Outcome], steps: int) -> str:
     """For people: settings, last measurements, and seconds, of the run and of one of its ``steps``."""
+    settings = {name: text_of(outcome.chosen, outcome.edges) for name, outcome in outcomes.items()}
+    wide = max(24, *map(len, settings.values()))
     lines = [
-        f"{'method':22s} {'settings':24s} {'train loss':>10} {'test loss':>10} {'test acc.':>9} "
+        f"{'method':22s} {'settings':{wide}s} {'train loss':>10} {'test loss':>10} {'test acc.':>9} "
         f"{'seconds':>8} {'ms/step':>8}"
     ]
     for name, outcome in outcomes.items():
         last = outcome.history.last
         lines.append(
-            f"{name:22s} {text_of(outcome.chosen, outcome.edges):24s} {last.train_loss:10.4f} "
+            f"{name:22s} {settings[name]:{wide}s} {last.train_loss:10.4f} "
             f"{last.test_loss:10.4f} {100 * last.test_accuracy:7.1f} % {last.seconds:8.2f} "
             f"{1e3 * last.seconds / steps:8.2f}"
         )
     return "\n".join(lines)
 
 
-def write_curves(outcomes: Mapping[str, Outcome], file: Path) -> None:
-    """Every epoch of every full run."""
+def write_curves(outcomes: Mapping[str, Outcome], file: Path, keys: Sequence[str] = ("lr", "alpha")) -> None:
+    """Every epoch of every full run, with its hyperparameters ``keys``."""
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("method", "lr", "alpha", "epoch", "seconds", "train_loss", *COLUMNS))
+        writer.writerow(("method", *keys, "epoch", "seconds", "train_loss", *COLUMNS))
         for name, outcome in outcomes.items():
             chosen = outcome.chosen
-            settings = [f"{chosen[key]:.6g}" if key in chosen else "" for key in ("lr", "alpha")]
+            settings = [f"{chosen[key]:.6g}" if key in chosen else "" for key in keys]
             for row in outcome.history:
                 measured = [f"{getattr(row, column):.6g}" for column in ("train_loss", *COLUMNS)]
                 writer.writerow((name, *settings, row.epoch, f"{row.seconds:.4f}", *measured))

@@ -344,7 +344,12 @@ def load_data(
         else:
             name = given
     dataset = load_dataset(
-        name, path=folder, dtype=spec.dtype, one_hot=spec.training.one_hot, fallback=fallback
+        name,
+        path=folder,
+        dtype=spec.dtype,
+        one_hot=spec.training.one_hot,
+        pad=spec.training.pad,
+        fallback=fallback,
     )
     if fallback and dataset.name != name and dataset.input_size != spec.input.size:
         content = spec_to_dict(spec)

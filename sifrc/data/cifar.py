@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from sifrc.data.dataset import Dataset
 from sifrc.data.files import read_npz
 from sifrc.data.folders import FOLDER_VARIABLE, MissingImagesError, data_roots, why_missing
-from sifrc.data.request import Request, first_rows
+from sifrc.data.request import Request, first_rows, padded
 from sifrc.errors import DataError
 
 __all__ = ["load_cifar10"]
 
 _NAME = "cifar10"
-_SIDE, _PLANE, _ENTRIES = 32, 1024, 3072
+_SIDE, _ENTRIES = 32, 3072
 # of the pixels of the original training part by colour, after division by 255
 _MEAN = (0.4914, 0.4822, 0.4465)
 _DEVIATION = (0.2470, 0.2435, 0.2616)
@@ -58,11 +58,11 @@ def load_cifar10(request: Request) -> Dataset:
     train, test, source = _find(request)
 
     def scaled(pixels: NDArray[Any]) -> NDArray[Any]:
-        planes = pixels.reshape(-1, 3, _PLANE).astype(request.dtype)
+        planes = padded(pixels, _SIDE, request.pad).reshape(len(pixels), 3, -1).astype(request.dtype)
         planes /= 255
         planes -= np.asarray(_MEAN, request.dtype)[:, None]
         planes /= np.asarray(_DEVIATION, request.dtype)[:, None]
-        return planes.reshape(-1, _ENTRIES)
+        return planes.reshape(len(pixels), -1)
 
     return Dataset(
         name=_NAME,
@@ -72,7 +72,7 @@ def load_cifar10(request: Request) -> Dataset:
         test_inputs=scaled(test[0]),
         test_targets=test[1].astype(np.int64),
         classes=10,
-        image_shape=(_SIDE, _SIDE),
+        image_shape=(_SIDE + 2 * request.pad,) * 2,
     )
 
 

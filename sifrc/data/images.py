@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from sifrc.data.dataset import Dataset
 from sifrc.data.files import find_idx, read_idx, read_npz
 from sifrc.data.folders import FOLDER_VARIABLE, MissingImagesError, data_roots, why_missing
-from sifrc.data.request import Request, first_rows
+from sifrc.data.request import Request, first_rows, padded
 from sifrc.errors import DataError
 
 __all__ = ["IMAGE_SETS", "ImageSet", "load_images"]
 
+_SIDE = 28  # pixels
 _Part: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
 
 
@@ -82,7 +83,8 @@ def load_images(name: str, request: Request) -> Dataset:
         )
 
     def scaled(array: NDArray[Any], count: int | None) -> NDArray[Any]:
-        result = first_rows(array, count, name).reshape(-1, 784).astype(request.dtype)
+        rows = first_rows(array, count, name).reshape(-1, _SIDE * _SIDE)
+        result = padded(rows, _SIDE, request.pad).astype(request.dtype)
         result /= 255
         result -= images.mean
         result /= images.deviation
@@ -96,7 +98,7 @@ def load_images(name: str, request: Request) -> Dataset:
         test_inputs=scaled(test_x, request.test_count),
         test_targets=first_rows(test_y, request.test_count, name).astype(np.int64),
         classes=10,
-        image_shape=(28, 28),
+        image_shape=(_SIDE + 2 * request.pad,) * 2,
     )
 
 

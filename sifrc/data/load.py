@@ -30,7 +30,7 @@ from sifrc.data.curves import curve_images, curve_points
 from sifrc.data.dataset import Dataset
 from sifrc.data.folders import MissingImagesError
 from sifrc.data.images import IMAGE_SETS, load_images
-from sifrc.data.request import Request, first_rows
+from sifrc.data.request import Request, first_rows, padded
 from sifrc.errors import DataError
 
 __all__ = ["DATASET_NAMES", "load_dataset"]
@@ -49,6 +49,7 @@ def load_dataset(
     fallback: bool = False,
     train_count: int | None = None,
     test_count: int | None = None,
+    pad: int = 0,
 ) -> Dataset:
     """Load a data set, scaled, with one sample a row.
 
@@ -69,6 +70,9 @@ def load_dataset(
         train_count: the number of training samples: the first ones, and how many curves are
             generated (20,000 if not given).
         test_count: the same for the test part (2,000 curves).
+        pad: pixels of background added at each side of every image, before the scaling, whose mean
+            and deviation stay those of the images without; 2 makes 32x32 of MNIST's 28x28. An
+            archive is taken as it is.
 
     Raises:
         DataError: unknown name, missing or damaged files, or too few samples.
@@ -85,8 +89,13 @@ def load_dataset(
     for part, count in (("training", train_count), ("test", test_count)):
         if count is not None and count < 1:
             raise DataError(f"{name}: {count} {part} samples asked for", hint="at least 1, or none given")
+    if pad < 0 or (pad and name.endswith(".npz")):
+        raise DataError(
+            f"{name}: {pad} pixels of padding asked for",
+            hint="at least 0; none for an archive, whose arrays are taken as they are",
+        )
     stored = "float32" if dtype == "bfloat16" else dtype
-    request = Request(Path(path) if path is not None else None, stored, seed, train_count, test_count)
+    request = Request(Path(path) if path is not None else None, stored, seed, train_count, test_count, pad)
     if name in _LOADERS:
         dataset = _LOADERS[name](request)
     elif name in _FILES:
@@ -130,7 +139,7 @@ def _load_digits(request: Request) -> Dataset:
     labels = np.asarray(bunch.target, np.int64)
     train, test = _stratified_split(labels, _DIGITS_TEST, request.seed)
     mean, deviation = inputs[train].mean(), inputs[train].std()
-    scaled = ((inputs - mean) / deviation).astype(request.dtype)
+    scaled = ((padded(inputs, 8, request.pad) - mean) / deviation).astype(request.dtype)
     return Dataset(
         name="digits",
         source=f"scikit-learn's digits, split {_DIGITS_TRAIN}/{_DIGITS_TEST} with seed {request.seed}",
@@ -139,7 +148,7 @@ def _load_digits(request: Request) -> Dataset:
         test_inputs=first_rows(scaled[test], request.test_count, "digits"),
         test_targets=first_rows(labels[test], request.test_count, "digits"),
         classes=10,
-        image_shape=(8, 8),
+        image_shape=(8 + 2 * request.pad,) * 2,
     )
 
 
@@ -147,7 +156,7 @@ def _load_curves(request: Request) -> Dataset:
     """Generated curves; the training and the test part come from different streams of one seed."""
     counts = (request.train_count or _CURVES_TRAIN, request.test_count or _CURVES_TEST)
     train, test = (
-        curve_images(curve_points(count, seed=int(child)), dtype=request.dtype)
+        padded(curve_images(curve_points(count, seed=int(child)), dtype=request.dtype), 28, request.pad)
         for count, child in zip(counts, np.random.SeedSequence(request.seed).generate_state(2), strict=True)
     )
     return Dataset(
@@ -157,7 +166,7 @@ def _load_curves(request: Request) -> Dataset:
         train_targets=train,
         test_inputs=test,
         test_targets=test,
-        image_shape=(28, 28),
+        image_shape=(28 + 2 * request.pad,) * 2,
     )
 
 

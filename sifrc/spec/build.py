@@ -96,6 +96,7 @@ def _training(shape: TrainingShape, positions: Positions) -> TrainingSpec:
         epochs=shape.epochs,
         batch=shape.batch,
         one_hot=shape.one_hot,
+        pad=shape.pad,
         curvature_batch=shape.curvature_batch,
         plateau=None if plateau is None else PlateauSpec(plateau.patience, plateau.factor),
         summaries=shape.summaries,

@@ -92,6 +92,8 @@ def spec_hash(spec: Spec) -> str:
 def _training(training: TrainingSpec) -> dict[str, Any]:
     """Keys that most specs do not have, where they have them."""
     found: dict[str, Any] = {}
+    if training.pad:
+        found["pad"] = training.pad
     if training.curvature_batch:
         found["curvature_batch"] = training.curvature_batch
     if training.plateau is not None:

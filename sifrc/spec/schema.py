@@ -123,6 +123,7 @@ class TrainingShape(Shape):
     epochs: Count = 10
     batch: Count = 1
     one_hot: bool = False
+    pad: Annotated[int, Field(ge=0, le=1000)] = 0
     curvature_batch: Annotated[int, Field(ge=0, le=MAX_UNITS)] = 0
     plateau: PlateauShape | None = None
     summaries: Annotated[int, Field(ge=0, le=MAX_UNITS)] | None = None

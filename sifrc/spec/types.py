@@ -165,6 +165,7 @@ class TrainingSpec:
         epochs: the run is complete after these.
         batch: samples in a step; 1 is one sample at a time.
         one_hot: turn class indices into vectors.
+        pad: pixels of background added at each side of every image.
         curvature_batch: samples of a batch of its own for the periodic part of the method; 0 for none.
         plateau: schedule of the learning rate, if any.
         summaries: recorded in an epoch, at most; None for the default.
@@ -174,6 +175,7 @@ class TrainingSpec:
     epochs: int = 10
     batch: int = 1
     one_hot: bool = False
+    pad: int = 0
     curvature_batch: int = 0
     plateau: PlateauSpec | None = None
     summaries: int | None = None

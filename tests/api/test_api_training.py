@@ -44,6 +44,17 @@ def test_what_is_not_said_is_the_specs(archive):
     assert len(sifrc.train(spec, progress=False, cache=False)) == 3
 
 
+def test_padding_of_the_spec_reaches_the_data():
+    """Digits of 8x8 pixels become 10x10, and the spec written out again says so."""
+    pytest.importorskip("sklearn")
+    content = tiny(training={"data": "digits", "pad": 1})
+    content["network"]["input"]["size"] = 100
+    content["network"]["layers"][-1]["units"] = 10
+    spec, dataset = load_data(content)
+    assert dataset.input_size == 100
+    assert sifrc.spec.spec_to_dict(spec)["training"]["pad"] == 1
+
+
 def test_training_needs_a_method(archive):
     with pytest.raises(sifrc.TrainingError, match="needs a method"):
         sifrc.train(tiny(), archive, method="none", progress=False, cache=False)

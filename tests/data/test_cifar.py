@@ -63,6 +63,19 @@ def pixels_of(inputs):
     return (planes * DEVIATION[:, None] + MEAN[:, None]) * 255
 
 
+def test_padding_is_black_in_every_colour(tmp_path):
+    write_batches(tmp_path)
+    plain = load_dataset("cifar10", path=tmp_path, dtype="float64")
+    data = load_dataset("cifar10", path=tmp_path, dtype="float64", pad=1)
+    assert data.image_shape == (34, 34)
+    planes = data.train_inputs.reshape(15, 3, 34, 34)
+    inside = planes[:, :, 1:33, 1:33]
+    np.testing.assert_array_equal(inside.reshape(15, -1), plain.train_inputs)
+    black = np.broadcast_to((-MEAN / DEVIATION)[:, None], (15, 3, 34))
+    for edge in (planes[:, :, 0], planes[:, :, -1], planes[..., 0], planes[..., -1]):
+        np.testing.assert_allclose(edge, black, rtol=1e-12)
+
+
 @pytest.mark.parametrize("below", [".", "cifar-10-batches-bin", "cifar10"])
 def test_binary_version_keeps_its_order(tmp_path, below):
     """Images, classes and entries of a row are in the order of the files."""

@@ -299,6 +299,41 @@ def test_counts_and_dtypes():
             load_dataset("digits", **arguments)
 
 
+def border_and_inside(inputs, side, pad):
+    """Entries of the frame, plane by plane (N, planes, n), and the rows of the images inside it."""
+    planes = inputs.reshape(len(inputs), -1, side + 2 * pad, side + 2 * pad)
+    inside = np.zeros(planes.shape[2:], bool)
+    inside[pad : side + pad, pad : side + pad] = True
+    return planes[:, :, ~inside], planes[:, :, inside].reshape(len(inputs), -1)
+
+
+def test_padding_puts_the_background_around_images(tmp_path):
+    """The frame is what a pixel 0 becomes, and what is inside it the image without padding."""
+    write_npz(tmp_path)
+    curves = {"train_count": 3, "test_count": 2}
+    for name, side, background, options in (
+        ("mnist", 28, (0 - 0.1307) / 0.3081, {"path": tmp_path}),
+        ("digits", 8, load_dataset("digits", dtype="float64").train_inputs.min(), {}),
+        ("curves", 28, 0.0, curves),
+    ):
+        plain = load_dataset(name, dtype="float64", **options)
+        wide = load_dataset(name, dtype="float64", pad=2, **options)
+        assert wide.image_shape == (side + 4, side + 4)
+        for part in ("train_inputs", "test_inputs"):
+            border, inside = border_and_inside(getattr(wide, part), side, 2)
+            np.testing.assert_allclose(border, background, rtol=1e-12)
+            np.testing.assert_array_equal(inside, getattr(plain, part))
+            assert getattr(wide, part).flags.c_contiguous
+        assert (name == "curves") == (wide.train_targets is wide.train_inputs)
+
+
+def test_padding_that_cannot_be(tmp_path):
+    with pytest.raises(DataError, match="-1 pixels"):
+        load_dataset("digits", pad=-1)
+    with pytest.raises(DataError, match="taken as they are"):
+        load_dataset("own.npz", path=tmp_path, pad=1)
+
+
 def test_unknown_name_lists_the_known_ones():
     assert DATASET_NAMES == ("cifar10", "curves", "digits", "fashion_mnist", "mnist")
     with pytest.raises(DataError, match="unknown data set 'imagenet'") as caught:
