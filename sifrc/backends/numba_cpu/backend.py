@@ -105,6 +105,8 @@ def _context(parts: Parts) -> dict[str, Any]:
         "exports": "__all__ = " + literal(exports, used=len("__all__ = ")),
         "spec": "SPEC: dict[str, Any] = " + literal(module.spec, used=len("SPEC: dict[str, Any] = ")),
         "real": parts.real,
+        "deep": parts.deep,
+        "gather": "_gathered" if parts.deep else "tuple",
         "decorator": DECORATOR,
         "shapes": "SHAPES = " + literal(_shapes(module.layers), used=len("SHAPES = ")),
         "weight_names": _names("_WEIGHT_NAMES", module.layers, "weight"),

@@ -22,6 +22,8 @@ TARGETS = "t"
 """Family of the targets."""
 PARAMETERS = ("W", "β")
 """Families of the parameters."""
+MOST_IN_TUPLES = 6
+"""Layers of a network whose arrays by layer are in tuples: making them is faster than making lists."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class Parts:
             form = "batched" if batched else "one-sample"
             raise BackendError(f"the program has no {form} function '{name}'")
         return found
+
+    @property
+    def deep(self) -> bool:
+        """Whether arrays by layer are in lists of Numba: with tuples, compiling takes time for each entry."""
+        return len(self.module.layers) > MOST_IN_TUPLES
 
     @property
     def has_biases(self) -> bool:

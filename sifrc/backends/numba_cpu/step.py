@@ -152,7 +152,12 @@ def _fill(parts: Parts, states: Group, targets: Group | None, batched: bool) -> 
         elif targets is not None:
             lines += ["    for j in range(labels.shape[1]):", "        targets[p, j] = labels[sample, j]"]
         return lines
-    lines = ["sample = order[position]", f"{states.name} = (samples[sample],) + work_x[1:]"]
+    lines = ["sample = order[position]"]
+    lines += (
+        [f"{states.name} = work_x", "work_x[0] = samples[sample]"]
+        if parts.deep
+        else [f"{states.name} = (samples[sample],) + work_x[1:]"]
+    )
     if targets is not None and parts.classes:
         real = parts.real
         lines += [f"targets[:] = {real}(0.0)", f"targets[labels[sample]] = {real}(1.0)"]
