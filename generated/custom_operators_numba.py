@@ -289,7 +289,7 @@ class _Workspace:
 
 
 def _allocate(shapes: Shapes, batch: int) -> Array | Arrays:
-    """Zeros of the shapes, a tuple for shapes by subscript."""
+    """Zeros of the shapes, several for shapes by subscript."""
     if isinstance(shapes, tuple):
         return np.zeros([batch if n is None else n for n in shapes], DTYPE)
     empty = (0,) * len(next(iter(shapes.values())))

@@ -327,7 +327,7 @@ class _Workspace:
 
 
 def _allocate(shapes: Shapes, batch: int) -> Array | Arrays:
-    """Zeros of the shapes, a tuple for shapes by subscript."""
+    """Zeros of the shapes, several for shapes by subscript."""
     if isinstance(shapes, tuple):
         return np.zeros([batch if n is None else n for n in shapes], DTYPE)
     empty = (0,) * len(next(iter(shapes.values())))
@@ -1966,7 +1966,7 @@ class State:
         """Undo what a refused step computed anew."""
         for name in _KEPT:
             now, before = getattr(self.memory, name), getattr(self.before, name)
-            pairs = zip(now, before) if isinstance(now, tuple) else ((now, before),)
+            pairs = ((now, before),) if isinstance(now, np.ndarray) else zip(now, before)
             for array, old in pairs:
                 array[...] = old
 

@@ -7,22 +7,28 @@ from collections.abc import Iterable
 from sifrc.derive.summaries import GROUP
 from sifrc.ir import SAMPLE, Axis, Einsum, Input, Operand
 from sifrc.ir.build import einsum
+from sifrc.ir.relative import ordered_operands
 from sifrc.lower.products import without_outer
 
 __all__ = ["shared_by_groups"]
 
 
-def shared_by_groups(expr: Einsum) -> tuple[tuple[Operand, ...], tuple[Operand, ...]]:
+def shared_by_groups(expr: Einsum, layer: int | None) -> tuple[tuple[Operand, ...], tuple[Operand, ...]]:
     """Factors that want an array of their own because all groups share them, and the other factors.
 
     Shared factors are multiplied with each other where their product is no larger than one of them: what is
     larger, like an outer product, is better multiplied with an array over groups one by one.
+
+    Args:
+        expr: the product.
+        layer: of its equation.
     """
     if not any(_over_groups(labels) for _, labels in expr.operands):
         return (), expr.operands
-    expr = without_outer(expr)
-    shared = [op for op in expr.operands if op[1] and not _over_groups(op[1])]
-    others = [op for op in expr.operands if op not in shared]
+    # In an order that is the same for layers that are alike.
+    operands = ordered_operands(without_outer(expr), layer)
+    shared = [op for op in operands if op[1] and not _over_groups(op[1])]
+    others = [op for op in operands if op not in shared]
     needed = {*expr.out, *(label for _, labels in others for label in labels)}
     made: list[Operand] = []
     for part in _joined(shared, needed):

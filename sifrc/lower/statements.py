@@ -495,7 +495,7 @@ class Lowering:
 
     def _without_groups(self, expr: Einsum) -> Einsum:
         """The factors that all groups share in arrays of their own."""
-        shared, others = shared_by_groups(expr)
+        shared, others = shared_by_groups(expr, self._fresh().layer)
         if not shared:
             return expr
         return Einsum((*others, *((self._buffer(e), labels) for e, labels in shared)), expr.out)

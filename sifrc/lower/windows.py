@@ -21,6 +21,7 @@ from sifrc.derive.system import Equation
 from sifrc.ir import Add, Axis, Einsum, Expr, Input
 from sifrc.ir.build import add, einsum, ones, rename, total, zero
 from sifrc.ir.normal import expand
+from sifrc.ir.relative import ordered_terms
 from sifrc.ir.traverse import inputs_of, postorder, rewrite
 from sifrc.lower.program import Fresh, Load, Ref, Slot, Subscript, Upto, Window
 
@@ -75,7 +76,8 @@ class Windows:
             yield equation
             return
         symbol, value = equation.symbol, expand(equation.value)
-        terms = value.terms if isinstance(value, Add) else ((Fraction(1), value),)
+        # In an order that is the same for layers that are alike.
+        terms = ordered_terms(value, equation.layer) if isinstance(value, Add) else [(Fraction(1), value)]
         found: dict[tuple[Interval, ...], list[tuple[Fraction, Expr]]] = {}
         for factor, term in terms:
             window = tuple(self._support(term, axis) for axis in groups)
@@ -176,7 +178,7 @@ class Windows:
             return 0
         if not own:
             raise TypeError("a window that no array has")
-        return Upto(ref_of(own[0]))
+        return Upto(ref_of(min(own, key=lambda symbol: (symbol.family, symbol.index or 0))))
 
     # -- the term within its window
 

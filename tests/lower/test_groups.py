@@ -67,7 +67,7 @@ CASES: dict[str, tuple[Einsum, list[set[str]]]] = {
 def test_what_is_made(name: str) -> None:
     """No array is larger than one of the factors, and the whole product has the same value."""
     expr, expected = CASES[name]
-    made, others = shared_by_groups(expr)
+    made, others = shared_by_groups(expr, 1)
     found = [
         {o.family for o, _ in value.operands if isinstance(o, Input)}
         for value, _ in made
