@@ -13,6 +13,7 @@ from sifrc.backends.names import groups_name
 from sifrc.backends.torch_eager.access import Names, aligned
 from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries_of, update_text
 from sifrc.backends.torch_eager.products import Product, product_of
+from sifrc.backends.torch_eager.sums import covered_labels, inner_product, matrix_and_vector
 from sifrc.errors import BackendError
 from sifrc.lower.access import loads_of, targets_of
 from sifrc.lower.program import (
@@ -170,7 +171,7 @@ class Writer:
                     lines.append(f"{name} = {Formula(part, labels, entries, {}).text(expand=False)}")
 
         for symbol, value in parts:
-            entries[symbol.name] = Entry(symbol.name, _covered(value, entries), ready=True)
+            entries[symbol.name] = Entry(symbol.name, covered_labels(value, entries), ready=True)
         for assign, value in zip(assigns, values, strict=True):
             emit_parts(value)
             lines.append(self._assign(assign, value, entries))
@@ -213,12 +214,12 @@ class Writer:
         dims = tuple(order.index(label) for label in order if label in statement.over)
         rest = tuple(label for label in order if label not in statement.over)
         lines: list[str] = []
-        pair = _pair(value, entries)
+        pair = inner_product(value, entries)
         if pair is not None and pair[0].labels == pair[1].labels == order and dims == (len(order) - 1,):
             name = "torch.dot" if len(order) == 1 else "torch.linalg.vecdot"
             text = f"{name}({pair[0].text}, {pair[1].text})"
         else:
-            covered = _covered(value, entries)
+            covered = covered_labels(value, entries)
             if not set(statement.over) <= set(covered):
                 raise BackendError("a sum over a label that no operand has")
             # Factors without a summed label stand outside, so that the sum may have fewer labels.
@@ -228,11 +229,11 @@ class Writer:
             for symbol, part in parts:
                 formula = Formula(part, own, entries, sizes)
                 lines.append(f"{symbol.name} = {formula.text(expand=False)}")
-                entries[symbol.name] = Entry(symbol.name, _covered(part, entries), ready=True)
+                entries[symbol.name] = Entry(symbol.name, covered_labels(part, entries), ready=True)
             dims = tuple(own.index(label) for label in own if label in statement.over)
             argument = str(dims[0]) if len(dims) == 1 else str(dims)
             argument = "" if len(dims) == len(own) else argument
-            split = _matrix_and_vector(value, own, statement.over, entries)
+            split = matrix_and_vector(value, own, statement.over, entries)
             if split is not None:
                 matrix, vector = (Formula(v, ls, entries, sizes).text(expand=False) for v, ls in split)
                 text = f"(({matrix}).flatten(1) @ ({vector}).flatten())"
@@ -363,40 +364,6 @@ def _user(kernel: Kernel, name: str) -> Assign:
     """The first assignment that uses a symbol."""
     symbol = Symbol(name, real=True)
     return next(assign for assign in kernel.assigns if symbol in assign.value.free_symbols)
-
-
-def _covered(value: Expr, entries: Mapping[str, Entry]) -> tuple[str, ...]:
-    """Labels of the operands of an expression."""
-    names = sorted(symbol.name for symbol in value.free_symbols if symbol.name in entries)
-    return tuple(dict.fromkeys(label for name in names for label in entries[name].labels))
-
-
-def _pair(value: Expr, entries: Mapping[str, Entry]) -> tuple[Entry, Entry] | None:
-    """The two factors of a product of two tensors, or of a square."""
-    if isinstance(value, sympy.Pow) and value.exp == 2 and isinstance(value.base, Symbol):
-        return entries[value.base.name], entries[value.base.name]
-    if isinstance(value, sympy.Mul) and len(value.args) == 2:
-        first, second = sorted(value.args, key=str)
-        if isinstance(first, Symbol) and isinstance(second, Symbol):
-            return entries[first.name], entries[second.name]
-    return None
-
-
-def _matrix_and_vector(
-    value: Expr, labels: tuple[str, ...], over: Sequence[str], entries: Mapping[str, Entry]
-) -> tuple[tuple[Expr, tuple[str, ...]], tuple[Expr, tuple[str, ...]]] | None:
-    """The factors with the first label, and those without it, of a sum over all other labels."""
-    inner = labels[1:]
-    if len(inner) < 2 or set(inner) != set(over):
-        return None
-    without = {s for s in value.free_symbols if labels[0] not in _covered(s, entries)}
-    vector = sympy.Mul(*(f for f in sympy.Mul.make_args(value) if f.free_symbols <= without))
-    matrix = value / vector
-    if not (matrix.free_symbols.isdisjoint(without) and vector.free_symbols):
-        return None
-    if _covered(vector, entries) != inner or set(_covered(matrix, entries)) != set(labels):
-        return None
-    return (matrix, labels), (vector, inner)
 
 
 def _versions(kernel: Kernel, entries: Mapping[str, Entry]) -> tuple[list[Assign], dict[str, Entry]]:

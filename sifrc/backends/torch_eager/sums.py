@@ -1,0 +1,46 @@
+"""Which products a sum over entries is: an inner product, a matrix times a vector, or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import sympy
+from sympy import Expr, Symbol
+
+from sifrc.backends.torch_eager.expressions import Entry
+
+__all__ = ["covered_labels", "inner_product", "matrix_and_vector"]
+
+
+def covered_labels(value: Expr, entries: Mapping[str, Entry]) -> tuple[str, ...]:
+    """Labels of the operands of an expression."""
+    names = sorted(symbol.name for symbol in value.free_symbols if symbol.name in entries)
+    return tuple(dict.fromkeys(label for name in names for label in entries[name].labels))
+
+
+def inner_product(value: Expr, entries: Mapping[str, Entry]) -> tuple[Entry, Entry] | None:
+    """The two factors of a product of two tensors, or of a square."""
+    if isinstance(value, sympy.Pow) and value.exp == 2 and isinstance(value.base, Symbol):
+        return entries[value.base.name], entries[value.base.name]
+    if isinstance(value, sympy.Mul) and len(value.args) == 2:
+        first, second = sorted(value.args, key=str)
+        if isinstance(first, Symbol) and isinstance(second, Symbol):
+            return entries[first.name], entries[second.name]
+    return None
+
+
+def matrix_and_vector(
+    value: Expr, labels: tuple[str, ...], over: Sequence[str], entries: Mapping[str, Entry]
+) -> tuple[tuple[Expr, tuple[str, ...]], tuple[Expr, tuple[str, ...]]] | None:
+    """The factors with the first label, and those without it, of a sum over all other labels."""
+    inner = labels[1:]
+    if len(inner) < 2 or set(inner) != set(over):
+        return None
+    without = {s for s in value.free_symbols if labels[0] not in covered_labels(s, entries)}
+    vector = sympy.Mul(*(f for f in sympy.Mul.make_args(value) if f.free_symbols <= without))
+    matrix = value / vector
+    if not (matrix.free_symbols.isdisjoint(without) and vector.free_symbols):
+        return None
+    if covered_labels(vector, entries) != inner or set(covered_labels(matrix, entries)) != set(labels):
+        return None
+    return (matrix, labels), (vector, inner)
