@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,22 @@ __all__ = ["numbers_in", "peak_numbers"]
 
 
 def numbers_in(owners: Iterable[Any]) -> int:
-    """Numbers in the NumPy arrays that are attributes, alone or in tuples; shared memory counts once."""
-    held: dict[int, int] = {}
+    """Numbers in the NumPy arrays that are attributes, alone or in sequences; shared memory counts once."""
+    spans = []
     for owner in owners:
         for value in vars(owner).values():
-            for array in value if isinstance(value, tuple) else (value,):
+            arrays = (
+                [value] if isinstance(value, np.ndarray) else value if isinstance(value, Sequence) else ()
+            )
+            for array in arrays:
                 if isinstance(array, np.ndarray):
-                    root = array if array.base is None else array.base
-                    held[id(root)] = root.size
-    return sum(held.values())
+                    start = array.__array_interface__["data"][0] // array.itemsize
+                    spans.append((start, start + array.size))
+    total, reached = 0, 0
+    for start, stop in sorted(spans):
+        total += max(stop - max(start, reached), 0)
+        reached = max(reached, stop)
+    return total
 
 
 def peak_numbers(run: Callable[[], object]) -> float:
