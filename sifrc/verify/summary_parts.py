@@ -133,7 +133,7 @@ def compared(found: Found, along: Along, seed: int) -> tuple[dict[str, Array], d
             return
         for places in combinations_with_replacement(range(size), order):
             expected = along([units[place] for place in places])
-            for turned in set(permutations(places)):
+            for turned in dict.fromkeys(permutations(places)):
                 ours.setdefault(name, []).append(values[turned])
                 theirs.setdefault(name, []).append(expected)
 

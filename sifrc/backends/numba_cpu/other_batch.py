@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sifrc.backends.layout import call
 from sifrc.backends.numba_cpu.functions import PrivateFunction
+from sifrc.backends.numba_cpu.loop import checked_call, sample_lines
 from sifrc.backends.numba_cpu.nests import indented
 from sifrc.backends.numba_cpu.parts import STATES, TARGETS, Parts
 from sifrc.backends.numba_cpu.storage import Group, is_scalar
@@ -77,44 +76,22 @@ def other_batch(parts: Parts) -> OtherBatch | None:
 
 def fill_lines(parts: Parts, other: OtherBatch) -> list[str]:
     """Copy the next samples of the other batch, and run what comes first; from column 0."""
-    real = parts.real
+    targets = next((group for group in other.groups if group.family.name == TARGETS), None)
     lines = [
         f"{PREFIX}rows = {PREFIX}{STATES}[0]",
         f"if first + len({PREFIX}rows) > len({PREFIX}order):",
         "    first = 0",
-        f"for p in range(len({PREFIX}rows)):",
-        f"    sample = {PREFIX}order[first + p]",
-        f"    for j in range({PREFIX}samples.shape[1]):",
-        f"        {PREFIX}rows[p, j] = {PREFIX}samples[sample, j]",
+        *sample_lines(parts, targets, f"len({PREFIX}rows)", "first", PREFIX),
     ]
-    targets = next((g.name for g in other.groups if g.family.name == TARGETS), None)
-    if targets is not None and parts.classes:
-        lines += [
-            f"    {PREFIX}{targets}[p, :] = {real}(0.0)",
-            f"    {PREFIX}{targets}[p, {PREFIX}labels[sample]] = {real}(1.0)",
-        ]
-    elif targets is not None:
-        lines += [
-            f"    for j in range({PREFIX}labels.shape[1]):",
-            f"        {PREFIX}{targets}[p, j] = {PREFIX}labels[sample, j]",
-        ]
     lines.append(f"first += len({PREFIX}rows)")
     for function in other.before:
-        lines += checked_call(function, [other.argument(g) for g in function.groups])
+        lines += checked_call(parts, function, [other.argument(g) for g in function.groups], 0)
     return lines
 
 
 def periodic_lines(parts: Parts, other: OtherBatch, function: PrivateFunction, first: bool) -> list[str]:
     """A periodic function on the other batch if there is one, else on that of the step; from column 0."""
     there = fill_lines(parts, other) if first else []
-    there += checked_call(function, [other.argument(g) for g in function.groups])
-    here = checked_call(function, [group.name for group in function.groups])
+    there += checked_call(parts, function, [other.argument(g) for g in function.groups], 0)
+    here = checked_call(parts, function, [group.name for group in function.groups], 0)
     return [f"if len({PREFIX}order):", *indented(there, 4), "else:", *indented(here, 4)]
-
-
-def checked_call(function: PrivateFunction, arguments: Sequence[str]) -> list[str]:
-    """A call in the compiled loop, with its return where a check fails; from column 0."""
-    if not function.guarded:
-        return call([], function.name, list(arguments), 0)
-    lines = call(["code"], function.name, list(arguments), 0)
-    return [*lines, "if code != 0:", "    return total, code, position, age"]

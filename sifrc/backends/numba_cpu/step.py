@@ -8,6 +8,7 @@ from typing import Any
 from sifrc.backends.base import INTEGERS, ranges
 from sifrc.backends.layout import call, lines_of, signature
 from sifrc.backends.numba_cpu.functions import DECORATOR, PrivateFunction
+from sifrc.backends.numba_cpu.loop import checked_call, sample_lines
 from sifrc.backends.numba_cpu.nests import indented
 from sifrc.backends.numba_cpu.operators import data_text, params_text
 from sifrc.backends.numba_cpu.other_batch import OtherBatch, other_batch, periodic_lines
@@ -144,14 +145,7 @@ def _batches(parts: Parts, states: Group) -> list[str]:
 def _fill(parts: Parts, states: Group, targets: Group | None, batched: bool) -> list[str]:
     """Put the samples and their targets where the functions read them."""
     if batched:
-        lines = ["for p in range(batch):", "    sample = order[position + p]"]
-        lines += ["    for j in range(samples.shape[1]):", "        rows[p, j] = samples[sample, j]"]
-        if targets is not None and parts.classes:
-            real = parts.real
-            lines += [f"    targets[p, :] = {real}(0.0)", f"    targets[p, labels[sample]] = {real}(1.0)"]
-        elif targets is not None:
-            lines += ["    for j in range(labels.shape[1]):", "        targets[p, j] = labels[sample, j]"]
-        return lines
+        return sample_lines(parts, targets, "batch", "position")
     lines = ["sample = order[position]"]
     lines += (
         [f"{states.name} = work_x", "work_x[0] = samples[sample]"]
@@ -274,12 +268,7 @@ def _total(objective: Group, batched: bool) -> list[str]:
 
 
 def _call(function: PrivateFunction, indent: int, parts: Parts) -> list[str]:
-    arguments = [group.name for group in function.groups]
-    if not function.guarded:
-        return call([], function.name, arguments, indent)
-    pad = " " * indent
-    lines = call(["code"], function.name, arguments, indent)
-    return [*lines, f"{pad}if code != 0:", f"{pad}    return total, code, position{_age(parts)}"]
+    return checked_call(parts, function, [group.name for group in function.groups], indent)
 
 
 def _guards_objective(function: PrivateFunction) -> bool:

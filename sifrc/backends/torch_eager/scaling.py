@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from sympy import Add, Expr, Mul, Symbol, sympify
+from sympy import Add, Expr, Mul, S, Symbol
 
 __all__ = ["number_of", "numbers_first"]
 
@@ -21,7 +21,7 @@ def number_of(term: Expr, numbers: frozenset[str]) -> tuple[Expr, Expr]:
         numbers: names of the symbols that are numbers.
     """
     tensors = [symbol for symbol in term.free_symbols if symbol.name not in numbers]
-    number, rest = term.as_independent(*tensors, as_Add=False) if tensors else (term, sympify(1))
+    number, rest = term.as_independent(*tensors, as_Add=False) if tensors else (term, S.One)
     return number, rest
 
 
