@@ -131,8 +131,8 @@ _BIAS_NAMES = {1: "fc1.bias", 2: "fc2.bias", 3: "fc3.bias"}
 _SHAPES1: Shapes = {1: (None, 32), 2: (None, 32)}
 _SHAPES2: Shapes = {1: (None, 32), 2: (None, 32), 3: (None, 32), 4: (None, 10)}
 _SHAPES3: Shapes = {1: (None, 32)}
-_SHAPES4: Shapes = {4: (None,)}
-_SHAPES5: Shapes = {4: (None, 10)}
+_SHAPES4: Shapes = {4: (None, 10)}
+_SHAPES5: Shapes = {4: (None,)}
 _SHAPES6: Shapes = {1: (32, 64), 2: (32, 32), 3: (10, 32)}
 _SHAPES7: Shapes = {1: (32,), 2: (32,), 3: (10,)}
 _SHAPES8: Shapes = {2: (None, 32)}
@@ -141,28 +141,28 @@ _WORK: dict[str, Shapes] = {
     "x": {0: (None, 64), 1: (None, 32), 2: (None, 32), 3: (None, 32), 4: (None, 10)},
     "targets": (None, 10),
     "loss": (None,),
-    "loss_part2": (None,),
+    "loss_part2": (None, 10),
     "objective": (None,),
     "b": _SHAPES2,
     "slope": _SHAPES3,
     "softmax_part1": _SHAPES4,
-    "softmax": _SHAPES5,
-    "shared1_part1": _SHAPES4,
-    "shared1": _SHAPES4,
+    "softmax": _SHAPES4,
+    "shared1_part1": _SHAPES5,
+    "shared1": _SHAPES5,
     "b_part1": _SHAPES3,
-    "b_part1_scalar": _SHAPES4,
+    "b_part1_scalar": _SHAPES5,
     "y": _SHAPES1,
     "gradient_weights": _SHAPES6,
     "gradient_biases": _SHAPES7,
     "u": _SHAPES1,
     "zeta": _SHAPES2,
     "u_part2": _SHAPES8,
-    "zeta_part2": _SHAPES5,
+    "zeta_part2": _SHAPES4,
     "gamma": _SHAPES2,
     "gamma_part1": {1: (None, 32), 3: (None, 32), 4: (None, 10)},
     "gamma_part2": {1: (None, 32), 3: (None, 32)},
-    "gamma_part2_scalar": _SHAPES4,
-    "gamma_part3": _SHAPES4,
+    "gamma_part2_scalar": _SHAPES5,
+    "gamma_part3": _SHAPES5,
     "z": _SHAPES1,
     "product_weights": _SHAPES6,
     "product_weights_part2": {2: (32, 32), 3: (10, 32)},
@@ -170,10 +170,10 @@ _WORK: dict[str, Shapes] = {
     "da": _SHAPES1,
     "dx": _SHAPES2,
     "da_part2": _SHAPES8,
-    "dx_part2": _SHAPES5,
+    "dx_part2": _SHAPES4,
     "r": (None, 10),
     "c": _SHAPES2,
-    "r_part4": (None,),
+    "r_part4": (None, 10),
     "r_part3": (None,),
     "r_part2": (None,),
     "r_part5": (None,),
@@ -347,17 +347,18 @@ def _scale(values, factor):
 
 
 @njit(cache=True, error_model="numpy")
-def _log_sum_exp(values):
-    """log Σ exp(values) without overflow."""
+def _log_softmax(values, result):
+    """values − log Σ exp(values); the largest entry is taken off first, so that nothing is lost to it."""
     top = values[0]
     for i in range(1, len(values)):
         top = max(top, values[i])
-    if not np.isfinite(top):
-        return top
     total = np.float64(0.0)
     for i in range(len(values)):
-        total += np.exp(values[i] - top)
-    return top + np.log(total)
+        result[i] = values[i] - top
+        total += np.exp(result[i])
+    shift = np.log(total)
+    for i in range(len(values)):
+        result[i] -= shift
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -403,12 +404,11 @@ def _objective(x, targets, loss, loss_part2, objective):
     """
     x_4 = x[4]
     for p in range(len(loss_part2)):
-        loss_part2[p] = _log_sum_exp(x_4[p])
+        _log_softmax(x_4[p], loss_part2[p])
     for p in range(len(loss)):
         total0 = np.float64(0.0)
-        loss_part2_p = loss_part2[p]
-        for i in range(targets.shape[1]):
-            total0 += targets[p, i] * np.exp(-loss_part2_p + x_4[p, i])
+        for i in range(loss_part2.shape[1]):
+            total0 += targets[p, i] * np.exp(loss_part2[p, i])
         loss[p] = total0
     for p in range(len(loss)):
         loss[p] = _sigmoid(np.float64(1.0) - np.float64(5.0) * loss[p])
@@ -443,12 +443,11 @@ def _adjoint(
     """
     x_4, softmax_part1_4 = x[4], softmax_part1[4]
     for p in range(len(softmax_part1_4)):
-        softmax_part1_4[p] = _log_sum_exp(x_4[p])
+        _log_softmax(x_4[p], softmax_part1_4[p])
     softmax_4 = softmax[4]
     for p in range(len(softmax_4)):
-        softmax_part1_4_p = softmax_part1_4[p]
         for i in range(softmax_4.shape[1]):
-            softmax_4[p, i] = np.exp(-softmax_part1_4_p + x_4[p, i])
+            softmax_4[p, i] = np.exp(softmax_part1_4[p, i])
     shared1_part1_4 = shared1_part1[4]
     for p in range(len(shared1_part1_4)):
         total0 = np.float64(0.0)
@@ -457,8 +456,8 @@ def _adjoint(
         shared1_part1_4[p] = total0
     shared1_4 = shared1[4]
     for p in range(len(shared1_4)):
-        term4_0 = -np.float64(5.0) * _sigmoid(np.float64(1.0) - np.float64(5.0) * shared1_part1_4[p])
-        shared1_4[p] = term4_0 * _sigmoid(np.float64(5.0) * shared1_part1_4[p] - np.float64(1.0))
+        term3_0 = -np.float64(5.0) * _sigmoid(np.float64(1.0) - np.float64(5.0) * shared1_part1_4[p])
+        shared1_4[p] = term3_0 * _sigmoid(np.float64(5.0) * shared1_part1_4[p] - np.float64(1.0))
     b_part1_scalar_4 = b_part1_scalar[4]
     for p in range(len(b_part1_scalar_4)):
         total1 = np.float64(0.0)
@@ -766,64 +765,58 @@ def _linearized_adjoint(
     """
     x_4 = x[4]
     for p in range(len(r_part4)):
-        r_part4[p] = _log_sum_exp(x_4[p])
+        _log_softmax(x_4[p], r_part4[p])
     dx_4 = dx[4]
     for p in range(len(r_part3)):
         total0 = np.float64(0.0)
-        r_part4_p = r_part4[p]
         for i in range(dx_4.shape[1]):
-            total0 += dx_4[p, i] * np.exp(-r_part4_p + x_4[p, i])
+            total0 += dx_4[p, i] * np.exp(r_part4[p, i])
         r_part3[p] = total0
     for p in range(len(r_part2)):
         total1 = np.float64(0.0)
         r_part3_p = r_part3[p]
-        r_part4_p = r_part4[p]
         for i in range(dx_4.shape[1]):
-            total1 += targets[p, i] * (dx_4[p, i] - r_part3_p) * np.exp(-r_part4_p + x_4[p, i])
+            total1 += targets[p, i] * (dx_4[p, i] - r_part3_p) * np.exp(r_part4[p, i])
         r_part2[p] = total1
     for p in range(len(r_part5)):
         total2 = np.float64(0.0)
-        r_part4_p = r_part4[p]
-        for i in range(targets.shape[1]):
-            total2 += targets[p, i] * np.exp(-r_part4_p + x_4[p, i])
+        for i in range(r_part4.shape[1]):
+            total2 += targets[p, i] * np.exp(r_part4[p, i])
         r_part5[p] = total2
     for p in range(len(r_part1)):
         total3 = np.float64(0.0)
         part0 = _sigmoid(np.float64(1.0) - np.float64(5.0) * r_part5[p])
         part1 = _sigmoid(np.float64(5.0) * r_part5[p] - np.float64(1.0))
-        r_part4_p = r_part4[p]
-        term14_0 = -np.float64(25.0) * part1 * (part0 * part0) + np.float64(25.0) * part0 * (part1 * part1)
-        factor0 = r_part2[p] * term14_0
+        term10_0 = -np.float64(25.0) * part1 * (part0 * part0) + np.float64(25.0) * part0 * (part1 * part1)
+        factor0 = r_part2[p] * term10_0
         r_part3_p = r_part3[p]
         factor1 = -np.float64(5.0) * part0 * part1
         for i in range(dx_4.shape[1]):
-            part2 = np.exp(-r_part4_p + x_4[p, i])
-            term17_0 = factor1 * part2 * targets[p, i] * (dx_4[p, i] - r_part3_p)
-            total3 += factor0 * part2 * targets[p, i] + term17_0
+            part2 = np.exp(r_part4[p, i])
+            term13_0 = factor1 * part2 * targets[p, i] * (dx_4[p, i] - r_part3_p)
+            total3 += factor0 * part2 * targets[p, i] + term13_0
         r_part1[p] = total3
     for p in range(len(r_part6)):
         total4 = np.float64(0.0)
-        r_part4_p = r_part4[p]
-        for i in range(targets.shape[1]):
-            total4 += targets[p, i] * np.exp(-r_part4_p + x_4[p, i])
-        term21_0 = -np.float64(5.0) * total4 * _sigmoid(np.float64(1.0) - np.float64(5.0) * r_part5[p])
-        r_part6[p] = term21_0 * _sigmoid(np.float64(5.0) * r_part5[p] - np.float64(1.0))
+        for i in range(r_part4.shape[1]):
+            total4 += targets[p, i] * np.exp(r_part4[p, i])
+        term16_0 = -np.float64(5.0) * total4 * _sigmoid(np.float64(1.0) - np.float64(5.0) * r_part5[p])
+        r_part6[p] = term16_0 * _sigmoid(np.float64(5.0) * r_part5[p] - np.float64(1.0))
     c_4 = c[4]
     for p in range(len(r)):
-        r_part4_p = r_part4[p]
         r_part3_p = r_part3[p]
         part5 = _sigmoid(np.float64(1.0) - np.float64(5.0) * r_part5[p])
         part6 = _sigmoid(np.float64(5.0) * r_part5[p] - np.float64(1.0))
         r_part1_p = r_part1[p]
         r_part6_p = r_part6[p]
-        term30_0 = -np.float64(25.0) * part6 * (part5 * part5) + np.float64(25.0) * part5 * (part6 * part6)
-        factor2 = r_part2[p] * term30_0
+        term24_0 = -np.float64(25.0) * part6 * (part5 * part5) + np.float64(25.0) * part5 * (part6 * part6)
+        factor2 = r_part2[p] * term24_0
         factor3 = -np.float64(5.0) * part5 * part6
         for i in range(r.shape[1]):
-            part3 = np.exp(-r_part4_p + x_4[p, i])
+            part3 = np.exp(r_part4[p, i])
             part4 = dx_4[p, i] - r_part3_p
-            term32_0 = factor2 * part3 * targets[p, i] + factor3 * part3 * part4 * targets[p, i]
-            r[p, i] = term32_0 - r_part1_p * part3 - r_part6_p * part3 * part4
+            term26_0 = factor2 * part3 * targets[p, i] + factor3 * part3 * part4 * targets[p, i]
+            r[p, i] = term26_0 - r_part1_p * part3 - r_part6_p * part3 * part4
             c_4[p, i] = -r[p, i]
     np.dot(c[4], weights[3], c[3])
     a_2, c_2, c_3, dy_2 = a[2], c[2], c[3], dy[2]

@@ -295,8 +295,8 @@ def _objective(x: Tensors, targets: Tensor) -> tuple[Tensor, Tensor]:
         ℓ = σ(1 − 5 ⟨t, softmax(x_4)⟩)
         ℓ_R = ℓ  [ESN(4)]
     """
-    loss_part2 = torch.logsumexp(x[4], 1)
-    loss_part1 = (targets * torch.exp(-loss_part2[:, None] + x[4])).sum(1)
+    loss_part2 = torch.log_softmax(x[4], 1)
+    loss_part1 = (targets * torch.exp(loss_part2)).sum(1)
     loss = torch.sigmoid(1.0 - 5.0 * loss_part1)
     objective = loss
     return loss, objective
@@ -320,8 +320,8 @@ def _adjoint(
     b: Tensors = {}
     y: Tensors = {}
     slope: Tensors = {}
-    softmax_part1 = torch.logsumexp(x[4], 1)
-    softmax[4] = torch.exp(-softmax_part1[:, None] + x[4])
+    softmax_part1 = torch.log_softmax(x[4], 1)
+    softmax[4] = torch.exp(softmax_part1)
     shared1_part1[4] = torch.linalg.vecdot(softmax[4], targets)
     term0 = -5.0 * torch.sigmoid(1.0 - 5.0 * shared1_part1[4])
     shared1[4] = term0 * torch.sigmoid(5.0 * shared1_part1[4] - 1.0)
@@ -496,18 +496,18 @@ def _linearized_adjoint(
     """
     c: Tensors = {}
     dy: Tensors = {}
-    r_part4 = torch.logsumexp(x[4], 1)
-    r_part3 = (dx[4] * torch.exp(-r_part4[:, None] + x[4])).sum(1)
-    r_part2 = (targets * (dx[4] - r_part3[:, None]) * torch.exp(-r_part4[:, None] + x[4])).sum(1)
-    r_part5 = (targets * torch.exp(-r_part4[:, None] + x[4])).sum(1)
+    r_part4 = torch.log_softmax(x[4], 1)
+    r_part3 = (dx[4] * torch.exp(r_part4)).sum(1)
+    r_part2 = (targets * (dx[4] - r_part3[:, None]) * torch.exp(r_part4)).sum(1)
+    r_part5 = (targets * torch.exp(r_part4)).sum(1)
     part0 = torch.sigmoid(1.0 - 5.0 * r_part5[:, None])
     part1 = torch.sigmoid(5.0 * r_part5[:, None] - 1.0)
-    part2 = torch.exp(-r_part4[:, None] + x[4])
+    part2 = torch.exp(r_part4)
     term0 = part2 * r_part2[:, None] * targets * (-25.0 * part1 * part0**2 + 25.0 * part0 * part1**2)
     r_part1 = (-5.0 * part0 * part1 * part2 * targets * (dx[4] - r_part3[:, None]) + term0).sum(1)
     term0 = -5.0 * torch.sigmoid(1.0 - 5.0 * r_part5) * torch.sigmoid(5.0 * r_part5 - 1.0)
-    r_part6 = term0 * (targets * torch.exp(-r_part4[:, None] + x[4])).sum(1)
-    part0 = torch.exp(-r_part4[:, None] + x[4])
+    r_part6 = term0 * (targets * torch.exp(r_part4)).sum(1)
+    part0 = torch.exp(r_part4)
     part1 = dx[4] - r_part3[:, None]
     part2 = torch.sigmoid(1.0 - 5.0 * r_part5[:, None])
     part3 = torch.sigmoid(5.0 * r_part5[:, None] - 1.0)

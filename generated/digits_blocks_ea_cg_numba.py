@@ -147,64 +147,61 @@ GUARDS = {
 }
 """Checks by code: layer and quantity."""
 _SHAPES1: Shapes = {1: (None, 48), 2: (None, 32)}
-_SHAPES2: Shapes = {3: (None,)}
-_SHAPES3: Shapes = {1: (None, 48), 2: (None, 32), 3: (None, 10)}
-_SHAPES4: Shapes = {1: (48, 64), 2: (32, 48), 3: (10, 32)}
-_SHAPES5: Shapes = {1: (48,), 2: (32,), 3: (10,)}
-_SHAPES6: Shapes = {1: (64,), 2: (48,), 3: (32,)}
+_SHAPES2: Shapes = {3: (None, 10)}
+_SHAPES3: Shapes = {1: (48, 64), 2: (32, 48), 3: (10, 32)}
+_SHAPES4: Shapes = {1: (48,), 2: (32,), 3: (10,)}
+_SHAPES5: Shapes = {1: (64,), 2: (48,), 3: (32,)}
 _WORK: dict[str, Shapes] = {
     "a": _SHAPES1,
     "x": {0: (None, 64), 1: (None, 48), 2: (None, 32), 3: (None, 10)},
     "targets": (None, 10),
-    "loss_part1": (None,),
+    "loss_part1": (None, 10),
     "loss": (None,),
     "objective": (None,),
+    "softmax": _SHAPES2,
     "softmax_part1": _SHAPES2,
-    "softmax": {3: (None, 10)},
-    "b_part1": _SHAPES2,
-    "b": _SHAPES3,
+    "b": {1: (None, 48), 2: (None, 32), 3: (None, 10)},
     "y": _SHAPES1,
-    "gradient_weights": _SHAPES4,
-    "gradient_biases": _SHAPES5,
+    "gradient_weights": _SHAPES3,
+    "gradient_biases": _SHAPES4,
     "block": {1: (None, 48, 48), 2: (None, 32, 32), 3: (None, 10, 10)},
     "block_part3": {1: (None, 48, 32), 2: (None, 10, 32)},
     "block_part2": {1: (None, 32, 48), 2: (None, 32, 10)},
     "block_part4": {1: (None, 32, 48), 2: (None, 10, 32)},
-    "mean_block_part2": {1: (32, 48), 2: (10, 32)},
-    "mean_block_part2_scalar": _SHAPES2,
     "mean_block_part1": {1: (48, 48), 2: (32, 32)},
     "mean_block_part1_vector": {3: (10,)},
-    "mean_block_part4": _SHAPES3,
+    "mean_block_part2": {1: (32, 48), 2: (10, 32), 3: (10, 10)},
     "mean_block": {1: (48, 48), 2: (32, 32), 3: (10, 10)},
     "mean_residual": {1: (48,), 2: (32,)},
+    "mean_block_part4": _SHAPES1,
     "class_score_part1": _SHAPES2,
     "class_score": {1: (None, 48, 10), 2: (None, 32, 10), 3: (None, 10, 10)},
     "class_score_y": {1: (None, 48, 10), 2: (None, 32, 10)},
     "second_moment": {1: (64, 64), 2: (48, 48), 3: (32, 32)},
-    "mean_input": _SHAPES6,
+    "mean_input": _SHAPES5,
     "weight_block": {1: (48, 64, 48, 64), 2: (32, 48, 32, 48), 3: (10, 32, 10, 32)},
     "direction_square": (4,),
-    "direction_unit": _SHAPES6,
-    "direction_along": _SHAPES5,
+    "direction_unit": _SHAPES5,
+    "direction_along": _SHAPES4,
     "direction_rest": (4,),
     "direction_part2": (4,),
     "direction_part1": (4,),
     "direction_part4": (4,),
     "direction_part5": (4,),
-    "direction_part3": _SHAPES5,
-    "direction_part7": _SHAPES5,
-    "direction_part8": _SHAPES5,
+    "direction_part3": _SHAPES4,
+    "direction_part7": _SHAPES4,
+    "direction_part8": _SHAPES4,
     "direction_part6": (4,),
-    "direction_part10": _SHAPES5,
-    "direction_part9": _SHAPES5,
+    "direction_part10": _SHAPES4,
+    "direction_part9": _SHAPES4,
     "direction_iterations": (4,),
     "direction_remaining": (4,),
-    "direction": _SHAPES4,
-    "bias_direction": _SHAPES5,
-    "bias_direction_part1": _SHAPES5,
-    "bias_direction_part2": _SHAPES5,
-    "bias_direction_part4": _SHAPES5,
-    "bias_direction_part3": _SHAPES5,
+    "direction": _SHAPES3,
+    "bias_direction": _SHAPES4,
+    "bias_direction_part1": _SHAPES4,
+    "bias_direction_part2": _SHAPES4,
+    "bias_direction_part4": _SHAPES4,
+    "bias_direction_part3": _SHAPES4,
     "bias_direction_iterations": (4,),
     "bias_direction_remaining": (4,),
 }
@@ -486,17 +483,18 @@ def _all_finite(values):
 
 
 @njit(cache=True, error_model="numpy")
-def _log_sum_exp(values):
-    """log Σ exp(values) without overflow."""
+def _log_softmax(values, result):
+    """values − log Σ exp(values); the largest entry is taken off first, so that nothing is lost to it."""
     top = values[0]
     for i in range(1, len(values)):
         top = max(top, values[i])
-    if not np.isfinite(top):
-        return top
     total = np.float32(0.0)
     for i in range(len(values)):
-        total += np.exp(values[i] - top)
-    return top + np.log(total)
+        result[i] = values[i] - top
+        total += np.exp(result[i])
+    shift = np.log(total)
+    for i in range(len(values)):
+        result[i] -= shift
 
 
 @njit(cache=True, fastmath={"contract", "reassoc"})
@@ -560,12 +558,11 @@ def _objective(x, targets, loss_part1, loss, objective):
     """
     x_3 = x[3]
     for p in range(len(loss_part1)):
-        loss_part1[p] = _log_sum_exp(x_3[p])
+        _log_softmax(x_3[p], loss_part1[p])
     for p in range(len(loss)):
         total0 = np.float32(0.0)
-        loss_part1_p = loss_part1[p]
-        for i in range(targets.shape[1]):
-            total0 += targets[p, i] * (-loss_part1_p + x_3[p, i])
+        for i in range(loss_part1.shape[1]):
+            total0 += loss_part1[p, i] * targets[p, i]
         loss[p] = -total0
     for p in range(len(objective)):
         objective[p] = loss[p]
@@ -575,34 +572,23 @@ def _objective(x, targets, loss_part1, loss, objective):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _adjoint(x, targets, weights, softmax_part1, softmax, b_part1, b, y):
+def _adjoint(x, targets, weights, softmax, softmax_part1, b, y):
     """Back-propagation.
 
     Equations:
-        b_n = t − ⟨𝟏, t⟩ softmax(x_n)  [ESN(9)]
+        b_n = t − softmax(x_n)  [ESN(9)]
         b_{n−1} = W_nᵀ b_n  [ESN(9)]
         b_1 = W_2ᵀ y_2  [ESN(9)]
         y_k = F_k'(a_k) ∘ b_k,  k = 1..n−1
     """
     x_3, softmax_part1_3 = x[3], softmax_part1[3]
     for p in range(len(softmax_part1_3)):
-        softmax_part1_3[p] = _log_sum_exp(x_3[p])
-    softmax_3 = softmax[3]
+        _log_softmax(x_3[p], softmax_part1_3[p])
+    softmax_3, b_3 = softmax[3], b[3]
     for p in range(len(softmax_3)):
-        softmax_part1_3_p = softmax_part1_3[p]
         for i in range(softmax_3.shape[1]):
-            softmax_3[p, i] = _exp(-softmax_part1_3_p + x_3[p, i])
-    b_part1_3 = b_part1[3]
-    for p in range(len(b_part1_3)):
-        total0 = np.float32(0.0)
-        for i in range(targets.shape[1]):
-            total0 += targets[p, i]
-        b_part1_3[p] = total0
-    b_3 = b[3]
-    for p in range(len(b_3)):
-        b_part1_3_p = b_part1_3[p]
-        for i in range(b_3.shape[1]):
-            b_3[p, i] = -b_part1_3_p * softmax_3[p, i] + targets[p, i]
+            softmax_3[p, i] = _exp(softmax_part1_3[p, i])
+            b_3[p, i] = -softmax_3[p, i] + targets[p, i]
     np.dot(b[3], weights[3], b[2])
     b_2, x_2, y_2 = b[2], x[2], y[2]
     for p in range(len(y_2)):
@@ -643,31 +629,29 @@ def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _blocks_hessian(b_part1, softmax, weights, x, b, block, block_part3, block_part2, block_part4):
+def _blocks_hessian(softmax, weights, x, b, block, block_part3, block_part2, block_part4):
     """Curvature blocks of the pre-activations, kind hessian.
 
     Equations:
         H_k = diag(F_k'(a_k)) W_{k+1}ᵀ H_{k+1} W_{k+1} diag(F_k'(a_k)) − diag(F_k''(a_k) ∘ b_k),  k = 1..n−1
             [EA-CG(4b)]
-        H_n = ⟨𝟏, t⟩ diag(softmax(x_n)) − ⟨𝟏, t⟩ softmax(x_n) softmax(x_n)ᵀ  [EA-CG(4a)]
+        H_n = diag(softmax(x_n)) − softmax(x_n) softmax(x_n)ᵀ  [EA-CG(4a)]
     """
-    b_part1_3, softmax_3, block_3 = b_part1[3], softmax[3], block[3]
+    softmax_3, block_3 = softmax[3], block[3]
     for p in range(len(block_3)):
-        b_part1_3_p = b_part1_3[p]
         for i in range(block_3.shape[1]):
-            factor0 = b_part1_3_p * softmax_3[p, i]
-            factor1 = -b_part1_3_p * softmax_3[p, i]
+            softmax_3_p_i = softmax_3[p, i]
             for j in range(block_3.shape[2]):
-                block_3[p, i, j] = _delta(i, j) * factor0 + factor1 * softmax_3[p, j]
+                block_3[p, i, j] = _delta(i, j) * softmax_3_p_i - softmax_3_p_i * softmax_3[p, j]
     weights_3, block_part3_2 = weights[3], block_part3[2]
     for p in range(len(block_3)):
         np.dot(block_3[p].T, weights_3, block_part3_2[p])
     x_2, block_part2_2 = x[2], block_part2[2]
     for p in range(len(block_part2_2)):
         for i in range(block_part2_2.shape[1]):
-            factor2 = np.float32(1.0) - x_2[p, i] * x_2[p, i]
+            factor0 = np.float32(1.0) - x_2[p, i] * x_2[p, i]
             for j in range(block_part2_2.shape[2]):
-                block_part2_2[p, i, j] = block_part3_2[p, j, i] * factor2
+                block_part2_2[p, i, j] = block_part3_2[p, j, i] * factor0
     block_part4_2 = block_part4[2]
     for p in range(len(block_part4_2)):
         for i in range(block_part4_2.shape[1]):
@@ -679,9 +663,9 @@ def _blocks_hessian(b_part1, softmax, weights, x, b, block, block_part3, block_p
     b_2 = b[2]
     for p in range(len(block_2)):
         for i in range(block_2.shape[1]):
-            factor3 = np.float32(2.0) * b_2[p, i] * x_2[p, i] * (np.float32(1.0) - x_2[p, i] * x_2[p, i])
+            factor1 = np.float32(2.0) * b_2[p, i] * x_2[p, i] * (np.float32(1.0) - x_2[p, i] * x_2[p, i])
             for j in range(block_2.shape[2]):
-                block_2[p, i, j] = block_2[p, i, j] + _delta(i, j) * factor3
+                block_2[p, i, j] = block_2[p, i, j] + _delta(i, j) * factor1
     weights_2, x_1, block_part2_1 = weights[2], x[1], block_part2[1]
     for p in range(len(block_part2_1)):
         for i in range(block_part2_1.shape[1]):
@@ -693,72 +677,63 @@ def _blocks_hessian(b_part1, softmax, weights, x, b, block, block_part3, block_p
     block_part3_1 = block_part3[1]
     for p in range(len(block_part3_1)):
         for i in range(block_part3_1.shape[1]):
-            factor4 = np.float32(1.0) - x_1[p, i] * x_1[p, i]
+            factor2 = np.float32(1.0) - x_1[p, i] * x_1[p, i]
             for j in range(block_part3_1.shape[2]):
-                block_part3_1[p, i, j] = block_part4_1[p, j, i] * factor4
+                block_part3_1[p, i, j] = block_part4_1[p, j, i] * factor2
     block_1 = block[1]
     for p in range(len(block_part2_1)):
         np.dot(block_part3_1[p], block_part2_1[p], block_1[p])
     b_1 = b[1]
     for p in range(len(block_1)):
         for i in range(block_1.shape[1]):
-            factor5 = np.float32(2.0) * b_1[p, i] * x_1[p, i] * (np.float32(1.0) - x_1[p, i] * x_1[p, i])
+            factor3 = np.float32(2.0) * b_1[p, i] * x_1[p, i] * (np.float32(1.0) - x_1[p, i] * x_1[p, i])
             for j in range(block_1.shape[2]):
-                block_1[p, i, j] = block_1[p, i, j] + _delta(i, j) * factor5
+                block_1[p, i, j] = block_1[p, i, j] + _delta(i, j) * factor3
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _blocks_pch1(
-    targets,
     softmax,
     mean,
     b,
     x,
     weights,
-    mean_block_part2,
-    mean_block_part2_scalar,
     mean_block_part1,
     mean_block_part1_vector,
-    mean_block_part4,
+    mean_block_part2,
     mean_block,
     mean_residual,
+    mean_block_part4,
 ):
     """Curvature blocks of the pre-activations, kind pch1.
 
     Equations:
         H̄_k = diag(F_k'(a_k)) W_{k+1}ᵀ H̄_{k+1} W_{k+1} diag(F_k'(a_k)) + diag(|ρ̄_k|),  k = 1..n−1
             [EA-CG(6)]
-        H̄_n = ⟨𝟏, t⟩ diag(softmax(x_n)) − ⟨𝟏, t⟩ softmax(x_n) softmax(x_n)ᵀ  [EA-CG(8a)]
+        H̄_n = diag(softmax(x_n)) − softmax(x_n) softmax(x_n)ᵀ  [EA-CG(8a)]
         ρ̄_k = −F_k''(a_k) ∘ b_k,  k = 1..n−1  [EA-CG(8b)]
 
     Returns 0, or the code of the first check that failed (see ``GUARDS``).
     """
-    mean_block_part2_scalar_3 = mean_block_part2_scalar[3]
-    for p in range(len(mean_block_part2_scalar_3)):
-        total0 = np.float32(0.0)
-        for i in range(targets.shape[1]):
-            total0 += targets[p, i]
-        mean_block_part2_scalar_3[p] = total0
-    np.dot(softmax[3].T, mean_block_part2_scalar[3], mean_block_part1_vector[3])
-    softmax_3, mean_block_part4_3 = softmax[3], mean_block_part4[3]
-    for p in range(len(mean_block_part4_3)):
-        mean_block_part2_scalar_3_p = mean_block_part2_scalar_3[p]
-        for i in range(mean_block_part4_3.shape[1]):
-            mean_block_part4_3[p, i] = mean_block_part2_scalar_3_p * softmax_3[p, i]
-    np.dot(mean_block_part4[3].T, softmax[3], mean_block[3])
-    mean_block_part1_vector_3, mean_block_3 = mean_block_part1_vector[3], mean_block[3]
+    mean_block_part1_vector_3, softmax_3 = mean_block_part1_vector[3], softmax[3]
+    mean_block_part1_vector_3[:] = np.float32(0.0)
+    for p in range(len(softmax_3)):
+        for i in range(len(mean_block_part1_vector_3)):
+            mean_block_part1_vector_3[i] += softmax_3[p, i]
+    np.dot(softmax[3].T, softmax[3], mean_block_part2[3])
+    mean_block_part2_3, mean_block_3 = mean_block_part2[3], mean_block[3]
     for i in range(len(mean_block_3)):
         factor0 = mean * mean_block_part1_vector_3[i]
         for j in range(mean_block_3.shape[1]):
-            mean_block_3[i, j] = _delta(i, j) * factor0 - mean * mean_block_3[i, j]
+            mean_block_3[i, j] = _delta(i, j) * factor0 - mean * mean_block_part2_3[i, j]
     if not _all_finite(mean_block[3]):
         return 8
     mean_residual_2, b_2, x_2 = mean_residual[2], b[2], x[2]
     mean_residual_2[:] = np.float32(0.0)
     for p in range(len(b_2)):
         for i in range(len(mean_residual_2)):
-            term6_0 = np.float32(2.0) * b_2[p, i] * mean * x_2[p, i]
-            mean_residual_2[i] += term6_0 * (np.float32(1.0) - x_2[p, i] * x_2[p, i])
+            term3_0 = np.float32(2.0) * b_2[p, i] * mean * x_2[p, i]
+            mean_residual_2[i] += term3_0 * (np.float32(1.0) - x_2[p, i] * x_2[p, i])
     np.dot(mean_block[3].T, weights[3], mean_block_part2[2])
     np.dot(weights[3].T, mean_block_part2[2], mean_block_part1[2])
     mean_block_part4_2 = mean_block_part4[2]
@@ -777,8 +752,8 @@ def _blocks_pch1(
     mean_residual_1[:] = np.float32(0.0)
     for p in range(len(b_1)):
         for i in range(len(mean_residual_1)):
-            term10_0 = np.float32(2.0) * b_1[p, i] * mean * x_1[p, i]
-            mean_residual_1[i] += term10_0 * (np.float32(1.0) - x_1[p, i] * x_1[p, i])
+            term7_0 = np.float32(2.0) * b_1[p, i] * mean * x_1[p, i]
+            mean_residual_1[i] += term7_0 * (np.float32(1.0) - x_1[p, i] * x_1[p, i])
     np.dot(mean_block[2].T, weights[2], mean_block_part2[1])
     np.dot(weights[2].T, mean_block_part2[1], mean_block_part1[1])
     mean_block_part4_1 = mean_block_part4[1]
@@ -801,7 +776,7 @@ def _blocks_fisher(x, mean, weights, class_score_part1, class_score, mean_block,
     """Curvature blocks of the pre-activations, kind fisher.
 
     Equations:
-        Sᶜ_n = softmax(x_n) exp(½ x_n − ½ logsumexp(x_n) 𝟏)ᵀ − diag(exp(½ x_n − ½ logsumexp(x_n) 𝟏))
+        Sᶜ_n = softmax(x_n) exp(½ log softmax(x_n))ᵀ − diag(exp(½ log softmax(x_n)))
         Sᶜ_{n−1} = W_nᵀ Sᶜ_n
         Sᶜ_1 = W_2ᵀ Tᶜ_2
         H̄_k = Tᶜ_k Tᶜ_kᵀ,  k = 1..n−1
@@ -810,14 +785,13 @@ def _blocks_fisher(x, mean, weights, class_score_part1, class_score, mean_block,
     """
     x_3, class_score_part1_3 = x[3], class_score_part1[3]
     for p in range(len(class_score_part1_3)):
-        class_score_part1_3[p] = _log_sum_exp(x_3[p])
+        _log_softmax(x_3[p], class_score_part1_3[p])
     class_score_3 = class_score[3]
     for p in range(len(class_score_3)):
-        class_score_part1_3_p = class_score_part1_3[p]
         for i in range(class_score_3.shape[1]):
-            factor0 = _exp(-class_score_part1_3_p + x_3[p, i])
+            factor0 = _exp(class_score_part1_3[p, i])
             for j in range(class_score_3.shape[2]):
-                part0 = _exp(-np.float32(0.5) * class_score_part1_3_p + np.float32(0.5) * x_3[p, j])
+                part0 = _exp(np.float32(0.5) * class_score_part1_3[p, j])
                 class_score_3[p, i, j] = -_delta(j, i) * part0 + factor0 * part0
     mean_block_3 = mean_block[3]
     mean_block_3[:] = np.float32(0.0)
@@ -1196,7 +1170,7 @@ def gradient(params: Parameters, inputs: Array, targets: Array) -> dict[str, Arr
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _adjoint(work.x, work.targets, weights, work.softmax_part1, work.softmax, work.b_part1, work.b, work.y)
+    _adjoint(work.x, work.targets, weights, work.softmax, work.softmax_part1, work.b, work.y)
     _gradient(work.b, work.x, work.mean, work.y, work.gradient_weights, work.gradient_biases)
     return _named(work.gradient_weights, work.gradient_biases)
 
@@ -1217,9 +1191,8 @@ class Factors(NamedTuple):
 def _prepared_hessian(weights: Arrays, biases: Arrays, work: _Workspace) -> None:
     """Blocks of every sample, kind hessian."""
     _forward(weights, biases, work.a, work.x)
-    _adjoint(work.x, work.targets, weights, work.softmax_part1, work.softmax, work.b_part1, work.b, work.y)
+    _adjoint(work.x, work.targets, weights, work.softmax, work.softmax_part1, work.b, work.y)
     _blocks_hessian(
-        work.b_part1,
         work.softmax,
         weights,
         work.x,
@@ -1234,21 +1207,19 @@ def _prepared_hessian(weights: Arrays, biases: Arrays, work: _Workspace) -> None
 def _prepared_pch1(weights: Arrays, biases: Arrays, work: _Workspace) -> None:
     """Blocks of the batch, kind pch1."""
     _forward(weights, biases, work.a, work.x)
-    _adjoint(work.x, work.targets, weights, work.softmax_part1, work.softmax, work.b_part1, work.b, work.y)
+    _adjoint(work.x, work.targets, weights, work.softmax, work.softmax_part1, work.b, work.y)
     code = _blocks_pch1(
-        work.targets,
         work.softmax,
         work.mean,
         work.b,
         work.x,
         weights,
-        work.mean_block_part2,
-        work.mean_block_part2_scalar,
         work.mean_block_part1,
         work.mean_block_part1_vector,
-        work.mean_block_part4,
+        work.mean_block_part2,
         work.mean_block,
         work.mean_residual,
+        work.mean_block_part4,
     )
     _refuse(code)
 
@@ -1509,21 +1480,19 @@ def _epoch(
     loss_part1,
     loss,
     objective,
-    softmax_part1,
     softmax,
-    b_part1,
+    softmax_part1,
     b,
     y,
     mean,
     gradient_weights,
     gradient_biases,
-    mean_block_part2,
-    mean_block_part2_scalar,
     mean_block_part1,
     mean_block_part1_vector,
-    mean_block_part4,
+    mean_block_part2,
     mean_block,
     mean_residual,
+    mean_block_part4,
     mean_input,
     cg_iterations,
     cg_tolerance,
@@ -1588,23 +1557,21 @@ def _epoch(
         code = _objective(x, targets, loss_part1, loss, objective)
         if code != 0:
             return total, code, position, age
-        _adjoint(x, targets, weights, softmax_part1, softmax, b_part1, b, y)
+        _adjoint(x, targets, weights, softmax, softmax_part1, b, y)
         _gradient(b, x, mean, y, gradient_weights, gradient_biases)
         if age >= period:
             code = _blocks_pch1(
-                targets,
                 softmax,
                 mean,
                 b,
                 x,
                 weights,
-                mean_block_part2,
-                mean_block_part2_scalar,
                 mean_block_part1,
                 mean_block_part1_vector,
-                mean_block_part4,
+                mean_block_part2,
                 mean_block,
                 mean_residual,
+                mean_block_part4,
             )
             if code != 0:
                 return total, code, position, age
@@ -1670,38 +1637,36 @@ def _epoch(
 
 
 _PLACES: Places = {
-    "x": {0: (0, 0, 46), 1: (1, 0, 45), 2: (2, 2, 44), 3: (3, 4, 27)},
-    "a": {1: (1, 0, 45), 2: (2, 2, 44)},
-    "softmax": {3: (3, 4, 27)},
+    "x": {0: (0, 0, 42), 1: (1, 0, 41), 2: (2, 2, 40), 3: (3, 4, 10)},
+    "a": {1: (1, 0, 41), 2: (2, 2, 40)},
     "loss_part1": (4, 6, 7),
-    "targets": (5, 0, 24),
-    "loss": (6, 7, 89),
-    "objective": (6, 7, 89),
+    "targets": (5, 0, 17),
+    "b": {3: (5, 0, 17), 2: (9, 12, 26), 1: (11, 14, 33)},
+    "loss": (6, 7, 85),
+    "objective": (6, 7, 85),
     "softmax_part1": {3: (7, 10, 11)},
-    "b_part1": {3: (8, 12, 13)},
-    "b": {3: (9, 13, 19), 2: (10, 14, 30), 1: (12, 16, 37)},
-    "y": {2: (11, 15, 21), 1: (13, 17, 23)},
-    "gradient_weights": {3: (14, 18, 86), 2: (16, 20, 82), 1: (18, 22, 78)},
-    "direction": {3: (14, 18, 86), 2: (16, 20, 82), 1: (18, 22, 78)},
-    "gradient_biases": {3: (15, 19, 54), 2: (17, 21, 64), 1: (19, 23, 74)},
-    "mean_block_part2_scalar": {3: (20, 24, 26)},
-    "mean_block_part1_vector": {3: (21, 25, 28)},
-    "mean_block_part4": {3: (22, 26, 27), 2: (26, 33, 34), 1: (30, 40, 41)},
-    "mean_residual": {2: (23, 30, 35), 1: (27, 37, 42)},
-    "mean_block_part2": {2: (24, 31, 32), 1: (28, 38, 39)},
-    "mean_block_part1": {2: (25, 32, 35), 1: (29, 39, 42)},
-    "direction_unit": {3: (31, 48, 53), 2: (43, 58, 63), 1: (55, 68, 73)},
-    "direction_along": {3: (32, 49, 53), 2: (44, 59, 63), 1: (56, 69, 73)},
-    "direction_part3": {3: (33, 52, 53), 2: (45, 62, 63), 1: (57, 72, 73)},
-    "direction_part7": {3: (34, 52, 52), 2: (46, 62, 62), 1: (58, 72, 72)},
-    "direction_part8": {3: (35, 52, 52), 2: (47, 62, 62), 1: (59, 72, 72)},
-    "direction_part10": {3: (36, 52, 52), 2: (48, 62, 62), 1: (60, 72, 72)},
-    "direction_part9": {3: (37, 52, 52), 2: (49, 62, 62), 1: (61, 72, 72)},
-    "bias_direction": {3: (38, 54, 88), 2: (50, 64, 84), 1: (62, 74, 80)},
-    "bias_direction_part1": {3: (39, 54, 54), 2: (51, 64, 64), 1: (63, 74, 74)},
-    "bias_direction_part2": {3: (40, 54, 54), 2: (52, 64, 64), 1: (64, 74, 74)},
-    "bias_direction_part4": {3: (41, 54, 54), 2: (53, 64, 64), 1: (65, 74, 74)},
-    "bias_direction_part3": {3: (42, 54, 54), 2: (54, 64, 64), 1: (66, 74, 74)},
+    "softmax": {3: (8, 0, 23)},
+    "y": {2: (10, 13, 19), 1: (12, 15, 21)},
+    "gradient_weights": {3: (13, 16, 82), 2: (15, 18, 78), 1: (17, 20, 74)},
+    "direction": {3: (13, 16, 82), 2: (15, 18, 78), 1: (17, 20, 74)},
+    "gradient_biases": {3: (14, 17, 50), 2: (16, 19, 60), 1: (18, 21, 70)},
+    "mean_block_part1_vector": {3: (19, 22, 24)},
+    "mean_block_part2": {3: (20, 23, 24), 2: (22, 27, 28), 1: (26, 34, 35)},
+    "mean_residual": {2: (21, 26, 31), 1: (25, 33, 38)},
+    "mean_block_part1": {2: (23, 28, 31), 1: (27, 35, 38)},
+    "mean_block_part4": {2: (24, 29, 30), 1: (28, 36, 37)},
+    "direction_unit": {3: (29, 44, 49), 2: (41, 54, 59), 1: (53, 64, 69)},
+    "direction_along": {3: (30, 45, 49), 2: (42, 55, 59), 1: (54, 65, 69)},
+    "direction_part3": {3: (31, 48, 49), 2: (43, 58, 59), 1: (55, 68, 69)},
+    "direction_part7": {3: (32, 48, 48), 2: (44, 58, 58), 1: (56, 68, 68)},
+    "direction_part8": {3: (33, 48, 48), 2: (45, 58, 58), 1: (57, 68, 68)},
+    "direction_part10": {3: (34, 48, 48), 2: (46, 58, 58), 1: (58, 68, 68)},
+    "direction_part9": {3: (35, 48, 48), 2: (47, 58, 58), 1: (59, 68, 68)},
+    "bias_direction": {3: (36, 50, 84), 2: (48, 60, 80), 1: (60, 70, 76)},
+    "bias_direction_part1": {3: (37, 50, 50), 2: (49, 60, 60), 1: (61, 70, 70)},
+    "bias_direction_part2": {3: (38, 50, 50), 2: (50, 60, 60), 1: (62, 70, 70)},
+    "bias_direction_part4": {3: (39, 50, 50), 2: (51, 60, 60), 1: (63, 70, 70)},
+    "bias_direction_part3": {3: (40, 50, 50), 2: (52, 60, 60), 1: (64, 70, 70)},
 }
 """Memory of a step on a batch, by array and subscript: number of the place, and the first and the last
 statement that touch it."""
@@ -1876,21 +1841,19 @@ def refresh(params: Parameters, state: State, inputs: Array, targets: Array) -> 
     batch = work.batch
     state.age = _NEVER
     _forward(weights, biases, work.a, work.x)
-    _adjoint(work.x, work.targets, weights, work.softmax_part1, work.softmax, work.b_part1, work.b, work.y)
+    _adjoint(work.x, work.targets, weights, work.softmax, work.softmax_part1, work.b, work.y)
     code = _blocks_pch1(
-        work.targets,
         work.softmax,
         DTYPE(1.0 / batch),
         work.b,
         work.x,
         weights,
-        work.mean_block_part2,
-        work.mean_block_part2_scalar,
         work.mean_block_part1,
         work.mean_block_part1_vector,
-        work.mean_block_part4,
+        work.mean_block_part2,
         state.memory.mean_block,
         work.mean_residual,
+        work.mean_block_part4,
     )
     _refuse(code)
     _mean_moments(DTYPE(1.0 / batch), work.x, state.memory.mean_input)
@@ -1996,21 +1959,19 @@ def _run(
         work.loss_part1,
         work.loss,
         work.objective,
-        work.softmax_part1,
         work.softmax,
-        work.b_part1,
+        work.softmax_part1,
         work.b,
         work.y,
         DTYPE(1.0 / batch),
         work.gradient_weights,
         work.gradient_biases,
-        work.mean_block_part2,
-        work.mean_block_part2_scalar,
         work.mean_block_part1,
         work.mean_block_part1_vector,
-        work.mean_block_part4,
+        work.mean_block_part2,
         state.memory.mean_block,
         work.mean_residual,
+        work.mean_block_part4,
         state.memory.mean_input,
         DTYPE(state.cg_iterations),
         DTYPE(state.cg_tolerance),

@@ -398,34 +398,32 @@ def _objective(x: Tensors, targets: Tensor, checks: Checks) -> tuple[Tensor, Ten
         ℓ = −⟨t, log softmax(x_n)⟩
         ℓ_R = ℓ  [ESN(4)]
     """
-    loss_part1 = torch.logsumexp(x[3], 1)
-    loss = -(targets * (-loss_part1[:, None] + x[3])).sum(1)
+    loss_part1 = torch.log_softmax(x[3], 1)
+    loss = -torch.linalg.vecdot(loss_part1, targets)
     objective = loss
     checks.append((1, torch.isfinite(objective).all()))
     return loss, objective
 
 
-def _adjoint(weights: Tensors, x: Tensors, targets: Tensor) -> tuple[Tensors, Tensors, Tensors, Tensors]:
+def _adjoint(weights: Tensors, x: Tensors, targets: Tensor) -> tuple[Tensors, Tensors, Tensors]:
     """Back-propagation.
 
-        b_n = t − ⟨𝟏, t⟩ softmax(x_n)  [ESN(9)]
+        b_n = t − softmax(x_n)  [ESN(9)]
         b_{n−1} = W_nᵀ b_n  [ESN(9)]
         b_1 = W_2ᵀ y_2  [ESN(9)]
         y_k = F_k'(a_k) ∘ b_k,  k = 1..n−1
     """
     softmax: Tensors = {}
-    b_part1: Tensors = {}
     b: Tensors = {}
     y: Tensors = {}
-    softmax_part1 = torch.logsumexp(x[3], 1)
-    softmax[3] = torch.exp(-softmax_part1[:, None] + x[3])
-    b_part1[3] = targets.sum(1)
-    b[3] = -b_part1[3][:, None] * softmax[3] + targets
+    softmax_part1 = torch.log_softmax(x[3], 1)
+    softmax[3] = torch.exp(softmax_part1)
+    b[3] = -softmax[3] + targets
     b[2] = b[3] @ weights[3]
     y[2] = b[2] * (1.0 - x[2] ** 2)
     b[1] = y[2] @ weights[2]
     y[1] = b[1] * (1.0 - x[1] ** 2)
-    return softmax, b_part1, b, y
+    return softmax, b, y
 
 
 def _gradient(b: Tensors, x: Tensors, y: Tensors, mean: float) -> tuple[Tensors, Tensors]:
@@ -446,19 +444,18 @@ def _gradient(b: Tensors, x: Tensors, y: Tensors, mean: float) -> tuple[Tensors,
     return gradient_weights, gradient_biases
 
 
-def _blocks_hessian(weights: Tensors, b_part1: Tensors, softmax: Tensors, x: Tensors, b: Tensors) -> Tensors:
+def _blocks_hessian(weights: Tensors, softmax: Tensors, x: Tensors, b: Tensors) -> Tensors:
     """Curvature blocks of the pre-activations, kind hessian.
 
         H_k = diag(F_k'(a_k)) W_{k+1}ᵀ H_{k+1} W_{k+1} diag(F_k'(a_k)) − diag(F_k''(a_k) ∘ b_k),  k = 1..n−1  [EA-CG(4b)]
-        H_n = ⟨𝟏, t⟩ diag(softmax(x_n)) − ⟨𝟏, t⟩ softmax(x_n) softmax(x_n)ᵀ  [EA-CG(4a)]
+        H_n = diag(softmax(x_n)) − softmax(x_n) softmax(x_n)ᵀ  [EA-CG(4a)]
     """
     block: Tensors = {}
-    like = b_part1[3]
+    like = softmax[3]
     identity10 = torch.eye(10, dtype=like.dtype, device=like.device)
     identity32 = torch.eye(32, dtype=like.dtype, device=like.device)
     identity48 = torch.eye(48, dtype=like.dtype, device=like.device)
-    term0 = b_part1[3][:, None, None] * softmax[3][:, :, None] * softmax[3][:, None, :]
-    block[3] = b_part1[3][:, None, None] * identity10 * softmax[3][:, :, None] - term0
+    block[3] = identity10 * softmax[3][:, :, None] - softmax[3][:, :, None] * softmax[3][:, None, :]
     block_part3 = torch.einsum("pli,lj->pij", block[3], weights[3])
     block_part2 = block_part3.permute(0, 2, 1) * (1.0 - x[2][:, :, None] ** 2)
     block_part4 = weights[3] * (1.0 - x[2][:, None, :] ** 2)
@@ -473,24 +470,22 @@ def _blocks_hessian(weights: Tensors, b_part1: Tensors, softmax: Tensors, x: Ten
 
 
 def _blocks_pch1(
-    weights: Tensors, softmax: Tensors, b: Tensors, x: Tensors, targets: Tensor, mean: float, checks: Checks
+    weights: Tensors, softmax: Tensors, b: Tensors, x: Tensors, mean: float, checks: Checks
 ) -> Tensors:
     """Curvature blocks of the pre-activations, kind pch1.
 
         H̄_k = diag(F_k'(a_k)) W_{k+1}ᵀ H̄_{k+1} W_{k+1} diag(F_k'(a_k)) + diag(|ρ̄_k|),  k = 1..n−1  [EA-CG(6)]
-        H̄_n = ⟨𝟏, t⟩ diag(softmax(x_n)) − ⟨𝟏, t⟩ softmax(x_n) softmax(x_n)ᵀ  [EA-CG(8a)]
+        H̄_n = diag(softmax(x_n)) − softmax(x_n) softmax(x_n)ᵀ  [EA-CG(8a)]
         ρ̄_k = −F_k''(a_k) ∘ b_k,  k = 1..n−1  [EA-CG(8b)]
     """
     mean_block: Tensors = {}
-    like = targets
+    like = softmax[3]
     identity10 = torch.eye(10, dtype=like.dtype, device=like.device)
     identity32 = torch.eye(32, dtype=like.dtype, device=like.device)
     identity48 = torch.eye(48, dtype=like.dtype, device=like.device)
-    mean_block_part2 = targets.sum(1)
-    mean_block_part1 = softmax[3].T @ mean_block_part2
-    mean_block_part4 = mean_block_part2[:, None] * softmax[3]
+    mean_block_part1 = softmax[3].sum(0)
     term0 = identity10 * mean * mean_block_part1[:, None]
-    mean_block[3] = torch.addmm(term0, mean_block_part4.T, softmax[3], alpha=-mean)
+    mean_block[3] = torch.addmm(term0, softmax[3].T, softmax[3], alpha=-mean)
     checks.append((8, _all_finite(mean_block[3])))
     mean_residual = 2.0 * mean * (b[2] * x[2] * (1.0 - x[2] ** 2)).sum(0)
     mean_block_part2 = mean_block[3].T @ weights[3]
@@ -510,7 +505,7 @@ def _blocks_pch1(
 def _blocks_fisher(weights: Tensors, x: Tensors, mean: float) -> Tensors:
     """Curvature blocks of the pre-activations, kind fisher.
 
-        Sᶜ_n = softmax(x_n) exp(½ x_n − ½ logsumexp(x_n) 𝟏)ᵀ − diag(exp(½ x_n − ½ logsumexp(x_n) 𝟏))
+        Sᶜ_n = softmax(x_n) exp(½ log softmax(x_n))ᵀ − diag(exp(½ log softmax(x_n)))
         Sᶜ_{n−1} = W_nᵀ Sᶜ_n
         Sᶜ_1 = W_2ᵀ Tᶜ_2
         H̄_k = Tᶜ_k Tᶜ_kᵀ,  k = 1..n−1
@@ -520,10 +515,9 @@ def _blocks_fisher(weights: Tensors, x: Tensors, mean: float) -> Tensors:
     mean_block: Tensors = {}
     like = x[3]
     identity10 = torch.eye(10, dtype=like.dtype, device=like.device)
-    class_score_part1 = torch.logsumexp(x[3], 1)
-    part0 = torch.exp(-0.5 * class_score_part1[:, None, None] + 0.5 * x[3][:, None, :])
-    term0 = part0 * torch.exp(-class_score_part1[:, None, None] + x[3][:, :, None])
-    class_score = -identity10.T * part0 + term0
+    class_score_part1 = torch.log_softmax(x[3], 1)
+    part0 = torch.exp(0.5 * class_score_part1[:, None, :])
+    class_score = -identity10.T * part0 + part0 * torch.exp(class_score_part1[:, :, None])
     mean_block[3] = mean * torch.einsum("pil,pjl->ij", class_score, class_score)
     class_score = torch.einsum("plj,li->pij", class_score, weights[3])
     class_score_y = class_score * (1.0 - x[2][:, :, None] ** 2)
@@ -765,7 +759,7 @@ def gradient(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> P
     inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
     mean = 1.0 / len(inputs)
     x = _forward(weights, biases, inputs)
-    _, _, b, y = _adjoint(weights, x, targets)
+    _, b, y = _adjoint(weights, x, targets)
     gradient_weights, gradient_biases = _gradient(b, x, y, mean)
     return _named(gradient_weights, gradient_biases)
 
@@ -809,8 +803,8 @@ def _prepared_hessian(
 ) -> tuple[Tensors, Tensors]:
     """States, and blocks of every sample, kind hessian."""
     x = _forward(weights, biases, inputs)
-    softmax, b_part1, b, _ = _adjoint(weights, x, targets)
-    block = _blocks_hessian(weights, b_part1, softmax, x, b)
+    softmax, b, _ = _adjoint(weights, x, targets)
+    block = _blocks_hessian(weights, softmax, x, b)
     return x, block
 
 
@@ -821,8 +815,8 @@ def _prepared_pch1(
     mean = 1.0 / len(inputs)
     checks: Checks = []
     x = _forward(weights, biases, inputs)
-    softmax, _, b, _ = _adjoint(weights, x, targets)
-    mean_block = _blocks_pch1(weights, softmax, b, x, targets, mean, checks)
+    softmax, b, _ = _adjoint(weights, x, targets)
+    mean_block = _blocks_pch1(weights, softmax, b, x, mean, checks)
     _refuse(checks)
     return x, mean_block
 
@@ -1197,11 +1191,11 @@ class Optimizer(torch.optim.Optimizer):
         due = age >= int(group["period"])
         x = _forward(weights, biases, inputs)
         _, objective = _objective(x, targets, checks)
-        softmax, _, b, y = _adjoint(weights, x, targets)
+        softmax, b, y = _adjoint(weights, x, targets)
         gradient_weights, gradient_biases = _gradient(b, x, y, mean)
         del y
         if due:
-            mean_block = _blocks_pch1(weights, softmax, b, x, targets, mean, checks)
+            mean_block = _blocks_pch1(weights, softmax, b, x, mean, checks)
         else:
             mean_block = shared["mean_block"]
         del softmax, b
@@ -1306,8 +1300,8 @@ class Optimizer(torch.optim.Optimizer):
         shared = states["shared"]
         checks: Checks = []
         x = _forward(weights, biases, inputs)
-        softmax, _, b, _ = _adjoint(weights, x, targets)
-        mean_block = _blocks_pch1(weights, softmax, b, x, targets, mean, checks)
+        softmax, b, _ = _adjoint(weights, x, targets)
+        mean_block = _blocks_pch1(weights, softmax, b, x, mean, checks)
         mean_input = _mean_moments(x, mean)
         _refuse(checks)
         shared["mean_block"] = mean_block

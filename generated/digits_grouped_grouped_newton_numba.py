@@ -9,7 +9,7 @@ Cost:
     Multiply-adds:
     loss: 3.4 k a sample of the batch
     objective: 3.4 k a sample of the batch
-    step on a batch: 22.6 k a sample of the batch + 10.3 k a call
+    step on a batch: 22.5 k a sample of the batch + 10.3 k a call
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ GUARDS = {
 }
 """Checks by code: layer and quantity."""
 _SHAPES1: Shapes = {1: (None, 32), 2: (None, 32)}
-_SHAPES2: Shapes = {3: (None,)}
+_SHAPES2: Shapes = {3: (None, 10)}
 _SHAPES3: Shapes = {1: (None, 32), 2: (None, 32), 3: (None, 10)}
 _SHAPES4: Shapes = {1: (32, 64), 2: (32, 32), 3: (10, 32)}
 _SHAPES5: Shapes = {1: (32,), 2: (32,), 3: (10,)}
@@ -177,12 +177,11 @@ _WORK: dict[str, Shapes] = {
     "a": _SHAPES1,
     "x": {0: (None, 64), 1: (None, 32), 2: (None, 32), 3: (None, 10)},
     "targets": (None, 10),
-    "loss_part1": (None,),
+    "loss_part1": (None, 10),
     "loss": (None,),
     "objective": (None,),
+    "softmax": _SHAPES2,
     "softmax_part1": _SHAPES2,
-    "softmax": {3: (None, 10)},
-    "b_part1": _SHAPES2,
     "b": _SHAPES3,
     "y": _SHAPES1,
     "gradient_weights": _SHAPES4,
@@ -207,19 +206,16 @@ _WORK: dict[str, Shapes] = {
     "second_a": {2: (2, None, 32)},
     "summary_h_upto_part3": _SHAPES7,
     "summary_d_upto_part2": _SHAPES7,
-    "summary_h_part2": (None,),
-    "summary_h_part1": (None, 10),
-    "summary_h_part4": (6, None),
-    "summary_h_part5": (6, None),
-    "summary_h_part7": (6, None, 10),
-    "summary_h_part6": (6, 6),
-    "summary_d_part2": (6, None),
+    "summary_h_part2": (6, None),
+    "summary_h_part3": (6, None),
+    "summary_h_part5": (6, None, 10),
+    "summary_h_part4": (6, 6),
+    "summary_d_part2": (6,),
     "summary_d_part3": (6,),
-    "summary_d_part4": (6,),
+    "summary_d_part5": (4, None),
     "summary_d_part6": (4, None),
-    "summary_d_part7": (4, None),
-    "summary_d_part5": (4,),
-    "summary_d_part8": (4,),
+    "summary_d_part4": (4,),
+    "summary_d_part7": (4,),
 }
 """Intermediate values of a batch of samples: name -> shapes."""
 _MEMORY: dict[str, tuple[str, Shapes]] = {
@@ -498,17 +494,18 @@ def _all_finite(values):
 
 
 @njit(cache=True, error_model="numpy")
-def _log_sum_exp(values):
-    """log Σ exp(values) without overflow."""
+def _log_softmax(values, result):
+    """values − log Σ exp(values); the largest entry is taken off first, so that nothing is lost to it."""
     top = values[0]
     for i in range(1, len(values)):
         top = max(top, values[i])
-    if not np.isfinite(top):
-        return top
     total = np.float32(0.0)
     for i in range(len(values)):
-        total += np.exp(values[i] - top)
-    return top + np.log(total)
+        result[i] = values[i] - top
+        total += np.exp(result[i])
+    shift = np.log(total)
+    for i in range(len(values)):
+        result[i] -= shift
 
 
 @njit(cache=True, error_model="numpy")
@@ -816,12 +813,11 @@ def _objective(x, targets, loss_part1, loss, objective):
     """
     x_3 = x[3]
     for p in range(len(loss_part1)):
-        loss_part1[p] = _log_sum_exp(x_3[p])
+        _log_softmax(x_3[p], loss_part1[p])
     for p in range(len(loss)):
         total0 = np.float32(0.0)
-        loss_part1_p = loss_part1[p]
-        for i in range(targets.shape[1]):
-            total0 += targets[p, i] * (-loss_part1_p + x_3[p, i])
+        for i in range(loss_part1.shape[1]):
+            total0 += loss_part1[p, i] * targets[p, i]
         loss[p] = -total0
     for p in range(len(objective)):
         objective[p] = loss[p]
@@ -831,34 +827,23 @@ def _objective(x, targets, loss_part1, loss, objective):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _adjoint(x, targets, weights, softmax_part1, softmax, b_part1, b, y):
+def _adjoint(x, targets, weights, softmax, softmax_part1, b, y):
     """Back-propagation.
 
     Equations:
-        b_n = t − ⟨𝟏, t⟩ softmax(x_n)  [ESN(9)]
+        b_n = t − softmax(x_n)  [ESN(9)]
         b_{n−1} = W_nᵀ b_n  [ESN(9)]
         b_1 = W_2ᵀ y_2  [ESN(9)]
         y_k = F_k'(a_k) ∘ b_k,  k = 1..n−1
     """
     x_3, softmax_part1_3 = x[3], softmax_part1[3]
     for p in range(len(softmax_part1_3)):
-        softmax_part1_3[p] = _log_sum_exp(x_3[p])
-    softmax_3 = softmax[3]
+        _log_softmax(x_3[p], softmax_part1_3[p])
+    softmax_3, b_3 = softmax[3], b[3]
     for p in range(len(softmax_3)):
-        softmax_part1_3_p = softmax_part1_3[p]
         for i in range(softmax_3.shape[1]):
-            softmax_3[p, i] = _exp(-softmax_part1_3_p + x_3[p, i])
-    b_part1_3 = b_part1[3]
-    for p in range(len(b_part1_3)):
-        total0 = np.float32(0.0)
-        for i in range(targets.shape[1]):
-            total0 += targets[p, i]
-        b_part1_3[p] = total0
-    b_3 = b[3]
-    for p in range(len(b_3)):
-        b_part1_3_p = b_part1_3[p]
-        for i in range(b_3.shape[1]):
-            b_3[p, i] = -b_part1_3_p * softmax_3[p, i] + targets[p, i]
+            softmax_3[p, i] = _exp(softmax_part1_3[p, i])
+            b_3[p, i] = -softmax_3[p, i] + targets[p, i]
     np.dot(b[3], weights[3], b[2])
     b_2, x_2, y_2 = b[2], x[2], y[2]
     for p in range(len(y_2)):
@@ -949,7 +934,6 @@ def _summary_3(
     y,
     b,
     weights,
-    targets,
     softmax,
     moves,
     tangent_a,
@@ -971,20 +955,17 @@ def _summary_3(
     summary_d_upto_part2,
     summary_g,
     summary_h_part2,
-    summary_h_part1,
-    summary_h_part4,
-    summary_h_part5,
+    summary_h_part3,
     summary_h,
-    summary_h_part7,
-    summary_h_part6,
-    summary_d_part2,
+    summary_h_part5,
+    summary_h_part4,
     summary_d,
+    summary_d_part2,
     summary_d_part3,
-    summary_d_part4,
-    summary_d_part6,
-    summary_d_part7,
     summary_d_part5,
-    summary_d_part8,
+    summary_d_part6,
+    summary_d_part4,
+    summary_d_part7,
 ):
     """Summaries up to order 3.
 
@@ -1011,11 +992,10 @@ def _summary_3(
         (Nᵀy)_n = N_nᵀ b_n
         ä_2 = ẍ_1 W_2ᵀ + 2 diag(1W_2) ẋ_1 N_2ᵀ
         ḡ = ḡ∑_n  [GN3(9)]
-        H̿ = ⟨𝟏, t⟩ ẋ_n diag(softmax(x_n)) ẋ_nᵀ + H̿∑_n − ⟨𝟏, t⟩ ẋ_n softmax(x_n) (ẋ_n softmax(x_n))ᵀ
-            [GN3(9)]
-        D̄ = 2 ⟨𝟏, t⟩ ((ẋ_n softmax(x_n)) ∘ (ẋ_n softmax(x_n)) ∘ (ẋ_n softmax(x_n))) + ⟨𝟏, t⟩ (ẋ_n ∘ ẋ_n ∘
-            ẋ_n) softmax(x_n) + 3 ⟨𝟏, t⟩ (ẋ_n ∘ ẍ_n) softmax(x_n) + D̄∑_n − 3 ⟨𝟏, t⟩ (((ẋ_n ∘ ẋ_n)
-            softmax(x_n)) ∘ (ẋ_n softmax(x_n))) − 3 ⟨𝟏, t⟩ ((ẋ_n softmax(x_n)) ∘ (ẍ_n softmax(x_n)))  [GN3(6)]
+        H̿ = ẋ_n diag(softmax(x_n)) ẋ_nᵀ + H̿∑_n − ẋ_n softmax(x_n) (ẋ_n softmax(x_n))ᵀ  [GN3(9)]
+        D̄ = 2 ((ẋ_n softmax(x_n)) ∘ (ẋ_n softmax(x_n)) ∘ (ẋ_n softmax(x_n))) + (ẋ_n ∘ ẋ_n ∘ ẋ_n) softmax(x_n)
+            + 3 (ẋ_n ∘ ẍ_n) softmax(x_n) + D̄∑_n − 3 (((ẋ_n ∘ ẋ_n) softmax(x_n)) ∘ (ẋ_n softmax(x_n))) − 3
+            ((ẋ_n softmax(x_n)) ∘ (ẍ_n softmax(x_n)))  [GN3(6)]
 
     Returns 0, or the code of the first check that failed (see ``GUARDS``).
     """
@@ -1236,96 +1216,81 @@ def _summary_3(
         summary_d_upto_3[i] = summary_d_upto_2[i]
     for i in range(len(summary_g)):
         summary_g[i] = summary_g_upto_3[i]
-    for p in range(len(summary_h_part2)):
-        total9 = np.float32(0.0)
-        for i in range(targets.shape[1]):
-            total9 += targets[p, i]
-        summary_h_part2[p] = total9
     softmax_3 = softmax[3]
-    for p in range(len(summary_h_part1)):
-        summary_h_part2_p = summary_h_part2[p]
-        for i in range(summary_h_part1.shape[1]):
-            summary_h_part1[p, i] = summary_h_part2_p * softmax_3[p, i]
-    for i in range(len(summary_h_part4)):
-        for p in range(summary_h_part4.shape[1]):
+    for i in range(len(summary_h_part2)):
+        for p in range(summary_h_part2.shape[1]):
+            total9 = np.float32(0.0)
+            for j in range(tangent_x_3.shape[2]):
+                total9 += tangent_x_3[i, p, j] * softmax_3[p, j]
+            summary_h_part2[i, p] = total9
+    for i in range(len(summary_h_part3)):
+        for p in range(summary_h_part3.shape[1]):
             total10 = np.float32(0.0)
             for j in range(tangent_x_3.shape[2]):
-                total10 += tangent_x_3[i, p, j] * summary_h_part1[p, j]
-            summary_h_part4[i, p] = total10
+                total10 += tangent_x_3[i, p, j] * softmax_3[p, j]
+            summary_h_part3[i, p] = total10
+    np.dot(summary_h_part2, summary_h_part3.T, summary_h)
     for i in range(len(summary_h_part5)):
         for p in range(summary_h_part5.shape[1]):
-            total11 = np.float32(0.0)
-            for j in range(tangent_x_3.shape[2]):
-                total11 += tangent_x_3[i, p, j] * softmax_3[p, j]
-            summary_h_part5[i, p] = total11
-    np.dot(summary_h_part4, summary_h_part5.T, summary_h)
-    for i in range(len(summary_h_part7)):
-        for p in range(summary_h_part7.shape[1]):
-            for j in range(summary_h_part7.shape[2]):
-                summary_h_part7[i, p, j] = summary_h_part1[p, j] * tangent_x_3[i, p, j]
-    np.dot(_columns(summary_h_part7), _columns(tangent_x[3]).T, summary_h_part6)
+            for j in range(summary_h_part5.shape[2]):
+                summary_h_part5[i, p, j] = softmax_3[p, j] * tangent_x_3[i, p, j]
+    np.dot(_columns(summary_h_part5), _columns(tangent_x[3]).T, summary_h_part4)
     for i in range(len(summary_h)):
         for j in range(summary_h.shape[1]):
-            summary_h[i, j] = -mean * summary_h[i, j] + mean * summary_h_part6[i, j]
+            summary_h[i, j] = -mean * summary_h[i, j] + mean * summary_h_part4[i, j]
     for i in range(len(summary_h_upto_3)):
         for j in range(len(summary_h_upto_3)):
             summary_h[i, j] = summary_h[i, j] + summary_h_upto_3[i, j]
+    for i in range(len(summary_d)):
+        total11 = np.float32(0.0)
+        for p in range(summary_h_part2.shape[1]):
+            total11 += summary_h_part2[i, p] * summary_h_part2[i, p] * summary_h_part2[i, p]
+        summary_d[i] = total11
     for i in range(len(summary_d_part2)):
-        for p in range(summary_d_part2.shape[1]):
-            total12 = np.float32(0.0)
-            for j in range(tangent_x_3.shape[2]):
-                total12 += tangent_x_3[i, p, j] * softmax_3[p, j]
-            summary_d_part2[i, p] = total12
-    for i in range(len(summary_d)):
-        total13 = np.float32(0.0)
-        for p in range(summary_d_part2.shape[1]):
-            total13 += summary_h_part4[i, p] * (summary_d_part2[i, p] * summary_d_part2[i, p])
-        summary_d[i] = total13
-    for i in range(len(summary_d_part3)):
-        total14 = np.float32(0.0)
+        total12 = np.float32(0.0)
         for p in range(len(softmax_3)):
-            summary_h_part4_i_p = summary_h_part4[i, p]
+            summary_h_part2_i_p = summary_h_part2[i, p]
             for j in range(softmax_3.shape[1]):
-                term75_0 = tangent_x_3[i, p, j] * tangent_x_3[i, p, j]
-                total14 += summary_h_part4_i_p * softmax_3[p, j] * term75_0
-        summary_d_part3[i] = total14
-    for i in range(len(summary_d_part4)):
-        total15 = np.float32(0.0)
-        for p in range(summary_h_part7.shape[1]):
-            for j in range(summary_h_part7.shape[2]):
-                total15 += summary_h_part7[i, p, j] * (tangent_x_3[i, p, j] * tangent_x_3[i, p, j])
-        summary_d_part4[i] = total15
+                term69_0 = tangent_x_3[i, p, j] * tangent_x_3[i, p, j]
+                total12 += summary_h_part2_i_p * softmax_3[p, j] * term69_0
+        summary_d_part2[i] = total12
+    for i in range(len(summary_d_part3)):
+        total13 = np.float32(0.0)
+        for p in range(summary_h_part5.shape[1]):
+            for j in range(summary_h_part5.shape[2]):
+                total13 += summary_h_part5[i, p, j] * (tangent_x_3[i, p, j] * tangent_x_3[i, p, j])
+        summary_d_part3[i] = total13
     for i in range(len(summary_d)):
-        term79_0 = np.float32(2.0) * mean * summary_d[i] - np.float32(3.0) * mean * summary_d_part3[i]
-        summary_d[i] = term79_0 + mean * summary_d_part4[i]
+        term73_0 = np.float32(2.0) * mean * summary_d[i] - np.float32(3.0) * mean * summary_d_part2[i]
+        summary_d[i] = term73_0 + mean * summary_d_part3[i]
+    for i in range(len(summary_d_part5)):
+        for p in range(summary_d_part5.shape[1]):
+            total14 = np.float32(0.0)
+            for j in range(tangent_x_3.shape[2]):
+                total14 += tangent_x_3[i, p, j] * softmax_3[p, j]
+            summary_d_part5[i, p] = total14
     second_x_3 = second_x[3]
     for i in range(len(summary_d_part6)):
         for p in range(summary_d_part6.shape[1]):
-            total16 = np.float32(0.0)
+            total15 = np.float32(0.0)
             for j in range(second_x_3.shape[2]):
-                total16 += second_x_3[i, p, j] * summary_h_part1[p, j]
-            summary_d_part6[i, p] = total16
+                total15 += second_x_3[i, p, j] * softmax_3[p, j]
+            summary_d_part6[i, p] = total15
+    for i in range(len(summary_d_part4)):
+        total16 = np.float32(0.0)
+        for p in range(summary_d_part5.shape[1]):
+            total16 += summary_d_part5[i, p] * summary_d_part6[i, p]
+        summary_d_part4[i] = total16
     for i in range(len(summary_d_part7)):
-        for p in range(summary_d_part7.shape[1]):
-            total17 = np.float32(0.0)
-            for j in range(tangent_x_3.shape[2]):
-                total17 += tangent_x_3[i, p, j] * softmax_3[p, j]
-            summary_d_part7[i, p] = total17
-    for i in range(len(summary_d_part5)):
-        total18 = np.float32(0.0)
-        for p in range(summary_d_part6.shape[1]):
-            total18 += summary_d_part6[i, p] * summary_d_part7[i, p]
-        summary_d_part5[i] = total18
-    for i in range(len(summary_d_part8)):
-        total19 = np.float32(0.0)
+        total17 = np.float32(0.0)
         for p in range(second_x_3.shape[1]):
             for j in range(second_x_3.shape[2]):
-                total19 += second_x_3[i, p, j] * summary_h_part1[p, j] * tangent_x_3[i, p, j]
-        summary_d_part8[i] = total19
+                total17 += second_x_3[i, p, j] * softmax_3[p, j] * tangent_x_3[i, p, j]
+        summary_d_part7[i] = total17
     for i in range(len(summary_d_upto_3)):
-        term88_0 = -np.float32(3.0) * mean * summary_d_part5[i]
-        term88_1 = term88_0 + np.float32(3.0) * mean * summary_d_part8[i] + summary_d[i]
-        summary_d[i] = term88_1 + summary_d_upto_3[i]
+        term82_0 = -np.float32(3.0) * mean * summary_d_part4[i]
+        term82_1 = term82_0 + np.float32(3.0) * mean * summary_d_part7[i] + summary_d[i]
+        summary_d[i] = term82_1 + summary_d_upto_3[i]
     for s in range(len(summary_g)):
         if not np.isfinite(summary_g[s]):
             return 13 + s
@@ -1346,7 +1311,7 @@ def _rates(
 
     Equations:
         η̂ = argmin_{η̂} −⟨ḡ, η̂⟩ + ½ ⟨η̂, H̿ η̂⟩ + internal_damping / 6 ‖|D̄|^⅓ ∘ η̂‖³  [GN3(10)]
-        ρ = begun rate_momentum η̃ + ½ |η̂| + ½ η̂ − begun rate_momentum (½ |η̂| + ½ η̂)  [GN3 Alg. 4]
+        ρ_s = begun rate_momentum η̃ + ½ |η̂| + ½ η̂ − begun rate_momentum (½ |η̂| + ½ η̂)  [GN3 Alg. 4]
 
     Returns 0, or the code of the first check that failed (see ``GUARDS``).
     """
@@ -1379,11 +1344,11 @@ def _update(
     """Step.
 
     Equations:
-        W_k = W_k − lr ⟨1W_k, ρ⟩ N_k,  k = 1..n  [GN3(8)]
-        β_k = β_k − lr ⟨1β_k, ρ⟩ η_k,  k = 1..n  [GN3(8)]
+        W_k = W_k − lr ⟨1W_k, ρ_s⟩ N_k,  k = 1..n  [GN3(8)]
+        β_k = β_k − lr ⟨1β_k, ρ_s⟩ η_k,  k = 1..n  [GN3(8)]
         V_k = N_k,  k = 1..n
         Vβ_k = η_k,  k = 1..n
-        η̃ = ρ
+        η̃ = ρ_s
         begun = 1
     """
     for k in range(1, 4):
@@ -1494,9 +1459,8 @@ def _epoch(
     loss_part1,
     loss,
     objective,
-    softmax_part1,
     softmax,
-    b_part1,
+    softmax_part1,
     b,
     y,
     mean,
@@ -1528,20 +1492,17 @@ def _epoch(
     summary_d_upto_part2,
     summary_g,
     summary_h_part2,
-    summary_h_part1,
-    summary_h_part4,
-    summary_h_part5,
+    summary_h_part3,
     summary_h,
-    summary_h_part7,
-    summary_h_part6,
-    summary_d_part2,
+    summary_h_part5,
+    summary_h_part4,
     summary_d,
+    summary_d_part2,
     summary_d_part3,
-    summary_d_part4,
-    summary_d_part6,
-    summary_d_part7,
     summary_d_part5,
-    summary_d_part8,
+    summary_d_part6,
+    summary_d_part4,
+    summary_d_part7,
     internal_damping,
     rate_momentum,
     rates_average,
@@ -1559,9 +1520,8 @@ def _epoch(
     curvature_a,
     curvature_x,
     curvature_targets,
-    curvature_softmax_part1,
     curvature_softmax,
-    curvature_b_part1,
+    curvature_softmax_part1,
     curvature_b,
     curvature_y,
     curvature_mean,
@@ -1584,18 +1544,15 @@ def _epoch(
     curvature_summary_h_upto_part3,
     curvature_summary_d_upto_part2,
     curvature_summary_h_part2,
-    curvature_summary_h_part1,
-    curvature_summary_h_part4,
+    curvature_summary_h_part3,
     curvature_summary_h_part5,
-    curvature_summary_h_part7,
-    curvature_summary_h_part6,
+    curvature_summary_h_part4,
     curvature_summary_d_part2,
     curvature_summary_d_part3,
-    curvature_summary_d_part4,
-    curvature_summary_d_part6,
-    curvature_summary_d_part7,
     curvature_summary_d_part5,
-    curvature_summary_d_part8,
+    curvature_summary_d_part6,
+    curvature_summary_d_part4,
+    curvature_summary_d_part7,
 ):
     """Steps over the samples of ``order``, a batch at a time.
 
@@ -1624,7 +1581,7 @@ def _epoch(
         code = _objective(x, targets, loss_part1, loss, objective)
         if code != 0:
             return total, code, position, age
-        _adjoint(x, targets, weights, softmax_part1, softmax, b_part1, b, y)
+        _adjoint(x, targets, weights, softmax, softmax_part1, b, y)
         _gradient(b, x, mean, y, gradient_weights, gradient_biases)
         code = _direction(
             begun,
@@ -1655,9 +1612,8 @@ def _epoch(
                     curvature_x,
                     curvature_targets,
                     weights,
-                    curvature_softmax_part1,
                     curvature_softmax,
-                    curvature_b_part1,
+                    curvature_softmax_part1,
                     curvature_b,
                     curvature_y,
                 )
@@ -1669,7 +1625,6 @@ def _epoch(
                     curvature_y,
                     curvature_b,
                     weights,
-                    curvature_targets,
                     curvature_softmax,
                     curvature_moves,
                     curvature_tangent_a,
@@ -1691,20 +1646,17 @@ def _epoch(
                     curvature_summary_d_upto_part2,
                     summary_g,
                     curvature_summary_h_part2,
-                    curvature_summary_h_part1,
-                    curvature_summary_h_part4,
-                    curvature_summary_h_part5,
+                    curvature_summary_h_part3,
                     summary_h,
-                    curvature_summary_h_part7,
-                    curvature_summary_h_part6,
-                    curvature_summary_d_part2,
+                    curvature_summary_h_part5,
+                    curvature_summary_h_part4,
                     summary_d,
+                    curvature_summary_d_part2,
                     curvature_summary_d_part3,
-                    curvature_summary_d_part4,
-                    curvature_summary_d_part6,
-                    curvature_summary_d_part7,
                     curvature_summary_d_part5,
-                    curvature_summary_d_part8,
+                    curvature_summary_d_part6,
+                    curvature_summary_d_part4,
+                    curvature_summary_d_part7,
                 )
                 if code != 0:
                     return total, code, position, age
@@ -1717,7 +1669,6 @@ def _epoch(
                     y,
                     b,
                     weights,
-                    targets,
                     softmax,
                     moves,
                     tangent_a,
@@ -1739,20 +1690,17 @@ def _epoch(
                     summary_d_upto_part2,
                     summary_g,
                     summary_h_part2,
-                    summary_h_part1,
-                    summary_h_part4,
-                    summary_h_part5,
+                    summary_h_part3,
                     summary_h,
-                    summary_h_part7,
-                    summary_h_part6,
-                    summary_d_part2,
+                    summary_h_part5,
+                    summary_h_part4,
                     summary_d,
+                    summary_d_part2,
                     summary_d_part3,
-                    summary_d_part4,
-                    summary_d_part6,
-                    summary_d_part7,
                     summary_d_part5,
-                    summary_d_part8,
+                    summary_d_part6,
+                    summary_d_part4,
+                    summary_d_part7,
                 )
                 if code != 0:
                     return total, code, position, age
@@ -1789,93 +1737,85 @@ def _epoch(
 
 
 _PLACES: Places = {
-    "x": {0: (0, 0, 36), 1: (1, 0, 53), 2: (2, 2, 81), 3: (3, 4, 115)},
-    "a": {1: (1, 0, 53), 2: (2, 2, 81)},
-    "softmax": {3: (3, 4, 115)},
+    "x": {0: (0, 0, 34), 1: (1, 0, 51), 2: (2, 2, 79), 3: (3, 4, 10)},
+    "a": {1: (1, 0, 51), 2: (2, 2, 79)},
     "loss_part1": (4, 6, 7),
-    "targets": (5, 0, 100),
-    "loss": (6, 7, 139),
-    "objective": (6, 7, 139),
+    "targets": (5, 0, 89),
+    "b": {3: (5, 0, 89), 2: (9, 12, 76), 1: (11, 14, 50)},
+    "loss": (6, 7, 134),
+    "objective": (6, 7, 134),
     "softmax_part1": {3: (7, 10, 11)},
-    "b_part1": {3: (8, 12, 13)},
-    "b": {3: (9, 13, 91), 2: (10, 14, 78), 1: (12, 16, 52)},
-    "summary_d_upto_part1": {2: (10, 14, 78), 1: (12, 16, 52)},
-    "y": {2: (11, 15, 68), 1: (13, 17, 46)},
-    "gradient_weights": {3: (14, 18, 24), 2: (16, 20, 28), 1: (18, 22, 32)},
-    "gradient_biases": {3: (15, 19, 25), 2: (17, 21, 29), 1: (19, 23, 33)},
-    "moves": {1: (20, 36, 45), 2: (31, 53, 67), 3: (46, 81, 90)},
-    "tangent_a": {1: (21, 37, 52), 2: (33, 55, 79)},
-    "tangent_x_part1": {1: (22, 40, 41), 2: (34, 59, 64)},
-    "tangent_x": {1: (23, 41, 74), 2: (35, 60, 95), 3: (48, 83, 117)},
-    "second_x_part1": {1: (24, 42, 49), 2: (37, 62, 79)},
-    "summary_h_upto_part1": {1: (24, 42, 49), 2: (37, 62, 79)},
-    "second_x": {1: (25, 43, 61), 2: (38, 63, 87), 3: (49, 87, 117)},
-    "summary_g_upto": {1: (26, 44, 66), 2: (39, 65, 89), 3: (50, 88, 99)},
-    "summary_g_upto_part1": {1: (27, 46, 47), 2: (40, 68, 69), 3: (51, 91, 92)},
-    "summary_h_upto_part2": {1: (28, 49, 50), 2: (41, 71, 72)},
-    "summary_h_upto": {1: (29, 50, 73), 2: (42, 72, 94), 3: (52, 93, 108)},
-    "summary_d_upto": {1: (30, 52, 80), 2: (44, 78, 118), 3: (44, 78, 118)},
-    "pulls": {2: (32, 54, 74), 3: (47, 82, 95)},
-    "second_a": {2: (36, 61, 79)},
-    "summary_h_upto_part3": {2: (43, 74, 76)},
-    "summary_d_upto_part2": {2: (45, 79, 80)},
-    "summary_h_upto_part1_vector": {3: (53, 95, 97)},
-    "summary_h_part2": (54, 100, 101),
-    "summary_h_part1": (55, 101, 117),
-    "summary_h_part4": (56, 102, 111),
-    "summary_h_part5": (57, 103, 104),
-    "summary_h_part7": (58, 105, 112),
-    "summary_h_part6": (59, 106, 107),
-    "summary_d_part2": (60, 109, 110),
-    "summary_d_part3": (61, 111, 113),
-    "summary_d_part4": (62, 112, 113),
-    "summary_d_part6": (63, 114, 116),
-    "summary_d_part7": (64, 115, 116),
-    "summary_d_part5": (65, 116, 118),
-    "summary_d_part8": (66, 117, 118),
+    "softmax": {3: (8, 0, 112)},
+    "summary_d_upto_part1": {2: (9, 12, 76), 1: (11, 14, 50)},
+    "y": {2: (10, 13, 66), 1: (12, 15, 44)},
+    "gradient_weights": {3: (13, 16, 22), 2: (15, 18, 26), 1: (17, 20, 30)},
+    "gradient_biases": {3: (14, 17, 23), 2: (16, 19, 27), 1: (18, 21, 31)},
+    "moves": {1: (19, 34, 43), 2: (30, 51, 65), 3: (45, 79, 88)},
+    "tangent_a": {1: (20, 35, 50), 2: (32, 53, 77)},
+    "tangent_x_part1": {1: (21, 38, 39), 2: (33, 57, 62)},
+    "tangent_x": {1: (22, 39, 72), 2: (34, 58, 93), 3: (47, 81, 112)},
+    "second_x_part1": {1: (23, 40, 47), 2: (36, 60, 77)},
+    "summary_h_upto_part1": {1: (23, 40, 47), 2: (36, 60, 77)},
+    "second_x": {1: (24, 41, 59), 2: (37, 61, 85), 3: (48, 85, 112)},
+    "summary_g_upto": {1: (25, 42, 64), 2: (38, 63, 87), 3: (49, 86, 97)},
+    "summary_g_upto_part1": {1: (26, 44, 45), 2: (39, 66, 67), 3: (50, 89, 90)},
+    "summary_h_upto_part2": {1: (27, 47, 48), 2: (40, 69, 70)},
+    "summary_h_upto": {1: (28, 48, 71), 2: (41, 70, 92), 3: (51, 91, 104)},
+    "summary_d_upto": {1: (29, 50, 78), 2: (43, 76, 113), 3: (43, 76, 113)},
+    "pulls": {2: (31, 52, 72), 3: (46, 80, 93)},
+    "second_a": {2: (35, 59, 77)},
+    "summary_h_upto_part3": {2: (42, 72, 74)},
+    "summary_d_upto_part2": {2: (44, 77, 78)},
+    "summary_h_upto_part1_vector": {3: (52, 93, 95)},
+    "summary_h_part2": (53, 98, 106),
+    "summary_h_part3": (54, 99, 100),
+    "summary_h_part5": (55, 101, 107),
+    "summary_h_part4": (56, 102, 103),
+    "summary_d_part2": (57, 106, 108),
+    "summary_d_part3": (58, 107, 108),
+    "summary_d_part5": (59, 109, 111),
+    "summary_d_part6": (60, 110, 111),
+    "summary_d_part4": (61, 111, 113),
+    "summary_d_part7": (62, 112, 113),
 }
 """Memory of a step on a batch, by array and subscript: number of the place, and the first and the last
 statement that touch it."""
 _OTHER_PLACES: Places = {
-    "x": {0: (0, 0, 14), 1: (1, 0, 31), 2: (2, 2, 59), 3: (3, 4, 93)},
-    "a": {1: (1, 0, 31), 2: (2, 2, 59)},
-    "softmax": {3: (3, 4, 93)},
+    "x": {0: (0, 0, 12), 1: (1, 0, 29), 2: (2, 2, 57), 3: (3, 4, 6)},
+    "a": {1: (1, 0, 29), 2: (2, 2, 57)},
     "softmax_part1": {3: (4, 6, 7)},
-    "targets": (5, 0, 78),
-    "b_part1": {3: (6, 8, 9)},
-    "b": {3: (7, 9, 69), 2: (8, 10, 56), 1: (10, 12, 30)},
-    "summary_d_upto_part1": {2: (8, 10, 56), 1: (10, 12, 30)},
-    "y": {2: (9, 11, 46), 1: (11, 13, 24)},
-    "moves": {1: (12, 14, 23), 2: (23, 31, 45), 3: (38, 59, 68)},
-    "tangent_a": {1: (13, 15, 30), 2: (25, 33, 57)},
-    "tangent_x_part1": {1: (14, 18, 19), 2: (26, 37, 42)},
-    "tangent_x": {1: (15, 19, 52), 2: (27, 38, 73), 3: (40, 61, 95)},
-    "second_x_part1": {1: (16, 20, 27), 2: (29, 40, 57)},
-    "summary_h_upto_part1": {1: (16, 20, 27), 2: (29, 40, 57)},
-    "second_x": {1: (17, 21, 39), 2: (30, 41, 65), 3: (41, 65, 95)},
-    "summary_g_upto": {1: (18, 22, 44), 2: (31, 43, 67), 3: (42, 66, 77)},
-    "summary_g_upto_part1": {1: (19, 24, 25), 2: (32, 46, 47), 3: (43, 69, 70)},
-    "summary_h_upto_part2": {1: (20, 27, 28), 2: (33, 49, 50)},
-    "summary_h_upto": {1: (21, 28, 51), 2: (34, 50, 72), 3: (44, 71, 86)},
-    "summary_d_upto": {1: (22, 30, 58), 2: (36, 56, 96), 3: (36, 56, 96)},
-    "pulls": {2: (24, 32, 52), 3: (39, 60, 73)},
-    "second_a": {2: (28, 39, 57)},
-    "summary_h_upto_part3": {2: (35, 52, 54)},
-    "summary_d_upto_part2": {2: (37, 57, 58)},
-    "summary_h_upto_part1_vector": {3: (45, 73, 75)},
-    "summary_h_part2": (46, 78, 79),
-    "summary_h_part1": (47, 79, 95),
-    "summary_h_part4": (48, 80, 89),
-    "summary_h_part5": (49, 81, 82),
-    "summary_h_part7": (50, 83, 90),
-    "summary_h_part6": (51, 84, 85),
-    "summary_d_part2": (52, 87, 88),
-    "summary_d_part3": (53, 89, 91),
-    "summary_d_part4": (54, 90, 91),
-    "summary_d_part6": (55, 92, 94),
-    "summary_d_part7": (56, 93, 94),
-    "summary_d_part5": (57, 94, 96),
-    "summary_d_part8": (58, 95, 96),
+    "softmax": {3: (5, 0, 90)},
+    "targets": (6, 0, 67),
+    "b": {3: (6, 0, 67), 2: (7, 8, 54), 1: (9, 10, 28)},
+    "summary_d_upto_part1": {2: (7, 8, 54), 1: (9, 10, 28)},
+    "y": {2: (8, 9, 44), 1: (10, 11, 22)},
+    "moves": {1: (11, 12, 21), 2: (22, 29, 43), 3: (37, 57, 66)},
+    "tangent_a": {1: (12, 13, 28), 2: (24, 31, 55)},
+    "tangent_x_part1": {1: (13, 16, 17), 2: (25, 35, 40)},
+    "tangent_x": {1: (14, 17, 50), 2: (26, 36, 71), 3: (39, 59, 90)},
+    "second_x_part1": {1: (15, 18, 25), 2: (28, 38, 55)},
+    "summary_h_upto_part1": {1: (15, 18, 25), 2: (28, 38, 55)},
+    "second_x": {1: (16, 19, 37), 2: (29, 39, 63), 3: (40, 63, 90)},
+    "summary_g_upto": {1: (17, 20, 42), 2: (30, 41, 65), 3: (41, 64, 75)},
+    "summary_g_upto_part1": {1: (18, 22, 23), 2: (31, 44, 45), 3: (42, 67, 68)},
+    "summary_h_upto_part2": {1: (19, 25, 26), 2: (32, 47, 48)},
+    "summary_h_upto": {1: (20, 26, 49), 2: (33, 48, 70), 3: (43, 69, 82)},
+    "summary_d_upto": {1: (21, 28, 56), 2: (35, 54, 91), 3: (35, 54, 91)},
+    "pulls": {2: (23, 30, 50), 3: (38, 58, 71)},
+    "second_a": {2: (27, 37, 55)},
+    "summary_h_upto_part3": {2: (34, 50, 52)},
+    "summary_d_upto_part2": {2: (36, 55, 56)},
+    "summary_h_upto_part1_vector": {3: (44, 71, 73)},
+    "summary_h_part2": (45, 76, 84),
+    "summary_h_part3": (46, 77, 78),
+    "summary_h_part5": (47, 79, 85),
+    "summary_h_part4": (48, 80, 81),
+    "summary_d_part2": (49, 84, 86),
+    "summary_d_part3": (50, 85, 86),
+    "summary_d_part5": (51, 87, 89),
+    "summary_d_part6": (52, 88, 89),
+    "summary_d_part4": (53, 89, 91),
+    "summary_d_part7": (54, 90, 91),
 }
 """The same of the periodic part on a batch of its own."""
 _NUMBERS = ("lr", "momentum", "rate_momentum", "internal_damping", "period", "steps", "age")
@@ -2171,9 +2111,8 @@ def _run(
         work.loss_part1,
         work.loss,
         work.objective,
-        work.softmax_part1,
         work.softmax,
-        work.b_part1,
+        work.softmax_part1,
         work.b,
         work.y,
         DTYPE(1.0 / batch),
@@ -2205,20 +2144,17 @@ def _run(
         work.summary_d_upto_part2,
         state.memory.summary_g,
         work.summary_h_part2,
-        work.summary_h_part1,
-        work.summary_h_part4,
-        work.summary_h_part5,
+        work.summary_h_part3,
         state.memory.summary_h,
-        work.summary_h_part7,
-        work.summary_h_part6,
-        work.summary_d_part2,
+        work.summary_h_part5,
+        work.summary_h_part4,
         state.memory.summary_d,
+        work.summary_d_part2,
         work.summary_d_part3,
-        work.summary_d_part4,
-        work.summary_d_part6,
-        work.summary_d_part7,
         work.summary_d_part5,
-        work.summary_d_part8,
+        work.summary_d_part6,
+        work.summary_d_part4,
+        work.summary_d_part7,
         DTYPE(state.internal_damping),
         DTYPE(state.rate_momentum),
         state.memory.rates_average,
@@ -2234,9 +2170,8 @@ def _run(
         other.a,
         other.x,
         other.targets,
-        other.softmax_part1,
         other.softmax,
-        other.b_part1,
+        other.softmax_part1,
         other.b,
         other.y,
         DTYPE(1.0 / other.batch),
@@ -2259,18 +2194,15 @@ def _run(
         other.summary_h_upto_part3,
         other.summary_d_upto_part2,
         other.summary_h_part2,
-        other.summary_h_part1,
-        other.summary_h_part4,
+        other.summary_h_part3,
         other.summary_h_part5,
-        other.summary_h_part7,
-        other.summary_h_part6,
+        other.summary_h_part4,
         other.summary_d_part2,
         other.summary_d_part3,
-        other.summary_d_part4,
-        other.summary_d_part6,
-        other.summary_d_part7,
         other.summary_d_part5,
-        other.summary_d_part8,
+        other.summary_d_part6,
+        other.summary_d_part4,
+        other.summary_d_part7,
     )
     total, code, done, state.age = result
     state.steps += done // batch

@@ -9,13 +9,13 @@ Cost:
     Multiply-adds:
     loss: 3.61 k a sample of the batch
     objective: 3.61 k a sample of the batch
-    gradient: 7.65 k a sample of the batch
-    objective_and_gradient: 7.71 k a sample of the batch
+    gradient: 7.64 k a sample of the batch
+    objective_and_gradient: 7.7 k a sample of the batch
     hessian_vector_product: 13.1 k a sample of the batch + 480 a call, of which 9.09 k a sample of the batch + 480 a call after linearize
-    gauss_newton_vector_product: 11.7 k a sample of the batch, of which 8.14 k a sample of the batch after linearize
-    newton_direction: 7.86 k a call
-    step on one sample: 7.93 k a call
-    step on a batch: 7.99 k a sample of the batch + 3.55 k a call
+    gauss_newton_vector_product: 11.7 k a sample of the batch, of which 8.13 k a sample of the batch after linearize
+    newton_direction: 7.85 k a call
+    step on one sample: 7.92 k a call
+    step on a batch: 7.98 k a sample of the batch + 3.55 k a call
 
 Conditions:
     - F'(a[k]) has no zero entry, k = 1: proved
@@ -149,11 +149,11 @@ GUARDS = {
 }
 """Checks by code: layer and quantity."""
 _SHAPES1: Shapes = {1: (None, 48)}
-_SHAPES2: Shapes = {1: (None, 48), 2: (None, 10)}
-_SHAPES3: Shapes = {2: (None,)}
-_SHAPES4: Shapes = {2: (None, 10)}
-_SHAPES5: Shapes = {1: (48, 64), 2: (10, 48)}
-_SHAPES6: Shapes = {1: (48,), 2: (10,)}
+_SHAPES2: Shapes = {2: (None, 10)}
+_SHAPES3: Shapes = {1: (None, 48), 2: (None, 10)}
+_SHAPES4: Shapes = {1: (48, 64), 2: (10, 48)}
+_SHAPES5: Shapes = {1: (48,), 2: (10,)}
+_SHAPES6: Shapes = {2: (None,)}
 _SHAPES7: Shapes = {1: (None,), 2: (None,)}
 _SHAPES8: Shapes = {1: (48,)}
 _SHAPES9: Shapes = {2: (10,)}
@@ -162,50 +162,47 @@ _WORK: dict[str, Shapes] = {
     "a": _SHAPES1,
     "x": {0: (None, 64), 1: (None, 48), 2: (None, 10)},
     "targets": (None, 10),
-    "loss_part1": (None,),
+    "loss_part1": (None, 10),
     "loss": (None,),
     "penalty": {1: (None,)},
     "objective": (None,),
-    "b": _SHAPES2,
-    "softmax_part1": _SHAPES3,
-    "softmax": _SHAPES4,
-    "b_part1": _SHAPES1,
-    "b_part1_scalar": _SHAPES3,
+    "softmax": _SHAPES2,
+    "b": _SHAPES3,
+    "softmax_part1": _SHAPES2,
     "y": _SHAPES1,
-    "gradient_weights": _SHAPES5,
-    "gradient_biases": _SHAPES6,
+    "gradient_weights": _SHAPES4,
+    "gradient_biases": _SHAPES5,
     "u": _SHAPES1,
-    "zeta": _SHAPES2,
-    "zeta_part2": _SHAPES4,
-    "gamma": _SHAPES2,
+    "zeta": _SHAPES3,
+    "zeta_part2": _SHAPES2,
+    "gamma": _SHAPES3,
     "gamma_part1": _SHAPES1,
-    "gamma_part1_scalar": _SHAPES3,
+    "gamma_part1_scalar": _SHAPES6,
     "z": _SHAPES1,
-    "product_weights": _SHAPES5,
+    "product_weights": _SHAPES4,
     "product_weights_part2": {2: (10, 48)},
-    "product_biases": _SHAPES6,
+    "product_biases": _SHAPES5,
     "da": _SHAPES1,
-    "dx": _SHAPES2,
-    "dx_part2": _SHAPES4,
+    "dx": _SHAPES3,
+    "dx_part2": _SHAPES2,
     "r": (None, 10),
+    "r_part2": (None, 10),
     "r_part1": (None,),
-    "r_part3": (None,),
-    "r_part2": (None,),
-    "c": _SHAPES2,
+    "c": _SHAPES3,
     "dy": _SHAPES1,
-    "gauss_newton_weights": _SHAPES5,
-    "gauss_newton_biases": _SHAPES6,
+    "gauss_newton_weights": _SHAPES4,
+    "gauss_newton_biases": _SHAPES5,
     "stretch": _SHAPES7,
     "weight_factor_part1": _SHAPES7,
     "weight_factor": _SHAPES7,
     "bias_factor": _SHAPES7,
-    "stretch_part1": _SHAPES3,
+    "stretch_part1": _SHAPES6,
     "stretch_part4": {2: (None, 10, 10)},
-    "stretch_part3": _SHAPES4,
-    "stretch_part2": _SHAPES3,
+    "stretch_part3": _SHAPES2,
+    "stretch_part2": _SHAPES6,
     "weights_part2": {1: (None, 48), 2: (None, 48)},
-    "weights_part1": _SHAPES5,
-    "biases_part1": _SHAPES6,
+    "weights_part1": _SHAPES4,
+    "biases_part1": _SHAPES5,
 }
 """Intermediate values of a batch of samples: name -> shapes."""
 _WORK_ONE: dict[str, Shapes] = {
@@ -214,21 +211,20 @@ _WORK_ONE: dict[str, Shapes] = {
     "a_part1_one": _SHAPES8,
     "x_part1_one": _SHAPES9,
     "targets": (10,),
-    "loss_part1_one": (1,),
+    "loss_part1_one": (10,),
     "loss": (1,),
     "penalty": (2,),
     "objective": (1,),
-    "b": _SHAPES6,
-    "softmax_part1_one": (3,),
     "softmax": _SHAPES9,
+    "b": _SHAPES5,
+    "softmax_part1_one": _SHAPES9,
     "b_part1_one": _SHAPES8,
-    "b_part1_one_scalar": (3,),
     "y": _SHAPES8,
     "newton_weights_part1_one": (3,),
-    "newton_weights": _SHAPES5,
+    "newton_weights": _SHAPES4,
     "newton_biases_part1_one": _SHAPES9,
     "newton_biases_part1_one_scalar": (2,),
-    "newton_biases": _SHAPES6,
+    "newton_biases": _SHAPES5,
     "newton_biases_part2_one": _SHAPES10,
     "newton_biases_part3_one": (3,),
     "stretch": (3,),
@@ -500,17 +496,18 @@ def _all_finite(values):
 
 
 @njit(cache=True, error_model="numpy")
-def _log_sum_exp(values):
-    """log Σ exp(values) without overflow."""
+def _log_softmax(values, result):
+    """values − log Σ exp(values); the largest entry is taken off first, so that nothing is lost to it."""
     top = values[0]
     for i in range(1, len(values)):
         top = max(top, values[i])
-    if not np.isfinite(top):
-        return top
     total = np.float32(0.0)
     for i in range(len(values)):
-        total += np.exp(values[i] - top)
-    return top + np.log(total)
+        result[i] = values[i] - top
+        total += np.exp(result[i])
+    shift = np.log(total)
+    for i in range(len(values)):
+        result[i] -= shift
 
 
 @njit(cache=True, error_model="numpy")
@@ -662,12 +659,11 @@ def _objective(x, targets, loss_part1, loss, penalty, objective):
     """
     x_2 = x[2]
     for p in range(len(loss_part1)):
-        loss_part1[p] = _log_sum_exp(x_2[p])
+        _log_softmax(x_2[p], loss_part1[p])
     for p in range(len(loss)):
         total0 = np.float32(0.0)
-        loss_part1_p = loss_part1[p]
-        for i in range(targets.shape[1]):
-            total0 += targets[p, i] * (-loss_part1_p + x_2[p, i])
+        for i in range(loss_part1.shape[1]):
+            total0 += loss_part1[p, i] * targets[p, i]
         loss[p] = -total0
     x_1, penalty_1 = x[1], penalty[1]
     regularization_1 = REGULARIZATION[1]
@@ -684,39 +680,28 @@ def _objective(x, targets, loss_part1, loss, penalty, objective):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _adjoint(x, targets, weights, a, b, softmax_part1, softmax, b_part1, b_part1_scalar, y):
+def _adjoint(x, targets, weights, a, softmax, b, softmax_part1, y):
     """Back-propagation.
 
     Equations:
-        b_n = t − ⟨𝟏, t⟩ softmax(x_n)  [ESN(9)]
+        b_n = t − softmax(x_n)  [ESN(9)]
         b_{n−1} = W_nᵀ b_n − λ_{n−1} x_{n−1}  [ESN(9)]
         y_1 = F_1'(a_1) ∘ b_1
     """
     x_2, softmax_part1_2 = x[2], softmax_part1[2]
     for p in range(len(softmax_part1_2)):
-        softmax_part1_2[p] = _log_sum_exp(x_2[p])
-    softmax_2 = softmax[2]
+        _log_softmax(x_2[p], softmax_part1_2[p])
+    softmax_2, b_2 = softmax[2], b[2]
     for p in range(len(softmax_2)):
-        softmax_part1_2_p = softmax_part1_2[p]
         for i in range(softmax_2.shape[1]):
-            softmax_2[p, i] = _exp(-softmax_part1_2_p + x_2[p, i])
-    b_part1_scalar_2 = b_part1_scalar[2]
-    for p in range(len(b_part1_scalar_2)):
-        total0 = np.float32(0.0)
-        for i in range(targets.shape[1]):
-            total0 += targets[p, i]
-        b_part1_scalar_2[p] = total0
-    b_2 = b[2]
-    for p in range(len(b_2)):
-        b_part1_scalar_2_p = b_part1_scalar_2[p]
-        for i in range(b_2.shape[1]):
-            b_2[p, i] = -b_part1_scalar_2_p * softmax_2[p, i] + targets[p, i]
-    np.dot(b[2], weights[2], b_part1[1])
-    a_1, b_1, b_part1_1, x_1, y_1 = a[1], b[1], b_part1[1], x[1], y[1]
+            softmax_2[p, i] = _exp(softmax_part1_2[p, i])
+            b_2[p, i] = -softmax_2[p, i] + targets[p, i]
+    np.dot(b[2], weights[2], b[1])
+    a_1, b_1, x_1, y_1 = a[1], b[1], x[1], y[1]
     regularization_1 = REGULARIZATION[1]
     for p in range(len(b_1)):
         for i in range(b_1.shape[1]):
-            b_1[p, i] = b_part1_1[p, i] - regularization_1 * x_1[p, i]
+            b_1[p, i] = b_1[p, i] - regularization_1 * x_1[p, i]
             y_1[p, i] = b_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
 
 
@@ -770,30 +755,25 @@ def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, zeta_part2):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _adjoint_tangent(
-    b_part1_scalar, softmax, zeta, b, vector_weights, weights, a, gamma, gamma_part1, gamma_part1_scalar, z
-):
+def _adjoint_tangent(softmax, zeta, b, vector_weights, weights, a, gamma, gamma_part1, gamma_part1_scalar, z):
     """Sifrian (3): backward in k.
 
     Equations:
-        γ_n = ⟨𝟏, t⟩ ⟨softmax(x_n), ζ_n⟩ softmax(x_n) − ⟨𝟏, t⟩ (softmax(x_n) ∘ ζ_n)  [ESN(16.3)]
+        γ_n = ⟨softmax(x_n), ζ_n⟩ softmax(x_n) − softmax(x_n) ∘ ζ_n  [ESN(16.3)]
         γ_{n−1} = W_nᵀ γ_n − N_nᵀ b_n − λ_{n−1} ζ_{n−1}  [ESN(16.3)]
         z_1 = −F_1'(a_1) ∘ γ_1
     """
-    b_part1_scalar_2, softmax_2, zeta_2 = b_part1_scalar[2], softmax[2], zeta[2]
-    gamma_part1_scalar_2 = gamma_part1_scalar[2]
+    softmax_2, zeta_2, gamma_part1_scalar_2 = softmax[2], zeta[2], gamma_part1_scalar[2]
     for p in range(len(gamma_part1_scalar_2)):
         total0 = np.float32(0.0)
         for i in range(softmax_2.shape[1]):
             total0 += softmax_2[p, i] * zeta_2[p, i]
-        gamma_part1_scalar_2[p] = b_part1_scalar_2[p] * total0
+        gamma_part1_scalar_2[p] = total0
     gamma_2 = gamma[2]
     for p in range(len(gamma_2)):
         gamma_part1_scalar_2_p = gamma_part1_scalar_2[p]
-        b_part1_scalar_2_p = b_part1_scalar_2[p]
         for i in range(gamma_2.shape[1]):
-            term4_0 = -b_part1_scalar_2_p * softmax_2[p, i] * zeta_2[p, i]
-            gamma_2[p, i] = term4_0 + gamma_part1_scalar_2_p * softmax_2[p, i]
+            gamma_2[p, i] = gamma_part1_scalar_2_p * softmax_2[p, i] - softmax_2[p, i] * zeta_2[p, i]
     np.dot(b[2], vector_weights[2], gamma_part1[1])
     np.dot(gamma[2], weights[2], gamma[1])
     a_1, gamma_1, gamma_part1_1, zeta_1, z_1 = a[1], gamma[1], gamma_part1[1], zeta[1], z[1]
@@ -858,37 +838,29 @@ def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, dx_part2):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _linearized_adjoint(targets, x, dx, weights, a, r, r_part1, r_part3, r_part2, c, dy):
+def _linearized_adjoint(x, dx, weights, a, r, r_part2, r_part1, c, dy):
     """Adjoint of the linearised model.
 
     Equations:
-        r = ⟨𝟏, t⟩ (softmax(x_n) ∘ (ẋ_n − ⟨softmax(x_n), ẋ_n⟩ 𝟏))
+        r = softmax(x_n) ∘ (ẋ_n − ⟨softmax(x_n), ẋ_n⟩ 𝟏)
         c_n = −r
         c_{n−1} = W_nᵀ c_n
         ẏ_1 = F_1'(a_1) ∘ c_1
     """
+    x_2 = x[2]
+    for p in range(len(r_part2)):
+        _log_softmax(x_2[p], r_part2[p])
+    dx_2 = dx[2]
     for p in range(len(r_part1)):
         total0 = np.float32(0.0)
-        for i in range(targets.shape[1]):
-            total0 += targets[p, i]
-        r_part1[p] = total0
-    x_2 = x[2]
-    for p in range(len(r_part3)):
-        r_part3[p] = _log_sum_exp(x_2[p])
-    dx_2 = dx[2]
-    for p in range(len(r_part2)):
-        total1 = np.float32(0.0)
-        r_part3_p = r_part3[p]
         for i in range(dx_2.shape[1]):
-            total1 += dx_2[p, i] * _exp(-r_part3_p + x_2[p, i])
-        r_part2[p] = total1
+            total0 += dx_2[p, i] * _exp(r_part2[p, i])
+        r_part1[p] = total0
     c_2 = c[2]
     for p in range(len(r)):
-        r_part2_p = r_part2[p]
-        r_part3_p = r_part3[p]
         r_part1_p = r_part1[p]
         for i in range(r.shape[1]):
-            r[p, i] = r_part1_p * (dx_2[p, i] - r_part2_p) * _exp(-r_part3_p + x_2[p, i])
+            r[p, i] = (dx_2[p, i] - r_part1_p) * _exp(r_part2[p, i])
             c_2[p, i] = -r[p, i]
     np.dot(c[2], weights[2], c[1])
     a_1, c_1, dy_1 = a[1], c[1], dy[1]
@@ -928,7 +900,6 @@ def _direction(
     x,
     y,
     damping,
-    b_part1_scalar,
     softmax,
     b,
     stretch,
@@ -944,8 +915,8 @@ def _direction(
 
     Equations:
         c_mk_1 = λ_0 ‖x_0‖²  [MK(39)]
-        c_mk_n = |(−⟨(⟨𝟏, t⟩ softmax(x_n) softmax(x_n)ᵀ − ⟨𝟏, t⟩ diag(softmax(x_n)))⁻¹ b_n, b_n⟩)| + λ_{n−1}
-            ‖x_{n−1}‖²  [MK(39)]
+        c_mk_n = λ_{n−1} ‖x_{n−1}‖² + |(−⟨(softmax(x_n) softmax(x_n)ᵀ − diag(softmax(x_n)))⁻¹ b_n, b_n⟩)|
+            [MK(39)]
         cN_1 = 1 / (‖y_1‖² / λ_0 + damping)
         cN_n = 1 / (‖b_n‖² / λ_{n−1} + damping)
         cη_1 = 1 / (‖y_1‖² / c_mk_1 + damping)
@@ -985,15 +956,12 @@ def _direction(
         for i in range(x_1.shape[1]):
             total2 += x_1[p, i] * x_1[p, i]
         stretch_part1_2[p] = total2
-    b_part1_scalar_2, softmax_2 = b_part1_scalar[2], softmax[2]
-    stretch_part4_2 = stretch_part4[2]
+    softmax_2, stretch_part4_2 = softmax[2], stretch_part4[2]
     for p in range(len(stretch_part4_2)):
-        b_part1_scalar_2_p = b_part1_scalar_2[p]
         for i in range(stretch_part4_2.shape[1]):
-            factor1 = b_part1_scalar_2_p * softmax_2[p, i]
-            factor2 = -b_part1_scalar_2_p * softmax_2[p, i]
+            softmax_2_p_i = softmax_2[p, i]
             for j in range(stretch_part4_2.shape[2]):
-                stretch_part4_2[p, i, j] = _delta(i, j) * factor2 + factor1 * softmax_2[p, j]
+                stretch_part4_2[p, i, j] = -_delta(i, j) * softmax_2_p_i + softmax_2_p_i * softmax_2[p, j]
     b_2, stretch_part3_2 = b[2], stretch_part3[2]
     for p in range(len(stretch_part4_2)):
         _solve_vector(stretch_part4_2[p], b_2[p], stretch_part3_2[p])
@@ -1014,9 +982,9 @@ def _direction(
             total4 += b_2[p, i] * b_2[p, i]
         weight_factor_part1_2[p] = total4
     weight_factor_2, bias_factor_2 = weight_factor[2], bias_factor[2]
-    factor3 = np.float32(1.0) / REGULARIZATION[1]
+    factor1 = np.float32(1.0) / REGULARIZATION[1]
     for p in range(len(weight_factor_2)):
-        weight_factor_2[p] = np.float32(1.0) / (damping + factor3 * weight_factor_part1_2[p])
+        weight_factor_2[p] = np.float32(1.0) / (damping + factor1 * weight_factor_part1_2[p])
         bias_factor_2[p] = np.float32(1.0) / (damping + weight_factor_part1_2[p] / stretch_2[p])
     if not _all_finite(stretch_part1[2]):
         return 6
@@ -1113,11 +1081,10 @@ def _objective_one(x, targets, loss_part1_one, loss, penalty, objective):
     Returns 0, or the code of the first check that failed (see ``GUARDS``).
     """
     x_2 = x[2]
-    loss_part1_one[0] = _log_sum_exp(x_2)
+    _log_softmax(x_2, loss_part1_one)
     total0 = np.float32(0.0)
-    loss_part1_one_0 = loss_part1_one[0]
-    for i in range(len(targets)):
-        total0 += targets[i] * (-loss_part1_one_0 + x_2[i])
+    for i in range(len(loss_part1_one)):
+        total0 += loss_part1_one[i] * targets[i]
     loss[0] = -total0
     x_1 = x[1]
     total1 = np.float32(0.0)
@@ -1131,28 +1098,20 @@ def _objective_one(x, targets, loss_part1_one, loss, penalty, objective):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _adjoint_one(x, targets, weights, a, b, softmax_part1_one, softmax, b_part1_one, b_part1_one_scalar, y):
+def _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_one, y):
     """Back-propagation.
 
     Equations:
-        b_n = t − ⟨𝟏, t⟩ softmax(x_n)  [ESN(9)]
+        b_n = t − softmax(x_n)  [ESN(9)]
         b_{n−1} = W_nᵀ b_n − λ_{n−1} x_{n−1}  [ESN(9)]
         y_1 = F_1'(a_1) ∘ b_1
     """
-    x_2 = x[2]
-    softmax_part1_one[2] = _log_sum_exp(x_2)
-    softmax_2 = softmax[2]
-    softmax_part1_one_2 = softmax_part1_one[2]
+    x_2, softmax_part1_one_2 = x[2], softmax_part1_one[2]
+    _log_softmax(x_2, softmax_part1_one_2)
+    softmax_2, b_2 = softmax[2], b[2]
     for i in range(len(softmax_2)):
-        softmax_2[i] = _exp(-softmax_part1_one_2 + x_2[i])
-    total0 = np.float32(0.0)
-    for i in range(len(targets)):
-        total0 += targets[i]
-    b_part1_one_scalar[2] = total0
-    b_2 = b[2]
-    b_part1_one_scalar_2 = b_part1_one_scalar[2]
-    for i in range(len(b_2)):
-        b_2[i] = -b_part1_one_scalar_2 * softmax_2[i] + targets[i]
+        softmax_2[i] = _exp(softmax_part1_one_2[i])
+        b_2[i] = -softmax_2[i] + targets[i]
     np.dot(weights[2].T, b[2], b_part1_one[1])
     a_1, b_1, b_part1_one_1, x_1, y_1 = a[1], b[1], b_part1_one[1], x[1], y[1]
     regularization_1 = REGULARIZATION[1]
@@ -1166,7 +1125,6 @@ def _newton_one(
     y,
     x,
     b,
-    b_part1_one_scalar,
     softmax,
     newton_weights_part1_one,
     newton_weights,
@@ -1182,8 +1140,8 @@ def _newton_one(
         N*_1 = −λ_0 y_1 x_0ᵀ / ‖y_1‖²  [ESN(17)]
         N*_n = −λ_{n−1} b_n x_{n−1}ᵀ / ‖b_n‖²  [ESN(17)]
         η*_1 = λ_0 ‖x_0‖² y_1 / ‖y_1‖²  [ESN(17)]
-        η*_n = (⟨𝟏, t⟩ softmax(x_n) softmax(x_n)ᵀ − ⟨𝟏, t⟩ diag(softmax(x_n)))⁻¹ b_n + λ_{n−1} ‖x_{n−1}‖² b_n
-            / ‖b_n‖²  [ESN(17)]
+        η*_n = λ_{n−1} ‖x_{n−1}‖² b_n / ‖b_n‖² + (softmax(x_n) softmax(x_n)ᵀ − diag(softmax(x_n)))⁻¹ b_n
+            [ESN(17)]
 
     Returns 0, or the code of the first check that failed (see ``GUARDS``).
     """
@@ -1222,12 +1180,10 @@ def _newton_one(
         for j in range(newton_weights_2.shape[1]):
             newton_weights_2[i, j] = factor3 * x_1[j]
     softmax_2, newton_biases_part2_one_2 = softmax[2], newton_biases_part2_one[2]
-    b_part1_one_scalar_2 = b_part1_one_scalar[2]
     for i in range(len(newton_biases_part2_one_2)):
-        factor5 = b_part1_one_scalar_2 * softmax_2[i]
-        factor6 = -b_part1_one_scalar_2 * softmax_2[i]
+        softmax_2_i = softmax_2[i]
         for j in range(newton_biases_part2_one_2.shape[1]):
-            newton_biases_part2_one_2[i, j] = _delta(i, j) * factor6 + factor5 * softmax_2[j]
+            newton_biases_part2_one_2[i, j] = -_delta(i, j) * softmax_2_i + softmax_2_i * softmax_2[j]
     newton_biases_part1_one_2 = newton_biases_part1_one[2]
     solved = _solve_vector(newton_biases_part2_one_2, b_2, newton_biases_part1_one_2)
     if not solved:
@@ -1237,9 +1193,9 @@ def _newton_one(
         total3 += x_1[i] * x_1[i]
     newton_biases_part3_one[2] = total3
     newton_biases_2 = newton_biases[2]
-    factor7 = newton_biases_part3_one[2] * REGULARIZATION[1] / newton_weights_part1_one[2]
+    factor5 = newton_biases_part3_one[2] * REGULARIZATION[1] / newton_weights_part1_one[2]
     for i in range(len(newton_biases_2)):
-        newton_biases_2[i] = b_2[i] * factor7 + newton_biases_part1_one_2[i]
+        newton_biases_2[i] = b_2[i] * factor5 + newton_biases_part1_one_2[i]
     if not _all_finite(newton_weights[2]):
         return 15
     if not _all_finite(newton_biases[2]):
@@ -1252,7 +1208,6 @@ def _direction_one(
     x,
     y,
     damping,
-    b_part1_one_scalar,
     softmax,
     b,
     stretch,
@@ -1268,8 +1223,8 @@ def _direction_one(
 
     Equations:
         c_mk_1 = λ_0 ‖x_0‖²  [MK(39)]
-        c_mk_n = |(−⟨(⟨𝟏, t⟩ softmax(x_n) softmax(x_n)ᵀ − ⟨𝟏, t⟩ diag(softmax(x_n)))⁻¹ b_n, b_n⟩)| + λ_{n−1}
-            ‖x_{n−1}‖²  [MK(39)]
+        c_mk_n = λ_{n−1} ‖x_{n−1}‖² + |(−⟨(softmax(x_n) softmax(x_n)ᵀ − diag(softmax(x_n)))⁻¹ b_n, b_n⟩)|
+            [MK(39)]
         cN_1 = 1 / (‖y_1‖² / λ_0 + damping)
         cN_n = 1 / (‖b_n‖² / λ_{n−1} + damping)
         cη_1 = 1 / (‖y_1‖² / c_mk_1 + damping)
@@ -1303,12 +1258,10 @@ def _direction_one(
         total2 += x_1[i] * x_1[i]
     stretch_part1_one[2] = total2
     softmax_2, stretch_part4_one_2 = softmax[2], stretch_part4_one[2]
-    b_part1_one_scalar_2 = b_part1_one_scalar[2]
     for i in range(len(stretch_part4_one_2)):
-        factor0 = b_part1_one_scalar_2 * softmax_2[i]
-        factor1 = -b_part1_one_scalar_2 * softmax_2[i]
+        softmax_2_i = softmax_2[i]
         for j in range(stretch_part4_one_2.shape[1]):
-            stretch_part4_one_2[i, j] = _delta(i, j) * factor1 + factor0 * softmax_2[j]
+            stretch_part4_one_2[i, j] = -_delta(i, j) * softmax_2_i + softmax_2_i * softmax_2[j]
     b_2, stretch_part3_one_2 = b[2], stretch_part3_one[2]
     _solve_vector(stretch_part4_one_2, b_2, stretch_part3_one_2)
     total3 = np.float32(0.0)
@@ -1437,18 +1390,7 @@ def gradient(params: Parameters, inputs: Array, targets: Array) -> dict[str, Arr
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _adjoint(
-        work.x,
-        work.targets,
-        weights,
-        work.a,
-        work.b,
-        work.softmax_part1,
-        work.softmax,
-        work.b_part1,
-        work.b_part1_scalar,
-        work.y,
-    )
+    _adjoint(work.x, work.targets, weights, work.a, work.softmax, work.b, work.softmax_part1, work.y)
     _gradient(work.b, work.x, work.mean, work.y, work.gradient_weights, work.gradient_biases)
     return _named(work.gradient_weights, work.gradient_biases)
 
@@ -1476,18 +1418,7 @@ def objective_and_gradient(
     _forward(weights, biases, work.a, work.x)
     code = _objective(work.x, work.targets, work.loss_part1, work.loss, work.penalty, work.objective)
     _refuse(code)
-    _adjoint(
-        work.x,
-        work.targets,
-        weights,
-        work.a,
-        work.b,
-        work.softmax_part1,
-        work.softmax,
-        work.b_part1,
-        work.b_part1_scalar,
-        work.y,
-    )
+    _adjoint(work.x, work.targets, weights, work.a, work.softmax, work.b, work.softmax_part1, work.y)
     _gradient(work.b, work.x, work.mean, work.y, work.gradient_weights, work.gradient_biases)
     return float(np.mean(work.objective)), _named(work.gradient_weights, work.gradient_biases)
 
@@ -1560,18 +1491,16 @@ def newton_direction(params: Parameters, input: Array, target: int) -> dict[str,
         work.targets,
         weights,
         work.a,
+        work.softmax,
         work.b,
         work.softmax_part1_one,
-        work.softmax,
         work.b_part1_one,
-        work.b_part1_one_scalar,
         work.y,
     )
     code = _newton_one(
         work.y,
         work.x,
         work.b,
-        work.b_part1_one_scalar,
         work.softmax,
         work.newton_weights_part1_one,
         work.newton_weights,
@@ -1591,25 +1520,13 @@ def _prepared_hessian_vector_product(
     """Hessian of the objective times a vector, prepared for many vectors."""
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _adjoint(
-        work.x,
-        work.targets,
-        weights,
-        work.a,
-        work.b,
-        work.softmax_part1,
-        work.softmax,
-        work.b_part1,
-        work.b_part1_scalar,
-        work.y,
-    )
+    _adjoint(work.x, work.targets, weights, work.a, work.softmax, work.b, work.softmax_part1, work.y)
 
     def product(vector: Parameters) -> dict[str, Array]:
         vector_weights, vector_biases = _parameters(vector, "vector")
         work.renew("product_weights", "product_biases")
         _tangent(work.x, vector_weights, work.a, vector_biases, weights, work.u, work.zeta, work.zeta_part2)
         _adjoint_tangent(
-            work.b_part1_scalar,
             work.softmax,
             work.zeta,
             work.b,
@@ -1649,17 +1566,7 @@ def _prepared_gauss_newton_vector_product(
         work.renew("gauss_newton_weights", "gauss_newton_biases")
         _linearized(work.x, vector_weights, work.a, vector_biases, weights, work.da, work.dx, work.dx_part2)
         _linearized_adjoint(
-            work.targets,
-            work.x,
-            work.dx,
-            weights,
-            work.a,
-            work.r,
-            work.r_part1,
-            work.r_part3,
-            work.r_part2,
-            work.c,
-            work.dy,
+            work.x, work.dx, weights, work.a, work.r, work.r_part2, work.r_part1, work.c, work.dy
         )
         _gauss_newton_product(
             work.c, work.x, work.mean, work.dy, work.gauss_newton_weights, work.gauss_newton_biases
@@ -1733,11 +1640,9 @@ def _epoch(
     loss,
     penalty,
     objective,
+    softmax,
     b,
     softmax_part1,
-    softmax,
-    b_part1,
-    b_part1_scalar,
     y,
     damping,
     stretch,
@@ -1774,12 +1679,11 @@ def _epoch(
         code = _objective(x, targets, loss_part1, loss, penalty, objective)
         if code != 0:
             return total, code, position
-        _adjoint(x, targets, weights, a, b, softmax_part1, softmax, b_part1, b_part1_scalar, y)
+        _adjoint(x, targets, weights, a, softmax, b, softmax_part1, y)
         code = _direction(
             x,
             y,
             damping,
-            b_part1_scalar,
             softmax,
             b,
             stretch,
@@ -1828,11 +1732,10 @@ def _epoch_one(
     loss,
     penalty,
     objective,
+    softmax,
     b,
     softmax_part1_one,
-    softmax,
     b_part1_one,
-    b_part1_one_scalar,
     y,
     damping,
     stretch,
@@ -1860,14 +1763,11 @@ def _epoch_one(
         code = _objective_one(x, targets, loss_part1_one, loss, penalty, objective)
         if code != 0:
             return total, code, position
-        _adjoint_one(
-            x, targets, weights, a, b, softmax_part1_one, softmax, b_part1_one, b_part1_one_scalar, y
-        )
+        _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_one, y)
         code = _direction_one(
             x,
             y,
             damping,
-            b_part1_one_scalar,
             softmax,
             b,
             stretch,
@@ -1887,30 +1787,28 @@ def _epoch_one(
 
 
 _PLACES: Places = {
-    "x": {0: (0, 0, 37), 1: (2, 1, 42), 2: (3, 2, 23)},
-    "a": {1: (1, 0, 39)},
-    "y": {1: (1, 0, 39)},
-    "weights_part2": {2: (2, 1, 42), 1: (24, 36, 37)},
-    "softmax": {2: (3, 2, 23)},
+    "x": {0: (0, 0, 35), 1: (2, 1, 40), 2: (3, 2, 9)},
+    "a": {1: (1, 0, 37)},
+    "y": {1: (1, 0, 37)},
+    "weights_part2": {2: (2, 1, 40), 1: (23, 34, 35)},
     "loss_part1": (4, 4, 5),
-    "targets": (5, 0, 44),
-    "b": {2: (5, 0, 44), 1: (11, 0, 14)},
-    "loss": (6, 5, 46),
-    "objective": (6, 5, 46),
+    "targets": (5, 0, 42),
+    "b": {2: (5, 0, 42), 1: (10, 11, 12)},
+    "loss": (6, 5, 44),
+    "objective": (6, 5, 44),
     "penalty": {1: (7, 6, 7)},
     "softmax_part1": {2: (8, 9, 10)},
-    "b_part1_scalar": {2: (9, 11, 23)},
-    "b_part1": {1: (10, 13, 14)},
-    "stretch": {1: (12, 15, 18), 2: (20, 26, 32)},
-    "weight_factor_part1": {1: (13, 16, 19), 2: (21, 27, 33)},
-    "weight_factor": {1: (14, 17, 36), 2: (22, 28, 41)},
-    "bias_factor": {1: (15, 17, 39), 2: (23, 28, 44)},
-    "stretch_part1": {2: (16, 22, 29)},
-    "stretch_part4": {2: (17, 23, 24)},
-    "stretch_part3": {2: (18, 24, 30)},
-    "stretch_part2": {2: (19, 25, 31)},
-    "weights_part1": {1: (25, 37, 38), 2: (27, 42, 43)},
-    "biases_part1": {1: (26, 39, 40), 2: (28, 44, 45)},
+    "softmax": {2: (9, 0, 21)},
+    "stretch": {1: (11, 13, 16), 2: (19, 24, 30)},
+    "weight_factor_part1": {1: (12, 14, 17), 2: (20, 25, 31)},
+    "weight_factor": {1: (13, 15, 34), 2: (21, 26, 39)},
+    "bias_factor": {1: (14, 15, 37), 2: (22, 26, 42)},
+    "stretch_part1": {2: (15, 20, 27)},
+    "stretch_part4": {2: (16, 21, 22)},
+    "stretch_part3": {2: (17, 22, 28)},
+    "stretch_part2": {2: (18, 23, 29)},
+    "weights_part1": {1: (24, 35, 36), 2: (26, 40, 41)},
+    "biases_part1": {1: (25, 37, 38), 2: (27, 42, 43)},
 }
 """Memory of a step on a batch, by array and subscript: number of the place, and the first and the last
 statement that touch it."""
@@ -2103,11 +2001,10 @@ def _run(
             work.loss,
             work.penalty,
             work.objective,
+            work.softmax,
             work.b,
             work.softmax_part1_one,
-            work.softmax,
             work.b_part1_one,
-            work.b_part1_one_scalar,
             work.y,
             DTYPE(state.damping),
             work.stretch,
@@ -2134,11 +2031,9 @@ def _run(
             work.loss,
             work.penalty,
             work.objective,
+            work.softmax,
             work.b,
             work.softmax_part1,
-            work.softmax,
-            work.b_part1,
-            work.b_part1_scalar,
             work.y,
             DTYPE(state.damping),
             work.stretch,

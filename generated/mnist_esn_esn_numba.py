@@ -156,72 +156,68 @@ GUARDS = {
 }
 """Checks by code: layer and quantity."""
 _SHAPES1: Shapes = {1: (None, 256), 2: (None, 32)}
-_SHAPES2: Shapes = {1: (None, 256), 2: (None, 32), 3: (None, 10)}
-_SHAPES3: Shapes = {3: (None,)}
-_SHAPES4: Shapes = {3: (None, 10)}
-_SHAPES5: Shapes = {1: (256, 784), 2: (32, 256), 3: (10, 32)}
-_SHAPES6: Shapes = {1: (256,), 2: (32,), 3: (10,)}
-_SHAPES7: Shapes = {1: (None,), 2: (None,), 3: (None,)}
-_SHAPES8: Shapes = {1: (256,), 2: (32,)}
-_SHAPES9: Shapes = {3: (10,)}
+_SHAPES2: Shapes = {3: (None, 10)}
+_SHAPES3: Shapes = {1: (None, 256), 2: (None, 32), 3: (None, 10)}
+_SHAPES4: Shapes = {1: (256, 784), 2: (32, 256), 3: (10, 32)}
+_SHAPES5: Shapes = {1: (256,), 2: (32,), 3: (10,)}
+_SHAPES6: Shapes = {1: (None,), 2: (None,), 3: (None,)}
+_SHAPES7: Shapes = {1: (256,), 2: (32,)}
+_SHAPES8: Shapes = {3: (10,)}
 _WORK: dict[str, Shapes] = {
     "a": _SHAPES1,
     "x": {0: (None, 784), 1: (None, 256), 2: (None, 32), 3: (None, 10)},
     "targets": (None, 10),
-    "loss_part1": (None,),
+    "loss_part1": (None, 10),
     "loss": (None,),
     "penalty": {1: (None,), 2: (None,)},
     "objective": (None,),
-    "b": _SHAPES2,
-    "softmax_part1": _SHAPES3,
-    "softmax": _SHAPES4,
-    "b_part1": _SHAPES1,
-    "b_part1_scalar": _SHAPES3,
+    "softmax": _SHAPES2,
+    "b": _SHAPES3,
+    "softmax_part1": _SHAPES2,
     "y": _SHAPES1,
-    "gradient_weights": _SHAPES5,
-    "gradient_biases": _SHAPES6,
+    "gradient_weights": _SHAPES4,
+    "gradient_biases": _SHAPES5,
     "u": _SHAPES1,
-    "zeta": _SHAPES2,
+    "zeta": _SHAPES3,
     "u_part2": {2: (None, 32)},
-    "zeta_part2": _SHAPES4,
-    "gamma": _SHAPES2,
+    "zeta_part2": _SHAPES2,
+    "gamma": _SHAPES3,
     "gamma_part1": _SHAPES1,
-    "gamma_part1_scalar": _SHAPES3,
+    "gamma_part1_scalar": {3: (None,)},
     "z": _SHAPES1,
-    "product_weights": _SHAPES5,
+    "product_weights": _SHAPES4,
     "product_weights_part2": {2: (32, 256), 3: (10, 32)},
-    "product_biases": _SHAPES6,
-    "weight_factor_part1": _SHAPES7,
-    "weight_factor": _SHAPES7,
-    "bias_factor_part1": _SHAPES7,
-    "bias_factor": _SHAPES7,
+    "product_biases": _SHAPES5,
+    "weight_factor_part1": _SHAPES6,
+    "weight_factor": _SHAPES6,
+    "bias_factor_part1": _SHAPES6,
+    "bias_factor": _SHAPES6,
     "weights_part2": {1: (None, 256), 2: (None, 32), 3: (None, 32)},
-    "weights_part1": _SHAPES5,
-    "biases_part1": _SHAPES6,
+    "weights_part1": _SHAPES4,
+    "biases_part1": _SHAPES5,
 }
 """Intermediate values of a batch of samples: name -> shapes."""
 _WORK_ONE: dict[str, Shapes] = {
-    "a": _SHAPES8,
+    "a": _SHAPES7,
     "x": {0: (784,), 1: (256,), 2: (32,), 3: (10,)},
-    "a_part1_one": _SHAPES8,
-    "x_part1_one": _SHAPES9,
+    "a_part1_one": _SHAPES7,
+    "x_part1_one": _SHAPES8,
     "targets": (10,),
-    "loss_part1_one": (1,),
+    "loss_part1_one": (10,),
     "loss": (1,),
     "penalty": (3,),
     "penalty_part1_one": (3,),
     "objective": (1,),
-    "b": _SHAPES6,
-    "softmax_part1_one": (4,),
-    "softmax": _SHAPES9,
-    "b_part1_one": _SHAPES8,
-    "b_part1_one_scalar": (4,),
-    "y": _SHAPES8,
+    "softmax": _SHAPES8,
+    "b": _SHAPES5,
+    "softmax_part1_one": _SHAPES8,
+    "b_part1_one": _SHAPES7,
+    "y": _SHAPES7,
     "newton_weights_part1_one": (4,),
-    "newton_weights": _SHAPES5,
-    "newton_biases_part1_one": _SHAPES9,
+    "newton_weights": _SHAPES4,
+    "newton_biases_part1_one": _SHAPES8,
     "newton_biases_part1_one_scalar": (3,),
-    "newton_biases": _SHAPES6,
+    "newton_biases": _SHAPES5,
     "newton_biases_part2_one": {3: (10, 10)},
     "newton_biases_part3_one": (4,),
     "weight_factor_part1_one": (4,),
@@ -490,17 +486,18 @@ def _all_finite(values):
 
 
 @njit(cache=True, error_model="numpy")
-def _log_sum_exp(values):
-    """log Σ exp(values) without overflow."""
+def _log_softmax(values, result):
+    """values − log Σ exp(values); the largest entry is taken off first, so that nothing is lost to it."""
     top = values[0]
     for i in range(1, len(values)):
         top = max(top, values[i])
-    if not np.isfinite(top):
-        return top
     total = np.float32(0.0)
     for i in range(len(values)):
-        total += np.exp(values[i] - top)
-    return top + np.log(total)
+        result[i] = values[i] - top
+        total += np.exp(result[i])
+    shift = np.log(total)
+    for i in range(len(values)):
+        result[i] -= shift
 
 
 @njit(cache=True, error_model="numpy")
@@ -654,12 +651,11 @@ def _objective(x, targets, loss_part1, loss, penalty, objective):
     """
     x_3 = x[3]
     for p in range(len(loss_part1)):
-        loss_part1[p] = _log_sum_exp(x_3[p])
+        _log_softmax(x_3[p], loss_part1[p])
     for p in range(len(loss)):
         total0 = np.float32(0.0)
-        loss_part1_p = loss_part1[p]
-        for i in range(targets.shape[1]):
-            total0 += targets[p, i] * (-loss_part1_p + x_3[p, i])
+        for i in range(loss_part1.shape[1]):
+            total0 += loss_part1[p, i] * targets[p, i]
         loss[p] = -total0
     x_1, penalty_1 = x[1], penalty[1]
     regularization_1 = REGULARIZATION[1]
@@ -685,47 +681,36 @@ def _objective(x, targets, loss_part1, loss, penalty, objective):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _adjoint(x, targets, weights, a, b, softmax_part1, softmax, b_part1, b_part1_scalar, y):
+def _adjoint(x, targets, weights, a, softmax, b, softmax_part1, y):
     """Back-propagation.
 
     Equations:
-        b_n = t − ⟨𝟏, t⟩ softmax(x_n)  [ESN(9)]
+        b_n = t − softmax(x_n)  [ESN(9)]
         b_{n−1} = W_nᵀ b_n − λ_{n−1} x_{n−1}  [ESN(9)]
         b_1 = W_2ᵀ y_2 − λ_1 x_1  [ESN(9)]
         y_k = F_k'(a_k) ∘ b_k,  k = 1..n−1
     """
     x_3, softmax_part1_3 = x[3], softmax_part1[3]
     for p in range(len(softmax_part1_3)):
-        softmax_part1_3[p] = _log_sum_exp(x_3[p])
-    softmax_3 = softmax[3]
+        _log_softmax(x_3[p], softmax_part1_3[p])
+    softmax_3, b_3 = softmax[3], b[3]
     for p in range(len(softmax_3)):
-        softmax_part1_3_p = softmax_part1_3[p]
         for i in range(softmax_3.shape[1]):
-            softmax_3[p, i] = _exp(-softmax_part1_3_p + x_3[p, i])
-    b_part1_scalar_3 = b_part1_scalar[3]
-    for p in range(len(b_part1_scalar_3)):
-        total0 = np.float32(0.0)
-        for i in range(targets.shape[1]):
-            total0 += targets[p, i]
-        b_part1_scalar_3[p] = total0
-    b_3 = b[3]
-    for p in range(len(b_3)):
-        b_part1_scalar_3_p = b_part1_scalar_3[p]
-        for i in range(b_3.shape[1]):
-            b_3[p, i] = -b_part1_scalar_3_p * softmax_3[p, i] + targets[p, i]
-    np.dot(b[3], weights[3], b_part1[2])
-    a_2, b_2, b_part1_2, x_2, y_2 = a[2], b[2], b_part1[2], x[2], y[2]
+            softmax_3[p, i] = _exp(softmax_part1_3[p, i])
+            b_3[p, i] = -softmax_3[p, i] + targets[p, i]
+    np.dot(b[3], weights[3], b[2])
+    a_2, b_2, x_2, y_2 = a[2], b[2], x[2], y[2]
     regularization_2 = REGULARIZATION[2]
     for p in range(len(b_2)):
         for i in range(b_2.shape[1]):
-            b_2[p, i] = b_part1_2[p, i] - regularization_2 * x_2[p, i]
+            b_2[p, i] = b_2[p, i] - regularization_2 * x_2[p, i]
             y_2[p, i] = b_2[p, i] * (np.float32(1.0) if a_2[p, i] > np.float32(0.0) else np.float32(0.1))
-    np.dot(y[2], weights[2], b_part1[1])
-    a_1, b_1, b_part1_1, x_1, y_1 = a[1], b[1], b_part1[1], x[1], y[1]
+    np.dot(y[2], weights[2], b[1])
+    a_1, b_1, x_1, y_1 = a[1], b[1], x[1], y[1]
     regularization_1 = REGULARIZATION[1]
     for p in range(len(b_1)):
         for i in range(b_1.shape[1]):
-            b_1[p, i] = b_part1_1[p, i] - regularization_1 * x_1[p, i]
+            b_1[p, i] = b_1[p, i] - regularization_1 * x_1[p, i]
             y_1[p, i] = b_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
 
 
@@ -790,30 +775,27 @@ def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, u_part2, zet
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _adjoint_tangent(
-    b_part1_scalar, softmax, zeta, b, vector_weights, weights, a, y, gamma, gamma_part1, gamma_part1_scalar, z
+    softmax, zeta, b, vector_weights, weights, a, y, gamma, gamma_part1, gamma_part1_scalar, z
 ):
     """Sifrian (3): backward in k.
 
     Equations:
-        γ_n = ⟨𝟏, t⟩ ⟨softmax(x_n), ζ_n⟩ softmax(x_n) − ⟨𝟏, t⟩ (softmax(x_n) ∘ ζ_n)  [ESN(16.3)]
+        γ_n = ⟨softmax(x_n), ζ_n⟩ softmax(x_n) − softmax(x_n) ∘ ζ_n  [ESN(16.3)]
         γ_{n−1} = W_nᵀ γ_n − N_nᵀ b_n − λ_{n−1} ζ_{n−1}  [ESN(16.3)]
         γ_1 = −W_2ᵀ z_2 − N_2ᵀ y_2 − λ_1 ζ_1  [ESN(16.3)]
         z_k = −F_k'(a_k) ∘ γ_k,  k = 1..n−1
     """
-    b_part1_scalar_3, softmax_3, zeta_3 = b_part1_scalar[3], softmax[3], zeta[3]
-    gamma_part1_scalar_3 = gamma_part1_scalar[3]
+    softmax_3, zeta_3, gamma_part1_scalar_3 = softmax[3], zeta[3], gamma_part1_scalar[3]
     for p in range(len(gamma_part1_scalar_3)):
         total0 = np.float32(0.0)
         for i in range(softmax_3.shape[1]):
             total0 += softmax_3[p, i] * zeta_3[p, i]
-        gamma_part1_scalar_3[p] = b_part1_scalar_3[p] * total0
+        gamma_part1_scalar_3[p] = total0
     gamma_3 = gamma[3]
     for p in range(len(gamma_3)):
         gamma_part1_scalar_3_p = gamma_part1_scalar_3[p]
-        b_part1_scalar_3_p = b_part1_scalar_3[p]
         for i in range(gamma_3.shape[1]):
-            term4_0 = -b_part1_scalar_3_p * softmax_3[p, i] * zeta_3[p, i]
-            gamma_3[p, i] = term4_0 + gamma_part1_scalar_3_p * softmax_3[p, i]
+            gamma_3[p, i] = gamma_part1_scalar_3_p * softmax_3[p, i] - softmax_3[p, i] * zeta_3[p, i]
     np.dot(b[3], vector_weights[3], gamma_part1[2])
     np.dot(gamma[3], weights[3], gamma[2])
     a_2, gamma_2, gamma_part1_2, zeta_2, z_2 = a[2], gamma[2], gamma_part1[2], zeta[2], z[2]
@@ -1029,11 +1011,10 @@ def _objective_one(x, targets, loss_part1_one, loss, penalty, penalty_part1_one,
     Returns 0, or the code of the first check that failed (see ``GUARDS``).
     """
     x_3 = x[3]
-    loss_part1_one[0] = _log_sum_exp(x_3)
+    _log_softmax(x_3, loss_part1_one)
     total0 = np.float32(0.0)
-    loss_part1_one_0 = loss_part1_one[0]
-    for i in range(len(targets)):
-        total0 += targets[i] * (-loss_part1_one_0 + x_3[i])
+    for i in range(len(loss_part1_one)):
+        total0 += loss_part1_one[i] * targets[i]
     loss[0] = -total0
     x_1 = x[1]
     total1 = np.float32(0.0)
@@ -1053,29 +1034,21 @@ def _objective_one(x, targets, loss_part1_one, loss, penalty, penalty_part1_one,
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _adjoint_one(x, targets, weights, a, b, softmax_part1_one, softmax, b_part1_one, b_part1_one_scalar, y):
+def _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_one, y):
     """Back-propagation.
 
     Equations:
-        b_n = t − ⟨𝟏, t⟩ softmax(x_n)  [ESN(9)]
+        b_n = t − softmax(x_n)  [ESN(9)]
         b_{n−1} = W_nᵀ b_n − λ_{n−1} x_{n−1}  [ESN(9)]
         b_1 = W_2ᵀ y_2 − λ_1 x_1  [ESN(9)]
         y_k = F_k'(a_k) ∘ b_k,  k = 1..n−1
     """
-    x_3 = x[3]
-    softmax_part1_one[3] = _log_sum_exp(x_3)
-    softmax_3 = softmax[3]
-    softmax_part1_one_3 = softmax_part1_one[3]
+    x_3, softmax_part1_one_3 = x[3], softmax_part1_one[3]
+    _log_softmax(x_3, softmax_part1_one_3)
+    softmax_3, b_3 = softmax[3], b[3]
     for i in range(len(softmax_3)):
-        softmax_3[i] = _exp(-softmax_part1_one_3 + x_3[i])
-    total0 = np.float32(0.0)
-    for i in range(len(targets)):
-        total0 += targets[i]
-    b_part1_one_scalar[3] = total0
-    b_3 = b[3]
-    b_part1_one_scalar_3 = b_part1_one_scalar[3]
-    for i in range(len(b_3)):
-        b_3[i] = -b_part1_one_scalar_3 * softmax_3[i] + targets[i]
+        softmax_3[i] = _exp(softmax_part1_one_3[i])
+        b_3[i] = -softmax_3[i] + targets[i]
     np.dot(weights[3].T, b[3], b_part1_one[2])
     a_2, b_2, b_part1_one_2, x_2, y_2 = a[2], b[2], b_part1_one[2], x[2], y[2]
     regularization_2 = REGULARIZATION[2]
@@ -1095,7 +1068,6 @@ def _newton_one(
     y,
     x,
     b,
-    b_part1_one_scalar,
     softmax,
     newton_weights_part1_one,
     newton_weights,
@@ -1111,8 +1083,8 @@ def _newton_one(
         N*_k = −λ_{k−1} y_k x_{k−1}ᵀ / ‖y_k‖²,  k = 1..n−1  [ESN(17)]
         N*_n = −λ_{n−1} b_n x_{n−1}ᵀ / ‖b_n‖²  [ESN(17)]
         η*_k = λ_{k−1} ‖x_{k−1}‖² y_k / ‖y_k‖²,  k = 1..n−1  [ESN(17)]
-        η*_n = (⟨𝟏, t⟩ softmax(x_n) softmax(x_n)ᵀ − ⟨𝟏, t⟩ diag(softmax(x_n)))⁻¹ b_n + λ_{n−1} ‖x_{n−1}‖² b_n
-            / ‖b_n‖²  [ESN(17)]
+        η*_n = λ_{n−1} ‖x_{n−1}‖² b_n / ‖b_n‖² + (softmax(x_n) softmax(x_n)ᵀ − diag(softmax(x_n)))⁻¹ b_n
+            [ESN(17)]
 
     Returns 0, or the code of the first check that failed (see ``GUARDS``).
     """
@@ -1152,12 +1124,10 @@ def _newton_one(
         for j in range(newton_weights_3.shape[1]):
             newton_weights_3[i, j] = factor3 * x_2[j]
     softmax_3, newton_biases_part2_one_3 = softmax[3], newton_biases_part2_one[3]
-    b_part1_one_scalar_3 = b_part1_one_scalar[3]
     for i in range(len(newton_biases_part2_one_3)):
-        factor5 = b_part1_one_scalar_3 * softmax_3[i]
-        factor6 = -b_part1_one_scalar_3 * softmax_3[i]
+        softmax_3_i = softmax_3[i]
         for j in range(newton_biases_part2_one_3.shape[1]):
-            newton_biases_part2_one_3[i, j] = _delta(i, j) * factor6 + factor5 * softmax_3[j]
+            newton_biases_part2_one_3[i, j] = -_delta(i, j) * softmax_3_i + softmax_3_i * softmax_3[j]
     newton_biases_part1_one_3 = newton_biases_part1_one[3]
     solved = _solve_vector(newton_biases_part2_one_3, b_3, newton_biases_part1_one_3)
     if not solved:
@@ -1167,9 +1137,9 @@ def _newton_one(
         total3 += x_2[i] * x_2[i]
     newton_biases_part3_one[3] = total3
     newton_biases_3 = newton_biases[3]
-    factor7 = newton_biases_part3_one[3] * REGULARIZATION[2] / newton_weights_part1_one[3]
+    factor5 = newton_biases_part3_one[3] * REGULARIZATION[2] / newton_weights_part1_one[3]
     for i in range(len(newton_biases_3)):
-        newton_biases_3[i] = b_3[i] * factor7 + newton_biases_part1_one_3[i]
+        newton_biases_3[i] = b_3[i] * factor5 + newton_biases_part1_one_3[i]
     if not _all_finite(newton_weights[3]):
         return 16
     if not _all_finite(newton_biases[3]):
@@ -1326,18 +1296,7 @@ def gradient(params: Parameters, inputs: Array, targets: Array) -> dict[str, Arr
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _adjoint(
-        work.x,
-        work.targets,
-        weights,
-        work.a,
-        work.b,
-        work.softmax_part1,
-        work.softmax,
-        work.b_part1,
-        work.b_part1_scalar,
-        work.y,
-    )
+    _adjoint(work.x, work.targets, weights, work.a, work.softmax, work.b, work.softmax_part1, work.y)
     _gradient(work.b, work.x, work.mean, work.y, work.gradient_weights, work.gradient_biases)
     return _named(work.gradient_weights, work.gradient_biases)
 
@@ -1388,18 +1347,16 @@ def newton_direction(params: Parameters, input: Array, target: int) -> dict[str,
         work.targets,
         weights,
         work.a,
+        work.softmax,
         work.b,
         work.softmax_part1_one,
-        work.softmax,
         work.b_part1_one,
-        work.b_part1_one_scalar,
         work.y,
     )
     code = _newton_one(
         work.y,
         work.x,
         work.b,
-        work.b_part1_one_scalar,
         work.softmax,
         work.newton_weights_part1_one,
         work.newton_weights,
@@ -1419,18 +1376,7 @@ def _prepared_hessian_vector_product(
     """Hessian of the objective times a vector, prepared for many vectors."""
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _adjoint(
-        work.x,
-        work.targets,
-        weights,
-        work.a,
-        work.b,
-        work.softmax_part1,
-        work.softmax,
-        work.b_part1,
-        work.b_part1_scalar,
-        work.y,
-    )
+    _adjoint(work.x, work.targets, weights, work.a, work.softmax, work.b, work.softmax_part1, work.y)
 
     def product(vector: Parameters) -> dict[str, Array]:
         vector_weights, vector_biases = _parameters(vector, "vector")
@@ -1447,7 +1393,6 @@ def _prepared_hessian_vector_product(
             work.zeta_part2,
         )
         _adjoint_tangent(
-            work.b_part1_scalar,
             work.softmax,
             work.zeta,
             work.b,
@@ -1538,11 +1483,9 @@ def _epoch(
     loss,
     penalty,
     objective,
+    softmax,
     b,
     softmax_part1,
-    softmax,
-    b_part1,
-    b_part1_scalar,
     y,
     weight_factor_part1,
     weight_factor,
@@ -1574,7 +1517,7 @@ def _epoch(
         code = _objective(x, targets, loss_part1, loss, penalty, objective)
         if code != 0:
             return total, code, position
-        _adjoint(x, targets, weights, a, b, softmax_part1, softmax, b_part1, b_part1_scalar, y)
+        _adjoint(x, targets, weights, a, softmax, b, softmax_part1, y)
         code = _direction(y, x, b, weight_factor_part1, weight_factor, bias_factor_part1, bias_factor)
         if code != 0:
             return total, code, position
@@ -1614,11 +1557,10 @@ def _epoch_one(
     penalty,
     penalty_part1_one,
     objective,
+    softmax,
     b,
     softmax_part1_one,
-    softmax,
     b_part1_one,
-    b_part1_one_scalar,
     y,
     weight_factor_part1_one,
     weight_factor,
@@ -1640,9 +1582,7 @@ def _epoch_one(
         code = _objective_one(x, targets, loss_part1_one, loss, penalty, penalty_part1_one, objective)
         if code != 0:
             return total, code, position
-        _adjoint_one(
-            x, targets, weights, a, b, softmax_part1_one, softmax, b_part1_one, b_part1_one_scalar, y
-        )
+        _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_one, y)
         code = _direction_one(y, x, b, weight_factor_part1_one, weight_factor, bias_factor)
         if code != 0:
             return total, code, position
@@ -1652,26 +1592,24 @@ def _epoch_one(
 
 
 _PLACES: Places = {
-    "x": {0: (0, 0, 46), 1: (2, 1, 51), 2: (4, 3, 56), 3: (5, 4, 58)},
-    "a": {1: (1, 0, 48), 2: (3, 2, 53)},
-    "y": {1: (1, 0, 48), 2: (3, 2, 53)},
-    "weights_part2": {3: (4, 3, 56), 1: (29, 45, 46), 2: (32, 50, 51)},
-    "softmax": {3: (5, 4, 58)},
-    "b": {3: (5, 4, 58), 2: (14, 0, 18), 1: (16, 0, 20)},
+    "x": {0: (0, 0, 44), 1: (2, 1, 49), 2: (4, 3, 54), 3: (5, 4, 13)},
+    "a": {1: (1, 0, 46), 2: (3, 2, 51)},
+    "y": {1: (1, 0, 46), 2: (3, 2, 51)},
+    "weights_part2": {3: (4, 3, 54), 1: (27, 43, 44), 2: (30, 48, 49)},
     "loss_part1": (6, 6, 7),
-    "targets": (7, 0, 16),
-    "loss": (8, 7, 60),
-    "objective": (8, 7, 60),
+    "targets": (7, 0, 14),
+    "loss": (8, 7, 58),
+    "objective": (8, 7, 58),
     "penalty": {1: (9, 8, 10), 2: (10, 9, 11)},
     "softmax_part1": {3: (11, 13, 14)},
-    "b_part1_scalar": {3: (12, 15, 16)},
-    "b_part1": {2: (13, 17, 18), 1: (15, 19, 20)},
-    "weight_factor_part1": {1: (17, 21, 25), 2: (21, 29, 33), 3: (25, 37, 41)},
-    "weight_factor": {1: (18, 22, 45), 2: (22, 30, 50), 3: (26, 38, 55)},
-    "bias_factor_part1": {1: (19, 23, 27), 2: (23, 31, 35), 3: (27, 39, 43)},
-    "bias_factor": {1: (20, 24, 48), 2: (24, 32, 53), 3: (28, 40, 58)},
-    "weights_part1": {1: (30, 46, 47), 2: (33, 51, 52), 3: (35, 56, 57)},
-    "biases_part1": {1: (31, 48, 49), 2: (34, 53, 54), 3: (36, 58, 59)},
+    "softmax": {3: (12, 0, 56)},
+    "b": {3: (12, 0, 56), 2: (13, 15, 16), 1: (14, 17, 18)},
+    "weight_factor_part1": {1: (15, 19, 23), 2: (19, 27, 31), 3: (23, 35, 39)},
+    "weight_factor": {1: (16, 20, 43), 2: (20, 28, 48), 3: (24, 36, 53)},
+    "bias_factor_part1": {1: (17, 21, 25), 2: (21, 29, 33), 3: (25, 37, 41)},
+    "bias_factor": {1: (18, 22, 46), 2: (22, 30, 51), 3: (26, 38, 56)},
+    "weights_part1": {1: (28, 44, 45), 2: (31, 49, 50), 3: (33, 54, 55)},
+    "biases_part1": {1: (29, 46, 47), 2: (32, 51, 52), 3: (34, 56, 57)},
 }
 """Memory of a step on a batch, by array and subscript: number of the place, and the first and the last
 statement that touch it."""
@@ -1860,11 +1798,10 @@ def _run(
             work.penalty,
             work.penalty_part1_one,
             work.objective,
+            work.softmax,
             work.b,
             work.softmax_part1_one,
-            work.softmax,
             work.b_part1_one,
-            work.b_part1_one_scalar,
             work.y,
             work.weight_factor_part1_one,
             work.weight_factor,
@@ -1885,11 +1822,9 @@ def _run(
             work.loss,
             work.penalty,
             work.objective,
+            work.softmax,
             work.b,
             work.softmax_part1,
-            work.softmax,
-            work.b_part1,
-            work.b_part1_scalar,
             work.y,
             work.weight_factor_part1,
             work.weight_factor,

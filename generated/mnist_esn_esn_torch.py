@@ -376,8 +376,8 @@ def _objective(x: Tensors, targets: Tensor, checks: Checks) -> tuple[Tensor, Ten
         R_2 = ½ λ_2 ‖x_2‖² + R_1  [ESN(4)]
         ℓ_R = ℓ + R_2  [ESN(4)]
     """
-    loss_part1 = torch.logsumexp(x[3], 1)
-    loss = -(targets * (-loss_part1[:, None] + x[3])).sum(1)
+    loss_part1 = torch.log_softmax(x[3], 1)
+    loss = -torch.linalg.vecdot(loss_part1, targets)
     penalty = 0.5 * REGULARIZATION[1] * torch.linalg.vecdot(x[1], x[1])
     penalty_part1 = torch.linalg.vecdot(x[2], x[2])
     penalty = penalty + 0.5 * penalty_part1 * REGULARIZATION[2]
@@ -386,31 +386,25 @@ def _objective(x: Tensors, targets: Tensor, checks: Checks) -> tuple[Tensor, Ten
     return loss, objective
 
 
-def _adjoint(
-    weights: Tensors, x: Tensors, a: Tensors, targets: Tensor
-) -> tuple[Tensors, Tensors, Tensors, Tensors]:
+def _adjoint(weights: Tensors, x: Tensors, a: Tensors, targets: Tensor) -> tuple[Tensors, Tensors, Tensors]:
     """Back-propagation.
 
-        b_n = t − ⟨𝟏, t⟩ softmax(x_n)  [ESN(9)]
+        b_n = t − softmax(x_n)  [ESN(9)]
         b_{n−1} = W_nᵀ b_n − λ_{n−1} x_{n−1}  [ESN(9)]
         b_1 = W_2ᵀ y_2 − λ_1 x_1  [ESN(9)]
         y_k = F_k'(a_k) ∘ b_k,  k = 1..n−1
     """
     softmax: Tensors = {}
-    b_part1: Tensors = {}
     b: Tensors = {}
     y: Tensors = {}
-    softmax_part1 = torch.logsumexp(x[3], 1)
-    softmax[3] = torch.exp(-softmax_part1[:, None] + x[3])
-    b_part1[3] = targets.sum(1)
-    b[3] = -b_part1[3][:, None] * softmax[3] + targets
-    b_part1[2] = b[3] @ weights[3]
-    b[2] = b_part1[2] - REGULARIZATION[2] * x[2]
+    softmax_part1 = torch.log_softmax(x[3], 1)
+    softmax[3] = torch.exp(softmax_part1)
+    b[3] = -softmax[3] + targets
+    b[2] = torch.addmm(x[2], b[3], weights[3], beta=-REGULARIZATION[2])
     y[2] = b[2] * torch.where(a[2] > 0.0, 1.0, torch.full_like(a[2], 0.1))
-    b_part1[1] = y[2] @ weights[2]
-    b[1] = b_part1[1] - REGULARIZATION[1] * x[1]
+    b[1] = torch.addmm(x[1], y[2], weights[2], beta=-REGULARIZATION[1])
     y[1] = b[1] * torch.where(a[1] > 0.0, 1.0, torch.full_like(a[1], 0.1))
-    return softmax, b_part1, b, y
+    return softmax, b, y
 
 
 def _gradient(b: Tensors, x: Tensors, y: Tensors, mean: float) -> tuple[Tensors, Tensors]:
@@ -453,7 +447,6 @@ def _tangent(
 
 def _adjoint_tangent(
     weights: Tensors,
-    b_part1: Tensors,
     softmax: Tensors,
     zeta: Tensors,
     b: Tensors,
@@ -463,15 +456,15 @@ def _adjoint_tangent(
 ) -> tuple[Tensors, Tensors]:
     """Sifrian (3): backward in k.
 
-        γ_n = ⟨𝟏, t⟩ ⟨softmax(x_n), ζ_n⟩ softmax(x_n) − ⟨𝟏, t⟩ (softmax(x_n) ∘ ζ_n)  [ESN(16.3)]
+        γ_n = ⟨softmax(x_n), ζ_n⟩ softmax(x_n) − softmax(x_n) ∘ ζ_n  [ESN(16.3)]
         γ_{n−1} = W_nᵀ γ_n − N_nᵀ b_n − λ_{n−1} ζ_{n−1}  [ESN(16.3)]
         γ_1 = −W_2ᵀ z_2 − N_2ᵀ y_2 − λ_1 ζ_1  [ESN(16.3)]
         z_k = −F_k'(a_k) ∘ γ_k,  k = 1..n−1
     """
     gamma: Tensors = {}
     z: Tensors = {}
-    gamma_part1 = b_part1[3] * torch.linalg.vecdot(softmax[3], zeta[3])
-    gamma[3] = -b_part1[3][:, None] * softmax[3] * zeta[3] + gamma_part1[:, None] * softmax[3]
+    gamma_part1 = torch.linalg.vecdot(softmax[3], zeta[3])
+    gamma[3] = gamma_part1[:, None] * softmax[3] - softmax[3] * zeta[3]
     term0 = torch.addmm(zeta[2], b[3], vector_weights[3], beta=-REGULARIZATION[2], alpha=-1.0)
     gamma[2] = term0.addmm_(gamma[3], weights[3])
     z[2] = -gamma[2] * torch.where(a[2] > 0.0, 1.0, torch.full_like(a[2], 0.1))
@@ -578,40 +571,34 @@ def _forward_one(weights: Tensors, biases: Tensors, inputs: Tensor) -> tuple[Ten
 
 def _adjoint_one(
     weights: Tensors, x: Tensors, a: Tensors, targets: Tensor
-) -> tuple[Tensors, Tensors, Tensors, Tensors]:
+) -> tuple[Tensors, Tensors, Tensors]:
     """Back-propagation.
 
-        b_n = t − ⟨𝟏, t⟩ softmax(x_n)  [ESN(9)]
+        b_n = t − softmax(x_n)  [ESN(9)]
         b_{n−1} = W_nᵀ b_n − λ_{n−1} x_{n−1}  [ESN(9)]
         b_1 = W_2ᵀ y_2 − λ_1 x_1  [ESN(9)]
         y_k = F_k'(a_k) ∘ b_k,  k = 1..n−1
     """
     softmax: Tensors = {}
-    b_part1_one: Tensors = {}
     b: Tensors = {}
     y: Tensors = {}
-    softmax_part1_one = torch.logsumexp(x[3], 0)
-    softmax[3] = torch.exp(-softmax_part1_one + x[3])
-    b_part1_one[3] = targets.sum()
-    b[3] = -b_part1_one[3] * softmax[3] + targets
-    b_part1_one[2] = weights[3].T @ b[3]
-    b[2] = b_part1_one[2] - REGULARIZATION[2] * x[2]
+    softmax_part1_one = torch.log_softmax(x[3], 0)
+    softmax[3] = torch.exp(softmax_part1_one)
+    b[3] = -softmax[3] + targets
+    b[2] = torch.addmv(x[2], weights[3].T, b[3], beta=-REGULARIZATION[2])
     y[2] = b[2] * torch.where(a[2] > 0.0, 1.0, torch.full_like(a[2], 0.1))
-    b_part1_one[1] = weights[2].T @ y[2]
-    b[1] = b_part1_one[1] - REGULARIZATION[1] * x[1]
+    b[1] = torch.addmv(x[1], weights[2].T, y[2], beta=-REGULARIZATION[1])
     y[1] = b[1] * torch.where(a[1] > 0.0, 1.0, torch.full_like(a[1], 0.1))
-    return softmax, b_part1_one, b, y
+    return softmax, b, y
 
 
-def _newton(
-    y: Tensors, x: Tensors, b: Tensors, b_part1_one: Tensors, softmax: Tensors, checks: Checks
-) -> tuple[Tensors, Tensors]:
+def _newton(y: Tensors, x: Tensors, b: Tensors, softmax: Tensors, checks: Checks) -> tuple[Tensors, Tensors]:
     """Newton direction of one sample.
 
         N*_k = −λ_{k−1} y_k x_{k−1}ᵀ / ‖y_k‖²,  k = 1..n−1  [ESN(17)]
         N*_n = −λ_{n−1} b_n x_{n−1}ᵀ / ‖b_n‖²  [ESN(17)]
         η*_k = λ_{k−1} ‖x_{k−1}‖² y_k / ‖y_k‖²,  k = 1..n−1  [ESN(17)]
-        η*_n = (⟨𝟏, t⟩ softmax(x_n) softmax(x_n)ᵀ − ⟨𝟏, t⟩ diag(softmax(x_n)))⁻¹ b_n + λ_{n−1} ‖x_{n−1}‖² b_n / ‖b_n‖²  [ESN(17)]
+        η*_n = λ_{n−1} ‖x_{n−1}‖² b_n / ‖b_n‖² + (softmax(x_n) softmax(x_n)ᵀ − diag(softmax(x_n)))⁻¹ b_n  [ESN(17)]
     """
     newton_weights: Tensors = {}
     newton_biases: Tensors = {}
@@ -626,8 +613,7 @@ def _newton(
         checks.append((k + 17, torch.isfinite(newton_biases[k]).all()))
     newton_weights_part1_one = torch.dot(b[3], b[3])
     newton_weights[3] = -b[3][:, None] * (REGULARIZATION[2] / newton_weights_part1_one) * x[2]
-    term0 = -b_part1_one[3] * identity10 * softmax[3][:, None]
-    newton_biases_part2_one = term0 + b_part1_one[3] * softmax[3][:, None] * softmax[3]
+    newton_biases_part2_one = -identity10 * softmax[3][:, None] + softmax[3][:, None] * softmax[3]
     newton_biases_part1_one, solved = _solve_vector(newton_biases_part2_one, b[3])
     checks.append((24, solved))
     newton_biases_part3_one = torch.dot(x[2], x[2])
@@ -710,7 +696,7 @@ def gradient(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> P
     inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
     mean = 1.0 / len(inputs)
     a, x = _forward(weights, biases, inputs)
-    _, _, b, y = _adjoint(weights, x, a, targets)
+    _, b, y = _adjoint(weights, x, a, targets)
     gradient_weights, gradient_biases = _gradient(b, x, y, mean)
     return _named(gradient_weights, gradient_biases)
 
@@ -724,14 +710,14 @@ def _prepared_hessian_vector_product(
     inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
     mean = 1.0 / len(inputs)
     a, x = _forward(weights, biases, inputs)
-    softmax, b_part1, b, y = _adjoint(weights, x, a, targets)
+    softmax, b, y = _adjoint(weights, x, a, targets)
 
     @torch.no_grad()
     def product(vector: Mapping[str, Tensor]) -> Parameters:
         """Hessian of the objective times a vector.  [ESN(16), MK(31)]"""
         vector_weights, vector_biases = _weights_and_biases(vector, "vector", next(iter(weights.values())))
         zeta = _tangent(weights, x, a, vector_weights, vector_biases)
-        gamma, z = _adjoint_tangent(weights, b_part1, softmax, zeta, b, a, y, vector_weights)
+        gamma, z = _adjoint_tangent(weights, softmax, zeta, b, a, y, vector_weights)
         product_weights, product_biases = _hessian_product(b, zeta, gamma, x, z, y, mean)
         return _named(product_weights, product_biases)
 
@@ -780,8 +766,8 @@ def newton_direction(params: Mapping[str, Tensor], input: Tensor, target: Tensor
     inputs, targets = _sample(input, target, next(iter(weights.values())))
     checks: Checks = []
     a, x = _forward_one(weights, biases, inputs)
-    softmax, b_part1_one, b, y = _adjoint_one(weights, x, a, targets)
-    newton_weights, newton_biases = _newton(y, x, b, b_part1_one, softmax, checks)
+    softmax, b, y = _adjoint_one(weights, x, a, targets)
+    newton_weights, newton_biases = _newton(y, x, b, softmax, checks)
     _refuse(checks)
     return _named(newton_weights, newton_biases)
 
@@ -925,7 +911,7 @@ class Optimizer(torch.optim.Optimizer):
         checks: Checks = []
         a, x = _forward(weights, biases, inputs)
         _, objective = _objective(x, targets, checks)
-        _, _, b, y = _adjoint(weights, x, a, targets)
+        _, b, y = _adjoint(weights, x, a, targets)
         del a
         weight_factor, bias_factor = _direction(y, x, b, checks)
         _refuse(checks)

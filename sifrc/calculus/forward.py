@@ -15,6 +15,7 @@ from sifrc.ir.nodes import (
     Einsum,
     Expr,
     Input,
+    LogSoftmax,
     LogSumExp,
     Map,
     Reduce,
@@ -121,10 +122,20 @@ def _(node: LogSumExp, tangent: Tangents) -> Expr | None:
     return einsum([(softmax(node), node.operand.axes), (move, node.operand.axes)], node.axes)
 
 
-def softmax(node: LogSumExp) -> Expr:
+@forward_rule.register
+def _(node: LogSoftmax, tangent: Tangents) -> Expr | None:
+    """d(u − log Σ exp u) = du − ⟨softmax(u), du⟩."""
+    move = tangent(node.operand)
+    if move is None:
+        return None
+    rest = tuple(axis for axis in node.axes if axis != node.over)
+    mean = einsum([(softmax(node), node.axes), (move, node.axes)], rest)
+    return subtract(move, einsum([(mean, rest)], node.axes))
+
+
+def softmax(node: LogSumExp | LogSoftmax) -> Expr:
     """exp(u − log Σ exp u), which cannot overflow."""
-    axes = node.operand.axes
-    return apply(EXP, subtract(node.operand, einsum([(node, node.axes)], axes)))
+    return apply(EXP, LogSoftmax(node.operand, node.over))
 
 
 @forward_rule.register

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from sifrc.calculus.forward import partial, softmax
 from sifrc.ir.axes import Axis
-from sifrc.ir.build import einsum, negative, ones, rename, scale, total, zero
+from sifrc.ir.build import einsum, negative, ones, rename, scale, subtract, total, zero
 from sifrc.ir.nodes import (
     Add,
     CubicNewton,
@@ -16,6 +16,7 @@ from sifrc.ir.nodes import (
     Einsum,
     Expr,
     Input,
+    LogSoftmax,
     LogSumExp,
     Map,
     Operand,
@@ -134,6 +135,14 @@ def _(node: Map, cotangent: Expr, depends: Callable[[Expr], bool], send: Send) -
 def _(node: LogSumExp, cotangent: Expr, depends: Callable[[Expr], bool], send: Send) -> None:
     axes = node.operand.axes
     send(node.operand, einsum([(cotangent, node.axes), (softmax(node), axes)], axes))
+
+
+@reverse_rule.register
+def _(node: LogSoftmax, cotangent: Expr, depends: Callable[[Expr], bool], send: Send) -> None:
+    axes = node.axes
+    rest = tuple(axis for axis in axes if axis != node.over)
+    whole = einsum([(cotangent, axes)], rest)
+    send(node.operand, subtract(cotangent, einsum([(whole, rest), (softmax(node), axes)], axes)))
 
 
 @reverse_rule.register

@@ -19,6 +19,7 @@ from sifrc.ir.nodes import (
     Einsum,
     Expr,
     Input,
+    LogSoftmax,
     LogSumExp,
     Map,
     Reduce,
@@ -123,9 +124,10 @@ def _(node: Map, new: Lifted) -> Expr:
     return mapped(node.function, node.orders, operands, (new.axis, *node.out) if depends else node.out)
 
 
-@_rule.register
-def _(node: LogSumExp, new: Lifted) -> Expr:
-    return LogSumExp(new(node.operand), node.over)
+@_rule.register(LogSumExp)
+@_rule.register(LogSoftmax)
+def _(node: LogSumExp | LogSoftmax, new: Lifted) -> Expr:
+    return type(node)(new(node.operand), node.over)
 
 
 @_rule.register

@@ -42,6 +42,10 @@ class Arithmetic(Protocol):
         """log Σ exp over one axis, without overflow."""
         ...
 
+    def log_softmax(self, values: Array, axis: int) -> Array:
+        """u − log Σ exp u over one axis, exact whatever all entries have in common."""
+        ...
+
     def maximum(self, values: Array, axis: int) -> Array:
         """Largest entry over one axis."""
         ...
@@ -161,6 +165,10 @@ class _NumPy(_Scalars):
         total = np.sum(np.exp(values - largest), axis=axis)
         return np.asarray(np.squeeze(largest, axis=axis) + np.log(total))
 
+    def log_softmax(self, values: Array, axis: int) -> Array:
+        below = values - np.max(values, axis=axis, keepdims=True)
+        return np.asarray(below - np.log(np.sum(np.exp(below), axis=axis, keepdims=True)))
+
     def eigen(self, matrix: Array) -> tuple[Array, Array]:
         eigenvalues, vectors = np.linalg.eigh(matrix)
         return eigenvalues, vectors
@@ -192,6 +200,11 @@ class _Mpmath(_Scalars):
         return np.asarray(
             np.squeeze(largest, axis=axis) + np.frompyfunc(mpmath.log, 1, 1)(total), dtype=object
         )
+
+    def log_softmax(self, values: Array, axis: int) -> Array:
+        below = values - np.max(values, axis=axis, keepdims=True)
+        total = np.sum(np.frompyfunc(mpmath.exp, 1, 1)(below), axis=axis, keepdims=True)
+        return np.asarray(below - np.frompyfunc(mpmath.log, 1, 1)(total), dtype=object)
 
     def eigen(self, matrix: Array) -> tuple[Array, Array]:
         size = len(matrix)

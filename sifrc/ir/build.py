@@ -1,7 +1,8 @@
 """Constructors that keep expressions in normal form.
 
 Products: operands ordered canonically, rational factors pulled out, ones dropped, Kronecker deltas
-removed by renaming, contracted labels named ``#0``, ``#1``, … in a canonical order. Sums: flat, equal
+removed by renaming, contracted labels named ``#0``, ``#1``, … in a canonical order; the sum of the entries
+of a class vector is one. Sums: flat, equal
 terms merged, zeros dropped. Products are *not* distributed over sums and shared factors stay shared:
 the graph stays as small as it was built. :mod:`sifrc.ir.normal` expands where a proof needs it.
 """
@@ -14,7 +15,7 @@ from fractions import Fraction
 from hashlib import blake2b
 
 from sifrc.ir.axes import Axis
-from sifrc.ir.nodes import Add, AxisError, Delta, Einsum, Expr, Map, Operand
+from sifrc.ir.nodes import Add, AxisError, Delta, Einsum, Expr, Input, Map, Operand, Role
 from sifrc.scalar.function import ScalarFunction
 
 __all__ = [
@@ -176,7 +177,7 @@ def einsum(operands: Iterable[Operand], out: Sequence[Axis]) -> Expr:
             stack += [(inner, _relabel(slots, table, fresh)) for inner, slots in expr.operands][::-1]
         else:
             flat.append((expr, labels))
-    flat = _remove_deltas(flat, out, broadcast)
+    flat = _sum_classes(_remove_deltas(flat, out, broadcast), out, broadcast)
     carried = {label for _, labels in flat for label in labels}
     for label in sorted(broadcast - carried - set(out)):  # summing over a broadcast label counts it
         if label.size is None:
@@ -229,6 +230,21 @@ def _remove_deltas(operands: list[Operand], out: tuple[Axis, ...], broadcast: se
             broadcast.discard(old)
             broadcast.add(new)
     return kept + survivors
+
+
+def _sum_classes(operands: list[Operand], out: tuple[Axis, ...], broadcast: set[Axis]) -> list[Operand]:
+    """Leave out class vectors that are only summed: one entry is 1, the others are 0."""
+    vectors = [
+        labels[0]
+        for expr, labels in operands
+        if isinstance(expr, Input) and expr.role is Role.CLASS and len(labels) == 1
+    ]
+    if not vectors:
+        return operands
+    used = [label for _, labels in operands for label in labels]
+    summed = {label for label in vectors if label not in out and used.count(label) == 1}
+    broadcast -= summed
+    return [operand for operand in operands if operand[1][:1] == () or operand[1][0] not in summed]
 
 
 def _swap(operand: Operand, old: Axis, new: Axis) -> Operand:

@@ -20,6 +20,7 @@ from sifrc.ir.nodes import (
     Einsum,
     Expr,
     Input,
+    LogSoftmax,
     LogSumExp,
     Map,
     Reduce,
@@ -136,13 +137,18 @@ def _(node: Map, context: _Context) -> Array:
     return context.arithmetic.apply(node.function, node.orders, arguments)
 
 
-def _along(node: LogSumExp | Reduce) -> int:
+def _along(node: LogSumExp | LogSoftmax | Reduce) -> int:
     return node.operand.axes.index(node.over)
 
 
 @_evaluate.register
 def _(node: LogSumExp, context: _Context) -> Array:
     return context.arithmetic.log_sum_exp(context.value(node.operand), _along(node))
+
+
+@_evaluate.register
+def _(node: LogSoftmax, context: _Context) -> Array:
+    return context.arithmetic.log_softmax(context.value(node.operand), _along(node))
 
 
 @_evaluate.register

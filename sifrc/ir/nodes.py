@@ -32,6 +32,7 @@ __all__ = [
     "Einsum",
     "Expr",
     "Input",
+    "LogSoftmax",
     "LogSumExp",
     "Map",
     "Operand",
@@ -50,7 +51,8 @@ class AxisError(TypeError):
 class Role(Enum):
     """What an input of an expression stands for.
 
-    States, adjoints, tangents and data have a value per sample; parameters, directions (tensors
+    States, adjoints, tangents and data have a value per sample (``CLASS`` is data too: vectors with one
+    entry 1 and the others 0, whose sum the normal form knows); parameters, directions (tensors
     shaped like parameters: gradients, Newton directions, vectors) and hyperparameters do not.
     """
 
@@ -60,13 +62,14 @@ class Role(Enum):
     TANGENT = "tangent"
     DIRECTION = "direction"
     DATA = "data"
+    CLASS = "class"
     HYPERPARAMETER = "hyperparameter"
     RANDOM = "random"
 
     @property
     def per_sample(self) -> bool:
         """Whether inputs of this role take a value per sample in a batch."""
-        return self in (Role.STATE, Role.ADJOINT, Role.TANGENT, Role.DATA)
+        return self in (Role.STATE, Role.ADJOINT, Role.TANGENT, Role.DATA, Role.CLASS)
 
 
 @functools.cache
@@ -277,6 +280,30 @@ class LogSumExp(Expr):
     @property
     def axes(self) -> tuple[Axis, ...]:
         return tuple(a for a in self.operand.axes if a != self.over)
+
+    def children(self) -> Iterator[Expr]:
+        yield self.operand
+
+
+@dataclass(frozen=True, eq=False)
+class LogSoftmax(Expr):
+    """u − log Σ exp u over one axis, exact whatever all entries have in common.
+
+    A primitive of its own: the difference of u and its log-sum-exp would lose the digits that the largest
+    entry takes up. Its exponential is softmax.
+    """
+
+    operand: Expr
+    over: Axis
+
+    def __post_init__(self) -> None:
+        if self.over not in self.operand.axes:
+            raise AxisError(f"log softmax over {self.over}, which {_names(self.operand.axes)} lacks")
+        self._seal()
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return self.operand.axes
 
     def children(self) -> Iterator[Expr]:
         yield self.operand

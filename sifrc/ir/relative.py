@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import singledispatch
 
 from sifrc.ir.axes import Axis
-from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSumExp, Map, Operand, Reduce
+from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Operand, Reduce
 
 __all__ = ["ordered_operands", "ordered_terms", "relative_key"]
 
@@ -74,6 +74,7 @@ def _(expr: Map, layer: int) -> str:
 
 
 @_key.register(LogSumExp)
+@_key.register(LogSoftmax)
 @_key.register(Reduce)
-def _(expr: LogSumExp | Reduce, layer: int) -> str:
+def _(expr: LogSumExp | LogSoftmax | Reduce, layer: int) -> str:
     return f"{type(expr).__name__}{expr.operand.axes.index(expr.over)}({_key(expr.operand, layer)})"

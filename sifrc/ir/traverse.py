@@ -15,6 +15,7 @@ from sifrc.ir.nodes import (
     Einsum,
     Expr,
     Input,
+    LogSoftmax,
     LogSumExp,
     Map,
     Reduce,
@@ -80,9 +81,10 @@ def _(node: Map, new: Callable[[Expr], Expr]) -> Expr:
     return mapped(node.function, node.orders, operands, node.out)
 
 
-@_rebuild.register
-def _(node: LogSumExp, new: Callable[[Expr], Expr]) -> Expr:
-    return LogSumExp(new(node.operand), node.over)
+@_rebuild.register(LogSumExp)
+@_rebuild.register(LogSoftmax)
+def _(node: LogSumExp | LogSoftmax, new: Callable[[Expr], Expr]) -> Expr:
+    return type(node)(new(node.operand), node.over)
 
 
 @_rebuild.register

@@ -12,6 +12,7 @@ from sifrc.lower.program import (
     Guard,
     Kernel,
     Load,
+    LogSoftmaxOver,
     LogSumExpOver,
     Loop,
     MatrixFunction,
@@ -55,9 +56,10 @@ def _(statement: Contract) -> tuple[Load, ...]:
 
 
 @loads_of.register(LogSumExpOver)
+@loads_of.register(LogSoftmaxOver)
 @loads_of.register(MaximumOver)
 @loads_of.register(Guard)
-def _(statement: LogSumExpOver | MaximumOver | Guard) -> tuple[Load, ...]:
+def _(statement: LogSumExpOver | LogSoftmaxOver | MaximumOver | Guard) -> tuple[Load, ...]:
     return (statement.operand,)
 
 

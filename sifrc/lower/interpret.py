@@ -25,6 +25,7 @@ from sifrc.lower.program import (
     Guard,
     Kernel,
     Load,
+    LogSoftmaxOver,
     LogSumExpOver,
     Loop,
     MatrixFunction,
@@ -223,6 +224,13 @@ def _axis(load: Load, label: str) -> int:
 def _(statement: LogSumExpOver, machine: Machine) -> None:
     axis = _axis(statement.operand, statement.over)
     values = machine.arithmetic.log_sum_exp(machine.read(statement.operand), axis)
+    machine.write(statement.target, values)
+
+
+@_execute.register
+def _(statement: LogSoftmaxOver, machine: Machine) -> None:
+    axis = _axis(statement.operand, statement.over)
+    values = machine.arithmetic.log_softmax(machine.read(statement.operand), axis)
     machine.write(statement.target, values)
 
 

@@ -15,6 +15,7 @@ from sifrc.derive.system import Equation, System
 from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
 from sifrc.lower.batch import batch_system
 from sifrc.lower.blocks import fuse_kernels, roll_loops, shapes_lookup
+from sifrc.lower.identities import check_codes, check_identities
 from sifrc.lower.lifetimes import other_places, places, summary_places
 from sifrc.lower.names import CODE_NAMES, DESCRIPTIONS, STORAGE
 from sifrc.lower.program import (
@@ -61,8 +62,9 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
     """Lower every phase of a plan in the forms it asks for."""
     passes = passes or Passes()
     phases = share_subexpressions(plan.phases) if passes.share else list(plan.phases)
-    codes = _codes(plan)
     in_place = frozenset({"W", "β", *(spec.family for spec in plan.memory)})
+    check_identities(phases, in_place)
+    codes = _codes(plan, phases)
     guards: list[tuple[str, str]] = []
     functions: list[Function] = []
     shapes: dict[str, dict[int | None, tuple[int | None, ...]]] = {}
@@ -81,6 +83,7 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
                 if index not in known:
                     known[index] = shape if form == "batched" else _as_batched(family, shape, plan)
         codes.update(lowering.code)
+    check_codes({name: codes[name] for name in order})
     families = tuple(_family(name, codes[name], shapes[name], plan) for name in order)
     operators = tuple(
         Operator(o.name, o.prepare, o.apply, o.scalar, o.tensors, o.vector, o.batched, o.doc, o.source)
@@ -115,16 +118,16 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
     )
 
 
-def _codes(plan: Plan) -> dict[str, str]:
+def _codes(plan: Plan, phases: Sequence[Phase]) -> dict[str, str]:
     """Identifiers of all families that equations name."""
     codes = dict(CODE_NAMES)
     for hyper in plan.hyperparameters:
         codes[hyper.name] = hyper.name
-    for phase in plan.phases:
-        for equation in phase.system.equations:
-            codes.setdefault(equation.symbol.family, _identifier(equation.symbol.family))
     for number in range(1, 100):
         codes.setdefault(f"s{number}", f"shared{number}")
+    for phase in phases:
+        for equation in phase.system.equations:
+            codes.setdefault(equation.symbol.family, _identifier(equation.symbol.family))
     return codes
 
 

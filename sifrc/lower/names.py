@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from sifrc.lower.program import Storage
 
-__all__ = ["CODE_NAMES", "DESCRIPTIONS", "STORAGE"]
+__all__ = ["CODE_NAMES", "DESCRIPTIONS", "STORAGE", "numbered"]
 
 _TABLE: tuple[tuple[str, str, Storage, str], ...] = (
     ("W", "weights", Storage.PARAMETER, "weights W_k"),
@@ -24,6 +25,7 @@ _TABLE: tuple[tuple[str, str, Storage, str], ...] = (
     ("F''", "curvature", Storage.WORK, "curvatures F''(a_k)"),
     ("F'''", "third", Storage.WORK, "third derivatives F'''(a_k)"),
     ("softmax", "softmax", Storage.WORK, "softmax of the output"),
+    ("log_softmax", "log_softmax", Storage.WORK, "log softmax of the output"),
     ("loss", "loss", Storage.WORK, "loss of a sample"),
     ("R", "penalty", Storage.WORK, "state regularisation up to layer k"),
     ("objective", "objective", Storage.WORK, "objective of a sample"),
@@ -103,7 +105,7 @@ _TABLE: tuple[tuple[str, str, Storage, str], ...] = (
     ("N°", "single_weights", Storage.DIRECTION, "entries of the direction, one for each group, weights"),
     ("η°", "single_biases", Storage.DIRECTION, "entries of the direction, one for each group, biases"),
     ("η̂", "rates_found", Storage.WORK, "rates that minimise the model"),
-    ("ρ", "rates", Storage.WORK, "rates of the groups"),
+    ("ρ_s", "rates", Storage.WORK, "rates of the groups"),
     ("η̃", "rates_average", Storage.MEMORY, "rates of the groups, averaged"),
     ("w₁", "first_weight", Storage.MEMORY, "weight of the first moments"),
     ("w₂", "second_weight", Storage.MEMORY, "weight of the second moments"),
@@ -140,3 +142,15 @@ _TABLE: tuple[tuple[str, str, Storage, str], ...] = (
 CODE_NAMES: Mapping[str, str] = MappingProxyType({name: code for name, code, _, _ in _TABLE})
 STORAGE: Mapping[str, Storage] = MappingProxyType({name: storage for name, _, storage, _ in _TABLE})
 DESCRIPTIONS: Mapping[str, str] = MappingProxyType({name: text for name, _, _, text in _TABLE})
+
+
+def numbered(name: str) -> Iterator[str]:
+    """A name and further ones like it, without end.
+
+    Example:
+        >>> names = numbered("softmax")
+        >>> next(names), next(names), next(names)
+        ('softmax', 'softmax2', 'softmax3')
+    """
+    yield name
+    yield from (f"{name}{number}" for number in itertools.count(2))

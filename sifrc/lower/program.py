@@ -31,6 +31,7 @@ __all__ = [
     "Guard",
     "Kernel",
     "Load",
+    "LogSoftmaxOver",
     "LogSumExpOver",
     "Loop",
     "MatrixFunction",
@@ -222,6 +223,15 @@ class LogSumExpOver:
 
 
 @dataclass(frozen=True)
+class LogSoftmaxOver:
+    """``target`` := operand − log Σ_label exp(operand), with the largest entry taken off first."""
+
+    target: Load
+    operand: Load
+    over: str
+
+
+@dataclass(frozen=True)
 class MaximumOver:
     """``target`` := max_label operand."""
 
@@ -375,6 +385,7 @@ Statement: TypeAlias = (
     | Kernel
     | Sum
     | Contract
+    | LogSoftmaxOver
     | LogSumExpOver
     | MaximumOver
     | SolveSystem

@@ -1,21 +1,22 @@
 """Common subexpressions across phases.
 
-An expensive function (a transcendental one that no array holds yet), or a log-sum-exp, that several
-equations use gets a symbol of its own. It is defined in the first phase that uses it, and used
+An expensive function (a transcendental one that no array holds yet), a log-sum-exp or a log-softmax, that
+several equations use gets a symbol of its own. It is defined in the first phase that uses it, and used
 afterwards only by phases that always run later.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import sympy
 
 from sifrc.derive.system import Equation, abbreviate
-from sifrc.ir import Expr, Input, LogSumExp, Map, Role
+from sifrc.ir import Expr, Input, LogSoftmax, LogSumExp, Map, Role
 from sifrc.ir.traverse import inputs_of, postorder
+from sifrc.lower.names import numbered
 from sifrc.methods.plan import Phase
 from sifrc.scalar import EXP
 
@@ -59,7 +60,7 @@ def _candidates(phases: list[Phase], held: set[str]) -> list[tuple[Expr, int | N
 
 
 def _is_expensive(node: Expr, held: set[str]) -> bool:
-    if isinstance(node, LogSumExp):
+    if isinstance(node, LogSumExp | LogSoftmax):
         return True
     if not isinstance(node, Map):
         return False
@@ -75,20 +76,22 @@ def _is_expensive(node: Expr, held: set[str]) -> bool:
 
 
 def _symbol(node: Expr, layer: int | None, taken: set[Input]) -> Input:
-    """A name: F', F'' for derivatives of activations, softmax, else a number in its layer."""
-    role = Role.STATE
-    if (
-        isinstance(node, Map)
-        and node.function == EXP
-        and any(isinstance(n, LogSumExp) for n in postorder(node))
-    ):
-        return Input("softmax", layer, node.axes, role)
-    if isinstance(node, Map) and len(node.orders) == 1 and any(node.orders) and node.function.name != "loss":
-        return Input("F" + "'" * node.orders[0], layer, node.axes, role)
+    """A name of its own: F', F'' for derivatives of activations, softmax, else a number in its layer."""
     # A family has a member for each layer, or one without.
     clashes = {s.family for s in taken if s.index == layer or None in (s.index, layer)}
-    number = next(n for n in itertools.count(1) if f"s{n}" not in clashes)
-    return Input(f"s{number}", layer, node.axes, role)
+    family = next(name for name in _names(node) if name not in clashes)
+    return Input(family, layer, node.axes, Role.STATE)
+
+
+def _names(node: Expr) -> Iterator[str]:
+    """Names for a shared function, the best first, without end."""
+    if isinstance(node, LogSoftmax):
+        yield from numbered("log_softmax")
+    if isinstance(node, Map) and node.function == EXP and isinstance(node.operands[0][0], LogSoftmax):
+        yield from numbered("softmax")
+    if isinstance(node, Map) and len(node.orders) == 1 and any(node.orders) and node.function.name != "loss":
+        yield "F" + "'" * node.orders[0]
+    yield from (f"s{number}" for number in itertools.count(1))
 
 
 def _replace(phase: Phase, names: Mapping[Expr, Input]) -> Phase:

@@ -26,6 +26,7 @@ from sifrc.ir import (
     Expr,
     Input,
     LinearSolve,
+    LogSoftmax,
     LogSumExp,
     Map,
     Reduce,
@@ -46,6 +47,7 @@ from sifrc.lower.program import (
     Contract,
     Kernel,
     Load,
+    LogSoftmaxOver,
     LogSumExpOver,
     MatrixFunction,
     MaximumOver,
@@ -358,6 +360,15 @@ class Lowering:
         self._statements.append(
             LogSumExpOver(self._load(target, scope.of(expr.axes)), load, scope.label(expr.over))
         )
+        return True
+
+    @_write.register
+    def _(self, expr: LogSoftmax, target: Input) -> bool:
+        operand = self._buffer(expr.operand)
+        scope = self._fresh()
+        load = self._load(operand, scope.of(operand.axes))
+        result = self._load(target, scope.of(expr.axes))
+        self._statements.append(LogSoftmaxOver(result, load, scope.label(expr.over)))
         return True
 
     @_write.register

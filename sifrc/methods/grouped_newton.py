@@ -132,7 +132,7 @@ class _Plan:
             ),
             memory=tuple(self.memory.values()),
             periodic=(self.summary.name, "rates"),
-            guarded=(("direction", ()), (self.summary.name, self._summed()), ("rates", ("ρ",))),
+            guarded=(("direction", ()), (self.summary.name, self._summed()), ("rates", ("ρ_s",))),
             single=False,
             notes=(
                 f"{self.derived.summaries.partition.size} groups; direction {self.chosen['direction']}, "
@@ -219,7 +219,7 @@ class _Plan:
         begun = self._remember(_BEGUN, "1 after the first step")
         momentum = einsum([(_RATE_MOMENTUM, ()), (begun, ())], ())
         yield Equation(
-            Input("ρ", None, (s,), Role.DIRECTION),
+            Input("ρ_s", None, (s,), Role.DIRECTION),
             _averaged(momentum, kept, self._safe(found)),
             None,
             "GN3 Alg. 4",
@@ -236,7 +236,7 @@ class _Plan:
     # -- step
 
     def _updates(self) -> Iterator[Equation]:
-        rates = Input("ρ", None, (self.axis,), Role.DIRECTION)
+        rates = Input("ρ_s", None, (self.axis,), Role.DIRECTION)
         for owned in self.model.parameters:
             for parameter, direction in gradient_symbols(owned, "N", "η"):
                 owner = Input(OWNER[direction.family], owned.index, (self.axis,), Role.HYPERPARAMETER)

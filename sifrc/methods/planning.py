@@ -150,6 +150,8 @@ def _merged(phases: list[Phase]) -> list[Phase]:
     found: dict[str, Phase] = {}
     for phase in phases:
         known = found.get(phase.name)
+        if known is not None and known.system.equations != phase.system.equations:
+            raise ValueError(f"two different systems are called '{phase.name}'")
         found[phase.name] = phase if known is None else known.with_forms(*phase.forms)
     return list(found.values())
 

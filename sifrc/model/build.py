@@ -53,7 +53,7 @@ def build_model(spec: Spec) -> Model:
         )
         states[name] = (index, symbol)
     output = constraints[-1]
-    target = Input("t", None, (output.axis,), Role.DATA)
+    target = Input("t", None, (output.axis,), Role.CLASS if spec.loss.targets == "classes" else Role.DATA)
     function = spec.loss.function
     regularized, values = _regularization(spec, constraints)
     return Model(

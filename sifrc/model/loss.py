@@ -7,14 +7,14 @@ a stable form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import singledispatch
 from types import MappingProxyType
 
 from sifrc.errors import ModelError
-from sifrc.ir import Axis, Expr, Input, LogSumExp, Map
-from sifrc.ir.build import add, apply, einsum, inner, negative, ones, scale, subtract
+from sifrc.ir import Add, Axis, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Role
+from sifrc.ir.build import add, apply, einsum, inner, negative, ones, scale, zero
 from sifrc.scalar import EXP, scalar_from_tree
 from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
 
@@ -36,6 +36,8 @@ def build_loss(
         ModelError: the expression is not a number, or not differentiable.
     """
     loss = _build(_stable(tree), _Scope(output, target, dict(parameters)))
+    if target.role is Role.CLASS:
+        loss = _without_offset(loss, lambda v: inner(target, v))
     if loss.axes:
         raise ModelError(
             "the loss is a vector", location=tree.location, hint="reduce it: sum(...), mean(...) or dot(...)"
@@ -148,7 +150,8 @@ def _(tree: Binary, scope: _Scope) -> Expr:
         left, right = _build(tree.left, scope), _build(tree.right, scope)
         axes = _join(left, right)
         sign = Fraction(1 if tree.operator == "+" else -1)
-        return add([(Fraction(1), _spread(left, axes)), (sign, _spread(right, axes))], axes)
+        built = add([(Fraction(1), _spread(left, axes)), (sign, _spread(right, axes))], axes)
+        return _without_offset(built, lambda v: v) if axes else built
     exponent = scope.constant(tree.right)
     if tree.operator == "*":
         left, right = _build(tree.left, scope), _build(tree.right, scope)
@@ -172,12 +175,42 @@ def _(tree: Call, scope: _Scope) -> Expr:
     return rule(scope.axis, *arguments)
 
 
+def _sum(v: Expr) -> Expr:
+    """Σ of the entries; of a product the same contraction as dot."""
+    factors = v.operands if isinstance(v, Einsum) else ((v, v.axes),)
+    return einsum([*factors, (ones(v.axes), v.axes)], ())
+
+
 def _log_sum_exp(axis: Axis, v: Expr) -> Expr:
     return LogSumExp(v, axis)
 
 
 def _log_softmax(axis: Axis, v: Expr) -> Expr:
-    return subtract(v, _spread(LogSumExp(v, axis), v.axes))
+    return LogSoftmax(v, axis)
+
+
+def _without_offset(expr: Expr, part: Callable[[Expr], Expr]) -> Expr:
+    """Write log Σ exp v − part(v), wherever it is in a sum, as −part(log softmax v).
+
+    Both terms hold the number that all entries of v have in common, and its digits would be lost in their
+    difference.
+
+    Args:
+        expr: a sum.
+        part: linear, and one for entries that are all one: v itself, or its entry at the class.
+    """
+    for factor, term in expr.terms if isinstance(expr, Add) else ():
+        whole = term.operands[0][0] if isinstance(term, Einsum) and len(term.operands) == 1 else term
+        if isinstance(whole, LogSumExp):
+            v = whole.operand
+            rest = add([(Fraction(1), expr), (-factor, term), (factor, part(v))], expr.axes)
+            if len(_terms(rest)) < len(_terms(expr)) - 1 or rest is zero(expr.axes):
+                return add([(Fraction(1), rest), (-factor, part(LogSoftmax(v, whole.over)))], expr.axes)
+    return expr
+
+
+def _terms(expr: Expr) -> Sequence[tuple[Fraction, Expr]]:
+    return expr.terms if isinstance(expr, Add) else ((Fraction(1), expr),)
 
 
 def _size(axis: Axis) -> int:
@@ -187,8 +220,8 @@ def _size(axis: Axis) -> int:
 
 _VECTOR_FUNCTIONS: Mapping[str, Callable[..., Expr]] = MappingProxyType(
     {
-        "sum": lambda axis, v: einsum([(v, v.axes)], ()),
-        "mean": lambda axis, v: scale(Fraction(1, _size(axis)), einsum([(v, v.axes)], ())),
+        "sum": lambda axis, v: _sum(v),
+        "mean": lambda axis, v: scale(Fraction(1, _size(axis)), _sum(v)),
         "dot": lambda axis, u, v: inner(u, v),
         "logsumexp": _log_sum_exp,
         "log_softmax": _log_softmax,
@@ -239,6 +272,8 @@ def _nonlinear(tree: Expression, scope: _Scope) -> Expr:
     names = [name for name in _names(body) if name not in scope.parameters]
     leaves = {name: _build(leaf, scope) for leaf, name in found.items()} | scope.tensors
     arguments = tuple(dict.fromkeys(names))
+    if len(arguments) == 1 and body == Call("exp", (Name(arguments[0]),)):
+        return apply(EXP, leaves[arguments[0]])
     declared = tuple((name, value) for name, value in scope.parameters.items() if name in _names(body))
     function = scalar_from_tree(body, arguments, declared, "loss")
     operands = tuple((leaves[name], leaves[name].axes) for name in arguments)

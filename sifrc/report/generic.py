@@ -24,6 +24,7 @@ from sifrc.ir import (
     Expr,
     Input,
     LinearSolve,
+    LogSoftmax,
     LogSumExp,
     Map,
     Operand,
@@ -106,9 +107,10 @@ def _(node: Map, layer: int, keys: Keys) -> str:
 
 
 @_key.register(LogSumExp)
+@_key.register(LogSoftmax)
 @_key.register(Reduce)
-def _(node: LogSumExp | Reduce, layer: int, keys: Keys) -> str:
-    kind = node.kind if isinstance(node, Reduce) else "logsumexp"
+def _(node: LogSumExp | LogSoftmax | Reduce, layer: int, keys: Keys) -> str:
+    kind = node.kind if isinstance(node, Reduce) else type(node).__name__
     return f"{kind} {node.operand.axes.index(node.over)} {keys(node.operand)}"
 
 

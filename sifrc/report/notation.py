@@ -20,6 +20,7 @@ from sifrc.ir import (
     Expr,
     Input,
     LinearSolve,
+    LogSoftmax,
     LogSumExp,
     Map,
     Operand,
@@ -28,7 +29,6 @@ from sifrc.ir import (
     Spectral,
     Sylvester,
 )
-from sifrc.ir.build import add
 from sifrc.ir.relative import relative_key
 from sifrc.report.layout import (
     ONE,
@@ -135,9 +135,6 @@ def _(expr: Delta, context: Notation) -> Layout:
 
 @_matrix.register
 def _(expr: Add, context: Notation) -> Layout:
-    softened = _log_softmax(expr)
-    if softened is not None:
-        return Named("log softmax", (_matrix(softened, context),))
     terms = tuple((factor, _matrix(term, context)) for factor, term in expr.terms)
     combined = sum_of(terms)
     if not isinstance(combined, Sum):
@@ -167,6 +164,11 @@ def _(expr: Map, context: Notation) -> Layout:
 @_matrix.register
 def _(expr: LogSumExp, context: Notation) -> Layout:
     return Named("logsumexp", (_matrix(expr.operand, context),))
+
+
+@_matrix.register
+def _(expr: LogSoftmax, context: Notation) -> Layout:
+    return Named("log softmax", (_matrix(expr.operand, context),))
 
 
 @_matrix.register
@@ -235,11 +237,8 @@ def _elementwise(expr: Map, arguments: list[Layout], context: Notation) -> Layou
     layer = operand.index if isinstance(operand, Input) and operand.family == "a" else None
     if layer is not None and context.activations.get(layer) == expr.function:
         return Function(layer, expr.orders[0], arguments[0])
-    if _is(expr, EXP) and operand is not None:
-        softened = _log_softmax(operand)
-        if softened is not None:
-            argument = arguments[0]
-            return Named("softmax", argument.arguments if isinstance(argument, Named) else (argument,))
+    if _is(expr, EXP) and isinstance(operand, LogSoftmax) and isinstance(arguments[0], Named):
+        return Named("softmax", arguments[0].arguments)
     if _is(expr, RECIPROCAL):
         number, below = coefficient_of(arguments[0])
         return sum_of(((1 / number, Quotient(ONE, below, entrywise=bool(expr.out))),))
@@ -250,19 +249,6 @@ def _elementwise(expr: Map, arguments: list[Layout], context: Notation) -> Layou
     if body.is_Mul and body.args[0] == -1:
         return Sum(((Fraction(-1), Scalar(-body, named)),))
     return Scalar(body, named)
-
-
-def _log_softmax(expr: Expr) -> Expr | None:
-    """v of v − logsumexp(v)."""
-    if not isinstance(expr, Add):
-        return None
-    for position, (factor, term) in enumerate(expr.terms):
-        inside = term.operands[0][0] if isinstance(term, Einsum) and len(term.operands) == 1 else None
-        if factor == -1 and isinstance(inside, LogSumExp):
-            rest = add(expr.terms[:position] + expr.terms[position + 1 :], expr.axes)
-            if rest is inside.operand:
-                return rest
-    return None
 
 
 def _flatten(expr: Einsum) -> tuple[Fraction, list[Operand], tuple[Axis, ...], bool]:
@@ -340,7 +326,7 @@ def _(expr: Add, names: Mapping[Axis, str], context: Notation) -> Layout:
 
 @_indexed.register
 def _(expr: Map, names: Mapping[Axis, str], context: Notation) -> Layout:
-    if _is(expr, EXP) and _log_softmax(expr.operands[0][0]) is not None:
+    if _is(expr, EXP) and isinstance(expr.operands[0][0], LogSoftmax):
         # softmax is no function of entries
         return Indexed(_matrix(expr, context), tuple(names[axis] for axis in expr.out))
     return _elementwise(expr, [_entry(op, names, context) for op in expr.operands], context)

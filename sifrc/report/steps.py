@@ -53,7 +53,7 @@ _EIGENVALUES = (
     "inputs; π² = ā_k/h̄_k, and 1 where one of them is zero. D½_k is halfway between G_k and D_k."
 )
 _GROUPED = (
-    "(N, η) is the direction u, η̂ the minimiser of the regularised model of the objective, ρ the rates of "
+    "(N, η) is the direction u, η̂ the minimiser of the regularised model of the objective, ρ_s the rates of "
     "the groups and η̃ those of the step before. begun is 0 in the first step and 1 after it. In the step the "
     "left side is the new value, the same symbol on the right the old one."
 )

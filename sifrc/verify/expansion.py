@@ -83,6 +83,10 @@ class _SympyArithmetic:
         total = np.sum(np.frompyfunc(sympy.exp, 1, 1)(values), axis=axis)
         return np.asarray(np.frompyfunc(sympy.log, 1, 1)(total), dtype=object)
 
+    def log_softmax(self, values: Array, axis: int) -> Array:
+        total = np.sum(np.frompyfunc(sympy.exp, 1, 1)(values), axis=axis, keepdims=True)
+        return np.asarray(values - np.frompyfunc(sympy.log, 1, 1)(total), dtype=object)
+
     def maximum(self, values: Array, axis: int) -> Array:
         raise VerificationError("a maximum is not expanded")
 

@@ -42,7 +42,15 @@ _SOLVERS = (
     *("_solve_cubic", "_positive_part", "_absolute_value", "_definite", "_inner", "_add", "_turn"),
 )
 _SHAPES_HELPERS = frozenset({"_rows", "_columns", "_entries"})
-_LOCAL_HELPERS = _SHAPES_HELPERS | {"_scale", "_all_finite", "_delta", "_log_sum_exp", "_maximum", *_SOLVERS}
+_LOCAL_HELPERS = _SHAPES_HELPERS | {
+    "_scale",
+    "_all_finite",
+    "_delta",
+    "_log_softmax",
+    "_log_sum_exp",
+    "_maximum",
+    *_SOLVERS,
+}
 
 
 class NumbaBackend:

@@ -21,6 +21,7 @@ from sifrc.lower.program import (
     Guard,
     Kernel,
     Load,
+    LogSoftmaxOver,
     LogSumExpOver,
     MatrixFunction,
     MaximumOver,
@@ -260,6 +261,22 @@ class Writer:
     @write.register
     def _(self, statement: LogSumExpOver) -> list[str]:
         return self._reduction(statement, "_log_sum_exp")
+
+    @write.register
+    def _(self, statement: LogSoftmaxOver) -> list[str]:
+        self.names.helpers.add("_log_softmax")
+        labels = statement.operand.labels
+        rows = [label for label in labels if label != statement.over]
+        index = [":" if label == statement.over else label for label in labels]
+        while index and index[-1] == ":":
+            index.pop()
+        part = f"[{', '.join(index)}]" if index else ""
+        arrays = (self.block.local(load) + part for load in (statement.operand, statement.target))
+        lines = [f"_log_softmax({', '.join(arrays)})"]
+        for label in reversed(rows):
+            extent = self._extent(label, [statement.target])
+            lines = [f"for {label} in range({extent}):", *(f"    {line}" for line in lines)]
+        return lines
 
     @write.register
     def _(self, statement: MaximumOver) -> list[str]:

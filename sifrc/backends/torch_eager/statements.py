@@ -24,6 +24,7 @@ from sifrc.lower.program import (
     Guard,
     Kernel,
     Load,
+    LogSoftmaxOver,
     LogSumExpOver,
     MatrixFunction,
     MaximumOver,
@@ -255,6 +256,12 @@ class Writer:
     @lines.register
     def _(self, statement: LogSumExpOver) -> list[str]:
         return self._reduction(statement, "torch.logsumexp({}, {})")
+
+    @lines.register
+    def _(self, statement: LogSoftmaxOver) -> list[str]:
+        labels = statement.operand.labels
+        text = f"torch.log_softmax({self.names.array(statement.operand)}, {labels.index(statement.over)})"
+        return self._store(statement.target, text, labels)
 
     @lines.register
     def _(self, statement: MaximumOver) -> list[str]:

@@ -19,9 +19,9 @@ from sifrc.derive.curvature.kinds import Kind
 from sifrc.derive.elimination import diagonal_of
 from sifrc.derive.system import Equation
 from sifrc.errors import DerivationError
-from sifrc.ir import Axis, Delta, Expr, Input, LogSumExp, Reduce, Role
+from sifrc.ir import Axis, Delta, Expr, Input, LogSoftmax, Reduce, Role
 from sifrc.ir.along import along
-from sifrc.ir.build import apply, einsum, ones, rename, scale, subtract, total, zero
+from sifrc.ir.build import apply, einsum, ones, rename, scale, total, zero
 from sifrc.ir.normal import expand
 from sifrc.ir.traverse import inputs_of, substitute
 from sifrc.model import Model
@@ -81,9 +81,7 @@ def _over_classes(model: Model, slope: Expr) -> Score:
 
     scores = along(slope, label, at_class)
     scores = scores if label in scores.axes else einsum([(scores, scores.axes)], (label, axis))
-    state = model.output.state
-    logits = rename(state, (label,))
-    log_p = subtract(logits, einsum([(LogSumExp(state, axis), ())], (label,)))
+    log_p = rename(LogSoftmax(model.output.state, axis), (label,))
     root = apply(EXP, scale(Fraction(1, 2), log_p))
     return Score(einsum([(scores, scores.axes), (root, (label,))], (axis, label)), (label,))
 
