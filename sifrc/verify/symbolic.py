@@ -9,7 +9,7 @@ import numpy as np
 
 from sifrc.derive.derived import Derived
 from sifrc.errors import DerivationError, VerificationError
-from sifrc.ir import Expr, Input
+from sifrc.ir import Expr, Input, Role
 from sifrc.ir.arithmetic import MPMATH, Array
 from sifrc.ir.build import zero
 from sifrc.ir.evaluate import evaluate
@@ -179,9 +179,14 @@ def _digits(
 
 def _random_values(symbols: Iterable[Input], seed: int) -> dict[Input, Array]:
     generator = np.random.default_rng(seed)
-    return {
-        symbol: MPMATH.array(generator.normal(size=[a.size or 1 for a in symbol.axes])) for symbol in symbols
-    }
+    values: dict[Input, Array] = {}
+    for symbol in symbols:
+        sizes = [axis.size or 1 for axis in symbol.axes]
+        drawn = generator.normal(size=sizes)
+        if symbol.role is Role.CLASS:
+            drawn = np.eye(sizes[-1])[generator.integers(sizes[-1])]
+        values[symbol] = MPMATH.array(drawn)
+    return values
 
 
 def _expanded(

@@ -35,7 +35,7 @@ import sifrc.model.build as build
 import sifrc.model.loss as loss
 import sifrc.scalar.function as scalar
 from sifrc.derive.derived import Derived
-from sifrc.ir import Add, Axis, Einsum, Expr, LogSumExp, Map
+from sifrc.ir import Add, Axis, Einsum, Expr, LogSoftmax, LogSumExp, Map
 from sifrc.ir.build import add, einsum, mapped, negative, ones, scale, zero
 from sifrc.ir.normal import is_zero
 from sifrc.model import build_model
@@ -64,12 +64,12 @@ _CHAIN, _SKIP, _SHARED, _MEAN = (
     CASES["shared"],
     CASES["custom_curved"],
 )
-_EQUAL = CASES["equal_sizes"]
+_EQUAL, _MIXED = CASES["equal_sizes"], CASES["mixed_loss"]
 
 
 def numbers_differ() -> bool:
     """Derived numbers against torch.func."""
-    for case in (_CHAIN, _SKIP, _SHARED, _MEAN, _EQUAL):
+    for case in (_CHAIN, _SKIP, _SHARED, _MEAN, _EQUAL, _MIXED):
         try:
             check(case, seed=3)
         except Exception:
@@ -188,6 +188,11 @@ def _no_softmax(original: Any, node: LogSumExp, tangent: Any) -> Expr | None:
     return None if move is None else einsum([(move, node.operand.axes)], node.axes)
 
 
+def _no_mean(original: Any, node: LogSoftmax, tangent: Any) -> Expr | None:
+    move: Expr | None = tangent(node.operand)
+    return move
+
+
 def _sent(change: Callable[[Expr], Expr]) -> Callable[..., Any]:
     """A reverse rule whose cotangents are changed on the way."""
 
@@ -259,6 +264,7 @@ FAULTS: dict[str, Fault] = {
     "forward, function: factor 1/2": _rule(forward.forward_rule, Map, lambda f, *a: _changed(_half)(f)(*a)),
     "forward, function: one order too many": _rule(forward.forward_rule, Map, _order(1)),
     "forward, logsumexp: without softmax": _rule(forward.forward_rule, LogSumExp, _no_softmax),
+    "forward, log softmax: without the mean": _rule(forward.forward_rule, LogSoftmax, _no_mean),
     "reverse, product: sign": _rule(reverse.reverse_rule, Einsum, _sent(negative)),
     "reverse, product: a factor is forgotten": _rule(reverse.reverse_rule, Einsum, _not_sent_to_last),
     "reverse, product: transposed": _rule(reverse.reverse_rule, Einsum, _sent(_transposed)),
@@ -266,6 +272,7 @@ FAULTS: dict[str, Fault] = {
     "reverse, function: factor 1/2": _rule(reverse.reverse_rule, Map, _sent(_half)),
     "reverse, function: one order too many": _rule(reverse.reverse_rule, Map, _order(1)),
     "reverse, logsumexp: factor 2": _rule(reverse.reverse_rule, LogSumExp, _sent(_twice)),
+    "reverse, log softmax: factor 2": _rule(reverse.reverse_rule, LogSoftmax, _sent(_twice)),
     "scalar: derivatives twice too large": _wrong_scalar_derivative,
     "model: regularisation without 1/2": _name(build, "state_regularizer", _changed(_twice)),
     "model: bias lost": _name(build, "_affine", _without_bias),
