@@ -183,11 +183,6 @@ def _order(change: int) -> Callable[..., Any]:
     return rule
 
 
-def _no_softmax(original: Any, node: LogSumExp, tangent: Any) -> Expr | None:
-    move = tangent(node.operand)
-    return None if move is None else einsum([(move, node.operand.axes)], node.axes)
-
-
 def _no_mean(original: Any, node: LogSoftmax, tangent: Any) -> Expr | None:
     move: Expr | None = tangent(node.operand)
     return move
@@ -263,7 +258,6 @@ FAULTS: dict[str, Fault] = {
     "forward, sum: coefficients lost": _rule(forward.forward_rule, Add, _coefficients_lost),
     "forward, function: factor 1/2": _rule(forward.forward_rule, Map, lambda f, *a: _changed(_half)(f)(*a)),
     "forward, function: one order too many": _rule(forward.forward_rule, Map, _order(1)),
-    "forward, logsumexp: without softmax": _rule(forward.forward_rule, LogSumExp, _no_softmax),
     "forward, log softmax: without the mean": _rule(forward.forward_rule, LogSoftmax, _no_mean),
     "reverse, product: sign": _rule(reverse.reverse_rule, Einsum, _sent(negative)),
     "reverse, product: a factor is forgotten": _rule(reverse.reverse_rule, Einsum, _not_sent_to_last),
