@@ -11,15 +11,15 @@ from sifrc.ir import Axis, Einsum, Expr, Input, LogSoftmax, LogSumExp, Role
 from sifrc.ir.build import add, einsum, inner, ones, scale
 from sifrc.ir.evaluate import evaluate
 
-I, J = Axis("fc1", 4), Axis("class", 3)
-J2 = Axis("other", 4)
-U = Input("u", 1, (J, I), Role.STATE)
-V = Input("v", 1, (J, I), Role.TANGENT)
-T = Input("t", None, (I,), Role.CLASS)
-X = Input("x", 1, (I,), Role.STATE)
+FC, J = Axis("fc1", 4), Axis("class", 3)
+OTHER = Axis("other", 4)
+U = Input("u", 1, (J, FC), Role.STATE)
+V = Input("v", 1, (J, FC), Role.TANGENT)
+T = Input("t", None, (FC,), Role.CLASS)
+X = Input("x", 1, (FC,), Role.STATE)
 FUNCTIONS = {
-    "logsumexp": (LogSumExp(U, I), lambda u: torch.logsumexp(u, 1)),
-    "log_softmax": (LogSoftmax(U, I), lambda u: torch.log_softmax(u, 1)),
+    "logsumexp": (LogSumExp(U, FC), lambda u: torch.logsumexp(u, 1)),
+    "log_softmax": (LogSoftmax(U, FC), lambda u: torch.log_softmax(u, 1)),
     "log_softmax over the first": (LogSoftmax(U, J), lambda u: torch.log_softmax(u, 0)),
 }
 
@@ -53,16 +53,20 @@ def test_differentials_of_first_and_second_order(name: str) -> None:
 
 
 def test_a_class_vector_that_is_only_summed_is_one() -> None:
-    assert inner(T, ones((I,))) is ones()
-    assert einsum([(T, (I,)), (T, (J2,))], ()) is ones()
-    assert add([(1, scale(3, inner(T, ones((I,)))))], ()) is scale(3, ones())
+    assert inner(T, ones((FC,))) is ones()
+    assert einsum([(T, (FC,)), (T, (OTHER,))], ()) is ones()
+    assert add([(1, scale(3, inner(T, ones((FC,)))))], ()) is scale(3, ones())
 
 
 def test_a_class_vector_that_meets_another_factor_stays() -> None:
-    kept: list[Expr] = [inner(T, X), einsum([(T, (I,)), (T, (I,))], ()), einsum([(T, (I,)), (X, (I,))], (I,))]
+    kept: list[Expr] = [
+        inner(T, X),
+        einsum([(T, (FC,)), (T, (FC,))], ()),
+        einsum([(T, (FC,)), (X, (FC,))], (FC,)),
+    ]
     assert all(isinstance(expr, Einsum) and T in list(expr.children()) for expr in kept)
 
 
 def test_a_vector_of_data_is_summed() -> None:
-    data = Input("t", None, (I,), Role.DATA)
-    assert inner(data, ones((I,))) is not ones()
+    data = Input("t", None, (FC,), Role.DATA)
+    assert inner(data, ones((FC,))) is not ones()
