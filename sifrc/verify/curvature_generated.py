@@ -107,8 +107,7 @@ class _Checks:
         """Whether the blocks of the weights are compared: all, or those of one kind of either form."""
         if self.weights <= _SMALL:
             return True
-        each = kind.expectation or kind.factored
-        first = next(k for k in self.kinds if (k.expectation or k.factored) == each)
+        first = next(k for k in self.kinds if k.form == kind.form)
         return self.weights <= _LARGE and kind is first
 
 
