@@ -25,10 +25,10 @@ __all__ = [
     "curvature_chains",
     "curvature_families",
     "draws",
-    "form_words",
-    "score_families",
     "extras",
+    "form_words",
     "operator_text",
+    "score_families",
     "shared_context",
     "with_extra",
 ]

@@ -101,7 +101,8 @@ def curvature_phases(
         systems.append(curvature.moments("mean"))
     if "block_hessian" in names:
         systems += [curvature.sample_blocks(form) for form in exact if form in SCORES]
-        systems += [curvature.dense(form) for form in (*exact, *(["batch"] if approximate else []))]
+        systems += [curvature.dense(form) for form in exact]
+        systems += [curvature.dense("batch")] if approximate else []
     if "block_vector_product" in names:
         systems += [curvature.product(form, None) for form in exact]
         systems += [curvature.product("batch", "second"), curvature.product("batch", "mean")]
@@ -217,7 +218,9 @@ def _with_means(forms: tuple[Form, ...], *functions: str) -> tuple[str, ...]:
 
 def _curvature_factors(model: Model, kinds: tuple[KindPlan, ...]) -> CurvatureOperator:
     cases = [
-        Case((("moment", (moment,)),), _with_means(forms, f"{moment}_moments"), _factors(model, moment), forms)
+        Case(
+            (("moment", (moment,)),), _with_means(forms, f"{moment}_moments"), _factors(model, moment), forms
+        )
         for forms in (("samples",), _MEANS)
         for moment in (_SECOND, _MEAN)
     ]

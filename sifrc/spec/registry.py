@@ -84,7 +84,7 @@ LOSSES: Mapping[str, BuiltIn] = _table(
     BuiltIn(
         "binary_cross_entropy",
         "mean(softplus(y) - t*y)",
-        "mean over the entries of the cross-entropy of sigmoid(y), as PyTorch's BCEWithLogitsLoss; y are logits",
+        "mean over the entries of the cross-entropy of sigmoid(y); y are logits; PyTorch's BCEWithLogitsLoss",
         summed="sum(softplus(y) - t*y)",
     ),
     BuiltIn(

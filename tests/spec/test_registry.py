@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from sifrc.spec import build_spec, spec_hash, spec_to_dict
 from sifrc.spec.checks import check_dependence, check_loss_rank
 from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
 from sifrc.spec.functionspec import built_in_expression
-from sifrc.spec import build_spec, spec_hash, spec_to_dict
 from sifrc.spec.registry import ACTIVATIONS, LOSSES
 
 torch = pytest.importorskip("torch")
@@ -113,7 +113,7 @@ def test_loss_equals_torch(name: str) -> None:
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("name", ["mse", "cross_entropy", "binary_cross_entropy", "huber"])
 def test_reductions_are_those_of_torch(name: str, reduction: str) -> None:
-    """Of a batch: the loss that a spec declares, reduced over the samples, is PyTorch's with its reduction."""
+    """The loss that a spec declares, reduced over a batch, is PyTorch's with its reduction."""
     generator = torch.Generator().manual_seed(3)
     outputs = 2 * torch.randn(5, 3, generator=generator, dtype=torch.float64)
     targets: Any = torch.rand(5, 3, generator=generator, dtype=torch.float64)

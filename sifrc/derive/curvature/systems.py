@@ -124,9 +124,7 @@ class Curvature:
             source = "EA-CG(8c)" if form == "batch" else "EA-CG(4c)"
             equations.append(Equation(symbol, block.value, layer.index, source))
         name = {"samples": "dense_blocks_per_sample", "batch": "dense_blocks"}
-        return System(
-            name.get(form, f"dense_blocks_of_{form}"), "Blocks of the weights", tuple(equations)
-        )
+        return System(name.get(form, f"dense_blocks_of_{form}"), "Blocks of the weights", tuple(equations))
 
     def product(self, form: Form, moment: Moment | None) -> System:
         """The block-diagonal curvature times (N, η).

@@ -2,8 +2,8 @@
 
 W and β reach the objective through one pre-activation, so that their second derivatives are those of a
 taken along da/dW and da/dβ. What comes out is H ⊗ x xᵀ, EA-CG(4c), read off the derived expression. Its mean
-over a batch is the block of the batch. Averaging its factors over the rows (i, i') and over the columns
-(j, j') apart is an approximation, EA-CG(5), and so is averaging those over the columns one by one, EA-CG(11b).
+over a batch is the block of the batch. To average its factors over the rows (i, i') and over the columns
+(j, j') apart is an approximation, EA-CG(5), and so it is for those over the columns one by one, EA-CG(11b).
 """
 
 from __future__ import annotations
