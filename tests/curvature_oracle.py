@@ -144,14 +144,18 @@ class Oracle:
         return vmap(grad(self.forward._loss))(self.outputs, targets) * self.loss_scale[:, None]
 
     def outer(self, weights: Tensor, scores: Tensor) -> dict[str, np.ndarray]:
-        """mean over samples of Σ_c w_c (Jᵀ s_c)(Jᵀ s_c)ᵀ; weights (B, C), scores (B, C, n)."""
+        """Σ_c w_c (Jᵀ s_c)(Jᵀ s_c)ᵀ of every sample, (B, n, n); weights (B, C), scores (B, C, n)."""
         pulled = torch.einsum("bcn,bns->bcs", scores, self.jacobian)
-        return self._diagonal(torch.einsum("bc,bcs,bcu->su", weights, pulled, pulled) / len(self.inputs))
+        return self._diagonal(torch.einsum("bc,bcs,bcu->bsu", weights, pulled, pulled))
 
     def fisher(self) -> dict[str, np.ndarray]:
+        """Batch means of :meth:`fisher_of_samples`."""
+        return means(self.fisher_of_samples())
+
+    def fisher_of_samples(self) -> dict[str, np.ndarray]:
         """Over the classes with softmax of the output whatever the loss is; for vectors Jᵀ ∂²ℓ J."""
         if self.spec.loss.targets == "vectors":
-            return means(self.gauss_newton())
+            return self.gauss_newton()
         p = torch.softmax(self.outputs, dim=1)
         every = torch.eye(p.shape[1], dtype=torch.float64)
         scores = [self.scores(row.expand(len(p), -1)) for row in every]
@@ -159,6 +163,10 @@ class Oracle:
 
     def at(self, targets: Tensor) -> dict[str, np.ndarray]:
         """Outer products of the gradients of the data loss at given targets, averaged."""
+        return means(self.of_samples_at(targets))
+
+    def of_samples_at(self, targets: Tensor) -> dict[str, np.ndarray]:
+        """Outer products of the gradients of the data loss at given targets."""
         scores = self.scores(targets)[:, None]
         return self.outer(torch.ones(len(scores), 1, dtype=torch.float64), scores)
 
@@ -261,6 +269,14 @@ class Oracle:
     @staticmethod
     def _add(curvature: dict[tuple[str, str], Tensor], u: str, w: str, part: Tensor) -> None:
         curvature[u, w] = curvature[u, w] + part if (u, w) in curvature else part
+
+    def each(self, kind: Kind) -> dict[str, np.ndarray] | None:
+        """Blocks of every sample; None with the expectation approximation, or where it depends on draws."""
+        if kind.source == "fisher":
+            return self.fisher_of_samples()
+        if kind.source == "empirical":
+            return self.of_samples_at(self.targets)
+        return None if kind.expectation or kind.source == "sampled" else self.rewritten(kind)
 
     def kind(self, kind: Kind) -> dict[str, np.ndarray] | None:
         """Batch means of a kind; None where it depends on draws."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from sifrc.backends.base import ModuleSource
 from sifrc.backends.layout import signature
 from sifrc.backends.text import LINE_LENGTH, docstring, literal
 from sifrc.lower.program import Program
-from sifrc.methods.curvature_plan import Case, CurvatureOperator, KindPlan, Result
+from sifrc.methods.curvature_plan import Case, CurvatureOperator, Form, KindPlan, Result
 
 __all__ = [
     "BLOCKS",
@@ -25,7 +26,9 @@ __all__ = [
     "curvature_families",
     "draws",
     "extras",
+    "form_words",
     "operator_text",
+    "score_families",
     "shared_context",
     "with_extra",
 ]
@@ -37,6 +40,29 @@ _PART_FLOATS = 2**25
 BLOCKS: Mapping[bool, str] = MappingProxyType({True: "H", False: "H̄"})
 """Family of the blocks: of every sample, or of the batch."""
 
+_SCORES: Mapping[Form, str] = MappingProxyType({"scores": "T", "class_scores": "Tᶜ"})
+"""Family of the factors of the samples' blocks, by the form of the kind."""
+_SINGLE: Mapping[Form, bool] = MappingProxyType(
+    {"samples": True, "scores": True, "class_scores": True, "batch": False}
+)
+"""Whether there is a block, or a factor of it, for each sample."""
+
+
+def score_families(program: Program, kind: KindPlan | None = None) -> tuple[str, ...]:
+    """Families of scores that public functions go on with, of one kind or of all."""
+    read = {name for o in program.curvature for case in o.cases for name in case.functions}
+    known = {f.name: f for f in program.functions if f.batched and f.name in read}
+    used = {name for f in known.values() for name in f.reads}
+    forms = dict.fromkeys(k.form for k in program.kinds if kind in (None, k))
+    return tuple(_SCORES[form] for form in forms if form in _SCORES and _SCORES[form] in used)
+
+
+def form_words(kind: KindPlan) -> str:
+    """What the function of a kind computes."""
+    if kind.form == "samples":
+        return "blocks of every sample"
+    return "blocks of the batch" + ("" if kind.form == "batch" else ", and scores")
+
 
 def curvature_chains(program: Program) -> Iterator[tuple[tuple[str, bool], ...]]:
     """Functions, all batched, that the public functions call one after the other."""
@@ -45,7 +71,7 @@ def curvature_chains(program: Program) -> Iterator[tuple[tuple[str, bool], ...]]
             start = tuple((name, True) for name in with_extra(kind, operator.extra))
             yield start
             for case in operator.cases:
-                if case.per_sample in (None, kind.per_sample):
+                if kind.form in case.forms:
                     yield (*start, *((name, True) for name in case.functions))
 
 
@@ -58,7 +84,7 @@ def curvature_families(program: Program) -> set[str]:
         for result in results
         for family, _ in result.members
     }
-    return results | {BLOCKS[kind.per_sample] for kind in program.kinds}
+    return results | {BLOCKS[kind.per_sample] for kind in program.kinds} | set(score_families(program))
 
 
 def with_extra(kind: KindPlan, extra: tuple[str, ...]) -> tuple[str, ...]:
@@ -105,7 +131,7 @@ class Glue(Protocol):
         """Statements of ``part`` that compute the blocks with ``prepare``; indented by 8."""
         ...
 
-    def calls(self, case: Case, per_sample: bool, indent: int) -> list[str]:
+    def calls(self, case: Case, indent: int) -> list[str]:
         """Calls of a case's functions."""
         ...
 
@@ -165,8 +191,8 @@ def draws(program: Program) -> bool:
 
 
 def _kind_table(kinds: Sequence[KindPlan], name: str, suffix: str) -> str:
-    lines = [f'    "{kind.name}": (_prepared_{kind.name}{suffix}, {kind.per_sample}),' for kind in kinds]
-    return "\n".join([f"{name}: dict[str, tuple[Prepared, bool]] = {{", *lines, "}"])
+    lines = [f'    "{kind.name}": (_prepared_{kind.name}{suffix}, "{kind.form}"),' for kind in kinds]
+    return "\n".join([f"{name}: dict[str, tuple[Prepared, str]] = {{", *lines, "}"])
 
 
 def extras(program: Program) -> tuple[tuple[str, ...], ...]:
@@ -195,17 +221,20 @@ def operator_text(module: ModuleSource, operator: CurvatureOperator, glue: Glue)
         signature(operator.name, arguments, returns),
         f"    {_doc(module, operator, glue, seeded)}",
         *glue.opening(operator),
-        f"    prepare, per_sample = _kind({kind})",
+        f"    prepare, form = _kind({kind})",
         "",
         f"    def part(inputs: {glue.array}, targets: {glue.array}) -> dict[str, {glue.array}]:",
         *glue.blocks(operator, seeded),
     ]
+    forms = {kind.form for kind in kinds}
     possible = [
-        case for case in operator.cases if any(case.per_sample in (None, kind.per_sample) for kind in kinds)
+        replace(case, forms=tuple(form for form in case.forms if form in forms))
+        for case in operator.cases
+        if forms & {*case.forms}
     ]
     if operator.kind:
         (single,) = possible
-        lines += _case(single, operator, glue, True, 8)
+        lines += _case(single, operator, glue, 8)
     else:
         lines += _cases(possible, operator, glue)
     lines += ["", *_run(module, operator, possible)]
@@ -216,7 +245,7 @@ def _cases(cases: Sequence[Case], operator: CurvatureOperator, glue: Glue) -> li
     lines: list[str] = []
     for case in cases:
         lines.append(f"        if {_condition(case)}:")
-        lines += _case(case, operator, glue, bool(case.per_sample), 12)
+        lines += _case(case, operator, glue, 12)
     named = ", ".join(f"{name}={{{name}!r}}" for name, _, _ in operator.arguments)
     lines += [
         "        raise ValueError(",
@@ -229,14 +258,15 @@ def _cases(cases: Sequence[Case], operator: CurvatureOperator, glue: Glue) -> li
 
 def _accepted(cases: Sequence[Case]) -> str:
     """What the arguments may be, for each sort of kinds."""
-    texts: dict[bool | None, list[str]] = {}
+    texts: dict[bool, list[str]] = {}
     for case in cases:
         choice = " and ".join(
             f"{name} {' or '.join(repr(value) for value in values if value is not None)}"
             for name, values in case.choices
         )
-        texts.setdefault(case.per_sample, []).append(choice)
-    sorts = {True: "kinds of single samples", False: "other kinds", None: "all kinds"}
+        for single in sorted({_SINGLE[form] for form in case.forms}, reverse=True):
+            texts.setdefault(single, []).append(choice)
+    sorts = {True: "kinds of single samples", False: "other kinds"}
     found = {sort: ", or ".join(dict.fromkeys(texts[sort])) for sort in texts}
     if len(set(found.values())) == 1:
         return next(iter(found.values()))
@@ -253,12 +283,12 @@ def _quoted(text: str) -> str:
     return '"' + text + '"'
 
 
-def _case(case: Case, operator: CurvatureOperator, glue: Glue, per_sample: bool, indent: int) -> list[str]:
+def _case(case: Case, operator: CurvatureOperator, glue: Glue, indent: int) -> list[str]:
     pad = " " * indent
     pairs = [(result.key, glue.member(*result.members[0])) for result in operator.also]
     pairs += [entry for result in case.results for entry in _entries(result, operator, glue)]
     entries = [f'{pad}    "{key}": {text},' for key, text in pairs]
-    return [*glue.calls(case, per_sample, indent), f"{pad}return {{", *entries, f"{pad}}}"]
+    return [*glue.calls(case, indent), f"{pad}return {{", *entries, f"{pad}}}"]
 
 
 def _entries(result: Result, operator: CurvatureOperator, glue: Glue) -> list[tuple[str, str]]:
@@ -270,14 +300,15 @@ def _entries(result: Result, operator: CurvatureOperator, glue: Glue) -> list[tu
 
 def _run(module: ModuleSource, operator: CurvatureOperator, cases: Sequence[Case]) -> list[str]:
     lines = []
-    for case in cases:
-        if case.batch_axis:
-            lines += [f"    if {_condition(case)}:", "        return part(inputs, targets)"]
-    call = "_averaged(part, inputs, targets, per_sample)"
+    apart = [case for case in cases if case.batch_axis]
+    if apart:
+        every = replace(apart[0], forms=tuple(form for case in apart for form in case.forms))
+        lines += [f"    if {_condition(every)}:", "        return part(inputs, targets)"]
+    call = '_averaged(part, inputs, targets, form == "samples")'
     together = [_condition(case) for case in cases if case.whole]
     if together:
         lines += [f"    together = {' or '.join(f'({text})' for text in together)}"]
-        call = "_averaged(part, inputs, targets, per_sample and not together)"
+        call = '_averaged(part, inputs, targets, form == "samples" and not together)'
     if module.reduction != "sum" and not operator.pair:
         return [*lines, f"    return {call}"]
     lines.append(f"    found = {call}")
@@ -296,7 +327,8 @@ def _run(module: ModuleSource, operator: CurvatureOperator, cases: Sequence[Case
 
 
 def _condition(case: Case) -> str:
-    parts = [] if case.per_sample is None else ["per_sample" if case.per_sample else "not per_sample"]
+    quoted = [f'"{form}"' for form in case.forms]
+    parts = [f"form == {quoted[0]}" if len(quoted) == 1 else f"form in ({', '.join(quoted)})"]
     for name, values in case.choices:
         if values in ((True,), (False,)):
             parts.append(name if values[0] else f"not {name}")

@@ -9,6 +9,8 @@ from sifrc.derive.curvature.systems import Curvature
 from sifrc.derive.gauss_newton import GaussNewton, derive_gauss_newton
 from sifrc.derive.lagrangian import FirstOrder, derive_first_order
 from sifrc.derive.newton import Newton, derive_newton
+from sifrc.derive.output_range import check_output_range
+from sifrc.derive.preconditions import check_newton_preconditions
 from sifrc.derive.sifrian import SecondOrder, derive_second_order
 from sifrc.derive.spectral import Spectral, derive_spectral
 from sifrc.derive.summaries import Summaries
@@ -73,6 +75,17 @@ class Derived:
         newton = derive_newton(self.second, self.white_layer)
         self.accepted_by = accept(newton)
         return newton
+
+    @cached_property
+    def exact_newton(self) -> Newton:
+        """The same with its granular part, which solves a system of the size of the output.
+
+        Raises:
+            DerivationError: also where that system has no solution whatever the sample.
+        """
+        check_newton_preconditions(self.model)
+        check_output_range(self.model)
+        return self.newton
 
     @property
     def uses_newton(self) -> bool:

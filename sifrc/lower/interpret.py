@@ -264,7 +264,23 @@ def _each(function: Callable[..., Array], *arrays: Array) -> Array:
 @_execute.register
 def _(statement: SolveSystem, machine: Machine) -> None:
     matrix, rhs = machine.read(statement.matrix), machine.read(statement.rhs)
-    machine.write(statement.target, _each(machine.arithmetic.solve, matrix, rhs))
+    solution = _each(machine.arithmetic.solve, matrix, rhs)
+    if statement.checked and not _solved(machine.arithmetic, matrix, rhs, solution):
+        name, quantity = "the network", "a linear system"
+        if statement.guard is not None:
+            name, quantity = machine.program.guards[statement.guard - 1]
+        raise FloatingPointError(
+            f"{quantity} of '{name}' is not defined: the right side is not in the range of the matrix"
+        )
+    machine.write(statement.target, solution)
+
+
+def _solved(arithmetic: NumberSystem, matrix: Array, rhs: Array, solution: Array) -> bool:
+    """Whether every column of every sample is a solution, to half of the digits."""
+    shape = (*matrix.shape[:-1], -1)
+    left, right = solution.reshape(shape), rhs.reshape(shape)
+    error = ((matrix @ left - right) ** 2).sum(axis=-2)
+    return bool(np.all(error <= arithmetic.epsilon() * (right**2).sum(axis=-2)))
 
 
 @_execute.register

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from sifrc.derive.curvature.kinds import KINDS, Kind
-from sifrc.derive.curvature.systems import MEAN_BLOCK, MOMENTS
+from sifrc.derive.curvature.kinds import EXACT_WHEN, KINDS, Form, Kind
+from sifrc.derive.curvature.systems import MEAN_BLOCK, MOMENTS, SCORES
 from sifrc.derive.curvature.weights import owner_of
 from sifrc.derive.derived import Derived
 from sifrc.derive.system import System
@@ -20,6 +20,10 @@ from sifrc.model import Model
 __all__ = ["CURVATURE_OPERATORS", "available_kinds", "curvature_operators", "curvature_phases", "kind_plans"]
 
 _EXACT, _SECOND, _MEAN = "exact", "second", "mean"
+_EACH: tuple[Form, ...] = ("samples", *SCORES)
+"""Forms with a block or its factors for each sample, so that means over the samples are exact."""
+_MEANS: tuple[Form, ...] = (*SCORES, "batch")
+"""Forms that come with the blocks of the batch."""
 
 CURVATURE_OPERATORS: Mapping[str, str] = MappingProxyType(
     {
@@ -64,7 +68,7 @@ def kind_plans(kinds: Iterable[tuple[Kind, System]], spectral: bool) -> tuple[Ki
         KindPlan(
             kind.name,
             (*_before(system, spectral), system.name),
-            per_sample=not (kind.expectation or kind.factored),
+            kind.form,
             draws=kind.source == "sampled",
         )
         for kind, system in kinds
@@ -84,22 +88,24 @@ def curvature_phases(
     """The phases that the kinds and operators use, beyond the first-order ones."""
     curvature = derived.curvature
     kinds = tuple(kinds)
-    each = any(not (kind.expectation or kind.factored) for kind, _ in kinds)
-    approximate = any(kind.expectation or kind.factored for kind, _ in kinds)
+    forms = {kind.form for kind, _ in kinds}
+    exact = [form for form in _EACH if form in forms]
+    approximate = "batch" in forms
     names = set(names)
     systems: list[System] = []
-    if each and names - {"hessian_diagonal"}:
+    if "samples" in forms and names - {"hessian_diagonal"}:
         systems.append(curvature.mean_blocks())
     if names & _WITH_MOMENTS or ("block_hessian" in names and approximate):
         systems.append(curvature.moments("second"))
     if names & _WITH_MOMENTS:
         systems.append(curvature.moments("mean"))
     if "block_hessian" in names:
-        systems += [curvature.dense(True)] if each else []
-        systems += [curvature.dense(False)] if approximate else []
+        systems += [curvature.sample_blocks(form) for form in exact if form in SCORES]
+        systems += [curvature.dense(form) for form in exact]
+        systems += [curvature.dense("batch")] if approximate else []
     if "block_vector_product" in names:
-        systems += [curvature.product(True, None)] if each else []
-        systems += [curvature.product(False, "second"), curvature.product(False, "mean")]
+        systems += [curvature.product(form, None) for form in exact]
+        systems += [curvature.product("batch", "second"), curvature.product("batch", "mean")]
     if "hessian_diagonal" in names:
         systems.append(curvature.diagonal())
     spectral = derived.spectral is not None
@@ -125,7 +131,7 @@ def curvature_operators(
     names = set(names)
     if "hessian_diagonal" in names and not any(kind.name == "hessian" for kind in kinds):
         raise MethodError("hessian_diagonal needs the kind 'hessian'", hint="add it to curvature:")
-    return tuple(build[name](model) for name in CURVATURE_OPERATORS if name in names)
+    return tuple(build[name](model, kinds) for name in CURVATURE_OPERATORS if name in names)
 
 
 def _blocks(model: Model, family: str) -> tuple[Result, ...]:
@@ -143,19 +149,41 @@ def _weights(model: Model) -> tuple[Result, ...]:
     )
 
 
-def _block_hessian(model: Model) -> CurvatureOperator:
-    def case(reduction: str, dense: bool, per_sample: bool) -> Case:
-        functions: tuple[str, ...] = ("mean_blocks",) if per_sample else ()
-        results = _blocks(model, MEAN_BLOCK)
-        if dense:
-            functions += ("dense_blocks_per_sample",) if per_sample else ("second_moments", "dense_blocks")
-            results += _weights(model)
+_DENSE: Mapping[Form, tuple[str, ...]] = MappingProxyType(
+    {
+        "samples": ("dense_blocks_per_sample",),
+        "scores": ("dense_blocks_of_scores",),
+        "class_scores": ("dense_blocks_of_class_scores",),
+        "batch": ("second_moments", "dense_blocks"),
+    }
+)
+"""Functions that compute the blocks of the weights."""
+
+
+def _block_hessian(model: Model, kinds: tuple[KindPlan, ...]) -> CurvatureOperator:
+    def case(reduction: str, dense: bool, *forms: Form) -> Case:
         choices = (("reduction", (reduction,)), ("dense", (dense,)))
         if reduction == "none":
-            return Case(choices, (), _blocks(model, "H"), per_sample, batch_axis=True)
-        return Case(choices, functions, results, per_sample)
+            functions = tuple(f"sample_blocks_of_{form}" for form in forms if form in SCORES)
+            return Case(choices, functions, _blocks(model, "H"), forms, batch_axis=True)
+        functions = _with_means(forms, *(_DENSE[forms[0]] if dense else ()))
+        results = _blocks(model, MEAN_BLOCK) + (_weights(model) if dense else ())
+        return Case(choices, functions, results, forms)
 
-    cases = [case("mean", dense, each) for each in (True, False) for dense in (False, True)]
+    cases = [
+        *(case("none", False, form) for form in _EACH),
+        case("mean", False, "samples"),
+        case("mean", True, "samples"),
+        case("mean", False, *_MEANS),
+        *(case("mean", True, form) for form in _MEANS),
+    ]
+    approximated = [kind.name for kind in kinds if kind.form == "batch"]
+    dense = "also the blocks of the weights, in row-major order of the weight"
+    if approximated:
+        dense += (
+            f"; of {', '.join(approximated)} the product of means H̄ ⊗ E[x xᵀ], an approximation of the mean "
+            f"over the samples that is exact for {EXACT_WHEN['moment']}"
+        )
     return CurvatureOperator(
         "block_hessian",
         "",
@@ -165,9 +193,9 @@ def _block_hessian(model: Model) -> CurvatureOperator:
                 "mean",
                 "mean over the batch, or none: a leading sample axis (kinds of single samples).",
             ),
-            ("dense", False, "also the blocks of the weights, in row-major order of the weight."),
+            ("dense", False, f"{dense}."),
         ),
-        (case("none", False, True), *cases),
+        tuple(cases),
         doc=CURVATURE_OPERATORS["block_hessian"],
         returns='Dict "<layer>.bias" -> (n, n), the block of the pre-activation; with dense also '
         '"<layer>.weight" -> (n m, n m).',
@@ -183,14 +211,17 @@ def _factors(model: Model, moment: str) -> tuple[Result, ...]:
     )
 
 
-def _with_means(per_sample: bool, *functions: str) -> tuple[str, ...]:
-    return ("mean_blocks", *functions) if per_sample else functions
+def _with_means(forms: tuple[Form, ...], *functions: str) -> tuple[str, ...]:
+    """The functions, after that of the means where the kinds come without them."""
+    return ("mean_blocks", *functions) if forms == ("samples",) else functions
 
 
-def _curvature_factors(model: Model) -> CurvatureOperator:
+def _curvature_factors(model: Model, kinds: tuple[KindPlan, ...]) -> CurvatureOperator:
     cases = [
-        Case((("moment", (moment,)),), _with_means(each, f"{moment}_moments"), _factors(model, moment), each)
-        for each in (True, False)
+        Case(
+            (("moment", (moment,)),), _with_means(forms, f"{moment}_moments"), _factors(model, moment), forms
+        )
+        for forms in (("samples",), _MEANS)
         for moment in (_SECOND, _MEAN)
     ]
     return CurvatureOperator(
@@ -200,19 +231,22 @@ def _curvature_factors(model: Model) -> CurvatureOperator:
         tuple(cases),
         pair=("moment", "block"),
         doc=CURVATURE_OPERATORS["curvature_factors"],
-        returns="Dict layer -> Factors(moment (m, m) or (m,), block (n, n)).",
+        returns="Dict layer -> Factors(moment (m, m) or (m,), block (n, n)), each a mean over the batch. The "
+        "weight's block is the mean of products; block ⊗ moment, a product of means, approximates it and is "
+        f"exact for {EXACT_WHEN['moment']}.",
         source="EA-CG(5, 11)",
     )
 
 
-def _gradient_and_factors(model: Model) -> CurvatureOperator:
+def _gradient_and_factors(model: Model, kinds: tuple[KindPlan, ...]) -> CurvatureOperator:
     return replace(
-        _curvature_factors(model),
+        _curvature_factors(model, kinds),
         name="gradient_and_factors",
         extra=("gradient",),
         also=_tensors(model, "G", "g"),
         doc=CURVATURE_OPERATORS["gradient_and_factors"],
-        returns="Dict like params, and dict layer -> Factors(moment (m, m) or (m,), block (n, n)).",
+        returns="Dict like params, and dict layer -> Factors(moment (m, m) or (m,), block (n, n)), as "
+        "``curvature_factors`` has them.",
     )
 
 
@@ -224,14 +258,19 @@ def _tensors(model: Model, weight: str, bias: str) -> tuple[Result, ...]:
     )
 
 
-def _block_vector_product(model: Model) -> CurvatureOperator:
+def _block_vector_product(model: Model, kinds: tuple[KindPlan, ...]) -> CurvatureOperator:
     results = _tensors(model, "BN", "Bη")
-    cases = [Case((("moment", (None, _EXACT)),), ("block_product",), results, True)]
-    for each in (True, False):
+    exact = {form: f"block_product_of_{form}" for form in SCORES}
+    cases = [
+        Case((("moment", (None, _EXACT)),), (exact.get(form, "block_product"),), results, (form,))
+        for form in _EACH
+    ]
+    forms: tuple[Form, ...]
+    for forms in (("samples",), SCORES, ("batch",)):
         for moment in (_SECOND, _MEAN):
-            values = (None, moment) if moment == _SECOND and not each else (moment,)
-            functions = _with_means(each, f"{moment}_moments", f"block_product_{moment}")
-            cases.append(Case((("moment", values),), functions, results, each, whole=each))
+            values = (None, moment) if moment == _SECOND and forms == ("batch",) else (moment,)
+            functions = _with_means(forms, f"{moment}_moments", f"block_product_{moment}")
+            cases.append(Case((("moment", values),), functions, results, forms, whole=forms == ("samples",)))
     return CurvatureOperator(
         "block_vector_product",
         "",
@@ -239,8 +278,9 @@ def _block_vector_product(model: Model) -> CurvatureOperator:
             (
                 "moment",
                 None,
-                "exact (kinds of single samples), second: H̄ V E[x xᵀ], or mean: H̄ V E[x] E[x]ᵀ; "
-                "by default exact where it exists, else second.",
+                "exact, the mean of the samples' products (kinds of single samples), or one of its "
+                "approximations by means, second: H̄ V E[x xᵀ], and mean: H̄ V E[x] E[x]ᵀ; by default exact "
+                "where it exists, else second.",
             ),
         ),
         tuple(cases),
@@ -251,8 +291,8 @@ def _block_vector_product(model: Model) -> CurvatureOperator:
     )
 
 
-def _hessian_diagonal(model: Model) -> CurvatureOperator:
-    case = Case((), ("diagonal",), _tensors(model, "dW", "dβ"), True)
+def _hessian_diagonal(model: Model, kinds: tuple[KindPlan, ...]) -> CurvatureOperator:
+    case = Case((), ("diagonal",), _tensors(model, "dW", "dβ"), ("samples",))
     return CurvatureOperator(
         "hessian_diagonal",
         "hessian",

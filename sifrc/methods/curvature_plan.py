@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Case", "CurvatureOperator", "KindPlan", "Result"]
+from sifrc.derive.curvature.kinds import Form
+
+__all__ = ["Case", "CurvatureOperator", "Form", "KindPlan", "Result"]
 
 
 @dataclass(frozen=True)
@@ -14,14 +16,19 @@ class KindPlan:
     Args:
         name: as callers write it.
         functions: that compute its blocks, in order.
-        per_sample: whether there is one block for each sample, so that a batch can go in parts.
+        form: what they compute before anything is averaged.
         draws: whether it draws random numbers.
     """
 
     name: str
     functions: tuple[str, ...]
-    per_sample: bool
+    form: Form
     draws: bool = False
+
+    @property
+    def per_sample(self) -> bool:
+        """Whether there is one block for each sample, so that a batch goes in parts."""
+        return self.form == "samples"
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Case:
         choices: (argument, values it has in this case).
         functions: run after those of the kind.
         results: what is returned.
-        per_sample: of the kind; None for both.
+        forms: of the kinds.
         batch_axis: whether the results have a sample axis.
         whole: whether the results are products of means over the batch, and no means of such products.
     """
@@ -55,7 +62,7 @@ class Case:
     choices: tuple[tuple[str, tuple[object, ...]], ...]
     functions: tuple[str, ...]
     results: tuple[Result, ...]
-    per_sample: bool | None = None
+    forms: tuple[Form, ...]
     batch_axis: bool = False
     whole: bool = False
 

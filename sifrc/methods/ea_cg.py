@@ -165,7 +165,7 @@ class _Plan:
         systems: list[tuple[System, tuple[str, ...]]] = [(self.derived.first.gradient, base), (blocks, base)]
         periodic = [blocks.name]
         guarded: list[tuple[str, tuple[str, ...]]] = [(blocks.name, ("H̄", "H"))]
-        if not (self.kind.expectation or self.kind.factored):
+        if self.kind.form == "samples":
             means = curvature.mean_blocks()
             systems.append((means, ("forward",)))
             periodic.append(means.name)

@@ -88,7 +88,7 @@ class ExactStochasticNewton(Method):
 
 def _per_sample(derived: Derived, saddle_free: bool) -> StepPlan:
     """ESN(17), or ESN(21): the sign of the part of η that is not granular is switched."""
-    newton, model = derived.newton, derived.model
+    newton, model = derived.exact_newton, derived.model
     short = newton.second.first.short
     output = model.output
     owned = output.parameters

@@ -137,7 +137,7 @@ def all_phases(derived: Derived, wanted: Mapping[str, set[str]]) -> tuple[Phase,
         put(derived.gauss_newton.adjoint, "forward", "linearized")
         put(derived.gauss_newton.product, "forward", "linearized", "linearized_adjoint")
     if "newton" in wanted:
-        put(_as_result(derived.newton.system()), *base, "adjoint")
+        put(_as_result(derived.exact_newton.system()), *base, "adjoint")
     return tuple(phases)
 
 

@@ -156,18 +156,17 @@ def curvature_sections(book: Book, kinds: tuple[Kind, ...], legend: Legend) -> l
     if not kinds:
         return []
     curvature = book.derived.curvature
-    each = any(not (kind.expectation or kind.factored) for kind in kinds)
-    approximate = any(kind.expectation or kind.factored for kind in kinds)
+    forms = tuple(dict.fromkeys(kind.form for kind in kinds))
+    exact = [form for form in forms if form != "batch"]
 
     def weights() -> list[System]:
-        means = [curvature.mean_blocks()] if each else []
+        means = [curvature.mean_blocks()] if "samples" in forms else []
         moments = [curvature.moments("second"), curvature.moments("mean")]
-        exact = [curvature.dense(True)] if each else []
-        return [*means, *moments, *exact, *([curvature.dense(False)] if approximate else [])]
+        return [*means, *moments, *(curvature.dense(form) for form in forms)]
 
     def products() -> list[System]:
-        exact = [curvature.product(True, None)] if each else []
-        return [*exact, curvature.product(False, "second"), curvature.product(False, "mean")]
+        means = [curvature.product("batch", "second"), curvature.product("batch", "mean")]
+        return [*(curvature.product(form, None) for form in exact), *means]
 
     sections = [block_section(book, kind, legend) for kind in kinds]
     sections.append(_section(book, "Moments, and blocks of the weights", weights, legend))
@@ -185,9 +184,6 @@ def block_section(book: Book, kind: Kind, legend: Legend) -> Section:
     except DerivationError as error:
         return Section(title, (), (not_derived(error),))
     lines = list(_lines([system]))
-    for family in ("S", "Sᶜ"):
-        if any(symbol.family == family for symbol in system.symbols):
-            lines += book.uniform.definitions(family, "scores")
     conditions = (
         f"Condition: {condition.text}: {STATUS.get(condition.status, condition.status)}. {_LEFT}"
         for condition in system.conditions

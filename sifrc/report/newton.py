@@ -37,7 +37,7 @@ def newton_section(book: Book, required: bool) -> Section:
         DerivationError: ``required``, and a precondition fails.
     """
     try:
-        newton = book.derived.newton
+        newton = book.derived.exact_newton
     except DerivationError as error:
         if required:
             raise

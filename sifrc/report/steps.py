@@ -88,7 +88,7 @@ def step_sections(book: Book, shown: tuple[Kind, ...], legend: Legend) -> list[S
     kind = KINDS.get(str(options["kind"]))
     sections = [] if kind is None or kind in shown else [block_section(book, kind, legend)]
     written = {"moments"} if shown else set()
-    written |= {"mean" for known in shown if not (known.expectation or known.factored)}
+    written |= {"mean" for known in shown if known.form == "samples"}
     return [*sections, _step(book, plan, options, written, legend)]
 
 

@@ -1,7 +1,7 @@
 """One notation for layers with and without an activation, on chains.
 
-Where F_k is the identity, the derivation has b_k for y_k = F_k'(a_k) ∘ b_k, −γ_k for z_k, and c_k, S_k and
-ḃ_k for their back-propagated forms. Writing the second ones, and saying once that they are equal, lets such a
+Where F_k is the identity, the derivation has b_k for y_k = F_k'(a_k) ∘ b_k, −γ_k for z_k, and c_k and ḃ_k for
+their back-propagated forms. Writing the second ones, and saying once that they are equal, lets such a
 layer share the equations of the others.
 """
 
@@ -22,7 +22,7 @@ from sifrc.report.layout import Derivative, Symbol
 
 __all__ = ["Uniform"]
 
-_LETTERS = MappingProxyType({"b": "y", "b°": "y°", "γ": "z", "c": "dy", "S": "T", "Sᶜ": "Tᶜ", "ḃ": "ẏ"})
+_LETTERS = MappingProxyType({"b": "y", "b°": "y°", "γ": "z", "c": "dy", "ḃ": "ẏ"})
 """Adjoint -> what it is after back-propagation through the activation."""
 
 
@@ -43,10 +43,6 @@ class Uniform:
             own[Input("γ", c.index, axes, Role.TANGENT)] = negative(Input("z", c.index, axes, Role.TANGENT))
             own[Input("b°", c.index, axes, Role.ADJOINT)] = Input("y°", c.index, axes, Role.ADJOINT)
             own[Input("c", c.index, axes, Role.TANGENT)] = Input("dy", c.index, axes, Role.TANGENT)
-            # Scores, one for each sample or one for each class.
-            for mark, slots in (("", axes), ("ᶜ", (c.axis, Axis("class", model.output.axis.size)))):
-                score = Input(f"S{mark}", c.index, slots, Role.ADJOINT)
-                own[score] = Input(f"T{mark}", c.index, slots, Role.ADJOINT)
             # Tangents of the groups, along the axes of which up to three meet.
             for number in range(3):
                 slots = (Axis(GROUP, groups, number), c.axis)
@@ -67,7 +63,7 @@ class Uniform:
         return substitute(expr, {key: value for key, value in self.table.items() if key.family == "b"})
 
     def definitions(self, family: str, name: str) -> list[Line]:
-        """y_k = b_k, z_k = −γ_k, ẏ_k = c_k, T_k = S_k or ẏ_k = ḃ_k for the layers without an activation.
+        """y_k = b_k, z_k = −γ_k, ẏ_k = c_k or ẏ_k = ḃ_k for the layers without an activation.
 
         Args:
             family: of the symbol that is abbreviated: a key of the table of letters, such as ``b``.

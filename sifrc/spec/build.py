@@ -204,7 +204,9 @@ def _initialization(
 
 def _loss(shape: SpecShape, positions: Positions) -> LossSpec:
     loss = shape.loss
-    function = loss_function_spec(positions, ("loss",), loss.function, loss.expression, loss.parameters)
+    function = loss_function_spec(
+        positions, ("loss",), loss.function, loss.expression, loss.parameters, loss.reduction
+    )
     default: TargetKind = LOSSES[function.name].targets if function.name in LOSSES else "vectors"
     return LossSpec(function, loss.targets or default, loss.reduction, positions.value(("loss",)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 
 from sifrc.spec.checks import check_dependence, check_loss_rank, used_names
@@ -54,21 +55,35 @@ def loss_function_spec(
     function: str | None,
     expression: str | None,
     parameters: Mapping[str, float] | None,
+    reduction: str = "mean",
 ) -> FunctionSpec:
     """Build the function of a loss over ``y`` and ``t``; as :func:`activation_spec`.
+
+    Args:
+        reduction: ``mean`` or ``sum``: which expression of a built-in loss is meant.
 
     Example:
         >>> loss_function_spec(Positions("f"), (), "huber", None, None).parameters
         (('delta', 1.0),)
+        >>> loss_function_spec(Positions("f"), (), "mse", None, None, "sum").expression.function
+        'sum'
     """
-    return _function_spec(
+    found = _function_spec(
         positions, path, function, expression, parameters, (*path, "parameters"), "loss", LOSSES
     )
+    if function is None:
+        return found
+    return replace(found, expression=built_in_expression("loss", function, reduction))
 
 
 @cache
-def built_in_expression(role: str, name: str) -> Expression:
+def built_in_expression(role: str, name: str, reduction: str = "mean") -> Expression:
     """Syntax tree of a built-in ``activation`` or ``loss``.
+
+    Args:
+        role: which of the two.
+        name: of the function.
+        reduction: of a loss, over the batch.
 
     Example:
         >>> built_in_expression("activation", "identity")
@@ -77,7 +92,8 @@ def built_in_expression(role: str, name: str) -> Expression:
     entry = ACTIVATIONS[name] if role == "activation" else LOSSES[name]
     names = [parameter for parameter, _ in entry.parameters]
     variables = ("x",) if role == "activation" else ("y", "t")
-    return parse_expression(entry.expression, variables=variables, parameters=names)
+    text = entry.summed if reduction == "sum" and entry.summed else entry.expression
+    return parse_expression(text, variables=variables, parameters=names)
 
 
 def _function_spec(

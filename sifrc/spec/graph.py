@@ -343,9 +343,9 @@ def _check_share_sizes(network: NetworkShape, items: Sequence[Item], positions: 
 def state_names(layers: Sequence[LayerSpec]) -> Mapping[str, str]:
     """Map every layer to the state it belongs to.
 
-    A dense layer without an activation of its own and the activation layer that follows it are one
-    state, named by the activation layer, unless the dense layer has another consumer. Every other
-    layer is a state of its own.
+    A dense or add layer without an activation of its own and the activation layer that follows it are one
+    state, named by the activation layer, unless the first has another consumer: ``activation:`` is short for
+    such a layer. Every other layer is a state of its own.
 
     Args:
         layers: all layers of a spec, in any order.
@@ -366,7 +366,7 @@ def state_names(layers: Sequence[LayerSpec]) -> Mapping[str, str]:
     names: dict[str, str] = {}
     for layer in layers:
         users = consumers[layer.name]
-        plain = layer.kind == "dense" and layer.activation is None
+        plain = layer.kind != "activation" and layer.activation is None
         fused = plain and len(users) == 1 and users[0].kind == "activation"
         names[layer.name] = users[0].name if fused else layer.name
     return MappingProxyType(names)

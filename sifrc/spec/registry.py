@@ -26,6 +26,8 @@ class BuiltIn:
         positive: parameters that must be greater than zero.
         targets: of a loss, what its targets are unless the spec says so.
         convex: of a loss, whether it is convex in the output for every target.
+        summed: of a loss that is a mean over the entries, the expression under ``reduction: sum``: their sum.
+            Empty where that reduction changes nothing in a sample.
 
     Example:
         >>> LOSSES["huber"].parameters
@@ -39,6 +41,7 @@ class BuiltIn:
     positive: tuple[str, ...] = ()
     targets: TargetKindDefault = "vectors"
     convex: bool = True
+    summed: str = ""
 
 
 def _table(*entries: BuiltIn) -> Mapping[str, BuiltIn]:
@@ -69,7 +72,9 @@ ACTIVATIONS: Mapping[str, BuiltIn] = _table(
 
 LOSSES: Mapping[str, BuiltIn] = _table(
     BuiltIn("squared_error", "sum((y - t)**2)/2", "half the squared distance"),
-    BuiltIn("mse", "mean((y - t)**2)", "mean over the entries, as PyTorch's MSELoss"),
+    BuiltIn(
+        "mse", "mean((y - t)**2)", "mean over the entries, as PyTorch's MSELoss", summed="sum((y - t)**2)"
+    ),
     BuiltIn(
         "cross_entropy",
         "-dot(t, log_softmax(y))",
@@ -79,7 +84,8 @@ LOSSES: Mapping[str, BuiltIn] = _table(
     BuiltIn(
         "binary_cross_entropy",
         "mean(softplus(y) - t*y)",
-        "mean over the entries of the cross-entropy of sigmoid(y); y are logits",
+        "mean over the entries of the cross-entropy of sigmoid(y); y are logits; PyTorch's BCEWithLogitsLoss",
+        summed="sum(softplus(y) - t*y)",
     ),
     BuiltIn(
         "huber",
@@ -87,6 +93,7 @@ LOSSES: Mapping[str, BuiltIn] = _table(
         "quadratic to delta, then linear; mean over the entries, as PyTorch's HuberLoss",
         (("delta", 1.0),),
         positive=("delta",),
+        summed="sum(where(abs(y - t) <= delta, (y - t)**2/2, delta*(abs(y - t) - delta/2)))",
     ),
     BuiltIn(
         "bounded",

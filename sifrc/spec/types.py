@@ -122,7 +122,7 @@ class LossSpec:
     Args:
         function: expression over ``y`` and ``t``; ``name`` is the registry name or ``custom``.
         targets: ``classes`` (integer indices, t is the one-hot vector) or ``vectors``.
-        reduction: ``mean`` or ``sum`` over the batch.
+        reduction: ``mean`` or ``sum`` over the batch; the expression of a built-in loss is that for it.
     """
 
     function: FunctionSpec

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sifrc.errors import VerificationError
 from sifrc.spec.types import Spec
 
-__all__ = ["EPSILON", "agreed_digits", "allowed_digits", "rounding_bound", "separate_digits"]
+__all__ = ["EPSILON", "Agreement", "agreed_digits", "allowed_digits", "rounding_bound", "separate_digits"]
 
 EPSILON: Mapping[str, float] = MappingProxyType(
     {"float32": 2.0**-23, "float64": 2.0**-52, "bfloat16": 2.0**-7}
@@ -27,7 +27,28 @@ _SMALLEST = 1e-8
 """Arrays that are smaller than this against the largest one may be what is left where terms cancel."""
 
 
-def agreed_digits(found: Mapping[str, Any], expected: Mapping[str, Any], limit: float) -> float:
+class Agreement(float):
+    """Digits that agree, with the two numbers that agree least.
+
+    Args:
+        digits: their number.
+        difference: which numbers were compared and what they are.
+
+    Example:
+        >>> worst = min(Agreement(3.0, "x is 1.001, expected 1"), Agreement(9.0))
+        >>> worst < 4, worst.difference
+        (True, 'x is 1.001, expected 1')
+    """
+
+    difference: str
+
+    def __new__(cls, digits: Any, difference: str = "") -> Agreement:
+        self = super().__new__(cls, digits)
+        self.difference = difference
+        return self
+
+
+def agreed_digits(found: Mapping[str, Any], expected: Mapping[str, Any], limit: float) -> Agreement:
     """Decimal digits of agreement relative to the largest entry of ``expected``, at most ``limit``.
 
     Args:
@@ -42,27 +63,30 @@ def agreed_digits(found: Mapping[str, Any], expected: Mapping[str, Any], limit: 
     """
     if set(found) != set(expected):
         raise VerificationError(f"expected the names {', '.join(expected)}, got {', '.join(found)}")
-    largest, scale = mpmath.mpf(0), mpmath.mpf(0)
+    largest, scale, where = mpmath.mpf(0), mpmath.mpf(0), ("", 0)
     for name, target in expected.items():
         value, target = np.asarray(found[name]), np.asarray(target)
         if value.shape != target.shape:
             raise VerificationError(f"{name}: expected shape {target.shape}, got {value.shape}")
-        for a, b in zip(value.ravel(), target.ravel(), strict=True):
+        for position, (a, b) in enumerate(zip(value.ravel(), target.ravel(), strict=True)):
             if not mpmath.isfinite(a):
                 raise VerificationError(f"{name} is not finite")
             if not mpmath.isfinite(b):
                 raise VerificationError(f"the oracle's {name} is not finite")
-            largest = max(largest, abs(mpmath.mpf(a) - mpmath.mpf(b)))
+            error = abs(mpmath.mpf(a) - mpmath.mpf(b))
+            if error > largest:
+                largest, where = error, (name, position)
             scale = max(scale, abs(mpmath.mpf(b)))
     if largest == 0:
-        return limit
+        return Agreement(limit)
     if scale == 0:
         # The expected result is exactly zero: a rounding error is compared with 1.
         scale = mpmath.mpf(1)
-    return float(min(mpmath.mpf(limit), mpmath.log10(scale / largest)))
+    digits = float(min(mpmath.mpf(limit), mpmath.log10(scale / largest)))
+    return Agreement(digits, _difference(found, expected, *where))
 
 
-def separate_digits(found: Mapping[str, Any], expected: Mapping[str, Any], limit: float) -> float:
+def separate_digits(found: Mapping[str, Any], expected: Mapping[str, Any], limit: float) -> Agreement:
     """Digits of agreement of the worst array, each relative to its own largest entry.
 
     Blocks of one network differ by orders of magnitude from layer to layer, so that the largest among all
@@ -92,11 +116,23 @@ def separate_digits(found: Mapping[str, Any], expected: Mapping[str, Any], limit
         if not mpmath.isfinite(sizes[name]):
             raise VerificationError(f"the oracle's {name} is not finite")
     overall = max(sizes.values(), default=mpmath.mpf(0)) or mpmath.mpf(1)
-    worst = mpmath.mpf(limit)
+    worst, where = mpmath.mpf(limit), ""
     for name, error in errors.items():
         if error != 0:
-            worst = min(worst, mpmath.log10(max(sizes[name], _SMALLEST * overall) / error))
-    return float(worst)
+            digits = mpmath.log10(max(sizes[name], _SMALLEST * overall) / error)
+            worst, where = min((worst, where), (digits, name), key=lambda pair: pair[0])
+    if errors.get(where, 0) == 0:
+        return Agreement(float(worst))
+    position = int(np.argmax(np.abs(np.asarray(found[where]) - np.asarray(expected[where]))))
+    return Agreement(float(worst), _difference(found, expected, where, position))
+
+
+def _difference(found: Mapping[str, Any], expected: Mapping[str, Any], name: str, position: int) -> str:
+    """One entry of an array and what the oracle has for it."""
+    value, target = (np.asarray(tensors[name]) for tensors in (found, expected))
+    index = ", ".join(map(str, np.unravel_index(position, value.shape))) if value.ndim else ""
+    entries = (mpmath.nstr(mpmath.mpf(array.ravel()[position]), 12) for array in (value, target))
+    return f"{name}{f'[{index}]' if index else ''} is {{}}, expected {{}}".format(*entries)
 
 
 def _largest(value: npt.NDArray[Any]) -> Any:

@@ -21,7 +21,8 @@ class Expected:
         factor: what ``reduction: sum`` multiplies the results by.
 
     Attributes:
-        each: layer -> blocks of every sample; None where the kind has the batch's alone.
+        each: layer -> blocks of every sample, whose products with the inputs are averaged; None with the
+            expectation approximation, where there are those of the batch alone, and products of means.
         mean: layer -> block of the batch.
     """
 
@@ -30,7 +31,7 @@ class Expected:
         self.factor, self.samples = factor, at.samples
         blocks = reference_blocks(at, kind, drawn)
         self.mean = {name: batch_mean(value) for name, value in blocks.items()}
-        self.each = None if kind.expectation or kind.factored else blocks
+        self.each = None if kind.expectation else blocks
         self.inputs = {layer.name: at.values[layer.inputs[0]] for layer in self.layers}
 
     def bias_blocks(self) -> dict[str, Array]:

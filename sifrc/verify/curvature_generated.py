@@ -13,7 +13,7 @@ from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import Spec
 from sifrc.verify import oracle_torch
-from sifrc.verify.comparison import EPSILON, allowed_digits, rounding_bound, separate_digits
+from sifrc.verify.comparison import EPSILON, Agreement, allowed_digits, rounding_bound, separate_digits
 from sifrc.verify.curvature_expected import Expected
 from sifrc.verify.curvature_kinds import described, kinds_of_module
 from sifrc.verify.curvature_reference import is_exact, is_gauss_newton
@@ -107,8 +107,7 @@ class _Checks:
         """Whether the blocks of the weights are compared: all, or those of one kind of either form."""
         if self.weights <= _SMALL:
             return True
-        each = kind.expectation or kind.factored
-        first = next(k for k in self.kinds if (k.expectation or k.factored) == each)
+        first = next(k for k in self.kinds if k.form == kind.form)
         return self.weights <= _LARGE and kind is first
 
 
@@ -178,7 +177,8 @@ def _definite(checks: _Checks, kind: Kind) -> Iterator[float]:
         eigenvalues = np.linalg.eigvalsh((block + block.T) / 2)
         largest = float(np.abs(eigenvalues).max())
         negative = max(-float(eigenvalues[0]), float(np.abs(block - block.T).max()))
-        yield allowed_digits(negative / largest) if negative > 0 else _LIMIT
+        text = f"{name}: least eigenvalue {eigenvalues[0]:.3g}, largest {largest:.3g}"
+        yield Agreement(allowed_digits(negative / largest) if negative > 0 else _LIMIT, text)
 
 
 def curvature_generated_rows(

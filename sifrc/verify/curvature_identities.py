@@ -136,7 +136,7 @@ def product_identities(derived: Derived) -> Iterator[Identity]:
     """Along a direction in one layer's weight or bias, H·v there is the block times the direction."""
     model, second = derived.model, derived.second
     blocks = derived.curvature.blocks(KINDS["hessian"])
-    product = derived.curvature.product(True, None)
+    product = derived.curvature.product("samples", None)
     directions = [d for owned in model.parameters for _, d in gradient_symbols(owned, "N", "η")]
     exact = _solved((blocks,))
     for owned in model.parameters:
@@ -169,7 +169,7 @@ def _solved(systems: tuple[System, ...], given: dict[Input, Expr] | None = None)
 
 def diagonal_identities(derived: Derived) -> Iterator[Identity]:
     """The diagonals are those of the blocks of the weights and of the pre-activations."""
-    diagonal, dense = derived.curvature.diagonal(), derived.curvature.dense(True)
+    diagonal, dense = derived.curvature.diagonal(), derived.curvature.dense("samples")
     entries = _solved((diagonal,))
     blocks = {(symbol.family, symbol.index): symbol for symbol in dense.symbols}
     for owned in derived.model.parameters:

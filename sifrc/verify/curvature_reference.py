@@ -118,7 +118,7 @@ def _semidefinite(eigenvalues: Array) -> bool:
 
 
 def reference_blocks(at: Measured, kind: Kind, drawn: Array | None = None) -> dict[str, Array]:
-    """Blocks (B, n, n) of a kind by layer of the spec, or (1, n, n) where it has the batch's alone.
+    """Blocks (B, n, n) of a kind by layer of the spec, or (1, n, n) with the expectation approximation.
 
     Args:
         at: the numbers of an oracle.
@@ -138,9 +138,9 @@ def reference_blocks(at: Measured, kind: Kind, drawn: Array | None = None) -> di
 
 
 def _outer(scores: Array, jacobian: Array) -> Array:
-    """mean_p Σ_c (Jᵀ s_c)(Jᵀ s_c)ᵀ, (1, n, n); scores (B, C, n_out)."""
+    """Σ_c (Jᵀ s_c)(Jᵀ s_c)ᵀ of every sample, (B, n, n); scores (B, C, n_out)."""
     pulled = scores @ jacobian
-    return batch_mean(np.swapaxes(pulled, 1, 2) @ pulled)[None]
+    return np.asarray(np.swapaxes(pulled, 1, 2) @ pulled)
 
 
 def _scores(at: Measured, kind: Kind, drawn: Array | None) -> Array:

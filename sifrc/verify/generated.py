@@ -12,7 +12,7 @@ from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import Spec
 from sifrc.verify import oracle_torch
-from sifrc.verify.comparison import EPSILON, agreed_digits, allowed_digits, rounding_bound
+from sifrc.verify.comparison import EPSILON, Agreement, agreed_digits, allowed_digits, rounding_bound
 from sifrc.verify.points import near_targets, random_point
 from sifrc.verify.table import Row
 
@@ -164,7 +164,9 @@ def _newton(setting: Setting) -> float:
     flat = oracle_torch.flatten({name: vector[name] for name in setting.params})
     scale = _hessian_norm(setting, params64, inputs64, targets64) * flat.norm() + gradient.norm()
     error = float((product - gradient).norm() / scale)
-    return min(_LIMIT, allowed_digits(error)) if error > 0 else _LIMIT
+    digits = min(_LIMIT, allowed_digits(error)) if error > 0 else _LIMIT
+    lengths = f"{float((product - gradient).norm()):.3g} against |H| |d| + |g| = {float(scale):.3g}"
+    return Agreement(digits, f"|H d − g| is {lengths}")
 
 
 def _hessian_norm(setting: Setting, params: Any, inputs: Any, targets: Any) -> torch.Tensor:

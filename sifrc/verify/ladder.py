@@ -16,11 +16,13 @@ It fails closed: an exception is a failed check, and what was asked for and not 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from sifrc.errors import SifrcError
 from sifrc.spec.types import Spec
+from sifrc.verify.comparison import Agreement
 from sifrc.verify.curvature_kinds import CURVATURE_QUANTITIES, curvature_obstacle, looked_at
 from sifrc.verify.curvature_precise import curvature_precise_rows
 from sifrc.verify.precise import precise_rows
@@ -272,6 +274,10 @@ def _run(level: int, quantity: str, oracle: str, check: Callable[[], Row | None]
         row = check()
     except Exception as error:
         return Row(quantity, level, oracle, None, None, False, _reason(error))
+    if row is not None and row.passed is False and isinstance(row.digits, Agreement):
+        # The numbers, so that the reader knows what disagrees, and by how much.
+        notes = (row.digits.difference, row.note)
+        row = replace(row, note="; ".join(text for text in notes if text))
     if row is None:
         absent = (
             "too large or deep for an expansion to scalars" if level < 3 else "the module does not have it"

@@ -158,7 +158,7 @@ def _first_regular(
     for attempt in range(attempts):
         try:
             return check(_Point(spec, seed + 101 * attempt, near=attempt > 0), digits), attempt
-        except ZeroDivisionError:
+        except (ZeroDivisionError, FloatingPointError):
             if attempt == attempts - 1:
                 raise
     raise AssertionError("unreachable")

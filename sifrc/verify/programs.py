@@ -217,7 +217,7 @@ class ProgramBatch:
 
 
 def _fits(case: Case, kind: KindPlan, choices: Mapping[str, object]) -> bool:
-    if case.per_sample not in (None, kind.per_sample):
+    if kind.form not in case.forms:
         return False
     return all(choices[name] in values for name, values in case.choices)
 

@@ -140,7 +140,7 @@ def _near(found: Array, expected: Array, scale: Array | None = None) -> float:
     """Digits of agreement, relative to the largest entry of ``expected`` or ``scale``."""
     largest = np.abs(expected if scale is None else scale).max(initial=0.0)
     ours, theirs = np.append(found, largest), np.append(expected, largest)
-    return separate_digits({"": ours}, {"": theirs}, _LIMIT)
+    return separate_digits({"summary": ours}, {"summary": theirs}, _LIMIT)
 
 
 def summary_generated_rows(

@@ -152,7 +152,7 @@ class _Work:
         found, expected = np.append(found, 0), np.append(expected, 0)
         largest = np.abs(np.asarray(scale)).max()
         return separate_digits(
-            {"": np.append(found, largest)}, {"": np.append(expected, largest)}, self.digits
+            {"summary": np.append(found, largest)}, {"summary": np.append(expected, largest)}, self.digits
         )
 
     def row(self, oracle: str, check: Callable[[], Iterator[float]], what: str) -> Row:

@@ -17,6 +17,7 @@ from sifrc.ir.normal import reduce
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import build_model
 from sifrc.spec.types import Spec
+from sifrc.verify.comparison import Agreement
 from sifrc.verify.curvature_identities import (
     diagonal_identities,
     product_identities,
@@ -147,14 +148,12 @@ def _decide(
         note += "; assumes at run time: " + ", ".join(assumed)
     if not undecided:
         return Row(quantity, 1, _NORMAL_FORM, None, None, True, note)
-    worst, label = min((_digits(identity, digits, values), identity.label) for identity in undecided)
+    worst = min(_digits(identity, digits, values) for identity in undecided)
     names = ", ".join(identity.label for identity in undecided[:3]) + (", …" if len(undecided) > 3 else "")
     note = f"{len(undecided)} of {len(identities)} not decided by the normal form ({names})"
     note += "; tested at a random point"
     passed = worst >= digits - 10
-    return Row(
-        quantity, 1, f"{digits} digits", worst, digits - 10.0, passed, note if passed else f"{label}; {note}"
-    )
+    return Row(quantity, 1, f"{digits} digits", worst, digits - 10.0, passed, note)
 
 
 def _proved(residual: Expr) -> bool:
@@ -173,8 +172,9 @@ def _digits(
         value = evaluate({"residual": identity.residual}, env, MPMATH)["residual"]
         largest = max((abs(entry) for entry in value.ravel()), default=mpmath.mpf(0))
         if not mpmath.isfinite(largest):
-            return float("-inf")
-        return float(min(digits, -mpmath.log10(largest))) if largest else float(digits)
+            return Agreement(float("-inf"), f"{identity.label}: not finite, expected 0")
+        agreed = float(min(digits, -mpmath.log10(largest))) if largest else float(digits)
+        return Agreement(agreed, f"{identity.label}: {mpmath.nstr(largest, 6)}, expected 0")
 
 
 def _random_values(symbols: Iterable[Input], seed: int) -> dict[Input, Array]:
@@ -205,7 +205,7 @@ def _expanded(
 def newton_obstacle(spec: Spec) -> str | None:
     """Why the model has no closed-form Newton direction; None where it has one."""
     try:
-        _ = Derived(build_model(capped(spec, 4))).newton
+        _ = Derived(build_model(capped(spec, 4))).exact_newton
     except DerivationError as error:
         return error.message
     return None

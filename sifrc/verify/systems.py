@@ -145,7 +145,7 @@ class SampleSystems:
     def blocks(self) -> dict[str, Array]:
         """Blocks of the Hessian by parameter: (n, n) of biases, (n, m, n, m) of weights."""
         curvature = self.derived.curvature
-        env = self._run(self.env, [curvature.blocks(KINDS["hessian"]), curvature.dense(True)])
+        env = self._run(self.env, [curvature.blocks(KINDS["hessian"]), curvature.dense("samples")])
         found = {(symbol.family, symbol.index): value for symbol, value in env.items()}
         result: dict[str, Array] = {}
         for owned in self.derived.model.parameters:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from curvature_oracle import Oracle, owners
+from curvature_oracle import Oracle, means, owners
 
 from sifrc.cache import load_text
 from sifrc.compiler import Request, compile_spec
@@ -131,40 +131,50 @@ class Expected:
         self.inputs = self.oracle.layer_inputs()
 
     def sampled(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """Blocks at given uniform or normal numbers."""
+        """Blocks of every sample at given uniform or normal numbers."""
         oracle = self.oracle
         drawn = torch.from_numpy(numbers)
         if self.spec.loss.targets == "classes":
             classes = (oracle.outputs - torch.log(-torch.log(drawn))).argmax(dim=1)
-            return oracle.at(torch.eye(numbers.shape[1], dtype=torch.float64)[classes])
+            return oracle.of_samples_at(torch.eye(numbers.shape[1], dtype=torch.float64)[classes])
         root = torch.diagonal(oracle.loss_hessian, dim1=1, dim2=2).sqrt()
         return oracle.outer(torch.ones(len(drawn), 1, dtype=torch.float64), (root * drawn)[:, None])
 
-    def each(self, kind: Kind) -> dict[str, np.ndarray] | None:
-        """Blocks of every sample, of kinds that have them."""
-        return None if kind.expectation or kind.factored else self.oracle.rewritten(kind)
+    def each(self, kind: Kind, numbers: np.ndarray | None = None) -> dict[str, np.ndarray] | None:
+        """Blocks of every sample; None with the expectation approximation."""
+        if kind.source == "sampled":
+            assert numbers is not None
+            return self.sampled(numbers)
+        return self.oracle.each(kind)
 
     def mean(self, kind: Kind, numbers: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Batch means."""
         if kind.source == "sampled":
             assert numbers is not None
-            return self.sampled(numbers)
+            return means(self.sampled(numbers))
         found = self.oracle.kind(kind)
         assert found is not None
         return found
 
     def block_hessian(
-        self, kind: Kind, mean: dict[str, np.ndarray], dense: bool = False
+        self,
+        kind: Kind,
+        mean: dict[str, np.ndarray],
+        dense: bool = False,
+        numbers: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """By parameter, biases that exist and, if dense, weights."""
         biases = {f"{layer.name}.bias": mean[layer.name] for layer in self.layers if layer.bias}
-        weights = {f"{layer.name}.weight": self.weight(layer.name, kind, mean) for layer in self.layers}
+        each = self.each(kind, numbers)
+        weights = {f"{layer.name}.weight": self.weight(layer.name, each, mean) for layer in self.layers}
         found = {**biases, **(weights if dense else {})}
         return {name: self.factor * value for name, value in found.items()}
 
-    def weight(self, layer: str, kind: Kind, mean: dict[str, np.ndarray]) -> np.ndarray:
+    def weight(
+        self, layer: str, each: dict[str, np.ndarray] | None, mean: dict[str, np.ndarray]
+    ) -> np.ndarray:
         """The block of a weight: mean of H ⊗ x xᵀ, or H̄ ⊗ A."""
-        x, each = self.inputs[layer], self.each(kind)
+        x = self.inputs[layer]
         if each is None:
             return np.kron(mean[layer], x.T @ x / len(x))
         size = mean[layer].shape[0] * x.shape[1]
@@ -180,9 +190,14 @@ class Expected:
         return found
 
     def product(
-        self, kind: Kind, mean: dict[str, np.ndarray], moment: str | None = None
+        self,
+        kind: Kind,
+        mean: dict[str, np.ndarray],
+        moment: str | None = None,
+        numbers: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """Block-diagonal curvature times the direction of the point."""
+        each = None if moment in ("second", "mean") else self.each(kind, numbers)
         found = {}
         for layer in self.layers:
             x, n = self.inputs[layer.name], self.point.vector[f"{layer.name}.weight"]
@@ -192,7 +207,7 @@ class Expected:
                 case "mean":
                     block = np.kron(mean[layer.name], np.outer(x.mean(axis=0), x.mean(axis=0)))
                 case _:
-                    block = self.weight(layer.name, kind, mean)
+                    block = self.weight(layer.name, each, mean)
             found[f"{layer.name}.weight"] = self.factor * (block @ n.ravel()).reshape(n.shape)
             if layer.bias:
                 found[f"{layer.name}.bias"] = (

@@ -102,21 +102,19 @@ def agree(
         mean = expected.mean(kind, numbers)
         for dense in (False, True):
             found = call("block_hessian", kind=name, dense=dense)
-            assert_close(found, expected.block_hessian(kind, mean, dense), relative)
+            assert_close(found, expected.block_hessian(kind, mean, dense, numbers), relative)
         for moment in ("second", "mean"):
             found = call("curvature_factors", kind=name, moment=moment)
             assert_close(found, expected.factors(mean, moment), relative)
             if products:
                 found = call("block_vector_product", kind=name, moment=moment)
                 assert_close(found, expected.product(kind, mean, moment), relative)
-        assert_close(call("block_vector_product", kind=name), expected.product(kind, mean), relative)
-        each = expected.each(kind)
+        product = expected.product(kind, mean, numbers=numbers)
+        assert_close(call("block_vector_product", kind=name), product, relative)
+        each = expected.each(kind, numbers)
+        assert (each is None) == kind.expectation
         if each is not None:
-            assert_close(
-                call("block_vector_product", kind=name, moment="exact"),
-                expected.product(kind, mean),
-                relative,
-            )
+            assert_close(call("block_vector_product", kind=name, moment="exact"), product, relative)
             found = call("block_hessian", kind=name, reduction="none")
             assert_close(
                 found,
@@ -247,6 +245,33 @@ def test_products_with_moments_of_parts_of_a_batch(moment: str, backend: str, tm
         assert_close(found, expected.product(kind, expected.mean(kind), moment))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("batch", [1, 2, 16])
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+def test_fisher_blocks_are_gauss_newton_blocks(loss: str, batch: int, backend: str, tmp_path: Path) -> None:
+    """Of biases and weights, their products and those of samples: at every batch size, not of one alone."""
+    spec = spec_of("tanh_cross_entropy_3", loss=loss, curvature=["fisher", "ggn"])
+    module = load(spec, backend, tmp_path, ("block_hessian", "block_vector_product", "curvature_factors"))
+    call = Calls(module, point_for(spec, 5, batch))
+    for choices in ({"dense": True}, {"reduction": "none"}):
+        found, expected = (call("block_hessian", kind=kind, **choices) for kind in ("fisher", "ggn"))
+        assert_close(found, expected)
+    exact, known = (call("block_vector_product", kind=kind) for kind in ("fisher", "ggn"))
+    assert_close(exact, known)
+    assert_close(call("block_vector_product", kind="fisher", moment="exact"), exact, 0)
+    # What is a product of means is another number, and says so.
+    means = call("block_vector_product", kind="fisher", moment="second")
+    far = max(np.abs(means[key] - exact[key]).max() / np.abs(exact[key]).max() for key in exact)
+    assert far < 1e-12 if batch == 1 else far > 1e-3
+    assert "approximates" in (module.curvature_factors.__doc__ or "")
+
+
+def test_docstrings_name_the_approximations(calls: Calls) -> None:
+    """Which kinds have a product of means for the block of a weight, and which do not."""
+    text = " ".join((calls.module.block_hessian.__doc__ or "").split())
+    assert "of kfra the product of means H̄ ⊗ E[x xᵀ], an approximation" in text
+
+
 def chain(sizes: list[int], loss: Any) -> Spec:
     """Linear layers on three inputs."""
     layers = [{"name": f"fc{k}", "type": "dense", "units": n} for k, n in enumerate(sizes, start=1)]
@@ -304,11 +329,12 @@ def test_seeds(name: str, backend: str, tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), state)  # the global generator is not touched
     third = call("block_hessian", kind="sampled_fisher", seed=3)
     assert any(np.abs(third[key] - first[key]).max() > 1e-3 for key in first)
-    mean = expected.mean(kind, call.drawn(spec, 3))
-    assert_close(third, expected.block_hessian(kind, mean))
+    numbers = call.drawn(spec, 3)
+    mean = expected.mean(kind, numbers)
+    assert_close(third, expected.block_hessian(kind, mean, numbers=numbers))
     assert_close(call("curvature_factors", kind="sampled_fisher", seed=3), expected.factors(mean, "second"))
     found = call("block_vector_product", kind="sampled_fisher", seed=3)
-    assert_close(found, expected.product(kind, mean))
+    assert_close(found, expected.product(kind, mean, numbers=numbers))
     assert_close(call("block_hessian", kind="hessian", seed=3), call("block_hessian", kind="hessian"), 0)
 
 
@@ -360,7 +386,7 @@ def test_a_kind_that_the_module_lacks_is_refused_with_those_it_has(operator: str
 IMPOSSIBLE: tuple[tuple[str, dict[str, Any], str, str], ...] = (
     ("block_hessian", {"reduction": "sum"}, "reduction", "mean"),
     ("block_hessian", {"kind": "kfra", "reduction": "none"}, "reduction", "mean"),
-    ("block_hessian", {"kind": "fisher", "reduction": "none"}, "reduction", "mean"),
+    ("block_hessian", {"kind": "fisher", "reduction": "none", "dense": True}, "dense", "mean"),
     ("block_hessian", {"reduction": "none", "dense": True}, "dense", "mean"),
     ("curvature_factors", {"moment": "third"}, "moment", "second"),
     ("curvature_factors", {"moment": "exact"}, "moment", "second"),

@@ -66,6 +66,26 @@ def test_operators_agree_with_torch_func(activation, loss, skip, tmp_path):
     assert list(both) == list(module.SHAPES)
 
 
+@pytest.mark.parametrize("loss", ["mse", "binary_cross_entropy", "huber", "cross_entropy"])
+def test_sums_are_those_of_torch(loss, tmp_path):
+    """``reduction: sum`` is PyTorch's: over the samples, and over the outputs where a mean was."""
+    theirs = {
+        "mse": torch.nn.MSELoss,
+        "binary_cross_entropy": torch.nn.BCEWithLogitsLoss,
+        "huber": torch.nn.HuberLoss,
+        "cross_entropy": torch.nn.CrossEntropyLoss,
+    }[loss](reduction="sum")
+    text = spec_text("tanh", f"{loss}, reduction: sum", operators="gradient").replace(
+        f"regularization: {{state: {STATE}}}\n", ""
+    )
+    module = loaded(text, tmp_path)
+    params, (inputs, targets) = parameters(module), data(loss)
+    plain = lambda p: theirs(forward(p, inputs, "tanh")[0], targets)  # noqa: E731
+    gradient, value = torch.func.grad_and_value(plain)(params)
+    assert float(module.loss(params, inputs, targets)) == pytest.approx(float(value), rel=1e-13)
+    assert difference(module.gradient(params, inputs, targets), gradient) < ROUNDING
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
 @pytest.mark.parametrize("activation", ["leaky_relu", "softplus", "elu"])
 def test_newton_direction_solves_the_newton_equation(activation, loss, tmp_path):

@@ -91,7 +91,7 @@ def test_weights_products_and_diagonals_are_those_of_the_dense_hessian(name: str
     expected = {key: block / total(spec) for key, block in Oracle(spec, point).dense().items()}
     curvature = values.derived.curvature
     found = values.after(
-        KINDS["hessian"], curvature.dense(True), curvature.product(True, None), curvature.diagonal()
+        KINDS["hessian"], curvature.dense("samples"), curvature.product("samples", None), curvature.diagonal()
     )
     weights = {}
     for owned in values.model.parameters:
@@ -141,8 +141,8 @@ def test_products_with_factors_are_those_of_the_kronecker_matrix(name: str, mome
         kind,
         curvature.moments("second"),
         curvature.moments("mean"),
-        curvature.product(False, moment),
-        curvature.dense(False),
+        curvature.product("batch", moment),
+        curvature.dense("batch"),
     )
     blocks = oracle.kind(kind)
     assert blocks is not None

@@ -64,9 +64,8 @@ def mean_blocks(spec: Spec, kind: Kind, point: Point) -> dict[str, np.ndarray]:
 
 def dense_weights(spec: Spec, kind: Kind, point: Point) -> dict[str, np.ndarray]:
     values = Values(spec, point)
-    each = not (kind.expectation or kind.factored)
-    moments = () if each else (values.derived.curvature.moments("second"),)
-    found = values.after(kind, *moments, values.derived.curvature.dense(each))
+    moments = (values.derived.curvature.moments("second"),) if kind.form == "batch" else ()
+    found = values.after(kind, *moments, values.derived.curvature.dense(kind.form))
     result = {}
     for owned in values.model.parameters:
         block = found["∇²W", owned.index]
@@ -179,6 +178,16 @@ def test_linear_networks_with_squared_error_have_exact_weight_blocks() -> None:
     assert_close(found, {key: dense[key] for key in found})
 
 
+def test_inputs_that_are_the_same_for_all_samples_make_blocks_of_weights_exact() -> None:
+    """Copies of one input with different targets: H differs from sample to sample, x xᵀ does not."""
+    spec = spec_of("tanh_cross_entropy_3")
+    point = point_for(spec, 2, 5)
+    copies = type(point)(point.params, np.repeat(point.inputs[:1], 5, 0), point.targets, point.vector)
+    assert len(set(point.targets.tolist())) > 1
+    found, dense = dense_weights(spec, EXPECTED, copies), Oracle(spec, copies).dense()
+    assert_close(found, {key: dense[key] for key in found})
+
+
 def test_slopes_that_are_the_same_for_all_samples_make_it_exact() -> None:
     """Leaky ReLU with copies of one input and different targets: F' is the same, ∂²ℓ is not."""
     spec = chain([4, 2, 3], "leaky_relu", {"expression": "sum((y - t)**4)/4"})
@@ -280,12 +289,22 @@ def test_fisher_is_gauss_newton_for_negative_log_likelihoods(name: str) -> None:
     same(spec_of(name), KINDS["fisher"], KINDS["ggn"])
 
 
+@pytest.mark.parametrize("batch", [1, 2, 7])
+@pytest.mark.parametrize("name", ["skip", "tanh_cross_entropy_4", "sigmoid_binary"])
+def test_fisher_blocks_of_weights_are_those_of_gauss_newton(name: str, batch: int) -> None:
+    """For the batch, not for one sample alone: a mean of products."""
+    spec = spec_of(name)
+    point = point_for(spec, 2, batch)
+    found, expected = (dense_weights(spec, KINDS[kind], point) for kind in ("fisher", "ggn"))
+    assert_close(found, expected)
+
+
 def test_fisher_is_something_else_for_other_losses() -> None:
     differ(spec_of("bounded"), KINDS["fisher"], KINDS["ggn"])
 
 
 def test_every_stated_limit_has_tests_here() -> None:
-    assert set(EXACT_WHEN) == {"expectation", "dropped", "residual", "output", "fisher"}
+    assert set(EXACT_WHEN) == {"expectation", "moment", "dropped", "residual", "output", "fisher"}
 
 
 # ── definite and symmetric ────────────────────────────────────────────────────────────────────────────

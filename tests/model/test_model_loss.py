@@ -79,6 +79,65 @@ def test_objective_is_the_one_torch_computes(activation: str, loss: str) -> None
     )
 
 
+def written(short: bool) -> dict[str, Any]:
+    """Dense, shared and add layers, each with an activation: its own, or a layer after it."""
+    layers: list[dict[str, Any]] = []
+
+    def put(name: str, **keys: Any) -> None:
+        if short:
+            layers.append({"name": name, **keys, "activation": "tanh"})
+        else:
+            layers.append({"name": f"{name}_before", **keys})
+            layers.append({"name": name, "type": "activation", "function": "tanh"})
+
+    put("fc1", type="dense", units=3)
+    put("fc2", type="dense", units=3)
+    put("fc3", type="dense", share="fc2" if short else "fc2_before")
+    put("sum1", type="add", inputs=["fc1", "fc3"])
+    layers.append({"name": "fc4", "type": "dense", "units": 2})
+    return {
+        "sifrc": 1,
+        "name": "written",
+        "network": {"input": {"size": 2}, "layers": layers},
+        "loss": "squared_error",
+        "regularization": {"state": 0.25},
+        "dtype": "float64",
+    }
+
+
+def test_an_activation_is_short_for_a_layer_after_it() -> None:
+    """One objective, for every kind of layer that has the key: λ/2 ‖x‖² of the activated states alone."""
+    spec = build_spec(written(short=True))
+    point = random_point(spec, 4)
+    params = {name: torch.from_numpy(value) for name, value in point.params.items()}
+
+    def dense(name: str, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, params[f"{name}.weight"], params[f"{name}.bias"])
+
+    x1 = torch.tanh(dense("fc1", torch.from_numpy(point.inputs)))
+    x2 = torch.tanh(dense("fc2", x1))
+    x3 = torch.tanh(dense("fc2", x2))
+    x4 = torch.tanh(x1 + x3)
+    states = sum((x**2).sum() for x in (x1, x2, x3, x4))
+    targets = torch.from_numpy(point.targets)
+    expected = float(0.5 * ((dense("fc4", x4) - targets) ** 2).sum() + 0.125 * states)
+    for short in (True, False):
+        own = build_spec(written(short))
+        renamed = {name if short else _long(name): value for name, value in point.params.items()}
+        model = build_model(own)
+        assert [c.name for c in model.constraints] == ["fc1", "fc2", "fc3", "sum1", "fc4"]
+        derived = SampleSystems(Derived(model), renamed, *point.sample())
+        assert float(derived.objective()) == pytest.approx(expected, rel=1e-13)
+        tensors = {name: torch.from_numpy(value) for name, value in renamed.items()}
+        found = oracle_torch.forward_torch(own)(tensors, torch.from_numpy(point.inputs), targets)
+        assert float(found) == pytest.approx(expected, rel=1e-13)
+
+
+def _long(name: str) -> str:
+    layer, _, member = name.partition(".")
+    return name if layer == "fc4" else f"{layer}_before.{member}"
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_the_oracles_agree(name: str) -> None:
     """Nested dual numbers and torch.func, which share the reading of trees only: ∇, H v, G v."""

@@ -82,8 +82,8 @@ def curvature_systems(work: Derived) -> list[System]:
             assert kind.source in ("fisher", "sampled")
     curvature = work.curvature
     found += [curvature.mean_blocks(), curvature.moments("second"), curvature.moments("mean")]
-    products = (curvature.product(True, None), curvature.product(False, "second"))
-    return [*found, *products, curvature.product(False, "mean")]
+    products = (curvature.product("samples", None), curvature.product("batch", "second"))
+    return [*found, *products, curvature.product("batch", "mean")]
 
 
 def symmetric(values: dict[Any, Any]) -> dict[Any, Any]:

@@ -51,14 +51,33 @@ STATES = {
             {"name": "s", "type": "add", "inputs": ["a", "b"]},
             {"name": "c", **ACTIVATION},
         ],
+        {"a": "a", "b": "b", "s": "c", "c": "c"},
+    ),
+    "add with an activation, then another": (
+        [
+            dense("a"),
+            dense("b"),
+            {"name": "s", "type": "add", "inputs": ["a", "b"], "activation": "tanh"},
+            {"name": "c", **ACTIVATION},
+        ],
         {"a": "a", "b": "b", "s": "s", "c": "c"},
+    ),
+    "add with another consumer": (
+        [
+            dense("a"),
+            dense("b"),
+            {"name": "s", "type": "add", "inputs": ["a", "b"]},
+            {"name": "c", **ACTIVATION},
+            {"name": "d", "type": "add", "inputs": ["s", "c"]},
+        ],
+        {"a": "a", "b": "b", "s": "s", "c": "c", "d": "d"},
     ),
     "output": ([dense("a"), {"name": "b", **ACTIVATION}], {"a": "b", "b": "b"}),
 }
 
 
 @pytest.mark.parametrize("case", STATES)
-def test_a_dense_layer_fuses_with_its_only_consumer_if_an_activation(case: str) -> None:
+def test_a_layer_fuses_with_its_only_consumer_if_an_activation(case: str) -> None:
     layers, expected = STATES[case]
     assert dict(state_names(spec_of(*layers).layers)) == expected
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sifrc.spec import build_spec, spec_hash, spec_to_dict
 from sifrc.spec.checks import check_dependence, check_loss_rank
 from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
 from sifrc.spec.functionspec import built_in_expression
@@ -107,6 +108,42 @@ def test_loss_equals_torch(name: str) -> None:
     check_dependence(tree, "y", name)
     ours = evaluate(tree, {"y": y, "t": t, **dict(LOSSES[name].parameters)})
     assert math.isclose(float(ours), float(TORCH_LOSSES[name](y, t)), rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("name", ["mse", "cross_entropy", "binary_cross_entropy", "huber"])
+def test_reductions_are_those_of_torch(name: str, reduction: str) -> None:
+    """The loss that a spec declares, reduced over a batch, is PyTorch's with its reduction."""
+    generator = torch.Generator().manual_seed(3)
+    outputs = 2 * torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    targets: Any = torch.rand(5, 3, generator=generator, dtype=torch.float64)
+    if name == "cross_entropy":
+        targets = torch.randint(0, 3, (5,), generator=generator)
+    expected = TORCH_LOSSES[name](outputs, targets, reduction=reduction)  # type: ignore[call-arg]
+    layers = [{"name": "fc", "type": "dense", "units": 3}]
+    spec = build_spec(
+        {
+            "sifrc": 1,
+            "name": "reduced",
+            "network": {"input": {"size": 2}, "layers": layers},
+            "loss": {"function": name, "reduction": reduction},
+        }
+    )
+    vectors = F.one_hot(targets, 3).to(torch.float64) if name == "cross_entropy" else targets
+    parameters = dict(spec.loss.function.parameters)
+    each = [
+        evaluate(spec.loss.function.expression, {"y": y, "t": t, **parameters})
+        for y, t in zip(outputs, vectors, strict=True)
+    ]
+    found = sum(each) if spec.loss.reduction == "sum" else sum(each) / len(each)
+    assert math.isclose(float(found), float(expected), rel_tol=1e-12)
+    again = build_spec(spec_to_dict(spec))
+    assert again == spec and spec_hash(again) == spec_hash(spec)
+
+
+@pytest.mark.parametrize("name", ["squared_error", "bounded"])
+def test_losses_without_a_mean_over_entries_are_the_same_with_either_reduction(name: str) -> None:
+    assert built_in_expression("loss", name, "sum") == built_in_expression("loss", name)
 
 
 def test_relu_passes_nan_on() -> None:

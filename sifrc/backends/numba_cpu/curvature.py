@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sifrc.backends.curvature import draws, extras, operator_text, shared_context, with_extra
+from sifrc.backends.curvature import draws, extras, form_words, operator_text, shared_context, with_extra
 from sifrc.backends.layout import signature
 from sifrc.backends.numba_cpu.operators import RAISES, data_text, params_text, unpack
 from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts, call_lines
@@ -44,7 +44,7 @@ class _Glue:
             arguments.append("seed" if seeded else "0")
         return ["        work = _batch(inputs, targets)", f"        prepare({', '.join(arguments)})"]
 
-    def calls(self, case: Case, per_sample: bool, indent: int) -> list[str]:
+    def calls(self, case: Case, indent: int) -> list[str]:
         return _calls(self.parts, case.functions, indent)
 
     def member(self, family: str, index: int) -> str:
@@ -85,7 +85,7 @@ def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
     ]
     arguments = [f"{name}: Arrays" for name in _parameters(parts)] + ["work: _Workspace"]
     arguments += ["seed: int"] if draws(parts.program) else []
-    text = "Blocks of every sample" if kind.per_sample else "Blocks of the batch"
+    text = form_words(kind).capitalize()
     text += "".join(f", {name}" for name in extra)
     return "\n".join(
         [

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sifrc.backends.curvature import BLOCKS, draws, extras, operator_text, shared_context, with_extra
+from sifrc.backends.curvature import (
+    BLOCKS,
+    draws,
+    extras,
+    form_words,
+    operator_text,
+    score_families,
+    shared_context,
+    with_extra,
+)
 from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.torch_eager.calls import Chain, Parts
 from sifrc.backends.torch_eager.operators import PARAMS_TEXT, RAISES_TEXT, data_text, unpack
@@ -38,6 +47,7 @@ class _Glue:
 
     def blocks(self, operator: CurvatureOperator, seeded: bool) -> list[str]:
         codes = [self.parts.program.family(self.parts.states).code, "blocks"]
+        codes += ["scores"] if score_families(self.parts.program) else []
         codes += [
             self.parts.program.family(name).code for name in _extra_families(self.parts, operator.extra)
         ]
@@ -46,14 +56,18 @@ class _Glue:
             arguments.append("0")
         return [f"        {', '.join(codes)} = prepare({', '.join(arguments)})"]
 
-    def calls(self, case: Case, per_sample: bool, indent: int) -> list[str]:
+    def calls(self, case: Case, indent: int) -> list[str]:
         keys = [(name, True) for name in case.functions]
-        family = BLOCKS[per_sample]
-        chain = Chain(self.parts, indent, {self.parts.states, family})
+        family = BLOCKS[case.forms == ("samples",)]
+        scores = _scores(self.parts, case)
+        chain = Chain(self.parts, indent, {self.parts.states, family, *scores})
         wanted = {name for result in case.results for name, _ in result.members}
         lines = chain.run(keys, wanted)
         needed = chain.needed(keys) | wanted
         pad = " " * indent
+        for name in scores:
+            if name in needed:
+                lines.insert(0, f"{pad}{self.parts.program.family(name).code} = scores")
         if family in needed:
             lines.insert(0, f"{pad}{self.parts.program.family(family).code} = blocks")
         if "mean" in needed:
@@ -75,6 +89,12 @@ def curvature_context(parts: Parts) -> dict[str, Any]:
     return shared_context(parts.module, texts, functions)
 
 
+def _scores(parts: Parts, case: Case) -> tuple[str, ...]:
+    """The family of scores that a case may read; it is one of the kinds of one form."""
+    kinds = [kind for kind in parts.program.kinds if kind.form in case.forms]
+    return score_families(parts.program, kinds[0]) if len(case.forms) == 1 and kinds else ()
+
+
 def _parameters(parts: Parts) -> list[str]:
     return [parts.weights.code] + ([] if parts.biases is None else [parts.biases.code])
 
@@ -94,8 +114,8 @@ def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
     keys = [(name, True) for name in with_extra(kind, extra)]
     more = _extra_families(parts, extra)
     chain = Chain(parts, 4)
-    family = BLOCKS[kind.per_sample]
-    calls = chain.run(keys, {parts.states, family, *more})
+    family, scores = BLOCKS[kind.per_sample], score_families(parts.program, kind)
+    calls = chain.run(keys, {parts.states, family, *scores, *more})
     lines = []
     needed = chain.needed(keys)
     if "mean" in needed:
@@ -108,8 +128,11 @@ def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
         calls.append("    _refuse(checks)")
     arguments = [f"{code}: Tensors" for code in _parameters(parts)] + ["inputs: Tensor", "targets: Tensor"]
     arguments += ["seed: int"] if draws(parts.program) else []
-    text = "blocks of every sample" if kind.per_sample else "blocks of the batch"
-    codes = [parts.program.family(name).code for name in (parts.states, family, *more)]
+    text = form_words(kind)
+    codes = [parts.program.family(name).code for name in (parts.states, family)]
+    if score_families(parts.program):
+        codes.append(parts.program.family(scores[0]).code if scores else "{}")
+    codes += [parts.program.family(name).code for name in more]
     suffix = "".join(f"_{name}" for name in extra)
     text += "".join(f", {name}" for name in extra)
     return "\n".join(

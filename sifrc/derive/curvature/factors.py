@@ -1,7 +1,8 @@
 """Factored curvature: outer products of scores that propagate as vectors.
 
 Where a block is Σ_c s_c s_cᵀ and the residual is dropped, each s_c goes back through the network as an
-adjoint does: y = F'(a) ∘ s, s_{k−1} = W_kᵀ y. The pre-activation's block is E[Σ_c y_c y_cᵀ].
+adjoint does: y = F'(a) ∘ s, s_{k−1} = W_kᵀ y. T_k has these y_c for columns: the pre-activation's block is
+T_k T_kᵀ for one sample, and its mean for the batch.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from sifrc.derive.curvature.recursion import Recursion
 from sifrc.derive.curvature.scores import score
 from sifrc.derive.lagrangian import FirstOrder
 from sifrc.derive.system import Equation
-from sifrc.ir import Expr, Input, Role
+from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import einsum
 from sifrc.ir.normal import expand
+from sifrc.model import Constraint
 
-__all__ = ["factored"]
+__all__ = ["factored", "scores_of"]
 
 
 def factored(first: FirstOrder, kind: Kind) -> Recursion:
@@ -28,7 +30,7 @@ def factored(first: FirstOrder, kind: Kind) -> Recursion:
     model = first.model
     start = score(model, kind)
     equations: list[Equation] = list(start.equations)
-    mark = "ᶜ" if start.extra else ""
+    mark = _mark(start.extra)
     moved: dict[Input, Expr] = {}
     for c in reversed(model.constraints):
         adjoint = first.adjoints[c.index]
@@ -36,16 +38,24 @@ def factored(first: FirstOrder, kind: Kind) -> Recursion:
             value = start.value
         else:
             value = seeded(first.adjoint[adjoint], moved, start.extra)
-        symbol = Input(f"S{mark}", c.index, (c.axis, *start.extra), Role.ADJOINT)
-        equations.append(Equation(symbol, expand(value), c.index, "definition"))
-        own = first.backpropagated(c.index)
+        own, symbol = first.backpropagated(c.index), scores_of(c, start.extra)
         if own is not adjoint:
-            through = seeded(first.adjoint[own], {adjoint: symbol}, start.extra)
-            symbol = Input(f"T{mark}", c.index, symbol.slots, Role.ADJOINT)
-            equations.append(Equation(symbol, expand(through), c.index, "definition"))
+            before = Input(f"S{mark}", c.index, symbol.slots, Role.ADJOINT)
+            equations.append(Equation(before, expand(value), c.index, "definition"))
+            value = seeded(first.adjoint[own], {adjoint: before}, start.extra)
+        equations.append(Equation(symbol, expand(value), c.index, "definition"))
         moved[own] = symbol
         row, column = c.axis, c.axis.primed
         product = einsum([(symbol, (row, *start.extra)), (symbol, (column, *start.extra))], (row, column))
         block = Input("H̄", c.index, (row, column), Role.DIRECTION)
         equations.append(Equation(block, product, c.index, "definition"))
     return Recursion(tuple(equations), ())
+
+
+def scores_of(c: Constraint, extra: tuple[Axis, ...]) -> Input:
+    """T_k, over the pre-activation of the constraint k and ``extra``: the axis of the classes, or ()."""
+    return Input(f"T{_mark(extra)}", c.index, (c.axis, *extra), Role.ADJOINT)
+
+
+def _mark(extra: tuple[Axis, ...]) -> str:
+    return "ᶜ" if extra else ""

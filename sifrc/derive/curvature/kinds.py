@@ -15,9 +15,12 @@ from sifrc.spec.curvature import CurvatureOutput as Output
 from sifrc.spec.curvature import CurvatureResidual as Residual
 from sifrc.spec.types import CurvatureSpec
 
-__all__ = ["EXACT_WHEN", "KINDS", "Kind", "Output", "Residual", "Source", "kind_of"]
+__all__ = ["EXACT_WHEN", "KINDS", "Form", "Kind", "Output", "Residual", "Source", "kind_of"]
 
 Source: TypeAlias = Literal["objective", "loss", "fisher", "sampled", "empirical"]
+Form: TypeAlias = Literal["samples", "scores", "class_scores", "batch"]
+"""What there is of a curvature before anything is averaged: H_k of each sample; factors T_k of each sample,
+H_k = T_k T_kᵀ, with one column or with one for each class; or only H̄_k, approximated for the whole batch."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,13 @@ class Kind:
         return self.source in ("fisher", "sampled", "empirical")
 
     @property
+    def form(self) -> Form:
+        """How its blocks come; what is averaged last, a block of a weight say, is exact but for ``batch``."""
+        if self.factored:
+            return "class_scores" if self.source == "fisher" else "scores"
+        return "batch" if self.expectation else "samples"
+
+    @property
     def definite(self) -> bool:
         """Whether every block is positive semi-definite whatever the loss is."""
         return self.factored or (self.output != "kept" and self.residual != "kept")
@@ -73,6 +83,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _PRESE
 EXACT_WHEN: Mapping[str, str] = MappingProxyType(
     {
         "expectation": "one sample in the batch, one layer, or slopes that are the same for all samples",
+        "moment": "one sample in the batch, or inputs or blocks that are the same for all samples",
         "dropped": "piecewise affine activations",
         "residual": "piecewise affine activations, or residuals that are not negative",
         "output": "a loss that is convex in the output",

@@ -28,7 +28,7 @@ from sifrc.model import Model
 from sifrc.scalar import EXP, SQRT
 from sifrc.scalar.function import ScalarFunction
 
-__all__ = ["NORMAL", "RANDOM", "UNIFORM", "Score", "score"]
+__all__ = ["NORMAL", "RANDOM", "UNIFORM", "Score", "class_axis", "score"]
 
 UNIFORM = "ω"
 """Family of numbers drawn uniformly between 0 and 1, one vector for each sample."""
@@ -56,6 +56,11 @@ class Score:
     equations: tuple[Equation, ...] = ()
 
 
+def class_axis(model: Model) -> Axis:
+    """The axis that numbers the scores of the kind ``fisher``: classes, or entries of the output."""
+    return Axis("class", model.output.axis.size)
+
+
 def score(model: Model, kind: Kind) -> Score:
     """The factor of the output's block for a factored kind.
 
@@ -73,8 +78,7 @@ def score(model: Model, kind: Kind) -> Score:
 
 def _over_classes(model: Model, slope: Expr) -> Score:
     """S_ic = √p_c ∂ℓ/∂x_i at the target c, p = softmax(x_n)."""
-    axis = model.output.axis
-    label = Axis("class", axis.size)
+    axis, label = model.output.axis, class_axis(model)
 
     def at_class(symbol: Input) -> Expr:
         return Delta(label, axis) if symbol is model.target else symbol
@@ -118,5 +122,5 @@ def _natural(model: Model, slope: Expr, kind: Kind) -> Score:
     if kind.source == "sampled":
         normal = Input(NORMAL, None, (axis,), Role.DATA)
         return Score(einsum([(root, (axis,)), (normal, (axis,))], (axis,)), ())
-    label = Axis("class", axis.size)
+    label = class_axis(model)
     return Score(einsum([(root, (axis,)), (Delta(axis, label), (axis, label))], (axis, label)), (label,))

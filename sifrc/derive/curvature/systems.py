@@ -2,7 +2,9 @@
 
 H_k is the block of the pre-activation of constraint k for one sample, H̄_k its batch mean or an
 approximation of it; A_k and m_k are the mean of x xᵀ and of x over the batch, x the input of layer k.
-The systems that use blocks are the same for all kinds.
+The systems that use blocks are the same for all kinds of one form. Blocks of weights and products with them
+are means over the samples, exact for a batch, where the kind has blocks or scores of samples; those from H̄_k
+and a moment are approximations: a mean of products is not the product of means.
 """
 
 from __future__ import annotations
@@ -13,20 +15,24 @@ from functools import cached_property
 from typing import Literal, TypeAlias
 
 from sifrc.derive.curvature.convexity import convexity
-from sifrc.derive.curvature.factors import factored
-from sifrc.derive.curvature.kinds import Kind
+from sifrc.derive.curvature.factors import factored, scores_of
+from sifrc.derive.curvature.kinds import Form, Kind
 from sifrc.derive.curvature.recursion import recursion
+from sifrc.derive.curvature.scores import class_axis
 from sifrc.derive.curvature.weights import WeightBlock, owner_of, weight_block
 from sifrc.derive.lagrangian import FirstOrder, derive_first_order, gradient_symbols
 from sifrc.derive.system import Equation, System
-from sifrc.ir import Axis, Input, Role
+from sifrc.ir import Axis, Input, Operand, Role
 from sifrc.ir.build import einsum, rename, zero
 from sifrc.ir.traverse import inputs_of, substitute
-from sifrc.model import LayerParameters
+from sifrc.model import Constraint, LayerParameters
 
-__all__ = ["Curvature", "Moment", "mean_block", "moment_symbol"]
+__all__ = ["SCORES", "Curvature", "Moment", "mean_block", "moment_symbol"]
 
 Moment: TypeAlias = Literal["second", "mean"]
+
+SCORES: tuple[Form, ...] = ("scores", "class_scores")
+"""Forms of kinds that have factors of the blocks of samples in their place."""
 
 BLOCK, MEAN_BLOCK = "H", "H̄"
 """Families of the block of one sample, and of the batch."""
@@ -82,7 +88,7 @@ class Curvature:
     def mean_blocks(self) -> System:
         """H̄_k = E[H_k]."""
         equations = tuple(
-            Equation(mean_block(c.axis, c.index), self._block(c.axis, c.index, True), c.index, "definition")
+            Equation(mean_block(c.axis, c.index), self._block(c, "samples"), c.index, "definition")
             for c in reversed(self.model.constraints)
         )
         return System("mean_blocks", "Batch mean of the blocks", equations)
@@ -90,7 +96,7 @@ class Curvature:
     def moments(self, moment: Moment) -> System:
         """A_k or m̄_k of every layer with parameters."""
         equations = []
-        for layer, block in self._weights(per_sample=True):
+        for layer, block in self._weights("samples"):
             value = block.second_moment if moment == "second" else block.column_factors()[0][0]
             symbol = moment_symbol(layer, moment)
             source = "EA-CG(5)" if moment == "second" else "EA-CG(11b)"
@@ -98,47 +104,60 @@ class Curvature:
         title = "Second moments of the inputs" if moment == "second" else "Means of the inputs"
         return System(f"{moment}_moments", title, tuple(equations))
 
-    def dense(self, per_sample: bool) -> System:
-        """∇²W_k over (i, j, i', j'): EA-CG(4c), or H̄_k ⊗ A_k, EA-CG(8c)."""
+    def sample_blocks(self, form: Form) -> System:
+        """H_k = T_k T_kᵀ of every constraint, for the forms that have scores."""
         equations = []
-        for layer, block in self._weights(per_sample, None if per_sample else "second"):
-            symbol = Input("∇²W", layer.index, block.axes, Role.DIRECTION)
-            source = "EA-CG(4c)" if per_sample else "EA-CG(8c)"
-            equations.append(Equation(symbol, block.value, layer.index, source))
-        name = "dense_blocks_per_sample" if per_sample else "dense_blocks"
-        return System(name, "Blocks of the weights", tuple(equations))
+        for c in reversed(self.model.constraints):
+            block = self._block(c, "samples")
+            equations.append(Equation(block, einsum(self._rows(c, form), block.axes), c.index, "definition"))
+        return System(f"sample_blocks_of_{form}", "Blocks of the samples", tuple(equations))
 
-    def product(self, per_sample: bool, moment: Moment | None) -> System:
+    def dense(self, form: Form) -> System:
+        """∇²W_k over (i, j, i', j'): the mean over the samples, EA-CG(4c), or H̄_k ⊗ A_k, EA-CG(8c).
+
+        Args:
+            form: of the kind; ``batch`` is the approximation.
+        """
+        equations = []
+        for layer, block in self._weights(form, "second" if form == "batch" else None):
+            symbol = Input("∇²W", layer.index, block.axes, Role.DIRECTION)
+            source = "EA-CG(8c)" if form == "batch" else "EA-CG(4c)"
+            equations.append(Equation(symbol, block.value, layer.index, source))
+        name = {"samples": "dense_blocks_per_sample", "batch": "dense_blocks"}
+        return System(name.get(form, f"dense_blocks_of_{form}"), "Blocks of the weights", tuple(equations))
+
+    def product(self, form: Form, moment: Moment | None) -> System:
         """The block-diagonal curvature times (N, η).
 
         Args:
-            per_sample: from H_k, whose products with the inputs are averaged together.
-            moment: otherwise the moment that stands for the inputs, EA-CG(11a) or (11b).
+            form: what the blocks of the weights are made of; but for ``batch`` the products of the samples
+                are averaged, which is exact.
+            moment: with ``batch``, the moment that stands for the inputs, EA-CG(11a) or (11b).
         """
         equations = []
-        for layer, block in self._weights(per_sample, moment):
+        for layer, block in self._weights(form, moment):
             pairs = gradient_symbols(layer, "N", "η")
             results = [symbol for _, symbol in gradient_symbols(layer, "BN", "Bη")]
             (_, vector), *_ = pairs
-            value = einsum([(block.value, block.axes), (vector, block.axes[2:])], block.axes[:2])
+            value = einsum([*block.rows, *block.columns, (vector, block.axes[2:])], block.axes[:2])
             source = {"second": "EA-CG(11a)", "mean": "EA-CG(11b)", None: "EA-CG(4c)"}[moment]
             equations.append(Equation(results[0], rename(value, results[0].axes), layer.index, source))
             for (_, part), result in zip(pairs[1:], results[1:], strict=True):
-                c = owner_of(self.model, layer)
-                matrix = self._block(c.axis, c.index, per_sample)
-                row, below = matrix.axes
-                value = einsum([(matrix, (row, below)), (part, (below,))], (row,))
+                rows = self._rows(c := owner_of(self.model, layer), form)
+                value = einsum([*rows, (part, (c.axis.primed,))], (c.axis,))
                 equations.append(Equation(result, rename(value, result.axes), layer.index, "EA-CG(10a)"))
-        name = "block_product" + ("" if moment is None else f"_{moment}")
-        return System(name, "Product with the curvature blocks", tuple(equations))
+        name = {"samples": "block_product", "batch": f"block_product_{moment}"}
+        return System(
+            name.get(form, f"block_product_of_{form}"), "Product with the curvature blocks", tuple(equations)
+        )
 
     def diagonal(self) -> System:
         """The diagonals of the blocks, averaged over the batch."""
         entries: list[Equation] = []
         equations: list[Equation] = []
-        for layer, block in self._weights(per_sample=True):
+        for layer, block in self._weights("samples"):
             c = owner_of(self.model, layer)
-            matrix = self._block(c.axis, c.index, True)
+            matrix = self._block(c, "samples")
             symbol = Input("h", c.index, (c.axis,), Role.STATE)
             value = einsum([(matrix, (c.axis, c.axis))], (c.axis,))
             entries.append(Equation(symbol, value, c.index, "EA-CG(4b)"))
@@ -149,18 +168,30 @@ class Curvature:
                 equations.append(Equation(result, rename(part, result.axes), layer.index, "EA-CG(4c)"))
         return System("diagonal", "Diagonal of the Hessian", (*entries, *equations))
 
-    def _block(self, axis: Axis, index: int, per_sample: bool) -> Input:
-        if per_sample:
-            return Input(BLOCK, index, (axis, axis.primed), Role.STATE)
-        return mean_block(axis, index)
+    def _block(self, c: Constraint, form: Form) -> Input:
+        """H_k, or H̄_k."""
+        if form == "batch":
+            return mean_block(c.axis, c.index)
+        return Input(BLOCK, c.index, (c.axis, c.axis.primed), Role.STATE)
+
+    def _rows(self, c: Constraint, form: Form) -> tuple[Operand, ...]:
+        """H_k, T_k T_kᵀ in its place, or H̄_k, as factors over (i, i')."""
+        block = self._block(c, form)
+        if form not in SCORES:
+            return ((block, block.axes),)
+        extra = (class_axis(self.model),) if form == "class_scores" else ()
+        scores = scores_of(c, extra)
+        return tuple((scores, (axis, *extra)) for axis in block.axes)
 
     def _weights(
-        self, per_sample: bool, moment: Moment | None = None
+        self, form: Form, moment: Moment | None = None
     ) -> Iterator[tuple[LayerParameters, WeightBlock]]:
         """Layers, last first, with the block of their weight."""
         for layer in reversed(self.model.parameters):
             c = owner_of(self.model, layer)
-            block = weight_block(self.model, layer, self._block(c.axis, c.index, per_sample))
+            block = weight_block(self.model, layer, self._block(c, form))
+            if form in SCORES:
+                block = block.with_rows(self._rows(c, form))
             yield layer, (block if moment is None else averaged(block, moment_symbol(layer, moment)))
 
 

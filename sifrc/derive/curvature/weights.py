@@ -1,9 +1,9 @@
 """Blocks of weights: from the block of a pre-activation a = W x + β to that of W and β.
 
 W and β reach the objective through one pre-activation, so that their second derivatives are those of a
-taken along da/dW and da/dβ. What comes out is H ⊗ x xᵀ, EA-CG(4c), read off the derived expression: its
-factors over the rows (i, i') and over the columns (j, j') can be averaged apart, EA-CG(5), and those
-over the columns one by one, EA-CG(11b).
+taken along da/dW and da/dβ. What comes out is H ⊗ x xᵀ, EA-CG(4c), read off the derived expression. Its mean
+over a batch is the block of the batch. To average its factors over the rows (i, i') and over the columns
+(j, j') apart is an approximation, EA-CG(5), and so it is for those over the columns one by one, EA-CG(11b).
 """
 
 from __future__ import annotations
@@ -75,6 +75,19 @@ class WeightBlock:
                 raise DerivationError("the columns of a weight's block do not separate into vectors")
             found.append((rename(expr, (column,)), labels[0]))
         return tuple(found)
+
+    def with_rows(self, factors: tuple[Operand, ...]) -> WeightBlock:
+        """The block with factors in the place of H, over its axes and labels that are summed.
+
+        Raises:
+            DerivationError: the rows are more than H.
+        """
+        if len(self.rows) != 1:
+            raise DerivationError("the rows of a weight's block are more than that of its pre-activation")
+        ((block, labels),) = self.rows
+        table = dict(zip(block.axes, labels, strict=True))
+        rows = tuple((e, tuple(table.get(label, label) for label in own)) for e, own in factors)
+        return WeightBlock(rows, self.columns, self.axes)
 
     def with_columns(self, columns: tuple[Operand, ...]) -> WeightBlock:
         """The block with other factors over the columns."""
