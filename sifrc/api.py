@@ -140,7 +140,7 @@ def compile(
         ).text
 
     if cache is True:
-        folder: Path | None = cache_folder()
+        folder = cache_folder()
     else:
         folder = None if cache is False else Path(cache).absolute()
     chosen = method or ("none" if spec.method is None else spec.method.name)
@@ -297,13 +297,15 @@ def verify(
         A report; ``passed`` only if nothing failed and everything asked for was checked.
 
     Raises:
-        SifrcError: the spec is wrong, or its module cannot be compiled.
+        SifrcError: the spec is wrong, its module cannot be compiled, or level 3 has no torch.
     """
-    from sifrc.verify.ladder import operators_of
+    from sifrc.extras import optional
+    from sifrc.verify.ladder import ORACLE, operators_of
     from sifrc.verify.ladder import verify as climb
 
     spec = read_spec(spec)
     if 3 in levels and module is None:
+        optional("torch", ORACLE)
         module = compile(spec, backend, operators=operators_of(spec, summaries), cache=cache)
     return climb(
         spec,

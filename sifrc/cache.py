@@ -2,7 +2,9 @@
 
 An entry is one file: the module, and a last line with the digest of what is above it. A damaged entry
 is found by that line and made again. A folder that cannot be written is a warning, never an error: the
-module then lives in a temporary folder as long as the process.
+module then lives in a temporary folder as long as the process, or in memory where there is none.
+
+Modules are imported as ``sifrc.compiled.<entry>``. Other processes find them under that name, see there.
 """
 
 from __future__ import annotations
@@ -16,31 +18,39 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from importlib.machinery import SourceFileLoader
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import module_from_spec, spec_from_loader
+from importlib.util import spec_from_loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import platformdirs
 
+from sifrc.extras import MissingFramework, importing
 from sifrc.version import __version__
 
 __all__ = [
     "CACHE_VARIABLE",
+    "PACKAGE",
     "CacheWarning",
     "cache_folder",
     "entry_name",
     "generator_digest",
     "load_text",
     "module_from_cache",
+    "module_spec",
     "read_entry",
     "write_entry",
 ]
 
 CACHE_VARIABLE = "SIFRC_CACHE"
 """Environment variable with the folder to use in place of the user's cache folder."""
+
+PACKAGE = "sifrc.compiled"
+"""Package of the modules' names."""
 
 _SEAL = "# cached by sifrc, sha256 of the lines above: "
 _PRINTERS = ("jinja2", "numpy", "opt_einsum", "sympy")
@@ -50,16 +60,25 @@ class CacheWarning(UserWarning):
     """The cache could not be used as wished; compiling went on without it."""
 
 
-def cache_folder() -> Path:
+def cache_folder() -> Path | None:
     """The folder for generated modules: that of SIFRC_CACHE, else the user's cache folder.
+
+    None, with a warning, where neither can be found: a process without a home, as in some containers.
 
     Example:
         >>> cache_folder().is_absolute()
         True
     """
     given = os.environ.get(CACHE_VARIABLE)
-    base = Path(given) if given else Path(platformdirs.user_cache_dir("sifrc", appauthor=False))
-    return base.expanduser().absolute()
+    try:
+        base = Path(given) if given else Path(platformdirs.user_cache_dir("sifrc", appauthor=False))
+        base = base.expanduser()
+        if not given and not base.is_absolute():
+            raise RuntimeError("there is no home folder")
+        return base.absolute()
+    except (OSError, RuntimeError) as error:
+        _warn(f"there is no cache folder ({_reason(error)}); {CACHE_VARIABLE} names one")
+        return None
 
 
 @functools.cache
@@ -133,14 +152,21 @@ def write_entry(path: Path, text: str) -> Path:
     """Write an entry, whole at every moment, and return where it is.
 
     Several processes may write the same one. Where the folder cannot be written, the entry goes to a
-    temporary one, with a warning.
+    temporary one, with a warning; where that cannot either, there is no file.
     """
     try:
         _write_whole(path, text)
     except OSError as error:
-        _warn(f"the cache folder cannot be used ({_reason(error)}); the module is kept in a temporary folder")
-        path = _temporary_folder() / path.name
-        _write_whole(path, text)
+        kept, beside = "in memory", path
+        with suppress(OSError):
+            beside = _temporary_folder() / path.name
+            _write_whole(beside, text)
+            kept = "in a temporary folder"
+        _warn(
+            f"the cache folder {path.parent} cannot be used ({_reason(error)}); the module is kept {kept}. "
+            f"{CACHE_VARIABLE} names another folder"
+        )
+        return beside
     return path
 
 
@@ -154,13 +180,21 @@ def module_from_cache(
         make: gives the text.
         folder: of the cache; None for one that lives as long as the process.
         reuse: False makes the text in any case.
+
+    Raises:
+        SifrcError: what the module imports is not installed.
     """
-    path = (_temporary_folder() if folder is None else folder) / f"{name}.py"
-    text = read_entry(path) if reuse else None
+    if folder is None:
+        with suppress(OSError):
+            folder = _temporary_folder()
+    path = Path(f"{name}.py") if folder is None else folder / f"{name}.py"
+    text = read_entry(path) if reuse and folder is not None else None
     if text is None:
         text = make()
-        path = write_entry(path, text)
-    return load_text(name, path, text)
+        if folder is not None:
+            path = write_entry(path, text)
+    with importing("the generated module", error=MissingFramework):
+        return load_text(f"{PACKAGE}.{name}", path, text)
 
 
 def load_text(name: str, path: Path, text: str) -> ModuleType:
@@ -174,20 +208,38 @@ def load_text(name: str, path: Path, text: str) -> ModuleType:
         path: of the file, for tracebacks and Numba's cache.
         text: what is run; nothing is read from the file in between.
     """
-    loaded = sys.modules.get(name)
-    if loaded is not None:
-        return loaded
-    spec = spec_from_loader(name, _TextLoader(name, path, text), origin=str(path))
-    assert spec is not None and spec.loader is not None
-    spec.has_location = True
-    module = module_from_spec(spec)
-    sys.modules[name] = module
+    finder = _OneModule(module_spec(name, path, text))
+    sys.meta_path.insert(0, finder)
     try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+        # Python's own import: threads wait for each other, and a module that fails is not left loaded.
+        return import_module(name)
+    finally:
+        sys.meta_path.remove(finder)
+
+
+def module_spec(name: str, path: Path, text: str) -> ModuleSpec:
+    """What Python imports a module from: its text, which was checked already.
+
+    Args:
+        name: of the module.
+        path: of the file, for tracebacks and Numba's cache.
+        text: what is run.
+    """
+    spec = spec_from_loader(name, _TextLoader(name, path, text), origin=str(path))
+    assert spec is not None
+    spec.has_location = True
+    return spec
+
+
+class _OneModule(MetaPathFinder):
+    """Finds a module that is about to be imported."""
+
+    def __init__(self, spec: ModuleSpec) -> None:
+        self._spec = spec
+
+    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+        """The module, under its name."""
+        return self._spec if fullname == self._spec.name else None
 
 
 class _TextLoader(SourceFileLoader):

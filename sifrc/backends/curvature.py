@@ -110,6 +110,11 @@ class Glue(Protocol):
         ...
 
     @property
+    def apart(self) -> str:
+        """Function that gives each result memory of its own, if arrays of two layers can be one."""
+        ...
+
+    @property
     def params_text(self) -> str:
         """Line on ``params`` in docstrings."""
         ...
@@ -288,7 +293,8 @@ def _case(case: Case, operator: CurvatureOperator, glue: Glue, indent: int) -> l
     pairs = [(result.key, glue.member(*result.members[0])) for result in operator.also]
     pairs += [entry for result in case.results for entry in _entries(result, operator, glue)]
     entries = [f'{pad}    "{key}": {text},' for key, text in pairs]
-    return [*glue.calls(case, indent), f"{pad}return {{", *entries, f"{pad}}}"]
+    opening, closing = (f"{glue.apart}({{", "})") if glue.apart else ("{", "}")
+    return [*glue.calls(case, indent), f"{pad}return {opening}", *entries, f"{pad}{closing}"]
 
 
 def _entries(result: Result, operator: CurvatureOperator, glue: Glue) -> list[tuple[str, str]]:

@@ -12,7 +12,6 @@ not read.
 
 from __future__ import annotations
 
-import importlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +25,7 @@ from sifrc.data.files import read_npz
 from sifrc.data.folders import FOLDER_VARIABLE, MissingImagesError, data_roots, why_missing
 from sifrc.data.request import Request, first_rows, padded
 from sifrc.errors import DataError
+from sifrc.extras import MissingDataDependency, optional
 
 __all__ = ["load_cifar10"]
 
@@ -204,13 +204,8 @@ def _check_archive(
 
 def _decoder() -> Any:
     """A function from JPEG bytes and the words for errors to the pixels (32, 32, 3)."""
-    try:
-        library: Any = importlib.import_module("PIL.Image")
-    except ImportError as error:
-        raise DataError(
-            f"{_ARCHIVE} holds JPEG images, and Pillow, which decodes them, is not installed",
-            hint="pip install 'sifrc[data]', or the binary version of CIFAR-10, which needs nothing more",
-        ) from error
+    user = f"{_ARCHIVE} with JPEG images (the binary version of CIFAR-10 does without)"
+    library: Any = optional("PIL.Image", user, MissingDataDependency)
 
     def decode(content: bytes, where: str) -> NDArray[np.uint8]:
         try:

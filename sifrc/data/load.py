@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -32,6 +31,7 @@ from sifrc.data.folders import MissingImagesError
 from sifrc.data.images import IMAGE_SETS, load_images
 from sifrc.data.request import Request, first_rows, padded
 from sifrc.errors import DataError
+from sifrc.extras import MissingDataDependency, optional
 
 __all__ = ["DATASET_NAMES", "load_dataset"]
 
@@ -128,13 +128,8 @@ def _load_images(name: str, request: Request, fallback: bool) -> Dataset:
 
 def _load_digits(request: Request) -> Dataset:
     """scikit-learn's 1797 images of 8x8 pixels, split so that both parts have the same classes."""
-    try:
-        bunch: Any = importlib.import_module("sklearn.datasets").load_digits()
-    except ImportError as error:
-        raise DataError(
-            "the data set 'digits' comes with scikit-learn, which is not installed",
-            hint="pip install scikit-learn",
-        ) from error
+    datasets = optional("sklearn.datasets", "the data set 'digits'", MissingDataDependency)
+    bunch: Any = datasets.load_digits()
     inputs = np.asarray(bunch.data, np.float64) / 16
     labels = np.asarray(bunch.target, np.int64)
     train, test = _stratified_split(labels, _DIGITS_TEST, request.seed)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
-import importlib
 import textwrap
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from sifrc.extras import MissingDependency, optional
 from sifrc.report.prose import prose_latex
 
 __all__ = ["EquationSheet", "Formula", "Row", "Section"]
@@ -172,8 +172,8 @@ class EquationSheet:
 
     def _repr_html_(self) -> str:
         try:
-            convert = importlib.import_module("latex2mathml.converter").convert
-        except ImportError:
+            convert = optional("latex2mathml.converter", "equations in HTML").convert
+        except MissingDependency:
             return f"<pre>{html.escape(self.text())}</pre>"
         out = [f"<h3>{html.escape(self.title)}</h3>"]
         for section in self.sections:

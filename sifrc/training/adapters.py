@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sifrc.errors import TrainingError
+from sifrc.extras import importing
 from sifrc.training.checkpoint import text_digest
 from sifrc.training.periodic import Periodic
 from sifrc.training.state import StateTree
@@ -165,8 +166,8 @@ def make_trainable(
     if backend == "numba":
         return NumbaTrainable(module, seed=seed, initial=initial, hyperparameters=hyperparameters)
     if backend == "torch":
-        from sifrc.training.torch_adapter import TorchTrainable
-
+        with importing("training a Torch module", "torch"):
+            from sifrc.training.torch_adapter import TorchTrainable
         return TorchTrainable(module, seed=seed, initial=initial, hyperparameters=hyperparameters)
     raise TrainingError(f"cannot train with the backend '{backend}'", hint="numba or torch")
 

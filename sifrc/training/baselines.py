@@ -10,10 +10,14 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import torch
 from numpy.typing import NDArray
 
-from sifrc.training.torch_adapter import TorchModel, to_array
+from sifrc.extras import importing
+
+with importing("sifrc.training.baselines", "torch"):
+    import torch
+
+    from sifrc.training.torch_adapter import TorchModel, to_array
 
 __all__ = ["TorchBaseline", "adam", "sgd"]
 

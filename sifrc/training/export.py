@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from sifrc.errors import TrainingError
+from sifrc.extras import importing
 from sifrc.training.summaries import Summary, SummaryLog, Values, summary_of
+
+with importing("sifrc.training.export", "torch"):
+    import torch
 
 __all__ = ["param_groups"]
 

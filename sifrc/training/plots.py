@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sifrc.errors import TrainingError
+from sifrc.extras import MissingPlotDependency, importing
 from sifrc.training.files import replacing
 from sifrc.training.history import History
 
@@ -87,10 +88,8 @@ def new_figure(*, width: float, height: float) -> Figure:
     Raises:
         TrainingError: matplotlib is not installed.
     """
-    try:
+    with importing("a plot", "matplotlib", MissingPlotDependency):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise TrainingError("plots need matplotlib", hint="pip install matplotlib") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sifrc.errors import SifrcError
+from sifrc.extras import optional
 from sifrc.spec.types import Spec
 from sifrc.verify.comparison import Agreement
 from sifrc.verify.curvature_kinds import CURVATURE_QUANTITIES, curvature_obstacle, looked_at
@@ -38,7 +39,10 @@ from sifrc.verify.symbolic import (
 )
 from sifrc.verify.table import Report, Row
 
-__all__ = ["operators_of", "verify"]
+__all__ = ["ORACLE", "operators_of", "verify"]
+
+ORACLE = "level 3 of the verification, whose oracle is torch.func,"
+"""What needs torch, in words for an error."""
 
 _QUANTITIES: Mapping[int, tuple[str, ...]] = MappingProxyType(
     {
@@ -98,6 +102,9 @@ def verify(
     Returns:
         A report; ``passed`` only if nothing failed and everything required was checked.
 
+    Raises:
+        MissingDependency: level 3 without torch, which is its oracle.
+
     Example:
         >>> from sifrc.spec import build_spec
         >>> spec = build_spec({"sifrc": 1, "name": "tiny", "loss": "mse", "network": {
@@ -110,6 +117,8 @@ def verify(
         raise ValueError(
             f"levels must be among 1, 2, 3 and digits at least 20, got {list(levels)} and {digits}"
         )
+    if 3 in levels and module is not None:
+        optional("torch", ORACLE)
     obstacle = _obstacle(spec)
     asked = tuple(quantities if quantities is not None else spec.target.operators)
     default = _default(obstacle)

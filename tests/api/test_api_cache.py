@@ -23,7 +23,7 @@ def fresh_imports():
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
-        if name.startswith("tiny_"):
+        if name.startswith("sifrc.compiled.tiny_"):
             del sys.modules[name]
 
 
@@ -42,7 +42,7 @@ def compilations(monkeypatch):
 
 
 def forget():
-    for name in [name for name in sys.modules if name.startswith("tiny_")]:
+    for name in [name for name in sys.modules if name.startswith("sifrc.compiled.tiny_")]:
         del sys.modules[name]
 
 

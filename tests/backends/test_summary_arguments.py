@@ -273,7 +273,7 @@ def module_differs(truth: Truth, folder: Path, change: Callable[[str], str]) -> 
 
 def spoil(workspace: Any) -> None:
     """Overwrite all work arrays but the inputs."""
-    for work in chain.from_iterable(kept.values() for kept in workspace._work.values()):
+    for work in chain.from_iterable(workspace._free.values()):
         for value in work.__dict__.values():
             for array in value[1:] if isinstance(value, tuple) else (value,):
                 if isinstance(array, np.ndarray):

@@ -287,7 +287,7 @@ def test_a_workspace_serves_calls_of_all_sizes_and_orders(name: str, word: str, 
         rows = slice(int(rng.integers(0, 3)), int(rng.integers(4, 10)))
         found = call.summary(rows=rows, workspace=workspace, **choices)
         same_bits(found, call.summary(rows=rows, **choices))
-        for work in chain.from_iterable(kept.values() for kept in workspace._work.values()):
+        for work in chain.from_iterable(workspace._free.values()):
             spoil(work)
 
 

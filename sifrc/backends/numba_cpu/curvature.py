@@ -20,6 +20,7 @@ class _Glue:
     parts: Parts
     array: str = "Array"
     decorators: tuple[str, ...] = ()
+    apart: str = ""
 
     @property
     def params_text(self) -> str:

@@ -10,6 +10,7 @@ from sifrc.backends.numba_cpu.functions import PrivateFunction
 from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts, call_lines
 from sifrc.backends.text import docstring
 from sifrc.errors import BackendError
+from sifrc.lower.access import absolute, targets_of, unrolled
 from sifrc.lower.program import Operator, Storage
 
 __all__ = [
@@ -142,6 +143,7 @@ def _prepared(parts: Parts, operator: Operator) -> str:
     head = signature(
         _private_name(operator), [*types.split(", "), "inputs: Array", "targets: Array"], "Product"
     )
+    _check_apart(parts, operator)
     results = [parts.program.family(name).code for name in operator.tensors if name in _names(parts)]
     renew = ", ".join(f'"{code}"' for code in results)
     lines = [
@@ -149,16 +151,36 @@ def _prepared(parts: Parts, operator: Operator) -> str:
         f'    """{operator.doc.rstrip(".")}, prepared for many vectors."""',
         "    work = _batch(inputs, targets)",
         *_calls(parts, _functions(parts, operator, operator.prepare), 4),
+        "    point = _Point(work)",
         "",
         "    def product(vector: Parameters) -> dict[str, Array]:",
         f"        {unpack(parts, operator.vector, 'vector')}",
+        "        work = point.take()",
         f"        work.renew({renew})",
         *_calls(parts, _functions(parts, operator, operator.apply), 8),
-        f"        return {_named(parts, operator.tensors)}",
+        f"        found = {_named(parts, operator.tensors)}",
+        "        point.give(work)",
+        "        return found",
         "",
         "    return product",
     ]
     return "\n".join(lines)
+
+
+def _check_apart(parts: Parts, operator: Operator) -> None:
+    """Calls of a product share what depends on the point: nothing in there may be written by them.
+
+    Raises:
+        BackendError: a variable is written for the point and again for a vector.
+    """
+    prepared = {g.name for f in _functions(parts, operator, operator.prepare) for g in f.groups}
+    for function in _functions(parts, operator, operator.apply):
+        layout = parts.layouts[operator.batched]
+        for statement, k in unrolled(function.function.body):
+            for load in targets_of(statement):
+                name = layout.group(*absolute(load.ref, k)).name
+                if name in prepared:
+                    raise BackendError(f"'{operator.name}' writes '{name}' for the point and for the vector")
 
 
 def _names(parts: Parts) -> set[str]:

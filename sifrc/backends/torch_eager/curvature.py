@@ -28,7 +28,8 @@ __all__ = ["curvature_context"]
 class _Glue:
     parts: Parts
     array: str = "Tensor"
-    decorators: tuple[str, ...] = ("@torch.no_grad()",)
+    decorators: tuple[str, ...] = ("@_as_written",)
+    apart: str = "_apart"
     params_text: str = PARAMS_TEXT
     raises_text: str = RAISES_TEXT
 

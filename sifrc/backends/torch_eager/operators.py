@@ -95,17 +95,18 @@ def unpack(parts: Parts, what: str, indent: int) -> str:
     return f'{pad}{left} = {function}({what}, "{what}")'
 
 
-def _opening(parts: Parts, operator: Operator, chain: Chain) -> list[str]:
-    keys = (*operator_keys(operator)[0], *operator_keys(operator)[1])
-    lines = [unpack(parts, "params", 4)]
+def _checked_arguments(parts: Parts, operator: Operator) -> list[str]:
+    """Statements that check the arguments of a point and take them apart."""
     like = f"next(iter({parts.weights.code}.values()))"
-    if operator.batched:
-        lines.append(f"    inputs, targets = _batch(inputs, targets, {like})")
-    else:
-        lines.append(f"    inputs, targets = _sample(input, target, {like})")
-    if "mean" in chain.needed(keys):
-        lines.append("    mean = 1.0 / len(inputs)" if operator.batched else "    mean = 1.0")
-    return lines
+    function, data = ("_batch", "inputs, targets") if operator.batched else ("_sample", "input, target")
+    return [unpack(parts, "params", 4), f"    inputs, targets = {function}({data}, {like})"]
+
+
+def _mean(operator: Operator, chain: Chain) -> list[str]:
+    """The statement for the factor of a mean over the batch, if some function takes it."""
+    if "mean" not in chain.needed((*operator_keys(operator)[0], *operator_keys(operator)[1])):
+        return []
+    return ["    mean = 1.0 / len(inputs)" if operator.batched else "    mean = 1.0"]
 
 
 def _result(parts: Parts, operator: Operator, indent: int) -> list[str]:
@@ -144,7 +145,7 @@ def _parameters(operator: Operator) -> list[str]:
 def _plain(parts: Parts, operator: Operator) -> str:
     prepare, _ = operator_keys(operator)
     chain = Chain(parts, 4)
-    opening = _opening(parts, operator, chain)
+    opening = [*_checked_arguments(parts, operator), *_mean(operator, chain)]
     wanted = {operator.scalar, *operator.tensors}
     calls = chain.run(prepare, wanted)
     parameters, arguments = _parameters(operator), _arguments_text(parts, operator)
@@ -153,7 +154,7 @@ def _plain(parts: Parts, operator: Operator) -> str:
         calls.append("    _refuse(checks)")
     doc = _doc(parts, operator, arguments, _returns(operator), chain.guarded)
     head = signature(operator.name, parameters, _annotation(operator))
-    return "\n".join(["@torch.no_grad()", head, f"    {doc}", *opening, *calls, *_result(parts, operator, 4)])
+    return "\n".join(["@_as_written", head, f"    {doc}", *opening, *calls, *_result(parts, operator, 4)])
 
 
 def _unpack_vector(parts: Parts, operator: Operator, indent: int) -> str:
@@ -171,11 +172,17 @@ def _kind(operator: Operator) -> str:
 _PRODUCT_TYPE = "Callable[[Mapping[str, Tensor]], Parameters]"
 
 
+def _point(parts: Parts) -> list[str]:
+    """Variables that hold a checked point."""
+    biases = [] if parts.biases is None else [parts.biases.code]
+    return [parts.weights.code, *biases, "inputs", "targets"]
+
+
 def _prepared(parts: Parts, operator: Operator) -> str:
     """The product at one point: what depends on the point only, and the function of the vector."""
     prepare, apply = operator_keys(operator)
     chain = Chain(parts, 4)
-    opening = _opening(parts, operator, chain)
+    opening = _mean(operator, chain)
     calls = chain.run(prepare, chain.needed(apply))
     if chain.guarded:
         opening.append("    checks: Checks = []")
@@ -185,15 +192,16 @@ def _prepared(parts: Parts, operator: Operator) -> str:
     if chain.guarded:
         inner = ["        checks: Checks = []", *inner, "        _refuse(checks)"]
     source = f"  [{operator.source}]" if operator.source else ""
+    *by_layer, inputs, targets = _point(parts)
+    arguments = [*(f"{code}: Tensors" for code in by_layer), f"{inputs}: Tensor", f"{targets}: Tensor"]
     return "\n".join(
         [
-            "@torch.no_grad()",
-            signature(f"_prepared_{operator.name}", _parameters(operator), _PRODUCT_TYPE),
+            signature(f"_prepared_{operator.name}", arguments, _PRODUCT_TYPE),
             f'    """{operator.doc.rstrip(".")}, at one point."""',
             *opening,
             *calls,
             "",
-            "    @torch.no_grad()",
+            "    @_as_written",
             "    def product(vector: Mapping[str, Tensor]) -> Parameters:",
             f'        """{operator.doc.rstrip(".")}.{source}"""',
             _unpack_vector(parts, operator, 8),
@@ -210,6 +218,7 @@ def _linearize(parts: Parts, products: Sequence[Operator]) -> str:
     doc = docstring(
         [
             "A matrix–vector product at one point, for many vectors; what they share is computed once.",
+            "The point is kept: what becomes of the tensors that it was made from changes no product.",
             "\n".join(
                 [
                     "Args:",
@@ -224,8 +233,13 @@ def _linearize(parts: Parts, products: Sequence[Operator]) -> str:
     )
     parameters = [*_parameters(products[0]), f'kind: str = "{kinds[0]}"']
     table = [f'        "{_kind(operator)}": _prepared_{operator.name},' for operator in products]
+    *by_layer, inputs, targets = _point(parts)
+    # Class indices have become vectors of the function's own.
+    kept_targets = targets if parts.module.targets == "classes" else f"{targets}.clone()"
+    kept = [*(f"_clones({code})" for code in by_layer), f"{inputs}.clone()", kept_targets]
     return "\n".join(
         [
+            "@_as_written",
             signature("linearize", parameters, _PRODUCT_TYPE),
             f"    {doc}",
             "    prepared = {",
@@ -233,7 +247,8 @@ def _linearize(parts: Parts, products: Sequence[Operator]) -> str:
             "    }",
             "    if kind not in prepared:",
             '        raise ValueError(f"kind: expected one of {list(prepared)}, got {kind!r}")',
-            "    return prepared[kind](params, inputs, targets)",
+            *_checked_arguments(parts, products[0]),
+            f"    return prepared[kind]({', '.join(kept)})",
         ]
     )
 
@@ -242,5 +257,5 @@ def _product(parts: Parts, operator: Operator) -> str:
     arguments = [*_arguments_text(parts, operator), "vector: like params."]
     doc = _doc(parts, operator, arguments, _returns(operator), False)
     head = signature(operator.name, [*_parameters(operator), "vector: Mapping[str, Tensor]"], "Parameters")
-    call = f"    return _prepared_{operator.name}(params, inputs, targets)(vector)"
-    return "\n".join([head, f"    {doc}", call])
+    call = f"    return _prepared_{operator.name}({', '.join(_point(parts))})(vector)"
+    return "\n".join(["@_as_written", head, f"    {doc}", *_checked_arguments(parts, operator), call])

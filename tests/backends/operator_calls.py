@@ -1,0 +1,145 @@
+"""Every public operator of a generated module with every sort of argument, on one point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["LINEARIZED", "NETWORKS", "OPERATORS", "Given", "arrays_in", "calls", "given"]
+
+OPERATORS = (
+    "loss",
+    "objective",
+    "gradient",
+    "objective_and_gradient",
+    "hessian_vector_product",
+    "gauss_newton_vector_product",
+    "block_hessian",
+    "curvature_factors",
+    "gradient_and_factors",
+    "block_vector_product",
+    "hessian_diagonal",
+    "summary",
+)
+LINEARIZED = ("hessian", "gauss_newton")
+
+_SKIP = [
+    {"name": "fc1", "type": "dense", "units": 4, "activation": "tanh"},
+    {"name": "fc2", "type": "dense", "units": 3, "inputs": "fc1"},
+    {"name": "fc3", "type": "dense", "units": 3, "inputs": "fc1"},
+    {"name": "sum1", "type": "add", "inputs": ["fc2", "fc3"]},
+    {"name": "out", "type": "dense", "units": 3},
+]
+_CHAIN = [
+    {"name": "fc1", "type": "dense", "units": 4, "activation": "softplus"},
+    {"name": "out", "type": "dense", "units": 3},
+]
+
+
+def _spec(name: str, layers: list[dict[str, Any]], loss: Any, dtype: str) -> dict[str, Any]:
+    network = {"input": {"name": "image", "size": 5}, "layers": layers}
+    head = {"sifrc": 1, "name": name, "network": network, "loss": loss, "dtype": dtype}
+    return head | {"regularization": {"state": 0.02}}
+
+
+NETWORKS: Mapping[str, dict[str, Any]] = {
+    "squared error": _spec("skip_squares", _SKIP, "squared_error", "float64"),
+    "cross entropy": _spec("chain_classes", _CHAIN, "cross_entropy", "float32"),
+    "quartic": _spec("chain_quartic", _CHAIN, {"expression": "sum((y - t)**4)/4"}, "float64"),
+}
+"""A graph where two layers have one input and one output; losses whose curvature is constant, depends on the
+output, and on the targets too."""
+
+
+@dataclass
+class Given:
+    """Arguments in the module's own arrays, which a test may change in place."""
+
+    params: dict[str, Any]
+    inputs: Any
+    targets: Any
+    vector: dict[str, Any]
+
+    @property
+    def point(self) -> tuple[Any, Any, Any]:
+        return self.params, self.inputs, self.targets
+
+    def change(self) -> None:
+        """Other numbers in the same memory."""
+        for array in (*self.params.values(), self.inputs):
+            array[...] = -2 * array + 0.5
+        self.targets[...] = 0 if self.targets.ndim == 1 else -self.targets
+
+
+def given(module: ModuleType, batch: int = 6, seed: int = 0) -> Given:
+    """A random point and a vector."""
+    rng = np.random.default_rng(seed)
+    dtype = module.SPEC["dtype"]
+    own: Callable[[np.ndarray], Any] = torch.from_numpy if hasattr(module, "torch") else np.asarray
+
+    def normal(*shape: int) -> Any:
+        return own((0.7 * rng.standard_normal(shape)).astype(dtype))
+
+    params = {name: normal(*shape) for name, shape in module.SHAPES.items()}
+    vector = {name: normal(*shape) for name, shape in module.SHAPES.items()}
+    classes = module.SPEC["loss"].get("function") == "cross_entropy"
+    targets = own(rng.integers(0, 3, batch)) if classes else normal(batch, 3)
+    return Given(params, normal(batch, 5), targets, vector)
+
+
+def calls(module: ModuleType, at: Given) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Name and call of every operator that the module has; products of ``linearize`` last."""
+    point, vector = at.point, at.vector
+
+    def call(name: str, *more: Any, **choices: Any) -> tuple[str, Callable[[], Any]]:
+        text = ", ".join(
+            [name, *(f"{key}={value!r}" for key, value in choices.items() if key != "workspace")]
+        )
+        return text, lambda: getattr(module, name)(*point, *more, **choices)
+
+    yield "predict", lambda: module.predict(at.params, at.inputs)
+    for name in ("loss", "objective", "gradient", "objective_and_gradient", "hessian_diagonal"):
+        if hasattr(module, name):
+            yield call(name)
+    for name in ("hessian_vector_product", "gauss_newton_vector_product"):
+        yield call(name, vector)
+    if hasattr(module, "newton_direction"):
+        yield "newton_direction", lambda: module.newton_direction(at.params, at.inputs[0], at.targets[0])
+    for kind, (_, per_sample) in getattr(module, "_KINDS", {}).items():
+        for dense in (False, True):
+            yield call("block_hessian", kind=kind, dense=dense)
+        for moment in ("second", "mean"):
+            yield call("curvature_factors", kind=kind, moment=moment)
+            yield call("gradient_and_factors", kind=kind, moment=moment)
+            yield call("block_vector_product", vector, kind=kind, moment=moment)
+        if per_sample:
+            yield call("block_hessian", kind=kind, reduction="none")
+            yield call("block_vector_product", vector, kind=kind, moment="exact")
+    for order, full in ((1, False), (2, False), (3, False), (3, True)) if hasattr(module, "summary") else ():
+        yield call("summary", vector, order=order, full=full, gradient=True)
+        yield call("summary", vector, order=order, full=full, chunk=4)
+    if hasattr(module, "Workspace"):
+        kept = module.Workspace()
+        yield call("summary", vector, order=3, gradient=True, workspace=kept)
+        yield call("summary", vector, order=3, chunk=4, threads=2, workspace=kept)
+    for kind in LINEARIZED:
+        product = module.linearize(*point, kind=kind)
+        yield f"linearize, {kind}", lambda product=product: product(vector)  # type: ignore[misc]
+
+
+def arrays_in(value: Any) -> list[np.ndarray]:
+    """Arrays of a result, in NumPy's form on the same memory."""
+    if isinstance(value, torch.Tensor):
+        return [value.numpy()]
+    if isinstance(value, np.ndarray):
+        return [value]
+    if isinstance(value, Mapping):
+        return [array for item in value.values() for array in arrays_in(item)]
+    if isinstance(value, tuple):
+        return [array for item in value for array in arrays_in(item)]
+    return [np.asarray(value)] if isinstance(value, float) else []
