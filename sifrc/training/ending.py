@@ -36,9 +36,11 @@ def stopped(run: Run, error: BaseException, number: int) -> BaseException:
         return error
     if refused:
         # The same run would come to the same step.
-        remedy = "a smaller learning rate or more damping may help, in a run that starts from there"
+        remedy = "a run with start begins from there, e.g. with a smaller learning rate or more damping"
         if not run.has_begun:
             remedy = "other initial parameters or other data may help"
+        elif not run.has_checkpoint:
+            remedy = "a smaller learning rate or more damping may help"
         return TrainingError(f"training stopped {run.where()}: {error}", hint=f"{disk}; {remedy}")
     if isinstance(error, SifrcError):
         if not run.has_checkpoint:

@@ -34,7 +34,15 @@ from sifrc.training.plots import training_plot
 from sifrc.training.sampling import chunk_size, order_generator, sample_order
 from sifrc.training.state import StateTree
 
-__all__ = ["CHECKPOINT_FILE", "METRICS_FILE", "PLOT_FILE", "Run", "RunSettings", "Schedule"]
+__all__ = [
+    "CHECKPOINT_FILE",
+    "METRICS_FILE",
+    "PLOT_FILE",
+    "Run",
+    "RunSettings",
+    "Schedule",
+    "saved_parameters",
+]
 
 CHECKPOINT_FILE = "checkpoint.npz"
 METRICS_FILE = "metrics.csv"
@@ -431,6 +439,18 @@ class Run:
     def _file(self, name: str) -> Path:
         assert self._settings.directory is not None
         return self._settings.directory / name
+
+
+def saved_parameters(path: Path) -> Mapping[str, NDArray[Any]]:
+    """The parameters in a checkpoint.
+
+    Args:
+        path: of the file, or of the folder of its run.
+
+    Raises:
+        TrainingError: there is none, or it is damaged.
+    """
+    return load_checkpoint(path / CHECKPOINT_FILE if path.is_dir() else path).parameters
 
 
 def _first_not_finite(parameters: Mapping[str, NDArray[Any]]) -> str | None:
