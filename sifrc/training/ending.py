@@ -31,7 +31,7 @@ def stopped(run: Run, error: BaseException, number: int) -> BaseException:
     going_on = f"{disk}; {_RESUME}" if run.has_checkpoint else disk
     if isinstance(error, KeyboardInterrupt):
         how = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
-        return TrainingInterrupted(f"{how} {run.where()}{run.progress()}; {going_on}", number)
+        return TrainingInterrupted(f"{how} {run.how_far()}; {going_on}", number)
     if not isinstance(error, Exception):
         return error
     if refused:

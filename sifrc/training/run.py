@@ -375,11 +375,12 @@ class Run:
         epoch = self.position.epoch + 1
         return f"in the measurement after epoch {epoch}" if self.epoch_is_trained else f"in epoch {epoch}"
 
-    def progress(self) -> str:
-        """How much of an epoch that has begun is done."""
-        if self.complete or not self.has_begun:
-            return ""
-        return f", after {self.position.sample} of {self._samples} samples"
+    def how_far(self) -> str:
+        """The place in the run, in samples."""
+        if not self.has_begun or self.complete:
+            return self.where()
+        position = self.position
+        return f"in epoch {position.epoch + 1}, after {position.sample} of {self._samples} samples"
 
     def on_disk(self) -> str:
         """Where the newest checkpoint is."""
