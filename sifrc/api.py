@@ -376,6 +376,8 @@ def train(
     curvature_batch: int | None = None,
     plateau: Plateau | None = None,
     summaries: int | None = None,
+    checkpoint_every: float = 30.0,
+    start: str | os.PathLike[str] | None = None,
     progress: bool = True,
     cache: bool | str | os.PathLike[str] = True,
     **method_options: OptionValue,
@@ -397,6 +399,9 @@ def train(
             spec's by default, as the next two; 0 for the batch of the step.
         plateau: when the learning rate falls.
         summaries: of the method, recorded in an epoch at most.
+        checkpoint_every: seconds between checkpoints, 0 for one after each chunk of an epoch, infinity for
+            none but at the start and where the run ends, however it ends.
+        start: a checkpoint, or the folder with one, whose parameters to start from; a run of its own begins.
         progress: show a bar on the error stream.
         cache: see :func:`compile`.
         **method_options: options of the method, over those of the spec.
@@ -405,8 +410,9 @@ def train(
         The metrics of all epochs.
 
     Raises:
-        SifrcError: the spec, the data or a setting is wrong, or a step was refused.
-        TrainingInterrupted: Ctrl-C; a checkpoint is saved.
+        SifrcError: the spec, the data or a setting is wrong, a step was refused, or anything else stopped
+            the run. A checkpoint of the last good moment is saved.
+        TrainingInterrupted: Ctrl-C, SIGTERM or SIGHUP; a checkpoint is saved.
     """
     from sifrc.data import Dataset, check_fits
 
@@ -428,6 +434,8 @@ def train(
         curvature_batch=curvature_batch,
         plateau=plateau,
         summaries=summaries,
+        checkpoint_every=checkpoint_every,
+        start=start,
         progress=progress,
     )
 
@@ -445,18 +453,22 @@ def train_module(
     curvature_batch: int | None = None,
     plateau: Plateau | None = None,
     summaries: int | None = None,
+    checkpoint_every: float = 30.0,
+    start: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> History:
     """Train a module that was compiled for a spec; what is None is the spec's. See :func:`train`.
 
     Raises:
-        TrainingError: a setting is wrong, the module has no method, or a step was refused.
-        TrainingInterrupted: Ctrl-C; a checkpoint is saved.
+        TrainingError: a setting is wrong, the module has no method, a step was refused, or anything else
+            stopped the run. A checkpoint of the last good moment is saved.
+        TrainingInterrupted: Ctrl-C, SIGTERM or SIGHUP; a checkpoint is saved.
     """
     from sifrc.training import Plateau
     from sifrc.training import train as run
     from sifrc.training.adapters import has_curvature_batch
     from sifrc.training.companion import no_curvature_batch
+    from sifrc.training.run import saved_parameters
 
     if spec.method is None:
         raise TrainingError(
@@ -479,6 +491,8 @@ def train_module(
         curvature_batch=own.curvature_batch if curvature_batch is None else curvature_batch,
         plateau=plateau,
         summaries=own.summaries if summaries is None else summaries,
+        checkpoint_every=checkpoint_every,
+        initial=None if start is None else saved_parameters(Path(start)),
         progress=progress,
         label=spec.name,
     )

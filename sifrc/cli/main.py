@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 import traceback
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from sifrc.version import __version__
 
 __all__ = ["app", "main"]
 
-_INTERRUPTED = 130
+_SIGNALLED = 128  # and the number of the signal, as shells have it
 
 
 class _Commands(TyperGroup):
@@ -32,7 +33,7 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt as error:
             # Training says in its own words how far it is.
             typer.echo(str(error) or "interrupted", err=True)
-            raise typer.Exit(_INTERRUPTED) from None
+            raise typer.Exit(_SIGNALLED + getattr(error, "number", signal.SIGINT)) from None
 
 
 app = typer.Typer(
@@ -85,6 +86,9 @@ def main() -> None:
     gc.set_threshold(1_000_000, 50, 50)
     try:
         app(prog_name="sifrc")
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(_SIGNALLED + signal.SIGINT)
     except Exception:
         traceback.print_exc()
         typer.echo(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,6 +58,23 @@ def train(
         int | None,
         typer.Option("--seed", min=0, help="Of the start and the order of samples. Default: the spec's."),
     ] = None,
+    checkpoint_every: Annotated[
+        str,
+        typer.Option(
+            "--checkpoint-every",
+            metavar="SECONDS|never",
+            help="Time between checkpoints, 0 for one after each chunk of an epoch. One is always made at "
+            "the start, and where the run ends, however it ends.",
+        ),
+    ] = "30",
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--start",
+            metavar="CHECKPOINT",
+            help="Begin with the parameters in a checkpoint, or that of a folder, e.g. that of another run.",
+        ),
+    ] = None,
     fallback: Annotated[
         bool, typer.Option("--fallback", help="Take digits where MNIST or Fashion-MNIST is missing.")
     ] = False,
@@ -66,9 +84,13 @@ def train(
     With the method grouped_newton also summaries.npz, interactions.png and rates.png.
     """
     given = read_options(option)
+    seconds_between = _seconds(checkpoint_every)
+    if start is not None and resume:
+        raise typer.BadParameter("not together with --resume, which has parameters", param_hint="'--start'")
 
     from sifrc import api
     from sifrc.cli.output import note, plain_warnings, plural, show_table, working
+    from sifrc.errors import TrainingError
 
     with working("loading data"):
         chosen = api.choose(
@@ -81,18 +103,24 @@ def train(
     with working("compiling"):
         module = api.compile(fitted, operators=())
     folder = output or Path("runs") / fitted.name
-    with plain_warnings():
-        history = api.train_module(
-            module,
-            fitted,
-            dataset,
-            directory=folder,
-            epochs=epochs,
-            batch=batch,
-            seed=seed,
-            resume=resume,
-            curvature_batch=curvature_batch,
-        )
+    try:
+        with plain_warnings():
+            history = api.train_module(
+                module,
+                fitted,
+                dataset,
+                directory=folder,
+                epochs=epochs,
+                batch=batch,
+                seed=seed,
+                resume=resume,
+                curvature_batch=curvature_batch,
+                checkpoint_every=seconds_between,
+                start=start,
+            )
+    except TrainingError as error:
+        _show_unexpected(error.__cause__)
+        raise
     headers, rows = _metrics(history)
     show_table(headers, rows)
     seconds = history.last.seconds
@@ -100,6 +128,32 @@ def train(
     for name in _FILES:
         if (folder / name).is_file():
             typer.echo(f"wrote {folder / name}")
+
+
+def _seconds(text: str) -> float:
+    """Seconds between checkpoints from an option."""
+    if text == "never":
+        return math.inf
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise typer.BadParameter(
+            f"'{text}' is no time: a number of seconds of at least 0, or never",
+            param_hint="'--checkpoint-every'",
+        )
+    return value
+
+
+def _show_unexpected(cause: BaseException | None) -> None:
+    """The way to what stopped a run, if it is none of the things that happen to runs: somebody's bug."""
+    from sifrc.cli.output import note
+    from sifrc.errors import SifrcError
+
+    usual = (SifrcError, ArithmeticError, MemoryError, OSError, ValueError)
+    if cause is not None and not isinstance(cause, usual):
+        note("".join(traceback.format_exception(cause)).rstrip())
 
 
 def _metrics(history: History) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -115,7 +115,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_file():
         raise TrainingError(
-            f"there is no checkpoint to resume from: {path.name} is missing", hint="start without resume"
+            f"there is no checkpoint to go on from: {path.name} is missing", hint="start without it"
         )
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -168,7 +168,7 @@ def check_identity(checkpoint: Checkpoint, identity: Mapping[str, str]) -> None:
     shown = f": {_short(theirs)}, not {_short(ours)}"
     raise TrainingError(
         f"the checkpoint was made with another {name}{shown}",
-        hint="resume with what it was made with, or start without resume",
+        hint="resume with what it was made with, or start another run from its parameters",
     )
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "SUMMARIES",
     "SUMMARIES_FILE",
     "Companion",
+    "CompanionMark",
     "Extras",
     "no_curvature_batch",
 ]
@@ -48,6 +49,21 @@ class Extras:
     curvature_batch: int = 0
     summaries: int | None = None
     plateau: Plateau | None = None
+
+
+@dataclass(frozen=True)
+class CompanionMark:
+    """A moment that a :class:`Companion` can go back to.
+
+    Args:
+        plateau: what its rule remembers.
+        summaries: so far.
+        recorded: those in the log.
+    """
+
+    plateau: PlateauState
+    summaries: int = 0
+    recorded: int = 0
 
 
 def no_curvature_batch(location: Location | None = None) -> TrainingError:
@@ -154,6 +170,23 @@ class Companion:
         if fallen:
             self._trainable.set_learning_rate(self._plateau.reduced(self._trainable.learning_rate))
 
+    def mark(self) -> CompanionMark:
+        """Where it is now."""
+        periodic, log = self._periodic, self.log
+        return CompanionMark(
+            self._plateau_state,
+            0 if periodic is None else periodic.count,
+            0 if log is None else len(log),
+        )
+
+    def go_back(self, mark: CompanionMark) -> None:
+        """Forget what came after a mark. The learning rate is the method's."""
+        self._plateau_state = mark.plateau
+        if self._periodic is not None:
+            self._periodic.count = mark.summaries
+            if self.log is not None:
+                self._periodic.log = self.log.truncated(mark.recorded)
+
     def state(self) -> StateTree:
         """For the checkpoint; the log is in a file of its own, and must be saved before."""
         found: dict[str, Any] = {}
@@ -179,7 +212,9 @@ class Companion:
         if self._periodic is None:
             return
         if self.log is not None:
-            log = SummaryLog.load(directory / SUMMARIES_FILE).truncated(state["recorded"])
+            # A run that has just begun in the place of another has no log yet.
+            found = SummaryLog.load(directory / SUMMARIES_FILE) if state["recorded"] else self.log
+            log = found.truncated(state["recorded"])
             if len(log) != state["recorded"] or log.digest() != state["digest"]:
                 raise TrainingError(
                     f"{SUMMARIES_FILE} does not belong to the checkpoint", hint="start without resume"

@@ -125,7 +125,7 @@ def test_a_refused_step_stops_the_run_with_its_checkpoint(tmp_path, make, some, 
     trainable.train_chunk = train_chunk
     with pytest.raises(TrainingError, match=r"epoch 2: .*objective of a sample") as caught:
         fit(trainable, some, directory=tmp_path, checkpoint_every=0, **SETTINGS)
-    assert "after 1 epochs and 300 samples" in str(caught.value.hint)
+    assert "saved in checkpoint.npz, after 1 epoch and 300 samples" in str(caught.value.hint)
     for value in load_checkpoint(tmp_path / "checkpoint.npz").parameters.values():
         assert np.isfinite(value).all()
 
@@ -133,7 +133,7 @@ def test_a_refused_step_stops_the_run_with_its_checkpoint(tmp_path, make, some, 
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 def test_data_that_cannot_be_evaluated_stops_before_the_first_step(tmp_path, make, some, backend):
     some.train_inputs[17] = np.nan
-    with pytest.raises(TrainingError, match=r"stopped in epoch 1: .*(not finite|NaN)"):
+    with pytest.raises(TrainingError, match=r"stopped before the first step: .*(not finite|NaN)"):
         fit(make_trainable(make(backend), backend), some, directory=tmp_path, **SETTINGS)
     assert not list(tmp_path.iterdir())
 

@@ -43,7 +43,7 @@ def some(toy):
 def no_pictures(request, monkeypatch):
     """They take longer than the runs; one test draws them."""
     if "draws" not in request.fixturenames:
-        for place in ("loop.training_plot", "companion.interactions_plot", "companion.rates_plot"):
+        for place in ("run.training_plot", "companion.interactions_plot", "companion.rates_plot"):
             monkeypatch.setattr(f"sifrc.training.{place}", lambda *arguments: None)
 
 
