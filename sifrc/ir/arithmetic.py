@@ -79,6 +79,10 @@ class NumberSystem(Arithmetic, Protocol):
         """Relative size below which a computed eigenvalue of a matrix of this size counts as zero."""
         ...
 
+    def epsilon(self) -> Any:
+        """Distance from one to the next number."""
+        ...
+
 
 class _Scalars:
     """The elementwise part, from the evaluation of scalar expressions."""

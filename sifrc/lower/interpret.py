@@ -229,6 +229,7 @@ def _(statement: LogSumExpOver, machine: Machine) -> None:
 @_execute.register
 def _(statement: MaximumOver, machine: Machine) -> None:
     values = machine.read(statement.operand)
+    values = abs(values) if statement.magnitude else values
     machine.write(
         statement.target, machine.arithmetic.maximum(values, _axis(statement.operand, statement.over))
     )
@@ -291,6 +292,13 @@ def _(statement: SolveCubic, machine: Machine) -> None:
 
 @_execute.register
 def _(statement: ConjugateGradients, machine: Machine) -> None:
+    """From zero, until a limit, a small residual, or a direction whose curvature is not positive but for rounding.
+
+    A product and an inner product of ``terms`` terms are off by ``rounding`` relative to the norm of the
+    operator. So a curvature may be rounding alone in two ways: against that norm, for the direction as it is;
+    or because of the direction, if its part along its product is no longer than the error of the residuals that
+    it is made of. In a singular system without a solution the steps before that are long, and so is that error.
+    """
     unknowns = statement.unknowns
 
     def inner(left: Sequence[Load], right: Sequence[Load]) -> Any:
@@ -305,16 +313,19 @@ def _(statement: ConjugateGradients, machine: Machine) -> None:
         machine.write(unknown.direction, rhs)
     start = size = inner(residuals, residuals)
     bound = start * machine.read(statement.tolerance) ** 2
-    count, steepest = 0, 0 * start
+    terms = sum(max(1, sum(np.shape(machine.read(r)))) for r in residuals)
+    rounding = 4 * (1 + terms**0.5) * machine.arithmetic.epsilon()
+    count, steepest, error = 0, 0 * start, 0 * start
     while count < int(machine.read(statement.limit)) and not size <= bound:
         for part in statement.body:
             _execute(part, machine)
         curvature = inner(directions, products)
-        length = inner(directions, directions)
-        steepest = max(steepest, curvature / length) if length > 0 else steepest
-        if curvature <= machine.arithmetic.negligible(1) * steepest * length:
+        length, reach = inner(directions, directions) ** 0.5, inner(products, products) ** 0.5
+        steepest = max(steepest, reach / length) if length > 0 else steepest
+        if curvature <= max(rounding * steepest * length**2, error * reach):
             break
         rate = size / curvature
+        error += rounding * rate * steepest * length
         for unknown in unknowns:
             machine.write(
                 unknown.solution, machine.read(unknown.solution) + rate * machine.read(unknown.direction)

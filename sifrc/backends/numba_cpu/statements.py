@@ -263,7 +263,7 @@ class Writer:
 
     @write.register
     def _(self, statement: MaximumOver) -> list[str]:
-        return self._reduction(statement, "_maximum")
+        return self._reduction(statement, "_magnitude" if statement.magnitude else "_maximum")
 
     def _reduction(self, statement: LogSumExpOver | MaximumOver, helper: str) -> list[str]:
         self.names.helpers.add(helper)
@@ -330,9 +330,8 @@ class Writer:
         names = self.names
         size, start, following, rate = (names.local(n) for n in ("size", "start", "following", "rate"))
         count, bound, curvature = (names.local(n) for n in ("count", "bound", "curvature"))
-        length, steepest = (names.local(n) for n in ("length", "steepest"))
-        # Curvature that is zero up to rounding would give a step without bound.
-        rounding = f"16.0 * np.finfo({names.real}).eps"
+        length, reach, steepest = (names.local(n) for n in ("length", "reach", "steepest"))
+        rounding, error = names.local("rounding"), names.local("error")
         # Names of arrays go before the loop, those that only the body uses too.
         parts = [self._parts(unknown) for unknown in statement.unknowns]
         body = [line for part in statement.body for line in self.write(part)]
@@ -350,20 +349,27 @@ class Writer:
         squares = " + ".join(p.inner(p.residual, p.residual) for p in parts)
         pairs = " + ".join(p.inner(p.direction, p.product) for p in parts)
         lengths = " + ".join(p.inner(p.direction, p.direction) for p in parts)
+        reaches = " + ".join(p.inner(p.product, p.product) for p in parts)
+        terms = " + ".join(p.terms(len(u.rhs.labels)) for p, u in zip(parts, statement.unknowns, strict=True))
         names.helpers |= {"_inner", "_add", "_turn"} if any(p.is_array for p in parts) else set()
         lines += [
             f"{start} = {squares}",
             f"{size}, {bound} = {start}, {start} * {tolerance} * {tolerance}",
-            f"{count}, {steepest} = 0, 0.0",
+            "# Of the products; a curvature that it makes up would give a step without bound.",
+            f"{rounding} = 4.0 * (1.0 + np.sqrt({terms})) * np.float64(np.finfo({names.real}).eps)",
+            f"{count}, {steepest}, {error} = 0, 0.0, 0.0",
             f"while {count} < {limit} and not {size} <= {bound}:",
             *(f"    {line}" for line in body),
             f"    {curvature} = {pairs}",
             f"    {length} = {lengths}",
+            f"    {reach} = {reaches}",
+            f"    {length}, {reach} = np.sqrt({length}), np.sqrt({reach})",
             f"    if {length} > 0.0:",
-            f"        {steepest} = max({steepest}, {curvature} / {length})",
-            f"    if {curvature} <= {rounding} * {steepest} * {length}:",
+            f"        {steepest} = max({steepest}, {reach} / {length})",
+            f"    if {curvature} <= max({rounding} * {steepest} * {length} * {length}, {error} * {reach}):",
             "        break",
             f"    {rate} = {size} / {curvature}",
+            f"    {error} += {rounding} * {rate} * {steepest} * {length}",
             *(f"    {p.move(p.solution, rate, p.direction)}" for p in parts),
             *(f"    {p.move(p.residual, f'-{rate}', p.product)}" for p in parts),
             f"    {following} = {squares}",
@@ -493,7 +499,12 @@ class _Parts:
         return f"{target}[:] = {value}" if self.is_array else f"{target} = {value}"
 
     def inner(self, left: str, right: str) -> str:
-        return f"_inner({left}, {right})" if self.is_array else f"{left} * {right}"
+        """In float64: squares of small numbers are smaller."""
+        return f"_inner({left}, {right})" if self.is_array else f"np.float64({left}) * np.float64({right})"
+
+    def terms(self, dimensions: int) -> str:
+        """Sum of the sizes of the axes."""
+        return " + ".join(f"{self.rhs}.shape[{n}]" for n in range(dimensions)) or "1"
 
     def move(self, target: str, rate: str, along: str) -> str:
         """target += rate · along."""

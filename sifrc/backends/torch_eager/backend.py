@@ -17,6 +17,7 @@ from sifrc.backends.torch_eager.step import guard_table, memory_table, optimizer
 from sifrc.backends.torch_eager.summary import group_tables, summary_context
 from sifrc.errors import BackendError
 from sifrc.lower.program import Storage
+from sifrc.scalar import helpers as scalar_helpers
 
 __all__ = ["BACKEND", "TorchBackend"]
 
@@ -140,6 +141,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "scaled": "_scaled_product(" in texts,
         "finite": " _all_finite(" in texts,
         "rows_finite": "_rows_finite(" in texts,
+        "scalar_helpers": scalar_helpers("torch", ["_power_below"] if "_power_below(" in texts else []).rstrip("\n"),
         "solvers": _solvers(texts),
         "private": private,
         "public": public,
