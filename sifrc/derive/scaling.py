@@ -18,7 +18,7 @@ from fractions import Fraction
 from sifrc.derive.lagrangian import gradient_symbols
 from sifrc.derive.system import Equation, System
 from sifrc.ir import Axis, Expr, Input, Reduce, Role
-from sifrc.ir.build import apply, einsum, total
+from sifrc.ir.build import apply, einsum, ones, total
 from sifrc.ir.traverse import substitute
 from sifrc.model import Model
 from sifrc.scalar import POWER_OF_TWO, QUOTIENT, RECIPROCAL, SQRT, power
@@ -151,7 +151,8 @@ class Scaling:
         rest = einsum([(self.scale, axes), (first, axes)], axes)
         yield Equation(second, apply(POWER_OF_TWO, apply(RECIPROCAL, apply(SQRT, rest))), None, "definition")
         product = einsum([(self.scale, axes), (first, axes), (second, axes)], axes)
-        yield Equation(third, apply(RECIPROCAL, product), None, "definition")
+        # No 1/ς on the way: it is infinite where ς is below the normal numbers.
+        yield Equation(third, apply(QUOTIENT, ones(axes), product), None, "definition")
 
     def _stacked(self, direction: Input) -> tuple[Input, ...]:
         """The symbol of a direction; or those along every axis of the groups, where each number is one."""

@@ -42,7 +42,7 @@ from sifrc.lower.program import (
     Sum,
     Upto,
 )
-from sifrc.scalar import evaluate
+from sifrc.scalar import POWER_OF_TWO, evaluate
 
 __all__ = ["Key", "Machine", "run_functions"]
 
@@ -292,12 +292,13 @@ def _(statement: SolveCubic, machine: Machine) -> None:
 
 @_execute.register
 def _(statement: ConjugateGradients, machine: Machine) -> None:
-    """From zero, until a limit, a small residual, or a direction whose curvature is not positive but for rounding.
+    """From zero, until a limit, a small residual, or a direction whose curvature is not positive to rounding.
 
     A product and an inner product of ``terms`` terms are off by ``rounding`` relative to the norm of the
     operator. So a curvature may be rounding alone in two ways: against that norm, for the direction as it is;
     or because of the direction, if its part along its product is no longer than the error of the residuals that
     it is made of. In a singular system without a solution the steps before that are long, and so is that error.
+    Squares of small numbers vanish: the search is on the right sides divided by a power of two of their size.
     """
     unknowns = statement.unknowns
 
@@ -306,8 +307,10 @@ def _(statement: ConjugateGradients, machine: Machine) -> None:
 
     directions, products = [u.direction for u in unknowns], [u.product for u in unknowns]
     residuals = [u.residual for u in unknowns]
+    largest = np.asarray(max(np.max(abs(machine.read(unknown.rhs))) for unknown in unknowns))
+    scale = machine.arithmetic.apply(POWER_OF_TWO, (0,), {"x": largest})
     for unknown in unknowns:
-        rhs = machine.read(unknown.rhs)
+        rhs = machine.read(unknown.rhs) / scale
         machine.write(unknown.solution, 0 * rhs)
         machine.write(unknown.residual, rhs)
         machine.write(unknown.direction, rhs)
@@ -339,5 +342,7 @@ def _(statement: ConjugateGradients, machine: Machine) -> None:
             machine.write(unknown.direction, moved)
         size = following
         count += 1
+    for unknown in unknowns:
+        machine.write(unknown.solution, machine.read(unknown.solution) * scale)
     machine.write(statement.iterations, count)
     machine.write(statement.remaining, (size / start) ** 0.5 if start > 0 else size)

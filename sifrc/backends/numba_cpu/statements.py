@@ -331,19 +331,25 @@ class Writer:
         size, start, following, rate = (names.local(n) for n in ("size", "start", "following", "rate"))
         count, bound, curvature = (names.local(n) for n in ("count", "bound", "curvature"))
         length, reach, steepest = (names.local(n) for n in ("length", "reach", "steepest"))
-        rounding, error = names.local("rounding"), names.local("error")
+        rounding, error, scale = (names.local(n) for n in ("rounding", "error", "scale"))
         # Names of arrays go before the loop, those that only the body uses too.
         parts = [self._parts(unknown) for unknown in statement.unknowns]
         body = [line for part in statement.body for line in self.write(part)]
         limit, tolerance = self.block.entry(statement.limit), self.block.entry(statement.tolerance)
         left = self.block.entry(statement.remaining)
+        largest = ", ".join(p.largest() for p in parts)
+        largest = f"max({largest})" if len(parts) > 1 else largest
         lines = [
+            "# Squares of small numbers vanish: the search is at a size of about one.",
+            f"{scale} = _power_below({largest})",
+        ]
+        lines += [
             line
             for p in parts
             for line in (
                 p.set(p.solution, f"{names.real}(0.0)"),
-                p.set(p.residual, p.rhs),
-                p.set(p.direction, p.rhs),
+                p.set(p.residual, f"{p.rhs} / {scale}"),
+                p.set(p.direction, p.residual),
             )
         ]
         squares = " + ".join(p.inner(p.residual, p.residual) for p in parts)
@@ -351,7 +357,9 @@ class Writer:
         lengths = " + ".join(p.inner(p.direction, p.direction) for p in parts)
         reaches = " + ".join(p.inner(p.product, p.product) for p in parts)
         terms = " + ".join(p.terms(len(u.rhs.labels)) for p, u in zip(parts, statement.unknowns, strict=True))
-        names.helpers |= {"_inner", "_add", "_turn"} if any(p.is_array for p in parts) else set()
+        names.helpers.add("_power_below")
+        arrays = {"_inner", "_add", "_turn", "_magnitude", "_entries", "_scale"}
+        names.helpers |= arrays if any(p.is_array for p in parts) else set()
         lines += [
             f"{start} = {squares}",
             f"{size}, {bound} = {start}, {start} * {tolerance} * {tolerance}",
@@ -376,6 +384,7 @@ class Writer:
             *(f"    {p.turn(f'{following} / {size}')}" for p in parts),
             f"    {size} = {following}",
             f"    {count} += 1",
+            *(p.scaled(scale) for p in parts),
             f"{self.block.entry(statement.iterations)} = {count}",
             f"{left} = np.sqrt({size} / {start}) if {start} > 0.0 else {size}",
         ]
@@ -501,6 +510,14 @@ class _Parts:
     def inner(self, left: str, right: str) -> str:
         """In float64: squares of small numbers are smaller."""
         return f"_inner({left}, {right})" if self.is_array else f"np.float64({left}) * np.float64({right})"
+
+    def largest(self) -> str:
+        """Largest magnitude of the right side."""
+        return f"_magnitude(_entries({self.rhs}))" if self.is_array else f"abs({self.rhs})"
+
+    def scaled(self, factor: str) -> str:
+        """The solution times a number, in place."""
+        return f"_scale({self.solution}, {factor})" if self.is_array else f"{self.solution} *= {factor}"
 
     def terms(self, dimensions: int) -> str:
         """Sum of the sizes of the axes."""

@@ -141,7 +141,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "scaled": "_scaled_product(" in texts,
         "finite": " _all_finite(" in texts,
         "rows_finite": "_rows_finite(" in texts,
-        "scalar_helpers": scalar_helpers("torch", ["_power_below"] if "_power_below(" in texts else []).rstrip("\n"),
+        "scalar_helpers": scalar_helpers("torch", _scalar_helpers(texts)).rstrip("\n"),
         "solvers": _solvers(texts),
         "private": private,
         "public": public,
@@ -162,6 +162,10 @@ def _unpack(parts: Parts) -> str:
     if parts.biases is None:
         return f'{parts.weights.code} = _weights(params, "params")'
     return f'{parts.weights.code}, {parts.biases.code} = _weights_and_biases(params, "params")'
+
+
+def _scalar_helpers(texts: str) -> list[str]:
+    return ["_power_below"] if "_power_below(" in texts or "_Search(" in texts else []
 
 
 def _solvers(texts: str) -> list[str]:
