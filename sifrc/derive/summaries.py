@@ -20,10 +20,12 @@ group that owns the tensor.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 
 from sifrc.calculus import jvp, vjp
 from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
+from sifrc.derive.scaling import Scaling
 from sifrc.derive.system import Equation, System
 from sifrc.ir import Add, Axis, Einsum, Expr, Input, Role
 from sifrc.ir.along import along, spread
@@ -175,7 +177,8 @@ class Summaries:
     def of_order(self, order: int) -> System:
         """Summaries up to an order, layer by layer: what a layer needs is gone after the next one.
 
-        Order 1 is ḡ, order 2 has H̄ too, order 3 also the diagonal D.
+        Order 1 is ḡ, order 2 has H̄ too, order 3 also the diagonal D. They are computed along directions of
+        length about one, see :mod:`sifrc.derive.scaling`; those results come with the mark ¹.
         """
         parts = [self.moves]
         if order > 1:
@@ -184,7 +187,7 @@ class Summaries:
         parts.append(self.gradient)
         parts += [self.hessian] if order > 1 else []
         parts += [self.third] if order > 2 else []
-        return _by_layer(f"summary_{order}", f"Summaries up to order {order}", parts)
+        return self._scaled(_by_layer(f"summary_{order}", f"Summaries up to order {order}", parts))[0]
 
     def whole(self) -> tuple[System, ...]:
         """All of order 3: the tangents of the adjoints need those of all layers."""
@@ -194,7 +197,20 @@ class Summaries:
         sums = _by_layer(
             "summary_whole", "Summaries up to order 3", [self.gradient, self.hessian, self.tensor]
         )
-        return forward, _used(self.adjoint_tangent, sums), sums
+        return self._scaled(forward, _used(self.adjoint_tangent, sums), sums)
+
+    @cached_property
+    def scaling(self) -> Scaling:
+        """Equations that take the scale out of the groups' directions, and put it back."""
+        return Scaling(self.model, self.groups, OWNER, SINGLE if self.partition.discrete else {})
+
+    def _scaled(self, *systems: System) -> tuple[System, ...]:
+        """The systems along directions of length about one: scaled before the first, back after the last."""
+        found = [self.scaling.along(system) for system in systems]
+        first, last = found[0], found[-1]
+        found[0] = replace(first, equations=(*self.scaling.before(), *first.equations))
+        found[-1] = replace(found[-1], equations=(*found[-1].equations, *self.scaling.after(last)))
+        return tuple(found)
 
     # -- parts of the Lagrangian
 

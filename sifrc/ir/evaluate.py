@@ -153,7 +153,8 @@ def _(node: LogSoftmax, context: _Context) -> Array:
 
 @_evaluate.register
 def _(node: Reduce, context: _Context) -> Array:
-    return context.arithmetic.maximum(context.value(node.operand), _along(node))
+    values = context.value(node.operand)
+    return context.arithmetic.maximum(abs(values) if node.kind == "magnitude" else values, _along(node))
 
 
 def _each(function: Callable[..., Array], rank: int, *stacks: Array) -> Array:

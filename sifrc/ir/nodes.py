@@ -311,13 +311,18 @@ class LogSoftmax(Expr):
 
 @dataclass(frozen=True, eq=False)
 class Reduce(Expr):
-    """Maximum over one axis. It has no derivative: use it only for quantities that are held constant."""
+    """Largest entry over one axis (``max``), or largest magnitude (``magnitude``).
+
+    It has no derivative: use it only for quantities that are held constant.
+    """
 
     operand: Expr
     over: Axis
     kind: str = "max"
 
     def __post_init__(self) -> None:
+        if self.kind not in ("max", "magnitude"):
+            raise AxisError(f"unknown reduction {self.kind!r}")
         if self.over not in self.operand.axes:
             raise AxisError(f"{self.kind} over {self.over}, which {_names(self.operand.axes)} lacks")
         self._seal()

@@ -43,7 +43,7 @@ from sifrc.lower.program import (
     Sum,
     Upto,
 )
-from sifrc.scalar import evaluate
+from sifrc.scalar import POWER_OF_TWO, evaluate
 
 __all__ = ["Key", "Machine", "run_functions"]
 
@@ -237,6 +237,7 @@ def _(statement: LogSoftmaxOver, machine: Machine) -> None:
 @_execute.register
 def _(statement: MaximumOver, machine: Machine) -> None:
     values = machine.read(statement.operand)
+    values = abs(values) if statement.magnitude else values
     machine.write(
         statement.target, machine.arithmetic.maximum(values, _axis(statement.operand, statement.over))
     )
@@ -315,6 +316,14 @@ def _(statement: SolveCubic, machine: Machine) -> None:
 
 @_execute.register
 def _(statement: ConjugateGradients, machine: Machine) -> None:
+    """From zero, until a limit, a small residual, or a direction whose curvature is not positive to rounding.
+
+    A product and an inner product of ``terms`` terms are off by ``rounding`` relative to the norm of the
+    operator. So a curvature may be rounding alone in two ways: against that norm, for the direction as it is;
+    or because of the direction, if its part along its product is no longer than the error of the residuals that
+    it is made of. In a singular system without a solution the steps before that are long, and so is that error.
+    Squares of small numbers vanish: the search is on the right sides divided by a power of two of their size.
+    """
     unknowns = statement.unknowns
 
     def inner(left: Sequence[Load], right: Sequence[Load]) -> Any:
@@ -322,23 +331,28 @@ def _(statement: ConjugateGradients, machine: Machine) -> None:
 
     directions, products = [u.direction for u in unknowns], [u.product for u in unknowns]
     residuals = [u.residual for u in unknowns]
+    largest = np.asarray(max(np.max(abs(machine.read(unknown.rhs))) for unknown in unknowns))
+    scale = machine.arithmetic.apply(POWER_OF_TWO, (0,), {"x": largest})
     for unknown in unknowns:
-        rhs = machine.read(unknown.rhs)
+        rhs = machine.read(unknown.rhs) / scale
         machine.write(unknown.solution, 0 * rhs)
         machine.write(unknown.residual, rhs)
         machine.write(unknown.direction, rhs)
     start = size = inner(residuals, residuals)
     bound = start * machine.read(statement.tolerance) ** 2
-    count, steepest = 0, 0 * start
+    terms = sum(max(1, sum(np.shape(machine.read(r)))) for r in residuals)
+    rounding = 4 * (1 + terms**0.5) * machine.arithmetic.epsilon()
+    count, steepest, error = 0, 0 * start, 0 * start
     while count < int(machine.read(statement.limit)) and not size <= bound:
         for part in statement.body:
             _execute(part, machine)
         curvature = inner(directions, products)
-        length = inner(directions, directions)
-        steepest = max(steepest, curvature / length) if length > 0 else steepest
-        if curvature <= machine.arithmetic.negligible(1) * steepest * length:
+        length, reach = inner(directions, directions) ** 0.5, inner(products, products) ** 0.5
+        steepest = max(steepest, reach / length) if length > 0 else steepest
+        if curvature <= max(rounding * steepest * length**2, error * reach):
             break
         rate = size / curvature
+        error += rounding * rate * steepest * length
         for unknown in unknowns:
             machine.write(
                 unknown.solution, machine.read(unknown.solution) + rate * machine.read(unknown.direction)
@@ -352,5 +366,7 @@ def _(statement: ConjugateGradients, machine: Machine) -> None:
             machine.write(unknown.direction, moved)
         size = following
         count += 1
+    for unknown in unknowns:
+        machine.write(unknown.solution, machine.read(unknown.solution) * scale)
     machine.write(statement.iterations, count)
     machine.write(statement.remaining, (size / start) ** 0.5 if start > 0 else size)

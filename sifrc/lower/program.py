@@ -233,11 +233,12 @@ class LogSoftmaxOver:
 
 @dataclass(frozen=True)
 class MaximumOver:
-    """``target`` := max_label operand."""
+    """``target`` := max_label operand, or of its magnitudes."""
 
     target: Load
     operand: Load
     over: str
+    magnitude: bool = False
 
 
 @dataclass(frozen=True)

@@ -376,9 +376,8 @@ class Lowering:
         operand = self._buffer(expr.operand)
         scope = self._fresh()
         load = self._load(operand, scope.of(operand.axes))
-        self._statements.append(
-            MaximumOver(self._load(target, scope.of(expr.axes)), load, scope.label(expr.over))
-        )
+        left = self._load(target, scope.of(expr.axes))
+        self._statements.append(MaximumOver(left, load, scope.label(expr.over), expr.kind == "magnitude"))
         return True
 
     @_write.register

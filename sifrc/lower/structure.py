@@ -13,10 +13,10 @@ from fractions import Fraction
 import sympy
 
 from sifrc.derive.system import Equation
-from sifrc.ir import Add, Axis, Delta, Einsum, Expr, Input, Operand, Role
+from sifrc.ir import Add, Axis, Delta, Einsum, Expr, Input, Operand, Reduce, Role
 from sifrc.ir.build import add, apply, einsum, rename, scale, total
 from sifrc.ir.linear import LinearSolve
-from sifrc.scalar import SQRT
+from sifrc.scalar import POWER_OF_TWO, QUOTIENT, SQRT
 from sifrc.scalar.function import ScalarFunction
 
 __all__ = ["Kronecker", "compressed", "kronecker"]
@@ -79,7 +79,8 @@ def compressed(equation: Equation) -> tuple[Equation, ...]:
 
     From zero the iterates stay in the span of the part of the right side R that is orthogonal to u, and
     of q ⊗ û for any q, û = u/‖u‖. In the orthonormal coordinates (s, q) of R_⊥ s/‖R_⊥‖ + q ûᵀ the operator
-    is c on s and c + ‖u‖² B on q, so that the same method on them makes the same steps.
+    is c on s and c + ‖u‖² B on q, so that the same method on them makes the same steps. ‖R_⊥‖ is taken of R
+    divided by a power of two of its size: squares of small numbers vanish long before these do.
 
     Returns:
         Equations that give the same symbol its value; the equation alone without this structure.
@@ -95,17 +96,20 @@ def compressed(equation: Equation) -> tuple[Equation, ...]:
     if terms is None or len(vectors) != 1 or not all(_vectors(term, column) for term in products):
         return (equation,)
     (vector,) = vectors.values()
-    square, unit, along, rest_square = _coordinates(equation.symbol, row, column)
+    square, unit, along, size, rest_square = _coordinates(equation.symbol, row, column)
     inverse = apply(INVERSE_ROOT, square)
     rest = add(
         [(Fraction(1), rhs), (Fraction(-1), einsum([(along, (row,)), (unit, (column,))], probe.axes))],
         probe.axes,
     )
+    scaled = apply(QUOTIENT, rest, size)
+    largest = Reduce(Reduce(rhs, column, "magnitude"), row, "magnitude")
     definitions = (
         (square, einsum([(vector, (column,)), (vector, (column,))], ())),
         (unit, einsum([(vector, (column,)), (inverse, ())], (column,))),
         (along, einsum([(rhs, (row, column)), (unit, (column,))], (row,))),
-        (rest_square, einsum([(rest, probe.axes), (rest, probe.axes)], ())),
+        (size, apply(POWER_OF_TWO, largest)),
+        (rest_square, einsum([(scaled, probe.axes), (scaled, probe.axes)], ())),
     )
     number = Input(f"{probe.family}₀", probe.index, (), Role.DIRECTION)
     part = Input(f"{probe.family}₁", probe.index, (row,), Role.DIRECTION)
@@ -119,9 +123,9 @@ def compressed(equation: Equation) -> tuple[Equation, ...]:
             factors = [*term.numbers, *rows, (square, ()), (part, term.slots[:1])]
             on_part.append((term.factor, einsum(factors, (row,))))
     operator = (add(on_number, ()), add(on_part, (row,)))
-    right = (apply(SQRT, rest_square), along)
+    right = (einsum([(size, ()), (apply(SQRT, rest_square), ())], ()), along)
     on_rest, on_unit = _both(node, (number, part), operator, right)
-    ratio = einsum([(on_rest, ()), (apply(INVERSE_ROOT, rest_square), ())], ())
+    ratio = apply(QUOTIENT, einsum([(on_rest, ()), (apply(INVERSE_ROOT, rest_square), ())], ()), size)
     value = total(
         [
             einsum([(rest, probe.axes), (ratio, ())], probe.axes),
@@ -146,13 +150,14 @@ def _both(
     )
 
 
-def _coordinates(symbol: Input, row: Axis, column: Axis) -> tuple[Input, Input, Input, Input]:
-    """‖u‖², û, R û and ‖R_⊥‖², named after what is solved for."""
+def _coordinates(symbol: Input, row: Axis, column: Axis) -> tuple[Input, Input, Input, Input, Input]:
+    """‖u‖², û, R û, the power of two ς of R's size and ‖R_⊥/ς‖², named after what is solved for."""
 
     def named(part: str, axes: tuple[Axis, ...]) -> Input:
         return Input(f"{symbol.family}.{part}", symbol.index, axes, Role.DIRECTION)
 
-    return named("square", ()), named("unit", (column,)), named("along", (row,)), named("rest", ())
+    square, size, rest = (named(part, ()) for part in ("square", "size", "rest"))
+    return square, named("unit", (column,)), named("along", (row,)), size, rest
 
 
 def _vectors(term: _Term, column: Axis) -> tuple[Expr, ...]:

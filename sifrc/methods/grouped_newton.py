@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from sifrc.derive.derived import Derived
 from sifrc.derive.lagrangian import gradient_symbols
+from sifrc.derive.scaling import at_unit_length
 from sifrc.derive.summaries import OWNER
 from sifrc.derive.system import Equation, System
 from sifrc.errors import MethodError
@@ -15,7 +16,7 @@ from sifrc.ir.build import add, apply, einsum, ones, rename, subtract, total
 from sifrc.methods.base import LEARNING_RATE, Choices, Method, MethodOption, StepPlan
 from sifrc.methods.plan import MemorySpec
 from sifrc.model import LayerParameters
-from sifrc.scalar import ABS, RECIPROCAL, SQRT
+from sifrc.scalar import ABS, QUOTIENT, RECIPROCAL, SQRT
 
 __all__ = ["GroupedNewton"]
 
@@ -132,7 +133,7 @@ class _Plan:
             ),
             memory=tuple(self.memory.values()),
             periodic=(self.summary.name, "rates"),
-            guarded=(("direction", ()), (self.summary.name, self._summed()), ("rates", ("ρ_s",))),
+            guarded=(("direction", ()), (self.summary.name, self._unit()), ("rates", ("ρ_s",))),
             single=False,
             notes=(
                 f"{self.derived.summaries.partition.size} groups; direction {self.chosen['direction']}, "
@@ -145,6 +146,10 @@ class _Plan:
 
     def _summed(self) -> tuple[str, ...]:
         return ("ḡ", "H̿", "D̄") if self.cubic else ("ḡ", "H̿")
+
+    def _unit(self) -> tuple[str, ...]:
+        """The same along directions of length about one: what the rates are made of."""
+        return tuple(at_unit_length(family) for family in self._summed())
 
     def _remember(self, symbol: Input, text: str) -> Input:
         self.memory.setdefault(symbol.family, MemorySpec(symbol.family, text))
@@ -198,23 +203,32 @@ class _Plan:
     def _rates(self) -> Iterator[Equation]:
         s, other = self.axis, self.axis.primed
         found = Input("η̂", None, (s,), Role.DIRECTION)
-        gradient = Input("ḡ", None, (s,), Role.DIRECTION)
-        matrix: Expr = Input("H̿", None, (s, other), Role.DIRECTION)
+        # A ridge is a multiple of the identity for the directions as they are.
+        ridge = self.chosen["regularization"] == "ridge"
+        families = self._summed() if ridge else self._unit()
+        gradient = Input(families[0], None, (s,), Role.DIRECTION)
+        matrix: Expr = Input(families[1], None, (s, other), Role.DIRECTION)
         if self.chosen["interactions"] == "diagonal":
             diagonal = Input("H̿°", None, (s,), Role.DIRECTION)
             yield Equation(diagonal, einsum([(matrix, (s, s))], (s,)), None, "definition")
             matrix = einsum([(diagonal, (s,)), (Delta(s, other), (s, other))], (s, other))
         source = "GN3(9)"
         if self.cubic:
-            third = Input("D̄", None, (s,), Role.DIRECTION)
+            third = Input(families[2], None, (s,), Role.DIRECTION)
             value: Expr = CubicNewton(matrix, gradient, third, _INTERNAL, str(self.chosen["unbounded"]))
             source = "GN3(10)"
         else:
-            if self.chosen["regularization"] == "ridge":
+            if ridge:
                 damping = einsum([(_RIDGE, ()), (Delta(s, other), (s, other))], (s, other))
                 matrix = total([matrix, damping], (s, other))
             value = Solve(rename(matrix, (other, s)), rename(gradient, (other,)), checked=False)
-        yield Equation(found, value, None, source)
+        if ridge:
+            yield Equation(found, value, None, source)
+        else:
+            unit = Input(at_unit_length("η̂"), None, (s,), Role.DIRECTION)
+            yield Equation(unit, value, None, source)
+            scale = self.derived.summaries.scaling.scale
+            yield Equation(found, apply(QUOTIENT, unit, scale), None, "definition")
         kept = self._remember(Input("η̃", None, (s,), Role.DIRECTION), "rates of the groups, averaged")
         begun = self._remember(_BEGUN, "1 after the first step")
         momentum = einsum([(_RATE_MOMENTUM, ()), (begun, ())], ())

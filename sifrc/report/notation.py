@@ -58,7 +58,7 @@ from sifrc.report.layout import (
 )
 from sifrc.report.order import ordered_factors, ordered_scalars, ordered_terms
 from sifrc.report.products import IDENTITY, Factor, NoMatrixForm, matrix_product
-from sifrc.scalar import ABS, EXP, RECIPROCAL, SQRT, ScalarFunction
+from sifrc.scalar import ABS, EXP, QUOTIENT, RECIPROCAL, SQRT, ScalarFunction
 
 __all__ = ["Notation", "notation"]
 
@@ -174,6 +174,10 @@ def _(expr: LogSoftmax, context: Notation) -> Layout:
 @_matrix.register
 def _(expr: Reduce, context: Notation) -> Layout:
     operand = expr.operand
+    if expr.kind == "magnitude":
+        while isinstance(operand, Reduce) and operand.kind == "magnitude":
+            operand = operand.operand
+        return Norm(_matrix(operand, context), "max")
     if isinstance(operand, Map) and _is(operand, ABS):
         return Norm(_matrix(operand.operands[0][0], context), "max")
     return Named(expr.kind, (_matrix(operand, context),))
@@ -242,6 +246,8 @@ def _elementwise(expr: Map, arguments: list[Layout], context: Notation) -> Layou
     if _is(expr, RECIPROCAL):
         number, below = coefficient_of(arguments[0])
         return sum_of(((1 / number, Quotient(ONE, below, entrywise=bool(expr.out))),))
+    if _is(expr, QUOTIENT):
+        return Quotient(*arguments, entrywise=bool(expr.operands[1][1]))
     if _is(expr, SQRT) and isinstance(arguments[0], Norm) and arguments[0].kind == "squared":
         return Norm(arguments[0].operand)
     body: sympy.Expr = expr.function.value_form(expr.orders)

@@ -38,6 +38,16 @@ def _mp_sigmoid(x: mpmath.mpf) -> mpmath.mpf:
     return 1 / (1 + mpmath.exp(-x))
 
 
+def _power_of_two(x: Array) -> Array:
+    x = np.asarray(x)
+    inside = np.minimum(x, np.finfo(x.dtype).max)
+    return np.where(x > 0, np.ldexp(x.dtype.type(0.5), np.frexp(inside)[1]), x.dtype.type(1))
+
+
+def _mp_power_of_two(x: mpmath.mpf) -> mpmath.mpf:
+    return mpmath.ldexp(1, int(mpmath.frexp(x)[1]) - 1) if x > 0 else mpmath.mpf(1)
+
+
 def _special(name: str) -> Callable[[Array], Array]:
     """A function of ``scipy.special``, imported when first called: the import takes longer than most uses."""
 
@@ -52,7 +62,7 @@ def _elementwise(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
     return ufunc
 
 
-_FUNCTIONS: Mapping[str, Mapping[type[Expr], Callable[[Array], Array]]] = MappingProxyType(
+_FUNCTIONS: Mapping[str, Mapping[type[Expr], Callable[..., Array]]] = MappingProxyType(
     {
         "numpy": MappingProxyType(
             {
@@ -74,6 +84,8 @@ _FUNCTIONS: Mapping[str, Mapping[type[Expr], Callable[[Array], Array]]] = Mappin
                 p.softplus: lambda x: np.logaddexp(x, 0.0),
                 p.absolute: np.abs,
                 p.signum: np.sign,
+                p.power_of_two: _power_of_two,
+                p.quotient: operator.truediv,
             }
         ),
         "mpmath": MappingProxyType(
@@ -96,6 +108,8 @@ _FUNCTIONS: Mapping[str, Mapping[type[Expr], Callable[[Array], Array]]] = Mappin
                 p.softplus: _elementwise(_mp_softplus),
                 p.absolute: _elementwise(abs),
                 p.signum: _elementwise(mpmath.sign),
+                p.power_of_two: _elementwise(_mp_power_of_two),
+                p.quotient: operator.truediv,
             }
         ),
     }
@@ -166,7 +180,7 @@ class _Evaluation:
         function = _FUNCTIONS[self.dialect].get(node.func)
         if function is None:
             raise BackendError(f"cannot evaluate the function '{type(node).__name__}'")
-        return function(self(node.args[0]))
+        return function(*map(self, node.args))
 
     @visit.register
     def _piecewise(self, node: Piecewise) -> Array:

@@ -12,7 +12,7 @@ import sympy
 from sympy import Expr, Rational, Symbol
 
 from sifrc.errors import ModelError
-from sifrc.scalar.primitives import absolute, differentiate, normalize, signum
+from sifrc.scalar.primitives import absolute, differentiate, normalize, power_of_two, quotient, signum
 from sifrc.scalar.stable import stabilize
 
 __all__ = [
@@ -20,6 +20,8 @@ __all__ = [
     "EXP",
     "IDENTITY",
     "LOG",
+    "POWER_OF_TWO",
+    "QUOTIENT",
     "RECIPROCAL",
     "SIGN",
     "SQRT",
@@ -172,6 +174,8 @@ SQRT = ScalarFunction("sqrt", ("x",), sympy.sqrt(_X))
 SQUARE = ScalarFunction("square", ("x",), _X**2)
 ABS = ScalarFunction("abs", ("x",), absolute(_X))
 SIGN = ScalarFunction("sign", ("x",), signum(_X))
+POWER_OF_TWO = ScalarFunction("power_of_two", ("x",), power_of_two(_X))
+QUOTIENT = ScalarFunction("quotient", ("x", "y"), quotient(_X, argument_symbol("y")))
 
 _ELEMENTARY = MappingProxyType({f.name: f for f in (IDENTITY, RECIPROCAL, EXP, LOG, SQRT, SQUARE, ABS, SIGN)})
 

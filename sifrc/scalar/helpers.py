@@ -26,6 +26,13 @@ def _softplus(x):
     """log(1 + exp(x)) without overflow."""
     return np.log1p(np.exp(-abs(x))) + max(x, {real}(0.0))
 ''',
+        "_power_below": '''
+def _power_below(x):
+    """The largest power of two that is not above x; 1 at zero."""
+    if not x > {real}(0.0):
+        return {real}(1.0)
+    return {real}(math.ldexp(0.5, math.frexp(min(x, np.finfo({real}).max))[1]))
+''',
     }
 )
 
@@ -42,11 +49,29 @@ def _softplus(x):
     """log(1 + exp(x)) without overflow."""
     return np.logaddexp(x, 0.0)
 ''',
+        "_power_below": '''
+def _power_below(x):
+    """The largest power of two that is not above x; 1 at zero."""
+    x = np.asarray(x)
+    inside = np.minimum(x, np.finfo(x.dtype).max)
+    return np.where(x > 0.0, np.ldexp(x.dtype.type(0.5), np.frexp(inside)[1]), x.dtype.type(1.0))
+''',
+    }
+)
+
+_TORCH = MappingProxyType(
+    {
+        "_power_below": '''
+def _power_below(x: Tensor) -> Tensor:
+    """The largest power of two that is not above x; 1 at zero."""
+    inside = torch.nan_to_num(x)
+    return torch.where(x > 0.0, inside / (2.0 * torch.frexp(inside).mantissa), 1.0)
+''',
     }
 )
 
 _TEXTS: Mapping[Dialect, Mapping[str, str]] = MappingProxyType(
-    {"numba": _NUMBA, "numpy": _NUMPY, "torch": MappingProxyType({})}
+    {"numba": _NUMBA, "numpy": _NUMPY, "torch": _TORCH}
 )
 
 

@@ -43,6 +43,12 @@ class _Latex(LatexPrinter):  # type: ignore[misc]
     def _print_signum(self, expr: sympy.Function, exp: str | None = None) -> str:
         return self._function(r"\operatorname{sign}", expr, exp)
 
+    def _print_power_of_two(self, expr: sympy.Function, exp: str | None = None) -> str:
+        return rf"2^{{\left\lfloor \log_2 {self._print(expr.args[0])} \right\rfloor}}"
+
+    def _print_quotient(self, expr: sympy.Function, exp: str | None = None) -> str:
+        return rf"\frac{{{self._print(expr.args[0])}}}{{{self._print(expr.args[1])}}}"
+
     def _print_erfc(self, expr: sympy.Function, exp: str | None = None) -> str:
         return self._function(r"\operatorname{erfc}", expr, exp)
 
@@ -106,6 +112,13 @@ class _Unicode(StrPrinter):  # type: ignore[misc]
 
     def _print_signum(self, expr: sympy.Function) -> str:
         return f"sign({self._print(expr.args[0])})"
+
+    def _print_power_of_two(self, expr: sympy.Function) -> str:
+        return f"2^⌊log₂ {self._print(expr.args[0])}⌋"
+
+    def _print_quotient(self, expr: sympy.Function) -> str:
+        above, below = (self.parenthesize(argument, PRECEDENCE["Atom"]) for argument in expr.args)
+        return f"({above} / {below})"
 
     def _print_expm1(self, expr: sympy.Function) -> str:
         return f"(exp({self._print(expr.args[0])}) − 1)"

@@ -31,6 +31,8 @@ __all__ = [
     "maximum",
     "minimum",
     "normalize",
+    "power_of_two",
+    "quotient",
     "sigmoid",
     "signum",
     "softplus",
@@ -162,6 +164,34 @@ class signum(_RealFunction):
     def fdiff(self, argindex: int = 1) -> Expr:
         """Signum' = 0 by convention."""
         return S.Zero
+
+
+class power_of_two(_RealFunction):
+    """The largest power of two that is not above x, x ≥ 0; 1 at zero; its derivative is taken to be 0.
+
+    Dividing by it is exact, so that it takes the scale out of numbers and puts it back without rounding.
+    """
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """0 by convention."""
+        return S.Zero
+
+    def _eval_is_positive(self) -> bool | None:
+        return True if self.args[0].is_real else None
+
+
+class quotient(Function):  # type: ignore[misc]
+    """x / y, divided where it is written: (x / y) / z is no x / (y z), whose denominator may overflow."""
+
+    nargs = 2
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """1/y and −x/y²."""
+        x, y = self.args
+        return 1 / y if argindex == 1 else -x / y**2
+
+    def _eval_is_extended_real(self) -> bool | None:
+        return True if all(argument.is_extended_real for argument in self.args) else None
 
 
 def where(condition: Boolean, chosen: Expr, otherwise: Expr) -> Expr:

@@ -36,6 +36,8 @@ _NUMPY_NAMES = {
     "signum": "sign",
 } | {name: name for name in ("exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "expm1", "log1p")}
 
+_HELPERS = MappingProxyType({"sigmoid": "_sigmoid", "softplus": "_softplus", "power_of_two": "_power_below"})
+
 
 @dataclass(frozen=True)
 class Code:
@@ -94,6 +96,10 @@ class _CodePrinter(StrPrinter):  # type: ignore[misc]
         if name in self.functions:
             return self.functions[name]
         raise BackendError(f"no code for the function '{name}'")
+
+    def _print_quotient(self, expr: sympy.Function) -> str:
+        above, below = expr.args
+        return f"({self.parenthesize(above, PRECEDENCE['Mul'])}/{self._atom(below)})"
 
     # StrPrinter has methods of its own for these; they are plain functions here.
     _print_exp = _print_Function
@@ -201,7 +207,7 @@ class NumpyPrinter(_VectorPrinter):
         {name: f"np.{code}" for name, code in _NUMPY_NAMES.items()}
         | {"sqrt": "np.sqrt", "erf": "special.erf", "erfc": "special.erfc"}
     )
-    helpers_by_function = MappingProxyType({"sigmoid": "_sigmoid", "softplus": "_softplus"})
+    helpers_by_function = _HELPERS
 
     def _print_Min(self, expr: sympy.Min) -> str:
         return f"np.minimum({', '.join(map(self._print, _symbol_first(expr)))})"
@@ -219,6 +225,7 @@ class TorchPrinter(_VectorPrinter):
         | {"absolute": "torch.abs", "signum": "torch.sign", "sqrt": "torch.sqrt"}
         | {name: f"torch.{name}" for name in ("erf", "erfc", "sigmoid")}
     )
+    helpers_by_function = MappingProxyType({"power_of_two": "_power_below"})
 
     def _print_softplus(self, expr: sympy.Function) -> str:
         """Above 40, x itself: exp(−40)/40 is below the rounding error of float64 (not so at torch's 20)."""
@@ -240,7 +247,7 @@ class NumbaPrinter(_CodePrinter):
         {name: f"np.{code}" for name, code in _NUMPY_NAMES.items()}
         | {"sqrt": "np.sqrt", "erf": "math.erf", "erfc": "math.erfc", "absolute": "abs"}
     )
-    helpers_by_function = MappingProxyType({"sigmoid": "_sigmoid", "softplus": "_softplus"})
+    helpers_by_function = _HELPERS
 
     def literal(self, value: float) -> str:
         return f"{self.real}({value!r})"

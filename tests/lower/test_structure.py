@@ -136,7 +136,7 @@ def test_compressed_equations_have_the_same_solution_and_smaller_unknowns(name: 
     """B ⊗ u uᵀ + c: a number and a vector instead of a matrix; the solution is the dense one."""
     before = equation(FOUND[name])
     after = compressed(before)
-    assert len(after) == 5 and after[-1].symbol is X
+    assert len(after) == 6 and after[-1].symbol is X
     nodes = [n for n in _nodes(after[-1].value) if isinstance(n, LinearSolve)]
     assert nodes and {probe.axes for node in nodes for probe in node.probes} == {(), (M,)}
     for seed in range(3):
@@ -159,7 +159,7 @@ def test_compressed_exact_solutions_are_the_same(name: str) -> None:
     """By eigenvalues the number and the vector are two systems."""
     before, known = equation(FOUND[name], "eigen"), values(1)
     after = compressed(before)
-    assert len(after) == 5
+    assert len(after) == 6
     np.testing.assert_allclose(value_of(after, known), value_of((before,), known), rtol=1e-9)
 
 

@@ -39,7 +39,7 @@ __all__ = ["BACKEND", "NumbaBackend"]
 
 _SOLVERS = (
     *("_solve_vector", "_solve_matrix", "_solve_sylvester", "_solve_kronecker", "_solve_definite"),
-    *("_solve_cubic", "_positive_part", "_absolute_value", "_definite", "_inner", "_add", "_turn"),
+    *("_magnitude", "_solve_cubic", "_positive_part", "_absolute_value", "_definite", "_inner", "_add", "_turn"),
 )
 _SHAPES_HELPERS = frozenset({"_rows", "_columns", "_entries"})
 _LOCAL_HELPERS = _SHAPES_HELPERS | {
@@ -152,7 +152,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "forward_call": "\n".join(call_lines(predict, "work.", local, 4)).strip(),
         "scalar_helpers": _helpers(parts, used),
         "helpers": used & _LOCAL_HELPERS,
-        "needs_math": "math." in texts,
+        "needs_math": "math." in texts + _helpers(parts, used),
         "has_step": step,
         "places": "",
         "other_batch": False,

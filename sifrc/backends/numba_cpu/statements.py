@@ -280,7 +280,7 @@ class Writer:
 
     @write.register
     def _(self, statement: MaximumOver) -> list[str]:
-        return self._reduction(statement, "_maximum")
+        return self._reduction(statement, "_magnitude" if statement.magnitude else "_maximum")
 
     def _reduction(self, statement: LogSumExpOver | MaximumOver, helper: str) -> list[str]:
         self.names.helpers.add(helper)
@@ -347,46 +347,61 @@ class Writer:
         names = self.names
         size, start, following, rate = (names.local(n) for n in ("size", "start", "following", "rate"))
         count, bound, curvature = (names.local(n) for n in ("count", "bound", "curvature"))
-        length, steepest = (names.local(n) for n in ("length", "steepest"))
-        # Curvature that is zero up to rounding would give a step without bound.
-        rounding = f"16.0 * np.finfo({names.real}).eps"
+        length, reach, steepest = (names.local(n) for n in ("length", "reach", "steepest"))
+        rounding, error, scale = (names.local(n) for n in ("rounding", "error", "scale"))
         # Names of arrays go before the loop, those that only the body uses too.
         parts = [self._parts(unknown) for unknown in statement.unknowns]
         body = [line for part in statement.body for line in self.write(part)]
         limit, tolerance = self.block.entry(statement.limit), self.block.entry(statement.tolerance)
         left = self.block.entry(statement.remaining)
+        largest = ", ".join(p.largest() for p in parts)
+        largest = f"max({largest})" if len(parts) > 1 else largest
         lines = [
+            "# Squares of small numbers vanish: the search is at a size of about one.",
+            f"{scale} = _power_below({largest})",
+        ]
+        lines += [
             line
             for p in parts
             for line in (
                 p.set(p.solution, f"{names.real}(0.0)"),
-                p.set(p.residual, p.rhs),
-                p.set(p.direction, p.rhs),
+                p.set(p.residual, f"{p.rhs} / {scale}"),
+                p.set(p.direction, p.residual),
             )
         ]
         squares = " + ".join(p.inner(p.residual, p.residual) for p in parts)
         pairs = " + ".join(p.inner(p.direction, p.product) for p in parts)
         lengths = " + ".join(p.inner(p.direction, p.direction) for p in parts)
-        names.helpers |= {"_inner", "_add", "_turn"} if any(p.is_array for p in parts) else set()
+        reaches = " + ".join(p.inner(p.product, p.product) for p in parts)
+        terms = " + ".join(p.terms(len(u.rhs.labels)) for p, u in zip(parts, statement.unknowns, strict=True))
+        names.helpers.add("_power_below")
+        arrays = {"_inner", "_add", "_turn", "_magnitude", "_entries", "_scale"}
+        names.helpers |= arrays if any(p.is_array for p in parts) else set()
         lines += [
             f"{start} = {squares}",
             f"{size}, {bound} = {start}, {start} * {tolerance} * {tolerance}",
-            f"{count}, {steepest} = 0, 0.0",
+            "# Of the products; a curvature that it makes up would give a step without bound.",
+            f"{rounding} = 4.0 * (1.0 + np.sqrt({terms})) * np.float64(np.finfo({names.real}).eps)",
+            f"{count}, {steepest}, {error} = 0, 0.0, 0.0",
             f"while {count} < {limit} and not {size} <= {bound}:",
             *(f"    {line}" for line in body),
             f"    {curvature} = {pairs}",
             f"    {length} = {lengths}",
+            f"    {reach} = {reaches}",
+            f"    {length}, {reach} = np.sqrt({length}), np.sqrt({reach})",
             f"    if {length} > 0.0:",
-            f"        {steepest} = max({steepest}, {curvature} / {length})",
-            f"    if {curvature} <= {rounding} * {steepest} * {length}:",
+            f"        {steepest} = max({steepest}, {reach} / {length})",
+            f"    if {curvature} <= max({rounding} * {steepest} * {length} * {length}, {error} * {reach}):",
             "        break",
             f"    {rate} = {size} / {curvature}",
+            f"    {error} += {rounding} * {rate} * {steepest} * {length}",
             *(f"    {p.move(p.solution, rate, p.direction)}" for p in parts),
             *(f"    {p.move(p.residual, f'-{rate}', p.product)}" for p in parts),
             f"    {following} = {squares}",
             *(f"    {p.turn(f'{following} / {size}')}" for p in parts),
             f"    {size} = {following}",
             f"    {count} += 1",
+            *(p.scaled(scale) for p in parts),
             f"{self.block.entry(statement.iterations)} = {count}",
             f"{left} = np.sqrt({size} / {start}) if {start} > 0.0 else {size}",
         ]
@@ -510,7 +525,20 @@ class _Parts:
         return f"{target}[:] = {value}" if self.is_array else f"{target} = {value}"
 
     def inner(self, left: str, right: str) -> str:
-        return f"_inner({left}, {right})" if self.is_array else f"{left} * {right}"
+        """In float64: squares of small numbers are smaller."""
+        return f"_inner({left}, {right})" if self.is_array else f"np.float64({left}) * np.float64({right})"
+
+    def largest(self) -> str:
+        """Largest magnitude of the right side."""
+        return f"_magnitude(_entries({self.rhs}))" if self.is_array else f"abs({self.rhs})"
+
+    def scaled(self, factor: str) -> str:
+        """The solution times a number, in place."""
+        return f"_scale({self.solution}, {factor})" if self.is_array else f"{self.solution} *= {factor}"
+
+    def terms(self, dimensions: int) -> str:
+        """Sum of the sizes of the axes."""
+        return " + ".join(f"{self.rhs}.shape[{n}]" for n in range(dimensions)) or "1"
 
     def move(self, target: str, rate: str, along: str) -> str:
         """target += rate · along."""

@@ -17,6 +17,7 @@ from sifrc.backends.torch_eager.step import guard_table, memory_table, optimizer
 from sifrc.backends.torch_eager.summary import group_tables, summary_context
 from sifrc.errors import BackendError
 from sifrc.lower.program import Storage
+from sifrc.scalar import helpers as scalar_helpers
 
 __all__ = ["BACKEND", "TorchBackend"]
 
@@ -140,6 +141,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "finite": " _all_finite(" in texts,
         "rows_finite": "_rows_finite(" in texts,
         "clones": "_clones(" in texts,
+        "scalar_helpers": scalar_helpers("torch", _scalar_helpers(texts)).rstrip("\n"),
         "solvers": _solvers(texts),
         "private": private,
         "public": public,
@@ -160,6 +162,10 @@ def _unpack(parts: Parts) -> str:
     if parts.biases is None:
         return f'{parts.weights.code} = _weights(params, "params")'
     return f'{parts.weights.code}, {parts.biases.code} = _weights_and_biases(params, "params")'
+
+
+def _scalar_helpers(texts: str) -> list[str]:
+    return ["_power_below"] if "_power_below(" in texts or "_Search(" in texts else []
 
 
 def _solvers(texts: str) -> list[str]:

@@ -265,7 +265,8 @@ class Writer:
 
     @lines.register
     def _(self, statement: MaximumOver) -> list[str]:
-        return self._reduction(statement, "torch.amax({}, {})")
+        magnitude = "torch.linalg.vector_norm({}, torch.inf, {})"
+        return self._reduction(statement, magnitude if statement.magnitude else "torch.amax({}, {})")
 
     def _reduction(self, statement: LogSumExpOver | MaximumOver, pattern: str) -> list[str]:
         labels = statement.operand.labels
