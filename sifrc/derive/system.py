@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sifrc.ir import Add, Expr, Input
-from sifrc.ir.build import scale
+from sifrc.ir.build import scale, zero
 from sifrc.ir.traverse import inputs_of, postorder, rebuild
 
 __all__ = ["Condition", "Equation", "System", "abbreviate", "definition", "name_node"]
@@ -78,7 +78,12 @@ class System:
 
 
 def name_node(names: dict[Expr, Expr], node: Expr, symbol: Input) -> None:
-    """Let ``symbol`` stand for an inner node; for a multiple of a node, also for that node."""
+    """Let ``symbol`` stand for an inner node; for a multiple of a node, also for that node.
+
+    Zero gets no name: it would be read wherever something else vanishes.
+    """
+    if node is zero(node.axes):
+        return
     names[node] = symbol
     if isinstance(node, Add) and len(node.terms) == 1:
         factor, term = node.terms[0]
