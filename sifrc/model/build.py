@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import sympy
+
 from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import apply, einsum, ones, rename, scale, total
 from sifrc.model.loss import build_loss
@@ -98,17 +100,24 @@ def _activation(group: tuple[LayerSpec, ...]) -> ScalarFunction | None:
 
 
 def _activated(activation: ScalarFunction | None, argument: Expr) -> tuple[ScalarFunction | None, Expr]:
-    """The activation and its value; None and a shifted argument where its slope is one everywhere.
+    """The activation and its value; no activation, and a + (F(a) − a), where F' = 1.
 
-    Where F' = 1 nothing is back-propagated through F: y_k is b_k itself and must not be derived anew.
+    There y_k is b_k itself: naming it anew would define it by itself.
     """
     if activation is None:
         return None, argument
-    shift = activation.value_form((0,)) - activation.argument_symbols[0]
-    if shift.is_Rational:
-        constant = scale(Fraction(int(shift.p), int(shift.q)), ones(argument.axes))
-        return None, total([argument, constant], argument.axes)
-    return activation, apply(activation, argument)
+    if activation.value_form((1,)) != 1:
+        return activation, apply(activation, argument)
+    return None, total([argument, _constant_part(activation, argument)], argument.axes)
+
+
+def _constant_part(function: ScalarFunction, argument: Expr) -> Expr:
+    """F(a) − a where F' = 1: a constant, or one on every branch."""
+    (symbol,) = function.argument_symbols
+    rest = sympy.piecewise_fold(function.value_form((0,)) - symbol)
+    if rest.is_Rational:
+        return scale(Fraction(int(rest.p), int(rest.q)), ones(argument.axes))
+    return apply(ScalarFunction(function.name, function.arguments, rest), argument)
 
 
 def scalar_function(spec: FunctionSpec) -> ScalarFunction:
