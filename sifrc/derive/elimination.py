@@ -119,16 +119,16 @@ def solve_common_factor(equation: Expr, symbol: Input) -> tuple[Expr, tuple[Expr
     return solve_unit(quotient, symbol), divisors
 
 
-def _divide(term: Expr, factor: Expr, axes: tuple[Axis, ...]) -> Expr | None:
+def _divide(term: Expr, factor: Operand, axes: tuple[Axis, ...]) -> Expr | None:
     operands = list(operands_of(term))
     for position, operand in enumerate(operands):
-        if operand == (factor, axes):
+        if operand == factor:
             return einsum(operands[:position] + operands[position + 1 :], axes)
     return None
 
 
 def strip_common_factors(equation: Expr) -> tuple[Expr, tuple[Expr, ...]]:
-    """Divide out the functions that multiply every term entry by entry.
+    """Divide out the functions, and the constants, that multiply every term entry by entry.
 
     Returns:
         The quotient and the divisors, none of which may have a zero entry.
@@ -147,8 +147,8 @@ def _common_divisor(equation: Expr) -> tuple[Expr, Expr] | None:
     terms = terms_of(equation)
     axes = equation.axes
     for candidate, labels in operands_of(terms[0][1]) if terms else ():
-        if isinstance(candidate, Map) and labels == axes:
-            quotients = [(factor, _divide(term, candidate, axes)) for factor, term in terms]
+        if isinstance(candidate, Map) and (labels == axes or not candidate.operands):
+            quotients = [(factor, _divide(term, (candidate, labels), axes)) for factor, term in terms]
             kept = [(factor, quotient) for factor, quotient in quotients if quotient is not None]
             if len(kept) == len(terms):
                 return candidate, expand(add(kept, axes))

@@ -65,8 +65,7 @@ def derive_gauss_newton(first: FirstOrder) -> GaussNewton:
     names = dict(first.names)
     for k, node in inner_nodes.items():
         name_node(names, node, Input("da", k, moves[k].axes, Role.TANGENT))
-        if by_step[k] is not zero(moves[k].axes):
-            name_node(names, by_step[k], Input("dy", k, moves[k].axes, Role.TANGENT))
+        name_node(names, by_step[k], Input("dy", k, moves[k].axes, Role.TANGENT))
     forward: list[Equation] = []
     for c in model.constraints:
         if c.index in inner_nodes:

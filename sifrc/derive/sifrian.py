@@ -20,7 +20,7 @@ from sifrc.derive.elimination import solve_unit
 from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
 from sifrc.derive.system import Equation, System, abbreviate, definition, name_node
 from sifrc.ir import Expr, Input, Role
-from sifrc.ir.build import inner, negative, subtract, total, zero
+from sifrc.ir.build import inner, negative, subtract, total
 
 __all__ = ["SecondOrder", "derive_second_order"]
 
@@ -95,8 +95,7 @@ def derive_second_order(first: FirstOrder) -> SecondOrder:
     names = dict(first.names)
     for c in nonlinear:
         for family, nodes in (("u", by_slope), ("z", by_pre_activation)):
-            if nodes[c.index] is not zero(c.state.axes):
-                name_node(names, nodes[c.index], Input(family, c.index, (c.axis,), Role.TANGENT))
+            name_node(names, nodes[c.index], Input(family, c.index, (c.axis,), Role.TANGENT))
     return SecondOrder(
         first=first,
         sifrian=sifrian,

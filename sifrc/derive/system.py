@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sifrc.ir import Add, Expr, Input
-from sifrc.ir.build import scale
+from sifrc.ir import Add, Einsum, Expr, Input
+from sifrc.ir.build import constant, einsum, number_of, scale, zero
 from sifrc.ir.traverse import inputs_of, postorder, rebuild
 
 __all__ = ["Condition", "Equation", "System", "abbreviate", "definition", "name_node"]
@@ -77,12 +77,22 @@ class System:
         return tuple(equation.symbol for equation in self.equations)
 
 
-def name_node(names: dict[Expr, Expr], node: Expr, symbol: Input) -> None:
-    """Let ``symbol`` stand for an inner node; for a multiple of a node, also for that node."""
+def name_node(names: dict[Expr, Expr], node: Expr, symbol: Expr) -> None:
+    """Let ``symbol`` stand for an inner node; for a multiple of a node, also for that node.
+
+    Zero gets no name: it would be read wherever something else vanishes.
+    """
+    if node is zero(node.axes):
+        return
     names[node] = symbol
     if isinstance(node, Add) and len(node.terms) == 1:
         factor, term = node.terms[0]
-        names[term] = scale(1 / factor, symbol)
+        name_node(names, term, scale(1 / factor, symbol))
+    elif isinstance(node, Einsum) and len(node.operands) == 2:
+        number = next((n for n in map(number_of, node.children()) if n is not None), None)
+        others = [operand for operand in node.operands if number_of(operand[0]) is None]
+        if number is not None and len(others) == 1 and others[0][1] == node.axes == others[0][0].axes:
+            names[others[0][0]] = einsum([(constant(1 / number), ()), (symbol, symbol.axes)], symbol.axes)
 
 
 def definition(

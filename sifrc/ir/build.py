@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from hashlib import blake2b
 
+import sympy
+
 from sifrc.ir.axes import Axis
 from sifrc.ir.nodes import Add, AxisError, Delta, Einsum, Expr, Input, Map, Operand, Role
 from sifrc.scalar.function import ScalarFunction
@@ -21,11 +23,13 @@ from sifrc.scalar.function import ScalarFunction
 __all__ = [
     "add",
     "apply",
+    "constant",
     "einsum",
     "hadamard",
     "inner",
     "mapped",
     "negative",
+    "number_of",
     "ones",
     "rename",
     "scale",
@@ -136,16 +140,49 @@ def mapped(
 ) -> Expr:
     """An elementwise function in normal form.
 
-    A derivative that is a constant becomes that constant, one that is the function itself (exp) the
-    function.
+    One that is a constant becomes that constant, a derivative that is the function itself (exp) the function.
     """
-    if any(orders):
-        value = function.value_form(orders)
-        if value.is_Rational:
-            return scale(Fraction(int(value.p), int(value.q)), ones(out))
-        if function.derivative(orders) == function.derivative((0,) * len(orders)):
-            orders = (0,) * len(orders)
+    value = function.value_form(orders)
+    numbers = [number_of(operand) for operand, _ in operands]
+    if not value.is_number and None not in numbers:
+        value = value.xreplace(dict(zip(function.argument_symbols, numbers, strict=True)))
+    if value.is_number:
+        return constant(value, out)
+    if any(orders) and function.derivative(orders) == function.derivative((0,) * len(orders)):
+        orders = (0,) * len(orders)
     return Map(function, orders, tuple(operands), tuple(out))
+
+
+def constant(value: sympy.Expr, axes: Sequence[Axis] = ()) -> Expr:
+    """A real number, the same for all entries; one that is not rational is a function of nothing.
+
+    Example:
+        >>> constant(sympy.log(2)).function.expression, constant(sympy.Rational(1, 2)) is scale(Fraction(1, 2), ones())
+        (log(2), True)
+    """
+    if value.is_Rational:
+        return scale(Fraction(int(value.p), int(value.q)), ones(axes))
+    return einsum([(Map(ScalarFunction("constant", (), value), (), (), ()), ())], axes)
+
+
+def number_of(expr: Expr) -> sympy.Expr | None:
+    """The number that all entries of an expression are, or None.
+
+    Example:
+        >>> number_of(scale(2, constant(sympy.log(2)))), number_of(ones())
+        (2*log(2), 1)
+    """
+    if isinstance(expr, Map) and not expr.operands:
+        return expr.function.value_form(expr.orders)
+    if isinstance(expr, Add):
+        parts = [(factor, number_of(term)) for factor, term in expr.terms]
+        if any(number is None for _, number in parts):
+            return None
+        return sympy.Add(*(sympy.Rational(f.numerator, f.denominator) * number for f, number in parts))
+    if isinstance(expr, Einsum) and not any(labels for _, labels in expr.operands):
+        numbers = [number_of(operand) for operand, _ in expr.operands]
+        return None if None in numbers else sympy.Mul(*numbers)
+    return None
 
 
 def einsum(operands: Iterable[Operand], out: Sequence[Axis]) -> Expr:
@@ -177,6 +214,8 @@ def einsum(operands: Iterable[Operand], out: Sequence[Axis]) -> Expr:
             stack += [(inner, _relabel(slots, table, fresh)) for inner, slots in expr.operands][::-1]
         else:
             flat.append((expr, labels))
+    rational, flat = _merged_constants(flat)
+    coefficient *= rational
     flat = _sum_classes(_remove_deltas(flat, out, broadcast), out, broadcast)
     carried = {label for _, labels in flat for label in labels}
     for label in sorted(broadcast - carried - set(out)):  # summing over a broadcast label counts it
@@ -189,6 +228,20 @@ def einsum(operands: Iterable[Operand], out: Sequence[Axis]) -> Expr:
     else:
         product = Einsum(_canonical(flat, out), out)
     return product if coefficient == 1 else add([(coefficient, product)], out)
+
+
+def _merged_constants(operands: list[Operand]) -> tuple[Fraction, list[Operand]]:
+    """Irrational constants multiplied: a rational factor, and one constant at most among the operands."""
+    constants = [expr for expr, _ in operands if isinstance(expr, Map) and not expr.operands]
+    if len(constants) < 2:
+        return Fraction(1), operands
+    rest = [(expr, labels) for expr, labels in operands if expr not in constants]
+    product = constant(sympy.Mul(*(number_of(expr) for expr in constants)))
+    if isinstance(product, Map):
+        return Fraction(1), [*rest, (product, ())]
+    return sum((factor for factor, _ in product.terms), Fraction(0)) if isinstance(
+        product, Add
+    ) else Fraction(1), rest
 
 
 def _is_plain(expr: Einsum) -> bool:

@@ -95,6 +95,8 @@ def _run_length(blocks: Sequence[Block], position: int) -> int:
     first = blocks[position]
     if first.layer is None or position + 1 >= len(blocks) or blocks[position + 1].layer is None:
         return 1
+    if not all(_knows_extents(statement) for statement in first.statements):
+        return 1
     step = _step(blocks, position)
     if abs(step) != 1:
         return 1
@@ -108,6 +110,21 @@ def _run_length(blocks: Sequence[Block], position: int) -> int:
             break
         length += 1
     return length
+
+
+def _knows_extents(statement: Statement) -> bool:
+    """Whether the operands of every assignment give the sizes of its target, which differ from layer to layer.
+
+    A constant fills an array of a size that only its own layer tells.
+    """
+    if not isinstance(statement, Kernel):
+        return True
+    labels = {name: set(load.labels) for name, load in statement.loads}
+    for assign in statement.assigns:
+        used = [labels.get(symbol.name, set()) for symbol in assign.value.free_symbols]
+        if not set(assign.target.labels) <= set().union(*used):
+            return False
+    return True
 
 
 def _relative(statement: Any, layer: int) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import sympy
+
 from sifrc.ir import Axis, Expr, Input, Role
-from sifrc.ir.build import apply, einsum, rename, scale, total
+from sifrc.ir.build import apply, einsum, ones, rename, scale, total
 from sifrc.model.loss import build_loss
 from sifrc.model.types import Constraint, LayerParameters, Model
 from sifrc.scalar import ScalarFunction, scalar_from_tree
@@ -36,7 +38,7 @@ def build_model(spec: Spec) -> Model:
         sources = [states[source] for source in group[0].inputs]
         owned = _parameters(group[0], size[group[0].inputs[0]], parameters)
         pre_activation = _affine(group[0], [symbol for _, symbol in sources], owned, axis)
-        activation = _activation(group)
+        activation, value = _activated(_activation(group), pre_activation)
         symbol = Input("x", index, (axis,), Role.STATE)
         constraints.append(
             Constraint(
@@ -47,7 +49,7 @@ def build_model(spec: Spec) -> Model:
                 sources=tuple(number for number, _ in sources),
                 pre_activation=pre_activation,
                 activation=activation,
-                value=pre_activation if activation is None else apply(activation, pre_activation),
+                value=value,
                 parameters=owned,
             )
         )
@@ -95,6 +97,27 @@ def _fuse(spec: Spec) -> list[tuple[LayerSpec, ...]]:
 def _activation(group: tuple[LayerSpec, ...]) -> ScalarFunction | None:
     functions = [layer.activation for layer in group if layer.activation is not None]
     return scalar_function(functions[0]) if functions and functions[0].name != "identity" else None
+
+
+def _activated(activation: ScalarFunction | None, argument: Expr) -> tuple[ScalarFunction | None, Expr]:
+    """The activation and its value; no activation, and a + (F(a) − a), where F' = 1.
+
+    There y_k is b_k itself: naming it anew would define it by itself.
+    """
+    if activation is None:
+        return None, argument
+    if activation.value_form((1,)) != 1:
+        return activation, apply(activation, argument)
+    return None, total([argument, _constant_part(activation, argument)], argument.axes)
+
+
+def _constant_part(function: ScalarFunction, argument: Expr) -> Expr:
+    """F(a) − a where F' = 1: a constant, or one on every branch."""
+    (symbol,) = function.argument_symbols
+    rest = sympy.piecewise_fold(function.value_form((0,)) - symbol)
+    if rest.is_Rational:
+        return scale(Fraction(int(rest.p), int(rest.q)), ones(argument.axes))
+    return apply(ScalarFunction(function.name, function.arguments, rest), argument)
 
 
 def scalar_function(spec: FunctionSpec) -> ScalarFunction:

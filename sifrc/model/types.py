@@ -52,7 +52,7 @@ class Constraint:
         state: x[k].
         sources: indices of the states that a_k reads.
         pre_activation: a_k.
-        activation: F_k, or None for the identity.
+        activation: F_k, or None where it is the identity up to a constant.
         value: F_k(a_k).
         parameters: of the dense layer in it, or None.
     """

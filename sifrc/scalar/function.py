@@ -128,7 +128,7 @@ class ScalarFunction:
         Raises:
             ValueError: ``orders`` does not fit the arguments.
         """
-        if len(orders) != len(self.arguments) or min(orders) < 0:
+        if len(orders) != len(self.arguments) or any(order < 0 for order in orders):
             raise ValueError(f"orders of {self.name}{self.arguments}: expected one >= 0 each, got {orders}")
         return _derivative(self, orders)
 

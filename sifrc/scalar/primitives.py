@@ -20,7 +20,10 @@ from typing import Any
 import sympy
 from sympy import Abs, Expr, Function, Heaviside, Max, Min, Piecewise, Rational, S
 from sympy import sign as sympy_sign
+from sympy.core.relational import Relational
 from sympy.logic.boolalg import Boolean
+
+_DIGITS = 50
 
 __all__ = [
     "absolute",
@@ -33,6 +36,7 @@ __all__ = [
     "normalize",
     "power_of_two",
     "quotient",
+    "settled",
     "sigmoid",
     "signum",
     "softplus",
@@ -40,10 +44,22 @@ __all__ = [
 ]
 
 
-class _RealFunction(Function):  # type: ignore[misc]
-    """A smooth function from the reals to the reals."""
+class _Primitive(Function):  # type: ignore[misc]
+    """A function of one argument whose constants SymPy can compare, through what it stands for."""
 
     nargs = 1
+
+    @staticmethod
+    def written_out(x: Expr) -> Expr:
+        """The function in SymPy's own."""
+        raise NotImplementedError
+
+    def _eval_evalf(self, precision: int) -> Expr:
+        return self.written_out(self.args[0])._evalf(precision)
+
+
+class _RealFunction(_Primitive):
+    """A smooth function from the reals to the reals."""
 
     def _eval_is_extended_real(self) -> bool | None:
         return True if self.args[0].is_extended_real else None
@@ -54,6 +70,10 @@ class _RealFunction(Function):  # type: ignore[misc]
 
 class sigmoid(_RealFunction):
     """The logistic function 1 / (1 + exp(-x))."""
+
+    @staticmethod
+    def written_out(x: Expr) -> Expr:
+        return 1 / (1 + sympy.exp(-x))
 
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
@@ -70,6 +90,10 @@ class sigmoid(_RealFunction):
 class softplus(_RealFunction):
     """log(1 + exp(x))."""
 
+    @staticmethod
+    def written_out(x: Expr) -> Expr:
+        return sympy.log(1 + sympy.exp(x))
+
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
         return sympy.log(2) if x.is_zero else None
@@ -85,6 +109,10 @@ class softplus(_RealFunction):
 class expm1(_RealFunction):
     """exp(x) − 1 without cancellation near 0."""
 
+    @staticmethod
+    def written_out(x: Expr) -> Expr:
+        return sympy.exp(x) - 1
+
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
         return S.Zero if x.is_zero else None
@@ -94,10 +122,12 @@ class expm1(_RealFunction):
         return sympy.exp(self.args[0])
 
 
-class log1p(Function):  # type: ignore[misc]
+class log1p(_Primitive):
     """log(1 + x) without cancellation near 0."""
 
-    nargs = 1
+    @staticmethod
+    def written_out(x: Expr) -> Expr:
+        return sympy.log(1 + x)
 
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
@@ -117,6 +147,10 @@ class erfc(_RealFunction):
     SymPy's own ``erfc`` rewrites ``erfc(-x)`` to ``2 - erfc(x)``, the cancellation this one avoids.
     """
 
+    @staticmethod
+    def written_out(x: Expr) -> Expr:
+        return 1 - sympy.erf(x)
+
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
         return S.One if x.is_zero else None
@@ -131,6 +165,10 @@ class erfc(_RealFunction):
 
 class absolute(_RealFunction):
     """|x| with derivative ``signum(x)``."""
+
+    @staticmethod
+    def written_out(x: Expr) -> Expr:
+        return Abs(x)
 
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
@@ -150,6 +188,10 @@ class absolute(_RealFunction):
 
 class signum(_RealFunction):
     """The sign of x: −1, 0 or 1; its derivative is taken to be 0 everywhere."""
+
+    @staticmethod
+    def written_out(x: Expr) -> Expr:
+        return sympy_sign(x)
 
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
@@ -194,6 +236,41 @@ class quotient(Function):  # type: ignore[misc]
         return True if all(argument.is_extended_real for argument in self.args) else None
 
 
+def settled(condition: Boolean) -> Boolean:
+    """A condition that SymPy leaves as it is, whatever its symbols are called later.
+
+    A comparison of numbers becomes its truth. SymPy's form of a comparison with sums or signs on both sides
+    is not always one that it keeps: such a one becomes a comparison of the difference with a number.
+
+    Example:
+        >>> x, y = sympy.symbols("x y", real=True)
+        >>> settled(y - x > 2 * (x - y)), settled(sympy.sqrt(8) <= 2 * sympy.sqrt(2)), settled(x < y)
+        (-3*x + 3*y > 0, True, x < y)
+    """
+    if not isinstance(condition, Relational):
+        return condition
+    left, right = condition.args
+    if not condition.free_symbols:
+        return sympy.true if _holds(condition) else sympy.false
+    if right.is_number or left.is_number or (_keeps_its_side(left) and _keeps_its_side(right)):
+        return condition
+    return condition.func(left - right, S.Zero)
+
+
+def _keeps_its_side(side: Expr) -> bool:
+    """Whether no sign and no number can be moved to the other side of a comparison."""
+    return isinstance(side, (sympy.Symbol, Piecewise, sympy.exp, softplus, sigmoid, absolute, Abs))
+
+
+def _holds(condition: Relational) -> bool:
+    """The truth of a comparison of numbers; equal to 50 digits is equal."""
+    difference = (condition.lhs - condition.rhs).evalf(_DIGITS, chop=True)
+    size = max(abs(condition.lhs.evalf(_DIGITS)), abs(condition.rhs.evalf(_DIGITS)))
+    if abs(difference) <= size * sympy.Float(10, _DIGITS) ** (2 - _DIGITS):
+        difference = S.Zero
+    return bool(condition.func(difference, S.Zero))
+
+
 def where(condition: Boolean, chosen: Expr, otherwise: Expr) -> Expr:
     """The value of ``chosen`` where ``condition`` holds, else of ``otherwise``.
 
@@ -202,6 +279,9 @@ def where(condition: Boolean, chosen: Expr, otherwise: Expr) -> Expr:
         >>> differentiate(where(x > 0, x, x / 10), x)
         Piecewise((1, x > 0), (1/10, True))
     """
+    condition = settled(condition)
+    if condition in (sympy.true, sympy.false):
+        return chosen if condition == sympy.true else otherwise
     inner = sorted(condition.atoms(Piecewise), key=lambda node: (node.count_ops(), str(node)))
     if not inner:
         return Piecewise((chosen, condition), (otherwise, True))

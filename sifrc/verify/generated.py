@@ -25,6 +25,10 @@ _LIMIT = 16.0
 _ATTEMPTS = 5
 
 
+class _MissingError(Exception):
+    """The module lacks an operator."""
+
+
 class Setting:
     """A module, a point rounded to its dtype, and the oracle's view of that point in float64."""
 
@@ -84,7 +88,7 @@ class Setting:
     def function(self, name: str) -> Callable[..., Any]:
         found: Callable[..., Any] | None = getattr(self.module, name, None)
         if found is None:
-            raise LookupError(name)
+            raise _MissingError(name)
         return found
 
 
@@ -227,7 +231,7 @@ def _row(
     for attempt in range(attempts):
         try:
             found = check(Setting(spec, module, framework, seed + 101 * attempt, batch, near=attempt > 0))
-        except LookupError:
+        except _MissingError:
             return None
         except FloatingPointError:
             # A condition that depends on the sample, e.g. a zero slope; another point decides.

@@ -35,7 +35,7 @@ _NEAR, _FURTHER = 4, 12
 def summary_identities(derived: Derived) -> Iterator[Identity]:
     """The identities of the summaries of all orders."""
     work = _Work(derived)
-    yield Identity("ḡ = ⟨u, gradient⟩", subtract(work.gradient, work.slopes()))
+    yield Identity("ḡ = ⟨u, gradient⟩", work.without_vanished(subtract(work.gradient, work.slopes())))
     s, t, v = (Axis(GROUP, work.groups.size, number) for number in range(3))
     yield Identity("H̿ is symmetric", _swapped(work.hessian, (s, t), (t, s)))
     yield Identity("T̄ is symmetric in s and t", _swapped(work.tensor, (s, t, v), (t, s, v)))
@@ -76,6 +76,12 @@ class _Work:
                     einsum([(part, (self.groups, *value.axes)), (value, value.axes)], (self.groups,))
                 )
         return total(terms, (self.groups,))
+
+    def without_vanished(self, residual: Expr) -> Expr:
+        """The residual with zero for every y_k that is zero: F_k is constant, and no gradient names y_k."""
+        equations = self.first.adjoint.equations
+        table = {e.symbol: e.value for e in equations if e.value is zero(e.value.axes)}
+        return substitute(residual, _used(residual, table))
 
     def _part(self, direction: Input, index: int) -> Expr:
         """The direction within every group, for one tensor."""
