@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from sifrc.errors import Location, SpecError
+from sifrc.spec.suggest import shortened
 
 __all__ = ["Path", "Positions", "path_text"]
 
@@ -16,15 +17,20 @@ Path: TypeAlias = tuple[str | int, ...]
 
 
 def path_text(path: Path) -> str:
-    """How a path is written in messages.
+    """How a path is written in messages, on one line: keys of Python objects may be any text.
 
     Example:
         >>> path_text(("network", "layers", 2, "units"))
         'network.layers[2].units'
+        >>> path_text(("network", "a\\nb"))
+        'network.a·b'
     """
     text = ""
     for item in path:
-        text += f"[{item}]" if isinstance(item, int) else f".{item}" if text else item
+        if isinstance(item, int):
+            text += f"[{item}]"
+        else:
+            text += ("." if text else "") + shortened(str(item))
     return text
 
 

@@ -1,0 +1,176 @@
+"""Random specs as plain data: graphs of layers with ordinary and degenerate functions."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import spec_expressions as expressions
+
+__all__ = ["random_spec"]
+
+BUILT_IN = (
+    *("identity", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "tanh", "sigmoid", "mish"),
+    "sin",
+)
+LOSSES: tuple[Any, ...] = (
+    *("squared_error", "mse", "cross_entropy", "binary_cross_entropy", "huber", "bounded"),
+    {"function": "cross_entropy", "targets": "vectors"},
+    {"function": "huber", "parameters": {"delta": 0.4}},
+    {"function": "bounded", "parameters": {"delta": 3.0, "epsilon": 0.4}},
+)
+PRESETS = ("hessian", "pch1", "pch2", "ggn", "fisher", "sampled_fisher", "empirical_fisher", "kfra")
+PARTITIONS = ("canonical", "canonical", "trivial", "weights-biases", "blocks-1", "chunks-1", "discrete")
+METHODS: tuple[Any, ...] = (
+    *("esn", "mk", "ea_cg", "grouped_newton"),
+    {"name": "esn", "variant": "exact"},
+    {"name": "esn", "variant": "saddle_free", "white_layer": False},
+    {"name": "esn", "precision": "direct", "form": "sylvester", "period": 3},
+    {"name": "esn", "precision": "recursive", "scaling": "sum", "decay": 1},
+    {"name": "mk", "damping": 0},
+    {"name": "ea_cg", "solver": "cg", "kind": "pch2"},
+    {"name": "ea_cg", "solver": "kfi", "kind": "ggn", "momentum": 0},
+    {"name": "ea_cg", "solver": "exact", "kind": "fisher", "decay": 0.5},
+    {"name": "grouped_newton", "direction": "adam", "clip": 0.5},
+    {
+        "name": "grouped_newton",
+        "regularization": "ridge",
+        "interactions": "diagonal",
+        "unbounded": "absolute",
+    },
+)
+NAMES = (
+    *("a", "x", "y", "t", "b", "W", "N", "eta", "l", "O", "I1", "softmax", "relu", "mean", "batch", "g"),
+)
+
+
+def function_of(rng: Random, degenerate: float) -> dict[str, Any]:
+    """Keys of an activation: built in, or a random expression with parameters."""
+    if rng.random() < 1 - degenerate:
+        name = rng.choice(BUILT_IN)
+        if name == "leaky_relu" and rng.random() < 0.5:
+            return {"function": name, "parameters": {"slope": rng.choice((0.3, 1, 0, -0.5))}}
+        if name == "elu" and rng.random() < 0.5:
+            return {"function": name, "parameters": {"alpha": rng.choice((0.7, 1.0, 0.0, 2))}}
+        return {"function": name}
+    text, values = expressions.parameters(rng, expressions.activation(rng))
+    return {"expression": text, **({"parameters": values} if values else {})}
+
+
+def random_spec(rng: Random, *, degenerate: float = 0.6, largest: int = 4) -> dict[str, Any]:
+    """A spec; mostly right, always of the right shape.
+
+    Args:
+        rng: where all choices come from.
+        degenerate: how often a function is a random expression.
+        largest: number of entries of a layer, at most.
+    """
+    graph = _Graph(rng, degenerate, largest)
+    spec: dict[str, Any] = {
+        "sifrc": 1,
+        "name": "random",
+        "network": graph.network(),
+        "loss": _loss(rng, degenerate),
+        "dtype": "float64",
+    }
+    regularized = rng.random()
+    if regularized < 0.5:
+        spec["regularization"] = {"state": rng.choice((0.1, 1.5, 0, 1e-8))}
+    elif regularized < 0.6:
+        spec["regularization"] = {"state": {graph.states[-1]: 0.3, graph.states[0]: 0.2}}
+    elif regularized < 0.65 and graph.chain:
+        spec["regularization"] = {"state": "spectral", "output": rng.choice(("none", "spectral"))}
+    if rng.random() < 0.3:
+        spec["partition"] = rng.choice(PARTITIONS)
+    if rng.random() < 0.25:
+        spec["method"] = rng.choice(METHODS)
+    if rng.random() < 0.2:
+        kinds: list[Any] = rng.sample(PRESETS, rng.randint(1, 2))
+        if rng.random() < 0.3:
+            kinds.append({"name": "mine", "kind": rng.choice(PRESETS[:4]), "output": "positive"})
+        spec["curvature"] = kinds
+    if rng.random() < 0.2:
+        spec["target"] = {"backend": rng.choice(("torch", "numba")), "operators": ["gradient"]}
+    return spec
+
+
+def _loss(rng: Random, degenerate: float) -> Any:
+    if rng.random() < 1 - degenerate:
+        chosen = rng.choice(LOSSES)
+        if isinstance(chosen, str) and rng.random() < 0.2:
+            return {"function": chosen, "reduction": "sum"}
+        return chosen
+    text, values = expressions.parameters(rng, expressions.loss(rng))
+    chosen = {"expression": text, **({"parameters": values} if values else {})}
+    if rng.random() < 0.25:
+        chosen["targets"] = "classes"
+    if rng.random() < 0.15:
+        chosen["reduction"] = "sum"
+    return chosen
+
+
+class _Graph:
+    """Layers put one after another; every one is used."""
+
+    def __init__(self, rng: Random, degenerate: float, largest: int) -> None:
+        self.rng, self.degenerate, self.largest = rng, degenerate, largest
+        self.layers: list[dict[str, Any]] = []
+        self.sizes: dict[str, int] = {}
+        self.owners: dict[str, int] = {}
+        self.states: list[str] = []
+        self.chain = True
+
+    def network(self) -> dict[str, Any]:
+        rng = self.rng
+        size = rng.randint(1, self.largest)
+        source = rng.choice(("image", "input", "x"))
+        self.sizes[source] = size
+        current = source
+        for _ in range(rng.choice((1, 1, 2, 2, 2, 3, 4))):
+            current = self._next(current)
+        if not self.owners or rng.random() < 0.4:
+            current = self._dense(current, rng.randint(1, self.largest))
+        return {"input": {"name": source, "size": size}, "layers": self.layers}
+
+    def _next(self, current: str) -> str:
+        rng = self.rng
+        kind = rng.choice(("dense", "dense", "dense", "activation", "skip", "branch"))
+        if kind == "dense":
+            return self._dense(current, rng.choice((rng.randint(1, self.largest), self.sizes[current])))
+        if kind == "activation":
+            keys = function_of(rng, self.degenerate)
+            return self._put("activation", self.sizes[current], inputs=[current], **keys)
+        size = self.sizes[current]
+        others = [n for n, s in self.sizes.items() if n != current and (kind == "branch" or s == size)]
+        if not others:
+            return self._dense(current, size)
+        self.chain = False
+        other = rng.choice(others)
+        if kind == "branch":
+            other = self._dense(other, size)
+        more = {"activation": function_of(rng, self.degenerate)} if rng.random() < 0.4 else {}
+        return self._put("add", size, inputs=[current, other], **more)
+
+    def _dense(self, source: str, units: int) -> str:
+        rng = self.rng
+        keys: dict[str, Any] = {"inputs": [source]}
+        if rng.random() < 0.6:
+            keys["activation"] = function_of(rng, self.degenerate)
+        same = [n for n, size in self.owners.items() if size == self.sizes[source] and self.sizes[n] == units]
+        if same and rng.random() < 0.4:
+            self.chain = False
+            return self._put("dense", units, share=rng.choice(same), **keys)
+        if rng.random() < 0.2:
+            keys["bias"] = False
+        name = self._put("dense", units, units=units, **keys)
+        self.owners[name] = self.sizes[source]
+        return name
+
+    def _put(self, kind: str, size: int, **keys: Any) -> str:
+        name = f"l{len(self.layers) + 1}"
+        if self.rng.random() < 0.1:
+            name = next(n for n in (*self.rng.sample(NAMES, 3), name) if n not in self.sizes)
+        self.layers.append({"name": name, "type": kind, **keys})
+        self.sizes[name] = size
+        self.states.append(name)
+        return name

@@ -1,0 +1,493 @@
+"""Mutations of specs: their text byte by byte and word by word, and their data value by value.
+
+What comes out is mostly wrong. It must be refused by one clear error, or be a spec.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+from random import Random
+from typing import Any
+
+import spec_expressions as expressions
+
+__all__ = ["mutated_data", "mutated_text", "written"]
+
+EXTREMES: tuple[Any, ...] = (
+    *(
+        math.nan,
+        math.inf,
+        -math.inf,
+        -0.0,
+        0,
+        1,
+        -1,
+        2,
+        True,
+        False,
+        None,
+        "",
+        " ",
+        "1",
+        "0.1",
+        "nan",
+        "none",
+    ),
+    *(
+        10**400,
+        -(10**400),
+        2**63,
+        2**63 - 1,
+        2**64,
+        -(2**63) - 1,
+        1e308,
+        5e-324,
+        1e-320,
+        1e30,
+        1e31,
+        3.0,
+        3.5,
+    ),
+    *(10_000_000, 10_000_001, 10_000, 10_001, 64, 65, [], {}, [[]], [{}], {"": 0}, {"a": {"b": {}}}, [None]),
+)
+WORDS = (
+    *("sifrc", "name", "network", "input", "size", "layers", "type", "dense", "activation", "add", "inputs"),
+    *("units", "bias", "share", "init", "function", "expression", "parameters", "loss", "targets", "classes"),
+    *("vectors", "reduction", "mean", "sum", "regularization", "state", "spectral", "output", "none", "he"),
+    *(
+        "glorot",
+        "sparse",
+        "connections",
+        "constant",
+        "value",
+        "seed",
+        "dtype",
+        "float32",
+        "float64",
+        "bfloat16",
+    ),
+    *("training", "data", "epochs", "batch", "one_hot", "pad", "curvature_batch", "plateau", "patience"),
+    *("factor", "summaries", "method", "variant", "target", "backend", "operators", "options", "curvature"),
+    *("kind", "residual", "expectation", "partition", "canonical", "discrete", "blocks-2", "alternate-2"),
+    *("chunks-0", "blocks-99999999999999999999", "mk", "esn", "ea_cg", "grouped_newton", "torch", "numba"),
+    *("x", "y", "t", "image", "fc1", "l1", "softmax", "mse", "cross_entropy", "learning_rate", "period"),
+    *("lambda", "class", "__import__", "self", "params", "Optimizer", "SPEC", "_", "__", "a.b", "os:system"),
+    *(
+        "antigravity:geohash",
+        "this:s",
+        "sifrc_no_such_module:thing",
+        "../../etc/passwd",
+        "fc[12].*",
+        "*",
+        "[",
+        "[!a",
+    ),
+    *(
+        "é",
+        "λ",
+        "ａ",
+        "a\u0300",
+        "\u202eabc",
+        "a b",
+        "a\nb",
+        '"""',
+        "'''",
+        "\\",
+        "{{",
+        "}}",
+        "{%",
+        "%s",
+        "\x00",
+    ),
+)
+WORDS_OF_YAML = (
+    *(
+        "&a ",
+        "*a",
+        "!!python/object/apply:os.system ['true']",
+        "!!int ",
+        "!!str ",
+        "!!binary ",
+        "!x ",
+        "<<: ",
+    ),
+    *(
+        "? ",
+        "- ",
+        ": ",
+        "{",
+        "}",
+        "[",
+        "]",
+        "|",
+        ">",
+        "|-\n",
+        "#",
+        "---\n",
+        "...\n",
+        "%YAML 1.1\n",
+        "\t",
+        "'",
+        '"',
+    ),
+    *(
+        "0x10",
+        "0o7",
+        "1_000",
+        "1:30",
+        "2001-01-01",
+        "yes",
+        "off",
+        "~",
+        ".inf",
+        ".nan",
+        "1e400",
+        "-0",
+        "+1",
+        "1e-400",
+    ),
+    *(
+        "\ufeff",
+        "\u2028",
+        "\x85",
+        "\r",
+        "\x00",
+        "\x07",
+        "\ud800",
+        "\U0001f600",
+        ", ",
+        "&a [*a]",
+        "=",
+        "null: 1",
+    ),
+)
+HOSTILE = (
+    *(
+        "__import__('os').system('true')",
+        "x.__class__",
+        "eval('1')",
+        "exec('1')",
+        "(lambda: 0)()",
+        "x if x else 0",
+    ),
+    *(
+        "[x for x in (1,)]",
+        "f'{x}'",
+        "x[0]",
+        "open('x', 'w')",
+        "print(x)",
+        "x; x",
+        "x = 1",
+        "(x := 1)",
+        "*x",
+        "**x",
+    ),
+    *(
+        "x and x",
+        "not x",
+        "x @ x",
+        "x // 2",
+        "x % 2",
+        "x ^ 2",
+        "1j*x",
+        "0x10*x",
+        "1_0*x",
+        "'a'*x",
+        "x.real",
+        "...*x",
+    ),
+    *(
+        "9**9**9**9",
+        "x**9**9",
+        "2**64*x",
+        "x**65",
+        "x**-65",
+        "1e400*x",
+        "1e31*x",
+        "1e-31*x",
+        "0**0*x",
+        "0**-1*x",
+    ),
+    *(
+        "(-1)**0.5*x",
+        "10**30*10*x",
+        "x/0",
+        "1/0*x",
+        "log(0)*x",
+        "log(-1)*x",
+        "sqrt(-1)*x",
+        "x/(1-1)",
+        "max(x)",
+    ),
+    *(
+        "max(x, x, x)",
+        "exp()",
+        "exp(x, x)",
+        "exp(x=1)",
+        "exp(*x)",
+        "where(x, 1, 2)",
+        "where(x > 0 > 1, x, 0)",
+    ),
+    *(
+        "where(x == 0, x, 0)",
+        "x > 0",
+        "sum(x)",
+        "softmax(x)",
+        "sign(x)",
+        "floor(x)",
+        "argmax(x)",
+        "y",
+        "t",
+        "unknown",
+    ),
+    *(
+        "x" + "+x" * 70,
+        "x" + "+x" * 57,
+        "(" * 61 + "x" + ")" * 61,
+        "-" * 100 + "x",
+        "exp(" * 30 + "x" + ")" * 30,
+    ),
+    *(
+        "(x)" * 10,
+        "x" * 2001,
+        "0." + "1" * 41 + "*x",
+        "1" * 41 + "*x",
+        "x**0.5**0.5",
+        "x**(1/3)",
+        "x**x**x",
+        "#",
+        "\\",
+    ),
+    *("where(" * 12 + "x" + " > 0, x, 0)" * 12, "+".join(f"sin({k}*x)" for k in range(40)), "x*" * 50 + "x"),
+    *("where(1 > 2, log(-1), x)", "where(sqrt(2) > x, 1/x, x)", "max(1e30, x)", "min(-1e30, x) + 1e30", "(x"),
+)
+_TOKEN = re.compile(r"[A-Za-z_]\w*|\d+\.?\d*(?:[eE][+-]?\d+)?|\*\*|[<>]=?|.", re.DOTALL)
+_OPERATORS = (
+    "+",
+    "-",
+    "*",
+    "/",
+    "**",
+    "(",
+    ")",
+    ",",
+    "<",
+    ">=",
+    "0",
+    "1",
+    "2",
+    "x",
+    "y",
+    "t",
+    "exp",
+    "where",
+    "",
+)
+
+
+def written(data: Any, rng: Random) -> str:
+    """Data as YAML text, in flow style or block style with flow inside."""
+    if not isinstance(data, dict) or rng.random() < 0.5:
+        return json.dumps(data, ensure_ascii=rng.random() < 0.5, default=str)
+    return "\n".join(f"{key}: {json.dumps(value, default=str)}" for key, value in data.items()) + "\n"
+
+
+def mutated_text(text: str, rng: Random) -> str:
+    """Text with a few pieces changed, at any place."""
+    for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 5))):
+        text = rng.choice(_TEXT_RULES)(text, rng)
+    return text
+
+
+def _bytes(text: str, rng: Random) -> str:
+    raw = bytearray(text.encode("utf-8", "surrogatepass"))
+    for _ in range(rng.randint(1, 4)):
+        if raw:
+            raw[rng.randrange(len(raw))] = (
+                rng.randrange(256) if rng.random() < 0.3 else rng.randrange(32, 127)
+            )
+    return raw.decode("utf-8", rng.choice(("replace", "ignore", "surrogateescape")))
+
+
+def _cut(text: str, rng: Random) -> str:
+    start = rng.randint(0, len(text))
+    stop = min(len(text), start + rng.choice((1, 2, 5, 20, 10**6)))
+    return (
+        text[:start] + text[stop:]
+        if rng.random() < 0.7
+        else text[:start] + text[start:stop] * 2 + text[stop:]
+    )
+
+
+def _put(text: str, rng: Random) -> str:
+    place = rng.randint(0, len(text))
+    return text[:place] + rng.choice((rng.choice(WORDS_OF_YAML), rng.choice(WORDS))) + text[place:]
+
+
+def _token(text: str, rng: Random) -> str:
+    words = list(re.finditer(r"[\w.+-]+", text))
+    if not words:
+        return text
+    chosen = rng.choice(words)
+    options = (
+        rng.choice(WORDS),
+        rng.choice(words).group(),
+        str(rng.choice(EXTREMES)),
+        rng.choice(WORDS_OF_YAML),
+    )
+    return text[: chosen.start()] + rng.choice(options) + text[chosen.end() :]
+
+
+def _lines(text: str, rng: Random) -> str:
+    lines = text.split("\n")
+    first, second = rng.randrange(len(lines)), rng.randrange(len(lines))
+    rule = rng.randrange(4)
+    if rule == 0:
+        lines[first], lines[second] = lines[second], lines[first]
+    elif rule == 1:
+        lines.insert(first, lines[second])
+    elif rule == 2:
+        lines[first] = " " * rng.randint(0, 9) + lines[first].lstrip()
+    else:
+        del lines[first]
+    return "\n".join(lines)
+
+
+def _nested(text: str, rng: Random) -> str:
+    """Deep nesting, many aliases, many items: what parsers fall over."""
+    depth = rng.choice((5, 21, 100, 2000))
+    bombs = (
+        "[" * depth + "]" * depth,
+        "{a: " * depth + "1" + "}" * depth,
+        "\n".join(f"b{k}: &b{k} [{', '.join([f'*b{k - 1}' if k else 'x'] * 9)}]" for k in range(9)),
+        "- " * depth + "x",
+        "? " * depth,
+        "[" + "x, " * rng.choice((10, 3000)) + "x]",
+        "'" + "a" * rng.choice((10, 5000)) + "'",
+        "9" * rng.choice((99, 101, 5000)),
+    )
+    place = rng.choice([match.end() for match in re.finditer(r"[:,\n]", text)] or [0])
+    return text[:place] + " " + rng.choice(bombs) + text[place:]
+
+
+_TEXT_RULES = (_bytes, _cut, _put, _put, _token, _token, _token, _lines, _lines, _nested)
+
+
+def mutated_data(data: dict[str, Any], rng: Random) -> Any:
+    """A deep copy with a few values, keys or expressions changed."""
+    data = copy.deepcopy(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 2, 3))):
+        holders = list(_holders(data))
+        if not holders:
+            return data
+        holder, key = rng.choice(holders)
+        value = holder[key]
+        if isinstance(value, str) and key == "expression" and rng.random() < 0.85:
+            holder[key] = mutated_expression(value, rng)
+        else:
+            rng.choice(_DATA_RULES)(holder, key, holders, rng)
+    return data
+
+
+def mutated_expression(text: str, rng: Random) -> str:
+    """Tokens of an expression changed, or another expression around or in it."""
+    draw = rng.random()
+    if draw < 0.2:
+        return rng.choice(HOSTILE).replace("x", rng.choice(("x", "x", "y", "(y - t)")))
+    if draw < 0.35:
+        return rng.choice(expressions.DEGENERATE + expressions.LARGE).format(u=text)
+    tokens: list[str] = _TOKEN.findall(text)
+    for _ in range(rng.randint(1, 3)):
+        place = rng.randrange(len(tokens)) if tokens else 0
+        piece = rng.choice((rng.choice(_OPERATORS), rng.choice(HOSTILE), rng.choice(tokens or ["x"])))
+        if rng.random() < 0.6:
+            tokens[place : place + 1] = [piece]
+        else:
+            tokens.insert(place, piece)
+    return "".join(tokens)
+
+
+def _holders(data: Any, depth: int = 12) -> Any:
+    """Every (container, key) below, depth first; a list may be inside itself."""
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in list(items) if depth else ():
+        yield data, key
+        yield from _holders(value, depth - 1)
+
+
+def _extreme(holder: Any, key: Any, holders: Any, rng: Random) -> None:
+    holder[key] = copy.deepcopy(rng.choice(EXTREMES))
+
+
+def _word(holder: Any, key: Any, holders: Any, rng: Random) -> None:
+    holder[key] = rng.choice(WORDS)
+
+
+def _moved(holder: Any, key: Any, holders: Any, rng: Random) -> None:
+    other, place = rng.choice(holders)
+    holder[key] = copy.deepcopy(other[place])
+
+
+def _dropped(holder: Any, key: Any, holders: Any, rng: Random) -> None:
+    del holder[key]
+
+
+def _renamed(holder: Any, key: Any, holders: Any, rng: Random) -> None:
+    if isinstance(holder, dict):
+        holder[rng.choice((*WORDS, str(key) + "s", str(key)[:-1], str(key).upper()))] = holder.pop(key)
+    else:
+        holder.append(copy.deepcopy(holder[key]))
+
+
+def _added(holder: Any, key: Any, holders: Any, rng: Random) -> None:
+    if isinstance(holder, dict):
+        holder[rng.choice(WORDS)] = rng.choice((rng.choice(WORDS), copy.deepcopy(rng.choice(EXTREMES))))
+    else:
+        holder.insert(rng.randint(0, len(holder)), rng.choice(WORDS))
+
+
+def _wrapped(holder: Any, key: Any, holders: Any, rng: Random) -> None:
+    value = holder[key]
+    holder[key] = rng.choice(([value], {str(key): value}, str(value), (value,), [value, value]))
+
+
+def _strange(holder: Any, key: Any, holders: Any, rng: Random) -> None:
+    """Python objects that no YAML gives."""
+    loop: list[Any] = []
+    loop.append(loop)
+    values: tuple[Any, ...] = (
+        b"x",
+        {1, 2},
+        (1, 2),
+        1j,
+        object(),
+        int,
+        loop,
+        {1: 2},
+        {None: 1},
+        range(3),
+        Ellipsis,
+    )
+    holder[key] = rng.choice(values)
+
+
+_DATA_RULES = (
+    *(
+        _extreme,
+        _extreme,
+        _extreme,
+        _word,
+        _word,
+        _moved,
+        _moved,
+        _dropped,
+        _renamed,
+        _renamed,
+        _added,
+        _wrapped,
+    ),
+    _strange,
+)
