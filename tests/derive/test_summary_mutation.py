@@ -207,29 +207,45 @@ def test_fault_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 # ── the rows of sifrc verify ──────────────────────────────────────────────────────────────────────────
 
 
-SMALL_NETWORKS = (("skip", "weights-biases"),)
-"""With few groups, which are what the oracle's derivatives cost."""
+SMALL = build_spec(
+    {
+        "sifrc": 1,
+        "name": "small",
+        "network": {
+            "input": {"name": "image", "size": 2},
+            "layers": [
+                {"name": "fc1", "type": "dense", "units": 2, "activation": "tanh"},
+                {"name": "fc2", "type": "dense", "units": 2, "activation": "tanh"},
+                {"name": "sum1", "type": "add", "inputs": ["fc2", "image"]},
+                {"name": "fc3", "type": "dense", "units": 1},
+            ],
+        },
+        "loss": "squared_error",
+        "regularization": {"state": 0.1},
+        "dtype": "float64",
+        "partition": "weights-biases",
+    }
+)
+"""With few groups and states, which are what the oracle's derivatives cost."""
 
 
 def rows_that_fail() -> set[str]:
     """Which rows of levels 1 and 2 do not pass."""
     found = set()
-    for name, word in SMALL_NETWORKS:
-        spec, _, _, _ = setting(name, word)
-        for level, maker in ((1, summary_symbolic_rows), (2, summary_precise_rows)):
+    for level, maker in ((1, summary_symbolic_rows), (2, summary_precise_rows)):
+        try:
+            rows = list(maker(SMALL, 30, 0))
+        except Exception:
+            found.add(f"level {level}")
+            continue
+        for number, (_, oracle, check) in enumerate(rows):
             try:
-                rows = list(maker(spec, 30, 0))
+                row = check()
+                failed = row is None or not row.passed
             except Exception:
-                found.add(f"level {level}")
-                continue
-            for number, (_, oracle, check) in enumerate(rows):
-                try:
-                    row = check()
-                    failed = row is None or not row.passed
-                except Exception:
-                    failed = True
-                if failed:
-                    found.add(f"{oracle}, {('equations', 'program', 'program')[number]}")
+                failed = True
+            if failed:
+                found.add(f"{oracle}, {('equations', 'program', 'program')[number]}")
     return found
 
 
@@ -297,9 +313,9 @@ def test_fault_of_the_step_is_caught(name: str, monkeypatch: pytest.MonkeyPatch)
     """A wrong model, average, bound, owner or sign; or wrong summaries."""
     with STEP_FAULTS[name](monkeypatch):
         assert step_fails()
-    assert not step_fails()
 
 
 def test_nothing_stays_broken() -> None:
     """After all faults."""
     assert caught_by() == []
+    assert not step_fails()
