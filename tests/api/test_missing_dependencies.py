@@ -1,4 +1,4 @@
-"""An optional dependency that is missing or broken is one clear error, where it is needed and nowhere else."""
+"""An optional dependency that is missing or broken is one error, where it is needed and nowhere else."""
 
 import importlib
 import json
