@@ -18,9 +18,9 @@ from sifrc.spec import build_spec
 
 METHODS: Mapping[str, dict[str, Any]] = {
     "mk": {"name": "mk"},
-    "esn": {"name": "esn", "variant": "rank_one"},
+    "esn": {"name": "esn"},
     "ea_cg": {"name": "ea_cg", "period": 3},
-    "kfi": {"name": "ea_cg", "solver": "kfi", "curvature": "ggn", "period": 3},
+    "kfi": {"name": "ea_cg", "solver": "kfi", "kind": "ggn", "period": 3},
     "grouped_newton": {"name": "grouped_newton", "period": 2},
 }
 BATCH = 5
