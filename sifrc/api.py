@@ -144,11 +144,14 @@ def compile(
     else:
         folder = None if cache is False else Path(cache).absolute()
     chosen = method or ("none" if spec.method is None else spec.method.name)
-    if (backend or spec.target.backend) not in BUILT_IN or chosen not in ("none", *METHODS):
+    framework = backend or spec.target.backend
+    library = framework if framework in BUILT_IN else None
+    if library is None or chosen not in ("none", *METHODS):
         # What a backend or a method from elsewhere says may change without a trace in our own sources.
         content["text"] = text = make()
-        return module_from_cache(entry_name(spec.name, content), lambda: text, folder)
-    return module_from_cache(entry_name(spec.name, content), make, folder, reuse=cache is not False)
+        return module_from_cache(entry_name(spec.name, content), lambda: text, folder, library=library)
+    reuse = cache is not False
+    return module_from_cache(entry_name(spec.name, content), make, folder, reuse=reuse, library=library)
 
 
 def compile_source(

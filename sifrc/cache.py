@@ -171,7 +171,12 @@ def write_entry(path: Path, text: str) -> Path:
 
 
 def module_from_cache(
-    name: str, make: Callable[[], str], folder: Path | None, *, reuse: bool = True
+    name: str,
+    make: Callable[[], str],
+    folder: Path | None,
+    *,
+    reuse: bool = True,
+    library: str | None = None,
 ) -> ModuleType:
     """Import an entry, made first if it is not there.
 
@@ -180,6 +185,7 @@ def module_from_cache(
         make: gives the text.
         folder: of the cache; None for one that lives as long as the process.
         reuse: False makes the text in any case.
+        library: that the module imports, for the error where that fails.
 
     Raises:
         SifrcError: what the module imports is not installed.
@@ -193,7 +199,7 @@ def module_from_cache(
         text = make()
         if folder is not None:
             path = write_entry(path, text)
-    with importing("the generated module", error=MissingFramework):
+    with importing("the generated module", library, MissingFramework):
         return load_text(f"{PACKAGE}.{name}", path, text)
 
 

@@ -292,8 +292,9 @@ def _case(case: Case, operator: CurvatureOperator, glue: Glue, indent: int) -> l
     pad = " " * indent
     pairs = [(result.key, glue.member(*result.members[0])) for result in operator.also]
     pairs += [entry for result in case.results for entry in _entries(result, operator, glue)]
-    entries = [f'{pad}    "{key}": {text},' for key, text in pairs]
-    opening, closing = (f"{glue.apart}({{", "})") if glue.apart else ("{", "}")
+    inner = f"{pad}    " if glue.apart else pad
+    entries = [f'{inner}    "{key}": {text},' for key, text in pairs]
+    opening, closing = (f"{glue.apart}(\n{inner}{{", f"    }}\n{pad})") if glue.apart else ("{", "}")
     return [*glue.calls(case, indent), f"{pad}return {opening}", *entries, f"{pad}{closing}"]
 
 

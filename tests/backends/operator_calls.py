@@ -110,14 +110,14 @@ def calls(module: ModuleType, at: Given) -> Iterator[tuple[str, Callable[[], Any
         yield call(name, vector)
     if hasattr(module, "newton_direction"):
         yield "newton_direction", lambda: module.newton_direction(at.params, at.inputs[0], at.targets[0])
-    for kind, (_, per_sample) in getattr(module, "_KINDS", {}).items():
+    for kind, (_, form) in getattr(module, "_KINDS", {}).items():
         for dense in (False, True):
             yield call("block_hessian", kind=kind, dense=dense)
         for moment in ("second", "mean"):
             yield call("curvature_factors", kind=kind, moment=moment)
             yield call("gradient_and_factors", kind=kind, moment=moment)
             yield call("block_vector_product", vector, kind=kind, moment=moment)
-        if per_sample:
+        if form in (True, "samples"):
             yield call("block_hessian", kind=kind, reduction="none")
             yield call("block_vector_product", vector, kind=kind, moment="exact")
     for order, full in ((1, False), (2, False), (3, False), (3, True)) if hasattr(module, "summary") else ():
