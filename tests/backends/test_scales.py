@@ -93,7 +93,8 @@ def test_a_direction_of_zero_has_summaries_of_zero() -> None:
     for backend in BACKENDS:
         data = network(partition="canonical", target={"operators": ["summary"]})
         _, point = point_of(data, batch=3)
-        direction = {name: np.ones_like(value) for name, value in point.params.items()}
+        rng = np.random.default_rng(3)
+        direction = {name: rng.normal(size=value.shape) for name, value in point.params.items()}
         direction["fc1.bias"] = 0 * direction["fc1.bias"]
         g, h, d, t = summaries_of(data, point, backend, direction)
         assert g[1] == d[1] == 0 and not h[1].any() and not h[:, 1].any() and not t[1].any()
