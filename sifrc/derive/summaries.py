@@ -248,6 +248,16 @@ class Summaries:
         Order 1 is ḡ, order 2 has H̄ too, order 3 also the diagonal D. They are computed along directions of
         length about one, see :mod:`sifrc.derive.scaling`; those results come with the mark ¹.
         """
+        return self._scaled(*self.along_direction(order))[0]
+
+    def whole(self) -> tuple[System, ...]:
+        """All of order 3, in the same way: the tangents of the adjoints need those of all layers."""
+        return self._scaled(*self.along_direction(None))
+
+    def along_direction(self, order: int | None) -> tuple[System, ...]:
+        """The equations of an order, or of all of order 3 (None), along the directions as they are."""
+        if order is None:
+            return self._whole()
         parts = [self.moves]
         if order > 1:
             parts += [self.pulls, self.tangent]
@@ -256,17 +266,16 @@ class Summaries:
         parts.append(self.gradient)
         parts += [self.hessian] if order > 1 else []
         parts += [self.third] if order > 2 else []
-        return self._scaled(_by_layer(f"summary_{order}", f"Summaries up to order {order}", parts))[0]
+        return (_by_layer(f"summary_{order}", f"Summaries up to order {order}", parts),)
 
-    def whole(self) -> tuple[System, ...]:
-        """All of order 3: the tangents of the adjoints need those of all layers."""
+    def _whole(self) -> tuple[System, ...]:
         forward = _by_layer(
             "summary_tangents", "Tangents of the groups", [self.moves, self.pulls, self.tangent, self.centred]
         )
         sums = _by_layer(
             "summary_whole", "Summaries up to order 3", [self.gradient, self.hessian, self.tensor]
         )
-        return self._scaled(forward, _used(self.adjoint_tangent, sums), sums)
+        return forward, _used(self.adjoint_tangent, sums), sums
 
     @cached_property
     def scaling(self) -> Scaling:

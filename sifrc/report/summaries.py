@@ -100,7 +100,7 @@ def _meanings(systems: Iterable[System]) -> tuple[str, ...]:
 
 def _labelled(summaries: Summaries) -> list[tuple[str, System]]:
     """The systems in the order of the derivation, without those that are empty."""
-    _, adjoints, _ = summaries.whole()
+    _, adjoints, _ = summaries.along_direction(None)
     table = [
         ("moves", summaries.moves),
         ("pulls", summaries.pulls),
