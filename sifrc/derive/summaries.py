@@ -127,7 +127,9 @@ class Summaries:
         common adds to log Σ exp and changes no probability. But covariances about the mean keep their digits
         where one class has all the probability, while differences of moments are rounding.
         """
-        return System("summary_centred", "Tangents of the output about their mean", self._centred(second=False))
+        return System(
+            "summary_centred", "Tangents of the output about their mean", self._centred(second=False)
+        )
 
     @property
     def second_centred(self) -> System:

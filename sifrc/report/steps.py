@@ -66,9 +66,9 @@ _ROWS, _COLUMNS = "h\u0304", "a\u0304"
 
 
 _UNIT = (
-    "The mark ¹ is for directions u_s / ς_s, ς_s the power of two below the size of u_s, which is the sum of the "
-    "largest magnitudes of its tensors: ḡ¹_s = ḡ_s/ς_s, H̿¹_st = H̿_st/(ς_s ς_t) and D̄¹_s = D̄_s/ς_s³ do not "
-    "vanish where u does."
+    "The mark ¹ is for directions u_s / ς_s, ς_s the power of two below the size of u_s, which is the sum of "
+    "the largest magnitudes of its tensors: ḡ¹_s = ḡ_s/ς_s, H̿¹_st = H̿_st/(ς_s ς_t) and D̄¹_s = D̄_s/ς_s³ do "
+    "not vanish where u does."
 )
 
 

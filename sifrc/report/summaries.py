@@ -53,8 +53,8 @@ _MEANINGS: tuple[tuple[frozenset[str], str], ...] = tuple(
         ),
         (
             ("ċ",),
-            "ċ_n and c̈_n are ẋ_n and ẍ_n about their mean by the softmax: what all logits have in common changes "
-            "no derivative of log Σ exp from the second on.",
+            "ċ_n and c̈_n are ẋ_n and ẍ_n about their mean by the softmax: what all logits have in common "
+            "changes no derivative of log Σ exp from the second on.",
         ),
         (
             ("ḡ",),

@@ -77,7 +77,9 @@ def test_summaries_scale_with_each_groups_direction(partition: str, dtype: str, 
     for exponents in spans:
         own = dict(zip(GROUPS, exponents, strict=True))
         moved = {name: np.ldexp(value, own[name]) for name, value in base.items()}
-        sizes = [own[name] for name in GROUPS for _ in range(base[name].size if partition == "discrete" else 1)]
+        sizes = [
+            own[name] for name in GROUPS for _ in range(base[name].size if partition == "discrete" else 1)
+        ]
         with np.errstate(over="ignore", under="ignore"):
             found = summaries_of(data, point, where, moved)
             for value, expected, order in zip(found, plain, (1, 2, 3, 3), strict=True):
@@ -164,7 +166,11 @@ def test_the_program_of_grouped_newton_does_not_depend_on_the_scale_of_the_objec
         spec, point = point_of(data, batch=4)
         model = build_model(spec)
         program = lower(make_plan(model).plan)
-        values: dict[Any, Any] = {("x", 0): point.inputs, ("t", None): point.targets, ("mean", None): np.ldexp(0.25, exponent)}
+        values: dict[Any, Any] = {
+            ("x", 0): point.inputs,
+            ("t", None): point.targets,
+            ("mean", None): np.ldexp(0.25, exponent),
+        }
         for owned in model.parameters:
             for name, symbol in owned.members:
                 family = "W" if symbol is owned.weight else "β"
