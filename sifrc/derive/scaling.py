@@ -1,8 +1,9 @@
 """Summaries of directions of any length: each group's direction is taken at a length of about one.
 
-A summary of order p is of degree p in the direction: with gradients of 1e-11, D_s is 1e-33 of what it is for a
-direction of length one, and below the numbers of float32 long before the direction is. So each group's direction
-u_s is divided by a power of two ς_s close to its size, the summaries are taken along u¹_s = u_s / ς_s, and
+A summary of order p is of degree p in the direction: with gradients of 1e-11, D_s is 1e-33 of what it is for
+a direction of length one, and below the numbers of float32 long before the direction is. So each group's
+direction u_s is divided by a power of two ς_s close to its size, the summaries are taken along
+u¹_s = u_s / ς_s, and
 
     ḡ_s = ς_s ḡ¹_s,   H̿_st = ς_s ς_t H̿¹_st,   D̄_s = ς_s³ D̄¹_s,   T̄_stv = ς_s ς_t ς_v T̄¹_stv.
 
@@ -86,9 +87,9 @@ class Scaling:
     def after(self, system: System) -> tuple[Equation, ...]:
         """The summaries along the direction itself, from those of a system that :meth:`along` made.
 
-        ς⁻¹ is a product of three powers of two of about a third of its exponent. The first ones of up to three
-        groups are multiplied, then the second and the third ones: no product is out of range unless the result
-        is, also where one group's direction is as short as another one's is long.
+        ς⁻¹ is a product of three powers of two of about a third of its exponent. The first ones of up to
+        three groups are multiplied, then the second and the third ones: no product is out of range unless the
+        result is, also where one group's direction is as short as another one's is long.
         """
         found = [e.symbol for e in system.equations if e.symbol.family.removesuffix(_UNIT) in _RESULTS]
         equations = list(self._thirds())

@@ -27,11 +27,11 @@ from sifrc.calculus import jvp, vjp
 from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
 from sifrc.derive.scaling import Scaling
 from sifrc.derive.system import Equation, System
-from sifrc.ir import Add, Axis, Einsum, Expr, Input, Role
+from sifrc.ir import Add, Axis, Einsum, Expr, Input, LogSumExp, Role
 from sifrc.ir.along import along, spread
-from sifrc.ir.build import einsum, inner, rename, subtract, total, zero
+from sifrc.ir.build import einsum, inner, ones, rename, subtract, total, zero
 from sifrc.ir.normal import Relation, expand, reduce, relation
-from sifrc.ir.traverse import inputs_of
+from sifrc.ir.traverse import inputs_of, postorder, rewrite
 from sifrc.model import Constraint, Model
 from sifrc.model.build import state_regularizer
 from sifrc.model.partition import Partition
@@ -119,6 +119,76 @@ class Summaries:
         title = "Second-order tangents of the groups"
         return System("summary_second_tangent", title, tuple(equations)), curve
 
+    @property
+    def centred(self) -> System:
+        """ċ_n = ẋ_n − ⟨softmax, ẋ_n⟩, tangents of the output about their mean, where the loss has a softmax.
+
+        Its second and third derivatives are the same along ẋ_n and ċ_n: a number that all logits have in
+        common adds to log Σ exp and changes no probability. But covariances about the mean keep their digits
+        where one class has all the probability, while differences of moments are rounding.
+        """
+        return System(
+            "summary_centred", "Tangents of the output about their mean", self._centred(second=False)
+        )
+
+    @property
+    def second_centred(self) -> System:
+        """c̈_n, the same of the second-order tangents, where they are not zero."""
+        return System(
+            "summary_second_centred",
+            "Second-order tangents of the output about their mean",
+            self._centred(second=True),
+        )
+
+    def _centred(self, second: bool) -> tuple[Equation, ...]:
+        c = self.model.constraints[-1]
+        tangent = self._state(c, "ẋ")
+        if second and tangent not in self._second[1]:
+            return ()
+        moved = self._second[1][tangent] if second else tangent
+        if self._probabilities is None:
+            return ()
+        mean = einsum([(inner(self._probabilities, moved), ()), (ones((c.axis,)), (c.axis,))], (c.axis,))
+        symbol = self._state(c, "c̈" if second else "ċ")
+        return (self._stacked(symbol, subtract(moved, mean), c, "definition"),)
+
+    @cached_property
+    def _probabilities(self) -> Expr | None:
+        """The softmax of the output, if the loss is log Σ exp of it, times a number, and otherwise linear."""
+        loss, state = self.model.data_loss, self.model.output.state
+        found = [n for n in postorder(loss) if isinstance(n, LogSumExp) and n.operand is state]
+        if len(found) != 1:
+            return None
+        plain = Input("lse", None, (), Role.DATA)
+        rest = rewrite([loss], lambda node: plain if node is found[0] else None)[0]
+        along = Input("ẋ", self.model.output.index, state.axes, Role.TANGENT)
+        moves = {state: along, plain: Input("dlse", None, (), Role.DATA)}
+        first = jvp(rest, moves)
+        if first is None or jvp(first, moves) is not None:
+            return None
+        return vjp(found[0], [state])[0]
+
+    @cached_property
+    def _without_mean(self) -> list[Relation]:
+        """⟨softmax, ċ_n⟩ and ⟨softmax, c̈_n⟩ are zero, for every group."""
+        if self._probabilities is None:
+            return []
+        c = self.model.constraints[-1]
+        found: list[Relation] = []
+        for family in ("ċ", *(("c̈",) if self._bent else ())):
+            for number in range(3):
+                axis = Axis(GROUP, self.groups.size, number)
+                moved = _of_group(self._state(c, family), axis)
+                mean = einsum([(self._probabilities, (c.axis,)), (moved, moved.axes)], (axis,))
+                found.append(relation(f"⟨softmax, {family}⟩ = 0", mean, mean))
+        return found
+
+    @cached_property
+    def _bent(self) -> dict[Input, Expr]:
+        """Along what the tangents about their mean move: those of the second order."""
+        c = self.model.constraints[-1]
+        return {self._state(c, "ċ"): self._state(c, "c̈")} if self.second_centred.equations else {}
+
     @cached_property
     def adjoint_tangent(self) -> System:
         """ḃ_k and ẏ_k of every group."""
@@ -138,7 +208,7 @@ class Summaries:
         """ḡ_s."""
         direction = self._direction
 
-        def part(form: Expr) -> Expr:
+        def part(form: Expr, centred: bool) -> Expr:
             return jvp(form, direction) or zero(())
 
         return self._summed("summary_gradient", "Summary of order 1", "ḡ", 1, part, "GN3(9)")
@@ -147,8 +217,8 @@ class Summaries:
     def hessian(self) -> System:
         """H̄_st."""
 
-        def part(form: Expr) -> Expr:
-            return self._differential(form, [self._along(0), self._along(1)])
+        def part(form: Expr, centred: bool) -> Expr:
+            return self._differential(form, [self._along(n, centred=centred) for n in range(2)])
 
         return self._summed("summary_hessian", "Summary of order 2", "H̿", 2, part, "GN3(9)")
 
@@ -156,8 +226,8 @@ class Summaries:
     def third(self) -> System:
         """D_s, the diagonal of the summary of order 3."""
 
-        def part(form: Expr) -> Expr:
-            curve = {**self._along(), **self._second[1]}
+        def part(form: Expr, centred: bool) -> Expr:
+            curve = {**self._along(centred=centred), **self._second[1], **self._bent}
             return self._differential(form, [curve] * 3)
 
         return self._summed("summary_third", "Diagonal of the summary of order 3", "D̄", 1, part, "GN3(6)")
@@ -166,8 +236,8 @@ class Summaries:
     def tensor(self) -> System:
         """T_stv, the whole summary of order 3."""
 
-        def part(form: Expr) -> Expr:
-            directions = [self._along(number, multipliers=True) for number in range(3)]
+        def part(form: Expr, centred: bool) -> Expr:
+            directions = [self._along(number, multipliers=True, centred=centred) for number in range(3)]
             return self._differential(form, directions)
 
         return self._summed("summary_tensor", "Summary of order 3", "T̄", 3, part, "GN3(6)")
@@ -180,24 +250,34 @@ class Summaries:
         Order 1 is ḡ, order 2 has H̄ too, order 3 also the diagonal D. They are computed along directions of
         length about one, see :mod:`sifrc.derive.scaling`; those results come with the mark ¹.
         """
+        return self._scaled(*self.along_direction(order))[0]
+
+    def whole(self) -> tuple[System, ...]:
+        """All of order 3, in the same way: the tangents of the adjoints need those of all layers."""
+        return self._scaled(*self.along_direction(None))
+
+    def along_direction(self, order: int | None) -> tuple[System, ...]:
+        """The equations of an order, or of all of order 3 (None), along the directions as they are."""
+        if order is None:
+            return self._whole()
         parts = [self.moves]
         if order > 1:
             parts += [self.pulls, self.tangent]
-        parts += [self.second_tangent] if order > 2 else []
+            parts += [self.centred]
+        parts += [self.second_tangent, self.second_centred] if order > 2 else []
         parts.append(self.gradient)
         parts += [self.hessian] if order > 1 else []
         parts += [self.third] if order > 2 else []
-        return self._scaled(_by_layer(f"summary_{order}", f"Summaries up to order {order}", parts))[0]
+        return (_by_layer(f"summary_{order}", f"Summaries up to order {order}", parts),)
 
-    def whole(self) -> tuple[System, ...]:
-        """All of order 3: the tangents of the adjoints need those of all layers."""
+    def _whole(self) -> tuple[System, ...]:
         forward = _by_layer(
-            "summary_tangents", "Tangents of the groups", [self.moves, self.pulls, self.tangent]
+            "summary_tangents", "Tangents of the groups", [self.moves, self.pulls, self.tangent, self.centred]
         )
         sums = _by_layer(
             "summary_whole", "Summaries up to order 3", [self.gradient, self.hessian, self.tensor]
         )
-        return self._scaled(forward, _used(self.adjoint_tangent, sums), sums)
+        return forward, _used(self.adjoint_tangent, sums), sums
 
     @cached_property
     def scaling(self) -> Scaling:
@@ -229,15 +309,15 @@ class Summaries:
         yield None, self.model.data_loss
 
     def _summed(
-        self, name: str, title: str, family: str, order: int, part: Callable[[Expr], Expr], source: str
+        self, name: str, title: str, family: str, order: int, part: Callable[[Expr, bool], Expr], source: str
     ) -> System:
         """Differentials of the terms of L, added up layer by layer."""
         axes = tuple(Axis(GROUP, self.groups.size, n) for n in range(order))
         equations: list[Equation] = []
         known: list[Expr] = []
         for c, form in self._forms():
-            known_products = [] if c is None else self._relations[c.index]
-            value = reduce(self._along_groups(part(form), order), known_products)
+            known_products = self._without_mean if c is None else self._relations[c.index]
+            value = reduce(self._along_groups(part(form, c is None), order), known_products)
             last = c is None
             symbol = Input(
                 family if last else f"{family}∑", None if c is None else c.index, axes, Role.DIRECTION
@@ -299,11 +379,18 @@ class Summaries:
                 found[symbol] = direction
         return found
 
-    def _along(self, number: int = 0, *, multipliers: bool = False) -> Mapping[Input, Expr]:
+    def _along(
+        self, number: int = 0, *, multipliers: bool = False, centred: bool = False
+    ) -> Mapping[Input, Expr]:
         """What moves when the parameters do, along the first, second or third direction.
 
-        The parameters, x and a; with ``multipliers`` also b and y.
+        The parameters, x and a; with ``multipliers`` also b and y. Where ``centred``, x_n along its tangents
+        about their mean, if there are such.
         """
+        if centred and self._probabilities is not None:
+            c = self.model.constraints[-1]
+            own = self._state(c, "ċ" + "'" * number)
+            return {**self._along(number, multipliers=multipliers), c.state: own}
         if (number, multipliers) not in self._moving:
             self._moving[number, multipliers] = self._tangents(number, multipliers)
         return self._moving[number, multipliers]
@@ -360,7 +447,7 @@ class Summaries:
         if family in OWNER and symbol.role is Role.DIRECTION:
             owner = Input(OWNER[family], symbol.index, (axis,), Role.HYPERPARAMETER)
             return einsum([(owner, (axis,)), (plain, plain.axes)], (axis, *plain.axes))
-        if family in ("ẋ", "ȧ", "ḃ", "ẏ", "ẍ", "ä"):
+        if family in ("ẋ", "ȧ", "ḃ", "ẏ", "ẍ", "ä", "ċ", "c̈"):
             return _of_group(plain, axis)
         return symbol
 

@@ -320,9 +320,10 @@ def _(statement: ConjugateGradients, machine: Machine) -> None:
 
     A product and an inner product of ``terms`` terms are off by ``rounding`` relative to the norm of the
     operator. So a curvature may be rounding alone in two ways: against that norm, for the direction as it is;
-    or because of the direction, if its part along its product is no longer than the error of the residuals that
-    it is made of. In a singular system without a solution the steps before that are long, and so is that error.
-    Squares of small numbers vanish: the search is on the right sides divided by a power of two of their size.
+    or because of the direction, if its part along its product is no longer than the error of the residuals
+    that it is made of. In a singular system without a solution the steps before that are long, and so is that
+    error. Squares of small numbers vanish: the search is on the right sides divided by a power of two of
+    their size.
     """
     unknowns = statement.unknowns
 

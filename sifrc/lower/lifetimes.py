@@ -14,7 +14,7 @@ from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
 from sifrc.lower.program import OBJECTIVE, Function, Kernel, Place, Program, Statement, Storage
 from sifrc.lower.reuse import aliases, destination
 
-__all__ = ["kept_families", "other_places", "places", "summary_places"]
+__all__ = ["handed_families", "kept_families", "other_places", "places", "summary_places"]
 
 Member: TypeAlias = tuple[str, int | None]
 _KEPT = frozenset({Storage.WORK, Storage.RESULT})
@@ -36,6 +36,25 @@ def kept_families(program: Program) -> frozenset[str]:
         written = {family for f in functions if f.name in program.periodic for family in f.writes}
         kept |= written & {family for f in functions if f.name not in program.periodic for family in f.reads}
     return frozenset(f.name for f in program.families if f.name in kept and f.storage in _KEPT)
+
+
+def handed_families(program: Program) -> frozenset[str]:
+    """Families that periodic functions on a batch of their own compute for the rest of the step.
+
+    They have one array each, whichever batch they are computed on.
+    """
+    if not program.curvature_batch:
+        return frozenset()
+    step = _steps(program)[0]
+    shapes = {family.name: family.shapes for family in program.families}
+    on_batch = [
+        function
+        for function in step
+        if function.name in program.periodic
+        and any(None in shape for name in (*function.reads, *function.writes) for _, shape in shapes[name])
+    ]
+    written = {family for function in on_batch for family in function.writes}
+    return frozenset(family for f in step if f not in on_batch for family in f.reads if family in written)
 
 
 def places(program: Program) -> tuple[Place, ...]:
@@ -69,7 +88,7 @@ def other_places(program: Program) -> tuple[Place, ...]:
     functions = [program.function(name, True) for name in names]
     written = {family for function in functions for family in function.writes}
     elsewhere = {family.name for family in program.families} - written - {"x", "t"}
-    return _places(program, functions, kept_families(program) | elsewhere, ())
+    return _places(program, functions, kept_families(program) | handed_families(program) | elsewhere, ())
 
 
 def _places(

@@ -125,6 +125,8 @@ _TABLE: tuple[tuple[str, str, Storage, str], ...] = (
     ("ȧ", "tangent_a", Storage.WORK, "tangents of the pre-activations, of every group"),
     ("ẍ", "second_x", Storage.WORK, "second-order tangents of the states, of every group"),
     ("ä", "second_a", Storage.WORK, "second-order tangents of the pre-activations, of every group"),
+    ("ċ", "centred_x", Storage.WORK, "tangents of the output about their mean, of every group"),
+    ("c̈", "second_centred_x", Storage.WORK, "second-order tangents of the output about their mean"),
     ("ḃ", "tangent_b", Storage.WORK, "tangents of the adjoints b_k, of every group"),
     ("ẏ", "tangent_y", Storage.WORK, "tangents of the adjoints y_k, of every group"),
     ("ḡ", "summary_g", Storage.RESULT, "summary of order 1, ⟨u_s, ∂L⟩"),

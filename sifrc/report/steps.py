@@ -65,6 +65,13 @@ _ADAM = (
 _ROWS, _COLUMNS = "h\u0304", "a\u0304"
 
 
+_UNIT = (
+    "The mark ¹ is for directions u_s / ς_s, ς_s the power of two below the size of u_s, which is the sum of "
+    "the largest magnitudes of its tensors: ḡ¹_s = ḡ_s/ς_s, H̿¹_st = H̿_st/(ς_s ς_t) and D̄¹_s = D̄_s/ς_s³ do "
+    "not vanish where u does."
+)
+
+
 def step_sections(book: Book, shown: tuple[Kind, ...], legend: Legend) -> list[Section]:
     """The step of the spec's method where it uses summaries, or blocks: after their kind if that is new.
 
@@ -107,6 +114,7 @@ def _grouped(book: Book, plan: StepPlan, options: Mapping[str, OptionValue]) -> 
         *averages.get(str(options["direction"]), ()),
         *_periodic(options, "Summaries and rates"),
         _GROUPED,
+        *(() if options["regularization"] == "ridge" else (_UNIT,)),
     )
     return Section(_title(book.model.spec, options), book.rows(lines), notes)
 

@@ -52,6 +52,11 @@ _MEANINGS: tuple[tuple[frozenset[str], str], ...] = tuple(
             "each group, of ḃ_k and ẏ_k those of the adjoints.",
         ),
         (
+            ("ċ",),
+            "ċ_n and c̈_n are ẋ_n and ẍ_n about their mean by the softmax: what all logits have in common "
+            "changes no derivative of log Σ exp from the second on.",
+        ),
+        (
             ("ḡ",),
             "ḡ_s, H̿_st and T̄_stv are the first, second and third differentials of ℓ_R along u_s, u_t and "
             "u_v, and D̄_s is T̄_sss; H̿ is the H̄ of GN3. They come from the Lagrangian with a_k and y_k in it: "
@@ -95,12 +100,14 @@ def _meanings(systems: Iterable[System]) -> tuple[str, ...]:
 
 def _labelled(summaries: Summaries) -> list[tuple[str, System]]:
     """The systems in the order of the derivation, without those that are empty."""
-    _, adjoints, _ = summaries.whole()
+    _, adjoints, _ = summaries.along_direction(None)
     table = [
         ("moves", summaries.moves),
         ("pulls", summaries.pulls),
         ("tangents", summaries.tangent),
         ("second tangents", summaries.second_tangent),
+        ("about their mean", summaries.centred),
+        ("about their mean", summaries.second_centred),
         ("tangents of adjoints", adjoints),
         ("order 1", summaries.gradient),
         ("order 2", summaries.hessian),

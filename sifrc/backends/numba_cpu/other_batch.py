@@ -9,6 +9,7 @@ from sifrc.backends.numba_cpu.loop import checked_call, sample_lines
 from sifrc.backends.numba_cpu.nests import indented
 from sifrc.backends.numba_cpu.parts import STATES, TARGETS, Parts
 from sifrc.backends.numba_cpu.storage import Group, is_scalar
+from sifrc.lower.lifetimes import handed_families
 from sifrc.lower.program import Storage
 
 __all__ = ["PREFIX", "OtherBatch", "other_batch", "periodic_lines"]
@@ -63,7 +64,7 @@ def other_batch(parts: Parts) -> OtherBatch | None:
     periodic = [f for f in periodic if any(None in shape for g in f.groups for _, shape in g.members)]
     functions = (*before, *periodic)
     written = {family for function in functions for family in function.function.writes}
-    own = {STATES, TARGETS, "mean"} | written
+    own = ({STATES, TARGETS, "mean"} | written) - handed_families(program)
     groups = [
         group
         for group in parts.groups(functions)
