@@ -470,8 +470,8 @@ def train_module(
     from sifrc.training import Plateau
     from sifrc.training import train as run
     from sifrc.training.adapters import has_curvature_batch
+    from sifrc.training.checkpoint import saved_parameters
     from sifrc.training.companion import no_curvature_batch
-    from sifrc.training.run import saved_parameters
 
     if spec.method is None:
         raise TrainingError(

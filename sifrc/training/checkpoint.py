@@ -19,7 +19,18 @@ from sifrc.training.files import replacing
 from sifrc.training.history import History
 from sifrc.training.state import StateTree, decode_state, encode_state
 
-__all__ = ["Checkpoint", "Position", "check_identity", "load_checkpoint", "save_checkpoint", "text_digest"]
+__all__ = [
+    "CHECKPOINT_FILE",
+    "Checkpoint",
+    "Position",
+    "check_identity",
+    "load_checkpoint",
+    "save_checkpoint",
+    "saved_parameters",
+    "text_digest",
+]
+
+CHECKPOINT_FILE = "checkpoint.npz"
 
 _FORMAT = 1
 
@@ -138,6 +149,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise _damaged(path, error) from error
     except (zipfile.BadZipFile, zlib.error) as error:
         raise _damaged(path, error) from error
+
+
+def saved_parameters(path: Path) -> Mapping[str, NDArray[Any]]:
+    """The parameters in a checkpoint.
+
+    Args:
+        path: of the file, or of the folder of its run.
+
+    Raises:
+        TrainingError: there is none, or it is damaged.
+    """
+    return load_checkpoint(path / CHECKPOINT_FILE if path.is_dir() else path).parameters
 
 
 def _tree(content: Mapping[str, NDArray[Any]], name: str) -> StateTree:

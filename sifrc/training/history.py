@@ -82,6 +82,16 @@ class History:
         return self.rows[-1]
 
     @property
+    def best(self) -> EpochMetrics:
+        """The row with the smallest training loss.
+
+        Raises:
+            TrainingError: there is none.
+        """
+        known = [row for row in self.rows if not math.isnan(row.train_loss)]
+        return min(known, key=lambda row: row.train_loss) if known else self.last
+
+    @property
     def has_accuracy(self) -> bool:
         """Whether any row has an accuracy."""
         return any(not math.isnan(row.test_accuracy) for row in self.rows)

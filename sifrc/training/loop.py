@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 from sifrc.data import Dataset
 from sifrc.errors import TrainingError
 from sifrc.training.adapters import Trainable, make_trainable
+from sifrc.training.checkpoint import CHECKPOINT_FILE
 from sifrc.training.companion import Companion, Extras
-from sifrc.training.ending import stopped
+from sifrc.training.ending import stopped, warn_of_loss
 from sifrc.training.files import run_directory
 from sifrc.training.history import History
 from sifrc.training.interruption import Signals, caught_signals
 from sifrc.training.plateau import Plateau
 from sifrc.training.progress import Progress, training_progress
-from sifrc.training.run import CHECKPOINT_FILE, METRICS_FILE, PLOT_FILE, Run, RunSettings, Schedule
+from sifrc.training.run import METRICS_FILE, PLOT_FILE, Run, RunSettings, Schedule
 from sifrc.training.sampling import sample_order
 
 __all__ = ["CHECKPOINT_FILE", "METRICS_FILE", "PLOT_FILE", "Schedule", "fit", "sample_order", "train"]
@@ -148,7 +149,7 @@ def fit(
         except BaseException as error:
             signals.answered()
             outcome = stopped(run, error, signals.number)
-            if run.has_checkpoint:
+            if run.saved is not None:
                 bar.doing("drawing")
                 # Whoever cannot wait presses Ctrl-C again; what counts is saved.
                 with suppress(KeyboardInterrupt), signals.at_once():
@@ -189,6 +190,7 @@ def _go_through(run: Run, signals: Signals, bar: Progress, *, resume: bool) -> N
     with signals.at_once():
         run.draw()
     bar.show(run.position, run.history)
+    warn_of_loss(run.history)
 
 
 def _check_settings(

@@ -22,6 +22,7 @@ from sifrc.data import Dataset
 from sifrc.errors import SifrcError, TrainingError
 from sifrc.training.adapters import Trainable
 from sifrc.training.checkpoint import (
+    CHECKPOINT_FILE,
     Checkpoint,
     Position,
     check_identity,
@@ -29,6 +30,7 @@ from sifrc.training.checkpoint import (
     save_checkpoint,
 )
 from sifrc.training.companion import COMPANION_FILES, Companion, CompanionMark
+from sifrc.training.evaluation import measure
 from sifrc.training.history import EpochMetrics, History
 from sifrc.training.plots import training_plot
 from sifrc.training.sampling import chunk_size, order_generator, sample_order
@@ -41,10 +43,8 @@ __all__ = [
     "Run",
     "RunSettings",
     "Schedule",
-    "saved_parameters",
 ]
 
-CHECKPOINT_FILE = "checkpoint.npz"
 METRICS_FILE = "metrics.csv"
 PLOT_FILE = "training.png"
 
@@ -129,7 +129,7 @@ class Run:
 
         Its files stay until the first checkpoint of this run is on disk, which belongs to no other file.
         """
-        self.history = self.history.appended(self._measure(0, 0.0, math.nan))
+        self.history = self.history.appended(measure(self._trainable, self._data, 0, 0.0, math.nan))
         self._keep_point()
         if self._settings.directory is None:
             return
@@ -235,7 +235,8 @@ class Run:
     def measure_epoch(self) -> EpochMetrics:
         """Measure after the last step of an epoch; nothing changes."""
         done = self.position
-        return self._measure(done.epoch + 1, done.seconds, done.objective / self._samples)
+        mean = done.objective / self._samples
+        return measure(self._trainable, self._data, done.epoch + 1, done.seconds, mean)
 
     # -- going back ----------------------------------------------------------------------------------
 
@@ -364,63 +365,27 @@ class Run:
             text = error.message if isinstance(error, SifrcError) else f"{type(error).__name__}: {error}"
             warnings.warn(f"not all pictures are drawn: {text}", stacklevel=3)
 
-    # -- in words ------------------------------------------------------------------------------------
-
-    def where(self) -> str:
-        """The place in the run, for errors."""
-        if not self.has_begun:
-            return "before the first step"
-        if self.complete:
-            return "after the last epoch"
-        epoch = self.position.epoch + 1
-        return f"in the measurement after epoch {epoch}" if self.epoch_is_trained else f"in epoch {epoch}"
-
-    def how_far(self) -> str:
-        """The place in the run, in samples."""
-        if not self.has_begun or self.complete:
-            return self.where()
-        position = self.position
-        return f"in epoch {position.epoch + 1}, after {position.sample} of {self._samples} samples"
-
-    def on_disk(self) -> str:
-        """Where the newest checkpoint is."""
-        if self._settings.directory is None:
-            return "nothing is saved, since the run has no folder"
-        if self._saved is None:
-            return "nothing was trained, and no file was changed"
-        epoch, sample = self._saved.epoch, self._saved.sample
-        inside = f" and {sample} samples" if sample else ""
-        which = "saved in" if self._saved == self.position else "the last good checkpoint is"
-        return f"{which} {CHECKPOINT_FILE}, after {epoch} epoch{'' if epoch == 1 else 's'}{inside}"
-
     @property
     def has_begun(self) -> bool:
         """Whether anything was measured."""
         return len(self.history) > 0
 
     @property
-    def has_checkpoint(self) -> bool:
-        """Whether this run is on disk."""
-        return self._saved is not None
+    def samples(self) -> int:
+        """Of an epoch."""
+        return self._samples
+
+    @property
+    def has_folder(self) -> bool:
+        """Whether the run has a place for files."""
+        return self._settings.directory is not None
+
+    @property
+    def saved(self) -> Position | None:
+        """Where the newest checkpoint is; None without one of this run."""
+        return self._saved
 
     # -- parts ---------------------------------------------------------------------------------------
-
-    def _measure(self, epoch: int, seconds: float, objective: float) -> EpochMetrics:
-        """Loss and accuracy over both parts."""
-        train_loss, train_accuracy = self._evaluate(self._data.train_inputs, self._data.train_targets)
-        test_loss, test_accuracy = self._evaluate(self._data.test_inputs, self._data.test_targets)
-        return EpochMetrics(epoch, seconds, objective, train_loss, test_loss, train_accuracy, test_accuracy)
-
-    def _evaluate(self, inputs: NDArray[Any], targets: NDArray[Any]) -> tuple[float, float]:
-        """Mean loss, and the share of samples whose largest output is that of their class."""
-        loss = self._trainable.loss(inputs, targets)
-        if self._data.classes is None:
-            return loss, math.nan
-        outputs = self._trainable.predict(inputs)
-        if outputs.shape[1] != self._data.classes:
-            return loss, math.nan
-        labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
-        return loss, float((outputs.argmax(axis=1) == labels).mean())
 
     def _draw_order(self) -> None:
         """The order of the epoch, and what tells it from those of another NumPy: its generator and digest."""
@@ -440,18 +405,6 @@ class Run:
     def _file(self, name: str) -> Path:
         assert self._settings.directory is not None
         return self._settings.directory / name
-
-
-def saved_parameters(path: Path) -> Mapping[str, NDArray[Any]]:
-    """The parameters in a checkpoint.
-
-    Args:
-        path: of the file, or of the folder of its run.
-
-    Raises:
-        TrainingError: there is none, or it is damaged.
-    """
-    return load_checkpoint(path / CHECKPOINT_FILE if path.is_dir() else path).parameters
 
 
 def _first_not_finite(parameters: Mapping[str, NDArray[Any]]) -> str | None:

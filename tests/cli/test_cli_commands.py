@@ -456,6 +456,43 @@ def test_ctrl_c_prints_how_far_training_is(sifrc_command, write, archive, monkey
     assert result.exit_code == 130 and "interrupted in epoch 1" in result.stderr and without_trace(result)
 
 
+@pytest.mark.parametrize("cause", [RuntimeError("of a module"), MemoryError()])
+def test_what_stops_a_run_unexpectedly_is_shown(sifrc_command, write, archive, monkeypatch, cause):
+    """Somebody's bug comes with the way to it; what happens to runs, as a lack of memory, does not."""
+    import sifrc.training
+
+    def stopped(*arguments, **settings):
+        raise sifrc.TrainingError("training stopped in epoch 1", hint="saved in checkpoint.npz") from cause
+
+    monkeypatch.setattr(sifrc.training, "train", stopped)
+    result = sifrc_command("train", write(tiny()), "--data", archive)
+    assert result.exit_code == 1 and "training stopped in epoch 1" in result.stderr
+    assert ("RuntimeError: of a module" in result.stderr) == isinstance(cause, RuntimeError)
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "often"])
+def test_times_between_checkpoints_that_are_none(sifrc_command, write, value):
+    result = sifrc_command("train", write(tiny()), "--checkpoint-every", value)
+    assert result.exit_code == 2 and "or never" in result.stderr and without_trace(result)
+
+
+def test_start_takes_the_parameters_of_another_run(sifrc_command, write, archive, tmp_path):
+    """With another rate, which a resumed run may not have."""
+    from sifrc.training.checkpoint import load_checkpoint
+
+    path, data = write(tiny()), ("--data", archive, "--epochs", 1, "--batch", 20)
+    other = ("--checkpoint-every", "never", "--option", "learning_rate=0.01")
+    assert sifrc_command("train", path, *data, "-o", tmp_path / "a").exit_code == 0
+    result = sifrc_command("train", path, *data, "-o", tmp_path / "b", "--start", tmp_path / "a", *other)
+    assert result.exit_code == 0, result.output
+    a, b = (load_checkpoint(tmp_path / name / "checkpoint.npz").history.rows for name in "ab")
+    assert a[-1].test_loss == b[0].test_loss and len(b) == 2
+    result = sifrc_command("train", path, *data, "--resume", "--start", tmp_path / "a")
+    assert result.exit_code == 2 and "not together with --resume" in result.stderr
+    result = sifrc_command("train", path, *data, "--start", tmp_path / "none")
+    assert result.exit_code == 1 and "no checkpoint" in result.stderr and without_trace(result)
+
+
 def test_output_to_a_closed_pipe_is_no_bug(write):
     """`sifrc check SPEC | head -0` must not end in a traceback."""
     reader, writer = os.pipe()

@@ -35,11 +35,17 @@ __all__ = ["main"]
 
 PARTS = ("trainings", "kills", "signals", "disks", "shared")
 METHODS: dict[str, dict[str, Any]] = {
-    "esn": {"learning_rate": 0.1},
-    "mk": {"learning_rate": 0.5, "damping": 1.0},
+    "esn": {"learning_rate": 1.0},
+    "mk": {"learning_rate": 1.0, "damping": 1.0},
     "ea_cg": {"learning_rate": 0.2, "alpha": 0.1, "kind": "ggn"},
-    "grouped_newton": {"learning_rate": 0.1, "internal_damping": 3.0, "period": 3},
+    "grouped_newton": {"learning_rate": 0.3, "internal_damping": 3.0, "period": 3},
 }
+
+_QUICK = (
+    ("grouped_newton", "torch", "cross_entropy", "converges"),
+    ("mk", "numba", "squared_error", "diverges"),
+    ("ea_cg", "torch", "cross_entropy", "diverges"),
+)
 
 
 def main(argv: list[str]) -> int:
@@ -67,11 +73,11 @@ def _of_part(part: str, arguments: argparse.Namespace, folder: Path) -> Iterator
     chance, quick = random.Random(f"{part} {arguments.seed}"), arguments.quick
     workloads = WORKLOADS[2:3] if quick else WORKLOADS
     if part == "trainings":
-        yield from training_cases(folder, 30 if quick else arguments.epochs, quick=quick)
+        yield from training_cases(folder, 10 if quick else arguments.epochs, quick=quick)
     elif part == "kills":
-        yield from kill_cases(folder, chance, workloads, 4 if quick else arguments.kills)
+        yield from kill_cases(folder, chance, workloads, 3 if quick else arguments.kills)
     elif part == "signals":
-        yield from signal_cases(folder, chance, workloads, 4 if quick else arguments.signals)
+        yield from signal_cases(folder, chance, workloads, 3 if quick else arguments.signals)
     elif part == "disks":
         yield from disk_cases(folder, quick=quick)
     else:
@@ -80,10 +86,10 @@ def _of_part(part: str, arguments: argparse.Namespace, folder: Path) -> Iterator
 
 def training_cases(folder: Path, epochs: int, *, quick: bool) -> Iterator[Case]:
     """Every method on both backends, until nothing is left to learn, and with far too large a rate."""
-    losses = ("cross_entropy",) if quick else ("cross_entropy", "squared_error")
-    for method, backend, loss in itertools.product(METHODS, ("torch", "numba"), losses):
+    backends, losses = ("torch", "numba"), ("cross_entropy", "squared_error")
+    for method, backend, loss in itertools.product(METHODS, backends, losses):
         for end, rate in (("converges", 1.0), ("diverges", 1e6)):
-            if quick and (backend == "numba") == (end == "converges"):
+            if quick and (method, backend, loss, end) not in _QUICK:
                 continue
             options = METHODS[method] | {"learning_rate": METHODS[method]["learning_rate"] * rate}
             work = Workload(
@@ -112,7 +118,7 @@ def _trained(work: Workload, module: ModuleType, folder: Path, converges: bool) 
         return case.lost("parameters that are not finite")
     if converges:
         first, last = saved.history.rows[0].train_loss, saved.history.last.train_loss
-        if kind == "error" or not last < 0.2 * first:
+        if kind == "error" or not last < 0.5 * first:
             return case.wrong(text or f"the loss goes from {first:.3g} to {last:.3g}")
     # What was refused once is refused again, and that changes nothing.
     again, text = fork(lambda: work.run(module, folder, resume=True)).result()
@@ -122,7 +128,7 @@ def _trained(work: Workload, module: ModuleType, folder: Path, converges: bool) 
 
 
 def kill_cases(folder: Path, chance: random.Random, workloads: Any, count: int) -> Iterator[Case]:
-    """SIGKILL at a random moment, resumed, perhaps killed again; in the end the bits of the run left alone."""
+    """SIGKILL at a random moment, resumed, perhaps killed again; to the bits of the run left alone."""
     for place, work in enumerate(workloads):
         module = work.compile(folder / "cache")
         whole, seconds = _whole(work, module, folder)

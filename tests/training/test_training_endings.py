@@ -307,3 +307,10 @@ def test_interrupted_before_anything_was_trained(tmp_path, fake_numba, toy, monk
     with pytest.raises(TrainingInterrupted, match="before the first step; nothing was trained"):
         train(fake_numba, "numba", toy, directory=tmp_path, **NEVER)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_has_lost_what_it_had_learned_says_so(fake_numba, toy, monkeypatch):
+    losses = iter([2.0, 2.0, 1e-6, 0.1, 2.2, 2.3, 1.5, 1.6])  # of training part and test part in turn
+    monkeypatch.setattr(NumbaTrainable, "loss", lambda *arguments: next(losses))
+    with pytest.warns(UserWarning, match=r"was 1e-06 after epoch 1 and is 1.5 after epoch 3"):
+        train(fake_numba, "numba", toy, **SETTINGS)
