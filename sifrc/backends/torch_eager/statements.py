@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import singledispatchmethod
 
@@ -11,7 +11,7 @@ from sympy import Expr, Symbol
 
 from sifrc.backends.names import groups_name
 from sifrc.backends.torch_eager.access import Names, aligned
-from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries_of, update_text
+from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries_of, extents_text, update_text
 from sifrc.backends.torch_eager.products import Product, product_of
 from sifrc.backends.torch_eager.sums import covered_labels, inner_product, matrix_and_vector
 from sifrc.errors import BackendError
@@ -250,7 +250,8 @@ class Writer:
             outer = {name: replace(e, ready=e.is_float) for name, e in entries.items()}
             scale = Formula(factor, rest, outer, {}).text(expand=False)
             text = f"({scale}) * {text}"
-        return [*lines, *self._store(statement.target, text, rest)]
+        present = {label for _, load in statement.loads for label in load.labels}
+        return [*lines, *self._store(statement.target, text, rest, present)]
 
     @lines.register
     def _(self, statement: LogSumExpOver) -> list[str]:
@@ -347,12 +348,23 @@ class Writer:
         )
         return [f"checks.append(({self.names.subscript(statement.code)}, {verdict}))"]
 
-    def _store(self, target: Load, text: str, labels: tuple[str, ...]) -> list[str]:
-        """Write a new tensor, or into a parameter or memory in place."""
+    def _store(
+        self, target: Load, text: str, labels: tuple[str, ...], present: Collection[str] | None = None
+    ) -> list[str]:
+        """Write a new tensor, or into a parameter or memory in place.
+
+        Args:
+            target: what is written.
+            text: the value, over ``labels``.
+            labels: of the value's dimensions.
+            present: labels that some operand has; the value has one entry for all of any other.
+        """
         value = aligned(f"({text})", labels, target.labels) if labels != target.labels else text
         name = self.names.array(target)
         if target.window or self.names.family(target).storage in _IN_PLACE:
             return [f"{name}.copy_({value})"]
+        if not set(target.labels) <= set(labels if present is None else present):
+            value += f".expand({extents_text(target.labels, self.names.sizes(target))})"
         return [f"{name} = {value}"]
 
 
