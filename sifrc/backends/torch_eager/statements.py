@@ -62,13 +62,18 @@ class Writer:
     prefix: str = "part"
     _products: dict[Ref, Product] = field(default_factory=dict)
     _windowed: set[Ref] = field(default_factory=set)
+    _following: Sequence[Statement] = ()
+    _narrow: set[Ref] = field(default_factory=set)
+    """Tensors with one entry for all of an axis, which every reader broadcasts."""
 
     def block(self, statements: Sequence[Statement]) -> list[str]:
         """Source lines, each one statement, not yet laid out."""
         lines: list[str] = []
         self._products = {}
         self._windowed = {t.ref for statement in statements for t in targets_of(statement) if t.window}
+        self._narrow = set()
         for position, statement in enumerate(statements):
+            self._following = statements[position + 1 :]
             if (
                 isinstance(statement, Contract)
                 and not statement.target.window
@@ -78,6 +83,26 @@ class Writer:
             else:
                 lines += self.lines(statement)
         return lines
+
+    def _broadcast_by_readers(self, target: Load) -> bool:
+        """Whether all readers are formulas in which other operands have all labels of this intermediate."""
+        if "~" not in target.ref.family:
+            return False
+        for statement in self._following:
+            if not isinstance(statement, Kernel | Sum):
+                if any(load.ref == target.ref for load in loads_of(statement)):
+                    return False
+                continue
+            values = [a.value for a in statement.assigns] if isinstance(statement, Kernel) else [statement.value]
+            loads = dict(statement.loads)
+            for value in values:
+                used = [loads[s.name] for s in value.free_symbols if s.name in loads]
+                mine = [load for load in used if load.ref == target.ref]
+                others = [load for load in used if load.ref not in {target.ref, *self._narrow}]
+                covered = {label for load in others for label in load.labels}
+                if any(not set(load.labels) <= covered for load in mine):
+                    return False
+        return True
 
     def _inlines(self, product: Contract, following: Sequence[Statement]) -> bool:
         """Whether the next user of the product is a kernel that can compute it on the way."""
@@ -363,7 +388,11 @@ class Writer:
         name = self.names.array(target)
         if target.window or self.names.family(target).storage in _IN_PLACE:
             return [f"{name}.copy_({value})"]
-        if not set(target.labels) <= set(labels if present is None else present):
+        if set(target.labels) <= set(labels if present is None else present):
+            pass
+        elif self._broadcast_by_readers(target):
+            self._narrow.add(target.ref)
+        else:
             value += f".expand({extents_text(target.labels, self.names.sizes(target))})"
         return [f"{name} = {value}"]
 
