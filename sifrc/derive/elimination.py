@@ -10,7 +10,20 @@ from fractions import Fraction
 
 from sifrc.calculus import jacobian
 from sifrc.ir import Add, Axis, Delta, Einsum, Expr, Input, Map, Operand, Solve
-from sifrc.ir.build import add, apply, einsum, hadamard, inner, negative, rename, scale, total, zero
+from sifrc.ir.build import (
+    add,
+    apply,
+    constant,
+    einsum,
+    hadamard,
+    inner,
+    negative,
+    number_of,
+    rename,
+    scale,
+    total,
+    zero,
+)
 from sifrc.ir.normal import Relation, expand, relation
 from sifrc.ir.traverse import inputs_of
 from sifrc.scalar.function import RECIPROCAL
@@ -179,17 +192,19 @@ def solve_linear(
         value = rename(Solve(matrix, negative(rest)), (axis,))
         applied = total([_applied(matrix, value, other), rest], (axis,))
         found = [term for _, term in terms_of(expand(applied)) if contains(term, _solution(value))]
-        # The longest product: replacing a shorter one can give it back inside a longer one, for ever.
-        lead = max(found, key=lambda term: (len(operands_of(term)), term.key))
+        # The longest product, and a sum rather than an entry: replacing a shorter one, or the entry, can
+        # give it back inside a longer one, for ever.
+        lead = max(found, key=lambda term: (len(operands_of(term)), _summed(term), term.key))
         return value, matrix, rest, (relation(name, applied, lead),), ()
     quotient, divisors = strip_common_factors(full)
     matrix = jacobian(quotient, symbol)
     rest = _without(quotient, matrix, symbol, other)
     diagonal = diagonal_of(matrix, axis, other)
     assert diagonal is not None
-    ((constant, unit), *more) = terms_of(diagonal)
-    if not more and isinstance(unit, Einsum) and not unit.operands:
-        return scale(Fraction(-1) / constant, rest), diagonal, rest, (), divisors
+    number = number_of(diagonal)
+    if number is not None:
+        inverse = constant(-1 / number, (axis,))
+        return hadamard(inverse, rest), diagonal, rest, (), divisors
     inverse = apply(RECIPROCAL, diagonal)
     product = expand(hadamard(inverse, diagonal))
     one = einsum([], (axis,))
@@ -209,6 +224,11 @@ def _without(equation: Expr, matrix: Expr, symbol: Input, other: Axis) -> Expr:
 def contains(term: Expr, factor: Expr) -> bool:
     """Whether a product has this factor."""
     return any(expr is factor for expr, _ in operands_of(term))
+
+
+def _summed(term: Expr) -> int:
+    """Number of labels that a product is summed over."""
+    return len({label for _, labels in operands_of(term) for label in labels} - set(term.axes))
 
 
 def _solution(value: Expr) -> Expr:

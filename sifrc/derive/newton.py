@@ -21,6 +21,7 @@ from itertools import pairwise
 from types import MappingProxyType
 
 from sifrc.derive.elimination import (
+    Stuck,
     contains,
     solve_common_factor,
     solve_linear,
@@ -33,14 +34,17 @@ from sifrc.derive.lagrangian import FirstOrder, derive_first_order
 from sifrc.derive.preconditions import check_newton_preconditions
 from sifrc.derive.sifrian import SecondOrder, derive_second_order
 from sifrc.derive.system import Condition, Equation, System, abbreviate
+from sifrc.errors import DerivationError
 from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import add, einsum, rename, subtract, total, zero
 from sifrc.ir.normal import Relation, expand, reduce, relation
-from sifrc.ir.traverse import substitute
+from sifrc.ir.traverse import inputs_of, substitute
 from sifrc.model import Constraint, LayerParameters, Model
 from sifrc.model.build import state_regularizer
 
 __all__ = ["Newton", "Step", "derive_newton"]
+
+_OTHER_PRODUCTS = "hessian_vector_product and gauss_newton_vector_product have no such condition"
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,14 @@ def derive_newton(second: SecondOrder, white_layer: bool = True) -> Newton:
     conditions = check_newton_preconditions(model)
     extended = derive_second_order(derive_first_order(_with_white_layer(model))) if white_layer else second
     work = _Elimination(extended)
-    work.run()
+    try:
+        work.run()
+    except Stuck as error:
+        raise DerivationError(
+            f"the Newton direction has no closed form that the elimination finds: {error}",
+            location=model.spec.loss.location,
+            hint=_OTHER_PRODUCTS,
+        ) from None
     own = {p.index for p in model.parameters}
     values = work.values
     return Newton(
@@ -273,6 +284,13 @@ class _Elimination:
         equation = self._bias_equation(c)
         symbol = Input("v", k, (c.axis,), Role.TANGENT)
         equation = substitute_axes(equation, v, symbol)
+        if symbol not in inputs_of(equation):
+            raise DerivationError(
+                "there is no Newton direction: the loss has no curvature in the output, ∂²ℓ/∂y² is zero "
+                "wherever it exists",
+                location=self.model.spec.loss.location,
+                hint=_OTHER_PRODUCTS,
+            )
         value, matrix, rest, relations, divisors = solve_linear(equation, symbol, f"v[{k}]")
         self.relations.extend(relations)
         self.granular, self.output_equation = rename(value, v.axes), (matrix, rest)

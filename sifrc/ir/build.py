@@ -19,6 +19,7 @@ import sympy
 from sifrc.ir.axes import Axis
 from sifrc.ir.nodes import Add, AxisError, Delta, Einsum, Expr, Input, Map, Operand, Role
 from sifrc.scalar.function import ScalarFunction
+from sifrc.scalar.primitives import substituted
 
 __all__ = [
     "add",
@@ -145,7 +146,7 @@ def mapped(
     value = function.value_form(orders)
     numbers = [number_of(operand) for operand, _ in operands]
     if not value.is_number and None not in numbers:
-        value = value.xreplace(dict(zip(function.argument_symbols, numbers, strict=True)))
+        value = substituted(value, dict(zip(function.argument_symbols, numbers, strict=True)))
     if value.is_number:
         return constant(value, out)
     if any(orders) and function.derivative(orders) == function.derivative((0,) * len(orders)):

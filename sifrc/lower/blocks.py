@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import sympy
 
-from sifrc.lower.program import Kernel, Load, Loop, Ref, Statement, Subscript
+from sifrc.lower.program import Kernel, Load, Loop, Ref, Statement, Subscript, Sum
 from sifrc.lower.statements import Block
 
 __all__ = ["fuse_kernels", "roll_loops"]
@@ -117,6 +117,8 @@ def _knows_extents(statement: Statement) -> bool:
 
     A constant fills an array of a size that only its own layer tells.
     """
+    if isinstance(statement, Sum):
+        return set(statement.target.labels) <= {label for _, load in statement.loads for label in load.labels}
     if not isinstance(statement, Kernel):
         return True
     labels = {name: set(load.labels) for name, load in statement.loads}

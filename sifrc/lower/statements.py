@@ -62,6 +62,7 @@ from sifrc.lower.solving import Arrays, conjugate_gradients
 from sifrc.lower.structure import kronecker
 from sifrc.lower.windows import View, ref_of
 from sifrc.scalar import RECIPROCAL
+from sifrc.scalar.primitives import substituted
 from sifrc.scalar.through import through_value
 
 __all__ = ["Block", "Lowering"]
@@ -300,7 +301,7 @@ class Lowering:
                     # a branch may be zero, and SymPy would divide by it here
                     argument = self._loaded(self._buffer(operand), inner, scope)
                 arguments[symbol] = argument
-        return value.xreplace(table | arguments)
+        return substituted(value, table | arguments)
 
     @_scalar.register
     def _(self, expr: Einsum, binding: dict[Axis, Axis], scope: _Scope) -> sympy.Expr:

@@ -12,7 +12,15 @@ import sympy
 from sympy import Expr, Rational, Symbol
 
 from sifrc.errors import ModelError
-from sifrc.scalar.primitives import absolute, differentiate, normalize, power_of_two, quotient, signum
+from sifrc.scalar.primitives import (
+    absolute,
+    differentiate,
+    normalize,
+    power_of_two,
+    quotient,
+    signum,
+    substituted,
+)
 from sifrc.scalar.stable import stabilize
 
 __all__ = [
@@ -151,7 +159,7 @@ def _bound(function: ScalarFunction) -> ScalarFunction:
         symbol: exact(value)
         for symbol, (_, value) in zip(function.parameter_symbols, function.parameters, strict=True)
     }
-    expression = check_real(normalize(function.expression.xreplace(values)))
+    expression = check_real(normalize(substituted(function.expression, values)))
     return ScalarFunction(function.name, function.arguments, expression)
 
 

@@ -15,6 +15,7 @@ SymPy's ``Abs``, ``sign``, ``Max``, ``Min`` and ``Heaviside`` differentiate into
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import sympy
@@ -40,6 +41,7 @@ __all__ = [
     "sigmoid",
     "signum",
     "softplus",
+    "substituted",
     "where",
 ]
 
@@ -289,10 +291,15 @@ def where(condition: Boolean, chosen: Expr, otherwise: Expr) -> Expr:
     choice = inner[0]
     return Piecewise(
         *(
-            (where(*(part.xreplace({choice: branch}) for part in (condition, chosen, otherwise))), case)
+            (where(condition.xreplace({choice: branch}), *_both(choice, branch, chosen, otherwise)), case)
             for branch, case in choice.args
         )
     )
+
+
+def _both(choice: Expr, branch: Expr, chosen: Expr, otherwise: Expr) -> tuple[Expr, Expr]:
+    table = {choice: branch}
+    return substituted(chosen, table), substituted(otherwise, table)
 
 
 def maximum(a: Expr, b: Expr) -> Expr:
@@ -307,6 +314,34 @@ def minimum(a: Expr, b: Expr) -> Expr:
     if a.is_number:
         a, b = b, a
     return where(a >= b, b, a)
+
+
+def substituted(expression: Expr, table: Mapping[Expr, Expr]) -> Expr:
+    """The expression with all keys replaced at once, and conditions that SymPy leaves as they then are.
+
+    Example:
+        >>> x, y = sympy.symbols("x y", real=True)
+        >>> substituted(where(x > y, x, y), {x: 2 * y - 3})
+        Piecewise((2*y - 3, y > 3), (y, True))
+    """
+    if expression in table:
+        return table[expression]
+    if not expression.has(Piecewise):
+        return expression.xreplace(table)
+    if not isinstance(expression, Piecewise):
+        return expression.func(*(substituted(argument, table) for argument in expression.args))
+    result: Expr | None = None
+    for branch, condition in reversed(expression.args):
+        chosen = substituted(branch, table)
+        if result is None and condition == sympy.true:
+            result = chosen
+        elif result is None or not isinstance(condition, Relational):
+            return expression.xreplace(table)
+        else:
+            sides = (substituted(side, table) for side in condition.args)
+            result = where(condition.func(*sides), chosen, result)
+    assert result is not None
+    return result
 
 
 def normalize(expression: Expr) -> Expr:

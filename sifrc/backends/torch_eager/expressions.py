@@ -15,7 +15,7 @@ from sifrc.errors import BackendError
 from sifrc.lower.program import SAMPLE_LABEL, Load, Storage
 from sifrc.scalar import print_code
 
-__all__ = ["BATCH", "LIKE", "Entry", "Formula", "entries_of", "update_text"]
+__all__ = ["BATCH", "LIKE", "Entry", "Formula", "entries_of", "extents_text", "update_text"]
 
 BATCH = "batch"
 """Local variable with the batch size, where a function needs it."""
@@ -90,17 +90,8 @@ class Formula:
         covered = {label for entry in tensors for label in entry.labels}
         if not expand or (tensors and covered >= set(self.labels)):
             return code
-        shape = ", ".join(self._extent(label) for label in self.labels)
-        shape = f"({shape},)" if len(self.labels) == 1 else f"({shape})"
+        shape = extents_text(self.labels, self.sizes)
         return f"({code}).expand({shape})" if tensors else f"{LIKE}.new_full({shape}, {code})"
-
-    def _extent(self, label: str) -> str:
-        if label == SAMPLE_LABEL:
-            return BATCH
-        size = self.sizes.get(label)
-        if size is None:
-            raise BackendError(f"the extent of label '{label}' differs in a loop; no operand has it")
-        return str(size)
 
     def numbers(self) -> frozenset[str]:
         """Names of the symbols that stand for numbers, in Python or as tensors without dimensions."""
@@ -134,12 +125,35 @@ class Formula:
             ):
                 continue
             name = "identity_" + "_".join(pair)
-            size = self._extent(pair[0])
+            size = _extent(pair[0], self.sizes)
             text = f"torch.eye({size}, dtype={LIKE}.dtype, device={LIKE}.device)"
             entries[name] = Entry(text, tuple(sorted(pair, key=self.labels.index)))
             (one, _), (other, _) = node.args
             table[node] = other + (one - other) * Symbol(name, real=True)
         return replace(self, value=self.value.xreplace(table), entries=entries)
+
+
+def extents_text(labels: Sequence[str], sizes: Mapping[str, int | None]) -> str:
+    """The shape of a tensor as a tuple's source text.
+
+    Raises:
+        BackendError: the extent of a label is not known.
+
+    Example:
+        >>> extents_text(("p", "i"), {"p": None, "i": 3}), extents_text(("i",), {"i": 3})
+        ('(batch, 3)', '(3,)')
+    """
+    shape = ", ".join(_extent(label, sizes) for label in labels)
+    return f"({shape},)" if len(labels) == 1 else f"({shape})"
+
+
+def _extent(label: str, sizes: Mapping[str, int | None]) -> str:
+    if label == SAMPLE_LABEL:
+        return BATCH
+    size = sizes.get(label)
+    if size is None:
+        raise BackendError(f"the extent of label '{label}' differs in a loop; no operand has it")
+    return str(size)
 
 
 def _texts(value: Expr, target: tuple[str, ...], entries: Mapping[str, Entry]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import singledispatchmethod
 
@@ -11,7 +11,7 @@ from sympy import Expr, Symbol
 
 from sifrc.backends.names import groups_name
 from sifrc.backends.torch_eager.access import Names, aligned
-from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries_of, update_text
+from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries_of, extents_text, update_text
 from sifrc.backends.torch_eager.products import Product, product_of
 from sifrc.backends.torch_eager.sums import covered_labels, inner_product, matrix_and_vector
 from sifrc.errors import BackendError
@@ -63,13 +63,18 @@ class Writer:
     prefix: str = "part"
     _products: dict[Ref, Product] = field(default_factory=dict)
     _windowed: set[Ref] = field(default_factory=set)
+    _following: Sequence[Statement] = ()
+    _narrow: set[Ref] = field(default_factory=set)
+    """Tensors with one entry for all of an axis, which every reader broadcasts."""
 
     def block(self, statements: Sequence[Statement]) -> list[str]:
         """Source lines, each one statement, not yet laid out."""
         lines: list[str] = []
         self._products = {}
         self._windowed = {t.ref for statement in statements for t in targets_of(statement) if t.window}
+        self._narrow = set()
         for position, statement in enumerate(statements):
+            self._following = statements[position + 1 :]
             if (
                 isinstance(statement, Contract)
                 and not statement.target.window
@@ -79,6 +84,26 @@ class Writer:
             else:
                 lines += self.lines(statement)
         return lines
+
+    def _broadcast_by_readers(self, target: Load) -> bool:
+        """Whether all readers are formulas in which other operands have all labels of this intermediate."""
+        if "~" not in target.ref.family:
+            return False
+        for statement in self._following:
+            if not isinstance(statement, Kernel | Sum):
+                if any(load.ref == target.ref for load in loads_of(statement)):
+                    return False
+                continue
+            values = [a.value for a in statement.assigns] if isinstance(statement, Kernel) else [statement.value]
+            loads = dict(statement.loads)
+            for value in values:
+                used = [loads[s.name] for s in value.free_symbols if s.name in loads]
+                mine = [load for load in used if load.ref == target.ref]
+                others = [load for load in used if load.ref not in {target.ref, *self._narrow}]
+                covered = {label for load in others for label in load.labels}
+                if any(not set(load.labels) <= covered for load in mine):
+                    return False
+        return True
 
     def _inlines(self, product: Contract, following: Sequence[Statement]) -> bool:
         """Whether the next user of the product is a kernel that can compute it on the way."""
@@ -251,7 +276,8 @@ class Writer:
             outer = {name: replace(e, ready=e.is_float) for name, e in entries.items()}
             scale = Formula(factor, rest, outer, {}).text(expand=False)
             text = f"({scale}) * {text}"
-        return [*lines, *self._store(statement.target, text, rest)]
+        present = {label for _, load in statement.loads for label in load.labels}
+        return [*lines, *self._store(statement.target, text, rest, present)]
 
     @lines.register
     def _(self, statement: LogSumExpOver) -> list[str]:
@@ -355,12 +381,27 @@ class Writer:
         )
         return [f"checks.append(({self.names.subscript(statement.code)}, {verdict}))"]
 
-    def _store(self, target: Load, text: str, labels: tuple[str, ...]) -> list[str]:
-        """Write a new tensor, or into a parameter or memory in place."""
+    def _store(
+        self, target: Load, text: str, labels: tuple[str, ...], present: Collection[str] | None = None
+    ) -> list[str]:
+        """Write a new tensor, or into a parameter or memory in place.
+
+        Args:
+            target: what is written.
+            text: the value, over ``labels``.
+            labels: of the value's dimensions.
+            present: labels that some operand has; the value has one entry for all of any other.
+        """
         value = aligned(f"({text})", labels, target.labels) if labels != target.labels else text
         name = self.names.array(target)
         if target.window or self.names.family(target).storage in _IN_PLACE:
             return [f"{name}.copy_({value})"]
+        if set(target.labels) <= set(labels if present is None else present):
+            pass
+        elif self._broadcast_by_readers(target):
+            self._narrow.add(target.ref)
+        else:
+            value += f".expand({extents_text(target.labels, self.names.sizes(target))})"
         return [f"{name} = {value}"]
 
 
