@@ -275,8 +275,8 @@ class _Partial:
 def _least(groups: list[list[Operand]], out: tuple[Axis, ...]) -> tuple[Operand, ...]:
     """Operands in the order, within each group of operands that are alike, whose names come first.
 
-    Place by place only the orders with the least names are kept, and of those that differ by a symmetry of the
-    product one: there are factorially many where the same factors occur several times.
+    Place by place only the orders with the least names are kept, and of those that differ by a symmetry of
+    the product one: there are factorially many where the same factors occur several times.
     """
     states = [_Partial((), {axis: axis for axis in out}, ())]
     for position, group in enumerate(groups):

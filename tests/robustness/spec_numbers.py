@@ -229,7 +229,7 @@ def _of_call(error: Exception, operator: str, framework: str) -> Finding:
 
 
 def _compare_rows(part: str, framework: str, make: Callable[[int], Any], seed: int, tally: Tally) -> None:
-    """The checks of verification at level 3; one that fails is tried at other points before it is a finding."""
+    """Checks of verification at level 3; one that fails is tried at other points before it is a finding."""
     try:
         rows = [row for row in make(seed) if part != "newton" or row[0] == "newton_direction"]
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Points at which numbers of a random spec are compared, and what is known about them: kinks, conditioning, 50 digits."""
+"""Points at which numbers of a random spec are compared, and what is known there: kinks, 50 digits."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import time
 import warnings
 from dataclasses import replace
 from random import Random
@@ -75,6 +76,7 @@ class _Run:
 
     def stage(self, name: str, work: Any, limit: float = LIMIT) -> Any:
         """The result of a stage; None where it was refused, or a finding."""
+        began = time.process_time()
         try:
             with limited(limit):
                 if self.watch is None:
@@ -91,6 +93,7 @@ class _Run:
             found = of_exception(error)
             self.tally.findings.append(replace(found, kind=f"raw error in {name}"))
         finally:
+            self.tally.counts[f"ms of {name}"] += round(1000 * (time.process_time() - began))
             if self.watch is not None:
                 for what in dict.fromkeys(self.watch.seen):
                     self.tally.findings.append(Finding("execution", what[:80], what))
@@ -101,7 +104,7 @@ class _Run:
         model = None if spec is None else self.stage("model", lambda: build_model(spec))
         if spec is None or model is None:
             return
-        abilities = self.stage("check", lambda: find_abilities(model), 3 * LIMIT)
+        abilities = self.stage("check", lambda: find_abilities(model))
         if self.seed % _EQUATIONS_EVERY == 0:
             self.stage("equations", lambda: _sheets(spec))
         if abilities is None:
@@ -132,7 +135,7 @@ class _Run:
 
     def _operators(self, spec: Spec, operators: tuple[str, ...], kinds: tuple[str, ...], jit: bool) -> None:
         request = Request(backend="torch", method="none", operators=operators, curvature=kinds or None)
-        compiled = self.stage("compiling", lambda: self._compiled(spec, request), 3 * LIMIT)
+        compiled = self.stage("compiling", lambda: self._compiled(spec, request))
         if compiled is None:
             return
         self.tally.counts["compiled"] += 1
@@ -161,7 +164,7 @@ class _Run:
     def _modules(self, compiled: Compiled, jit: bool) -> dict[str, ModuleType] | None:
         backend = find_backend("numba")
         source = replace(compiled.source, options={**check_options(backend, {}), "passes": "all"})
-        text = self.stage("numba", lambda: backend.emit(source), 3 * LIMIT)
+        text = self.stage("numba", lambda: backend.emit(source))
         if text is None:
             return None
         found = {"torch": compiled.text, "numpy": text}
@@ -182,7 +185,7 @@ class _Run:
         return modules
 
     def _method(self, spec: Spec) -> None:
-        compiled = self.stage("compiling", lambda: self._compiled(spec, Request(backend="torch")), 3 * LIMIT)
+        compiled = self.stage("compiling", lambda: self._compiled(spec, Request(backend="torch")))
         if compiled is None:
             return
         modules = self._modules(compiled, jit=False)
