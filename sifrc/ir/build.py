@@ -10,7 +10,8 @@ the graph stays as small as it was built. :mod:`sifrc.ir.normal` expands where a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import blake2b
 
@@ -329,15 +330,70 @@ def _canonical(operands: list[Operand], out: tuple[Axis, ...]) -> tuple[Operand,
             ordered, key=lambda op: (op[0].key, tuple(colour[label] for label in op[1]))
         )
     ]
-    best: tuple[list[tuple[str, tuple[str, ...]]], tuple[Operand, ...]] | None = None
-    choices = [itertools.permutations(group) if len(group) <= 4 else [tuple(group)] for group in ties]
-    for choice in itertools.product(*choices):
-        named = _name_contracted([op for group in choice for op in group], out)
-        signature = [(e.key, tuple(str(a) for a in ls)) for e, ls in named]
-        if best is None or signature < best[0]:
-            best = (signature, named)
-    assert best is not None or not operands
-    return best[1] if best is not None else ()
+    return _least(ties, out)
+
+
+@dataclass(frozen=True)
+class _Partial:
+    """The first operands of an order, with names of their labels; ``left`` are those of its group to come."""
+
+    named: tuple[Operand, ...]
+    names: dict[Axis, Axis]
+    left: tuple[Operand, ...]
+
+
+def _least(groups: list[list[Operand]], out: tuple[Axis, ...]) -> tuple[Operand, ...]:
+    """Operands in the order, within each group of operands that are alike, whose names come first.
+
+    Place by place only the orders with the least names are kept, and of those that differ by a symmetry of
+    the product one: there are factorially many where the same factors occur several times.
+    """
+    states = [_Partial((), {axis: axis for axis in out}, ())]
+    for position, group in enumerate(groups):
+        later = [operand for other in groups[position + 1 :] for operand in other]
+        states = [_Partial(state.named, state.names, tuple(group)) for state in states]
+        for _ in group:
+            found: dict[tuple[str, ...], list[_Partial]] = {}
+            for state in states:
+                # Many alike stay in the order they have.
+                choices = state.left if len(group) <= 4 else state.left[:1]
+                taken: dict[tuple[str, ...], list[_Partial]] = {}
+                for choice in choices:
+                    names, labels = _with_names(choice[1], state.names, out)
+                    left = tuple(operand for operand in state.left if operand is not choice)
+                    partial = _Partial((*state.named, (choice[0], labels)), names, left)
+                    taken.setdefault(tuple(str(label) for label in labels), []).append(partial)
+                least = min(taken)
+                found.setdefault(least, []).extend(_unlike(taken[least], state.names, later))
+            states = found[min(found)]
+    return states[0].named
+
+
+def _unlike(partials: list[_Partial], before: Mapping[Axis, Axis], later: list[Operand]) -> list[_Partial]:
+    """Of partial orders that differ in their last operand, those that no symmetry takes into each other.
+
+    One takes the last operands and what hangs together with them, by labels without a name so far, into each
+    other where these parts come out equal.
+    """
+    if len(partials) == 1:
+        return partials
+    kept: dict[tuple[tuple[str, tuple[str, ...]], ...], _Partial] = {}
+    for partial in partials:
+        names = partial.names
+        part, rest = [], [*partial.left, *later]
+        joined = names.keys() - before.keys()
+        while linked := [operand for operand in rest if not joined.isdisjoint(operand[1])]:
+            part += linked
+            rest = [operand for operand in rest if joined.isdisjoint(operand[1])]
+            joined |= {label for _, labels in linked for label in labels if label not in before}
+        # Names that are given must not meet those that labels of the part happen to have.
+        apart = [
+            (expr, tuple(names[a] if a in names else Axis(f"?{a.name}", a.size, a.primes) for a in labels))
+            for expr, labels in part
+        ]
+        whole = _canonical(apart, tuple(names.values())) if apart else ()
+        kept.setdefault(tuple((e.key, tuple(str(a) for a in ls)) for e, ls in whole), partial)
+    return list(kept.values())
 
 
 def _short(parts: list[str]) -> str:
@@ -345,12 +401,27 @@ def _short(parts: list[str]) -> str:
 
 
 def _name_contracted(operands: list[Operand], out: tuple[Axis, ...]) -> tuple[Operand, ...]:
-    names: dict[Axis, Axis] = {axis: axis for axis in out}
-    # A part of a larger product may have contracted labels of the whole among its own axes.
+    names = {axis: axis for axis in out}
+    named: list[Operand] = []
+    for expr, labels in operands:
+        names, own = _with_names(labels, names, out)
+        named.append((expr, own))
+    return tuple(named)
+
+
+def _with_names(
+    labels: tuple[Axis, ...], names: dict[Axis, Axis], out: tuple[Axis, ...]
+) -> tuple[dict[Axis, Axis], tuple[Axis, ...]]:
+    """Names with those of the next labels, and the labels by them.
+
+    A part of a larger product may have contracted labels of the whole among its own axes, ``out``.
+    """
     taken = {axis.name for axis in out}
-    free = (name for name in (f"#{number}" for number in itertools.count()) if name not in taken)
-    for _, labels in operands:
-        for label in labels:
-            if label not in names:
-                names[label] = Axis(next(free), label.size)
-    return tuple((expr, tuple(names[label] for label in labels)) for expr, labels in operands)
+    number = len(names) - len(out)
+    free = (name for name in map("#{}".format, itertools.count()) if name not in taken)
+    following = itertools.islice(free, number, None)
+    names = dict(names)
+    for label in labels:
+        if label not in names:
+            names[label] = Axis(next(following), label.size)
+    return names, tuple(names[label] for label in labels)

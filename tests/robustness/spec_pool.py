@@ -1,4 +1,4 @@
-"""Seeds worked on by several processes. One that dies or sleeps is a finding; its work goes on without the seed."""
+"""Seeds worked on by several processes; one that dies is a finding, and work goes on without its seed."""
 
 from __future__ import annotations
 

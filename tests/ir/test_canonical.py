@@ -1,0 +1,79 @@
+"""The canonical order of products in which factors occur several times, against trying all orders."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any
+
+import pytest
+
+from sifrc.ir import Axis, Input, Role
+from sifrc.ir import build as building
+
+SYMBOLS = [Input(f"x{k}", 1, (Axis("a", 3),), Role.STATE) for k in range(2)]
+SYMBOLS += [Input(f"M{k}", 1, (Axis("a", 3), Axis("b", 3)), Role.STATE) for k in range(2)]
+
+
+def tried(groups: list[list[Any]], out: tuple[Axis, ...]) -> tuple[Any, ...]:
+    """The least of all orders, each of them tried."""
+    orders = []
+    for choice in itertools.product(*(itertools.permutations(group) for group in groups)):
+        named = building._name_contracted([operand for group in choice for operand in group], out)
+        orders.append(([(e.key, tuple(str(a) for a in labels)) for e, labels in named], named))
+    return min(orders, key=lambda order: order[0])[1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_order_is_the_least_of_all_and_the_same_however_a_product_is_given(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random products of vectors and matrices, renamed and shuffled."""
+    rng = random.Random(seed)
+    found = building._least
+    compared = 0
+
+    def both(groups: list[list[Any]], out: tuple[Axis, ...]) -> tuple[Any, ...]:
+        nonlocal compared
+        own = found(groups, out)
+        if all(len(group) <= 4 for group in groups):
+            compared += 1
+            assert own == tried(groups, out)
+        return own
+
+    monkeypatch.setattr(building, "_least", both)
+    for _ in range(200):
+        labels = [Axis(f"{rng.choice('#ql')}{k}", 3) for k in range(rng.randint(1, 6))]
+        symbols = [rng.choice(SYMBOLS) for _ in range(rng.randint(2, 7))]
+        product = [(symbol, tuple(rng.choice(labels) for _ in symbol.axes)) for symbol in symbols]
+        used = sorted({label for _, own in product for label in own})
+        out = tuple(rng.sample(used, rng.randint(0, min(2, len(used)))))
+        names = dict(zip(used, (Axis(f"z{k}", 3) for k in rng.sample(range(9), len(used))), strict=True))
+        names |= {axis: axis for axis in out}
+        renamed = [(symbol, tuple(names[label] for label in own)) for symbol, own in product]
+        rng.shuffle(renamed)
+        if all(symbols.count(symbol) <= 4 for symbol in symbols):
+            assert building._canonical(product, out) == building._canonical(renamed, out)
+    assert compared > 100
+
+
+def test_factors_that_occur_often_are_ordered_without_trying_all_orders(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """∏ ⟨p, u⟩⟨p, v⟩⟨p, w⟩ four times over: 24⁴ orders."""
+    calls = 0
+    named = building._with_names
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return named(*arguments)
+
+    monkeypatch.setattr(building, "_with_names", counted)
+    symbols = [Input(name, 1, (Axis("a", 3),), Role.STATE) for name in "puvw"]
+    operands = [(symbol, (Axis(f"l{k}", 3),)) for k in range(4) for symbol in symbols]
+    operands += [(SYMBOLS[2], (Axis("l0", 3), Axis("l1", 3))), (SYMBOLS[2], (Axis("l2", 3), Axis("l3", 3)))]
+    one = building._canonical(operands, ())
+    two = building._canonical(operands[::-1], ())
+    assert one == two
+    assert calls < 5000

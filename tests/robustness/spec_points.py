@@ -1,0 +1,185 @@
+"""Points at which numbers of a random spec are compared, and what is known there: kinks, 50 digits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import mpmath
+import numpy as np
+import torch
+
+from sifrc.spec.expression import Binary, Call, Compare, Expression, Negative
+from sifrc.spec.types import Spec
+from sifrc.verify import oracle_torch
+from sifrc.verify.network import forward_pass
+from sifrc.verify.oracle_mpmath import ForwardMpmath
+from sifrc.verify.points import Point, random_point
+from sifrc.verify.trees import evaluate_tree
+
+__all__ = ["QUANTITIES", "expected", "moved", "near_kink", "point_of", "precise", "tensors"]
+
+QUANTITIES = ("loss", "objective", "gradient", "hessian_vector_product", "gauss_newton_vector_product")
+Arrays = Mapping[str, Any]
+_DIGITS = 50
+
+
+def point_of(spec: Spec, seed: int, batch: int, variant: str) -> Point:
+    """A generic point, one with large outputs, or one at which everything ties."""
+    point = random_point(spec, seed, batch)
+    rounded = np.float32 if spec.dtype == "float32" else np.float64
+    factor = {"generic": 1.0, "large": 30.0, "zero": 0.0}[variant]
+
+    def rounding(value: Any) -> Any:
+        return value.astype(rounded).astype(np.float64) if value.dtype.kind == "f" else value
+
+    return Point(
+        {name: rounding(factor * value) for name, value in point.params.items()},
+        rounding(point.inputs),
+        rounding(point.targets),
+        {name: rounding(value) for name, value in point.vector.items()},
+    )
+
+
+def moved(point: Point, seed: int, eps: float) -> Point:
+    """The point with the last bits of everything changed."""
+    generator = np.random.default_rng(seed)
+
+    def change(value: Any) -> Any:
+        if value.dtype.kind != "f":
+            return value
+        return value * (1 + eps * generator.choice((-1.0, 1.0), size=value.shape))
+
+    return replace(
+        point,
+        params={name: change(value) for name, value in point.params.items()},
+        inputs=change(point.inputs),
+        targets=change(point.targets),
+    )
+
+
+def tensors(point: Point) -> tuple[Any, ...]:
+    """Parameters, inputs, targets and vector as tensors of float64."""
+    params = {name: torch.from_numpy(np.array(value)) for name, value in point.params.items()}
+    vector = {name: torch.from_numpy(np.array(value)) for name, value in point.vector.items()}
+    return params, torch.from_numpy(np.array(point.inputs)), torch.from_numpy(np.array(point.targets)), vector
+
+
+def expected(spec: Spec, point: Point) -> dict[str, dict[str, Any]]:
+    """Every quantity by automatic differentiation of the spec's own trees, in float64."""
+    params, inputs, targets, vector = tensors(point)
+    forward = oracle_torch.forward_torch(spec)
+    batch = (spec, params, inputs, targets)
+
+    def arrays(values: Arrays) -> dict[str, Any]:
+        return {name: value.detach().numpy() for name, value in values.items()}
+
+    return {
+        "loss": {"value": forward.loss(params, inputs, targets).detach().numpy()},
+        "objective": {"value": forward(params, inputs, targets).detach().numpy()},
+        "gradient": arrays(oracle_torch.gradient(*batch)),
+        "hessian_vector_product": arrays(oracle_torch.hvp(*batch, vector)),
+        "gauss_newton_vector_product": arrays(oracle_torch.ggn_vp(*batch, vector)),
+    }
+
+
+def precise(spec: Spec, point: Point, quantity: str) -> dict[str, Any] | None:
+    """The same with 50 digits by nested dual numbers; None where it is not defined in real numbers."""
+    with mpmath.workdps(_DIGITS):
+        oracle = ForwardMpmath(spec)
+        params = {name: _exact(value) for name, value in point.params.items()}
+        vector = {name: _exact(value) for name, value in point.vector.items()}
+        total: dict[str, Any] = {}
+        try:
+            for index in range(len(point.inputs)):
+                target = point.targets[index]
+                sample = _exact(point.inputs[index])
+                target = _exact(target) if getattr(target, "ndim", 0) else int(target)
+                found = _of_sample(oracle, quantity, params, sample, target, vector)
+                for name, value in found.items():
+                    total[name] = total[name] + value if name in total else value
+        except (ArithmeticError, ValueError, TypeError):
+            # mpmath leaves the real line, divides by zero, or compares complex numbers.
+            return None
+        count = 1 if spec.loss.reduction == "sum" else len(point.inputs)
+        result = {name: np.asarray(value, dtype=object) / count for name, value in total.items()}
+        entries = [entry for value in result.values() for entry in value.ravel()]
+        if not all(isinstance(entry, mpmath.mpf) and mpmath.isfinite(entry) for entry in entries):
+            return None
+        return result
+
+
+def _of_sample(
+    oracle: ForwardMpmath, quantity: str, params: Any, sample: Any, target: Any, vector: Any
+) -> Any:
+    match quantity:
+        case "loss":
+            return {"value": np.asarray(oracle.loss(params, sample, target), dtype=object)}
+        case "objective":
+            return {"value": np.asarray(oracle.objective(params, sample, target), dtype=object)}
+        case "gradient":
+            return oracle.gradient(params, sample, target)
+        case "hessian_vector_product":
+            return oracle.hvp(params, sample, target, vector)
+        case "gauss_newton_vector_product":
+            return oracle.ggn_vp(params, sample, target, vector)
+    raise LookupError(quantity)
+
+
+def _exact(value: Any) -> Any:
+    return np.frompyfunc(lambda entry: mpmath.mpf(float(entry)), 1, 1)(np.asarray(value)).astype(object)
+
+
+def near_kink(spec: Spec, point: Point, width: float = 1e-9) -> bool:
+    """Whether both sides of some comparison of the spec are within rounding of each other at the point."""
+    params, inputs, targets, _ = tensors(point)
+    forward = oracle_torch.forward_torch(spec)
+    operations = forward._operations
+    for sample, target in zip(inputs, forward._vectors(targets), strict=True):
+        run = forward_pass(spec, params, sample, forward._activate)
+        places = [
+            (
+                layer.activation.expression,
+                {"x": run.arguments[layer.name], **dict(layer.activation.parameters)},
+            )
+            for layer in spec.layers
+            if layer.activation is not None
+        ]
+        function = spec.loss.function
+        places.append((function.expression, {"y": run.output, "t": target, **dict(function.parameters)}))
+        for tree, scope in places:
+            for left, right in _sides(tree):
+                a, b = (
+                    torch.as_tensor(evaluate_tree(side, scope, operations), dtype=torch.float64)
+                    if side is not None
+                    else torch.zeros((), dtype=torch.float64)
+                    for side in (left, right)
+                )
+                if bool(((a - b).abs() <= width * (a.abs() + b.abs() + 1e-3)).any()):
+                    return True
+    return False
+
+
+_KINKED = ("abs", "relu", "leaky_relu", "elu", "selu", "sqrt")
+
+
+def _sides(tree: Expression) -> Iterator[tuple[Expression, Expression | None]]:
+    """Pairs that a tree compares; None is zero."""
+    match tree:
+        case Negative(operand=operand):
+            yield from _sides(operand)
+        case Binary(left=left, right=right):
+            yield from _sides(left)
+            yield from _sides(right)
+        case Compare(left=left, right=right):
+            yield left, right
+            yield from _sides(left)
+            yield from _sides(right)
+        case Call(function=function, arguments=arguments):
+            if function in ("max", "min"):
+                yield arguments[0], arguments[1]
+            if function in _KINKED:
+                yield arguments[0], None
+            for argument in arguments:
+                yield from _sides(argument)
