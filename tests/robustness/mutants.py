@@ -305,9 +305,8 @@ def _table(chosen: dict[Place, str], verdicts: dict[Place, Verdict], missing: Se
         print(f"{area:12} {sum(row):7} {row[0]:7} {row[1]:7} {row[2]:9}")
     whole = sum(total.values())
     share = total["caught"] / whole if whole else 0.0
-    print(
-        f"{'all':12} {whole:7} {total['caught']:7} {total['raised']:7} {total['survived']:9}   {share:.1%} caught"
-    )
+    row = [total[kind] for kind in ("caught", "raised", "survived")]
+    print(f"{'all':12} {whole:7} {row[0]:7} {row[1]:7} {row[2]:9}   {share:.1%} caught")
     for place, verdict in lost:
         print(f"not caught ({verdict.kind}): {place}  {verdict.by}")
     for place in missing:
