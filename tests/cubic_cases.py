@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from sifrc.compiler import Compiled, Request, compile_spec
@@ -63,6 +64,7 @@ class CubicBias(Method):
         return StepPlan(systems=systems, guarded=("rates",))
 
 
+@cache
 def compiled(backend: str, dtype: str = "float64", unbounded: str = "refuse") -> Compiled:
     """A network 4 → 5 → 3 with this method."""
     spec = {

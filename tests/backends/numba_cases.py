@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,7 @@ def chain(
     )
 
 
+@functools.cache
 def source(text: str) -> str:
     """The generated module of a spec."""
     return compile_spec(parse_spec(text)).text

@@ -1,4 +1,8 @@
-"""Numba modules of deep networks, with lists of arrays, give what modules with tuples give, to the bit."""
+"""Numba modules of deep networks, with lists of arrays, give what modules with tuples give, to the bit.
+
+Compiling takes minutes: with the JIT both are compared in the slow tests, and here lists of a small network
+with the same module in plain Python.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
+from numba.typed import List
 
 from sifrc.backends.numba_cpu import parts
 from sifrc.cache import module_from_cache
@@ -15,28 +21,42 @@ from sifrc.compiler import Request, compile_spec
 from sifrc.spec import Spec, build_spec
 
 SIZES = (5, 6, 4, 4, 4, 3)
+SMALL = (5, 4, 3)
+assert List is not None
+"""Imported with the JIT on: Numba's own functions for lists are compiled or not as they were imported."""
+JIT = [False, pytest.param(True, marks=pytest.mark.slow)]
 
 
-def network(**more: Any) -> Spec:
+def network(sizes: tuple[int, ...] = SIZES, **more: Any) -> Spec:
+    last = len(sizes) - 1
     layers = [
-        {"name": f"fc{k}", "type": "dense", "units": units, **({"activation": "tanh"} if k < 5 else {})}
-        for k, units in enumerate(SIZES[1:], 1)
+        {"name": f"fc{k}", "type": "dense", "units": units, **({"activation": "tanh"} if k < last else {})}
+        for k, units in enumerate(sizes[1:], 1)
     ]
     head = {"sifrc": 1, "name": "lists", "dtype": "float64", "loss": "cross_entropy", "init": "glorot"}
     return build_spec(head | {"network": {"input": {"name": "x", "size": 5}, "layers": layers}} | more)
 
 
+def module_of(
+    spec: Spec, folder: Path, monkeypatch: pytest.MonkeyPatch, *, lists: bool, jit: bool, **choices: Any
+) -> ModuleType:
+    """The module with tuples or with lists."""
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", not jit)
+    monkeypatch.setattr(parts, "MOST_IN_TUPLES", 0 if lists else 100)
+    text = compile_spec(spec, Request(backend="numba", **choices)).text
+    assert ("List()" in text) == lists
+    name = f"{'lists' if lists else 'tuples'}_{'compiled' if jit else 'plain'}"
+    return module_from_cache(f"{folder.name}_{name}", lambda: text, folder / name)
+
+
 def both(
-    spec: Spec, folder: Path, monkeypatch: pytest.MonkeyPatch, **choices: Any
+    spec: Spec, folder: Path, monkeypatch: pytest.MonkeyPatch, jit: bool, **choices: Any
 ) -> tuple[ModuleType, ModuleType]:
     """The module with tuples, and the one with lists."""
-    found = []
-    for most, name in ((100, "tuples"), (0, "lists")):
-        monkeypatch.setattr(parts, "MOST_IN_TUPLES", most)
-        text = compile_spec(spec, Request(backend="numba", **choices)).text
-        assert ("List()" in text) == (name == "lists")
-        found.append(module_from_cache(f"{folder.name}_{name}", lambda text=text: text, folder / name))  # type: ignore[misc]
-    return found[0], found[1]
+    tuples, lists = (
+        module_of(spec, folder, monkeypatch, lists=lists, jit=jit, **choices) for lists in (False, True)
+    )
+    return tuples, lists
 
 
 def data() -> tuple[np.ndarray, np.ndarray]:
@@ -59,10 +79,11 @@ def same(one: Any, other: Any) -> None:
         assert one == other
 
 
-def test_operators_and_summaries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("jit", JIT)
+def test_operators_and_summaries(jit: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a batch and on one sample; a summary in parts, by threads."""
     operators = ("gradient", "hessian_vector_product", "newton_direction", "summary")
-    modules = both(network(), tmp_path, monkeypatch, method="none", operators=operators)
+    modules = both(network(), tmp_path, monkeypatch, jit, method="none", operators=operators)
     inputs, targets = data()
     results = []
     for module in modules:
@@ -92,25 +113,54 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in ("mk", "ea_cg") else n for n in METHODS]
-)
-def test_steps_and_epochs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parameters in place, state saved and loaded."""
+def spec_of(name: str, **more: Any) -> Spec:
+    """A network with a method."""
     extra = {"regularization": {"state": 0.1}} if name in ("esn", "mk") else {}
-    modules = both(network(method=METHODS[name], **extra), tmp_path, monkeypatch, operators=())
+    return network(method=METHODS[name], **extra, **more)
+
+
+def trained(module: ModuleType, batch: int) -> tuple[Any, ...]:
+    """Parameters, state and losses after two epochs and a step with the state loaded again."""
     inputs, targets = data()
-    batch = 1 if name in ("esn", "mk") else 5
+    params = module.init(0)
+    state = module.State(params)
+    losses = [
+        module.train_epoch(params, state, inputs, targets, np.arange(20), batch=batch) for _ in range(2)
+    ]
+    saved = state.state_dict()
+    again = module.State(params)
+    again.load_state_dict(saved)
+    losses.append(module.step(params, again, inputs[:batch], targets[:batch]))
+    return params, saved, tuple(np.asarray(loss) for loss in losses)
+
+
+@pytest.mark.parametrize("jit", JIT)
+@pytest.mark.parametrize("name", METHODS)
+def test_steps_and_epochs(name: str, jit: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parameters in place, state saved and loaded."""
+    modules = both(spec_of(name), tmp_path, monkeypatch, jit, operators=())
+    same(*(trained(module, 1 if name in ("esn", "mk") else 5) for module in modules))
+
+
+def near(one: Any, other: Any) -> None:
+    """As in ``same``, but for roundings, which sums in compiled code may have in another order."""
+    if isinstance(one, dict | tuple):
+        assert len(one) == len(other)
+        pairs = zip(one.values(), other.values(), strict=True) if isinstance(one, dict) else zip(one, other)
+        for mine, theirs in pairs:
+            near(mine, theirs)
+    elif one is not None and not isinstance(one, str):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
+
+
+def test_compiled_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numba has a type for every list: of a batch, of tangents for groups, of the memory of a step."""
+    spec = spec_of("mk", sizes=SMALL)
+    inputs, targets = data()
     results = []
-    for module in modules:
-        params = module.init(0)
-        state = module.State(params)
-        losses = [
-            module.train_epoch(params, state, inputs, targets, np.arange(20), batch=batch) for _ in range(2)
-        ]
-        saved = state.state_dict()
-        again = module.State(params)
-        again.load_state_dict(saved)
-        losses.append(module.step(params, again, inputs[:batch], targets[:batch]))
-        results.append((params, saved, tuple(np.asarray(loss) for loss in losses)))
-    same(*results)
+    for jit in (False, True):
+        module = module_of(spec, tmp_path, monkeypatch, lists=True, jit=jit, operators=("summary",))
+        params, vector = module.init(0), module.init(1)
+        found = module.summary(params, inputs, targets, vector, order=2)
+        results.append((found.objective, found.g, found.H, trained(module, 1)))
+    near(*results)

@@ -3,30 +3,9 @@
 from __future__ import annotations
 
 import ast
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from numba_cases import CASES, chain, source
-
-_PRINT = (
-    "import sys; from numba_cases import chain, source; sys.stdout.write(source(chain(method=sys.argv[1])))"
-)
-METHOD = "{name: esn, variant: randomised, precision: direct}"
-
-
-def test_the_text_does_not_depend_on_hash_order() -> None:
-    texts = []
-    for seed in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONIOENCODING": "utf-8"}
-        environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-        done = subprocess.run(
-            [sys.executable, "-c", _PRINT, METHOD], env=environment, capture_output=True, check=True
-        )
-        texts.append(done.stdout.decode())
-    assert texts[0] == texts[1] == source(chain(method=METHOD))
 
 
 @pytest.mark.parametrize("name", CASES)

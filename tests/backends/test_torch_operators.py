@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -227,16 +225,9 @@ def test_bad_arguments_are_named(case, tmp_path):
         module.gradient(*arguments)
 
 
-def test_text_is_deterministic_formatted_and_stands_alone(tmp_path):
-    """Same bytes under other hash seeds; ruff format changes nothing; only torch is needed."""
-    text = spec_text("softplus", method="{name: esn, variant: exact}")
-    here = emitted(text)
-    script = f"import sys; sys.path[:0] = {[str(Path(__file__).parent)]!r}; import torch_cases\n"
-    script += f"sys.stdout.write(torch_cases.emitted({text!r}))"
-    for seed in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONIOENCODING": "utf-8"}
-        run = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment, check=True)
-        assert run.stdout.decode() == here
+def test_text_is_formatted_and_stands_alone(tmp_path):
+    """ruff format changes nothing; only torch is needed."""
+    here = emitted(spec_text("softplus", method="{name: esn, variant: exact}"))
     path = tmp_path / "formatted.py"
     path.write_text(here)
     ruff = [sys.executable, "-m", "ruff", "--config", "line-length = 110"]

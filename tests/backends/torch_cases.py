@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import sys
 from pathlib import Path
@@ -107,6 +108,7 @@ def module_source(text: str) -> ModuleSource:
     )
 
 
+@functools.cache
 def emitted(text: str) -> str:
     """The generated module's text."""
     return find_backend("torch").emit(module_source(text))

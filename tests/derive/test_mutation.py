@@ -238,8 +238,8 @@ def _wrong_scalar_derivative(patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Scalar derivatives twice too large; they are cached, so the caches are emptied around it."""
     caches = (scalar._derivative, scalar._bound)
     original = scalar.differentiate
-    for cache in caches:
-        cache.cache_clear()
+    for table in caches:
+        table.cache_clear()
     try:
         with patch.context() as local:
             local.setattr(
@@ -247,8 +247,8 @@ def _wrong_scalar_derivative(patch: pytest.MonkeyPatch) -> Iterator[None]:
             )
             yield
     finally:
-        for cache in caches:
-            cache.cache_clear()
+        for table in caches:
+            table.cache_clear()
 
 
 FAULTS: dict[str, Fault] = {

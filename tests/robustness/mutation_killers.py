@@ -1,0 +1,360 @@
+"""What decides whether a fault is noticed: ``sifrc verify`` on small networks, generated modules, tests.
+
+Only comparisons count: a row that fails by its digits, an identity that is not zero, an assertion of a test.
+An exception of the broken code is noted and decides nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+__all__ = ["Verdict", "judge", "steps_for"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a fault.
+
+    Args:
+        kind: ``caught``, ``raised`` where only exceptions showed it, or ``survived``.
+        by: the row or the test that failed, or the first exception.
+    """
+
+    kind: str
+    by: str
+
+
+def _spec(layers: list[dict[str, Any]], loss: Any, **more: Any) -> dict[str, Any]:
+    return {
+        "sifrc": 1,
+        "name": "small",
+        "network": {"input": {"name": "image", "size": 2}, "layers": layers},
+        "loss": loss,
+        "regularization": {"state": 0.3},
+        "dtype": "float64",
+        **more,
+    }
+
+
+def _dense(name: str, units: int, activation: Any = None, **more: Any) -> dict[str, Any]:
+    layer = {"name": name, "type": "dense", "units": units, **more}
+    return layer if activation is None else {**layer, "activation": activation}
+
+
+_SKIP = [
+    _dense("fc1", 3, "tanh"),
+    _dense("fc2", 3, "softplus"),
+    {"name": "sum1", "type": "add", "inputs": ["fc1", "fc2"]},
+    _dense("fc3", 2, "tanh"),
+]
+_BRANCHES = {"expression": "where(x > c, x**2/2, a*x)", "parameters": {"a": 0.4, "c": -0.3}}
+_SUM = {"reduction": "sum"}
+_OPERATORS = ["loss", "objective", "gradient", "objective_and_gradient", "hessian_vector_product"]
+_PRODUCTS = [*_OPERATORS, "gauss_newton_vector_product"]
+_BLOCKS = ["block_hessian", "curvature_factors", "block_vector_product", "hessian_diagonal"]
+
+SPECS: Mapping[str, dict[str, Any]] = MappingProxyType(
+    {
+        "chain": _spec(
+            [_dense("fc1", 3, "tanh"), _dense("fc2", 2)],
+            "cross_entropy",
+            method="mk",
+            target={"operators": [*_PRODUCTS, "newton_direction"]},
+        ),
+        "graph": _spec(
+            [
+                _dense("fc1", 2, "softplus"),
+                {"name": "fc2", "type": "dense", "share": "fc1", "activation": "tanh"},
+                {"name": "sum1", "type": "add", "inputs": ["fc2", "image"]},
+                _dense("fc3", 3, _BRANCHES, bias=False),
+            ],
+            {"expression": "log(1 + sum((y - t)**2)) + c*logsumexp(y)", "parameters": {"c": 0.4}, **_SUM},
+            target={"operators": _PRODUCTS},
+        ),
+        "blocks": _spec(_SKIP, "bounded", method="ea_cg", target={"operators": _BLOCKS}),
+        "groups": _spec(
+            _SKIP,
+            "squared_error",
+            partition="weights-biases",
+            method={"name": "grouped_newton", "internal_damping": 1.0},
+            target={"operators": ["gradient", "summary"]},
+        ),
+        "spectral": _spec(
+            [_dense("fc1", 3, "leaky_relu"), _dense("fc2", 2, "softplus")],
+            "binary_cross_entropy",
+            regularization={"state": "spectral"},
+            curvature=["fisher", "sampled_fisher", "kfra"],
+            target={"operators": [*_PRODUCTS, "newton_direction", "curvature_factors"]},
+        ),
+    }
+)
+"""Chains and graphs, classes and vectors, blocks, summaries, steps: small, so that all take seconds."""
+
+_FILES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("sifrc/calculus/", ("derive/test_random_specs.py", "derive/test_summaries.py", "derive/test_newton.py")),
+    (
+        "sifrc/derive/curvature/",
+        ("derive/test_curvature_blocks.py", "derive/test_curvature_limits.py", "report"),
+    ),
+    ("sifrc/derive/summaries", ("derive/test_summaries.py", "report/test_report_summaries.py")),
+    (
+        "sifrc/derive/randomised",
+        (
+            "methods/test_method_steps.py",
+            "backends/test_torch_optimizer.py",
+            "backends/test_numba_training.py",
+        ),
+    ),
+    (
+        "sifrc/derive/",
+        (
+            "derive/test_newton.py",
+            "derive/test_acceptance.py",
+            "methods/test_method_steps.py",
+            "derive/test_random_specs.py",
+            "derive/test_ladder.py",
+            "report",
+            "docs",
+        ),
+    ),
+    (
+        "sifrc/model/",
+        (
+            "model",
+            "derive/test_random_specs.py",
+            "derive/test_summaries.py",
+            "spec/test_partition.py",
+            "cli",
+            "api",
+        ),
+    ),
+    (
+        "sifrc/ir/cubic",
+        ("ir/test_cubic.py", "methods/test_grouped_newton_steps.py", "backends/test_cubic_modules.py"),
+    ),
+    (
+        "sifrc/ir/",
+        (
+            "ir",
+            "derive/test_random_specs.py",
+            "derive/test_newton.py",
+            "derive/test_acceptance.py",
+            "lower",
+            "methods",
+            "report",
+        ),
+    ),
+    (
+        "sifrc/lower/",
+        (
+            "lower",
+            "derive/test_summaries.py",
+            "backends/test_numba_statements.py",
+            "backends/test_torch_statements.py",
+            "methods",
+            "backends/test_torch_operators.py",
+            "backends/test_torch_releases.py",
+            "backends/test_numba_operators.py",
+            "backends/test_summary_modules.py",
+            "backends/test_random_modules.py",
+        ),
+    ),
+    (
+        "sifrc/scalar/",
+        (
+            "scalar",
+            "derive/test_random_specs.py",
+            "backends/test_torch_operators.py",
+            "backends/test_random_modules.py",
+            "model",
+            "backends/test_numba_operators.py",
+            "report/test_report_notation.py",
+        ),
+    ),
+    (
+        "torch",
+        (
+            "backends/test_torch_operators.py",
+            "backends/test_torch_statements.py",
+            "backends/test_torch_optimizer.py",
+            "backends/test_torch_releases.py",
+            "backends/test_torch_ea_cg.py",
+            "backends/test_cubic_modules.py",
+            "backends/test_summary_arguments.py",
+            "backends/test_summary_modules.py",
+            "methods",
+            "backends/test_curvature_modules.py",
+            "training/test_training_torch.py",
+            "backends/test_random_modules.py",
+            "training/test_training_summaries.py",
+        ),
+    ),
+    (
+        "numba",
+        (
+            "backends/test_numba_operators.py",
+            "backends/test_numba_text.py",
+            "backends/test_numba_training.py",
+            "backends/test_numba_ea_cg.py",
+            "backends/test_numba_statements.py",
+            "backends/test_cubic_modules.py",
+            "backends/test_summary_arguments.py",
+            "backends/test_summary_modules.py",
+            "methods",
+            "backends/test_curvature_modules.py",
+            "backends/test_numba_lists.py",
+            "backends/test_random_modules.py",
+            "training/test_training_summaries.py",
+        ),
+    ),
+    ("sifrc/backends/", ("backends", "methods/test_method_steps.py")),
+)
+"""Beginning or a word of a file's path -> the test files that belong to it, of the first that fits."""
+
+
+def steps_for(file: str, whole: bool = False) -> list[str]:
+    """The killers of a file, from quick to slow: ``verify``, ``module:<backend>``, ``tests:<file>``."""
+    torch, numba = "torch" in file, "numba" in file
+    printed = torch or numba or "backends" in file or "printing" in file or "helpers" in file
+    steps = [] if printed else ["verify"]
+    steps += [f"module:{name}" for name, other in (("torch", numba), ("numba", torch)) if not other]
+    matched = next(
+        tests
+        for beginning, tests in _FILES
+        if file.startswith(beginning)
+        or (beginning in ("torch", "numba") and beginning in file and not file.startswith("sifrc/scalar/"))
+    )
+    steps += [f"tests:{name}" for name in matched]
+    return [*steps, "tests:"] if whole else steps
+
+
+def judge(file: str, root: str, whole: bool = False) -> Verdict:
+    """Run the killers of a file on the package as it is now, until one notices something.
+
+    Args:
+        file: that has the fault.
+        root: folder of the tree that is tested; the package is imported from it.
+        whole: whether the whole fast suite comes last.
+    """
+    raised = ""
+    for step in steps_for(file, whole):
+        kind, _, rest = step.partition(":")
+        try:
+            found = _tests(root, rest) if kind == "tests" else _rows(rest)
+            for verdict in found:
+                if verdict.kind == "caught":
+                    return verdict
+                raised = raised or verdict.by
+        except Exception as error:
+            raised = raised or f"{step}: {_said(error)}"
+    return Verdict("raised", raised) if raised else Verdict("survived", "")
+
+
+def _said(error: BaseException) -> str:
+    return " ".join("".join(traceback.format_exception_only(error)).split())[:200]
+
+
+def _rows(backend: str) -> Iterator[Verdict]:
+    """Levels 1 and 2, or level 3 of modules of a backend."""
+    from sifrc.errors import VerificationError
+    from sifrc.verify import ladder
+
+    # The ladder turns exceptions into rows; here they must be told from numbers that disagree. A derivation
+    # that refuses itself because its substitution does not leave zero has compared.
+    ladder._reason = lambda error: ("" if isinstance(error, VerificationError) else "RAISED ") + _said(error)
+    for name, data in SPECS.items():
+        try:
+            for row in _rows_of(data, backend):
+                if row.passed is False:
+                    raised = row.note.startswith("RAISED ")
+                    text = f"verify {name}: {row.quantity}, level {row.level}, {row.oracle} {row.note}"
+                    yield Verdict("raised" if raised else "caught", text)
+        except VerificationError as error:
+            yield Verdict("caught", f"verify {name}: {_said(error)}")
+        except Exception as error:
+            yield Verdict("raised", f"verify {name}: {_said(error)}")
+
+
+def _rows_of(data: dict[str, Any], backend: str) -> Sequence[Any]:
+    import sifrc
+    from sifrc.verify.ladder import verify
+
+    spec = sifrc.build_spec(data)
+    if not backend:
+        return verify(spec, levels=(1, 2), digits=20).rows
+    module = sifrc.compile(spec, backend, cache=False)
+    return verify(spec, levels=(3,), module=module).rows
+
+
+def _tests(root: str, name: str) -> Iterator[Verdict]:
+    """The tests of a file or a folder."""
+    import pytest
+
+    listener = _Listener(root)
+    path = os.path.join(root, "tests", name)
+    arguments = [
+        path,
+        "-m",
+        "not slow",
+        "-q",
+        "--no-header",
+        "-p",
+        "no:cacheprovider",
+        "--tb=no",
+        "-W",
+        "ignore",
+    ]
+    arguments += ["--ignore", os.path.join(root, "tests", "golden"), "--rootdir", root]
+    pytest.main(arguments, plugins=[listener])
+    yield from listener.found
+
+
+class _Listener:
+    """Sorts failures of tests into comparisons and exceptions; the first comparison ends the run."""
+
+    enough = 40
+    """Exceptions after which nothing else is expected of a file."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.found: list[Verdict] = []
+        self.session: Any = None
+
+    def pytest_sessionstart(self, session: Any) -> None:
+        self.session = session
+
+    def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
+        """Note what a test said."""
+        if call.excinfo is None:
+            return
+        error = call.excinfo.value
+        name = type(error).__name__
+        if name in ("Skipped", "Exit", "KeyboardInterrupt"):
+            return
+        caught = _compared(error, self.root)
+        self.found.append(Verdict("caught" if caught else "raised", f"{item.nodeid}: {_said(error)[:120]}"))
+        if caught or len(self.found) >= self.enough:
+            self.session.shouldstop = "decided"
+
+    def pytest_collectreport(self, report: Any) -> None:
+        """A file that cannot be collected is an exception."""
+        if report.failed:
+            self.found.append(Verdict("raised", f"{report.nodeid}: cannot be collected"))
+
+
+def _compared(error: BaseException, root: str) -> bool:
+    """Whether a test compared and found a difference; assertions of the package are exceptions."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(_compared(each, root) for each in error.exceptions)
+    if type(error).__name__ in ("Failed", "DocTestFailure", "MultipleDoctestFailures"):
+        return "timeout" not in str(error).lower()
+    if not isinstance(error, AssertionError):
+        return False
+    frames = traceback.extract_tb(error.__traceback__)
+    package = os.path.join(root, "sifrc") + os.sep
+    return bool(frames) and not frames[-1].filename.startswith(package)
