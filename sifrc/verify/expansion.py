@@ -206,7 +206,8 @@ def equal(left: Any, right: Any, points: int = 2) -> bool:
 
 def _fraction(value: mpmath.mpf) -> Fraction:
     sign, mantissa, exponent, _ = value._mpf_
-    return (-1) ** sign * Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
+    magnitude = Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
+    return -magnitude if sign else magnitude
 
 
 class _Unknowns:

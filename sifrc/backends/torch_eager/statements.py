@@ -94,7 +94,9 @@ class Writer:
                 if any(load.ref == target.ref for load in loads_of(statement)):
                     return False
                 continue
-            values = [a.value for a in statement.assigns] if isinstance(statement, Kernel) else [statement.value]
+            values = (
+                [a.value for a in statement.assigns] if isinstance(statement, Kernel) else [statement.value]
+            )
             loads = dict(statement.loads)
             for value in values:
                 used = [loads[s.name] for s in value.free_symbols if s.name in loads]
