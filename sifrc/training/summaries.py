@@ -68,7 +68,7 @@ def summary_of(source: Any) -> Summary:
         rate = source.lr
     else:
         shared = source.state.get(source.param_groups[0]["params"][0], {})
-        known = shared.get("steps", 0) > 0
+        known = int(shared.get("steps", 0)) > 0
         kept = {name: shared.get(name) for name in _ARRAYS}
         rate = source.param_groups[0]["lr"]
     if not known:

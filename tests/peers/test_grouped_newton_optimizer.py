@@ -183,7 +183,7 @@ class Ours:
         state = self.optimizer.state_dict()
         if self.torch:
             state["param_groups"][0]["lr"] = numbers["lr"]
-            state["state"][0] |= {"age": numbers["age"], "steps": count}
+            state["state"][0] |= {"age": torch.tensor(numbers["age"]), "steps": torch.tensor(count)}
         else:
             state |= numbers
             state["steps"] = count

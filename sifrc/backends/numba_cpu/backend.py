@@ -147,6 +147,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "needs_math": "math." in texts,
         "has_step": step,
         "places": "",
+        "kept": "",
         "other_batch": False,
         **curvature,
         **summary,

@@ -239,7 +239,7 @@ def _refresh(parts: Parts) -> str:
             f"    targets: {targets}.",
             "Raises:\n    TypeError: an argument is of another type or dtype.\n"
             "    ValueError: names or shapes are not as described.\n"
-            "    FloatingPointError: a quantity is not finite; a later step computes the curvature again.",
+            "    FloatingPointError: a quantity is not finite; the state is as before.",
         ],
         indent=4,
     )
@@ -250,18 +250,20 @@ def _refresh(parts: Parts) -> str:
         f'    weights, {"biases" if parts.has_biases else "_"} = _parameters(params, "params")',
         "    work = _batch(inputs, targets)",
         "    batch = work.batch",
-        "    state.age = _NEVER",
+        "    state.hold()",
+        "    try:",
     ]
     for function in chosen:
         lines += [
-            f"    _fill_{g.name}(work.{g.name}, state.seed, 2**31 + state.steps)"
+            f"        _fill_{g.name}(work.{g.name}, state.seed, 2**31 + state.steps)"
             for g in function.groups
             if g.family.storage is Storage.RANDOM
         ]
         values = [_value(parts, group) for group in function.groups]
-        lines += call(["code"] if function.guarded else [], function.name, values, 4)
-        lines += ["    _refuse(code)"] if function.guarded else []
-    return "\n".join([*lines, "    state.age = 0"])
+        lines += call(["code"] if function.guarded else [], function.name, values, 8)
+        lines += ["        _refuse(code)"] if function.guarded else []
+    tail = ["    except BaseException:", "        state.restore()", "        raise", "    state.age = 0"]
+    return "\n".join([*lines, *tail])
 
 
 def _total(objective: Group, batched: bool) -> list[str]:

@@ -124,6 +124,7 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
         "refresh_lines": refresh,
         "refresh_group": any("group." in line for line in refresh),
         "refresh_draws": any("steps" in line for line in refresh),
+        "counts": literal({"steps": 0, "age": 2**31} if periodic else {"steps": 0}),
         "counts_age": bool(periodic),
         "keeps": bool(_kept(parts, periodic)),
         "refusal": steps.refusal,
@@ -176,7 +177,7 @@ def _step_lines(
     lines = found.before
     kept = _kept(parts, periodic)
     if periodic:
-        lines += ['        age = shared.get("age", _NEVER)', "        due = age >= period"]
+        lines += ['        age = self._count("age")', "        due = int(age) >= period"]
     bound: list[str] = []
     for position, key in enumerate(parts.step):
         if parts.functions[key].mutates and lines is found.before:
@@ -204,7 +205,7 @@ def _step_lines(
         if done and position < len(parts.step) - 1:
             lines.append(f"{' ' * indent}del {', '.join(parts.program.family(name).code for name in done)}")
     found.after += [f'        self._keep("{code}", {code})' for code in kept.values()]
-    found.after += ['        shared["age"] = 1 if due else age + 1'] if periodic else []
+    found.after += ["        age.fill_(1) if due else age.add_(1)"] if periodic else []
     return found
 
 
@@ -225,7 +226,7 @@ def _draw_lines(parts: Parts, key: Key, indent: int, count: str) -> list[str]:
     families = [parts.program.family(name) for name in parts.functions[key].arguments]
     pad = " " * indent
     # The generator of the CPU takes 32 bits.
-    seed = f"(seed * 1_000_003 + {count}) % 2**32"
+    seed = f"(seed * 1_000_003 + int({count})) % 2**32"
     return [
         f"{pad}{family.code} = _{family.code}({seed}, (len(inputs), {family.shapes[0][1][-1]}), inputs)"
         for family in families
@@ -260,7 +261,7 @@ def _refresh_lines(parts: Parts, periodic: list[Key], values: list[str]) -> list
         *lines,
         *refuse,
         *(f'        self._keep("{code}", {code})' for code in kept.values()),
-        '        shared["age"] = 0',
+        '        self._count("age").zero_()',
     ]
 
 
