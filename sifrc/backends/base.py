@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -10,18 +9,7 @@ from typing import Any, Protocol
 
 from sifrc.lower.program import Program
 
-__all__ = ["INTEGERS", "Backend", "LayerInfo", "ModuleSource", "Option", "ranges"]
-
-INTEGERS: Mapping[str, int] = MappingProxyType({"period": 1, "seed": 0})
-"""Hyperparameters of steps that are integers -> their least value."""
-
-
-def ranges(program: Program) -> dict[str, tuple[float | None, float | None]]:
-    """Hyperparameter -> least and largest value, None where there is no bound."""
-    return {
-        name: (low if math.isfinite(low) else None, high if math.isfinite(high) else None)
-        for name, (low, high) in program.ranges.items()
-    }
+__all__ = ["Backend", "LayerInfo", "ModuleSource", "Option"]
 
 
 @dataclass(frozen=True)

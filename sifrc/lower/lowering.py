@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from sifrc.derive.curvature.systems import BLOCK, MEAN_BLOCK
 from sifrc.derive.system import Equation, System
@@ -96,10 +95,10 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
         step_batched=plan.step if plan.step and "batched" in plan.phase(plan.step[-1]).forms else (),
         step_single=plan.step if plan.step and "single" in plan.phase(plan.step[-1]).forms else (),
         guards=tuple(guards),
-        hyperparameters=tuple((h.name, h.default, h.text) for h in plan.hyperparameters),
-        ranges=MappingProxyType({h.name: (h.lower, h.upper) for h in plan.hyperparameters}),
+        hyperparameters=plan.hyperparameters,
         periodic=plan.periodic,
         refreshable=plan.refreshable,
+        separable=plan.separable,
         kinds=plan.kinds,
         curvature=plan.curvature,
         summary=plan.summary,

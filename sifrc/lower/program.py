@@ -17,6 +17,7 @@ from typing import TypeAlias
 import sympy
 
 from sifrc.methods.curvature_plan import CurvatureOperator, KindPlan
+from sifrc.methods.plan import Hyperparameter
 from sifrc.methods.summary_plan import SummaryOperator
 
 __all__ = [
@@ -486,11 +487,12 @@ class Program:
         step: names of the functions of an optimizer step: (batched, one sample), each in order; the
             last one updates parameters and memory in place, those before it change WORK only.
         guards: table of (layer, quantity) by code − 1.
-        hyperparameters: (name, default, text) of the step.
-        ranges: hyperparameter -> least and largest value.
+        hyperparameters: of the step.
         periodic: names of step functions that run only every ``period`` steps (``period`` is then a
             hyperparameter of the optimizer, an integer ≥ 1); they run at the first step.
         refreshable: whether those may be given a batch of their own, between steps.
+        separable: whether each parameter has a direction of its own, so that others move as they would
+            without one that is frozen.
         kinds: of curvature that the module knows.
         curvature: operators on them.
         places: memory of the arrays of a step on a batch, where arrays may share it; () where each has
@@ -511,10 +513,10 @@ class Program:
     step_batched: tuple[str, ...] = ()
     step_single: tuple[str, ...] = ()
     guards: tuple[tuple[str, str], ...] = ()
-    hyperparameters: tuple[tuple[str, float, str], ...] = ()
-    ranges: Mapping[str, tuple[float, float]] = field(default_factory=lambda: MappingProxyType({}))
+    hyperparameters: tuple[Hyperparameter, ...] = ()
     periodic: tuple[str, ...] = ()
     refreshable: bool = False
+    separable: bool = False
     kinds: tuple[KindPlan, ...] = ()
     curvature: tuple[CurvatureOperator, ...] = ()
     places: tuple[Place, ...] = ()

@@ -22,6 +22,7 @@ from sifrc.ir import Add, Einsum, Expr, Input, Operand, Role
 from sifrc.ir.build import einsum, scale, subtract, total
 from sifrc.ir.relative import ordered_terms
 from sifrc.methods.plan import Hyperparameter, MemorySpec
+from sifrc.methods.ranges import LARGEST_WHOLE, Range
 from sifrc.model import LayerParameters, Model
 from sifrc.spec.suggest import did_you_mean
 from sifrc.spec.types import MethodSpec, OptionValue
@@ -41,7 +42,7 @@ class MethodOption:
         text: what it does, with the paper's value and place.
         choices: accepted values, or () for any of the type.
         lower, upper: range of a number, both included.
-        below: what a number must be less than, in place of ``upper``.
+        above, below: what a number must be more or less than, in place of ``lower`` or ``upper``.
         whole: whether a number must be whole, though its type is not.
         hyperparameter: a number that may change from step to step; otherwise it is fixed when compiling.
     """
@@ -52,22 +53,24 @@ class MethodOption:
     choices: tuple[OptionValue, ...] = ()
     lower: float = float("-inf")
     upper: float = float("inf")
+    above: float = float("-inf")
     below: float = float("inf")
     whole: bool = False
     hyperparameter: bool = False
 
     @property
-    def range(self) -> str:
-        """The accepted numbers in words."""
-        text = "a whole number" if self.whole or isinstance(self.default, int) else "a number"
-        text += f" from {0 if self.whole and self.lower == 0 else self.lower}"
-        text += f" to {self.upper}" if self.upper < float("inf") else ""
-        return text + (f", below {self.below}" if self.below < float("inf") else "")
-
-    @property
-    def greatest(self) -> float:
-        """The largest number accepted."""
-        return self.upper if math.isinf(self.below) else math.nextafter(self.below, self.lower)
+    def range(self) -> Range:
+        """The accepted numbers."""
+        above, below = not math.isinf(self.above), not math.isinf(self.below)
+        whole = self.whole or isinstance(self.default, int)
+        upper = self.below if below else self.upper
+        return Range(
+            lower=self.above if above else self.lower,
+            upper=min(upper, LARGEST_WHOLE) if whole else upper,
+            above=above,
+            below=below,
+            whole=whole,
+        )
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class StepPlan:
         batched: whether it exists for batches.
         notes: statements for the module's documentation.
         refreshable: whether the periodic systems may be given a batch of their own, between steps.
+        separable: whether each parameter has a direction of its own, so that one that is frozen stays where
+            it is and the others move as they would; otherwise a frozen parameter is refused.
         kept: families of the periodic systems that the state keeps for readers.
         curvature_batch: systems that run on a batch of their own, if one is given, before the periodic ones.
     """
@@ -97,6 +102,7 @@ class StepPlan:
     batched: bool = True
     notes: tuple[str, ...] = ()
     refreshable: bool = False
+    separable: bool = False
     curvature_batch: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
 
@@ -122,11 +128,7 @@ class Method(ABC):
         """Numbers that may change from step to step, ``lr`` first."""
         return tuple(
             Hyperparameter(
-                "lr" if o.name == "learning_rate" else o.name,
-                float(chosen[o.name]),
-                o.text,
-                o.lower,
-                o.greatest,
+                "lr" if o.name == "learning_rate" else o.name, float(chosen[o.name]), o.text, o.range
             )
             for o in self.options
             if o.hyperparameter
@@ -170,10 +172,8 @@ def _checked(option: MethodOption, value: OptionValue, location: Location | None
         raise MethodError(
             f"option '{option.name}' cannot be {value!r}", location=location, hint=f"one of {accepted}"
         )
-    if isinstance(value, int | float) and not (
-        option.lower <= value <= option.greatest and (not option.whole or value == int(value))
-    ):
-        raise MethodError(f"option '{option.name}' is {value}", location=location, hint=option.range)
+    if isinstance(value, int | float) and not isinstance(value, bool) and value not in option.range:
+        raise MethodError(f"option '{option.name}' is {value}", location=location, hint=str(option.range))
     return value
 
 

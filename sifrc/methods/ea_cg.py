@@ -205,6 +205,7 @@ class _Plan:
             guarded=tuple(guarded),
             single=False,
             refreshable=True,
+            separable=True,
             notes=(
                 f"Curvature {self.kind.name}, solver {self.solver}, {self.moment} of the inputs.",
                 *self.notes,

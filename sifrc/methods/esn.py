@@ -204,6 +204,7 @@ def _rank_one(derived: Derived) -> StepPlan:
     return StepPlan(
         systems=((direction, ("forward", "adjoint")), (update, ("forward", "adjoint", "direction"))),
         guarded=("direction",),
+        separable=True,
         notes=("A batch takes the mean of the directions of its samples.",),
     )
 
@@ -275,6 +276,7 @@ def _direct(derived: Derived, chosen: Choices) -> StepPlan:
         memory=(*(MemorySpec(f, text) for f, text in families.items()), MemorySpec("D", "direction N_k")),
         periodic=("solve", "keep"),
         guarded=("moments", "solve"),
+        separable=True,
         notes=("Expectations are batch means, then exponential moving averages.",),
     )
 
@@ -340,6 +342,7 @@ def _recursive(derived: Derived, chosen: Choices) -> StepPlan:
             MemorySpec("m", "moving average of x_{k−1}"),
         ),
         guarded=("gain",),
+        separable=True,
         batched=False,
         notes=("One sample a step: the recursion is of rank one.",),
     )

@@ -83,6 +83,7 @@ class MehouachiKasmi(Method):
         return StepPlan(
             systems=((direction, ("forward", "adjoint")), (update, ("forward", "adjoint", "direction"))),
             guarded=("direction",),
+            separable=True,
             notes=(
                 "A batch takes the mean of its samples' directions: not a Newton step of the batch.",
                 "In the last layer the direction keeps only the inner product of η_n with the gradient.",

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from sifrc.derive.system import System
 from sifrc.methods.curvature_plan import CurvatureOperator, KindPlan
+from sifrc.methods.ranges import Range
 from sifrc.methods.summary_plan import SummaryOperator
 from sifrc.model import Model
 
@@ -62,8 +63,12 @@ class Hyperparameter:
     name: str
     default: float
     text: str
-    lower: float = 0.0
-    upper: float = float("inf")
+    range: Range
+
+    @property
+    def start(self) -> int | float:
+        """The default as a number of its own type."""
+        return int(self.default) if self.range.whole else float(self.default)
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,7 @@ class Plan:
         guarded: phases of the step whose results must be finite before anything is updated, and of
             which families (all that are written, where none is named).
         refreshable: whether the periodic phases may be given a batch of their own.
+        separable: whether each parameter has a direction of its own.
         kinds: of curvature, and how each is computed.
         curvature: requested operators on curvature blocks.
         kept: families of the periodic part that the state keeps for readers.
@@ -112,6 +118,7 @@ class Plan:
     constants: Mapping[tuple[str, int], float] = field(default_factory=lambda: MappingProxyType({}))
     guarded: tuple[tuple[str, tuple[str, ...]], ...] = ()
     refreshable: bool = False
+    separable: bool = False
     kinds: tuple[KindPlan, ...] = ()
     curvature: tuple[CurvatureOperator, ...] = ()
     summary: SummaryOperator | None = None

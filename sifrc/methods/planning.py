@@ -21,6 +21,7 @@ from sifrc.methods.curvature import (
 )
 from sifrc.methods.operators import all_phases, resolve_operators, with_spectral
 from sifrc.methods.plan import Hyperparameter, Phase, Plan
+from sifrc.methods.ranges import LARGEST_WHOLE, Range
 from sifrc.methods.registry import find_method
 from sifrc.methods.summary import SUMMARY, groups_of, owners_of, summary_operator, summary_phases
 from sifrc.model import Model
@@ -107,12 +108,10 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
             h for h in method.hyperparameters(options) if h.name == "lr" or h.name in used
         )
         if step.periodic:
-            period = float(options.get("period", 1))
             text = "steps from one run of the periodic part to the next"
-            hyperparameters += (Hyperparameter("period", period, text, lower=1),)
+            hyperparameters += (_whole_number(method, options, "period", 1, text),)
         if any(symbol in RANDOM for system, _ in step.systems for symbol in _symbols(system)):
-            text = "of the draws"
-            hyperparameters += (Hyperparameter("seed", float(options.get("seed", 0)), text),)
+            hyperparameters += (_whole_number(method, options, "seed", 0, "of the draws"),)
     newton = derived.newton.conditions if derived.uses_newton else ()
     stated = (condition for phase in phases for condition in phase.system.conditions)
     conditions = tuple(dict.fromkeys((*newton, *stated)))
@@ -129,6 +128,7 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
         constants=_constants(model, derived, white),
         guarded=_guarded(step),
         refreshable=step is not None and step.refreshable,
+        separable=step is not None and step.separable,
         kinds=plans,
         curvature=curvature_operators(model, named, plans),
         summary=summary,
@@ -138,6 +138,16 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
         kept=() if step is None else step.kept,
     )
     return Planned(plan, derived, method, options, conditions, () if step is None else step.notes)
+
+
+def _whole_number(
+    method: Method, options: Mapping[str, OptionValue], name: str, least: int, text: str
+) -> Hyperparameter:
+    """A hyperparameter by what runs in the step; default and range are the method's, if it declares them."""
+    declared = next((option.range for option in method.options if option.name == name), None)
+    return Hyperparameter(
+        name, float(options.get(name, least)), text, declared or Range(least, LARGEST_WHOLE, whole=True)
+    )
 
 
 def _with_spectral(names: tuple[str, ...], derived: Derived) -> tuple[str, ...]:

@@ -67,8 +67,8 @@ def summary_of(source: Any) -> Summary:
         kept = {name: getattr(source.memory, name, None) for name in _ARRAYS}
         rate = source.lr
     else:
-        shared = source.state.get("shared", {})
-        known = "rates" in shared
+        shared = source.state.get(source.param_groups[0]["params"][0], {})
+        known = int(shared.get("steps", 0)) > 0
         kept = {name: shared.get(name) for name in _ARRAYS}
         rate = source.param_groups[0]["lr"]
     if not known:

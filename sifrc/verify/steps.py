@@ -125,8 +125,8 @@ def _values(model: Model, program: Program, point: Point, seed: int) -> dict[Key
     for owned in model.parameters:
         for name, symbol in owned.members:
             values["W" if symbol is owned.weight else "β", owned.index] = MPMATH.array(point.params[name])
-    for name, default, _ in program.hyperparameters:
-        values[name, None] = MPMATH.array(repr(float(default)))
+    for number in program.hyperparameters:
+        values[number.name, None] = MPMATH.array(repr(float(number.default)))
     generator = np.random.default_rng(seed)
     shape_of_draws = (_BATCH, size)
     draws = {

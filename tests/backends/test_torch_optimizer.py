@@ -89,7 +89,8 @@ def test_not_finite_is_refused_and_changes_nothing(name, tmp_path):
     with pytest.raises(FloatingPointError, match=r"network: .*nothing was changed"):
         optimizer.step(inputs, targets)
     assert all(torch.equal(value, parameters[key]) for key, value in model.state_dict().items())
-    torch.testing.assert_close(optimizer.state_dict(), state, rtol=0.0, atol=0.0)
+    assert optimizer.state_dict()["param_groups"] == state["param_groups"]
+    torch.testing.assert_close(optimizer.state_dict()["state"], state["state"], rtol=0.0, atol=0.0)
 
 
 def test_exact_step_moves_along_the_newton_direction(tmp_path):
@@ -143,12 +144,6 @@ def _extra(module):
     return model
 
 
-def _frozen(module):
-    model = module.Network()
-    model.fc2.weight.requires_grad_(False)
-    return model
-
-
 def _wide(module):
     model = module.Network()
     model.fc2 = nn.Linear(4, 7)
@@ -157,7 +152,6 @@ def _wide(module):
 
 MODELS = {
     "extra parameter": (_extra, ValueError, "more.weight is unknown"),
-    "frozen": (_frozen, ValueError, "fc2.weight is frozen"),
     "shape": (
         _wide,
         ValueError,

@@ -246,7 +246,7 @@ def test_method_from_outside_descends_by_the_gradient():
     planned = _plan({"name": f"{__name__}:GradientDescent", "learning_rate": _LEARNING_RATE})
     assert planned.conditions == () and not planned.derived.uses_newton
     program = lower(planned.plan)
-    assert [name for name, _, _ in program.hyperparameters] == ["lr"]
+    assert [number.name for number in program.hyperparameters] == ["lr"]
     values = _values(program, np.random.default_rng(0), batch=5)
     machine = Machine(program, values)
     run_functions(machine, [program.function(name, batched=True) for name in program.step_batched])

@@ -336,7 +336,8 @@ def test_kept_factors_with_nan_are_refused_at_every_step(k: int, solver: str, ba
     run = Run(module(spec_data, backend), point.params)
     run.step(point.inputs, point.targets)
     if run.torch:
-        run.optimizer.state["shared"]["mean_block"][k][0, 0] = float("nan")
+        weight = dict(run.model.named_parameters())[f"fc{k}.weight"]
+        run.optimizer.state[weight]["mean_block"][0, 0] = float("nan")
     else:
         run.state.memory.mean_block[k][0, 0] = np.nan
     refused(run, point, rf"fc{k}")

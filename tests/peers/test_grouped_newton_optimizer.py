@@ -149,7 +149,7 @@ class Ours:
     def rates(self, name: str) -> Array:
         """``rates``, the averaged ones, or ``rates_found``."""
         if self.torch:
-            return np.asarray(self.optimizer.state["shared"][name])
+            return np.asarray(self.optimizer.state[next(self.network.parameters())][name])
         return np.asarray(getattr(self.optimizer.memory, name))
 
     def step(self, batch: Batch, curvature: Batch) -> float:
@@ -183,11 +183,11 @@ class Ours:
         state = self.optimizer.state_dict()
         if self.torch:
             state["param_groups"][0]["lr"] = numbers["lr"]
-            state["state"]["shared"]["age"] = numbers["age"]
+            state["state"][0] |= {"age": torch.tensor(numbers["age"]), "steps": torch.tensor(count)}
         else:
             state |= numbers
             state["steps"] = count
-        targets = state["state"]["shared"] if self.torch else state
+        targets = state["state"][0] if self.torch else state
         for name, value in shared.items():
             targets[name][...] = torch.as_tensor(value, dtype=torch.float64) if self.torch else value
         for family, arrays in tensors.items():

@@ -19,7 +19,7 @@ from sifrc.backends.numba_cpu.operators import (
     params_text,
 )
 from sifrc.backends.numba_cpu.parts import Parts, call_lines
-from sifrc.backends.numba_cpu.step import step_context
+from sifrc.backends.numba_cpu.step import memory_table, step_context
 from sifrc.backends.numba_cpu.storage import Group
 from sifrc.backends.numba_cpu.summary import owner_tables, summary_context
 from sifrc.backends.text import (
@@ -164,6 +164,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "needs_math": "math." in texts + _helpers(parts, used),
         "has_step": step,
         "places": "",
+        "kept": "",
         "other_batch": False,
         **curvature,
         **summary,
@@ -242,7 +243,11 @@ def _constants(parts: Parts) -> list[str]:
 
 
 def _guards(parts: Parts) -> str:
-    unnamed = (("network", "solution of a linear system"), ("network", "objective"))
+    program = parts.program
+    unnamed = [("network", "solution of a linear system"), ("network", "objective")]
+    if program.step_batched or program.step_single:
+        state = "parameter or quantity of the state" if memory_table(parts) else "parameter"
+        unnamed.append(("network", f"{state} after the step"))
     table = dict(enumerate((*parts.program.guards, *unnamed), 1))
     text = "GUARDS = " + literal(table, used=len("GUARDS = "))
     return f'{text}\n"""Checks by code: layer and quantity."""'

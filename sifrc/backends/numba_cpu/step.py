@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from sifrc.backends.base import INTEGERS, ranges
 from sifrc.backends.layout import call, lines_of, signature
 from sifrc.backends.numba_cpu.functions import DECORATOR, PrivateFunction
 from sifrc.backends.numba_cpu.loop import checked_call, sample_lines
@@ -14,6 +15,7 @@ from sifrc.backends.numba_cpu.operators import data_text, params_text
 from sifrc.backends.numba_cpu.other_batch import OtherBatch, other_batch, periodic_lines
 from sifrc.backends.numba_cpu.parts import STATES, TARGETS, Parts
 from sifrc.backends.numba_cpu.storage import Group, is_scalar
+from sifrc.backends.ranges import ranges_text
 from sifrc.backends.text import docstring, literal
 from sifrc.errors import BackendError
 from sifrc.lower.access import flat
@@ -21,7 +23,8 @@ from sifrc.lower.program import OBJECTIVE, Guard, Storage
 
 __all__ = ["Epoch", "epochs", "memory_table", "step_context"]
 
-_RANGES_HEAD = "_RANGES = "
+_COUNTS: Mapping[str, int] = MappingProxyType({"steps": 0, "age": 0})
+"""Numbers of the state that count steps -> least value."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +239,7 @@ def _refresh(parts: Parts) -> str:
             f"    targets: {targets}.",
             "Raises:\n    TypeError: an argument is of another type or dtype.\n"
             "    ValueError: names or shapes are not as described.\n"
-            "    FloatingPointError: a quantity is not finite; a later step computes the curvature again.",
+            "    FloatingPointError: a quantity is not finite; the state is as before.",
         ],
         indent=4,
     )
@@ -247,18 +250,20 @@ def _refresh(parts: Parts) -> str:
         f'    weights, {"biases" if parts.has_biases else "_"} = _parameters(params, "params")',
         "    work = _batch(inputs, targets)",
         "    batch = work.batch",
-        "    state.age = _NEVER",
+        "    state.hold()",
+        "    try:",
     ]
     for function in chosen:
         lines += [
-            f"    _fill_{g.name}(work.{g.name}, state.seed, 2**31 + state.steps)"
+            f"        _fill_{g.name}(work.{g.name}, state.seed, 2**31 + state.steps)"
             for g in function.groups
             if g.family.storage is Storage.RANDOM
         ]
         values = [_value(parts, group) for group in function.groups]
-        lines += call(["code"] if function.guarded else [], function.name, values, 4)
-        lines += ["    _refuse(code)"] if function.guarded else []
-    return "\n".join([*lines, "    state.age = 0"])
+        lines += call(["code"] if function.guarded else [], function.name, values, 8)
+        lines += ["        _refuse(code)"] if function.guarded else []
+    tail = ["    except BaseException:", "        state.restore()", "        raise", "    state.age = 0"]
+    return "\n".join([*lines, *tail])
 
 
 def _total(objective: Group, batched: bool) -> list[str]:
@@ -279,6 +284,11 @@ def _guards_objective(function: PrivateFunction) -> bool:
 def objective_code(parts: Parts) -> int:
     """Code of the check of the objective where the program has none."""
     return len(parts.program.guards) + 2
+
+
+def changed_code(parts: Parts) -> int:
+    """Code of the check of what the steps have changed."""
+    return len(parts.program.guards) + 3
 
 
 def memory_table(parts: Parts) -> dict[str, Any]:
@@ -304,10 +314,10 @@ def step_context(parts: Parts) -> dict[str, Any]:
     loops = epochs(parts)
     hyper = list(program.hyperparameters)
     arguments = ["self", "params: Parameters"] + (["*"] if hyper else [])
-    for name, default, _ in hyper:
-        kind = "int" if name in INTEGERS else "float"
-        arguments.append(f"{name}: {kind} = {int(default) if name in INTEGERS else float(default)!r}")
+    arguments += [f"{h.name}: {'int' if h.range.whole else 'float'} = {h.start!r}" for h in hyper]
     memory = memory_table(parts)
+    groups = (g for function in parts.functions.values() for g in function.groups if _is_kept(parts, g))
+    kept = tuple(dict.fromkeys(group.name for group in groups))
     identities = tuple(name for name, (initial, _) in memory.items() if initial == "identity")
     text = "_MEMORY: dict[str, tuple[str, Shapes]] = "
     table = parts.place_table(program.places)
@@ -335,34 +345,43 @@ def step_context(parts: Parts) -> dict[str, Any]:
                     [
                         "Args:",
                         "    params: by name, shapes as in ``SHAPES``; they are checked, not kept.",
-                        *(f"    {name}: {text.rstrip('.')}." for name, _, text in hyper),
+                        *(f"    {number.name}: {number.text.rstrip('.')}." for number in hyper),
                     ]
                 ),
                 "\n".join(
                     [
                         "Attributes:",
                         "    steps: steps so far.",
+                        *(["    age: steps since the periodic part ran."] if program.periodic else []),
                         *(f"    memory.{name}: {families[name]}." for name in memory),
                     ]
                 ),
+                "Numbers may be changed from step to step, and are checked when they are set.",
                 "Raises:\n    TypeError: an argument is of another type.\n"
                 "    ValueError: a number or a shape is not as described.",
             ],
             indent=4,
         ),
-        "numbers": "_NUMBERS = "
-        + literal(
-            (*(name for name, _, _ in hyper), "steps", *(["age"] if program.periodic else [])), used=11
+        "ranges": ranges_text(
+            hyper,
+            "arrays",
+            "_LARGEST",
+            rounded="DTYPE(found)",
+            counts=_COUNTS if program.periodic else {"steps": 0},
         ),
-        "ranges": _RANGES_HEAD + literal(ranges(program), used=len(_RANGES_HEAD)),
-        "hyper": [name for name, _, _ in hyper],
-        "integers": INTEGERS,
+        "method": module.summary.rstrip("."),
+        "changed": changed_code(parts),
+        "attributes": [
+            "memory",
+            *(["before"] if kept else []),
+            *("_arrays", "_copies", "_work"),
+            *(["_other"] if program.curvature_batch else []),
+        ],
+        "hyper": [number.name for number in hyper],
         "refresh": _refresh(parts),
         "random_helpers": _random_families(parts),
         "periodic": bool(program.periodic),
-        "kept": list(
-            dict.fromkeys(g.name for f in parts.functions.values() for g in f.groups if _is_kept(parts, g))
-        ),
+        "kept": "_KEPT = " + literal(kept, used=len("_KEPT = ")) if kept else "",
         "with_batches": True in loops,
         "with_samples": False in loops,
     }

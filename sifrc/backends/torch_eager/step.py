@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass, field
 from typing import Any
 
-from sifrc.backends.base import INTEGERS, ranges
-from sifrc.backends.layout import lines_of, signature
-from sifrc.backends.text import docstring, literal
+from sifrc.backends.layout import signature
+from sifrc.backends.ranges import ranges_text
+from sifrc.backends.text import LINE_LENGTH, docstring, literal
 from sifrc.backends.torch_eager.calls import Chain, Key, Parts
 from sifrc.backends.torch_eager.other_batch import OtherBatch, other_batch
 from sifrc.backends.torch_eager.statements import UNNAMED
+from sifrc.errors import BackendError
 from sifrc.lower.access import flat
+from sifrc.lower.ownership import users_of_memory
 from sifrc.lower.program import Family, Guard, Storage
+from sifrc.methods.plan import Hyperparameter
+from sifrc.methods.ranges import Range
 
 __all__ = ["guard_table", "memory_table", "optimizer_context"]
 
+_CHANGED = -2
+"""Key in ``GUARDS`` of what a step has changed."""
 
-_RANGES_HEAD = "_RANGES = "
+_MEMORY_TEXT = '''\
+"""State: initial value, whose it is (that of a weight, a bias, a layer or the network, or of the step that
+made it last), and shapes by subscript (−1 for none)."""'''
+
+_FROZEN = (
+    "A parameter with ``requires_grad=False`` stays where it is, and so does the state that is its own; the "
+    "others move as they would without that."
+)
 
 
 def guard_table(parts: Parts) -> str:
     """``GUARDS``: what each check is about; 0 is the objective."""
     table: dict[int, tuple[str, str]] = {0: ("network", "objective")} if parts.step else {}
     table[UNNAMED] = ("network", "solution of a linear system")
+    if parts.step:
+        state = " or state" if _memory_families(parts) else ""
+        table[_CHANGED] = ("network", f"parameters{state} after the step")
     table |= dict(enumerate(parts.program.guards, 1))
     return "GUARDS = " + literal(table, used=len("GUARDS = ")) + '\n"""Checks: layer and quantity."""'
 
@@ -33,43 +51,53 @@ def _memory_families(parts: Parts) -> list[Family]:
 
 
 def memory_table(parts: Parts) -> str:
-    """``MEMORY``: initial value and shapes of what the optimizer keeps; −1 stands for no subscript."""
-    table: dict[str, Any] = {
-        family.code: (family.initial, {-1 if k is None else k: shape for k, shape in family.shapes})
-        for family in _memory_families(parts)
-    }
-    text = "MEMORY: dict[str, tuple[str, dict[int, tuple[int, ...]]]] = "
-    return (
-        text
-        + literal(table, used=len(text))
-        + '\n"""State: initial value, and shapes by subscript (−1 for none)."""'
-    )
+    """``MEMORY``: initial value, owner and shapes of what the optimizer keeps; −1 stands for no subscript."""
+    table: dict[str, Any] = {}
+    kept = _kept(parts, [key for key in parts.step if key[0] in parts.program.periodic])
+    for family in (*_memory_families(parts), *(parts.program.family(name) for name in kept)):
+        if any(None in shape for _, shape in family.shapes):
+            raise BackendError(f"'{family.name}' is kept from step to step and yet has a sample axis")
+        shapes = {-1 if k is None else k: shape for k, shape in family.shapes}
+        owner = "step" if family.name in kept else _owner(parts, family)
+        table[family.code] = (family.initial, owner, shapes)
+    text = "MEMORY: dict[str, tuple[str, str, dict[int, tuple[int, ...]]]] = "
+    return f"{text}{literal(table, used=len(text))}\n{_MEMORY_TEXT}"
+
+
+def _owner(parts: Parts, family: Family) -> str:
+    """What a quantity acts on: the weight, the bias or the layer of its subscript, or more than that."""
+    users = users_of_memory(parts.program, parts.step[0][1])
+    weights = {k for k, _ in parts.weights.shapes}
+    biases = {k for k, _ in parts.biases.shapes} if parts.biases is not None else set()
+    found: set[str] = set()
+    for k, _ in family.shapes:
+        layers = {index for _, index in users[family.name, k]}
+        kinds = {"weight" if name == parts.weights.name else "bias" for name, _ in users[family.name, k]}
+        own = k in weights | biases and layers <= {k}
+        found |= {next(iter(kinds)) if len(kinds) == 1 else "layer"} if own and kinds else {"network"}
+    if len(found) > 1:
+        return "layer" if found <= {"weight", "bias", "layer"} else "network"
+    return next(iter(found))
 
 
 def optimizer_context(parts: Parts) -> dict[str, Any]:
     """Names for ``optimizer.py.jinja``."""
     module, program = parts.module, parts.program
     hyper = list(program.hyperparameters)
-    if not any(name == "lr" for name, _, _ in hyper):
-        hyper.insert(0, ("lr", 0.01, "step size"))
+    if not any(number.name == "lr" for number in hyper):
+        hyper.insert(0, Hyperparameter("lr", 0.01, "step size", Range(0.0)))
     periodic = [key for key in parts.step if key[0] in program.periodic]
     batched = parts.step[0][1]
     chain = Chain(parts, 8)
     memory = _memory_families(parts)
-    kinds = {name: "int" if name in INTEGERS else "float" for name, _, _ in hyper}
-    defaults = {
-        name: repr(int(value)) if name in INTEGERS else repr(float(value)) for name, value, _ in hyper
-    }
-    used = {name for key in parts.step for name in parts.functions[key].arguments}
-    codes = {f.code for f in program.families if f.storage is Storage.HYPERPARAMETER and f.name in used}
-    values = [f'{name} = float(group["{name}"])' for name, _, _ in hyper if name in codes]
-    if "mean" in codes:
+    values = _numbers(parts, hyper, periodic)
+    if "mean" in _number_codes(parts):
         values.append("mean = 1.0 / len(inputs)" if batched else "mean = 1.0")
     values += [f'{family.code} = self._memory("{family.code}")' for family in memory]
     values.append("checks: Checks = []")
     objective = program.family(parts.objective).code
     other = other_batch(parts)
-    lines = _step_lines(parts, chain, periodic, objective, other)
+    steps = _step_lines(parts, chain, periodic, objective, other)
     refresh = _refresh_lines(parts, periodic, values)
     average = f"{objective}.{'sum' if module.reduction == 'sum' else 'mean'}()" if batched else objective
     return {
@@ -80,76 +108,112 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
             [
                 "self",
                 "model: torch.nn.Module",
-                *(f"{name}: {kinds[name]} = {defaults[name]}" for name, _, _ in hyper),
+                *(f"{h.name}: {'int' if h.range.whole else 'float'} = {h.start!r}" for h in hyper),
                 "names: Mapping[str, str] | None = None",
             ],
             "None",
             4,
         ),
-        "ranges": _RANGES_HEAD + literal(ranges(program), used=len(_RANGES_HEAD)),
-        "hyper_dict": lines_of([f'"{name}": {name}' for name, _, _ in hyper], "hyperparameters = {", "}", 8),
+        "ranges": ranges_text(hyper, "tensors", "torch.finfo(dtype).max", argument="dtype: torch.dtype"),
+        "method": module.summary.rstrip("."),
+        "hyper_dict": _named_values("hyperparameters: dict[str, Any] = ", [h.name for h in hyper], 8),
         "step_values": values,
-        "step_lines": lines,
+        "step_lines": steps.before,
+        "change_lines": steps.change,
+        "count_lines": steps.after,
         "refresh_lines": refresh,
-        "refresh_group": any("group[" in line for line in refresh),
-        "integers": {name: least for name, least in INTEGERS.items() if name in kinds},
+        "refresh_group": any("group." in line for line in refresh),
+        "refresh_draws": any("steps" in line for line in refresh),
+        "counts": literal({"steps": 0, "age": 2**31} if periodic else {"steps": 0}),
+        "counts_age": bool(periodic),
+        "keeps": bool(_kept(parts, periodic)),
+        "refusal": steps.refusal,
+        "separable": program.separable,
         "single": not batched,
         "returned_objective": average,
         "memory_names": [family.code for family in memory],
     }
 
 
+def _named_values(head: str, names: list[str], indent: int) -> list[str]:
+    """A dict of local variables by name, as the formatter lays it out."""
+    pad, items = " " * indent, [f'"{name}": {name}' for name in names]
+    line = f"{pad}{head}{{{', '.join(items)}}}"
+    if len(line) <= LINE_LENGTH:
+        return [line]
+    return [f"{pad}{head}{{", *(f"{pad}    {item}," for item in items), f"{pad}}}"]
+
+
+def _number_codes(parts: Parts) -> set[str]:
+    """Hyperparameters that functions of the step take."""
+    used = {name for key in parts.step for name in parts.functions[key].arguments}
+    return {f.code for f in parts.program.families if f.storage is Storage.HYPERPARAMETER and f.name in used}
+
+
+def _numbers(parts: Parts, hyper: list[Hyperparameter], periodic: list[Key]) -> list[str]:
+    """Lines that check all hyperparameters, and give a name to those that the step reads."""
+    read = _number_codes(parts) | ({"period"} if periodic else set()) | ({"seed"} if _draws(parts) else set())
+    return [
+        (f"{h.name} = " if h.name in read else "") + f'_number("{h.name}", group.get("{h.name}"), like.dtype)'
+        for h in hyper
+    ]
+
+
+@dataclass
+class _Lines:
+    """Statements of a step: what comes before anything changes, what changes, and what is counted then."""
+
+    before: list[str] = field(default_factory=list)
+    change: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+    refusal: list[str] = field(default_factory=list)
+
+
 def _step_lines(
     parts: Parts, chain: Chain, periodic: list[Key], objective: str, other: OtherBatch | None
-) -> list[str]:
-    """Calls in order; before the first one that writes in place, everything is checked."""
-    lines: list[str] = []
+) -> _Lines:
+    """Calls in order; from the first one that writes in place, everything can be undone."""
+    found = _Lines(refusal=_refusal(parts, objective))
+    lines = found.before
     kept = _kept(parts, periodic)
     if periodic:
-        lines += [
-            "        states: Any = self.state",
-            '        shared = states["shared"]',
-            '        age = shared.get("age", math.inf)',
-            *(['        steps = shared.get("steps", 0)'] if _draws(parts) else []),
-            '        due = age >= int(group["period"])',
-        ]
-    checked = False
+        lines += ['        age = self._count("age")', "        due = int(age) >= period"]
     bound: list[str] = []
     for position, key in enumerate(parts.step):
-        if parts.functions[key].mutates and not checked:
-            checked = True
-            lines += _refusal(parts, objective)
-            if periodic:
-                lines += [f'        shared["{code}"] = {code}' for code in kept.values()]
-                lines.append('        shared["age"] = 1 if due else age + 1')
-                lines += ['        shared["steps"] = steps + 1'] if _draws(parts) else []
+        if parts.functions[key].mutates and lines is found.before:
+            lines = found.change
         apart = () if other is None else other.keys
         later = [key for key in parts.step[position + 1 :] if key not in apart]
         wanted = chain.needed(later) | {parts.objective} | set(parts.program.kept)
         if other is not None and position < parts.step.index(apart[0]):
             wanted |= set(other.arguments)
+        indent = 8 if lines is found.before else 12
+        results = parts.functions[key].results if other is None or key not in apart else other.results
         if other is not None and key in apart:
-            if key == apart[0]:
-                chain.known |= set(other.results)
-                lines += ["        if due:", *other.call(parts, 12), "        else:"]
-                lines += [
-                    f'            {kept[name]} = shared["{kept[name]}"]'
-                    for name in other.results
-                    if name in kept
-                ]
+            if key != apart[0]:
+                continue
+            chain.known |= set(results)
+            lines += _if_due([kept[n] for n in results if n in kept], other.call(parts, indent + 4), indent)
         elif key in periodic:
-            lines += ["        if due:", *_draw_lines(parts, key, 12, "steps"), *chain.one(key, wanted, 12)]
-            own = [kept[name] for name in parts.functions[key].results if name in kept]
-            if own:
-                lines += ["        else:", *(f'            {code} = shared["{code}"]' for code in own)]
+            inner = [*_draw_lines(parts, key, indent + 4, "steps"), *chain.one(key, wanted, indent + 4)]
+            lines += _if_due([kept[name] for name in results if name in kept], inner, indent)
         else:
-            lines += chain.one(key, wanted)
-            bound += [name for name in parts.functions[key].results if name in wanted]
+            lines += chain.one(key, wanted, indent)
+            bound += [name for name in results if name in wanted]
         done = [name for name in bound if name not in wanted]
         bound = [name for name in bound if name in wanted]
         if done and position < len(parts.step) - 1:
-            lines.append(f"        del {', '.join(parts.program.family(name).code for name in done)}")
-    return lines
+            lines.append(f"{' ' * indent}del {', '.join(parts.program.family(name).code for name in done)}")
+    found.after += [f'        self._keep("{code}", {code})' for code in kept.values()]
+    found.after += ["        age.fill_(1) if due else age.add_(1)"] if periodic else []
+    return found
+
+
+def _if_due(codes: list[str], lines: list[str], indent: int) -> list[str]:
+    """What runs now and then, and otherwise what an earlier step has kept of it."""
+    pad = " " * indent
+    kept = [f'{pad}    {code} = self._memory("{code}")' for code in codes]
+    return [f"{pad}if due:", *lines, *([f"{pad}else:", *kept] if kept else [])]
 
 
 def _draws(parts: Parts) -> bool:
@@ -162,7 +226,7 @@ def _draw_lines(parts: Parts, key: Key, indent: int, count: str) -> list[str]:
     families = [parts.program.family(name) for name in parts.functions[key].arguments]
     pad = " " * indent
     # The generator of the CPU takes 32 bits.
-    seed = f'(int(group["seed"]) * 1_000_003 + {count}) % 2**32'
+    seed = f"(seed * 1_000_003 + int({count})) % 2**32"
     return [
         f"{pad}{family.code} = _{family.code}({seed}, (len(inputs), {family.shapes[0][1][-1]}), inputs)"
         for family in families
@@ -187,20 +251,17 @@ def _refresh_lines(parts: Parts, periodic: list[Key], values: list[str]) -> list
     for position, key in enumerate(keys):
         lines += _draw_lines(parts, key, 8, "2**31 + steps")
         lines += chain.one(key, chain.needed(keys[position + 1 :]) | set(kept))
-    names = [line.partition(" = ")[0] for line in values]
-    used = [value for name, value in zip(names, values, strict=True) if any(name in line for line in lines)]
+    text = "\n".join(lines)
+    used = [line for line in values if re.search(rf"\b{line.partition(' = ')[0]}\b", text) and " = " in line]
     checks = ["        checks: Checks = []"] if chain.guarded else []
     refuse = ["        _refuse(checks)"] if chain.guarded else []
     return [
         *(f"        {value}" for value in used if not value.startswith("checks")),
-        "        states: Any = self.state",
-        '        shared = states["shared"]',
-        *(['        steps = shared.get("steps", 0)'] if _draws(parts) else []),
         *checks,
         *lines,
         *refuse,
-        *(f'        shared["{code}"] = {code}' for code in kept.values()),
-        '        shared["age"] = 0',
+        *(f'        self._keep("{code}", {code})' for code in kept.values()),
+        '        self._count("age").zero_()',
     ]
 
 
@@ -213,21 +274,23 @@ def _kept(parts: Parts, periodic: list[Key]) -> dict[str, str]:
 
 
 def _refusal(parts: Parts, objective: str) -> list[str]:
+    """Further checks: the objective, where no function has one, and what the step has made."""
     bodies = [parts.program.function(*key).body for key in parts.step]
     guards = [item for body in bodies for item in flat(body) if isinstance(item, Guard)]
+    lines = [f"checks.append(({_CHANGED}, _sum_finite(values)))"]
     if any(guard.operand.ref.family == parts.objective for guard in guards):
-        return ["        _refuse(checks)"]
-    return [f"        checks.append((0, torch.isfinite({objective}).all()))", "        _refuse(checks)"]
+        return lines
+    return [f"checks.append((0, torch.isfinite({objective}).all()))", *lines]
 
 
-def _doc(parts: Parts, hyper: list[tuple[str, float, str]], memory: list[Family]) -> str:
+def _doc(parts: Parts, hyper: list[Hyperparameter], memory: list[Family]) -> str:
     module = parts.module
     layer = module.layers[0]
     shape = f"({layer.outputs}, {layer.inputs})"
     arguments = [
         f"    model: module whose parameters are named as in ``SHAPES`` ({layer.name}.weight {shape}, …);",
         "        without these names, its linear layers are taken in order.",
-        *(f"    {name}: {text.rstrip('.')}." for name, _, text in hyper),
+        *(f"    {number.name}: {number.text.rstrip('.')}." for number in hyper),
         "    names: name or layer in ``SHAPES`` -> name in the model, where they differ.",
     ]
     state = [f"    {family.code}: {family.text}." for family in memory]
@@ -237,6 +300,7 @@ def _doc(parts: Parts, hyper: list[tuple[str, float, str]], memory: list[Family]
             module.method_text,
             "\n".join(["Args:", *arguments]),
             "\n".join(["State:", *state]) if state else "",
+            _FROZEN if parts.program.separable else "",
             "Raises:\n    TypeError: an argument or a parameter is of another type.\n"
             "    ValueError: the model's parameters are not those of the spec, or a number is out of range.",
         ],
