@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
@@ -69,7 +69,7 @@ def optional(name: str, user: str, error: Callable[..., SifrcError] = MissingDep
           = pip install absent_one
     """
     with importing(user, name, error):
-        return import_module(name)
+        return importlib.import_module(name)
 
 
 @contextmanager
