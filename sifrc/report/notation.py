@@ -248,7 +248,8 @@ def _elementwise(expr: Map, arguments: list[Layout], context: Notation) -> Layou
         number, below = coefficient_of(arguments[0])
         return sum_of(((1 / number, Quotient(ONE, below, entrywise=bool(expr.out))),))
     if _is(expr, QUOTIENT):
-        return Quotient(*arguments, entrywise=bool(expr.operands[1][1]))
+        above, below = arguments
+        return Quotient(above, below, entrywise=bool(expr.operands[1][1]))
     if _is(expr, SQRT) and isinstance(arguments[0], Norm) and arguments[0].kind == "squared":
         return Norm(arguments[0].operand)
     body: sympy.Expr = expr.function.value_form(expr.orders)
