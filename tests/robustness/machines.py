@@ -1,4 +1,4 @@
-"""Other machines: the suites with products that sum in another order, other last bits, seeds, threads, kernels.
+"""Other machines: the suites with other orders of sums, last bits, seeds, threads and kernels.
 
 As a plugin (``python -m pytest -p machines``, this folder on PYTHONPATH) it reads what to change from
 ``SIFRC_MACHINE``. ``main`` runs suites on a table of machines and compares the verdicts:
@@ -6,9 +6,9 @@ As a plugin (``python -m pytest -p machines``, this folder on PYTHONPATH) it rea
     python tests/robustness/machines.py            # the suites most at risk, all machines
     python tests/robustness/machines.py --machines order1 seeds1 --suites tests/ir
 
-A product of matrices may be summed in any order and is off by a unit in its last place: what a processor or a
-BLAS decides. Elementwise operations are not: they are rounded in one way everywhere. So a product that is exact
-stays exact here, and equal products stay equal.
+A product of matrices may be summed in any order and is off by units in its last place: what a processor or
+a BLAS decides. Elementwise operations are not: they are rounded in one way everywhere. So a product that is
+exact stays exact here, and equal products stay equal.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Machine:
 
 
 _ONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-_TWO = {name: "2" for name in _ONE}
+_TWO = dict.fromkeys(_ONE, "2")
 _OLD = {
     "OPENBLAS_CORETYPE": "Nehalem",
     "MKL_CBWR": "COMPATIBLE",
@@ -246,11 +246,8 @@ def torch_products(products: Products) -> Any:
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             name = function.overloadpacket.__name__
-            at = (
-                places.get(name)
-                if function.namespace == "aten" and not function._overloadname == "out"
-                else None
-            )
+            known = function.namespace == "aten" and function._overloadname != "out"
+            at = places.get(name) if known else None
             if at is None or args[at[0]].dtype not in (torch.float32, torch.float64):
                 return function(*args, **kwargs)
             given = list(args)
@@ -391,7 +388,7 @@ def main(argv: list[str] | None = None) -> int:
         counts = {word: list(table[name].values()).count(word) for word in ("passed", "failed", "skipped")}
         passed, failed, skipped = counts.values()
         print(f"{name:10}{len(table[name]):8}{passed:8}{failed:8}{skipped:9}{seconds:9.0f}", flush=True)
-    first, *others = table
+    first = chosen.machines[0]
     tests = dict.fromkeys(test for verdicts in table.values() for test in verdicts)
     different = [t for t in tests if len({table[name].get(t) for name in table}) > 1]
     for test in different:
