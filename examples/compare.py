@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 import sifrc
+from sifrc.cli.files import write_file
 from sifrc.data import check_fits, load_dataset
 from sifrc.training import fit, make_trainable
 from sifrc.training.adapters import Trainable
@@ -81,11 +82,18 @@ def torch_loss(spec: sifrc.Spec) -> Callable[[torch.Tensor, torch.Tensor], torch
     return known[function.name]
 
 
+def is_divergence(error: sifrc.TrainingError) -> bool:
+    """Whether a run stopped since a number was not finite, and not for anything else that ends runs."""
+    return isinstance(error.__cause__, FloatingPointError)
+
+
 def final(run: Callable[[], History], measurement: str) -> float:
     """What a run ends with; infinite if it diverged."""
     try:
         value = float(getattr(run().last, measurement))
-    except sifrc.TrainingError:
+    except sifrc.TrainingError as error:
+        if not is_divergence(error):
+            raise
         return math.inf
     return value if math.isfinite(value) else math.inf
 
@@ -165,6 +173,8 @@ def main() -> None:
             try:
                 history = run(best, arguments.epochs)
             except sifrc.TrainingError as error:
+                if not is_divergence(error):
+                    raise
                 print(f"  {name:16s} lr {best:8.1e}: {error.message}", flush=True)
                 best /= arguments.step
         histories[f"{name}, lr {best:.1e}"] = history
@@ -175,8 +185,7 @@ def main() -> None:
             f"{last.seconds:.1f} s for {arguments.epochs} epochs",
             flush=True,
         )
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "comparison.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_file(arguments.output / "comparison.csv", "\n".join(lines) + "\n")
     comparison_plot(histories, arguments.output / "comparison.png")
     print(f"wrote {arguments.output}/comparison.csv and comparison.png")
 

@@ -31,7 +31,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from compare import baseline, generated
+from compare import baseline, generated, is_divergence
 from grouped_newton_measures import PARTITIONS, cost_of, distant_median, distant_shares
 from train_curvature import Outcome, search, table_of, text_of, write_curves
 
@@ -214,6 +214,8 @@ class Runner:
         try:
             return self.run(chosen, epochs, folder, log=False)
         except sifrc.TrainingError as error:
+            if not is_divergence(error):
+                raise
             print(f"  {self._contestant.name:22s} {text_of(chosen):34s} {error.message}", flush=True)
             return History.read_csv(folder / "metrics.csv", self._contestant.name)
 

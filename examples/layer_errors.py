@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ import numpy as np
 import torch
 
 import sifrc
+from sifrc.cli.files import write_file
 from sifrc.data import Dataset, check_fits, load_dataset
 from sifrc.spec import build_spec
 
@@ -325,10 +327,11 @@ def main(given: Sequence[str] | None = None) -> None:
     heads = (
         "data,network,loss,gain,batch,steps,layer,kind,error,exact_norm,paper_table,paper_column,paper_error"
     )
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(heads.split(","))
-        writer.writerows(records)
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(heads.split(","))
+    writer.writerows(records)
+    write_file(file, stream.getvalue())
     print(f"\nwrote {file}")
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,10 +34,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from compare import baseline, final, generated
+from compare import baseline, final, generated, is_divergence
 from layer_errors import LOSSES, NETWORKS, network_spec
 
 import sifrc
+from sifrc.cli.files import write_file
 from sifrc.data import Dataset, load_dataset
 from sifrc.training import fit
 from sifrc.training.baselines import sgd
@@ -159,6 +161,8 @@ def search(
         try:
             history = full(chosen)
         except sifrc.TrainingError as error:
+            if not is_divergence(error):
+                raise
             print(f"  {name:22s} {text_of(chosen):24s} {error.message}", flush=True)
             continue
         edges = (
@@ -192,15 +196,16 @@ def table_of(outcomes: Mapping[str, Outcome], steps: int) -> str:
 
 def write_curves(outcomes: Mapping[str, Outcome], file: Path, keys: Sequence[str] = ("lr", "alpha")) -> None:
     """Every epoch of every full run, with its hyperparameters ``keys``."""
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("method", *keys, "epoch", "seconds", "train_loss", *COLUMNS))
-        for name, outcome in outcomes.items():
-            chosen = outcome.chosen
-            settings = [f"{chosen[key]:.6g}" if key in chosen else "" for key in keys]
-            for row in outcome.history:
-                measured = [f"{getattr(row, column):.6g}" for column in ("train_loss", *COLUMNS)]
-                writer.writerow((name, *settings, row.epoch, f"{row.seconds:.4f}", *measured))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("method", *keys, "epoch", "seconds", "train_loss", *COLUMNS))
+    for name, outcome in outcomes.items():
+        chosen = outcome.chosen
+        settings = [f"{chosen[key]:.6g}" if key in chosen else "" for key in keys]
+        for row in outcome.history:
+            measured = [f"{getattr(row, column):.6g}" for column in ("train_loss", *COLUMNS)]
+            writer.writerow((name, *settings, row.epoch, f"{row.seconds:.4f}", *measured))
+    write_file(file, stream.getvalue())
 
 
 def compare(

@@ -26,6 +26,8 @@ def write_file(path: Path, text: str) -> None:
         handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         os.chmod(beside, _usual_mode())
         os.replace(beside, path)
     except OSError as error:

@@ -57,8 +57,9 @@ def warn_of_loss(history: History) -> None:
     gained, kept = first.train_loss - best.train_loss, first.train_loss - last.train_loss
     if gained > 0 and not kept >= (1 - _LOST_SHARE) * gained:
         warnings.warn(
-            f"the training loss was {best.train_loss:.4g} after epoch {best.epoch} and is {last.train_loss:.4g} "
-            f"after epoch {last.epoch}; a smaller learning rate or more damping may help",
+            f"the training loss was {best.train_loss:.4g} after epoch {best.epoch} and is "
+            f"{last.train_loss:.4g} after epoch {last.epoch}; a smaller learning rate or more damping "
+            "may help",
             stacklevel=4,
         )
 

@@ -68,12 +68,12 @@ def test_the_search_takes_the_least_loss_whose_full_run_lasts(example, capsys):
 
     def short(chosen):
         if chosen["alpha"] < 0.5:
-            raise sifrc.TrainingError("diverged")
+            raise sifrc.TrainingError("diverged") from FloatingPointError()
         return ends_with(10.0 - chosen["lr"])
 
     def full(chosen):
         if chosen["lr"] == 3.0:
-            raise sifrc.TrainingError("diverged later")
+            raise sifrc.TrainingError("diverged later") from FloatingPointError()
         return ends_with(1.0)
 
     grid = {"lr": [1.0, 2.0, 3.0], "alpha": [0.1, 0.9]}
