@@ -40,6 +40,7 @@ __all__ = [
     "signum",
     "softplus",
     "substituted",
+    "undefined",
     "where",
 ]
 
@@ -206,6 +207,17 @@ class signum(_RealFunction):
     def fdiff(self, argindex: int = 1) -> Expr:
         """Signum' = 0 by convention."""
         return S.Zero
+
+
+class undefined(Function):  # type: ignore[misc]
+    """Not a number, whatever its arguments are; nor is any derivative."""
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Not a number."""
+        return self
+
+    def _eval_is_extended_real(self) -> bool:
+        return True
 
 
 def settled(condition: Boolean) -> Boolean:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from sifrc.spec.checks import check_dependence, check_loss_rank, used_names
+from sifrc.spec.checks import check_constants, check_dependence, check_loss_rank, used_names
 from sifrc.spec.expression import Expression
 from sifrc.spec.functions import LOSS_FUNCTIONS, SCALAR_FUNCTIONS
 from sifrc.spec.names import name_problem
@@ -172,6 +172,7 @@ def _custom(
             hint="remove it, or use it",
             at_key=True,
         )
+    check_constants(tree, parameters)
     check_dependence(tree, variables[0], article)
     if role == "loss":
         check_loss_rank(tree)
