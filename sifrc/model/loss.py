@@ -12,10 +12,14 @@ from fractions import Fraction
 from functools import singledispatch
 from types import MappingProxyType
 
+from sympy import S
+
 from sifrc.errors import ModelError
 from sifrc.ir import Add, Axis, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Role
-from sifrc.ir.build import add, apply, einsum, inner, negative, ones, scale, zero
-from sifrc.scalar import EXP, scalar_from_tree
+from sifrc.ir.build import add, apply, einsum, inner, mapped, negative, ones, scale, total, zero
+from sifrc.ir.traverse import postorder
+from sifrc.scalar import EXP, ScalarFunction, scalar_from_tree
+from sifrc.scalar.domain import enforced, guarded
 from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
 
 __all__ = ["build_loss"]
@@ -35,14 +39,24 @@ def build_loss(
     Raises:
         ModelError: the expression is not a number, or not differentiable.
     """
-    loss = _build(_stable(tree), _Scope(output, target, dict(parameters)))
+    scope = _Scope(output, target, dict(parameters))
+    loss = _build(_stable(tree), scope)
     if target.role is Role.CLASS:
         loss = _without_offset(loss, lambda v: inner(target, v))
     if loss.axes:
         raise ModelError(
             "the loss is a vector", location=tree.location, hint="reduce it: sum(...), mean(...) or dot(...)"
         )
-    return loss
+    kept = set(postorder(loss))
+    return total([loss, *(_zero_on_domain(node) for node in scope.restricted if node not in kept)], ())
+
+
+def _zero_on_domain(node: Map) -> Expr:
+    """0 where a function that cancelled is a number, and not a number elsewhere: 0·log y is 0 for y > 0 only."""
+    function = node.function
+    domain = enforced(function.value_form(node.orders))
+    guard = ScalarFunction("loss", function.arguments, guarded(S.Zero, domain, function.argument_symbols))
+    return einsum([(Map(guard, node.orders, node.operands, node.out), node.out)], ())
 
 
 class _Scope:
@@ -50,27 +64,38 @@ class _Scope:
         self.tensors: dict[str, Expr] = {"y": output, "t": target}
         self.parameters = parameters
         self.axis: Axis = output.axes[0]
+        self.restricted: list[Map] = []
+        """Functions that are not numbers everywhere."""
 
     def constant(self, tree: Expression) -> Fraction | None:
-        """Exact value of a subtree without tensors and functions, or None."""
+        """Exact value of a subtree without tensors, or None; also None where it is not rational.
+
+        Raises:
+            ModelError: the value is not a finite real number.
+        """
         match tree:
             case Number(value=value):
                 return value
             case Name(identifier=name) if name in self.parameters:
                 return Fraction(repr(self.parameters[name]))
-            case Negative(operand=operand):
-                inner_value = self.constant(operand)
-                return None if inner_value is None else -inner_value
-            case Binary(operator=operator, left=left, right=right):
-                a, b = self.constant(left), self.constant(right)
-                if a is None or b is None:
-                    return None
-                if operator == "**":
-                    return a**b if isinstance(a**b, Fraction) and b.denominator == 1 else None
-                if operator == "/" and b == 0:
-                    raise ModelError("division by zero", location=tree.location)
-                return {"+": a + b, "-": a - b, "*": a * b}.get(operator, a / b if operator == "/" else None)
-        return None
+        names = _names(tree)
+        if any(name not in self.parameters for name in names) or _has_vectors(tree):
+            return None
+        declared = tuple((name, value) for name, value in self.parameters.items() if name in names)
+        value = scalar_from_tree(tree, (), declared, "loss").value_form(())
+        return Fraction(int(value.p), int(value.q)) if value.is_Rational else None
+
+
+def _has_vectors(tree: Expression) -> bool:
+    """Whether a function of vectors is called somewhere."""
+    match tree:
+        case Call(function=function, arguments=arguments):
+            return function in _VECTOR_FUNCTIONS or any(map(_has_vectors, arguments))
+        case Binary(left=left, right=right) | Compare(left=left, right=right):
+            return _has_vectors(left) or _has_vectors(right)
+        case Negative(operand=operand):
+            return _has_vectors(operand)
+    return False
 
 
 def _stable(tree: Expression) -> Expression:
@@ -153,7 +178,7 @@ def _(tree: Binary, scope: _Scope) -> Expr:
         built = add([(Fraction(1), _spread(left, axes)), (sign, _spread(right, axes))], axes)
         return _without_offset(built, lambda v: v) if axes else built
     exponent = scope.constant(tree.right)
-    if tree.operator == "*":
+    if tree.operator == "*" and not (_is_restricted(tree.left, scope) and _is_restricted(tree.right, scope)):
         left, right = _build(tree.left, scope), _build(tree.right, scope)
         return einsum([(left, left.axes), (right, right.axes)], _join(left, right))
     if tree.operator == "/" and exponent is not None:
@@ -171,6 +196,9 @@ def _(tree: Call, scope: _Scope) -> Expr:
     rule = _VECTOR_FUNCTIONS.get(tree.function)
     if rule is None:
         return _nonlinear(tree, scope)
+    if tree.function == "dot" and all(_is_restricted(argument, scope) for argument in tree.arguments):
+        product = Binary("*", *tree.arguments, tree.location)
+        return _build(Call("sum", (product,), tree.location), scope)
     arguments = [_spread(_build(argument, scope), (scope.axis,)) for argument in tree.arguments]
     return rule(scope.axis, *arguments)
 
@@ -179,6 +207,23 @@ def _sum(v: Expr) -> Expr:
     """Σ of the entries; of a product the same contraction as dot."""
     factors = v.operands if isinstance(v, Einsum) else ((v, v.axes),)
     return einsum([*factors, (ones(v.axes), v.axes)], ())
+
+
+def _is_restricted(tree: Expression, scope: _Scope) -> bool:
+    """Whether a power, a root or a logarithm of entries is taken: two such factors belong in one function.
+
+    There it is seen that √y √y is y for y ≥ 0 only.
+    """
+    match tree:
+        case Call(function=function, arguments=arguments) if function not in _VECTOR_FUNCTIONS:
+            own = function in ("sqrt", "log", "log1p")
+            return own or any(_is_restricted(argument, scope) for argument in arguments)
+        case Binary(operator=operator, left=left, right=right):
+            power = operator == "**" and (scope.constant(right) or Fraction(1, 2)).denominator != 1
+            return power or _is_restricted(left, scope) or _is_restricted(right, scope)
+        case Negative(operand=operand):
+            return _is_restricted(operand, scope)
+    return False
 
 
 def _log_sum_exp(axis: Axis, v: Expr) -> Expr:
@@ -278,7 +323,10 @@ def _nonlinear(tree: Expression, scope: _Scope) -> Expr:
     function = scalar_from_tree(body, arguments, declared, "loss")
     operands = tuple((leaves[name], leaves[name].axes) for name in arguments)
     axes = next((leaves[name].axes for name in arguments if leaves[name].axes), ())
-    return Map(function, (0,) * len(arguments), operands, axes)
+    result = mapped(function, (0,) * len(arguments), operands, axes)
+    if isinstance(result, Map) and enforced(function.value_form((0,) * len(arguments))):
+        scope.restricted.append(result)
+    return result
 
 
 def _with_leaves(tree: Expression, scope: _Scope, found: dict[Expression, str]) -> Expression:

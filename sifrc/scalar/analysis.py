@@ -12,6 +12,7 @@ import sympy
 from sympy import Dummy, Expr, Piecewise
 
 from sifrc.scalar.function import ScalarFunction
+from sifrc.scalar.primitives import undefined
 
 __all__ = ["Slope", "is_zero", "piecewise_affine", "slope_vanishing"]
 
@@ -22,7 +23,9 @@ _EXPANSION_LIMIT = 200
 
 
 def _branches(expression: Expr) -> Iterator[Expr]:
-    """The expressions of all branches, ``where`` moved outwards."""
+    """The expressions of all branches, ``where`` moved outwards; not of those that are no number anyway."""
+    if expression.has(undefined) and not expression.has(Piecewise):
+        return
     if not expression.has(Piecewise):
         yield expression
         return

@@ -48,6 +48,22 @@ def _mp_power_of_two(x: mpmath.mpf) -> mpmath.mpf:
     return mpmath.ldexp(1, int(mpmath.frexp(x)[1]) - 1) if x > 0 else mpmath.mpf(1)
 
 
+def _real(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function where its value is real, and not a number elsewhere."""
+
+    def call(*arguments: Any) -> Any:
+        value = function(*arguments)
+        return mpmath.nan if isinstance(value, mpmath.mpc) else value
+
+    return call
+
+
+def _mp_power(base: Any, exponent: Any) -> Any:
+    if base == 0 and exponent < 0:
+        return mpmath.inf
+    return base**exponent
+
+
 def _special(name: str) -> Callable[[Array], Array]:
     """A function of ``scipy.special``, imported when first called: the import takes longer than most uses."""
 
@@ -86,12 +102,13 @@ _FUNCTIONS: Mapping[str, Mapping[type[Expr], Callable[..., Array]]] = MappingPro
                 p.signum: np.sign,
                 p.power_of_two: _power_of_two,
                 p.quotient: operator.truediv,
+                p.undefined: lambda x: x * np.nan,
             }
         ),
         "mpmath": MappingProxyType(
             {
                 sympy.exp: _elementwise(mpmath.exp),
-                sympy.log: _elementwise(mpmath.log),
+                sympy.log: _elementwise(_real(mpmath.log)),
                 sympy.sin: _elementwise(mpmath.sin),
                 sympy.cos: _elementwise(mpmath.cos),
                 sympy.tan: _elementwise(mpmath.tan),
@@ -103,13 +120,14 @@ _FUNCTIONS: Mapping[str, Mapping[type[Expr], Callable[..., Array]]] = MappingPro
                 sympy.erf: _elementwise(mpmath.erf),
                 p.erfc: _elementwise(mpmath.erfc),
                 p.expm1: _elementwise(mpmath.expm1),
-                p.log1p: _elementwise(mpmath.log1p),
+                p.log1p: _elementwise(_real(mpmath.log1p)),
                 p.sigmoid: _elementwise(_mp_sigmoid),
                 p.softplus: _elementwise(_mp_softplus),
                 p.absolute: _elementwise(abs),
                 p.signum: _elementwise(mpmath.sign),
                 p.power_of_two: _elementwise(_mp_power_of_two),
                 p.quotient: operator.truediv,
+                p.undefined: lambda x: x * mpmath.nan,
             }
         ),
     }
@@ -169,6 +187,8 @@ class _Evaluation:
     @visit.register
     def _pow(self, node: Pow) -> Array:
         base, exponent = node.args
+        if self.dialect == "mpmath" and not (exponent.is_Integer and exponent > 0):
+            return np.frompyfunc(_real(_mp_power), 2, 1)(self(base), self(exponent))
         if exponent == sympy.S.NegativeOne:
             return 1 / self(base)
         if exponent.is_Integer:

@@ -40,6 +40,9 @@ class _Latex(LatexPrinter):  # type: ignore[misc]
     def _print_softplus(self, expr: sympy.Function, exp: str | None = None) -> str:
         return self._function(r"\operatorname{softplus}", expr, exp)
 
+    def _print_undefined(self, expr: sympy.Function, exp: str | None = None) -> str:
+        return r"\text{undefined}"
+
     def _print_signum(self, expr: sympy.Function, exp: str | None = None) -> str:
         return self._function(r"\operatorname{sign}", expr, exp)
 
@@ -109,6 +112,9 @@ class _Unicode(StrPrinter):  # type: ignore[misc]
 
     def _print_absolute(self, expr: sympy.Function) -> str:
         return f"|{self._print(expr.args[0])}|"
+
+    def _print_undefined(self, expr: sympy.Function) -> str:
+        return "undefined"
 
     def _print_signum(self, expr: sympy.Function) -> str:
         return f"sign({self._print(expr.args[0])})"

@@ -42,6 +42,7 @@ __all__ = [
     "signum",
     "softplus",
     "substituted",
+    "undefined",
     "where",
 ]
 
@@ -236,6 +237,17 @@ class quotient(Function):  # type: ignore[misc]
 
     def _eval_is_extended_real(self) -> bool | None:
         return True if all(argument.is_extended_real for argument in self.args) else None
+
+
+class undefined(Function):  # type: ignore[misc]
+    """Not a number, whatever its arguments are; nor is any derivative."""
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Not a number."""
+        return self
+
+    def _eval_is_extended_real(self) -> bool:
+        return True
 
 
 def settled(condition: Boolean) -> Boolean:

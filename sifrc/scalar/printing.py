@@ -57,6 +57,7 @@ class _CodePrinter(StrPrinter):  # type: ignore[misc]
     """What the dialects share: constants folded, products and quotients, no unknown function."""
 
     functions: ClassVar[Mapping[str, str]]
+    nan: ClassVar[str] = "np.nan"
     helpers_by_function: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def __init__(self, names: Mapping[str, str], real: str) -> None:
@@ -100,6 +101,10 @@ class _CodePrinter(StrPrinter):  # type: ignore[misc]
     def _print_quotient(self, expr: sympy.Function) -> str:
         above, below = expr.args
         return f"({self.parenthesize(above, PRECEDENCE['Mul'])}/{self._atom(below)})"
+
+    def _print_undefined(self, expr: sympy.Function) -> str:
+        """Not a number, of the dtype and shape of an argument."""
+        return f"{self._print(expr.args[0])}*{self.nan}"
 
     # StrPrinter has methods of its own for these; they are plain functions here.
     _print_exp = _print_Function
@@ -220,6 +225,7 @@ class TorchPrinter(_VectorPrinter):
     """Tensors of Torch, float64, float32 and bfloat16."""
 
     module = "torch"
+    nan = "torch.nan"
     functions = MappingProxyType(
         {name: f"torch.{name}" for name in _NUMPY_NAMES}
         | {"absolute": "torch.abs", "signum": "torch.sign", "sqrt": "torch.sqrt"}
@@ -251,6 +257,9 @@ class NumbaPrinter(_CodePrinter):
 
     def literal(self, value: float) -> str:
         return f"{self.real}({value!r})"
+
+    def _print_undefined(self, expr: sympy.Function) -> str:
+        return f"{self.real}(np.nan)"
 
     def function(self, name: str) -> str:
         if is_single(self.real) and name in SINGLE_FUNCTIONS:

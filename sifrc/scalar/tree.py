@@ -6,6 +6,7 @@ The visitor builds SymPy objects itself; no text is ever handed to SymPy's parse
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import singledispatch
 from types import MappingProxyType
 
@@ -15,7 +16,8 @@ from sympy.logic.boolalg import Boolean
 
 from sifrc.errors import ModelError
 from sifrc.scalar import primitives as p
-from sifrc.scalar.function import ScalarFunction, argument_symbol, check_real, parameter_symbol
+from sifrc.scalar.domain import compared, enforced, guarded, missing, with_conditions, written
+from sifrc.scalar.function import ScalarFunction, argument_symbol, check_real, exact, parameter_symbol
 from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
 
 __all__ = ["FUNCTIONS", "compare_to_sympy", "scalar_from_tree", "tree_to_sympy"]
@@ -186,16 +188,7 @@ def compare_to_sympy(node: Expression, symbols: Symbols) -> Boolean:
             location=node.location,
             hint="write e.g. where(x > 0, x, 0)",
         )
-    left, right = tree_to_sympy(node.left, symbols), tree_to_sympy(node.right, symbols)
-    match node.operator:
-        case "<":
-            return left < right
-        case "<=":
-            return left <= right
-        case ">":
-            return left > right
-        case ">=":
-            return left >= right
+    return compared(node, tree_to_sympy(node.left, symbols), tree_to_sympy(node.right, symbols))
 
 
 def _wrong_count(node: Call, accepted: str) -> ModelError:
@@ -238,5 +231,18 @@ def scalar_from_tree(
     arguments, parameters = tuple(arguments), tuple(parameters)
     symbols = {argument: argument_symbol(argument) for argument in arguments}
     symbols |= {parameter: parameter_symbol(parameter, value) for parameter, value in parameters}
-    expression = p.normalize(tree_to_sympy(tree, symbols))
-    return ScalarFunction(name, arguments, expression, parameters)
+    values = {parameter_symbol(parameter, value): exact(value) for parameter, value in parameters}
+
+    def build(part: Expression) -> Expr:
+        return p.normalize(tree_to_sympy(part, symbols))
+
+    tree = with_conditions(tree, build, values)
+    function = ScalarFunction(name, arguments, build(tree), parameters)
+    asked = written(tree, build, values)
+    if not asked:
+        return function
+    kept = enforced(function.value_form((0,) * len(arguments)))
+    lost = tuple(u for u in asked if missing((p.substituted(u, values),), kept))
+    if not lost:
+        return function
+    return replace(function, expression=guarded(function.expression, lost, function.argument_symbols))

@@ -5,15 +5,18 @@ Ranks are ``number`` and ``vector``; elementwise operations broadcast numbers ov
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
 from functools import singledispatch
 from typing import Literal, TypeAlias
 
 from sifrc.errors import SpecError
+from sifrc.spec.constants import constant_value
 from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
 from sifrc.spec.functions import LOSS_FUNCTIONS
+from sifrc.spec.parser import MAX_MAGNITUDE
 
-__all__ = ["Rank", "check_dependence", "check_loss_rank", "rank_of", "used_names"]
+__all__ = ["Rank", "check_constants", "check_dependence", "check_loss_rank", "rank_of", "used_names"]
 
 Rank: TypeAlias = Literal["number", "vector"]
 
@@ -78,6 +81,41 @@ def check_dependence(expression: Expression, variable: str, role: str) -> None:
         location=expression.location,
         hint=f"use '{variable}' in the formula",
     )
+
+
+def check_constants(expression: Expression, parameters: Mapping[str, float]) -> None:
+    """Require what is constant at the values of the parameters to be a finite real number.
+
+    Args:
+        expression: a parsed expression.
+        parameters: values by name.
+
+    Raises:
+        SpecError: a constant part has no value, or one beyond the limit; its location is that part.
+
+    Example:
+        >>> from sifrc.spec.parser import parse_expression
+        >>> check_constants(parse_expression("x/log(s)", parameters=["s"]), {"s": 2.0})
+    """
+    for child in children(expression):
+        check_constants(child, parameters)
+    if isinstance(expression, Name | Number | Compare):
+        return
+    try:
+        value = constant_value(expression, parameters)
+    except OverflowError:
+        value = math.inf
+    except ArithmeticError:
+        raise SpecError(
+            "this constant has no value",
+            location=expression.location,
+            hint="no division by zero, no root or logarithm of a negative number",
+        ) from None
+    if value is not None and abs(value) > MAX_MAGNITUDE:
+        limit = f"{MAX_MAGNITUDE:g}".replace("+", "")
+        raise SpecError(
+            "this constant is too large", location=expression.location, hint=f"at most {limit} in magnitude"
+        )
 
 
 @singledispatch

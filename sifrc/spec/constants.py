@@ -1,40 +1,106 @@
-"""Values of constant sub-expressions, for the limits of the parser."""
+"""Values of constant sub-expressions, for the limits of the language."""
 
 from __future__ import annotations
 
-from sifrc.spec.expression import Binary, Expression, Negative, Number
+import math
+import operator
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
 
 __all__ = ["constant_value"]
 
+_NONE: Mapping[str, float] = MappingProxyType({})
 
-def constant_value(expression: Expression) -> float | None:
-    """Value of an expression of numbers and operators only, None if there is anything else.
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def _softplus(x: float) -> float:
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+_FUNCTIONS: Mapping[str, Callable[..., float]] = MappingProxyType(
+    {name: getattr(math, name) for name in ("asinh", "atan", "cos", "cosh", "erf", "exp", "expm1")}
+    | {name: getattr(math, name) for name in ("log", "log1p", "sin", "sinh", "sqrt", "tan", "tanh")}
+    | {
+        "abs": abs,
+        "sigmoid": _sigmoid,
+        "softplus": _softplus,
+        "square": lambda x: x * x,
+        "max": max,
+        "min": min,
+        "relu": lambda x: max(x, 0.0),
+        "leaky_relu": lambda x, slope: x if x > 0 else slope * x,
+        "elu": lambda x, alpha: x if x > 0 else alpha * math.expm1(x),
+        "selu": lambda x: 1.0507009873554805 * (x if x > 0 else 1.6732632423543772 * math.expm1(x)),
+        "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
+        "silu": lambda x: x * _sigmoid(x),
+        "mish": lambda x: x * math.tanh(_softplus(x)),
+    }
+)
+_COMPARISONS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
+    {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+)
+
+
+def constant_value(expression: Expression, parameters: Mapping[str, float] = _NONE) -> float | None:
+    """Value of an expression of numbers and parameters, None if anything else occurs in it.
+
+    Args:
+        expression: any expression.
+        parameters: values by name.
 
     Raises:
+        OverflowError: it is larger than any floating-point number.
         ArithmeticError: it has no finite real value.
 
     Example:
-        >>> from fractions import Fraction
-        >>> constant_value(Binary("/", Number(Fraction(1)), Number(Fraction(4))))
-        0.25
+        >>> from sifrc.spec.parser import parse_expression
+        >>> constant_value(parse_expression("1/4 + exp(0)")), constant_value(parse_expression("2*x"))
+        (1.25, None)
     """
     match expression:
         case Number(value=value):
             return float(value)
+        case Name(identifier=name):
+            return parameters.get(name)
         case Negative(operand=operand):
-            inner = constant_value(operand)
+            inner = constant_value(operand, parameters)
             return None if inner is None else -inner
-        case Binary(operator=operator, left=left, right=right):
-            a, b = constant_value(left), constant_value(right)
-            if a is None or b is None:
+        case Binary(operator=sign, left=left, right=right):
+            a, b = constant_value(left, parameters), constant_value(right, parameters)
+            return None if a is None or b is None else _combined(sign, a, b)
+        case Call(function="where", arguments=(Compare() as test, chosen, otherwise)):
+            sides = constant_value(test.left, parameters), constant_value(test.right, parameters)
+            if sides[0] is None or sides[1] is None:
                 return None
-            if operator == "**":
-                power = a**b
-                if isinstance(power, complex):
-                    raise ArithmeticError("root of a negative number")
-                return float(power)
-            if operator == "/":
-                return a / b
-            return a + b if operator == "+" else a - b if operator == "-" else a * b
-        case _:
-            return None
+            return constant_value(chosen if _COMPARISONS[test.operator](*sides) else otherwise, parameters)
+        case Call(function=function, arguments=arguments) if function in _FUNCTIONS:
+            values = [constant_value(argument, parameters) for argument in arguments]
+            given = [value for value in values if value is not None]
+            return _called(function, given) if len(given) == len(values) else None
+    return None
+
+
+def _combined(sign: str, a: float, b: float) -> float:
+    if sign == "**":
+        power = a**b
+        if isinstance(power, complex):
+            raise ArithmeticError("root of a negative number")
+        return float(power)
+    if sign == "/":
+        return a / b
+    return a + b if sign == "+" else a - b if sign == "-" else a * b
+
+
+def _called(function: str, arguments: list[float]) -> float:
+    try:
+        value = float(_FUNCTIONS[function](*arguments))
+    except ValueError:
+        raise ArithmeticError(f"no value of {function}") from None
+    if not math.isfinite(value):
+        raise OverflowError(function)
+    return value

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 
-from sifrc.spec.checks import check_dependence, check_loss_rank, used_names
+from sifrc.spec.checks import check_constants, check_dependence, check_loss_rank, used_names
 from sifrc.spec.expression import Expression
 from sifrc.spec.functions import LOSS_FUNCTIONS, SCALAR_FUNCTIONS
 from sifrc.spec.names import name_problem
@@ -188,6 +188,7 @@ def _custom(
             hint="remove it, or use it",
             at_key=True,
         )
+    check_constants(tree, parameters)
     check_dependence(tree, variables[0], article)
     if role == "loss":
         check_loss_rank(tree)

@@ -13,7 +13,7 @@ from typing import Any
 
 import mpmath
 
-__all__ = ["FUNCTIONS", "Dual", "part", "primal", "seed"]
+__all__ = ["FUNCTIONS", "Dual", "part", "power", "primal", "seed"]
 
 Number = Any  # an mpf or a Dual
 
@@ -62,12 +62,10 @@ class Dual:
         return _reciprocal(self) * other
 
     def __pow__(self, exponent: Number) -> Number:
-        if isinstance(exponent, int):
-            return _integer_power(self, exponent)
-        return FUNCTIONS["exp"](FUNCTIONS["log"](self) * exponent)
+        return power(self, exponent)
 
     def __rpow__(self, base: Number) -> Number:
-        return FUNCTIONS["exp"](self * mpmath.log(base))
+        return power(base, self)
 
     def __lt__(self, other: Number) -> bool:
         return bool(primal(self) < primal(other))
@@ -105,7 +103,7 @@ def primal(value: Number) -> Number:
 
 def _reciprocal(x: Number) -> Number:
     if not isinstance(x, Dual):
-        return 1 / mpmath.mpf(x)
+        return mpmath.inf if x == 0 else 1 / mpmath.mpf(x)
     inverse = _reciprocal(x.value)
     return Dual(x.tag, inverse, -(inverse * inverse) * x.slope)
 
@@ -128,6 +126,25 @@ def _apply(name: str, x: Number) -> Number:
     if not isinstance(x, Dual):
         return function(x)
     return Dual(x.tag, _apply(name, x.value), slope(x.value) * x.slope)
+
+
+def power(base: Number, exponent: Number) -> Number:
+    """``base`` to an exponent: a product where that is an integer, else not a number below zero."""
+    if not isinstance(exponent, Dual) and mpmath.isint(exponent):
+        return _integer_power(base, int(exponent))
+    if not isinstance(base, Dual) and not isinstance(exponent, Dual):
+        return _real(lambda a: a**exponent)(base)
+    return FUNCTIONS["exp"](FUNCTIONS["log"](base) * exponent)
+
+
+def _real(function: Callable[[Number], Number]) -> Callable[[Number], Number]:
+    """The function where its value is real, and not a number elsewhere."""
+
+    def call(x: Number) -> Number:
+        value = function(x)
+        return mpmath.nan if isinstance(value, mpmath.mpc) else value
+
+    return call
 
 
 def _call(name: str) -> Callable[[Number], Number]:
@@ -159,13 +176,13 @@ _RULES: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = Mappin
         "erf": (mpmath.erf, lambda x: 2 / mpmath.sqrt(mpmath.pi) * _exp(-_square(x))),
         "exp": (mpmath.exp, _exp),
         "expm1": (mpmath.expm1, _exp),
-        "log": (mpmath.log, _reciprocal),
-        "log1p": (mpmath.log1p, lambda x: _reciprocal(1 + x)),
+        "log": (_real(mpmath.log), _reciprocal),
+        "log1p": (_real(mpmath.log1p), lambda x: _reciprocal(1 + x)),
         "sigmoid": (lambda x: 1 / (1 + mpmath.exp(-x)), lambda x: _sigmoid(x) * (1 - _sigmoid(x))),
         "sin": (mpmath.sin, _cos),
         "sinh": (mpmath.sinh, _cosh),
         "softplus": (_softplus, _sigmoid),
-        "sqrt": (mpmath.sqrt, lambda x: _reciprocal(2 * _sqrt(x))),
+        "sqrt": (_real(mpmath.sqrt), lambda x: _reciprocal(2 * _sqrt(x))),
         "tan": (mpmath.tan, lambda x: 1 + _square(_tan(x))),
         "tanh": (mpmath.tanh, lambda x: 1 - _square(_tanh(x))),
     }

@@ -16,7 +16,7 @@ import numpy as np
 
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import FunctionSpec, Spec
-from sifrc.verify.duals import FUNCTIONS, part, primal, seed
+from sifrc.verify.duals import FUNCTIONS, part, power, primal, seed
 from sifrc.verify.network import Pass, forward_pass, parameter_shapes, regularized_states, spectral_chain
 from sifrc.verify.trees import evaluate_tree
 
@@ -50,6 +50,11 @@ class _MpmathOperations:
 
     def parameter(self, value: float) -> Any:
         return mpmath.mpf(repr(value))
+
+    def power(self, base: Any, exponent: Any) -> Any:
+        if isinstance(base, np.ndarray) or isinstance(exponent, np.ndarray):
+            return np.asarray(np.frompyfunc(power, 2, 1)(base, exponent), dtype=object)
+        return power(base, exponent)
 
     def choose(self, condition: Any, chosen: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
         if not isinstance(condition, np.ndarray):

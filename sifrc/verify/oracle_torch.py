@@ -84,6 +84,9 @@ class _TorchOperations:
     def parameter(self, value: float) -> float:
         return value
 
+    def power(self, base: Any, exponent: Any) -> Any:
+        return _tensor(base) ** exponent
+
     def choose(self, condition: Any, chosen: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
         if isinstance(condition, bool):
             return chosen() if condition else otherwise()

@@ -35,6 +35,10 @@ class Operations(Protocol):
         """A parameter: the decimal number that was written."""
         ...
 
+    def power(self, base: Any, exponent: Any) -> Any:
+        """``base`` to an exponent, not a number where that is not real."""
+        ...
+
     def choose(self, condition: Any, chosen: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
         """``where``, entry by entry."""
         ...
@@ -99,7 +103,7 @@ def _(tree: Binary, scope: Scope, operations: Operations) -> Any:
         case "/":
             return left / right
         case "**":
-            return left**right
+            return operations.power(left, right)
 
 
 @evaluate_tree.register
@@ -135,11 +139,15 @@ def _(tree: Call, scope: Scope, operations: Operations) -> Any:
 
 
 def _extreme(tree: Call, arguments: list[Any], operations: Operations) -> Any:
-    """Maximum or minimum; at a tie the number if one is a literal, otherwise the second."""
+    """Maximum or minimum; at a tie the number if one is a literal, otherwise the second.
+
+    What is not a number comes out of it as such.
+    """
     a, b = arguments
     if isinstance(tree.arguments[0], Number):
         a, b = b, a
-    return operations.choose(a > b if tree.function == "max" else a < b, lambda: a, lambda: b)
+    larger = a > b if tree.function == "max" else a < b
+    return operations.choose(a <= a, lambda: operations.choose(larger, lambda: a, lambda: b), lambda: a)
 
 
 def _composite(tree: Call, arguments: list[Any], operations: Operations) -> Any:
