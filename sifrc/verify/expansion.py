@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+import mpmath
 import numpy as np
 import sympy
 from sympy import Piecewise, Symbol
@@ -27,6 +28,8 @@ from sifrc.verify.systems import SampleSystems
 __all__ = ["Expansion"]
 
 _RANGE = 10**6
+_DIGITS, _AGREED = 60, 1e-40
+"""Of a comparison at many digits: how many, and the relative difference that is none."""
 
 
 class _Opaque(sympy.Function):  # type: ignore[misc]
@@ -179,18 +182,61 @@ def _symbols(name: str, shape: tuple[int, ...]) -> Array:
 def equal(left: Any, right: Any, points: int = 2) -> bool:
     """Whether two expressions agree exactly at random rational points.
 
+    Functions are independent unknowns there. What differs by an identity between them, as |x| and √(x²), is
+    compared at many digits.
+
     Example:
         >>> x = Symbol("x", real=True)
         >>> equal((x + 1) ** 2, x**2 + 2 * x + 1), equal(sympy.exp(2 * x), sympy.exp(x))
         (True, False)
+        >>> equal(sympy.sign(x), x / sympy.sqrt(x**2)), equal(sympy.sign(x), x / sympy.sqrt(x**2 + 1))
+        (True, False)
     """
     if left == right:
         return True
-    for point in range(points):
-        unknowns = _Unknowns(point)
-        if unknowns.value(left) != unknowns.value(right):
-            return False
-    return True
+    exact = (_Unknowns(point) for point in range(points))
+    if all(unknowns.value(left) == unknowns.value(right) for unknowns in exact):
+        return True
+    with mpmath.workdps(_DIGITS):
+        numbers = [_Numbers(point) for point in range(points)]
+        pairs = [(found.value(left), found.value(right)) for found in numbers]
+        return all(abs(a - b) <= _AGREED * max(abs(a), abs(b)) for a, b in pairs)
+
+
+class _Numbers:
+    """Values at many digits at a random point; functions without a definition have random values."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._atoms: dict[Any, Any] = {}
+        self._known: dict[Any, Any] = {}
+
+    def value(self, node: Any) -> Any:
+        if node not in self._known:
+            self._known[node] = self._compute(node)
+        return self._known[node]
+
+    def _compute(self, node: Any) -> Any:
+        if node.is_Number or node.is_NumberSymbol:
+            return mpmath.mpmathify(node.evalf(_DIGITS))
+        values = [self.value(argument) for argument in node.args]
+        if node.is_Add:
+            return mpmath.fsum(values)
+        if node.is_Mul:
+            return mpmath.fprod(values)
+        if node.is_Pow:
+            return mpmath.power(*values)
+        known = {"Abs": abs, "sign": mpmath.sign}
+        if node.is_Function and node.func.__name__ in known:
+            return known[node.func.__name__](values[0])
+        if (
+            node.is_Function
+            and isinstance(getattr(sympy, node.func.__name__, None), type)
+            and len(values) == 1
+        ):
+            return getattr(mpmath, node.func.__name__)(values[0])
+        key = (node.func.__name__, *(mpmath.nstr(v, _DIGITS // 2) for v in values)) if values else node
+        return self._atoms.setdefault(key, mpmath.mpf(self._random.randint(-_RANGE, _RANGE)) / _RANGE)
 
 
 class _Unknowns:
