@@ -185,8 +185,11 @@ def compile_whole(
     curvature: Sequence[str] | None = None,
     partition: PartitionChoice | None = None,
     option_locations: Mapping[str, Location] = _NOWHERE,
+    progress: Callable[[str, float], None] | None = None,
 ) -> Compiled:
     """The text of a module, its file name, and what it was made from; see :func:`choose`.
+
+    ``progress`` is called with the name of each stage and the share of the work before it.
 
     Raises:
         SifrcError: the spec is wrong, or asks for what does not exist or cannot be derived.
@@ -204,7 +207,8 @@ def compile_whole(
             curvature,
             partition,
             option_locations,
-        )
+        ),
+        progress=progress,
     )
 
 

@@ -12,20 +12,19 @@ Stages, each with its input and output:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from types import MappingProxyType
 
 from sifrc.backends import check_options, find_backend
 from sifrc.backends.base import LayerInfo, ModuleSource
-from sifrc.derive.system import Condition
 from sifrc.errors import Location
 from sifrc.lower.cost import cost_lines
 from sifrc.lower.lowering import Passes, lower
 from sifrc.methods.planning import Planned, make_plan
 from sifrc.model import Model, build_model
-from sifrc.report.lines import describe_system
+from sifrc.report.lines import condition_lines, describe_system
 from sifrc.spec import Spec, format_expression, spec_hash, spec_to_dict
 from sifrc.spec.curvaturespec import choose_curvature
 from sifrc.spec.partitionspec import choose_partition
@@ -81,19 +80,31 @@ class Compiled:
     planned: Planned
 
 
-def compile_spec(spec: Spec, request: Request | None = None) -> Compiled:
+def compile_spec(
+    spec: Spec, request: Request | None = None, progress: Callable[[str, float], None] | None = None
+) -> Compiled:
     """Compile a spec to the text of a module.
+
+    Args:
+        spec: validated.
+        request: choices over the spec's own.
+        progress: called with the name of each stage and the share of the work before it.
 
     Raises:
         SifrcError: the spec asks for something that does not exist or cannot be derived.
     """
     request = request or Request()
+    say = progress or (lambda stage, share: None)
     spec = apply_request(spec, request)
     backend = find_backend(spec.target.backend, spec.target.location)
     options = check_options(backend, spec.target.options, spec.target.option_locations)
+    say("model", 0.0)
     model = build_model(spec)
+    say("derivation", 0.02)
     planned = make_plan(model, lambda system: describe_system(system, model))
+    say("lowering", 0.4)
     program = lower(planned.plan, request.passes)
+    say("printing", 0.85)
     method = "" if planned.method is None else planned.method.name
     source = ModuleSource(
         program=program,
@@ -215,33 +226,11 @@ def _method_text(planned: Planned) -> str:
 
 
 def _conditions(planned: Planned) -> tuple[str, ...]:
-    lines = tuple(_grouped(planned.conditions))
+    lines = tuple(condition_lines(planned.conditions))
     if not planned.derived.uses_newton:
         return lines
     verdict = f"zero ({planned.derived.accepted_by})"
     return (*lines, f"Newton direction substituted into the Sifrian's equations: {verdict}")
-
-
-def _grouped(conditions: tuple[Condition, ...]) -> Iterator[str]:
-    """One line for each kind of condition and status, with the layers it is about."""
-    groups: dict[tuple[str, str], list[int]] = {}
-    for condition in conditions:
-        text = condition.text
-        if condition.layer is not None:
-            text = text.replace(f"[{condition.layer}]", "[k]")
-        layers = groups.setdefault((text, condition.status), [])
-        if condition.layer is not None and "[k]" in text:
-            layers.append(condition.layer)
-    for (text, status), layers in groups.items():
-        yield f"{text}{_range(layers)}: {status}"
-
-
-def _range(layers: list[int]) -> str:
-    if not layers:
-        return ""
-    if len(layers) > 2 and layers == list(range(layers[0], layers[-1] + 1)):
-        return f", k = {layers[0]}..{layers[-1]}"
-    return ", k = " + ", ".join(str(layer) for layer in layers)
 
 
 def _layers(model: Model) -> tuple[LayerInfo, ...]:

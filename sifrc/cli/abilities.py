@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sifrc.derive.system import Condition
 from sifrc.errors import BackendError, MethodError, SifrcError
 from sifrc.spec.types import MethodSpec
 
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HEADERS", "Abilities", "find_abilities"]
 
+_DEEP = 40
+"""Layers beyond which repeated ones are left out."""
+_UNITS = 4
 HEADERS = ("kind", "name", "possible", "requested", "reason")
 
 
@@ -22,7 +27,7 @@ class Abilities:
 
     Args:
         rows: under :data:`HEADERS`, every operator and every method.
-        conditions: on a sample, which generated code checks at run time.
+        conditions: on a sample, which generated code checks at run time; a line for each.
         problem: what stands against compiling the spec as it is; None if nothing does.
     """
 
@@ -31,30 +36,51 @@ class Abilities:
     problem: SifrcError | None
 
 
-def find_abilities(model: Model) -> Abilities:
+def find_abilities(model: Model, progress: Callable[[str, float], None] | None = None) -> Abilities:
     """Try every operator and every method, and what the spec asks for.
+
+    Layers that repeat do not change what is possible: a deep network is tried without most of them.
 
     Args:
         model: of the spec.
+        progress: called with what is tried and the share that is done.
     """
     from sifrc.methods.curvature import CURVATURE_OPERATORS
     from sifrc.methods.operators import OPERATORS, resolve_operators
     from sifrc.methods.registry import METHODS
+    from sifrc.model import build_model
+    from sifrc.report.lines import condition_lines
+    from sifrc.spec.condense import condense
+    from sifrc.verify.points import capped
 
+    whole, alike = model, None
+    if len(model.spec.layers) > _DEEP:
+        # Sizes are of no more consequence, and layers of different sizes look alike without them.
+        condensed = condense(capped(model.spec, _UNITS))
+        model, alike = build_model(condensed.spec), condensed.alike
     spec = model.spec
     every = (*OPERATORS, *CURVATURE_OPERATORS)
     known = tuple(name for name in spec.target.operators if _is_operator(name))
     asked = {plan.name for plan in resolve_operators(known)} | {*known} & {*CURVATURE_OPERATORS}
     chosen = None if spec.method is None else spec.method.name
+    tries = (*every, *METHODS)
+
+    def say(name: str) -> None:
+        if progress is not None:
+            progress(f"checking: {name}", tries.index(name) / len(tries))
+
+    say(every[0])
     # Mostly everything is possible, and trying it together derives what it shares once.
     conditions, problem = _try(model, every, spec.method)
     together = problem is None
     problem = None if together and known == spec.target.operators else _try_requested(model)
     rows = []
     for name in every:
+        say(name)
         reason = None if together else _try(model, (name,), None)[1]
         rows.append(_row("operator", name, reason, name in asked))
     for name in METHODS:
+        say(name)
         if together and name == chosen:
             rows.append(_row("method", name, None, True))
             continue
@@ -62,7 +88,25 @@ def find_abilities(model: Model) -> Abilities:
         conditions += tuple(condition for condition in more if condition not in conditions)
         rows.append(_row("method", name, reason, name == chosen))
     rows += _kinds(model)
-    return Abilities(tuple(rows), conditions, _backend_problem(model) or problem)
+    if alike is not None:
+        conditions = tuple(_of_all_layers(conditions, model, whole, alike))
+    lines = tuple(condition_lines(conditions, status=False))
+    return Abilities(tuple(rows), lines, _backend_problem(model) or problem)
+
+
+def _of_all_layers(
+    conditions: tuple[Condition, ...], model: Model, whole: Model, alike: Mapping[str, tuple[str, ...]]
+) -> Iterator[Condition]:
+    """The conditions of the layers that are left, for those that they stand for too."""
+    numbers = {name: c.index for c in whole.constraints for name in c.layers}
+    for condition in conditions:
+        if condition.layer is None:
+            yield condition
+            continue
+        own = model.constraints[condition.layer - 1]
+        for number in sorted({numbers[name] for name in alike[own.layers[0]]}):
+            text = condition.text.replace(f"[{condition.layer}]", f"[{number}]")
+            yield Condition(text, number, condition.status)
 
 
 def _kinds(model: Model) -> list[tuple[str, ...]]:
@@ -101,7 +145,7 @@ def _row(kind: str, name: str, reason: SifrcError | None, requested: bool) -> tu
 
 def _try(
     model: Model, operators: tuple[str, ...], method: MethodSpec | None
-) -> tuple[tuple[str, ...], SifrcError | None]:
+) -> tuple[tuple[Condition, ...], SifrcError | None]:
     """Conditions at run time, and why it is impossible; None if it is not."""
     from sifrc.methods.planning import make_plan
 
@@ -110,7 +154,7 @@ def _try(
         planned = make_plan(replace(model, spec=replace(model.spec, target=target, method=method)))
     except SifrcError as error:
         return (), error
-    return tuple(c.text for c in planned.conditions if c.status == "run time"), None
+    return tuple(c for c in planned.conditions if c.status == "run time"), None
 
 
 def _try_requested(model: Model) -> SifrcError | None:

@@ -9,10 +9,13 @@ import typer
 from sifrc.cli.options import SpecFile
 
 if TYPE_CHECKING:
-    from sifrc.model import Constraint, Model
+    from sifrc.model import Constraint, LayerParameters, Model
     from sifrc.spec.types import FunctionSpec
 
 __all__ = ["check"]
+
+_MOST_ROWS = 40
+"""States beyond which those of repeated layers are not listed one by one."""
 
 
 def check(spec: SpecFile) -> None:
@@ -21,19 +24,19 @@ def check(spec: SpecFile) -> None:
     from sifrc.cli.abilities import HEADERS, find_abilities
     from sifrc.cli.output import plural, show_table, working
 
-    with working("checking"):
+    with working("checking") as say:
         checked = api.read_spec(spec)
 
         from sifrc.compiler import architecture
         from sifrc.model import build_model
 
         model = build_model(checked)
-        states = [_state_row(model, constraint) for constraint in model.constraints]
-        abilities = find_abilities(model)
+        states = _state_rows(model)
+        abilities = find_abilities(model, say)
     typer.echo(f"{checked.name}: {architecture(checked)}")
     typer.echo()
     show_table(("state", "layers", "reads", "size", "function", "parameters", "λ"), states)
-    parameters = sum(_count(constraint) for constraint in model.constraints if _owns(model, constraint))
+    parameters = sum(_count(owned) for owned in model.parameters)
     typer.echo()
     typer.echo(
         f"{plural(len(checked.layers), 'layer')}, {plural(model.depth, 'state')}, "
@@ -53,30 +56,54 @@ def check(spec: SpecFile) -> None:
     typer.echo(f"{checked.name} is right; as requested it compiles for {checked.target.backend}, {method}")
 
 
-def _state_row(model: Model, constraint: Constraint) -> tuple[str, ...]:
+def _state_rows(model: Model) -> list[tuple[str, ...]]:
+    """A row for each state; one for many that look alike in a deep network, with their number."""
+    from sifrc.spec.condense import condense
+
     names = {0: model.spec.input.name} | {c.index: c.name for c in model.constraints}
     layers = {layer.name: layer for layer in model.spec.layers}
-    functions = [
-        _function_text(f) for name in constraint.layers if (f := layers[name].activation) is not None
-    ]
-    if not _owns(model, constraint):
-        parameters = "" if constraint.parameters is None else f"those of {constraint.parameters.layer}"
-    else:
-        parameters = str(_count(constraint))
-    values = dict(model.lambda_values)
-    regularized = {index for index, _ in model.regularized}
-    factor = f"{values[constraint.index]:g}" if constraint.index in values else ""
-    if constraint.index in regularized and not factor:
-        factor = "spectral"
-    return (
-        f"x{constraint.index}",
-        ", ".join(constraint.layers),
-        " + ".join(names[source] for source in constraint.sources),
-        str(constraint.axis.size),
-        ", ".join(functions),
-        parameters,
-        factor,
-    )
+    values, regularized = dict(model.lambda_values), {index for index, _ in model.regularized}
+    deep = model.depth > _MOST_ROWS
+    shown = condense(model.spec).alike if deep else dict.fromkeys(layers, ())
+    rows: list[tuple[str, ...]] = []
+    hidden = 0
+
+    def more() -> None:
+        if hidden:
+            rows.append(("…", f"{hidden:,} more like these", *("",) * 5))
+
+    for constraint in model.constraints:
+        if constraint.layers[0] not in shown:
+            hidden += 1
+            continue
+        more()
+        hidden = 0
+        functions = [
+            _function_text(f) for name in constraint.layers if (f := layers[name].activation) is not None
+        ]
+        factor = f"{values[constraint.index]:g}" if constraint.index in values else ""
+        if constraint.index in regularized and not factor:
+            factor = "spectral"
+        rows.append(
+            (
+                f"x{constraint.index}",
+                ", ".join(constraint.layers),
+                " + ".join(names[source] for source in constraint.sources),
+                str(constraint.axis.size),
+                ", ".join(functions),
+                _parameters_text(constraint),
+                factor,
+            )
+        )
+    return rows
+
+
+def _parameters_text(constraint: Constraint) -> str:
+    """Their number, or whose they are."""
+    owned = constraint.parameters
+    if owned is None:
+        return ""
+    return str(_count(owned)) if owned.layer in constraint.layers else f"those of {owned.layer}"
 
 
 def _function_text(function: FunctionSpec) -> str:
@@ -87,19 +114,9 @@ def _function_text(function: FunctionSpec) -> str:
     return f"{text} ({values})" if values else text
 
 
-def _owns(model: Model, constraint: Constraint) -> bool:
-    """Whether the parameters of a constraint are its own, not those of an earlier one."""
-    if constraint.parameters is None:
-        return False
-    first = next(c for c in model.constraints if c.parameters is constraint.parameters)
-    return first is constraint
-
-
-def _count(constraint: Constraint) -> int:
-    if constraint.parameters is None:
-        return 0
+def _count(owned: LayerParameters) -> int:
     total = 0
-    for _, symbol in constraint.parameters.members:
+    for _, symbol in owned.members:
         entries = 1
         for axis in symbol.axes:
             entries *= axis.size or 0

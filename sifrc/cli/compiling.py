@@ -54,7 +54,7 @@ def compile(
 
     given = read_options(option)
     begin = time.perf_counter()
-    with working("compiling"):
+    with working("compiling") as say:
         compiled = api.compile_whole(
             spec,
             backend,
@@ -65,6 +65,7 @@ def compile(
             curvature=read_list(curvature),
             partition=partition,
             option_locations=given.locations,
+            progress=lambda stage, share: say(f"compiling: {stage}", share),
         )
         path = output / f"{compiled.name}.py"
         write_file(path, compiled.text)

@@ -13,7 +13,7 @@ import typer
 
 __all__ = ["note", "plain_warnings", "plural", "show_table", "table_text", "working"]
 
-_PATIENCE = 1.0  # seconds before a spinner shows
+_PATIENCE = 2.0  # seconds before a bar shows
 
 
 def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
@@ -102,29 +102,38 @@ def plain_warnings() -> Iterator[None]:
 
 
 @contextmanager
-def working(text: str) -> Iterator[Callable[[str], None]]:
-    """Show a spinner on the error stream if the work in the block takes long and somebody looks.
+def working(text: str) -> Iterator[Callable[[str, float | None], None]]:
+    """Show a bar on the error stream if the work in the block takes long and somebody looks.
 
     Args:
         text: what is being done.
 
     Yields:
-        A function that changes the text.
+        A function of what is being done now and the share of the work that is done, None where nobody knows:
+        the bar then only moves.
     """
     with plain_warnings():
         if not sys.stderr.isatty():
-            yield lambda changed: None
+            yield lambda changed, share: None
             return
         from rich.console import Console
         from rich.markup import escape
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        status = Console(stderr=True).status(escape(text))
-        timer = threading.Timer(_PATIENCE, status.start)
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+        bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        task = bar.add_task(escape(text), total=None)
+        timer = threading.Timer(_PATIENCE, bar.start)
         timer.daemon = True
         timer.start()
+
+        def show(changed: str, share: float | None) -> None:
+            total = None if share is None else 1.0
+            bar.update(task, description=escape(changed), completed=share or 0.0, total=total)
+
         try:
-            yield lambda changed: status.update(escape(changed))
+            yield show
         finally:
             timer.cancel()
             timer.join()
-            status.stop()
+            bar.stop()

@@ -40,7 +40,7 @@ def verify(
     with working("verifying") as say:
 
         def found(row: Row) -> None:
-            say(f"verifying: level {row.level}, {row.quantity} {row.result}")
+            say(f"verifying: level {row.level}, {row.quantity} {row.result}", None)
 
         report = api.verify(
             spec,

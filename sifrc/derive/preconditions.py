@@ -6,6 +6,9 @@ returned as a condition that generated code checks at run time.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+
 from sifrc.derive.system import Condition
 from sifrc.errors import DerivationError, Location
 from sifrc.model import Model
@@ -22,9 +25,10 @@ def check_newton_preconditions(model: Model) -> tuple[Condition, ...]:
             activation is flat on an interval.
     """
     layers = {layer.name: layer for layer in model.spec.layers}
+    users = Counter(c.parameters.index for c in model.constraints if c.parameters is not None)
     for c in model.constraints:
         location = layers[c.layers[0]].location
-        _check_constraint(model, c.index, location)
+        _check_constraint(model, c.index, location, users)
     conditions: list[Condition] = []
     for c in model.constraints:
         if c.activation is not None:
@@ -45,7 +49,7 @@ def check_newton_preconditions(model: Model) -> tuple[Condition, ...]:
     return tuple(conditions)
 
 
-def _check_constraint(model: Model, index: int, location: Location | None) -> None:
+def _check_constraint(model: Model, index: int, location: Location | None, users: Mapping[int, int]) -> None:
     c = model.constraints[index - 1]
     start = f"the Newton direction has a closed form on chains of dense layers; '{c.name}'"
     hint = "hessian_vector_product and gauss_newton_vector_product have no such condition"
@@ -56,7 +60,7 @@ def _check_constraint(model: Model, index: int, location: Location | None) -> No
         )
     if c.parameters is None:
         raise DerivationError(f"{start} has no weight and bias of its own", location=location, hint=hint)
-    if sum(other.parameters is c.parameters for other in model.constraints) > 1:
+    if users[c.parameters.index] > 1:
         raise DerivationError(f"{start} shares its parameters", location=location, hint=hint)
     if c.parameters.bias is None:
         raise DerivationError(

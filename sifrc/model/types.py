@@ -125,8 +125,6 @@ class Model:
     @property
     def is_chain(self) -> bool:
         """Whether every constraint is a dense layer on the state before it, with parameters of its own."""
-        owned = [c.parameters for c in self.constraints]
-        return all(
-            c.sources == (c.index - 1,) and c.parameters is not None and owned.count(c.parameters) == 1
-            for c in self.constraints
-        )
+        owned = [c.parameters.index for c in self.constraints if c.parameters is not None]
+        apart = len(owned) == len(set(owned)) == self.depth
+        return apart and all(c.sources == (c.index - 1,) for c in self.constraints)

@@ -79,9 +79,9 @@ _MEANINGS: tuple[tuple[frozenset[str], str], ...] = tuple(
             "E1_k is the second derivative by a_k and x_{k−1}, a state that later layers read too; E2_k "
             "that by a_k and x_{k−2}, and so on.",
         ),
-        (("S",), "S_k is ∂ℓ/∂x_k at the target of the kind, T_k that by a_k."),
+        (("S", "T"), "S_k is ∂ℓ/∂x_k at the target of the kind, T_k that by a_k."),
         (
-            ("Sᶜ",),
+            ("Sᶜ", "Tᶜ"),
             "The columns of Sᶜ_k are the derivatives of ℓ by x_k for every class (entry of a Gaussian), "
             "times the root of its probability; those of Tᶜ_k by a_k.",
         ),

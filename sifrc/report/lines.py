@@ -1,13 +1,15 @@
-"""Equations of one system as lines of text, for the docstrings of generated code."""
+"""Equations of one system, and conditions, as lines of text."""
 
 from __future__ import annotations
 
-from sifrc.derive.system import System
+from collections.abc import Iterable, Iterator, Sequence
+
+from sifrc.derive.system import Condition, System
 from sifrc.model import Model
 from sifrc.report.book import lines_of, names_of
 from sifrc.report.grouping import rows_of
 
-__all__ = ["describe_system"]
+__all__ = ["condition_lines", "describe_system"]
 
 
 def describe_system(system: System, model: Model) -> tuple[str, ...]:
@@ -27,3 +29,35 @@ def describe_system(system: System, model: Model) -> tuple[str, ...]:
         source = f"  [{row.source}]" if row.source != "definition" else ""
         lines.append(f"{row.left.text} = {row.right.text}{where}{source}")
     return tuple(lines)
+
+
+def condition_lines(conditions: Iterable[Condition], status: bool = True) -> Iterator[str]:
+    """One line for each kind of condition and status, with the layers it is about.
+
+    Args:
+        conditions: in order.
+        status: whether the lines say it.
+
+    Example:
+        >>> found = [Condition(f"y[{k}] ≠ 0", k, "run time") for k in (1, 2, 3)]
+        >>> list(condition_lines(found))
+        ['y[k] ≠ 0, k = 1..3: run time']
+    """
+    groups: dict[tuple[str, str], list[int]] = {}
+    for condition in conditions:
+        text = condition.text
+        if condition.layer is not None:
+            text = text.replace(f"[{condition.layer}]", "[k]")
+        layers = groups.setdefault((text, condition.status), [])
+        if condition.layer is not None and "[k]" in text:
+            layers.append(condition.layer)
+    for (text, found), layers in groups.items():
+        yield f"{text}{_range(layers)}" + (f": {found}" if status else "")
+
+
+def _range(layers: Sequence[int]) -> str:
+    if not layers:
+        return ""
+    if len(layers) > 2 and list(layers) == list(range(layers[0], layers[-1] + 1)):
+        return f", k = {layers[0]}..{layers[-1]}"
+    return ", k = " + ", ".join(str(layer) for layer in layers)

@@ -119,12 +119,12 @@ def _check_inputs(
     source: str, items: Sequence[Item], known: Mapping[str, Item], positions: Positions
 ) -> None:
     """Every input exists, and every layer has as many as its type takes."""
-    names = [source, *known]
+    names = (source, *known)
     for item in items:
         kind = item.shape.type
         path: Path = (*item.path, "inputs")
         for position, name in enumerate(item.inputs):
-            if name not in names:
+            if name != source and name not in known:
                 raise positions.error(
                     (*path, position),
                     f"unknown input '{shortened(name)}' of layer '{item.name}'",

@@ -23,6 +23,8 @@ EPSILON: Mapping[str, float] = MappingProxyType(
 
 _SWEEPS: Mapping[str, int] = MappingProxyType({"loss": 1, "objective": 1, "gradient": 2, "summary": 6})
 _ROUNDINGS_OF_A_FUNCTION = 16
+_ROUNDING_DIGITS = 2
+"""Of the digits of a comparison, those that the rounding of numbers of order one may cost."""
 _SMALLEST = 1e-8
 """Arrays that are smaller than this against the largest one may be what is left where terms cancel."""
 
@@ -79,8 +81,8 @@ def agreed_digits(found: Mapping[str, Any], expected: Mapping[str, Any], limit: 
             scale = max(scale, abs(mpmath.mpf(b)))
     if largest == 0:
         return Agreement(limit)
-    if scale == 0:
-        # The expected result is exactly zero: a rounding error is compared with 1.
+    if scale <= mpmath.mpf(10) ** (_ROUNDING_DIGITS - limit):
+        # The expected result is zero, exactly or to rounding: a rounding error is compared with 1.
         scale = mpmath.mpf(1)
     digits = float(min(mpmath.mpf(limit), mpmath.log10(scale / largest)))
     return Agreement(digits, _difference(found, expected, *where))

@@ -30,6 +30,7 @@ __all__ = ["Expansion"]
 
 _RANGE = 10**6
 _DIGITS, _AGREED = 120, 100
+"""Of a comparison at many digits: how many, and how many of them agree."""
 
 
 class _Opaque(sympy.Function):  # type: ignore[misc]
@@ -188,20 +189,67 @@ def _symbols(name: str, shape: tuple[int, ...]) -> Array:
 def equal(left: Any, right: Any, points: int = 2) -> bool:
     """Whether two expressions agree exactly at random rational points.
 
+    Functions are independent unknowns there. What differs by an identity between them, as |x| and √(x²), is
+    compared at many digits.
+
     Example:
         >>> x = Symbol("x", real=True)
         >>> equal((x + 1) ** 2, x**2 + 2 * x + 1), equal(sympy.exp(2 * x), sympy.exp(x))
         (True, False)
+        >>> equal(sympy.sign(x), x / sympy.sqrt(x**2)), equal(sympy.sign(x), x / sympy.sqrt(x**2 + 1))
+        (True, False)
     """
     if left == right:
         return True
-    for point in range(points):
-        unknowns = _Unknowns(point)
-        first, second = unknowns.value(left), unknowns.value(right)
-        allowed = max(abs(first), abs(second)) / 10**_AGREED if unknowns.rounded else 0
-        if abs(first - second) > allowed:
-            return False
-    return True
+    if all(_agree(_Unknowns(point), left, right) for point in range(points)):
+        return True
+    with mpmath.workdps(_DIGITS):
+        return all(_agree(_Numbers(point), left, right) for point in range(points))
+
+
+def _agree(unknowns: _Unknowns | _Numbers, left: Any, right: Any) -> bool:
+    """Whether both have one value, to rounding where it is rounded."""
+    first, second = unknowns.value(left), unknowns.value(right)
+    allowed = max(abs(first), abs(second)) / 10**_AGREED if unknowns.rounded else 0
+    return bool(abs(first - second) <= allowed)
+
+
+class _Numbers:
+    """Values at many digits at a random point; functions without a definition have random values."""
+
+    rounded = True
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._atoms: dict[Any, Any] = {}
+        self._known: dict[Any, Any] = {}
+
+    def value(self, node: Any) -> Any:
+        if node not in self._known:
+            self._known[node] = self._compute(node)
+        return self._known[node]
+
+    def _compute(self, node: Any) -> Any:
+        if node.is_Number or node.is_NumberSymbol:
+            return mpmath.mpmathify(node.evalf(_DIGITS))
+        values = [self.value(argument) for argument in node.args]
+        if node.is_Add:
+            return mpmath.fsum(values)
+        if node.is_Mul:
+            return mpmath.fprod(values)
+        if node.is_Pow:
+            return mpmath.power(*values)
+        known = {"Abs": abs, "sign": mpmath.sign}
+        if node.is_Function and node.func.__name__ in known:
+            return known[node.func.__name__](values[0])
+        if (
+            node.is_Function
+            and isinstance(getattr(sympy, node.func.__name__, None), type)
+            and len(values) == 1
+        ):
+            return getattr(mpmath, node.func.__name__)(values[0])
+        key = (node.func.__name__, *(mpmath.nstr(v, _DIGITS // 2) for v in values)) if values else node
+        return self._atoms.setdefault(key, mpmath.mpf(self._random.randint(-_RANGE, _RANGE)) / _RANGE)
 
 
 def _fraction(value: mpmath.mpf) -> Fraction:

@@ -197,6 +197,27 @@ def test_check_fails_where_what_is_requested_is_impossible(sifrc_command, write)
     assert result.exit_code == 1 and "flat on an interval" in result.stderr and without_trace(result)
 
 
+def deep(count):
+    """A chain as the file has it."""
+    lines = [
+        f"    - {{name: fc{k}, type: dense, units: {3 + k % 7}, activation: tanh}}" for k in range(count)
+    ]
+    start = "sifrc: 1\nname: deep\nnetwork:\n  input: {name: image, size: 4}\n  layers:\n"
+    return start + "\n".join(lines) + "\nloss: squared_error\nregularization: {state: 0.1}\n"
+
+
+@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_check_of_a_deep_network(sifrc_command, write, count):
+    """What can be derived does not depend on the depth, and neither does the time that it takes to say so."""
+    begin = time.process_time()
+    result = sifrc_command("check", write(deep(count)))
+    assert result.exit_code == 0, result.output
+    assert f"{count:,} layers, {count:,} states" in result.stdout
+    assert " more like these" in result.stdout and len(result.stdout.splitlines()) < 100
+    assert f"y[k] ≠ 0, k = 1..{count}" in result.stdout
+    assert time.process_time() - begin < 60
+
+
 @pytest.mark.parametrize(
     ("target", "dtype", "message"),
     [

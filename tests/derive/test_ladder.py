@@ -117,6 +117,80 @@ def test_a_wrong_module_fails_level_3(name: str) -> None:
     report = verify(spec, levels=(3,), module=wrong)
     assert not report.passed
     assert name in [row.quantity for row in report.failures]
+    for row in report.failures:
+        # What was compared, with both numbers, or what went wrong.
+        numbers = {
+            "newton_direction": "against |H| |d| + |g|",
+            "loss": "not finite",
+            "gauss_newton_vector_product": "expected dtype float64, got torch.float32",
+        }
+        assert numbers.get(row.quantity, ", expected ") in row.note, row.note
+
+
+NORMS = ("sqrt(mean((y - t)**2))", "sqrt(sum((y - t)**2))", "sum(abs(y - t))", "sum(y*t)")
+
+
+@pytest.mark.parametrize("units", [1, 3])
+@pytest.mark.parametrize("expression", NORMS)
+def test_a_norm_has_no_newton_direction(expression: str, units: int) -> None:
+    """Its second derivative is zero along its gradient: refused with the reason.
+
+    With one output the output matrix is zero, and rounding would make a direction of 10^15 of it.
+    """
+    from sifrc.compiler import Request, compile_spec
+    from sifrc.errors import DerivationError
+
+    case = {**CHAINS["tanh_squared_error_2"], "loss": {"expression": expression}}
+    layers = case["network"]["layers"]
+    case["network"] = {**case["network"], "layers": [*layers[:-1], {**layers[-1], "units": units}]}
+    spec = build_spec(case)
+    for row in verify(spec, levels=(1, 2), quantities=("newton_direction",)).rows:
+        if row.quantity == "newton_direction":
+            assert row.passed is False and "no Newton direction" in row.note
+        else:
+            assert row.passed is not False, row.note
+    for request in (
+        Request(operators=("newton_direction",)),
+        Request(method="esn", options={"variant": "exact"}),
+    ):
+        with pytest.raises(DerivationError, match="no Newton direction"):
+            compile_spec(spec, request)
+    # What needs no such system is not refused.
+    assert compile_spec(spec, Request(operators=("hessian_vector_product",))).text
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "mse",
+        {"function": "huber", "parameters": {"delta": 1e-3}},
+        {"expression": "logsumexp(y) - dot(t, y)"},
+        {"expression": "sqrt(0.01 + sum((y - t)**2))"},
+        {"expression": "sum((y - t)**4)"},
+        "bounded",
+    ],
+    ids=str,
+)
+def test_losses_that_are_solvable_somewhere_are_not_refused(loss: Any) -> None:
+    """Near the target alone, for targets that are probabilities alone, or where the matrix is indefinite."""
+    from sifrc.derive.output_range import check_output_range
+    from sifrc.model import build_model
+
+    check_output_range(build_model(build_spec({**CHAINS["tanh_squared_error_3"], "loss": loss})))
+
+
+def test_a_system_without_a_solution_says_so() -> None:
+    """Cross-entropy with a target that does not sum to one: the condition, not a number of digits."""
+    from sifrc.ir.arithmetic import NUMPY
+    from sifrc.verify.points import random_point
+    from sifrc.verify.programs import ProgramSample
+
+    case = {**CHAINS["tanh_squared_error_2"], "loss": {"expression": "logsumexp(y) - dot(t, y)"}}
+    spec = build_spec(case)
+    point = random_point(spec, 3)
+    sample, target = point.sample()
+    with pytest.raises(FloatingPointError, match="not in the range of the matrix"):
+        ProgramSample(spec, point.params, sample, target, NUMPY).newton_direction()
 
 
 def test_an_exception_is_a_failed_row_with_its_reason() -> None:

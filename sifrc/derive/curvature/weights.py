@@ -28,9 +28,9 @@ def owner_of(model: Model, layer: LayerParameters) -> Constraint:
     """
     users = [c for c in model.constraints if c.parameters is layer]
     if len(users) > 1:
-        names = ", ".join(f"'{c.name}'" for c in users)
+        others = f"'{users[1].name}'" + (" and others" if len(users) > 2 else "")
         raise DerivationError(
-            f"the parameters of layer '{layer.layer}' are shared ({names}): their block has cross terms "
+            f"the parameters of layer '{layer.layer}' are shared with {others}: their block has cross terms "
             "between the uses and is not a product of one layer's factors",
             hint="ask for hessian_vector_product, which is exact for shared parameters",
         )
