@@ -320,10 +320,11 @@ def _(statement: ConjugateGradients, machine: Machine) -> None:
 
     A product and an inner product of ``terms`` terms are off by ``rounding`` relative to the norm of the
     operator. So a curvature may be rounding alone in two ways: against that norm, for the direction as it is;
-    or because of the direction, if its part along its product is no longer than the error of the residuals
-    that it is made of. In a singular system without a solution the steps before that are long, and so is that
-    error. Squares of small numbers vanish: the search is on the right sides divided by a power of two of
-    their size.
+    or because of the direction, if its part along its product is no longer than the ``error`` of the
+    residuals that it is made of. In a singular system without a solution the steps before that are long, and
+    the error is large. The second way is looked at only where direction and product are closer to a right angle than they are
+    for any operator whose condition number costs less than half of the digits. Squares of small numbers
+    vanish: the search is on the right sides divided by a power of two of their size.
     """
     unknowns = statement.unknowns
 
@@ -350,10 +351,10 @@ def _(statement: ConjugateGradients, machine: Machine) -> None:
         curvature = inner(directions, products)
         length, reach = inner(directions, directions) ** 0.5, inner(products, products) ** 0.5
         steepest = max(steepest, reach / length) if length > 0 else steepest
-        if curvature <= max(rounding * steepest * length**2, error * reach):
+        if curvature <= max(rounding * steepest * length**2, reach * min(rounding**0.25 * length, error)):
             break
         rate = size / curvature
-        error += rounding * rate * steepest * length
+        error += 16 * rounding * rate * steepest * length * (1 + reach * length / curvature)
         for unknown in unknowns:
             machine.write(
                 unknown.solution, machine.read(unknown.solution) + rate * machine.read(unknown.direction)

@@ -196,10 +196,19 @@ def test_singular_blocks_without_damping_stay_finite(structure: bool, solver: st
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("solver", ["ea_cg", "cg"])
 def test_singular_blocks_without_damping_do_not_blow_up(solver: str, backend: str) -> None:
-    """A direction of curvature zero to rounding ends the search, as one of negative curvature does."""
-    for limit, found, expected in undamped(solver, True, backend, (20, 60)):
+    """A direction of curvature zero to rounding ends the search, as one of negative curvature does.
+
+    In exact arithmetic that is after as many iterations as the operator has rank; no later one is made.
+    """
+    ranks = {"fc1.weight": 4, "fc1.bias": 4, "fc2.weight": 2, "fc2.bias": 2}
+    if solver == "cg":  # two samples make a second moment of rank two
+        ranks |= {"fc1.weight": 8, "fc2.weight": 4}
+    longest = dict.fromkeys(ranks, 0.0)
+    for limit, found, expected in undamped(solver, True, backend, (*range(1, 9), 20, 60)):
         for name, value in found.items():
-            assert np.abs(value).max() < 1e8 * np.abs(expected["fc1.bias"].solution).max(), (limit, name)
+            if limit <= ranks[name]:
+                longest[name] = max(longest[name], np.abs(expected[name].solution).max())
+            assert np.abs(value).max() < 10 * longest[name], (limit, name)
 
 
 def undamped(solver: str, structure: bool, backend: str, limits: tuple[int, ...]) -> Any:

@@ -23,7 +23,9 @@ from sifrc.model import build_model
 from sifrc.spec import build_spec
 
 INPUTS, HIDDEN, BATCH = 4, 5, 6
-RANKS = {"float32": 2, "float64": 3}
+SINGULAR = {"float32": (1.0, 0.2), "float64": (1.0, 0.45, 0.1, 1e-3)}
+"""The last one makes a step that is long, so that rounding comes out large after it."""
+RANKS = {dtype: len(values) for dtype, values in SINGULAR.items()}
 NUMBERS = {"lr": 1.0, "momentum": 0.0, "alpha": 0.0, "cg_iterations": 30.0, "cg_tolerance": 0.0}
 TRIALS = 25
 
@@ -51,7 +53,7 @@ def problem(dtype: str, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray, n
     rank = RANKS[dtype]
     turns = [np.linalg.qr(rng.normal(size=(n, n)))[0] for n in (INPUTS, HIDDEN, rank)]
     first, inputs = fixed.normal(size=(HIDDEN, INPUTS)), fixed.normal(size=(BATCH, INPUTS)) + 1.0
-    second = np.eye(rank, HIDDEN) * np.linspace(1.0, 0.5, rank)[:, None]
+    second = np.eye(rank, HIDDEN) * np.array(SINGULAR[dtype])[:, None]
     targets = fixed.normal(size=(BATCH, rank))
     params = {"fc1.weight": turns[1] @ first @ turns[0].T, "fc2.weight": turns[2] @ second @ turns[1].T}
     eps = np.finfo(dtype).eps
@@ -110,7 +112,7 @@ def test_the_search_ends_where_exact_arithmetic_does(where: str, dtype: str, str
         assert count == rank, seed
         error = np.linalg.norm(found - right) / np.linalg.norm(right)
         # The last step is as long as the residual over a curvature that is a small part of the first one.
-        assert error < (2e-2 if dtype == "float32" else 1e-8), (seed, error)
+        assert error < (1e-3 if dtype == "float32" else 1e-2), (seed, error)
 
 
 @pytest.mark.parametrize("where", BACKENDS)

@@ -266,7 +266,7 @@ def torch_products(products: Products) -> Any:
             else:
                 wide = self._wide(name, given, kwargs)
             moved = products.moved(result.contiguous().numpy(), wide)
-            return result.copy_(torch.from_numpy(np.ascontiguousarray(moved)))
+            return result.copy_(torch.from_numpy(np.ascontiguousarray(moved)).reshape(result.shape))
 
         def _wide(self, name: str, given: list[Any], kwargs: dict[str, Any]) -> np.ndarray:
             parts = [a.numpy().astype(np.longdouble) for a in given if isinstance(a, torch.Tensor)]

@@ -348,7 +348,7 @@ class Writer:
         size, start, following, rate = (names.local(n) for n in ("size", "start", "following", "rate"))
         count, bound, curvature = (names.local(n) for n in ("count", "bound", "curvature"))
         length, reach, steepest = (names.local(n) for n in ("length", "reach", "steepest"))
-        rounding, error, scale = (names.local(n) for n in ("rounding", "error", "scale"))
+        rounding, error, scale, least = (names.local(n) for n in ("rounding", "error", "scale", "least"))
         # Names of arrays go before the loop, those that only the body uses too.
         parts = [self._parts(unknown) for unknown in statement.unknowns]
         body = [line for part in statement.body for line in self.write(part)]
@@ -391,10 +391,14 @@ class Writer:
             f"    {length}, {reach} = np.sqrt({length}), np.sqrt({reach})",
             f"    if {length} > 0.0:",
             f"        {steepest} = max({steepest}, {reach} / {length})",
-            f"    if {curvature} <= max({rounding} * {steepest} * {length} * {length}, {error} * {reach}):",
+            f"    {least} = {rounding} * {steepest} * {length} * {length}",
+            "    # Only where the angle to the product tells of a condition that costs half of the digits.",
+            f"    {least} = max({least}, {reach} * min({rounding} ** 0.25 * {length}, {error}))",
+            f"    if {curvature} <= {least}:",
             "        break",
             f"    {rate} = {size} / {curvature}",
-            f"    {error} += {rounding} * {rate} * {steepest} * {length}",
+            f"    {least} = 16.0 * {rounding} * {steepest} * {length}",
+            f"    {error} += {least} * {rate} * (1.0 + {reach} * {length} / {curvature})",
             *(f"    {p.move(p.solution, rate, p.direction)}" for p in parts),
             *(f"    {p.move(p.residual, f'-{rate}', p.product)}" for p in parts),
             f"    {following} = {squares}",
