@@ -102,7 +102,7 @@ def training_cases(folder: Path, epochs: int, *, quick: bool) -> Iterator[Case]:
                 changes={"loss": loss, "dtype": "float32"},
                 noise=0.1,
             )
-            module = work.compile(folder / "cache")
+            module = work.compile(folder.parent / "modules")
             yield _trained(work, module, folder / f"{method}-{backend}-{loss}-{end}", end == "converges")
 
 
@@ -130,7 +130,7 @@ def _trained(work: Workload, module: ModuleType, folder: Path, converges: bool) 
 def kill_cases(folder: Path, chance: random.Random, workloads: Any, count: int) -> Iterator[Case]:
     """SIGKILL at a random moment, resumed, perhaps killed again; to the bits of the run left alone."""
     for place, work in enumerate(workloads):
-        module = work.compile(folder / "cache")
+        module = work.compile(folder.parent / "modules")
         whole, seconds = _whole(work, module, folder)
         share = range(place, count, len(workloads))
         for number in share:
@@ -173,7 +173,7 @@ def _resumed(case: Case, work: Workload, module: ModuleType, whole: Path, cut: P
 def signal_cases(folder: Path, chance: random.Random, workloads: Any, count: int) -> Iterator[Case]:
     """Ctrl-C, SIGTERM, SIGHUP, once or in a row, at a random moment; no checkpoints but those of the end."""
     for place, work in enumerate(workloads):
-        module = work.compile(folder / "cache")
+        module = work.compile(folder.parent / "modules")
         whole, seconds = _whole(work, module, folder)
         for number in range(place, count, len(workloads)):
             cut = folder / f"{work.backend}-{work.method}-{number}"

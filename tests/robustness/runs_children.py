@@ -15,7 +15,7 @@ from typing import Any
 from runs_workloads import outcome_of
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-PATIENCE = 120.0  # seconds until a process counts as hanging
+PATIENCE = 900.0  # seconds until a process counts as hanging
 
 
 @dataclass

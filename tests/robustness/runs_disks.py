@@ -77,7 +77,7 @@ def _run_cases(disk: Path, folder: Path, *, quick: bool) -> Iterator[Case]:
     import matplotlib.backends.backend_agg  # noqa: F401  once for all children
 
     work = WORKLOADS[2]
-    module = work.compile(folder / "cache")
+    module = work.compile(folder.parent / "modules")
     base, whole, other = folder / "base", folder / "whole", folder / "other"
     made = [
         fork(lambda: work.run(module, base, epochs=1, pictures=not quick)),

@@ -27,7 +27,7 @@ _PROCESSES = 4
 def shared_cases(folder: Path, *, quick: bool) -> Iterator[Case]:
     """Several processes that begin at once."""
     work = WORKLOADS[2]
-    module = work.compile(folder / "modules")
+    module = work.compile(folder.parent / "modules")
     whole = folder / "whole"
     kind, text = fork(lambda: work.run(module, whole)).result()
     assert kind == "complete", text
@@ -36,7 +36,7 @@ def shared_cases(folder: Path, *, quick: bool) -> Iterator[Case]:
         children = [fork(lambda run=run: work.run(module, run)) for _ in range(_PROCESSES)]  # type: ignore[misc]
         results = [child.result() for child in children]
         yield _one_of(Case("shared", "a folder of a run"), whole, run, results)
-    for number in range(2 if quick else 20):
+    for number in range(1, 2 if quick else 21):
         yield _one_cache(work, folder / f"cache{number}", random.Random(number), number % 2 == 1)
     if not quick:
         yield from _compiler_cases(folder)
