@@ -20,7 +20,7 @@ import sympy
 from sympy import Expr, Piecewise, Pow, S, Symbol
 from sympy.core.relational import Relational
 
-from sifrc.scalar.primitives import log1p, settled, substituted, undefined, where
+from sifrc.scalar.primitives import comparison, log1p, settled, substituted, undefined, where
 from sifrc.scalar.stable import stabilize
 from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
 
@@ -119,6 +119,10 @@ class _Context:
     def all_of(self, trees: Iterable[Expression]) -> Domain:
         return tuple(u for tree in trees for u in _written(tree, self))
 
+    def is_zero(self, tree: Expression) -> bool:
+        """Whether a part is the number zero."""
+        return bool(substituted(self.build(tree), self.values).is_zero)
+
     def real_power(self, base: Expression, exponent: Expression) -> Domain:
         """What a power asks of its base: nothing where the exponent is an integer."""
         power = substituted(self.build(exponent), self.values)
@@ -148,6 +152,8 @@ def _(tree: Compare, context: _Context) -> Domain:
 
 @_written.register
 def _(tree: Binary, context: _Context) -> Domain:
+    if tree.operator == "**" and context.is_zero(tree.right):
+        return ()  # 1, whatever the base is
     own = context.real_power(tree.left, tree.right) if tree.operator == "**" else ()
     return (*context.all_of((tree.left, tree.right)), *own)
 
@@ -174,15 +180,12 @@ def _(tree: Call, context: _Context) -> Domain:
 
 def compared(tree: Compare, left: Expr, right: Expr) -> sympy.logic.boolalg.Boolean:
     """The SymPy condition of a comparison of two expressions."""
-    match tree.operator:
-        case "<":
-            return left < right
-        case "<=":
-            return left <= right
-        case ">":
-            return left > right
-        case ">=":
-            return left >= right
+    return comparison(_RELATIONS[tree.operator], left, right)
+
+
+_RELATIONS: Mapping[str, type[Relational]] = MappingProxyType(
+    {"<": sympy.StrictLessThan, "<=": sympy.LessThan, ">": sympy.StrictGreaterThan, ">=": sympy.GreaterThan}
+)
 
 
 def _not_negative(expression: Expr) -> Domain:

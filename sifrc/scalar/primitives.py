@@ -24,10 +24,14 @@ from sympy import sign as sympy_sign
 from sympy.core.relational import Relational
 from sympy.logic.boolalg import Boolean
 
+from sifrc.errors import ModelError
+
 _DIGITS = 50
+_MOST_CASES = 64
 
 __all__ = [
     "absolute",
+    "comparison",
     "differentiate",
     "erfc",
     "expm1",
@@ -268,7 +272,7 @@ def settled(condition: Boolean) -> Boolean:
         return sympy.true if _holds(condition) else sympy.false
     if right.is_number or left.is_number or (_keeps_its_side(left) and _keeps_its_side(right)):
         return condition
-    return condition.func(left - right, S.Zero)
+    return comparison(condition.func, left - right, S.Zero)
 
 
 def _keeps_its_side(side: Expr) -> bool:
@@ -296,36 +300,80 @@ def where(condition: Boolean, chosen: Expr, otherwise: Expr) -> Expr:
     condition = settled(condition)
     if condition in (sympy.true, sympy.false):
         return chosen if condition == sympy.true else otherwise
-    inner = sorted(condition.atoms(Piecewise), key=lambda node: (node.count_ops(), str(node)))
+    inner = condition.atoms(Piecewise)
     if not inner:
-        return Piecewise((chosen, condition), (otherwise, True))
-    # A choice inside the condition is decided first: conditions stay plain comparisons.
-    choice = inner[0]
-    return Piecewise(
-        *(
-            (where(condition.xreplace({choice: branch}), *_both(choice, branch, chosen, otherwise)), case)
-            for branch, case in choice.args
-        )
-    )
+        return Piecewise((_decided(chosen, condition, True), condition), (_decided(otherwise, condition, False), True))
+    # A choice inside the condition is decided first, the outermost one: conditions stay plain comparisons.
+    choice = max(inner, key=lambda node: (node.count_ops(), str(node)))
+    pairs: list[tuple[Expr, Boolean]] = []
+    for branch, case in choice.args:
+        table = {choice: branch}
+        test = comparison(condition.func, *(substituted(side, table) for side in condition.args))
+        parts = [test, substituted(chosen, table), substituted(otherwise, table)]
+        for _, before in pairs:
+            parts = [_decided(part, before, False) for part in parts]
+        pairs.append((where(*(_decided(part, case, True) for part in parts)), case))
+        if sum(_cases(value) for value, _ in pairs) > _MOST_CASES:
+            raise ModelError(
+                "too many cases: conditions that depend on other conditions",
+                hint=f"at most {_MOST_CASES} branches; use fewer where, max and min within each other",
+            )
+    return Piecewise(*pairs)
 
 
-def _both(choice: Expr, branch: Expr, chosen: Expr, otherwise: Expr) -> tuple[Expr, Expr]:
-    table = {choice: branch}
-    return substituted(chosen, table), substituted(otherwise, table)
+def comparison(relation: type[Relational], left: Expr, right: Expr) -> Boolean:
+    """A comparison of two expressions.
+
+    Raises:
+        ModelError: one of them is not a real number.
+    """
+    try:
+        return relation(left, right)
+    except TypeError:
+        raise ModelError(
+            "a comparison of something that is not a finite real number",
+            hint="a branch divides by zero, or takes a root or a logarithm of a negative number",
+        ) from None
+
+
+def _cases(expression: Expr) -> int:
+    """Number of branches, those of branches of a choice counted each."""
+    if not expression.has(Piecewise):
+        return 1
+    if isinstance(expression, Piecewise):
+        return sum(_cases(branch) for branch, _ in expression.args)
+    return max(1, sum(_cases(argument) for argument in expression.args if argument.has(Piecewise)))
+
+
+def _decided(expression: Any, condition: Boolean, holds: bool) -> Any:
+    """An expression, or a comparison, within which a condition is known to hold or not to hold."""
+    if not isinstance(expression, sympy.Basic) or not expression.has(Piecewise):
+        return expression
+    if not isinstance(expression, Piecewise):
+        return expression.func(*(_decided(argument, condition, holds) for argument in expression.args))
+    pairs = []
+    for branch, case in expression.args:
+        if case == condition and not holds:
+            continue
+        always = case == condition
+        pairs.append((_decided(branch, condition, holds), sympy.true if always else case))
+        if always:
+            break
+    return Piecewise(*pairs)
 
 
 def maximum(a: Expr, b: Expr) -> Expr:
     """The larger of two; NaN in ``a`` comes out as NaN when ``b`` is a number."""
     if a.is_number:
         a, b = b, a
-    return where(a <= b, b, a)
+    return where(comparison(sympy.LessThan, a, b), b, a)
 
 
 def minimum(a: Expr, b: Expr) -> Expr:
     """The smaller of two, ties as for :func:`maximum`."""
     if a.is_number:
         a, b = b, a
-    return where(a >= b, b, a)
+    return where(comparison(sympy.GreaterThan, a, b), b, a)
 
 
 def substituted(expression: Expr, table: Mapping[Expr, Expr]) -> Expr:
@@ -338,6 +386,8 @@ def substituted(expression: Expr, table: Mapping[Expr, Expr]) -> Expr:
     """
     if expression in table:
         return table[expression]
+    if not expression.has(*table):
+        return expression
     if not expression.has(Piecewise):
         return expression.xreplace(table)
     if not isinstance(expression, Piecewise):
@@ -351,7 +401,7 @@ def substituted(expression: Expr, table: Mapping[Expr, Expr]) -> Expr:
             return expression.xreplace(table)
         else:
             sides = (substituted(side, table) for side in condition.args)
-            result = where(condition.func(*sides), chosen, result)
+            result = where(comparison(condition.func, *sides), chosen, result)
     assert result is not None
     return result
 
