@@ -166,7 +166,7 @@ def _child(file: str, folder: Path, scratch: Path, answer: Path, seconds: int, w
         tempfile.tempdir = None
         os.chdir(folder)
         sys.path[:] = [str(folder), *(p for p in sys.path if Path(p).resolve() not in (ROOT, HERE))]
-        verdict = judge(file, str(folder), whole)
+        verdict = judge(file, str(folder), whole, seconds / 2)
         answer.with_suffix(".part").write_text(json.dumps({"kind": verdict.kind, "by": verdict.by}))
         answer.with_suffix(".part").rename(answer)
     finally:
@@ -193,6 +193,10 @@ def _prepare() -> None:
     )
     settings.load_profile("mutants")
     assert "sifrc" not in sys.modules, "the package must be imported in the forks only"
+
+
+def _scattered(place: Place) -> bytes:
+    return hashlib.sha256(str(place).encode()).digest()
 
 
 def _digest(files: Iterable[Path]) -> str:
@@ -241,8 +245,13 @@ def main(argv: Sequence[str] = ()) -> int:
     parser = argparse.ArgumentParser(prog="mutants.py", description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="", help="beginning of the files to look at")
     parser.add_argument("--limit", type=int, default=0, help="how many faults at most")
-    parser.add_argument("--seconds", type=int, default=240, help="of processor time for one fault")
-    parser.add_argument("--list", default="mutants.txt", help="file with the places, in this folder")
+    parser.add_argument(
+        "--seconds",
+        type=int,
+        default=240,
+        help="of processor time for one fault; no killer begins after half of it",
+    )
+    parser.add_argument("--list", default="mutants.txt", help="file with the places")
     parser.add_argument("--whole", action="store_true", help="the whole fast suite for what survives")
     parser.add_argument("--results", default=str(Path(tempfile.gettempdir()) / "sifrc_mutants.json"))
     parser.add_argument(
@@ -254,21 +263,24 @@ def main(argv: Sequence[str] = ()) -> int:
         return _choose(int(given.choose[0]), (given.choose[1:] or [""])[0], given.seed)
 
     chosen = {p: words for p, words in listed(given.list).items() if p.file.startswith(given.only)}
-    if given.limit:
-        chosen = dict(list(chosen.items())[: given.limit])
     known, missing = {}, []
     for file in sorted({place.file for place in chosen}):
         known.update(mutants_of(file, ROOT) if (ROOT / file).exists() else {})
     missing = [place for place in chosen if place not in known]
 
-    package = _digest([*(ROOT / f for f in _sources()), *(ROOT / "tests").rglob("*.py")])
+    package = _digest([*(ROOT / f for f in _sources()), *HERE.glob("mutation_*.py")])
     store = Path(given.results)
     results = json.loads(store.read_text()) if store.exists() else {}
     verdicts: dict[Place, Verdict] = {}
     _prepare()
     with tempfile.TemporaryDirectory() as folder:
         tree = Tree(Path(folder).resolve())
-        for number, place in enumerate((p for p in chosen if p in known), start=1):
+        # Mixed, so that a part of the run is a sample of the whole.
+        mixed = sorted(
+            (p for p in chosen if p in known), key=lambda p: hashlib.sha256(str(p).encode()).digest()
+        )
+        mixed = mixed[: given.limit or None]
+        for number, place in enumerate(mixed, start=1):
             mutant = known[place]
             key = hashlib.sha256(f"{package} {place} {mutant.after} {given.whole}".encode()).hexdigest()
             begun = time.monotonic()

@@ -6,7 +6,10 @@ An exception of the broken code is noted and decides nothing.
 
 from __future__ import annotations
 
+import math
 import os
+import re
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -95,126 +98,38 @@ SPECS: Mapping[str, dict[str, Any]] = MappingProxyType(
 )
 """Chains and graphs, classes and vectors, blocks, summaries, steps: small, so that all take seconds."""
 
-_FILES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("sifrc/calculus/", ("derive/test_random_specs.py", "derive/test_summaries.py", "derive/test_newton.py")),
-    (
-        "sifrc/derive/curvature/",
-        ("derive/test_curvature_blocks.py", "derive/test_curvature_limits.py", "report"),
-    ),
-    ("sifrc/derive/summaries", ("derive/test_summaries.py", "report/test_report_summaries.py")),
-    (
-        "sifrc/derive/randomised",
-        (
-            "methods/test_method_steps.py",
-            "backends/test_torch_optimizer.py",
-            "backends/test_numba_training.py",
-        ),
-    ),
-    (
-        "sifrc/derive/",
-        (
-            "derive/test_newton.py",
-            "derive/test_acceptance.py",
-            "methods/test_method_steps.py",
-            "derive/test_random_specs.py",
-            "derive/test_ladder.py",
-            "report",
-            "docs",
-        ),
-    ),
-    (
-        "sifrc/model/",
-        (
-            "model",
-            "derive/test_random_specs.py",
-            "derive/test_summaries.py",
-            "spec/test_partition.py",
-            "cli",
-            "api",
-        ),
-    ),
-    (
-        "sifrc/ir/cubic",
-        ("ir/test_cubic.py", "methods/test_grouped_newton_steps.py", "backends/test_cubic_modules.py"),
-    ),
-    (
-        "sifrc/ir/",
-        (
-            "ir",
-            "derive/test_random_specs.py",
-            "derive/test_newton.py",
-            "derive/test_acceptance.py",
-            "lower",
-            "methods",
-            "report",
-        ),
-    ),
-    (
-        "sifrc/lower/",
-        (
-            "lower",
-            "derive/test_summaries.py",
-            "backends/test_numba_statements.py",
-            "backends/test_torch_statements.py",
-            "methods",
-            "backends/test_torch_operators.py",
-            "backends/test_torch_releases.py",
-            "backends/test_numba_operators.py",
-            "backends/test_summary_modules.py",
-            "backends/test_random_modules.py",
-        ),
-    ),
-    (
-        "sifrc/scalar/",
-        (
-            "scalar",
-            "derive/test_random_specs.py",
-            "backends/test_torch_operators.py",
-            "backends/test_random_modules.py",
-            "model",
-            "backends/test_numba_operators.py",
-            "report/test_report_notation.py",
-        ),
-    ),
-    (
-        "torch",
-        (
-            "backends/test_torch_operators.py",
-            "backends/test_torch_statements.py",
-            "backends/test_torch_optimizer.py",
-            "backends/test_torch_releases.py",
-            "backends/test_torch_ea_cg.py",
-            "backends/test_cubic_modules.py",
-            "backends/test_summary_arguments.py",
-            "backends/test_summary_modules.py",
-            "methods",
-            "backends/test_curvature_modules.py",
-            "training/test_training_torch.py",
-            "backends/test_random_modules.py",
-            "training/test_training_summaries.py",
-        ),
-    ),
-    (
-        "numba",
-        (
-            "backends/test_numba_operators.py",
-            "backends/test_numba_text.py",
-            "backends/test_numba_training.py",
-            "backends/test_numba_ea_cg.py",
-            "backends/test_numba_statements.py",
-            "backends/test_cubic_modules.py",
-            "backends/test_summary_arguments.py",
-            "backends/test_summary_modules.py",
-            "methods",
-            "backends/test_curvature_modules.py",
-            "backends/test_numba_lists.py",
-            "backends/test_random_modules.py",
-            "training/test_training_summaries.py",
-        ),
-    ),
-    ("sifrc/backends/", ("backends", "methods/test_method_steps.py")),
-)
-"""Beginning or a word of a file's path -> the test files that belong to it, of the first that fits."""
+_FILES = """
+sifrc/calculus/          ir/test_derivatives derive/test_random_specs derive/test_summaries derive/test_newton
+sifrc/derive/curvature/  derive/test_curvature_blocks derive/test_curvature_limits report
+sifrc/derive/summaries   derive/test_summaries report/test_report_summaries
+sifrc/derive/randomised  methods/test_method_steps backends/test_torch_optimizer
+sifrc/derive/            derive/test_newton derive/test_acceptance methods/test_method_steps
+                         derive/test_random_specs derive/test_ladder report docs
+sifrc/model/             model derive/test_random_specs derive/test_summaries spec/test_partition cli api
+sifrc/ir/cubic           ir/test_cubic methods/test_grouped_newton_steps backends/test_cubic_modules
+sifrc/ir/                ir derive/test_newton derive/test_acceptance derive/test_random_specs lower methods
+                         report
+sifrc/lower/             lower backends/test_torch_statements backends/test_numba_statements methods
+                         derive/test_summaries backends/test_torch_releases backends/test_torch_operators
+                         backends/test_numba_operators backends/test_summary_modules
+                         backends/test_random_modules
+sifrc/scalar/            scalar model backends/test_torch_operators backends/test_numba_operators
+                         derive/test_random_specs backends/test_random_modules report/test_report_notation
+torch                    backends/test_torch_operators backends/test_torch_statements
+                         backends/test_torch_optimizer backends/test_torch_releases backends/test_torch_ea_cg
+                         backends/test_cubic_modules
+                         backends/test_summary_arguments methods backends/test_summary_modules
+                         backends/test_curvature_modules training/test_training_torch
+                         training/test_training_summaries backends/test_random_modules
+numba                    backends/test_numba_operators backends/test_numba_text backends/test_numba_training
+                         backends/test_numba_ea_cg backends/test_numba_statements backends/test_cubic_modules
+                         backends/test_summary_arguments lower/test_lifetimes methods
+                         backends/test_summary_modules backends/test_curvature_modules
+                         backends/test_numba_lists training/test_training_summaries
+                         backends/test_random_modules
+sifrc/backends/          backends methods/test_method_steps
+"""
+"""Beginning of a file's path or a word in it, and the tests that belong to it; the first line that fits."""
 
 
 def steps_for(file: str, whole: bool = False) -> list[str]:
@@ -223,26 +138,33 @@ def steps_for(file: str, whole: bool = False) -> list[str]:
     printed = torch or numba or "backends" in file or "printing" in file or "helpers" in file
     steps = [] if printed else ["verify"]
     steps += [f"module:{name}" for name, other in (("torch", numba), ("numba", torch)) if not other]
-    matched = next(
-        tests
-        for beginning, tests in _FILES
-        if file.startswith(beginning)
-        or (beginning in ("torch", "numba") and beginning in file and not file.startswith("sifrc/scalar/"))
-    )
-    steps += [f"tests:{name}" for name in matched]
+    table: list[tuple[str, list[str]]] = []
+    for line in _FILES.strip().splitlines():
+        beginning, *tests = line.split()
+        if line.startswith(" "):
+            table[-1][1].extend([beginning, *tests])
+        else:
+            table.append((beginning, tests))
+    words = ("torch", "numba")
+    matched = next(t for b, t in table if file.startswith(b) or (b in words and b in file))
+    steps += [f"tests:{name}.py" if "/" in name else f"tests:{name}" for name in matched]
     return [*steps, "tests:"] if whole else steps
 
 
-def judge(file: str, root: str, whole: bool = False) -> Verdict:
+def judge(file: str, root: str, whole: bool = False, seconds: float = math.inf) -> Verdict:
     """Run the killers of a file on the package as it is now, until one notices something.
 
     Args:
         file: that has the fault.
         root: folder of the tree that is tested; the package is imported from it.
         whole: whether the whole fast suite comes last.
+        seconds: of processor time, after which no other killer is begun.
     """
     raised = ""
     for step in steps_for(file, whole):
+        # Where everything raises nothing compares: such a fault is given less time.
+        if time.process_time() > (seconds / 4 if raised else seconds):
+            return Verdict("raised" if raised else "survived", raised or f"what comes before {step}")
         kind, _, rest = step.partition(":")
         try:
             found = _tests(root, rest) if kind == "tests" else _rows(rest)
@@ -261,12 +183,11 @@ def _said(error: BaseException) -> str:
 
 def _rows(backend: str) -> Iterator[Verdict]:
     """Levels 1 and 2, or level 3 of modules of a backend."""
-    from sifrc.errors import VerificationError
     from sifrc.verify import ladder
 
     # The ladder turns exceptions into rows; here they must be told from numbers that disagree. A derivation
     # that refuses itself because its substitution does not leave zero has compared.
-    ladder._reason = lambda error: ("" if isinstance(error, VerificationError) else "RAISED ") + _said(error)
+    ladder._reason = lambda error: ("" if _decided(error) else "RAISED ") + _said(error)
     for name, data in SPECS.items():
         try:
             for row in _rows_of(data, backend):
@@ -274,10 +195,15 @@ def _rows(backend: str) -> Iterator[Verdict]:
                     raised = row.note.startswith("RAISED ")
                     text = f"verify {name}: {row.quantity}, level {row.level}, {row.oracle} {row.note}"
                     yield Verdict("raised" if raised else "caught", text)
-        except VerificationError as error:
-            yield Verdict("caught", f"verify {name}: {_said(error)}")
         except Exception as error:
-            yield Verdict("raised", f"verify {name}: {_said(error)}")
+            yield Verdict("caught" if _decided(error) else "raised", f"verify {name}: {_said(error)}")
+
+
+def _decided(error: Exception) -> bool:
+    """Whether verification refused by what it compared; it also reports exceptions of modules."""
+    from sifrc.errors import VerificationError
+
+    return isinstance(error, VerificationError) and not re.search(r"[A-Z]\w*Error: ", error.message)
 
 
 def _rows_of(data: dict[str, Any], backend: str) -> Sequence[Any]:
@@ -317,7 +243,7 @@ def _tests(root: str, name: str) -> Iterator[Verdict]:
 class _Listener:
     """Sorts failures of tests into comparisons and exceptions; the first comparison ends the run."""
 
-    enough = 40
+    enough = 10
     """Exceptions after which nothing else is expected of a file."""
 
     def __init__(self, root: str) -> None:
