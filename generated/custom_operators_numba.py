@@ -17,11 +17,12 @@ Cost:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numba
 import numpy as np
-from numba import njit
 
 __all__ = [
     "DTYPE",
@@ -186,6 +187,29 @@ _WORK: dict[str, Shapes] = {
 """Intermediate values of a batch of samples: name -> shapes."""
 
 
+def _without_cache() -> dict[str, bool]:
+    """Options that turn Numba's cache off where it has no folder that can be written."""
+    try:
+        numba.njit(cache=True)(lambda: None)
+    except RuntimeError:
+        warnings.warn(
+            "Numba finds no folder to keep compiled code in, and compiles anew in every process; "
+            "the environment variable NUMBA_CACHE_DIR names one",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return {"cache": False}
+    return {}
+
+
+_OPTIONS = _without_cache()
+
+
+def njit(**options: Any) -> Any:
+    """Numba's decorator, also where nothing can be cached."""
+    return numba.njit(**(options | _OPTIONS))
+
+
 def init(seed: int | None = None) -> dict[str, Array]:
     """Initial parameters.
 
@@ -297,6 +321,31 @@ def _allocate(shapes: Shapes, batch: int) -> Array | Arrays:
         np.zeros([batch if n is None else n for n in shapes.get(k, empty)], DTYPE)
         for k in range(max(shapes) + 1)
     )
+
+
+class _Point:
+    """What is computed at a point, and arrays for the products there.
+
+    Args:
+        work: the arrays of the point, which products read and do not change.
+    """
+
+    def __init__(self, work: _Workspace) -> None:
+        self.work = work
+        self.free: list[_Workspace] = []
+
+    def take(self) -> _Workspace:
+        """The point with further arrays, which no other thread has until they are given back."""
+        try:
+            return self.free.pop()
+        except IndexError:
+            made = _Workspace(self.work.shapes, self.work.batch)
+            made.__dict__.update(self.work.__dict__)
+            return made
+
+    def give(self, work: _Workspace) -> None:
+        """Keep the arrays for the next product."""
+        self.free.append(work)
 
 
 def _batch(inputs: Array, targets: Array) -> _Workspace:
@@ -1007,9 +1056,11 @@ def _prepared_hessian_vector_product(
         work.b_part1_scalar,
         work.y,
     )
+    point = _Point(work)
 
     def product(vector: Parameters) -> dict[str, Array]:
         vector_weights, vector_biases = _parameters(vector, "vector")
+        work = point.take()
         work.renew("product_weights", "product_biases")
         _tangent(
             work.x,
@@ -1056,7 +1107,9 @@ def _prepared_hessian_vector_product(
             work.product_weights_part2,
             work.product_biases,
         )
-        return _named(work.product_weights, work.product_biases)
+        found = _named(work.product_weights, work.product_biases)
+        point.give(work)
+        return found
 
     return product
 
@@ -1067,9 +1120,11 @@ def _prepared_gauss_newton_vector_product(
     """Gauss–Newton matrix of the data loss times a vector, prepared for many vectors."""
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
+    point = _Point(work)
 
     def product(vector: Parameters) -> dict[str, Array]:
         vector_weights, vector_biases = _parameters(vector, "vector")
+        work = point.take()
         work.renew("gauss_newton_weights", "gauss_newton_biases")
         _linearized(
             work.x,
@@ -1101,7 +1156,9 @@ def _prepared_gauss_newton_vector_product(
         _gauss_newton_product(
             work.c, work.x, work.mean, work.dy, work.gauss_newton_weights, work.gauss_newton_biases
         )
-        return _named(work.gauss_newton_weights, work.gauss_newton_biases)
+        found = _named(work.gauss_newton_weights, work.gauss_newton_biases)
+        point.give(work)
+        return found
 
     return product
 
@@ -1109,9 +1166,12 @@ def _prepared_gauss_newton_vector_product(
 def linearize(params: Parameters, inputs: Array, targets: Array, kind: str = "hessian") -> Product:
     """A matrix–vector product at one point, for many vectors; what they share is computed once.
 
+    The point is kept: what becomes of the arrays that it was made from changes no product. Several threads
+    may call it at the same time.
+
     Args:
-        params: by name, shapes as in ``SHAPES``, float64. They are copied.
-        inputs: (B, 64). They are not copied and must stay as they are.
+        params: by name, shapes as in ``SHAPES``, float64.
+        inputs: (B, 64).
         targets: (B,) integers, classes 0 to 9.
         kind: "hessian" or "gauss_newton".
 
@@ -1128,8 +1188,10 @@ def linearize(params: Parameters, inputs: Array, targets: Array, kind: str = "he
     }
     if kind not in prepared:
         raise ValueError(f"kind: expected one of {list(prepared)}, got {kind!r}")
-    copies = {name: np.array(value, order="C") for name, value in params.items()}
-    weights, biases = _parameters(copies, "params")
+    weights, biases = _parameters(params, "params")
+    weights = tuple(array.copy() for array in weights)
+    biases = tuple(array.copy() for array in biases)
+    inputs = _checked("inputs", inputs, (None, 64)).copy()
     return prepared[kind](weights, biases, inputs, targets)
 
 

@@ -17,8 +17,10 @@ Cost:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -42,6 +44,8 @@ Tensors = dict[int, Tensor]
 """Arrays of one quantity, by the subscript that they have in the equations."""
 Parameters = dict[str, Tensor]
 """Tensors by parameter name, as in ``SHAPES``."""
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 SPEC = {
     "sifrc": 1,
@@ -194,6 +198,21 @@ class Network(torch.nn.Module):
         return x[4]
 
 
+def _as_written(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """The function without automatic differentiation, in the dtype of its arguments also under autocast."""
+
+    @functools.wraps(function)
+    def run(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+        for device in ("cpu", "cuda", "mps", "xpu"):
+            if torch.is_autocast_enabled(device):
+                with torch.autocast(device, enabled=False):
+                    return run(*arguments, **named)
+        with torch.no_grad():
+            return function(*arguments, **named)
+
+    return run
+
+
 def _checked(name: str, value: Tensor, shape: tuple[int | None, ...], like: Tensor) -> Tensor:
     """The tensor, if it has the shape (None is any size but 0) and the dtype and device of ``like``."""
     if not isinstance(value, Tensor):
@@ -206,6 +225,8 @@ def _checked(name: str, value: Tensor, shape: tuple[int | None, ...], like: Tens
         raise ValueError(f"{name}: expected at least one sample, got shape {sizes}")
     if value.dtype != like.dtype:
         raise TypeError(f"{name}: expected dtype {like.dtype}, got {value.dtype}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor, got one of layout {value.layout}")
     if value.device != like.device:
         raise ValueError(f"{name}: expected device {like.device}, got {value.device}")
     return value
@@ -233,6 +254,11 @@ def _weights_and_biases(
     _all_checked(params, what, like)
     weights = {k: params[name] for k, name in WEIGHT_NAMES.items()}
     return weights, {k: params[name] for k, name in BIAS_NAMES.items()}
+
+
+def _clones(tensors: Tensors) -> Tensors:
+    """Copies, by layer."""
+    return {k: tensor.clone() for k, tensor in tensors.items()}
 
 
 def _named(weights: Tensors, biases: Tensors) -> Parameters:
@@ -543,7 +569,7 @@ def _gauss_newton_product(c: Tensors, x: Tensors, dy: Tensors, mean: float) -> t
     return gauss_newton_weights, gauss_newton_biases
 
 
-@torch.no_grad()
+@_as_written
 def loss(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
     """Mean loss of a batch.  [ESN(1)]
 
@@ -566,7 +592,7 @@ def loss(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tenso
     return loss.mean()
 
 
-@torch.no_grad()
+@_as_written
 def objective(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
     """Mean loss and state regularisation of a batch.  [ESN(4)]
 
@@ -589,7 +615,7 @@ def objective(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> 
     return objective.mean()
 
 
-@torch.no_grad()
+@_as_written
 def gradient(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Parameters:
     """Gradient of the objective.  [ESN(9, 10)]
 
@@ -614,18 +640,15 @@ def gradient(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> P
     return _named(gradient_weights, gradient_biases)
 
 
-@torch.no_grad()
 def _prepared_hessian_vector_product(
-    params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor
+    weights: Tensors, biases: Tensors, inputs: Tensor, targets: Tensor
 ) -> Callable[[Mapping[str, Tensor]], Parameters]:
     """Hessian of the objective times a vector, at one point."""
-    weights, biases = _weights_and_biases(params, "params")
-    inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
     mean = 1.0 / len(inputs)
     a, x = _forward(weights, biases, inputs)
     softmax, shared1_part1, shared1, b_part1, b, y, slope = _adjoint(weights, x, a, targets)
 
-    @torch.no_grad()
+    @_as_written
     def product(vector: Mapping[str, Tensor]) -> Parameters:
         """Hessian of the objective times a vector.  [ESN(16), MK(31)]"""
         vector_weights, vector_biases = _weights_and_biases(vector, "vector", next(iter(weights.values())))
@@ -651,6 +674,7 @@ def _prepared_hessian_vector_product(
     return product
 
 
+@_as_written
 def hessian_vector_product(
     params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor, vector: Mapping[str, Tensor]
 ) -> Parameters:
@@ -669,20 +693,19 @@ def hessian_vector_product(
         TypeError: an argument is no tensor, or has another dtype.
         ValueError: names, shapes or devices are not as described.
     """
-    return _prepared_hessian_vector_product(params, inputs, targets)(vector)
-
-
-@torch.no_grad()
-def _prepared_gauss_newton_vector_product(
-    params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor
-) -> Callable[[Mapping[str, Tensor]], Parameters]:
-    """Gauss–Newton matrix of the data loss times a vector, at one point."""
     weights, biases = _weights_and_biases(params, "params")
     inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
+    return _prepared_hessian_vector_product(weights, biases, inputs, targets)(vector)
+
+
+def _prepared_gauss_newton_vector_product(
+    weights: Tensors, biases: Tensors, inputs: Tensor, targets: Tensor
+) -> Callable[[Mapping[str, Tensor]], Parameters]:
+    """Gauss–Newton matrix of the data loss times a vector, at one point."""
     mean = 1.0 / len(inputs)
     a, x = _forward(weights, biases, inputs)
 
-    @torch.no_grad()
+    @_as_written
     def product(vector: Mapping[str, Tensor]) -> Parameters:
         """Gauss–Newton matrix of the data loss times a vector."""
         vector_weights, vector_biases = _weights_and_biases(vector, "vector", next(iter(weights.values())))
@@ -694,6 +717,7 @@ def _prepared_gauss_newton_vector_product(
     return product
 
 
+@_as_written
 def gauss_newton_vector_product(
     params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor, vector: Mapping[str, Tensor]
 ) -> Parameters:
@@ -712,13 +736,18 @@ def gauss_newton_vector_product(
         TypeError: an argument is no tensor, or has another dtype.
         ValueError: names, shapes or devices are not as described.
     """
-    return _prepared_gauss_newton_vector_product(params, inputs, targets)(vector)
+    weights, biases = _weights_and_biases(params, "params")
+    inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
+    return _prepared_gauss_newton_vector_product(weights, biases, inputs, targets)(vector)
 
 
+@_as_written
 def linearize(
     params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor, kind: str = "hessian"
 ) -> Callable[[Mapping[str, Tensor]], Parameters]:
     """A matrix–vector product at one point, for many vectors; what they share is computed once.
+
+    The point is kept: what becomes of the tensors that it was made from changes no product.
 
     Args:
         params: by name, shapes as in ``SHAPES``, all of one dtype on one device.
@@ -739,10 +768,12 @@ def linearize(
     }
     if kind not in prepared:
         raise ValueError(f"kind: expected one of {list(prepared)}, got {kind!r}")
-    return prepared[kind](params, inputs, targets)
+    weights, biases = _weights_and_biases(params, "params")
+    inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
+    return prepared[kind](_clones(weights), _clones(biases), inputs.clone(), targets)
 
 
-@torch.no_grad()
+@_as_written
 def predict(params: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
     """Outputs of the network.
 

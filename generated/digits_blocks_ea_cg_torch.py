@@ -18,9 +18,11 @@ Conditions:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -45,6 +47,8 @@ Tensors = dict[int, Tensor]
 """Arrays of one quantity, by the subscript that they have in the equations."""
 Parameters = dict[str, Tensor]
 """Tensors by parameter name, as in ``SHAPES``."""
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 Checks = list[tuple[int, Tensor]]
 """What must hold: key of ``GUARDS`` and a boolean tensor."""
 
@@ -127,6 +131,7 @@ BIAS_NAMES = {1: "fc1.bias", 2: "fc2.bias", 3: "fc3.bias"}
 GUARDS = {
     0: ("network", "objective"),
     -1: ("network", "solution of a linear system"),
+    -2: ("network", "parameters or state after the step"),
     1: ("network", "objective of a sample"),
     2: ("fc1", "objective of a sample"),
     3: ("fc2", "objective of a sample"),
@@ -145,15 +150,18 @@ GUARDS = {
     16: ("fc3", "direction of the biases"),
 }
 """Checks: layer and quantity."""
-MEMORY: dict[str, tuple[str, dict[int, tuple[int, ...]]]] = {
-    "velocity_weights": ("zeros", {1: (48, 64), 2: (32, 48), 3: (10, 32)}),
-    "velocity_biases": ("zeros", {1: (48,), 2: (32,), 3: (10,)}),
-    "iterations": ("zeros", {1: (), 2: (), 3: ()}),
-    "remaining": ("zeros", {1: (), 2: (), 3: ()}),
-    "bias_iterations": ("zeros", {1: (), 2: (), 3: ()}),
-    "bias_remaining": ("zeros", {1: (), 2: (), 3: ()}),
+MEMORY: dict[str, tuple[str, str, dict[int, tuple[int, ...]]]] = {
+    "velocity_weights": ("zeros", "weight", {1: (48, 64), 2: (32, 48), 3: (10, 32)}),
+    "velocity_biases": ("zeros", "bias", {1: (48,), 2: (32,), 3: (10,)}),
+    "iterations": ("zeros", "network", {1: (), 2: (), 3: ()}),
+    "remaining": ("zeros", "network", {1: (), 2: (), 3: ()}),
+    "bias_iterations": ("zeros", "network", {1: (), 2: (), 3: ()}),
+    "bias_remaining": ("zeros", "network", {1: (), 2: (), 3: ()}),
+    "mean_block": ("zeros", "step", {1: (48, 48), 2: (32, 32), 3: (10, 10)}),
+    "mean_input": ("zeros", "step", {1: (64,), 2: (48,), 3: (32,)}),
 }
-"""State: initial value, and shapes by subscript (−1 for none)."""
+"""State: initial value, whose it is (that of a weight, a bias, a layer or the network, or of the step that
+made it last), and shapes by subscript (−1 for none)."""
 
 
 def initialize(seed: int = 0, dtype: torch.dtype = DTYPE, device: torch.device | str = "cpu") -> Parameters:
@@ -221,6 +229,21 @@ class Network(torch.nn.Module):
         return x[3]
 
 
+def _as_written(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """The function without automatic differentiation, in the dtype of its arguments also under autocast."""
+
+    @functools.wraps(function)
+    def run(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+        for device in ("cpu", "cuda", "mps", "xpu"):
+            if torch.is_autocast_enabled(device):
+                with torch.autocast(device, enabled=False):
+                    return run(*arguments, **named)
+        with torch.no_grad():
+            return function(*arguments, **named)
+
+    return run
+
+
 def _checked(name: str, value: Tensor, shape: tuple[int | None, ...], like: Tensor) -> Tensor:
     """The tensor, if it has the shape (None is any size but 0) and the dtype and device of ``like``."""
     if not isinstance(value, Tensor):
@@ -233,6 +256,8 @@ def _checked(name: str, value: Tensor, shape: tuple[int | None, ...], like: Tens
         raise ValueError(f"{name}: expected at least one sample, got shape {sizes}")
     if value.dtype != like.dtype:
         raise TypeError(f"{name}: expected dtype {like.dtype}, got {value.dtype}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor, got one of layout {value.layout}")
     if value.device != like.device:
         raise ValueError(f"{name}: expected device {like.device}, got {value.device}")
     return value
@@ -314,17 +339,27 @@ def _refuse(checks: Checks) -> None:
     raise FloatingPointError(f"{layer}: {quantity}: NaN, infinite or not defined; nothing was changed")
 
 
+def _power_below(x: Tensor) -> Tensor:
+    """The largest power of two that is not above x; 1 at zero."""
+    inside = torch.nan_to_num(x)
+    return torch.where(x > 0.0, inside / (2.0 * torch.frexp(inside).mantissa), 1.0)
+
+
 
 
 class _Search:
     """Conjugate gradients from zero on a system of some unknowns, one iteration at a time.
 
     It ends after ``limit`` iterations, when the norm of the residual is at most ``tolerance`` times that
-    of the right side, or at a direction whose curvature is not positive beyond rounding. NaN comes out as NaN.
+    of the right side, or at a direction whose curvature is not positive beyond rounding: that of its product,
+    or that of the residuals which the direction is made of. NaN comes out as NaN. All is divided by a power of
+    two of the size of the right side.
     """
 
     def __init__(self, rhs: tuple[Tensor, ...], limit: float, tolerance: float) -> None:
-        self.solutions = tuple(torch.zeros_like(part) for part in rhs)
+        self.scale = _power_below(torch.stack([part.abs().amax() for part in rhs]).amax())
+        rhs = tuple(part / self.scale for part in rhs)
+        self.found = tuple(torch.zeros_like(part) for part in rhs)
         self.residuals = tuple(part.clone() for part in rhs)
         self.directions = rhs
         self.steps = 0
@@ -332,8 +367,15 @@ class _Search:
         self.start = self.size = _inner(rhs, rhs)
         self.bound = self.start * tolerance**2
         self.ended = False
-        self.steepest = 0.0
-        self.rounding = 16.0 * torch.finfo(rhs[0].dtype).eps
+        self.steepest = self.error = 0.0
+        eps, terms = torch.finfo(rhs[0].dtype).eps, sum(max(1, sum(part.shape)) for part in rhs)
+        # Sums are made in float32 at least.
+        self.rounding = 4.0 * (eps + terms**0.5 * min(eps, torch.finfo(torch.float32).eps))
+
+    @property
+    def solutions(self) -> tuple[Tensor, ...]:
+        """What is found so far."""
+        return tuple(part * self.scale for part in self.found)
 
     @property
     def wanted(self) -> bool:
@@ -343,14 +385,17 @@ class _Search:
     def advance(self, products: tuple[Tensor, ...]) -> None:
         """One iteration, from the products of the operator with the directions."""
         curvature = _inner(self.directions, products)
-        length = _inner(self.directions, self.directions)
+        length, reach = _inner(self.directions, self.directions) ** 0.5, _inner(products, products) ** 0.5
         if length > 0.0:
-            self.steepest = max(self.steepest, curvature / length)
-        if curvature <= self.rounding * self.steepest * length:
+            self.steepest = max(self.steepest, reach / length)
+        least = self.rounding * self.steepest * length**2
+        # Only where the angle to the product tells of a condition that costs half of the digits.
+        if curvature <= max(least, reach * min(self.rounding**0.25 * length, self.error)):
             self.ended = True
             return
         rate = self.size / curvature
-        for solution, direction in zip(self.solutions, self.directions, strict=True):
+        self.error += 16.0 * self.rounding * rate * self.steepest * length * (1.0 + reach * length / curvature)
+        for solution, direction in zip(self.found, self.directions, strict=True):
             solution.add_(direction, alpha=rate)
         for residual, product in zip(self.residuals, products, strict=True):
             residual.sub_(product, alpha=rate)
@@ -373,8 +418,8 @@ class _Search:
 
 
 def _inner(left: tuple[Tensor, ...], right: tuple[Tensor, ...]) -> float:
-    """Inner product over all unknowns."""
-    return sum(float(torch.sum(a * b, dtype=torch.float64)) for a, b in zip(left, right, strict=True))
+    """Inner product over all unknowns, in float64: squares of small numbers are smaller."""
+    return sum(float(torch.sum(a.double() * b.double())) for a, b in zip(left, right, strict=True))
 
 
 def _forward(weights: Tensors, biases: Tensors, inputs: Tensor) -> Tensors:
@@ -502,30 +547,27 @@ def _blocks_pch1(
     return mean_block
 
 
-def _blocks_fisher(weights: Tensors, x: Tensors, mean: float) -> Tensors:
+def _blocks_fisher(weights: Tensors, x: Tensors, mean: float) -> tuple[Tensors, Tensors]:
     """Curvature blocks of the pre-activations, kind fisher.
 
-        Sᶜ_n = softmax(x_n) exp(½ log softmax(x_n))ᵀ − diag(exp(½ log softmax(x_n)))
-        Sᶜ_{n−1} = W_nᵀ Sᶜ_n
-        Sᶜ_1 = W_2ᵀ Tᶜ_2
-        H̄_k = Tᶜ_k Tᶜ_kᵀ,  k = 1..n−1
-        H̄_n = Sᶜ_n Sᶜ_nᵀ
         Tᶜ_k = diag(F_k'(a_k)) Sᶜ_k,  k = 1..n−1
+        Tᶜ_n = softmax(x_n) exp(½ log softmax(x_n))ᵀ − diag(exp(½ log softmax(x_n)))
+        H̄_k = Tᶜ_k Tᶜ_kᵀ,  k = 1..n
+        Sᶜ_k = W_{k+1}ᵀ Tᶜ_{k+1},  k = 1..n−1
     """
+    class_score_y: Tensors = {}
     mean_block: Tensors = {}
     like = x[3]
     identity10 = torch.eye(10, dtype=like.dtype, device=like.device)
-    class_score_part1 = torch.log_softmax(x[3], 1)
-    part0 = torch.exp(0.5 * class_score_part1[:, None, :])
-    class_score = -identity10.T * part0 + part0 * torch.exp(class_score_part1[:, :, None])
-    mean_block[3] = mean * torch.einsum("pil,pjl->ij", class_score, class_score)
-    class_score = torch.einsum("plj,li->pij", class_score, weights[3])
-    class_score_y = class_score * (1.0 - x[2][:, :, None] ** 2)
-    mean_block[2] = mean * torch.einsum("pil,pjl->ij", class_score_y, class_score_y)
-    class_score = torch.einsum("plj,li->pij", class_score_y, weights[2])
-    class_score_y = class_score * (1.0 - x[1][:, :, None] ** 2)
-    mean_block[1] = mean * torch.einsum("pil,pjl->ij", class_score_y, class_score_y)
-    return mean_block
+    class_score_y_part1 = torch.log_softmax(x[3], 1)
+    part0 = torch.exp(0.5 * class_score_y_part1[:, None, :])
+    class_score_y[3] = -identity10.T * part0 + part0 * torch.exp(class_score_y_part1[:, :, None])
+    mean_block[3] = mean * torch.einsum("pil,pjl->ij", class_score_y[3], class_score_y[3])
+    for k in range(2, 0, -1):
+        term0 = torch.einsum("plj,li->pij", class_score_y[k + 1], weights[k + 1])
+        class_score_y[k] = term0 * (1.0 - x[k][:, :, None] ** 2)
+        mean_block[k] = mean * torch.einsum("pil,pjl->ij", class_score_y[k], class_score_y[k])
+    return class_score_y, mean_block
 
 
 def _mean_blocks(block: Tensors, mean: float) -> Tensors:
@@ -561,6 +603,17 @@ def _mean_moments(x: Tensors, mean: float) -> Tensors:
     return mean_input
 
 
+def _sample_blocks_of_class_scores(class_score_y: Tensors) -> Tensors:
+    """Blocks of the samples.
+
+        H_k = Tᶜ_k Tᶜ_kᵀ,  k = 1..n
+    """
+    block: Tensors = {}
+    for k in range(3, 0, -1):
+        block[k] = torch.einsum("pil,pjl->pij", class_score_y[k], class_score_y[k])
+    return block
+
+
 def _dense_blocks_per_sample(block: Tensors, x: Tensors, mean: float) -> Tensors:
     """Blocks of the weights.
 
@@ -569,6 +622,19 @@ def _dense_blocks_per_sample(block: Tensors, x: Tensors, mean: float) -> Tensors
     weight_block: Tensors = {}
     for k in range(3, 0, -1):
         term0 = block[k][:, :, :, None, None] * x[k - 1][:, None, None, :, None]
+        weight_block[k] = (mean * (term0 * x[k - 1][:, None, None, None, :]).sum(0)).permute(0, 2, 1, 3)
+    return weight_block
+
+
+def _dense_blocks_of_class_scores(class_score_y: Tensors, x: Tensors, mean: float) -> Tensors:
+    """Blocks of the weights.
+
+        ∇²W_k[i,j,l,m] = Σ_p Tᶜ_k[i,p] Tᶜ_k[l,p] x_{k−1}[j] x_{k−1}[m],  k = 1..n  [EA-CG(4c)]
+    """
+    weight_block: Tensors = {}
+    for k in range(3, 0, -1):
+        weight_block_part1 = torch.einsum("pil,pjl->pij", class_score_y[k], class_score_y[k])
+        term0 = weight_block_part1[:, :, :, None, None] * x[k - 1][:, None, None, :, None]
         weight_block[k] = (mean * (term0 * x[k - 1][:, None, None, None, :]).sum(0)).permute(0, 2, 1, 3)
     return weight_block
 
@@ -611,8 +677,12 @@ def _direction(
         term0 = torch.where(direction_square > 0.0, 1.0 / torch.sqrt(direction_square), 0.0)
         direction_unit = mean_input[k] * term0
         direction_along = gradient_weights[k] @ direction_unit
-        direction_rest = ((-direction_along[:, None] * direction_unit + gradient_weights[k]) ** 2).sum()
-        direction_part2 = torch.sqrt(direction_rest)
+        direction_size_part2 = torch.linalg.vector_norm(gradient_weights[k], torch.inf, 1)
+        direction_size_part1 = torch.linalg.vector_norm(direction_size_part2, torch.inf, 0)
+        direction_size = _power_below(direction_size_part1)
+        term0 = ((-direction_along[:, None] * direction_unit + gradient_weights[k]) / direction_size) ** 2
+        direction_rest = term0.sum()
+        direction_part2 = direction_size * torch.sqrt(direction_rest)
         search = _Search((direction_part2, direction_along), cg_iterations, cg_tolerance)
         while search.wanted:
             direction_part5, direction_part8 = search.directions
@@ -624,7 +694,7 @@ def _direction(
         direction_iterations[k] = search.count(like)
         direction_remaining[k] = search.remaining(like)
         term0 = direction_part1 * torch.where(direction_rest > 0.0, 1.0 / torch.sqrt(direction_rest), 0.0)
-        term1 = term0 * (-direction_along[:, None] * direction_unit + gradient_weights[k])
+        term1 = term0 / direction_size * (-direction_along[:, None] * direction_unit + gradient_weights[k])
         direction[k] = direction_part3[:, None] * direction_unit + term1
         search = _Search((gradient_biases[k],), cg_iterations, cg_tolerance)
         while search.wanted:
@@ -687,7 +757,7 @@ def _update(
         biases[k].add_(velocity_biases[k], alpha=-lr)
 
 
-@torch.no_grad()
+@_as_written
 def loss(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
     """Mean loss of a batch.  [ESN(1)]
 
@@ -713,7 +783,7 @@ def loss(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tenso
     return loss.mean()
 
 
-@torch.no_grad()
+@_as_written
 def objective(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
     """Mean loss and state regularisation of a batch.  [ESN(4)]
 
@@ -739,7 +809,7 @@ def objective(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> 
     return objective.mean()
 
 
-@torch.no_grad()
+@_as_written
 def gradient(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Parameters:
     """Gradient of the objective.  [ESN(9, 10)]
 
@@ -764,7 +834,7 @@ def gradient(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> P
     return _named(gradient_weights, gradient_biases)
 
 
-@torch.no_grad()
+@_as_written
 def predict(params: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
     """Outputs of the network.
 
@@ -790,7 +860,7 @@ Prepared = Callable[..., tuple[Tensors, ...]]
 
 
 class Factors(NamedTuple):
-    """Kronecker factors of a weight's block: ``block`` ⊗ ``moment``."""
+    """Kronecker factors, means over the batch: ``block`` ⊗ ``moment`` approximates a weight's block."""
 
     moment: Tensor
     """E[x xᵀ] of the layer's input x, or E[x]."""
@@ -800,17 +870,17 @@ class Factors(NamedTuple):
 
 def _prepared_hessian(
     weights: Tensors, biases: Tensors, inputs: Tensor, targets: Tensor
-) -> tuple[Tensors, Tensors]:
+) -> tuple[Tensors, Tensors, Tensors]:
     """States, and blocks of every sample, kind hessian."""
     x = _forward(weights, biases, inputs)
     softmax, b, _ = _adjoint(weights, x, targets)
     block = _blocks_hessian(weights, softmax, x, b)
-    return x, block
+    return x, block, {}
 
 
 def _prepared_pch1(
     weights: Tensors, biases: Tensors, inputs: Tensor, targets: Tensor
-) -> tuple[Tensors, Tensors]:
+) -> tuple[Tensors, Tensors, Tensors]:
     """States, and blocks of the batch, kind pch1."""
     mean = 1.0 / len(inputs)
     checks: Checks = []
@@ -818,36 +888,48 @@ def _prepared_pch1(
     softmax, b, _ = _adjoint(weights, x, targets)
     mean_block = _blocks_pch1(weights, softmax, b, x, mean, checks)
     _refuse(checks)
-    return x, mean_block
+    return x, mean_block, {}
 
 
 def _prepared_fisher(
     weights: Tensors, biases: Tensors, inputs: Tensor, targets: Tensor
-) -> tuple[Tensors, Tensors]:
-    """States, and blocks of the batch, kind fisher."""
+) -> tuple[Tensors, Tensors, Tensors]:
+    """States, and blocks of the batch, and scores, kind fisher."""
     mean = 1.0 / len(inputs)
     x = _forward(weights, biases, inputs)
-    mean_block = _blocks_fisher(weights, x, mean)
-    return x, mean_block
+    class_score_y, mean_block = _blocks_fisher(weights, x, mean)
+    return x, mean_block, class_score_y
 
 
-_KINDS: dict[str, tuple[Prepared, bool]] = {
-    "hessian": (_prepared_hessian, True),
-    "pch1": (_prepared_pch1, False),
-    "fisher": (_prepared_fisher, False),
+_KINDS: dict[str, tuple[Prepared, str]] = {
+    "hessian": (_prepared_hessian, "samples"),
+    "pch1": (_prepared_pch1, "batch"),
+    "fisher": (_prepared_fisher, "class_scores"),
 }
-"""Kinds: function that computes the blocks, and whether there is one for each sample."""
+"""Kinds: function, and what it computes: blocks of samples, blocks and scores whose outer products they are, or
+blocks of the batch alone."""
 
 _LAYERS = ("fc1", "fc2", "fc3")
 _ROWS = 2722
 """Samples at a time, where there is a block for each: their blocks take up to 128 MiB in float32."""
 
 
-def _kind(kind: str, table: Mapping[str, tuple[Prepared, bool]] = _KINDS) -> tuple[Prepared, bool]:
+def _kind(kind: str, table: Mapping[str, tuple[Prepared, str]] = _KINDS) -> tuple[Prepared, str]:
     """The entry of a kind."""
     if kind not in table:
         raise ValueError(f"kind: expected one of {list(table)}, got {kind!r}")
     return table[kind]
+
+
+def _apart(found: Parameters) -> Parameters:
+    """The results, each entry with memory of its own: until here, layers or samples may share a block."""
+    seen: set[int] = set()
+    for name, value in found.items():
+        place = value.untyped_storage().data_ptr()
+        if place in seen or 0 in value.stride():
+            found[name] = value.clone(memory_format=torch.contiguous_format)
+        seen.add(place)
+    return found
 
 
 def _averaged(
@@ -872,7 +954,7 @@ def _matrix(block: Tensor) -> Tensor:
     return block.reshape(size, size)
 
 
-@torch.no_grad()
+@_as_written
 def block_hessian(
     params: Mapping[str, Tensor],
     inputs: Tensor,
@@ -889,7 +971,9 @@ def block_hessian(
         targets: (B,) integers, classes 0 to 9.
         kind: hessian, pch1, fisher.
         reduction: mean over the batch, or none: a leading sample axis (kinds of single samples).
-        dense: also the blocks of the weights, in row-major order of the weight.
+        dense: also the blocks of the weights, in row-major order of the weight; of pch1 the product of means
+            H̄ ⊗ E[x xᵀ], an approximation of the mean over the samples that is exact for one sample in the
+            batch, or inputs or blocks that are the same for all samples.
 
     Returns:
         Dict "<layer>.bias" -> (n, n), the block of the pre-activation; with dense also "<layer>.weight" -> (n
@@ -902,59 +986,94 @@ def block_hessian(
     """
     weights, biases = _weights_and_biases(params, "params")
     inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
-    prepare, per_sample = _kind(kind)
+    prepare, form = _kind(kind)
 
     def part(inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        x, blocks = prepare(weights, biases, inputs, targets)
-        if per_sample and reduction == "none" and not dense:
+        x, blocks, scores = prepare(weights, biases, inputs, targets)
+        if form == "samples" and reduction == "none" and not dense:
             block = blocks
-            return {
-                "fc1.bias": block[1],
-                "fc2.bias": block[2],
-                "fc3.bias": block[3],
-            }
-        if per_sample and reduction == "mean" and not dense:
+            return _apart(
+                {
+                    "fc1.bias": block[1],
+                    "fc2.bias": block[2],
+                    "fc3.bias": block[3],
+                }
+            )
+        if form == "class_scores" and reduction == "none" and not dense:
+            class_score_y = scores
+            block = _sample_blocks_of_class_scores(class_score_y)
+            return _apart(
+                {
+                    "fc1.bias": block[1],
+                    "fc2.bias": block[2],
+                    "fc3.bias": block[3],
+                }
+            )
+        if form == "samples" and reduction == "mean" and not dense:
             mean = 1.0 / len(inputs)
             block = blocks
             mean_block = _mean_blocks(block, mean)
-            return {
-                "fc1.bias": mean_block[1],
-                "fc2.bias": mean_block[2],
-                "fc3.bias": mean_block[3],
-            }
-        if per_sample and reduction == "mean" and dense:
+            return _apart(
+                {
+                    "fc1.bias": mean_block[1],
+                    "fc2.bias": mean_block[2],
+                    "fc3.bias": mean_block[3],
+                }
+            )
+        if form == "samples" and reduction == "mean" and dense:
             mean = 1.0 / len(inputs)
             block = blocks
             mean_block = _mean_blocks(block, mean)
             weight_block = _dense_blocks_per_sample(block, x, mean)
-            return {
-                "fc1.bias": mean_block[1],
-                "fc2.bias": mean_block[2],
-                "fc3.bias": mean_block[3],
-                "fc1.weight": _matrix(weight_block[1]),
-                "fc2.weight": _matrix(weight_block[2]),
-                "fc3.weight": _matrix(weight_block[3]),
-            }
-        if not per_sample and reduction == "mean" and not dense:
+            return _apart(
+                {
+                    "fc1.bias": mean_block[1],
+                    "fc2.bias": mean_block[2],
+                    "fc3.bias": mean_block[3],
+                    "fc1.weight": _matrix(weight_block[1]),
+                    "fc2.weight": _matrix(weight_block[2]),
+                    "fc3.weight": _matrix(weight_block[3]),
+                }
+            )
+        if form in ("class_scores", "batch") and reduction == "mean" and not dense:
             mean_block = blocks
-            return {
-                "fc1.bias": mean_block[1],
-                "fc2.bias": mean_block[2],
-                "fc3.bias": mean_block[3],
-            }
-        if not per_sample and reduction == "mean" and dense:
+            return _apart(
+                {
+                    "fc1.bias": mean_block[1],
+                    "fc2.bias": mean_block[2],
+                    "fc3.bias": mean_block[3],
+                }
+            )
+        if form == "class_scores" and reduction == "mean" and dense:
+            mean = 1.0 / len(inputs)
+            mean_block = blocks
+            class_score_y = scores
+            weight_block = _dense_blocks_of_class_scores(class_score_y, x, mean)
+            return _apart(
+                {
+                    "fc1.bias": mean_block[1],
+                    "fc2.bias": mean_block[2],
+                    "fc3.bias": mean_block[3],
+                    "fc1.weight": _matrix(weight_block[1]),
+                    "fc2.weight": _matrix(weight_block[2]),
+                    "fc3.weight": _matrix(weight_block[3]),
+                }
+            )
+        if form == "batch" and reduction == "mean" and dense:
             mean = 1.0 / len(inputs)
             mean_block = blocks
             second_moment = _second_moments(x, mean)
             weight_block = _dense_blocks(mean_block, second_moment)
-            return {
-                "fc1.bias": mean_block[1],
-                "fc2.bias": mean_block[2],
-                "fc3.bias": mean_block[3],
-                "fc1.weight": _matrix(weight_block[1]),
-                "fc2.weight": _matrix(weight_block[2]),
-                "fc3.weight": _matrix(weight_block[3]),
-            }
+            return _apart(
+                {
+                    "fc1.bias": mean_block[1],
+                    "fc2.bias": mean_block[2],
+                    "fc3.bias": mean_block[3],
+                    "fc1.weight": _matrix(weight_block[1]),
+                    "fc2.weight": _matrix(weight_block[2]),
+                    "fc3.weight": _matrix(weight_block[3]),
+                }
+            )
         raise ValueError(
             f"kind {kind!r} does not go with reduction={reduction!r}, dense={dense!r}; expected "
             "kinds of single samples: reduction 'none' and dense False, or reduction 'mean' and dense "
@@ -962,12 +1081,12 @@ def block_hessian(
             "reduction 'mean' and dense True"
         )
 
-    if per_sample and reduction == "none" and not dense:
+    if form in ("samples", "class_scores") and reduction == "none" and not dense:
         return part(inputs, targets)
-    return _averaged(part, inputs, targets, per_sample)
+    return _averaged(part, inputs, targets, form == "samples")
 
 
-@torch.no_grad()
+@_as_written
 def curvature_factors(
     params: Mapping[str, Tensor],
     inputs: Tensor,
@@ -985,7 +1104,9 @@ def curvature_factors(
         moment: second: E[x xᵀ] of the input x of the layer, or mean: E[x].
 
     Returns:
-        Dict layer -> Factors(moment (m, m) or (m,), block (n, n)).
+        Dict layer -> Factors(moment (m, m) or (m,), block (n, n)), each a mean over the batch. The weight's
+        block is the mean of products; block ⊗ moment, a product of means, approximates it and is exact for
+        one sample in the batch, or inputs or blocks that are the same for all samples.
 
     Raises:
         TypeError: an argument is no tensor, or has another dtype.
@@ -994,66 +1115,74 @@ def curvature_factors(
     """
     weights, biases = _weights_and_biases(params, "params")
     inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
-    prepare, per_sample = _kind(kind)
+    prepare, form = _kind(kind)
 
     def part(inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        x, blocks = prepare(weights, biases, inputs, targets)
-        if per_sample and moment == "second":
+        x, blocks, scores = prepare(weights, biases, inputs, targets)
+        if form == "samples" and moment == "second":
             mean = 1.0 / len(inputs)
             block = blocks
             mean_block = _mean_blocks(block, mean)
             second_moment = _second_moments(x, mean)
-            return {
-                "fc1.moment": second_moment[1],
-                "fc1.block": mean_block[1],
-                "fc2.moment": second_moment[2],
-                "fc2.block": mean_block[2],
-                "fc3.moment": second_moment[3],
-                "fc3.block": mean_block[3],
-            }
-        if per_sample and moment == "mean":
+            return _apart(
+                {
+                    "fc1.moment": second_moment[1],
+                    "fc1.block": mean_block[1],
+                    "fc2.moment": second_moment[2],
+                    "fc2.block": mean_block[2],
+                    "fc3.moment": second_moment[3],
+                    "fc3.block": mean_block[3],
+                }
+            )
+        if form == "samples" and moment == "mean":
             mean = 1.0 / len(inputs)
             block = blocks
             mean_block = _mean_blocks(block, mean)
             mean_input = _mean_moments(x, mean)
-            return {
-                "fc1.moment": mean_input[1],
-                "fc1.block": mean_block[1],
-                "fc2.moment": mean_input[2],
-                "fc2.block": mean_block[2],
-                "fc3.moment": mean_input[3],
-                "fc3.block": mean_block[3],
-            }
-        if not per_sample and moment == "second":
+            return _apart(
+                {
+                    "fc1.moment": mean_input[1],
+                    "fc1.block": mean_block[1],
+                    "fc2.moment": mean_input[2],
+                    "fc2.block": mean_block[2],
+                    "fc3.moment": mean_input[3],
+                    "fc3.block": mean_block[3],
+                }
+            )
+        if form in ("class_scores", "batch") and moment == "second":
             mean = 1.0 / len(inputs)
             mean_block = blocks
             second_moment = _second_moments(x, mean)
-            return {
-                "fc1.moment": second_moment[1],
-                "fc1.block": mean_block[1],
-                "fc2.moment": second_moment[2],
-                "fc2.block": mean_block[2],
-                "fc3.moment": second_moment[3],
-                "fc3.block": mean_block[3],
-            }
-        if not per_sample and moment == "mean":
+            return _apart(
+                {
+                    "fc1.moment": second_moment[1],
+                    "fc1.block": mean_block[1],
+                    "fc2.moment": second_moment[2],
+                    "fc2.block": mean_block[2],
+                    "fc3.moment": second_moment[3],
+                    "fc3.block": mean_block[3],
+                }
+            )
+        if form in ("class_scores", "batch") and moment == "mean":
             mean = 1.0 / len(inputs)
             mean_block = blocks
             mean_input = _mean_moments(x, mean)
-            return {
-                "fc1.moment": mean_input[1],
-                "fc1.block": mean_block[1],
-                "fc2.moment": mean_input[2],
-                "fc2.block": mean_block[2],
-                "fc3.moment": mean_input[3],
-                "fc3.block": mean_block[3],
-            }
+            return _apart(
+                {
+                    "fc1.moment": mean_input[1],
+                    "fc1.block": mean_block[1],
+                    "fc2.moment": mean_input[2],
+                    "fc2.block": mean_block[2],
+                    "fc3.moment": mean_input[3],
+                    "fc3.block": mean_block[3],
+                }
+            )
         raise ValueError(
             f"kind {kind!r} does not go with moment={moment!r}; expected "
             "moment 'second', or moment 'mean'"
         )
 
-    found = _averaged(part, inputs, targets, per_sample)
+    found = _averaged(part, inputs, targets, form == "samples")
     return {name: Factors(found[f"{name}.moment"], found[f"{name}.block"]) for name in _LAYERS}
 
 
@@ -1081,6 +1210,9 @@ class Optimizer(torch.optim.Optimizer):
         bias_iterations: CG iterations of the last step, biases.
         bias_remaining: relative residual after them, biases.
 
+    A parameter with ``requires_grad=False`` stays where it is, and so does the state that is its own; the
+    others move as they would without that.
+
     Raises:
         TypeError: an argument or a parameter is of another type.
         ValueError: the model's parameters are not those of the spec, or a number is out of range.
@@ -1092,7 +1224,7 @@ class Optimizer(torch.optim.Optimizer):
         lr: float = 0.1,
         momentum: float = 0.9,
         alpha: float = 0.1,
-        cg_iterations: float = 20.0,
+        cg_iterations: int = 20,
         cg_tolerance: float = 0.001,
         period: int = 1,
         names: Mapping[str, str] | None = None,
@@ -1100,7 +1232,7 @@ class Optimizer(torch.optim.Optimizer):
         """Bind the parameters; see the class."""
         if not isinstance(model, torch.nn.Module):
             raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-        hyperparameters = {
+        hyperparameters: dict[str, Any] = {
             "lr": lr,
             "momentum": momentum,
             "alpha": alpha,
@@ -1108,12 +1240,17 @@ class Optimizer(torch.optim.Optimizer):
             "cg_tolerance": cg_tolerance,
             "period": period,
         }
-        for name, value in hyperparameters.items():
-            _check_number(name, value)
         self._model = model
-        self._parameters = _bind(model, names)
+        self._parameters, self._names = _bind(model, names)
+        for name, value in hyperparameters.items():
+            _number(name, value, next(iter(self._parameters.values())).dtype)
         self._compared = False
-        super().__init__([{"params": list(self._parameters.values())}], hyperparameters)
+        self._before: list[Tensor] = []
+        self._places = self._found_places()
+        super().__init__([{"params": list(self._parameters.values())}], hyperparameters | {"method": METHOD})
+        self._check()
+        with torch.inference_mode(False):
+            self._begin()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """There is one group, with the parameters of ``SHAPES``; torch calls this once.
@@ -1127,17 +1264,66 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """For copy and pickle; copy both together: ``copy.deepcopy((model, optimizer))``."""
-        own = {"_model": self._model, "_parameters": self._parameters, "_compared": self._compared}
+        own = {name: getattr(self, name) for name in ("_model", "_parameters", "_names", "_compared")}
         return super().__getstate__() | own
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of copy, pickle and ``load_state_dict``."""
+        super().__setstate__(state)
+        self._before = []
+        self._places = self._found_places()
+
+    @torch.inference_mode(False)
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what ``state_dict`` returned; every tensor comes back in the dtype that it had."""
-        super().load_state_dict(state_dict)
-        parameters = self.param_groups[0]["params"]
-        device = parameters[0].device
-        for key, saved in state_dict["state"].items():
-            owner = parameters[key] if isinstance(key, int) else key
-            self.state[owner] = _copied(saved, device)
+        """Load what ``state_dict`` returned; every tensor comes back in the dtype that it had.
+
+        Raises:
+            TypeError: a value is of another type, or a tensor of another dtype.
+            ValueError: it is of another method or another network, or a number is out of range; nothing is
+                changed.
+        """
+        if not isinstance(state_dict, dict):
+            raise TypeError(f"state_dict: expected a dict, got {type(state_dict).__name__}")
+        checked: list[dict[str, Any]] = []
+
+        def check(_: torch.optim.Optimizer, found: dict[str, Any]) -> None:
+            checked.append(self._checked_state(found))
+
+        hook = self.register_load_state_dict_pre_hook(check)
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            hook.remove()
+        # torch has cast them to the parameters' dtype.
+        for name, saved in checked[0].items():
+            device = self._parameters[name].device
+            copies = {key: value.detach().clone() for key, value in saved.items()}
+            own = {key: value if key in _COUNTS else value.to(device) for key, value in copies.items()}
+            self.state[self._parameters[name]] = own
+
+    def _checked_state(self, state_dict: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """The state of a state dict by parameter, if all of it is this optimizer's."""
+        what = f"state_dict: expected that of {METHOD} for the parameters {', '.join(SHAPES)}"
+        groups = state_dict.get("param_groups", [])
+        if len(groups) != 1 or len(groups[0]["params"]) != len(SHAPES) or "state" not in state_dict:
+            raise ValueError(f"{what}; it has other groups")
+        if groups[0].get("method") != METHOD:
+            raise ValueError(f"{what}, got that of {groups[0].get('method', 'another optimizer')}")
+        like = next(iter(self._parameters.values()))
+        for name in _RANGES:
+            _number(name, groups[0].get(name), like.dtype)
+        self._begin()
+        own = {name: dict(self.state[value]) for name, value in self._parameters.items()}
+        keys = dict(zip(SHAPES, groups[0]["params"], strict=True))
+        found = {name: state_dict["state"].get(key, {}) for name, key in keys.items()}
+        if not state_dict["state"].keys() <= set(groups[0]["params"]):
+            raise ValueError(f"{what}; it has a state for {list(state_dict['state'])}")
+        for name, entries in own.items():
+            if found[name].keys() != entries.keys():
+                raise ValueError(f"{what}; {name} has {list(found[name])}, expected {list(entries)}")
+            for key, value in entries.items():
+                _check_entry(f"state_dict: {name}: {key}", found[name][key], value)
+        return found
 
     @torch.no_grad()
     def step(  # type: ignore[override]
@@ -1153,30 +1339,35 @@ class Optimizer(torch.optim.Optimizer):
             Objective of the batch before the update, a scalar tensor.
 
         Raises:
-            TypeError: an argument is no tensor, or has another dtype.
-            ValueError: shapes or devices are not as described, or the model computes something else.
+            TypeError: an argument is no tensor, or has another dtype; a hyperparameter is no number.
+            ValueError: shapes or devices are not as described, a hyperparameter is out of its range, or the
+                model computes something else.
             FloatingPointError: a quantity is not finite; parameters and state are as before.
         """
+        self._check()
+        device = next(iter(self._parameters.values())).device.type
+        if torch.is_inference_mode_enabled() or torch.is_autocast_enabled(device):
+            # A step is the same there as anywhere else.
+            with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
+                return self._step(inputs, targets)
+        return self._step(inputs, targets)
+
+    def _step(self, inputs: Tensor | Callable[[], tuple[Tensor, Tensor]], targets: Tensor | None) -> Tensor:
+        """The update, where nothing disturbs it."""
         if callable(inputs):
-            inputs, targets = inputs()
+            inputs, targets = _pair("step: the function's result", inputs())
         if targets is None:
             raise TypeError("step: expected inputs and targets, or a function that returns them")
         group = self.param_groups[0]
         parameters = {name: value.detach() for name, value in self._parameters.items()}
         like = next(iter(parameters.values()))
         inputs, targets = _batch(inputs, targets, like)
-        self._compare(parameters, inputs)
-        if like.dtype == torch.bfloat16:
-            # The update is computed in float32 and rounded once.
-            parameters = {name: value.float() for name, value in parameters.items()}
-            inputs, targets = inputs.float(), targets.float()
-        weights = {k: parameters[name] for k, name in WEIGHT_NAMES.items()}
-        biases = {k: parameters[name] for k, name in BIAS_NAMES.items()}
-        lr = float(group["lr"])
-        momentum = float(group["momentum"])
-        alpha = float(group["alpha"])
-        cg_iterations = float(group["cg_iterations"])
-        cg_tolerance = float(group["cg_tolerance"])
+        lr = _number("lr", group.get("lr"), like.dtype)
+        momentum = _number("momentum", group.get("momentum"), like.dtype)
+        alpha = _number("alpha", group.get("alpha"), like.dtype)
+        cg_iterations = _number("cg_iterations", group.get("cg_iterations"), like.dtype)
+        cg_tolerance = _number("cg_tolerance", group.get("cg_tolerance"), like.dtype)
+        period = _number("period", group.get("period"), like.dtype)
         mean = 1.0 / len(inputs)
         velocity_weights = self._memory("velocity_weights")
         velocity_biases = self._memory("velocity_biases")
@@ -1184,11 +1375,18 @@ class Optimizer(torch.optim.Optimizer):
         remaining = self._memory("remaining")
         bias_iterations = self._memory("bias_iterations")
         bias_remaining = self._memory("bias_remaining")
+        self._compare(parameters, inputs)
+        steps = self._count("steps")
+        values = self._values()
+        if like.dtype == torch.bfloat16:
+            # The update is computed in float32 and rounded once.
+            parameters = {name: value.float() for name, value in parameters.items()}
+            inputs, targets = inputs.float(), targets.float()
+        weights = {k: parameters[name] for k, name in WEIGHT_NAMES.items()}
+        biases = {k: parameters[name] for k, name in BIAS_NAMES.items()}
         checks: Checks = []
-        states: Any = self.state
-        shared = states["shared"]
-        age = shared.get("age", math.inf)
-        due = age >= int(group["period"])
+        age = self._count("age")
+        due = int(age) >= period
         x = _forward(weights, biases, inputs)
         _, objective = _objective(x, targets, checks)
         softmax, b, y = _adjoint(weights, x, targets)
@@ -1197,12 +1395,12 @@ class Optimizer(torch.optim.Optimizer):
         if due:
             mean_block = _blocks_pch1(weights, softmax, b, x, mean, checks)
         else:
-            mean_block = shared["mean_block"]
+            mean_block = self._memory("mean_block")
         del softmax, b
         if due:
             mean_input = _mean_moments(x, mean)
         else:
-            mean_input = shared["mean_input"]
+            mean_input = self._memory("mean_input")
         del x
         (
             direction_iterations,
@@ -1222,32 +1420,95 @@ class Optimizer(torch.optim.Optimizer):
             checks,
         )
         del gradient_weights, gradient_biases
-        _refuse(checks)
-        shared["mean_block"] = mean_block
-        shared["mean_input"] = mean_input
-        shared["age"] = 1 if due else age + 1
-        _update(
-            weights,
-            biases,
-            direction_iterations,
-            direction_remaining,
-            direction,
-            bias_direction_iterations,
-            bias_direction_remaining,
-            bias_direction,
-            velocity_weights,
-            velocity_biases,
-            iterations,
-            remaining,
-            bias_iterations,
-            bias_remaining,
-            momentum,
-            lr,
-        )
-        if like.dtype == torch.bfloat16:
-            for name, value in parameters.items():
-                self._parameters[name].copy_(value)
+        before = self._saved(values)
+        try:
+            _update(
+                weights,
+                biases,
+                direction_iterations,
+                direction_remaining,
+                direction,
+                bias_direction_iterations,
+                bias_direction_remaining,
+                bias_direction,
+                velocity_weights,
+                velocity_biases,
+                iterations,
+                remaining,
+                bias_iterations,
+                bias_remaining,
+                momentum,
+                lr,
+            )
+            if like.dtype == torch.bfloat16:
+                for name, value in parameters.items():
+                    self._parameters[name].copy_(value)
+            checks.append((-2, _sum_finite(values)))
+            _refuse(checks)
+        except BaseException:
+            torch._foreach_copy_(values, before)
+            raise
+        self._leave_frozen(values, before)
+        self._keep("mean_block", mean_block)
+        self._keep("mean_input", mean_input)
+        age.fill_(1) if due else age.add_(1)
+        steps.add_(1)
         return objective.mean()
+
+    def _check(self) -> None:
+        """The parameters are still those that the optimizer was built for, and can be updated."""
+        groups, first = self.param_groups, next(iter(self._parameters.values()))
+        if len(groups) != 1 or list(map(id, groups[0]["params"])) != list(map(id, self._parameters.values())):
+            raise ValueError("param_groups: expected one group, with the parameters given at the start")
+        for (name, value), (module, key) in zip(self._parameters.items(), self._places, strict=True):
+            if getattr(module, key, None) is not value:
+                raise ValueError(f"model: {self._names[name]} is another tensor now; build a new optimizer")
+            _check_parameter(self._names[name], value, SHAPES[name], first)
+
+    def _found_places(self) -> list[tuple[torch.nn.Module, str]]:
+        """Where the model has the parameters: module and attribute."""
+        found = [own.rpartition(".") for own in self._names.values()]
+        return [(self._model.get_submodule(path), key) for path, _, key in found]
+
+    def _begin(self) -> None:
+        """Make what is missing of the state, as it is before the first step."""
+        for value in self._parameters.values():
+            self.state.setdefault(value, {})
+        for code in MEMORY:
+            self._memory(code)
+        for name in _COUNTS:
+            self._count(name)
+
+    def _count(self, name: str) -> Tensor:
+        """A count of steps; a tensor, as all that is saved of the state."""
+        first = self.state[next(iter(self._parameters.values()))]
+        return first.setdefault(name, torch.tensor(_COUNTS[name], device="cpu"))
+
+    def _values(self) -> list[Tensor]:
+        """What a step changes: the parameters, then the state, apart from what is made anew now and then."""
+        values = [value.detach() for value in self._parameters.values()]
+        for code in _CHANGING:
+            values += [self.state[self._parameters[name]][key] for _, _, name, key in _SLOTS[code]]
+        return values
+
+    def _saved(self, values: list[Tensor]) -> list[Tensor]:
+        """Copies, in memory that is used again at the next step."""
+        # All parameters have one dtype and one device, and the state goes with them.
+        if [(old.dtype, old.device) for old in self._before[:1]] != [(values[0].dtype, values[0].device)]:
+            self._before = [torch.empty_like(value) for value in values]
+        torch._foreach_copy_(self._before, values)
+        return self._before
+
+    def _leave_frozen(self, values: list[Tensor], before: list[Tensor]) -> None:
+        """Put back parameters that are frozen, and the state that is theirs alone."""
+        frozen = {name for name, value in self._parameters.items() if not value.requires_grad}
+        if not frozen:
+            return
+        users = [{name} for name in SHAPES]
+        users += [_users(code, k) for code in _CHANGING for k, *_ in _SLOTS[code]]
+        for value, old, names in zip(values, before, users, strict=True):
+            if names <= frozen:
+                value.copy_(old)
 
     def _compare(self, parameters: Parameters, inputs: Tensor) -> None:
         """At the first step: the model must compute what this module was generated for."""
@@ -1287,6 +1548,16 @@ class Optimizer(torch.optim.Optimizer):
             ValueError: shapes or devices are not as described.
             FloatingPointError: a quantity is not finite; the state is as before.
         """
+        self._check()
+        device = next(iter(self._parameters.values())).device.type
+        if torch.is_inference_mode_enabled() or torch.is_autocast_enabled(device):
+            with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
+                self._refresh(inputs, targets)
+        else:
+            self._refresh(inputs, targets)
+
+    def _refresh(self, inputs: Tensor, targets: Tensor) -> None:
+        """The curvature, where nothing disturbs it."""
         parameters = {name: value.detach() for name, value in self._parameters.items()}
         like = next(iter(parameters.values()))
         inputs, targets = _batch(inputs, targets, like)
@@ -1296,72 +1567,126 @@ class Optimizer(torch.optim.Optimizer):
         weights = {k: parameters[name] for k, name in WEIGHT_NAMES.items()}
         biases = {k: parameters[name] for k, name in BIAS_NAMES.items()}
         mean = 1.0 / len(inputs)
-        states: Any = self.state
-        shared = states["shared"]
         checks: Checks = []
         x = _forward(weights, biases, inputs)
         softmax, b, _ = _adjoint(weights, x, targets)
         mean_block = _blocks_pch1(weights, softmax, b, x, mean, checks)
         mean_input = _mean_moments(x, mean)
         _refuse(checks)
-        shared["mean_block"] = mean_block
-        shared["mean_input"] = mean_input
-        shared["age"] = 0
+        self._keep("mean_block", mean_block)
+        self._keep("mean_input", mean_input)
+        self._count("age").zero_()
 
     def _memory(self, code: str) -> Any:
-        """Tensors of one quantity of the state, made at the first step."""
-        initial, shapes = MEMORY[code]
+        """Tensors of one quantity of the state; it goes along when the parameters change dtype or device."""
         like = next(iter(self._parameters.values()))
         dtype = torch.float32 if like.dtype == torch.bfloat16 else like.dtype
-        states: Any = self.state
         found: dict[int, Tensor] = {}
-        for k, shape in shapes.items():
-            owner = self._parameters[WEIGHT_NAMES[k]] if k in WEIGHT_NAMES else "shared"
-            key = code if k in WEIGHT_NAMES else f"{code}{k}" if k >= 0 else code
-            state = states[owner]
-            if key not in state:
-                make = torch.eye if initial == "identity" and shape else torch.zeros
+        for k, shape, name, key in _SLOTS[code]:
+            state = self.state[self._parameters[name]]
+            value = state.get(key)
+            if value is None:
+                make = torch.eye if MEMORY[code][0] == "identity" and shape else torch.zeros
                 size = shape[:1] if make is torch.eye else (shape,)
-                state[key] = make(*size, dtype=dtype, device=like.device)
-            found[k] = state[key]
+                value = make(*size, dtype=dtype, device=like.device)
+            elif not isinstance(value, Tensor) or value.shape != shape:
+                raise ValueError(f"state: {key} of {name}: expected a tensor of shape {shape}")
+            elif value.dtype != dtype or value.device != like.device:
+                value = value.to(like.device, dtype)
+            state[key] = found[k] = value
         return found.get(-1, found)
 
+    def _keep(self, code: str, value: Any) -> None:
+        """What is made now and then, for the steps until it is made anew."""
+        for k, _, name, key in _SLOTS[code]:
+            self.state[self._parameters[name]][key] = value if k < 0 else value[k]
 
-_RANGES = {
-    "lr": (0.0, None),
-    "momentum": (0.0, 1.0),
-    "alpha": (0.0, 1.0),
-    "cg_iterations": (0.0, None),
-    "cg_tolerance": (0.0, None),
-    "period": (1, None),
+
+METHOD = "EA-CG"
+"""What steps are made by; a state dict says it too."""
+_COUNTS = {"steps": 0, "age": 2147483648}
+"""Counts of steps before the first one; what runs now and then is due when its age is the period."""
+_RANGES: dict[str, tuple[float | None, float | None, str]] = {
+    "lr": (0.0, None, "a finite number from 0.0"),
+    "momentum": (0.0, 1.0, "a number from 0.0 to 1.0"),
+    "alpha": (0.0, 1.0, "a number from 0.0 to 1.0"),
+    "cg_iterations": (0, 2147483647, "a whole number from 0"),
+    "cg_tolerance": (0.0, None, "a finite number from 0.0"),
+    "period": (1, 2147483647, "a whole number from 1"),
 }
-"""Least and largest value of the hyperparameters."""
+"""Numbers of the optimizer: least and largest value (None: any finite one), and in words."""
+_WHOLE = ("cg_iterations", "period")
+"""Those that are whole numbers."""
 
 
-def _check_number(name: str, value: float) -> None:
-    """A hyperparameter: a finite number within its range."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+def _number(name: str, value: Any, dtype: torch.dtype) -> Any:
+    """The value as a number of Python, if it is one and in its range; NumPy's count, and 0-d tensors."""
+    try:
+        found = value.item() if getattr(value, "shape", None) == () else value
+    except RuntimeError as error:  # it has no value, as on the device "meta"
+        raise TypeError(f"{name}: expected a number, got {value}") from error
+    if isinstance(found, bool) or not isinstance(found, Real):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name}: expected a finite number, got {value}")
-    low, high = _RANGES.get(name, (None, None))
-    if (low is not None and value < low) or (high is not None and value > high):
-        raise ValueError(f"{name}: expected a number from {low} to {high or 'infinity'}, got {value}")
-    if name == "period" and (value != int(value) or value < 1):
-        raise ValueError(f"period: expected an integer from 1, got {value}")
+    low, high, text = _RANGES[name]
+    limit = torch.finfo(dtype).max
+    inside = (-limit if low is None else low) <= found <= (limit if high is None else high)
+    if not inside or (name in _WHOLE and found != int(found)):
+        raise ValueError(f"{name}: expected {text}, got {found}")
+    return int(found) if name in _WHOLE else float(found)
 
 
-def _copied(value: Any, device: torch.device) -> Any:
-    """A copy of saved state, tensors on the device."""
-    if isinstance(value, Tensor):
-        return value.detach().clone().to(device)
-    if isinstance(value, dict):
-        return {key: _copied(item, device) for key, item in value.items()}
-    return value
+def _slot(code: str, k: int) -> tuple[str, str]:
+    """Where a tensor of the state is: the parameter, and the key in its state."""
+    names = BIAS_NAMES if MEMORY[code][1] == "bias" else WEIGHT_NAMES
+    return (names[k], code) if k in names else (next(iter(SHAPES)), code if k < 0 else f"{code}{k}")
 
 
-def _bind(model: torch.nn.Module, names: Mapping[str, str] | None) -> dict[str, torch.nn.Parameter]:
-    """The model's parameters under the names of ``SHAPES``."""
+_SLOTS = {
+    code: [(k, shape, *_slot(code, k)) for k, shape in shapes.items()]
+    for code, (_, _, shapes) in MEMORY.items()
+}
+"""Tensors of the state: subscript, shape, parameter and key of each."""
+_CHANGING = [code for code, (_, owner, _) in MEMORY.items() if owner != "step"]
+"""Quantities of the state that every step changes."""
+
+
+def _users(code: str, k: int) -> set[str]:
+    """The parameters whose steps a quantity of the state acts on."""
+    owner = MEMORY[code][1]
+    if owner == "network":
+        return set(SHAPES)
+    tables = {"weight": [WEIGHT_NAMES], "bias": [BIAS_NAMES], "layer": [WEIGHT_NAMES, BIAS_NAMES]}[owner]
+    return {names[k] for names in tables if k in names}
+
+
+def _sum_finite(values: list[Tensor]) -> Tensor:
+    """Whether the sum of all entries is finite: then all of them are."""
+    return torch.isfinite(torch.stack([value.sum() for value in values]).sum())
+
+
+def _pair(what: str, found: Any) -> tuple[Any, Any]:
+    """What a function of the user has returned, if it is a batch."""
+    if not isinstance(found, (tuple, list)) or len(found) != 2:
+        raise TypeError(f"{what}: expected inputs and targets, got {type(found).__name__}")
+    return found[0], found[1]
+
+
+def _check_entry(what: str, value: Any, own: Tensor) -> None:
+    """A saved entry of the state has the shape and the dtype of the optimizer's own; counts are not negative."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{what}: expected a tensor, got {type(value).__name__}")
+    if value.shape != own.shape:
+        raise ValueError(f"{what}: expected shape {tuple(own.shape)}, got {tuple(value.shape)}")
+    if value.dtype != own.dtype:
+        raise TypeError(f"{what}: expected dtype {own.dtype}, got {value.dtype}")
+    if value.is_meta or (value.dtype == torch.int64 and bool(value < 0)):
+        raise ValueError(f"{what}: expected a count of steps, got {value}")
+
+
+def _bind(
+    model: torch.nn.Module, names: Mapping[str, str] | None
+) -> tuple[dict[str, torch.nn.Parameter], dict[str, str]]:
+    """The model's parameters under the names of ``SHAPES``, and their own names."""
     found = dict(model.named_parameters())
     if names is None:
         names = {name: name for name in SHAPES}
@@ -1381,16 +1706,24 @@ def _bind(model: torch.nn.Module, names: Mapping[str, str] | None) -> dict[str, 
             f"model: its parameters are not those of the spec: {'; '.join(reasons)}. "
             f"Expected: {expected}. Found: {listed}. names={{...}} maps the first to the second."
         )
-    first = next(iter(bound.values()))
     for name, value in bound.items():
-        if not value.requires_grad:
-            raise ValueError(f"model: {names[name]} is frozen, and the update is that of all parameters")
-        if value.dtype not in TOLERANCES or value.dtype != first.dtype:
-            kinds = "float32, float64 or bfloat16, one for all"
-            raise TypeError(f"model: {names[name]}: expected {kinds}, got {value.dtype}")
-        if value.device != first.device:
-            raise ValueError(f"model: {names[name]} is on {value.device}, others are on {first.device}")
-    return {name: bound[name] for name in SHAPES}
+        _check_parameter(names[name], value, SHAPES[name], next(iter(bound.values())))
+    return {name: bound[name] for name in SHAPES}, {name: names[name] for name in SHAPES}
+
+
+def _check_parameter(name: str, value: Tensor, shape: tuple[int, ...], first: Tensor) -> None:
+    """A parameter that can be updated, and goes with the others."""
+    if value.shape != shape:
+        raise ValueError(f"model: {name}: expected shape {shape}, got {tuple(value.shape)}")
+    if value.dtype not in TOLERANCES or value.dtype != first.dtype:
+        kinds = "float32, float64 or bfloat16, one for all"
+        raise TypeError(f"model: {name}: expected {kinds}, got {value.dtype}")
+    if value.device != first.device:
+        raise ValueError(f"model: {name} is on {value.device}, others are on {first.device}")
+    if value.is_meta:
+        raise ValueError(f"model: {name} is on the device meta, where nothing has a value")
+    if value.is_inference():
+        raise ValueError(f"model: {name} was made in inference mode, and cannot be updated")
 
 
 def _in_order(model: torch.nn.Module) -> dict[str, str]:

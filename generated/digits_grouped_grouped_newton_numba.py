@@ -9,16 +9,19 @@ Cost:
     Multiply-adds:
     loss: 3.4 k a sample of the batch
     objective: 3.4 k a sample of the batch
-    step on a batch: 22.5 k a sample of the batch + 10.3 k a call
+    step on a batch: 22.5 k a sample of the batch + 13.8 k a call
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
+import numba
 import numpy as np
-from numba import njit
 
 __all__ = [
     "DTYPE",
@@ -138,24 +141,24 @@ GUARDS = {
     10: ("fc1", "bias parts η_k of the vector"),
     11: ("fc2", "bias parts η_k of the vector"),
     12: ("fc3", "bias parts η_k of the vector"),
-    13: ("group fc1.weight", "summary of order 1, ⟨u_s, ∂L⟩"),
-    14: ("group fc1.bias", "summary of order 1, ⟨u_s, ∂L⟩"),
-    15: ("group fc2.weight", "summary of order 1, ⟨u_s, ∂L⟩"),
-    16: ("group fc2.bias", "summary of order 1, ⟨u_s, ∂L⟩"),
-    17: ("group fc3.weight", "summary of order 1, ⟨u_s, ∂L⟩"),
-    18: ("group fc3.bias", "summary of order 1, ⟨u_s, ∂L⟩"),
-    19: ("group fc1.weight", "summary of order 2, d²L[u_s, u_t]"),
-    20: ("group fc1.bias", "summary of order 2, d²L[u_s, u_t]"),
-    21: ("group fc2.weight", "summary of order 2, d²L[u_s, u_t]"),
-    22: ("group fc2.bias", "summary of order 2, d²L[u_s, u_t]"),
-    23: ("group fc3.weight", "summary of order 2, d²L[u_s, u_t]"),
-    24: ("group fc3.bias", "summary of order 2, d²L[u_s, u_t]"),
-    25: ("group fc1.weight", "diagonal of the summary of order 3"),
-    26: ("group fc1.bias", "diagonal of the summary of order 3"),
-    27: ("group fc2.weight", "diagonal of the summary of order 3"),
-    28: ("group fc2.bias", "diagonal of the summary of order 3"),
-    29: ("group fc3.weight", "diagonal of the summary of order 3"),
-    30: ("group fc3.bias", "diagonal of the summary of order 3"),
+    13: ("group fc1.weight", "summary of order 1, of directions of length about one"),
+    14: ("group fc1.bias", "summary of order 1, of directions of length about one"),
+    15: ("group fc2.weight", "summary of order 1, of directions of length about one"),
+    16: ("group fc2.bias", "summary of order 1, of directions of length about one"),
+    17: ("group fc3.weight", "summary of order 1, of directions of length about one"),
+    18: ("group fc3.bias", "summary of order 1, of directions of length about one"),
+    19: ("group fc1.weight", "summary of order 2, of directions of length about one"),
+    20: ("group fc1.bias", "summary of order 2, of directions of length about one"),
+    21: ("group fc2.weight", "summary of order 2, of directions of length about one"),
+    22: ("group fc2.bias", "summary of order 2, of directions of length about one"),
+    23: ("group fc3.weight", "summary of order 2, of directions of length about one"),
+    24: ("group fc3.bias", "summary of order 2, of directions of length about one"),
+    25: ("group fc1.weight", "diagonal of the summary of order 3, of directions of length about one"),
+    26: ("group fc1.bias", "diagonal of the summary of order 3, of directions of length about one"),
+    27: ("group fc2.weight", "diagonal of the summary of order 3, of directions of length about one"),
+    28: ("group fc2.bias", "diagonal of the summary of order 3, of directions of length about one"),
+    29: ("group fc3.weight", "diagonal of the summary of order 3, of directions of length about one"),
+    30: ("group fc3.bias", "diagonal of the summary of order 3, of directions of length about one"),
     31: ("group fc1.weight", "rates of the groups"),
     32: ("group fc1.bias", "rates of the groups"),
     33: ("group fc2.weight", "rates of the groups"),
@@ -164,6 +167,7 @@ GUARDS = {
     36: ("group fc3.bias", "rates of the groups"),
     37: ("network", "solution of a linear system"),
     38: ("network", "objective"),
+    39: ("network", "parameter or quantity of the state after the step"),
 }
 """Checks by code: layer and quantity."""
 _SHAPES1: Shapes = {1: (None, 32), 2: (None, 32)}
@@ -171,8 +175,9 @@ _SHAPES2: Shapes = {3: (None, 10)}
 _SHAPES3: Shapes = {1: (None, 32), 2: (None, 32), 3: (None, 10)}
 _SHAPES4: Shapes = {1: (32, 64), 2: (32, 32), 3: (10, 32)}
 _SHAPES5: Shapes = {1: (32,), 2: (32,), 3: (10,)}
-_SHAPES6: Shapes = {1: (2, None, 32), 2: (4, None, 32)}
-_SHAPES7: Shapes = {2: (2,)}
+_SHAPES6: Shapes = {1: (2,), 2: (4,), 3: (6,)}
+_SHAPES7: Shapes = {1: (2, None, 32), 2: (4, None, 32)}
+_SHAPES8: Shapes = {2: (2,)}
 _WORK: dict[str, Shapes] = {
     "a": _SHAPES1,
     "x": {0: (None, 64), 1: (None, 32), 2: (None, 32), 3: (None, 10)},
@@ -188,34 +193,51 @@ _WORK: dict[str, Shapes] = {
     "gradient_biases": _SHAPES5,
     "vector_weights": _SHAPES4,
     "vector_biases": _SHAPES5,
+    "size": (6,),
+    "unscale1": (6,),
+    "unscale2": (6,),
+    "unscale3": (6,),
+    "size_weights_part1": _SHAPES5,
+    "size_weights": (4,),
+    "size_biases": (4,),
+    "size_upto": _SHAPES6,
+    "scale": (6,),
+    "scale_weights": (4,),
+    "unit_weights": _SHAPES4,
+    "scale_biases": (4,),
+    "unit_biases": _SHAPES5,
     "moves": _SHAPES3,
-    "tangent_a": _SHAPES6,
+    "tangent_a": _SHAPES7,
     "tangent_x_part1": _SHAPES1,
     "tangent_x": {1: (2, None, 32), 2: (4, None, 32), 3: (6, None, 10)},
     "second_x_part1": _SHAPES1,
     "second_x": {1: (2, None, 32), 2: (4, None, 32), 3: (4, None, 10)},
-    "summary_g_upto": {1: (2,), 2: (4,), 3: (6,)},
+    "summary_g_upto": _SHAPES6,
     "summary_g_upto_part1": _SHAPES5,
     "summary_h_upto_part1": _SHAPES1,
     "summary_h_upto_part1_vector": {3: (4,)},
-    "summary_h_upto_part2": _SHAPES6,
+    "summary_h_upto_part2": _SHAPES7,
     "summary_h_upto": {1: (2, 2), 2: (4, 4), 3: (5, 5)},
     "summary_d_upto_part1": _SHAPES1,
     "summary_d_upto": {1: (2,), 2: (4,), 3: (4,)},
     "pulls": {2: (None, 32), 3: (None, 32)},
     "second_a": {2: (2, None, 32)},
-    "summary_h_upto_part3": _SHAPES7,
-    "summary_d_upto_part2": _SHAPES7,
-    "summary_h_part2": (6, None),
-    "summary_h_part3": (6, None),
-    "summary_h_part5": (6, None, 10),
-    "summary_h_part4": (6, 6),
-    "summary_d_part2": (6,),
-    "summary_d_part3": (6,),
-    "summary_d_part5": (4, None),
-    "summary_d_part6": (4, None),
-    "summary_d_part4": (4,),
-    "summary_d_part7": (4,),
+    "summary_h_upto_part3": _SHAPES8,
+    "summary_d_upto_part2": _SHAPES8,
+    "unit_g": (6,),
+    "unit_h_part2": (6, None),
+    "unit_h_part3": (6, None),
+    "unit_h": (6, 6),
+    "unit_h_part5": (6, None, 10),
+    "unit_h_part4": (6, 6),
+    "unit_d": (6,),
+    "unit_d_part2": (6,),
+    "unit_d_part3": (6,),
+    "unit_d_part5": (4, None),
+    "unit_d_part6": (4, None),
+    "unit_d_part4": (4,),
+    "unit_d_part7": (4,),
+    "unit_rates": (6,),
 }
 """Intermediate values of a batch of samples: name -> shapes."""
 _MEMORY: dict[str, tuple[str, Shapes]] = {
@@ -229,6 +251,29 @@ _MEMORY: dict[str, tuple[str, Shapes]] = {
     "rates_found": ("zeros", (6,)),
     "rates": ("zeros", (6,)),
 }
+
+
+def _without_cache() -> dict[str, bool]:
+    """Options that turn Numba's cache off where it has no folder that can be written."""
+    try:
+        numba.njit(cache=True)(lambda: None)
+    except RuntimeError:
+        warnings.warn(
+            "Numba finds no folder to keep compiled code in, and compiles anew in every process; "
+            "the environment variable NUMBA_CACHE_DIR names one",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return {"cache": False}
+    return {}
+
+
+_OPTIONS = _without_cache()
+
+
+def njit(**options: Any) -> Any:
+    """Numba's decorator, also where nothing can be cached."""
+    return numba.njit(**(options | _OPTIONS))
 
 
 def init(seed: int | None = None) -> dict[str, Array]:
@@ -444,6 +489,14 @@ def _expm1(x):
 
 
 @njit(cache=True, error_model="numpy")
+def _power_below(x):
+    """The largest power of two that is not above x; 1 at zero."""
+    if not x > np.float32(0.0):
+        return np.float32(1.0)
+    return np.float32(math.ldexp(0.5, math.frexp(min(x, np.finfo(np.float32).max))[1]))
+
+
+@njit(cache=True, error_model="numpy")
 def _power_of_two(n):
     """2**n, from -126 to 127, as the exponent of a number in single precision."""
     return np.int32((n + 127) << 23).view(np.float32)
@@ -506,6 +559,15 @@ def _log_softmax(values, result):
     shift = np.log(total)
     for i in range(len(values)):
         result[i] -= shift
+
+
+@njit(cache=True)
+def _magnitude(values):
+    """The largest magnitude of the entries."""
+    top = abs(values[0])
+    for i in range(1, len(values)):
+        top = max(top, abs(values[i]))
+    return top
 
 
 @njit(cache=True, error_model="numpy")
@@ -927,14 +989,27 @@ def _direction(
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _summary_3(
-    x,
     vector_weights,
     vector_biases,
+    x,
     mean,
     y,
     b,
     weights,
     softmax,
+    size,
+    unscale1,
+    unscale2,
+    unscale3,
+    size_weights_part1,
+    size_weights,
+    size_biases,
+    size_upto,
+    scale,
+    scale_weights,
+    unit_weights,
+    scale_biases,
+    unit_biases,
     moves,
     tangent_a,
     tangent_x_part1,
@@ -953,34 +1028,47 @@ def _summary_3(
     second_a,
     summary_h_upto_part3,
     summary_d_upto_part2,
+    unit_g,
+    unit_h_part2,
+    unit_h_part3,
+    unit_h,
+    unit_h_part5,
+    unit_h_part4,
+    unit_d,
+    unit_d_part2,
+    unit_d_part3,
+    unit_d_part5,
+    unit_d_part6,
+    unit_d_part4,
+    unit_d_part7,
     summary_g,
-    summary_h_part2,
-    summary_h_part3,
     summary_h,
-    summary_h_part5,
-    summary_h_part4,
     summary_d,
-    summary_d_part2,
-    summary_d_part3,
-    summary_d_part5,
-    summary_d_part6,
-    summary_d_part4,
-    summary_d_part7,
 ):
     """Summaries up to order 3.
 
     Equations:
-        (Nx)_k = N_k x_{k−1},  k = 1..n
-        ȧ_1 = 1β_1 η_1ᵀ + 1W_1 (Nx)_1ᵀ
-        ȧ_2 = ẋ_1 W_2ᵀ + 1β_2 η_2ᵀ + 1W_2 (Nx)_2ᵀ
+        νW_k = ‖N_k‖_∞,  k = 1..n
+        νβ_k = ‖η_k‖_∞,  k = 1..n
+        ν∑_k = νW_k 1W_k + νβ_k 1β_k + ν∑_{k−1},  k = 2..n
+        ν∑_1 = νW_1 1W_1 + νβ_1 1β_1
+        ν = ν∑_n
+        ς = 2^⌊log₂ ν⌋
+        ςW_k = ⟨1W_k, ς⟩,  k = 1..n
+        N¹_k = N_k / ςW_k,  k = 1..n
+        ςβ_k = ⟨1β_k, ς⟩,  k = 1..n
+        η¹_k = η_k / ςβ_k,  k = 1..n
+        (Nx)_k = N¹_k x_{k−1},  k = 1..n
+        ȧ_1 = 1W_1 (Nx)_1ᵀ + 1β_1 η¹_1ᵀ
+        ȧ_2 = ẋ_1 W_2ᵀ + 1W_2 (Nx)_2ᵀ + 1β_2 η¹_2ᵀ
         ẋ_k = ȧ_k diag(F_k'(a_k)),  k = 1..n−1  [GN3(7)]
-        ẋ_n = ẋ_{n−1} W_nᵀ + 1β_n η_nᵀ + 1W_n (Nx)_nᵀ  [GN3(7)]
+        ẋ_n = ẋ_{n−1} W_nᵀ + 1W_n (Nx)_nᵀ + 1β_n η¹_nᵀ  [GN3(7)]
         ẍ_1 = (ȧ_1 ∘ ȧ_1) diag(F_1''(a_1))
         ẍ_2 = (ȧ_2 ∘ ȧ_2) diag(F_2''(a_2)) + ä_2 diag(F_2'(a_2))
-        ẍ_n = ẍ_{n−1} W_nᵀ + 2 diag(1W_n) ẋ_{n−1} N_nᵀ
-        ḡ∑_1 = −⟨y_1, (Nx)_1⟩ 1W_1 − ⟨y_1, η_1⟩ 1β_1  [GN3(9)]
-        ḡ∑_2 = ḡ∑_1 − ⟨y_2, (Nx)_2⟩ 1W_2 − ⟨y_2, η_2⟩ 1β_2  [GN3(9)]
-        ḡ∑_n = ḡ∑_{n−1} − ⟨b_n, (Nx)_n⟩ 1W_n − ⟨b_n, η_n⟩ 1β_n  [GN3(9)]
+        ẍ_n = ẍ_{n−1} W_nᵀ + 2 diag(1W_n) ẋ_{n−1} N¹_nᵀ
+        ḡ∑_1 = −⟨y_1, (Nx)_1⟩ 1W_1 − ⟨y_1, η¹_1⟩ 1β_1  [GN3(9)]
+        ḡ∑_2 = ḡ∑_1 − ⟨y_2, (Nx)_2⟩ 1W_2 − ⟨y_2, η¹_2⟩ 1β_2  [GN3(9)]
+        ḡ∑_n = ḡ∑_{n−1} − ⟨b_n, (Nx)_n⟩ 1W_n − ⟨b_n, η¹_n⟩ 1β_n  [GN3(9)]
         H̿∑_1 = −ȧ_1 diag(F_1''(a_1) ∘ b_1) ȧ_1ᵀ  [GN3(9)]
         H̿∑_2 = H̿∑_1 − ȧ_2 diag(F_2''(a_2) ∘ b_2) ȧ_2ᵀ − 1W_2 (ẋ_1 (Nᵀy)_2)ᵀ − ẋ_1 (Nᵀy)_2 1W_2ᵀ  [GN3(9)]
         H̿∑_n = H̿∑_{n−1} − 1W_n (ẋ_{n−1} (Nᵀy)_n)ᵀ − ẋ_{n−1} (Nᵀy)_n 1W_nᵀ  [GN3(9)]
@@ -988,26 +1076,69 @@ def _summary_3(
         D̄∑_2 = D̄∑_1 − 3 (ä_2 ∘ ȧ_2) (F_2''(a_2) ∘ b_2) − (ȧ_2 ∘ ȧ_2 ∘ ȧ_2) (F_2'''(a_2) ∘ b_2) − 3 (1W_2 ∘
             (ẍ_1 (Nᵀy)_2))  [GN3(6)]
         D̄∑_n = D̄∑_{n−1} − 3 (1W_n ∘ (ẍ_{n−1} (Nᵀy)_n))  [GN3(6)]
-        (Nᵀy)_2 = N_2ᵀ y_2
-        (Nᵀy)_n = N_nᵀ b_n
-        ä_2 = ẍ_1 W_2ᵀ + 2 diag(1W_2) ẋ_1 N_2ᵀ
-        ḡ = ḡ∑_n  [GN3(9)]
-        H̿ = ẋ_n diag(softmax(x_n)) ẋ_nᵀ + H̿∑_n − ẋ_n softmax(x_n) (ẋ_n softmax(x_n))ᵀ  [GN3(9)]
-        D̄ = 2 ((ẋ_n softmax(x_n)) ∘ (ẋ_n softmax(x_n)) ∘ (ẋ_n softmax(x_n))) + (ẋ_n ∘ ẋ_n ∘ ẋ_n) softmax(x_n)
-            + 3 (ẋ_n ∘ ẍ_n) softmax(x_n) + D̄∑_n − 3 (((ẋ_n ∘ ẋ_n) softmax(x_n)) ∘ (ẋ_n softmax(x_n))) − 3
-            ((ẋ_n softmax(x_n)) ∘ (ẍ_n softmax(x_n)))  [GN3(6)]
+        (Nᵀy)_2 = N¹_2ᵀ y_2
+        (Nᵀy)_n = N¹_nᵀ b_n
+        ä_2 = ẍ_1 W_2ᵀ + 2 diag(1W_2) ẋ_1 N¹_2ᵀ
+        ḡ¹ = ḡ∑_n  [GN3(9)]
+        H̿¹ = ẋ_n diag(softmax(x_n)) ẋ_nᵀ + H̿∑_n − ẋ_n softmax(x_n) (ẋ_n softmax(x_n))ᵀ  [GN3(9)]
+        D̄¹ = 2 ((ẋ_n softmax(x_n)) ∘ (ẋ_n softmax(x_n)) ∘ (ẋ_n softmax(x_n))) + (ẋ_n ∘ ẋ_n ∘ ẋ_n)
+            softmax(x_n) + 3 (ẋ_n ∘ ẍ_n) softmax(x_n) + D̄∑_n − 3 (((ẋ_n ∘ ẋ_n) softmax(x_n)) ∘ (ẋ_n
+            softmax(x_n))) − 3 ((ẋ_n softmax(x_n)) ∘ (ẍ_n softmax(x_n)))  [GN3(6)]
+        ς⁻₁ = 2^⌊log₂ (ς^(−1/3))⌋
+        ς⁻₂ = 2^⌊log₂ (1 ⊘ (√(ς ∘ ς⁻₁)))⌋
+        ς⁻₃ = 𝟏 ⊘ (ς ∘ ς⁻₁ ∘ ς⁻₂)
+        ḡ = ((ḡ¹ ⊘ ς⁻₁) ⊘ ς⁻₂) ⊘ ς⁻₃
+        H̿ = ((H̿¹ ⊘ (ς⁻₁ ς⁻₁ᵀ)) ⊘ (ς⁻₂ ς⁻₂ᵀ)) ⊘ (ς⁻₃ ς⁻₃ᵀ)
+        D̄ = ((D̄¹ ⊘ (ς⁻₁ ∘ ς⁻₁ ∘ ς⁻₁)) ⊘ (ς⁻₂ ∘ ς⁻₂ ∘ ς⁻₂)) ⊘ (ς⁻₃ ∘ ς⁻₃ ∘ ς⁻₃)
 
     Returns 0, or the code of the first check that failed (see ``GUARDS``).
     """
-    np.dot(x[0], vector_weights[1].T, moves[1])
+    vector_weights_1, size_weights_part1_1 = vector_weights[1], size_weights_part1[1]
+    for i in range(len(size_weights_part1_1)):
+        size_weights_part1_1[i] = _magnitude(vector_weights_1[i])
+    size_weights[1] = _magnitude(size_weights_part1_1)
+    vector_biases_1 = vector_biases[1]
+    size_biases[1] = _magnitude(vector_biases_1)
+    size_upto_1 = size_upto[1]
+    size_upto_1[_GROUP_OF_WEIGHTS[1]] = size_weights[1]
+    size_upto_1[_GROUP_OF_BIASES[1]] = size_biases[1]
+    for k in range(2, 4):
+        vector_weights_k, size_weights_part1_k = vector_weights[k], size_weights_part1[k]
+        for i in range(len(size_weights_part1_k)):
+            size_weights_part1_k[i] = _magnitude(vector_weights_k[i])
+        size_weights[k] = _magnitude(size_weights_part1_k)
+        vector_biases_k = vector_biases[k]
+        size_biases[k] = _magnitude(vector_biases_k)
+        size_upto_prev, size_upto_k = size_upto[k - 1], size_upto[k]
+        for i in range(len(size_upto_prev)):
+            size_upto_k[i] = size_upto_prev[i]
+        size_upto_k[_GROUP_OF_WEIGHTS[k]] = size_weights[k]
+        size_upto_k[_GROUP_OF_BIASES[k]] = size_biases[k]
+    size_upto_3 = size_upto[3]
+    for i in range(len(size)):
+        size[i] = size_upto_3[i]
+        scale[i] = _power_below(size[i])
+    for k in range(1, 4):
+        scale_weights[k] = scale[_GROUP_OF_WEIGHTS[k]]
+        vector_weights_k, unit_weights_k = vector_weights[k], unit_weights[k]
+        scale_weights_k = scale_weights[k]
+        for i in range(len(unit_weights_k)):
+            for j in range(unit_weights_k.shape[1]):
+                unit_weights_k[i, j] = vector_weights_k[i, j] / scale_weights_k
+        scale_biases[k] = scale[_GROUP_OF_BIASES[k]]
+        vector_biases_k, unit_biases_k = vector_biases[k], unit_biases[k]
+        scale_biases_k = scale_biases[k]
+        for i in range(len(unit_biases_k)):
+            unit_biases_k[i] = vector_biases_k[i] / scale_biases_k
+    np.dot(x[0], unit_weights[1].T, moves[1])
     moves_1, tangent_a_1 = moves[1], tangent_a[1]
     for p in range(tangent_a_1.shape[1]):
         for i in range(tangent_a_1.shape[2]):
             tangent_a_1[_GROUP_OF_WEIGHTS[1], p, i] = moves_1[p, i]
-    vector_biases_1 = vector_biases[1]
+    unit_biases_1 = unit_biases[1]
     for p in range(tangent_a_1.shape[1]):
         for i in range(tangent_a_1.shape[2]):
-            tangent_a_1[_GROUP_OF_BIASES[1], p, i] = vector_biases_1[i]
+            tangent_a_1[_GROUP_OF_BIASES[1], p, i] = unit_biases_1[i]
     x_1, tangent_x_part1_1 = x[1], tangent_x_part1[1]
     for p in range(len(tangent_x_part1_1)):
         for i in range(tangent_x_part1_1.shape[1]):
@@ -1039,7 +1170,7 @@ def _summary_3(
             summary_g_upto_part1_1[i] += y_1[p, i]
     total1 = np.float32(0.0)
     for i in range(len(summary_g_upto_part1_1)):
-        total1 += summary_g_upto_part1_1[i] * vector_biases_1[i]
+        total1 += summary_g_upto_part1_1[i] * unit_biases_1[i]
     summary_g_upto_1[_GROUP_OF_BIASES[1]] = -total1 * mean
     b_1, summary_h_upto_part1_1 = b[1], summary_h_upto_part1[1]
     for p in range(len(summary_h_upto_part1_1)):
@@ -1057,27 +1188,27 @@ def _summary_3(
         for i in range(summary_d_upto_part1_1.shape[1]):
             part0 = x_1[p, i] * x_1[p, i]
             part1 = np.float32(1.0) - part0
-            term16_0 = np.float32(4.0) * part0 * part1 - np.float32(2.0) * (part1 * part1)
-            summary_d_upto_part1_1[p, i] = b_1[p, i] * term16_0
+            term29_0 = np.float32(4.0) * part0 * part1 - np.float32(2.0) * (part1 * part1)
+            summary_d_upto_part1_1[p, i] = b_1[p, i] * term29_0
     summary_d_upto_1 = summary_d_upto[1]
     for i in range(len(summary_d_upto_1)):
         total2 = np.float32(0.0)
         for p in range(len(summary_d_upto_part1_1)):
             for j in range(summary_d_upto_part1_1.shape[1]):
-                term17_0 = tangent_a_1[i, p, j] * tangent_a_1[i, p, j] * tangent_a_1[i, p, j]
-                total2 += summary_d_upto_part1_1[p, j] * term17_0
+                term30_0 = tangent_a_1[i, p, j] * tangent_a_1[i, p, j] * tangent_a_1[i, p, j]
+                total2 += summary_d_upto_part1_1[p, j] * term30_0
         summary_d_upto_1[i] = -total2 * mean
-    np.dot(x[1], vector_weights[2].T, moves[2])
-    np.dot(y[2], vector_weights[2], pulls[2])
+    np.dot(x[1], unit_weights[2].T, moves[2])
+    np.dot(y[2], unit_weights[2], pulls[2])
     np.dot(_rows(tangent_x[1]), weights[2].T, _rows(tangent_a[2][: len(tangent_x[1])]))
     moves_2, tangent_a_2 = moves[2], tangent_a[2]
     for p in range(tangent_a_2.shape[1]):
         for i in range(tangent_a_2.shape[2]):
             tangent_a_2[_GROUP_OF_WEIGHTS[2], p, i] = moves_2[p, i]
-    vector_biases_2 = vector_biases[2]
+    unit_biases_2 = unit_biases[2]
     for p in range(tangent_a_2.shape[1]):
         for i in range(tangent_a_2.shape[2]):
-            tangent_a_2[_GROUP_OF_BIASES[2], p, i] = vector_biases_2[i]
+            tangent_a_2[_GROUP_OF_BIASES[2], p, i] = unit_biases_2[i]
     x_2, tangent_x_part1_2 = x[2], tangent_x_part1[2]
     for p in range(len(tangent_x_part1_2)):
         for i in range(tangent_x_part1_2.shape[1]):
@@ -1118,7 +1249,7 @@ def _summary_3(
             summary_g_upto_part1_2[i] += y_2[p, i]
     total4 = np.float32(0.0)
     for i in range(len(summary_g_upto_part1_2)):
-        total4 += summary_g_upto_part1_2[i] * vector_biases_2[i]
+        total4 += summary_g_upto_part1_2[i] * unit_biases_2[i]
     summary_g_upto_2[_GROUP_OF_BIASES[2]] = -total4 * mean
     b_2, summary_h_upto_part1_2 = b[2], summary_h_upto_part1[2]
     for p in range(len(summary_h_upto_part1_2)):
@@ -1138,25 +1269,25 @@ def _summary_3(
     np.dot(_columns(tangent_x[1]), _entries(pulls[2]), summary_h_upto_part3[2])
     summary_h_upto_part3_2 = summary_h_upto_part3[2]
     for i in range(len(tangent_x_1)):
-        term36_0 = -mean * summary_h_upto_part3_2[i]
-        summary_h_upto_2[i, _GROUP_OF_WEIGHTS[2]] = term36_0 + summary_h_upto_2[i, _GROUP_OF_WEIGHTS[2]]
+        term49_0 = -mean * summary_h_upto_part3_2[i]
+        summary_h_upto_2[i, _GROUP_OF_WEIGHTS[2]] = term49_0 + summary_h_upto_2[i, _GROUP_OF_WEIGHTS[2]]
     for i in range(len(tangent_x_1)):
-        term37_0 = -mean * summary_h_upto_part3_2[i]
-        summary_h_upto_2[_GROUP_OF_WEIGHTS[2], i] = term37_0 + summary_h_upto_2[_GROUP_OF_WEIGHTS[2], i]
+        term50_0 = -mean * summary_h_upto_part3_2[i]
+        summary_h_upto_2[_GROUP_OF_WEIGHTS[2], i] = term50_0 + summary_h_upto_2[_GROUP_OF_WEIGHTS[2], i]
     summary_d_upto_part1_2 = summary_d_upto_part1[2]
     for p in range(len(summary_d_upto_part1_2)):
         for i in range(summary_d_upto_part1_2.shape[1]):
             part2 = x_2[p, i] * x_2[p, i]
             part3 = np.float32(1.0) - part2
-            term40_0 = np.float32(4.0) * part2 * part3 - np.float32(2.0) * (part3 * part3)
-            summary_d_upto_part1_2[p, i] = b_2[p, i] * term40_0
+            term53_0 = np.float32(4.0) * part2 * part3 - np.float32(2.0) * (part3 * part3)
+            summary_d_upto_part1_2[p, i] = b_2[p, i] * term53_0
     summary_d_upto_2 = summary_d_upto[2]
     for i in range(len(summary_d_upto_2)):
         total5 = np.float32(0.0)
         for p in range(len(summary_d_upto_part1_2)):
             for j in range(summary_d_upto_part1_2.shape[1]):
-                term41_0 = tangent_a_2[i, p, j] * tangent_a_2[i, p, j] * tangent_a_2[i, p, j]
-                total5 += summary_d_upto_part1_2[p, j] * term41_0
+                term54_0 = tangent_a_2[i, p, j] * tangent_a_2[i, p, j] * tangent_a_2[i, p, j]
+                total5 += summary_d_upto_part1_2[p, j] * term54_0
         summary_d_upto_2[i] = -total5 * mean
     summary_d_upto_part2_2 = summary_d_upto_part2[2]
     for i in range(len(summary_d_upto_part2_2)):
@@ -1166,19 +1297,19 @@ def _summary_3(
                 total6 += second_a_2[i, p, j] * summary_h_upto_part1_2[p, j] * tangent_a_2[i, p, j]
         summary_d_upto_part2_2[i] = total6
     for i in range(len(summary_d_upto_1)):
-        term45_0 = -np.float32(3.0) * mean * summary_d_upto_part2_2[i] + summary_d_upto_2[i]
-        summary_d_upto_2[i] = term45_0 + summary_d_upto_1[i]
-    np.dot(x[2], vector_weights[3].T, moves[3])
-    np.dot(b[3], vector_weights[3], pulls[3])
+        term58_0 = -np.float32(3.0) * mean * summary_d_upto_part2_2[i] + summary_d_upto_2[i]
+        summary_d_upto_2[i] = term58_0 + summary_d_upto_1[i]
+    np.dot(x[2], unit_weights[3].T, moves[3])
+    np.dot(b[3], unit_weights[3], pulls[3])
     np.dot(_rows(tangent_x[2]), weights[3].T, _rows(tangent_x[3][: len(tangent_x[2])]))
     moves_3, tangent_x_3 = moves[3], tangent_x[3]
     for p in range(tangent_x_3.shape[1]):
         for i in range(tangent_x_3.shape[2]):
             tangent_x_3[_GROUP_OF_WEIGHTS[3], p, i] = moves_3[p, i]
-    vector_biases_3 = vector_biases[3]
+    unit_biases_3 = unit_biases[3]
     for p in range(tangent_x_3.shape[1]):
         for i in range(tangent_x_3.shape[2]):
-            tangent_x_3[_GROUP_OF_BIASES[3], p, i] = vector_biases_3[i]
+            tangent_x_3[_GROUP_OF_BIASES[3], p, i] = unit_biases_3[i]
     np.dot(_rows(second_x[2]), weights[3].T, _rows(second_x[3]))
     summary_g_upto_3 = summary_g_upto[3]
     for i in range(len(summary_g_upto_2)):
@@ -1196,7 +1327,7 @@ def _summary_3(
             summary_g_upto_part1_3[i] += b_3[p, i]
     total8 = np.float32(0.0)
     for i in range(len(summary_g_upto_part1_3)):
-        total8 += summary_g_upto_part1_3[i] * vector_biases_3[i]
+        total8 += summary_g_upto_part1_3[i] * unit_biases_3[i]
     summary_g_upto_3[_GROUP_OF_BIASES[3]] = -total8 * mean
     summary_h_upto_3 = summary_h_upto[3]
     summary_h_upto_3[:] = np.float32(0.0)
@@ -1206,119 +1337,145 @@ def _summary_3(
     np.dot(_columns(tangent_x[2]), _entries(pulls[3]), summary_h_upto_part1_vector[3])
     summary_h_upto_part1_vector_3 = summary_h_upto_part1_vector[3]
     for i in range(len(tangent_x_2)):
-        term55_0 = -mean * summary_h_upto_part1_vector_3[i]
-        summary_h_upto_3[i, _GROUP_OF_WEIGHTS[3]] = term55_0 + summary_h_upto_3[i, _GROUP_OF_WEIGHTS[3]]
+        term68_0 = -mean * summary_h_upto_part1_vector_3[i]
+        summary_h_upto_3[i, _GROUP_OF_WEIGHTS[3]] = term68_0 + summary_h_upto_3[i, _GROUP_OF_WEIGHTS[3]]
     for i in range(len(tangent_x_2)):
-        term56_0 = -mean * summary_h_upto_part1_vector_3[i]
-        summary_h_upto_3[_GROUP_OF_WEIGHTS[3], i] = term56_0 + summary_h_upto_3[_GROUP_OF_WEIGHTS[3], i]
+        term69_0 = -mean * summary_h_upto_part1_vector_3[i]
+        summary_h_upto_3[_GROUP_OF_WEIGHTS[3], i] = term69_0 + summary_h_upto_3[_GROUP_OF_WEIGHTS[3], i]
     summary_d_upto_3 = summary_d_upto[3]
     for i in range(len(summary_d_upto_3)):
         summary_d_upto_3[i] = summary_d_upto_2[i]
-    for i in range(len(summary_g)):
-        summary_g[i] = summary_g_upto_3[i]
+    for i in range(len(unit_g)):
+        unit_g[i] = summary_g_upto_3[i]
     softmax_3 = softmax[3]
-    for i in range(len(summary_h_part2)):
-        for p in range(summary_h_part2.shape[1]):
+    for i in range(len(unit_h_part2)):
+        for p in range(unit_h_part2.shape[1]):
             total9 = np.float32(0.0)
             for j in range(tangent_x_3.shape[2]):
                 total9 += tangent_x_3[i, p, j] * softmax_3[p, j]
-            summary_h_part2[i, p] = total9
-    for i in range(len(summary_h_part3)):
-        for p in range(summary_h_part3.shape[1]):
+            unit_h_part2[i, p] = total9
+    for i in range(len(unit_h_part3)):
+        for p in range(unit_h_part3.shape[1]):
             total10 = np.float32(0.0)
             for j in range(tangent_x_3.shape[2]):
                 total10 += tangent_x_3[i, p, j] * softmax_3[p, j]
-            summary_h_part3[i, p] = total10
-    np.dot(summary_h_part2, summary_h_part3.T, summary_h)
-    for i in range(len(summary_h_part5)):
-        for p in range(summary_h_part5.shape[1]):
-            for j in range(summary_h_part5.shape[2]):
-                summary_h_part5[i, p, j] = softmax_3[p, j] * tangent_x_3[i, p, j]
-    np.dot(_columns(summary_h_part5), _columns(tangent_x[3]).T, summary_h_part4)
-    for i in range(len(summary_h)):
-        for j in range(summary_h.shape[1]):
-            summary_h[i, j] = -mean * summary_h[i, j] + mean * summary_h_part4[i, j]
+            unit_h_part3[i, p] = total10
+    np.dot(unit_h_part2, unit_h_part3.T, unit_h)
+    for i in range(len(unit_h_part5)):
+        for p in range(unit_h_part5.shape[1]):
+            for j in range(unit_h_part5.shape[2]):
+                unit_h_part5[i, p, j] = softmax_3[p, j] * tangent_x_3[i, p, j]
+    np.dot(_columns(unit_h_part5), _columns(tangent_x[3]).T, unit_h_part4)
+    for i in range(len(unit_h)):
+        for j in range(unit_h.shape[1]):
+            unit_h[i, j] = -mean * unit_h[i, j] + mean * unit_h_part4[i, j]
     for i in range(len(summary_h_upto_3)):
         for j in range(len(summary_h_upto_3)):
-            summary_h[i, j] = summary_h[i, j] + summary_h_upto_3[i, j]
-    for i in range(len(summary_d)):
+            unit_h[i, j] = summary_h_upto_3[i, j] + unit_h[i, j]
+    for i in range(len(unit_d)):
         total11 = np.float32(0.0)
-        for p in range(summary_h_part2.shape[1]):
-            total11 += summary_h_part2[i, p] * summary_h_part2[i, p] * summary_h_part2[i, p]
-        summary_d[i] = total11
-    for i in range(len(summary_d_part2)):
+        for p in range(unit_h_part2.shape[1]):
+            total11 += unit_h_part2[i, p] * unit_h_part2[i, p] * unit_h_part2[i, p]
+        unit_d[i] = total11
+    for i in range(len(unit_d_part2)):
         total12 = np.float32(0.0)
         for p in range(len(softmax_3)):
-            summary_h_part2_i_p = summary_h_part2[i, p]
+            unit_h_part2_i_p = unit_h_part2[i, p]
             for j in range(softmax_3.shape[1]):
-                term69_0 = tangent_x_3[i, p, j] * tangent_x_3[i, p, j]
-                total12 += summary_h_part2_i_p * softmax_3[p, j] * term69_0
-        summary_d_part2[i] = total12
-    for i in range(len(summary_d_part3)):
+                total12 += unit_h_part2_i_p * softmax_3[p, j] * (tangent_x_3[i, p, j] * tangent_x_3[i, p, j])
+        unit_d_part2[i] = total12
+    for i in range(len(unit_d_part3)):
         total13 = np.float32(0.0)
-        for p in range(summary_h_part5.shape[1]):
-            for j in range(summary_h_part5.shape[2]):
-                total13 += summary_h_part5[i, p, j] * (tangent_x_3[i, p, j] * tangent_x_3[i, p, j])
-        summary_d_part3[i] = total13
-    for i in range(len(summary_d)):
-        term73_0 = np.float32(2.0) * mean * summary_d[i] - np.float32(3.0) * mean * summary_d_part2[i]
-        summary_d[i] = term73_0 + mean * summary_d_part3[i]
-    for i in range(len(summary_d_part5)):
-        for p in range(summary_d_part5.shape[1]):
+        for p in range(tangent_x_3.shape[1]):
+            for j in range(tangent_x_3.shape[2]):
+                total13 += unit_h_part5[i, p, j] * (tangent_x_3[i, p, j] * tangent_x_3[i, p, j])
+        unit_d_part3[i] = total13
+    for i in range(len(unit_d)):
+        term86_0 = np.float32(2.0) * mean * unit_d[i] - np.float32(3.0) * mean * unit_d_part2[i]
+        unit_d[i] = term86_0 + mean * unit_d_part3[i]
+    for i in range(len(unit_d_part5)):
+        for p in range(unit_d_part5.shape[1]):
             total14 = np.float32(0.0)
             for j in range(tangent_x_3.shape[2]):
                 total14 += tangent_x_3[i, p, j] * softmax_3[p, j]
-            summary_d_part5[i, p] = total14
+            unit_d_part5[i, p] = total14
     second_x_3 = second_x[3]
-    for i in range(len(summary_d_part6)):
-        for p in range(summary_d_part6.shape[1]):
+    for i in range(len(unit_d_part6)):
+        for p in range(unit_d_part6.shape[1]):
             total15 = np.float32(0.0)
             for j in range(second_x_3.shape[2]):
                 total15 += second_x_3[i, p, j] * softmax_3[p, j]
-            summary_d_part6[i, p] = total15
-    for i in range(len(summary_d_part4)):
+            unit_d_part6[i, p] = total15
+    for i in range(len(unit_d_part4)):
         total16 = np.float32(0.0)
-        for p in range(summary_d_part5.shape[1]):
-            total16 += summary_d_part5[i, p] * summary_d_part6[i, p]
-        summary_d_part4[i] = total16
-    for i in range(len(summary_d_part7)):
+        for p in range(unit_d_part5.shape[1]):
+            total16 += unit_d_part5[i, p] * unit_d_part6[i, p]
+        unit_d_part4[i] = total16
+    for i in range(len(unit_d_part7)):
         total17 = np.float32(0.0)
         for p in range(second_x_3.shape[1]):
             for j in range(second_x_3.shape[2]):
                 total17 += second_x_3[i, p, j] * softmax_3[p, j] * tangent_x_3[i, p, j]
-        summary_d_part7[i] = total17
+        unit_d_part7[i] = total17
     for i in range(len(summary_d_upto_3)):
-        term82_0 = -np.float32(3.0) * mean * summary_d_part4[i]
-        term82_1 = term82_0 + np.float32(3.0) * mean * summary_d_part7[i] + summary_d[i]
-        summary_d[i] = term82_1 + summary_d_upto_3[i]
-    for s in range(len(summary_g)):
-        if not np.isfinite(summary_g[s]):
+        term95_0 = -np.float32(3.0) * mean * unit_d_part4[i] + np.float32(3.0) * mean * unit_d_part7[i]
+        unit_d[i] = term95_0 + summary_d_upto_3[i] + unit_d[i]
+    for i in range(len(unscale1)):
+        unscale1[i] = _power_below(np.float32(1.0) / scale[i] ** np.float32(0.3333333333333333))
+        unscale2[i] = _power_below(np.float32(1.0) / np.sqrt(scale[i] * unscale1[i]))
+        unscale3[i] = np.float32(1.0) / (scale[i] * unscale1[i] * unscale2[i])
+        summary_g[i] = unit_g[i] / unscale1[i] / unscale2[i] / unscale3[i]
+    for i in range(len(summary_h)):
+        unscale1_i = unscale1[i]
+        unscale2_i = unscale2[i]
+        unscale3_i = unscale3[i]
+        for j in range(summary_h.shape[1]):
+            term103_0 = unit_h[i, j] / (unscale1_i * unscale1[j]) / (unscale2_i * unscale2[j])
+            summary_h[i, j] = term103_0 / (unscale3_i * unscale3[j])
+    for i in range(len(summary_d)):
+        term104_0 = unit_d[i] / (unscale1[i] * unscale1[i] * unscale1[i])
+        term104_1 = term104_0 / (unscale2[i] * unscale2[i] * unscale2[i])
+        summary_d[i] = term104_1 / (unscale3[i] * unscale3[i] * unscale3[i])
+    for s in range(len(unit_g)):
+        if not np.isfinite(unit_g[s]):
             return 13 + s
-    for s in range(len(summary_h)):
-        if not _all_finite(summary_h[s]):
+    for s in range(len(unit_h)):
+        if not _all_finite(unit_h[s]):
             return 19 + s
-    for s in range(len(summary_d)):
-        if not np.isfinite(summary_d[s]):
+    for s in range(len(unit_d)):
+        if not np.isfinite(unit_d[s]):
             return 25 + s
     return 0
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _rates(
-    summary_h, summary_g, summary_d, internal_damping, begun, rate_momentum, rates_average, rates_found, rates
+    unit_h,
+    unit_g,
+    unit_d,
+    internal_damping,
+    begun,
+    rate_momentum,
+    rates_average,
+    scale,
+    rates_found,
+    unit_rates,
+    rates,
 ):
     """Rates of the groups.
 
     Equations:
-        η̂ = argmin_{η̂} −⟨ḡ, η̂⟩ + ½ ⟨η̂, H̿ η̂⟩ + internal_damping / 6 ‖|D̄|^⅓ ∘ η̂‖³  [GN3(10)]
+        η̂¹ = argmin_{η̂¹} −⟨ḡ¹, η̂¹⟩ + ½ ⟨η̂¹, H̿¹ η̂¹⟩ + internal_damping / 6 ‖|D̄¹|^⅓ ∘ η̂¹‖³  [GN3(10)]
+        η̂ = η̂¹ ⊘ ς
         ρ_s = begun rate_momentum η̃ + ½ |η̂| + ½ η̂ − begun rate_momentum (½ |η̂| + ½ η̂)  [GN3 Alg. 4]
 
     Returns 0, or the code of the first check that failed (see ``GUARDS``).
     """
-    _solve_cubic(summary_h, summary_g, summary_d, internal_damping, False, rates_found)
+    _solve_cubic(unit_h, unit_g, unit_d, internal_damping, False, unit_rates)
     factor0 = begun[0] * rate_momentum
     factor1 = -begun[0] * rate_momentum
-    for i in range(len(rates)):
+    for i in range(len(rates_found)):
+        rates_found[i] = unit_rates[i] / scale[i]
         part0 = np.float32(0.5) * rates_found[i]
         part1 = np.float32(0.5) * abs(rates_found[i])
         rates[i] = factor0 * rates_average[i] + factor1 * (part0 + part1) + part0 + part1
@@ -1472,6 +1629,19 @@ def _epoch(
     velocity_biases,
     vector_weights,
     vector_biases,
+    size,
+    unscale1,
+    unscale2,
+    unscale3,
+    size_weights_part1,
+    size_weights,
+    size_biases,
+    size_upto,
+    scale,
+    scale_weights,
+    unit_weights,
+    scale_biases,
+    unit_biases,
     moves,
     tangent_a,
     tangent_x_part1,
@@ -1490,23 +1660,27 @@ def _epoch(
     second_a,
     summary_h_upto_part3,
     summary_d_upto_part2,
+    unit_g,
+    unit_h_part2,
+    unit_h_part3,
+    unit_h,
+    unit_h_part5,
+    unit_h_part4,
+    unit_d,
+    unit_d_part2,
+    unit_d_part3,
+    unit_d_part5,
+    unit_d_part6,
+    unit_d_part4,
+    unit_d_part7,
     summary_g,
-    summary_h_part2,
-    summary_h_part3,
     summary_h,
-    summary_h_part5,
-    summary_h_part4,
     summary_d,
-    summary_d_part2,
-    summary_d_part3,
-    summary_d_part5,
-    summary_d_part6,
-    summary_d_part4,
-    summary_d_part7,
     internal_damping,
     rate_momentum,
     rates_average,
     rates_found,
+    unit_rates,
     rates,
     lr,
     summary_g_before,
@@ -1525,6 +1699,18 @@ def _epoch(
     curvature_b,
     curvature_y,
     curvature_mean,
+    curvature_size,
+    curvature_unscale1,
+    curvature_unscale2,
+    curvature_unscale3,
+    curvature_size_weights_part1,
+    curvature_size_weights,
+    curvature_size_biases,
+    curvature_size_upto,
+    curvature_scale_weights,
+    curvature_unit_weights,
+    curvature_scale_biases,
+    curvature_unit_biases,
     curvature_moves,
     curvature_tangent_a,
     curvature_tangent_x_part1,
@@ -1543,16 +1729,16 @@ def _epoch(
     curvature_second_a,
     curvature_summary_h_upto_part3,
     curvature_summary_d_upto_part2,
-    curvature_summary_h_part2,
-    curvature_summary_h_part3,
-    curvature_summary_h_part5,
-    curvature_summary_h_part4,
-    curvature_summary_d_part2,
-    curvature_summary_d_part3,
-    curvature_summary_d_part5,
-    curvature_summary_d_part6,
-    curvature_summary_d_part4,
-    curvature_summary_d_part7,
+    curvature_unit_h_part2,
+    curvature_unit_h_part3,
+    curvature_unit_h_part5,
+    curvature_unit_h_part4,
+    curvature_unit_d_part2,
+    curvature_unit_d_part3,
+    curvature_unit_d_part5,
+    curvature_unit_d_part6,
+    curvature_unit_d_part4,
+    curvature_unit_d_part7,
 ):
     """Steps over the samples of ``order``, a batch at a time.
 
@@ -1618,14 +1804,27 @@ def _epoch(
                     curvature_y,
                 )
                 code = _summary_3(
-                    curvature_x,
                     vector_weights,
                     vector_biases,
+                    curvature_x,
                     curvature_mean,
                     curvature_y,
                     curvature_b,
                     weights,
                     curvature_softmax,
+                    curvature_size,
+                    curvature_unscale1,
+                    curvature_unscale2,
+                    curvature_unscale3,
+                    curvature_size_weights_part1,
+                    curvature_size_weights,
+                    curvature_size_biases,
+                    curvature_size_upto,
+                    scale,
+                    curvature_scale_weights,
+                    curvature_unit_weights,
+                    curvature_scale_biases,
+                    curvature_unit_biases,
                     curvature_moves,
                     curvature_tangent_a,
                     curvature_tangent_x_part1,
@@ -1644,32 +1843,48 @@ def _epoch(
                     curvature_second_a,
                     curvature_summary_h_upto_part3,
                     curvature_summary_d_upto_part2,
+                    unit_g,
+                    curvature_unit_h_part2,
+                    curvature_unit_h_part3,
+                    unit_h,
+                    curvature_unit_h_part5,
+                    curvature_unit_h_part4,
+                    unit_d,
+                    curvature_unit_d_part2,
+                    curvature_unit_d_part3,
+                    curvature_unit_d_part5,
+                    curvature_unit_d_part6,
+                    curvature_unit_d_part4,
+                    curvature_unit_d_part7,
                     summary_g,
-                    curvature_summary_h_part2,
-                    curvature_summary_h_part3,
                     summary_h,
-                    curvature_summary_h_part5,
-                    curvature_summary_h_part4,
                     summary_d,
-                    curvature_summary_d_part2,
-                    curvature_summary_d_part3,
-                    curvature_summary_d_part5,
-                    curvature_summary_d_part6,
-                    curvature_summary_d_part4,
-                    curvature_summary_d_part7,
                 )
                 if code != 0:
                     return total, code, position, age
             else:
                 code = _summary_3(
-                    x,
                     vector_weights,
                     vector_biases,
+                    x,
                     mean,
                     y,
                     b,
                     weights,
                     softmax,
+                    size,
+                    unscale1,
+                    unscale2,
+                    unscale3,
+                    size_weights_part1,
+                    size_weights,
+                    size_biases,
+                    size_upto,
+                    scale,
+                    scale_weights,
+                    unit_weights,
+                    scale_biases,
+                    unit_biases,
                     moves,
                     tangent_a,
                     tangent_x_part1,
@@ -1688,32 +1903,37 @@ def _epoch(
                     second_a,
                     summary_h_upto_part3,
                     summary_d_upto_part2,
+                    unit_g,
+                    unit_h_part2,
+                    unit_h_part3,
+                    unit_h,
+                    unit_h_part5,
+                    unit_h_part4,
+                    unit_d,
+                    unit_d_part2,
+                    unit_d_part3,
+                    unit_d_part5,
+                    unit_d_part6,
+                    unit_d_part4,
+                    unit_d_part7,
                     summary_g,
-                    summary_h_part2,
-                    summary_h_part3,
                     summary_h,
-                    summary_h_part5,
-                    summary_h_part4,
                     summary_d,
-                    summary_d_part2,
-                    summary_d_part3,
-                    summary_d_part5,
-                    summary_d_part6,
-                    summary_d_part4,
-                    summary_d_part7,
                 )
                 if code != 0:
                     return total, code, position, age
         if age >= period:
             code = _rates(
-                summary_h,
-                summary_g,
-                summary_d,
+                unit_h,
+                unit_g,
+                unit_d,
                 internal_damping,
                 begun,
                 rate_momentum,
                 rates_average,
+                scale,
                 rates_found,
+                unit_rates,
                 rates,
             )
             if code != 0:
@@ -1737,101 +1957,145 @@ def _epoch(
 
 
 _PLACES: Places = {
-    "x": {0: (0, 0, 34), 1: (1, 0, 51), 2: (2, 2, 79), 3: (3, 4, 10)},
-    "a": {1: (1, 0, 51), 2: (2, 2, 79)},
+    "x": {0: (0, 0, 67), 1: (1, 0, 84), 2: (2, 2, 112), 3: (3, 4, 10)},
+    "a": {1: (1, 0, 84), 2: (2, 2, 112)},
     "loss_part1": (4, 6, 7),
-    "targets": (5, 0, 89),
-    "b": {3: (5, 0, 89), 2: (9, 12, 76), 1: (11, 14, 50)},
-    "loss": (6, 7, 134),
-    "objective": (6, 7, 134),
+    "targets": (5, 0, 122),
+    "b": {3: (5, 0, 122), 2: (9, 12, 109), 1: (11, 14, 83)},
+    "loss": (6, 7, 170),
+    "objective": (6, 7, 170),
     "softmax_part1": {3: (7, 10, 11)},
-    "softmax": {3: (8, 0, 112)},
-    "summary_d_upto_part1": {2: (9, 12, 76), 1: (11, 14, 50)},
-    "y": {2: (10, 13, 66), 1: (12, 15, 44)},
+    "softmax": {3: (8, 0, 145)},
+    "summary_d_upto_part1": {2: (9, 12, 109), 1: (11, 14, 83)},
+    "y": {2: (10, 13, 99), 1: (12, 15, 77)},
     "gradient_weights": {3: (13, 16, 22), 2: (15, 18, 26), 1: (17, 20, 30)},
     "gradient_biases": {3: (14, 17, 23), 2: (16, 19, 27), 1: (18, 21, 31)},
-    "moves": {1: (19, 34, 43), 2: (30, 51, 65), 3: (45, 79, 88)},
-    "tangent_a": {1: (20, 35, 50), 2: (32, 53, 77)},
-    "tangent_x_part1": {1: (21, 38, 39), 2: (33, 57, 62)},
-    "tangent_x": {1: (22, 39, 72), 2: (34, 58, 93), 3: (47, 81, 112)},
-    "second_x_part1": {1: (23, 40, 47), 2: (36, 60, 77)},
-    "summary_h_upto_part1": {1: (23, 40, 47), 2: (36, 60, 77)},
-    "second_x": {1: (24, 41, 59), 2: (37, 61, 85), 3: (48, 85, 112)},
-    "summary_g_upto": {1: (25, 42, 64), 2: (38, 63, 87), 3: (49, 86, 97)},
-    "summary_g_upto_part1": {1: (26, 44, 45), 2: (39, 66, 67), 3: (50, 89, 90)},
-    "summary_h_upto_part2": {1: (27, 47, 48), 2: (40, 69, 70)},
-    "summary_h_upto": {1: (28, 48, 71), 2: (41, 70, 92), 3: (51, 91, 104)},
-    "summary_d_upto": {1: (29, 50, 78), 2: (43, 76, 113), 3: (43, 76, 113)},
-    "pulls": {2: (31, 52, 72), 3: (46, 80, 93)},
-    "second_a": {2: (35, 59, 77)},
-    "summary_h_upto_part3": {2: (42, 72, 74)},
-    "summary_d_upto_part2": {2: (44, 77, 78)},
-    "summary_h_upto_part1_vector": {3: (52, 93, 95)},
-    "summary_h_part2": (53, 98, 106),
-    "summary_h_part3": (54, 99, 100),
-    "summary_h_part5": (55, 101, 107),
-    "summary_h_part4": (56, 102, 103),
-    "summary_d_part2": (57, 106, 108),
-    "summary_d_part3": (58, 107, 108),
-    "summary_d_part5": (59, 109, 111),
-    "summary_d_part6": (60, 110, 111),
-    "summary_d_part4": (61, 111, 113),
-    "summary_d_part7": (62, 112, 113),
+    "size_weights_part1": {1: (19, 34, 35), 2: (21, 40, 41), 3: (23, 47, 48)},
+    "size_upto": {1: (20, 37, 44), 2: (22, 43, 51), 3: (24, 50, 54)},
+    "size": (25, 0, 154),
+    "scale": (25, 0, 154),
+    "unit_weights": {1: (26, 56, 67), 2: (28, 60, 85), 3: (30, 64, 113)},
+    "unit_biases": {1: (27, 58, 78), 2: (29, 62, 100), 3: (31, 66, 123)},
+    "moves": {1: (32, 67, 76), 2: (43, 84, 98), 3: (58, 112, 121)},
+    "tangent_a": {1: (33, 68, 83), 2: (45, 86, 110)},
+    "tangent_x_part1": {1: (34, 71, 72), 2: (46, 90, 95)},
+    "tangent_x": {1: (35, 72, 105), 2: (47, 91, 126), 3: (60, 114, 145)},
+    "second_x_part1": {1: (36, 73, 80), 2: (49, 93, 110)},
+    "summary_h_upto_part1": {1: (36, 73, 80), 2: (49, 93, 110)},
+    "second_x": {1: (37, 74, 92), 2: (50, 94, 118), 3: (61, 118, 145)},
+    "summary_g_upto": {1: (38, 75, 97), 2: (51, 96, 120), 3: (62, 119, 153)},
+    "summary_g_upto_part1": {1: (39, 77, 78), 2: (52, 99, 100), 3: (63, 122, 123)},
+    "summary_h_upto_part2": {1: (40, 80, 81), 2: (53, 102, 103)},
+    "summary_h_upto": {1: (41, 81, 104), 2: (54, 103, 125), 3: (64, 124, 137)},
+    "summary_d_upto": {1: (42, 83, 111), 2: (56, 109, 146), 3: (56, 109, 146)},
+    "pulls": {2: (44, 85, 105), 3: (59, 113, 126)},
+    "second_a": {2: (48, 92, 110)},
+    "summary_h_upto_part3": {2: (55, 105, 107)},
+    "summary_d_upto_part2": {2: (57, 110, 111)},
+    "unit_g": (62, 119, 153),
+    "summary_h_upto_part1_vector": {3: (65, 126, 128)},
+    "unit_h_part2": (66, 131, 139),
+    "unit_h_part3": (67, 132, 133),
+    "unit_h": (68, 133, 153),
+    "unit_h_part5": (69, 134, 140),
+    "unit_h_part4": (70, 135, 136),
+    "unit_d": (71, 138, 153),
+    "unit_d_part2": (72, 139, 141),
+    "unit_d_part3": (73, 140, 141),
+    "unit_d_part5": (74, 142, 144),
+    "unit_d_part6": (75, 143, 144),
+    "unit_d_part4": (76, 144, 146),
+    "unit_d_part7": (77, 145, 146),
+    "unscale1": (78, 0, 149),
+    "unscale2": (79, 0, 149),
+    "unscale3": (80, 0, 149),
+    "unit_rates": (81, 153, 154),
 }
 """Memory of a step on a batch, by array and subscript: number of the place, and the first and the last
 statement that touch it."""
 _OTHER_PLACES: Places = {
-    "x": {0: (0, 0, 12), 1: (1, 0, 29), 2: (2, 2, 57), 3: (3, 4, 6)},
-    "a": {1: (1, 0, 29), 2: (2, 2, 57)},
+    "x": {0: (0, 0, 45), 1: (1, 0, 62), 2: (2, 2, 90), 3: (3, 4, 6)},
+    "a": {1: (1, 0, 62), 2: (2, 2, 90)},
     "softmax_part1": {3: (4, 6, 7)},
-    "softmax": {3: (5, 0, 90)},
-    "targets": (6, 0, 67),
-    "b": {3: (6, 0, 67), 2: (7, 8, 54), 1: (9, 10, 28)},
-    "summary_d_upto_part1": {2: (7, 8, 54), 1: (9, 10, 28)},
-    "y": {2: (8, 9, 44), 1: (10, 11, 22)},
-    "moves": {1: (11, 12, 21), 2: (22, 29, 43), 3: (37, 57, 66)},
-    "tangent_a": {1: (12, 13, 28), 2: (24, 31, 55)},
-    "tangent_x_part1": {1: (13, 16, 17), 2: (25, 35, 40)},
-    "tangent_x": {1: (14, 17, 50), 2: (26, 36, 71), 3: (39, 59, 90)},
-    "second_x_part1": {1: (15, 18, 25), 2: (28, 38, 55)},
-    "summary_h_upto_part1": {1: (15, 18, 25), 2: (28, 38, 55)},
-    "second_x": {1: (16, 19, 37), 2: (29, 39, 63), 3: (40, 63, 90)},
-    "summary_g_upto": {1: (17, 20, 42), 2: (30, 41, 65), 3: (41, 64, 75)},
-    "summary_g_upto_part1": {1: (18, 22, 23), 2: (31, 44, 45), 3: (42, 67, 68)},
-    "summary_h_upto_part2": {1: (19, 25, 26), 2: (32, 47, 48)},
-    "summary_h_upto": {1: (20, 26, 49), 2: (33, 48, 70), 3: (43, 69, 82)},
-    "summary_d_upto": {1: (21, 28, 56), 2: (35, 54, 91), 3: (35, 54, 91)},
-    "pulls": {2: (23, 30, 50), 3: (38, 58, 71)},
-    "second_a": {2: (27, 37, 55)},
-    "summary_h_upto_part3": {2: (34, 50, 52)},
-    "summary_d_upto_part2": {2: (36, 55, 56)},
-    "summary_h_upto_part1_vector": {3: (44, 71, 73)},
-    "summary_h_part2": (45, 76, 84),
-    "summary_h_part3": (46, 77, 78),
-    "summary_h_part5": (47, 79, 85),
-    "summary_h_part4": (48, 80, 81),
-    "summary_d_part2": (49, 84, 86),
-    "summary_d_part3": (50, 85, 86),
-    "summary_d_part5": (51, 87, 89),
-    "summary_d_part6": (52, 88, 89),
-    "summary_d_part4": (53, 89, 91),
-    "summary_d_part7": (54, 90, 91),
+    "softmax": {3: (5, 0, 123)},
+    "targets": (6, 0, 100),
+    "b": {3: (6, 0, 100), 2: (7, 8, 87), 1: (9, 10, 61)},
+    "summary_d_upto_part1": {2: (7, 8, 87), 1: (9, 10, 61)},
+    "y": {2: (8, 9, 77), 1: (10, 11, 55)},
+    "size_weights_part1": {1: (11, 12, 13), 2: (13, 18, 19), 3: (15, 25, 26)},
+    "size_upto": {1: (12, 15, 22), 2: (14, 21, 29), 3: (16, 28, 32)},
+    "size": (17, 0, 32),
+    "unit_weights": {1: (18, 34, 45), 2: (20, 38, 63), 3: (22, 42, 91)},
+    "unit_biases": {1: (19, 36, 56), 2: (21, 40, 78), 3: (23, 44, 101)},
+    "moves": {1: (24, 45, 54), 2: (35, 62, 76), 3: (50, 90, 99)},
+    "tangent_a": {1: (25, 46, 61), 2: (37, 64, 88)},
+    "tangent_x_part1": {1: (26, 49, 50), 2: (38, 68, 73)},
+    "tangent_x": {1: (27, 50, 83), 2: (39, 69, 104), 3: (52, 92, 123)},
+    "second_x_part1": {1: (28, 51, 58), 2: (41, 71, 88)},
+    "summary_h_upto_part1": {1: (28, 51, 58), 2: (41, 71, 88)},
+    "second_x": {1: (29, 52, 70), 2: (42, 72, 96), 3: (53, 96, 123)},
+    "summary_g_upto": {1: (30, 53, 75), 2: (43, 74, 98), 3: (54, 97, 108)},
+    "summary_g_upto_part1": {1: (31, 55, 56), 2: (44, 77, 78), 3: (55, 100, 101)},
+    "summary_h_upto_part2": {1: (32, 58, 59), 2: (45, 80, 81)},
+    "summary_h_upto": {1: (33, 59, 82), 2: (46, 81, 103), 3: (56, 102, 115)},
+    "summary_d_upto": {1: (34, 61, 89), 2: (48, 87, 124), 3: (48, 87, 124)},
+    "pulls": {2: (36, 63, 83), 3: (51, 91, 104)},
+    "second_a": {2: (40, 70, 88)},
+    "summary_h_upto_part3": {2: (47, 83, 85)},
+    "summary_d_upto_part2": {2: (49, 88, 89)},
+    "summary_h_upto_part1_vector": {3: (57, 104, 106)},
+    "unit_h_part2": (58, 109, 117),
+    "unit_h_part3": (59, 110, 111),
+    "unit_h_part5": (60, 112, 118),
+    "unit_h_part4": (61, 113, 114),
+    "unit_d_part2": (62, 117, 119),
+    "unit_d_part3": (63, 118, 119),
+    "unit_d_part5": (64, 120, 122),
+    "unit_d_part6": (65, 121, 122),
+    "unit_d_part4": (66, 122, 124),
+    "unit_d_part7": (67, 123, 124),
+    "unscale1": (68, 0, 127),
+    "unscale2": (69, 0, 127),
+    "unscale3": (70, 0, 127),
+    "unit_rates": (71, 131, 132),
 }
 """The same of the periodic part on a batch of its own."""
-_NUMBERS = ("lr", "momentum", "rate_momentum", "internal_damping", "period", "steps", "age")
-"""Numbers of the optimizer's state, by attribute."""
-_RANGES = {
-    "lr": (0.0, None),
-    "momentum": (0.0, 1.0),
-    "rate_momentum": (0.0, 1.0),
-    "internal_damping": (0.0, None),
-    "period": (1, None),
-}
-"""Least and largest value of the hyperparameters."""
-_KEPT = ("summary_g", "summary_h", "summary_d", "rates_found", "rates",)
+METHOD = "Grouped Newton"
+"""What steps are made by; a saved state says it too."""
+_LARGEST = float(np.finfo(DTYPE).max)
+"""The largest number that steps can compute with."""
+_KEPT = ("summary_g", "summary_h", "summary_d", "rates_found", "rates")
 """What is computed now and then, and kept in between."""
 _NEVER = 2**31
 """Age of what runs every ``period`` steps before it ran first."""
+_RANGES: dict[str, tuple[float | None, float | None, str]] = {
+    "lr": (0.0, None, "a finite number from 0.0"),
+    "momentum": (0.0, 1.0, "a number from 0.0 to 1.0"),
+    "rate_momentum": (0.0, 1.0, "a number from 0.0 to 1.0"),
+    "internal_damping": (0.0, None, "a finite number from 0.0"),
+    "period": (1, 2147483647, "a whole number from 1"),
+    "steps": (0, 4611686018427387904, "a whole number from 0"),
+    "age": (0, 4611686018427387904, "a whole number from 0"),
+}
+"""Numbers of the optimizer: least and largest value (None: any finite one), and in words."""
+_WHOLE = ("period", "steps", "age")
+"""Those that are whole numbers."""
+
+
+def _number(name: str, value: Any) -> Any:
+    """The value as a number of Python, if it is one and in its range; NumPy's count, and 0-d arrays."""
+    try:
+        found = value.item() if getattr(value, "shape", None) == () else value
+    except RuntimeError as error:  # it has no value, as on the device "meta"
+        raise TypeError(f"{name}: expected a number, got {value}") from error
+    if isinstance(found, bool) or not isinstance(found, Real):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    low, high, text = _RANGES[name]
+    limit = _LARGEST
+    inside = (-limit if low is None else low) <= found <= (limit if high is None else high)
+    if not inside or (name in _WHOLE and found != int(found)):
+        raise ValueError(f"{name}: expected {text}, got {found}")
+    return int(found) if name in _WHOLE else float(found)
 
 
 class State:
@@ -1849,6 +2113,7 @@ class State:
 
     Attributes:
         steps: steps so far.
+        age: steps since the periodic part ran.
         memory.begun: 1 after the first step.
         memory.velocity_weights: momentum of the gradients, weights.
         memory.velocity_biases: momentum of the gradients, biases.
@@ -1858,6 +2123,8 @@ class State:
         memory.rates_average: rates of the groups, averaged.
         memory.rates_found: rates that minimise the model.
         memory.rates: rates of the groups.
+
+    Numbers may be changed from step to step, and are checked when they are set.
 
     Raises:
         TypeError: an argument is of another type.
@@ -1876,17 +2143,44 @@ class State:
     ) -> None:
         """Check the arguments; allocate what is kept from step to step."""
         _parameters(params, "params")
+        self.lr = lr
+        self.momentum = momentum
+        self.rate_momentum = rate_momentum
+        self.internal_damping = internal_damping
+        self.period = period
         self.steps = 0
         self.age = _NEVER
-        self.lr = _number("lr", lr)
-        self.momentum = _number("momentum", momentum)
-        self.rate_momentum = _number("rate_momentum", rate_momentum)
-        self.internal_damping = _number("internal_damping", internal_damping)
-        self.period = _integer("period", period, 1)
+        self._allocate()
+
+    def _allocate(self) -> None:
+        """Arrays as they are before the first step."""
         self.memory = _Workspace({name: shapes for name, (_, shapes) in _MEMORY.items()}, 1)
         self.before = _Workspace({name: _MEMORY[name][1] for name in _KEPT}, 1)
+        self._arrays: dict[str, Array] = {}
+        for name, (_, shapes) in _MEMORY.items():
+            made = getattr(self.memory, name)
+            own = {f"{name}.{k}": made[k] for k in shapes} if isinstance(shapes, dict) else {name: made}
+            self._arrays |= own
+        self._copies: list[Array] = []
         self._work: dict[int, _Workspace] = {}
         self._other: _Workspace | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Check a number that is set; there are no others than those of the class."""
+        if name in _RANGES:
+            value = _number(name, value)
+        elif name not in ("memory", "before", "_arrays", "_copies", "_work", "_other"):
+            raise AttributeError(f"state: expected one of {', '.join(_RANGES)}, got {name}")
+        object.__setattr__(self, name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copy and pickle."""
+        return self.state_dict()
+
+    def __setstate__(self, values: Mapping[str, Any]) -> None:
+        """Of copy and pickle."""
+        self._allocate()
+        self.load_state_dict(values)
 
     def workspace(self, batch: int) -> _Workspace:
         """Arrays for steps of this batch size; those of the last few sizes are kept."""
@@ -1902,74 +2196,58 @@ class State:
             self._other = _arranged(_Workspace(_WORK, batch), _OTHER_PLACES)
         return self._other
 
+    def hold(self) -> None:
+        """Copy what is about to be computed anew."""
+        for array, old in self._held():
+            old[...] = array
+
     def restore(self) -> None:
         """Undo what a refused step computed anew."""
+        for array, old in self._held():
+            array[...] = old
+
+    def _held(self) -> Iterator[tuple[Array, Array]]:
         for name in _KEPT:
             now, before = getattr(self.memory, name), getattr(self.before, name)
-            pairs = ((now, before),) if isinstance(now, np.ndarray) else zip(now, before)
-            for array, old in pairs:
-                array[...] = old
+            yield from ((now, before),) if isinstance(now, np.ndarray) else zip(now, before)
+
+    def lasting(self) -> list[Array]:
+        """What every step changes."""
+        return [array for key, array in self._arrays.items() if key.partition(".")[0] not in _KEPT]
+
+    def saved(self, arrays: Sequence[Array]) -> list[Array]:
+        """Copies, in memory that is used again at the next call."""
+        if not self._copies:
+            self._copies = [np.empty_like(array) for array in arrays]
+        for copy, array in zip(self._copies, arrays):
+            copy[...] = array
+        return self._copies
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of everything that the next steps depend on, apart from the parameters."""
-        values: dict[str, Any] = {name: getattr(self, name) for name in _NUMBERS}
-        return values | {key: array.copy() for key, array in self._arrays().items()}
+        values: dict[str, Any] = {"method": METHOD} | {name: getattr(self, name) for name in _RANGES}
+        return values | {key: array.copy() for key, array in self._arrays.items()}
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` returned.
+        """Take over what ``state_dict`` returned, also from a file of ``np.savez``; or nothing at all.
 
         Raises:
             TypeError: a value is of another type.
-            ValueError: names or shapes differ.
+            ValueError: it is of another method, names or shapes differ, or a number is out of range.
         """
-        arrays = self._arrays()
-        names = [*_NUMBERS, *arrays]
+        if not isinstance(values, Mapping):
+            raise TypeError(f"state: expected a dict, got {type(values).__name__}")
+        names = ["method", *_RANGES, *self._arrays]
         if set(values) != set(names):
             raise ValueError(f"state: expected the names {names}, got {list(values)}")
-        checked = {key: _checked(key, values[key], array.shape) for key, array in arrays.items()}
-        lr = _number("lr", values["lr"])
-        momentum = _number("momentum", values["momentum"])
-        rate_momentum = _number("rate_momentum", values["rate_momentum"])
-        internal_damping = _number("internal_damping", values["internal_damping"])
-        period = _integer("period", values["period"], 1)
-        self.steps = int(values["steps"])
-        self.age = int(values["age"])
-        self.lr = lr
-        self.momentum = momentum
-        self.rate_momentum = rate_momentum
-        self.internal_damping = internal_damping
-        self.period = period
-        for key, array in arrays.items():
+        if str(values["method"]) != METHOD:
+            raise ValueError(f"state: expected that of {METHOD}, got that of {values['method']}")
+        numbers = {name: _number(name, values[name]) for name in _RANGES}
+        checked = {key: _checked(key, values[key], array.shape) for key, array in self._arrays.items()}
+        for name, number in numbers.items():
+            setattr(self, name, number)
+        for key, array in self._arrays.items():
             array[...] = checked[key]
-
-    def _arrays(self) -> dict[str, Array]:
-        """Arrays by name and subscript."""
-        found: dict[str, Array] = {}
-        for name, (_, shapes) in _MEMORY.items():
-            made = getattr(self.memory, name)
-            found |= {f"{name}.{k}": made[k] for k in shapes} if isinstance(shapes, dict) else {name: made}
-        return found
-
-
-def _number(name: str, value: float) -> float:
-    """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if not np.isfinite(value):
-        raise ValueError(f"{name}: expected a finite number, got {value}")
-    low, high = _RANGES.get(name, (None, None))
-    if (low is not None and value < low) or (high is not None and value > high):
-        raise ValueError(f"{name}: expected a number from {low} to {high or 'infinity'}, got {value}")
-    return float(value)
-
-
-def _integer(name: str, value: int, least: int) -> int:
-    """An integer of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name}: expected an integer of at least {least}, got {value}")
-    return int(value)
 
 
 Batch = tuple[Array, Array]
@@ -2004,7 +2282,7 @@ def step(
     if curvature is not None:
         samples, classes = _data(*curvature)
         source = samples, classes, np.arange(len(samples)), len(samples)
-    total = _run(weights, biases, state, inputs, labels, order, len(order), source)
+    total = _run(params, weights, biases, state, inputs, labels, order, len(order), source)
     return total / len(order)
 
 
@@ -2042,21 +2320,17 @@ def train_epoch(
     weights, biases = _parameters(params, "params", in_place=True)
     samples, labels = _data(inputs, targets)
     order = _positions(order, len(samples))
-    if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)):
-        raise TypeError(f"batch: expected an integer, got {type(batch).__name__}")
-    if batch < 1:
-        raise ValueError(f"batch: expected an integer of at least 1, got {batch}")
+    batch = _count("batch", batch)
     whole = len(order) - len(order) % batch
     total = 0.0
     source = None
     if curvature_order is not None:
         chosen = _positions(curvature_order, len(samples))
-        size = _integer("curvature_batch", curvature_batch, 1)
+        size = _count("curvature_batch", curvature_batch)
         source = samples, labels, chosen, min(size, len(chosen))
-    if whole:
-        total += _run(weights, biases, state, samples, labels, order[:whole], int(batch), source)
-    if whole < len(order):
-        total += _run(weights, biases, state, samples, labels, order[whole:], len(order) - whole, source)
+    for part, size in ((order[:whole], batch), (order[whole:], len(order) - whole)):
+        if len(part):
+            total += _run(params, weights, biases, state, samples, labels, part, size, source)
     return total / len(order)
 
 
@@ -2064,6 +2338,15 @@ def _data(inputs: Array, targets: Array) -> tuple[Array, Array]:
     """Samples and targets, checked."""
     inputs = _checked("inputs", inputs, (None, 64))
     return inputs, _classes(targets, len(inputs))
+
+
+def _count(name: str, value: int) -> int:
+    """A number of samples, checked."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name}: expected an integer of at least 1, got {value}")
+    return int(value)
 
 
 def _positions(order: Array, count: int) -> Array:
@@ -2083,6 +2366,7 @@ Source = tuple[Array, Array, Array, int]
 
 
 def _run(
+    params: Parameters,
     weights: Arrays,
     biases: Arrays,
     state: State,
@@ -2092,7 +2376,60 @@ def _run(
     batch: int,
     curvature: Source | None,
 ) -> float:
-    """Steps of one batch size; the sum of the objectives."""
+    """Steps of one batch size, all of them or up to one that is refused; the sum of the objectives."""
+    arrays = [*(params[name] for name in SHAPES), *state._arrays.values()]
+    # What is kept in between has checks of its own.
+    checked = [*(params[name] for name in SHAPES), *state.lasting()]
+    before = state.saved(arrays)
+    counts = state.steps, state.age
+    total, code, done = _steps(weights, biases, state, samples, labels, order, batch, curvature)
+    if not _sum_finite(checked):
+        # Infinity and NaN stay: the first step that made one is found by taking them again.
+        for copy, array in zip(before, arrays):
+            array[...] = copy
+        state.steps, state.age = counts
+        first = 0
+        for done in range(0, len(order), batch):
+            before = state.saved(arrays)
+            part = order[done : done + batch]
+            chosen = curvature
+            if curvature is not None and state.age >= state.period:
+                size = curvature[3]
+                first = first if first + size <= len(curvature[2]) else 0
+                chosen = (*curvature[:2], curvature[2][first : first + size], size)
+                first += size
+            counts = state.steps, state.age
+            total, code, _ = _steps(weights, biases, state, samples, labels, part, batch, chosen)
+            if not _sum_finite(checked):
+                for copy, array in zip(before, arrays):
+                    array[...] = copy
+                state.steps, state.age = counts
+                code = 39
+            if code != 0:
+                break
+    if code != 0:
+        place = f"sample {order[done]}"
+        _refuse(code, place if batch == 1 else f"the batch that begins with {place}")
+    return float(total)
+
+
+def _sum_finite(arrays: Sequence[Array]) -> bool:
+    """Whether the sum of all entries is finite: then all of them are."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(sum(np.add.reduce(array, None) for array in arrays)))
+
+
+def _steps(
+    weights: Arrays,
+    biases: Arrays,
+    state: State,
+    samples: Array,
+    labels: Array,
+    order: Array,
+    batch: int,
+    curvature: Source | None,
+) -> tuple[float, int, int]:
+    """Steps of one batch size: sum of the objectives, code of a check that failed, and samples done."""
     work = state.workspace(batch)
     other = work if curvature is None else state.other_workspace(curvature[3])
     source = (samples, labels, order[:0]) if curvature is None else curvature[:3]
@@ -2124,6 +2461,19 @@ def _run(
         state.memory.velocity_biases,
         work.vector_weights,
         work.vector_biases,
+        work.size,
+        work.unscale1,
+        work.unscale2,
+        work.unscale3,
+        work.size_weights_part1,
+        work.size_weights,
+        work.size_biases,
+        work.size_upto,
+        work.scale,
+        work.scale_weights,
+        work.unit_weights,
+        work.scale_biases,
+        work.unit_biases,
         work.moves,
         work.tangent_a,
         work.tangent_x_part1,
@@ -2142,23 +2492,27 @@ def _run(
         work.second_a,
         work.summary_h_upto_part3,
         work.summary_d_upto_part2,
+        work.unit_g,
+        work.unit_h_part2,
+        work.unit_h_part3,
+        work.unit_h,
+        work.unit_h_part5,
+        work.unit_h_part4,
+        work.unit_d,
+        work.unit_d_part2,
+        work.unit_d_part3,
+        work.unit_d_part5,
+        work.unit_d_part6,
+        work.unit_d_part4,
+        work.unit_d_part7,
         state.memory.summary_g,
-        work.summary_h_part2,
-        work.summary_h_part3,
         state.memory.summary_h,
-        work.summary_h_part5,
-        work.summary_h_part4,
         state.memory.summary_d,
-        work.summary_d_part2,
-        work.summary_d_part3,
-        work.summary_d_part5,
-        work.summary_d_part6,
-        work.summary_d_part4,
-        work.summary_d_part7,
         DTYPE(state.internal_damping),
         DTYPE(state.rate_momentum),
         state.memory.rates_average,
         state.memory.rates_found,
+        work.unit_rates,
         state.memory.rates,
         DTYPE(state.lr),
         state.before.summary_g,
@@ -2175,6 +2529,18 @@ def _run(
         other.b,
         other.y,
         DTYPE(1.0 / other.batch),
+        other.size,
+        other.unscale1,
+        other.unscale2,
+        other.unscale3,
+        other.size_weights_part1,
+        other.size_weights,
+        other.size_biases,
+        other.size_upto,
+        other.scale_weights,
+        other.unit_weights,
+        other.scale_biases,
+        other.unit_biases,
         other.moves,
         other.tangent_a,
         other.tangent_x_part1,
@@ -2193,22 +2559,19 @@ def _run(
         other.second_a,
         other.summary_h_upto_part3,
         other.summary_d_upto_part2,
-        other.summary_h_part2,
-        other.summary_h_part3,
-        other.summary_h_part5,
-        other.summary_h_part4,
-        other.summary_d_part2,
-        other.summary_d_part3,
-        other.summary_d_part5,
-        other.summary_d_part6,
-        other.summary_d_part4,
-        other.summary_d_part7,
+        other.unit_h_part2,
+        other.unit_h_part3,
+        other.unit_h_part5,
+        other.unit_h_part4,
+        other.unit_d_part2,
+        other.unit_d_part3,
+        other.unit_d_part5,
+        other.unit_d_part6,
+        other.unit_d_part4,
+        other.unit_d_part7,
     )
     total, code, done, state.age = result
     state.steps += done // batch
-    if code != 0:
-        if state.age >= period:
-            state.restore()
-        place = f"sample {order[done]}"
-        _refuse(code, place if batch == 1 else f"the batch that begins with {place}")
-    return float(total)
+    if code != 0 and state.age >= period:
+        state.restore()
+    return total, code, done

@@ -9,14 +9,16 @@ Cost:
     Multiply-adds:
     loss: 3.4 k a sample of the batch
     objective: 3.4 k a sample of the batch
-    step on a batch: 22.5 k a sample of the batch + 10.3 k a call
+    step on a batch: 22.5 k a sample of the batch + 13.8 k a call
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from numbers import Real
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -38,6 +40,8 @@ Tensors = dict[int, Tensor]
 """Arrays of one quantity, by the subscript that they have in the equations."""
 Parameters = dict[str, Tensor]
 """Tensors by parameter name, as in ``SHAPES``."""
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 Checks = list[tuple[int, Tensor]]
 """What must hold: key of ``GUARDS`` and a boolean tensor."""
 
@@ -123,6 +127,7 @@ GROUPS = {
 """Groups of the parameters -> their tensors."""
 _GROUP_OF_WEIGHTS = {1: 0, 2: 2, 3: 4}
 _GROUP_OF_BIASES = {1: 1, 2: 3, 3: 5}
+_SIZE_UPTO_GROUPS = {1: 2, 2: 4, 3: 6}
 _TANGENT_A_GROUPS = {1: 2, 2: 4}
 _TANGENT_X_GROUPS = {1: 2, 2: 4, 3: 6}
 _SUMMARY_G_UPTO_GROUPS = {1: 2, 2: 4, 3: 6}
@@ -130,6 +135,7 @@ _SUMMARY_H_UPTO_GROUPS = {1: 2, 2: 4, 3: 5}
 GUARDS = {
     0: ("network", "objective"),
     -1: ("network", "solution of a linear system"),
+    -2: ("network", "parameters or state after the step"),
     1: ("network", "objective of a sample"),
     2: ("fc1", "objective of a sample"),
     3: ("fc2", "objective of a sample"),
@@ -142,24 +148,24 @@ GUARDS = {
     10: ("fc1", "bias parts η_k of the vector"),
     11: ("fc2", "bias parts η_k of the vector"),
     12: ("fc3", "bias parts η_k of the vector"),
-    13: ("group fc1.weight", "summary of order 1, ⟨u_s, ∂L⟩"),
-    14: ("group fc1.bias", "summary of order 1, ⟨u_s, ∂L⟩"),
-    15: ("group fc2.weight", "summary of order 1, ⟨u_s, ∂L⟩"),
-    16: ("group fc2.bias", "summary of order 1, ⟨u_s, ∂L⟩"),
-    17: ("group fc3.weight", "summary of order 1, ⟨u_s, ∂L⟩"),
-    18: ("group fc3.bias", "summary of order 1, ⟨u_s, ∂L⟩"),
-    19: ("group fc1.weight", "summary of order 2, d²L[u_s, u_t]"),
-    20: ("group fc1.bias", "summary of order 2, d²L[u_s, u_t]"),
-    21: ("group fc2.weight", "summary of order 2, d²L[u_s, u_t]"),
-    22: ("group fc2.bias", "summary of order 2, d²L[u_s, u_t]"),
-    23: ("group fc3.weight", "summary of order 2, d²L[u_s, u_t]"),
-    24: ("group fc3.bias", "summary of order 2, d²L[u_s, u_t]"),
-    25: ("group fc1.weight", "diagonal of the summary of order 3"),
-    26: ("group fc1.bias", "diagonal of the summary of order 3"),
-    27: ("group fc2.weight", "diagonal of the summary of order 3"),
-    28: ("group fc2.bias", "diagonal of the summary of order 3"),
-    29: ("group fc3.weight", "diagonal of the summary of order 3"),
-    30: ("group fc3.bias", "diagonal of the summary of order 3"),
+    13: ("group fc1.weight", "summary of order 1, of directions of length about one"),
+    14: ("group fc1.bias", "summary of order 1, of directions of length about one"),
+    15: ("group fc2.weight", "summary of order 1, of directions of length about one"),
+    16: ("group fc2.bias", "summary of order 1, of directions of length about one"),
+    17: ("group fc3.weight", "summary of order 1, of directions of length about one"),
+    18: ("group fc3.bias", "summary of order 1, of directions of length about one"),
+    19: ("group fc1.weight", "summary of order 2, of directions of length about one"),
+    20: ("group fc1.bias", "summary of order 2, of directions of length about one"),
+    21: ("group fc2.weight", "summary of order 2, of directions of length about one"),
+    22: ("group fc2.bias", "summary of order 2, of directions of length about one"),
+    23: ("group fc3.weight", "summary of order 2, of directions of length about one"),
+    24: ("group fc3.bias", "summary of order 2, of directions of length about one"),
+    25: ("group fc1.weight", "diagonal of the summary of order 3, of directions of length about one"),
+    26: ("group fc1.bias", "diagonal of the summary of order 3, of directions of length about one"),
+    27: ("group fc2.weight", "diagonal of the summary of order 3, of directions of length about one"),
+    28: ("group fc2.bias", "diagonal of the summary of order 3, of directions of length about one"),
+    29: ("group fc3.weight", "diagonal of the summary of order 3, of directions of length about one"),
+    30: ("group fc3.bias", "diagonal of the summary of order 3, of directions of length about one"),
     31: ("group fc1.weight", "rates of the groups"),
     32: ("group fc1.bias", "rates of the groups"),
     33: ("group fc2.weight", "rates of the groups"),
@@ -168,13 +174,19 @@ GUARDS = {
     36: ("group fc3.bias", "rates of the groups"),
 }
 """Checks: layer and quantity."""
-MEMORY: dict[str, tuple[str, dict[int, tuple[int, ...]]]] = {
-    "begun": ("zeros", {-1: ()}),
-    "velocity_weights": ("zeros", {1: (32, 64), 2: (32, 32), 3: (10, 32)}),
-    "velocity_biases": ("zeros", {1: (32,), 2: (32,), 3: (10,)}),
-    "rates_average": ("zeros", {-1: (6,)}),
+MEMORY: dict[str, tuple[str, str, dict[int, tuple[int, ...]]]] = {
+    "begun": ("zeros", "network", {-1: ()}),
+    "velocity_weights": ("zeros", "network", {1: (32, 64), 2: (32, 32), 3: (10, 32)}),
+    "velocity_biases": ("zeros", "network", {1: (32,), 2: (32,), 3: (10,)}),
+    "rates_average": ("zeros", "network", {-1: (6,)}),
+    "summary_g": ("zeros", "step", {-1: (6,)}),
+    "summary_h": ("zeros", "step", {-1: (6, 6)}),
+    "summary_d": ("zeros", "step", {-1: (6,)}),
+    "rates_found": ("zeros", "step", {-1: (6,)}),
+    "rates": ("zeros", "step", {-1: (6,)}),
 }
-"""State: initial value, and shapes by subscript (−1 for none)."""
+"""State: initial value, whose it is (that of a weight, a bias, a layer or the network, or of the step that
+made it last), and shapes by subscript (−1 for none)."""
 
 
 def initialize(seed: int = 0, dtype: torch.dtype = DTYPE, device: torch.device | str = "cpu") -> Parameters:
@@ -242,6 +254,21 @@ class Network(torch.nn.Module):
         return x[3]
 
 
+def _as_written(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """The function without automatic differentiation, in the dtype of its arguments also under autocast."""
+
+    @functools.wraps(function)
+    def run(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+        for device in ("cpu", "cuda", "mps", "xpu"):
+            if torch.is_autocast_enabled(device):
+                with torch.autocast(device, enabled=False):
+                    return run(*arguments, **named)
+        with torch.no_grad():
+            return function(*arguments, **named)
+
+    return run
+
+
 def _checked(name: str, value: Tensor, shape: tuple[int | None, ...], like: Tensor) -> Tensor:
     """The tensor, if it has the shape (None is any size but 0) and the dtype and device of ``like``."""
     if not isinstance(value, Tensor):
@@ -254,6 +281,8 @@ def _checked(name: str, value: Tensor, shape: tuple[int | None, ...], like: Tens
         raise ValueError(f"{name}: expected at least one sample, got shape {sizes}")
     if value.dtype != like.dtype:
         raise TypeError(f"{name}: expected dtype {like.dtype}, got {value.dtype}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor, got one of layout {value.layout}")
     if value.device != like.device:
         raise ValueError(f"{name}: expected device {like.device}, got {value.device}")
     return value
@@ -331,6 +360,12 @@ def _refuse(checks: Checks) -> None:
     key = next(key for (key, _), holds in zip(checks, verdicts.tolist(), strict=True) if not holds)
     layer, quantity = GUARDS[key]
     raise FloatingPointError(f"{layer}: {quantity}: NaN, infinite or not defined; nothing was changed")
+
+
+def _power_below(x: Tensor) -> Tensor:
+    """The largest power of two that is not above x; 1 at zero."""
+    inside = torch.nan_to_num(x)
+    return torch.where(x > 0.0, inside / (2.0 * torch.frexp(inside).mantissa), 1.0)
 
 
 def _finite(value: Tensor) -> tuple[Tensor, Tensor]:
@@ -623,42 +658,82 @@ def _summary_3(
     vector_biases: Tensors,
     mean: float,
     checks: Checks,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Summaries up to order 3.
 
-        (Nx)_k = N_k x_{k−1},  k = 1..n
-        ȧ_1 = 1β_1 η_1ᵀ + 1W_1 (Nx)_1ᵀ
-        ȧ_2 = ẋ_1 W_2ᵀ + 1β_2 η_2ᵀ + 1W_2 (Nx)_2ᵀ
+        νW_k = ‖N_k‖_∞,  k = 1..n
+        νβ_k = ‖η_k‖_∞,  k = 1..n
+        ν∑_k = νW_k 1W_k + νβ_k 1β_k + ν∑_{k−1},  k = 2..n
+        ν∑_1 = νW_1 1W_1 + νβ_1 1β_1
+        ν = ν∑_n
+        ς = 2^⌊log₂ ν⌋
+        ςW_k = ⟨1W_k, ς⟩,  k = 1..n
+        N¹_k = N_k / ςW_k,  k = 1..n
+        ςβ_k = ⟨1β_k, ς⟩,  k = 1..n
+        η¹_k = η_k / ςβ_k,  k = 1..n
+        (Nx)_k = N¹_k x_{k−1},  k = 1..n
+        ȧ_1 = 1W_1 (Nx)_1ᵀ + 1β_1 η¹_1ᵀ
+        ȧ_2 = ẋ_1 W_2ᵀ + 1W_2 (Nx)_2ᵀ + 1β_2 η¹_2ᵀ
         ẋ_k = ȧ_k diag(F_k'(a_k)),  k = 1..n−1  [GN3(7)]
-        ẋ_n = ẋ_{n−1} W_nᵀ + 1β_n η_nᵀ + 1W_n (Nx)_nᵀ  [GN3(7)]
+        ẋ_n = ẋ_{n−1} W_nᵀ + 1W_n (Nx)_nᵀ + 1β_n η¹_nᵀ  [GN3(7)]
         ẍ_1 = (ȧ_1 ∘ ȧ_1) diag(F_1''(a_1))
         ẍ_2 = (ȧ_2 ∘ ȧ_2) diag(F_2''(a_2)) + ä_2 diag(F_2'(a_2))
-        ẍ_n = ẍ_{n−1} W_nᵀ + 2 diag(1W_n) ẋ_{n−1} N_nᵀ
-        ḡ∑_1 = −⟨y_1, (Nx)_1⟩ 1W_1 − ⟨y_1, η_1⟩ 1β_1  [GN3(9)]
-        ḡ∑_2 = ḡ∑_1 − ⟨y_2, (Nx)_2⟩ 1W_2 − ⟨y_2, η_2⟩ 1β_2  [GN3(9)]
-        ḡ∑_n = ḡ∑_{n−1} − ⟨b_n, (Nx)_n⟩ 1W_n − ⟨b_n, η_n⟩ 1β_n  [GN3(9)]
+        ẍ_n = ẍ_{n−1} W_nᵀ + 2 diag(1W_n) ẋ_{n−1} N¹_nᵀ
+        ḡ∑_1 = −⟨y_1, (Nx)_1⟩ 1W_1 − ⟨y_1, η¹_1⟩ 1β_1  [GN3(9)]
+        ḡ∑_2 = ḡ∑_1 − ⟨y_2, (Nx)_2⟩ 1W_2 − ⟨y_2, η¹_2⟩ 1β_2  [GN3(9)]
+        ḡ∑_n = ḡ∑_{n−1} − ⟨b_n, (Nx)_n⟩ 1W_n − ⟨b_n, η¹_n⟩ 1β_n  [GN3(9)]
         H̿∑_1 = −ȧ_1 diag(F_1''(a_1) ∘ b_1) ȧ_1ᵀ  [GN3(9)]
         H̿∑_2 = H̿∑_1 − ȧ_2 diag(F_2''(a_2) ∘ b_2) ȧ_2ᵀ − 1W_2 (ẋ_1 (Nᵀy)_2)ᵀ − ẋ_1 (Nᵀy)_2 1W_2ᵀ  [GN3(9)]
         H̿∑_n = H̿∑_{n−1} − 1W_n (ẋ_{n−1} (Nᵀy)_n)ᵀ − ẋ_{n−1} (Nᵀy)_n 1W_nᵀ  [GN3(9)]
         D̄∑_1 = −(ȧ_1 ∘ ȧ_1 ∘ ȧ_1) (F_1'''(a_1) ∘ b_1)  [GN3(6)]
         D̄∑_2 = D̄∑_1 − 3 (ä_2 ∘ ȧ_2) (F_2''(a_2) ∘ b_2) − (ȧ_2 ∘ ȧ_2 ∘ ȧ_2) (F_2'''(a_2) ∘ b_2) − 3 (1W_2 ∘ (ẍ_1 (Nᵀy)_2))  [GN3(6)]
         D̄∑_n = D̄∑_{n−1} − 3 (1W_n ∘ (ẍ_{n−1} (Nᵀy)_n))  [GN3(6)]
-        (Nᵀy)_2 = N_2ᵀ y_2
-        (Nᵀy)_n = N_nᵀ b_n
-        ä_2 = ẍ_1 W_2ᵀ + 2 diag(1W_2) ẋ_1 N_2ᵀ
-        ḡ = ḡ∑_n  [GN3(9)]
-        H̿ = ẋ_n diag(softmax(x_n)) ẋ_nᵀ + H̿∑_n − ẋ_n softmax(x_n) (ẋ_n softmax(x_n))ᵀ  [GN3(9)]
-        D̄ = 2 ((ẋ_n softmax(x_n)) ∘ (ẋ_n softmax(x_n)) ∘ (ẋ_n softmax(x_n))) + (ẋ_n ∘ ẋ_n ∘ ẋ_n) softmax(x_n) + 3 (ẋ_n ∘ ẍ_n) softmax(x_n) + D̄∑_n − 3 (((ẋ_n ∘ ẋ_n) softmax(x_n)) ∘ (ẋ_n softmax(x_n))) − 3 ((ẋ_n softmax(x_n)) ∘ (ẍ_n softmax(x_n)))  [GN3(6)]
+        (Nᵀy)_2 = N¹_2ᵀ y_2
+        (Nᵀy)_n = N¹_nᵀ b_n
+        ä_2 = ẍ_1 W_2ᵀ + 2 diag(1W_2) ẋ_1 N¹_2ᵀ
+        ḡ¹ = ḡ∑_n  [GN3(9)]
+        H̿¹ = ẋ_n diag(softmax(x_n)) ẋ_nᵀ + H̿∑_n − ẋ_n softmax(x_n) (ẋ_n softmax(x_n))ᵀ  [GN3(9)]
+        D̄¹ = 2 ((ẋ_n softmax(x_n)) ∘ (ẋ_n softmax(x_n)) ∘ (ẋ_n softmax(x_n))) + (ẋ_n ∘ ẋ_n ∘ ẋ_n) softmax(x_n) + 3 (ẋ_n ∘ ẍ_n) softmax(x_n) + D̄∑_n − 3 (((ẋ_n ∘ ẋ_n) softmax(x_n)) ∘ (ẋ_n softmax(x_n))) − 3 ((ẋ_n softmax(x_n)) ∘ (ẍ_n softmax(x_n)))  [GN3(6)]
+        ς⁻₁ = 2^⌊log₂ (ς^(−1/3))⌋
+        ς⁻₂ = 2^⌊log₂ (1 ⊘ (√(ς ∘ ς⁻₁)))⌋
+        ς⁻₃ = 𝟏 ⊘ (ς ∘ ς⁻₁ ∘ ς⁻₂)
+        ḡ = ((ḡ¹ ⊘ ς⁻₁) ⊘ ς⁻₂) ⊘ ς⁻₃
+        H̿ = ((H̿¹ ⊘ (ς⁻₁ ς⁻₁ᵀ)) ⊘ (ς⁻₂ ς⁻₂ᵀ)) ⊘ (ς⁻₃ ς⁻₃ᵀ)
+        D̄ = ((D̄¹ ⊘ (ς⁻₁ ∘ ς⁻₁ ∘ ς⁻₁)) ⊘ (ς⁻₂ ∘ ς⁻₂ ∘ ς⁻₂)) ⊘ (ς⁻₃ ∘ ς⁻₃ ∘ ς⁻₃)
     """
+    size_upto: Tensors = {}
+    unit_weights: Tensors = {}
+    unit_biases: Tensors = {}
     tangent_x: Tensors = {}
     summary_g_upto: Tensors = {}
     summary_h_upto: Tensors = {}
     summary_d_upto: Tensors = {}
-    like = x[0]
-    moves = x[0] @ vector_weights[1].T
+    like = vector_weights[1]
+    size_weights_part1 = torch.linalg.vector_norm(vector_weights[1], torch.inf, 1)
+    size_weights = torch.linalg.vector_norm(size_weights_part1, torch.inf, 0)
+    size_biases = torch.linalg.vector_norm(vector_biases[1], torch.inf, 0)
+    size_upto[1] = like.new_empty((_SIZE_UPTO_GROUPS[1],))
+    size_upto[1][_GROUP_OF_WEIGHTS[1]].copy_(size_weights)
+    size_upto[1][_GROUP_OF_BIASES[1]].copy_(size_biases)
+    for k in range(2, 4):
+        size_weights_part1 = torch.linalg.vector_norm(vector_weights[k], torch.inf, 1)
+        size_weights = torch.linalg.vector_norm(size_weights_part1, torch.inf, 0)
+        size_biases = torch.linalg.vector_norm(vector_biases[k], torch.inf, 0)
+        size_upto[k] = like.new_empty((_SIZE_UPTO_GROUPS[k],))
+        size_upto[k][: len(size_upto[k - 1])].copy_(size_upto[k - 1])
+        size_upto[k][_GROUP_OF_WEIGHTS[k]].copy_(size_weights)
+        size_upto[k][_GROUP_OF_BIASES[k]].copy_(size_biases)
+    size = size_upto[3]
+    scale = _power_below(size)
+    for k in range(1, 4):
+        scale_weights = scale[_GROUP_OF_WEIGHTS[k]]
+        unit_weights[k] = vector_weights[k] / scale_weights
+        scale_biases = scale[_GROUP_OF_BIASES[k]]
+        unit_biases[k] = vector_biases[k] / scale_biases
+    moves = x[0] @ unit_weights[1].T
     tangent_a = moves.new_empty((_TANGENT_A_GROUPS[1], *moves.shape))
     tangent_a[_GROUP_OF_WEIGHTS[1]].copy_(moves)
-    tangent_a[_GROUP_OF_BIASES[1]].copy_(vector_biases[1])
+    tangent_a[_GROUP_OF_BIASES[1]].copy_(unit_biases[1])
     tangent_x_part1 = 1.0 - x[1] ** 2
     tangent_x[1] = tangent_a * tangent_x_part1
     second_x_part1 = -2.0 * x[1] * (1.0 - x[1] ** 2)
@@ -666,7 +741,7 @@ def _summary_3(
     summary_g_upto[1] = like.new_empty((_SUMMARY_G_UPTO_GROUPS[1],))
     summary_g_upto[1][_GROUP_OF_WEIGHTS[1]].copy_(-mean * (moves * y[1]).sum())
     summary_g_upto_part1 = y[1].sum(0)
-    summary_g_upto[1][_GROUP_OF_BIASES[1]].copy_(-mean * torch.dot(summary_g_upto_part1, vector_biases[1]))
+    summary_g_upto[1][_GROUP_OF_BIASES[1]].copy_(-mean * torch.dot(summary_g_upto_part1, unit_biases[1]))
     summary_h_upto_part1 = b[1] * second_x_part1
     summary_h_upto_part2 = summary_h_upto_part1 * tangent_a
     summary_h_upto[1] = -mean * (summary_h_upto_part2.flatten(1) @ tangent_a.flatten(1).T)
@@ -674,12 +749,12 @@ def _summary_3(
     part1 = 1.0 - part0
     summary_d_upto_part1 = b[1] * (4.0 * part0 * part1 - 2.0 * part1**2)
     summary_d_upto[1] = -mean * ((tangent_a**3).flatten(1) @ summary_d_upto_part1.flatten())
-    moves = x[1] @ vector_weights[2].T
-    pulls = y[2] @ vector_weights[2]
+    moves = x[1] @ unit_weights[2].T
+    pulls = y[2] @ unit_weights[2]
     tangent_a = moves.new_empty((_TANGENT_A_GROUPS[2], *moves.shape))
     tangent_a[: len(tangent_x[1])].copy_(tangent_x[1] @ weights[2].T)
     tangent_a[_GROUP_OF_WEIGHTS[2]].copy_(moves)
-    tangent_a[_GROUP_OF_BIASES[2]].copy_(vector_biases[2])
+    tangent_a[_GROUP_OF_BIASES[2]].copy_(unit_biases[2])
     tangent_x_part1 = 1.0 - x[2] ** 2
     tangent_x[2] = tangent_a * tangent_x_part1
     second_a = second_x @ weights[2].T
@@ -690,7 +765,7 @@ def _summary_3(
     summary_g_upto[2][: len(summary_g_upto[1])].copy_(summary_g_upto[1])
     summary_g_upto[2][_GROUP_OF_WEIGHTS[2]].copy_(-mean * (moves * y[2]).sum())
     summary_g_upto_part1 = y[2].sum(0)
-    summary_g_upto[2][_GROUP_OF_BIASES[2]].copy_(-mean * torch.dot(summary_g_upto_part1, vector_biases[2]))
+    summary_g_upto[2][_GROUP_OF_BIASES[2]].copy_(-mean * torch.dot(summary_g_upto_part1, unit_biases[2]))
     summary_h_upto_part1 = b[2] * second_x_part1
     summary_h_upto_part2 = summary_h_upto_part1 * tangent_a
     summary_h_upto[2] = -mean * (summary_h_upto_part2.flatten(1) @ tangent_a.flatten(1).T)
@@ -706,51 +781,59 @@ def _summary_3(
     summary_d_upto_part2 = term0 @ summary_h_upto_part1.flatten()
     term0 = summary_d_upto[2][: len(summary_d_upto[1])].add_(summary_d_upto_part2, alpha=-3.0 * mean)
     term0.add_(summary_d_upto[1])
-    moves = x[2] @ vector_weights[3].T
-    pulls = b[3] @ vector_weights[3]
+    moves = x[2] @ unit_weights[3].T
+    pulls = b[3] @ unit_weights[3]
     tangent_x[3] = moves.new_empty((_TANGENT_X_GROUPS[3], *moves.shape))
     tangent_x[3][: len(tangent_x[2])].copy_(tangent_x[2] @ weights[3].T)
     tangent_x[3][_GROUP_OF_WEIGHTS[3]].copy_(moves)
-    tangent_x[3][_GROUP_OF_BIASES[3]].copy_(vector_biases[3])
+    tangent_x[3][_GROUP_OF_BIASES[3]].copy_(unit_biases[3])
     second_x = second_x @ weights[3].T
     summary_g_upto[3] = like.new_empty((_SUMMARY_G_UPTO_GROUPS[3],))
     summary_g_upto[3][: len(summary_g_upto[2])].copy_(summary_g_upto[2])
     summary_g_upto[3][_GROUP_OF_WEIGHTS[3]].copy_(-mean * (b[3] * moves).sum())
     summary_g_upto_part1 = b[3].sum(0)
-    summary_g_upto[3][_GROUP_OF_BIASES[3]].copy_(-mean * torch.dot(summary_g_upto_part1, vector_biases[3]))
+    summary_g_upto[3][_GROUP_OF_BIASES[3]].copy_(-mean * torch.dot(summary_g_upto_part1, unit_biases[3]))
     summary_h_upto[3] = like.new_zeros((_SUMMARY_H_UPTO_GROUPS[3], _SUMMARY_H_UPTO_GROUPS[3]))
     summary_h_upto[3][: len(summary_h_upto[2]), : len(summary_h_upto[2])].add_(summary_h_upto[2])
     summary_h_upto_part1 = tangent_x[2].flatten(1) @ pulls.flatten()
     summary_h_upto[3][: len(tangent_x[2]), _GROUP_OF_WEIGHTS[3]].add_(summary_h_upto_part1, alpha=-mean)
     summary_h_upto[3][_GROUP_OF_WEIGHTS[3], : len(tangent_x[2])].add_(summary_h_upto_part1, alpha=-mean)
     summary_d_upto[3] = summary_d_upto[2]
-    summary_g = summary_g_upto[3]
-    summary_h_part2 = torch.einsum("ipj,pj->ip", tangent_x[3], softmax[3])
-    summary_h_part3 = torch.einsum("ipj,pj->ip", tangent_x[3], softmax[3])
-    summary_h_part5 = softmax[3] * tangent_x[3]
-    term0 = mean * (summary_h_part5.flatten(1) @ tangent_x[3].flatten(1).T)
-    summary_h = torch.addmm(term0, summary_h_part2, summary_h_part3.T, alpha=-mean)
-    summary_h[: len(summary_h_upto[3]), : len(summary_h_upto[3])].add_(summary_h_upto[3])
-    summary_d_part1 = (summary_h_part2**3).sum(1)
-    summary_d_part2 = (summary_h_part2[:, :, None] * tangent_x[3] ** 2).flatten(1) @ softmax[3].flatten()
-    summary_d_part3 = (summary_h_part5 * tangent_x[3] ** 2).sum((1, 2))
-    summary_d = 2.0 * mean * summary_d_part1 - 3.0 * mean * summary_d_part2 + mean * summary_d_part3
-    summary_d_part5 = torch.einsum("ipj,pj->ip", tangent_x[3][: len(summary_d_upto[3])], softmax[3])
-    summary_d_part6 = torch.einsum("ipj,pj->ip", second_x, softmax[3])
-    summary_d_part4 = torch.linalg.vecdot(summary_d_part5, summary_d_part6)
-    summary_d_part7 = (second_x * tangent_x[3][: len(summary_d_upto[3])]).flatten(1) @ softmax[3].flatten()
-    term0 = summary_d[: len(summary_d_upto[3])].add_(summary_d_part4, alpha=-3.0 * mean)
-    term0.add_(summary_d_part7, alpha=3.0 * mean).add_(summary_d_upto[3])
-    checks.extend(_rows_finite(13, summary_g))
-    checks.extend(_rows_finite(19, summary_h))
-    checks.extend(_rows_finite(25, summary_d))
-    return summary_g, summary_h, summary_d
+    unit_g = summary_g_upto[3]
+    unit_h_part2 = torch.einsum("ipj,pj->ip", tangent_x[3], softmax[3])
+    unit_h_part3 = torch.einsum("ipj,pj->ip", tangent_x[3], softmax[3])
+    unit_h_part5 = softmax[3] * tangent_x[3]
+    term0 = mean * (unit_h_part5.flatten(1) @ tangent_x[3].flatten(1).T)
+    unit_h = torch.addmm(term0, unit_h_part2, unit_h_part3.T, alpha=-mean)
+    unit_h[: len(summary_h_upto[3]), : len(summary_h_upto[3])].add_(summary_h_upto[3])
+    unit_d_part1 = (unit_h_part2**3).sum(1)
+    unit_d_part2 = (unit_h_part2[:, :, None] * tangent_x[3] ** 2).flatten(1) @ softmax[3].flatten()
+    unit_d_part3 = (unit_h_part5 * tangent_x[3] ** 2).sum((1, 2))
+    unit_d = 2.0 * mean * unit_d_part1 - 3.0 * mean * unit_d_part2 + mean * unit_d_part3
+    unit_d_part5 = torch.einsum("ipj,pj->ip", tangent_x[3][: len(summary_d_upto[3])], softmax[3])
+    unit_d_part6 = torch.einsum("ipj,pj->ip", second_x, softmax[3])
+    unit_d_part4 = torch.linalg.vecdot(unit_d_part5, unit_d_part6)
+    unit_d_part7 = (second_x * tangent_x[3][: len(summary_d_upto[3])]).flatten(1) @ softmax[3].flatten()
+    term0 = unit_d[: len(summary_d_upto[3])].add_(unit_d_part4, alpha=-3.0 * mean)
+    term0.add_(unit_d_part7, alpha=3.0 * mean).add_(summary_d_upto[3])
+    unscale1 = _power_below(1.0 / scale**0.3333333333333333)
+    unscale2 = _power_below(1.0 / torch.sqrt(scale * unscale1))
+    unscale3 = 1.0 / (scale * unscale1 * unscale2)
+    summary_g = unit_g / unscale1 / unscale2 / unscale3
+    term0 = unit_h / (unscale1[:, None] * unscale1) / (unscale2[:, None] * unscale2)
+    summary_h = term0 / (unscale3[:, None] * unscale3)
+    summary_d = unit_d / unscale1**3 / unscale2**3 / unscale3**3
+    checks.extend(_rows_finite(13, unit_g))
+    checks.extend(_rows_finite(19, unit_h))
+    checks.extend(_rows_finite(25, unit_d))
+    return scale, unit_g, unit_h, unit_d, summary_g, summary_h, summary_d
 
 
 def _rates(
-    summary_h: Tensor,
-    summary_g: Tensor,
-    summary_d: Tensor,
+    unit_h: Tensor,
+    unit_g: Tensor,
+    unit_d: Tensor,
+    scale: Tensor,
     begun: Tensor,
     rates_average: Tensor,
     internal_damping: float,
@@ -759,13 +842,15 @@ def _rates(
 ) -> tuple[Tensor, Tensor]:
     """Rates of the groups.
 
-        η̂ = argmin_{η̂} −⟨ḡ, η̂⟩ + ½ ⟨η̂, H̿ η̂⟩ + internal_damping / 6 ‖|D̄|^⅓ ∘ η̂‖³  [GN3(10)]
+        η̂¹ = argmin_{η̂¹} −⟨ḡ¹, η̂¹⟩ + ½ ⟨η̂¹, H̿¹ η̂¹⟩ + internal_damping / 6 ‖|D̄¹|^⅓ ∘ η̂¹‖³  [GN3(10)]
+        η̂ = η̂¹ ⊘ ς
         ρ_s = begun rate_momentum η̃ + ½ |η̂| + ½ η̂ − begun rate_momentum (½ |η̂| + ½ η̂)  [GN3 Alg. 4]
     """
-    rates_found = _solve_cubic(summary_h, summary_g, summary_d, internal_damping, False)
+    unit_rates = _solve_cubic(unit_h, unit_g, unit_d, internal_damping, False)
+    rates_found = unit_rates / scale
     part0 = 0.5 * rates_found
     part1 = 0.5 * torch.abs(rates_found)
-    rates = begun * rate_momentum * rates_average - begun * rate_momentum * (part0 + part1) + part0 + part1
+    rates = -(begun * rate_momentum) * (part0 + part1) + begun * rate_momentum * rates_average + part0 + part1
     checks.extend(_rows_finite(31, rates))
     return rates_found, rates
 
@@ -800,7 +885,7 @@ def _update(
     begun.fill_(1.0)
 
 
-@torch.no_grad()
+@_as_written
 def loss(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
     """Mean loss of a batch.  [ESN(1)]
 
@@ -826,7 +911,7 @@ def loss(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tenso
     return loss.mean()
 
 
-@torch.no_grad()
+@_as_written
 def objective(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
     """Mean loss and state regularisation of a batch.  [ESN(4)]
 
@@ -852,7 +937,7 @@ def objective(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> 
     return objective.mean()
 
 
-@torch.no_grad()
+@_as_written
 def predict(params: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
     """Outputs of the network.
 
@@ -885,15 +970,15 @@ def _on_batch(
     inputs: Tensor,
     targets: Tensor,
     checks: Checks,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Summaries up to order 3, on a batch."""
     mean = 1.0 / len(inputs)
     x = _forward(weights, biases, inputs)
     softmax, b, y = _adjoint(weights, x, targets)
-    summary_g, summary_h, summary_d = _summary_3(
+    scale, unit_g, unit_h, unit_d, summary_g, summary_h, summary_d = _summary_3(
         weights, x, y, b, softmax, vector_weights, vector_biases, mean, checks
     )
-    return summary_g, summary_h, summary_d
+    return scale, unit_g, unit_h, unit_d, summary_g, summary_h, summary_d
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -935,19 +1020,24 @@ class Optimizer(torch.optim.Optimizer):
         """Bind the parameters; see the class."""
         if not isinstance(model, torch.nn.Module):
             raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-        hyperparameters = {
+        hyperparameters: dict[str, Any] = {
             "lr": lr,
             "momentum": momentum,
             "rate_momentum": rate_momentum,
             "internal_damping": internal_damping,
             "period": period,
         }
-        for name, value in hyperparameters.items():
-            _check_number(name, value)
         self._model = model
-        self._parameters = _bind(model, names)
+        self._parameters, self._names = _bind(model, names)
+        for name, value in hyperparameters.items():
+            _number(name, value, next(iter(self._parameters.values())).dtype)
         self._compared = False
-        super().__init__([{"params": list(self._parameters.values())}], hyperparameters)
+        self._before: list[Tensor] = []
+        self._places = self._found_places()
+        super().__init__([{"params": list(self._parameters.values())}], hyperparameters | {"method": METHOD})
+        self._check()
+        with torch.inference_mode(False):
+            self._begin()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """There is one group, with the parameters of ``SHAPES``; torch calls this once.
@@ -961,17 +1051,66 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """For copy and pickle; copy both together: ``copy.deepcopy((model, optimizer))``."""
-        own = {"_model": self._model, "_parameters": self._parameters, "_compared": self._compared}
+        own = {name: getattr(self, name) for name in ("_model", "_parameters", "_names", "_compared")}
         return super().__getstate__() | own
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of copy, pickle and ``load_state_dict``."""
+        super().__setstate__(state)
+        self._before = []
+        self._places = self._found_places()
+
+    @torch.inference_mode(False)
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what ``state_dict`` returned; every tensor comes back in the dtype that it had."""
-        super().load_state_dict(state_dict)
-        parameters = self.param_groups[0]["params"]
-        device = parameters[0].device
-        for key, saved in state_dict["state"].items():
-            owner = parameters[key] if isinstance(key, int) else key
-            self.state[owner] = _copied(saved, device)
+        """Load what ``state_dict`` returned; every tensor comes back in the dtype that it had.
+
+        Raises:
+            TypeError: a value is of another type, or a tensor of another dtype.
+            ValueError: it is of another method or another network, or a number is out of range; nothing is
+                changed.
+        """
+        if not isinstance(state_dict, dict):
+            raise TypeError(f"state_dict: expected a dict, got {type(state_dict).__name__}")
+        checked: list[dict[str, Any]] = []
+
+        def check(_: torch.optim.Optimizer, found: dict[str, Any]) -> None:
+            checked.append(self._checked_state(found))
+
+        hook = self.register_load_state_dict_pre_hook(check)
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            hook.remove()
+        # torch has cast them to the parameters' dtype.
+        for name, saved in checked[0].items():
+            device = self._parameters[name].device
+            copies = {key: value.detach().clone() for key, value in saved.items()}
+            own = {key: value if key in _COUNTS else value.to(device) for key, value in copies.items()}
+            self.state[self._parameters[name]] = own
+
+    def _checked_state(self, state_dict: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """The state of a state dict by parameter, if all of it is this optimizer's."""
+        what = f"state_dict: expected that of {METHOD} for the parameters {', '.join(SHAPES)}"
+        groups = state_dict.get("param_groups", [])
+        if len(groups) != 1 or len(groups[0]["params"]) != len(SHAPES) or "state" not in state_dict:
+            raise ValueError(f"{what}; it has other groups")
+        if groups[0].get("method") != METHOD:
+            raise ValueError(f"{what}, got that of {groups[0].get('method', 'another optimizer')}")
+        like = next(iter(self._parameters.values()))
+        for name in _RANGES:
+            _number(name, groups[0].get(name), like.dtype)
+        self._begin()
+        own = {name: dict(self.state[value]) for name, value in self._parameters.items()}
+        keys = dict(zip(SHAPES, groups[0]["params"], strict=True))
+        found = {name: state_dict["state"].get(key, {}) for name, key in keys.items()}
+        if not state_dict["state"].keys() <= set(groups[0]["params"]):
+            raise ValueError(f"{what}; it has a state for {list(state_dict['state'])}")
+        for name, entries in own.items():
+            if found[name].keys() != entries.keys():
+                raise ValueError(f"{what}; {name} has {list(found[name])}, expected {list(entries)}")
+            for key, value in entries.items():
+                _check_entry(f"state_dict: {name}: {key}", found[name][key], value)
+        return found
 
     @torch.no_grad()
     def step(  # type: ignore[override]
@@ -992,39 +1131,56 @@ class Optimizer(torch.optim.Optimizer):
             Objective of the batch before the update, a scalar tensor.
 
         Raises:
-            TypeError: an argument is no tensor, or has another dtype.
-            ValueError: shapes or devices are not as described, or the model computes something else.
+            TypeError: an argument is no tensor, or has another dtype; a hyperparameter is no number.
+            ValueError: shapes or devices are not as described, a hyperparameter is out of its range, or the
+                model computes something else.
             FloatingPointError: a quantity is not finite; parameters and state are as before.
         """
+        self._check()
+        device = next(iter(self._parameters.values())).device.type
+        if torch.is_inference_mode_enabled() or torch.is_autocast_enabled(device):
+            # A step is the same there as anywhere else.
+            with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
+                return self._step(inputs, targets, curvature)
+        return self._step(inputs, targets, curvature)
+
+    def _step(
+        self,
+        inputs: Tensor | Callable[[], Batch],
+        targets: Tensor | None,
+        curvature: Batch | Callable[[], Batch] | None,
+    ) -> Tensor:
+        """The update, where nothing disturbs it."""
         if callable(inputs):
-            inputs, targets = inputs()
+            inputs, targets = _pair("step: the function's result", inputs())
         if targets is None:
             raise TypeError("step: expected inputs and targets, or a function that returns them")
         group = self.param_groups[0]
         parameters = {name: value.detach() for name, value in self._parameters.items()}
         like = next(iter(parameters.values()))
         inputs, targets = _batch(inputs, targets, like)
+        lr = _number("lr", group.get("lr"), like.dtype)
+        momentum = _number("momentum", group.get("momentum"), like.dtype)
+        rate_momentum = _number("rate_momentum", group.get("rate_momentum"), like.dtype)
+        internal_damping = _number("internal_damping", group.get("internal_damping"), like.dtype)
+        period = _number("period", group.get("period"), like.dtype)
+        mean = 1.0 / len(inputs)
+        begun = self._memory("begun")
+        velocity_weights = self._memory("velocity_weights")
+        velocity_biases = self._memory("velocity_biases")
+        rates_average = self._memory("rates_average")
         self._compare(parameters, inputs)
+        steps = self._count("steps")
+        values = self._values()
         if like.dtype == torch.bfloat16:
             # The update is computed in float32 and rounded once.
             parameters = {name: value.float() for name, value in parameters.items()}
             inputs, targets = inputs.float(), targets.float()
         weights = {k: parameters[name] for k, name in WEIGHT_NAMES.items()}
         biases = {k: parameters[name] for k, name in BIAS_NAMES.items()}
-        lr = float(group["lr"])
-        momentum = float(group["momentum"])
-        rate_momentum = float(group["rate_momentum"])
-        internal_damping = float(group["internal_damping"])
-        mean = 1.0 / len(inputs)
-        begun = self._memory("begun")
-        velocity_weights = self._memory("velocity_weights")
-        velocity_biases = self._memory("velocity_biases")
-        rates_average = self._memory("rates_average")
         checks: Checks = []
-        states: Any = self.state
-        shared = states["shared"]
-        age = shared.get("age", math.inf)
-        due = age >= int(group["period"])
+        age = self._count("age")
+        due = int(age) >= period
         x = _forward(weights, biases, inputs)
         _, objective = _objective(x, targets, checks)
         _, b, y = _adjoint(weights, x, targets)
@@ -1036,43 +1192,97 @@ class Optimizer(torch.optim.Optimizer):
         del gradient_weights, gradient_biases
         if due:
             chosen = (inputs, targets) if curvature is None else self._other(curvature, like)
-            summary_g, summary_h, summary_d = _on_batch(
+            scale, unit_g, unit_h, unit_d, summary_g, summary_h, summary_d = _on_batch(
                 weights, biases, vector_weights, vector_biases, *chosen, checks
             )
         else:
-            summary_g = shared["summary_g"]
-            summary_h = shared["summary_h"]
-            summary_d = shared["summary_d"]
+            summary_g = self._memory("summary_g")
+            summary_h = self._memory("summary_h")
+            summary_d = self._memory("summary_d")
         if due:
             rates_found, rates = _rates(
-                summary_h, summary_g, summary_d, begun, rates_average, internal_damping, rate_momentum, checks
+                unit_h, unit_g, unit_d, scale, begun, rates_average, internal_damping, rate_momentum, checks
             )
         else:
-            rates_found = shared["rates_found"]
-            rates = shared["rates"]
-        _refuse(checks)
-        shared["summary_g"] = summary_g
-        shared["summary_h"] = summary_h
-        shared["summary_d"] = summary_d
-        shared["rates_found"] = rates_found
-        shared["rates"] = rates
-        shared["age"] = 1 if due else age + 1
-        _update(
-            weights,
-            biases,
-            rates,
-            vector_weights,
-            vector_biases,
-            velocity_weights,
-            velocity_biases,
-            rates_average,
-            begun,
-            lr,
-        )
-        if like.dtype == torch.bfloat16:
-            for name, value in parameters.items():
-                self._parameters[name].copy_(value)
+            rates_found = self._memory("rates_found")
+            rates = self._memory("rates")
+        before = self._saved(values)
+        try:
+            _update(
+                weights,
+                biases,
+                rates,
+                vector_weights,
+                vector_biases,
+                velocity_weights,
+                velocity_biases,
+                rates_average,
+                begun,
+                lr,
+            )
+            if like.dtype == torch.bfloat16:
+                for name, value in parameters.items():
+                    self._parameters[name].copy_(value)
+            checks.append((-2, _sum_finite(values)))
+            _refuse(checks)
+        except BaseException:
+            torch._foreach_copy_(values, before)
+            raise
+        self._keep("summary_g", summary_g)
+        self._keep("summary_h", summary_h)
+        self._keep("summary_d", summary_d)
+        self._keep("rates_found", rates_found)
+        self._keep("rates", rates)
+        age.fill_(1) if due else age.add_(1)
+        steps.add_(1)
         return objective.mean()
+
+    def _check(self) -> None:
+        """The parameters are still those that the optimizer was built for, and can be updated."""
+        groups, first = self.param_groups, next(iter(self._parameters.values()))
+        if len(groups) != 1 or list(map(id, groups[0]["params"])) != list(map(id, self._parameters.values())):
+            raise ValueError("param_groups: expected one group, with the parameters given at the start")
+        for (name, value), (module, key) in zip(self._parameters.items(), self._places, strict=True):
+            if getattr(module, key, None) is not value:
+                raise ValueError(f"model: {self._names[name]} is another tensor now; build a new optimizer")
+            _check_parameter(self._names[name], value, SHAPES[name], first)
+            if not value.requires_grad:
+                reason = "is frozen, and the update is that of all parameters"
+                raise ValueError(f"model: {self._names[name]} {reason}")
+
+    def _found_places(self) -> list[tuple[torch.nn.Module, str]]:
+        """Where the model has the parameters: module and attribute."""
+        found = [own.rpartition(".") for own in self._names.values()]
+        return [(self._model.get_submodule(path), key) for path, _, key in found]
+
+    def _begin(self) -> None:
+        """Make what is missing of the state, as it is before the first step."""
+        for value in self._parameters.values():
+            self.state.setdefault(value, {})
+        for code in MEMORY:
+            self._memory(code)
+        for name in _COUNTS:
+            self._count(name)
+
+    def _count(self, name: str) -> Tensor:
+        """A count of steps; a tensor, as all that is saved of the state."""
+        first = self.state[next(iter(self._parameters.values()))]
+        return first.setdefault(name, torch.tensor(_COUNTS[name], device="cpu"))
+
+    def _values(self) -> list[Tensor]:
+        """What a step changes: the parameters, then the state, apart from what is made anew now and then."""
+        values = [value.detach() for value in self._parameters.values()]
+        for code in _CHANGING:
+            values += [self.state[self._parameters[name]][key] for _, _, name, key in _SLOTS[code]]
+        return values
+
+    def _saved(self, values: list[Tensor]) -> list[Tensor]:
+        """Copies, in memory that is used again at the next step."""
+        # All parameters have one dtype and one device, and the state goes with them.
+        if [(old.dtype, old.device) for old in self._before[:1]] != [(values[0].dtype, values[0].device)]:
+            self._before = [torch.empty_like(value) for value in values]
+        torch._foreach_copy_(self._before, values)
+        return self._before
 
     def _compare(self, parameters: Parameters, inputs: Tensor) -> None:
         """At the first step: the model must compute what this module was generated for."""
@@ -1102,64 +1312,111 @@ class Optimizer(torch.optim.Optimizer):
     @staticmethod
     def _other(curvature: Batch | Callable[[], Batch], like: Tensor) -> Batch:
         """The batch for the periodic part, checked."""
-        inputs, targets = _batch(*(curvature() if callable(curvature) else curvature), like)
+        inputs, targets = _batch(*_pair("curvature", curvature() if callable(curvature) else curvature), like)
         if like.dtype == torch.bfloat16:
             inputs, targets = inputs.float(), targets.float()
         return inputs, targets
 
     def _memory(self, code: str) -> Any:
-        """Tensors of one quantity of the state, made at the first step."""
-        initial, shapes = MEMORY[code]
+        """Tensors of one quantity of the state; it goes along when the parameters change dtype or device."""
         like = next(iter(self._parameters.values()))
         dtype = torch.float32 if like.dtype == torch.bfloat16 else like.dtype
-        states: Any = self.state
         found: dict[int, Tensor] = {}
-        for k, shape in shapes.items():
-            owner = self._parameters[WEIGHT_NAMES[k]] if k in WEIGHT_NAMES else "shared"
-            key = code if k in WEIGHT_NAMES else f"{code}{k}" if k >= 0 else code
-            state = states[owner]
-            if key not in state:
-                make = torch.eye if initial == "identity" and shape else torch.zeros
+        for k, shape, name, key in _SLOTS[code]:
+            state = self.state[self._parameters[name]]
+            value = state.get(key)
+            if value is None:
+                make = torch.eye if MEMORY[code][0] == "identity" and shape else torch.zeros
                 size = shape[:1] if make is torch.eye else (shape,)
-                state[key] = make(*size, dtype=dtype, device=like.device)
-            found[k] = state[key]
+                value = make(*size, dtype=dtype, device=like.device)
+            elif not isinstance(value, Tensor) or value.shape != shape:
+                raise ValueError(f"state: {key} of {name}: expected a tensor of shape {shape}")
+            elif value.dtype != dtype or value.device != like.device:
+                value = value.to(like.device, dtype)
+            state[key] = found[k] = value
         return found.get(-1, found)
 
+    def _keep(self, code: str, value: Any) -> None:
+        """What is made now and then, for the steps until it is made anew."""
+        for k, _, name, key in _SLOTS[code]:
+            self.state[self._parameters[name]][key] = value if k < 0 else value[k]
 
-_RANGES = {
-    "lr": (0.0, None),
-    "momentum": (0.0, 1.0),
-    "rate_momentum": (0.0, 1.0),
-    "internal_damping": (0.0, None),
-    "period": (1, None),
+
+METHOD = "Grouped Newton"
+"""What steps are made by; a state dict says it too."""
+_COUNTS = {"steps": 0, "age": 2147483648}
+"""Counts of steps before the first one; what runs now and then is due when its age is the period."""
+_RANGES: dict[str, tuple[float | None, float | None, str]] = {
+    "lr": (0.0, None, "a finite number from 0.0"),
+    "momentum": (0.0, 1.0, "a number from 0.0 to 1.0"),
+    "rate_momentum": (0.0, 1.0, "a number from 0.0 to 1.0"),
+    "internal_damping": (0.0, None, "a finite number from 0.0"),
+    "period": (1, 2147483647, "a whole number from 1"),
 }
-"""Least and largest value of the hyperparameters."""
+"""Numbers of the optimizer: least and largest value (None: any finite one), and in words."""
+_WHOLE = ("period",)
+"""Those that are whole numbers."""
 
 
-def _check_number(name: str, value: float) -> None:
-    """A hyperparameter: a finite number within its range."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+def _number(name: str, value: Any, dtype: torch.dtype) -> Any:
+    """The value as a number of Python, if it is one and in its range; NumPy's count, and 0-d tensors."""
+    try:
+        found = value.item() if getattr(value, "shape", None) == () else value
+    except RuntimeError as error:  # it has no value, as on the device "meta"
+        raise TypeError(f"{name}: expected a number, got {value}") from error
+    if isinstance(found, bool) or not isinstance(found, Real):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name}: expected a finite number, got {value}")
-    low, high = _RANGES.get(name, (None, None))
-    if (low is not None and value < low) or (high is not None and value > high):
-        raise ValueError(f"{name}: expected a number from {low} to {high or 'infinity'}, got {value}")
-    if name == "period" and (value != int(value) or value < 1):
-        raise ValueError(f"period: expected an integer from 1, got {value}")
+    low, high, text = _RANGES[name]
+    limit = torch.finfo(dtype).max
+    inside = (-limit if low is None else low) <= found <= (limit if high is None else high)
+    if not inside or (name in _WHOLE and found != int(found)):
+        raise ValueError(f"{name}: expected {text}, got {found}")
+    return int(found) if name in _WHOLE else float(found)
 
 
-def _copied(value: Any, device: torch.device) -> Any:
-    """A copy of saved state, tensors on the device."""
-    if isinstance(value, Tensor):
-        return value.detach().clone().to(device)
-    if isinstance(value, dict):
-        return {key: _copied(item, device) for key, item in value.items()}
-    return value
+def _slot(code: str, k: int) -> tuple[str, str]:
+    """Where a tensor of the state is: the parameter, and the key in its state."""
+    names = BIAS_NAMES if MEMORY[code][1] == "bias" else WEIGHT_NAMES
+    return (names[k], code) if k in names else (next(iter(SHAPES)), code if k < 0 else f"{code}{k}")
 
 
-def _bind(model: torch.nn.Module, names: Mapping[str, str] | None) -> dict[str, torch.nn.Parameter]:
-    """The model's parameters under the names of ``SHAPES``."""
+_SLOTS = {
+    code: [(k, shape, *_slot(code, k)) for k, shape in shapes.items()]
+    for code, (_, _, shapes) in MEMORY.items()
+}
+"""Tensors of the state: subscript, shape, parameter and key of each."""
+_CHANGING = [code for code, (_, owner, _) in MEMORY.items() if owner != "step"]
+"""Quantities of the state that every step changes."""
+
+
+def _sum_finite(values: list[Tensor]) -> Tensor:
+    """Whether the sum of all entries is finite: then all of them are."""
+    return torch.isfinite(torch.stack([value.sum() for value in values]).sum())
+
+
+def _pair(what: str, found: Any) -> tuple[Any, Any]:
+    """What a function of the user has returned, if it is a batch."""
+    if not isinstance(found, (tuple, list)) or len(found) != 2:
+        raise TypeError(f"{what}: expected inputs and targets, got {type(found).__name__}")
+    return found[0], found[1]
+
+
+def _check_entry(what: str, value: Any, own: Tensor) -> None:
+    """A saved entry of the state has the shape and the dtype of the optimizer's own; counts are not negative."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{what}: expected a tensor, got {type(value).__name__}")
+    if value.shape != own.shape:
+        raise ValueError(f"{what}: expected shape {tuple(own.shape)}, got {tuple(value.shape)}")
+    if value.dtype != own.dtype:
+        raise TypeError(f"{what}: expected dtype {own.dtype}, got {value.dtype}")
+    if value.is_meta or (value.dtype == torch.int64 and bool(value < 0)):
+        raise ValueError(f"{what}: expected a count of steps, got {value}")
+
+
+def _bind(
+    model: torch.nn.Module, names: Mapping[str, str] | None
+) -> tuple[dict[str, torch.nn.Parameter], dict[str, str]]:
+    """The model's parameters under the names of ``SHAPES``, and their own names."""
     found = dict(model.named_parameters())
     if names is None:
         names = {name: name for name in SHAPES}
@@ -1179,16 +1436,24 @@ def _bind(model: torch.nn.Module, names: Mapping[str, str] | None) -> dict[str, 
             f"model: its parameters are not those of the spec: {'; '.join(reasons)}. "
             f"Expected: {expected}. Found: {listed}. names={{...}} maps the first to the second."
         )
-    first = next(iter(bound.values()))
     for name, value in bound.items():
-        if not value.requires_grad:
-            raise ValueError(f"model: {names[name]} is frozen, and the update is that of all parameters")
-        if value.dtype not in TOLERANCES or value.dtype != first.dtype:
-            kinds = "float32, float64 or bfloat16, one for all"
-            raise TypeError(f"model: {names[name]}: expected {kinds}, got {value.dtype}")
-        if value.device != first.device:
-            raise ValueError(f"model: {names[name]} is on {value.device}, others are on {first.device}")
-    return {name: bound[name] for name in SHAPES}
+        _check_parameter(names[name], value, SHAPES[name], next(iter(bound.values())))
+    return {name: bound[name] for name in SHAPES}, {name: names[name] for name in SHAPES}
+
+
+def _check_parameter(name: str, value: Tensor, shape: tuple[int, ...], first: Tensor) -> None:
+    """A parameter that can be updated, and goes with the others."""
+    if value.shape != shape:
+        raise ValueError(f"model: {name}: expected shape {shape}, got {tuple(value.shape)}")
+    if value.dtype not in TOLERANCES or value.dtype != first.dtype:
+        kinds = "float32, float64 or bfloat16, one for all"
+        raise TypeError(f"model: {name}: expected {kinds}, got {value.dtype}")
+    if value.device != first.device:
+        raise ValueError(f"model: {name} is on {value.device}, others are on {first.device}")
+    if value.is_meta:
+        raise ValueError(f"model: {name} is on the device meta, where nothing has a value")
+    if value.is_inference():
+        raise ValueError(f"model: {name} was made in inference mode, and cannot be updated")
 
 
 def _in_order(model: torch.nn.Module) -> dict[str, str]:

@@ -26,9 +26,11 @@ Conditions:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from numbers import Real
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -55,6 +57,8 @@ Tensors = dict[int, Tensor]
 """Arrays of one quantity, by the subscript that they have in the equations."""
 Parameters = dict[str, Tensor]
 """Tensors by parameter name, as in ``SHAPES``."""
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 Checks = list[tuple[int, Tensor]]
 """What must hold: key of ``GUARDS`` and a boolean tensor."""
 
@@ -123,6 +127,7 @@ REGULARIZATION = {0: 0.1, 1: 0.1}
 GUARDS = {
     0: ("network", "objective"),
     -1: ("network", "solution of a linear system"),
+    -2: ("network", "parameters after the step"),
     1: ("network", "objective of a sample"),
     2: ("fc1", "objective of a sample"),
     3: ("fc2", "objective of a sample"),
@@ -146,8 +151,9 @@ GUARDS = {
     21: ("fc2", "Newton direction η_k (linear system)"),
 }
 """Checks: layer and quantity."""
-MEMORY: dict[str, tuple[str, dict[int, tuple[int, ...]]]] = {}
-"""State: initial value, and shapes by subscript (−1 for none)."""
+MEMORY: dict[str, tuple[str, str, dict[int, tuple[int, ...]]]] = {}
+"""State: initial value, whose it is (that of a weight, a bias, a layer or the network, or of the step that
+made it last), and shapes by subscript (−1 for none)."""
 
 
 def initialize(seed: int = 0, dtype: torch.dtype = DTYPE, device: torch.device | str = "cpu") -> Parameters:
@@ -211,6 +217,21 @@ class Network(torch.nn.Module):
         return x[2]
 
 
+def _as_written(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """The function without automatic differentiation, in the dtype of its arguments also under autocast."""
+
+    @functools.wraps(function)
+    def run(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+        for device in ("cpu", "cuda", "mps", "xpu"):
+            if torch.is_autocast_enabled(device):
+                with torch.autocast(device, enabled=False):
+                    return run(*arguments, **named)
+        with torch.no_grad():
+            return function(*arguments, **named)
+
+    return run
+
+
 def _checked(name: str, value: Tensor, shape: tuple[int | None, ...], like: Tensor) -> Tensor:
     """The tensor, if it has the shape (None is any size but 0) and the dtype and device of ``like``."""
     if not isinstance(value, Tensor):
@@ -223,6 +244,8 @@ def _checked(name: str, value: Tensor, shape: tuple[int | None, ...], like: Tens
         raise ValueError(f"{name}: expected at least one sample, got shape {sizes}")
     if value.dtype != like.dtype:
         raise TypeError(f"{name}: expected dtype {like.dtype}, got {value.dtype}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor, got one of layout {value.layout}")
     if value.device != like.device:
         raise ValueError(f"{name}: expected device {like.device}, got {value.device}")
     return value
@@ -250,6 +273,11 @@ def _weights_and_biases(
     _all_checked(params, what, like)
     weights = {k: params[name] for k, name in WEIGHT_NAMES.items()}
     return weights, {k: params[name] for k, name in BIAS_NAMES.items()}
+
+
+def _clones(tensors: Tensors) -> Tensors:
+    """Copies, by layer."""
+    return {k: tensor.clone() for k, tensor in tensors.items()}
 
 
 def _named(weights: Tensors, biases: Tensors) -> Parameters:
@@ -648,7 +676,7 @@ def _newton(y: Tensors, x: Tensors, b: Tensors, softmax: Tensors, checks: Checks
     return newton_weights, newton_biases
 
 
-@torch.no_grad()
+@_as_written
 def loss(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
     """Mean loss of a batch.  [ESN(1)]
 
@@ -674,7 +702,7 @@ def loss(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tenso
     return loss.mean()
 
 
-@torch.no_grad()
+@_as_written
 def objective(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
     """Mean loss and state regularisation of a batch.  [ESN(4)]
 
@@ -700,7 +728,7 @@ def objective(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> 
     return objective.mean()
 
 
-@torch.no_grad()
+@_as_written
 def gradient(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Parameters:
     """Gradient of the objective.  [ESN(9, 10)]
 
@@ -725,7 +753,7 @@ def gradient(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> P
     return _named(gradient_weights, gradient_biases)
 
 
-@torch.no_grad()
+@_as_written
 def objective_and_gradient(
     params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor
 ) -> tuple[Tensor, Parameters]:
@@ -756,18 +784,15 @@ def objective_and_gradient(
     return objective.mean(), _named(gradient_weights, gradient_biases)
 
 
-@torch.no_grad()
 def _prepared_hessian_vector_product(
-    params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor
+    weights: Tensors, biases: Tensors, inputs: Tensor, targets: Tensor
 ) -> Callable[[Mapping[str, Tensor]], Parameters]:
     """Hessian of the objective times a vector, at one point."""
-    weights, biases = _weights_and_biases(params, "params")
-    inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
     mean = 1.0 / len(inputs)
     a, x = _forward(weights, biases, inputs)
     softmax, b, _ = _adjoint(weights, x, a, targets)
 
-    @torch.no_grad()
+    @_as_written
     def product(vector: Mapping[str, Tensor]) -> Parameters:
         """Hessian of the objective times a vector.  [ESN(16), MK(31)]"""
         vector_weights, vector_biases = _weights_and_biases(vector, "vector", next(iter(weights.values())))
@@ -779,6 +804,7 @@ def _prepared_hessian_vector_product(
     return product
 
 
+@_as_written
 def hessian_vector_product(
     params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor, vector: Mapping[str, Tensor]
 ) -> Parameters:
@@ -797,20 +823,19 @@ def hessian_vector_product(
         TypeError: an argument is no tensor, or has another dtype.
         ValueError: names, shapes or devices are not as described.
     """
-    return _prepared_hessian_vector_product(params, inputs, targets)(vector)
-
-
-@torch.no_grad()
-def _prepared_gauss_newton_vector_product(
-    params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor
-) -> Callable[[Mapping[str, Tensor]], Parameters]:
-    """Gauss–Newton matrix of the data loss times a vector, at one point."""
     weights, biases = _weights_and_biases(params, "params")
     inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
+    return _prepared_hessian_vector_product(weights, biases, inputs, targets)(vector)
+
+
+def _prepared_gauss_newton_vector_product(
+    weights: Tensors, biases: Tensors, inputs: Tensor, targets: Tensor
+) -> Callable[[Mapping[str, Tensor]], Parameters]:
+    """Gauss–Newton matrix of the data loss times a vector, at one point."""
     mean = 1.0 / len(inputs)
     a, x = _forward(weights, biases, inputs)
 
-    @torch.no_grad()
+    @_as_written
     def product(vector: Mapping[str, Tensor]) -> Parameters:
         """Gauss–Newton matrix of the data loss times a vector."""
         vector_weights, vector_biases = _weights_and_biases(vector, "vector", next(iter(weights.values())))
@@ -822,6 +847,7 @@ def _prepared_gauss_newton_vector_product(
     return product
 
 
+@_as_written
 def gauss_newton_vector_product(
     params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor, vector: Mapping[str, Tensor]
 ) -> Parameters:
@@ -840,10 +866,12 @@ def gauss_newton_vector_product(
         TypeError: an argument is no tensor, or has another dtype.
         ValueError: names, shapes or devices are not as described.
     """
-    return _prepared_gauss_newton_vector_product(params, inputs, targets)(vector)
+    weights, biases = _weights_and_biases(params, "params")
+    inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
+    return _prepared_gauss_newton_vector_product(weights, biases, inputs, targets)(vector)
 
 
-@torch.no_grad()
+@_as_written
 def newton_direction(params: Mapping[str, Tensor], input: Tensor, target: Tensor | int) -> Parameters:
     """Newton direction (N, η) of one sample, H·(N, η) = gradient; a step is params − lr·(N, η).  [ESN(17)]
 
@@ -870,10 +898,13 @@ def newton_direction(params: Mapping[str, Tensor], input: Tensor, target: Tensor
     return _named(newton_weights, newton_biases)
 
 
+@_as_written
 def linearize(
     params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor, kind: str = "hessian"
 ) -> Callable[[Mapping[str, Tensor]], Parameters]:
     """A matrix–vector product at one point, for many vectors; what they share is computed once.
+
+    The point is kept: what becomes of the tensors that it was made from changes no product.
 
     Args:
         params: by name, shapes as in ``SHAPES``, all of one dtype on one device.
@@ -894,10 +925,12 @@ def linearize(
     }
     if kind not in prepared:
         raise ValueError(f"kind: expected one of {list(prepared)}, got {kind!r}")
-    return prepared[kind](params, inputs, targets)
+    weights, biases = _weights_and_biases(params, "params")
+    inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
+    return prepared[kind](_clones(weights), _clones(biases), inputs.clone(), targets)
 
 
-@torch.no_grad()
+@_as_written
 def predict(params: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
     """Outputs of the network.
 
@@ -931,6 +964,9 @@ class Optimizer(torch.optim.Optimizer):
         damping: μ of MK(42); 0 gives MK(40).
         names: name or layer in ``SHAPES`` -> name in the model, where they differ.
 
+    A parameter with ``requires_grad=False`` stays where it is, and so does the state that is its own; the
+    others move as they would without that.
+
     Raises:
         TypeError: an argument or a parameter is of another type.
         ValueError: the model's parameters are not those of the spec, or a number is out of range.
@@ -946,13 +982,18 @@ class Optimizer(torch.optim.Optimizer):
         """Bind the parameters; see the class."""
         if not isinstance(model, torch.nn.Module):
             raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-        hyperparameters = {"lr": lr, "damping": damping}
-        for name, value in hyperparameters.items():
-            _check_number(name, value)
+        hyperparameters: dict[str, Any] = {"lr": lr, "damping": damping}
         self._model = model
-        self._parameters = _bind(model, names)
+        self._parameters, self._names = _bind(model, names)
+        for name, value in hyperparameters.items():
+            _number(name, value, next(iter(self._parameters.values())).dtype)
         self._compared = False
-        super().__init__([{"params": list(self._parameters.values())}], hyperparameters)
+        self._before: list[Tensor] = []
+        self._places = self._found_places()
+        super().__init__([{"params": list(self._parameters.values())}], hyperparameters | {"method": METHOD})
+        self._check()
+        with torch.inference_mode(False):
+            self._begin()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """There is one group, with the parameters of ``SHAPES``; torch calls this once.
@@ -966,17 +1007,66 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """For copy and pickle; copy both together: ``copy.deepcopy((model, optimizer))``."""
-        own = {"_model": self._model, "_parameters": self._parameters, "_compared": self._compared}
+        own = {name: getattr(self, name) for name in ("_model", "_parameters", "_names", "_compared")}
         return super().__getstate__() | own
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of copy, pickle and ``load_state_dict``."""
+        super().__setstate__(state)
+        self._before = []
+        self._places = self._found_places()
+
+    @torch.inference_mode(False)
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what ``state_dict`` returned; every tensor comes back in the dtype that it had."""
-        super().load_state_dict(state_dict)
-        parameters = self.param_groups[0]["params"]
-        device = parameters[0].device
-        for key, saved in state_dict["state"].items():
-            owner = parameters[key] if isinstance(key, int) else key
-            self.state[owner] = _copied(saved, device)
+        """Load what ``state_dict`` returned; every tensor comes back in the dtype that it had.
+
+        Raises:
+            TypeError: a value is of another type, or a tensor of another dtype.
+            ValueError: it is of another method or another network, or a number is out of range; nothing is
+                changed.
+        """
+        if not isinstance(state_dict, dict):
+            raise TypeError(f"state_dict: expected a dict, got {type(state_dict).__name__}")
+        checked: list[dict[str, Any]] = []
+
+        def check(_: torch.optim.Optimizer, found: dict[str, Any]) -> None:
+            checked.append(self._checked_state(found))
+
+        hook = self.register_load_state_dict_pre_hook(check)
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            hook.remove()
+        # torch has cast them to the parameters' dtype.
+        for name, saved in checked[0].items():
+            device = self._parameters[name].device
+            copies = {key: value.detach().clone() for key, value in saved.items()}
+            own = {key: value if key in _COUNTS else value.to(device) for key, value in copies.items()}
+            self.state[self._parameters[name]] = own
+
+    def _checked_state(self, state_dict: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """The state of a state dict by parameter, if all of it is this optimizer's."""
+        what = f"state_dict: expected that of {METHOD} for the parameters {', '.join(SHAPES)}"
+        groups = state_dict.get("param_groups", [])
+        if len(groups) != 1 or len(groups[0]["params"]) != len(SHAPES) or "state" not in state_dict:
+            raise ValueError(f"{what}; it has other groups")
+        if groups[0].get("method") != METHOD:
+            raise ValueError(f"{what}, got that of {groups[0].get('method', 'another optimizer')}")
+        like = next(iter(self._parameters.values()))
+        for name in _RANGES:
+            _number(name, groups[0].get(name), like.dtype)
+        self._begin()
+        own = {name: dict(self.state[value]) for name, value in self._parameters.items()}
+        keys = dict(zip(SHAPES, groups[0]["params"], strict=True))
+        found = {name: state_dict["state"].get(key, {}) for name, key in keys.items()}
+        if not state_dict["state"].keys() <= set(groups[0]["params"]):
+            raise ValueError(f"{what}; it has a state for {list(state_dict['state'])}")
+        for name, entries in own.items():
+            if found[name].keys() != entries.keys():
+                raise ValueError(f"{what}; {name} has {list(found[name])}, expected {list(entries)}")
+            for key, value in entries.items():
+                _check_entry(f"state_dict: {name}: {key}", found[name][key], value)
+        return found
 
     @torch.no_grad()
     def step(  # type: ignore[override]
@@ -992,28 +1082,41 @@ class Optimizer(torch.optim.Optimizer):
             Objective of the batch before the update, a scalar tensor.
 
         Raises:
-            TypeError: an argument is no tensor, or has another dtype.
-            ValueError: shapes or devices are not as described, or the model computes something else.
+            TypeError: an argument is no tensor, or has another dtype; a hyperparameter is no number.
+            ValueError: shapes or devices are not as described, a hyperparameter is out of its range, or the
+                model computes something else.
             FloatingPointError: a quantity is not finite; parameters and state are as before.
         """
+        self._check()
+        device = next(iter(self._parameters.values())).device.type
+        if torch.is_inference_mode_enabled() or torch.is_autocast_enabled(device):
+            # A step is the same there as anywhere else.
+            with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
+                return self._step(inputs, targets)
+        return self._step(inputs, targets)
+
+    def _step(self, inputs: Tensor | Callable[[], tuple[Tensor, Tensor]], targets: Tensor | None) -> Tensor:
+        """The update, where nothing disturbs it."""
         if callable(inputs):
-            inputs, targets = inputs()
+            inputs, targets = _pair("step: the function's result", inputs())
         if targets is None:
             raise TypeError("step: expected inputs and targets, or a function that returns them")
         group = self.param_groups[0]
         parameters = {name: value.detach() for name, value in self._parameters.items()}
         like = next(iter(parameters.values()))
         inputs, targets = _batch(inputs, targets, like)
+        lr = _number("lr", group.get("lr"), like.dtype)
+        damping = _number("damping", group.get("damping"), like.dtype)
+        mean = 1.0 / len(inputs)
         self._compare(parameters, inputs)
+        steps = self._count("steps")
+        values = self._values()
         if like.dtype == torch.bfloat16:
             # The update is computed in float32 and rounded once.
             parameters = {name: value.float() for name, value in parameters.items()}
             inputs, targets = inputs.float(), targets.float()
         weights = {k: parameters[name] for k, name in WEIGHT_NAMES.items()}
         biases = {k: parameters[name] for k, name in BIAS_NAMES.items()}
-        lr = float(group["lr"])
-        damping = float(group["damping"])
-        mean = 1.0 / len(inputs)
         checks: Checks = []
         a, x = _forward(weights, biases, inputs)
         _, objective = _objective(x, targets, checks)
@@ -1021,12 +1124,71 @@ class Optimizer(torch.optim.Optimizer):
         del a
         weight_factor, bias_factor = _direction(x, y, softmax, b, damping, checks)
         del softmax
-        _refuse(checks)
-        _update(weights, biases, weight_factor, y, x, bias_factor, b, lr, mean)
-        if like.dtype == torch.bfloat16:
-            for name, value in parameters.items():
-                self._parameters[name].copy_(value)
+        before = self._saved(values)
+        try:
+            _update(weights, biases, weight_factor, y, x, bias_factor, b, lr, mean)
+            if like.dtype == torch.bfloat16:
+                for name, value in parameters.items():
+                    self._parameters[name].copy_(value)
+            checks.append((-2, _sum_finite(values)))
+            _refuse(checks)
+        except BaseException:
+            torch._foreach_copy_(values, before)
+            raise
+        self._leave_frozen(values, before)
+        steps.add_(1)
         return objective.mean()
+
+    def _check(self) -> None:
+        """The parameters are still those that the optimizer was built for, and can be updated."""
+        groups, first = self.param_groups, next(iter(self._parameters.values()))
+        if len(groups) != 1 or list(map(id, groups[0]["params"])) != list(map(id, self._parameters.values())):
+            raise ValueError("param_groups: expected one group, with the parameters given at the start")
+        for (name, value), (module, key) in zip(self._parameters.items(), self._places, strict=True):
+            if getattr(module, key, None) is not value:
+                raise ValueError(f"model: {self._names[name]} is another tensor now; build a new optimizer")
+            _check_parameter(self._names[name], value, SHAPES[name], first)
+
+    def _found_places(self) -> list[tuple[torch.nn.Module, str]]:
+        """Where the model has the parameters: module and attribute."""
+        found = [own.rpartition(".") for own in self._names.values()]
+        return [(self._model.get_submodule(path), key) for path, _, key in found]
+
+    def _begin(self) -> None:
+        """Make what is missing of the state, as it is before the first step."""
+        for value in self._parameters.values():
+            self.state.setdefault(value, {})
+        for code in MEMORY:
+            self._memory(code)
+        for name in _COUNTS:
+            self._count(name)
+
+    def _count(self, name: str) -> Tensor:
+        """A count of steps; a tensor, as all that is saved of the state."""
+        first = self.state[next(iter(self._parameters.values()))]
+        return first.setdefault(name, torch.tensor(_COUNTS[name], device="cpu"))
+
+    def _values(self) -> list[Tensor]:
+        """What a step changes: the parameters."""
+        return [value.detach() for value in self._parameters.values()]
+
+    def _saved(self, values: list[Tensor]) -> list[Tensor]:
+        """Copies, in memory that is used again at the next step."""
+        # All parameters have one dtype and one device, and the state goes with them.
+        if [(old.dtype, old.device) for old in self._before[:1]] != [(values[0].dtype, values[0].device)]:
+            self._before = [torch.empty_like(value) for value in values]
+        torch._foreach_copy_(self._before, values)
+        return self._before
+
+    def _leave_frozen(self, values: list[Tensor], before: list[Tensor]) -> None:
+        """Put back parameters that are frozen, and the state that is theirs alone."""
+        frozen = {name for name, value in self._parameters.items() if not value.requires_grad}
+        if not frozen:
+            return
+        users = [{name} for name in SHAPES]
+        for value, old, names in zip(values, before, users, strict=True):
+            if names <= frozen:
+                value.copy_(old)
 
     def _compare(self, parameters: Parameters, inputs: Tensor) -> None:
         """At the first step: the model must compute what this module was generated for."""
@@ -1053,33 +1215,94 @@ class Optimizer(torch.optim.Optimizer):
         # With NaN or infinity there is nothing to compare yet; the step refuses them.
         self._compared = math.isfinite(difference)
 
+    def _memory(self, code: str) -> Any:
+        """Tensors of one quantity of the state; it goes along when the parameters change dtype or device."""
+        like = next(iter(self._parameters.values()))
+        dtype = torch.float32 if like.dtype == torch.bfloat16 else like.dtype
+        found: dict[int, Tensor] = {}
+        for k, shape, name, key in _SLOTS[code]:
+            state = self.state[self._parameters[name]]
+            value = state.get(key)
+            if value is None:
+                make = torch.eye if MEMORY[code][0] == "identity" and shape else torch.zeros
+                size = shape[:1] if make is torch.eye else (shape,)
+                value = make(*size, dtype=dtype, device=like.device)
+            elif not isinstance(value, Tensor) or value.shape != shape:
+                raise ValueError(f"state: {key} of {name}: expected a tensor of shape {shape}")
+            elif value.dtype != dtype or value.device != like.device:
+                value = value.to(like.device, dtype)
+            state[key] = found[k] = value
+        return found.get(-1, found)
 
-_RANGES = {"lr": (0.0, None), "damping": (0.0, None)}
-"""Least and largest value of the hyperparameters."""
+
+METHOD = "Mehouachi–Kasmi"
+"""What steps are made by; a state dict says it too."""
+_COUNTS = {"steps": 0}
+"""Counts of steps before the first one."""
+_RANGES: dict[str, tuple[float | None, float | None, str]] = {
+    "lr": (0.0, None, "a finite number from 0.0"),
+    "damping": (0.0, None, "a finite number from 0.0"),
+}
+"""Numbers of the optimizer: least and largest value (None: any finite one), and in words."""
 
 
-def _check_number(name: str, value: float) -> None:
-    """A hyperparameter: a finite number within its range."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+def _number(name: str, value: Any, dtype: torch.dtype) -> Any:
+    """The value as a number of Python, if it is one and in its range; NumPy's count, and 0-d tensors."""
+    try:
+        found = value.item() if getattr(value, "shape", None) == () else value
+    except RuntimeError as error:  # it has no value, as on the device "meta"
+        raise TypeError(f"{name}: expected a number, got {value}") from error
+    if isinstance(found, bool) or not isinstance(found, Real):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name}: expected a finite number, got {value}")
-    low, high = _RANGES.get(name, (None, None))
-    if (low is not None and value < low) or (high is not None and value > high):
-        raise ValueError(f"{name}: expected a number from {low} to {high or 'infinity'}, got {value}")
+    low, high, text = _RANGES[name]
+    limit = torch.finfo(dtype).max
+    inside = (-limit if low is None else low) <= found <= (limit if high is None else high)
+    if not inside:
+        raise ValueError(f"{name}: expected {text}, got {found}")
+    return float(found)
 
 
-def _copied(value: Any, device: torch.device) -> Any:
-    """A copy of saved state, tensors on the device."""
-    if isinstance(value, Tensor):
-        return value.detach().clone().to(device)
-    if isinstance(value, dict):
-        return {key: _copied(item, device) for key, item in value.items()}
-    return value
+def _slot(code: str, k: int) -> tuple[str, str]:
+    """Where a tensor of the state is: the parameter, and the key in its state."""
+    names = BIAS_NAMES if MEMORY[code][1] == "bias" else WEIGHT_NAMES
+    return (names[k], code) if k in names else (next(iter(SHAPES)), code if k < 0 else f"{code}{k}")
 
 
-def _bind(model: torch.nn.Module, names: Mapping[str, str] | None) -> dict[str, torch.nn.Parameter]:
-    """The model's parameters under the names of ``SHAPES``."""
+_SLOTS = {
+    code: [(k, shape, *_slot(code, k)) for k, shape in shapes.items()]
+    for code, (_, _, shapes) in MEMORY.items()
+}
+"""Tensors of the state: subscript, shape, parameter and key of each."""
+
+
+def _sum_finite(values: list[Tensor]) -> Tensor:
+    """Whether the sum of all entries is finite: then all of them are."""
+    return torch.isfinite(torch.stack([value.sum() for value in values]).sum())
+
+
+def _pair(what: str, found: Any) -> tuple[Any, Any]:
+    """What a function of the user has returned, if it is a batch."""
+    if not isinstance(found, (tuple, list)) or len(found) != 2:
+        raise TypeError(f"{what}: expected inputs and targets, got {type(found).__name__}")
+    return found[0], found[1]
+
+
+def _check_entry(what: str, value: Any, own: Tensor) -> None:
+    """A saved entry of the state has the shape and the dtype of the optimizer's own; counts are not negative."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{what}: expected a tensor, got {type(value).__name__}")
+    if value.shape != own.shape:
+        raise ValueError(f"{what}: expected shape {tuple(own.shape)}, got {tuple(value.shape)}")
+    if value.dtype != own.dtype:
+        raise TypeError(f"{what}: expected dtype {own.dtype}, got {value.dtype}")
+    if value.is_meta or (value.dtype == torch.int64 and bool(value < 0)):
+        raise ValueError(f"{what}: expected a count of steps, got {value}")
+
+
+def _bind(
+    model: torch.nn.Module, names: Mapping[str, str] | None
+) -> tuple[dict[str, torch.nn.Parameter], dict[str, str]]:
+    """The model's parameters under the names of ``SHAPES``, and their own names."""
     found = dict(model.named_parameters())
     if names is None:
         names = {name: name for name in SHAPES}
@@ -1099,16 +1322,24 @@ def _bind(model: torch.nn.Module, names: Mapping[str, str] | None) -> dict[str, 
             f"model: its parameters are not those of the spec: {'; '.join(reasons)}. "
             f"Expected: {expected}. Found: {listed}. names={{...}} maps the first to the second."
         )
-    first = next(iter(bound.values()))
     for name, value in bound.items():
-        if not value.requires_grad:
-            raise ValueError(f"model: {names[name]} is frozen, and the update is that of all parameters")
-        if value.dtype not in TOLERANCES or value.dtype != first.dtype:
-            kinds = "float32, float64 or bfloat16, one for all"
-            raise TypeError(f"model: {names[name]}: expected {kinds}, got {value.dtype}")
-        if value.device != first.device:
-            raise ValueError(f"model: {names[name]} is on {value.device}, others are on {first.device}")
-    return {name: bound[name] for name in SHAPES}
+        _check_parameter(names[name], value, SHAPES[name], next(iter(bound.values())))
+    return {name: bound[name] for name in SHAPES}, {name: names[name] for name in SHAPES}
+
+
+def _check_parameter(name: str, value: Tensor, shape: tuple[int, ...], first: Tensor) -> None:
+    """A parameter that can be updated, and goes with the others."""
+    if value.shape != shape:
+        raise ValueError(f"model: {name}: expected shape {shape}, got {tuple(value.shape)}")
+    if value.dtype not in TOLERANCES or value.dtype != first.dtype:
+        kinds = "float32, float64 or bfloat16, one for all"
+        raise TypeError(f"model: {name}: expected {kinds}, got {value.dtype}")
+    if value.device != first.device:
+        raise ValueError(f"model: {name} is on {value.device}, others are on {first.device}")
+    if value.is_meta:
+        raise ValueError(f"model: {name} is on the device meta, where nothing has a value")
+    if value.is_inference():
+        raise ValueError(f"model: {name} was made in inference mode, and cannot be updated")
 
 
 def _in_order(model: torch.nn.Module) -> dict[str, str]:

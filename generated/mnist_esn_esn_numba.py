@@ -24,11 +24,13 @@ Conditions:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
+import numba
 import numpy as np
-from numba import njit
 
 __all__ = [
     "DTYPE",
@@ -153,6 +155,7 @@ GUARDS = {
     24: ("fc3", "Newton direction η_k (linear system)"),
     25: ("network", "solution of a linear system"),
     26: ("network", "objective"),
+    27: ("network", "parameter after the step"),
 }
 """Checks by code: layer and quantity."""
 _SHAPES1: Shapes = {1: (None, 256), 2: (None, 32)}
@@ -226,6 +229,29 @@ _WORK_ONE: dict[str, Shapes] = {
 }
 """Intermediate values of a single sample: name -> shapes."""
 _MEMORY: dict[str, tuple[str, Shapes]] = {}
+
+
+def _without_cache() -> dict[str, bool]:
+    """Options that turn Numba's cache off where it has no folder that can be written."""
+    try:
+        numba.njit(cache=True)(lambda: None)
+    except RuntimeError:
+        warnings.warn(
+            "Numba finds no folder to keep compiled code in, and compiles anew in every process; "
+            "the environment variable NUMBA_CACHE_DIR names one",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return {"cache": False}
+    return {}
+
+
+_OPTIONS = _without_cache()
+
+
+def njit(**options: Any) -> Any:
+    """Numba's decorator, also where nothing can be cached."""
+    return numba.njit(**(options | _OPTIONS))
 
 
 def init(seed: int | None = None) -> dict[str, Array]:
@@ -339,6 +365,31 @@ def _allocate(shapes: Shapes, batch: int) -> Array | Arrays:
         np.zeros([batch if n is None else n for n in shapes.get(k, empty)], DTYPE)
         for k in range(max(shapes) + 1)
     )
+
+
+class _Point:
+    """What is computed at a point, and arrays for the products there.
+
+    Args:
+        work: the arrays of the point, which products read and do not change.
+    """
+
+    def __init__(self, work: _Workspace) -> None:
+        self.work = work
+        self.free: list[_Workspace] = []
+
+    def take(self) -> _Workspace:
+        """The point with further arrays, which no other thread has until they are given back."""
+        try:
+            return self.free.pop()
+        except IndexError:
+            made = _Workspace(self.work.shapes, self.work.batch)
+            made.__dict__.update(self.work.__dict__)
+            return made
+
+    def give(self, work: _Workspace) -> None:
+        """Keep the arrays for the next product."""
+        self.free.append(work)
 
 
 def _arranged(work: _Workspace, places: Places) -> _Workspace:
@@ -1377,9 +1428,11 @@ def _prepared_hessian_vector_product(
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
     _adjoint(work.x, work.targets, weights, work.a, work.softmax, work.b, work.softmax_part1, work.y)
+    point = _Point(work)
 
     def product(vector: Parameters) -> dict[str, Array]:
         vector_weights, vector_biases = _parameters(vector, "vector")
+        work = point.take()
         work.renew("product_weights", "product_biases")
         _tangent(
             work.x,
@@ -1417,7 +1470,9 @@ def _prepared_hessian_vector_product(
             work.product_weights_part2,
             work.product_biases,
         )
-        return _named(work.product_weights, work.product_biases)
+        found = _named(work.product_weights, work.product_biases)
+        point.give(work)
+        return found
 
     return product
 
@@ -1425,9 +1480,12 @@ def _prepared_hessian_vector_product(
 def linearize(params: Parameters, inputs: Array, targets: Array, kind: str = "hessian") -> Product:
     """A matrix–vector product at one point, for many vectors; what they share is computed once.
 
+    The point is kept: what becomes of the arrays that it was made from changes no product. Several threads
+    may call it at the same time.
+
     Args:
-        params: by name, shapes as in ``SHAPES``, float32. They are copied.
-        inputs: (B, 784). They are not copied and must stay as they are.
+        params: by name, shapes as in ``SHAPES``, float32.
+        inputs: (B, 784).
         targets: (B,) integers, classes 0 to 9.
         kind: "hessian".
 
@@ -1441,8 +1499,10 @@ def linearize(params: Parameters, inputs: Array, targets: Array, kind: str = "he
     prepared = {"hessian": _prepared_hessian_vector_product}
     if kind not in prepared:
         raise ValueError(f"kind: expected one of {list(prepared)}, got {kind!r}")
-    copies = {name: np.array(value, order="C") for name, value in params.items()}
-    weights, biases = _parameters(copies, "params")
+    weights, biases = _parameters(params, "params")
+    weights = tuple(array.copy() for array in weights)
+    biases = tuple(array.copy() for array in biases)
+    inputs = _checked("inputs", inputs, (None, 784)).copy()
     return prepared[kind](weights, biases, inputs, targets)
 
 
@@ -1613,10 +1673,33 @@ _PLACES: Places = {
 }
 """Memory of a step on a batch, by array and subscript: number of the place, and the first and the last
 statement that touch it."""
-_NUMBERS = ("lr", "steps")
-"""Numbers of the optimizer's state, by attribute."""
-_RANGES = {"lr": (0.0, None)}
-"""Least and largest value of the hyperparameters."""
+METHOD = "Exact stochastic Newton (randomised, rank one)"
+"""What steps are made by; a saved state says it too."""
+_LARGEST = float(np.finfo(DTYPE).max)
+"""The largest number that steps can compute with."""
+_RANGES: dict[str, tuple[float | None, float | None, str]] = {
+    "lr": (0.0, None, "a finite number from 0.0"),
+    "steps": (0, 4611686018427387904, "a whole number from 0"),
+}
+"""Numbers of the optimizer: least and largest value (None: any finite one), and in words."""
+_WHOLE = ("steps",)
+"""Those that are whole numbers."""
+
+
+def _number(name: str, value: Any) -> Any:
+    """The value as a number of Python, if it is one and in its range; NumPy's count, and 0-d arrays."""
+    try:
+        found = value.item() if getattr(value, "shape", None) == () else value
+    except RuntimeError as error:  # it has no value, as on the device "meta"
+        raise TypeError(f"{name}: expected a number, got {value}") from error
+    if isinstance(found, bool) or not isinstance(found, Real):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    low, high, text = _RANGES[name]
+    limit = _LARGEST
+    inside = (-limit if low is None else low) <= found <= (limit if high is None else high)
+    if not inside or (name in _WHOLE and found != int(found)):
+        raise ValueError(f"{name}: expected {text}, got {found}")
+    return int(found) if name in _WHOLE else float(found)
 
 
 class State:
@@ -1631,6 +1714,8 @@ class State:
     Attributes:
         steps: steps so far.
 
+    Numbers may be changed from step to step, and are checked when they are set.
+
     Raises:
         TypeError: an argument is of another type.
         ValueError: a number or a shape is not as described.
@@ -1639,10 +1724,37 @@ class State:
     def __init__(self, params: Parameters, *, lr: float = 0.01) -> None:
         """Check the arguments; allocate what is kept from step to step."""
         _parameters(params, "params")
+        self.lr = lr
         self.steps = 0
-        self.lr = _number("lr", lr)
+        self._allocate()
+
+    def _allocate(self) -> None:
+        """Arrays as they are before the first step."""
         self.memory = _Workspace({name: shapes for name, (_, shapes) in _MEMORY.items()}, 1)
+        self._arrays: dict[str, Array] = {}
+        for name, (_, shapes) in _MEMORY.items():
+            made = getattr(self.memory, name)
+            own = {f"{name}.{k}": made[k] for k in shapes} if isinstance(shapes, dict) else {name: made}
+            self._arrays |= own
+        self._copies: list[Array] = []
         self._work: dict[int, _Workspace] = {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Check a number that is set; there are no others than those of the class."""
+        if name in _RANGES:
+            value = _number(name, value)
+        elif name not in ("memory", "_arrays", "_copies", "_work"):
+            raise AttributeError(f"state: expected one of {', '.join(_RANGES)}, got {name}")
+        object.__setattr__(self, name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copy and pickle."""
+        return self.state_dict()
+
+    def __setstate__(self, values: Mapping[str, Any]) -> None:
+        """Of copy and pickle."""
+        self._allocate()
+        self.load_state_dict(values)
 
     def workspace(self, batch: int) -> _Workspace:
         """Arrays for steps of this batch size; those of the last few sizes are kept."""
@@ -1653,48 +1765,39 @@ class State:
             self._work[batch] = work if batch == 1 else _arranged(work, _PLACES)
         return self._work[batch]
 
+    def saved(self, arrays: Sequence[Array]) -> list[Array]:
+        """Copies, in memory that is used again at the next call."""
+        if not self._copies:
+            self._copies = [np.empty_like(array) for array in arrays]
+        for copy, array in zip(self._copies, arrays):
+            copy[...] = array
+        return self._copies
+
     def state_dict(self) -> dict[str, Any]:
         """A copy of everything that the next steps depend on, apart from the parameters."""
-        values: dict[str, Any] = {name: getattr(self, name) for name in _NUMBERS}
-        return values | {key: array.copy() for key, array in self._arrays().items()}
+        values: dict[str, Any] = {"method": METHOD} | {name: getattr(self, name) for name in _RANGES}
+        return values | {key: array.copy() for key, array in self._arrays.items()}
 
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` returned.
+        """Take over what ``state_dict`` returned, also from a file of ``np.savez``; or nothing at all.
 
         Raises:
             TypeError: a value is of another type.
-            ValueError: names or shapes differ.
+            ValueError: it is of another method, names or shapes differ, or a number is out of range.
         """
-        arrays = self._arrays()
-        names = [*_NUMBERS, *arrays]
+        if not isinstance(values, Mapping):
+            raise TypeError(f"state: expected a dict, got {type(values).__name__}")
+        names = ["method", *_RANGES, *self._arrays]
         if set(values) != set(names):
             raise ValueError(f"state: expected the names {names}, got {list(values)}")
-        checked = {key: _checked(key, values[key], array.shape) for key, array in arrays.items()}
-        lr = _number("lr", values["lr"])
-        self.steps = int(values["steps"])
-        self.lr = lr
-        for key, array in arrays.items():
+        if str(values["method"]) != METHOD:
+            raise ValueError(f"state: expected that of {METHOD}, got that of {values['method']}")
+        numbers = {name: _number(name, values[name]) for name in _RANGES}
+        checked = {key: _checked(key, values[key], array.shape) for key, array in self._arrays.items()}
+        for name, number in numbers.items():
+            setattr(self, name, number)
+        for key, array in self._arrays.items():
             array[...] = checked[key]
-
-    def _arrays(self) -> dict[str, Array]:
-        """Arrays by name and subscript."""
-        found: dict[str, Array] = {}
-        for name, (_, shapes) in _MEMORY.items():
-            made = getattr(self.memory, name)
-            found |= {f"{name}.{k}": made[k] for k in shapes} if isinstance(shapes, dict) else {name: made}
-        return found
-
-
-def _number(name: str, value: float) -> float:
-    """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if not np.isfinite(value):
-        raise ValueError(f"{name}: expected a finite number, got {value}")
-    low, high = _RANGES.get(name, (None, None))
-    if (low is not None and value < low) or (high is not None and value > high):
-        raise ValueError(f"{name}: expected a number from {low} to {high or 'infinity'}, got {value}")
-    return float(value)
 
 
 def step(params: Parameters, state: State, inputs: Array, targets: Array) -> float:
@@ -1717,7 +1820,7 @@ def step(params: Parameters, state: State, inputs: Array, targets: Array) -> flo
     weights, biases = _parameters(params, "params", in_place=True)
     inputs, labels = _data(inputs, targets)
     order = np.arange(len(inputs))
-    total = _run(weights, biases, state, inputs, labels, order, len(order))
+    total = _run(params, weights, biases, state, inputs, labels, order, len(order))
     return total / len(order)
 
 
@@ -1745,16 +1848,12 @@ def train_epoch(
     weights, biases = _parameters(params, "params", in_place=True)
     samples, labels = _data(inputs, targets)
     order = _positions(order, len(samples))
-    if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)):
-        raise TypeError(f"batch: expected an integer, got {type(batch).__name__}")
-    if batch < 1:
-        raise ValueError(f"batch: expected an integer of at least 1, got {batch}")
+    batch = _count("batch", batch)
     whole = len(order) - len(order) % batch
     total = 0.0
-    if whole:
-        total += _run(weights, biases, state, samples, labels, order[:whole], int(batch))
-    if whole < len(order):
-        total += _run(weights, biases, state, samples, labels, order[whole:], len(order) - whole)
+    for part, size in ((order[:whole], batch), (order[whole:], len(order) - whole)):
+        if len(part):
+            total += _run(params, weights, biases, state, samples, labels, part, size)
     return total / len(order)
 
 
@@ -1762,6 +1861,15 @@ def _data(inputs: Array, targets: Array) -> tuple[Array, Array]:
     """Samples and targets, checked."""
     inputs = _checked("inputs", inputs, (None, 784))
     return inputs, _classes(targets, len(inputs))
+
+
+def _count(name: str, value: int) -> int:
+    """A number of samples, checked."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name}: expected an integer of at least 1, got {value}")
+    return int(value)
 
 
 def _positions(order: Array, count: int) -> Array:
@@ -1777,9 +1885,59 @@ def _positions(order: Array, count: int) -> Array:
 
 
 def _run(
-    weights: Arrays, biases: Arrays, state: State, samples: Array, labels: Array, order: Array, batch: int
+    params: Parameters,
+    weights: Arrays,
+    biases: Arrays,
+    state: State,
+    samples: Array,
+    labels: Array,
+    order: Array,
+    batch: int,
 ) -> float:
-    """Steps of one batch size; the sum of the objectives."""
+    """Steps of one batch size, all of them or up to one that is refused; the sum of the objectives."""
+    arrays = [*(params[name] for name in SHAPES), *state._arrays.values()]
+    before = state.saved(arrays)
+    counts = state.steps
+    total, code, done = _steps(weights, biases, state, samples, labels, order, batch)
+    if not _sum_finite(arrays):
+        # Infinity and NaN stay: the first step that made one is found by taking them again.
+        for copy, array in zip(before, arrays):
+            array[...] = copy
+        state.steps = counts
+        for done in range(0, len(order), batch):
+            before = state.saved(arrays)
+            part = order[done : done + batch]
+            counts = state.steps
+            total, code, _ = _steps(weights, biases, state, samples, labels, part, batch)
+            if not _sum_finite(arrays):
+                for copy, array in zip(before, arrays):
+                    array[...] = copy
+                state.steps = counts
+                code = 27
+            if code != 0:
+                break
+    if code != 0:
+        place = f"sample {order[done]}"
+        _refuse(code, place if batch == 1 else f"the batch that begins with {place}")
+    return float(total)
+
+
+def _sum_finite(arrays: Sequence[Array]) -> bool:
+    """Whether the sum of all entries is finite: then all of them are."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(sum(np.add.reduce(array, None) for array in arrays)))
+
+
+def _steps(
+    weights: Arrays,
+    biases: Arrays,
+    state: State,
+    samples: Array,
+    labels: Array,
+    order: Array,
+    batch: int,
+) -> tuple[float, int, int]:
+    """Steps of one batch size: sum of the objectives, code of a check that failed, and samples done."""
     work = state.workspace(batch)
     if batch == 1:
         result = _epoch_one(
@@ -1838,7 +1996,4 @@ def _run(
         )
     total, code, done = result
     state.steps += done // batch
-    if code != 0:
-        place = f"sample {order[done]}"
-        _refuse(code, place if batch == 1 else f"the batch that begins with {place}")
-    return float(total)
+    return total, code, done
