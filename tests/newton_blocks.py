@@ -174,7 +174,9 @@ class Run:
     def memory(self, name: str, k: int) -> Array:
         """A quantity of the state, of the layer with weight number k."""
         if self.torch:
-            names = self.module.BIAS_NAMES if self.module.MEMORY[name][1] == "bias" else self.module.WEIGHT_NAMES
+            names = (
+                self.module.BIAS_NAMES if self.module.MEMORY[name][1] == "bias" else self.module.WEIGHT_NAMES
+            )
             owner = dict(self.model.named_parameters())[names[k]]
             return self.optimizer.state[owner][name].numpy().copy()
         return np.array(getattr(self.state.memory, name)[k])
