@@ -221,7 +221,9 @@ class Run:
 
     @staticmethod
     def array(value: Any) -> np.ndarray:
-        """A copy as float64."""
+        """A copy as float64; NaN where nothing has a value."""
+        if isinstance(value, torch.Tensor) and value.is_meta:
+            return np.full(tuple(value.shape), np.nan)
         if isinstance(value, torch.Tensor):
             value = value.detach().double().numpy()
         return np.array(value, np.float64)

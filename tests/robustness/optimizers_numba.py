@@ -237,7 +237,7 @@ def _forgotten(count: int) -> Callable[[NumbaRun], None]:
 
 
 def _broken_later(value: float) -> Callable[[NumbaRun], None]:
-    """The third of four steps of a compiled loop has a sample that is not finite: two steps have been taken."""
+    """The third of four steps of one call has a sample that is not finite: two steps have been taken."""
 
     def do(run: NumbaRun) -> None:
         twin_params, twin = copy.deepcopy((run.params, run.optimizer))
@@ -264,10 +264,6 @@ def _broken_later(value: float) -> Callable[[NumbaRun], None]:
         run.objectives += [0.0] * 4
 
     return do
-
-
-def _broken_like(run: NumbaRun) -> None:
-    """What of the four steps can be taken, one by one."""
 
 
 def _in_threads(run: NumbaRun) -> None:

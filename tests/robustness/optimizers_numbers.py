@@ -66,7 +66,7 @@ def number_rows(run: Run) -> Iterator[Row]:
     numbers = run.numbers()
     excluded = getattr(run.module, "_EXCLUDED", {})
     whole = getattr(run.module, "_WHOLE", ())
-    for name, (low, high, _) in numbers.items():
+    for name, (low, high, *_) in numbers.items():
         value = _inside(low, high, name in whole)
         kinds: dict[str, Callable[[Any], Any]] = dict(WHOLE) if name in whole else dict(KINDS)
         for kind, make in kinds.items():
@@ -82,7 +82,7 @@ def number_rows(run: Run) -> Iterator[Row]:
             yield Row(
                 f"{name}: its end {end}",
                 lambda run, name=name, end=end: run.set(name, end),
-                "an end that belongs to the range is taken; the step may still find that something is not finite",
+                "an end that belongs to the range is taken; something may still not be finite",
                 expect="either",
                 like=lambda run, name=name, end=end: run.set(name, end),
                 heal=lambda run, name=name, old=run.get(name): run.set(name, old),
