@@ -322,9 +322,9 @@ def _(statement: ConjugateGradients, machine: Machine) -> None:
     operator. So a curvature may be rounding alone in two ways: against that norm, for the direction as it is;
     or because of the direction, if its part along its product is no longer than the ``error`` of the
     residuals that it is made of. In a singular system without a solution the steps before that are long, and
-    the error is large. The second way is looked at only where direction and product are closer to a right angle than they are
-    for any operator whose condition number costs less than half of the digits. Squares of small numbers
-    vanish: the search is on the right sides divided by a power of two of their size.
+    the error is large. The second way is looked at only where direction and product are closer to a right
+    angle than they are for any operator whose condition number costs less than half of the digits. Squares of
+    small numbers vanish: the search is on the right sides divided by a power of two of their size.
     """
     unknowns = statement.unknowns
 

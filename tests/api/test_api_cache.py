@@ -33,9 +33,9 @@ def compilations(monkeypatch):
     calls = []
     compiler = sifrc.compiler.compile_spec
 
-    def counted(*arguments):
+    def counted(*arguments, **named):
         calls.append(arguments)
-        return compiler(*arguments)
+        return compiler(*arguments, **named)
 
     monkeypatch.setattr(sifrc.compiler, "compile_spec", counted)
     return calls
