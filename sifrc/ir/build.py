@@ -157,8 +157,10 @@ def constant(value: sympy.Expr, axes: Sequence[Axis] = ()) -> Expr:
     """A real number, the same for all entries; one that is not rational is a function of nothing.
 
     Example:
-        >>> constant(sympy.log(2)).function.expression, constant(sympy.Rational(1, 2)) is scale(Fraction(1, 2), ones())
-        (log(2), True)
+        >>> constant(sympy.log(2)).function.expression
+        log(2)
+        >>> constant(sympy.Rational(1, 2)) is scale(Fraction(1, 2), ones())
+        True
     """
     if value.is_Rational:
         return scale(Fraction(int(value.p), int(value.q)), ones(axes))
@@ -239,7 +241,9 @@ def _merged_constants(operands: list[Operand]) -> tuple[Fraction, list[Operand]]
     product = constant(sympy.Mul(*(number_of(expr) for expr in constants)))
     if isinstance(product, Map):
         return Fraction(1), [*rest, (product, ())]
-    return sum((factor for factor, _ in product.terms), Fraction(0)) if isinstance(product, Add) else Fraction(1), rest
+    return sum((factor for factor, _ in product.terms), Fraction(0)) if isinstance(
+        product, Add
+    ) else Fraction(1), rest
 
 
 def _is_plain(expr: Einsum) -> bool:

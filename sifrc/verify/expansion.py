@@ -202,7 +202,8 @@ def equal(left: Any, right: Any, points: int = 2) -> bool:
 
 def _fraction(value: mpmath.mpf) -> Fraction:
     sign, mantissa, exponent, _ = value._mpf_
-    return (-1) ** sign * Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
+    size: Fraction = Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
+    return -size if sign else size
 
 
 class _Unknowns:

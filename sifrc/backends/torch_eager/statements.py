@@ -93,7 +93,9 @@ class Writer:
                 if any(load.ref == target.ref for load in loads_of(statement)):
                     return False
                 continue
-            values = [a.value for a in statement.assigns] if isinstance(statement, Kernel) else [statement.value]
+            values = (
+                [a.value for a in statement.assigns] if isinstance(statement, Kernel) else [statement.value]
+            )
             loads = dict(statement.loads)
             for value in values:
                 used = [loads[s.name] for s in value.free_symbols if s.name in loads]
@@ -388,11 +390,10 @@ class Writer:
         name = self.names.array(target)
         if target.window or self.names.family(target).storage in _IN_PLACE:
             return [f"{name}.copy_({value})"]
-        if set(target.labels) <= set(labels if present is None else present):
-            pass
-        elif self._broadcast_by_readers(target):
-            self._narrow.add(target.ref)
-        else:
+        if not set(target.labels) <= set(labels if present is None else present):
+            if self._broadcast_by_readers(target):
+                self._narrow.add(target.ref)
+                return [f"{name} = {value}"]
             value += f".expand({extents_text(target.labels, self.names.sizes(target))})"
         return [f"{name} = {value}"]
 
