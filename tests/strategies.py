@@ -34,6 +34,20 @@ ACTIVATIONS: tuple[Any, ...] = (
     {"expression": "log1p(exp(-x**2)) + abs(x)/(1 + abs(x))"},
     {"expression": "max(x, a*x**3) - min(x, cos(x))", "parameters": {"a": 0.2}},
     {"expression": "erf(x)*sigmoid(k*x) + 0.125*sinh(x/2)", "parameters": {"k": -1.5}},
+    *(
+        {"expression": text}
+        for text in (
+            "x + 1",
+            "x + log(2)",
+            "log(exp(x)) - 0.5",
+            "-x",
+            "sqrt(2)*x",
+            "0*x + 1",
+            "where(x > 0, x + 1, x)",
+            "where(x > 0, 1 + 0*x, 2)",
+            "max(2*x, x + x)",
+        )
+    ),
 )
 
 LOSSES: tuple[Any, ...] = (
@@ -54,6 +68,20 @@ LOSSES: tuple[Any, ...] = (
     {"expression": "-log(dot(t, softmax(y)))", "targets": "classes"},
     {"expression": "sum(softplus(y)*t) + mean(sin(y - t))"},
     {"expression": "sqrt(1 + dot(y - t, y - t)) + mean(y)*sum(tanh(y))/5"},
+    {"expression": "sum((y - t)**2/(2*s**2) + log(s))", "parameters": {"s": 0.7}},
+    *(
+        {"expression": text}
+        for text in (
+            "sum(max(0.9*(t - y), -0.1*(t - y)))",
+            "sum(max(abs(y - t) - 0.1, 0))",
+            "mean((y - mean(y))**2) + mean((y - t)**2)",
+            "sum(y)*sum(y)*log(2)",
+            "sum(t*y)",
+            "0*sum(y)",
+            "log(2) + sum(t) + 0*sum(y)",
+            "sum(where(y > t, 1 + 0*y, 2))",
+        )
+    ),
 )
 
 _sizes = st.integers(1, 5)

@@ -159,8 +159,10 @@ def constant(value: sympy.Expr, axes: Sequence[Axis] = ()) -> Expr:
     """A real number, the same for all entries; one that is not rational is a function of nothing.
 
     Example:
-        >>> constant(sympy.log(2)).function.expression, constant(sympy.Rational(1, 2)) is scale(Fraction(1, 2), ones())
-        (log(2), True)
+        >>> constant(sympy.log(2)).function.expression
+        log(2)
+        >>> constant(sympy.Rational(1, 2)) is scale(Fraction(1, 2), ones())
+        True
     """
     if value.is_Rational:
         return scale(Fraction(int(value.p), int(value.q)), ones(axes))

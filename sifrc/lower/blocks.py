@@ -113,7 +113,7 @@ def _run_length(blocks: Sequence[Block], position: int) -> int:
 
 
 def _knows_extents(statement: Statement) -> bool:
-    """Whether the operands of every assignment give the sizes of its target, which differ from layer to layer.
+    """Whether the operands of every assignment give the sizes of its target, which differ between layers.
 
     A constant fills an array of a size that only its own layer tells.
     """

@@ -52,7 +52,7 @@ def build_loss(
 
 
 def _zero_on_domain(node: Map) -> Expr:
-    """0 where a function that cancelled is a number, not a number elsewhere: 0·log y is 0 for y > 0 only."""
+    """0 where a function that cancelled is a number, and not a number elsewhere: 0·log y is 0 for y ≥ 0."""
     function = node.function
     domain = enforced(function.value_form(node.orders))
     guard = ScalarFunction("loss", function.arguments, guarded(S.Zero, domain, function.argument_symbols))
@@ -197,8 +197,7 @@ def _(tree: Call, scope: _Scope) -> Expr:
     if rule is None:
         return _nonlinear(tree, scope)
     if tree.function == "dot" and all(_is_restricted(argument, scope) for argument in tree.arguments):
-        left, right = tree.arguments
-        product = Binary("*", left, right, tree.location)
+        product = Binary("*", tree.arguments[0], tree.arguments[1], tree.location)
         return _build(Call("sum", (product,), tree.location), scope)
     arguments = [_spread(_build(argument, scope), (scope.axis,)) for argument in tree.arguments]
     return rule(scope.axis, *arguments)

@@ -1,11 +1,12 @@
 """Where an expression is a real number, as it was written and as it came out of simplification.
 
-SymPy simplifies what it builds: √x² is x, exp(2 log x) is x², 0·log x is 0. Each is right where the left side is
-a number, and the right side is one elsewhere too. A domain is a list of expressions that must not be negative;
-what the simplified form no longer asks for is asked for by a guard, so that both are numbers in the same places.
+SymPy simplifies what it builds: √x² is x, exp(2 log x) is x², 0·log x is 0. Each is right where the left side
+is a number, and the right side is one elsewhere too. A domain is a list of expressions that must not be
+negative; what the simplified form no longer asks for is asked for by a guard, so that both are numbers in the
+same places.
 
-Only sets with an interior count: a quotient has its limit where numerator and denominator vanish together, and
-a boundary belongs to the domain. ``where`` takes the second branch where its condition is not a number.
+Only sets with an interior count: a quotient has its limit where numerator and denominator vanish together,
+and a boundary belongs to the domain. ``where`` takes the second branch where its condition is not a number.
 """
 
 from __future__ import annotations

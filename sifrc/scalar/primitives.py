@@ -302,7 +302,9 @@ def where(condition: Boolean, chosen: Expr, otherwise: Expr) -> Expr:
         return chosen if condition == sympy.true else otherwise
     inner = condition.atoms(Piecewise)
     if not inner:
-        return Piecewise((_decided(chosen, condition, True), condition), (_decided(otherwise, condition, False), True))
+        return Piecewise(
+            (_decided(chosen, condition, True), condition), (_decided(otherwise, condition, False), True)
+        )
     # A choice inside the condition is decided first, the outermost one: conditions stay plain comparisons.
     choice = max(inner, key=lambda node: (node.count_ops(), str(node)))
     pairs: list[tuple[Expr, Boolean]] = []

@@ -74,10 +74,10 @@ def constant_value(expression: Expression, parameters: Mapping[str, float] = _NO
             a, b = constant_value(left, parameters), constant_value(right, parameters)
             return None if a is None or b is None else _combined(sign, a, b)
         case Call(function="where", arguments=(Compare() as test, chosen, otherwise)):
-            sides = constant_value(test.left, parameters), constant_value(test.right, parameters)
-            if sides[0] is None or sides[1] is None:
+            a, b = constant_value(test.left, parameters), constant_value(test.right, parameters)
+            if a is None or b is None:
                 return None
-            return constant_value(chosen if _COMPARISONS[test.operator](*sides) else otherwise, parameters)
+            return constant_value(chosen if _COMPARISONS[test.operator](a, b) else otherwise, parameters)
         case Call(function=function, arguments=arguments) if function in _FUNCTIONS:
             values = [constant_value(argument, parameters) for argument in arguments]
             given = [value for value in values if value is not None]

@@ -254,8 +254,8 @@ class _Numbers:
 
 def _fraction(value: mpmath.mpf) -> Fraction:
     sign, mantissa, exponent, _ = value._mpf_
-    magnitude = Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
-    return -magnitude if sign else magnitude
+    size: Fraction = Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
+    return -size if sign else size
 
 
 class _Unknowns:

@@ -398,11 +398,10 @@ class Writer:
         name = self.names.array(target)
         if target.window or self.names.family(target).storage in _IN_PLACE:
             return [f"{name}.copy_({value})"]
-        if set(target.labels) <= set(labels if present is None else present):
-            pass
-        elif self._broadcast_by_readers(target):
-            self._narrow.add(target.ref)
-        else:
+        if not set(target.labels) <= set(labels if present is None else present):
+            if self._broadcast_by_readers(target):
+                self._narrow.add(target.ref)
+                return [f"{name} = {value}"]
             value += f".expand({extents_text(target.labels, self.names.sizes(target))})"
         return [f"{name} = {value}"]
 

@@ -1,0 +1,158 @@
+"""Simplified expressions are numbers where the written ones are, and nowhere else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import mpmath
+import numpy as np
+import pytest
+import sympy
+import torch
+from mpmath import mp
+
+from sifrc.errors import ModelError
+from sifrc.scalar import evaluate, piecewise_affine, print_code, scalar_from_tree
+from sifrc.scalar.primitives import erfc, settled, sigmoid, softplus, substituted, where
+from sifrc.spec.parser import parse_expression
+
+POINTS = (-3.7, -1.3, -0.6, 0.3, 0.7, 1.9)
+
+
+def real(value):
+    """The number, or not a number where it is complex."""
+    return mp.nan if isinstance(value, mp.mpc) else value
+
+
+def root(x):
+    return real(mp.sqrt(x))
+
+
+def log(x):
+    return real(mp.log(x))
+
+
+CHANGED: dict[str, Callable] = {
+    "sqrt(x)**2": lambda x: root(x) ** 2,
+    "exp(2*log(x))": lambda x: mp.exp(2 * log(x)),
+    "0*log(x) + 1": lambda x: 0 * log(x) + 1,
+    "x + log1p(x) - log1p(x)": lambda x: x + log(1 + x) - log(1 + x),
+    "x**0.5*x**0.5": lambda x: root(x) * root(x),
+    "x**1.5/x**0.5": lambda x: root(x) ** 3 / root(x),
+    "x**a*x**b": lambda x: root(x) * root(x),
+    "exp(log(x) + log(x + 3))": lambda x: mp.exp(log(x) + log(x + 3)),
+    "max(x, sqrt(x))": lambda x: mp.nan if x < 0 else max(x, mp.sqrt(x)),
+    "min(sqrt(x)**2, 1)": lambda x: mp.nan if x < 0 else min(x, 1),
+    "where(x > 1, sqrt(x - 1.5)**2, x)": lambda x: root(x - 1.5) ** 2 if x > 1 else x,
+    "where(x > 0, sqrt(x)**2, -x)": abs,
+    "where(sqrt(x)**2 > -3, x, 2*x)": lambda x: x if x >= 0 else 2 * x,
+    "where(log(x) < log(x) + 1, x, 2*x)": lambda x: x if x >= 0 else 2 * x,
+    "leaky_relu(x, sqrt(-x)**2)": lambda x: x if x > 0 else -x * x,
+    "(sqrt(x)**2)**0": lambda x: mp.mpf(1),
+}
+
+
+def function(text: str):
+    values = (("a", 0.3), ("b", 0.7)) if "**a" in text else ()
+    tree = parse_expression(text, parameters=[name for name, _ in values])
+    return scalar_from_tree(tree, ("x",), values)
+
+
+def same(found: float, expected: object) -> bool:
+    number = float(expected)
+    return math.isnan(found) if math.isnan(number) else abs(found - number) <= 1e-12 * max(1, abs(number))
+
+
+@pytest.mark.parametrize("text", CHANGED)
+def test_values_and_slopes_on_the_domain_as_written(text: str) -> None:
+    """Values against mpmath's, slopes against differences of them, through the interpreter."""
+    f, reference = function(text), CHANGED[text]
+    for point in POINTS:
+        with mpmath.workdps(40):
+            x = mp.mpf(repr(point))
+            value, step = reference(x), mp.mpf(10) ** -15
+            slope = (reference(x + step) - reference(x - step)) / (2 * step)
+        assert same(float(evaluate(f.value_form((0,)), {"x": point})), value), (text, point)
+        assert same(float(evaluate(f.value_form((1,)), {"x": point})), slope), (text, point)
+        with mpmath.workdps(40):
+            precise = evaluate(f.value_form((0,)), {"x": mp.mpf(repr(point))}, "mpmath")
+        assert same(float(precise), value)
+
+
+@pytest.mark.parametrize("text", CHANGED)
+@pytest.mark.parametrize("dialect", ["numpy", "torch", "numba"])
+def test_printed_code_is_not_a_number_where_the_expression_is_not(text: str, dialect: str) -> None:
+    """The same through the code of each target."""
+    code = print_code(function(text).value_form((0,)), dialect, real="np.float64").text
+    points = [np.float64(point) for point in POINTS]
+    names = {"np": np, "torch": torch}
+    if dialect == "numba":
+        found = [eval(code, names, {"x": point}) for point in points]
+    else:
+        given = np.array(points)
+        with np.errstate(invalid="ignore"):
+            found = eval(code, names, {"x": torch.tensor(given) if dialect == "torch" else given})
+        found = np.broadcast_to(np.asarray(found), len(points))
+    for point, value in zip(POINTS, found, strict=True):
+        assert same(float(value), CHANGED[text](mp.mpf(repr(point)))), (text, point)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("x/x", "1"),
+        ("sqrt(x**2)", "absolute(x)"),
+        ("exp(log(x)/2)", "sqrt(x)"),
+        ("log(exp(x))", "x"),
+        ("log(1 - 1/(1 + exp(x)))", "-softplus(-x)"),
+        ("log(2*x) + sqrt(x)**2", "x + log(2*x)"),
+        ("max(sqrt(x), 0)", "Piecewise((0, sqrt(x) <= 0), (sqrt(x), True))"),
+        ("x**c", "x**2"),
+    ],
+)
+def test_nothing_is_added_where_nothing_was_lost(text: str, kept: str) -> None:
+    """Single points do not count, and a condition that is there already is not asked for twice."""
+    tree = parse_expression(text, parameters=["c"])
+    values = (("c", 2.0),) if "c" in text else ()
+    assert str(scalar_from_tree(tree, ("x",), values).value_form((0,))) == kept
+
+
+def test_what_is_no_number_has_no_curvature() -> None:
+    """Proofs look at the domain only."""
+    assert piecewise_affine(function("sqrt(x)**2"))
+    assert not piecewise_affine(function("exp(2*log(x))"))
+
+
+def test_comparisons_stay_as_they_are_under_other_names() -> None:
+    """The quantile loss: sums on both sides, which SymPy turns around for ever."""
+    t, y, u, v = sympy.symbols("t y u v", real=True)
+    larger = where(u <= v, v, u)
+    loss = substituted(larger, {u: sympy.Rational(9, 10) * (t - y), v: (y - t) / 10})
+    for ours, theirs in ((2.0, 1.0), (1.0, 2.0)):
+        expected = max(0.9 * (theirs - ours), 0.1 * (ours - theirs))
+        assert abs(float(loss.subs({t: theirs, y: ours})) - expected) < 1e-14
+    assert settled(u < v) == (u < v)
+
+
+def test_constants_are_compared() -> None:
+    """Also those that SymPy does not know, and ties that it cannot decide."""
+    x = sympy.Symbol("x", real=True)
+    half = sympy.Rational(1, 2)
+    assert settled(softplus(half) <= 1) == sympy.true
+    assert settled(sigmoid(sympy.S.One) > erfc(half)) == sympy.true
+    assert settled(sympy.log(4) <= 2 * sympy.log(2)) == sympy.true
+    assert settled(sympy.log(4) < 2 * sympy.log(2)) == sympy.false
+    assert sympy.Max(x, softplus(half)).subs(x, 2) == 2
+    assert abs(float(softplus(half).evalf()) - math.log1p(math.exp(0.5))) < 1e-15
+
+
+def test_a_branch_that_divides_by_zero_is_an_error_of_ours() -> None:
+    """As is a condition of too many cases, which ends."""
+    with pytest.raises(ModelError, match="not a finite real number"):
+        function("where(1/relu(x) > x, x, 1)")
+    nested = "x"
+    for number in range(6):
+        nested = f"max(min({nested}, x*{number + 2}), x**{number + 2})"
+    with pytest.raises(ModelError, match="too many cases"):
+        function(nested)
