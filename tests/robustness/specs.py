@@ -79,6 +79,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--minutes", type=float, help="give out no more work after so long, for each part")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--state", type=Path, help="a file that keeps counts and findings, to go on later")
+    parser.add_argument("--small", action="store_true", help="print a small spec of each fault")
     parser.add_argument(
         "--show", type=int, metavar="SEED", help="print the item of a seed, do it here, and end"
     )
