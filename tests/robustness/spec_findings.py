@@ -49,12 +49,13 @@ class Findings:
             self.first[finding.key] = finding
         self.counts[finding.key] += count
 
-    def lines(self) -> list[str]:
-        """One fault a line, the most frequent first."""
+    def lines(self) -> list[tuple[tuple[str, str], str]]:
+        """One fault a line with its key, the most frequent first."""
         lines = []
         for key, count in sorted(self.counts.items(), key=lambda pair: (-pair[1], pair[0])):
             found = self.first[key]
-            lines.append(f"{count:6}  {found.kind}: {found.place}  (seed {found.seed}) {found.detail}")
+            text = f"(seed {found.seed}) {found.detail}"
+            lines.append((key, f"{count:6}  {found.kind}: {found.place}  {text}"))
         return lines
 
 

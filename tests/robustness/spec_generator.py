@@ -53,7 +53,10 @@ def function_of(rng: Random, degenerate: float) -> dict[str, Any]:
         if name == "elu" and rng.random() < 0.5:
             return {"function": name, "parameters": {"alpha": rng.choice((0.7, 1.0, 0.0, 2))}}
         return {"function": name}
-    text, values = expressions.parameters(rng, expressions.activation(rng))
+    text = expressions.activation(rng)
+    if "x" not in text.replace("exp", "").replace("max", ""):
+        text = f"{text} + x*0"  # constants are wanted; without x the spec would be refused
+    text, values = expressions.parameters(rng, text)
     return {"expression": text, **({"parameters": values} if values else {})}
 
 

@@ -45,6 +45,7 @@ class _At:
 
     spec: Spec
     point: Point
+    variant: str
     seed: int
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
     exact: dict[str, dict[str, Any] | None] = field(default_factory=dict)
@@ -88,7 +89,7 @@ def compare(
     for module in (curvature_generated, summary_generated):
         module.separate_digits = _Counting(tally)  # type: ignore[attr-defined]
     for turn, variant in enumerate(VARIANTS):
-        at = _At(spec, point_of(spec, seed + turn, _BATCH, variant), seed)
+        at = _At(spec, point_of(spec, seed + turn, _BATCH, variant), variant, seed)
         with np.errstate(all="ignore"):
             at.values = expected(spec, at.point)
             for framework, module in modules.items():
@@ -127,7 +128,9 @@ def _compare_call(at: _At, module: Any, framework: str, operator: str, quantity:
     if verdict == "compared":
         tally.counts["numbers compared"] += sum(np.size(value) for value in found.values())
     if detail:
-        tally.findings.append(Finding(verdict, label, detail))
+        # What has no value, or overflows, mostly does so in all operators: one fault.
+        place = label if verdict == "wrong number" else f"at a {at.variant} point"
+        tally.findings.append(Finding(verdict, place, f"{label}: {detail}"))
 
 
 def _called(function: Any, operator: str, at: _At, framework: str) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def precise(spec: Spec, point: Point, quantity: str) -> dict[str, Any] | None:
             # mpmath leaves the real line, divides by zero, or compares complex numbers.
             return None
         count = 1 if spec.loss.reduction == "sum" else len(point.inputs)
-        result = {name: np.asarray(value, dtype=object) / count for name, value in total.items()}
+        result = {name: np.asarray(value / count, dtype=object) for name, value in total.items()}
         entries = [entry for value in result.values() for entry in value.ravel()]
         if not all(isinstance(entry, mpmath.mpf) and mpmath.isfinite(entry) for entry in entries):
             return None

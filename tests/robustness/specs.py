@@ -9,6 +9,7 @@ A seed says everything about its item. With ``--state`` a run that was ended goe
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import os
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from spec_findings import Finding, Findings, Tally
+from spec_minimise import minimised
 from spec_pipeline import SIMPLE, item_of, parse_item
 from spec_pool import Work, work_on
 from spec_watch import Watch
@@ -77,6 +79,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--minutes", type=float, help="give out no more work after so long, for each part")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--state", type=Path, help="a file that keeps counts and findings, to go on later")
+    parser.add_argument("--small", action="store_true", help="print a small spec of each fault")
     parser.add_argument(
         "--show", type=int, metavar="SEED", help="print the item of a seed, do it here, and end"
     )
@@ -119,8 +122,10 @@ def _run(part: str, chosen: argparse.Namespace) -> int:
     for name, number in sorted(state.counts.items()):
         print(f"  {number:10,}  {name}")
     print(f"  {sum(state.findings.counts.values()):10,}  findings of {len(state.findings.counts)} faults")
-    for line in state.findings.lines():
+    for key, line in state.findings.lines():
         print(line)
+        if chosen.small:
+            print(f"        {_small(part, state.findings.first[key])}")
     if state.following < chosen.start + count:
         print(
             f"  go on with --start {state.following}"
@@ -129,6 +134,24 @@ def _run(part: str, chosen: argparse.Namespace) -> int:
         )
     print(flush=True)
     return 1 if state.findings.counts else 0
+
+
+def _small(part: str, finding: Finding) -> Any:
+    """A small spec with the same fault; as it is where its data are no literals, or it hangs or dies."""
+    try:
+        item = ast.literal_eval(finding.item) if finding.item.startswith("{") else finding.item
+    except (ValueError, SyntaxError):
+        return finding.item
+    if finding.kind.startswith(("hang", "died", "execution")):
+        return item
+    if part == "whole":
+        from spec_whole import whole_item
+
+        def shows(smaller: Any) -> bool:
+            return finding.key in {found.key for found in whole_item(smaller, finding.seed).findings}
+
+        return minimised(item, shows, tries=40)
+    return minimised(item, lambda smaller: finding.key in {f.key for f in parse_item(smaller).findings})
 
 
 class _State:

@@ -146,8 +146,8 @@ def test_findings_of_one_place_are_one_fault() -> None:
     for seed in (5, 3, 9):
         findings.put(Finding("raw error", "KeyError in a.py:f", "1", seed))
     findings.put(Finding("hang", "hang in a.py:f", "", 4))
-    assert [line.split()[0] for line in findings.lines()] == ["3", "1"]
-    assert "(seed 3)" in findings.lines()[0]
+    assert [line.split()[0] for _, line in findings.lines()] == ["3", "1"]
+    assert "(seed 3)" in findings.lines()[0][1]
 
 
 def test_recursion_is_one_fault_wherever_it_ends() -> None:
