@@ -33,6 +33,9 @@ from sifrc.version import __version__
 
 __all__ = ["Compiled", "Request", "compile_spec"]
 
+_MOST_SIZES = 24
+"""Sizes of layers in the line that describes a network."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -187,9 +190,10 @@ def architecture(spec: Spec) -> str:
         if layer.activation is not None and layer.activation.name != "identity"
     )
     runs = [(size, len(list(run))) for size, run in groupby(sizes)]
-    chain = " → ".join(
-        f"{size} ×{count}" if count > 2 else " → ".join([str(size)] * count) for size, count in runs
-    )
+    words = [f"{size} ×{count}" if count > 2 else " → ".join([str(size)] * count) for size, count in runs]
+    if len(words) > _MOST_SIZES:
+        words = [*words[: _MOST_SIZES // 2], "…", *words[-_MOST_SIZES // 2 :]]
+    chain = " → ".join(words)
     parts = [chain, *names, _function_text(spec.loss.function)]
     if any(layer.kind == "add" or layer.share is not None for layer in spec.layers):
         parts.insert(1, f"graph of {len(spec.layers)} layers")

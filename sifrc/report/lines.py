@@ -52,7 +52,7 @@ def condition_lines(conditions: Iterable[Condition], status: bool = True) -> Ite
         if condition.layer is not None and "[k]" in text:
             layers.append(condition.layer)
     for (text, found), layers in groups.items():
-        yield f"{text}{_range(layers)}" + (f": {found}" if status else "")
+        yield f"{text}{_range(sorted(layers))}" + (f": {found}" if status else "")
 
 
 def _range(layers: Sequence[int]) -> str:
