@@ -128,6 +128,7 @@ def test_threads_at_the_same_time_get_one_module(tmp_path, plain_spec):
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".py", ".py"]
 
 
+@pytest.mark.slow
 def test_numba_modules_of_processes_at_the_same_time(tmp_path):
     """On one cache folder, compiled code included: the same numbers, no damaged entry, nothing left over."""
     make = f"import sifrc; warnings.simplefilter('error'); module = sifrc.compile({SPEC!r})"
