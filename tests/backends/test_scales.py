@@ -221,7 +221,7 @@ def test_conjugate_gradients_do_not_depend_on_the_scale_of_the_objective(solver:
 
 @pytest.mark.parametrize("where", ["interpreter", *BACKENDS])
 def test_what_is_below_the_normal_numbers_pulls_no_group_without_end(where: str) -> None:
-    """Derivatives of 1e-44 in float32 have no digits: rates of zero, and no refusal because of their signs."""
+    """Derivatives of 1e-44 in float32 have no digits: rates of zero, no refusal because of their signs."""
     dtype = np.dtype("float64" if where == "interpreter" else "float32")
     unit = np.finfo(dtype).smallest_subnormal
     matrix = np.array([[26, -28, -1], [-28, 38, 0], [-1, 0, 0]], dtype) * unit
