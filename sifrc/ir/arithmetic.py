@@ -115,6 +115,10 @@ class _Scalars:
         """Distance from one to the next number."""
         raise NotImplementedError
 
+    def smallest(self) -> Any:
+        """Smallest number with all its digits."""
+        raise NotImplementedError
+
     def cube_root(self, values: Array) -> Array:
         """Entry by entry, of numbers that are not negative."""
         raise NotImplementedError
@@ -183,6 +187,9 @@ class _NumPy(_Scalars):
     def epsilon(self) -> float:
         return float(np.finfo(np.float64).eps)
 
+    def smallest(self) -> float:
+        return float(np.finfo(np.float64).tiny)
+
     def cube_root(self, values: Array) -> Array:
         return np.asarray(np.cbrt(values))
 
@@ -222,6 +229,9 @@ class _Mpmath(_Scalars):
 
     def epsilon(self) -> Any:
         return +mpmath.eps
+
+    def smallest(self) -> Any:
+        return mpmath.mpf(0)
 
     def cube_root(self, values: Array) -> Array:
         return np.asarray(np.frompyfunc(mpmath.cbrt, 1, 1)(values), dtype=object)

@@ -5,6 +5,9 @@ d_s = (λ/2 |D3_s|)^⅓ and z_s = d_s η_s, this is −⟨q, z⟩ + ½ ⟨z, K z
 K_st = H_st / (d_s d_t), the K of GN3's appendix D up to a number. A group that is scaled by a number changes
 at most signs of K and q, so that all that is compared here is compared in these coordinates.
 
+Numbers below the smallest normal one have lost digits, and count as zero; so does a gradient that is not
+above their rounding error relative to one, because the curvature that belongs to it may be among them.
+
 The functions work in any number system of :mod:`sifrc.ir.arithmetic`; generated modules have them in float64.
 """
 
@@ -49,6 +52,10 @@ class CubicArithmetic(Protocol):
         """Distance from one to the next number."""
         ...
 
+    def smallest(self) -> Any:
+        """Smallest number with all its digits."""
+        ...
+
 
 def cubic_newton(
     system: CubicArithmetic, matrix: Array, rhs: Array, third: Array, strength: Any, unbounded: str
@@ -81,7 +88,9 @@ def cubic_newton(
     unknown = np.full(len(rhs), np.nan, dtype=rhs.dtype)
     if not (_finite(matrix, rhs, third, strength) and strength >= 0):
         return unknown
-    matrix = matrix / 2 + matrix.T / 2
+    least = system.smallest()
+    matrix, third = _above(least, matrix / 2 + matrix.T / 2), _above(least, third)
+    rhs = _above(least / system.epsilon(), rhs)
     weights = system.cube_root(abs(third)) * system.cube_root(strength / 2)
     free, held = np.flatnonzero(weights == 0), np.flatnonzero(weights != 0)
     inner, slopes = matrix[np.ix_(held, held)], rhs[held]
@@ -103,6 +112,11 @@ def cubic_newton(
         moved = matrix[np.ix_(free, held)] @ result[held] if len(held) else 0
         result[free] = inverse @ (rhs[free] - moved)
     return result
+
+
+def _above(least: Any, values: Array) -> Array:
+    """The numbers, zero where their magnitude is less."""
+    return np.where(abs(values) < least, 0 * values, values)
 
 
 def _finite(*arrays: Any) -> bool:

@@ -217,3 +217,22 @@ def test_conjugate_gradients_do_not_depend_on_the_scale_of_the_objective(solver:
         run.step(point.inputs, point.targets)
         moved.append(run.params)
     np.testing.assert_equal(moved[1], moved[0])
+
+
+@pytest.mark.parametrize("where", ["interpreter", *BACKENDS])
+def test_what_is_below_the_normal_numbers_pulls_no_group_without_end(where: str) -> None:
+    """Derivatives of 1e-44 in float32 have no digits: rates of zero, no refusal because of their signs."""
+    dtype = np.dtype("float64" if where == "interpreter" else "float32")
+    unit = np.finfo(dtype).smallest_subnormal
+    matrix = np.array([[26, -28, -1], [-28, 38, 0], [-1, 0, 0]], dtype) * unit
+    pull, third = np.array([-1, 1, 3], dtype) * unit, np.array([300, -700, 0], dtype) * unit
+    if where == "interpreter":
+        found = NUMPY.cubic_newton(matrix, pull, third, np.array(3.0), "refuse")
+    else:
+        made = module(network(partition="canonical", method=GROUPED), where)
+        if where == "torch":
+            found = made._solve_cubic(*(made.torch.from_numpy(a) for a in (matrix, pull, third)), 3.0, False)
+        else:
+            found = np.empty(3, dtype)
+            made._solve_cubic(matrix, pull, third, dtype.type(3.0), False, found)
+    np.testing.assert_array_equal(np.asarray(found), np.zeros(3))
