@@ -10,7 +10,7 @@ import mpmath
 import numpy as np
 import torch
 from spec_findings import Finding, Tally, of_exception
-from spec_points import QUANTITIES, expected, moved, near_kink, point_of, precise
+from spec_points import QUANTITIES, expected, largest_inside, moved, near_kink, point_of, precise
 
 from sifrc.errors import SifrcError
 from sifrc.spec.types import Spec
@@ -18,7 +18,7 @@ from sifrc.verify import curvature_generated, summary_generated
 from sifrc.verify.comparison import EPSILON, rounding_bound, separate_digits
 from sifrc.verify.curvature_generated import curvature_generated_rows
 from sifrc.verify.generated import generated_rows
-from sifrc.verify.points import Point
+from sifrc.verify.points import Point, random_point
 from sifrc.verify.summary_generated import summary_generated_rows
 
 __all__ = ["compare"]
@@ -28,6 +28,9 @@ _BATCH = 3
 _ROUNDINGS = 8.0
 _CONDITION = 300.0
 _ZERO = 1e-14
+_OVERFLOWING = 1e50
+_LARGE = 1e4
+"""States beyond which third derivatives are what is left of much larger terms."""
 _CALLS = (
     ("loss", "loss"),
     ("objective", "objective"),
@@ -95,6 +98,9 @@ def compare(
             for framework, module in modules.items():
                 for operator, quantity in _CALLS:
                     _compare_call(at, module, framework, operator, quantity, tally)
+    if largest_inside(spec, random_point(spec, seed, _BATCH)) > _LARGE:
+        tally.counts["specs with too large states for rows"] += 1
+        return
     for framework, module in modules.items():
         rows: list[tuple[str, Callable[[int], Any]]] = [
             ("newton", lambda s, m=module, f=framework: generated_rows(spec, m, f, s)),
@@ -182,6 +188,8 @@ def _verdict(at: _At, quantity: str, found: dict[str, Any]) -> tuple[str, str]:
         return "without reference", ""
     largest = max((abs(e) for v in exact.values() for e in v.ravel()), default=mpmath.mpf(0))
     if largest > 1e290 or (finite == (False, True) and not np.isfinite(at.spread(quantity))):
+        return "too large", ""
+    if not finite[0] and largest_inside(at.spec, at.point) > _OVERFLOWING:
         return "too large", ""
     if not finite[0]:
         return "not finite", f"the oracle has {_shown(wanted)}"

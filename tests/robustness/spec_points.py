@@ -18,7 +18,7 @@ from sifrc.verify.oracle_mpmath import ForwardMpmath
 from sifrc.verify.points import Point, random_point
 from sifrc.verify.trees import evaluate_tree
 
-__all__ = ["QUANTITIES", "expected", "moved", "near_kink", "point_of", "precise", "tensors"]
+__all__ = ["QUANTITIES", "expected", "largest_inside", "moved", "near_kink", "point_of", "precise", "tensors"]
 
 QUANTITIES = ("loss", "objective", "gradient", "hessian_vector_product", "gauss_newton_vector_product")
 Arrays = Mapping[str, Any]
@@ -129,6 +129,18 @@ def _of_sample(
 
 def _exact(value: Any) -> Any:
     return np.frompyfunc(lambda entry: mpmath.mpf(float(entry)), 1, 1)(np.asarray(value)).astype(object)
+
+
+def largest_inside(spec: Spec, point: Point) -> float:
+    """The largest number that a forward pass meets: second derivatives have about its fourth power."""
+    params, inputs, _, _ = tensors(point)
+    forward = oracle_torch.forward_torch(spec)
+    found = 0.0
+    for sample in inputs:
+        run = forward_pass(spec, params, sample, forward._activate)
+        for value in (*run.values.values(), *run.arguments.values()):
+            found = max(found, float(torch.nan_to_num(value, nan=torch.inf).abs().max()))
+    return found
 
 
 def near_kink(spec: Spec, point: Point, width: float = 1e-9) -> bool:
