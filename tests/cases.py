@@ -7,10 +7,15 @@ different, so that a transposition shows, and equal in some, so that an accident
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["CASES", "CHAINS", "CUSTOM_ACTIVATION"]
+from sifrc.derive.derived import Derived
+from sifrc.model import build_model
+from sifrc.spec import build_spec
+
+__all__ = ["CASES", "CHAINS", "CUSTOM_ACTIVATION", "derived_of"]
 
 Case = Mapping[str, Any]
 
@@ -187,3 +192,9 @@ CHAINS: Mapping[str, Case] = MappingProxyType({**_chains(), **_MORE_CHAINS})
 
 CASES: Mapping[str, Case] = MappingProxyType({**CHAINS, **_OTHERS})
 """Every case."""
+
+
+@cache
+def derived_of(name: str, white_layer: bool = True) -> Derived:
+    """What is derived for a case, made once; tests of faults make their own."""
+    return Derived(build_model(build_spec(dict(CASES[name]))), white_layer)

@@ -50,7 +50,9 @@ def test_gradient_and_hessian_products_are_those_of_the_objective(name: str, fol
     _check(name, folder, jit=False)
 
 
-@pytest.mark.parametrize("name", ["tanh, cross entropy", "skip, shared, custom"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("tanh, cross entropy", marks=pytest.mark.slow), "skip, shared, custom"]
+)
 def test_compiled_code_computes_the_same(name: str, folder: Path) -> None:
     _check(name, folder, jit=True)
 

@@ -6,6 +6,7 @@ modules run with the JIT off, a few compiled.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,11 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import specs
 
+from sifrc.backends import check_options, find_backend
 from sifrc.cache import load_text
 from sifrc.compiler import Request, compile_spec
+from sifrc.errors import DerivationError
 from sifrc.methods.operators import OPERATORS
 from sifrc.spec import Spec, build_spec
-from sifrc.verify.generated import generated_rows
+from sifrc.verify.generated import Framework, generated_rows
 
 RANDOM = settings(
     deadline=None,
@@ -32,15 +35,24 @@ RANDOM = settings(
 SMOOTH = tuple(name for name in OPERATORS if name != "newton_direction")
 
 
-def load(spec: Spec, backend: str, operators: tuple[str, ...], folder: Path) -> ModuleType:
-    """The module of a spec, without the cache."""
-    compiled = compile_spec(spec, Request(backend=backend, method="none", operators=operators))
-    path = folder / f"{compiled.name}_{abs(hash(compiled.text))}.py"
-    path.write_text(compiled.text, encoding="utf-8")
-    return load_text(path.stem, path, compiled.text)
+def sources(spec: Spec, operators: tuple[str, ...]) -> dict[str, str]:
+    """Backend -> text of the module; derived and lowered once for both."""
+    source = compile_spec(spec, Request(backend="torch", method="none", operators=operators)).source
+    found = {}
+    for name in ("torch", "numba"):
+        backend = find_backend(name)
+        found[name] = backend.emit(replace(source, options=check_options(backend, {})))
+    return found
 
 
-def agree(spec: Spec, module: ModuleType, framework: str, seed: int) -> None:
+def load(text: str, folder: Path) -> ModuleType:
+    """The module of a text, without the cache."""
+    path = folder / f"random_{abs(hash(text))}.py"
+    path.write_text(text, encoding="utf-8")
+    return load_text(path.stem, path, text)
+
+
+def agree(spec: Spec, module: ModuleType, framework: Framework, seed: int) -> None:
     """Every operator that the module has agrees with the oracle to rounding."""
     rows = [check() for _, _, check in generated_rows(spec, module, framework, seed)]
     found = [row for row in rows if row is not None]
@@ -51,21 +63,14 @@ def agree(spec: Spec, module: ModuleType, framework: str, seed: int) -> None:
 
 @given(data=specs(), seed=st.integers(0, 2**16))
 @settings(RANDOM, max_examples=110)
-def test_torch_module_of_a_random_network(data: dict[str, Any], seed: int, tmp_path_factory: Any) -> None:
-    """Loss, gradient, Hessian– and Gauss–Newton–vector products of a random graph."""
+def test_modules_of_a_random_network(data: dict[str, Any], seed: int, tmp_path_factory: Any) -> None:
+    """Loss, gradient, Hessian– and Gauss–Newton–vector products of a random graph; the JIT is off."""
     spec = build_spec(data)
-    agree(spec, load(spec, "torch", SMOOTH, tmp_path_factory.mktemp("torch")), "torch", seed)
-
-
-@given(data=specs(), seed=st.integers(0, 2**16))
-@settings(RANDOM, max_examples=110)
-def test_numba_module_of_a_random_network(data: dict[str, Any], seed: int, tmp_path_factory: Any) -> None:
-    """The same through the Numba backend, with the JIT off."""
-    spec = build_spec(data)
+    folder = tmp_path_factory.mktemp("random")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(numba.config, "DISABLE_JIT", 1)
-        module = load(spec, "numba", SMOOTH, tmp_path_factory.mktemp("numba"))
-        agree(spec, module, "numpy", seed)
+        for text, framework in zip(sources(spec, SMOOTH).values(), ("torch", "numpy"), strict=True):
+            agree(spec, load(text, folder), framework, seed)
 
 
 @pytest.mark.slow
@@ -76,18 +81,17 @@ def test_compiled_numba_module_of_a_random_network(
 ) -> None:
     """The same, compiled."""
     spec = build_spec(data)
-    agree(spec, load(spec, "numba", SMOOTH, tmp_path_factory.mktemp("compiled")), "numpy", seed)
+    agree(spec, load(sources(spec, SMOOTH)["numba"], tmp_path_factory.mktemp("compiled")), "numpy", seed)
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
 @pytest.mark.parametrize("name", CASES)
-def test_named_case(name: str, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every named case, the Newton direction included where it exists."""
+def test_named_case(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every named case in both backends, the Newton direction included where it exists."""
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     spec = build_spec(dict(CASES[name]))
-    operators = tuple(OPERATORS)
     try:
-        module = load(spec, backend, operators, tmp_path)
-    except Exception:
-        module = load(spec, backend, SMOOTH, tmp_path)
-    agree(spec, module, "torch" if backend == "torch" else "numpy", 5)
+        texts = sources(spec, tuple(OPERATORS))
+    except DerivationError:
+        texts = sources(spec, SMOOTH)
+    for text, framework in zip(texts.values(), ("torch", "numpy"), strict=True):
+        agree(spec, load(text, tmp_path), framework, 5)

@@ -8,7 +8,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from cases import CASES, CHAINS
+from cases import CASES, CHAINS, derived_of
 
 from sifrc.derive.derived import Derived
 from sifrc.errors import DerivationError
@@ -26,9 +26,9 @@ from sifrc.verify.systems import SampleSystems
 @pytest.mark.parametrize("white_layer", [True, False])
 def test_newton_direction_solves_the_dense_newton_system(name: str, white_layer: bool) -> None:
     """|H(N, η) − (G, g)| ≤ 1e-10 |(G, g)| in float64, against torch.func's dense Hessian."""
-    spec = build_spec(dict(CHAINS[name]))
-    derived = Derived(build_model(spec), white_layer)
-    for seed in range(3):
+    derived = derived_of(name, white_layer)
+    spec = derived.model.spec
+    for seed in range(3 if white_layer else 1):
         point = random_point(spec, seed)
         direction = SampleSystems(derived, point.params, *point.sample()).newton_direction()
         params = {key: torch.from_numpy(value) for key, value in point.params.items()}
@@ -43,12 +43,13 @@ def test_newton_direction_solves_the_dense_newton_system(name: str, white_layer:
 @pytest.mark.parametrize("name", CHAINS)
 def test_newton_direction_has_forty_digits(name: str) -> None:
     """The same at 50 digits, against nested dual numbers."""
-    spec = build_spec(dict(CHAINS[name]))
+    derived = derived_of(name)
+    spec = derived.model.spec
     point = random_point(spec, 1)
     with mpmath.workdps(50):
         params = {key: MPMATH.array(value) for key, value in point.params.items()}
         sample, target = point.sample()
-        run = SampleSystems(Derived(build_model(spec)), params, sample, target, MPMATH)
+        run = SampleSystems(derived, params, sample, target, MPMATH)
         oracle = ForwardMpmath(spec)
         goal = target if spec.loss.targets == "classes" else MPMATH.array(target)
         direction = run.newton_direction()
@@ -67,8 +68,7 @@ def test_newton_direction_has_forty_digits(name: str) -> None:
 @pytest.mark.parametrize("name", CHAINS)
 def test_substituting_the_solution_leaves_zero(name: str) -> None:
     """The normal form proves every equation of the tetrad."""
-    newton = Derived(build_model(build_spec(dict(CHAINS[name])))).newton
-    assert newton.proved
+    assert derived_of(name).newton.proved
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sifrc.compiler import Request, compile_spec
+from sifrc.compiler import Compiled, Request, compile_spec
 from sifrc.spec import load_spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,8 +35,7 @@ RANDOMISED = Request(backend="numba", method="esn", options={"variant": "randomi
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_the_golden_file_is_reproduced(name: str) -> None:
     """Run with SIFRC_UPDATE=1 to write the files anew, and review the difference as code."""
-    file, request = CASES[name]
-    compiled = compile_spec(load_spec(ROOT / "examples" / file), request)
+    compiled = written(name)
     assert compiled.name == name
     path = ROOT / "generated" / f"{name}.py"
     if os.environ.get("SIFRC_UPDATE"):
@@ -62,12 +61,12 @@ def test_the_same_bytes_under_any_hash_seed() -> None:
 
 
 @cache
+def written(name: str) -> Compiled:
+    """What this process writes."""
+    file, request = {**CASES, "randomised": ("digits.yaml", RANDOMISED)}[name]
+    return compile_spec(load_spec(ROOT / "examples" / file), request)
+
+
 def digests() -> dict[str, str]:
-    """Name -> digest of the text that this process writes."""
-    requests = {**CASES, "randomised": ("digits.yaml", RANDOMISED)}
-    return {
-        name: hashlib.sha256(
-            compile_spec(load_spec(ROOT / "examples" / file), request).text.encode()
-        ).hexdigest()
-        for name, (file, request) in requests.items()
-    }
+    """Name -> digest of the text."""
+    return {n: hashlib.sha256(written(n).text.encode()).hexdigest() for n in (*CASES, "randomised")}
