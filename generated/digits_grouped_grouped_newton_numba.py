@@ -615,6 +615,14 @@ def _eigen(matrix, rounding):
 
 
 @njit(cache=True, error_model="numpy")
+def _above(value, pull):
+    """A number in float64; zero below the normal numbers, where digits are lost, and pulls not far above."""
+    info = np.finfo(np.float32)
+    least = np.float64(info.tiny) / (np.float64(info.eps) if pull else 1.0)
+    return 0.0 if abs(value) < least else np.float64(value)
+
+
+@njit(cache=True, error_model="numpy")
 def _solve_cubic(matrix, rhs, third, strength, absolute, solution):
     """η of least −⟨rhs, η⟩ + ½ ⟨η, matrix η⟩ + strength/6 ‖|third|^⅓ ∘ η‖³, in float64, by eigenvalues.
 
@@ -625,7 +633,9 @@ def _solve_cubic(matrix, rhs, third, strength, absolute, solution):
     solution[:] = np.nan
     if not (finite and np.isfinite(strength) and strength >= 0.0):
         return
-    weights = np.cbrt(np.abs(third.astype(np.float64))) * np.cbrt(0.5 * np.float64(strength))
+    weights = np.empty(n)
+    for i in range(n):
+        weights[i] = np.cbrt(abs(_above(third[i], False))) * np.cbrt(0.5 * np.float64(strength))
     held = np.count_nonzero(weights)
     order, system = _cubic_system(matrix, rhs, weights)
     if held < n and not _cubic_free(system, held, absolute):
@@ -661,10 +671,10 @@ def _cubic_system(matrix, rhs, weights):
                 order[count] = i
                 count += 1
     for i in range(n):
-        system[i, n] = rhs[order[i]]
+        system[i, n] = _above(rhs[order[i]], True)
         for j in range(n):
             one, other = np.float64(matrix[order[i], order[j]]), np.float64(matrix[order[j], order[i]])
-            system[i, j] = 0.5 * one + 0.5 * other
+            system[i, j] = _above(0.5 * one + 0.5 * other, False)
     return order, system
 
 

@@ -405,15 +405,22 @@ def _solve_cubic(
     value. In z_s = weight_s η_s with weight_s = (strength/2 |third_s|)^⅓ the cubic term is ⅓ ‖z‖³.
     All is on the CPU: the systems are small, and the search asks for numbers.
     """
-    number = torch.as_tensor(strength, dtype=torch.float64)
+    number = torch.as_tensor(strength, dtype=torch.float64, device="cpu")
     operands = [_finite(part) for part in (matrix, rhs, third, number)]
     (a, g, c, half), finite = zip(*((part.cpu(), whole.all()) for part, whole in operands), strict=True)
     result = torch.full_like(g, torch.nan)
     if all(finite) and number >= 0.0:
+        info = torch.finfo(matrix.dtype)
+        a, c, g = _above(info.tiny, a), _above(info.tiny, c), _above(info.tiny / info.eps, g)
         weights = _cube_root(c.abs()) * _cube_root(0.5 * half)
         eps = max(torch.finfo(matrix.dtype).eps, 16.0 * torch.finfo(g.dtype).eps)
         result = _cubic_groups(0.5 * a + 0.5 * a.T, g, weights, eps, absolute)
     return result.to(rhs)
+
+
+def _above(least: float, values: Tensor) -> Tensor:
+    """The numbers, zero where their magnitude is less: below the normal numbers digits are lost."""
+    return torch.where(values.abs() < least, 0.0, values)
 
 
 def _cube_root(values: Tensor) -> Tensor:
@@ -536,7 +543,7 @@ def _cubic_polished(matrix: Tensor, pull: Tensor, point: Tensor, rounding: float
         radius = _norm(point)
         if radius == 0.0:
             return point
-        bent = torch.outer(point, point / radius) + radius * torch.eye(len(pull), dtype=pull.dtype)
+        bent = torch.outer(point, point / radius) + radius * pull.new_ones(len(pull)).diag()
         other = bent.diagonal()
         scales = torch.maximum(own + other, rounding * (own.abs() + other)).sqrt()
         residual = (matrix @ point + radius * point - pull) / scales
