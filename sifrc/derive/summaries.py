@@ -23,11 +23,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 
-from sifrc.calculus import jvp, vjp
+from sifrc.calculus import jvp, softmax, vjp
 from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
 from sifrc.derive.scaling import Scaling
 from sifrc.derive.system import Equation, System
-from sifrc.ir import Add, Axis, Einsum, Expr, Input, LogSumExp, Role
+from sifrc.ir import Add, Axis, Einsum, Expr, Input, LogSoftmax, LogSumExp, Role
 from sifrc.ir.along import along, spread
 from sifrc.ir.build import einsum, inner, ones, rename, subtract, total, zero
 from sifrc.ir.normal import Relation, expand, reduce, relation
@@ -154,19 +154,20 @@ class Summaries:
 
     @cached_property
     def _probabilities(self) -> Expr | None:
-        """The softmax of the output, if the loss is log Σ exp of it, times a number, and otherwise linear."""
+        """The softmax of the output, if the loss is linear in its log softmax or log Σ exp, and otherwise."""
         loss, state = self.model.data_loss, self.model.output.state
-        found = [n for n in postorder(loss) if isinstance(n, LogSumExp) and n.operand is state]
+        kinds = (LogSumExp, LogSoftmax)
+        found = [n for n in postorder(loss) if isinstance(n, kinds) and n.operand is state]
         if len(found) != 1:
             return None
-        plain = Input("lse", None, (), Role.DATA)
+        plain = Input("normalised", None, found[0].axes, Role.DATA)
         rest = rewrite([loss], lambda node: plain if node is found[0] else None)[0]
         along = Input("ẋ", self.model.output.index, state.axes, Role.TANGENT)
-        moves = {state: along, plain: Input("dlse", None, (), Role.DATA)}
+        moves = {state: along, plain: Input("moved", None, found[0].axes, Role.DATA)}
         first = jvp(rest, moves)
         if first is None or jvp(first, moves) is not None:
             return None
-        return vjp(found[0], [state])[0]
+        return softmax(found[0])
 
     @cached_property
     def _without_mean(self) -> list[Relation]:

@@ -17,7 +17,16 @@ def test_modules_stand_alone(name: str) -> None:
             imported |= {alias.name.split(".")[0] for alias in node.names}
         if isinstance(node, ast.ImportFrom):
             imported.add(str(node.module).split(".")[0])
-    assert imported <= {"__future__", "collections", "typing", "math", "warnings", "numpy", "numba"}
+    assert imported <= {
+        "__future__",
+        "collections",
+        "typing",
+        "math",
+        "numbers",
+        "warnings",
+        "numpy",
+        "numba",
+    }
 
 
 def test_lines_are_short_and_layers_stay_loops() -> None:

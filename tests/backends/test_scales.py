@@ -175,7 +175,7 @@ def test_the_program_of_grouped_newton_does_not_depend_on_the_scale_of_the_objec
             for name, symbol in owned.members:
                 family = "W" if symbol is owned.weight else "β"
                 values[family, owned.index] = point.params[name].copy()
-        values |= {(name, None): np.array(default) for name, default, _ in program.hyperparameters}
+        values |= {(number.name, None): np.array(number.default) for number in program.hyperparameters}
         for family in program.families:
             if family.storage.name == "MEMORY":
                 values |= {(family.name, k): np.zeros([n or 1 for n in shape]) for k, shape in family.shapes}

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import pytest
 import torch
-from test_random_modules import SMOOTH, agree, load
+from test_random_modules import SMOOTH, agree, load, sources
 
 from sifrc.compiler import Request, compile_spec
 from sifrc.derive.system import Equation, System
@@ -65,7 +65,7 @@ def test_softmaxes_of_different_arguments_are_different_arrays(
     """Every operator agrees with automatic differentiation when several phases share the softmaxes."""
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     spec = network({"expression": loss})
-    agree(spec, load(spec, backend, SMOOTH, tmp_path), "torch" if backend == "torch" else "numpy", 3)
+    agree(spec, load(sources(spec, SMOOTH)[backend], tmp_path), "torch" if backend == "torch" else "numpy", 3)
 
 
 CROSS_ENTROPY = (
@@ -85,7 +85,7 @@ def linear(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any, str], Mod
     @functools.cache
     def loaded(loss: str, backend: str) -> ModuleType:
         spec = network(json.loads(loss), "float32", hidden=False)
-        return load(spec, backend, ("loss", "gradient"), tmp_path_factory.mktemp(backend))
+        return load(sources(spec, ("loss", "gradient"))[backend], tmp_path_factory.mktemp(backend))
 
     return lambda loss, backend: loaded(json.dumps(loss), backend)
 

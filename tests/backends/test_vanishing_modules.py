@@ -10,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import re
+
 import numba
 import numpy as np
 import pytest
@@ -140,14 +142,17 @@ def test_methods_compile(given: dict[str, str], method: str, backend: str) -> No
     assert compile_spec(build_spec(data(**given)), Request(backend=backend, method=method)).text
 
 
+NONE = "(no Newton direction|no curvature in the output)"
+
+
 @pytest.mark.parametrize("text", FLAT)
 def test_the_equations_say_that_there_is_no_newton_direction(text: str) -> None:
     """And go on; asking for the direction is an error with a reason."""
     spec = build_spec(data(loss=text))
-    assert "no curvature in the output" in str(sifrc.equations(spec, summaries=True))
-    with pytest.raises(DerivationError, match="no curvature in the output"):
+    assert re.search(f"Not derived: .*{NONE}", sifrc.equations(spec, summaries=True).text())
+    with pytest.raises(DerivationError, match=NONE):
         compile_spec(spec, Request(method="none", operators=("newton_direction",)))
-    with pytest.raises(DerivationError, match="no curvature in the output"):
+    with pytest.raises(DerivationError, match=NONE):
         compile_spec(spec, Request(method="mk"))
 
 

@@ -83,7 +83,10 @@ def interpreted(data: dict[str, Any], given: Any, structure: bool) -> tuple[int,
     program = lower(plan, Passes(structure=structure))
     values: dict[Any, Any] = {("x", 0): inputs, ("t", None): targets, ("mean", None): 1.0 / BATCH}
     values |= {("W", k): params[f"fc{k}.weight"].copy() for k in (1, 2)}
-    values |= {(name, None): np.array(NUMBERS.get(name, start)) for name, start, _ in program.hyperparameters}
+    values |= {
+        (name, None): np.array(NUMBERS.get(name, start))
+        for name, start in ((h.name, h.default) for h in program.hyperparameters)
+    }
     for family in program.families:
         if family.storage is Storage.MEMORY:
             values |= {(family.name, k): np.zeros([n or 1 for n in shape]) for k, shape in family.shapes}

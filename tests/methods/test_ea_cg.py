@@ -151,7 +151,7 @@ def test_a_sum_over_the_batch_moves_as_the_mean(backend: str) -> None:
     """``reduction: sum`` multiplies what functions return, the objective of a step too, and not the step."""
     found = []
     for reduction in ("mean", "sum"):
-        loss = {"function": "mse", "reduction": reduction}
+        loss = {"function": "squared_error", "reduction": reduction}
         spec_data = network({"solver": "exact"}, loss=loss)
         _, point = point_of(spec_data)
         run = Run(module(spec_data, backend), point.params, **numbers("exact"))
@@ -241,7 +241,7 @@ def sampled(backend: str, **numbers_: Any) -> tuple[Any, Run]:
 
 def block_of(run: Run) -> Any:
     """The block of the output that the last curvature found."""
-    return next(value for key, value in run.saved().items() if key.endswith("mean_block.2"))
+    return [value for key, value in run.saved().items() if "mean_block" in key][-1]
 
 
 def drawn_blocks(backend: str, seed: int, count: int) -> list[Any]:

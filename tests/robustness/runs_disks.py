@@ -239,7 +239,7 @@ def _cache_cases(disk: Path) -> Iterator[Case]:
         read_only(disk, False)
         filler.unlink()
         shutil.rmtree(disk / "cache", ignore_errors=True)
-        if kind == "complete" and "the cache folder cannot be used" in text:
+        if kind == "complete" and "cannot be used" in text and "SIFRC_CACHE" in text:
             yield case.ended("compiled, a warning")
         else:
             yield case.raw(f"{kind}: {text}")

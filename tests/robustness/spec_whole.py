@@ -34,6 +34,9 @@ from sifrc.verify.points import random_point
 __all__ = ["whole_item", "whole_of"]
 
 _IMPORTS = (
+    "functools",
+    "warnings",
+    "numbers",
     "concurrent",
     "torch",
     "numpy",
