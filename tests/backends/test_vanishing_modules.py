@@ -5,12 +5,11 @@ The oracle is torch.func on the syntax trees. Numba modules run with the JIT off
 
 from __future__ import annotations
 
+import re
 from hashlib import blake2b
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
-import re
 
 import numba
 import numpy as np
