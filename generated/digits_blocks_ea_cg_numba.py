@@ -2157,7 +2157,7 @@ def _run(
                 for copy, array in zip(before, arrays):
                     array[...] = copy
                 state.steps, state.age = counts
-                code = 19
+                code = code or 19
             if code != 0:
                 break
     if code != 0:

@@ -1672,7 +1672,7 @@ def _pair(what: str, found: Any) -> tuple[Any, Any]:
 
 
 def _check_entry(what: str, value: Any, own: Tensor) -> None:
-    """A saved entry of the state has the shape and the dtype of the optimizer's own; counts are not negative."""
+    """A saved entry of the state has the shape and dtype of the optimizer's own; counts are not negative."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{what}: expected a tensor, got {type(value).__name__}")
     if value.shape != own.shape:

@@ -9,7 +9,7 @@ Cost:
     Multiply-adds:
     loss: 3.4 k a sample of the batch
     objective: 3.4 k a sample of the batch
-    step on a batch: 22.5 k a sample of the batch + 13.8 k a call
+    step on a batch: 22.3 k a sample of the batch + 13.7 k a call
 """
 
 from __future__ import annotations
@@ -224,19 +224,13 @@ _WORK: dict[str, Shapes] = {
     "second_a": {2: (2, None, 32)},
     "summary_h_upto_part3": _SHAPES8,
     "summary_d_upto_part2": _SHAPES8,
+    "centred_x": {3: (6, None, 10)},
+    "second_centred_x": {3: (4, None, 10)},
     "unit_g": (6,),
-    "unit_h_part2": (6, None),
-    "unit_h_part3": (6, None),
+    "unit_h_part1": (6, None, 10),
     "unit_h": (6, 6),
-    "unit_h_part5": (6, None, 10),
-    "unit_h_part4": (6, 6),
     "unit_d": (6,),
-    "unit_d_part2": (6,),
-    "unit_d_part3": (6,),
-    "unit_d_part5": (4, None),
-    "unit_d_part6": (4, None),
-    "unit_d_part4": (4,),
-    "unit_d_part7": (4,),
+    "unit_d_part1": (4,),
     "unit_rates": (6,),
 }
 """Intermediate values of a batch of samples: name -> shapes."""
@@ -1038,19 +1032,13 @@ def _summary_3(
     second_a,
     summary_h_upto_part3,
     summary_d_upto_part2,
+    centred_x,
+    second_centred_x,
     unit_g,
-    unit_h_part2,
-    unit_h_part3,
+    unit_h_part1,
     unit_h,
-    unit_h_part5,
-    unit_h_part4,
     unit_d,
-    unit_d_part2,
-    unit_d_part3,
-    unit_d_part5,
-    unit_d_part6,
-    unit_d_part4,
-    unit_d_part7,
+    unit_d_part1,
     summary_g,
     summary_h,
     summary_d,
@@ -1089,11 +1077,11 @@ def _summary_3(
         (Nᵀy)_2 = N¹_2ᵀ y_2
         (Nᵀy)_n = N¹_nᵀ b_n
         ä_2 = ẍ_1 W_2ᵀ + 2 diag(1W_2) ẋ_1 N¹_2ᵀ
+        ċ_n = ẋ_n − ẋ_n softmax(x_n) 𝟏ᵀ
+        c̈_n = ẍ_n − ẍ_n softmax(x_n) 𝟏ᵀ
         ḡ¹ = ḡ∑_n  [GN3(9)]
-        H̿¹ = ẋ_n diag(softmax(x_n)) ẋ_nᵀ + H̿∑_n − ẋ_n softmax(x_n) (ẋ_n softmax(x_n))ᵀ  [GN3(9)]
-        D̄¹ = 2 ((ẋ_n softmax(x_n)) ∘ (ẋ_n softmax(x_n)) ∘ (ẋ_n softmax(x_n))) + (ẋ_n ∘ ẋ_n ∘ ẋ_n)
-            softmax(x_n) + 3 (ẋ_n ∘ ẍ_n) softmax(x_n) + D̄∑_n − 3 (((ẋ_n ∘ ẋ_n) softmax(x_n)) ∘ (ẋ_n
-            softmax(x_n))) − 3 ((ẋ_n softmax(x_n)) ∘ (ẍ_n softmax(x_n)))  [GN3(6)]
+        H̿¹ = ċ_n diag(softmax(x_n)) ċ_nᵀ + H̿∑_n  [GN3(9)]
+        D̄¹ = 3 (c̈_n ∘ ċ_n) softmax(x_n) + (ċ_n ∘ ċ_n ∘ ċ_n) softmax(x_n) + D̄∑_n  [GN3(6)]
         ς⁻₁ = 2^⌊log₂ (ς^(−1/3))⌋
         ς⁻₂ = 2^⌊log₂ (1 ⊘ (√(ς ∘ ς⁻₁)))⌋
         ς⁻₃ = 𝟏 ⊘ (ς ∘ ς⁻₁ ∘ ς⁻₂)
@@ -1320,25 +1308,49 @@ def _summary_3(
     for p in range(tangent_x_3.shape[1]):
         for i in range(tangent_x_3.shape[2]):
             tangent_x_3[_GROUP_OF_BIASES[3], p, i] = unit_biases_3[i]
+    softmax_3, centred_x_3 = softmax[3], centred_x[3]
+    for i in range(len(centred_x_3)):
+        for p in range(centred_x_3.shape[1]):
+            for j in range(centred_x_3.shape[2]):
+                total7 = np.float32(0.0)
+                for l in range(softmax_3.shape[1]):
+                    total7 += softmax_3[p, l] * tangent_x_3[i, p, l]
+                centred_x_3[i, p, j] = total7
+    for i in range(len(centred_x_3)):
+        for p in range(centred_x_3.shape[1]):
+            for j in range(centred_x_3.shape[2]):
+                centred_x_3[i, p, j] = -centred_x_3[i, p, j] + tangent_x_3[i, p, j]
     np.dot(_rows(second_x[2]), weights[3].T, _rows(second_x[3]))
+    second_x_3, second_centred_x_3 = second_x[3], second_centred_x[3]
+    for i in range(len(second_centred_x_3)):
+        for p in range(second_centred_x_3.shape[1]):
+            for j in range(second_centred_x_3.shape[2]):
+                total8 = np.float32(0.0)
+                for l in range(second_x_3.shape[2]):
+                    total8 += second_x_3[i, p, l] * softmax_3[p, l]
+                second_centred_x_3[i, p, j] = total8
+    for i in range(len(second_centred_x_3)):
+        for p in range(second_centred_x_3.shape[1]):
+            for j in range(second_centred_x_3.shape[2]):
+                second_centred_x_3[i, p, j] = -second_centred_x_3[i, p, j] + second_x_3[i, p, j]
     summary_g_upto_3 = summary_g_upto[3]
     for i in range(len(summary_g_upto_2)):
         summary_g_upto_3[i] = summary_g_upto_2[i]
     b_3 = b[3]
-    total7 = np.float32(0.0)
+    total9 = np.float32(0.0)
     for p in range(len(b_3)):
         for i in range(b_3.shape[1]):
-            total7 += b_3[p, i] * moves_3[p, i]
-    summary_g_upto_3[_GROUP_OF_WEIGHTS[3]] = -total7 * mean
+            total9 += b_3[p, i] * moves_3[p, i]
+    summary_g_upto_3[_GROUP_OF_WEIGHTS[3]] = -total9 * mean
     summary_g_upto_part1_3 = summary_g_upto_part1[3]
     summary_g_upto_part1_3[:] = np.float32(0.0)
     for p in range(len(b_3)):
         for i in range(len(summary_g_upto_part1_3)):
             summary_g_upto_part1_3[i] += b_3[p, i]
-    total8 = np.float32(0.0)
+    total10 = np.float32(0.0)
     for i in range(len(summary_g_upto_part1_3)):
-        total8 += summary_g_upto_part1_3[i] * unit_biases_3[i]
-    summary_g_upto_3[_GROUP_OF_BIASES[3]] = -total8 * mean
+        total10 += summary_g_upto_part1_3[i] * unit_biases_3[i]
+    summary_g_upto_3[_GROUP_OF_BIASES[3]] = -total10 * mean
     summary_h_upto_3 = summary_h_upto[3]
     summary_h_upto_3[:] = np.float32(0.0)
     for i in range(len(summary_h_upto_2)):
@@ -1347,89 +1359,39 @@ def _summary_3(
     np.dot(_columns(tangent_x[2]), _entries(pulls[3]), summary_h_upto_part1_vector[3])
     summary_h_upto_part1_vector_3 = summary_h_upto_part1_vector[3]
     for i in range(len(tangent_x_2)):
-        term68_0 = -mean * summary_h_upto_part1_vector_3[i]
-        summary_h_upto_3[i, _GROUP_OF_WEIGHTS[3]] = term68_0 + summary_h_upto_3[i, _GROUP_OF_WEIGHTS[3]]
+        term74_0 = -mean * summary_h_upto_part1_vector_3[i]
+        summary_h_upto_3[i, _GROUP_OF_WEIGHTS[3]] = term74_0 + summary_h_upto_3[i, _GROUP_OF_WEIGHTS[3]]
     for i in range(len(tangent_x_2)):
-        term69_0 = -mean * summary_h_upto_part1_vector_3[i]
-        summary_h_upto_3[_GROUP_OF_WEIGHTS[3], i] = term69_0 + summary_h_upto_3[_GROUP_OF_WEIGHTS[3], i]
+        term75_0 = -mean * summary_h_upto_part1_vector_3[i]
+        summary_h_upto_3[_GROUP_OF_WEIGHTS[3], i] = term75_0 + summary_h_upto_3[_GROUP_OF_WEIGHTS[3], i]
     summary_d_upto_3 = summary_d_upto[3]
     for i in range(len(summary_d_upto_3)):
         summary_d_upto_3[i] = summary_d_upto_2[i]
     for i in range(len(unit_g)):
         unit_g[i] = summary_g_upto_3[i]
-    softmax_3 = softmax[3]
-    for i in range(len(unit_h_part2)):
-        for p in range(unit_h_part2.shape[1]):
-            total9 = np.float32(0.0)
-            for j in range(tangent_x_3.shape[2]):
-                total9 += tangent_x_3[i, p, j] * softmax_3[p, j]
-            unit_h_part2[i, p] = total9
-    for i in range(len(unit_h_part3)):
-        for p in range(unit_h_part3.shape[1]):
-            total10 = np.float32(0.0)
-            for j in range(tangent_x_3.shape[2]):
-                total10 += tangent_x_3[i, p, j] * softmax_3[p, j]
-            unit_h_part3[i, p] = total10
-    np.dot(unit_h_part2, unit_h_part3.T, unit_h)
-    for i in range(len(unit_h_part5)):
-        for p in range(unit_h_part5.shape[1]):
-            for j in range(unit_h_part5.shape[2]):
-                unit_h_part5[i, p, j] = softmax_3[p, j] * tangent_x_3[i, p, j]
-    np.dot(_columns(unit_h_part5), _columns(tangent_x[3]).T, unit_h_part4)
-    for i in range(len(unit_h)):
-        for j in range(unit_h.shape[1]):
-            unit_h[i, j] = -mean * unit_h[i, j] + mean * unit_h_part4[i, j]
+    for i in range(len(unit_h_part1)):
+        for p in range(unit_h_part1.shape[1]):
+            for j in range(unit_h_part1.shape[2]):
+                unit_h_part1[i, p, j] = centred_x_3[i, p, j] * softmax_3[p, j]
+    np.dot(_columns(unit_h_part1), _columns(centred_x[3]).T, unit_h)
+    _scale(unit_h, mean)
     for i in range(len(summary_h_upto_3)):
         for j in range(len(summary_h_upto_3)):
             unit_h[i, j] = summary_h_upto_3[i, j] + unit_h[i, j]
     for i in range(len(unit_d)):
         total11 = np.float32(0.0)
-        for p in range(unit_h_part2.shape[1]):
-            total11 += unit_h_part2[i, p] * unit_h_part2[i, p] * unit_h_part2[i, p]
-        unit_d[i] = total11
-    for i in range(len(unit_d_part2)):
+        for p in range(centred_x_3.shape[1]):
+            for j in range(centred_x_3.shape[2]):
+                total11 += unit_h_part1[i, p, j] * (centred_x_3[i, p, j] * centred_x_3[i, p, j])
+        unit_d[i] = total11 * mean
+    for i in range(len(unit_d_part1)):
         total12 = np.float32(0.0)
-        for p in range(len(softmax_3)):
-            unit_h_part2_i_p = unit_h_part2[i, p]
-            for j in range(softmax_3.shape[1]):
-                total12 += unit_h_part2_i_p * softmax_3[p, j] * (tangent_x_3[i, p, j] * tangent_x_3[i, p, j])
-        unit_d_part2[i] = total12
-    for i in range(len(unit_d_part3)):
-        total13 = np.float32(0.0)
-        for p in range(tangent_x_3.shape[1]):
-            for j in range(tangent_x_3.shape[2]):
-                total13 += unit_h_part5[i, p, j] * (tangent_x_3[i, p, j] * tangent_x_3[i, p, j])
-        unit_d_part3[i] = total13
-    for i in range(len(unit_d)):
-        term86_0 = np.float32(2.0) * mean * unit_d[i] - np.float32(3.0) * mean * unit_d_part2[i]
-        unit_d[i] = term86_0 + mean * unit_d_part3[i]
-    for i in range(len(unit_d_part5)):
-        for p in range(unit_d_part5.shape[1]):
-            total14 = np.float32(0.0)
-            for j in range(tangent_x_3.shape[2]):
-                total14 += tangent_x_3[i, p, j] * softmax_3[p, j]
-            unit_d_part5[i, p] = total14
-    second_x_3 = second_x[3]
-    for i in range(len(unit_d_part6)):
-        for p in range(unit_d_part6.shape[1]):
-            total15 = np.float32(0.0)
-            for j in range(second_x_3.shape[2]):
-                total15 += second_x_3[i, p, j] * softmax_3[p, j]
-            unit_d_part6[i, p] = total15
-    for i in range(len(unit_d_part4)):
-        total16 = np.float32(0.0)
-        for p in range(unit_d_part5.shape[1]):
-            total16 += unit_d_part5[i, p] * unit_d_part6[i, p]
-        unit_d_part4[i] = total16
-    for i in range(len(unit_d_part7)):
-        total17 = np.float32(0.0)
-        for p in range(second_x_3.shape[1]):
-            for j in range(second_x_3.shape[2]):
-                total17 += second_x_3[i, p, j] * softmax_3[p, j] * tangent_x_3[i, p, j]
-        unit_d_part7[i] = total17
+        for p in range(centred_x_3.shape[1]):
+            for j in range(centred_x_3.shape[2]):
+                total12 += centred_x_3[i, p, j] * second_centred_x_3[i, p, j] * softmax_3[p, j]
+        unit_d_part1[i] = total12
     for i in range(len(summary_d_upto_3)):
-        term95_0 = -np.float32(3.0) * mean * unit_d_part4[i] + np.float32(3.0) * mean * unit_d_part7[i]
-        unit_d[i] = term95_0 + summary_d_upto_3[i] + unit_d[i]
+        unit_d[i] = np.float32(3.0) * mean * unit_d_part1[i] + summary_d_upto_3[i] + unit_d[i]
     for i in range(len(unscale1)):
         unscale1[i] = _power_below(np.float32(1.0) / scale[i] ** np.float32(0.3333333333333333))
         unscale2[i] = _power_below(np.float32(1.0) / np.sqrt(scale[i] * unscale1[i]))
@@ -1440,12 +1402,12 @@ def _summary_3(
         unscale2_i = unscale2[i]
         unscale3_i = unscale3[i]
         for j in range(summary_h.shape[1]):
-            term103_0 = unit_h[i, j] / (unscale1_i * unscale1[j]) / (unscale2_i * unscale2[j])
-            summary_h[i, j] = term103_0 / (unscale3_i * unscale3[j])
+            term93_0 = unit_h[i, j] / (unscale1_i * unscale1[j]) / (unscale2_i * unscale2[j])
+            summary_h[i, j] = term93_0 / (unscale3_i * unscale3[j])
     for i in range(len(summary_d)):
-        term104_0 = unit_d[i] / (unscale1[i] * unscale1[i] * unscale1[i])
-        term104_1 = term104_0 / (unscale2[i] * unscale2[i] * unscale2[i])
-        summary_d[i] = term104_1 / (unscale3[i] * unscale3[i] * unscale3[i])
+        term94_0 = unit_d[i] / (unscale1[i] * unscale1[i] * unscale1[i])
+        term94_1 = term94_0 / (unscale2[i] * unscale2[i] * unscale2[i])
+        summary_d[i] = term94_1 / (unscale3[i] * unscale3[i] * unscale3[i])
     for s in range(len(unit_g)):
         if not np.isfinite(unit_g[s]):
             return 13 + s
@@ -1670,19 +1632,13 @@ def _epoch(
     second_a,
     summary_h_upto_part3,
     summary_d_upto_part2,
+    centred_x,
+    second_centred_x,
     unit_g,
-    unit_h_part2,
-    unit_h_part3,
+    unit_h_part1,
     unit_h,
-    unit_h_part5,
-    unit_h_part4,
     unit_d,
-    unit_d_part2,
-    unit_d_part3,
-    unit_d_part5,
-    unit_d_part6,
-    unit_d_part4,
-    unit_d_part7,
+    unit_d_part1,
     summary_g,
     summary_h,
     summary_d,
@@ -1739,16 +1695,10 @@ def _epoch(
     curvature_second_a,
     curvature_summary_h_upto_part3,
     curvature_summary_d_upto_part2,
-    curvature_unit_h_part2,
-    curvature_unit_h_part3,
-    curvature_unit_h_part5,
-    curvature_unit_h_part4,
-    curvature_unit_d_part2,
-    curvature_unit_d_part3,
-    curvature_unit_d_part5,
-    curvature_unit_d_part6,
-    curvature_unit_d_part4,
-    curvature_unit_d_part7,
+    curvature_centred_x,
+    curvature_second_centred_x,
+    curvature_unit_h_part1,
+    curvature_unit_d_part1,
 ):
     """Steps over the samples of ``order``, a batch at a time.
 
@@ -1853,19 +1803,13 @@ def _epoch(
                     curvature_second_a,
                     curvature_summary_h_upto_part3,
                     curvature_summary_d_upto_part2,
+                    curvature_centred_x,
+                    curvature_second_centred_x,
                     unit_g,
-                    curvature_unit_h_part2,
-                    curvature_unit_h_part3,
+                    curvature_unit_h_part1,
                     unit_h,
-                    curvature_unit_h_part5,
-                    curvature_unit_h_part4,
                     unit_d,
-                    curvature_unit_d_part2,
-                    curvature_unit_d_part3,
-                    curvature_unit_d_part5,
-                    curvature_unit_d_part6,
-                    curvature_unit_d_part4,
-                    curvature_unit_d_part7,
+                    curvature_unit_d_part1,
                     summary_g,
                     summary_h,
                     summary_d,
@@ -1913,19 +1857,13 @@ def _epoch(
                     second_a,
                     summary_h_upto_part3,
                     summary_d_upto_part2,
+                    centred_x,
+                    second_centred_x,
                     unit_g,
-                    unit_h_part2,
-                    unit_h_part3,
+                    unit_h_part1,
                     unit_h,
-                    unit_h_part5,
-                    unit_h_part4,
                     unit_d,
-                    unit_d_part2,
-                    unit_d_part3,
-                    unit_d_part5,
-                    unit_d_part6,
-                    unit_d_part4,
-                    unit_d_part7,
+                    unit_d_part1,
                     summary_g,
                     summary_h,
                     summary_d,
@@ -1970,56 +1908,50 @@ _PLACES: Places = {
     "x": {0: (0, 0, 67), 1: (1, 0, 84), 2: (2, 2, 112), 3: (3, 4, 10)},
     "a": {1: (1, 0, 84), 2: (2, 2, 112)},
     "loss_part1": (4, 6, 7),
-    "targets": (5, 0, 122),
-    "b": {3: (5, 0, 122), 2: (9, 12, 109), 1: (11, 14, 83)},
-    "loss": (6, 7, 170),
-    "objective": (6, 7, 170),
+    "targets": (5, 0, 126),
+    "b": {3: (5, 0, 126), 2: (9, 12, 109), 1: (11, 14, 83)},
+    "loss": (6, 7, 164),
+    "objective": (6, 7, 164),
     "softmax_part1": {3: (7, 10, 11)},
-    "softmax": {3: (8, 0, 145)},
+    "softmax": {3: (8, 0, 139)},
     "summary_d_upto_part1": {2: (9, 12, 109), 1: (11, 14, 83)},
     "y": {2: (10, 13, 99), 1: (12, 15, 77)},
     "gradient_weights": {3: (13, 16, 22), 2: (15, 18, 26), 1: (17, 20, 30)},
     "gradient_biases": {3: (14, 17, 23), 2: (16, 19, 27), 1: (18, 21, 31)},
     "size_weights_part1": {1: (19, 34, 35), 2: (21, 40, 41), 3: (23, 47, 48)},
     "size_upto": {1: (20, 37, 44), 2: (22, 43, 51), 3: (24, 50, 54)},
-    "size": (25, 0, 154),
-    "scale": (25, 0, 154),
+    "size": (25, 0, 148),
+    "scale": (25, 0, 148),
     "unit_weights": {1: (26, 56, 67), 2: (28, 60, 85), 3: (30, 64, 113)},
-    "unit_biases": {1: (27, 58, 78), 2: (29, 62, 100), 3: (31, 66, 123)},
-    "moves": {1: (32, 67, 76), 2: (43, 84, 98), 3: (58, 112, 121)},
+    "unit_biases": {1: (27, 58, 78), 2: (29, 62, 100), 3: (31, 66, 127)},
+    "moves": {1: (32, 67, 76), 2: (43, 84, 98), 3: (58, 112, 125)},
     "tangent_a": {1: (33, 68, 83), 2: (45, 86, 110)},
     "tangent_x_part1": {1: (34, 71, 72), 2: (46, 90, 95)},
-    "tangent_x": {1: (35, 72, 105), 2: (47, 91, 126), 3: (60, 114, 145)},
+    "tangent_x": {1: (35, 72, 105), 2: (47, 91, 130), 3: (60, 114, 119)},
     "second_x_part1": {1: (36, 73, 80), 2: (49, 93, 110)},
     "summary_h_upto_part1": {1: (36, 73, 80), 2: (49, 93, 110)},
-    "second_x": {1: (37, 74, 92), 2: (50, 94, 118), 3: (61, 118, 145)},
-    "summary_g_upto": {1: (38, 75, 97), 2: (51, 96, 120), 3: (62, 119, 153)},
-    "summary_g_upto_part1": {1: (39, 77, 78), 2: (52, 99, 100), 3: (63, 122, 123)},
+    "second_x": {1: (37, 74, 92), 2: (50, 94, 120), 3: (62, 120, 122)},
+    "summary_g_upto": {1: (38, 75, 97), 2: (51, 96, 124), 3: (64, 123, 147)},
+    "summary_g_upto_part1": {1: (39, 77, 78), 2: (52, 99, 100), 3: (65, 126, 127)},
     "summary_h_upto_part2": {1: (40, 80, 81), 2: (53, 102, 103)},
-    "summary_h_upto": {1: (41, 81, 104), 2: (54, 103, 125), 3: (64, 124, 137)},
-    "summary_d_upto": {1: (42, 83, 111), 2: (56, 109, 146), 3: (56, 109, 146)},
-    "pulls": {2: (44, 85, 105), 3: (59, 113, 126)},
+    "summary_h_upto": {1: (41, 81, 104), 2: (54, 103, 129), 3: (66, 128, 137)},
+    "summary_d_upto": {1: (42, 83, 111), 2: (56, 109, 140), 3: (56, 109, 140)},
+    "pulls": {2: (44, 85, 105), 3: (59, 113, 130)},
     "second_a": {2: (48, 92, 110)},
     "summary_h_upto_part3": {2: (55, 105, 107)},
     "summary_d_upto_part2": {2: (57, 110, 111)},
-    "unit_g": (62, 119, 153),
-    "summary_h_upto_part1_vector": {3: (65, 126, 128)},
-    "unit_h_part2": (66, 131, 139),
-    "unit_h_part3": (67, 132, 133),
-    "unit_h": (68, 133, 153),
-    "unit_h_part5": (69, 134, 140),
-    "unit_h_part4": (70, 135, 136),
-    "unit_d": (71, 138, 153),
-    "unit_d_part2": (72, 139, 141),
-    "unit_d_part3": (73, 140, 141),
-    "unit_d_part5": (74, 142, 144),
-    "unit_d_part6": (75, 143, 144),
-    "unit_d_part4": (76, 144, 146),
-    "unit_d_part7": (77, 145, 146),
-    "unscale1": (78, 0, 149),
-    "unscale2": (79, 0, 149),
-    "unscale3": (80, 0, 149),
-    "unit_rates": (81, 153, 154),
+    "centred_x": {3: (61, 118, 139)},
+    "second_centred_x": {3: (63, 121, 139)},
+    "unit_g": (64, 123, 147),
+    "summary_h_upto_part1_vector": {3: (67, 130, 132)},
+    "unit_h_part1": (68, 135, 138),
+    "unit_h": (69, 136, 147),
+    "unit_d": (70, 138, 147),
+    "unit_d_part1": (71, 139, 140),
+    "unscale1": (72, 0, 143),
+    "unscale2": (73, 0, 143),
+    "unscale3": (74, 0, 143),
+    "unit_rates": (75, 147, 148),
 }
 """Memory of a step on a batch, by array and subscript: number of the place, and the first and the last
 statement that touch it."""
@@ -2027,47 +1959,41 @@ _OTHER_PLACES: Places = {
     "x": {0: (0, 0, 45), 1: (1, 0, 62), 2: (2, 2, 90), 3: (3, 4, 6)},
     "a": {1: (1, 0, 62), 2: (2, 2, 90)},
     "softmax_part1": {3: (4, 6, 7)},
-    "softmax": {3: (5, 0, 123)},
-    "targets": (6, 0, 100),
-    "b": {3: (6, 0, 100), 2: (7, 8, 87), 1: (9, 10, 61)},
+    "softmax": {3: (5, 0, 117)},
+    "targets": (6, 0, 104),
+    "b": {3: (6, 0, 104), 2: (7, 8, 87), 1: (9, 10, 61)},
     "summary_d_upto_part1": {2: (7, 8, 87), 1: (9, 10, 61)},
     "y": {2: (8, 9, 77), 1: (10, 11, 55)},
     "size_weights_part1": {1: (11, 12, 13), 2: (13, 18, 19), 3: (15, 25, 26)},
     "size_upto": {1: (12, 15, 22), 2: (14, 21, 29), 3: (16, 28, 32)},
     "size": (17, 0, 32),
     "unit_weights": {1: (18, 34, 45), 2: (20, 38, 63), 3: (22, 42, 91)},
-    "unit_biases": {1: (19, 36, 56), 2: (21, 40, 78), 3: (23, 44, 101)},
-    "moves": {1: (24, 45, 54), 2: (35, 62, 76), 3: (50, 90, 99)},
+    "unit_biases": {1: (19, 36, 56), 2: (21, 40, 78), 3: (23, 44, 105)},
+    "moves": {1: (24, 45, 54), 2: (35, 62, 76), 3: (50, 90, 103)},
     "tangent_a": {1: (25, 46, 61), 2: (37, 64, 88)},
     "tangent_x_part1": {1: (26, 49, 50), 2: (38, 68, 73)},
-    "tangent_x": {1: (27, 50, 83), 2: (39, 69, 104), 3: (52, 92, 123)},
+    "tangent_x": {1: (27, 50, 83), 2: (39, 69, 108), 3: (52, 92, 97)},
     "second_x_part1": {1: (28, 51, 58), 2: (41, 71, 88)},
     "summary_h_upto_part1": {1: (28, 51, 58), 2: (41, 71, 88)},
-    "second_x": {1: (29, 52, 70), 2: (42, 72, 96), 3: (53, 96, 123)},
-    "summary_g_upto": {1: (30, 53, 75), 2: (43, 74, 98), 3: (54, 97, 108)},
-    "summary_g_upto_part1": {1: (31, 55, 56), 2: (44, 77, 78), 3: (55, 100, 101)},
+    "second_x": {1: (29, 52, 70), 2: (42, 72, 98), 3: (54, 98, 100)},
+    "summary_g_upto": {1: (30, 53, 75), 2: (43, 74, 102), 3: (56, 101, 112)},
+    "summary_g_upto_part1": {1: (31, 55, 56), 2: (44, 77, 78), 3: (57, 104, 105)},
     "summary_h_upto_part2": {1: (32, 58, 59), 2: (45, 80, 81)},
-    "summary_h_upto": {1: (33, 59, 82), 2: (46, 81, 103), 3: (56, 102, 115)},
-    "summary_d_upto": {1: (34, 61, 89), 2: (48, 87, 124), 3: (48, 87, 124)},
-    "pulls": {2: (36, 63, 83), 3: (51, 91, 104)},
+    "summary_h_upto": {1: (33, 59, 82), 2: (46, 81, 107), 3: (58, 106, 115)},
+    "summary_d_upto": {1: (34, 61, 89), 2: (48, 87, 118), 3: (48, 87, 118)},
+    "pulls": {2: (36, 63, 83), 3: (51, 91, 108)},
     "second_a": {2: (40, 70, 88)},
     "summary_h_upto_part3": {2: (47, 83, 85)},
     "summary_d_upto_part2": {2: (49, 88, 89)},
-    "summary_h_upto_part1_vector": {3: (57, 104, 106)},
-    "unit_h_part2": (58, 109, 117),
-    "unit_h_part3": (59, 110, 111),
-    "unit_h_part5": (60, 112, 118),
-    "unit_h_part4": (61, 113, 114),
-    "unit_d_part2": (62, 117, 119),
-    "unit_d_part3": (63, 118, 119),
-    "unit_d_part5": (64, 120, 122),
-    "unit_d_part6": (65, 121, 122),
-    "unit_d_part4": (66, 122, 124),
-    "unit_d_part7": (67, 123, 124),
-    "unscale1": (68, 0, 127),
-    "unscale2": (69, 0, 127),
-    "unscale3": (70, 0, 127),
-    "unit_rates": (71, 131, 132),
+    "centred_x": {3: (53, 96, 117)},
+    "second_centred_x": {3: (55, 99, 117)},
+    "summary_h_upto_part1_vector": {3: (59, 108, 110)},
+    "unit_h_part1": (60, 113, 116),
+    "unit_d_part1": (61, 117, 118),
+    "unscale1": (62, 0, 121),
+    "unscale2": (63, 0, 121),
+    "unscale3": (64, 0, 121),
+    "unit_rates": (65, 125, 126),
 }
 """The same of the periodic part on a batch of its own."""
 METHOD = "Grouped Newton"
@@ -2414,7 +2340,7 @@ def _run(
                 for copy, array in zip(before, arrays):
                     array[...] = copy
                 state.steps, state.age = counts
-                code = 39
+                code = code or 39
             if code != 0:
                 break
     if code != 0:
@@ -2502,19 +2428,13 @@ def _steps(
         work.second_a,
         work.summary_h_upto_part3,
         work.summary_d_upto_part2,
+        work.centred_x,
+        work.second_centred_x,
         work.unit_g,
-        work.unit_h_part2,
-        work.unit_h_part3,
+        work.unit_h_part1,
         work.unit_h,
-        work.unit_h_part5,
-        work.unit_h_part4,
         work.unit_d,
-        work.unit_d_part2,
-        work.unit_d_part3,
-        work.unit_d_part5,
-        work.unit_d_part6,
-        work.unit_d_part4,
-        work.unit_d_part7,
+        work.unit_d_part1,
         state.memory.summary_g,
         state.memory.summary_h,
         state.memory.summary_d,
@@ -2569,16 +2489,10 @@ def _steps(
         other.second_a,
         other.summary_h_upto_part3,
         other.summary_d_upto_part2,
-        other.unit_h_part2,
-        other.unit_h_part3,
-        other.unit_h_part5,
-        other.unit_h_part4,
-        other.unit_d_part2,
-        other.unit_d_part3,
-        other.unit_d_part5,
-        other.unit_d_part6,
-        other.unit_d_part4,
-        other.unit_d_part7,
+        other.centred_x,
+        other.second_centred_x,
+        other.unit_h_part1,
+        other.unit_d_part1,
     )
     total, code, done, state.age = result
     state.steps += done // batch

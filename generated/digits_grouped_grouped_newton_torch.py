@@ -9,7 +9,7 @@ Cost:
     Multiply-adds:
     loss: 3.4 k a sample of the batch
     objective: 3.4 k a sample of the batch
-    step on a batch: 22.5 k a sample of the batch + 13.8 k a call
+    step on a batch: 22.3 k a sample of the batch + 13.7 k a call
 """
 
 from __future__ import annotations
@@ -698,9 +698,11 @@ def _summary_3(
         (Nᵀy)_2 = N¹_2ᵀ y_2
         (Nᵀy)_n = N¹_nᵀ b_n
         ä_2 = ẍ_1 W_2ᵀ + 2 diag(1W_2) ẋ_1 N¹_2ᵀ
+        ċ_n = ẋ_n − ẋ_n softmax(x_n) 𝟏ᵀ
+        c̈_n = ẍ_n − ẍ_n softmax(x_n) 𝟏ᵀ
         ḡ¹ = ḡ∑_n  [GN3(9)]
-        H̿¹ = ẋ_n diag(softmax(x_n)) ẋ_nᵀ + H̿∑_n − ẋ_n softmax(x_n) (ẋ_n softmax(x_n))ᵀ  [GN3(9)]
-        D̄¹ = 2 ((ẋ_n softmax(x_n)) ∘ (ẋ_n softmax(x_n)) ∘ (ẋ_n softmax(x_n))) + (ẋ_n ∘ ẋ_n ∘ ẋ_n) softmax(x_n) + 3 (ẋ_n ∘ ẍ_n) softmax(x_n) + D̄∑_n − 3 (((ẋ_n ∘ ẋ_n) softmax(x_n)) ∘ (ẋ_n softmax(x_n))) − 3 ((ẋ_n softmax(x_n)) ∘ (ẍ_n softmax(x_n)))  [GN3(6)]
+        H̿¹ = ċ_n diag(softmax(x_n)) ċ_nᵀ + H̿∑_n  [GN3(9)]
+        D̄¹ = 3 (c̈_n ∘ ċ_n) softmax(x_n) + (ċ_n ∘ ċ_n ∘ ċ_n) softmax(x_n) + D̄∑_n  [GN3(6)]
         ς⁻₁ = 2^⌊log₂ (ς^(−1/3))⌋
         ς⁻₂ = 2^⌊log₂ (1 ⊘ (√(ς ∘ ς⁻₁)))⌋
         ς⁻₃ = 𝟏 ⊘ (ς ∘ ς⁻₁ ∘ ς⁻₂)
@@ -794,7 +796,11 @@ def _summary_3(
     tangent_x[3][: len(tangent_x[2])].copy_(tangent_x[2] @ weights[3].T)
     tangent_x[3][_GROUP_OF_WEIGHTS[3]].copy_(moves)
     tangent_x[3][_GROUP_OF_BIASES[3]].copy_(unit_biases[3])
+    centred_x_part1 = (softmax[3] * tangent_x[3]).sum(2)[:, :, None]
+    centred_x = -centred_x_part1 + tangent_x[3]
     second_x = second_x @ weights[3].T
+    second_centred_x_part1 = (second_x * softmax[3]).sum(2)[:, :, None]
+    second_centred_x = -second_centred_x_part1 + second_x
     summary_g_upto[3] = like.new_empty((_SUMMARY_G_UPTO_GROUPS[3],))
     summary_g_upto[3][: len(summary_g_upto[2])].copy_(summary_g_upto[2])
     summary_g_upto[3][_GROUP_OF_WEIGHTS[3]].copy_(-mean * (b[3] * moves).sum())
@@ -807,22 +813,12 @@ def _summary_3(
     summary_h_upto[3][_GROUP_OF_WEIGHTS[3], : len(tangent_x[2])].add_(summary_h_upto_part1, alpha=-mean)
     summary_d_upto[3] = summary_d_upto[2]
     unit_g = summary_g_upto[3]
-    unit_h_part2 = torch.einsum("ipj,pj->ip", tangent_x[3], softmax[3])
-    unit_h_part3 = torch.einsum("ipj,pj->ip", tangent_x[3], softmax[3])
-    unit_h_part5 = softmax[3] * tangent_x[3]
-    term0 = mean * (unit_h_part5.flatten(1) @ tangent_x[3].flatten(1).T)
-    unit_h = torch.addmm(term0, unit_h_part2, unit_h_part3.T, alpha=-mean)
+    unit_h_part1 = centred_x * softmax[3]
+    unit_h = mean * (unit_h_part1.flatten(1) @ centred_x.flatten(1).T)
     unit_h[: len(summary_h_upto[3]), : len(summary_h_upto[3])].add_(summary_h_upto[3])
-    unit_d_part1 = (unit_h_part2**3).sum(1)
-    unit_d_part2 = (unit_h_part2[:, :, None] * tangent_x[3] ** 2).flatten(1) @ softmax[3].flatten()
-    unit_d_part3 = (unit_h_part5 * tangent_x[3] ** 2).sum((1, 2))
-    unit_d = 2.0 * mean * unit_d_part1 - 3.0 * mean * unit_d_part2 + mean * unit_d_part3
-    unit_d_part5 = torch.einsum("ipj,pj->ip", tangent_x[3][: len(summary_d_upto[3])], softmax[3])
-    unit_d_part6 = torch.einsum("ipj,pj->ip", second_x, softmax[3])
-    unit_d_part4 = torch.linalg.vecdot(unit_d_part5, unit_d_part6)
-    unit_d_part7 = (second_x * tangent_x[3][: len(summary_d_upto[3])]).flatten(1) @ softmax[3].flatten()
-    term0 = unit_d[: len(summary_d_upto[3])].add_(unit_d_part4, alpha=-3.0 * mean)
-    term0.add_(unit_d_part7, alpha=3.0 * mean).add_(summary_d_upto[3])
+    unit_d = mean * (unit_h_part1 * centred_x**2).sum((1, 2))
+    unit_d_part1 = (centred_x[: len(summary_d_upto[3])] * second_centred_x).flatten(1) @ softmax[3].flatten()
+    unit_d[: len(summary_d_upto[3])].add_(unit_d_part1, alpha=3.0 * mean).add_(summary_d_upto[3])
     unscale1 = _power_below(1.0 / scale**0.3333333333333333)
     unscale2 = _power_below(1.0 / torch.sqrt(scale * unscale1))
     unscale3 = 1.0 / (scale * unscale1 * unscale2)
@@ -1409,7 +1405,7 @@ def _pair(what: str, found: Any) -> tuple[Any, Any]:
 
 
 def _check_entry(what: str, value: Any, own: Tensor) -> None:
-    """A saved entry of the state has the shape and the dtype of the optimizer's own; counts are not negative."""
+    """A saved entry of the state has the shape and dtype of the optimizer's own; counts are not negative."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{what}: expected a tensor, got {type(value).__name__}")
     if value.shape != own.shape:

@@ -1913,7 +1913,7 @@ def _run(
                 for copy, array in zip(before, arrays):
                     array[...] = copy
                 state.steps = counts
-                code = 27
+                code = code or 27
             if code != 0:
                 break
     if code != 0:

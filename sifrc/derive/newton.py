@@ -140,6 +140,8 @@ def derive_newton(second: SecondOrder, white_layer: bool = True) -> Newton:
         ) from None
     own = {p.index for p in model.parameters}
     values = work.values
+    if white_layer:
+        work.without_white_adjoint()
     return Newton(
         second=second,
         white_layer=white_layer,
@@ -221,6 +223,13 @@ class _Elimination:
         self._first_weight(chain[0])
         for c in chain:
             self._bias(c)
+
+    def without_white_adjoint(self) -> None:
+        """Put in b_0 = W_1ᵀ y_1 − λ_0 x_0 where the reduction left it: the model has no such adjoint."""
+        adjoint = self.first.adjoints[0]
+        value = {adjoint: self.first.adjoint[adjoint]}
+        for results in (self.weights, self.biases):
+            results.update({k: self.first.short(substitute(v, value)) for k, v in results.items()})
 
     def _equation(self, expr: Expr, right: Expr | None = None) -> Expr:
         moved = expr if right is None else total([expr, right], expr.axes)

@@ -13,6 +13,7 @@ from cases import CASES, CHAINS, derived_of
 from sifrc.derive.derived import Derived
 from sifrc.errors import DerivationError
 from sifrc.ir.arithmetic import MPMATH
+from sifrc.ir.traverse import inputs_of
 from sifrc.model import build_model
 from sifrc.spec import build_spec
 from sifrc.verify import oracle_torch
@@ -90,3 +91,13 @@ def test_a_model_outside_the_conditions_is_refused(name: str) -> None:
     """Skip connections, shared parameters, a missing bias and flat activations have no closed form."""
     with pytest.raises(DerivationError):
         _ = Derived(build_model(build_spec(dict(CASES[name])))).newton
+
+
+def test_the_adjoint_of_the_white_layer_is_put_in() -> None:
+    """A loss of centred differences leaves it in the elimination; the model without the layer lacks it."""
+    layers = [{"name": "fc1", "type": "dense", "units": 2}]
+    data = {"sifrc": 1, "name": "centred", "network": {"input": {"name": "image", "size": 2}, "layers": layers}}
+    loss = {"expression": "mean(((y - t) - mean(y - t))**2)", "targets": "vectors"}
+    newton = Derived(build_model(build_spec({**data, "loss": loss}))).newton
+    for value in (*newton.weights.values(), *newton.biases.values()):
+        assert not any(symbol.family == "b" and symbol.index == 0 for symbol in inputs_of(value))
