@@ -146,14 +146,14 @@ class Summaries:
         if second and tangent not in self._second[1]:
             return ()
         moved = self._second[1][tangent] if second else tangent
-        if self._probabilities is None:
+        if self.probabilities is None:
             return ()
-        mean = einsum([(inner(self._probabilities, moved), ()), (ones((c.axis,)), (c.axis,))], (c.axis,))
+        mean = einsum([(inner(self.probabilities, moved), ()), (ones((c.axis,)), (c.axis,))], (c.axis,))
         symbol = self._state(c, "c̈" if second else "ċ")
         return (self._stacked(symbol, subtract(moved, mean), c, "definition"),)
 
     @cached_property
-    def _probabilities(self) -> Expr | None:
+    def probabilities(self) -> Expr | None:
         """The softmax of the output, if the loss is linear in its log softmax or log Σ exp, and otherwise."""
         loss, state = self.model.data_loss, self.model.output.state
         kinds = (LogSumExp, LogSoftmax)
@@ -172,7 +172,7 @@ class Summaries:
     @cached_property
     def _without_mean(self) -> list[Relation]:
         """⟨softmax, ċ_n⟩ and ⟨softmax, c̈_n⟩ are zero, for every group."""
-        if self._probabilities is None:
+        if self.probabilities is None:
             return []
         c = self.model.constraints[-1]
         found: list[Relation] = []
@@ -180,7 +180,7 @@ class Summaries:
             for number in range(3):
                 axis = Axis(GROUP, self.groups.size, number)
                 moved = _of_group(self._state(c, family), axis)
-                mean = einsum([(self._probabilities, (c.axis,)), (moved, moved.axes)], (axis,))
+                mean = einsum([(self.probabilities, (c.axis,)), (moved, moved.axes)], (axis,))
                 found.append(relation(f"⟨softmax, {family}⟩ = 0", mean, mean))
         return found
 
@@ -388,7 +388,7 @@ class Summaries:
         The parameters, x and a; with ``multipliers`` also b and y. Where ``centred``, x_n along its tangents
         about their mean, if there are such.
         """
-        if centred and self._probabilities is not None:
+        if centred and self.probabilities is not None:
             c = self.model.constraints[-1]
             own = self._state(c, "ċ" + "'" * number)
             return {**self._along(number, multipliers=multipliers), c.state: own}

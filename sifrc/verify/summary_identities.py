@@ -9,7 +9,8 @@ adjoints and D̄ none of second order. The identities take the other ways:
     D̄_s = T̄_sss                             second tangents of states against first tangents of adjoints
 
 They hold for every value of states, adjoints, parameters and directions. Tangents are put in by their
-equations, in which they are linear.
+equations, in which they are linear; where those of the output are about their mean, the probabilities that it
+is made with sum to one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from sifrc.derive.lagrangian import gradient_symbols
 from sifrc.derive.summaries import GROUP, OWNER, SINGLE, Summaries
 from sifrc.derive.system import System
 from sifrc.ir import Axis, Expr, Input, Role
-from sifrc.ir.build import einsum, rename, subtract, total, zero
+from sifrc.ir.build import einsum, ones, rename, subtract, total, zero
+from sifrc.ir.normal import reduce, relation
 from sifrc.ir.traverse import inputs_of, substitute
 from sifrc.verify.identities import Identity
 
@@ -107,14 +109,15 @@ class _Work:
                 moves[symbol] = einsum([(tangent, (s, c.axis)), (weights, (s,))], (c.axis,))
         moved = jvp(self.gradient, moves) or zero((s,))
         product = einsum([(self.hessian, (s, t)), (rename(weights, (t,)), (t,))], (s,))
-        tangents = (self.summaries.tangent, self.summaries.adjoint_tangent)
+        tangents = (self.summaries.tangent, self.summaries.centred, self.summaries.adjoint_tangent)
         return self._solved(subtract(product, moved), tangents)
 
     def diagonal(self) -> Expr:
         """D̄_s − T̄_sss, with second tangents and tangents of adjoints put in; any first tangents do."""
         s = self.groups
         diagonal = einsum([(self.tensor, (s, s, s))], (s,))
-        tangents = (self.summaries.second_tangent, self.summaries.adjoint_tangent)
+        own = self.summaries
+        tangents = (own.centred, own.second_tangent, own.second_centred, own.adjoint_tangent)
         return self._solved(subtract(self.third, diagonal), tangents)
 
     def _solved(self, residual: Expr, systems: Sequence[System]) -> Expr:
@@ -125,7 +128,13 @@ class _Work:
                 value = substitute(_one_axis(equation.value), _used(equation.value, shorts))
                 table[equation.symbol] = substitute(value, _used(value, table))
         residual = substitute(residual, _used(residual, table))
-        return substitute(residual, _used(residual, self._back))
+        residual = substitute(residual, _used(residual, self._back))
+        probabilities = self.summaries.probabilities
+        if probabilities is None:
+            return residual
+        # What is about its mean was made with probabilities that sum to one.
+        whole = einsum([(probabilities, probabilities.axes)], ())
+        return reduce(residual, [relation("Σ softmax = 1", subtract(whole, ones()), whole)])
 
 
 def _whole(system: System, shorts: Sequence[System]) -> Expr:
