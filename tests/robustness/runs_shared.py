@@ -96,6 +96,8 @@ def _compiler_cases(folder: Path) -> Iterator[Case]:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            # What runs in the background of a shell has inherited that Ctrl-C is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     both = [start("fresh", f"fresh{k}") for k in range(2)]
