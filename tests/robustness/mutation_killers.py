@@ -167,7 +167,7 @@ def judge(file: str, root: str, whole: bool = False, seconds: float = math.inf) 
         if time.process_time() > seconds or (raised and kind == "tests"):
             return Verdict("raised" if raised else "survived", raised or f"what comes before {step}")
         try:
-            found = _tests(root, rest) if kind == "tests" else _rows(rest)
+            found = _tests(root, rest, seconds) if kind == "tests" else _rows(rest)
             for verdict in found:
                 if verdict.kind == "caught":
                     return verdict
@@ -187,16 +187,37 @@ def _rows(backend: str) -> Iterator[Verdict]:
 
     # The ladder turns exceptions into rows; here they must be told from numbers that disagree. A derivation
     # that refuses itself because its substitution does not leave zero has compared.
-    ladder._reason = lambda error: ("" if _decided(error) else "RAISED ") + _said(error)
+    ladder._reason = lambda error: ("" if _decided(error) else _RAISED) + _said(error)
     for name, data in SPECS.items():
         try:
-            for row in _rows_of(data, backend):
-                if row.passed is False:
-                    raised = row.note.startswith("RAISED ")
-                    text = f"verify {name}: {row.quantity}, level {row.level}, {row.oracle} {row.note}"
-                    yield Verdict("raised" if raised else "caught", text)
+            rows = _rows_of(data, backend)
+        except _FailedRow as failed:
+            rows = [failed.row]
         except Exception as error:
             yield Verdict("caught" if _decided(error) else "raised", f"verify {name}: {_said(error)}")
+            continue
+        for row in rows:
+            if row.passed is False:
+                kind = "raised" if row.note.startswith(_RAISED) else "caught"
+                yield Verdict(
+                    kind, f"verify {name}: {row.quantity}, level {row.level}, {row.oracle} {row.note}"
+                )
+
+
+_RAISED = "RAISED "
+
+
+class _FailedRow(Exception):
+    """Ends a report at the first comparison that fails."""
+
+    def __init__(self, row: Any) -> None:
+        super().__init__(row.note)
+        self.row = row
+
+
+def _stop(row: Any) -> None:
+    if row.passed is False and not row.note.startswith(_RAISED):
+        raise _FailedRow(row)
 
 
 def _decided(error: Exception) -> bool:
@@ -212,16 +233,16 @@ def _rows_of(data: dict[str, Any], backend: str) -> Sequence[Any]:
 
     spec = sifrc.build_spec(data)
     if not backend:
-        return verify(spec, levels=(1, 2), digits=20).rows
+        return verify(spec, levels=(1, 2), digits=20, progress=_stop).rows
     module = sifrc.compile(spec, backend, cache=False)
-    return verify(spec, levels=(3,), module=module).rows
+    return verify(spec, levels=(3,), module=module, progress=_stop).rows
 
 
-def _tests(root: str, name: str) -> Iterator[Verdict]:
-    """The tests of a file or a folder."""
+def _tests(root: str, name: str, seconds: float) -> Iterator[Verdict]:
+    """The tests of a file or a folder, as far as the time goes."""
     import pytest
 
-    listener = _Listener(root)
+    listener = _Listener(root, seconds)
     path = os.path.join(root, "tests", name)
     arguments = [
         path,
@@ -246,8 +267,8 @@ class _Listener:
     enough = 10
     """Exceptions after which nothing else is expected of a file."""
 
-    def __init__(self, root: str) -> None:
-        self.root = root
+    def __init__(self, root: str, seconds: float) -> None:
+        self.root, self.seconds = root, seconds
         self.found: list[Verdict] = []
         self.session: Any = None
 
@@ -266,6 +287,11 @@ class _Listener:
         self.found.append(Verdict("caught" if caught else "raised", f"{item.nodeid}: {_said(error)[:120]}"))
         if caught or len(self.found) >= self.enough:
             self.session.shouldstop = "decided"
+
+    def pytest_runtest_logfinish(self) -> None:
+        """No test begins after the time is over."""
+        if time.process_time() > self.seconds:
+            self.session.shouldstop = "time is over"
 
     def pytest_collectreport(self, report: Any) -> None:
         """A file that cannot be collected is an exception."""
