@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import sympy
 
-from sifrc.lower.program import Kernel, Load, Loop, Ref, Statement, Subscript, Sum
+from sifrc.lower.program import SAMPLE_LABEL, Kernel, Load, Loop, Ref, Statement, Subscript, Sum
 from sifrc.lower.statements import Block
 
 __all__ = ["fuse_kernels", "roll_loops"]
@@ -115,16 +115,17 @@ def _run_length(blocks: Sequence[Block], position: int) -> int:
 def _knows_extents(statement: Statement) -> bool:
     """Whether the operands of every assignment give the sizes of its target, which differ between layers.
 
-    A constant fills an array of a size that only its own layer tells.
+    A constant fills an array of a size that only its own layer tells. The batch is the same in all of them.
     """
     if isinstance(statement, Sum):
-        return set(statement.target.labels) <= {label for _, load in statement.loads for label in load.labels}
+        known = {SAMPLE_LABEL, *(label for _, load in statement.loads for label in load.labels)}
+        return set(statement.target.labels) <= known
     if not isinstance(statement, Kernel):
         return True
     labels = {name: set(load.labels) for name, load in statement.loads}
     for assign in statement.assigns:
         used = [labels.get(symbol.name, set()) for symbol in assign.value.free_symbols]
-        if not set(assign.target.labels) <= set().union(*used):
+        if not set(assign.target.labels) <= {SAMPLE_LABEL}.union(*used):
             return False
     return True
 

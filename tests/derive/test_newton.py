@@ -96,8 +96,9 @@ def test_a_model_outside_the_conditions_is_refused(name: str) -> None:
 def test_the_adjoint_of_the_white_layer_is_put_in() -> None:
     """A loss of centred differences leaves it in the elimination; the model without the layer lacks it."""
     layers = [{"name": "fc1", "type": "dense", "units": 2}]
-    data = {"sifrc": 1, "name": "centred", "network": {"input": {"name": "image", "size": 2}, "layers": layers}}
+    network = {"input": {"name": "image", "size": 2}, "layers": layers}
     loss = {"expression": "mean(((y - t) - mean(y - t))**2)", "targets": "vectors"}
-    newton = Derived(build_model(build_spec({**data, "loss": loss}))).newton
+    data = {"sifrc": 1, "name": "centred", "network": network, "loss": loss}
+    newton = Derived(build_model(build_spec(data))).newton
     for value in (*newton.weights.values(), *newton.biases.values()):
         assert not any(symbol.family == "b" and symbol.index == 0 for symbol in inputs_of(value))

@@ -77,7 +77,7 @@ class Reader:
         return self.value(node.numerator) / self.value(node.denominator)
 
     def read_transpose(self, node: notation.Transpose) -> Any:
-        return self.value(node.operand).T
+        return np.transpose(self.value(node.operand))
 
     def read_inverse(self, node: notation.Inverse) -> Any:
         return np.linalg.pinv(self.value(node.operand), rcond=1e-12)
