@@ -358,14 +358,7 @@ def test_a_refused_refresh_leaves_the_state(backend: str) -> None:
     saved = runs[0].saved()
     with pytest.raises(FloatingPointError, match="fc"):
         runs[0].refresh(inputs, batches[1][1])
-    if backend == "torch":  # Numba says that the next step computes the curvature again
-        np.testing.assert_equal(runs[0].saved(), saved)
-        for run in runs:
-            run.step(*batches[2])
-        np.testing.assert_equal(runs[0].params, runs[1].params)
-    else:
-        fresh = Run(module(spec_data, backend), runs[0].params)
-        for run in (runs[0], fresh):
-            run.state.momentum = 0.0
-            run.step(*batches[2])
-        np.testing.assert_equal(runs[0].params, fresh.params)
+    np.testing.assert_equal(runs[0].saved(), saved)
+    for run in runs:
+        run.step(*batches[2])
+    np.testing.assert_equal(runs[0].params, runs[1].params)
