@@ -6,7 +6,9 @@ therefore a flag, which the loop reads between two chunks; where nothing can be 
 
 from __future__ import annotations
 
+import _thread
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -54,21 +56,39 @@ class Signals:
         self._raised = -1e9
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """The handler. What it raises may get lost in a callback; the flag stays."""
+        """The handler."""
         again, self.number, self.pending = self.pending, number, True
         raises = self._mode is _Mode.RAISE or (self._mode is _Mode.FLAG and again)
         # A key that is held down must not interrupt the way from the first exception to who catches it.
         if raises and time.monotonic() - self._raised > _UNWINDING:
             self._raised = time.monotonic()
+            if self._mode is _Mode.RAISE:
+                _thread.start_new_thread(self._insist, ())
             raise KeyboardInterrupt
+
+    def _insist(self) -> None:
+        """Raise once more, if the exception got lost: Python drops those of callbacks, as compilers have."""
+        time.sleep(1.5 * _UNWINDING)
+        if self.pending and self._mode is _Mode.RAISE:
+            _thread.interrupt_main(signal.Signals(self.number))
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """In the block nothing can be torn, and nobody has to wait: a signal raises."""
+        usual = sys.unraisablehook
+
+        def report(lost: Any) -> None:
+            if not issubclass(lost.exc_type, KeyboardInterrupt):
+                usual(lost)
+
         with self._in(_Mode.RAISE):
             if self.pending:
                 raise KeyboardInterrupt
-            yield
+            sys.unraisablehook = report
+            try:
+                yield
+            finally:
+                sys.unraisablehook = usual
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -314,3 +315,25 @@ def test_a_run_that_has_lost_what_it_had_learned_says_so(fake_numba, toy, monkey
     monkeypatch.setattr(NumbaTrainable, "loss", lambda *arguments: next(losses))
     with pytest.warns(UserWarning, match=r"was 1e-06 after epoch 1 and is 1.5 after epoch 3"):
         train(fake_numba, "numba", toy, **SETTINGS)
+
+
+def test_ctrl_c_that_a_callback_swallows_is_heard_all_the_same(tmp_path, fake_numba, toy, monkeypatch, capfd):
+    """Python drops what is raised in a finaliser, as those that run while Numba compiles."""
+
+    class Finalised:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(100):
+                time.sleep(0)  # here it is raised
+
+    def compile_for_long(*arguments):
+        Finalised()
+        for _ in range(1000):
+            time.sleep(0.01)
+
+    monkeypatch.setattr(NumbaTrainable, "warm_up", compile_for_long)
+    begin = time.monotonic()
+    with pytest.raises(TrainingInterrupted, match="in epoch 1, after 0 of 1000 samples"):
+        train(fake_numba, "numba", toy, directory=tmp_path, **NEVER)
+    assert time.monotonic() - begin < 8
+    assert "KeyboardInterrupt" not in capfd.readouterr().err
