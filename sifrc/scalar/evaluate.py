@@ -58,12 +58,6 @@ def _real(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _mp_power(base: Any, exponent: Any) -> Any:
-    if base == 0 and exponent < 0:
-        return mpmath.inf
-    return base**exponent
-
-
 def _special(name: str) -> Callable[[Array], Array]:
     """A function of ``scipy.special``, imported when first called: the import takes longer than most uses."""
 
@@ -188,7 +182,7 @@ class _Evaluation:
     def _pow(self, node: Pow) -> Array:
         base, exponent = node.args
         if self.dialect == "mpmath" and not (exponent.is_Integer and exponent > 0):
-            return np.frompyfunc(_real(_mp_power), 2, 1)(self(base), self(exponent))
+            return np.frompyfunc(_real(operator.pow), 2, 1)(self(base), self(exponent))
         if exponent == sympy.S.NegativeOne:
             return 1 / self(base)
         if exponent.is_Integer:

@@ -103,7 +103,7 @@ def primal(value: Number) -> Number:
 
 def _reciprocal(x: Number) -> Number:
     if not isinstance(x, Dual):
-        return mpmath.inf if x == 0 else 1 / mpmath.mpf(x)
+        return 1 / mpmath.mpf(x)
     inverse = _reciprocal(x.value)
     return Dual(x.tag, inverse, -(inverse * inverse) * x.slope)
 
