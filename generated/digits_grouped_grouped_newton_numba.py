@@ -2319,7 +2319,7 @@ def _run(
     before = state.saved(arrays)
     counts = state.steps, state.age
     total, code, done = _steps(weights, biases, state, samples, labels, order, batch, curvature)
-    if not _sum_finite(checked):
+    if not _entries_finite(checked):
         # Infinity and NaN stay: the first step that made one is found by taking them again.
         for copy, array in zip(before, arrays):
             array[...] = copy
@@ -2336,7 +2336,7 @@ def _run(
                 first += size
             counts = state.steps, state.age
             total, code, _ = _steps(weights, biases, state, samples, labels, part, batch, chosen)
-            if not _sum_finite(checked):
+            if not _entries_finite(checked):
                 for copy, array in zip(before, arrays):
                     array[...] = copy
                 state.steps, state.age = counts
@@ -2349,10 +2349,11 @@ def _run(
     return float(total)
 
 
-def _sum_finite(arrays: Sequence[Array]) -> bool:
-    """Whether the sum of all entries is finite: then all of them are."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(sum(np.add.reduce(array, None) for array in arrays)))
+def _entries_finite(arrays: Sequence[Array]) -> bool:
+    """Whether all entries are finite: if their squares have a finite sum, they are."""
+    if np.isfinite(sum(float(np.vdot(array, array)) for array in arrays)):
+        return True
+    return all(bool(np.isfinite(array).all()) for array in arrays)
 
 
 def _steps(

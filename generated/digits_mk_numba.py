@@ -2133,7 +2133,7 @@ def _run(
     before = state.saved(arrays)
     counts = state.steps
     total, code, done = _steps(weights, biases, state, samples, labels, order, batch)
-    if not _sum_finite(arrays):
+    if not _entries_finite(arrays):
         # Infinity and NaN stay: the first step that made one is found by taking them again.
         for copy, array in zip(before, arrays):
             array[...] = copy
@@ -2143,7 +2143,7 @@ def _run(
             part = order[done : done + batch]
             counts = state.steps
             total, code, _ = _steps(weights, biases, state, samples, labels, part, batch)
-            if not _sum_finite(arrays):
+            if not _entries_finite(arrays):
                 for copy, array in zip(before, arrays):
                     array[...] = copy
                 state.steps = counts
@@ -2156,10 +2156,11 @@ def _run(
     return float(total)
 
 
-def _sum_finite(arrays: Sequence[Array]) -> bool:
-    """Whether the sum of all entries is finite: then all of them are."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(sum(np.add.reduce(array, None) for array in arrays)))
+def _entries_finite(arrays: Sequence[Array]) -> bool:
+    """Whether all entries are finite: if their squares have a finite sum, they are."""
+    if np.isfinite(sum(float(np.vdot(array, array)) for array in arrays)):
+        return True
+    return all(bool(np.isfinite(array).all()) for array in arrays)
 
 
 def _steps(
