@@ -14,8 +14,8 @@ Cost:
     hessian_vector_product: 13.1 k a sample of the batch + 480 a call, of which 9.09 k a sample of the batch + 480 a call after linearize
     gauss_newton_vector_product: 11.7 k a sample of the batch, of which 8.13 k a sample of the batch after linearize
     newton_direction: 7.85 k a call
-    step on one sample: 7.97 k a call
-    step on a batch: 8.03 k a sample of the batch + 3.55 k a call
+    step on one sample: 7.92 k a call
+    step on a batch: 7.98 k a sample of the batch + 3.55 k a call
 
 Conditions:
     - F'(a[k]) has no zero entry, k = 1: proved
@@ -195,14 +195,14 @@ _WORK: dict[str, Shapes] = {
     "dy": _SHAPES1,
     "gauss_newton_weights": _SHAPES4,
     "gauss_newton_biases": _SHAPES5,
-    "stretch_part1": _SHAPES7,
-    "stretch_part2": _SHAPES7,
     "stretch": _SHAPES7,
+    "weight_factor_part1": _SHAPES7,
     "weight_factor": _SHAPES7,
     "bias_factor": _SHAPES7,
+    "stretch_part1": _SHAPES6,
     "stretch_part4": {2: (None, 10, 10)},
     "stretch_part3": _SHAPES2,
-    "weight_factor_part1": _SHAPES6,
+    "stretch_part2": _SHAPES6,
     "weights_part2": {1: (None, 48), 2: (None, 48)},
     "weights_part1": _SHAPES4,
     "biases_part1": _SHAPES5,
@@ -231,14 +231,13 @@ _WORK_ONE: dict[str, Shapes] = {
     "newton_biases_part2_one": _SHAPES10,
     "newton_biases_part3_one": (3,),
     "stretch": (3,),
-    "stretch_part1_one": (3,),
-    "stretch_part2_one": (3,),
-    "stretch_part3_one": _SHAPES9,
-    "stretch_part3_one_scalar": (2,),
+    "weight_factor_part1_one": (3,),
     "weight_factor": (3,),
     "bias_factor": (3,),
+    "stretch_part1_one": (3,),
     "stretch_part4_one": _SHAPES10,
-    "weight_factor_part1_one": (3,),
+    "stretch_part3_one": _SHAPES9,
+    "stretch_part2_one": (3,),
 }
 """Intermediate values of a single sample: name -> shapes."""
 _MEMORY: dict[str, tuple[str, Shapes]] = {}
@@ -951,23 +950,22 @@ def _gauss_newton_product(c, x, mean, dy, gauss_newton_weights, gauss_newton_bia
 def _direction(
     x,
     y,
-    a,
-    b,
     damping,
     softmax,
-    stretch_part1,
-    stretch_part2,
+    b,
     stretch,
+    weight_factor_part1,
     weight_factor,
     bias_factor,
+    stretch_part1,
     stretch_part4,
     stretch_part3,
-    weight_factor_part1,
+    stretch_part2,
 ):
     """Coefficients of the direction.
 
     Equations:
-        c_mk_1 = λ_0 ⟨F_1'(a_1) ∘ b_1, y_1⟩ ‖x_0‖² / ‖y_1‖²  [MK(39)]
+        c_mk_1 = λ_0 ‖x_0‖²  [MK(39)]
         c_mk_n = λ_{n−1} ‖x_{n−1}‖² + |(−⟨(softmax(x_n) softmax(x_n)ᵀ − diag(softmax(x_n)))⁻¹ b_n, b_n⟩)|
             [MK(39)]
         cN_1 = 1 / (‖y_1‖² / λ_0 + damping)
@@ -977,47 +975,38 @@ def _direction(
 
     Returns 0, or the code of the first check that failed (see ``GUARDS``).
     """
-    x_0, stretch_part1_1 = x[0], stretch_part1[1]
-    for p in range(len(stretch_part1_1)):
+    x_0, stretch_1 = x[0], stretch[1]
+    regularization_0 = REGULARIZATION[0]
+    for p in range(len(stretch_1)):
         total0 = np.float32(0.0)
         for i in range(x_0.shape[1]):
             total0 += x_0[p, i] * x_0[p, i]
-        stretch_part1_1[p] = total0
-    y_1, stretch_part2_1 = y[1], stretch_part2[1]
-    for p in range(len(stretch_part2_1)):
+        stretch_1[p] = regularization_0 * total0
+    y_1, weight_factor_part1_1 = y[1], weight_factor_part1[1]
+    for p in range(len(weight_factor_part1_1)):
         total1 = np.float32(0.0)
         for i in range(y_1.shape[1]):
             total1 += y_1[p, i] * y_1[p, i]
-        stretch_part2_1[p] = total1
-    a_1, b_1, stretch_1 = a[1], b[1], stretch[1]
-    regularization_0 = REGULARIZATION[0]
-    for p in range(len(stretch_1)):
-        total2 = np.float32(0.0)
-        for i in range(a_1.shape[1]):
-            term4_0 = a_1[p, i] > np.float32(0.0)
-            total2 += b_1[p, i] * y_1[p, i] * (np.float32(1.0) if term4_0 else np.float32(0.1))
-        stretch_1[p] = regularization_0 * total2 * stretch_part1_1[p] / stretch_part2_1[p]
+        weight_factor_part1_1[p] = total1
     weight_factor_1, bias_factor_1 = weight_factor[1], bias_factor[1]
     factor0 = np.float32(1.0) / REGULARIZATION[0]
     for p in range(len(weight_factor_1)):
-        weight_factor_1[p] = np.float32(1.0) / (damping + factor0 * stretch_part2_1[p])
-        bias_factor_1[p] = np.float32(1.0) / (damping + stretch_part2_1[p] / stretch_1[p])
-    if not _all_finite(stretch_part1[1]):
-        return 5
-    if not _all_finite(stretch_part2[1]):
-        return 5
+        weight_factor_1[p] = np.float32(1.0) / (damping + factor0 * weight_factor_part1_1[p])
+        bias_factor_1[p] = np.float32(1.0) / (damping + weight_factor_part1_1[p] / stretch_1[p])
     if not _all_finite(stretch[1]):
         return 5
+    if not _all_finite(weight_factor_part1[1]):
+        return 8
     if not _all_finite(weight_factor[1]):
         return 8
     if not _all_finite(bias_factor[1]):
         return 11
     x_1, stretch_part1_2 = x[1], stretch_part1[2]
     for p in range(len(stretch_part1_2)):
-        total3 = np.float32(0.0)
+        total2 = np.float32(0.0)
         for i in range(x_1.shape[1]):
-            total3 += x_1[p, i] * x_1[p, i]
-        stretch_part1_2[p] = total3
+            total2 += x_1[p, i] * x_1[p, i]
+        stretch_part1_2[p] = total2
     softmax_2, stretch_part4_2 = softmax[2], stretch_part4[2]
     for p in range(len(stretch_part4_2)):
         for i in range(stretch_part4_2.shape[1]):
@@ -1029,20 +1018,20 @@ def _direction(
         _solve_vector(stretch_part4_2[p], b_2[p], stretch_part3_2[p])
     stretch_part2_2 = stretch_part2[2]
     for p in range(len(stretch_part2_2)):
-        total4 = np.float32(0.0)
+        total3 = np.float32(0.0)
         for i in range(b_2.shape[1]):
-            total4 += b_2[p, i] * stretch_part3_2[p, i]
-        stretch_part2_2[p] = total4
+            total3 += b_2[p, i] * stretch_part3_2[p, i]
+        stretch_part2_2[p] = total3
     stretch_2 = stretch[2]
     regularization_1 = REGULARIZATION[1]
     for p in range(len(stretch_2)):
         stretch_2[p] = regularization_1 * stretch_part1_2[p] + abs(stretch_part2_2[p])
     weight_factor_part1_2 = weight_factor_part1[2]
     for p in range(len(weight_factor_part1_2)):
-        total5 = np.float32(0.0)
+        total4 = np.float32(0.0)
         for i in range(b_2.shape[1]):
-            total5 += b_2[p, i] * b_2[p, i]
-        weight_factor_part1_2[p] = total5
+            total4 += b_2[p, i] * b_2[p, i]
+        weight_factor_part1_2[p] = total4
     weight_factor_2, bias_factor_2 = weight_factor[2], bias_factor[2]
     factor1 = np.float32(1.0) / REGULARIZATION[1]
     for p in range(len(weight_factor_2)):
@@ -1267,26 +1256,24 @@ def _newton_one(
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _direction_one(
-    y,
-    a,
-    b,
     x,
+    y,
     damping,
     softmax,
+    b,
     stretch,
-    stretch_part1_one,
-    stretch_part2_one,
-    stretch_part3_one,
-    stretch_part3_one_scalar,
+    weight_factor_part1_one,
     weight_factor,
     bias_factor,
+    stretch_part1_one,
     stretch_part4_one,
-    weight_factor_part1_one,
+    stretch_part3_one,
+    stretch_part2_one,
 ):
     """Coefficients of the direction.
 
     Equations:
-        c_mk_1 = λ_0 ⟨F_1'(a_1) ∘ b_1, y_1⟩ ‖x_0‖² / ‖y_1‖²  [MK(39)]
+        c_mk_1 = λ_0 ‖x_0‖²  [MK(39)]
         c_mk_n = λ_{n−1} ‖x_{n−1}‖² + |(−⟨(softmax(x_n) softmax(x_n)ᵀ − diag(softmax(x_n)))⁻¹ b_n, b_n⟩)|
             [MK(39)]
         cN_1 = 1 / (‖y_1‖² / λ_0 + damping)
@@ -1296,41 +1283,31 @@ def _direction_one(
 
     Returns 0, or the code of the first check that failed (see ``GUARDS``).
     """
-    y_1 = y[1]
-    total0 = np.float32(0.0)
-    for i in range(len(y_1)):
-        total0 += y_1[i] * y_1[i]
-    stretch_part1_one[1] = total0
-    a_1, b_1 = a[1], b[1]
-    total1 = np.float32(0.0)
-    for i in range(len(a_1)):
-        total1 += b_1[i] * y_1[i] * (np.float32(1.0) if a_1[i] > np.float32(0.0) else np.float32(0.1))
-    stretch_part2_one[1] = total1
     x_0 = x[0]
-    total2 = np.float32(0.0)
+    total0 = np.float32(0.0)
     for i in range(len(x_0)):
-        total2 += x_0[i] * x_0[i]
-    stretch_part3_one_scalar[1] = total2
-    stretch[1] = REGULARIZATION[0] * stretch_part2_one[1] * stretch_part3_one_scalar[1] / stretch_part1_one[1]
-    weight_factor[1] = np.float32(1.0) / (damping + stretch_part1_one[1] / REGULARIZATION[0])
-    bias_factor[1] = np.float32(1.0) / (damping + stretch_part1_one[1] / stretch[1])
-    if not np.isfinite(stretch_part1_one[1]):
-        return 5
-    if not np.isfinite(stretch_part2_one[1]):
-        return 5
-    if not np.isfinite(stretch_part3_one_scalar[1]):
-        return 5
+        total0 += x_0[i] * x_0[i]
+    stretch[1] = total0 * REGULARIZATION[0]
+    y_1 = y[1]
+    total1 = np.float32(0.0)
+    for i in range(len(y_1)):
+        total1 += y_1[i] * y_1[i]
+    weight_factor_part1_one[1] = total1
+    weight_factor[1] = np.float32(1.0) / (damping + weight_factor_part1_one[1] / REGULARIZATION[0])
+    bias_factor[1] = np.float32(1.0) / (damping + weight_factor_part1_one[1] / stretch[1])
     if not np.isfinite(stretch[1]):
         return 5
+    if not np.isfinite(weight_factor_part1_one[1]):
+        return 8
     if not np.isfinite(weight_factor[1]):
         return 8
     if not np.isfinite(bias_factor[1]):
         return 11
     x_1 = x[1]
-    total3 = np.float32(0.0)
+    total2 = np.float32(0.0)
     for i in range(len(x_1)):
-        total3 += x_1[i] * x_1[i]
-    stretch_part1_one[2] = total3
+        total2 += x_1[i] * x_1[i]
+    stretch_part1_one[2] = total2
     softmax_2, stretch_part4_one_2 = softmax[2], stretch_part4_one[2]
     for i in range(len(stretch_part4_one_2)):
         softmax_2_i = softmax_2[i]
@@ -1338,15 +1315,15 @@ def _direction_one(
             stretch_part4_one_2[i, j] = -_delta(i, j) * softmax_2_i + softmax_2_i * softmax_2[j]
     b_2, stretch_part3_one_2 = b[2], stretch_part3_one[2]
     _solve_vector(stretch_part4_one_2, b_2, stretch_part3_one_2)
+    total3 = np.float32(0.0)
+    for i in range(len(b_2)):
+        total3 += b_2[i] * stretch_part3_one_2[i]
+    stretch_part2_one[2] = total3
+    stretch[2] = REGULARIZATION[1] * stretch_part1_one[2] + abs(stretch_part2_one[2])
     total4 = np.float32(0.0)
     for i in range(len(b_2)):
-        total4 += b_2[i] * stretch_part3_one_2[i]
-    stretch_part2_one[2] = total4
-    stretch[2] = REGULARIZATION[1] * stretch_part1_one[2] + abs(stretch_part2_one[2])
-    total5 = np.float32(0.0)
-    for i in range(len(b_2)):
-        total5 += b_2[i] * b_2[i]
-    weight_factor_part1_one[2] = total5
+        total4 += b_2[i] * b_2[i]
+    weight_factor_part1_one[2] = total4
     weight_factor[2] = np.float32(1.0) / (damping + weight_factor_part1_one[2] / REGULARIZATION[1])
     bias_factor[2] = np.float32(1.0) / (damping + weight_factor_part1_one[2] / stretch[2])
     if not np.isfinite(stretch_part1_one[2]):
@@ -1732,14 +1709,14 @@ def _epoch(
     softmax_part1,
     y,
     damping,
-    stretch_part1,
-    stretch_part2,
     stretch,
+    weight_factor_part1,
     weight_factor,
     bias_factor,
+    stretch_part1,
     stretch_part4,
     stretch_part3,
-    weight_factor_part1,
+    stretch_part2,
     lr,
     mean,
     weights_part2,
@@ -1770,18 +1747,17 @@ def _epoch(
         code = _direction(
             x,
             y,
-            a,
-            b,
             damping,
             softmax,
-            stretch_part1,
-            stretch_part2,
+            b,
             stretch,
+            weight_factor_part1,
             weight_factor,
             bias_factor,
+            stretch_part1,
             stretch_part4,
             stretch_part3,
-            weight_factor_part1,
+            stretch_part2,
         )
         if code != 0:
             return total, code, position
@@ -1827,14 +1803,13 @@ def _epoch_one(
     y,
     damping,
     stretch,
-    stretch_part1_one,
-    stretch_part2_one,
-    stretch_part3_one,
-    stretch_part3_one_scalar,
+    weight_factor_part1_one,
     weight_factor,
     bias_factor,
+    stretch_part1_one,
     stretch_part4_one,
-    weight_factor_part1_one,
+    stretch_part3_one,
+    stretch_part2_one,
     lr,
 ):
     """Steps over the samples of ``order``, one at a time.
@@ -1854,21 +1829,19 @@ def _epoch_one(
             return total, code, position
         _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_one, y)
         code = _direction_one(
-            y,
-            a,
-            b,
             x,
+            y,
             damping,
             softmax,
+            b,
             stretch,
-            stretch_part1_one,
-            stretch_part2_one,
-            stretch_part3_one,
-            stretch_part3_one_scalar,
+            weight_factor_part1_one,
             weight_factor,
             bias_factor,
+            stretch_part1_one,
             stretch_part4_one,
-            weight_factor_part1_one,
+            stretch_part3_one,
+            stretch_part2_one,
         )
         if code != 0:
             return total, code, position
@@ -1878,28 +1851,28 @@ def _epoch_one(
 
 
 _PLACES: Places = {
-    "x": {0: (0, 0, 37), 1: (2, 1, 42), 2: (3, 2, 9)},
-    "a": {1: (1, 0, 15)},
-    "weights_part2": {2: (2, 1, 42), 1: (25, 36, 37)},
+    "x": {0: (0, 0, 35), 1: (2, 1, 40), 2: (3, 2, 9)},
+    "a": {1: (1, 0, 37)},
+    "y": {1: (1, 0, 37)},
+    "weights_part2": {2: (2, 1, 40), 1: (23, 34, 35)},
     "loss_part1": (4, 4, 5),
-    "targets": (5, 0, 44),
-    "b": {2: (5, 0, 44), 1: (10, 11, 15)},
-    "loss": (6, 5, 46),
-    "objective": (6, 5, 46),
+    "targets": (5, 0, 42),
+    "b": {2: (5, 0, 42), 1: (10, 11, 12)},
+    "loss": (6, 5, 44),
+    "objective": (6, 5, 44),
     "penalty": {1: (7, 6, 7)},
     "softmax_part1": {2: (8, 9, 10)},
-    "softmax": {2: (9, 0, 23)},
-    "y": {1: (11, 12, 39)},
-    "stretch_part1": {1: (12, 13, 17), 2: (17, 22, 29)},
-    "stretch_part2": {1: (13, 14, 18), 2: (20, 25, 31)},
-    "stretch": {1: (14, 15, 19), 2: (21, 26, 32)},
-    "weight_factor": {1: (15, 16, 36), 2: (23, 28, 41)},
-    "bias_factor": {1: (16, 16, 39), 2: (24, 28, 44)},
-    "stretch_part4": {2: (18, 23, 24)},
-    "stretch_part3": {2: (19, 24, 30)},
-    "weight_factor_part1": {2: (22, 27, 33)},
-    "weights_part1": {1: (26, 37, 38), 2: (28, 42, 43)},
-    "biases_part1": {1: (27, 39, 40), 2: (29, 44, 45)},
+    "softmax": {2: (9, 0, 21)},
+    "stretch": {1: (11, 13, 16), 2: (19, 24, 30)},
+    "weight_factor_part1": {1: (12, 14, 17), 2: (20, 25, 31)},
+    "weight_factor": {1: (13, 15, 34), 2: (21, 26, 39)},
+    "bias_factor": {1: (14, 15, 37), 2: (22, 26, 42)},
+    "stretch_part1": {2: (15, 20, 27)},
+    "stretch_part4": {2: (16, 21, 22)},
+    "stretch_part3": {2: (17, 22, 28)},
+    "stretch_part2": {2: (18, 23, 29)},
+    "weights_part1": {1: (24, 35, 36), 2: (26, 40, 41)},
+    "biases_part1": {1: (25, 37, 38), 2: (27, 42, 43)},
 }
 """Memory of a step on a batch, by array and subscript: number of the place, and the first and the last
 statement that touch it."""
@@ -2197,14 +2170,13 @@ def _steps(
             work.y,
             DTYPE(state.damping),
             work.stretch,
-            work.stretch_part1_one,
-            work.stretch_part2_one,
-            work.stretch_part3_one,
-            work.stretch_part3_one_scalar,
+            work.weight_factor_part1_one,
             work.weight_factor,
             work.bias_factor,
+            work.stretch_part1_one,
             work.stretch_part4_one,
-            work.weight_factor_part1_one,
+            work.stretch_part3_one,
+            work.stretch_part2_one,
             DTYPE(state.lr),
         )
     else:
@@ -2226,14 +2198,14 @@ def _steps(
             work.softmax_part1,
             work.y,
             DTYPE(state.damping),
-            work.stretch_part1,
-            work.stretch_part2,
             work.stretch,
+            work.weight_factor_part1,
             work.weight_factor,
             work.bias_factor,
+            work.stretch_part1,
             work.stretch_part4,
             work.stretch_part3,
-            work.weight_factor_part1,
+            work.stretch_part2,
             DTYPE(state.lr),
             DTYPE(1.0 / batch),
             work.weights_part2,

@@ -227,9 +227,9 @@ class _Elimination:
     def without_white_adjoint(self) -> None:
         """Put in b_0 = W_1ᵀ y_1 − λ_0 x_0 where the reduction left it: the model has no such adjoint."""
         adjoint = self.first.adjoints[0]
-        value = {adjoint: self.first.adjoint[adjoint]}
+        value = {adjoint: solve_unit(self.first.stationarity[0], adjoint)}
         for results in (self.weights, self.biases):
-            results.update({k: self.first.short(substitute(v, value)) for k, v in results.items()})
+            results.update({k: substitute(found, value) for k, found in results.items()})
 
     def _equation(self, expr: Expr, right: Expr | None = None) -> Expr:
         moved = expr if right is None else total([expr, right], expr.axes)
