@@ -2,8 +2,8 @@
 
     python benchmarks/before.py CHECKOUT [--rounds 15] [--threads 2] [--only TEXT]
 
-For each case the same spec is compiled by both compilers, and both modules are timed in turns. A ratio above 1
-says that the module of today is faster.
+For each case the same spec is compiled by both compilers, and both modules are timed in turns. A ratio
+above 1 says that the module of today is faster.
 """
 
 from __future__ import annotations
