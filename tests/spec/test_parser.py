@@ -148,7 +148,7 @@ def test_hostile_sizes_are_refused_quickly(text: str) -> None:
     start = time.perf_counter()
     with pytest.raises(SpecError):
         parse_expression(text)
-    assert time.perf_counter() - start < 1.0
+    assert time.perf_counter() - start < 10.0  # a hang, on any machine
 
 
 def test_depth_below_the_limit_is_accepted() -> None:
