@@ -190,11 +190,14 @@ def stabilize(expression: Expr, rules: Mapping[type[Expr], tuple[Rule, ...]] = R
         sigmoid(x)*softplus(x)
     """
     memo: dict[Expr, Expr] = {}
+    begun: set[Expr] = set()
 
     def visit(node: Expr) -> Expr:
-        if node.is_Atom:
+        # Rules undo each other where constants are concerned: the form that comes back stays.
+        if node.is_Atom or (node in begun and node not in memo):
             return node
         if node not in memo:
+            begun.add(node)
             memo[node] = rewrite(node)
         return memo[node]
 

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 from mpmath import mp
-from scalar_cases import CASES, ORDERS, POINTS, reference, tolerance
+from scalar_cases import CASES, ORDERS, POINTS, reference, tolerance, tree
 
 from sifrc.scalar import evaluate, helpers, print_code, scalar_from_tree, share
 
@@ -175,3 +175,12 @@ def test_huber_of_two_arguments():
     for orders, want in wanted.items():
         got = evaluate(huber.value_form(orders), {"y": y, "t": t})
         np.testing.assert_allclose(got, want, rtol=1e-15, err_msg=str(orders))
+
+
+@pytest.mark.parametrize("text", ["silu(exp(-4))*x", "sigmoid(exp(-4))*exp(-4)*sin(x)"])
+def test_rules_that_undo_each_other_end(text: str) -> None:
+    """With constants a product of exponential and sigmoid comes back to what it was."""
+    function = scalar_from_tree(tree(text), ("x",), ())
+    value = evaluate(function.value_form((0,)), {"x": np.array(0.7)}, "numpy")
+    slope = 1 / (1 + np.exp(-np.exp(-4))) * np.exp(-4)
+    assert value == pytest.approx(slope * (0.7 if text.endswith("*x") else np.sin(0.7)), rel=1e-14)
