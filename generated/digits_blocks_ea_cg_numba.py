@@ -1965,13 +1965,17 @@ class State:
         """What every step changes."""
         return [array for key, array in self._arrays.items() if key.partition(".")[0] not in _KEPT]
 
-    def saved(self, arrays: Sequence[Array]) -> list[Array]:
-        """Copies, in memory that is used again at the next call."""
+    def save(self, arrays: Sequence[Array]) -> None:
+        """Copy arrays, into memory that is used again at the next call."""
         if not self._copies:
             self._copies = [np.empty_like(array) for array in arrays]
         for copy, array in zip(self._copies, arrays):
             copy[...] = array
-        return self._copies
+
+    def take_back(self, arrays: Sequence[Array]) -> None:
+        """Give arrays the values that they were saved with."""
+        for copy, array in zip(self._copies, arrays):
+            array[...] = copy
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of everything that the next steps depend on, apart from the parameters."""
@@ -2140,22 +2144,20 @@ def _run(
     arrays = [*(params[name] for name in SHAPES), *state._arrays.values()]
     # What is kept in between has checks of its own.
     checked = [*(params[name] for name in SHAPES), *state.lasting()]
-    before = state.saved(arrays)
+    state.save(arrays)
     counts = state.steps, state.age
     total, code, done = _steps(weights, biases, state, samples, labels, order, batch)
     if not _entries_finite(checked):
         # Infinity and NaN stay: the first step that made one is found by taking them again.
-        for copy, array in zip(before, arrays):
-            array[...] = copy
+        state.take_back(arrays)
         state.steps, state.age = counts
         for done in range(0, len(order), batch):
-            before = state.saved(arrays)
+            state.save(arrays)
             part = order[done : done + batch]
             counts = state.steps, state.age
             total, code, _ = _steps(weights, biases, state, samples, labels, part, batch)
             if not _entries_finite(checked):
-                for copy, array in zip(before, arrays):
-                    array[...] = copy
+                state.take_back(arrays)
                 state.steps, state.age = counts
                 code = code or 19
             if code != 0:

@@ -1765,13 +1765,17 @@ class State:
             self._work[batch] = work if batch == 1 else _arranged(work, _PLACES)
         return self._work[batch]
 
-    def saved(self, arrays: Sequence[Array]) -> list[Array]:
-        """Copies, in memory that is used again at the next call."""
+    def save(self, arrays: Sequence[Array]) -> None:
+        """Copy arrays, into memory that is used again at the next call."""
         if not self._copies:
             self._copies = [np.empty_like(array) for array in arrays]
         for copy, array in zip(self._copies, arrays):
             copy[...] = array
-        return self._copies
+
+    def take_back(self, arrays: Sequence[Array]) -> None:
+        """Give arrays the values that they were saved with."""
+        for copy, array in zip(self._copies, arrays):
+            array[...] = copy
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of everything that the next steps depend on, apart from the parameters."""
@@ -1896,22 +1900,20 @@ def _run(
 ) -> float:
     """Steps of one batch size, all of them or up to one that is refused; the sum of the objectives."""
     arrays = [*(params[name] for name in SHAPES), *state._arrays.values()]
-    before = state.saved(arrays)
+    state.save(arrays)
     counts = state.steps
     total, code, done = _steps(weights, biases, state, samples, labels, order, batch)
     if not _entries_finite(arrays):
         # Infinity and NaN stay: the first step that made one is found by taking them again.
-        for copy, array in zip(before, arrays):
-            array[...] = copy
+        state.take_back(arrays)
         state.steps = counts
         for done in range(0, len(order), batch):
-            before = state.saved(arrays)
+            state.save(arrays)
             part = order[done : done + batch]
             counts = state.steps
             total, code, _ = _steps(weights, biases, state, samples, labels, part, batch)
             if not _entries_finite(arrays):
-                for copy, array in zip(before, arrays):
-                    array[...] = copy
+                state.take_back(arrays)
                 state.steps = counts
                 code = code or 27
             if code != 0:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from sifrc.calculus import jacobian
-from sifrc.ir import Add, Axis, Delta, Einsum, Expr, Input, Map, Operand, Solve
+from sifrc.ir import Axis, Delta, Einsum, Expr, Input, Map, Operand, Solve
 from sifrc.ir.build import (
     add,
     apply,
@@ -24,7 +24,7 @@ from sifrc.ir.build import (
     total,
     zero,
 )
-from sifrc.ir.normal import Relation, expand, relation
+from sifrc.ir.normal import Relation, expand, operands_of, relation, terms_of
 from sifrc.ir.traverse import inputs_of
 from sifrc.scalar.function import RECIPROCAL
 
@@ -45,16 +45,6 @@ __all__ = [
 
 class Stuck(ValueError):
     """An equation does not have the form a step needs."""
-
-
-def terms_of(expr: Expr) -> tuple[tuple[Fraction, Expr], ...]:
-    """Terms of a sum; a single expression is its own term."""
-    return expr.terms if isinstance(expr, Add) else ((Fraction(1), expr),)
-
-
-def operands_of(term: Expr) -> tuple[Operand, ...]:
-    """Factors of a product; a single expression is its own factor."""
-    return term.operands if isinstance(term, Einsum) else ((term, term.axes),)
 
 
 def solve_unit(equation: Expr, symbol: Input) -> Expr:

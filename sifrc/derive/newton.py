@@ -28,23 +28,20 @@ from sifrc.derive.elimination import (
     solve_minimum_norm,
     solve_outer,
     solve_unit,
-    terms_of,
 )
 from sifrc.derive.lagrangian import FirstOrder, derive_first_order
-from sifrc.derive.preconditions import check_newton_preconditions
+from sifrc.derive.preconditions import OTHER_PRODUCTS, check_newton_preconditions
 from sifrc.derive.sifrian import SecondOrder, derive_second_order
 from sifrc.derive.system import Condition, Equation, System, abbreviate
 from sifrc.errors import DerivationError
 from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import add, einsum, rename, subtract, total, zero
-from sifrc.ir.normal import Relation, expand, reduce, relation
+from sifrc.ir.normal import Relation, expand, reduce, relation, terms_of
 from sifrc.ir.traverse import inputs_of, substitute
 from sifrc.model import Constraint, LayerParameters, Model
 from sifrc.model.build import state_regularizer
 
 __all__ = ["Newton", "Step", "derive_newton"]
-
-_OTHER_PRODUCTS = "hessian_vector_product and gauss_newton_vector_product have no such condition"
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,7 @@ def derive_newton(second: SecondOrder, white_layer: bool = True) -> Newton:
         raise DerivationError(
             f"the Newton direction has no closed form that the elimination finds: {error}",
             location=model.spec.loss.location,
-            hint=_OTHER_PRODUCTS,
+            hint=OTHER_PRODUCTS,
         ) from None
     own = {p.index for p in model.parameters}
     values = work.values
@@ -298,7 +295,7 @@ class _Elimination:
                 "there is no Newton direction: the loss has no curvature in the output, ∂²ℓ/∂y² is zero "
                 "wherever it exists",
                 location=self.model.spec.loss.location,
-                hint=_OTHER_PRODUCTS,
+                hint=OTHER_PRODUCTS,
             )
         value, matrix, rest, relations, divisors = solve_linear(equation, symbol, f"v[{k}]")
         self.relations.extend(relations)

@@ -14,7 +14,10 @@ from sifrc.errors import DerivationError, Location
 from sifrc.model import Model
 from sifrc.scalar.analysis import slope_vanishing
 
-__all__ = ["check_newton_preconditions"]
+__all__ = ["OTHER_PRODUCTS", "check_newton_preconditions"]
+
+OTHER_PRODUCTS = "hessian_vector_product and gauss_newton_vector_product have no such condition"
+"""A hint where there is no Newton direction."""
 
 
 def check_newton_preconditions(model: Model) -> tuple[Condition, ...]:
@@ -52,7 +55,7 @@ def check_newton_preconditions(model: Model) -> tuple[Condition, ...]:
 def _check_constraint(model: Model, index: int, location: Location | None, users: Mapping[int, int]) -> None:
     c = model.constraints[index - 1]
     start = f"the Newton direction has a closed form on chains of dense layers; '{c.name}'"
-    hint = "hessian_vector_product and gauss_newton_vector_product have no such condition"
+    hint = OTHER_PRODUCTS
     if len(c.sources) != 1 or c.sources[0] != index - 1:
         names = [model.spec.input.name if s == 0 else model.constraints[s - 1].name for s in c.sources]
         raise DerivationError(

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from sifrc.calculus import vjp
-from sifrc.derive.elimination import operands_of, solve_scaled, solve_two_sided, terms_of
+from sifrc.derive.elimination import solve_scaled, solve_two_sided
 from sifrc.derive.newton import Newton
 from sifrc.ir import Add, Axis, Expr, Input, Operand, Role
 from sifrc.ir.build import add, einsum, ones, rename, scale, total
-from sifrc.ir.normal import expand
+from sifrc.ir.normal import expand, operands_of, terms_of
 from sifrc.ir.relative import ordered_terms
 from sifrc.ir.traverse import substitute
 

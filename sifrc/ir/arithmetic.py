@@ -100,6 +100,14 @@ class _Scalars:
         shape = np.broadcast_shapes(*(np.shape(value) for value in arguments.values()))
         return np.broadcast_to(np.asarray(values), shape)
 
+    def log_sum_exp(self, values: Array, axis: int) -> Array:
+        """log Σ exp over one axis, without overflow."""
+        raise NotImplementedError
+
+    def log_softmax(self, values: Array, axis: int) -> Array:
+        below = values - np.max(values, axis=axis, keepdims=True)
+        return np.asarray(below - np.expand_dims(self.log_sum_exp(below, axis), axis))
+
     def maximum(self, values: Array, axis: int) -> Array:
         return np.asarray(np.max(values, axis=axis))
 
@@ -173,10 +181,6 @@ class _NumPy(_Scalars):
         total = np.sum(np.exp(values - largest), axis=axis)
         return np.asarray(np.squeeze(largest, axis=axis) + np.log(total))
 
-    def log_softmax(self, values: Array, axis: int) -> Array:
-        below = values - np.max(values, axis=axis, keepdims=True)
-        return np.asarray(below - np.log(np.sum(np.exp(below), axis=axis, keepdims=True)))
-
     def eigen(self, matrix: Array) -> tuple[Array, Array]:
         eigenvalues, vectors = np.linalg.eigh(matrix)
         return eigenvalues, vectors
@@ -211,11 +215,6 @@ class _Mpmath(_Scalars):
         return np.asarray(
             np.squeeze(largest, axis=axis) + np.frompyfunc(mpmath.log, 1, 1)(total), dtype=object
         )
-
-    def log_softmax(self, values: Array, axis: int) -> Array:
-        below = values - np.max(values, axis=axis, keepdims=True)
-        total = np.sum(np.frompyfunc(mpmath.exp, 1, 1)(below), axis=axis, keepdims=True)
-        return np.asarray(below - np.frompyfunc(mpmath.log, 1, 1)(total), dtype=object)
 
     def eigen(self, matrix: Array) -> tuple[Array, Array]:
         size = len(matrix)

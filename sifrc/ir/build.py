@@ -2,9 +2,9 @@
 
 Products: operands ordered canonically, rational factors pulled out, ones dropped, Kronecker deltas
 removed by renaming, contracted labels named ``#0``, ``#1``, … in a canonical order; the sum of the entries
-of a class vector is one. Sums: flat, equal
-terms merged, zeros dropped. Products are *not* distributed over sums and shared factors stay shared:
-the graph stays as small as it was built. :mod:`sifrc.ir.normal` expands where a proof needs it.
+of a class vector is one. Sums: flat, equal terms merged, zeros dropped. Products are *not* distributed over
+sums and shared factors stay shared: the graph stays as small as it was built. :mod:`sifrc.ir.normal` expands
+where a proof needs it.
 """
 
 from __future__ import annotations
@@ -165,8 +165,12 @@ def constant(value: sympy.Expr, axes: Sequence[Axis] = ()) -> Expr:
         True
     """
     if value.is_Rational:
-        return scale(Fraction(int(value.p), int(value.q)), ones(axes))
+        return scale(_fraction(value), ones(axes))
     return einsum([(Map(ScalarFunction("constant", (), value), (), (), ()), ())], axes)
+
+
+def _fraction(value: sympy.Rational) -> Fraction:
+    return Fraction(int(value.p), int(value.q))
 
 
 def number_of(expr: Expr) -> sympy.Expr | None:
@@ -240,12 +244,10 @@ def _merged_constants(operands: list[Operand]) -> tuple[Fraction, list[Operand]]
     if len(constants) < 2:
         return Fraction(1), operands
     rest = [(expr, labels) for expr, labels in operands if expr not in constants]
-    product = constant(sympy.Mul(*(number_of(expr) for expr in constants)))
-    if isinstance(product, Map):
-        return Fraction(1), [*rest, (product, ())]
-    return sum((factor for factor, _ in product.terms), Fraction(0)) if isinstance(
-        product, Add
-    ) else Fraction(1), rest
+    product = sympy.Mul(*(number_of(expr) for expr in constants))
+    if product.is_Rational:
+        return _fraction(product), rest
+    return Fraction(1), [*rest, (constant(product), ())]
 
 
 def _is_plain(expr: Einsum) -> bool:

@@ -19,7 +19,7 @@ from sifrc.ir.build import add, einsum, scale, zero
 from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Operand
 from sifrc.ir.traverse import postorder
 
-__all__ = ["Relation", "expand", "is_zero", "reduce", "relation"]
+__all__ = ["Relation", "expand", "is_zero", "operands_of", "reduce", "relation", "terms_of"]
 
 _MAX_STEPS, _MAX_TERMS = 500, 2000
 
@@ -51,14 +51,15 @@ def _distribute(node: Einsum, done: dict[str, Expr]) -> Iterator[tuple[Fraction,
     partial: list[tuple[Fraction, list[Operand]]] = [(Fraction(1), [])]
     for position, (operand, labels) in enumerate(node.operands):
         choices = [
-            (factor, _atoms(term, labels, f"{position}")) for factor, term in _terms(done[operand.key])
+            (factor, _atoms(term, labels, f"{position}")) for factor, term in terms_of(done[operand.key])
         ]
         partial = [(f * g, [*ops, *more]) for f, ops in partial for g, more in choices]
     for factor, operands in partial:
         yield factor, einsum(operands, node.out)
 
 
-def _terms(expr: Expr) -> tuple[tuple[Fraction, Expr], ...]:
+def terms_of(expr: Expr) -> tuple[tuple[Fraction, Expr], ...]:
+    """Terms of a sum; a single expression is its own term."""
     return expr.terms if isinstance(expr, Add) else ((Fraction(1), expr),)
 
 
@@ -90,7 +91,7 @@ class Relation:
     @cached_property
     def factors(self) -> frozenset[str]:
         """Keys of the atoms of the leading product."""
-        return frozenset(expr.key for expr, _ in _operands(self.lead))
+        return frozenset(expr.key for expr, _ in operands_of(self.lead))
 
 
 def relation(name: str, expr: Expr, lead: Expr) -> Relation:
@@ -103,7 +104,7 @@ def relation(name: str, expr: Expr, lead: Expr) -> Relation:
     target = expand(lead)
     if isinstance(target, Add) and len(target.terms) == 1:
         target = target.terms[0][1]
-    for factor, term in _terms(expanded):
+    for factor, term in terms_of(expanded):
         if term is target:
             rest = add([(Fraction(1), expanded), (-factor, term)], expanded.axes)
             return Relation(name, term, scale(Fraction(-1) / factor, rest))
@@ -122,7 +123,7 @@ def reduce(expr: Expr, relations: Sequence[Relation]) -> Expr:
         if replaced is None:
             return current
         current = expand(replaced)
-        if len(_terms(current)) > _MAX_TERMS:
+        if len(terms_of(current)) > _MAX_TERMS:
             break
     return expanded
 
@@ -133,8 +134,8 @@ def is_zero(expr: Expr, relations: Sequence[Relation] = ()) -> bool:
 
 
 def _reduce_once(expr: Expr, relations: Sequence[Relation]) -> Expr | None:
-    for factor, term in _terms(expr):
-        present = {operand.key for operand, _ in _operands(term)}
+    for factor, term in terms_of(expr):
+        present = {operand.key for operand, _ in operands_of(term)}
         for known in relations:
             new = _replace(term, known) if known.factors <= present else None
             if new is not None:
@@ -142,7 +143,8 @@ def _reduce_once(expr: Expr, relations: Sequence[Relation]) -> Expr | None:
     return None
 
 
-def _operands(term: Expr) -> tuple[Operand, ...]:
+def operands_of(term: Expr) -> tuple[Operand, ...]:
+    """Factors of a product; a single expression is its own factor."""
     return term.operands if isinstance(term, Einsum) else ((term, term.axes),)
 
 
@@ -150,7 +152,7 @@ def _replace(term: Expr, known: Relation) -> Expr | None:
     """The term with one occurrence of the leading product replaced, or None."""
     if isinstance(term, Delta):
         return None
-    whole, part = _operands(term), _operands(known.lead)
+    whole, part = operands_of(term), operands_of(known.lead)
     if len(part) > len(whole):
         return None
     bound = {label for _, labels in part for label in labels} - set(known.lead.axes)

@@ -355,31 +355,25 @@ class Lowering:
 
     @_write.register
     def _(self, expr: LogSumExp, target: Input) -> bool:
-        operand = self._buffer(expr.operand)
-        scope = self._fresh()
-        load = self._load(operand, scope.of(operand.axes))
-        self._statements.append(
-            LogSumExpOver(self._load(target, scope.of(expr.axes)), load, scope.label(expr.over))
-        )
+        self._statements.append(LogSumExpOver(*self._over(expr, target)))
         return True
 
     @_write.register
     def _(self, expr: LogSoftmax, target: Input) -> bool:
-        operand = self._buffer(expr.operand)
-        scope = self._fresh()
-        load = self._load(operand, scope.of(operand.axes))
-        result = self._load(target, scope.of(expr.axes))
-        self._statements.append(LogSoftmaxOver(result, load, scope.label(expr.over)))
+        self._statements.append(LogSoftmaxOver(*self._over(expr, target)))
         return True
 
     @_write.register
     def _(self, expr: Reduce, target: Input) -> bool:
+        self._statements.append(MaximumOver(*self._over(expr, target), expr.kind == "magnitude"))
+        return True
+
+    def _over(self, expr: LogSumExp | LogSoftmax | Reduce, target: Input) -> tuple[Load, Load, str]:
+        """Target and operand of what runs over one axis, and its label."""
         operand = self._buffer(expr.operand)
         scope = self._fresh()
         load = self._load(operand, scope.of(operand.axes))
-        left = self._load(target, scope.of(expr.axes))
-        self._statements.append(MaximumOver(left, load, scope.label(expr.over), expr.kind == "magnitude"))
-        return True
+        return self._load(target, scope.of(expr.axes)), load, scope.label(expr.over)
 
     @_write.register
     def _(self, expr: Solve, target: Input) -> bool:

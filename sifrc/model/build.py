@@ -7,7 +7,7 @@ from fractions import Fraction
 import sympy
 
 from sifrc.ir import Axis, Expr, Input, Role
-from sifrc.ir.build import apply, einsum, ones, rename, scale, total
+from sifrc.ir.build import apply, einsum, rename, scale, total
 from sifrc.model.loss import build_loss
 from sifrc.model.types import Constraint, LayerParameters, Model
 from sifrc.scalar import ScalarFunction, scalar_from_tree
@@ -108,16 +108,11 @@ def _activated(activation: ScalarFunction | None, argument: Expr) -> tuple[Scala
         return None, argument
     if activation.value_form((1,)) != 1:
         return activation, apply(activation, argument)
-    return None, total([argument, _constant_part(activation, argument)], argument.axes)
-
-
-def _constant_part(function: ScalarFunction, argument: Expr) -> Expr:
-    """F(a) − a where F' = 1: a constant, or one on every branch."""
-    (symbol,) = function.argument_symbols
-    rest = sympy.piecewise_fold(function.value_form((0,)) - symbol)
-    if rest.is_Rational:
-        return scale(Fraction(int(rest.p), int(rest.q)), ones(argument.axes))
-    return apply(ScalarFunction(function.name, function.arguments, rest), argument)
+    # F(a) − a is a constant, or one on every branch.
+    (symbol,) = activation.argument_symbols
+    rest = sympy.piecewise_fold(activation.value_form((0,)) - symbol)
+    constant = apply(ScalarFunction(activation.name, activation.arguments, rest), argument)
+    return None, total([argument, constant], argument.axes)
 
 
 def scalar_function(spec: FunctionSpec) -> ScalarFunction:

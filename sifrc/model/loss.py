@@ -7,7 +7,7 @@ a stable form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import singledispatch
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from sympy import S
 from sifrc.errors import ModelError
 from sifrc.ir import Add, Axis, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Role
 from sifrc.ir.build import add, apply, einsum, inner, mapped, negative, ones, scale, total, zero
+from sifrc.ir.normal import terms_of
 from sifrc.ir.traverse import postorder
 from sifrc.scalar import EXP, ScalarFunction, scalar_from_tree
 from sifrc.scalar.domain import enforced, guarded
@@ -249,13 +250,9 @@ def _without_offset(expr: Expr, part: Callable[[Expr], Expr]) -> Expr:
         if isinstance(whole, LogSumExp):
             v = whole.operand
             rest = add([(Fraction(1), expr), (-factor, term), (factor, part(v))], expr.axes)
-            if len(_terms(rest)) < len(_terms(expr)) - 1 or rest is zero(expr.axes):
+            if len(terms_of(rest)) < len(terms_of(expr)) - 1 or rest is zero(expr.axes):
                 return add([(Fraction(1), rest), (-factor, part(LogSoftmax(v, whole.over)))], expr.axes)
     return expr
-
-
-def _terms(expr: Expr) -> Sequence[tuple[Fraction, Expr]]:
-    return expr.terms if isinstance(expr, Add) else ((Fraction(1), expr),)
 
 
 def _size(axis: Axis) -> int:

@@ -207,17 +207,18 @@ def equal(left: Any, right: Any, points: int = 2) -> bool:
         return all(_agree(_Numbers(point), left, right) for point in range(points))
 
 
-def _agree(unknowns: _Unknowns | _Numbers, left: Any, right: Any) -> bool:
+def _agree(unknowns: _Values, left: Any, right: Any) -> bool:
     """Whether both have one value, to rounding where it is rounded."""
     first, second = unknowns.value(left), unknowns.value(right)
     allowed = max(abs(first), abs(second)) / 10**_AGREED if unknowns.rounded else 0
     return bool(abs(first - second) <= allowed)
 
 
-class _Numbers:
-    """Values at many digits at a random point; functions without a definition have random values."""
+class _Values:
+    """What expressions come to at a random point, each part of them once."""
 
-    rounded = True
+    rounded = False
+    """Whether the values are rounded."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -228,6 +229,15 @@ class _Numbers:
         if node not in self._known:
             self._known[node] = self._compute(node)
         return self._known[node]
+
+    def _compute(self, node: Any) -> Any:
+        raise NotImplementedError
+
+
+class _Numbers(_Values):
+    """Values at many digits; functions without a definition have random values."""
+
+    rounded = True
 
     def _compute(self, node: Any) -> Any:
         if node.is_Number or node.is_NumberSymbol:
@@ -258,25 +268,14 @@ def _fraction(value: mpmath.mpf) -> Fraction:
     return -size if sign else size
 
 
-class _Unknowns:
-    """Random rational values of symbols and functions; equal arguments give equal values."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-        self._atoms: dict[Any, Fraction] = {}
-        self._known: dict[Any, Fraction] = {}
-        self.rounded = False
-        """Whether a constant was met that is not rational."""
-
-    def value(self, node: Any) -> Fraction:
-        if node not in self._known:
-            self._known[node] = self._compute(node)
-        return self._known[node]
+class _Unknowns(_Values):
+    """Random rational values; rounded once there is a constant that is not rational."""
 
     def _atom(self, key: Any) -> Fraction:
         if key not in self._atoms:
             self._atoms[key] = Fraction(self._random.randint(1, _RANGE), self._random.randint(1, _RANGE))
-        return self._atoms[key]
+        found: Fraction = self._atoms[key]
+        return found
 
     def _compute(self, node: Any) -> Fraction:
         if node.is_Rational:
@@ -289,7 +288,8 @@ class _Unknowns:
                 product *= self.value(argument)
             return product
         if node.is_Pow and node.exp.is_Integer:
-            return self.value(node.base) ** int(node.exp)
+            base: Fraction = self.value(node.base)
+            return base ** int(node.exp)
         if node.is_number:
             self.rounded = True
             with mpmath.workdps(_DIGITS):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from optimizers_modules import Row, Run, TorchRun
+from optimizers_modules import Row, Run, TorchRun, at_once
 from torch import nn
 
 __all__ = ["frozen_rows", "surrounding_rows"]
@@ -135,22 +134,12 @@ def _in_threads(run: TorchRun) -> None:
     """Twins on threads of their own."""
     twins = [copy.deepcopy((run.model, run.optimizer)) for _ in range(3)]
     batches = [run.batch() for _ in range(2)]
-    errors: list[BaseException] = []
 
     def work(optimizer: Any) -> None:
-        try:
-            for batch in batches:
-                optimizer.step(*batch)
-        except BaseException as error:
-            errors.append(error)
+        for batch in batches:
+            optimizer.step(*batch)
 
-    threads = [threading.Thread(target=work, args=(optimizer,)) for _, optimizer in twins]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    at_once(work, [(optimizer,) for _, optimizer in twins])
     run.model, run.optimizer = twins[1]
     run.objectives += [0.0, 0.0]
 

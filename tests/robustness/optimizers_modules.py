@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 import sifrc
 from sifrc.compiler import Request, compile_spec
 
-__all__ = ["METHODS", "NumbaRun", "Row", "Run", "TorchRun", "bits", "made", "modules"]
+__all__ = ["METHODS", "NumbaRun", "Row", "Run", "TorchRun", "at_once", "bits", "made", "modules"]
 
 CLEAR = (ValueError, TypeError, FloatingPointError, AttributeError)
 """Errors that a module raises on purpose. An AttributeError is that of an attribute that does not exist."""
@@ -332,3 +333,11 @@ class Row:
     heal: Callable[[Any], None] | None = None
     lost: bool = False
     tolerance: float = 0.0
+
+
+def at_once(work: Callable[..., None], arguments: Iterable[Sequence[Any]]) -> None:
+    """Run a function on a thread for each of some arguments; raise the first error of one."""
+    given = list(arguments)
+    with ThreadPoolExecutor(len(given)) as threads:
+        for done in [threads.submit(work, *own) for own in given]:
+            done.result()

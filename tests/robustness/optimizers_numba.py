@@ -6,12 +6,11 @@ import copy
 import io
 import math
 import pickle
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from optimizers_modules import NumbaRun, Row, Run
+from optimizers_modules import NumbaRun, Row, Run, at_once
 
 __all__ = ["numba_rows"]
 
@@ -270,21 +269,11 @@ def _in_threads(run: NumbaRun) -> None:
     twins = [copy.deepcopy((run.params, run.optimizer)) for _ in range(3)]
     rows = np.arange(run.position, run.position + 2 * run.size)
     run.position += 2 * run.size
-    errors: list[BaseException] = []
 
     def work(params: Any, state: Any) -> None:
-        try:
-            run.module.train_epoch(params, state, run.all_inputs, run.all_targets, rows, batch=run.size)
-        except BaseException as error:
-            errors.append(error)
+        run.module.train_epoch(params, state, run.all_inputs, run.all_targets, rows, batch=run.size)
 
-    threads = [threading.Thread(target=work, args=twin) for twin in twins]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    at_once(work, twins)
     run.params, run.optimizer = twins[1]
     run.objectives += [0.0, 0.0]
 

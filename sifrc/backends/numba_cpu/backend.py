@@ -37,29 +37,13 @@ from sifrc.scalar import helpers as scalar_helpers
 
 __all__ = ["BACKEND", "NumbaBackend"]
 
-_SOLVERS = (
-    *("_solve_vector", "_solve_matrix", "_solve_sylvester", "_solve_kronecker", "_solve_definite"),
-    *(
-        "_magnitude",
-        "_solve_cubic",
-        "_positive_part",
-        "_absolute_value",
-        "_definite",
-        "_inner",
-        "_add",
-        "_turn",
-    ),
-)
 _SHAPES_HELPERS = frozenset({"_rows", "_columns", "_entries"})
-_LOCAL_HELPERS = _SHAPES_HELPERS | {
-    "_scale",
-    "_all_finite",
-    "_delta",
-    "_log_softmax",
-    "_log_sum_exp",
-    "_maximum",
-    *_SOLVERS,
-}
+_REDUCTIONS = frozenset({"_log_softmax", "_log_sum_exp", "_magnitude", "_maximum"})
+_SOLVERS = frozenset(
+    {"_solve_vector", "_solve_matrix", "_solve_sylvester", "_solve_kronecker", "_solve_definite"}
+    | {"_solve_cubic", "_positive_part", "_absolute_value", "_definite", "_inner", "_add", "_turn"}
+)
+_LOCAL_HELPERS = _SHAPES_HELPERS | _REDUCTIONS | _SOLVERS | {"_scale", "_all_finite", "_delta"}
 
 
 class NumbaBackend:

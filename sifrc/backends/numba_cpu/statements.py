@@ -265,18 +265,9 @@ class Writer:
     @write.register
     def _(self, statement: LogSoftmaxOver) -> list[str]:
         self.names.helpers.add("_log_softmax")
-        labels = statement.operand.labels
-        rows = [label for label in labels if label != statement.over]
-        index = [":" if label == statement.over else label for label in labels]
-        while index and index[-1] == ":":
-            index.pop()
-        part = f"[{', '.join(index)}]" if index else ""
-        arrays = (self.block.local(load) + part for load in (statement.operand, statement.target))
-        lines = [f"_log_softmax({', '.join(arrays)})"]
-        for label in reversed(rows):
-            extent = self._extent(label, [statement.target])
-            lines = [f"for {label} in range({extent}):", *(f"    {line}" for line in lines)]
-        return lines
+        arrays = (self._slice(load, statement.over) for load in (statement.operand, statement.target))
+        rows = [label for label in statement.target.labels if label != statement.over]
+        return self._for_each(rows, statement.target, f"_log_softmax({', '.join(arrays)})")
 
     @write.register
     def _(self, statement: MaximumOver) -> list[str]:
@@ -284,14 +275,22 @@ class Writer:
 
     def _reduction(self, statement: LogSumExpOver | MaximumOver, helper: str) -> list[str]:
         self.names.helpers.add(helper)
-        operand = statement.operand
-        index = [":" if label == statement.over else label for label in operand.labels]
-        while index and index[-1] == ":" and len(index) > 1:
+        text = f"{helper}({self._slice(statement.operand, statement.over)})"
+        target = statement.target
+        return self._for_each(target.labels, target, f"{self.block.entry(target)} = {text}")
+
+    def _slice(self, load: Load, over: str) -> str:
+        """The entries of an array over one label, at values of its others."""
+        index = [":" if label == over else label for label in load.labels]
+        while index and index[-1] == ":":
             index.pop()
-        text = self.block.local(operand) + ("" if index == [":"] else f"[{', '.join(index)}]")
-        lines = [f"{self.block.entry(statement.target)} = {helper}({text})"]
-        for label in reversed(statement.target.labels):
-            extent = self._extent(label, [statement.target])
+        return self.block.local(load) + (f"[{', '.join(index)}]" if index else "")
+
+    def _for_each(self, labels: Sequence[str], target: Load, line: str) -> list[str]:
+        """A statement for all values of labels of an array."""
+        lines = [line]
+        for label in reversed(labels):
+            extent = self._extent(label, [target])
             lines = [f"for {label} in range({extent}):", *(f"    {line}" for line in lines)]
         return lines
 
