@@ -337,14 +337,15 @@ def pytest_runtest_logreport(report: Any) -> None:
     path = os.environ.get("SIFRC_VERDICTS")
     if path and (report.when == "call" or report.outcome != "passed"):
         with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps([report.nodeid, report.outcome]) + "\n")
+            reason = report.longreprtext.splitlines()[-1:] if report.outcome == "failed" else []
+            file.write(json.dumps([report.nodeid, report.outcome, *reason]) + "\n")
 
 
 # -- table
 
 
-def run(name: str, targets: list[str], options: list[str]) -> tuple[dict[str, str], float]:
-    """Verdicts of the tests on a machine, and seconds."""
+def run(name: str, targets: list[str], options: list[str]) -> tuple[dict[str, str], dict[str, str], float]:
+    """Verdicts of the tests on a machine, where failures were and what, and seconds."""
     machine = MACHINES[name]
     with tempfile.TemporaryDirectory() as folder:
         verdicts = Path(folder) / "verdicts"
@@ -366,10 +367,12 @@ def run(name: str, targets: list[str], options: list[str]) -> tuple[dict[str, st
         if not verdicts.exists():
             raise RuntimeError(f"no test ran on '{name}':\n{ended.stdout[-2000:]}{ended.stderr[-2000:]}")
         found: dict[str, str] = {}
+        reasons: dict[str, str] = {}
         for line in verdicts.read_text(encoding="utf-8").splitlines():
-            test, outcome = json.loads(line)
+            test, outcome, *reason = json.loads(line)
             found[test] = outcome if found.get(test) != "failed" else "failed"
-    return found, seconds
+            reasons |= {test: text for text in reason}
+    return found, reasons, seconds
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -384,10 +387,12 @@ def main(argv: list[str] | None = None) -> int:
     table: dict[str, dict[str, str]] = {}
     print(f"{'machine':10}{'tests':>8}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
     for name in chosen.machines:
-        table[name], seconds = run(name, chosen.suites, options)
+        table[name], reasons, seconds = run(name, chosen.suites, options)
         counts = {word: list(table[name].values()).count(word) for word in ("passed", "failed", "skipped")}
         passed, failed, skipped = counts.values()
         print(f"{name:10}{len(table[name]):8}{passed:8}{failed:8}{skipped:9}{seconds:9.0f}", flush=True)
+        for test, reason in reasons.items():
+            print(f"    {test}: {reason}", flush=True)
     first = chosen.machines[0]
     tests = dict.fromkeys(test for verdicts in table.values() for test in verdicts)
     different = [t for t in tests if len({table[name].get(t) for name in table}) > 1]

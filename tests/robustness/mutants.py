@@ -86,6 +86,7 @@ OTHERS = (
     "sifrc/backends/base.py",
 )
 """Not drawn: the machinery of the oracles, and what only talks."""
+OUTCOMES = ("caught", "raised", "survived", "undecided")
 KINDS = ("sign", "factor", "transpose", "swap", "drop", "index", "bound", "compare", "emitted")
 """Operators that are drawn; the others of ``mutation_places`` mostly raise."""
 
@@ -150,7 +151,7 @@ def _in_a_fork(file: str, folder: Path, seconds: int, whole: bool) -> Verdict:
             time.sleep(0.02)
         if answer.exists():
             return Verdict(**json.loads(answer.read_text()))
-    return Verdict("raised", f"no answer within {seconds} s, or the process died")
+    return Verdict("raised", f"no answer within {seconds} s of processor time, or the process died")
 
 
 def _child(file: str, folder: Path, scratch: Path, answer: Path, seconds: int, whole: bool) -> None:
@@ -284,7 +285,7 @@ def main(argv: Sequence[str] = ()) -> int:
             mutant = known[place]
             key = hashlib.sha256(f"{package} {place} {mutant.after} {given.whole}".encode()).hexdigest()
             begun = time.monotonic()
-            if key not in results:
+            if results.get(key, ["undecided"])[0] == "undecided":
                 verdict = tree.judged(mutant, given.seconds, given.whole)
                 results[key] = [verdict.kind, verdict.by]
                 store.write_text(json.dumps(results))
@@ -309,16 +310,16 @@ def _table(chosen: dict[Place, str], verdicts: dict[Place, Verdict], missing: Se
         counts[area, "caught" if caught else verdict.kind] += 1
         if not caught:
             lost.append((place, verdict))
-    print(f"{'area':12} {'faults':>7} {'caught':>7} {'raised':>7} {'survived':>9}")
+    print(f"{'area':12} {'faults':>7}" + "".join(f"{kind:>10}" for kind in OUTCOMES))
     total: Counter[str] = Counter()
     for area in AREAS:
-        row = [counts[area, kind] for kind in ("caught", "raised", "survived")]
-        total.update(dict(zip(("caught", "raised", "survived"), row, strict=True)))
-        print(f"{area:12} {sum(row):7} {row[0]:7} {row[1]:7} {row[2]:9}")
+        row = [counts[area, kind] for kind in OUTCOMES]
+        total.update(dict(zip(OUTCOMES, row, strict=True)))
+        print(f"{area:12} {sum(row):7}" + "".join(f"{count:10}" for count in row))
     whole = sum(total.values())
     share = total["caught"] / whole if whole else 0.0
-    row = [total[kind] for kind in ("caught", "raised", "survived")]
-    print(f"{'all':12} {whole:7} {row[0]:7} {row[1]:7} {row[2]:9}   {share:.1%} caught")
+    counted = "".join(f"{total[kind]:10}" for kind in OUTCOMES)
+    print(f"{'all':12} {whole:7}{counted}   {share:.1%} caught")
     for place, verdict in lost:
         print(f"not caught ({verdict.kind}): {place}  {verdict.by}")
     for place in missing:

@@ -24,7 +24,8 @@ class Verdict:
     """What became of a fault.
 
     Args:
-        kind: ``caught``, ``raised`` where only exceptions showed it, or ``survived``.
+        kind: ``caught``, ``raised`` where only exceptions showed it, ``survived``, or ``undecided`` where the
+            time was over.
         by: the row or the test that failed, or the first exception.
     """
 
@@ -165,7 +166,7 @@ def judge(file: str, root: str, whole: bool = False, seconds: float = math.inf) 
         kind, _, rest = step.partition(":")
         # What raises already on small networks would raise in most tests.
         if time.process_time() > seconds or (raised and kind == "tests"):
-            return Verdict("raised" if raised else "survived", raised or f"what comes before {step}")
+            return Verdict("raised" if raised else "undecided", raised or f"time is over before {step}")
         try:
             found = _tests(root, rest, seconds) if kind == "tests" else _rows(rest)
             for verdict in found:
@@ -174,6 +175,8 @@ def judge(file: str, root: str, whole: bool = False, seconds: float = math.inf) 
                 raised = raised or verdict.by
         except Exception as error:
             raised = raised or f"{step}: {_said(error)}"
+    if time.process_time() > seconds and not raised:
+        return Verdict("undecided", "time is over in the last step")
     return Verdict("raised", raised) if raised else Verdict("survived", "")
 
 
