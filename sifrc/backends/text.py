@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ __all__ = ["LINE_LENGTH", "docstring", "environment", "finished", "header", "lit
 
 LINE_LENGTH = 110
 """Longest line of generated code, as in the repository's own formatter settings."""
+_DEFINED = re.compile(r"^(?:def|class) (\w+)", re.MULTILINE)
 
 
 def template_folder(backend: str) -> Path:
@@ -197,8 +200,17 @@ def _string(value: str) -> str:
 def finished(text: str) -> str:
     """The module's text as it is written: no space at the end of a line, one newline at the end.
 
+    Raises:
+        BackendError: two functions or classes of one name, of which a module has only the last.
+
     Example:
         >>> finished("x = 1  \\n\\n")
         'x = 1\\n'
     """
+    names = Counter(_DEFINED.findall(text))
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise BackendError(
+            f"two functions of the module are called '{twice[0]}'",
+            hint="they are called after the kinds of curvature: other names in the spec's 'curvature' do",
+        )
     return "\n".join(line.rstrip() for line in text.splitlines()).rstrip() + "\n"

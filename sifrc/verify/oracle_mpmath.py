@@ -103,25 +103,31 @@ class ForwardMpmath:
         """Loss of the sample."""
         return self._loss(self._forward(params, sample).output, self._vector(target))
 
-    def objective(
-        self, params: Arrays, sample: Array, target: Any, factors: Mapping[str, Any] | None = None
+    def objective(self, params: Arrays, sample: Array, target: Any) -> Any:
+        """Loss and state regularisation of the sample."""
+        return self._objective(params, sample, target, *self._held(params, sample, target))
+
+    def _held(self, params: Arrays, sample: Array, target: Any) -> tuple[Mapping[str, Any], Any]:
+        """What is a value of the sample and no variable."""
+        return self.factors(params, sample, target), self.loss_factor(params, sample, target)
+
+    def _objective(
+        self, params: Arrays, sample: Array, target: Any, factors: Mapping[str, Any], weight: Any
     ) -> Any:
-        """Loss and state regularisation of the sample; ``factors`` are λ by state, computed if None."""
         run = self._forward(params, sample)
-        value = self._loss(run.output, self._vector(target))
-        chosen = self.factors(params, sample, target) if factors is None else factors
-        for name, factor in chosen.items():
+        value = weight * self._loss(run.output, self._vector(target))
+        for name, factor in factors.items():
             value = value + factor / 2 * (run.values[name] * run.values[name]).sum()
         return value
 
     def derivative(self, params: Arrays, sample: Array, target: Any, directions: Sequence[Arrays]) -> Any:
         """Mixed derivative of the objective along directions shaped like the parameters, any order."""
-        factors = self.factors(params, sample, target)
+        held = self._held(params, sample, target)
         moved = dict(params)
         for tag, direction in enumerate(directions, start=1):
             moved = {name: _seeded(value, direction[name], tag) for name, value in moved.items()}
         tags = tuple(range(len(directions), 0, -1))
-        return part(self.objective(moved, sample, target, factors), tags)
+        return part(self._objective(moved, sample, target, *held), tags)
 
     def gradient(self, params: Arrays, sample: Array, target: Any) -> dict[str, Array]:
         """Gradient of the objective: one pass for each parameter."""
@@ -132,7 +138,7 @@ class ForwardMpmath:
         return self._components(params, lambda unit: self.derivative(params, sample, target, [vector, unit]))
 
     def ggn_bilinear(self, params: Arrays, sample: Array, target: Any, left: Arrays, right: Arrays) -> Any:
-        """(J left)ᵀ ∇²ℓ (J right) of the data loss."""
+        """(J left)ᵀ ∇²ℓ (J right) of the loss, as the objective has it."""
         output = np.asarray([primal(y) for y in self._forward(params, sample).output], dtype=object)
         moves = []
         for direction in (left, right):
@@ -141,7 +147,8 @@ class ForwardMpmath:
         seeded = output
         for tag, move in enumerate(moves, start=1):
             seeded = _seeded(seeded, np.asarray(move, dtype=object), tag)
-        return part(self._loss(seeded, self._vector(target)), (2, 1))
+        weight = self.loss_factor(params, sample, target)
+        return weight * part(self._loss(seeded, self._vector(target)), (2, 1))
 
     def ggn_vp(self, params: Arrays, sample: Array, target: Any, vector: Arrays) -> dict[str, Array]:
         """Gauss–Newton matrix of the data loss times vector."""
@@ -157,17 +164,30 @@ class ForwardMpmath:
         arguments = self._forward(params, sample).arguments
         result: dict[str, Any] = {}
         for name, after in pairwise(states):
-            function, slope = layers[name].activation, mpmath.mpf(1)
-            if function is not None:
-                slopes = [
-                    part(self._scalar(function, seed(a, mpmath.mpf(1), 1)), (1,)) for a in arguments[name]
-                ]
-                slope = max(abs(value) for value in slopes)
             squares = [
                 self._by_shift(params, sample, target, after, i) ** 2 for i in range(layers[after].size)
             ]
-            result[name] = mpmath.sqrt(sum(squares)) / slope
+            result[name] = mpmath.sqrt(sum(squares)) / self._steepest(name, arguments)
         return result
+
+    def loss_factor(self, params: Arrays, sample: Array, target: Any) -> Any:
+        """What the objective multiplies the loss by: one, or λ_n of MK(68)."""
+        if self.spec.regularization.output == "none":
+            return mpmath.mpf(1)
+        run, vector = self._forward(params, sample), self._vector(target)
+        squares = []
+        for entry in range(len(run.output)):
+            moved = [seed(y, mpmath.mpf(int(i == entry)), 1) for i, y in enumerate(run.output)]
+            squares.append(part(self._loss(np.asarray(moved, dtype=object), vector), (1,)) ** 2)
+        return mpmath.sqrt(sum(squares)) / self._steepest(self.spec.layers[-1].name, run.arguments)
+
+    def _steepest(self, layer: str, arguments: Mapping[str, Any]) -> Any:
+        """‖F'(a)‖_∞ of a layer."""
+        function = next(item.activation for item in self.spec.layers if item.name == layer)
+        if function is None:
+            return mpmath.mpf(1)
+        one = mpmath.mpf(1)
+        return max(abs(part(self._scalar(function, seed(a, one, 1)), (1,))) for a in arguments[layer])
 
     def _by_shift(self, params: Arrays, sample: Array, target: Any, layer: str, entry: int) -> Any:
         """∂ℓ/∂a_i of one layer."""

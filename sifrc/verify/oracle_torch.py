@@ -118,7 +118,7 @@ class ForwardTorch:
 
     def __call__(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
         """Objective of the batch, a scalar."""
-        return self._objective(params, inputs, self._vectors(targets), self.factors(params, inputs, targets))
+        return self.differentiable(params, inputs, targets)(params)
 
     def output(self, params: Parameters, inputs: Tensor) -> Tensor:
         """Network outputs, (B, n_out)."""
@@ -150,35 +150,54 @@ class ForwardTorch:
 
     def sample_objectives(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
         """Loss and regularisation of every sample, (B,)."""
-        factors = self.factors(params, inputs, targets)
-        return self._sample_objectives(params, inputs, self._vectors(targets), factors)
+        return self._sample_objectives(
+            params, inputs, self._vectors(targets), *self._held(params, inputs, targets)
+        )
 
     def differentiable(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Callable[[Any], Tensor]:
         """The objective as a function of the parameters alone, λ held at its value at ``params``."""
-        factors, vectors = self.factors(params, inputs, targets), self._vectors(targets)
-        return lambda moved: self._objective(moved, inputs, vectors, factors)
+        vectors, held = self._vectors(targets), self._held(params, inputs, targets)
+        return lambda moved: self._reduce(self._sample_objectives(moved, inputs, vectors, *held))
 
-    def data_loss(self, targets: Tensor) -> Callable[[Tensor], Tensor]:
-        """The loss of the batch as a function of the network outputs (B, n_out)."""
-        vectors = self._vectors(targets)
-        return lambda outputs: self._reduce(vmap(self._loss)(outputs, vectors))
+    def data_loss(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
+        """The loss of the batch, as the objective has it, as a function of the network outputs (B, n_out)."""
+        vectors, weights = self._vectors(targets), self.loss_factors(params, inputs, targets)
+        return lambda outputs: self._reduce(weights * vmap(self._loss)(outputs, vectors))
 
-    def _objective(
-        self, params: Parameters, inputs: Tensor, vectors: Tensor, factors: Mapping[str, Tensor]
-    ) -> Tensor:
-        return self._reduce(self._sample_objectives(params, inputs, vectors, factors))
+    def loss_factors(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
+        """What the objective multiplies the loss of every sample by, (B,): one, or λ_n of MK(68)."""
+        one = torch.ones(len(inputs), dtype=torch.float64)
+        if self.spec.regularization.output == "none":
+            return one
+        with torch.no_grad():
+            outputs = self.output(params, inputs)
+            scores = vmap(grad(self._loss))(outputs, self._vectors(targets))
+            pairs = vmap(lambda x, t: self._adjoint_norms(params, x, t))(inputs, self._vectors(targets))
+        factors: Tensor = torch.linalg.vector_norm(scores, dim=1) / pairs[1][spectral_chain(self.spec)[-1]]
+        return factors
+
+    def _held(
+        self, params: Parameters, inputs: Tensor, targets: Tensor
+    ) -> tuple[Mapping[str, Tensor], Tensor]:
+        """What is a value of the sample and no variable."""
+        return self.factors(params, inputs, targets), self.loss_factors(params, inputs, targets)
 
     def _sample_objectives(
-        self, params: Parameters, inputs: Tensor, vectors: Tensor, factors: Mapping[str, Tensor]
+        self,
+        params: Parameters,
+        inputs: Tensor,
+        vectors: Tensor,
+        factors: Mapping[str, Tensor],
+        weights: Tensor,
     ) -> Tensor:
-        def one(x: Tensor, t: Tensor, scales: Mapping[str, Tensor]) -> Tensor:
+        def one(x: Tensor, t: Tensor, scales: Mapping[str, Tensor], weight: Tensor) -> Tensor:
             run = forward_pass(self.spec, params, x, self._activate)
-            value = self._loss(run.output, t)
+            value = weight * self._loss(run.output, t)
             for name, factor in scales.items():
                 value = value + factor / 2 * (run.values[name] ** 2).sum()
             return value
 
-        return vmap(one)(inputs, vectors, dict(factors))
+        return vmap(one)(inputs, vectors, dict(factors), weights)
 
     def _adjoint_norms(
         self, params: Parameters, x: Tensor, t: Tensor
@@ -284,7 +303,7 @@ def hvp(
 def ggn_vp(
     spec: Spec, params: Parameters, inputs: Tensor, targets: Tensor, vector: Parameters
 ) -> dict[str, Tensor]:
-    """Jᵀ ∇²ℓ J times a vector: the Gauss–Newton matrix of the data loss at the network output."""
+    """Jᵀ ∇²ℓ J times a vector: the Gauss–Newton matrix of the loss, as the objective has it."""
     forward = forward_torch(spec)
 
     def network(moved: Parameters) -> Tensor:
@@ -292,7 +311,7 @@ def ggn_vp(
 
     linear = jvp(network, (dict(params),), ({name: vector[name] for name in params},))
     outputs, moved = linear[0], linear[1]
-    loss = forward.data_loss(targets)
+    loss = forward.data_loss(params, inputs, targets)
     curved = grad(lambda y: (grad(loss)(y) * moved).sum())(outputs)
     pull = vjp(network, dict(params))[1]
     result: dict[str, Tensor] = pull(curved)[0]

@@ -27,6 +27,7 @@ VARIANTS = ("generic", "large", "zero")
 _BATCH = 3
 _ROUNDINGS = 8.0
 _CONDITION = 300.0
+_MANY_DIGITS = 400
 _ZERO = 1e-14
 _OVERFLOWING = 1e50
 _LARGE = 1e4
@@ -57,8 +58,21 @@ class _At:
 
     def precise(self, quantity: str) -> dict[str, Any] | None:
         if quantity not in self.exact:
-            self.exact[quantity] = precise(self.spec, self.point, quantity)
+            found = precise(self.spec, self.point, quantity)
+            # 1 + exp(-300) is 1 with few digits, and its logarithm has no end.
+            self.exact[quantity] = found or precise(self.spec, self.point, quantity, _MANY_DIGITS)
         return self.exact[quantity]
+
+    def continued(self, quantity: str, found: Mapping[str, Any], bound: float) -> bool:
+        """Whether a quantity that has no value at the point has this one everywhere beside it."""
+        for seed in (1, 2, 3):
+            beside = precise(self.spec, self.point, quantity, _MANY_DIGITS, seed)
+            if beside is None:
+                return False
+            largest = max((abs(e) for v in beside.values() for e in v.ravel()), default=mpmath.mpf(0))
+            if _error(found, beside) > bound * max(float(largest), 1.0):
+                return False
+        return True
 
     def spread(self, quantity: str) -> float:
         """How far the oracle moves with the last bits of the point."""
@@ -184,6 +198,10 @@ def _verdict(at: _At, quantity: str, found: dict[str, Any]) -> tuple[str, str]:
     exact = at.precise(quantity)
     if exact is None:
         if finite[0] and not finite[1]:
+            if at.continued(quantity, found, bound):
+                return "continued", ""
+            if at.near_kink():
+                return "at a kink", ""
             return "a number where there is none", f"{_shown(found)} where real numbers have no value"
         return "without reference", ""
     largest = max((abs(e) for v in exact.values() for e in v.ravel()), default=mpmath.mpf(0))

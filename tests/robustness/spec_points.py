@@ -84,9 +84,28 @@ def expected(spec: Spec, point: Point) -> dict[str, dict[str, Any]]:
     }
 
 
-def precise(spec: Spec, point: Point, quantity: str) -> dict[str, Any] | None:
-    """The same with 50 digits by nested dual numbers; None where it is not defined in real numbers."""
-    with mpmath.workdps(_DIGITS):
+def precise(
+    spec: Spec, point: Point, quantity: str, digits: int = _DIGITS, beside: int = 0
+) -> dict[str, Any] | None:
+    """The same with many digits by nested dual numbers; None where it is not defined in real numbers.
+
+    Args:
+        spec: the network.
+        point: where.
+        quantity: one of ``QUANTITIES``.
+        digits: of the arithmetic.
+        beside: seed of a direction in which everything is moved by about 1e-30; 0 leaves it.
+    """
+    with mpmath.workdps(digits):
+        generator = np.random.default_rng(beside)
+
+        def _exact(value: Any) -> Any:
+            numbers = np.frompyfunc(lambda entry: mpmath.mpf(float(entry)), 1, 1)(np.asarray(value))
+            if beside:
+                moves = [mpmath.mpf(float(move)) for move in generator.standard_normal(np.size(value))]
+                numbers = numbers + mpmath.mpf(10) ** -30 * np.reshape(moves, np.shape(value))
+            return np.asarray(numbers, dtype=object)
+
         oracle = ForwardMpmath(spec)
         params = {name: _exact(value) for name, value in point.params.items()}
         vector = {name: _exact(value) for name, value in point.vector.items()}
@@ -125,10 +144,6 @@ def _of_sample(
         case "gauss_newton_vector_product":
             return oracle.ggn_vp(params, sample, target, vector)
     raise LookupError(quantity)
-
-
-def _exact(value: Any) -> Any:
-    return np.frompyfunc(lambda entry: mpmath.mpf(float(entry)), 1, 1)(np.asarray(value)).astype(object)
 
 
 def largest_inside(spec: Spec, point: Point) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from sifrc.backends.names import owner_name
@@ -58,6 +59,17 @@ class Block:
         while parts and parts[-1] == ":":
             parts.pop()
         return f"{text}[{', '.join(parts)}]" if parts else text
+
+    def slice(self, load: Load, fixed: Collection[str]) -> str:
+        """The entries of an array, or of the window that is meant, at the values of some of its labels."""
+        parts = []
+        for dimension, entry in enumerate(self._index(load)):
+            window = load.window[dimension] if dimension < len(load.window) else None
+            kept = isinstance(window, Slot | int) or entry in fixed
+            parts.append(entry if kept else self._part(window))
+        while parts and parts[-1] == ":":
+            parts.pop()
+        return self.local(load) + (f"[{', '.join(parts)}]" if parts else "")
 
     def _part(self, part: Window) -> str:
         """An index or a slice."""

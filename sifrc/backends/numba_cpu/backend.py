@@ -163,7 +163,7 @@ def _with_dependencies(used: set[str]) -> set[str]:
     if "_solve_vector" in more:
         more.add("_solve_matrix")
     if more & {"_positive_part", "_absolute_value"}:
-        more.add("_spectral")
+        more.add("_of_eigenvalues")
     if more & {
         "_solve_matrix",
         "_solve_sylvester",
@@ -171,7 +171,7 @@ def _with_dependencies(used: set[str]) -> set[str]:
         "_solve_definite",
         "_solve_cubic",
         "_definite",
-        "_spectral",
+        "_of_eigenvalues",
     }:
         more.add("_all_finite")
     return more

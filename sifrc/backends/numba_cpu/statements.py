@@ -250,11 +250,10 @@ class Writer:
 
     def _of_sample(self, load: Load) -> _Operand | None:
         """The part of an array that belongs to one sample; None if it is not contiguous."""
-        if SAMPLE_LABEL not in load.labels:
-            return _Operand(self.block.local(load), load.labels)
-        if load.labels[0] != SAMPLE_LABEL:
+        if SAMPLE_LABEL in load.labels[1:]:
             return None
-        return _Operand(f"{self.block.local(load)}[{SAMPLE_LABEL}]", load.labels[1:])
+        labels = tuple(label for label in load.labels if label != SAMPLE_LABEL)
+        return _Operand(self.block.slice(load, (SAMPLE_LABEL,)), labels)
 
     # -- reductions and solvers
 
@@ -265,7 +264,10 @@ class Writer:
     @write.register
     def _(self, statement: LogSoftmaxOver) -> list[str]:
         self.names.helpers.add("_log_softmax")
-        arrays = (self._slice(load, statement.over) for load in (statement.operand, statement.target))
+        arrays = (
+            self.block.slice(load, set(load.labels) - {statement.over})
+            for load in (statement.operand, statement.target)
+        )
         rows = [label for label in statement.target.labels if label != statement.over]
         return self._for_each(rows, statement.target, f"_log_softmax({', '.join(arrays)})")
 
@@ -275,16 +277,10 @@ class Writer:
 
     def _reduction(self, statement: LogSumExpOver | MaximumOver, helper: str) -> list[str]:
         self.names.helpers.add(helper)
-        text = f"{helper}({self._slice(statement.operand, statement.over)})"
+        operand = statement.operand
+        text = f"{helper}({self.block.slice(operand, set(operand.labels) - {statement.over})})"
         target = statement.target
         return self._for_each(target.labels, target, f"{self.block.entry(target)} = {text}")
-
-    def _slice(self, load: Load, over: str) -> str:
-        """The entries of an array over one label, at values of its others."""
-        index = [":" if label == over else label for label in load.labels]
-        while index and index[-1] == ":":
-            index.pop()
-        return self.block.local(load) + (f"[{', '.join(index)}]" if index else "")
 
     def _for_each(self, labels: Sequence[str], target: Load, line: str) -> list[str]:
         """A statement for all values of labels of an array."""
