@@ -42,6 +42,8 @@ _COMPARE: tuple[tuple[type[ast.cmpop], str], ...] = (
     (ast.NotEq, "!="),
 )
 _ATOM = 12
+_RENDERED = "rendered"
+"""Attribute of a node that keeps its text and how tightly it binds."""
 
 
 def statement(text: str, indent: int, prefix: str = "term") -> list[str]:
@@ -137,16 +139,22 @@ def returned(values: Sequence[str], indent: int) -> list[str]:
 
 
 class _Replace(ast.NodeTransformer):
-    """Puts a name in place of a node, and of its copies."""
+    """Puts a name in place of a node, and of what reads the same."""
 
     def __init__(self, node: ast.expr, name: str) -> None:
-        self.text = ast.dump(node)
+        self.text = _render(node)
         self.name = name
+        self.count = 0
 
     def visit(self, node: ast.AST) -> ast.AST:
-        if isinstance(node, ast.expr) and ast.dump(node) == self.text:
+        if isinstance(node, ast.expr) and not isinstance(node, ast.Slice) and _render(node) == self.text:
+            self.count += 1
             return ast.Name(self.name, ast.Load())
-        return self.generic_visit(node)
+        before = self.count
+        self.generic_visit(node)
+        if self.count > before and hasattr(node, _RENDERED):
+            delattr(node, _RENDERED)
+        return node
 
 
 def _largest_part(node: ast.stmt, width: int) -> ast.expr | None:
@@ -187,7 +195,12 @@ def _statement(node: ast.stmt) -> str:
 
 def _render(node: ast.AST, least: int = 0) -> str:
     """Text of an expression, in parentheses where it binds less tightly than ``least``."""
-    text, binding = _text(node)
+    found: tuple[str, int] | None = getattr(node, _RENDERED, None)
+    if found is None:
+        found = _text(node)
+        # Kept with the node: a long line is written once for each of its parts that gets a name.
+        setattr(node, _RENDERED, found)
+    text, binding = found
     return f"({text})" if binding < least else text
 
 
