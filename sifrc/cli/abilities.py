@@ -121,6 +121,7 @@ def _kinds(model: Model) -> list[tuple[str, ...]]:
         reason: SifrcError | None = None
         try:
             derived.curvature.blocks(kind)
+            _ = derived.spectral  # λ of the objective, where it has them
         except SifrcError as error:
             reason = error
         rows.append(_row("curvature", name, reason, name in own))

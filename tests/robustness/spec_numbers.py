@@ -28,6 +28,7 @@ _BATCH = 3
 _ROUNDINGS = 8.0
 _CONDITION = 300.0
 _MANY_DIGITS = 400
+_NOISE = 1e-30
 _ZERO = 1e-14
 _OVERFLOWING = 1e50
 _LARGE = 1e4
@@ -212,6 +213,11 @@ def _verdict(at: _At, quantity: str, found: dict[str, Any]) -> tuple[str, str]:
     if not finite[0]:
         return "not finite", f"the oracle has {_shown(wanted)}"
     error = _error(found, exact)
+    if error > bound * max(float(largest), scale, 1e-300) and largest < _NOISE:
+        # What cancels is left as the rounding of 50 digits.
+        exact = precise(at.spec, at.point, quantity, _MANY_DIGITS) or exact
+        largest = max((abs(e) for v in exact.values() for e in v.ravel()), default=mpmath.mpf(0))
+        error = _error(found, exact)
     allowed = bound * max(float(largest), scale, 1e-300)
     if finite[1]:
         allowed += _CONDITION * (at.spread(quantity) + _error(wanted, exact))

@@ -106,7 +106,8 @@ def _run(part: str, chosen: argparse.Namespace) -> int:
         minutes=chosen.minutes,
         memory=4 if part == "parse" else 16,
     ):
-        state.put(chunk.start, chunk.stop, chunk.tally)
+        for line in state.put(chunk.start, chunk.stop, chunk.tally):
+            print(line, file=sys.stderr, flush=True)
         if time.monotonic() - last > 30:
             last = time.monotonic()
             print(
@@ -171,10 +172,16 @@ class _State:
             for entry in data["findings"]:
                 self.findings.put(Finding(**entry["finding"]), entry["count"])
 
-    def put(self, start: int, stop: int, tally: Tally) -> None:
-        """Add a chunk. Only whole beginnings are saved: what a killed run did beyond is done again."""
+    def put(self, start: int, stop: int, tally: Tally) -> list[str]:
+        """Add a chunk, and what is new in it as lines.
+
+        Only whole beginnings are saved: what a killed run did beyond is done again.
+        """
         self.counts.update(tally.counts)
+        new = []
         for finding in tally.findings:
+            if finding.key not in self.findings.counts:
+                new.append(f"{finding.kind}: {finding.place}  (seed {finding.seed}) {finding.detail[:200]}")
             self.findings.put(finding)
         if stop > start:
             self.done[start] = stop
@@ -182,6 +189,7 @@ class _State:
             self.following = self.done.pop(self.following)
         if not self.done and time.monotonic() - self.saved > 20:
             self.save()
+        return new
 
     def save(self) -> None:
         """Write the file anew, in one step."""
