@@ -96,7 +96,7 @@ _FUNCTIONS: Mapping[str, Mapping[type[Expr], Callable[..., Array]]] = MappingPro
                 p.signum: np.sign,
                 p.power_of_two: _power_of_two,
                 p.quotient: operator.truediv,
-                p.undefined: lambda x: x * np.nan,
+                p.undefined: lambda *x: functools.reduce(operator.add, x) * np.nan,
             }
         ),
         "mpmath": MappingProxyType(
@@ -121,7 +121,7 @@ _FUNCTIONS: Mapping[str, Mapping[type[Expr], Callable[..., Array]]] = MappingPro
                 p.signum: _elementwise(mpmath.sign),
                 p.power_of_two: _elementwise(_mp_power_of_two),
                 p.quotient: operator.truediv,
-                p.undefined: lambda x: x * mpmath.nan,
+                p.undefined: lambda *x: functools.reduce(operator.add, x) * mpmath.nan,
             }
         ),
     }

@@ -103,8 +103,9 @@ class _CodePrinter(StrPrinter):  # type: ignore[misc]
         return f"({self.parenthesize(above, PRECEDENCE['Mul'])}/{self._atom(below)})"
 
     def _print_undefined(self, expr: sympy.Function) -> str:
-        """Not a number, of the dtype and shape of an argument."""
-        return f"{self._print(expr.args[0])}*{self.nan}"
+        """Not a number, of the dtype and shape that a function of the arguments has."""
+        texts = [self.parenthesize(argument, PRECEDENCE["Add"]) for argument in expr.args]
+        return f"{texts[0] if len(texts) == 1 else '(' + ' + '.join(texts) + ')'}*{self.nan}"
 
     # StrPrinter has methods of its own for these; they are plain functions here.
     _print_exp = _print_Function

@@ -130,7 +130,9 @@ def _function(
     names = Names(program, function.batched, plain)
     inlined = _single_use(program, function, results)
     own = {name for name in writes if storage[name] is Storage.WORK} - plain - inlined
-    body = _body(program, function, Writer(names, inlined), own - {*results, *arguments, states})
+    body = _body(
+        program, function, Writer(names, inlined, frozenset(results)), own - {*results, *arguments, states}
+    )
     head = _head(program, writes, results, plain, arguments, states if inputs_only else "", storage)
     codes = [program.family(name).code for name in results]
     guarded = any(_records(item) for item in flat(function.body))

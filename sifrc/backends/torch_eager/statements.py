@@ -55,11 +55,13 @@ class Writer:
         names: how the function refers to arrays.
         inlined: targets of matrix products that may go into the kernel that uses them, without an
             array of their own.
+        results: families that other functions read.
         prefix: of names of common subexpressions.
     """
 
     names: Names
     inlined: frozenset[str] = frozenset()
+    results: frozenset[str] = frozenset()
     prefix: str = "part"
     _products: dict[Ref, Product] = field(default_factory=dict)
     _windowed: set[Ref] = field(default_factory=set)
@@ -87,7 +89,7 @@ class Writer:
 
     def _broadcast_by_readers(self, target: Load) -> bool:
         """Whether all readers are formulas in which other operands have all labels of this intermediate."""
-        if "~" not in target.ref.family:
+        if "~" not in target.ref.family or target.ref.family in self.results:
             return False
         for statement in self._following:
             if not isinstance(statement, Kernel | Sum):
@@ -349,7 +351,7 @@ class Writer:
             for loads in zip(*((u.rhs, u.solution, u.direction, u.product) for u in unknowns), strict=True)
         )
         limits = f"{self.names.array(statement.limit)}, {self.names.array(statement.tolerance)}"
-        body = Writer(self.names, self.inlined, self.prefix).block(statement.body)
+        body = Writer(self.names, self.inlined, self.results, self.prefix).block(statement.body)
         comma = "," if len(unknowns) == 1 else ""
         only = "[0]" if len(unknowns) == 1 else ""
         return [
