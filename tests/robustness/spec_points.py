@@ -154,37 +154,67 @@ def largest_inside(spec: Spec, point: Point) -> float:
     for sample in inputs:
         run = forward_pass(spec, params, sample, forward._activate)
         for value in (*run.values.values(), *run.arguments.values()):
-            found = max(found, float(torch.nan_to_num(value, nan=torch.inf).abs().max()))
+            found = max(found, _largest(value))
     return found
+
+
+def largest_in_formulas(spec: Spec, point: Point) -> float:
+    """The largest number that a part of an activation or of the loss has."""
+    operations = oracle_torch.forward_torch(spec)._operations
+    found = 0.0
+    for tree, scope in _formulas(spec, point):
+        for part in _parts(tree):
+            found = max(found, _largest(evaluate_tree(part, scope, operations)))
+    return found
+
+
+def _largest(value: Any) -> float:
+    numbers = torch.as_tensor(value, dtype=torch.float64)
+    return float(torch.nan_to_num(numbers, nan=torch.inf).abs().max())
+
+
+def _formulas(spec: Spec, point: Point) -> Iterator[tuple[Expression, dict[str, Any]]]:
+    """Trees of the activations and the loss, with what their names are, sample by sample."""
+    params, inputs, targets, _ = tensors(point)
+    forward = oracle_torch.forward_torch(spec)
+    for sample, target in zip(inputs, forward._vectors(targets), strict=True):
+        run = forward_pass(spec, params, sample, forward._activate)
+        for layer in spec.layers:
+            function = layer.activation
+            if function is not None:
+                yield function.expression, {"x": run.arguments[layer.name], **dict(function.parameters)}
+        function = spec.loss.function
+        yield function.expression, {"y": run.output, "t": target, **dict(function.parameters)}
+
+
+def _parts(tree: Expression) -> Iterator[Expression]:
+    """The tree and everything in it that is a number."""
+    if not isinstance(tree, Compare):
+        yield tree
+    match tree:
+        case Negative(operand=operand):
+            yield from _parts(operand)
+        case Binary(left=left, right=right) | Compare(left=left, right=right):
+            yield from _parts(left)
+            yield from _parts(right)
+        case Call(arguments=arguments):
+            for argument in arguments:
+                yield from _parts(argument)
 
 
 def near_kink(spec: Spec, point: Point, width: float = 1e-9) -> bool:
     """Whether both sides of some comparison of the spec are within rounding of each other at the point."""
-    params, inputs, targets, _ = tensors(point)
-    forward = oracle_torch.forward_torch(spec)
-    operations = forward._operations
-    for sample, target in zip(inputs, forward._vectors(targets), strict=True):
-        run = forward_pass(spec, params, sample, forward._activate)
-        places = [
-            (
-                layer.activation.expression,
-                {"x": run.arguments[layer.name], **dict(layer.activation.parameters)},
+    operations = oracle_torch.forward_torch(spec)._operations
+    for tree, scope in _formulas(spec, point):
+        for left, right in _sides(tree):
+            a, b = (
+                torch.as_tensor(evaluate_tree(side, scope, operations), dtype=torch.float64)
+                if side is not None
+                else torch.zeros((), dtype=torch.float64)
+                for side in (left, right)
             )
-            for layer in spec.layers
-            if layer.activation is not None
-        ]
-        function = spec.loss.function
-        places.append((function.expression, {"y": run.output, "t": target, **dict(function.parameters)}))
-        for tree, scope in places:
-            for left, right in _sides(tree):
-                a, b = (
-                    torch.as_tensor(evaluate_tree(side, scope, operations), dtype=torch.float64)
-                    if side is not None
-                    else torch.zeros((), dtype=torch.float64)
-                    for side in (left, right)
-                )
-                if bool(((a - b).abs() <= width * (a.abs() + b.abs() + 1e-3)).any()):
-                    return True
+            if bool(((a - b).abs() <= width * (a.abs() + b.abs() + 1e-3)).any()):
+                return True
     return False
 
 
