@@ -233,7 +233,7 @@ def _verdict(at: _At, quantity: str, found: dict[str, Any]) -> tuple[str, str]:
     if finite[1]:
         allowed += _CONDITION * (at.spread(quantity) + _error(wanted, exact))
     else:
-        allowed = 1e-6 * max(float(largest), 1e-300)
+        allowed = 1e-6 * float(largest) + bound
     if error <= allowed:
         return "compared", ""
     if at.near_kink():
