@@ -12,6 +12,7 @@ import torch
 from spec_findings import Finding, Tally, of_exception
 from spec_points import (
     QUANTITIES,
+    behind_a_constant,
     expected,
     largest_in_formulas,
     largest_inside,
@@ -40,7 +41,8 @@ _MANY_DIGITS = 400
 _NOISE = 1e-30
 _ROUNDING = 1e-11
 """Relative error at which the oracle cannot tell a fault in a row from its own rounding."""
-_ZERO = 1e-14
+_ZEROS = {"float64": 1e-11, "float32": 1e-4}
+"""What is left where everything cancels, by dtype."""
 _OVERFLOWING = 1e50
 _LARGE = 1e4
 """States beyond which third derivatives are what is left of much larger terms."""
@@ -75,16 +77,21 @@ class _At:
             self.exact[quantity] = found or precise(self.spec, self.point, quantity, _MANY_DIGITS)
         return self.exact[quantity]
 
-    def continued(self, quantity: str, found: Mapping[str, Any], bound: float) -> bool:
-        """Whether a quantity that has no value at the point has this one everywhere beside it."""
-        for seed in (1, 2, 3):
-            beside = precise(self.spec, self.point, quantity, _MANY_DIGITS, seed)
-            if beside is None:
-                return False
-            largest = max((abs(e) for v in beside.values() for e in v.ravel()), default=mpmath.mpf(0))
-            if _error(found, beside) > bound * max(float(largest), 1.0):
-                return False
-        return True
+    def continued(self, quantity: str, found: Mapping[str, Any], bound: float) -> str:
+        """What a number is worth where the quantity has none: its limit from all sides, or from some."""
+        same = set()
+        for seed in range(1, 7):
+            key = f"{quantity} beside {seed}"
+            if key not in self.exact:
+                self.exact[key] = precise(self.spec, self.point, quantity, _MANY_DIGITS, seed)
+            beside, agrees = self.exact[key], False
+            if beside is not None:
+                largest = max((abs(e) for v in beside.values() for e in v.ravel()), default=mpmath.mpf(0))
+                agrees = _error(found, beside) <= bound * max(float(largest), 1.0)
+            same.add(agrees)
+            if len(same) == 2:
+                return "continued from one side"
+        return "continued" if True in same else ""
 
     def spread(self, quantity: str) -> float:
         """How far the oracle moves with the last bits of the point."""
@@ -116,7 +123,7 @@ def compare(
         summary: whether they have summaries.
     """
     for module in (curvature_generated, summary_generated):
-        module.separate_digits = _Counting(tally)  # type: ignore[attr-defined]
+        module.separate_digits = _Counting(tally, _ZEROS[spec.dtype])  # type: ignore[attr-defined]
     for turn, variant in enumerate(VARIANTS):
         at = _At(spec, point_of(spec, seed + turn, _BATCH, variant), variant, seed)
         with np.errstate(all="ignore"):
@@ -210,10 +217,10 @@ def _verdict(at: _At, quantity: str, found: dict[str, Any]) -> tuple[str, str]:
     exact = at.precise(quantity)
     if exact is None:
         if finite[0] and not finite[1]:
-            if at.continued(quantity, found, bound):
-                return "continued", ""
-            if at.near_kink():
-                return "at a kink", ""
+            if worth := at.continued(quantity, found, bound):
+                return worth, ""
+            if behind_a_constant(at.spec):
+                return "behind a constant", ""
             return "a number where there is none", f"{_shown(found)} where real numbers have no value"
         return "without reference", ""
     largest = max((abs(e) for v in exact.values() for e in v.ravel()), default=mpmath.mpf(0))
@@ -309,14 +316,14 @@ def _compare_rows(
 class _Counting:
     """Digits of agreement as verification counts them, but for what is zero to rounding on both sides."""
 
-    def __init__(self, tally: Tally) -> None:
-        self.tally = tally
+    def __init__(self, tally: Tally, zero: float) -> None:
+        self.tally, self.zero = tally, zero
 
     def __call__(self, found: Mapping[str, Any], wanted: Mapping[str, Any], limit: float) -> float:
         self.tally.counts["numbers compared"] += sum(np.size(value) for value in found.values())
         digits = separate_digits(found, wanted, limit)
         largest = max(_largest(found), _largest(wanted))
-        return limit if largest < _ZERO else digits
+        return limit if largest < self.zero else digits
 
 
 def _rounding(spec: Spec, seed: int) -> bool:

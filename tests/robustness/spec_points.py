@@ -168,6 +168,33 @@ def largest_in_formulas(spec: Spec, point: Point) -> float:
     return found
 
 
+def behind_a_constant(spec: Spec) -> bool:
+    """Whether some function of the spec is the same everywhere: what is before it is then not read.
+
+    Where that is not a number, the function of the user's text is none either, and the constant is.
+    """
+    operations = oracle_torch.forward_torch(spec)._operations
+    sizes = operations.size
+    numbers = torch.tensor([-2.3, -0.7, 0.4, 1.1, 3.2], dtype=torch.float64)
+    for layer in spec.layers:
+        if layer.activation is not None:
+            scope = {"x": numbers, **dict(layer.activation.parameters)}
+            value = torch.as_tensor(evaluate_tree(layer.activation.expression, scope, operations))
+            if _same(value.expand(len(numbers))):
+                return True
+    function = spec.loss.function
+    scope = {"t": torch.full((sizes,), 1 / sizes, dtype=torch.float64), **dict(function.parameters)}
+    outputs = [number * torch.linspace(1, 2, sizes, dtype=torch.float64) for number in numbers]
+    losses = [evaluate_tree(function.expression, {"y": y, **scope}, operations) for y in outputs]
+    return _same(torch.stack([torch.as_tensor(loss, dtype=torch.float64) for loss in losses]))
+
+
+def _same(values: torch.Tensor) -> bool:
+    """Whether all that are numbers are equal but for their rounding."""
+    finite = values[torch.isfinite(values)]
+    return len(finite) < 2 or bool((finite - finite[0]).abs().max() <= 1e-9 * (1 + finite[0].abs()))
+
+
 def _largest(value: Any) -> float:
     numbers = torch.as_tensor(value, dtype=torch.float64)
     return float(torch.nan_to_num(numbers, nan=torch.inf).abs().max())
@@ -213,8 +240,7 @@ def near_kink(spec: Spec, point: Point, width: float = 1e-9) -> bool:
                 else torch.zeros((), dtype=torch.float64)
                 for side in (left, right)
             )
-            apart = (a - b).abs() > width * (a.abs() + b.abs() + 1e-3)
-            if not bool(apart.all()):  # also where a side is not a number: x²/x at zero
+            if bool(((a - b).abs() <= width * (a.abs() + b.abs() + 1e-3)).any()):
                 return True
     return False
 
