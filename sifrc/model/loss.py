@@ -228,11 +228,14 @@ def _is_restricted(tree: Expression, scope: _Scope) -> bool:
 
 
 def _log_sum_exp(axis: Axis, v: Expr) -> Expr:
-    return LogSumExp(v, axis)
+    # Of one entry it is that entry, and its softmax is one: nothing is left to differentiate.
+    return (
+        einsum([(v, v.axes)], tuple(a for a in v.axes if a != axis)) if axis.size == 1 else LogSumExp(v, axis)
+    )
 
 
 def _log_softmax(axis: Axis, v: Expr) -> Expr:
-    return LogSoftmax(v, axis)
+    return zero(v.axes) if axis.size == 1 else LogSoftmax(v, axis)
 
 
 def _without_offset(expr: Expr, part: Callable[[Expr], Expr]) -> Expr:
