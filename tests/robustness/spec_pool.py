@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -22,6 +23,7 @@ Work: TypeAlias = Callable[[int], Tally]
 """Does one seed."""
 
 _GIB = 2**30
+_PR_SET_PDEATHSIG = 1
 _STUCK = 600.0
 """Seconds of the clock after which a process that shows no sign is ended: it sleeps, or is inside C code."""
 
@@ -50,6 +52,9 @@ class _Job:
 def _serve(prepare: Callable[[], Work], memory: int, jobs: Any, results: Any, current: Any) -> None:
     """A process of the pool: chunks in, tallies out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(OSError, AttributeError):
+        # Where the pool is killed, its processes go with it.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_AS, (memory * _GIB, memory * _GIB))
     work = prepare()
     gc.freeze()
