@@ -38,6 +38,7 @@ _BATCH = 3
 _ROUNDINGS = 8.0
 _CONDITION = 300.0
 _MANY_DIGITS = 400
+_DIGITS_BESIDE, _SIDES = 120, 24
 _NOISE = 1e-30
 _ROUNDING = 1e-11
 """Relative error at which the oracle cannot tell a fault in a row from its own rounding."""
@@ -80,10 +81,10 @@ class _At:
     def continued(self, quantity: str, found: Mapping[str, Any], bound: float) -> str:
         """What a number is worth where the quantity has none: its limit from all sides, or from some."""
         same = set()
-        for seed in range(1, 7):
+        for seed in range(1, _SIDES + 1):
             key = f"{quantity} beside {seed}"
             if key not in self.exact:
-                self.exact[key] = precise(self.spec, self.point, quantity, _MANY_DIGITS, seed)
+                self.exact[key] = precise(self.spec, self.point, quantity, _DIGITS_BESIDE, seed)
             beside, agrees = self.exact[key], False
             if beside is not None:
                 largest = max((abs(e) for v in beside.values() for e in v.ravel()), default=mpmath.mpf(0))
@@ -219,6 +220,8 @@ def _verdict(at: _At, quantity: str, found: dict[str, Any]) -> tuple[str, str]:
         if finite[0] and not finite[1]:
             if worth := at.continued(quantity, found, bound):
                 return worth, ""
+            if at.near_kink():
+                return "at a kink", ""
             if behind_a_constant(at.spec):
                 return "behind a constant", ""
             return "a number where there is none", f"{_shown(found)} where real numbers have no value"
