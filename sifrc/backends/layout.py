@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 from functools import singledispatch
-from typing import cast
 
 from sifrc.backends.text import LINE_LENGTH
 from sifrc.errors import BackendError
@@ -65,15 +64,19 @@ def statement(text: str, indent: int, prefix: str = "term") -> list[str]:
     lines: list[str] = []
     pad = " " * indent
     while True:
+        # From the inside: a sum of a thousand terms is as deep as it is long.
+        for part in reversed([*ast.walk(node)]):
+            if isinstance(part, ast.expr):
+                _render(part)
         line = pad + _statement(node)
         if len(line) <= LINE_LENGTH:
             return [*lines, line]
-        part = _largest_part(node, LINE_LENGTH - indent - len(prefix) - 6)
-        if part is None:
+        largest = _largest_part(node, LINE_LENGTH - indent - len(prefix) - 6)
+        if largest is None:
             return [*lines, *_split_call(node, line, indent)]
         name = f"{prefix}{len(lines)}"
-        lines.append(f"{pad}{name} = {_render(part)}")
-        node = cast(ast.stmt, _Replace(part, name).visit(node))
+        lines.append(f"{pad}{name} = {_render(largest)}")
+        _replace(node, _render(largest), name)
 
 
 def _split_call(node: ast.stmt, line: str, indent: int) -> list[str]:
@@ -138,23 +141,27 @@ def returned(values: Sequence[str], indent: int) -> list[str]:
     return [flat] if len(flat) <= LINE_LENGTH else lines_of(values, "return (", ")", indent)
 
 
-class _Replace(ast.NodeTransformer):
-    """Puts a name in place of a node, and of what reads the same."""
-
-    def __init__(self, node: ast.expr, name: str) -> None:
-        self.text = _render(node)
-        self.name = name
-        self.count = 0
-
-    def visit(self, node: ast.AST) -> ast.AST:
-        if isinstance(node, ast.expr) and not isinstance(node, ast.Slice) and _render(node) == self.text:
-            self.count += 1
-            return ast.Name(self.name, ast.Load())
-        before = self.count
-        self.generic_visit(node)
-        if self.count > before and hasattr(node, _RENDERED):
-            delattr(node, _RENDERED)
-        return node
+def _replace(root: ast.stmt, text: str, name: str) -> None:
+    """Put a name in place of all that reads so; what is around it has no text until it is read again."""
+    above: dict[ast.AST, tuple[ast.AST, str, int | None]] = {}
+    found: list[ast.AST] = []
+    for node in ast.walk(root):
+        for field, value in ast.iter_fields(node):
+            for position, child in enumerate(value) if isinstance(value, list) else ((None, value),):
+                if isinstance(child, ast.AST):
+                    above[child] = node, field, position
+                    if getattr(child, _RENDERED, ("", 0))[0] == text:
+                        found.append(child)
+    for node in found:
+        parent, field, position = above[node]
+        if position is None:
+            setattr(parent, field, ast.Name(name, ast.Load()))
+        else:
+            getattr(parent, field)[position] = ast.Name(name, ast.Load())
+        around: ast.AST | None = parent
+        while around is not None and hasattr(around, _RENDERED):
+            delattr(around, _RENDERED)
+            around = above[around][0] if around in above else None
 
 
 def _largest_part(node: ast.stmt, width: int) -> ast.expr | None:
@@ -171,14 +178,16 @@ def _largest_part(node: ast.stmt, width: int) -> ast.expr | None:
     return max(fitting, key=lambda entry: entry[:2])[2] if fitting else None
 
 
-def _parts(node: ast.expr) -> Iterator[ast.expr]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.keyword):
-            child = child.value
-        if isinstance(child, ast.expr):
-            if not (isinstance(node, ast.Call) and child is node.func):
-                yield child
-            yield from _parts(child)
+def _parts(root: ast.expr) -> Iterator[ast.expr]:
+    """Everything inside, an operation before its operands; no functions that are called."""
+    stack: list[tuple[ast.expr, bool]] = [(root, False)]
+    while stack:
+        node, proper = stack.pop()
+        if proper:
+            yield node
+        children = (c.value if isinstance(c, ast.keyword) else c for c in ast.iter_child_nodes(node))
+        called = node.func if isinstance(node, ast.Call) else None
+        stack += reversed([(c, c is not called) for c in children if isinstance(c, ast.expr)])
 
 
 def _statement(node: ast.stmt) -> str:

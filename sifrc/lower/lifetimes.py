@@ -6,7 +6,7 @@ their memory entry by entry where one kernel is the last to read the one and the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -70,13 +70,14 @@ def summary_places(program: Program) -> tuple[tuple[Place, ...], ...]:
     operator = program.summary
     if operator is None:
         return ()
+    merged = aliases(program)
     found = []
     for names in (*((name,) for name in operator.orders), operator.whole):
         functions = [program.function(name, True) for name in (*operator.base, "gradient", *names)]
         gradient = program.function("gradient", True).writes
         results = {f for name in names for f in program.function(name, True).writes}
         results = {f for f in results if program.family(f).storage is Storage.RESULT} | {OBJECTIVE}
-        found.append(_places(program, functions, gradient, results))
+        found.append(_places(program, functions, gradient, results, merged))
     return tuple(found)
 
 
@@ -92,14 +93,18 @@ def other_places(program: Program) -> tuple[Place, ...]:
 
 
 def _places(
-    program: Program, functions: Sequence[Function], excluded: Collection[str], results: Collection[str]
+    program: Program,
+    functions: Sequence[Function],
+    excluded: Collection[str],
+    results: Collection[str],
+    merged: Mapping[str, str] | None = None,
 ) -> tuple[Place, ...]:
     """Places for the arrays of functions that run in order.
 
     What is read before it is written (inputs, targets, random numbers) is there from the beginning, and
-    results are there to the end.
+    results are there to the end. ``merged`` are the aliases of the program, if they are known.
     """
-    merged = aliases(program)
+    merged = aliases(program) if merged is None else merged
     shapes = {
         (family.name, index): shape
         for family in program.families

@@ -205,13 +205,13 @@ def _function(
         blocks.append(Block(layer, fused))
     body = roll_loops(blocks) if passes.roll else tuple(s for block in blocks for s in block.statements)
     reads, writes = _touched(body)
+    first = _read_first(body)
     return Function(
         name=phase.name,
         title=phase.system.title,
         equations=phase.lines,
         batched=batched,
-        reads=tuple(name for name in reads if name not in writes)
-        + tuple(n for n in writes if n in _read_first(body)),
+        reads=tuple(name for name in reads if name not in writes) + tuple(n for n in writes if n in first),
         writes=writes,
         body=body,
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -185,6 +186,15 @@ class Kernel:
     labels: tuple[str, ...]
     assigns: tuple[Assign, ...]
     loads: tuple[tuple[str, Load], ...]
+
+    @cached_property
+    def readers(self) -> Mapping[str, tuple[int, ...]]:
+        """Numbers of the assignments that read a symbol, by its name."""
+        found: dict[str, list[int]] = {}
+        for number, assign in enumerate(self.assigns):
+            for symbol in assign.value.free_symbols:
+                found.setdefault(symbol.name, []).append(number)
+        return MappingProxyType({name: tuple(numbers) for name, numbers in found.items()})
 
 
 @dataclass(frozen=True)
@@ -530,7 +540,11 @@ class Program:
 
     def family(self, name: str) -> Family:
         """A family by its canonical name."""
-        return next(family for family in self.families if family.name == name)
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Family]:
+        return MappingProxyType({family.name: family for family in self.families})
 
     def function(self, name: str, batched: bool) -> Function:
         """A function by its name and form."""

@@ -6,15 +6,16 @@ array of its own: it can be written there, and the kernel updates it in place.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import TypeAlias
 
-import sympy
-
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
-from sifrc.lower.program import Contract, Kernel, Load, Loop, Program, Statement, Storage, Sum
+from sifrc.lower.program import Contract, Kernel, Load, Loop, Program, Ref, Statement, Storage, Sum
 
 __all__ = ["aliases", "destination"]
 
@@ -36,11 +37,11 @@ def aliases(program: Program) -> Mapping[str, str]:
     )
     found: dict[str, set[Member | None]] = {}
     for function in program.functions:
-        for statements, k in _blocks(function.body):
-            for position, statement in enumerate(statements):
+        for block in _blocks(function.body):
+            for position, statement in enumerate(block.statements):
                 for target in targets_of(statement):
                     if "~" in target.ref.family:
-                        place = _place(program, statements, position, k, reads)
+                        place = _place(program, block, position, reads)
                         found.setdefault(target.ref.family, set()).add(place)
     chosen: dict[str, str] = {}
     taken: set[Member] = set()
@@ -54,45 +55,76 @@ def aliases(program: Program) -> Mapping[str, str]:
     return MappingProxyType(chosen)
 
 
-def _blocks(body: Sequence[Statement | Loop]) -> Iterator[tuple[Sequence[Statement], int | None]]:
+@dataclass(frozen=True)
+class _Block:
+    """A straight-line part of a function.
+
+    Args:
+        statements: in order.
+        k: value of the loop index; None outside of loops.
+    """
+
+    statements: Sequence[Statement]
+    k: int | None
+
+    @cached_property
+    def read(self) -> Mapping[Ref, list[int]]:
+        """Positions of the statements that read an array, in order."""
+        found: dict[Ref, list[int]] = {}
+        for position, statement in enumerate(self.statements):
+            for ref in dict.fromkeys(load.ref for load in loads_of(statement)):
+                found.setdefault(ref, []).append(position)
+        return found
+
+    @cached_property
+    def touched(self) -> Mapping[Member, list[int]]:
+        """Positions of the statements that read or write an array, in order."""
+        found: dict[Member, list[int]] = {}
+        for position, statement in enumerate(self.statements):
+            loads = (*loads_of(statement), *targets_of(statement))
+            for member in dict.fromkeys(absolute(load.ref, self.k) for load in loads):
+                found.setdefault(member, []).append(position)
+        return found
+
+
+def _after(positions: Sequence[int], position: int) -> int | None:
+    """The first of some positions that is not before one."""
+    index = bisect_left(positions, position)
+    return positions[index] if index < len(positions) else None
+
+
+def _blocks(body: Sequence[Statement | Loop]) -> Iterator[_Block]:
     """Straight-line parts of a function, those of a loop once for each round."""
     block: list[Statement] = []
     for item in body:
         if isinstance(item, Loop):
-            yield tuple(block), None
+            yield _Block(tuple(block), None)
             block = []
-            yield from ((item.body, k) for k in range(item.start, item.stop, item.step))
+            yield from (_Block(item.body, k) for k in range(item.start, item.stop, item.step))
         else:
             block.append(item)
-    yield tuple(block), None
+    yield _Block(tuple(block), None)
 
 
-def _place(
-    program: Program, statements: Sequence[Statement], position: int, k: int | None, reads: Counter[Member]
-) -> Member | None:
+def _place(program: Program, block: _Block, position: int, reads: Counter[Member]) -> Member | None:
     """The array that a product at this position can be written to; None if it needs its own."""
-    statement = statements[position]
+    statement = block.statements[position]
     if not isinstance(statement, Contract | Sum):
         return None
     product = statement.target
-    member = absolute(product.ref, k)
-    following = statements[position + 1 :]
-    offset = next(
-        (n for n, s in enumerate(following) if any(u.ref == product.ref for u in loads_of(s))), None
-    )
-    if offset is None or reads[member] != 1:
+    member = absolute(product.ref, block.k)
+    reader = _after(block.read.get(product.ref, ()), position + 1)
+    if reader is None or reads[member] != 1:
         return None
-    target = destination(following[offset], product)
+    target = destination(block.statements[reader], product)
     if target is None:
         return None
-    place = absolute(target.ref, k)
+    place = absolute(target.ref, block.k)
     family = program.family(place[0])
-    touched = (
-        absolute(load.ref, k)
-        for s in (statement, *following[:offset])
-        for load in (*loads_of(s), *(t for t in targets_of(s) if t is not product))
-    )
-    if family.storage in _KEPT or "~" in family.name or place[1] != member[1] or place in touched:
+    touched = _after(block.touched.get(place, ()), position)
+    if family.storage in _KEPT or "~" in family.name or place[1] != member[1]:
+        return None
+    if touched is not None and touched < reader:
         return None
     shapes = dict(family.shapes), dict(program.family(member[0]).shapes)
     return place if shapes[0][place[1]] == shapes[1][member[1]] else None
@@ -105,13 +137,11 @@ def destination(kernel: Statement, product: Load) -> Load | None:
     entries = [(name, load) for name, load in kernel.loads if load.ref == product.ref]
     if len(entries) != 1 or entries[0][1].labels != kernel.labels or entries[0][1].window:
         return None
-    symbol = sympy.Symbol(entries[0][0], real=True)
-    users = [n for n, assign in enumerate(kernel.assigns) if symbol in assign.value.free_symbols]
+    users = kernel.readers.get(entries[0][0], ())
     if len(users) != 1:
         return None
     target = kernel.assigns[users[0]].target
-    own = {sympy.Symbol(name, real=True) for name, load in kernel.loads if load.ref == target.ref}
-    before = kernel.assigns[: users[0] + 1]
-    touched = any(own & assign.value.free_symbols for assign in before)
-    written = any(assign.target.ref == target.ref for assign in before[:-1])
+    own = [name for name, load in kernel.loads if load.ref == target.ref]
+    touched = any(number <= users[0] for name in own for number in kernel.readers.get(name, ()))
+    written = any(assign.target.ref == target.ref for assign in kernel.assigns[: users[0]])
     return None if touched or written or target.window or target.labels != kernel.labels else target

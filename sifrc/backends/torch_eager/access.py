@@ -135,9 +135,12 @@ def accesses(statement: Statement) -> Iterator[tuple[Load, bool]]:
     """Loads and targets (True) in the order in which they happen."""
     if isinstance(statement, Kernel):
         table = dict(statement.loads)
-        for assign in statement.assigns:
-            used = {symbol.name for symbol in assign.value.free_symbols}
-            yield from ((load, False) for name, load in table.items() if name in used)
+        read: list[list[Load]] = [[] for _ in statement.assigns]
+        for name, load in table.items():
+            for number in statement.readers.get(name, ()):
+                read[number].append(load)
+        for loads, assign in zip(read, statement.assigns, strict=True):
+            yield from ((load, False) for load in loads)
             yield assign.target, True
     else:
         yield from ((load, False) for load in loads_of(statement))

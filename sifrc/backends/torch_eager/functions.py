@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -23,6 +23,7 @@ from sifrc.lower.program import (
     Guard,
     Loop,
     Program,
+    Ref,
     SolveSystem,
     Statement,
     Storage,
@@ -126,7 +127,7 @@ def _function(
     inputs_only = (
         states in arguments and {i for f, i in needed if f == states} == {0} and states not in carried
     )
-    plain = frozenset(name for name in writes if _is_local(name, function, results, arguments))
+    plain = frozenset(_locals(function, {*results, *arguments}))
     names = Names(program, function.batched, plain)
     inlined = _single_use(program, function, results)
     own = {name for name in writes if storage[name] is Storage.WORK} - plain - inlined
@@ -265,26 +266,22 @@ def _laid_out(text: str, indent: int) -> list[str]:
     return [" " * indent + inner] if inner.startswith("while ") else statement(inner, indent)
 
 
-def _is_local(name: str, function: Function, results: Sequence[str], arguments: Sequence[str]) -> bool:
-    """Whether every read follows the last write in the same block and is of the same member."""
-    if name in results or name in arguments:
-        return False
-    current: object = None
+def _locals(function: Function, excluded: Collection[str]) -> Iterator[str]:
+    """Families of which every read follows the last write in the same block and is of the same member."""
+    current: dict[str, Ref | None] = {}
+    shared = set(excluded)
     for item in function.body:
-        statements = item.body if isinstance(item, Loop) else (item,)
         if isinstance(item, Loop):
-            current = None
-        for part in statements:
+            current = dict.fromkeys(current)
+        for part in item.body if isinstance(item, Loop) else (item,):
             for load, is_target in accesses(part):
-                if load.ref.family != name:
-                    continue
                 if is_target:
-                    current = load.ref
-                elif load.ref != current:
-                    return False
+                    current[load.ref.family] = load.ref
+                elif load.ref != current.get(load.ref.family):
+                    shared.add(load.ref.family)
         if isinstance(item, Loop):
-            current = None
-    return True
+            current = dict.fromkeys(current)
+    return (family for family in current if family not in shared)
 
 
 def _single_use(program: Program, function: Function, results: Sequence[str]) -> frozenset[str]:
