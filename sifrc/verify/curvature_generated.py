@@ -134,7 +134,7 @@ def _blocks(checks: _Checks, kind: Kind) -> Iterator[float]:
 def _dense_blocks(checks: _Checks) -> dict[str, Array]:
     """Diagonal blocks of the whole Hessian, by parameter."""
     params, inputs, targets = checks.setting.oracle()
-    matrix = oracle_torch.dense_hessian(checks.spec, params, inputs, targets).numpy()
+    matrix = oracle_torch.dense_hessian(checks.spec, params, inputs, targets).numpy(force=True)
     found, start = {}, 0
     for name, value in params.items():
         stop = start + value.numel()
@@ -153,7 +153,7 @@ def _gradient_and_factors(checks: _Checks, kind: Kind) -> Iterator[float]:
     slopes = oracle_torch.gradient(checks.spec, *checks.setting.oracle())
     for moment in ("second", "mean"):
         gradient, found = checks.call("gradient_and_factors", kind, moment=moment)
-        yield _digits(gradient, {name: value.numpy() for name, value in slopes.items()})
+        yield _digits(gradient, {name: value.numpy(force=True) for name, value in slopes.items()})
         yield _digits(found, checks.expected(kind).factors(moment))
 
 

@@ -74,12 +74,12 @@ class _Measuring:
             slopes=_arrays(self.slopes),
             seconds=_arrays(self.seconds),
             scales=_arrays(self.scales),
-            score=lambda at: self._score(torch.from_numpy(at)).numpy(),
-            targets=self.targets.numpy(),
-            loss_hessian=(curvature * self.factor[:, None, None]).numpy(),
+            score=lambda at: self._score(torch.from_numpy(at)).numpy(force=True),
+            targets=self.targets.numpy(force=True),
+            loss_hessian=(curvature * self.factor[:, None, None]).numpy(force=True),
             hessian=self.hessian,
             jacobian=self.jacobian,
-            softmax=torch.softmax(self.outputs, dim=1).numpy(),
+            softmax=torch.softmax(self.outputs, dim=1).numpy(force=True),
             eigen=_eigen,
         )
 
@@ -99,7 +99,7 @@ class _Measuring:
             return found
 
         blocks: Tensor = vmap(one)(self.inputs, self.targets, dict(self.scales), self.factor)
-        return np.asarray(blocks.numpy())
+        return np.asarray(blocks.numpy(force=True))
 
     def jacobian(self, layer: str) -> Array:
         """Outputs by one pre-activation."""
@@ -110,7 +110,7 @@ class _Measuring:
             return found
 
         rows = vmap(one)(self.inputs)
-        return np.asarray(rows.numpy())
+        return np.asarray(rows.numpy(force=True))
 
     def _zero(self, layer: str) -> Tensor:
         return torch.zeros(self.layers[layer].size, dtype=torch.float64)
@@ -142,4 +142,4 @@ def _eigen(matrix: Array) -> tuple[Array, Array]:
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
-    return {name: value.detach().numpy() for name, value in tensors.items()}
+    return {name: value.numpy(force=True) for name, value in tensors.items()}

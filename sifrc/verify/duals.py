@@ -121,9 +121,16 @@ def _integer_power(x: Number, exponent: int) -> Number:
 
 
 def _apply(name: str, x: Number) -> Number:
-    """f(a + ȧ ε) = f(a) + f'(a) ȧ ε; f' is itself applied to a dual of a lower tag."""
+    """f(a + ȧ ε) = f(a) + f'(a) ȧ ε; f' is itself applied to a dual of a lower tag.
+
+    Raises:
+        OverflowError: an exponential of more than 1e9.
+    """
     function, slope = _RULES[name]
     if not isinstance(x, Dual):
+        if name in _EXPONENTIAL and abs(x) > _LARGEST:
+            # Its digits alone would take hours.
+            raise OverflowError(f"{name} of {mpmath.nstr(x, 3)}")
         return function(x)
     return Dual(x.tag, _apply(name, x.value), slope(x.value) * x.slope)
 
@@ -153,6 +160,10 @@ def _call(name: str) -> Callable[[Number], Number]:
 
 def _softplus(x: Number) -> Number:
     return max(x, mpmath.mpf(0)) + mpmath.log1p(mpmath.exp(-abs(x)))
+
+
+_EXPONENTIAL = frozenset({"exp", "expm1", "sinh", "cosh", "tanh", "sigmoid", "softplus", "erf"})
+_LARGEST = 1e9
 
 
 def _sign(x: Number) -> Number:

@@ -115,7 +115,7 @@ def _gradient_oracle(setting: Setting) -> dict[str, Any]:
 
 
 def _numbers(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    return {name: value.detach().numpy() for name, value in tensors.items()}
+    return {name: value.numpy(force=True) for name, value in tensors.items()}
 
 
 def _gradient(setting: Setting) -> float:

@@ -227,8 +227,9 @@ class ForwardTorch:
 
     def _activate(self, function: FunctionSpec, argument: Tensor) -> Tensor:
         scope = {"x": argument, **dict(function.parameters)}
-        value: Tensor = evaluate_tree(function.expression, scope, self._operations)
-        return value
+        value = _tensor(evaluate_tree(function.expression, scope, self._operations))
+        # A function that is a constant has one number for all entries.
+        return value.expand_as(argument).clone()
 
     def _loss(self, output: Tensor, target: Tensor) -> Tensor:
         function = self.spec.loss.function

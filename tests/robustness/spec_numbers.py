@@ -39,7 +39,6 @@ _ROUNDINGS = 8.0
 _CONDITION = 300.0
 _MANY_DIGITS = 400
 _DIGITS_BESIDE, _SIDES = 120, 24
-_NOISE = 1e-30
 _ROUNDING = 1e-11
 """Relative error at which the oracle cannot tell a fault in a row from its own rounding."""
 _ZEROS = {"float64": 1e-11, "float32": 1e-4}
@@ -234,12 +233,18 @@ def _verdict(at: _At, quantity: str, found: dict[str, Any]) -> tuple[str, str]:
     if not finite[0]:
         return "not finite", f"the oracle has {_shown(wanted)}"
     error = _error(found, exact)
-    if error > bound * max(float(largest), scale, 1e-300) and largest < _NOISE:
+    if error > bound * max(float(largest), scale, 1e-300):
         # What cancels is left as the rounding of 50 digits.
         exact = precise(at.spec, at.point, quantity, _MANY_DIGITS) or exact
         largest = max((abs(e) for v in exact.values() for e in v.ravel()), default=mpmath.mpf(0))
         error = _error(found, exact)
     allowed = bound * max(float(largest), scale, 1e-300)
+    if at.variant == "large":
+        # Terms of first and second derivatives that cancel are that large.
+        inside = min(largest_in_formulas(at.spec, at.point), _OVERFLOWING)
+        allowed += EPSILON[at.spec.dtype] * inside ** (
+            1 if quantity in ("loss", "objective", "gradient") else 2
+        )
     if finite[1]:
         allowed += _CONDITION * (at.spread(quantity) + _error(wanted, exact))
     else:

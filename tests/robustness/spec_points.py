@@ -9,6 +9,7 @@ from typing import Any
 import mpmath
 import numpy as np
 import torch
+from spec_watch import Hang, limited
 
 from sifrc.spec.expression import Binary, Call, Compare, Expression, Negative
 from sifrc.spec.types import Spec
@@ -23,6 +24,7 @@ __all__ = ["QUANTITIES", "expected", "largest_inside", "moved", "near_kink", "po
 QUANTITIES = ("loss", "objective", "gradient", "hessian_vector_product", "gauss_newton_vector_product")
 Arrays = Mapping[str, Any]
 _DIGITS = 50
+_PATIENCE = 8.0
 
 
 def point_of(spec: Spec, seed: int, batch: int, variant: str) -> Point:
@@ -56,6 +58,15 @@ def moved(point: Point, seed: int, eps: float) -> Point:
         params={name: change(value) for name, value in point.params.items()},
         inputs=change(point.inputs),
         targets=change(point.targets),
+    )
+
+
+def beside(point: Point) -> Point:
+    """The point with parameters and inputs moved by some 1e-14."""
+    generator = np.random.default_rng(0)
+    params = {n: v + 1e-14 * generator.standard_normal(v.shape) for n, v in point.params.items()}
+    return replace(
+        point, params=params, inputs=point.inputs + 1e-14 * generator.standard_normal(point.inputs.shape)
     )
 
 
@@ -106,20 +117,24 @@ def precise(
                 numbers = numbers + mpmath.mpf(10) ** -30 * np.reshape(moves, np.shape(value))
             return np.asarray(numbers, dtype=object)
 
-        oracle = ForwardMpmath(spec)
+        oracle = _Beside(spec) if beside else ForwardMpmath(spec)
         params = {name: _exact(value) for name, value in point.params.items()}
         vector = {name: _exact(value) for name, value in point.vector.items()}
         total: dict[str, Any] = {}
         try:
-            for index in range(len(point.inputs)):
-                target = point.targets[index]
-                sample = _exact(point.inputs[index])
-                target = _exact(target) if getattr(target, "ndim", 0) else int(target)
-                found = _of_sample(oracle, quantity, params, sample, target, vector)
-                for name, value in found.items():
-                    total[name] = total[name] + value if name in total else value
+            with limited(_PATIENCE):
+                for index in range(len(point.inputs)):
+                    target = point.targets[index]
+                    sample = _exact(point.inputs[index])
+                    target = _exact(target) if getattr(target, "ndim", 0) else int(target)
+                    found = _of_sample(oracle, quantity, params, sample, target, vector)
+                    for name, value in found.items():
+                        total[name] = total[name] + value if name in total else value
         except (ArithmeticError, ValueError, TypeError):
             # mpmath leaves the real line, divides by zero, or compares complex numbers.
+            return None
+        except Hang:
+            # exp(exp(exp(x))) has more digits than anyone can wait for.
             return None
         count = 1 if spec.loss.reduction == "sum" else len(point.inputs)
         result = {name: np.asarray(value / count, dtype=object) for name, value in total.items()}
@@ -127,6 +142,16 @@ def precise(
         if not all(isinstance(entry, mpmath.mpf) and mpmath.isfinite(entry) for entry in entries):
             return None
         return result
+
+
+class _Beside(ForwardMpmath):
+    """With classes that are vectors beside those of zeros and ones."""
+
+    def _vector(self, target: Any) -> Any:
+        vector = super()._vector(target)
+        if self.spec.loss.targets == "vectors":
+            return vector
+        return vector + mpmath.mpf(10) ** -30 * np.arange(1, len(vector) + 1)
 
 
 def _of_sample(
@@ -231,6 +256,8 @@ def _parts(tree: Expression) -> Iterator[Expression]:
 
 def near_kink(spec: Spec, point: Point, width: float = 1e-9) -> bool:
     """Whether both sides of some comparison of the spec are within rounding of each other at the point."""
+    # Not at it: sides such as x²/x are no numbers at zero.
+    point = beside(point)
     operations = oracle_torch.forward_torch(spec)._operations
     for tree, scope in _formulas(spec, point):
         for left, right in _sides(tree):
