@@ -9,7 +9,8 @@ from functools import cache
 from types import MappingProxyType
 
 import sympy
-from sympy import Expr, Rational, Symbol
+from sympy import Expr, Piecewise, Rational, Symbol
+from sympy.core.relational import Relational
 
 from sifrc.errors import ModelError
 from sifrc.scalar.primitives import (
@@ -159,8 +160,31 @@ def _bound(function: ScalarFunction) -> ScalarFunction:
         symbol: exact(value)
         for symbol, (_, value) in zip(function.parameter_symbols, function.parameters, strict=True)
     }
-    expression = check_real(normalize(substituted(function.expression, values)))
+    kept = _with_numbers_last(function.expression, function.argument_symbols, values)
+    expression = check_real(normalize(substituted(kept, values)))
     return ScalarFunction(function.name, function.arguments, expression)
+
+
+def _with_numbers_last(expression: Expr, arguments: tuple[Symbol, ...], values: dict[Symbol, Expr]) -> Expr:
+    """Choices whose second branch loses its arguments by the values, written the other way round.
+
+    What is not a number takes the last branch: ``where(x > 0, x, slope*x)`` is none for a slope of 0 too.
+    """
+
+    def loses(branch: Expr) -> bool:
+        return bool(branch.has(*arguments)) and not substituted(branch, values).has(*arguments)
+
+    def turned(node: Expr) -> bool:
+        if not isinstance(node, Piecewise) or len(node.args) != 2:
+            return False
+        (chosen, condition), (otherwise, _) = node.args
+        return isinstance(condition, Relational) and loses(otherwise) and not loses(chosen)
+
+    def turn(node: Expr) -> Expr:
+        (chosen, condition), (otherwise, _) = node.args
+        return Piecewise((otherwise, condition.negated), (chosen, True))
+
+    return expression.replace(turned, turn)
 
 
 @cache

@@ -23,7 +23,7 @@ __all__ = ["QUANTITIES", "expected", "largest_inside", "moved", "near_kink", "po
 
 QUANTITIES = ("loss", "objective", "gradient", "hessian_vector_product", "gauss_newton_vector_product")
 Arrays = Mapping[str, Any]
-_DIGITS = 50
+_DIGITS, _DIGITS_INSIDE = 50, 400
 _PATIENCE = 8.0
 
 
@@ -191,6 +191,34 @@ def largest_in_formulas(spec: Spec, point: Point) -> float:
         for part in _parts(tree):
             found = max(found, _largest(evaluate_tree(part, scope, operations)))
     return found
+
+
+def few_digits(spec: Spec, point: Point, least: float = 1e-6) -> bool:
+    """Whether a state, by the text of the spec in float64, is off: what is written cancels."""
+    params, inputs, _, _ = tensors(point)
+    forward = oracle_torch.forward_torch(spec)
+    with mpmath.workdps(_DIGITS_INSIDE):
+        oracle = ForwardMpmath(spec)
+
+        def exact(value: Any) -> Any:
+            return np.asarray(
+                np.frompyfunc(lambda entry: mpmath.mpf(float(entry)), 1, 1)(value), dtype=object
+            )
+
+        try:
+            with limited(_PATIENCE):
+                for sample in inputs:
+                    right = oracle._forward(
+                        {n: exact(v) for n, v in point.params.items()}, exact(sample.numpy())
+                    )
+                    run = forward_pass(spec, params, sample, forward._activate)
+                    for name, value in run.values.items():
+                        wanted = np.array([float(entry) for entry in right.values[name]])
+                        if not np.allclose(value.numpy(), wanted, rtol=least, atol=0.0, equal_nan=True):
+                            return True
+        except (ArithmeticError, ValueError, TypeError, Hang):
+            return False
+    return False
 
 
 def behind_a_constant(spec: Spec) -> bool:

@@ -156,3 +156,25 @@ def test_a_branch_that_divides_by_zero_is_an_error_of_ours() -> None:
         nested = f"max(min({nested}, x*{number + 2}), x**{number + 2})"
     with pytest.raises(ModelError, match="too many cases"):
         function(nested)
+
+
+@pytest.mark.parametrize(
+    "text", ["leaky_relu(x, slope)", "elu(x, slope)", "slope*relu(-x) + relu(x)", "relu(x)"]
+)
+@pytest.mark.parametrize("slope", [0.0, 0.3])
+def test_what_is_not_a_number_stays_none_whatever_a_parameter_is(text: str, slope: float) -> None:
+    """Also where a branch is a number for the values of the parameters, in the function and its code."""
+    tree = parse_expression(text, parameters=("slope",))
+    function = scalar_from_tree(tree, ("x",), [("slope", slope)])
+    value = function.value_form((0,))
+    x = function.argument_symbols[0]
+    assert np.isnan(evaluate(value, {x.name: np.array([np.nan])}, "numpy")).all()
+    code = print_code(value, "torch", names={x.name: "x"}).text
+    assert torch.isnan(eval(code, {"torch": torch, "x": torch.tensor([torch.nan])})).all()
+    found = evaluate(value, {x.name: np.array([-1.5, 2.0])}, "numpy")
+    wanted = {
+        "elu(x, slope)": slope * np.expm1(-1.5),
+        "slope*relu(-x) + relu(x)": slope * 1.5,
+        "relu(x)": 0.0,
+    }
+    np.testing.assert_allclose(found, [wanted.get(text, -1.5 * slope), 2.0], rtol=1e-15)

@@ -66,15 +66,15 @@ class Writer:
     _products: dict[Ref, Product] = field(default_factory=dict)
     _windowed: set[Ref] = field(default_factory=set)
     _following: Sequence[Statement] = ()
-    _narrow: set[Ref] = field(default_factory=set)
-    """Tensors with one entry for all of an axis, which every reader broadcasts."""
+    _narrow: dict[Ref, int] = field(default_factory=dict)
+    """Tensors with one entry for all of an axis, which every reader broadcasts: first axes that they lack."""
 
     def block(self, statements: Sequence[Statement]) -> list[str]:
         """Source lines, each one statement, not yet laid out."""
         lines: list[str] = []
         self._products = {}
         self._windowed = {t.ref for statement in statements for t in targets_of(statement) if t.window}
-        self._narrow = set()
+        self._narrow = {}
         for position, statement in enumerate(statements):
             self._following = statements[position + 1 :]
             if (
@@ -103,11 +103,19 @@ class Writer:
             for value in values:
                 used = [loads[s.name] for s in value.free_symbols if s.name in loads]
                 mine = [load for load in used if load.ref == target.ref]
-                others = [load for load in used if load.ref not in {target.ref, *self._narrow}]
+                others = [load for load in used if load.ref != target.ref and load.ref not in self._narrow]
                 covered = {label for load in others for label in load.labels}
                 if any(not set(load.labels) <= covered for load in mine):
                     return False
         return True
+
+    def _entries(self, loads: Sequence[tuple[str, Load]]) -> dict[str, Entry]:
+        """What the symbols stand for, with the axes that are there."""
+        entries = entries_of(loads, self.names)
+        for name, load in loads:
+            if load.ref in self._narrow:
+                entries[name] = replace(entries[name], labels=load.labels[self._narrow[load.ref] :])
+        return entries
 
     def _inlines(self, product: Contract, following: Sequence[Statement]) -> bool:
         """Whether the next user of the product is a kernel that can compute it on the way."""
@@ -165,7 +173,7 @@ class Writer:
     @lines.register
     def _(self, statement: Kernel) -> list[str]:
         lines: list[str] = []
-        entries = entries_of(statement.loads, self.names)
+        entries = self._entries(statement.loads)
         for name, load in statement.loads:
             if load.ref in self._products:
                 product = replace(self._products[load.ref], labels=load.labels)
@@ -236,7 +244,7 @@ class Writer:
 
     @lines.register
     def _(self, statement: Sum) -> list[str]:
-        entries = entries_of(statement.loads, self.names)
+        entries = self._entries(statement.loads)
         widest = max((e.labels for e in entries.values() if not e.is_float), key=len, default=())
         order = tuple(dict.fromkeys([*widest, *statement.target.labels, *statement.over]))
         over = {Symbol(n, real=True) for n, e in entries.items() if set(e.labels) & set(statement.over)}
@@ -402,7 +410,9 @@ class Writer:
             return [f"{name}.copy_({value})"]
         if not set(target.labels) <= set(labels if present is None else present):
             if self._broadcast_by_readers(target):
-                self._narrow.add(target.ref)
+                own = set(labels) if present is None else {*labels} & {*present}
+                there = [n for n, label in enumerate(target.labels) if label in own]
+                self._narrow[target.ref] = there[0] if there else len(target.labels)
                 return [f"{name} = {value}"]
             value += f".expand({extents_text(target.labels, self.names.sizes(target))})"
         return [f"{name} = {value}"]
