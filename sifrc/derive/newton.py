@@ -225,7 +225,7 @@ class _Elimination:
         """Put in b_0 = W_1ᵀ y_1 − λ_0 x_0 where the reduction left it: the model has no such adjoint."""
         adjoint = self.first.adjoints[0]
         value = {adjoint: solve_unit(self.first.stationarity[0], adjoint)}
-        for results in (self.weights, self.biases):
+        for results in (self.weights, self.biases, self.weight_conditions, self.bias_conditions):
             results.update({k: substitute(found, value) for k, found in results.items()})
 
     def _equation(self, expr: Expr, right: Expr | None = None) -> Expr:

@@ -10,7 +10,7 @@ with every product of per-sample quantities replaced by its moment, give the Syl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from sifrc.calculus import vjp
@@ -117,8 +117,10 @@ def _moment(
     for expr, labels in varying:
         for slot, label in zip(expr.axes, labels, strict=True):
             if label in free and label not in own:
-                primes = sum(axis.name == slot.name for axis in own.values())
-                own[label] = Axis(slot.name, slot.size, slot.primes + primes)
+                axis = slot
+                while axis in own.values():
+                    axis = replace(axis, primes=axis.primes + 1)
+                own[label] = axis
     product = einsum(
         [(expr, tuple(own.get(label, label) for label in labels)) for expr, labels in varying],
         tuple(own[label] for label in free),

@@ -45,7 +45,8 @@ _ROUNDING = 1e-11
 """Relative error at which the oracle cannot tell a fault in a row from its own rounding."""
 _ZEROS = {"float64": 1e-11, "float32": 1e-4}
 """What is left where everything cancels, by dtype."""
-_OVERFLOWING = 1e50
+_OVERFLOWING = {"float64": 1e50, "float32": 1e9}
+"""States whose second derivatives may be beyond the numbers of the dtype."""
 _LARGE = 1e4
 """States beyond which third derivatives are what is left of much larger terms."""
 _CALLS = (
@@ -231,7 +232,7 @@ def _verdict(at: _At, quantity: str, found: dict[str, Any]) -> tuple[str, str]:
     largest = _largest_of(exact)
     if largest > 1e290 or (finite == (False, True) and not np.isfinite(at.spread(quantity))):
         return "too large", ""
-    if not finite[0] and largest_in_formulas(at.spec, at.point) > _OVERFLOWING:
+    if not finite[0] and largest_in_formulas(at.spec, at.point) > _OVERFLOWING[at.spec.dtype]:
         return "too large", ""
     if not finite[0]:
         return "not finite", f"the oracle has {_shown(wanted)}"
@@ -247,7 +248,7 @@ def _verdict(at: _At, quantity: str, found: dict[str, Any]) -> tuple[str, str]:
     allowed = bound * max(float(largest), scale, 1e-300)
     if at.variant == "large":
         # Terms of first and second derivatives that cancel are that large.
-        inside = min(largest_in_formulas(at.spec, at.point), _OVERFLOWING)
+        inside = min(largest_in_formulas(at.spec, at.point), _OVERFLOWING[at.spec.dtype])
         allowed += EPSILON[at.spec.dtype] * inside ** (
             1 if quantity in ("loss", "objective", "gradient") else 2
         )
