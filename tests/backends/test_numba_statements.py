@@ -185,6 +185,25 @@ def _semidefinite(rng: np.random.Generator, n: int, rank: int, dtype: str) -> np
     return (factor @ factor.T).astype(dtype)
 
 
+@pytest.mark.parametrize("place", ["left", "right", "both"])
+def test_products_for_each_sample_of_windows(rng: np.random.Generator, tmp_path: Path, place: str) -> None:
+    """An array over groups of which one is meant: its samples are its second dimension."""
+    left, right = rng.standard_normal((2, B, N, M)), rng.standard_normal((2, B, M))
+    inside = {"left": (1, None), "right": (None, 1), "both": (1, 0)}[place]
+    loads = [
+        _load("l", "pij") if inside[0] is None else Load(Ref("l"), tuple("pij"), (inside[0],)),
+        _load("r", "pj") if inside[1] is None else Load(Ref("r"), tuple("pj"), (inside[1],)),
+    ]
+    given = [array[0] if group is None else array for array, group in zip((left, right), inside, strict=True)]
+    families = [_single("o", B, N), _single("l", *given[0].shape), _single("r", *given[1].shape)]
+    statement = Contract(_load("o", "pi"), *loads, sympy.Integer(1))
+    module = _module([statement], families, tmp_path, dtype="float64")
+    out = np.zeros((B, N))
+    module._tried(out, *given)
+    picked = [array[group or 0] for array, group in zip((left, right), inside, strict=True)]
+    np.testing.assert_allclose(out, np.einsum("pij,pj->pi", *picked), rtol=1e-13)
+
+
 @pytest.mark.parametrize(("dtype", "jit"), [("float32", True), ("float32", False), ("float64", False)])
 def test_solutions_of_systems_have_the_least_norm(
     dtype: str, jit: bool, rng: np.random.Generator, tmp_path: Path
