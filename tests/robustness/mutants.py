@@ -9,10 +9,12 @@ dropped term, another layer, another order, a bound that is off by one. The plac
 ``mutants.txt``. Each is put into a copy of the tree, in a process of its own, where the killers
 (``mutation_killers``) look for it: rows of ``sifrc verify``, then the test files that belong to the file.
 It is caught where a comparison fails. An exception counts only for places that are listed with the word
-``raises``; a place whose fault can only raise says nothing about the suite and does not belong on the list.
-Places that change nothing that anyone could see are in ``mutants_equivalent.txt``, each with the reason.
+``raises``. A fault that shows itself by nothing but exceptions says nothing about the suite: such places were
+drawn like the others and stand in ``mutants_raising.txt``. Places that change nothing that anyone could see
+are in ``mutants_equivalent.txt``, each with the reason.
 
-Results are kept by the digest of everything they depend on, so that a run goes on where it stopped.
+What caught a fault is in the end run on the code without a fault, and has to pass there.
+Results are kept by the digest of what they depend on, so that a run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -32,13 +34,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from mutation_killers import Verdict, judge
+from mutation_killers import failing, judge
 from mutation_places import Mutant, Place, mutants_of
+from mutation_rows import Verdict
 
 __all__ = ["Tree", "equivalent", "listed", "main"]
 
@@ -101,6 +106,11 @@ def listed(name: str = "mutants.txt") -> dict[Place, str]:
     return found
 
 
+def raising() -> dict[Place, str]:
+    """Places that were drawn, and whose fault shows itself by nothing but exceptions."""
+    return listed("mutants_raising.txt")
+
+
 def equivalent() -> dict[Place, str]:
     """Places whose fault changes nothing that could be seen, and why."""
     return listed("mutants_equivalent.txt")
@@ -131,17 +141,29 @@ class Tree:
         original = path.read_bytes()
         path.write_text(mutant.source, encoding="utf-8")
         try:
-            return _in_a_fork(mutant.place.file, self.folder, seconds, whole)
+            words = _in_a_fork(
+                lambda: astuple(judge(mutant.place.file, str(self.folder), whole, seconds / 2)),
+                self.folder,
+                seconds,
+            )
         finally:
             path.write_bytes(original)
+        silent = f"no answer within {seconds} s of processor time, or the process died"
+        return Verdict("raised", silent) if words is None else Verdict(*words)
+
+    def without_fault(self, killers: Sequence[str], seconds: int = 1200) -> list[str]:
+        """Those of these killers that find something in the code as it is."""
+        found = _in_a_fork(lambda: failing(killers, str(self.folder)), self.folder, seconds)
+        return ["all of them: the process died"] if found is None else found
 
 
-def _in_a_fork(file: str, folder: Path, seconds: int, whole: bool) -> Verdict:
+def _in_a_fork(work: Callable[[], Any], folder: Path, seconds: int) -> Any:
+    """What a function returns in a process of its own; nothing if that died or took too long."""
     with tempfile.TemporaryDirectory() as scratch:
         answer = Path(scratch) / "verdict.json"
         child = os.fork()
         if child == 0:
-            _child(file, folder, Path(scratch), answer, seconds, whole)
+            _child(work, folder, Path(scratch), answer, seconds)
         limit = time.monotonic() + 15 * seconds
         while os.waitpid(child, os.WNOHANG) == (0, 0):
             if time.monotonic() > limit:
@@ -149,12 +171,10 @@ def _in_a_fork(file: str, folder: Path, seconds: int, whole: bool) -> Verdict:
                 os.waitpid(child, 0)
                 break
             time.sleep(0.02)
-        if answer.exists():
-            return Verdict(**json.loads(answer.read_text()))
-    return Verdict("raised", f"no answer within {seconds} s of processor time, or the process died")
+        return json.loads(answer.read_text()) if answer.exists() else None
 
 
-def _child(file: str, folder: Path, scratch: Path, answer: Path, seconds: int, whole: bool) -> None:
+def _child(work: Callable[[], Any], folder: Path, scratch: Path, answer: Path, seconds: int) -> None:
     """The process of one fault; never returns."""
     try:
         os.setpgid(0, 0)
@@ -167,8 +187,7 @@ def _child(file: str, folder: Path, scratch: Path, answer: Path, seconds: int, w
         tempfile.tempdir = None
         os.chdir(folder)
         sys.path[:] = [str(folder), *(p for p in sys.path if Path(p).resolve() not in (ROOT, HERE))]
-        verdict = judge(file, str(folder), whole, seconds / 2)
-        answer.with_suffix(".part").write_text(json.dumps({"kind": verdict.kind, "by": verdict.by}))
+        answer.with_suffix(".part").write_text(json.dumps(work()))
         answer.with_suffix(".part").rename(answer)
     finally:
         os._exit(0)
@@ -207,6 +226,49 @@ def _digest(files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+class Results:
+    """Verdicts of earlier runs, as far as what gave them has not changed.
+
+    That a test caught a fault depends on the package, on that test file and on what test files share, and
+    not on other tests or their order; that nothing caught it depends on all of them.
+
+    Args:
+        path: of the file that keeps them.
+        whole: whether the whole fast suite is among the killers.
+    """
+
+    def __init__(self, path: Path, whole: bool) -> None:
+        self.path = path
+        self.kept: dict[str, list[str]] = json.loads(path.read_text()) if path.exists() else {}
+        tests = [p for p in (ROOT / "tests").rglob("*.py") if HERE not in p.parents]
+        shared = [p for p in tests if not p.name.startswith("test_")]
+        package = [*(ROOT / "sifrc").rglob("*.py"), *(ROOT / "templates").rglob("*.jinja")]
+        self.rows = _digest([*package, HERE / "mutation_rows.py"])
+        self.shared = _digest([*package, *shared])
+        self.all = _digest([*package, *tests, *HERE.glob("mutation_*.py")]) + str(whole)
+
+    def _on_what(self, verdict: Verdict) -> str:
+        """Digest of what a verdict depends on."""
+        if verdict.kind != "caught":
+            return self.all
+        if not verdict.killer.startswith("tests:"):
+            return self.rows
+        file = ROOT / verdict.killer.removeprefix("tests:").partition("::")[0]
+        return self.shared + (_digest([file]) if file.is_file() else "")
+
+    def verdict(self, mutant: Mutant) -> Verdict | None:
+        """What is known of a fault."""
+        *known, on = self.kept.get(f"{mutant.place} {mutant.after}", ["undecided", "", "", ""])
+        verdict = Verdict(*known)
+        return verdict if verdict.kind != "undecided" and on == self._on_what(verdict) else None
+
+    def keep(self, mutant: Mutant, verdict: Verdict) -> None:
+        """Write down what was found."""
+        known = [verdict.kind, verdict.by, verdict.killer, self._on_what(verdict)]
+        self.kept[f"{mutant.place} {mutant.after}"] = known
+        self.path.write_text(json.dumps(self.kept, indent=0))
+
+
 def _sources() -> list[str]:
     found = list((ROOT / "templates").rglob("*.jinja"))
     for area in AREAS.values():
@@ -215,14 +277,14 @@ def _sources() -> list[str]:
     return sorted({p.relative_to(ROOT).as_posix() for p in found if p.name != "__init__.py"})
 
 
-def _choose(count: int, beginning: str, seed: int) -> int:
+def _choose(count: int, beginning: str, kinds: Sequence[str], seed: int) -> int:
     """Print places that are not on a list, drawn by file and operator in turn."""
-    known = {**listed(), **equivalent()}
+    known = {**listed(), **raising(), **equivalent()}
     places: dict[tuple[str, str], list[Mutant]] = {}
     for file in _sources():
         if file.startswith(beginning) and file not in OTHERS:
             for place, mutant in mutants_of(file, ROOT).items():
-                if place.operator in KINDS and place not in known:
+                if place.operator in kinds and place not in known and mutant.after != mutant.before:
                     places.setdefault((file, place.operator), []).append(mutant)
     generator = random.Random(seed)
     groups = sorted(places)
@@ -258,10 +320,11 @@ def main(argv: Sequence[str] = ()) -> int:
     parser.add_argument(
         "--choose", nargs="+", metavar=("COUNT", "FILES"), help="draw more places and print them"
     )
+    parser.add_argument("--kinds", nargs="+", default=KINDS, help="operators that are drawn")
     parser.add_argument("--seed", type=int, default=10, help="of the drawing")
     given = parser.parse_args(list(argv))
     if given.choose:
-        return _choose(int(given.choose[0]), (given.choose[1:] or [""])[0], given.seed)
+        return _choose(int(given.choose[0]), (given.choose[1:] or [""])[0], given.kinds, given.seed)
 
     chosen = {p: words for p, words in listed(given.list).items() if p.file.startswith(given.only)}
     known, missing = {}, []
@@ -269,35 +332,39 @@ def main(argv: Sequence[str] = ()) -> int:
         known.update(mutants_of(file, ROOT) if (ROOT / file).exists() else {})
     missing = [place for place in chosen if place not in known]
 
-    package = _digest([*(ROOT / f for f in _sources()), *HERE.glob("mutation_*.py")])
-    store = Path(given.results)
-    results = json.loads(store.read_text()) if store.exists() else {}
+    results = Results(Path(given.results), given.whole)
     verdicts: dict[Place, Verdict] = {}
     _prepare()
     with tempfile.TemporaryDirectory() as folder:
         tree = Tree(Path(folder).resolve())
         # Mixed, so that a part of the run is a sample of the whole.
-        mixed = sorted(
-            (p for p in chosen if p in known), key=lambda p: hashlib.sha256(str(p).encode()).digest()
-        )
-        mixed = mixed[: given.limit or None]
+        mixed = sorted((place for place in chosen if place in known), key=_scattered)[: given.limit or None]
         for number, place in enumerate(mixed, start=1):
-            mutant = known[place]
-            key = hashlib.sha256(f"{package} {place} {mutant.after} {given.whole}".encode()).hexdigest()
-            begun = time.monotonic()
-            if results.get(key, ["undecided"])[0] == "undecided":
+            mutant, begun = known[place], time.monotonic()
+            verdict = results.verdict(mutant)
+            if verdict is None:
                 verdict = tree.judged(mutant, given.seconds, given.whole)
-                results[key] = [verdict.kind, verdict.by]
-                store.write_text(json.dumps(results))
-            verdicts[place] = Verdict(*results[key])
-            kind, by = results[key]
+                results.keep(mutant, verdict)
+            verdicts[place] = verdict
             print(
-                f"{number:4}  {kind:8}  {time.monotonic() - begun:5.1f} s  {place}  line {mutant.line}: "
+                f"{number:4}  {verdict.kind:9} {time.monotonic() - begun:5.1f} s  {place}  "
+                f"line {mutant.line}: "
                 f"{' '.join(mutant.before.split())[:60]} → {' '.join(mutant.after.split())[:60]}\n"
-                f"                          {by[:160]}",
+                f"                          {verdict.by[:160]}",
                 flush=True,
             )
-    return _table(chosen, verdicts, missing)
+        wrong = _control(tree, verdicts.values())
+    return _table(chosen, verdicts, missing) or int(wrong)
+
+
+def _control(tree: Tree, verdicts: Iterable[Verdict]) -> bool:
+    """Whether anything that caught a fault also fails without one."""
+    killers = sorted({verdict.killer for verdict in verdicts if verdict.kind == "caught"})
+    failed = tree.without_fault(killers)
+    print(f"{len(killers)} rows and tests caught something; {len(failed)} of them fail without a fault")
+    for by in failed:
+        print(f"fails without a fault: {by}")
+    return bool(failed)
 
 
 def _table(chosen: dict[Place, str], verdicts: dict[Place, Verdict], missing: Sequence[Place]) -> int:
