@@ -71,10 +71,19 @@ templates/torch/cubic    backends/test_cubic_modules backends/test_scales method
                          groups
 templates/numba/cubic    backends/test_cubic_modules backends/test_scales methods/test_grouped_newton_steps
                          groups
-templates/torch/curvature blocks spectral backends/test_torch_ea_cg backends/test_operator_ownership
-                         backends/test_curvature_modules
-templates/numba/curvature blocks spectral backends/test_numba_ea_cg backends/test_operator_ownership
-                         backends/test_curvature_modules
+templates/torch/curvature blocks spectral backends/test_curvature_modules::test_parts_of_a_batch
+                         backends/test_torch_ea_cg backends/test_curvature_modules
+                         backends/test_operator_ownership
+templates/numba/curvature blocks spectral backends/test_curvature_modules::test_parts_of_a_batch
+                         backends/test_random_numbers backends/test_numba_ea_cg
+                         backends/test_curvature_modules backends/test_operator_ownership
+templates/torch/edge     chain backends/test_torch_operators graph blocks methods/test_grouped_newton_steps
+                         backends/test_summary_arguments backends/test_operator_ownership
+                         backends/test_torch_optimizer spectral groups backends/test_curvature_modules
+templates/numba/edge     chain backends/test_numba_operators graph blocks methods/test_grouped_newton_steps
+                         backends/test_summary_arguments backends/test_operator_ownership
+                         backends/test_numba_training spectral groups backends/test_curvature_modules
+                         backends/test_numba_lists
 templates/torch/summary  groups backends/test_summary_arguments backends/test_scales
                          backends/test_summary_modules
 templates/numba/summary  groups backends/test_summary_arguments backends/test_scales
@@ -85,15 +94,18 @@ templates/torch/solvers  backends/test_torch_statements chain spectral blocks me
 templates/numba/helpers  backends/test_numba_statements chain spectral blocks methods/test_method_steps
                          methods/test_ea_cg backends/test_numba_ea_cg backends/test_numba_training
                          backends/test_curvature_modules backends/test_numba_lists
-templates/torch/optimizer backends/test_torch_optimizer backends/test_torch_ea_cg methods/test_method_steps
+templates/torch/optimizer backends/test_torch_optimizer backends/test_torch_ea_cg
+                         methods/test_method_steps methods/test_grouped_newton_steps
                          training/test_training_torch backends/test_operator_ownership chain
-templates/torch/random   backends/test_torch_optimizer methods/test_method_steps
+templates/torch/random   backends/test_torch_optimizer backends/test_curvature_modules::test_seeds
+                         backends/test_curvature_modules::test_drawn_classes_have_the_frequencies_of_softmax
                          backends/test_torch_operators
 templates/numba/init     backends/test_numba_operators backends/test_numba_training chain
 templates/numba/memory   chain graph groups backends/test_numba_operators backends/test_numba_training
                          backends/test_numba_ea_cg lower/test_lifetimes blocks backends/test_numba_lists
                          backends/test_operator_ownership
-templates/numba/optimizer backends/test_numba_training backends/test_numba_ea_cg methods/test_method_steps
+templates/numba/optimizer backends/test_random_numbers backends/test_numba_training
+                         methods/test_grouped_newton_steps backends/test_numba_ea_cg methods/test_method_steps
                          chain training/test_training_summaries backends/test_operator_ownership groups
                          backends/test_numba_lists
 torch                    chain graph backends/test_torch_operators backends/test_torch_statements spectral
@@ -137,7 +149,8 @@ def steps_for(file: str, whole: bool = False) -> list[str]:
         elif word == "own":
             steps += [f"tests:{file}"] if file.endswith(".py") else []
         else:
-            steps.append(f"tests:tests/{word}" + (".py" if "/" in word else ""))
+            name, *test = word.split("::")
+            steps.append("::".join([f"tests:tests/{name}" + (".py" if "/" in name else ""), *test]))
     return [*steps, "tests:"] if whole else steps
 
 
@@ -153,7 +166,7 @@ def _words_of(file: str) -> list[str]:
     return next(w for b, w in table if file.startswith(b) or (b in ("torch", "numba") and b in file))
 
 
-_ENOUGH = 3
+_ENOUGH = 2
 """Killers of one kind that have raised, after which the others of that kind are not asked."""
 
 
