@@ -216,6 +216,15 @@ def test_solutions_of_systems_have_the_least_norm(
     assert module._tried(matrices, rhs, solution) == 1
 
 
+def test_a_system_without_a_guard_has_a_code_of_its_own(tmp_path: Path) -> None:
+    """The table of guards has the guards of the program first, then what needs none."""
+    families = [_single("m", N, N), _single("r", N), _single("s", N)]
+    solve = SolveSystem(_load("s", "j"), _load("m", "ij"), _load("r", "i"))
+    module = _module([solve], families, tmp_path, dtype="float64")
+    code = module._tried(np.zeros((N, N)), np.ones(N), np.empty(N))
+    assert module.GUARDS[code] == ("network", "solution of a linear system")
+
+
 @pytest.mark.parametrize("jit", [False, True])
 def test_sylvester_and_spectral_functions(jit: bool, rng: np.random.Generator, tmp_path: Path) -> None:
     families = [_single("a", N, N), _single("b", M, M), _single("r", N, M), _single("s", N, M)]
@@ -238,6 +247,11 @@ def test_sylvester_and_spectral_functions(jit: bool, rng: np.random.Generator, t
     module._tried(np.diag([1.0, 0, 0, 0, 0]), np.zeros((M, M)), np.ones((N, M)), s, q, up, size)
     np.testing.assert_allclose(s[0], 1.0)
     np.testing.assert_array_equal(s[1:], 0.0)
+    # Eigenvalues that are zero up to rounding are zero.
+    a, b = _semidefinite(rng, N, N - 2, "float64"), _semidefinite(rng, M, M - 1, "float64")
+    module._tried(a, b, r, s, q, up, size)
+    sums = np.kron(a, np.eye(M)) + np.kron(np.eye(N), b)
+    np.testing.assert_allclose(s.ravel(), np.linalg.pinv(sums, rcond=1e-9) @ r.ravel(), rtol=1e-7, atol=1e-9)
 
 
 def test_guards_return_their_code(tmp_path: Path) -> None:
