@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mutation_rows import SPECS, Verdict, rows, said
+from mutation_rows import SPECS, Verdict, decided, rows, said
 
 __all__ = ["failing", "judge", "run_killer", "steps_for"]
 
@@ -31,20 +31,20 @@ sifrc/derive/summaries   own groups derive/test_summaries methods/test_grouped_n
 sifrc/derive/scaling     groups backends/test_scales methods/test_grouped_newton_steps derive/test_summaries
 sifrc/derive/randomised  methods/test_method_steps backends/test_torch_optimizer backends/test_numba_training
 sifrc/derive/acceptance  derive/test_acceptance chain
-sifrc/derive/output_range derive/test_ladder derive/test_acceptance spectral
-sifrc/derive/            chain own graph spectral derive/test_newton derive/test_acceptance
-                         methods/test_method_steps blocks groups derive/test_random_specs derive/test_ladder
-                         report docs
+sifrc/derive/output_range own derive/test_ladder derive/test_acceptance spectral
+sifrc/derive/            chain own graph spectral derive/test_newton methods/test_method_steps blocks groups
+                         report docs derive/test_acceptance derive/test_random_specs derive/test_ladder
 sifrc/model/partition    groups own spec/test_partition derive/test_summaries backends/test_summary_arguments
                          training/test_training_summaries report/test_report_summaries
 sifrc/model/loss         chain graph own model spectral backends/test_softmaxes blocks groups
                          backends/test_vanishing_modules derive/test_random_specs derive/test_ladder
-sifrc/model/             chain graph own spectral model blocks groups derive/test_random_specs
-                         derive/test_summaries backends/test_vanishing_modules report
+sifrc/model/             chain graph own spectral model methods/test_method_steps blocks groups
+                         derive/test_random_specs derive/test_summaries backends/test_vanishing_modules report
 sifrc/ir/cubic           ir/test_cubic own methods/test_grouped_newton_steps backends/test_cubic_modules
                          backends/test_scales
-sifrc/ir/                chain own ir graph spectral model derive/test_newton derive/test_acceptance blocks
-                         groups lower derive/test_random_specs derive/test_summaries methods
+sifrc/ir/                chain own graph ir/test_canonical ir/test_derivatives ir/test_evaluate spectral
+                         blocks groups ir model derive/test_newton derive/test_acceptance lower
+                         derive/test_ladder derive/test_random_specs derive/test_summaries methods
                          backends/test_vanishing_modules report
 sifrc/lower/structure    lower/test_structure own blocks methods/test_conjugate_gradients methods/test_ea_cg
                          backends/test_torch_ea_cg backends/test_numba_ea_cg
@@ -59,8 +59,9 @@ sifrc/lower/lifetimes    lower/test_lifetimes chain own graph methods/test_reuse
                          methods/test_method_steps backends/test_summary_modules
 sifrc/lower/reuse        lower/test_reuse methods/test_reused_buffers own chain graph spectral blocks groups
                          lower backends/test_numba_training methods/test_method_steps
-sifrc/lower/             chain own graph lower backends/test_torch_statements backends/test_numba_statements
-                         spectral blocks groups methods derive/test_summaries backends/test_torch_releases
+sifrc/lower/             chain own graph lower/test_rolling spectral groups blocks lower
+                         backends/test_torch_statements backends/test_numba_statements
+                         methods derive/test_summaries backends/test_torch_releases
                          backends/test_torch_operators backends/test_numba_operators
                          backends/test_vanishing_modules backends/test_random_modules
 sifrc/scalar/            graph own chain scalar spectral model/test_model_loss backends/test_softmaxes
@@ -88,8 +89,9 @@ templates/torch/summary  groups backends/test_summary_arguments backends/test_sc
                          backends/test_summary_modules
 templates/numba/summary  groups backends/test_summary_arguments backends/test_scales
                          backends/test_numba_lists backends/test_summary_modules
-templates/torch/solvers  backends/test_torch_statements chain spectral blocks methods/test_method_steps
-                         methods/test_ea_cg backends/test_torch_ea_cg backends/test_torch_optimizer
+templates/torch/solvers  backends/test_torch_statements chain spectral blocks methods/test_conjugate_gradients
+                         methods/test_method_steps methods/test_ea_cg backends/test_torch_ea_cg
+                         methods/test_conjugate_gradients_rounding backends/test_torch_optimizer
                          backends/test_curvature_modules
 templates/numba/helpers  backends/test_numba_statements chain spectral blocks methods/test_method_steps
                          methods/test_ea_cg backends/test_numba_ea_cg backends/test_numba_training
@@ -304,7 +306,7 @@ def _compared(error: BaseException, root: str) -> bool:
     if name in ("Failed", "DocTestFailure"):
         return "timeout" not in str(error).lower()
     if not isinstance(error, AssertionError):
-        return False
+        return decided(error)
     frames = traceback.extract_tb(error.__traceback__)
     package = os.path.join(root, "sifrc") + os.sep
     return bool(frames) and not frames[-1].filename.startswith(package)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["SPECS", "Verdict", "rows", "said"]
+__all__ = ["SPECS", "Verdict", "decided", "rows", "said"]
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,14 @@ def rows(name: str, backend: str = "") -> Iterator[Verdict]:
 
     # The ladder turns exceptions into rows; here they must be told from numbers that disagree. A derivation
     # that refuses itself because its substitution does not leave zero has compared.
-    ladder._reason = lambda error: ("" if _decided(error) else _RAISED) + said(error)
+    ladder._reason = lambda error: ("" if decided(error) else _RAISED) + said(error)
     killer = f"{backend or 'verify'}:{name}"
     try:
         found = _rows_of(SPECS[name], backend)
     except _FailedRow as failed:
         found = [failed.row]
     except Exception as error:
-        yield Verdict("caught" if _decided(error) else "raised", f"verify {name}: {said(error)}", killer)
+        yield Verdict("caught" if decided(error) else "raised", f"verify {name}: {said(error)}", killer)
         return
     for row in found:
         if row.passed is False:
@@ -142,7 +142,7 @@ def _stop(row: Any) -> None:
         raise _FailedRow(row)
 
 
-def _decided(error: Exception) -> bool:
+def decided(error: BaseException) -> bool:
     """Whether verification refused by what it compared; it also reports exceptions of modules."""
     from sifrc.errors import VerificationError
 
