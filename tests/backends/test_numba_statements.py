@@ -216,6 +216,23 @@ def test_solutions_of_systems_have_the_least_norm(
     assert module._tried(matrices, rhs, solution) == 1
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_semidefinite_systems_need_no_eigenvalues(
+    sign: int, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """Regular and singular ones are solved by elimination, one without solution is left to eigenvalues."""
+    families = [_single("m", N, N), _single("r", N), _single("s", N)]
+    solve = SolveSystem(_load("s", "j"), _load("m", "ij"), _load("r", "i"))
+    module = _module([solve], families, tmp_path, dtype="float32")
+    for rank in (N, N - 2, 1):
+        matrix = sign * _semidefinite(rng, N, rank, "float64")
+        rhs = matrix @ rng.standard_normal(N)
+        found = np.empty(N, np.float32)
+        assert module._solve_semidefinite(matrix.astype(np.float32), rhs.astype(np.float32), found)
+        np.testing.assert_allclose(found, np.linalg.pinv(matrix, rcond=1e-5) @ rhs, rtol=2e-3, atol=1e-4)
+    assert not module._solve_semidefinite(matrix.astype(np.float32), np.ones(N, np.float32), found)
+
+
 def test_a_system_without_a_guard_has_a_code_of_its_own(tmp_path: Path) -> None:
     """The table of guards has the guards of the program first, then what needs none."""
     families = [_single("m", N, N), _single("r", N), _single("s", N)]

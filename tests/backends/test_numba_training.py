@@ -166,6 +166,7 @@ def test_parameters_that_cannot_be_updated_in_place_are_refused(folder: Path) ->
     [
         (np.array([7]), 1, ValueError),
         (np.array([-1]), 1, ValueError),
+        (np.array([3, -1, 2]), 1, ValueError),
         (np.array([0.0]), 1, TypeError),
         (np.array([], np.int64), 1, ValueError),
         (np.array([0]), 0, ValueError),
