@@ -14,21 +14,26 @@ from sifrc.methods.planning import make_plan
 from sifrc.model import build_model
 from sifrc.spec import build_spec
 
-METHODS: dict[str, dict[str, Any]] = {"mk": {"name": "mk"}, "esn": {"name": "esn"}}
+METHODS: dict[str, tuple[int, int]] = {"mk": (8, 13), "esn": (8, 13), "grouped_newton": (4, 7)}
+"""Two numbers of equal layers; between 8 and 13 subscripts get a second digit."""
 
 
-def program_of(method: dict[str, Any], layers: int, roll: bool = True) -> Program:
+def program_of(method: str, layers: int, roll: bool = True) -> Program:
     """Of a network with as many layers of four units, and two more."""
-    spec = network(method, sizes=(4, *([4] * layers), 3), loss="squared_error", dtype="float64")
-    return lower(make_plan(build_model(build_spec(spec))).plan, Passes(roll=roll))
+    data: dict[str, Any] = network(
+        {"name": method}, sizes=(4, *([4] * layers), 3), loss="squared_error", dtype="float64"
+    )
+    if method == "grouped_newton":
+        data["partition"] = "weights-biases"
+    return lower(make_plan(build_model(build_spec(data))).plan, Passes(roll=roll))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_depth_does_not_make_a_program_longer(method: str) -> None:
-    """Layers 9 and 10 are as equal as layers 3 and 4."""
-    shallow, deep = (program_of(METHODS[method], layers) for layers in (8, 13))
+    """Each function has as many statements and loops; unrolled, they are the statements without loops."""
+    shallow, deep = (program_of(method, layers) for layers in METHODS[method])
     counts = [{(f.name, f.batched): len(f.body) for f in program.functions} for program in (shallow, deep)]
     assert counts[0] == counts[1]
-    straight = program_of(METHODS[method], 8, roll=False)
+    straight = program_of(method, METHODS[method][0], roll=False)
     for rolled, plain in zip(shallow.functions, straight.functions, strict=True):
         assert len(list(unrolled(rolled.body))) == len(plain.body)
