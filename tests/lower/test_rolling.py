@@ -14,7 +14,7 @@ from sifrc.methods.planning import make_plan
 from sifrc.model import build_model
 from sifrc.spec import build_spec
 
-METHODS: dict[str, tuple[int, int]] = {"mk": (8, 13), "esn": (8, 13), "grouped_newton": (4, 7)}
+METHODS: dict[str, tuple[int, int]] = {"mk": (8, 13), "grouped_newton": (4, 7)}
 """Two numbers of equal layers; between 8 and 13 subscripts get a second digit."""
 
 
