@@ -64,9 +64,14 @@ sifrc/lower/             chain own graph lower/test_rolling spectral groups bloc
                          methods derive/test_summaries backends/test_torch_releases
                          backends/test_torch_operators backends/test_numba_operators
                          backends/test_vanishing_modules backends/test_random_modules
-sifrc/scalar/            graph own chain scalar spectral model/test_model_loss backends/test_softmaxes
-                         backends/test_torch_operators backends/test_numba_operators blocks groups
-                         derive/test_random_specs backends/test_vanishing_modules report/test_report_notation
+sifrc/scalar/helpers     chain graph own backends/test_numba_statements scalar/test_scalar_stability
+                         backends/test_numba_operators spectral blocks groups
+                         scalar/test_scalar_single::test_two_units_in_the_last_place
+sifrc/scalar/            graph own chain scalar/test_scalar_function scalar/test_scalar_domain
+                         scalar/test_scalar_stability scalar/test_scalar_scaling spectral
+                         model/test_model_loss blocks groups backends/test_torch_operators
+                         backends/test_numba_operators backends/test_softmaxes
+                         backends/test_vanishing_modules report/test_report_notation
                          backends/test_random_modules
 templates/torch/cubic    backends/test_cubic_modules backends/test_scales methods/test_grouped_newton_steps
                          groups
@@ -232,6 +237,9 @@ def failing(killers: Sequence[str], root: str) -> list[str]:
 _COMPILED = (
     "tests/backends/test_numba_lists.py::test_compiled_lists",
     "tests/api/test_pickled_modules.py::test_a_pool_of_processes",
+    "tests/scalar/test_scalar_single.py::test_loops_become_vector_instructions",
+    "tests/scalar/test_scalar_single.py::test_without_the_compiler_too",
+    "tests/scalar/test_scalar_stability.py::test_numba",
 )
 """Tests that need Numba's compiler, or processes of their own; they cannot pass here."""
 
