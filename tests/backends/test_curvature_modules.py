@@ -407,6 +407,9 @@ def test_arguments_that_do_not_go_with_the_kind_are_refused(
     assert choices.get("kind", "hessian") in message
     assert argument in message and repr(choices[argument]) in message
     assert f"'{possible}'" in message
+    # Single samples have choices that the batch alone has not: both lists are there.
+    if operator != "curvature_factors":
+        assert "kinds of single samples: " in message and "; other kinds: " in message
 
 
 def test_a_vector_of_another_shape_is_refused(calls: Calls) -> None:

@@ -181,3 +181,14 @@ def test_bad_orders_and_batches_are_refused(
     params = module.init(0)
     with pytest.raises(error, match=r"order|batch"):
         module.train_epoch(params, module.State(params), inputs, targets, order, batch=batch)
+
+
+def test_arrays_of_the_last_batch_sizes_are_kept(folder: Path) -> None:
+    """A few sizes in turn need no new arrays, and many sizes do not fill the memory."""
+    module = _module("mk", folder)
+    state = module.State(module.init(0))
+    first = state.workspace(3)
+    assert state.workspace(5) is not first and state.workspace(3) is first
+    for batch in range(6, 20):
+        state.workspace(batch)
+        assert len(state._work) <= 4

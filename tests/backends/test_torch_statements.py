@@ -211,6 +211,15 @@ def test_kronecker_delta_is_an_identity_matrix(tmp_path):
     np.testing.assert_allclose(run(lines(kernel), "T", tmp_path), expected, rtol=1e-14)
 
 
+@pytest.mark.parametrize(
+    ("window", "text"),
+    [((None, 1), "T[:, 1]"), ((None, None, 1), "T[:, :, 1]"), ((1, None, None), "T[1]"), ((None, None), "T")],
+)
+def test_windows(window, text):
+    """What is whole at the end is left out, and nothing else."""
+    assert Names(PROGRAM, True).array(Load(Ref("T"), ("i",), window)) == text
+
+
 def test_numbers_are_multiplied_first():
     """One pass for every tensor; tensors without dimensions count as numbers."""
     texts = {name: lines(_kernel(*KERNELS[name][:3])) for name in ("step by a tensor", "average")}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sifrc.ir import Axis, Input, Role
+from sifrc.ir import Axis, Delta, Input, Role
 from sifrc.ir import build as building
 
 SYMBOLS = [Input(f"x{k}", 1, (Axis("a", 3),), Role.STATE) for k in range(2)]
@@ -77,3 +77,17 @@ def test_factors_that_occur_often_are_ordered_without_trying_all_orders(
     two = building._canonical(operands[::-1], ())
     assert one == two
     assert calls < 5000
+
+
+def test_a_label_without_an_operand_counts_its_size() -> None:
+    """A sum over an axis that nothing depends on, also where a Kronecker delta or a product left it."""
+    i, j = Axis("i", 3), Axis("j", 4)
+    y = Input("y", 1, (j,), Role.STATE)
+    assert building.einsum([(building.ones((i,)), (i,)), (y, (j,))], (j,)) is building.scale(3, y)
+    trace = building.einsum([(Delta(i, i.primed), (i, i))], ())
+    assert trace is building.scale(3, building.ones())
+    assert building.einsum([(Delta(i, i.primed), (i, i)), (y, (j,))], (j,)) is building.scale(3, y)
+    spread = building.einsum([(y, (j,))], (i, j))
+    assert building.einsum([(spread, (i, j))], (j,)) is building.scale(3, y)
+    identity = building.einsum([(Delta(i, i.primed), (i, i.primed))], (i, i.primed))
+    assert building.einsum([(identity, (i, i.primed))], (i,)) is building.ones((i,))

@@ -7,7 +7,8 @@
 A fault is a small change at one place of a source (``mutation_places``): a sign, a factor, a transpose, a
 dropped term, another layer, another order, a bound that is off by one. The places are listed in
 ``mutants.txt``. Each is put into a copy of the tree, in a process of its own, where the killers
-(``mutation_killers``) look for it: rows of ``sifrc verify``, then the test files that belong to the file.
+(``mutation_killers``) look for it: the one that is named behind the place in the list, rows of ``sifrc
+verify``, then the test files that belong to the file.
 It is caught where a comparison fails. An exception counts only for places that are listed with the word
 ``raises``. A fault that shows itself by nothing but exceptions says nothing about the suite: such places were
 drawn like the others and stand in ``mutants_raising.txt``. Places that change nothing that anyone could see
@@ -98,7 +99,7 @@ KINDS = ("sign", "factor", "transpose", "swap", "drop", "index", "bound", "compa
 
 
 def listed(name: str = "mutants.txt") -> dict[Place, str]:
-    """Places of a list in its order, and the words behind them."""
+    """Places of a list in its order, and the words behind them: a killer to ask first, or a reason."""
     found = {}
     for line in (HERE / name).read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
@@ -136,14 +137,14 @@ class Tree:
         mode = py_compile.PycInvalidationMode.CHECKED_HASH
         compileall.compile_dir(folder / "sifrc", quiet=2, invalidation_mode=mode)
 
-    def judged(self, mutant: Mutant, seconds: int, whole: bool = False) -> Verdict:
-        """What the killers say of a fault, in a process of its own."""
+    def judged(self, mutant: Mutant, first: str, seconds: int, whole: bool = False) -> Verdict:
+        """What the killers say of a fault, in a process of its own; one of them may be asked first."""
         path = self.folder / mutant.place.file
         original = path.read_bytes()
         path.write_text(mutant.source, encoding="utf-8")
         try:
             words = _in_a_fork(
-                lambda: astuple(judge(mutant.place.file, str(self.folder), whole, seconds / 2)),
+                lambda: astuple(judge(mutant.place.file, str(self.folder), first, whole, seconds / 2)),
                 self.folder,
                 seconds,
             )
@@ -294,7 +295,8 @@ def main(argv: Sequence[str] = ()) -> int:
             mutant, begun = known[place], time.monotonic()
             verdict = results.verdict(mutant)
             if verdict is None:
-                verdict = tree.judged(mutant, given.seconds, given.whole)
+                first = chosen[place] if ":" in chosen[place] else ""
+                verdict = tree.judged(mutant, first, given.seconds, given.whole)
                 results.keep(mutant, verdict)
             verdicts[place] = verdict
             print(

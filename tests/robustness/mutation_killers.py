@@ -177,21 +177,29 @@ _ENOUGH = 2
 """Killers of one kind that have raised, after which the others of that kind are not asked."""
 
 
-def judge(file: str, root: str, whole: bool = False, seconds: float = math.inf) -> Verdict:
+def judge(file: str, root: str, first: str = "", whole: bool = False, seconds: float = math.inf) -> Verdict:
     """Run the killers of a file on the package as it is now, until one notices something.
 
     Args:
         file: that has the fault.
         root: folder of the tree that is tested; the package is imported from it.
+        first: killer that is asked before the others; what it says counts only if it notices something.
         whole: whether the whole fast suite comes last.
         seconds: of processor time, after which no other killer is begun.
     """
-    first = ""
+    if first:
+        try:
+            for verdict in run_killer(first, root, seconds):
+                if verdict.kind == "caught":
+                    return verdict
+        except Exception:
+            pass
+    shown = ""
     raised: Counter[bool] = Counter()
     for step in steps_for(file, whole):
         tests = step.startswith("tests:")
         if time.process_time() > seconds:
-            return Verdict("raised" if first else "undecided", first or f"time is over before {step}")
+            return Verdict("raised" if shown else "undecided", shown or f"time is over before {step}")
         # What raises already on small networks would raise in most tests.
         if raised[tests] >= _ENOUGH or (tests and raised[False]):
             continue
@@ -204,10 +212,10 @@ def judge(file: str, root: str, whole: bool = False, seconds: float = math.inf) 
         except Exception as error:
             failed = f"{step}: {said(error)}"
         raised[tests] += bool(failed)
-        first = first or failed
-    if time.process_time() > seconds and not first:
+        shown = shown or failed
+    if time.process_time() > seconds and not shown:
         return Verdict("undecided", "time is over in the last step")
-    return Verdict("raised", first) if first else Verdict("survived", "")
+    return Verdict("raised", shown) if shown else Verdict("survived", "")
 
 
 def run_killer(step: str, root: str, seconds: float = math.inf) -> Iterator[Verdict]:

@@ -156,3 +156,25 @@ def test_a_branch_that_divides_by_zero_is_an_error_of_ours() -> None:
         nested = f"max(min({nested}, x*{number + 2}), x**{number + 2})"
     with pytest.raises(ModelError, match="too many cases"):
         function(nested)
+
+
+STABLE: dict[str, Callable] = {
+    "1/(2 + 3*exp(x))": lambda x: 1 / (2 + 3 * mp.exp(x)),
+    "(4 + 3*exp(2*x))**-2": lambda x: (4 + 3 * mp.exp(2 * x)) ** -2,
+    "log(3*exp(x)/(1 + exp(-2*x)))": lambda x: mp.log(3) + x - mp.log(1 + mp.exp(-2 * x)),
+    "log(5*exp(x**2)*sigmoid(x)**3)": lambda x: mp.log(5) + x**2 - 3 * mp.log(1 + mp.exp(-x)),
+}
+"""Rewritten, so that nothing overflows; the numbers in them are not one."""
+
+
+@pytest.mark.parametrize("text", STABLE)
+def test_stable_forms_have_the_numbers_of_what_was_written(text: str) -> None:
+    """Values and slopes at forty digits."""
+    f, reference = function(text), STABLE[text]
+    with mpmath.workdps(40):
+        for point in POINTS:
+            x, step = mp.mpf(repr(point)), mp.mpf(10) ** -15
+            slope = (reference(x + step) - reference(x - step)) / (2 * step)
+            for order, expected in ((0, reference(x)), (1, slope)):
+                found = evaluate(f.value_form((order,)), {"x": x}, "mpmath")
+                assert abs(found - expected) <= mp.mpf(10) ** -20 * (1 + abs(expected)), (text, point)
