@@ -13,8 +13,8 @@ import sympy
 from numba_cases import load
 
 from sifrc.backends.base import LayerInfo, ModuleSource
-from sifrc.backends.numba_cpu.access import Block
 from sifrc.backends.numba_cpu import BACKEND
+from sifrc.backends.numba_cpu.access import Block
 from sifrc.errors import BackendError
 from sifrc.lower.program import (
     Assign,

@@ -132,6 +132,25 @@ def test_numbers_of_a_written_loss(text: str) -> None:
     assert float(derived.objective()) == pytest.approx(expected, rel=1e-13)
 
 
+def test_a_loss_is_no_number_where_a_part_that_cancels_is_none() -> None:
+    """The logarithms cancel where they are numbers; the random outputs have a negative entry."""
+    text = "sum(log(y)) - sum(log(y)) + sum((y - t)**2)"
+    spec = build_spec(small("tanh", {"expression": text}) | {"regularization": {"state": "none"}})
+    point = random_point(spec, 4)
+    params = {name: torch.from_numpy(value) for name, value in point.params.items()}
+    hidden = torch.tanh(F.linear(torch.from_numpy(point.inputs), params["fc1.weight"], params["fc1.bias"]))
+    (output,) = F.linear(hidden, params["fc2.weight"], params["fc2.bias"])
+    inside = {**point.params, "fc2.bias": point.params["fc2.bias"] + 10.0}
+    assert bool((output < 0).any())
+    model = build_model(spec)
+    outside = SampleSystems(Derived(model), point.params, *point.sample()).objective()
+    assert mpmath.isnan(outside)
+    target = torch.from_numpy(point.targets)[0]
+    expected = float(((output + 10.0 - target) ** 2).sum())
+    found = SampleSystems(Derived(model), inside, *point.sample()).objective()
+    assert float(found) == pytest.approx(expected, rel=1e-13)
+
+
 def test_an_activation_is_short_for_a_layer_after_it() -> None:
     """One objective, for every kind of layer that has the key: λ/2 ‖x‖² of the activated states alone."""
     spec = build_spec(written(short=True))

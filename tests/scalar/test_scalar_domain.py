@@ -14,7 +14,7 @@ from mpmath import mp
 
 from sifrc.errors import ModelError
 from sifrc.scalar import evaluate, piecewise_affine, print_code, scalar_from_tree
-from sifrc.scalar.primitives import erfc, settled, sigmoid, softplus, substituted, where
+from sifrc.scalar.primitives import erfc, normalize, settled, sigmoid, softplus, substituted, where
 from sifrc.spec.parser import parse_expression
 
 POINTS = (-3.7, -1.3, -0.6, 0.3, 0.7, 1.9)
@@ -178,3 +178,15 @@ def test_stable_forms_have_the_numbers_of_what_was_written(text: str) -> None:
             for order, expected in ((0, reference(x)), (1, slope)):
                 found = evaluate(f.value_form((order,)), {"x": x}, "mpmath")
                 assert abs(found - expected) <= mp.mpf(10) ** -20 * (1 + abs(expected)), (text, point)
+
+
+def test_all_arguments_of_a_maximum_count() -> None:
+    """SymPy's own maxima and minima, of any number of arguments, become comparisons."""
+    x = sympy.Symbol("x", real=True)
+    for sympys, plain in ((sympy.Max, max), (sympy.Min, min)):
+        for arguments in ((x, 2 * x + 1), (x, 2 * x + 1, sympy.Integer(2)), (x**2, 1 - x, x)):
+            found = normalize(sympys(*arguments))
+            assert not found.has(sympy.Max, sympy.Min)
+            for point in POINTS:
+                expected = plain(float(argument.subs(x, point)) for argument in arguments)
+                assert float(evaluate(found, {"x": point})) == pytest.approx(expected, rel=1e-14)
