@@ -190,3 +190,13 @@ def test_all_arguments_of_a_maximum_count() -> None:
             for point in POINTS:
                 expected = plain(float(argument.subs(x, point)) for argument in arguments)
                 assert float(evaluate(found, {"x": point})) == pytest.approx(expected, rel=1e-14)
+
+
+def test_what_a_sigmoid_takes_of_an_exponential_does_not_overflow() -> None:
+    """exp(−4x) alone is too large at −200, the product is not."""
+    form = function("exp(-4*x)*sigmoid(x)").value_form((0,))
+    for point in (-200.0, -3.0, 3.0, 200.0):
+        found = float(evaluate(form, {"x": point}))
+        with mpmath.workdps(40):
+            expected = float(mp.exp(-4 * point) / (1 + mp.exp(-point)))
+        assert found == pytest.approx(expected, rel=1e-11)
