@@ -143,6 +143,15 @@ def test_entries_of_groups_that_are_far_apart_have_their_digits(
         np.testing.assert_allclose(solver(*operands, "refuse"), expected, rtol=1e-9)
 
 
+def test_of_equal_entries_the_first_is_positive(solvers: dict[str, Solver]) -> None:
+    """No pull, and a lowest eigenvector with entries of one size and both signs."""
+    matrix = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
+    problem = Problem(matrix, np.zeros(3), np.ones(3), 2.0)
+    for solver in (NUMPY.cubic_newton, *solvers.values()):
+        found = solver(*problem.operands, "refuse")
+        np.testing.assert_allclose(found, [0.5**0.5, -(0.5**0.5), 0.0], rtol=1e-9, atol=1e-12)
+
+
 def test_a_matrix_is_used_as_the_symmetric_one_that_it_is_up_to_rounding(solvers: dict[str, Solver]) -> None:
     problem = make("definite", 3, 0)
     noise = 1e-3 * np.triu(np.ones((3, 3)), 1)

@@ -232,6 +232,28 @@ def test_parts_of_a_batch(name: str, backend: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("rows", [2, 4, 5])
+def test_no_more_samples_at_a_time_than_there_is_memory_for(rows: int, backend: str, tmp_path: Path) -> None:
+    """Parts in order, their results weighted by their sizes; all at once where there is no block for each."""
+    module = load(spec_of("skip"), backend, tmp_path)
+    module._ROWS = rows
+    inputs, seen = np.arange(5.0)[:, None], []
+    given = inputs if backend == "numba" else torch.from_numpy(inputs)
+
+    def part(some: Any, targets: Any) -> dict[str, Any]:
+        seen.append([float(value) for value in some[:, 0]])
+        np.testing.assert_array_equal(np.asarray(some), np.asarray(targets))
+        return {"mean": some.mean(0)}
+
+    found = module._averaged(part, given, given, True)
+    assert seen == [list(map(float, range(k, min(k + rows, 5)))) for k in range(0, 5, rows)]
+    np.testing.assert_allclose(np.asarray(found["mean"]), [2.0], rtol=1e-14)
+    seen.clear()
+    module._averaged(part, given, given, False)
+    assert seen == [[0.0, 1.0, 2.0, 3.0, 4.0]]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("moment", ["second", "mean"])
 def test_products_with_moments_of_parts_of_a_batch(moment: str, backend: str, tmp_path: Path) -> None:
     """H̄ V E[x xᵀ]: both means are over the whole batch, not over a part of it."""
@@ -407,6 +429,9 @@ def test_arguments_that_do_not_go_with_the_kind_are_refused(
     assert choices.get("kind", "hessian") in message
     assert argument in message and repr(choices[argument]) in message
     assert f"'{possible}'" in message
+    # Single samples have choices that the batch alone has not: both lists are there.
+    if operator != "curvature_factors":
+        assert "kinds of single samples: " in message and "; other kinds: " in message
 
 
 def test_a_vector_of_another_shape_is_refused(calls: Calls) -> None:

@@ -105,6 +105,20 @@ def test_operators_and_summaries(jit: bool, tmp_path: Path, monkeypatch: pytest.
     same(*results)
 
 
+def test_a_summary_in_parts_by_threads_is_that_of_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every part counts once, whoever computes it."""
+    module = both(network(), tmp_path, monkeypatch, False, method="none", operators=("summary",))[0]
+    (inputs, targets), params, vector = data(), module.init(0), module.init(1)
+    expected = module.summary(params, inputs, targets, vector, order=3)
+    for chunk, threads in ((2, 2), (2, 3), (3, 2)):
+        found = module.summary(params, inputs, targets, vector, order=3, chunk=chunk, threads=threads)
+        assert found.objective == pytest.approx(expected.objective, rel=1e-12)
+        for name in ("g", "H", "D3"):
+            np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-12)
+
+
 METHODS: dict[str, dict[str, Any]] = {
     "esn": {"name": "esn"},
     "mk": {"name": "mk"},

@@ -145,6 +145,11 @@ BAD = {
     "empty": (lambda m, p, x, t: (p, x[:0], t[:0]), ValueError, "at least one sample"),
     "count": (lambda m, p, x, t: (p, x, t[:-1]), ValueError, r"targets: expected shape \(7,\), got \(6,\)"),
     "class": (lambda m, p, x, t: (p, x, t + 1), ValueError, "targets: expected classes 0 to 2"),
+    "negative class": (
+        lambda m, p, x, t: (p, x, np.where(np.arange(len(t)) == 1, -1, t)),
+        ValueError,
+        "targets: expected classes 0 to 2, got -1 to 2",
+    ),
     "float": (lambda m, p, x, t: (p, x, t * 1.0), TypeError, "targets: expected integers"),
     "name": (lambda m, p, x, t: ({"a": p["fc1.bias"]}, x, t), ValueError, "params: expected the names"),
     "weight": (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from numba_cases import load
 
 from sifrc.backends.base import LayerInfo, ModuleSource
 from sifrc.backends.numba_cpu import BACKEND
+from sifrc.backends.numba_cpu.access import Block
 from sifrc.errors import BackendError
 from sifrc.lower.program import (
     Assign,
@@ -235,6 +236,43 @@ def test_solutions_of_systems_have_the_least_norm(
     assert module._tried(matrices, rhs, solution) == 1
 
 
+@pytest.mark.parametrize(
+    ("window", "text"),
+    [((None, 1), "t[:, 1]"), ((None, None, 1), "t[:, :, 1]"), ((1, None, None), "t[1]"), ((None, None), "t")],
+)
+def test_windows(window: tuple[int | None, ...], text: str) -> None:
+    """What is whole at the end is left out, and nothing else."""
+    group = SimpleNamespace(name="t", is_tuple=False)
+    block = Block(SimpleNamespace(group=lambda family, index: group), None, {}, set())  # type: ignore[arg-type]
+    assert block.array(Load(Ref("t"), ("i",), window)) == text
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_semidefinite_systems_need_no_eigenvalues(
+    sign: int, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """Regular and singular ones are solved by elimination, one without solution is left to eigenvalues."""
+    families = [_single("m", N, N), _single("r", N), _single("s", N)]
+    solve = SolveSystem(_load("s", "j"), _load("m", "ij"), _load("r", "i"))
+    module = _module([solve], families, tmp_path, dtype="float32")
+    for rank in (N, N - 2, 1):
+        matrix = sign * _semidefinite(rng, N, rank, "float64")
+        rhs = matrix @ rng.standard_normal(N)
+        found = np.empty(N, np.float32)
+        assert module._solve_semidefinite(matrix.astype(np.float32), rhs.astype(np.float32), found)
+        np.testing.assert_allclose(found, np.linalg.pinv(matrix, rcond=1e-5) @ rhs, rtol=2e-3, atol=1e-4)
+    assert not module._solve_semidefinite(matrix.astype(np.float32), np.ones(N, np.float32), found)
+
+
+def test_a_system_without_a_guard_has_a_code_of_its_own(tmp_path: Path) -> None:
+    """The table of guards has the guards of the program first, then what needs none."""
+    families = [_single("m", N, N), _single("r", N), _single("s", N)]
+    solve = SolveSystem(_load("s", "j"), _load("m", "ij"), _load("r", "i"))
+    module = _module([solve], families, tmp_path, dtype="float64")
+    code = module._tried(np.zeros((N, N)), np.ones(N), np.empty(N))
+    assert module.GUARDS[code] == ("network", "solution of a linear system")
+
+
 @pytest.mark.parametrize("jit", [False, True])
 def test_sylvester_and_spectral_functions(jit: bool, rng: np.random.Generator, tmp_path: Path) -> None:
     families = [_single("a", N, N), _single("b", M, M), _single("r", N, M), _single("s", N, M)]
@@ -257,6 +295,13 @@ def test_sylvester_and_spectral_functions(jit: bool, rng: np.random.Generator, t
     module._tried(np.diag([1.0, 0, 0, 0, 0]), np.zeros((M, M)), np.ones((N, M)), s, q, up, size)
     np.testing.assert_allclose(s[0], 1.0)
     np.testing.assert_array_equal(s[1:], 0.0)
+    # Eigenvalues that are zero up to rounding are zero.
+    for _ in range(4):
+        a, b = _semidefinite(rng, N, N - 2, "float64"), _semidefinite(rng, M, M - 1, "float64")
+        module._tried(a, b, r, s, q, up, size)
+        sums = np.kron(a, np.eye(M)) + np.kron(np.eye(N), b)
+        expected = np.linalg.pinv(sums, rcond=1e-9) @ r.ravel()
+        np.testing.assert_allclose(s.ravel(), expected, rtol=1e-7, atol=1e-9)
 
 
 def test_guards_return_their_code(tmp_path: Path) -> None:

@@ -166,6 +166,7 @@ def test_parameters_that_cannot_be_updated_in_place_are_refused(folder: Path) ->
     [
         (np.array([7]), 1, ValueError),
         (np.array([-1]), 1, ValueError),
+        (np.array([3, -1, 2]), 1, ValueError),
         (np.array([0.0]), 1, TypeError),
         (np.array([], np.int64), 1, ValueError),
         (np.array([0]), 0, ValueError),
@@ -180,3 +181,14 @@ def test_bad_orders_and_batches_are_refused(
     params = module.init(0)
     with pytest.raises(error, match=r"order|batch"):
         module.train_epoch(params, module.State(params), inputs, targets, order, batch=batch)
+
+
+def test_arrays_of_the_last_batch_sizes_are_kept(folder: Path) -> None:
+    """A few sizes in turn need no new arrays, and many sizes do not fill the memory."""
+    module = _module("mk", folder)
+    state = module.State(module.init(0))
+    first = state.workspace(3)
+    assert state.workspace(5) is not first and state.workspace(3) is first
+    for batch in range(6, 20):
+        state.workspace(batch)
+        assert len(state._work) <= 4

@@ -211,6 +211,11 @@ BAD = {
     "target count": (lambda p, x, t: (p, x, t[:2]), ValueError, r"targets.*\(6,\).*\(2,\)"),
     "target dtype": (lambda p, x, t: (p, x, t.double()), TypeError, "integers"),
     "target range": (lambda p, x, t: (p, x, t + 5), ValueError, "classes 0 to 2"),
+    "negative target": (
+        lambda p, x, t: (p, x, torch.tensor([2, -1, 2, 2, 2, 2])),
+        ValueError,
+        "classes 0 to 2, got -1 to 2",
+    ),
     "integers": (lambda p, x, t: ({k: v.long() for k, v in p.items()}, x, t), TypeError, "int64"),
 }
 

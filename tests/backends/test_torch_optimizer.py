@@ -185,6 +185,33 @@ def test_a_model_that_computes_something_else_is_refused_at_the_first_step(tmp_p
     assert model.training and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
+class Rounded(nn.Module):
+    """A model whose outputs differ by a part of the largest of them, as sums in another order would."""
+
+    def __init__(self, module, part):
+        super().__init__()
+        self.inner, self.part = sequential(module), part
+
+    def forward(self, inputs):
+        outputs = self.inner(inputs)
+        return outputs + self.part * outputs.detach().abs().max()
+
+
+@pytest.mark.parametrize(("part", "accepted"), [(0.5, True), (2.0, False)])
+def test_outputs_may_differ_by_rounding_of_the_largest(part, accepted, tmp_path):
+    """Outputs of very different sizes: the tolerance is of their scale."""
+    module, (inputs, targets), _ = build("mk", tmp_path)
+    model = Rounded(module, part * module.TOLERANCES[torch.float64])
+    with torch.no_grad():
+        model.inner[-1].bias.copy_(torch.tensor([0.0, 1e6, -1e3]))
+    optimizer, refused = module.Optimizer(model, lr=0.0), False
+    try:
+        optimizer.step(inputs[:6], targets[:6])
+    except ValueError as error:
+        refused = "outputs differ" in str(error)
+    assert refused is not accepted
+
+
 def test_numbers_and_groups_are_checked(tmp_path):
     """Hyperparameters are finite and not negative; there is one parameter group."""
     module, (inputs, _), _ = build("mk", tmp_path)

@@ -196,6 +196,16 @@ def test_assignments_of_a_kernel_run_in_order(tmp_path):
     np.testing.assert_allclose(run(written, "X", tmp_path), (v["Z"] @ v["A"].T + v["u"]) ** 2, rtol=1e-12)
 
 
+@pytest.mark.parametrize("target", ["A", "C"])
+def test_assignments_of_a_kernel_have_axes_of_their_own(target, tmp_path):
+    """One array over (i, j) and one over (j, i), of the same entries."""
+    a = symbols("a")
+    assigns = (Assign(load("A:ij"), a + 1), Assign(load("C:ji"), 2 * a))
+    found = run(lines(Kernel(("i", "j"), assigns, (("a", load("W:ij")),))), target, tmp_path)
+    weight = values()["W"]
+    np.testing.assert_allclose(found, weight + 1 if target == "A" else 2 * weight.T)
+
+
 def test_kronecker_delta_is_an_identity_matrix(tmp_path):
     """T_pij = x_pi δ_ij − x_pi x_pj."""
     x, y = symbols("x y")
@@ -209,6 +219,15 @@ def test_kronecker_delta_is_an_identity_matrix(tmp_path):
     v = values()["X"]
     expected = np.stack([np.diag(row) - np.outer(row, row) for row in v])
     np.testing.assert_allclose(run(lines(kernel), "T", tmp_path), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("window", "text"),
+    [((None, 1), "T[:, 1]"), ((None, None, 1), "T[:, :, 1]"), ((1, None, None), "T[1]"), ((None, None), "T")],
+)
+def test_windows(window, text):
+    """What is whole at the end is left out, and nothing else."""
+    assert Names(PROGRAM, True).array(Load(Ref("T"), ("i",), window)) == text
 
 
 def test_numbers_are_multiplied_first():

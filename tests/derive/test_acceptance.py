@@ -12,7 +12,8 @@ from sifrc.derive.acceptance import accept
 from sifrc.derive.derived import Derived
 from sifrc.derive.newton import derive_newton
 from sifrc.errors import VerificationError
-from sifrc.ir.build import subtract, total
+from sifrc.ir.build import einsum, subtract, total
+from sifrc.ir.normal import expand
 from sifrc.ir.traverse import count_nodes
 from sifrc.model import build_model
 from sifrc.spec import build_spec
@@ -37,6 +38,17 @@ def test_fifty_digits_decide_what_the_normal_form_leaves_open() -> None:
     forward = found.first.forward.equations[0]
     true = subtract(forward.symbol, forward.value)  # a_1 − (W_1 x_0 + β_1)
     left = replace(newton, residuals=MappingProxyType({**newton.residuals, "(5)": true}))
+    assert accept(left) == "50 digits at random points"
+
+
+def test_rounding_of_terms_is_not_mistaken_for_what_is_left() -> None:
+    """Products that cancel up to rounding: the numbers have more digits than are asked for."""
+    found = derived()
+    newton = derive_newton(found.second)
+    forward = found.first.forward.equations[0]
+    true = subtract(forward.symbol, forward.value)
+    other = einsum([(forward.symbol, forward.symbol.axes), (true, true.axes)], true.axes)
+    left = replace(newton, residuals=MappingProxyType({**newton.residuals, "(5)": expand(other)}))
     assert accept(left) == "50 digits at random points"
 
 

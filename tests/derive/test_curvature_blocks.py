@@ -403,3 +403,9 @@ def test_every_layer_of_the_cases_is_compared() -> None:
         values, _ = case(name)
         found = values.blocks(KINDS["hessian"])
         assert {layer.name for layer in owners(values.model.spec)} <= set(found)
+
+
+def test_a_flat_direction_is_no_proof_against_convexity() -> None:
+    """A square of one number of many: eigenvalues that are zero are not negative."""
+    spec = spec_of("granular", loss={"expression": "(sum(y) - sum(t))**2"})
+    assert Derived(build_model(spec)).curvature.convexity == "undecided"

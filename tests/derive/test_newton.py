@@ -102,3 +102,23 @@ def test_the_adjoint_of_the_white_layer_is_put_in() -> None:
     newton = Derived(build_model(build_spec(data))).newton
     for value in (*newton.weights.values(), *newton.biases.values()):
         assert not any(symbol.family == "b" and symbol.index == 0 for symbol in inputs_of(value))
+
+
+def test_the_steps_of_a_chain_are_told_in_its_indices() -> None:
+    """What each step of the proof leaves, for two layers after the white one."""
+    found = [step.result for step in derived_of("tanh_squared_error_2").newton.steps]
+    assert found == [
+        "y[1] ⊗ ζ[0] = 0, so ζ[0] = 0",
+        "y[2] ⊗ ζ[1] = 0, so ζ[1] = 0",
+        "η[2] = v − N[2] x[1]",
+        "ζ[2] in terms of v",
+        "γ[2] = −∂²ℓ/∂x² ζ[2]",
+        "v, a linear system of the size of the output",
+        "η[0] = −N[0] x[-1]",
+        "γ[0] = −b[0]",
+        "η[1] = −N[1] x[0]",
+        "γ[1] = −b[1]",
+        "N[1] of least norm with N[1]ᵀ y[1] = −∂ℓ_R/∂x[0]",
+        "N[2] of least norm with N[2]ᵀ y[2] = −∂ℓ_R/∂x[1]",
+        "N[0] = 0: no equation fixes it",
+    ]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import random
+from fractions import Fraction
 from typing import Any
 
 import pytest
+import sympy
 
-from sifrc.ir import Axis, Input, Role
+from sifrc.ir import Axis, Delta, Input, Role
 from sifrc.ir import build as building
+from sifrc.ir.normal import expand
 
 SYMBOLS = [Input(f"x{k}", 1, (Axis("a", 3),), Role.STATE) for k in range(2)]
 SYMBOLS += [Input(f"M{k}", 1, (Axis("a", 3), Axis("b", 3)), Role.STATE) for k in range(2)]
@@ -77,3 +80,39 @@ def test_factors_that_occur_often_are_ordered_without_trying_all_orders(
     two = building._canonical(operands[::-1], ())
     assert one == two
     assert calls < 5000
+
+
+def test_a_label_without_an_operand_counts_its_size() -> None:
+    """A sum over an axis that nothing depends on, also where a Kronecker delta or a product left it."""
+    i, j = Axis("i", 3), Axis("j", 4)
+    y = Input("y", 1, (j,), Role.STATE)
+    assert building.einsum([(building.ones((i,)), (i,)), (y, (j,))], (j,)) is building.scale(3, y)
+    trace = building.einsum([(Delta(i, i.primed), (i, i))], ())
+    assert trace is building.scale(3, building.ones())
+    assert building.einsum([(Delta(i, i.primed), (i, i)), (y, (j,))], (j,)) is building.scale(3, y)
+    spread = building.einsum([(y, (j,))], (i, j))
+    assert building.einsum([(spread, (i, j))], (j,)) is building.scale(3, y)
+    identity = building.einsum([(Delta(i, i.primed), (i, i.primed))], (i, i.primed))
+    assert building.einsum([(identity, (i, i.primed))], (i,)) is building.ones((i,))
+
+
+def test_constants_that_multiply_to_a_rational_number_are_one_factor() -> None:
+    """√2 · √2 is two, √2 · √3 stays a constant."""
+    j = Axis("j", 4)
+    y = Input("y", 1, (j,), Role.STATE)
+    two, three = (building.constant(sympy.sqrt(number)) for number in (2, 3))
+    assert building.einsum([(two, ()), (two, ()), (y, (j,))], (j,)) is building.scale(2, y)
+    six = building.constant(sympy.sqrt(6))
+    product = building.einsum([(two, ()), (three, ()), (y, (j,))], (j,))
+    assert product is building.einsum([(six, ()), (y, (j,))], (j,))
+
+
+def test_expanding_keeps_axes_that_a_term_does_not_depend_on() -> None:
+    """A sum over them counts their size."""
+    i, j = Axis("i", 3), Axis("j", 4)
+    y, z = Input("y", 1, (j,), Role.STATE), Input("z", 1, (i, j), Role.STATE)
+    both = building.total([building.einsum([(y, (j,))], (i, j)), z], (i, j))
+    squared = expand(building.einsum([(both, (i, j)), (y, (j,))], (j,)))
+    own = building.einsum([(y, (j,)), (y, (j,))], (j,))
+    mixed = building.einsum([(z, (i, j)), (y, (j,))], (j,))
+    assert squared is building.add([(Fraction(3), own), (Fraction(1), mixed)], (j,))

@@ -31,6 +31,7 @@ from sifrc.lower.program import (
     Function,
     Kernel,
     Load,
+    Loop,
     Program,
     Ref,
     Storage,
@@ -301,3 +302,28 @@ def test_a_product_that_is_written_twice_needs_its_array() -> None:
 
 def test_the_operators_of_this_file_exist() -> None:
     assert set(OPERATORS) <= set(CURVATURE_OPERATORS)
+
+
+def test_all_rounds_of_a_loop_count() -> None:
+    """A product that is read again after the last round needs arrays of its own."""
+
+    def at(family: str, offset: int, *labels: str) -> Load:
+        return Load(Ref(family, Subscript(offset, True)), labels or ("i", "j"))
+
+    shapes = ((1, (3, 3)), (2, (3, 3)))
+    families = [
+        Family("A", "a", Storage.DATA, shapes, ""),
+        Family("X", "x", Storage.WORK, shapes, ""),
+        Family("Y", "y", Storage.WORK, ((1, (3, 3)),), ""),
+        Family("X~1", "x1", Storage.WORK, shapes, ""),
+    ]
+    one = sympy.Integer(1)
+    rounds = (
+        Contract(at("X~1", 0), at("A", 0, "i", "l"), at("A", 0, "l", "j"), one),
+        Kernel(("i", "j"), (Assign(at("X", 0), X + 1),), (("x", at("X~1", 0)),)),
+    )
+    again = kernel("Y", X, x=load("X~1", 2))
+    for rest, expected in (((), {"X~1": "X"}), ((again,), {})):
+        body = (Loop(1, 3, 1, rounds), *rest)
+        function = Function("f", "", (), False, ("A",), ("X", "Y"), body)
+        assert aliases(Program(tuple(families), (function,), ())) == expected

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from newton_blocks import (
     BACKENDS,
     Run,
@@ -371,3 +372,19 @@ def test_a_refused_refresh_leaves_the_state(backend: str) -> None:
     for run in runs:
         run.step(*batches[2])
     np.testing.assert_equal(runs[0].params, runs[1].params)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_the_search_does_not_depend_on_the_scale_of_the_operator(scale: float) -> None:
+    """A well-conditioned system is solved, however large the numbers are that it is written in."""
+    made = module(network({"name": "ea_cg"}), "torch")
+    generator = np.random.default_rng(2)
+    factor = generator.standard_normal((5, 5))
+    matrix, rhs = (
+        torch.from_numpy(factor @ factor.T + 2 * np.eye(5)),
+        torch.from_numpy(generator.standard_normal(5)),
+    )
+    search = made._Search((rhs,), 50, 1e-12)
+    while search.wanted:
+        search.advance(tuple(scale * matrix @ direction for direction in search.directions))
+    np.testing.assert_allclose(scale * search.solutions[0], np.linalg.solve(matrix, rhs), rtol=1e-9)

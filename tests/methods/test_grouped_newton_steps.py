@@ -451,3 +451,11 @@ def test_an_average_without_news_is_refused(option: str) -> None:
 def test_the_discrete_partition_is_refused() -> None:
     with pytest.raises(MethodError, match="discrete"):
         compile_spec(build_spec(network("discrete")))
+
+
+def test_rows_that_are_not_finite_are_told_apart() -> None:
+    """One check for each group, with codes in their order."""
+    made = module(network(period=1), "torch")
+    rows = torch.tensor([[1.0, 2.0], [float("nan"), 1.0], [3.0, float("inf")], [0.0, 1.0]])
+    checks = [(code, bool(holds)) for code, holds in made._rows_finite(7, rows)]
+    assert checks == [(7, True), (8, False), (9, False), (10, True)]

@@ -45,7 +45,7 @@ LOSSES: dict[str, Any] = {
 }
 
 
-def small(activation: str, loss: str) -> dict[str, Any]:
+def small(activation: str, loss: Any) -> dict[str, Any]:
     """Three layers of different sizes."""
     layers = [
         {"name": "fc1", "type": "dense", "units": 4, "activation": activation},
@@ -103,6 +103,52 @@ def written(short: bool) -> dict[str, Any]:
         "regularization": {"state": 0.25},
         "dtype": "float64",
     }
+
+
+WRITTEN: dict[str, Any] = {
+    "2*3*sum((y - t)**2)": lambda y, t: 6 * ((y - t) ** 2).sum(),
+    "(1/3 + 2)*sum((y - t)**2) - (4 - 1)*dot(y, t)": lambda y, t: (
+        (7 / 3) * ((y - t) ** 2).sum() - 3 * (y @ t)
+    ),
+    "sum((y - t)**2/(2*s**2) + log(s))": lambda y, t: ((y - t) ** 2 / 0.98 + np.log(0.7)).sum(),
+    "5/4 + 2**3*sum(y) - 3/(1 + 1)*logsumexp(-y)": lambda y, t: (
+        1.25 + 8 * y.sum() - 1.5 * torch.logsumexp(-y, 0)
+    ),
+}
+"""Losses with numbers that are put together out of numbers."""
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+def test_numbers_of_a_written_loss(text: str) -> None:
+    """Products, quotients, sums and powers of numbers and parameters."""
+    loss = {"expression": text, "parameters": {"s": 0.7} if "s**2" in text else {}}
+    spec = build_spec(small("tanh", loss) | {"regularization": {"state": "none"}})
+    point = random_point(spec, 4)
+    derived = SampleSystems(Derived(build_model(spec)), point.params, *point.sample())
+    params = {name: torch.from_numpy(value) for name, value in point.params.items()}
+    hidden = torch.tanh(F.linear(torch.from_numpy(point.inputs), params["fc1.weight"], params["fc1.bias"]))
+    (output,) = F.linear(hidden, params["fc2.weight"], params["fc2.bias"])
+    expected = float(WRITTEN[text](output, torch.from_numpy(point.targets)[0]))
+    assert float(derived.objective()) == pytest.approx(expected, rel=1e-13)
+
+
+def test_a_loss_is_no_number_where_a_part_that_cancels_is_none() -> None:
+    """The logarithms cancel where they are numbers; the random outputs have a negative entry."""
+    text = "sum(log(y)) - sum(log(y)) + sum((y - t)**2)"
+    spec = build_spec(small("tanh", {"expression": text}) | {"regularization": {"state": "none"}})
+    point = random_point(spec, 4)
+    params = {name: torch.from_numpy(value) for name, value in point.params.items()}
+    hidden = torch.tanh(F.linear(torch.from_numpy(point.inputs), params["fc1.weight"], params["fc1.bias"]))
+    (output,) = F.linear(hidden, params["fc2.weight"], params["fc2.bias"])
+    inside = {**point.params, "fc2.bias": point.params["fc2.bias"] + 10.0}
+    assert bool((output < 0).any())
+    model = build_model(spec)
+    outside = SampleSystems(Derived(model), point.params, *point.sample()).objective()
+    assert mpmath.isnan(outside)
+    target = torch.from_numpy(point.targets)[0]
+    expected = float(((output + 10.0 - target) ** 2).sum())
+    found = SampleSystems(Derived(model), inside, *point.sample()).objective()
+    assert float(found) == pytest.approx(expected, rel=1e-13)
 
 
 def test_an_activation_is_short_for_a_layer_after_it() -> None:

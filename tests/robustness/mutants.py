@@ -7,12 +7,15 @@
 A fault is a small change at one place of a source (``mutation_places``): a sign, a factor, a transpose, a
 dropped term, another layer, another order, a bound that is off by one. The places are listed in
 ``mutants.txt``. Each is put into a copy of the tree, in a process of its own, where the killers
-(``mutation_killers``) look for it: rows of ``sifrc verify``, then the test files that belong to the file.
+(``mutation_killers``) look for it: the one that is named behind the place in the list, rows of ``sifrc
+verify``, then the test files that belong to the file.
 It is caught where a comparison fails. An exception counts only for places that are listed with the word
-``raises``; a place whose fault can only raise says nothing about the suite and does not belong on the list.
-Places that change nothing that anyone could see are in ``mutants_equivalent.txt``, each with the reason.
+``raises``. A fault that shows itself by nothing but exceptions says nothing about the suite: such places were
+drawn like the others and stand in ``mutants_raising.txt``. Places that change nothing that anyone could see
+are in ``mutants_equivalent.txt``, each with the reason.
 
-Results are kept by the digest of everything they depend on, so that a run goes on where it stopped.
+What caught a fault is in the end run on the code without a fault, and has to pass there.
+Results are kept by the digest of what they depend on, so that a run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -32,13 +35,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from mutation_killers import Verdict, judge
+from mutation_killers import failing, judge
 from mutation_places import Mutant, Place, mutants_of
+from mutation_results import Results
+from mutation_rows import Verdict
 
 __all__ = ["Tree", "equivalent", "listed", "main"]
 
@@ -92,13 +99,18 @@ KINDS = ("sign", "factor", "transpose", "swap", "drop", "index", "bound", "compa
 
 
 def listed(name: str = "mutants.txt") -> dict[Place, str]:
-    """Places of a list in its order, and the words behind them."""
+    """Places of a list in its order, and the words behind them: a killer to ask first, or a reason."""
     found = {}
     for line in (HERE / name).read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
             place, _, words = line.partition("  # ")
             found[Place.parse(place)] = words.strip()
     return found
+
+
+def raising() -> dict[Place, str]:
+    """Places that were drawn, and whose fault shows itself by nothing but exceptions."""
+    return listed("mutants_raising.txt")
 
 
 def equivalent() -> dict[Place, str]:
@@ -125,23 +137,35 @@ class Tree:
         mode = py_compile.PycInvalidationMode.CHECKED_HASH
         compileall.compile_dir(folder / "sifrc", quiet=2, invalidation_mode=mode)
 
-    def judged(self, mutant: Mutant, seconds: int, whole: bool = False) -> Verdict:
-        """What the killers say of a fault, in a process of its own."""
+    def judged(self, mutant: Mutant, first: str, seconds: int, whole: bool = False) -> Verdict:
+        """What the killers say of a fault, in a process of its own; one of them may be asked first."""
         path = self.folder / mutant.place.file
         original = path.read_bytes()
         path.write_text(mutant.source, encoding="utf-8")
         try:
-            return _in_a_fork(mutant.place.file, self.folder, seconds, whole)
+            words = _in_a_fork(
+                lambda: astuple(judge(mutant.place.file, str(self.folder), first, whole, seconds / 2)),
+                self.folder,
+                seconds,
+            )
         finally:
             path.write_bytes(original)
+        silent = f"no answer within {seconds} s of processor time, or the process died"
+        return Verdict("raised", silent) if words is None else Verdict(*words)
+
+    def without_fault(self, killers: Sequence[str], seconds: int = 1200) -> list[str]:
+        """Those of these killers that find something in the code as it is."""
+        found = _in_a_fork(lambda: failing(killers, str(self.folder)), self.folder, seconds)
+        return ["all of them: the process died"] if found is None else found
 
 
-def _in_a_fork(file: str, folder: Path, seconds: int, whole: bool) -> Verdict:
+def _in_a_fork(work: Callable[[], Any], folder: Path, seconds: int) -> Any:
+    """What a function returns in a process of its own; nothing if that died or took too long."""
     with tempfile.TemporaryDirectory() as scratch:
         answer = Path(scratch) / "verdict.json"
         child = os.fork()
         if child == 0:
-            _child(file, folder, Path(scratch), answer, seconds, whole)
+            _child(work, folder, Path(scratch), answer, seconds)
         limit = time.monotonic() + 15 * seconds
         while os.waitpid(child, os.WNOHANG) == (0, 0):
             if time.monotonic() > limit:
@@ -149,12 +173,10 @@ def _in_a_fork(file: str, folder: Path, seconds: int, whole: bool) -> Verdict:
                 os.waitpid(child, 0)
                 break
             time.sleep(0.02)
-        if answer.exists():
-            return Verdict(**json.loads(answer.read_text()))
-    return Verdict("raised", f"no answer within {seconds} s of processor time, or the process died")
+        return json.loads(answer.read_text()) if answer.exists() else None
 
 
-def _child(file: str, folder: Path, scratch: Path, answer: Path, seconds: int, whole: bool) -> None:
+def _child(work: Callable[[], Any], folder: Path, scratch: Path, answer: Path, seconds: int) -> None:
     """The process of one fault; never returns."""
     try:
         os.setpgid(0, 0)
@@ -167,8 +189,7 @@ def _child(file: str, folder: Path, scratch: Path, answer: Path, seconds: int, w
         tempfile.tempdir = None
         os.chdir(folder)
         sys.path[:] = [str(folder), *(p for p in sys.path if Path(p).resolve() not in (ROOT, HERE))]
-        verdict = judge(file, str(folder), whole, seconds / 2)
-        answer.with_suffix(".part").write_text(json.dumps({"kind": verdict.kind, "by": verdict.by}))
+        answer.with_suffix(".part").write_text(json.dumps(work()))
         answer.with_suffix(".part").rename(answer)
     finally:
         os._exit(0)
@@ -200,13 +221,6 @@ def _scattered(place: Place) -> bytes:
     return hashlib.sha256(str(place).encode()).digest()
 
 
-def _digest(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
 def _sources() -> list[str]:
     found = list((ROOT / "templates").rglob("*.jinja"))
     for area in AREAS.values():
@@ -215,14 +229,14 @@ def _sources() -> list[str]:
     return sorted({p.relative_to(ROOT).as_posix() for p in found if p.name != "__init__.py"})
 
 
-def _choose(count: int, beginning: str, seed: int) -> int:
+def _choose(count: int, beginning: str, kinds: Sequence[str], seed: int) -> int:
     """Print places that are not on a list, drawn by file and operator in turn."""
-    known = {**listed(), **equivalent()}
+    known = {**listed(), **raising(), **equivalent()}
     places: dict[tuple[str, str], list[Mutant]] = {}
     for file in _sources():
         if file.startswith(beginning) and file not in OTHERS:
             for place, mutant in mutants_of(file, ROOT).items():
-                if place.operator in KINDS and place not in known:
+                if place.operator in kinds and place not in known and mutant.after != mutant.before:
                     places.setdefault((file, place.operator), []).append(mutant)
     generator = random.Random(seed)
     groups = sorted(places)
@@ -258,10 +272,11 @@ def main(argv: Sequence[str] = ()) -> int:
     parser.add_argument(
         "--choose", nargs="+", metavar=("COUNT", "FILES"), help="draw more places and print them"
     )
+    parser.add_argument("--kinds", nargs="+", default=KINDS, help="operators that are drawn")
     parser.add_argument("--seed", type=int, default=10, help="of the drawing")
     given = parser.parse_args(list(argv))
     if given.choose:
-        return _choose(int(given.choose[0]), (given.choose[1:] or [""])[0], given.seed)
+        return _choose(int(given.choose[0]), (given.choose[1:] or [""])[0], given.kinds, given.seed)
 
     chosen = {p: words for p, words in listed(given.list).items() if p.file.startswith(given.only)}
     known, missing = {}, []
@@ -269,35 +284,40 @@ def main(argv: Sequence[str] = ()) -> int:
         known.update(mutants_of(file, ROOT) if (ROOT / file).exists() else {})
     missing = [place for place in chosen if place not in known]
 
-    package = _digest([*(ROOT / f for f in _sources()), *HERE.glob("mutation_*.py")])
-    store = Path(given.results)
-    results = json.loads(store.read_text()) if store.exists() else {}
+    results = Results(Path(given.results), given.whole)
     verdicts: dict[Place, Verdict] = {}
     _prepare()
     with tempfile.TemporaryDirectory() as folder:
         tree = Tree(Path(folder).resolve())
         # Mixed, so that a part of the run is a sample of the whole.
-        mixed = sorted(
-            (p for p in chosen if p in known), key=lambda p: hashlib.sha256(str(p).encode()).digest()
-        )
-        mixed = mixed[: given.limit or None]
+        mixed = sorted((place for place in chosen if place in known), key=_scattered)[: given.limit or None]
         for number, place in enumerate(mixed, start=1):
-            mutant = known[place]
-            key = hashlib.sha256(f"{package} {place} {mutant.after} {given.whole}".encode()).hexdigest()
-            begun = time.monotonic()
-            if results.get(key, ["undecided"])[0] == "undecided":
-                verdict = tree.judged(mutant, given.seconds, given.whole)
-                results[key] = [verdict.kind, verdict.by]
-                store.write_text(json.dumps(results))
-            verdicts[place] = Verdict(*results[key])
-            kind, by = results[key]
+            mutant, begun = known[place], time.monotonic()
+            verdict = results.verdict(mutant)
+            if verdict is None:
+                first = chosen[place] if ":" in chosen[place] else ""
+                verdict = tree.judged(mutant, first, given.seconds, given.whole)
+                results.keep(mutant, verdict)
+            verdicts[place] = verdict
             print(
-                f"{number:4}  {kind:8}  {time.monotonic() - begun:5.1f} s  {place}  line {mutant.line}: "
+                f"{number:4}  {verdict.kind:9} {time.monotonic() - begun:5.1f} s  {place}  "
+                f"line {mutant.line}: "
                 f"{' '.join(mutant.before.split())[:60]} → {' '.join(mutant.after.split())[:60]}\n"
-                f"                          {by[:160]}",
+                f"                          {verdict.by[:160]}",
                 flush=True,
             )
-    return _table(chosen, verdicts, missing)
+        wrong = _control(tree, verdicts.values())
+    return _table(chosen, verdicts, missing) or int(wrong)
+
+
+def _control(tree: Tree, verdicts: Iterable[Verdict]) -> bool:
+    """Whether anything that caught a fault also fails without one."""
+    killers = sorted({verdict.killer for verdict in verdicts if verdict.kind == "caught"})
+    failed = tree.without_fault(killers)
+    print(f"{len(killers)} rows and tests caught something; {len(failed)} of them fail without a fault")
+    for by in failed:
+        print(f"fails without a fault: {by}")
+    return bool(failed)
 
 
 def _table(chosen: dict[Place, str], verdicts: dict[Place, Verdict], missing: Sequence[Place]) -> int:
@@ -320,6 +340,10 @@ def _table(chosen: dict[Place, str], verdicts: dict[Place, Verdict], missing: Se
     share = total["caught"] / whole if whole else 0.0
     counted = "".join(f"{total[kind]:10}" for kind in OUTCOMES)
     print(f"{'all':12} {whole:7}{counted}   {share:.1%} caught")
+    alone, nothing = len(raising()), len(equivalent())
+    print(
+        f"drawn: {len(listed()) + alone + nothing}, of which {alone} only raise and {nothing} change nothing"
+    )
     for place, verdict in lost:
         print(f"not caught ({verdict.kind}): {place}  {verdict.by}")
     for place in missing:

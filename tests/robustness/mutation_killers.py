@@ -8,270 +8,279 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-__all__ = ["Verdict", "judge", "steps_for"]
+from mutation_rows import SPECS, Verdict, decided, rows, said
 
+__all__ = ["failing", "judge", "run_killer", "steps_for"]
 
-@dataclass(frozen=True)
-class Verdict:
-    """What became of a fault.
-
-    Args:
-        kind: ``caught``, ``raised`` where only exceptions showed it, ``survived``, or ``undecided`` where the
-            time was over.
-        by: the row or the test that failed, or the first exception.
-    """
-
-    kind: str
-    by: str
-
-
-def _spec(layers: list[dict[str, Any]], loss: Any, **more: Any) -> dict[str, Any]:
-    return {
-        "sifrc": 1,
-        "name": "small",
-        "network": {"input": {"name": "image", "size": 2}, "layers": layers},
-        "loss": loss,
-        "regularization": {"state": 0.3},
-        "dtype": "float64",
-        **more,
-    }
-
-
-def _dense(name: str, units: int, activation: Any = None, **more: Any) -> dict[str, Any]:
-    layer = {"name": name, "type": "dense", "units": units, **more}
-    return layer if activation is None else {**layer, "activation": activation}
-
-
-_SKIP = [
-    _dense("fc1", 3, "tanh"),
-    _dense("fc2", 3, "softplus"),
-    {"name": "sum1", "type": "add", "inputs": ["fc1", "fc2"]},
-    _dense("fc3", 2, "tanh"),
-]
-_BRANCHES = {"expression": "where(x > c, x**2/2, a*x)", "parameters": {"a": 0.4, "c": -0.3}}
-_SUM = {"reduction": "sum"}
-_OPERATORS = ["loss", "objective", "gradient", "objective_and_gradient", "hessian_vector_product"]
-_PRODUCTS = [*_OPERATORS, "gauss_newton_vector_product"]
-_BLOCKS = ["block_hessian", "curvature_factors", "block_vector_product", "hessian_diagonal"]
-
-SPECS: Mapping[str, dict[str, Any]] = MappingProxyType(
-    {
-        "chain": _spec(
-            [_dense("fc1", 3, "tanh"), _dense("fc2", 2)],
-            "cross_entropy",
-            method="mk",
-            target={"operators": [*_PRODUCTS, "newton_direction"]},
-        ),
-        "graph": _spec(
-            [
-                _dense("fc1", 2, "softplus"),
-                {"name": "fc2", "type": "dense", "share": "fc1", "activation": "tanh"},
-                {"name": "sum1", "type": "add", "inputs": ["fc2", "image"]},
-                _dense("fc3", 3, _BRANCHES, bias=False),
-            ],
-            {"expression": "log(1 + sum((y - t)**2)) + c*logsumexp(y)", "parameters": {"c": 0.4}, **_SUM},
-            target={"operators": _PRODUCTS},
-        ),
-        "blocks": _spec(_SKIP, "bounded", method="ea_cg", target={"operators": _BLOCKS}),
-        "groups": _spec(
-            _SKIP,
-            "squared_error",
-            partition="weights-biases",
-            method={"name": "grouped_newton", "internal_damping": 1.0},
-            target={"operators": ["gradient", "summary"]},
-        ),
-        "spectral": _spec(
-            [_dense("fc1", 3, "leaky_relu"), _dense("fc2", 2, "softplus")],
-            "binary_cross_entropy",
-            regularization={"state": "spectral"},
-            curvature=["fisher", "sampled_fisher", "kfra"],
-            target={"operators": [*_PRODUCTS, "newton_direction", "curvature_factors"]},
-        ),
-    }
-)
-"""Chains and graphs, classes and vectors, blocks, summaries, steps: small, so that all take seconds."""
 
 _FILES = """
-sifrc/calculus/          ir/test_derivatives derive/test_random_specs derive/test_summaries derive/test_newton
-sifrc/derive/curvature/  derive/test_curvature_blocks derive/test_curvature_limits report
-sifrc/derive/summaries   derive/test_summaries report/test_report_summaries
-sifrc/derive/randomised  methods/test_method_steps backends/test_torch_optimizer
-sifrc/derive/            derive/test_newton derive/test_acceptance methods/test_method_steps
-                         derive/test_random_specs derive/test_ladder report docs
-sifrc/model/             model derive/test_random_specs derive/test_summaries spec/test_partition cli api
-sifrc/ir/cubic           ir/test_cubic methods/test_grouped_newton_steps backends/test_cubic_modules
-sifrc/ir/                ir derive/test_newton derive/test_acceptance derive/test_random_specs lower methods
-                         report
-sifrc/lower/             lower backends/test_torch_statements backends/test_numba_statements methods
-                         derive/test_summaries backends/test_torch_releases backends/test_torch_operators
-                         backends/test_numba_operators backends/test_summary_modules
+sifrc/calculus/          chain ir/test_derivatives own graph spectral blocks groups derive/test_random_specs
+                         derive/test_summaries derive/test_newton
+sifrc/derive/curvature/convexity derive/test_curvature_limits methods/test_ea_cg methods/test_ea_cg_refusals
+                         derive/test_curvature_blocks blocks report/test_report_curvature
+sifrc/derive/curvature/  own blocks spectral derive/test_curvature_blocks derive/test_curvature_limits
+                         methods/test_ea_cg report/test_report_curvature backends/test_curvature_modules
+sifrc/derive/summaries   own groups derive/test_summaries methods/test_grouped_newton_steps
+                         report/test_report_summaries backends/test_summary_arguments backends/test_scales
+sifrc/derive/scaling     groups backends/test_scales methods/test_grouped_newton_steps derive/test_summaries
+sifrc/derive/randomised  methods/test_method_steps backends/test_torch_optimizer backends/test_numba_training
+sifrc/derive/acceptance  derive/test_acceptance chain
+sifrc/derive/output_range own derive/test_ladder derive/test_acceptance spectral
+sifrc/derive/            chain own graph spectral derive/test_newton methods/test_method_steps blocks groups
+                         report docs derive/test_acceptance derive/test_random_specs derive/test_ladder
+sifrc/model/partition    groups own spec/test_partition derive/test_summaries backends/test_summary_arguments
+                         training/test_training_summaries report/test_report_summaries
+sifrc/model/loss         chain graph own model spectral backends/test_softmaxes blocks groups
+                         backends/test_vanishing_modules derive/test_random_specs derive/test_ladder
+sifrc/model/             chain graph own spectral model methods/test_method_steps blocks groups
+                         derive/test_random_specs derive/test_summaries backends/test_vanishing_modules report
+sifrc/ir/cubic           ir/test_cubic own methods/test_grouped_newton_steps backends/test_cubic_modules
+                         backends/test_scales
+sifrc/ir/                chain own graph ir/test_canonical ir/test_derivatives ir/test_evaluate spectral
+                         blocks groups ir model derive/test_newton derive/test_acceptance lower
+                         derive/test_ladder derive/test_random_specs derive/test_summaries methods
+                         backends/test_vanishing_modules report
+sifrc/lower/structure    lower/test_structure own blocks methods/test_conjugate_gradients methods/test_ea_cg
+                         backends/test_torch_ea_cg backends/test_numba_ea_cg
+sifrc/lower/solving      blocks own methods/test_conjugate_gradients methods/test_ea_cg lower
+                         backends/test_torch_ea_cg backends/test_numba_ea_cg
+sifrc/lower/groups       groups own lower/test_groups derive/test_summaries backends/test_summary_arguments
+                         backends/test_summary_modules
+sifrc/lower/windows      groups own derive/test_summaries backends/test_summary_arguments
+                         backends/test_summary_modules backends/test_cubic_modules
+sifrc/lower/lifetimes    lower/test_lifetimes chain own graph methods/test_reused_buffers lower spectral
+                         groups blocks backends/test_numba_training backends/test_numba_lists
+                         methods/test_method_steps backends/test_summary_modules
+sifrc/lower/reuse        lower/test_reuse methods/test_reused_buffers own chain graph spectral blocks groups
+                         lower backends/test_numba_training methods/test_method_steps
+sifrc/lower/             chain own graph lower/test_rolling spectral groups blocks lower
+                         backends/test_torch_statements backends/test_numba_statements
+                         methods derive/test_summaries backends/test_torch_releases
+                         backends/test_torch_operators backends/test_numba_operators
+                         backends/test_vanishing_modules backends/test_random_modules
+sifrc/scalar/helpers     chain graph own backends/test_numba_statements scalar/test_scalar_stability
+                         backends/test_numba_operators spectral blocks groups
+                         scalar/test_scalar_single::test_two_units_in_the_last_place
+sifrc/scalar/            graph own chain scalar/test_scalar_function scalar/test_scalar_domain
+                         scalar/test_scalar_stability scalar/test_scalar_scaling spectral
+                         model/test_model_loss blocks groups backends/test_torch_operators
+                         backends/test_numba_operators backends/test_softmaxes
+                         backends/test_vanishing_modules report/test_report_notation
                          backends/test_random_modules
-sifrc/scalar/            scalar model backends/test_torch_operators backends/test_numba_operators
-                         derive/test_random_specs backends/test_random_modules report/test_report_notation
-torch                    backends/test_torch_operators backends/test_torch_statements
-                         backends/test_torch_optimizer backends/test_torch_releases backends/test_torch_ea_cg
-                         backends/test_cubic_modules
-                         backends/test_summary_arguments methods backends/test_summary_modules
+templates/torch/cubic    backends/test_cubic_modules backends/test_scales methods/test_grouped_newton_steps
+                         groups
+templates/numba/cubic    backends/test_cubic_modules backends/test_scales methods/test_grouped_newton_steps
+                         groups
+templates/torch/curvature blocks spectral backends/test_curvature_modules::test_parts_of_a_batch
+                         backends/test_torch_ea_cg backends/test_curvature_modules
+                         backends/test_operator_ownership
+templates/numba/curvature blocks spectral backends/test_curvature_modules::test_parts_of_a_batch
+                         backends/test_random_numbers backends/test_numba_ea_cg
+                         backends/test_curvature_modules backends/test_operator_ownership
+templates/torch/edge     chain backends/test_torch_operators graph blocks methods/test_grouped_newton_steps
+                         backends/test_summary_arguments backends/test_operator_ownership
+                         backends/test_torch_optimizer spectral groups backends/test_curvature_modules
+templates/numba/edge     chain backends/test_numba_operators graph blocks methods/test_grouped_newton_steps
+                         backends/test_summary_arguments backends/test_operator_ownership
+                         backends/test_numba_training spectral groups backends/test_curvature_modules
+                         backends/test_numba_lists
+templates/torch/summary  groups backends/test_summary_arguments backends/test_scales
+                         backends/test_summary_modules
+templates/numba/summary  groups backends/test_summary_arguments backends/test_scales
+                         backends/test_numba_lists backends/test_summary_modules
+templates/torch/solvers  backends/test_torch_statements chain spectral blocks methods/test_conjugate_gradients
+                         methods/test_method_steps methods/test_ea_cg backends/test_torch_ea_cg
+                         methods/test_conjugate_gradients_rounding backends/test_torch_optimizer
+                         backends/test_curvature_modules
+templates/numba/helpers  backends/test_numba_statements chain spectral blocks methods/test_method_steps
+                         methods/test_ea_cg backends/test_numba_ea_cg backends/test_numba_training
+                         backends/test_curvature_modules backends/test_numba_lists
+templates/torch/optimizer backends/test_torch_optimizer backends/test_torch_ea_cg
+                         methods/test_method_steps methods/test_grouped_newton_steps
+                         training/test_training_torch backends/test_operator_ownership chain
+templates/torch/random   backends/test_torch_optimizer backends/test_curvature_modules::test_seeds
+                         backends/test_curvature_modules::test_drawn_classes_have_the_frequencies_of_softmax
+                         backends/test_torch_operators
+templates/numba/init     backends/test_numba_operators backends/test_numba_training chain
+templates/numba/memory   chain graph groups backends/test_numba_operators backends/test_numba_training
+                         backends/test_numba_ea_cg lower/test_lifetimes blocks backends/test_numba_lists
+                         backends/test_operator_ownership
+templates/numba/optimizer backends/test_random_numbers backends/test_numba_training
+                         methods/test_grouped_newton_steps backends/test_numba_ea_cg methods/test_method_steps
+                         chain training/test_training_summaries backends/test_operator_ownership groups
+                         backends/test_numba_lists
+torch                    chain graph backends/test_torch_operators backends/test_torch_statements spectral
+                         backends/test_torch_optimizer backends/test_torch_ea_cg blocks groups
+                         backends/test_summary_arguments backends/test_operator_ownership methods
+                         backends/test_torch_releases backends/test_cubic_modules
                          backends/test_curvature_modules training/test_training_torch
-                         training/test_training_summaries backends/test_random_modules
-numba                    backends/test_numba_operators backends/test_numba_text backends/test_numba_training
-                         backends/test_numba_ea_cg backends/test_numba_statements backends/test_cubic_modules
-                         backends/test_summary_arguments lower/test_lifetimes methods
-                         backends/test_summary_modules backends/test_curvature_modules
-                         backends/test_numba_lists training/test_training_summaries
+                         backends/test_vanishing_modules backends/test_summary_modules
                          backends/test_random_modules
-sifrc/backends/          backends methods/test_method_steps
+numba                    chain graph backends/test_numba_operators backends/test_numba_statements spectral
+                         backends/test_numba_training backends/test_numba_ea_cg backends/test_numba_text
+                         blocks groups backends/test_operator_ownership backends/test_numba_lists
+                         backends/test_summary_arguments lower/test_lifetimes methods
+                         backends/test_cubic_modules backends/test_curvature_modules
+                         backends/test_vanishing_modules backends/test_summary_modules
+                         backends/test_random_modules
+sifrc/backends/summary   groups own backends/test_backends_shared backends/test_summary_arguments
+sifrc/backends/curvature blocks own backends/test_backends_shared backends/test_operator_ownership
+                         backends/test_curvature_modules
+sifrc/backends/          chain own graph backends/test_backends_shared blocks groups
+                         backends/test_numba_statements backends/test_torch_statements backends
+                         methods/test_method_steps
 """
-"""Beginning of a file's path or a word in it, and the tests that belong to it; the first line that fits."""
+"""Beginning of a file's path or a word in it, and its killers in their order; the first line that fits.
+
+The names of networks stand for their rows, ``own`` for the examples in the docstrings of the file itself.
+"""
 
 
 def steps_for(file: str, whole: bool = False) -> list[str]:
-    """The killers of a file, from quick to slow: ``verify``, ``module:<backend>``, ``tests:<file>``."""
+    """The killers of a file in their order: ``torch:<network>``, ``verify:<network>``, ``tests:<file>``."""
     torch, numba = "torch" in file, "numba" in file
     printed = torch or numba or "backends" in file or "printing" in file or "helpers" in file
-    steps = [] if printed else ["verify"]
-    steps += [f"module:{name}" for name, other in (("torch", numba), ("numba", torch)) if not other]
-    table: list[tuple[str, list[str]]] = []
-    for line in _FILES.strip().splitlines():
-        beginning, *tests = line.split()
-        if line.startswith(" "):
-            table[-1][1].extend([beginning, *tests])
+    sides = [name for name, other in (("torch", numba), ("numba", torch)) if not other]
+    if not printed:
+        sides.insert(1, "verify")
+    steps = []
+    for word in _words_of(file):
+        if word in SPECS:
+            steps += [f"{side}:{word}" for side in sides]
+        elif word == "own":
+            steps += [f"tests:{file}"] if file.endswith(".py") else []
         else:
-            table.append((beginning, tests))
-    words = ("torch", "numba")
-    matched = next(t for b, t in table if file.startswith(b) or (b in words and b in file))
-    steps += [f"tests:{name}.py" if "/" in name else f"tests:{name}" for name in matched]
+            name, *test = word.split("::")
+            steps.append("::".join([f"tests:tests/{name}" + (".py" if "/" in name else ""), *test]))
     return [*steps, "tests:"] if whole else steps
 
 
-def judge(file: str, root: str, whole: bool = False, seconds: float = math.inf) -> Verdict:
+def _words_of(file: str) -> list[str]:
+    """The line of the table that fits."""
+    table: list[tuple[str, list[str]]] = []
+    for line in _FILES.strip().splitlines():
+        beginning, *words = line.split()
+        if line.startswith(" "):
+            table[-1][1].extend([beginning, *words])
+        else:
+            table.append((beginning, words))
+    return next(w for b, w in table if file.startswith(b) or (b in ("torch", "numba") and b in file))
+
+
+_ENOUGH = 2
+"""Killers of one kind that have raised, after which the others of that kind are not asked."""
+
+
+def judge(file: str, root: str, first: str = "", whole: bool = False, seconds: float = math.inf) -> Verdict:
     """Run the killers of a file on the package as it is now, until one notices something.
 
     Args:
         file: that has the fault.
         root: folder of the tree that is tested; the package is imported from it.
+        first: killer that is asked before the others; what it says counts only if it notices something.
         whole: whether the whole fast suite comes last.
         seconds: of processor time, after which no other killer is begun.
     """
-    raised = ""
-    for step in steps_for(file, whole):
-        kind, _, rest = step.partition(":")
-        # What raises already on small networks would raise in most tests.
-        if time.process_time() > seconds or (raised and kind == "tests"):
-            return Verdict("raised" if raised else "undecided", raised or f"time is over before {step}")
+    if first:
         try:
-            found = _tests(root, rest, seconds) if kind == "tests" else _rows(rest)
-            for verdict in found:
+            for verdict in run_killer(first, root, seconds):
                 if verdict.kind == "caught":
                     return verdict
-                raised = raised or verdict.by
-        except Exception as error:
-            raised = raised or f"{step}: {_said(error)}"
-    if time.process_time() > seconds and not raised:
-        return Verdict("undecided", "time is over in the last step")
-    return Verdict("raised", raised) if raised else Verdict("survived", "")
-
-
-def _said(error: BaseException) -> str:
-    return " ".join("".join(traceback.format_exception_only(error)).split())[:200]
-
-
-def _rows(backend: str) -> Iterator[Verdict]:
-    """Levels 1 and 2, or level 3 of modules of a backend."""
-    from sifrc.verify import ladder
-
-    # The ladder turns exceptions into rows; here they must be told from numbers that disagree. A derivation
-    # that refuses itself because its substitution does not leave zero has compared.
-    ladder._reason = lambda error: ("" if _decided(error) else _RAISED) + _said(error)
-    for name, data in SPECS.items():
-        try:
-            rows = _rows_of(data, backend)
-        except _FailedRow as failed:
-            rows = [failed.row]
-        except Exception as error:
-            yield Verdict("caught" if _decided(error) else "raised", f"verify {name}: {_said(error)}")
+        except Exception:
+            pass
+    shown = ""
+    raised: Counter[bool] = Counter()
+    for step in steps_for(file, whole):
+        tests = step.startswith("tests:")
+        if time.process_time() > seconds:
+            return Verdict("raised" if shown else "undecided", shown or f"time is over before {step}")
+        # What raises already on small networks would raise in most tests.
+        if raised[tests] >= _ENOUGH or (tests and raised[False]):
             continue
-        for row in rows:
-            if row.passed is False:
-                kind = "raised" if row.note.startswith(_RAISED) else "caught"
-                yield Verdict(
-                    kind, f"verify {name}: {row.quantity}, level {row.level}, {row.oracle} {row.note}"
-                )
+        failed = ""
+        try:
+            for verdict in run_killer(step, root, seconds):
+                if verdict.kind == "caught":
+                    return verdict
+                failed = failed or verdict.by
+        except Exception as error:
+            failed = f"{step}: {said(error)}"
+        raised[tests] += bool(failed)
+        shown = shown or failed
+    if time.process_time() > seconds and not shown:
+        return Verdict("undecided", "time is over in the last step")
+    return Verdict("raised", shown) if shown else Verdict("survived", "")
 
 
-_RAISED = "RAISED "
+def run_killer(step: str, root: str, seconds: float = math.inf) -> Iterator[Verdict]:
+    """What one killer finds: rows of a network, or the tests of a file, a folder or a name.
+
+    Args:
+        step: one of ``steps_for``, or ``killer`` of a verdict.
+        root: folder of the tree.
+        seconds: of processor time, after which no test begins.
+    """
+    kind, _, name = step.partition(":")
+    if kind == "tests":
+        return _tests(root, [name], seconds)
+    return rows(name, "" if kind == "verify" else kind)
 
 
-class _FailedRow(Exception):
-    """Ends a report at the first comparison that fails."""
-
-    def __init__(self, row: Any) -> None:
-        super().__init__(row.note)
-        self.row = row
-
-
-def _stop(row: Any) -> None:
-    if row.passed is False and not row.note.startswith(_RAISED):
-        raise _FailedRow(row)
+def failing(killers: Sequence[str], root: str) -> list[str]:
+    """Those of these killers that find something, exceptions included; tests run together."""
+    found = []
+    for killer in killers:
+        if not killer.startswith("tests:"):
+            found += [f"{killer} {verdict.by}" for verdict in run_killer(killer, root)]
+    names = [killer.removeprefix("tests:") for killer in killers if killer.startswith("tests:")]
+    return found + [verdict.by for verdict in _tests(root, names, math.inf, math.inf)] if names else found
 
 
-def _decided(error: Exception) -> bool:
-    """Whether verification refused by what it compared; it also reports exceptions of modules."""
-    from sifrc.errors import VerificationError
-
-    return isinstance(error, VerificationError) and not re.search(r"[A-Z]\w*Error: ", error.message)
-
-
-def _rows_of(data: dict[str, Any], backend: str) -> Sequence[Any]:
-    import sifrc
-    from sifrc.verify.ladder import verify
-
-    spec = sifrc.build_spec(data)
-    if not backend:
-        return verify(spec, levels=(1, 2), digits=20, progress=_stop).rows
-    module = sifrc.compile(spec, backend, cache=False)
-    return verify(spec, levels=(3,), module=module, progress=_stop).rows
+_COMPILED = (
+    "tests/backends/test_numba_lists.py::test_compiled_lists",
+    "tests/api/test_pickled_modules.py::test_a_pool_of_processes",
+    "tests/scalar/test_scalar_single.py::test_loops_become_vector_instructions",
+    "tests/scalar/test_scalar_single.py::test_without_the_compiler_too",
+    "tests/scalar/test_scalar_stability.py::test_numba",
+)
+"""Tests that need Numba's compiler, or processes of their own; they cannot pass here."""
 
 
-def _tests(root: str, name: str, seconds: float) -> Iterator[Verdict]:
-    """The tests of a file or a folder, as far as the time goes."""
+def _tests(root: str, names: Sequence[str], seconds: float, enough: float = 10) -> Iterator[Verdict]:
+    """The tests of files, folders or names, as far as the time goes."""
     import pytest
 
-    listener = _Listener(root, seconds)
-    path = os.path.join(root, "tests", name)
-    arguments = [
-        path,
-        "-m",
-        "not slow",
-        "-q",
-        "--no-header",
-        "-p",
-        "no:cacheprovider",
-        "--tb=no",
-        "-W",
-        "ignore",
-    ]
-    arguments += ["--ignore", os.path.join(root, "tests", "golden"), "--rootdir", root]
-    pytest.main(arguments, plugins=[listener])
+    listener = _Listener(root, seconds, enough)
+    arguments = [os.path.join(root, name) for name in names]
+    arguments += ["-q", "--no-header", "-p", "no:cacheprovider", "--tb=no", "-W", "ignore"]
+    arguments += ["-m", "not slow", "--rootdir", root]
+    # Golden files would count every change of text.
+    for name in ("golden", "robustness"):
+        arguments += ["--ignore", os.path.join(root, "tests", name)]
+    for name in _COMPILED:
+        arguments += ["--deselect", name]
+    if pytest.main(arguments, plugins=[listener]) == pytest.ExitCode.USAGE_ERROR:
+        listener.found.append(Verdict("raised", f"{' '.join(names)[:80]}: there is no such test"))
     yield from listener.found
 
 
 class _Listener:
-    """Sorts failures of tests into comparisons and exceptions; the first comparison ends the run."""
+    """Sorts failures of tests into comparisons and exceptions.
 
-    enough = 10
-    """Exceptions after which nothing else is expected of a file."""
+    Args:
+        root: folder of the tree.
+        seconds: of processor time, after which no test begins.
+        enough: exceptions after which nothing else is expected; infinite if nothing shall end the run.
+    """
 
-    def __init__(self, root: str, seconds: float) -> None:
-        self.root, self.seconds = root, seconds
+    def __init__(self, root: str, seconds: float, enough: float) -> None:
+        self.root, self.seconds, self.enough = root, seconds, enough
         self.found: list[Verdict] = []
         self.session: Any = None
 
@@ -287,8 +296,9 @@ class _Listener:
         if name in ("Skipped", "Exit", "KeyboardInterrupt"):
             return
         caught = _compared(error, self.root)
-        self.found.append(Verdict("caught" if caught else "raised", f"{item.nodeid}: {_said(error)[:120]}"))
-        if caught or len(self.found) >= self.enough:
+        words = f"{item.nodeid}: {said(error)[:120]}"
+        self.found.append(Verdict("caught" if caught else "raised", words, f"tests:{item.nodeid}"))
+        if (caught and self.enough < math.inf) or len(self.found) >= self.enough:
             self.session.shouldstop = "decided"
 
     def pytest_runtest_logfinish(self) -> None:
@@ -306,10 +316,13 @@ def _compared(error: BaseException, root: str) -> bool:
     """Whether a test compared and found a difference; assertions of the package are exceptions."""
     if isinstance(error, BaseExceptionGroup):
         return any(_compared(each, root) for each in error.exceptions)
-    if type(error).__name__ in ("Failed", "DocTestFailure", "MultipleDoctestFailures"):
+    name = type(error).__name__
+    if name == "MultipleDoctestFailures":
+        return any(type(each).__name__ == "DocTestFailure" for each in error.failures)  # type: ignore[attr-defined]
+    if name in ("Failed", "DocTestFailure"):
         return "timeout" not in str(error).lower()
     if not isinstance(error, AssertionError):
-        return False
+        return decided(error)
     frames = traceback.extract_tb(error.__traceback__)
     package = os.path.join(root, "sifrc") + os.sep
     return bool(frames) and not frames[-1].filename.startswith(package)

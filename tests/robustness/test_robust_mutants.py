@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mutants import AREAS, ROOT, equivalent, listed
+from mutants import AREAS, ROOT, equivalent, listed, raising
 from mutation_killers import steps_for
 from mutation_places import Place, mutants_of
+from mutation_rows import SPECS
 
 SOURCE = '''
 def solve(terms: list[int], k: int) -> int:
@@ -82,11 +83,12 @@ def test_faults_of_templates(tmp_path: Path) -> None:
     }
 
 
-def test_the_list_is_of_places_that_exist() -> None:
-    """At least 200 of all areas, each one an other fault that Python can read, none of them on both lists."""
-    places, same = listed(), equivalent()
-    assert not set(places) & set(same) and all(same.values())
-    files = {place.file for place in (*places, *same)}
+def test_the_lists_are_of_places_that_exist() -> None:
+    """At least 200 of all areas, each one an other fault that Python can read, none of them on two lists."""
+    places, same, thrown = listed(), equivalent(), raising()
+    assert not set(places) & set(same) and not set(places) & set(thrown) and not set(same) & set(thrown)
+    assert all(same.values())
+    files = {place.file for place in (*places, *same, *thrown)}
     known = {
         place: m for file in files if (ROOT / file).exists() for place, m in mutants_of(file, ROOT).items()
     }
@@ -99,9 +101,17 @@ def test_the_list_is_of_places_that_exist() -> None:
         assert mutant.source != (ROOT / place.file).read_text(encoding="utf-8")
         if place.file.endswith(".py"):
             ast.parse(mutant.source)
-        for step in steps_for(place.file):
-            kind, _, name = step.partition(":")
-            assert kind != "tests" or (ROOT / "tests" / name).exists(), step
+
+
+def test_the_killers_exist() -> None:
+    """Files of tests and networks, in the table and behind the places of the list."""
+    steps = {step for place in listed() for step in steps_for(place.file)} | set(listed().values()) - {""}
+    for step in steps:
+        kind, _, name = step.partition(":")
+        if kind == "tests":
+            assert (ROOT / name.partition("::")[0]).exists(), step
+        else:
+            assert kind in ("verify", "torch", "numba") and name in SPECS, step
 
 
 def test_places_are_read_as_they_are_written() -> None:

@@ -14,7 +14,7 @@ from mpmath import mp
 
 from sifrc.errors import ModelError
 from sifrc.scalar import evaluate, piecewise_affine, print_code, scalar_from_tree
-from sifrc.scalar.primitives import erfc, settled, sigmoid, softplus, substituted, where
+from sifrc.scalar.primitives import erfc, normalize, settled, sigmoid, softplus, substituted, where
 from sifrc.spec.parser import parse_expression
 
 POINTS = (-3.7, -1.3, -0.6, 0.3, 0.7, 1.9)
@@ -178,3 +178,47 @@ def test_what_is_not_a_number_stays_none_whatever_a_parameter_is(text: str, slop
         "relu(x)": 0.0,
     }
     np.testing.assert_allclose(found, [wanted.get(text, -1.5 * slope), 2.0], rtol=1e-15)
+
+
+STABLE: dict[str, Callable] = {
+    "1/(2 + 3*exp(x))": lambda x: 1 / (2 + 3 * mp.exp(x)),
+    "(4 + 3*exp(2*x))**-2": lambda x: (4 + 3 * mp.exp(2 * x)) ** -2,
+    "log(3*exp(x)/(1 + exp(-2*x)))": lambda x: mp.log(3) + x - mp.log(1 + mp.exp(-2 * x)),
+    "log(5*exp(x**2)*sigmoid(x)**3)": lambda x: mp.log(5) + x**2 - 3 * mp.log(1 + mp.exp(-x)),
+}
+"""Rewritten, so that nothing overflows; the numbers in them are not one."""
+
+
+@pytest.mark.parametrize("text", STABLE)
+def test_stable_forms_have_the_numbers_of_what_was_written(text: str) -> None:
+    """Values and slopes at forty digits."""
+    f, reference = function(text), STABLE[text]
+    with mpmath.workdps(40):
+        for point in POINTS:
+            x, step = mp.mpf(repr(point)), mp.mpf(10) ** -15
+            slope = (reference(x + step) - reference(x - step)) / (2 * step)
+            for order, expected in ((0, reference(x)), (1, slope)):
+                found = evaluate(f.value_form((order,)), {"x": x}, "mpmath")
+                assert abs(found - expected) <= mp.mpf(10) ** -20 * (1 + abs(expected)), (text, point)
+
+
+def test_all_arguments_of_a_maximum_count() -> None:
+    """SymPy's own maxima and minima, of any number of arguments, become comparisons."""
+    x = sympy.Symbol("x", real=True)
+    for sympys, plain in ((sympy.Max, max), (sympy.Min, min)):
+        for arguments in ((x, 2 * x + 1), (x, 2 * x + 1, sympy.Integer(2)), (x**2, 1 - x, x)):
+            found = normalize(sympys(*arguments))
+            assert not found.has(sympy.Max, sympy.Min)
+            for point in POINTS:
+                expected = plain(float(argument.subs(x, point)) for argument in arguments)
+                assert float(evaluate(found, {"x": point})) == pytest.approx(expected, rel=1e-14)
+
+
+def test_what_a_sigmoid_takes_of_an_exponential_does_not_overflow() -> None:
+    """exp(−4x) alone is too large at −200, the product is not."""
+    form = function("exp(-4*x)*sigmoid(x)").value_form((0,))
+    for point in (-200.0, -3.0, 3.0, 200.0):
+        found = float(evaluate(form, {"x": point}))
+        with mpmath.workdps(40):
+            expected = float(mp.exp(-4 * point) / (1 + mp.exp(-point)))
+        assert found == pytest.approx(expected, rel=1e-11)

@@ -1,0 +1,50 @@
+"""Branches that are computed where they are not taken: nothing overflows there or leaves its domain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from sifrc.scalar import print_code, scalar_from_tree
+from sifrc.spec.parser import parse_expression
+
+POINTS = np.array([-800.0, -3.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 800.0])
+BRANCHES: dict[str, Callable[[float], float]] = {
+    "where(x > 1, log(x - 1), x)": lambda x: np.log(x - 1) if x > 1 else x,
+    "where(x < 3, log(3 - x), x)": lambda x: np.log(3 - x) if x < 3 else x,
+    "where(x > 3, where(x < 5, log((x - 3)*(5 - x)), x), x)": lambda x: (
+        np.log((x - 3) * (5 - x)) if 3 < x < 5 else x
+    ),
+    "where(x > 2, 1/sqrt(x - 2), x)": lambda x: (x - 2) ** -0.5 if x > 2 else x,
+    "where(x < 2, exp(x), x)": lambda x: np.exp(x) if x < 2 else x,
+}
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("text", BRANCHES)
+def test_nothing_overflows_where_a_branch_is_not_taken(text: str, order: int) -> None:
+    """By NumPy, which computes all branches, at their bounds and far beyond: log(0) is as bad as log(−1)."""
+    form = scalar_from_tree(parse_expression(text), ("x",), ()).value_form((order,))
+    said: list[str] = []
+    with np.errstate(over="call", invalid="call", divide="call", call=lambda kind, _: said.append(kind)):
+        found = eval(print_code(form, "numpy", real="np.float64").text, {"np": np, "x": POINTS})
+    assert not said
+    if order == 0:
+        np.testing.assert_allclose(found, [BRANCHES[text](x) for x in POINTS], rtol=1e-12)
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("text", BRANCHES)
+def test_differentiation_of_the_code_by_torch_is_finite(text: str) -> None:
+    """A branch that is not taken and not finite would make NaN of the slope."""
+    form = scalar_from_tree(parse_expression(text), ("x",), ()).value_form((0,))
+    x = torch.tensor(POINTS, requires_grad=True)
+    value = eval(print_code(form, "torch").text, {"torch": torch, "x": x})
+    value.sum().backward()
+    slope = [(BRANCHES[text](p + 1e-7) - BRANCHES[text](p)) / 1e-7 for p in POINTS]
+    assert x.grad is not None and bool(torch.isfinite(x.grad).all())
+    inside = (np.abs(POINTS[:, None] - [1, 2, 3, 5]) > 1e-6).all(1)
+    np.testing.assert_allclose(x.grad.numpy()[inside], np.array(slope)[inside], rtol=1e-3, atol=1e-5)
