@@ -41,6 +41,8 @@ _COMPARE: tuple[tuple[type[ast.cmpop], str], ...] = (
     (ast.NotEq, "!="),
 )
 _ATOM = 12
+_PIECE = 48
+"""Terms of a long sum that are written together."""
 _RENDERED = "rendered"
 """Attribute of a node that keeps its text and how tightly it binds."""
 
@@ -63,17 +65,42 @@ def statement(text: str, indent: int, prefix: str = "term") -> list[str]:
     node = ast.parse(text).body[0]
     lines: list[str] = []
     pad = " " * indent
+    value = getattr(node, "value", None)
+    # A sum of a thousand terms is taken in pieces: it is as deep as it is long.
+    while isinstance(value, ast.expr) and (inner := _first_terms(value)) is not None:
+        piece, above = inner
+        part = ast.Assign([ast.Name("_", ast.Store())], piece)
+        _named_parts(part, indent, prefix, lines)
+        above.left = ast.Name(f"{prefix}{len(lines)}", ast.Load())
+        lines.append(f"{pad}{above.left.id} = {_render(part.value)}")
+    line = _named_parts(node, indent, prefix, lines)
+    return [*lines, *(_split_call(node, line, indent) if len(line) > LINE_LENGTH else [line])]
+
+
+def _first_terms(value: ast.expr) -> tuple[ast.BinOp, ast.BinOp] | None:
+    """The first terms of a long sum or product, and the operation that has them on its left."""
+    spine: list[ast.BinOp] = []
+    node = value
+    while isinstance(node, ast.BinOp) and not isinstance(node.op, ast.Pow):
+        spine.append(node)
+        node = node.left
+    return None if len(spine) <= _PIECE else (spine[-_PIECE], spine[-_PIECE - 1])
+
+
+def _named_parts(node: ast.stmt, indent: int, prefix: str, lines: list[str]) -> str:
+    """The statement as a line, after lines that name its largest parts until it is short enough."""
+    pad = " " * indent
     while True:
-        # From the inside: a sum of a thousand terms is as deep as it is long.
+        # From the inside: what is deep is then not a recursion.
         for part in reversed([*ast.walk(node)]):
             if isinstance(part, ast.expr):
                 _render(part)
         line = pad + _statement(node)
         if len(line) <= LINE_LENGTH:
-            return [*lines, line]
+            return line
         largest = _largest_part(node, LINE_LENGTH - indent - len(prefix) - 6)
         if largest is None:
-            return [*lines, *_split_call(node, line, indent)]
+            return line
         name = f"{prefix}{len(lines)}"
         lines.append(f"{pad}{name} = {_render(largest)}")
         _replace(node, _render(largest), name)

@@ -10,7 +10,7 @@ import pytest
 from sifrc.backends import check_options, find_backend, known_backends
 from sifrc.backends.base import Option
 from sifrc.backends.layout import lines_of, statement
-from sifrc.backends.text import docstring, environment, literal, template_folder
+from sifrc.backends.text import docstring, environment, finished, literal, template_folder
 from sifrc.errors import BackendError, Location
 
 
@@ -111,3 +111,33 @@ def test_docstrings_keep_their_quotes_apart():
     """Backslashes and quotes in the text do not end it."""
     for text in ('ends in "', "a \\ b", 'three """ quotes'):
         assert ast.literal_eval(docstring(text)).strip() == text
+
+
+@pytest.mark.parametrize("sign", ["+", "-", "*"])
+def test_long_sums_are_written_in_lines(sign):
+    """As deep as they are long: no recursion over their terms, every line short, the value the same."""
+    values = {f"x{n}": 1.0 + (n % 7) / 64 for n in range(900)}
+    terms = [f"{name}*f(y{sign}{n})" if n % 3 else name for n, name in enumerate(values)]
+    text = f"result[k] = {f' {sign} '.join(terms)}"
+    lines = statement(text, 8)
+    assert max(map(len, lines)) <= 110
+    assert len(lines) > 50
+    scope = {**values, "f": lambda z: 1.0 + 1e-3 * (z % 5), "y": 3, "k": 0}
+    ours, theirs = {"result": {}}, {"result": {}}
+    exec("\n".join(line.strip() for line in lines), {**scope, **ours})
+    exec(text, {**scope, **theirs})
+    assert ours == theirs
+
+
+def test_parts_that_read_the_same_get_one_name():
+    """Wherever they are, also within a target."""
+    part = "f(" + " + ".join(f"value_{n}" for n in range(8)) + ")"
+    lines = statement(f"x[{part}] = {part} * y[{part}] - other_{'o' * 60}", 0)
+    assert lines == [f"term0 = {part}", f"x[term0] = term0 * y[term0] - other_{'o' * 60}"]
+
+
+def test_two_functions_of_one_name_are_refused():
+    """A module would have the last one only."""
+    with pytest.raises(BackendError, match="two functions of the module are called '_blocks_mine'"):
+        finished("def _blocks_mine():\n    pass\n\n\ndef _blocks_mine(a):\n    pass\n")
+    assert finished("def f():\n    pass\n\n\nclass g:\n    def f(self): ...\n").endswith("...\n")
