@@ -262,14 +262,14 @@ def torch_products(products: Products) -> Any:
             # Twice the digits of float32; of float64 the products are made by NumPy.
             if result.dtype == torch.float32:
                 exact = function(*(a.double() if isinstance(a, torch.Tensor) else a for a in given), **kwargs)
-                wide = exact.numpy()
+                wide = exact.numpy(force=True)
             else:
                 wide = self._wide(name, given, kwargs)
-            moved = products.moved(result.contiguous().numpy(), wide)
+            moved = products.moved(result.contiguous().numpy(force=True), wide)
             return result.copy_(torch.from_numpy(np.ascontiguousarray(moved)).reshape(result.shape))
 
         def _wide(self, name: str, given: list[Any], kwargs: dict[str, Any]) -> np.ndarray:
-            parts = [a.numpy().astype(np.longdouble) for a in given if isinstance(a, torch.Tensor)]
+            parts = [a.numpy(force=True).astype(np.longdouble) for a in given if isinstance(a, torch.Tensor)]
             if not name.startswith(("add", "badd")):
                 return np.asarray(np.matmul(parts[0], parts[1]))
             start, left, right = parts

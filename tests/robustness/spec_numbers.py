@@ -234,6 +234,8 @@ def _verdict(at: _At, quantity: str, found: dict[str, Any]) -> tuple[str, str]:
         return "too large", ""
     if not finite[0] and largest_in_formulas(at.spec, at.point) > _OVERFLOWING[at.spec.dtype]:
         return "too large", ""
+    if not finite[0] and at.near_kink():
+        return "at a kink", ""
     if not finite[0]:
         return "not finite", f"the oracle has {_shown(wanted)}"
     error = _error(found, exact)

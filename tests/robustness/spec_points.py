@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from spec_watch import Hang, limited
 
-from sifrc.spec.expression import Binary, Call, Compare, Expression, Negative
+from sifrc.spec.expression import Binary, Call, Compare, Expression, Negative, Number
 from sifrc.spec.types import Spec
 from sifrc.verify import oracle_torch
 from sifrc.verify.network import forward_pass
@@ -308,7 +308,9 @@ def _sides(tree: Expression) -> Iterator[tuple[Expression, Expression | None]]:
     match tree:
         case Negative(operand=operand):
             yield from _sides(operand)
-        case Binary(left=left, right=right):
+        case Binary(operator=operator, left=left, right=right):
+            if operator == "**" and not (isinstance(right, Number) and right.value.denominator == 1):
+                yield left, None
             yield from _sides(left)
             yield from _sides(right)
         case Compare(left=left, right=right):
