@@ -264,7 +264,14 @@ def test_groups_without_cubic_term_are_minimised_over(kind: str, size: int, seed
     assert np.max(np.abs(slope - problem.rhs)) <= 1e-12 * np.max(sizes)
     size_of_value = abs(problem.rhs @ point) + abs(point @ matrix @ point)
     assert model_value(problem, point) <= lowest_value(problem, weights) + 1e-9 * size_of_value
-    np.testing.assert_allclose(point, precise(problem), rtol=1e-7, atol=1e-7 * np.abs(point).max())
+    other = precise(problem)
+    if abs(model_value(problem, point) - model_value(problem, other)) <= 1e-12 * size_of_value:
+        # Of an eigenvalue that is there twice there may be other points, as low and as long.
+        lengths = [np.linalg.norm(d * found) for found in (point, other)]
+        np.testing.assert_allclose(lengths[0], lengths[1], rtol=1e-7, atol=1e-7 * np.abs(d * point).max())
+        if kind == "double":
+            return
+    np.testing.assert_allclose(point, other, rtol=1e-7, atol=1e-7 * np.abs(point).max())
 
 
 BOTH = np.array([[2.0, 2.0, 0.0], [2.0, 2.0, 0.0], [0.0, 0.0, -1.0]])
