@@ -155,7 +155,8 @@ _SHAPES2: Shapes = {3: (None, 10)}
 _SHAPES3: Shapes = {1: (48, 64), 2: (32, 48), 3: (10, 32)}
 _SHAPES4: Shapes = {1: (48,), 2: (32,), 3: (10,)}
 _SHAPES5: Shapes = {1: (None, 48, 48), 2: (None, 32, 32), 3: (None, 10, 10)}
-_SHAPES6: Shapes = {1: (64,), 2: (48,), 3: (32,)}
+_SHAPES6: Shapes = {1: (None, 32, 48), 2: (None, 10, 32)}
+_SHAPES7: Shapes = {1: (64,), 2: (48,), 3: (32,)}
 _WORK: dict[str, Shapes] = {
     "a": _SHAPES1,
     "x": {0: (None, 64), 1: (None, 48), 2: (None, 32), 3: (None, 10)},
@@ -170,9 +171,9 @@ _WORK: dict[str, Shapes] = {
     "gradient_weights": _SHAPES3,
     "gradient_biases": _SHAPES4,
     "block": _SHAPES5,
-    "block_part3": {1: (None, 48, 32), 2: (None, 10, 32)},
-    "block_part2": {1: (None, 32, 48), 2: (None, 32, 10)},
-    "block_part4": {1: (None, 32, 48), 2: (None, 10, 32)},
+    "block_part3": _SHAPES6,
+    "block_part2": {1: (None, 48, 32), 2: (None, 32, 10)},
+    "block_part4": _SHAPES6,
     "mean_block_part1": {1: (48, 48), 2: (32, 32)},
     "mean_block_part1_vector": {3: (10,)},
     "mean_block_part2": {1: (32, 48), 2: (10, 32), 3: (10, 10)},
@@ -183,11 +184,11 @@ _WORK: dict[str, Shapes] = {
     "class_score_y": {1: (None, 48, 10), 2: (None, 32, 10), 3: (None, 10, 10)},
     "class_score": {1: (None, 48, 10), 2: (None, 32, 10)},
     "second_moment": {1: (64, 64), 2: (48, 48), 3: (32, 32)},
-    "mean_input": _SHAPES6,
+    "mean_input": _SHAPES7,
     "weight_block": {1: (48, 64, 48, 64), 2: (32, 48, 32, 48), 3: (10, 32, 10, 32)},
     "weight_block_part1": _SHAPES5,
     "direction_square": (4,),
-    "direction_unit": _SHAPES6,
+    "direction_unit": _SHAPES7,
     "direction_along": _SHAPES4,
     "direction_size_part2": _SHAPES4,
     "direction_size_part1": (4,),
@@ -721,23 +722,23 @@ def _blocks_hessian(softmax, weights, x, b, block, block_part3, block_part2, blo
             factor1 = np.float32(2.0) * b_2[p, i] * x_2[p, i] * (np.float32(1.0) - x_2[p, i] * x_2[p, i])
             for j in range(block_2.shape[2]):
                 block_2[p, i, j] = block_2[p, i, j] + _delta(i, j) * factor1
-    weights_2, x_1, block_part2_1 = weights[2], x[1], block_part2[1]
+    weights_2, block_part3_1 = weights[2], block_part3[1]
+    for p in range(len(block_2)):
+        np.dot(block_2[p].T, weights_2, block_part3_1[p])
+    x_1, block_part2_1 = x[1], block_part2[1]
     for p in range(len(block_part2_1)):
         for i in range(block_part2_1.shape[1]):
-            for j in range(block_part2_1.shape[2]):
-                block_part2_1[p, i, j] = weights_2[i, j] * (np.float32(1.0) - x_1[p, j] * x_1[p, j])
-    block_part4_1 = block_part4[1]
-    for p in range(len(block_2)):
-        np.dot(block_2[p].T, weights_2, block_part4_1[p])
-    block_part3_1 = block_part3[1]
-    for p in range(len(block_part3_1)):
-        for i in range(block_part3_1.shape[1]):
             factor2 = np.float32(1.0) - x_1[p, i] * x_1[p, i]
-            for j in range(block_part3_1.shape[2]):
-                block_part3_1[p, i, j] = block_part4_1[p, j, i] * factor2
+            for j in range(block_part2_1.shape[2]):
+                block_part2_1[p, i, j] = block_part3_1[p, j, i] * factor2
+    block_part4_1 = block_part4[1]
+    for p in range(len(block_part4_1)):
+        for i in range(block_part4_1.shape[1]):
+            for j in range(block_part4_1.shape[2]):
+                block_part4_1[p, i, j] = weights_2[i, j] * (np.float32(1.0) - x_1[p, j] * x_1[p, j])
     block_1 = block[1]
     for p in range(len(block_part2_1)):
-        np.dot(block_part3_1[p], block_part2_1[p], block_1[p])
+        np.dot(block_part2_1[p], block_part4_1[p], block_1[p])
     b_1 = b[1]
     for p in range(len(block_1)):
         for i in range(block_1.shape[1]):

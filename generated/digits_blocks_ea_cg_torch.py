@@ -506,11 +506,11 @@ def _blocks_hessian(weights: Tensors, softmax: Tensors, x: Tensors, b: Tensors) 
     block_part4 = weights[3] * (1.0 - x[2][:, None, :] ** 2)
     term0 = 2.0 * b[2][:, :, None] * identity32 * x[2][:, :, None] * (1.0 - x[2][:, :, None] ** 2)
     block[2] = term0 + torch.einsum("pil,plj->pij", block_part2, block_part4)
-    block_part2 = weights[2] * (1.0 - x[1][:, None, :] ** 2)
-    block_part4 = torch.einsum("pli,lj->pij", block[2], weights[2])
-    block_part3 = block_part4.permute(0, 2, 1) * (1.0 - x[1][:, :, None] ** 2)
+    block_part3 = torch.einsum("pli,lj->pij", block[2], weights[2])
+    block_part2 = block_part3.permute(0, 2, 1) * (1.0 - x[1][:, :, None] ** 2)
+    block_part4 = weights[2] * (1.0 - x[1][:, None, :] ** 2)
     term0 = 2.0 * b[1][:, :, None] * identity48 * x[1][:, :, None] * (1.0 - x[1][:, :, None] ** 2)
-    block[1] = term0 + torch.einsum("plj,pil->pij", block_part2, block_part3)
+    block[1] = term0 + torch.einsum("pil,plj->pij", block_part2, block_part4)
     return block
 
 

@@ -510,7 +510,10 @@ class Lowering:
         if not is_matrix_product(expr):
             return False
         loads = []
-        for operand, labels in sorted(expr.operands, key=lambda op: first_kept(op[1], expr.out)):
+        # Two factors of every sample begin alike: their further labels tell them apart, not their digests.
+        for operand, labels in sorted(
+            ordered_operands(expr, scope.layer), key=lambda op: first_kept(op[1], expr.out)
+        ):
             symbol = self._buffer(operand)
             loads.append(self._load(symbol, scope.of(labels)))
         statement = Contract(

@@ -14,14 +14,15 @@ from sifrc.methods.planning import make_plan
 from sifrc.model import build_model
 from sifrc.spec import build_spec
 
-METHODS: dict[str, tuple[int, int]] = {"mk": (8, 13), "grouped_newton": (4, 7)}
+METHODS: dict[str, tuple[int, int]] = {"mk": (8, 13), "grouped_newton": (4, 7), "ea_cg": (8, 13)}
 """Two numbers of equal layers; between 8 and 13 subscripts get a second digit."""
 
 
 def program_of(method: str, layers: int, roll: bool = True) -> Program:
     """Of a network with as many layers of four units, and two more."""
+    options = {"kind": "ggn"} if method == "ea_cg" else {}
     data: dict[str, Any] = network(
-        {"name": method}, sizes=(4, *([4] * layers), 3), loss="squared_error", dtype="float64"
+        {"name": method, **options}, sizes=(4, *([4] * layers), 3), loss="squared_error", dtype="float64"
     )
     if method == "grouped_newton":
         data["partition"] = "weights-biases"
