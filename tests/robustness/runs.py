@@ -37,7 +37,7 @@ PARTS = ("trainings", "kills", "signals", "disks", "shared")
 METHODS: dict[str, dict[str, Any]] = {
     "esn": {"learning_rate": 1.0},
     "mk": {"learning_rate": 1.0, "damping": 1.0},
-    "ea_cg": {"learning_rate": 0.05, "alpha": 0.1, "kind": "ggn"},
+    "ea_cg": {"learning_rate": 0.02, "alpha": 0.1, "kind": "ggn"},  # blocks of six samples bear no more
     "grouped_newton": {"learning_rate": 0.3, "internal_damping": 3.0, "period": 3},
 }
 
