@@ -4,6 +4,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 . .ci/environment.sh
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1
 
+# Many tests start processes, which find the package compiled.
+python -m compileall -q sifrc
+
 ruff check .
 ruff format --check .
 if [ $# -gt 0 ]; then
