@@ -242,7 +242,7 @@ def _verdict(at: _At, quantity: str, found: dict[str, Any]) -> tuple[str, str]:
     if error > bound * max(float(largest), scale, 1e-300):
         # What cancels is left as the rounding of few digits.
         more = [precise(at.spec, at.point, quantity, digits) for digits in _MORE_DIGITS]
-        if None in more or _error_of(more[0], more[1]) > bound * float(_largest_of(more[1])):
+        if None in more or _error(more[0], more[1]) > bound * float(_largest_of(more[1])):
             return "without reference", ""
         exact = more[1]
         largest = _largest_of(exact)
@@ -273,17 +273,12 @@ def _error(values: Mapping[str, Any], exact: Mapping[str, Any]) -> float:
     pairs = [
         pair for n, value in exact.items() for pair in zip(np.ravel(values[n]), value.ravel(), strict=True)
     ]
-    return float(max((abs(mpmath.mpf(float(a)) - b) for a, b in pairs), default=0.0))
+    distances = (abs((a if isinstance(a, mpmath.mpf) else mpmath.mpf(float(a))) - b) for a, b in pairs)
+    return float(max(distances, default=0.0))
 
 
 def _largest_of(exact: Mapping[str, Any]) -> Any:
     return max((abs(entry) for value in exact.values() for entry in value.ravel()), default=mpmath.mpf(0))
-
-
-def _error_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    """The largest distance between numbers of many digits."""
-    pairs = [pair for n in other for pair in zip(one[n].ravel(), other[n].ravel(), strict=True)]
-    return float(max((abs(a - b) for a, b in pairs), default=0.0))
 
 
 def _finite(values: Mapping[str, Any]) -> bool:

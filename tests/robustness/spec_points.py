@@ -110,23 +110,23 @@ def precise(
     with mpmath.workdps(digits):
         generator = np.random.default_rng(beside)
 
-        def _exact(value: Any) -> Any:
-            numbers = np.frompyfunc(lambda entry: mpmath.mpf(float(entry)), 1, 1)(np.asarray(value))
+        def given(value: Any) -> Any:
+            numbers = _exact(value)
             if beside:
                 moves = [mpmath.mpf(float(move)) for move in generator.standard_normal(np.size(value))]
                 numbers = numbers + mpmath.mpf(10) ** -30 * np.reshape(moves, np.shape(value))
             return np.asarray(numbers, dtype=object)
 
         oracle = _Beside(spec) if beside else ForwardMpmath(spec)
-        params = {name: _exact(value) for name, value in point.params.items()}
-        vector = {name: _exact(value) for name, value in point.vector.items()}
+        params = {name: given(value) for name, value in point.params.items()}
+        vector = {name: given(value) for name, value in point.vector.items()}
         total: dict[str, Any] = {}
         try:
             with limited(_PATIENCE):
                 for index in range(len(point.inputs)):
                     target = point.targets[index]
-                    sample = _exact(point.inputs[index])
-                    target = _exact(target) if getattr(target, "ndim", 0) else int(target)
+                    sample = given(point.inputs[index])
+                    target = given(target) if getattr(target, "ndim", 0) else int(target)
                     found = _of_sample(oracle, quantity, params, sample, target, vector)
                     for name, value in found.items():
                         total[name] = total[name] + value if name in total else value
@@ -142,6 +142,11 @@ def precise(
         if not all(isinstance(entry, mpmath.mpf) and mpmath.isfinite(entry) for entry in entries):
             return None
         return result
+
+
+def _exact(value: Any) -> Any:
+    """Numbers of float64 at the precision in force."""
+    return np.asarray(np.frompyfunc(lambda entry: mpmath.mpf(float(entry)), 1, 1)(value), dtype=object)
 
 
 class _Beside(ForwardMpmath):
@@ -200,16 +205,11 @@ def few_digits(spec: Spec, point: Point, least: float = 1e-6) -> bool:
     with mpmath.workdps(_DIGITS_INSIDE):
         oracle = ForwardMpmath(spec)
 
-        def exact(value: Any) -> Any:
-            return np.asarray(
-                np.frompyfunc(lambda entry: mpmath.mpf(float(entry)), 1, 1)(value), dtype=object
-            )
-
         try:
             with limited(_PATIENCE):
                 for sample in inputs:
                     right = oracle._forward(
-                        {n: exact(v) for n, v in point.params.items()}, exact(sample.numpy())
+                        {n: _exact(v) for n, v in point.params.items()}, _exact(sample.numpy())
                     )
                     run = forward_pass(spec, params, sample, forward._activate)
                     for name, value in run.values.items():

@@ -302,7 +302,7 @@ class Writer:
         code = self.unnamed if statement.guard is None else statement.guard
         operands = (statement.matrix, statement.rhs, statement.target)
         samples = len(statement.matrix.labels) == 3
-        arrays = [self.block.local(load) + ("[p]" if samples else "") for load in operands]
+        arrays = [self.block.slice(load, (SAMPLE_LABEL,)) for load in operands]
         if not statement.checked:
             return self._for_samples(self._call(helper, arrays, samples), statement.matrix, samples)
         lines = self._call(helper, arrays, samples, "solved = ")
@@ -420,7 +420,7 @@ class Writer:
         self.names.helpers.add(helper)
         samples = len(statement.matrix.labels) == 3
         operands = (statement.matrix, statement.target)
-        arrays = [self.block.local(load) + ("[p]" if samples else "") for load in operands]
+        arrays = [self.block.slice(load, (SAMPLE_LABEL,)) for load in operands]
         return self._for_samples(self._call(helper, arrays, samples), statement.matrix, samples)
 
     def _call(self, function: str, arguments: list[str], inside: bool, before: str = "") -> list[str]:
