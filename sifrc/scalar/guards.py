@@ -9,6 +9,7 @@ Branches on other conditions than "symbol against number" are left as they are.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import sympy
@@ -22,6 +23,8 @@ __all__ = ["guard_branches"]
 
 _OVERFLOWS = (sympy.exp, expm1, sympy.sinh, sympy.cosh)
 _LEAVES_DOMAIN = (sympy.log, log1p)
+_NO_NUMBERS = (sympy.nan, sympy.zoo, sympy.oo, -sympy.oo)
+_TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -55,17 +58,41 @@ def _clamped(symbol: Symbol, bounds: _Bounds) -> Expr:
     return value if bounds.lower is None else Max(value, bounds.lower)
 
 
-def _interior(symbol: Symbol, bounds: _Bounds) -> Expr:
-    """The symbol strictly inside the bounds, else a point that is: log(0) is no better than log(−1)."""
+def _points(bounds: _Bounds) -> Iterator[Expr]:
+    """Numbers strictly inside the bounds; none where nothing is."""
     lower, upper = bounds.lower, bounds.upper
-    if lower is not None and upper is not None:
-        inside = (lower + upper) / 2
-        return where(symbol > lower, where(symbol < upper, symbol, inside), inside)
-    if lower is not None:
-        return where(symbol > lower, symbol, lower + 1)
-    if upper is not None:
-        return where(symbol < upper, symbol, upper - 1)
-    return symbol
+    for step in range(1, _TRIES + 1):
+        if lower is None:
+            assert upper is not None
+            yield upper - step
+        elif upper is None:
+            yield lower + step
+        elif (upper - lower).is_positive:
+            yield lower + (upper - lower) / (step + 1)
+
+
+def _inside(branch: Expr, bounds: Mapping[Symbol, _Bounds]) -> Expr:
+    """The branch with every symbol strictly inside its bounds, else at a point where the branch is a number.
+
+    log(0) is no better than log(−1), and 1/(x − 1) no better at 1. A branch that is taken at one point, or
+    at none, stays.
+    """
+    for points in zip(*(_points(b) for b in bounds.values()), strict=False):
+        chosen = dict(zip(bounds, points, strict=True))
+        if _is_number(branch.xreplace(chosen)):
+            return branch.xreplace({s: _within(s, bounds[s], point) for s, point in chosen.items()})
+    return branch
+
+
+def _is_number(value: Expr) -> bool:
+    return not value.has(*_NO_NUMBERS) and not (value.is_number and value.is_extended_real is False)
+
+
+def _within(symbol: Symbol, bounds: _Bounds, otherwise: Expr) -> Expr:
+    value: Expr = symbol
+    if bounds.upper is not None:
+        value = where(symbol < bounds.upper, value, otherwise)
+    return value if bounds.lower is None else where(symbol > bounds.lower, value, otherwise)
 
 
 def _guard(branch: Expr, bounds: dict[Symbol, _Bounds]) -> Expr:
@@ -75,7 +102,7 @@ def _guard(branch: Expr, bounds: dict[Symbol, _Bounds]) -> Expr:
         return branch.xreplace({s: _clamped(s, b) for s, b in bounds.items()})
     fractional = isinstance(branch, Pow) and not (branch.exp.is_Integer and branch.exp > 0)
     if isinstance(branch, _LEAVES_DOMAIN) or fractional:
-        return branch.xreplace({s: _interior(s, b) for s, b in bounds.items()})
+        return _inside(branch, {s: b for s, b in bounds.items() if s in branch.free_symbols})
     if isinstance(branch, Piecewise):
         return _guard_piecewise(branch, bounds)
     return branch.func(*(_guard(argument, bounds) for argument in branch.args))

@@ -20,6 +20,10 @@ BRANCHES: dict[str, Callable[[float], float]] = {
     ),
     "where(x > 2, 1/sqrt(x - 2), x)": lambda x: (x - 2) ** -0.5 if x > 2 else x,
     "where(x < 2, exp(x), x)": lambda x: np.exp(x) if x < 2 else x,
+    # The first points that come to mind inside the bounds are poles.
+    "where(x > 6, 1/(x - 7), x)": lambda x: 1 / (x - 7) if x > 6 else x,
+    "where(x < 0.2, 1/((x + 0.8)*(x + 1.8)), x)": lambda x: 1 / ((x + 0.8) * (x + 1.8)) if x < 0.2 else x,
+    "where(x > 6, where(x < 7, 1/(x - 6.5), x), x)": lambda x: 1 / (x - 6.5) if 6 < x < 7 else x,
 }
 
 
@@ -48,3 +52,12 @@ def test_differentiation_of_the_code_by_torch_is_finite(text: str) -> None:
     assert x.grad is not None and bool(torch.isfinite(x.grad).all())
     inside = (np.abs(POINTS[:, None] - [1, 2, 3, 5]) > 1e-6).all(1)
     np.testing.assert_allclose(x.grad.numpy()[inside], np.array(slope)[inside], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["1/min(relu(x) - relu(-x), x)", "where(x >= 1, x, where(x <= 1, 2, log(x)))"])
+def test_a_branch_that_is_taken_nowhere_stays(text: str) -> None:
+    """There is no point inside its bounds: x < 1 and x > 1."""
+    form = scalar_from_tree(parse_expression(text), ("x",), ()).value_form((0,))
+    with np.errstate(all="ignore"):
+        found = eval(print_code(form, "numpy", real="np.float64").text, {"np": np, "x": np.array([-2.0, 3.0])})
+    np.testing.assert_allclose(found, [-0.5, 1 / 3] if text.startswith("1") else [2.0, 3.0])
