@@ -33,7 +33,8 @@ def derive_spectral(model: Model, white_layer: bool) -> Spectral:
     """λ_k for every hidden state, λ_0 of the white layer, and λ_n where it multiplies the loss.
 
     Raises:
-        DerivationError: the network is not a chain (MK(65) has one successor for each state).
+        DerivationError: the network is not a chain (MK(65) has one successor for each state), or an
+            activation that it divides by the slope of has none.
     """
     if not model.is_chain:
         raise DerivationError(
@@ -66,10 +67,18 @@ def derive_spectral(model: Model, white_layer: bool) -> Spectral:
 def _slope(plain: FirstOrder, index: int) -> Expr:
     """F'(a_k), with a_k abbreviated; ones for the identity and for the input."""
     model = plain.model
-    if index == 0 or model.constraints[index - 1].activation is None:
+    constraint = None if index == 0 else model.constraints[index - 1]
+    if constraint is None or constraint.activation is None:
         return ones(model.state(index).axes)
-    value = plain.short(model.constraints[index - 1].value)
-    assert isinstance(value, Map)
+    value = plain.short(constraint.value)
+    if not isinstance(value, Map) or value.function.value_form((1,)) == 0:
+        layers = {layer.name: layer for layer in model.spec.layers}
+        raise DerivationError(
+            f"spectral regularisation (MK(65)) divides by the largest slope of an activation; that of "
+            f"'{constraint.name}' is zero everywhere",
+            location=layers[constraint.layers[-1]].location,
+            hint="use an activation that is not constant, or give a number for each state",
+        )
     return Map(value.function, (1,), value.operands, value.out)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import opt_einsum
 
 from sifrc.derive.summaries import GROUP
@@ -98,6 +100,19 @@ def without_outer(expr: Einsum) -> Einsum:
     return expr if len(operands) == len(expr.operands) else Einsum(tuple(operands), expr.out)
 
 
+@lru_cache(maxsize=4096)
+def _path(subscripts: str, shapes: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+    """The order of pairs for the sizes."""
+    path, _ = opt_einsum.contract_path(
+        subscripts,
+        *shapes,
+        shapes=True,
+        # The best order takes time that grows as a factorial.
+        optimize="optimal" if len(shapes) <= _MOST_OPTIMAL else "auto",
+    )
+    return tuple(tuple(step) for step in path)
+
+
 def _pairwise(expr: Einsum, layer: int | None) -> Expr:
     """The product as nested products of two, in the order opt_einsum finds for the sizes."""
     letters: dict[Axis, str] = {}
@@ -107,15 +122,10 @@ def _pairwise(expr: Einsum, layer: int | None) -> Expr:
             letters.setdefault(label, opt_einsum.get_symbol(len(letters)))
     inputs = ["".join(letters[label] for label in labels) for _, labels in operands]
     output = "".join(letters[label] for label in expr.out if label in letters)
-    shapes = [tuple(_NOMINAL_BATCH if a.size is None else a.size for a in labels) for _, labels in operands]
-    path, _ = opt_einsum.contract_path(
-        ",".join(inputs) + "->" + output,
-        *shapes,
-        shapes=True,
-        # The best order takes time that grows as a factorial.
-        optimize="optimal" if len(operands) <= _MOST_OPTIMAL else "auto",
+    shapes = tuple(
+        tuple(_NOMINAL_BATCH if a.size is None else a.size for a in labels) for _, labels in operands
     )
-    for step in path:
+    for step in _path(",".join(inputs) + "->" + output, shapes):
         chosen = [operands[position] for position in step]
         operands = [op for position, op in enumerate(operands) if position not in step]
         if not operands:

@@ -29,6 +29,7 @@ from sifrc.ir import (
     LogSoftmax,
     LogSumExp,
     Map,
+    Operand,
     Reduce,
     Role,
     Solve,
@@ -489,14 +490,21 @@ class Lowering:
         scale = sympy.Mul(_number(factor), *(self._scalar(f, {}, scope) for f in factors))
         if self._matrix_product(rest, target, scale, scope):
             return True
-        value = sympy.S.One
-        for operand, labels in ordered_operands(rest, scope.layer):
-            value *= self._scalar(operand, dict(zip(operand.axes, labels, strict=True)), scope)
+        operands = ordered_operands(rest, scope.layer)
         over = tuple(sorted(scope.of(contracted(rest))))
-        value = scale * value
+        value = scale * self._entries(operands, scope)
+        if not set(over) <= {label for _, each in scope.used(value) for label in each.labels}:
+            # Factors cancel, as in Σ_i x_i/x_i: the number of terms is seen by arrays alone.
+            value = scale * self._entries([(self._buffer(e), labels) for e, labels in operands], scope)
         load = self._load(target, scope.of(target.axes))
         self._statements.append(Sum(load, over, value, scope.used(value)))
         return True
+
+    def _entries(self, operands: Sequence[Operand], scope: _Scope) -> sympy.Expr:
+        """The product of one entry of each operand."""
+        return sympy.Mul(
+            *(self._scalar(e, dict(zip(e.axes, labels, strict=True)), scope) for e, labels in operands)
+        )
 
     def _without_groups(self, expr: Einsum) -> Einsum:
         """The factors that all groups share in arrays of their own."""

@@ -17,6 +17,7 @@ from sifrc.report.latex import latex, range_latex, term_codes
 from sifrc.report.layout import (
     Equal,
     Layout,
+    Sum,
     Symbol,
     Total,
     indices_of,
@@ -27,8 +28,9 @@ from sifrc.report.sheet import Formula, Row
 from sifrc.report.text import text
 from sifrc.scalar import ScalarFunction
 
-__all__ = ["Group", "Line", "Names", "grouped", "rows_of", "total_over_layers"]
+__all__ = ["Group", "Line", "Names", "grouped", "is_long", "naming_of", "rows_of", "total_over_layers"]
 
+_MOST_TERMS = 48
 _ANCHORS = ("ζ", "γ", "N", "η", "c", "b", "λ")
 
 
@@ -113,10 +115,12 @@ def grouped(lines: Sequence[Line], names: Names) -> tuple[Group, ...]:
     for line in lines:
         buckets.setdefault(_key(line), []).append(line)
     merged: dict[tuple[str, str, str], Group] = {}
-    for members in buckets.values():
+    for key, members in buckets.items():
         left, right = sides(members[0], names)
         naming = Naming("k", members[0].layer or 0)
-        printed = (text(left, naming), text(right, naming), members[0].source)
+        # Sums that nobody reads to their end are not printed to be compared.
+        shown = repr(key) if is_long(right) else text(right, naming)
+        printed = (text(left, naming), shown, members[0].source)
         if members[0].layer is None:
             printed = (*printed[:2], f"{members[0].source} alone")
         known = merged.get(printed)
@@ -172,15 +176,23 @@ def rows_of(lines: Sequence[Line], names: Names) -> tuple[Row, ...]:
     return tuple(row_of(group, names) for group in grouped(lines, names))
 
 
+def is_long(layout: Layout) -> bool:
+    """Whether a right side is a sum of more terms than anyone reads."""
+    return isinstance(layout, Sum) and len(layout.terms) > _MOST_TERMS
+
+
+def naming_of(group: Group, names: Names) -> tuple[Naming, str]:
+    """How its indices print, generic or of a boundary case, and the range of the generic one."""
+    first = group.lines[0]
+    if len(group.lines) > 1 and first.layer is not None:
+        return Naming("k", first.layer), range_text(group.members, names.last)
+    return names.naming(group.left, group.right), ""
+
+
 def row_of(group: Group, names: Names) -> Row:
     """One printed line: generic with a range, or a boundary case."""
     first = group.lines[0]
-    if len(group.lines) > 1 and first.layer is not None:
-        naming = Naming("k", first.layer)
-        members = range_text(group.members, names.last)
-    else:
-        naming = names.naming(group.left, group.right)
-        members = ""
+    naming, members = naming_of(group, names)
     return Row(
         name=first.name,
         left=Formula(text(group.left, naming), latex(group.left, naming)),

@@ -7,13 +7,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from sifrc.derive.system import Condition, System
 from sifrc.model import Model
 from sifrc.report.book import lines_of, names_of
-from sifrc.report.grouping import rows_of
+from sifrc.report.grouping import grouped, is_long, naming_of
+from sifrc.report.indices import Naming
+from sifrc.report.layout import Equal, Layout, Sum
+from sifrc.report.text import text
 
 __all__ = ["condition_lines", "describe_system"]
 
 
+_KEPT = 12
+
+
 def describe_system(system: System, model: Model) -> tuple[str, ...]:
     """One line for each equation, generic k first, with its range and its source.
+
+    A sum of more terms than anyone reads is cut, and the line says how many are left out.
 
     Example:
         >>> from sifrc.derive.derived import Derived
@@ -24,11 +32,23 @@ def describe_system(system: System, model: Model) -> tuple[str, ...]:
         'G_n = −b_n x_{n−1}ᵀ  [ESN(10)]'
     """
     lines: list[str] = []
-    for row in rows_of(lines_of(system, system.name), names_of(model)):
-        where = f",  {row.range.text}" if row.range.text else ""
-        source = f"  [{row.source}]" if row.source != "definition" else ""
-        lines.append(f"{row.left.text} = {row.right.text}{where}{source}")
+    names = names_of(model)
+    for group in grouped(lines_of(system, system.name), names):
+        naming, members = naming_of(group, names)
+        source = group.lines[0].source
+        where = f",  {members}" if members else ""
+        named = f"  [{source}]" if source != "definition" else ""
+        lines.append(f"{text(group.left, naming)} = {_cut(group.right, naming)}{where}{named}")
     return tuple(lines)
+
+
+def _cut(layout: Layout, naming: Naming) -> str:
+    """The text of a right side, of a long sum the first terms."""
+    if isinstance(layout, Equal):
+        return " = ".join(_cut(part, naming) for part in layout.parts)
+    if not isinstance(layout, Sum) or not is_long(layout):
+        return text(layout, naming)
+    return f"{text(Sum(layout.terms[:_KEPT]), naming)} + … ({len(layout.terms) - _KEPT} more terms)"
 
 
 def condition_lines(conditions: Iterable[Condition], status: bool = True) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import sympy
 from sympy import Expr, Piecewise
 from sympy.printing.latex import LatexPrinter
@@ -133,6 +135,7 @@ class _Unicode(StrPrinter):  # type: ignore[misc]
         return f"log(1 + {self._print(expr.args[0])})"
 
 
+@lru_cache(maxsize=1024)
 def latex(expression: Expr) -> str:
     """The expression in LaTeX.
 
@@ -144,6 +147,7 @@ def latex(expression: Expr) -> str:
     return str(_Latex().doprint(expression))
 
 
+@lru_cache(maxsize=1024)
 def unicode(expression: Expr) -> str:
     """The expression as one line of text.
 

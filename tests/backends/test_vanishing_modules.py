@@ -26,7 +26,7 @@ from sifrc.methods.curvature import CURVATURE_OPERATORS
 from sifrc.methods.operators import OPERATORS
 from sifrc.model import build_model
 from sifrc.spec import Spec, build_spec
-from sifrc.verify.generated import generated_rows
+from sifrc.verify.generated import Framework, generated_rows
 from sifrc.verify.ladder import verify
 
 SMOOTH = tuple(name for name in OPERATORS if name != "newton_direction")
@@ -141,6 +141,7 @@ def test_methods_compile(given: dict[str, str], method: str, backend: str) -> No
     assert compile_spec(build_spec(data(**given)), Request(backend=backend, method=method)).text
 
 
+FRAMEWORKS: dict[str, Framework] = {"torch": "torch", "numba": "numpy"}
 NONE = "(no Newton direction|no curvature in the output)"
 
 
@@ -161,6 +162,34 @@ def test_the_newton_direction_is_proved(text: str) -> None:
     derived = Derived(build_model(build_spec(data(loss=text))))
     assert derived.newton.proved
     assert derived.accepted_by == "normal form"
+
+
+def spectral(activation: str, loss: str) -> dict[str, Any]:
+    layers = [{"type": "dense", "units": 3, "activation": {"expression": activation}}]
+    network = {"input": {"size": 3}, "layers": layers}
+    regularization = {"state": "spectral", "output": "spectral"}
+    head = {"sifrc": 1, "name": "spectral", "dtype": "float64", "network": network}
+    return {**head, "loss": {"expression": loss}, "regularization": regularization}
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_sums_of_factors_that_cancel_keep_their_number_of_terms(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Σ_i x_i/x_i has no array over i left."""
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    spec = build_spec(spectral("tanh(x)", "mean((y*t - mean(y*t))**2)"))
+    module = module_of(spec, backend, ("hessian_vector_product",), tmp_path)
+    rows = {name: row for name, _, row in generated_rows(spec, module, FRAMEWORKS[backend], 1)}
+    row = rows["hessian_vector_product"]()
+    assert row is not None and row.passed, row
+
+
+@pytest.mark.parametrize("text", ["0*x + 0.3", "sqrt(x - x)"])
+def test_a_constant_has_no_slope_to_divide_by(text: str) -> None:
+    """As spectral regularisation does."""
+    with pytest.raises(DerivationError, match="slope.*zero everywhere"):
+        compile_spec(build_spec(spectral(text, "sum((y - t)**2)")), Request(method="none"))
 
 
 def test_an_error_within_an_operator_is_not_a_missing_operator() -> None:

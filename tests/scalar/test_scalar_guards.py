@@ -54,10 +54,14 @@ def test_differentiation_of_the_code_by_torch_is_finite(text: str) -> None:
     np.testing.assert_allclose(x.grad.numpy()[inside], np.array(slope)[inside], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("text", ["1/min(relu(x) - relu(-x), x)", "where(x >= 1, x, where(x <= 1, 2, log(x)))"])
+@pytest.mark.parametrize(
+    "text", ["1/min(relu(x) - relu(-x), x)", "where(x >= 1, x, where(x <= 1, 2, log(x)))"]
+)
 def test_a_branch_that_is_taken_nowhere_stays(text: str) -> None:
     """There is no point inside its bounds: x < 1 and x > 1."""
     form = scalar_from_tree(parse_expression(text), ("x",), ()).value_form((0,))
     with np.errstate(all="ignore"):
-        found = eval(print_code(form, "numpy", real="np.float64").text, {"np": np, "x": np.array([-2.0, 3.0])})
+        found = eval(
+            print_code(form, "numpy", real="np.float64").text, {"np": np, "x": np.array([-2.0, 3.0])}
+        )
     np.testing.assert_allclose(found, [-0.5, 1 / 3] if text.startswith("1") else [2.0, 3.0])
