@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import mpmath
 
@@ -124,14 +124,11 @@ def _apply(name: str, x: Number) -> Number:
     """f(a + ȧ ε) = f(a) + f'(a) ȧ ε; f' is itself applied to a dual of a lower tag.
 
     Raises:
-        OverflowError: an exponential of more than 1e9.
+        OverflowError: a number of more than 1e9 has no limit.
     """
     function, slope = _RULES[name]
     if not isinstance(x, Dual):
-        if name in _EXPONENTIAL and abs(x) > _LARGEST:
-            # Its digits alone would take hours.
-            raise OverflowError(f"{name} of {mpmath.nstr(x, 3)}")
-        return function(x)
+        return _far(name, x) if name in _FAR and abs(x) > _LARGEST else function(x)
     return Dual(x.tag, _apply(name, x.value), slope(x.value) * x.slope)
 
 
@@ -162,8 +159,30 @@ def _softplus(x: Number) -> Number:
     return max(x, mpmath.mpf(0)) + mpmath.log1p(mpmath.exp(-abs(x)))
 
 
-_EXPONENTIAL = frozenset({"exp", "expm1", "sinh", "cosh", "tanh", "sigmoid", "softplus", "erf"})
 _LARGEST = 1e9
+"""What is beyond is the limit to more digits than anyone asks for; its own digits would take hours."""
+_FAR: Mapping[
+    str, tuple[Callable[[Number], Number] | int | None, Callable[[Number], Number] | int | None]
+] = MappingProxyType(
+    {
+        "exp": (0, None),
+        "expm1": (-1, None),
+        "sinh": (None, None),
+        "cosh": (None, None),
+        "tanh": (-1, 1),
+        "sigmoid": (0, 1),
+        "softplus": (0, mpmath.mpf),
+        "erf": (-1, 1),
+    }
+)
+"""Limits of functions far below and far above zero; None where there is none."""
+
+
+def _far(name: str, x: Number) -> Number:
+    limit = _FAR[name][int(x > 0)]
+    if limit is None:
+        raise OverflowError(f"{name} of {mpmath.nstr(x, 3)}")
+    return limit(x) if callable(limit) else mpmath.mpf(limit)
 
 
 def _sign(x: Number) -> Number:

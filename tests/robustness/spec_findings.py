@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Finding", "Findings", "Tally", "of_exception"]
+__all__ = ["Finding", "Findings", "Tally", "of_call", "of_exception"]
 
 
 @dataclass(frozen=True)
@@ -86,3 +86,10 @@ def of_exception(error: BaseException, kind: str = "raw error") -> Finding:
     message = " ".join(str(error).split())[:160]
     label = type(error).__name__ if kind != "hang" else "hang"
     return Finding(kind, f"{label} in {name}:{function}", message)
+
+
+def of_call(error: Exception, operator: str, framework: str) -> Finding:
+    """What an operator of a module has raised."""
+    return Finding(
+        "raw error", f"{type(error).__name__} in {framework} {operator}", of_exception(error).detail
+    )

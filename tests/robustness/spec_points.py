@@ -127,6 +127,8 @@ def precise(
                     target = point.targets[index]
                     sample = given(point.inputs[index])
                     target = given(target) if getattr(target, "ndim", 0) else int(target)
+                    if not _real(oracle.output(params, sample)):
+                        return None  # a comparison with what is not a number is a number again
                     found = _of_sample(oracle, quantity, params, sample, target, vector)
                     for name, value in found.items():
                         total[name] = total[name] + value if name in total else value
@@ -138,10 +140,12 @@ def precise(
             return None
         count = 1 if spec.loss.reduction == "sum" else len(point.inputs)
         result = {name: np.asarray(value / count, dtype=object) for name, value in total.items()}
-        entries = [entry for value in result.values() for entry in value.ravel()]
-        if not all(isinstance(entry, mpmath.mpf) and mpmath.isfinite(entry) for entry in entries):
-            return None
-        return result
+        return result if all(_real(value) for value in result.values()) else None
+
+
+def _real(values: Any) -> bool:
+    """Whether all entries are real numbers."""
+    return all(isinstance(entry, mpmath.mpf) and mpmath.isfinite(entry) for entry in np.ravel(values))
 
 
 def _exact(value: Any) -> Any:
