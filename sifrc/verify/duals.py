@@ -161,9 +161,8 @@ def _softplus(x: Number) -> Number:
 
 _LARGEST = 1e9
 """What is beyond is the limit to more digits than anyone asks for; its own digits would take hours."""
-_FAR: Mapping[
-    str, tuple[Callable[[Number], Number] | int | None, Callable[[Number], Number] | int | None]
-] = MappingProxyType(
+_Limit: TypeAlias = Callable[[Number], Number] | int | None
+_FAR: Mapping[str, tuple[_Limit, _Limit]] = MappingProxyType(
     {
         "exp": (0, None),
         "expm1": (-1, None),
