@@ -76,8 +76,9 @@ def source(text: str) -> str:
     return compile_spec(parse_spec(text)).text
 
 
+@functools.cache
 def load(text: str, folder: Path, *, jit: bool) -> ModuleType:
-    """A generated module; without the JIT its functions are plain Python."""
+    """A generated module, compiled once; without the JIT its functions are plain Python."""
     before = numba.config.DISABLE_JIT
     numba.config.DISABLE_JIT = not jit
     try:

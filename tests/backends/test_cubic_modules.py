@@ -108,7 +108,7 @@ numbers = st.one_of(
 )
 
 
-@settings(checked, max_examples=150)
+@settings(checked, max_examples=60)
 @given(st.integers(1, 4), st.data(), st.sampled_from(["refuse", "absolute"]))
 def test_any_input_ends_with_numbers_or_nan(
     solvers: dict[str, Solver], size: int, data: st.DataObject, unbounded: str

@@ -146,7 +146,7 @@ def random_network(data: dict[str, Any], seed: int, backends: tuple[str, ...], f
 
 
 @given(data=specs(), seed=st.integers(0, 2**16))
-@settings(RANDOM, max_examples=6)
+@settings(RANDOM, max_examples=3)
 def test_modules_of_random_networks(data: dict[str, Any], seed: int, tmp_path_factory: Any) -> None:
     """All operators and kinds of both backends."""
     random_network(data, seed, BACKENDS, tmp_path_factory.mktemp("random"))

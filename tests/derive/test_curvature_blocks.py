@@ -193,7 +193,7 @@ def random_network(data: dict[str, Any], seed: int) -> None:
 
 
 @given(data=specs(), seed=st.integers(0, 2**16))
-@settings(RANDOM, max_examples=30)
+@settings(RANDOM, max_examples=12)
 def test_random_network(data: dict[str, Any], seed: int) -> None:
     """Skips, shared layers, activations and losses of the user's own among them."""
     random_network(data, seed)

@@ -378,14 +378,14 @@ def test_hostile_documents_are_refused(text: str) -> None:
         parse_spec(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=40))
 def test_arbitrary_documents_raise_nothing_but_spec_errors(text: str) -> None:
     with pytest.raises(SpecError):
         parse_spec(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(0, len(BASE) - 1), st.integers(0, 12), st.text(max_size=6))
 def test_damaged_documents_raise_nothing_but_spec_errors(start: int, length: int, insert: str) -> None:
     try:
@@ -411,7 +411,7 @@ def paths(item: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 BASE_DICT = spec_to_dict(parse_spec(BASE))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.sampled_from(paths(BASE_DICT)), VALUES)
 def test_damaged_objects_raise_nothing_but_spec_errors(path: tuple[Any, ...], value: object) -> None:
     try:
