@@ -253,18 +253,22 @@ def test_without_a_fault_all_rows_pass() -> None:
     assert rows_that_fail() == set()
 
 
-def test_every_fault_fails_a_row_and_every_row_sees_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])
+def test_every_fault_fails_a_row_and_every_row_sees_faults(
+    every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is wrong before the lowering fails both oracles of level 2; after it, those of the program."""
     seen: dict[str, set[str]] = {}
-    for name, fault in FAULTS.items():
-        with fault(monkeypatch):
+    for name in list(FAULTS)[::every]:
+        with FAULTS[name](monkeypatch):
             seen[name] = rows_that_fail()
     for name, rows in seen.items():
         assert "nested duals, program" in rows, (name, rows)
         assert ("nested duals, equations" in rows) == (not name.startswith(("owners", "windows"))), name
     proved = [name for name, rows in seen.items() if any("equations" in r and "normal" in r for r in rows)]
     related = [name for name, rows in seen.items() if "identities, program" in rows]
-    assert len(proved) >= 12 and len(related) >= 15, (proved, related)
+    assert proved and related
+    assert every > 1 or (len(proved) >= 12 and len(related) >= 15), (proved, related)
 
 
 def _strength(original: Any) -> Any:
