@@ -206,8 +206,12 @@ def _verdict(at: _At, quantity: str, found: dict[str, Any]) -> tuple[str, str]:
     size = largest_of(exact)
     if size > 1e290 or (both == (False, True) and not np.isfinite(at.spread(quantity))):
         return "too large", ""
-    if not both[0] and largest_in_formulas(at.spec, at.point) > _OVERFLOWING[at.spec.dtype]:
-        return "too large", ""
+    if not both[0]:
+        inside = largest_in_formulas(at.spec, at.point)
+        # Beside such a number another one is lost, and with it what keeps a norm from being zero.
+        lost = at.variant == "large" and inside > 1 / EPSILON[at.spec.dtype]
+        if lost or inside > _OVERFLOWING[at.spec.dtype]:
+            return "too large", ""
     if not both[0] and at.near_kink():
         return "at a kink", ""
     if not both[0]:
