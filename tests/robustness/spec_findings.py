@@ -37,10 +37,11 @@ class Finding:
 
 @dataclass
 class Findings:
-    """Findings of many seeds by key: how many, and the first of each."""
+    """Findings of many seeds by key: how many, the first of each, and the seeds of all of them."""
 
     first: dict[tuple[str, str], Finding] = field(default_factory=dict)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    seeds: set[int] = field(default_factory=set)
 
     def put(self, finding: Finding, count: int = 1) -> None:
         """Count a finding, and keep the one of the least seed."""
@@ -48,6 +49,7 @@ class Findings:
         if known is None or 0 <= finding.seed < known.seed:
             self.first[finding.key] = finding
         self.counts[finding.key] += count
+        self.seeds.add(finding.seed)
 
     def lines(self) -> list[tuple[tuple[str, str], str]]:
         """One fault a line with its key, the most frequent first."""

@@ -123,6 +123,8 @@ def _run(part: str, chosen: argparse.Namespace) -> int:
     for name, number in sorted(state.counts.items()):
         print(f"  {number:10,}  {name}")
     print(f"  {sum(state.findings.counts.values()):10,}  findings of {len(state.findings.counts)} faults")
+    if state.findings.seeds:
+        print(f"  seeds {' '.join(map(str, sorted(state.findings.seeds)))}")
     for key, line in state.findings.lines():
         print(line)
         if chosen.small:
@@ -171,6 +173,7 @@ class _State:
             self.following = data["following"]
             for entry in data["findings"]:
                 self.findings.put(Finding(**entry["finding"]), entry["count"])
+            self.findings.seeds.update(data.get("seeds", ()))
 
     def put(self, start: int, stop: int, tally: Tally) -> list[str]:
         """Add a chunk, and what is new in it as lines.
@@ -200,7 +203,12 @@ class _State:
             {"finding": {**vars(found), "item": found.item}, "count": self.findings.counts[key]}
             for key, found in self.findings.first.items()
         ]
-        data = {"following": self.following, "counts": dict(self.counts), "findings": entries}
+        data = {
+            "following": self.following,
+            "counts": dict(self.counts),
+            "findings": entries,
+            "seeds": sorted(self.findings.seeds),
+        }
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text(json.dumps(data, indent=1, ensure_ascii=True), encoding="utf-8")
         temporary.replace(self.path)
