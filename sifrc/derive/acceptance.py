@@ -7,6 +7,7 @@ the solution of the forward and adjoint equations; the verdict says which of the
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -29,7 +30,7 @@ def accept(newton: Newton) -> str:
     """How the direction was accepted: ``normal form`` or ``50 digits at random points``.
 
     Raises:
-        VerificationError: the substitution does not leave zero.
+        VerificationError: the substitution does not leave zero, or has no value.
     """
     open_equations = {
         label: residual for label, residual in newton.residuals.items() if residual is not zero(residual.axes)
@@ -39,6 +40,12 @@ def accept(newton: Newton) -> str:
     with mpmath.workdps(_DIGITS + 15):
         for point in range(_POINTS):
             for label, size in _sizes(newton, open_equations, random.Random(point)).items():
+                if mpmath.isnan(size):
+                    raise VerificationError(
+                        f"the Newton direction has no value at random points, by equation {label}",
+                        hint="the curvature of the loss may vanish everywhere; the Hessian–vector product "
+                        "does not need it",
+                    )
                 if not size < mpmath.mpf(10) ** -_DIGITS:
                     raise VerificationError(
                         f"the Newton direction does not satisfy equation {label} by {mpmath.nstr(size, 5)}",
@@ -66,6 +73,11 @@ def _sizes(newton: Newton, equations: dict[str, Expr], generator: random.Random)
     for equation in known:
         values[equation.symbol] = evaluate({"value": equation.value}, values, MPMATH)["value"]
     found = evaluate(equations, values, MPMATH)
-    return {
-        label: max((abs(v) for v in np.ravel(value)), default=mpmath.mpf(0)) for label, value in found.items()
-    }
+    return {label: _largest(np.ravel(value)) for label, value in found.items()}
+
+
+def _largest(entries: Array) -> Any:
+    """The largest magnitude; not a number where an entry is none."""
+    if any(mpmath.isnan(entry) for entry in entries):
+        return mpmath.nan
+    return max((abs(entry) for entry in entries), default=mpmath.mpf(0))

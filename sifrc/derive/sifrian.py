@@ -20,7 +20,7 @@ from sifrc.derive.elimination import solve_unit
 from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
 from sifrc.derive.system import Equation, System, abbreviate, definition, name_node
 from sifrc.ir import Expr, Input, Role
-from sifrc.ir.build import inner, negative, subtract, total
+from sifrc.ir.build import inner, negative, subtract, total, zero
 
 __all__ = ["SecondOrder", "derive_second_order"]
 
@@ -82,20 +82,22 @@ def derive_second_order(first: FirstOrder) -> SecondOrder:
     states = [c.state for c in model.constraints]
     adjoints = [first.adjoints[c.index] for c in model.constraints]
     nonlinear = [c for c in model.constraints if c.activation is not None]
-    slopes = [first.slopes[c.index] for c in nonlinear]
+    # A slope that is zero is no variable: zero also stands where something else vanishes.
+    sloped = [c for c in nonlinear if first.slopes[c.index] is not zero(c.state.axes)]
+    slopes = [first.slopes[c.index] for c in sloped]
     pre_activations = [c.pre_activation for c in nonlinear]
     members = list(directions)
     derivatives = iter(vjp(sifrian, [*states, *adjoints, *slopes, *pre_activations, *members]))
     by_state = {c.index: next(derivatives) for c in model.constraints}
     by_adjoint = {c.index: next(derivatives) for c in model.constraints}
-    by_slope = {c.index: next(derivatives) for c in nonlinear}
+    by_slope = {c.index: next(derivatives) for c in sloped}
     by_pre_activation = {c.index: next(derivatives) for c in nonlinear}
     by_parameter = dict(zip(members, derivatives, strict=True))
 
     names = dict(first.names)
-    for c in nonlinear:
-        for family, nodes in (("u", by_slope), ("z", by_pre_activation)):
-            name_node(names, nodes[c.index], Input(family, c.index, (c.axis,), Role.TANGENT))
+    for family, nodes in (("u", by_slope), ("z", by_pre_activation)):
+        for index, node in nodes.items():
+            name_node(names, node, Input(family, index, node.axes, Role.TANGENT))
     return SecondOrder(
         first=first,
         sifrian=sifrian,

@@ -49,10 +49,13 @@ def _mp_power_of_two(x: mpmath.mpf) -> mpmath.mpf:
 
 
 def _real(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function where its value is real, and not a number elsewhere."""
+    """The function where its value is real, and not a number elsewhere, as at poles."""
 
     def call(*arguments: Any) -> Any:
-        value = function(*arguments)
+        try:
+            value = function(*arguments)
+        except ZeroDivisionError:
+            return mpmath.nan
         return mpmath.nan if isinstance(value, mpmath.mpc) else value
 
     return call

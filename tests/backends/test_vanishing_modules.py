@@ -76,7 +76,7 @@ def data(
         "sifrc": 1,
         "name": "vanishing",
         "network": {"input": {"size": 2}, "layers": layers},
-        "loss": named(loss, "s", 0.7),
+        "loss": named(loss, "s", 0.0 if "s*(t" in loss else 0.7),
         "regularization": {"state": 0.1},
         "dtype": "float64",
     }
@@ -170,6 +170,11 @@ def spectral(activation: str, loss: str) -> dict[str, Any]:
     regularization = {"state": "spectral", "output": "spectral"}
     head = {"sifrc": 1, "name": "spectral", "dtype": "float64", "network": network}
     return {**head, "loss": {"expression": loss}, "regularization": regularization}
+
+
+def test_a_zero_of_the_loss_is_not_the_slope_of_a_constant() -> None:
+    """The maximum's first side is the node that F'(a) ∘ b is."""
+    check(data(loss="sum(max(s*(t - y), t - y - sum(y)))*sum(sin(y))", last="0*x + 0.5"), 3)
 
 
 @pytest.mark.parametrize("backend", ["torch", "numba"])

@@ -79,3 +79,12 @@ def test_node_counts_are_linear_in_depth() -> None:
 
     counts = [nodes(depth) for depth in (10, 20, 30, 40)]
     assert counts[1] - counts[0] == counts[2] - counts[1] == counts[3] - counts[2] > 0
+
+
+def test_a_direction_without_a_value_is_refused() -> None:
+    """One output is its own mean: the curvature is zero, which the normal form does not see."""
+    layers = [{"type": "dense", "units": 1, "activation": {"expression": f}} for f in ("tanh(x)", "x/2")]
+    data = {"sifrc": 1, "name": "flat", "network": {"input": {"size": 2}, "layers": layers}}
+    loss = "sqrt(1 + dot((y - mean(y)) - t, (y - mean(y)) - t))"
+    with pytest.raises(VerificationError, match="no value at random points"):
+        _ = Derived(build_model(build_spec({**data, "loss": {"expression": loss}}))).newton
