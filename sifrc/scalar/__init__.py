@@ -29,7 +29,7 @@ from sifrc.scalar.function import (
     parameter_symbol,
     power,
 )
-from sifrc.scalar.helpers import helpers
+from sifrc.scalar.helpers import called_helpers, helpers
 from sifrc.scalar.notation import latex, unicode
 from sifrc.scalar.printing import Code, Dialect, print_code
 from sifrc.scalar.sharing import share
@@ -54,6 +54,7 @@ __all__ = [
     "ScalarFunction",
     "Slope",
     "argument_symbol",
+    "called_helpers",
     "constant",
     "elementary",
     "evaluate",

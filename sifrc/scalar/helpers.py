@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
@@ -9,7 +10,7 @@ from sifrc.errors import BackendError
 from sifrc.scalar.printing import Dialect, is_single
 from sifrc.scalar.single import SINGLE
 
-__all__ = ["helpers"]
+__all__ = ["called_helpers", "helpers"]
 
 _NUMBA = MappingProxyType(
     {
@@ -67,6 +68,11 @@ def _power_below(x: Tensor) -> Tensor:
     inside = torch.nan_to_num(x)
     return torch.where(x > 0.0, inside / (2.0 * torch.frexp(inside).mantissa), 1.0)
 ''',
+        "_sign": '''
+def _sign(x: Tensor) -> Tensor:
+    """The sign of x, where ``torch.sign`` makes 0 of what is not a number."""
+    return torch.where(torch.isnan(x), x, torch.sign(x))
+''',
     }
 )
 
@@ -87,6 +93,16 @@ def _power(exponent: int) -> str:
             lines.append(f"    x{bit} = {name} * {name}")
             name = f"x{bit}"
     return "\n" + "\n".join([*lines, f"    return {' * '.join(factors)}"]) + "\n"
+
+
+def called_helpers(dialect: Dialect, text: str) -> tuple[str, ...]:
+    """The helpers of a table that a text calls.
+
+    Example:
+        >>> called_helpers("torch", "y = -_sign(x) * torch.sign(x)")
+        ('_sign',)
+    """
+    return tuple(name for name in _TEXTS[dialect] if re.search(rf"(?<![\w.]){name}\(", text))
 
 
 def helpers(

@@ -229,10 +229,10 @@ class TorchPrinter(_VectorPrinter):
     nan = "torch.nan"
     functions = MappingProxyType(
         {name: f"torch.{name}" for name in _NUMPY_NAMES}
-        | {"absolute": "torch.abs", "signum": "torch.sign", "sqrt": "torch.sqrt"}
+        | {"absolute": "torch.abs", "sqrt": "torch.sqrt"}
         | {name: f"torch.{name}" for name in ("erf", "erfc", "sigmoid")}
     )
-    helpers_by_function = MappingProxyType({"power_of_two": "_power_below"})
+    helpers_by_function = MappingProxyType({"power_of_two": "_power_below", "signum": "_sign"})
 
     def _print_softplus(self, expr: sympy.Function) -> str:
         """Above 40, x itself: exp(−40)/40 is below the rounding error of float64 (not so at torch's 20)."""

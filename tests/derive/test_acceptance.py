@@ -83,7 +83,9 @@ def test_node_counts_are_linear_in_depth() -> None:
 
 def test_a_direction_without_a_value_is_refused() -> None:
     """One output is its own mean: the curvature is zero, which the normal form does not see."""
-    layers = [{"type": "dense", "units": 1, "activation": {"expression": f}} for f in ("tanh(x)", "tanh(1)*x")]
+    layers = [
+        {"type": "dense", "units": 1, "activation": {"expression": f}} for f in ("tanh(x)", "tanh(1)*x")
+    ]
     data = {"sifrc": 1, "name": "flat", "network": {"input": {"size": 2}, "layers": layers}}
     loss = "sqrt(1 + dot((y - mean(y)) - t, (y - mean(y)) - t))"
     with pytest.raises(VerificationError, match="no value at random points"):

@@ -13,6 +13,7 @@ from spec_findings import Finding, Tally, of_call
 from spec_points import (
     QUANTITIES,
     behind_a_constant,
+    beyond,
     expected,
     few_digits,
     largest_in_formulas,
@@ -34,11 +35,12 @@ VARIANTS = ("generic", "large", "zero")
 _BATCH = 3
 _ROUNDINGS = 8.0
 _CONDITION = 300.0
-_MANY_DIGITS = 400
 _MORE_DIGITS = (400, 2000)
 _DIGITS_BESIDE, _SIDES = 120, 24
 _OVERFLOWING = {"float64": 1e50, "float32": 1e9}
 """States whose second derivatives may be beyond the numbers of the dtype."""
+_INSIDE = 1e3
+"""Numbers in formulas at points that are not large, whose squares a rounding may have."""
 _CALLS = (
     ("loss", "loss"),
     ("objective", "objective"),
@@ -70,7 +72,9 @@ class _At:
         if quantity not in self.exact:
             found = precise(self.spec, self.point, quantity)
             # 1 + exp(-300) is 1 with few digits, and its logarithm has no end.
-            self.exact[quantity] = found or precise(self.spec, self.point, quantity, _MANY_DIGITS)
+            for digits in _MORE_DIGITS:
+                found = found or precise(self.spec, self.point, quantity, digits)
+            self.exact[quantity] = found
         return self.exact[quantity]
 
     def continued(self, quantity: str, found: Mapping[str, Any], bound: float) -> str:
@@ -219,6 +223,11 @@ def _verdict(at: _At, quantity: str, found: dict[str, Any]) -> tuple[str, str]:
                 return "at a kink", ""
             if behind_a_constant(at.spec):
                 return "behind a constant", ""
+            if beyond(at.spec, at.point, quantity):
+                return "too large", ""
+            if at.variant == "zero" and not np.isfinite(largest_inside(at.spec, at.point)):
+                # BLAS may leave out what a weight of zero multiplies.
+                return "zero times what is not a number", ""
             return "a number where there is none", f"{shown(found)} where real numbers have no value"
         return "without reference", ""
     size = largest_of(exact)
@@ -245,10 +254,9 @@ def _verdict(at: _At, quantity: str, found: dict[str, Any]) -> tuple[str, str]:
         error = error_of(found, exact)
     allowed = bound * max(float(size), scale, 1e-300)
     power = 1 if quantity in ("loss", "objective", "gradient") else 2
-    if at.variant == "large":
-        # Terms of first and second derivatives that cancel are that large.
-        inside = min(largest_in_formulas(at.spec, at.point), _OVERFLOWING[at.spec.dtype])
-        allowed += EPSILON[at.spec.dtype] * inside**power
+    # Terms of first and second derivatives that cancel are that large.
+    most = _OVERFLOWING[at.spec.dtype] if at.variant == "large" else _INSIDE
+    allowed += EPSILON[at.spec.dtype] * min(largest_in_formulas(at.spec, at.point), most) ** power
     if both[1]:
         allowed += _CONDITION * (at.spread(quantity) + error_of(wanted, exact))
     else:

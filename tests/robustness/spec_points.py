@@ -19,7 +19,20 @@ from sifrc.verify.oracle_mpmath import ForwardMpmath
 from sifrc.verify.points import Point, random_point
 from sifrc.verify.trees import evaluate_tree
 
-__all__ = ["QUANTITIES", "expected", "largest_inside", "moved", "near_kink", "point_of", "precise", "tensors"]
+__all__ = [
+    "QUANTITIES",
+    "behind_a_constant",
+    "beyond",
+    "expected",
+    "few_digits",
+    "largest_in_formulas",
+    "largest_inside",
+    "moved",
+    "near_kink",
+    "point_of",
+    "precise",
+    "tensors",
+]
 
 QUANTITIES = ("loss", "objective", "gradient", "hessian_vector_product", "gauss_newton_vector_product")
 Arrays = Mapping[str, Any]
@@ -108,7 +121,30 @@ def precise(
         digits: of the arithmetic.
         beside: seed of a direction in which everything is moved by about 1e-30; 0 leaves it.
     """
-    with mpmath.workdps(digits):
+    try:
+        return _mean(spec, point, quantity, digits, beside)
+    except (ArithmeticError, ValueError, TypeError):
+        # mpmath leaves the real line, divides by zero, or compares complex numbers.
+        return None
+    except Hang:
+        # exp(exp(exp(x))) has more digits than anyone can wait for.
+        return None
+
+
+def beyond(spec: Spec, point: Point, quantity: str) -> bool:
+    """Whether many digits say nothing because something in it is too large for them."""
+    try:
+        _mean(spec, point, quantity, _DIGITS, 0)
+    except (OverflowError, Hang):
+        return True
+    except (ArithmeticError, ValueError, TypeError):
+        return False
+    return False
+
+
+def _mean(spec: Spec, point: Point, quantity: str, digits: int, beside: int) -> dict[str, Any] | None:
+    """The mean or the sum over the samples; None where it, or an output, is no real number."""
+    with mpmath.workdps(digits), limited(_PATIENCE):
         generator = np.random.default_rng(beside)
 
         def given(value: Any) -> Any:
@@ -122,23 +158,15 @@ def precise(
         params = {name: given(value) for name, value in point.params.items()}
         vector = {name: given(value) for name, value in point.vector.items()}
         total: dict[str, Any] = {}
-        try:
-            with limited(_PATIENCE):
-                for index in range(len(point.inputs)):
-                    target = point.targets[index]
-                    sample = given(point.inputs[index])
-                    target = given(target) if getattr(target, "ndim", 0) else int(target)
-                    if not _real(oracle.output(params, sample)):
-                        return None  # a comparison with what is not a number is a number again
-                    found = _of_sample(oracle, quantity, params, sample, target, vector)
-                    for name, value in found.items():
-                        total[name] = total[name] + value if name in total else value
-        except (ArithmeticError, ValueError, TypeError):
-            # mpmath leaves the real line, divides by zero, or compares complex numbers.
-            return None
-        except Hang:
-            # exp(exp(exp(x))) has more digits than anyone can wait for.
-            return None
+        for index in range(len(point.inputs)):
+            target = point.targets[index]
+            sample = given(point.inputs[index])
+            target = given(target) if getattr(target, "ndim", 0) else int(target)
+            if not _real(oracle.output(params, sample)):
+                return None  # a comparison with what is not a number is a number again
+            found = _of_sample(oracle, quantity, params, sample, target, vector)
+            for name, value in found.items():
+                total[name] = total[name] + value if name in total else value
         count = 1 if spec.loss.reduction == "sum" else len(point.inputs)
         result = {name: np.asarray(value / count, dtype=object) for name, value in total.items()}
         return result if all(_real(value) for value in result.values()) else None

@@ -13,7 +13,7 @@ import torch
 from mpmath import mp
 
 from sifrc.errors import ModelError
-from sifrc.scalar import evaluate, piecewise_affine, print_code, scalar_from_tree
+from sifrc.scalar import evaluate, helpers, piecewise_affine, print_code, scalar_from_tree
 from sifrc.scalar.primitives import erfc, normalize, settled, sigmoid, softplus, substituted, where
 from sifrc.spec.parser import parse_expression
 
@@ -222,3 +222,15 @@ def test_what_a_sigmoid_takes_of_an_exponential_does_not_overflow() -> None:
         with mpmath.workdps(40):
             expected = float(mp.exp(-4 * point) / (1 + mp.exp(-point)))
         assert found == pytest.approx(expected, rel=1e-11)
+
+
+@pytest.mark.parametrize("text", ["abs(x)", "where(abs(x) <= 1, x*x/2, abs(x) - 1/2)"])
+def test_the_sign_of_what_is_not_a_number_is_none(text: str) -> None:
+    """``torch.sign`` makes 0 of it, and a gradient would be a number."""
+    value = scalar_from_tree(parse_expression(text), ("x",), ()).value_form((1,))
+    code = print_code(value, "torch")
+    names = {"torch": torch, "Tensor": torch.Tensor}
+    exec(helpers("torch", code.helpers), names)
+    found = eval(code.text, {**names, "x": torch.tensor([torch.nan, -3.0, 0.5, 0.0], dtype=torch.float64)})
+    assert torch.isnan(found[0]) and found[1] == -1 and found[3] == 0
+    assert np.isnan(evaluate(value, {"x": np.array([np.nan])}, "numpy")).all()

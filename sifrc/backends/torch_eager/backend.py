@@ -17,6 +17,7 @@ from sifrc.backends.torch_eager.step import guard_table, memory_table, optimizer
 from sifrc.backends.torch_eager.summary import group_tables, summary_context
 from sifrc.errors import BackendError
 from sifrc.lower.program import Storage
+from sifrc.scalar import called_helpers
 from sifrc.scalar import helpers as scalar_helpers
 
 __all__ = ["BACKEND", "TorchBackend"]
@@ -165,7 +166,8 @@ def _unpack(parts: Parts) -> str:
 
 
 def _scalar_helpers(texts: str) -> list[str]:
-    return ["_power_below"] if "_power_below(" in texts or "_Search(" in texts else []
+    called = called_helpers("torch", texts)
+    return [*called, *(["_power_below"] if "_Search(" in texts and "_power_below" not in called else [])]
 
 
 def _solvers(texts: str) -> list[str]:
