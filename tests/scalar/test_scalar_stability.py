@@ -121,7 +121,8 @@ def test_numpy_text(dtype, expected, tmp_path):
 def test_torch(dtype, expected, tmp_path):
     """Torch code, and torch's own differentiation of it: no NaN from the branch that is not taken."""
     torch = pytest.importorskip("torch")
-    module = _module(tmp_path / f"torch_{dtype}.py", _source("torch", "import torch\n", "", CASES))
+    source = _source("torch", "import torch\nfrom torch import Tensor\n", "", CASES)
+    module = _module(tmp_path / f"torch_{dtype}.py", source)
     for name in CASES:
         points = sorted({p for p, _ in _grid(name)})
         x = torch.tensor(points, dtype=getattr(torch, dtype), requires_grad=True)
