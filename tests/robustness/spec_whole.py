@@ -6,6 +6,7 @@ import re
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from types import ModuleType
@@ -161,17 +162,22 @@ class _Run:
 
     def _compiled(self, spec: Spec, request: Request) -> Compiled | None:
         """A refusal of what check has called possible is a finding."""
+        return self._unrefused("", lambda: compile_spec(spec, request))
+
+    def _unrefused(self, where: str, work: Callable[[], Any]) -> Any:
         try:
-            return compile_spec(spec, request)
+            return work()
         except SifrcError as error:
             text = re.sub(r"'[^']*'|\b[a-zA-Z_]*\d\w*", "…", error.message)
-            self.tally.findings.append(Finding("refused though possible", text[:80], ascii(error.message)))
+            self.tally.findings.append(
+                Finding("refused though possible", f"{where}{text}"[:80], ascii(error.message))
+            )
             return None
 
     def _modules(self, compiled: Compiled, jit: bool) -> dict[str, ModuleType] | None:
         backend = find_backend("numba")
         source = replace(compiled.source, options={**check_options(backend, {}), "passes": "all"})
-        text = self.stage("numba", lambda: backend.emit(source))
+        text = self.stage("numba", lambda: self._unrefused("numba: ", lambda: backend.emit(source)))
         if text is None:
             return None
         found = {"torch": compiled.text, "numpy": text}
