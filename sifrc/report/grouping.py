@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeGuard
 
 from sifrc.ir import Add, Expr
 from sifrc.ir.traverse import inputs_of
@@ -176,7 +177,7 @@ def rows_of(lines: Sequence[Line], names: Names) -> tuple[Row, ...]:
     return tuple(row_of(group, names) for group in grouped(lines, names))
 
 
-def is_long(layout: Layout) -> bool:
+def is_long(layout: Layout) -> TypeGuard[Sum]:
     """Whether a right side is a sum of more terms than anyone reads."""
     return isinstance(layout, Sum) and len(layout.terms) > _MOST_TERMS
 

@@ -46,7 +46,7 @@ def _cut(layout: Layout, naming: Naming) -> str:
     """The text of a right side, of a long sum the first terms."""
     if isinstance(layout, Equal):
         return " = ".join(_cut(part, naming) for part in layout.parts)
-    if not isinstance(layout, Sum) or not is_long(layout):
+    if not is_long(layout):
         return text(layout, naming)
     return f"{text(Sum(layout.terms[:_KEPT]), naming)} + … ({len(layout.terms) - _KEPT} more terms)"
 

@@ -166,8 +166,7 @@ def _unpack(parts: Parts) -> str:
 
 
 def _scalar_helpers(texts: str) -> list[str]:
-    called = called_helpers("torch", texts)
-    return [*called, *(["_power_below"] if "_Search(" in texts and "_power_below" not in called else [])]
+    return [*called_helpers("torch", texts), *(["_power_below"] if "_Search(" in texts else [])]
 
 
 def _solvers(texts: str) -> list[str]:
