@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.func import jvp
+from torch.func import jvp, vmap
 
 from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
@@ -17,7 +17,7 @@ from sifrc.verify import oracle_torch
 from sifrc.verify.comparison import EPSILON, allowed_digits, rounding_bound, separate_digits
 from sifrc.verify.generated import Framework, Setting, framework_of
 from sifrc.verify.points import random_point
-from sifrc.verify.summary_parts import FEW, SUMMARY, Found, compared, parts_of
+from sifrc.verify.summary_parts import FEW, SUMMARY, Coefficients, Found, compared, parts_of, remembered
 from sifrc.verify.table import Row
 
 __all__ = ["summary_generated_rows"]
@@ -26,6 +26,8 @@ _BATCH = 3
 _LIMIT = 16.0
 _WHOLE, _MATRIX = 64, 2048
 """Up to this many groups all of order 3, and orders 2 and 3 at all, are looked at."""
+_TOGETHER = 2**22
+"""Numbers in directions that the oracle differentiates along at once."""
 _FUNC, _IDENTITIES = "torch.func, float64", "identities"
 
 Arrays = dict[str, Array]
@@ -51,18 +53,33 @@ class _Checks:
         *_, self.direction = self.setting.oracle("vector")
         given = {name: value.numpy() for name, value in self.direction.items()}
         self.parts = parts_of(spec, given)
+        self.along = remembered(self._along)
 
     @cached_property
     def objective(self) -> Callable[[Any], torch.Tensor]:
         return oracle_torch.forward_torch(self.spec).differentiable(*self.setting.oracle())
 
-    def along(self, coefficients: Sequence[Array]) -> float:
-        """Derivative of the objective along Σ_s c_s u_s for each of the coefficients."""
-        value: Callable[[Any], torch.Tensor] = self.objective
+    def _along(self, many: Sequence[Coefficients]) -> list[float]:
+        """Derivatives of the objective along Σ_s c_s u_s for each of the coefficients, many at once."""
         params = self.setting.oracle()[0]
-        for c in coefficients:
-            value = _moved(value, self._combined(c))
-        return float(value(params))
+        entries = len(many[0]) * sum(value.numel() for value in self.direction.values())
+        together = max(1, _TOGETHER // entries)
+
+        def one(*directions: Any) -> torch.Tensor:
+            value: Callable[[Any], torch.Tensor] = self.objective
+            for direction in directions:
+                value = _moved(value, direction)
+            return value(params)
+
+        found: list[float] = []
+        for start in range(0, len(many), together):
+            part = [[self._combined(c) for c in each] for each in many[start : start + together]]
+            stacked = (
+                {name: torch.stack([each[name] for each in directions]) for name in self.direction}
+                for directions in zip(*part, strict=True)
+            )
+            found += vmap(one)(*stacked).tolist()
+        return found
 
     def _combined(self, coefficients: Array) -> dict[str, torch.Tensor]:
         pairs = [(float(c), part) for c, part in zip(coefficients, self.parts, strict=True) if c != 0]

@@ -21,7 +21,18 @@ from sifrc.spec.partition import groups_of
 from sifrc.spec.types import Spec
 from sifrc.verify.network import parameter_shapes
 
-__all__ = ["FEW", "SUMMARY", "SUMMARY_QUANTITIES", "Along", "Found", "compared", "looked_at", "parts_of"]
+__all__ = [
+    "FEW",
+    "SUMMARY",
+    "SUMMARY_QUANTITIES",
+    "Along",
+    "Coefficients",
+    "Found",
+    "compared",
+    "looked_at",
+    "parts_of",
+    "remembered",
+]
 
 SUMMARY = "summary"
 SUMMARY_QUANTITIES: Mapping[int, tuple[str, ...]] = MappingProxyType(
@@ -35,8 +46,9 @@ FEW = 6
 _PROBES = 3
 
 Arrays = Mapping[str, Array]
-Along = Callable[[Sequence[Array]], Any]
-"""Derivative of the objective along Σ_s c_s u_s for each of the coefficients c (S,)."""
+Coefficients = Sequence[Array]
+Along = Callable[[Sequence[Coefficients]], Sequence[Any]]
+"""Mixed derivatives of the objective, each along Σ_s c_s u_s for coefficients c (S,); all of one order."""
 
 
 def looked_at(spec: Spec, required: Iterable[str], module: Any, wanted: bool | None) -> bool:
@@ -105,6 +117,30 @@ class Found:
         return cls(g, *others)
 
 
+def remembered(along: Along) -> Along:
+    """The same derivatives, each computed once: summaries of several orders are compared with them.
+
+    Example:
+        >>> calls = []
+        >>> def along(many):
+        ...     calls.append(len(many))
+        ...     return [float(c.sum()) for (c,) in many]
+        >>> known = remembered(along)
+        >>> known([[np.ones(2)]]), known([[np.zeros(2)], [np.ones(2)]]), calls
+        ([2.0], [0.0, 2.0], [1, 1])
+    """
+    values: dict[tuple[bytes, ...], Any] = {}
+
+    def known(many: Sequence[Coefficients]) -> list[Any]:
+        keys = [tuple(c.tobytes() for c in each) for each in many]
+        missing = {key: each for key, each in zip(keys, many, strict=True) if key not in values}
+        if missing:
+            values.update(zip(missing, along([*missing.values()]), strict=True))
+        return [values[key] for key in keys]
+
+    return known
+
+
 def compared(found: Found, along: Along, seed: int) -> tuple[dict[str, Array], dict[str, Array]]:
     """Numbers of some summaries, and what they must be, by order.
 
@@ -121,21 +157,20 @@ def compared(found: Found, along: Along, seed: int) -> tuple[dict[str, Array], d
     generator = np.random.default_rng(seed)
     probes = [generator.normal(size=size) / np.sqrt(size) for _ in range(_PROBES)]
     ours: dict[str, list[Any]] = {}
-    theirs: dict[str, list[Any]] = {}
+    places: dict[str, list[Coefficients]] = {}
 
-    def put(name: str, own: Any, coefficients: Sequence[Array]) -> None:
+    def put(name: str, own: Any, coefficients: Coefficients) -> None:
         ours.setdefault(name, []).append(own)
-        theirs.setdefault(name, []).append(along(coefficients))
+        places.setdefault(name, []).append(coefficients)
 
     def put_all(name: str, values: Array, order: int) -> None:
         if not few:
             put(name, _contracted(values, probes[:order]), probes[:order])
             return
-        for places in combinations_with_replacement(range(size), order):
-            expected = along([units[place] for place in places])
-            for turned in dict.fromkeys(permutations(places)):
-                ours.setdefault(name, []).append(values[turned])
-                theirs.setdefault(name, []).append(expected)
+        for chosen in combinations_with_replacement(range(size), order):
+            for turned in dict.fromkeys(permutations(chosen)):
+                # One derivative, in whatever order it is taken.
+                put(name, values[turned], [units[place] for place in chosen])
 
     put_all("order 1", found.g, 1)
     if found.h is not None:
@@ -145,7 +180,7 @@ def compared(found: Found, along: Along, seed: int) -> tuple[dict[str, Array], d
             put("order 3", found.d[place], [units[place]] * 3)
     if found.t is not None:
         put_all("order 3", found.t, 3)
-    return _arrays(ours), _arrays(theirs)
+    return _arrays(ours), _arrays({name: along(each) for name, each in places.items()})
 
 
 def _contracted(values: Array, coefficients: Sequence[Array]) -> Any:

@@ -19,7 +19,7 @@ from sifrc.spec.types import PartitionSpec, Spec
 from sifrc.verify.comparison import separate_digits
 from sifrc.verify.points import capped, random_point
 from sifrc.verify.summary_batch import OracleBatch, settled
-from sifrc.verify.summary_parts import FEW, SUMMARY, Found, compared, parts_of
+from sifrc.verify.summary_parts import FEW, SUMMARY, Coefficients, Found, compared, parts_of, remembered
 from sifrc.verify.summary_program import SummaryProgram, summary_program
 from sifrc.verify.systems import SampleSystems
 from sifrc.verify.table import Row
@@ -49,10 +49,11 @@ class _Batch:
         self.params, self.direction = _precise(point.params), _precise(point.vector)
         self.oracle = OracleBatch(spec, self.params, point)
         self.parts = parts_of(spec, self.direction)
+        self.along = remembered(self._along)
 
-    def along(self, coefficients: Sequence[Array]) -> Any:
-        """Derivative of the mean objective along Σ_s c_s u_s for each of the coefficients."""
-        return self.oracle.derivative([self.combined(MPMATH.array(c)) for c in coefficients])
+    def _along(self, many: Sequence[Coefficients]) -> list[Any]:
+        """Derivatives of the mean objective along Σ_s c_s u_s for each of the coefficients."""
+        return [self.oracle.derivative([self.combined(MPMATH.array(c)) for c in each]) for each in many]
 
     def combined(self, coefficients: Array) -> dict[str, Array]:
         """Σ_s c_s u_s."""

@@ -15,6 +15,7 @@ from numba_cases import load
 from sifrc.backends.base import LayerInfo, ModuleSource
 from sifrc.backends.numba_cpu import BACKEND
 from sifrc.backends.numba_cpu.access import Block
+from sifrc.backends.numba_cpu.storage import Layout
 from sifrc.errors import BackendError
 from sifrc.lower.program import (
     Assign,
@@ -179,6 +180,22 @@ def test_loops_use_the_subscripts_of_the_equations_also_for_families_of_several_
     _module(body, [family, constant], tmp_path, dtype="float64")._tried(vectors, numbers)
     np.testing.assert_array_equal(vectors[2], 2.0 * np.arange(5.0))
     assert numbers[5] == 3.5
+
+
+def test_members_of_several_ranks_have_a_variable_each() -> None:
+    """A vector of every sample has the dimensions of a matrix, and not the name of the batch's vector."""
+    shapes: tuple[tuple[int, tuple[int | None, ...]], ...] = (
+        (1, (3, None, 2)),
+        (2, (None, 2)),
+        (3, (2,)),
+        (4, ()),
+    )
+    program = Program((Family("q", "q", Storage.WORK, shapes, "q"),), (), ())
+    names = {
+        batched: [group.name for group in Layout(program, batched).families["q"]] for batched in (True, False)
+    }
+    assert names[True] == ["q", "q_vector", "q_batch_vector", "q_scalar"]
+    assert len(set(names[False])) == len(names[False])
 
 
 def _semidefinite(rng: np.random.Generator, n: int, rank: int, dtype: str) -> np.ndarray:

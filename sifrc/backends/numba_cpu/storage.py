@@ -87,11 +87,15 @@ class Layout:
         for index, shape in family.shapes:
             own = shape if self.batched or shape[:1] != (None,) else shape[1:]
             by_rank.setdefault(len(own), []).append((index, own))
+        taken = {family.code}
         for rank in sorted(by_rank, reverse=True):
             name = family.code
-            if len(by_rank) > 1 and rank != max(by_rank):
+            if rank != max(by_rank):
                 per_sample = self.batched and None in by_rank[rank][0][1]
-                name = f"{family.code}_{_RANK_NAMES[rank - per_sample]}"
+                word = _RANK_NAMES[rank - per_sample]
+                # A vector of every sample has the dimensions of a matrix, beside one vector of the batch.
+                name = next(n for n in (f"{name}_{word}", f"{name}_batch_{word}") if n not in taken)
+                taken.add(name)
             yield Group(family, name, tuple(by_rank[rank]))
 
     @cached_property
