@@ -18,7 +18,7 @@ from sifrc.errors import ModelError
 from sifrc.ir import Add, Axis, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Role
 from sifrc.ir.build import add, apply, einsum, inner, mapped, negative, ones, scale, total, zero
 from sifrc.ir.normal import terms_of
-from sifrc.ir.traverse import postorder
+from sifrc.ir.traverse import inputs_of, postorder
 from sifrc.scalar import EXP, ScalarFunction, scalar_from_tree
 from sifrc.scalar.domain import enforced, guarded
 from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
@@ -312,10 +312,10 @@ def _leaves(tree: Expression, scope: _Scope) -> int:
 
 def _nonlinear(tree: Expression, scope: _Scope) -> Expr:
     """One scalar function of the tensor leaves of an elementwise expression."""
-    found: dict[Expression, str] = {}
+    found: dict[Expression, tuple[str, Expr]] = {}
     body = _with_leaves(tree, scope, found)
     names = [name for name in _names(body) if name not in scope.parameters]
-    leaves = {name: _build(leaf, scope) for leaf, name in found.items()} | scope.tensors
+    leaves = dict(found.values()) | scope.tensors
     arguments = tuple(dict.fromkeys(names))
     if len(arguments) == 1 and body == Call("exp", (Name(arguments[0]),)):
         return apply(EXP, leaves[arguments[0]])
@@ -329,11 +329,18 @@ def _nonlinear(tree: Expression, scope: _Scope) -> Expr:
     return result
 
 
-def _with_leaves(tree: Expression, scope: _Scope, found: dict[Expression, str]) -> Expression:
-    """The tree with vector functions, and affine parts of several leaves, replaced by names."""
+def _with_leaves(tree: Expression, scope: _Scope, found: dict[Expression, tuple[str, Expr]]) -> Expression:
+    """The tree with vector functions, and affine parts of several leaves, replaced by names.
+
+    A name begins with ``_``, and with ``_t`` where the part is made of targets alone.
+    """
     is_vector = isinstance(tree, Call) and tree.function in _VECTOR_FUNCTIONS
     if is_vector or (_leaves(tree, scope) > 1 and _is_affine(tree, scope)):
-        return Name(found.setdefault(tree, f"_{len(found)}"), tree.location)
+        if tree not in found:
+            leaf = _build(tree, scope)
+            given = scope.tensors["y"] not in inputs_of(leaf)
+            found[tree] = f"_{'t' if given else ''}{len(found)}", leaf
+        return Name(found[tree][0], tree.location)
     match tree:
         case Call(function=function, arguments=arguments, location=location):
             return Call(function, tuple(_with_leaves(a, scope, found) for a in arguments), location)

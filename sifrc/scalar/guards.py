@@ -29,10 +29,12 @@ _TRIES = 4
 
 @dataclass(frozen=True)
 class _Bounds:
-    """lower <= symbol <= upper wherever a branch is taken."""
+    """lower <= symbol <= upper wherever a branch is taken; a bound that is ``open`` is not reached."""
 
     lower: Expr | None = None
     upper: Expr | None = None
+    lower_open: bool = False
+    upper_open: bool = False
 
 
 def _tighten(bounds: dict[Symbol, _Bounds], condition: Boolean) -> dict[Symbol, _Bounds]:
@@ -42,12 +44,13 @@ def _tighten(bounds: dict[Symbol, _Bounds], condition: Boolean) -> dict[Symbol, 
     if not (isinstance(left, Symbol) and right.is_number):
         return bounds
     old = bounds.get(left, _Bounds())
-    if condition.rel_op in (">", ">="):
-        lower = right if old.lower is None else sympy.Max(old.lower, right)
-        return bounds | {left: replace(old, lower=lower)}
-    if condition.rel_op in ("<", "<="):
-        upper = right if old.upper is None else sympy.Min(old.upper, right)
-        return bounds | {left: replace(old, upper=upper)}
+    is_open = condition.rel_op in ("<", ">")
+    if condition.rel_op in (">", ">=") and (old.lower is None or right >= old.lower):
+        is_open = is_open or (right == old.lower and old.lower_open)
+        return bounds | {left: replace(old, lower=right, lower_open=is_open)}
+    if condition.rel_op in ("<", "<=") and (old.upper is None or right <= old.upper):
+        is_open = is_open or (right == old.upper and old.upper_open)
+        return bounds | {left: replace(old, upper=right, upper_open=is_open)}
     return bounds
 
 
@@ -72,10 +75,10 @@ def _points(bounds: _Bounds) -> Iterator[Expr]:
 
 
 def _inside(branch: Expr, bounds: Mapping[Symbol, _Bounds]) -> Expr:
-    """The branch with every symbol strictly inside its bounds, else at a point where the branch is a number.
+    """The branch with every symbol where the branch is taken, else at a point where the branch is a number.
 
-    log(0) is no better than log(−1), and 1/(x − 1) no better at 1. A branch that is taken at one point, or
-    at none, stays.
+    An open bound is not where it is taken: log(0) is no better than log(−1), and 1/(x − 1) no better at 1.
+    A branch that is taken at one point, or at none, stays.
     """
     for points in zip(*(_points(b) for b in bounds.values()), strict=False):
         chosen = dict(zip(bounds, points, strict=True))
@@ -91,8 +94,12 @@ def _is_number(value: Expr) -> bool:
 def _within(symbol: Symbol, bounds: _Bounds, otherwise: Expr) -> Expr:
     value: Expr = symbol
     if bounds.upper is not None:
-        value = where(symbol < bounds.upper, value, otherwise)
-    return value if bounds.lower is None else where(symbol > bounds.lower, value, otherwise)
+        below = symbol < bounds.upper if bounds.upper_open else symbol <= bounds.upper
+        value = where(below, value, otherwise)
+    if bounds.lower is None:
+        return value
+    above = symbol > bounds.lower if bounds.lower_open else symbol >= bounds.lower
+    return where(above, value, otherwise)
 
 
 def _guard(branch: Expr, bounds: dict[Symbol, _Bounds]) -> Expr:

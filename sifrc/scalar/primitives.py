@@ -365,17 +365,40 @@ def _decided(expression: Any, condition: Boolean, holds: bool) -> Any:
 
 
 def maximum(a: Expr, b: Expr) -> Expr:
-    """The larger of two; NaN in ``a`` comes out as NaN when ``b`` is a number."""
-    if a.is_number:
-        a, b = b, a
-    return where(comparison(sympy.LessThan, a, b), b, a)
+    """The larger of two; what a network computes comes out as NaN where it is NaN, beside what is given.
+
+    Example:
+        >>> y, t = sympy.symbols("y t", real=True)
+        >>> maximum(y, t), maximum(t, y)
+        (Piecewise((t, t >= y), (y, True)), Piecewise((t, t > y), (y, True)))
+    """
+    return _extreme(sympy.LessThan, sympy.StrictGreaterThan, a, b)
 
 
 def minimum(a: Expr, b: Expr) -> Expr:
-    """The smaller of two, ties as for :func:`maximum`."""
+    """The smaller of two, as :func:`maximum`."""
+    return _extreme(sympy.GreaterThan, sympy.StrictLessThan, a, b)
+
+
+def _extreme(second: type[Relational], first: type[Relational], a: Expr, b: Expr) -> Expr:
+    """One of two by how ``a`` compares with ``b``; a tie goes to ``b``, which is a number if one of them is.
+
+    A comparison with NaN does not hold: the branch without a condition is the one that may be NaN.
+    """
     if a.is_number:
         a, b = b, a
-    return where(comparison(sympy.GreaterThan, a, b), b, a)
+    if _is_computed(b) and not _is_computed(a):
+        return where(comparison(first, a, b), a, b)
+    return where(comparison(second, a, b), b, a)
+
+
+def _is_computed(expression: Expr) -> bool:
+    """Whether it depends on what a network computes: x, y, or a part of a loss with a name as ``_0``.
+
+    Targets t, parts of a loss that are made of them, as ``_t0``, and parameters are given.
+    """
+    names = (symbol.name for symbol in expression.free_symbols)
+    return any(name in ("x", "y") or (name[:1] == "_" and name[:2] != "_t") for name in names)
 
 
 def substituted(expression: Expr, table: Mapping[Expr, Expr]) -> Expr:
