@@ -65,3 +65,36 @@ def test_a_branch_that_is_taken_nowhere_stays(text: str) -> None:
             print_code(form, "numpy", real="np.float64").text, {"np": np, "x": np.array([-2.0, 3.0])}
         )
     np.testing.assert_allclose(found, [-0.5, 1 / 3] if text.startswith("1") else [2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("where(x >= 0, sqrt(x), 3)", 0.0),
+        ("where(x < 0, 3, sqrt(x))", 0.0),
+        ("where(x <= 0, sqrt(-x), 3)", 0.0),
+        ("where(x >= 0, 1/sqrt(1 + x), 3)", 1.0),
+        ("where(x > 0, 3, 1/sqrt(1 - x))", 1.0),
+        ("where(x > 0, 1/sqrt(x), 3)", 3.0),
+    ],
+)
+def test_a_bound_that_a_branch_reaches_is_part_of_it(text: str, expected: float) -> None:
+    """At the bound itself, by both dialects."""
+    form = scalar_from_tree(parse_expression(text), ("x",), ()).value_form((0,))
+    found = eval(print_code(form, "numpy", real="np.float64").text, {"np": np, "x": np.zeros(1)})
+    assert found == expected
+    assert eval(print_code(form, "torch").text, {"torch": torch, "x": torch.zeros(1)}) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["max(t, y)", "max(y, t)", "min(t, 2*y)", "max(s, y)", "min(y, s)", "max(0, y)"]
+)
+def test_what_a_network_computes_stays_not_a_number(text: str) -> None:
+    """Beside targets and parameters; a tie goes to the second, or to the number."""
+    tree = parse_expression(text, variables=("y", "t"), parameters=("s",))
+    function = scalar_from_tree(tree, ("y", "t"), (("s", 0.5),)).bound()
+    code = print_code(function.value_form((0, 0)), "numpy", real="np.float64").text
+    point = {"np": np, "y": np.array([np.nan, 1.0]), "t": np.array([0.3, -2.0])}
+    found = eval(code, point)
+    assert np.isnan(found[0])
+    assert found[1] == eval(text, {"max": max, "min": min, "y": 1.0, "t": -2.0, "s": 0.5})
