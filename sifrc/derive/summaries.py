@@ -30,7 +30,7 @@ from sifrc.derive.system import Equation, System
 from sifrc.ir import Add, Axis, Einsum, Expr, Input, LogSoftmax, LogSumExp, Role
 from sifrc.ir.along import along, spread
 from sifrc.ir.build import einsum, inner, ones, rename, subtract, total, zero
-from sifrc.ir.normal import Relation, expand, reduce, relation
+from sifrc.ir.normal import Relation, condense, expand, reduce, relation
 from sifrc.ir.traverse import inputs_of, postorder, rewrite
 from sifrc.model import Constraint, Model
 from sifrc.model.build import state_regularizer
@@ -318,14 +318,14 @@ class Summaries:
         known: list[Expr] = []
         for c, form in self._forms():
             known_products = self._without_mean if c is None else self._relations[c.index]
-            value = reduce(self._along_groups(part(form, c is None), order), known_products)
+            value = condense(self._along_groups(part(form, c is None), order), known_products)
             last = c is None
             symbol = Input(
                 family if last else f"{family}∑", None if c is None else c.index, axes, Role.DIRECTION
             )
             if value is zero(value.axes) and not last:
                 continue
-            whole = expand(total([*known, spread(value, axes)], axes))
+            whole = condense(total([*known, spread(value, axes)], axes))
             equations.append(Equation(symbol, whole, None if c is None else c.index, source))
             known = [symbol]
         return System(name, title, tuple(equations))

@@ -10,15 +10,14 @@ where a proof needs it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from hashlib import blake2b
 
 import sympy
 
 from sifrc.ir.axes import Axis
 from sifrc.ir.nodes import Add, AxisError, Delta, Einsum, Expr, Input, Map, Operand, Role
+from sifrc.ir.ordering import Product, canonical_order, contracted_names
 from sifrc.scalar.function import ScalarFunction
 from sifrc.scalar.primitives import substituted
 
@@ -313,119 +312,18 @@ def _swap(operand: Operand, old: Axis, new: Axis) -> Operand:
 
 def _canonical(operands: list[Operand], out: tuple[Axis, ...]) -> tuple[Operand, ...]:
     """Order operands and name contracted labels independently of how they were given."""
-    if len({expr.key for expr, _ in operands}) == len(operands):  # no two alike: their keys decide
-        return _name_contracted(sorted(operands, key=lambda op: op[0].key), out)
-    out_names = {axis: f"o{position}" for position, axis in enumerate(out)}
-    colour = {label: out_names.get(label, f"c{label.size}") for _, labels in operands for label in labels}
-    for _ in range(3):  # refine the colours of contracted labels by where they occur
-        seen: dict[Axis, list[str]] = {label: [] for label in colour}
-        for expr, labels in operands:
-            around = ",".join(colour[label] for label in labels)
-            for slot, label in enumerate(labels):
-                seen[label].append(f"{expr.key}/{slot}/{around}")
-        colour = {
-            label: old if label in out_names else f"c{label.size}<{_short(sorted(seen[label]))}>"
-            for label, old in colour.items()
-        }
-    ordered = sorted(operands, key=lambda op: (op[0].key, [colour[label] for label in op[1]]))
-    ties = [
-        list(group)
-        for _, group in itertools.groupby(
-            ordered, key=lambda op: (op[0].key, tuple(colour[label] for label in op[1]))
-        )
-    ]
-    return _least(ties, out)
-
-
-@dataclass(frozen=True)
-class _Partial:
-    """The first operands of an order, with names of their labels; ``left`` are those of its group to come."""
-
-    named: tuple[Operand, ...]
-    names: dict[Axis, Axis]
-    left: tuple[Operand, ...]
-
-
-def _least(groups: list[list[Operand]], out: tuple[Axis, ...]) -> tuple[Operand, ...]:
-    """Operands in the order, within each group of operands that are alike, whose names come first.
-
-    Place by place only the orders with the least names are kept, and of those that differ by a symmetry of
-    the product one: there are factorially many where the same factors occur several times.
-    """
-    states = [_Partial((), {axis: axis for axis in out}, ())]
-    for position, group in enumerate(groups):
-        later = [operand for other in groups[position + 1 :] for operand in other]
-        states = [_Partial(state.named, state.names, tuple(group)) for state in states]
-        for _ in group:
-            found: dict[tuple[str, ...], list[_Partial]] = {}
-            for state in states:
-                # Many alike stay in the order they have.
-                choices = state.left if len(group) <= 4 else state.left[:1]
-                taken: dict[tuple[str, ...], list[_Partial]] = {}
-                for choice in choices:
-                    names, labels = _with_names(choice[1], state.names, out)
-                    left = tuple(operand for operand in state.left if operand is not choice)
-                    partial = _Partial((*state.named, (choice[0], labels)), names, left)
-                    taken.setdefault(tuple(str(label) for label in labels), []).append(partial)
-                least = min(taken)
-                found.setdefault(least, []).extend(_unlike(taken[least], state.names, later))
-            states = found[min(found)]
-    return states[0].named
-
-
-def _unlike(partials: list[_Partial], before: Mapping[Axis, Axis], later: list[Operand]) -> list[_Partial]:
-    """Of partial orders that differ in their last operand, those that no symmetry takes into each other.
-
-    One takes the last operands and what hangs together with them, by labels without a name so far, into each
-    other where these parts come out equal.
-    """
-    if len(partials) == 1:
-        return partials
-    kept: dict[tuple[tuple[str, tuple[str, ...]], ...], _Partial] = {}
-    for partial in partials:
-        names = partial.names
-        part, rest = [], [*partial.left, *later]
-        joined = names.keys() - before.keys()
-        while linked := [operand for operand in rest if not joined.isdisjoint(operand[1])]:
-            part += linked
-            rest = [operand for operand in rest if joined.isdisjoint(operand[1])]
-            joined |= {label for _, labels in linked for label in labels if label not in before}
-        # Names that are given must not meet those that labels of the part happen to have.
-        apart = [
-            (expr, tuple(names[a] if a in names else Axis(f"?{a.name}", a.size, a.primes) for a in labels))
-            for expr, labels in part
-        ]
-        whole = _canonical(apart, tuple(names.values())) if apart else ()
-        kept.setdefault(tuple((e.key, tuple(str(a) for a in ls)) for e, ls in whole), partial)
-    return list(kept.values())
-
-
-def _short(parts: list[str]) -> str:
-    return blake2b("|".join(parts).encode(), digest_size=8).hexdigest()
-
-
-def _name_contracted(operands: list[Operand], out: tuple[Axis, ...]) -> tuple[Operand, ...]:
-    names = {axis: axis for axis in out}
-    named: list[Operand] = []
-    for expr, labels in operands:
-        names, own = _with_names(labels, names, out)
-        named.append((expr, own))
-    return tuple(named)
-
-
-def _with_names(
-    labels: tuple[Axis, ...], names: dict[Axis, Axis], out: tuple[Axis, ...]
-) -> tuple[dict[Axis, Axis], tuple[Axis, ...]]:
-    """Names with those of the next labels, and the labels by them.
-
-    A part of a larger product may have contracted labels of the whole among its own axes, ``out``.
-    """
-    taken = {axis.name for axis in out}
-    number = len(names) - len(out)
-    free = (name for name in map("#{}".format, itertools.count()) if name not in taken)
-    following = itertools.islice(free, number, None)
-    names = dict(names)
-    for label in labels:
-        if label not in names:
-            names[label] = Axis(next(following), label.size)
-    return names, tuple(names[label] for label in labels)
+    numbers = {axis: number for number, axis in enumerate(out)}
+    for _, labels in operands:
+        for label in labels:
+            numbers.setdefault(label, len(numbers))
+    product = Product(
+        keys=[expr.key for expr, _ in operands],
+        labels=[tuple([numbers[label] for label in labels]) for _, labels in operands],
+        fixed={number: str(axis) for number, axis in enumerate(out)},
+        kinds={number: str(axis.size) for axis, number in numbers.items()},
+    )
+    ordered = [operands[position] for position in canonical_order(product)]
+    new = dict.fromkeys(label for _, labels in ordered for label in labels if label not in out)
+    names = contracted_names({number: axis.name for number, axis in enumerate(out)})
+    named = {label: Axis(name, label.size) for label, name in zip(new, names, strict=False)}
+    return tuple((expr, tuple([named.get(label, label) for label in labels])) for expr, labels in ordered)

@@ -9,6 +9,7 @@ It is not complete: what does not reduce is undecided.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,9 +18,9 @@ from functools import cached_property
 from sifrc.ir.axes import Axis
 from sifrc.ir.build import add, einsum, scale, zero
 from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Operand
-from sifrc.ir.traverse import postorder
+from sifrc.ir.traverse import postorder, rewrite
 
-__all__ = ["Relation", "expand", "is_zero", "operands_of", "reduce", "relation", "terms_of"]
+__all__ = ["Relation", "condense", "expand", "is_zero", "operands_of", "reduce", "relation", "terms_of"]
 
 _MAX_STEPS, _MAX_TERMS = 500, 2000
 
@@ -40,9 +41,9 @@ def expand(expr: Expr) -> Expr:
     for node in postorder(expr):
         if isinstance(node, Add):
             done[node.key] = add([(factor, done[term.key]) for factor, term in node.terms], node.out)
-        elif isinstance(node, Einsum):
+        elif isinstance(node, Einsum) and any(isinstance(part, Add | Einsum) for part in node.children()):
             done[node.key] = add(_distribute(node, done), node.out)
-        else:
+        else:  # an atom, or a product of atoms
             done[node.key] = node
     return done[expr.key]
 
@@ -126,6 +127,66 @@ def reduce(expr: Expr, relations: Sequence[Relation]) -> Expr:
         if len(terms_of(current)) > _MAX_TERMS:
             break
     return expanded
+
+
+def condense(expr: Expr, relations: Sequence[Relation] = ()) -> Expr:
+    """Equal under the relations, reduced where that is smaller than the graph as it is.
+
+    Derivatives of nested functions share their factors; expanded they grow with the power of the order. There
+    the relations are used within each product, and nothing is distributed.
+
+    Example:
+        >>> from sifrc.ir import Axis, Input, Role
+        >>> from sifrc.ir.build import hadamard, subtract, total
+        >>> i = Axis("fc1", 3)
+        >>> u, v, w, x, y, z = [Input(letter, 1, (i,), Role.STATE) for letter in "uvwxyz"]
+        >>> powers = hadamard(total([u, v], (i,)), total([w, x], (i,)), total([y, z], (i,)))
+        >>> condense(powers) is powers
+        True
+        >>> condense(subtract(hadamard(total([u, v], (i,)), w), hadamard(v, w))) is hadamard(u, w)
+        True
+    """
+    size = _size(expr)
+    if _most_terms(expr) <= size:
+        reduced = reduce(expr, relations)
+        if _size(reduced) <= size:
+            return reduced
+    return _reduce_within(expr, relations)
+
+
+def _size(expr: Expr) -> int:
+    """The number of operands in the graph, each node once."""
+    return sum(sum(1 for _ in node.children()) for node in postorder(expr))
+
+
+def _most_terms(expr: Expr) -> int:
+    """How many terms the expansion has before equal ones are merged."""
+    count: dict[str, int] = {}
+    for node in postorder(expr):
+        inside = [count[child.key] for child in node.children()]
+        if isinstance(node, Add):
+            count[node.key] = sum(inside)
+        else:
+            count[node.key] = math.prod(inside) if isinstance(node, Einsum) else 1
+    return count[expr.key]
+
+
+def _reduce_within(expr: Expr, relations: Sequence[Relation]) -> Expr:
+    """Leading products replaced where they are part of one product of the graph."""
+
+    def replaced(node: Expr) -> Expr:
+        for _ in range(_MAX_STEPS):
+            if not isinstance(node, Einsum):
+                break
+            present = {operand.key for operand, _ in node.operands}
+            found = (_replace(node, known) for known in relations if known.factors <= present)
+            new = next((value for value in found if value is not None), None)
+            if new is None:
+                break
+            node = new
+        return node
+
+    return rewrite([expr], replaced)[0]
 
 
 def is_zero(expr: Expr, relations: Sequence[Relation] = ()) -> bool:

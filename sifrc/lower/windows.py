@@ -20,7 +20,7 @@ from sifrc.derive.summaries import GROUP, OWNER
 from sifrc.derive.system import Equation
 from sifrc.ir import Add, Axis, Einsum, Expr, Input
 from sifrc.ir.build import add, einsum, ones, rename, total, zero
-from sifrc.ir.normal import expand
+from sifrc.ir.normal import condense, expand
 from sifrc.ir.relative import ordered_terms
 from sifrc.ir.traverse import inputs_of, postorder, rewrite
 from sifrc.lower.program import Fresh, Load, Ref, Slot, Subscript, Upto, Window
@@ -75,7 +75,9 @@ class Windows:
             self.stored[equation.symbol.family, equation.symbol.index] = groups[0].size or 0
             yield equation
             return
-        symbol, value = equation.symbol, expand(equation.value)
+        symbol = equation.symbol
+        shorter = expand if self._is_mixed(equation.value) else condense
+        value = shorter(equation.value)
         # In an order that is the same for layers that are alike.
         terms = ordered_terms(value, equation.layer) if isinstance(value, Add) else [(Fraction(1), value)]
         found: dict[tuple[Interval, ...], list[tuple[Fraction, Expr]]] = {}
@@ -101,7 +103,7 @@ class Windows:
             target = self._view(symbol, table)
             axes = _left(symbol.axes, table)
             part = add([(f, self._restrict(term, table)) for f, term in found[window]], axes)
-            part = expand(rename(part, target.axes))
+            part = shorter(rename(part, target.axes))
             if any(_overlap(window, other) for other in covered):
                 part = total([target, part], target.axes)
             covered.append(window)
@@ -135,6 +137,15 @@ class Windows:
 
     # -- which groups a term has
 
+    def _is_mixed(self, value: Expr) -> bool:
+        """Whether a sum within a term has parts for different groups: only they are taken apart."""
+        return any(
+            len({self._support(term, axis) for _, term in node.terms}) > 1
+            for node in _outside(value)
+            if node is not value and isinstance(node, Add)
+            for axis in _groups(node.axes)
+        )
+
     def _support(self, expr: Expr, axis: Axis) -> Interval:
         """The groups for which the expression is not zero, as an interval of the axis."""
         if isinstance(expr, Input):
@@ -162,14 +173,7 @@ class Windows:
 
     def _mark(self, term: Expr, axis: Axis, window: Interval) -> Window:
         """How the window is called: after the owner of a tensor, or after the groups of another array."""
-        operands = term.operands if isinstance(term, Einsum) else ((term, term.axes),)
-        own = [
-            expr
-            for expr, labels in operands
-            if isinstance(expr, Input)
-            and axis in labels
-            and self._support(expr, expr.axes[labels.index(axis)]) == window
-        ]
+        own = [symbol for symbol, slot in _carriers(term, axis) if self._support(symbol, slot) == window]
         owners = [expr for expr in own if expr.family in _OWNERS]
         if owners and axis.size != 1:
             assert owners[0].index is not None
@@ -224,6 +228,20 @@ class Windows:
 def _outside(value: Expr) -> Iterator[Expr]:
     """The nodes that have groups."""
     return (node for node in postorder(value) if _groups(node.axes))
+
+
+def _carriers(expr: Expr, axis: Axis) -> Iterator[tuple[Input, Axis]]:
+    """The arrays that an expression has an axis from, and the axis of each."""
+    if isinstance(expr, Input):
+        yield expr, axis
+    elif isinstance(expr, Add):
+        for _, term in expr.terms:
+            yield from _carriers(term, axis)
+    elif isinstance(expr, Einsum):
+        for operand, labels in expr.operands:
+            for own, label in zip(operand.axes, labels, strict=True):
+                if label == axis:
+                    yield from _carriers(operand, own)
 
 
 def _groups(axes: Sequence[Axis]) -> tuple[Axis, ...]:

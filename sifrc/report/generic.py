@@ -7,7 +7,6 @@ Scalar functions compare by what they compute, with their parameter values.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from functools import singledispatch
 from hashlib import blake2b
@@ -33,13 +32,13 @@ from sifrc.ir import (
     Spectral,
     Sylvester,
 )
+from sifrc.ir.ordering import Product, canonical_order
 from sifrc.ir.traverse import postorder
 from sifrc.scalar import ScalarFunction
 
 __all__ = ["generic_key"]
 
 Keys: TypeAlias = Callable[[Expr], str]
-_MAX_TIES = 4
 
 
 def generic_key(expr: Expr, layer: int) -> str:
@@ -142,42 +141,21 @@ def _(node: LinearSolve, layer: int, keys: Keys) -> str:
 
 def _product(operands: Sequence[Operand], out: tuple[Axis, ...], keys: Keys) -> str:
     """Operands in an order, and contracted labels under names, that do not depend on the layer."""
-    fixed = {axis: f"o{position}" for position, axis in enumerate(out)}
-    colour = {
-        label: fixed.get(label, "p" if label.size is None else "c")
-        for _, labels in operands
-        for label in labels
-    }
-    for _ in range(3):  # a contracted label is told apart by where it occurs
-        seen: dict[Axis, list[str]] = {label: [] for label in colour}
-        for expr, labels in operands:
-            around = ",".join(colour[label] for label in labels)
-            for slot, label in enumerate(labels):
-                seen[label].append(f"{keys(expr)}/{slot}/{around}")
-        colour = {
-            label: old if label in fixed else "c" + _digest("|".join(sorted(seen[label])))
-            for label, old in colour.items()
-        }
-
-    def coloured(operand: Operand) -> tuple[str, tuple[str, ...]]:
-        return keys(operand[0]), tuple(colour[label] for label in operand[1])
-
-    ties = [list(group) for _, group in itertools.groupby(sorted(operands, key=coloured), key=coloured)]
-    choices = [itertools.permutations(group) if len(group) <= _MAX_TIES else [tuple(group)] for group in ties]
-    return min(
-        (
-            _named([operand for group in choice for operand in group], fixed, keys)
-            for choice in itertools.product(*choices)
-        ),
-        default="",
-    )
-
-
-def _named(operands: Sequence[Operand], fixed: dict[Axis, str], keys: Keys) -> str:
-    names = dict(fixed)
+    numbers = {axis: number for number, axis in enumerate(out)}
     for _, labels in operands:
         for label in labels:
-            names.setdefault(label, f"#{len(names)}")
-    return " ".join(
-        f"{keys(expr)}[{','.join(names[label] for label in labels)}]" for expr, labels in operands
+            numbers.setdefault(label, len(numbers))
+    product = Product(
+        keys=[keys(expr) for expr, _ in operands],
+        labels=[tuple([numbers[label] for label in labels]) for _, labels in operands],
+        fixed={number: f"o{number}" for number in range(len(out))},
+        kinds={number: "p" if axis.size is None else "c" for axis, number in numbers.items()},
     )
+    names = dict(product.fixed)
+    parts = []
+    for position in canonical_order(product):
+        for number in product.labels[position]:
+            names.setdefault(number, f"#{len(names)}")
+        slots = ",".join([names[number] for number in product.labels[position]])
+        parts.append(f"{product.keys[position]}[{slots}]")
+    return " ".join(parts)

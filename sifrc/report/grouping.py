@@ -5,10 +5,10 @@ The boundary cases stay lines of their own, with n in place of the number where 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeGuard
 
 from sifrc.ir import Add, Expr
 from sifrc.ir.traverse import inputs_of
@@ -23,6 +23,7 @@ from sifrc.report.layout import (
     Total,
     indices_of,
     sum_of,
+    symbols_of,
 )
 from sifrc.report.notation import Notation
 from sifrc.report.sheet import Formula, Row
@@ -31,7 +32,7 @@ from sifrc.scalar import ScalarFunction
 
 __all__ = ["Group", "Line", "Names", "grouped", "is_long", "naming_of", "rows_of", "total_over_layers"]
 
-_MOST_TERMS = 48
+_MOST_TERMS, _MOST_SYMBOLS = 48, 400
 _ANCHORS = ("ζ", "γ", "N", "η", "c", "b", "λ")
 
 
@@ -177,9 +178,11 @@ def rows_of(lines: Sequence[Line], names: Names) -> tuple[Row, ...]:
     return tuple(row_of(group, names) for group in grouped(lines, names))
 
 
-def is_long(layout: Layout) -> TypeGuard[Sum]:
-    """Whether a right side is a sum of more terms than anyone reads."""
-    return isinstance(layout, Sum) and len(layout.terms) > _MOST_TERMS
+def is_long(layout: Layout) -> bool:
+    """Whether a right side has more terms or symbols than anyone reads."""
+    if isinstance(layout, Sum) and len(layout.terms) > _MOST_TERMS:
+        return True
+    return any(True for _ in itertools.islice(symbols_of(layout), _MOST_SYMBOLS, None))
 
 
 def naming_of(group: Group, names: Names) -> tuple[Naming, str]:

@@ -9,19 +9,19 @@ from sifrc.model import Model
 from sifrc.report.book import lines_of, names_of
 from sifrc.report.grouping import grouped, is_long, naming_of
 from sifrc.report.indices import Naming
-from sifrc.report.layout import Equal, Layout, Sum
+from sifrc.report.layout import Equal, Layout, Sum, symbols_of
 from sifrc.report.text import text
 
 __all__ = ["condition_lines", "describe_system"]
 
 
-_KEPT = 12
+_KEPT, _KEPT_SYMBOLS = 12, 100
 
 
 def describe_system(system: System, model: Model) -> tuple[str, ...]:
     """One line for each equation, generic k first, with its range and its source.
 
-    A sum of more terms than anyone reads is cut, and the line says how many are left out.
+    A right side of more terms or symbols than anyone reads is cut, and the line says how much is left out.
 
     Example:
         >>> from sifrc.derive.derived import Derived
@@ -43,12 +43,21 @@ def describe_system(system: System, model: Model) -> tuple[str, ...]:
 
 
 def _cut(layout: Layout, naming: Naming) -> str:
-    """The text of a right side, of a long sum the first terms."""
+    """The text of a right side, of a long one the first terms."""
     if isinstance(layout, Equal):
         return " = ".join(_cut(part, naming) for part in layout.parts)
     if not is_long(layout):
         return text(layout, naming)
-    return f"{text(Sum(layout.terms[:_KEPT]), naming)} + … ({len(layout.terms) - _KEPT} more terms)"
+    terms = layout.terms if isinstance(layout, Sum) else ()
+    kept, symbols = 0, 0
+    for _, term in terms[:_KEPT]:
+        symbols += sum(1 for _ in symbols_of(term))
+        if symbols > _KEPT_SYMBOLS:
+            break
+        kept += 1
+    first = f"{text(Sum(terms[:kept]), naming)} + …" if kept else "…"
+    left = f"{len(terms) - kept} more terms" if kept else f"{sum(1 for _ in symbols_of(layout))} symbols"
+    return f"{first} ({left})"
 
 
 def condition_lines(conditions: Iterable[Condition], status: bool = True) -> Iterator[str]:

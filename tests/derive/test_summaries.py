@@ -26,9 +26,12 @@ from summary_oracle import (
 )
 from summary_values import FIELDS, Interpreted, SystemValues, agree, program_of
 
+from sifrc.derive.derived import Derived
+from sifrc.ir.traverse import postorder
 from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
 from sifrc.lower.lowering import Passes
 from sifrc.lower.program import Fresh, Function, Program
+from sifrc.model import build_model
 from sifrc.model.partition import partition_of
 from sifrc.spec import Spec
 from sifrc.verify.points import Point, parameter_count
@@ -216,6 +219,23 @@ def test_a_direction_of_zeros_gives_zeros() -> None:
     found = Interpreted(spec, Point(point.params, point.inputs, point.targets, still))
     for values in (found.order(3), found.whole()):
         assert all(not value.any() for name, value in values.items() if name != "objective")
+
+
+@pytest.mark.parametrize("word", ["canonical", "weights-biases"])
+def test_factors_of_nested_functions_stay_shared(word: str) -> None:
+    """Multiplied out, the third derivative of this loss has hundreds of products of some ten factors each."""
+    case = {
+        **CASES["tanh_cross_entropy_2"],
+        "name": "nested",
+        "loss": {"expression": "-log(dot(t, softmax(y/sqrt(1 + dot(y, y)))))", "targets": "classes"},
+    }
+    spec = spec_with(case, word)
+    groups = groups_of(spec, word)
+    assert groups is not None
+    both_agree(spec, point_of(spec, 3, BATCH), groups)
+    for system in Derived(build_model(spec)).summaries.whole():
+        for equation in system.equations:
+            assert sum(1 for node in postorder(equation.value) for _ in node.children()) < 600
 
 
 def random_network(data: dict[str, Any], seed: int) -> None:

@@ -7,8 +7,8 @@ from fractions import Fraction
 import pytest
 
 from sifrc.ir import Axis, Input, Role
-from sifrc.ir.build import add, einsum, hadamard, scale, subtract
-from sifrc.ir.normal import is_zero, reduce, relation
+from sifrc.ir.build import add, einsum, hadamard, inner, scale, subtract, total
+from sifrc.ir.normal import condense, expand, is_zero, reduce, relation, terms_of
 
 ROW, COLUMN = Axis("fc1", 3), Axis("x", 2)
 W = Input("W", 1, (ROW, COLUMN), Role.PARAMETER)
@@ -37,3 +37,22 @@ def test_the_product_is_replaced_where_it_occurs() -> None:
 def test_a_product_that_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="known: the leading product is not a term"):
         relation("known", subtract(Y, Z), PRODUCT)
+
+
+def test_sums_within_products_stay_where_they_are_shorter_so() -> None:
+    """(y + z)³ has 3 operands twice, its expansion 4 terms; relations hold in both forms."""
+    both = total([Y, Z], (ROW,))
+    cube = hadamard(both, both, both)
+    assert condense(cube) is cube
+    assert len(terms_of(reduce(cube, []))) == 4
+    known = hadamard(cube, PRODUCT)
+    assert condense(known, [KNOWN]) is scale(Fraction(3, 2), hadamard(cube, Y))
+    within = inner(hadamard(cube, total([PRODUCT, Z], (ROW,))), Y)
+    assert condense(within, [KNOWN]) is inner(hadamard(cube, total([scale(Fraction(3, 2), Y), Z], (ROW,))), Y)
+
+
+def test_sums_within_products_are_multiplied_out_where_that_is_shorter() -> None:
+    """(y + z) w − z w is y w, and W x (y + z) − W x z is 3/2 y²."""
+    value = subtract(hadamard(total([Y, Z], (ROW,)), PRODUCT), hadamard(Z, PRODUCT))
+    assert condense(value) is expand(hadamard(Y, PRODUCT))
+    assert condense(value, [KNOWN]) is scale(Fraction(3, 2), hadamard(Y, Y))

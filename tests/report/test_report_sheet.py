@@ -13,7 +13,10 @@ import pytest
 from cases import CASES
 from networks import LEAKY, SKIP, chain, derived, named
 
+from sifrc.derive.system import Equation, System
 from sifrc.errors import DerivationError
+from sifrc.ir import Axis, Input, Role
+from sifrc.ir.build import hadamard, total
 from sifrc.model import build_model
 from sifrc.report.document import equations
 from sifrc.report.lines import describe_system
@@ -191,3 +194,23 @@ def test_a_system_is_described_in_a_few_lines_for_generated_code() -> None:
         "b_n = t − x_n  [ESN(9)]",
         "y_k = F_k'(a_k) ∘ b_k,  k = 1..n",
     )
+
+
+def test_right_sides_that_nobody_reads_to_their_end_are_cut() -> None:
+    """By terms, by symbols of the first terms, and where already the first term has too many."""
+    axis = Axis("fc1", 3)
+    model = build_model(build_spec(chain("tanh", 30, last=True)))
+
+    def described(terms: int, factors: int) -> str:
+        products = [
+            hadamard(*(Input("x", n + m + 1, (axis,), Role.STATE) for m in range(factors)))
+            for n in range(terms)
+        ]
+        equation = Equation(Input("b", 1, (axis,), Role.ADJOINT), total(products, (axis,)), 1, "definition")
+        return describe_system(System("long", "Long", (equation,)), model)[0]
+
+    whole, cut, short, none = (described(*sizes) for sizes in ((40, 2), (60, 2), (20, 30), (2, 300)))
+    assert whole.count("∘") == 40 and "…" not in whole
+    assert cut.count("∘") == 12 and cut.endswith(" + … (48 more terms)")
+    assert short.count("∘") == 3 * 29 and short.endswith(" + … (17 more terms)")
+    assert none == "b_1 = … (600 symbols)"
