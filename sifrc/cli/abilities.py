@@ -11,6 +11,7 @@ from sifrc.errors import BackendError, MethodError, SifrcError
 from sifrc.spec.types import MethodSpec
 
 if TYPE_CHECKING:
+    from sifrc.derive.derived import Derived
     from sifrc.model import Model
 
 __all__ = ["HEADERS", "Abilities", "find_abilities"]
@@ -45,6 +46,7 @@ def find_abilities(model: Model, progress: Callable[[str, float], None] | None =
         model: of the spec.
         progress: called with what is tried and the share that is done.
     """
+    from sifrc.derive.derived import Derived
     from sifrc.methods.curvature import CURVATURE_OPERATORS
     from sifrc.methods.operators import OPERATORS, resolve_operators
     from sifrc.methods.registry import METHODS
@@ -58,7 +60,7 @@ def find_abilities(model: Model, progress: Callable[[str, float], None] | None =
         # Sizes are of no more consequence, and layers of different sizes look alike without them.
         condensed = condense(capped(model.spec, _UNITS))
         model, alike = build_model(condensed.spec), condensed.alike
-    spec = model.spec
+    spec, derived = model.spec, Derived(model)
     every = (*OPERATORS, *CURVATURE_OPERATORS)
     known = tuple(name for name in spec.target.operators if _is_operator(name))
     asked = {plan.name for plan in resolve_operators(known)} | {*known} & {*CURVATURE_OPERATORS}
@@ -70,24 +72,24 @@ def find_abilities(model: Model, progress: Callable[[str, float], None] | None =
             progress(f"checking: {name}", tries.index(name) / len(tries))
 
     say(every[0])
-    # Mostly everything is possible, and trying it together derives what it shares once.
-    conditions, problem = _try(model, every, spec.method)
+    # Mostly everything is possible: then one plan says so.
+    conditions, problem = _try(derived, every, spec.method)
     together = problem is None
-    problem = None if together and known == spec.target.operators else _try_requested(model)
+    problem = None if together and known == spec.target.operators else _try_requested(derived)
     rows = []
     for name in every:
         say(name)
-        reason = None if together else _try(model, (name,), None)[1]
+        reason = None if together else _try(derived, (name,), None)[1]
         rows.append(_row("operator", name, reason, name in asked))
     for name in METHODS:
         say(name)
         if together and name == chosen:
             rows.append(_row("method", name, None, True))
             continue
-        more, reason = _try(model, (), spec.method if name == chosen else MethodSpec(name))
+        more, reason = _try(derived, (), spec.method if name == chosen else MethodSpec(name))
         conditions += tuple(condition for condition in more if condition not in conditions)
         rows.append(_row("method", name, reason, name == chosen))
-    rows += _kinds(model)
+    rows += _kinds(derived)
     if alike is not None:
         conditions = tuple(_of_all_layers(conditions, model, whole, alike))
     lines = tuple(condition_lines(conditions, status=False))
@@ -109,13 +111,11 @@ def _of_all_layers(
             yield Condition(text, number, condition.status)
 
 
-def _kinds(model: Model) -> list[tuple[str, ...]]:
+def _kinds(derived: Derived) -> list[tuple[str, ...]]:
     """Kinds of curvature: the presets, and those of the spec."""
     from sifrc.derive.curvature.kinds import KINDS, kind_of
-    from sifrc.derive.derived import Derived
 
-    derived = Derived(model)
-    own = {kind.name: kind_of(kind) for kind in model.spec.curvature}
+    own = {kind.name: kind_of(kind) for kind in derived.model.spec.curvature}
     rows = []
     for name, kind in {**KINDS, **own}.items():
         reason: SifrcError | None = None
@@ -145,24 +145,26 @@ def _row(kind: str, name: str, reason: SifrcError | None, requested: bool) -> tu
 
 
 def _try(
-    model: Model, operators: tuple[str, ...], method: MethodSpec | None
+    derived: Derived, operators: tuple[str, ...], method: MethodSpec | None
 ) -> tuple[tuple[Condition, ...], SifrcError | None]:
     """Conditions at run time, and why it is impossible; None if it is not."""
     from sifrc.methods.planning import make_plan
 
+    model = derived.model
     target = replace(model.spec.target, operators=operators)
+    tried = replace(model, spec=replace(model.spec, target=target, method=method))
     try:
-        planned = make_plan(replace(model, spec=replace(model.spec, target=target, method=method)))
+        planned = make_plan(tried, known=derived)
     except SifrcError as error:
         return (), error
     return tuple(c for c in planned.conditions if c.status == "run time"), None
 
 
-def _try_requested(model: Model) -> SifrcError | None:
+def _try_requested(derived: Derived) -> SifrcError | None:
     from sifrc.methods.planning import make_plan
 
     try:
-        make_plan(model)
+        make_plan(derived.model, known=derived)
     except SifrcError as error:
         return error
     return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, wraps
+from typing import TypeVar
 
 from sifrc.derive.acceptance import accept
 from sifrc.derive.curvature.systems import Curvature
@@ -19,6 +21,19 @@ from sifrc.model.partition import partition_of
 
 __all__ = ["Derived"]
 
+T = TypeVar("T")
+
+
+def _shared(derive: Callable[[Derived], T]) -> cached_property[T]:
+    """A part that is taken from the derivations that an object goes on with, if it has such."""
+
+    @wraps(derive)
+    def part(self: Derived) -> T:
+        known: T = derive(self) if self.base is None else getattr(self.base, derive.__name__)
+        return known
+
+    return cached_property(part)
+
 
 class Derived:
     """The derivations of a model, computed once each.
@@ -26,35 +41,35 @@ class Derived:
     Args:
         model: the model.
         white_layer: whether an identity layer before the input fixes N_1 (ESN 2.2).
+        base: derivations of the same network to go on with: what is there is not derived again.
     """
 
-    def __init__(self, model: Model, white_layer: bool = True) -> None:
+    def __init__(self, model: Model, white_layer: bool = True, base: Derived | None = None) -> None:
         self.model = model
         self.white_layer = white_layer
-        self.accepted_by = ""
-        """How the Newton direction was accepted, once it was asked for."""
+        self.base = base
 
-    @cached_property
+    @_shared
     def first(self) -> FirstOrder:
         """Lagrangian, back-propagation, gradient."""
         return derive_first_order(self.model)
 
-    @cached_property
+    @_shared
     def second(self) -> SecondOrder:
         """Sifrian, its four equations, Hessian–vector product."""
         return derive_second_order(self.first)
 
-    @cached_property
+    @_shared
     def gauss_newton(self) -> GaussNewton:
         """Gauss–Newton–vector product."""
         return derive_gauss_newton(self.first)
 
-    @cached_property
+    @_shared
     def curvature(self) -> Curvature:
         """Curvature blocks of the pre-activations, moments, and what is made of them."""
         return Curvature(self.first)
 
-    @cached_property
+    @_shared
     def summaries(self) -> Summaries:
         """Summaries along a direction, by the spec's partition of the parameters."""
         return Summaries(self.first, partition_of(self.model.spec))
@@ -65,6 +80,19 @@ class Derived:
         return "summaries" in self.__dict__
 
     @cached_property
+    def accepted(self) -> tuple[Newton, str]:
+        """Closed-form Newton direction of one sample, and how it was accepted.
+
+        Raises:
+            DerivationError: a precondition fails.
+            VerificationError: the direction does not satisfy the tetrad.
+        """
+        if self.base is not None and self.base.white_layer == self.white_layer:
+            return self.base.accepted
+        newton = derive_newton(self.second, self.white_layer)
+        return newton, accept(newton)
+
+    @property
     def newton(self) -> Newton:
         """Closed-form Newton direction of one sample.
 
@@ -72,9 +100,7 @@ class Derived:
             DerivationError: a precondition fails.
             VerificationError: the direction does not satisfy the tetrad.
         """
-        newton = derive_newton(self.second, self.white_layer)
-        self.accepted_by = accept(newton)
-        return newton
+        return self.accepted[0]
 
     @cached_property
     def exact_newton(self) -> Newton:
@@ -90,7 +116,7 @@ class Derived:
     @property
     def uses_newton(self) -> bool:
         """Whether the Newton direction was asked for, so that its conditions hold for what was made of it."""
-        return "newton" in self.__dict__
+        return "accepted" in self.__dict__
 
     @cached_property
     def spectral(self) -> Spectral | None:

@@ -82,13 +82,16 @@ def _function_text(function: ScalarFunction) -> str:
     return f"{function.name}{function.arguments}{sympy.srepr(function.expression)}{function.parameters}"
 
 
+_PLAIN = (Fraction, int, str, bool, type(None))
+
+
 def _text(value: Any) -> str:
     """A text that tells values of one field apart; children by their key."""
-    if isinstance(value, Expr | Axis):
-        return value.key
     if isinstance(value, tuple):
         return "(" + ",".join([_text(item) for item in value]) + ")"
-    if isinstance(value, Fraction | int | str | bool) or value is None:
+    if isinstance(value, (Expr, Axis)):
+        return value.key
+    if isinstance(value, _PLAIN):
         return repr(value)
     if isinstance(value, Role):
         return value.value

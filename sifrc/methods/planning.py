@@ -51,12 +51,17 @@ class Planned:
     notes: tuple[str, ...]
 
 
-def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None = None) -> Planned:
+def make_plan(
+    model: Model,
+    describe: Callable[[System], tuple[str, ...]] | None = None,
+    known: Derived | None = None,
+) -> Planned:
     """The plan for the operators and the method that the spec asks for.
 
     Args:
         model: built from the spec.
         describe: text of a system's equations, for docstrings.
+        known: derivations of the same network to go on with.
 
     Raises:
         MethodError: an unknown method, operator or option.
@@ -68,7 +73,7 @@ def make_plan(model: Model, describe: Callable[[System], tuple[str, ...]] | None
     if method is not None and spec.method is not None:
         options = read_options(method, spec.method)
     white = bool(options.get("white_layer", True))
-    derived = Derived(model, white_layer=white)
+    derived = Derived(model, white, known)
     operators = resolve_operators(spec.target.operators, spec.target.operator_locations)
     operators = tuple(with_spectral(operator, derived) for operator in operators)
     step = None if method is None else method.step(derived, options)
