@@ -20,6 +20,7 @@ for number, handler in (
 def pytest_collection_finish() -> None:
     """Libraries and collected tests stay to the end: the garbage collector need not look at them again."""
     gc.freeze()
+    gc.set_threshold(50_000)
 
 
 # Every machine draws the same examples, and no verdict depends on how fast it is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import textwrap
 from collections import Counter
@@ -42,6 +43,7 @@ def template_folder(backend: str) -> Path:
     )
 
 
+@functools.cache
 def environment(folder: Path) -> jinja2.Environment:
     """A Jinja environment in which an unknown name is an error and block tags leave no trace.
 

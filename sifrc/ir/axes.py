@@ -27,6 +27,9 @@ class Axis:
     size: int | None
     primes: int = 0
 
+    def __hash__(self) -> int:
+        return hash((self.name, self.primes))
+
     @cached_property
     def key(self) -> str:
         """A text that tells axes apart, for digests."""

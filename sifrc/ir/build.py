@@ -87,10 +87,10 @@ def add(terms: Iterable[tuple[Fraction, Expr]], axes: Sequence[Axis]) -> Expr:
         expr = transpose(expr, out)
         if isinstance(expr, Add):
             for factor, term in expr.terms:
-                collect(coefficient * factor, term)
+                collect(factor if coefficient == 1 else coefficient * factor, term)
             return
-        before = merged.get(expr.key, (Fraction(0), expr))[0]
-        merged[expr.key] = (before + coefficient, expr)
+        before = merged.get(expr.key)
+        merged[expr.key] = (coefficient if before is None else before[0] + coefficient, expr)
 
     for coefficient, term in terms:
         collect(coefficient, term)
@@ -221,8 +221,9 @@ def einsum(operands: Iterable[Operand], out: Sequence[Axis]) -> Expr:
             stack += [(inner, _relabel(slots, table, fresh)) for inner, slots in expr.operands][::-1]
         else:
             flat.append((expr, labels))
-    rational, flat = _merged_constants(flat)
-    coefficient *= rational
+    if sum(isinstance(expr, Map) and not expr.operands for expr, _ in flat) > 1:
+        rational, flat = _merged_constants(flat)
+        coefficient *= rational
     flat = _sum_classes(_remove_deltas(flat, out, broadcast), out, broadcast)
     carried = {label for _, labels in flat for label in labels}
     for label in sorted(broadcast - carried - set(out)):  # summing over a broadcast label counts it
@@ -240,8 +241,6 @@ def einsum(operands: Iterable[Operand], out: Sequence[Axis]) -> Expr:
 def _merged_constants(operands: list[Operand]) -> tuple[Fraction, list[Operand]]:
     """Irrational constants multiplied: a rational factor, and one constant at most among the operands."""
     constants = [expr for expr, _ in operands if isinstance(expr, Map) and not expr.operands]
-    if len(constants) < 2:
-        return Fraction(1), operands
     rest = [(expr, labels) for expr, labels in operands if expr not in constants]
     product = sympy.Mul(*(number_of(expr) for expr in constants))
     if product.is_Rational:

@@ -133,8 +133,10 @@ class Expr(metaclass=_Interned):
     def _seal(self) -> None:
         parts = [type(self).__name__]
         parts += [_text(getattr(self, name)) for name in _field_names(type(self))]
-        digest = blake2b("|".join(parts).encode(), digest_size=16).hexdigest()
-        object.__setattr__(self, "key", digest)
+        self._digest("|".join(parts))
+
+    def _digest(self, text: str) -> None:
+        object.__setattr__(self, "key", blake2b(text.encode(), digest_size=16).hexdigest())
 
 
 Operand: TypeAlias = tuple[Expr, tuple[Axis, ...]]
@@ -206,7 +208,9 @@ class Einsum(Expr):
             _check_slots("einsum", operand)
         if len(set(self.out)) != len(self.out):
             raise AxisError(f"einsum with a repeated output axis {_names(self.out)}")
-        self._seal()
+        # What _seal would do, for most of all nodes.
+        operands = [f"({e.key},({','.join([a.key for a in labels])}))" for e, labels in self.operands]
+        self._digest(f"Einsum|({','.join(operands)})|({','.join([a.key for a in self.out])})")
 
     @property
     def axes(self) -> tuple[Axis, ...]:

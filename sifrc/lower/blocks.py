@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import sympy
 
+from sifrc.lower.access import targets_of
 from sifrc.lower.program import SAMPLE_LABEL, Kernel, Load, Loop, Ref, Statement, Subscript, Sum
 from sifrc.lower.statements import Block
 
@@ -100,16 +101,30 @@ def _run_length(blocks: Sequence[Block], position: int) -> int:
     step = _step(blocks, position)
     if abs(step) != 1:
         return 1
+    if not _may_be_equal(first, blocks[position + 1]):
+        return 1
     wanted = tuple(_relative(statement, first.layer) for statement in first.statements)
     length = 1
     while position + length < len(blocks):
         block = blocks[position + length]
-        if block.layer != first.layer + step * length:
+        if block.layer != first.layer + step * length or not _may_be_equal(first, block):
             break
         if tuple(_relative(statement, block.layer) for statement in block.statements) != wanted:
             break
         length += 1
     return length
+
+
+def _may_be_equal(first: Block, other: Block) -> bool:
+    """Whether two blocks define the same families in the same way; a quick test before the real one."""
+    return len(first.statements) == len(other.statements) and all(
+        type(one) is type(two) and _families(one) == _families(two)
+        for one, two in zip(first.statements, other.statements, strict=True)
+    )
+
+
+def _families(statement: Statement) -> list[str]:
+    return [target.ref.family for target in targets_of(statement)]
 
 
 def _knows_extents(statement: Statement) -> bool:

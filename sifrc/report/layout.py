@@ -6,6 +6,7 @@ relative to the output n. Shifting a layout by one layer is therefore a change o
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -325,13 +326,19 @@ def children_of(layout: Layout) -> Iterator[Layout]:
     """The direct parts; none of a sum with a bound index."""
     if isinstance(layout, Total):
         return
-    stack: list[Any] = [getattr(layout, f.name) for f in fields(layout)]  # type: ignore[arg-type]
+    kind: type[Any] = type(layout)
+    stack: list[Any] = [getattr(layout, name) for name in reversed(_field_names(kind))]
     while stack:
-        value = stack.pop(0)
+        value = stack.pop()
         if isinstance(value, Layout):
             yield value
         elif isinstance(value, tuple):
-            stack = [*value, *stack]
+            stack.extend(reversed(value))
+
+
+@functools.cache
+def _field_names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def _indices(layout: Layout) -> Iterator[int]:

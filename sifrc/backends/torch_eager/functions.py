@@ -92,9 +92,18 @@ def plan_functions(
     both = {f.name for f in functions.values() if f.batched} & {
         f.name for f in functions.values() if not f.batched
     }
+    # What a function reads before it writes it comes from another one, or from an earlier call.
+    passed = {family for function in program.functions for family, _ in function_members(function)[0]}
     return {
         key: _function(
-            program, function, members[key], carried[key], wanted | later[key], states, function.name in both
+            program,
+            function,
+            members[key],
+            carried[key],
+            wanted | later[key],
+            passed,
+            states,
+            function.name in both,
         )
         for key, function in functions.items()
     }
@@ -106,6 +115,7 @@ def _function(
     members: tuple[tuple[Member, ...], tuple[Member, ...]],
     carried: set[str],
     wanted: frozenset[str],
+    passed: set[str],
     states: str,
     twin: bool,
 ) -> PrivateFunction:
@@ -129,7 +139,7 @@ def _function(
     )
     plain = frozenset(_locals(function, {*results, *arguments}))
     names = Names(program, function.batched, plain)
-    inlined = _single_use(program, function, results)
+    inlined = _single_use(function, passed.union(results))
     own = {name for name in writes if storage[name] is Storage.WORK} - plain - inlined
     body = _body(
         program, function, Writer(names, inlined, frozenset(results)), own - {*results, *arguments, states}
@@ -284,12 +294,8 @@ def _locals(function: Function, excluded: Collection[str]) -> Iterator[str]:
     return (family for family in current if family not in shared)
 
 
-def _single_use(program: Program, function: Function, results: Sequence[str]) -> frozenset[str]:
-    """Families of products that are read once, by the function that computes them, and not returned."""
-    readers: dict[str, set[tuple[str, bool]]] = {}
-    for other in program.functions:
-        for family, _ in function_members(other)[0]:
-            readers.setdefault(family, set()).add((other.name, other.batched))
+def _single_use(function: Function, elsewhere: set[str]) -> frozenset[str]:
+    """Families of products that are read once, by the function that computes them, and not ``elsewhere``."""
     own: dict[object, int] = {}
     for item in function.body:
         statements = item.body if isinstance(item, Loop) else (item,)
@@ -304,7 +310,7 @@ def _single_use(program: Program, function: Function, results: Sequence[str]) ->
                     own[member] = own.get(member, 0) + 1
     families = {part.target.ref.family for part in flat(function.body) if isinstance(part, Contract)}
     many = {member[0] for member, count in own.items() if count > 1 and isinstance(member, tuple)}
-    return frozenset(f for f in families if f not in results and f not in many and not readers.get(f))
+    return frozenset(families - many - elsewhere)
 
 
 def _identities(family: Family) -> list[str]:
