@@ -326,7 +326,7 @@ def children_of(layout: Layout) -> Iterator[Layout]:
     """The direct parts; none of a sum with a bound index."""
     if isinstance(layout, Total):
         return
-    kind: type[Any] = type(layout)
+    kind: Any = type(layout)
     stack: list[Any] = [getattr(layout, name) for name in reversed(_field_names(kind))]
     while stack:
         value = stack.pop()
