@@ -139,20 +139,32 @@ class ForwardMpmath:
 
     def ggn_bilinear(self, params: Arrays, sample: Array, target: Any, left: Arrays, right: Arrays) -> Any:
         """(J left)ᵀ ∇²ℓ (J right) of the loss, as the objective has it."""
-        output = np.asarray([primal(y) for y in self._forward(params, sample).output], dtype=object)
-        moves = []
-        for direction in (left, right):
-            moved = {name: _seeded(value, direction[name], 1) for name, value in params.items()}
-            moves.append([part(y, (1,)) for y in self._forward(moved, sample).output])
-        seeded = output
-        for tag, move in enumerate(moves, start=1):
-            seeded = _seeded(seeded, np.asarray(move, dtype=object), tag)
-        weight = self.loss_factor(params, sample, target)
-        return weight * part(self._loss(seeded, self._vector(target)), (2, 1))
+        moves = [self._along(params, sample, direction) for direction in (left, right)]
+        return self._loss_curvature(params, sample, target, *moves)
 
     def ggn_vp(self, params: Arrays, sample: Array, target: Any, vector: Arrays) -> dict[str, Array]:
-        """Gauss–Newton matrix of the data loss times vector."""
-        return self._components(params, lambda unit: self.ggn_bilinear(params, sample, target, unit, vector))
+        """Gauss–Newton matrix of the data loss times vector: (J e_i)ᵀ ∇²ℓ J v, a pass for each parameter."""
+        move = self._along(params, sample, vector)
+        units = np.array(
+            [[mpmath.mpf(i == j) for j in range(len(move))] for i in range(len(move))], dtype=object
+        )
+        curved = np.asarray(
+            [self._loss_curvature(params, sample, target, unit, move) for unit in units], dtype=object
+        )
+        return self._components(params, lambda unit: self._along(params, sample, unit) @ curved)
+
+    def _along(self, params: Arrays, sample: Array, direction: Arrays) -> Array:
+        """J times direction."""
+        moved = {name: _seeded(value, direction[name], 1) for name, value in params.items()}
+        return np.asarray([part(y, (1,)) for y in self._forward(moved, sample).output], dtype=object)
+
+    def _loss_curvature(self, params: Arrays, sample: Array, target: Any, left: Array, right: Array) -> Any:
+        """leftᵀ ∇²ℓ right at the output."""
+        seeded = np.asarray([primal(y) for y in self._forward(params, sample).output], dtype=object)
+        for tag, move in enumerate((left, right), start=1):
+            seeded = _seeded(seeded, move, tag)
+        weight = self.loss_factor(params, sample, target)
+        return weight * part(self._loss(seeded, self._vector(target)), (2, 1))
 
     def factors(self, params: Arrays, sample: Array, target: Any) -> dict[str, Any]:
         """λ by state; for ``spectral`` MK(65), with the adjoint of the loss alone."""
