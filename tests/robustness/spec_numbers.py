@@ -36,7 +36,7 @@ _BATCH = 3
 _ROUNDINGS = 8.0
 _CONDITION = 300.0
 _MORE_DIGITS = (400, 2000)
-_DIGITS_BESIDE, _SIDES = 120, 24
+_DIGITS_BESIDE, _SIDES, _ENOUGH = 120, 24, 6
 _OVERFLOWING = {"float64": 1e50, "float32": 1e9}
 """States whose second derivatives may be beyond the numbers of the dtype."""
 _INSIDE = 1e3
@@ -90,7 +90,9 @@ class _At:
             same.add(agrees)
             if len(same) == 2:
                 return "continued from one side"
-        return "continued" if True in same else ""
+            if agrees and seed == _ENOUGH:
+                return "continued"
+        return ""
 
     def spread(self, quantity: str) -> float:
         """How far the oracle moves with the last bits of the point."""
