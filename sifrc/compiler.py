@@ -233,7 +233,7 @@ def _conditions(planned: Planned) -> tuple[str, ...]:
     lines = tuple(condition_lines(planned.conditions))
     if not planned.derived.uses_newton:
         return lines
-    verdict = f"zero ({planned.derived.accepted[1]})"
+    verdict = f"zero ({planned.derived.accepted_by})"
     return (*lines, f"Newton direction substituted into the Sifrian's equations: {verdict}")
 
 

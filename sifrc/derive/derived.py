@@ -102,6 +102,11 @@ class Derived:
         """
         return self.accepted[0]
 
+    @property
+    def accepted_by(self) -> str:
+        """How the Newton direction was accepted."""
+        return self.accepted[1]
+
     @cached_property
     def exact_newton(self) -> Newton:
         """The same with its granular part, which solves a system of the size of the output.

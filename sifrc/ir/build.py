@@ -17,7 +17,7 @@ import sympy
 
 from sifrc.ir.axes import Axis
 from sifrc.ir.nodes import Add, AxisError, Delta, Einsum, Expr, Input, Map, Operand, Role
-from sifrc.ir.ordering import Product, canonical_order, contracted_names
+from sifrc.ir.ordering import Product, canonical_order, contracted_names, numbered
 from sifrc.scalar.function import ScalarFunction
 from sifrc.scalar.primitives import substituted
 
@@ -311,13 +311,10 @@ def _swap(operand: Operand, old: Axis, new: Axis) -> Operand:
 
 def _canonical(operands: list[Operand], out: tuple[Axis, ...]) -> tuple[Operand, ...]:
     """Order operands and name contracted labels independently of how they were given."""
-    numbers = {axis: number for number, axis in enumerate(out)}
-    for _, labels in operands:
-        for label in labels:
-            numbers.setdefault(label, len(numbers))
+    numbers, by_number = numbered(out, (labels for _, labels in operands))
     product = Product(
         keys=[expr.key for expr, _ in operands],
-        labels=[tuple([numbers[label] for label in labels]) for _, labels in operands],
+        labels=by_number,
         fixed={number: str(axis) for number, axis in enumerate(out)},
         kinds={number: str(axis.size) for axis, number in numbers.items()},
     )

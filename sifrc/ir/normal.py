@@ -176,11 +176,7 @@ def _reduce_within(expr: Expr, relations: Sequence[Relation]) -> Expr:
 
     def replaced(node: Expr) -> Expr:
         for _ in range(_MAX_STEPS):
-            if not isinstance(node, Einsum):
-                break
-            present = {operand.key for operand, _ in node.operands}
-            found = (_replace(node, known) for known in relations if known.factors <= present)
-            new = next((value for value in found if value is not None), None)
+            new = _replace_any(node, relations) if isinstance(node, Einsum) else None
             if new is None:
                 break
             node = new
@@ -196,12 +192,17 @@ def is_zero(expr: Expr, relations: Sequence[Relation] = ()) -> bool:
 
 def _reduce_once(expr: Expr, relations: Sequence[Relation]) -> Expr | None:
     for factor, term in terms_of(expr):
-        present = {operand.key for operand, _ in operands_of(term)}
-        for known in relations:
-            new = _replace(term, known) if known.factors <= present else None
-            if new is not None:
-                return add([(Fraction(1), expr), (-factor, term), (factor, new)], expr.axes)
+        new = _replace_any(term, relations)
+        if new is not None:
+            return add([(Fraction(1), expr), (-factor, term), (factor, new)], expr.axes)
     return None
+
+
+def _replace_any(term: Expr, relations: Sequence[Relation]) -> Expr | None:
+    """The term with the first leading product replaced that occurs in it, or None."""
+    present = {operand.key for operand, _ in operands_of(term)}
+    found = (_replace(term, known) for known in relations if known.factors <= present)
+    return next((new for new in found if new is not None), None)
 
 
 def operands_of(term: Expr) -> tuple[Operand, ...]:

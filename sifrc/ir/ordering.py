@@ -8,11 +8,14 @@ factors can be ordered: those of expressions, and those of forms up to a shift o
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import TypeVar
 
-__all__ = ["Product", "canonical_order", "contracted_names"]
+__all__ = ["Product", "canonical_order", "contracted_names", "numbered"]
+
+T = TypeVar("T")
 
 _ROUNDS = 3
 _MAX_TIES = 4
@@ -33,6 +36,13 @@ class Product:
     labels: Sequence[tuple[int, ...]]
     fixed: Mapping[int, str]
     kinds: Mapping[int, str]
+
+
+def numbered(out: Sequence[T], labels: Iterable[Sequence[T]]) -> tuple[dict[T, int], list[tuple[int, ...]]]:
+    """A number of every label, those of ``out`` first, and the labels of the factors by them."""
+    factors = list(labels)
+    numbers = {label: n for n, label in enumerate(dict.fromkeys(itertools.chain(out, *factors)))}
+    return numbers, [tuple([numbers[label] for label in own]) for own in factors]
 
 
 def canonical_order(product: Product) -> list[int]:

@@ -8,8 +8,9 @@ afterwards only by phases that always run later.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 
 import sympy
 
@@ -27,7 +28,7 @@ def share_subexpressions(phases: Iterable[Phase]) -> list[Phase]:
     """The phases with shared functions defined once."""
     result = list(phases)
     held = {equation.value.key for phase in result for equation in phase.system.equations}
-    functions = _Functions()
+    functions = cache(_functions_of)  # most phases come before many others
     for position, phase in enumerate(result):
         users = [q for q in range(position, len(result)) if q == position or phase.name in result[q].after]
         while found := _candidates([result[q] for q in users], held, functions):
@@ -44,27 +45,20 @@ def share_subexpressions(phases: Iterable[Phase]) -> list[Phase]:
     return result
 
 
-class _Functions:
-    """The functions in expressions, looked for once: most phases come before many others."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, tuple[Expr, ...]] = {}
-
-    def of(self, value: Expr) -> tuple[Expr, ...]:
-        """Nodes that may be expensive, children first."""
-        if value.key not in self.known:
-            nodes = postorder(value)
-            self.known[value.key] = tuple(n for n in nodes if isinstance(n, Map | LogSumExp | LogSoftmax))
-        return self.known[value.key]
+def _functions_of(value: Expr) -> tuple[Expr, ...]:
+    """Nodes that may be expensive, children first."""
+    return tuple(node for node in postorder(value) if isinstance(node, Map | LogSumExp | LogSoftmax))
 
 
-def _candidates(phases: list[Phase], held: set[str], functions: _Functions) -> list[tuple[Expr, int | None]]:
+def _candidates(
+    phases: list[Phase], held: set[str], functions: Callable[[Expr], tuple[Expr, ...]]
+) -> list[tuple[Expr, int | None]]:
     """Expensive nodes that the first phase and one more equation use, none within another."""
     uses: dict[str, int] = {}
     first: dict[str, tuple[Expr, int | None]] = {}
     for number, phase in enumerate(phases):
         for equation in phase.system.equations:
-            for node in functions.of(equation.value):
+            for node in functions(equation.value):
                 if node.key not in held and _is_expensive(node, held):
                     uses[node.key] = uses.get(node.key, 0) + 1
                     if number == 0:

@@ -32,7 +32,7 @@ from sifrc.ir import (
     Spectral,
     Sylvester,
 )
-from sifrc.ir.ordering import Product, canonical_order
+from sifrc.ir.ordering import Product, canonical_order, numbered
 from sifrc.ir.traverse import postorder
 from sifrc.scalar import ScalarFunction
 
@@ -141,13 +141,10 @@ def _(node: LinearSolve, layer: int, keys: Keys) -> str:
 
 def _product(operands: Sequence[Operand], out: tuple[Axis, ...], keys: Keys) -> str:
     """Operands in an order, and contracted labels under names, that do not depend on the layer."""
-    numbers = {axis: number for number, axis in enumerate(out)}
-    for _, labels in operands:
-        for label in labels:
-            numbers.setdefault(label, len(numbers))
+    numbers, by_number = numbered(out, (labels for _, labels in operands))
     product = Product(
         keys=[keys(expr) for expr, _ in operands],
-        labels=[tuple([numbers[label] for label in labels]) for _, labels in operands],
+        labels=by_number,
         fixed={number: f"o{number}" for number in range(len(out))},
         kinds={number: "p" if axis.size is None else "c" for axis, number in numbers.items()},
     )

@@ -185,7 +185,7 @@ def test_the_program_of_grouped_newton_does_not_depend_on_the_scale_of_the_objec
     for other in found[1:]:
         assert other.keys() == found[0].keys()
         for key, value in found[0].items():
-            # Cube roots of some processors' vector units differ in the last bit with the exponent.
+            # Cube roots of some C libraries differ in the last bit with the exponent.
             np.testing.assert_allclose(other[key], value, rtol=1e-13, atol=1e-15)
 
 

@@ -161,7 +161,7 @@ def test_the_newton_direction_is_proved(text: str) -> None:
     """With constants that are not rational, and matrices that are the identity plus a constant."""
     derived = Derived(build_model(build_spec(data(loss=text))))
     assert derived.newton.proved
-    assert derived.accepted[1] == "normal form"
+    assert derived.accepted_by == "normal form"
 
 
 def spectral(activation: str, loss: str) -> dict[str, Any]:

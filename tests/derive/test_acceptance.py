@@ -28,7 +28,7 @@ def derived() -> Derived:
 def test_the_normal_form_decides_where_it_can() -> None:
     """Nothing is left of the tetrad."""
     found = derived()
-    assert found.newton.proved and found.accepted[1] == "normal form"
+    assert found.newton.proved and found.accepted_by == "normal form"
 
 
 def test_fifty_digits_decide_what_the_normal_form_leaves_open() -> None:
