@@ -124,7 +124,7 @@ def _apply(name: str, x: Number) -> Number:
     """f(a + ȧ ε) = f(a) + f'(a) ȧ ε; f' is itself applied to a dual of a lower tag.
 
     Raises:
-        OverflowError: a number of more than 1e9 has no limit.
+        OverflowError: a number of more than 1e300 has no limit.
     """
     function, slope = _RULES[name]
     if not isinstance(x, Dual):
@@ -133,7 +133,13 @@ def _apply(name: str, x: Number) -> Number:
 
 
 def power(base: Number, exponent: Number) -> Number:
-    """``base`` to an exponent: a product where that is an integer, else not a number below zero."""
+    """``base`` to an exponent: a product where that is an integer, else not a number below zero.
+
+    Raises:
+        OverflowError: the exponent is more than 1e300.
+    """
+    if abs(primal(exponent)) > _LARGEST:
+        raise OverflowError(f"power with an exponent beyond {_LARGEST:g}")
     if not isinstance(exponent, Dual) and mpmath.isint(exponent):
         return _integer_power(base, int(exponent))
     if not isinstance(base, Dual) and not isinstance(exponent, Dual):
@@ -159,8 +165,11 @@ def _softplus(x: Number) -> Number:
     return max(x, mpmath.mpf(0)) + mpmath.log1p(mpmath.exp(-abs(x)))
 
 
-_LARGEST = 1e9
-"""What is beyond is the limit to more digits than anyone asks for; its own digits would take hours."""
+_LARGEST = 1e300
+"""What is beyond is the limit to more digits than anyone asks for; its own digits would take hours.
+
+Nothing less will do: the logarithm of exp(-1e30) is a number of float64.
+"""
 _Limit: TypeAlias = Callable[[Number], Number] | int | None
 _FAR: Mapping[str, tuple[_Limit, _Limit]] = MappingProxyType(
     {
@@ -172,6 +181,9 @@ _FAR: Mapping[str, tuple[_Limit, _Limit]] = MappingProxyType(
         "sigmoid": (0, 1),
         "softplus": (0, mpmath.mpf),
         "erf": (-1, 1),
+        "sin": (None, None),
+        "cos": (None, None),
+        "tan": (None, None),
     }
 )
 """Limits of functions far below and far above zero; None where there is none."""
@@ -180,7 +192,7 @@ _FAR: Mapping[str, tuple[_Limit, _Limit]] = MappingProxyType(
 def _far(name: str, x: Number) -> Number:
     limit = _FAR[name][int(x > 0)]
     if limit is None:
-        raise OverflowError(f"{name} of {mpmath.nstr(x, 3)}")
+        raise OverflowError(f"{name} beyond {_LARGEST:g}")
     return limit(x) if callable(limit) else mpmath.mpf(limit)
 
 
