@@ -1,10 +1,11 @@
-"""Puts this folder on the path, so that tests share ``cases`` and ``strategies``."""
+"""Puts this folder on the path, so that tests share ``cases`` and ``strategies``; what all tests have."""
 
 from __future__ import annotations
 
 import gc
 import signal
 
+import pytest
 from hypothesis import settings
 
 # A run in the background of a shell inherits that signals are ignored; tests send them to themselves.
@@ -21,6 +22,20 @@ def pytest_collection_finish() -> None:
     """Libraries and collected tests stay to the end: the garbage collector need not look at them again."""
     gc.freeze()
     gc.set_threshold(50_000)
+
+
+@pytest.fixture
+def draws() -> None:
+    """A test that looks at the pictures of a run."""
+    pytest.importorskip("matplotlib")
+
+
+@pytest.fixture
+def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs without pictures, which take longer than they; tests that look at them take ``draws``."""
+    if "draws" not in request.fixturenames:
+        for place in ("run.training_plot", "companion.interactions_plot", "companion.rates_plot"):
+            monkeypatch.setattr(f"sifrc.training.{place}", lambda *arguments: None)
 
 
 # Every machine draws the same examples, and no verdict depends on how fast it is.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from functools import singledispatch
+from functools import lru_cache, singledispatch
 
 from sifrc.backends.text import LINE_LENGTH
 from sifrc.errors import BackendError
@@ -43,6 +43,10 @@ _COMPARE: tuple[tuple[type[ast.cmpop], str], ...] = (
 _ATOM = 12
 _PIECE = 48
 """Terms of a long sum that are written together."""
+_DEEP = 300
+"""Characters that a statement has before it may be too deep for a recursion."""
+_KEPT = 4096
+"""Statements that are not laid out again: functions of a module repeat each other."""
 _RENDERED = "rendered"
 """Attribute of a node that keeps its text and how tightly it binds."""
 
@@ -62,9 +66,16 @@ def statement(text: str, indent: int, prefix: str = "term") -> list[str]:
         >>> statement("x[k]=(a+(b*c))**2", 4)
         ['    x[k] = (a + b * c) ** 2']
     """
+    return list(_laid_out(text, indent, prefix))
+
+
+@lru_cache(_KEPT)
+def _laid_out(text: str, indent: int, prefix: str) -> tuple[str, ...]:
     node = ast.parse(text).body[0]
     lines: list[str] = []
     pad = " " * indent
+    if len(text) <= _DEEP and len(line := pad + _statement(node)) <= LINE_LENGTH:
+        return (line,)
     value = getattr(node, "value", None)
     # A sum of a thousand terms is taken in pieces: it is as deep as it is long.
     while isinstance(value, ast.expr) and (inner := _first_terms(value)) is not None:
@@ -74,7 +85,7 @@ def statement(text: str, indent: int, prefix: str = "term") -> list[str]:
         above.left = ast.Name(f"{prefix}{len(lines)}", ast.Load())
         lines.append(f"{pad}{above.left.id} = {_render(part.value)}")
     line = _named_parts(node, indent, prefix, lines)
-    return [*lines, *(_split_call(node, line, indent) if len(line) > LINE_LENGTH else [line])]
+    return (*lines, *(_split_call(node, line, indent) if len(line) > LINE_LENGTH else [line]))
 
 
 def _first_terms(value: ast.expr) -> tuple[ast.BinOp, ast.BinOp] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sifrc.ir.axes import Axis
@@ -55,10 +54,9 @@ class LinearSolve(Expr):
     def axes(self) -> tuple[Axis, ...]:
         return self.probes[self.component].axes
 
-    def children(self) -> Iterator[Expr]:
-        yield from self.products
-        yield from self.rhs
-        yield from (number for number in (self.limit, self.tolerance) if number is not None)
+    def children(self) -> tuple[Expr, ...]:
+        numbers = (number for number in (self.limit, self.tolerance) if number is not None)
+        return (*self.products, *self.rhs, *numbers)
 
 
 def report_symbols(symbol: Input) -> tuple[Input, Input]:

@@ -9,7 +9,6 @@ classes here only check.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from fractions import Fraction
@@ -82,17 +81,18 @@ def _function_text(function: ScalarFunction) -> str:
     return f"{function.name}{function.arguments}{sympy.srepr(function.expression)}{function.parameters}"
 
 
-_PLAIN = (Fraction, int, str, bool, type(None))
+_PLAIN = frozenset({Fraction, int, str, bool, type(None)})
 
 
 def _text(value: Any) -> str:
     """A text that tells values of one field apart; children by their key."""
-    if isinstance(value, tuple):
+    kind = type(value)
+    if kind is tuple:
         return "(" + ",".join([_text(item) for item in value]) + ")"
+    if kind in _PLAIN:
+        return repr(value)
     if isinstance(value, (Expr, Axis)):
         return value.key
-    if isinstance(value, _PLAIN):
-        return repr(value)
     if isinstance(value, Role):
         return value.value
     return _function_text(value)
@@ -126,9 +126,9 @@ class Expr(metaclass=_Interned):
     def axes(self) -> tuple[Axis, ...]:
         raise NotImplementedError
 
-    def children(self) -> Iterator[Expr]:
+    def children(self) -> tuple[Expr, ...]:
         """The direct operands, in order."""
-        return iter(())
+        return ()
 
     def _seal(self) -> None:
         parts = [type(self).__name__]
@@ -216,8 +216,8 @@ class Einsum(Expr):
     def axes(self) -> tuple[Axis, ...]:
         return self.out
 
-    def children(self) -> Iterator[Expr]:
-        return (expr for expr, _ in self.operands)
+    def children(self) -> tuple[Expr, ...]:
+        return tuple([expr for expr, _ in self.operands])
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,8 +237,8 @@ class Add(Expr):
     def axes(self) -> tuple[Axis, ...]:
         return self.out
 
-    def children(self) -> Iterator[Expr]:
-        return (expr for _, expr in self.terms)
+    def children(self) -> tuple[Expr, ...]:
+        return tuple([expr for _, expr in self.terms])
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,8 +268,8 @@ class Map(Expr):
     def axes(self) -> tuple[Axis, ...]:
         return self.out
 
-    def children(self) -> Iterator[Expr]:
-        return (expr for expr, _ in self.operands)
+    def children(self) -> tuple[Expr, ...]:
+        return tuple([expr for expr, _ in self.operands])
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,8 +288,8 @@ class LogSumExp(Expr):
     def axes(self) -> tuple[Axis, ...]:
         return tuple(a for a in self.operand.axes if a != self.over)
 
-    def children(self) -> Iterator[Expr]:
-        yield self.operand
+    def children(self) -> tuple[Expr, ...]:
+        return (self.operand,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,8 +312,8 @@ class LogSoftmax(Expr):
     def axes(self) -> tuple[Axis, ...]:
         return self.operand.axes
 
-    def children(self) -> Iterator[Expr]:
-        yield self.operand
+    def children(self) -> tuple[Expr, ...]:
+        return (self.operand,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -338,8 +338,8 @@ class Reduce(Expr):
     def axes(self) -> tuple[Axis, ...]:
         return tuple(a for a in self.operand.axes if a != self.over)
 
-    def children(self) -> Iterator[Expr]:
-        yield self.operand
+    def children(self) -> tuple[Expr, ...]:
+        return (self.operand,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -369,9 +369,8 @@ class Solve(Expr):
         *batch, _, column = self.matrix.axes
         return (*batch, column, *self.rhs.axes[len(batch) + 1 :])
 
-    def children(self) -> Iterator[Expr]:
-        yield self.matrix
-        yield self.rhs
+    def children(self) -> tuple[Expr, ...]:
+        return (self.matrix, self.rhs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -395,8 +394,8 @@ class Spectral(Expr):
     def axes(self) -> tuple[Axis, ...]:
         return self.matrix.axes
 
-    def children(self) -> Iterator[Expr]:
-        yield self.matrix
+    def children(self) -> tuple[Expr, ...]:
+        return (self.matrix,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -419,10 +418,8 @@ class Sylvester(Expr):
     def axes(self) -> tuple[Axis, ...]:
         return self.rhs.axes
 
-    def children(self) -> Iterator[Expr]:
-        yield self.left
-        yield self.right
-        yield self.rhs
+    def children(self) -> tuple[Expr, ...]:
+        return (self.left, self.right, self.rhs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -456,8 +453,5 @@ class CubicNewton(Expr):
     def axes(self) -> tuple[Axis, ...]:
         return self.rhs.axes
 
-    def children(self) -> Iterator[Expr]:
-        yield self.matrix
-        yield self.rhs
-        yield self.third
-        yield self.strength
+    def children(self) -> tuple[Expr, ...]:
+        return (self.matrix, self.rhs, self.third, self.strength)

@@ -156,7 +156,7 @@ def condense(expr: Expr, relations: Sequence[Relation] = ()) -> Expr:
 
 def _size(expr: Expr) -> int:
     """The number of operands in the graph, each node once."""
-    return sum(sum(1 for _ in node.children()) for node in postorder(expr))
+    return sum([len(node.children()) for node in postorder(expr)])
 
 
 def _most_terms(expr: Expr) -> int:

@@ -31,15 +31,19 @@ def postorder(*roots: Expr) -> list[Expr]:
     """All nodes below the roots, children before parents, each once."""
     order: list[Expr] = []
     seen: set[str] = set()
-    stack: list[tuple[Expr, bool]] = [(root, False) for root in reversed(roots)]
+    # A node in a tuple is one whose children are done.
+    stack: list[Expr | tuple[Expr]] = [*reversed(roots)]
     while stack:
-        node, done = stack.pop()
-        if done:
-            order.append(node)
+        node = stack.pop()
+        if isinstance(node, tuple):
+            order.append(node[0])
         elif node.key not in seen:
             seen.add(node.key)
-            stack.append((node, True))
-            stack.extend((child, False) for child in reversed(list(node.children())))
+            if children := node.children():
+                stack.append((node,))
+                stack.extend(reversed(children))
+            else:
+                order.append(node)
     return order
 
 

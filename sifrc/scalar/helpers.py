@@ -102,7 +102,8 @@ def called_helpers(dialect: Dialect, text: str) -> tuple[str, ...]:
         >>> called_helpers("torch", "y = -_sign(x) * torch.sign(x)")
         ('_sign',)
     """
-    return tuple(name for name in _TEXTS[dialect] if re.search(rf"(?<![\w.]){name}\(", text))
+    called = set(re.findall(r"(?<![\w.])\w+(?=\()", text))
+    return tuple(name for name in _TEXTS[dialect] if name in called)
 
 
 def helpers(

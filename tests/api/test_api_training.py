@@ -7,6 +7,8 @@ from small_specs import tiny
 import sifrc
 from sifrc.api import load_data
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 pytest.importorskip("torch")
 
 

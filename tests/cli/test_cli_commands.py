@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 import sifrc
 from sifrc.cli.main import app
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 COMMANDS = ("new", "check", "equations", "compile", "verify", "train")
 

@@ -74,8 +74,6 @@ def disk_cases(folder: Path, *, quick: bool) -> Iterator[Case]:
 
 
 def _run_cases(disk: Path, folder: Path, *, quick: bool) -> Iterator[Case]:
-    import matplotlib.backends.backend_agg  # noqa: F401  once for all children
-
     work = WORKLOADS[2]
     module = work.compile(folder.parent / "modules")
     base, whole, other = folder / "base", folder / "whole", folder / "other"

@@ -14,6 +14,11 @@ def load_module(path):
     return module
 
 
+@pytest.fixture(autouse=True)
+def quick(no_pictures):
+    """As most tests of runs want them."""
+
+
 @pytest.fixture
 def fake_numba():
     return load_module(Path(__file__).with_name("fake_numba.py"))

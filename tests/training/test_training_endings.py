@@ -26,12 +26,6 @@ from sifrc.training.checkpoint import load_checkpoint
 NEVER = {**SETTINGS, "checkpoint_every": math.inf}
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(request, monkeypatch):
-    """They take longer than the runs."""
-    monkeypatch.setattr("sifrc.training.run.training_plot", lambda *arguments: None)
-
-
 @pytest.fixture
 def whole(tmp_path, fake_numba, toy):
     """The folder of a run that nobody stopped."""

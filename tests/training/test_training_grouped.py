@@ -39,19 +39,6 @@ def some(toy):
     return part_of(toy)
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(request, monkeypatch):
-    """They take longer than the runs; one test draws them."""
-    if "draws" not in request.fixturenames:
-        for place in ("run.training_plot", "companion.interactions_plot", "companion.rates_plot"):
-            monkeypatch.setattr(f"sifrc.training.{place}", lambda *arguments: None)
-
-
-@pytest.fixture
-def draws():
-    pytest.importorskip("matplotlib")
-
-
 def assert_same_files(whole, cut):
     a, b = (load_checkpoint(folder / "checkpoint.npz") for folder in (whole, cut))
     for key, value in a.parameters.items():

@@ -38,7 +38,7 @@ def test_run_is_the_steps_in_the_stated_order(tmp_path, fake_numba, toy):
         assert saved[key].tobytes() == value.tobytes()
 
 
-def test_learns_and_writes_what_it_measured(tmp_path, fake_numba, toy):
+def test_learns_and_writes_what_it_measured(tmp_path, fake_numba, toy, draws):
     history = train(fake_numba, "numba", toy, epochs=3, directory=tmp_path / "deep" / "run", **QUIET)
     assert history.rows[0].epoch == 0
     assert history.rows[0].seconds == 0

@@ -198,7 +198,7 @@ def test_refuses_missing_damaged_and_pickled_checkpoints(tmp_path, fake_numba, t
         resume()
 
 
-def test_fresh_run_replaces_an_earlier_one(tmp_path, fake_numba, toy):
+def test_fresh_run_replaces_an_earlier_one(tmp_path, fake_numba, toy, draws):
     """A new run in the same folder starts anew, and nothing of the old one can be resumed."""
     train(fake_numba, "numba", toy, directory=tmp_path / "a", **SETTINGS)
     train(fake_numba, "numba", toy, directory=tmp_path / "a", **{**SETTINGS, "seed": 5})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from sympy import Add, Expr, Mul, Piecewise, Symbol
 
@@ -16,6 +17,12 @@ from sifrc.backends.layout import statement
 from sifrc.scalar import print_code
 
 __all__ = ["Names", "Nest", "indented"]
+
+
+@lru_cache(4096)
+def _symbols(value: Expr) -> frozenset[Symbol]:
+    """What a value depends on: SymPy looks through the whole expression each time."""
+    return frozenset(value.free_symbols)
 
 
 def indented(lines: Sequence[str], indent: int) -> list[str]:
@@ -114,7 +121,7 @@ class Nest:
     def level(self, value: Expr) -> int:
         """Number of loops that an expression depends on."""
         depths = [
-            self.depth if symbol in self.fixed else self.entries[symbol][1] for symbol in value.free_symbols
+            self.depth if symbol in self.fixed else self.entries[symbol][1] for symbol in _symbols(value)
         ]
         return max(depths, default=0)
 
@@ -139,12 +146,12 @@ class Nest:
         return lines
 
     def _texts(self, value: Expr) -> dict[str, str]:
-        return {symbol.name: self.entries[symbol][0] for symbol in value.free_symbols}
+        return {symbol.name: self.entries[symbol][0] for symbol in _symbols(value)}
 
     def _place(self, value: Expr, level: int) -> Expr:
         """The expression inside ``level`` loops, with everything that needs fewer in locals."""
         own = self.level(value)
-        if not value.free_symbols:
+        if not _symbols(value):
             return value
         if own < level:
             return self._hoisted(value, own)

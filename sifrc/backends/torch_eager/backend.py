@@ -180,7 +180,8 @@ def _solvers(texts: str) -> list[str]:
         "_definite",
         "_Search",
     )
-    found = [name for name in names if re.search(rf"(?<!\w){name}\(", texts)]
+    called = set(re.findall(r"\w+(?=\()", texts))
+    found = [name for name in names if name in called]
     found = [*(["_solve"] if "_solve_vector(" in texts or "_solve_matrix(" in texts else []), *found]
     return [*(["_finite"] if set(found) - {"_Search"} else []), *found]
 

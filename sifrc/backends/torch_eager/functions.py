@@ -149,7 +149,7 @@ def _function(
     guarded = any(_records(item) for item in flat(function.body))
     eyes = [line for name in made for line in _identities(program.family(name))]
     for word, find in ((BATCH, _batch), (LIKE, _like)):
-        if any(re.search(rf"\b{word}\b", line) for line in [*eyes, *body]):
+        if any(word in line and re.search(rf"\b{word}\b", line) for line in [*eyes, *body]):
             head.append(f"    {word} = {find(names, needed)}")
     head += eyes
     name = f"_{function.name}" + ("_one" if twin and not function.batched else "")
