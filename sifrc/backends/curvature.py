@@ -8,7 +8,7 @@ other arguments; parts are averaged.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -22,7 +22,6 @@ from sifrc.methods.curvature_plan import Case, CurvatureOperator, Form, KindPlan
 __all__ = [
     "BLOCKS",
     "Glue",
-    "curvature_chains",
     "curvature_families",
     "draws",
     "extras",
@@ -30,7 +29,6 @@ __all__ = [
     "operator_text",
     "score_families",
     "shared_context",
-    "with_extra",
 ]
 
 _PART_FLOATS = 2**25
@@ -64,17 +62,6 @@ def form_words(kind: KindPlan) -> str:
     return "blocks of the batch" + ("" if kind.form == "batch" else ", and scores")
 
 
-def curvature_chains(program: Program) -> Iterator[tuple[tuple[str, bool], ...]]:
-    """Functions, all batched, that the public functions call one after the other."""
-    for kind in program.kinds:
-        for operator in program.curvature:
-            start = tuple((name, True) for name in with_extra(kind, operator.extra))
-            yield start
-            for case in operator.cases:
-                if kind.form in case.forms:
-                    yield (*start, *((name, True) for name in case.functions))
-
-
 def curvature_families(program: Program) -> set[str]:
     """Families that the public functions return or keep."""
     results = {
@@ -85,15 +72,6 @@ def curvature_families(program: Program) -> set[str]:
         for family, _ in result.members
     }
     return results | {BLOCKS[kind.per_sample] for kind in program.kinds} | set(score_families(program))
-
-
-def with_extra(kind: KindPlan, extra: tuple[str, ...]) -> tuple[str, ...]:
-    """Functions of a kind and extra ones, which need the back-propagation."""
-    if not extra:
-        return kind.functions
-    *before, blocks = kind.functions
-    adjoint = () if "adjoint" in before else ("adjoint",)
-    return (*before, *adjoint, *extra, blocks)
 
 
 class Glue(Protocol):

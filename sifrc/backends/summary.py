@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from sifrc.backends.text import docstring, literal
 from sifrc.lower.program import OBJECTIVE, Program
 from sifrc.methods.summary_plan import SummaryOperator
@@ -12,23 +10,12 @@ __all__ = [
     "RESULTS",
     "first_group_table",
     "groups_table",
-    "summary_chains",
     "summary_doc",
     "summary_families",
 ]
 
 RESULTS = {"g": "ḡ", "H": "H̿", "D": "D̄", "T": "T̄"}
 """Fields of a summary -> families; T is all of order 3, D its diagonal."""
-
-
-def summary_chains(program: Program) -> Iterator[tuple[tuple[str, bool], ...]]:
-    """Functions, all batched, that the function calls one after the other."""
-    operator = program.summary
-    if operator is not None:
-        base = tuple((name, True) for name in operator.base)
-        yield (*base, ("gradient", True))
-        for names in (*((name,) for name in operator.orders), operator.whole):
-            yield (*base, *((name, True) for name in names))
 
 
 def summary_families(program: Program) -> set[str]:

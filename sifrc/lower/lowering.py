@@ -35,6 +35,7 @@ from sifrc.lower.program import (
 from sifrc.lower.sharing import share_subexpressions
 from sifrc.lower.statements import Block, Lowering
 from sifrc.lower.structure import compressed
+from sifrc.lower.validate import validate
 from sifrc.lower.windows import Windows
 from sifrc.methods.plan import Phase, Plan
 
@@ -43,13 +44,23 @@ __all__ = ["Passes", "lower"]
 
 @dataclass(frozen=True)
 class Passes:
-    """Which passes run; each can be switched off and changes no value."""
+    """Which passes run; each can be switched off and changes no value.
+
+    Args:
+        share: common subexpressions across phases.
+        structure: of linear systems.
+        fuse: kernels over the same entries.
+        roll: equal layers into loops.
+        lifetimes: places for the arrays of a step.
+        validate: look whether the program is well formed; what is not ends in a ``ProgramError``.
+    """
 
     share: bool = True
     structure: bool = True
     fuse: bool = True
     roll: bool = True
     lifetimes: bool = True
+    validate: bool = False
 
     def __str__(self) -> str:
         names = ("share", "structure", "fuse", "roll", "lifetimes")
@@ -107,14 +118,18 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
         groups=plan.groups,
         owners=plan.owners,
     )
-    if not passes.lifetimes:
-        return program
-    return replace(
-        program,
-        places=places(program),
-        other_places=other_places(program),
-        summary_places=summary_places(program),
-    )
+    if passes.validate:
+        validate(program)
+    if passes.lifetimes:
+        program = replace(
+            program,
+            places=places(program),
+            other_places=other_places(program),
+            summary_places=summary_places(program),
+        )
+        if passes.validate:
+            validate(program)
+    return program
 
 
 def _codes(plan: Plan, phases: Sequence[Phase]) -> dict[str, str]:

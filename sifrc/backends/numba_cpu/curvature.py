@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sifrc.backends.curvature import draws, extras, form_words, operator_text, shared_context, with_extra
+from sifrc.backends.curvature import draws, extras, form_words, operator_text, shared_context
 from sifrc.backends.layout import signature
 from sifrc.backends.numba_cpu.operators import RAISES, data_text, params_text, unpack
 from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts, call_lines
+from sifrc.lower.chains import with_extra
 from sifrc.lower.program import Storage
 from sifrc.methods.curvature_plan import Case, CurvatureOperator, KindPlan
 

@@ -9,7 +9,7 @@ from typing import Any
 from sifrc.backends.base import LayerInfo, ModuleSource, Option
 from sifrc.backends.layout import call, lines_of, signature, statement
 from sifrc.backends.text import docstring, environment, finished, header, literal, template_folder
-from sifrc.backends.torch_eager.calls import Chain, Parts, parts_of
+from sifrc.backends.torch_eager.calls import Calls, Parts, parts_of
 from sifrc.backends.torch_eager.curvature import curvature_context
 from sifrc.backends.torch_eager.operators import public_functions
 from sifrc.backends.torch_eager.reserved import MODULE_MEMBERS
@@ -88,7 +88,7 @@ def _context(parts: Parts) -> dict[str, Any]:
     texts += "_named(" if summary["summary"] else ""
     weights = parts.weights.code
     biases = parts.biases.code if parts.biases is not None else ""
-    chain = Chain(parts, 8)
+    chain = Calls(parts, 8)
     forward_lines = chain.run([parts.forward], {parts.states})
     context: dict[str, Any] = {
         "header": header(module, "Torch"),

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from sifrc.backends.base import ModuleSource
-from sifrc.backends.curvature import curvature_chains, curvature_families
+from sifrc.backends.curvature import curvature_families
 from sifrc.backends.layout import call
-from sifrc.backends.summary import summary_chains, summary_families
+from sifrc.backends.summary import summary_families
 from sifrc.backends.torch_eager.functions import PrivateFunction, plan_functions
 from sifrc.errors import BackendError
+from sifrc.lower.chains import Key, curvature_chains, summary_chains
 from sifrc.lower.program import Family, Operator, Program, Storage
 
-__all__ = ["Chain", "Key", "Parts", "operator_keys", "parts_of"]
-
-
-Key: TypeAlias = tuple[str, bool]
-"""A function by its name and whether it is batched."""
+__all__ = ["Calls", "Key", "Parts", "operator_keys", "parts_of"]
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,7 @@ def _step(program: Program) -> tuple[tuple[Key, ...], str]:
 
 
 @dataclass
-class Chain:
+class Calls:
     """Calls in order, with the values that are there already.
 
     Args:

@@ -13,11 +13,11 @@ from sifrc.backends.curvature import (
     operator_text,
     score_families,
     shared_context,
-    with_extra,
 )
 from sifrc.backends.layout import returned, signature, statement
-from sifrc.backends.torch_eager.calls import Chain, Parts
+from sifrc.backends.torch_eager.calls import Calls, Parts
 from sifrc.backends.torch_eager.operators import PARAMS_TEXT, RAISES_TEXT, data_text, unpack
+from sifrc.lower.chains import with_extra
 from sifrc.lower.program import Storage
 from sifrc.methods.curvature_plan import Case, CurvatureOperator, KindPlan
 
@@ -61,7 +61,7 @@ class _Glue:
         keys = [(name, True) for name in case.functions]
         family = BLOCKS[case.forms == ("samples",)]
         scores = _scores(self.parts, case)
-        chain = Chain(self.parts, indent, {self.parts.states, family, *scores})
+        chain = Calls(self.parts, indent, {self.parts.states, family, *scores})
         wanted = {name for result in case.results for name, _ in result.members}
         lines = chain.run(keys, wanted)
         needed = chain.needed(keys) | wanted
@@ -114,7 +114,7 @@ def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
     """The function that computes the blocks of one kind, and more."""
     keys = [(name, True) for name in with_extra(kind, extra)]
     more = _extra_families(parts, extra)
-    chain = Chain(parts, 4)
+    chain = Calls(parts, 4)
     family, scores = BLOCKS[kind.per_sample], score_families(parts.program, kind)
     calls = chain.run(keys, {parts.states, family, *scores, *more})
     lines = []

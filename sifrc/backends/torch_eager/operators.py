@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sifrc.backends.layout import returned, signature
 from sifrc.backends.text import docstring
-from sifrc.backends.torch_eager.calls import Chain, Parts, operator_keys
+from sifrc.backends.torch_eager.calls import Calls, Parts, operator_keys
 from sifrc.lower.program import Operator
 
 __all__ = ["PARAMS_TEXT", "RAISES_TEXT", "PublicFunction", "data_text", "public_functions", "unpack"]
@@ -102,7 +102,7 @@ def _checked_arguments(parts: Parts, operator: Operator) -> list[str]:
     return [unpack(parts, "params", 4), f"    inputs, targets = {function}({data}, {like})"]
 
 
-def _mean(operator: Operator, chain: Chain) -> list[str]:
+def _mean(operator: Operator, chain: Calls) -> list[str]:
     """The statement for the factor of a mean over the batch, if some function takes it."""
     if "mean" not in chain.needed((*operator_keys(operator)[0], *operator_keys(operator)[1])):
         return []
@@ -144,7 +144,7 @@ def _parameters(operator: Operator) -> list[str]:
 
 def _plain(parts: Parts, operator: Operator) -> str:
     prepare, _ = operator_keys(operator)
-    chain = Chain(parts, 4)
+    chain = Calls(parts, 4)
     opening = [*_checked_arguments(parts, operator), *_mean(operator, chain)]
     wanted = {operator.scalar, *operator.tensors}
     calls = chain.run(prepare, wanted)
@@ -181,7 +181,7 @@ def _point(parts: Parts) -> list[str]:
 def _prepared(parts: Parts, operator: Operator) -> str:
     """The product at one point: what depends on the point only, and the function of the vector."""
     prepare, apply = operator_keys(operator)
-    chain = Chain(parts, 4)
+    chain = Calls(parts, 4)
     opening = _mean(operator, chain)
     calls = chain.run(prepare, chain.needed(apply))
     if chain.guarded:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sifrc.backends.layout import call, returned, signature
 from sifrc.backends.text import docstring
-from sifrc.backends.torch_eager.calls import Chain, Key, Parts
+from sifrc.backends.torch_eager.calls import Calls, Key, Parts
 from sifrc.lower.program import Storage
 
 __all__ = ["OtherBatch", "other_batch"]
@@ -53,7 +53,7 @@ def other_batch(parts: Parts) -> OtherBatch | None:
     rest = [key for key in parts.step if key not in keys]
     wanted = {name for key in rest for name in parts.functions[key].arguments} | set(program.kept)
     results = tuple(n for key in keys for n in parts.functions[key].results if n in wanted)
-    chain = Chain(parts, 4)
+    chain = Calls(parts, 4)
     lines = chain.run([*before, *keys], results)
     own = {name for key in (*before, *keys) for name in parts.functions[key].results}
     given = (Storage.DATA,)

@@ -9,7 +9,7 @@ from typing import Any
 from sifrc.backends.layout import signature
 from sifrc.backends.ranges import ranges_text
 from sifrc.backends.text import LINE_LENGTH, docstring, literal
-from sifrc.backends.torch_eager.calls import Chain, Key, Parts
+from sifrc.backends.torch_eager.calls import Calls, Key, Parts
 from sifrc.backends.torch_eager.other_batch import OtherBatch, other_batch
 from sifrc.backends.torch_eager.statements import UNNAMED
 from sifrc.errors import BackendError
@@ -88,7 +88,7 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
         hyper.insert(0, Hyperparameter("lr", 0.01, "step size", Range(0.0)))
     periodic = [key for key in parts.step if key[0] in program.periodic]
     batched = parts.step[0][1]
-    chain = Chain(parts, 8)
+    chain = Calls(parts, 8)
     memory = _memory_families(parts)
     values = _numbers(parts, hyper, periodic)
     if "mean" in _number_codes(parts):
@@ -170,7 +170,7 @@ class _Lines:
 
 
 def _step_lines(
-    parts: Parts, chain: Chain, periodic: list[Key], objective: str, other: OtherBatch | None
+    parts: Parts, chain: Calls, periodic: list[Key], objective: str, other: OtherBatch | None
 ) -> _Lines:
     """Calls in order; from the first one that writes in place, everything can be undone."""
     found = _Lines(refusal=_refusal(parts, objective))
@@ -238,7 +238,7 @@ def _refresh_lines(parts: Parts, periodic: list[Key], values: list[str]) -> list
     """The periodic functions on another batch, and what they need."""
     if not parts.program.refreshable:
         return []
-    chain = Chain(parts, 8)
+    chain = Calls(parts, 8)
     kept = _kept(parts, periodic)
     keys: list[Key] = []
     needed: set[str] = set()

@@ -9,7 +9,7 @@ from sifrc.backends.layout import signature
 from sifrc.backends.names import groups_name, owner_name
 from sifrc.backends.summary import RESULTS, first_group_table, groups_table, summary_doc
 from sifrc.backends.text import literal
-from sifrc.backends.torch_eager.calls import Chain, Parts
+from sifrc.backends.torch_eager.calls import Calls, Parts
 from sifrc.backends.torch_eager.operators import PARAMS_TEXT, RAISES_TEXT, data_text
 from sifrc.lower.access import flat
 from sifrc.lower.program import OBJECTIVE, Fresh
@@ -34,7 +34,7 @@ def summary_context(parts: Parts) -> dict[str, Any]:
     operator = program.summary
     if operator is None:
         return {"summary": False}
-    base = Chain(parts, 8)
+    base = Calls(parts, 8)
     keys = {name: (name, True) for name in (*operator.base, "gradient", *operator.orders, *operator.whole)}
     later = base.needed([keys[name] for name in ("gradient", *operator.orders, *operator.whole)])
     lines = base.run([keys[name] for name in operator.base], later | {OBJECTIVE})
@@ -42,7 +42,7 @@ def summary_context(parts: Parts) -> dict[str, Any]:
     guarded = base.guarded
 
     def branch(names: Sequence[str], wanted: Sequence[str]) -> str:
-        chain = Chain(parts, 12, set(base.known))
+        chain = Calls(parts, 12, set(base.known))
         return "\n".join(chain.run([keys[name] for name in names], wanted))
 
     known = {family.name: family.code for family in program.families}

@@ -1,0 +1,337 @@
+"""What makes a statement well formed: a rule for each kind, read by the validator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import TypeAlias
+
+import sympy
+
+from sifrc.errors import SifrcError
+from sifrc.lower.access import absolute, targets_of
+from sifrc.lower.program import (
+    SAMPLE_LABEL,
+    ConjugateGradients,
+    Contract,
+    Family,
+    Fresh,
+    Function,
+    Guard,
+    Kernel,
+    Load,
+    LogSoftmaxOver,
+    LogSumExpOver,
+    MatrixFunction,
+    MaximumOver,
+    Program,
+    Slot,
+    SolveCubic,
+    SolveKronecker,
+    SolveSylvester,
+    SolveSystem,
+    Statement,
+    Storage,
+    Sum,
+    Upto,
+)
+
+__all__ = ["Position", "ProgramError", "check_statement"]
+
+Size: TypeAlias = int | None
+"""Of a dimension; None is the batch."""
+_SPECTRAL = ("positive", "absolute", "definite")
+_UNBOUNDED = ("refuse", "absolute")
+
+
+class ProgramError(SifrcError):
+    """A program that no backend may print: a fault of the compiler, never of a spec."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a statement stands.
+
+    Args:
+        program: that it belongs to.
+        families: of the program, by name.
+        function: that it belongs to.
+        loop: value of the loop index, or None outside of loops.
+        statement: the statement.
+    """
+
+    program: Program
+    families: Mapping[str, Family]
+    function: Function
+    loop: int | None
+    statement: Statement
+
+    def require(self, holds: bool, text: str) -> None:
+        """Refuse the program where a condition does not hold.
+
+        Raises:
+            ProgramError: it does not.
+        """
+        if not holds:
+            where = f"{self.function.name}{'' if self.function.batched else ' (one sample)'}"
+            at = "" if self.loop is None else f" at k = {self.loop}"
+            raise ProgramError(f"{where}, {type(self.statement).__name__}{at}: {text}")
+
+    def shape(self, load: Load) -> tuple[Size, ...]:
+        """Shape of the array that a load refers to, in the form of the function."""
+        ref = load.ref
+        self.require(ref.family in self.families, f"no family {ref.family}")
+        relative = ref.subscript is not None and ref.subscript.relative
+        self.require(self.loop is not None or not relative, f"{ref.family} is relative to no loop")
+        name, index = absolute(ref, self.loop)
+        shapes = dict(self.families[name].shapes)
+        self.require(index in shapes, f"no member {name}[{index}]")
+        shape = shapes[index]
+        return shape if self.function.batched or shape[:1] != (None,) else shape[1:]
+
+    def sizes(self, load: Load) -> tuple[Size, ...]:
+        """Sizes of the dimensions that labels name: windows of one position have none."""
+        shape = self.shape(load)
+        self.require(len(load.window) <= len(shape), f"window of {load.ref.family} has too many parts")
+        found: list[Size] = []
+        for size, part in zip(shape, load.window, strict=False):
+            if isinstance(part, (int, Slot)):
+                position = part if isinstance(part, int) else self._owner(part)
+                held = size is not None and 0 <= position < size
+                self.require(held, f"position {position} of {load.ref.family} is not below {size}")
+            elif isinstance(part, Upto):
+                (first, *_) = self.shape(Load(part.ref)) or (None,)
+                held = size is not None and first is not None and 0 < first <= size
+                self.require(held, f"{load.ref.family} has no first {first} positions, but {size}")
+                found.append(first)
+            else:
+                found.append(size)
+        return (*found, *shape[len(load.window) :])
+
+    def _owner(self, slot: Slot) -> int:
+        relative = slot.subscript.relative
+        self.require(self.loop is not None or not relative, f"owner of {slot.family} is relative to no loop")
+        index = slot.subscript.offset + (self.loop or 0 if relative else 0)
+        key = slot.family, index
+        self.require(key in self.program.owners, f"{slot.family}[{index}] has no owner")
+        return self.program.owners[key]
+
+    def labelled(self, loads: Sequence[Load]) -> dict[str, Size]:
+        """Size of every label; a label has one, and the sample is the batch."""
+        found: dict[str, Size] = {}
+        for load in loads:
+            sizes = self.sizes(load)
+            family = load.ref.family
+            self.require(
+                len(sizes) == len(load.labels),
+                f"{family} has {len(sizes)} dimensions and the labels ({', '.join(load.labels)})",
+            )
+            for label, size in zip(load.labels, sizes, strict=True):
+                known = found.setdefault(label, size)
+                self.require(known == size, f"label {label} of {family} is {size} and {known}")
+                self.require(
+                    (size is None) == (label == SAMPLE_LABEL), f"label {label} of {family} is {size}"
+                )
+        return found
+
+    def scalar(self, *loads: Load) -> None:
+        """Loads are numbers."""
+        for load in loads:
+            self.require(not load.labels and not self.sizes(load), f"{load.ref.family} is no number")
+
+    def same(self, *loads: Load) -> None:
+        """Loads have one shape, whatever their labels are called."""
+        first, *rest = [(load.ref.family, self.sizes(load)) for load in loads]
+        for name, sizes in rest:
+            self.require(sizes == first[1], f"{name} has the shape {sizes}, {first[0]} {first[1]}")
+
+    def distinct(self, labels: Sequence[str], what: str) -> None:
+        """No label comes twice."""
+        self.require(len(set(labels)) == len(labels), f"{what} has a label twice: ({', '.join(labels)})")
+
+    def code(self, code: int) -> None:
+        """A code is that of a row of the table of guards."""
+        last = len(self.program.guards)
+        self.require(1 <= code <= last, f"code {code} is none of 1 to {last}")
+
+    def bound(self, value: sympy.Expr, loads: Sequence[tuple[str, Load]]) -> None:
+        """Every symbol of a value is bound to an entry."""
+        free = {symbol.name for symbol in value.free_symbols} - {name for name, _ in loads}
+        self.require(not free, f"nothing is bound to {', '.join(sorted(free))}")
+
+    def square(self, matrix: Load) -> None:
+        """The last two dimensions of a matrix are of one size."""
+        sizes = self.labelled([matrix])
+        self.distinct(matrix.labels, matrix.ref.family)
+        pair = [sizes[label] for label in matrix.labels[-2:]]
+        square = len(pair) == 2 and pair[0] == pair[1] and None not in pair
+        self.require(square, f"{matrix.ref.family} is not square")
+
+
+def check_statement(position: Position) -> None:
+    """Check labels, sizes, bindings and what is written of one statement.
+
+    Raises:
+        ProgramError: with the function and the statement.
+        TypeError: an unknown statement.
+    """
+    for target in targets_of(position.statement):
+        name = target.ref.family
+        position.require(name in position.families, f"no family {name}")
+        storage = position.families[name].storage
+        position.require(storage in _WRITTEN, f"{name} is {storage.value} and cannot be written")
+        position.distinct(target.labels, name)
+    _check(position.statement, position)
+
+
+_WRITTEN = frozenset({Storage.WORK, Storage.RESULT, Storage.PARAMETER, Storage.MEMORY, Storage.DIRECTION})
+
+
+@singledispatch
+def _check(statement: Statement, at: Position) -> None:
+    raise TypeError(f"no rule for the statement {type(statement).__name__}")
+
+
+@_check.register
+def _(statement: Fresh, at: Position) -> None:
+    at.require(not statement.target.window, "a window is not an array of its own")
+    if statement.like is not None:
+        like, whole = at.sizes(statement.like), at.shape(statement.target)
+        at.require(whole[len(whole) - len(like) :] == like, f"not like {statement.like.ref.family}")
+
+
+@_check.register
+def _(statement: Kernel, at: Position) -> None:
+    at.distinct(statement.labels, "the nest")
+    at.require(bool(statement.assigns), "no assignment")
+    names = [name for name, _ in statement.loads]
+    at.require(len(set(names)) == len(names), "a symbol is bound twice")
+    at.labelled([*(load for _, load in statement.loads), *(a.target for a in statement.assigns)])
+    for _, load in statement.loads:
+        at.require(set(load.labels) <= set(statement.labels), f"{load.ref.family} has a label of no loop")
+    for assign in statement.assigns:
+        at.require(
+            set(assign.target.labels) == set(statement.labels),
+            f"{assign.target.ref.family} is not written at every entry",
+        )
+        at.bound(assign.value, statement.loads)
+
+
+@_check.register
+def _(statement: Sum, at: Position) -> None:
+    labels = (*statement.target.labels, *statement.over)
+    at.require(bool(statement.over), "a sum over nothing")
+    at.distinct(labels, "the sum")
+    sizes = at.labelled([*(load for _, load in statement.loads), statement.target])
+    at.require(set(sizes) <= set(labels), f"labels {', '.join(sorted(set(sizes) - set(labels)))} of no loop")
+    at.require(set(statement.over) <= set(sizes), "a label that nothing has")
+    at.bound(statement.value, statement.loads)
+
+
+@_check.register
+def _(statement: Contract, at: Position) -> None:
+    left, right = statement.left, statement.right
+    sizes = at.labelled([left, right, statement.target])
+    both = set(left.labels) | set(right.labels)
+    at.require(set(statement.target.labels) <= both, "a label of the target that no operand has")
+    summed = both - set(statement.target.labels)
+    at.require(summed <= set(left.labels) & set(right.labels), "a label is summed in one operand")
+    at.require(len(set(sizes) - {SAMPLE_LABEL}) <= 3, "more than three labels")
+    at.distinct(left.labels, left.ref.family)
+    at.distinct(right.labels, right.ref.family)
+    at.scalar(*(load for _, load in statement.loads))
+    at.bound(statement.scale, statement.loads)
+
+
+@_check.register(LogSumExpOver)
+@_check.register(MaximumOver)
+def _(statement: LogSumExpOver | MaximumOver, at: Position) -> None:
+    at.labelled([statement.operand, statement.target])
+    at.require(statement.over in statement.operand.labels, f"{statement.over} is no label of the operand")
+    left = tuple(label for label in statement.operand.labels if label != statement.over)
+    at.require(statement.target.labels == left, f"the target is not over ({', '.join(left)})")
+
+
+@_check.register
+def _(statement: LogSoftmaxOver, at: Position) -> None:
+    at.labelled([statement.operand, statement.target])
+    at.same(statement.operand, statement.target)
+    at.require(statement.over in statement.operand.labels, f"{statement.over} is no label of the operand")
+
+
+@_check.register
+def _(statement: SolveSystem, at: Position) -> None:
+    at.square(statement.matrix)
+    at.labelled([statement.rhs, statement.target])
+    at.same(statement.rhs, statement.target)
+    *lead, row, _ = statement.matrix.labels
+    count = len(lead)
+    of_rows = at.labelled([statement.matrix])[row]
+    sides = at.sizes(statement.rhs)
+    at.require(
+        statement.rhs.labels[:count] == tuple(lead) and len(sides) in (count + 1, count + 2),
+        f"{statement.rhs.ref.family} has no right side for every matrix",
+    )
+    at.require(sides[count] == of_rows, f"{statement.rhs.ref.family} has {sides[count]} rows, not {of_rows}")
+    at.require(not statement.checked or statement.guard is not None, "a checked system without a code")
+    if statement.guard is not None:
+        at.code(statement.guard)
+
+
+@_check.register(SolveSylvester)
+@_check.register(SolveKronecker)
+def _(statement: SolveSylvester | SolveKronecker, at: Position) -> None:
+    at.square(statement.left)
+    at.square(statement.right)
+    at.labelled([statement.rhs, statement.target])
+    at.same(statement.rhs, statement.target)
+    wanted = (at.sizes(statement.left)[-1], at.sizes(statement.right)[-1])
+    at.require(at.sizes(statement.rhs) == wanted, f"the right side is not {wanted[0]} by {wanted[1]}")
+    if isinstance(statement, SolveKronecker):
+        at.scalar(statement.shift)
+
+
+@_check.register
+def _(statement: SolveCubic, at: Position) -> None:
+    at.square(statement.matrix)
+    at.labelled([statement.rhs, statement.third, statement.target])
+    at.same(statement.rhs, statement.third, statement.target)
+    at.require(at.sizes(statement.rhs) == at.sizes(statement.matrix)[:1], "right side and matrix differ")
+    at.scalar(statement.strength)
+    at.require(statement.unbounded in _UNBOUNDED, f"unbounded is '{statement.unbounded}'")
+
+
+@_check.register
+def _(statement: MatrixFunction, at: Position) -> None:
+    at.square(statement.matrix)
+    at.labelled([statement.target])
+    at.require(at.sizes(statement.target) == at.sizes(statement.matrix), "target and matrix differ")
+    at.require(statement.kind in _SPECTRAL, f"kind is '{statement.kind}'")
+
+
+@_check.register
+def _(statement: ConjugateGradients, at: Position) -> None:
+    at.require(bool(statement.unknowns), "no unknown")
+    for unknown in statement.unknowns:
+        loads = (unknown.solution, unknown.rhs, unknown.residual, unknown.direction, unknown.product)
+        sizes = [at.sizes(load) for load in loads]
+        at.require(len(set(sizes)) == 1, f"arrays of {unknown.solution.ref.family} differ in shape")
+    at.scalar(statement.limit, statement.tolerance, statement.iterations, statement.remaining)
+    own = {load.ref for u in statement.unknowns for load in (u.solution, u.residual, u.direction, u.rhs)}
+    made = {target.ref for part in statement.body for target in targets_of(part)}
+    at.require(not own & made, "the operator writes what the search writes")
+    missing = [u.product.ref.family for u in statement.unknowns if u.product.ref not in made]
+    at.require(not missing, f"nothing computes {', '.join(missing)}")
+    for part in statement.body:
+        check_statement(Position(at.program, at.families, at.function, at.loop, part))
+
+
+@_check.register
+def _(statement: Guard, at: Position) -> None:
+    at.labelled([statement.operand])
+    first = statement.code.offset + (at.loop or 0 if statement.code.relative else 0)
+    sizes = at.sizes(statement.operand)
+    at.require(not statement.rows or (bool(sizes) and sizes[0] is not None), "no rows")
+    at.code(first)
+    at.code(first + (sizes[0] or 1) - 1 if statement.rows else first)
