@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from sifrc.derive.summaries import OWNER
-from sifrc.lower.program import Family
+from sifrc.lower.arrays import Family
 
 __all__ = ["groups_name", "owner_name"]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sifrc.backends.text import docstring, literal
-from sifrc.lower.program import OBJECTIVE, Program
+from sifrc.lower.arrays import OBJECTIVE
+from sifrc.lower.program import Program
 from sifrc.methods.summary_plan import SummaryOperator
 
 __all__ = [

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import singledispatch
 
-from sifrc.lower.program import (
+from sifrc.lower.arrays import Load, Ref
+from sifrc.lower.statements import (
     ConjugateGradients,
     Contract,
     Fresh,
     Guard,
     Kernel,
-    Load,
     LogSoftmaxOver,
     LogSumExpOver,
     Loop,
     MatrixFunction,
     MaximumOver,
-    Ref,
     SolveCubic,
     SolveKronecker,
     SolveSylvester,

@@ -8,16 +8,25 @@ a shift of all subscripts by a loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
 import sympy
 
 from sifrc.lower.access import targets_of
-from sifrc.lower.program import SAMPLE_LABEL, Kernel, Load, Loop, Ref, Statement, Subscript, Sum
-from sifrc.lower.statements import Block
+from sifrc.lower.arrays import SAMPLE_LABEL, Load, Ref, Subscript
+from sifrc.lower.statements import Kernel, Loop, Statement, Sum
 
-__all__ = ["fuse_kernels", "roll_loops"]
+__all__ = ["Block", "fuse_kernels", "roll_loops"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The statements of the equations of one layer."""
+
+    layer: int | None
+    statements: tuple[Statement, ...]
+
 
 Shape: TypeAlias = tuple[int | None, ...]
 ShapeOf: TypeAlias = Callable[[Ref], Shape]

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sifrc.lower.program import OBJECTIVE, Program
+from sifrc.lower.arrays import OBJECTIVE
+from sifrc.lower.program import Program
 from sifrc.methods.curvature_plan import KindPlan
 
 __all__ = ["Chain", "Key", "chains", "curvature_chains", "summary_chains", "with_extra"]

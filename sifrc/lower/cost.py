@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sifrc.lower.program import SAMPLE_LABEL, Contract, Function, Kernel, Load, Loop, Program, Statement, Sum
+from sifrc.lower.arrays import SAMPLE_LABEL, Load
+from sifrc.lower.program import Function, Program
+from sifrc.lower.statements import Contract, Kernel, Loop, Statement, Sum
 
 __all__ = ["Cost", "cost_lines", "cost_of"]
 

@@ -16,32 +16,25 @@ import numpy.typing as npt
 import sympy
 
 from sifrc.ir.arithmetic import NUMPY, NumberSystem
-from sifrc.lower.program import (
-    SAMPLE_LABEL,
+from sifrc.lower.arrays import SAMPLE_LABEL, Load, Ref, Slot, Storage, Subscript, Upto
+from sifrc.lower.program import Function, Program
+from sifrc.lower.statements import (
     ConjugateGradients,
     Contract,
     Fresh,
-    Function,
     Guard,
     Kernel,
-    Load,
     LogSoftmaxOver,
     LogSumExpOver,
     Loop,
     MatrixFunction,
     MaximumOver,
-    Program,
-    Ref,
-    Slot,
     SolveCubic,
     SolveKronecker,
     SolveSylvester,
     SolveSystem,
     Statement,
-    Storage,
-    Subscript,
     Sum,
-    Upto,
 )
 from sifrc.scalar import POWER_OF_TWO, evaluate
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
-from sifrc.lower.program import OBJECTIVE, Function, Kernel, Place, Program, Statement, Storage
+from sifrc.lower.arrays import OBJECTIVE, Storage
+from sifrc.lower.program import Function, Place, Program
 from sifrc.lower.reuse import aliases, destination
+from sifrc.lower.statements import Kernel, Statement
 
 __all__ = ["handed_families", "kept_families", "other_places", "places", "summary_places"]
 

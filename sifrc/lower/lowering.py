@@ -12,28 +12,16 @@ from dataclasses import dataclass, replace
 from sifrc.derive.curvature.systems import BLOCK, MEAN_BLOCK
 from sifrc.derive.system import Equation, System
 from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
+from sifrc.lower.arrays import SAMPLE_LABEL, Family, Load, Storage, Subscript
 from sifrc.lower.batch import batch_system
-from sifrc.lower.blocks import fuse_kernels, roll_loops, shapes_lookup
+from sifrc.lower.blocks import Block, fuse_kernels, roll_loops, shapes_lookup
+from sifrc.lower.equations import Lowering
 from sifrc.lower.identities import check_codes, check_identities
 from sifrc.lower.lifetimes import other_places, places, summary_places
 from sifrc.lower.names import CODE_NAMES, DESCRIPTIONS, STORAGE
-from sifrc.lower.program import (
-    SAMPLE_LABEL,
-    Family,
-    Fresh,
-    Function,
-    Guard,
-    Load,
-    Loop,
-    Operator,
-    Program,
-    SolveSystem,
-    Statement,
-    Storage,
-    Subscript,
-)
+from sifrc.lower.program import Function, Operator, Program
 from sifrc.lower.sharing import share_subexpressions
-from sifrc.lower.statements import Block, Lowering
+from sifrc.lower.statements import Fresh, Guard, Loop, SolveSystem, Statement
 from sifrc.lower.structure import compressed
 from sifrc.lower.validate import validate
 from sifrc.lower.windows import Windows

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from sifrc.lower.program import Storage
+from sifrc.lower.arrays import Storage
 
 __all__ = ["CODE_NAMES", "DESCRIPTIONS", "STORAGE", "numbered"]
 

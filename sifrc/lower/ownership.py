@@ -7,7 +7,9 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
-from sifrc.lower.program import Function, Kernel, Load, Program, Storage
+from sifrc.lower.arrays import Load, Storage
+from sifrc.lower.program import Function, Program
+from sifrc.lower.statements import Kernel
 
 __all__ = ["Member", "users_of_memory"]
 

@@ -15,7 +15,9 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
-from sifrc.lower.program import Contract, Kernel, Load, Loop, Program, Ref, Statement, Storage, Sum
+from sifrc.lower.arrays import Load, Ref, Storage
+from sifrc.lower.program import Program
+from sifrc.lower.statements import Contract, Kernel, Loop, Statement, Sum
 
 __all__ = ["aliases", "destination"]
 

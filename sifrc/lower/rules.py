@@ -11,30 +11,24 @@ import sympy
 
 from sifrc.errors import SifrcError
 from sifrc.lower.access import absolute, targets_of
-from sifrc.lower.program import (
-    SAMPLE_LABEL,
+from sifrc.lower.arrays import SAMPLE_LABEL, Family, Load, Slot, Storage, Upto
+from sifrc.lower.program import Function, Program
+from sifrc.lower.statements import (
     ConjugateGradients,
     Contract,
-    Family,
     Fresh,
-    Function,
     Guard,
     Kernel,
-    Load,
     LogSoftmaxOver,
     LogSumExpOver,
     MatrixFunction,
     MaximumOver,
-    Program,
-    Slot,
     SolveCubic,
     SolveKronecker,
     SolveSylvester,
     SolveSystem,
     Statement,
-    Storage,
     Sum,
-    Upto,
 )
 
 __all__ = ["Position", "ProgramError", "check_statement"]

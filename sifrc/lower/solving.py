@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from sifrc.ir import Axis, Expr, Input, LinearSolve
 from sifrc.ir.traverse import substitute
-from sifrc.lower.program import ConjugateGradients, Load, Statement, Unknown
+from sifrc.lower.arrays import Load
+from sifrc.lower.statements import ConjugateGradients, Statement, Unknown
 
 __all__ = ["Arrays", "conjugate_gradients"]
 

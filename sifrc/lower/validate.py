@@ -7,19 +7,11 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
+from sifrc.lower.arrays import Family, Storage
 from sifrc.lower.chains import Chain, chains
-from sifrc.lower.program import (
-    ConjugateGradients,
-    Family,
-    Fresh,
-    Function,
-    Loop,
-    Place,
-    Program,
-    Statement,
-    Storage,
-)
+from sifrc.lower.program import Function, Place, Program
 from sifrc.lower.rules import Position, ProgramError, check_statement
+from sifrc.lower.statements import ConjugateGradients, Fresh, Loop, Statement
 
 __all__ = ["ProgramError", "validate"]
 

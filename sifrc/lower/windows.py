@@ -23,7 +23,8 @@ from sifrc.ir.build import add, einsum, ones, rename, total, zero
 from sifrc.ir.normal import condense, expand
 from sifrc.ir.relative import ordered_terms
 from sifrc.ir.traverse import inputs_of, postorder, rewrite
-from sifrc.lower.program import Fresh, Load, Ref, Slot, Subscript, Upto, Window
+from sifrc.lower.arrays import Load, Ref, Slot, Subscript, Upto, Window
+from sifrc.lower.statements import Fresh
 
 __all__ = ["View", "Windows", "ref_of"]
 

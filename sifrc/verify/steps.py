@@ -12,9 +12,10 @@ import numpy as np
 from sifrc.derive.curvature.scores import NORMAL, UNIFORM
 from sifrc.errors import DerivationError, MethodError, VerificationError
 from sifrc.ir.arithmetic import MPMATH, Array
+from sifrc.lower.arrays import Storage
 from sifrc.lower.interpret import Key, Machine, run_functions
 from sifrc.lower.lowering import Passes, lower
-from sifrc.lower.program import Program, Storage
+from sifrc.lower.program import Program
 from sifrc.methods.base import read_options
 from sifrc.methods.grouped_newton import GroupedNewton
 from sifrc.methods.planning import make_plan

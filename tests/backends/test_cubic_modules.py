@@ -20,8 +20,9 @@ from sifrc.backends.numba_cpu.statements import Writer
 from sifrc.backends.torch_eager.statements import Writer as TorchWriter
 from sifrc.errors import BackendError
 from sifrc.ir.arithmetic import NUMPY
+from sifrc.lower.arrays import Load, Ref
 from sifrc.lower.interpret import Machine, run_functions
-from sifrc.lower.program import Load, Ref, SolveCubic
+from sifrc.lower.statements import SolveCubic
 
 Solver = Callable[..., np.ndarray]
 IMPLEMENTATIONS = ("numba", "numba without jit", "torch")

@@ -17,25 +17,20 @@ from sifrc.backends.numba_cpu import BACKEND
 from sifrc.backends.numba_cpu.access import Block
 from sifrc.backends.numba_cpu.storage import Layout
 from sifrc.errors import BackendError
-from sifrc.lower.program import (
+from sifrc.lower.arrays import Family, Load, Ref, Storage, Subscript
+from sifrc.lower.program import Function, Program
+from sifrc.lower.statements import (
     Assign,
     Contract,
-    Family,
-    Function,
     Guard,
     Kernel,
-    Load,
     LogSumExpOver,
     Loop,
     MatrixFunction,
     MaximumOver,
-    Program,
-    Ref,
     SolveSylvester,
     SolveSystem,
     Statement,
-    Storage,
-    Subscript,
     Sum,
 )
 

@@ -11,20 +11,9 @@ from torch_cases import imported
 from sifrc.backends.layout import statement
 from sifrc.backends.torch_eager.access import Names
 from sifrc.backends.torch_eager.statements import Writer
-from sifrc.lower.program import (
-    Assign,
-    Contract,
-    Family,
-    Kernel,
-    Load,
-    LogSumExpOver,
-    MaximumOver,
-    Program,
-    Ref,
-    Storage,
-    Subscript,
-    Sum,
-)
+from sifrc.lower.arrays import Family, Load, Ref, Storage, Subscript
+from sifrc.lower.program import Program
+from sifrc.lower.statements import Assign, Contract, Kernel, LogSumExpOver, MaximumOver, Sum
 
 B, N, M = 3, 4, 5
 SHAPES = {

@@ -30,7 +30,8 @@ from sifrc.derive.derived import Derived
 from sifrc.ir.traverse import postorder
 from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
 from sifrc.lower.lowering import Passes
-from sifrc.lower.program import Fresh, Function, Program
+from sifrc.lower.program import Function, Program
+from sifrc.lower.statements import Fresh
 from sifrc.model import build_model
 from sifrc.model.partition import partition_of
 from sifrc.spec import Spec

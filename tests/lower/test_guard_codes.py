@@ -9,7 +9,7 @@ from newton_blocks import network
 
 from sifrc.lower.access import absolute, unrolled
 from sifrc.lower.lowering import lower
-from sifrc.lower.program import Guard, SolveSystem
+from sifrc.lower.statements import Guard, SolveSystem
 from sifrc.methods.planning import make_plan
 from sifrc.model import build_model
 from sifrc.spec import build_spec

@@ -23,21 +23,11 @@ from sifrc.backends.numba_cpu import storage
 from sifrc.cache import entry_name, module_from_cache
 from sifrc.compiler import Request, compile_spec
 from sifrc.errors import DerivationError
+from sifrc.lower.arrays import Family, Load, Ref, Storage, Subscript
 from sifrc.lower.lowering import lower
-from sifrc.lower.program import (
-    Assign,
-    Contract,
-    Family,
-    Function,
-    Kernel,
-    Load,
-    Loop,
-    Program,
-    Ref,
-    Storage,
-    Subscript,
-)
+from sifrc.lower.program import Function, Program
 from sifrc.lower.reuse import aliases
+from sifrc.lower.statements import Assign, Contract, Kernel, Loop
 from sifrc.methods.curvature import CURVATURE_OPERATORS
 from sifrc.methods.planning import make_plan
 from sifrc.model import build_model

@@ -12,34 +12,27 @@ import sympy
 from cases import CASES
 
 from sifrc.compiler import Request, compile_spec
+from sifrc.lower.arrays import Family, Load, Ref, Slot, Storage, Subscript, Upto
 from sifrc.lower.lowering import Passes, lower
-from sifrc.lower.program import (
+from sifrc.lower.program import Place, Program
+from sifrc.lower.statements import (
     Assign,
     ConjugateGradients,
     Contract,
-    Family,
     Fresh,
     Guard,
     Kernel,
-    Load,
     LogSoftmaxOver,
     LogSumExpOver,
     Loop,
     MatrixFunction,
     MaximumOver,
-    Place,
-    Program,
-    Ref,
-    Slot,
     SolveCubic,
     SolveKronecker,
     SolveSylvester,
     SolveSystem,
     Statement,
-    Storage,
-    Subscript,
     Sum,
-    Upto,
 )
 from sifrc.lower.validate import ProgramError, validate
 from sifrc.spec import build_spec

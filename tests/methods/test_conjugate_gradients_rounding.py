@@ -15,9 +15,9 @@ import pytest
 from newton_blocks import BACKENDS, Run, module, steps, textbook
 
 from sifrc.ir.arithmetic import NUMPY
+from sifrc.lower.arrays import Storage
 from sifrc.lower.interpret import Machine, run_functions
 from sifrc.lower.lowering import Passes, lower
-from sifrc.lower.program import Storage
 from sifrc.methods.planning import make_plan
 from sifrc.model import build_model
 from sifrc.spec import build_spec

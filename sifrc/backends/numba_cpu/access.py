@@ -9,7 +9,7 @@ from sifrc.backends.names import owner_name
 from sifrc.backends.numba_cpu.storage import Group, Layout, Shape, is_scalar
 from sifrc.errors import BackendError
 from sifrc.lower.access import absolute
-from sifrc.lower.program import Load, Ref, Slot, Storage, Subscript, Upto, Window
+from sifrc.lower.arrays import Load, Ref, Slot, Storage, Subscript, Upto, Window
 
 __all__ = ["Block", "constant_name", "subscript_text"]
 

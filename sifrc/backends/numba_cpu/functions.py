@@ -13,7 +13,8 @@ from sifrc.backends.numba_cpu.statements import Writer
 from sifrc.backends.numba_cpu.storage import Group, Layout
 from sifrc.backends.text import LINE_LENGTH, docstring
 from sifrc.lower.access import flat
-from sifrc.lower.program import Function, Guard, Loop, Program, SolveSystem
+from sifrc.lower.program import Function, Program
+from sifrc.lower.statements import Guard, Loop, SolveSystem
 
 __all__ = ["DECORATOR", "PrivateFunction", "private_functions"]
 

@@ -9,8 +9,8 @@ from sifrc.backends.numba_cpu.loop import checked_call, sample_lines
 from sifrc.backends.numba_cpu.nests import indented
 from sifrc.backends.numba_cpu.parts import STATES, TARGETS, Parts
 from sifrc.backends.numba_cpu.storage import Group, is_scalar
+from sifrc.lower.arrays import Storage
 from sifrc.lower.lifetimes import handed_families
-from sifrc.lower.program import Storage
 
 __all__ = ["PREFIX", "OtherBatch", "other_batch", "periodic_lines"]
 

@@ -11,8 +11,9 @@ from sifrc.backends.layout import call
 from sifrc.backends.numba_cpu.functions import PrivateFunction, private_functions
 from sifrc.backends.numba_cpu.storage import Group, Layout, is_scalar
 from sifrc.errors import BackendError
+from sifrc.lower.arrays import Storage
 from sifrc.lower.lifetimes import kept_families
-from sifrc.lower.program import Place, Program, Storage
+from sifrc.lower.program import Place, Program
 
 __all__ = ["STATES", "TARGETS", "Parts", "call_lines"]
 

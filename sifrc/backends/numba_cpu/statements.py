@@ -12,26 +12,23 @@ from sifrc.backends import layout
 from sifrc.backends.numba_cpu.access import Block, subscript_text
 from sifrc.backends.numba_cpu.nests import Names, Nest
 from sifrc.errors import BackendError
-from sifrc.lower.program import (
-    SAMPLE_LABEL,
+from sifrc.lower.arrays import SAMPLE_LABEL, Load, Ref, Storage
+from sifrc.lower.statements import (
     Assign,
     ConjugateGradients,
     Contract,
     Fresh,
     Guard,
     Kernel,
-    Load,
     LogSoftmaxOver,
     LogSumExpOver,
     MatrixFunction,
     MaximumOver,
-    Ref,
     SolveCubic,
     SolveKronecker,
     SolveSylvester,
     SolveSystem,
     Statement,
-    Storage,
     Sum,
     Unknown,
 )

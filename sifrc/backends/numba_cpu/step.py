@@ -19,7 +19,8 @@ from sifrc.backends.ranges import ranges_text
 from sifrc.backends.text import docstring, literal
 from sifrc.errors import BackendError
 from sifrc.lower.access import flat
-from sifrc.lower.program import OBJECTIVE, Guard, Storage
+from sifrc.lower.arrays import OBJECTIVE, Storage
+from sifrc.lower.statements import Guard
 
 __all__ = ["Epoch", "epochs", "memory_table", "step_context"]
 

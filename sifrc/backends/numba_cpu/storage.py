@@ -14,7 +14,8 @@ from functools import cached_property
 
 from sifrc.errors import BackendError
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
-from sifrc.lower.program import Family, Function, Load, Program, Storage
+from sifrc.lower.arrays import Family, Load, Storage
+from sifrc.lower.program import Function, Program
 from sifrc.lower.reuse import aliases
 
 __all__ = ["Group", "Layout"]

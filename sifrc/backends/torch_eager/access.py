@@ -11,20 +11,9 @@ from dataclasses import dataclass
 
 from sifrc.backends.names import owner_name
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
-from sifrc.lower.program import (
-    Family,
-    Function,
-    Kernel,
-    Load,
-    Program,
-    Ref,
-    Slot,
-    Statement,
-    Storage,
-    Subscript,
-    Upto,
-    Window,
-)
+from sifrc.lower.arrays import Family, Load, Ref, Slot, Storage, Subscript, Upto, Window
+from sifrc.lower.program import Function, Program
+from sifrc.lower.statements import Kernel, Statement
 
 __all__ = [
     "FLOATS",

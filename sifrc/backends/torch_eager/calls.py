@@ -11,8 +11,9 @@ from sifrc.backends.layout import call
 from sifrc.backends.summary import summary_families
 from sifrc.backends.torch_eager.functions import PrivateFunction, plan_functions
 from sifrc.errors import BackendError
+from sifrc.lower.arrays import Family, Storage
 from sifrc.lower.chains import Key, curvature_chains, summary_chains
-from sifrc.lower.program import Family, Operator, Program, Storage
+from sifrc.lower.program import Operator, Program
 
 __all__ = ["Calls", "Key", "Parts", "operator_keys", "parts_of"]
 

@@ -17,8 +17,8 @@ from sifrc.backends.curvature import (
 from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.torch_eager.calls import Calls, Parts
 from sifrc.backends.torch_eager.operators import PARAMS_TEXT, RAISES_TEXT, data_text, unpack
+from sifrc.lower.arrays import Storage
 from sifrc.lower.chains import with_extra
-from sifrc.lower.program import Storage
 from sifrc.methods.curvature_plan import Case, CurvatureOperator, KindPlan
 
 __all__ = ["curvature_context"]

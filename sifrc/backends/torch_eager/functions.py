@@ -16,18 +16,9 @@ from sifrc.backends.torch_eager.releases import parts_of_body, releases
 from sifrc.backends.torch_eager.statements import Writer
 from sifrc.errors import BackendError
 from sifrc.lower.access import absolute, flat
-from sifrc.lower.program import (
-    Contract,
-    Family,
-    Function,
-    Guard,
-    Loop,
-    Program,
-    Ref,
-    SolveSystem,
-    Statement,
-    Storage,
-)
+from sifrc.lower.arrays import Family, Ref, Storage
+from sifrc.lower.program import Function, Program
+from sifrc.lower.statements import Contract, Guard, Loop, SolveSystem, Statement
 
 __all__ = ["PrivateFunction", "plan_functions"]
 

@@ -9,7 +9,8 @@ from typing import Literal
 import sympy
 
 from sifrc.backends.torch_eager.access import Names, aligned
-from sifrc.lower.program import Contract, Load
+from sifrc.lower.arrays import Load
+from sifrc.lower.statements import Contract
 from sifrc.scalar import print_code
 
 __all__ = ["Product", "product_of"]

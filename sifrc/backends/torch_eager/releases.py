@@ -10,7 +10,9 @@ from collections.abc import Collection, Sequence
 
 from sifrc.backends.torch_eager.access import accesses
 from sifrc.lower.access import absolute
-from sifrc.lower.program import Function, Loop, Program, Ref, Statement, Subscript
+from sifrc.lower.arrays import Ref, Subscript
+from sifrc.lower.program import Function, Program
+from sifrc.lower.statements import Loop, Statement
 
 __all__ = ["parts_of_body", "releases"]
 

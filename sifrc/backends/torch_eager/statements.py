@@ -16,25 +16,23 @@ from sifrc.backends.torch_eager.products import Product, product_of
 from sifrc.backends.torch_eager.sums import covered_labels, inner_product, matrix_and_vector
 from sifrc.errors import BackendError
 from sifrc.lower.access import loads_of, targets_of
-from sifrc.lower.program import (
+from sifrc.lower.arrays import Load, Ref, Storage
+from sifrc.lower.statements import (
     Assign,
     ConjugateGradients,
     Contract,
     Fresh,
     Guard,
     Kernel,
-    Load,
     LogSoftmaxOver,
     LogSumExpOver,
     MatrixFunction,
     MaximumOver,
-    Ref,
     SolveCubic,
     SolveKronecker,
     SolveSylvester,
     SolveSystem,
     Statement,
-    Storage,
     Sum,
 )
 from sifrc.scalar import share

@@ -14,8 +14,9 @@ from sifrc.backends.torch_eager.other_batch import OtherBatch, other_batch
 from sifrc.backends.torch_eager.statements import UNNAMED
 from sifrc.errors import BackendError
 from sifrc.lower.access import flat
+from sifrc.lower.arrays import Family, Storage
 from sifrc.lower.ownership import users_of_memory
-from sifrc.lower.program import Family, Guard, Storage
+from sifrc.lower.statements import Guard
 from sifrc.methods.plan import Hyperparameter
 from sifrc.methods.ranges import Range
 

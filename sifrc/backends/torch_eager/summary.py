@@ -12,7 +12,8 @@ from sifrc.backends.text import literal
 from sifrc.backends.torch_eager.calls import Calls, Parts
 from sifrc.backends.torch_eager.operators import PARAMS_TEXT, RAISES_TEXT, data_text
 from sifrc.lower.access import flat
-from sifrc.lower.program import OBJECTIVE, Fresh
+from sifrc.lower.arrays import OBJECTIVE
+from sifrc.lower.statements import Fresh
 
 __all__ = ["group_tables", "summary_context"]
 

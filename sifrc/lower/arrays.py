@@ -1,0 +1,136 @@
+"""Arrays of a program: families of buffers, their members, and the entries that statements touch.
+
+A family is the arrays of one quantity for all layers, e.g. x[0..n]; a statement refers to its members by
+a constant subscript, or inside a loop by ``k + offset``. Statements name the entries they touch by
+one-letter labels; ``p`` is the sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+__all__ = [
+    "OBJECTIVE",
+    "SAMPLE_LABEL",
+    "Family",
+    "Load",
+    "Ref",
+    "Slot",
+    "Storage",
+    "Subscript",
+    "Upto",
+    "Window",
+]
+
+OBJECTIVE = "objective"
+"""Family of the objective of a sample."""
+
+SAMPLE_LABEL = "p"
+
+
+class Storage(Enum):
+    """Where the arrays of a family live and who owns them."""
+
+    PARAMETER = "parameter"
+    """Weights and biases: given by the user, updated in place by a step."""
+    DATA = "data"
+    """Inputs x[0] and targets t."""
+    DIRECTION = "direction"
+    """Given tensors shaped like parameters: the vector of a product."""
+    RESULT = "result"
+    """Tensors shaped like parameters that a function computes: gradients, products, directions."""
+    WORK = "work"
+    """Intermediate values, one set for each batch size."""
+    MEMORY = "memory"
+    """State of an optimizer, kept from step to step, updated in place."""
+    CONSTANT = "constant"
+    """Numbers of the spec, one for each index (λ_k)."""
+    RANDOM = "random"
+    """Random numbers, one vector for each sample; ``ω`` uniform, ``ε`` normal."""
+    IDENTITY = "identity"
+    """An identity matrix; it depends on nothing."""
+    HYPERPARAMETER = "hyperparameter"
+    """Scalars given at each call (lr, damping); ``mean`` is one over the batch size."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """All arrays of one quantity.
+
+    Args:
+        name: canonical name, e.g. ``x``, ``ζ``, ``W``.
+        code: ASCII identifier for generated code, e.g. ``x``, ``zeta``, ``weights``.
+        storage: who owns it.
+        shapes: index -> shape; None in a shape is the batch size. A family without index has the
+            single index None. Scalars have shape ().
+        text: what it is, one line with its symbol, e.g. ``states x_k``.
+        values: of a CONSTANT family, in the order of ``shapes``; initial fill value of a MEMORY
+            family is ``initial`` (``zeros`` or ``identity``).
+    """
+
+    name: str
+    code: str
+    storage: Storage
+    shapes: tuple[tuple[int | None, tuple[int | None, ...]], ...]
+    text: str
+    values: tuple[float, ...] = ()
+    initial: str = "zeros"
+
+    @property
+    def indexed(self) -> bool:
+        """Whether members have a subscript."""
+        return self.shapes[0][0] is not None
+
+    @property
+    def first(self) -> int:
+        """Lowest index; generated tuples are zero-based, so code subtracts it."""
+        return min(index for index, _ in self.shapes if index is not None)
+
+
+@dataclass(frozen=True)
+class Subscript:
+    """``offset``, or ``k + offset`` where ``relative`` (inside a loop over k)."""
+
+    offset: int
+    relative: bool = False
+
+
+@dataclass(frozen=True)
+class Ref:
+    """One array: a member of a family."""
+
+    family: str
+    subscript: Subscript | None = None
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The position of the group that owns a tensor: an entry of the program's table ``owners``."""
+
+    family: str
+    subscript: Subscript
+
+
+@dataclass(frozen=True)
+class Upto:
+    """The first positions, as many as the first dimension of another array has."""
+
+    ref: Ref
+
+
+Window: TypeAlias = Slot | Upto | int | None
+"""Part of a leading dimension: one position, the first positions, or (None) all of it."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """An entry of an array; one label for each dimension, but none for those of one position.
+
+    ``window`` is the part of each leading dimension that is meant; () is the whole array.
+    """
+
+    ref: Ref
+    labels: tuple[str, ...] = ()
+    window: tuple[Window, ...] = ()

@@ -1,0 +1,272 @@
+"""Expressions to entries: what is entrywise is inlined into one scalar expression, the rest is loaded.
+
+A buffer holds what is not entrywise. Which symbol holds which expression is remembered, so that nothing is
+computed twice.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from functools import singledispatchmethod
+
+import sympy
+
+from sifrc.derive.system import Equation
+from sifrc.ir import (
+    SAMPLE,
+    Add,
+    Axis,
+    Delta,
+    Einsum,
+    Expr,
+    Input,
+    Map,
+    Operand,
+    Role,
+)
+from sifrc.ir.relative import ordered_operands, ordered_terms
+from sifrc.ir.traverse import inputs_of
+from sifrc.lower.arrays import Load
+from sifrc.lower.groups import shared_by_groups
+from sifrc.lower.products import contracted, ordered, split_scalars
+from sifrc.lower.scope import Scope
+from sifrc.lower.statements import (
+    Assign,
+    Kernel,
+    Statement,
+)
+from sifrc.lower.windows import View, ref_of
+from sifrc.scalar import RECIPROCAL
+from sifrc.scalar.primitives import substituted
+from sifrc.scalar.through import through_value
+
+__all__ = ["Entries", "number"]
+
+
+class Entries(ABC):
+    """Buffers and entries of one form, batched or one sample, of all systems of a module.
+
+    Args:
+        code: canonical family name -> ASCII identifier, extended with temporaries as they are made.
+        mark: appended to the names of temporaries, so that the two forms do not share them.
+        in_place: families whose arrays are overwritten; values made from them go stale then.
+        views: key of a symbol -> the window of an array that it stands for.
+    """
+
+    def __init__(
+        self, code: dict[str, str], mark: str, in_place: frozenset[str], views: Mapping[str, View]
+    ) -> None:
+        self.code = code
+        self.views = views
+        self.in_place = in_place
+        self.mark = mark
+        self.shapes: dict[str, dict[int | None, tuple[int | None, ...]]] = {}
+        self.temporaries: set[str] = set()
+        self.extents: dict[tuple[str, int | None], tuple[Axis, ...]] = {}
+        self._held: dict[str, dict[str, Input]] = {}
+        self._made_from: dict[str, list[str]] = {}
+        self._phases: dict[str, list[str]] = {}
+        self._phase = ""
+        self._visible: tuple[str, ...] = ()
+        self._statements: list[Statement] = []
+        self._equation: Equation | None = None
+        self._count = 0
+
+    def enter(self, phase: str, after: tuple[str, ...]) -> None:
+        """Start a phase: values held by it and by those that always run before it may be used."""
+        self._phase = phase
+        self._visible = (*after, phase)
+        self._held.setdefault(phase, {})
+
+    def _hold(self, expr: Expr, symbol: Input) -> None:
+        self._held[self._phase].setdefault(expr.key, symbol)
+        for source in inputs_of(expr):
+            if source.family in self.in_place:
+                self._made_from.setdefault(source.key, []).append(expr.key)
+
+    def _forget(self, overwritten: Input) -> None:
+        """Drop values that depend on an array that was just overwritten."""
+        for key in self._made_from.pop(overwritten.key, []):
+            for held in self._held.values():
+                held.pop(key, None)
+
+    # -- buffers
+
+    def _note(self, symbol: Input) -> None:
+        shape = tuple(axis.size for axis in symbol.axes)
+        self.shapes.setdefault(symbol.family, {})[symbol.index] = shape
+        self.extents[symbol.family, symbol.index] = symbol.axes
+
+    def _temporary(self, axes: tuple[Axis, ...]) -> Input:
+        """A buffer for part of the current equation, named after what the equation defines."""
+        assert self._equation is not None
+        self._count += 1
+        owner = self._base(self._equation.symbol)
+        # Another phase that defines the same family (another kind of curvature) has parts of its own.
+        phases = self._phases.setdefault(owner.family, [])
+        if self._phase not in phases:
+            phases.append(self._phase)
+        other = phases.index(self._phase)
+        family = f"{owner.family}~{self._count}{f'.{other}' if other else ''}{self.mark}"
+        suffix = (f"_{other}" if other else "") + ("_one" if self.mark else "")
+        self.code.setdefault(family, f"{self.code[owner.family]}_part{self._count}{suffix}")
+        self.temporaries.add(family)
+        role = Role.STATE if SAMPLE in axes else Role.DIRECTION
+        symbol = Input(family, owner.index, axes, role)
+        self._note(symbol)
+        return symbol
+
+    def _base(self, symbol: Input) -> Input:
+        """The array of a symbol: its own, or the one that it is a window of."""
+        view = self.views.get(symbol.key)
+        return symbol if view is None else view.base
+
+    def _load(self, symbol: Input, labels: tuple[str, ...]) -> Load:
+        view = self.views.get(symbol.key)
+        base = self._base(symbol)
+        self._note(base)
+        return Load(ref_of(base), labels, () if view is None else view.window)
+
+    def _hint(self, symbol: Input, layer: int | None) -> str:
+        symbol = self._base(symbol)
+        name = self.code.get(symbol.family, symbol.family)
+        if symbol.index is None or layer is None or symbol.index == layer:
+            return name
+        distance = symbol.index - layer
+        return f"{name}_{'m' if distance < 0 else 'p'}{abs(distance)}"
+
+    def _held_by(self, expr: Expr) -> Input | None:
+        for phase in self._visible:
+            symbol = self._held[phase].get(expr.key)
+            if symbol is not None and symbol.axes == expr.axes:
+                return symbol
+        return None
+
+    def _buffer(self, expr: Expr) -> Input:
+        """The expression in an array of its own."""
+        if isinstance(expr, Input):
+            return expr
+        held = self._held_by(expr)
+        if held is not None:
+            return held
+        symbol = self._temporary(expr.axes)
+        if not self._direct(expr, symbol):
+            assert self._equation is not None
+            scope = Scope({}, self._equation.layer)
+            target = self._load(symbol, scope.of(symbol.axes))
+            value = self._scalar(expr, dict(zip(expr.axes, expr.axes, strict=True)), scope)
+            self._emit_kernel(target, value, scope)
+        self._hold(expr, symbol)
+        return symbol
+
+    def _emit_kernel(self, target: Load, value: sympy.Expr, scope: Scope) -> None:
+        self._statements.append(Kernel(target.labels, (Assign(target, value),), scope.used(value)))
+
+    # -- entrywise expressions, inlined
+
+    @singledispatchmethod
+    def _scalar(self, expr: Expr, binding: dict[Axis, Axis], scope: Scope) -> sympy.Expr:
+        """The entry of ``expr`` at the labels, as a scalar expression; what is not entrywise is loaded."""
+        return self._loaded(self._buffer(expr), binding, scope)
+
+    def _loaded(self, symbol: Input, binding: dict[Axis, Axis], scope: Scope) -> sympy.Expr:
+        labels = tuple(scope.label(binding.get(axis, axis)) for axis in symbol.axes)
+        return scope.symbol(self._load(symbol, labels), self._hint(symbol, scope.layer))
+
+    @_scalar.register
+    def _(self, expr: Input, binding: dict[Axis, Axis], scope: Scope) -> sympy.Expr:
+        return self._loaded(expr, binding, scope)
+
+    @_scalar.register
+    def _(self, expr: Add, binding: dict[Axis, Axis], scope: Scope) -> sympy.Expr:
+        held = self._held_by(expr)
+        if held is not None:
+            return self._loaded(held, binding, scope)
+        in_order = ordered_terms(expr, scope.layer)
+        terms = [number(factor) * self._scalar(term, binding, scope) for factor, term in in_order]
+        return sympy.Add(*terms)
+
+    @_scalar.register
+    def _(self, expr: Map, binding: dict[Axis, Axis], scope: Scope) -> sympy.Expr:
+        held = self._held_by(expr)
+        if held is not None:
+            return self._loaded(held, binding, scope)
+        value = expr.function.value_form(expr.orders)
+        table: dict[sympy.Expr, sympy.Expr] = {}
+        if any(expr.orders):  # write F' through the value of F where that is in an array already
+            plain = Map(expr.function, (0,) * len(expr.orders), expr.operands, expr.out)
+            state = self._held_by(plain)
+            known = sympy.Dummy(real=True)
+            if state is not None:
+                through = through_value(value, expr.function.value_form(plain.orders), known)
+                if through is not None:
+                    value, table[known] = through, self._loaded(state, binding, scope)
+        # one simultaneous replacement: an array may be called like an argument of the function
+        needed = value.free_symbols
+        arguments: dict[sympy.Expr, sympy.Expr] = {}
+        for symbol, (operand, labels) in zip(expr.function.argument_symbols, expr.operands, strict=True):
+            if symbol in needed:
+                inner = {
+                    axis: binding.get(label, label) for axis, label in zip(operand.axes, labels, strict=True)
+                }
+                argument = self._scalar(operand, inner, scope)
+                if expr.function == RECIPROCAL and argument.has(sympy.Piecewise):
+                    # a branch may be zero, and SymPy would divide by it here
+                    argument = self._loaded(self._buffer(operand), inner, scope)
+                arguments[symbol] = argument
+        return substituted(value, table | arguments)
+
+    @_scalar.register
+    def _(self, expr: Einsum, binding: dict[Axis, Axis], scope: Scope) -> sympy.Expr:
+        held = self._held_by(expr)
+        if held is not None:
+            return self._loaded(held, binding, scope)
+        expr = self._without_groups(expr)
+        if contracted(expr):
+            factors, rest = split_scalars(expr, scope.layer)
+            product = [self._scalar(factor, {}, scope) for factor in factors]
+            rest = ordered(rest, scope.layer)
+            if isinstance(rest, Einsum) and contracted(rest):
+                return sympy.Mul(*product, self._loaded(self._buffer(rest), binding, scope))
+            return sympy.Mul(*product, self._scalar(rest, binding, scope))
+        product = []
+        for operand, labels in ordered_operands(expr, scope.layer):
+            inner = {
+                axis: binding.get(label, label) for axis, label in zip(operand.axes, labels, strict=True)
+            }
+            product.append(self._scalar(operand, inner, scope))
+        return sympy.Mul(*product)
+
+    @_scalar.register
+    def _(self, expr: Delta, binding: dict[Axis, Axis], scope: Scope) -> sympy.Expr:
+        identity = Input(f"identity{expr.left.size}", None, expr.axes, Role.HYPERPARAMETER)
+        self.code.setdefault(identity.family, identity.family)
+        return self._loaded(identity, binding, scope)
+
+    @abstractmethod
+    def _direct(self, expr: Expr, target: Input) -> bool:
+        """Write the expression straight into the target, if one statement other than a kernel does it."""
+
+    def _fresh(self) -> Scope:
+        assert self._equation is not None
+        return Scope({}, self._equation.layer)
+
+    def _entries(self, operands: Sequence[Operand], scope: Scope) -> sympy.Expr:
+        """The product of one entry of each operand."""
+        return sympy.Mul(
+            *(self._scalar(e, dict(zip(e.axes, labels, strict=True)), scope) for e, labels in operands)
+        )
+
+    def _without_groups(self, expr: Einsum) -> Einsum:
+        """The factors that all groups share in arrays of their own."""
+        shared, others = shared_by_groups(expr, self._fresh().layer)
+        if not shared:
+            return expr
+        return Einsum((*others, *((self._buffer(e), labels) for e, labels in shared)), expr.out)
+
+
+def number(value: Fraction) -> sympy.Rational:
+    """A rational number as SymPy has it."""
+    return sympy.Rational(value.numerator, value.denominator)

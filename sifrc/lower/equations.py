@@ -1,0 +1,261 @@
+"""Equations to statements: contractions to matrix products, everything entrywise to fused kernels.
+
+Within an equation, entrywise parts are inlined into one scalar expression; contractions, log-sum-exp, maxima
+and solutions of linear systems go through buffers. The order of a product of several tensors is
+chosen by opt_einsum on the sizes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from functools import singledispatchmethod
+
+import sympy
+
+from sifrc.derive.system import Equation
+from sifrc.ir import (
+    Add,
+    CubicNewton,
+    Delta,
+    Einsum,
+    Expr,
+    Input,
+    LinearSolve,
+    LogSoftmax,
+    LogSumExp,
+    Reduce,
+    Solve,
+    Spectral,
+    Sylvester,
+)
+from sifrc.ir.build import apply, einsum, rename, total
+from sifrc.ir.linear import report_symbols
+from sifrc.ir.relative import ordered_operands
+from sifrc.lower.arrays import Load
+from sifrc.lower.entries import Entries, number
+from sifrc.lower.products import contracted, first_kept, is_matrix_product, ordered, split_scalars
+from sifrc.lower.scope import Scope
+from sifrc.lower.solving import Arrays, conjugate_gradients
+from sifrc.lower.statements import (
+    Contract,
+    LogSoftmaxOver,
+    LogSumExpOver,
+    MatrixFunction,
+    MaximumOver,
+    SolveCubic,
+    SolveKronecker,
+    SolveSylvester,
+    SolveSystem,
+    Statement,
+    Sum,
+)
+from sifrc.lower.structure import kronecker
+from sifrc.lower.windows import ref_of
+from sifrc.scalar import RECIPROCAL
+
+__all__ = ["Lowering"]
+
+
+class Lowering(Entries):
+    """Lowers equations of one form, remembering which symbol holds which expression."""
+
+    def lower(self, equation: Equation) -> list[Statement]:
+        """Statements that give ``equation.symbol`` its value."""
+        before = None if self._equation is None else self._base(self._equation.symbol)
+        self._statements, self._equation = [], equation
+        symbol = equation.symbol
+        # The windows of one array share the names of their temporaries.
+        self._count = self._count if before is self._base(symbol) else 0
+        if not self._direct(equation.value, symbol):
+            scope = Scope({}, equation.layer)
+            target = self._load(symbol, scope.of(symbol.axes))
+            value = self._scalar(equation.value, dict(zip(symbol.axes, symbol.axes, strict=True)), scope)
+            self._emit_kernel(target, value, scope)
+        if symbol.family in self.in_place:
+            self._forget(symbol)
+        elif symbol.key not in self.views:  # a window may be added to later
+            self._hold(equation.value, symbol)
+        return self._statements
+
+    # -- statements that write a whole array
+
+    def _direct(self, expr: Expr, target: Input) -> bool:
+        """Write the expression straight into the target, if one statement other than a kernel does it."""
+        if self._held_by(expr) is not None or expr.axes != target.axes:
+            return False
+        return self._write(expr, target)
+
+    @singledispatchmethod
+    def _write(self, expr: Expr, target: Input) -> bool:
+        return False
+
+    @_write.register
+    def _(self, expr: Add, target: Input) -> bool:
+        if len(expr.terms) != 1:
+            return False
+        factor, product = expr.terms[0]
+        return isinstance(product, Einsum) and self._product(product, target, factor)
+
+    @_write.register
+    def _(self, expr: Einsum, target: Input) -> bool:
+        return self._product(expr, target, Fraction(1))
+
+    @_write.register
+    def _(self, expr: LogSumExp, target: Input) -> bool:
+        self._statements.append(LogSumExpOver(*self._over(expr, target)))
+        return True
+
+    @_write.register
+    def _(self, expr: LogSoftmax, target: Input) -> bool:
+        self._statements.append(LogSoftmaxOver(*self._over(expr, target)))
+        return True
+
+    @_write.register
+    def _(self, expr: Reduce, target: Input) -> bool:
+        self._statements.append(MaximumOver(*self._over(expr, target), expr.kind == "magnitude"))
+        return True
+
+    def _over(self, expr: LogSumExp | LogSoftmax | Reduce, target: Input) -> tuple[Load, Load, str]:
+        """Target and operand of what runs over one axis, and its label."""
+        operand = self._buffer(expr.operand)
+        scope = self._fresh()
+        load = self._load(operand, scope.of(operand.axes))
+        return self._load(target, scope.of(expr.axes)), load, scope.label(expr.over)
+
+    @_write.register
+    def _(self, expr: Solve, target: Input) -> bool:
+        matrix, rhs = self._buffer(expr.matrix), self._buffer(expr.rhs)
+        scope = self._fresh()
+        left = self._load(matrix, scope.of(expr.matrix.axes))
+        right = self._load(rhs, scope.of(expr.rhs.axes))
+        solution = self._load(target, scope.of(expr.axes))
+        self._statements.append(
+            SolveSystem(solution, left, right, checked=expr.checked, definite=expr.definite)
+        )
+        return True
+
+    @_write.register
+    def _(self, expr: Spectral, target: Input) -> bool:
+        matrix = self._buffer(expr.matrix)
+        scope = self._fresh()
+        load = self._load(matrix, scope.of(matrix.axes))
+        self._statements.append(MatrixFunction(self._load(target, scope.of(expr.axes)), load, expr.kind))
+        return True
+
+    @_write.register
+    def _(self, expr: LinearSolve, target: Input) -> bool:
+        if expr.method == "eigen":
+            return self._eigen(expr, target)
+        rhs = tuple(self._buffer(part) for part in expr.rhs)
+        solutions = tuple(
+            target if component == expr.component else self._temporary(probe.axes)
+            for component, probe in enumerate(expr.probes)
+        )
+        assert self._equation is not None
+        assert expr.limit is not None and expr.tolerance is not None
+        report = report_symbols(self._equation.symbol)
+        for symbol, name in zip(report, ("iterations", "remaining"), strict=True):
+            self.code.setdefault(symbol.family, f"{self.code[self._equation.symbol.family]}_{name}")
+        lent = Arrays(
+            self._temporary,
+            lambda symbol: self._load(symbol, self._fresh().of(symbol.axes)),
+            self._statements_for,
+            (self._load(report[0], ()), self._load(report[1], ())),
+        )
+        limits = self._load(expr.limit, ()), self._load(expr.tolerance, ())
+        self._statements.append(conjugate_gradients(expr, solutions, rhs, limits, lent))
+        for component, solution in enumerate(solutions):
+            if component != expr.component:
+                self._hold(replace(expr, component=component), solution)
+        return True
+
+    def _statements_for(self, target: Input, value: Expr) -> list[Statement]:
+        """Statements, apart from the others, that give an array the value of an expression."""
+        before, self._statements = self._statements, []
+        if not self._direct(value, target):
+            scope = self._fresh()
+            load = self._load(target, scope.of(target.axes))
+            entry = self._scalar(value, dict(zip(value.axes, target.axes, strict=True)), scope)
+            self._emit_kernel(load, entry, scope)
+        found, self._statements = self._statements, before
+        return found
+
+    def _eigen(self, expr: LinearSolve, target: Input) -> bool:
+        """By eigenvalues: of one matrix, or of both factors of a Kronecker product."""
+        operator = kronecker(expr)
+        if operator is None:
+            raise TypeError("no solution by eigenvalues for an operator that is no product of matrices")
+        if operator.left is None:
+            inverse = apply(RECIPROCAL, operator.shift)
+            value = einsum([(inverse, ()), (expr.rhs[0], expr.axes)], expr.axes)
+            self._statements += self._statements_for(target, value)
+            return True
+        if operator.right is None:
+            rows = operator.left.axes
+            identity = einsum([(operator.shift, ()), (Delta(*rows), rows)], rows)
+            system = Solve(total([operator.left, identity], rows), expr.rhs[0], checked=False)
+            return self._write(rename(system, target.axes), target) or self._write(system, target)
+        parts = [self._buffer(e) for e in (operator.left, operator.right, expr.rhs[0], operator.shift)]
+        scope = self._fresh()
+        loads = [self._load(s, scope.of(s.axes)) for s in parts]
+        self._statements.append(SolveKronecker(self._load(target, scope.of(expr.axes)), *loads))
+        return True
+
+    @_write.register
+    def _(self, expr: Sylvester, target: Input) -> bool:
+        parts = [self._buffer(e) for e in (expr.left, expr.right, expr.rhs)]
+        scope = self._fresh()
+        loads = [self._load(s, scope.of(s.axes)) for s in parts]
+        self._statements.append(SolveSylvester(self._load(target, scope.of(expr.axes)), *loads))
+        return True
+
+    @_write.register
+    def _(self, expr: CubicNewton, target: Input) -> bool:
+        parts = [self._buffer(e) for e in (expr.matrix, expr.rhs, expr.third, expr.strength)]
+        scope = self._fresh()
+        matrix, rhs, third, strength = (self._load(s, scope.of(s.axes)) for s in parts)
+        solution = Load(ref_of(target), scope.of(expr.axes))
+        self._statements.append(SolveCubic(solution, matrix, rhs, third, strength, expr.unbounded))
+        return True
+
+    def _product(self, expr: Einsum, target: Input, factor: Fraction) -> bool:
+        """A contraction: pairwise, matrix products where the labels allow, else a fused sum."""
+        if not contracted(expr):
+            return False
+        scope = self._fresh()
+        expr = self._without_groups(expr)
+        factors, rest = split_scalars(expr, scope.layer)
+        rest = ordered(rest, scope.layer)
+        if not isinstance(rest, Einsum) or not contracted(rest):
+            return False
+        scope.of(target.axes)
+        scale = sympy.Mul(number(factor), *(self._scalar(f, {}, scope) for f in factors))
+        if self._matrix_product(rest, target, scale, scope):
+            return True
+        operands = ordered_operands(rest, scope.layer)
+        over = tuple(sorted(scope.of(contracted(rest))))
+        value = scale * self._entries(operands, scope)
+        if not set(over) <= {label for _, each in scope.used(value) for label in each.labels}:
+            # Factors cancel, as in Σ_i x_i/x_i: the number of terms is seen by arrays alone.
+            value = scale * self._entries([(self._buffer(e), labels) for e, labels in operands], scope)
+        load = self._load(target, scope.of(target.axes))
+        self._statements.append(Sum(load, over, value, scope.used(value)))
+        return True
+
+    def _matrix_product(self, expr: Einsum, target: Input, scale: sympy.Expr, scope: Scope) -> bool:
+        """gemm, gemv, means of outer products, and the same for every sample."""
+        if not is_matrix_product(expr):
+            return False
+        loads = []
+        # Two factors of every sample begin alike: their further labels tell them apart, not their digests.
+        for operand, labels in sorted(
+            ordered_operands(expr, scope.layer), key=lambda op: first_kept(op[1], expr.out)
+        ):
+            symbol = self._buffer(operand)
+            loads.append(self._load(symbol, scope.of(labels)))
+        statement = Contract(
+            self._load(target, scope.of(expr.out)), loads[0], loads[1], scale, scope.used(scale)
+        )
+        self._statements.append(statement)
+        return True
