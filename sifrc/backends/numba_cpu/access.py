@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from sifrc.backends.names import owner_name
@@ -11,7 +11,7 @@ from sifrc.errors import BackendError
 from sifrc.lower.access import absolute
 from sifrc.lower.arrays import Load, Ref, Slot, Storage, Subscript, Upto, Window
 
-__all__ = ["Block", "constant_name", "subscript_text"]
+__all__ = ["Block", "constant_name", "extent_of", "subscript_text"]
 
 
 def subscript_text(value: Subscript) -> str:
@@ -160,3 +160,11 @@ def _suffix(subscript: Subscript) -> str:
     known = {0: "k", -1: "prev", 1: "next"}
     offset = subscript.offset
     return known.get(offset, f"k_{'m' if offset < 0 else 'p'}{abs(offset)}")
+
+
+def extent_of(block: Block, label: str, loads: Sequence[Load]) -> str:
+    """Source text of the size of a label, from an array that is there; identities are none."""
+    for load in loads:
+        if label in load.labels and block.group(load).family.storage is not Storage.IDENTITY:
+            return block.extent(load, label)
+    raise BackendError(f"no array of the statement has the label '{label}'")
