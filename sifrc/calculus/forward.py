@@ -8,21 +8,8 @@ from functools import singledispatch
 from typing import TypeAlias
 
 from sifrc.ir.build import add, apply, einsum, mapped, negative, subtract, total
-from sifrc.ir.nodes import (
-    Add,
-    CubicNewton,
-    Delta,
-    Einsum,
-    Expr,
-    Input,
-    LogSoftmax,
-    LogSumExp,
-    Map,
-    Reduce,
-    Solve,
-    Spectral,
-    Sylvester,
-)
+from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Reduce
+from sifrc.ir.solvers import CubicNewton, Solve, Spectral, Sylvester
 from sifrc.ir.traverse import postorder
 from sifrc.scalar.function import EXP
 

@@ -9,22 +9,8 @@ from typing import TypeAlias
 from sifrc.calculus.forward import partial, softmax
 from sifrc.ir.axes import Axis
 from sifrc.ir.build import einsum, negative, ones, rename, scale, subtract, total, zero
-from sifrc.ir.nodes import (
-    Add,
-    CubicNewton,
-    Delta,
-    Einsum,
-    Expr,
-    Input,
-    LogSoftmax,
-    LogSumExp,
-    Map,
-    Operand,
-    Reduce,
-    Solve,
-    Spectral,
-    Sylvester,
-)
+from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Operand, Reduce
+from sifrc.ir.solvers import CubicNewton, Solve, Spectral, Sylvester
 from sifrc.ir.traverse import postorder
 
 __all__ = ["vjp"]

@@ -15,7 +15,7 @@ is never updated: the equation it contributes fixes N_1, which the network alone
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from types import MappingProxyType
@@ -33,13 +33,13 @@ from sifrc.derive.lagrangian import FirstOrder, derive_first_order
 from sifrc.derive.preconditions import OTHER_PRODUCTS, check_newton_preconditions
 from sifrc.derive.sifrian import SecondOrder, derive_second_order
 from sifrc.derive.system import Condition, Equation, System, abbreviate
+from sifrc.derive.white_layer import with_white_layer
 from sifrc.errors import DerivationError
-from sifrc.ir import Axis, Expr, Input, Role
+from sifrc.ir import Expr, Input, Role
 from sifrc.ir.build import add, einsum, rename, subtract, total, zero
 from sifrc.ir.normal import Relation, expand, reduce, relation, terms_of
 from sifrc.ir.traverse import inputs_of, substitute
-from sifrc.model import Constraint, LayerParameters, Model
-from sifrc.model.build import state_regularizer
+from sifrc.model import Constraint, LayerParameters
 
 __all__ = ["Newton", "Step", "derive_newton"]
 
@@ -125,7 +125,7 @@ def derive_newton(second: SecondOrder, white_layer: bool = True) -> Newton:
     """
     model = second.first.model
     conditions = check_newton_preconditions(model)
-    extended = derive_second_order(derive_first_order(_with_white_layer(model))) if white_layer else second
+    extended = derive_second_order(derive_first_order(with_white_layer(model))) if white_layer else second
     work = _Elimination(extended)
     try:
         work.run()
@@ -153,40 +153,6 @@ def derive_newton(second: SecondOrder, white_layer: bool = True) -> Newton:
         relations=tuple(work.relations),
         residuals=MappingProxyType(_substitute_back(second, values, work.relations)),
     )
-
-
-def _with_white_layer(model: Model) -> Model:
-    """The model with an identity layer, regularised like a hidden one, before its input."""
-    axis = model.input.axes[0]
-    before = Input("x", -1, (axis,), Role.STATE)
-    rows, columns = Axis("white.out", axis.size), Axis("white.in", axis.size)
-    white = LayerParameters(
-        layer="white",
-        index=0,
-        weight=Input("W", 0, (rows, columns), Role.PARAMETER),
-        bias=Input("β", 0, (rows,), Role.PARAMETER),
-    )
-    assert white.bias is not None
-    product = einsum([(white.weight, (axis, columns)), (before, (columns,))], (axis,))
-    value = total([product, rename(white.bias, (axis,))], (axis,))
-    constraint = Constraint(
-        0, model.spec.input.name, ("white",), model.input, (-1,), value, None, value, white
-    )
-    factor = white_layer_factor(model)
-    return replace(
-        model,
-        input=before,
-        constraints=(constraint, *model.constraints),
-        parameters=(white, *model.parameters),
-        regularizer=total([model.regularizer, state_regularizer([(factor, model.input)])], ()),
-        regularized=((0, factor), *model.regularized),
-    )
-
-
-def white_layer_factor(model: Model) -> Input:
-    """λ[0]; a value per sample where the regularisation is spectral."""
-    role = Role.STATE if model.spec.regularization.kind == "spectral" else Role.HYPERPARAMETER
-    return Input("λ", 0, (), role)
 
 
 class _Elimination:

@@ -5,7 +5,6 @@ from sifrc.ir.linear import LinearSolve
 from sifrc.ir.nodes import (
     Add,
     AxisError,
-    CubicNewton,
     Delta,
     Einsum,
     Expr,
@@ -16,10 +15,8 @@ from sifrc.ir.nodes import (
     Operand,
     Reduce,
     Role,
-    Solve,
-    Spectral,
-    Sylvester,
 )
+from sifrc.ir.solvers import CubicNewton, Solve, Spectral, Sylvester
 
 __all__ = [
     "SAMPLE",

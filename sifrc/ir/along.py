@@ -12,21 +12,8 @@ from functools import singledispatch
 from sifrc.ir.axes import Axis
 from sifrc.ir.build import add, einsum, mapped
 from sifrc.ir.linear import LinearSolve
-from sifrc.ir.nodes import (
-    Add,
-    CubicNewton,
-    Delta,
-    Einsum,
-    Expr,
-    Input,
-    LogSoftmax,
-    LogSumExp,
-    Map,
-    Reduce,
-    Solve,
-    Spectral,
-    Sylvester,
-)
+from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Reduce
+from sifrc.ir.solvers import CubicNewton, Solve, Spectral, Sylvester
 from sifrc.ir.traverse import postorder
 
 __all__ = ["along", "spread"]

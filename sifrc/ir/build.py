@@ -18,8 +18,8 @@ import sympy
 from sifrc.ir.axes import Axis
 from sifrc.ir.nodes import Add, AxisError, Delta, Einsum, Expr, Input, Map, Operand, Role
 from sifrc.ir.ordering import Product, canonical_order, contracted_names, numbered
+from sifrc.scalar.branches import substituted
 from sifrc.scalar.function import ScalarFunction
-from sifrc.scalar.primitives import substituted
 
 __all__ = [
     "add",

@@ -13,20 +13,8 @@ import numpy as np
 
 from sifrc.ir.arithmetic import NUMPY, Arithmetic, Array
 from sifrc.ir.axes import Axis
-from sifrc.ir.nodes import (
-    Add,
-    CubicNewton,
-    Delta,
-    Einsum,
-    Expr,
-    Input,
-    LogSoftmax,
-    LogSumExp,
-    Map,
-    Reduce,
-    Solve,
-    Spectral,
-)
+from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Reduce
+from sifrc.ir.solvers import CubicNewton, Solve, Spectral
 from sifrc.ir.traverse import postorder
 
 __all__ = ["evaluate"]

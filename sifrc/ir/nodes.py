@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Add",
     "AxisError",
-    "CubicNewton",
     "Delta",
     "Einsum",
     "Expr",
@@ -37,9 +36,7 @@ __all__ = [
     "Operand",
     "Reduce",
     "Role",
-    "Solve",
-    "Spectral",
-    "Sylvester",
+    "names",
 ]
 
 
@@ -72,7 +69,7 @@ class Role(Enum):
 
 
 @functools.cache
-def _field_names(kind: type[Any]) -> tuple[str, ...]:
+def _fieldnames(kind: type[Any]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind) if field.name != "key")
 
 
@@ -132,7 +129,7 @@ class Expr(metaclass=_Interned):
 
     def _seal(self) -> None:
         parts = [type(self).__name__]
-        parts += [_text(getattr(self, name)) for name in _field_names(type(self))]
+        parts += [_text(getattr(self, name)) for name in _fieldnames(type(self))]
         self._digest("|".join(parts))
 
     def _digest(self, text: str) -> None:
@@ -146,10 +143,11 @@ Operand: TypeAlias = tuple[Expr, tuple[Axis, ...]]
 def _check_slots(where: str, operand: Operand) -> None:
     expr, labels = operand
     if len(expr.axes) != len(labels) or not all(a.fits(b) for a, b in zip(expr.axes, labels, strict=True)):
-        raise AxisError(f"{where}: slots {_names(expr.axes)} cannot be labelled {_names(labels)}")
+        raise AxisError(f"{where}: slots {names(expr.axes)} cannot be labelled {names(labels)}")
 
 
-def _names(axes: tuple[Axis, ...]) -> str:
+def names(axes: tuple[Axis, ...]) -> str:
+    """Axes with their sizes, for messages."""
     return "[" + ", ".join(f"{a}:{a.size}" for a in axes) + "]"
 
 
@@ -184,7 +182,7 @@ class Delta(Expr):
 
     def __post_init__(self) -> None:
         if not self.left.fits(self.right) or self.left == self.right:
-            raise AxisError(f"delta between {_names((self.left, self.right))}")
+            raise AxisError(f"delta between {names((self.left, self.right))}")
         self._seal()
 
     @property
@@ -207,7 +205,7 @@ class Einsum(Expr):
         for operand in self.operands:
             _check_slots("einsum", operand)
         if len(set(self.out)) != len(self.out):
-            raise AxisError(f"einsum with a repeated output axis {_names(self.out)}")
+            raise AxisError(f"einsum with a repeated output axis {names(self.out)}")
         # What _seal would do, for most of all nodes.
         operands = [f"({e.key},({','.join([a.key for a in labels])}))" for e, labels in self.operands]
         self._digest(f"Einsum|({','.join(operands)})|({','.join([a.key for a in self.out])})")
@@ -230,7 +228,7 @@ class Add(Expr):
     def __post_init__(self) -> None:
         for _, term in self.terms:
             if term.axes != self.out:
-                raise AxisError(f"sum over {_names(self.out)} with a term over {_names(term.axes)}")
+                raise AxisError(f"sum over {names(self.out)} with a term over {names(term.axes)}")
         self._seal()
 
     @property
@@ -259,9 +257,7 @@ class Map(Expr):
         for operand in self.operands:
             _check_slots(self.function.name, operand)
             if not set(operand[1]) <= set(self.out) or len(set(operand[1])) != len(operand[1]):
-                raise AxisError(
-                    f"{self.function.name}: {_names(operand[1])} is not within {_names(self.out)}"
-                )
+                raise AxisError(f"{self.function.name}: {names(operand[1])} is not within {names(self.out)}")
         self._seal()
 
     @property
@@ -281,7 +277,7 @@ class LogSumExp(Expr):
 
     def __post_init__(self) -> None:
         if self.over not in self.operand.axes:
-            raise AxisError(f"logsumexp over {self.over}, which {_names(self.operand.axes)} lacks")
+            raise AxisError(f"logsumexp over {self.over}, which {names(self.operand.axes)} lacks")
         self._seal()
 
     @property
@@ -305,7 +301,7 @@ class LogSoftmax(Expr):
 
     def __post_init__(self) -> None:
         if self.over not in self.operand.axes:
-            raise AxisError(f"log softmax over {self.over}, which {_names(self.operand.axes)} lacks")
+            raise AxisError(f"log softmax over {self.over}, which {names(self.operand.axes)} lacks")
         self._seal()
 
     @property
@@ -331,7 +327,7 @@ class Reduce(Expr):
         if self.kind not in ("max", "magnitude"):
             raise AxisError(f"unknown reduction {self.kind!r}")
         if self.over not in self.operand.axes:
-            raise AxisError(f"{self.kind} over {self.over}, which {_names(self.operand.axes)} lacks")
+            raise AxisError(f"{self.kind} over {self.over}, which {names(self.operand.axes)} lacks")
         self._seal()
 
     @property
@@ -340,118 +336,3 @@ class Reduce(Expr):
 
     def children(self) -> tuple[Expr, ...]:
         return (self.operand,)
-
-
-@dataclass(frozen=True, eq=False)
-class Solve(Expr):
-    """Solution u of ``matrix`` u = ``rhs``; the one of least norm where the matrix is singular.
-
-    ``matrix`` is symmetric over (…, i, i'), ``rhs`` over (…, i) or (…, i, j) for several right sides,
-    the result over (…, i') or (…, i', j), with the same leading axes. Condition, where ``checked``:
-    the right sides lie in the range of the matrix; otherwise only their part in the range counts. A
-    ``definite`` matrix is positive definite, and a Cholesky factor does; where it is not, the solution is
-    not a number.
-    """
-
-    matrix: Expr
-    rhs: Expr
-    checked: bool = True
-    definite: bool = False
-
-    def __post_init__(self) -> None:
-        *batch, row, column = self.matrix.axes
-        if self.rhs.axes[: len(batch) + 1] != (*batch, row) or not row.fits(column):
-            raise AxisError(f"solve {_names(self.matrix.axes)} against {_names(self.rhs.axes)}")
-        self._seal()
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        *batch, _, column = self.matrix.axes
-        return (*batch, column, *self.rhs.axes[len(batch) + 1 :])
-
-    def children(self) -> tuple[Expr, ...]:
-        return (self.matrix, self.rhs)
-
-
-@dataclass(frozen=True, eq=False)
-class Spectral(Expr):
-    """A function of a symmetric matrix, on its eigenvalues: ``positive`` part or ``absolute`` value.
-
-    ``definite`` is the matrix itself, and not a number where an eigenvalue is negative beyond rounding.
-    """
-
-    matrix: Expr
-    kind: str
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("positive", "absolute", "definite"):
-            raise AxisError(f"unknown spectral function {self.kind!r}")
-        if len(self.matrix.axes) < 2 or not self.matrix.axes[-1].fits(self.matrix.axes[-2]):
-            raise AxisError(f"spectral function of {_names(self.matrix.axes)}")
-        self._seal()
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        return self.matrix.axes
-
-    def children(self) -> tuple[Expr, ...]:
-        return (self.matrix,)
-
-
-@dataclass(frozen=True, eq=False)
-class Sylvester(Expr):
-    """Solution X of A X + X B = C of least norm, A (i, i') and B (j, j') symmetric positive semi-definite."""
-
-    left: Expr
-    right: Expr
-    rhs: Expr
-
-    def __post_init__(self) -> None:
-        rows, columns = self.left.axes[0], self.right.axes[0]
-        if self.rhs.axes != (rows, columns) or len(self.left.axes) != 2 or len(self.right.axes) != 2:
-            raise AxisError(
-                f"sylvester {_names(self.left.axes)}, {_names(self.right.axes)}, {_names(self.rhs.axes)}"
-            )
-        self._seal()
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        return self.rhs.axes
-
-    def children(self) -> tuple[Expr, ...]:
-        return (self.left, self.right, self.rhs)
-
-
-@dataclass(frozen=True, eq=False)
-class CubicNewton(Expr):
-    """The η of least −⟨η, g⟩ + ½ ⟨η, H η⟩ + λ/6 ‖D η‖³, D = diag(|D3|^⅓): GN3(10).
-
-    ``matrix`` H is symmetric over (s, s'), ``rhs`` g and ``third`` D3 are over (s,), ``strength`` λ is a
-    number that is not negative. Where groups without cubic term (D3_s or λ is zero) let the value fall
-    without end, ``unbounded`` says what becomes of it: ``refuse``, those entries are not numbers;
-    ``absolute``, the block of H over those groups is replaced by its absolute value.
-    See :func:`sifrc.ir.cubic.cubic_newton` for the cases that are not unique.
-    """
-
-    matrix: Expr
-    rhs: Expr
-    third: Expr
-    strength: Expr
-    unbounded: str
-
-    def __post_init__(self) -> None:
-        if self.unbounded not in ("refuse", "absolute"):
-            raise AxisError(f"unknown treatment of what is unbounded: {self.unbounded!r}")
-        axes = self.matrix.axes
-        fits = len(axes) == 2 and axes[0].fits(axes[1]) and axes[0].size is not None
-        if not fits or self.rhs.axes != axes[:1] or self.third.axes != axes[:1] or self.strength.axes:
-            operands = (self.matrix, self.rhs, self.third, self.strength)
-            raise AxisError(f"cubic newton of {', '.join(_names(operand.axes) for operand in operands)}")
-        self._seal()
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        return self.rhs.axes
-
-    def children(self) -> tuple[Expr, ...]:
-        return (self.matrix, self.rhs, self.third, self.strength)

@@ -9,20 +9,8 @@ from functools import singledispatch
 from sifrc.ir.axes import Axis
 from sifrc.ir.build import add, einsum, mapped, rename
 from sifrc.ir.linear import LinearSolve
-from sifrc.ir.nodes import (
-    Add,
-    CubicNewton,
-    Einsum,
-    Expr,
-    Input,
-    LogSoftmax,
-    LogSumExp,
-    Map,
-    Reduce,
-    Solve,
-    Spectral,
-    Sylvester,
-)
+from sifrc.ir.nodes import Add, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Reduce
+from sifrc.ir.solvers import CubicNewton, Solve, Spectral, Sylvester
 
 __all__ = ["count_nodes", "inputs_of", "postorder", "rebuild", "rewrite", "substitute"]
 

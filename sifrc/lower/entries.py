@@ -39,7 +39,7 @@ from sifrc.lower.statements import (
 )
 from sifrc.lower.windows import View, ref_of
 from sifrc.scalar import RECIPROCAL
-from sifrc.scalar.primitives import substituted
+from sifrc.scalar.branches import substituted
 from sifrc.scalar.through import through_value
 
 __all__ = ["Entries", "number"]

@@ -21,7 +21,8 @@ import sympy
 from sympy import Expr, Piecewise, Pow, S, Symbol
 from sympy.core.relational import Relational
 
-from sifrc.scalar.primitives import comparison, log1p, settled, substituted, undefined, where
+from sifrc.scalar.branches import comparison, settled, substituted, where
+from sifrc.scalar.primitives import log1p, undefined
 from sifrc.scalar.stable import stabilize
 from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
 

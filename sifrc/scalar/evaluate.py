@@ -252,8 +252,9 @@ def evaluate(expression: Expr, values: Mapping[str, Array], dialect: EvaluationD
         BackendError: a symbol without value, or an unknown function.
 
     Example:
+        >>> from sifrc.scalar.branches import where
         >>> x = sympy.Symbol("x", real=True)
-        >>> evaluate(p.where(x > 0, x, x / 10), {"x": np.array([-1.0, 2.0])})
+        >>> evaluate(where(x > 0, x, x / 10), {"x": np.array([-1.0, 2.0])})
         array([-0.1,  2. ])
     """
     target: type[Any] | None = object if dialect == "mpmath" else None

@@ -13,15 +13,8 @@ from sympy import Expr, Piecewise, Rational, Symbol
 from sympy.core.relational import Relational
 
 from sifrc.errors import ModelError
-from sifrc.scalar.primitives import (
-    absolute,
-    differentiate,
-    normalize,
-    power_of_two,
-    quotient,
-    signum,
-    substituted,
-)
+from sifrc.scalar.branches import differentiate, normalize, substituted
+from sifrc.scalar.primitives import absolute, power_of_two, quotient, signum
 from sifrc.scalar.stable import stabilize
 
 __all__ = [

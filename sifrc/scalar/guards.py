@@ -17,7 +17,8 @@ from sympy import Expr, Max, Min, Piecewise, Pow, Symbol
 from sympy.core.relational import Relational
 from sympy.logic.boolalg import Boolean
 
-from sifrc.scalar.primitives import expm1, log1p, where
+from sifrc.scalar.branches import where
+from sifrc.scalar.primitives import expm1, log1p
 
 __all__ = ["guard_branches"]
 

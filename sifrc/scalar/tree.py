@@ -15,6 +15,7 @@ from sympy import Expr, Rational, Symbol
 from sympy.logic.boolalg import Boolean
 
 from sifrc.errors import ModelError
+from sifrc.scalar import branches as b
 from sifrc.scalar import primitives as p
 from sifrc.scalar.domain import compared, enforced, guarded, missing, with_conditions, written
 from sifrc.scalar.function import ScalarFunction, argument_symbol, check_real, exact, parameter_symbol
@@ -30,16 +31,16 @@ _SELU_SCALE = Rational("1.0507009873554804934193349852946")
 
 
 def _elu(x: Expr, alpha: Expr = sympy.S.One) -> Expr:
-    return p.where(x > 0, x, alpha * p.expm1(x))
+    return b.where(x > 0, x, alpha * p.expm1(x))
 
 
 def _leaky_relu(x: Expr, slope: Expr = _LEAKY_SLOPE) -> Expr:
-    return p.where(x > 0, x, slope * x)
+    return b.where(x > 0, x, slope * x)
 
 
 def _relu(x: Expr) -> Expr:
     """Written so that NaN comes out as NaN; the slope at 0 is 0."""
-    return p.where(x <= 0, sympy.S.Zero, x)
+    return b.where(x <= 0, sympy.S.Zero, x)
 
 
 def _fold(rule: Callable[[Expr, Expr], Expr]) -> Callable[..., Expr]:
@@ -67,8 +68,8 @@ FUNCTIONS: Mapping[str, tuple[int, int | None, Callable[..., Expr]]] = MappingPr
         "leaky_relu": (1, 2, _leaky_relu),
         "log": (1, 1, sympy.log),
         "log1p": (1, 1, p.log1p),
-        "max": (2, None, _fold(p.maximum)),
-        "min": (2, None, _fold(p.minimum)),
+        "max": (2, None, _fold(b.maximum)),
+        "min": (2, None, _fold(b.minimum)),
         "mish": (1, 1, lambda x: x * sympy.tanh(p.softplus(x))),
         "relu": (1, 1, _relu),
         "selu": (1, 1, lambda x: _SELU_SCALE * _elu(x, _SELU_ALPHA)),
@@ -148,7 +149,7 @@ def _(node: Call, symbols: Symbols) -> Expr:
         if len(node.arguments) != 3:
             raise _wrong_count(node, "3")
         condition, chosen, otherwise = node.arguments
-        return p.where(
+        return b.where(
             compare_to_sympy(condition, symbols),
             tree_to_sympy(chosen, symbols),
             tree_to_sympy(otherwise, symbols),
@@ -234,7 +235,7 @@ def scalar_from_tree(
     values = {parameter_symbol(parameter, value): exact(value) for parameter, value in parameters}
 
     def build(part: Expression) -> Expr:
-        return p.normalize(tree_to_sympy(part, symbols))
+        return b.normalize(tree_to_sympy(part, symbols))
 
     tree = with_conditions(tree, build, values)
     function = ScalarFunction(name, arguments, build(tree), parameters)
@@ -242,7 +243,7 @@ def scalar_from_tree(
     if not asked:
         return function
     kept = enforced(function.value_form((0,) * len(arguments)))
-    lost = tuple(u for u in asked if missing((p.substituted(u, values),), kept))
+    lost = tuple(u for u in asked if missing((b.substituted(u, values),), kept))
     if not lost:
         return function
     return replace(function, expression=guarded(function.expression, lost, function.argument_symbols))

@@ -10,12 +10,13 @@ import ast
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import NoReturn
 
 from sifrc.errors import Location, SpecError
 from sifrc.spec.constants import constant_value
+from sifrc.spec.excerpt import Excerpt
 from sifrc.spec.expression import (
     Binary,
     BinaryOperator,
@@ -77,30 +78,6 @@ _REFUSED: Mapping[type[ast.AST], tuple[str, str]] = {
 }
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Maps character offsets of the expression to places in the spec.
-
-    ``base`` covers the expression in its line. Where the line does not hold the text as it is
-    (escapes, several lines), every offset maps to the whole of ``base``.
-    """
-
-    text: str
-    base: Location
-
-    @property
-    def exact(self) -> bool:
-        return self.base.text[self.base.column - 1 : self.base.end_column - 1] == self.text
-
-    def at(self, start: int, end: int) -> Location:
-        if not self.exact:
-            return self.base
-        column = self.base.column + start
-        return Location(
-            self.base.file, self.base.line, column, self.base.column + max(end, start + 1), self.base.text
-        )
-
-
 def parse_expression(
     text: str,
     *,
@@ -130,14 +107,14 @@ def parse_expression(
     """
     if location is None:
         location = Location("<expression>", 1, 1, len(text) + 1, shortened(text, MAX_LENGTH))
-    place = _Place(text, location)
+    place = Excerpt(text, location)
     _check_text(text, place)
     # Python takes leading blanks for an indent.
     indent = len(text) - len(text.lstrip())
     if place.exact:
         location = replace(location, column=location.column + indent)
     text = text[indent:]
-    place = _Place(text, location)
+    place = Excerpt(text, location)
     # Same length, so offsets stay right; an expression may be folded over several lines.
     flat = text.replace("\n", " ").replace("\t", " ")
     try:
@@ -165,7 +142,7 @@ def _too_deep(location: Location) -> SpecError:
     )
 
 
-def _check_text(text: str, place: _Place) -> None:
+def _check_text(text: str, place: Excerpt) -> None:
     """Length, characters and nesting, before Python's parser sees the text."""
     if not text.strip():
         raise SpecError("the expression is empty", location=place.base, hint="write a formula, e.g. tanh(x)")
@@ -195,7 +172,7 @@ class _Builder(ast.NodeVisitor):
     def __init__(
         self,
         text: str,
-        place: _Place,
+        place: Excerpt,
         variables: Sequence[str],
         parameters: Collection[str],
         functions: Mapping[str, Function],

@@ -28,8 +28,9 @@ from sifrc.training.history import History
 from sifrc.training.interruption import Signals, caught_signals
 from sifrc.training.plateau import Plateau
 from sifrc.training.progress import Progress, training_progress
-from sifrc.training.run import METRICS_FILE, PLOT_FILE, Run, RunSettings, Schedule
+from sifrc.training.run import METRICS_FILE, PLOT_FILE, Run
 from sifrc.training.sampling import sample_order
+from sifrc.training.settings import RunSettings, Schedule
 
 __all__ = ["CHECKPOINT_FILE", "METRICS_FILE", "PLOT_FILE", "Schedule", "fit", "sample_order", "train"]
 

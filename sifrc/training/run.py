@@ -8,7 +8,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -34,6 +34,7 @@ from sifrc.training.evaluation import measure
 from sifrc.training.history import EpochMetrics, History
 from sifrc.training.plots import training_plot
 from sifrc.training.sampling import chunk_size, order_generator, sample_order
+from sifrc.training.settings import RunSettings
 from sifrc.training.state import StateTree
 
 __all__ = [
@@ -41,30 +42,12 @@ __all__ = [
     "METRICS_FILE",
     "PLOT_FILE",
     "Run",
-    "RunSettings",
-    "Schedule",
 ]
 
 METRICS_FILE = "metrics.csv"
 PLOT_FILE = "training.png"
 
-Schedule = Callable[[int], float]
-"""Factor of the learning rate in an epoch, counted from 0."""
-
 _POINT_SHARE = 20  # at most 1/20 of the time goes into points to go back to
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """The arguments of :func:`~sifrc.training.fit` that a run keeps."""
-
-    epochs: int
-    batch: int
-    seed: int
-    directory: Path | None
-    checkpoint_every: float
-    schedule: Schedule | None
-    clock: Callable[[], float]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ from mpmath import mp
 
 from sifrc.errors import ModelError
 from sifrc.scalar import evaluate, helpers, piecewise_affine, print_code, scalar_from_tree
-from sifrc.scalar.primitives import erfc, normalize, settled, sigmoid, softplus, substituted, where
+from sifrc.scalar.branches import normalize, settled, substituted, where
+from sifrc.scalar.primitives import erfc, sigmoid, softplus
 from sifrc.spec.parser import parse_expression
 
 POINTS = (-3.7, -1.3, -0.6, 0.3, 0.7, 1.9)
