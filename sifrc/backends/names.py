@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from sifrc.derive.summaries import OWNER
+from sifrc.derive.groups import OWNER
 from sifrc.lower.arrays import Family
 
 __all__ = ["groups_name", "owner_name"]

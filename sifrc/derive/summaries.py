@@ -21,29 +21,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 
-from sifrc.calculus import jvp, softmax, vjp
+from sifrc.calculus import jvp, softmax
+from sifrc.derive.groups import GROUP, OWNER, SINGLE, along_groups, of_group
 from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
+from sifrc.derive.moves import moves_of, pulls_of
 from sifrc.derive.scaling import Scaling
-from sifrc.derive.system import Equation, System
-from sifrc.ir import Add, Axis, Einsum, Expr, Input, LogSoftmax, LogSumExp, Role
-from sifrc.ir.along import along, spread
-from sifrc.ir.build import einsum, inner, ones, rename, subtract, total, zero
+from sifrc.derive.system import Equation, System, by_layer, needed
+from sifrc.ir import Axis, Expr, Input, LogSoftmax, LogSumExp, Role
+from sifrc.ir.along import spread
+from sifrc.ir.build import einsum, inner, ones, subtract, total, zero
 from sifrc.ir.normal import Relation, condense, expand, reduce, relation
-from sifrc.ir.traverse import inputs_of, postorder, rewrite
+from sifrc.ir.traverse import postorder, rewrite
 from sifrc.model import Constraint, Model
 from sifrc.model.build import state_regularizer
 from sifrc.model.partition import Partition
 
-__all__ = ["GROUP", "OWNER", "SINGLE", "Summaries"]
-
-GROUP = "group of tensors"
-"""Name of the axis that counts the groups."""
-OWNER = {"N": "1W", "η": "1β"}
-"""Family of a direction -> family of the vectors that are 1 at the group which owns the tensor, else 0."""
-SINGLE = {"N": "N°", "η": "η°"}
-"""The same where every number is a group -> family of the tensors with the entry of one group, else 0."""
+__all__ = ["Summaries"]
 
 
 class Summaries:
@@ -69,7 +64,7 @@ class Summaries:
         equations = [
             Equation(symbol, value, c.index, "definition")
             for c in self.model.constraints
-            for symbol, value in self._moves(c)
+            for symbol, value in moves_of(c, self._whole_direction)
         ]
         return System("summary_moves", "Moves of the pre-activations with the weights", tuple(equations))
 
@@ -79,7 +74,7 @@ class Summaries:
         equations = [
             Equation(symbol, value, c.index, "definition")
             for c in self.model.constraints
-            for symbol, value in self._pulls(c)
+            for symbol, value in pulls_of(self.first, c, self._whole_direction)
         ]
         return System("summary_pulls", "Adjoints of the moves", tuple(equations))
 
@@ -179,7 +174,7 @@ class Summaries:
         for family in ("ċ", *(("c̈",) if self._bent else ())):
             for number in range(3):
                 axis = Axis(GROUP, self.groups.size, number)
-                moved = _of_group(self._state(c, family), axis)
+                moved = of_group(self._state(c, family), axis)
                 mean = einsum([(self.probabilities, (c.axis,)), (moved, moved.axes)], (axis,))
                 found.append(relation(f"⟨softmax, {family}⟩ = 0", mean, mean))
         return found
@@ -269,16 +264,16 @@ class Summaries:
         parts.append(self.gradient)
         parts += [self.hessian] if order > 1 else []
         parts += [self.third] if order > 2 else []
-        return (_by_layer(f"summary_{order}", f"Summaries up to order {order}", parts),)
+        return (by_layer(f"summary_{order}", f"Summaries up to order {order}", parts),)
 
     def _whole(self) -> tuple[System, ...]:
-        forward = _by_layer(
+        forward = by_layer(
             "summary_tangents", "Tangents of the groups", [self.moves, self.pulls, self.tangent, self.centred]
         )
-        sums = _by_layer(
+        sums = by_layer(
             "summary_whole", "Summaries up to order 3", [self.gradient, self.hessian, self.tensor]
         )
-        return forward, _used(self.adjoint_tangent, sums), sums
+        return forward, needed(self.adjoint_tangent, sums), sums
 
     @cached_property
     def scaling(self) -> Scaling:
@@ -318,7 +313,7 @@ class Summaries:
         known: list[Expr] = []
         for c, form in self._forms():
             known_products = self._without_mean if c is None else self._relations[c.index]
-            value = condense(self._along_groups(part(form, c is None), order), known_products)
+            value = condense(along_groups(part(form, c is None), self.partition, order), known_products)
             last = c is None
             symbol = Input(
                 family if last else f"{family}∑", None if c is None else c.index, axes, Role.DIRECTION
@@ -336,41 +331,24 @@ class Summaries:
         return {
             c.index: [
                 relation(symbol.name, subtract(value, symbol), value)
-                for symbol, value in (*self._moves(c), *self._pulls(c))
+                for symbol, value in (
+                    *moves_of(c, self._whole_direction),
+                    *pulls_of(self.first, c, self._whole_direction),
+                )
             ]
             for c in self.model.constraints
         }
-
-    def _moves(self, c: Constraint) -> Iterator[tuple[Input, Expr]]:
-        for moved in self._own_moves(c):
-            states = [symbol for symbol in inputs_of(moved) if symbol.role is Role.STATE]
-            if states and not isinstance(moved, Add):
-                yield Input("Nx", c.index, (c.axis,), Role.STATE), rename(moved, (c.axis,))
-
-    def _pulls(self, c: Constraint) -> Iterator[tuple[Input, Expr]]:
-        own = self.first.backpropagated(c.index)
-        for moved in self._own_moves(c):
-            for j in dict.fromkeys(c.sources):
-                state = self.model.state(j)
-                value = vjp(inner(moved, own), [state])[0]
-                if j > 0 and isinstance(value, Einsum):
-                    distance = "" if c.index - j == 1 else str(c.index - j)
-                    yield Input(f"Nᵀy{distance}", c.index, state.axes, Role.ADJOINT), value
-
-    def _own_moves(self, c: Constraint) -> Iterator[Expr]:
-        if self.partition.discrete:  # a part of N for each of its numbers, none whole
-            return
-        directions = self._direction
-        for parameter in (symbol for symbol in inputs_of(c.pre_activation) if symbol in directions):
-            moved = jvp(c.pre_activation, {parameter: directions[parameter]})
-            if moved is not None:
-                yield moved
 
     # -- directions
 
     @cached_property
     def _direction(self) -> Mapping[Input, Expr]:
         return self._marked("")
+
+    @cached_property
+    def _whole_direction(self) -> Mapping[Input, Expr]:
+        """Parameters along the direction, where it is whole: it is in parts where every number is a group."""
+        return {} if self.partition.discrete else self._direction
 
     def _marked(self, mark: str) -> dict[Input, Expr]:
         """The parameters along the first direction, or along another one by its mark."""
@@ -426,51 +404,6 @@ class Summaries:
 
     def _stacked(self, symbol: Input, value: Expr, c: Constraint, source: str) -> Equation:
         """The equation for every group."""
-        value = reduce(self._along_groups(value, 1), self._relations[c.index])
-        stacked = _of_group(symbol, self.groups)
+        value = reduce(along_groups(value, self.partition, 1), self._relations[c.index])
+        stacked = of_group(symbol, self.groups)
         return Equation(stacked, expand(spread(value, stacked.axes)), c.index, source)
-
-    def _along_groups(self, value: Expr, order: int) -> Expr:
-        """The value for every group (pair, triple of groups); marked tangents belong to the later axes."""
-        for number in range(order):
-            axis = Axis(GROUP, self.groups.size, number)
-            value = along(value, axis, partial(self._lifted, axis))
-        return value
-
-    def _lifted(self, axis: Axis, symbol: Input) -> Expr:
-        """A tangent or a direction along the groups, if it is that of this axis."""
-        family, marks = symbol.family.rstrip("'"), symbol.family.count("'")
-        if marks != axis.primes:
-            return symbol
-        plain = Input(family, symbol.index, symbol.slots, symbol.role)
-        if self.partition.discrete and family in SINGLE and symbol.role is Role.DIRECTION:
-            return _of_group(Input(SINGLE[family], plain.index, plain.slots, plain.role), axis)
-        if family in OWNER and symbol.role is Role.DIRECTION:
-            owner = Input(OWNER[family], symbol.index, (axis,), Role.HYPERPARAMETER)
-            return einsum([(owner, (axis,)), (plain, plain.axes)], (axis, *plain.axes))
-        if family in ("ẋ", "ȧ", "ḃ", "ẏ", "ẍ", "ä", "ċ", "c̈"):
-            return _of_group(plain, axis)
-        return symbol
-
-
-def _by_layer(name: str, title: str, systems: Sequence[System]) -> System:
-    """The equations of some systems, those of one layer together; what has no layer comes last."""
-    equations = [equation for system in systems for equation in system.equations]
-    last = max((e.layer for e in equations if e.layer is not None), default=0) + 1
-    ordered = sorted(equations, key=lambda e: last if e.layer is None else e.layer)
-    return System(name, title, tuple(ordered))
-
-
-def _used(system: System, after: System) -> System:
-    """The equations that ``after`` needs, directly or through others: nothing is pulled below the input."""
-    wanted = {(s.family, s.index) for e in after.equations for s in inputs_of(e.value)}
-    kept: list[Equation] = []
-    for equation in reversed(system.equations):
-        if (equation.symbol.family, equation.symbol.index) in wanted:
-            kept.append(equation)
-            wanted |= {(s.family, s.index) for s in inputs_of(equation.value)}
-    return System(system.name, system.title, tuple(reversed(kept)), system.conditions)
-
-
-def _of_group(symbol: Input, axis: Axis) -> Input:
-    return Input(symbol.family, symbol.index, (axis, *symbol.slots), symbol.role)

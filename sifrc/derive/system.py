@@ -13,7 +13,7 @@ from sifrc.ir import Add, Einsum, Expr, Input
 from sifrc.ir.build import constant, einsum, number_of, scale, zero
 from sifrc.ir.traverse import inputs_of, postorder, rebuild
 
-__all__ = ["Condition", "Equation", "System", "abbreviate", "definition", "name_node"]
+__all__ = ["Condition", "Equation", "System", "abbreviate", "by_layer", "definition", "name_node", "needed"]
 
 
 @dataclass(frozen=True)
@@ -119,3 +119,22 @@ def _abbreviated(
         else:
             done[node.key] = rebuild(node, lambda child: done[child.key])
     return [done[root.key] for root in roots]
+
+
+def by_layer(name: str, title: str, systems: Sequence[System]) -> System:
+    """The equations of some systems, those of one layer together; what has no layer comes last."""
+    equations = [equation for system in systems for equation in system.equations]
+    last = max((e.layer for e in equations if e.layer is not None), default=0) + 1
+    ordered = sorted(equations, key=lambda e: last if e.layer is None else e.layer)
+    return System(name, title, tuple(ordered))
+
+
+def needed(system: System, after: System) -> System:
+    """The equations that ``after`` needs, directly or through others: nothing is pulled below the input."""
+    wanted = {(s.family, s.index) for e in after.equations for s in inputs_of(e.value)}
+    kept: list[Equation] = []
+    for equation in reversed(system.equations):
+        if (equation.symbol.family, equation.symbol.index) in wanted:
+            kept.append(equation)
+            wanted |= {(s.family, s.index) for s in inputs_of(equation.value)}
+    return System(system.name, system.title, tuple(reversed(kept)), system.conditions)

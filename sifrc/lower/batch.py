@@ -7,7 +7,7 @@ products is one matrix product.
 
 from __future__ import annotations
 
-from sifrc.derive.summaries import GROUP
+from sifrc.derive.groups import GROUP
 from sifrc.derive.system import Equation, System
 from sifrc.ir import SAMPLE, Add, Einsum, Expr, Input, Role
 from sifrc.ir.along import along, spread

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sifrc.derive.summaries import GROUP
+from sifrc.derive.groups import GROUP
 from sifrc.ir import SAMPLE, Axis, Einsum, Input, Operand
 from sifrc.ir.build import einsum
 from sifrc.ir.relative import ordered_operands

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import opt_einsum
 
-from sifrc.derive.summaries import GROUP
+from sifrc.derive.groups import GROUP
 from sifrc.ir import SAMPLE, Axis, Einsum, Expr, Operand
 from sifrc.ir.build import einsum
 from sifrc.ir.relative import ordered_operands

@@ -16,7 +16,7 @@ from fractions import Fraction
 from functools import singledispatchmethod
 from typing import TypeAlias
 
-from sifrc.derive.summaries import GROUP, OWNER
+from sifrc.derive.groups import GROUP, OWNER
 from sifrc.derive.system import Equation
 from sifrc.ir import Add, Axis, Einsum, Expr, Input
 from sifrc.ir.build import add, einsum, ones, rename, total, zero

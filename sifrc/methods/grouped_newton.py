@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from sifrc.derive.derived import Derived
+from sifrc.derive.groups import OWNER
 from sifrc.derive.lagrangian import gradient_symbols
 from sifrc.derive.scaling import at_unit_length
-from sifrc.derive.summaries import OWNER
 from sifrc.derive.system import Equation, System
 from sifrc.errors import MethodError
 from sifrc.ir import Axis, CubicNewton, Delta, Expr, Input, Operand, Role, Solve

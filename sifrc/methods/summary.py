@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from sifrc.derive.derived import Derived
-from sifrc.derive.summaries import OWNER
+from sifrc.derive.groups import OWNER
 from sifrc.derive.system import System
 from sifrc.methods.plan import Phase
 from sifrc.methods.summary_plan import SummaryOperator

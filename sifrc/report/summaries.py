@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import permutations
 
-from sifrc.derive.summaries import GROUP, Summaries
+from sifrc.derive.groups import GROUP
+from sifrc.derive.summaries import Summaries
 from sifrc.derive.system import Equation, System
 from sifrc.ir import Add, Axis, Einsum, Expr, Input
 from sifrc.ir.build import add, einsum

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from sifrc.derive.summaries import GROUP
+from sifrc.derive.groups import GROUP
 from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import negative
 from sifrc.ir.traverse import substitute

@@ -19,8 +19,9 @@ from collections.abc import Iterator, Sequence
 
 from sifrc.calculus import jvp
 from sifrc.derive.derived import Derived
+from sifrc.derive.groups import GROUP, OWNER, SINGLE
 from sifrc.derive.lagrangian import gradient_symbols
-from sifrc.derive.summaries import GROUP, OWNER, SINGLE, Summaries
+from sifrc.derive.summaries import Summaries
 from sifrc.derive.system import System
 from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import einsum, ones, rename, subtract, total, zero

@@ -11,7 +11,7 @@ from sifrc.derive.curvature.kinds import KINDS
 from sifrc.derive.curvature.systems import BLOCK
 from sifrc.derive.curvature.weights import owner_of
 from sifrc.derive.derived import Derived
-from sifrc.derive.summaries import OWNER, SINGLE
+from sifrc.derive.groups import OWNER, SINGLE
 from sifrc.derive.system import System
 from sifrc.ir import Input, Role
 from sifrc.ir.arithmetic import NUMPY, Arithmetic, Array

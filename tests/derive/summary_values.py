@@ -11,7 +11,7 @@ import numpy as np
 from curvature_values import Values
 from summary_oracle import Derivatives, assert_near
 
-from sifrc.derive.summaries import OWNER, SINGLE
+from sifrc.derive.groups import OWNER, SINGLE
 from sifrc.derive.system import System
 from sifrc.ir import Input
 from sifrc.ir.evaluate import evaluate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sifrc.derive.summaries import GROUP
+from sifrc.derive.groups import GROUP
 from sifrc.ir import SAMPLE, Axis, Einsum, Input, Operand, Role
 from sifrc.ir.build import einsum
 from sifrc.ir.evaluate import evaluate

@@ -1,0 +1,54 @@
+"""Moves of pre-activations with the parameters, and what they pull back: N_k x_{k−1} and N_kᵀ y_k."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from sifrc.calculus import jvp, vjp
+from sifrc.derive.lagrangian import FirstOrder
+from sifrc.ir import Add, Einsum, Expr, Input, Role
+from sifrc.ir.build import inner, rename
+from sifrc.ir.traverse import inputs_of
+from sifrc.model import Constraint
+
+__all__ = ["moves_of", "pulls_of"]
+
+
+def moves_of(c: Constraint, direction: Mapping[Input, Expr]) -> Iterator[tuple[Input, Expr]]:
+    """Moves that depend on a state, with their symbols.
+
+    Args:
+        c: whose pre-activation moves.
+        direction: of the parameters.
+    """
+    for moved in _moved(c, direction):
+        states = [symbol for symbol in inputs_of(moved) if symbol.role is Role.STATE]
+        if states and not isinstance(moved, Add):
+            yield Input("Nx", c.index, (c.axis,), Role.STATE), rename(moved, (c.axis,))
+
+
+def pulls_of(
+    first: FirstOrder, c: Constraint, direction: Mapping[Input, Expr]
+) -> Iterator[tuple[Input, Expr]]:
+    """What the moves pull back to the sources of a constraint, with its symbols.
+
+    Args:
+        first: the first-order system.
+        c: whose pre-activation moves.
+        direction: of the parameters.
+    """
+    own = first.backpropagated(c.index)
+    for moved in _moved(c, direction):
+        for j in dict.fromkeys(c.sources):
+            state = first.model.state(j)
+            value = vjp(inner(moved, own), [state])[0]
+            if j > 0 and isinstance(value, Einsum):
+                distance = "" if c.index - j == 1 else str(c.index - j)
+                yield Input(f"Nᵀy{distance}", c.index, state.axes, Role.ADJOINT), value
+
+
+def _moved(c: Constraint, direction: Mapping[Input, Expr]) -> Iterator[Expr]:
+    for parameter in (symbol for symbol in inputs_of(c.pre_activation) if symbol in direction):
+        moved = jvp(c.pre_activation, {parameter: direction[parameter]})
+        if moved is not None:
+            yield moved
