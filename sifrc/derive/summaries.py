@@ -23,17 +23,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from sifrc.calculus import jvp, softmax
+from sifrc.calculus import jvp
 from sifrc.derive.groups import GROUP, OWNER, SINGLE, along_groups, of_group
 from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
 from sifrc.derive.moves import moves_of, pulls_of
+from sifrc.derive.probabilities import probabilities_of
 from sifrc.derive.scaling import Scaling
 from sifrc.derive.system import Equation, System, by_layer, needed
-from sifrc.ir import Axis, Expr, Input, LogSoftmax, LogSumExp, Role
+from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.along import spread
 from sifrc.ir.build import einsum, inner, ones, subtract, total, zero
 from sifrc.ir.normal import Relation, condense, expand, reduce, relation
-from sifrc.ir.traverse import postorder, rewrite
 from sifrc.model import Constraint, Model
 from sifrc.model.build import state_regularizer
 from sifrc.model.partition import Partition
@@ -64,7 +64,7 @@ class Summaries:
         equations = [
             Equation(symbol, value, c.index, "definition")
             for c in self.model.constraints
-            for symbol, value in moves_of(c, self._whole_direction)
+            for symbol, value in self._moves(c)
         ]
         return System("summary_moves", "Moves of the pre-activations with the weights", tuple(equations))
 
@@ -74,7 +74,7 @@ class Summaries:
         equations = [
             Equation(symbol, value, c.index, "definition")
             for c in self.model.constraints
-            for symbol, value in pulls_of(self.first, c, self._whole_direction)
+            for symbol, value in self._pulls(c)
         ]
         return System("summary_pulls", "Adjoints of the moves", tuple(equations))
 
@@ -150,19 +150,7 @@ class Summaries:
     @cached_property
     def probabilities(self) -> Expr | None:
         """The softmax of the output, if the loss is linear in its log softmax or log Σ exp, and otherwise."""
-        loss, state = self.model.data_loss, self.model.output.state
-        kinds = (LogSumExp, LogSoftmax)
-        found = [n for n in postorder(loss) if isinstance(n, kinds) and n.operand is state]
-        if len(found) != 1:
-            return None
-        plain = Input("normalised", None, found[0].axes, Role.DATA)
-        rest = rewrite([loss], lambda node: plain if node is found[0] else None)[0]
-        along = Input("ẋ", self.model.output.index, state.axes, Role.TANGENT)
-        moves = {state: along, plain: Input("moved", None, found[0].axes, Role.DATA)}
-        first = jvp(rest, moves)
-        if first is None or jvp(first, moves) is not None:
-            return None
-        return softmax(found[0])
+        return probabilities_of(self.model)
 
     @cached_property
     def _without_mean(self) -> list[Relation]:
@@ -331,10 +319,7 @@ class Summaries:
         return {
             c.index: [
                 relation(symbol.name, subtract(value, symbol), value)
-                for symbol, value in (
-                    *moves_of(c, self._whole_direction),
-                    *pulls_of(self.first, c, self._whole_direction),
-                )
+                for symbol, value in (*self._moves(c), *self._pulls(c))
             ]
             for c in self.model.constraints
         }
@@ -344,6 +329,12 @@ class Summaries:
     @cached_property
     def _direction(self) -> Mapping[Input, Expr]:
         return self._marked("")
+
+    def _moves(self, c: Constraint) -> Iterator[tuple[Input, Expr]]:
+        return moves_of(c, self._whole_direction)
+
+    def _pulls(self, c: Constraint) -> Iterator[tuple[Input, Expr]]:
+        return pulls_of(self.first, c, self._whole_direction)
 
     @cached_property
     def _whole_direction(self) -> Mapping[Input, Expr]:

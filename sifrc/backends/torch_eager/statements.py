@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import singledispatchmethod
 
-import sympy
 from sympy import Expr, Symbol
 
 from sifrc.backends.names import groups_name
 from sifrc.backends.torch_eager.access import Names, aligned
 from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries_of, extents_text, update_text
+from sifrc.backends.torch_eager.inlining import inlines
 from sifrc.backends.torch_eager.products import Product, product_of
 from sifrc.backends.torch_eager.sums import covered_labels, inner_product, matrix_and_vector
 from sifrc.errors import BackendError
@@ -78,7 +78,7 @@ class Writer:
             if (
                 isinstance(statement, Contract)
                 and not statement.target.window
-                and self._inlines(statement, statements[position + 1 :])
+                and inlines(statement, self._following, self.names, self.inlined)
             ):
                 self._products[statement.target.ref] = product_of(statement, self.names)
             else:
@@ -114,39 +114,6 @@ class Writer:
             if load.ref in self._narrow:
                 entries[name] = replace(entries[name], labels=load.labels[self._narrow[load.ref] :])
         return entries
-
-    def _inlines(self, product: Contract, following: Sequence[Statement]) -> bool:
-        """Whether the next user of the product is a kernel that can compute it on the way."""
-        ref = product.target.ref
-        # By what is printed: layers may share one local variable.
-        operands = {self.names.ref(load.ref) for load in loads_of(product)}
-        for statement in following:
-            if any(load.ref == ref for load in loads_of(statement)):
-                return isinstance(statement, Kernel) and self._fits(product, statement)
-            if operands & {self.names.ref(load.ref) for load in targets_of(statement)}:
-                return False
-        return False
-
-    def _fits(self, product: Contract, kernel: Kernel) -> bool:
-        """The kernel uses the product once, entry by entry, and nobody reads it afterwards."""
-        ref = product.target.ref
-        used = [(name, load) for name, load in kernel.loads if load.ref == ref]
-        overwrites = [n for n, assign in enumerate(kernel.assigns) if assign.target.ref == ref]
-        if len(used) != 1 or not (overwrites or ref.family in self.inlined):
-            return False
-        # A window may be as long as the array that would not be there.
-        if used[0][1].window or any(assign.target.window for assign in kernel.assigns):
-            return False
-        symbol, labels = Symbol(used[0][0], real=True), used[0][1].labels
-        last = overwrites[0] if overwrites else len(kernel.assigns) - 1
-        counts = [_occurrences(assign.value, symbol) for assign in kernel.assigns[: last + 1]]
-        if sum(counts) != 1:
-            return False
-        user = kernel.assigns[counts.index(1)]
-        operands = {self.names.ref(load.ref) for load in (product.left, product.right)}
-        clobbered = {self.names.ref(assign.target.ref) for assign in kernel.assigns[: counts.index(1)]}
-        distinct = len(set(labels)) == len(labels)
-        return user.target.labels in (labels, labels[::-1]) and distinct and not operands & clobbered
 
     @singledispatchmethod
     def lines(self, statement: Statement) -> list[str]:
@@ -414,10 +381,6 @@ class Writer:
                 return [f"{name} = {value}"]
             value += f".expand({extents_text(target.labels, self.names.sizes(target))})"
         return [f"{name} = {value}"]
-
-
-def _occurrences(value: Expr, symbol: Symbol) -> int:
-    return sum(1 for node in sympy.preorder_traversal(value) if node == symbol)
 
 
 def _user(kernel: Kernel, name: str) -> Assign:

@@ -1,0 +1,60 @@
+"""Matrix products that need no tensor of their own: the kernel that uses one computes it on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sympy
+from sympy import Expr, Symbol
+
+from sifrc.backends.torch_eager.access import Names
+from sifrc.lower.access import loads_of, targets_of
+from sifrc.lower.statements import Contract, Kernel, Statement
+
+__all__ = ["inlines"]
+
+
+def inlines(product: Contract, following: Sequence[Statement], names: Names, inlined: frozenset[str]) -> bool:
+    """Whether the next user of a product is a kernel that can compute it on the way.
+
+    Args:
+        product: the product.
+        following: the statements after it.
+        names: how the function refers to arrays.
+        inlined: families that need no array of their own.
+    """
+    ref = product.target.ref
+    # By what is printed: layers may share one local variable.
+    operands = {names.ref(load.ref) for load in loads_of(product)}
+    for statement in following:
+        if any(load.ref == ref for load in loads_of(statement)):
+            return isinstance(statement, Kernel) and _fits(product, statement, names, inlined)
+        if operands & {names.ref(load.ref) for load in targets_of(statement)}:
+            return False
+    return False
+
+
+def _fits(product: Contract, kernel: Kernel, names: Names, inlined: frozenset[str]) -> bool:
+    """The kernel uses the product once, entry by entry, and nobody reads it afterwards."""
+    ref = product.target.ref
+    used = [(name, load) for name, load in kernel.loads if load.ref == ref]
+    overwrites = [n for n, assign in enumerate(kernel.assigns) if assign.target.ref == ref]
+    if len(used) != 1 or not (overwrites or ref.family in inlined):
+        return False
+    # A window may be as long as the array that would not be there.
+    if used[0][1].window or any(assign.target.window for assign in kernel.assigns):
+        return False
+    symbol, labels = Symbol(used[0][0], real=True), used[0][1].labels
+    last = overwrites[0] if overwrites else len(kernel.assigns) - 1
+    counts = [_occurrences(assign.value, symbol) for assign in kernel.assigns[: last + 1]]
+    if sum(counts) != 1:
+        return False
+    user = kernel.assigns[counts.index(1)]
+    operands = {names.ref(load.ref) for load in (product.left, product.right)}
+    clobbered = {names.ref(assign.target.ref) for assign in kernel.assigns[: counts.index(1)]}
+    distinct = len(set(labels)) == len(labels)
+    return user.target.labels in (labels, labels[::-1]) and distinct and not operands & clobbered
+
+
+def _occurrences(value: Expr, symbol: Symbol) -> int:
+    return sum(1 for node in sympy.preorder_traversal(value) if node == symbol)
