@@ -13,10 +13,10 @@ from sifrc.backends.numba_cpu.access import Block, extent_of, subscript_text
 from sifrc.backends.numba_cpu.conjugate_gradients import search_lines
 from sifrc.backends.numba_cpu.nests import Names, Nest
 from sifrc.backends.numba_cpu.products import Products, as_sum
+from sifrc.backends.versions import versions
 from sifrc.errors import BackendError
 from sifrc.lower.arrays import SAMPLE_LABEL, Load, Ref
 from sifrc.lower.statements import (
-    Assign,
     ConjugateGradients,
     Contract,
     Fresh,
@@ -77,7 +77,9 @@ class Writer:
 
     @write.register
     def _(self, statement: Kernel) -> list[str]:
-        assigns, loads = _versions(statement)
+        assigns, later = versions(statement)
+        original = dict(statement.loads)
+        loads = original | {new: original[old] for new, old in later.items()}
         written = {assign.target.ref for assign in statement.assigns}
         nest = self._nest(statement.labels, [a.target for a in statement.assigns], loads, written)
         parts, values = share([assign.value for assign in assigns], "shared_part_")
@@ -310,25 +312,6 @@ def _locals(pairs: Sequence[tuple[str, str]]) -> list[str]:
 
 def _assigned(pairs: Sequence[tuple[str, str]]) -> str:
     return f"{', '.join(name for name, _ in pairs)} = {', '.join(text for _, text in pairs)}"
-
-
-def _versions(kernel: Kernel) -> tuple[list[Assign], dict[str, Load]]:
-    """New symbols for entries that an earlier assignment of the kernel has overwritten.
-
-    Both versions have the same text; different symbols keep them apart when subexpressions are shared.
-    """
-    original = dict(kernel.loads)
-    loads = dict(original)
-    renaming: dict[Expr, Expr] = {}
-    assigns: list[Assign] = []
-    for number, assign in enumerate(kernel.assigns):
-        assigns.append(Assign(assign.target, assign.value.xreplace(renaming)))
-        for name, load in original.items():
-            if load.ref == assign.target.ref:
-                new = f"{name}_after{number}"
-                renaming[Symbol(name, real=True)] = Symbol(new, real=True)
-                loads[new] = load
-    return assigns, loads
 
 
 def _in_memory_order(over: tuple[str, ...], loads: dict[str, Load]) -> tuple[str, ...]:

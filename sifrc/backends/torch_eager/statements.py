@@ -14,6 +14,7 @@ from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries
 from sifrc.backends.torch_eager.inlining import inlines
 from sifrc.backends.torch_eager.products import Product, product_of
 from sifrc.backends.torch_eager.sums import covered_labels, inner_product, matrix_and_vector
+from sifrc.backends.versions import versions
 from sifrc.errors import BackendError
 from sifrc.lower.access import loads_of, targets_of
 from sifrc.lower.arrays import Load, Ref, Storage
@@ -145,7 +146,8 @@ class Writer:
                 if load.labels != _user(statement, name).target.labels:
                     product = product.transposed
                 entries[name] = replace(entries[name], product=product)
-        assigns, entries = _versions(statement, entries)
+        assigns, later = versions(statement)
+        entries |= {new: replace(entries[old], product=None) for new, old in later.items()}
         groups: list[list[Assign]] = []
         for assign in assigns:
             if groups and groups[-1][0].target.labels == assign.target.labels:
@@ -387,19 +389,3 @@ def _user(kernel: Kernel, name: str) -> Assign:
     """The first assignment that uses a symbol."""
     symbol = Symbol(name, real=True)
     return next(assign for assign in kernel.assigns if symbol in assign.value.free_symbols)
-
-
-def _versions(kernel: Kernel, entries: Mapping[str, Entry]) -> tuple[list[Assign], dict[str, Entry]]:
-    """New symbols for entries that an earlier assignment of the kernel has overwritten."""
-    loads = dict(kernel.loads)
-    table = dict(entries)
-    renaming: dict[Symbol, Symbol] = {}
-    assigns: list[Assign] = []
-    for number, assign in enumerate(kernel.assigns):
-        assigns.append(replace(assign, value=assign.value.xreplace(renaming)))
-        for name, load in loads.items():
-            if load.ref == assign.target.ref:
-                new = f"{name}_after{number}"
-                renaming[Symbol(name, real=True)] = Symbol(new, real=True)
-                table[new] = replace(entries[name], product=None)
-    return assigns, table
