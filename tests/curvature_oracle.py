@@ -66,7 +66,7 @@ class Oracle:
         self.params = {name: torch.from_numpy(value) for name, value in point.params.items()}
         self.inputs, self.raw = torch.from_numpy(point.inputs), torch.from_numpy(point.targets)
         self.forward = oracle_torch.forward_torch(spec)
-        self.targets = self.forward._vectors(self.raw)
+        self.targets = self.forward.target_vectors(self.raw)
         self.scales = self.forward.factors(self.params, self.inputs, self.raw)
         self.loss_scale = torch.ones(len(self.inputs), dtype=torch.float64)
         if spec.regularization.output == "spectral":
@@ -74,12 +74,12 @@ class Oracle:
         self.sizes = {layer.name: layer.size for layer in spec.layers}
 
     def _run(self, x: Tensor, shifts: Mapping[str, Tensor] | None = None) -> Any:
-        return forward_pass(self.spec, self.params, x, self.forward._activate, shifts)
+        return forward_pass(self.spec, self.params, x, self.forward.activate, shifts)
 
     def _output_factor(self, x: Tensor, t: Tensor) -> Tensor:
         """λ_n of MK(68), held constant: ‖∂ℓ/∂x_n‖ / ‖F'(a_n)‖_∞."""
         run, last = self._run(x), self.spec.layers[-1]
-        slope = grad(lambda y: self.forward._loss(y, t))(run.output)
+        slope = grad(lambda y: self.forward.loss_of_output(y, t))(run.output)
         if last.activation is None:
             return torch.linalg.vector_norm(slope)
         return torch.linalg.vector_norm(slope) / self._slopes(last, run.arguments[last.name])[0].abs().amax()
@@ -89,7 +89,7 @@ class Oracle:
     ) -> Tensor:
         """Objective of a sample, or its loss alone."""
         run = self._run(x, shifts)
-        value = factor * self.forward._loss(run.output, t)
+        value = factor * self.forward.loss_of_output(run.output, t)
         for name, scale in scales.items() if whole else ():
             value = value + scale / 2 * (run.values[name] ** 2).sum()
         return value
@@ -131,7 +131,7 @@ class Oracle:
     @cached_property
     def loss_hessian(self) -> Tensor:
         """∂²ℓ by the output, (B, n, n)."""
-        found = vmap(hessian(self.forward._loss))(self.outputs, self.targets)
+        found = vmap(hessian(self.forward.loss_of_output))(self.outputs, self.targets)
         return found * self.loss_scale[:, None, None]
 
     def gauss_newton(self) -> dict[str, np.ndarray]:
@@ -141,7 +141,7 @@ class Oracle:
 
     def scores(self, targets: Tensor) -> Tensor:
         """∂ℓ by the output at other targets (B, n)."""
-        return vmap(grad(self.forward._loss))(self.outputs, targets) * self.loss_scale[:, None]
+        return vmap(grad(self.forward.loss_of_output))(self.outputs, targets) * self.loss_scale[:, None]
 
     def outer(self, weights: Tensor, scores: Tensor) -> dict[str, np.ndarray]:
         """Σ_c w_c (Jᵀ s_c)(Jᵀ s_c)ᵀ of every sample, (B, n, n); weights (B, C), scores (B, C, n)."""
@@ -191,7 +191,7 @@ class Oracle:
             return torch.ones_like(a), torch.zeros_like(a)
 
         def slope(v: Tensor) -> Tensor:
-            return jvp(lambda u: self.forward._activate(layer.activation, u), (v,), (torch.ones_like(v),))[1]
+            return jvp(lambda u: self.forward.activate(layer.activation, u), (v,), (torch.ones_like(v),))[1]
 
         return jvp(slope, (a,), (torch.ones_like(a),))
 

@@ -198,7 +198,7 @@ def state_derivatives(
 
     def states(eta: Tensor) -> dict[str, Tensor]:
         moved = {name: value + torch.tensordot(eta, slices[name], 1) for name, value in params.items()}
-        one = lambda x: dict(forward_pass(spec, moved, x, forward._activate).values)  # noqa: E731
+        one = lambda x: dict(forward_pass(spec, moved, x, forward.activate).values)  # noqa: E731
         return torch.vmap(one)(torch.from_numpy(point.inputs))
 
     start = torch.zeros(len(groups), dtype=torch.float64)

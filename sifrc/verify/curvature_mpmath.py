@@ -41,7 +41,7 @@ class _Measuring:
     ) -> None:
         self.spec, self.params, self.inputs = spec, params, inputs
         self.oracle = ForwardMpmath(spec)
-        self.targets = np.stack([self.oracle._vector(target) for target in targets])
+        self.targets = np.stack([self.oracle.target_vector(target) for target in targets])
         pairs = zip(inputs, targets, strict=True)
         self.scales = [self.oracle.factors(params, x, t) for x, t in pairs]
         self.runs = [self._run(x) for x in inputs]
@@ -84,7 +84,7 @@ class _Measuring:
                 shift: Array, x: Any = x, t: Any = t, scales: Any = scales, factor: Any = factor
             ) -> Any:
                 run = self._run(x, {layer: shift})
-                total = factor * self.oracle._loss(run.output, t)
+                total = factor * self.oracle.loss_of_output(run.output, t)
                 for name, scale in scales.items() if whole else ():
                     total = total + scale / 2 * (run.values[name] * run.values[name]).sum()
                 return total
@@ -104,20 +104,22 @@ class _Measuring:
         return np.stack(found)
 
     def _loss_at(self, target: Array, output: Array) -> Any:
-        return self.oracle._loss(output, target)
+        return self.oracle.loss_of_output(output, target)
 
     def _zero(self, layer: str) -> Array:
         return np.asarray([mpmath.mpf(0)] * self.layers[layer].size, dtype=object)
 
     def _run(self, x: Array, shifts: Mapping[str, Array] | None = None) -> Pass:
-        return forward_pass(self.spec, self.params, x, self.oracle._activate, shifts)
+        return forward_pass(self.spec, self.params, x, self.oracle.activate, shifts)
 
     def _score(self, targets: Array) -> Array:
         """∂ℓ by the output at other targets."""
         found = []
         for run, t, factor in zip(self.runs, targets, self.factors, strict=True):
             moves = np.eye(len(run.output), dtype=int)
-            slopes = [part(self.oracle._loss(_moved(run.output, move, 1), t), (1,)) for move in moves]
+            slopes = [
+                part(self.oracle.loss_of_output(_moved(run.output, move, 1), t), (1,)) for move in moves
+            ]
             found.append(factor * np.asarray(slopes, dtype=object))
         return np.stack(found)
 
@@ -132,7 +134,7 @@ class _Measuring:
             moved = a
             for tag in sorted(tags):
                 moved = moved + seed(mpmath.mpf(0), _ONE, tag)
-            return part(self.oracle._scalar(function, moved), tags)
+            return part(self.oracle.scalar_function(function, moved), tags)
 
         arguments = np.stack([run.arguments[name] for run in self.runs])
         return np.asarray(np.frompyfunc(derivative, 1, 1)(arguments), dtype=object)

@@ -47,7 +47,7 @@ class _Measuring:
     def __init__(self, spec: Spec, params: Parameters, inputs: Tensor, targets: Tensor) -> None:
         self.spec, self.params, self.inputs = spec, params, inputs
         self.forward = ForwardTorch(spec)
-        self.targets = self.forward._vectors(targets)
+        self.targets = self.forward.target_vectors(targets)
         self.scales = self.forward.factors(params, inputs, targets)
         self.layers = {layer.name: layer for layer in spec.layers}
         runs = vmap(lambda x: (lambda run: (dict(run.values), dict(run.arguments)))(self._run(x)))(inputs)
@@ -66,7 +66,7 @@ class _Measuring:
             self.factor = size / self.slopes[spec.layers[-1].name].abs().amax(dim=1)
 
     def result(self) -> Measured:
-        curvature = vmap(hessian(self.forward._loss))(self.outputs, self.targets)
+        curvature = vmap(hessian(self.forward.loss_of_output))(self.outputs, self.targets)
         return Measured(
             spec=self.spec,
             params=_arrays(self.params),
@@ -89,7 +89,7 @@ class _Measuring:
         def one(x: Tensor, t: Tensor, scales: Mapping[str, Tensor], factor: Tensor) -> Tensor:
             def value(shift: Tensor) -> Tensor:
                 run = self._run(x, {layer: shift})
-                total = factor * self.forward._loss(run.output, t)
+                total = factor * self.forward.loss_of_output(run.output, t)
                 for name, scale in scales.items() if whole else ():
                     total = total + scale / 2 * (run.values[name] ** 2).sum()
                 return total
@@ -116,10 +116,10 @@ class _Measuring:
         return torch.zeros(self.layers[layer].size, dtype=torch.float64)
 
     def _run(self, x: Tensor, shifts: Mapping[str, Tensor] | None = None) -> Any:
-        return forward_pass(self.spec, self.params, x, self.forward._activate, shifts)
+        return forward_pass(self.spec, self.params, x, self.forward.activate, shifts)
 
     def _score(self, targets: Tensor) -> Tensor:
-        slopes: Tensor = vmap(grad(self.forward._loss))(self.outputs, targets) * self.factor[:, None]
+        slopes: Tensor = vmap(grad(self.forward.loss_of_output))(self.outputs, targets) * self.factor[:, None]
         return slopes
 
     def _slopes(self, layer: LayerSpec, a: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,7 +129,7 @@ class _Measuring:
             return torch.ones_like(a), torch.zeros_like(a)
 
         def slope(v: Tensor) -> Tensor:
-            found: Tensor = grad(lambda u: self.forward._activate(function, u).sum())(v)
+            found: Tensor = grad(lambda u: self.forward.activate(function, u).sum())(v)
             return found
 
         first, second = slope(a), grad(lambda v: slope(v).sum())(a)

@@ -45,13 +45,14 @@ class Setting:
             raise VerificationError("bfloat16 exists in torch only")
         self.dtype = getattr(torch, spec.dtype)
         self.classes = spec.loss.targets == "classes"
-        rounded = {name: self._round(value) for name, value in point.params.items()}
+        rounded = {name: self.rounded(value) for name, value in point.params.items()}
         self.params = rounded
-        self.vector = {name: self._round(value) for name, value in point.vector.items()}
-        self.inputs = self._round(point.inputs)
-        self.targets = torch.from_numpy(point.targets) if self.classes else self._round(point.targets)
+        self.vector = {name: self.rounded(value) for name, value in point.vector.items()}
+        self.inputs = self.rounded(point.inputs)
+        self.targets = torch.from_numpy(point.targets) if self.classes else self.rounded(point.targets)
 
-    def _round(self, value: Array) -> torch.Tensor:
+    def rounded(self, value: Array) -> torch.Tensor:
+        """A tensor of the module's dtype."""
         return torch.from_numpy(np.ascontiguousarray(value)).to(self.dtype)
 
     def oracle(self, *names: str) -> tuple[Any, ...]:

@@ -93,15 +93,15 @@ class ForwardMpmath:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.shapes = parameter_shapes(spec)
-        self._operations = _MpmathOperations(spec.layers[-1].size)
+        self.operations = _MpmathOperations(spec.layers[-1].size)
 
     def output(self, params: Arrays, sample: Array) -> Array:
         """Network output of the sample, (n_out,)."""
-        return np.asarray(self._forward(params, sample).output, dtype=object)
+        return np.asarray(self.run(params, sample).output, dtype=object)
 
     def loss(self, params: Arrays, sample: Array, target: Any) -> Any:
         """Loss of the sample."""
-        return self._loss(self._forward(params, sample).output, self._vector(target))
+        return self.loss_of_output(self.run(params, sample).output, self.target_vector(target))
 
     def objective(self, params: Arrays, sample: Array, target: Any) -> Any:
         """Loss and state regularisation of the sample."""
@@ -114,8 +114,8 @@ class ForwardMpmath:
     def _objective(
         self, params: Arrays, sample: Array, target: Any, factors: Mapping[str, Any], weight: Any
     ) -> Any:
-        run = self._forward(params, sample)
-        value = weight * self._loss(run.output, self._vector(target))
+        run = self.run(params, sample)
+        value = weight * self.loss_of_output(run.output, self.target_vector(target))
         for name, factor in factors.items():
             value = value + factor / 2 * (run.values[name] * run.values[name]).sum()
         return value
@@ -156,15 +156,15 @@ class ForwardMpmath:
     def _along(self, params: Arrays, sample: Array, direction: Arrays) -> Array:
         """J times direction."""
         moved = {name: _seeded(value, direction[name], 1) for name, value in params.items()}
-        return np.asarray([part(y, (1,)) for y in self._forward(moved, sample).output], dtype=object)
+        return np.asarray([part(y, (1,)) for y in self.run(moved, sample).output], dtype=object)
 
     def _loss_curvature(self, params: Arrays, sample: Array, target: Any, left: Array, right: Array) -> Any:
         """leftᵀ ∇²ℓ right at the output."""
-        seeded = np.asarray([primal(y) for y in self._forward(params, sample).output], dtype=object)
+        seeded = np.asarray([primal(y) for y in self.run(params, sample).output], dtype=object)
         for tag, move in enumerate((left, right), start=1):
             seeded = _seeded(seeded, move, tag)
         weight = self.loss_factor(params, sample, target)
-        return weight * part(self._loss(seeded, self._vector(target)), (2, 1))
+        return weight * part(self.loss_of_output(seeded, self.target_vector(target)), (2, 1))
 
     def factors(self, params: Arrays, sample: Array, target: Any) -> dict[str, Any]:
         """λ by state; for ``spectral`` MK(65), with the adjoint of the loss alone."""
@@ -173,7 +173,7 @@ class ForwardMpmath:
             return {name: mpmath.mpf(repr(value)) for name, value in chosen.items()}
         states = spectral_chain(self.spec)
         layers = {layer.name: layer for layer in self.spec.layers}
-        arguments = self._forward(params, sample).arguments
+        arguments = self.run(params, sample).arguments
         result: dict[str, Any] = {}
         for name, after in pairwise(states):
             squares = [
@@ -186,11 +186,11 @@ class ForwardMpmath:
         """What the objective multiplies the loss by: one, or λ_n of MK(68)."""
         if self.spec.regularization.output == "none":
             return mpmath.mpf(1)
-        run, vector = self._forward(params, sample), self._vector(target)
+        run, vector = self.run(params, sample), self.target_vector(target)
         squares = []
         for entry in range(len(run.output)):
             moved = [seed(y, mpmath.mpf(int(i == entry)), 1) for i, y in enumerate(run.output)]
-            squares.append(part(self._loss(np.asarray(moved, dtype=object), vector), (1,)) ** 2)
+            squares.append(part(self.loss_of_output(np.asarray(moved, dtype=object), vector), (1,)) ** 2)
         return mpmath.sqrt(sum(squares)) / self._steepest(self.spec.layers[-1].name, run.arguments)
 
     def _steepest(self, layer: str, arguments: Mapping[str, Any]) -> Any:
@@ -199,15 +199,15 @@ class ForwardMpmath:
         if function is None:
             return mpmath.mpf(1)
         one = mpmath.mpf(1)
-        return max(abs(part(self._scalar(function, seed(a, one, 1)), (1,))) for a in arguments[layer])
+        return max(abs(part(self.scalar_function(function, seed(a, one, 1)), (1,))) for a in arguments[layer])
 
     def _by_shift(self, params: Arrays, sample: Array, target: Any, layer: str, entry: int) -> Any:
         """∂ℓ/∂a_i of one layer."""
         size = next(item.size for item in self.spec.layers if item.name == layer)
         shift = np.asarray([mpmath.mpf(0)] * size, dtype=object)
         shift[entry] = seed(mpmath.mpf(0), mpmath.mpf(1), 1)
-        run = forward_pass(self.spec, params, sample, self._activate, {layer: shift})
-        return part(self._loss(run.output, self._vector(target)), (1,))
+        run = forward_pass(self.spec, params, sample, self.activate, {layer: shift})
+        return part(self.loss_of_output(run.output, self.target_vector(target)), (1,))
 
     def _components(self, params: Arrays, value: Callable[[Arrays], Any]) -> dict[str, Array]:
         """A tensor for each parameter, entry by entry, from its value on unit vectors."""
@@ -221,25 +221,28 @@ class ForwardMpmath:
             result[name] = entries
         return result
 
-    def _forward(self, params: Arrays, sample: Array) -> Pass:
-        return forward_pass(self.spec, params, sample, self._activate)
+    def run(self, params: Arrays, sample: Array) -> Pass:
+        """All states and pre-activations of a sample."""
+        return forward_pass(self.spec, params, sample, self.activate)
 
-    def _activate(self, function: FunctionSpec, argument: Array) -> Array:
-        return np.asarray([self._scalar(function, entry) for entry in argument], dtype=object)
+    def activate(self, function: FunctionSpec, argument: Array) -> Array:
+        """An activation at all entries of a vector."""
+        return np.asarray([self.scalar_function(function, entry) for entry in argument], dtype=object)
 
-    def _scalar(self, function: FunctionSpec, argument: Any) -> Any:
+    def scalar_function(self, function: FunctionSpec, argument: Any) -> Any:
         """An activation at one number: only the branch that is taken is computed."""
-        return evaluate_tree(function.expression, {"x": argument, **self._named(function)}, self._operations)
+        return evaluate_tree(function.expression, {"x": argument, **self._named(function)}, self.operations)
 
-    def _loss(self, output: Array, target: Array) -> Any:
+    def loss_of_output(self, output: Array, target: Array) -> Any:
+        """The loss of an output and a target vector."""
         function = self.spec.loss.function
         scope = {"y": output, "t": target, **self._named(function)}
-        return evaluate_tree(function.expression, scope, self._operations)
+        return evaluate_tree(function.expression, scope, self.operations)
 
     def _named(self, function: FunctionSpec) -> dict[str, Any]:
-        return {name: self._operations.parameter(value) for name, value in function.parameters}
+        return {name: self.operations.parameter(value) for name, value in function.parameters}
 
-    def _vector(self, target: Any) -> Array:
+    def target_vector(self, target: Any) -> Array:
         """The target as a vector; a class index becomes one-hot."""
         if self.spec.loss.targets == "vectors":
             return np.asarray(target, dtype=object)

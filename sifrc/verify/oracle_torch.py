@@ -114,7 +114,7 @@ class ForwardTorch:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.shapes = parameter_shapes(spec)
-        self._operations = _TorchOperations(spec.layers[-1].size)
+        self.operations = _TorchOperations(spec.layers[-1].size)
 
     def __call__(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
         """Objective of the batch, a scalar."""
@@ -122,12 +122,12 @@ class ForwardTorch:
 
     def output(self, params: Parameters, inputs: Tensor) -> Tensor:
         """Network outputs, (B, n_out)."""
-        outputs: Tensor = vmap(lambda x: forward_pass(self.spec, params, x, self._activate).output)(inputs)
+        outputs: Tensor = vmap(lambda x: forward_pass(self.spec, params, x, self.activate).output)(inputs)
         return outputs
 
     def sample_losses(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of every sample, (B,)."""
-        return vmap(self._loss)(self.output(params, inputs), self._vectors(targets))
+        return vmap(self.loss_of_output)(self.output(params, inputs), self.target_vectors(targets))
 
     def loss(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of the batch without regularisation, a scalar."""
@@ -144,25 +144,25 @@ class ForwardTorch:
             return {name: one * (value or 0.0) for name, value in regularized_states(self.spec).items()}
         states = spectral_chain(self.spec)
         with torch.no_grad():
-            pairs = vmap(lambda x, t: self._adjoint_norms(params, x, t))(inputs, self._vectors(targets))
+            pairs = vmap(lambda x, t: self._adjoint_norms(params, x, t))(inputs, self.target_vectors(targets))
         norms, slopes = pairs
         return {name: norms[after] / slopes[name] for name, after in pairwise(states)}
 
     def sample_objectives(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
         """Loss and regularisation of every sample, (B,)."""
         return self._sample_objectives(
-            params, inputs, self._vectors(targets), *self._held(params, inputs, targets)
+            params, inputs, self.target_vectors(targets), *self._held(params, inputs, targets)
         )
 
     def differentiable(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Callable[[Any], Tensor]:
         """The objective as a function of the parameters alone, λ held at its value at ``params``."""
-        vectors, held = self._vectors(targets), self._held(params, inputs, targets)
+        vectors, held = self.target_vectors(targets), self._held(params, inputs, targets)
         return lambda moved: self._reduce(self._sample_objectives(moved, inputs, vectors, *held))
 
     def data_loss(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
         """The loss of the batch, as the objective has it, as a function of the network outputs (B, n_out)."""
-        vectors, weights = self._vectors(targets), self.loss_factors(params, inputs, targets)
-        return lambda outputs: self._reduce(weights * vmap(self._loss)(outputs, vectors))
+        vectors, weights = self.target_vectors(targets), self.loss_factors(params, inputs, targets)
+        return lambda outputs: self._reduce(weights * vmap(self.loss_of_output)(outputs, vectors))
 
     def loss_factors(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
         """What the objective multiplies the loss of every sample by, (B,): one, or λ_n of MK(68)."""
@@ -171,8 +171,8 @@ class ForwardTorch:
             return one
         with torch.no_grad():
             outputs = self.output(params, inputs)
-            scores = vmap(grad(self._loss))(outputs, self._vectors(targets))
-            pairs = vmap(lambda x, t: self._adjoint_norms(params, x, t))(inputs, self._vectors(targets))
+            scores = vmap(grad(self.loss_of_output))(outputs, self.target_vectors(targets))
+            pairs = vmap(lambda x, t: self._adjoint_norms(params, x, t))(inputs, self.target_vectors(targets))
         factors: Tensor = torch.linalg.vector_norm(scores, dim=1) / pairs[1][spectral_chain(self.spec)[-1]]
         return factors
 
@@ -191,8 +191,8 @@ class ForwardTorch:
         weights: Tensor,
     ) -> Tensor:
         def one(x: Tensor, t: Tensor, scales: Mapping[str, Tensor], weight: Tensor) -> Tensor:
-            run = forward_pass(self.spec, params, x, self._activate)
-            value = weight * self._loss(run.output, t)
+            run = forward_pass(self.spec, params, x, self.activate)
+            value = weight * self.loss_of_output(run.output, t)
             for name, factor in scales.items():
                 value = value + factor / 2 * (run.values[name] ** 2).sum()
             return value
@@ -208,10 +208,10 @@ class ForwardTorch:
         zeros = {layer: x.new_zeros(sizes[layer]) for layer in shifted.values()}
 
         def loss(shifts: Mapping[str, Tensor]) -> Tensor:
-            return self._loss(forward_pass(self.spec, params, x, self._activate, shifts).output, t)
+            return self.loss_of_output(forward_pass(self.spec, params, x, self.activate, shifts).output, t)
 
         by_shift = grad(loss)(zeros)
-        arguments = forward_pass(self.spec, params, x, self._activate).arguments
+        arguments = forward_pass(self.spec, params, x, self.activate).arguments
         norms = {state: torch.linalg.vector_norm(by_shift[layer]) for state, layer in shifted.items()}
         functions = {layer.name: layer.activation for layer in self.spec.layers}
         slopes: dict[str, Tensor] = {}
@@ -221,22 +221,24 @@ class ForwardTorch:
                 slopes[state] = x.new_ones(())
                 continue
             ones = x.new_ones(sizes[layer])
-            slope = jvp(lambda a, f=function: self._activate(f, a), (arguments[layer],), (ones,))[1]
+            slope = jvp(lambda a, f=function: self.activate(f, a), (arguments[layer],), (ones,))[1]
             slopes[state] = slope.abs().amax()
         return norms, slopes
 
-    def _activate(self, function: FunctionSpec, argument: Tensor) -> Tensor:
+    def activate(self, function: FunctionSpec, argument: Tensor) -> Tensor:
+        """An activation at all entries of a tensor."""
         scope = {"x": argument, **dict(function.parameters)}
-        value = _tensor(evaluate_tree(function.expression, scope, self._operations))
+        value = _tensor(evaluate_tree(function.expression, scope, self.operations))
         # A function that is a constant has one number for all entries.
         return value.expand_as(argument).clone()
 
-    def _loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss_of_output(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of an output and a target vector."""
         function = self.spec.loss.function
         scope = {"y": output, "t": target, **dict(function.parameters)}
-        return _tensor(evaluate_tree(function.expression, scope, self._operations))
+        return _tensor(evaluate_tree(function.expression, scope, self.operations))
 
-    def _vectors(self, targets: Tensor) -> Tensor:
+    def target_vectors(self, targets: Tensor) -> Tensor:
         """Targets as vectors (B, n_out); class indices become one-hot."""
         if self.spec.loss.targets == "vectors":
             return targets.to(torch.float64)

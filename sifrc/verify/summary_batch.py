@@ -45,7 +45,7 @@ class OracleBatch:
     @property
     def vectors(self) -> Array:
         """Targets as vectors (B, n_out)."""
-        return np.stack([self.oracle._vector(target) for target in self.targets])
+        return np.stack([self.oracle.target_vector(target) for target in self.targets])
 
     def derivative(self, directions: Sequence[Arrays]) -> Any:
         """Mixed derivative of the mean objective."""

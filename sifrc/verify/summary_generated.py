@@ -49,7 +49,7 @@ class _Checks:
         self.setting = Setting(spec, module, framework, seed, _BATCH, near=True)
         # A direction like parameters, of which no layer's moves are large.
         vector = random_point(spec, seed + 1).params
-        self.setting.vector = {name: self.setting._round(value) for name, value in vector.items()}
+        self.setting.vector = {name: self.setting.rounded(value) for name, value in vector.items()}
         *_, self.direction = self.setting.oracle("vector")
         given = {name: value.numpy() for name, value in self.direction.items()}
         self.parts = parts_of(spec, given)

@@ -76,3 +76,32 @@ def test_no_circle() -> None:
         assert free, left
         for name in free:
             del left[name]
+
+
+LIBRARIES = {"_evalf", "_mpf_", "_parameters"}
+"""Members of SymPy, mpmath and Torch that have no public form."""
+
+
+def test_private_members_stay_in_their_file() -> None:
+    """What begins with an underscore is used where it is defined, by whatever name its owner goes."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        own: set[str] = set()
+        used: set[str] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                own |= {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+                own |= {ast.unparse(item.target) for item in node.body if isinstance(item, ast.AnnAssign)}
+            elif isinstance(node, ast.Attribute) and node.attr.startswith("_") and node.attr[:2] != "__":
+                owner = node.value.id if isinstance(node.value, ast.Name) else ""
+                (own if owner in ("self", "cls") else used).add(node.attr)
+        assert used <= own | LIBRARIES, (path.name, used - own)
+
+
+@pytest.mark.parametrize("folder", ["sifrc", "templates"])
+def test_no_file_is_long(folder: str) -> None:
+    """Whoever reads a file reads one concept."""
+    most = {"sifrc": 400, "templates": 560}[folder]
+    files = [path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".jinja")]
+    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert not {name: length for name, length in lengths.items() if length > most}

@@ -185,8 +185,8 @@ def _exact(value: Any) -> Any:
 class _Beside(ForwardMpmath):
     """With classes that are vectors beside those of zeros and ones."""
 
-    def _vector(self, target: Any) -> Any:
-        vector = super()._vector(target)
+    def target_vector(self, target: Any) -> Any:
+        vector = super().target_vector(target)
         if self.spec.loss.targets == "vectors":
             return vector
         return vector + mpmath.mpf(10) ** -30 * np.arange(1, len(vector) + 1)
@@ -215,7 +215,7 @@ def largest_inside(spec: Spec, point: Point) -> float:
     forward = oracle_torch.forward_torch(spec)
     found = 0.0
     for sample in inputs:
-        run = forward_pass(spec, params, sample, forward._activate)
+        run = forward_pass(spec, params, sample, forward.activate)
         for value in (*run.values.values(), *run.arguments.values()):
             found = max(found, _largest(value))
     return found
@@ -223,7 +223,7 @@ def largest_inside(spec: Spec, point: Point) -> float:
 
 def largest_in_formulas(spec: Spec, point: Point) -> float:
     """The largest number that a part of an activation or of the loss has."""
-    operations = oracle_torch.forward_torch(spec)._operations
+    operations = oracle_torch.forward_torch(spec).operations
     found = 0.0
     for tree, scope in _formulas(spec, point):
         for part in _parts(tree):
@@ -241,10 +241,10 @@ def few_digits(spec: Spec, point: Point, least: float = 1e-6) -> bool:
         try:
             with limited(_PATIENCE):
                 for sample in inputs:
-                    right = oracle._forward(
+                    right = oracle.run(
                         {n: _exact(v) for n, v in point.params.items()}, _exact(sample.numpy())
                     )
-                    run = forward_pass(spec, params, sample, forward._activate)
+                    run = forward_pass(spec, params, sample, forward.activate)
                     for name, value in run.values.items():
                         wanted = np.array([float(entry) for entry in right.values[name]])
                         if not np.allclose(value.numpy(), wanted, rtol=least, atol=0.0, equal_nan=True):
@@ -259,7 +259,7 @@ def behind_a_constant(spec: Spec) -> bool:
 
     Where that is not a number, the function of the user's text is none either, and the constant is.
     """
-    operations = oracle_torch.forward_torch(spec)._operations
+    operations = oracle_torch.forward_torch(spec).operations
     sizes = operations.size
     numbers = torch.tensor([-2.3, -0.7, 0.4, 1.1, 3.2], dtype=torch.float64)
     for layer in spec.layers:
@@ -290,8 +290,8 @@ def _formulas(spec: Spec, point: Point) -> Iterator[tuple[Expression, dict[str, 
     """Trees of the activations and the loss, with what their names are, sample by sample."""
     params, inputs, targets, _ = tensors(point)
     forward = oracle_torch.forward_torch(spec)
-    for sample, target in zip(inputs, forward._vectors(targets), strict=True):
-        run = forward_pass(spec, params, sample, forward._activate)
+    for sample, target in zip(inputs, forward.target_vectors(targets), strict=True):
+        run = forward_pass(spec, params, sample, forward.activate)
         for layer in spec.layers:
             function = layer.activation
             if function is not None:
@@ -322,7 +322,7 @@ def near_kink(spec: Spec, point: Point, width: float = 1e-9) -> bool:
 
 
 def _near_kink(spec: Spec, point: Point, width: float) -> bool:
-    operations = oracle_torch.forward_torch(spec)._operations
+    operations = oracle_torch.forward_torch(spec).operations
     for tree, scope in _formulas(spec, point):
         for left, right in _sides(tree):
             a, b = (
