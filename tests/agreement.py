@@ -11,10 +11,10 @@ import torch
 from sifrc.derive.derived import Derived
 from sifrc.model import build_model
 from sifrc.spec import build_spec
-from sifrc.verify import oracle_torch
 from sifrc.verify.comparison import rounding_bound
+from sifrc.verify.oracles import forward_torch as oracle_torch
 from sifrc.verify.points import random_point
-from sifrc.verify.systems import SampleSystems
+from sifrc.verify.precise.systems import SampleSystems
 
 __all__ = ["check"]
 

@@ -19,8 +19,8 @@ from torch.func import grad, hessian, jacrev, jvp, vmap
 
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.spec.types import LayerSpec, Spec
-from sifrc.verify import oracle_torch
-from sifrc.verify.network import forward_pass
+from sifrc.verify.oracles import forward_torch as oracle_torch
+from sifrc.verify.oracles.network import forward_pass
 from sifrc.verify.points import Point, random_point
 
 __all__ = ["Oracle", "assert_close", "owners", "point_for"]

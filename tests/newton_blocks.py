@@ -23,7 +23,7 @@ from sifrc.compiler import Compiled, Request, compile_spec
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.lower.lowering import Passes
 from sifrc.spec import Spec, build_spec
-from sifrc.verify import oracle_torch
+from sifrc.verify.oracles import forward_torch as oracle_torch
 from sifrc.verify.points import Point, random_point
 
 __all__ = [

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.func import grad, jacfwd
 
 from sifrc.spec import Spec, build_spec
-from sifrc.verify.network import forward_pass, parameter_shapes
-from sifrc.verify.oracle_torch import forward_torch
+from sifrc.verify.oracles.forward_torch import forward_torch
+from sifrc.verify.oracles.network import forward_pass, parameter_shapes
 from sifrc.verify.points import Point, near_targets, random_point
 
 __all__ = [

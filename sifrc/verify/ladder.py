@@ -25,13 +25,13 @@ from sifrc.extras import optional
 from sifrc.spec.types import Spec
 from sifrc.verify.comparison import Agreement
 from sifrc.verify.curvature_kinds import CURVATURE_QUANTITIES, curvature_obstacle, looked_at
-from sifrc.verify.curvature_precise import curvature_precise_rows
-from sifrc.verify.precise import precise_rows
-from sifrc.verify.steps import step_rows
+from sifrc.verify.precise.curvature import curvature_precise_rows
+from sifrc.verify.precise.rows import precise_rows
+from sifrc.verify.precise.steps import step_rows
+from sifrc.verify.precise.summaries import summary_precise_rows
 from sifrc.verify.summary_parts import SUMMARY, SUMMARY_QUANTITIES
 from sifrc.verify.summary_parts import looked_at as summaries_looked_at
-from sifrc.verify.summary_precise import summary_precise_rows
-from sifrc.verify.symbolic import (
+from sifrc.verify.symbolic.rows import (
     curvature_symbolic_rows,
     newton_obstacle,
     summary_symbolic_rows,
@@ -256,7 +256,7 @@ def _generated_blocks(
 ) -> Iterable[Check]:
     if module is None:
         return ()
-    from sifrc.verify.curvature_generated import curvature_generated_rows  # imports torch
+    from sifrc.verify.generated.curvature import curvature_generated_rows  # imports torch
 
     return curvature_generated_rows(spec, names, module, framework, seed)
 
@@ -264,7 +264,7 @@ def _generated_blocks(
 def _generated_summaries(spec: Spec, module: Any, framework: Any, seed: int) -> Iterable[Check]:
     if module is None:
         return ()
-    from sifrc.verify.summary_generated import summary_generated_rows  # imports torch
+    from sifrc.verify.generated.summaries import summary_generated_rows  # imports torch
 
     return summary_generated_rows(spec, module, framework, seed)
 
@@ -272,7 +272,7 @@ def _generated_summaries(spec: Spec, module: Any, framework: Any, seed: int) -> 
 def _generated(spec: Spec, module: Any, framework: Any, seed: int) -> Iterable[Check]:
     if module is None:
         return ()
-    from sifrc.verify.generated import generated_rows  # imports torch, which levels 1 and 2 do not need
+    from sifrc.verify.generated.rows import generated_rows  # imports torch, which levels 1 and 2 do not need
 
     return generated_rows(spec, module, framework, seed)
 

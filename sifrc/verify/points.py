@@ -9,7 +9,7 @@ import numpy as np
 
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import Spec
-from sifrc.verify.network import parameter_shapes
+from sifrc.verify.oracles.network import parameter_shapes
 
 __all__ = ["Point", "capped", "near_targets", "parameter_count", "random_point"]
 

@@ -19,7 +19,7 @@ from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.partition import groups_of
 from sifrc.spec.types import Spec
-from sifrc.verify.network import parameter_shapes
+from sifrc.verify.oracles.network import parameter_shapes
 
 __all__ = [
     "FEW",

@@ -24,7 +24,7 @@ from sifrc.compiler import Request, compile_spec
 from sifrc.errors import DerivationError
 from sifrc.methods.operators import OPERATORS
 from sifrc.spec import Spec, build_spec
-from sifrc.verify.generated import Framework, generated_rows
+from sifrc.verify.generated.rows import Framework, generated_rows
 
 RANDOM = settings(
     deadline=None,

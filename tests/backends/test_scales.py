@@ -20,7 +20,7 @@ from sifrc.methods.planning import make_plan
 from sifrc.model import build_model
 from sifrc.spec import build_spec
 from sifrc.verify.points import Point
-from sifrc.verify.summary_program import SummaryProgram, summary_program
+from sifrc.verify.precise.summary_program import SummaryProgram, summary_program
 
 RANGE = {"float32": (-149, 120), "float64": (-1074, 1000)}
 """Exponents of the smallest number, and of large ones."""

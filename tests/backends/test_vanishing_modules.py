@@ -26,7 +26,7 @@ from sifrc.methods.curvature import CURVATURE_OPERATORS
 from sifrc.methods.operators import OPERATORS
 from sifrc.model import build_model
 from sifrc.spec import Spec, build_spec
-from sifrc.verify.generated import Framework, generated_rows
+from sifrc.verify.generated.rows import Framework, generated_rows
 from sifrc.verify.ladder import verify
 
 SMOOTH = tuple(name for name in OPERATORS if name != "newton_direction")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mpmath
 import pytest
 
-from sifrc.verify.duals import FUNCTIONS, power
+from sifrc.verify.oracles.duals import FUNCTIONS, power
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,9 @@ import sifrc
 from sifrc.methods.curvature import CURVATURE_OPERATORS
 from sifrc.spec import build_spec
 from sifrc.spec.types import Spec
-from sifrc.verify import oracle_torch, verify
+from sifrc.verify import verify
 from sifrc.verify.curvature_kinds import CURVATURE_QUANTITIES
+from sifrc.verify.oracles import forward_torch as oracle_torch
 
 TOGETHER = (
     "tanh_cross_entropy_3",
@@ -183,7 +184,7 @@ def test_a_system_without_a_solution_says_so() -> None:
     """Cross-entropy with a target that does not sum to one: the condition, not a number of digits."""
     from sifrc.ir.arithmetic import NUMPY
     from sifrc.verify.points import random_point
-    from sifrc.verify.programs import ProgramSample
+    from sifrc.verify.precise.programs import ProgramSample
 
     case = {**CHAINS["tanh_squared_error_2"], "loss": {"expression": "logsumexp(y) - dot(t, y)"}}
     spec = build_spec(case)
@@ -238,7 +239,7 @@ def test_rows_are_text_for_a_table() -> None:
 
 def test_what_the_normal_form_leaves_open_is_tested_at_fifty_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a normal form that proves nothing, identities are evaluated, and the rows say so."""
-    from sifrc.verify import symbolic
+    from sifrc.verify.symbolic import rows as symbolic
 
     monkeypatch.setattr(symbolic, "_proved", lambda residual: False)
     report = verify(build_spec(dict(CHAINS["tanh_cross_entropy_2"])), levels=(1,))
@@ -271,9 +272,9 @@ def test_the_expansion_notices_a_wrong_gradient(monkeypatch: pytest.MonkeyPatch)
     """SymPy's derivative of the expanded objective against a gradient with one sign wrong."""
     from sifrc.derive.derived import Derived
     from sifrc.model import build_model
-    from sifrc.verify.expansion import Expansion
     from sifrc.verify.points import capped
-    from sifrc.verify.systems import SampleSystems
+    from sifrc.verify.precise.systems import SampleSystems
+    from sifrc.verify.symbolic.expansion import Expansion
 
     derived = Derived(build_model(capped(build_spec(dict(CHAINS["tanh_cross_entropy_2"])), 2)))
     assert Expansion(derived).gradient() and Expansion(derived).hessian_vector_product()
@@ -458,7 +459,7 @@ def test_a_module_without_a_function_is_not_passed(listed: tuple[Spec, SimpleNam
 
 def test_what_the_normal_form_leaves_open_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Identities of the blocks are evaluated at 50 digits then, and the rows say so."""
-    from sifrc.verify import symbolic
+    from sifrc.verify.symbolic import rows as symbolic
 
     monkeypatch.setattr(symbolic, "_proved", lambda residual: False)
     rows = [row for row in verify(blocks_spec("skip"), levels=(1,)).rows if row.quantity in BLOCKS]

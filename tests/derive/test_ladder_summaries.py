@@ -16,8 +16,8 @@ import sifrc
 from sifrc.ir.arithmetic import MPMATH
 from sifrc.spec import Spec, build_spec
 from sifrc.verify import verify
-from sifrc.verify.grouped_step import NoMinimiserError, least_cubic
-from sifrc.verify.steps import step_rows
+from sifrc.verify.oracles.grouped_step import NoMinimiserError, least_cubic
+from sifrc.verify.precise.steps import step_rows
 from sifrc.verify.table import Report
 
 ASKED = {"backend": "torch", "operators": ["summary"]}
@@ -192,7 +192,7 @@ def test_a_wrong_module_fails_level_3(name: str, right: tuple[Spec, SimpleNamesp
 
 def test_what_the_normal_form_leaves_open_is_tested(monkeypatch: pytest.MonkeyPatch) -> None:
     """Identities of the summaries are evaluated at 50 digits then, and the row says so."""
-    from sifrc.verify import symbolic
+    from sifrc.verify.symbolic import rows as symbolic
 
     monkeypatch.setattr(symbolic, "_proved", lambda residual: False)
     report = verify(spec_of("skip"), levels=(1,))

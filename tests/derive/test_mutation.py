@@ -42,20 +42,20 @@ from sifrc.ir.normal import is_zero
 from sifrc.model import build_model
 from sifrc.scalar import ABS, EXP, RECIPROCAL
 from sifrc.spec import Spec, build_spec
-from sifrc.verify.curvature_identities import (
+from sifrc.verify.points import random_point
+from sifrc.verify.precise.curvature import curvature_precise_rows
+from sifrc.verify.precise.steps import step_rows
+from sifrc.verify.precise.systems import SampleSystems
+from sifrc.verify.symbolic.curvature import (
     diagonal_identities,
     product_identities,
     recursion_identities,
 )
-from sifrc.verify.curvature_precise import curvature_precise_rows
-from sifrc.verify.identities import (
+from sifrc.verify.symbolic.identities import (
     first_order_identities,
     gauss_newton_identities,
     second_order_identities,
 )
-from sifrc.verify.points import random_point
-from sifrc.verify.steps import step_rows
-from sifrc.verify.systems import SampleSystems
 
 Fault = Callable[[pytest.MonkeyPatch], Any]
 

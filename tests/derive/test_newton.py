@@ -16,11 +16,11 @@ from sifrc.ir.arithmetic import MPMATH
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import build_model
 from sifrc.spec import build_spec
-from sifrc.verify import oracle_torch
 from sifrc.verify.comparison import agreed_digits
-from sifrc.verify.oracle_mpmath import ForwardMpmath
+from sifrc.verify.oracles import forward_torch as oracle_torch
+from sifrc.verify.oracles.forward_mpmath import ForwardMpmath
 from sifrc.verify.points import random_point
-from sifrc.verify.systems import SampleSystems
+from sifrc.verify.precise.systems import SampleSystems
 
 
 @pytest.mark.parametrize("name", CHAINS)

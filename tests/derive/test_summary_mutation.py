@@ -31,9 +31,9 @@ from sifrc.ir.traverse import inputs_of
 from sifrc.methods import grouped_newton
 from sifrc.spec import Spec, build_spec
 from sifrc.verify.points import Point
-from sifrc.verify.steps import step_rows
-from sifrc.verify.summary_precise import summary_precise_rows
-from sifrc.verify.symbolic import summary_symbolic_rows
+from sifrc.verify.precise.steps import step_rows
+from sifrc.verify.precise.summaries import summary_precise_rows
+from sifrc.verify.symbolic.rows import summary_symbolic_rows
 
 Fault = Callable[[pytest.MonkeyPatch], AbstractContextManager[None]]
 Change = Callable[[Expr], Expr]

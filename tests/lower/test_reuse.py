@@ -33,7 +33,7 @@ from sifrc.methods.planning import make_plan
 from sifrc.model import build_model
 from sifrc.spec import Spec, build_spec
 from sifrc.verify.points import Point, random_point
-from sifrc.verify.programs import ProgramBatch
+from sifrc.verify.precise.programs import ProgramBatch
 
 RANDOM = settings(
     phases=(Phase.explicit, Phase.generate),

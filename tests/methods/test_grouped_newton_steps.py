@@ -25,7 +25,7 @@ from sifrc.compiler import Request, compile_spec
 from sifrc.errors import MethodError
 from sifrc.ir.arithmetic import NUMPY
 from sifrc.spec import Spec, build_spec
-from sifrc.verify.oracle_torch import forward_torch
+from sifrc.verify.oracles.forward_torch import forward_torch
 from sifrc.verify.points import random_point
 
 Array = npt.NDArray[Any]

@@ -16,10 +16,10 @@ from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import MPMATH
 from sifrc.model import build_model
 from sifrc.spec import build_spec
-from sifrc.verify import oracle_torch
-from sifrc.verify.oracle_mpmath import ForwardMpmath
+from sifrc.verify.oracles import forward_torch as oracle_torch
+from sifrc.verify.oracles.forward_mpmath import ForwardMpmath
 from sifrc.verify.points import random_point
-from sifrc.verify.systems import SampleSystems
+from sifrc.verify.precise.systems import SampleSystems
 
 ACTIVATIONS: dict[str, Any] = {
     "relu": F.relu,

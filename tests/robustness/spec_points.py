@@ -13,11 +13,11 @@ from spec_watch import Hang, limited
 
 from sifrc.spec.expression import Binary, Call, Compare, Expression, Negative, Number
 from sifrc.spec.types import Spec
-from sifrc.verify import oracle_torch
-from sifrc.verify.network import forward_pass
-from sifrc.verify.oracle_mpmath import ForwardMpmath
+from sifrc.verify.oracles import forward_torch as oracle_torch
+from sifrc.verify.oracles.forward_mpmath import ForwardMpmath
+from sifrc.verify.oracles.network import forward_pass
+from sifrc.verify.oracles.trees import evaluate_tree
 from sifrc.verify.points import Point, random_point
-from sifrc.verify.trees import evaluate_tree
 
 __all__ = [
     "QUANTITIES",

@@ -14,12 +14,14 @@ from spec_points import expected, largest_inside, moved, precise
 
 from sifrc.errors import SifrcError
 from sifrc.spec.types import Spec
-from sifrc.verify import curvature_generated, generated, summary_generated
 from sifrc.verify.comparison import EPSILON, separate_digits
-from sifrc.verify.curvature_generated import curvature_generated_rows
-from sifrc.verify.generated import generated_rows
+from sifrc.verify.generated import curvature as curvature_generated
+from sifrc.verify.generated import rows as generated
+from sifrc.verify.generated import summaries as summary_generated
+from sifrc.verify.generated.curvature import curvature_generated_rows
+from sifrc.verify.generated.rows import generated_rows
+from sifrc.verify.generated.summaries import summary_generated_rows
 from sifrc.verify.points import random_point
-from sifrc.verify.summary_generated import summary_generated_rows
 
 __all__ = ["NOISE", "compare_rows"]
 

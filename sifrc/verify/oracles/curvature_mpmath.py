@@ -11,10 +11,10 @@ import numpy as np
 
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import Spec
-from sifrc.verify.curvature_reference import Measured
-from sifrc.verify.duals import part, seed
-from sifrc.verify.network import Pass, forward_pass
-from sifrc.verify.oracle_mpmath import ForwardMpmath
+from sifrc.verify.oracles.curvature_reference import Measured
+from sifrc.verify.oracles.duals import part, seed
+from sifrc.verify.oracles.forward_mpmath import ForwardMpmath
+from sifrc.verify.oracles.network import Pass, forward_pass
 
 __all__ = ["measure_mpmath"]
 

@@ -23,8 +23,8 @@ from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Arithmetic, Array
 from sifrc.scalar import evaluate, primitives
 from sifrc.scalar.function import ScalarFunction
-from sifrc.verify.network import parameter_shapes
-from sifrc.verify.systems import SampleSystems
+from sifrc.verify.oracles.network import parameter_shapes
+from sifrc.verify.precise.systems import SampleSystems
 
 __all__ = ["Expansion"]
 

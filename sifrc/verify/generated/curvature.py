@@ -12,14 +12,14 @@ from sifrc.derive.curvature.kinds import Kind
 from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import Spec
-from sifrc.verify import oracle_torch
+from sifrc.verify.oracles import forward_torch as oracle_torch
 from sifrc.verify.comparison import EPSILON, Agreement, allowed_digits, rounding_bound, separate_digits
-from sifrc.verify.curvature_expected import Expected
+from sifrc.verify.oracles.curvature_expected import Expected
 from sifrc.verify.curvature_kinds import described, kinds_of_module
-from sifrc.verify.curvature_reference import is_exact, is_gauss_newton
-from sifrc.verify.curvature_torch import measure_torch
-from sifrc.verify.generated import Framework, Setting, framework_of
-from sifrc.verify.network import parameter_shapes
+from sifrc.verify.oracles.curvature_reference import is_exact, is_gauss_newton
+from sifrc.verify.oracles.curvature_torch import measure_torch
+from sifrc.verify.generated.rows import Framework, Setting, framework_of
+from sifrc.verify.oracles.network import parameter_shapes
 from sifrc.verify.table import Row
 
 __all__ = ["curvature_generated_rows"]

@@ -16,9 +16,15 @@ import numpy as np
 
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import FunctionSpec, Spec
-from sifrc.verify.duals import FUNCTIONS, part, power, primal, seed
-from sifrc.verify.network import Pass, forward_pass, parameter_shapes, regularized_states, spectral_chain
-from sifrc.verify.trees import evaluate_tree
+from sifrc.verify.oracles.duals import FUNCTIONS, part, power, primal, seed
+from sifrc.verify.oracles.network import (
+    Pass,
+    forward_pass,
+    parameter_shapes,
+    regularized_states,
+    spectral_chain,
+)
+from sifrc.verify.oracles.trees import evaluate_tree
 
 __all__ = ["ForwardMpmath"]
 

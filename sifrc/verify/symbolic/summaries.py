@@ -27,7 +27,7 @@ from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import einsum, ones, rename, subtract, total, zero
 from sifrc.ir.normal import reduce, relation
 from sifrc.ir.traverse import inputs_of, substitute
-from sifrc.verify.identities import Identity
+from sifrc.verify.symbolic.identities import Identity
 
 __all__ = ["summary_identities"]
 

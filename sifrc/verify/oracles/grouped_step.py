@@ -14,8 +14,8 @@ import numpy as np
 
 from sifrc.ir.arithmetic import MPMATH, Array
 from sifrc.spec.types import OptionValue, Spec
+from sifrc.verify.oracles.summary_batch import OracleBatch
 from sifrc.verify.points import Point
-from sifrc.verify.summary_batch import OracleBatch
 from sifrc.verify.summary_parts import parts_of
 
 __all__ = ["GroupedSteps", "NoMinimiserError", "least_cubic"]

@@ -17,13 +17,13 @@ from sifrc.lower.program import Program
 from sifrc.model import Model
 from sifrc.spec.types import Spec
 from sifrc.verify.comparison import separate_digits
-from sifrc.verify.curvature_expected import Expected
 from sifrc.verify.curvature_kinds import described, kinds_of_spec
-from sifrc.verify.curvature_mpmath import measure_mpmath
-from sifrc.verify.curvature_reference import batch_mean, is_exact, is_gauss_newton, limit_of
-from sifrc.verify.oracle_mpmath import ForwardMpmath
+from sifrc.verify.oracles.curvature_expected import Expected
+from sifrc.verify.oracles.curvature_mpmath import measure_mpmath
+from sifrc.verify.oracles.curvature_reference import batch_mean, is_exact, is_gauss_newton, limit_of
+from sifrc.verify.oracles.forward_mpmath import ForwardMpmath
 from sifrc.verify.points import capped, parameter_count, random_point
-from sifrc.verify.programs import ProgramBatch, block_program
+from sifrc.verify.precise.programs import ProgramBatch, block_program
 from sifrc.verify.table import Row
 
 __all__ = ["curvature_precise_rows"]

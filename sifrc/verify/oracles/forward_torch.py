@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.func import grad, hessian, jacrev, jvp, vjp, vmap
 
 from sifrc.spec.types import FunctionSpec, Spec
-from sifrc.verify.network import forward_pass, parameter_shapes, regularized_states, spectral_chain
-from sifrc.verify.trees import evaluate_tree
+from sifrc.verify.oracles.network import forward_pass, parameter_shapes, regularized_states, spectral_chain
+from sifrc.verify.oracles.trees import evaluate_tree
 
 __all__ = [
     "ForwardTorch",

@@ -6,7 +6,7 @@ import numpy as np
 
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.ir.arithmetic import Array
-from sifrc.verify.curvature_reference import Arrays, Measured, batch_mean, owners, reference_blocks
+from sifrc.verify.oracles.curvature_reference import Arrays, Measured, batch_mean, owners, reference_blocks
 
 __all__ = ["Expected"]
 

@@ -11,7 +11,7 @@ import torch
 from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import Spec
-from sifrc.verify import oracle_torch
+from sifrc.verify.oracles import forward_torch as oracle_torch
 from sifrc.verify.comparison import EPSILON, Agreement, agreed_digits, allowed_digits, rounding_bound
 from sifrc.verify.points import near_targets, random_point
 from sifrc.verify.table import Row

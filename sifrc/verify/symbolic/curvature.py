@@ -25,7 +25,7 @@ from sifrc.ir import Delta, Expr, Input, Role
 from sifrc.ir.build import apply, einsum, hadamard, negative, rename, subtract, total, zero
 from sifrc.ir.traverse import inputs_of, substitute
 from sifrc.model import Constraint
-from sifrc.verify.identities import Identity
+from sifrc.verify.symbolic.identities import Identity
 
 __all__ = ["diagonal_identities", "product_identities", "recursion_identities"]
 

@@ -18,22 +18,22 @@ from sifrc.ir.traverse import inputs_of
 from sifrc.model import build_model
 from sifrc.spec.types import Spec
 from sifrc.verify.comparison import Agreement
-from sifrc.verify.curvature_identities import (
+from sifrc.verify.points import capped, random_point
+from sifrc.verify.precise.systems import SampleSystems
+from sifrc.verify.summary_parts import SUMMARY
+from sifrc.verify.symbolic.curvature import (
     diagonal_identities,
     product_identities,
     recursion_identities,
 )
-from sifrc.verify.expansion import Expansion
-from sifrc.verify.identities import (
+from sifrc.verify.symbolic.expansion import Expansion
+from sifrc.verify.symbolic.identities import (
     Identity,
     first_order_identities,
     gauss_newton_identities,
     second_order_identities,
 )
-from sifrc.verify.points import capped, random_point
-from sifrc.verify.summary_identities import summary_identities
-from sifrc.verify.summary_parts import SUMMARY
-from sifrc.verify.systems import SampleSystems
+from sifrc.verify.symbolic.summaries import summary_identities
 from sifrc.verify.table import Row
 
 __all__ = ["curvature_symbolic_rows", "newton_obstacle", "summary_symbolic_rows", "symbolic_rows"]

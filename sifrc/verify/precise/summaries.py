@@ -17,11 +17,11 @@ from sifrc.lower.program import Program
 from sifrc.model import Model, build_model
 from sifrc.spec.types import PartitionSpec, Spec
 from sifrc.verify.comparison import separate_digits
+from sifrc.verify.oracles.summary_batch import OracleBatch, settled
 from sifrc.verify.points import capped, random_point
-from sifrc.verify.summary_batch import OracleBatch, settled
+from sifrc.verify.precise.summary_program import SummaryProgram, summary_program
+from sifrc.verify.precise.systems import SampleSystems
 from sifrc.verify.summary_parts import FEW, SUMMARY, Coefficients, Found, compared, parts_of, remembered
-from sifrc.verify.summary_program import SummaryProgram, summary_program
-from sifrc.verify.systems import SampleSystems
 from sifrc.verify.table import Row
 
 __all__ = ["summary_precise_rows"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from sifrc.ir.arithmetic import MPMATH, Array
 from sifrc.spec.types import Spec
-from sifrc.verify.oracle_mpmath import ForwardMpmath
+from sifrc.verify.oracles.forward_mpmath import ForwardMpmath
 from sifrc.verify.points import Point, near_targets
 
 __all__ = ["OracleBatch", "settled"]

@@ -15,9 +15,9 @@ from torch.func import grad, hessian, jacrev, vmap
 
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import LayerSpec, Spec
-from sifrc.verify.curvature_reference import Measured
-from sifrc.verify.network import forward_pass
-from sifrc.verify.oracle_torch import ForwardTorch, Parameters
+from sifrc.verify.oracles.curvature_reference import Measured
+from sifrc.verify.oracles.forward_torch import ForwardTorch, Parameters
+from sifrc.verify.oracles.network import forward_pass
 
 __all__ = ["measure_torch"]
 

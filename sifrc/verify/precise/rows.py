@@ -11,9 +11,9 @@ import numpy as np
 from sifrc.ir.arithmetic import MPMATH, Array
 from sifrc.spec.types import Spec
 from sifrc.verify.comparison import agreed_digits
-from sifrc.verify.oracle_mpmath import ForwardMpmath
+from sifrc.verify.oracles.forward_mpmath import ForwardMpmath
 from sifrc.verify.points import capped, near_targets, parameter_count, random_point
-from sifrc.verify.programs import ProgramSample
+from sifrc.verify.precise.programs import ProgramSample
 from sifrc.verify.table import Row
 
 __all__ = ["precise_rows"]

@@ -13,9 +13,9 @@ from torch.func import jvp, vmap
 from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import Spec
-from sifrc.verify import oracle_torch
+from sifrc.verify.oracles import forward_torch as oracle_torch
 from sifrc.verify.comparison import EPSILON, allowed_digits, rounding_bound, separate_digits
-from sifrc.verify.generated import Framework, Setting, framework_of
+from sifrc.verify.generated.rows import Framework, Setting, framework_of
 from sifrc.verify.points import random_point
 from sifrc.verify.summary_parts import FEW, SUMMARY, Coefficients, Found, compared, parts_of, remembered
 from sifrc.verify.table import Row

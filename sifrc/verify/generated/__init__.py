@@ -1,0 +1,1 @@
+"""Level 3: generated modules in their own dtype."""

@@ -1,0 +1,1 @@
+"""Oracles: derivatives from the forward pass of a spec alone."""

@@ -1,0 +1,1 @@
+"""Level 1: proofs by the normal form, and agreement with SymPy."""
