@@ -35,7 +35,7 @@ class CubicBias(Method):
         first, parameters = derived.first, derived.model.parameters
         slopes, directions = [], {}
         for layer in parameters:
-            for family, (_, symbol) in zip(("dW", "dβ"), layer.members, strict=True):
+            for family, symbol in zip(("dW", "dβ"), layer.symbols, strict=True):
                 slope = Input(family, layer.index, symbol.axes, Role.DIRECTION)
                 value = first.short(first.gradients[symbol])
                 slopes.append(Equation(slope, value, layer.index, "ESN(10)"))

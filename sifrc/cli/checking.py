@@ -116,7 +116,7 @@ def _function_text(function: FunctionSpec) -> str:
 
 def _count(owned: LayerParameters) -> int:
     total = 0
-    for _, symbol in owned.members:
+    for symbol in owned.symbols:
         entries = 1
         for axis in symbol.axes:
             entries *= axis.size or 0

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from sifrc.calculus import jvp, vjp
 from sifrc.derive.elimination import solve_unit
-from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
+from sifrc.derive.lagrangian import FirstOrder
+from sifrc.derive.shaped import DIRECTION, GAUSS_NEWTON_PRODUCT
 from sifrc.derive.system import Equation, System, abbreviate, definition, name_node
 from sifrc.ir import Expr, Input, Role
 from sifrc.ir.build import inner, negative, subtract, total, zero
@@ -39,7 +40,7 @@ def derive_gauss_newton(first: FirstOrder) -> GaussNewton:
     adjoints = {c.index: Input("c", c.index, (c.axis,), Role.TANGENT) for c in model.constraints}
     directions: dict[Input, Input] = {}
     for owned in model.parameters:
-        directions.update(gradient_symbols(owned, "N", "η"))
+        directions.update(DIRECTION.pairs(owned))
     along: dict[Input, Expr] = {c.state: moves[c.index] for c in model.constraints}
     along.update(directions)
     output = model.output
@@ -84,7 +85,7 @@ def derive_gauss_newton(first: FirstOrder) -> GaussNewton:
             backward.append(definition(symbol, by_step[c.index], names, c.index))
     product: list[Equation] = []
     for owned in reversed(model.parameters):
-        for symbol, result in gradient_symbols(owned, "GN", "Gη"):
+        for symbol, result in GAUSS_NEWTON_PRODUCT.pairs(owned):
             value = abbreviate([by_direction[symbol]], names)[0]
             product.append(Equation(result, value, owned.index, "definition"))
     return GaussNewton(

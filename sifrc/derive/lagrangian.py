@@ -14,15 +14,16 @@ from types import MappingProxyType
 
 from sifrc.calculus import vjp
 from sifrc.derive.elimination import solve_unit
+from sifrc.derive.shaped import GRADIENT
 from sifrc.derive.system import Equation, System, abbreviate, definition, name_node
 from sifrc.ir import Expr, Input, Role
 from sifrc.ir.build import einsum, inner, negative, subtract, total
 from sifrc.ir.normal import Relation, reduce, relation
 from sifrc.ir.traverse import inputs_of
-from sifrc.model import LayerParameters, Model
+from sifrc.model import Model
 from sifrc.model.build import state_regularizer
 
-__all__ = ["FirstOrder", "derive_first_order", "gradient_symbols"]
+__all__ = ["FirstOrder", "derive_first_order"]
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,6 @@ class FirstOrder:
         return reduce(self.short(expr), relations)
 
 
-def gradient_symbols(parameters: LayerParameters, weight: str, bias: str) -> tuple[tuple[Input, Input], ...]:
-    """Pairs (parameter, symbol of a tensor shaped like it), e.g. (W[2], G[2])."""
-    pairs = [(parameters.weight, Input(weight, parameters.index, parameters.weight.axes, Role.DIRECTION))]
-    if parameters.bias is not None:
-        pairs.append((parameters.bias, Input(bias, parameters.index, parameters.bias.axes, Role.DIRECTION)))
-    return tuple(pairs)
-
-
 def derive_first_order(model: Model) -> FirstOrder:
     """Back-propagation and gradient of a model, from its Lagrangian.
 
@@ -96,7 +89,7 @@ def derive_first_order(model: Model) -> FirstOrder:
     nonlinear = [c for c in model.constraints if c.activation is not None]
     states = [c.state for c in model.constraints]
     pre_activations = [c.pre_activation for c in nonlinear]
-    members = [symbol for p in model.parameters for _, symbol in p.members]
+    members = [symbol for owned in model.parameters for symbol in owned.symbols]
     derivatives = iter(vjp(lagrangian, [*states, *pre_activations, *members]))
     stationarity = {c.index: next(derivatives) for c in model.constraints}
     slopes = {c.index: negative(next(derivatives)) for c in nonlinear}
@@ -172,7 +165,7 @@ def _adjoint(
 def _gradient(model: Model, gradients: Mapping[Input, Expr], names: Mapping[Expr, Expr]) -> System:
     equations: list[Equation] = []
     for owned in reversed(model.parameters):
-        for symbol, result in gradient_symbols(owned, "G", "g"):
+        for symbol, result in GRADIENT.pairs(owned):
             (value,) = abbreviate([gradients[symbol]], names)
             equations.append(Equation(result, value, owned.index, "ESN(10)"))
     return System("gradient", "Gradient", tuple(equations))

@@ -107,7 +107,7 @@ class Newton:
         symbols = self.second.directions
         for owned in self.second.first.model.parameters:
             values = (self.weights[owned.index], self.biases[owned.index])
-            for (_, symbol), value in zip(owned.members, values, strict=True):
+            for symbol, value in zip(owned.symbols, values, strict=True):
                 short = expand(abbreviate([value], self.second.first.names)[0])
                 equations.append(Equation(symbols[symbol], short, owned.index, "ESN(17)"))
         return System("newton", "Newton direction of one sample", tuple(equations), self.conditions)
@@ -357,7 +357,7 @@ def _substitute_back(
         residuals[label] = reduce(substitute(expr, values), relations)
 
     for owned in model.parameters:
-        for number, (_, symbol) in zip((1, 2), owned.members, strict=False):
+        for number, symbol in enumerate(owned.symbols, 1):
             both = add(
                 [(Fraction(1), second.by_parameter[symbol]), (Fraction(1), first.gradients[symbol])],
                 symbol.axes,

@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
-from sifrc.derive.lagrangian import gradient_symbols
+from sifrc.derive.groups import OWNER, SINGLE
+from sifrc.derive.shaped import DIRECTION
 from sifrc.derive.system import Equation, System
 from sifrc.ir import Axis, Expr, Input, Reduce, Role
 from sifrc.ir.build import apply, einsum, ones, total
@@ -47,20 +48,16 @@ class Scaling:
     Args:
         model: the network.
         groups: axis of the groups.
-        owners: family of a direction -> family of the vectors that are 1 at the group which owns the tensor.
-        single: the same -> family of the tensors with the entry of one group; empty where groups are whole
-            tensors.
+        discrete: whether every number is a group of its own.
     """
 
-    def __init__(
-        self, model: Model, groups: Axis, owners: Mapping[str, str], single: Mapping[str, str]
-    ) -> None:
+    def __init__(self, model: Model, groups: Axis, discrete: bool) -> None:
         self.groups = groups
-        self.owners, self.single = owners, single
+        self.single: Mapping[str, str] = SINGLE if discrete else {}
         self.scale = Input("ς", None, (groups,), Role.DIRECTION)
         self._directions: list[tuple[int, Input]] = []
         for owned in model.parameters:
-            for _, direction in gradient_symbols(owned, "N", "η"):
+            for _, direction in DIRECTION.pairs(owned):
                 self._directions.append((owned.index, direction))
 
     def before(self) -> tuple[Equation, ...]:
@@ -119,7 +116,7 @@ class Scaling:
                 size = Input(family, layer, value.axes, Role.DIRECTION)
                 yield Equation(size, value, layer, "definition")
                 if not self.single:
-                    owner = Input(self.owners[direction.family], layer, (self.groups,), Role.HYPERPARAMETER)
+                    owner = Input(OWNER[direction.family], layer, (self.groups,), Role.HYPERPARAMETER)
                     parts.append(einsum([(owner, (self.groups,)), (size, ())], (self.groups,)))
                 else:
                     parts.append(size)
@@ -137,7 +134,7 @@ class Scaling:
             if self.single:
                 yield Equation(_renamed(symbol), apply(QUOTIENT, symbol, self.scale), layer, "definition")
                 continue
-            owner = Input(self.owners[direction.family], layer, (self.groups,), Role.HYPERPARAMETER)
+            owner = Input(OWNER[direction.family], layer, (self.groups,), Role.HYPERPARAMETER)
             own = Input("ςW" if direction.family == "N" else "ςβ", layer, (), Role.DIRECTION)
             picked = einsum([(owner, (self.groups,)), (self.scale, (self.groups,))], ())
             yield Equation(own, picked, layer, "definition")

@@ -17,7 +17,8 @@ from types import MappingProxyType
 
 from sifrc.calculus import vjp
 from sifrc.derive.elimination import solve_unit
-from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
+from sifrc.derive.lagrangian import FirstOrder
+from sifrc.derive.shaped import DIRECTION, GRADIENT, HESSIAN_PRODUCT
 from sifrc.derive.system import Equation, System, abbreviate, definition, name_node
 from sifrc.ir import Expr, Input, Role
 from sifrc.ir.build import inner, negative, subtract, total, zero
@@ -66,8 +67,8 @@ def derive_second_order(first: FirstOrder) -> SecondOrder:
     directions: dict[Input, Input] = {}
     gradients: dict[Input, Input] = {}
     for owned in model.parameters:
-        directions.update(gradient_symbols(owned, "N", "η"))
-        gradients.update(gradient_symbols(owned, "G", "g"))
+        directions.update(DIRECTION.pairs(owned))
+        gradients.update(GRADIENT.pairs(owned))
     sifrian = total(
         [
             *(inner(subtract(c.state, c.value), gamma[c.index]) for c in model.constraints),
@@ -150,11 +151,14 @@ def _adjoint_tangent(
     return System("adjoint_tangent", "Sifrian (3): backward in k", tuple(equations))
 
 
+_SOURCES = {"weight": "ESN(16.1)", "bias": "ESN(16.2)"}
+
+
 def _product(first: FirstOrder, by_parameter: Mapping[Input, Expr], names: Mapping[Expr, Expr]) -> System:
     equations: list[Equation] = []
     for owned in reversed(first.model.parameters):
-        pairs = gradient_symbols(owned, "HN", "Hη")
-        for source, (symbol, result) in zip(("ESN(16.1)", "ESN(16.2)"), pairs, strict=False):
-            (value,) = abbreviate([negative(by_parameter[symbol])], names)
-            equations.append(Equation(result, value, owned.index, source))
+        for parameter in owned.members:
+            (value,) = abbreviate([negative(by_parameter[parameter.symbol])], names)
+            source = _SOURCES.get(parameter.slot, "ESN(16)")
+            equations.append(Equation(HESSIAN_PRODUCT.of(parameter), value, owned.index, source))
     return System("hessian_product", "Sifrian (1), (2): the Hessian–vector product", tuple(equations))

@@ -24,11 +24,12 @@ from dataclasses import replace
 from functools import cached_property
 
 from sifrc.calculus import jvp
-from sifrc.derive.groups import GROUP, OWNER, SINGLE, along_groups, of_group
-from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
+from sifrc.derive.groups import GROUP, along_groups, of_group
+from sifrc.derive.lagrangian import FirstOrder
 from sifrc.derive.moves import moves_of, pulls_of
 from sifrc.derive.probabilities import probabilities_of
 from sifrc.derive.scaling import Scaling
+from sifrc.derive.shaped import DIRECTION
 from sifrc.derive.system import Equation, System, by_layer, needed
 from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.along import spread
@@ -258,15 +259,14 @@ class Summaries:
         forward = by_layer(
             "summary_tangents", "Tangents of the groups", [self.moves, self.pulls, self.tangent, self.centred]
         )
-        sums = by_layer(
-            "summary_whole", "Summaries up to order 3", [self.gradient, self.hessian, self.tensor]
-        )
+        parts = [self.gradient, self.hessian, self.tensor]
+        sums = by_layer("summary_whole", "Summaries up to order 3", parts)
         return forward, needed(self.adjoint_tangent, sums), sums
 
     @cached_property
     def scaling(self) -> Scaling:
         """Equations that take the scale out of the groups' directions, and put it back."""
-        return Scaling(self.model, self.groups, OWNER, SINGLE if self.partition.discrete else {})
+        return Scaling(self.model, self.groups, self.partition.discrete)
 
     def _scaled(self, *systems: System) -> tuple[System, ...]:
         """The systems along directions of length about one: scaled before the first, back after the last."""
@@ -345,7 +345,7 @@ class Summaries:
         """The parameters along the first direction, or along another one by its mark."""
         found: dict[Input, Expr] = {}
         for owned in self.model.parameters:
-            for symbol, direction in gradient_symbols(owned, f"N{mark}", f"η{mark}"):
+            for symbol, direction in DIRECTION.marked(mark).pairs(owned):
                 found[symbol] = direction
         return found
 

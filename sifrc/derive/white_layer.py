@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sifrc.ir import Axis, Input, Role
 from sifrc.ir.build import einsum, rename, total
-from sifrc.model import Constraint, LayerParameters, Model
+from sifrc.model import Constraint, LayerParameters, Model, Parameter
 from sifrc.model.build import state_regularizer
 
 __all__ = ["white_layer_factor", "with_white_layer"]
@@ -17,15 +17,12 @@ def with_white_layer(model: Model) -> Model:
     axis = model.input.axes[0]
     before = Input("x", -1, (axis,), Role.STATE)
     rows, columns = Axis("white.out", axis.size), Axis("white.in", axis.size)
-    white = LayerParameters(
-        layer="white",
-        index=0,
-        weight=Input("W", 0, (rows, columns), Role.PARAMETER),
-        bias=Input("β", 0, (rows,), Role.PARAMETER),
-    )
-    assert white.bias is not None
-    product = einsum([(white.weight, (axis, columns)), (before, (columns,))], (axis,))
-    value = total([product, rename(white.bias, (axis,))], (axis,))
+    weight = Input("W", 0, (rows, columns), Role.PARAMETER)
+    bias = Input("β", 0, (rows,), Role.PARAMETER)
+    members = (Parameter("white", "weight", weight), Parameter("white", "bias", bias))
+    white = LayerParameters("white", 0, members)
+    product = einsum([(weight, (axis, columns)), (before, (columns,))], (axis,))
+    value = total([product, rename(bias, (axis,))], (axis,))
     constraint = Constraint(
         0, model.spec.input.name, ("white",), model.input, (-1,), value, None, value, white
     )

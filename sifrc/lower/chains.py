@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from sifrc.derive.shaped import DIRECTION
 from sifrc.lower.arrays import OBJECTIVE
 from sifrc.lower.program import Program
 from sifrc.methods.curvature_plan import KindPlan
@@ -49,7 +50,7 @@ def chains(program: Program) -> Iterator[Chain]:
                     results = (*also, *(family for result in case.results for family, _ in result.members))
                     yield Chain(curvature.name, (*start, *_keys(case.functions)), curvature.vector, results)
     for functions in summary_chains(program):
-        yield Chain("summary", functions, ("N", "η"), (OBJECTIVE,))
+        yield Chain("summary", functions, DIRECTION.families, (OBJECTIVE,))
     if program.step_batched:
         yield Chain("step", _keys(program.step_batched))
     if program.step_single:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sifrc.derive.curvature.systems import BLOCK, MEAN_BLOCK
+from sifrc.derive.shaped import PARAMETER
 from sifrc.derive.system import Equation, System
 from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
 from sifrc.lower.arrays import SAMPLE_LABEL, Family, Load, Storage, Subscript
@@ -60,7 +61,7 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
     """Lower every phase of a plan in the forms it asks for."""
     passes = passes or Passes()
     phases = share_subexpressions(plan.phases) if passes.share else list(plan.phases)
-    in_place = frozenset({"W", "β", *(spec.family for spec in plan.memory)})
+    in_place = frozenset({*PARAMETER.families, *(spec.family for spec in plan.memory)})
     check_identities(phases, in_place)
     codes = _codes(plan, phases)
     guards: list[tuple[str, str]] = []

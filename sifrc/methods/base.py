@@ -215,7 +215,7 @@ def descend(derived: Derived, directions: Mapping[Input, Expr]) -> list[Equation
     """θ ← θ − lr · direction for every parameter that has one, in the order of the layers."""
     equations: list[Equation] = []
     for owned in derived.model.parameters:
-        for symbol in (symbol for _, symbol in owned.members if symbol in directions):
+        for symbol in (symbol for symbol in owned.symbols if symbol in directions):
             move = einsum([(LEARNING_RATE, ()), (directions[symbol], symbol.axes)], symbol.axes)
             equations.append(Equation(symbol, subtract(symbol, move), owned.index, "definition"))
     return equations

@@ -10,12 +10,13 @@ from sifrc.derive.curvature.kinds import EXACT_WHEN, KINDS, Form, Kind
 from sifrc.derive.curvature.systems import MEAN_BLOCK, MOMENTS, SCORES
 from sifrc.derive.curvature.weights import owner_of
 from sifrc.derive.derived import Derived
+from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, GRADIENT
 from sifrc.derive.system import System
 from sifrc.errors import DerivationError, MethodError
 from sifrc.ir.traverse import inputs_of
 from sifrc.methods.curvature_plan import Case, CurvatureOperator, KindPlan, Result
 from sifrc.methods.plan import Phase
-from sifrc.model import Model
+from sifrc.model import Model, Shaped
 
 __all__ = ["CURVATURE_OPERATORS", "available_kinds", "curvature_operators", "curvature_phases", "kind_plans"]
 
@@ -137,15 +138,19 @@ def curvature_operators(
 def _blocks(model: Model, family: str) -> tuple[Result, ...]:
     """The blocks of the biases, where a layer has one."""
     return tuple(
-        Result(owned.members[1][0], ((family, owner_of(model, owned).index),))
+        Result(parameter.name, ((family, owner_of(model, owned).index),))
         for owned in model.parameters
-        if owned.bias is not None
+        for parameter in owned.members
+        if parameter.slot == "bias"
     )
 
 
 def _weights(model: Model) -> tuple[Result, ...]:
     return tuple(
-        Result(owned.members[0][0], (("∇²W", owned.index),), matrix=True) for owned in model.parameters
+        Result(parameter.name, (("∇²W", owned.index),), matrix=True)
+        for owned in model.parameters
+        for parameter in owned.members
+        if parameter.slot == "weight"
     )
 
 
@@ -243,23 +248,23 @@ def _gradient_and_factors(model: Model, kinds: tuple[KindPlan, ...]) -> Curvatur
         _curvature_factors(model, kinds),
         name="gradient_and_factors",
         extra=("gradient",),
-        also=_tensors(model, "G", "g"),
+        also=_tensors(model, GRADIENT),
         doc=CURVATURE_OPERATORS["gradient_and_factors"],
         returns="Dict like params, and dict layer -> Factors(moment (m, m) or (m,), block (n, n)), as "
         "``curvature_factors`` has them.",
     )
 
 
-def _tensors(model: Model, weight: str, bias: str) -> tuple[Result, ...]:
+def _tensors(model: Model, quantity: Shaped) -> tuple[Result, ...]:
     return tuple(
-        Result(name, ((weight if symbol is owned.weight else bias, owned.index),))
+        Result(parameter.name, ((quantity.family(parameter.slot), owned.index),))
         for owned in model.parameters
-        for name, symbol in owned.members
+        for parameter in owned.members
     )
 
 
 def _block_vector_product(model: Model, kinds: tuple[KindPlan, ...]) -> CurvatureOperator:
-    results = _tensors(model, "BN", "Bη")
+    results = _tensors(model, BLOCK_PRODUCT)
     exact = {form: f"block_product_of_{form}" for form in SCORES}
     cases = [
         Case((("moment", (None, _EXACT)),), (exact.get(form, "block_product"),), results, (form,))
@@ -284,7 +289,7 @@ def _block_vector_product(model: Model, kinds: tuple[KindPlan, ...]) -> Curvatur
             ),
         ),
         tuple(cases),
-        vector=("N", "η"),
+        vector=DIRECTION.families,
         doc=CURVATURE_OPERATORS["block_vector_product"],
         returns="Dict like params.",
         source="EA-CG(11)",
@@ -292,7 +297,7 @@ def _block_vector_product(model: Model, kinds: tuple[KindPlan, ...]) -> Curvatur
 
 
 def _hessian_diagonal(model: Model, kinds: tuple[KindPlan, ...]) -> CurvatureOperator:
-    case = Case((), ("diagonal",), _tensors(model, "dW", "dβ"), ("samples",))
+    case = Case((), ("diagonal",), _tensors(model, DIAGONAL), ("samples",))
     return CurvatureOperator(
         "hessian_diagonal",
         "hessian",

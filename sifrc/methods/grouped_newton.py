@@ -7,8 +7,8 @@ from fractions import Fraction
 
 from sifrc.derive.derived import Derived
 from sifrc.derive.groups import OWNER
-from sifrc.derive.lagrangian import gradient_symbols
 from sifrc.derive.scaling import at_unit_length
+from sifrc.derive.shaped import DIRECTION, GRADIENT
 from sifrc.derive.system import Equation, System
 from sifrc.errors import MethodError
 from sifrc.ir import Axis, CubicNewton, Delta, Expr, Input, Operand, Role, Solve
@@ -166,7 +166,7 @@ class _Plan:
                 )
                 yield Equation(_new(kept), _averaged(decay, kept, ones()), None, "definition")
         for owned in reversed(self.model.parameters):
-            pairs = zip(gradient_symbols(owned, "G", "g"), gradient_symbols(owned, "N", "η"), strict=True)
+            pairs = zip(GRADIENT.pairs(owned), DIRECTION.pairs(owned), strict=True)
             for (_, slope), (_, direction) in pairs:
                 if kind == "gradient":
                     yield Equation(direction, slope, owned.index, "GN3(9)")
@@ -252,7 +252,7 @@ class _Plan:
     def _updates(self) -> Iterator[Equation]:
         rates = Input("ρ_s", None, (self.axis,), Role.DIRECTION)
         for owned in self.model.parameters:
-            for parameter, direction in gradient_symbols(owned, "N", "η"):
+            for parameter, direction in DIRECTION.pairs(owned):
                 owner = Input(OWNER[direction.family], owned.index, (self.axis,), Role.HYPERPARAMETER)
                 factors: list[Operand] = [
                     (LEARNING_RATE, ()),
@@ -273,7 +273,7 @@ class _Plan:
 
     def _kept_averages(self, owned: LayerParameters) -> Iterator[Equation]:
         layer = owned.index
-        pairs = zip(gradient_symbols(owned, "G", "g"), gradient_symbols(owned, "N", "η"), strict=True)
+        pairs = zip(GRADIENT.pairs(owned), DIRECTION.pairs(owned), strict=True)
         for (_, slope), (_, direction) in pairs:
             part = "W" if slope.family == "G" else "β"
             if f"V{part}" in self.memory:

@@ -51,7 +51,7 @@ class MehouachiKasmi(Method):
         for layer in ruled_layers(derived):
             assert layer.bias is not None
             k = layer.index
-            gradient = {symbol: first.gradients[symbol] for _, symbol in layer.members}
+            gradient = {symbol: first.gradients[symbol] for symbol in layer.symbols}
             owns_output = model.output.parameters is layer
             bias_part = newton.biases[k]
             if owns_output:

@@ -8,6 +8,13 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from sifrc.derive.derived import Derived
+from sifrc.derive.shaped import (
+    DIRECTION,
+    GAUSS_NEWTON_PRODUCT,
+    GRADIENT,
+    HESSIAN_PRODUCT,
+    NEWTON_DIRECTION,
+)
 from sifrc.derive.system import Equation, System
 from sifrc.errors import Location, MethodError
 from sifrc.ir import Input
@@ -31,7 +38,7 @@ _TABLE = (
     OperatorPlan(
         "gradient",
         ("forward", "adjoint", "gradient"),
-        tensors=("G", "g"),
+        tensors=GRADIENT.families,
         doc="Gradient of the objective.",
         source="ESN(9, 10)",
     ),
@@ -39,7 +46,7 @@ _TABLE = (
         "objective_and_gradient",
         ("forward", "objective", "adjoint", "gradient"),
         scalar="objective",
-        tensors=("G", "g"),
+        tensors=GRADIENT.families,
         doc="Objective and its gradient, in one pass.",
         source="ESN(9, 10)",
     ),
@@ -47,8 +54,8 @@ _TABLE = (
         "hessian_vector_product",
         ("forward", "adjoint"),
         ("tangent", "adjoint_tangent", "hessian_product"),
-        tensors=("HN", "Hη"),
-        vector=("N", "η"),
+        tensors=HESSIAN_PRODUCT.families,
+        vector=DIRECTION.families,
         doc="Hessian of the objective times a vector.",
         source="ESN(16), MK(31)",
     ),
@@ -56,15 +63,15 @@ _TABLE = (
         "gauss_newton_vector_product",
         ("forward",),
         ("linearized", "linearized_adjoint", "gauss_newton_product"),
-        tensors=("GN", "Gη"),
-        vector=("N", "η"),
+        tensors=GAUSS_NEWTON_PRODUCT.families,
+        vector=DIRECTION.families,
         doc="Gauss–Newton matrix of the data loss times a vector.",
         source="",
     ),
     OperatorPlan(
         "newton_direction",
         ("forward", "adjoint", "newton"),
-        tensors=("N*", "η*"),
+        tensors=NEWTON_DIRECTION.families,
         batched=False,
         doc="Newton direction (N, η) of one sample, H·(N, η) = gradient; a step is params − lr·(N, η).",
         source="ESN(17)",

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from sifrc.derive.curvature.kinds import kind_of
 from sifrc.derive.curvature.scores import RANDOM
 from sifrc.derive.derived import Derived
+from sifrc.derive.shaped import NEWTON_DIRECTION
 from sifrc.derive.system import Condition, System
 from sifrc.ir.traverse import inputs_of
 from sifrc.methods.base import Method, StepPlan, read_options
@@ -173,7 +174,7 @@ def _merged(phases: list[Phase]) -> list[Phase]:
 
 def _guarded(step: StepPlan | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Newton directions exist only where their conditions hold; steps must be finite."""
-    newton = ("newton", ("N*", "η*"))
+    newton = ("newton", NEWTON_DIRECTION.families)
     if step is None:
         return (newton,)
     return (

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from sifrc.derive.derived import Derived
 from sifrc.derive.groups import OWNER
+from sifrc.derive.shaped import DIRECTION
 from sifrc.derive.system import System
 from sifrc.methods.plan import Phase
 from sifrc.methods.summary_plan import SummaryOperator
@@ -60,7 +61,7 @@ def owners_of(derived: Derived) -> Mapping[tuple[str, int], int]:
     if derived.summaries.partition.discrete:
         return MappingProxyType(found)
     for owned in derived.model.parameters:
-        for (name, symbol), family in zip(owned.members, OWNER.values(), strict=False):
-            assert symbol.index is not None
-            found[family, symbol.index] = derived.summaries.partition.position[name]
+        for parameter in owned.members:
+            family = OWNER[DIRECTION.family(parameter.slot)]
+            found[family, owned.index] = derived.summaries.partition.position[parameter.name]
     return MappingProxyType(found)

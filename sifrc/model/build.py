@@ -9,7 +9,8 @@ import sympy
 from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import apply, einsum, rename, scale, total
 from sifrc.model.loss import build_loss
-from sifrc.model.types import Constraint, LayerParameters, Model
+from sifrc.model.parameters import LayerParameters, Parameter
+from sifrc.model.types import Constraint, Model
 from sifrc.scalar import ScalarFunction, scalar_from_tree
 from sifrc.spec.graph import state_names
 from sifrc.spec.types import FunctionSpec, InitializationSpec, LayerSpec, Spec
@@ -128,12 +129,11 @@ def _parameters(layer: LayerSpec, inputs: int, known: dict[str, LayerParameters]
         return known[layer.share]
     index = len(known) + 1
     rows, columns = Axis(f"{layer.name}.out", layer.size), Axis(f"{layer.name}.in", inputs)
+    members = [Parameter(layer.name, "weight", Input("W", index, (rows, columns), Role.PARAMETER))]
+    if layer.bias:
+        members.append(Parameter(layer.name, "bias", Input("β", index, (rows,), Role.PARAMETER)))
     known[layer.name] = LayerParameters(
-        layer=layer.name,
-        index=index,
-        weight=Input("W", index, (rows, columns), Role.PARAMETER),
-        bias=Input("β", index, (rows,), Role.PARAMETER) if layer.bias else None,
-        initialization=layer.initialization or InitializationSpec(),
+        layer.name, index, tuple(members), layer.initialization or InitializationSpec()
     )
     return known[layer.name]
 

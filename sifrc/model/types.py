@@ -7,38 +7,15 @@ unless something else reads the pre-activation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sifrc.ir import Axis, Expr, Input
 from sifrc.ir.build import einsum
+from sifrc.model.parameters import LayerParameters
 from sifrc.scalar.function import ScalarFunction
-from sifrc.spec.types import InitializationSpec, Spec
+from sifrc.spec.types import Spec
 
-__all__ = ["Constraint", "LayerParameters", "Model"]
-
-
-@dataclass(frozen=True)
-class LayerParameters:
-    """Weight W and bias β of one dense layer.
-
-    Args:
-        layer: name of the layer that owns them.
-        index: position among the dense layers that own parameters, from 1.
-        weight: W[index], over (outputs, inputs).
-        bias: β[index], over (outputs,), or None.
-    """
-
-    layer: str
-    index: int
-    weight: Input
-    bias: Input | None
-    initialization: InitializationSpec = field(default_factory=InitializationSpec)
-
-    @property
-    def members(self) -> tuple[tuple[str, Input], ...]:
-        """Pairs (name as users see it, symbol): ``fc1.weight``, ``fc1.bias``."""
-        weight = (f"{self.layer}.weight", self.weight)
-        return (weight,) if self.bias is None else (weight, (f"{self.layer}.bias", self.bias))
+__all__ = ["Constraint", "Model"]
 
 
 @dataclass(frozen=True)

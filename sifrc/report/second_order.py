@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from sifrc.derive.lagrangian import gradient_symbols
+from sifrc.derive.shaped import GRADIENT
 from sifrc.derive.system import abbreviate
 from sifrc.ir import Expr
 from sifrc.report.book import Book, lines_of, symbol_of
@@ -46,7 +46,7 @@ def _tetrad(book: Book) -> list[Line]:
     lines: list[Line] = []
     for number, place in ((1, 0), (2, 1)):
         for owned in model.parameters:
-            pairs = gradient_symbols(owned, "G", "g")
+            pairs = GRADIENT.pairs(owned)
             if place < len(pairs):
                 symbol, gradient = pairs[place]
                 lines.append(

@@ -172,9 +172,8 @@ def test_the_program_of_grouped_newton_does_not_depend_on_the_scale_of_the_objec
             ("mean", None): np.ldexp(0.25, exponent),
         }
         for owned in model.parameters:
-            for name, symbol in owned.members:
-                family = "W" if symbol is owned.weight else "β"
-                values[family, owned.index] = point.params[name].copy()
+            for parameter in owned.members:
+                values[parameter.symbol.family, owned.index] = point.params[parameter.name].copy()
         values |= {(number.name, None): np.array(number.default) for number in program.hyperparameters}
         for family in program.families:
             if family.storage.name == "MEMORY":

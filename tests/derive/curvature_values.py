@@ -9,6 +9,7 @@ import numpy as np
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.derive.curvature.scores import NORMAL, UNIFORM
 from sifrc.derive.derived import Derived
+from sifrc.derive.shaped import DIRECTION
 from sifrc.derive.system import System
 from sifrc.ir import Input, Role
 from sifrc.ir.evaluate import evaluate
@@ -46,10 +47,9 @@ class Values:
         )
         env[batch_symbol(Input(NORMAL, None, axes, Role.DATA))] = generator.normal(size=(self.samples, size))
         for owned in self.model.parameters:
-            for name, symbol in owned.members:
-                env[symbol] = point.params[name]
-                family = "N" if symbol is owned.weight else "η"
-                env[Input(family, owned.index, symbol.axes, Role.DIRECTION)] = point.vector[name]
+            for parameter in owned.members:
+                env[parameter.symbol] = point.params[parameter.name]
+                env[DIRECTION.of(parameter)] = point.vector[parameter.name]
         factors = dict(self.model.regularized)
         for index, value in self.model.lambda_values:
             env[batch_symbol(factors[index])] = np.array(float(value))
@@ -88,7 +88,7 @@ class Values:
     def tensors(self, values: dict[Any, np.ndarray], weight: str, bias: str) -> dict[str, np.ndarray]:
         """Results that are shaped like parameters."""
         return {
-            name: values[weight if symbol is owned.weight else bias, owned.index]
+            parameter.name: values[weight if parameter.slot == "weight" else bias, owned.index]
             for owned in self.model.parameters
-            for name, symbol in owned.members
+            for parameter in owned.members
         }

@@ -125,8 +125,8 @@ class Interpreted:
         assert operator is not None
         names = [name for name, _ in self.program.groups]
         for owned in build_model(self.spec).parameters:
-            for name, symbol in owned.members:
-                weight = symbol is owned.weight
+            for parameter in owned.members:
+                name, weight = parameter.name, parameter.slot == "weight"
                 values["W" if weight else "β", owned.index] = point.params[name]
                 values["N" if weight else "η", owned.index] = point.vector[name]
                 if operator.single:

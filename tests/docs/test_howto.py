@@ -42,7 +42,7 @@ class GradientDescent(Method):
         first = derived.first
         equations, directions = [], {}
         for layer in derived.model.parameters:
-            for family, (_, symbol) in zip(("dW", "dβ"), layer.members, strict=False):
+            for family, symbol in zip(("dW", "dβ"), layer.symbols, strict=True):
                 slope = Input(family, layer.index, symbol.axes, Role.DIRECTION)
                 equations.append(
                     Equation(slope, first.short(first.gradients[symbol]), layer.index, "ESN(10)")
@@ -75,7 +75,7 @@ class HeavyBall(GradientDescent):
         moves, directions = [], {}
         slopes = iter(direction.symbols)
         for layer in derived.model.parameters:
-            for family, (_, symbol) in zip(("V", "v_bias"), layer.members, strict=False):
+            for family, symbol in zip(("V", "v_bias"), layer.symbols, strict=True):
                 slope, velocity = next(slopes), Input(family, layer.index, symbol.axes, Role.DIRECTION)
                 kept = einsum([(momentum, ()), (velocity, symbol.axes)], symbol.axes)
                 moves.append(Equation(velocity, total([kept, slope], symbol.axes), layer.index, "definition"))

@@ -10,6 +10,7 @@ from sifrc.backends.base import ModuleSource
 from sifrc.backends.layout import call
 from sifrc.backends.numba_cpu.functions import PrivateFunction, private_functions
 from sifrc.backends.numba_cpu.storage import Group, Layout, is_scalar
+from sifrc.derive.shaped import PARAMETER
 from sifrc.errors import BackendError
 from sifrc.lower.arrays import Storage
 from sifrc.lower.lifetimes import kept_families
@@ -21,7 +22,7 @@ STATES = "x"
 """Family of the states; its member 0 is the input."""
 TARGETS = "t"
 """Family of the targets."""
-PARAMETERS = ("W", "β")
+PARAMETERS = PARAMETER.families
 """Families of the parameters."""
 MOST_IN_TUPLES = 6
 """Layers of a network whose arrays by layer are in tuples: making them is faster than making lists."""

@@ -20,7 +20,8 @@ from sifrc.derive.curvature.kinds import Form, Kind
 from sifrc.derive.curvature.recursion import recursion
 from sifrc.derive.curvature.scores import class_axis
 from sifrc.derive.curvature.weights import WeightBlock, owner_of, weight_block
-from sifrc.derive.lagrangian import FirstOrder, derive_first_order, gradient_symbols
+from sifrc.derive.lagrangian import FirstOrder, derive_first_order
+from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION
 from sifrc.derive.system import Equation, System
 from sifrc.ir import Axis, Input, Operand, Role
 from sifrc.ir.build import einsum, rename, zero
@@ -136,16 +137,15 @@ class Curvature:
         """
         equations = []
         for layer, block in self._weights(form, moment):
-            pairs = gradient_symbols(layer, "N", "η")
-            results = [symbol for _, symbol in gradient_symbols(layer, "BN", "Bη")]
-            (_, vector), *_ = pairs
-            value = einsum([*block.rows, *block.columns, (vector, block.axes[2:])], block.axes[:2])
-            source = {"second": "EA-CG(11a)", "mean": "EA-CG(11b)", None: "EA-CG(4c)"}[moment]
-            equations.append(Equation(results[0], rename(value, results[0].axes), layer.index, source))
-            for (_, part), result in zip(pairs[1:], results[1:], strict=True):
-                rows = self._rows(c := owner_of(self.model, layer), form)
-                value = einsum([*rows, (part, (c.axis.primed,))], (c.axis,))
-                equations.append(Equation(result, rename(value, result.axes), layer.index, "EA-CG(10a)"))
+            for parameter in layer.members:
+                part, result = DIRECTION.of(parameter), BLOCK_PRODUCT.of(parameter)
+                if parameter.slot == "weight":
+                    value = einsum([*block.rows, *block.columns, (part, block.axes[2:])], block.axes[:2])
+                    source = {"second": "EA-CG(11a)", "mean": "EA-CG(11b)", None: "EA-CG(4c)"}[moment]
+                else:
+                    rows = self._rows(c := owner_of(self.model, layer), form)
+                    value, source = einsum([*rows, (part, (c.axis.primed,))], (c.axis,)), "EA-CG(10a)"
+                equations.append(Equation(result, rename(value, result.axes), layer.index, source))
         name = {"samples": "block_product", "batch": f"block_product_{moment}"}
         return System(
             name.get(form, f"block_product_of_{form}"), "Product with the curvature blocks", tuple(equations)
@@ -163,8 +163,8 @@ class Curvature:
             entries.append(Equation(symbol, value, c.index, "EA-CG(4b)"))
             row, column, *_ = block.axes
             own = einsum([(symbol, (row,)), (block.second_moment, (column, column))], (row, column))
-            results = [found for _, found in gradient_symbols(layer, "dW", "dβ")]
-            for result, part in zip(results, (own, symbol), strict=False):
+            for parameter in layer.members:
+                result, part = DIAGONAL.of(parameter), own if parameter.slot == "weight" else symbol
                 equations.append(Equation(result, rename(part, result.axes), layer.index, "EA-CG(4c)"))
         return System("diagonal", "Diagonal of the Hessian", (*entries, *equations))
 

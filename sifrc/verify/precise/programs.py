@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sifrc.derive.shaped import DIRECTION, PARAMETER, shaped_of
 from sifrc.errors import DerivationError, VerificationError
 from sifrc.ir.arithmetic import NUMPY, Array, NumberSystem
 from sifrc.lower.interpret import Key, Machine, run_functions
@@ -23,6 +24,7 @@ from sifrc.methods.curvature_plan import Case, CurvatureOperator, KindPlan, Resu
 from sifrc.methods.operators import OPERATORS
 from sifrc.methods.planning import make_plan
 from sifrc.model import Model, build_model
+from sifrc.model.parameters import Shaped
 from sifrc.spec.types import Spec, TargetSpec
 
 __all__ = ["ProgramBatch", "ProgramSample", "block_program", "operator_program"]
@@ -65,13 +67,13 @@ class ProgramSample:
         self.arithmetic = arithmetic
         vector = target if spec.loss.targets == "vectors" else np.eye(spec.layers[-1].size)[int(target)]
         self.sample, self.target = arithmetic.array(sample), arithmetic.array(vector)
-        self.params = self._shaped("W", "β", params)
+        self.params = self._shaped(PARAMETER, params)
 
-    def _shaped(self, weight: str, bias: str, tensors: Mapping[str, Any]) -> dict[Key, Array]:
+    def _shaped(self, quantity: Shaped, tensors: Mapping[str, Any]) -> dict[Key, Array]:
         return {
-            (weight if symbol is owned.weight else bias, owned.index): self.arithmetic.array(tensors[name])
+            (quantity.family(parameter.slot), owned.index): self.arithmetic.array(tensors[parameter.name])
             for owned in self.model.parameters
-            for name, symbol in owned.members
+            for parameter in owned.members
         }
 
     def _run(self, name: str, vector: Mapping[str, Any] | None = None) -> tuple[Operator, Machine]:
@@ -84,7 +86,7 @@ class ProgramSample:
         values["t", None] = self.target[np.newaxis] if batched else self.target
         values["mean", None] = self.arithmetic.array(1)
         if vector is not None:
-            values.update(self._shaped("N", "η", vector))
+            values.update(self._shaped(DIRECTION, vector))
         machine = Machine(self.program, values, self.arithmetic)
         names = (*operator.prepare, *operator.apply)
         run_functions(machine, [self.program.function(function, batched) for function in names])
@@ -96,11 +98,11 @@ class ProgramSample:
 
     def _tensors(self, name: str, vector: Mapping[str, Any] | None = None) -> dict[str, Array]:
         operator, machine = self._run(name, vector)
-        weight, bias = operator.tensors
+        quantity = shaped_of(operator.tensors)
         return {
-            member: machine.arrays[weight if symbol is owned.weight else bias, owned.index]
+            parameter.name: machine.arrays[quantity.family(parameter.slot), owned.index]
             for owned in self.model.parameters
-            for member, symbol in owned.members
+            for parameter in owned.members
         }
 
     def loss(self) -> Any:
@@ -168,11 +170,11 @@ class ProgramBatch:
             ("t", None): arithmetic.array(targets),
             ("mean", None): arithmetic.array(1) / len(inputs),
         }
-        for families, tensors in ((("W", "β"), params), (("N", "η"), vector)):
+        for quantity, tensors in ((PARAMETER, params), (DIRECTION, vector)):
             for owned in self.model.parameters:
-                for name, symbol in owned.members:
-                    family = families[0] if symbol is owned.weight else families[1]
-                    values[family, owned.index] = arithmetic.array(tensors[name])
+                for parameter in owned.members:
+                    family = quantity.family(parameter.slot)
+                    values[family, owned.index] = arithmetic.array(tensors[parameter.name])
         for family, numbers in drawn.items():
             values[family, None] = arithmetic.array(numbers)
         self._values = values

@@ -105,8 +105,9 @@ def _grouped_row(model: Model, program: Program, digits: int, seed: int) -> Row:
             after = _after(model, program, point, seed)
             found, expected = {"rates": after["η̃[None]"]}, {"rates": steps.rates}
             for owned in model.parameters:
-                for name, symbol in owned.members:
-                    found[name] = after[f"{'W' if symbol is owned.weight else 'β'}[{owned.index}]"]
+                for parameter in owned.members:
+                    name = parameter.name
+                    found[name] = after[parameter.symbol.name]
                     expected[name] = steps.params[name] - MPMATH.array(point.params[name])
             agreed = separate_digits(found, expected, digits)
             required = digits / 2  # minimisers lose digits where the model is flat
@@ -124,8 +125,9 @@ def _values(model: Model, program: Program, point: Point, seed: int) -> dict[Key
         ("mean", None): MPMATH.array(1) / len(point.inputs),
     }
     for owned in model.parameters:
-        for name, symbol in owned.members:
-            values["W" if symbol is owned.weight else "β", owned.index] = MPMATH.array(point.params[name])
+        for parameter in owned.members:
+            symbol = parameter.symbol
+            values[symbol.family, symbol.index] = MPMATH.array(point.params[parameter.name])
     for number in program.hyperparameters:
         values[number.name, None] = MPMATH.array(repr(float(number.default)))
     generator = np.random.default_rng(seed)

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from sifrc.derive.shaped import DIRECTION, PARAMETER, shaped_of
 from sifrc.ir.arithmetic import NUMPY, Array, NumberSystem
 from sifrc.lower.interpret import Key, Machine, run_functions
 from sifrc.lower.lowering import lower
 from sifrc.lower.program import Program
 from sifrc.methods.planning import make_plan
 from sifrc.model import Model, build_model
+from sifrc.model.parameters import Shaped
 from sifrc.spec.types import Spec, TargetSpec
 from sifrc.verify.summary_parts import SUMMARY, Found, parts_of
 
@@ -55,7 +57,7 @@ class SummaryProgram:
             ("x", 0): arithmetic.array(inputs),
             ("t", None): arithmetic.array(targets),
             ("mean", None): arithmetic.array(1) / len(inputs),
-            **self._keyed(("W", "β"), params),
+            **self._keyed(PARAMETER, params),
         }
 
     def order(self, number: int, direction: Mapping[str, Array]) -> Found:
@@ -76,25 +78,25 @@ class SummaryProgram:
 
     def hessian_vector_product(self, vector: Mapping[str, Array]) -> dict[str, Array]:
         """Of the objective, by name."""
-        return self._tensors("hessian_vector_product", self._keyed(("N", "η"), vector))
+        return self._tensors("hessian_vector_product", self._keyed(DIRECTION, vector))
 
     def _found(self, names: tuple[str, ...], direction: Mapping[str, Array]) -> Found:
-        values = self._keyed(("N", "η"), direction)
+        values = self._keyed(DIRECTION, direction)
         if self.model.spec.partition.kind == "discrete":
             parts = parts_of(self.model.spec, direction)
             stacked = {name: np.stack([part[name] for part in parts]) for name in direction}
-            values |= self._keyed(("N°", "η°"), stacked)
+            values |= self._keyed(DIRECTION.marked("°"), stacked)
         machine = self._run(names, values)
         return Found.of(machine.arrays.get((family, None)) for family in _FAMILIES)
 
     def _tensors(self, name: str, values: Mapping[Key, Any]) -> dict[str, Array]:
         operator = next(o for o in self.program.operators if o.name == name)
         machine = self._run((*operator.prepare, *operator.apply), values)
-        weight, bias = operator.tensors
+        quantity = shaped_of(operator.tensors)
         return {
-            member: machine.arrays[weight if symbol is owned.weight else bias, owned.index]
+            parameter.name: machine.arrays[quantity.family(parameter.slot), owned.index]
             for owned in self.model.parameters
-            for member, symbol in owned.members
+            for parameter in owned.members
         }
 
     def _run(self, names: tuple[str, ...], values: Mapping[Key, Any]) -> Machine:
@@ -102,10 +104,9 @@ class SummaryProgram:
         run_functions(machine, [self.program.function(name, True) for name in names])
         return machine
 
-    def _keyed(self, families: tuple[str, str], tensors: Mapping[str, Any]) -> dict[Key, Any]:
-        weight, bias = families
+    def _keyed(self, quantity: Shaped, tensors: Mapping[str, Any]) -> dict[Key, Any]:
         return {
-            (weight if symbol is owned.weight else bias, owned.index): self.arithmetic.array(tensors[name])
+            (quantity.family(parameter.slot), owned.index): self.arithmetic.array(tensors[parameter.name])
             for owned in self.model.parameters
-            for name, symbol in owned.members
+            for parameter in owned.members
         }

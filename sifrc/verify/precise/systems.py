@@ -12,13 +12,14 @@ from sifrc.derive.curvature.systems import BLOCK
 from sifrc.derive.curvature.weights import owner_of
 from sifrc.derive.derived import Derived
 from sifrc.derive.groups import OWNER, SINGLE
+from sifrc.derive.shaped import DIRECTION, GAUSS_NEWTON_PRODUCT, GRADIENT, HESSIAN_PRODUCT
 from sifrc.derive.system import System
 from sifrc.ir import Input, Role
 from sifrc.ir.arithmetic import NUMPY, Arithmetic, Array
 from sifrc.ir.evaluate import evaluate
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import Model
-from sifrc.model.types import LayerParameters
+from sifrc.model.parameters import Shaped
 from sifrc.verify.summary_parts import parts_of
 
 __all__ = ["SampleSystems", "evaluate_system"]
@@ -85,8 +86,8 @@ class SampleSystems:
         model = derived.model
         env: dict[Input, Array] = {}
         for owned in model.parameters:
-            for name, symbol in owned.members:
-                env[symbol] = arithmetic.array(params[name])
+            for parameter in owned.members:
+                env[parameter.symbol] = arithmetic.array(params[parameter.name])
         env[model.input] = arithmetic.array(sample)
         env[model.target] = arithmetic.array(_target_vector(model, target))
         factors = dict(model.regularized)
@@ -120,7 +121,7 @@ class SampleSystems:
 
     def gradient(self) -> dict[str, Array]:
         """Gradient of the objective."""
-        return self._results(self._run(self.env, [self.derived.first.gradient]), "G", "g")
+        return self._results(self._run(self.env, [self.derived.first.gradient]), GRADIENT)
 
     def along(self, vector: Mapping[str, Any]) -> dict[Input, Array]:
         """All symbols of the Hessian–vector product: tangents ζ, γ and the product itself."""
@@ -130,17 +131,19 @@ class SampleSystems:
 
     def hessian_vector_product(self, vector: Mapping[str, Any]) -> dict[str, Array]:
         """Hessian of the objective times vector."""
-        return self._results(self.along(vector), "HN", "Hη")
+        return self._results(self.along(vector), HESSIAN_PRODUCT)
 
     def gauss_newton_vector_product(self, vector: Mapping[str, Any]) -> dict[str, Array]:
         """Gauss–Newton matrix of the data loss times vector."""
         derivation = self.derived.gauss_newton
         systems = [derivation.tangent, derivation.adjoint, derivation.product]
-        return self._results(self._run({**self.env, **self._directions(vector)}, systems), "GN", "Gη")
+        return self._results(
+            self._run({**self.env, **self._directions(vector)}, systems), GAUSS_NEWTON_PRODUCT
+        )
 
     def newton_direction(self) -> dict[str, Array]:
         """Newton direction (N, η) of the sample."""
-        return self._results(self._run(self.env, [self.derived.newton.system()]), "N", "η")
+        return self._results(self._run(self.env, [self.derived.newton.system()]), DIRECTION)
 
     def blocks(self) -> dict[str, Array]:
         """Blocks of the Hessian by parameter: (n, n) of biases, (n, m, n, m) of weights."""
@@ -149,10 +152,10 @@ class SampleSystems:
         found = {(symbol.family, symbol.index): value for symbol, value in env.items()}
         result: dict[str, Array] = {}
         for owned in self.derived.model.parameters:
-            for name, symbol in owned.members:
-                weight = symbol is owned.weight
+            for parameter in owned.members:
+                weight = parameter.slot == "weight"
                 index = owned.index if weight else owner_of(self.derived.model, owned).index
-                result[name] = found["∇²W" if weight else BLOCK, index]
+                result[parameter.name] = found["∇²W" if weight else BLOCK, index]
         return result
 
     def summary(self, direction: Mapping[str, Any], order: int | None) -> tuple[Array | None, ...]:
@@ -180,21 +183,17 @@ class SampleSystems:
     def _directions(self, vector: Mapping[str, Any]) -> dict[Input, Array]:
         symbols = self.derived.second.directions
         return {
-            symbols[symbol]: self.arithmetic.array(vector[name])
+            symbols[parameter.symbol]: self.arithmetic.array(vector[parameter.name])
             for owned in self.derived.model.parameters
-            for name, symbol in owned.members
+            for parameter in owned.members
         }
 
-    def _results(self, env: Mapping[Input, Array], weight: str, bias: str) -> dict[str, Array]:
+    def _results(self, env: Mapping[Input, Array], quantity: Shaped) -> dict[str, Array]:
         found = {(symbol.family, symbol.index): value for symbol, value in env.items()}
-
-        def result(owned: LayerParameters, symbol: Input) -> Array:
-            return found[weight if symbol is owned.weight else bias, owned.index]
-
         return {
-            name: result(owned, symbol)
+            parameter.name: found[quantity.family(parameter.slot), owned.index]
             for owned in self.derived.model.parameters
-            for name, symbol in owned.members
+            for parameter in owned.members
         }
 
 
@@ -206,7 +205,8 @@ def _directions_of(
     found: dict[tuple[str, int | None], Array] = {}
     parts = parts_of(derived.model.spec, {name: arithmetic.array(v) for name, v in direction.items()})
     for owned in derived.model.parameters:
-        for (name, _), family in zip(owned.members, OWNER, strict=False):
+        for parameter in owned.members:
+            name, family = parameter.name, DIRECTION.family(parameter.slot)
             found[family, owned.index] = arithmetic.array(direction[name])
             if partition.discrete:
                 found[SINGLE[family], owned.index] = np.stack([part[name] for part in parts])

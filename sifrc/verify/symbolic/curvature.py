@@ -19,7 +19,8 @@ from sifrc.calculus import jvp
 from sifrc.derive.curvature.kinds import KINDS
 from sifrc.derive.curvature.systems import BLOCK
 from sifrc.derive.derived import Derived
-from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
+from sifrc.derive.lagrangian import FirstOrder
+from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, HESSIAN_PRODUCT
 from sifrc.derive.system import System
 from sifrc.ir import Delta, Expr, Input, Role
 from sifrc.ir.build import apply, einsum, hadamard, negative, rename, subtract, total, zero
@@ -137,16 +138,16 @@ def product_identities(derived: Derived) -> Iterator[Identity]:
     model, second = derived.model, derived.second
     blocks = derived.curvature.blocks(KINDS["hessian"])
     product = derived.curvature.product("samples", None)
-    directions = [d for owned in model.parameters for _, d in gradient_symbols(owned, "N", "η")]
+    directions = [d for owned in model.parameters for _, d in DIRECTION.pairs(owned)]
     exact = _solved((blocks,))
     for owned in model.parameters:
         (owner,) = (c for c in model.constraints if c.parameters is owned)
         if model.depth - owner.index > _NEAR:
             continue
         results = zip(
-            gradient_symbols(owned, "N", "η"),
-            gradient_symbols(owned, "HN", "Hη"),
-            gradient_symbols(owned, "BN", "Bη"),
+            DIRECTION.pairs(owned),
+            HESSIAN_PRODUCT.pairs(owned),
+            BLOCK_PRODUCT.pairs(owned),
             strict=True,
         )
         for (_, own), (_, moved), (_, found) in results:
@@ -174,7 +175,7 @@ def diagonal_identities(derived: Derived) -> Iterator[Identity]:
     blocks = {(symbol.family, symbol.index): symbol for symbol in dense.symbols}
     for owned in derived.model.parameters:
         (owner,) = (c for c in derived.model.constraints if c.parameters is owned)
-        results = gradient_symbols(owned, "dW", "dβ")
+        results = DIAGONAL.pairs(owned)
         block = dense[blocks["∇²W", owned.index]]
         row, column, *_ = block.axes
         own = einsum([(block, (row, column, row, column))], (row, column))

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from sifrc.calculus import jvp
 from sifrc.derive.derived import Derived
 from sifrc.derive.gauss_newton import GaussNewton
-from sifrc.derive.lagrangian import FirstOrder, gradient_symbols
+from sifrc.derive.lagrangian import FirstOrder
+from sifrc.derive.shaped import DIRECTION, GAUSS_NEWTON_PRODUCT, GRADIENT, HESSIAN_PRODUCT
 from sifrc.derive.sifrian import SecondOrder
 from sifrc.derive.system import System
 from sifrc.ir import Expr, Input, Role
@@ -67,7 +68,7 @@ def first_order_identities(derived: Derived) -> Iterator[Identity]:
         if c.activation is not None:
             yield Identity(f"y[{c.index}] = F'(a[{c.index}]) ∘ b[{c.index}]", _slope(first, c, systems))
     for owned in first.model.parameters:
-        for symbol, result in gradient_symbols(owned, "G", "g"):
+        for symbol, result in GRADIENT.pairs(owned):
             value = unfold(first.gradient[result], systems)
             yield Identity(
                 f"{result.name} = ∂L/∂{symbol.name}", _differential(first.lagrangian, symbol, value)
@@ -116,7 +117,7 @@ def _second_order_systems(first: FirstOrder, second: SecondOrder) -> Iterator[Id
         value = unfold(second.adjoint_tangent[gamma], systems)
         yield Identity(f"(3) solved for {gamma.name}", substitute(second.by_state[c.index], {gamma: value}))
     for owned in first.model.parameters:
-        for symbol, result in gradient_symbols(owned, "HN", "Hη"):
+        for symbol, result in HESSIAN_PRODUCT.pairs(owned):
             value = unfold(second.product[result], systems)
             yield Identity(
                 f"{result.name} = −∂S/∂{symbol.name}", _differential(negative(second.sifrian), symbol, value)
@@ -146,7 +147,7 @@ def gauss_newton_identities(derived: Derived) -> Iterator[Identity]:
     value = unfold(gauss_newton.adjoint[seed], systems)
     yield Identity("r is the curvature of the loss", subtract(inner(value, shift), twice))
     for owned in first.model.parameters:
-        pairs = zip(gradient_symbols(owned, "N", "η"), gradient_symbols(owned, "GN", "Gη"), strict=True)
+        pairs = zip(DIRECTION.pairs(owned), GAUSS_NEWTON_PRODUCT.pairs(owned), strict=True)
         for (_, direction), (_, result) in pairs:
             value = unfold(gauss_newton.product[result], systems)
             yield Identity(
@@ -173,7 +174,7 @@ def _linear_moves(first: FirstOrder, gauss_newton: GaussNewton) -> dict[Input, E
         c.state: _symbol(gauss_newton.tangent, "dx", c.index) for c in first.model.constraints
     }
     for owned in first.model.parameters:
-        moves |= dict(gradient_symbols(owned, "N", "η"))
+        moves |= dict(DIRECTION.pairs(owned))
     return moves
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from sifrc.calculus import jvp
 from sifrc.derive.derived import Derived
 from sifrc.derive.groups import GROUP, OWNER, SINGLE
-from sifrc.derive.lagrangian import gradient_symbols
+from sifrc.derive.shaped import DIRECTION, GRADIENT
 from sifrc.derive.summaries import Summaries
 from sifrc.derive.system import System
 from sifrc.ir import Axis, Expr, Input, Role
@@ -71,7 +71,7 @@ class _Work:
         """⟨u_s, gradient⟩ of every group, from the gradient of the first-order system."""
         terms: list[Expr] = []
         for owned in self.first.model.parameters:
-            pairs = zip(gradient_symbols(owned, "G", "g"), gradient_symbols(owned, "N", "η"), strict=True)
+            pairs = zip(GRADIENT.pairs(owned), DIRECTION.pairs(owned), strict=True)
             for (_, slope), (_, direction) in pairs:
                 value = self.first.gradient[slope]
                 part = self._part(direction, owned.index)
