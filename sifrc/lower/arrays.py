@@ -8,8 +8,9 @@ one-letter labels; ``p`` is the sample.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import TypeAlias
+
+from sifrc.ir.quantity import Storage
 
 __all__ = [
     "OBJECTIVE",
@@ -18,7 +19,6 @@ __all__ = [
     "Load",
     "Ref",
     "Slot",
-    "Storage",
     "Subscript",
     "Upto",
     "Window",
@@ -28,31 +28,6 @@ OBJECTIVE = "objective"
 """Family of the objective of a sample."""
 
 SAMPLE_LABEL = "p"
-
-
-class Storage(Enum):
-    """Where the arrays of a family live and who owns them."""
-
-    PARAMETER = "parameter"
-    """Weights and biases: given by the user, updated in place by a step."""
-    DATA = "data"
-    """Inputs x[0] and targets t."""
-    DIRECTION = "direction"
-    """Given tensors shaped like parameters: the vector of a product."""
-    RESULT = "result"
-    """Tensors shaped like parameters that a function computes: gradients, products, directions."""
-    WORK = "work"
-    """Intermediate values, one set for each batch size."""
-    MEMORY = "memory"
-    """State of an optimizer, kept from step to step, updated in place."""
-    CONSTANT = "constant"
-    """Numbers of the spec, one for each index (λ_k)."""
-    RANDOM = "random"
-    """Random numbers, one vector for each sample; ``ω`` uniform, ``ε`` normal."""
-    IDENTITY = "identity"
-    """An identity matrix; it depends on nothing."""
-    HYPERPARAMETER = "hyperparameter"
-    """Scalars given at each call (lr, damping); ``mean`` is one over the batch size."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import sympy
 
 from sifrc.ir.arithmetic import NUMPY, NumberSystem
-from sifrc.lower.arrays import SAMPLE_LABEL, Load, Ref, Slot, Storage, Subscript, Upto
+from sifrc.ir.quantity import Storage
+from sifrc.lower.arrays import SAMPLE_LABEL, Load, Ref, Slot, Subscript, Upto
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import (
     ConjugateGradients,

@@ -10,8 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
-from sifrc.lower.arrays import OBJECTIVE, Storage
+from sifrc.lower.arrays import OBJECTIVE
 from sifrc.lower.program import Function, Place, Program
 from sifrc.lower.reuse import aliases, destination
 from sifrc.lower.statements import Kernel, Statement

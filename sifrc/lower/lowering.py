@@ -10,16 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sifrc.derive.curvature.systems import BLOCK, MEAN_BLOCK
+from sifrc.derive.quantities import QUANTITIES
 from sifrc.derive.shaped import PARAMETER
 from sifrc.derive.system import Equation, System
+from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
-from sifrc.lower.arrays import SAMPLE_LABEL, Family, Load, Storage, Subscript
+from sifrc.lower.arrays import SAMPLE_LABEL, Family, Load, Subscript
 from sifrc.lower.batch import batch_system
 from sifrc.lower.blocks import Block, fuse_kernels, roll_loops, shapes_lookup
 from sifrc.lower.equations import Lowering
 from sifrc.lower.identities import check_codes, check_identities
 from sifrc.lower.lifetimes import other_places, places, summary_places
-from sifrc.lower.names import CODE_NAMES, DESCRIPTIONS, STORAGE
 from sifrc.lower.program import Function, Operator, Program
 from sifrc.lower.sharing import share_subexpressions
 from sifrc.lower.statements import Fresh, Guard, Loop, SolveSystem, Statement
@@ -123,7 +124,7 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
 
 def _codes(plan: Plan, phases: Sequence[Phase]) -> dict[str, str]:
     """Identifiers of all families that equations name."""
-    codes = dict(CODE_NAMES)
+    codes = {name: quantity.code for name, quantity in QUANTITIES.items()}
     for hyper in plan.hyperparameters:
         codes[hyper.name] = hyper.name
     for number in range(1, 100):
@@ -156,7 +157,14 @@ def _storage(family: str, plan: Plan) -> Storage:
         return Storage.WORK
     if family.startswith("identity"):
         return Storage.IDENTITY
-    return STORAGE.get(family, Storage.WORK)
+    known = QUANTITIES.get(family)
+    return Storage.WORK if known is None else known.storage
+
+
+def _described(family: str) -> str:
+    """What a family is; its name, if nobody has said."""
+    known = QUANTITIES.get(family)
+    return family if known is None else known.text
 
 
 def _family(name: str, code: str, shapes: Mapping[int | None, tuple[int | None, ...]], plan: Plan) -> Family:
@@ -169,7 +177,7 @@ def _family(name: str, code: str, shapes: Mapping[int | None, tuple[int | None, 
     memory = next((spec for spec in plan.memory if spec.family == name), None)
     hyper = next((h for h in plan.hyperparameters if h.name == name), None)
     base, _, part = name.partition("~")
-    text = DESCRIPTIONS.get(base, base) + (", intermediate" if part else "")
+    text = _described(base) + (", intermediate" if part else "")
     if memory is not None:
         text = memory.text
     if hyper is not None:
@@ -257,7 +265,7 @@ def _guards(
             size = sum(label != SAMPLE_LABEL for label in target.labels)
             named = not families or target.ref.family in families
             if named and target.ref not in seen and not (part and (size > 1 or layer is None)):
-                quantity = DESCRIPTIONS.get(base, base)
+                quantity = _described(base)
                 if layer is None and (base, None) in windows.stored:
                     names = {s: f"group {name}" for s, (name, _) in enumerate(plan.groups)}
                     code = _guard_code(quantity, 0, names, table)
@@ -297,7 +305,7 @@ def _named_solve(
     if not isinstance(statement, SolveSystem) or not statement.checked:
         return statement
     base = statement.target.ref.family.partition("~")[0]
-    quantity = f"{DESCRIPTIONS.get(base, base)} (linear system)"
+    quantity = f"{_described(base)} (linear system)"
     return replace(statement, guard=_guard_code(quantity, layer, _owners(plan, base), table))
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import TypeAlias
 
+from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
-from sifrc.lower.arrays import Load, Storage
+from sifrc.lower.arrays import Load
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import Kernel
 

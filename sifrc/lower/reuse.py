@@ -14,8 +14,9 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TypeAlias
 
+from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
-from sifrc.lower.arrays import Load, Ref, Storage
+from sifrc.lower.arrays import Load, Ref
 from sifrc.lower.program import Program
 from sifrc.lower.statements import Contract, Kernel, Loop, Statement, Sum
 

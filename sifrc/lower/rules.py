@@ -10,8 +10,9 @@ from typing import TypeAlias
 import sympy
 
 from sifrc.errors import SifrcError
+from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, targets_of
-from sifrc.lower.arrays import SAMPLE_LABEL, Family, Load, Slot, Storage, Upto
+from sifrc.lower.arrays import SAMPLE_LABEL, Family, Load, Slot, Upto
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import (
     ConjugateGradients,

@@ -17,7 +17,6 @@ import sympy
 from sifrc.derive.system import Equation, abbreviate
 from sifrc.ir import Expr, Input, LogSoftmax, LogSumExp, Map, Role
 from sifrc.ir.traverse import inputs_of, postorder
-from sifrc.lower.names import numbered
 from sifrc.methods.plan import Phase
 from sifrc.scalar import EXP
 
@@ -95,9 +94,9 @@ def _symbol(node: Expr, layer: int | None, taken: set[Input]) -> Input:
 def _names(node: Expr) -> Iterator[str]:
     """Names for a shared function, the best first, without end."""
     if isinstance(node, LogSoftmax):
-        yield from numbered("log_softmax")
+        yield from _numbered("log_softmax")
     if isinstance(node, Map) and node.function == EXP and isinstance(node.operands[0][0], LogSoftmax):
-        yield from numbered("softmax")
+        yield from _numbered("softmax")
     if isinstance(node, Map) and len(node.orders) == 1 and any(node.orders) and node.function.name != "loss":
         yield "F" + "'" * node.orders[0]
     yield from (f"s{number}" for number in itertools.count(1))
@@ -122,3 +121,15 @@ def _define(phase: Phase, names: Mapping[Expr, Input], layers: Mapping[Expr, int
                 equations.append(Equation(symbol, node, layers[node], "definition"))
         equations.append(equation)
     return replace(phase, system=replace(phase.system, equations=tuple(equations)))
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """A name and further ones like it, without end.
+
+    Example:
+        >>> names = _numbered("softmax")
+        >>> next(names), next(names), next(names)
+        ('softmax', 'softmax2', 'softmax3')
+    """
+    yield name
+    yield from (f"{name}{number}" for number in itertools.count(2))

@@ -6,8 +6,9 @@ import keyword
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
-from sifrc.lower.arrays import Family, Storage
+from sifrc.lower.arrays import Family
 from sifrc.lower.chains import Chain, chains
 from sifrc.lower.program import Function, Place, Program
 from sifrc.lower.rules import Position, ProgramError, check_statement

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from fractions import Fraction
-from types import MappingProxyType
 
+from sifrc.derive.quantities import QUANTITIES
 from sifrc.report.indices import Naming
 from sifrc.report.layout import (
     Function,
@@ -25,43 +24,13 @@ from sifrc.report.text import text
 
 __all__ = ["family_rank", "ordered_factors", "ordered_inner", "ordered_scalars", "ordered_terms"]
 
-_FAMILIES = (
-    "loss",
-    "t",
-    "λ",
-    "W",
-    "H",
-    "H̄",
-    "H̃+",
-    "A",
-    "Ã+",
-    "N",
-    "G",
-    "a",
-    "x",
-    "da",
-    "dx",
-    "b",
-    "y",
-    "c",
-    "dy",
-    "γ",
-    "ζ",
-    "u",
-    "z",
-    "β",
-    "η",
-    "g",
-    "v",
-)
-_MATRICES = frozenset({"W", "N", "G"})
-_LEADING = ("γ", "ζ", "b", "G", "g", "v", "t", "loss")
-_RANK: Mapping[str, int] = MappingProxyType({family: rank for rank, family in enumerate(_FAMILIES)})
+_LAST = 1 + max(quantity.rank for quantity in QUANTITIES.values() if quantity.rank is not None)
 
 
 def family_rank(family: str) -> int:
     """Place of a symbol family in products and sums; unknown ones come last."""
-    return _RANK.get(family, len(_RANK))
+    known = QUANTITIES.get(family)
+    return _LAST if known is None or known.rank is None else known.rank
 
 
 def _relative(layout: Layout, layer: int) -> str:
@@ -70,11 +39,11 @@ def _relative(layout: Layout, layer: int) -> str:
 
 def _is_matrix(layout: Layout) -> bool:
     core = layout.operand if isinstance(layout, Transpose) else layout
-    return isinstance(core, Symbol) and core.family in _MATRICES
+    return isinstance(core, Symbol) and core.family in QUANTITIES and QUANTITIES[core.family].matrix
 
 
 def _first_rank(layout: Layout) -> int:
-    return min((family_rank(symbol.family) for symbol in symbols_of(layout)), default=len(_RANK))
+    return min((family_rank(symbol.family) for symbol in symbols_of(layout)), default=_LAST)
 
 
 def ordered_factors(factors: list[Layout], layer: int) -> list[Layout]:
@@ -120,8 +89,9 @@ def ordered_terms(terms: Terms, layer: int) -> Terms:
     def key(term: tuple[Fraction, Layout]) -> tuple[bool, int, int, str]:
         factor, body = term
         body = coefficient_of(body)[1]
-        if isinstance(body, Symbol) and body.family in _LEADING:
-            return factor < 0, 0, _LEADING.index(body.family), _relative(body, layer)
+        known = QUANTITIES.get(body.family) if isinstance(body, Symbol) else None
+        if known is not None and known.leading is not None:
+            return factor < 0, 0, known.leading, _relative(body, layer)
         kind = 1 if isinstance(body, Product) and any(map(_is_matrix, body.factors)) else 2
         return factor < 0, kind, _first_rank(body), _relative(body, layer)
 

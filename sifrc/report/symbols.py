@@ -7,53 +7,9 @@ import unicodedata
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from sifrc.derive.quantities import QUANTITIES
+
 __all__ = ["letters_latex", "marked_apart", "symbol_latex", "symbol_text"]
-
-_TEXT: Mapping[str, str] = MappingProxyType(
-    {
-        "loss": "ℓ",
-        "objective": "ℓ_R",
-        "dx": "ẋ",
-        "da": "ȧ",
-        "dy": "ẏ",
-        "HN": "(HN)",
-        "Hη": "(Hη)",
-        "GN": "(CN)",
-        "Gη": "(Cη)",
-        "L_G": "L_C",
-        "BN": "(BN)",
-        "Bη": "(Bη)",
-        "alpha": "α",
-        "VW": "V",
-        "α/π": "(α/π²)",
-        "α·π": "(α π²)",
-        "√α/π": "(√α/π)",
-        "√α·π": "(√α π)",
-        "Nx": "(Nx)",
-    }
-)
-"""Families whose text is not their name. C is the Gauss–Newton matrix: G is the gradient."""
-
-_LATEX: Mapping[str, str] = MappingProxyType(
-    {
-        "α/π": r"(\alpha/\pi^{2})",
-        "α·π": r"(\alpha \, \pi^{2})",
-        "√α/π": r"(\sqrt{\alpha}/\pi)",
-        "√α·π": r"(\sqrt{\alpha} \, \pi)",
-        "D½": r"D^{(1/2)}",
-        "D#": r"D^{\#}",
-        "D≈": r"D^{\approx}",
-        "Dβ": r"D^{\beta}",
-        "Dβ#": r"D^{\beta\#}",
-        "Dβ≈": r"D^{\beta\approx}",
-        "Vβ": r"V^{\beta}",
-        "iterationsβ": r"\mathrm{iterations}^{\beta}",
-        "remainingβ": r"\mathrm{remaining}^{\beta}",
-        "1W": r"\mathbf{1}^{W}",
-        "1β": r"\mathbf{1}^{\beta}",
-    }
-)
-"""Families whose LaTeX is not that of their letters."""
 
 _LETTERS: Mapping[str, str] = MappingProxyType(
     {
@@ -139,9 +95,9 @@ def symbol_text(family: str) -> str:
         >>> symbol_text("dx"), symbol_text("H°\u0304") == "H\u0304°"
         ('ẋ', True)
     """
-    known = _TEXT.get(family)
-    if known is not None:
-        return known
+    known = QUANTITIES.get(family)
+    if known is not None and known.shown:
+        return known.shown
     if _PULLED.fullmatch(family):
         return f"({family})"
     marks = "".join(letter for letter in family if letter in _MARKS)
@@ -157,9 +113,9 @@ def symbol_latex(family: str) -> str:
         >>> symbol_latex("Hη"), symbol_latex("b°"), symbol_latex("momentum")
         ('(H\\\\eta)', 'b^{\\\\circ}', '\\\\mathrm{momentum}')
     """
-    known = _LATEX.get(family)
-    if known is not None:
-        return known
+    known = QUANTITIES.get(family)
+    if known is not None and known.latex:
+        return known.latex
     letters = symbol_text(family)
     if _WORDS.fullmatch(letters):
         return rf"\mathrm{{{letters}}}".replace("_", r"\_")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from sifrc.derive.groups import GROUP
+from sifrc.derive.quantities import QUANTITIES
 from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import negative
 from sifrc.ir.traverse import substitute
@@ -22,7 +23,7 @@ from sifrc.report.layout import Derivative, Symbol
 
 __all__ = ["Uniform"]
 
-_LETTERS = MappingProxyType({"b": "y", "b°": "y°", "γ": "z", "c": "dy", "ḃ": "ẏ"})
+_LETTERS = MappingProxyType({name: known.activated for name, known in QUANTITIES.items() if known.activated})
 """Adjoint -> what it is after back-propagation through the activation."""
 
 

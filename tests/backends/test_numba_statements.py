@@ -17,7 +17,8 @@ from sifrc.backends.numba_cpu import BACKEND
 from sifrc.backends.numba_cpu.access import Block
 from sifrc.backends.numba_cpu.storage import Layout
 from sifrc.errors import BackendError
-from sifrc.lower.arrays import Family, Load, Ref, Storage, Subscript
+from sifrc.ir.quantity import Storage
+from sifrc.lower.arrays import Family, Load, Ref, Subscript
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import (
     Assign,

@@ -16,10 +16,11 @@ import torch
 from test_random_modules import SMOOTH, agree, load, sources
 
 from sifrc.compiler import Request, compile_spec
+from sifrc.derive.quantities import QUANTITIES
 from sifrc.derive.system import Equation, System
 from sifrc.ir import Axis, Input, Role
 from sifrc.ir.build import apply, scale
-from sifrc.lower import names
+from sifrc.ir.quantity import Quantity, table_of
 from sifrc.lower.identities import IdentityError, check_identities
 from sifrc.methods.plan import Phase
 from sifrc.scalar import EXP
@@ -167,6 +168,8 @@ def test_two_quantities_with_one_name_are_refused() -> None:
 
 def test_every_family_has_an_identifier_of_its_own() -> None:
     """The table of names gives no identifier and no name twice."""
-    codes = [code for _, code, _, _ in names._TABLE]
+    codes = [quantity.code for quantity in QUANTITIES.values()]
     assert len(set(codes)) == len(codes)
-    assert len(names.CODE_NAMES) == len(codes)
+    for again in (Quantity("x", "states", "states"), Quantity("X", "x", "states")):
+        with pytest.raises(ValueError, match="called"):
+            table_of(QUANTITIES.values(), [again])

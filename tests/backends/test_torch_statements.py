@@ -11,7 +11,8 @@ from torch_cases import imported
 from sifrc.backends.layout import statement
 from sifrc.backends.torch_eager.access import Names
 from sifrc.backends.torch_eager.statements import Writer
-from sifrc.lower.arrays import Family, Load, Ref, Storage, Subscript
+from sifrc.ir.quantity import Storage
+from sifrc.lower.arrays import Family, Load, Ref, Subscript
 from sifrc.lower.program import Program
 from sifrc.lower.statements import Assign, Contract, Kernel, LogSumExpOver, MaximumOver, Sum
 

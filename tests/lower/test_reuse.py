@@ -23,7 +23,8 @@ from sifrc.backends.numba_cpu import storage
 from sifrc.cache import entry_name, module_from_cache
 from sifrc.compiler import Request, compile_spec
 from sifrc.errors import DerivationError
-from sifrc.lower.arrays import Family, Load, Ref, Storage, Subscript
+from sifrc.ir.quantity import Storage
+from sifrc.lower.arrays import Family, Load, Ref, Subscript
 from sifrc.lower.lowering import lower
 from sifrc.lower.program import Function, Program
 from sifrc.lower.reuse import aliases

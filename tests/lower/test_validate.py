@@ -12,7 +12,8 @@ import sympy
 from cases import CASES
 
 from sifrc.compiler import Request, compile_spec
-from sifrc.lower.arrays import Family, Load, Ref, Slot, Storage, Subscript, Upto
+from sifrc.ir.quantity import Storage
+from sifrc.lower.arrays import Family, Load, Ref, Slot, Subscript, Upto
 from sifrc.lower.lowering import Passes, lower
 from sifrc.lower.program import Place, Program
 from sifrc.lower.statements import (

@@ -15,7 +15,7 @@ import pytest
 from newton_blocks import BACKENDS, Run, module, steps, textbook
 
 from sifrc.ir.arithmetic import NUMPY
-from sifrc.lower.arrays import Storage
+from sifrc.ir.quantity import Storage
 from sifrc.lower.interpret import Machine, run_functions
 from sifrc.lower.lowering import Passes, lower
 from sifrc.methods.planning import make_plan

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from sifrc.backends.names import owner_name
 from sifrc.backends.numba_cpu.storage import Group, Layout, Shape, is_scalar
 from sifrc.errors import BackendError
+from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute
-from sifrc.lower.arrays import Load, Ref, Slot, Storage, Subscript, Upto, Window
+from sifrc.lower.arrays import Load, Ref, Slot, Subscript, Upto, Window
 
 __all__ = ["Block", "constant_name", "extent_of", "subscript_text"]
 

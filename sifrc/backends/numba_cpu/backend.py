@@ -32,7 +32,7 @@ from sifrc.backends.text import (
     template_folder,
 )
 from sifrc.errors import BackendError
-from sifrc.lower.arrays import Storage
+from sifrc.ir.quantity import Storage
 from sifrc.scalar import helpers as scalar_helpers
 
 __all__ = ["BACKEND", "NumbaBackend"]

@@ -9,7 +9,7 @@ from sifrc.backends.curvature import draws, extras, form_words, operator_text, s
 from sifrc.backends.layout import signature
 from sifrc.backends.numba_cpu.operators import RAISES, data_text, params_text, unpack
 from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts, call_lines
-from sifrc.lower.arrays import Storage
+from sifrc.ir.quantity import Storage
 from sifrc.lower.chains import with_extra
 from sifrc.methods.curvature_plan import Case, CurvatureOperator, KindPlan
 

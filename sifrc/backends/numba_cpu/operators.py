@@ -10,8 +10,8 @@ from sifrc.backends.numba_cpu.functions import PrivateFunction
 from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts, call_lines
 from sifrc.backends.text import docstring
 from sifrc.errors import BackendError
+from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, targets_of, unrolled
-from sifrc.lower.arrays import Storage
 from sifrc.lower.program import Operator
 
 __all__ = [

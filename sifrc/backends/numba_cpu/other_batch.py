@@ -9,7 +9,7 @@ from sifrc.backends.numba_cpu.loop import checked_call, sample_lines
 from sifrc.backends.numba_cpu.nests import indented
 from sifrc.backends.numba_cpu.parts import STATES, TARGETS, Parts
 from sifrc.backends.numba_cpu.storage import Group, is_scalar
-from sifrc.lower.arrays import Storage
+from sifrc.ir.quantity import Storage
 from sifrc.lower.lifetimes import handed_families
 
 __all__ = ["PREFIX", "OtherBatch", "other_batch", "periodic_lines"]

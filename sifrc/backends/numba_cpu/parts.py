@@ -12,7 +12,7 @@ from sifrc.backends.numba_cpu.functions import PrivateFunction, private_function
 from sifrc.backends.numba_cpu.storage import Group, Layout, is_scalar
 from sifrc.derive.shaped import PARAMETER
 from sifrc.errors import BackendError
-from sifrc.lower.arrays import Storage
+from sifrc.ir.quantity import Storage
 from sifrc.lower.lifetimes import kept_families
 from sifrc.lower.program import Place, Program
 

@@ -18,8 +18,9 @@ from sifrc.backends.numba_cpu.storage import Group, is_scalar
 from sifrc.backends.ranges import ranges_text
 from sifrc.backends.text import docstring, literal
 from sifrc.errors import BackendError
+from sifrc.ir.quantity import Storage
 from sifrc.lower.access import flat
-from sifrc.lower.arrays import OBJECTIVE, Storage
+from sifrc.lower.arrays import OBJECTIVE
 from sifrc.lower.statements import Guard
 
 __all__ = ["Epoch", "epochs", "memory_table", "step_context"]

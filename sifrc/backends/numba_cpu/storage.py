@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sifrc.errors import BackendError
+from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
-from sifrc.lower.arrays import Family, Load, Storage
+from sifrc.lower.arrays import Family, Load
 from sifrc.lower.program import Function, Program
 from sifrc.lower.reuse import aliases
 

@@ -11,7 +11,7 @@ from sifrc.backends.numba_cpu.operators import RAISES, data_text, params_text
 from sifrc.backends.numba_cpu.parts import Parts, call_lines
 from sifrc.backends.summary import first_group_table, groups_table, summary_doc
 from sifrc.backends.text import literal
-from sifrc.lower.arrays import Storage
+from sifrc.ir.quantity import Storage
 
 __all__ = ["owner_tables", "summary_context"]
 

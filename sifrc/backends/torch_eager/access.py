@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sifrc.backends.names import owner_name
+from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
-from sifrc.lower.arrays import Family, Load, Ref, Slot, Storage, Subscript, Upto, Window
+from sifrc.lower.arrays import Family, Load, Ref, Slot, Subscript, Upto, Window
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import Kernel, Statement
 

@@ -16,7 +16,7 @@ from sifrc.backends.torch_eager.reserved import MODULE_MEMBERS
 from sifrc.backends.torch_eager.step import guard_table, memory_table, optimizer_context
 from sifrc.backends.torch_eager.summary import group_tables, summary_context
 from sifrc.errors import BackendError
-from sifrc.lower.arrays import Storage
+from sifrc.ir.quantity import Storage
 from sifrc.scalar import called_helpers
 from sifrc.scalar import helpers as scalar_helpers
 

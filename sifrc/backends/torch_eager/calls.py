@@ -11,7 +11,8 @@ from sifrc.backends.layout import call
 from sifrc.backends.summary import summary_families
 from sifrc.backends.torch_eager.functions import PrivateFunction, plan_functions
 from sifrc.errors import BackendError
-from sifrc.lower.arrays import Family, Storage
+from sifrc.ir.quantity import Storage
+from sifrc.lower.arrays import Family
 from sifrc.lower.chains import Key, curvature_chains, summary_chains
 from sifrc.lower.program import Operator, Program
 

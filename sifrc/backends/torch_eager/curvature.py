@@ -17,7 +17,7 @@ from sifrc.backends.curvature import (
 from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.torch_eager.calls import Calls, Parts
 from sifrc.backends.torch_eager.operators import PARAMS_TEXT, RAISES_TEXT, data_text, unpack
-from sifrc.lower.arrays import Storage
+from sifrc.ir.quantity import Storage
 from sifrc.lower.chains import with_extra
 from sifrc.methods.curvature_plan import Case, CurvatureOperator, KindPlan
 

@@ -12,7 +12,8 @@ from sifrc.backends.torch_eager.access import Names, aligned
 from sifrc.backends.torch_eager.products import Product
 from sifrc.backends.torch_eager.scaling import number_of, numbers_first
 from sifrc.errors import BackendError
-from sifrc.lower.arrays import SAMPLE_LABEL, Load, Storage
+from sifrc.ir.quantity import Storage
+from sifrc.lower.arrays import SAMPLE_LABEL, Load
 from sifrc.scalar import print_code
 
 __all__ = ["BATCH", "LIKE", "Entry", "Formula", "entries_of", "extents_text", "update_text"]

@@ -15,8 +15,9 @@ from sifrc.backends.torch_eager.expressions import BATCH, LIKE
 from sifrc.backends.torch_eager.releases import parts_of_body, releases
 from sifrc.backends.torch_eager.statements import Writer
 from sifrc.errors import BackendError
+from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, flat
-from sifrc.lower.arrays import Family, Ref, Storage
+from sifrc.lower.arrays import Family, Ref
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import Contract, Guard, Loop, SolveSystem, Statement
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sifrc.backends.layout import call, returned, signature
 from sifrc.backends.text import docstring
 from sifrc.backends.torch_eager.calls import Calls, Key, Parts
-from sifrc.lower.arrays import Storage
+from sifrc.ir.quantity import Storage
 
 __all__ = ["OtherBatch", "other_batch"]
 

@@ -16,8 +16,9 @@ from sifrc.backends.torch_eager.products import Product, product_of
 from sifrc.backends.torch_eager.sums import covered_labels, inner_product, matrix_and_vector
 from sifrc.backends.versions import versions
 from sifrc.errors import BackendError
+from sifrc.ir.quantity import Storage
 from sifrc.lower.access import loads_of, targets_of
-from sifrc.lower.arrays import Load, Ref, Storage
+from sifrc.lower.arrays import Load, Ref
 from sifrc.lower.statements import (
     Assign,
     ConjugateGradients,

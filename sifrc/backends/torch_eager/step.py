@@ -13,8 +13,9 @@ from sifrc.backends.torch_eager.calls import Calls, Key, Parts
 from sifrc.backends.torch_eager.other_batch import OtherBatch, other_batch
 from sifrc.backends.torch_eager.statements import UNNAMED
 from sifrc.errors import BackendError
+from sifrc.ir.quantity import Storage
 from sifrc.lower.access import flat
-from sifrc.lower.arrays import Family, Storage
+from sifrc.lower.arrays import Family
 from sifrc.lower.ownership import users_of_memory
 from sifrc.lower.statements import Guard
 from sifrc.methods.plan import Hyperparameter

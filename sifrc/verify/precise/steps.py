@@ -12,7 +12,7 @@ import numpy as np
 from sifrc.derive.curvature.scores import NORMAL, UNIFORM
 from sifrc.errors import DerivationError, MethodError, VerificationError
 from sifrc.ir.arithmetic import MPMATH, Array
-from sifrc.lower.arrays import Storage
+from sifrc.ir.quantity import Storage
 from sifrc.lower.interpret import Key, Machine, run_functions
 from sifrc.lower.lowering import Passes, lower
 from sifrc.lower.program import Program
