@@ -41,6 +41,7 @@ class Family:
         shapes: index -> shape; None in a shape is the batch size. A family without index has the
             single index None. Scalars have shape ().
         text: what it is, one line with its symbol, e.g. ``states x_k``.
+        part_of: family of the quantity that an intermediate array is made for; empty for a quantity itself.
         values: of a CONSTANT family, in the order of ``shapes``; initial fill value of a MEMORY
             family is ``initial`` (``zeros`` or ``identity``).
     """
@@ -50,6 +51,7 @@ class Family:
     storage: Storage
     shapes: tuple[tuple[int | None, tuple[int | None, ...]], ...]
     text: str
+    part_of: str = ""
     values: tuple[float, ...] = ()
     initial: str = "zeros"
 

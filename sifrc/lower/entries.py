@@ -63,7 +63,7 @@ class Entries(ABC):
         self.in_place = in_place
         self.mark = mark
         self.shapes: dict[str, dict[int | None, tuple[int | None, ...]]] = {}
-        self.temporaries: set[str] = set()
+        self.parts: dict[str, str] = {}
         self.extents: dict[tuple[str, int | None], tuple[Axis, ...]] = {}
         self._held: dict[str, dict[str, Input]] = {}
         self._made_from: dict[str, list[str]] = {}
@@ -112,7 +112,7 @@ class Entries(ABC):
         family = f"{owner.family}~{self._count}{f'.{other}' if other else ''}{self.mark}"
         suffix = (f"_{other}" if other else "") + ("_one" if self.mark else "")
         self.code.setdefault(family, f"{self.code[owner.family]}_part{self._count}{suffix}")
-        self.temporaries.add(family)
+        self.parts[family] = owner.family
         role = Role.STATE if SAMPLE in axes else Role.DIRECTION
         symbol = Input(family, owner.index, axes, role)
         self._note(symbol)

@@ -69,6 +69,7 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
     functions: list[Function] = []
     shapes: dict[str, dict[int | None, tuple[int | None, ...]]] = {}
     order: dict[str, None] = {}
+    parts: dict[str, str] = {}
     for form in ("batched", "single"):
         windows = Windows(plan.owners, in_place)
         lowering = Lowering(dict(codes), "" if form == "batched" else "'", in_place, windows.views)
@@ -83,8 +84,9 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
                 if index not in known:
                     known[index] = shape if form == "batched" else _as_batched(family, shape, plan)
         codes.update(lowering.code)
+        parts.update(lowering.parts)
     check_codes({name: codes[name] for name in order})
-    families = tuple(_family(name, codes[name], shapes[name], plan) for name in order)
+    families = tuple(_family(name, codes[name], shapes[name], plan, parts.get(name, "")) for name in order)
     operators = tuple(
         Operator(o.name, o.prepare, o.apply, o.scalar, o.tensors, o.vector, o.batched, o.doc, o.source)
         for o in plan.operators
@@ -167,7 +169,9 @@ def _described(family: str) -> str:
     return family if known is None else known.text
 
 
-def _family(name: str, code: str, shapes: Mapping[int | None, tuple[int | None, ...]], plan: Plan) -> Family:
+def _family(
+    name: str, code: str, shapes: Mapping[int | None, tuple[int | None, ...]], plan: Plan, part_of: str
+) -> Family:
     ordered = tuple(sorted(shapes.items(), key=lambda item: -1 if item[0] is None else item[0]))
     storage = _storage(name, plan)
     values: tuple[float, ...] = ()
@@ -176,13 +180,12 @@ def _family(name: str, code: str, shapes: Mapping[int | None, tuple[int | None, 
         values = tuple(plan.constants[name, k] for k, _ in ordered if k is not None)
     memory = next((spec for spec in plan.memory if spec.family == name), None)
     hyper = next((h for h in plan.hyperparameters if h.name == name), None)
-    base, _, part = name.partition("~")
-    text = _described(base) + (", intermediate" if part else "")
+    text = _described(part_of or name) + (", intermediate" if part_of else "")
     if memory is not None:
         text = memory.text
     if hyper is not None:
         text = hyper.text
-    return Family(name, code, storage, ordered, text, values, memory.initial if memory else "zeros")
+    return Family(name, code, storage, ordered, text, part_of, values, memory.initial if memory else "zeros")
 
 
 def _function(
@@ -211,8 +214,8 @@ def _function(
         families = dict(plan.guarded).get(phase.name)
         if families is not None:
             chosen = [s for s in statements if not families or targets_of(s)[0].ref.family in families]
-            statements += _guards(chosen, families, layer, plan, (windows, guards))
-        statements = [_named_solve(s, layer, plan, guards) for s in statements]
+            statements += _guards(chosen, families, layer, plan, (windows, guards, lowering.parts))
+        statements = [_named_solve(s, layer, plan, guards, lowering.parts) for s in statements]
         fused = fuse_kernels(statements, shape_of) if passes.fuse else tuple(statements)
         blocks.append(Block(layer, fused))
     body = roll_loops(blocks) if passes.roll else tuple(s for block in blocks for s in block.statements)
@@ -249,19 +252,20 @@ def _guards(
     families: tuple[str, ...],
     layer: int | None,
     plan: Plan,
-    tables: tuple[Windows, list[tuple[str, str]]],
+    tables: tuple[Windows, list[tuple[str, str]], Mapping[str, str]],
 ) -> list[Statement]:
     """One guard for each number, vector or named array that the equations of a layer write.
 
     Matrices that are only intermediate are left out: what is made of them is guarded. An array over all
     groups has a code for each of them.
     """
-    windows, table = tables
+    windows, table, parts = tables
     guards: list[Statement] = []
     seen: set[object] = set()
     for statement in statements:
         for target in targets_of(statement):
-            base, _, part = target.ref.family.partition("~")
+            family = target.ref.family
+            part, base = family in parts, parts.get(family, family)
             size = sum(label != SAMPLE_LABEL for label in target.labels)
             named = not families or target.ref.family in families
             if named and target.ref not in seen and not (part and (size > 1 or layer is None)):
@@ -299,12 +303,17 @@ def _guard_code(
 
 
 def _named_solve(
-    statement: Statement, layer: int | None, plan: Plan, table: list[tuple[str, str]]
+    statement: Statement,
+    layer: int | None,
+    plan: Plan,
+    table: list[tuple[str, str]],
+    parts: Mapping[str, str],
 ) -> Statement:
     """A linear system that says, where it has no solution, which quantity of which layer it was for."""
     if not isinstance(statement, SolveSystem) or not statement.checked:
         return statement
-    base = statement.target.ref.family.partition("~")[0]
+    family = statement.target.ref.family
+    base = parts.get(family, family)
     quantity = f"{_described(base)} (linear system)"
     return replace(statement, guard=_guard_code(quantity, layer, _owners(plan, base), table))
 

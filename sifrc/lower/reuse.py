@@ -43,7 +43,7 @@ def aliases(program: Program) -> Mapping[str, str]:
         for block in _blocks(function.body):
             for position, statement in enumerate(block.statements):
                 for target in targets_of(statement):
-                    if "~" in target.ref.family:
+                    if program.family(target.ref.family).part_of:
                         place = _place(program, block, position, reads)
                         found.setdefault(target.ref.family, set()).add(place)
     chosen: dict[str, str] = {}
@@ -125,7 +125,7 @@ def _place(program: Program, block: _Block, position: int, reads: Counter[Member
     place = absolute(target.ref, block.k)
     family = program.family(place[0])
     touched = _after(block.touched.get(place, ()), position)
-    if family.storage in _KEPT or "~" in family.name or place[1] != member[1]:
+    if family.storage in _KEPT or family.part_of or place[1] != member[1]:
         return None
     if touched is not None and touched < reader:
         return None

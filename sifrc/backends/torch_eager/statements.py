@@ -89,7 +89,7 @@ class Writer:
 
     def _broadcast_by_readers(self, target: Load) -> bool:
         """Whether all readers are formulas in which other operands have all labels of this intermediate."""
-        if "~" not in target.ref.family or target.ref.family in self.results:
+        if not self.names.family(target).part_of or target.ref.family in self.results:
             return False
         for statement in self._following:
             if not isinstance(statement, Kernel | Sum):
