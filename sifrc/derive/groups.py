@@ -13,7 +13,7 @@ from sifrc.ir.along import along
 from sifrc.ir.build import einsum
 from sifrc.model.partition import Partition
 
-__all__ = ["GROUP", "OWNER", "SINGLE", "along_groups", "of_group"]
+__all__ = ["GROUP", "MARK", "OWNER", "SINGLE", "along_groups", "of_group"]
 
 GROUP = "group of tensors"
 """Name of the axis that counts the groups."""
@@ -21,7 +21,13 @@ OWNER = {"N": "1W", "η": "1β"}
 """Family of a direction -> family of the vectors that are 1 at the group which owns the tensor, else 0."""
 SINGLE = {"N": "N°", "η": "η°"}
 """The same where every number is a group -> family of the tensors with the entry of one group, else 0."""
+MARK = "'"
+"""Behind the letter of a tangent or a direction: of the second one; twice, of the third."""
 _TANGENTS = ("ẋ", "ȧ", "ḃ", "ẏ", "ẍ", "ä", "ċ", "c̈")
+_DIRECTIONS = {
+    letter + MARK * number: (letter, number) for letter in (*_TANGENTS, *OWNER) for number in range(3)
+}
+"""Tangents and directions -> their letter, and whether they are the first, second or third such."""
 
 
 def along_groups(value: Expr, partition: Partition, order: int) -> Expr:
@@ -40,18 +46,18 @@ def along_groups(value: Expr, partition: Partition, order: int) -> Expr:
 
 def _lifted(partition: Partition, axis: Axis, symbol: Input) -> Expr:
     """A tangent or a direction along the groups, if it is that of this axis."""
-    family, marks = symbol.family.rstrip("'"), symbol.family.count("'")
-    if marks != axis.primes:
+    family, number = _DIRECTIONS.get(symbol.family, ("", None))
+    if number != axis.primes:
         return symbol
     plain = Input(family, symbol.index, symbol.slots, symbol.role)
-    if partition.discrete and family in SINGLE and symbol.role is Role.DIRECTION:
-        return of_group(Input(SINGLE[family], plain.index, plain.slots, plain.role), axis)
-    if family in OWNER and symbol.role is Role.DIRECTION:
-        owner = Input(OWNER[family], symbol.index, (axis,), Role.HYPERPARAMETER)
-        return einsum([(owner, (axis,)), (plain, plain.axes)], (axis, *plain.axes))
     if family in _TANGENTS:
         return of_group(plain, axis)
-    return symbol
+    if symbol.role is not Role.DIRECTION:
+        return symbol
+    if partition.discrete:
+        return of_group(Input(SINGLE[family], plain.index, plain.slots, plain.role), axis)
+    owner = Input(OWNER[family], symbol.index, (axis,), Role.HYPERPARAMETER)
+    return einsum([(owner, (axis,)), (plain, plain.axes)], (axis, *plain.axes))
 
 
 def of_group(symbol: Input, axis: Axis) -> Input:

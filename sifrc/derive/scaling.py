@@ -88,7 +88,8 @@ class Scaling:
         three groups are multiplied, then the second and the third ones: no product is out of range unless the
         result is, also where one group's direction is as short as another one's is long.
         """
-        found = [e.symbol for e in system.equations if e.symbol.family.removesuffix(_UNIT) in _RESULTS]
+        whole = {at_unit_length(family): family for family in _RESULTS}
+        found = [e.symbol for e in system.equations if e.symbol.family in whole]
         equations = list(self._thirds())
         for symbol in found:
             labels = symbol.slots * (3 if symbol.family == at_unit_length("D̄") else 1)
@@ -97,7 +98,7 @@ class Scaling:
                 part = Input(family, None, (self.groups,), Role.DIRECTION)
                 factor = einsum([(part, (label,)) for label in labels], symbol.slots)
                 value = apply(QUOTIENT, value, factor)
-            result = Input(symbol.family.removesuffix(_UNIT), None, symbol.slots, symbol.role)
+            result = Input(whole[symbol.family], None, symbol.slots, symbol.role)
             equations.append(Equation(result, value, None, "definition"))
         return tuple(equations)
 

@@ -24,7 +24,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from sifrc.calculus import jvp
-from sifrc.derive.groups import GROUP, along_groups, of_group
+from sifrc.derive.groups import GROUP, MARK, along_groups, of_group
 from sifrc.derive.lagrangian import FirstOrder
 from sifrc.derive.moves import moves_of, pulls_of
 from sifrc.derive.probabilities import probabilities_of
@@ -359,14 +359,14 @@ class Summaries:
         """
         if centred and self.probabilities is not None:
             c = self.model.constraints[-1]
-            own = self._state(c, "ċ" + "'" * number)
+            own = self._state(c, "ċ" + MARK * number)
             return {**self._along(number, multipliers=multipliers), c.state: own}
         if (number, multipliers) not in self._moving:
             self._moving[number, multipliers] = self._tangents(number, multipliers)
         return self._moving[number, multipliers]
 
     def _tangents(self, number: int, multipliers: bool) -> Mapping[Input, Expr]:
-        mark = "'" * number
+        mark = MARK * number
         found: dict[Input, Expr] = self._marked(mark)
         for c in self.model.constraints:
             found[c.state] = self._state(c, f"ẋ{mark}")

@@ -24,7 +24,7 @@ from sifrc.lower.lifetimes import other_places, places, summary_places
 from sifrc.lower.program import Function, Operator, Program
 from sifrc.lower.sharing import share_subexpressions
 from sifrc.lower.statements import Fresh, Guard, Loop, SolveSystem, Statement
-from sifrc.lower.structure import compressed
+from sifrc.lower.structure import COORDINATES, compressed
 from sifrc.lower.validate import validate
 from sifrc.lower.windows import Windows
 from sifrc.methods.plan import Phase, Plan
@@ -200,11 +200,12 @@ def _function(
     form = "batched" if batched else "single"
     system = batch_system(phase.system) if batched else phase.system
     if passes.structure:
-        system = replace(system, equations=tuple(part for e in system.equations for part in compressed(e)))
-        for equation in system.equations:
-            family, _, part = equation.symbol.family.partition(".")
-            if part:
-                lowering.code.setdefault(equation.symbol.family, f"{lowering.code[family]}_{part}")
+        made = [compressed(equation) for equation in system.equations]
+        system = replace(system, equations=tuple(part for parts in made for part in parts))
+        for *coordinates, last in made:
+            for name, equation in zip(COORDINATES[: len(coordinates)], coordinates, strict=True):
+                code = f"{lowering.code[last.symbol.family]}_{name}"
+                lowering.code.setdefault(equation.symbol.family, code)
     shape_of = shapes_lookup(lowering.shapes)
     lowering.enter(phase.name, tuple(name for name in phase.after if form in plan.phase(name).forms))
     blocks: list[Block] = []

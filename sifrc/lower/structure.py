@@ -19,7 +19,7 @@ from sifrc.ir.linear import LinearSolve
 from sifrc.scalar import POWER_OF_TWO, QUOTIENT, SQRT
 from sifrc.scalar.function import ScalarFunction
 
-__all__ = ["Kronecker", "compressed", "kronecker"]
+__all__ = ["COORDINATES", "Kronecker", "compressed", "kronecker"]
 
 _X = sympy.Symbol("x", real=True)
 INVERSE_ROOT = ScalarFunction(
@@ -72,6 +72,10 @@ def _factors(expr: Expr, labels: tuple[Axis, ...], place: str) -> Iterator[Opera
         for slot in slots:
             table.setdefault(slot, Axis(f"{slot.name}@{place}", slot.size, slot.primes))
         yield from _factors(operand, tuple(table[slot] for slot in slots), f"{place}.{number}")
+
+
+COORDINATES = ("square", "unit", "along", "size", "rest")
+"""Names of what is defined on the way to a solution in fewer coordinates."""
 
 
 def compressed(equation: Equation) -> tuple[Equation, ...]:
@@ -150,14 +154,13 @@ def _both(
     )
 
 
-def _coordinates(symbol: Input, row: Axis, column: Axis) -> tuple[Input, Input, Input, Input, Input]:
+def _coordinates(symbol: Input, row: Axis, column: Axis) -> tuple[Input, ...]:
     """‖u‖², û, R û, the power of two ς of R's size and ‖R_⊥/ς‖², named after what is solved for."""
-
-    def named(part: str, axes: tuple[Axis, ...]) -> Input:
-        return Input(f"{symbol.family}.{part}", symbol.index, axes, Role.DIRECTION)
-
-    square, size, rest = (named(part, ()) for part in ("square", "size", "rest"))
-    return square, named("unit", (column,)), named("along", (row,)), size, rest
+    axes: tuple[tuple[Axis, ...], ...] = ((), (column,), (row,), (), ())
+    return tuple(
+        Input(f"{symbol.family}.{name}", symbol.index, own, Role.DIRECTION)
+        for name, own in zip(COORDINATES, axes, strict=True)
+    )
 
 
 def _vectors(term: _Term, column: Axis) -> tuple[Expr, ...]:

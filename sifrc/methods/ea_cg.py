@@ -241,8 +241,8 @@ class _Plan:
         for layer in self._layers():
             c = owner_of(self.model, layer.parameters)
             fresh = (mean_block(c.axis, c.index), moment_symbol(layer.parameters, self.moment))
-            for symbol, new in zip(fresh, (layer.block, layer.moment), strict=True):
-                kept = _renamed(symbol, new.family.removesuffix("+"))
+            for symbol, new, family in zip(fresh, (layer.block, layer.moment), ("H̃", "Ã"), strict=True):
+                kept = _renamed(symbol, family)
                 # Kept is the average of weight one: (decay·w·old + (1 − decay)·fresh) over the new weight.
                 inverse = apply(RECIPROCAL, new_weight)
                 parts = [
