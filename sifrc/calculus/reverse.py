@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import singledispatch
 from typing import TypeAlias
 
@@ -97,14 +98,14 @@ def _pull_back(product: list[Operand], operand: Expr, labels: tuple[Axis, ...]) 
     slots: list[Axis] = []
     for position, label in enumerate(labels):
         if label in labels[:position]:
-            other = Axis(f"!{position}", label.size)
+            other = label.summed(f"!{position}")
             product = [*product, (Delta(label, other), (label, other))]
             label = other
         slots.append(label)
     table = dict(zip(slots, operand.axes, strict=True))
     inside = {label for _, names in product for label in names} - set(slots)
     if inside & set(operand.axes):  # a name clash: move the other labels out of the way
-        table |= {label: Axis(f"{label.name}~", label.size, label.primes) for label in inside}
+        table |= {label: replace(label, name=f"{label.name}~") for label in inside}
     renamed = [(expr, tuple(table.get(label, label) for label in names)) for expr, names in product]
     return einsum(renamed, operand.axes)
 

@@ -10,13 +10,12 @@ from functools import partial
 
 from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.along import along
+from sifrc.ir.axes import AxisKind
 from sifrc.ir.build import einsum
 from sifrc.model.partition import Partition
 
-__all__ = ["GROUP", "MARK", "OWNER", "SINGLE", "along_groups", "of_group"]
+__all__ = ["MARK", "OWNER", "SINGLE", "along_groups", "group_axis", "of_group"]
 
-GROUP = "group of tensors"
-"""Name of the axis that counts the groups."""
 OWNER = {"N": "1W", "η": "1β"}
 """Family of a direction -> family of the vectors that are 1 at the group which owns the tensor, else 0."""
 SINGLE = {"N": "N°", "η": "η°"}
@@ -39,7 +38,7 @@ def along_groups(value: Expr, partition: Partition, order: int) -> Expr:
         order: how many axes of groups the result has.
     """
     for number in range(order):
-        axis = Axis(GROUP, partition.size, number)
+        axis = group_axis(partition.size, number)
         value = along(value, axis, partial(_lifted, partition, axis))
     return value
 
@@ -58,6 +57,11 @@ def _lifted(partition: Partition, axis: Axis, symbol: Input) -> Expr:
         return of_group(Input(SINGLE[family], plain.index, plain.slots, plain.role), axis)
     owner = Input(OWNER[family], symbol.index, (axis,), Role.HYPERPARAMETER)
     return einsum([(owner, (axis,)), (plain, plain.axes)], (axis, *plain.axes))
+
+
+def group_axis(size: int, number: int = 0) -> Axis:
+    """The axis that counts so many groups; of the second or third direction where ``number`` is 1 or 2."""
+    return Axis("group of tensors", size, number, AxisKind.GROUP)
 
 
 def of_group(symbol: Input, axis: Axis) -> Input:

@@ -14,6 +14,7 @@ of the largest magnitudes of the tensors of the group, and ς_s = 1 where it is 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 
 from sifrc.derive.groups import OWNER, SINGLE
@@ -162,7 +163,7 @@ class Scaling:
             Input(
                 family,
                 direction.index,
-                (Axis(self.groups.name, self.groups.size, primes), *direction.slots),
+                (replace(self.groups, primes=primes), *direction.slots),
                 direction.role,
             )
             for primes in range(3)

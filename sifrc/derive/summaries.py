@@ -24,14 +24,14 @@ from dataclasses import replace
 from functools import cached_property
 
 from sifrc.calculus import jvp
-from sifrc.derive.groups import GROUP, MARK, along_groups, of_group
+from sifrc.derive.groups import MARK, along_groups, group_axis, of_group
 from sifrc.derive.lagrangian import FirstOrder
 from sifrc.derive.moves import moves_of, pulls_of
 from sifrc.derive.probabilities import probabilities_of
 from sifrc.derive.scaling import Scaling
 from sifrc.derive.shaped import DIRECTION
 from sifrc.derive.system import Equation, System, by_layer, needed
-from sifrc.ir import Axis, Expr, Input, Role
+from sifrc.ir import Expr, Input, Role
 from sifrc.ir.along import spread
 from sifrc.ir.build import einsum, inner, ones, subtract, total, zero
 from sifrc.ir.normal import Relation, condense, expand, reduce, relation
@@ -54,7 +54,7 @@ class Summaries:
         self.first = first
         self.model: Model = first.model
         self.partition = partition
-        self.groups = Axis(GROUP, partition.size)
+        self.groups = group_axis(partition.size)
         self._moving: dict[tuple[int, bool], Mapping[Input, Expr]] = {}
 
     # -- systems
@@ -162,7 +162,7 @@ class Summaries:
         found: list[Relation] = []
         for family in ("ċ", *(("c̈",) if self._bent else ())):
             for number in range(3):
-                axis = Axis(GROUP, self.groups.size, number)
+                axis = group_axis(self.partition.size, number)
                 moved = of_group(self._state(c, family), axis)
                 mean = einsum([(self.probabilities, (c.axis,)), (moved, moved.axes)], (axis,))
                 found.append(relation(f"⟨softmax, {family}⟩ = 0", mean, mean))
@@ -296,7 +296,7 @@ class Summaries:
         self, name: str, title: str, family: str, order: int, part: Callable[[Expr, bool], Expr], source: str
     ) -> System:
         """Differentials of the terms of L, added up layer by layer."""
-        axes = tuple(Axis(GROUP, self.groups.size, n) for n in range(order))
+        axes = tuple(group_axis(self.partition.size, n) for n in range(order))
         equations: list[Equation] = []
         known: list[Expr] = []
         for c, form in self._forms():

@@ -227,9 +227,9 @@ def einsum(operands: Iterable[Operand], out: Sequence[Axis]) -> Expr:
     flat = _sum_classes(_remove_deltas(flat, out, broadcast), out, broadcast)
     carried = {label for _, labels in flat for label in labels}
     for label in sorted(broadcast - carried - set(out)):  # summing over a broadcast label counts it
-        if label.size is None:
+        if label.is_sample:
             raise AxisError("a sum over samples needs an operand that depends on the sample")
-        coefficient *= label.size
+        coefficient *= label.entries
     if len(flat) == 1 and flat[0][1] == out:
         single = flat[0][0]
         product = single if single.axes == out else Einsum(((single, out),), out)
@@ -259,7 +259,7 @@ def _relabel(
     """Labels of a nested operand in terms of the outer product's; its own sums get fresh names."""
     for label in labels:
         if label not in table:
-            table[label] = Axis(f"~{next(fresh)}", label.size)
+            table[label] = label.summed(f"~{next(fresh)}")
     return tuple(table[label] for label in labels)
 
 
@@ -321,5 +321,5 @@ def _canonical(operands: list[Operand], out: tuple[Axis, ...]) -> tuple[Operand,
     ordered = [operands[position] for position in canonical_order(product)]
     new = dict.fromkeys(label for _, labels in ordered for label in labels if label not in out)
     names = contracted_names({number: axis.name for number, axis in enumerate(out)})
-    named = {label: Axis(name, label.size) for label, name in zip(new, names, strict=False)}
+    named = {label: label.summed(name) for label, name in zip(new, names, strict=False)}
     return tuple((expr, tuple([named.get(label, label) for label in labels])) for expr, labels in ordered)

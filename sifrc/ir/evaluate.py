@@ -27,7 +27,7 @@ class _Context:
         self.samples = samples
 
     def size(self, axis: Axis) -> int:
-        return self.samples if axis.size is None else axis.size
+        return self.samples if axis.is_sample else axis.entries
 
     def shape(self, axes: tuple[Axis, ...]) -> tuple[int, ...]:
         return tuple(self.size(axis) for axis in axes)

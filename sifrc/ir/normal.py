@@ -71,7 +71,7 @@ def _atoms(term: Expr, labels: tuple[Axis, ...], salt: str) -> list[Operand]:
     table = dict(zip(term.out, labels, strict=True))
 
     def name(axis: Axis) -> Axis:
-        return table.setdefault(axis, Axis(f"{axis.name}@{salt}", axis.size))
+        return table.setdefault(axis, axis.summed(f"{axis.name}@{salt}"))
 
     atoms = [(expr, tuple(name(a) for a in slots)) for expr, slots in term.operands]
     carried = {a for _, slots in atoms for a in slots}

@@ -111,7 +111,7 @@ class CubicNewton(Expr):
         if self.unbounded not in ("refuse", "absolute"):
             raise AxisError(f"unknown treatment of what is unbounded: {self.unbounded!r}")
         axes = self.matrix.axes
-        fits = len(axes) == 2 and axes[0].fits(axes[1]) and axes[0].size is not None
+        fits = len(axes) == 2 and axes[0].fits(axes[1]) and not axes[0].is_sample
         if not fits or self.rhs.axes != axes[:1] or self.third.axes != axes[:1] or self.strength.axes:
             operands = (self.matrix, self.rhs, self.third, self.strength)
             raise AxisError(f"cubic newton of {', '.join(names(operand.axes) for operand in operands)}")

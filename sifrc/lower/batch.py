@@ -7,7 +7,6 @@ products is one matrix product.
 
 from __future__ import annotations
 
-from sifrc.derive.groups import GROUP
 from sifrc.derive.system import Equation, System
 from sifrc.ir import SAMPLE, Add, Einsum, Expr, Input, Role
 from sifrc.ir.along import along, spread
@@ -31,7 +30,7 @@ def batch_symbol(symbol: Input) -> Input:
     """
     if not symbol.role.per_sample:
         return symbol
-    leading = sum(axis.name == GROUP for axis in symbol.slots)
+    leading = sum(axis.is_group for axis in symbol.slots)
     slots = (*symbol.slots[:leading], SAMPLE, *symbol.slots[leading:])
     return Input(symbol.family, symbol.index, slots, symbol.role)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sifrc.derive.groups import GROUP
-from sifrc.ir import SAMPLE, Axis, Einsum, Input, Operand
+from sifrc.ir import Axis, Einsum, Input, Operand
 from sifrc.ir.build import einsum
 from sifrc.ir.relative import ordered_operands
 from sifrc.lower.products import without_outer
@@ -41,12 +40,12 @@ def shared_by_groups(expr: Einsum, layer: int | None) -> tuple[tuple[Operand, ..
 
 
 def _over_groups(labels: Iterable[Axis]) -> bool:
-    return any(label.name == GROUP for label in labels)
+    return any(label.is_group for label in labels)
 
 
 def _kept(part: list[Operand], needed: set[Axis]) -> tuple[Axis, ...]:
     found = {label for _, labels in part for label in labels if label in needed}
-    return tuple(sorted(found, key=lambda axis: (axis != SAMPLE, axis)))
+    return tuple(sorted(found, key=lambda axis: (not axis.is_sample, axis)))
 
 
 def _joined(shared: list[Operand], needed: set[Axis]) -> list[list[Operand]]:

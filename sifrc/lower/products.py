@@ -6,8 +6,7 @@ from functools import lru_cache
 
 import opt_einsum
 
-from sifrc.derive.groups import GROUP
-from sifrc.ir import SAMPLE, Axis, Einsum, Expr, Operand
+from sifrc.ir import Axis, Einsum, Expr, Operand
 from sifrc.ir.build import einsum
 from sifrc.ir.relative import ordered_operands
 
@@ -51,7 +50,7 @@ def is_matrix_product(expr: Einsum) -> bool:
     if any(len(set(labels)) < len(labels) for labels in slots):
         return False
     if max(len(labels) for labels in slots) == 3:
-        slots = [tuple(label for label in labels if label.size is not None) for labels in slots]
+        slots = [tuple(label for label in labels if not label.is_sample) for labels in slots]
     if any(len(labels) > 2 for labels in slots):
         return False
     left, right = (set(labels) for labels in slots)
@@ -122,9 +121,7 @@ def _pairwise(expr: Einsum, layer: int | None) -> Expr:
             letters.setdefault(label, opt_einsum.get_symbol(len(letters)))
     inputs = ["".join(letters[label] for label in labels) for _, labels in operands]
     output = "".join(letters[label] for label in expr.out if label in letters)
-    shapes = tuple(
-        tuple(_NOMINAL_BATCH if a.size is None else a.size for a in labels) for _, labels in operands
-    )
+    shapes = tuple(tuple(_NOMINAL_BATCH if a.is_sample else a.size for a in labels) for _, labels in operands)
     for step in _path(",".join(inputs) + "->" + output, shapes):
         chosen = [operands[position] for position in step]
         operands = [op for position, op in enumerate(operands) if position not in step]
@@ -132,6 +129,6 @@ def _pairwise(expr: Einsum, layer: int | None) -> Expr:
             return einsum(chosen, expr.out) if len(chosen) < len(expr.operands) else expr
         kept = set(expr.out) | {label for _, labels in operands for label in labels}
         out = tuple(dict.fromkeys(label for _, labels in chosen for label in labels if label in kept))
-        out = tuple(sorted(out, key=lambda axis: (axis.name != GROUP, axis != SAMPLE, out.index(axis))))
+        out = tuple(sorted(out, key=lambda axis: (not axis.is_group, not axis.is_sample, out.index(axis))))
         operands.append((einsum(chosen, out), out))
     return expr

@@ -34,7 +34,7 @@ class Scope:
         if axis not in self.labels:
             used = set(self.labels.values())
             free = next(letter for letter in _LETTERS if letter not in used)
-            self.labels[axis] = SAMPLE_LABEL if axis.size is None else free
+            self.labels[axis] = SAMPLE_LABEL if axis.is_sample else free
         return self.labels[axis]
 
     def of(self, axes: Sequence[Axis]) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ def _factors(expr: Expr, labels: tuple[Axis, ...], place: str) -> Iterator[Opera
     table = dict(zip(expr.out, labels, strict=True))
     for number, (operand, slots) in enumerate(expr.operands):
         for slot in slots:
-            table.setdefault(slot, Axis(f"{slot.name}@{place}", slot.size, slot.primes))
+            table.setdefault(slot, replace(slot, name=f"{slot.name}@{place}"))
         yield from _factors(operand, tuple(table[slot] for slot in slots), f"{place}.{number}")
 
 

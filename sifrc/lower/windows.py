@@ -16,7 +16,7 @@ from fractions import Fraction
 from functools import singledispatchmethod
 from typing import TypeAlias
 
-from sifrc.derive.groups import GROUP, OWNER
+from sifrc.derive.groups import OWNER
 from sifrc.derive.system import Equation
 from sifrc.ir import Add, Axis, Einsum, Expr, Input
 from sifrc.ir.build import add, einsum, ones, rename, total, zero
@@ -115,7 +115,7 @@ class Windows:
 
     def _like(self, terms: Sequence[tuple[Fraction, Expr]], symbol: Input) -> Load | None:
         """An array with the axes that are left without the groups, of the equation itself if it has one."""
-        axes = tuple(axis for axis in symbol.axes if axis.name != GROUP)
+        axes = tuple(axis for axis in symbol.axes if not axis.is_group)
         if not axes:
             return None
         own = (found for found in inputs_of(*(term for _, term in terms)) if found.axes == axes)
@@ -246,7 +246,7 @@ def _carriers(expr: Expr, axis: Axis) -> Iterator[tuple[Input, Axis]]:
 
 
 def _groups(axes: Sequence[Axis]) -> tuple[Axis, ...]:
-    return tuple(axis for axis in axes if axis.name == GROUP)
+    return tuple(axis for axis in axes if axis.is_group)
 
 
 def _is_owner(expr: Expr) -> bool:
@@ -255,14 +255,14 @@ def _is_owner(expr: Expr) -> bool:
 
 def _stored(symbol: Input, extent: int) -> Input:
     """The symbol with as many groups as are stored."""
-    axes = tuple(Axis(a.name, extent, a.primes) if a.name == GROUP else a for a in symbol.axes)
+    axes = tuple(replace(a, size=extent) if a.is_group else a for a in symbol.axes)
     return Input(symbol.family, symbol.index, _numbered(axes), symbol.role)
 
 
 def _numbered(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
     """The axes of groups told apart in order: equal parts of two windows are then one expression."""
     count = itertools.count()
-    return tuple(Axis(a.name, a.size, next(count)) if a.name == GROUP else a for a in axes)
+    return tuple(replace(a, primes=next(count)) if a.is_group else a for a in axes)
 
 
 def _left(axes: Sequence[Axis], table: _Table) -> tuple[Axis, ...]:
@@ -273,7 +273,7 @@ def _left(axes: Sequence[Axis], table: _Table) -> tuple[Axis, ...]:
         if axis not in table:
             found.append(axis)
         elif high - low > 1:
-            found.append(Axis(axis.name, high - low, axis.primes))
+            found.append(replace(axis, size=high - low))
     return tuple(found)
 
 

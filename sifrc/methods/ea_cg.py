@@ -371,9 +371,8 @@ def _renamed(symbol: Input, family: str) -> Input:
 def _mean_eigenvalue(factor: Input) -> Expr:
     """tr / n; of m mᵀ where the factor is a vector m."""
     axis: Axis = factor.axes[0]
-    assert axis.size is not None
     operands = [(factor, (axis,)), (factor, (axis,))] if len(factor.axes) == 1 else [(factor, (axis, axis))]
-    return scale(Fraction(1, axis.size), einsum(operands, ()))
+    return scale(Fraction(1, axis.entries), einsum(operands, ()))
 
 
 def _shifted(matrix: Input, number: Expr) -> Expr:

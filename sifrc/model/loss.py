@@ -258,15 +258,10 @@ def _without_offset(expr: Expr, part: Callable[[Expr], Expr]) -> Expr:
     return expr
 
 
-def _size(axis: Axis) -> int:
-    assert axis.size is not None
-    return axis.size
-
-
 _VECTOR_FUNCTIONS: Mapping[str, Callable[..., Expr]] = MappingProxyType(
     {
         "sum": lambda axis, v: _sum(v),
-        "mean": lambda axis, v: scale(Fraction(1, _size(axis)), _sum(v)),
+        "mean": lambda axis, v: scale(Fraction(1, axis.entries), _sum(v)),
         "dot": lambda axis, u, v: inner(u, v),
         "logsumexp": _log_sum_exp,
         "log_softmax": _log_softmax,

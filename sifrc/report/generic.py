@@ -146,7 +146,7 @@ def _product(operands: Sequence[Operand], out: tuple[Axis, ...], keys: Keys) -> 
         keys=[keys(expr) for expr, _ in operands],
         labels=by_number,
         fixed={number: f"o{number}" for number in range(len(out))},
-        kinds={number: "p" if axis.size is None else "c" for axis, number in numbers.items()},
+        kinds={number: "p" if axis.is_sample else "c" for axis, number in numbers.items()},
     )
     names = dict(product.fixed)
     parts = []

@@ -275,13 +275,13 @@ def _flatten(expr: Einsum) -> tuple[Fraction, list[Operand], tuple[Axis, ...], b
             for inner, slots in operand.operands:
                 for slot in slots:
                     if slot not in table:
-                        table[slot] = Axis(f"~{next(fresh)}", slot.size)
+                        table[slot] = slot.summed(f"~{next(fresh)}")
                 inlined.append((inner, tuple(table[slot] for slot in slots)))
             covered = {label for _, names in inlined for label in names}
             # A label that only broadcasts still counts where it is summed.
             lonely = tuple(label for label in table.values() if label not in covered)
             stack += inlined[::-1]
-            flat += [(Einsum((), (label,)), (label,)) for label in lonely if label.size is not None]
+            flat += [(Einsum((), (label,)), (label,)) for label in lonely if not label.is_sample]
         else:
             flat.append((operand, labels))
     averaged = _sums_samples(expr)
@@ -289,15 +289,13 @@ def _flatten(expr: Einsum) -> tuple[Fraction, list[Operand], tuple[Axis, ...], b
         if not any(isinstance(op, Input) and op.family == _MEAN for op, _ in flat):
             raise NoMatrixForm("a sum over samples that is no mean")
         flat = [(op, labels) for op, labels in flat if not (isinstance(op, Input) and op.family == _MEAN)]
-    flat = [(op, tuple(label for label in labels if label.size is not None)) for op, labels in flat]
-    out = tuple(label for label in expr.out if label.size is not None)
+    flat = [(op, tuple(label for label in labels if not label.is_sample)) for op, labels in flat]
+    out = tuple(label for label in expr.out if not label.is_sample)
     return coefficient, _without_ones(flat, out), out, averaged
 
 
 def _sums_samples(expr: Einsum) -> bool:
-    return any(
-        label.size is None and label not in expr.out for _, labels in expr.operands for label in labels
-    )
+    return any(label.is_sample and label not in expr.out for _, labels in expr.operands for label in labels)
 
 
 def _without_ones(operands: list[Operand], out: tuple[Axis, ...]) -> list[Operand]:
@@ -315,7 +313,7 @@ def _without_ones(operands: list[Operand], out: tuple[Axis, ...]) -> list[Operan
 @singledispatch
 def _indexed(expr: Expr, names: Mapping[Axis, str], context: Notation) -> Layout:
     """An entry of an expression; ``names`` are the letters of its axes."""
-    labels = tuple(names[axis] for axis in expr.axes if axis.size is not None)
+    labels = tuple(names[axis] for axis in expr.axes if not axis.is_sample)
     layout = _matrix(expr, context)
     return Indexed(layout, labels) if labels else layout
 
@@ -367,8 +365,8 @@ def _entry(operand: Operand, letters: Mapping[Axis, str], context: Notation) -> 
     expr, labels = operand
     if isinstance(expr, Einsum) and not expr.operands:
         return Constant("1")
-    own = [axis for axis in expr.axes if axis.size is not None]
-    used = [label for label in labels if label.size is not None]
+    own = [axis for axis in expr.axes if not axis.is_sample]
+    used = [label for label in labels if not label.is_sample]
     return _indexed(expr, {axis: letters[label] for axis, label in zip(own, used, strict=True)}, context)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import permutations
 
-from sifrc.derive.groups import GROUP
 from sifrc.derive.summaries import Summaries
 from sifrc.derive.system import Equation, System
 from sifrc.ir import Add, Axis, Einsum, Expr, Input
@@ -212,10 +212,10 @@ def _one_axis(term: Expr) -> Einsum | None:
         return None
     operands = []
     for operand, labels in term.operands:
-        if any(axis.name == GROUP for axis in operand.axes):
+        if any(axis.is_group for axis in operand.axes):
             if not isinstance(operand, Input):
                 return None
-            slots = tuple(Axis(a.name, a.size) if a.name == GROUP else a for a in operand.slots)
+            slots = tuple(replace(a, primes=0) if a.is_group else a for a in operand.slots)
             operand = Input(operand.family, operand.index, slots, operand.role)
         operands.append((operand, labels))
     product = einsum(operands, term.out)

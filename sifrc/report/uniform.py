@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from sifrc.derive.groups import GROUP
+from sifrc.derive.groups import group_axis
 from sifrc.derive.quantities import QUANTITIES
-from sifrc.ir import Axis, Expr, Input, Role
+from sifrc.ir import Expr, Input, Role
 from sifrc.ir.build import negative
 from sifrc.ir.traverse import substitute
 from sifrc.model import Model
@@ -46,7 +46,7 @@ class Uniform:
             own[Input("c", c.index, axes, Role.TANGENT)] = Input("dy", c.index, axes, Role.TANGENT)
             # Tangents of the groups, along the axes of which up to three meet.
             for number in range(3):
-                slots = (Axis(GROUP, groups, number), c.axis)
+                slots = (group_axis(groups, number), c.axis)
                 own[Input("ḃ", c.index, slots, Role.TANGENT)] = Input("ẏ", c.index, slots, Role.TANGENT)
         self.table: Mapping[Input, Expr] = MappingProxyType(own)
         self.layers = tuple(c.index for c in linear)

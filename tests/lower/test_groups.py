@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sifrc.derive.groups import GROUP
+from sifrc.derive.groups import group_axis
 from sifrc.ir import SAMPLE, Axis, Einsum, Input, Operand, Role
 from sifrc.ir.build import einsum
 from sifrc.ir.evaluate import evaluate
 from sifrc.lower.groups import shared_by_groups
 
 BATCH = 5
-S, T = Axis(GROUP, 2), Axis(GROUP, 2, 1)
+S, T = group_axis(2), group_axis(2, 1)
 ROW, ROW2, INNER = Axis("i", 3), Axis("j", 3), Axis("k", 4)
 
 

@@ -13,7 +13,7 @@ is known here. On a chain E is empty and C_{k−1} = W_kᵀ H_k W_k: the recursi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from sifrc.calculus import jacobian, seeded, vjp
@@ -216,5 +216,5 @@ def _product(block: Expr, step: Expr) -> Expr:
 def _between(mixed: Expr, step: Expr) -> Expr:
     """Σ_i mixed[i, u] step[i, v] over (u, v)."""
     row = mixed.axes[0]
-    left = Axis(mixed.axes[1].name, mixed.axes[1].size, mixed.axes[1].primes - 1)
+    left = replace(mixed.axes[1], primes=mixed.axes[1].primes - 1)
     return einsum([(mixed, (row, left)), (step, (row, step.axes[1]))], (left, step.axes[1]))

@@ -21,6 +21,7 @@ from sifrc.derive.system import Equation
 from sifrc.errors import DerivationError
 from sifrc.ir import Axis, Delta, Expr, Input, LogSoftmax, Reduce, Role
 from sifrc.ir.along import along
+from sifrc.ir.axes import AxisKind
 from sifrc.ir.build import apply, einsum, ones, rename, scale, total, zero
 from sifrc.ir.normal import expand
 from sifrc.ir.traverse import inputs_of, substitute
@@ -58,7 +59,7 @@ class Score:
 
 def class_axis(model: Model) -> Axis:
     """The axis that numbers the scores of the kind ``fisher``: classes, or entries of the output."""
-    return Axis("class", model.output.axis.size)
+    return Axis("class", model.output.axis.size, kind=AxisKind.CLASS)
 
 
 def score(model: Model, kind: Kind) -> Score:

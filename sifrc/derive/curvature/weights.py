@@ -8,7 +8,7 @@ over a batch is the block of the batch. To average its factors over the rows (i,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sifrc.calculus import seeded
 from sifrc.errors import DerivationError
@@ -109,9 +109,9 @@ def weight_block(model: Model, layer: LayerParameters, block: Input) -> WeightBl
     row, column = layer.weight.axes
     seeds = []
     for primes in (0, 1):
-        i, j = (Axis(a.name, a.size, a.primes + primes) for a in (row, column))
+        i, j = (replace(a, primes=a.primes + primes) for a in (row, column))
         # ∂W/∂W over the slots of W, then (i, j)
-        slots = tuple(Axis(f"{a.name}.slot", a.size) for a in (row, column))
+        slots = tuple(a.summed(f"{a.name}.slot") for a in (row, column))
         unit = einsum(
             [(Delta(slots[0], i), (slots[0], i)), (Delta(slots[1], j), (slots[1], j))], (*slots, i, j)
         )

@@ -229,5 +229,4 @@ def _target_vector(model: Model, target: Any) -> Any:
     if model.spec.loss.targets == "vectors":
         return target
     (axis,) = model.target.axes
-    assert axis.size is not None
-    return np.eye(axis.size)[int(target)]
+    return np.eye(axis.entries)[int(target)]

@@ -16,10 +16,11 @@ is made with sum to one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from sifrc.calculus import jvp
 from sifrc.derive.derived import Derived
-from sifrc.derive.groups import GROUP, OWNER, SINGLE
+from sifrc.derive.groups import OWNER, SINGLE, group_axis
 from sifrc.derive.shaped import DIRECTION, GRADIENT
 from sifrc.derive.summaries import Summaries
 from sifrc.derive.system import System
@@ -39,7 +40,7 @@ def summary_identities(derived: Derived) -> Iterator[Identity]:
     """The identities of the summaries of all orders."""
     work = _Work(derived)
     yield Identity("ḡ = ⟨u, gradient⟩", work.without_vanished(subtract(work.gradient, work.slopes())))
-    s, t, v = (Axis(GROUP, work.groups.size, number) for number in range(3))
+    s, t, v = (group_axis(work.groups.entries, number) for number in range(3))
     yield Identity("H̿ is symmetric", _swapped(work.hessian, (s, t), (t, s)))
     yield Identity("T̄ is symmetric in s and t", _swapped(work.tensor, (s, t, v), (t, s, v)))
     yield Identity("T̄ is symmetric in t and v", _swapped(work.tensor, (s, t, v), (s, v, t)))
@@ -165,15 +166,15 @@ def _one_axis(value: Expr) -> Expr:
     """Tangents of groups along a later axis of theirs are those along the first, read there."""
     table: dict[Input, Expr] = {}
     for symbol in inputs_of(value):
-        if any(axis.name == GROUP and axis.primes for axis in symbol.slots) and _groups(symbol) == 1:
-            slots = tuple(Axis(a.name, a.size) if a.name == GROUP else a for a in symbol.slots)
+        if any(axis.is_group and axis.primes for axis in symbol.slots) and _groups(symbol) == 1:
+            slots = tuple(replace(a, primes=0) if a.is_group else a for a in symbol.slots)
             plain = Input(symbol.family, symbol.index, slots, symbol.role)
             table[symbol] = rename(plain, symbol.slots)
     return substitute(value, table)
 
 
 def _groups(symbol: Input) -> int:
-    return sum(axis.name == GROUP for axis in symbol.slots)
+    return sum(axis.is_group for axis in symbol.slots)
 
 
 def _swapped(value: Expr, axes: tuple[Axis, ...], order: tuple[Axis, ...]) -> Expr:
