@@ -231,9 +231,9 @@ def _method_text(planned: Planned) -> str:
 
 def _conditions(planned: Planned) -> tuple[str, ...]:
     lines = tuple(condition_lines(planned.conditions))
-    if not planned.derived.uses_newton:
+    if not planned.accepted:
         return lines
-    verdict = f"zero ({planned.derived.accepted_by})"
+    verdict = f"zero ({planned.accepted})"
     return (*lines, f"Newton direction substituted into the Sifrian's equations: {verdict}")
 
 

@@ -16,12 +16,14 @@ from typing import Any, Protocol
 from sifrc.backends.base import ModuleSource
 from sifrc.backends.layout import signature
 from sifrc.backends.text import LINE_LENGTH, docstring, literal
+from sifrc.errors import BackendError
 from sifrc.lower.program import Program
-from sifrc.methods.curvature_plan import Case, CurvatureOperator, Form, KindPlan, Result
+from sifrc.operators.record import Case, Entry, Form, KindPlan, Operator, Pairs, Result, Table
 
 __all__ = [
     "BLOCKS",
     "Glue",
+    "block_operators",
     "curvature_families",
     "draws",
     "extras",
@@ -46,9 +48,14 @@ _SINGLE: Mapping[Form, bool] = MappingProxyType(
 """Whether there is a block, or a factor of it, for each sample."""
 
 
+def block_operators(program: Program) -> tuple[Operator, ...]:
+    """The operators that go on from the blocks of a kind of curvature."""
+    return tuple(operator for operator in program.operators if operator.kinds)
+
+
 def score_families(program: Program, kind: KindPlan | None = None) -> tuple[str, ...]:
     """Families of scores that public functions go on with, of one kind or of all."""
-    read = {name for o in program.curvature for case in o.cases for name in case.functions}
+    read = {name for o in block_operators(program) for case in o.cases for name in case.functions}
     known = {f.name: f for f in program.functions if f.batched and f.name in read}
     used = {name for f in known.values() for name in f.reads}
     forms = dict.fromkeys(k.form for k in program.kinds if kind in (None, k))
@@ -64,13 +71,7 @@ def form_words(kind: KindPlan) -> str:
 
 def curvature_families(program: Program) -> set[str]:
     """Families that the public functions return or keep."""
-    results = {
-        family
-        for operator in program.curvature
-        for results in (operator.also, *(case.results for case in operator.cases))
-        for result in results
-        for family, _ in result.members
-    }
+    results = {family for operator in block_operators(program) for family in operator.families()}
     return results | {BLOCKS[kind.per_sample] for kind in program.kinds} | set(score_families(program))
 
 
@@ -106,11 +107,11 @@ class Glue(Protocol):
         """Shapes of inputs and targets."""
         ...
 
-    def opening(self, operator: CurvatureOperator) -> list[str]:
+    def opening(self, operator: Operator) -> list[str]:
         """Statements that check and unpack params, inputs, targets and vector; indented by 4."""
         ...
 
-    def blocks(self, operator: CurvatureOperator, seeded: bool) -> list[str]:
+    def blocks(self, operator: Operator, seeded: bool) -> list[str]:
         """Statements of ``part`` that compute the blocks with ``prepare``; indented by 8."""
         ...
 
@@ -118,7 +119,7 @@ class Glue(Protocol):
         """Calls of a case's functions."""
         ...
 
-    def member(self, family: str, index: int) -> str:
+    def member(self, family: str, index: int | None) -> str:
         """An array after them."""
         ...
 
@@ -155,11 +156,11 @@ def shared_context(module: ModuleSource, texts: Sequence[str], functions: Sequen
         "kind_table": _kind_table(program.kinds, "_KINDS", ""),
         "gradient_table": (
             _kind_table(program.kinds, "_GRADIENT_KINDS", "_gradient")
-            if any(operator.extra for operator in program.curvature)
+            if any(operator.extra for operator in block_operators(program))
             else ""
         ),
         "layer_names": literal(layers, used=len("_LAYERS = ")),
-        "factors": any(operator.pair for operator in program.curvature),
+        "factors": any(_pair(operator) for operator in block_operators(program)),
         "rows": rows(program),
         "matrices": any("_matrix(" in text for text in texts),
         "uniform": any("_uniform(" in text for text in functions),
@@ -180,21 +181,25 @@ def _kind_table(kinds: Sequence[KindPlan], name: str, suffix: str) -> str:
 
 def extras(program: Program) -> tuple[tuple[str, ...], ...]:
     """Extra functions that the functions of the kinds come with: none, and those of operators."""
-    return tuple(dict.fromkeys(((), *(operator.extra for operator in program.curvature))))
+    return tuple(dict.fromkeys(((), *(operator.extra for operator in block_operators(program)))))
 
 
-def operator_text(module: ModuleSource, operator: CurvatureOperator, glue: Glue) -> str:
+def _pair(operator: Operator) -> tuple[str, ...]:
+    """Names of the members of the pairs that it returns, or ()."""
+    results = (result for case in operator.cases for result in case.results)
+    return next((result.names for result in results if isinstance(result, Pairs)), ())
+
+
+def operator_text(module: ModuleSource, operator: Operator, glue: Glue) -> str:
     """The source of one public function."""
     kinds = module.program.kinds
     seeded = draws(module.program) and not operator.kind
     arguments = [f"params: {_mapping(glue)}", f"inputs: {glue.array}", f"targets: {glue.array}"]
     arguments += [f"vector: {_mapping(glue)}"] if operator.vector else []
     arguments += [] if operator.kind else [f'kind: str = "{kinds[0].name}"']
-    arguments += [
-        f"{name}: {_annotation(default)} = {_value(default)}" for name, default, _ in operator.arguments
-    ]
+    arguments += [f"{a.name}: {_annotation(a.default)} = {_value(a.default)}" for a in operator.arguments]
     arguments += ["seed: int = 0"] if seeded else []
-    returns = "dict[str, Factors]" if operator.pair else f"dict[str, {glue.array}]"
+    returns = "dict[str, Factors]" if _pair(operator) else f"dict[str, {glue.array}]"
     kind = f'"{operator.kind}"' if operator.kind else "kind"
     kind += ", _GRADIENT_KINDS" if operator.extra else ""
     if operator.also:
@@ -224,12 +229,12 @@ def operator_text(module: ModuleSource, operator: CurvatureOperator, glue: Glue)
     return "\n".join(lines)
 
 
-def _cases(cases: Sequence[Case], operator: CurvatureOperator, glue: Glue) -> list[str]:
+def _cases(cases: Sequence[Case], operator: Operator, glue: Glue) -> list[str]:
     lines: list[str] = []
     for case in cases:
         lines.append(f"        if {_condition(case)}:")
         lines += _case(case, operator, glue, 12)
-    named = ", ".join(f"{name}={{{name}!r}}" for name, _, _ in operator.arguments)
+    named = ", ".join(f"{a.name}={{{a.name}!r}}" for a in operator.arguments)
     lines += [
         "        raise ValueError(",
         f'            f"kind {{kind!r}} does not go with {named}; expected "',
@@ -266,25 +271,36 @@ def _quoted(text: str) -> str:
     return '"' + text + '"'
 
 
-def _case(case: Case, operator: CurvatureOperator, glue: Glue, indent: int) -> list[str]:
+def _case(case: Case, operator: Operator, glue: Glue, indent: int) -> list[str]:
     pad = " " * indent
-    pairs = [(result.key, glue.member(*result.members[0])) for result in operator.also]
-    pairs += [entry for result in case.results for entry in _entries(result, operator, glue)]
+    pairs = [entry for result in (*operator.also, *case.results) for entry in _entries(result, glue)]
     inner = f"{pad}    " if glue.apart else pad
     entries = [f'{inner}    "{key}": {text},' for key, text in pairs]
     opening, closing = (f"{glue.apart}(\n{inner}{{", f"    }}\n{pad})") if glue.apart else ("{", "}")
     return [*glue.calls(case, indent), f"{pad}return {opening}", *entries, f"{pad}{closing}"]
 
 
-def _entries(result: Result, operator: CurvatureOperator, glue: Glue) -> list[tuple[str, str]]:
-    texts = [glue.member(family, index) for family, index in result.members]
-    if operator.pair:
-        return [(f"{result.key}.{name}", text) for name, text in zip(operator.pair, texts, strict=True)]
-    return [(result.key, f"_matrix({texts[0]})" if result.matrix else texts[0])]
+def _entries(result: Result, glue: Glue) -> list[tuple[str, str]]:
+    """Keys and texts of the arrays of a result; members of pairs have both names in the key."""
+    if isinstance(result, Table):
+        return [(entry.key, _array(entry, glue)) for entry in result.entries]
+    if isinstance(result, Pairs):
+        return [
+            (f"{key}.{name}", glue.member(*member))
+            for key, pair in result.rows
+            for name, member in zip(result.names, pair, strict=True)
+        ]
+    raise BackendError(f"a result of a kind of curvature is no {type(result).__name__}")
 
 
-def _run(module: ModuleSource, operator: CurvatureOperator, cases: Sequence[Case]) -> list[str]:
+def _array(entry: Entry, glue: Glue) -> str:
+    text = glue.member(*entry.member)
+    return f"_matrix({text})" if entry.matrix else text
+
+
+def _run(module: ModuleSource, operator: Operator, cases: Sequence[Case]) -> list[str]:
     lines = []
+    pair = _pair(operator)
     apart = [case for case in cases if case.batch_axis]
     if apart:
         every = replace(apart[0], forms=tuple(form for case in apart for form in case.forms))
@@ -294,16 +310,16 @@ def _run(module: ModuleSource, operator: CurvatureOperator, cases: Sequence[Case
     if together:
         lines += [f"    together = {' or '.join(f'({text})' for text in together)}"]
         call = '_averaged(part, inputs, targets, form == "samples" and not together)'
-    if module.reduction != "sum" and not operator.pair:
+    if module.reduction != "sum" and not pair:
         return [*lines, f"    return {call}"]
     lines.append(f"    found = {call}")
     if module.reduction == "sum":
-        kept = ' if name.endswith(".moment") else ' if operator.pair else ""
+        kept = ' if name.endswith(".moment") else ' if pair else ""
         value = f"value{kept}len(inputs) * value" if kept else "len(inputs) * value"
         lines.append(f"    found = {{name: {value} for name, value in found.items()}}")
-    if not operator.pair:
+    if not pair:
         return [*lines, "    return found"]
-    members = ", ".join(f'found[f"{{name}}.{member}"]' for member in operator.pair)
+    members = ", ".join(f'found[f"{{name}}.{member}"]' for member in pair)
     factors = f"{{name: Factors({members}) for name in _LAYERS}}"
     if operator.also:
         lines.append("    gradient = {name: found[name] for name in SHAPES}")
@@ -336,15 +352,18 @@ def _mapping(glue: Glue) -> str:
     return "Parameters" if glue.array == "Array" else f"Mapping[str, {glue.array}]"
 
 
-def _doc(module: ModuleSource, operator: CurvatureOperator, glue: Glue, seeded: bool) -> str:
+def _doc(module: ModuleSource, operator: Operator, glue: Glue, seeded: bool) -> str:
     inputs, targets = glue.data_text()
     lines = ["Args:", f"    {glue.params_text}", f"    inputs: {inputs}.", f"    targets: {targets}."]
     lines += ["    vector: like params."] if operator.vector else []
     if not operator.kind:
         lines.append(f"    kind: {', '.join(kind.name for kind in module.program.kinds)}.")
-    for name, _, text in operator.arguments:
+    for argument in operator.arguments:
         lines += textwrap.wrap(
-            f"{name}: {text}", LINE_LENGTH - 4, initial_indent="    ", subsequent_indent="        "
+            f"{argument.name}: {argument.text}",
+            LINE_LENGTH - 4,
+            initial_indent="    ",
+            subsequent_indent="        ",
         )
     lines += ["    seed: of the draws of sampled kinds."] if seeded else []
     raises = glue.raises_text

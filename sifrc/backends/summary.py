@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from sifrc.backends.text import docstring, literal
-from sifrc.lower.arrays import OBJECTIVE
 from sifrc.lower.program import Program
-from sifrc.methods.summary_plan import SummaryOperator
+from sifrc.operators.record import Case, Operator
 
 __all__ = [
     "RESULTS",
+    "cases_by_order",
     "first_group_table",
     "groups_table",
     "summary_doc",
-    "summary_families",
+    "summary_operator",
 ]
 
 RESULTS = {"g": "ḡ", "H": "H̿", "D": "D̄", "T": "T̄"}
 """Fields of a summary -> families; T is all of order 3, D its diagonal."""
 
 
-def summary_families(program: Program) -> set[str]:
-    """Families that the function returns."""
-    if program.summary is None:
-        return set()
-    return {*RESULTS.values(), OBJECTIVE, *program.function("gradient", True).writes}
+def summary_operator(program: Program) -> Operator | None:
+    """The operator whose results come back in a record, if the program has one."""
+    return next((operator for operator in program.operators if operator.record is not None), None)
+
+
+def cases_by_order(operator: Operator) -> tuple[Case, ...]:
+    """The cases of orders 1, 2 and 3, and of all of order 3."""
+    cases = {(dict(case.choices)["order"], dict(case.choices)["full"]): case for case in operator.cases}
+    keys = (((1,), (False,)), ((2,), (False,)), ((3,), (False,)), ((3,), (True,)))
+    return tuple(cases[key] for key in keys)
 
 
 def groups_table(program: Program) -> list[str]:
@@ -34,10 +39,11 @@ def groups_table(program: Program) -> list[str]:
     return [f'{text}\n"""Groups of the parameters -> their tensors."""']
 
 
-def first_group_table(operator: SummaryOperator) -> str:
+def first_group_table(operator: Operator) -> str:
     """First group of every tensor, where each of its entries is a group."""
     head = "_FIRST_GROUP = "
-    return head + literal(dict(operator.single), used=len(head)) if operator.single else ""
+    single = () if operator.vector is None else operator.vector.single
+    return head + literal(dict(single), used=len(head)) if single else ""
 
 
 def summary_doc(params: str, data: tuple[str, str], raises: str, more: tuple[str, ...] = ()) -> str:

@@ -47,10 +47,9 @@ def find_abilities(model: Model, progress: Callable[[str, float], None] | None =
         progress: called with what is tried and the share that is done.
     """
     from sifrc.derive.derived import Derived
-    from sifrc.methods.curvature import CURVATURE_OPERATORS
-    from sifrc.methods.operators import OPERATORS, resolve_operators
     from sifrc.methods.registry import METHODS
     from sifrc.model import build_model
+    from sifrc.operators.registry import OPERATORS, resolve_operators
     from sifrc.report.lines import condition_lines
     from sifrc.spec.condense import condense
     from sifrc.verify.points import capped
@@ -61,9 +60,9 @@ def find_abilities(model: Model, progress: Callable[[str, float], None] | None =
         condensed = condense(capped(model.spec, _UNITS))
         model, alike = build_model(condensed.spec), condensed.alike
     spec, derived = model.spec, Derived(model)
-    every = (*OPERATORS, *CURVATURE_OPERATORS)
+    every = tuple(OPERATORS)
     known = tuple(name for name in spec.target.operators if _is_operator(name))
-    asked = {plan.name for plan in resolve_operators(known)} | {*known} & {*CURVATURE_OPERATORS}
+    asked = {declared.name for declared in resolve_operators(known)}
     chosen = None if spec.method is None else spec.method.name
     tries = (*every, *METHODS)
 
@@ -130,7 +129,7 @@ def _kinds(derived: Derived) -> list[tuple[str, ...]]:
 
 def _is_operator(name: str) -> bool:
     """Whether a name is known; an unknown one is the problem of :func:`requested_problem`."""
-    from sifrc.methods.operators import resolve_operators
+    from sifrc.operators.registry import resolve_operators
 
     try:
         resolve_operators((name,))

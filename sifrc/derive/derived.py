@@ -74,11 +74,6 @@ class Derived:
         """Summaries along a direction, by the spec's partition of the parameters."""
         return Summaries(self.first, partition_of(self.model.spec))
 
-    @property
-    def uses_summaries(self) -> bool:
-        """Whether summaries were asked for."""
-        return "summaries" in self.__dict__
-
     @cached_property
     def accepted(self) -> tuple[Newton, str]:
         """Closed-form Newton direction of one sample, and how it was accepted.
@@ -117,11 +112,6 @@ class Derived:
         check_newton_preconditions(self.model)
         check_output_range(self.model)
         return self.newton
-
-    @property
-    def uses_newton(self) -> bool:
-        """Whether the Newton direction was asked for, so that its conditions hold for what was made of it."""
-        return "accepted" in self.__dict__
 
     @cached_property
     def spectral(self) -> Spectral | None:

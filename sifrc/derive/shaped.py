@@ -15,7 +15,6 @@ __all__ = [
     "HESSIAN_PRODUCT",
     "NEWTON_DIRECTION",
     "PARAMETER",
-    "shaped_of",
 ]
 
 
@@ -32,26 +31,3 @@ GAUSS_NEWTON_PRODUCT = _shaped("gauss_newton_product", "GN", "Gη")
 NEWTON_DIRECTION = _shaped("newton", "N*", "η*")
 BLOCK_PRODUCT = _shaped("block_product", "BN", "Bη")
 DIAGONAL = _shaped("diagonal", "dW", "dβ")
-
-_ALL = (
-    PARAMETER,
-    GRADIENT,
-    DIRECTION,
-    HESSIAN_PRODUCT,
-    GAUSS_NEWTON_PRODUCT,
-    NEWTON_DIRECTION,
-    BLOCK_PRODUCT,
-    DIAGONAL,
-)
-
-
-def shaped_of(families: tuple[str, ...]) -> Shaped:
-    """The quantity with these families.
-
-    Raises:
-        LookupError: there is none.
-    """
-    for quantity in _ALL:
-        if quantity.families == families:
-            return quantity
-    raise LookupError(f"no quantity has the families {', '.join(families)}")

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sifrc.derive.shaped import DIRECTION
-from sifrc.lower.arrays import OBJECTIVE
 from sifrc.lower.program import Program
-from sifrc.methods.curvature_plan import KindPlan
+from sifrc.operators.record import Operator, members_of
 
-__all__ = ["Chain", "Key", "chains", "curvature_chains", "summary_chains", "with_extra"]
+__all__ = ["Chain", "Key", "chains", "operator_chains"]
 
 Key: TypeAlias = tuple[str, bool]
 """A function by its name and whether it is batched."""
@@ -37,20 +35,7 @@ class Chain:
 def chains(program: Program) -> Iterator[Chain]:
     """Every chain of the module that a backend prints."""
     for operator in program.operators:
-        names = (*operator.prepare, *operator.apply)
-        results = (*([operator.scalar] if operator.scalar else []), *operator.tensors)
-        yield Chain(operator.name, _keys(names, operator.batched), operator.vector, results)
-    for curvature in program.curvature:
-        for kind in program.kinds:
-            start = _keys(with_extra(kind, curvature.extra))
-            also = tuple(family for result in curvature.also for family, _ in result.members)
-            yield Chain(curvature.name, start, (), also)
-            for case in curvature.cases:
-                if kind.form in case.forms:
-                    results = (*also, *(family for result in case.results for family, _ in result.members))
-                    yield Chain(curvature.name, (*start, *_keys(case.functions)), curvature.vector, results)
-    for functions in summary_chains(program):
-        yield Chain("summary", functions, DIRECTION.families, (OBJECTIVE,))
+        yield from operator_chains(operator)
     if program.step_batched:
         yield Chain("step", _keys(program.step_batched))
     if program.step_single:
@@ -63,34 +48,21 @@ def chains(program: Program) -> Iterator[Chain]:
         yield Chain("refresh", _keys((*program.curvature_batch, *periodic)), given, program.kept)
 
 
-def curvature_chains(program: Program) -> Iterator[tuple[Key, ...]]:
-    """Functions, all batched, that the operators on curvature call one after the other."""
-    for kind in program.kinds:
-        for operator in program.curvature:
-            start = _keys(with_extra(kind, operator.extra))
-            yield start
-            for case in operator.cases:
-                if kind.form in case.forms:
-                    yield (*start, *_keys(case.functions))
-
-
-def with_extra(kind: KindPlan, extra: tuple[str, ...]) -> tuple[str, ...]:
-    """Functions of a kind and extra ones, which need the back-propagation."""
-    if not extra:
-        return kind.functions
-    *before, blocks = kind.functions
-    adjoint = () if "adjoint" in before else ("adjoint",)
-    return (*before, *adjoint, *extra, blocks)
-
-
-def summary_chains(program: Program) -> Iterator[tuple[Key, ...]]:
-    """Functions, all batched, that the operator on summaries calls one after the other."""
-    operator = program.summary
-    if operator is not None:
-        base = _keys(operator.base)
-        yield (*base, ("gradient", True))
-        for names in (*((name,) for name in operator.orders), operator.whole):
-            yield (*base, *_keys(names))
+def operator_chains(operator: Operator) -> Iterator[Chain]:
+    """What an operator runs: its beginning alone where it has kinds or switches, and each of its cases."""
+    given = () if operator.vector is None else operator.vector.families
+    also = tuple(family for family, _ in members_of(operator.also))
+    for kind, start in operator.starts():
+        first = _keys(start, operator.batched)
+        if kind is not None:
+            yield Chain(operator.name, first, (), also)
+        for switch in operator.switches:
+            results = (*also, *(family for family, _ in members_of((switch.result,))))
+            keys = (*first, *_keys(switch.functions, operator.batched))
+            yield Chain(operator.name, keys, given, results)
+        for case in operator.fitting(kind):
+            results = (*also, *(family for family, _ in members_of(case.results)))
+            yield Chain(operator.name, (*first, *_keys(case.functions, operator.batched)), given, results)
 
 
 def _keys(names: tuple[str, ...], batched: bool = True) -> tuple[Key, ...]:

@@ -94,8 +94,11 @@ def cost_lines(program: Program) -> tuple[str, ...]:
     """One line for each operator and for the step."""
     lines: list[str] = []
     for operator in program.operators:
+        if not operator.plain:
+            continue
+        (case,) = operator.cases
         prepare = tuple(program.function(name, operator.batched) for name in operator.prepare)
-        apply = tuple(program.function(name, operator.batched) for name in operator.apply)
+        apply = tuple(program.function(name, operator.batched) for name in case.functions)
         text = str(cost_of(program, (*prepare, *apply)))
         if apply:
             text += f", of which {cost_of(program, apply)} after linearize"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sifrc.ir import Expr, Input
-from sifrc.methods.plan import Phase
+from sifrc.operators.phase import Phase
 
 __all__ = ["IdentityError", "check_codes", "check_identities"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeAlias
 
 from sifrc.ir.quantity import Storage
@@ -16,8 +17,9 @@ from sifrc.lower.arrays import OBJECTIVE
 from sifrc.lower.program import Function, Place, Program
 from sifrc.lower.reuse import aliases, destination
 from sifrc.lower.statements import Kernel, Statement
+from sifrc.operators.record import Case, Operator, members_of
 
-__all__ = ["handed_families", "kept_families", "other_places", "places", "summary_places"]
+__all__ = ["handed_families", "kept_families", "operator_places", "other_places", "places"]
 
 Member: TypeAlias = tuple[str, int | None]
 _KEPT = frozenset({Storage.WORK, Storage.RESULT})
@@ -65,23 +67,33 @@ def places(program: Program) -> tuple[Place, ...]:
     return _places(program, _steps(program)[0], kept_families(program), {OBJECTIVE})
 
 
-def summary_places(program: Program) -> tuple[tuple[Place, ...], ...]:
-    """Places for the arrays of the operator on summaries: for orders 1, 2, 3, and for all of order 3.
+def operator_places(program: Program) -> Mapping[str, tuple[tuple[Place, ...], ...]]:
+    """Places for the arrays of operators that take a batch in parts, for each of their cases.
 
-    The gradient, which may be asked for with them, has arrays of its own.
+    Results of switches, which may be asked for with them, have arrays of their own.
     """
-    operator = program.summary
-    if operator is None:
-        return ()
-    merged = aliases(program)
-    found = []
-    for names in (*((name,) for name in operator.orders), operator.whole):
-        functions = [program.function(name, True) for name in (*operator.base, "gradient", *names)]
-        gradient = program.function("gradient", True).writes
-        results = {f for name in names for f in program.function(name, True).writes}
-        results = {f for f in results if program.family(f).storage is Storage.RESULT} | {OBJECTIVE}
-        found.append(_places(program, functions, gradient, results, merged))
-    return tuple(found)
+    found: dict[str, tuple[tuple[Place, ...], ...]] = {}
+    merged: Mapping[str, str] | None = None
+    for operator in program.operators:
+        if operator.chunks:
+            merged = aliases(program) if merged is None else merged
+            found[operator.name] = tuple(
+                _case_places(program, operator, case, merged) for case in operator.cases
+            )
+    return MappingProxyType(found)
+
+
+def _case_places(
+    program: Program, operator: Operator, case: Case, merged: Mapping[str, str]
+) -> tuple[Place, ...]:
+    switched = [name for switch in operator.switches for name in switch.functions]
+    names = (*operator.prepare, *switched, *case.functions)
+    functions = [program.function(name, True) for name in names]
+    apart = {family for name in switched for family in program.function(name, True).writes}
+    also = {family for family, _ in members_of(operator.also)}
+    results = {f for name in case.functions for f in program.function(name, True).writes}
+    results = {f for f in results if program.family(f).storage is Storage.RESULT} | also
+    return _places(program, functions, apart, results, merged)
 
 
 def other_places(program: Program) -> tuple[Place, ...]:

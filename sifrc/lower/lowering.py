@@ -20,14 +20,15 @@ from sifrc.lower.batch import batch_system
 from sifrc.lower.blocks import Block, fuse_kernels, roll_loops, shapes_lookup
 from sifrc.lower.equations import Lowering
 from sifrc.lower.identities import check_codes, check_identities
-from sifrc.lower.lifetimes import other_places, places, summary_places
-from sifrc.lower.program import Function, Operator, Program
+from sifrc.lower.lifetimes import operator_places, other_places, places
+from sifrc.lower.program import Function, Program
 from sifrc.lower.sharing import share_subexpressions
 from sifrc.lower.statements import Fresh, Guard, Loop, SolveSystem, Statement
 from sifrc.lower.structure import COORDINATES, compressed
 from sifrc.lower.validate import validate
 from sifrc.lower.windows import Windows
-from sifrc.methods.plan import Phase, Plan
+from sifrc.methods.plan import Plan
+from sifrc.operators.phase import Phase
 
 __all__ = ["Passes", "lower"]
 
@@ -87,14 +88,10 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
         parts.update(lowering.parts)
     check_codes({name: codes[name] for name in order})
     families = tuple(_family(name, codes[name], shapes[name], plan, parts.get(name, "")) for name in order)
-    operators = tuple(
-        Operator(o.name, o.prepare, o.apply, o.scalar, o.tensors, o.vector, o.batched, o.doc, o.source)
-        for o in plan.operators
-    )
     program = Program(
         families=families,
         functions=tuple(functions),
-        operators=operators,
+        operators=plan.operators,
         step_batched=plan.step if plan.step and "batched" in plan.phase(plan.step[-1]).forms else (),
         step_single=plan.step if plan.step and "single" in plan.phase(plan.step[-1]).forms else (),
         guards=tuple(guards),
@@ -102,9 +99,6 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
         periodic=plan.periodic,
         refreshable=plan.refreshable,
         separable=plan.separable,
-        kinds=plan.kinds,
-        curvature=plan.curvature,
-        summary=plan.summary,
         curvature_batch=plan.curvature_batch,
         kept=plan.kept,
         groups=plan.groups,
@@ -117,7 +111,7 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
             program,
             places=places(program),
             other_places=other_places(program),
-            summary_places=summary_places(program),
+            operator_places=operator_places(program),
         )
         if passes.validate:
             validate(program)

@@ -12,13 +12,11 @@ from types import MappingProxyType
 
 from sifrc.lower.arrays import Family
 from sifrc.lower.statements import Loop, Statement
-from sifrc.methods.curvature_plan import CurvatureOperator, KindPlan
 from sifrc.methods.plan import Hyperparameter
-from sifrc.methods.summary_plan import SummaryOperator
+from sifrc.operators.record import KindPlan, Operator
 
 __all__ = [
     "Function",
-    "Operator",
     "Place",
     "Program",
 ]
@@ -45,33 +43,6 @@ class Function:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     body: tuple[Statement | Loop, ...]
-
-
-@dataclass(frozen=True)
-class Operator:
-    """A public function of the generated module.
-
-    Args:
-        name: as in the contract: ``gradient``, ``hessian_vector_product``, ….
-        prepare: functions that depend on parameters and data only.
-        apply: functions that also depend on the vector (empty for operators without one).
-        scalar: family of a per-sample scalar that is returned as its mean (``loss``, ``objective``), or ''.
-        tensors: families of the returned dict, weight family first, or ().
-        vector: families of the vector argument, weight family first, or ().
-        batched: takes a batch, or one sample.
-        doc: one line.
-        source: equations, e.g. ``ESN(10)``.
-    """
-
-    name: str
-    prepare: tuple[str, ...]
-    apply: tuple[str, ...]
-    scalar: str
-    tensors: tuple[str, ...]
-    vector: tuple[str, ...]
-    batched: bool
-    doc: str
-    source: str
 
 
 @dataclass(frozen=True)
@@ -107,16 +78,13 @@ class Program:
         refreshable: whether those may be given a batch of their own, between steps.
         separable: whether each parameter has a direction of its own, so that others move as they would
             without one that is frozen.
-        kinds: of curvature that the module knows.
-        curvature: operators on them.
         places: memory of the arrays of a step on a batch, where arrays may share it; () where each has
             its own.
         other_places: the same for the periodic part on a batch of its own.
         kept: families of the periodic part that the state keeps for readers.
         curvature_batch: functions that run on a batch of their own, if a step is given one, before the
             periodic ones.
-        summary: the operator on summaries.
-        summary_places: memory of its arrays for orders 1, 2, 3 and all of order 3.
+        operator_places: memory of the arrays of operators that take a batch in parts: name -> for each case.
         groups: of parameters, name and tensors of each.
         owners: (family, subscript) -> position of the group that owns a tensor.
     """
@@ -131,14 +99,13 @@ class Program:
     periodic: tuple[str, ...] = ()
     refreshable: bool = False
     separable: bool = False
-    kinds: tuple[KindPlan, ...] = ()
-    curvature: tuple[CurvatureOperator, ...] = ()
     places: tuple[Place, ...] = ()
     other_places: tuple[Place, ...] = ()
-    summary: SummaryOperator | None = None
     curvature_batch: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
-    summary_places: tuple[tuple[Place, ...], ...] = ()
+    operator_places: Mapping[str, tuple[tuple[Place, ...], ...]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
     groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
     owners: Mapping[tuple[str, int], int] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -149,6 +116,11 @@ class Program:
     @cached_property
     def _by_name(self) -> Mapping[str, Family]:
         return MappingProxyType({family.name: family for family in self.families})
+
+    @property
+    def kinds(self) -> tuple[KindPlan, ...]:
+        """Kinds of curvature that the module knows."""
+        return next((operator.kinds for operator in self.operators if operator.kinds), ())
 
     def function(self, name: str, batched: bool) -> Function:
         """A function by its name and form."""

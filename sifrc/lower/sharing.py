@@ -17,7 +17,7 @@ import sympy
 from sifrc.derive.system import Equation, abbreviate
 from sifrc.ir import Expr, Input, LogSoftmax, LogSumExp, Map, Role
 from sifrc.ir.traverse import inputs_of, postorder
-from sifrc.methods.plan import Phase
+from sifrc.operators.phase import Phase
 from sifrc.scalar import EXP
 
 __all__ = ["share_subexpressions"]

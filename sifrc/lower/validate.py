@@ -53,7 +53,8 @@ def validate(program: Program) -> None:
         _function(program, families, function)
     for chain in chains(program):
         _chain(program, families, chain)
-    for places in (program.places, program.other_places, *program.summary_places):
+    cases = (places for found in program.operator_places.values() for places in found)
+    for places in (program.places, program.other_places, *cases):
         _places(families, places)
     for (family, index), position in program.owners.items():
         held = 0 <= position < max(1, len(program.groups))

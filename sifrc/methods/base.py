@@ -92,6 +92,8 @@ class StepPlan:
             it is and the others move as they would; otherwise a frozen parameter is refused.
         kept: families of the periodic systems that the state keeps for readers.
         curvature_batch: systems that run on a batch of their own, if one is given, before the periodic ones.
+        newton: whether it is made of the closed-form Newton direction, whose conditions then hold.
+        partitioned: whether it goes by the groups of the parameters.
     """
 
     systems: tuple[tuple[System, tuple[str, ...]], ...]
@@ -105,6 +107,8 @@ class StepPlan:
     separable: bool = False
     curvature_batch: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    newton: bool = False
+    partitioned: bool = False
 
 
 class Method(ABC):

@@ -118,6 +118,7 @@ def _per_sample(derived: Derived, saddle_free: bool) -> StepPlan:
         systems=((direction, ("forward", "adjoint")), (update, ("forward", "adjoint", "direction"))),
         guarded=("direction",),
         notes=(f"A batch takes the mean of its samples' {name} directions: not the batch's Newton step.",),
+        newton=True,
     )
 
 
@@ -206,6 +207,7 @@ def _rank_one(derived: Derived) -> StepPlan:
         guarded=("direction",),
         separable=True,
         notes=("A batch takes the mean of the directions of its samples.",),
+        newton=True,
     )
 
 
@@ -278,6 +280,7 @@ def _direct(derived: Derived, chosen: Choices) -> StepPlan:
         guarded=("moments", "solve"),
         separable=True,
         notes=("Expectations are batch means, then exponential moving averages.",),
+        newton=True,
     )
 
 
@@ -345,4 +348,5 @@ def _recursive(derived: Derived, chosen: Choices) -> StepPlan:
         separable=True,
         batched=False,
         notes=("One sample a step: the recursion is of rank one.",),
+        newton=True,
     )

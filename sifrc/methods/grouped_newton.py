@@ -142,6 +142,7 @@ class _Plan:
             ),
             curvature_batch=("forward", "adjoint"),
             kept=(*self._summed(), "η̂"),
+            partitioned=True,
         )
 
     def _summed(self) -> tuple[str, ...]:

@@ -88,6 +88,7 @@ class MehouachiKasmi(Method):
                 "A batch takes the mean of its samples' directions: not a Newton step of the batch.",
                 "In the last layer the direction keeps only the inner product of η_n with the gradient.",
             ),
+            newton=True,
         )
 
 

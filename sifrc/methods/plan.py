@@ -3,57 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from sifrc.derive.system import System
-from sifrc.methods.curvature_plan import CurvatureOperator, KindPlan
 from sifrc.methods.ranges import Range
-from sifrc.methods.summary_plan import SummaryOperator
 from sifrc.model import Model
+from sifrc.operators.phase import Phase
+from sifrc.operators.record import Operator
 
-__all__ = ["Hyperparameter", "MemorySpec", "OperatorPlan", "Phase", "Plan"]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One system as a step of evaluation.
-
-    Args:
-        system: the equations, for one sample.
-        after: names of the phases that always ran before it, whose values it may use.
-        forms: ``batched``, ``single`` or both.
-        lines: the equations as text, for docstrings.
-    """
-
-    system: System
-    after: tuple[str, ...]
-    forms: tuple[str, ...] = ("batched",)
-    lines: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Name of the system."""
-        return self.system.name
-
-    def with_forms(self, *forms: str) -> Phase:
-        """The phase with these forms added."""
-        return replace(self, forms=tuple(dict.fromkeys((*self.forms, *forms))))
-
-
-@dataclass(frozen=True)
-class OperatorPlan:
-    """A public operator as a composition of phases; fields as in the program's Operator."""
-
-    name: str
-    prepare: tuple[str, ...]
-    apply: tuple[str, ...] = ()
-    scalar: str = ""
-    tensors: tuple[str, ...] = ()
-    vector: tuple[str, ...] = ()
-    batched: bool = True
-    doc: str = ""
-    source: str = ""
+__all__ = ["Hyperparameter", "MemorySpec", "Plan"]
 
 
 @dataclass(frozen=True)
@@ -97,12 +55,9 @@ class Plan:
             which families (all that are written, where none is named).
         refreshable: whether the periodic phases may be given a batch of their own.
         separable: whether each parameter has a direction of its own.
-        kinds: of curvature, and how each is computed.
-        curvature: requested operators on curvature blocks.
         kept: families of the periodic part that the state keeps for readers.
         curvature_batch: functions that run on a batch of their own, if a step is given one, before the
             periodic ones.
-        summary: the requested operator on summaries.
         groups: of parameters, name and tensors of each.
         owners: (family, subscript) -> position of the group that owns a tensor, see
             :mod:`sifrc.derive.summaries`.
@@ -110,7 +65,7 @@ class Plan:
 
     model: Model
     phases: tuple[Phase, ...]
-    operators: tuple[OperatorPlan, ...]
+    operators: tuple[Operator, ...]
     step: tuple[str, ...] = ()
     periodic: tuple[str, ...] = ()
     hyperparameters: tuple[Hyperparameter, ...] = ()
@@ -119,9 +74,6 @@ class Plan:
     guarded: tuple[tuple[str, tuple[str, ...]], ...] = ()
     refreshable: bool = False
     separable: bool = False
-    kinds: tuple[KindPlan, ...] = ()
-    curvature: tuple[CurvatureOperator, ...] = ()
-    summary: SummaryOperator | None = None
     curvature_batch: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     groups: tuple[tuple[str, tuple[str, ...]], ...] = ()

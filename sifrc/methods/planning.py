@@ -6,26 +6,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from sifrc.derive.curvature.kinds import kind_of
 from sifrc.derive.curvature.scores import RANDOM
 from sifrc.derive.derived import Derived
 from sifrc.derive.shaped import NEWTON_DIRECTION
 from sifrc.derive.system import Condition, System
 from sifrc.ir.traverse import inputs_of
 from sifrc.methods.base import Method, StepPlan, read_options
-from sifrc.methods.curvature import (
-    CURVATURE_OPERATORS,
-    available_kinds,
-    curvature_operators,
-    curvature_phases,
-    kind_plans,
-)
-from sifrc.methods.operators import all_phases, resolve_operators, with_spectral
-from sifrc.methods.plan import Hyperparameter, Phase, Plan
+from sifrc.methods.plan import Hyperparameter, Plan
 from sifrc.methods.ranges import LARGEST_WHOLE, Range
 from sifrc.methods.registry import find_method
-from sifrc.methods.summary import SUMMARY, groups_of, owners_of, summary_operator, summary_phases
 from sifrc.model import Model
+from sifrc.operators.phase import Phase
+from sifrc.operators.phases import phases_of
+from sifrc.operators.record import Operator
+from sifrc.operators.registry import context_of, resolve_operators
+from sifrc.operators.summaries import groups_of, owners_of
 from sifrc.spec.types import OptionValue
 
 __all__ = ["Planned", "make_plan"]
@@ -42,6 +37,7 @@ class Planned:
         options: the method's options with defaults filled in.
         conditions: of everything that is used.
         notes: statements of the method.
+        accepted: how the Newton direction was accepted that something uses; '' where nothing does.
     """
 
     plan: Plan
@@ -50,6 +46,7 @@ class Planned:
     options: Mapping[str, OptionValue]
     conditions: tuple[Condition, ...]
     notes: tuple[str, ...]
+    accepted: str = ""
 
 
 def make_plan(
@@ -75,33 +72,12 @@ def make_plan(
         options = read_options(method, spec.method)
     white = bool(options.get("white_layer", True))
     derived = Derived(model, white, known)
-    operators = resolve_operators(spec.target.operators, spec.target.operator_locations)
-    operators = tuple(with_spectral(operator, derived) for operator in operators)
+    declared = resolve_operators(spec.target.operators, spec.target.operator_locations)
+    context = context_of(derived, declared)
+    operators = tuple(one.build(one, context) for one in declared)
     step = None if method is None else method.step(derived, options)
-    named = tuple(name for name in spec.target.operators if name in CURVATURE_OPERATORS)
-    kinds = available_kinds(derived, [kind_of(c) for c in spec.curvature]) if named else ()
-    spectral_phase = derived.spectral is not None
-
-    wanted: dict[str, set[str]] = {"forward": {"batched"}}
-    for operator in operators:
-        for name in (*operator.prepare, *operator.apply):
-            wanted.setdefault(name, set()).add("batched" if operator.batched else "single")
     forms = tuple(f for f, on in (("batched", step and step.batched), ("single", step and step.single)) if on)
-    for name in ("forward", "objective", "adjoint"):
-        wanted.setdefault(name, set()).update(forms)
-    plans = kind_plans(kinds, spectral_phase)
-    if "gradient_and_factors" in named:
-        wanted.setdefault("gradient", set()).add("batched")
-        wanted.setdefault("adjoint", set()).add("batched")
-    for kind_plan in plans:
-        for name in kind_plan.functions[:-1]:
-            wanted.setdefault(name, set()).add("batched")
-    summary = summary_operator(derived) if SUMMARY in spec.target.operators else None
-    if summary is not None:
-        for name in (*summary.base, "gradient"):
-            wanted.setdefault(name, set()).add("batched")
-    phases = [*all_phases(derived, wanted), *curvature_phases(derived, kinds, named)]
-    phases += [] if summary is None else summary_phases(derived, (1, 2, 3), whole=True)
+    phases = phases_of(context, _wanted(operators, forms))
     hyperparameters: tuple[Hyperparameter, ...] = ()
     names: tuple[str, ...] = ()
     if step is not None and method is not None:
@@ -118,9 +94,11 @@ def make_plan(
             hyperparameters += (_whole_number(method, options, "period", 1, text),)
         if any(symbol in RANDOM for system, _ in step.systems for symbol in _symbols(system)):
             hyperparameters += (_whole_number(method, options, "seed", 0, "of the draws"),)
-    newton = derived.newton.conditions if derived.uses_newton else ()
+    newton = "newton" in {phase.name for phase in phases} or (step is not None and step.newton)
+    partitioned = any(operator.partitioned for operator in operators)
+    partitioned = partitioned or (step is not None and step.partitioned)
     stated = (condition for phase in phases for condition in phase.system.conditions)
-    conditions = tuple(dict.fromkeys((*newton, *stated)))
+    conditions = tuple(dict.fromkeys((*(derived.newton.conditions if newton else ()), *stated)))
     if describe is not None:
         phases = [replace(phase, lines=describe(phase.system)) for phase in phases]
     plan = Plan(
@@ -135,15 +113,24 @@ def make_plan(
         guarded=_guarded(step),
         refreshable=step is not None and step.refreshable,
         separable=step is not None and step.separable,
-        kinds=plans,
-        curvature=curvature_operators(model, named, plans),
-        summary=summary,
-        groups=groups_of(derived.summaries.partition) if derived.uses_summaries else (),
-        owners=owners_of(derived) if derived.uses_summaries else MappingProxyType({}),
+        groups=groups_of(derived.summaries.partition) if partitioned else (),
+        owners=owners_of(derived) if partitioned else MappingProxyType({}),
         curvature_batch=_with_spectral(() if step is None else step.curvature_batch, derived),
         kept=() if step is None else step.kept,
     )
-    return Planned(plan, derived, method, options, conditions, () if step is None else step.notes)
+    accepted = derived.accepted_by if newton else ""
+    return Planned(plan, derived, method, options, conditions, () if step is None else step.notes, accepted)
+
+
+def _wanted(operators: tuple[Operator, ...], forms: tuple[str, ...]) -> dict[str, set[str]]:
+    """Forms of the phases that operators and a step use, by name."""
+    wanted: dict[str, set[str]] = {"forward": {"batched"}}
+    for operator in operators:
+        for name in operator.functions():
+            wanted.setdefault(name, set()).add("batched" if operator.batched else "single")
+    for name in ("forward", "objective", "adjoint"):
+        wanted.setdefault(name, set()).update(forms)
+    return wanted
 
 
 def _whole_number(

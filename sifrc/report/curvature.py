@@ -10,7 +10,7 @@ from sifrc.derive.curvature.kinds import EXACT_WHEN, KINDS, Kind, kind_of
 from sifrc.derive.system import System
 from sifrc.errors import DerivationError
 from sifrc.ir.traverse import inputs_of
-from sifrc.methods.curvature import CURVATURE_OPERATORS
+from sifrc.operators.registry import BLOCK_OPERATORS
 from sifrc.report.book import Book, not_derived, symbol_of
 from sifrc.report.elimination import STATUS
 from sifrc.report.grouping import Line
@@ -140,7 +140,7 @@ def listed_kinds(spec: Spec) -> tuple[Kind, ...]:
     """The kinds that a sheet shows: those of the spec, or two presets where only operators are asked for."""
     if spec.curvature:
         return tuple(kind_of(entry) for entry in spec.curvature)
-    if any(name in CURVATURE_OPERATORS for name in spec.target.operators):
+    if any(name in BLOCK_OPERATORS for name in spec.target.operators):
         return tuple(KINDS[name] for name in _DEFAULTS)
     return ()
 

@@ -13,7 +13,7 @@ from sifrc.ir import Add, Axis, Einsum, Expr, Input
 from sifrc.ir.build import add, einsum
 from sifrc.ir.traverse import inputs_of
 from sifrc.methods.grouped_newton import GroupedNewton
-from sifrc.methods.summary import SUMMARY
+from sifrc.operators.summaries import SUMMARY
 from sifrc.report.book import Book, symbol_of
 from sifrc.report.grouping import Line
 from sifrc.report.indices import Naming

@@ -9,8 +9,9 @@ from typing import Any
 from sifrc.derive.curvature.kinds import KINDS, Kind, kind_of
 from sifrc.derive.derived import Derived
 from sifrc.errors import DerivationError, VerificationError
-from sifrc.methods.curvature import CURVATURE_OPERATORS, available_kinds
 from sifrc.model import build_model
+from sifrc.operators.context import available_kinds
+from sifrc.operators.registry import BLOCK_OPERATORS
 from sifrc.spec.types import Spec
 from sifrc.verify.points import capped
 
@@ -26,8 +27,8 @@ __all__ = [
 CURVATURE_QUANTITIES: Mapping[int, tuple[str, ...]] = MappingProxyType(
     {
         1: ("block_hessian", "block_vector_product", "hessian_diagonal"),
-        2: tuple(CURVATURE_OPERATORS),
-        3: tuple(CURVATURE_OPERATORS),
+        2: BLOCK_OPERATORS,
+        3: BLOCK_OPERATORS,
     }
 )
 """Level -> operators that it checks."""
@@ -41,8 +42,8 @@ def looked_at(spec: Spec, required: Iterable[str], module: Any) -> tuple[str, ..
     required = set(required)
     if spec.curvature and not required and module is None:
         exact = any(entry.name == "hessian" for entry in spec.curvature)
-        return tuple(name for name in CURVATURE_OPERATORS if exact or name != "hessian_diagonal")
-    return tuple(name for name in CURVATURE_OPERATORS if name in required or hasattr(module, name))
+        return tuple(name for name in BLOCK_OPERATORS if exact or name != "hessian_diagonal")
+    return tuple(name for name in BLOCK_OPERATORS if name in required or hasattr(module, name))
 
 
 def curvature_obstacle(spec: Spec) -> str | None:

@@ -16,7 +16,7 @@ from curvature_oracle import Oracle, means, owners
 from sifrc.cache import load_text
 from sifrc.compiler import Request, compile_spec
 from sifrc.derive.curvature.kinds import KINDS, Kind, kind_of
-from sifrc.methods.curvature import CURVATURE_OPERATORS
+from sifrc.operators.registry import BLOCK_OPERATORS
 from sifrc.spec import Spec
 from sifrc.verify.points import Point
 
@@ -25,9 +25,7 @@ __all__ = ["Calls", "Expected", "kinds_of", "load", "rounded"]
 _NUMBERS = count()
 
 
-def load(
-    spec: Spec, backend: str, folder: Path, operators: tuple[str, ...] = tuple(CURVATURE_OPERATORS)
-) -> ModuleType:
+def load(spec: Spec, backend: str, folder: Path, operators: tuple[str, ...] = BLOCK_OPERATORS) -> ModuleType:
     """The module of a spec with operators on blocks alone, without the cache."""
     compiled = compile_spec(spec, Request(backend=backend, method="none", operators=operators))
     path = folder / f"{compiled.name}_{next(_NUMBERS)}.py"

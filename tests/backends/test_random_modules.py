@@ -22,7 +22,7 @@ from sifrc.backends import check_options, find_backend
 from sifrc.cache import load_text
 from sifrc.compiler import Request, compile_spec
 from sifrc.errors import DerivationError
-from sifrc.methods.operators import OPERATORS
+from sifrc.operators.derivatives import DERIVATIVES
 from sifrc.spec import Spec, build_spec
 from sifrc.verify.generated.rows import Framework, generated_rows
 
@@ -32,7 +32,7 @@ RANDOM = settings(
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
-SMOOTH = tuple(name for name in OPERATORS if name != "newton_direction")
+SMOOTH = tuple(one.name for one in DERIVATIVES if one.name != "newton_direction")
 
 
 def sources(spec: Spec, operators: tuple[str, ...]) -> dict[str, str]:
@@ -90,7 +90,7 @@ def test_named_case(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     spec = build_spec(dict(CASES[name]))
     try:
-        texts = sources(spec, tuple(OPERATORS))
+        texts = sources(spec, tuple(one.name for one in DERIVATIVES))
     except DerivationError:
         texts = sources(spec, SMOOTH)
     for text, framework in zip(texts.values(), ("torch", "numpy"), strict=True):

@@ -22,7 +22,7 @@ from sifrc.ir import Axis, Input, Role
 from sifrc.ir.build import apply, scale
 from sifrc.ir.quantity import Quantity, table_of
 from sifrc.lower.identities import IdentityError, check_identities
-from sifrc.methods.plan import Phase
+from sifrc.operators.phase import Phase
 from sifrc.scalar import EXP
 from sifrc.spec import Spec, build_spec
 

@@ -30,7 +30,7 @@ import sifrc.lower.lifetimes as lifetimes
 import sifrc.lower.lowering as lowering
 import sifrc.lower.windows as windows
 from sifrc.compiler import Request, compile_spec
-from sifrc.lower.program import Place
+from sifrc.lower.program import Place, Program
 from sifrc.spec import Spec
 from sifrc.verify.points import Point
 
@@ -284,10 +284,15 @@ def _places(change: Callable[[Place], Place]) -> Callable[[pytest.MonkeyPatch], 
     """Change the places of every order."""
 
     def fault(patch: pytest.MonkeyPatch) -> None:
-        original = lifetimes.summary_places
-        patch.setattr(
-            lowering, "summary_places", lambda p: tuple(tuple(map(change, found)) for found in original(p))
-        )
+        original = lifetimes.operator_places
+
+        def changed(program: Program) -> dict[str, tuple[tuple[Place, ...], ...]]:
+            return {
+                name: tuple(tuple(map(change, places)) for places in cases)
+                for name, cases in original(program).items()
+            }
+
+        patch.setattr(lowering, "operator_places", changed)
 
     return fault
 

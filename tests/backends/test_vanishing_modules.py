@@ -22,14 +22,14 @@ from sifrc.cache import load_text
 from sifrc.compiler import Request, apply_request, compile_spec
 from sifrc.derive.derived import Derived
 from sifrc.errors import DerivationError, SpecError
-from sifrc.methods.curvature import CURVATURE_OPERATORS
-from sifrc.methods.operators import OPERATORS
 from sifrc.model import build_model
+from sifrc.operators.derivatives import DERIVATIVES
+from sifrc.operators.registry import BLOCK_OPERATORS
 from sifrc.spec import Spec, build_spec
 from sifrc.verify.generated.rows import Framework, generated_rows
 from sifrc.verify.ladder import verify
 
-SMOOTH = tuple(name for name in OPERATORS if name != "newton_direction")
+SMOOTH = tuple(one.name for one in DERIVATIVES if one.name != "newton_direction")
 IDENTITIES = ("x", "x + 1", "a*x", "x + log(2)", "log(exp(x)) - 0.5", "where(x > 0, x + 1, x)", "max(x, x)")
 MULTIPLES = ("2*x", "-x", "sqrt(2)*x", "1 - x/log(3)")
 CONSTANTS = ("0*x + 1", "x - x", "x**0", "0*x + softplus(1)", "where(x > 0, 1 + 0*x, 2)")
@@ -122,7 +122,7 @@ def test_all_operators_of_a_module(
     """Products, blocks, factors and summaries against torch.func, at the third level."""
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     spec = build_spec(data(**given))
-    operators = (*SMOOTH, *CURVATURE_OPERATORS, "summary")
+    operators = (*SMOOTH, *BLOCK_OPERATORS, "summary")
     module = module_of(spec, backend, operators, tmp_path)
     asked = apply_request(spec, Request(backend=backend, method="none", operators=operators))
     rows = verify(asked, levels=[3], module=module).rows

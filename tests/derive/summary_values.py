@@ -22,6 +22,7 @@ from sifrc.lower.lowering import Passes, lower
 from sifrc.lower.program import Program
 from sifrc.methods.planning import make_plan
 from sifrc.model import build_model
+from sifrc.operators.record import Operator
 from sifrc.spec.types import Spec, TargetSpec
 from sifrc.verify.points import Point
 
@@ -121,36 +122,43 @@ class Interpreted:
             ("t", None): vectors,
             ("mean", None): 1 / len(point.inputs),
         }
-        operator = self.program.summary
-        assert operator is not None
+        vector = summary_of(self.program).vector
         names = [name for name, _ in self.program.groups]
         for owned in build_model(self.spec).parameters:
             for parameter in owned.members:
                 name, weight = parameter.name, parameter.slot == "weight"
                 values["W" if weight else "β", owned.index] = point.params[name]
                 values["N" if weight else "η", owned.index] = point.vector[name]
-                if operator.single:
+                if vector is not None and vector.single:
                     entries = single_entries(names, name, point.vector[name])
                     values["N°" if weight else "η°", owned.index] = entries
         return values
 
     def run(self, *names: str) -> Found:
         """Results after the functions of any summary and these."""
-        operator = self.program.summary
-        assert operator is not None
+        operator = summary_of(self.program)
         machine = Machine(self.program, self._given)
-        run_functions(machine, [self.program.function(name, True) for name in (*operator.base, *names)])
+        run_functions(machine, [self.program.function(name, True) for name in (*operator.prepare, *names)])
         return {**_fields(machine.arrays), "objective": machine.arrays["objective", None]}
 
     def order(self, number: int) -> Found:
         """g, H and D up to an order."""
-        assert self.program.summary is not None
-        return self.run(self.program.summary.orders[number - 1])
+        return self.run(*functions_of(self.program, number))
 
     def whole(self) -> Found:
         """g, H and T."""
-        assert self.program.summary is not None
-        return self.run(*self.program.summary.whole)
+        return self.run(*functions_of(self.program, 3, full=True))
+
+
+def summary_of(program: Program) -> Operator:
+    """The record of the operator."""
+    return next(operator for operator in program.operators if operator.name == "summary")
+
+
+def functions_of(program: Program, order: int, full: bool = False) -> tuple[str, ...]:
+    """What runs for an order, after the prepared functions."""
+    choices = {"order": (order,), "full": (full,)}
+    return next(case.functions for case in summary_of(program).cases if dict(case.choices) == choices)
 
 
 def _fields(values: Mapping[Any, Any]) -> Found:

@@ -23,8 +23,8 @@ from sifrc.compiler import Request, compile_spec
 from sifrc.derive.curvature.kinds import KINDS, Kind
 from sifrc.derive.derived import Derived
 from sifrc.errors import DerivationError
-from sifrc.methods.curvature import CURVATURE_OPERATORS
 from sifrc.model import build_model
+from sifrc.operators.registry import BLOCK_OPERATORS
 from sifrc.spec import Spec, build_spec
 
 SHARED = ("shared", "shared_skip")
@@ -372,7 +372,7 @@ def test_a_kind_that_is_asked_for_and_does_not_exist_is_refused() -> None:
 # ── shared parameters ─────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("operator", CURVATURE_OPERATORS)
+@pytest.mark.parametrize("operator", BLOCK_OPERATORS)
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 @pytest.mark.parametrize("name", SHARED)
 def test_shared_parameters_are_refused_with_the_layers_that_share(

@@ -11,7 +11,7 @@ import torch
 from cases import CASES, CHAINS
 
 import sifrc
-from sifrc.methods.curvature import CURVATURE_OPERATORS
+from sifrc.operators.registry import BLOCK_OPERATORS
 from sifrc.spec import build_spec
 from sifrc.spec.types import Spec
 from sifrc.verify import verify
@@ -292,7 +292,7 @@ def test_the_expansion_notices_a_wrong_gradient(monkeypatch: pytest.MonkeyPatch)
 
 # ── curvature blocks ──────────────────────────────────────────────────────────────────────────────────
 
-BLOCKS = tuple(CURVATURE_OPERATORS)
+BLOCKS = BLOCK_OPERATORS
 KINDS_LISTED = [
     "hessian",
     "pch1",

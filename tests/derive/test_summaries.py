@@ -24,7 +24,15 @@ from summary_oracle import (
     spec_with,
     state_derivatives,
 )
-from summary_values import FIELDS, Interpreted, SystemValues, agree, program_of
+from summary_values import (
+    FIELDS,
+    Interpreted,
+    SystemValues,
+    agree,
+    functions_of,
+    program_of,
+    summary_of,
+)
 
 from sifrc.derive.derived import Derived
 from sifrc.ir.traverse import postorder
@@ -277,11 +285,12 @@ FEW = rotated(sorted(CASES), ("canonical", "alternate-2", "trivial"))[::10]
 
 
 def runs_of(program: Program) -> list[list[Function]]:
-    """What runs for orders 1, 2, 3 and for all of order 3, as ``summary_places`` counts it."""
-    operator = program.summary
-    assert operator is not None
-    chosen = (*((order,) for order in operator.orders), operator.whole)
-    return [[program.function(f, True) for f in (*operator.base, "gradient", *names)] for names in chosen]
+    """What runs for each case, as ``operator_places`` counts it."""
+    operator = summary_of(program)
+    return [
+        [program.function(f, True) for f in (*operator.prepare, "gradient", *case.functions)]
+        for case in operator.cases
+    ]
 
 
 @pytest.mark.parametrize("name, word", FEW)
@@ -290,7 +299,7 @@ def test_a_place_of_a_summary_holds_one_array_at_a_time(name: str, word: str) ->
     spec, *_ = setting(name, word)
     program = program_of(spec)
     shapes = {(f.name, index): shape for f in program.families for index, shape in f.shapes}
-    for places, functions in zip(program.summary_places, runs_of(program), strict=True):
+    for places, functions in zip(program.operator_places["summary"], runs_of(program), strict=True):
         at = {member: number for number, place in enumerate(places) for member in place.members}
         assert len(at) == sum(len(place.members) for place in places)
         assert not {family for family, _ in at} & set(program.function("gradient", True).writes)
@@ -313,7 +322,7 @@ def test_a_place_of_a_summary_holds_one_array_at_a_time(name: str, word: str) ->
 def test_places_begin_before_the_first_touch_and_end_after_the_last() -> None:
     """Positions of statements by hand: a place lives from the first to the last statement that touches it."""
     program = program_of(spec_with(CASES["shared_skip"]))
-    for places, functions in zip(program.summary_places, runs_of(program), strict=True):
+    for places, functions in zip(program.operator_places["summary"], runs_of(program), strict=True):
         touched: dict[Any, list[int]] = {}
         statements = [item for function in functions for item in unrolled(function.body)]
         for position, (statement, k) in enumerate(statements):
@@ -329,10 +338,10 @@ def test_places_begin_before_the_first_touch_and_end_after_the_last() -> None:
 def test_windows_are_filled_before_they_are_added_to() -> None:
     """Zeros are written only where windows leave entries out."""
     program = program_of(spec_with(CASES["tanh_cross_entropy_3"]))
-    assert program.summary is not None
     fresh = [
         statement
-        for name in program.summary.orders
+        for order in (1, 2, 3)
+        for name in functions_of(program, order)
         for statement in flat(program.function(name, True).body)
         if isinstance(statement, Fresh)
     ]

@@ -244,7 +244,7 @@ def test_method_from_outside_descends_by_the_gradient():
     not held to its preconditions.
     """
     planned = _plan({"name": f"{__name__}:GradientDescent", "learning_rate": _LEARNING_RATE})
-    assert planned.conditions == () and not planned.derived.uses_newton
+    assert planned.conditions == () and not planned.accepted
     program = lower(planned.plan)
     assert [number.name for number in program.hyperparameters] == ["lr"]
     values = _values(program, np.random.default_rng(0), batch=5)

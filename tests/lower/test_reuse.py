@@ -29,9 +29,9 @@ from sifrc.lower.lowering import lower
 from sifrc.lower.program import Function, Program
 from sifrc.lower.reuse import aliases
 from sifrc.lower.statements import Assign, Contract, Kernel, Loop
-from sifrc.methods.curvature import CURVATURE_OPERATORS
 from sifrc.methods.planning import make_plan
 from sifrc.model import build_model
+from sifrc.operators.registry import BLOCK_OPERATORS
 from sifrc.spec import Spec, build_spec
 from sifrc.verify.points import Point, random_point
 from sifrc.verify.precise.programs import ProgramBatch
@@ -292,7 +292,7 @@ def test_a_product_that_is_written_twice_needs_its_array() -> None:
 
 
 def test_the_operators_of_this_file_exist() -> None:
-    assert set(OPERATORS) <= set(CURVATURE_OPERATORS)
+    assert set(OPERATORS) <= set(BLOCK_OPERATORS)
 
 
 def test_all_rounds_of_a_loop_count() -> None:

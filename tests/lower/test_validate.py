@@ -36,6 +36,8 @@ from sifrc.lower.statements import (
     Sum,
 )
 from sifrc.lower.validate import ProgramError, validate
+from sifrc.operators.meaning import Value
+from sifrc.operators.record import Mean, Operator
 from sifrc.spec import build_spec
 
 OPERATORS = (
@@ -167,6 +169,11 @@ def without_last(load: Load) -> Load:
 
 def longer(load: Load) -> Load:
     return replace(load, labels=(*load.labels, "q"))
+
+
+def returning_nothing(operator: Operator) -> Operator:
+    (case,) = operator.cases
+    return replace(operator, cases=(replace(case, results=(Mean("nothing", Value("loss")),)),))
 
 
 UNBOUND = sympy.Symbol("unbound", real=True)
@@ -425,12 +432,12 @@ FAULTS: dict[str, tuple[str, Change, str]] = {
     ),
     "an operator that returns nothing that exists": (
         "operators",
-        lambda p: replace(p, operators=(replace(p.operators[0], tensors=("nothing",)), *p.operators[1:])),
+        lambda p: replace(p, operators=(returning_nothing(p.operators[0]), *p.operators[1:])),
         "which nothing computes",
     ),
     "a vector that nobody gives": (
         "operators",
-        lambda p: replace(p, operators=tuple(replace(o, vector=()) for o in p.operators)),
+        lambda p: replace(p, operators=tuple(replace(o, vector=None) for o in p.operators)),
         "read before it is written",
     ),
     "two places for one array": ("mk", lambda p: replace(p, places=p.places * 2), "two places"),

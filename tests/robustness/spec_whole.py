@@ -25,8 +25,8 @@ from sifrc.backends import check_options, find_backend
 from sifrc.cli.abilities import find_abilities
 from sifrc.compiler import Compiled, Request, compile_spec
 from sifrc.errors import SifrcError
-from sifrc.methods.curvature import CURVATURE_OPERATORS
 from sifrc.model import build_model
+from sifrc.operators.registry import BLOCK_OPERATORS
 from sifrc.report.document import equations
 from sifrc.spec import Spec, build_spec
 from sifrc.verify.points import random_point
@@ -125,7 +125,7 @@ class _Run:
         if "hessian" not in kinds:
             operators = tuple(name for name in operators if name != "hessian_diagonal")
         if not kinds:
-            operators = tuple(name for name in operators if name not in CURVATURE_OPERATORS)
+            operators = tuple(name for name in operators if name not in BLOCK_OPERATORS)
         jit = self.seed % _JIT_EVERY == 0
         if jit:
             # Minutes for all operators: each spec has two of them.
@@ -152,7 +152,7 @@ class _Run:
             return
         asked = compiled.source.spec
         chosen = build_spec(asked)
-        blocks = [name for name in CURVATURE_OPERATORS if name in operators]
+        blocks = [name for name in BLOCK_OPERATORS if name in operators]
         self.tally.counts["compared through the JIT" if jit else "compared without the JIT"] += 1
         self.stage(
             "calls",

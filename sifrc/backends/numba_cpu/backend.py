@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from sifrc.backends.base import LayerInfo, ModuleSource, Option
+from sifrc.backends.curvature import block_operators
 from sifrc.backends.layout import statement
 from sifrc.backends.numba_cpu.access import constant_name
 from sifrc.backends.numba_cpu.curvature import curvature_context
@@ -85,7 +86,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         [texts, *curvature.get("kind_functions", ()), *curvature.get("curvature_operators", ())]
     )
     texts += printed.get("refresh", "")
-    texts += "_named(" if program.summary is not None else ""
+    texts += "_named(" if summary["summary"] else ""
     used |= {name for name in ("_delta",) if f"{name}(" in texts}
     tables = parts.work_tables()
     predict = parts.function("forward", True)
@@ -95,8 +96,8 @@ def _context(parts: Parts) -> dict[str, Any]:
     exports = ["DTYPE", "SHAPES", "SPEC", "init", "predict", *(name for name, _ in operators)]
     exports += ["linearize"] if linearized else []
     exports += ["Factors"] if curvature.get("factors") else []
-    exports += [operator.name for operator in program.curvature]
-    exports += ["Summary", "Workspace", "summary"] if program.summary is not None else []
+    exports += [operator.name for operator in block_operators(program)]
+    exports += ["Summary", "Workspace", "summary"] if summary["summary"] else []
     exports += ["GROUPS"] if program.groups else []
     exports += ["State", "step", "train_epoch"] if step else []
     exports += ["refresh"] if printed.get("refresh") else []
@@ -136,7 +137,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "batches": re.search(r"(?<!\w)_batch\(", texts) is not None,
         "single": re.search(r"(?<!\w)_sample\(", texts) is not None,
         "named": "_named(" in texts,
-        "renew": bool(linearized) or program.summary is not None,
+        "renew": bool(linearized) or summary["summary"],
         "private": private,
         "operators": operators,
         "linearized": linearized,

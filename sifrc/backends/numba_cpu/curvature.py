@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sifrc.backends.curvature import draws, extras, form_words, operator_text, shared_context
+from sifrc.backends.curvature import (
+    block_operators,
+    draws,
+    extras,
+    form_words,
+    operator_text,
+    shared_context,
+)
 from sifrc.backends.layout import signature
 from sifrc.backends.numba_cpu.operators import RAISES, data_text, params_text, unpack
 from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts, call_lines
 from sifrc.ir.quantity import Storage
-from sifrc.lower.chains import with_extra
-from sifrc.methods.curvature_plan import Case, CurvatureOperator, KindPlan
+from sifrc.operators.record import Case, KindPlan, Operator, with_extra
 
 __all__ = ["curvature_context"]
 
@@ -34,13 +40,13 @@ class _Glue:
     def data_text(self) -> tuple[str, str]:
         return data_text(self.parts, True)
 
-    def opening(self, operator: CurvatureOperator) -> list[str]:
+    def opening(self, operator: Operator) -> list[str]:
         lines = [f"    {unpack(self.parts, PARAMETERS, 'params')}"]
         if operator.vector:
-            lines.append(f"    {unpack(self.parts, operator.vector, 'vector')}")
+            lines.append(f"    {unpack(self.parts, operator.vector.families, operator.vector.name)}")
         return lines
 
-    def blocks(self, operator: CurvatureOperator, seeded: bool) -> list[str]:
+    def blocks(self, operator: Operator, seeded: bool) -> list[str]:
         arguments = [*_parameters(self.parts), "work"]
         if draws(self.parts.program):
             arguments.append("seed" if seeded else "0")
@@ -49,7 +55,7 @@ class _Glue:
     def calls(self, case: Case, indent: int) -> list[str]:
         return _calls(self.parts, case.functions, indent)
 
-    def member(self, family: str, index: int) -> str:
+    def member(self, family: str, index: int | None) -> str:
         group = self.parts.layouts[True].group(family, index)
         return f"work.{group.name}[{index}]"
 
@@ -57,10 +63,11 @@ class _Glue:
 def curvature_context(parts: Parts) -> dict[str, Any]:
     """What the template ``curvature.py.jinja`` needs; without operators on blocks, that there are none."""
     program = parts.program
-    if not program.curvature:
+    operators = block_operators(program)
+    if not operators:
         return {"curvature": False, "factors": False}
     glue = _Glue(parts)
-    texts = [operator_text(parts.module, operator, glue) for operator in program.curvature]
+    texts = [operator_text(parts.module, operator, glue) for operator in operators]
     functions = [_prepared(parts, kind, extra) for extra in extras(program) for kind in program.kinds]
     return shared_context(parts.module, texts, functions)
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from sifrc.backends.layout import signature
 from sifrc.backends.numba_cpu.functions import PrivateFunction
 from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts, call_lines
+from sifrc.backends.plain import Plain, plain_operators
 from sifrc.backends.text import docstring
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, targets_of, unrolled
-from sifrc.lower.program import Operator
 
 __all__ = [
     "RAISES",
@@ -29,7 +29,6 @@ RAISES = (
     "    ValueError: names or shapes are not as described{classes}."
 )
 _REFUSED = "\n    FloatingPointError: a quantity that must be finite is not, or a system has no solution."
-_KINDS = {"hessian_vector_product": "hessian", "gauss_newton_vector_product": "gauss_newton"}
 
 
 @dataclass(frozen=True)
@@ -59,25 +58,23 @@ def data_text(parts: Parts, batched: bool) -> tuple[str, str]:
 
 def operator_texts(parts: Parts) -> list[tuple[str, str]]:
     """Name and text of every public operator but ``linearize``."""
-    return [(operator.name, _text(parts, operator)) for operator in parts.program.operators]
+    return [(operator.name, _text(parts, operator)) for operator in plain_operators(parts.program)]
 
 
 def linearized_kinds(parts: Parts) -> list[Linearized]:
     """Private functions that prepare repeated products, for the operators that take a vector."""
     return [
-        Linearized(
-            _KINDS.get(operator.name, operator.name), _private_name(operator), _prepared(parts, operator)
-        )
-        for operator in parts.program.operators
-        if operator.apply
+        Linearized(operator.linearized, _private_name(operator), _prepared(parts, operator))
+        for operator in plain_operators(parts.program)
+        if operator.linearized
     ]
 
 
-def _private_name(operator: Operator) -> str:
+def _private_name(operator: Plain) -> str:
     return f"_prepared_{operator.name}"
 
 
-def _functions(parts: Parts, operator: Operator, names: Sequence[str]) -> list[PrivateFunction]:
+def _functions(parts: Parts, operator: Plain, names: Sequence[str]) -> list[PrivateFunction]:
     return [parts.function(name, operator.batched) for name in names]
 
 
@@ -109,7 +106,7 @@ def _mean(parts: Parts, scalar: str) -> str:
     return f"float(np.{'sum' if parts.module.reduction == 'sum' else 'mean'}(work.{family.code}))"
 
 
-def _text(parts: Parts, operator: Operator) -> str:
+def _text(parts: Parts, operator: Plain) -> str:
     batched = operator.batched
     names = ["inputs", "targets"] if batched else ["input", "target"]
     kinds = ["Array", "Array"] if batched or not parts.classes else ["Array", "int"]
@@ -136,7 +133,7 @@ def _parameter_names(parts: Parts) -> str:
     return "weights, biases" if parts.has_biases else "weights"
 
 
-def _prepared(parts: Parts, operator: Operator) -> str:
+def _prepared(parts: Parts, operator: Plain) -> str:
     """A private function that returns the product as a closure over the primal."""
     if not operator.batched or operator.scalar:
         raise BackendError(f"the Numba backend cannot linearize '{operator.name}'")
@@ -168,7 +165,7 @@ def _prepared(parts: Parts, operator: Operator) -> str:
     return "\n".join(lines)
 
 
-def _check_apart(parts: Parts, operator: Operator) -> None:
+def _check_apart(parts: Parts, operator: Plain) -> None:
     """Calls of a product share what depends on the point: nothing in there may be written by them.
 
     Raises:
@@ -193,13 +190,13 @@ def _calls(parts: Parts, functions: Sequence[PrivateFunction], indent: int) -> l
     return [line for function in functions for line in call_lines(function, "work.", local, indent)]
 
 
-def _returns(operator: Operator) -> str:
+def _returns(operator: Plain) -> str:
     if operator.scalar and operator.tensors:
         return "tuple[float, dict[str, Array]]"
     return "float" if operator.scalar else "dict[str, Array]"
 
 
-def _doc(parts: Parts, operator: Operator) -> str:
+def _doc(parts: Parts, operator: Plain) -> str:
     inputs, targets = data_text(parts, operator.batched)
     names = ("inputs", "targets") if operator.batched else ("input", "target")
     lines = [

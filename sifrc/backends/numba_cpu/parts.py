@@ -131,7 +131,7 @@ class Parts:
             for group in function.groups:
                 outside = (Storage.PARAMETER, Storage.DIRECTION, Storage.MEMORY)
                 # What a step keeps, operators compute in a workspace of their own.
-                operators = self.program.curvature or self.program.summary
+                operators = not all(operator.plain for operator in self.program.operators)
                 kept = group.family.name in self.kept and not operators
                 given = group.family.storage in outside and group.family.name not in computed
                 given |= group.family.storage in (Storage.PARAMETER, Storage.MEMORY)

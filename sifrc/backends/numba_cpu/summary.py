@@ -9,9 +9,16 @@ from sifrc.backends.layout import signature
 from sifrc.backends.names import owner_name
 from sifrc.backends.numba_cpu.operators import RAISES, data_text, params_text
 from sifrc.backends.numba_cpu.parts import Parts, call_lines
-from sifrc.backends.summary import first_group_table, groups_table, summary_doc
+from sifrc.backends.summary import (
+    cases_by_order,
+    first_group_table,
+    groups_table,
+    summary_doc,
+    summary_operator,
+)
 from sifrc.backends.text import literal
 from sifrc.ir.quantity import Storage
+from sifrc.operators.record import Operator
 
 __all__ = ["owner_tables", "summary_context"]
 
@@ -32,12 +39,13 @@ _ARGUMENTS = (
 def summary_context(parts: Parts) -> dict[str, Any]:
     """Names for ``summary.py.jinja``."""
     program = parts.program
-    operator = program.summary
+    operator = summary_operator(program)
     if operator is None:
         return {"summary": False, "summary_places": []}
+    *orders, whole = (case.functions for case in cases_by_order(operator))
     return {
         "summary": True,
-        "summary_places": _places(parts),
+        "summary_places": _places(parts, operator),
         "first_group": first_group_table(operator),
         "summary_head": signature("summary", list(_ARGUMENTS), "Summary"),
         "summary_doc": summary_doc(
@@ -50,10 +58,10 @@ def summary_context(parts: Parts) -> dict[str, Any]:
                 "workspace: memory that is kept from call to call.",
             ),
         ),
-        "summary_base": _calls(parts, operator.base, 12),
+        "summary_base": _calls(parts, operator.prepare, 12),
         "summary_gradient": _calls(parts, ("gradient",), 16),
-        "summary_whole": _calls(parts, operator.whole, 16),
-        "summary_orders": [_calls(parts, (name,), 16) for name in operator.orders],
+        "summary_whole": _calls(parts, whole, 16),
+        "summary_orders": [_calls(parts, functions, 16) for functions in orders],
     }
 
 
@@ -80,13 +88,16 @@ def _calls(parts: Parts, names: Sequence[str], indent: int) -> str:
     return "\n".join(lines)
 
 
-def _places(parts: Parts) -> list[str]:
+def _places(parts: Parts, operator: Operator) -> list[str]:
     """Tables of the memory of each order."""
-    if not parts.program.summary_places:
+    found = parts.program.operator_places.get(operator.name)
+    if found is None:
         return []
+    by_case = dict(zip(operator.cases, found, strict=True))
+    ordered = [by_case[case] for case in cases_by_order(operator)]
     texts = []
     names = ("_PLACES_1", "_PLACES_2", "_PLACES_3", "_PLACES_WHOLE")
-    for name, places in zip(names, parts.program.summary_places, strict=True):
+    for name, places in zip(names, ordered, strict=True):
         table = parts.place_table(places)
         states = table.get("x")
         if isinstance(states, dict):

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sifrc.backends.base import LayerInfo, ModuleSource, Option
+from sifrc.backends.curvature import block_operators
 from sifrc.backends.layout import call, lines_of, signature, statement
 from sifrc.backends.text import docstring, environment, finished, header, literal, template_folder
 from sifrc.backends.torch_eager.calls import Calls, Parts, parts_of
@@ -97,7 +98,7 @@ def _context(parts: Parts) -> dict[str, Any]:
             [
                 *(f.name for f in public if not f.name.startswith("_")),
                 *(["Factors"] if curvature.get("factors") else []),
-                *(operator.name for operator in parts.program.curvature),
+                *(operator.name for operator in block_operators(parts.program)),
                 *(["Summary", "summary"] if summary["summary"] else []),
                 *(["GROUPS"] if parts.program.groups else []),
             ],

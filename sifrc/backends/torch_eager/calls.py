@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from sifrc.backends.base import ModuleSource
 from sifrc.backends.curvature import curvature_families
 from sifrc.backends.layout import call
-from sifrc.backends.summary import summary_families
+from sifrc.backends.plain import Plain
 from sifrc.backends.torch_eager.functions import PrivateFunction, plan_functions
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
-from sifrc.lower.arrays import Family
-from sifrc.lower.chains import Key, curvature_chains, summary_chains
-from sifrc.lower.program import Operator, Program
+from sifrc.lower.arrays import OBJECTIVE, Family
+from sifrc.lower.chains import Key, operator_chains
+from sifrc.lower.program import Program
 
 __all__ = ["Calls", "Key", "Parts", "operator_keys", "parts_of"]
 
@@ -70,17 +70,17 @@ def parts_of(module: ModuleSource) -> Parts:
     forward = next((f.name for f in program.functions if f.name == "forward" and f.batched), None)
     if forward is None:
         raise BackendError("the program has no batched function 'forward'")
-    step, objective = _step(program)
-    chains = [tuple((name, o.batched) for name in (*o.prepare, *o.apply)) for o in program.operators]
-    wanted = {name for o in program.operators for name in (o.scalar, *o.tensors) if name} | {"x"}
+    step = _step(program)
+    chains = [chain.functions for operator in program.operators for chain in operator_chains(operator)]
+    wanted = {name for operator in program.operators for name in operator.families()} | {"x"}
     if step:
-        wanted.add(objective)
+        wanted.add(OBJECTIVE)
     apart = (*program.curvature_batch, *(n for n in program.step_batched if n in program.periodic))
     if program.curvature_batch:
         chains.append(tuple((name, True) for name in apart))
         wanted |= set(program.kept)
-    chains += [((forward, True),), step, *curvature_chains(program), *summary_chains(program)]
-    wanted |= curvature_families(program) | summary_families(program)
+    chains += [((forward, True),), step]
+    wanted |= curvature_families(program)
     functions = plan_functions(program, chains, frozenset(wanted), states.name)
     return Parts(
         module,
@@ -91,29 +91,17 @@ def parts_of(module: ModuleSource) -> Parts:
         functions,
         (forward, True),
         f"{states.code}[{last}]",
-        objective,
+        OBJECTIVE if step else "",
         step,
     )
 
 
-def _step(program: Program) -> tuple[tuple[Key, ...], str]:
-    """Functions of a step, those of the objective among them, and the objective's family."""
+def _step(program: Program) -> tuple[Key, ...]:
+    """Functions of a step."""
     names = program.step_batched or program.step_single
-    if not names:
-        return (), ""
     forms = {(f.name, f.batched) for f in program.functions}
     batched = bool(program.step_batched) and all((name, True) in forms for name in names)
-    operator = next((o for o in program.operators if o.scalar == "objective" and o.batched == batched), None)
-    written = {
-        name for f in program.functions if f.name in names and f.batched == batched for name in f.writes
-    }
-    if "objective" in written:
-        return tuple((name, batched) for name in names), "objective"
-    extra = operator.prepare if operator else ("forward", "objective")
-    before = [name for name in extra if name not in names]
-    position = 1 + max((names.index(name) for name in extra if name in names), default=-1)
-    position = min(position, len(names) - 1)
-    return tuple((name, batched) for name in (*names[:position], *before, *names[position:])), "objective"
+    return tuple((name, batched) for name in names)
 
 
 @dataclass
@@ -166,7 +154,7 @@ class Calls:
         raise BackendError(f"{function.name} needs {family.code}, which nothing before it computes")
 
 
-def operator_keys(operator: Operator) -> tuple[tuple[Key, ...], tuple[Key, ...]]:
+def operator_keys(operator: Plain) -> tuple[tuple[Key, ...], tuple[Key, ...]]:
     """Keys of the functions of an operator: those of the point, those of the vector."""
     prepare = tuple((name, operator.batched) for name in operator.prepare)
     return prepare, tuple((name, operator.batched) for name in operator.apply)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sifrc.backends.curvature import (
     BLOCKS,
+    block_operators,
     draws,
     extras,
     form_words,
@@ -18,8 +19,7 @@ from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.torch_eager.calls import Calls, Parts
 from sifrc.backends.torch_eager.operators import PARAMS_TEXT, RAISES_TEXT, data_text, unpack
 from sifrc.ir.quantity import Storage
-from sifrc.lower.chains import with_extra
-from sifrc.methods.curvature_plan import Case, CurvatureOperator, KindPlan
+from sifrc.operators.record import Case, KindPlan, Operator, members_of, with_extra
 
 __all__ = ["curvature_context"]
 
@@ -36,17 +36,17 @@ class _Glue:
     def data_text(self) -> tuple[str, str]:
         return data_text(self.parts, True)
 
-    def opening(self, operator: CurvatureOperator) -> list[str]:
+    def opening(self, operator: Operator) -> list[str]:
         like = f"next(iter({self.parts.weights.code}.values()))"
         lines = [unpack(self.parts, "params", 4)]
         lines.append(f"    inputs, targets = _batch(inputs, targets, {like})")
         if operator.vector:
-            codes = _codes(self.parts, operator.vector)
+            codes = _codes(self.parts, operator.vector.families)
             function = "_weights" if self.parts.biases is None else "_weights_and_biases"
             lines.append(f'    {", ".join(codes)} = {function}(vector, "vector", {like})')
         return lines
 
-    def blocks(self, operator: CurvatureOperator, seeded: bool) -> list[str]:
+    def blocks(self, operator: Operator, seeded: bool) -> list[str]:
         codes = [self.parts.program.family(self.parts.states).code, "blocks"]
         codes += ["scores"] if score_families(self.parts.program) else []
         codes += [
@@ -62,7 +62,7 @@ class _Glue:
         family = BLOCKS[case.forms == ("samples",)]
         scores = _scores(self.parts, case)
         chain = Calls(self.parts, indent, {self.parts.states, family, *scores})
-        wanted = {name for result in case.results for name, _ in result.members}
+        wanted = {name for name, _ in members_of(case.results)}
         lines = chain.run(keys, wanted)
         needed = chain.needed(keys) | wanted
         pad = " " * indent
@@ -75,17 +75,18 @@ class _Glue:
             lines.insert(0, f"{pad}mean = 1.0 / len(inputs)")
         return lines
 
-    def member(self, family: str, index: int) -> str:
+    def member(self, family: str, index: int | None) -> str:
         return f"{self.parts.program.family(family).code}[{index}]"
 
 
 def curvature_context(parts: Parts) -> dict[str, Any]:
     """What the template ``curvature.py.jinja`` needs; empty without operators on blocks."""
     program = parts.program
-    if not program.curvature:
+    operators = block_operators(program)
+    if not operators:
         return {"curvature": False, "factors": False}
     glue = _Glue(parts)
-    texts = [operator_text(parts.module, operator, glue) for operator in program.curvature]
+    texts = [operator_text(parts.module, operator, glue) for operator in operators]
     functions = [_prepared(parts, kind, extra) for extra in extras(program) for kind in program.kinds]
     return shared_context(parts.module, texts, functions)
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sifrc.backends.layout import returned, signature
+from sifrc.backends.plain import Plain, plain_operators
 from sifrc.backends.text import docstring
 from sifrc.backends.torch_eager.calls import Calls, Parts, operator_keys
-from sifrc.lower.program import Operator
 
 __all__ = ["PARAMS_TEXT", "RAISES_TEXT", "PublicFunction", "data_text", "public_functions", "unpack"]
 
@@ -29,15 +29,15 @@ class PublicFunction:
 
 def public_functions(parts: Parts) -> tuple[PublicFunction, ...]:
     """The operators of the program in its order; products come with ``linearize``, which keeps the point."""
-    operators = [o for o in parts.program.operators if o.name != "predict"]
+    operators = plain_operators(parts.program)
     found: list[PublicFunction] = []
     for operator in operators:
-        if operator.apply:
+        if operator.linearized:
             found.append(PublicFunction(f"_prepared_{operator.name}", _prepared(parts, operator)))
             found.append(PublicFunction(operator.name, _product(parts, operator)))
         else:
             found.append(PublicFunction(operator.name, _plain(parts, operator)))
-    products = [operator for operator in operators if operator.apply]
+    products = [operator for operator in operators if operator.linearized]
     if products:
         found.append(PublicFunction("linearize", _linearize(parts, products)))
     return tuple(found)
@@ -53,7 +53,7 @@ def data_text(parts: Parts, batched: bool) -> tuple[str, str]:
     return inputs, f"({rows}{module.output_size})" if batched else f"({module.output_size},)"
 
 
-def _arguments_text(parts: Parts, operator: Operator) -> list[str]:
+def _arguments_text(parts: Parts, operator: Plain) -> list[str]:
     inputs, targets = data_text(parts, operator.batched)
     if operator.batched:
         lines = [PARAMS_TEXT, f"inputs: {inputs}.", f"targets: {targets}."]
@@ -66,14 +66,14 @@ def _arguments_text(parts: Parts, operator: Operator) -> list[str]:
     return lines
 
 
-def _returns(operator: Operator) -> str:
+def _returns(operator: Plain) -> str:
     tensors = "Dict with the names, shapes and dtype of params"
     if operator.scalar and operator.tensors:
         return f"{operator.scalar.capitalize()}, a scalar tensor, and a dict like params."
     return f"{tensors}." if operator.tensors else "Scalar tensor."
 
 
-def _doc(parts: Parts, operator: Operator, arguments: list[str], returns: str, guarded: bool) -> str:
+def _doc(parts: Parts, operator: Plain, arguments: list[str], returns: str, guarded: bool) -> str:
     source = f"  [{operator.source}]" if operator.source else ""
     summary = operator.doc.rstrip(".") + "." + source
     return docstring(
@@ -95,21 +95,21 @@ def unpack(parts: Parts, what: str, indent: int) -> str:
     return f'{pad}{left} = {function}({what}, "{what}")'
 
 
-def _checked_arguments(parts: Parts, operator: Operator) -> list[str]:
+def _checked_arguments(parts: Parts, operator: Plain) -> list[str]:
     """Statements that check the arguments of a point and take them apart."""
     like = f"next(iter({parts.weights.code}.values()))"
     function, data = ("_batch", "inputs, targets") if operator.batched else ("_sample", "input, target")
     return [unpack(parts, "params", 4), f"    inputs, targets = {function}({data}, {like})"]
 
 
-def _mean(operator: Operator, chain: Calls) -> list[str]:
+def _mean(operator: Plain, chain: Calls) -> list[str]:
     """The statement for the factor of a mean over the batch, if some function takes it."""
     if "mean" not in chain.needed((*operator_keys(operator)[0], *operator_keys(operator)[1])):
         return []
     return ["    mean = 1.0 / len(inputs)" if operator.batched else "    mean = 1.0"]
 
 
-def _result(parts: Parts, operator: Operator, indent: int) -> list[str]:
+def _result(parts: Parts, operator: Plain, indent: int) -> list[str]:
     program = parts.program
     values = []
     total = parts.module.reduction == "sum" and operator.batched
@@ -128,12 +128,12 @@ def _codes(parts: Parts, names: Sequence[str]) -> list[str]:
     return [known.get(name, "_") for name in (names[:1] if parts.biases is None else names)]
 
 
-def _annotation(operator: Operator) -> str:
+def _annotation(operator: Plain) -> str:
     kinds = (["Tensor"] if operator.scalar else []) + (["Parameters"] if operator.tensors else [])
     return kinds[0] if len(kinds) == 1 else f"tuple[{', '.join(kinds)}]"
 
 
-def _parameters(operator: Operator) -> list[str]:
+def _parameters(operator: Plain) -> list[str]:
     data = (
         ["inputs: Tensor", "targets: Tensor"]
         if operator.batched
@@ -142,7 +142,7 @@ def _parameters(operator: Operator) -> list[str]:
     return ["params: Mapping[str, Tensor]", *data]
 
 
-def _plain(parts: Parts, operator: Operator) -> str:
+def _plain(parts: Parts, operator: Plain) -> str:
     prepare, _ = operator_keys(operator)
     chain = Calls(parts, 4)
     opening = [*_checked_arguments(parts, operator), *_mean(operator, chain)]
@@ -157,16 +157,11 @@ def _plain(parts: Parts, operator: Operator) -> str:
     return "\n".join(["@_as_written", head, f"    {doc}", *opening, *calls, *_result(parts, operator, 4)])
 
 
-def _unpack_vector(parts: Parts, operator: Operator, indent: int) -> str:
+def _unpack_vector(parts: Parts, operator: Plain, indent: int) -> str:
     codes = _codes(parts, operator.vector)
     function = "_weights" if parts.biases is None else "_weights_and_biases"
     like = f"next(iter({parts.weights.code}.values()))"
     return f'{" " * indent}{", ".join(codes)} = {function}(vector, "vector", {like})'
-
-
-def _kind(operator: Operator) -> str:
-    """What ``linearize`` calls the matrix of a product: ``hessian``, ``gauss_newton``."""
-    return operator.name.removesuffix("_vector_product")
 
 
 _PRODUCT_TYPE = "Callable[[Mapping[str, Tensor]], Parameters]"
@@ -178,7 +173,7 @@ def _point(parts: Parts) -> list[str]:
     return [parts.weights.code, *biases, "inputs", "targets"]
 
 
-def _prepared(parts: Parts, operator: Operator) -> str:
+def _prepared(parts: Parts, operator: Plain) -> str:
     """The product at one point: what depends on the point only, and the function of the vector."""
     prepare, apply = operator_keys(operator)
     chain = Calls(parts, 4)
@@ -213,8 +208,8 @@ def _prepared(parts: Parts, operator: Operator) -> str:
     )
 
 
-def _linearize(parts: Parts, products: Sequence[Operator]) -> str:
-    kinds = [_kind(operator) for operator in products]
+def _linearize(parts: Parts, products: Sequence[Plain]) -> str:
+    kinds = [operator.linearized for operator in products]
     doc = docstring(
         [
             "A matrix–vector product at one point, for many vectors; what they share is computed once.",
@@ -232,7 +227,7 @@ def _linearize(parts: Parts, products: Sequence[Operator]) -> str:
         indent=4,
     )
     parameters = [*_parameters(products[0]), f'kind: str = "{kinds[0]}"']
-    table = [f'        "{_kind(operator)}": _prepared_{operator.name},' for operator in products]
+    table = [f'        "{operator.linearized}": _prepared_{operator.name},' for operator in products]
     *by_layer, inputs, targets = _point(parts)
     # Class indices have become vectors of the function's own.
     kept_targets = targets if parts.module.targets == "classes" else f"{targets}.clone()"
@@ -253,7 +248,7 @@ def _linearize(parts: Parts, products: Sequence[Operator]) -> str:
     )
 
 
-def _product(parts: Parts, operator: Operator) -> str:
+def _product(parts: Parts, operator: Plain) -> str:
     arguments = [*_arguments_text(parts, operator), "vector: like params."]
     doc = _doc(parts, operator, arguments, _returns(operator), False)
     head = signature(operator.name, [*_parameters(operator), "vector: Mapping[str, Tensor]"], "Parameters")

@@ -7,7 +7,14 @@ from typing import Any
 
 from sifrc.backends.layout import signature
 from sifrc.backends.names import groups_name, owner_name
-from sifrc.backends.summary import RESULTS, first_group_table, groups_table, summary_doc
+from sifrc.backends.summary import (
+    RESULTS,
+    cases_by_order,
+    first_group_table,
+    groups_table,
+    summary_doc,
+    summary_operator,
+)
 from sifrc.backends.text import literal
 from sifrc.backends.torch_eager.calls import Calls, Parts
 from sifrc.backends.torch_eager.operators import PARAMS_TEXT, RAISES_TEXT, data_text
@@ -32,19 +39,20 @@ _ARGUMENTS = (
 def summary_context(parts: Parts) -> dict[str, Any]:
     """Names for ``summary.py.jinja``."""
     program = parts.program
-    operator = program.summary
+    operator = summary_operator(program)
     if operator is None:
         return {"summary": False}
+    *orders, whole = (case.functions for case in cases_by_order(operator))
     base = Calls(parts, 8)
-    keys = {name: (name, True) for name in (*operator.base, "gradient", *operator.orders, *operator.whole)}
-    later = base.needed([keys[name] for name in ("gradient", *operator.orders, *operator.whole)])
-    lines = base.run([keys[name] for name in operator.base], later | {OBJECTIVE})
+    later = ["gradient", *(name for functions in (*orders, whole) for name in functions)]
+    needed = base.needed([(name, True) for name in later])
+    lines = base.run([(name, True) for name in operator.prepare], needed | {OBJECTIVE})
     gradient = tuple(program.function("gradient", True).writes)
     guarded = base.guarded
 
     def branch(names: Sequence[str], wanted: Sequence[str]) -> str:
         chain = Calls(parts, 12, set(base.known))
-        return "\n".join(chain.run([keys[name] for name in names], wanted))
+        return "\n".join(chain.run([(name, True) for name in names], wanted))
 
     known = {family.name: family.code for family in program.families}
     found = {field: known[family] for field, family in RESULTS.items()}
@@ -60,8 +68,8 @@ def summary_context(parts: Parts) -> dict[str, Any]:
         "summary_base": "\n".join(lines),
         "summary_gradient": branch(["gradient"], gradient),
         "summary_tensors": f"{known['G']}{biases}",
-        "summary_whole": branch(operator.whole, tuple(RESULTS.values())),
-        "summary_orders": [branch([name], tuple(RESULTS.values())) for name in operator.orders],
+        "summary_whole": branch(whole, tuple(RESULTS.values())),
+        "summary_orders": [branch(functions, tuple(RESULTS.values())) for functions in orders],
         "summary_guarded": guarded,
         "objective": known[OBJECTIVE],
         "results": found,

@@ -6,33 +6,33 @@ curvature blocks with any.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from sifrc.derive.shaped import DIRECTION, PARAMETER, shaped_of
+from sifrc.derive.shaped import DIRECTION, PARAMETER
 from sifrc.errors import DerivationError, VerificationError
 from sifrc.ir.arithmetic import NUMPY, Array, NumberSystem
 from sifrc.lower.interpret import Key, Machine, run_functions
 from sifrc.lower.lowering import lower
-from sifrc.lower.program import Operator, Program
-from sifrc.methods.curvature import CURVATURE_OPERATORS
-from sifrc.methods.curvature_plan import Case, CurvatureOperator, KindPlan, Result
-from sifrc.methods.operators import OPERATORS
+from sifrc.lower.program import Program
 from sifrc.methods.planning import make_plan
 from sifrc.model import Model, build_model
 from sifrc.model.parameters import Shaped
+from sifrc.operators.derivatives import DERIVATIVES
+from sifrc.operators.record import Case, KindPlan, Operator, Pairs, Result, Table, members_of, with_extra
+from sifrc.operators.registry import BLOCK_OPERATORS
 from sifrc.spec.types import Spec, TargetSpec
 
-__all__ = ["ProgramBatch", "ProgramSample", "block_program", "operator_program"]
+__all__ = ["ProgramBatch", "ProgramSample", "block_program", "operator_program", "read"]
 
 
 def operator_program(spec: Spec) -> tuple[Model, Program]:
     """The program of every operator that exists for a spec, without a method."""
-    names = tuple(OPERATORS)
+    names = tuple(declared.name for declared in DERIVATIVES)
     try:
         return _lowered(spec, names)
     except (DerivationError, VerificationError):
@@ -88,22 +88,19 @@ class ProgramSample:
         if vector is not None:
             values.update(self._shaped(DIRECTION, vector))
         machine = Machine(self.program, values, self.arithmetic)
-        names = (*operator.prepare, *operator.apply)
+        (case,) = operator.cases
+        names = (*operator.prepare, *case.functions)
         run_functions(machine, [self.program.function(function, batched) for function in names])
         return operator, machine
 
     def _scalar(self, name: str) -> Any:
         operator, machine = self._run(name)
-        return machine.arrays[operator.scalar, None].sum()
+        (member,) = members_of(operator.cases[0].results)
+        return machine.arrays[member].sum()
 
     def _tensors(self, name: str, vector: Mapping[str, Any] | None = None) -> dict[str, Array]:
         operator, machine = self._run(name, vector)
-        quantity = shaped_of(operator.tensors)
-        return {
-            parameter.name: machine.arrays[quantity.family(parameter.slot), owned.index]
-            for owned in self.model.parameters
-            for parameter in owned.members
-        }
+        return {key: value for result in operator.cases[0].results for key, value in read(machine, result)}
 
     def loss(self) -> Any:
         """Loss of the sample."""
@@ -133,7 +130,7 @@ class ProgramSample:
 def block_program(spec: Spec) -> tuple[Model, Program]:
     """The program of the operators on curvature blocks; the diagonal where there is the kind ``hessian``."""
     exact = not spec.curvature or any(entry.name == "hessian" for entry in spec.curvature)
-    return _lowered(spec, tuple(name for name in CURVATURE_OPERATORS if exact or name != "hessian_diagonal"))
+    return _lowered(spec, tuple(name for name in BLOCK_OPERATORS if exact or name != "hessian_diagonal"))
 
 
 class ProgramBatch:
@@ -163,7 +160,7 @@ class ProgramBatch:
     ) -> None:
         self.model, self.program = model, program
         self.kinds = {kind.name: kind for kind in self.program.kinds}
-        self.operators = {operator.name: operator for operator in self.program.curvature}
+        self.operators = {operator.name: operator for operator in self.program.operators if operator.kinds}
         self.arithmetic = arithmetic
         values: dict[Key, Any] = {
             ("x", 0): arithmetic.array(inputs),
@@ -202,17 +199,15 @@ class ProgramBatch:
         run_functions(machine, [self.program.function(function, True) for function in case.functions])
         found: dict[str, Array] = {}
         for result in (*operator.also, *case.results):
-            found.update(_read(machine, operator, result))
+            found.update(read(machine, result))
         return found
 
-    def _after(self, kind: KindPlan, operator: CurvatureOperator) -> Machine:
+    def _after(self, kind: KindPlan, operator: Operator) -> Machine:
         """Memory after the blocks of a kind, which all operators with the same extra functions share."""
         key = (kind.name, operator.extra)
         if key not in self._prepared:
             machine = Machine(self.program, self._values, self.arithmetic)
-            *before, blocks = kind.functions
-            adjoint = ["adjoint"] if operator.extra and "adjoint" not in before else []
-            names = [*before, *adjoint, *operator.extra, blocks]
+            names = with_extra(kind, operator.extra)
             run_functions(machine, [self.program.function(function, True) for function in names])
             self._prepared[key] = machine
         return self._prepared[key]
@@ -224,10 +219,16 @@ def _fits(case: Case, kind: KindPlan, choices: Mapping[str, object]) -> bool:
     return all(choices[name] in values for name, values in case.choices)
 
 
-def _read(machine: Machine, operator: CurvatureOperator, result: Result) -> dict[str, Array]:
-    arrays = [machine.arrays[member] for member in result.members]
-    if len(arrays) == 1:
-        (value,) = arrays
-        size = value.shape[0] * value.shape[1] if result.matrix else 0
-        return {result.key: value.reshape(size, size) if result.matrix else value}
-    return {f"{result.key}.{name}": value for name, value in zip(operator.pair, arrays, strict=True)}
+def read(machine: Machine, result: Result) -> Iterator[tuple[str, Array]]:
+    """Arrays of a result by key; members of pairs have both names in it."""
+    if isinstance(result, Table):
+        for entry in result.entries:
+            value = machine.arrays[entry.member]
+            size = value.shape[0] * value.shape[1] if entry.matrix else 0
+            yield entry.key, value.reshape(size, size) if entry.matrix else value
+    elif isinstance(result, Pairs):
+        for key, pair in result.rows:
+            for name, member in zip(result.names, pair, strict=True):
+                yield f"{key}.{name}", machine.arrays[member]
+    else:
+        yield result.key, machine.arrays[result.family, None]

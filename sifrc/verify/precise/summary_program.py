@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sifrc.derive.shaped import DIRECTION, PARAMETER, shaped_of
+from sifrc.derive.shaped import DIRECTION, PARAMETER
 from sifrc.ir.arithmetic import NUMPY, Array, NumberSystem
 from sifrc.lower.interpret import Key, Machine, run_functions
 from sifrc.lower.lowering import lower
@@ -16,7 +16,9 @@ from sifrc.lower.program import Program
 from sifrc.methods.planning import make_plan
 from sifrc.model import Model, build_model
 from sifrc.model.parameters import Shaped
+from sifrc.operators.record import Operator
 from sifrc.spec.types import Spec, TargetSpec
+from sifrc.verify.precise.programs import read
 from sifrc.verify.summary_parts import SUMMARY, Found, parts_of
 
 __all__ = ["SummaryProgram", "summary_program"]
@@ -62,15 +64,19 @@ class SummaryProgram:
 
     def order(self, number: int, direction: Mapping[str, Array]) -> Found:
         """Summaries up to an order, that of order 3 by its diagonal."""
-        operator = self.program.summary
-        assert operator is not None
-        return self._found((*operator.base, operator.orders[number - 1]), direction)
+        return self._case({"order": (number,), "full": (False,)}, direction)
 
     def whole(self, direction: Mapping[str, Array]) -> Found:
         """Summaries of all orders, all of order 3."""
-        operator = self.program.summary
-        assert operator is not None
-        return self._found((*operator.base, *operator.whole), direction)
+        return self._case({"order": (3,), "full": (True,)}, direction)
+
+    def _case(self, choices: Mapping[str, object], direction: Mapping[str, Array]) -> Found:
+        operator = self._operator(SUMMARY)
+        case = next(case for case in operator.cases if dict(case.choices) == choices)
+        return self._found((*operator.prepare, *case.functions), direction)
+
+    def _operator(self, name: str) -> Operator:
+        return next(operator for operator in self.program.operators if operator.name == name)
 
     def gradient(self) -> dict[str, Array]:
         """Of the objective, by name."""
@@ -90,14 +96,10 @@ class SummaryProgram:
         return Found.of(machine.arrays.get((family, None)) for family in _FAMILIES)
 
     def _tensors(self, name: str, values: Mapping[Key, Any]) -> dict[str, Array]:
-        operator = next(o for o in self.program.operators if o.name == name)
-        machine = self._run((*operator.prepare, *operator.apply), values)
-        quantity = shaped_of(operator.tensors)
-        return {
-            parameter.name: machine.arrays[quantity.family(parameter.slot), owned.index]
-            for owned in self.model.parameters
-            for parameter in owned.members
-        }
+        operator = self._operator(name)
+        (case,) = operator.cases
+        machine = self._run((*operator.prepare, *case.functions), values)
+        return {key: value for result in case.results for key, value in read(machine, result)}
 
     def _run(self, names: tuple[str, ...], values: Mapping[Key, Any]) -> Machine:
         machine = Machine(self.program, {**self._given, **values}, self.arithmetic)

@@ -1,0 +1,235 @@
+"""Operators on curvature blocks: which systems each composes, for every kind and argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from sifrc.derive.curvature.kinds import EXACT_WHEN
+from sifrc.derive.curvature.systems import MEAN_BLOCK, MOMENTS, SCORES, Moment
+from sifrc.derive.curvature.weights import owner_of
+from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, GRADIENT
+from sifrc.errors import MethodError
+from sifrc.model import Model
+from sifrc.operators.context import Context, Declaration
+from sifrc.operators.meaning import BlockProduct, Blocks, Diagonal, Factors, Gradient, SampleBlocks
+from sifrc.operators.record import Argument, Case, Entry, Form, Operator, Pairs, Table, Vector
+
+__all__ = ["BLOCKS"]
+
+_EXACT: str = "exact"
+_MOMENTS: tuple[Moment, ...] = ("second", "mean")
+_EACH: tuple[Form, ...] = ("samples", *SCORES)
+"""Forms with a block or its factors for each sample, so that means over the samples are exact."""
+_MEANS: tuple[Form, ...] = (*SCORES, "batch")
+"""Forms that come with the blocks of the batch."""
+
+_DENSE: Mapping[Form, tuple[str, ...]] = MappingProxyType(
+    {
+        "samples": ("dense_blocks_per_sample",),
+        "scores": ("dense_blocks_of_scores",),
+        "class_scores": ("dense_blocks_of_class_scores",),
+        "batch": ("second_moments", "dense_blocks"),
+    }
+)
+"""Functions that compute the blocks of the weights."""
+
+
+def _biases(model: Model, family: str) -> tuple[Entry, ...]:
+    """The blocks of the biases, where a layer has one."""
+    return tuple(
+        Entry(parameter.name, (family, owner_of(model, owned).index))
+        for owned in model.parameters
+        for parameter in owned.members
+        if parameter.slot == "bias"
+    )
+
+
+def _weights(model: Model) -> tuple[Entry, ...]:
+    return tuple(
+        Entry(parameter.name, ("∇²W", owned.index), matrix=True)
+        for owned in model.parameters
+        for parameter in owned.members
+        if parameter.slot == "weight"
+    )
+
+
+def _block_hessian(declared: Declaration, context: Context) -> Operator:
+    model, kinds = context.model, context.kinds
+
+    def case(reduction: str, dense: bool, *forms: Form) -> Case:
+        choices = (("reduction", (reduction,)), ("dense", (dense,)))
+        if reduction == "none":
+            functions = tuple(f"sample_blocks_of_{form}" for form in forms if form in SCORES)
+            found = Table(_biases(model, "H"), SampleBlocks())
+            return Case(functions, (found,), choices, forms, batch_axis=True)
+        functions = _with_means(forms, *(_DENSE[forms[0]] if dense else ()))
+        entries = _biases(model, MEAN_BLOCK) + (_weights(model) if dense else ())
+        return Case(functions, (Table(entries, Blocks(dense)),), choices, forms)
+
+    cases = [
+        *(case("none", False, form) for form in _EACH),
+        case("mean", False, "samples"),
+        case("mean", True, "samples"),
+        case("mean", False, *_MEANS),
+        *(case("mean", True, form) for form in _MEANS),
+    ]
+    approximated = [kind.name for kind in kinds if kind.form == "batch"]
+    dense = "also the blocks of the weights, in row-major order of the weight"
+    if approximated:
+        dense += (
+            f"; of {', '.join(approximated)} the product of means H̄ ⊗ E[x xᵀ], an approximation of the mean "
+            f"over the samples that is exact for {EXACT_WHEN['moment']}"
+        )
+    return Operator(
+        declared.name,
+        declared.doc,
+        "EA-CG(4, 6, 8)",
+        tuple(cases),
+        arguments=(
+            Argument(
+                "reduction",
+                "mean",
+                "mean over the batch, or none: a leading sample axis (kinds of single samples).",
+            ),
+            Argument("dense", False, f"{dense}."),
+        ),
+        kinds=kinds,
+        returns='Dict "<layer>.bias" -> (n, n), the block of the pre-activation; with dense also '
+        '"<layer>.weight" -> (n m, n m).',
+    )
+
+
+def _factors(model: Model, moment: Moment) -> Pairs:
+    rows = tuple(
+        (owned.layer, ((MOMENTS[moment], owned.index), (MEAN_BLOCK, owner_of(model, owned).index)))
+        for owned in model.parameters
+    )
+    return Pairs(("moment", "block"), rows, Factors(moment))
+
+
+def _with_means(forms: tuple[Form, ...], *functions: str) -> tuple[str, ...]:
+    """The functions, after that of the means where the kinds come without them."""
+    return ("mean_blocks", *functions) if forms == ("samples",) else functions
+
+
+def _curvature_factors(declared: Declaration, context: Context) -> Operator:
+    cases = [
+        Case(
+            _with_means(forms, f"{moment}_moments"),
+            (_factors(context.model, moment),),
+            (("moment", (moment,)),),
+            forms,
+        )
+        for forms in (("samples",), _MEANS)
+        for moment in _MOMENTS
+    ]
+    return Operator(
+        declared.name,
+        declared.doc,
+        "EA-CG(5, 11)",
+        tuple(cases),
+        arguments=(
+            Argument("moment", "second", "second: E[x xᵀ] of the input x of the layer, or mean: E[x]."),
+        ),
+        kinds=context.kinds,
+        returns="Dict layer -> Factors(moment (m, m) or (m,), block (n, n)), each a mean over the batch. The "
+        "weight's block is the mean of products; block ⊗ moment, a product of means, approximates it and is "
+        f"exact for {EXACT_WHEN['moment']}.",
+    )
+
+
+def _gradient_and_factors(declared: Declaration, context: Context) -> Operator:
+    return replace(
+        _curvature_factors(declared, context),
+        extra=("gradient",),
+        also=(context.like_params(GRADIENT, Gradient()),),
+        returns="Dict like params, and dict layer -> Factors(moment (m, m) or (m,), block (n, n)), as "
+        "``curvature_factors`` has them.",
+    )
+
+
+def _block_vector_product(declared: Declaration, context: Context) -> Operator:
+    def case(
+        values: tuple[object, ...], functions: tuple[str, ...], forms: tuple[Form, ...], whole: bool = False
+    ) -> Case:
+        moment = next(value for value in values if value in (_EXACT, *_MOMENTS))
+        found = context.like_params(BLOCK_PRODUCT, BlockProduct(moment))  # type: ignore[arg-type]
+        return Case(functions, (found,), (("moment", values),), forms, whole=whole)
+
+    exact = {form: f"block_product_of_{form}" for form in SCORES}
+    cases = [case((None, _EXACT), (exact.get(form, "block_product"),), (form,)) for form in _EACH]
+    forms: tuple[Form, ...]
+    for forms in (("samples",), SCORES, ("batch",)):
+        for moment in _MOMENTS:
+            values = (None, moment) if moment == "second" and forms == ("batch",) else (moment,)
+            functions = _with_means(forms, f"{moment}_moments", f"block_product_{moment}")
+            cases.append(case(values, functions, forms, whole=forms == ("samples",)))
+    return Operator(
+        declared.name,
+        declared.doc,
+        "EA-CG(11)",
+        tuple(cases),
+        vector=Vector(DIRECTION.families),
+        arguments=(
+            Argument(
+                "moment",
+                None,
+                "exact, the mean of the samples' products (kinds of single samples), or one of its "
+                "approximations by means, second: H̄ V E[x xᵀ], and mean: H̄ V E[x] E[x]ᵀ; by default exact "
+                "where it exists, else second.",
+            ),
+        ),
+        kinds=context.kinds,
+        returns="Dict like params.",
+    )
+
+
+def _hessian_diagonal(declared: Declaration, context: Context) -> Operator:
+    if not any(kind.name == "hessian" for kind in context.kinds):
+        raise MethodError("hessian_diagonal needs the kind 'hessian'", hint="add it to curvature:")
+    return Operator(
+        declared.name,
+        declared.doc,
+        "EA-CG(4)",
+        (Case(("diagonal",), (context.like_params(DIAGONAL, Diagonal()),), (), ("samples",)),),
+        kinds=context.kinds,
+        kind="hessian",
+        returns="Dict like params.",
+    )
+
+
+BLOCKS: tuple[Declaration, ...] = (
+    Declaration(
+        "block_hessian",
+        "Blocks of the Hessian of the objective, or of another curvature, by parameter.",
+        _block_hessian,
+        uses_kinds=True,
+    ),
+    Declaration(
+        "curvature_factors",
+        "Kronecker factors of the weights' blocks, by layer.",
+        _curvature_factors,
+        uses_kinds=True,
+    ),
+    Declaration(
+        "gradient_and_factors",
+        "Gradient, and Kronecker factors of the weights' blocks, in one pass.",
+        _gradient_and_factors,
+        uses_kinds=True,
+    ),
+    Declaration(
+        "block_vector_product",
+        "Block-diagonal curvature times a vector.",
+        _block_vector_product,
+        uses_kinds=True,
+    ),
+    Declaration(
+        "hessian_diagonal",
+        "Diagonal of the Hessian of the objective.",
+        _hessian_diagonal,
+        uses_kinds=True,
+    ),
+)
+"""In the order in which modules have them."""

@@ -1,0 +1,100 @@
+"""What operators are built from: the derivations of a model, and the kinds of curvature asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from sifrc.derive.curvature.kinds import KINDS, Kind
+from sifrc.derive.derived import Derived
+from sifrc.derive.system import System
+from sifrc.errors import DerivationError
+from sifrc.ir.traverse import inputs_of
+from sifrc.model import Model
+from sifrc.model.parameters import Shaped
+from sifrc.operators.meaning import Meaning
+from sifrc.operators.record import Entry, KindPlan, Operator, Table
+
+__all__ = ["Context", "Declaration", "available_kinds"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a declaration is given.
+
+    Args:
+        derived: the derivations.
+        systems: kinds of curvature with their blocks; empty where no operator has them.
+    """
+
+    derived: Derived
+    systems: tuple[tuple[Kind, System], ...] = ()
+
+    @property
+    def model(self) -> Model:
+        """The model."""
+        return self.derived.model
+
+    @property
+    def spectral(self) -> tuple[str, ...]:
+        """The function of λ_k where it is a value of each sample."""
+        return () if self.derived.spectral is None else ("spectral",)
+
+    @property
+    def kinds(self) -> tuple[KindPlan, ...]:
+        """How each kind is computed."""
+        return tuple(
+            KindPlan(
+                kind.name, (*self.before(system), system.name), kind.form, draws=kind.source == "sampled"
+            )
+            for kind, system in self.systems
+        )
+
+    def before(self, system: System) -> tuple[str, ...]:
+        """Functions before blocks; back-propagation only where a residual needs it."""
+        used = {symbol.family for e in system.equations for symbol in inputs_of(e.value)}
+        adjoint = ("adjoint",) if used & {"b", "y"} else ()
+        return ("forward", *self.spectral, *adjoint)
+
+    def like_params(self, quantity: Shaped, meaning: Meaning) -> Table:
+        """A quantity with one tensor for each parameter, by name."""
+        entries = tuple(
+            Entry(parameter.name, (quantity.family(parameter.slot), owned.index))
+            for owned in self.model.parameters
+            for parameter in owned.members
+        )
+        return Table(entries, meaning, like_params=True)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """An operator as it stands in the registry.
+
+    Args:
+        name: as in the contract.
+        doc: one line.
+        build: the record for a model; a ``SifrcError`` where it does not exist.
+        uses_kinds: whether it goes on from the blocks of a curvature.
+    """
+
+    name: str
+    doc: str
+    build: Callable[[Declaration, Context], Operator]
+    uses_kinds: bool = False
+
+
+def available_kinds(derived: Derived, wanted: Iterable[Kind] = ()) -> tuple[tuple[Kind, System], ...]:
+    """The kinds with their systems; without a wish, every preset that exists for the model.
+
+    Raises:
+        DerivationError: a wanted kind does not exist for the model.
+    """
+    wanted = tuple(wanted)
+    found: list[tuple[Kind, System]] = []
+    for kind in wanted or KINDS.values():
+        try:
+            found.append((kind, derived.curvature.blocks(kind)))
+        except DerivationError:
+            if wanted:
+                raise
+    return tuple(found)

@@ -1,0 +1,139 @@
+"""Values, gradients, products with the Hessian and the Gauss–Newton matrix, Newton directions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+from sifrc.derive.shaped import (
+    DIRECTION,
+    GAUSS_NEWTON_PRODUCT,
+    GRADIENT,
+    HESSIAN_PRODUCT,
+    NEWTON_DIRECTION,
+)
+from sifrc.model.parameters import Shaped
+from sifrc.operators.context import Context, Declaration
+from sifrc.operators.meaning import Gradient, NewtonDirection, Product, Value
+from sifrc.operators.record import Case, Mean, Operator, Result, Vector
+
+__all__ = ["DERIVATIVES"]
+
+Results = Callable[[Context], tuple[Result, ...]]
+
+
+def _value(of: Literal["loss", "objective"], context: Context) -> tuple[Result, ...]:
+    return (Mean(of, Value(of)),)
+
+
+def _gradient(context: Context) -> tuple[Result, ...]:
+    return (context.like_params(GRADIENT, Gradient()),)
+
+
+def _both(context: Context) -> tuple[Result, ...]:
+    return (*_value("objective", context), *_gradient(context))
+
+
+def _newton(context: Context) -> tuple[Result, ...]:
+    return (context.like_params(NEWTON_DIRECTION, NewtonDirection()),)
+
+
+def _plain(
+    functions: tuple[str, ...],
+    results: Results,
+    source: str,
+    declared: Declaration,
+    context: Context,
+    batched: bool = True,
+) -> Operator:
+    return Operator(
+        declared.name,
+        declared.doc,
+        source,
+        (Case((), results(context)),),
+        prepare=_with_spectral(functions, context),
+        batched=batched,
+    )
+
+
+def _product(
+    matrix: Literal["hessian", "gauss_newton"],
+    prepare: tuple[str, ...],
+    apply: tuple[str, ...],
+    quantity: Shaped,
+    source: str,
+    declared: Declaration,
+    context: Context,
+) -> Operator:
+    return Operator(
+        declared.name,
+        declared.doc,
+        source,
+        (Case(apply, (context.like_params(quantity, Product(matrix)),)),),
+        prepare=_with_spectral(prepare, context),
+        vector=Vector(DIRECTION.families),
+        linearized=matrix,
+    )
+
+
+def _with_spectral(functions: tuple[str, ...], context: Context) -> tuple[str, ...]:
+    """The functions with that of λ_k in its place, where the spec asks for it."""
+    factored = context.model.loss_factor is not None  # λ_n multiplies the loss
+    if functions == ("forward",) and not factored:
+        return functions
+    return ("forward", *context.spectral, *functions[1:])
+
+
+DERIVATIVES: tuple[Declaration, ...] = (
+    Declaration(
+        "loss",
+        "Mean loss of a batch.",
+        partial(_plain, ("forward", "objective"), partial(_value, "loss"), "ESN(1)"),
+    ),
+    Declaration(
+        "objective",
+        "Mean loss and state regularisation of a batch.",
+        partial(_plain, ("forward", "objective"), partial(_value, "objective"), "ESN(4)"),
+    ),
+    Declaration(
+        "gradient",
+        "Gradient of the objective.",
+        partial(_plain, ("forward", "adjoint", "gradient"), _gradient, "ESN(9, 10)"),
+    ),
+    Declaration(
+        "objective_and_gradient",
+        "Objective and its gradient, in one pass.",
+        partial(_plain, ("forward", "objective", "adjoint", "gradient"), _both, "ESN(9, 10)"),
+    ),
+    Declaration(
+        "hessian_vector_product",
+        "Hessian of the objective times a vector.",
+        partial(
+            _product,
+            "hessian",
+            ("forward", "adjoint"),
+            ("tangent", "adjoint_tangent", "hessian_product"),
+            HESSIAN_PRODUCT,
+            "ESN(16), MK(31)",
+        ),
+    ),
+    Declaration(
+        "gauss_newton_vector_product",
+        "Gauss–Newton matrix of the data loss times a vector.",
+        partial(
+            _product,
+            "gauss_newton",
+            ("forward",),
+            ("linearized", "linearized_adjoint", "gauss_newton_product"),
+            GAUSS_NEWTON_PRODUCT,
+            "",
+        ),
+    ),
+    Declaration(
+        "newton_direction",
+        "Newton direction (N, η) of one sample, H·(N, η) = gradient; a step is params − lr·(N, η).",
+        partial(_plain, ("forward", "adjoint", "newton"), _newton, "ESN(17)", batched=False),
+    ),
+)
+"""In the order in which modules have them."""
