@@ -348,14 +348,23 @@ class _Point:
         self.free.append(work)
 
 
-def _batch(inputs: Array, targets: Array) -> _Workspace:
-    """A workspace with inputs and targets in it, checked; classes as one-hot vectors."""
+def _data(inputs: Array, targets: Array) -> tuple[Array, Array]:
+    """Inputs and targets, checked."""
     inputs = _checked("inputs", inputs, (None, 64))
-    work = _Workspace(_WORK, len(inputs))
+    return inputs, _classes(targets, len(inputs))
+
+
+def _filled(work: _Workspace, inputs: Array, targets: Array) -> _Workspace:
+    """The workspace with inputs and targets in it; classes as one-hot vectors."""
     work.x = (inputs, *work.x[1:])
-    labels = _classes(targets, len(inputs))
-    work.targets[np.arange(len(inputs)), labels] = 1.0
+    work.targets[np.arange(len(inputs)), targets] = 1.0
     return work
+
+
+def _batch(inputs: Array, targets: Array) -> _Workspace:
+    """A workspace with inputs and targets in it, checked."""
+    inputs, targets = _data(inputs, targets)
+    return _filled(_Workspace(_WORK, len(inputs)), inputs, targets)
 
 
 def _classes(targets: Array, count: int, name: str = "targets") -> Array:

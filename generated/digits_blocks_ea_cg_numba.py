@@ -404,14 +404,32 @@ def _starts(sizes: dict[int, int], lives: dict[int, tuple[int, int]]) -> tuple[d
     return starts, max(start + sizes[place] for place, start in starts.items())
 
 
-def _batch(inputs: Array, targets: Array) -> _Workspace:
-    """A workspace with inputs and targets in it, checked; classes as one-hot vectors."""
+def _data(inputs: Array, targets: Array) -> tuple[Array, Array]:
+    """Inputs and targets, checked."""
     inputs = _checked("inputs", inputs, (None, 64))
-    work = _Workspace(_WORK, len(inputs))
+    return inputs, _classes(targets, len(inputs))
+
+
+def _count(name: str, value: int) -> int:
+    """A number of samples or threads, checked."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name}: expected an integer of at least 1, got {value}")
+    return int(value)
+
+
+def _filled(work: _Workspace, inputs: Array, targets: Array) -> _Workspace:
+    """The workspace with inputs and targets in it; classes as one-hot vectors."""
     work.x = (inputs, *work.x[1:])
-    labels = _classes(targets, len(inputs))
-    work.targets[np.arange(len(inputs)), labels] = 1.0
+    work.targets[np.arange(len(inputs)), targets] = 1.0
     return work
+
+
+def _batch(inputs: Array, targets: Array) -> _Workspace:
+    """A workspace with inputs and targets in it, checked."""
+    inputs, targets = _data(inputs, targets)
+    return _filled(_Workspace(_WORK, len(inputs)), inputs, targets)
 
 
 def _classes(targets: Array, count: int, name: str = "targets") -> Array:
@@ -1289,10 +1307,6 @@ def gradient(params: Parameters, inputs: Array, targets: Array) -> dict[str, Arr
     return _named(work.gradient_weights, work.gradient_biases)
 
 
-Prepared = Callable[..., None]
-"""Computes blocks, of each sample or of the batch, into a workspace."""
-
-
 class Factors(NamedTuple):
     """Kronecker factors, means over the batch: ``block`` ⊗ ``moment`` approximates a weight's block."""
 
@@ -1300,6 +1314,10 @@ class Factors(NamedTuple):
     """E[x xᵀ] of the layer's input x, or E[x]."""
     block: Array
     """Block of the layer's pre-activation."""
+
+
+Prepared = Callable[..., None]
+"""Computes blocks, of each sample or of the batch, into a workspace."""
 
 
 def _prepared_hessian(weights: Arrays, biases: Arrays, work: _Workspace) -> None:
@@ -1372,20 +1390,27 @@ def _kind(kind: str, table: Mapping[str, tuple[Prepared, str]] = _KINDS) -> tupl
     return table[kind]
 
 
-def _averaged(
-    part: Callable[[Array, Array], dict[str, Array]], inputs: Array, targets: Array, per_sample: bool
-) -> dict[str, Array]:
-    """Mean over the batch of what ``part`` returns for some of its samples."""
-    if not per_sample or len(inputs) <= _ROWS:
-        return part(inputs, targets)
-    total: dict[str, Array] = {}
-    for start in range(0, len(inputs), _ROWS):
-        rows = inputs[start : start + _ROWS]
-        found = part(rows, targets[start : start + _ROWS])
-        for name, value in found.items():
-            value = value * DTYPE(len(rows) / len(inputs))
-            total[name] = total[name] + value if name in total else value
+Part = Callable[[_Workspace], dict[str, Any]]
+"""What a function returns, for the samples in a workspace."""
+
+
+def _averaged(part: Part, inputs: Array, targets: Array, rows: int) -> dict[str, Any]:
+    """Mean over the batch of what ``part`` returns for so many of its samples at a time."""
+    if len(inputs) <= rows:
+        return part(_filled(_Workspace(_WORK, len(inputs)), inputs, targets))
+    total: dict[str, Any] = {}
+    for start in range(0, len(inputs), rows):
+        some = inputs[start : start + rows]
+        work = _filled(_Workspace(_WORK, len(some)), some, targets[start : start + rows])
+        _add_to(total, part(work), len(some) / len(inputs))
     return total
+
+
+def _add_to(total: dict[str, Any], found: dict[str, Any], weight: float) -> None:
+    """Add what was found for some samples, by their share of the batch."""
+    for name, value in found.items():
+        value = value * DTYPE(weight)
+        total[name] = total[name] + value if name in total else value
 
 
 def _matrix(block: Array) -> Array:
@@ -1424,10 +1449,10 @@ def block_hessian(
         ValueError: the kind is unknown, or does not go with the other arguments.
     """
     weights, biases = _parameters(params, "params")
+    inputs, targets = _data(inputs, targets)
     prepare, form = _kind(kind)
 
-    def part(inputs: Array, targets: Array) -> dict[str, Array]:
-        work = _batch(inputs, targets)
+    def part(work: _Workspace) -> dict[str, Array]:
         prepare(weights, biases, work)
         if form == "samples" and reduction == "none" and not dense:
             return {
@@ -1497,8 +1522,9 @@ def block_hessian(
         )
 
     if form in ("samples", "class_scores") and reduction == "none" and not dense:
-        return part(inputs, targets)
-    return _averaged(part, inputs, targets, form == "samples")
+        return part(_filled(_Workspace(_WORK, len(inputs)), inputs, targets))
+    rows = _ROWS if form == "samples" else len(inputs)
+    return _averaged(part, inputs, targets, rows)
 
 
 def curvature_factors(
@@ -1524,10 +1550,10 @@ def curvature_factors(
         ValueError: the kind is unknown, or does not go with the other arguments.
     """
     weights, biases = _parameters(params, "params")
+    inputs, targets = _data(inputs, targets)
     prepare, form = _kind(kind)
 
-    def part(inputs: Array, targets: Array) -> dict[str, Array]:
-        work = _batch(inputs, targets)
+    def part(work: _Workspace) -> dict[str, Array]:
         prepare(weights, biases, work)
         if form == "samples" and moment == "second":
             _mean_blocks(work.block, work.mean, work.mean_block)
@@ -1576,7 +1602,8 @@ def curvature_factors(
             "moment 'second', or moment 'mean'"
         )
 
-    found = _averaged(part, inputs, targets, form == "samples")
+    rows = _ROWS if form == "samples" else len(inputs)
+    found = _averaged(part, inputs, targets, rows)
     return {name: Factors(found[f"{name}.moment"], found[f"{name}.block"]) for name in _LAYERS}
 
 
@@ -2102,21 +2129,6 @@ def train_epoch(
         if len(part):
             total += _run(params, weights, biases, state, samples, labels, part, size)
     return total / len(order)
-
-
-def _data(inputs: Array, targets: Array) -> tuple[Array, Array]:
-    """Samples and targets, checked."""
-    inputs = _checked("inputs", inputs, (None, 64))
-    return inputs, _classes(targets, len(inputs))
-
-
-def _count(name: str, value: int) -> int:
-    """A number of samples, checked."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name}: expected an integer of at least 1, got {value}")
-    return int(value)
 
 
 def _positions(order: Array, count: int) -> Array:

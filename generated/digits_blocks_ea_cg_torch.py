@@ -855,10 +855,6 @@ def predict(params: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
     return x[3]
 
 
-Prepared = Callable[..., tuple[Tensors, ...]]
-"""States, the blocks of each sample or of the batch, and more, from weights, biases, inputs and targets."""
-
-
 class Factors(NamedTuple):
     """Kronecker factors, means over the batch: ``block`` ⊗ ``moment`` approximates a weight's block."""
 
@@ -866,6 +862,10 @@ class Factors(NamedTuple):
     """E[x xᵀ] of the layer's input x, or E[x]."""
     block: Tensor
     """Block of the layer's pre-activation."""
+
+
+Prepared = Callable[..., tuple[Tensors, ...]]
+"""States, the blocks of each sample or of the batch, and more, from weights, biases, inputs and targets."""
 
 
 def _prepared_hessian(
@@ -933,17 +933,16 @@ def _apart(found: Parameters) -> Parameters:
 
 
 def _averaged(
-    part: Callable[[Tensor, Tensor], Parameters], inputs: Tensor, targets: Tensor, per_sample: bool
+    part: Callable[[Tensor, Tensor], Parameters], inputs: Tensor, targets: Tensor, rows: int
 ) -> Parameters:
-    """Mean over the batch of what ``part`` returns for some of its samples."""
-    if not per_sample or len(inputs) <= _ROWS:
+    """Mean over the batch of what ``part`` returns for so many of its samples at a time."""
+    if len(inputs) <= rows:
         return part(inputs, targets)
     total: Parameters = {}
-    for start in range(0, len(inputs), _ROWS):
-        rows = inputs[start : start + _ROWS]
-        found = part(rows, targets[start : start + _ROWS])
-        for name, value in found.items():
-            value = value * (len(rows) / len(inputs))
+    for start in range(0, len(inputs), rows):
+        some = inputs[start : start + rows]
+        for name, value in part(some, targets[start : start + rows]).items():
+            value = value * (len(some) / len(inputs))
             total[name] = total[name] + value if name in total else value
     return total
 
@@ -1083,7 +1082,8 @@ def block_hessian(
 
     if form in ("samples", "class_scores") and reduction == "none" and not dense:
         return part(inputs, targets)
-    return _averaged(part, inputs, targets, form == "samples")
+    rows = _ROWS if form == "samples" else len(inputs)
+    return _averaged(part, inputs, targets, rows)
 
 
 @_as_written
@@ -1182,7 +1182,8 @@ def curvature_factors(
             "moment 'second', or moment 'mean'"
         )
 
-    found = _averaged(part, inputs, targets, form == "samples")
+    rows = _ROWS if form == "samples" else len(inputs)
+    found = _averaged(part, inputs, targets, rows)
     return {name: Factors(found[f"{name}.moment"], found[f"{name}.block"]) for name in _LAYERS}
 
 

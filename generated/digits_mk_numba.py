@@ -446,14 +446,32 @@ def _starts(sizes: dict[int, int], lives: dict[int, tuple[int, int]]) -> tuple[d
     return starts, max(start + sizes[place] for place, start in starts.items())
 
 
-def _batch(inputs: Array, targets: Array) -> _Workspace:
-    """A workspace with inputs and targets in it, checked; classes as one-hot vectors."""
+def _data(inputs: Array, targets: Array) -> tuple[Array, Array]:
+    """Inputs and targets, checked."""
     inputs = _checked("inputs", inputs, (None, 64))
-    work = _Workspace(_WORK, len(inputs))
+    return inputs, _classes(targets, len(inputs))
+
+
+def _count(name: str, value: int) -> int:
+    """A number of samples or threads, checked."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name}: expected an integer of at least 1, got {value}")
+    return int(value)
+
+
+def _filled(work: _Workspace, inputs: Array, targets: Array) -> _Workspace:
+    """The workspace with inputs and targets in it; classes as one-hot vectors."""
     work.x = (inputs, *work.x[1:])
-    labels = _classes(targets, len(inputs))
-    work.targets[np.arange(len(inputs)), labels] = 1.0
+    work.targets[np.arange(len(inputs)), targets] = 1.0
     return work
+
+
+def _batch(inputs: Array, targets: Array) -> _Workspace:
+    """A workspace with inputs and targets in it, checked."""
+    inputs, targets = _data(inputs, targets)
+    return _filled(_Workspace(_WORK, len(inputs)), inputs, targets)
 
 
 def _sample(input: Array, target: int) -> _Workspace:
@@ -2066,21 +2084,6 @@ def train_epoch(
         if len(part):
             total += _run(params, weights, biases, state, samples, labels, part, size)
     return total / len(order)
-
-
-def _data(inputs: Array, targets: Array) -> tuple[Array, Array]:
-    """Samples and targets, checked."""
-    inputs = _checked("inputs", inputs, (None, 64))
-    return inputs, _classes(targets, len(inputs))
-
-
-def _count(name: str, value: int) -> int:
-    """A number of samples, checked."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name}: expected an integer of at least 1, got {value}")
-    return int(value)
 
 
 def _positions(order: Array, count: int) -> Array:

@@ -1,14 +1,16 @@
-"""Names that generated code of every backend gives to the tables of a program."""
+"""Tables of a program that modules of every backend have, and their names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from sifrc.backends.text import literal
 from sifrc.derive.groups import OWNER
 from sifrc.lower.arrays import Family
+from sifrc.lower.program import Program
 
-__all__ = ["groups_name", "owner_name"]
+__all__ = ["first_group_table", "groups_name", "groups_table", "owner_name"]
 
 _OWNED: Mapping[str, str] = MappingProxyType({OWNER["N"]: "WEIGHTS", OWNER["η"]: "BIASES"})
 """Family of owners -> what they own."""
@@ -22,3 +24,20 @@ def owner_name(family: str) -> str:
 def groups_name(family: Family) -> str:
     """Module-level name of the numbers of groups that the arrays of a family hold, by layer."""
     return f"_{family.code.upper()}_GROUPS"
+
+
+def groups_table(program: Program) -> list[str]:
+    """``GROUPS``, where there are groups of parameters."""
+    if not program.groups:
+        return []
+    text = "GROUPS = " + literal(dict(program.groups), used=len("GROUPS = "))
+    return [f'{text}\n"""Groups of the parameters -> their tensors."""']
+
+
+def first_group_table(program: Program) -> str:
+    """First group of every tensor, where each of its entries is a group; '' where none is."""
+    vectors = (operator.vector for operator in program.operators)
+    single = next((vector.single for vector in vectors if vector is not None and vector.single), ())
+    head = "_FIRST_GROUP = "
+    text = '"""Group of the first entry of a tensor; the others follow along its rows."""'
+    return f"{head}{literal(dict(single), used=len(head))}\n{text}" if single else ""

@@ -14,7 +14,7 @@ from sifrc.errors import MethodError
 from sifrc.model import Model
 from sifrc.operators.context import Context, Declaration
 from sifrc.operators.meaning import BlockProduct, Blocks, Diagonal, Factors, Gradient, SampleBlocks
-from sifrc.operators.record import Argument, Case, Entry, Form, Operator, Pairs, Table, Vector
+from sifrc.operators.record import Argument, Case, Entry, Field, Form, Operator, Pairs, Record, Table, Vector
 
 __all__ = ["BLOCKS"]
 
@@ -24,6 +24,15 @@ _EACH: tuple[Form, ...] = ("samples", *SCORES)
 """Forms with a block or its factors for each sample, so that means over the samples are exact."""
 _MEANS: tuple[Form, ...] = (*SCORES, "batch")
 """Forms that come with the blocks of the batch."""
+
+_FACTORS = Record(
+    "Factors",
+    "Kronecker factors, means over the batch: ``block`` ⊗ ``moment`` approximates a weight's block.",
+    (
+        Field("moment", "E[x xᵀ] of the layer's input x, or E[x].", scaled=False),
+        Field("block", "Block of the layer's pre-activation."),
+    ),
+)
 
 _DENSE: Mapping[Form, tuple[str, ...]] = MappingProxyType(
     {
@@ -106,7 +115,7 @@ def _factors(model: Model, moment: Moment) -> Pairs:
         (owned.layer, ((MOMENTS[moment], owned.index), (MEAN_BLOCK, owner_of(model, owned).index)))
         for owned in model.parameters
     )
-    return Pairs(("moment", "block"), rows, Factors(moment))
+    return Pairs(_FACTORS, rows, Factors(moment))
 
 
 def _with_means(forms: tuple[Form, ...], *functions: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from sifrc.derive.curvature.kinds import Form
 from sifrc.operators.meaning import Meaning
@@ -122,16 +122,50 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Field:
+    """One entry of a record that is returned.
+
+    Args:
+        name: of the entry.
+        text: what it is.
+        kind: an array, a number, a dict like the parameters, or the names of the groups of parameters.
+        always: whether it is there in every case; otherwise it can be None.
+        scaled: whether it grows with the batch where a loss is a sum over it.
+    """
+
+    name: str
+    text: str
+    kind: Literal["array", "number", "params", "groups"] = "array"
+    always: bool = True
+    scaled: bool = True
+
+
+@dataclass(frozen=True)
+class Record:
+    """A named tuple in which results come back, each under its key, a switch's under its own name.
+
+    Args:
+        name: of the class.
+        text: its docstring.
+        fields: in order.
+    """
+
+    name: str
+    text: str
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True)
 class Pairs:
     """A dict of named pairs of arrays.
 
     Args:
-        names: of the two members.
+        record: the class of the pairs.
         rows: (key, the two arrays).
         meaning: what they are.
     """
 
-    names: tuple[str, str]
+    record: Record
     rows: tuple[tuple[str, tuple[Member, Member]], ...]
     meaning: Meaning
 
@@ -169,36 +203,6 @@ class Switch:
     text: str
     functions: tuple[str, ...]
     result: Result
-
-
-@dataclass(frozen=True)
-class Field:
-    """One entry of a record that is returned.
-
-    Args:
-        name: of the entry.
-        text: what it is.
-        always: whether it is there in every case; otherwise it can be None.
-    """
-
-    name: str
-    text: str
-    always: bool = True
-
-
-@dataclass(frozen=True)
-class Record:
-    """A named tuple in which results come back, each under its key, a switch's under its own name.
-
-    Args:
-        name: of the class.
-        text: its docstring.
-        fields: in order; ``groups`` are the names of the groups of parameters.
-    """
-
-    name: str
-    text: str
-    fields: tuple[Field, ...]
 
 
 @dataclass(frozen=True)

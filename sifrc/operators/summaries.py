@@ -22,12 +22,12 @@ _RECORD = Record(
     "Summary",
     "Derivatives of the objective along a direction u, group by group of the parameters.",
     (
-        Field("objective", "Of the batch."),
+        Field("objective", "Of the batch.", "number"),
         Field("g", "(S,): ⟨u_s, ∂L⟩, u_s the direction within group s."),
         Field("H", "(S, S): d²L[u_s, u_t]; None for order 1.", always=False),
         Field("D3", "(S,): d³L[u_s, u_s, u_s], or all of it, (S, S, S); None below order 3.", always=False),
-        Field("groups", "Names of the groups, in order."),
-        Field("gradient", "Of the objective, where it was asked for.", always=False),
+        Field("groups", "Names of the groups, in order.", "groups"),
+        Field("gradient", "Of the objective, where it was asked for.", "params", always=False),
     ),
 )
 _RESULTS = (
@@ -44,10 +44,11 @@ def _summary(declared: Declaration, context: Context) -> Operator:
     summaries = context.derived.summaries
     partition = summaries.partition
     whole = tuple(system.name for system in summaries.whole())
-    cases = [Case(whole, _WHOLE, (("full", (True,)), ("order", (3,))))]
-    for order in (3, 2, 1):
-        choices = (("full", (False,)), ("order", (order,)))
+    cases = []
+    for order in (1, 2, 3):
+        choices = (("order", (order,)), ("full", (False,)))
         cases.append(Case((summaries.of_order(order).name,), _RESULTS[:order], choices))
+    cases.append(Case(whole, _WHOLE, (("order", (3,)), ("full", (True,)))))
     return Operator(
         declared.name,
         declared.doc,

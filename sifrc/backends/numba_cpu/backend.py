@@ -7,11 +7,11 @@ from collections import Counter
 from typing import Any
 
 from sifrc.backends.base import LayerInfo, ModuleSource, Option
-from sifrc.backends.curvature import block_operators
 from sifrc.backends.layout import statement
 from sifrc.backends.numba_cpu.access import constant_name
-from sifrc.backends.numba_cpu.curvature import curvature_context
+from sifrc.backends.numba_cpu.chosen import chosen_context
 from sifrc.backends.numba_cpu.functions import DECORATOR
+from sifrc.backends.numba_cpu.groups import owner_tables
 from sifrc.backends.numba_cpu.operators import (
     Linearized,
     data_text,
@@ -22,7 +22,7 @@ from sifrc.backends.numba_cpu.operators import (
 from sifrc.backends.numba_cpu.parts import Parts, call_lines
 from sifrc.backends.numba_cpu.step import memory_table, step_context
 from sifrc.backends.numba_cpu.storage import Group
-from sifrc.backends.numba_cpu.summary import owner_tables, summary_context
+from sifrc.backends.operators import choosing, records
 from sifrc.backends.text import (
     LINE_LENGTH,
     docstring,
@@ -79,14 +79,17 @@ def _context(parts: Parts) -> dict[str, Any]:
     step = bool(program.step_batched or program.step_single)
     printed = step_context(parts) if step else {}
     used = {helper for function in private for helper in function.helpers}
-    curvature = curvature_context(parts)
-    summary = summary_context(parts)
-    texts = "\n".join([*(f.text for f in private), *(t for _, t in operators), *(x.text for x in linearized)])
+    chosen = chosen_context(parts)
     texts = "\n".join(
-        [texts, *curvature.get("kind_functions", ()), *curvature.get("curvature_operators", ())]
+        [
+            *(f.text for f in private),
+            *(t for _, t in operators),
+            *(x.text for x in linearized),
+            *chosen.get("kind_functions", ()),
+            *chosen["chosen"],
+            printed.get("refresh", ""),
+        ]
     )
-    texts += printed.get("refresh", "")
-    texts += "_named(" if summary["summary"] else ""
     used |= {name for name in ("_delta",) if f"{name}(" in texts}
     tables = parts.work_tables()
     predict = parts.function("forward", True)
@@ -95,9 +98,9 @@ def _context(parts: Parts) -> dict[str, Any]:
     kinds = [item.kind for item in linearized]
     exports = ["DTYPE", "SHAPES", "SPEC", "init", "predict", *(name for name, _ in operators)]
     exports += ["linearize"] if linearized else []
-    exports += ["Factors"] if curvature.get("factors") else []
-    exports += [operator.name for operator in block_operators(program)]
-    exports += ["Summary", "Workspace", "summary"] if summary["summary"] else []
+    exports += [record.name for record in records(program)]
+    exports += [operator.name for operator in choosing(program)]
+    exports += ["Workspace"] if chosen["chunks"] else []
     exports += ["GROUPS"] if program.groups else []
     exports += ["State", "step", "train_epoch"] if step else []
     exports += ["refresh"] if printed.get("refresh") else []
@@ -134,10 +137,10 @@ def _context(parts: Parts) -> dict[str, Any]:
             batched: any(g.family.name == "t" for g in table.values()) for batched, table in tables.items()
         },
         "samples": bool(tables[False]),
-        "batches": re.search(r"(?<!\w)_batch\(", texts) is not None,
+        "batches": re.search(r"(?<!\w)(_batch|_data)\(", texts) is not None,
         "single": re.search(r"(?<!\w)_sample\(", texts) is not None,
         "named": "_named(" in texts,
-        "renew": bool(linearized) or summary["summary"],
+        "renew": bool(linearized),
         "private": private,
         "operators": operators,
         "linearized": linearized,
@@ -151,8 +154,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "places": "",
         "kept": "",
         "other_batch": False,
-        **curvature,
-        **summary,
+        **chosen,
         **printed,
     }
     context["helpers"] = _with_dependencies(context["helpers"])

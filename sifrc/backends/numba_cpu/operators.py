@@ -10,6 +10,7 @@ from sifrc.backends.numba_cpu.functions import PrivateFunction
 from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts, call_lines
 from sifrc.backends.plain import Plain, plain_operators
 from sifrc.backends.text import docstring
+from sifrc.derive.quantities import QUANTITIES
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, targets_of, unrolled
@@ -86,8 +87,7 @@ def _local(parts: Parts) -> frozenset[str]:
 
 def unpack(parts: Parts, families: Sequence[str], argument: str) -> str:
     """The statement that checks tensors shaped like the parameters and takes them by layer."""
-    known = {family.name: family.code for family in parts.program.families}
-    codes = [known.get(name, "_") for name in families]
+    codes = [QUANTITIES[name].code for name in families]
     if not parts.has_biases:
         return f'{codes[0]}, _ = _parameters({argument}, "{argument}")'
     return f'{", ".join(codes)} = _parameters({argument}, "{argument}")'

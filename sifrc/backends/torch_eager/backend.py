@@ -7,15 +7,15 @@ from types import MappingProxyType
 from typing import Any
 
 from sifrc.backends.base import LayerInfo, ModuleSource, Option
-from sifrc.backends.curvature import block_operators
 from sifrc.backends.layout import call, lines_of, signature, statement
+from sifrc.backends.operators import choosing, records
 from sifrc.backends.text import docstring, environment, finished, header, literal, template_folder
 from sifrc.backends.torch_eager.calls import Calls, Parts, parts_of
-from sifrc.backends.torch_eager.curvature import curvature_context
+from sifrc.backends.torch_eager.chosen import chosen_context
+from sifrc.backends.torch_eager.groups import group_tables
 from sifrc.backends.torch_eager.operators import public_functions
 from sifrc.backends.torch_eager.reserved import MODULE_MEMBERS
 from sifrc.backends.torch_eager.step import guard_table, memory_table, optimizer_context
-from sifrc.backends.torch_eager.summary import group_tables, summary_context
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.scalar import called_helpers
@@ -79,14 +79,14 @@ def _context(parts: Parts) -> dict[str, Any]:
     private = list(parts.functions.values())
     step = bool(parts.step)
     guarded = step or any(function.guarded for function in private)
-    curvature = curvature_context(parts)
-    summary = summary_context(parts)
-    texts = "\n".join([*(function.text for function in private), *(function.text for function in public)])
+    chosen = chosen_context(parts)
     texts = "\n".join(
-        [texts, *curvature.get("kind_functions", ()), *curvature.get("curvature_operators", ())]
+        [
+            *(function.text for function in (*private, *public)),
+            *chosen.get("kind_functions", ()),
+            *chosen["chosen"],
+        ]
     )
-    texts += "".join(text for text in summary.values() if isinstance(text, str))
-    texts += "_named(" if summary["summary"] else ""
     weights = parts.weights.code
     biases = parts.biases.code if parts.biases is not None else ""
     chain = Calls(parts, 8)
@@ -97,9 +97,8 @@ def _context(parts: Parts) -> dict[str, Any]:
             parts,
             [
                 *(f.name for f in public if not f.name.startswith("_")),
-                *(["Factors"] if curvature.get("factors") else []),
-                *(operator.name for operator in block_operators(parts.program)),
-                *(["Summary", "summary"] if summary["summary"] else []),
+                *(record.name for record in records(parts.program)),
+                *(operator.name for operator in choosing(parts.program)),
                 *(["GROUPS"] if parts.program.groups else []),
             ],
         ),
@@ -137,7 +136,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "classes": module.targets == "classes",
         "total": module.reduction == "sum" and "_named(" in texts,
         "named": "_named(" in texts,
-        "batches": step or summary["summary"] or re.search(r"(?<!\w)_batch\(", texts) is not None,
+        "batches": step or re.search(r"(?<!\w)_batch\(", texts) is not None,
         "samples": re.search(r"(?<!\w)_sample\(", texts) is not None,
         "scaled": "_scaled_product(" in texts,
         "finite": " _all_finite(" in texts,
@@ -153,7 +152,7 @@ def _context(parts: Parts) -> dict[str, Any]:
     printed = optimizer_context(parts) if step else {}
     drawn = "\n".join([texts, *printed.get("step_lines", ()), *printed.get("refresh_lines", ())])
     random = {name: f"_{name}(" in drawn for name in ("uniform", "normal")}
-    return context | curvature | summary | random | printed
+    return context | chosen | random | printed
 
 
 def _start_arguments(seed: int) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sifrc.backends.base import ModuleSource
-from sifrc.backends.curvature import curvature_families
+from sifrc.backends.kinds import handed_families
 from sifrc.backends.layout import call
 from sifrc.backends.plain import Plain
 from sifrc.backends.torch_eager.functions import PrivateFunction, plan_functions
@@ -80,7 +80,7 @@ def parts_of(module: ModuleSource) -> Parts:
         chains.append(tuple((name, True) for name in apart))
         wanted |= set(program.kept)
     chains += [((forward, True),), step]
-    wanted |= curvature_families(program)
+    wanted |= handed_families(program)
     functions = plan_functions(program, chains, frozenset(wanted), states.name)
     return Parts(
         module,

@@ -228,7 +228,7 @@ def read(machine: Machine, result: Result) -> Iterator[tuple[str, Array]]:
             yield entry.key, value.reshape(size, size) if entry.matrix else value
     elif isinstance(result, Pairs):
         for key, pair in result.rows:
-            for name, member in zip(result.names, pair, strict=True):
-                yield f"{key}.{name}", machine.arrays[member]
+            for field, member in zip(result.record.fields, pair, strict=True):
+                yield f"{key}.{field.name}", machine.arrays[member]
     else:
         yield result.key, machine.arrays[result.family, None]

@@ -1,0 +1,108 @@
+"""Kinds of curvature as printers see them: what the function of each computes, and a table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from sifrc.backends.base import ModuleSource
+from sifrc.backends.text import literal
+from sifrc.lower.program import Program
+from sifrc.operators.record import Form, KindPlan, Operator
+
+__all__ = [
+    "BLOCKS",
+    "block_operators",
+    "draws",
+    "extras",
+    "form_words",
+    "handed_families",
+    "kinds_context",
+    "score_families",
+    "single_samples",
+]
+
+_PART_FLOATS = 2**25
+"""Numbers in the blocks of single samples that a part of a batch may have: 128 MiB in float32."""
+
+BLOCKS: Mapping[bool, str] = MappingProxyType({True: "H", False: "H̄"})
+"""Family of the blocks: of every sample, or of the batch."""
+_SCORES: Mapping[Form, str] = MappingProxyType({"scores": "T", "class_scores": "Tᶜ"})
+"""Family of the factors of the samples' blocks, by the form of the kind."""
+
+
+def single_samples(form: Form) -> bool:
+    """Whether there is a block, or a factor of it, for each sample."""
+    return form == "samples" or form in _SCORES
+
+
+def block_operators(program: Program) -> tuple[Operator, ...]:
+    """The operators that go on from the blocks of a kind of curvature."""
+    return tuple(operator for operator in program.operators if operator.kinds)
+
+
+def score_families(program: Program, kind: KindPlan | None = None) -> tuple[str, ...]:
+    """Families of scores that public functions go on with, of one kind or of all."""
+    read = {name for o in block_operators(program) for case in o.cases for name in case.functions}
+    known = {f.name: f for f in program.functions if f.batched and f.name in read}
+    used = {name for f in known.values() for name in f.reads}
+    forms = dict.fromkeys(k.form for k in program.kinds if kind in (None, k))
+    return tuple(_SCORES[form] for form in forms if form in _SCORES and _SCORES[form] in used)
+
+
+def form_words(kind: KindPlan) -> str:
+    """What the function of a kind computes."""
+    if kind.form == "samples":
+        return "blocks of every sample"
+    return "blocks of the batch" + ("" if kind.form == "batch" else ", and scores")
+
+
+def handed_families(program: Program) -> set[str]:
+    """Families that the functions of kinds hand to the public functions."""
+    return {BLOCKS[kind.per_sample] for kind in program.kinds} | set(score_families(program))
+
+
+def _rows(program: Program) -> int:
+    """Samples in a part of a batch, for kinds with a block for each."""
+    count = 1
+    for kind in program.kinds:
+        if kind.per_sample:
+            written = {name for f in kind.functions for name in program.function(f, True).writes}
+            sizes = [
+                shape[1] * shape[2]
+                for name in sorted(written)
+                for _, shape in program.family(name).shapes
+                if len(shape) == 3 and shape[1] is not None and shape[2] is not None
+            ]
+            count = max(count, sum(sizes))
+    return max(1, _PART_FLOATS // count)
+
+
+def draws(program: Program) -> bool:
+    """Whether some kind draws random numbers, so that functions take a seed."""
+    return any(kind.draws for kind in program.kinds)
+
+
+def extras(program: Program) -> tuple[tuple[str, ...], ...]:
+    """Extra functions that the functions of the kinds come with: none, and those of operators."""
+    return tuple(dict.fromkeys(((), *(operator.extra for operator in block_operators(program)))))
+
+
+def kinds_context(module: ModuleSource, functions: Sequence[str]) -> dict[str, Any]:
+    """What templates need of the kinds of curvature."""
+    program = module.program
+    more = any(operator.extra for operator in block_operators(program))
+    layers = tuple(layer.name for layer in module.layers)
+    return {
+        "kind_functions": functions,
+        "kind_table": _table(program.kinds, "_KINDS", "") if functions else "",
+        "gradient_table": _table(program.kinds, "_GRADIENT_KINDS", "_gradient") if more else "",
+        "rows": _rows(program),
+        "layer_names": literal(layers, used=len("_LAYERS = ")),
+    }
+
+
+def _table(kinds: Sequence[KindPlan], name: str, suffix: str) -> str:
+    lines = [f'    "{kind.name}": (_prepared_{kind.name}{suffix}, "{kind.form}"),' for kind in kinds]
+    return "\n".join([f"{name}: dict[str, tuple[Prepared, str]] = {{", *lines, "}"])

@@ -1,0 +1,439 @@
+"""Text of the public functions that do different things for different arguments.
+
+A function checks its arguments, computes ``part`` for some samples of the batch at a time, and averages.
+Where there are kinds of curvature, a module has one private function for each of them, which computes its
+blocks, and a table of them; ``part`` goes on from the blocks. What differs between Python frameworks is left
+to subclasses.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from typing import ClassVar
+
+from sifrc.backends.base import ModuleSource
+from sifrc.backends.kinds import draws, single_samples
+from sifrc.backends.layout import lines_of, signature
+from sifrc.backends.text import LINE_LENGTH, docstring, literal
+from sifrc.errors import BackendError
+from sifrc.lower.program import Program
+from sifrc.operators.record import Case, Mean, Operator, Pairs, Record, Result, Single, Table
+
+__all__ = ["OperatorPrinter", "case_table", "choosing", "record_text", "records"]
+
+
+def choosing(program: Program) -> tuple[Operator, ...]:
+    """The operators of a program with several cases, kinds or switches."""
+    return tuple(operator for operator in program.operators if not operator.plain)
+
+
+class OperatorPrinter(ABC):
+    """Prints one function.
+
+    Args:
+        module: what is printed.
+        operator: its record; several cases, kinds or switches.
+    """
+
+    array: ClassVar[str]
+    """Type of an array in annotations."""
+    number: ClassVar[str]
+    """Type of a number that is returned."""
+    mapping: ClassVar[str]
+    """Type of an argument like the parameters."""
+    part: ClassVar[str]
+    """Arguments of ``part``."""
+    decorators: ClassVar[tuple[str, ...]] = ()
+    """Lines before a definition."""
+    apart: ClassVar[str] = ""
+    """Function that gives each result memory of its own, if arrays of two layers can be one."""
+    chunks: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            "chunk: int | None = None",
+            "chunk: samples at a time, for large batches; the sums over them are exact.",
+        ),
+    )
+    """Arguments of operators that take a batch in parts, and their text."""
+
+    def __init__(self, module: ModuleSource, operator: Operator) -> None:
+        self.module, self.operator = module, operator
+        forms = {kind.form for kind, _ in operator.starts() if kind is not None}
+        self.cases = tuple(
+            replace(case, forms=tuple(form for form in case.forms if form in forms))
+            for case in operator.cases
+            if not forms or forms & {*case.forms}
+        )
+        self.seeded = draws(module.program) and bool(operator.kinds) and not operator.kind
+
+    # -- what a backend adds
+
+    @property
+    @abstractmethod
+    def params_text(self) -> str:
+        """Line on ``params`` in docstrings."""
+
+    @property
+    @abstractmethod
+    def raises_text(self) -> str:
+        """Errors of the checks of arguments, for docstrings."""
+
+    @abstractmethod
+    def data_text(self) -> tuple[str, str]:
+        """Shapes of inputs and targets."""
+
+    @abstractmethod
+    def opening(self) -> list[str]:
+        """Statements that check and unpack params, inputs, targets and vector; indented by 4."""
+
+    @abstractmethod
+    def blocks(self) -> list[str]:
+        """Statements of ``part`` that compute the blocks with ``prepare``; indented by 8."""
+
+    @abstractmethod
+    def calls_after_blocks(self, case: Case, indent: int) -> list[str]:
+        """Calls of a case's functions after them."""
+
+    @abstractmethod
+    def prepared(self) -> list[str]:
+        """Statements of ``part`` that run the prepared functions; indented by 8."""
+
+    @abstractmethod
+    def calls(self, functions: Sequence[str], results: Sequence[Result], indent: int) -> list[str]:
+        """Calls of further functions after them."""
+
+    @abstractmethod
+    def ending(self) -> list[str]:
+        """Statements at the end of ``part``; indented by 8."""
+
+    @abstractmethod
+    def member(self, family: str, index: int | None) -> str:
+        """An array after the calls."""
+
+    @abstractmethod
+    def mean(self, family: str) -> str:
+        """The mean of a family over the samples."""
+
+    @abstractmethod
+    def named(self, table: Table) -> str:
+        """A dict like the parameters."""
+
+    @abstractmethod
+    def averaged(self) -> list[str]:
+        """Statements that make ``found`` of ``part`` where a batch may come in parts; indented by 4."""
+
+    # -- the function
+
+    def text(self) -> str:
+        """The source of the function."""
+        found = f"dict[str, {self.array}]"
+        return "\n".join(
+            [
+                *self.decorators,
+                signature(self.operator.name, self._arguments(), self._returns()),
+                f"    {self._doc()}",
+                *self.opening(),
+                *self._chosen(),
+                "",
+                f"    def part({self.part}) -> {found}:",
+                *(self._part_of_kind() if self.operator.kinds else self._part()),
+                "",
+                *(self._run_kind() if self.operator.kinds else self._run()),
+            ]
+        )
+
+    def _arguments(self) -> list[str]:
+        operator = self.operator
+        found = [f"params: {self.mapping}", f"inputs: {self.array}", f"targets: {self.array}"]
+        found += [] if operator.vector is None else [f"{operator.vector.name}: {self.mapping}"]
+        if operator.kinds and not operator.kind:
+            found.append(f'kind: str = "{operator.kinds[0].name}"')
+        found += [f"{a.name}: {_annotation(a.default)} = {_value(a.default)}" for a in operator.arguments]
+        found += [f"{switch.name}: bool = False" for switch in operator.switches]
+        found += [argument for argument, _ in self.chunks] if operator.chunks else []
+        return [*found, *(["seed: int = 0"] if self.seeded else [])]
+
+    def _returns(self) -> str:
+        operator = self.operator
+        if operator.record is not None:
+            return operator.record.name
+        pair = self._pair()
+        found = f"dict[str, {pair.name if pair else self.array}]"
+        return f"tuple[dict[str, {self.array}], {found}]" if operator.also else found
+
+    def _pair(self) -> Record | None:
+        """The class of the pairs that it returns, if it does."""
+        results = (result for case in self.cases for result in case.results)
+        return next((result.record for result in results if isinstance(result, Pairs)), None)
+
+    def _chosen(self) -> list[str]:
+        """The kind looked up, or the other arguments checked."""
+        operator = self.operator
+        if operator.kinds:
+            kind = f'"{operator.kind}"' if operator.kind else "kind"
+            kind += ", _GRADIENT_KINDS" if operator.extra else ""
+            return [f"    prepare, form = _kind({kind})"]
+        if not operator.arguments:
+            return []
+        names = [argument.name for argument in operator.arguments]
+        given = f"({', '.join(names)}{',' if len(names) == 1 else ''})"
+        got = ", ".join(f"{name}={{{name}!r}}" for name in names)
+        return [
+            f"    if {given} not in {_table_name(operator)}:",
+            f'        raise ValueError(f"{_expected(operator)}, got {got}")',
+        ]
+
+    # -- after the blocks of a kind
+
+    def _part_of_kind(self) -> list[str]:
+        operator, lines = self.operator, self.blocks()
+        if operator.kind:
+            (single,) = self.cases
+            return [*lines, *self._case(single, 8)]
+        for case in self.cases:
+            lines.append(f"        if {_condition(case)}:")
+            lines += self._case(case, 12)
+        named = ", ".join(f"{a.name}={{{a.name}!r}}" for a in operator.arguments)
+        return [
+            *lines,
+            "        raise ValueError(",
+            f'            f"kind {{kind!r}} does not go with {named}; expected "',
+            *(f'            "{piece}"' for piece in _pieces(_accepted(self.cases))),
+            "        )",
+        ]
+
+    def _case(self, case: Case, indent: int) -> list[str]:
+        pad = " " * indent
+        results = (*self.operator.also, *case.results)
+        pairs = [entry for result in results for entry in self._entries(result)]
+        inner = f"{pad}    " if self.apart else pad
+        entries = [f'{inner}    "{key}": {text},' for key, text in pairs]
+        opening, closing = (f"{self.apart}(\n{inner}{{", f"    }}\n{pad})") if self.apart else ("{", "}")
+        return [*self.calls_after_blocks(case, indent), f"{pad}return {opening}", *entries, f"{pad}{closing}"]
+
+    def _run_kind(self) -> list[str]:
+        lines, pair, scaled = [], self._pair(), self.module.reduction == "sum"
+        apart = [case for case in self.cases if case.batch_axis]
+        if apart:
+            every = replace(apart[0], forms=tuple(form for case in apart for form in case.forms))
+            lines += [f"    if {_condition(every)}:", f"        return part({self.whole()})"]
+        parts = 'form == "samples"'
+        together = [_condition(case) for case in self.cases if case.whole]
+        if together:
+            lines.append(f"    together = {' or '.join(f'({text})' for text in together)}")
+            parts += " and not together"
+        lines.append(f"    rows = _ROWS if {parts} else len(inputs)")
+        call = "_averaged(part, inputs, targets, rows)"
+        if not scaled and not pair:
+            return [*lines, f"    return {call}"]
+        lines.append(f"    found = {call}")
+        if scaled:
+            kept = [field.name for field in pair.fields if not field.scaled] if pair else []
+            condition = " or ".join(f'name.endswith(".{name}")' for name in kept)
+            value = f"value if {condition} else len(inputs) * value" if kept else "len(inputs) * value"
+            lines.append(f"    found = {{name: {value} for name, value in found.items()}}")
+        if pair is None:
+            return [*lines, "    return found"]
+        members = ", ".join(f'found[f"{{name}}.{field.name}"]' for field in pair.fields)
+        pairs = f"{{name: {pair.name}({members}) for name in _LAYERS}}"
+        if self.operator.also:
+            lines.append("    gradient = {name: found[name] for name in SHAPES}")
+            pairs = f"gradient, {pairs}"
+        return [*lines, f"    return {pairs}"]
+
+    def whole(self) -> str:
+        """Arguments of ``part`` for the whole batch."""
+        return "inputs, targets"
+
+    # -- after the prepared functions
+
+    def _part(self) -> list[str]:
+        operator = self.operator
+        first = ", ".join(f'"{key}": {text}' for r in operator.also for key, text in self._entries(r))
+        lines = [*self.prepared(), f"        found: dict[str, {self.array}] = {{{first}}}"]
+        for switch in operator.switches:
+            if not (isinstance(switch.result, Table) and switch.result.like_params):
+                raise BackendError(f"no printer for what '{switch.name}' of '{operator.name}' adds")
+            lines.append(f"        if {switch.name}:")
+            lines += self.calls(switch.functions, (switch.result,), 12)
+            lines.append(f"            found |= {self.named(switch.result)}")
+        for number, case in enumerate(self.cases):
+            last = number == len(self.cases) - 1
+            lines.append(
+                "        else:" if last else f"        {'elif' if number else 'if'} {_condition(case)}:"
+            )
+            lines += self.calls(case.functions, case.results, 12)
+            entries = [f'"{key}": {text}' for result in case.results for key, text in self._entries(result)]
+            lines.append(f"            found |= {{{', '.join(entries)}}}")
+        return [*lines, *self.ending(), "        return found"]
+
+    def _run(self) -> list[str]:
+        operator, record = self.operator, self.operator.record
+        lines = self.averaged()
+        if self.module.reduction == "sum":
+            lines.append("    found = {name: len(inputs) * value for name, value in found.items()}")
+        if record is None:
+            return [*lines, "    return found"]
+        for switch in operator.switches:
+            some = f"{{name: found[name] for name in SHAPES}} if {switch.name} else None"
+            lines.append(f"    {switch.name}_found = {some}")
+        means = {r.key for r in operator.also if isinstance(r, Mean)}
+        switches = {switch.name for switch in operator.switches}
+        values = []
+        for field in record.fields:
+            if field.name == "groups":
+                values.append("tuple(GROUPS)")
+            elif field.name in switches:
+                values.append(f"{field.name}_found")
+            elif field.name in means and self.number == "float":
+                values.append(f'float(found["{field.name}"])')
+            else:
+                values.append(f'found["{field.name}"]' if field.always else f'found.get("{field.name}")')
+        return [*lines, *lines_of(values, f"return {record.name}(", ")", 4)]
+
+    def _entries(self, result: Result) -> list[tuple[str, str]]:
+        """Keys and texts of the arrays of a result; members of pairs have both names in the key."""
+        if isinstance(result, Table):
+            found = [(entry, self.member(*entry.member)) for entry in result.entries]
+            return [(entry.key, f"_matrix({text})" if entry.matrix else text) for entry, text in found]
+        if isinstance(result, Pairs):
+            names = [field.name for field in result.record.fields]
+            return [
+                (f"{key}.{name}", self.member(*member))
+                for key, pair in result.rows
+                for name, member in zip(names, pair, strict=True)
+            ]
+        if isinstance(result, Single):
+            return [(result.key, self.member(result.family, None))]
+        return [(result.key, self.mean(result.family))]
+
+    def _doc(self) -> str:
+        operator = self.operator
+        inputs, targets = self.data_text()
+        lines = ["Args:", f"    {self.params_text}", f"    inputs: {inputs}.", f"    targets: {targets}."]
+        lines += [] if operator.vector is None else [f"    {operator.vector.name}: like params."]
+        if operator.kinds and not operator.kind:
+            lines.append(f"    kind: {', '.join(kind.name for kind in operator.kinds)}.")
+        texts = [f"{a.name}: {a.text}" for a in (*operator.arguments, *operator.switches)]
+        texts += [text for _, text in self.chunks] if operator.chunks else []
+        for text in texts:
+            lines += textwrap.wrap(text, LINE_LENGTH - 4, initial_indent=" " * 4, subsequent_indent=" " * 8)
+        lines += ["    seed: of the draws of sampled kinds."] if self.seeded else []
+        raises = self.raises_text
+        if operator.kinds and not operator.kind:
+            raises += "\n    ValueError: the kind is unknown, or does not go with the other arguments."
+        source = f"  [{operator.source}]" if operator.source else ""
+        returns = operator.returns or (f"See ``{operator.record.name}``." if operator.record else "")
+        wrapped = textwrap.fill(returns, LINE_LENGTH - 4, initial_indent=" " * 4, subsequent_indent=" " * 4)
+        return docstring(
+            [operator.doc.rstrip(".") + "." + source, "\n".join(lines), "Returns:\n" + wrapped, raises],
+            indent=4,
+        )
+
+
+def _expected(operator: Operator) -> str:
+    """What the arguments may be, the first that is no switch before the others."""
+    main = next(a.name for a in operator.arguments if not isinstance(a.default, bool))
+    values: dict[tuple[str, ...], list[str]] = {}
+    for case in operator.cases:
+        chosen = dict(case.choices)
+        flags = tuple(name for name, given in case.choices if given == (True,) and name != main)
+        values.setdefault(flags, []).extend(repr(value) for value in chosen[main])
+    every = dict.fromkeys(value for found in values.values() for value in found)
+    more = [f", and {_either(found)} where {' and '.join(flags)}" for flags, found in values.items() if flags]
+    return f"{main}: expected {_either(list(every))}{''.join(more)}"
+
+
+def _either(words: Sequence[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _accepted(cases: Sequence[Case]) -> str:
+    """What the arguments may be, for each sort of kinds."""
+    texts: dict[bool, list[str]] = {}
+    for case in cases:
+        choice = " and ".join(
+            f"{name} {' or '.join(repr(value) for value in values if value is not None)}"
+            for name, values in case.choices
+        )
+        for single in sorted({single_samples(form) for form in case.forms} or {True}, reverse=True):
+            texts.setdefault(single, []).append(choice)
+    sorts = {True: "kinds of single samples", False: "other kinds"}
+    found = {sort: ", or ".join(dict.fromkeys(texts[sort])) for sort in texts}
+    if len(set(found.values())) == 1:
+        return next(iter(found.values()))
+    return "; ".join(f"{sorts[sort]}: {text}" for sort, text in found.items())
+
+
+def _pieces(text: str) -> list[str]:
+    """The text in parts that fit on lines; put together they are the text again."""
+    lines = textwrap.wrap(text, LINE_LENGTH - 16)
+    return [*(f"{line} " for line in lines[:-1]), lines[-1]]
+
+
+def _condition(case: Case) -> str:
+    parts = []
+    if case.forms:
+        quoted = [f'"{form}"' for form in case.forms]
+        parts.append(f"form == {quoted[0]}" if len(quoted) == 1 else f"form in ({', '.join(quoted)})")
+    for name, values in case.choices:
+        if len(values) == 1 and isinstance(values[0], bool):
+            parts.append(name if values[0] else f"not {name}")
+        elif len(values) == 1:
+            parts.append(f"{name} is None" if values[0] is None else f"{name} == {_value(values[0])}")
+        else:
+            parts.append(f"{name} in ({', '.join(map(_value, values))})")
+    return " and ".join(parts)
+
+
+def _value(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def _annotation(default: object) -> str:
+    return {bool: "bool", str: "str", int: "int"}.get(type(default), "str | None")
+
+
+# -- tables and classes
+
+
+def _table_name(operator: Operator) -> str:
+    return f"_{operator.name.upper()}_CASES"
+
+
+def case_table(operator: Operator, first: int = 0) -> str:
+    """The values of the arguments that go together, with the number of the case."""
+    names = [argument.name for argument in operator.arguments]
+    table: dict[tuple[object, ...], int] = {}
+    for number, case in enumerate(operator.cases, first):
+        chosen = dict(case.choices)
+        table |= dict.fromkeys(product(*(chosen[name] for name in names)), number)
+    head = f"{_table_name(operator)} = "
+    text = f"Values of ({', '.join(names)}) that go together -> number of the case."
+    return f'{head}{literal(table, used=len(head))}\n"""{text}"""'
+
+
+def records(program: Program) -> tuple[Record, ...]:
+    """Classes of results, each once."""
+    found: dict[str, Record] = {}
+    for operator in program.operators:
+        if operator.record is not None:
+            found[operator.record.name] = operator.record
+        for result in (result for case in operator.cases for result in case.results):
+            if isinstance(result, Pairs):
+                found[result.record.name] = result.record
+    return tuple(found.values())
+
+
+def record_text(record: Record, array: str, number: str) -> str:
+    """The source of a class of results."""
+    types = {"array": array, "number": number, "params": f"dict[str, {array}]", "groups": "tuple[str, ...]"}
+    lines = [f"class {record.name}(NamedTuple):", f"    {docstring([record.text], indent=4)}", ""]
+    for field in record.fields:
+        kind = types[field.kind] + ("" if field.always else " | None")
+        lines += [f"    {field.name}: {kind}", f'    """{field.text}"""']
+    return "\n".join(lines)

@@ -1,0 +1,189 @@
+"""Public functions of Torch modules that do different things for different arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from sifrc.backends.kinds import (
+    BLOCKS,
+    draws,
+    extras,
+    form_words,
+    kinds_context,
+    score_families,
+)
+from sifrc.backends.layout import returned, signature, statement
+from sifrc.backends.names import first_group_table
+from sifrc.backends.operators import OperatorPrinter, case_table, choosing, record_text, records
+from sifrc.backends.torch_eager.calls import Calls, Parts
+from sifrc.backends.torch_eager.operators import PARAMS_TEXT, RAISES_TEXT, data_text, unpack
+from sifrc.derive.quantities import QUANTITIES
+from sifrc.ir.quantity import Storage
+from sifrc.operators.record import Case, KindPlan, Operator, Result, Table, members_of, with_extra
+
+__all__ = ["chosen_context"]
+
+
+class _Printer(OperatorPrinter):
+    array: ClassVar[str] = "Tensor"
+    number: ClassVar[str] = "Tensor"
+    mapping: ClassVar[str] = "Mapping[str, Tensor]"
+    part: ClassVar[str] = "inputs: Tensor, targets: Tensor"
+    decorators: ClassVar[tuple[str, ...]] = ("@_as_written",)
+    apart: ClassVar[str] = "_apart"
+    params_text = PARAMS_TEXT
+    raises_text = RAISES_TEXT
+
+    def __init__(self, parts: Parts, operator: Operator) -> None:
+        super().__init__(parts.module, operator)
+        self.parts = parts
+        self.chain = Calls(parts, 8)
+
+    def data_text(self) -> tuple[str, str]:
+        return data_text(self.parts, True)
+
+    def opening(self) -> list[str]:
+        like = f"next(iter({self.parts.weights.code}.values()))"
+        lines = [unpack(self.parts, "params", 4), f"    inputs, targets = _batch(inputs, targets, {like})"]
+        vector = self.operator.vector
+        if vector is None:
+            return lines
+        codes = _codes(self.parts, vector.families)
+        function = "_weights" if self.parts.biases is None else "_weights_and_biases"
+        lines.append(f'    {", ".join(codes)} = {function}({vector.name}, "{vector.name}", {like})')
+        if vector.single:
+            singles = _codes(self.parts, [f"{family}°" for family in vector.families])
+            for single, code, names in zip(singles, codes, ("WEIGHT_NAMES", "BIAS_NAMES"), strict=False):
+                lines.append(f"    {single} = _single_entries({code}, {names})")
+        return lines
+
+    def blocks(self) -> list[str]:
+        codes = [self._code(self.parts.states), "blocks"]
+        codes += ["scores"] if score_families(self.parts.program) else []
+        codes += [self._code(name) for name in _extra_families(self.parts, self.operator.extra)]
+        arguments = [*_parameters(self.parts), "inputs", "targets", *(["seed"] if self.seeded else [])]
+        if not self.seeded and draws(self.parts.program):
+            arguments.append("0")
+        return [f"        {', '.join(codes)} = prepare({', '.join(arguments)})"]
+
+    def calls_after_blocks(self, case: Case, indent: int) -> list[str]:
+        keys = [(name, True) for name in case.functions]
+        family = BLOCKS[case.forms == ("samples",)]
+        kinds = [kind for kind in self.parts.program.kinds if kind.form in case.forms]
+        scores = score_families(self.parts.program, kinds[0]) if len(case.forms) == 1 and kinds else ()
+        chain = Calls(self.parts, indent, {self.parts.states, family, *scores})
+        wanted = {name for name, _ in members_of(case.results)}
+        lines = chain.run(keys, wanted)
+        needed = chain.needed(keys) | wanted
+        pad = " " * indent
+        opening = [f"{pad}mean = 1.0 / len(inputs)"] if "mean" in needed else []
+        opening += [f"{pad}{self._code(family)} = blocks"] if family in needed else []
+        opening += [f"{pad}{self._code(name)} = scores" for name in scores if name in needed]
+        return [*opening, *lines]
+
+    def prepared(self) -> list[str]:
+        every = [(name, True) for name in self.operator.functions()]
+        first = [(name, True) for name in self.operator.prepare]
+        also = {family for family, _ in members_of(self.operator.also)}
+        later = self.chain.needed(key for key in every if key not in first)
+        lines = self.chain.run(first, later | also)
+        opening = ["        mean = 1.0 / len(inputs)"] if "mean" in self.chain.needed(every) else []
+        self.chain.guarded = any(self.parts.functions[key].guarded for key in every)
+        return [*opening, *(["        checks: Checks = []"] if self.chain.guarded else []), *lines]
+
+    def calls(self, functions: Sequence[str], results: Sequence[Result], indent: int) -> list[str]:
+        chain = Calls(self.parts, indent, set(self.chain.known))
+        return chain.run([(name, True) for name in functions], {family for family, _ in members_of(results)})
+
+    def ending(self) -> list[str]:
+        return ["        _refuse(checks)"] if self.chain.guarded else []
+
+    def member(self, family: str, index: int | None) -> str:
+        return self._code(family) if index is None else f"{self._code(family)}[{index}]"
+
+    def mean(self, family: str) -> str:
+        return f"{self._code(family)}.mean()"
+
+    def named(self, table: Table) -> str:
+        codes = ", ".join(_codes(self.parts, table.families))
+        return f"_named({codes}{', 1' if self.module.reduction == 'sum' else ''})"
+
+    def averaged(self) -> list[str]:
+        rows = "_rows_at_a_time(chunk, len(inputs))" if self.operator.chunks else "len(inputs)"
+        return [f"    found = _averaged(part, inputs, targets, {rows})"]
+
+    def _code(self, family: str) -> str:
+        return self.parts.program.family(family).code
+
+
+def chosen_context(parts: Parts) -> dict[str, Any]:
+    """What the template ``chosen.py.jinja`` needs; that there is nothing, without such operators."""
+    program = parts.program
+    operators = choosing(program)
+    if not operators:
+        return {"chosen": (), "records": ()}
+    texts = [_Printer(parts, operator).text() for operator in operators]
+    functions = [_prepared(parts, kind, extra) for extra in extras(program) for kind in program.kinds]
+    return {
+        "chosen": texts,
+        "records": [record_text(record, "Tensor", "Tensor") for record in records(program)],
+        "case_tables": [case_table(o) for o in operators if o.arguments and not o.kinds],
+        **kinds_context(parts.module, functions),
+        "matrices": any("_matrix(" in text for text in texts),
+        "apart": any("_apart(" in text for text in texts),
+        "first_group": first_group_table(program),
+        "chunks": any(operator.chunks for operator in operators),
+    }
+
+
+def _parameters(parts: Parts) -> list[str]:
+    return [parts.weights.code] + ([] if parts.biases is None else [parts.biases.code])
+
+
+def _codes(parts: Parts, names: Sequence[str]) -> list[str]:
+    return [QUANTITIES[name].code for name in (names[:1] if parts.biases is None else names)]
+
+
+def _extra_families(parts: Parts, extra: tuple[str, ...]) -> list[str]:
+    """Families that extra functions write."""
+    return [name for function in extra for name in parts.functions[function, True].results]
+
+
+def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
+    """The function that computes the blocks of one kind, and more."""
+    keys = [(name, True) for name in with_extra(kind, extra)]
+    more = _extra_families(parts, extra)
+    chain = Calls(parts, 4)
+    family, scores = BLOCKS[kind.per_sample], score_families(parts.program, kind)
+    calls = chain.run(keys, {parts.states, family, *scores, *more})
+    lines = []
+    needed = chain.needed(keys)
+    if "mean" in needed:
+        lines.append("    mean = 1.0 / len(inputs)")
+    for random in (f for f in parts.program.families if f.storage is Storage.RANDOM and f.name in needed):
+        size = random.shapes[0][1][-1]
+        lines += statement(f"{random.code} = _{random.code}(seed, (len(inputs), {size}), inputs)", 4)
+    if chain.guarded:
+        lines.append("    checks: Checks = []")
+        calls.append("    _refuse(checks)")
+    arguments = [f"{code}: Tensors" for code in _parameters(parts)] + ["inputs: Tensor", "targets: Tensor"]
+    arguments += ["seed: int"] if draws(parts.program) else []
+    text = form_words(kind)
+    codes = [parts.program.family(name).code for name in (parts.states, family)]
+    if score_families(parts.program):
+        codes.append(parts.program.family(scores[0]).code if scores else "{}")
+    codes += [parts.program.family(name).code for name in more]
+    suffix = "".join(f"_{name}" for name in extra)
+    text += "".join(f", {name}" for name in extra)
+    return "\n".join(
+        [
+            signature(
+                f"_prepared_{kind.name}{suffix}", arguments, f"tuple[{', '.join(['Tensors'] * len(codes))}]"
+            ),
+            f'    """States, and {text}, kind {kind.name}."""',
+            *lines,
+            *calls,
+            *returned(codes, 4),
+        ]
+    )
