@@ -43,7 +43,7 @@ def phases_of(context: Context, wanted: Mapping[str, set[str]]) -> list[Phase]:
         forms = tuple(form for form in FORMS if form in asked)
         if forms:
             found.append(Phase(row.derive(), row.after, forms))
-    missing = set(wanted) - {phase.name for phase in found}
+    missing = {name for name, asked in wanted.items() if asked} - {phase.name for phase in found}
     if missing:
         raise LookupError(f"no system is called {', '.join(sorted(missing))}")
     return found
