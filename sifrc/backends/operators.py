@@ -317,7 +317,8 @@ class OperatorPrinter(ABC):
         lines += [] if operator.vector is None else [f"    {operator.vector.name}: like params."]
         if operator.kinds and not operator.kind:
             lines.append(f"    kind: {', '.join(kind.name for kind in operator.kinds)}.")
-        texts = [f"{a.name}: {a.text}" for a in (*operator.arguments, *operator.switches)]
+        texts = [f"{a.name}: {a.text}" for a in operator.arguments]
+        texts += [f"{switch.name}: {switch.text}" for switch in operator.switches]
         texts += [text for _, text in self.chunks] if operator.chunks else []
         for text in texts:
             lines += textwrap.wrap(text, LINE_LENGTH - 4, initial_indent=" " * 4, subsequent_indent=" " * 8)

@@ -22,21 +22,16 @@ from typing import Any
 
 from sifrc.errors import SifrcError
 from sifrc.extras import optional
+from sifrc.operators.registry import BLOCK_OPERATORS, OPERATORS
+from sifrc.operators.summaries import SUMMARY
 from sifrc.spec.types import Spec
 from sifrc.verify.comparison import Agreement
-from sifrc.verify.curvature_kinds import CURVATURE_QUANTITIES, curvature_obstacle, looked_at
-from sifrc.verify.precise.curvature import curvature_precise_rows
+from sifrc.verify.generated import generated_rows
 from sifrc.verify.precise.rows import precise_rows
 from sifrc.verify.precise.steps import step_rows
-from sifrc.verify.precise.summaries import summary_precise_rows
-from sifrc.verify.summary_parts import SUMMARY, SUMMARY_QUANTITIES
-from sifrc.verify.summary_parts import looked_at as summaries_looked_at
-from sifrc.verify.symbolic.rows import (
-    curvature_symbolic_rows,
-    newton_obstacle,
-    summary_symbolic_rows,
-    symbolic_rows,
-)
+from sifrc.verify.records import Looked, looked_at
+from sifrc.verify.rows import Check
+from sifrc.verify.symbolic.rows import SYMBOLIC, symbolic_rows
 from sifrc.verify.table import Report, Row
 
 __all__ = ["ORACLE", "operators_of", "verify"]
@@ -44,32 +39,14 @@ __all__ = ["ORACLE", "operators_of", "verify"]
 ORACLE = "level 3 of the verification, whose oracle is torch.func,"
 """What needs torch, in words for an error."""
 
+_PLAIN = tuple(name for name in OPERATORS if name not in (*BLOCK_OPERATORS, SUMMARY))
+"""Operators that are looked at without being asked for."""
 _QUANTITIES: Mapping[int, tuple[str, ...]] = MappingProxyType(
-    {
-        1: ("gradient", "hessian_vector_product", "gauss_newton_vector_product", "newton_direction"),
-        2: (
-            "loss",
-            "objective",
-            "gradient",
-            "hessian_vector_product",
-            "gauss_newton_vector_product",
-            "newton_direction",
-        ),
-        3: (
-            "loss",
-            "objective",
-            "gradient",
-            "objective_and_gradient",
-            "hessian_vector_product",
-            "linearize",
-            "gauss_newton_vector_product",
-            "newton_direction",
-        ),
-    }
+    {1: SYMBOLIC, 2: tuple(OPERATORS), 3: (*OPERATORS, "linearize")}
 )
+"""Level -> what it checks."""
+_GROUPED = "grouped_newton"
 _LONGEST_NOTE = 300
-
-Check = tuple[str, str, Callable[[], Row | None]]
 
 
 def verify(
@@ -119,15 +96,12 @@ def verify(
         )
     if 3 in levels and module is not None:
         optional("torch", ORACLE)
-    obstacle = _obstacle(spec)
     asked = tuple(quantities if quantities is not None else spec.target.operators)
-    default = _default(obstacle)
-    blocks = looked_at(spec, asked, module)
-    with_summaries = summaries_looked_at(spec, asked, module, summaries)
-    required = asked or (*default, *(blocks if module is None else ()))
-    if summaries or (not asked and with_summaries and (module is None or hasattr(module, SUMMARY))):
+    looked = _looked(spec, asked, module, summaries)
+    refused = {} if isinstance(looked, str) else looked.refused
+    required = asked or _default(spec, refused, module, _with_summaries(spec, asked, module, summaries))
+    if summaries:
         required = tuple(dict.fromkeys((*required, SUMMARY)))
-    blocks_obstacle = _blocks_obstacle(spec) if blocks else None
     rows: list[Row] = []
 
     def put(row: Row) -> None:
@@ -136,29 +110,15 @@ def verify(
             progress(row)
 
     for level in sorted(set(levels)):
-        for quantity, oracle, check in _checks(level, spec, module, digits, seed, framework):
-            if quantity == "newton_direction" and obstacle is not None:
-                refused = quantity in required
-                put(Row(quantity, level, oracle, None, None, False if refused else None, obstacle))
-            else:
-                put(_run(level, quantity, oracle, check))
+        for quantity, oracle, check in _checks(level, spec, looked, module, digits, seed, framework):
+            put(_run(level, quantity, oracle, check))
         if level == 2:
             for quantity, oracle, check in _guarded(lambda: step_rows(spec, digits, seed), 2, ("step",)):
                 put(_run(level, quantity, oracle, check))
-        for quantity, oracle, check in (
-            _summary_checks(level, spec, module, digits, seed, framework) if with_summaries else ()
-        ):
-            put(_run(level, quantity, oracle, check))
-        if blocks_obstacle is None:
-            for quantity, oracle, check in _block_checks(
-                level, spec, blocks, module, digits, seed, framework
-            ):
-                put(_run(level, quantity, oracle, check))
-        elif level < 3 or module is not None:
-            for quantity in blocks:
-                if quantity in CURVATURE_QUANTITIES[level]:
-                    passed = False if quantity in required else None
-                    put(Row(quantity, level, "", None, None, passed, blocks_obstacle))
+        for quantity, reason in refused.items() if level < 3 or module is not None else ():
+            if quantity in _QUANTITIES[level]:
+                passed = False if quantity in required else None
+                put(Row(quantity, level, "", None, None, passed, reason))
     wanted = [(q, level) for level in sorted(set(levels)) for q in required if _belongs(q, level, levels)]
     for quantity, level in wanted:
         if not any(row.quantity == quantity and row.level == level for row in rows):
@@ -175,70 +135,71 @@ def operators_of(spec: Spec, summaries: bool | None = None) -> tuple[str, ...]:
         summaries: see :func:`verify`.
     """
     asked = spec.target.operators
-    more = (SUMMARY,) if summaries_looked_at(spec, asked, None, summaries) else ()
-    return tuple(dict.fromkeys((*(asked or _default(_obstacle(spec))), *more)))
+    looked = _looked(spec, asked, None, summaries)
+    refused = {} if isinstance(looked, str) else looked.refused
+    more = (SUMMARY,) if _with_summaries(spec, asked, None, summaries) else ()
+    plain = tuple(name for name in _PLAIN if name not in refused and name != "objective_and_gradient")
+    return tuple(dict.fromkeys((*(asked or plain), *more)))
 
 
-def _default(obstacle: str | None) -> tuple[str, ...]:
-    """What is required of a spec that asks for nothing."""
-    return tuple(q for q in _QUANTITIES[2] if q != "newton_direction" or obstacle is None)
+def _looked(spec: Spec, asked: Sequence[str], module: Any, summaries: bool | None) -> Looked | str:
+    """What is looked at; why there is nothing where that breaks, which is then the failure of every check."""
+    names = [*_PLAIN, *_blocks(spec, asked, module)]
+    names += [SUMMARY] if _with_summaries(spec, asked, module, summaries) else []
+    try:
+        return looked_at(spec, names, module)
+    except Exception as error:
+        return _reason(error)
+
+
+def _blocks(spec: Spec, asked: Sequence[str], module: Any) -> tuple[str, ...]:
+    """Operators on blocks that are asked for or that the module has.
+
+    A spec that lists kinds and no operators, without a module, means all of them.
+    """
+    if spec.curvature and not asked and module is None:
+        exact = any(entry.name == "hessian" for entry in spec.curvature)
+        return tuple(name for name in BLOCK_OPERATORS if exact or name != "hessian_diagonal")
+    return tuple(name for name in BLOCK_OPERATORS if name in asked or hasattr(module, name))
+
+
+def _with_summaries(spec: Spec, asked: Sequence[str], module: Any, wanted: bool | None) -> bool:
+    """Whether summaries are looked at: as the caller says, or where they are asked for or used."""
+    if wanted is not None:
+        return wanted
+    grouped = spec.method is not None and spec.method.name == _GROUPED
+    return SUMMARY in asked or grouped or hasattr(module, SUMMARY)
+
+
+def _default(spec: Spec, refused: Mapping[str, str], module: Any, summaries: bool) -> tuple[str, ...]:
+    """What is required of a spec that asks for nothing: what it has at many digits."""
+    plain = tuple(name for name in _PLAIN if name not in refused and name != "objective_and_gradient")
+    blocks = _blocks(spec, (), module) if module is None else ()
+    more = (SUMMARY,) if summaries and (module is None or hasattr(module, SUMMARY)) else ()
+    return (*plain, *blocks, *more)
 
 
 def _belongs(quantity: str, level: int, levels: Sequence[int]) -> bool:
     """Whether a level is where a quantity is checked; an unknown quantity belongs to the last level."""
-    tables = (_QUANTITIES, CURVATURE_QUANTITIES, SUMMARY_QUANTITIES)
-    known = any(quantity in names for table in tables for names in table.values())
-    return any(quantity in table[level] for table in tables) if known else level == max(levels)
+    known = any(quantity in names for names in _QUANTITIES.values())
+    return quantity in _QUANTITIES[level] if known else level == max(levels)
 
 
-def _obstacle(spec: Spec) -> str | None:
-    """Why there is no Newton direction; a derivation that breaks otherwise is left to the checks."""
-    try:
-        return newton_obstacle(spec)
-    except Exception:
-        return None
-
-
-def _blocks_obstacle(spec: Spec) -> str | None:
-    """Why there are no operators on curvature blocks, likewise."""
-    try:
-        return curvature_obstacle(spec)
-    except Exception:
-        return None
-
-
-def _checks(level: int, spec: Spec, module: Any, digits: int, seed: int, framework: Any) -> Iterator[Check]:
-    makers: dict[int, Callable[[], Iterable[Check]]] = {
-        1: lambda: symbolic_rows(spec, digits, seed),
-        2: lambda: precise_rows(spec, digits, seed),
-        3: lambda: _generated(spec, module, framework, seed),
-    }
-    return _guarded(makers[level], level, _QUANTITIES[level])
-
-
-def _block_checks(
-    level: int, spec: Spec, names: Sequence[str], module: Any, digits: int, seed: int, framework: Any
+def _checks(
+    level: int, spec: Spec, looked: Looked | str, module: Any, digits: int, seed: int, framework: Any
 ) -> Iterator[Check]:
-    """The checks of operators on curvature blocks."""
-    makers: dict[int, Callable[[], Iterable[Check]]] = {
-        1: lambda: curvature_symbolic_rows(spec, names, digits, seed),
-        2: lambda: curvature_precise_rows(spec, names, digits, seed),
-        3: lambda: _generated_blocks(spec, names, module, framework, seed),
-    }
-    quantities = [name for name in CURVATURE_QUANTITIES[level] if name in names]
-    return _guarded(makers[level] if quantities else lambda: (), level, quantities)
+    """The checks of a level; where nothing can be looked at, every one has failed."""
 
+    def make() -> Iterable[Check]:
+        if isinstance(looked, str):
+            raise RuntimeError(looked)
+        if level == 1:
+            return symbolic_rows(spec, looked, digits, seed)
+        if level == 2:
+            return precise_rows(spec, looked, digits, seed)
+        return () if module is None else generated_rows(spec, looked, module, framework, seed)
 
-def _summary_checks(
-    level: int, spec: Spec, module: Any, digits: int, seed: int, framework: Any
-) -> Iterator[Check]:
-    """The checks of summaries along a direction."""
-    makers: dict[int, Callable[[], Iterable[Check]]] = {
-        1: lambda: summary_symbolic_rows(spec, digits, seed),
-        2: lambda: summary_precise_rows(spec, digits, seed),
-        3: lambda: _generated_summaries(spec, module, framework, seed),
-    }
-    return _guarded(makers[level], level, SUMMARY_QUANTITIES[level])
+    return _guarded(make, level, [name for name in _QUANTITIES[level] if name in _PLAIN])
 
 
 def _guarded(maker: Callable[[], Iterable[Check]], level: int, quantities: Sequence[str]) -> Iterator[Check]:
@@ -249,32 +210,6 @@ def _guarded(maker: Callable[[], Iterable[Check]], level: int, quantities: Seque
         reason = _reason(error)
         for quantity in quantities:
             yield quantity, "", lambda q=quantity: Row(q, level, "", None, None, False, reason)  # type: ignore[misc]
-
-
-def _generated_blocks(
-    spec: Spec, names: Sequence[str], module: Any, framework: Any, seed: int
-) -> Iterable[Check]:
-    if module is None:
-        return ()
-    from sifrc.verify.generated.curvature import curvature_generated_rows  # imports torch
-
-    return curvature_generated_rows(spec, names, module, framework, seed)
-
-
-def _generated_summaries(spec: Spec, module: Any, framework: Any, seed: int) -> Iterable[Check]:
-    if module is None:
-        return ()
-    from sifrc.verify.generated.summaries import summary_generated_rows  # imports torch
-
-    return summary_generated_rows(spec, module, framework, seed)
-
-
-def _generated(spec: Spec, module: Any, framework: Any, seed: int) -> Iterable[Check]:
-    if module is None:
-        return ()
-    from sifrc.verify.generated.rows import generated_rows  # imports torch, which levels 1 and 2 do not need
-
-    return generated_rows(spec, module, framework, seed)
 
 
 def _run(level: int, quantity: str, oracle: str, check: Callable[[], Row | None]) -> Row:

@@ -1,4 +1,4 @@
-"""Summaries as verification sees them: what is looked at, parts of a direction, and comparing by groups.
+"""Parts of a direction by groups of the parameters, and comparing what was found along them.
 
 Groups are read from the spec, as the oracles read it. With few groups every entry is compared; with many,
 sums of entries with random coefficients, which are derivatives along other directions, and some of the
@@ -7,39 +7,18 @@ diagonal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations_with_replacement, permutations
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.partition import groups_of
 from sifrc.spec.types import Spec
 from sifrc.verify.oracles.network import parameter_shapes
 
-__all__ = [
-    "FEW",
-    "SUMMARY",
-    "SUMMARY_QUANTITIES",
-    "Along",
-    "Coefficients",
-    "Found",
-    "compared",
-    "looked_at",
-    "parts_of",
-    "remembered",
-]
-
-SUMMARY = "summary"
-SUMMARY_QUANTITIES: Mapping[int, tuple[str, ...]] = MappingProxyType(
-    {1: (SUMMARY,), 2: (SUMMARY,), 3: (SUMMARY,)}
-)
-"""Level -> operators that it checks."""
-_METHOD = "grouped_newton"
+__all__ = ["FEW", "Along", "Coefficients", "compared", "parts_of", "remembered"]
 
 FEW = 6
 """Up to this many groups every entry is compared."""
@@ -49,14 +28,6 @@ Arrays = Mapping[str, Array]
 Coefficients = Sequence[Array]
 Along = Callable[[Sequence[Coefficients]], Sequence[Any]]
 """Mixed derivatives of the objective, each along Σ_s c_s u_s for coefficients c (S,); all of one order."""
-
-
-def looked_at(spec: Spec, required: Iterable[str], module: Any, wanted: bool | None) -> bool:
-    """Whether summaries are: as the caller says, or where they are required or used."""
-    if wanted is not None:
-        return wanted
-    method = spec.method is not None and spec.method.name == _METHOD
-    return SUMMARY in set(required) or method or hasattr(module, SUMMARY)
 
 
 def parts_of(spec: Spec, vector: Arrays) -> list[dict[str, Array]]:
@@ -88,35 +59,6 @@ def parts_of(spec: Spec, vector: Arrays) -> list[dict[str, Array]]:
     return found
 
 
-@dataclass(frozen=True)
-class Found:
-    """Summaries of some orders; None is not there.
-
-    Args:
-        g: (S,).
-        h: (S, S).
-        d: (S,), the diagonal of order 3.
-        t: (S, S, S).
-    """
-
-    g: Array
-    h: Array | None = None
-    d: Array | None = None
-    t: Array | None = None
-
-    @classmethod
-    def of(cls, values: Iterable[Array | None]) -> Found:
-        """The same from ḡ, H̿, D̄ and T̄.
-
-        Raises:
-            VerificationError: there is no ḡ.
-        """
-        g, *others = values
-        if g is None:
-            raise VerificationError("there is no summary of order 1")
-        return cls(g, *others)
-
-
 def remembered(along: Along) -> Along:
     """The same derivatives, each computed once: summaries of several orders are compared with them.
 
@@ -141,53 +83,42 @@ def remembered(along: Along) -> Along:
     return known
 
 
-def compared(found: Found, along: Along, seed: int) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Numbers of some summaries, and what they must be, by order.
-
-    Those of order 3 go together: D̄ is a part of T̄, and is as exact as its largest entries.
+def compared(
+    values: Array, order: int, full: bool, along: Along, seed: int
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Numbers of a summary, and what they must be.
 
     Args:
-        found: summaries.
+        values: (S,), (S, S), or of order 3 the diagonal (S,) or all of it (S, S, S).
+        order: of the derivatives.
+        full: whether it is all of order 3.
         along: of the oracle.
         seed: of coefficients.
     """
-    size = len(found.g)
+    size = len(values)
     units = np.eye(size)
-    few = size <= FEW
     generator = np.random.default_rng(seed)
     probes = [generator.normal(size=size) / np.sqrt(size) for _ in range(_PROBES)]
-    ours: dict[str, list[Any]] = {}
-    places: dict[str, list[Coefficients]] = {}
-
-    def put(name: str, own: Any, coefficients: Coefficients) -> None:
-        ours.setdefault(name, []).append(own)
-        places.setdefault(name, []).append(coefficients)
-
-    def put_all(name: str, values: Array, order: int) -> None:
-        if not few:
-            put(name, _contracted(values, probes[:order]), probes[:order])
-            return
+    ours: list[Any] = []
+    places: list[Coefficients] = []
+    if order == 3 and not full:
+        for place in range(size) if size <= FEW else generator.choice(size, FEW, replace=False):
+            ours.append(values[place])
+            places.append([units[place]] * 3)
+    elif size > FEW:
+        ours.append(_contracted(values, probes[:order]))
+        places.append(probes[:order])
+    else:
         for chosen in combinations_with_replacement(range(size), order):
             for turned in dict.fromkeys(permutations(chosen)):
                 # One derivative, in whatever order it is taken.
-                put(name, values[turned], [units[place] for place in chosen])
-
-    put_all("order 1", found.g, 1)
-    if found.h is not None:
-        put_all("order 2", found.h, 2)
-    if found.d is not None:
-        for place in range(size) if few else generator.choice(size, FEW, replace=False):
-            put("order 3", found.d[place], [units[place]] * 3)
-    if found.t is not None:
-        put_all("order 3", found.t, 3)
-    return _arrays(ours), _arrays({name: along(each) for name, each in places.items()})
+                ours.append(values[turned])
+                places.append([units[place] for place in chosen])
+    name = f"order {order}"
+    return {name: np.asarray(ours)}, {name: np.asarray(along(places))}
 
 
 def _contracted(values: Array, coefficients: Sequence[Array]) -> Any:
     for c in reversed(coefficients):
         values = values @ c
     return values
-
-
-def _arrays(numbers: Mapping[str, Sequence[Any]]) -> dict[str, Array]:
-    return {name: np.asarray(values) for name, values in numbers.items()}

@@ -82,7 +82,8 @@ def _context(parts: Parts) -> dict[str, Any]:
     chosen = chosen_context(parts)
     texts = "\n".join(
         [
-            *(function.text for function in (*private, *public)),
+            *(function.text for function in private),
+            *(function.text for function in public),
             *chosen.get("kind_functions", ()),
             *chosen["chosen"],
         ]

@@ -7,6 +7,7 @@ eigenvalues: with r = ‖D η‖ it is η = (H + ½ λ r D²)⁻¹ g, the matrix
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import mpmath
@@ -14,7 +15,7 @@ import numpy as np
 
 from sifrc.ir.arithmetic import MPMATH, Array
 from sifrc.spec.types import OptionValue, Spec
-from sifrc.verify.oracles.summary_batch import OracleBatch
+from sifrc.verify.oracles.batch_mpmath import PreciseBatch
 from sifrc.verify.points import Point
 from sifrc.verify.summary_parts import parts_of
 
@@ -57,8 +58,8 @@ class GroupedSteps:
             NoMinimiserError: the rates are not determined.
         """
         self._steps += 1
-        batch = OracleBatch(self.spec, self.params, self.point)
-        parts = parts_of(self.spec, self._direction(batch.gradient()))
+        batch = PreciseBatch(self.spec, replace(self.point, params=self.params), 0, self.digits)
+        parts = parts_of(self.spec, self._direction(batch.whole_gradient()))
         rates = self._bounded(self._rates(*self._summaries(batch, parts)))
         if self.rates is not None:
             old = self._number("rate_momentum")
@@ -93,7 +94,7 @@ class GroupedSteps:
             for k in gradient
         }
 
-    def _summaries(self, batch: OracleBatch, parts: Sequence[Arrays]) -> tuple[Array, Array, Array]:
+    def _summaries(self, batch: PreciseBatch, parts: Sequence[Arrays]) -> tuple[Array, Array, Array]:
         size = range(len(parts))
         matrix = np.empty((len(parts), len(parts)), dtype=object)
         for i in size:

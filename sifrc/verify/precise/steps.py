@@ -22,8 +22,8 @@ from sifrc.methods.planning import make_plan
 from sifrc.model import Model, build_model
 from sifrc.spec.types import Spec, TargetSpec
 from sifrc.verify.comparison import separate_digits
+from sifrc.verify.oracles.batch_mpmath import settled
 from sifrc.verify.oracles.grouped_step import GroupedSteps, NoMinimiserError
-from sifrc.verify.oracles.summary_batch import settled
 from sifrc.verify.points import Point, capped, random_point
 from sifrc.verify.table import Row
 

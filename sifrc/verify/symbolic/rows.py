@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 import mpmath
 import numpy as np
 
 from sifrc.derive.derived import Derived
-from sifrc.errors import DerivationError, VerificationError
+from sifrc.errors import VerificationError
 from sifrc.ir import Expr, Input, Role
 from sifrc.ir.arithmetic import MPMATH, Array
 from sifrc.ir.build import zero
@@ -20,7 +21,7 @@ from sifrc.spec.types import Spec
 from sifrc.verify.comparison import Agreement
 from sifrc.verify.points import capped, random_point
 from sifrc.verify.precise.systems import SampleSystems
-from sifrc.verify.summary_parts import SUMMARY
+from sifrc.verify.records import Looked
 from sifrc.verify.symbolic.curvature import (
     diagonal_identities,
     product_identities,
@@ -36,77 +37,55 @@ from sifrc.verify.symbolic.identities import (
 from sifrc.verify.symbolic.summaries import summary_identities
 from sifrc.verify.table import Row
 
-__all__ = ["curvature_symbolic_rows", "newton_obstacle", "summary_symbolic_rows", "symbolic_rows"]
+__all__ = ["SYMBOLIC", "symbolic_rows"]
 
 _LARGEST_EXPANSION = 3
 _DEEPEST_BLOCKS = 4
 _NORMAL_FORM = "normal form"
 
 
-def symbolic_rows(spec: Spec, digits: int, seed: int) -> Iterator[tuple[str, str, Callable[[], Row | None]]]:
-    """The checks of level 1 as (quantity, oracle, check); a check of nothing returns None."""
-    small = capped(spec, 4)
-    derived = Derived(build_model(small))
-    yield (
-        "gradient",
-        _NORMAL_FORM,
-        lambda: _identities("gradient", first_order_identities(derived), derived, digits, seed),
-    )
-    yield (
-        "hessian_vector_product",
-        _NORMAL_FORM,
-        lambda: _identities(
-            "hessian_vector_product", second_order_identities(derived), derived, digits, seed
-        ),
-    )
-    yield (
-        "gauss_newton_vector_product",
-        _NORMAL_FORM,
-        lambda: _identities(
-            "gauss_newton_vector_product", gauss_newton_identities(derived), derived, digits, seed
-        ),
-    )
-    yield "newton_direction", _NORMAL_FORM, lambda: _newton(derived, digits, seed)
-    yield "gradient", "SymPy", lambda: _expanded(spec, "gradient", Expansion.gradient)
-    yield (
-        "hessian_vector_product",
-        "SymPy",
-        lambda: _expanded(spec, "hessian_vector_product", Expansion.hessian_vector_product),
-    )
-
-
-def curvature_symbolic_rows(
-    spec: Spec, names: Sequence[str], digits: int, seed: int
-) -> Iterator[tuple[str, str, Callable[[], Row | None]]]:
-    """The same for operators on curvature blocks, those with the given names."""
-    derived = Derived(build_model(capped(spec, 4)))
-    makers = {
+_IDENTITIES: Mapping[str, Callable[[Derived], Iterable[Identity]]] = MappingProxyType(
+    {
+        "gradient": first_order_identities,
+        "hessian_vector_product": second_order_identities,
+        "gauss_newton_vector_product": gauss_newton_identities,
         "block_hessian": recursion_identities,
         "block_vector_product": product_identities,
         "hessian_diagonal": diagonal_identities,
+        "summary": summary_identities,
     }
-    for quantity, maker in makers.items():
-        if quantity in names:
-            yield (
-                quantity,
-                _NORMAL_FORM,
-                lambda q=quantity, m=maker: _identities(q, m(derived), derived, digits, seed),  # type: ignore[misc]
-            )
-    if "block_hessian" in names:
-        check = Expansion.block_hessian
-        yield "block_hessian", "SymPy", lambda: _expanded(spec, "block_hessian", check, _DEEPEST_BLOCKS)
+)
+"""Operator -> identities of what it is made of."""
+_EXPANDED: Mapping[str, tuple[Callable[[Expansion], bool], int]] = MappingProxyType(
+    {
+        "gradient": (Expansion.gradient, _LARGEST_EXPANSION),
+        "hessian_vector_product": (Expansion.hessian_vector_product, _LARGEST_EXPANSION),
+        "block_hessian": (Expansion.block_hessian, _DEEPEST_BLOCKS),
+    }
+)
+"""Operator -> comparison with SymPy, and for how many layers at most."""
+SYMBOLIC = (*_IDENTITIES, "newton_direction")
+"""What level 1 checks."""
 
 
-def summary_symbolic_rows(
-    spec: Spec, digits: int, seed: int
+def symbolic_rows(
+    spec: Spec, looked: Looked, digits: int, seed: int
 ) -> Iterator[tuple[str, str, Callable[[], Row | None]]]:
-    """The same for summaries along a direction."""
+    """The checks of level 1 as (quantity, oracle, check); a check of nothing returns None."""
     derived = Derived(build_model(capped(spec, 4)))
-    yield (
-        SUMMARY,
-        _NORMAL_FORM,
-        lambda: _identities(SUMMARY, summary_identities(derived), derived, digits, seed),
-    )
+    for name in (record.name for record in looked.records):
+        if name in _IDENTITIES:
+            maker = _IDENTITIES[name]
+            yield (
+                name,
+                _NORMAL_FORM,
+                lambda q=name, m=maker: _identities(q, m(derived), derived, digits, seed),  # type: ignore[misc]
+            )
+        if name == "newton_direction":
+            yield name, _NORMAL_FORM, lambda: _newton(derived, digits, seed)
+        if name in _EXPANDED:
+            check, deepest = _EXPANDED[name]
+            yield name, "SymPy", lambda q=name, c=check, n=deepest: _expanded(spec, q, c, n)  # type: ignore[misc]
 
 
 def _identities(
@@ -186,9 +165,7 @@ def _random_values(symbols: Iterable[Input], seed: int) -> dict[Input, Array]:
     return values
 
 
-def _expanded(
-    spec: Spec, quantity: str, check: Callable[[Expansion], bool], deepest: int = _LARGEST_EXPANSION
-) -> Row | None:
+def _expanded(spec: Spec, quantity: str, check: Callable[[Expansion], bool], deepest: int) -> Row | None:
     """Agreement with SymPy on the network with two units a layer; None where it is too deep."""
     model = build_model(capped(spec, 2))
     if model.depth > deepest or spec.regularization.kind == "spectral":
@@ -197,12 +174,3 @@ def _expanded(
         raise VerificationError("differs from SymPy's derivative of the expanded objective")
     note = "expanded with at most 2 units a layer; exact rational arithmetic at random values"
     return Row(quantity, 1, "SymPy", None, None, True, note)
-
-
-def newton_obstacle(spec: Spec) -> str | None:
-    """Why the model has no closed-form Newton direction; None where it has one."""
-    try:
-        _ = Derived(build_model(capped(spec, 4))).exact_newton
-    except DerivationError as error:
-        return error.message
-    return None

@@ -1,1 +1,0 @@
-"""Level 3: generated modules in their own dtype."""

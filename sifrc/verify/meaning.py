@@ -1,0 +1,115 @@
+"""Whether results are what they mean: each meaning interpreted once, on any oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import singledispatch
+
+import numpy as np
+
+from sifrc.derive.curvature.kinds import Kind
+from sifrc.errors import VerificationError
+from sifrc.ir.arithmetic import Array
+from sifrc.operators.meaning import (
+    Along,
+    BlockProduct,
+    Blocks,
+    Diagonal,
+    Factors,
+    Gradient,
+    NewtonDirection,
+    Product,
+    SampleBlocks,
+    Value,
+)
+from sifrc.verify.comparison import agreed_digits, separate_digits
+from sifrc.verify.oracles.batch import BatchOracle
+from sifrc.verify.summary_parts import compared
+
+__all__ = ["SINGLE", "agreement"]
+
+SINGLE = "value"
+"""Name of a result that is one number or array."""
+
+Arrays = Mapping[str, Array]
+
+
+@singledispatch
+def agreement(meaning: object, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
+    """Digits by which a result agrees with what it means.
+
+    Args:
+        meaning: of the result.
+        found: its arrays by name.
+        oracle: at the same batch.
+        kind: of curvature, where the operator has kinds.
+
+    Raises:
+        VerificationError: names or shapes differ, or a number is not finite; no rule for the meaning.
+    """
+    raise VerificationError(f"no oracle for {type(meaning).__name__}")
+
+
+def _of_kind(oracle: BatchOracle, kind: Kind | None) -> Kind:
+    if kind is None:
+        raise VerificationError("blocks of no kind of curvature")
+    return kind
+
+
+@agreement.register
+def _(meaning: Value, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
+    return agreed_digits(found, {SINGLE: np.asarray(oracle.value(meaning.of))}, oracle.limit)
+
+
+@agreement.register
+def _(meaning: Gradient, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
+    return agreed_digits(oracle.seen(found), oracle.gradient(), oracle.limit)
+
+
+@agreement.register
+def _(meaning: Product, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
+    return agreed_digits(oracle.seen(found), oracle.product(meaning.matrix), oracle.limit)
+
+
+@agreement.register
+def _(meaning: NewtonDirection, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
+    if set(found) != set(oracle.vector):
+        raise VerificationError(f"expected the names {', '.join(oracle.vector)}, got {', '.join(found)}")
+    return oracle.newton(found)
+
+
+@agreement.register
+def _(meaning: SampleBlocks, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
+    return separate_digits(found, oracle.expected(_of_kind(oracle, kind)).sample_blocks(), oracle.limit)
+
+
+@agreement.register
+def _(meaning: Blocks, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
+    expected = oracle.expected(_of_kind(oracle, kind))
+    weights = expected.weight_blocks() if meaning.dense else {}
+    return separate_digits(found, {**expected.bias_blocks(), **weights}, oracle.limit)
+
+
+@agreement.register
+def _(meaning: Factors, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
+    return separate_digits(
+        found, oracle.expected(_of_kind(oracle, kind)).factors(meaning.moment), oracle.limit
+    )
+
+
+@agreement.register
+def _(meaning: BlockProduct, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
+    expected = oracle.expected(_of_kind(oracle, kind)).product(oracle.vector, meaning.moment)
+    return separate_digits(found, expected, oracle.limit)
+
+
+@agreement.register
+def _(meaning: Diagonal, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
+    return separate_digits(found, oracle.expected(_of_kind(oracle, kind)).diagonal(), oracle.limit)
+
+
+@agreement.register
+def _(meaning: Along, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
+    return separate_digits(
+        *compared(found[SINGLE], meaning.order, meaning.full, oracle.along, oracle.seed), oracle.limit
+    )

@@ -1,0 +1,159 @@
+"""The oracle of a batch at any precision: nested dual numbers through the forward pass of every sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import mpmath
+import numpy as np
+
+from sifrc.derive.curvature.kinds import Kind
+from sifrc.ir.arithmetic import MPMATH, Array
+from sifrc.spec.types import Spec
+from sifrc.verify.comparison import agreed_digits
+from sifrc.verify.oracles.batch import BatchOracle
+from sifrc.verify.oracles.curvature_mpmath import measure_mpmath
+from sifrc.verify.oracles.curvature_reference import Measured, batch_mean
+from sifrc.verify.oracles.forward_mpmath import ForwardMpmath
+from sifrc.verify.points import Point, near_targets, parameter_count, random_point
+from sifrc.verify.summary_parts import Coefficients
+
+__all__ = ["PreciseBatch", "settled"]
+
+_FULL = 80
+"""Up to this many parameters every entry is compared, beyond it products with random probes."""
+
+Arrays = Mapping[str, Array]
+
+
+def settled(spec: Spec, point: Point, seed: int) -> Point:
+    """The point with vector targets next to the outputs: losses such as huber are curved only there."""
+    oracle = ForwardMpmath(spec)
+    params = _precise(point.params)
+    outputs = [oracle.output(params, MPMATH.array(x)) for x in point.inputs]
+    return near_targets(spec, point, np.stack(outputs), seed)
+
+
+def _precise(tensors: Arrays) -> dict[str, Array]:
+    return {name: MPMATH.array(value) for name, value in tensors.items()}
+
+
+class PreciseBatch(BatchOracle):
+    """Mean over the samples of what the forward pass says.
+
+    Args:
+        spec: the network.
+        point: parameters, batch and direction.
+        seed: of probes and draws.
+        digits: that can agree.
+    """
+
+    def __init__(self, spec: Spec, point: Point, seed: int, digits: int) -> None:
+        super().__init__(spec, seed, digits, _precise(point.vector))
+        self.oracle = ForwardMpmath(spec)
+        self.params = _precise(point.params)
+        self.inputs = MPMATH.array(point.inputs)
+        classes = spec.loss.targets == "classes"
+        self.targets: Any = point.targets if classes else MPMATH.array(point.targets)
+        self.full = parameter_count(spec) <= _FULL
+
+    @property
+    def vectors(self) -> Array:
+        """Targets as vectors (B, n_out)."""
+        return np.stack([self.oracle.target_vector(target) for target in self.targets])
+
+    def value(self, of: Literal["loss", "objective"]) -> Any:
+        return self._mean(getattr(self.oracle, of))
+
+    def gradient(self) -> dict[str, Array]:
+        return self._linear(lambda probe: self.derivative([probe]))
+
+    def whole_gradient(self) -> dict[str, Array]:
+        """Every entry of it, however many there are."""
+        return self._entries(lambda unit: self.derivative([unit]))
+
+    def product(self, matrix: Literal["hessian", "gauss_newton"]) -> dict[str, Array]:
+        if matrix == "hessian":
+            return self._linear(lambda probe: self.derivative([self.vector, probe]))
+        bilinear = self.oracle.ggn_bilinear
+        return self._linear(lambda probe: self._mean(lambda p, x, t: bilinear(p, x, t, probe, self.vector)))
+
+    def newton(self, direction: Arrays) -> float:
+        moved = self._linear(lambda probe: self.derivative([direction, probe]))
+        return agreed_digits(moved, self.gradient(), self.limit)
+
+    def derivative(self, directions: Sequence[Arrays]) -> Any:
+        """Mixed derivative of the mean objective."""
+        return self._mean(lambda p, x, t: self.oracle.derivative(p, x, t, directions))
+
+    def derivatives(self, many: Sequence[Coefficients]) -> list[Any]:
+        return [self.derivative([self.combined(MPMATH.array(c)) for c in each]) for each in many]
+
+    def combined(self, coefficients: Array) -> dict[str, Array]:
+        """Σ_s c_s u_s."""
+        pairs = [(c, part) for c, part in zip(coefficients, self.parts, strict=True) if c != 0]
+        return {
+            name: sum((c * part[name] for c, part in pairs), np.zeros(value.shape, dtype=object))
+            for name, value in self.vector.items()
+        }
+
+    def measure(self) -> Measured:
+        return measure_mpmath(self.spec, self.params, self.inputs, self.targets)
+
+    def drawn(self, kind: Kind) -> Array | None:
+        if kind.source != "sampled":
+            return None
+        return self.uniform if self.spec.loss.targets == "classes" else self.normal
+
+    @cached_property
+    def normal(self) -> Array:
+        """Standard normal numbers."""
+        generator = np.random.default_rng(self.seed)
+        return MPMATH.array(generator.normal(size=(len(self.inputs), self.spec.layers[-1].size)))
+
+    @cached_property
+    def uniform(self) -> Array:
+        """Uniform numbers u for which all x + g, g = −log(−log u), are about equal.
+
+        A draw depends on its numbers through the order of the x + g alone: only there a wrong g shows.
+        """
+        outputs = np.stack([self.oracle.output(self.params, x) for x in self.inputs])
+        gumbel = self.normal / 20 - outputs + batch_mean(outputs.T)[:, None]
+        return np.asarray(np.frompyfunc(lambda g: mpmath.exp(-mpmath.exp(-g)), 1, 1)(gumbel), dtype=object)
+
+    def seen(self, tensors: Arrays) -> dict[str, Array]:
+        if self.full:
+            return dict(tensors)
+        products = [_inner(tensors, probe) for probe in self._probes]
+        return {"probe": np.asarray(products)}
+
+    @cached_property
+    def _probes(self) -> list[dict[str, Array]]:
+        return [_precise(random_point(self.spec, self.seed + k).vector) for k in (1, 2, 3)]
+
+    def _linear(self, value: Callable[[Arrays], Any]) -> dict[str, Array]:
+        """A tensor for each parameter as :meth:`seen`, from its products with directions."""
+        if not self.full:
+            return {"probe": np.asarray([value(probe) for probe in self._probes])}
+        return self._entries(value)
+
+    def _entries(self, value: Callable[[Arrays], Any]) -> dict[str, Array]:
+        result: dict[str, Array] = {}
+        for name, given in self.params.items():
+            entries = np.empty(given.shape, dtype=object)
+            for index in np.ndindex(given.shape):
+                unit = {other: np.zeros(tensor.shape, dtype=object) for other, tensor in self.params.items()}
+                unit[name][index] = mpmath.mpf(1)
+                entries[index] = value(unit)
+            result[name] = entries
+        return result
+
+    def _mean(self, value: Callable[[Arrays, Array, Any], Any]) -> Any:
+        pairs = zip(self.inputs, self.targets, strict=True)
+        return sum((value(self.params, x, t) for x, t in pairs), mpmath.mpf(0)) / len(self.inputs)
+
+
+def _inner(left: Arrays, right: Arrays) -> Any:
+    return sum(((left[name] * right[name]).sum() for name in left), mpmath.mpf(0))

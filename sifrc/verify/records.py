@@ -1,0 +1,113 @@
+"""Which operators and kinds of curvature verification looks at, and their records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from sifrc.derive.curvature.kinds import KINDS, Kind, kind_of
+from sifrc.derive.derived import Derived
+from sifrc.errors import DerivationError, SifrcError, VerificationError
+from sifrc.model import build_model
+from sifrc.operators.context import Context, available_kinds
+from sifrc.operators.record import Operator
+from sifrc.operators.registry import OPERATORS
+from sifrc.spec.types import Spec
+from sifrc.verify.points import capped
+
+__all__ = ["Looked", "described", "looked_at", "newton_obstacle"]
+
+_SMALL = 4
+_BLOCKS = ("hessian_diagonal",)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What is looked at.
+
+    Args:
+        records: of the operators, in the order of the table.
+        kinds: of curvature, by name.
+        refused: operators that do not exist for the model, and why.
+    """
+
+    records: tuple[Operator, ...]
+    kinds: Mapping[str, Kind]
+    refused: Mapping[str, str]
+
+    def has(self, name: str) -> bool:
+        """Whether an operator is looked at."""
+        return any(record.name == name for record in self.records)
+
+
+def looked_at(spec: Spec, names: Iterable[str], module: Any = None) -> Looked:
+    """The records of some operators, for the network with small layers.
+
+    Args:
+        spec: the network.
+        names: of operators.
+        module: whose kinds of curvature are taken, if it has some.
+
+    Raises:
+        VerificationError: the module's kinds are not those of the spec.
+    """
+    wanted = {*names}
+    derived = Derived(build_model(capped(spec, _SMALL)))
+    refused: dict[str, str] = {}
+    declared = [one for name, one in OPERATORS.items() if name in wanted]
+    context, kinds = Context(derived), kinds_of(spec, module)
+    if any(one.uses_kinds for one in declared):
+        try:
+            found = available_kinds(derived, kinds.values())
+            context, kinds = Context(derived, found), {kind.name: kind for kind, _ in found}
+        except DerivationError as error:
+            refused |= {one.name: error.message for one in declared if one.uses_kinds}
+    records = []
+    for one in declared:
+        if one.name in refused:
+            continue
+        try:
+            records.append(one.build(one, context))
+        except SifrcError as error:
+            refused[one.name] = error.message
+    obstacle = newton_obstacle(derived) if "newton_direction" in wanted else None
+    if obstacle is not None:
+        refused["newton_direction"] = obstacle
+    known = tuple(record for record in records if record.name not in refused)
+    return Looked(known, MappingProxyType(dict(kinds)), MappingProxyType(refused))
+
+
+def kinds_of(spec: Spec, module: Any = None) -> Mapping[str, Kind]:
+    """The kinds that a spec lists or a module has, as the spec and the presets say what they are.
+
+    Raises:
+        VerificationError: the module has one that neither knows, or lacks one that the spec lists.
+    """
+    own = {entry.name: kind_of(entry) for entry in spec.curvature}
+    names = getattr(module, "_KINDS", None)
+    if names is None:
+        return own
+    missing = [name for name in own if name not in names]
+    if missing:
+        raise VerificationError(f"the module lacks kinds that the spec lists: {', '.join(missing)}")
+    known = {**KINDS, **own}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise VerificationError(f"the module has kinds that the spec does not know: {', '.join(unknown)}")
+    return {name: known[name] for name in names}
+
+
+def newton_obstacle(derived: Derived) -> str | None:
+    """Why the model has no closed-form Newton direction; None where it has one."""
+    try:
+        _ = derived.exact_newton
+    except DerivationError as error:
+        return error.message
+    return None
+
+
+def described(kinds: Iterable[Kind]) -> str:
+    """Their names, for a note."""
+    return "kinds " + ", ".join(kind.name for kind in kinds)

@@ -1,0 +1,185 @@
+"""A generated module, in its own dtype and kind of array, at a point that is rounded to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+
+from sifrc.errors import VerificationError
+from sifrc.ir.arithmetic import Array
+from sifrc.operators.meaning import Along
+from sifrc.operators.record import Case, KindPlan, Operator, Pairs, Result, Table
+from sifrc.spec.types import Spec
+from sifrc.verify.meaning import SINGLE
+from sifrc.verify.oracles.batch_torch import TorchBatch
+from sifrc.verify.oracles.forward_torch import forward_torch
+from sifrc.verify.points import near_targets, random_point
+from sifrc.verify.subjects.base import Choices, Results, Subject
+
+__all__ = ["Framework", "ModuleSubject", "framework_of"]
+
+Framework: TypeAlias = Literal["torch", "numpy"]
+
+
+def framework_of(module: Any) -> Framework:
+    """Whether a module takes tensors or arrays: by what it imports."""
+    return "torch" if getattr(module, "torch", None) is torch else "numpy"
+
+
+class ModuleSubject(Subject):
+    """A module and its arguments.
+
+    Args:
+        spec: the network.
+        module: with functions of the contract.
+        framework: its arrays.
+        seed: of the point.
+        batch: samples.
+        near: whether targets are next to the outputs, where losses such as huber are curved.
+    """
+
+    def __init__(
+        self, spec: Spec, module: Any, framework: Framework, seed: int, batch: int, near: bool = False
+    ) -> None:
+        self.spec, self.module, self.framework, self.seed = spec, module, framework, seed
+        point = random_point(spec, seed, batch)
+        if near:
+            params = {name: torch.from_numpy(value) for name, value in point.params.items()}
+            outputs = forward_torch(spec).output(params, torch.from_numpy(point.inputs))
+            point = near_targets(spec, point, outputs.numpy(), seed)
+            # A direction like parameters, of which no layer's moves are large.
+            vector = random_point(spec, seed + 1).params
+        else:
+            vector = point.vector
+        if spec.dtype == "bfloat16" and framework != "torch":
+            raise VerificationError("bfloat16 exists in torch only")
+        self.dtype = getattr(torch, spec.dtype)
+        self.classes = spec.loss.targets == "classes"
+        self.params = {name: self._rounded(value) for name, value in point.params.items()}
+        self.vector = {name: self._rounded(value) for name, value in vector.items()}
+        self.inputs = self._rounded(point.inputs)
+        self.targets = torch.from_numpy(point.targets) if self.classes else self._rounded(point.targets)
+
+    def _rounded(self, value: Array) -> torch.Tensor:
+        """A tensor of the module's dtype."""
+        return torch.from_numpy(np.ascontiguousarray(value)).to(self.dtype)
+
+    @property
+    def samples(self) -> int:
+        return len(self.inputs)
+
+    @cached_property
+    def oracle(self) -> TorchBatch:
+        data = self._double(self.params), self._double(self.inputs), self._double(self.targets)
+        return TorchBatch(self.spec, data, self._double(self.vector), self.seed, self._drawn)
+
+    def _double(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: self._double(item) for name, item in value.items()}
+        return value.double() if value.is_floating_point() else value
+
+    def given(self, value: Any) -> Any:
+        """Tensors in the module's own kind of array."""
+        if isinstance(value, Mapping):
+            return {name: self.given(item) for name, item in value.items()}
+        return value.clone() if self.framework == "torch" else value.numpy().copy()
+
+    def arrays(self, value: Any) -> Array:
+        """A result in float64; checks that its dtype is the module's."""
+        if isinstance(value, torch.Tensor):
+            if value.is_floating_point() and value.dtype != self.dtype:
+                raise VerificationError(f"expected dtype {self.spec.dtype}, got {value.dtype}")
+            return np.asarray(value.detach().double().cpu().numpy())
+        array = np.asarray(value)
+        if array.ndim and array.dtype.name != self.spec.dtype:
+            raise VerificationError(f"expected dtype {self.spec.dtype}, got {array.dtype.name}")
+        return array.astype(np.float64)
+
+    def has(self, name: str) -> bool:
+        """Whether the module has a function."""
+        return getattr(self.module, name, None) is not None
+
+    def arguments(self, batched: bool = True) -> tuple[Any, ...]:
+        """Parameters, inputs and targets."""
+        params, inputs, targets = (self.given(v) for v in (self.params, self.inputs, self.targets))
+        if batched:
+            return params, inputs, targets
+        target = targets[0] if self.framework == "torch" or not self.classes else int(targets[0])
+        return params, inputs[0], target
+
+    def call(
+        self,
+        operator: Operator,
+        case: Case,
+        kind: KindPlan | None,
+        choices: Choices = MappingProxyType({}),
+        switches: tuple[str, ...] = (),
+        **more: Any,
+    ) -> Results:
+        vector = () if operator.vector is None else (self.given(self.vector),)
+        given = {**choices, **dict.fromkeys(switches, True), **more}
+        if kind is not None and not operator.kind:
+            given["kind"] = kind.name
+            given |= {"seed": self.seed} if kind.draws else {}
+        found = getattr(self.module, operator.name)(*self.arguments(operator.batched), *vector, **given)
+        chosen = [switch for switch in operator.switches if switch.name in switches]
+        results = (*operator.also, *(switch.result for switch in chosen), *case.results)
+        if operator.record is not None:
+            self._check_record(operator, case, found, switches)
+            names = {id(switch.result): switch.name for switch in chosen}
+            pairs = [(r, getattr(found, names.get(id(r)) or _key(r))) for r in results]
+        else:
+            pairs = list(zip(results, found if len(results) > 1 else (found,), strict=True))
+        return [(result.meaning, self._read(result, value)) for result, value in pairs]
+
+    def _check_record(self, operator: Operator, case: Case, found: Any, switches: tuple[str, ...]) -> None:
+        """What is not of the case is None, and arrays by groups have an axis for each order."""
+        assert operator.record is not None
+        size = len(self.oracle.parts)
+        there = {_key(result): result.meaning for result in (*operator.also, *case.results)}
+        for field in operator.record.fields:
+            value, meaning = getattr(found, field.name), there.get(field.name)
+            if field.kind == "groups":
+                if len(value) != size:
+                    raise VerificationError(f"expected {size} groups, got {len(value)}")
+            elif meaning is None and field.name not in switches:
+                if value is not None:
+                    raise VerificationError(f"{field.name} is there, and was not asked for")
+            elif isinstance(meaning, Along):
+                axes = 1 if meaning.order == 3 and not meaning.full else meaning.order
+                if tuple(value.shape) != (size,) * axes:
+                    raise VerificationError(f"{field.name}: expected {(size,) * axes}, got {value.shape}")
+
+    def _read(self, result: Result, value: Any) -> dict[str, Array]:
+        if isinstance(result, Table):
+            return {name: self.arrays(item) for name, item in value.items()}
+        if isinstance(result, Pairs):
+            return {
+                f"{key}.{field.name}": self.arrays(getattr(pair, field.name))
+                for key, pair in value.items()
+                for field in result.record.fields
+            }
+        return {SINGLE: self.arrays(value)}
+
+    def _drawn(self) -> Array:
+        """The module's own random numbers for a seed: what it makes of them is what is checked."""
+        draw = getattr(self.module, "_uniform" if self.classes else "_normal", None)
+        if draw is None:
+            raise VerificationError("the numbers that the module draws are not known")
+        shape = (self.samples, self.spec.layers[-1].size)
+        like = (self.arguments()[1],) if self.framework == "torch" else ()
+        numbers = self.arrays(draw(self.seed, shape, *like))
+        if numbers.shape != shape or len(np.unique(numbers)) != numbers.size:
+            raise VerificationError("the numbers that the module draws are not random")
+        if self.classes and not (numbers.min() > 0 and numbers.max() < 1):
+            raise VerificationError("the uniform numbers that the module draws are not between 0 and 1")
+        return numbers
+
+
+def _key(result: Result) -> str:
+    return "" if isinstance(result, Table | Pairs) else result.key
