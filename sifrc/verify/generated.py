@@ -22,9 +22,9 @@ from sifrc.verify.rows import LAWS, Check, Level, has_blocks
 from sifrc.verify.subjects.base import Subject, choices_of
 from sifrc.verify.table import Row
 
-__all__ = ["generated_rows"]
+__all__ = ["Generated", "generated_rows"]
 
-_FUNC, _EIGENVALUES = "torch.func, float64", "eigenvalues"
+_FUNC, _ALGEBRA, _EIGENVALUES = "torch.func, float64", "torch.func, dense algebra", "eigenvalues"
 _BATCH = 3
 _SMALL, _LARGE = 2**18, 2**25
 """Entries of all blocks of weights, up to which they are compared for every kind, and at all."""
@@ -36,7 +36,7 @@ def _definite(kind: Kind) -> bool:
     return kind.definite
 
 
-class _Generated(Level):
+class Generated(Level):
     whole = 64
 
     def __init__(self, spec: Spec, looked: Looked, module: Any, framework: Any, seed: int) -> None:
@@ -124,16 +124,19 @@ class _Generated(Level):
                 for case in operator.fitting(plan):
                     if all(result.meaning == Blocks(dense=True) for result in case.results):
                         ((_, found),) = subject.call(operator, case, plan, next(choices_of(case)))
-                        yield separate_digits(found, subject.oracle.dense_blocks(), subject.oracle.limit), ""
+                        yield (
+                            separate_digits(found, subject.oracle.dense_blocks(), subject.oracle.limit),
+                            "worst: hessian",
+                        )
 
         return check
 
 
 def generated_rows(spec: Spec, looked: Looked, module: Any, framework: Any, seed: int) -> Iterator[Check]:
     """The checks of level 3; None where the module lacks the function."""
-    level = _Generated(spec, looked, module, framework, seed)
+    level = Generated(spec, looked, module, framework, seed)
     for operator in looked.records:
-        checks = [(_FUNC, level.meanings(operator))]
+        checks = [(_ALGEBRA if operator.kinds else _FUNC, level.meanings(operator))]
         if has_blocks(operator):
             if any(kind.definite for kind in looked.kinds.values()):
                 checks.append((_EIGENVALUES, level.of_kinds(operator, level.definite, _definite)))
@@ -152,7 +155,7 @@ def generated_rows(spec: Spec, looked: Looked, module: Any, framework: Any, seed
 
 
 def _row(
-    level: _Generated,
+    level: Generated,
     operator: Operator,
     oracle: str,
     check: Callable[[Subject], Iterator[tuple[float, str]]],
@@ -161,7 +164,7 @@ def _row(
 
 
 def _linearize_row(
-    level: _Generated, operator: Operator, check: Callable[[Subject], Iterator[tuple[float, str]]]
+    level: Generated, operator: Operator, check: Callable[[Subject], Iterator[tuple[float, str]]]
 ) -> Row | None:
     row = level.row(operator, _FUNC, check)
     return None if row is None else replace(row, quantity="linearize")

@@ -20,7 +20,6 @@ from sifrc.verify.points import capped
 __all__ = ["Looked", "described", "looked_at", "newton_obstacle"]
 
 _SMALL = 4
-_BLOCKS = ("hessian_diagonal",)
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ def looked_at(spec: Spec, names: Iterable[str], module: Any = None) -> Looked:
     context, kinds = Context(derived), kinds_of(spec, module)
     if any(one.uses_kinds for one in declared):
         try:
+            derived.curvature.moments("second")
             found = available_kinds(derived, kinds.values())
             context, kinds = Context(derived, found), {kind.name: kind for kind, _ in found}
         except DerivationError as error:

@@ -155,7 +155,7 @@ class Level:
         if skipped:
             notes.append(f"{skipped} random points where a run-time condition fails were skipped")
         if operator.kinds:
-            notes.append(described(self.looked.kinds.values()))
+            notes.append(described(kind for _, kind in self.kinds(operator) if kind is not None))
         if operator.partitioned:
             notes += self._group_notes(oracle)
         passed = worst >= required

@@ -20,7 +20,8 @@ from sifrc.methods.planning import make_plan
 from sifrc.model import build_model
 from sifrc.spec import build_spec
 from sifrc.verify.points import Point
-from sifrc.verify.precise.summary_program import SummaryProgram, summary_program
+from sifrc.verify.subjects.program import RunningProgram, program_of
+from sifrc.verify.summary_parts import parts_of
 
 RANGE = {"float32": (-149, 120), "float64": (-1074, 1000)}
 """Exponents of the smallest number, and of large ones."""
@@ -49,9 +50,14 @@ def summaries_of(data: dict[str, Any], point: Point, where: str, direction: dict
     if where == "interpreter":
         spec = build_spec(data)
         targets = np.eye(2)[point.targets]
-        program = SummaryProgram(*summary_program(spec), point.params, point.inputs, targets)
-        found, whole = program.order(3, direction), program.whole(direction)
-        return [found.g, found.h, found.d, whole.t]
+        program = RunningProgram(*program_of(spec, ("summary",)), point.params, point.inputs, targets, NUMPY)
+        discrete = spec.partition.kind == "discrete"
+        program.give_direction(direction, parts_of(spec, direction) if discrete else None)
+        operator = program.operator("summary")
+        third, whole = (
+            [arrays["value"] for _, arrays in program.run(operator, case)] for case in operator.cases[2:]
+        )
+        return [*third[1:], whole[-1]]
     calls = SummaryCalls(
         module(data, where), Point(point.params, point.inputs, point.targets, direction), data["dtype"]
     )

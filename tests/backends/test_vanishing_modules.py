@@ -26,8 +26,10 @@ from sifrc.model import build_model
 from sifrc.operators.derivatives import DERIVATIVES
 from sifrc.operators.registry import BLOCK_OPERATORS
 from sifrc.spec import Spec, build_spec
-from sifrc.verify.generated.rows import Framework, generated_rows
+from sifrc.verify.generated import generated_rows
 from sifrc.verify.ladder import verify
+from sifrc.verify.records import looked_at
+from sifrc.verify.subjects.module import Framework
 
 SMOOTH = tuple(one.name for one in DERIVATIVES if one.name != "newton_direction")
 IDENTITIES = ("x", "x + 1", "a*x", "x + log(2)", "log(exp(x)) - 0.5", "where(x > 0, x + 1, x)", "max(x, x)")
@@ -185,7 +187,8 @@ def test_sums_of_factors_that_cancel_keep_their_number_of_terms(
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     spec = build_spec(spectral("tanh(x)", "mean((y*t - mean(y*t))**2)"))
     module = module_of(spec, backend, ("hessian_vector_product",), tmp_path)
-    rows = {name: row for name, _, row in generated_rows(spec, module, FRAMEWORKS[backend], 1)}
+    looked = looked_at(spec, ["hessian_vector_product"])
+    rows = {name: row for name, _, row in generated_rows(spec, looked, module, FRAMEWORKS[backend], 1)}
     row = rows["hessian_vector_product"]()
     assert row is not None and row.passed, row
 
@@ -204,7 +207,9 @@ def test_an_error_within_an_operator_is_not_a_missing_operator() -> None:
         raise KeyError(1)
 
     module = SimpleNamespace(torch=torch, hessian_vector_product=hessian_vector_product)
-    checks = {name: check for name, _, check in generated_rows(build_spec(data()), module, "torch", 1)}
+    spec = build_spec(data())
+    looked = looked_at(spec, ["gradient", "hessian_vector_product"])
+    checks = {name: check for name, _, check in generated_rows(spec, looked, module, "torch", 1)}
     assert checks["gradient"]() is None
     with pytest.raises(KeyError):
         checks["hessian_vector_product"]()

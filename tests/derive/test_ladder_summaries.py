@@ -158,7 +158,7 @@ EVERY = ((1, False), (2, False), (3, False), (3, True))
 WRONG: dict[str, tuple[Any, set[str]]] = {
     "order 1": (_scaled("g", EVERY), {"torch.func, float64", "identities"}),
     "order 1, of one order": (_scaled("g", EVERY[:1]), {"torch.func, float64", "identities"}),
-    "order 2": (_scaled("H", EVERY[1:]), {"torch.func, float64"}),
+    "order 2": (_scaled("H", EVERY[1:]), {"torch.func, float64", "identities"}),
     "order 3, the diagonal": (_scaled("D3", EVERY[2:3]), {"torch.func, float64", "identities"}),
     "order 3, all of it": (_scaled("D3", EVERY[3:]), {"torch.func, float64", "identities"}),
     "order 2 not symmetric": (_lopsided("H"), {"torch.func, float64", "identities"}),

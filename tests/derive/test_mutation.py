@@ -43,9 +43,10 @@ from sifrc.model import build_model
 from sifrc.scalar import ABS, EXP, RECIPROCAL
 from sifrc.spec import Spec, build_spec
 from sifrc.verify.points import random_point
-from sifrc.verify.precise.curvature import curvature_precise_rows
+from sifrc.verify.precise.rows import precise_rows
 from sifrc.verify.precise.steps import step_rows
 from sifrc.verify.precise.systems import SampleSystems
+from sifrc.verify.records import looked_at
 from sifrc.verify.symbolic.curvature import (
     diagonal_identities,
     product_identities,
@@ -365,7 +366,7 @@ def block_numbers_differ() -> bool:
     """Level 2 of curvature blocks: a loss that is not convex, on classes, and one on vectors."""
     for spec in (_blocks_spec("bounded"), _blocks_spec("binary_cross_entropy", curvature=["fisher"])):
         try:
-            rows = curvature_precise_rows(spec, _CHECKED, 30, 0)
+            rows = precise_rows(spec, looked_at(spec, _CHECKED), 30, 0)
             if not all((row := check()) is not None and row.passed for _, _, check in rows):
                 return True
         except Exception:

@@ -23,6 +23,7 @@ from sifrc.backends.numba_cpu import storage
 from sifrc.cache import entry_name, module_from_cache
 from sifrc.compiler import Request, compile_spec
 from sifrc.errors import DerivationError
+from sifrc.ir.arithmetic import NUMPY
 from sifrc.ir.quantity import Storage
 from sifrc.lower.arrays import Family, Load, Ref, Subscript
 from sifrc.lower.lowering import lower
@@ -34,7 +35,7 @@ from sifrc.model import build_model
 from sifrc.operators.registry import BLOCK_OPERATORS
 from sifrc.spec import Spec, build_spec
 from sifrc.verify.points import Point, random_point
-from sifrc.verify.precise.programs import ProgramBatch
+from sifrc.verify.subjects.program import RunningProgram
 
 RANDOM = settings(
     phases=(Phase.explicit, Phase.generate),
@@ -81,7 +82,8 @@ def agree(spec: Spec, seed: int, patch: pytest.MonkeyPatch) -> int:
         targets = np.eye(spec.layers[-1].size)[point.targets]
     model = build_model(spec)
     program = lower(make_plan(model).plan)
-    batch = ProgramBatch(model, program, point.params, point.inputs, targets, point.vector, {})
+    batch = RunningProgram(model, program, point.params, point.inputs, targets, NUMPY)
+    batch.give_direction(point.vector, None)
     scale = len(point.inputs) if spec.loss.reduction == "sum" else 1
     for kind in made._KINDS:
         for name, choices in (

@@ -14,14 +14,13 @@ from spec_points import expected, largest_inside, moved, precise
 
 from sifrc.errors import SifrcError
 from sifrc.spec.types import Spec
+from sifrc.verify import generated, laws, meaning
 from sifrc.verify.comparison import EPSILON, separate_digits
-from sifrc.verify.generated import curvature as curvature_generated
-from sifrc.verify.generated import rows as generated
-from sifrc.verify.generated import summaries as summary_generated
-from sifrc.verify.generated.curvature import curvature_generated_rows
-from sifrc.verify.generated.rows import generated_rows
-from sifrc.verify.generated.summaries import summary_generated_rows
+from sifrc.verify.generated import generated_rows
 from sifrc.verify.points import random_point
+from sifrc.verify.records import looked_at
+from sifrc.verify.rows import Check
+from sifrc.verify.subjects import module as subject
 
 __all__ = ["NOISE", "compare_rows"]
 
@@ -58,25 +57,20 @@ def compare_rows(
     if largest_inside(spec, random_point(spec, seed, _BATCH)) > _LARGE:
         tally.counts["specs with too large states for rows"] += 1
         return
+    wanted = {
+        "newton": ["newton_direction"],
+        "blocks": list(blocks),
+        "summary": ["summary"] if summary else [],
+    }
     for framework, module in modules.items():
-        parts: list[tuple[str, Make]] = [
-            ("newton", lambda s, m=module, f=framework: _directions(spec, m, f, s)),
-            (
-                "blocks",
-                lambda s, m=module, f=framework: list(curvature_generated_rows(spec, list(blocks), m, f, s)),
-            ),
-        ]
-        if summary:
-            parts.append(
-                ("summary", lambda s, m=module, f=framework: list(summary_generated_rows(spec, m, f, s)))
-            )
-        for part, make in parts:
-            with np.errstate(all="ignore"):
-                _Rows(spec, part, framework, make, seed, tally).compare()
+        for part, names in wanted.items():
+            if names:
 
+                def make(s: int, n: list[str] = names, m: Any = module, f: str = framework) -> list[Check]:
+                    return list(generated_rows(spec, looked_at(spec, n, m), m, f, s))
 
-def _directions(spec: Spec, module: Any, framework: Any, seed: int) -> list[Any]:
-    return [row for row in generated_rows(spec, module, framework, seed) if row[0] == "newton_direction"]
+                with np.errstate(all="ignore"):
+                    _Rows(spec, part, framework, make, seed, tally).compare()
 
 
 @dataclass
@@ -117,7 +111,7 @@ class _Digits:
 @contextmanager
 def _measuring(digits: _Digits, moves: int = 0) -> Iterator[None]:
     """Rows count digits like this, at a point whose last bits are changed in one of several ways."""
-    modules: tuple[Any, ...] = (curvature_generated, summary_generated)
+    modules: tuple[Any, ...] = (meaning, laws, generated)
     for module in modules:
         module.separate_digits = digits
 
@@ -125,16 +119,16 @@ def _measuring(digits: _Digits, moves: int = 0) -> Iterator[None]:
         own = random_point(spec, seed, batch)
         return moved(own, seed + moves, EPSILON[spec.dtype]) if moves else own
 
-    generated.random_point = point
-    whole = summary_generated._WHOLE
-    summary_generated._WHOLE = _MOST_GROUPS  # all of order 3 by nested derivatives takes a minute for 60
+    subject.random_point = point
+    whole = generated.Generated.whole
+    generated.Generated.whole = _MOST_GROUPS  # all of order 3 by nested derivatives takes a minute for 60
     try:
         yield
     finally:
-        summary_generated._WHOLE = whole
+        generated.Generated.whole = whole
         for module in modules:
             module.separate_digits = separate_digits
-        generated.random_point = random_point
+        subject.random_point = random_point
 
 
 @dataclass

@@ -22,7 +22,7 @@ from sifrc.verify.table import Row
 
 __all__ = ["precise_rows"]
 
-_DUALS, _LIMITS = "nested duals", "exact limits"
+_DUALS, _ALGEBRA, _LIMITS = "nested duals", "nested duals, dense algebra", "exact limits"
 _CAPS = ((80, 4), (40, 3))
 """Up to so many parameters a network is taken as it is, or its layers are capped: plain operators, others."""
 
@@ -105,7 +105,7 @@ def precise_rows(spec: Spec, looked: Looked, digits: int, seed: int) -> Iterator
         return run
 
     for operator in looked.records:
-        checks = [(_DUALS, level.meanings(operator))]
+        checks = [(_ALGEBRA if operator.kinds else _DUALS, level.meanings(operator))]
         if has_blocks(operator) and any(map(_rewritten, looked.kinds.values())):
             checks.append((_LIMITS, level.of_kinds(operator, exact_limit, _rewritten)))
         if operator.partitioned:

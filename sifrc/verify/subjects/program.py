@@ -89,6 +89,14 @@ class RunningProgram:
             raise LookupError(f"'{name}' does not exist for this model")
         return found
 
+    def call(self, name: str, kind: str = "", **choices: object) -> dict[str, Array]:
+        """What an operator returns for some arguments, all results in one dict."""
+        operator = self.operator(name)
+        plan = next(plan for plan, _ in operator.starts() if plan is None or plan.name == kind)
+        fits = (c for c in operator.fitting(plan) if all(choices[n] in values for n, values in c.choices))
+        results = self.run(operator, next(fits), plan)
+        return {key: value for _, found in results for key, value in found.items()}
+
     def run(
         self, operator: Operator, case: Case, kind: KindPlan | None = None, switches: tuple[str, ...] = ()
     ) -> Results:
