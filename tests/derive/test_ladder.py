@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,6 +58,9 @@ def module_for(spec: Spec, **changes: Any) -> SimpleNamespace:
 
     def hvp(*arguments: Any) -> Any:
         return oracle_torch.hvp(spec, *arguments)
+
+    def vector_product(kind: str, point: tuple[Any, ...], vector: Any) -> Any:
+        return functions[f"{kind}_vector_product"](*point, vector)
 
     functions: dict[str, Any] = {
         "loss": function(forward.loss),
