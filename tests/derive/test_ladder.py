@@ -68,9 +68,7 @@ def module_for(spec: Spec, **changes: Any) -> SimpleNamespace:
         "gradient": function(lambda *a: oracle_torch.gradient(spec, *a)),
         "objective_and_gradient": lambda *a: (functions["objective"](*a), functions["gradient"](*a)),
         "hessian_vector_product": function(hvp),
-        "linearize": lambda *a, kind="hessian": (
-            lambda vector: functions[f"{kind}_vector_product"](*a, vector)
-        ),
+        "linearize": lambda *a, kind="hessian": partial(vector_product, kind, a),
         "gauss_newton_vector_product": function(lambda *a: oracle_torch.ggn_vp(spec, *a)),
         "newton_direction": function(newton),
         "torch": torch,
