@@ -272,8 +272,13 @@ class OperatorPrinter(ABC):
 
     def _run(self) -> list[str]:
         operator, record = self.operator, self.operator.record
-        lines = self.averaged()
-        if self.module.reduction == "sum":
+        apart = [case for case in self.cases if case.batch_axis]
+        lines = []
+        if apart:
+            lines.append(f"    if {' or '.join(map(_condition, apart))}:")
+            lines.append(f"        return part({self.whole()})")
+        lines += self.averaged()
+        if self.module.reduction == "sum" and all(case.scaled for case in self.cases):
             lines.append("    found = {name: len(inputs) * value for name, value in found.items()}")
         if record is None:
             return [*lines, "    return found"]

@@ -15,19 +15,21 @@ __all__ = [
     "HESSIAN_PRODUCT",
     "NEWTON_DIRECTION",
     "PARAMETER",
+    "shaped",
 ]
 
 
-def _shaped(name: str, weight: str, bias: str) -> Shaped:
+def shaped(name: str, weight: str, bias: str) -> Shaped:
+    """A quantity by its letters for weights and for biases."""
     return Shaped(name, MappingProxyType({"weight": weight, "bias": bias}))
 
 
-PARAMETER = _shaped("parameter", "W", "β")
-GRADIENT = _shaped("gradient", "G", "g")
-DIRECTION = _shaped("direction", "N", "η")
+PARAMETER = shaped("parameter", "W", "β")
+GRADIENT = shaped("gradient", "G", "g")
+DIRECTION = shaped("direction", "N", "η")
 """Of a differential, and the vector of a product."""
-HESSIAN_PRODUCT = _shaped("hessian_product", "HN", "Hη")
-GAUSS_NEWTON_PRODUCT = _shaped("gauss_newton_product", "GN", "Gη")
-NEWTON_DIRECTION = _shaped("newton", "N*", "η*")
-BLOCK_PRODUCT = _shaped("block_product", "BN", "Bη")
-DIAGONAL = _shaped("diagonal", "dW", "dβ")
+HESSIAN_PRODUCT = shaped("hessian_product", "HN", "Hη")
+GAUSS_NEWTON_PRODUCT = shaped("gauss_newton_product", "GN", "Gη")
+NEWTON_DIRECTION = shaped("newton", "N*", "η*")
+BLOCK_PRODUCT = shaped("block_product", "BN", "Bη")
+DIAGONAL = shaped("diagonal", "dW", "dβ")

@@ -17,9 +17,8 @@ from sifrc.methods.ranges import LARGEST_WHOLE, Range
 from sifrc.methods.registry import find_method
 from sifrc.model import Model
 from sifrc.operators.phase import Phase
-from sifrc.operators.phases import phases_of
 from sifrc.operators.record import Operator
-from sifrc.operators.registry import context_of, resolve_operators
+from sifrc.operators.registry import context_of, phases_of, resolve_operators
 from sifrc.operators.summaries import groups_of, owners_of
 from sifrc.spec.types import OptionValue
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -10,10 +10,12 @@ from sifrc.derive.curvature.kinds import EXACT_WHEN
 from sifrc.derive.curvature.systems import MEAN_BLOCK, MOMENTS, SCORES, Moment
 from sifrc.derive.curvature.weights import owner_of
 from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, GRADIENT
+from sifrc.derive.system import System
 from sifrc.errors import MethodError
 from sifrc.model import Model
-from sifrc.operators.context import Context, Declaration
+from sifrc.operators.context import Context, Declaration, OperatorSet
 from sifrc.operators.meaning import BlockProduct, Blocks, Diagonal, Factors, Gradient, SampleBlocks
+from sifrc.operators.phase import Row
 from sifrc.operators.record import Argument, Case, Entry, Field, Form, Operator, Pairs, Record, Table, Vector
 
 __all__ = ["BLOCKS"]
@@ -209,36 +211,63 @@ def _hessian_diagonal(declared: Declaration, context: Context) -> Operator:
     )
 
 
-BLOCKS: tuple[Declaration, ...] = (
-    Declaration(
-        "block_hessian",
-        "Blocks of the Hessian of the objective, or of another curvature, by parameter.",
-        _block_hessian,
-        uses_kinds=True,
+def _systems(context: Context, wanted: Collection[str]) -> Iterator[Row]:
+    """Blocks of each kind, and what is made of the blocks of a form."""
+    if not context.systems:
+        return
+    for _, system in context.systems:
+        yield Row(system.name, lambda s=system: s, context.before(system))  # type: ignore[misc]
+    curvature = context.derived.curvature
+    rows: list[tuple[str, Callable[[], System]]] = [
+        ("mean_blocks", curvature.mean_blocks),
+        ("second_moments", lambda: curvature.moments("second")),
+        ("mean_moments", lambda: curvature.moments("mean")),
+        *((f"sample_blocks_of_{form}", lambda f=form: curvature.sample_blocks(f)) for form in SCORES),
+        ("dense_blocks_per_sample", lambda: curvature.dense("samples")),
+        *((f"dense_blocks_of_{form}", lambda f=form: curvature.dense(f)) for form in SCORES),
+        ("dense_blocks", lambda: curvature.dense("batch")),
+        ("block_product", lambda: curvature.product("samples", None)),
+        *((f"block_product_of_{form}", lambda f=form: curvature.product(f, None)) for form in SCORES),
+        ("block_product_second", lambda: curvature.product("batch", "second")),
+        ("block_product_mean", lambda: curvature.product("batch", "mean")),
+        ("diagonal", curvature.diagonal),
+    ]
+    for name, derive in rows:
+        yield Row(name, derive, ("forward",))
+
+
+BLOCKS = OperatorSet(
+    (
+        Declaration(
+            "block_hessian",
+            "Blocks of the Hessian of the objective, or of another curvature, by parameter.",
+            _block_hessian,
+            uses_kinds=True,
+        ),
+        Declaration(
+            "curvature_factors",
+            "Kronecker factors of the weights' blocks, by layer.",
+            _curvature_factors,
+            uses_kinds=True,
+        ),
+        Declaration(
+            "gradient_and_factors",
+            "Gradient, and Kronecker factors of the weights' blocks, in one pass.",
+            _gradient_and_factors,
+            uses_kinds=True,
+        ),
+        Declaration(
+            "block_vector_product",
+            "Block-diagonal curvature times a vector.",
+            _block_vector_product,
+            uses_kinds=True,
+        ),
+        Declaration(
+            "hessian_diagonal",
+            "Diagonal of the Hessian of the objective.",
+            _hessian_diagonal,
+            uses_kinds=True,
+        ),
     ),
-    Declaration(
-        "curvature_factors",
-        "Kronecker factors of the weights' blocks, by layer.",
-        _curvature_factors,
-        uses_kinds=True,
-    ),
-    Declaration(
-        "gradient_and_factors",
-        "Gradient, and Kronecker factors of the weights' blocks, in one pass.",
-        _gradient_and_factors,
-        uses_kinds=True,
-    ),
-    Declaration(
-        "block_vector_product",
-        "Block-diagonal curvature times a vector.",
-        _block_vector_product,
-        uses_kinds=True,
-    ),
-    Declaration(
-        "hessian_diagonal",
-        "Diagonal of the Hessian of the objective.",
-        _hessian_diagonal,
-        uses_kinds=True,
-    ),
+    _systems,
 )
-"""In the order in which modules have them."""

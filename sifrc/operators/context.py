@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from sifrc.derive.curvature.kinds import KINDS, Kind
@@ -13,9 +13,10 @@ from sifrc.ir.traverse import inputs_of
 from sifrc.model import Model
 from sifrc.model.parameters import Shaped
 from sifrc.operators.meaning import Meaning
+from sifrc.operators.phase import Row
 from sifrc.operators.record import Entry, KindPlan, Operator, Table
 
-__all__ = ["Context", "Declaration", "available_kinds"]
+__all__ = ["Context", "Declaration", "OperatorSet", "available_kinds"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,19 @@ class Declaration:
     doc: str
     build: Callable[[Declaration, Context], Operator]
     uses_kinds: bool = False
+
+
+@dataclass(frozen=True)
+class OperatorSet:
+    """Operators, and the systems that they are made of.
+
+    Args:
+        operators: in the order in which modules have them.
+        systems: rows in an order in which they can run; some are only known where they are wanted.
+    """
+
+    operators: tuple[Declaration, ...]
+    systems: Callable[[Context, Collection[str]], Iterable[Row]]
 
 
 def available_kinds(derived: Derived, wanted: Iterable[Kind] = ()) -> tuple[tuple[Kind, System], ...]:

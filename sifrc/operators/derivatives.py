@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -13,9 +14,12 @@ from sifrc.derive.shaped import (
     HESSIAN_PRODUCT,
     NEWTON_DIRECTION,
 )
+from sifrc.derive.system import System
+from sifrc.ir import Input
 from sifrc.model.parameters import Shaped
-from sifrc.operators.context import Context, Declaration
+from sifrc.operators.context import Context, Declaration, OperatorSet
 from sifrc.operators.meaning import Gradient, NewtonDirection, Product, Value
+from sifrc.operators.phase import Row
 from sifrc.operators.record import Case, Mean, Operator, Result, Vector
 
 __all__ = ["DERIVATIVES"]
@@ -85,55 +89,90 @@ def _with_spectral(functions: tuple[str, ...], context: Context) -> tuple[str, .
     return ("forward", *context.spectral, *functions[1:])
 
 
-DERIVATIVES: tuple[Declaration, ...] = (
-    Declaration(
-        "loss",
-        "Mean loss of a batch.",
-        partial(_plain, ("forward", "objective"), partial(_value, "loss"), "ESN(1)"),
-    ),
-    Declaration(
-        "objective",
-        "Mean loss and state regularisation of a batch.",
-        partial(_plain, ("forward", "objective"), partial(_value, "objective"), "ESN(4)"),
-    ),
-    Declaration(
-        "gradient",
-        "Gradient of the objective.",
-        partial(_plain, ("forward", "adjoint", "gradient"), _gradient, "ESN(9, 10)"),
-    ),
-    Declaration(
-        "objective_and_gradient",
-        "Objective and its gradient, in one pass.",
-        partial(_plain, ("forward", "objective", "adjoint", "gradient"), _both, "ESN(9, 10)"),
-    ),
-    Declaration(
-        "hessian_vector_product",
-        "Hessian of the objective times a vector.",
-        partial(
-            _product,
-            "hessian",
-            ("forward", "adjoint"),
-            ("tangent", "adjoint_tangent", "hessian_product"),
-            HESSIAN_PRODUCT,
-            "ESN(16), MK(31)",
+def _systems(context: Context, wanted: Collection[str]) -> Iterator[Row]:
+    derived, spectral = context.derived, context.spectral
+    base = ("forward", *spectral)
+    yield Row("forward", lambda: derived.first.forward)
+    if derived.spectral is not None:
+        system = derived.spectral.system
+        yield Row("spectral", lambda: system, ("forward",))
+    yield Row("objective", lambda: derived.first.objective, base)
+    yield Row("adjoint", lambda: derived.first.adjoint, base)
+    after = (*base, "adjoint")
+    yield Row("gradient", lambda: derived.first.gradient, after)
+    yield Row("tangent", lambda: derived.second.tangent, after)
+    yield Row("adjoint_tangent", lambda: derived.second.adjoint_tangent, (*after, "tangent"))
+    tangents = (*after, "tangent", "adjoint_tangent")
+    yield Row("hessian_product", lambda: derived.second.product, tangents)
+    yield Row("linearized", lambda: derived.gauss_newton.tangent, ("forward",))
+    yield Row("linearized_adjoint", lambda: derived.gauss_newton.adjoint, ("forward", "linearized"))
+    linearized = ("forward", "linearized", "linearized_adjoint")
+    yield Row("gauss_newton_product", lambda: derived.gauss_newton.product, linearized)
+    yield Row("newton", lambda: _as_result(derived.exact_newton.system()), after)
+
+
+def _as_result(system: System) -> System:
+    """Newton directions as results: apart from the vector (N, η) that a product is given."""
+    results = dict(zip(DIRECTION.families, NEWTON_DIRECTION.families, strict=True))
+
+    def result(symbol: Input) -> Input:
+        return Input(results[symbol.family], symbol.index, symbol.slots, symbol.role)
+
+    equations = tuple(replace(equation, symbol=result(equation.symbol)) for equation in system.equations)
+    return replace(system, equations=equations)
+
+
+DERIVATIVES = OperatorSet(
+    (
+        Declaration(
+            "loss",
+            "Mean loss of a batch.",
+            partial(_plain, ("forward", "objective"), partial(_value, "loss"), "ESN(1)"),
+        ),
+        Declaration(
+            "objective",
+            "Mean loss and state regularisation of a batch.",
+            partial(_plain, ("forward", "objective"), partial(_value, "objective"), "ESN(4)"),
+        ),
+        Declaration(
+            "gradient",
+            "Gradient of the objective.",
+            partial(_plain, ("forward", "adjoint", "gradient"), _gradient, "ESN(9, 10)"),
+        ),
+        Declaration(
+            "objective_and_gradient",
+            "Objective and its gradient, in one pass.",
+            partial(_plain, ("forward", "objective", "adjoint", "gradient"), _both, "ESN(9, 10)"),
+        ),
+        Declaration(
+            "hessian_vector_product",
+            "Hessian of the objective times a vector.",
+            partial(
+                _product,
+                "hessian",
+                ("forward", "adjoint"),
+                ("tangent", "adjoint_tangent", "hessian_product"),
+                HESSIAN_PRODUCT,
+                "ESN(16), MK(31)",
+            ),
+        ),
+        Declaration(
+            "gauss_newton_vector_product",
+            "Gauss–Newton matrix of the data loss times a vector.",
+            partial(
+                _product,
+                "gauss_newton",
+                ("forward",),
+                ("linearized", "linearized_adjoint", "gauss_newton_product"),
+                GAUSS_NEWTON_PRODUCT,
+                "",
+            ),
+        ),
+        Declaration(
+            "newton_direction",
+            "Newton direction (N, η) of one sample, H·(N, η) = gradient; a step is params − lr·(N, η).",
+            partial(_plain, ("forward", "adjoint", "newton"), _newton, "ESN(17)", batched=False),
         ),
     ),
-    Declaration(
-        "gauss_newton_vector_product",
-        "Gauss–Newton matrix of the data loss times a vector.",
-        partial(
-            _product,
-            "gauss_newton",
-            ("forward",),
-            ("linearized", "linearized_adjoint", "gauss_newton_product"),
-            GAUSS_NEWTON_PRODUCT,
-            "",
-        ),
-    ),
-    Declaration(
-        "newton_direction",
-        "Newton direction (N, η) of one sample, H·(N, η) = gradient; a step is params − lr·(N, η).",
-        partial(_plain, ("forward", "adjoint", "newton"), _newton, "ESN(17)", batched=False),
-    ),
+    _systems,
 )
-"""In the order in which modules have them."""

@@ -23,36 +23,41 @@ Moment: TypeAlias = Literal["second", "mean", "exact"]
 
 
 @dataclass(frozen=True)
-class Value:
+class Meaning:
+    """Base of all: an operator may bring its own, with a rule in :mod:`sifrc.verify.meaning`."""
+
+
+@dataclass(frozen=True)
+class Value(Meaning):
     """The loss or the objective of a batch."""
 
     of: Literal["loss", "objective"]
 
 
 @dataclass(frozen=True)
-class Gradient:
+class Gradient(Meaning):
     """∂L/∂θ."""
 
 
 @dataclass(frozen=True)
-class Product:
+class Product(Meaning):
     """A matrix times the vector: the Hessian of the objective, or the Gauss–Newton matrix of the loss."""
 
     matrix: Literal["hessian", "gauss_newton"]
 
 
 @dataclass(frozen=True)
-class NewtonDirection:
+class NewtonDirection(Meaning):
     """What the Hessian maps to the gradient, for one sample."""
 
 
 @dataclass(frozen=True)
-class SampleBlocks:
+class SampleBlocks(Meaning):
     """The blocks of the biases, of every sample."""
 
 
 @dataclass(frozen=True)
-class Blocks:
+class Blocks(Meaning):
     """Diagonal blocks of a curvature, by parameter.
 
     Args:
@@ -63,14 +68,14 @@ class Blocks:
 
 
 @dataclass(frozen=True)
-class Factors:
+class Factors(Meaning):
     """Block of the pre-activation and moment of the input, by layer."""
 
     moment: Literal["second", "mean"]
 
 
 @dataclass(frozen=True)
-class BlockProduct:
+class BlockProduct(Meaning):
     """Block-diagonal curvature times the vector.
 
     Args:
@@ -81,12 +86,12 @@ class BlockProduct:
 
 
 @dataclass(frozen=True)
-class Diagonal:
+class Diagonal(Meaning):
     """Diagonal of a curvature."""
 
 
 @dataclass(frozen=True)
-class Along:
+class Along(Meaning):
     """Derivatives of the objective along the groups' parts of the vector.
 
     Args:
@@ -96,17 +101,3 @@ class Along:
 
     order: int
     full: bool = False
-
-
-Meaning: TypeAlias = (
-    Value
-    | Gradient
-    | Product
-    | NewtonDirection
-    | SampleBlocks
-    | Blocks
-    | Factors
-    | BlockProduct
-    | Diagonal
-    | Along
-)

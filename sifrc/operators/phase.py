@@ -1,12 +1,13 @@
-"""A phase: one derived system as a step of evaluation."""
+"""A phase: one derived system as a step of evaluation; before it is derived, a row of a table."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sifrc.derive.system import System
 
-__all__ = ["Phase"]
+__all__ = ["Phase", "Row"]
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,18 @@ class Phase:
     def with_forms(self, *forms: str) -> Phase:
         """The phase with these forms added."""
         return replace(self, forms=tuple(dict.fromkeys((*self.forms, *forms))))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system that is derived when it is wanted.
+
+    Args:
+        name: of the system.
+        derive: the system.
+        after: as in a phase.
+    """
+
+    name: str
+    derive: Callable[[], System]
+    after: tuple[str, ...] = ()

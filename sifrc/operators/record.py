@@ -231,6 +231,7 @@ class Case:
         forms: of the kinds; () for an operator without kinds.
         batch_axis: whether the results have a sample axis.
         whole: whether the results are products of means over the batch, and no means of such products.
+        scaled: whether they grow with the batch where a loss is a sum over it.
     """
 
     functions: tuple[str, ...]
@@ -239,6 +240,7 @@ class Case:
     forms: tuple[Form, ...] = ()
     batch_axis: bool = False
     whole: bool = False
+    scaled: bool = True
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,16 @@ from sifrc.errors import Location, MethodError
 from sifrc.operators.blocks import BLOCKS
 from sifrc.operators.context import Context, Declaration, available_kinds
 from sifrc.operators.derivatives import DERIVATIVES
+from sifrc.operators.phase import Phase
 from sifrc.operators.summaries import SUMMARIES
 
-__all__ = ["BLOCK_OPERATORS", "OPERATORS", "context_of", "resolve_operators"]
+__all__ = ["BLOCK_OPERATORS", "OPERATORS", "context_of", "phases_of", "resolve_operators"]
+
+_SETS = (DERIVATIVES, BLOCKS, SUMMARIES)
+_FORMS = ("batched", "single")
 
 OPERATORS: Mapping[str, Declaration] = MappingProxyType(
-    {declared.name: declared for declared in (*DERIVATIVES, *BLOCKS, *SUMMARIES)}
+    {declared.name: declared for one in _SETS for declared in one.operators}
 )
 """By name, in the order in which modules have them."""
 BLOCK_OPERATORS: tuple[str, ...] = tuple(name for name, declared in OPERATORS.items() if declared.uses_kinds)
@@ -62,3 +66,28 @@ def context_of(derived: Derived, declared: Collection[Declaration]) -> Context:
     if not any(one.uses_kinds for one in declared):
         return Context(derived)
     return Context(derived, available_kinds(derived, [kind_of(c) for c in derived.model.spec.curvature]))
+
+
+def phases_of(context: Context, wanted: Mapping[str, set[str]]) -> list[Phase]:
+    """The wanted phases in an order in which they can run.
+
+    Args:
+        context: derivations and kinds.
+        wanted: forms of each, by name.
+
+    Raises:
+        LookupError: something is wanted that no system has.
+    """
+    asked = {name: forms for name, forms in wanted.items() if forms}
+    every = frozenset(form for forms in asked.values() for form in forms)
+    asked |= {name: set(every) for name in context.spectral}
+    found = [
+        Phase(row.derive(), row.after, tuple(form for form in _FORMS if form in asked[row.name]))
+        for one in _SETS
+        for row in one.systems(context, asked)
+        if row.name in asked
+    ]
+    missing = set(asked) - {phase.name for phase in found}
+    if missing:
+        raise LookupError(f"no system is called {', '.join(sorted(missing))}")
+    return found

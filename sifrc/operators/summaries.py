@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 
 from sifrc.derive.derived import Derived
 from sifrc.derive.groups import OWNER
 from sifrc.derive.shaped import DIRECTION, GRADIENT
 from sifrc.model.partition import Partition
-from sifrc.operators.context import Context, Declaration
+from sifrc.operators.context import Context, Declaration, OperatorSet
 from sifrc.operators.meaning import Along, Gradient, Value
+from sifrc.operators.phase import Row
 from sifrc.operators.record import Argument, Case, Field, Mean, Operator, Record, Single, Switch, Vector
 
 __all__ = ["SUMMARIES", "SUMMARY", "groups_of", "owners_of"]
@@ -102,11 +103,26 @@ def owners_of(derived: Derived) -> Mapping[tuple[str, int], int]:
     return MappingProxyType(found)
 
 
-SUMMARIES: tuple[Declaration, ...] = (
-    Declaration(
-        SUMMARY,
-        "Summary of the derivatives along a direction, by groups of the parameters.",
-        _summary,
+def _systems(context: Context, wanted: Collection[str]) -> Iterator[Row]:
+    """Summaries of each order, and of all of order 3, where some are wanted."""
+    if not any(name.startswith("summary_") for name in wanted):
+        return
+    summaries, before = context.derived.summaries, ("forward", *context.spectral, "adjoint")
+    systems = [(summaries.of_order(order), before) for order in (1, 2, 3)]
+    ran = summaries.whole()
+    for position, system in enumerate(ran):
+        systems.append((system, (*before, *(earlier.name for earlier in ran[:position]))))
+    for system, after in systems:
+        yield Row(system.name, lambda s=system: s, after)  # type: ignore[misc]
+
+
+SUMMARIES = OperatorSet(
+    (
+        Declaration(
+            SUMMARY,
+            "Summary of the derivatives along a direction, by groups of the parameters.",
+            _summary,
+        ),
     ),
+    _systems,
 )
-"""In the order in which modules have them."""

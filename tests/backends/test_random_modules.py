@@ -34,7 +34,7 @@ RANDOM = settings(
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
-SMOOTH = tuple(one.name for one in DERIVATIVES if one.name != "newton_direction")
+SMOOTH = tuple(one.name for one in DERIVATIVES.operators if one.name != "newton_direction")
 
 
 def sources(spec: Spec, operators: tuple[str, ...]) -> dict[str, str]:
@@ -56,7 +56,7 @@ def load(text: str, folder: Path) -> ModuleType:
 
 def agree(spec: Spec, module: ModuleType, framework: Framework, seed: int) -> None:
     """Every operator that the module has agrees with the oracle to rounding."""
-    looked = looked_at(spec, [one.name for one in DERIVATIVES])
+    looked = looked_at(spec, [one.name for one in DERIVATIVES.operators])
     rows = [check() for _, _, check in generated_rows(spec, looked, module, framework, seed)]
     found = [row for row in rows if row is not None]
     assert len(found) >= 5
@@ -93,7 +93,7 @@ def test_named_case(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     spec = build_spec(dict(CASES[name]))
     try:
-        texts = sources(spec, tuple(one.name for one in DERIVATIVES))
+        texts = sources(spec, tuple(one.name for one in DERIVATIVES.operators))
     except DerivationError:
         texts = sources(spec, SMOOTH)
     for text, framework in zip(texts.values(), ("torch", "numpy"), strict=True):

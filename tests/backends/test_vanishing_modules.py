@@ -31,7 +31,7 @@ from sifrc.verify.ladder import verify
 from sifrc.verify.records import looked_at
 from sifrc.verify.subjects.module import Framework
 
-SMOOTH = tuple(one.name for one in DERIVATIVES if one.name != "newton_direction")
+SMOOTH = tuple(one.name for one in DERIVATIVES.operators if one.name != "newton_direction")
 IDENTITIES = ("x", "x + 1", "a*x", "x + log(2)", "log(exp(x)) - 0.5", "where(x > 0, x + 1, x)", "max(x, x)")
 MULTIPLES = ("2*x", "-x", "sqrt(2)*x", "1 - x/log(3)")
 CONSTANTS = ("0*x + 1", "x - x", "x**0", "0*x + softplus(1)", "where(x > 0, 1 + 0*x, 2)")

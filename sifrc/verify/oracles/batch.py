@@ -44,6 +44,10 @@ class BatchOracle(ABC):
         """Of the objective, as :meth:`seen`."""
 
     @abstractmethod
+    def sample_gradients(self) -> dict[str, Array]:
+        """Of the objective of every sample, (B, …) by name."""
+
+    @abstractmethod
     def product(self, matrix: Literal["hessian", "gauss_newton"]) -> dict[str, Array]:
         """Times the direction, as :meth:`seen`."""
 

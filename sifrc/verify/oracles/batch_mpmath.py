@@ -70,6 +70,11 @@ class PreciseBatch(BatchOracle):
     def gradient(self) -> dict[str, Array]:
         return self._linear(lambda probe: self.derivative([probe]))
 
+    def sample_gradients(self) -> dict[str, Array]:
+        pairs = zip(self.inputs, self.targets, strict=True)
+        each = [self.oracle.gradient(self.params, x, t) for x, t in pairs]
+        return {name: np.stack([found[name] for found in each]) for name in self.params}
+
     def whole_gradient(self) -> dict[str, Array]:
         """Every entry of it, however many there are."""
         return self._entries(lambda unit: self.derivative([unit]))

@@ -60,6 +60,14 @@ class TorchBatch(BatchOracle):
     def gradient(self) -> dict[str, Array]:
         return _numbers(oracle.gradient(self.spec, *self.data))
 
+    def sample_gradients(self) -> dict[str, Array]:
+        params, inputs, targets = self.data
+        each = [
+            oracle.gradient(self.spec, params, inputs[n : n + 1], targets[n : n + 1])
+            for n in range(len(inputs))
+        ]
+        return {name: np.stack([_numbers(found)[name] for found in each]) for name in params}
+
     def product(self, matrix: Literal["hessian", "gauss_newton"]) -> dict[str, Array]:
         times = {"hessian": oracle.hvp, "gauss_newton": oracle.ggn_vp}[matrix]
         return _numbers(times(self.spec, *self.data, self.direction))
