@@ -13,11 +13,12 @@ from sifrc.operators.blocks import BLOCKS
 from sifrc.operators.context import Context, Declaration, available_kinds
 from sifrc.operators.derivatives import DERIVATIVES
 from sifrc.operators.phase import Phase
+from sifrc.operators.samples import SAMPLES
 from sifrc.operators.summaries import SUMMARIES
 
 __all__ = ["BLOCK_OPERATORS", "OPERATORS", "context_of", "phases_of", "resolve_operators"]
 
-_SETS = (DERIVATIVES, BLOCKS, SUMMARIES)
+_SETS = (DERIVATIVES, SAMPLES, BLOCKS, SUMMARIES)
 _FORMS = ("batched", "single")
 
 OPERATORS: Mapping[str, Declaration] = MappingProxyType(

@@ -22,8 +22,10 @@ from sifrc.operators.meaning import (
     SampleBlocks,
     Value,
 )
+from sifrc.operators.samples import SampleGradients
 from sifrc.verify.comparison import agreed_digits, separate_digits
 from sifrc.verify.oracles.batch import BatchOracle
+from sifrc.verify.oracles.curvature_reference import batch_mean
 from sifrc.verify.summary_parts import compared
 
 __all__ = ["SINGLE", "agreement"]
@@ -76,6 +78,19 @@ def _(meaning: NewtonDirection, found: Arrays, oracle: BatchOracle, kind: Kind |
     if set(found) != set(oracle.vector):
         raise VerificationError(f"expected the names {', '.join(oracle.vector)}, got {', '.join(found)}")
     return oracle.newton(found)
+
+
+@agreement.register
+def _(meaning: SampleGradients, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
+    each = oracle.sample_gradients()
+    mean = {name: batch_mean(value) for name, value in each.items()}
+    moments = {
+        "none": each,
+        "norm": {name: (value * value).reshape(len(value), -1).sum(axis=1) for name, value in each.items()},
+        "second": {name: batch_mean(value * value) for name, value in each.items()},
+        "variance": {name: batch_mean((value - mean[name]) ** 2) for name, value in each.items()},
+    }
+    return separate_digits(found, moments[meaning.moment], oracle.limit)
 
 
 @agreement.register

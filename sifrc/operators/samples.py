@@ -1,0 +1,84 @@
+"""Gradients of the samples of a batch, and what people make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from sifrc.derive.samples import (
+    SAMPLE_GRADIENT,
+    SAMPLE_SYSTEMS,
+    SECOND_MOMENT,
+    SQUARED_NORM,
+    VARIANCE,
+    sample_system,
+)
+from sifrc.operators.context import Context, Declaration, OperatorSet
+from sifrc.operators.meaning import Meaning
+from sifrc.operators.phase import Row
+from sifrc.operators.record import Argument, Case, Operator
+
+__all__ = ["SAMPLES"]
+
+
+@dataclass(frozen=True)
+class SampleGradients(Meaning):
+    """∂L/∂θ of every sample, or a moment of these.
+
+    Args:
+        moment: as the operator calls it.
+    """
+
+    moment: str
+
+
+_QUANTITIES = {"none": SAMPLE_GRADIENT, "norm": SQUARED_NORM, "second": SECOND_MOMENT, "variance": VARIANCE}
+
+
+def _per_sample_gradients(declared: Declaration, context: Context) -> Operator:
+    before = {"variance": ("gradient", SAMPLE_SYSTEMS["second"])}
+    cases = [
+        Case(
+            (*before.get(moment, ()), name),
+            (context.like_params(_QUANTITIES[moment], SampleGradients(moment)),),
+            (("moment", (moment,)),),
+            batch_axis=moment in ("none", "norm"),
+            scaled=False,
+        )
+        for moment, name in SAMPLE_SYSTEMS.items()
+    ]
+    return Operator(
+        declared.name,
+        declared.doc,
+        "ESN(10)",
+        tuple(cases),
+        prepare=("forward", *context.spectral, "adjoint"),
+        arguments=(
+            Argument(
+                "moment",
+                "none",
+                "none: the gradients themselves; norm: their squared norms; second: the mean over the batch "
+                "of their squares; variance: the mean of their squared distances from the mean.",
+            ),
+        ),
+        returns="Dict with the names of params: none: (B, …); norm: (B,); otherwise like params. Of the "
+        "objective of single samples, whatever the reduction of the loss is.",
+    )
+
+
+def _systems(context: Context, wanted: Collection[str]) -> Iterator[Row]:
+    after = ("forward", *context.spectral, "adjoint", "gradient")
+    for moment, name in SAMPLE_SYSTEMS.items():
+        yield Row(name, lambda m=moment: sample_system(context.derived.first, m), after)  # type: ignore[misc]
+
+
+SAMPLES = OperatorSet(
+    (
+        Declaration(
+            "per_sample_gradients",
+            "Gradient of the objective of every sample of a batch, or moments of these.",
+            _per_sample_gradients,
+        ),
+    ),
+    _systems,
+)
