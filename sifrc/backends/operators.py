@@ -123,7 +123,7 @@ class OperatorPrinter(ABC):
 
     @abstractmethod
     def averaged(self) -> list[str]:
-        """Statements that make ``found`` of ``part`` where a batch may come in parts; indented by 4."""
+        """The average of ``part`` as an expression, after statements that it needs; those indented by 4."""
 
     # -- the function
 
@@ -260,15 +260,22 @@ class OperatorPrinter(ABC):
             lines.append(f"        if {switch.name}:")
             lines += self.calls(switch.functions, (switch.result,), 12)
             lines.append(f"            found |= {self.named(switch.result)}")
+        single = len(self.cases) == 1
         for number, case in enumerate(self.cases):
-            last = number == len(self.cases) - 1
-            lines.append(
-                "        else:" if last else f"        {'elif' if number else 'if'} {_condition(case)}:"
-            )
-            lines += self.calls(case.functions, case.results, 12)
-            entries = [f'"{key}": {text}' for result in case.results for key, text in self._entries(result)]
-            lines.append(f"            found |= {{{', '.join(entries)}}}")
+            head = "else" if case is self.cases[-1] else f"{'elif' if number else 'if'} {_condition(case)}"
+            lines += [] if single else [f"        {head}:"]
+            lines += self._found(case, 8 if single else 12)
         return [*lines, *self.ending(), "        return found"]
+
+    def _found(self, case: Case, indent: int) -> list[str]:
+        """Statements that compute the results of a case and put them with what is found."""
+        tables = [r for r in case.results if isinstance(r, Table) and r.like_params]
+        others = [entry for r in case.results if r not in tables for entry in self._entries(r)]
+        lines = self.calls(case.functions, case.results, indent)
+        lines += [f"{' ' * indent}found |= {self.named(table)}" for table in tables]
+        if others:
+            lines += lines_of([f'"{key}": {text}' for key, text in others], "found |= {", "}", indent)
+        return lines
 
     def _run(self) -> list[str]:
         operator, record = self.operator, self.operator.record
@@ -277,8 +284,12 @@ class OperatorPrinter(ABC):
         if apart:
             lines.append(f"    if {' or '.join(map(_condition, apart))}:")
             lines.append(f"        return part({self.whole()})")
-        lines += self.averaged()
-        if self.module.reduction == "sum" and all(case.scaled for case in self.cases):
+        *before, averaged = self.averaged()
+        scaled = self.module.reduction == "sum" and all(case.scaled for case in self.cases)
+        if record is None and not scaled:
+            return [*lines, *before, f"    return {averaged}"]
+        lines += [*before, f"    found = {averaged}"]
+        if scaled:
             lines.append("    found = {name: len(inputs) * value for name, value in found.items()}")
         if record is None:
             return [*lines, "    return found"]

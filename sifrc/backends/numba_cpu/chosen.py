@@ -97,14 +97,14 @@ class _Printer(OperatorPrinter):
 
     def averaged(self) -> list[str]:
         if not self.operator.chunks:
-            return ["    found = _averaged(part, inputs, targets, len(inputs))"]
+            return ["_averaged(part, inputs, targets, len(inputs))"]
         names = ", ".join(argument.name for argument in self.operator.arguments)
         table = f"_{self.operator.name.upper()}_CASES"
         return [
             '    threads = _count("threads", threads)',
             '    rows = _count("chunk", chunk) if chunk is not None else -(-len(inputs) // threads)',
             "    memory = Workspace() if workspace is None else workspace",
-            f"    found = _shared(part, inputs, targets, rows, threads, memory, {table}[{names}])",
+            f"_shared(part, inputs, targets, rows, threads, memory, {table}[{names}])",
         ]
 
     def whole(self) -> str:

@@ -111,7 +111,7 @@ class _Printer(OperatorPrinter):
 
     def averaged(self) -> list[str]:
         rows = "_rows_at_a_time(chunk, len(inputs))" if self.operator.chunks else "len(inputs)"
-        return [f"    found = _averaged(part, inputs, targets, {rows})"]
+        return [f"_averaged(part, inputs, targets, {rows})"]
 
     def _code(self, family: str) -> str:
         return self.parts.program.family(family).code
