@@ -193,9 +193,12 @@ class OperatorPrinter(ABC):
         if operator.kind:
             (single,) = self.cases
             return [*lines, *self._case(single, 8)]
-        for case in self.cases:
+        *others, last = self.cases
+        for case in self.cases if operator.arguments else others:
             lines.append(f"        if {_condition(case)}:")
             lines += self._case(case, 12)
+        if not operator.arguments:
+            return [*lines, *self._case(last, 8)]
         named = ", ".join(f"{a.name}={{{a.name}!r}}" for a in operator.arguments)
         return [
             *lines,

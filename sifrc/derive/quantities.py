@@ -84,6 +84,8 @@ QUANTITIES: Mapping[str, Quantity] = table_of(
         Quantity("ρ", "residual_diagonal", "diagonal of the residual"),
         Quantity("ρ̄", "mean_residual", "batch mean of the residual's diagonal"),
         Quantity("h", "block_diagonal", "diagonals of the blocks H_k"),
+        Quantity("h̄", "mean_block_diagonal", "diagonals of the mean blocks H̄_k"),
+        Quantity("m̄²", "mean_square", "mean squares of the inputs of the layers"),
         Quantity("S", "score", "scores ∂ℓ/∂x_k at expected targets"),
         Quantity("T", "score_y", "back-propagated scores F'(a_k) ∘ S_k"),
         Quantity("Sᶜ", "class_score", "scores ∂ℓ/∂x_k at every class, times the root of its probability"),

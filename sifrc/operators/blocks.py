@@ -197,6 +197,21 @@ def _block_vector_product(declared: Declaration, context: Context) -> Operator:
     )
 
 
+def _diagonal(declared: Declaration, context: Context) -> Operator:
+    found = (context.like_params(DIAGONAL, Diagonal()),)
+    functions = {"samples": "diagonal", **{form: f"diagonal_of_{form}" for form in _MEANS}}
+    approximated = [kind.name for kind in context.kinds if kind.form == "batch"]
+    more = f" Of {', '.join(approximated)} it is made of products of means." if approximated else ""
+    return Operator(
+        declared.name,
+        declared.doc,
+        "EA-CG(4)",
+        tuple(Case((functions[form],), found, (), (form,)) for form in ("samples", *_MEANS)),
+        kinds=context.kinds,
+        returns=f"Dict like params.{more}",
+    )
+
+
 def _hessian_diagonal(declared: Declaration, context: Context) -> Operator:
     if not any(kind.name == "hessian" for kind in context.kinds):
         raise MethodError("hessian_diagonal needs the kind 'hessian'", hint="add it to curvature:")
@@ -230,7 +245,8 @@ def _systems(context: Context, wanted: Collection[str]) -> Iterator[Row]:
         *((f"block_product_of_{form}", lambda f=form: curvature.product(f, None)) for form in SCORES),
         ("block_product_second", lambda: curvature.product("batch", "second")),
         ("block_product_mean", lambda: curvature.product("batch", "mean")),
-        ("diagonal", curvature.diagonal),
+        ("diagonal", lambda: curvature.diagonal("samples")),
+        *((f"diagonal_of_{form}", lambda f=form: curvature.diagonal(f)) for form in _MEANS),
     ]
     for name, derive in rows:
         yield Row(name, derive, ("forward",))
@@ -262,6 +278,7 @@ BLOCKS = OperatorSet(
             _block_vector_product,
             uses_kinds=True,
         ),
+        Declaration("diagonal", "Diagonal of a curvature.", _diagonal, uses_kinds=True),
         Declaration(
             "hessian_diagonal",
             "Diagonal of the Hessian of the objective.",

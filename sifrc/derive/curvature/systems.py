@@ -23,7 +23,7 @@ from sifrc.derive.curvature.weights import WeightBlock, owner_of, weight_block
 from sifrc.derive.lagrangian import FirstOrder, derive_first_order
 from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION
 from sifrc.derive.system import Equation, System
-from sifrc.ir import Axis, Input, Operand, Role
+from sifrc.ir import Axis, Expr, Input, Operand, Role
 from sifrc.ir.build import einsum, rename, zero
 from sifrc.ir.traverse import inputs_of, substitute
 from sifrc.model import Constraint, LayerParameters
@@ -151,22 +151,35 @@ class Curvature:
             name.get(form, f"block_product_of_{form}"), "Product with the curvature blocks", tuple(equations)
         )
 
-    def diagonal(self) -> System:
-        """The diagonals of the blocks, averaged over the batch."""
+    def diagonal(self, form: Form) -> System:
+        """The diagonals of the blocks, averaged over the batch.
+
+        Args:
+            form: of the kind; from ``batch`` it is the product of means, an approximation.
+        """
         entries: list[Equation] = []
         equations: list[Equation] = []
+        batch = form == "batch"
         for layer, block in self._weights("samples"):
             c = owner_of(self.model, layer)
-            matrix = self._block(c, "samples")
-            symbol = Input("h", c.index, (c.axis,), Role.STATE)
-            value = einsum([(matrix, (c.axis, c.axis))], (c.axis,))
-            entries.append(Equation(symbol, value, c.index, "EA-CG(4b)"))
+            symbol = Input("h̄" if batch else "h", c.index, (c.axis,), Role.DIRECTION if batch else Role.STATE)
+            own = [
+                (e, tuple(c.axis if label == c.axis.primed else label for label in labels))
+                for e, labels in self._rows(c, form)
+            ]
+            entries.append(Equation(symbol, einsum(own, (c.axis,)), c.index, "EA-CG(4b)"))
             row, column, *_ = block.axes
-            own = einsum([(symbol, (row,)), (block.second_moment, (column, column))], (row, column))
+            squares: Expr = einsum([(block.second_moment, (column, column))], (column,))
+            if batch:
+                mean = Input("m̄²", layer.index, (column,), Role.DIRECTION)
+                entries.append(Equation(mean, squares, layer.index, "EA-CG(5)"))
+                squares = mean
+            value = einsum([(symbol, (row,)), (squares, (column,))], (row, column))
             for parameter in layer.members:
-                result, part = DIAGONAL.of(parameter), own if parameter.slot == "weight" else symbol
+                result, part = DIAGONAL.of(parameter), value if parameter.slot == "weight" else symbol
                 equations.append(Equation(result, rename(part, result.axes), layer.index, "EA-CG(4c)"))
-        return System("diagonal", "Diagonal of the Hessian", (*entries, *equations))
+        name, title = ("diagonal", "Hessian") if form == "samples" else (f"diagonal_of_{form}", "curvature")
+        return System(name, f"Diagonal of the {title}", (*entries, *equations))
 
     def _block(self, c: Constraint, form: Form) -> Input:
         """H_k, or H̄_k."""

@@ -96,13 +96,17 @@ class Expected:
         return found
 
     def diagonal(self) -> dict[str, Array]:
-        """``hessian_diagonal``: (∂²ξ/∂a_i²) x_j², and its sum over the samples."""
-        assert self.each is not None
+        """``diagonal``: (∂²ξ/∂a_i²) x_j², averaged over the samples, or a product of means."""
         found = {}
         for layer in self.layers:
-            name = layer.name
-            entries = np.diagonal(self.each[name], axis1=1, axis2=2)
-            found[f"{name}.weight"] = self.factor * (entries.T @ self.inputs[name] ** 2) / self.samples
+            name, squares = layer.name, self.inputs[layer.name] ** 2
+            if self.each is None:
+                entries = np.diagonal(self.mean[name])
+                weight = np.outer(entries, batch_mean(squares))
+            else:
+                each = np.diagonal(self.each[name], axis1=1, axis2=2)
+                entries, weight = batch_mean(each), each.T @ squares / self.samples
+            found[f"{name}.weight"] = self.factor * weight
             if layer.bias:
-                found[f"{name}.bias"] = self.factor * batch_mean(entries)
+                found[f"{name}.bias"] = self.factor * entries
         return found

@@ -170,7 +170,7 @@ def _solved(systems: tuple[System, ...], given: dict[Input, Expr] | None = None)
 
 def diagonal_identities(derived: Derived) -> Iterator[Identity]:
     """The diagonals are those of the blocks of the weights and of the pre-activations."""
-    diagonal, dense = derived.curvature.diagonal(), derived.curvature.dense("samples")
+    diagonal, dense = derived.curvature.diagonal("samples"), derived.curvature.dense("samples")
     entries = _solved((diagonal,))
     blocks = {(symbol.family, symbol.index): symbol for symbol in dense.symbols}
     for owned in derived.model.parameters:
