@@ -15,10 +15,11 @@ from sifrc.operators.derivatives import DERIVATIVES
 from sifrc.operators.phase import Phase
 from sifrc.operators.samples import SAMPLES
 from sifrc.operators.summaries import SUMMARIES
+from sifrc.operators.traces import TRACES
 
 __all__ = ["BLOCK_OPERATORS", "OPERATORS", "context_of", "phases_of", "resolve_operators"]
 
-_SETS = (DERIVATIVES, SAMPLES, BLOCKS, SUMMARIES)
+_SETS = (DERIVATIVES, SAMPLES, BLOCKS, TRACES, SUMMARIES)
 _FORMS = ("batched", "single")
 
 OPERATORS: Mapping[str, Declaration] = MappingProxyType(

@@ -172,7 +172,9 @@ def curvature_sections(book: Book, kinds: tuple[Kind, ...], legend: Legend) -> l
     sections.append(_section(book, "Moments, and blocks of the weights", weights, legend))
     sections.append(_section(book, "Products with the curvature blocks B(N, η)", products, legend))
     if "hessian_diagonal" in book.model.spec.target.operators:
-        sections.append(_section(book, "Diagonal of the Hessian", lambda: [curvature.diagonal("samples")], legend))
+        sections.append(
+            _section(book, "Diagonal of the Hessian", lambda: [curvature.diagonal("samples")], legend)
+        )
     return sections
 
 

@@ -23,6 +23,7 @@ from sifrc.operators.meaning import (
     Value,
 )
 from sifrc.operators.samples import SampleGradients
+from sifrc.operators.traces import Trace
 from sifrc.verify.comparison import agreed_digits, separate_digits
 from sifrc.verify.oracles.batch import BatchOracle
 from sifrc.verify.oracles.curvature_reference import batch_mean
@@ -121,6 +122,13 @@ def _(meaning: BlockProduct, found: Arrays, oracle: BatchOracle, kind: Kind | No
 @agreement.register
 def _(meaning: Diagonal, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
     return separate_digits(found, oracle.expected(_of_kind(oracle, kind)).diagonal(), oracle.limit)
+
+
+@agreement.register
+def _(meaning: Trace, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
+    diagonal = oracle.expected(_of_kind(oracle, kind)).diagonal()
+    expected = {name: np.asarray(sum(diagonal[n].sum() for n in names)) for name, names in meaning.sums}
+    return separate_digits(found, expected, oracle.limit)
 
 
 @agreement.register

@@ -97,7 +97,7 @@ class Curvature:
     def moments(self, moment: Moment) -> System:
         """A_k or m̄_k of every layer with parameters."""
         equations = []
-        for layer, block in self._weights("samples"):
+        for layer, block in self.weights("samples"):
             value = block.second_moment if moment == "second" else block.column_factors()[0][0]
             symbol = moment_symbol(layer, moment)
             source = "EA-CG(5)" if moment == "second" else "EA-CG(11b)"
@@ -120,7 +120,7 @@ class Curvature:
             form: of the kind; ``batch`` is the approximation.
         """
         equations = []
-        for layer, block in self._weights(form, "second" if form == "batch" else None):
+        for layer, block in self.weights(form, "second" if form == "batch" else None):
             symbol = Input("∇²W", layer.index, block.axes, Role.DIRECTION)
             source = "EA-CG(8c)" if form == "batch" else "EA-CG(4c)"
             equations.append(Equation(symbol, block.value, layer.index, source))
@@ -136,7 +136,7 @@ class Curvature:
             moment: with ``batch``, the moment that stands for the inputs, EA-CG(11a) or (11b).
         """
         equations = []
-        for layer, block in self._weights(form, moment):
+        for layer, block in self.weights(form, moment):
             for parameter in layer.members:
                 part, result = DIRECTION.of(parameter), BLOCK_PRODUCT.of(parameter)
                 if parameter.slot == "weight":
@@ -160,14 +160,12 @@ class Curvature:
         entries: list[Equation] = []
         equations: list[Equation] = []
         batch = form == "batch"
-        for layer, block in self._weights("samples"):
+        for layer, block in self.weights("samples"):
             c = owner_of(self.model, layer)
             symbol = Input("h̄" if batch else "h", c.index, (c.axis,), Role.DIRECTION if batch else Role.STATE)
-            own = [
-                (e, tuple(c.axis if label == c.axis.primed else label for label in labels))
-                for e, labels in self._rows(c, form)
-            ]
-            entries.append(Equation(symbol, einsum(own, (c.axis,)), c.index, "EA-CG(4b)"))
+            entries.append(
+                Equation(symbol, einsum(self.on_diagonal(c, form), (c.axis,)), c.index, "EA-CG(4b)")
+            )
             row, column, *_ = block.axes
             squares: Expr = einsum([(block.second_moment, (column, column))], (column,))
             if batch:
@@ -180,6 +178,14 @@ class Curvature:
                 equations.append(Equation(result, rename(part, result.axes), layer.index, "EA-CG(4c)"))
         name, title = ("diagonal", "Hessian") if form == "samples" else (f"diagonal_of_{form}", "curvature")
         return System(name, f"Diagonal of the {title}", (*entries, *equations))
+
+    def on_diagonal(self, c: Constraint, form: Form) -> tuple[Operand, ...]:
+        """H_k as factors, both of whose labels are the axis of the pre-activation."""
+        primed = c.axis.primed
+        return tuple(
+            (factor, tuple(c.axis if label == primed else label for label in labels))
+            for factor, labels in self._rows(c, form)
+        )
 
     def _block(self, c: Constraint, form: Form) -> Input:
         """H_k, or H̄_k."""
@@ -196,7 +202,7 @@ class Curvature:
         scores = scores_of(c, extra)
         return tuple((scores, (axis, *extra)) for axis in block.axes)
 
-    def _weights(
+    def weights(
         self, form: Form, moment: Moment | None = None
     ) -> Iterator[tuple[LayerParameters, WeightBlock]]:
         """Layers, last first, with the block of their weight."""
