@@ -262,10 +262,10 @@ for case in CASES.values():
 
 
 def test_same_bytes_under_any_hash_seed():
-    """Everything printed is the same in fresh processes with different hash seeds."""
+    """Everything printed is the same in fresh processes with two hash seeds."""
     here = Path(__file__).parent
     outputs = set()
-    for seed in ("0", "1", "271828"):
+    for seed in ("0", "271828"):
         path = os.pathsep.join([str(here), str(here.parent.parent)])
         environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": path}
         command = [sys.executable, "-c", _PRINT_ALL]
