@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import mpmath
 import sympy
 from sympy import Abs, Expr, Function, Heaviside, Max, Min, Piecewise, Rational, S
 from sympy import sign as sympy_sign
@@ -27,6 +28,8 @@ from sympy.logic.boolalg import Boolean
 from sifrc.errors import ModelError
 
 _DIGITS = 50
+_GUARD = 10
+"""Further bits in which a constant is computed."""
 _MOST_CASES = 64
 
 __all__ = [
@@ -61,8 +64,21 @@ class _Primitive(Function):  # type: ignore[misc]
         """The function in SymPy's own."""
         raise NotImplementedError
 
-    def _eval_evalf(self, precision: int) -> Expr:
-        return self.written_out(self.args[0])._evalf(precision)
+    @classmethod
+    def number(cls, x: Any) -> Any:
+        """The function at a number of mpmath, to the precision in force; None where that is SymPy's work."""
+        return None
+
+    def _eval_evalf(self, precision: int) -> Expr | None:
+        try:
+            argument = self.args[0]._to_mpmath(precision + _GUARD)
+        except ValueError:
+            return None  # no number
+        with mpmath.workprec(precision + _GUARD):
+            value = self.number(argument)
+        if value is None:
+            return self.written_out(self.args[0])._evalf(precision)
+        return Expr._from_mpmath(value, precision)
 
 
 class _RealFunction(_Primitive):
@@ -102,6 +118,10 @@ class softplus(_RealFunction):
         return sympy.log(1 + sympy.exp(x))
 
     @classmethod
+    def number(cls, x: Any) -> Any:
+        return mpmath.log1p(mpmath.exp(x))
+
+    @classmethod
     def eval(cls, x: Expr) -> Expr | None:
         return sympy.log(2) if x.is_zero else None
 
@@ -121,6 +141,10 @@ class expm1(_RealFunction):
         return sympy.exp(x) - 1
 
     @classmethod
+    def number(cls, x: Any) -> Any:
+        return mpmath.expm1(x)
+
+    @classmethod
     def eval(cls, x: Expr) -> Expr | None:
         return S.Zero if x.is_zero else None
 
@@ -135,6 +159,10 @@ class log1p(_Primitive):
     @staticmethod
     def written_out(x: Expr) -> Expr:
         return sympy.log(1 + x)
+
+    @classmethod
+    def number(cls, x: Any) -> Any:
+        return mpmath.log1p(x)
 
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
@@ -157,6 +185,10 @@ class erfc(_RealFunction):
     @staticmethod
     def written_out(x: Expr) -> Expr:
         return 1 - sympy.erf(x)
+
+    @classmethod
+    def number(cls, x: Any) -> Any:
+        return mpmath.erfc(x)
 
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
@@ -393,10 +425,13 @@ def _extreme(second: type[Relational], first: type[Relational], a: Expr, b: Expr
 
 
 def _is_computed(expression: Expr) -> bool:
-    """Whether it depends on what a network computes: x, y, or a part of a loss with a name as ``_0``.
+    """Whether it is NaN where what a network computes is: x, y, or a part of a loss with a name as ``_0``.
 
-    Targets t, parts of a loss that are made of them, as ``_t0``, and parameters are given.
+    Targets t, parts of a loss that are made of them, as ``_t0``, and parameters are given. Of branches the
+    last one counts: no comparison with NaN holds.
     """
+    while expression.has(Piecewise):
+        expression = expression.replace(Piecewise, lambda *pairs: pairs[-1][0])
     names = (symbol.name for symbol in expression.free_symbols)
     return any(name in ("x", "y") or (name[:1] == "_" and name[:2] != "_t") for name in names)
 

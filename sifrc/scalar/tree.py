@@ -29,17 +29,17 @@ _SELU_ALPHA = Rational("1.6732632423543772848170429916717")
 _SELU_SCALE = Rational("1.0507009873554804934193349852946")
 
 
-def _elu(x: Expr, alpha: Expr = sympy.S.One) -> Expr:
-    return p.where(x > 0, x, alpha * p.expm1(x))
-
-
-def _leaky_relu(x: Expr, slope: Expr = _LEAKY_SLOPE) -> Expr:
-    return p.where(x > 0, x, slope * x)
-
-
 def _relu(x: Expr) -> Expr:
     """Written so that NaN comes out as NaN; the slope at 0 is 0."""
     return p.where(x <= 0, sympy.S.Zero, x)
+
+
+def _elu(x: Expr, alpha: Expr = sympy.S.One) -> Expr:
+    return _relu(x) if alpha == 0 else p.where(x > 0, x, alpha * p.expm1(x))
+
+
+def _leaky_relu(x: Expr, slope: Expr = _LEAKY_SLOPE) -> Expr:
+    return _relu(x) if slope == 0 else p.where(x > 0, x, slope * x)
 
 
 def _fold(rule: Callable[[Expr, Expr], Expr]) -> Callable[..., Expr]:
