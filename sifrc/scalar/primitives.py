@@ -55,19 +55,14 @@ __all__ = [
 
 
 class _Primitive(Function):  # type: ignore[misc]
-    """A function of one argument whose constants SymPy can compare, through what it stands for."""
+    """A function of one argument, whose constants SymPy can compare by their digits."""
 
     nargs = 1
 
     @staticmethod
-    def written_out(x: Expr) -> Expr:
-        """The function in SymPy's own."""
+    def number(x: Any) -> Any:
+        """The function at a number of mpmath, to the precision in force, without cancellation."""
         raise NotImplementedError
-
-    @classmethod
-    def number(cls, x: Any) -> Any:
-        """The function at a number of mpmath, to the precision in force; None where that is SymPy's work."""
-        return None
 
     def _eval_evalf(self, precision: int) -> Expr | None:
         try:
@@ -75,10 +70,7 @@ class _Primitive(Function):  # type: ignore[misc]
         except ValueError:
             return None  # no number
         with mpmath.workprec(precision + _GUARD):
-            value = self.number(argument)
-        if value is None:
-            return self.written_out(self.args[0])._evalf(precision)
-        return Expr._from_mpmath(value, precision)
+            return Expr._from_mpmath(self.number(argument), precision)
 
 
 class _RealFunction(_Primitive):
@@ -95,8 +87,8 @@ class sigmoid(_RealFunction):
     """The logistic function 1 / (1 + exp(-x))."""
 
     @staticmethod
-    def written_out(x: Expr) -> Expr:
-        return 1 / (1 + sympy.exp(-x))
+    def number(x: Any) -> Any:
+        return 1 / (1 + mpmath.exp(-x))
 
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
@@ -114,11 +106,7 @@ class softplus(_RealFunction):
     """log(1 + exp(x))."""
 
     @staticmethod
-    def written_out(x: Expr) -> Expr:
-        return sympy.log(1 + sympy.exp(x))
-
-    @classmethod
-    def number(cls, x: Any) -> Any:
+    def number(x: Any) -> Any:
         return mpmath.log1p(mpmath.exp(x))
 
     @classmethod
@@ -137,11 +125,7 @@ class expm1(_RealFunction):
     """exp(x) − 1 without cancellation near 0."""
 
     @staticmethod
-    def written_out(x: Expr) -> Expr:
-        return sympy.exp(x) - 1
-
-    @classmethod
-    def number(cls, x: Any) -> Any:
+    def number(x: Any) -> Any:
         return mpmath.expm1(x)
 
     @classmethod
@@ -157,11 +141,7 @@ class log1p(_Primitive):
     """log(1 + x) without cancellation near 0."""
 
     @staticmethod
-    def written_out(x: Expr) -> Expr:
-        return sympy.log(1 + x)
-
-    @classmethod
-    def number(cls, x: Any) -> Any:
+    def number(x: Any) -> Any:
         return mpmath.log1p(x)
 
     @classmethod
@@ -183,11 +163,7 @@ class erfc(_RealFunction):
     """
 
     @staticmethod
-    def written_out(x: Expr) -> Expr:
-        return 1 - sympy.erf(x)
-
-    @classmethod
-    def number(cls, x: Any) -> Any:
+    def number(x: Any) -> Any:
         return mpmath.erfc(x)
 
     @classmethod
@@ -206,8 +182,8 @@ class absolute(_RealFunction):
     """|x| with derivative ``signum(x)``."""
 
     @staticmethod
-    def written_out(x: Expr) -> Expr:
-        return Abs(x)
+    def number(x: Any) -> Any:
+        return abs(x)
 
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
@@ -229,8 +205,8 @@ class signum(_RealFunction):
     """The sign of x: −1, 0 or 1; its derivative is taken to be 0 everywhere."""
 
     @staticmethod
-    def written_out(x: Expr) -> Expr:
-        return sympy_sign(x)
+    def number(x: Any) -> Any:
+        return mpmath.sign(x)
 
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
