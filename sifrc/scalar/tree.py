@@ -18,7 +18,16 @@ from sifrc.errors import ModelError
 from sifrc.scalar import primitives as p
 from sifrc.scalar.domain import compared, enforced, guarded, missing, with_conditions, written
 from sifrc.scalar.function import ScalarFunction, argument_symbol, check_real, exact, parameter_symbol
-from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
+from sifrc.spec.expression import (
+    MAX_EXPONENT,
+    Binary,
+    Call,
+    Compare,
+    Expression,
+    Name,
+    Negative,
+    Number,
+)
 
 __all__ = ["FUNCTIONS", "compare_to_sympy", "scalar_from_tree", "tree_to_sympy"]
 
@@ -138,6 +147,12 @@ def _(node: Binary, symbols: Symbols) -> Expr:
         case "/":
             result = left / right
         case "**":
+            if right.is_Rational and abs(right) > MAX_EXPONENT:
+                raise ModelError(
+                    "the exponent is too large",
+                    location=node.right.location,
+                    hint=f"between -{MAX_EXPONENT} and {MAX_EXPONENT}, also where it is put together",
+                )
             result = left**right
     return _checked(result, node)
 

@@ -17,6 +17,7 @@ from typing import NoReturn
 from sifrc.errors import Location, SpecError
 from sifrc.spec.constants import constant_value
 from sifrc.spec.expression import (
+    MAX_EXPONENT,
     Binary,
     BinaryOperator,
     Call,
@@ -42,7 +43,6 @@ __all__ = [
 MAX_LENGTH = 2000
 MAX_DEPTH = 60
 MAX_DIGITS = 40
-MAX_EXPONENT = 64
 MAX_MAGNITUDE = 1e30
 
 _LITERAL = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
