@@ -147,7 +147,9 @@ def _where(path: Path) -> str:
     """`` in 'network'``, `` in a layer``, or nothing at the top."""
     if not path:
         return ""
-    return f" in this {_ITEMS[path[-2]]}" if isinstance(path[-1], int) else f" in '{shortened(str(path[-1]))}'"
+    return (
+        f" in this {_ITEMS[path[-2]]}" if isinstance(path[-1], int) else f" in '{shortened(str(path[-1]))}'"
+    )
 
 
 def _example(path: Path, key: str) -> str | None:
