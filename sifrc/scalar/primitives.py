@@ -107,7 +107,7 @@ class softplus(_RealFunction):
 
     @staticmethod
     def number(x: Any) -> Any:
-        return mpmath.log1p(mpmath.exp(x))
+        return max(x, mpmath.mpf(0)) + mpmath.log1p(mpmath.exp(-abs(x)))
 
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
