@@ -22,6 +22,12 @@ __all__ = [
 ]
 
 
+_LONGEST = 400
+"""Characters of a line that a message shows."""
+_BEFORE = 60
+"""Of these, before a place that is further to the right."""
+
+
 @dataclass(frozen=True)
 class Location:
     """A place in a spec file.
@@ -79,15 +85,27 @@ class SifrcError(Exception):
             gutter = " " * len(number)
             lines.append(f"{gutter}--> {where.file}:{where.line}:{where.column}")
             if where.text:
-                width = max(1, where.end_column - where.column)
-                caret = " " * (where.column - 1) + "^" * width
+                text, column, width = _excerpt(where)
+                caret = " " * column + "^" * width
                 note = f" {self.label}" if self.label else ""
-                lines += [f"{gutter} |", f"{number} | {where.text}", f"{gutter} | {caret}{note}"]
+                lines += [f"{gutter} |", f"{number} | {text}", f"{gutter} | {caret}{note}"]
         elif self.label:
             lines.append(f"  {self.label}")
         if self.hint:
             lines.append(f"{gutter or ' '} = {self.hint}")
         return "\n".join(lines)
+
+
+def _excerpt(where: Location) -> tuple[str, int, int]:
+    """The line, cut where it is long; where the place begins in it, and how long it is."""
+    column, width = where.column - 1, max(1, where.end_column - where.column)
+    if len(where.text) <= _LONGEST:
+        return where.text, column, width
+    start = max(0, column - _BEFORE)
+    text = where.text[start : start + _LONGEST]
+    ends = "…" if start else "", "…" if start + _LONGEST < len(where.text) else ""
+    column += len(ends[0]) - start
+    return ends[0] + text + ends[1], column, min(width, len(ends[0]) + len(text) - column)
 
 
 class SpecError(SifrcError):

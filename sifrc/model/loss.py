@@ -213,15 +213,17 @@ def _sum(v: Expr) -> Expr:
 def _is_restricted(tree: Expression, scope: _Scope) -> bool:
     """Whether a power, a root or a logarithm of entries is taken: two such factors belong in one function.
 
-    There it is seen that √y √y is y for y ≥ 0 only.
+    There it is seen that √y √y is y for y ≥ 0 only. A rational number is none, however it is written.
     """
     match tree:
         case Call(function=function, arguments=arguments) if function not in _VECTOR_FUNCTIONS:
             own = function in ("sqrt", "log", "log1p")
-            return own or any(_is_restricted(argument, scope) for argument in arguments)
+            found = own or any(_is_restricted(argument, scope) for argument in arguments)
+            return found and scope.constant(tree) is None
         case Binary(operator=operator, left=left, right=right):
             power = operator == "**" and (scope.constant(right) or Fraction(1, 2)).denominator != 1
-            return power or _is_restricted(left, scope) or _is_restricted(right, scope)
+            found = power or _is_restricted(left, scope) or _is_restricted(right, scope)
+            return found and scope.constant(tree) is None
         case Negative(operand=operand):
             return _is_restricted(operand, scope)
     return False

@@ -69,12 +69,26 @@ def _keeps_its_side(side: Expr) -> bool:
 
 
 def _holds(condition: Relational) -> bool:
-    """The truth of a comparison of numbers; equal to 50 digits is equal."""
+    """The truth of a comparison of numbers; equal to 50 digits is equal.
+
+    Raises:
+        ModelError: one of them is not a real number.
+    """
+    left, right = (side.evalf(_DIGITS) for side in condition.args)
+    if not (left.is_real and right.is_real):
+        raise _no_real_number()
     difference = (condition.lhs - condition.rhs).evalf(_DIGITS, chop=True)
-    size = max(abs(condition.lhs.evalf(_DIGITS)), abs(condition.rhs.evalf(_DIGITS)))
+    size = max(abs(left), abs(right))
     if abs(difference) <= size * sympy.Float(10, _DIGITS) ** (2 - _DIGITS):
         difference = S.Zero
     return bool(condition.func(difference, S.Zero))
+
+
+def _no_real_number() -> ModelError:
+    return ModelError(
+        "a comparison of something that is not a finite real number",
+        hint="a branch divides by zero, or takes a root or a logarithm of a negative number",
+    )
 
 
 def where(condition: Boolean, chosen: Expr, otherwise: Expr) -> Expr:
@@ -120,10 +134,7 @@ def comparison(relation: type[Relational], left: Expr, right: Expr) -> Boolean:
     try:
         return relation(left, right)
     except TypeError:
-        raise ModelError(
-            "a comparison of something that is not a finite real number",
-            hint="a branch divides by zero, or takes a root or a logarithm of a negative number",
-        ) from None
+        raise _no_real_number() from None
 
 
 def _cases(expression: Expr) -> int:
@@ -181,10 +192,13 @@ def _extreme(second: type[Relational], first: type[Relational], a: Expr, b: Expr
 
 
 def _is_computed(expression: Expr) -> bool:
-    """Whether it depends on what a network computes: x, y, or a part of a loss with a name as ``_0``.
+    """Whether it is NaN where what a network computes is: x, y, or a part of a loss with a name as ``_0``.
 
-    Targets t, parts of a loss that are made of them, as ``_t0``, and parameters are given.
+    Targets t, parts of a loss that are made of them, as ``_t0``, and parameters are given. Of branches the
+    last one counts: no comparison with NaN holds.
     """
+    while expression.has(Piecewise):
+        expression = expression.replace(Piecewise, lambda *pairs: pairs[-1][0])
     names = (symbol.name for symbol in expression.free_symbols)
     return any(name in ("x", "y") or (name[:1] == "_" and name[:2] != "_t") for name in names)
 

@@ -30,14 +30,6 @@ EvaluationDialect: TypeAlias = Literal["numpy", "mpmath"]
 Array: TypeAlias = Any
 
 
-def _mp_softplus(x: mpmath.mpf) -> mpmath.mpf:
-    return max(x, mpmath.mpf(0)) + mpmath.log1p(mpmath.exp(-abs(x)))
-
-
-def _mp_sigmoid(x: mpmath.mpf) -> mpmath.mpf:
-    return 1 / (1 + mpmath.exp(-x))
-
-
 def _power_of_two(x: Array) -> Array:
     x = np.asarray(x)
     inside = np.minimum(x, np.finfo(x.dtype).max)
@@ -115,13 +107,13 @@ _FUNCTIONS: Mapping[str, Mapping[type[Expr], Callable[..., Array]]] = MappingPro
                 sympy.asinh: _elementwise(mpmath.asinh),
                 sympy.atan: _elementwise(mpmath.atan),
                 sympy.erf: _elementwise(mpmath.erf),
-                p.erfc: _elementwise(mpmath.erfc),
-                p.expm1: _elementwise(mpmath.expm1),
-                p.log1p: _elementwise(_real(mpmath.log1p)),
-                p.sigmoid: _elementwise(_mp_sigmoid),
-                p.softplus: _elementwise(_mp_softplus),
-                p.absolute: _elementwise(abs),
-                p.signum: _elementwise(mpmath.sign),
+                p.erfc: _elementwise(p.erfc.number),
+                p.expm1: _elementwise(p.expm1.number),
+                p.log1p: _elementwise(_real(p.log1p.number)),
+                p.sigmoid: _elementwise(p.sigmoid.number),
+                p.softplus: _elementwise(p.softplus.number),
+                p.absolute: _elementwise(p.absolute.number),
+                p.signum: _elementwise(p.signum.number),
                 p.power_of_two: _elementwise(_mp_power_of_two),
                 p.quotient: operator.truediv,
                 p.undefined: lambda *x: functools.reduce(operator.add, x) * mpmath.nan,

@@ -37,6 +37,9 @@ __all__ = [
     "power",
 ]
 
+_MOST_BITS = 14_000
+"""Of the numerator or denominator of a constant: 4,200 digits."""
+
 
 def argument_symbol(name: str) -> Symbol:
     """The real symbol of an argument."""
@@ -70,7 +73,7 @@ def check_real(expression: Expr) -> Expr:
     """The expression, if none of its constants is infinite, undefined or complex.
 
     Raises:
-        ModelError: otherwise, e.g. for ``log(0)`` or ``sqrt(-1)``.
+        ModelError: otherwise, e.g. for ``log(0)`` or ``sqrt(-1)``; or one has thousands of digits.
     """
     for node in sympy.preorder_traversal(expression):
         bad = (
@@ -80,6 +83,11 @@ def check_real(expression: Expr) -> Expr:
             sympy.S.NegativeInfinity,
             sympy.I,
         )
+        if isinstance(node, sympy.Rational) and max(node.p.bit_length(), node.q.bit_length()) > _MOST_BITS:
+            raise ModelError(
+                "the expression contains a constant with too many digits",
+                hint="powers of powers, written out, are that long",
+            )
         if node in bad or (isinstance(node, Expr) and node.is_number and node.is_extended_real is False):
             raise ModelError(
                 "the expression contains a constant that is not a finite real number",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import mpmath
 import sympy
-from sympy import Abs, Expr, Function, Rational, S
-from sympy import sign as sympy_sign
+from sympy import Expr, Function, Rational, S
 
 __all__ = [
     "absolute",
@@ -19,19 +21,27 @@ __all__ = [
     "undefined",
 ]
 
+_GUARD = 10
+"""Further bits in which a constant is computed."""
+
 
 class _Primitive(Function):  # type: ignore[misc]
-    """A function of one argument whose constants SymPy can compare, through what it stands for."""
+    """A function of one argument, whose constants SymPy can compare by their digits."""
 
     nargs = 1
 
     @staticmethod
-    def written_out(x: Expr) -> Expr:
-        """The function in SymPy's own."""
+    def number(x: Any) -> Any:
+        """The function at a number of mpmath, to the precision in force, without cancellation."""
         raise NotImplementedError
 
-    def _eval_evalf(self, precision: int) -> Expr:
-        return self.written_out(self.args[0])._evalf(precision)
+    def _eval_evalf(self, precision: int) -> Expr | None:
+        try:
+            argument = self.args[0]._to_mpmath(precision + _GUARD)
+        except ValueError:
+            return None  # no number
+        with mpmath.workprec(precision + _GUARD):
+            return Expr._from_mpmath(self.number(argument), precision)
 
 
 class _RealFunction(_Primitive):
@@ -48,8 +58,8 @@ class sigmoid(_RealFunction):
     """The logistic function 1 / (1 + exp(-x))."""
 
     @staticmethod
-    def written_out(x: Expr) -> Expr:
-        return 1 / (1 + sympy.exp(-x))
+    def number(x: Any) -> Any:
+        return 1 / (1 + mpmath.exp(-x))
 
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
@@ -67,8 +77,8 @@ class softplus(_RealFunction):
     """log(1 + exp(x))."""
 
     @staticmethod
-    def written_out(x: Expr) -> Expr:
-        return sympy.log(1 + sympy.exp(x))
+    def number(x: Any) -> Any:
+        return max(x, mpmath.mpf(0)) + mpmath.log1p(mpmath.exp(-abs(x)))
 
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
@@ -86,8 +96,8 @@ class expm1(_RealFunction):
     """exp(x) − 1 without cancellation near 0."""
 
     @staticmethod
-    def written_out(x: Expr) -> Expr:
-        return sympy.exp(x) - 1
+    def number(x: Any) -> Any:
+        return mpmath.expm1(x)
 
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
@@ -102,8 +112,8 @@ class log1p(_Primitive):
     """log(1 + x) without cancellation near 0."""
 
     @staticmethod
-    def written_out(x: Expr) -> Expr:
-        return sympy.log(1 + x)
+    def number(x: Any) -> Any:
+        return mpmath.log1p(x)
 
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
@@ -124,8 +134,8 @@ class erfc(_RealFunction):
     """
 
     @staticmethod
-    def written_out(x: Expr) -> Expr:
-        return 1 - sympy.erf(x)
+    def number(x: Any) -> Any:
+        return mpmath.erfc(x)
 
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
@@ -143,8 +153,8 @@ class absolute(_RealFunction):
     """|x| with derivative ``signum(x)``."""
 
     @staticmethod
-    def written_out(x: Expr) -> Expr:
-        return Abs(x)
+    def number(x: Any) -> Any:
+        return abs(x)
 
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
@@ -166,8 +176,8 @@ class signum(_RealFunction):
     """The sign of x: −1, 0 or 1; its derivative is taken to be 0 everywhere."""
 
     @staticmethod
-    def written_out(x: Expr) -> Expr:
-        return sympy_sign(x)
+    def number(x: Any) -> Any:
+        return mpmath.sign(x)
 
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:

@@ -19,7 +19,16 @@ from sifrc.scalar import branches as b
 from sifrc.scalar import primitives as p
 from sifrc.scalar.domain import compared, enforced, guarded, missing, with_conditions, written
 from sifrc.scalar.function import ScalarFunction, argument_symbol, check_real, exact, parameter_symbol
-from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
+from sifrc.spec.expression import (
+    MAX_EXPONENT,
+    Binary,
+    Call,
+    Compare,
+    Expression,
+    Name,
+    Negative,
+    Number,
+)
 
 __all__ = ["FUNCTIONS", "compare_to_sympy", "scalar_from_tree", "tree_to_sympy"]
 
@@ -30,17 +39,17 @@ _SELU_ALPHA = Rational("1.6732632423543772848170429916717")
 _SELU_SCALE = Rational("1.0507009873554804934193349852946")
 
 
-def _elu(x: Expr, alpha: Expr = sympy.S.One) -> Expr:
-    return b.where(x > 0, x, alpha * p.expm1(x))
-
-
-def _leaky_relu(x: Expr, slope: Expr = _LEAKY_SLOPE) -> Expr:
-    return b.where(x > 0, x, slope * x)
-
-
 def _relu(x: Expr) -> Expr:
     """Written so that NaN comes out as NaN; the slope at 0 is 0."""
     return b.where(x <= 0, sympy.S.Zero, x)
+
+
+def _elu(x: Expr, alpha: Expr = sympy.S.One) -> Expr:
+    return _relu(x) if alpha == 0 else b.where(x > 0, x, alpha * p.expm1(x))
+
+
+def _leaky_relu(x: Expr, slope: Expr = _LEAKY_SLOPE) -> Expr:
+    return _relu(x) if slope == 0 else b.where(x > 0, x, slope * x)
 
 
 def _fold(rule: Callable[[Expr, Expr], Expr]) -> Callable[..., Expr]:
@@ -139,6 +148,12 @@ def _(node: Binary, symbols: Symbols) -> Expr:
         case "/":
             result = left / right
         case "**":
+            if right.is_Rational and abs(right) > MAX_EXPONENT:
+                raise ModelError(
+                    "the exponent is too large",
+                    location=node.right.location,
+                    hint=f"between -{MAX_EXPONENT} and {MAX_EXPONENT}, also where it is put together",
+                )
             result = left**right
     return _checked(result, node)
 

@@ -121,32 +121,35 @@ def _translate(problem: ErrorDetails, positions: Positions) -> SpecError:
     kind = problem["type"]
     key = next((item for item in reversed(path) if isinstance(item, str)), "spec")
     found = problem["input"]
+    shown = shortened(key)
     if kind == "extra_forbidden":
         return _unknown_key(path, positions)
     if kind == "missing":
         place = path[:-1]
-        message = f"key '{key}' is missing{_where(place)}"
-        return positions.error(place, message, hint=_example(path, key) or f"add {key}: ...")
+        message = f"key '{shown}' is missing{_where(place)}"
+        return positions.error(place, message, hint=_example(path, key) or f"add {shown}: ...")
     if kind in _EXPECTED:
         hint = _example(path, key) if kind.startswith(("model", "dict", "list")) else None
         if kind == "float_type" and isinstance(found, str) and re.fullmatch(r"[-+.\deE]+", found):
             hint = "remove the quotes"
         if kind == "string_type" and isinstance(found, (bool, int, float)):
             hint = "put it in quotes if it is meant as text"
-        subject = f"an item of '{key}'" if isinstance(path[-1], int) else f"'{key}'"
+        subject = f"an item of '{shown}'" if isinstance(path[-1], int) else f"'{shown}'"
         return positions.error(path, f"{subject} must be {_EXPECTED[kind]}, not {describe(found)}", hint=hint)
     translate = _BY_TYPE.get(kind)
     if translate is not None:
-        message, hint, label = translate(key, found, problem.get("ctx", {}))
+        message, hint, label = translate(shown, found, problem.get("ctx", {}))
         return positions.error(path, message, hint=hint, label=label)
-    return positions.error(path, f"'{key}': {shortened(problem['msg'], 200)}")
+    return positions.error(path, f"'{shown}': {shortened(problem['msg'], 200)}")
 
 
 def _where(path: Path) -> str:
     """`` in 'network'``, `` in a layer``, or nothing at the top."""
     if not path:
         return ""
-    return f" in this {_ITEMS[path[-2]]}" if isinstance(path[-1], int) else f" in '{path[-1]}'"
+    return (
+        f" in this {_ITEMS[path[-2]]}" if isinstance(path[-1], int) else f" in '{shortened(str(path[-1]))}'"
+    )
 
 
 def _example(path: Path, key: str) -> str | None:

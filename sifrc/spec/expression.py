@@ -12,7 +12,10 @@ from typing import Literal, TypeAlias
 
 from sifrc.errors import Location
 
-__all__ = ["Binary", "Call", "Compare", "Expression", "Name", "Negative", "Number"]
+__all__ = ["MAX_EXPONENT", "Binary", "Call", "Compare", "Expression", "Name", "Negative", "Number"]
+
+MAX_EXPONENT = 64
+"""Largest exponent that is a number: of larger ones the exact power may not fit into memory."""
 
 BinaryOperator: TypeAlias = Literal["+", "-", "*", "/", "**"]
 CompareOperator: TypeAlias = Literal["<", "<=", ">", ">="]

@@ -18,6 +18,7 @@ from sifrc.errors import Location, SpecError
 from sifrc.spec.constants import constant_value
 from sifrc.spec.excerpt import Excerpt
 from sifrc.spec.expression import (
+    MAX_EXPONENT,
     Binary,
     BinaryOperator,
     Call,
@@ -43,7 +44,6 @@ __all__ = [
 MAX_LENGTH = 2000
 MAX_DEPTH = 60
 MAX_DIGITS = 40
-MAX_EXPONENT = 64
 MAX_MAGNITUDE = 1e30
 
 _LITERAL = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -287,18 +287,22 @@ class _Builder(ast.NodeVisitor):
         left = self.build(node.left)
         right = self.build(node.right)
         result = Binary(operator, left, right, self.location(node))
-        exponent = constant_value(right) if operator == "**" else None
+        exponent = self.constant(node.right, right) if operator == "**" else None
         if exponent is not None and abs(exponent) > MAX_EXPONENT:
             self.fail(node.right, "the exponent is too large", f"between -{MAX_EXPONENT} and {MAX_EXPONENT}")
+        value = self.constant(node, result)
+        if value is not None and abs(value) > MAX_MAGNITUDE:
+            self.fail_magnitude(node, "this constant")
+        return result
+
+    def constant(self, node: ast.expr, tree: Expression) -> float | None:
+        """The value of a tree of numbers, which must have one; None for other trees."""
         try:
-            value = constant_value(result)
+            return constant_value(tree)
         except OverflowError:
             self.fail_magnitude(node, "this constant")
         except ArithmeticError:
             self.fail(node, "this constant has no value", "no division by zero, no root of a negative number")
-        if value is not None and abs(value) > MAX_MAGNITUDE:
-            self.fail_magnitude(node, "this constant")
-        return result
 
     def visit_Compare(self, node: ast.Compare) -> NoReturn:
         """A comparison outside ``where``."""

@@ -46,7 +46,7 @@ def test_the_diagonal_is_that_of_the_blocks(made: Any) -> None:
 
 def test_traces_are_sums_of_the_diagonal(made: Any) -> None:
     """By parameter, layer and group, and of all of it."""
-    spec, module, call = made
+    _, module, call = made
     for kind in module._KINDS:
         sums = {name: float(np.sum(value)) for name, value in call("diagonal", kind=kind).items()}
         found = {by: call("trace", kind=kind, by=by) for by in ("parameter", "layer", "group", "whole")}

@@ -1,4 +1,4 @@
-"""Gradients of single samples, their norms and moments, against automatic differentiation sample by sample."""
+"""Gradients of single samples, their norms and moments, against automatic differentiation of each sample."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 from cases import CASES
 
-from sifrc.compiled import load_text
+from sifrc.cache import load_text
 from sifrc.compiler import Request, compile_spec
 from sifrc.spec import Spec, build_spec
 from sifrc.verify.oracles import forward_torch as oracle
@@ -35,7 +35,7 @@ def module_of(spec: Spec, backend: str, folder: Path) -> ModuleType:
     text = compile_spec(
         spec, Request(backend=backend, method="none", operators=("gradient", "per_sample_gradients"))
     ).text
-    path = folder / f"samples_{backend}.py"
+    path = folder / f"{folder.name}_{backend}.py"
     path.write_text(text, encoding="utf-8")
     return load_text(path.stem, path, text)
 

@@ -114,6 +114,8 @@ WRITTEN: dict[str, Any] = {
     "5/4 + 2**3*sum(y) - 3/(1 + 1)*logsumexp(-y)": lambda y, t: (
         1.25 + 8 * y.sum() - 1.5 * torch.logsumexp(-y, 0)
     ),
+    "sqrt(4)*(max(sqrt(2), 1.5)*(sum(y) + sum(y*t)))": lambda y, t: 3 * (y.sum() + (y * t).sum()),
+    "sum(y**2) + log(1)*(max(sqrt(2), 1.5)*sum((y - t)*t))": lambda y, t: (y**2).sum(),
 }
 """Losses with numbers that are put together out of numbers."""
 

@@ -59,7 +59,7 @@ def test_the_sheet_does_not_depend_on_the_hash_seed() -> None:
     )
     root = Path(__file__).resolve().parents[2]
     outputs = set()
-    for seed in ("0", "1", "77"):
+    for seed in ("0", "77"):
         paths = os.pathsep.join([str(root), str(root / "tests"), str(Path(__file__).parent)])
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": paths, "PYTHONIOENCODING": "utf-8"}
         command = [sys.executable, "-c", program]

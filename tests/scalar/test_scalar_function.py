@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 import sympy
@@ -128,10 +131,44 @@ def test_conventions_at_kinks():
     assert ABS.derivative((1,)) == signum(x) and ABS.derivative((2,)) == 0
 
 
-def test_nan_passes_through_relu():
-    """A NaN must not be hidden by an activation."""
-    assert np.isnan(evaluate(function("relu(x)").value_form((0,)), {"x": np.nan}))
-    assert np.isnan(evaluate(function("max(x, 0)").value_form((0,)), {"x": np.nan}))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "relu(x)",
+        "max(x, 0)",
+        "min(0, x)",
+        "leaky_relu(x, 0)",
+        "leaky_relu(x**3, 0)",
+        "elu(x, 0)",
+        "elu(x, 0.5 - 0.5)",
+        "min(where(x > 0, x, 0), x)",
+        "max(x, where(x > 0, x, 0))",
+        "max(where(x > 0, x, 0), sin(x))",
+        "min((0.25 - x)*leaky_relu(x**3, 0), 2*x/sqrt(1 + 4*x**2))",
+    ],
+)
+def test_nan_passes_through(text: str) -> None:
+    """A NaN must not be hidden by an activation: of constants that branches end in, none is the last."""
+    assert np.isnan(evaluate(function(text).value_form((0,)), {"x": np.nan}))
+
+
+@pytest.mark.parametrize(
+    ("text", "constant"),
+    [
+        ("x/softplus(-20)", lambda: mpmath.log1p(mpmath.exp(-20))),
+        ("x/softplus(-700)", lambda: mpmath.log1p(mpmath.exp(-700))),
+        ("x/log1p(1e-20)", lambda: mpmath.log1p(mpmath.mpf("1e-20"))),
+        ("x/expm1(-1e-30)", lambda: mpmath.expm1(mpmath.mpf("-1e-30"))),
+        ("x/(1 - erf(9))", lambda: mpmath.erfc(9)),
+        ("x/(1 - tanh(20))", lambda: 1 - mpmath.tanh(20)),
+        ("x/(exp(1e-20) - 1)", lambda: mpmath.expm1(mpmath.mpf("1e-20"))),
+    ],
+)
+def test_small_constants_are_no_zeros(text: str, constant: Callable[[], Any]) -> None:
+    """They are computed to a few digits of their own, not as what is left where others cancel."""
+    with mpmath.workdps(60):
+        expected = float(2 / constant())
+    assert evaluate(function(text).value_form((0,)), {"x": 2.0}) == pytest.approx(expected, rel=1e-14)
 
 
 def test_value_form_is_exact_and_keeps_arguments():
@@ -262,10 +299,10 @@ for case in CASES.values():
 
 
 def test_same_bytes_under_any_hash_seed():
-    """Everything printed is the same in fresh processes with different hash seeds."""
+    """Everything printed is the same in fresh processes with two hash seeds."""
     here = Path(__file__).parent
     outputs = set()
-    for seed in ("0", "1", "271828"):
+    for seed in ("0", "271828"):
         path = os.pathsep.join([str(here), str(here.parent.parent)])
         environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": path}
         command = [sys.executable, "-c", _PRINT_ALL]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sifrc.errors import SifrcError, SpecError
+from sifrc.errors import Location, SifrcError, SpecError
 from sifrc.spec import build_spec, load_spec, parse_spec, spec_hash, spec_to_dict, starter_spec
 from sifrc.spec.document import read_document
 from sifrc.spec.names import RESERVED
@@ -481,3 +481,13 @@ def test_importing_the_stage_loads_no_heavy_library() -> None:
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("length", "column"), [(300, 200), (1200, 1), (1200, 600), (1200, 1198)])
+def test_a_long_line_is_cut_around_its_place(length: int, column: int) -> None:
+    """The caret still stands below what it means, and the message can be read."""
+    line = "a" * (column - 1) + "BCD" + "e" * (length - column - 2)
+    shown = str(SpecError("wrong", location=Location("net.yaml", 7, column, column + 3, line))).splitlines()
+    text, caret = shown[3].removeprefix("7 | "), shown[4].removeprefix("  | ")
+    assert len(text) <= 402 and (len(line) > 400) == ("…" in text)
+    assert text[caret.index("^") : caret.rindex("^") + 1] == "BCD"
