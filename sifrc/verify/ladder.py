@@ -20,7 +20,6 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from sifrc.errors import SifrcError
 from sifrc.extras import optional
 from sifrc.operators.registry import BLOCK_OPERATORS, OPERATORS
 from sifrc.operators.summaries import SUMMARY
@@ -29,7 +28,7 @@ from sifrc.verify.comparison import Agreement
 from sifrc.verify.generated import generated_rows
 from sifrc.verify.precise.rows import precise_rows
 from sifrc.verify.precise.steps import step_rows
-from sifrc.verify.records import Looked, looked_at
+from sifrc.verify.records import Looked, looked_at, reason
 from sifrc.verify.rows import Check
 from sifrc.verify.symbolic.rows import SYMBOLIC, symbolic_rows
 from sifrc.verify.table import Report, Row
@@ -46,7 +45,6 @@ _QUANTITIES: Mapping[int, tuple[str, ...]] = MappingProxyType(
 )
 """Level -> what it checks."""
 _GROUPED = "grouped_newton"
-_LONGEST_NOTE = 300
 
 
 def verify(
@@ -98,8 +96,9 @@ def verify(
         optional("torch", ORACLE)
     asked = tuple(quantities if quantities is not None else spec.target.operators)
     looked = _looked(spec, asked, module, summaries)
-    refused = {} if isinstance(looked, str) else looked.refused
-    required = asked or _default(spec, refused, module, _with_summaries(spec, asked, module, summaries))
+    required = asked or _default(
+        spec, looked.refused, module, _with_summaries(spec, asked, module, summaries)
+    )
     if summaries:
         required = tuple(dict.fromkeys((*required, SUMMARY)))
     rows: list[Row] = []
@@ -115,15 +114,17 @@ def verify(
         if level == 2:
             for quantity, oracle, check in _guarded(lambda: step_rows(spec, digits, seed), 2, ("step",)):
                 put(_run(level, quantity, oracle, check))
-        for quantity, reason in refused.items() if level < 3 or module is not None else ():
+        for quantity, why in (
+            {**looked.refused, **looked.failed}.items() if level < 3 or module is not None else ()
+        ):
             if quantity in _QUANTITIES[level]:
-                passed = False if quantity in required else None
-                put(Row(quantity, level, "", None, None, passed, reason))
+                passed = False if quantity in required or quantity in looked.failed else None
+                put(Row(quantity, level, "", None, None, passed, why))
     wanted = [(q, level) for level in sorted(set(levels)) for q in required if _belongs(q, level, levels)]
     for quantity, level in wanted:
         if not any(row.quantity == quantity and row.level == level for row in rows):
-            reason = "no module was given" if level == 3 and module is None else "there is no such check"
-            put(Row(quantity, level, "", None, None, None, reason))
+            why = "no module was given" if level == 3 and module is None else "there is no such check"
+            put(Row(quantity, level, "", None, None, None, why))
     return Report(spec.name, tuple(rows), tuple(wanted))
 
 
@@ -136,20 +137,20 @@ def operators_of(spec: Spec, summaries: bool | None = None) -> tuple[str, ...]:
     """
     asked = spec.target.operators
     looked = _looked(spec, asked, None, summaries)
-    refused = {} if isinstance(looked, str) else looked.refused
+    refused = looked.refused
     more = (SUMMARY,) if _with_summaries(spec, asked, None, summaries) else ()
     plain = tuple(name for name in _PLAIN if name not in refused and name != "objective_and_gradient")
     return tuple(dict.fromkeys((*(asked or plain), *more)))
 
 
-def _looked(spec: Spec, asked: Sequence[str], module: Any, summaries: bool | None) -> Looked | str:
-    """What is looked at; why there is nothing where that breaks, which is then the failure of every check."""
+def _looked(spec: Spec, asked: Sequence[str], module: Any, summaries: bool | None) -> Looked:
+    """What is looked at; where that breaks, every operator has failed."""
     names = [*_PLAIN, *_blocks(spec, asked, module)]
     names += [SUMMARY] if _with_summaries(spec, asked, module, summaries) else []
     try:
         return looked_at(spec, names, module)
     except Exception as error:
-        return _reason(error)
+        return Looked((), {}, {}, dict.fromkeys(names, reason(error)))
 
 
 def _blocks(spec: Spec, asked: Sequence[str], module: Any) -> tuple[str, ...]:
@@ -186,20 +187,19 @@ def _belongs(quantity: str, level: int, levels: Sequence[int]) -> bool:
 
 
 def _checks(
-    level: int, spec: Spec, looked: Looked | str, module: Any, digits: int, seed: int, framework: Any
+    level: int, spec: Spec, looked: Looked, module: Any, digits: int, seed: int, framework: Any
 ) -> Iterator[Check]:
-    """The checks of a level; where nothing can be looked at, every one has failed."""
+    """The checks of a level."""
 
     def make() -> Iterable[Check]:
-        if isinstance(looked, str):
-            raise RuntimeError(looked)
         if level == 1:
             return symbolic_rows(spec, looked, digits, seed)
         if level == 2:
             return precise_rows(spec, looked, digits, seed)
         return () if module is None else generated_rows(spec, looked, module, framework, seed)
 
-    return _guarded(make, level, [name for name in _QUANTITIES[level] if name in _PLAIN])
+    expected = [one for one in _QUANTITIES[level] if one in _PLAIN and one not in looked.failed]
+    return _guarded(make, level, expected)
 
 
 def _guarded(maker: Callable[[], Iterable[Check]], level: int, quantities: Sequence[str]) -> Iterator[Check]:
@@ -207,9 +207,9 @@ def _guarded(maker: Callable[[], Iterable[Check]], level: int, quantities: Seque
     try:
         yield from maker()
     except Exception as error:
-        reason = _reason(error)
+        broken = reason(error)
         for quantity in quantities:
-            yield quantity, "", lambda q=quantity: Row(q, level, "", None, None, False, reason)  # type: ignore[misc]
+            yield quantity, "", lambda q=quantity: Row(q, level, "", None, None, False, broken)  # type: ignore[misc]
 
 
 def _run(level: int, quantity: str, oracle: str, check: Callable[[], Row | None]) -> Row:
@@ -217,7 +217,7 @@ def _run(level: int, quantity: str, oracle: str, check: Callable[[], Row | None]
     try:
         row = check()
     except Exception as error:
-        return Row(quantity, level, oracle, None, None, False, _reason(error))
+        return Row(quantity, level, oracle, None, None, False, reason(error))
     if row is not None and row.passed is False and isinstance(row.digits, Agreement):
         # The numbers, so that the reader knows what disagrees, and by how much.
         notes = (row.digits.difference, row.note)
@@ -228,8 +228,3 @@ def _run(level: int, quantity: str, oracle: str, check: Callable[[], Row | None]
         )
         return Row(quantity, level, oracle, None, None, None, absent)
     return row
-
-
-def _reason(error: Exception) -> str:
-    message = error.message if isinstance(error, SifrcError) else f"{type(error).__name__}: {error}"
-    return " ".join(message.split())[:_LONGEST_NOTE]

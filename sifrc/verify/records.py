@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from sifrc.derive.curvature.kinds import KINDS, Kind, kind_of
 from sifrc.derive.derived import Derived
-from sifrc.errors import DerivationError, SifrcError, VerificationError
+from sifrc.errors import DerivationError, MethodError, SifrcError, VerificationError
 from sifrc.model import build_model
 from sifrc.operators.context import Context, available_kinds
 from sifrc.operators.record import Operator
@@ -17,9 +16,11 @@ from sifrc.operators.registry import OPERATORS
 from sifrc.spec.types import Spec
 from sifrc.verify.points import capped
 
-__all__ = ["Looked", "described", "looked_at", "newton_obstacle"]
+__all__ = ["Looked", "described", "looked_at", "newton_obstacle", "reason"]
 
 _SMALL = 4
+_LONGEST = 300
+"""Letters of a reason."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,13 @@ class Looked:
         records: of the operators, in the order of the table.
         kinds: of curvature, by name.
         refused: operators that do not exist for the model, and why.
+        failed: operators that should exist and break, and how.
     """
 
     records: tuple[Operator, ...]
     kinds: Mapping[str, Kind]
     refused: Mapping[str, str]
+    failed: Mapping[str, str]
 
     def has(self, name: str) -> bool:
         """Whether an operator is looked at."""
@@ -48,35 +51,46 @@ def looked_at(spec: Spec, names: Iterable[str], module: Any = None) -> Looked:
         spec: the network.
         names: of operators.
         module: whose kinds of curvature are taken, if it has some.
-
-    Raises:
-        VerificationError: the module's kinds are not those of the spec.
     """
     wanted = {*names}
     derived = Derived(build_model(capped(spec, _SMALL)))
     refused: dict[str, str] = {}
+    failed: dict[str, str] = {}
     declared = [one for name, one in OPERATORS.items() if name in wanted]
-    context, kinds = Context(derived), kinds_of(spec, module)
+    context, kinds = Context(derived), dict[str, Kind]()
     if any(one.uses_kinds for one in declared):
+        of_kinds = [one.name for one in declared if one.uses_kinds]
         try:
             derived.curvature.moments("second")
-            found = available_kinds(derived, kinds.values())
+            found = available_kinds(derived, kinds_of(spec, module).values())
             context, kinds = Context(derived, found), {kind.name: kind for kind, _ in found}
         except DerivationError as error:
-            refused |= {one.name: error.message for one in declared if one.uses_kinds}
+            refused |= dict.fromkeys(of_kinds, error.message)
+        except Exception as error:
+            failed |= dict.fromkeys(of_kinds, reason(error))
     records = []
     for one in declared:
-        if one.name in refused:
+        if one.name in refused or one.name in failed:
             continue
         try:
-            records.append(one.build(one, context))
-        except SifrcError as error:
+            record = one.build(one, context)
+            obstacle = newton_obstacle(derived) if one.name == "newton_direction" else None
+        except (DerivationError, MethodError) as error:
             refused[one.name] = error.message
-    obstacle = newton_obstacle(derived) if "newton_direction" in wanted else None
-    if obstacle is not None:
-        refused["newton_direction"] = obstacle
-    known = tuple(record for record in records if record.name not in refused)
-    return Looked(known, MappingProxyType(dict(kinds)), MappingProxyType(refused))
+        except Exception as error:
+            failed[one.name] = reason(error)
+        else:
+            if obstacle is None:
+                records.append(record)
+            else:
+                refused[one.name] = obstacle
+    return Looked(tuple(records), kinds, refused, failed)
+
+
+def reason(error: Exception) -> str:
+    """What an exception says, in one line."""
+    message = error.message if isinstance(error, SifrcError) else f"{type(error).__name__}: {error}"
+    return " ".join(message.split())[:_LONGEST]
 
 
 def kinds_of(spec: Spec, module: Any = None) -> Mapping[str, Kind]:
