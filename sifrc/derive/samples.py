@@ -13,9 +13,10 @@ from sifrc.derive.lagrangian import FirstOrder
 from sifrc.derive.shaped import GRADIENT, shaped
 from sifrc.derive.system import Equation, System
 from sifrc.ir import Expr, Input, Role
-from sifrc.ir.build import hadamard, inner, subtract
+from sifrc.ir.build import apply, hadamard, inner, subtract
 from sifrc.ir.normal import expand
 from sifrc.model import Parameter
+from sifrc.scalar.function import POSITIVE_PART
 
 __all__ = [
     "SAMPLE_GRADIENT",
@@ -51,7 +52,8 @@ _TITLES = {
 def sample_system(first: FirstOrder, moment: str) -> System:
     """One of the :data:`SAMPLE_SYSTEMS` for every parameter.
 
-    The variance is the mean of the squares less the square of the mean, both of which are there before.
+    The variance is the mean of the squares less the square of the mean, both of which are there before; a
+    difference below zero is rounding.
     """
     equations = []
     for layer, parameter, value in _gradients(first):
@@ -77,4 +79,5 @@ def _moment(parameter: Parameter, value: Expr, moment: str) -> tuple[Input, Expr
     if moment == "second":
         return SECOND_MOMENT.of(parameter), expand(hadamard(value, value))
     mean = GRADIENT.of(parameter)
-    return VARIANCE.of(parameter), subtract(SECOND_MOMENT.of(parameter), hadamard(mean, mean))
+    spread = subtract(SECOND_MOMENT.of(parameter), hadamard(mean, mean))
+    return VARIANCE.of(parameter), apply(POSITIVE_PART, spread)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sifrc.derive.samples import (
     SAMPLE_GRADIENT,
@@ -35,11 +36,14 @@ class SampleGradients(Meaning):
 _QUANTITIES = {"none": SAMPLE_GRADIENT, "norm": SQUARED_NORM, "second": SECOND_MOMENT, "variance": VARIANCE}
 
 
+_BEFORE = MappingProxyType({"variance": ("gradient", SAMPLE_SYSTEMS["second"])})
+"""Systems whose values a moment is made of."""
+
+
 def _per_sample_gradients(declared: Declaration, context: Context) -> Operator:
-    before = {"variance": ("gradient", SAMPLE_SYSTEMS["second"])}
     cases = [
         Case(
-            (*before.get(moment, ()), name),
+            (*_BEFORE.get(moment, ()), name),
             (context.like_params(_QUANTITIES[moment], SampleGradients(moment)),),
             (("moment", (moment,)),),
             batch_axis=moment in ("none", "norm"),
@@ -67,8 +71,8 @@ def _per_sample_gradients(declared: Declaration, context: Context) -> Operator:
 
 
 def _systems(context: Context, wanted: Collection[str]) -> Iterator[Row]:
-    after = ("forward", *context.spectral, "adjoint", "gradient")
     for moment, name in SAMPLE_SYSTEMS.items():
+        after = ("forward", *context.spectral, "adjoint", *_BEFORE.get(moment, ()))
         yield Row(name, lambda m=moment: sample_system(context.derived.first, m), after)  # type: ignore[misc]
 
 

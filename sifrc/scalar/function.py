@@ -13,7 +13,7 @@ from sympy import Expr, Piecewise, Rational, Symbol
 from sympy.core.relational import Relational
 
 from sifrc.errors import ModelError
-from sifrc.scalar.branches import differentiate, normalize, substituted
+from sifrc.scalar.branches import differentiate, maximum, normalize, substituted
 from sifrc.scalar.primitives import absolute, power_of_two, quotient, signum
 from sifrc.scalar.stable import stabilize
 
@@ -22,6 +22,7 @@ __all__ = [
     "EXP",
     "IDENTITY",
     "LOG",
+    "POSITIVE_PART",
     "POWER_OF_TWO",
     "QUOTIENT",
     "RECIPROCAL",
@@ -207,6 +208,7 @@ SQRT = ScalarFunction("sqrt", ("x",), sympy.sqrt(_X))
 SQUARE = ScalarFunction("square", ("x",), _X**2)
 ABS = ScalarFunction("abs", ("x",), absolute(_X))
 SIGN = ScalarFunction("sign", ("x",), signum(_X))
+POSITIVE_PART = ScalarFunction("positive_part", ("x",), maximum(_X, sympy.S.Zero))
 POWER_OF_TWO = ScalarFunction("power_of_two", ("x",), power_of_two(_X))
 QUOTIENT = ScalarFunction("quotient", ("x", "y"), quotient(_X, argument_symbol("y")))
 

@@ -85,11 +85,15 @@ def _(meaning: NewtonDirection, found: Arrays, oracle: BatchOracle, kind: Kind |
 def _(meaning: SampleGradients, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
     each = oracle.sample_gradients()
     mean = {name: batch_mean(value) for name, value in each.items()}
+    second = {name: batch_mean(value * value) for name, value in each.items()}
+    if meaning.moment == "variance":
+        # To rounding of what it is a difference of.
+        found = {name: value + mean[name] ** 2 if name in mean else value for name, value in found.items()}
     moments = {
         "none": each,
         "norm": {name: (value * value).reshape(len(value), -1).sum(axis=1) for name, value in each.items()},
-        "second": {name: batch_mean(value * value) for name, value in each.items()},
-        "variance": {name: batch_mean((value - mean[name]) ** 2) for name, value in each.items()},
+        "second": second,
+        "variance": second,
     }
     return separate_digits(found, moments[meaning.moment], oracle.limit)
 

@@ -120,7 +120,7 @@ class _Run:
             # As check has said, with the reason.
             self.tally.counts["nothing possible"] += 1
             return
-        operators += ("linearize", "summary")
+        operators = tuple(dict.fromkeys((*operators, "linearize", "summary")))
         kinds = self._kinds(spec, {name for kind, name in possible if kind == "curvature"})
         if "hessian" not in kinds:
             operators = tuple(name for name in operators if name != "hessian_diagonal")
