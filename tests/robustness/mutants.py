@@ -78,6 +78,7 @@ AREAS = {
     "derivation": ("sifrc/derive/",),
     "calculus": ("sifrc/calculus/",),
     "model": ("sifrc/model/",),
+    "operators": ("sifrc/operators/",),
     "normal form": ("sifrc/ir/",),
     "lowering": ("sifrc/lower/",),
     "printers": ("sifrc/scalar/", "sifrc/backends/"),

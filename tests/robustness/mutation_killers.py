@@ -29,6 +29,7 @@ sifrc/derive/curvature/  own blocks spectral derive/test_curvature_blocks derive
 sifrc/derive/summaries   own groups derive/test_summaries methods/test_grouped_newton_steps
                          report/test_report_summaries backends/test_summary_arguments backends/test_scales
 sifrc/derive/scaling     groups backends/test_scales methods/test_grouped_newton_steps derive/test_summaries
+sifrc/derive/samples     own backends/test_sample_gradients chain
 sifrc/derive/randomised  methods/test_method_steps backends/test_torch_optimizer backends/test_numba_training
 sifrc/derive/acceptance  derive/test_acceptance chain
 sifrc/derive/output_range own derive/test_ladder derive/test_acceptance spectral
@@ -77,12 +78,16 @@ templates/torch/cubic    backends/test_cubic_modules backends/test_scales method
                          groups
 templates/numba/cubic    backends/test_cubic_modules backends/test_scales methods/test_grouped_newton_steps
                          groups
-templates/torch/curvature blocks spectral backends/test_curvature_modules::test_parts_of_a_batch
-                         backends/test_torch_ea_cg backends/test_curvature_modules
-                         backends/test_operator_ownership
-templates/numba/curvature blocks spectral backends/test_curvature_modules::test_parts_of_a_batch
-                         backends/test_random_numbers backends/test_numba_ea_cg
+templates/torch/chosen   blocks groups spectral backends/test_curvature_modules::test_parts_of_a_batch
+                         backends/test_sample_gradients backends/test_diagonals_and_traces
                          backends/test_curvature_modules backends/test_operator_ownership
+                         backends/test_summary_arguments backends/test_scales backends/test_summary_modules
+                         backends/test_torch_ea_cg
+templates/numba/chosen   blocks groups spectral backends/test_curvature_modules::test_parts_of_a_batch
+                         backends/test_sample_gradients backends/test_diagonals_and_traces
+                         backends/test_curvature_modules backends/test_operator_ownership
+                         backends/test_summary_arguments backends/test_scales backends/test_summary_modules
+                         backends/test_random_numbers backends/test_numba_ea_cg backends/test_numba_lists
 templates/torch/edge     chain backends/test_torch_operators graph blocks methods/test_grouped_newton_steps
                          backends/test_summary_arguments backends/test_operator_ownership
                          backends/test_torch_optimizer spectral groups backends/test_curvature_modules
@@ -90,10 +95,6 @@ templates/numba/edge     chain backends/test_numba_operators graph blocks method
                          backends/test_summary_arguments backends/test_operator_ownership
                          backends/test_numba_training spectral groups backends/test_curvature_modules
                          backends/test_numba_lists
-templates/torch/summary  groups backends/test_summary_arguments backends/test_scales
-                         backends/test_summary_modules
-templates/numba/summary  groups backends/test_summary_arguments backends/test_scales
-                         backends/test_numba_lists backends/test_summary_modules
 templates/torch/solvers  backends/test_torch_statements chain spectral blocks methods/test_conjugate_gradients
                          methods/test_method_steps methods/test_ea_cg backends/test_torch_ea_cg
                          methods/test_conjugate_gradients_rounding backends/test_torch_optimizer
@@ -129,9 +130,15 @@ numba                    chain graph backends/test_numba_operators backends/test
                          backends/test_cubic_modules backends/test_curvature_modules
                          backends/test_vanishing_modules backends/test_summary_modules
                          backends/test_random_modules
-sifrc/backends/summary   groups own backends/test_backends_shared backends/test_summary_arguments
-sifrc/backends/curvature blocks own backends/test_backends_shared backends/test_operator_ownership
+sifrc/backends/kinds     blocks own backends/test_backends_shared backends/test_operator_ownership
                          backends/test_curvature_modules
+sifrc/operators/         own chain graph blocks groups spectral backends/test_sample_gradients
+                         backends/test_diagonals_and_traces backends/test_curvature_modules
+                         backends/test_summary_arguments derive/test_ladder
+sifrc/backends/operators chain blocks groups own backends/test_backends_shared
+                         backends/test_sample_gradients backends/test_diagonals_and_traces
+                         backends/test_curvature_modules backends/test_summary_arguments
+                         backends/test_operator_ownership
 sifrc/backends/          chain own graph backends/test_backends_shared blocks groups
                          backends/test_numba_statements backends/test_torch_statements backends
                          methods/test_method_steps
