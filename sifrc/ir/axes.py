@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 __all__ = ["SAMPLE", "Axis", "AxisKind"]
 
@@ -22,11 +24,24 @@ class AxisKind(Enum):
     """Classes that a target may be."""
 
 
-@dataclass(frozen=True, order=True)
-class Axis:
+class _Interned(type):
+    """Metaclass that returns the existing equal axis where there is one: they are compared all the time."""
+
+    _table: ClassVar[WeakValueDictionary[tuple[Any, ...], Axis]] = WeakValueDictionary()
+
+    def __call__(cls, name: str, size: int | None, primes: int = 0, kind: AxisKind = AxisKind.FEATURE) -> Any:
+        known = _Interned._table.get((name, size, primes, kind.value))
+        if known is not None:
+            return known
+        axis: Axis = super().__call__(name, size, primes, kind)
+        return _Interned._table.setdefault((name, size, primes, kind.value), axis)
+
+
+@dataclass(frozen=True, eq=False)
+class Axis(metaclass=_Interned):
     """An index with a name and a size.
 
-    Two axes are the same index when they are equal; operands are joined by labelling their slots
+    Equal axes are one object, and the same index; operands are joined by labelling their slots
     with axes, so a weight whose own slots are named after one layer can be used at another one of
     the same size.
 
@@ -35,25 +50,28 @@ class Axis:
             normalised product are called ``#0``, ``#1``, …
         size: number of entries; None for samples, of which a call says how many there are.
         primes: 1 for the second index of a block over one layer (i'), and so on.
-        kind: what it counts; equal axes are of one kind.
+        kind: what it counts.
     """
 
     name: str
     size: int | None
     primes: int = 0
-    kind: AxisKind = field(default=AxisKind.FEATURE, compare=False)
+    kind: AxisKind = AxisKind.FEATURE
 
     def __post_init__(self) -> None:
         if (self.size is None) != self.is_sample:
             raise ValueError(f"axis '{self.name}': samples have no size, and everything else has one")
 
-    def __hash__(self) -> int:
-        return hash((self.name, self.primes))
-
     @cached_property
     def key(self) -> str:
         """A text that tells axes apart, for digests."""
-        return f"{self.name}'{self.primes}:{self.size}"
+        kind = f":{self.kind.value}" if self.kind in (AxisKind.GROUP, AxisKind.CLASS) else ""
+        return f"{self.name}'{self.primes}:{self.size}{kind}"
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Name, size and primes, by which axes are sorted."""
+        return self.name, -1 if self.size is None else self.size, self.primes
 
     @property
     def primed(self) -> Axis:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from functools import lru_cache
 
 import sympy
 
@@ -202,7 +203,12 @@ def einsum(operands: Iterable[Operand], out: Sequence[Axis]) -> Expr:
         >>> einsum([(w, (i, j)), (x, (j,))], (i,)) is einsum([(x, (j,)), (w, (i, j))], (i,))
         True
     """
-    out = tuple(out)
+    return _einsum(tuple(operands), tuple(out))
+
+
+@lru_cache(maxsize=8192)
+def _einsum(operands: tuple[Operand, ...], out: tuple[Axis, ...]) -> Expr:
+    """The same, remembered: derivations build most products several times."""
     coefficient = Fraction(1)
     flat: list[Operand] = []
     broadcast: set[Axis] = set()
@@ -226,7 +232,7 @@ def einsum(operands: Iterable[Operand], out: Sequence[Axis]) -> Expr:
         coefficient *= rational
     flat = _sum_classes(_remove_deltas(flat, out, broadcast), out, broadcast)
     carried = {label for _, labels in flat for label in labels}
-    for label in sorted(broadcast - carried - set(out)):  # summing over a broadcast label counts it
+    for label in broadcast - carried - set(out):  # summing over a broadcast label counts it
         if label.is_sample:
             raise AxisError("a sum over samples needs an operand that depends on the sample")
         coefficient *= label.entries

@@ -98,14 +98,20 @@ def _text(value: Any) -> str:
 class _Interned(type):
     """Metaclass that returns the existing equal node where there is one.
 
-    The table holds weak references only: it is a cache, invisible but for object identity.
+    The tables hold weak references only: they are caches, invisible but for object identity. Nearly every
+    node is built many times; one whose fields are known objects is found before it is checked and digested.
     """
 
-    _table: ClassVar[WeakValueDictionary[str, Expr]] = WeakValueDictionary()
+    _by_key: ClassVar[WeakValueDictionary[str, Expr]] = WeakValueDictionary()
+    _by_fields: ClassVar[WeakValueDictionary[tuple[Any, ...], Expr]] = WeakValueDictionary()
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        node: Expr = super().__call__(*args, **kwargs)
-        return _Interned._table.setdefault(node.key, node)
+    def __call__(cls, *fields: Any, **named: Any) -> Any:
+        given = (cls, *fields, *named.items())
+        node = _Interned._by_fields.get(given)
+        if node is None:
+            made: Expr = super().__call__(*fields, **named)
+            node = _Interned._by_fields[given] = _Interned._by_key.setdefault(made.key, made)
+        return node
 
 
 @dataclass(frozen=True, eq=False)

@@ -221,7 +221,7 @@ def _replace(term: Expr, known: Relation) -> Expr | None:
     for used, table in _matches(part, whole, (), {}):
         rest = [operand for position, operand in enumerate(whole) if position not in used]
         outside = {label for _, labels in rest for label in labels} | set(term.axes)
-        images = [table[label] for label in sorted(bound)]
+        images = [table[label] for label in sorted(bound, key=lambda axis: axis.place)]
         if any(image in outside for image in images) or len(set(images)) != len(images):
             continue
         missing = [label for label in known.lead.axes if label not in table]

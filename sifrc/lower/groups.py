@@ -45,7 +45,7 @@ def _over_groups(labels: Iterable[Axis]) -> bool:
 
 def _kept(part: list[Operand], needed: set[Axis]) -> tuple[Axis, ...]:
     found = {label for _, labels in part for label in labels if label in needed}
-    return tuple(sorted(found, key=lambda axis: (not axis.is_sample, axis)))
+    return tuple(sorted(found, key=lambda axis: (not axis.is_sample, axis.place)))
 
 
 def _joined(shared: list[Operand], needed: set[Axis]) -> list[list[Operand]]:

@@ -62,7 +62,7 @@ def test_order_is_the_least_of_all_and_the_same_however_a_product_is_given(
         labels = [Axis(f"{rng.choice('#ql')}{k}", 3) for k in range(rng.randint(1, 6))]
         symbols = [rng.choice(SYMBOLS) for _ in range(rng.randint(2, 7))]
         product = [(symbol, tuple(rng.choice(labels) for _ in symbol.axes)) for symbol in symbols]
-        used = sorted({label for _, own in product for label in own})
+        used = sorted({label for _, own in product for label in own}, key=lambda axis: axis.place)
         out = tuple(rng.sample(used, rng.randint(0, min(2, len(used)))))
         names = dict(zip(used, (Axis(f"z{k}", 3) for k in rng.sample(range(9), len(used))), strict=True))
         names |= {axis: axis for axis in out}
