@@ -65,6 +65,7 @@ def compile(
     from sifrc.backends import BUILT_IN
     from sifrc.cache import cache_folder, entry_name, module_from_cache
     from sifrc.methods.registry import METHODS
+    from sifrc.operators.registry import is_built_in
     from sifrc.spec import spec_to_dict
     from sifrc.spec.partitionspec import choose_partition
 
@@ -93,8 +94,9 @@ def compile(
     chosen = method or ("none" if spec.method is None else spec.method.name)
     framework = backend or spec.target.backend
     library = framework if framework in BUILT_IN else None
-    if library is None or chosen not in ("none", *METHODS):
-        # What a backend or a method from elsewhere says may change without a trace in our own sources.
+    wanted = spec.target.operators if operators is None else names_of(operators)
+    if library is None or chosen not in ("none", *METHODS) or not all(map(is_built_in, wanted)):
+        # What comes from elsewhere may change without a trace in our own sources.
         content["text"] = text = make()
         return module_from_cache(entry_name(spec.name, content), lambda: text, folder, library=library)
     reuse = cache is not False

@@ -6,15 +6,13 @@ the group ``sifrc.backends``; a test or a script names one as ``package.module:a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import TypeAlias, cast
 
 from sifrc.backends.base import Backend, LayerInfo, ModuleSource, Option
 from sifrc.errors import BackendError, Location
+from sifrc.plugins import installed, load, place_of
 from sifrc.spec.suggest import did_you_mean, quoted_list, shortened
 
 __all__ = [
@@ -40,8 +38,6 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
 )
 """Built-in backends: name -> ``module:attribute``."""
 
-_PLACE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
-
 
 def known_backends() -> tuple[str, ...]:
     """Names of all backends, built in and installed, sorted.
@@ -50,7 +46,7 @@ def known_backends() -> tuple[str, ...]:
         >>> known_backends()[:2]
         ('numba', 'torch')
     """
-    return tuple(sorted({*BUILT_IN, *(point.name for point in entry_points(group=GROUP))}))
+    return tuple(sorted({*BUILT_IN, *installed(GROUP)}))
 
 
 def find_backend(name: str, location: Location | None = None) -> Backend:
@@ -69,13 +65,9 @@ def find_backend(name: str, location: Location | None = None) -> Backend:
         >>> find_backend("torch").name
         'torch'
     """
-    if name in BUILT_IN:
-        return _load(name, BUILT_IN[name], location)
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.value):
-        if point.name == name:
-            return _load(name, point.value, location)
-    if _PLACE.fullmatch(name):
-        return _load(name, name, location)
+    place = BUILT_IN.get(name) or place_of(GROUP, name)
+    if place is not None:
+        return _checked(load("backend", name, place, BackendError, location), name, location)
     raise BackendError(
         f"unknown backend '{shortened(name)}'",
         location=location,
@@ -84,17 +76,8 @@ def find_backend(name: str, location: Location | None = None) -> Backend:
     )
 
 
-def _load(name: str, place: str, location: Location | None) -> Backend:
-    """Import the attribute and check that it has the members of a backend."""
-    module, _, attribute = EntryPoint(name, place, GROUP).value.partition(":")
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise BackendError(
-            f"backend '{shortened(name)}' cannot be loaded: {error}",
-            location=location,
-            hint=f"{place} must be importable",
-        ) from error
+def _checked(found: object, name: str, location: Location | None) -> Backend:
+    """What was loaded, or made by it, if it has the members of a backend."""
     members = ("name", "options", "dtypes", "emit")
     backend = (
         found() if isinstance(found, type) or (not hasattr(found, "emit") and callable(found)) else found

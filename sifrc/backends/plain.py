@@ -22,6 +22,7 @@ class Plain:
         scalar: family of the number that is returned, or ''.
         tensors: families of the dict like the parameters that is returned, or ().
         vector: families of the vector, or ().
+        scaled: whether the results grow with the batch where a loss is a sum over it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Plain:
     scalar: str
     tensors: tuple[str, ...]
     vector: tuple[str, ...]
+    scaled: bool = True
 
 
 def plain_operators(program: Program) -> tuple[Plain, ...]:
@@ -51,15 +53,19 @@ def _plain(operator: Operator) -> Plain:
     tables = [r.families for r in case.results if isinstance(r, Table) and r.like_params]
     if len(numbers) > 1 or len(tables) > 1 or len(numbers) + len(tables) != len(case.results):
         raise BackendError(f"no printer for what '{operator.name}' returns")
+    prepare, apply = operator.prepare, case.functions
+    if operator.vector is None:
+        prepare, apply = (*prepare, *apply), ()
     return Plain(
         operator.name,
         operator.doc,
         operator.source,
         operator.batched,
         operator.linearized,
-        operator.prepare,
-        case.functions,
+        prepare,
+        apply,
         numbers[0] if numbers else "",
         tables[0] if tables else (),
         () if operator.vector is None else operator.vector.families,
+        case.scaled,
     )

@@ -49,7 +49,7 @@ def find_abilities(model: Model, progress: Callable[[str, float], None] | None =
     from sifrc.derive.derived import Derived
     from sifrc.methods.registry import METHODS
     from sifrc.model import build_model
-    from sifrc.operators.registry import OPERATORS, resolve_operators
+    from sifrc.operators.registry import OPERATORS, declared_by, is_built_in, operator_sets
     from sifrc.report.lines import condition_lines
     from sifrc.spec.condense import condense
     from sifrc.verify.points import capped
@@ -60,9 +60,10 @@ def find_abilities(model: Model, progress: Callable[[str, float], None] | None =
         condensed = condense(capped(model.spec, _UNITS))
         model, alike = build_model(condensed.spec), condensed.alike
     spec, derived = model.spec, Derived(model)
-    every = tuple(OPERATORS)
     known = tuple(name for name in spec.target.operators if _is_operator(name))
-    asked = {declared.name for declared in resolve_operators(known)}
+    outside = tuple(name for name in known if not is_built_in(name))
+    every = (*OPERATORS, *outside)
+    asked = {*outside, *(declared.name for declared in declared_by(known, operator_sets(known)))}
     chosen = None if spec.method is None else spec.method.name
     tries = (*every, *METHODS)
 
@@ -129,10 +130,10 @@ def _kinds(derived: Derived) -> list[tuple[str, ...]]:
 
 def _is_operator(name: str) -> bool:
     """Whether a name is known; an unknown one is the problem of :func:`requested_problem`."""
-    from sifrc.operators.registry import resolve_operators
+    from sifrc.operators.registry import operator_sets
 
     try:
-        resolve_operators((name,))
+        operator_sets((name,))
     except MethodError:
         return False
     return True

@@ -18,7 +18,7 @@ from sifrc.methods.registry import find_method
 from sifrc.model import Model
 from sifrc.operators.phase import Phase
 from sifrc.operators.record import Operator
-from sifrc.operators.registry import context_of, phases_of, resolve_operators
+from sifrc.operators.registry import context_of, declared_by, operator_sets, phases_of
 from sifrc.operators.summaries import groups_of, owners_of
 from sifrc.spec.types import OptionValue
 
@@ -71,12 +71,13 @@ def make_plan(
         options = read_options(method, spec.method)
     white = bool(options.get("white_layer", True))
     derived = Derived(model, white, known)
-    declared = resolve_operators(spec.target.operators, spec.target.operator_locations)
+    sets = operator_sets(spec.target.operators, spec.target.operator_locations)
+    declared = declared_by(spec.target.operators, sets)
     context = context_of(derived, declared)
     operators = tuple(one.build(one, context) for one in declared)
     step = None if method is None else method.step(derived, options)
     forms = tuple(f for f, on in (("batched", step and step.batched), ("single", step and step.single)) if on)
-    phases = phases_of(context, _wanted(operators, forms))
+    phases = phases_of(context, _wanted(operators, forms), sets)
     hyperparameters: tuple[Hyperparameter, ...] = ()
     names: tuple[str, ...] = ()
     if step is not None and method is not None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from sifrc.errors import Location, MethodError
@@ -18,6 +16,7 @@ from sifrc.methods.ea_cg import CurvatureBlocks
 from sifrc.methods.esn import ExactStochasticNewton
 from sifrc.methods.grouped_newton import GroupedNewton
 from sifrc.methods.mk import MehouachiKasmi
+from sifrc.plugins import load, place_of
 from sifrc.spec.suggest import did_you_mean, shortened
 
 __all__ = ["METHODS", "find_method"]
@@ -32,7 +31,6 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 )
 """Built-in methods by name."""
 
-_PLACE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 _IDENTIFIER = re.compile(r"[A-Za-z]\w*", re.ASCII)
 
 
@@ -54,11 +52,9 @@ def find_method(name: str, location: Location | None = None) -> Method:
     """
     if name in METHODS:
         return METHODS[name]
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.value):
-        if point.name == name:
-            return _load(name, point.value, location)
-    if _PLACE.fullmatch(name):
-        return _load(name, name, location)
+    place = place_of(GROUP, name)
+    if place is not None:
+        return _checked(load("method", name, place, MethodError, location), name, place, location)
     raise MethodError(
         f"unknown method '{shortened(name)}'",
         location=location,
@@ -67,17 +63,8 @@ def find_method(name: str, location: Location | None = None) -> Method:
     )
 
 
-def _load(name: str, place: str, location: Location | None) -> Method:
-    """Import the attribute and check that it is a method."""
-    module, _, attribute = EntryPoint(name, place, GROUP).value.partition(":")
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise MethodError(
-            f"method '{shortened(name)}' cannot be loaded: {error}",
-            location=location,
-            hint=f"{place} must be importable",
-        ) from error
+def _checked(found: object, name: str, place: str, location: Location | None) -> Method:
+    """What was loaded, if it is a method."""
     method = found() if isinstance(found, type) and issubclass(found, Method) else found
     if not isinstance(method, Method):
         raise MethodError(

@@ -1,23 +1,40 @@
-"""Every public operator by name, and the records of those that a spec asks for."""
+"""Every public operator by name, and those that a spec asks for.
+
+Another package adds operators by an entry point in the group ``sifrc.operators``; a script or a test names
+an :class:`OperatorSet` of its own as ``package.module:attribute``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from difflib import get_close_matches
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 from sifrc.derive.curvature.kinds import kind_of
 from sifrc.derive.derived import Derived
 from sifrc.errors import Location, MethodError
 from sifrc.operators.blocks import BLOCKS
-from sifrc.operators.context import Context, Declaration, available_kinds
+from sifrc.operators.context import Context, Declaration, OperatorSet, available_kinds
 from sifrc.operators.derivatives import DERIVATIVES
 from sifrc.operators.phase import Phase
 from sifrc.operators.samples import SAMPLES
 from sifrc.operators.summaries import SUMMARIES
 from sifrc.operators.traces import TRACES
+from sifrc.plugins import load, place_of
+from sifrc.spec.suggest import did_you_mean, shortened
 
-__all__ = ["BLOCK_OPERATORS", "OPERATORS", "context_of", "phases_of", "resolve_operators"]
+__all__ = [
+    "BLOCK_OPERATORS",
+    "OPERATORS",
+    "context_of",
+    "declared_by",
+    "is_built_in",
+    "names_of_operators",
+    "operator_sets",
+    "phases_of",
+]
+
+GROUP = "sifrc.operators"
 
 _SETS = (DERIVATIVES, SAMPLES, BLOCKS, TRACES, SUMMARIES)
 _FORMS = ("batched", "single")
@@ -33,30 +50,78 @@ _ALIASES: Mapping[str, str] = MappingProxyType({"linearize": "hessian_vector_pro
 _ALWAYS = ("loss", "objective")
 
 
-def resolve_operators(
+def operator_sets(
     names: Collection[str], locations: Mapping[str, Location] = MappingProxyType({})
-) -> tuple[Declaration, ...]:
-    """Operators by name, in the order of the table; ``loss`` and ``objective`` are always there.
+) -> tuple[OperatorSet, ...]:
+    """The built-in operators, and those from elsewhere that are among the names.
 
     Args:
-        names: what is asked for.
+        names: what is asked for: built-in operators, sets by the name of an entry point in the group
+            ``sifrc.operators``, or their places as ``package.module:attribute``.
         locations: where each is asked for.
 
     Raises:
-        MethodError: an unknown operator.
+        MethodError: nothing has the name, or what is there is no set of operators.
     """
-    known = [*OPERATORS, *_ALIASES]
-    for name in names:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            raise MethodError(
-                f"unknown operator '{name}'",
-                location=locations.get(name),
-                label=f"did you mean '{near[0]}'?" if near else None,
-                hint=f"operators: {', '.join(known)}",
-            )
+    return (*_SETS, *(_loaded(name, locations.get(name)) for name in names if not is_built_in(name)))
+
+
+def declared_by(names: Collection[str], sets: Sequence[OperatorSet]) -> tuple[Declaration, ...]:
+    """The operators asked for, in the order in which modules have them.
+
+    Args:
+        names: as in :func:`operator_sets`; ``loss`` and ``objective`` are always there.
+        sets: of those names.
+    """
     wanted = {_ALIASES.get(name, name) for name in names} | set(_ALWAYS)
-    return tuple(declared for name, declared in OPERATORS.items() if name in wanted)
+    built_in = (declared for name, declared in OPERATORS.items() if name in wanted)
+    return (*built_in, *(declared for one in sets[len(_SETS) :] for declared in one.operators))
+
+
+def names_of_operators(names: Collection[str]) -> tuple[str, ...]:
+    """The names of what is asked for in a module: those of the operators of each set from elsewhere.
+
+    Raises:
+        MethodError: as :func:`operator_sets`.
+    """
+    found = (
+        (name,) if is_built_in(name) else tuple(one.name for one in _loaded(name, None).operators)
+        for name in names
+    )
+    return tuple(itertools.chain.from_iterable(found))
+
+
+def is_built_in(name: str) -> bool:
+    """Whether an operator is one of the package's own."""
+    return name in OPERATORS or name in _ALIASES
+
+
+def _loaded(name: str, location: Location | None) -> OperatorSet:
+    """Operators from elsewhere."""
+    place = place_of(GROUP, name)
+    if place is None:
+        known = [*OPERATORS, *_ALIASES]
+        raise MethodError(
+            f"unknown operator '{shortened(name)}'",
+            location=location,
+            label=did_you_mean(name, known),
+            hint=f"operators: {', '.join(known)}, or package.module:attribute",
+        )
+    found = load("operator", name, place, MethodError, location)
+    if not isinstance(found, OperatorSet):
+        raise MethodError(
+            f"'{shortened(name)}' is no set of operators",
+            location=location,
+            hint="give an instance of sifrc.operators.context.OperatorSet",
+        )
+    taken = [one.name for one in found.operators if is_built_in(one.name) or not one.name.isidentifier()]
+    if taken:
+        raise MethodError(
+            f"'{shortened(name)}' cannot call an operator '{shortened(taken[0])}'",
+            location=location,
+            hint="a name is an identifier, and none that exists",
+        )
+    return found
 
 
 def context_of(derived: Derived, declared: Collection[Declaration]) -> Context:
@@ -70,12 +135,15 @@ def context_of(derived: Derived, declared: Collection[Declaration]) -> Context:
     return Context(derived, available_kinds(derived, [kind_of(c) for c in derived.model.spec.curvature]))
 
 
-def phases_of(context: Context, wanted: Mapping[str, set[str]]) -> list[Phase]:
+def phases_of(
+    context: Context, wanted: Mapping[str, set[str]], sets: Sequence[OperatorSet] = _SETS
+) -> list[Phase]:
     """The wanted phases in an order in which they can run.
 
     Args:
         context: derivations and kinds.
         wanted: forms of each, by name.
+        sets: whose systems there are.
 
     Raises:
         LookupError: something is wanted that no system has.
@@ -85,7 +153,7 @@ def phases_of(context: Context, wanted: Mapping[str, set[str]]) -> list[Phase]:
     asked |= {name: set(every) for name in context.spectral}
     found = [
         Phase(row.derive(), row.after, tuple(form for form in _FORMS if form in asked[row.name]))
-        for one in _SETS
+        for one in sets
         for row in one.systems(context, asked)
         if row.name in asked
     ]

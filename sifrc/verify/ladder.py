@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sifrc.extras import optional
-from sifrc.operators.registry import BLOCK_OPERATORS, OPERATORS
+from sifrc.operators.registry import BLOCK_OPERATORS, OPERATORS, names_of_operators
 from sifrc.operators.summaries import SUMMARY
 from sifrc.spec.types import Spec
 from sifrc.verify.comparison import Agreement
@@ -94,7 +94,7 @@ def verify(
         )
     if 3 in levels and module is not None:
         optional("torch", ORACLE)
-    asked = tuple(quantities if quantities is not None else spec.target.operators)
+    asked = tuple(quantities if quantities is not None else names_of_operators(spec.target.operators))
     looked = _looked(spec, asked, module, summaries)
     required = asked or _default(
         spec, looked.refused, module, _with_summaries(spec, asked, module, summaries)
@@ -145,7 +145,7 @@ def operators_of(spec: Spec, summaries: bool | None = None) -> tuple[str, ...]:
 
 def _looked(spec: Spec, asked: Sequence[str], module: Any, summaries: bool | None) -> Looked:
     """What is looked at; where that breaks, every operator has failed."""
-    names = [*_PLAIN, *_blocks(spec, asked, module)]
+    names = [*_PLAIN, *_blocks(spec, asked, module), *asked]
     names += [SUMMARY] if _with_summaries(spec, asked, module, summaries) else []
     try:
         return looked_at(spec, names, module)

@@ -12,7 +12,7 @@ from sifrc.errors import DerivationError, MethodError, SifrcError, VerificationE
 from sifrc.model import build_model
 from sifrc.operators.context import Context, available_kinds
 from sifrc.operators.record import Operator
-from sifrc.operators.registry import OPERATORS
+from sifrc.operators.registry import operator_sets
 from sifrc.spec.types import Spec
 from sifrc.verify.points import capped
 
@@ -56,7 +56,8 @@ def looked_at(spec: Spec, names: Iterable[str], module: Any = None) -> Looked:
     derived = Derived(build_model(capped(spec, _SMALL)))
     refused: dict[str, str] = {}
     failed: dict[str, str] = {}
-    declared = [one for name, one in OPERATORS.items() if name in wanted]
+    sets = operator_sets(spec.target.operators)
+    declared = [one for each in sets for one in each.operators if one.name in wanted]
     context, kinds = Context(derived), dict[str, Kind]()
     if any(one.uses_kinds for one in declared):
         of_kinds = [one.name for one in declared if one.uses_kinds]

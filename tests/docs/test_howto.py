@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+import sys
+from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -15,7 +17,7 @@ from sifrc.compiler import Request, compile_spec
 from sifrc.derive.system import Equation, System
 from sifrc.errors import MethodError
 from sifrc.ir import Input, Role
-from sifrc.ir.build import einsum, hadamard, rename, total
+from sifrc.ir.build import einsum, hadamard, inner, rename, scale, total
 from sifrc.lower.interpret import Machine, run_functions
 from sifrc.lower.lowering import lower
 from sifrc.methods.base import Method, MethodOption, StepPlan, descend
@@ -23,8 +25,15 @@ from sifrc.methods.plan import MemorySpec
 from sifrc.methods.planning import make_plan
 from sifrc.methods.registry import METHODS, find_method
 from sifrc.model import build_model
+from sifrc.operators.context import Declaration, OperatorSet
+from sifrc.operators.meaning import Meaning
+from sifrc.operators.phase import Row
+from sifrc.operators.record import Case, Mean, Operator
 from sifrc.spec import functionspec
 from sifrc.spec.registry import ACTIVATIONS, BuiltIn
+from sifrc.verify import verify
+from sifrc.verify.comparison import agreed_digits
+from sifrc.verify.meaning import SINGLE, agreement
 
 _LEARNING_RATE = 0.05
 
@@ -116,6 +125,41 @@ class Unnamed(GradientDescent):
     """A name that cannot stand in a file name."""
 
     name = "../sgd"
+
+
+@dataclass(frozen=True)
+class SquaredNorm(Meaning):
+    """‖∂L/∂θ‖² of every sample."""
+
+
+@agreement.register
+def _(meaning: SquaredNorm, found, oracle, kind):
+    each = [g.reshape(len(g), -1) for g in oracle.sample_gradients().values()]
+    size = sum((g * g).sum(axis=1) for g in each).sum() / len(each[0])
+    return agreed_digits(found, {SINGLE: size}, oracle.limit)
+
+
+def _squared_gradient(declared, context):
+    result = Mean("gradient_size", SquaredNorm())
+    before = ("forward", *context.spectral, "adjoint")
+    case = Case(("gradient_size",), (result,), scaled=False)
+    return Operator(declared.name, declared.doc, "ESN(10)", (case,), prepare=before)
+
+
+def _systems(context, wanted, factor=1):
+    def derive():
+        first = context.derived.first
+        parts = [scale(factor, inner(g, g)) for g in map(first.short, first.gradients.values())]
+        size = Input("gradient_size", None, (), Role.STATE)
+        return System("gradient_size", "Size", (Equation(size, total(parts, ()), None, "definition"),))
+
+    yield Row("gradient_size", derive, ("forward", *context.spectral, "adjoint"))
+
+
+_SIZE = (Declaration("squared_gradient", "Mean over the batch of ‖gradient‖².", _squared_gradient),)
+SIZES = OperatorSet(_SIZE, _systems)
+WRONG_SIZES = OperatorSet(_SIZE, partial(_systems, factor=2))
+TAKEN = OperatorSet((replace(_SIZE[0], name="gradient"),), _systems)
 
 
 def _document(method=None, **more):
@@ -332,3 +376,43 @@ def test_backend_from_outside_prints_programs():
     for name in ("forward", "objective", "adjoint", "gradient"):
         assert f"def {name} (batch) reads " in compiled.text
     assert "    Contract\n" in compiled.text and "    Kernel\n" in compiled.text
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_an_operator_from_outside_is_compiled_and_verified(backend, monkeypatch):
+    """Levels 2 and 3 go by its record and its meaning; a wrong factor is seen at both."""
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    monkeypatch.setitem(sys.modules, "howto_operators", sys.modules[__name__])
+    loss = {"function": "squared_error", "reduction": "sum"}
+    for name, right, more in (
+        ("SIZES", True, {}),
+        ("SIZES", True, {"loss": loss}),
+        ("WRONG_SIZES", False, {}),
+    ):
+        asked = {"backend": backend, "operators": [f"howto_operators:{name}"]}
+        spec = sifrc.build_spec(_document(target=asked, **more))
+        module = sifrc.compile(spec, cache=False)
+        assert "squared_gradient" in module.__all__
+        report = verify(spec, levels=(2, 3), module=module)
+        assert report.passed is right, report.text()
+        levels = {
+            row.level for row in report.rows if row.quantity == "squared_gradient" and row.passed is right
+        }
+        assert levels == {2, 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("howto_operators:NOT_A_METHOD", "no set of operators"),
+        ("howto_operators:TAKEN", "cannot call an operator 'gradient'"),
+        ("howto_operators:NOWHERE", "cannot be loaded"),
+        ("gradien", "did you mean 'gradient'"),
+    ],
+)
+def test_what_is_no_operator_is_said(name, message, monkeypatch):
+    monkeypatch.setitem(sys.modules, "howto_operators", sys.modules[__name__])
+    spec = sifrc.build_spec(_document(target={"operators": [name]}))
+    with pytest.raises(MethodError) as error:
+        sifrc.compile(spec, cache=False)
+    assert message in str(error.value)

@@ -93,17 +93,22 @@ def unpack(parts: Parts, families: Sequence[str], argument: str) -> str:
     return f'{", ".join(codes)} = _parameters({argument}, "{argument}")'
 
 
-def _named(parts: Parts, tensors: Sequence[str]) -> str:
+def _total(parts: Parts, operator: Plain) -> bool:
+    """Whether results are sums over the batch."""
+    return parts.module.reduction == "sum" and operator.scaled
+
+
+def _named(parts: Parts, operator: Plain) -> str:
     known = {family.name: family.code for family in parts.program.families}
-    found = [f"work.{known[name]}" for name in tensors if name in known]
-    scale = ", work.batch" if parts.module.reduction == "sum" else ""
+    found = [f"work.{known[name]}" for name in operator.tensors if name in known]
+    scale = ", work.batch" if _total(parts, operator) else ""
     biases = found[1] if len(found) > 1 else "()"
     return f"_named({found[0]}, {biases}{scale})"
 
 
-def _mean(parts: Parts, scalar: str) -> str:
-    family = parts.program.family(scalar)
-    return f"float(np.{'sum' if parts.module.reduction == 'sum' else 'mean'}(work.{family.code}))"
+def _mean(parts: Parts, operator: Plain) -> str:
+    family = parts.program.family(operator.scalar)
+    return f"float(np.{'sum' if _total(parts, operator) else 'mean'}(work.{family.code}))"
 
 
 def _text(parts: Parts, operator: Plain) -> str:
@@ -124,8 +129,8 @@ def _text(parts: Parts, operator: Plain) -> str:
     lines.append(f"    work = _{'batch' if batched else 'sample'}({', '.join(names)})")
     functions = _functions(parts, operator, operator.prepare)
     lines += _calls(parts, functions, 4)
-    results = [_mean(parts, operator.scalar)] if operator.scalar else []
-    results += [_named(parts, operator.tensors)] if operator.tensors else []
+    results = [_mean(parts, operator)] if operator.scalar else []
+    results += [_named(parts, operator)] if operator.tensors else []
     return "\n".join([*lines, f"    return {', '.join(results)}"])
 
 
@@ -156,7 +161,7 @@ def _prepared(parts: Parts, operator: Plain) -> str:
         "        work = point.take()",
         f"        work.renew({renew})",
         *_calls(parts, _functions(parts, operator, operator.apply), 8),
-        f"        found = {_named(parts, operator.tensors)}",
+        f"        found = {_named(parts, operator)}",
         "        point.give(work)",
         "        return found",
         "",

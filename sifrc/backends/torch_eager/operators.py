@@ -112,7 +112,7 @@ def _mean(operator: Plain, chain: Calls) -> list[str]:
 def _result(parts: Parts, operator: Plain, indent: int) -> list[str]:
     program = parts.program
     values = []
-    total = parts.module.reduction == "sum" and operator.batched
+    total = parts.module.reduction == "sum" and operator.batched and operator.scaled
     if operator.scalar:
         code = program.family(operator.scalar).code
         values.append(f"{code}.{'sum' if total else 'mean'}()" if operator.batched else code)

@@ -20,6 +20,7 @@ from sifrc.methods.planning import make_plan
 from sifrc.model import Model, build_model
 from sifrc.model.parameters import Shaped
 from sifrc.operators.record import Case, KindPlan, Mean, Operator, Pairs, Result, Table
+from sifrc.operators.registry import is_built_in
 from sifrc.spec.types import Spec, TargetSpec
 from sifrc.verify.meaning import SINGLE
 from sifrc.verify.oracles.batch_mpmath import PreciseBatch
@@ -30,7 +31,9 @@ __all__ = ["ProgramSubject", "RunningProgram", "program_of"]
 
 def program_of(spec: Spec, operators: tuple[str, ...]) -> tuple[Model, Program]:
     """The model and the program of some operators, without a method."""
-    model = build_model(replace(spec, method=None, target=TargetSpec(operators=operators)))
+    outside = [name for name in spec.target.operators if not is_built_in(name)]
+    asked = (*filter(is_built_in, operators), *outside)
+    model = build_model(replace(spec, method=None, target=TargetSpec(operators=asked)))
     return model, lower(make_plan(model).plan)
 
 
