@@ -236,21 +236,17 @@ def test_parts_of_a_batch(name: str, backend: str, tmp_path: Path) -> None:
 def test_no_more_samples_at_a_time_than_there_is_memory_for(rows: int, backend: str, tmp_path: Path) -> None:
     """Parts in order, their results weighted by their sizes; all at once where there is no block for each."""
     module = load(spec_of("skip"), backend, tmp_path)
-    module._ROWS = rows
-    inputs, seen = np.arange(5.0)[:, None], []
-    given = inputs if backend == "numba" else torch.from_numpy(inputs)
+    inputs, targets, seen = np.arange(15.0).reshape(5, 3), np.arange(5) % 2, []
 
-    def part(some: Any, targets: Any) -> dict[str, Any]:
-        seen.append([float(value) for value in some[:, 0]])
-        np.testing.assert_array_equal(np.asarray(some), np.asarray(targets))
-        return {"mean": some.mean(0)}
+    def part(some: Any, *_: Any) -> dict[str, Any]:
+        values = some.x[0] if backend == "numba" else some
+        seen.append([int(value) // 3 for value in values[:, 0]])
+        return {"mean": values.mean(0)}
 
-    found = module._averaged(part, given, given, True)
-    assert seen == [list(map(float, range(k, min(k + rows, 5)))) for k in range(0, 5, rows)]
-    np.testing.assert_allclose(np.asarray(found["mean"]), [2.0], rtol=1e-14)
-    seen.clear()
-    module._averaged(part, given, given, False)
-    assert seen == [[0.0, 1.0, 2.0, 3.0, 4.0]]
+    given = (inputs, targets) if backend == "numba" else (torch.from_numpy(inputs), torch.from_numpy(targets))
+    found = module._averaged(part, *given, rows)
+    assert seen == [list(range(k, min(k + rows, 5))) for k in range(0, 5, rows)]
+    np.testing.assert_allclose(np.asarray(found["mean"]), [6.0, 7.0, 8.0], rtol=1e-14)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

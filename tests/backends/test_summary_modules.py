@@ -307,7 +307,7 @@ def test_shared_memory_changes_no_bit(name: str, word: str, tmp_path: Path) -> N
     shared, apart = (
         calls_of(name, word, "numba", tmp_path, passes=Passes(lifetimes=on)) for on in (True, False)
     )
-    assert hasattr(shared.module, "_SUMMARY_PLACES") and not hasattr(apart.module, "_SUMMARY_PLACES")
+    assert hasattr(shared.module, "_CASE_PLACES") and not hasattr(apart.module, "_CASE_PLACES")
     for choices in ORDERS:
         for more in ({"gradient": True}, {"chunk": 3}):
             same_bits(shared.summary(**choices, **more), apart.summary(**choices, **more))
@@ -322,11 +322,11 @@ def test_shared_memory_of_torch_steps_changes_no_bit(tmp_path: Path) -> None:
         same_bits(shared.summary(gradient=True, **choices), apart.summary(gradient=True, **choices))
 
 
-@pytest.mark.parametrize("kind", range(1, 5))
-def test_no_two_places_that_are_needed_together_overlap(kind: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", range(4))
+def test_no_two_places_that_are_needed_together_overlap(case: int, tmp_path: Path) -> None:
     """In the memory of each kind of summary, for several sizes of batches."""
     call = calls_of("skip", "canonical", "numba", tmp_path)
-    table = call.module._SUMMARY_PLACES[kind]
+    table = call.module._CASE_PLACES[case]
     for batch in (1, 5, 64):
         work = call.module._arranged(call.module._Workspace(call.module._WORK, batch), table)
         spans: dict[int, tuple[int, int, int, int]] = {}

@@ -91,7 +91,10 @@ def test_weights_products_and_diagonals_are_those_of_the_dense_hessian(name: str
     expected = {key: block / total(spec) for key, block in Oracle(spec, point).dense().items()}
     curvature = values.derived.curvature
     found = values.after(
-        KINDS["hessian"], curvature.dense("samples"), curvature.product("samples", None), curvature.diagonal()
+        KINDS["hessian"],
+        curvature.dense("samples"),
+        curvature.product("samples", None),
+        curvature.diagonal("samples"),
     )
     weights = {}
     for owned in values.model.parameters:
@@ -392,7 +395,9 @@ def test_shared_parameters_are_refused_with_the_layers_that_share(
 def test_systems_of_shared_weights_are_refused(system: str) -> None:
     """Not only by the operators."""
     curvature = Derived(build_model(spec_of("shared_skip"))).curvature
-    arguments = {"dense": (True,), "product": (True, None), "moments": ("second",), "diagonal": ()}[system]
+    arguments = {"dense": (True,), "product": (True, None), "moments": ("second",), "diagonal": ("samples",)}[
+        system
+    ]
     with pytest.raises(DerivationError, match="shared"):
         getattr(curvature, system)(*arguments)
 

@@ -191,14 +191,14 @@ def test_graphs_with_shared_parameters(partition: Any, expected: dict[str, list[
 @pytest.mark.parametrize("spec", [chain(1), chain(5), network(GRAPH)], ids=["one", "chain", "graph"])
 def test_tensors_are_those_of_the_model_in_its_order(spec: Spec) -> None:
     model = build_model(spec)
-    assert tensor_names(spec.layers) == tuple(name for owned in model.parameters for name, _ in owned.members)
+    assert tensor_names(spec.layers) == tuple(p.name for owned in model.parameters for p in owned.members)
 
 
 def test_the_discrete_partition_counts_numbers() -> None:
     found = partition_of(network(GRAPH, "discrete"))
     sizes: list[int] = []
     for owned in build_model(network(GRAPH)).parameters:
-        for _, symbol in owned.members:
+        for symbol in owned.symbols:
             size = 1
             for axis in symbol.axes:
                 assert axis.size is not None
