@@ -109,7 +109,7 @@ def backpack(
 
     return {
         "BackPACK norms of the samples": run(BatchL2Grad, "batch_l2", batch**2),
-        "BackPACK variance": run(Variance, "variance", 1.0),
+        "BackPACK variance": run(Variance, "variance", batch**2),
         "BackPACK diagonal of the GGN": run(DiagGGNExact, "diag_ggn_exact", 1.0),
     }
 
