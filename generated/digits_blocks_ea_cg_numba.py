@@ -181,8 +181,8 @@ _WORK: dict[str, Shapes] = {
     "mean_residual": {1: (48,), 2: (32,)},
     "mean_block_part4": _SHAPES1,
     "class_score_y_part1": _SHAPES2,
-    "class_score_y": {1: (None, 48, 10), 2: (None, 32, 10), 3: (None, 10, 10)},
-    "class_score": {1: (None, 48, 10), 2: (None, 32, 10)},
+    "class_score_y": {1: (None, 10, 48), 2: (None, 10, 32), 3: (None, 10, 10)},
+    "class_score": {1: (None, 10, 48), 2: (None, 10, 32)},
     "second_moment": {1: (64, 64), 2: (48, 48), 3: (32, 32)},
     "mean_input": _SHAPES7,
     "weight_block": {1: (48, 64, 48, 64), 2: (32, 48, 32, 48), 3: (10, 32, 10, 32)},
@@ -524,6 +524,12 @@ def _delta(i, j):
 
 
 @njit(cache=True)
+def _rows(values):
+    """The first two dimensions as one."""
+    return values.reshape(values.shape[0] * values.shape[1], values.shape[2])
+
+
+@njit(cache=True)
 def _entries(values):
     """All dimensions as one."""
     return values.reshape(values.size)
@@ -846,14 +852,13 @@ def _blocks_pch1(
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _blocks_fisher(x, mean, weights, class_score_y_part1, class_score_y, mean_block, class_score):
+def _blocks_fisher(x, weights, class_score_y_part1, class_score_y, class_score):
     """Curvature blocks of the pre-activations, kind fisher.
 
     Equations:
-        Tᶜ_k = diag(F_k'(a_k)) Sᶜ_k,  k = 1..n−1
-        Tᶜ_n = softmax(x_n) exp(½ log softmax(x_n))ᵀ − diag(exp(½ log softmax(x_n)))
-        H̄_k = Tᶜ_k Tᶜ_kᵀ,  k = 1..n
-        Sᶜ_k = W_{k+1}ᵀ Tᶜ_{k+1},  k = 1..n−1
+        Tᶜ_k = Sᶜ_k diag(F_k'(a_k)),  k = 1..n−1
+        Tᶜ_n = exp(½ log softmax(x_n)) softmax(x_n)ᵀ − diag(exp(½ log softmax(x_n)))
+        Sᶜ_k = Tᶜ_{k+1} W_{k+1},  k = 1..n−1
     """
     x_3, class_score_y_part1_3 = x[3], class_score_y_part1[3]
     for p in range(len(class_score_y_part1_3)):
@@ -861,31 +866,17 @@ def _blocks_fisher(x, mean, weights, class_score_y_part1, class_score_y, mean_bl
     class_score_y_3 = class_score_y[3]
     for p in range(len(class_score_y_3)):
         for i in range(class_score_y_3.shape[1]):
-            factor0 = _exp(class_score_y_part1_3[p, i])
+            part0 = _exp(np.float32(0.5) * class_score_y_part1_3[p, i])
             for j in range(class_score_y_3.shape[2]):
-                part0 = _exp(np.float32(0.5) * class_score_y_part1_3[p, j])
-                class_score_y_3[p, i, j] = -_delta(j, i) * part0 + factor0 * part0
-    mean_block_3 = mean_block[3]
-    mean_block_3[:] = np.float32(0.0)
-    for p in range(len(class_score_y_3)):
-        mean_block_3 += np.dot(class_score_y_3[p], class_score_y_3[p].T)
-    _scale(mean_block[3], mean)
+                class_score_y_3[p, i, j] = -_delta(i, j) * part0 + part0 * _exp(class_score_y_part1_3[p, j])
     for k in range(2, 0, -1):
-        class_score_y_next, weights_next = class_score_y[k + 1], weights[k + 1]
-        class_score_k = class_score[k]
-        for p in range(len(class_score_y_next)):
-            np.dot(weights_next.T, class_score_y_next[p], class_score_k[p])
-        x_k, class_score_y_k = x[k], class_score_y[k]
+        np.dot(_rows(class_score_y[k + 1]), weights[k + 1], _rows(class_score[k]))
+        class_score_k, x_k, class_score_y_k = class_score[k], x[k], class_score_y[k]
         for p in range(len(class_score_y_k)):
             for i in range(class_score_y_k.shape[1]):
-                factor1 = np.float32(1.0) - x_k[p, i] * x_k[p, i]
                 for j in range(class_score_y_k.shape[2]):
-                    class_score_y_k[p, i, j] = class_score_k[p, i, j] * factor1
-        mean_block_k = mean_block[k]
-        mean_block_k[:] = np.float32(0.0)
-        for p in range(len(class_score_y_k)):
-            mean_block_k += np.dot(class_score_y_k[p], class_score_y_k[p].T)
-        _scale(mean_block[k], mean)
+                    term2_0 = np.float32(1.0) - x_k[p, j] * x_k[p, j]
+                    class_score_y_k[p, i, j] = class_score_k[p, i, j] * term2_0
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -902,6 +893,18 @@ def _mean_blocks(block, mean, mean_block):
             for i in range(len(mean_block_k)):
                 for j in range(mean_block_k.shape[1]):
                     mean_block_k[i, j] += block_k[p, i, j] * mean
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def _mean_blocks_of_class_scores(class_score_y, mean, mean_block):
+    """Batch mean of the blocks.
+
+    Equations:
+        H̄_k = Tᶜ_kᵀ Tᶜ_k,  k = 1..n
+    """
+    for k in range(3, 0, -1):
+        np.dot(_rows(class_score_y[k]).T, _rows(class_score_y[k]), mean_block[k])
+        _scale(mean_block[k], mean)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -936,12 +939,12 @@ def _sample_blocks_of_class_scores(class_score_y, block):
     """Blocks of the samples.
 
     Equations:
-        H_k = Tᶜ_k Tᶜ_kᵀ,  k = 1..n
+        H_k = Tᶜ_kᵀ Tᶜ_k,  k = 1..n
     """
     for k in range(3, 0, -1):
         class_score_y_k, block_k = class_score_y[k], block[k]
         for p in range(len(class_score_y_k)):
-            np.dot(class_score_y_k[p], class_score_y_k[p].T, block_k[p])
+            np.dot(class_score_y_k[p].T, class_score_y_k[p], block_k[p])
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -969,12 +972,12 @@ def _dense_blocks_of_class_scores(class_score_y, mean, x, weight_block_part1, we
     """Blocks of the weights.
 
     Equations:
-        ∇²W_k[i,j,l,m] = Σ_p Tᶜ_k[i,p] Tᶜ_k[l,p] x_{k−1}[j] x_{k−1}[m],  k = 1..n  [EA-CG(4c)]
+        ∇²W_k[i,j,l,m] = Σ_p Tᶜ_k[p,i] Tᶜ_k[p,l] x_{k−1}[j] x_{k−1}[m],  k = 1..n  [EA-CG(4c)]
     """
     for k in range(3, 0, -1):
         class_score_y_k, weight_block_part1_k = class_score_y[k], weight_block_part1[k]
         for p in range(len(class_score_y_k)):
-            np.dot(class_score_y_k[p], class_score_y_k[p].T, weight_block_part1_k[p])
+            np.dot(class_score_y_k[p].T, class_score_y_k[p], weight_block_part1_k[p])
         weight_block_k, x_prev = weight_block[k], x[k - 1]
         weight_block_k[:] = np.float32(0.0)
         for p in range(len(weight_block_part1_k)):
@@ -1357,17 +1360,9 @@ def _prepared_pch1(weights: Arrays, biases: Arrays, work: _Workspace) -> None:
 
 
 def _prepared_fisher(weights: Arrays, biases: Arrays, work: _Workspace) -> None:
-    """Blocks of the batch, and scores, kind fisher."""
+    """Scores, kind fisher."""
     _forward(weights, biases, work.a, work.x)
-    _blocks_fisher(
-        work.x,
-        work.mean,
-        weights,
-        work.class_score_y_part1,
-        work.class_score_y,
-        work.mean_block,
-        work.class_score,
-    )
+    _blocks_fisher(work.x, weights, work.class_score_y_part1, work.class_score_y, work.class_score)
 
 
 _KINDS: dict[str, tuple[Prepared, str]] = {
@@ -1375,8 +1370,8 @@ _KINDS: dict[str, tuple[Prepared, str]] = {
     "pch1": (_prepared_pch1, "batch"),
     "fisher": (_prepared_fisher, "class_scores"),
 }
-"""Kinds: function, and what it computes: blocks of samples, blocks and scores whose outer products they are, or
-blocks of the batch alone."""
+"""Kinds: function, and what it computes of each sample: blocks, Jacobians and the output's block, or scores whose
+outer products are blocks; or blocks of the batch."""
 
 _LAYERS = ("fc1", "fc2", "fc3")
 _ROWS = 2722
@@ -1474,6 +1469,19 @@ def block_hessian(
                 "fc2.bias": work.mean_block[2],
                 "fc3.bias": work.mean_block[3],
             }
+        if form == "class_scores" and reduction == "mean" and not dense:
+            _mean_blocks_of_class_scores(work.class_score_y, work.mean, work.mean_block)
+            return {
+                "fc1.bias": work.mean_block[1],
+                "fc2.bias": work.mean_block[2],
+                "fc3.bias": work.mean_block[3],
+            }
+        if form == "batch" and reduction == "mean" and not dense:
+            return {
+                "fc1.bias": work.mean_block[1],
+                "fc2.bias": work.mean_block[2],
+                "fc3.bias": work.mean_block[3],
+            }
         if form == "samples" and reduction == "mean" and dense:
             _mean_blocks(work.block, work.mean, work.mean_block)
             _dense_blocks_per_sample(work.block, work.mean, work.x, work.weight_block)
@@ -1485,13 +1493,8 @@ def block_hessian(
                 "fc2.weight": _matrix(work.weight_block[2]),
                 "fc3.weight": _matrix(work.weight_block[3]),
             }
-        if form in ("class_scores", "batch") and reduction == "mean" and not dense:
-            return {
-                "fc1.bias": work.mean_block[1],
-                "fc2.bias": work.mean_block[2],
-                "fc3.bias": work.mean_block[3],
-            }
         if form == "class_scores" and reduction == "mean" and dense:
+            _mean_blocks_of_class_scores(work.class_score_y, work.mean, work.mean_block)
             _dense_blocks_of_class_scores(
                 work.class_score_y, work.mean, work.x, work.weight_block_part1, work.weight_block
             )
@@ -1577,7 +1580,8 @@ def curvature_factors(
                 "fc3.moment": work.mean_input[3],
                 "fc3.block": work.mean_block[3],
             }
-        if form in ("class_scores", "batch") and moment == "second":
+        if form == "class_scores" and moment == "second":
+            _mean_blocks_of_class_scores(work.class_score_y, work.mean, work.mean_block)
             _second_moments(work.x, work.mean, work.second_moment)
             return {
                 "fc1.moment": work.second_moment[1],
@@ -1587,7 +1591,28 @@ def curvature_factors(
                 "fc3.moment": work.second_moment[3],
                 "fc3.block": work.mean_block[3],
             }
-        if form in ("class_scores", "batch") and moment == "mean":
+        if form == "class_scores" and moment == "mean":
+            _mean_blocks_of_class_scores(work.class_score_y, work.mean, work.mean_block)
+            _mean_moments(work.mean, work.x, work.mean_input)
+            return {
+                "fc1.moment": work.mean_input[1],
+                "fc1.block": work.mean_block[1],
+                "fc2.moment": work.mean_input[2],
+                "fc2.block": work.mean_block[2],
+                "fc3.moment": work.mean_input[3],
+                "fc3.block": work.mean_block[3],
+            }
+        if form == "batch" and moment == "second":
+            _second_moments(work.x, work.mean, work.second_moment)
+            return {
+                "fc1.moment": work.second_moment[1],
+                "fc1.block": work.mean_block[1],
+                "fc2.moment": work.second_moment[2],
+                "fc2.block": work.mean_block[2],
+                "fc3.moment": work.second_moment[3],
+                "fc3.block": work.mean_block[3],
+            }
+        if form == "batch" and moment == "mean":
             _mean_moments(work.mean, work.x, work.mean_input)
             return {
                 "fc1.moment": work.mean_input[1],

@@ -547,27 +547,22 @@ def _blocks_pch1(
     return mean_block
 
 
-def _blocks_fisher(weights: Tensors, x: Tensors, mean: float) -> tuple[Tensors, Tensors]:
+def _blocks_fisher(weights: Tensors, x: Tensors) -> Tensors:
     """Curvature blocks of the pre-activations, kind fisher.
 
-        Tᶜ_k = diag(F_k'(a_k)) Sᶜ_k,  k = 1..n−1
-        Tᶜ_n = softmax(x_n) exp(½ log softmax(x_n))ᵀ − diag(exp(½ log softmax(x_n)))
-        H̄_k = Tᶜ_k Tᶜ_kᵀ,  k = 1..n
-        Sᶜ_k = W_{k+1}ᵀ Tᶜ_{k+1},  k = 1..n−1
+        Tᶜ_k = Sᶜ_k diag(F_k'(a_k)),  k = 1..n−1
+        Tᶜ_n = exp(½ log softmax(x_n)) softmax(x_n)ᵀ − diag(exp(½ log softmax(x_n)))
+        Sᶜ_k = Tᶜ_{k+1} W_{k+1},  k = 1..n−1
     """
     class_score_y: Tensors = {}
-    mean_block: Tensors = {}
     like = x[3]
     identity10 = torch.eye(10, dtype=like.dtype, device=like.device)
     class_score_y_part1 = torch.log_softmax(x[3], 1)
-    part0 = torch.exp(0.5 * class_score_y_part1[:, None, :])
-    class_score_y[3] = -identity10.T * part0 + part0 * torch.exp(class_score_y_part1[:, :, None])
-    mean_block[3] = mean * torch.einsum("pil,pjl->ij", class_score_y[3], class_score_y[3])
+    part0 = torch.exp(0.5 * class_score_y_part1[:, :, None])
+    class_score_y[3] = -identity10 * part0 + part0 * torch.exp(class_score_y_part1[:, None, :])
     for k in range(2, 0, -1):
-        term0 = torch.einsum("plj,li->pij", class_score_y[k + 1], weights[k + 1])
-        class_score_y[k] = term0 * (1.0 - x[k][:, :, None] ** 2)
-        mean_block[k] = mean * torch.einsum("pil,pjl->ij", class_score_y[k], class_score_y[k])
-    return class_score_y, mean_block
+        class_score_y[k] = class_score_y[k + 1] @ weights[k + 1] * (1.0 - x[k][:, None, :] ** 2)
+    return class_score_y
 
 
 def _mean_blocks(block: Tensors, mean: float) -> Tensors:
@@ -578,6 +573,17 @@ def _mean_blocks(block: Tensors, mean: float) -> Tensors:
     mean_block: Tensors = {}
     for k in range(3, 0, -1):
         mean_block[k] = mean * block[k].sum(0)
+    return mean_block
+
+
+def _mean_blocks_of_class_scores(class_score_y: Tensors, mean: float) -> Tensors:
+    """Batch mean of the blocks.
+
+        H̄_k = Tᶜ_kᵀ Tᶜ_k,  k = 1..n
+    """
+    mean_block: Tensors = {}
+    for k in range(3, 0, -1):
+        mean_block[k] = mean * torch.einsum("pli,plj->ij", class_score_y[k], class_score_y[k])
     return mean_block
 
 
@@ -606,11 +612,11 @@ def _mean_moments(x: Tensors, mean: float) -> Tensors:
 def _sample_blocks_of_class_scores(class_score_y: Tensors) -> Tensors:
     """Blocks of the samples.
 
-        H_k = Tᶜ_k Tᶜ_kᵀ,  k = 1..n
+        H_k = Tᶜ_kᵀ Tᶜ_k,  k = 1..n
     """
     block: Tensors = {}
     for k in range(3, 0, -1):
-        block[k] = torch.einsum("pil,pjl->pij", class_score_y[k], class_score_y[k])
+        block[k] = torch.einsum("pli,plj->pij", class_score_y[k], class_score_y[k])
     return block
 
 
@@ -629,11 +635,11 @@ def _dense_blocks_per_sample(block: Tensors, x: Tensors, mean: float) -> Tensors
 def _dense_blocks_of_class_scores(class_score_y: Tensors, x: Tensors, mean: float) -> Tensors:
     """Blocks of the weights.
 
-        ∇²W_k[i,j,l,m] = Σ_p Tᶜ_k[i,p] Tᶜ_k[l,p] x_{k−1}[j] x_{k−1}[m],  k = 1..n  [EA-CG(4c)]
+        ∇²W_k[i,j,l,m] = Σ_p Tᶜ_k[p,i] Tᶜ_k[p,l] x_{k−1}[j] x_{k−1}[m],  k = 1..n  [EA-CG(4c)]
     """
     weight_block: Tensors = {}
     for k in range(3, 0, -1):
-        weight_block_part1 = torch.einsum("pil,pjl->pij", class_score_y[k], class_score_y[k])
+        weight_block_part1 = torch.einsum("pli,plj->pij", class_score_y[k], class_score_y[k])
         term0 = weight_block_part1[:, :, :, None, None] * x[k - 1][:, None, None, :, None]
         weight_block[k] = (mean * (term0 * x[k - 1][:, None, None, None, :]).sum(0)).permute(0, 2, 1, 3)
     return weight_block
@@ -865,22 +871,22 @@ class Factors(NamedTuple):
 
 
 Prepared = Callable[..., tuple[Tensors, ...]]
-"""States, the blocks of each sample or of the batch, and more, from weights, biases, inputs and targets."""
+"""States, perhaps a gradient, and blocks or factors of them, from weights, biases, inputs and targets."""
 
 
 def _prepared_hessian(
     weights: Tensors, biases: Tensors, inputs: Tensor, targets: Tensor
-) -> tuple[Tensors, Tensors, Tensors]:
+) -> tuple[Tensors, Tensors]:
     """States, and blocks of every sample, kind hessian."""
     x = _forward(weights, biases, inputs)
     softmax, b, _ = _adjoint(weights, x, targets)
     block = _blocks_hessian(weights, softmax, x, b)
-    return x, block, {}
+    return x, block
 
 
 def _prepared_pch1(
     weights: Tensors, biases: Tensors, inputs: Tensor, targets: Tensor
-) -> tuple[Tensors, Tensors, Tensors]:
+) -> tuple[Tensors, Tensors]:
     """States, and blocks of the batch, kind pch1."""
     mean = 1.0 / len(inputs)
     checks: Checks = []
@@ -888,17 +894,16 @@ def _prepared_pch1(
     softmax, b, _ = _adjoint(weights, x, targets)
     mean_block = _blocks_pch1(weights, softmax, b, x, mean, checks)
     _refuse(checks)
-    return x, mean_block, {}
+    return x, mean_block
 
 
 def _prepared_fisher(
     weights: Tensors, biases: Tensors, inputs: Tensor, targets: Tensor
-) -> tuple[Tensors, Tensors, Tensors]:
-    """States, and blocks of the batch, and scores, kind fisher."""
-    mean = 1.0 / len(inputs)
+) -> tuple[Tensors, Tensors]:
+    """States, and scores, kind fisher."""
     x = _forward(weights, biases, inputs)
-    class_score_y, mean_block = _blocks_fisher(weights, x, mean)
-    return x, mean_block, class_score_y
+    class_score_y = _blocks_fisher(weights, x)
+    return x, class_score_y
 
 
 _KINDS: dict[str, tuple[Prepared, str]] = {
@@ -906,8 +911,8 @@ _KINDS: dict[str, tuple[Prepared, str]] = {
     "pch1": (_prepared_pch1, "batch"),
     "fisher": (_prepared_fisher, "class_scores"),
 }
-"""Kinds: function, and what it computes: blocks of samples, blocks and scores whose outer products they are, or
-blocks of the batch alone."""
+"""Kinds: function, and what it computes of each sample: blocks, Jacobians and the output's block, or scores whose
+outer products are blocks; or blocks of the batch."""
 
 _LAYERS = ("fc1", "fc2", "fc3")
 _ROWS = 2722
@@ -988,9 +993,9 @@ def block_hessian(
     prepare, form = _kind(kind)
 
     def part(inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        x, blocks, scores = prepare(weights, biases, inputs, targets)
+        x, *blocks = prepare(weights, biases, inputs, targets)
         if form == "samples" and reduction == "none" and not dense:
-            block = blocks
+            (block,) = blocks
             return _apart(
                 {
                     "fc1.bias": block[1],
@@ -999,7 +1004,7 @@ def block_hessian(
                 }
             )
         if form == "class_scores" and reduction == "none" and not dense:
-            class_score_y = scores
+            (class_score_y,) = blocks
             block = _sample_blocks_of_class_scores(class_score_y)
             return _apart(
                 {
@@ -1010,8 +1015,28 @@ def block_hessian(
             )
         if form == "samples" and reduction == "mean" and not dense:
             mean = 1.0 / len(inputs)
-            block = blocks
+            (block,) = blocks
             mean_block = _mean_blocks(block, mean)
+            return _apart(
+                {
+                    "fc1.bias": mean_block[1],
+                    "fc2.bias": mean_block[2],
+                    "fc3.bias": mean_block[3],
+                }
+            )
+        if form == "class_scores" and reduction == "mean" and not dense:
+            mean = 1.0 / len(inputs)
+            (class_score_y,) = blocks
+            mean_block = _mean_blocks_of_class_scores(class_score_y, mean)
+            return _apart(
+                {
+                    "fc1.bias": mean_block[1],
+                    "fc2.bias": mean_block[2],
+                    "fc3.bias": mean_block[3],
+                }
+            )
+        if form == "batch" and reduction == "mean" and not dense:
+            (mean_block,) = blocks
             return _apart(
                 {
                     "fc1.bias": mean_block[1],
@@ -1021,7 +1046,7 @@ def block_hessian(
             )
         if form == "samples" and reduction == "mean" and dense:
             mean = 1.0 / len(inputs)
-            block = blocks
+            (block,) = blocks
             mean_block = _mean_blocks(block, mean)
             weight_block = _dense_blocks_per_sample(block, x, mean)
             return _apart(
@@ -1034,19 +1059,10 @@ def block_hessian(
                     "fc3.weight": _matrix(weight_block[3]),
                 }
             )
-        if form in ("class_scores", "batch") and reduction == "mean" and not dense:
-            mean_block = blocks
-            return _apart(
-                {
-                    "fc1.bias": mean_block[1],
-                    "fc2.bias": mean_block[2],
-                    "fc3.bias": mean_block[3],
-                }
-            )
         if form == "class_scores" and reduction == "mean" and dense:
             mean = 1.0 / len(inputs)
-            mean_block = blocks
-            class_score_y = scores
+            (class_score_y,) = blocks
+            mean_block = _mean_blocks_of_class_scores(class_score_y, mean)
             weight_block = _dense_blocks_of_class_scores(class_score_y, x, mean)
             return _apart(
                 {
@@ -1060,7 +1076,7 @@ def block_hessian(
             )
         if form == "batch" and reduction == "mean" and dense:
             mean = 1.0 / len(inputs)
-            mean_block = blocks
+            (mean_block,) = blocks
             second_moment = _second_moments(x, mean)
             weight_block = _dense_blocks(mean_block, second_moment)
             return _apart(
@@ -1118,10 +1134,10 @@ def curvature_factors(
     prepare, form = _kind(kind)
 
     def part(inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        x, blocks, scores = prepare(weights, biases, inputs, targets)
+        x, *blocks = prepare(weights, biases, inputs, targets)
         if form == "samples" and moment == "second":
             mean = 1.0 / len(inputs)
-            block = blocks
+            (block,) = blocks
             mean_block = _mean_blocks(block, mean)
             second_moment = _second_moments(x, mean)
             return _apart(
@@ -1136,7 +1152,7 @@ def curvature_factors(
             )
         if form == "samples" and moment == "mean":
             mean = 1.0 / len(inputs)
-            block = blocks
+            (block,) = blocks
             mean_block = _mean_blocks(block, mean)
             mean_input = _mean_moments(x, mean)
             return _apart(
@@ -1149,9 +1165,10 @@ def curvature_factors(
                     "fc3.block": mean_block[3],
                 }
             )
-        if form in ("class_scores", "batch") and moment == "second":
+        if form == "class_scores" and moment == "second":
             mean = 1.0 / len(inputs)
-            mean_block = blocks
+            (class_score_y,) = blocks
+            mean_block = _mean_blocks_of_class_scores(class_score_y, mean)
             second_moment = _second_moments(x, mean)
             return _apart(
                 {
@@ -1163,9 +1180,38 @@ def curvature_factors(
                     "fc3.block": mean_block[3],
                 }
             )
-        if form in ("class_scores", "batch") and moment == "mean":
+        if form == "class_scores" and moment == "mean":
             mean = 1.0 / len(inputs)
-            mean_block = blocks
+            (class_score_y,) = blocks
+            mean_block = _mean_blocks_of_class_scores(class_score_y, mean)
+            mean_input = _mean_moments(x, mean)
+            return _apart(
+                {
+                    "fc1.moment": mean_input[1],
+                    "fc1.block": mean_block[1],
+                    "fc2.moment": mean_input[2],
+                    "fc2.block": mean_block[2],
+                    "fc3.moment": mean_input[3],
+                    "fc3.block": mean_block[3],
+                }
+            )
+        if form == "batch" and moment == "second":
+            mean = 1.0 / len(inputs)
+            (mean_block,) = blocks
+            second_moment = _second_moments(x, mean)
+            return _apart(
+                {
+                    "fc1.moment": second_moment[1],
+                    "fc1.block": mean_block[1],
+                    "fc2.moment": second_moment[2],
+                    "fc2.block": mean_block[2],
+                    "fc3.moment": second_moment[3],
+                    "fc3.block": mean_block[3],
+                }
+            )
+        if form == "batch" and moment == "mean":
+            mean = 1.0 / len(inputs)
+            (mean_block,) = blocks
             mean_input = _mean_moments(x, mean)
             return _apart(
                 {

@@ -12,29 +12,43 @@ from sifrc.lower.program import Program
 from sifrc.operators.record import Form, KindPlan, Operator
 
 __all__ = [
-    "BLOCKS",
     "block_operators",
     "draws",
     "extras",
     "form_words",
+    "handed",
     "handed_families",
     "kinds_context",
-    "score_families",
     "single_samples",
 ]
 
 _PART_FLOATS = 2**25
 """Numbers in the blocks of single samples that a part of a batch may have: 128 MiB in float32."""
 
-BLOCKS: Mapping[bool, str] = MappingProxyType({True: "H", False: "H̄"})
-"""Family of the blocks: of every sample, or of the batch."""
-_SCORES: Mapping[Form, str] = MappingProxyType({"scores": "T", "class_scores": "Tᶜ"})
-"""Family of the factors of the samples' blocks, by the form of the kind."""
+_HANDED: Mapping[Form, tuple[str, ...]] = MappingProxyType(
+    {
+        "samples": ("H",),
+        "outputs": ("J", "M"),
+        "scores": ("T",),
+        "class_scores": ("Tᶜ",),
+        "batch": ("H̄",),
+    }
+)
+"""Families that the function of a kind hands to public functions: blocks, or factors of them."""
+_WORDS: Mapping[Form, str] = MappingProxyType(
+    {
+        "samples": "blocks of every sample",
+        "outputs": "Jacobians of the output, and its blocks",
+        "scores": "scores",
+        "class_scores": "scores",
+        "batch": "blocks of the batch",
+    }
+)
 
 
 def single_samples(form: Form) -> bool:
     """Whether there is a block, or a factor of it, for each sample."""
-    return form == "samples" or form in _SCORES
+    return form != "batch"
 
 
 def block_operators(program: Program) -> tuple[Operator, ...]:
@@ -42,25 +56,20 @@ def block_operators(program: Program) -> tuple[Operator, ...]:
     return tuple(operator for operator in program.operators if operator.kinds)
 
 
-def score_families(program: Program, kind: KindPlan | None = None) -> tuple[str, ...]:
-    """Families of scores that public functions go on with, of one kind or of all."""
-    read = {name for o in block_operators(program) for case in o.cases for name in case.functions}
-    known = {f.name: f for f in program.functions if f.batched and f.name in read}
-    used = {name for f in known.values() for name in f.reads}
-    forms = dict.fromkeys(k.form for k in program.kinds if kind in (None, k))
-    return tuple(_SCORES[form] for form in forms if form in _SCORES and _SCORES[form] in used)
+def handed(program: Program, form: Form) -> tuple[str, ...]:
+    """Families that the functions of kinds of a form hand to the public functions."""
+    known = {family.name for family in program.families}
+    return tuple(name for name in _HANDED[form] if name in known)
 
 
 def form_words(kind: KindPlan) -> str:
     """What the function of a kind computes."""
-    if kind.form == "samples":
-        return "blocks of every sample"
-    return "blocks of the batch" + ("" if kind.form == "batch" else ", and scores")
+    return _WORDS[kind.form]
 
 
 def handed_families(program: Program) -> set[str]:
-    """Families that the functions of kinds hand to the public functions."""
-    return {BLOCKS[kind.per_sample] for kind in program.kinds} | set(score_families(program))
+    """Families that the functions of all kinds hand to the public functions."""
+    return {name for kind in program.kinds for name in handed(program, kind.form)}
 
 
 def _rows(program: Program) -> int:

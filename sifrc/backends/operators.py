@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import ClassVar
@@ -223,12 +223,12 @@ class OperatorPrinter(ABC):
         if apart:
             every = replace(apart[0], forms=tuple(form for case in apart for form in case.forms))
             lines += [f"    if {_condition(every)}:", f"        return part({self.whole()})"]
-        parts = 'form == "samples"'
+        parts = _one_of("form", dict.fromkeys(kind.form for kind in self.operator.kinds if kind.per_sample))
         together = [_condition(case) for case in self.cases if case.whole]
         if together:
             lines.append(f"    together = {' or '.join(f'({text})' for text in together)}")
-            parts += " and not together"
-        lines.append(f"    rows = _ROWS if {parts} else len(inputs)")
+            parts += " and not together" if parts else ""
+        lines.append(f"    rows = _ROWS if {parts} else len(inputs)" if parts else "    rows = len(inputs)")
         call = "_averaged(part, inputs, targets, rows)"
         if not scaled and not pair:
             return [*lines, f"    return {call}"]
@@ -398,8 +398,7 @@ def _pieces(text: str) -> list[str]:
 def _condition(case: Case) -> str:
     parts = []
     if case.forms:
-        quoted = [f'"{form}"' for form in case.forms]
-        parts.append(f"form == {quoted[0]}" if len(quoted) == 1 else f"form in ({', '.join(quoted)})")
+        parts.append(_one_of("form", case.forms))
     for name, values in case.choices:
         if len(values) == 1 and isinstance(values[0], bool):
             parts.append(name if values[0] else f"not {name}")
@@ -408,6 +407,14 @@ def _condition(case: Case) -> str:
         else:
             parts.append(f"{name} in ({', '.join(map(_value, values))})")
     return " and ".join(parts)
+
+
+def _one_of(name: str, values: Collection[str]) -> str:
+    """The condition that a variable is one of some words; empty without any."""
+    quoted = [f'"{value}"' for value in values]
+    if len(quoted) <= 1:
+        return f"{name} == {quoted[0]}" if quoted else ""
+    return f"{name} in ({', '.join(quoted)})"
 
 
 def _value(value: object) -> str:

@@ -165,10 +165,11 @@ class _Plan:
         systems: list[tuple[System, tuple[str, ...]]] = [(self.derived.first.gradient, base), (blocks, base)]
         periodic = [blocks.name]
         guarded: list[tuple[str, tuple[str, ...]]] = [(blocks.name, ("H̄", "H"))]
-        if self.kind.form == "samples":
-            means = curvature.mean_blocks()
-            systems.append((means, ("forward",)))
+        if self.kind.form != "batch":
+            means = curvature.mean_blocks(self.kind.form)
+            systems.append((means, ("forward", blocks.name)))
             periodic.append(means.name)
+            guarded.append((means.name, ("H̄",)))
         moments = curvature.moments(self.moment)
         systems.append((moments, ("forward",)))
         periodic.append(moments.name)

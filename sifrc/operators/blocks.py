@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from sifrc.derive.curvature.kinds import EXACT_WHEN
-from sifrc.derive.curvature.systems import MEAN_BLOCK, MOMENTS, SCORES, Moment
+from sifrc.derive.curvature.systems import FACTORED, MEAN_BLOCK, MOMENTS, Moment
 from sifrc.derive.curvature.weights import owner_of
 from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, GRADIENT
 from sifrc.derive.system import System
@@ -22,10 +22,9 @@ __all__ = ["BLOCKS"]
 
 _EXACT: str = "exact"
 _MOMENTS: tuple[Moment, ...] = ("second", "mean")
-_EACH: tuple[Form, ...] = ("samples", *SCORES)
+_EACH: tuple[Form, ...] = ("samples", *FACTORED)
 """Forms with a block or its factors for each sample, so that means over the samples are exact."""
-_MEANS: tuple[Form, ...] = (*SCORES, "batch")
-"""Forms that come with the blocks of the batch."""
+_FORMS: tuple[Form, ...] = (*_EACH, "batch")
 
 _FACTORS = Record(
     "Factors",
@@ -37,14 +36,14 @@ _FACTORS = Record(
 )
 
 _DENSE: Mapping[Form, tuple[str, ...]] = MappingProxyType(
-    {
-        "samples": ("dense_blocks_per_sample",),
-        "scores": ("dense_blocks_of_scores",),
-        "class_scores": ("dense_blocks_of_class_scores",),
-        "batch": ("second_moments", "dense_blocks"),
-    }
+    {form: (f"dense_blocks_of_{form}",) for form in FACTORED}
+    | {"samples": ("dense_blocks_per_sample",), "batch": ("second_moments", "dense_blocks")}
 )
 """Functions that compute the blocks of the weights."""
+_MEANS: Mapping[Form, tuple[str, ...]] = MappingProxyType(
+    {form: (f"mean_blocks_of_{form}",) for form in FACTORED} | {"samples": ("mean_blocks",), "batch": ()}
+)
+"""Functions that compute the blocks of the batch."""
 
 
 def _biases(model: Model, family: str) -> tuple[Entry, ...]:
@@ -69,22 +68,19 @@ def _weights(model: Model) -> tuple[Entry, ...]:
 def _block_hessian(declared: Declaration, context: Context) -> Operator:
     model, kinds = context.model, context.kinds
 
-    def case(reduction: str, dense: bool, *forms: Form) -> Case:
+    def case(reduction: str, dense: bool, form: Form) -> Case:
         choices = (("reduction", (reduction,)), ("dense", (dense,)))
         if reduction == "none":
-            functions = tuple(f"sample_blocks_of_{form}" for form in forms if form in SCORES)
+            before = (f"sample_blocks_of_{form}",) if form in FACTORED else ()
             found = Table(_biases(model, "H"), SampleBlocks())
-            return Case(functions, (found,), choices, forms, batch_axis=True)
-        functions = _with_means(forms, *(_DENSE[forms[0]] if dense else ()))
+            return Case(before, (found,), choices, (form,), batch_axis=True)
+        functions: tuple[str, ...] = (*_MEANS[form], *(_DENSE[form] if dense else ()))
         entries = _biases(model, MEAN_BLOCK) + (_weights(model) if dense else ())
-        return Case(functions, (Table(entries, Blocks(dense)),), choices, forms)
+        return Case(functions, (Table(entries, Blocks(dense)),), choices, (form,))
 
     cases = [
         *(case("none", False, form) for form in _EACH),
-        case("mean", False, "samples"),
-        case("mean", True, "samples"),
-        case("mean", False, *_MEANS),
-        *(case("mean", True, form) for form in _MEANS),
+        *(case("mean", dense, form) for dense in (False, True) for form in _FORMS),
     ]
     approximated = [kind.name for kind in kinds if kind.form == "batch"]
     dense = "also the blocks of the weights, in row-major order of the weight"
@@ -120,20 +116,15 @@ def _factors(model: Model, moment: Moment) -> Pairs:
     return Pairs(_FACTORS, rows, Factors(moment))
 
 
-def _with_means(forms: tuple[Form, ...], *functions: str) -> tuple[str, ...]:
-    """The functions, after that of the means where the kinds come without them."""
-    return ("mean_blocks", *functions) if forms == ("samples",) else functions
-
-
 def _curvature_factors(declared: Declaration, context: Context) -> Operator:
     cases = [
         Case(
-            _with_means(forms, f"{moment}_moments"),
+            (*_MEANS[form], f"{moment}_moments"),
             (_factors(context.model, moment),),
             (("moment", (moment,)),),
-            forms,
+            (form,),
         )
-        for forms in (("samples",), _MEANS)
+        for form in _FORMS
         for moment in _MOMENTS
     ]
     return Operator(
@@ -162,21 +153,18 @@ def _gradient_and_factors(declared: Declaration, context: Context) -> Operator:
 
 
 def _block_vector_product(declared: Declaration, context: Context) -> Operator:
-    def case(
-        values: tuple[object, ...], functions: tuple[str, ...], forms: tuple[Form, ...], whole: bool = False
-    ) -> Case:
+    def case(values: tuple[object, ...], functions: tuple[str, ...], form: Form, whole: bool = False) -> Case:
         moment = next(value for value in values if value in (_EXACT, *_MOMENTS))
         found = context.like_params(BLOCK_PRODUCT, BlockProduct(moment))  # type: ignore[arg-type]
-        return Case(functions, (found,), (("moment", values),), forms, whole=whole)
+        return Case(functions, (found,), (("moment", values),), (form,), whole=whole)
 
-    exact = {form: f"block_product_of_{form}" for form in SCORES}
-    cases = [case((None, _EXACT), (exact.get(form, "block_product"),), (form,)) for form in _EACH]
-    forms: tuple[Form, ...]
-    for forms in (("samples",), SCORES, ("batch",)):
+    exact = {form: f"block_product_of_{form}" for form in FACTORED}
+    cases = [case((None, _EXACT), (exact.get(form, "block_product"),), form) for form in _EACH]
+    for form in _FORMS:
         for moment in _MOMENTS:
-            values = (None, moment) if moment == "second" and forms == ("batch",) else (moment,)
-            functions = _with_means(forms, f"{moment}_moments", f"block_product_{moment}")
-            cases.append(case(values, functions, forms, whole=forms == ("samples",)))
+            values = (None, moment) if moment == "second" and form == "batch" else (moment,)
+            functions = (*_MEANS[form], f"{moment}_moments", f"block_product_{moment}")
+            cases.append(case(values, functions, form, whole=form in ("samples", "outputs")))
     return Operator(
         declared.name,
         declared.doc,
@@ -199,14 +187,14 @@ def _block_vector_product(declared: Declaration, context: Context) -> Operator:
 
 def _diagonal(declared: Declaration, context: Context) -> Operator:
     found = (context.like_params(DIAGONAL, Diagonal()),)
-    functions = {"samples": "diagonal", **{form: f"diagonal_of_{form}" for form in _MEANS}}
+    functions = {form: "diagonal" if form == "samples" else f"diagonal_of_{form}" for form in _FORMS}
     approximated = [kind.name for kind in context.kinds if kind.form == "batch"]
     more = f" Of {', '.join(approximated)} it is made of products of means." if approximated else ""
     return Operator(
         declared.name,
         declared.doc,
         "EA-CG(4)",
-        tuple(Case((functions[form],), found, (), (form,)) for form in ("samples", *_MEANS)),
+        tuple(Case((functions[form],), found, (), (form,)) for form in _FORMS),
         kinds=context.kinds,
         returns=f"Dict like params.{more}",
     )
@@ -234,19 +222,20 @@ def _systems(context: Context, wanted: Collection[str]) -> Iterator[Row]:
         yield Row(system.name, lambda s=system: s, context.before(system))  # type: ignore[misc]
     curvature = context.derived.curvature
     rows: list[tuple[str, Callable[[], System]]] = [
-        ("mean_blocks", curvature.mean_blocks),
+        ("mean_blocks", lambda: curvature.mean_blocks("samples")),
+        *((f"mean_blocks_of_{form}", lambda f=form: curvature.mean_blocks(f)) for form in FACTORED),
         ("second_moments", lambda: curvature.moments("second")),
         ("mean_moments", lambda: curvature.moments("mean")),
-        *((f"sample_blocks_of_{form}", lambda f=form: curvature.sample_blocks(f)) for form in SCORES),
+        *((f"sample_blocks_of_{form}", lambda f=form: curvature.sample_blocks(f)) for form in FACTORED),
         ("dense_blocks_per_sample", lambda: curvature.dense("samples")),
-        *((f"dense_blocks_of_{form}", lambda f=form: curvature.dense(f)) for form in SCORES),
+        *((f"dense_blocks_of_{form}", lambda f=form: curvature.dense(f)) for form in FACTORED),
         ("dense_blocks", lambda: curvature.dense("batch")),
         ("block_product", lambda: curvature.product("samples", None)),
-        *((f"block_product_of_{form}", lambda f=form: curvature.product(f, None)) for form in SCORES),
+        *((f"block_product_of_{form}", lambda f=form: curvature.product(f, None)) for form in FACTORED),
         ("block_product_second", lambda: curvature.product("batch", "second")),
         ("block_product_mean", lambda: curvature.product("batch", "mean")),
         ("diagonal", lambda: curvature.diagonal("samples")),
-        *((f"diagonal_of_{form}", lambda f=form: curvature.diagonal(f)) for form in _MEANS),
+        *((f"diagonal_of_{form}", lambda f=form: curvature.diagonal(f)) for form in (*FACTORED, "batch")),
     ]
     for name, derive in rows:
         yield Row(name, derive, ("forward",))

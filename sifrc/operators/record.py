@@ -52,8 +52,8 @@ class KindPlan:
 
     @property
     def per_sample(self) -> bool:
-        """Whether there is one block for each sample, so that a batch goes in parts."""
-        return self.form == "samples"
+        """Whether there are matrices for each sample, so that a batch goes in parts."""
+        return self.form in ("samples", "outputs")
 
 
 @dataclass(frozen=True)

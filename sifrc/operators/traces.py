@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from sifrc.derive.curvature.kinds import Form
+from sifrc.derive.curvature.systems import FACTORED
 from sifrc.derive.curvature.traces import PARTS, TRACE, parts_system, sums_system
 from sifrc.derive.system import System
 from sifrc.model import Model
@@ -18,7 +19,7 @@ from sifrc.operators.record import Argument, Case, Entry, Operator, Table
 
 __all__ = ["TRACES", "Trace"]
 
-_FORMS: tuple[Form, ...] = ("samples", "scores", "class_scores", "batch")
+_FORMS: tuple[Form, ...] = ("samples", *FACTORED, "batch")
 
 
 @dataclass(frozen=True)

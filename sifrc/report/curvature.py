@@ -29,6 +29,9 @@ _LABELS: Mapping[str, str] = MappingProxyType(
     {
         "x\u0303": "target",
         "t\u0303": "target",
+        "J": "slopes",
+        "Jˣ": "slopes",
+        "M": "output",
         "S": "scores",
         "Sᶜ": "scores",
         "T": "scores",
@@ -44,9 +47,6 @@ _LABELS: Mapping[str, str] = MappingProxyType(
         "∇²W": "weights",
         "BN": "product",
         "Bη": "product",
-        "h": "diagonal",
-        "dW": "diagonal",
-        "dβ": "diagonal",
     }
 )
 """Family -> label of its rows, in the order in which they stand."""
@@ -79,10 +79,14 @@ _MEANINGS: tuple[tuple[frozenset[str], str], ...] = tuple(
             "E1_k is the second derivative by a_k and x_{k−1}, a state that later layers read too; E2_k "
             "that by a_k and x_{k−2}, and so on.",
         ),
+        (
+            ("J", "Jˣ", "M"),
+            "J_k = ∂a_n/∂a_k and Jˣ_k = ∂a_n/∂x_k; M is the block of a_n, and J_kᵀ M J_k that of a_k.",
+        ),
         (("S", "T"), "S_k is ∂ℓ/∂x_k at the target of the kind, T_k that by a_k."),
         (
             ("Sᶜ", "Tᶜ"),
-            "The columns of Sᶜ_k are the derivatives of ℓ by x_k for every class (entry of a Gaussian), "
+            "The rows of Sᶜ_k are the derivatives of ℓ by x_k for every class (entry of a Gaussian), "
             "times the root of its probability; those of Tᶜ_k by a_k.",
         ),
         (("x\u0303",), "t̃ is the class of the largest entry of x̃; ω is uniform between 0 and 1."),
@@ -160,7 +164,7 @@ def curvature_sections(book: Book, kinds: tuple[Kind, ...], legend: Legend) -> l
     exact = [form for form in forms if form != "batch"]
 
     def weights() -> list[System]:
-        means = [curvature.mean_blocks()] if "samples" in forms else []
+        means = [curvature.mean_blocks(form) for form in exact]
         moments = [curvature.moments("second"), curvature.moments("mean")]
         return [*means, *moments, *(curvature.dense(form) for form in forms)]
 
@@ -171,10 +175,6 @@ def curvature_sections(book: Book, kinds: tuple[Kind, ...], legend: Legend) -> l
     sections = [block_section(book, kind, legend) for kind in kinds]
     sections.append(_section(book, "Moments, and blocks of the weights", weights, legend))
     sections.append(_section(book, "Products with the curvature blocks B(N, η)", products, legend))
-    if "hessian_diagonal" in book.model.spec.target.operators:
-        sections.append(
-            _section(book, "Diagonal of the Hessian", lambda: [curvature.diagonal("samples")], legend)
-        )
     return sections
 
 

@@ -8,6 +8,7 @@ from sifrc.report.book import Book, names_of
 from sifrc.report.curvature import Legend, curvature_sections, listed_kinds
 from sifrc.report.first_order import first_order_sections
 from sifrc.report.newton import newton_section
+from sifrc.report.operators import operator_sections
 from sifrc.report.second_order import gauss_newton_section, second_order_sections
 from sifrc.report.sheet import EquationSheet
 from sifrc.report.steps import step_sections
@@ -62,5 +63,6 @@ def equations(
     sections += curvature_sections(book, kinds, legend)
     if summaries or (summaries is None and wants_summaries(model.spec)):
         sections.append(summary_section(book))
+    sections += operator_sections(book, kinds)
     sections += step_sections(book, kinds, legend)
     return EquationSheet(f"Equations of {model.spec.name}", tuple(sections))

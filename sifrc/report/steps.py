@@ -6,6 +6,7 @@ from collections.abc import Mapping, Set
 from types import MappingProxyType
 
 from sifrc.derive.curvature.kinds import KINDS, Kind
+from sifrc.derive.curvature.systems import FACTORED
 from sifrc.derive.system import Equation
 from sifrc.errors import DerivationError, MethodError
 from sifrc.ir import Expr, Input, Map, Role
@@ -26,6 +27,7 @@ __all__ = ["step_sections"]
 _LABELS: Mapping[str, str] = MappingProxyType(
     {
         "mean_blocks": "mean",
+        **{f"mean_blocks_of_{form}": "mean" for form in FACTORED},
         "second_moments": "moments",
         "mean_moments": "moments",
         "averages": "averages",
@@ -95,7 +97,7 @@ def step_sections(book: Book, shown: tuple[Kind, ...], legend: Legend) -> list[S
     kind = KINDS.get(str(options["kind"]))
     sections = [] if kind is None or kind in shown else [block_section(book, kind, legend)]
     written = {"moments"} if shown else set()
-    written |= {"mean" for known in shown if known.form == "samples"}
+    written |= {"mean" for known in shown if known.form != "batch"}
     return [*sections, _step(book, plan, options, written, legend)]
 
 

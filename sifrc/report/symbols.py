@@ -45,6 +45,7 @@ _LETTERS: Mapping[str, str] = MappingProxyType(
         "⁻": "^{-}",
         "°": r"^{\circ}",
         "ᶜ": "^{c}",
+        "ˣ": "^{x}",
         "⁺": "^{+}",
         "≠": r"\neq ",
         "≈": r"\approx ",

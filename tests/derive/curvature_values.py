@@ -69,7 +69,13 @@ class Values:
 
     def blocks(self, kind: Kind) -> dict[str, np.ndarray]:
         """Spec layer -> H (B, n, n), or H̄ (n, n), of every pre-activation, bias or not."""
-        values = self.named(self.run(self.env, self.derived.curvature.blocks(kind)))
+        curvature = self.derived.curvature
+        env = self.run(self.env, curvature.blocks(kind))
+        if kind.factored:
+            env = self.run(env, curvature.mean_blocks(kind.form))
+        elif kind.form == "outputs":
+            env = self.run(env, curvature.sample_blocks(kind.form))
+        values = self.named(env)
         family = "H̄" if kind.expectation or kind.factored else "H"
         return {c.layers[0]: values[family, c.index] for c in self.model.constraints}
 

@@ -69,7 +69,7 @@ def test_block_of_every_pre_activation_is_its_second_derivative(name: str) -> No
     values, oracle = case(name)
     found, exact = values.blocks(KINDS["hessian"]), oracle.exact()
     assert_close(found, restricted(exact, found))
-    mean = values.after(KINDS["hessian"], values.derived.curvature.mean_blocks())
+    mean = values.after(KINDS["hessian"], values.derived.curvature.mean_blocks("samples"))
     layers = {c.layers[0]: mean["H̄", c.index] for c in values.model.constraints}
     assert_close(layers, restricted(means(exact), found))
 

@@ -60,6 +60,7 @@ SPECS = {
     "blocks": _chain(loss="cross_entropy", curvature=["hessian", "pch1", "fisher"]),
     "skip": SKIP,
     "curved_output": _chain(last="tanh", curvature=["pch1"]),
+    "outputs": _chain(loss="cross_entropy", curvature=["ggn"]),
     "ea_cg": _chain(loss="cross_entropy", method={"name": "ea_cg"}),
     "kfi": _chain(loss="cross_entropy", method={"name": "ea_cg", "solver": "kfi", "decay": 0.9}),
 }

@@ -15,6 +15,7 @@ from networks import SKIP, chain, derived, named, values_of
 from test_report_sheet import UPDATE, balanced
 
 from sifrc.derive.curvature.kinds import EXACT_WHEN, KINDS
+from sifrc.derive.curvature.systems import FACTORED
 from sifrc.derive.derived import Derived
 from sifrc.derive.system import Equation, System
 from sifrc.errors import DerivationError
@@ -81,7 +82,11 @@ def curvature_systems(work: Derived) -> list[System]:
         except DerivationError:
             assert kind.source in ("fisher", "sampled")
     curvature = work.curvature
-    found += [curvature.mean_blocks(), curvature.moments("second"), curvature.moments("mean")]
+    found += [
+        *(curvature.mean_blocks(form) for form in ("samples", *FACTORED)),
+        curvature.moments("second"),
+        curvature.moments("mean"),
+    ]
     products = (curvature.product("samples", None), curvature.product("batch", "second"))
     return [*found, *products, curvature.product("batch", "mean")]
 
@@ -156,7 +161,22 @@ def test_an_operator_on_blocks_without_a_list_shows_two_presets() -> None:
     found = titles({**CHAIN, "target": {"backend": "torch", "operators": ["hessian_diagonal"]}})
     kinds = [title.rpartition("kind ")[2] for title in found if ", kind " in title]
     assert kinds == ["hessian", "pch1"]
-    assert found[-1] == "Diagonal of the Hessian"
+    assert found[-1] == "Diagonal of the Hessian of the objective"
+
+
+def test_operators_with_systems_of_their_own_have_a_section() -> None:
+    """Each moment of the samples' gradients, and diagonals and traces of every form of the kinds shown."""
+    operators = ["per_sample_gradients", "diagonal", "trace"]
+    network = {**CHAIN, "curvature": ["ggn", "kfra"], "target": {"operators": operators}}
+    written = equations(build_spec(network)).text()
+    for line in (
+        "gradient norms       ‖G‖²_k = ‖x_{k−1}‖² ‖y_k‖²",
+        "gradient squares     G²_k = (y_k ∘ y_k) (x_{k−1} ∘ x_{k−1})ᵀ",
+        "diagonal of outputs  h_k[i] = Σ_{j,l} J_k[j,i] J_k[l,i] M[",
+        "diagonal of batch    dW_k = h̄_k m̄²_kᵀ",
+        "traces of outputs    τ_k = Σ_{i,j,l} J_k[i,j] J_k[l,j] M[",
+    ):
+        assert line in written, line
 
 
 def test_the_kind_of_a_method_comes_before_its_step() -> None:
@@ -215,7 +235,7 @@ def test_a_proof_of_convexity_leaves_the_output_as_it_is_and_is_stated() -> None
 def test_each_symbol_is_explained_once() -> None:
     notes = [note for section in sheet_of(NETWORKS["curvature"]).sections for note in section.notes]
     explained = [
-        note for note in notes if note.startswith(("H\u0304", "H_k", "ρ_k", "A_k", "S_k", "The columns"))
+        note for note in notes if note.startswith(("H\u0304", "H_k", "ρ_k", "A_k", "S_k", "The rows"))
     ]
     assert len(explained) == len(set(explained)) == 6
 

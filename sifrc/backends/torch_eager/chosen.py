@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from sifrc.backends.kinds import (
-    BLOCKS,
     draws,
     extras,
     form_words,
+    handed,
     kinds_context,
-    score_families,
 )
 from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.names import first_group_table
@@ -59,9 +58,9 @@ class _Printer(OperatorPrinter):
         return lines
 
     def blocks(self) -> list[str]:
-        codes = [self._code(self.parts.states), "blocks"]
-        codes += ["scores"] if score_families(self.parts.program) else []
+        codes = [self._code(self.parts.states)]
         codes += [self._code(name) for name in _extra_families(self.parts, self.operator.extra)]
+        codes.append("*blocks")
         arguments = [*_parameters(self.parts), "inputs", "targets", *(["seed"] if self.seeded else [])]
         if not self.seeded and draws(self.parts.program):
             arguments.append("0")
@@ -69,17 +68,19 @@ class _Printer(OperatorPrinter):
 
     def calls_after_blocks(self, case: Case, indent: int) -> list[str]:
         keys = [(name, True) for name in case.functions]
-        family = BLOCKS[case.forms == ("samples",)]
-        kinds = [kind for kind in self.parts.program.kinds if kind.form in case.forms]
-        scores = score_families(self.parts.program, kinds[0]) if len(case.forms) == 1 and kinds else ()
-        chain = Calls(self.parts, indent, {self.parts.states, family, *scores})
+        (form,) = case.forms
+        families = handed(self.parts.program, form)
+        chain = Calls(self.parts, indent, {self.parts.states, *families})
         wanted = {name for name, _ in members_of(case.results)}
         lines = chain.run(keys, wanted)
         needed = chain.needed(keys) | wanted
         pad = " " * indent
         opening = [f"{pad}mean = 1.0 / len(inputs)"] if "mean" in needed else []
-        opening += [f"{pad}{self._code(family)} = blocks"] if family in needed else []
-        opening += [f"{pad}{self._code(name)} = scores" for name in scores if name in needed]
+        if chain.guarded:
+            opening.append(f"{pad}checks: Checks = []")
+            lines.append(f"{pad}_refuse(checks)")
+        codes = [self._code(name) if name in needed else "_" for name in families]
+        opening.append(f"{pad}{', '.join(codes)} = blocks" if codes[1:] else f"{pad}({codes[0]},) = blocks")
         return [*opening, *lines]
 
     def prepared(self) -> list[str]:
@@ -155,8 +156,8 @@ def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
     keys = [(name, True) for name in with_extra(kind, extra)]
     more = _extra_families(parts, extra)
     chain = Calls(parts, 4)
-    family, scores = BLOCKS[kind.per_sample], score_families(parts.program, kind)
-    calls = chain.run(keys, {parts.states, family, *scores, *more})
+    families = handed(parts.program, kind.form)
+    calls = chain.run(keys, {parts.states, *families, *more})
     lines = []
     needed = chain.needed(keys)
     if "mean" in needed:
@@ -170,10 +171,7 @@ def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
     arguments = [f"{code}: Tensors" for code in _parameters(parts)] + ["inputs: Tensor", "targets: Tensor"]
     arguments += ["seed: int"] if draws(parts.program) else []
     text = form_words(kind)
-    codes = [parts.program.family(name).code for name in (parts.states, family)]
-    if score_families(parts.program):
-        codes.append(parts.program.family(scores[0]).code if scores else "{}")
-    codes += [parts.program.family(name).code for name in more]
+    codes = [parts.program.family(name).code for name in (parts.states, *more, *families)]
     suffix = "".join(f"_{name}" for name in extra)
     text += "".join(f", {name}" for name in extra)
     return "\n".join(

@@ -2,7 +2,7 @@
 
 Where a block is Σ_c s_c s_cᵀ and the residual is dropped, each s_c goes back through the network as an
 adjoint does: y = F'(a) ∘ s, s_{k−1} = W_kᵀ y. T_k has these y_c for columns: the pre-activation's block is
-T_k T_kᵀ for one sample, and its mean for the batch.
+T_k T_kᵀ for one sample.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sifrc.derive.curvature.scores import score
 from sifrc.derive.lagrangian import FirstOrder
 from sifrc.derive.system import Equation
 from sifrc.ir import Axis, Expr, Input, Role
-from sifrc.ir.build import einsum
+from sifrc.ir.build import transpose
 from sifrc.ir.normal import expand
 from sifrc.model import Constraint
 
@@ -22,7 +22,7 @@ __all__ = ["factored", "scores_of"]
 
 
 def factored(first: FirstOrder, kind: Kind) -> Recursion:
-    """The batch mean of the blocks of a factored kind.
+    """The factors of the blocks of a factored kind.
 
     Raises:
         DerivationError: the kind needs a distribution of targets, and none is known for the loss.
@@ -33,7 +33,7 @@ def factored(first: FirstOrder, kind: Kind) -> Recursion:
     mark = _mark(start.extra)
     moved: dict[Input, Expr] = {}
     for c in reversed(model.constraints):
-        adjoint = first.adjoints[c.index]
+        adjoint, axes = first.adjoints[c.index], (c.axis, *start.extra)
         if c is model.output:
             value = start.value
         else:
@@ -41,20 +41,16 @@ def factored(first: FirstOrder, kind: Kind) -> Recursion:
         own, symbol = first.backpropagated(c.index), scores_of(c, start.extra)
         if own is not adjoint:
             before = Input(f"S{mark}", c.index, symbol.slots, Role.ADJOINT)
-            equations.append(Equation(before, expand(value), c.index, "definition"))
-            value = seeded(first.adjoint[own], {adjoint: before}, start.extra)
-        equations.append(Equation(symbol, expand(value), c.index, "definition"))
-        moved[own] = symbol
-        row, column = c.axis, c.axis.primed
-        product = einsum([(symbol, (row, *start.extra)), (symbol, (column, *start.extra))], (row, column))
-        block = Input("H̄", c.index, (row, column), Role.DIRECTION)
-        equations.append(Equation(block, product, c.index, "definition"))
+            equations.append(Equation(before, expand(transpose(value, before.axes)), c.index, "definition"))
+            value = seeded(first.adjoint[own], {adjoint: transpose(before, axes)}, start.extra)
+        equations.append(Equation(symbol, expand(transpose(value, symbol.axes)), c.index, "definition"))
+        moved[own] = transpose(symbol, axes)
     return Recursion(tuple(equations), ())
 
 
 def scores_of(c: Constraint, extra: tuple[Axis, ...]) -> Input:
-    """T_k, over the pre-activation of the constraint k and ``extra``: the axis of the classes, or ()."""
-    return Input(f"T{_mark(extra)}", c.index, (c.axis, *extra), Role.ADJOINT)
+    """T_kᵀ, over ``extra``, the axis of the classes or (), and the pre-activation of the constraint k."""
+    return Input(f"T{_mark(extra)}", c.index, (*extra, c.axis), Role.ADJOINT)
 
 
 def _mark(extra: tuple[Axis, ...]) -> str:

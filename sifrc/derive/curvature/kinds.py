@@ -18,9 +18,10 @@ from sifrc.spec.types import CurvatureSpec
 __all__ = ["EXACT_WHEN", "KINDS", "Form", "Kind", "Output", "Residual", "Source", "kind_of"]
 
 Source: TypeAlias = Literal["objective", "loss", "fisher", "sampled", "empirical"]
-Form: TypeAlias = Literal["samples", "scores", "class_scores", "batch"]
-"""What there is of a curvature before anything is averaged: H_k of each sample; factors T_k of each sample,
-H_k = T_k T_kᵀ, with one column or with one for each class; or only H̄_k, approximated for the whole batch."""
+Form: TypeAlias = Literal["samples", "outputs", "scores", "class_scores", "batch"]
+"""What there is of a curvature before anything is averaged: H_k of each sample; factors of it for each,
+H_k = J_kᵀ M J_k with J_k = ∂a_n/∂a_k, or H_k = T_k T_kᵀ with one column or with one for each class; or only
+H̄_k, approximated for the whole batch."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ class Kind:
         """How its blocks come; what is averaged last, a block of a weight say, is exact but for ``batch``."""
         if self.factored:
             return "class_scores" if self.source == "fisher" else "scores"
-        return "batch" if self.expectation else "samples"
+        if self.expectation:
+            return "batch"
+        return "outputs" if self.source == "loss" and self.residual == "dropped" else "samples"
 
     @property
     def definite(self) -> bool:

@@ -29,7 +29,7 @@ from sifrc.ir.traverse import inputs_of
 from sifrc.model import Constraint
 from sifrc.scalar import ABS
 
-__all__ = ["Recursion", "recursion"]
+__all__ = ["Recursion", "output_block", "recursion"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,17 @@ def recursion(first: FirstOrder, kind: Kind, convex: bool) -> Recursion:
     work = _Elimination(first, kind, convex)
     for c in reversed(first.model.constraints):
         work.eliminate(c)
+    return Recursion(tuple(work.equations), tuple(work.conditions))
+
+
+def output_block(first: FirstOrder, kind: Kind, convex: bool) -> Recursion:
+    """Its beginning: the block of the output's pre-activation.
+
+    Args:
+        first, kind, convex: as in :func:`recursion`.
+    """
+    work = _Elimination(first, kind, convex)
+    work.eliminate(first.model.output)
     return Recursion(tuple(work.equations), tuple(work.conditions))
 
 

@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias
 from sifrc.derive.curvature.convexity import convexity
 from sifrc.derive.curvature.factors import factored, scores_of
 from sifrc.derive.curvature.kinds import Form, Kind
+from sifrc.derive.curvature.outputs import from_output, jacobian_of, output_symbol
 from sifrc.derive.curvature.recursion import recursion
 from sifrc.derive.curvature.scores import class_axis
 from sifrc.derive.curvature.weights import WeightBlock, owner_of, weight_block
@@ -28,11 +29,11 @@ from sifrc.ir.build import einsum, rename, zero
 from sifrc.ir.traverse import inputs_of, substitute
 from sifrc.model import Constraint, LayerParameters
 
-__all__ = ["SCORES", "Curvature", "Moment", "mean_block", "moment_symbol"]
+__all__ = ["FACTORED", "Curvature", "Moment", "mean_block", "moment_symbol"]
 
 Moment: TypeAlias = Literal["second", "mean"]
 
-SCORES: tuple[Form, ...] = ("scores", "class_scores")
+FACTORED: tuple[Form, ...] = ("outputs", "scores", "class_scores")
 """Forms of kinds that have factors of the blocks of samples in their place."""
 
 BLOCK, MEAN_BLOCK = "H", "H̄"
@@ -66,7 +67,7 @@ class Curvature:
         self.convexity = convexity(first.model)
 
     def blocks(self, kind: Kind) -> System:
-        """H_k of every constraint, or H̄_k where the kind approximates the mean.
+        """H_k of every constraint, its factors, or H̄_k where the kind approximates the mean.
 
         Raises:
             DerivationError: a rewrite of the kind does not apply.
@@ -77,7 +78,11 @@ class Curvature:
             found, before = recursion(self._plain, kind, convex), self._plain.adjoint.equations
             equations = tuple(_marked(equation) for equation in (*before, *found.equations))
         else:
-            found = factored(self.first, kind) if kind.factored else recursion(self.first, kind, convex)
+            if kind.factored:
+                found = factored(self.first, kind)
+            else:
+                derive = from_output if kind.form == "outputs" else recursion
+                found = derive(self.first, kind, convex)
             equations = found.equations
         return System(f"blocks_{kind.name}", title, equations, found.conditions)
 
@@ -86,13 +91,19 @@ class Curvature:
         """The first-order system of the loss alone; its adjoints are not those of the objective."""
         return derive_first_order(replace(self.model, regularizer=zero(), regularized=()))
 
-    def mean_blocks(self) -> System:
-        """H̄_k = E[H_k]."""
-        equations = tuple(
-            Equation(mean_block(c.axis, c.index), self._block(c, "samples"), c.index, "definition")
-            for c in reversed(self.model.constraints)
-        )
-        return System("mean_blocks", "Batch mean of the blocks", equations)
+    def mean_blocks(self, form: Form) -> System:
+        """H̄_k = E[H_k].
+
+        Args:
+            form: of the kind, one with blocks or their factors for each sample.
+        """
+        equations = []
+        for c in reversed(self.model.constraints):
+            symbol = mean_block(c.axis, c.index)
+            value = einsum(self._rows(c, form), symbol.axes)
+            equations.append(Equation(symbol, value, c.index, "definition"))
+        name = "mean_blocks" if form == "samples" else f"mean_blocks_of_{form}"
+        return System(name, "Batch mean of the blocks", tuple(equations))
 
     def moments(self, moment: Moment) -> System:
         """A_k or m̄_k of every layer with parameters."""
@@ -106,7 +117,7 @@ class Curvature:
         return System(f"{moment}_moments", title, tuple(equations))
 
     def sample_blocks(self, form: Form) -> System:
-        """H_k = T_k T_kᵀ of every constraint, for the forms that have scores."""
+        """H_k of every constraint, for the forms that have factors of it."""
         equations = []
         for c in reversed(self.model.constraints):
             block = self._block(c, "samples")
@@ -194,13 +205,24 @@ class Curvature:
         return Input(BLOCK, c.index, (c.axis, c.axis.primed), Role.STATE)
 
     def _rows(self, c: Constraint, form: Form) -> tuple[Operand, ...]:
-        """H_k, T_k T_kᵀ in its place, or H̄_k, as factors over (i, i')."""
+        """H_k, or factors in its place, or H̄_k, as factors over (i, i')."""
         block = self._block(c, form)
-        if form not in SCORES:
+        if form not in FACTORED:
             return ((block, block.axes),)
+        if form == "outputs":
+            output, label = output_symbol(self.model), class_axis(self.model)
+            if c is self.model.output:
+                return ((output, block.axes),)
+            jacobian = jacobian_of(c, label)
+            row, column = block.axes
+            return (
+                (jacobian, (label, row)),
+                (output, (label, label.primed)),
+                (jacobian, (label.primed, column)),
+            )
         extra = (class_axis(self.model),) if form == "class_scores" else ()
         scores = scores_of(c, extra)
-        return tuple((scores, (axis, *extra)) for axis in block.axes)
+        return tuple((scores, (*extra, axis)) for axis in block.axes)
 
     def weights(
         self, form: Form, moment: Moment | None = None
@@ -209,7 +231,7 @@ class Curvature:
         for layer in reversed(self.model.parameters):
             c = owner_of(self.model, layer)
             block = weight_block(self.model, layer, self._block(c, form))
-            if form in SCORES:
+            if form in FACTORED:
                 block = block.with_rows(self._rows(c, form))
             yield layer, (block if moment is None else averaged(block, moment_symbol(layer, moment)))
 
