@@ -22,6 +22,7 @@ from cases import CASES
 import sifrc.calculus.forward as forward
 import sifrc.calculus.reverse as reverse
 import sifrc.derive.curvature.factors as factors
+import sifrc.derive.curvature.outputs as outputs
 import sifrc.derive.curvature.recursion as recursion
 import sifrc.derive.curvature.scores as scores
 import sifrc.derive.curvature.systems as systems
@@ -416,7 +417,8 @@ BLOCK_FAULTS: dict[str, Fault] = {
     "scores: no root of the curvature": _name(scores, "SQRT", lambda _: EXP),
     "scores: Gumbel noise without its logarithms": _name(scores, "_GUMBEL", lambda _: EXP),
     "factors: scores halved on their way": _name(factors, "seeded", _changed(_half)),
-    "factors: products of scores doubled": _name(factors, "einsum", _changed(_twice)),
+    "outputs: Jacobians halved on their way": _name(outputs, "seeded", _changed(_half)),
+    "systems: products of factors doubled": _name(systems, "einsum", _changed(_twice)),
     "weights: block doubled": _name(weights, "expand", _changed(_twice)),
     "systems: results doubled": _name(systems, "rename", _changed(_twice)),
     "systems: exact columns for averaged ones": _name(systems, "averaged", lambda _: lambda block, *a: block),
