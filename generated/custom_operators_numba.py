@@ -127,15 +127,15 @@ SHAPES = {
 }
 """Parameters: name -> shape."""
 
-_WEIGHT_NAMES = {1: "fc1.weight", 2: "fc2.weight", 3: "fc3.weight"}
-_BIAS_NAMES = {1: "fc1.bias", 2: "fc2.bias", 3: "fc3.bias"}
+_WEIGHT_NAMES = {1: "fc1.weight", 2: "fc2.weight", 4: "fc3.weight"}
+_BIAS_NAMES = {1: "fc1.bias", 2: "fc2.bias", 4: "fc3.bias"}
 _SHAPES1: Shapes = {1: (None, 32), 2: (None, 32)}
 _SHAPES2: Shapes = {1: (None, 32), 2: (None, 32), 3: (None, 32), 4: (None, 10)}
 _SHAPES3: Shapes = {1: (None, 32)}
 _SHAPES4: Shapes = {4: (None, 10)}
 _SHAPES5: Shapes = {4: (None,)}
-_SHAPES6: Shapes = {1: (32, 64), 2: (32, 32), 3: (10, 32)}
-_SHAPES7: Shapes = {1: (32,), 2: (32,), 3: (10,)}
+_SHAPES6: Shapes = {1: (32, 64), 2: (32, 32), 4: (10, 32)}
+_SHAPES7: Shapes = {1: (32,), 2: (32,), 4: (10,)}
 _SHAPES8: Shapes = {2: (None, 32)}
 _WORK: dict[str, Shapes] = {
     "a": _SHAPES1,
@@ -166,7 +166,7 @@ _WORK: dict[str, Shapes] = {
     "gamma_part3": _SHAPES5,
     "z": _SHAPES1,
     "product_weights": _SHAPES6,
-    "product_weights_part2": {2: (32, 32), 3: (10, 32)},
+    "product_weights_part2": {2: (32, 32), 4: (10, 32)},
     "product_biases": _SHAPES7,
     "da": _SHAPES1,
     "dx": _SHAPES2,
@@ -427,7 +427,7 @@ def _forward(weights, biases, a, x):
         a_k = W_k x_{k−1} + β_k,  k = 1..2
         x_k = F_k(a_k),  k = 1..2  [ESN(2)]
         x_3 = x_2 + x_1  [ESN(2)]
-        x_4 = W_3 x_3 + β_3  [ESN(2)]
+        x_4 = W_4 x_3 + β_4  [ESN(2)]
     """
     np.dot(x[0], weights[1].T, a[1])
     a_1, biases_1, x_1 = a[1], biases[1], x[1]
@@ -445,11 +445,11 @@ def _forward(weights, biases, a, x):
     for p in range(len(x_3)):
         for i in range(x_3.shape[1]):
             x_3[p, i] = x_2[p, i] + x_1[p, i]
-    np.dot(x[3], weights[3].T, x[4])
-    biases_3, x_4 = biases[3], x[4]
+    np.dot(x[3], weights[4].T, x[4])
+    biases_4, x_4 = biases[4], x[4]
     for p in range(len(x_4)):
         for i in range(x_4.shape[1]):
-            x_4[p, i] = biases_3[i] + x_4[p, i]
+            x_4[p, i] = biases_4[i] + x_4[p, i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -494,7 +494,7 @@ def _adjoint(
     Equations:
         b_4 = ⟨t, softmax(x_4)⟩ (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) softmax(x_4) − (−5
             σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (softmax(x_4) ∘ t)  [ESN(9)]
-        b_3 = W_3ᵀ b_4  [ESN(9)]
+        b_3 = W_4ᵀ b_4  [ESN(9)]
         b_2 = b_3  [ESN(9)]
         b_1 = b_3 + W_2ᵀ y_2  [ESN(9)]
         y_k = F_k'(a_k) ∘ b_k,  k = 1..2
@@ -528,7 +528,7 @@ def _adjoint(
         shared1_4_p = shared1_4[p]
         for i in range(b_4.shape[1]):
             b_4[p, i] = b_part1_scalar_4_p * softmax_4[p, i] - shared1_4_p * softmax_4[p, i] * targets[p, i]
-    np.dot(b[4], weights[3], b[3])
+    np.dot(b[4], weights[4], b[3])
     a_2, b_2, b_3, y_2 = a[2], b[2], b[3], y[2]
     for p in range(len(b_2)):
         for i in range(b_2.shape[1]):
@@ -551,17 +551,17 @@ def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
 
     Equations:
         G_k = −y_k x_{k−1}ᵀ,  k = 1..2  [ESN(10)]
-        G_3 = −b_4 x_3ᵀ  [ESN(10)]
+        G_4 = −b_4 x_3ᵀ  [ESN(10)]
         g_k = −y_k,  k = 1..2  [ESN(10)]
-        g_3 = −b_4  [ESN(10)]
+        g_4 = −b_4  [ESN(10)]
     """
-    np.dot(b[4].T, x[3], gradient_weights[3])
-    _scale(gradient_weights[3], -mean)
-    gradient_biases_3, b_4 = gradient_biases[3], b[4]
-    gradient_biases_3[:] = np.float64(0.0)
+    np.dot(b[4].T, x[3], gradient_weights[4])
+    _scale(gradient_weights[4], -mean)
+    gradient_biases_4, b_4 = gradient_biases[4], b[4]
+    gradient_biases_4[:] = np.float64(0.0)
     for p in range(len(b_4)):
-        for i in range(len(gradient_biases_3)):
-            gradient_biases_3[i] += -b_4[p, i] * mean
+        for i in range(len(gradient_biases_4)):
+            gradient_biases_4[i] += -b_4[p, i] * mean
     for k in range(2, 0, -1):
         np.dot(y[k].T, x[k - 1], gradient_weights[k])
         _scale(gradient_weights[k], -mean)
@@ -581,7 +581,7 @@ def _tangent(x, vector_weights, slope, vector_biases, weights, a, u, zeta, u_par
         u_2 = N_2 x_1 + η_2 − W_2 ζ_1
         ζ_k = −F_k'(a_k) ∘ u_k,  k = 1..2  [ESN(16.4)]
         ζ_3 = ζ_2 + ζ_1  [ESN(16.4)]
-        ζ_4 = W_3 ζ_3 − N_3 x_3 − η_3  [ESN(16.4)]
+        ζ_4 = W_4 ζ_3 − N_4 x_3 − η_4  [ESN(16.4)]
     """
     np.dot(x[0], vector_weights[1].T, u[1])
     slope_1, u_1, vector_biases_1, zeta_1 = slope[1], u[1], vector_biases[1], zeta[1]
@@ -601,12 +601,12 @@ def _tangent(x, vector_weights, slope, vector_biases, weights, a, u, zeta, u_par
     for p in range(len(zeta_3)):
         for i in range(zeta_3.shape[1]):
             zeta_3[p, i] = zeta_2[p, i] + zeta_1[p, i]
-    np.dot(x[3], vector_weights[3].T, zeta[4])
-    np.dot(zeta[3], weights[3].T, zeta_part2[4])
-    vector_biases_3, zeta_4, zeta_part2_4 = vector_biases[3], zeta[4], zeta_part2[4]
+    np.dot(x[3], vector_weights[4].T, zeta[4])
+    np.dot(zeta[3], weights[4].T, zeta_part2[4])
+    vector_biases_4, zeta_4, zeta_part2_4 = vector_biases[4], zeta[4], zeta_part2[4]
     for p in range(len(zeta_4)):
         for i in range(zeta_4.shape[1]):
-            zeta_4[p, i] = -vector_biases_3[i] - zeta_4[p, i] + zeta_part2_4[p, i]
+            zeta_4[p, i] = -vector_biases_4[i] - zeta_4[p, i] + zeta_part2_4[p, i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -643,7 +643,7 @@ def _adjoint_tangent(
             softmax(x_4)⟩)² σ(5 ⟨t, softmax(x_4)⟩ − 1) + 25 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ −
             1)²) t − ⟨t, softmax(x_4)⟩ (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) ζ_4)
             [ESN(16.3)]
-        γ_3 = W_3ᵀ γ_4 − N_3ᵀ b_4  [ESN(16.3)]
+        γ_3 = W_4ᵀ γ_4 − N_4ᵀ b_4  [ESN(16.3)]
         γ_2 = γ_3  [ESN(16.3)]
         γ_1 = γ_3 − W_2ᵀ z_2 − N_2ᵀ y_2  [ESN(16.3)]
         z_2 = −F_2'(a_2) ∘ γ_2
@@ -690,8 +690,8 @@ def _adjoint_tangent(
             term17_0 = shared1_4_p * targets[p, i] * (-gamma_part1_4[p, i] + zeta_4[p, i])
             term17_1 = -b_part1_scalar_4_p * zeta_4[p, i] + factor1 * targets[p, i] + term17_0
             gamma_4[p, i] = gamma_part3_4_p * softmax_4[p, i] - softmax_4[p, i] * term17_1
-    np.dot(b[4], vector_weights[3], gamma_part1[3])
-    np.dot(gamma[4], weights[3], gamma_part2[3])
+    np.dot(b[4], vector_weights[4], gamma_part1[3])
+    np.dot(gamma[4], weights[4], gamma_part2[3])
     gamma_part1_3, gamma_part2_3, gamma_3 = gamma_part1[3], gamma_part2[3], gamma[3]
     for p in range(len(gamma_3)):
         for i in range(gamma_3.shape[1]):
@@ -723,23 +723,23 @@ def _hessian_product(b, zeta, gamma, x, mean, z, y, product_weights, product_wei
     """Sifrian (1), (2): the Hessian–vector product.
 
     Equations:
-        (HN)_3 = γ_4 x_3ᵀ + b_4 ζ_3ᵀ  [ESN(16.1)]
+        (HN)_4 = γ_4 x_3ᵀ + b_4 ζ_3ᵀ  [ESN(16.1)]
         (HN)_2 = y_2 ζ_1ᵀ − z_2 x_1ᵀ  [ESN(16.1)]
         (HN)_1 = −z_1 x_0ᵀ  [ESN(16.1)]
         (Hη)_k = −z_k,  k = 1..2  [ESN(16.2)]
-        (Hη)_3 = γ_4  [ESN(16.2)]
+        (Hη)_4 = γ_4  [ESN(16.2)]
     """
-    np.dot(b[4].T, zeta[3], product_weights[3])
-    np.dot(gamma[4].T, x[3], product_weights_part2[3])
-    product_weights_3, product_weights_part2_3 = product_weights[3], product_weights_part2[3]
-    for i in range(len(product_weights_3)):
-        for j in range(product_weights_3.shape[1]):
-            product_weights_3[i, j] = mean * product_weights_3[i, j] + mean * product_weights_part2_3[i, j]
-    product_biases_3, gamma_4 = product_biases[3], gamma[4]
-    product_biases_3[:] = np.float64(0.0)
+    np.dot(b[4].T, zeta[3], product_weights[4])
+    np.dot(gamma[4].T, x[3], product_weights_part2[4])
+    product_weights_4, product_weights_part2_4 = product_weights[4], product_weights_part2[4]
+    for i in range(len(product_weights_4)):
+        for j in range(product_weights_4.shape[1]):
+            product_weights_4[i, j] = mean * product_weights_4[i, j] + mean * product_weights_part2_4[i, j]
+    product_biases_4, gamma_4 = product_biases[4], gamma[4]
+    product_biases_4[:] = np.float64(0.0)
     for p in range(len(gamma_4)):
-        for i in range(len(product_biases_3)):
-            product_biases_3[i] += gamma_4[p, i] * mean
+        for i in range(len(product_biases_4)):
+            product_biases_4[i] += gamma_4[p, i] * mean
     np.dot(z[2].T, x[1], product_weights[2])
     np.dot(y[2].T, zeta[1], product_weights_part2[2])
     product_weights_2, product_weights_part2_2 = product_weights[2], product_weights_part2[2]
@@ -769,7 +769,7 @@ def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, da_part2, 
         ȧ_2 = W_2 ẋ_1 + N_2 x_1 + η_2
         ẋ_k = F_k'(a_k) ∘ ȧ_k,  k = 1..2
         ẋ_3 = ẋ_2 + ẋ_1
-        ẋ_4 = W_3 ẋ_3 + N_3 x_3 + η_3
+        ẋ_4 = W_4 ẋ_3 + N_4 x_3 + η_4
     """
     np.dot(x[0], vector_weights[1].T, da[1])
     a_1, da_1, vector_biases_1, dx_1 = a[1], da[1], vector_biases[1], dx[1]
@@ -792,12 +792,12 @@ def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, da_part2, 
     for p in range(len(dx_3)):
         for i in range(dx_3.shape[1]):
             dx_3[p, i] = dx_2[p, i] + dx_1[p, i]
-    np.dot(x[3], vector_weights[3].T, dx[4])
-    np.dot(dx[3], weights[3].T, dx_part2[4])
-    dx_4, dx_part2_4, vector_biases_3 = dx[4], dx_part2[4], vector_biases[3]
+    np.dot(x[3], vector_weights[4].T, dx[4])
+    np.dot(dx[3], weights[4].T, dx_part2[4])
+    dx_4, dx_part2_4, vector_biases_4 = dx[4], dx_part2[4], vector_biases[4]
     for p in range(len(dx_4)):
         for i in range(dx_4.shape[1]):
-            dx_4[p, i] = dx_4[p, i] + dx_part2_4[p, i] + vector_biases_3[i]
+            dx_4[p, i] = dx_4[p, i] + dx_part2_4[p, i] + vector_biases_4[i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -816,7 +816,7 @@ def _linearized_adjoint(
             ⟨softmax(x_4), ẋ_4⟩ 𝟏⟩ (−25 σ(1 − 5 ⟨t, softmax(x_4)⟩)² σ(5 ⟨t, softmax(x_4)⟩ − 1) + 25 σ(1 − 5
             ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)²) (softmax(x_4) ∘ t)⟩ softmax(x_4)
         c_4 = −r
-        c_3 = W_3ᵀ c_4
+        c_3 = W_4ᵀ c_4
         c_2 = c_3
         c_1 = W_2ᵀ ẏ_2 + c_3
         ẏ_k = F_k'(a_k) ∘ c_k,  k = 1..2
@@ -876,7 +876,7 @@ def _linearized_adjoint(
             term26_0 = factor2 * part3 * targets[p, i] + factor3 * part3 * part4 * targets[p, i]
             r[p, i] = term26_0 - r_part1_p * part3 - r_part6_p * part3 * part4
             c_4[p, i] = -r[p, i]
-    np.dot(c[4], weights[3], c[3])
+    np.dot(c[4], weights[4], c[3])
     a_2, c_2, c_3, dy_2 = a[2], c[2], c[3], dy[2]
     for p in range(len(c_2)):
         for i in range(c_2.shape[1]):
@@ -898,17 +898,17 @@ def _gauss_newton_product(c, x, mean, dy, gauss_newton_weights, gauss_newton_bia
 
     Equations:
         (CN)_k = −ẏ_k x_{k−1}ᵀ,  k = 1..2
-        (CN)_3 = −c_4 x_3ᵀ
+        (CN)_4 = −c_4 x_3ᵀ
         (Cη)_k = −ẏ_k,  k = 1..2
-        (Cη)_3 = −c_4
+        (Cη)_4 = −c_4
     """
-    np.dot(c[4].T, x[3], gauss_newton_weights[3])
-    _scale(gauss_newton_weights[3], -mean)
-    gauss_newton_biases_3, c_4 = gauss_newton_biases[3], c[4]
-    gauss_newton_biases_3[:] = np.float64(0.0)
+    np.dot(c[4].T, x[3], gauss_newton_weights[4])
+    _scale(gauss_newton_weights[4], -mean)
+    gauss_newton_biases_4, c_4 = gauss_newton_biases[4], c[4]
+    gauss_newton_biases_4[:] = np.float64(0.0)
     for p in range(len(c_4)):
-        for i in range(len(gauss_newton_biases_3)):
-            gauss_newton_biases_3[i] += -c_4[p, i] * mean
+        for i in range(len(gauss_newton_biases_4)):
+            gauss_newton_biases_4[i] += -c_4[p, i] * mean
     for k in range(2, 0, -1):
         np.dot(dy[k].T, x[k - 1], gauss_newton_weights[k])
         _scale(gauss_newton_weights[k], -mean)

@@ -128,9 +128,9 @@ SHAPES = {
 }
 """Parameters: name -> shape."""
 
-WEIGHT_NAMES = {1: "fc1.weight", 2: "fc2.weight", 3: "fc3.weight"}
+WEIGHT_NAMES = {1: "fc1.weight", 2: "fc2.weight", 4: "fc3.weight"}
 """Weights by layer number."""
-BIAS_NAMES = {1: "fc1.bias", 2: "fc2.bias", 3: "fc3.bias"}
+BIAS_NAMES = {1: "fc1.bias", 2: "fc2.bias", 4: "fc3.bias"}
 """Biases by layer number."""
 
 
@@ -302,7 +302,7 @@ def _forward(weights: Tensors, biases: Tensors, inputs: Tensor) -> tuple[Tensors
         a_k = W_k x_{k−1} + β_k,  k = 1..2
         x_k = F_k(a_k),  k = 1..2  [ESN(2)]
         x_3 = x_2 + x_1  [ESN(2)]
-        x_4 = W_3 x_3 + β_3  [ESN(2)]
+        x_4 = W_4 x_3 + β_4  [ESN(2)]
     """
     a: Tensors = {}
     x: Tensors = {0: inputs}
@@ -311,7 +311,7 @@ def _forward(weights: Tensors, biases: Tensors, inputs: Tensor) -> tuple[Tensors
     a[2] = torch.addmm(biases[2], x[1], weights[2].T)
     x[2] = torch.where(a[2] > 0.0, a[2], 0.2 * a[2])
     x[3] = x[2] + x[1]
-    x[4] = torch.addmm(biases[3], x[3], weights[3].T)
+    x[4] = torch.addmm(biases[4], x[3], weights[4].T)
     return a, x
 
 
@@ -334,7 +334,7 @@ def _adjoint(
     """Back-propagation.
 
         b_4 = ⟨t, softmax(x_4)⟩ (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) softmax(x_4) − (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (softmax(x_4) ∘ t)  [ESN(9)]
-        b_3 = W_3ᵀ b_4  [ESN(9)]
+        b_3 = W_4ᵀ b_4  [ESN(9)]
         b_2 = b_3  [ESN(9)]
         b_1 = b_3 + W_2ᵀ y_2  [ESN(9)]
         y_k = F_k'(a_k) ∘ b_k,  k = 1..2
@@ -353,7 +353,7 @@ def _adjoint(
     shared1[4] = term0 * torch.sigmoid(5.0 * shared1_part1[4] - 1.0)
     b_part1[4] = shared1[4] * torch.linalg.vecdot(softmax[4], targets)
     b[4] = b_part1[4][:, None] * softmax[4] - shared1[4][:, None] * softmax[4] * targets
-    b[3] = b[4] @ weights[3]
+    b[3] = b[4] @ weights[4]
     b[2] = b[3]
     y[2] = b[2] * torch.where(a[2] > 0.0, 1.0, torch.full_like(a[2], 0.2))
     b_part1[1] = y[2] @ weights[2]
@@ -369,14 +369,14 @@ def _gradient(b: Tensors, x: Tensors, y: Tensors, mean: float) -> tuple[Tensors,
     """Gradient.
 
         G_k = −y_k x_{k−1}ᵀ,  k = 1..2  [ESN(10)]
-        G_3 = −b_4 x_3ᵀ  [ESN(10)]
+        G_4 = −b_4 x_3ᵀ  [ESN(10)]
         g_k = −y_k,  k = 1..2  [ESN(10)]
-        g_3 = −b_4  [ESN(10)]
+        g_4 = −b_4  [ESN(10)]
     """
     gradient_weights: Tensors = {}
     gradient_biases: Tensors = {}
-    gradient_weights[3] = _scaled_product(b[4].T, x[3], -mean)
-    gradient_biases[3] = -mean * b[4].sum(0)
+    gradient_weights[4] = _scaled_product(b[4].T, x[3], -mean)
+    gradient_biases[4] = -mean * b[4].sum(0)
     for k in range(2, 0, -1):
         gradient_weights[k] = _scaled_product(y[k].T, x[k - 1], -mean)
         gradient_biases[k] = -mean * y[k].sum(0)
@@ -392,7 +392,7 @@ def _tangent(
         u_2 = N_2 x_1 + η_2 − W_2 ζ_1
         ζ_k = −F_k'(a_k) ∘ u_k,  k = 1..2  [ESN(16.4)]
         ζ_3 = ζ_2 + ζ_1  [ESN(16.4)]
-        ζ_4 = W_3 ζ_3 − N_3 x_3 − η_3  [ESN(16.4)]
+        ζ_4 = W_4 ζ_3 − N_4 x_3 − η_4  [ESN(16.4)]
     """
     u: Tensors = {}
     zeta: Tensors = {}
@@ -401,8 +401,8 @@ def _tangent(
     u[2] = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(zeta[1], weights[2].T, alpha=-1.0)
     zeta[2] = -u[2] * torch.where(a[2] > 0.0, 1.0, torch.full_like(a[2], 0.2))
     zeta[3] = zeta[2] + zeta[1]
-    term0 = torch.addmm(vector_biases[3], x[3], vector_weights[3].T, beta=-1.0, alpha=-1.0)
-    zeta[4] = term0.addmm_(zeta[3], weights[3].T)
+    term0 = torch.addmm(vector_biases[4], x[3], vector_weights[4].T, beta=-1.0, alpha=-1.0)
+    zeta[4] = term0.addmm_(zeta[3], weights[4].T)
     return u, zeta
 
 
@@ -424,7 +424,7 @@ def _adjoint_tangent(
     """Sifrian (3): backward in k.
 
         γ_4 = ⟨(−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (t ∘ (ζ_4 − ⟨softmax(x_4), ζ_4⟩ 𝟏)) + ⟨softmax(x_4) ∘ t, ζ_4 − ⟨softmax(x_4), ζ_4⟩ 𝟏⟩ (−25 σ(1 − 5 ⟨t, softmax(x_4)⟩)² σ(5 ⟨t, softmax(x_4)⟩ − 1) + 25 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)²) t − ⟨t, softmax(x_4)⟩ (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) ζ_4, softmax(x_4)⟩ softmax(x_4) − softmax(x_4) ∘ ((−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (t ∘ (ζ_4 − ⟨softmax(x_4), ζ_4⟩ 𝟏)) + ⟨softmax(x_4) ∘ t, ζ_4 − ⟨softmax(x_4), ζ_4⟩ 𝟏⟩ (−25 σ(1 − 5 ⟨t, softmax(x_4)⟩)² σ(5 ⟨t, softmax(x_4)⟩ − 1) + 25 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)²) t − ⟨t, softmax(x_4)⟩ (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) ζ_4)  [ESN(16.3)]
-        γ_3 = W_3ᵀ γ_4 − N_3ᵀ b_4  [ESN(16.3)]
+        γ_3 = W_4ᵀ γ_4 − N_4ᵀ b_4  [ESN(16.3)]
         γ_2 = γ_3  [ESN(16.3)]
         γ_1 = γ_3 − W_2ᵀ z_2 − N_2ᵀ y_2  [ESN(16.3)]
         z_2 = −F_2'(a_2) ∘ γ_2
@@ -445,8 +445,8 @@ def _adjoint_tangent(
     term1 = shared1[4][:, None] * targets * (-gamma_part1 + zeta[4])
     term2 = softmax[4] * (-b_part1[4][:, None] * zeta[4] + term0 + term1)
     gamma[4] = gamma_part3[:, None] * softmax[4] - term2
-    gamma_part1 = b[4] @ vector_weights[3]
-    gamma_part2 = gamma[4] @ weights[3]
+    gamma_part1 = b[4] @ vector_weights[4]
+    gamma_part2 = gamma[4] @ weights[4]
     gamma[3] = -gamma_part1 + gamma_part2
     gamma[2] = gamma[3]
     z[2] = -gamma[2] * torch.where(a[2] > 0.0, 1.0, torch.full_like(a[2], 0.2))
@@ -468,16 +468,16 @@ def _hessian_product(
 ) -> tuple[Tensors, Tensors]:
     """Sifrian (1), (2): the Hessian–vector product.
 
-        (HN)_3 = γ_4 x_3ᵀ + b_4 ζ_3ᵀ  [ESN(16.1)]
+        (HN)_4 = γ_4 x_3ᵀ + b_4 ζ_3ᵀ  [ESN(16.1)]
         (HN)_2 = y_2 ζ_1ᵀ − z_2 x_1ᵀ  [ESN(16.1)]
         (HN)_1 = −z_1 x_0ᵀ  [ESN(16.1)]
         (Hη)_k = −z_k,  k = 1..2  [ESN(16.2)]
-        (Hη)_3 = γ_4  [ESN(16.2)]
+        (Hη)_4 = γ_4  [ESN(16.2)]
     """
     product_weights: Tensors = {}
     product_biases: Tensors = {}
-    product_weights[3] = _scaled_product(b[4].T, zeta[3], mean).addmm_(gamma[4].T, x[3], alpha=mean)
-    product_biases[3] = mean * gamma[4].sum(0)
+    product_weights[4] = _scaled_product(b[4].T, zeta[3], mean).addmm_(gamma[4].T, x[3], alpha=mean)
+    product_biases[4] = mean * gamma[4].sum(0)
     product_weights[2] = _scaled_product(z[2].T, x[1], -mean).addmm_(y[2].T, zeta[1], alpha=mean)
     product_biases[2] = -mean * z[2].sum(0)
     product_weights[1] = _scaled_product(z[1].T, x[0], -mean)
@@ -494,7 +494,7 @@ def _linearized(
         ȧ_2 = W_2 ẋ_1 + N_2 x_1 + η_2
         ẋ_k = F_k'(a_k) ∘ ȧ_k,  k = 1..2
         ẋ_3 = ẋ_2 + ẋ_1
-        ẋ_4 = W_3 ẋ_3 + N_3 x_3 + η_3
+        ẋ_4 = W_4 ẋ_3 + N_4 x_3 + η_4
     """
     dx: Tensors = {}
     da = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
@@ -504,7 +504,7 @@ def _linearized(
     da = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(dx[1], weights[2].T)
     dx[2] = da * torch.where(a[2] > 0.0, 1.0, torch.full_like(a[2], 0.2))
     dx[3] = dx[2] + dx[1]
-    dx[4] = torch.addmm(vector_biases[3], x[3], vector_weights[3].T).addmm_(dx[3], weights[3].T)
+    dx[4] = torch.addmm(vector_biases[4], x[3], vector_weights[4].T).addmm_(dx[3], weights[4].T)
     return dx
 
 
@@ -515,7 +515,7 @@ def _linearized_adjoint(
 
         r = (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (softmax(x_4) ∘ t ∘ (ẋ_4 − ⟨softmax(x_4), ẋ_4⟩ 𝟏)) + ⟨softmax(x_4) ∘ t, ẋ_4 − ⟨softmax(x_4), ẋ_4⟩ 𝟏⟩ (−25 σ(1 − 5 ⟨t, softmax(x_4)⟩)² σ(5 ⟨t, softmax(x_4)⟩ − 1) + 25 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)²) (softmax(x_4) ∘ t) − ⟨t, softmax(x_4)⟩ (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (softmax(x_4) ∘ (ẋ_4 − ⟨softmax(x_4), ẋ_4⟩ 𝟏)) − ⟨𝟏, (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (softmax(x_4) ∘ t ∘ (ẋ_4 − ⟨softmax(x_4), ẋ_4⟩ 𝟏)) + ⟨softmax(x_4) ∘ t, ẋ_4 − ⟨softmax(x_4), ẋ_4⟩ 𝟏⟩ (−25 σ(1 − 5 ⟨t, softmax(x_4)⟩)² σ(5 ⟨t, softmax(x_4)⟩ − 1) + 25 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)²) (softmax(x_4) ∘ t)⟩ softmax(x_4)
         c_4 = −r
-        c_3 = W_3ᵀ c_4
+        c_3 = W_4ᵀ c_4
         c_2 = c_3
         c_1 = W_2ᵀ ẏ_2 + c_3
         ẏ_k = F_k'(a_k) ∘ c_k,  k = 1..2
@@ -541,7 +541,7 @@ def _linearized_adjoint(
     term1 = -5.0 * part0 * part1 * part2 * part3 * targets - part0 * part1 * r_part6[:, None]
     r = term1 - part0 * r_part1[:, None] + term0
     c[4] = -r
-    c[3] = c[4] @ weights[3]
+    c[3] = c[4] @ weights[4]
     c[2] = c[3]
     dy[2] = c[2] * torch.where(a[2] > 0.0, 1.0, torch.full_like(a[2], 0.2))
     c[1] = torch.addmm(c[3], dy[2], weights[2])
@@ -555,14 +555,14 @@ def _gauss_newton_product(c: Tensors, x: Tensors, dy: Tensors, mean: float) -> t
     """Gauss–Newton–vector product.
 
         (CN)_k = −ẏ_k x_{k−1}ᵀ,  k = 1..2
-        (CN)_3 = −c_4 x_3ᵀ
+        (CN)_4 = −c_4 x_3ᵀ
         (Cη)_k = −ẏ_k,  k = 1..2
-        (Cη)_3 = −c_4
+        (Cη)_4 = −c_4
     """
     gauss_newton_weights: Tensors = {}
     gauss_newton_biases: Tensors = {}
-    gauss_newton_weights[3] = _scaled_product(c[4].T, x[3], -mean)
-    gauss_newton_biases[3] = -mean * c[4].sum(0)
+    gauss_newton_weights[4] = _scaled_product(c[4].T, x[3], -mean)
+    gauss_newton_biases[4] = -mean * c[4].sum(0)
     for k in range(2, 0, -1):
         gauss_newton_weights[k] = _scaled_product(dy[k].T, x[k - 1], -mean)
         gauss_newton_biases[k] = -mean * dy[k].sum(0)

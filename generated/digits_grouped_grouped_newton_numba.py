@@ -9,7 +9,7 @@ Cost:
     Multiply-adds:
     loss: 3.4 k a sample of the batch
     objective: 3.4 k a sample of the batch
-    step on a batch: 22.3 k a sample of the batch + 13.7 k a call
+    step on a batch: 22.3 k a sample of the batch + 13.8 k a call
 """
 
 from __future__ import annotations
@@ -1278,10 +1278,10 @@ def _summary_3(
                 summary_h_upto_part2_2[i, p, j] = summary_h_upto_part1_2[p, j] * tangent_a_2[i, p, j]
     np.dot(_columns(summary_h_upto_part2[2]), _columns(tangent_a[2]).T, summary_h_upto[2])
     _scale(summary_h_upto[2], -mean)
-    summary_h_upto_2, summary_h_upto_1 = summary_h_upto[2], summary_h_upto[1]
+    summary_h_upto_1, summary_h_upto_2 = summary_h_upto[1], summary_h_upto[2]
     for i in range(len(summary_h_upto_1)):
         for j in range(len(summary_h_upto_1)):
-            summary_h_upto_2[i, j] = summary_h_upto_2[i, j] + summary_h_upto_1[i, j]
+            summary_h_upto_2[i, j] = summary_h_upto_1[i, j] + summary_h_upto_2[i, j]
     np.dot(_columns(tangent_x[1]), _entries(pulls[2]), summary_h_upto_part3[2])
     summary_h_upto_part3_2 = summary_h_upto_part3[2]
     for i in range(len(tangent_x_1)):
@@ -1313,8 +1313,8 @@ def _summary_3(
                 total6 += second_a_2[i, p, j] * summary_h_upto_part1_2[p, j] * tangent_a_2[i, p, j]
         summary_d_upto_part2_2[i] = total6
     for i in range(len(summary_d_upto_1)):
-        term58_0 = -np.float32(3.0) * mean * summary_d_upto_part2_2[i] + summary_d_upto_2[i]
-        summary_d_upto_2[i] = term58_0 + summary_d_upto_1[i]
+        term58_0 = -np.float32(3.0) * mean * summary_d_upto_part2_2[i] + summary_d_upto_1[i]
+        summary_d_upto_2[i] = term58_0 + summary_d_upto_2[i]
     np.dot(x[2], unit_weights[3].T, moves[3])
     np.dot(b[3], unit_weights[3], pulls[3])
     np.dot(_rows(tangent_x[2]), weights[3].T, _rows(tangent_x[3][: len(tangent_x[2])]))
@@ -1373,7 +1373,7 @@ def _summary_3(
     summary_h_upto_3[:] = np.float32(0.0)
     for i in range(len(summary_h_upto_2)):
         for j in range(len(summary_h_upto_2)):
-            summary_h_upto_3[i, j] = summary_h_upto_3[i, j] + summary_h_upto_2[i, j]
+            summary_h_upto_3[i, j] = summary_h_upto_2[i, j] + summary_h_upto_3[i, j]
     np.dot(_columns(tangent_x[2]), _entries(pulls[3]), summary_h_upto_part1_vector[3])
     summary_h_upto_part1_vector_3 = summary_h_upto_part1_vector[3]
     for i in range(len(tangent_x_2)):

@@ -9,7 +9,7 @@ Cost:
     Multiply-adds:
     loss: 3.4 k a sample of the batch
     objective: 3.4 k a sample of the batch
-    step on a batch: 22.3 k a sample of the batch + 13.7 k a call
+    step on a batch: 22.3 k a sample of the batch + 13.8 k a call
 """
 
 from __future__ import annotations

@@ -245,6 +245,7 @@ def _layers(model: Model) -> tuple[LayerInfo, ...]:
         start = owned.initialization
         infos.append(
             LayerInfo(
+                owned.index,
                 owned.layer,
                 outputs,
                 inputs,

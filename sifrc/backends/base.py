@@ -17,6 +17,7 @@ class LayerInfo:
     """A dense layer that owns parameters, as the module's initialiser and checks need it.
 
     Args:
+        index: k of its constraint, which its arrays have for a subscript.
         name: layer name; parameters are ``<name>.weight`` (outputs, inputs) and ``<name>.bias``.
         outputs: rows of the weight.
         inputs: columns of the weight.
@@ -26,6 +27,7 @@ class LayerInfo:
         connections: of ``sparse``.
     """
 
+    index: int
     name: str
     outputs: int
     inputs: int

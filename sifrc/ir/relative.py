@@ -12,6 +12,7 @@ from functools import singledispatch
 
 from sifrc.ir.axes import Axis
 from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Operand, Reduce
+from sifrc.ir.ordering import Product, canonical_order, numbered
 
 __all__ = ["ordered_operands", "ordered_terms", "relative_key"]
 
@@ -27,8 +28,19 @@ def ordered_terms(expr: Add, layer: int | None) -> list[tuple[Fraction, Expr]]:
 
 
 def ordered_operands(expr: Einsum, layer: int | None) -> list[Operand]:
-    """Factors of a product in relative order."""
-    return sorted(expr.operands, key=lambda op: _operand_key(op, expr.out, layer or 0))
+    """Factors of a product in relative order; those that are alike by what their labels join them to."""
+    keys = [_operand_key(operand, expr.out, layer or 0) for operand in expr.operands]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    if len(set(keys)) < len(keys):
+        numbers, labels = numbered(expr.out, (labels for _, labels in expr.operands))
+        product = Product(
+            keys=keys,
+            labels=labels,
+            fixed={number: f"{number:04}" for number in range(len(expr.out))},
+            kinds={number: str(axis.size) for axis, number in numbers.items()},
+        )
+        order = canonical_order(product)
+    return [expr.operands[position] for position in order]
 
 
 def _labels(labels: tuple[Axis, ...], out: tuple[Axis, ...]) -> str:

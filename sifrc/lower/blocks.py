@@ -2,19 +2,20 @@
 
 Both can be switched off and neither changes a value: fusing puts assignments that run over the same
 entries into one loop nest in the same order; rolling replaces consecutive blocks that are equal up to
-a shift of all subscripts by a loop.
+a shift of their subscripts by a loop, and so groups of blocks, as those of a residual network. What all
+rounds read alike, as the weights of layers that share them, keeps its subscript.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
 import sympy
 
 from sifrc.lower.access import targets_of
-from sifrc.lower.arrays import SAMPLE_LABEL, Load, Ref, Subscript
+from sifrc.lower.arrays import SAMPLE_LABEL, Ref, Subscript
 from sifrc.lower.statements import Kernel, Loop, Statement, Sum
 
 __all__ = ["Block", "fuse_kernels", "roll_loops"]
@@ -78,62 +79,109 @@ def _symbol(name: str) -> sympy.Symbol:
 
 
 def roll_loops(blocks: Sequence[Block]) -> tuple[Statement | Loop, ...]:
-    """Blocks in order, maximal runs of equal ones as loops over k."""
+    """Blocks in order, repeated ones as loops over k: equal layers, or equal groups of layers."""
+    marked = [_marked(block) for block in blocks]
     body: list[Statement | Loop] = []
     position = 0
     while position < len(blocks):
-        run = _run_length(blocks, position)
-        first = blocks[position]
-        if run > 1 and first.layer is not None:
-            step = _step(blocks, position)
-            relative = tuple(_relative(statement, first.layer) for statement in first.statements)
-            body.append(Loop(first.layer, first.layer + step * run, step, relative))
+        period, rounds = _repetition(marked, position)
+        if rounds > 1:
+            body.append(_loop(blocks[position : position + period], marked, position, rounds))
         else:
-            body.extend(first.statements)
-            run = 1
-        position += run
+            body.extend(blocks[position].statements)
+        position += period * rounds
     return tuple(body)
 
 
-def _step(blocks: Sequence[Block], position: int) -> int:
-    before, after = blocks[position].layer, blocks[position + 1].layer
-    assert before is not None and after is not None
-    return after - before
+_LONGEST = 24
+"""Blocks of one round of a loop at most."""
 
 
-def _run_length(blocks: Sequence[Block], position: int) -> int:
-    first = blocks[position]
-    if first.layer is None or position + 1 >= len(blocks) or blocks[position + 1].layer is None:
-        return 1
-    if not all(_knows_extents(statement) for statement in first.statements):
-        return 1
-    step = _step(blocks, position)
-    if abs(step) != 1:
-        return 1
-    if not _may_be_equal(first, blocks[position + 1]):
-        return 1
-    wanted = tuple(_relative(statement, first.layer) for statement in first.statements)
-    length = 1
-    while position + length < len(blocks):
-        block = blocks[position + length]
-        if block.layer != first.layer + step * length or not _may_be_equal(first, block):
-            break
-        if tuple(_relative(statement, block.layer) for statement in block.statements) != wanted:
-            break
-        length += 1
-    return length
+@dataclass(frozen=True)
+class _Marked:
+    """A block and what tells whether another one is the same but for its subscripts.
+
+    Args:
+        layer: of the block; None where it is in no loop.
+        form: the statements without their subscripts.
+        subscripts: these, in order.
+        written: which of them are of targets.
+    """
+
+    layer: int | None
+    form: tuple[Any, ...] = ()
+    subscripts: tuple[int, ...] = ()
+    written: tuple[bool, ...] = ()
 
 
-def _may_be_equal(first: Block, other: Block) -> bool:
-    """Whether two blocks define the same families in the same way; a quick test before the real one."""
-    return len(first.statements) == len(other.statements) and all(
-        type(one) is type(two) and _families(one) == _families(two)
-        for one, two in zip(first.statements, other.statements, strict=True)
-    )
+def _marked(block: Block) -> _Marked:
+    if block.layer is None or not all(_knows_extents(statement) for statement in block.statements):
+        return _Marked(None)
+    found: list[int] = []
+    targets = {target.ref.family for statement in block.statements for target in targets_of(statement)}
+    written: list[bool] = []
+
+    def mark(subscript: Subscript, family: str) -> Subscript:
+        found.append(subscript.offset)
+        written.append(family in targets)
+        return Subscript(0)
+
+    form = tuple(_with_subscripts(statement, mark) for statement in block.statements)
+    return _Marked(block.layer, form, tuple(found), tuple(written))
 
 
-def _families(statement: Statement) -> list[str]:
-    return [target.ref.family for target in targets_of(statement)]
+def _repetition(marked: Sequence[_Marked], position: int) -> tuple[int, int]:
+    """How many blocks repeat from here on, and how often: what leaves the fewest; 1, 1 if nothing does."""
+    best, saved = (1, 1), 0
+    for period in range(1, min(_LONGEST, (len(marked) - position) // 2) + 1):
+        rounds = 1
+        while _repeats(marked, position, period, rounds):
+            rounds += 1
+        if (rounds - 1) * period > saved:
+            best, saved = (period, rounds), (rounds - 1) * period
+    return best
+
+
+def _repeats(marked: Sequence[_Marked], position: int, period: int, number: int) -> bool:
+    """Whether a round is the first one with all subscripts moved on, or the same."""
+    start = position + number * period
+    if start + period > len(marked):
+        return False
+    step = _step(marked, position, period)
+    if not step:
+        return False
+    for k in range(period):
+        first, second, this = marked[position + k], marked[position + period + k], marked[start + k]
+        if first.layer is None or this.layer != first.layer + number * step or this.form != first.form:
+            return False
+        moves = [b - a for a, b in zip(first.subscripts, second.subscripts, strict=True)]
+        for move, written, a, b in zip(moves, first.written, first.subscripts, this.subscripts, strict=True):
+            if move not in ((step,) if written else (0, step)) or b != a + number * move:
+                return False
+    return True
+
+
+def _step(marked: Sequence[_Marked], position: int, period: int) -> int:
+    """By how much the layers of a round and the next one differ; 0 where one has no layer."""
+    first, second = marked[position].layer, marked[position + period].layer
+    return 0 if first is None or second is None else second - first
+
+
+def _loop(blocks: Sequence[Block], marked: Sequence[_Marked], position: int, rounds: int) -> Loop:
+    """The loop over the rounds; k is the layer of its first block."""
+    layer, step = marked[position].layer, _step(marked, position, len(blocks))
+    assert layer is not None
+    body: list[Statement] = []
+    for number, block in enumerate(blocks, start=position):
+        after = iter(marked[number + len(blocks)].subscripts)
+
+        def relative(subscript: Subscript, _: str, after: Iterator[int] = after) -> Subscript:
+            if next(after) == subscript.offset:
+                return subscript
+            return Subscript(subscript.offset - layer, relative=True)
+
+        body += [_with_subscripts(statement, relative) for statement in block.statements]
+    return Loop(layer, layer + step * rounds, step, tuple(body))
 
 
 def _knows_extents(statement: Statement) -> bool:
@@ -154,16 +202,16 @@ def _knows_extents(statement: Statement) -> bool:
     return True
 
 
-def _relative(statement: Any, layer: int) -> Any:
-    """The statement with every subscript relative to the layer."""
-    if isinstance(statement, Subscript):
-        return Subscript(statement.offset - layer, relative=True)
-    if isinstance(statement, tuple):
-        return tuple(_relative(item, layer) for item in statement)
-    if isinstance(statement, Ref | Load) or hasattr(statement, "__dataclass_fields__"):
-        changes = {f.name: _relative(getattr(statement, f.name), layer) for f in fields(statement)}
-        return type(statement)(**changes)
-    return statement
+def _with_subscripts(item: Any, new: Callable[[Subscript, str], Subscript], family: str = "") -> Any:
+    """A statement, or a part of one, with other subscripts in it, in their order; each with its family."""
+    if isinstance(item, Subscript):
+        return new(item, family)
+    if isinstance(item, tuple):
+        return tuple(_with_subscripts(each, new) for each in item)
+    if hasattr(item, "__dataclass_fields__"):
+        own = getattr(item, "family", "")
+        return type(item)(**{f.name: _with_subscripts(getattr(item, f.name), new, own) for f in fields(item)})
+    return item
 
 
 def shapes_lookup(shapes: Mapping[str, Mapping[int | None, Shape]]) -> ShapeOf:

@@ -135,6 +135,8 @@ class Entries(ABC):
         if symbol.index is None or layer is None or symbol.index == layer:
             return name
         distance = symbol.index - layer
+        if distance < 0 and symbol.role in (Role.PARAMETER, Role.DIRECTION):
+            return name  # of an earlier layer that shares it, however far
         return f"{name}_{'m' if distance < 0 else 'p'}{abs(distance)}"
 
     def _held_by(self, expr: Expr) -> Input | None:

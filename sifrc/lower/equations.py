@@ -234,6 +234,8 @@ class Lowering(Entries):
         if self._matrix_product(rest, target, scale, scope):
             return True
         operands = ordered_operands(rest, scope.layer)
+        # Letters in the order of the factors, which is the same for layers that are alike.
+        scope.of([label for _, labels in operands for label in labels])
         over = tuple(sorted(scope.of(contracted(rest))))
         value = scale * self._entries(operands, scope)
         if not set(over) <= {label for _, each in scope.used(value) for label in each.labels}:

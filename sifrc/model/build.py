@@ -37,7 +37,7 @@ def build_model(spec: Spec) -> Model:
         name = group[-1].name
         axis = Axis(name, group[-1].size)
         sources = [states[source] for source in group[0].inputs]
-        owned = _parameters(group[0], size[group[0].inputs[0]], parameters)
+        owned = _parameters(group[0], index, size[group[0].inputs[0]], parameters)
         pre_activation = _affine(group[0], [symbol for _, symbol in sources], owned, axis)
         activation, value = _activated(_activation(group), pre_activation)
         symbol = Input("x", index, (axis,), Role.STATE)
@@ -121,13 +121,14 @@ def scalar_function(spec: FunctionSpec) -> ScalarFunction:
     return scalar_from_tree(spec.expression, ("x",), spec.parameters, spec.name)
 
 
-def _parameters(layer: LayerSpec, inputs: int, known: dict[str, LayerParameters]) -> LayerParameters | None:
-    """The parameters of a dense layer, its own or the shared ones."""
+def _parameters(
+    layer: LayerSpec, index: int, inputs: int, known: dict[str, LayerParameters]
+) -> LayerParameters | None:
+    """The parameters of a dense layer, its own, with the number of its constraint, or the shared ones."""
     if layer.kind != "dense":
         return None
     if layer.share is not None:
         return known[layer.share]
-    index = len(known) + 1
     rows, columns = Axis(f"{layer.name}.out", layer.size), Axis(f"{layer.name}.in", inputs)
     members = [Parameter(layer.name, "weight", Input("W", index, (rows, columns), Role.PARAMETER))]
     if layer.bias:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -52,8 +51,8 @@ def range_text(members: Iterable[int], last: int | None, letter: str = "k") -> s
         letter: the running index.
 
     Example:
-        >>> range_text([1, 2, 3], 4), range_text([1, 3, 5, 7], 4), range_text([1, 2, 5], None)
-        ('k = 1..n−1', 'k = 1, 3, …, 7', 'k = 1..2, 5')
+        >>> range_text([1, 2, 3], 4), range_text([1, 3, 5, 7], 4), range_text([1, 2, 5, 8, 11, 14], None)
+        ('k = 1..n−1', 'k = 1, 3, …, 7', 'k = 1..2, 5, 8, …, 14')
     """
     ordered = sorted(set(members))
     naming = NUMBERS if last is None else Naming("n", last, 2 if last > 5 else 1)
@@ -61,14 +60,20 @@ def range_text(members: Iterable[int], last: int | None, letter: str = "k") -> s
     def name(index: int, start: bool = False) -> str:
         return str(index) if start and index < 3 else naming.text(index)
 
-    steps = {b - a for a, b in itertools.pairwise(ordered)}
-    if len(ordered) > 3 and len(steps) == 1 and steps != {1}:
-        return f"{letter} = {ordered[0]}, {ordered[1]}, …, {name(ordered[-1])}"
-    runs: list[list[int]] = []
-    for index in ordered:
-        if runs and runs[-1][1] == index - 1:
-            runs[-1][1] = index
+    parts: list[str] = []
+    while ordered:
+        # The longest run with equal steps from here on; one of a few numbers is written out.
+        step = ordered[1] - ordered[0] if len(ordered) > 1 else 1
+        count = 1
+        while count < len(ordered) and ordered[count] - ordered[count - 1] == step:
+            count += 1
+        first, last_one = ordered[0], ordered[count - 1]
+        if step == 1 and count > 1:
+            parts.append(f"{name(first, start=True)}..{name(last_one)}")
+        elif count > 3:
+            parts.append(f"{first}, {ordered[1]}, …, {name(last_one)}")
         else:
-            runs.append([index, index])
-    parts = [name(a) if a == b else f"{name(a, start=True)}..{name(b)}" for a, b in runs]
+            count = 1
+            parts.append(name(first))
+        ordered = ordered[count:]
     return f"{letter} = {', '.join(parts)}"

@@ -79,6 +79,7 @@ def module_source(text: str) -> ModuleSource:
     plan = make_plan(model).plan
     layers = tuple(
         LayerInfo(
+            p.index,
             p.layer,
             p.weight.axes[0].size,
             p.weight.axes[1].size,

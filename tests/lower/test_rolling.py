@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from newton_blocks import network
 
+import sifrc
 from sifrc.lower.access import unrolled
 from sifrc.lower.lowering import Passes, lower
 from sifrc.lower.program import Program
 from sifrc.methods.planning import make_plan
 from sifrc.model import build_model
 from sifrc.spec import build_spec
+from sifrc.verify import verify
 
 METHODS: dict[str, tuple[int, int]] = {"mk": (8, 13), "grouped_newton": (4, 7), "ea_cg": (8, 13)}
 """Two numbers of equal layers; between 8 and 13 subscripts get a second digit."""
@@ -38,3 +40,74 @@ def test_depth_does_not_make_a_program_longer(method: str) -> None:
     straight = program_of(method, METHODS[method][0], roll=False)
     for rolled, plain in zip(shallow.functions, straight.functions, strict=True):
         assert len(list(unrolled(rolled.body))) == len(plain.body)
+
+
+def residual(blocks: int, bias: bool = True) -> dict[str, Any]:
+    """Blocks of two dense layers around which the state is added."""
+    dense = {"type": "dense", "units": 4, "bias": bias}
+    layers: list[dict[str, Any]] = [{"name": "stem", **dense, "activation": "tanh"}]
+    for b in range(1, blocks + 1):
+        last = layers[-1]["name"]
+        layers += [
+            {"name": f"a{b}", **dense, "activation": "tanh", "inputs": [last]},
+            {"name": f"b{b}", **dense, "inputs": [f"a{b}"]},
+            {"name": f"s{b}", "type": "add", "inputs": [last, f"b{b}"]},
+        ]
+    layers.append({"name": "head", "type": "dense", "units": 3})
+    network = {"input": {"name": "image", "size": 5}, "layers": layers}
+    return {"sifrc": 1, "name": "residual", "network": network, "loss": "cross_entropy", "dtype": "float64"}
+
+
+def shared(layers: int) -> dict[str, Any]:
+    """As many layers with the weights of the first one."""
+    first = {"name": "l1", "type": "dense", "units": 4, "activation": "tanh"}
+    others = [{**first, "name": f"l{k}", "share": "l1"} for k in range(2, layers + 1)]
+    network = {
+        "input": {"name": "image", "size": 4},
+        "layers": [first, *others, {"type": "dense", "units": 3}],
+    }
+    return {"sifrc": 1, "name": "shared", "network": network, "loss": "cross_entropy", "dtype": "float64"}
+
+
+OPERATORS = ("gradient", "hessian_vector_product", "gauss_newton_vector_product", "per_sample_gradients")
+BLOCKS = ("block_hessian", "diagonal", "trace", "summary")
+
+
+def lowered(data: dict[str, Any], *operators: str, roll: bool = True) -> Program:
+    spec = build_spec({**data, "target": {"operators": list(operators)}, "partition": "weights-biases"})
+    return lower(make_plan(build_model(spec)).plan, Passes(roll=roll, validate=True))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_residual_blocks_become_loops(bias: bool) -> None:
+    """Of 6 and of 20 blocks: every function has as many statements, whatever operators there are."""
+    few, many = (lowered(residual(blocks, bias), *OPERATORS, *BLOCKS) for blocks in (6, 20))
+    counts = [{f.name: len(f.body) for f in program.functions} for program in (few, many)]
+    assert counts[0] == counts[1]
+    straight = lowered(residual(6, bias), *OPERATORS, *BLOCKS, roll=False)
+    for rolled, plain in zip(few.functions, straight.functions, strict=True):
+        assert len(list(unrolled(rolled.body))) == len(plain.body)
+
+
+def test_layers_that_share_weights_become_loops() -> None:
+    """Forward and back: the subscript of the weights stays."""
+    few, many = (lowered(shared(count), *OPERATORS[:3]) for count in (6, 20))
+    for name in ("forward", "adjoint", "tangent", "adjoint_tangent", "linearized", "linearized_adjoint"):
+        one, two = (len(program.function(name, True).body) for program in (few, many))
+        assert one == two, name
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize(
+    "data", [residual(3), residual(3, bias=False), shared(5)], ids=["residual", "plain", "shared"]
+)
+def test_rolled_modules_are_right(
+    data: dict[str, Any], backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Levels 2 and 3 of the verification, on loops over groups of layers."""
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    blocks = () if data["name"] == "shared" else ("block_hessian", "diagonal")
+    target = {"backend": backend, "operators": [*OPERATORS, *blocks]}
+    spec = build_spec({**data, "target": target, **({"curvature": ["hessian", "ggn"]} if blocks else {})})
+    report = verify(spec, levels=(2, 3), module=sifrc.compile(spec, cache=False))
+    assert report.passed, report.text()

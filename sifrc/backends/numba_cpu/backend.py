@@ -205,7 +205,7 @@ def _shapes(layers: tuple[LayerInfo, ...]) -> dict[str, tuple[int, ...]]:
 
 
 def _names(name: str, layers: tuple[LayerInfo, ...], kind: str) -> str:
-    table = {k: f"{layer.name}.{kind}" for k, layer in enumerate(layers, 1) if kind == "weight" or layer.bias}
+    table = {layer.index: f"{layer.name}.{kind}" for layer in layers if kind == "weight" or layer.bias}
     return f"{name} = {literal(table, used=len(name) + 3)}"
 
 

@@ -205,8 +205,8 @@ def _shapes(layers: tuple[LayerInfo, ...]) -> dict[str, tuple[int, ...]]:
 
 
 def _layer_names(parts: Parts, kind: str) -> dict[int, str]:
-    layers = enumerate(parts.module.layers, 1)
-    return {k: f"{layer.name}.{kind}" for k, layer in layers if kind == "weight" or layer.bias}
+    layers = parts.module.layers
+    return {layer.index: f"{layer.name}.{kind}" for layer in layers if kind == "weight" or layer.bias}
 
 
 def _name_table(name: str, table: dict[int, str], text: str) -> str:
