@@ -498,3 +498,40 @@ def test_a_step_that_uses_structure_has_a_row(method: dict[str, Any]) -> None:
     assert row.passed, row
     other = verify(build_spec({**CHAINS["one_layer"], "method": "mk"}), levels=(2,))
     assert not [row for row in other.rows if row.quantity == "step"]
+
+
+DERIVED = ("per_sample_gradients", "diagonal", "trace")
+
+
+@pytest.mark.parametrize("name", ["tanh_cross_entropy_3", "skip", "no_bias", "output_tanh"])
+def test_operators_made_of_blocks_and_samples_have_identities(name: str) -> None:
+    """Blocks from the output are those of the recursion; traces are sums of diagonals; norms are norms."""
+    asked = {"curvature": ["hessian", "ggn"], "target": {"operators": list(DERIVED)}}
+    report = verify(build_spec({**CASES[name], **asked}), levels=(1,))
+    assert report.passed, report.text()
+    assert {row.quantity for row in report.rows if row.passed} >= set(DERIVED)
+
+
+@pytest.mark.parametrize(
+    ("place", "operator"),
+    [
+        ("sifrc.derive.curvature.outputs.seeded", "diagonal"),
+        ("sifrc.derive.curvature.traces.einsum", "trace"),
+        ("sifrc.derive.samples.expand", "per_sample_gradients"),
+    ],
+)
+def test_identities_of_operators_see_a_factor(
+    place: str, operator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice a Jacobian, a trace, a square."""
+    from fractions import Fraction
+    from importlib import import_module
+
+    from sifrc.ir.build import scale
+
+    module, _, name = place.rpartition(".")
+    right = getattr(import_module(module), name)
+    monkeypatch.setattr(place, lambda *arguments: scale(Fraction(2), right(*arguments)))
+    asked = {"curvature": ["hessian", "ggn"], "target": {"operators": [operator]}}
+    report = verify(build_spec({**CASES["tanh_cross_entropy_3"], **asked}), levels=(1,))
+    assert operator in {row.quantity for row in report.failures}

@@ -17,7 +17,9 @@ from collections.abc import Iterator
 
 from sifrc.calculus import jvp
 from sifrc.derive.curvature.kinds import KINDS
+from sifrc.derive.curvature.recursion import recursion
 from sifrc.derive.curvature.systems import BLOCK
+from sifrc.derive.curvature.traces import PARTS, parts_system
 from sifrc.derive.derived import Derived
 from sifrc.derive.lagrangian import FirstOrder
 from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, HESSIAN_PRODUCT
@@ -28,7 +30,13 @@ from sifrc.ir.traverse import inputs_of, substitute
 from sifrc.model import Constraint
 from sifrc.verify.symbolic.identities import Identity
 
-__all__ = ["diagonal_identities", "product_identities", "recursion_identities"]
+__all__ = [
+    "diagonal_identities",
+    "output_identities",
+    "product_identities",
+    "recursion_identities",
+    "trace_identities",
+]
 
 _NEAR = 4
 """Layers between a product and the output, up to which it is compared with the Hessian's."""
@@ -186,3 +194,27 @@ def diagonal_identities(derived: Derived) -> Iterator[Identity]:
             entry = einsum([(matrix, matrix.axes), (Delta(*matrix.axes), matrix.axes)], (matrix.axes[0],))
             found = entries[symbol]
             yield Identity(f"diagonal of β[{owned.index}]", subtract(rename(entry, found.axes), found))
+
+
+def output_identities(derived: Derived) -> Iterator[Identity]:
+    """J_kᵀ M J_k of the Gauss–Newton matrix is what the recursion gives; then the diagonals of blocks."""
+    kind, model = KINDS["ggn"], derived.model
+    convex = derived.curvature.convexity == "convex"
+    blocks = _solved((System("recursion", "", recursion(derived.first, kind, convex).equations),))
+    found = _solved((derived.curvature.blocks(kind), derived.curvature.sample_blocks("outputs")))
+    for c in reversed(model.constraints):
+        if model.depth - c.index <= _NEAR:
+            symbol = Input(BLOCK, c.index, (c.axis, c.axis.primed), Role.STATE)
+            yield Identity(f"H[{c.index}] = JᵀMJ", subtract(blocks[symbol], found[symbol]))
+    yield from diagonal_identities(derived)
+
+
+def trace_identities(derived: Derived) -> Iterator[Identity]:
+    """The trace of the block of a parameter is the sum of its diagonal."""
+    entries = _solved((derived.curvature.diagonal("samples"),))
+    traces = _solved((parts_system(derived.curvature, "samples"),))
+    for owned in derived.model.parameters:
+        for (_, diagonal), (_, trace) in zip(DIAGONAL.pairs(owned), PARTS.pairs(owned), strict=True):
+            number = Input(trace.family, trace.index, (), trace.role)
+            whole = einsum([(entries[diagonal], diagonal.axes)], ())
+            yield Identity(f"{number.name} = Σ {diagonal.name}", subtract(whole, traces[number]))

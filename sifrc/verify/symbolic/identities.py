@@ -14,11 +14,12 @@ from sifrc.calculus import jvp
 from sifrc.derive.derived import Derived
 from sifrc.derive.gauss_newton import GaussNewton
 from sifrc.derive.lagrangian import FirstOrder
+from sifrc.derive.samples import SECOND_MOMENT, SQUARED_NORM, sample_system
 from sifrc.derive.shaped import DIRECTION, GAUSS_NEWTON_PRODUCT, GRADIENT, HESSIAN_PRODUCT
 from sifrc.derive.sifrian import SecondOrder
 from sifrc.derive.system import System
 from sifrc.ir import Expr, Input, Role
-from sifrc.ir.build import apply, inner, negative, subtract, total, zero
+from sifrc.ir.build import apply, hadamard, inner, negative, subtract, total, zero
 from sifrc.ir.traverse import substitute
 from sifrc.model import Constraint
 
@@ -26,6 +27,7 @@ __all__ = [
     "Identity",
     "first_order_identities",
     "gauss_newton_identities",
+    "sample_identities",
     "second_order_identities",
     "unfold",
 ]
@@ -193,3 +195,19 @@ def _differential(scalar: Expr, symbol: Input, derivative: Expr) -> Expr:
     shift = Input("δ", None, symbol.axes, Role.TANGENT)
     moved = jvp(scalar, {symbol: shift}) or zero()
     return subtract(inner(derivative, shift), moved)
+
+
+def sample_identities(derived: Derived) -> Iterator[Identity]:
+    """Squares and norms of the gradient of a sample, which are never formed, are those of the gradient."""
+    first = derived.first
+    systems = (first.forward, first.adjoint)
+    norms, squares = sample_system(first, "norm"), sample_system(first, "second")
+    for owned in first.model.parameters:
+        for (_, result), (_, square), (_, norm) in zip(
+            GRADIENT.pairs(owned), SECOND_MOMENT.pairs(owned), SQUARED_NORM.pairs(owned), strict=True
+        ):
+            value = unfold(first.gradient[result], systems)
+            size = Input(norm.family, norm.index, (), Role.STATE)
+            own, whole = hadamard(value, value), inner(value, value)
+            yield Identity(f"{square.name} = {result.name}²", subtract(own, unfold(squares[square], systems)))
+            yield Identity(f"{size.name} = ‖{result.name}‖²", subtract(whole, unfold(norms[size], systems)))

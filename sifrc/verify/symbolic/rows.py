@@ -24,14 +24,17 @@ from sifrc.verify.precise.systems import SampleSystems
 from sifrc.verify.records import Looked
 from sifrc.verify.symbolic.curvature import (
     diagonal_identities,
+    output_identities,
     product_identities,
     recursion_identities,
+    trace_identities,
 )
 from sifrc.verify.symbolic.expansion import Expansion
 from sifrc.verify.symbolic.identities import (
     Identity,
     first_order_identities,
     gauss_newton_identities,
+    sample_identities,
     second_order_identities,
 )
 from sifrc.verify.symbolic.summaries import summary_identities
@@ -52,6 +55,9 @@ _IDENTITIES: Mapping[str, Callable[[Derived], Iterable[Identity]]] = MappingProx
         "block_hessian": recursion_identities,
         "block_vector_product": product_identities,
         "hessian_diagonal": diagonal_identities,
+        "diagonal": output_identities,
+        "trace": trace_identities,
+        "per_sample_gradients": sample_identities,
         "summary": summary_identities,
     }
 )
