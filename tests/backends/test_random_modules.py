@@ -78,7 +78,7 @@ def test_modules_of_a_random_network(data: dict[str, Any], seed: int, tmp_path_f
 
 @pytest.mark.slow
 @given(data=specs(), seed=st.integers(0, 2**16))
-@settings(RANDOM, max_examples=10)
+@settings(RANDOM, max_examples=6)
 def test_compiled_numba_module_of_a_random_network(
     data: dict[str, Any], seed: int, tmp_path_factory: Any
 ) -> None:
