@@ -148,7 +148,7 @@ def generated_rows(spec: Spec, looked: Looked, module: Any, framework: Any, seed
             checks.append((LAWS, level.parts(operator)))
         for oracle, check in checks:
             yield operator.name, oracle, lambda o=operator, n=oracle, c=check: _row(level, o, n, c)  # type: ignore[misc]
-    products = [operator for operator in looked.records if operator.linearized]
+    products = [one for one in looked.records if one.linearized and hasattr(module, one.name)]
     if products and hasattr(module, "linearize"):
         check = level.linearized(products)
         yield "linearize", _FUNC, lambda: _linearize_row(level, products[0], check)

@@ -535,3 +535,16 @@ def test_identities_of_operators_see_a_factor(
     asked = {"curvature": ["hessian", "ggn"], "target": {"operators": [operator]}}
     report = verify(build_spec({**CASES["tanh_cross_entropy_3"], **asked}), levels=(1,))
     assert operator in {row.quantity for row in report.failures}
+
+
+@pytest.mark.parametrize("product", ["hessian_vector_product", "gauss_newton_vector_product"])
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_a_module_with_one_product_is_linearized_for_it(
+    product: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other kind of ``linearize`` does not exist then."""
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    spec = build_spec({**CASES["skip"], "target": {"backend": backend, "operators": [product]}})
+    report = verify(spec, levels=(3,), module=sifrc.compile(spec, cache=False))
+    (row,) = [row for row in report.rows if row.quantity == "linearize"]
+    assert row.passed and report.passed, report.text()
