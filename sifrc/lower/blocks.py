@@ -132,8 +132,10 @@ def _marked(block: Block) -> _Marked:
 
 def _repetition(marked: Sequence[_Marked], position: int) -> tuple[int, int]:
     """How many blocks repeat from here on, and how often: what leaves the fewest; 1, 1 if nothing does."""
-    best, saved = (1, 1), 0
-    for period in range(1, min(_LONGEST, (len(marked) - position) // 2) + 1):
+    best, saved, left = (1, 1), 0, len(marked) - position
+    for period in range(1, min(_LONGEST, left // 2) + 1):
+        if saved >= left - period:  # as much as any longer one could
+            break
         rounds = 1
         while _repeats(marked, position, period, rounds):
             rounds += 1
