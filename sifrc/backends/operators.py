@@ -10,20 +10,29 @@ from __future__ import annotations
 
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
 from typing import ClassVar
 
 from sifrc.backends.base import ModuleSource
-from sifrc.backends.kinds import draws, single_samples
+from sifrc.backends.cases import (
+    accepted,
+    annotation,
+    condition,
+    expected,
+    one_of,
+    pieces,
+    table_name,
+    value_text,
+)
+from sifrc.backends.kinds import draws
 from sifrc.backends.layout import lines_of, signature
-from sifrc.backends.text import LINE_LENGTH, docstring, literal
+from sifrc.backends.text import LINE_LENGTH, docstring
 from sifrc.errors import BackendError
 from sifrc.lower.program import Program
 from sifrc.operators.record import Case, Mean, Operator, Pairs, Record, Result, Single, Table
 
-__all__ = ["OperatorPrinter", "case_table", "choosing", "record_text", "records"]
+__all__ = ["OperatorPrinter", "choosing"]
 
 
 def choosing(program: Program) -> tuple[Operator, ...]:
@@ -151,7 +160,7 @@ class OperatorPrinter(ABC):
         found += [] if operator.vector is None else [f"{operator.vector.name}: {self.mapping}"]
         if operator.kinds and not operator.kind:
             found.append(f'kind: str = "{operator.kinds[0].name}"')
-        found += [f"{a.name}: {_annotation(a.default)} = {_value(a.default)}" for a in operator.arguments]
+        found += [f"{a.name}: {annotation(a.default)} = {value_text(a.default)}" for a in operator.arguments]
         found += [f"{switch.name}: bool = False" for switch in operator.switches]
         found += [argument for argument, _ in self.chunks] if operator.chunks else []
         return [*found, *(["seed: int = 0"] if self.seeded else [])]
@@ -182,8 +191,8 @@ class OperatorPrinter(ABC):
         given = f"({', '.join(names)}{',' if len(names) == 1 else ''})"
         got = ", ".join(f"{name}={{{name}!r}}" for name in names)
         return [
-            f"    if {given} not in {_table_name(operator)}:",
-            f'        raise ValueError(f"{_expected(operator)}, got {got}")',
+            f"    if {given} not in {table_name(operator)}:",
+            f'        raise ValueError(f"{expected(operator)}, got {got}")',
         ]
 
     # -- after the blocks of a kind
@@ -195,7 +204,7 @@ class OperatorPrinter(ABC):
             return [*lines, *self._case(single, 8)]
         *others, last = self.cases
         for case in self.cases if operator.arguments else others:
-            lines.append(f"        if {_condition(case)}:")
+            lines.append(f"        if {condition(case)}:")
             lines += self._case(case, 12)
         if not operator.arguments:
             return [*lines, *self._case(last, 8)]
@@ -204,7 +213,7 @@ class OperatorPrinter(ABC):
             *lines,
             "        raise ValueError(",
             f'            f"kind {{kind!r}} does not go with {named}; expected "',
-            *(f'            "{piece}"' for piece in _pieces(_accepted(self.cases))),
+            *(f'            "{piece}"' for piece in pieces(accepted(self.cases))),
             "        )",
         ]
 
@@ -222,9 +231,9 @@ class OperatorPrinter(ABC):
         apart = [case for case in self.cases if case.batch_axis]
         if apart:
             every = replace(apart[0], forms=tuple(form for case in apart for form in case.forms))
-            lines += [f"    if {_condition(every)}:", f"        return part({self.whole()})"]
-        parts = _one_of("form", dict.fromkeys(kind.form for kind in self.operator.kinds if kind.per_sample))
-        together = [_condition(case) for case in self.cases if case.whole]
+            lines += [f"    if {condition(every)}:", f"        return part({self.whole()})"]
+        parts = one_of("form", dict.fromkeys(kind.form for kind in self.operator.kinds if kind.per_sample))
+        together = [condition(case) for case in self.cases if case.whole]
         if together:
             lines.append(f"    together = {' or '.join(f'({text})' for text in together)}")
             parts += " and not together" if parts else ""
@@ -235,8 +244,8 @@ class OperatorPrinter(ABC):
         lines.append(f"    found = {call}")
         if scaled:
             kept = [field.name for field in pair.fields if not field.scaled] if pair else []
-            condition = " or ".join(f'name.endswith(".{name}")' for name in kept)
-            value = f"value if {condition} else len(inputs) * value" if kept else "len(inputs) * value"
+            plain = " or ".join(f'name.endswith(".{name}")' for name in kept)
+            value = f"value if {plain} else len(inputs) * value" if kept else "len(inputs) * value"
             lines.append(f"    found = {{name: {value} for name, value in found.items()}}")
         if pair is None:
             return [*lines, "    return found"]
@@ -265,7 +274,7 @@ class OperatorPrinter(ABC):
             lines.append(f"            found |= {self.named(switch.result)}")
         single = len(self.cases) == 1
         for number, case in enumerate(self.cases):
-            head = "else" if case is self.cases[-1] else f"{'elif' if number else 'if'} {_condition(case)}"
+            head = "else" if case is self.cases[-1] else f"{'elif' if number else 'if'} {condition(case)}"
             lines += [] if single else [f"        {head}:"]
             lines += self._found(case, 8 if single else 12)
         return [*lines, *self.ending(), "        return found"]
@@ -285,7 +294,7 @@ class OperatorPrinter(ABC):
         apart = [case for case in self.cases if case.batch_axis]
         lines = []
         if apart:
-            lines.append(f"    if {' or '.join(map(_condition, apart))}:")
+            lines.append(f"    if {' or '.join(map(condition, apart))}:")
             lines.append(f"        return part({self.whole()})")
         *before, averaged = self.averaged()
         scaled = self.module.reduction == "sum" and all(case.scaled for case in self.cases)
@@ -352,115 +361,3 @@ class OperatorPrinter(ABC):
             [operator.doc.rstrip(".") + "." + source, "\n".join(lines), "Returns:\n" + wrapped, raises],
             indent=4,
         )
-
-
-def _expected(operator: Operator) -> str:
-    """What the arguments may be, the first that is no switch before the others."""
-    main = next(a.name for a in operator.arguments if not isinstance(a.default, bool))
-    values: dict[tuple[str, ...], list[str]] = {}
-    for case in operator.cases:
-        chosen = dict(case.choices)
-        flags = tuple(name for name, given in case.choices if given == (True,) and name != main)
-        values.setdefault(flags, []).extend(repr(value) for value in chosen[main])
-    every = dict.fromkeys(value for found in values.values() for value in found)
-    more = [f", and {_either(found)} where {' and '.join(flags)}" for flags, found in values.items() if flags]
-    return f"{main}: expected {_either(list(every))}{''.join(more)}"
-
-
-def _either(words: Sequence[str]) -> str:
-    *others, last = words
-    return f"{', '.join(others)} or {last}" if others else last
-
-
-def _accepted(cases: Sequence[Case]) -> str:
-    """What the arguments may be, for each sort of kinds."""
-    texts: dict[bool, list[str]] = {}
-    for case in cases:
-        choice = " and ".join(
-            f"{name} {' or '.join(repr(value) for value in values if value is not None)}"
-            for name, values in case.choices
-        )
-        for single in sorted({single_samples(form) for form in case.forms} or {True}, reverse=True):
-            texts.setdefault(single, []).append(choice)
-    sorts = {True: "kinds of single samples", False: "other kinds"}
-    found = {sort: ", or ".join(dict.fromkeys(texts[sort])) for sort in texts}
-    if len(set(found.values())) == 1:
-        return next(iter(found.values()))
-    return "; ".join(f"{sorts[sort]}: {text}" for sort, text in found.items())
-
-
-def _pieces(text: str) -> list[str]:
-    """The text in parts that fit on lines; put together they are the text again."""
-    lines = textwrap.wrap(text, LINE_LENGTH - 16)
-    return [*(f"{line} " for line in lines[:-1]), lines[-1]]
-
-
-def _condition(case: Case) -> str:
-    parts = []
-    if case.forms:
-        parts.append(_one_of("form", case.forms))
-    for name, values in case.choices:
-        if len(values) == 1 and isinstance(values[0], bool):
-            parts.append(name if values[0] else f"not {name}")
-        elif len(values) == 1:
-            parts.append(f"{name} is None" if values[0] is None else f"{name} == {_value(values[0])}")
-        else:
-            parts.append(f"{name} in ({', '.join(map(_value, values))})")
-    return " and ".join(parts)
-
-
-def _one_of(name: str, values: Collection[str]) -> str:
-    """The condition that a variable is one of some words; empty without any."""
-    quoted = [f'"{value}"' for value in values]
-    if len(quoted) <= 1:
-        return f"{name} == {quoted[0]}" if quoted else ""
-    return f"{name} in ({', '.join(quoted)})"
-
-
-def _value(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else repr(value)
-
-
-def _annotation(default: object) -> str:
-    return {bool: "bool", str: "str", int: "int"}.get(type(default), "str | None")
-
-
-# -- tables and classes
-
-
-def _table_name(operator: Operator) -> str:
-    return f"_{operator.name.upper()}_CASES"
-
-
-def case_table(operator: Operator, first: int = 0) -> str:
-    """The values of the arguments that go together, with the number of the case."""
-    names = [argument.name for argument in operator.arguments]
-    table: dict[tuple[object, ...], int] = {}
-    for number, case in enumerate(operator.cases, first):
-        chosen = dict(case.choices)
-        table |= dict.fromkeys(product(*(chosen[name] for name in names)), number)
-    head = f"{_table_name(operator)} = "
-    text = f"Values of ({', '.join(names)}) that go together -> number of the case."
-    return f'{head}{literal(table, used=len(head))}\n"""{text}"""'
-
-
-def records(program: Program) -> tuple[Record, ...]:
-    """Classes of results, each once."""
-    found: dict[str, Record] = {}
-    for operator in program.operators:
-        if operator.record is not None:
-            found[operator.record.name] = operator.record
-        for result in (result for case in operator.cases for result in case.results):
-            if isinstance(result, Pairs):
-                found[result.record.name] = result.record
-    return tuple(found.values())
-
-
-def record_text(record: Record, array: str, number: str) -> str:
-    """The source of a class of results."""
-    types = {"array": array, "number": number, "params": f"dict[str, {array}]", "groups": "tuple[str, ...]"}
-    lines = [f"class {record.name}(NamedTuple):", f"    {docstring([record.text], indent=4)}", ""]
-    for field in record.fields:
-        kind = types[field.kind] + ("" if field.always else " | None")
-        lines += [f"    {field.name}: {kind}", f'    """{field.text}"""']
-    return "\n".join(lines)

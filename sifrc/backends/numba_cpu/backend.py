@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from sifrc.backends.base import LayerInfo, ModuleSource, Option
+from sifrc.backends.cases import records
 from sifrc.backends.layout import statement
 from sifrc.backends.numba_cpu.access import constant_name
 from sifrc.backends.numba_cpu.chosen import chosen_context
@@ -22,7 +23,7 @@ from sifrc.backends.numba_cpu.operators import (
 from sifrc.backends.numba_cpu.parts import Parts, call_lines
 from sifrc.backends.numba_cpu.step import memory_table, step_context
 from sifrc.backends.numba_cpu.storage import Group
-from sifrc.backends.operators import choosing, records
+from sifrc.backends.operators import choosing
 from sifrc.backends.text import (
     LINE_LENGTH,
     docstring,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from sifrc.backends.cases import case_table, record_text, records
 from sifrc.backends.kinds import draws, extras, form_words, kinds_context
 from sifrc.backends.layout import signature
 from sifrc.backends.names import first_group_table
 from sifrc.backends.numba_cpu.operators import RAISES, data_text, params_text, unpack
 from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts, call_lines
-from sifrc.backends.operators import OperatorPrinter, case_table, choosing, record_text, records
+from sifrc.backends.operators import OperatorPrinter, choosing
 from sifrc.backends.text import literal
 from sifrc.derive.quantities import QUANTITIES
 from sifrc.ir.quantity import Storage

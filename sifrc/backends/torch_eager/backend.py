@@ -7,8 +7,9 @@ from types import MappingProxyType
 from typing import Any
 
 from sifrc.backends.base import LayerInfo, ModuleSource, Option
+from sifrc.backends.cases import records
 from sifrc.backends.layout import call, lines_of, signature, statement
-from sifrc.backends.operators import choosing, records
+from sifrc.backends.operators import choosing
 from sifrc.backends.text import docstring, environment, finished, header, literal, template_folder
 from sifrc.backends.torch_eager.calls import Calls, Parts, parts_of
 from sifrc.backends.torch_eager.chosen import chosen_context

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from sifrc.backends.cases import case_table, record_text, records
 from sifrc.backends.kinds import (
     draws,
     extras,
@@ -14,7 +15,7 @@ from sifrc.backends.kinds import (
 )
 from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.names import first_group_table
-from sifrc.backends.operators import OperatorPrinter, case_table, choosing, record_text, records
+from sifrc.backends.operators import OperatorPrinter, choosing
 from sifrc.backends.torch_eager.calls import Calls, Parts
 from sifrc.backends.torch_eager.operators import PARAMS_TEXT, RAISES_TEXT, data_text, unpack
 from sifrc.derive.quantities import QUANTITIES
