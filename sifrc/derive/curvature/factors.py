@@ -18,7 +18,7 @@ from sifrc.ir.build import transpose
 from sifrc.ir.normal import expand
 from sifrc.model import Constraint
 
-__all__ = ["factored", "scores_of"]
+__all__ = ["factored", "scores_of", "through_activation"]
 
 
 def factored(first: FirstOrder, kind: Kind) -> Recursion:
@@ -33,19 +33,37 @@ def factored(first: FirstOrder, kind: Kind) -> Recursion:
     mark = _mark(start.extra)
     moved: dict[Input, Expr] = {}
     for c in reversed(model.constraints):
-        adjoint, axes = first.adjoints[c.index], (c.axis, *start.extra)
+        adjoint = first.adjoints[c.index]
         if c is model.output:
             value = start.value
         else:
             value = seeded(first.adjoint[adjoint], moved, start.extra)
-        own, symbol = first.backpropagated(c.index), scores_of(c, start.extra)
-        if own is not adjoint:
-            before = Input(f"S{mark}", c.index, symbol.slots, Role.ADJOINT)
-            equations.append(Equation(before, expand(transpose(value, before.axes)), c.index, "definition"))
-            value = seeded(first.adjoint[own], {adjoint: transpose(before, axes)}, start.extra)
-        equations.append(Equation(symbol, expand(transpose(value, symbol.axes)), c.index, "definition"))
-        moved[own] = transpose(symbol, axes)
+        symbol = scores_of(c, start.extra)
+        equations += through_activation(first, c, value, f"S{mark}", symbol)
+        moved[first.backpropagated(c.index)] = transpose(symbol, (c.axis, *start.extra))
     return Recursion(tuple(equations), ())
+
+
+def through_activation(
+    first: FirstOrder, c: Constraint, value: Expr, family: str, symbol: Input
+) -> list[Equation]:
+    """Rows at the state of a constraint, and what they are at its pre-activation, as an adjoint gets there.
+
+    Args:
+        first: the first-order system.
+        c: the constraint.
+        value: the rows at the state, over its axis and one that numbers them, if there are several.
+        family: of the rows at the state.
+        symbol: the rows at the pre-activation, their own axis first.
+    """
+    adjoint, own = first.adjoints[c.index], first.backpropagated(c.index)
+    *extra, axis = symbol.axes
+    equations = []
+    if own is not adjoint:
+        before = Input(family, c.index, symbol.slots, Role.ADJOINT)
+        equations.append(Equation(before, expand(transpose(value, before.axes)), c.index, "definition"))
+        value = seeded(first.adjoint[own], {adjoint: transpose(before, (axis, *extra))}, tuple(extra))
+    return [*equations, Equation(symbol, expand(transpose(value, symbol.axes)), c.index, "definition")]
 
 
 def scores_of(c: Constraint, extra: tuple[Axis, ...]) -> Input:

@@ -10,14 +10,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sifrc.calculus import seeded
+from sifrc.derive.curvature.factors import through_activation
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.derive.curvature.recursion import Recursion, output_block
 from sifrc.derive.curvature.scores import class_axis
 from sifrc.derive.lagrangian import FirstOrder
-from sifrc.derive.system import Equation
 from sifrc.ir import Axis, Delta, Expr, Input, Role
 from sifrc.ir.build import transpose
-from sifrc.ir.normal import expand
 from sifrc.ir.traverse import substitute
 from sifrc.model import Constraint, Model
 
@@ -43,15 +42,10 @@ def from_output(first: FirstOrder, kind: Kind, convex: bool) -> Recursion:
     label = class_axis(model)
     moved: dict[Input, Expr] = {first.backpropagated(model.output.index): Delta(model.output.axis, label)}
     for c in reversed(model.constraints[:-1]):
-        adjoint, own = first.adjoints[c.index], first.backpropagated(c.index)
-        value = seeded(first.adjoint[adjoint], moved, (label,))
-        if own is not adjoint:
-            before = Input("Jˣ", c.index, (label, c.axis), Role.ADJOINT)
-            equations.append(Equation(before, expand(transpose(value, before.axes)), c.index, "definition"))
-            value = seeded(first.adjoint[own], {adjoint: transpose(before, (c.axis, label))}, (label,))
+        value = seeded(first.adjoint[first.adjoints[c.index]], moved, (label,))
         symbol = jacobian_of(c, label)
-        equations.append(Equation(symbol, expand(transpose(value, symbol.axes)), c.index, "definition"))
-        moved[own] = transpose(symbol, (c.axis, label))
+        equations += through_activation(first, c, value, "Jˣ", symbol)
+        moved[first.backpropagated(c.index)] = transpose(symbol, (c.axis, label))
     return Recursion(tuple(equations), start.conditions)
 
 
