@@ -50,7 +50,8 @@ def baseline(spec: sifrc.Spec, make: Callable[..., Trainable], **options: Any) -
     loss = torch_loss(spec)
 
     def build(initial: Mapping[str, np.ndarray], seed: int, **hyperparameters: float) -> Trainable:
-        return make(module.Network, loss, initial=initial, seed=seed, **options, **hyperparameters)
+        chosen = {**options, **hyperparameters}
+        return make(module.Network, loss, initial=initial, seed=seed, shape=spec.input.shape, **chosen)
 
     return build
 
@@ -144,7 +145,7 @@ def main() -> None:
         train_count=arguments.train_count,
         one_hot=spec.training.one_hot,
     )
-    check_fits(dataset, spec.input.size, spec.layers[-1].size, spec.loss.targets)
+    check_fits(dataset, spec.input.shape, spec.layers[-1].size, spec.loss.targets)
     builders = {
         "ESN rank one": lambda: generated(spec, "esn"),
         "ESN saddle-free": lambda: generated(spec, "esn", variant="saddle_free"),

@@ -37,6 +37,7 @@ from train_curvature import Outcome, search, table_of, text_of, write_curves
 
 import sifrc
 from sifrc.data import Dataset, load_dataset
+from sifrc.spec.graph import size_text
 from sifrc.training import Plateau, SummaryLog, fit
 from sifrc.training.adapters import Trainable
 from sifrc.training.baselines import adam, sgd
@@ -113,9 +114,9 @@ def narrowed(spec: sifrc.Spec, width: int | None) -> sifrc.Spec:
     if width is None:
         return spec
     content = sifrc.spec.spec_to_dict(spec)
-    for layer in content["network"]["layers"][:-1]:
-        if "units" in layer:
-            layer["units"] = width
+    dense = [layer for layer in content["network"]["layers"] if "units" in layer]
+    for layer in dense[:-1]:
+        layer["units"] = width
     return sifrc.build_spec(content)
 
 
@@ -338,7 +339,7 @@ def main(given: Sequence[str] | None = None) -> None:
     name = arguments.experiment
     torch.set_num_threads(1)
     spec = narrowed(sifrc.load_spec(arguments.spec), arguments.width)
-    sizes = "-".join(str(size) for size in (spec.input.size, *(layer.size for layer in spec.layers)))
+    sizes = "-".join(size_text(shape).replace(" ", "") for shape in spec.shapes.values())
     print(f"{name}: {sizes if len(sizes) < 80 else f'{len(spec.layers)} layers, {sizes[:24]}…'}")
     if name == "cost":
         report_costs(spec, arguments.names.split(","), arguments)

@@ -242,8 +242,8 @@ def network_spec(network: str, dataset: Dataset, loss: str) -> sifrc.Spec:
             "loss": LOSSES[loss],
         }
     )
-    spec = replace(spec, input=replace(spec.input, size=dataset.input_size), loss=other.loss)
-    check_fits(dataset, spec.input.size, spec.layers[-1].size, spec.loss.targets)
+    spec = replace(spec, input=replace(spec.input, shape=(dataset.input_size,)), loss=other.loss)
+    check_fits(dataset, spec.input.shape, spec.layers[-1].size, spec.loss.targets)
     return spec
 
 

@@ -524,9 +524,12 @@ def _delta(i, j):
 
 
 @njit(cache=True)
-def _rows(values):
-    """The first two dimensions as one."""
-    return values.reshape(values.shape[0] * values.shape[1], values.shape[2])
+def _as_matrix(values, count):
+    """The first dimensions as rows, so many as the count says, and the others as columns."""
+    rows = 1
+    for dimension in range(count):
+        rows *= values.shape[dimension]
+    return values.reshape(rows, values.size // rows)
 
 
 @njit(cache=True)
@@ -870,7 +873,7 @@ def _blocks_fisher(x, weights, class_score_y_part1, class_score_y, class_score):
             for j in range(class_score_y_3.shape[2]):
                 class_score_y_3[p, i, j] = -_delta(i, j) * part0 + part0 * _exp(class_score_y_part1_3[p, j])
     for k in range(2, 0, -1):
-        np.dot(_rows(class_score_y[k + 1]), weights[k + 1], _rows(class_score[k]))
+        np.dot(_as_matrix(class_score_y[k + 1], 2), weights[k + 1], _as_matrix(class_score[k], 2))
         class_score_k, x_k, class_score_y_k = class_score[k], x[k], class_score_y[k]
         for p in range(len(class_score_y_k)):
             for i in range(class_score_y_k.shape[1]):
@@ -903,7 +906,7 @@ def _mean_blocks_of_class_scores(class_score_y, mean, mean_block):
         H̄_k = Tᶜ_kᵀ Tᶜ_k,  k = 1..n
     """
     for k in range(3, 0, -1):
-        np.dot(_rows(class_score_y[k]).T, _rows(class_score_y[k]), mean_block[k])
+        np.dot(_as_matrix(class_score_y[k], 2).T, _as_matrix(class_score_y[k], 2), mean_block[k])
         _scale(mean_block[k], mean)
 
 

@@ -583,7 +583,8 @@ def _mean_blocks_of_class_scores(class_score_y: Tensors, mean: float) -> Tensors
     """
     mean_block: Tensors = {}
     for k in range(3, 0, -1):
-        mean_block[k] = mean * torch.einsum("pli,plj->ij", class_score_y[k], class_score_y[k])
+        term0 = class_score_y[k].flatten(0, 1)
+        mean_block[k] = _scaled_product(term0.T, term0, mean)
     return mean_block
 
 

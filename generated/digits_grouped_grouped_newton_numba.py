@@ -523,15 +523,12 @@ def _tanh(x):
 
 
 @njit(cache=True)
-def _rows(values):
-    """The first two dimensions as one."""
-    return values.reshape(values.shape[0] * values.shape[1], values.shape[2])
-
-
-@njit(cache=True)
-def _columns(values):
-    """The last two dimensions as one."""
-    return values.reshape(values.shape[0], values.shape[1] * values.shape[2])
+def _as_matrix(values, count):
+    """The first dimensions as rows, so many as the count says, and the others as columns."""
+    rows = 1
+    for dimension in range(count):
+        rows *= values.shape[dimension]
+    return values.reshape(rows, values.size // rows)
 
 
 @njit(cache=True)
@@ -1197,7 +1194,7 @@ def _summary_3(
         for p in range(summary_h_upto_part2_1.shape[1]):
             for j in range(summary_h_upto_part2_1.shape[2]):
                 summary_h_upto_part2_1[i, p, j] = summary_h_upto_part1_1[p, j] * tangent_a_1[i, p, j]
-    np.dot(_columns(summary_h_upto_part2[1]), _columns(tangent_a[1]).T, summary_h_upto[1])
+    np.dot(_as_matrix(summary_h_upto_part2[1], 1), _as_matrix(tangent_a[1], 1).T, summary_h_upto[1])
     _scale(summary_h_upto[1], -mean)
     summary_d_upto_part1_1 = summary_d_upto_part1[1]
     for p in range(len(summary_d_upto_part1_1)):
@@ -1216,7 +1213,7 @@ def _summary_3(
         summary_d_upto_1[i] = -total2 * mean
     np.dot(x[1], unit_weights[2].T, moves[2])
     np.dot(y[2], unit_weights[2], pulls[2])
-    np.dot(_rows(tangent_x[1]), weights[2].T, _rows(tangent_a[2][: len(tangent_x[1])]))
+    np.dot(_as_matrix(tangent_x[1], 2), weights[2].T, _as_matrix(tangent_a[2][: len(tangent_x[1])], 2))
     moves_2, tangent_a_2 = moves[2], tangent_a[2]
     for p in range(tangent_a_2.shape[1]):
         for i in range(tangent_a_2.shape[2]):
@@ -1234,7 +1231,7 @@ def _summary_3(
         for p in range(tangent_x_2.shape[1]):
             for j in range(tangent_x_2.shape[2]):
                 tangent_x_2[i, p, j] = tangent_a_2[i, p, j] * tangent_x_part1_2[p, j]
-    np.dot(_rows(second_x[1]), weights[2].T, _rows(second_a[2]))
+    np.dot(_as_matrix(second_x[1], 2), weights[2].T, _as_matrix(second_a[2], 2))
     second_x_part1_2 = second_x_part1[2]
     for p in range(len(second_x_part1_2)):
         for i in range(second_x_part1_2.shape[1]):
@@ -1276,13 +1273,13 @@ def _summary_3(
         for p in range(summary_h_upto_part2_2.shape[1]):
             for j in range(summary_h_upto_part2_2.shape[2]):
                 summary_h_upto_part2_2[i, p, j] = summary_h_upto_part1_2[p, j] * tangent_a_2[i, p, j]
-    np.dot(_columns(summary_h_upto_part2[2]), _columns(tangent_a[2]).T, summary_h_upto[2])
+    np.dot(_as_matrix(summary_h_upto_part2[2], 1), _as_matrix(tangent_a[2], 1).T, summary_h_upto[2])
     _scale(summary_h_upto[2], -mean)
     summary_h_upto_1, summary_h_upto_2 = summary_h_upto[1], summary_h_upto[2]
     for i in range(len(summary_h_upto_1)):
         for j in range(len(summary_h_upto_1)):
             summary_h_upto_2[i, j] = summary_h_upto_1[i, j] + summary_h_upto_2[i, j]
-    np.dot(_columns(tangent_x[1]), _entries(pulls[2]), summary_h_upto_part3[2])
+    np.dot(_as_matrix(tangent_x[1], 1), _entries(pulls[2]), summary_h_upto_part3[2])
     summary_h_upto_part3_2 = summary_h_upto_part3[2]
     for i in range(len(tangent_x_1)):
         term49_0 = -mean * summary_h_upto_part3_2[i]
@@ -1317,7 +1314,7 @@ def _summary_3(
         summary_d_upto_2[i] = term58_0 + summary_d_upto_2[i]
     np.dot(x[2], unit_weights[3].T, moves[3])
     np.dot(b[3], unit_weights[3], pulls[3])
-    np.dot(_rows(tangent_x[2]), weights[3].T, _rows(tangent_x[3][: len(tangent_x[2])]))
+    np.dot(_as_matrix(tangent_x[2], 2), weights[3].T, _as_matrix(tangent_x[3][: len(tangent_x[2])], 2))
     moves_3, tangent_x_3 = moves[3], tangent_x[3]
     for p in range(tangent_x_3.shape[1]):
         for i in range(tangent_x_3.shape[2]):
@@ -1338,7 +1335,7 @@ def _summary_3(
         for p in range(centred_x_3.shape[1]):
             for j in range(centred_x_3.shape[2]):
                 centred_x_3[i, p, j] = -centred_x_3[i, p, j] + tangent_x_3[i, p, j]
-    np.dot(_rows(second_x[2]), weights[3].T, _rows(second_x[3]))
+    np.dot(_as_matrix(second_x[2], 2), weights[3].T, _as_matrix(second_x[3], 2))
     second_x_3, second_centred_x_3 = second_x[3], second_centred_x[3]
     for i in range(len(second_centred_x_3)):
         for p in range(second_centred_x_3.shape[1]):
@@ -1374,7 +1371,7 @@ def _summary_3(
     for i in range(len(summary_h_upto_2)):
         for j in range(len(summary_h_upto_2)):
             summary_h_upto_3[i, j] = summary_h_upto_2[i, j] + summary_h_upto_3[i, j]
-    np.dot(_columns(tangent_x[2]), _entries(pulls[3]), summary_h_upto_part1_vector[3])
+    np.dot(_as_matrix(tangent_x[2], 1), _entries(pulls[3]), summary_h_upto_part1_vector[3])
     summary_h_upto_part1_vector_3 = summary_h_upto_part1_vector[3]
     for i in range(len(tangent_x_2)):
         term74_0 = -mean * summary_h_upto_part1_vector_3[i]
@@ -1391,7 +1388,7 @@ def _summary_3(
         for p in range(unit_h_part1.shape[1]):
             for j in range(unit_h_part1.shape[2]):
                 unit_h_part1[i, p, j] = centred_x_3[i, p, j] * softmax_3[p, j]
-    np.dot(_columns(unit_h_part1), _columns(centred_x[3]).T, unit_h)
+    np.dot(_as_matrix(unit_h_part1, 1), _as_matrix(centred_x[3], 1).T, unit_h)
     _scale(unit_h, mean)
     for i in range(len(summary_h_upto_3)):
         for j in range(len(summary_h_upto_3)):

@@ -119,7 +119,7 @@ def compile_spec(
         spec=spec_to_dict(spec),
         dtype=spec.dtype,
         layers=_layers(model),
-        input_size=spec.input.size,
+        input_shape=spec.input.shape,
         output_size=spec.layers[-1].size,
         targets=spec.loss.targets,
         seed=spec.seed,

@@ -29,7 +29,7 @@ def load_data(
         data: name of a data set, path of an ``.npz`` archive, or the folder with the files of the
             spec's own data set; the spec's by default.
         fallback: where MNIST or Fashion-MNIST is missing take digits, and give the network's input
-            their size.
+            their size, if it has one axis.
 
     Raises:
         DataError: no such data, or it does not fit the network.
@@ -54,11 +54,12 @@ def load_data(
         pad=spec.training.pad,
         fallback=fallback,
     )
-    if fallback and dataset.name != name and dataset.input_size != spec.input.size:
+    alone = len(spec.input.shape) == 1
+    if fallback and alone and dataset.name != name and dataset.input_size != spec.input.size:
         content = spec_to_dict(spec)
         content["network"]["input"]["size"] = dataset.input_size
         spec = build_spec(content)
-    check_fits(dataset, spec.input.size, spec.layers[-1].size, spec.loss.targets)
+    check_fits(dataset, spec.input.shape, spec.layers[-1].size, spec.loss.targets)
     return spec, dataset
 
 
@@ -120,7 +121,7 @@ def train(
     chosen = choose(spec, backend, method, method_options)
     if isinstance(data, Dataset):
         dataset = data
-        check_fits(dataset, chosen.input.size, chosen.layers[-1].size, chosen.loss.targets)
+        check_fits(dataset, chosen.input.shape, chosen.layers[-1].size, chosen.loss.targets)
     else:
         chosen, dataset = load_data(chosen, data, fallback=fallback)
     return train_module(

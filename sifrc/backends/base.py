@@ -51,7 +51,8 @@ class ModuleSource:
         spec: the spec as plain data.
         dtype: float32, float64 or bfloat16.
         layers: that own parameters, index 1.. in the weight family.
-        input_size, output_size: lengths of x_0 and of the output.
+        input_shape: sizes of the axes of x_0.
+        output_size: length of the output.
         targets: ``classes`` or ``vectors``.
         seed: default seed of the initialiser.
         reduction: ``mean`` or ``sum``: ``sum`` multiplies scalars and tensors by the batch size.
@@ -71,7 +72,7 @@ class ModuleSource:
     spec: Mapping[str, Any]
     dtype: str
     layers: tuple[LayerInfo, ...]
-    input_size: int
+    input_shape: tuple[int, ...]
     output_size: int
     targets: str
     seed: int

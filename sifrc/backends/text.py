@@ -15,7 +15,16 @@ import jinja2
 from sifrc.backends.base import ModuleSource
 from sifrc.errors import BackendError
 
-__all__ = ["LINE_LENGTH", "docstring", "environment", "finished", "header", "literal", "template_folder"]
+__all__ = [
+    "LINE_LENGTH",
+    "docstring",
+    "environment",
+    "finished",
+    "header",
+    "input_texts",
+    "literal",
+    "template_folder",
+]
 
 LINE_LENGTH = 110
 """Longest line of generated code, as in the repository's own formatter settings."""
@@ -41,6 +50,24 @@ def template_folder(backend: str) -> Path:
         f"the templates of backend '{backend}' are missing",
         hint="reinstall sifrc, or run it from its repository",
     )
+
+
+def input_texts(shape: tuple[int, ...]) -> dict[str, str]:
+    """How the shape of inputs reads: in the code of a batch and of one sample, and in prose.
+
+    Example:
+        >>> input_texts((8, 8))
+        {'batch_shape': '(None, 8, 8)', 'sample_shape': '(8, 8)', 'inputs_shape': '(B, 8, 8)'}
+        >>> input_texts((64,))["sample_shape"]
+        '(64,)'
+    """
+    sizes = ", ".join(map(str, shape))
+    comma = "," if len(shape) == 1 else ""
+    return {
+        "batch_shape": f"(None, {sizes})",
+        "sample_shape": f"({sizes}{comma})",
+        "inputs_shape": f"(B, {sizes})",
+    }
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from functools import singledispatch
 from typing import TypeAlias
 
 from sifrc.ir.build import add, apply, einsum, mapped, negative, subtract, total
-from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Reduce
+from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, Join, LogSoftmax, LogSumExp, Map, Reduce
 from sifrc.ir.solvers import CubicNewton, Solve, Spectral, Sylvester
 from sifrc.ir.traverse import postorder
 from sifrc.scalar.function import EXP
@@ -57,8 +57,9 @@ def forward_rule(node: Expr, tangent: Tangents) -> Expr | None:
     raise TypeError(f"no forward rule for {type(node).__name__}")
 
 
-@forward_rule.register
-def _(node: Delta, tangent: Tangents) -> Expr | None:
+@forward_rule.register(Delta)
+@forward_rule.register(Join)
+def _(node: Delta | Join, tangent: Tangents) -> Expr | None:
     return None
 
 

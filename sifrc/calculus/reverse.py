@@ -10,7 +10,19 @@ from typing import TypeAlias
 from sifrc.calculus.forward import partial, softmax
 from sifrc.ir.axes import Axis
 from sifrc.ir.build import einsum, negative, ones, rename, scale, subtract, total, zero
-from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Operand, Reduce
+from sifrc.ir.nodes import (
+    Add,
+    Delta,
+    Einsum,
+    Expr,
+    Input,
+    Join,
+    LogSoftmax,
+    LogSumExp,
+    Map,
+    Operand,
+    Reduce,
+)
 from sifrc.ir.solvers import CubicNewton, Solve, Spectral, Sylvester
 from sifrc.ir.traverse import postorder
 
@@ -73,8 +85,9 @@ def reverse_rule(node: Expr, cotangent: Expr, depends: Callable[[Expr], bool], s
     raise TypeError(f"no reverse rule for {type(node).__name__}")
 
 
-@reverse_rule.register
-def _(node: Delta, cotangent: Expr, depends: Callable[[Expr], bool], send: Send) -> None:
+@reverse_rule.register(Delta)
+@reverse_rule.register(Join)
+def _(node: Delta | Join, cotangent: Expr, depends: Callable[[Expr], bool], send: Send) -> None:
     return
 
 

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from sifrc.calculus.forward import jvp
-from sifrc.ir.axes import Axis
-from sifrc.ir.build import add, einsum, zero
-from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input
+from sifrc.ir.axes import Axis, primed
+from sifrc.ir.build import add, einsum, identity, zero
+from sifrc.ir.nodes import Add, Einsum, Expr, Input
 from sifrc.ir.normal import expand
 
 __all__ = ["jacobian", "seeded"]
 
 
 def jacobian(expr: Expr, symbol: Input) -> Expr:
-    """∂expr/∂symbol, over the axes of ``expr`` and the next axis of the symbol, a vector."""
-    (axis,) = symbol.axes
-    return seeded(expr, {symbol: Delta(axis, axis.primed)}, (axis.primed,))
+    """∂expr/∂symbol, over the axes of ``expr`` and the next axes of the symbol."""
+    other = primed(symbol.axes)
+    return seeded(expr, {symbol: identity(symbol.axes, other)}, other)
 
 
 def seeded(expr: Expr, seeds: Mapping[Input, Expr], extra: Sequence[Axis]) -> Expr:

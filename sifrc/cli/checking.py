@@ -59,6 +59,7 @@ def check(spec: SpecFile) -> None:
 def _state_rows(model: Model) -> list[tuple[str, ...]]:
     """A row for each state; one for many that look alike in a deep network, with their number."""
     from sifrc.spec.condense import condense
+    from sifrc.spec.graph import size_text
 
     names = {0: model.spec.input.name} | {c.index: c.name for c in model.constraints}
     layers = {layer.name: layer for layer in model.spec.layers}
@@ -89,7 +90,7 @@ def _state_rows(model: Model) -> list[tuple[str, ...]]:
                 f"x{constraint.index}",
                 ", ".join(constraint.layers),
                 " + ".join(names[source] for source in constraint.sources),
-                str(constraint.axis.size),
+                size_text(tuple(axis.entries for axis in constraint.axes)),
                 ", ".join(functions),
                 _parameters_text(constraint),
                 factor,

@@ -98,7 +98,7 @@ def train(
         )
         fitted, dataset = api.load_data(chosen, data, fallback=fallback)
     note(dataset.describe())
-    if fitted.input.size != chosen.input.size:
+    if fitted.input.shape != chosen.input.shape:
         note(f"note: the network input has {fitted.input.size} entries in place of {chosen.input.size}")
     with working("compiling"):
         module = api.compile(fitted, operators=())

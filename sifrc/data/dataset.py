@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -108,12 +109,15 @@ class Dataset:
         )
 
 
-def check_fits(dataset: Dataset, input_size: int, output_size: int, target_kind: str) -> None:
+def check_fits(
+    dataset: Dataset, input_size: int | tuple[int, ...], output_size: int, target_kind: str
+) -> None:
     """Check that a network can be trained on a data set.
 
     Args:
         dataset: the data.
-        input_size: entries the network takes.
+        input_size: entries the network takes, or the sizes of the axes they have there: a sample fits
+            where it has as many entries.
         output_size: entries the network gives.
         target_kind: ``classes`` or ``vectors``, what the loss takes.
 
@@ -124,13 +128,17 @@ def check_fits(dataset: Dataset, input_size: int, output_size: int, target_kind:
         >>> import numpy as np
         >>> x, t = np.zeros((3, 2)), np.array([0, 1, 1])
         >>> check_fits(Dataset("toy", "made up", x, t, x, t, classes=2), 2, 2, "classes")
+        >>> check_fits(Dataset("toy", "made up", x, t, x, t, classes=2), (1, 2), 2, "classes")
     """
     if target_kind not in ("classes", "vectors"):
         raise DataError(f"unknown kind of target '{target_kind}'", hint="known kinds: classes, vectors")
-    if dataset.input_size != input_size:
+    axes = input_size if isinstance(input_size, tuple) else (input_size,)
+    if dataset.input_size != prod(axes):
+        wanted = f"size {dataset.input_size}" if len(axes) == 1 else f"sizes of product {dataset.input_size}"
         raise DataError(
-            f"the network takes {input_size} inputs, the data set '{dataset.name}' has {dataset.input_size}",
-            hint=f"give the network input size {dataset.input_size}, or choose another data set",
+            f"the network takes {' x '.join(map(str, axes))} inputs, the data set '{dataset.name}' has "
+            f"{dataset.input_size}",
+            hint=f"give the network input {wanted}, or choose another data set",
         )
     if dataset.target_kind != target_kind:
         if target_kind == "vectors":

@@ -177,7 +177,7 @@ def solve_linear(
     if symbol not in inputs_of(full):
         raise Stuck(f"{symbol.name} does not occur")
     matrix = jacobian(full, symbol)
-    if diagonal_of(matrix, axis, other) is None:
+    if diagonal_of(matrix, (axis,), (other,)) is None:
         rest = _without(full, matrix, symbol, other)
         value = rename(Solve(matrix, negative(rest)), (axis,))
         applied = total([_applied(matrix, value, other), rest], (axis,))
@@ -189,7 +189,7 @@ def solve_linear(
     quotient, divisors = strip_common_factors(full)
     matrix = jacobian(quotient, symbol)
     rest = _without(quotient, matrix, symbol, other)
-    diagonal = diagonal_of(matrix, axis, other)
+    diagonal = diagonal_of(matrix, (axis,), (other,))
     assert diagonal is not None
     number = number_of(diagonal)
     if number is not None:
@@ -229,19 +229,20 @@ def _applied(matrix: Expr, vector: Expr, other: Axis) -> Expr:
     return einsum([(matrix, matrix.axes), (vector, (other,))], matrix.axes[:-1])
 
 
-def diagonal_of(matrix: Expr, axis: Axis, other: Axis) -> Expr | None:
-    """The vector d of a matrix d_i δ_ii', or None."""
+def diagonal_of(matrix: Expr, axes: tuple[Axis, ...], others: tuple[Axis, ...]) -> Expr | None:
+    """The entries d of a matrix d_i δ_ii', i over some axes and i' over the others; None if it is none."""
+    pairs = dict(zip(others, axes, strict=True))
     entries: list[tuple[Fraction, Expr]] = []
     for factor, term in terms_of(expand(matrix)):
-        operands = list(operands_of(term))
-        deltas = [op for op in operands if isinstance(op[0], Delta) and set(op[1]) == {axis, other}]
-        if len(deltas) != 1:
+        deltas = [ls for e, ls in operands_of(term) if isinstance(e, Delta)]
+        found = {other for ls in deltas for other, axis in pairs.items() if {axis, other} == set(ls)}
+        if found != set(pairs) or len(deltas) != len(pairs):
             return None
         rest = [
-            (e, tuple(axis if a == other else a for a in ls)) for e, ls in operands if (e, ls) != deltas[0]
+            (e, tuple(pairs.get(a, a) for a in ls)) for e, ls in operands_of(term) if not isinstance(e, Delta)
         ]
-        entries.append((factor, einsum(rest, (axis,))))
-    return add(entries, (axis,))
+        entries.append((factor, einsum(rest, axes)))
+    return add(entries, axes)
 
 
 def solve_shifted_outer(shift: Expr, weight: Expr, vector: Expr, rhs: Expr) -> Expr:

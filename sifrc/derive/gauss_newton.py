@@ -36,8 +36,8 @@ class GaussNewton:
 def derive_gauss_newton(first: FirstOrder) -> GaussNewton:
     """The Gauss–Newton–vector product of the data loss, for the direction (N, η)."""
     model = first.model
-    moves = {c.index: Input("dx", c.index, (c.axis,), Role.TANGENT) for c in model.constraints}
-    adjoints = {c.index: Input("c", c.index, (c.axis,), Role.TANGENT) for c in model.constraints}
+    moves = {c.index: Input("dx", c.index, c.axes, Role.TANGENT) for c in model.constraints}
+    adjoints = {c.index: Input("c", c.index, c.axes, Role.TANGENT) for c in model.constraints}
     directions: dict[Input, Input] = {}
     for owned in model.parameters:
         directions.update(DIRECTION.pairs(owned))
@@ -46,7 +46,7 @@ def derive_gauss_newton(first: FirstOrder) -> GaussNewton:
     output = model.output
     slope = vjp(model.data_loss, [output.state])[0]
     curved = jvp(slope, {output.state: moves[output.index]})
-    seed = Input("r", None, (output.axis,), Role.TANGENT)
+    seed = Input("r", None, output.axes, Role.TANGENT)
     linear = {c.index: jvp(c.value, along) or zero(c.state.axes) for c in model.constraints}
     lagrangian = total(
         [
@@ -70,7 +70,7 @@ def derive_gauss_newton(first: FirstOrder) -> GaussNewton:
     forward: list[Equation] = []
     for c in model.constraints:
         if c.index in inner_nodes:
-            symbol = Input("da", c.index, (c.axis,), Role.TANGENT)
+            symbol = Input("da", c.index, c.axes, Role.TANGENT)
             forward.append(definition(symbol, inner_nodes[c.index], names, c.index))
         forward.append(
             Equation(moves[c.index], abbreviate([linear[c.index]], names)[0], c.index, "definition")
@@ -81,7 +81,7 @@ def derive_gauss_newton(first: FirstOrder) -> GaussNewton:
         value = solve_unit(by_move[c.index], adjoints[c.index])
         backward.append(Equation(adjoints[c.index], abbreviate([value], names)[0], c.index, "definition"))
         if c.index in by_step and by_step[c.index] in names:
-            symbol = Input("dy", c.index, (c.axis,), Role.TANGENT)
+            symbol = Input("dy", c.index, c.axes, Role.TANGENT)
             backward.append(definition(symbol, by_step[c.index], names, c.index))
     product: list[Equation] = []
     for owned in reversed(model.parameters):

@@ -83,7 +83,7 @@ def derive_first_order(model: Model) -> FirstOrder:
     Raises:
         DerivationError: the stationarity system is not triangular (cannot happen for a graph).
     """
-    adjoints = {c.index: Input("b", c.index, (c.axis,), Role.ADJOINT) for c in model.constraints}
+    adjoints = {c.index: Input("b", c.index, c.axes, Role.ADJOINT) for c in model.constraints}
     products = [inner(subtract(c.state, c.value), adjoints[c.index]) for c in model.constraints]
     lagrangian = total([model.data_loss, model.regularizer, *products], ())
     nonlinear = [c for c in model.constraints if c.activation is not None]
@@ -97,8 +97,8 @@ def derive_first_order(model: Model) -> FirstOrder:
 
     names: dict[Expr, Expr] = {}
     for c in nonlinear:
-        name_node(names, c.pre_activation, Input("a", c.index, (c.axis,), Role.STATE))
-        name_node(names, slopes[c.index], Input("y", c.index, (c.axis,), Role.ADJOINT))
+        name_node(names, c.pre_activation, Input("a", c.index, c.axes, Role.STATE))
+        name_node(names, slopes[c.index], Input("y", c.index, c.axes, Role.ADJOINT))
     return FirstOrder(
         model=model,
         lagrangian=lagrangian,
@@ -119,7 +119,7 @@ def _forward(model: Model, names: Mapping[Expr, Expr]) -> System:
     for c in model.constraints:
         value = c.value
         if c.pre_activation in names:
-            symbol = Input("a", c.index, (c.axis,), Role.STATE)
+            symbol = Input("a", c.index, c.axes, Role.STATE)
             equations.append(Equation(symbol, c.pre_activation, c.index, "definition"))
             (value,) = abbreviate([c.value], {c.pre_activation: symbol})
         equations.append(Equation(c.state, value, c.index, "ESN(2)"))
@@ -157,7 +157,7 @@ def _adjoint(
         (value,) = abbreviate([value], names)
         equations.append(Equation(adjoints[c.index], value, c.index, "ESN(9)"))
         if c.index in slopes:
-            symbol = Input("y", c.index, (c.axis,), Role.ADJOINT)
+            symbol = Input("y", c.index, c.axes, Role.ADJOINT)
             equations.append(definition(symbol, slopes[c.index], names, c.index))
     return System("adjoint", "Back-propagation", tuple(equations))
 

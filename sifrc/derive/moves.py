@@ -24,7 +24,7 @@ def moves_of(c: Constraint, direction: Mapping[Input, Expr]) -> Iterator[tuple[I
     for moved in _moved(c, direction):
         states = [symbol for symbol in inputs_of(moved) if symbol.role is Role.STATE]
         if states and not isinstance(moved, Add):
-            yield Input("Nx", c.index, (c.axis,), Role.STATE), rename(moved, (c.axis,))
+            yield Input("Nx", c.index, c.axes, Role.STATE), rename(moved, c.axes)
 
 
 def pulls_of(

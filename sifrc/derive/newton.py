@@ -215,7 +215,7 @@ class _Elimination:
         owned, *_ = self._parts(c)
         assert owned.bias is not None
         both = self._equation(self.second.by_parameter[owned.bias], self.first.gradients[owned.bias])
-        return rename(both, (c.axis,))
+        return rename(both, c.axes)
 
     def _tangent_vanishes(self, c: Constraint) -> None:
         """(1) − (2) ⊗ x_{k−1} leaves y_k ζ_{k−1}ᵀ: ζ_{k−1} = 0 where y_k ≠ 0."""
@@ -254,7 +254,7 @@ class _Elimination:
         self.values[gamma] = solve_unit(self._equation(self.second.by_state[k]), gamma)
         self.steps.append(Step(k, "solve", "(3)", f"γ[{k}] = −∂²ℓ/∂x² ζ[{k}]"))
         equation = self._bias_equation(c)
-        symbol = Input("v", k, (c.axis,), Role.TANGENT)
+        symbol = Input("v", k, c.axes, Role.TANGENT)
         equation = substitute_axes(equation, v, symbol)
         if symbol not in inputs_of(equation):
             raise DerivationError(
@@ -284,7 +284,7 @@ class _Elimination:
         """(4) with ζ_k = 0 gives η_k = −N_k x_{k−1}; then (2) gives γ_k = −b_k."""
         _, _, bias, gamma, _ = self._parts(c)
         k = c.index
-        symbol = Input(bias.family, bias.index, (c.axis,), bias.role)
+        symbol = Input(bias.family, bias.index, c.axes, bias.role)
         equation = substitute_axes(self._equation(self.second.by_adjoint[k]), bias, symbol)
         value, divisors = solve_common_factor(equation, symbol)
         self.values[bias] = rename(value, bias.axes)

@@ -71,13 +71,13 @@ def check_output_range(model: Model) -> None:
 def _points(model: Model) -> Iterator[tuple[Array, Array, float]]:
     """M, the gradient, and how far the target is, at random points where they are numbers."""
     output = model.output
-    a = Input("a", output.index, (output.axis,), Role.STATE)
+    a = Input("a", output.index, output.axes, Role.STATE)
     value = a if output.activation is None else apply(output.activation, a)
     loss = substitute(model.loss, {output.state: value})
     (slope,) = vjp(loss, [a])
     roots = {"slope": slope, "matrix": jacobian(slope, a)}
     generator = np.random.default_rng(0)
-    size = output.axis.size or 0
+    size = model.output_axis.entries
     for number in range(_POINTS * len(_DISTANCES)):
         distance = _DISTANCES[number % len(_DISTANCES)]
         at = distance * generator.normal(size=size)

@@ -107,6 +107,8 @@ QUANTITIES: Mapping[str, Quantity] = table_of(
         Quantity("A", "second_moment", "second moments of the inputs of the layers", rank=7),
         Quantity("m̄", "mean_input", "means of the inputs of the layers"),
         Quantity("∇²W", "weight_block", "blocks of the weights"),
+        Quantity("∇²β", "bias_block", "blocks of the biases that act at several places"),
+        Quantity("∇²βˢ", "sample_bias_block", "the same of the samples"),
         Quantity(
             "BN",
             "block_product_weights",

@@ -87,5 +87,7 @@ def norm_over_slope(vector: Expr, slope: Expr) -> Expr:
     norm = apply(SQRT, inner(vector, vector))
     if slope is ones(slope.axes):
         return norm
-    largest = Reduce(apply(ABS, slope), slope.axes[0])
+    largest = apply(ABS, slope)
+    for axis in slope.axes:
+        largest = Reduce(largest, axis)
     return einsum([(norm, ()), (apply(RECIPROCAL, largest), ())], ())

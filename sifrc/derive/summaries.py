@@ -144,7 +144,7 @@ class Summaries:
         moved = self._second[1][tangent] if second else tangent
         if self.probabilities is None:
             return ()
-        mean = einsum([(inner(self.probabilities, moved), ()), (ones((c.axis,)), (c.axis,))], (c.axis,))
+        mean = einsum([(inner(self.probabilities, moved), ()), (ones(c.axes), c.axes)], c.axes)
         symbol = self._state(c, "c̈" if second else "ċ")
         return (self._stacked(symbol, subtract(moved, mean), c, "definition"),)
 
@@ -164,7 +164,7 @@ class Summaries:
             for number in range(3):
                 axis = group_axis(self.partition.size, number)
                 moved = of_group(self._state(c, family), axis)
-                mean = einsum([(self.probabilities, (c.axis,)), (moved, moved.axes)], (axis,))
+                mean = einsum([(self.probabilities, c.axes), (moved, moved.axes)], (axis,))
                 found.append(relation(f"⟨softmax, {family}⟩ = 0", mean, mean))
         return found
 
@@ -379,11 +379,11 @@ class Summaries:
         return found
 
     def _state(self, c: Constraint, family: str) -> Input:
-        return Input(family, c.index, (c.axis,), Role.TANGENT)
+        return Input(family, c.index, c.axes, Role.TANGENT)
 
     def _pre(self, c: Constraint, family: str) -> Input:
         role = Role.STATE if family == "a" else Role.TANGENT
-        return Input(family, c.index, (c.axis,), role)
+        return Input(family, c.index, c.axes, role)
 
     # -- from one direction to all groups
 

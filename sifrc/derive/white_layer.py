@@ -14,7 +14,7 @@ __all__ = ["white_layer_factor", "with_white_layer"]
 
 def with_white_layer(model: Model) -> Model:
     """The model with an identity layer, regularised like a hidden one, before its input."""
-    axis = model.input.axes[0]
+    (axis,) = model.input.axes
     before = Input("x", -1, (axis,), Role.STATE)
     rows, columns = Axis("white.out", axis.size), Axis("white.in", axis.size)
     weight = Input("W", 0, (rows, columns), Role.PARAMETER)

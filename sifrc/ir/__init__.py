@@ -1,6 +1,6 @@
 """The expression language: hash-consed tensor expressions over named axes."""
 
-from sifrc.ir.axes import SAMPLE, Axis
+from sifrc.ir.axes import SAMPLE, Axis, primed
 from sifrc.ir.linear import LinearSolve
 from sifrc.ir.nodes import (
     Add,
@@ -9,6 +9,7 @@ from sifrc.ir.nodes import (
     Einsum,
     Expr,
     Input,
+    Join,
     LogSoftmax,
     LogSumExp,
     Map,
@@ -28,6 +29,7 @@ __all__ = [
     "Einsum",
     "Expr",
     "Input",
+    "Join",
     "LinearSolve",
     "LogSoftmax",
     "LogSumExp",
@@ -38,4 +40,5 @@ __all__ = [
     "Solve",
     "Spectral",
     "Sylvester",
+    "primed",
 ]

@@ -12,7 +12,7 @@ from functools import singledispatch
 from sifrc.ir.axes import Axis
 from sifrc.ir.build import add, einsum, mapped
 from sifrc.ir.linear import LinearSolve
-from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Reduce
+from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, Join, LogSoftmax, LogSumExp, Map, Reduce
 from sifrc.ir.solvers import CubicNewton, Solve, Spectral, Sylvester
 from sifrc.ir.traverse import postorder
 
@@ -78,8 +78,9 @@ def _(node: Input, new: Lifted) -> Expr:
     return new.symbol(node)
 
 
-@_rule.register
-def _(node: Delta, new: Lifted) -> Expr:
+@_rule.register(Delta)
+@_rule.register(Join)
+def _(node: Delta | Join, new: Lifted) -> Expr:
     return node
 
 

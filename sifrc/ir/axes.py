@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
-__all__ = ["SAMPLE", "Axis", "AxisKind"]
+__all__ = ["SAMPLE", "Axis", "AxisKind", "primed"]
 
 
 class AxisKind(Enum):
@@ -16,6 +16,8 @@ class AxisKind(Enum):
 
     FEATURE = "feature"
     """Entries of a state or a parameter."""
+    PLACE = "place"
+    """Places at each of which a state has features: its axes but the last one."""
     SAMPLE = "sample"
     """Samples of a batch, however many a call has."""
     GROUP = "group"
@@ -109,6 +111,11 @@ class Axis(metaclass=_Interned):
     def fits(self, other: Axis) -> bool:
         """Whether one can stand for the other: equal sizes, the batch only for the batch."""
         return self.size == other.size
+
+
+def primed(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    """The next indices over the same entries, of each axis."""
+    return tuple([axis.primed for axis in axes])
 
 
 SAMPLE = Axis("sample", None, kind=AxisKind.SAMPLE)

@@ -28,6 +28,7 @@ __all__ = [
     "constant",
     "einsum",
     "hadamard",
+    "identity",
     "inner",
     "mapped",
     "negative",
@@ -115,6 +116,12 @@ def rename(expr: Expr, axes: Sequence[Axis]) -> Expr:
     """The same tensor with its slots, in order, named by other axes of the same sizes."""
     out = tuple(axes)
     return expr if expr.axes == out else einsum([(expr, out)], out)
+
+
+def identity(left: Sequence[Axis], right: Sequence[Axis]) -> Expr:
+    """1 where the indices agree axis by axis, else 0; over the axes of both."""
+    pairs = [(Delta(a, b), (a, b)) for a, b in zip(left, right, strict=True)]
+    return einsum(pairs, (*left, *right))
 
 
 def hadamard(*factors: Expr) -> Expr:
@@ -255,8 +262,9 @@ def _merged_constants(operands: list[Operand]) -> tuple[Fraction, list[Operand]]
 
 
 def _is_plain(expr: Einsum) -> bool:
-    """Whether a nested product is scalars times one tensor: worth merging, nothing is shared."""
-    return sum(1 for e, _ in expr.operands if e.axes) <= 1
+    """Whether a nested product is scalars times one tensor, or an identity: nothing in it is shared."""
+    tensors = [operand for operand, _ in expr.operands if operand.axes]
+    return len(tensors) <= 1 or all(isinstance(operand, Delta) for operand in tensors)
 
 
 def _relabel(

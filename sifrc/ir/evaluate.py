@@ -13,7 +13,7 @@ import numpy as np
 
 from sifrc.ir.arithmetic import NUMPY, Arithmetic, Array
 from sifrc.ir.axes import Axis
-from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Reduce
+from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, Join, LogSoftmax, LogSumExp, Map, Reduce
 from sifrc.ir.solvers import CubicNewton, Solve, Spectral
 from sifrc.ir.traverse import postorder
 
@@ -90,6 +90,12 @@ def _(node: Input, context: _Context) -> Array:
 @_evaluate.register
 def _(node: Delta, context: _Context) -> Array:
     return context.arithmetic.array(np.eye(context.size(node.left)))
+
+
+@_evaluate.register
+def _(node: Join, context: _Context) -> Array:
+    shape = context.shape(node.axes)
+    return context.arithmetic.array(np.eye(shape[0]).reshape(shape))
 
 
 @_evaluate.register

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from fractions import Fraction
 from hashlib import blake2b
+from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -30,6 +31,7 @@ __all__ = [
     "Einsum",
     "Expr",
     "Input",
+    "Join",
     "LogSoftmax",
     "LogSumExp",
     "Map",
@@ -194,6 +196,27 @@ class Delta(Expr):
     @property
     def axes(self) -> tuple[Axis, ...]:
         return (self.left, self.right)
+
+
+@dataclass(frozen=True, eq=False)
+class Join(Expr):
+    """1 where the first index is the position of the others, the last of which runs fastest, else 0.
+
+    It makes one axis of several, and several of one: a constant, linear in both, so that nothing but its
+    value has to be known of it. ``sizes`` are those of the axes that are joined.
+    """
+
+    sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.sizes) < 2:
+            raise AxisError("nothing to join")
+        self._seal()
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        parts = (Axis(f"part{number}", size) for number, size in enumerate(self.sizes))
+        return (Axis("joined", prod(self.sizes)), *parts)
 
 
 @dataclass(frozen=True, eq=False)

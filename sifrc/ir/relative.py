@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import singledispatch
 
 from sifrc.ir.axes import Axis
-from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Operand, Reduce
+from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, Join, LogSoftmax, LogSumExp, Map, Operand, Reduce
 from sifrc.ir.ordering import Product, canonical_order, numbered
 
 __all__ = ["ordered_operands", "ordered_terms", "relative_key"]
@@ -65,6 +65,11 @@ def _(expr: Input, layer: int) -> str:
 @_key.register
 def _(expr: Delta, layer: int) -> str:
     return "Delta"
+
+
+@_key.register
+def _(expr: Join, layer: int) -> str:
+    return f"Join{len(expr.sizes)}"
 
 
 @_key.register

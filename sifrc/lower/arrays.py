@@ -8,6 +8,7 @@ one-letter labels; ``p`` is the sample.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TypeAlias
 
 from sifrc.ir.quantity import Storage
@@ -18,6 +19,7 @@ __all__ = [
     "Family",
     "Load",
     "Ref",
+    "Reshape",
     "Slot",
     "Subscript",
     "Upto",
@@ -102,12 +104,57 @@ Window: TypeAlias = Slot | Upto | int | None
 
 
 @dataclass(frozen=True)
+class Reshape:
+    """Neighbouring dimensions as one, the last of them running fastest, or one dimension as several.
+
+    Args:
+        position: of the first of them.
+        sizes: of the several.
+        joins: whether they become one.
+
+    Example:
+        >>> Reshape(1, (3, 4), joins=True).of((None, 3, 4)), Reshape(0, (3, 4), joins=False).of((12, 5))
+        ((None, 12), (3, 4, 5))
+    """
+
+    position: int
+    sizes: tuple[int, ...]
+    joins: bool
+
+    def of(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape that comes of a shape."""
+        before = shape[: self.position]
+        if self.joins:
+            return (*before, prod(self.sizes), *shape[self.position + len(self.sizes) :])
+        return (*before, *self.sizes, *shape[self.position + 1 :])
+
+
+@dataclass(frozen=True)
 class Load:
     """An entry of an array; one label for each dimension, but none for those of one position.
 
-    ``window`` is the part of each leading dimension that is meant; () is the whole array.
+    ``window`` is the part of each leading dimension that is meant; () is the whole array. ``reshapes`` are
+    made of what has labels, in order, before the labels are read.
     """
 
     ref: Ref
     labels: tuple[str, ...] = ()
     window: tuple[Window, ...] = ()
+    reshapes: tuple[Reshape, ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the array as it lies in memory."""
+        return not self.window and not self.reshapes
+
+    @property
+    def rank(self) -> int:
+        """Number of dimensions that have labels before they are reshaped."""
+        more = sum((len(r.sizes) - 1) * (1 if r.joins else -1) for r in self.reshapes)
+        return len(self.labels) + more
+
+    def reshaped(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Sizes of the labels, from those of the dimensions."""
+        for reshape in self.reshapes:
+            shape = reshape.of(shape)
+        return shape

@@ -49,7 +49,7 @@ def _fits(first: Kernel, second: Kernel, shape_of: ShapeOf) -> bool:
     if first.labels != second.labels:
         return False
     arrays = [assign.target for kernel in (first, second) for assign in kernel.assigns]
-    if any(load.window for load in (*arrays, *(load for _, load in (*first.loads, *second.loads)))):
+    if any(not load.is_whole for load in (*arrays, *(load for _, load in (*first.loads, *second.loads)))):
         return False
     same = shape_of(first.assigns[0].target.ref) == shape_of(second.assigns[0].target.ref)
     written = {assign.target.ref: assign.target.labels for assign in first.assigns}

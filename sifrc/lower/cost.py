@@ -55,7 +55,7 @@ def _extents(program: Program, loads: tuple[Load, ...], k: int | None) -> dict[s
         subscript = load.ref.subscript
         index = None if subscript is None else subscript.offset + ((k or 0) if subscript.relative else 0)
         shape = dict(program.family(load.ref.family).shapes)[index]
-        shape = shape[len(shape) - len(load.labels) :]
+        shape = load.reshaped(shape[len(shape) - load.rank :])
         sizes.update(zip(load.labels, shape, strict=True))
     return sizes
 

@@ -7,7 +7,8 @@ computed twice.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import MutableMapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import singledispatchmethod
 
@@ -22,14 +23,16 @@ from sifrc.ir import (
     Einsum,
     Expr,
     Input,
+    Join,
     Map,
     Operand,
     Role,
 )
 from sifrc.ir.relative import ordered_operands, ordered_terms
 from sifrc.ir.traverse import inputs_of
-from sifrc.lower.arrays import Load
+from sifrc.lower.arrays import Load, Reshape
 from sifrc.lower.groups import shared_by_groups
+from sifrc.lower.joins import Arrays, without_joins
 from sifrc.lower.products import contracted, ordered, split_scalars
 from sifrc.lower.scope import Scope
 from sifrc.lower.statements import (
@@ -45,6 +48,10 @@ from sifrc.scalar.through import through_value
 __all__ = ["Entries", "number"]
 
 
+_ENTRYWISE = (Input, Add, Map, Einsum, Delta, Join)
+"""Nodes that have an entry as a formula."""
+
+
 class Entries(ABC):
     """Buffers and entries of one form, batched or one sample, of all systems of a module.
 
@@ -52,11 +59,11 @@ class Entries(ABC):
         code: canonical family name -> ASCII identifier, extended with temporaries as they are made.
         mark: appended to the names of temporaries, so that the two forms do not share them.
         in_place: families whose arrays are overwritten; values made from them go stale then.
-        views: key of a symbol -> the window of an array that it stands for.
+        views: key of a symbol -> what it stands for of another array; extended as arrays are reshaped.
     """
 
     def __init__(
-        self, code: dict[str, str], mark: str, in_place: frozenset[str], views: Mapping[str, View]
+        self, code: dict[str, str], mark: str, in_place: frozenset[str], views: MutableMapping[str, View]
     ) -> None:
         self.code = code
         self.views = views
@@ -127,7 +134,26 @@ class Entries(ABC):
         view = self.views.get(symbol.key)
         base = self._base(symbol)
         self._note(base)
-        return Load(ref_of(base), labels, () if view is None else view.window)
+        if view is None:
+            return Load(ref_of(base), labels)
+        return Load(ref_of(base), labels, view.window, view.reshapes)
+
+    def _reshaped(self, symbol: Input, reshape: Reshape) -> Input:
+        """A symbol for an array in another shape."""
+        view = self.views.get(symbol.key, View(symbol))
+        sizes = reshape.of(tuple(axis.size for axis in symbol.axes))
+        axes = tuple(SAMPLE if n is None else Axis(f"{k}", n) for k, n in enumerate(sizes))
+        family = f"{symbol.family}({reshape.position}:{' '.join(map(str, reshape.sizes))}:{reshape.joins})"
+        found = Input(family, symbol.index, axes, symbol.role)
+        self.views[found.key] = replace(view, reshapes=(*view.reshapes, reshape))
+        return found
+
+    def _identity(self, size: int) -> Input:
+        """An identity matrix."""
+        axis = Axis("identity", size)
+        symbol = Input(f"identity{size}", None, (axis, axis.primed), Role.HYPERPARAMETER)
+        self.code.setdefault(symbol.family, symbol.family)
+        return symbol
 
     def _hint(self, symbol: Input, layer: int | None) -> str:
         symbol = self._base(symbol)
@@ -155,6 +181,8 @@ class Entries(ABC):
             return held
         symbol = self._temporary(expr.axes)
         if not self._direct(expr, symbol):
+            if not isinstance(expr, _ENTRYWISE):
+                raise TypeError(f"no statement for {type(expr).__name__}")
             assert self._equation is not None
             scope = Scope({}, self._equation.layer)
             target = self._load(symbol, scope.of(symbol.axes))
@@ -225,7 +253,7 @@ class Entries(ABC):
         held = self._held_by(expr)
         if held is not None:
             return self._loaded(held, binding, scope)
-        expr = self._without_groups(expr)
+        expr = self._without_groups(self._without_joins(expr))
         if contracted(expr):
             factors, rest = split_scalars(expr, scope.layer)
             product = [self._scalar(factor, {}, scope) for factor in factors]
@@ -243,9 +271,13 @@ class Entries(ABC):
 
     @_scalar.register
     def _(self, expr: Delta, binding: dict[Axis, Axis], scope: Scope) -> sympy.Expr:
-        identity = Input(f"identity{expr.left.size}", None, expr.axes, Role.HYPERPARAMETER)
-        self.code.setdefault(identity.family, identity.family)
-        return self._loaded(identity, binding, scope)
+        identity = self._identity(expr.left.entries)
+        labels = (binding.get(expr.left, expr.left), binding.get(expr.right, expr.right))
+        return self._loaded(identity, dict(zip(identity.axes, labels, strict=True)), scope)
+
+    @_scalar.register
+    def _(self, expr: Join, binding: dict[Axis, Axis], scope: Scope) -> sympy.Expr:
+        return self._scalar(Einsum(((expr, expr.axes),), expr.axes), binding, scope)
 
     @abstractmethod
     def _direct(self, expr: Expr, target: Input) -> bool:
@@ -260,6 +292,10 @@ class Entries(ABC):
         return sympy.Mul(
             *(self._scalar(e, dict(zip(e.axes, labels, strict=True)), scope) for e, labels in operands)
         )
+
+    def _without_joins(self, expr: Einsum) -> Einsum:
+        """What joins axes or takes them apart taken into the shapes of the other factors."""
+        return without_joins(expr, Arrays(self._buffer, self._reshaped, self._identity))
 
     def _without_groups(self, expr: Einsum) -> Einsum:
         """The factors that all groups share in arrays of their own."""

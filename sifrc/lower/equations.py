@@ -224,7 +224,7 @@ class Lowering(Entries):
         if not contracted(expr):
             return False
         scope = self._fresh()
-        expr = self._without_groups(expr)
+        expr = self._without_groups(self._without_joins(expr))
         factors, rest = split_scalars(expr, scope.layer)
         rest = ordered(rest, scope.layer)
         if not isinstance(rest, Einsum) or not contracted(rest):

@@ -103,7 +103,8 @@ class Machine:
     def read(self, load: Load) -> Array:
         """The array of a load, or the window of it that is meant."""
         array = self.arrays[self.key(load.ref)]
-        return np.asarray(array[self._window(load)]) if load.window else array
+        array = np.asarray(array[self._window(load)]) if load.window else array
+        return array.reshape([n or 0 for n in load.reshaped(array.shape)]) if load.reshapes else array
 
     def scalars(self, loads: Sequence[tuple[str, Load]], labels: tuple[str, ...]) -> dict[str, Array]:
         """Loads as arrays over the labels, missing ones with length one."""
@@ -204,8 +205,12 @@ def _(statement: Sum, machine: Machine) -> None:
 @_execute.register
 def _(statement: Contract, machine: Machine) -> None:
     left, right = statement.left, statement.right
-    text = f"{''.join(left.labels)},{''.join(right.labels)}->{''.join(statement.target.labels)}"
-    product = np.einsum(text, machine.read(left), machine.read(right))
+    numbers: dict[str, int] = {}
+    first, second, out = (
+        [numbers.setdefault(label, len(numbers)) for label in load.labels]
+        for load in (left, right, statement.target)
+    )
+    product = np.einsum(machine.read(left), first, machine.read(right), second, out)
     scale = evaluate(statement.scale, {n: machine.read(load) for n, load in statement.loads}, machine.dialect)
     machine.write(statement.target, product * scale)
 

@@ -39,8 +39,9 @@ def first_kept(labels: tuple[Axis, ...], out: tuple[Axis, ...]) -> int:
 def is_matrix_product(expr: Einsum) -> bool:
     """Whether two factors are multiplied as matrices or vectors, once or for every sample.
 
-    One label is summed and none is shared and kept; with a factor of three dimensions, leaving the
-    label of the samples aside. That one may be kept or summed. Every label of the result is one of a factor.
+    Their labels are in three groups: those of one factor alone, of the other one alone, both of which are
+    kept, and those of both, which are summed, at least one. With a factor of three dimensions or more, the
+    label of the samples is left aside, and may be kept or summed. Every label of the result is of a factor.
     """
     if len(expr.operands) != 2 or not expr.out:
         return False
@@ -49,13 +50,11 @@ def is_matrix_product(expr: Einsum) -> bool:
         return False
     if any(len(set(labels)) < len(labels) for labels in slots):
         return False
-    if max(len(labels) for labels in slots) == 3:
+    if max(len(labels) for labels in slots) > 2:
         slots = [tuple(label for label in labels if not label.is_sample) for labels in slots]
-    if any(len(labels) > 2 for labels in slots):
-        return False
     left, right = (set(labels) for labels in slots)
-    summed = {label for label in left | right if label not in expr.out}
-    return len(summed) == 1 and left & right == summed
+    summed = (left | right) - set(expr.out)
+    return bool(summed) and left & right == summed
 
 
 def ordered(expr: Expr, layer: int | None) -> Expr:

@@ -138,7 +138,7 @@ def destination(kernel: Statement, product: Load) -> Load | None:
     if not isinstance(kernel, Kernel):
         return None
     entries = [(name, load) for name, load in kernel.loads if load.ref == product.ref]
-    if len(entries) != 1 or entries[0][1].labels != kernel.labels or entries[0][1].window:
+    if len(entries) != 1 or entries[0][1].labels != kernel.labels or not entries[0][1].is_whole:
         return None
     users = kernel.readers.get(entries[0][0], ())
     if len(users) != 1:

@@ -102,7 +102,7 @@ class Position:
                 found.append(first)
             else:
                 found.append(size)
-        return (*found, *shape[len(load.window) :])
+        return load.reshaped((*found, *shape[len(load.window) :]))
 
     def _owner(self, slot: Slot) -> int:
         relative = slot.subscript.relative
@@ -177,6 +177,7 @@ def check_statement(position: Position) -> None:
         storage = position.families[name].storage
         position.require(storage in _WRITTEN, f"{name} is {storage.value} and cannot be written")
         position.distinct(target.labels, name)
+        position.require(not target.reshapes, f"{name} is written in another shape")
     _check(position.statement, position)
 
 
@@ -227,12 +228,13 @@ def _(statement: Sum, at: Position) -> None:
 @_check.register
 def _(statement: Contract, at: Position) -> None:
     left, right = statement.left, statement.right
-    sizes = at.labelled([left, right, statement.target])
+    at.labelled([left, right, statement.target])
     both = set(left.labels) | set(right.labels)
     at.require(set(statement.target.labels) <= both, "a label of the target that no operand has")
     summed = both - set(statement.target.labels)
     at.require(summed <= set(left.labels) & set(right.labels), "a label is summed in one operand")
-    at.require(len(set(sizes) - {SAMPLE_LABEL}) <= 3, "more than three labels")
+    kept = set(left.labels) & set(right.labels) & set(statement.target.labels)
+    at.require(kept <= {SAMPLE_LABEL}, "a label of both operands is kept")
     at.distinct(left.labels, left.ref.family)
     at.distinct(right.labels, right.ref.family)
     at.scalar(*(load for _, load in statement.loads))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import sympy
 
@@ -13,6 +14,13 @@ from sifrc.lower.arrays import SAMPLE_LABEL, Load
 __all__ = ["Scope"]
 
 _LETTERS = "ijlmnoqrsuvw"
+
+
+def _more_letters() -> Iterator[str]:
+    """Letters, and after the last of them letters with numbers."""
+    yield from _LETTERS
+    for number in count(1):
+        yield from (f"{letter}{number}" for letter in _LETTERS)
 
 
 @dataclass
@@ -33,7 +41,7 @@ class Scope:
         """The letter of an axis, a new one if it has none."""
         if axis not in self.labels:
             used = set(self.labels.values())
-            free = next(letter for letter in _LETTERS if letter not in used)
+            free = next(letter for letter in _more_letters() if letter not in used)
             self.labels[axis] = SAMPLE_LABEL if axis.is_sample else free
         return self.labels[axis]
 

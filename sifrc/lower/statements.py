@@ -81,10 +81,10 @@ class Sum:
 class Contract:
     """A matrix product: ``target`` := scale · Σ left · right over the labels the target lacks.
 
-    ``scale`` is a SymPy expression over ``loads``, which are scalars (often 1, or ``mean``). Leaving the
-    sample aside where an operand has three dimensions, the operands have one or two dimensions each and
-    together at most three labels: matrix–matrix, matrix–vector, outer and inner products, once, or for
-    every sample, or summed over the samples.
+    ``scale`` is a SymPy expression over ``loads``, which are scalars (often 1, or ``mean``). The labels of
+    the left operand alone are the rows of the product, those of the right one alone its columns, and those of
+    both are summed, however many there are of each: a matrix product of the operands with each group as one
+    dimension, once, or for every sample where both have its label and the target too.
     """
 
     target: Load

@@ -219,7 +219,7 @@ class _Plan:
         if not undecided or self.derived.curvature.convexity != "undecided":
             return None
         output = self.model.output
-        symbol = mean_block(output.axis, output.index)
+        symbol = mean_block(output)
         self.notes.append("Whether the loss is convex is not known: its block is checked at every curvature.")
         equation = Equation(symbol, Spectral(symbol, "definite"), output.index, "EA-CG(8a)")
         return System("definite_output", "The output's block is positive semi-definite", (equation,))
@@ -227,7 +227,7 @@ class _Plan:
     def _layers(self) -> Iterator[_Layer]:
         for parameters in reversed(self.model.parameters):
             c = owner_of(self.model, parameters)
-            block, moment = mean_block(c.axis, c.index), moment_symbol(parameters, self.moment)
+            block, moment = mean_block(c), moment_symbol(parameters, self.moment)
             if self.average:
                 block, moment = _renamed(block, "H̃+"), _renamed(moment, "Ã+")
             yield _Layer(parameters, block, moment)
@@ -241,7 +241,7 @@ class _Plan:
         keeps = [Equation(weight, new_weight, None, "definition")]
         for layer in self._layers():
             c = owner_of(self.model, layer.parameters)
-            fresh = (mean_block(c.axis, c.index), moment_symbol(layer.parameters, self.moment))
+            fresh = (mean_block(c), moment_symbol(layer.parameters, self.moment))
             for symbol, new, family in zip(fresh, (layer.block, layer.moment), ("H̃", "Ã"), strict=True):
                 kept = _renamed(symbol, family)
                 # Kept is the average of weight one: (decay·w·old + (1 − decay)·fresh) over the new weight.

@@ -6,7 +6,8 @@ from fractions import Fraction
 
 import sympy
 
-from sifrc.ir import Axis, Expr, Input, Role
+from sifrc.ir import Axis, Expr, Input, Join, Role
+from sifrc.ir.axes import AxisKind
 from sifrc.ir.build import apply, einsum, rename, scale, total
 from sifrc.model.loss import build_loss
 from sifrc.model.parameters import LayerParameters, Parameter
@@ -28,19 +29,18 @@ def build_model(spec: Spec) -> Model:
         ModelError: the loss or an activation has no meaning as a differentiable function.
     """
     groups = _fuse(spec)
-    size = {spec.input.name: spec.input.size} | {layer.name: layer.size for layer in spec.layers}
-    input_symbol = Input("x", 0, (Axis(spec.input.name, spec.input.size),), Role.STATE)
+    input_symbol = Input("x", 0, _axes(spec.input.name, spec.input.shape), Role.STATE)
     states: dict[str, tuple[int, Input]] = {spec.input.name: (0, input_symbol)}
     parameters: dict[str, LayerParameters] = {}
     constraints: list[Constraint] = []
     for index, group in enumerate(groups, start=1):
         name = group[-1].name
-        axis = Axis(name, group[-1].size)
+        axes = _axes(name, group[-1].shape)
         sources = [states[source] for source in group[0].inputs]
-        owned = _parameters(group[0], index, size[group[0].inputs[0]], parameters)
-        pre_activation = _affine(group[0], [symbol for _, symbol in sources], owned, axis)
+        owned = _parameters(group[0], index, sources[0][1].axes[-1], parameters)
+        pre_activation = _affine(group[0], [symbol for _, symbol in sources], owned, axes)
         activation, value = _activated(_activation(group), pre_activation)
-        symbol = Input("x", index, (axis,), Role.STATE)
+        symbol = Input("x", index, axes, Role.STATE)
         constraints.append(
             Constraint(
                 index=index,
@@ -56,7 +56,7 @@ def build_model(spec: Spec) -> Model:
         )
         states[name] = (index, symbol)
     output = constraints[-1]
-    target = Input("t", None, (output.axis,), Role.CLASS if spec.loss.targets == "classes" else Role.DATA)
+    target = Input("t", None, output.axes, Role.CLASS if spec.loss.targets == "classes" else Role.DATA)
     function = spec.loss.function
     regularized, values = _regularization(spec, constraints)
     return Model(
@@ -71,6 +71,14 @@ def build_model(spec: Spec) -> Model:
         lambda_values=values,
         loss_factor=_loss_factor(spec, len(constraints)),
     )
+
+
+def _axes(name: str, shape: tuple[int, ...]) -> tuple[Axis, ...]:
+    """The axes of a state: the last one counts features, the others the places that have them."""
+    if len(shape) == 1:
+        return (Axis(name, shape[0]),)
+    places = (Axis(f"{name}.{n}", size, kind=AxisKind.PLACE) for n, size in enumerate(shape[:-1]))
+    return (*places, Axis(name, shape[-1]))
 
 
 def _loss_factor(spec: Spec, output: int) -> Input | None:
@@ -122,14 +130,14 @@ def scalar_function(spec: FunctionSpec) -> ScalarFunction:
 
 
 def _parameters(
-    layer: LayerSpec, index: int, inputs: int, known: dict[str, LayerParameters]
+    layer: LayerSpec, index: int, inputs: Axis, known: dict[str, LayerParameters]
 ) -> LayerParameters | None:
     """The parameters of a dense layer, its own, with the number of its constraint, or the shared ones."""
     if layer.kind != "dense":
         return None
     if layer.share is not None:
         return known[layer.share]
-    rows, columns = Axis(f"{layer.name}.out", layer.size), Axis(f"{layer.name}.in", inputs)
+    rows, columns = Axis(f"{layer.name}.out", layer.shape[-1]), Axis(f"{layer.name}.in", inputs.entries)
     members = [Parameter(layer.name, "weight", Input("W", index, (rows, columns), Role.PARAMETER))]
     if layer.bias:
         members.append(Parameter(layer.name, "bias", Input("β", index, (rows,), Role.PARAMETER)))
@@ -139,15 +147,23 @@ def _parameters(
     return known[layer.name]
 
 
-def _affine(layer: LayerSpec, sources: list[Input], owned: LayerParameters | None, axis: Axis) -> Expr:
-    """a_k: W x + β of a dense layer, else the sum of the sources."""
+def _affine(
+    layer: LayerSpec, sources: list[Input], owned: LayerParameters | None, axes: tuple[Axis, ...]
+) -> Expr:
+    """a_k: W x + β of a dense layer at every place, all axes of x as one, or the sum of the sources."""
+    if layer.kind == "flatten" and len(sources[0].axes) > 1:
+        (source,) = sources
+        join = Join(tuple(axis.entries for axis in source.axes))
+        return einsum([(join, (*axes, *source.axes)), (source, source.axes)], axes)
     if owned is None:
-        return total([rename(source, (axis,)) for source in sources], (axis,))
+        return total([rename(source, axes) for source in sources], axes)
     (source,) = sources
-    terms = [einsum([(owned.weight, (axis, source.axes[0])), (source, source.axes)], (axis,))]
+    *places, feature = axes
+    inputs = (*places, source.axes[-1])
+    terms = [einsum([(owned.weight, (feature, source.axes[-1])), (source, inputs)], axes)]
     if owned.bias is not None:
-        terms.append(rename(owned.bias, (axis,)))
-    return total(terms, (axis,))
+        terms.append(einsum([(owned.bias, (feature,))], axes))
+    return total(terms, axes)
 
 
 def _regularization(

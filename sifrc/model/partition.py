@@ -75,10 +75,10 @@ def partition_of(spec: Spec) -> Partition:
 
 def _counts(spec: Spec) -> tuple[int, ...]:
     """Numbers in each tensor, in the order of the network."""
-    sizes = {spec.input.name: spec.input.size} | {layer.name: layer.size for layer in spec.layers}
     counts: list[int] = []
     for layer in owners(spec.layers):
-        counts.append(layer.size * sizes[layer.inputs[0]])
+        units = layer.shape[-1]
+        counts.append(units * spec.shapes[layer.inputs[0]][-1])
         if layer.bias:
-            counts.append(layer.size)
+            counts.append(units)
     return tuple(counts)

@@ -45,9 +45,9 @@ class Constraint:
     parameters: LayerParameters | None
 
     @property
-    def axis(self) -> Axis:
-        """The axis of the state."""
-        return self.state.axes[0]
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes of the state, the last of which is that of its features."""
+        return self.state.axes
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,17 @@ class Model:
     def output(self) -> Constraint:
         """The last constraint."""
         return self.constraints[-1]
+
+    @property
+    def separates(self) -> bool:
+        """Whether every weight acts at one place of its input: its gradient is a product of vectors."""
+        return all(len(c.axes) == 1 for c in self.constraints if c.parameters is not None)
+
+    @property
+    def output_axis(self) -> Axis:
+        """The axis of the output: a loss is over one."""
+        (axis,) = self.output.axes
+        return axis
 
     def state(self, index: int) -> Input:
         """x[index]; x[0] is the network input."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from sifrc.derive.curvature.kinds import EXACT_WHEN
-from sifrc.derive.curvature.systems import FACTORED, MEAN_BLOCK, MOMENTS, Moment
+from sifrc.derive.curvature.systems import BIAS_BLOCKS, FACTORED, MEAN_BLOCK, MOMENTS, Moment, bias_block
 from sifrc.derive.curvature.weights import owner_of
 from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, GRADIENT
 from sifrc.derive.system import System
@@ -46,14 +46,17 @@ _MEANS: Mapping[Form, tuple[str, ...]] = MappingProxyType(
 """Functions that compute the blocks of the batch."""
 
 
-def _biases(model: Model, family: str) -> tuple[Entry, ...]:
-    """The blocks of the biases, where a layer has one."""
-    return tuple(
-        Entry(parameter.name, (family, owner_of(model, owned).index))
+def _biases(model: Model, *, mean: bool) -> tuple[tuple[str, ...], tuple[Entry, ...]]:
+    """Functions that compute blocks of biases from those of the pre-activations, and all blocks of biases."""
+    biases = [
+        (parameter.name, bias_block(owner_of(model, owned), mean=mean))
         for owned in model.parameters
         for parameter in owned.members
         if parameter.slot == "bias"
-    )
+    ]
+    summed = any(symbol.family in BIAS_BLOCKS for _, symbol in biases)
+    entries = tuple(Entry(name, (symbol.family, symbol.index)) for name, symbol in biases)
+    return ((f"{'mean' if mean else 'sample'}_bias_blocks",) if summed else ()), entries
 
 
 def _weights(model: Model) -> tuple[Entry, ...]:
@@ -72,10 +75,12 @@ def _block_hessian(declared: Declaration, context: Context) -> Operator:
         choices = (("reduction", (reduction,)), ("dense", (dense,)))
         if reduction == "none":
             before = (f"sample_blocks_of_{form}",) if form in FACTORED else ()
-            found = Table(_biases(model, "H"), SampleBlocks())
-            return Case(before, (found,), choices, (form,), batch_axis=True)
-        functions: tuple[str, ...] = (*_MEANS[form], *(_DENSE[form] if dense else ()))
-        entries = _biases(model, MEAN_BLOCK) + (_weights(model) if dense else ())
+            summed, biases = _biases(model, mean=False)
+            found = Table(biases, SampleBlocks())
+            return Case((*before, *summed), (found,), choices, (form,), batch_axis=True)
+        summed, biases = _biases(model, mean=True)
+        functions: tuple[str, ...] = (*_MEANS[form], *summed, *(_DENSE[form] if dense else ()))
+        entries = biases + (_weights(model) if dense else ())
         return Case(functions, (Table(entries, Blocks(dense)),), choices, (form,))
 
     cases = [
@@ -161,7 +166,7 @@ def _block_vector_product(declared: Declaration, context: Context) -> Operator:
     exact = {form: f"block_product_of_{form}" for form in FACTORED}
     cases = [case((None, _EXACT), (exact.get(form, "block_product"),), form) for form in _EACH]
     for form in _FORMS:
-        for moment in _MOMENTS:
+        for moment in _MOMENTS if form == "batch" or context.model.separates else ():
             values = (None, moment) if moment == "second" and form == "batch" else (moment,)
             functions = (*_MEANS[form], f"{moment}_moments", f"block_product_{moment}")
             cases.append(case(values, functions, form, whole=form in ("samples", "outputs")))
@@ -224,6 +229,8 @@ def _systems(context: Context, wanted: Collection[str]) -> Iterator[Row]:
     rows: list[tuple[str, Callable[[], System]]] = [
         ("mean_blocks", lambda: curvature.mean_blocks("samples")),
         *((f"mean_blocks_of_{form}", lambda f=form: curvature.mean_blocks(f)) for form in FACTORED),
+        ("mean_bias_blocks", lambda: curvature.bias_blocks(mean=True)),
+        ("sample_bias_blocks", lambda: curvature.bias_blocks(mean=False)),
         ("second_moments", lambda: curvature.moments("second")),
         ("mean_moments", lambda: curvature.moments("mean")),
         *((f"sample_blocks_of_{form}", lambda f=form: curvature.sample_blocks(f)) for form in FACTORED),

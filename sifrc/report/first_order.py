@@ -13,6 +13,7 @@ from sifrc.report.indices import range_text
 from sifrc.report.layout import ZERO, Derivative, Function, Scalar, Symbol
 from sifrc.report.sheet import Section
 from sifrc.scalar import ScalarFunction, is_zero
+from sifrc.spec.graph import size_text
 
 __all__ = ["first_order_sections"]
 
@@ -44,12 +45,12 @@ def _forward(book: Book) -> Section:
     """The forward model, its sizes, and what F_k are."""
     model, last = book.model, book.names.last
     rows = book.rows([*lines_of(book.derived.first.forward, "forward"), *_function_lines(book)])
-    entries = model.input.axes[0].size
+    entries = size_text(model.spec.input.shape)
     notes = [f"n = {model.depth}; x_0 is the input '{model.spec.input.name}', {entries} entries."]
     notes.append(
         "∘ and ⊘ multiply and divide entry by entry, 𝟏 is the vector of ones, F_k acts on each entry."
     )
-    notes += _runs(model.constraints, lambda c: c.axis.size, last, _describe_states)
+    notes += _runs(model.constraints, lambda c: tuple(axis.size for axis in c.axes), last, _describe_states)
     active = [c for c in model.constraints if c.activation is not None]
     notes += _runs(active, lambda c: c.activation, last, _describe_function)
     if not book.names.chain:
@@ -76,7 +77,8 @@ def _describe_states(members: list[Constraint], where: str) -> str:
     listed = ", ".join(c.name for c in members)
     if len(members) > _MOST_NAMES:
         listed = f"{members[0].name}, …, {members[-1].name}"
-    return f"x_k has {members[0].axis.size} entries for {where}: {listed}."
+    entries = size_text(tuple(axis.entries for axis in members[0].axes))
+    return f"x_k has {entries} entries for {where}: {listed}."
 
 
 def _describe_function(members: list[Constraint], where: str) -> str:

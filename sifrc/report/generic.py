@@ -22,6 +22,7 @@ from sifrc.ir import (
     Einsum,
     Expr,
     Input,
+    Join,
     LinearSolve,
     LogSoftmax,
     LogSumExp,
@@ -86,6 +87,11 @@ def _(node: Input, layer: int, keys: Keys) -> str:
 @_key.register
 def _(node: Delta, layer: int, keys: Keys) -> str:
     return "Delta"
+
+
+@_key.register
+def _(node: Join, layer: int, keys: Keys) -> str:
+    return f"Join {len(node.sizes)}"
 
 
 @_key.register

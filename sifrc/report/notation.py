@@ -19,6 +19,7 @@ from sifrc.ir import (
     Einsum,
     Expr,
     Input,
+    Join,
     LinearSolve,
     LogSoftmax,
     LogSumExp,
@@ -145,7 +146,7 @@ def _(expr: Add, context: Notation) -> Layout:
 @_matrix.register
 def _(expr: Einsum, context: Notation) -> Layout:
     coefficient, operands, out, averaged = _flatten(expr)
-    factors: list[Factor] = []
+    operands, factors = _joined(operands, out, context)
     for operand, labels in operands:
         divides = isinstance(operand, Map) and _is(operand, RECIPROCAL) and len(labels) < 2
         inside = operand.operands[0][0] if divides and isinstance(operand, Map) else operand
@@ -154,6 +155,33 @@ def _(expr: Einsum, context: Notation) -> Layout:
         factors.append(Factor(layout, labels, divides))
     product = matrix_product(factors, out, context.layer)
     return sum_of(((coefficient, Mean(product) if averaged else product),))
+
+
+def _joined(
+    operands: list[Operand], out: tuple[Axis, ...], context: Notation
+) -> tuple[list[Operand], list[Factor]]:
+    """The operands without what joins axes, and as factors those whose axes are joined, or taken apart.
+
+    Raises:
+        NoMatrixForm: the axes that are joined are not those of one operand.
+    """
+    rest, factors = list(operands), []
+    for join in [operand for operand in operands if isinstance(operand[0], Join)]:
+        rest.remove(join)
+        for name, old, new in (("vec", join[1][1:], join[1][:1]), ("unvec", join[1][:1], join[1][1:])):
+            touched = [operand for operand in rest if set(old) & set(operand[1])]
+            if not set(old) & set(out) and len(touched) == 1 and touched[0][1] == old:
+                rest.remove(touched[0])
+                factors.append(Factor(Named(name, (_matrix(touched[0][0], context),)), new))
+                break
+        else:
+            raise NoMatrixForm("axes of several factors are joined")
+    return rest, factors
+
+
+@_matrix.register
+def _(expr: Join, context: Notation) -> Layout:
+    raise NoMatrixForm("a tensor that joins axes")
 
 
 @_matrix.register
@@ -321,6 +349,12 @@ def _indexed(expr: Expr, names: Mapping[Axis, str], context: Notation) -> Layout
 @_indexed.register
 def _(expr: Delta, names: Mapping[Axis, str], context: Notation) -> Layout:
     return Indexed(Symbol("δ"), tuple(names[axis] for axis in expr.axes))
+
+
+@_indexed.register
+def _(expr: Join, names: Mapping[Axis, str], context: Notation) -> Layout:
+    whole, *parts = (names[axis] for axis in expr.axes)
+    return Indexed(Symbol("δ"), (whole, f"({''.join(parts)})"))
 
 
 @_indexed.register

@@ -39,14 +39,14 @@ class Uniform:
         groups = partition_of(model.spec).size
         linear = [c for c in model.constraints if c.activation is None] if model.is_chain else []
         for c in linear:
-            axes = (c.axis,)
+            axes = c.axes
             own[Input("b", c.index, axes, Role.ADJOINT)] = Input("y", c.index, axes, Role.ADJOINT)
             own[Input("γ", c.index, axes, Role.TANGENT)] = negative(Input("z", c.index, axes, Role.TANGENT))
             own[Input("b°", c.index, axes, Role.ADJOINT)] = Input("y°", c.index, axes, Role.ADJOINT)
             own[Input("c", c.index, axes, Role.TANGENT)] = Input("dy", c.index, axes, Role.TANGENT)
             # Tangents of the groups, along the axes of which up to three meet.
             for number in range(3):
-                slots = (group_axis(groups, number), c.axis)
+                slots = (group_axis(groups, number), *c.axes)
                 own[Input("ḃ", c.index, slots, Role.TANGENT)] = Input("ẏ", c.index, slots, Role.TANGENT)
         self.table: Mapping[Input, Expr] = MappingProxyType(own)
         self.layers = tuple(c.index for c in linear)

@@ -41,6 +41,7 @@ _KEYS_OF_TYPE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "dense": ("name", "type", "inputs", "units", "bias", "share", "init", "activation", "parameters"),
         "activation": ("name", "type", "inputs", "function", "expression", "parameters"),
         "add": ("name", "type", "inputs", "activation", "parameters"),
+        "flatten": ("name", "type", "inputs"),
     }
 )
 
@@ -69,12 +70,12 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         _check_keys(layer, ("network", "layers", index), positions)
     graph = resolve_graph(shape.network, positions)
     default = _initialization(shape.init, ("init",), positions)
-    biases = {item.name: item.shape.bias is not False for item in graph.items}
+    biases = {item.name: item.written.bias is not False for item in graph.items}
     layers = tuple(_layer(item, default, biases, positions) for item in graph.items)
     source = shape.network.input
     return Spec(
         name=shape.name,
-        input=InputSpec(source.name, source.size, positions.value(("network", "input"))),
+        input=InputSpec(source.name, source.shape, positions.value(("network", "input"))),
         layers=layers,
         loss=_loss(shape, positions),
         regularization=_regularization(shape, layers, positions),
@@ -122,7 +123,7 @@ def _check_keys(layer: LayerShape, path: Path, positions: Positions) -> None:
 def _layer(
     item: Item, default: InitializationSpec | None, biases: Mapping[str, bool], positions: Positions
 ) -> LayerSpec:
-    shape, path = item.shape, item.path
+    shape, path = item.written, item.path
     dense = shape.type == "dense"
     if shape.share is not None and shape.init is not None:
         raise positions.error(
@@ -139,7 +140,7 @@ def _layer(
         name=item.name,
         kind=shape.type,
         inputs=item.inputs,
-        size=item.size,
+        shape=item.shape,
         activation=_activation(item, positions),
         bias=biases[shape.share or item.name],
         share=shape.share,
@@ -150,7 +151,7 @@ def _layer(
 
 def _activation(item: Item, positions: Positions) -> FunctionSpec | None:
     """The function of an activation layer, or of the short form."""
-    shape, path = item.shape, item.path
+    shape, path = item.written, item.path
     if shape.type == "activation":
         return activation_spec(
             positions, path, shape.function, shape.expression, shape.parameters, (*path, "parameters")

@@ -41,7 +41,7 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
         "sifrc": 1,
         "name": spec.name,
         "network": {
-            "input": {"name": spec.input.name, "size": spec.input.size},
+            "input": {"name": spec.input.name, "size": _size(spec.input.shape)},
             "layers": [_layer(layer) for layer in spec.layers],
         },
         "loss": {
@@ -89,6 +89,11 @@ def spec_hash(spec: Spec) -> str:
     return sha256(text.encode()).hexdigest()
 
 
+def _size(shape: tuple[int, ...]) -> int | list[int]:
+    """Sizes of axes as they are written: one alone without a list."""
+    return shape[0] if len(shape) == 1 else list(shape)
+
+
 def _training(training: TrainingSpec) -> dict[str, Any]:
     """Keys that most specs do not have, where they have them."""
     found: dict[str, Any] = {}
@@ -116,7 +121,7 @@ def _function(function: FunctionSpec) -> dict[str, Any]:
 def _layer(layer: LayerSpec) -> dict[str, Any]:
     result: dict[str, Any] = {"name": layer.name, "type": layer.kind, "inputs": list(layer.inputs)}
     if layer.kind == "dense":
-        result["units"] = layer.size
+        result["units"] = layer.shape[-1]
         if layer.share is not None:
             result["share"] = layer.share
         else:

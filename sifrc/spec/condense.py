@@ -109,7 +109,7 @@ def _looks(spec: Spec) -> tuple[list[_Look], list[int]]:
         looks.append(
             (
                 layer.kind,
-                layer.size,
+                layer.shape,
                 layer.activation,
                 layer.bias,
                 shared,

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from sifrc.errors import SpecError
 from sifrc.spec.curvature import CURVATURE_KINDS
 from sifrc.spec.positions import Path, Positions
-from sifrc.spec.schema import SHAPES, SpecShape
+from sifrc.spec.schema import SHAPES, TAGS, SpecShape
 from sifrc.spec.suggest import did_you_mean, quoted_list, shortened
 
 __all__ = ["describe", "validate_shape"]
@@ -38,7 +38,7 @@ _EXAMPLES: Mapping[str, str] = MappingProxyType(
         "network": "network: {input: {name: image, size: 64}, layers: [...]}",
         "input": "input: {name: image, size: 64}",
         "layers": "a list of layers such as {name: fc1, type: dense, units: 32}",
-        "size": "size: 64",
+        "size": "size: 64, or size: [8, 8]",
         "type": "type: dense, activation or add",
         "loss": "loss: {function: cross_entropy}, or {expression: ...} over y and t",
         "activation": "activation: tanh, or {function: ...} or {expression: ...}",
@@ -107,9 +107,14 @@ def validate_shape(data: object, positions: Positions) -> SpecShape:
     raise _translate(problems[0][2], positions)
 
 
+def _path(problem: ErrorDetails) -> Path:
+    """Where it stands in the spec."""
+    return tuple(item for item in problem["loc"] if item not in TAGS)
+
+
 def _order(problem: ErrorDetails, positions: Positions) -> tuple[bool, int, int]:
     """File order; a missing key stands nowhere, and is often a misspelt one: last."""
-    path = problem["loc"]
+    path = _path(problem)
     place = positions.key(path) if problem["type"] == "extra_forbidden" else positions.value(path)
     line, column = (place.line, place.column) if place is not None else (0, 0)
     return problem["type"] == "missing", line, column
@@ -117,7 +122,7 @@ def _order(problem: ErrorDetails, positions: Positions) -> tuple[bool, int, int]
 
 def _translate(problem: ErrorDetails, positions: Positions) -> SpecError:
     """One error of pydantic as a SpecError."""
-    path: Path = problem["loc"]
+    path = _path(problem)
     kind = problem["type"]
     key = next((item for item in reversed(path) if isinstance(item, str)), "spec")
     found = problem["input"]

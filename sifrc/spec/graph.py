@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from types import MappingProxyType
 
 from sifrc.errors import SpecError
 from sifrc.spec.names import name_problem
 from sifrc.spec.positions import Path, Positions
-from sifrc.spec.schema import LayerShape, NetworkShape
+from sifrc.spec.schema import MAX_UNITS, LayerShape, NetworkShape
 from sifrc.spec.suggest import did_you_mean, shortened
 from sifrc.spec.types import LayerSpec
 
-__all__ = ["Graph", "Item", "resolve_graph", "state_names"]
+__all__ = ["Graph", "Item", "resolve_graph", "size_text", "state_names"]
 
 _LAYERS: Path = ("network", "layers")
 _INPUT: Path = ("network", "input")
@@ -22,21 +23,21 @@ _INPUT: Path = ("network", "input")
 
 @dataclass(frozen=True)
 class Item:
-    """A layer with its inputs and size resolved; the rest is in its shape.
+    """A layer with its inputs and the shape of its output resolved; the rest is as written.
 
     Args:
         index: position in the file, from 0.
         name: the layer's name, given or made.
-        shape: the layer as written.
+        written: the layer as written.
         inputs: names of its inputs.
-        size: number of outputs.
+        shape: sizes of the axes of its output.
     """
 
     index: int
     name: str
-    shape: LayerShape
+    written: LayerShape
     inputs: tuple[str, ...]
-    size: int = 0
+    shape: tuple[int, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -45,7 +46,7 @@ class Item:
 
     def input_path(self, position: int) -> Path:
         """Where one of its inputs stands; the layer, if it was not written."""
-        return (*self.path, "inputs", position) if self.shape.inputs is not None else self.path
+        return (*self.path, "inputs", position) if self.written.inputs is not None else self.path
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Graph:
 
 
 def resolve_graph(network: NetworkShape, positions: Positions) -> Graph:
-    """Resolve names, order and sizes of the layers.
+    """Resolve names, order and shapes of the layers.
 
     Args:
         network: the network as written.
@@ -73,8 +74,8 @@ def resolve_graph(network: NetworkShape, positions: Positions) -> Graph:
     Example:
         >>> network = NetworkShape.model_validate(
         ...     {"input": {"size": 4}, "layers": [{"type": "dense", "units": 2}]})
-        >>> [(item.name, item.inputs, item.size) for item in resolve_graph(network, Positions("f")).items]
-        [('dense1', ('input',), 2)]
+        >>> [(item.name, item.inputs, item.shape) for item in resolve_graph(network, Positions("f")).items]
+        [('dense1', ('input',), (2,))]
     """
     items = _named(network, positions)
     known = {item.name: item for item in items}
@@ -82,9 +83,10 @@ def resolve_graph(network: NetworkShape, positions: Positions) -> Graph:
     _check_shares(items, known, positions)
     ordered = _topological(items, known, positions)
     _check_used(ordered, known, positions)
-    sized = _sizes(network, ordered, positions)
-    _check_share_sizes(network, sized, positions)
-    return Graph(network.input.name, sized)
+    shaped = _shapes(network, ordered, positions)
+    _check_share_sizes(network, shaped, positions)
+    _check_output(shaped, positions)
+    return Graph(network.input.name, shaped)
 
 
 def _named(network: NetworkShape, positions: Positions) -> list[Item]:
@@ -121,7 +123,7 @@ def _check_inputs(
     """Every input exists, and every layer has as many as its type takes."""
     names = (source, *known)
     for item in items:
-        kind = item.shape.type
+        kind = item.written.type
         path: Path = (*item.path, "inputs")
         for position, name in enumerate(item.inputs):
             if name != source and name not in known:
@@ -153,9 +155,9 @@ def _check_inputs(
 
 def _check_shares(items: Sequence[Item], known: Mapping[str, Item], positions: Positions) -> None:
     """``share`` names a dense layer that owns its parameters."""
-    owners = [item.name for item in items if item.shape.type == "dense" and item.shape.share is None]
+    owners = [item.name for item in items if item.written.type == "dense" and item.written.share is None]
     for item in items:
-        share = item.shape.share
+        share = item.written.share
         if share is None:
             continue
         path: Path = (*item.path, "share")
@@ -171,15 +173,15 @@ def _check_shares(items: Sequence[Item], known: Mapping[str, Item], positions: P
                 label=did_you_mean(share, owners),
             )
         owner = known[share]
-        if owner.shape.type != "dense":
+        if owner.written.type != "dense":
             raise positions.error(
                 path, f"layer '{share}' has no parameters to share", hint="only dense layers have parameters"
             )
-        if owner.shape.share is not None:
+        if owner.written.share is not None:
             raise positions.error(
                 path,
                 f"layer '{share}' shares its parameters itself",
-                hint=f"name the layer that owns them, e.g. share: {shortened(owner.shape.share)}",
+                hint=f"name the layer that owns them, e.g. share: {shortened(owner.written.share)}",
             )
 
 
@@ -188,8 +190,8 @@ def _topological(items: Sequence[Item], known: Mapping[str, Item], positions: Po
     needs: dict[str, set[str]] = {}
     for item in items:
         needs[item.name] = {name for name in item.inputs if name in known}
-        if item.shape.share is not None:
-            needs[item.name].add(item.shape.share)
+        if item.written.share is not None:
+            needs[item.name].add(item.written.share)
     users: dict[str, list[str]] = {name: [] for name in known}
     for name, required in needs.items():
         for other in required:
@@ -220,7 +222,7 @@ def _cycle(
     while True:
         current = known[trail[-1]]
         # Inputs in the order written, then the shared layer.
-        before = next(name for name in (*current.inputs, current.shape.share) if name in left and name)
+        before = next(name for name in (*current.inputs, current.written.share) if name in left and name)
         if before in trail:
             loop = trail[trail.index(before) :]
             break
@@ -235,10 +237,10 @@ def _cycle(
         path = first.input_path(first.inputs.index(back))
     else:
         path = (*first.path, "share")
-    shared = [name for name in loop if known[name].shape.share in loop]
+    shared = [name for name in loop if known[name].written.share in loop]
     hint = "a layer may only take what is computed before it"
     if shared:
-        owner = known[shared[0]].shape.share
+        owner = known[shared[0]].written.share
         hint += f"; the owner of shared parameters ({owner}) must come before '{shared[0]}'"
     cycle = " → ".join([*loop, loop[0]])
     return positions.error(path, f"the layers form a cycle: {shortened(cycle, 300)}", hint=hint)
@@ -262,37 +264,70 @@ def _check_used(ordered: Sequence[Item], known: Mapping[str, Item], positions: P
             f"layer '{item.name}' is not used: nothing leads from it to the output '{output.name}'",
             hint="the last layer is the output; remove this one, or name it in the inputs of another",
         )
-    if all(item.shape.type != "dense" for item in ordered):
+    if all(item.written.type != "dense" for item in ordered):
         raise positions.error(
             _LAYERS, "the network has nothing to train", hint="it needs a layer of type dense"
         )
 
 
-def _sizes(network: NetworkShape, ordered: Sequence[Item], positions: Positions) -> tuple[Item, ...]:
-    """Sizes in topological order."""
-    sizes = {network.input.name: network.input.size}
+def _shapes(network: NetworkShape, ordered: Sequence[Item], positions: Positions) -> tuple[Item, ...]:
+    """Shapes in topological order."""
+    shapes = {network.input.name: network.input.shape}
+    _check_entries(network.input.name, network.input.shape, (*_INPUT, "size"), positions)
     owners = {item.name: item for item in ordered}
-    sized: list[Item] = []
+    shaped: list[Item] = []
     for item in ordered:
-        if item.shape.type == "dense":
-            size = _dense_size(item, owners, positions)
-        else:
-            size = sizes[item.inputs[0]]
-            for position, name in enumerate(item.inputs):
-                if sizes[name] != size:
-                    raise positions.error(
-                        item.input_path(position),
-                        f"sizes differ in add layer '{item.name}': '{item.inputs[0]}' has {size}, "
-                        f"'{name}' has {sizes[name]}",
-                        hint="an add layer sums inputs of equal size",
-                    )
-        sizes[item.name] = size
-        sized.append(Item(item.index, item.name, item.shape, item.inputs, size))
-    return tuple(sized)
+        shape = shapes[item.inputs[0]]
+        if item.written.type == "dense":
+            shape = (*shape[:-1], _units(item, owners, positions))
+        elif item.written.type == "flatten":
+            shape = (prod(shape),)
+        for position, name in enumerate(item.inputs[1:], start=1):
+            if shapes[name] != shape:
+                raise positions.error(
+                    item.input_path(position),
+                    f"sizes differ in add layer '{item.name}': '{item.inputs[0]}' has {size_text(shape)}, "
+                    f"'{name}' has {size_text(shapes[name])}",
+                    hint="an add layer sums inputs of equal size",
+                )
+        _check_entries(item.name, shape, item.path, positions)
+        shapes[item.name] = shape
+        shaped.append(replace(item, shape=shape))
+    return tuple(shaped)
 
 
-def _dense_size(item: Item, known: Mapping[str, Item], positions: Positions) -> int:
-    units, share = item.shape.units, item.shape.share
+def size_text(shape: tuple[int, ...]) -> str:
+    """Sizes of axes in words.
+
+    Example:
+        >>> size_text((10,)), size_text((28, 28))
+        ('10', '28 x 28')
+    """
+    return " x ".join(map(str, shape))
+
+
+def _check_entries(name: str, shape: tuple[int, ...], path: Path, positions: Positions) -> None:
+    if prod(shape) > MAX_UNITS:
+        raise positions.error(
+            path,
+            f"'{name}' is too large: {size_text(shape)} entries",
+            hint=f"at most {MAX_UNITS} in all",
+        )
+
+
+def _check_output(shaped: Sequence[Item], positions: Positions) -> None:
+    """A loss is over one axis."""
+    output = max(shaped, key=lambda item: item.index)
+    if len(output.shape) > 1:
+        raise positions.error(
+            output.path,
+            f"the output '{output.name}' has several axes, {size_text(output.shape)}, and a loss takes one",
+            hint="end with a layer of type flatten",
+        )
+
+
+def _units(item: Item, known: Mapping[str, Item], positions: Positions) -> int:
+    units, share = item.written.units, item.written.share
     if share is None:
         if units is None:
             raise positions.error(
@@ -301,9 +336,9 @@ def _dense_size(item: Item, known: Mapping[str, Item], positions: Positions) -> 
                 hint="add units: 32, or share: and the name of another dense layer",
             )
         return units
-    owner = known[share].shape
+    owner = known[share].written
     if owner.units is None:
-        return _dense_size(known[share], known, positions)
+        return _units(known[share], known, positions)
     if units is not None and units != owner.units:
         raise positions.error(
             (*item.path, "units"),
@@ -315,11 +350,11 @@ def _dense_size(item: Item, known: Mapping[str, Item], positions: Positions) -> 
 
 
 def _check_share_sizes(network: NetworkShape, items: Sequence[Item], positions: Positions) -> None:
-    """A shared weight needs inputs of one size, and a shared bias is there for both or for none."""
-    sizes = {network.input.name: network.input.size} | {item.name: item.size for item in items}
+    """A shared weight needs inputs whose last axes agree; a shared bias is there for both or for none."""
+    sizes = {network.input.name: network.input.shape[-1]} | {item.name: item.shape[-1] for item in items}
     known = {item.name: item for item in items}
     for item in items:
-        share = item.shape.share
+        share = item.written.share
         if share is None:
             continue
         owner = known[share]
@@ -331,8 +366,8 @@ def _check_share_sizes(network: NetworkShape, items: Sequence[Item], positions: 
                 f"it shares takes '{theirs}' with {sizes[theirs]}",
                 hint="shared parameters need inputs of equal size",
             )
-        bias = owner.shape.bias is not False
-        if item.shape.bias not in (None, bias):
+        bias = owner.written.bias is not False
+        if item.written.bias not in (None, bias):
             raise positions.error(
                 (*item.path, "bias"),
                 f"'{item.name}' shares the parameters of '{share}', which has {'a' if bias else 'no'} bias",
@@ -343,7 +378,7 @@ def _check_share_sizes(network: NetworkShape, items: Sequence[Item], positions: 
 def state_names(layers: Sequence[LayerSpec]) -> Mapping[str, str]:
     """Map every layer to the state it belongs to.
 
-    A dense or add layer without an activation of its own and the activation layer that follows it are one
+    A layer of another type without an activation of its own and the activation layer that follows it are one
     state, named by the activation layer, unless the first has another consumer: ``activation:`` is short for
     such a layer. Every other layer is a state of its own.
 
@@ -354,7 +389,7 @@ def state_names(layers: Sequence[LayerSpec]) -> Mapping[str, str]:
         Layer name to state name, in the order of ``layers``.
 
     Example:
-        >>> fc, act = LayerSpec("fc", "dense", ("x",), 2), LayerSpec("act", "activation", ("fc",), 2)
+        >>> fc, act = LayerSpec("fc", "dense", ("x",), (2,)), LayerSpec("act", "activation", ("fc",), (2,))
         >>> dict(state_names((fc, act)))
         {'fc': 'act', 'act': 'act'}
     """

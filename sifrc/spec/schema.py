@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from sifrc.spec.curvature import CurvatureOutput, CurvatureResidual
 
 __all__ = [
     "SHAPES",
+    "TAGS",
     "CurvatureShape",
     "FunctionShape",
     "InitializationShape",
@@ -27,8 +28,17 @@ __all__ = [
 
 MAX_UNITS = 10_000_000
 MAX_LAYERS = 10_000
+MAX_AXES = 6
+TAGS = ("<size>", "<sizes>")
+"""What tells the forms of a value apart; no part of its path."""
 
 Count: TypeAlias = Annotated[int, Field(ge=1, le=MAX_UNITS)]
+Sizes: TypeAlias = Annotated[
+    Annotated[Count, Tag(TAGS[0])]
+    | Annotated[list[Count], Field(min_length=1, max_length=MAX_AXES), Tag(TAGS[1])],
+    Discriminator(lambda value: TAGS[isinstance(value, list)]),
+]
+"""Sizes of axes; one alone may stand without a list."""
 Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Parameters: TypeAlias = dict[str, Finite]
 
@@ -64,14 +74,19 @@ class InputShape(Shape):
     """The network input."""
 
     name: str = "input"
-    size: Count
+    size: Sizes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        return tuple(self.size) if isinstance(self.size, list) else (self.size,)
 
 
 class LayerShape(Shape):
     """A layer of any type; which keys go with which type is checked with the graph."""
 
     name: str | None = None
-    type: Literal["dense", "activation", "add"]
+    type: Literal["dense", "activation", "add", "flatten"]
     inputs: Annotated[
         list[str] | None, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
     ] = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 Dtype: TypeAlias = Literal["float32", "float64", "bfloat16"]
-LayerKind: TypeAlias = Literal["dense", "activation", "add"]
+LayerKind: TypeAlias = Literal["dense", "activation", "add", "flatten"]
 TargetKind: TypeAlias = Literal["classes", "vectors"]
 InitializationKind: TypeAlias = Literal["he", "glorot", "sparse", "zeros", "constant"]
 OptionValue: TypeAlias = bool | int | float | str
@@ -50,11 +51,16 @@ PartitionChoice: TypeAlias = str | Mapping[str, str | Sequence[str]] | Sequence[
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The network input x_0: its name and number of entries."""
+    """The network input x_0: its name, and the sizes of its axes."""
 
     name: str
-    size: int
+    shape: tuple[int, ...]
     location: Location | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -94,9 +100,10 @@ class LayerSpec:
 
     Args:
         name: identifier, unique.
-        kind: ``dense`` (W x + β), ``activation`` (elementwise), ``add`` (sum of its inputs).
+        kind: ``dense`` (W x + β along the last axis of x), ``activation`` (elementwise), ``add`` (sum of its
+            inputs), ``flatten`` (all axes as one, the last one running fastest).
         inputs: names of the producing layers or of the network input.
-        size: number of outputs, resolved for every kind.
+        shape: sizes of the axes of its output, resolved for every kind.
         activation: the elementwise function of an ``activation`` layer, or of a ``dense`` or
             ``add`` layer in the short form; None otherwise.
         bias: whether a dense layer has a bias.
@@ -107,12 +114,17 @@ class LayerSpec:
     name: str
     kind: LayerKind
     inputs: tuple[str, ...]
-    size: int
+    shape: tuple[int, ...]
     activation: FunctionSpec | None = None
     bias: bool = True
     share: str | None = None
     initialization: InitializationSpec | None = None
     location: Location | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Number of entries of its output."""
+        return prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -274,3 +286,10 @@ class Spec:
     curvature: tuple[CurvatureSpec, ...] = ()
     partition: PartitionSpec = PartitionSpec()
     location: Location | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Name of the network input or of a layer -> sizes of the axes of what it gives."""
+        return MappingProxyType(
+            {self.input.name: self.input.shape} | {layer.name: layer.shape for layer in self.layers}
+        )

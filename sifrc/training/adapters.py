@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sifrc.errors import TrainingError
 from sifrc.extras import importing
 from sifrc.training.checkpoint import text_digest
+from sifrc.training.inputs import input_shape, shaped
 from sifrc.training.periodic import Periodic
 from sifrc.training.state import StateTree
 from sifrc.training.summaries import groups_of
@@ -40,7 +41,8 @@ _RATE_NAMES = ("learning_rate", "lr")
 class Trainable(Protocol):
     """A model and the method that trains it, seen from the loop. Arrays are NumPy's.
 
-    ``inputs`` are (B, n_0), ``targets`` (B,) class indices or (B, n).
+    ``inputs`` are (B, n_0), whatever axes the network gives those entries, ``targets`` (B,) class indices
+    or (B, n).
     """
 
     @property
@@ -216,6 +218,7 @@ class NumbaTrainable(PeriodicModule):
     ) -> None:
         """Make parameters and method state."""
         self._module = module
+        self._shape = input_shape(module)
         self._hyperparameters = dict(hyperparameters)
         self._parameters: dict[str, NDArray[Any]] = module.init(seed)
         if initial is not None:
@@ -250,7 +253,7 @@ class NumbaTrainable(PeriodicModule):
         parameters = self.parameters()
         state = self._new_state(parameters)
         state.load_state_dict(copy.deepcopy(self._state.state_dict()))
-        order = np.arange(min(batch, len(inputs)))
+        inputs, order = shaped(inputs, self._shape), np.arange(min(batch, len(inputs)))
         # A step that is refused here is refused again in training, where it is reported.
         with suppress(FloatingPointError):
             self._module.train_epoch(parameters, state, inputs, targets, order, batch=batch)
@@ -259,8 +262,9 @@ class NumbaTrainable(PeriodicModule):
         self, inputs: NDArray[Any], targets: NDArray[Any], order: NDArray[np.int64], batch: int
     ) -> float:
         """Train on the samples ``order``; see :class:`Trainable`."""
+        samples = shaped(inputs, self._shape)
         objective = self._module.train_epoch(
-            self._parameters, self._state, inputs, targets, order, batch=batch
+            self._parameters, self._state, samples, targets, order, batch=batch
         )
         return float(objective)
 
@@ -283,6 +287,7 @@ class NumbaTrainable(PeriodicModule):
     ) -> float:
         """As ``train_chunk``; each call into compiled code ends before the summary after a recorded one."""
         state, total, position = self._state, 0.0, 0
+        samples = shaped(inputs, self._shape)
         whole = len(order) - len(order) % batch
         while position < len(order):
             before = max(0, state.period - state.age)  # steps until the next summary
@@ -293,7 +298,7 @@ class NumbaTrainable(PeriodicModule):
             options = {} if chosen is None else {"curvature_order": chosen, "curvature_batch": periodic.size}
             part = order[position : position + steps * batch]
             objective = self._module.train_epoch(
-                self._parameters, state, inputs, targets, part, batch=batch, **options
+                self._parameters, state, samples, targets, part, batch=batch, **options
             )
             total += float(objective) * len(part)
             if count == wanted:
@@ -303,11 +308,11 @@ class NumbaTrainable(PeriodicModule):
 
     def predict(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Outputs of the network, (B, n_out)."""
-        return np.asarray(self._module.predict(self._parameters, inputs))
+        return np.asarray(self._module.predict(self._parameters, shaped(inputs, self._shape)))
 
     def loss(self, inputs: NDArray[Any], targets: NDArray[Any]) -> float:
         """Mean loss."""
-        return float(self._module.loss(self._parameters, inputs, targets))
+        return float(self._module.loss(self._parameters, shaped(inputs, self._shape), targets))
 
     def parameters(self) -> dict[str, NDArray[Any]]:
         """A copy of the parameters."""

@@ -32,8 +32,10 @@ class TorchBaseline(TorchModel):
         initial: parameters by the module's names to start from.
         seed: of the network's own initialisation.
         regularization: of (model, inputs), added to the loss in training only; None adds nothing.
-        identity: more that a resumed run must agree in; the optimizer's class, its settings and
-            the shapes of the parameters are in already.
+        shape: of a sample as the network takes it, e.g. (8, 8) for rows of 64 numbers; nothing to give
+            it the rows as they are.
+        identity: more that a resumed run must agree in; the optimizer's class, its settings, the shapes of
+            the parameters and that of a sample are in already.
 
     Example:
         >>> import numpy as np
@@ -54,6 +56,7 @@ class TorchBaseline(TorchModel):
         initial: Mapping[str, NDArray[Any]] | None = None,
         seed: int = 0,
         regularization: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor] | None = None,
+        shape: tuple[int, ...] = (),
         identity: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Make network and optimizer."""
@@ -68,7 +71,9 @@ class TorchBaseline(TorchModel):
             "network": ", ".join(shapes),
             "optimizer": f"{type(optimizer).__name__} {optimizer.defaults}",
         }
-        super().__init__(model, optimizer, {**own, **identity}, initial)
+        if len(shape) > 1:
+            own["shape of a sample"] = str(shape)
+        super().__init__(model, optimizer, {**own, **identity}, initial, shape)
 
     def _step(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         self._optimizer.zero_grad(set_to_none=True)
@@ -82,12 +87,12 @@ class TorchBaseline(TorchModel):
     def predict(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Outputs of the network, (B, n_out)."""
         with torch.no_grad():
-            return to_array(self._model(self._tensor(inputs)))
+            return to_array(self._model(self._samples(inputs)))
 
     def loss(self, inputs: NDArray[Any], targets: NDArray[Any]) -> float:
         """Mean loss."""
         with torch.no_grad():
-            return float(self._loss(self._model(self._tensor(inputs)), self._tensor(targets)))
+            return float(self._loss(self._model(self._samples(inputs)), self._tensor(targets)))
 
 
 def sgd(

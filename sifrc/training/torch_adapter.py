@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sifrc.errors import TrainingError
 from sifrc.training.adapters import PeriodicModule, check_parameters, module_identity
+from sifrc.training.inputs import input_shape, shaped
 from sifrc.training.periodic import Periodic
 from sifrc.training.state import StateTree
 
@@ -28,6 +29,7 @@ class TorchModel:
         optimizer: on those parameters.
         identity: see :class:`~sifrc.training.adapters.Trainable`.
         initial: parameters by name to start from, or None to keep the model's.
+        shape: of a sample as the model takes it; nothing for rows of a data set as they are.
     """
 
     def __init__(
@@ -36,9 +38,11 @@ class TorchModel:
         optimizer: torch.optim.Optimizer,
         identity: Mapping[str, str],
         initial: Mapping[str, NDArray[Any]] | None = None,
+        shape: tuple[int, ...] = (),
     ) -> None:
         """Keep model and optimizer, and set the initial parameters."""
         self._model = model
+        self._shape = shape
         self._optimizer = optimizer
         self._identity = MappingProxyType(dict(identity))
         # Arrays already converted, each kept with its tensor so that its id stays its own.
@@ -63,14 +67,14 @@ class TorchModel:
 
     def warm_up(self, inputs: NDArray[Any], targets: NDArray[Any], batch: int) -> None:
         """Move the data to the model's device; there is nothing to compile."""
-        self._tensor(inputs)
+        self._samples(inputs)
         self._tensor(targets)
 
     def train_chunk(
         self, inputs: NDArray[Any], targets: NDArray[Any], order: NDArray[np.int64], batch: int
     ) -> float:
         """Train on the samples ``order``; see :class:`~sifrc.training.adapters.Trainable`."""
-        x, t = self._tensor(inputs), self._tensor(targets)
+        x, t = self._samples(inputs), self._tensor(targets)
         indices = torch.from_numpy(np.ascontiguousarray(order)).to(x.device)
         # The sum stays on the device: reading it in every step would wait for that step.
         total = torch.zeros((), dtype=torch.float64, device=x.device)
@@ -113,6 +117,11 @@ class TorchModel:
             torch.set_rng_state(torch.from_numpy(state["random"].copy()))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise TrainingError(f"the state in the checkpoint is that of another method: {error}") from error
+
+    def _samples(self, inputs: NDArray[Any]) -> torch.Tensor:
+        """Inputs on the model's device, with the axes that it takes."""
+        samples: torch.Tensor = shaped(self._tensor(inputs), self._shape)
+        return samples
 
     def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
         """The array on the model's device, in its dtype if it holds floats."""
@@ -160,7 +169,8 @@ class TorchTrainable(PeriodicModule, TorchModel):
             optimizer = module.Optimizer(model, **hyperparameters)
         except (TypeError, ValueError) as error:
             raise TrainingError(f"the method refuses its hyperparameters: {error}") from error
-        super().__init__(model, optimizer, module_identity(module, "torch", hyperparameters), initial)
+        identity = module_identity(module, "torch", hyperparameters)
+        super().__init__(model, optimizer, identity, initial, input_shape(module))
 
     def _step(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         optimizer: Any = self._optimizer  # generated ones take data where torch takes a closure
@@ -185,7 +195,7 @@ class TorchTrainable(PeriodicModule, TorchModel):
         periodic: Periodic,
     ) -> float:
         """As ``train_chunk``; the optimizer asks for a curvature batch where it needs one."""
-        x, t = self._tensor(inputs), self._tensor(targets)
+        x, t = self._samples(inputs), self._tensor(targets)
         optimizer: Any = self._optimizer
         due = False
 
@@ -210,12 +220,12 @@ class TorchTrainable(PeriodicModule, TorchModel):
     def predict(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Outputs of the network, (B, n_out)."""
         with torch.no_grad():
-            return to_array(self._module.predict(self._values(), self._tensor(inputs)))
+            return to_array(self._module.predict(self._values(), self._samples(inputs)))
 
     def loss(self, inputs: NDArray[Any], targets: NDArray[Any]) -> float:
         """Mean loss."""
         with torch.no_grad():
-            return float(self._module.loss(self._values(), self._tensor(inputs), self._tensor(targets)))
+            return float(self._module.loss(self._values(), self._samples(inputs), self._tensor(targets)))
 
     def _values(self) -> dict[str, torch.Tensor]:
         return {name: value.detach() for name, value in self._model.named_parameters()}

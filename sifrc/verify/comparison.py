@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from math import prod
 from types import MappingProxyType
 from typing import Any
 
@@ -154,17 +155,18 @@ def rounding_bound(spec: Spec, quantity: str, dtype: str) -> float:
     curvature matrix, six for summaries, which have tangents of order 2 and of the adjoints too) accumulates
     sums of fan-in or fan-out terms, and a scalar function costs a few more roundings. The bound is linear in
     their number, where rounding errors are rather of its square root: that leaves room for the growth of
-    errors from layer to layer.
+    errors from layer to layer. The fan of a state with several axes is its last one, along which layers sum;
+    to that come the places where it is used, over which gradients do.
 
     Example:
         >>> from sifrc.spec import parse_spec, starter_spec
         >>> 1e-13 < rounding_bound(parse_spec(starter_spec("digits")), "gradient", "float64") < 1e-12
         True
     """
-    sizes = {spec.input.name: spec.input.size} | {layer.name: layer.size for layer in spec.layers}
+    terms = {name: shape[-1] + prod(shape[:-1]) - 1 for name, shape in spec.shapes.items()}
     operations = 0
     for layer in spec.layers:
-        operations += sum(sizes[name] for name in layer.inputs) + layer.size + _ROUNDINGS_OF_A_FUNCTION
+        operations += sum(terms[name] for name in (*layer.inputs, layer.name)) + _ROUNDINGS_OF_A_FUNCTION
     return EPSILON[dtype] * _SWEEPS.get(quantity, 4) * operations
 
 

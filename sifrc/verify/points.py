@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ class Point:
 
     Args:
         params: name -> array.
-        inputs: (B, n_0).
+        inputs: (B, *axes of the network input).
         targets: (B,) class indices or (B, n_out).
         vector: a direction shaped like the parameters.
     """
@@ -51,7 +52,7 @@ def random_point(spec: Spec, seed: int, batch: int = 1) -> Point:
         name: generator.normal(size=shape) / np.sqrt(shape[-1] if len(shape) > 1 else 4)
         for name, shape in shapes.items()
     }
-    inputs = generator.normal(size=(batch, spec.input.size))
+    inputs = generator.normal(size=(batch, *spec.input.shape))
     size = spec.layers[-1].size
     targets: Array
     if spec.loss.targets == "classes":
@@ -86,9 +87,28 @@ def parameter_count(spec: Spec) -> int:
 
 
 def capped(spec: Spec, size: int) -> Spec:
-    """The same network with every layer at most ``size`` wide; equal sizes stay equal."""
+    """The same network with every axis at most ``size`` long; equal sizes stay equal.
+
+    An axis is longer only where it is several in one, or as long as one that is.
+
+    Example:
+        >>> from sifrc.spec import build_spec
+        >>> spec = build_spec({"sifrc": 1, "name": "tiny", "loss": "mse", "network": {
+        ...     "input": {"size": [8, 9]}, "layers": [
+        ...         {"name": "fc", "type": "dense", "units": 7}, {"name": "all", "type": "flatten"}]}})
+        >>> dict(capped(spec, 3).shapes)
+        {'input': (3, 3), 'fc': (3, 3), 'all': (9,)}
+    """
+    sizes = {entries: min(entries, size) for shape in spec.shapes.values() for entries in shape}
+    several = (spec.shapes[layer.inputs[0]] for layer in spec.layers if layer.kind == "flatten")
+    for shape in sorted(several, key=prod):  # one axis of a flattened state may have been flattened itself
+        sizes[prod(shape)] = prod(sizes[entries] for entries in shape)
+
+    def small(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sizes[entries] for entries in shape)
+
     return replace(
         spec,
-        input=replace(spec.input, size=min(spec.input.size, size)),
-        layers=tuple(replace(layer, size=min(layer.size, size)) for layer in spec.layers),
+        input=replace(spec.input, shape=small(spec.input.shape)),
+        layers=tuple(replace(layer, shape=small(layer.shape)) for layer in spec.layers),
     )

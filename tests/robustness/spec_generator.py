@@ -1,13 +1,18 @@
-"""Random specs as plain data: graphs of layers with ordinary and degenerate functions."""
+"""Random specs as plain data: graphs of layers, some with several axes, ordinary and degenerate functions."""
 
 from __future__ import annotations
 
+from math import prod
 from random import Random
 from typing import Any
 
 import spec_expressions as expressions
 
 __all__ = ["random_spec"]
+
+SEVERAL_AXES = 0.2
+"""Share of networks that have layers of type flatten, and mostly an input with several axes."""
+_MOST_PLACES = 3
 
 BUILT_IN = (
     *("identity", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "tanh", "sigmoid", "mish"),
@@ -112,39 +117,62 @@ def _loss(rng: Random, degenerate: float) -> Any:
     return chosen
 
 
+def _aside(rng: Random) -> Random:
+    """A generator of its own that leaves the other where it is: what a seed gives else stays the same."""
+    same = Random()
+    same.setstate(rng.getstate())
+    return Random(same.getrandbits(64))
+
+
 class _Graph:
     """Layers put one after another; every one is used."""
 
     def __init__(self, rng: Random, degenerate: float, largest: int) -> None:
         self.rng, self.degenerate, self.largest = rng, degenerate, largest
+        self.several = _aside(rng).random() < SEVERAL_AXES
         self.layers: list[dict[str, Any]] = []
-        self.sizes: dict[str, int] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
         self.owners: dict[str, int] = {}
         self.states: list[str] = []
         self.chain = True
 
     def network(self) -> dict[str, Any]:
         rng = self.rng
-        size = rng.randint(1, self.largest)
+        shape = (rng.randint(1, self.largest),)
         source = rng.choice(("image", "input", "x"))
-        self.sizes[source] = size
+        if self.several:
+            places = (rng.randint(1, _MOST_PLACES) for _ in range(rng.choice((0, 1, 1, 2))))
+            shape = (*places, min(shape[0], rng.choice((_MOST_PLACES, self.largest))))
+        self.shapes[source] = shape
         current = source
         for _ in range(rng.choice((1, 1, 2, 2, 2, 3, 4))):
             current = self._next(current)
         if not self.owners or rng.random() < 0.4:
+            if len(self.shapes[current]) > 1 and rng.random() < 0.7:
+                current = self._flatten(current)
             current = self._dense(current, rng.randint(1, self.largest))
+        if len(self.shapes[current]) > 1:
+            self._flatten(current)
+        size = list(shape) if self.several else shape[0]
         return {"input": {"name": source, "size": size}, "layers": self.layers}
 
     def _next(self, current: str) -> str:
         rng = self.rng
-        kind = rng.choice(("dense", "dense", "dense", "activation", "skip", "branch"))
+        kinds = ("dense", "dense", "dense", "activation", "skip", "branch")
+        kind = rng.choice((*kinds, "flatten") if self.several else kinds)
+        *places, size = self.shapes[current]
         if kind == "dense":
-            return self._dense(current, rng.choice((rng.randint(1, self.largest), self.sizes[current])))
+            return self._dense(current, rng.choice((rng.randint(1, self.largest), size)))
         if kind == "activation":
             keys = function_of(rng, self.degenerate)
-            return self._put("activation", self.sizes[current], inputs=[current], **keys)
-        size = self.sizes[current]
-        others = [n for n, s in self.sizes.items() if n != current and (kind == "branch" or s == size)]
+            return self._put("activation", self.shapes[current], inputs=[current], **keys)
+        if kind == "flatten":
+            return self._flatten(current)
+        others = [
+            name
+            for name, (*before, last) in self.shapes.items()
+            if name != current and before == places and (kind == "branch" or last == size)
+        ]
         if not others:
             return self._dense(current, size)
         self.chain = False
@@ -152,28 +180,33 @@ class _Graph:
         if kind == "branch":
             other = self._dense(other, size)
         more = {"activation": function_of(rng, self.degenerate)} if rng.random() < 0.4 else {}
-        return self._put("add", size, inputs=[current, other], **more)
+        return self._put("add", self.shapes[current], inputs=[current, other], **more)
+
+    def _flatten(self, source: str) -> str:
+        return self._put("flatten", (prod(self.shapes[source]),), inputs=[source])
 
     def _dense(self, source: str, units: int) -> str:
         rng = self.rng
         keys: dict[str, Any] = {"inputs": [source]}
         if rng.random() < 0.6:
             keys["activation"] = function_of(rng, self.degenerate)
-        same = [n for n, size in self.owners.items() if size == self.sizes[source] and self.sizes[n] == units]
+        *places, inputs = self.shapes[source]
+        shape = (*places, units)
+        same = [n for n, size in self.owners.items() if size == inputs and self.shapes[n][-1] == units]
         if same and rng.random() < 0.4:
             self.chain = False
-            return self._put("dense", units, share=rng.choice(same), **keys)
+            return self._put("dense", shape, share=rng.choice(same), **keys)
         if rng.random() < 0.2:
             keys["bias"] = False
-        name = self._put("dense", units, units=units, **keys)
-        self.owners[name] = self.sizes[source]
+        name = self._put("dense", shape, units=units, **keys)
+        self.owners[name] = inputs
         return name
 
-    def _put(self, kind: str, size: int, **keys: Any) -> str:
+    def _put(self, kind: str, shape: tuple[int, ...], **keys: Any) -> str:
         name = f"l{len(self.layers) + 1}"
         if self.rng.random() < 0.1:
-            name = next(n for n in (*self.rng.sample(NAMES, 3), name) if n not in self.sizes)
+            name = next(n for n in (*self.rng.sample(NAMES, 3), name) if n not in self.shapes)
         self.layers.append({"name": name, "type": kind, **keys})
-        self.sizes[name] = size
+        self.shapes[name] = shape
         self.states.append(name)
         return name

@@ -246,7 +246,8 @@ def few_digits(spec: Spec, point: Point, least: float = 1e-6) -> bool:
                     )
                     run = forward_pass(spec, params, sample, forward.activate)
                     for name, value in run.values.items():
-                        wanted = np.array([float(entry) for entry in right.values[name]])
+                        exact = np.asarray(right.values[name], dtype=object)
+                        wanted = np.array([float(entry) for entry in exact.ravel()]).reshape(exact.shape)
                         if not np.allclose(value.numpy(), wanted, rtol=least, atol=0.0, equal_nan=True):
                             return True
         except (ArithmeticError, ValueError, TypeError, Hang):

@@ -12,10 +12,11 @@ EXTREMES: tuple[Any, ...] = (
     math.nan, math.inf, -math.inf, -0.0, 0, 1, -1, 2, True, False, None, "", " ", "1", "0.1", "nan", "none",
     10**400, -(10**400), 2**63, 2**63 - 1, 2**64, -(2**63) - 1, 1e308, 5e-324, 1e-320, 1e30, 1e31, 3.0, 3.5,
     10_000_000, 10_000_001, 10_000, 10_001, 64, 65, [], {}, [[]], [{}], {"": 0}, {"a": {"b": {}}}, [None],
+    [2], [2, 3], [3, 0], [2, [3]], [1, 1, 2, 1, 1, 1], [1] * 7, [4000, 4000], [10_000_001], ["2", 2.0],
 )
 WORDS = (
     *"""
-    sifrc name network input size layers type dense activation add inputs units bias share init
+    sifrc name network input size <size> layers type dense activation add flatten inputs units bias share init
     function expression parameters loss targets classes vectors reduction mean sum regularization
     state spectral output none he glorot sparse connections constant value seed dtype float32 float64
     bfloat16 training data epochs batch one_hot pad curvature_batch plateau patience factor summaries

@@ -81,6 +81,8 @@ BAD: dict[str, tuple[str, str, str]] = {
         "did you mean 'units'?",
     ),
     "unknown target key": ("backend: numba,", "backend: numba, §parallel: true,", "go under options"),
+    "key that is a word of our own": ("dtype: float32", "§<size>: 3", "unknown key '<size>'"),
+    "layer key that is one": ("units: 6}", "units: 6, §<sizes>: 3}", "unknown key '<sizes>' in this layer"),
     "wrong version": ("sifrc: 1", "sifrc: §2", "accepted: 1"),
     "wrong type": ("units: 6}", "units: '§6'}", "must be a whole number, not the text '6'"),
     "true for a number": ("units: 6}", "units: §true}", "must be a whole number, not true"),

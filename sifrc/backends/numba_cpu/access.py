@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sifrc.backends.names import owner_name
 from sifrc.backends.numba_cpu.storage import Group, Layout, Shape, is_scalar
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute
-from sifrc.lower.arrays import Load, Ref, Slot, Subscript, Upto, Window
+from sifrc.lower.arrays import Load, Slot, Subscript, Upto, Window
 
 __all__ = ["Block", "constant_name", "extent_of", "subscript_text"]
 
@@ -36,15 +36,15 @@ class Block:
         k: a value of the loop index inside a loop, None outside: all values have the same ranks.
         names: variable and suffix -> local name, of the whole function.
         taken: names that locals may not have.
-        locals: array reference -> its local name, in the order of first use.
+        locals: array, or array in another shape -> its local name, in the order of first use.
     """
 
     layout: Layout
     k: int | None
     names: dict[tuple[str, str], str]
     taken: set[str]
-    locals: dict[Ref, str] = field(default_factory=dict)
-    _fresh: list[Ref] = field(default_factory=list)
+    locals: dict[Load, str] = field(default_factory=dict)
+    _fresh: list[Load] = field(default_factory=list)
 
     def group(self, load: Load) -> Group:
         """The variable that holds the array."""
@@ -59,10 +59,14 @@ class Block:
         parts = [self._part(part) for part in load.window]
         while parts and parts[-1] == ":":
             parts.pop()
-        return f"{text}[{', '.join(parts)}]" if parts else text
+        text = f"{text}[{', '.join(parts)}]" if parts else text
+        return f"{text}.reshape({_shape_text(load, text)})" if load.reshapes else text
 
     def slice(self, load: Load, fixed: Collection[str]) -> str:
         """The entries of an array, or of the window that is meant, at the values of some of its labels."""
+        if load.reshapes:
+            parts = [label if label in fixed else ":" for label in load.labels]
+            return f"{self.local(load)}[{', '.join(parts)}]"
         parts = []
         for dimension, entry in enumerate(self._index(load)):
             window = load.window[dimension] if dimension < len(load.window) else None
@@ -87,25 +91,29 @@ class Block:
     def local(self, load: Load) -> str:
         """A local name for the array, assigned before the statement that is being printed."""
         group = self.group(load)
-        if load.ref.subscript is None or not group.is_tuple:
+        if not load.reshapes and (load.ref.subscript is None or not group.is_tuple):
             return group.name
-        if load.ref not in self.locals:
-            key = group.name, _suffix(load.ref.subscript)
+        array = replace(load, labels=("",) * len(load.labels)) if load.reshapes else Load(load.ref)
+        if array not in self.locals:
+            subscript = load.ref.subscript
+            own = group.name if subscript is None else f"{group.name}_{_suffix(subscript)}"
+            text = self.array(array)
+            key = own, text if load.reshapes else ""
             if key not in self.names:
-                name = "_".join(key)
+                name = f"{own}_reshaped" if load.reshapes else own
                 while name in self.taken:
                     name += "_"
                 self.taken.add(name)
                 self.names[key] = name
             new = self.names[key] not in self.locals.values()
-            self.locals[load.ref] = self.names[key]
+            self.locals[array] = self.names[key]
             if new:
-                self._fresh.append(load.ref)
-        return self.locals[load.ref]
+                self._fresh.append(array)
+        return self.locals[array]
 
     def new_locals(self) -> list[tuple[str, str]]:
         """Name and value of the locals that the last statement asked for first."""
-        found = [(self.locals[ref], self.array(Load(ref))) for ref in self._fresh]
+        found = [(self.locals[array], self.array(array)) for array in self._fresh]
         self._fresh = []
         return found
 
@@ -122,7 +130,7 @@ class Block:
             name = constant_name(family.code)
             return name if load.ref.subscript is None else f"{name}[{subscript_text(load.ref.subscript)}]"
         if family.storage is Storage.IDENTITY:
-            return f"_delta({', '.join(load.labels)})"
+            return f"_delta({', '.join(self._positions(load))})"
         index = self._index(load)
         if not index:
             group = self.group(load)
@@ -133,8 +141,20 @@ class Block:
             )
         return f"{self.local(load)}[{', '.join(index)}]"
 
+    def _positions(self, load: Load) -> list[str]:
+        """The index of each dimension before it is taken apart."""
+        index = list(load.labels)
+        for reshape in reversed(load.reshapes):
+            first, *others = index[reshape.position : reshape.position + len(reshape.sizes)]
+            for label, size in zip(others, reshape.sizes[1:], strict=True):
+                first = f"({first}) * {size} + {label}" if "*" in first else f"{first} * {size} + {label}"
+            index[reshape.position : reshape.position + len(reshape.sizes)] = [first]
+        return index
+
     def _index(self, load: Load) -> list[str]:
         """One index for each dimension: the first entries of a window are those of the array."""
+        if load.reshapes:
+            return list(load.labels)
         labels = iter(load.labels)
         leading = [
             self.position(part) if isinstance(part, Slot | int) else next(labels) for part in load.window
@@ -148,11 +168,23 @@ class Block:
     def extent(self, load: Load, label: str) -> str:
         """Source text of the number of values of a label."""
         dimension = self._index(load).index(label)
-        part = load.window[dimension] if dimension < len(load.window) else None
+        part = load.window[dimension] if dimension < len(load.window) and not load.reshapes else None
         if isinstance(part, Upto):
             load, dimension = Load(part.ref), 0
         name = self.local(load)
         return f"len({name})" if dimension == 0 else f"{name}.shape[{dimension}]"
+
+
+def _shape_text(load: Load, text: str) -> str:
+    """Source text of the shape in which an array is read; what is not reshaped keeps its size."""
+    kept = [-1 - dimension for dimension in range(load.rank)]
+    sizes = load.reshaped(tuple(kept))
+    alone = sum(size is not None and size < 0 for size in sizes) == 1
+    parts = []
+    for size in sizes:
+        assert size is not None
+        parts.append(str(size) if size > 0 else "-1" if alone else f"{text}.shape[{-1 - size}]")
+    return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
 
 def _suffix(subscript: Subscript) -> str:

@@ -30,6 +30,7 @@ from sifrc.backends.text import (
     environment,
     finished,
     header,
+    input_texts,
     literal,
     template_folder,
 )
@@ -39,7 +40,7 @@ from sifrc.scalar import helpers as scalar_helpers
 
 __all__ = ["BACKEND", "NumbaBackend"]
 
-_SHAPES_HELPERS = frozenset({"_rows", "_columns", "_entries"})
+_SHAPES_HELPERS = frozenset({"_as_matrix", "_entries"})
 _REDUCTIONS = frozenset({"_log_softmax", "_log_sum_exp", "_magnitude", "_maximum"})
 _SOLVERS = frozenset(
     {"_solve_vector", "_solve_matrix", "_solve_sylvester", "_solve_kronecker", "_solve_definite"}
@@ -125,7 +126,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "initial": _initial(module.layers),
         "initializers": sorted({layer.initialization for layer in module.layers}),
         "layers": module.layers,
-        "input_size": module.input_size,
+        **input_texts(module.input_shape),
         "output_size": module.output_size,
         "output": parts.output,
         "inputs_text": inputs,

@@ -6,10 +6,15 @@ from collections.abc import Sequence
 
 from sifrc.backends.layout import call
 from sifrc.backends.numba_cpu.functions import PrivateFunction
+from sifrc.backends.numba_cpu.nests import indented
 from sifrc.backends.numba_cpu.parts import Parts
 from sifrc.backends.numba_cpu.storage import Group
 
 __all__ = ["checked_call", "sample_lines"]
+
+
+_LETTERS = "jlmnoq"
+"""Of the axes of an input."""
 
 
 def sample_lines(parts: Parts, targets: Group | None, count: str, first: str, prefix: str = "") -> list[str]:
@@ -22,11 +27,15 @@ def sample_lines(parts: Parts, targets: Group | None, count: str, first: str, pr
         first: position of the first one in the order.
         prefix: of the variables.
     """
+    letters = _LETTERS[: len(parts.module.input_shape)]
+    entry = ", ".join(letters)
+    copied = [f"{prefix}rows[p, {entry}] = {prefix}samples[sample, {entry}]"]
+    for dimension, letter in reversed([*enumerate(letters, start=1)]):
+        copied = [f"for {letter} in range({prefix}samples.shape[{dimension}]):", *indented(copied, 4)]
     lines = [
         f"for p in range({count}):",
         f"    sample = {prefix}order[{first} + p]",
-        f"    for j in range({prefix}samples.shape[1]):",
-        f"        {prefix}rows[p, j] = {prefix}samples[sample, j]",
+        *indented(copied, 4),
     ]
     if targets is None:
         return lines

@@ -9,7 +9,7 @@ from sifrc.backends.layout import signature
 from sifrc.backends.numba_cpu.functions import PrivateFunction
 from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts, call_lines
 from sifrc.backends.plain import Plain, plain_operators
-from sifrc.backends.text import docstring
+from sifrc.backends.text import docstring, input_texts
 from sifrc.derive.quantities import QUANTITIES
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
@@ -50,7 +50,7 @@ def data_text(parts: Parts, batched: bool) -> tuple[str, str]:
     """Shapes of inputs and targets in docstrings."""
     module = parts.module
     batch = "B, " if batched else ""
-    inputs = f"(B, {module.input_size})" if batched else f"({module.input_size},)"
+    inputs = input_texts(module.input_shape)["inputs_shape" if batched else "sample_shape"]
     if parts.classes:
         kind = "(B,) integers, classes" if batched else "an integer, class"
         return inputs, f"{kind} 0 to {module.output_size - 1}"

@@ -87,9 +87,14 @@ class Parts:
         return self.module.targets == "classes"
 
     @property
-    def output(self) -> int:
-        """Subscript of the output in the states."""
-        return max(index for index, _ in self.program.family(STATES).shapes if index is not None)
+    def output(self) -> str:
+        """The output among the states, as an entry of their variable."""
+        last = max(index for index, _ in self.program.family(STATES).shapes if index is not None)
+        return f"{self.layouts[True].group(STATES, last).name}[{last}]"
+
+    def has_input(self, group: Group) -> bool:
+        """Whether the variable holds the input, the first of the states."""
+        return group.family.name == STATES and any(index == 0 for index, _ in group.members)
 
     def groups(self, functions: Iterable[PrivateFunction]) -> list[Group]:
         """Variables that the functions take, each once."""

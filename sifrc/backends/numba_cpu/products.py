@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from sympy import Mul, Symbol
 
@@ -14,16 +16,20 @@ from sifrc.lower.statements import Assign, Contract, Kernel, Statement, Sum
 
 __all__ = ["Products", "as_sum"]
 
-_JOINS = {"_rows": ("", "."), "_columns": (".", ""), "_entries": ("", "")}
-"""Helper that joins two dimensions -> dimensions before and after them."""
-
 
 @dataclass(frozen=True)
 class _Operand:
-    """Text of an array, and its labels."""
+    """An array, or its part at some values of its first labels.
+
+    Args:
+        text: source text.
+        labels: of its dimensions, or names of groups of them that are read as one.
+        contiguous: whether it lies in memory in one piece.
+    """
 
     text: str
     labels: tuple[str, ...]
+    contiguous: bool = True
 
 
 @dataclass(frozen=True)
@@ -39,84 +45,86 @@ class Products:
     names: Names
 
     def lines(self, statement: Contract) -> list[str] | None:
-        """Source lines without the scale; None where BLAS has no such product."""
-        if any(len(load.labels) == 3 for load in (statement.left, statement.right)):
-            return self._flattened(statement) or self._sample_products(statement)
-        return self._one_product(statement)
+        """Source lines without the scale; None where BLAS has no such product.
 
-    def _one_product(self, statement: Contract) -> list[str] | None:
-        """A BLAS product, or None if it is none."""
-        if self._has_identity(statement):
-            return None
-        left, right = (_Operand(self.block.array(o), o.labels) for o in (statement.left, statement.right))
-        form = _blas_form(left, right, statement.target.labels)
-        if form is None:
-            return None
-        return [f"np.dot({form[0]}, {form[1]}, {self.block.array(statement.target)})"]
-
-    def _flattened(self, statement: Contract) -> list[str] | None:
-        """One BLAS product over two labels as one, neighbours in every array that has them."""
-        loads = (statement.left, statement.right, statement.target)
-        if self._has_identity(statement) or any(len(load.window) > 1 for load in loads):
-            return None
-        pairs = {load.labels[n : n + 2] for load in loads if len(load.labels) == 3 for n in (0, 1)}
-        for pair in sorted(pairs):
-            operands = [self._joined(load, pair) for load in loads]
-            if any(operand is None or len(operand.labels) > 2 for operand in operands):
-                continue
-            left, right, target = (operand for operand in operands if operand is not None)
-            form = _blas_form(left, right, target.labels)
-            if form is not None:
-                text = f"np.dot({form[0]}, {form[1]}, {target.text})"
-                self.names.helpers |= {helper for helper in _JOINS if f"{helper}(" in text}
-                return [text]
-        return None
-
-    def _joined(self, load: Load, pair: tuple[str, ...]) -> _Operand | None:
-        """The array with a pair of labels as one; None if it has them apart from each other."""
-        text, labels = self.block.array(load), load.labels
-        if not set(pair) & set(labels):
-            return _Operand(text, labels)
-        for helper, (before, after) in _JOINS.items():
-            if (
-                labels[len(before) : len(labels) - len(after)] == pair
-                and len(labels) == len(before + after) + 2
-            ):
-                inner = (*labels[: len(before)], "".join(pair), *labels[len(labels) - len(after) :])
-                return _Operand(f"{helper}({text})", inner)
-        return None
-
-    def _sample_products(self, statement: Contract) -> list[str] | None:
-        """One BLAS product for each sample, stored or added up."""
-        if self._has_identity(statement):
-            return None
-        operands = [self._of_sample(load) for load in (statement.left, statement.right)]
-        target = self._of_sample(statement.target)
-        if operands[0] is None or operands[1] is None or target is None:
-            return None
-        form = _blas_form(operands[0], operands[1], target.labels)
-        if form is None:
-            return None
-        extent = extent_of(self.block, SAMPLE_LABEL, [statement.left, statement.right])
-        loop = f"for {SAMPLE_LABEL} in range({extent}):"
-        if SAMPLE_LABEL in statement.target.labels:
-            return [loop, f"    np.dot({form[0]}, {form[1]}, {target.text})"]
-        return [
-            f"{target.text}[:] = {self.names.real}(0.0)",
-            loop,
-            f"    {target.text} += np.dot({form[0]}, {form[1]})",
-        ]
-
-    def _has_identity(self, statement: Contract) -> bool:
+        It is one BLAS product, or one for each value of the first labels of the arrays, the other labels in
+        groups: rows, columns, and those that are summed.
+        """
         operands = (statement.left, statement.right)
-        return any(self.block.group(load).family.storage is Storage.IDENTITY for load in operands)
-
-    def _of_sample(self, load: Load) -> _Operand | None:
-        """The part of an array that belongs to one sample; None if it is not contiguous."""
-        if SAMPLE_LABEL in load.labels[1:]:
+        if any(self.block.group(load).family.storage is Storage.IDENTITY for load in operands):
             return None
-        labels = tuple(label for label in load.labels if label != SAMPLE_LABEL)
-        return _Operand(self.block.slice(load, (SAMPLE_LABEL,)), labels)
+        found = (self._product(statement, fixed) for fixed in _outer_loops(statement))
+        return next((lines for lines in found if lines is not None), None)
+
+    def _product(self, statement: Contract, fixed: tuple[str, ...]) -> list[str] | None:
+        """A product for each value of some labels, stored, or added up where the target lacks them."""
+        loads = (statement.left, statement.right, statement.target)
+        parts = [part for load in loads if (part := self._part(load, fixed)) is not None]
+        groups = _groups(*(part.labels for part in parts)) if len(parts) == len(loads) else ()
+        joined = [whole for part in parts if (whole := _joined(part, groups)) is not None]
+        if not groups or len(joined) < len(loads):
+            return None
+        left, right, target = joined
+        form = _blas_form(left, right, target.labels)
+        added_up = not set(fixed) <= set(statement.target.labels)
+        if form is None or (added_up and target.text != parts[2].text):
+            return None
+        product = f"np.dot({form[0]}, {form[1]}"
+        lines = [f"{target.text} += {product})" if added_up else f"{product}, {target.text})"]
+        self.names.helpers |= {helper for helper in ("_as_matrix", "_entries") if f"{helper}(" in lines[0]}
+        for label in reversed(fixed):
+            extent = extent_of(self.block, label, loads)
+            lines = [f"for {label} in range({extent}):", *(f"    {line}" for line in lines)]
+        return [f"{target.text}[:] = {self.names.real}(0.0)", *lines] if added_up else lines
+
+    def _part(self, load: Load, fixed: tuple[str, ...]) -> _Operand | None:
+        """The part of an array at values of labels, which must be its first ones."""
+        own = tuple(label for label in fixed if label in load.labels)
+        if load.labels[: len(own)] != own:
+            return None
+        text = self.block.slice(load, own) if fixed else self.block.array(load)
+        return _Operand(text, load.labels[len(own) :], len(load.window) < 2)
+
+
+def _outer_loops(statement: Contract) -> Iterator[tuple[str, ...]]:
+    """Labels for whose values there may be products: none, the sample, the first ones of the target."""
+    yield ()
+    labels = statement.left.labels, statement.right.labels
+    if max(map(len, labels)) > 2:
+        if any(SAMPLE_LABEL in own for own in labels):
+            yield (SAMPLE_LABEL,)
+        for count in range(1, len(statement.target.labels)):
+            yield statement.target.labels[:count]
+
+
+_Groups: TypeAlias = tuple[tuple[str, ...], ...]
+
+
+def _groups(left: tuple[str, ...], right: tuple[str, ...], out: tuple[str, ...]) -> _Groups:
+    """Rows, columns, and labels that are summed; () where one is in all of them."""
+    shared = tuple(label for label in left if label in right)
+    if set(shared) & set(out):
+        return ()
+    rows, columns = (tuple(label for label in own if label not in shared) for own in (left, right))
+    return rows, columns, shared
+
+
+def _joined(operand: _Operand, groups: _Groups) -> _Operand | None:
+    """The operand with each group of labels as one; None where they do not lie next to each other."""
+    found: list[int] = []
+    labels = operand.labels
+    while labels:
+        number = next((n for n, group in enumerate(groups) if group and labels[: len(group)] == group), None)
+        if number is None:
+            return None
+        found.append(number)
+        labels = labels[len(groups[number]) :]
+    text = operand.text
+    if len(found) < len(operand.labels):
+        if len(found) > 2 or not operand.contiguous:
+            return None
+        text = f"_entries({text})" if len(found) == 1 else f"_as_matrix({text}, {len(groups[found[0]])})"
+    return _Operand(text, tuple(map(str, found)))
 
 
 def _blas_form(left: _Operand, right: _Operand, out: tuple[str, ...]) -> tuple[str, str] | None:

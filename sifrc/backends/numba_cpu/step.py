@@ -13,7 +13,7 @@ from sifrc.backends.numba_cpu.loop import checked_call, sample_lines
 from sifrc.backends.numba_cpu.nests import indented
 from sifrc.backends.numba_cpu.operators import data_text, params_text
 from sifrc.backends.numba_cpu.other_batch import OtherBatch, other_batch, periodic_lines
-from sifrc.backends.numba_cpu.parts import STATES, TARGETS, Parts
+from sifrc.backends.numba_cpu.parts import TARGETS, Parts
 from sifrc.backends.numba_cpu.storage import Group, is_scalar
 from sifrc.backends.ranges import ranges_text
 from sifrc.backends.text import docstring, literal
@@ -68,7 +68,7 @@ def _epoch(parts: Parts, functions: list[PrivateFunction], batched: bool) -> Epo
     if objective is None:
         raise BackendError("the step does not compute the objective")
     targets = next((g for g in groups if g.family.name == TARGETS), None)
-    states = next(g for g in groups if g.family.name == STATES)
+    states = next(g for g in groups if parts.has_input(g))
     name = "_epoch" if batched else "_epoch_one"
     periodic = bool(parts.program.periodic)
     own = ["order", "samples", "labels", *(["age", "period"] if periodic else [])]
@@ -125,7 +125,7 @@ def _saved(kept: list[Group]) -> list[str]:
 
 
 def _parameter(parts: Parts, group: Group) -> str:
-    return "work_x" if group.family.name == STATES and group.is_tuple else group.name
+    return "work_x" if parts.has_input(group) and group.is_tuple else group.name
 
 
 def _value(parts: Parts, group: Group) -> str:

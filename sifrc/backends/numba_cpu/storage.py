@@ -94,7 +94,7 @@ class Layout:
             name = family.code
             if rank != max(by_rank):
                 per_sample = self.batched and None in by_rank[rank][0][1]
-                word = _RANK_NAMES[rank - per_sample]
+                word = _rank_name(rank - per_sample)
                 # A vector of every sample has the dimensions of a matrix, beside one vector of the batch.
                 name = next(n for n in (f"{name}_{word}", f"{name}_batch_{word}") if n not in taken)
                 taken.add(name)
@@ -133,6 +133,11 @@ class Layout:
                 if any(index in touched.get(name, set()) for index, _ in group.members):
                     groups.append(group)
         return groups
+
+
+def _rank_name(rank: int) -> str:
+    """What arrays of so many dimensions are called."""
+    return _RANK_NAMES[rank] if rank < len(_RANK_NAMES) else f"{_RANK_NAMES[-1]}{rank}"
 
 
 def is_scalar(family: Family) -> bool:

@@ -89,7 +89,14 @@ class Names:
         parts = [self._part(part) for part in load.window]
         while parts and parts[-1] == ":":
             parts.pop()
-        return f"{self.ref(load.ref)}[{', '.join(parts)}]" if parts else self.ref(load.ref)
+        text = f"{self.ref(load.ref)}[{', '.join(parts)}]" if parts else self.ref(load.ref)
+        for reshape in load.reshapes:
+            first = reshape.position
+            if reshape.joins:
+                text += f".flatten({first}, {first + len(reshape.sizes) - 1})"
+            else:
+                text += f".unflatten({first}, {reshape.sizes})"
+        return text
 
     def _part(self, part: Window) -> str:
         if isinstance(part, Slot):
@@ -118,7 +125,7 @@ class Names:
         if load.window:
             return {}
         shape = shapes[index] if self.batched else tuple(n for n in shapes[index] if n is not None)
-        return dict(zip(load.labels, shape, strict=True))
+        return dict(zip(load.labels, load.reshaped(shape), strict=True))
 
 
 def accesses(statement: Statement) -> Iterator[tuple[Load, bool]]:

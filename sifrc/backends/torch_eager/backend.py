@@ -10,7 +10,15 @@ from sifrc.backends.base import LayerInfo, ModuleSource, Option
 from sifrc.backends.cases import records
 from sifrc.backends.layout import call, lines_of, signature, statement
 from sifrc.backends.operators import choosing
-from sifrc.backends.text import docstring, environment, finished, header, literal, template_folder
+from sifrc.backends.text import (
+    docstring,
+    environment,
+    finished,
+    header,
+    input_texts,
+    literal,
+    template_folder,
+)
 from sifrc.backends.torch_eager.calls import Calls, Parts, parts_of
 from sifrc.backends.torch_eager.chosen import chosen_context
 from sifrc.backends.torch_eager.groups import group_tables
@@ -128,7 +136,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "biases": biases,
         "forward_call": forward_lines[0].strip(),
         "output": parts.output,
-        "input_size": module.input_size,
+        **input_texts(module.input_shape),
         "output_size": module.output_size,
         "targets_text": (
             f"(B,) integers, classes 0 to {module.output_size - 1}"

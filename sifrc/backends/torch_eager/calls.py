@@ -10,6 +10,7 @@ from sifrc.backends.kinds import handed_families
 from sifrc.backends.layout import call
 from sifrc.backends.plain import Plain
 from sifrc.backends.torch_eager.functions import PrivateFunction, plan_functions
+from sifrc.derive.shaped import PARAMETER
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.lower.arrays import OBJECTIVE, Family
@@ -60,8 +61,9 @@ def parts_of(module: ModuleSource) -> Parts:
     """
     program = module.program
     parameters = [f for f in program.families if f.storage is Storage.PARAMETER]
-    weights = next((f for f in parameters if len(f.shapes[0][1]) == 2), None)
-    biases = next((f for f in parameters if len(f.shapes[0][1]) == 1), None)
+    weights, biases = (
+        next((f for f in parameters if f.name == PARAMETER.family(slot)), None) for slot in ("weight", "bias")
+    )
     states = next((f for f in program.families if f.name == "x"), None)
     targets = next((f.name for f in program.families if f.storage is Storage.DATA and f.name != "x"), "")
     if weights is None or states is None:

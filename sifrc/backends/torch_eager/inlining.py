@@ -42,7 +42,7 @@ def _fits(product: Contract, kernel: Kernel, names: Names, inlined: frozenset[st
     if len(used) != 1 or not (overwrites or ref.family in inlined):
         return False
     # A window may be as long as the array that would not be there.
-    if used[0][1].window or any(assign.target.window for assign in kernel.assigns):
+    if not used[0][1].is_whole or any(assign.target.window for assign in kernel.assigns):
         return False
     symbol, labels = Symbol(used[0][0], real=True), used[0][1].labels
     last = overwrites[0] if overwrites else len(kernel.assigns) - 1

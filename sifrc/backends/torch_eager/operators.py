@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sifrc.backends.layout import returned, signature
 from sifrc.backends.plain import Plain, plain_operators
-from sifrc.backends.text import docstring
+from sifrc.backends.text import docstring, input_texts
 from sifrc.backends.torch_eager.calls import Calls, Parts, operator_keys
 
 __all__ = ["PARAMS_TEXT", "RAISES_TEXT", "PublicFunction", "data_text", "public_functions", "unpack"]
@@ -47,7 +47,7 @@ def data_text(parts: Parts, batched: bool) -> tuple[str, str]:
     """Shapes of inputs and targets in docstrings."""
     module = parts.module
     rows = "B, " if batched else ""
-    inputs = f"({rows}{module.input_size})" if batched else f"({module.input_size},)"
+    inputs = input_texts(module.input_shape)["inputs_shape" if batched else "sample_shape"]
     if module.targets == "classes":
         return inputs, f"({'B,' if batched else ''}) integers, classes 0 to {module.output_size - 1}"
     return inputs, f"({rows}{module.output_size})" if batched else f"({module.output_size},)"

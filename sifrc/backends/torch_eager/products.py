@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from string import ascii_letters
 from types import MappingProxyType
 from typing import Literal
 
@@ -93,9 +94,13 @@ def product_of(statement: Contract, names: Names) -> Product:
     left, right, out = statement.left, statement.right, statement.target.labels
     numbers, tensors = _split_scale(statement, names)
     scale = "" if numbers == 1 else print_code(numbers, "torch", names=_texts(statement, names)).text
-    found = _matrix_form(left, right, out, names) or _stacked_form(left, right, out, names)
+    forms = (_matrix_form, _stacked_form, _joined_form)
+    found = next((product for form in forms if (product := form(left, right, out, names))), None)
     if found is None:
-        spec = f"{''.join(left.labels)},{''.join(right.labels)}->{''.join(out)}"
+        letters: dict[str, str] = {}
+        spec = "->".join(
+            (",".join(_letters(load.labels, letters) for load in (left, right)), _letters(out, letters))
+        )
         text = f'torch.einsum("{spec}", {names.array(left)}, {names.array(right)})'
         found = Product("other", text, "", "", out)
         if left.labels == right.labels and len(left.labels) == 1 and not out:
@@ -137,18 +142,56 @@ def _stacked_form(left: Load, right: Load, out: tuple[str, ...], names: Names) -
         left, right = right, left
     first, second = names.array(left), names.array(right)
     shared = [label for label in left.labels if label in right.labels]
-    if len(left.labels) != 3 or set(shared) & set(out):
+    if len(left.labels) < 3 or set(shared) & set(out):
         return None
-    kept = left.labels[:1]
-    if shared == list(left.labels[2:]) and len(right.labels) == 2 and out[:2] == left.labels[:2]:
-        wanted = (left.labels[2], out[2]) if len(out) == 3 else ()
+    *rows, last = left.labels
+    if shared == [last] and len(right.labels) == 2 and out[:-1] == tuple(rows):
+        wanted = (last, out[-1])
         if set(wanted) == set(right.labels):
             return Product("other", f"({first} @ {_oriented(second, right.labels, wanted)})", "", "", out)
+    if len(left.labels) > 3:
+        return None
+    kept = left.labels[:1]
     if tuple(shared) == left.labels[1:] == right.labels[-2:] and out == (*kept, *right.labels[:-2]):
         if len(right.labels) == 2:
             return Product("other", f"({first}.flatten(1) @ {second}.flatten())", "", "", out)
         return Product("other", f"({first}.flatten(1) @ {second}.flatten(1).T)", "", "", out)
     return None
+
+
+def _joined_form(left: Load, right: Load, out: tuple[str, ...], names: Names) -> Product | None:
+    """A product summed over several labels, which come first or last: of two matrices with them as one."""
+    summed = tuple(label for label in left.labels if label not in out)
+    if len(out) != 2 or len(summed) < 2 or set(left.labels) & set(right.labels) != set(summed):
+        return None
+    if out[0] in right.labels:
+        left, right = right, left
+    sides = []
+    for load, own in ((left, out[:1]), (right, out[1:])):
+        count = len(summed) - 1
+        if load.labels == (*own, *summed):
+            sides.append((f"{names.array(load)}.flatten(1)", (*own, "+")))
+        elif load.labels == (*summed, *own):
+            sides.append((f"{names.array(load)}.flatten(0, {count})", ("+", *own)))
+    if len(sides) != 2:
+        return None
+    (first, rows), (second, columns) = sides
+    return Product(
+        "matrix",
+        _oriented(first, rows, (out[0], "+")),
+        _oriented(second, columns, ("+", out[1])),
+        "",
+        out,
+    )
+
+
+def _letters(labels: tuple[str, ...], known: dict[str, str]) -> str:
+    """Labels as single letters, themselves where they are."""
+    free = (letter for letter in ascii_letters if letter not in known.values())
+    for label in labels:
+        if label not in known:
+            known[label] = label if len(label) == 1 else next(free)
+    return "".join(known[label] for label in labels)
 
 
 def _split_scale(statement: Contract, names: Names) -> tuple[sympy.Expr, sympy.Expr]:

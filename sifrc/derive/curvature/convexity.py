@@ -36,7 +36,7 @@ def convexity(model: Model) -> Convexity:
     (slope,) = vjp(model.loss, [model.output.state])
     block = jacobian(slope, model.output.state)
     generator = np.random.default_rng(0)
-    size = model.output.axis.size or 0
+    size = model.output_axis.entries
     for point in range(_POINTS):
         output = generator.normal(size=size) * 3.0 ** (point % 4 - 1)
         classes = model.spec.loss.targets == "classes"

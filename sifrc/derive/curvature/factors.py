@@ -40,7 +40,7 @@ def factored(first: FirstOrder, kind: Kind) -> Recursion:
             value = seeded(first.adjoint[adjoint], moved, start.extra)
         symbol = scores_of(c, start.extra)
         equations += through_activation(first, c, value, f"S{mark}", symbol)
-        moved[first.backpropagated(c.index)] = transpose(symbol, (c.axis, *start.extra))
+        moved[first.backpropagated(c.index)] = transpose(symbol, (*c.axes, *start.extra))
     return Recursion(tuple(equations), ())
 
 
@@ -52,23 +52,23 @@ def through_activation(
     Args:
         first: the first-order system.
         c: the constraint.
-        value: the rows at the state, over its axis and one that numbers them, if there are several.
+        value: the rows at the state, over its axes and one that numbers them, if there are several.
         family: of the rows at the state.
         symbol: the rows at the pre-activation, their own axis first.
     """
     adjoint, own = first.adjoints[c.index], first.backpropagated(c.index)
-    *extra, axis = symbol.axes
+    extra = symbol.axes[: len(symbol.axes) - len(c.axes)]
     equations = []
     if own is not adjoint:
         before = Input(family, c.index, symbol.slots, Role.ADJOINT)
         equations.append(Equation(before, expand(transpose(value, before.axes)), c.index, "definition"))
-        value = seeded(first.adjoint[own], {adjoint: transpose(before, (axis, *extra))}, tuple(extra))
+        value = seeded(first.adjoint[own], {adjoint: transpose(before, (*c.axes, *extra))}, extra)
     return [*equations, Equation(symbol, expand(transpose(value, symbol.axes)), c.index, "definition")]
 
 
 def scores_of(c: Constraint, extra: tuple[Axis, ...]) -> Input:
     """T_kᵀ, over ``extra``, the axis of the classes or (), and the pre-activation of the constraint k."""
-    return Input(f"T{_mark(extra)}", c.index, (*extra, c.axis), Role.ADJOINT)
+    return Input(f"T{_mark(extra)}", c.index, (*extra, *c.axes), Role.ADJOINT)
 
 
 def _mark(extra: tuple[Axis, ...]) -> str:

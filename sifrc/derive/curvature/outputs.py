@@ -33,28 +33,28 @@ def from_output(first: FirstOrder, kind: Kind, convex: bool) -> Recursion:
     """
     model = first.model
     start = output_block(first, kind, convex)
-    output = Input("H", model.output.index, (model.output.axis, model.output.axis.primed), Role.STATE)
+    output = Input("H", model.output.index, (model.output_axis, model.output_axis.primed), Role.STATE)
     table = {output: output_symbol(model)}
     equations = [
         replace(e, symbol=table.get(e.symbol, e.symbol), value=substitute(e.value, table))
         for e in start.equations
     ]
     label = class_axis(model)
-    moved: dict[Input, Expr] = {first.backpropagated(model.output.index): Delta(model.output.axis, label)}
+    moved: dict[Input, Expr] = {first.backpropagated(model.output.index): Delta(model.output_axis, label)}
     for c in reversed(model.constraints[:-1]):
         value = seeded(first.adjoint[first.adjoints[c.index]], moved, (label,))
         symbol = jacobian_of(c, label)
         equations += through_activation(first, c, value, "Jˣ", symbol)
-        moved[first.backpropagated(c.index)] = transpose(symbol, (c.axis, label))
+        moved[first.backpropagated(c.index)] = transpose(symbol, (*c.axes, label))
     return Recursion(tuple(equations), start.conditions)
 
 
 def jacobian_of(c: Constraint, label: Axis) -> Input:
     """J_k, over the pre-activation of the output and that of the constraint k."""
-    return Input("J", c.index, (label, c.axis), Role.ADJOINT)
+    return Input("J", c.index, (label, *c.axes), Role.ADJOINT)
 
 
 def output_symbol(model: Model) -> Input:
     """M, which has no number: it is the same for all layers."""
-    axis = model.output.axis
+    axis = model.output_axis
     return Input("M", None, (axis, axis.primed), Role.STATE)

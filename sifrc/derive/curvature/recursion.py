@@ -22,8 +22,8 @@ from sifrc.derive.elimination import diagonal_of
 from sifrc.derive.lagrangian import FirstOrder
 from sifrc.derive.system import Condition, Equation
 from sifrc.errors import DerivationError
-from sifrc.ir import Axis, Delta, Expr, Input, Role, Spectral
-from sifrc.ir.build import add, apply, einsum, negative, rename, total, zero
+from sifrc.ir import Axis, Expr, Input, Role, Spectral, primed
+from sifrc.ir.build import add, apply, einsum, identity, negative, rename, total, zero
 from sifrc.ir.normal import expand
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import Constraint
@@ -95,7 +95,7 @@ class _Elimination:
     def eliminate(self, c: Constraint) -> None:
         """Take x_k out: the blocks of a_k, and what it leaves to the states that are left."""
         model = self.first.model
-        outer = self.pending.pop((c.index, c.index), zero((c.axis, c.axis.primed)))
+        outer = self.pending.pop((c.index, c.index), zero((*c.axes, *primed(c.axes))))
         cross = {j: self.pending.pop((k, j)) for k, j in sorted(self.pending) if k == c.index}
         block = self._block(c, outer)
         mixed = {j: self._mixed(c, j, value) for j, value in cross.items()}
@@ -107,14 +107,14 @@ class _Elimination:
                 if later in steps:
                     parts.append(self._through_adjoint(c, later, earlier, block, steps, mixed))
                 if later in mixed and earlier in steps:
-                    parts.append(_between(mixed[later], steps[earlier]))
+                    parts.append(_between(mixed[later], steps[earlier], c.axes))
                 state, other = model.state(later), model.state(earlier)
                 for part in parts:
                     self._leave(state, other, part)
 
     def _leave(self, state: Input, other: Input, part: Expr) -> None:
         """Add to C of two states that are left."""
-        axes = (state.axes[0], other.axes[0].primed)
+        axes = (*state.axes, *primed(other.axes))
         key = (_index(state), _index(other))
         self.pending[key] = total([self.pending.get(key, zero(axes)), rename(part, axes)], axes)
 
@@ -128,26 +128,28 @@ class _Elimination:
         mixed: dict[int, Input],
     ) -> Expr:
         """−db_later where q_k moves with x_earlier: through a_k, and directly."""
-        column = self.first.model.state(earlier).axes[0].primed
+        columns = primed(self.first.model.state(earlier).axes)
         moves = []
         if earlier in steps:
-            moves.append(_product(block, steps[earlier]))
+            moves.append(_product(block, steps[earlier], c.axes))
         if earlier in mixed:
             moves.append(mixed[earlier])
         own = self.first.backpropagated(c.index)
-        seed = negative(total([rename(move, (c.axis, column)) for move in moves], (c.axis, column)))
-        return negative(seeded(self.first.adjoint[self.first.adjoints[later]], {own: seed}, (column,)))
+        axes = (*c.axes, *columns)
+        seed = negative(total([rename(move, axes) for move in moves], axes))
+        return negative(seeded(self.first.adjoint[self.first.adjoints[later]], {own: seed}, columns))
 
     def _block(self, c: Constraint, outer: Expr) -> Input:
         """H_k = −dq_k / da_k, with the rewrites of the kind."""
-        below = c.axis.primed
+        below = primed(c.axes)
         curved, residual = outer, zero(outer.axes)
         if c.activation is not None:
             a, b, y = self._symbols(c)
-            seed = Delta(c.axis, below)
-            move = seeded(self.first.forward[c.state], {a: seed}, (below,))
-            curved = negative(seeded(self.first.adjoint[y], {b: negative(_product(outer, move))}, (below,)))
-            residual = negative(seeded(self.first.adjoint[y], {a: seed}, (below,)))
+            seed = identity(c.axes, below)
+            move = seeded(self.first.forward[c.state], {a: seed}, below)
+            passed = negative(_product(outer, move, c.axes))
+            curved = negative(seeded(self.first.adjoint[y], {b: passed}, below))
+            residual = negative(seeded(self.first.adjoint[y], {a: seed}, below))
         if self.kind.residual == "dropped":
             residual = zero(outer.axes)
         if c is self.first.model.output and self.kind.output != "kept":
@@ -157,7 +159,7 @@ class _Elimination:
         return self._define(c, total([curved, residual], curved.axes))
 
     def _symbols(self, c: Constraint) -> tuple[Input, Input, Input]:
-        a = Input("a", c.index, (c.axis,), Role.STATE)
+        a = Input("a", c.index, c.axes, Role.STATE)
         return a, self.first.adjoints[c.index], self.first.backpropagated(c.index)
 
     def _define(self, c: Constraint, value: Expr, family: str = "H") -> Input:
@@ -178,19 +180,19 @@ class _Elimination:
 
     def _definite(self, c: Constraint, residual: Expr) -> Expr:
         """The residual's diagonal, its absolute value or its positive part in its place."""
-        entries = diagonal_of(expand(residual), c.axis, c.axis.primed)
+        entries = diagonal_of(expand(residual), c.axes, primed(c.axes))
         if entries is None:
             raise DerivationError(
                 f"the residual of layer '{c.name}' is not diagonal: EA-CG(8b) does not apply",
                 hint="choose residual: kept or dropped",
             )
-        symbol = self._symbol("ρ", c.index, (c.axis,))
+        symbol = self._symbol("ρ", c.index, c.axes)
         self.equations.append(Equation(symbol, entries, c.index, "EA-CG(8b)"))
         size = apply(ABS, symbol)
         if self.kind.residual == "clipped":
             half = Fraction(1, 2)
             size = add([(half, size), (half, symbol)], symbol.axes)
-        return einsum([(size, (c.axis,)), (Delta(*residual.axes), residual.axes)], residual.axes)
+        return einsum([(size, c.axes), (identity(c.axes, primed(c.axes)), residual.axes)], residual.axes)
 
     def _output(self, c: Constraint, value: Expr, residual: Expr) -> Input:
         """The output's block without negative eigenvalues, EA-CG(8a)."""
@@ -206,7 +208,7 @@ class _Elimination:
         """E_kj = −dq_k / dx_j, j an earlier state that other layers read too."""
         if c.activation is not None:
             _, b, y = self._symbols(c)
-            value = negative(seeded(self.first.adjoint[y], {b: negative(value)}, value.axes[1:]))
+            value = negative(seeded(self.first.adjoint[y], {b: negative(value)}, value.axes[len(c.axes) :]))
         symbol = self._symbol(f"E{c.index - other}", c.index, value.axes)
         self.equations.append(Equation(symbol, expand(value), c.index, "definition"))
         return symbol
@@ -217,15 +219,15 @@ def _index(state: Input) -> int:
     return state.index
 
 
-def _product(block: Expr, step: Expr) -> Expr:
-    """Σ_m block[i, m] step[m, j]."""
-    row = block.axes[0]
-    between = row.primed.primed
-    return einsum([(block, (row, between)), (step, (between, step.axes[1]))], (row, step.axes[1]))
+def _product(block: Expr, step: Expr, rows: tuple[Axis, ...]) -> Expr:
+    """Σ_m block[i, m] step[m, j], i over the rows."""
+    between, columns = primed(primed(rows)), step.axes[len(rows) :]
+    return einsum([(block, (*rows, *between)), (step, (*between, *columns))], (*rows, *columns))
 
 
-def _between(mixed: Expr, step: Expr) -> Expr:
-    """Σ_i mixed[i, u] step[i, v] over (u, v)."""
-    row = mixed.axes[0]
-    left = replace(mixed.axes[1], primes=mixed.axes[1].primes - 1)
-    return einsum([(mixed, (row, left)), (step, (row, step.axes[1]))], (left, step.axes[1]))
+def _between(mixed: Expr, step: Expr, rows: tuple[Axis, ...]) -> Expr:
+    """Σ_i mixed[i, u] step[i, v] over (u, v), i over the rows."""
+    count = len(rows)
+    left = tuple(replace(axis, primes=axis.primes - 1) for axis in mixed.axes[count:])
+    columns = step.axes[count:]
+    return einsum([(mixed, (*rows, *left)), (step, (*rows, *columns))], (*left, *columns))

@@ -59,7 +59,7 @@ class Score:
 
 def class_axis(model: Model) -> Axis:
     """The axis that numbers the scores of the kind ``fisher``: classes, or entries of the output."""
-    return Axis("class", model.output.axis.size, kind=AxisKind.CLASS)
+    return Axis("class", model.output_axis.size, kind=AxisKind.CLASS)
 
 
 def score(model: Model, kind: Kind) -> Score:
@@ -79,7 +79,7 @@ def score(model: Model, kind: Kind) -> Score:
 
 def _over_classes(model: Model, slope: Expr) -> Score:
     """S_ic = √p_c ∂ℓ/∂x_i at the target c, p = softmax(x_n)."""
-    axis, label = model.output.axis, class_axis(model)
+    axis, label = model.output_axis, class_axis(model)
 
     def at_class(symbol: Input) -> Expr:
         return Delta(label, axis) if symbol is model.target else symbol
@@ -93,7 +93,7 @@ def _over_classes(model: Model, slope: Expr) -> Score:
 
 def _at_drawn_class(model: Model, slope: Expr) -> Score:
     """The target is the class of the largest x_i + g_i, g Gumbel: a draw from softmax(x_n)."""
-    axis, index = model.output.axis, model.output.index
+    axis, index = model.output_axis, model.output.index
     uniform = Input(UNIFORM, None, (axis,), Role.DATA)
     perturbed = Input("x̃", None, (axis,), Role.STATE)
     drawn = Input("t̃", None, (axis,), Role.DATA)
@@ -109,9 +109,9 @@ def _at_drawn_class(model: Model, slope: Expr) -> Score:
 
 def _natural(model: Model, slope: Expr, kind: Kind) -> Score:
     """S Sᵀ = ∂²ℓ/∂x_n², diagonal and free of the target."""
-    state, axis = model.output.state, model.output.axis
+    state, axis = model.output.state, model.output_axis
     block = expand(jacobian(slope, state))
-    entries = diagonal_of(block, axis, axis.primed)
+    entries = diagonal_of(block, (axis,), (axis.primed,))
     known = entries is not None and model.target not in inputs_of(block) and entries is not zero((axis,))
     if entries is None or not known or convexity(model) == "not convex":
         raise DerivationError(

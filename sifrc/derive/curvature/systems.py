@@ -20,16 +20,16 @@ from sifrc.derive.curvature.kinds import Form, Kind
 from sifrc.derive.curvature.outputs import from_output, jacobian_of, output_symbol
 from sifrc.derive.curvature.recursion import recursion
 from sifrc.derive.curvature.scores import class_axis
-from sifrc.derive.curvature.weights import WeightBlock, owner_of, weight_block
+from sifrc.derive.curvature.weights import WeightBlock, check_places, owner_of, weight_block
 from sifrc.derive.lagrangian import FirstOrder, derive_first_order
 from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION
 from sifrc.derive.system import Equation, System
-from sifrc.ir import Axis, Expr, Input, Operand, Role
+from sifrc.ir import Expr, Input, Operand, Role, primed
 from sifrc.ir.build import einsum, rename, zero
 from sifrc.ir.traverse import inputs_of, substitute
 from sifrc.model import Constraint, LayerParameters
 
-__all__ = ["FACTORED", "Curvature", "Moment", "mean_block", "moment_symbol"]
+__all__ = ["FACTORED", "Curvature", "Moment", "bias_block", "mean_block", "moment_symbol"]
 
 Moment: TypeAlias = Literal["second", "mean"]
 
@@ -38,13 +38,23 @@ FACTORED: tuple[Form, ...] = ("outputs", "scores", "class_scores")
 
 BLOCK, MEAN_BLOCK = "H", "H̄"
 """Families of the block of one sample, and of the batch."""
+BIAS_BLOCKS = "∇²βˢ", "∇²β"
+"""The same of the biases that act at several places."""
 MOMENTS: dict[Moment, str] = {"second": "A", "mean": "m̄"}
 """Families of the moments of a layer's input."""
 
 
-def mean_block(axis: Axis, index: int) -> Input:
+def mean_block(c: Constraint) -> Input:
     """H̄_k."""
-    return Input(MEAN_BLOCK, index, (axis, axis.primed), Role.DIRECTION)
+    return Input(MEAN_BLOCK, c.index, (*c.axes, *primed(c.axes)), Role.DIRECTION)
+
+
+def bias_block(c: Constraint, *, mean: bool) -> Input:
+    """The block of a bias: of its pre-activation, or ∇²β_k where that has several places."""
+    families = (BLOCK, MEAN_BLOCK) if len(c.axes) == 1 else BIAS_BLOCKS
+    role = Role.DIRECTION if mean else Role.STATE
+    row = c.axes[-1]
+    return Input(families[mean], c.index, (row, row.primed), role)
 
 
 def moment_symbol(layer: LayerParameters, moment: Moment) -> Input:
@@ -72,6 +82,9 @@ class Curvature:
         Raises:
             DerivationError: a rewrite of the kind does not apply.
         """
+        if kind.expectation:
+            for c in self.model.constraints:
+                check_places(self.model, c, f"kind '{kind.name}'")
         convex = self.convexity == "convex"
         title = f"Curvature blocks of the pre-activations, kind {kind.name}"
         if kind.source == "loss" and kind.residual != "dropped" and self.model.regularized:
@@ -99,16 +112,33 @@ class Curvature:
         """
         equations = []
         for c in reversed(self.model.constraints):
-            symbol = mean_block(c.axis, c.index)
+            symbol = mean_block(c)
             value = einsum(self._rows(c, form), symbol.axes)
             equations.append(Equation(symbol, value, c.index, "definition"))
         name = "mean_blocks" if form == "samples" else f"mean_blocks_of_{form}"
         return System(name, "Batch mean of the blocks", tuple(equations))
 
+    def bias_blocks(self, *, mean: bool) -> System:
+        """∇²β_k = Σ_ss' H_(si)(s'i') of the biases that act at several places s; elsewhere it is H_k.
+
+        Args:
+            mean: of H̄_k in place of H_k.
+        """
+        equations = []
+        for layer in reversed(self.model.parameters):
+            c = owner_of(self.model, layer)
+            if layer.bias is not None and len(c.axes) > 1:
+                block, symbol = self._block(c, "batch" if mean else "samples"), bias_block(c, mean=mean)
+                value = einsum([(block, block.axes)], symbol.axes)
+                equations.append(Equation(symbol, value, c.index, "EA-CG(10a)"))
+        name = "mean_bias_blocks" if mean else "sample_bias_blocks"
+        return System(name, "Blocks of the biases that act at several places", tuple(equations))
+
     def moments(self, moment: Moment) -> System:
         """A_k or m̄_k of every layer with parameters."""
         equations = []
         for layer, block in self.weights("samples"):
+            check_places(self.model, owner_of(self.model, layer), f"the moment '{moment}'")
             value = block.second_moment if moment == "second" else block.column_factors()[0][0]
             symbol = moment_symbol(layer, moment)
             source = "EA-CG(5)" if moment == "second" else "EA-CG(11b)"
@@ -155,7 +185,8 @@ class Curvature:
                     source = {"second": "EA-CG(11a)", "mean": "EA-CG(11b)", None: "EA-CG(4c)"}[moment]
                 else:
                     rows = self._rows(c := owner_of(self.model, layer), form)
-                    value, source = einsum([*rows, (part, (c.axis.primed,))], (c.axis,)), "EA-CG(10a)"
+                    row = c.axes[-1]
+                    value, source = einsum([*rows, (part, (row.primed,))], (row,)), "EA-CG(10a)"
                 equations.append(Equation(result, rename(value, result.axes), layer.index, source))
         name = {"samples": "block_product", "batch": f"block_product_{moment}"}
         return System(
@@ -173,17 +204,21 @@ class Curvature:
         batch = form == "batch"
         for layer, block in self.weights("samples"):
             c = owner_of(self.model, layer)
-            symbol = Input("h̄" if batch else "h", c.index, (c.axis,), Role.DIRECTION if batch else Role.STATE)
-            entries.append(
-                Equation(symbol, einsum(self.on_diagonal(c, form), (c.axis,)), c.index, "EA-CG(4b)")
-            )
+            axes, role = c.axes[-1:], Role.DIRECTION if batch else Role.STATE
+            symbol = Input("h̄" if batch else "h", c.index, axes, role)
+            if block.separates or batch or layer.bias is not None:
+                on_diagonal = einsum(self.on_diagonal(c, form), axes)
+                entries.append(Equation(symbol, on_diagonal, c.index, "EA-CG(4b)"))
             row, column, *_ = block.axes
-            squares: Expr = einsum([(block.second_moment, (column, column))], (column,))
-            if batch:
-                mean = Input("m̄²", layer.index, (column,), Role.DIRECTION)
-                entries.append(Equation(mean, squares, layer.index, "EA-CG(5)"))
-                squares = mean
-            value = einsum([(symbol, (row,)), (squares, (column,))], (row, column))
+            if block.separates or batch:
+                squares: Expr = einsum([(block.second_moment, (column, column))], (column,))
+                if batch:
+                    mean = Input("m̄²", layer.index, (column,), Role.DIRECTION)
+                    entries.append(Equation(mean, squares, layer.index, "EA-CG(5)"))
+                    squares = mean
+                value = einsum([(symbol, (row,)), (squares, (column,))], (row, column))
+            else:
+                value = einsum(self.of_form(block, c, form).diagonal, (row, column))
             for parameter in layer.members:
                 result, part = DIAGONAL.of(parameter), value if parameter.slot == "weight" else symbol
                 equations.append(Equation(result, rename(part, result.axes), layer.index, "EA-CG(4c)"))
@@ -191,18 +226,18 @@ class Curvature:
         return System(name, f"Diagonal of the {title}", (*entries, *equations))
 
     def on_diagonal(self, c: Constraint, form: Form) -> tuple[Operand, ...]:
-        """H_k as factors, both of whose labels are the axis of the pre-activation."""
-        primed = c.axis.primed
+        """H_k as factors, both of whose labels over the features are one: their sum is that of the bias."""
+        row = c.axes[-1]
         return tuple(
-            (factor, tuple(c.axis if label == primed else label for label in labels))
+            (factor, tuple(row if label == row.primed else label for label in labels))
             for factor, labels in self._rows(c, form)
         )
 
     def _block(self, c: Constraint, form: Form) -> Input:
         """H_k, or H̄_k."""
         if form == "batch":
-            return mean_block(c.axis, c.index)
-        return Input(BLOCK, c.index, (c.axis, c.axis.primed), Role.STATE)
+            return mean_block(c)
+        return Input(BLOCK, c.index, (*c.axes, *primed(c.axes)), Role.STATE)
 
     def _rows(self, c: Constraint, form: Form) -> tuple[Operand, ...]:
         """H_k, or factors in its place, or H̄_k, as factors over (i, i')."""
@@ -214,15 +249,14 @@ class Curvature:
             if c is self.model.output:
                 return ((output, block.axes),)
             jacobian = jacobian_of(c, label)
-            row, column = block.axes
             return (
-                (jacobian, (label, row)),
+                (jacobian, (label, *c.axes)),
                 (output, (label, label.primed)),
-                (jacobian, (label.primed, column)),
+                (jacobian, (label.primed, *primed(c.axes))),
             )
         extra = (class_axis(self.model),) if form == "class_scores" else ()
         scores = scores_of(c, extra)
-        return tuple((scores, (*extra, axis)) for axis in block.axes)
+        return tuple((scores, (*extra, *axes)) for axes in (c.axes, primed(c.axes)))
 
     def weights(
         self, form: Form, moment: Moment | None = None
@@ -231,9 +265,15 @@ class Curvature:
         for layer in reversed(self.model.parameters):
             c = owner_of(self.model, layer)
             block = weight_block(self.model, layer, self._block(c, form))
-            if form in FACTORED:
-                block = block.with_rows(self._rows(c, form))
-            yield layer, (block if moment is None else averaged(block, moment_symbol(layer, moment)))
+            block = self.of_form(block, c, form)
+            if moment is not None:
+                check_places(self.model, c, f"the moment '{moment}'")
+                block = averaged(block, moment_symbol(layer, moment))
+            yield layer, block
+
+    def of_form(self, block: WeightBlock, c: Constraint, form: Form) -> WeightBlock:
+        """The block with the factors of a form in the place of H_k, which it has."""
+        return block.with_rows(self._block(c, form), self._rows(c, form)) if form in FACTORED else block
 
 
 def _marked(equation: Equation) -> Equation:

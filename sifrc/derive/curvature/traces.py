@@ -1,6 +1,7 @@
 """Traces of a curvature: sums over its diagonal, without the diagonal of any weight.
 
-The block of a weight is H ⊗ x xᵀ for one sample, whose trace is tr(H) ‖x‖².
+The block of a weight is H ⊗ x xᵀ for one sample, whose trace is tr(H) ‖x‖²; that of one which acts at several
+places is Σ_ss' ⟨x_s, x_s'⟩ Σ_i H_(si)(s'i).
 """
 
 from __future__ import annotations
@@ -41,13 +42,18 @@ def parts_system(curvature: Curvature, form: Form) -> System:
     for layer, block in curvature.weights("samples"):
         c = owner_of(curvature.model, layer)
         symbol, size = Input(f"τ{mark}", c.index, (), role), Input(f"ξ{mark}", layer.index, (), role)
-        factors.append(Equation(symbol, einsum(curvature.on_diagonal(c, form), ()), c.index, "definition"))
-        _, column, *_ = block.axes
-        squares = einsum([(block.second_moment, (column, column))], ())
-        factors.append(Equation(size, squares, layer.index, "definition"))
+        if block.separates or form == "batch" or layer.bias is not None:
+            trace = einsum(curvature.on_diagonal(c, form), ())
+            factors.append(Equation(symbol, trace, c.index, "definition"))
+        if block.separates or form == "batch":
+            _, column, *_ = block.axes
+            squares = einsum([(block.second_moment, (column, column))], ())
+            factors.append(Equation(size, squares, layer.index, "definition"))
+            whole = einsum([(symbol, ()), (size, ())], ())
+        else:
+            whole = einsum(curvature.of_form(block, c, form).diagonal, ())
         for parameter in layer.members:
-            weight = parameter.slot == "weight"
-            value = einsum([(symbol, ()), (size, ())], ()) if weight else symbol
+            value = whole if parameter.slot == "weight" else symbol
             equations.append(Equation(_of(parameter), value, layer.index, "EA-CG(4c)"))
     return System(f"traces_of_{form}", "Traces of the blocks", (*factors, *equations))
 

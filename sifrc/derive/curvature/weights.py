@@ -4,6 +4,7 @@ W and β reach the objective through one pre-activation, so that their second de
 taken along da/dW and da/dβ. What comes out is H ⊗ x xᵀ, EA-CG(4c), read off the derived expression. Its mean
 over a batch is the block of the batch. To average its factors over the rows (i, i') and over the columns
 (j, j') apart is an approximation, EA-CG(5), and so it is for those over the columns one by one, EA-CG(11b).
+A weight that acts at several places s has the block Σ_ss' H_(si)(s'i') x_sj x_s'j', without such factors.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from sifrc.calculus import seeded
 from sifrc.errors import DerivationError
-from sifrc.ir import Axis, Delta, Einsum, Expr, Input, Operand
-from sifrc.ir.build import einsum, rename
+from sifrc.ir import Axis, Einsum, Expr, Input, Operand, primed
+from sifrc.ir.build import einsum, identity, rename
 from sifrc.ir.normal import expand
 from sifrc.model import Constraint, LayerParameters, Model
 
@@ -37,19 +38,54 @@ def owner_of(model: Model, layer: LayerParameters) -> Constraint:
     return users[0]
 
 
+def check_places(model: Model, c: Constraint, what: str) -> None:
+    """Refuse to average factors of a weight's block where it has none.
+
+    Args:
+        model: the model.
+        c: the constraint with the weight, or without one.
+        what: what averages them, for the message.
+
+    Raises:
+        DerivationError: the weight acts at several places.
+    """
+    if c.parameters is None or len(c.axes) == 1:
+        return
+    layers = {layer.name: layer for layer in model.spec.layers}
+    places = " x ".join(str(axis.size) for axis in c.axes[:-1])
+    raise DerivationError(
+        f"{what} averages the factors of a weight's block, and that of layer '{c.layers[0]}' has none: "
+        f"it acts at {places} places of its input",
+        location=layers[c.layers[0]].location,
+        hint="hessian and ggn are exact there, and so is hessian_vector_product",
+    )
+
+
 @dataclass(frozen=True)
 class WeightBlock:
     """The block of W over (i, j, i', j') as a product, for one sample.
 
     Args:
-        rows: factors over i, i'.
-        columns: factors over j, j'.
+        rows: factors over i, i'; all of them where the weight acts at several places.
+        columns: factors over j, j'; none where the weight acts at several places.
         axes: (i, j, i', j').
     """
 
     rows: tuple[Operand, ...]
     columns: tuple[Operand, ...]
     axes: tuple[Axis, Axis, Axis, Axis]
+
+    @property
+    def separates(self) -> bool:
+        """Whether the block is a product of a matrix over the rows and one over the columns."""
+        return bool(self.columns)
+
+    @property
+    def diagonal(self) -> tuple[Operand, ...]:
+        """The factors, with i for i' and j for j'."""
+        table = dict(zip(self.axes[2:], self.axes[:2], strict=True))
+        operands = (*self.rows, *self.columns)
+        return tuple((e, tuple(table.get(label, label) for label in labels)) for e, labels in operands)
 
     @property
     def value(self) -> Expr:
@@ -76,22 +112,24 @@ class WeightBlock:
             found.append((rename(expr, (column,)), labels[0]))
         return tuple(found)
 
-    def with_rows(self, factors: tuple[Operand, ...]) -> WeightBlock:
+    def with_rows(self, block: Input, factors: tuple[Operand, ...]) -> WeightBlock:
         """The block with factors in the place of H, over its axes and labels that are summed.
 
         Raises:
-            DerivationError: the rows are more than H.
+            DerivationError: H is not among the factors.
         """
-        if len(self.rows) != 1:
-            raise DerivationError("the rows of a weight's block are more than that of its pre-activation")
-        ((block, labels),) = self.rows
+        blocks = [operand for operand in self.rows if operand[0] is block]
+        if len(blocks) != 1:
+            raise DerivationError("the rows of a weight's block have not that of its pre-activation")
+        ((_, labels),) = blocks
         table = dict(zip(block.axes, labels, strict=True))
         rows = tuple((e, tuple(table.get(label, label) for label in own)) for e, own in factors)
-        return WeightBlock(rows, self.columns, self.axes)
+        rest = tuple(operand for operand in self.rows if operand[0] is not block)
+        return replace(self, rows=(*rows, *rest))
 
     def with_columns(self, columns: tuple[Operand, ...]) -> WeightBlock:
         """The block with other factors over the columns."""
-        return WeightBlock(self.rows, columns, self.axes)
+        return replace(self, columns=columns)
 
 
 def weight_block(model: Model, layer: LayerParameters, block: Input) -> WeightBlock:
@@ -100,10 +138,10 @@ def weight_block(model: Model, layer: LayerParameters, block: Input) -> WeightBl
     Args:
         model: the model.
         layer: whose weight it is.
-        block: H over (i, i').
+        block: H, over the axes of the pre-activation and again.
 
     Raises:
-        DerivationError: the parameters are shared.
+        DerivationError: the parameters are shared by several layers.
     """
     c = owner_of(model, layer)
     row, column = layer.weight.axes
@@ -112,16 +150,13 @@ def weight_block(model: Model, layer: LayerParameters, block: Input) -> WeightBl
         i, j = (replace(a, primes=a.primes + primes) for a in (row, column))
         # ∂W/∂W over the slots of W, then (i, j)
         slots = tuple(a.summed(f"{a.name}.slot") for a in (row, column))
-        unit = einsum(
-            [(Delta(slots[0], i), (slots[0], i)), (Delta(slots[1], j), (slots[1], j))], (*slots, i, j)
-        )
-        seeds.append((unit, (i, j)))
+        seeds.append((identity(slots, (i, j)), (i, j)))
     (left, out), (right, other) = (
         (seeded(c.pre_activation, {layer.weight: unit}, axes), axes) for unit, axes in seeds
     )
-    below = c.axis.primed
+    below = primed(c.axes)
     product = einsum(
-        [(block, (c.axis, below)), (left, (c.axis, *out)), (right, (below, *other))], (*out, *other)
+        [(block, (*c.axes, *below)), (left, (*c.axes, *out)), (right, (*below, *other))], (*out, *other)
     )
     value = expand(product)
     if not isinstance(value, Einsum):
@@ -135,5 +170,5 @@ def weight_block(model: Model, layer: LayerParameters, block: Input) -> WeightBl
         elif labels <= {out[0], other[0]}:
             rows.append(operand)
         else:
-            raise DerivationError(f"the block of the weight of '{layer.layer}' is not a Kronecker product")
+            return WeightBlock(value.operands, (), (*out, *other))
     return WeightBlock(tuple(rows), tuple(columns), (*out, *other))

@@ -1,10 +1,15 @@
-"""What operators on curvature blocks must return, from the blocks of the oracle or of dense algebra."""
+"""What operators on curvature blocks must return, from the blocks of the oracle or of dense algebra.
+
+A dense layer uses its parameters at every place of its input, which are all axes but the last. The block of
+its weight is Σ_st H[s i, t j] x[s k] x[t l] over (i, k) and (j, l), and that of its bias has ones for x.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from sifrc.derive.curvature.kinds import Kind
+from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
 from sifrc.verify.oracles.curvature_reference import Arrays, Measured, batch_mean, owners, reference_blocks
 
@@ -14,6 +19,9 @@ __all__ = ["Expected"]
 class Expected:
     """Results of one kind at one batch.
 
+    With the expectation approximation there are blocks of the batch alone, and products of means; those of
+    a layer of several places are not defined.
+
     Args:
         at: the numbers of an oracle.
         kind: any kind.
@@ -21,18 +29,22 @@ class Expected:
         factor: what ``reduction: sum`` multiplies the results by.
 
     Attributes:
-        each: layer -> blocks of every sample, whose products with the inputs are averaged; None with the
-            expectation approximation, where there are those of the batch alone, and products of means.
-        mean: layer -> block of the batch.
+        blocks: layer -> of every sample, or one for all, (B, places, n, places, n).
+        inputs: layer -> (B, places, m).
+        mean: layer -> block (n, n) of its bias, of the batch.
     """
 
     def __init__(self, at: Measured, kind: Kind, drawn: Array | None = None, factor: int = 1) -> None:
         self.layers = owners(at.spec)
-        self.factor, self.samples = factor, at.samples
+        self.factor, self.samples, self.expectation = factor, at.samples, kind.expectation
         blocks = reference_blocks(at, kind, drawn)
-        self.mean = {name: batch_mean(value) for name, value in blocks.items()}
-        self.each = None if kind.expectation else blocks
-        self.inputs = {layer.name: at.values[layer.inputs[0]] for layer in self.layers}
+        self.blocks, self.inputs, self.mean = dict[str, Array](), dict[str, Array](), dict[str, Array]()
+        for layer in self.layers:
+            name, n, x = layer.name, layer.shape[-1], at.values[layer.inputs[0]]
+            x = self.inputs[name] = x.reshape(self.samples, -1, x.shape[-1])
+            places = x.shape[1]
+            self.blocks[name] = blocks[name].reshape(-1, places, n, places, n)
+            self.mean[name] = batch_mean(self._of_bias(name))
 
     def bias_blocks(self) -> dict[str, Array]:
         """``block_hessian``: blocks by name of the bias."""
@@ -40,30 +52,51 @@ class Expected:
 
     def sample_blocks(self) -> dict[str, Array]:
         """``block_hessian(reduction="none")``, for kinds of single samples."""
-        assert self.each is not None
-        return {f"{k.name}.bias": self.each[k.name] for k in self.layers if k.bias}
+        assert not self.expectation
+        return {f"{k.name}.bias": self._of_bias(k.name) for k in self.layers if k.bias}
+
+    def _of_bias(self, layer: str) -> Array:
+        """(B, n, n), or (1, n, n)."""
+        return np.asarray(self.blocks[layer].sum(axis=(1, 3)))
 
     def weight_blocks(self) -> dict[str, Array]:
         """The further entries of ``block_hessian(dense=True)``."""
         found = {}
         for layer in self.layers:
-            x = self.inputs[layer.name]
-            if self.each is None:
-                product = np.kron(self.mean[layer.name], self.second_moment(layer.name))
+            name, x = layer.name, self.inputs[layer.name]
+            if self.expectation:
+                product = np.kron(self.mean[name], self.second_moment(name))
             else:
-                products = [np.kron(h, np.outer(v, v)) for h, v in zip(self.each[layer.name], x, strict=True)]
-                product = batch_mean(np.stack(products))
-            found[f"{layer.name}.weight"] = self.factor * product
+                product = self._averaged("bsitj,bsk,btl->ikjl", self.blocks[name], x, x)
+                product = product.reshape(2 * (layer.shape[-1] * x.shape[-1],))
+            found[f"{name}.weight"] = self.factor * product
         return found
+
+    def _averaged(self, subscripts: str, *operands: Array) -> Array:
+        """A sum of products, of which one index is that of the samples."""
+        return np.asarray(np.einsum(subscripts, *operands, optimize=True) / self.samples)
+
+    def _columns(self, layer: str) -> Array:
+        """Inputs (B, m) of a layer that uses its parameters once.
+
+        Raises:
+            VerificationError: it has several places.
+        """
+        x = self.inputs[layer]
+        if x.shape[1] > 1:
+            raise VerificationError(
+                f"layer '{layer}' has several places: blocks and inputs are not averaged apart"
+            )
+        return x[:, 0]
 
     def second_moment(self, layer: str) -> Array:
         """mean x xᵀ."""
-        x = self.inputs[layer]
+        x = self._columns(layer)
         return np.asarray(x.T @ x / self.samples)
 
     def moment(self, layer: str, moment: str) -> Array:
         """mean x xᵀ or mean x."""
-        return self.second_moment(layer) if moment == "second" else batch_mean(self.inputs[layer])
+        return self.second_moment(layer) if moment == "second" else batch_mean(self._columns(layer))
 
     def factors(self, moment: str) -> dict[str, Array]:
         """``curvature_factors``: by layer and member; moments do not grow with the batch."""
@@ -79,14 +112,11 @@ class Expected:
         for layer in self.layers:
             name = layer.name
             weight = vector[f"{name}.weight"]
-            if moment in (None, "exact") and self.each is not None:
-                moved = [
-                    np.outer(h @ (weight @ x), x)
-                    for h, x in zip(self.each[name], self.inputs[name], strict=True)
-                ]
-                product = batch_mean(np.stack(moved))
+            if moment in (None, "exact") and not self.expectation:
+                x = self.inputs[name]
+                product = self._averaged("bsitj,btj,bsk->ik", self.blocks[name], x @ weight.T, x)
             elif moment == "mean":
-                x = batch_mean(self.inputs[name])
+                x = self.moment(name, "mean")
                 product = np.outer(self.mean[name] @ (weight @ x), x)
             else:
                 product = self.mean[name] @ weight @ self.second_moment(name)
@@ -96,16 +126,15 @@ class Expected:
         return found
 
     def diagonal(self) -> dict[str, Array]:
-        """``diagonal``: (∂²ξ/∂a_i²) x_j², averaged over the samples, or a product of means."""
+        """``diagonal``: of the blocks, or with the expectation approximation a product of means."""
         found = {}
         for layer in self.layers:
-            name, squares = layer.name, self.inputs[layer.name] ** 2
-            if self.each is None:
-                entries = np.diagonal(self.mean[name])
-                weight = np.outer(entries, batch_mean(squares))
+            name, x = layer.name, self.inputs[layer.name]
+            entries = np.diagonal(self.mean[name])
+            if self.expectation:
+                weight = np.outer(entries, batch_mean(self._columns(name) ** 2))
             else:
-                each = np.diagonal(self.each[name], axis1=1, axis2=2)
-                entries, weight = batch_mean(each), each.T @ squares / self.samples
+                weight = self._averaged("bsiti,bsk,btk->ik", self.blocks[name], x, x)
             found[f"{name}.weight"] = self.factor * weight
             if layer.bias:
                 found[f"{name}.bias"] = self.factor * entries

@@ -29,7 +29,7 @@ def measure_mpmath(
     Args:
         spec: the network.
         params: arrays of mpf by name.
-        inputs: (B, n_0), mpf.
+        inputs: (B, *axes of the network input), mpf.
         targets: class indices, or vectors (B, n_out) of mpf.
     """
     return _Measuring(spec, params, inputs, targets).result()
@@ -96,18 +96,19 @@ class _Measuring:
         """Outputs by one pre-activation."""
         found = []
         for x in self.inputs:
-            columns = []
-            for move in np.eye(self.layers[layer].size, dtype=int):
-                shift = _moved(self._zero(layer), move, 1)
-                columns.append([part(y, (1,)) for y in self._run(x, {layer: shift}).output])
-            found.append(np.asarray(columns, dtype=object).T)
+            zero = self._zero(layer)
+            columns = np.empty((len(self.targets[0]), *zero.shape), dtype=object)
+            for place in np.ndindex(zero.shape):
+                shift = _moved(zero, place, 1)
+                columns[:, *place] = [part(y, (1,)) for y in self._run(x, {layer: shift}).output]
+            found.append(columns)
         return np.stack(found)
 
     def _loss_at(self, target: Array, output: Array) -> Any:
         return self.oracle.loss_of_output(output, target)
 
     def _zero(self, layer: str) -> Array:
-        return np.asarray([mpmath.mpf(0)] * self.layers[layer].size, dtype=object)
+        return np.full(self.spec.shapes[layer], mpmath.mpf(0), dtype=object)
 
     def _run(self, x: Array, shifts: Mapping[str, Array] | None = None) -> Pass:
         return forward_pass(self.spec, self.params, x, self.oracle.activate, shifts)
@@ -116,10 +117,8 @@ class _Measuring:
         """∂ℓ by the output at other targets."""
         found = []
         for run, t, factor in zip(self.runs, targets, self.factors, strict=True):
-            moves = np.eye(len(run.output), dtype=int)
-            slopes = [
-                part(self.oracle.loss_of_output(_moved(run.output, move, 1), t), (1,)) for move in moves
-            ]
+            moved = (_moved(run.output, place, 1) for place in np.ndindex(run.output.shape))
+            slopes = [part(self.oracle.loss_of_output(output, t), (1,)) for output in moved]
             found.append(factor * np.asarray(slopes, dtype=object))
         return np.stack(found)
 
@@ -140,19 +139,21 @@ class _Measuring:
         return np.asarray(np.frompyfunc(derivative, 1, 1)(arguments), dtype=object)
 
 
-def _moved(values: Array, move: Array, tag: int) -> Array:
-    return np.asarray(
-        [v + seed(mpmath.mpf(0), mpmath.mpf(int(m)), tag) for v, m in zip(values, move, strict=True)]
-    )
+def _moved(values: Array, place: tuple[int, ...], tag: int) -> Array:
+    """The values with one entry moved along ε_tag."""
+    moved = np.array(values, dtype=object)
+    moved[place] = moved[place] + seed(mpmath.mpf(0), _ONE, tag)
+    return moved
 
 
 def _second(value: Callable[[Array], Any], at: Array) -> Array:
-    """All second derivatives of a number by a vector."""
-    moves = np.eye(len(at), dtype=int)
-    found = np.empty((len(at), len(at)), dtype=object)
-    for i, left in enumerate(moves):
-        for j, right in enumerate(moves[: i + 1]):
-            found[i, j] = found[j, i] = part(value(_moved(_moved(at, left, 1), right, 2)), (2, 1))
+    """All second derivatives of a number by an array, over the axes of the array twice."""
+    places = [*np.ndindex(at.shape)]
+    found = np.empty(2 * at.shape, dtype=object)
+    for i, left in enumerate(places):
+        for right in places[: i + 1]:
+            second = part(value(_moved(_moved(at, left, 1), right, 2)), (2, 1))
+            found[left + right] = found[right + left] = second
     return found
 
 

@@ -6,7 +6,8 @@ Hessian C by the values of the layers that remain. A layer v = F(a) with a = Σ 
     H_a   = F'(a) C_vv F'(a) + diag(F''(a) ∘ ∂ξ/∂v)                  EA-CG(4a, 4b)
     C_uw += J_uᵀ H_a J_w + J_uᵀ F'(a) C_vw + (F'(a) C_vu)ᵀ J_w       the last two where u, w meet v elsewhere
 
-and the rewrites of EA-CG(5, 6, 8) are applied to the numbers where the paper applies them.
+and the rewrites of EA-CG(5, 6, 8) are applied to the numbers where the paper applies them. States of
+several axes are vectors here, the last axis running fastest; the results have the axes again.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Arrays: TypeAlias = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Measured:
-    """What an oracle finds at a batch, layer by layer of the spec; B samples, n entries.
+    """What an oracle finds at a batch, layer by layer of the spec; B samples, n are the axes of the layer.
 
     Args:
         spec: the network.
@@ -43,7 +44,7 @@ class Measured:
         targets: as vectors, (B, n_out).
         loss_hessian: (B, n_out, n_out), λ_n in it.
         hessian: (layer, whether the regularisation is in it) -> second derivatives by the pre-activation,
-            (B, n, n).
+            (B, n, n), the axes twice.
         jacobian: layer -> outputs by its pre-activation, (B, n_out, n).
         softmax: of the outputs, (B, n_out).
         eigen: symmetric matrix -> eigenvalues, eigenvectors (columns).
@@ -120,21 +121,39 @@ def _semidefinite(eigenvalues: Array) -> bool:
 def reference_blocks(at: Measured, kind: Kind, drawn: Array | None = None) -> dict[str, Array]:
     """Blocks (B, n, n) of a kind by layer of the spec, or (1, n, n) with the expectation approximation.
 
+    n are the axes of the layer.
+
     Args:
         at: the numbers of an oracle.
         kind: any kind.
         drawn: the uniform or normal numbers (B, n_out) of a sampled kind.
     """
+    blocks = _flat_blocks(at, kind, drawn)
+    return {name: block.reshape(len(block), *2 * at.spec.shapes[name]) for name, block in blocks.items()}
+
+
+def _flat_blocks(at: Measured, kind: Kind, drawn: Array | None) -> Arrays:
+    """The blocks, where they are matrices for states of several axes too."""
     names = [layer.name for layer in at.spec.layers]
     if kind.factored:
         scores = _scores(at, kind, drawn)
-        return {name: _outer(scores, at.jacobian(name)) for name in names}
+        return {name: _outer(scores, _jacobian(at, name)) for name in names}
     if is_exact(kind):
         return {name: at.hessian(name, kind.source == "objective") for name in names}
     if is_gauss_newton(kind):
-        pairs = ((name, at.jacobian(name)) for name in names)
+        pairs = ((name, _jacobian(at, name)) for name in names)
         return {name: np.swapaxes(j, 1, 2) @ at.loss_hessian @ j for name, j in pairs}
     return _Recursion(at, kind).run()
+
+
+def _jacobian(at: Measured, layer: str) -> Array:
+    """Outputs by the pre-activation as a vector, (B, n_out, entries)."""
+    return _vectors(at.jacobian(layer), 2)
+
+
+def _vectors(values: Array, before: int = 1) -> Array:
+    """All axes after the first ones as one."""
+    return values.reshape(*values.shape[:before], -1)
 
 
 def _outer(scores: Array, jacobian: Array) -> Array:
@@ -182,11 +201,14 @@ class _Recursion:
         self.at, self.kind = at, kind
         self.last = at.spec.layers[-1].name
         whole = kind.source == "objective"
+        self.slopes, self.seconds = (
+            {name: _vectors(value) for name, value in found.items()} for found in (at.slopes, at.seconds)
+        )
         self.curvature: dict[tuple[str, str], Array] = {}
         self.gradient: dict[str, Array] = {}
         for layer in at.spec.layers:
             scale = at.scales.get(layer.name) if whole else None
-            values = at.values[layer.name]
+            values = _vectors(at.values[layer.name])
             scale = 0 * values[:, 0] if scale is None else scale
             self.curvature[layer.name, layer.name] = scale[:, None, None] * np.eye(layer.size, dtype=int)
             self.gradient[layer.name] = scale[:, None] * values
@@ -198,10 +220,10 @@ class _Recursion:
         return {layer.name: self._eliminate(layer) for layer in reversed(self.at.spec.layers)}
 
     def _eliminate(self, layer: LayerSpec) -> Array:
-        name, slope = layer.name, self.at.slopes[layer.name]
+        name, slope = layer.name, self.slopes[layer.name]
         own = self.curvature.pop((name, name))
         curved = self._mean(slope[:, :, None] * own * slope[:, None, :])
-        block = self._rewritten(name, curved, self._mean(self.at.seconds[name] * self.gradient[name]))
+        block = self._rewritten(name, curved, self._mean(self.seconds[name] * self.gradient[name]))
         mixed: dict[str, Array] = {}
         for first, second in [key for key in self.curvature if name in key]:
             value = self.curvature.pop((first, second))
@@ -220,8 +242,10 @@ class _Recursion:
 
     def _steps(self, layer: LayerSpec) -> dict[str, Array]:
         """Source -> its matrix in the argument of the layer; the network input is no state."""
-        weight = self.at.params.get(f"{layer.share or layer.name}.weight")
-        matrix = weight if layer.kind == "dense" and weight is not None else np.eye(layer.size, dtype=int)
+        places, step = layer.size, np.eye(1, dtype=int)
+        if layer.kind == "dense":
+            places, step = places // layer.shape[-1], self.at.params[f"{layer.share or layer.name}.weight"]
+        matrix = np.kron(np.eye(places, dtype=int), step)
         return {source: matrix for source in layer.inputs if source != self.at.spec.input.name}
 
     def _mean(self, value: Array) -> Array:

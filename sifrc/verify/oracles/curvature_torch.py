@@ -28,7 +28,7 @@ def measure_torch(spec: Spec, params: Parameters, inputs: Tensor, targets: Tenso
     Args:
         spec: the network.
         params: float64, by name.
-        inputs: (B, n_0).
+        inputs: (B, *axes of the network input).
         targets: (B,) class indices or (B, n_out).
 
     Example:
@@ -113,7 +113,7 @@ class _Measuring:
         return np.asarray(rows.numpy(force=True))
 
     def _zero(self, layer: str) -> Tensor:
-        return torch.zeros(self.layers[layer].size, dtype=torch.float64)
+        return torch.zeros(self.spec.shapes[layer], dtype=torch.float64)
 
     def _run(self, x: Tensor, shifts: Mapping[str, Tensor] | None = None) -> Any:
         return forward_pass(self.spec, self.params, x, self.forward.activate, shifts)

@@ -42,7 +42,7 @@ def _vectorized(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 class _MpmathOperations:
-    """mpf or dual numbers; vectors are object arrays."""
+    """mpf or dual numbers; arrays of them are object arrays."""
 
     functions: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
         {name: _vectorized(function) for name, function in FUNCTIONS.items()}
@@ -178,13 +178,11 @@ class ForwardMpmath:
         if self.spec.regularization.kind != "spectral":
             return {name: mpmath.mpf(repr(value)) for name, value in chosen.items()}
         states = spectral_chain(self.spec)
-        layers = {layer.name: layer for layer in self.spec.layers}
         arguments = self.run(params, sample).arguments
         result: dict[str, Any] = {}
         for name, after in pairwise(states):
-            squares = [
-                self._by_shift(params, sample, target, after, i) ** 2 for i in range(layers[after].size)
-            ]
+            entries = np.ndindex(self.spec.shapes[after])
+            squares = [self._by_shift(params, sample, target, after, entry) ** 2 for entry in entries]
             result[name] = mpmath.sqrt(sum(squares)) / self._steepest(name, arguments)
         return result
 
@@ -205,12 +203,14 @@ class ForwardMpmath:
         if function is None:
             return mpmath.mpf(1)
         one = mpmath.mpf(1)
-        return max(abs(part(self.scalar_function(function, seed(a, one, 1)), (1,))) for a in arguments[layer])
+        slopes = (self.scalar_function(function, seed(a, one, 1)) for a in arguments[layer].ravel())
+        return max(abs(part(slope, (1,))) for slope in slopes)
 
-    def _by_shift(self, params: Arrays, sample: Array, target: Any, layer: str, entry: int) -> Any:
+    def _by_shift(
+        self, params: Arrays, sample: Array, target: Any, layer: str, entry: tuple[int, ...]
+    ) -> Any:
         """∂ℓ/∂a_i of one layer."""
-        size = next(item.size for item in self.spec.layers if item.name == layer)
-        shift = np.asarray([mpmath.mpf(0)] * size, dtype=object)
+        shift = np.full(self.spec.shapes[layer], mpmath.mpf(0), dtype=object)
         shift[entry] = seed(mpmath.mpf(0), mpmath.mpf(1), 1)
         run = forward_pass(self.spec, params, sample, self.activate, {layer: shift})
         return part(self.loss_of_output(run.output, self.target_vector(target)), (1,))
@@ -232,8 +232,8 @@ class ForwardMpmath:
         return forward_pass(self.spec, params, sample, self.activate)
 
     def activate(self, function: FunctionSpec, argument: Array) -> Array:
-        """An activation at all entries of a vector."""
-        return np.asarray([self.scalar_function(function, entry) for entry in argument], dtype=object)
+        """An activation at all entries of an array."""
+        return np.asarray(_each(lambda entry: self.scalar_function(function, entry), argument), dtype=object)
 
     def scalar_function(self, function: FunctionSpec, argument: Any) -> Any:
         """An activation at one number: only the branch that is taken is computed."""

@@ -69,7 +69,7 @@ _FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
 
 
 class _TorchOperations:
-    """Tensors of float64; vectors have one dimension."""
+    """Tensors of float64; what a loss sums has one dimension."""
 
     functions: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
         {name: lambda x, f=function: f(_tensor(x)) for name, function in _FUNCTIONS.items()}  # type: ignore[misc]
@@ -104,8 +104,8 @@ class ForwardTorch:
     """The objective of a spec as a function of its parameters.
 
     Calling it gives the objective of a batch: mean (or sum, as the spec says) of loss and state
-    regularisation. Parameters are float64 tensors by name, inputs (B, n_0), targets (B,) class indices
-    or (B, n_out).
+    regularisation. Parameters are float64 tensors by name, inputs (B, *axes of the network input), targets
+    (B,) class indices or (B, n_out).
 
     Args:
         spec: the network.
@@ -204,8 +204,8 @@ class ForwardTorch:
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """By state: ‖∂ℓ/∂a_k‖₂ and ‖F'(a_k)‖_∞."""
         shifted = _shifted_layers(self.spec)
-        sizes = {layer.name: layer.size for layer in self.spec.layers}
-        zeros = {layer: x.new_zeros(sizes[layer]) for layer in shifted.values()}
+        shapes = self.spec.shapes
+        zeros = {layer: x.new_zeros(shapes[layer]) for layer in shifted.values()}
 
         def loss(shifts: Mapping[str, Tensor]) -> Tensor:
             return self.loss_of_output(forward_pass(self.spec, params, x, self.activate, shifts).output, t)
@@ -220,7 +220,7 @@ class ForwardTorch:
             if function is None:
                 slopes[state] = x.new_ones(())
                 continue
-            ones = x.new_ones(sizes[layer])
+            ones = x.new_ones(shapes[layer])
             slope = jvp(lambda a, f=function: self.activate(f, a), (arguments[layer],), (ones,))[1]
             slopes[state] = slope.abs().amax()
         return norms, slopes

@@ -41,13 +41,13 @@ def parameter_shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
         >>> parameter_shapes(spec)
         {'fc.weight': (2, 4), 'fc.bias': (2,)}
     """
-    sizes = {spec.input.name: spec.input.size} | {layer.name: layer.size for layer in spec.layers}
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in spec.layers:
         if layer.kind == "dense" and layer.share is None:
-            shapes[f"{layer.name}.weight"] = (layer.size, sizes[layer.inputs[0]])
+            units = layer.shape[-1]
+            shapes[f"{layer.name}.weight"] = (units, spec.shapes[layer.inputs[0]][-1])
             if layer.bias:
-                shapes[f"{layer.name}.bias"] = (layer.size,)
+                shapes[f"{layer.name}.bias"] = (units,)
     return shapes
 
 
@@ -62,11 +62,22 @@ def forward_pass(
 
     Args:
         spec: the network.
-        parameters: name -> array that has ``@`` and ``+``.
-        sample: network input, (n_0,).
-        activate: applies an activation to a vector.
-        shifts: layer name -> vector added to the argument of its activation (or to its output, where
+        parameters: name -> array that has ``@``, ``+``, ``.T`` and ``reshape``.
+        sample: network input, with the axes that the spec gives it.
+        activate: applies an activation to an array.
+        shifts: layer name -> array added to the argument of its activation (or to its output, where
             it has none); differentiating by it gives derivatives by pre-activations.
+
+    Example:
+        >>> import numpy as np
+        >>> from sifrc.spec import build_spec
+        >>> spec = build_spec({"sifrc": 1, "name": "tiny", "loss": "mse", "network": {
+        ...     "input": {"size": [2, 3]}, "layers": [
+        ...         {"name": "fc", "type": "dense", "units": 4}, {"name": "all", "type": "flatten"}]}})
+        >>> params = {"fc.weight": np.ones((4, 3)), "fc.bias": np.ones(4)}
+        >>> run = forward_pass(spec, params, np.ones((2, 3)), lambda function, a: a)
+        >>> run.values["fc"].shape, run.output.shape
+        ((2, 4), (8,))
     """
     values: dict[str, Any] = {spec.input.name: sample}
     arguments: dict[str, Any] = {}
@@ -75,9 +86,11 @@ def forward_pass(
         value = sources[0]
         if layer.kind == "dense":
             owner = layer.share or layer.name
-            value = parameters[f"{owner}.weight"] @ value
+            value = value @ parameters[f"{owner}.weight"].T
             if layer.bias:
                 value = value + parameters[f"{owner}.bias"]
+        elif layer.kind == "flatten":
+            value = value.reshape(-1)
         for other in sources[1:]:
             value = value + other
         if shifts is not None and layer.name in shifts:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sifrc.derive.curvature.kinds import KINDS
-from sifrc.derive.curvature.systems import BLOCK
+from sifrc.derive.curvature.systems import bias_block
 from sifrc.derive.curvature.weights import owner_of
 from sifrc.derive.derived import Derived
 from sifrc.derive.groups import OWNER, SINGLE
@@ -54,7 +54,7 @@ class SampleSystems:
     Args:
         derived: what was derived from the model.
         params: parameter name -> array.
-        sample: network input, (n_0,).
+        sample: network input.
         target: target vector (n_out,), or a class index where the spec's targets are classes.
         arithmetic: number system.
         white_factor: λ_0 of the white layer; by default the uniform λ of the spec, else 1. (A spectral
@@ -148,14 +148,15 @@ class SampleSystems:
     def blocks(self) -> dict[str, Array]:
         """Blocks of the Hessian by parameter: (n, n) of biases, (n, m, n, m) of weights."""
         curvature = self.derived.curvature
-        env = self._run(self.env, [curvature.blocks(KINDS["hessian"]), curvature.dense("samples")])
+        systems = [curvature.blocks(KINDS["hessian"]), curvature.bias_blocks(mean=False)]
+        env = self._run(self.env, [*systems, curvature.dense("samples")])
         found = {(symbol.family, symbol.index): value for symbol, value in env.items()}
         result: dict[str, Array] = {}
         for owned in self.derived.model.parameters:
             for parameter in owned.members:
-                weight = parameter.slot == "weight"
-                index = owned.index if weight else owner_of(self.derived.model, owned).index
-                result[parameter.name] = found["∇²W" if weight else BLOCK, index]
+                of_bias = bias_block(owner_of(self.derived.model, owned), mean=False)
+                key = ("∇²W", owned.index) if parameter.slot == "weight" else (of_bias.family, of_bias.index)
+                result[parameter.name] = found[key]
         return result
 
     def summary(self, direction: Mapping[str, Any], order: int | None) -> tuple[Array | None, ...]:

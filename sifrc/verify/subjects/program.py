@@ -44,7 +44,7 @@ class RunningProgram:
         model: the network.
         program: its operators.
         params: parameters by name.
-        inputs: (B, n_0), or (n_0,).
+        inputs: of a batch, (B, *axes of the network input), or of one sample.
         targets: vectors (B, n_out), or (n_out,).
         arithmetic: number system.
     """
@@ -60,7 +60,7 @@ class RunningProgram:
     ) -> None:
         self.model, self.program, self.arithmetic = model, program, arithmetic
         inputs = arithmetic.array(inputs)
-        self.batched = inputs.ndim == 2
+        self.batched = inputs.ndim > len(model.spec.input.shape)
         self._given: dict[Key, Any] = {
             ("x", 0): inputs,
             ("t", None): arithmetic.array(targets),

@@ -24,7 +24,7 @@ from sifrc.derive.derived import Derived
 from sifrc.derive.lagrangian import FirstOrder
 from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, HESSIAN_PRODUCT
 from sifrc.derive.system import System
-from sifrc.ir import Delta, Expr, Input, Role
+from sifrc.ir import Delta, Expr, Input, Role, primed
 from sifrc.ir.build import apply, einsum, hadamard, negative, rename, subtract, total, zero
 from sifrc.ir.traverse import inputs_of, substitute
 from sifrc.model import Constraint
@@ -54,9 +54,9 @@ def recursion_identities(derived: Derived) -> Iterator[Identity]:
         table = {**mixed, **symmetric, block: value}
         residual = substitute(_residual(first, system, c), table)
         yield Identity(f"H[{c.index}] = −dy/da[{c.index}]", residual)
-        left, right = (Input(family, None, (c.axis,), Role.TANGENT) for family in ("δ", "ε"))
+        left, right = (Input(family, None, c.axes, Role.TANGENT) for family in ("δ", "ε"))
         forms = [
-            einsum([(value, value.axes), (u, value.axes[:1]), (v, value.axes[1:])], ())
+            einsum([(value, value.axes), (u, c.axes), (v, value.axes[len(c.axes) :])], ())
             for u, v in ((left, right), (right, left))
         ]
         yield Identity(f"H[{c.index}] is symmetric", subtract(*forms))
@@ -68,8 +68,8 @@ def _symmetric(system: System) -> dict[Input, Expr]:
     for symbol in system.symbols:
         if symbol.family == BLOCK:
             part = Input("P", symbol.index, symbol.slots, symbol.role)
-            row, column = symbol.axes
-            turned = einsum([(part, (column, row))], (row, column))
+            half = len(symbol.axes) // 2
+            turned = einsum([(part, (*symbol.axes[half:], *symbol.axes[:half]))], symbol.axes)
             table[symbol] = total([part, turned], symbol.axes)
     return table
 
@@ -87,10 +87,10 @@ def _mixed(system: System, blocks: dict[Input, Expr]) -> dict[Input, Expr]:
 def _residual(first: FirstOrder, system: System, c: Constraint) -> Expr:
     """−dq_k from the layers after k, minus what the recursion gives."""
     model = first.model
-    shift = Input("δ", None, (c.axis,), Role.TANGENT)
+    shift = Input("δ", None, c.axes, Role.TANGENT)
     # Earlier states move freely, later ones as they must.
     moves: dict[Input, Expr] = {
-        other.state: Input("ẋ", other.index, (other.axis,), Role.TANGENT)
+        other.state: Input("ẋ", other.index, other.axes, Role.TANGENT)
         for other in model.constraints[: c.index - 1]
     }
     free = dict(moves)
@@ -109,17 +109,17 @@ def _residual(first: FirstOrder, system: System, c: Constraint) -> Expr:
     own = first.backpropagated(c.index)
     adjoint = first.adjoints[c.index]
     known = {**moves, **adjoints}
-    moved = jvp(first.adjoint[adjoint], known) or zero((c.axis,))
+    moved = jvp(first.adjoint[adjoint], known) or zero(c.axes)
     if c.activation is not None:
-        a = Input("a", c.index, (c.axis,), Role.STATE)
-        moved = jvp(first.adjoint[own], {adjoint: moved, a: shift}) or zero((c.axis,))
-    return total([moved, _through(system, c, shift, free)], (c.axis,))
+        a = Input("a", c.index, c.axes, Role.STATE)
+        moved = jvp(first.adjoint[own], {adjoint: moved, a: shift}) or zero(c.axes)
+    return total([moved, _through(system, c, shift, free)], c.axes)
 
 
 def _slope_times(c: Constraint, move: Expr) -> Expr:
     """F'(a_k) ∘ move, a_k the symbol that the first-order system defines."""
     assert c.activation is not None
-    a = Input("a", c.index, (c.axis,), Role.STATE)
+    a = Input("a", c.index, c.axes, Role.STATE)
     return hadamard(apply(c.activation, a, orders=(1,)), move)
 
 
@@ -127,18 +127,18 @@ def _through(system: System, c: Constraint, step: Expr, moves: dict[Input, Expr]
     """H_k da_k + Σ_j E_kj dx_j."""
     terms = []
     for symbol in system.symbols:
-        if symbol.index != c.index or len(symbol.axes) != 2:
+        columns = symbol.axes[len(c.axes) :]
+        if symbol.index != c.index or not columns:
             continue
-        row, column = symbol.axes
         if symbol.family == BLOCK:
             move: Expr | None = step
         else:
-            states = [state for state in moves if state.axes[0].primed == column]
+            states = [state for state in moves if primed(state.axes) == columns]
             (state,) = states
             move = moves[state]
         if move is not None:
-            terms.append(einsum([(symbol, (row, column)), (move, (column,))], (row,)))
-    return total(terms, (c.axis,))
+            terms.append(einsum([(symbol, symbol.axes), (move, columns)], c.axes))
+    return total(terms, c.axes)
 
 
 def product_identities(derived: Derived) -> Iterator[Identity]:
@@ -190,8 +190,10 @@ def diagonal_identities(derived: Derived) -> Iterator[Identity]:
         found = entries[results[0][1]]
         yield Identity(f"diagonal of W[{owned.index}]", subtract(rename(own, found.axes), found))
         for _, symbol in results[1:]:
-            matrix = Input(BLOCK, owner.index, (owner.axis, owner.axis.primed), Role.STATE)
-            entry = einsum([(matrix, matrix.axes), (Delta(*matrix.axes), matrix.axes)], (matrix.axes[0],))
+            matrix = Input(BLOCK, owner.index, (*owner.axes, *primed(owner.axes)), Role.STATE)
+            row = owner.axes[-1]
+            unit = Delta(row, row.primed)
+            entry = einsum([(matrix, matrix.axes), (unit, unit.axes)], (row,))
             found = entries[symbol]
             yield Identity(f"diagonal of β[{owned.index}]", subtract(rename(entry, found.axes), found))
 
@@ -204,7 +206,7 @@ def output_identities(derived: Derived) -> Iterator[Identity]:
     found = _solved((derived.curvature.blocks(kind), derived.curvature.sample_blocks("outputs")))
     for c in reversed(model.constraints):
         if model.depth - c.index <= _NEAR:
-            symbol = Input(BLOCK, c.index, (c.axis, c.axis.primed), Role.STATE)
+            symbol = Input(BLOCK, c.index, (*c.axes, *primed(c.axes)), Role.STATE)
             yield Identity(f"H[{c.index}] = JᵀMJ", subtract(blocks[symbol], found[symbol]))
     yield from diagonal_identities(derived)
 

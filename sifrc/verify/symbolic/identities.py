@@ -80,9 +80,9 @@ def first_order_identities(derived: Derived) -> Iterator[Identity]:
 def _slope(first: FirstOrder, c: Constraint, systems: tuple[System, ...]) -> Expr:
     """⟨y, δ⟩ − ⟨b, dF(a)[δ]⟩: the sign of y, which methods use by name."""
     assert c.activation is not None
-    argument = Input("α", c.index, (c.axis,), Role.STATE)
-    shift = Input("δ", None, (c.axis,), Role.TANGENT)
-    moved = jvp(apply(c.activation, argument), {argument: shift}) or zero((c.axis,))
+    argument = Input("α", c.index, c.axes, Role.STATE)
+    shift = Input("δ", None, c.axes, Role.TANGENT)
+    moved = jvp(apply(c.activation, argument), {argument: shift}) or zero(c.axes)
     value = substitute(inner(moved, first.adjoints[c.index]), {argument: c.pre_activation})
     named = first.backpropagated(c.index)
     return subtract(inner(unfold(first.adjoint[named], systems), shift), value)
@@ -163,8 +163,8 @@ def _tangents(second: SecondOrder) -> tuple[dict[Input, Expr], dict[Input, Expr]
     moves: dict[Input, Expr] = dict(second.directions)
     tangents: dict[Input, Expr] = {}
     for c in first.model.constraints:
-        state = Input("ẋ", c.index, (c.axis,), Role.TANGENT)
-        adjoint = Input("ḃ", c.index, (c.axis,), Role.TANGENT)
+        state = Input("ẋ", c.index, c.axes, Role.TANGENT)
+        adjoint = Input("ḃ", c.index, c.axes, Role.TANGENT)
         moves |= {c.state: state, first.adjoints[c.index]: adjoint}
         tangents[second.adjoint_multipliers[c.index]] = negative(state)
         tangents[second.forward_multipliers[c.index]] = negative(adjoint)

@@ -107,8 +107,8 @@ class _Work:
                 assert isinstance(own, Input)
                 symbols["ẏ"] = own
             for family, symbol in symbols.items():
-                tangent = Input(family, c.index, (s, c.axis), Role.TANGENT)
-                moves[symbol] = einsum([(tangent, (s, c.axis)), (weights, (s,))], (c.axis,))
+                tangent = Input(family, c.index, (s, *c.axes), Role.TANGENT)
+                moves[symbol] = einsum([(tangent, (s, *c.axes)), (weights, (s,))], c.axes)
         moved = jvp(self.gradient, moves) or zero((s,))
         product = einsum([(self.hessian, (s, t)), (rename(weights, (t,)), (t,))], (s,))
         tangents = (self.summaries.tangent, self.summaries.centred, self.summaries.adjoint_tangent)
