@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from sifrc.derive.curvature.kinds import EXACT_WHEN
 from sifrc.derive.curvature.systems import BIAS_BLOCKS, FACTORED, MEAN_BLOCK, MOMENTS, Moment, bias_block
-from sifrc.derive.curvature.weights import owner_of
+from sifrc.derive.curvature.weights import check_places, owner_of
 from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, GRADIENT
 from sifrc.derive.system import System
 from sifrc.errors import MethodError
@@ -114,6 +114,8 @@ def _block_hessian(declared: Declaration, context: Context) -> Operator:
 
 
 def _factors(model: Model, moment: Moment) -> Pairs:
+    for c in model.constraints:
+        check_places(model, c, f"the moment '{moment}'")
     rows = tuple(
         (owned.layer, ((MOMENTS[moment], owned.index), (MEAN_BLOCK, owner_of(model, owned).index)))
         for owned in model.parameters

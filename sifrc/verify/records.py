@@ -62,7 +62,8 @@ def looked_at(spec: Spec, names: Iterable[str], module: Any = None) -> Looked:
     if any(one.uses_kinds for one in declared):
         of_kinds = [one.name for one in declared if one.uses_kinds]
         try:
-            derived.curvature.moments("second")
+            # Shared parameters have no blocks.
+            _ = list(derived.curvature.weights("samples"))
             found = available_kinds(derived, kinds_of(spec, module).values())
             context, kinds = Context(derived, found), {kind.name: kind for kind, _ in found}
         except DerivationError as error:

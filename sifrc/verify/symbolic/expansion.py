@@ -126,13 +126,13 @@ class Expansion:
         shapes = parameter_shapes(model.spec)
         self._params = {name: _symbols(name, shape) for name, shape in shapes.items()}
         self._vector = {name: _symbols(f"v.{name}", shape) for name, shape in shapes.items()}
-        size = model.spec.input.size
+        shape = model.spec.input.shape
         target: Any = (
             0 if model.spec.loss.targets == "classes" else _symbols("t", (model.spec.layers[-1].size,))
         )
         if model.spec.regularization.kind == "spectral":
             raise VerificationError("λ is a value of the sample (spectral) and is not expanded")
-        self._systems = SampleSystems(derived, self._params, _symbols("x", (size,)), target, arithmetic)
+        self._systems = SampleSystems(derived, self._params, _symbols("x", shape), target, arithmetic)
         self._objective = self._systems.objective()
         self._derivatives = [sympy.diff(self._objective, symbol) for symbol in self._flat(self._params)]
 
