@@ -14,7 +14,7 @@ from sifrc.spec import build_spec
 from sifrc.verify.points import random_point
 
 BACKENDS = ("torch", "numba")
-NAMES = ("skip", "no_bias", "reduction_sum")
+NAMES = ("skip", "no_bias", "reduction_sum", "places")
 OPERATORS = ("block_hessian", "diagonal", "hessian_diagonal", "trace")
 
 

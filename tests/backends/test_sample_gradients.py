@@ -27,6 +27,8 @@ NAMES = (
     "spectral_smooth",
     "reduction_sum",
     "selu_huber",
+    "places",
+    "places_shared",
 )
 BATCH = 5
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from sympy import Add, Expr, Mul, Piecewise, Symbol
 
 from sifrc.backends.layout import statement
+from sifrc.backends.text import LINE_LENGTH
 from sifrc.scalar import print_code
 
 __all__ = ["Names", "Nest", "indented"]
@@ -61,6 +62,12 @@ class Names:
     def prefix(self, word: str) -> str:
         """A prefix that no other local has: word0_, word1_, …"""
         return f"{self.local(word)}_"
+
+    def laid_out(self, text: str, indent: int) -> list[str]:
+        """A statement that will stand so far to the right, from column 0; parts of a long one have names."""
+        if len(text) + indent <= LINE_LENGTH:
+            return [text]
+        return [line[indent:] for line in statement(text, indent, self.prefix("term"))]
 
     def of_entry(self, text: str) -> str:
         """The local name of a loaded entry: ``y_k[p, i]`` is y_k_p_i."""

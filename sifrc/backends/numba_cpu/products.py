@@ -39,10 +39,12 @@ class Products:
     Args:
         block: how its arrays are called.
         names: of the function.
+        indent: of the block in the module, for the length of lines.
     """
 
     block: Block
     names: Names
+    indent: int
 
     def lines(self, statement: Contract) -> list[str] | None:
         """Source lines without the scale; None where BLAS has no such product.
@@ -70,8 +72,9 @@ class Products:
         if form is None or (added_up and target.text != parts[2].text):
             return None
         product = f"np.dot({form[0]}, {form[1]}"
-        lines = [f"{target.text} += {product})" if added_up else f"{product}, {target.text})"]
-        self.names.helpers |= {helper for helper in ("_as_matrix", "_entries") if f"{helper}(" in lines[0]}
+        text = f"{target.text} += {product})" if added_up else f"{product}, {target.text})"
+        self.names.helpers |= {helper for helper in ("_as_matrix", "_entries") if f"{helper}(" in text}
+        lines = self.names.laid_out(text, self.indent + 4 * len(fixed))
         for label in reversed(fixed):
             extent = extent_of(self.block, label, loads)
             lines = [f"for {label} in range({extent}):", *(f"    {line}" for line in lines)]

@@ -65,7 +65,9 @@ class Writer:
         lines: list[str] = []
         for statement in statements:
             body = self.write(statement)
-            lines += [*_locals(self.block.new_locals()), *body]
+            for text in _locals(self.block.new_locals()):
+                lines += self.names.laid_out(text, self.indent)
+            lines += body
         return lines
 
     @singledispatchmethod
@@ -159,7 +161,7 @@ class Writer:
 
     @write.register
     def _(self, statement: Contract) -> list[str]:
-        lines = Products(self.block, self.names).lines(statement)
+        lines = Products(self.block, self.names, self.indent).lines(statement)
         if lines is None:
             return self.write(as_sum(statement))
         target = self.block.array(statement.target)
