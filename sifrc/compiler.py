@@ -27,6 +27,7 @@ from sifrc.model import Model, build_model
 from sifrc.report.lines import condition_lines, describe_system
 from sifrc.spec import Spec, format_expression, spec_hash, spec_to_dict
 from sifrc.spec.curvaturespec import choose_curvature
+from sifrc.spec.graph import size_text
 from sifrc.spec.partitionspec import choose_partition
 from sifrc.spec.types import FunctionSpec, MethodSpec, OptionValue, PartitionChoice, TargetSpec
 from sifrc.version import __version__
@@ -183,14 +184,15 @@ def _replaced(places: Mapping[str, Location], given: Mapping[str, Location | Non
 
 def architecture(spec: Spec) -> str:
     """One line: sizes along a chain or the layers of a graph, activations, loss."""
-    sizes = [spec.input.size, *(layer.size for layer in spec.layers if layer.kind == "dense")]
+    shaping = (layer.shape for layer in spec.layers if layer.kind in ("dense", "flatten"))
+    sizes = [size_text(shape) for shape in (spec.input.shape, *shaping)]
     names = dict.fromkeys(
         _function_text(layer.activation)
         for layer in spec.layers
         if layer.activation is not None and layer.activation.name != "identity"
     )
     runs = [(size, len(list(run))) for size, run in groupby(sizes)]
-    words = [f"{size} ×{count}" if count > 2 else " → ".join([str(size)] * count) for size, count in runs]
+    words = [f"{size} ×{count}" if count > 2 else " → ".join([size] * count) for size, count in runs]
     if len(words) > _MOST_SIZES:
         words = [*words[: _MOST_SIZES // 2], "…", *words[-_MOST_SIZES // 2 :]]
     chain = " → ".join(words)

@@ -13,7 +13,7 @@ from sifrc.model.loss import build_loss
 from sifrc.model.parameters import LayerParameters, Parameter
 from sifrc.model.types import Constraint, Model
 from sifrc.scalar import ScalarFunction, scalar_from_tree
-from sifrc.spec.graph import state_names
+from sifrc.spec.states import state_names
 from sifrc.spec.types import FunctionSpec, InitializationSpec, LayerSpec, Spec
 
 __all__ = ["build_model"]

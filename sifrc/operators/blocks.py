@@ -184,7 +184,9 @@ def _block_vector_product(declared: Declaration, context: Context) -> Operator:
                 None,
                 "exact, the mean of the samples' products (kinds of single samples), or one of its "
                 "approximations by means, second: H̄ V E[x xᵀ], and mean: H̄ V E[x] E[x]ᵀ; by default exact "
-                "where it exists, else second.",
+                "where it exists, else second."
+                if context.model.separates
+                else "exact, the mean of the samples' products, which is the default.",
             ),
         ),
         kinds=context.kinds,

@@ -50,6 +50,10 @@ def _forward(book: Book) -> Section:
     notes.append(
         "∘ and ⊘ multiply and divide entry by entry, 𝟏 is the vector of ones, F_k acts on each entry."
     )
+    if any(len(c.axes) > 1 for c in model.constraints):
+        notes.append("A state with several axes is a matrix, one row for each place, where it has two.")
+    if any(len(model.state(k).axes) != len(c.axes) for c in model.constraints for k in c.sources):
+        notes.append("vec x is x with all axes as one, the last one running fastest; unvec takes that back.")
     notes += _runs(model.constraints, lambda c: tuple(axis.size for axis in c.axes), last, _describe_states)
     active = [c for c in model.constraints if c.activation is not None]
     notes += _runs(active, lambda c: c.activation, last, _describe_function)

@@ -31,6 +31,7 @@ from sifrc.ir import (
     Sylvester,
 )
 from sifrc.ir.relative import relative_key
+from sifrc.report.flat import one_product
 from sifrc.report.layout import (
     ONE,
     Constant,
@@ -63,7 +64,6 @@ from sifrc.scalar import ABS, EXP, QUOTIENT, RECIPROCAL, SQRT, ScalarFunction
 
 __all__ = ["Notation", "notation"]
 
-_MEAN = "mean"
 _SOLVERS: Mapping[str, str] = MappingProxyType({"cg": "conjugate gradients", "eigen": "eigenvalues"})
 _SPECTRAL: Mapping[str, str] = MappingProxyType(
     {"positive": "positive part", "absolute": "abs", "definite": "checked"}
@@ -145,7 +145,7 @@ def _(expr: Add, context: Notation) -> Layout:
 
 @_matrix.register
 def _(expr: Einsum, context: Notation) -> Layout:
-    coefficient, operands, out, averaged = _flatten(expr)
+    coefficient, operands, out, averaged = one_product(expr)
     operands, factors = _joined(operands, out, context)
     for operand, labels in operands:
         divides = isinstance(operand, Map) and _is(operand, RECIPROCAL) and len(labels) < 2
@@ -286,58 +286,6 @@ def _elementwise(expr: Map, arguments: list[Layout], context: Notation) -> Layou
     return Scalar(body, named)
 
 
-def _flatten(expr: Einsum) -> tuple[Fraction, list[Operand], tuple[Axis, ...], bool]:
-    """One product without products inside: number, operands, free labels, whether a mean over samples."""
-    coefficient = Fraction(1)
-    fresh = itertools.count()
-    stack: list[Operand] = list(expr.operands)[::-1]
-    flat: list[Operand] = []
-    while stack:
-        operand, labels = stack.pop()
-        if isinstance(operand, Add) and len(operand.terms) == 1:
-            coefficient *= operand.terms[0][0]
-            stack.append((operand.terms[0][1], labels))
-        elif isinstance(operand, Einsum) and not _sums_samples(operand):
-            table = dict(zip(operand.out, labels, strict=True))
-            inlined: list[Operand] = []
-            for inner, slots in operand.operands:
-                for slot in slots:
-                    if slot not in table:
-                        table[slot] = slot.summed(f"~{next(fresh)}")
-                inlined.append((inner, tuple(table[slot] for slot in slots)))
-            covered = {label for _, names in inlined for label in names}
-            # A label that only broadcasts still counts where it is summed.
-            lonely = tuple(label for label in table.values() if label not in covered)
-            stack += inlined[::-1]
-            flat += [(Einsum((), (label,)), (label,)) for label in lonely if not label.is_sample]
-        else:
-            flat.append((operand, labels))
-    averaged = _sums_samples(expr)
-    if averaged:
-        if not any(isinstance(op, Input) and op.family == _MEAN for op, _ in flat):
-            raise NoMatrixForm("a sum over samples that is no mean")
-        flat = [(op, labels) for op, labels in flat if not (isinstance(op, Input) and op.family == _MEAN)]
-    flat = [(op, tuple(label for label in labels if not label.is_sample)) for op, labels in flat]
-    out = tuple(label for label in expr.out if not label.is_sample)
-    return coefficient, _without_ones(flat, out), out, averaged
-
-
-def _sums_samples(expr: Einsum) -> bool:
-    return any(label.is_sample and label not in expr.out for _, labels in expr.operands for label in labels)
-
-
-def _without_ones(operands: list[Operand], out: tuple[Axis, ...]) -> list[Operand]:
-    """Drop vectors of ones where another factor carries their label."""
-    kept: list[Operand] = []
-    for position, (operand, labels) in enumerate(operands):
-        plain = isinstance(operand, Einsum) and not operand.operands
-        others = [*kept, *operands[position + 1 :]]
-        elsewhere = {label for _, names in others for label in names} | set(out)
-        if not (plain and set(labels) <= elsewhere):
-            kept.append((operand, labels))
-    return kept
-
-
 @singledispatch
 def _indexed(expr: Expr, names: Mapping[Axis, str], context: Notation) -> Layout:
     """An entry of an expression; ``names`` are the letters of its axes."""
@@ -373,7 +321,7 @@ def _(expr: Map, names: Mapping[Axis, str], context: Notation) -> Layout:
 
 @_indexed.register
 def _(expr: Einsum, names: Mapping[Axis, str], context: Notation) -> Layout:
-    coefficient, operands, out, averaged = _flatten(expr)
+    coefficient, operands, out, averaged = one_product(expr)
     operands.sort(key=lambda operand: relative_key(operand[0], context.layer))
     letters = {axis: names[axis] for axis in out}
     unused = iter(letter for letter in _more_letters() if letter not in names.values())

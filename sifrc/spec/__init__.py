@@ -17,9 +17,9 @@ from sifrc.spec.canonical import spec_hash, spec_to_dict
 from sifrc.spec.diagnostics import validate_shape
 from sifrc.spec.document import MAX_BYTES, read_document
 from sifrc.spec.format import format_expression
-from sifrc.spec.graph import state_names
 from sifrc.spec.positions import Positions
 from sifrc.spec.starter import starter_spec
+from sifrc.spec.states import state_names
 from sifrc.spec.types import Spec
 
 __all__ = [

@@ -11,12 +11,13 @@ from sifrc.errors import Location
 from sifrc.spec.curvaturespec import curvature_specs
 from sifrc.spec.diagnostics import describe
 from sifrc.spec.functionspec import activation_spec, loss_function_spec
-from sifrc.spec.graph import Item, resolve_graph, state_names
+from sifrc.spec.graph import Item, resolve_graph
 from sifrc.spec.names import name_problem
 from sifrc.spec.partitionspec import partition_spec
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.registry import LOSSES
 from sifrc.spec.schema import InitializationShape, LayerShape, SpecShape, TrainingShape
+from sifrc.spec.states import state_names
 from sifrc.spec.suggest import did_you_mean, shortened
 from sifrc.spec.types import (
     FunctionSpec,

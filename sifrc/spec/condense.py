@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
-from sifrc.spec.graph import state_names
 from sifrc.spec.partition import groups_of
+from sifrc.spec.states import state_names
 from sifrc.spec.types import LayerSpec, PartitionSpec, RegularizationSpec, Spec
 
 __all__ = ["Condensed", "condense"]

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from sifrc.errors import SpecError
 from sifrc.spec.curvature import CURVATURE_KINDS
 from sifrc.spec.positions import Path, Positions
-from sifrc.spec.schema import SHAPES, TAGS, SpecShape
+from sifrc.spec.schema import SHAPES, SpecShape
 from sifrc.spec.suggest import did_you_mean, quoted_list, shortened
 
 __all__ = ["describe", "validate_shape"]
@@ -31,6 +31,7 @@ _EXPECTED: Mapping[str, str] = MappingProxyType(
     }
 )
 _ITEMS: Mapping[str | int, str] = MappingProxyType({"layers": "layer", "curvature": "kind of curvature"})
+_SIZE: Path = ("network", "input", "size")
 _EXAMPLES: Mapping[str, str] = MappingProxyType(
     {
         "sifrc": "the format version: sifrc: 1",
@@ -39,7 +40,7 @@ _EXAMPLES: Mapping[str, str] = MappingProxyType(
         "input": "input: {name: image, size: 64}",
         "layers": "a list of layers such as {name: fc1, type: dense, units: 32}",
         "size": "size: 64, or size: [8, 8]",
-        "type": "type: dense, activation or add",
+        "type": "type: dense, activation, add or flatten",
         "loss": "loss: {function: cross_entropy}, or {expression: ...} over y and t",
         "activation": "activation: tanh, or {function: ...} or {expression: ...}",
         "kind": "kind: he, glorot, sparse, zeros or constant",
@@ -108,8 +109,9 @@ def validate_shape(data: object, positions: Positions) -> SpecShape:
 
 
 def _path(problem: ErrorDetails) -> Path:
-    """Where it stands in the spec."""
-    return tuple(item for item in problem["loc"] if item not in TAGS)
+    """Where it stands in the spec: without the tag of a form, which stands where that value does."""
+    path = problem["loc"]
+    return (*_SIZE, *path[len(_SIZE) + 1 :]) if path[: len(_SIZE)] == _SIZE else path
 
 
 def _order(problem: ErrorDetails, positions: Positions) -> tuple[bool, int, int]:

@@ -149,7 +149,7 @@ def _stacked_form(left: Load, right: Load, out: tuple[str, ...], names: Names) -
         wanted = (last, out[-1])
         if set(wanted) == set(right.labels):
             return Product("other", f"({first} @ {_oriented(second, right.labels, wanted)})", "", "", out)
-    if len(left.labels) > 3:
+    if len(left.labels) > 3 or len(right.labels) > 3:
         return None
     kept = left.labels[:1]
     if tuple(shared) == left.labels[1:] == right.labels[-2:] and out == (*kept, *right.labels[:-2]):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sifrc.errors import VerificationError
-from sifrc.spec.graph import state_names
+from sifrc.spec.states import state_names
 from sifrc.spec.types import FunctionSpec, Spec
 
 __all__ = ["Pass", "forward_pass", "parameter_shapes", "regularized_states", "spectral_chain"]
