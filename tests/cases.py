@@ -15,7 +15,7 @@ from sifrc.derive.derived import Derived
 from sifrc.model import build_model
 from sifrc.spec import build_spec
 
-__all__ = ["CASES", "CHAINS", "CUSTOM_ACTIVATION", "derived_of"]
+__all__ = ["CASES", "CHAINS", "CUSTOM_ACTIVATION", "ONE_AXIS", "derived_of"]
 
 Case = Mapping[str, Any]
 
@@ -229,6 +229,11 @@ CHAINS: Mapping[str, Case] = MappingProxyType({**_chains(), **_MORE_CHAINS})
 
 CASES: Mapping[str, Case] = MappingProxyType({**CHAINS, **_OTHERS})
 """Every case."""
+
+ONE_AXIS: Mapping[str, Case] = MappingProxyType(
+    {name: case for name, case in CASES.items() if isinstance(case["network"]["input"]["size"], int)}
+)
+"""Cases whose states are vectors."""
 
 
 @cache

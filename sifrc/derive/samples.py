@@ -14,7 +14,7 @@ from sifrc.derive.shaped import GRADIENT, shaped
 from sifrc.derive.system import Equation, System
 from sifrc.ir import Expr, Input, Role
 from sifrc.ir.build import apply, hadamard, inner, subtract
-from sifrc.ir.normal import expand
+from sifrc.ir.normal import expand, terms_of
 from sifrc.model import Parameter
 from sifrc.scalar.function import POSITIVE_PART
 
@@ -41,6 +41,8 @@ SAMPLE_SYSTEMS = MappingProxyType(
     }
 )
 """The gradients themselves, their squared norms, the mean of their squares, and their variance -> system."""
+_MOST_USES = 2
+"""Places of the network where a parameter stands, at most, for its gradients not to be formed."""
 _TITLES = {
     "none": "Gradients of the samples",
     "norm": "Squared norms of the samples' gradients",
@@ -57,6 +59,11 @@ def sample_system(first: FirstOrder, moment: str) -> System:
     """
     equations = []
     for layer, parameter, value in _gradients(first):
+        if moment in ("norm", "second") and len(terms_of(expand(value))) > _MOST_USES:
+            # Products of all pairs of uses would be more than the gradient.
+            own, whole = _moment(parameter, value, "none")
+            equations.append(Equation(own, whole, layer, "definition"))
+            value = own
         symbol, found = _moment(parameter, value, moment)
         equations.append(Equation(symbol, found, layer, "definition"))
     return System(SAMPLE_SYSTEMS[moment], _TITLES[moment], tuple(equations))

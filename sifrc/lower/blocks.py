@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import sympy
 
-from sifrc.lower.access import targets_of
+from sifrc.lower.access import loads_of, targets_of
 from sifrc.lower.arrays import SAMPLE_LABEL, Ref, Subscript
 from sifrc.lower.statements import Kernel, Loop, Statement, Sum
 
@@ -105,7 +105,7 @@ class _Marked:
         layer: of the block; None where it is in no loop.
         form: the statements without their subscripts.
         subscripts: these, in order.
-        written: which of them are of targets.
+        written: which of them are of targets that each round has its own of.
     """
 
     layer: int | None
@@ -118,16 +118,24 @@ def _marked(block: Block) -> _Marked:
     if block.layer is None or not all(_knows_extents(statement) for statement in block.statements):
         return _Marked(None)
     found: list[int] = []
-    targets = {target.ref.family for statement in block.statements for target in targets_of(statement)}
+    targets = {target.ref for statement in block.statements for target in targets_of(statement)}
+    # What all rounds add to may be one array.
+    added = targets & {load.ref for statement in block.statements for load in loads_of(statement)}
+    fixed = {ref.family for ref in targets} - {ref.family for ref in added if ref.subscript != _own(block)}
     written: list[bool] = []
 
     def mark(subscript: Subscript, family: str) -> Subscript:
         found.append(subscript.offset)
-        written.append(family in targets)
+        written.append(family in fixed)
         return Subscript(0)
 
     form = tuple(_with_subscripts(statement, mark) for statement in block.statements)
     return _Marked(block.layer, form, tuple(found), tuple(written))
+
+
+def _own(block: Block) -> Subscript:
+    """The subscript of the block's layer."""
+    return Subscript(block.layer or 0)
 
 
 def _repetition(marked: Sequence[_Marked], position: int) -> tuple[int, int]:

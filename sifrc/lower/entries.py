@@ -40,6 +40,7 @@ from sifrc.lower.statements import (
     Kernel,
     Statement,
 )
+from sifrc.lower.uses import accumulates
 from sifrc.lower.windows import View, ref_of
 from sifrc.scalar import RECIPROCAL
 from sifrc.scalar.branches import substituted
@@ -121,7 +122,9 @@ class Entries(ABC):
         self.code.setdefault(family, f"{self.code[owner.family]}_part{self._count}{suffix}")
         self.parts[family] = owner.family
         role = Role.STATE if SAMPLE in axes else Role.DIRECTION
-        symbol = Input(family, owner.index, axes, role)
+        # What is added at a further use of shared parameters belongs to the layer of the use.
+        further = owner.index is not None and accumulates(self._equation) and self._equation.symbol is owner
+        symbol = Input(family, self._equation.layer if further else owner.index, axes, role)
         self._note(symbol)
         return symbol
 
@@ -161,6 +164,8 @@ class Entries(ABC):
         if symbol.index is None or layer is None or symbol.index == layer:
             return name
         distance = symbol.index - layer
+        if self._equation is not None and symbol is self._base(self._equation.symbol):
+            return name  # which is added to
         if distance < 0 and symbol.role in (Role.PARAMETER, Role.DIRECTION):
             return name  # of an earlier layer that shares it, however far
         return f"{name}_{'m' if distance < 0 else 'p'}{abs(distance)}"

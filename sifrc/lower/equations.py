@@ -51,6 +51,7 @@ from sifrc.lower.statements import (
     Sum,
 )
 from sifrc.lower.structure import kronecker
+from sifrc.lower.uses import accumulates
 from sifrc.lower.windows import ref_of
 from sifrc.scalar import RECIPROCAL
 
@@ -65,8 +66,9 @@ class Lowering(Entries):
         before = None if self._equation is None else self._base(self._equation.symbol)
         self._statements, self._equation = [], equation
         symbol = equation.symbol
+        adds = accumulates(equation) and symbol.key not in self.views
         # The windows of one array share the names of their temporaries.
-        self._count = self._count if before is self._base(symbol) else 0
+        self._count = self._count if before is self._base(symbol) and not adds else 0
         if not self._direct(equation.value, symbol):
             scope = Scope({}, equation.layer)
             target = self._load(symbol, scope.of(symbol.axes))
@@ -74,6 +76,8 @@ class Lowering(Entries):
             self._emit_kernel(target, value, scope)
         if symbol.family in self.in_place:
             self._forget(symbol)
+        elif adds:
+            return self._statements
         elif symbol.key not in self.views:  # a window may be added to later
             self._hold(equation.value, symbol)
         return self._statements

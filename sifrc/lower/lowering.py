@@ -25,8 +25,9 @@ from sifrc.lower.program import Function, Program
 from sifrc.lower.sharing import share_subexpressions
 from sifrc.lower.statements import Fresh, Guard, Loop, SolveSystem, Statement
 from sifrc.lower.structure import COORDINATES, compressed
+from sifrc.lower.uses import by_use
 from sifrc.lower.validate import validate
-from sifrc.lower.windows import Windows
+from sifrc.lower.windows import Windows, ref_of
 from sifrc.methods.plan import Plan
 from sifrc.operators.phase import Phase
 
@@ -203,12 +204,17 @@ def _function(
     shape_of = shapes_lookup(lowering.shapes)
     lowering.enter(phase.name, tuple(name for name in phase.after if form in plan.phase(name).forms))
     blocks: list[Block] = []
-    for layer, equations in _by_layer(system):
+    shapes = frozenset(symbol.axes for owned in plan.model.parameters for symbol in owned.symbols)
+    by_layer = [pair for layer, own in _by_layer(system) for pair in by_use(layer, own, shapes)]
+    ends = {equation.symbol: position for position, (_, own) in enumerate(by_layer) for equation in own}
+    for position, (layer, equations) in enumerate(by_layer):
         parts = [part for equation in equations for part in windows.parts(equation)]
         statements = [s for part in parts for s in _lowered(part, lowering)]
         families = dict(plan.guarded).get(phase.name)
         if families is not None:
-            chosen = [s for s in statements if not families or targets_of(s)[0].ref.family in families]
+            open_ = {ref_of(e.symbol) for e in equations if ends[e.symbol] > position}
+            chosen = [s for s in statements if targets_of(s)[0].ref not in open_]
+            chosen = [s for s in chosen if not families or targets_of(s)[0].ref.family in families]
             statements += _guards(chosen, families, layer, plan, (windows, guards, lowering.parts))
         statements = [_named_solve(s, layer, plan, guards, lowering.parts) for s in statements]
         fused = fuse_kernels(statements, shape_of) if passes.fuse else tuple(statements)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,9 @@ __all__ = ["Book", "lines_of", "names_of", "not_derived", "symbol_of"]
 def names_of(model: Model) -> Names:
     """What indices and activations are called in a model."""
     activations = {c.index: c.activation for c in model.constraints if c.activation is not None}
-    return Names(model.depth, model.is_chain, activations)
+    users = Counter(c.parameters.index for c in model.constraints if c.parameters is not None)
+    shared = frozenset(index for index, count in users.items() if count > 1)
+    return Names(model.depth, model.is_chain, activations, shared)
 
 
 def symbol_of(symbol: Input) -> Symbol:

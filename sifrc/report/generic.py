@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import singledispatch
 from hashlib import blake2b
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import sympy
 
+from sifrc.derive.groups import OWNER
 from sifrc.ir import (
     Add,
     Axis,
@@ -29,6 +30,7 @@ from sifrc.ir import (
     Map,
     Operand,
     Reduce,
+    Role,
     Solve,
     Spectral,
     Sylvester,
@@ -37,17 +39,18 @@ from sifrc.ir.ordering import Product, canonical_order, numbered
 from sifrc.ir.traverse import postorder
 from sifrc.scalar import ScalarFunction
 
-__all__ = ["generic_key"]
+__all__ = ["generic_key", "is_shared"]
 
 Keys: TypeAlias = Callable[[Expr], str]
 
 
-def generic_key(expr: Expr, layer: int) -> str:
+def generic_key(expr: Expr, layer: int, shared: frozenset[int] = frozenset()) -> str:
     """A text that two expressions share when one is the other with all indices shifted.
 
     Args:
         expr: any expression.
         layer: the layer that indices are counted from.
+        shared: numbers of parameters that several layers use: they are the same for all of these.
 
     Example:
         >>> from sifrc.ir import Role
@@ -60,8 +63,19 @@ def generic_key(expr: Expr, layer: int) -> str:
     """
     done: dict[str, str] = {}
     for node in postorder(expr):
-        done[node.key] = _digest(_key(node, layer, lambda child: done[child.key]))
+        if is_shared(node, shared):
+            text = f"Input {node.family} of {node.index} {len(node.axes)}"
+        else:
+            text = _key(node, layer, lambda child: done[child.key])
+        done[node.key] = _digest(text)
     return done[expr.key]
+
+
+def is_shared(node: Expr, shared: frozenset[int]) -> TypeGuard[Input]:
+    """Whether it is a parameter that several layers use, shaped like one, or says which group owns it."""
+    if not isinstance(node, Input) or node.index not in shared:
+        return False
+    return node.role in (Role.PARAMETER, Role.DIRECTION) or node.family in OWNER.values()
 
 
 def _digest(text: str) -> str:

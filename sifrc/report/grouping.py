@@ -45,11 +45,17 @@ class Names:
         chain: whether constraints and layers with parameters are numbered alike; only then the last
             index is written n.
         activations: k -> F_k.
+        shared: numbers of parameters that several layers use.
     """
 
     depth: int
     chain: bool
     activations: Mapping[int, ScalarFunction]
+    shared: frozenset[int] = frozenset()
+
+    def notation(self, layer: int) -> Notation:
+        """What expressions of a layer are written with."""
+        return Notation(layer, self.activations, self.shared)
 
     @property
     def last(self) -> int | None:
@@ -115,7 +121,7 @@ def grouped(lines: Sequence[Line], names: Names) -> tuple[Group, ...]:
     """Lines that are equal up to a shift of all indices, together; families in order of appearance."""
     buckets: dict[tuple[str, ...], list[Line]] = {}
     for line in lines:
-        buckets.setdefault(_key(line), []).append(line)
+        buckets.setdefault(_key(line, names), []).append(line)
     merged: dict[tuple[str, str, str], Group] = {}
     for key, members in buckets.items():
         left, right = sides(members[0], names)
@@ -144,12 +150,18 @@ def grouped(lines: Sequence[Line], names: Names) -> tuple[Group, ...]:
     )
 
 
-def _key(line: Line) -> tuple[str, ...]:
+def _key(line: Line, names: Names) -> tuple[str, ...]:
     layer = line.layer or 0
     left = text(line.left, Naming("k", layer))
     tail = tuple(text(part, Naming("k", layer)) for part in line.tail)
     scope = "all" if line.layer is None else "layer"
-    return (scope, left, line.source, *(generic_key(value, layer) for value in line.values), *tail)
+    return (
+        scope,
+        left,
+        line.source,
+        *(generic_key(value, layer, names.shared) for value in line.values),
+        *tail,
+    )
 
 
 def _family(left: Layout) -> str:
@@ -163,7 +175,7 @@ def _family(left: Layout) -> str:
 
 def sides(line: Line, names: Names) -> tuple[Layout, Layout]:
     """Notation of both sides of one line, with the indices of its layer."""
-    context = Notation(line.layer or 0, names.activations)
+    context = names.notation(line.layer or 0)
     left = line.left
     parts: list[Layout] = []
     for value in line.values:
@@ -223,11 +235,13 @@ def total_over_layers(
     for factor, own in terms:
         family, anchor = _anchor(own)
         term = rewrite(own, family, anchor)
-        buckets.setdefault((family, factor, generic_key(term, anchor)), []).append((anchor, term))
+        buckets.setdefault((family, factor, generic_key(term, anchor, names.shared)), []).append(
+            (anchor, term)
+        )
     merged: dict[tuple[str, Fraction, str], tuple[list[int], Layout]] = {}
     for (family, factor, _), members in buckets.items():
         anchor, term = min(members, key=lambda member: member[0])
-        body = Notation(anchor, names.activations).sides(Symbol("S"), term)[1]
+        body = names.notation(anchor).sides(Symbol("S"), term)[1]
         key = (family, factor, text(body, Naming("k", anchor)))
         indices, written_for = merged.get(key, ([], body))
         first = not indices or anchor < min(indices)

@@ -114,7 +114,8 @@ def _latex(layout: Layout, naming: Naming) -> str:
 @_latex.register
 def _(layout: Symbol, naming: Naming) -> str:
     code = symbol_latex(layout.family)
-    return code if layout.index is None else f"{code}_{{{_index(layout.index, naming)}}}"
+    own = NUMBERS if layout.fixed else naming
+    return code if layout.index is None else f"{code}_{{{_index(layout.index, own)}}}"
 
 
 @_latex.register

@@ -62,10 +62,11 @@ Terms: TypeAlias = tuple[tuple[Fraction, Layout], ...]
 
 @dataclass(frozen=True)
 class Symbol(Layout):
-    """A named quantity, with an index or without: W_k, t."""
+    """A named quantity, with an index or without: W_k, t; that of a ``fixed`` one is the same for all k."""
 
     family: str
     index: int | None = None
+    fixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -273,13 +274,13 @@ def map_indices(layout: Layout, change: Callable[[int], int]) -> Layout:
 
     Example:
         >>> map_indices(Symbol("x", 1), lambda index: index + 2)
-        Symbol(family='x', index=3)
+        Symbol(family='x', index=3, fixed=False)
     """
     if isinstance(layout, Total):
         return layout  # its index is bound
     values = _with_parts(layout, lambda part: map_indices(part, change))
     index = values.get("index")
-    if index is not None:
+    if index is not None and not values.get("fixed"):
         values["index"] = change(index)
     return type(layout)(**values)
 
@@ -289,7 +290,7 @@ def replaced(layout: Layout, old: Symbol, new: Layout) -> Layout:
 
     Example:
         >>> replaced(Transpose(Symbol("p", 1)), Symbol("p", 1), Symbol("D", 1))
-        Transpose(operand=Symbol(family='D', index=1))
+        Transpose(operand=Symbol(family='D', index=1, fixed=False))
     """
     if layout == old:
         return new
@@ -343,7 +344,7 @@ def _field_names(kind: type[Any]) -> tuple[str, ...]:
 
 def _indices(layout: Layout) -> Iterator[int]:
     index = getattr(layout, "index", None)
-    if index is not None:
+    if index is not None and not getattr(layout, "fixed", False):
         yield index
     for child in children_of(layout):
         yield from _indices(child)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import singledispatch
 from types import MappingProxyType
@@ -31,7 +31,9 @@ from sifrc.ir import (
     Sylvester,
 )
 from sifrc.ir.relative import relative_key
+from sifrc.ir.traverse import inputs_of
 from sifrc.report.flat import one_product
+from sifrc.report.generic import generic_key, is_shared
 from sifrc.report.layout import (
     ONE,
     Constant,
@@ -54,6 +56,7 @@ from sifrc.report.layout import (
     Solved,
     Sum,
     Symbol,
+    Total,
     coefficient_of,
     replaced,
     sum_of,
@@ -69,6 +72,8 @@ _SPECTRAL: Mapping[str, str] = MappingProxyType(
     {"positive": "positive part", "absolute": "abs", "definite": "checked"}
 )
 _LETTERS = "ijlmpqrs"
+_MOST_USES = 3
+"""Terms of a sum over the uses of shared parameters that are written one by one."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +83,12 @@ class Notation:
     Args:
         layer: that terms and factors are ordered from; the result is the same for every layer.
         activations: k -> F_k, which prints by name on ``a[k]``.
+        shared: numbers of parameters that several layers use.
     """
 
     layer: int
     activations: Mapping[int, ScalarFunction]
+    shared: frozenset[int] = frozenset()
 
     def sides(self, symbol: Layout, value: Expr) -> tuple[Layout, Layout]:
         """Both sides of ``symbol = value``; entries of both where matrix notation does not fit.
@@ -126,7 +133,7 @@ def _matrix(expr: Expr, context: Notation) -> Layout:
 
 @_matrix.register
 def _(expr: Input, context: Notation) -> Layout:
-    return Symbol(expr.family, expr.index)
+    return Symbol(expr.family, expr.index, is_shared(expr, context.shared))
 
 
 @_matrix.register
@@ -136,11 +143,30 @@ def _(expr: Delta, context: Notation) -> Layout:
 
 @_matrix.register
 def _(expr: Add, context: Notation) -> Layout:
-    terms = tuple((factor, _matrix(term, context)) for factor, term in expr.terms)
+    terms = _over_uses(expr, context) or tuple((f, _matrix(term, context)) for f, term in expr.terms)
     combined = sum_of(terms)
     if not isinstance(combined, Sum):
         return combined
     return Sum(ordered_terms(combined.terms, context.layer))
+
+
+def _over_uses(expr: Add, context: Notation) -> tuple[tuple[Fraction, Layout], ...]:
+    """Terms that are equal but for the layer, as uses of shared parameters, as sums; () if none are."""
+    found: dict[tuple[Fraction, str], list[tuple[int, Expr]]] = {}
+    for factor, term in expr.terms if context.shared and len(expr.terms) > _MOST_USES else ():
+        layer = max(
+            (s.index for s in inputs_of(term) if s.role.per_sample and s.index is not None), default=0
+        )
+        found.setdefault((factor, generic_key(term, layer, context.shared)), []).append((layer, term))
+    if len(found) == len(expr.terms):
+        return ()
+    terms = []
+    for (factor, _), uses in found.items():
+        layer, term = min(uses, key=lambda use: use[0])
+        body = _matrix(term, replace(context, layer=layer))
+        members = tuple(sorted(k for k, _ in uses))
+        terms.append((factor, body if len(uses) == 1 else Total(layer, members, body)))
+    return tuple(terms)
 
 
 @_matrix.register

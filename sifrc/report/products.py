@@ -149,7 +149,7 @@ class _Graph:
         if len(component) == 2 and not any(self.vectors[node] or node in self.divisors for node in component):
             (edge,) = (self.edges[frozenset(component)],)
             if len(edge.parts) > 1:
-                return self._inner(list(edge.parts))
+                return self.inner(list(edge.parts))
         written = [self._scalar_at(node) for node in component]
         return min(written, key=lambda layout: (len(text(layout)), text(layout)))
 
@@ -157,9 +157,10 @@ class _Graph:
         if node in self.divisors:
             return Inner(ONES, self.vector_at(node))
         factors = self.factors_at(node)
-        return Inner(ONES, factors[0]) if len(factors) == 1 else self._inner(factors)
+        return Inner(ONES, factors[0]) if len(factors) == 1 else self.inner(factors)
 
-    def _inner(self, factors: list[Layout]) -> Layout:
+    def inner(self, factors: list[Layout]) -> Layout:
+        """The inner product of factors, or the squared norm of one."""
         if len(factors) == 2 and factors[0] == factors[1]:
             return Norm(factors[0], "squared")
         *first, last = ordered_inner(factors, self.layer)
@@ -224,9 +225,13 @@ def matrix_product(factors: list[Factor], out: tuple[Axis, ...], layer: int) -> 
     graph = _Graph(layer)
     scalars = [f.layout for f in factors if not f.labels and not f.divides]
     divisors = [f.layout for f in factors if not f.labels and f.divides]
-    for factor in factors:
-        if factor.labels:
-            graph.add(factor)
+    tensors = [factor for factor in factors if factor.labels]
+    alike = len(tensors) == 2 and tensors[0].labels == tensors[1].labels and len(tensors[0].labels) > 2
+    if alike and not out and not any(factor.divides for factor in tensors):
+        scalars.append(graph.inner([factor.layout for factor in tensors]))
+        tensors = []
+    for factor in tensors:
+        graph.add(factor)
     components = graph.components()
     home = {label: next((c for c in components if label in c), None) for label in out}
     scalars += [graph.scalar(c) for c in components if not c & set(out)]

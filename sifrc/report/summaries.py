@@ -18,7 +18,6 @@ from sifrc.report.book import Book, symbol_of
 from sifrc.report.grouping import Line
 from sifrc.report.indices import Naming
 from sifrc.report.layout import Indexed, Layout, Named, Sum, sum_of
-from sifrc.report.notation import Notation
 from sifrc.report.sheet import Section
 from sifrc.report.text import text
 from sifrc.spec.types import Spec
@@ -159,7 +158,7 @@ def _symmetrised(book: Book, line: Line, equation: Equation) -> Line | None:
     carried, orbits = _orbits(value, axes)
     if not orbits:
         return None
-    context = Notation(line.layer or 0, book.names.activations)
+    context = book.names.notation(line.layer or 0)
 
     def written(expr: Expr) -> Layout:
         return context.sides(line.left, expr)[1]

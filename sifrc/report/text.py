@@ -98,7 +98,8 @@ def _text(layout: Layout, naming: Naming) -> str:
 @_text.register
 def _(layout: Symbol, naming: Naming) -> str:
     letters = symbol_text(layout.family)
-    return letters if layout.index is None else letters + _subscript(naming.text(layout.index))
+    own = NUMBERS if layout.fixed else naming
+    return letters if layout.index is None else letters + _subscript(own.text(layout.index))
 
 
 @_text.register

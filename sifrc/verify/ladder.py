@@ -175,7 +175,9 @@ def _with_summaries(spec: Spec, asked: Sequence[str], module: Any, wanted: bool 
 def _default(spec: Spec, refused: Mapping[str, str], module: Any, summaries: bool) -> tuple[str, ...]:
     """What is required of a spec that asks for nothing: what it has at many digits."""
     plain = tuple(name for name in _PLAIN if name not in refused and name != "objective_and_gradient")
-    blocks = _blocks(spec, (), module) if module is None else ()
+    every = _blocks(spec, (), module) if module is None else ()
+    # Some do not exist for a network; where none does, the kinds of curvature that it lists do not.
+    blocks = tuple(name for name in every if name not in refused) or every
     more = (SUMMARY,) if summaries and (module is None or hasattr(module, SUMMARY)) else ()
     return (*plain, *blocks, *more)
 

@@ -69,7 +69,7 @@ def _module(
     program = Program((states, *families), (forward, tried), (), guards=(("fc1", "something"),))
     layers = (LayerInfo(1, "fc1", 2, 2, True),)
     module = ModuleSource(
-        program, "hand", "by hand", "none", "0", "0" * 64, {}, dtype, layers, 2, 2, "vectors", 0
+        program, "hand", "by hand", "none", "0", "0" * 64, {}, dtype, layers, (2,), 2, "vectors", 0
     )
     return load(BACKEND.emit(module), folder, jit=jit)
 

@@ -100,7 +100,7 @@ def module_source(text: str) -> ModuleSource:
         spec=spec_to_dict(spec),
         dtype=spec.dtype,
         layers=layers,
-        input_size=spec.input.size,
+        input_shape=spec.input.shape,
         output_size=spec.layers[-1].size,
         targets=spec.loss.targets,
         seed=spec.seed,

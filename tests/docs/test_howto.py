@@ -243,7 +243,7 @@ def test_layer_kind_is_one_expression():
     """A product of two states in place of their sum: everything after the model follows by itself."""
     model = build_model(sifrc.build_spec(_document(target={"operators": ["gradient"]})))
     old = model.constraints[2]
-    factors = [rename(model.state(k), (old.axis,)) for k in old.sources]
+    factors = [rename(model.state(k), old.axes) for k in old.sources]
     product = hadamard(*factors)
     changed = replace(old, pre_activation=product, value=product)
     constraints = tuple(changed if c is old else c for c in model.constraints)

@@ -17,6 +17,7 @@ from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
 from sifrc.lower.lifetimes import places
 from sifrc.lower.lowering import Passes, lower
 from sifrc.lower.program import Program
+from sifrc.lower.statements import Kernel
 from sifrc.methods.planning import make_plan
 from sifrc.model import build_model
 from sifrc.spec import Spec, build_spec
@@ -113,7 +114,9 @@ def test_no_two_places_overlap(method: str, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("name", sorted(name for name in CASES if "shared" not in name))
 def test_a_place_holds_one_array_at_a_time(name: str) -> None:
     """What a step reads is what was written last to its place, and members of a place have one shape."""
-    method = {"name": "ea_cg", "kind": "hessian", "solver": "cg", "moment": "second"}
+    method: dict[str, Any] = {"name": "ea_cg", "kind": "hessian", "solver": "cg", "moment": "second"}
+    if name == "places":  # has no factors to average
+        method = {"name": "grouped_newton"}
     program = program_of(build_spec({**CASES[name], "method": method}))
     found = places(program)
     at = {member: number for number, place in enumerate(found) for member in place.members}
@@ -124,9 +127,11 @@ def test_a_place_holds_one_array_at_a_time(name: str) -> None:
     holds: dict[int, Any] = {}
     for function in (program.function(step, True) for step in program.step_batched):
         for statement, k in unrolled(function.body):
+            own = {target.ref for target in targets_of(statement)}
             for load in loads_of(statement):
                 member = absolute(load.ref, k)
-                if member in at:
+                # What a kernel has just written itself, entry by entry, it may read.
+                if member in at and not (isinstance(statement, Kernel) and load.ref in own):
                     assert holds.setdefault(at[member], member) == member, (function.name, member)
             for load in targets_of(statement):
                 member = absolute(load.ref, k)

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import pytest
 import sympy
-from cases import CASES
+from cases import CASES, ONE_AXIS
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from strategies import specs
@@ -184,7 +184,7 @@ def test_steps_are_to_the_bit_those_with_arrays_of_their_own(solver: str) -> Non
     np.testing.assert_equal(shared[1], plain[1])
 
 
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in sorted(CASES) if name not in NAMES]
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in sorted(ONE_AXIS) if name not in NAMES]
 
 
 @pytest.mark.parametrize("name", [*NAMES, *OTHERS])

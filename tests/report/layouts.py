@@ -7,7 +7,7 @@ a number that broadcasts. What it shares with the code under test is the evaluat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from itertools import permutations
 from typing import Any
@@ -29,6 +29,8 @@ class Reader:
     activations: Mapping[int, ScalarFunction]
     size: int = 0
     """Rows of the identity."""
+    places: tuple[int, ...] = ()
+    """Shape of what is taken apart."""
 
     def value(self, layout: Layout) -> Any:
         return getattr(self, f"read_{type(layout).__name__.lower()}")(layout)
@@ -53,6 +55,10 @@ class Reader:
             return q @ np.diag(np.abs(h) if node.name == "abs" else np.maximum(h, 0)) @ q.T
         if node.name == "max":
             return np.max(v)
+        if node.name == "vec":
+            return np.reshape(v, (-1, 1))
+        if node.name == "unvec":
+            return np.reshape(v, self.places)
         total = np.log(np.sum(np.exp(v)))
         return {"softmax": np.exp(v - total), "log softmax": v - total, "logsumexp": total}[node.name]
 
@@ -69,6 +75,11 @@ class Reader:
             matrix = reduce(times, (self.value(factor) for factor in factors))
             return matrix.sum(axis=1, keepdims=True) if np.ndim(matrix) == 2 else matrix
         return reduce(times, (self.value(factor) for factor in node.factors))
+
+    def read_contraction(self, node: notation.Contraction) -> Any:
+        letters, array = Entries(self).read(node)
+        assert not letters
+        return array
 
     def read_hadamard(self, node: notation.Hadamard) -> Any:
         return reduce(np.multiply, (self.value(factor) for factor in node.factors))
@@ -119,6 +130,8 @@ class Entries:
     """Reads index notation; ``sym`` adds the different arrays that permuting i, j and l gives."""
 
     reader: Reader
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Of the letters on the left."""
 
     def array(self, node: Layout, labels: tuple[str, ...]) -> Any:
         """All entries, over the labels in this order."""
@@ -137,6 +150,9 @@ class Entries:
                 letters, array = self.read(argument)
                 body = self.reader.activations[index].value_form((order,))
                 return letters, np.broadcast_to(evaluate(body, {"x": array}, "numpy"), np.shape(array))
+            case notation.Indexed(notation.Symbol("δ"), (whole, joined)) if joined.startswith("("):
+                sizes = [self.sizes[letter] for letter in joined[1:-1]]
+                return whole + joined[1:-1], np.eye(int(np.prod(sizes))).reshape(-1, *sizes)
             case notation.Indexed(operand, labels):
                 return "".join(labels), self.values(operand)
             case notation.Contraction(labels, body):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cases import CASES, CHAINS
-from layouts import Reader, as_matrix
+from layouts import Entries, Reader, as_matrix
 from networks import named, systems, values_of
 
 from sifrc.derive.system import abbreviate
@@ -16,7 +16,7 @@ from sifrc.lower.batch import batch_equation
 from sifrc.report.book import names_of
 from sifrc.report.grouping import total_over_layers
 from sifrc.report.latex import latex
-from sifrc.report.layout import Layout, Symbol
+from sifrc.report.layout import Indexed, Layout, Symbol
 from sifrc.report.notation import Notation, notation
 from sifrc.report.text import text
 
@@ -31,11 +31,22 @@ def matrix(family: str, rows: Axis = ROW, columns: Axis = COL) -> Input:
     return Input(family, 1, (rows, columns), Role.PARAMETER)
 
 
-def agree(value: Expr, written: Layout, activations: dict[int, object]) -> None:
+def agree(
+    value: Expr, written: Layout, activations: dict[int, object], left: Layout = Symbol("left")
+) -> None:
     inputs = values_of([value])
-    expected = as_matrix(evaluate({"value": value}, inputs)["value"])
-    reader = Reader({(s.family, s.index): v for s, v in inputs.items()}, activations)  # type: ignore[arg-type]
-    found = np.broadcast_to(reader.value(written), np.shape(expected))
+    exact = evaluate({"value": value}, inputs)["value"]
+    expected = as_matrix(exact)
+    reader = Reader(
+        {(s.family, s.index): v for s, v in inputs.items()},
+        activations,  # type: ignore[arg-type]
+        places=np.shape(exact),
+    )
+    if isinstance(left, Indexed):
+        sizes = dict(zip(left.labels, np.shape(exact), strict=True))
+        found = Entries(reader, sizes).array(written, left.labels)
+    else:
+        found = np.broadcast_to(reader.value(written), np.shape(expected))
     assert np.allclose(found, expected, rtol=1e-9, atol=1e-9), text(written)
 
 
@@ -46,8 +57,8 @@ def test_notation_read_as_mathematics_has_the_value_of_the_expression(name: str)
     for system in systems(work, newton=name in CHAINS):
         for equation in system.equations:
             context = Notation(equation.layer or 0, activations)
-            _, right = context.sides(Symbol("left"), equation.value)
-            agree(equation.value, right, dict(activations))
+            left, right = context.sides(Symbol("left"), equation.value)
+            agree(equation.value, right, dict(activations), left)
 
 
 @pytest.mark.parametrize("name", ["tanh_cross_entropy_4", "skip", "shared_skip", "no_bias", "per_state"])
