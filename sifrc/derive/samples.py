@@ -18,14 +18,7 @@ from sifrc.ir.normal import expand, terms_of
 from sifrc.model import Parameter
 from sifrc.scalar.function import POSITIVE_PART
 
-__all__ = [
-    "SAMPLE_GRADIENT",
-    "SAMPLE_SYSTEMS",
-    "SECOND_MOMENT",
-    "SQUARED_NORM",
-    "VARIANCE",
-    "sample_system",
-]
+__all__ = ["SAMPLE_GRADIENT", "SAMPLE_SYSTEMS", "SECOND_MOMENT", "SQUARED_NORM", "VARIANCE", "sample_system"]
 
 SAMPLE_GRADIENT = shaped("sample_gradient", "Gˢ", "gˢ")
 SQUARED_NORM = shaped("squared_norm", "‖G‖²", "‖g‖²")

@@ -3,105 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import singledispatch
 
+from sifrc.lower import statements as st
 from sifrc.lower.arrays import Load, Ref
-from sifrc.lower.statements import (
-    ConjugateGradients,
-    Contract,
-    Fresh,
-    Guard,
-    Kernel,
-    LogSoftmaxOver,
-    LogSumExpOver,
-    Loop,
-    MatrixFunction,
-    MaximumOver,
-    SolveCubic,
-    SolveKronecker,
-    SolveSylvester,
-    SolveSystem,
-    Statement,
-    Sum,
-)
 
 __all__ = ["absolute", "flat", "loads_of", "targets_of", "unrolled"]
 
 
-@singledispatch
-def loads_of(statement: Statement) -> tuple[Load, ...]:
+def loads_of(statement: st.Statement) -> tuple[Load, ...]:
     """What a statement reads, apart from what it writes itself before.
 
     Raises:
         TypeError: an unknown statement.
     """
+    match statement:
+        case st.Kernel(loads=loads) | st.Sum(loads=loads):
+            return tuple(load for _, load in loads)
+        case st.Fresh(like=like):
+            return () if like is None else (like,)
+        case st.Contract(left=left, right=right, loads=loads):
+            return (left, right, *(load for _, load in loads))
+        case st.LogSumExpOver() | st.LogSoftmaxOver() | st.MaximumOver() | st.Guard():
+            return (statement.operand,)
+        case st.SolveSystem(matrix=matrix, rhs=rhs):
+            return (matrix, rhs)
+        case st.SolveSylvester(left=left, right=right, rhs=rhs):
+            return (left, right, rhs)
+        case st.SolveKronecker(left=left, right=right, rhs=rhs, shift=shift):
+            return (left, right, rhs, shift)
+        case st.SolveCubic(matrix=matrix, rhs=rhs, third=third, strength=strength):
+            return (matrix, rhs, third, strength)
+        case st.MatrixFunction(matrix=matrix):
+            return (matrix,)
+        case st.ConjugateGradients(unknowns=unknowns, limit=limit, tolerance=tolerance):
+            own = {target.ref for target in targets_of(statement)}
+            inner = (load for part in statement.body for load in loads_of(part))
+            given = (*(unknown.rhs for unknown in unknowns), limit, tolerance, *inner)
+            return tuple(load for load in given if load.ref not in own)
     raise TypeError(f"no rule for the statement {type(statement).__name__}")
 
 
-@loads_of.register(Kernel)
-@loads_of.register(Sum)
-def _(statement: Kernel | Sum) -> tuple[Load, ...]:
-    return tuple(load for _, load in statement.loads)
-
-
-@loads_of.register
-def _(statement: Fresh) -> tuple[Load, ...]:
-    return () if statement.like is None else (statement.like,)
-
-
-@loads_of.register
-def _(statement: Contract) -> tuple[Load, ...]:
-    return (statement.left, statement.right, *(load for _, load in statement.loads))
-
-
-@loads_of.register(LogSumExpOver)
-@loads_of.register(LogSoftmaxOver)
-@loads_of.register(MaximumOver)
-@loads_of.register(Guard)
-def _(statement: LogSumExpOver | LogSoftmaxOver | MaximumOver | Guard) -> tuple[Load, ...]:
-    return (statement.operand,)
-
-
-@loads_of.register
-def _(statement: SolveSystem) -> tuple[Load, ...]:
-    return (statement.matrix, statement.rhs)
-
-
-@loads_of.register
-def _(statement: SolveSylvester) -> tuple[Load, ...]:
-    return (statement.left, statement.right, statement.rhs)
-
-
-@loads_of.register
-def _(statement: SolveKronecker) -> tuple[Load, ...]:
-    return (statement.left, statement.right, statement.rhs, statement.shift)
-
-
-@loads_of.register
-def _(statement: SolveCubic) -> tuple[Load, ...]:
-    return (statement.matrix, statement.rhs, statement.third, statement.strength)
-
-
-@loads_of.register
-def _(statement: MatrixFunction) -> tuple[Load, ...]:
-    return (statement.matrix,)
-
-
-@loads_of.register
-def _(statement: ConjugateGradients) -> tuple[Load, ...]:
-    own = {target.ref for target in targets_of(statement)}
-    inner = (load for part in statement.body for load in loads_of(part))
-    given = (*(unknown.rhs for unknown in statement.unknowns), statement.limit, statement.tolerance, *inner)
-    return tuple(load for load in given if load.ref not in own)
-
-
-def targets_of(statement: Statement) -> tuple[Load, ...]:
+def targets_of(statement: st.Statement) -> tuple[Load, ...]:
     """What a statement writes."""
-    if isinstance(statement, Kernel):
+    if isinstance(statement, st.Kernel):
         return tuple(assign.target for assign in statement.assigns)
-    if isinstance(statement, Guard):
+    if isinstance(statement, st.Guard):
         return ()
-    if isinstance(statement, ConjugateGradients):
+    if isinstance(statement, st.ConjugateGradients):
         arrays = [
             load
             for unknown in statement.unknowns
@@ -112,16 +60,16 @@ def targets_of(statement: Statement) -> tuple[Load, ...]:
     return (statement.target,)
 
 
-def flat(body: Sequence[Statement | Loop]) -> Iterator[Statement]:
+def flat(body: Sequence[st.Statement | st.Loop]) -> Iterator[st.Statement]:
     """Statements in textual order."""
     for item in body:
-        yield from item.body if isinstance(item, Loop) else (item,)
+        yield from item.body if isinstance(item, st.Loop) else (item,)
 
 
-def unrolled(body: Sequence[Statement | Loop]) -> Iterator[tuple[Statement, int | None]]:
+def unrolled(body: Sequence[st.Statement | st.Loop]) -> Iterator[tuple[st.Statement, int | None]]:
     """Statements in the order in which they run, each with the value of the loop index."""
     for item in body:
-        if isinstance(item, Loop):
+        if isinstance(item, st.Loop):
             for k in range(item.start, item.stop, item.step):
                 yield from ((statement, k) for statement in item.body)
         else:

@@ -15,19 +15,7 @@ from functools import singledispatchmethod
 import sympy
 
 from sifrc.derive.system import Equation
-from sifrc.ir import (
-    SAMPLE,
-    Add,
-    Axis,
-    Delta,
-    Einsum,
-    Expr,
-    Input,
-    Join,
-    Map,
-    Operand,
-    Role,
-)
+from sifrc.ir import SAMPLE, Add, Axis, Delta, Einsum, Expr, Input, Join, Map, Operand, Role
 from sifrc.ir.relative import ordered_operands, ordered_terms
 from sifrc.ir.traverse import inputs_of
 from sifrc.lower.arrays import Load, Reshape
@@ -35,11 +23,7 @@ from sifrc.lower.groups import shared_by_groups
 from sifrc.lower.joins import Arrays, without_joins
 from sifrc.lower.products import contracted, ordered, split_scalars
 from sifrc.lower.scope import Scope
-from sifrc.lower.statements import (
-    Assign,
-    Kernel,
-    Statement,
-)
+from sifrc.lower.statements import Assign, Kernel, Statement
 from sifrc.lower.uses import accumulates
 from sifrc.lower.windows import View, ref_of
 from sifrc.scalar import RECIPROCAL

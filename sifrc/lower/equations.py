@@ -32,24 +32,12 @@ from sifrc.ir import (
 from sifrc.ir.build import apply, einsum, rename, total
 from sifrc.ir.linear import report_symbols
 from sifrc.ir.relative import ordered_operands
+from sifrc.lower import statements as st
 from sifrc.lower.arrays import Load
 from sifrc.lower.entries import Entries, number
 from sifrc.lower.products import contracted, first_kept, is_matrix_product, ordered, split_scalars
 from sifrc.lower.scope import Scope
 from sifrc.lower.solving import Arrays, conjugate_gradients
-from sifrc.lower.statements import (
-    Contract,
-    LogSoftmaxOver,
-    LogSumExpOver,
-    MatrixFunction,
-    MaximumOver,
-    SolveCubic,
-    SolveKronecker,
-    SolveSylvester,
-    SolveSystem,
-    Statement,
-    Sum,
-)
 from sifrc.lower.structure import kronecker
 from sifrc.lower.uses import accumulates
 from sifrc.lower.windows import ref_of
@@ -61,7 +49,7 @@ __all__ = ["Lowering"]
 class Lowering(Entries):
     """Lowers equations of one form, remembering which symbol holds which expression."""
 
-    def lower(self, equation: Equation) -> list[Statement]:
+    def lower(self, equation: Equation) -> list[st.Statement]:
         """Statements that give ``equation.symbol`` its value."""
         before = None if self._equation is None else self._base(self._equation.symbol)
         self._statements, self._equation = [], equation
@@ -107,17 +95,17 @@ class Lowering(Entries):
 
     @_write.register
     def _(self, expr: LogSumExp, target: Input) -> bool:
-        self._statements.append(LogSumExpOver(*self._over(expr, target)))
+        self._statements.append(st.LogSumExpOver(*self._over(expr, target)))
         return True
 
     @_write.register
     def _(self, expr: LogSoftmax, target: Input) -> bool:
-        self._statements.append(LogSoftmaxOver(*self._over(expr, target)))
+        self._statements.append(st.LogSoftmaxOver(*self._over(expr, target)))
         return True
 
     @_write.register
     def _(self, expr: Reduce, target: Input) -> bool:
-        self._statements.append(MaximumOver(*self._over(expr, target), expr.kind == "magnitude"))
+        self._statements.append(st.MaximumOver(*self._over(expr, target), expr.kind == "magnitude"))
         return True
 
     def _over(self, expr: LogSumExp | LogSoftmax | Reduce, target: Input) -> tuple[Load, Load, str]:
@@ -135,7 +123,7 @@ class Lowering(Entries):
         right = self._load(rhs, scope.of(expr.rhs.axes))
         solution = self._load(target, scope.of(expr.axes))
         self._statements.append(
-            SolveSystem(solution, left, right, checked=expr.checked, definite=expr.definite)
+            st.SolveSystem(solution, left, right, checked=expr.checked, definite=expr.definite)
         )
         return True
 
@@ -144,7 +132,7 @@ class Lowering(Entries):
         matrix = self._buffer(expr.matrix)
         scope = self._fresh()
         load = self._load(matrix, scope.of(matrix.axes))
-        self._statements.append(MatrixFunction(self._load(target, scope.of(expr.axes)), load, expr.kind))
+        self._statements.append(st.MatrixFunction(self._load(target, scope.of(expr.axes)), load, expr.kind))
         return True
 
     @_write.register
@@ -174,7 +162,7 @@ class Lowering(Entries):
                 self._hold(replace(expr, component=component), solution)
         return True
 
-    def _statements_for(self, target: Input, value: Expr) -> list[Statement]:
+    def _statements_for(self, target: Input, value: Expr) -> list[st.Statement]:
         """Statements, apart from the others, that give an array the value of an expression."""
         before, self._statements = self._statements, []
         if not self._direct(value, target):
@@ -203,7 +191,7 @@ class Lowering(Entries):
         parts = [self._buffer(e) for e in (operator.left, operator.right, expr.rhs[0], operator.shift)]
         scope = self._fresh()
         loads = [self._load(s, scope.of(s.axes)) for s in parts]
-        self._statements.append(SolveKronecker(self._load(target, scope.of(expr.axes)), *loads))
+        self._statements.append(st.SolveKronecker(self._load(target, scope.of(expr.axes)), *loads))
         return True
 
     @_write.register
@@ -211,7 +199,7 @@ class Lowering(Entries):
         parts = [self._buffer(e) for e in (expr.left, expr.right, expr.rhs)]
         scope = self._fresh()
         loads = [self._load(s, scope.of(s.axes)) for s in parts]
-        self._statements.append(SolveSylvester(self._load(target, scope.of(expr.axes)), *loads))
+        self._statements.append(st.SolveSylvester(self._load(target, scope.of(expr.axes)), *loads))
         return True
 
     @_write.register
@@ -220,7 +208,7 @@ class Lowering(Entries):
         scope = self._fresh()
         matrix, rhs, third, strength = (self._load(s, scope.of(s.axes)) for s in parts)
         solution = Load(ref_of(target), scope.of(expr.axes))
-        self._statements.append(SolveCubic(solution, matrix, rhs, third, strength, expr.unbounded))
+        self._statements.append(st.SolveCubic(solution, matrix, rhs, third, strength, expr.unbounded))
         return True
 
     def _product(self, expr: Einsum, target: Input, factor: Fraction) -> bool:
@@ -246,7 +234,7 @@ class Lowering(Entries):
             # Factors cancel, as in Σ_i x_i/x_i: the number of terms is seen by arrays alone.
             value = scale * self._entries([(self._buffer(e), labels) for e, labels in operands], scope)
         load = self._load(target, scope.of(target.axes))
-        self._statements.append(Sum(load, over, value, scope.used(value)))
+        self._statements.append(st.Sum(load, over, value, scope.used(value)))
         return True
 
     def _matrix_product(self, expr: Einsum, target: Input, scale: sympy.Expr, scope: Scope) -> bool:
@@ -260,7 +248,7 @@ class Lowering(Entries):
         ):
             symbol = self._buffer(operand)
             loads.append(self._load(symbol, scope.of(labels)))
-        statement = Contract(
+        statement = st.Contract(
             self._load(target, scope.of(expr.out)), loads[0], loads[1], scale, scope.used(scale)
         )
         self._statements.append(statement)

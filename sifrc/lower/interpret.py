@@ -17,26 +17,9 @@ import sympy
 
 from sifrc.ir.arithmetic import NUMPY, NumberSystem
 from sifrc.ir.quantity import Storage
+from sifrc.lower import statements as st
 from sifrc.lower.arrays import SAMPLE_LABEL, Load, Ref, Slot, Subscript, Upto
 from sifrc.lower.program import Function, Program
-from sifrc.lower.statements import (
-    ConjugateGradients,
-    Contract,
-    Fresh,
-    Guard,
-    Kernel,
-    LogSoftmaxOver,
-    LogSumExpOver,
-    Loop,
-    MatrixFunction,
-    MaximumOver,
-    SolveCubic,
-    SolveKronecker,
-    SolveSylvester,
-    SolveSystem,
-    Statement,
-    Sum,
-)
 from sifrc.scalar import POWER_OF_TWO, evaluate
 
 __all__ = ["Key", "Machine", "run_functions"]
@@ -158,7 +141,7 @@ def run_functions(machine: Machine, functions: Sequence[Function]) -> None:
     """Execute functions in order; results are in ``machine.arrays``."""
     for function in functions:
         for item in function.body:
-            if isinstance(item, Loop):
+            if isinstance(item, st.Loop):
                 for k in range(item.start, item.stop, item.step):
                     machine.loop = k
                     for statement in item.body:
@@ -169,12 +152,12 @@ def run_functions(machine: Machine, functions: Sequence[Function]) -> None:
 
 
 @singledispatch
-def _execute(statement: Statement, machine: Machine) -> None:
+def _execute(statement: st.Statement, machine: Machine) -> None:
     raise TypeError(f"no interpretation of {type(statement).__name__}")
 
 
 @_execute.register
-def _(statement: Fresh, machine: Machine) -> None:
+def _(statement: st.Fresh, machine: Machine) -> None:
     family, index = machine.key(statement.target.ref)
     sizes = dict(machine.program.family(family).shapes)[index]
     shape = [len(machine.arrays["x", 0]) if size is None else size for size in sizes]
@@ -182,7 +165,7 @@ def _(statement: Fresh, machine: Machine) -> None:
 
 
 @_execute.register
-def _(statement: Kernel, machine: Machine) -> None:
+def _(statement: st.Kernel, machine: Machine) -> None:
     sizes = machine.extents([load for _, load in statement.loads])
     for assign in statement.assigns:
         machine.shape(assign.target.ref, assign.target.labels, sizes)
@@ -193,7 +176,7 @@ def _(statement: Kernel, machine: Machine) -> None:
 
 
 @_execute.register
-def _(statement: Sum, machine: Machine) -> None:
+def _(statement: st.Sum, machine: Machine) -> None:
     labels = (*statement.target.labels, *statement.over)
     sizes = machine.extents([load for _, load in statement.loads])
     machine.shape(statement.target.ref, statement.target.labels, sizes)
@@ -203,7 +186,7 @@ def _(statement: Sum, machine: Machine) -> None:
 
 
 @_execute.register
-def _(statement: Contract, machine: Machine) -> None:
+def _(statement: st.Contract, machine: Machine) -> None:
     left, right = statement.left, statement.right
     numbers: dict[str, int] = {}
     first, second, out = (
@@ -220,21 +203,21 @@ def _axis(load: Load, label: str) -> int:
 
 
 @_execute.register
-def _(statement: LogSumExpOver, machine: Machine) -> None:
+def _(statement: st.LogSumExpOver, machine: Machine) -> None:
     axis = _axis(statement.operand, statement.over)
     values = machine.arithmetic.log_sum_exp(machine.read(statement.operand), axis)
     machine.write(statement.target, values)
 
 
 @_execute.register
-def _(statement: LogSoftmaxOver, machine: Machine) -> None:
+def _(statement: st.LogSoftmaxOver, machine: Machine) -> None:
     axis = _axis(statement.operand, statement.over)
     values = machine.arithmetic.log_softmax(machine.read(statement.operand), axis)
     machine.write(statement.target, values)
 
 
 @_execute.register
-def _(statement: MaximumOver, machine: Machine) -> None:
+def _(statement: st.MaximumOver, machine: Machine) -> None:
     values = machine.read(statement.operand)
     values = abs(values) if statement.magnitude else values
     machine.write(
@@ -243,7 +226,7 @@ def _(statement: MaximumOver, machine: Machine) -> None:
 
 
 @_execute.register
-def _(statement: Guard, machine: Machine) -> None:
+def _(statement: st.Guard, machine: Machine) -> None:
     finite = np.frompyfunc(lambda v: bool(mpmath.isfinite(v)), 1, 1)(machine.read(statement.operand))
     if statement.rows and not np.all(finite):
         bad = int(np.argmin(np.all(finite.reshape(len(finite), -1), axis=1)))
@@ -262,7 +245,7 @@ def _each(function: Callable[..., Array], *arrays: Array) -> Array:
 
 
 @_execute.register
-def _(statement: SolveSystem, machine: Machine) -> None:
+def _(statement: st.SolveSystem, machine: Machine) -> None:
     matrix, rhs = machine.read(statement.matrix), machine.read(statement.rhs)
     solution = _each(machine.arithmetic.solve, matrix, rhs)
     if statement.checked and not _solved(machine.arithmetic, matrix, rhs, solution):
@@ -284,7 +267,7 @@ def _solved(arithmetic: NumberSystem, matrix: Array, rhs: Array, solution: Array
 
 
 @_execute.register
-def _(statement: MatrixFunction, machine: Machine) -> None:
+def _(statement: st.MatrixFunction, machine: Machine) -> None:
     def function(matrix: Array) -> Array:
         return machine.arithmetic.spectral(matrix, statement.kind)
 
@@ -292,13 +275,13 @@ def _(statement: MatrixFunction, machine: Machine) -> None:
 
 
 @_execute.register
-def _(statement: SolveSylvester, machine: Machine) -> None:
+def _(statement: st.SolveSylvester, machine: Machine) -> None:
     operands = (machine.read(load) for load in (statement.left, statement.right, statement.rhs))
     machine.write(statement.target, machine.arithmetic.sylvester(*operands))
 
 
 @_execute.register
-def _(statement: SolveKronecker, machine: Machine) -> None:
+def _(statement: st.SolveKronecker, machine: Machine) -> None:
     left, right, rhs = (machine.read(load) for load in (statement.left, statement.right, statement.rhs))
     machine.write(
         statement.target, machine.arithmetic.kronecker(left, right, rhs, machine.read(statement.shift))
@@ -306,7 +289,7 @@ def _(statement: SolveKronecker, machine: Machine) -> None:
 
 
 @_execute.register
-def _(statement: SolveCubic, machine: Machine) -> None:
+def _(statement: st.SolveCubic, machine: Machine) -> None:
     loads = (statement.matrix, statement.rhs, statement.third, statement.strength)
     matrix, rhs, third, strength = (machine.read(load) for load in loads)
     solution = machine.arithmetic.cubic_newton(matrix, rhs, third, strength, statement.unbounded)
@@ -314,7 +297,7 @@ def _(statement: SolveCubic, machine: Machine) -> None:
 
 
 @_execute.register
-def _(statement: ConjugateGradients, machine: Machine) -> None:
+def _(statement: st.ConjugateGradients, machine: Machine) -> None:
     """From zero, until a limit, a small residual, or a direction whose curvature is not positive to rounding.
 
     A product and an inner product of ``terms`` terms are off by ``rounding`` relative to the norm of the

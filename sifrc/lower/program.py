@@ -15,11 +15,7 @@ from sifrc.lower.statements import Loop, Statement
 from sifrc.methods.plan import Hyperparameter
 from sifrc.operators.record import KindPlan, Operator
 
-__all__ = [
-    "Function",
-    "Place",
-    "Program",
-]
+__all__ = ["Function", "Place", "Program"]
 
 
 @dataclass(frozen=True)

@@ -11,26 +11,10 @@ import sympy
 
 from sifrc.errors import SifrcError
 from sifrc.ir.quantity import Storage
+from sifrc.lower import statements as st
 from sifrc.lower.access import absolute, targets_of
 from sifrc.lower.arrays import SAMPLE_LABEL, Family, Load, Slot, Upto
 from sifrc.lower.program import Function, Program
-from sifrc.lower.statements import (
-    ConjugateGradients,
-    Contract,
-    Fresh,
-    Guard,
-    Kernel,
-    LogSoftmaxOver,
-    LogSumExpOver,
-    MatrixFunction,
-    MaximumOver,
-    SolveCubic,
-    SolveKronecker,
-    SolveSylvester,
-    SolveSystem,
-    Statement,
-    Sum,
-)
 
 __all__ = ["Position", "ProgramError", "check_statement"]
 
@@ -60,7 +44,7 @@ class Position:
     families: Mapping[str, Family]
     function: Function
     loop: int | None
-    statement: Statement
+    statement: st.Statement
 
     def require(self, holds: bool, text: str) -> None:
         """Refuse the program where a condition does not hold.
@@ -185,12 +169,12 @@ _WRITTEN = frozenset({Storage.WORK, Storage.RESULT, Storage.PARAMETER, Storage.M
 
 
 @singledispatch
-def _check(statement: Statement, at: Position) -> None:
+def _check(statement: st.Statement, at: Position) -> None:
     raise TypeError(f"no rule for the statement {type(statement).__name__}")
 
 
 @_check.register
-def _(statement: Fresh, at: Position) -> None:
+def _(statement: st.Fresh, at: Position) -> None:
     at.require(not statement.target.window, "a window is not an array of its own")
     if statement.like is not None:
         like, whole = at.sizes(statement.like), at.shape(statement.target)
@@ -198,7 +182,7 @@ def _(statement: Fresh, at: Position) -> None:
 
 
 @_check.register
-def _(statement: Kernel, at: Position) -> None:
+def _(statement: st.Kernel, at: Position) -> None:
     at.distinct(statement.labels, "the nest")
     at.require(bool(statement.assigns), "no assignment")
     names = [name for name, _ in statement.loads]
@@ -215,7 +199,7 @@ def _(statement: Kernel, at: Position) -> None:
 
 
 @_check.register
-def _(statement: Sum, at: Position) -> None:
+def _(statement: st.Sum, at: Position) -> None:
     labels = (*statement.target.labels, *statement.over)
     at.require(bool(statement.over), "a sum over nothing")
     at.distinct(labels, "the sum")
@@ -226,7 +210,7 @@ def _(statement: Sum, at: Position) -> None:
 
 
 @_check.register
-def _(statement: Contract, at: Position) -> None:
+def _(statement: st.Contract, at: Position) -> None:
     left, right = statement.left, statement.right
     at.labelled([left, right, statement.target])
     both = set(left.labels) | set(right.labels)
@@ -241,9 +225,9 @@ def _(statement: Contract, at: Position) -> None:
     at.bound(statement.scale, statement.loads)
 
 
-@_check.register(LogSumExpOver)
-@_check.register(MaximumOver)
-def _(statement: LogSumExpOver | MaximumOver, at: Position) -> None:
+@_check.register(st.LogSumExpOver)
+@_check.register(st.MaximumOver)
+def _(statement: st.LogSumExpOver | st.MaximumOver, at: Position) -> None:
     at.labelled([statement.operand, statement.target])
     at.require(statement.over in statement.operand.labels, f"{statement.over} is no label of the operand")
     left = tuple(label for label in statement.operand.labels if label != statement.over)
@@ -251,14 +235,14 @@ def _(statement: LogSumExpOver | MaximumOver, at: Position) -> None:
 
 
 @_check.register
-def _(statement: LogSoftmaxOver, at: Position) -> None:
+def _(statement: st.LogSoftmaxOver, at: Position) -> None:
     at.labelled([statement.operand, statement.target])
     at.same(statement.operand, statement.target)
     at.require(statement.over in statement.operand.labels, f"{statement.over} is no label of the operand")
 
 
 @_check.register
-def _(statement: SolveSystem, at: Position) -> None:
+def _(statement: st.SolveSystem, at: Position) -> None:
     at.square(statement.matrix)
     at.labelled([statement.rhs, statement.target])
     at.same(statement.rhs, statement.target)
@@ -276,21 +260,21 @@ def _(statement: SolveSystem, at: Position) -> None:
         at.code(statement.guard)
 
 
-@_check.register(SolveSylvester)
-@_check.register(SolveKronecker)
-def _(statement: SolveSylvester | SolveKronecker, at: Position) -> None:
+@_check.register(st.SolveSylvester)
+@_check.register(st.SolveKronecker)
+def _(statement: st.SolveSylvester | st.SolveKronecker, at: Position) -> None:
     at.square(statement.left)
     at.square(statement.right)
     at.labelled([statement.rhs, statement.target])
     at.same(statement.rhs, statement.target)
     wanted = (at.sizes(statement.left)[-1], at.sizes(statement.right)[-1])
     at.require(at.sizes(statement.rhs) == wanted, f"the right side is not {wanted[0]} by {wanted[1]}")
-    if isinstance(statement, SolveKronecker):
+    if isinstance(statement, st.SolveKronecker):
         at.scalar(statement.shift)
 
 
 @_check.register
-def _(statement: SolveCubic, at: Position) -> None:
+def _(statement: st.SolveCubic, at: Position) -> None:
     at.square(statement.matrix)
     at.labelled([statement.rhs, statement.third, statement.target])
     at.same(statement.rhs, statement.third, statement.target)
@@ -300,7 +284,7 @@ def _(statement: SolveCubic, at: Position) -> None:
 
 
 @_check.register
-def _(statement: MatrixFunction, at: Position) -> None:
+def _(statement: st.MatrixFunction, at: Position) -> None:
     at.square(statement.matrix)
     at.labelled([statement.target])
     at.require(at.sizes(statement.target) == at.sizes(statement.matrix), "target and matrix differ")
@@ -308,7 +292,7 @@ def _(statement: MatrixFunction, at: Position) -> None:
 
 
 @_check.register
-def _(statement: ConjugateGradients, at: Position) -> None:
+def _(statement: st.ConjugateGradients, at: Position) -> None:
     at.require(bool(statement.unknowns), "no unknown")
     for unknown in statement.unknowns:
         loads = (unknown.solution, unknown.rhs, unknown.residual, unknown.direction, unknown.product)
@@ -325,7 +309,7 @@ def _(statement: ConjugateGradients, at: Position) -> None:
 
 
 @_check.register
-def _(statement: Guard, at: Position) -> None:
+def _(statement: st.Guard, at: Position) -> None:
     at.labelled([statement.operand])
     first = statement.code.offset + (at.loop or 0 if statement.code.relative else 0)
     sizes = at.sizes(statement.operand)

@@ -7,13 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from sifrc.derive.shaped import (
-    DIRECTION,
-    GAUSS_NEWTON_PRODUCT,
-    GRADIENT,
-    HESSIAN_PRODUCT,
-    NEWTON_DIRECTION,
-)
+from sifrc.derive.shaped import DIRECTION, GAUSS_NEWTON_PRODUCT, GRADIENT, HESSIAN_PRODUCT, NEWTON_DIRECTION
 from sifrc.derive.system import System
 from sifrc.ir import Input
 from sifrc.model.parameters import Shaped

@@ -15,15 +15,7 @@ from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, targets_of, unrolled
 
-__all__ = [
-    "RAISES",
-    "Linearized",
-    "data_text",
-    "linearized_kinds",
-    "operator_texts",
-    "params_text",
-    "unpack",
-]
+__all__ = ["RAISES", "Linearized", "data_text", "linearized_kinds", "operator_texts", "params_text", "unpack"]
 
 RAISES = (
     "Raises:\n    TypeError: an argument is no array, or has another dtype.\n"

@@ -15,24 +15,8 @@ from sifrc.backends.numba_cpu.nests import Names, Nest
 from sifrc.backends.numba_cpu.products import Products, as_sum
 from sifrc.backends.versions import versions
 from sifrc.errors import BackendError
+from sifrc.lower import statements as st
 from sifrc.lower.arrays import SAMPLE_LABEL, Load, Ref
-from sifrc.lower.statements import (
-    ConjugateGradients,
-    Contract,
-    Fresh,
-    Guard,
-    Kernel,
-    LogSoftmaxOver,
-    LogSumExpOver,
-    MatrixFunction,
-    MaximumOver,
-    SolveCubic,
-    SolveKronecker,
-    SolveSylvester,
-    SolveSystem,
-    Statement,
-    Sum,
-)
 from sifrc.scalar import print_code, share
 
 __all__ = ["Writer"]
@@ -60,7 +44,7 @@ class Writer:
     unnamed: int
     indent: int = 4
 
-    def lines(self, statements: Sequence[Statement]) -> list[str]:
+    def lines(self, statements: Sequence[st.Statement]) -> list[str]:
         """Source lines from column 0, local names of arrays in front of the statement that needs them."""
         lines: list[str] = []
         for statement in statements:
@@ -71,14 +55,14 @@ class Writer:
         return lines
 
     @singledispatchmethod
-    def write(self, statement: Statement) -> list[str]:
+    def write(self, statement: st.Statement) -> list[str]:
         """Source lines of one statement."""
         raise BackendError(f"the Numba backend has no rule for the statement {type(statement).__name__}")
 
     # -- entrywise formulas
 
     @write.register
-    def _(self, statement: Kernel) -> list[str]:
+    def _(self, statement: st.Kernel) -> list[str]:
         assigns, later = versions(statement)
         original = dict(statement.loads)
         loads = original | {new: original[old] for new, old in later.items()}
@@ -100,7 +84,7 @@ class Writer:
         return nest.lines()
 
     @write.register
-    def _(self, statement: Sum) -> list[str]:
+    def _(self, statement: st.Sum) -> list[str]:
         loads = dict(statement.loads)
         free, over = statement.target.labels, _in_memory_order(statement.over, loads)
         if _leading(over, free, loads):
@@ -121,7 +105,7 @@ class Writer:
         nest.finish(self.block.entry(statement.target), factor * result, len(free))
         return nest.lines()
 
-    def _column_sum(self, statement: Sum) -> list[str]:
+    def _column_sum(self, statement: st.Sum) -> list[str]:
         """Sum over a label that comes first in memory: the target is the accumulator."""
         free, over = statement.target.labels, _in_memory_order(statement.over, dict(statement.loads))
         target = self.block.entry(statement.target)
@@ -152,7 +136,7 @@ class Writer:
         return Nest(labels, ranges, self.names, entries, frozenset(fixed), self.indent)
 
     @write.register
-    def _(self, statement: Fresh) -> list[str]:
+    def _(self, statement: st.Fresh) -> list[str]:
         return (
             [f"{self.block.local(statement.target)}[:] = {self.names.real}(0.0)"] if statement.zeros else []
         )
@@ -160,7 +144,7 @@ class Writer:
     # -- products
 
     @write.register
-    def _(self, statement: Contract) -> list[str]:
+    def _(self, statement: st.Contract) -> list[str]:
         lines = Products(self.block, self.names, self.indent).lines(statement)
         if lines is None:
             return self.write(as_sum(statement))
@@ -173,17 +157,17 @@ class Writer:
         return lines
 
     @write.register
-    def _(self, statement: ConjugateGradients) -> list[str]:
+    def _(self, statement: st.ConjugateGradients) -> list[str]:
         return search_lines(statement, self.block, self.names, self.write)
 
     # -- reductions and solvers
 
     @write.register
-    def _(self, statement: LogSumExpOver) -> list[str]:
+    def _(self, statement: st.LogSumExpOver) -> list[str]:
         return self._reduction(statement, "_log_sum_exp")
 
     @write.register
-    def _(self, statement: LogSoftmaxOver) -> list[str]:
+    def _(self, statement: st.LogSoftmaxOver) -> list[str]:
         self.names.helpers.add("_log_softmax")
         arrays = (
             self.block.slice(load, set(load.labels) - {statement.over})
@@ -193,10 +177,10 @@ class Writer:
         return self._for_each(rows, statement.target, f"_log_softmax({', '.join(arrays)})")
 
     @write.register
-    def _(self, statement: MaximumOver) -> list[str]:
+    def _(self, statement: st.MaximumOver) -> list[str]:
         return self._reduction(statement, "_magnitude" if statement.magnitude else "_maximum")
 
-    def _reduction(self, statement: LogSumExpOver | MaximumOver, helper: str) -> list[str]:
+    def _reduction(self, statement: st.LogSumExpOver | st.MaximumOver, helper: str) -> list[str]:
         self.names.helpers.add(helper)
         operand = statement.operand
         text = f"{helper}({self.block.slice(operand, set(operand.labels) - {statement.over})})"
@@ -212,7 +196,7 @@ class Writer:
         return lines
 
     @write.register
-    def _(self, statement: SolveSystem) -> list[str]:
+    def _(self, statement: st.SolveSystem) -> list[str]:
         vector = len(statement.rhs.labels) < len(statement.matrix.labels)
         if statement.definite:
             self.names.helpers.add("_solve_definite")
@@ -230,13 +214,13 @@ class Writer:
         return self._for_samples([*lines, "if not solved:", f"    return {code}"], statement.matrix, samples)
 
     @write.register
-    def _(self, statement: SolveSylvester) -> list[str]:
+    def _(self, statement: st.SolveSylvester) -> list[str]:
         self.names.helpers.add("_solve_sylvester")
         operands = (statement.left, statement.right, statement.rhs, statement.target)
         return self._call("_solve_sylvester", [self.block.array(load) for load in operands], False)
 
     @write.register
-    def _(self, statement: SolveKronecker) -> list[str]:
+    def _(self, statement: st.SolveKronecker) -> list[str]:
         self.names.helpers.add("_solve_kronecker")
         operands = (statement.left, statement.right, statement.rhs)
         arrays = [self.block.array(load) for load in operands]
@@ -244,7 +228,7 @@ class Writer:
         return self._call("_solve_kronecker", arguments, False)
 
     @write.register
-    def _(self, statement: SolveCubic) -> list[str]:
+    def _(self, statement: st.SolveCubic) -> list[str]:
         if statement.unbounded not in ("refuse", "absolute"):
             raise BackendError(f"the Numba backend cannot '{statement.unbounded}' what is unbounded")
         self.names.helpers.add("_solve_cubic")
@@ -258,7 +242,7 @@ class Writer:
         return self._call("_solve_cubic", arguments, False)
 
     @write.register
-    def _(self, statement: MatrixFunction) -> list[str]:
+    def _(self, statement: st.MatrixFunction) -> list[str]:
         helper = _SPECTRAL.get(statement.kind)
         if helper is None:
             raise BackendError(f"the Numba backend has no matrix function '{statement.kind}'")
@@ -283,7 +267,7 @@ class Writer:
         ]
 
     @write.register
-    def _(self, statement: Guard) -> list[str]:
+    def _(self, statement: st.Guard) -> list[str]:
         if statement.rows:
             text, code = self.block.array(statement.operand), subscript_text(statement.code)
             row = f"{text}[s]"

@@ -16,14 +16,7 @@ from sifrc.lower.arrays import Family, Load, Ref, Slot, Subscript, Upto, Window
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import Kernel, Statement
 
-__all__ = [
-    "FLOATS",
-    "Member",
-    "Names",
-    "accesses",
-    "aligned",
-    "function_members",
-]
+__all__ = ["FLOATS", "Member", "Names", "accesses", "aligned", "function_members"]
 
 FLOATS = frozenset({Storage.CONSTANT, Storage.HYPERPARAMETER})
 """Families that are Python numbers in generated code."""

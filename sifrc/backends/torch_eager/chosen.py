@@ -6,13 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from sifrc.backends.cases import case_table, record_text, records
-from sifrc.backends.kinds import (
-    draws,
-    extras,
-    form_words,
-    handed,
-    kinds_context,
-)
+from sifrc.backends.kinds import draws, extras, form_words, handed, kinds_context
 from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.names import first_group_table
 from sifrc.backends.operators import OperatorPrinter, choosing

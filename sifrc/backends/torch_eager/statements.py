@@ -17,26 +17,9 @@ from sifrc.backends.torch_eager.sums import covered_labels, inner_product, matri
 from sifrc.backends.versions import versions
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
+from sifrc.lower import statements as st
 from sifrc.lower.access import loads_of, targets_of
 from sifrc.lower.arrays import Load, Ref
-from sifrc.lower.statements import (
-    Assign,
-    ConjugateGradients,
-    Contract,
-    Fresh,
-    Guard,
-    Kernel,
-    LogSoftmaxOver,
-    LogSumExpOver,
-    MatrixFunction,
-    MaximumOver,
-    SolveCubic,
-    SolveKronecker,
-    SolveSylvester,
-    SolveSystem,
-    Statement,
-    Sum,
-)
 from sifrc.scalar import share
 
 __all__ = ["UNNAMED", "Writer"]
@@ -65,11 +48,11 @@ class Writer:
     prefix: str = "part"
     _products: dict[Ref, Product] = field(default_factory=dict)
     _windowed: set[Ref] = field(default_factory=set)
-    _following: Sequence[Statement] = ()
+    _following: Sequence[st.Statement] = ()
     _narrow: dict[Ref, int] = field(default_factory=dict)
     """Tensors with one entry for all of an axis, which every reader broadcasts: first axes that they lack."""
 
-    def block(self, statements: Sequence[Statement]) -> list[str]:
+    def block(self, statements: Sequence[st.Statement]) -> list[str]:
         """Source lines, each one statement, not yet laid out."""
         lines: list[str] = []
         self._products = {}
@@ -78,7 +61,7 @@ class Writer:
         for position, statement in enumerate(statements):
             self._following = statements[position + 1 :]
             if (
-                isinstance(statement, Contract)
+                isinstance(statement, st.Contract)
                 and not statement.target.window
                 and inlines(statement, self._following, self.names, self.inlined)
             ):
@@ -92,13 +75,12 @@ class Writer:
         if not self.names.family(target).part_of or target.ref.family in self.results:
             return False
         for statement in self._following:
-            if not isinstance(statement, Kernel | Sum):
+            if not isinstance(statement, st.Kernel | st.Sum):
                 if any(load.ref == target.ref for load in loads_of(statement)):
                     return False
                 continue
-            values = (
-                [a.value for a in statement.assigns] if isinstance(statement, Kernel) else [statement.value]
-            )
+            assigns = statement.assigns if isinstance(statement, st.Kernel) else (statement,)
+            values = [assign.value for assign in assigns]
             loads = dict(statement.loads)
             for value in values:
                 used = [loads[s.name] for s in value.free_symbols if s.name in loads]
@@ -118,12 +100,12 @@ class Writer:
         return entries
 
     @singledispatchmethod
-    def lines(self, statement: Statement) -> list[str]:
+    def lines(self, statement: st.Statement) -> list[str]:
         """Source lines of one statement."""
         raise BackendError(f"the Torch backend has no rule for the statement {type(statement).__name__}")
 
     @lines.register
-    def _(self, statement: Fresh) -> list[str]:
+    def _(self, statement: st.Fresh) -> list[str]:
         """A tensor for as many groups as there are, which the next statements fill."""
         name, family = self.names.ref(statement.target.ref), self.names.family(statement.target)
         subscript = statement.target.ref.subscript
@@ -138,7 +120,7 @@ class Writer:
         return [f"{name} = {like}.{make}(({count}, *{like}.shape))"]
 
     @lines.register
-    def _(self, statement: Kernel) -> list[str]:
+    def _(self, statement: st.Kernel) -> list[str]:
         lines: list[str] = []
         entries = self._entries(statement.loads)
         for name, load in statement.loads:
@@ -149,7 +131,7 @@ class Writer:
                 entries[name] = replace(entries[name], product=product)
         assigns, later = versions(statement)
         entries |= {new: replace(entries[old], product=None) for new, old in later.items()}
-        groups: list[list[Assign]] = []
+        groups: list[list[st.Assign]] = []
         for assign in assigns:
             if groups and groups[-1][0].target.labels == assign.target.labels:
                 groups[-1].append(assign)
@@ -161,7 +143,7 @@ class Writer:
             self._products.pop(assign.target.ref, None)
         return lines
 
-    def _group(self, assigns: Sequence[Assign], entries: Mapping[str, Entry]) -> list[str]:
+    def _group(self, assigns: Sequence[st.Assign], entries: Mapping[str, Entry]) -> list[str]:
         """Assignments over the same labels, with their common subexpressions computed once."""
         labels = assigns[0].target.labels
         parts, values = share([assign.value for assign in assigns], self.prefix)
@@ -183,7 +165,7 @@ class Writer:
             lines.append(self._assign(assign, value, entries))
         return lines
 
-    def _assign(self, assign: Assign, value: Expr, entries: Mapping[str, Entry]) -> str:
+    def _assign(self, assign: st.Assign, value: Expr, entries: Mapping[str, Entry]) -> str:
         target = assign.target
         text = self.names.array(target)
         formula = Formula(value, target.labels, entries, self.names.sizes(target))
@@ -196,7 +178,7 @@ class Writer:
         copied = isinstance(value, Symbol) and kept
         return f"{text} = {formula.text()}" + (".clone()" if copied else "")
 
-    def _diagonal(self, assign: Assign, formula: Formula) -> str:
+    def _diagonal(self, assign: st.Assign, formula: Formula) -> str:
         """Entries on the diagonal of a matrix; the others stay, and a new matrix comes out."""
         text, labels = self.names.array(assign.target), assign.target.labels
         repeated = next(label for label in labels if labels.count(label) > 1)
@@ -206,12 +188,12 @@ class Writer:
         return f"{text} = torch.diagonal_scatter({text}, {value}, 0, {first}, {second})"
 
     @lines.register
-    def _(self, statement: Contract) -> list[str]:
+    def _(self, statement: st.Contract) -> list[str]:
         product = product_of(statement, self.names)
         return self._store(statement.target, product.text(), product.labels)
 
     @lines.register
-    def _(self, statement: Sum) -> list[str]:
+    def _(self, statement: st.Sum) -> list[str]:
         entries = self._entries(statement.loads)
         widest = max((e.labels for e in entries.values() if not e.is_float), key=len, default=())
         order = tuple(dict.fromkeys([*widest, *statement.target.labels, *statement.over]))
@@ -260,28 +242,28 @@ class Writer:
         return [*lines, *self._store(statement.target, text, rest, present)]
 
     @lines.register
-    def _(self, statement: LogSumExpOver) -> list[str]:
+    def _(self, statement: st.LogSumExpOver) -> list[str]:
         return self._reduction(statement, "torch.logsumexp({}, {})")
 
     @lines.register
-    def _(self, statement: LogSoftmaxOver) -> list[str]:
+    def _(self, statement: st.LogSoftmaxOver) -> list[str]:
         labels = statement.operand.labels
         text = f"torch.log_softmax({self.names.array(statement.operand)}, {labels.index(statement.over)})"
         return self._store(statement.target, text, labels)
 
     @lines.register
-    def _(self, statement: MaximumOver) -> list[str]:
+    def _(self, statement: st.MaximumOver) -> list[str]:
         magnitude = "torch.linalg.vector_norm({}, torch.inf, {})"
         return self._reduction(statement, magnitude if statement.magnitude else "torch.amax({}, {})")
 
-    def _reduction(self, statement: LogSumExpOver | MaximumOver, pattern: str) -> list[str]:
+    def _reduction(self, statement: st.LogSumExpOver | st.MaximumOver, pattern: str) -> list[str]:
         labels = statement.operand.labels
         text = pattern.format(self.names.array(statement.operand), labels.index(statement.over))
         rest = tuple(label for label in labels if label != statement.over)
         return self._store(statement.target, text, rest)
 
     @lines.register
-    def _(self, statement: SolveSystem) -> list[str]:
+    def _(self, statement: st.SolveSystem) -> list[str]:
         matrix, rhs = self.names.array(statement.matrix), self.names.array(statement.rhs)
         vector = len(statement.rhs.labels) < len(statement.matrix.labels)
         if statement.definite:
@@ -297,19 +279,19 @@ class Writer:
         ]
 
     @lines.register
-    def _(self, statement: SolveSylvester) -> list[str]:
+    def _(self, statement: st.SolveSylvester) -> list[str]:
         operands = (statement.left, statement.right, statement.rhs)
         arguments = ", ".join(self.names.array(load) for load in operands)
         return self._store(statement.target, f"_solve_sylvester({arguments})", statement.target.labels)
 
     @lines.register
-    def _(self, statement: SolveKronecker) -> list[str]:
+    def _(self, statement: st.SolveKronecker) -> list[str]:
         operands = (statement.left, statement.right, statement.rhs, statement.shift)
         arguments = ", ".join(self.names.array(load) for load in operands)
         return self._store(statement.target, f"_solve_kronecker({arguments})", statement.target.labels)
 
     @lines.register
-    def _(self, statement: SolveCubic) -> list[str]:
+    def _(self, statement: st.SolveCubic) -> list[str]:
         if statement.unbounded not in ("refuse", "absolute"):
             raise BackendError(f"the Torch backend cannot '{statement.unbounded}' what is unbounded")
         operands = (statement.matrix, statement.rhs, statement.third, statement.strength)
@@ -318,7 +300,7 @@ class Writer:
         return self._store(statement.target, f"_solve_cubic({', '.join(arguments)})", statement.target.labels)
 
     @lines.register
-    def _(self, statement: ConjugateGradients) -> list[str]:
+    def _(self, statement: st.ConjugateGradients) -> list[str]:
         """A search object that is asked for directions, and given the products with them."""
         unknowns = statement.unknowns
         search = "search"
@@ -342,7 +324,7 @@ class Writer:
         ]
 
     @lines.register
-    def _(self, statement: MatrixFunction) -> list[str]:
+    def _(self, statement: st.MatrixFunction) -> list[str]:
         functions = {"positive": "_positive_part", "absolute": "_absolute_value", "definite": "_definite"}
         if statement.kind not in functions:
             raise BackendError(f"the Torch backend has no matrix function '{statement.kind}'")
@@ -350,7 +332,7 @@ class Writer:
         return self._store(statement.target, text, statement.target.labels)
 
     @lines.register
-    def _(self, statement: Guard) -> list[str]:
+    def _(self, statement: st.Guard) -> list[str]:
         text = self.names.array(statement.operand)
         if statement.rows:
             code = self.names.subscript(statement.code)
@@ -386,7 +368,7 @@ class Writer:
         return [f"{name} = {value}"]
 
 
-def _user(kernel: Kernel, name: str) -> Assign:
+def _user(kernel: st.Kernel, name: str) -> st.Assign:
     """The first assignment that uses a symbol."""
     symbol = Symbol(name, real=True)
     return next(assign for assign in kernel.assigns if symbol in assign.value.free_symbols)
