@@ -40,7 +40,6 @@ from sifrc.lower.scope import Scope
 from sifrc.lower.solving import Arrays, conjugate_gradients
 from sifrc.lower.structure import kronecker
 from sifrc.lower.uses import accumulates
-from sifrc.lower.windows import ref_of
 from sifrc.scalar import RECIPROCAL
 
 __all__ = ["Lowering"]
@@ -117,22 +116,23 @@ class Lowering(Entries):
 
     @_write.register
     def _(self, expr: Solve, target: Input) -> bool:
-        matrix, rhs = self._buffer(expr.matrix), self._buffer(expr.rhs)
-        scope = self._fresh()
-        left = self._load(matrix, scope.of(expr.matrix.axes))
-        right = self._load(rhs, scope.of(expr.rhs.axes))
-        solution = self._load(target, scope.of(expr.axes))
+        solution, matrix, rhs = self._arrays(target, expr, expr.matrix, expr.rhs)
         self._statements.append(
-            st.SolveSystem(solution, left, right, checked=expr.checked, definite=expr.definite)
+            st.SolveSystem(solution, matrix, rhs, checked=expr.checked, definite=expr.definite)
         )
         return True
 
+    def _arrays(self, target: Input, expr: Expr, *operands: Expr) -> tuple[Load, ...]:
+        """Target and operands of what takes whole arrays."""
+        parts = [self._buffer(operand) for operand in operands]
+        scope = self._fresh()
+        loads = [self._load(symbol, scope.of(symbol.axes)) for symbol in parts]
+        return self._load(target, scope.of(expr.axes)), *loads
+
     @_write.register
     def _(self, expr: Spectral, target: Input) -> bool:
-        matrix = self._buffer(expr.matrix)
-        scope = self._fresh()
-        load = self._load(matrix, scope.of(matrix.axes))
-        self._statements.append(st.MatrixFunction(self._load(target, scope.of(expr.axes)), load, expr.kind))
+        result, matrix = self._arrays(target, expr, expr.matrix)
+        self._statements.append(st.MatrixFunction(result, matrix, expr.kind))
         return True
 
     @_write.register
@@ -188,26 +188,21 @@ class Lowering(Entries):
             identity = einsum([(operator.shift, ()), (Delta(*rows), rows)], rows)
             system = Solve(total([operator.left, identity], rows), expr.rhs[0], checked=False)
             return self._write(rename(system, target.axes), target) or self._write(system, target)
-        parts = [self._buffer(e) for e in (operator.left, operator.right, expr.rhs[0], operator.shift)]
-        scope = self._fresh()
-        loads = [self._load(s, scope.of(s.axes)) for s in parts]
-        self._statements.append(st.SolveKronecker(self._load(target, scope.of(expr.axes)), *loads))
+        loads = self._arrays(target, expr, operator.left, operator.right, expr.rhs[0], operator.shift)
+        self._statements.append(st.SolveKronecker(*loads))
         return True
 
     @_write.register
     def _(self, expr: Sylvester, target: Input) -> bool:
-        parts = [self._buffer(e) for e in (expr.left, expr.right, expr.rhs)]
-        scope = self._fresh()
-        loads = [self._load(s, scope.of(s.axes)) for s in parts]
-        self._statements.append(st.SolveSylvester(self._load(target, scope.of(expr.axes)), *loads))
+        self._statements.append(
+            st.SolveSylvester(*self._arrays(target, expr, expr.left, expr.right, expr.rhs))
+        )
         return True
 
     @_write.register
     def _(self, expr: CubicNewton, target: Input) -> bool:
-        parts = [self._buffer(e) for e in (expr.matrix, expr.rhs, expr.third, expr.strength)]
-        scope = self._fresh()
-        matrix, rhs, third, strength = (self._load(s, scope.of(s.axes)) for s in parts)
-        solution = Load(ref_of(target), scope.of(expr.axes))
+        operands = (expr.matrix, expr.rhs, expr.third, expr.strength)
+        solution, matrix, rhs, third, strength = self._arrays(target, expr, *operands)
         self._statements.append(st.SolveCubic(solution, matrix, rhs, third, strength, expr.unbounded))
         return True
 

@@ -18,6 +18,7 @@ import sympy
 from sifrc.ir.arithmetic import NUMPY, NumberSystem
 from sifrc.ir.quantity import Storage
 from sifrc.lower import statements as st
+from sifrc.lower.access import loads_of
 from sifrc.lower.arrays import SAMPLE_LABEL, Load, Ref, Slot, Subscript, Upto
 from sifrc.lower.program import Function, Program
 from sifrc.scalar import POWER_OF_TWO, evaluate
@@ -198,42 +199,26 @@ def _(statement: st.Contract, machine: Machine) -> None:
     machine.write(statement.target, product * scale)
 
 
-def _axis(load: Load, label: str) -> int:
-    return load.labels.index(label)
-
-
-@_execute.register
-def _(statement: st.LogSumExpOver, machine: Machine) -> None:
-    axis = _axis(statement.operand, statement.over)
-    values = machine.arithmetic.log_sum_exp(machine.read(statement.operand), axis)
-    machine.write(statement.target, values)
-
-
-@_execute.register
-def _(statement: st.LogSoftmaxOver, machine: Machine) -> None:
-    axis = _axis(statement.operand, statement.over)
-    values = machine.arithmetic.log_softmax(machine.read(statement.operand), axis)
-    machine.write(statement.target, values)
-
-
-@_execute.register
-def _(statement: st.MaximumOver, machine: Machine) -> None:
-    values = machine.read(statement.operand)
-    values = abs(values) if statement.magnitude else values
-    machine.write(
-        statement.target, machine.arithmetic.maximum(values, _axis(statement.operand, statement.over))
-    )
+@_execute.register(st.LogSumExpOver)
+@_execute.register(st.LogSoftmaxOver)
+@_execute.register(st.MaximumOver)
+def _(statement: st.LogSumExpOver | st.LogSoftmaxOver | st.MaximumOver, machine: Machine) -> None:
+    values, axis = machine.read(statement.operand), statement.operand.labels.index(statement.over)
+    if isinstance(statement, st.LogSumExpOver):
+        found = machine.arithmetic.log_sum_exp(values, axis)
+    elif isinstance(statement, st.LogSoftmaxOver):
+        found = machine.arithmetic.log_softmax(values, axis)
+    else:
+        found = machine.arithmetic.maximum(abs(values) if statement.magnitude else values, axis)
+    machine.write(statement.target, found)
 
 
 @_execute.register
 def _(statement: st.Guard, machine: Machine) -> None:
     finite = np.frompyfunc(lambda v: bool(mpmath.isfinite(v)), 1, 1)(machine.read(statement.operand))
-    if statement.rows and not np.all(finite):
-        bad = int(np.argmin(np.all(finite.reshape(len(finite), -1), axis=1)))
-        name, quantity = machine.program.guards[machine.index(statement.code) - 1 + bad]
-        raise FloatingPointError(f"{quantity} of '{name}' is not finite")
     if not np.all(finite):
-        layer, quantity = machine.program.guards[machine.index(statement.code) - 1]
+        bad = int(np.argmin(np.all(finite.reshape(len(finite), -1), axis=1))) if statement.rows else 0
+        layer, quantity = machine.program.guards[machine.index(statement.code) - 1 + bad]
         raise FloatingPointError(f"{quantity} of '{layer}' is not finite")
 
 
@@ -276,22 +261,19 @@ def _(statement: st.MatrixFunction, machine: Machine) -> None:
 
 @_execute.register
 def _(statement: st.SolveSylvester, machine: Machine) -> None:
-    operands = (machine.read(load) for load in (statement.left, statement.right, statement.rhs))
+    operands = (machine.read(load) for load in loads_of(statement))
     machine.write(statement.target, machine.arithmetic.sylvester(*operands))
 
 
 @_execute.register
 def _(statement: st.SolveKronecker, machine: Machine) -> None:
-    left, right, rhs = (machine.read(load) for load in (statement.left, statement.right, statement.rhs))
-    machine.write(
-        statement.target, machine.arithmetic.kronecker(left, right, rhs, machine.read(statement.shift))
-    )
+    operands = (machine.read(load) for load in loads_of(statement))
+    machine.write(statement.target, machine.arithmetic.kronecker(*operands))
 
 
 @_execute.register
 def _(statement: st.SolveCubic, machine: Machine) -> None:
-    loads = (statement.matrix, statement.rhs, statement.third, statement.strength)
-    matrix, rhs, third, strength = (machine.read(load) for load in loads)
+    matrix, rhs, third, strength = (machine.read(load) for load in loads_of(statement))
     solution = machine.arithmetic.cubic_newton(matrix, rhs, third, strength, statement.unbounded)
     machine.write(statement.target, solution)
 
@@ -337,13 +319,9 @@ def _(statement: st.ConjugateGradients, machine: Machine) -> None:
             break
         rate = size / curvature
         error += 16 * rounding * rate * steepest * length * (1 + reach * length / curvature)
-        for unknown in unknowns:
-            machine.write(
-                unknown.solution, machine.read(unknown.solution) + rate * machine.read(unknown.direction)
-            )
-            machine.write(
-                unknown.residual, machine.read(unknown.residual) - rate * machine.read(unknown.product)
-            )
+        for u in unknowns:
+            machine.write(u.solution, machine.read(u.solution) + rate * machine.read(u.direction))
+            machine.write(u.residual, machine.read(u.residual) - rate * machine.read(u.product))
         following = inner(residuals, residuals)
         for unknown in unknowns:
             moved = machine.read(unknown.residual) + following / size * machine.read(unknown.direction)

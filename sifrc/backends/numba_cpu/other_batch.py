@@ -43,10 +43,7 @@ class OtherBatch:
         """What ``_run`` passes for them: ``other`` is the workspace of the other batch."""
         return [
             "*source",
-            *(
-                f"DTYPE({'1.0 / other.batch'})" if is_scalar(group.family) else f"other.{group.name}"
-                for group in self.groups
-            ),
+            *("DTYPE(1.0 / other.batch)" if is_scalar(g.family) else f"other.{g.name}" for g in self.groups),
         ]
 
     def argument(self, group: Group) -> str:
@@ -83,8 +80,8 @@ def fill_lines(parts: Parts, other: OtherBatch) -> list[str]:
         f"if first + len({PREFIX}rows) > len({PREFIX}order):",
         "    first = 0",
         *sample_lines(parts, targets, f"len({PREFIX}rows)", "first", PREFIX),
+        f"first += len({PREFIX}rows)",
     ]
-    lines.append(f"first += len({PREFIX}rows)")
     for function in other.before:
         lines += checked_call(parts, function, [other.argument(g) for g in function.groups], 0)
     return lines

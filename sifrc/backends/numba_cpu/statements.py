@@ -199,11 +199,9 @@ class Writer:
     def _(self, statement: st.SolveSystem) -> list[str]:
         vector = len(statement.rhs.labels) < len(statement.matrix.labels)
         if statement.definite:
-            self.names.helpers.add("_solve_definite")
             arrays = [self.block.array(load) for load in (statement.matrix, statement.rhs, statement.target)]
             return self._call("_solve_definite", arrays, False)
         helper = "_solve_vector" if vector else "_solve_matrix"
-        self.names.helpers.add(helper)
         code = self.unnamed if statement.guard is None else statement.guard
         operands = (statement.matrix, statement.rhs, statement.target)
         samples = len(statement.matrix.labels) == 3
@@ -215,13 +213,11 @@ class Writer:
 
     @write.register
     def _(self, statement: st.SolveSylvester) -> list[str]:
-        self.names.helpers.add("_solve_sylvester")
         operands = (statement.left, statement.right, statement.rhs, statement.target)
         return self._call("_solve_sylvester", [self.block.array(load) for load in operands], False)
 
     @write.register
     def _(self, statement: st.SolveKronecker) -> list[str]:
-        self.names.helpers.add("_solve_kronecker")
         operands = (statement.left, statement.right, statement.rhs)
         arrays = [self.block.array(load) for load in operands]
         arguments = [*arrays, self.block.entry(statement.shift), self.block.array(statement.target)]
@@ -231,7 +227,6 @@ class Writer:
     def _(self, statement: st.SolveCubic) -> list[str]:
         if statement.unbounded not in ("refuse", "absolute"):
             raise BackendError(f"the Numba backend cannot '{statement.unbounded}' what is unbounded")
-        self.names.helpers.add("_solve_cubic")
         operands = (statement.matrix, statement.rhs, statement.third)
         arguments = [
             *(self.block.array(load) for load in operands),
@@ -246,14 +241,14 @@ class Writer:
         helper = _SPECTRAL.get(statement.kind)
         if helper is None:
             raise BackendError(f"the Numba backend has no matrix function '{statement.kind}'")
-        self.names.helpers.add(helper)
         samples = len(statement.matrix.labels) == 3
         operands = (statement.matrix, statement.target)
         arrays = [self.block.slice(load, (SAMPLE_LABEL,)) for load in operands]
         return self._for_samples(self._call(helper, arrays, samples), statement.matrix, samples)
 
     def _call(self, function: str, arguments: list[str], inside: bool, before: str = "") -> list[str]:
-        """A call, inside a loop over samples or not."""
+        """A call of a helper, inside a loop over samples or not."""
+        self.names.helpers.add(function)
         indent = self.indent + (4 if inside else 0)
         lines = layout.lines_of(arguments, f"{before}{function}(", ")", indent)
         return [line[indent:] for line in lines]
