@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from sifrc.ir.quantity import Quantity, Storage, table_of
 
 __all__ = ["QUANTITIES"]
+
+
+def _product(letter: str, shown: str, code: str, name: str) -> Iterator[Quantity]:
+    """Both parts of a product with the vector (N, η)."""
+    for other, part, tensors in (("N", "weight", "weights"), ("η", "bias", "biases")):
+        text = f"{part} parts of the {name}"
+        yield Quantity(letter + other, f"{code}_{tensors}", text, Storage.RESULT, shown=f"({shown}{other})")
+
 
 QUANTITIES: Mapping[str, Quantity] = table_of(
     [
@@ -40,24 +48,8 @@ QUANTITIES: Mapping[str, Quantity] = table_of(
         Quantity("η", "vector_biases", "bias parts η_k of the vector", Storage.DIRECTION, rank=24),
         Quantity("G", "gradient_weights", "gradients G_k", Storage.RESULT, rank=10, leading=3, matrix=True),
         Quantity("g", "gradient_biases", "gradients g_k", Storage.RESULT, rank=25, leading=4),
-        Quantity(
-            "HN", "product_weights", "weight parts of the Hessian product", Storage.RESULT, shown="(HN)"
-        ),
-        Quantity("Hη", "product_biases", "bias parts of the Hessian product", Storage.RESULT, shown="(Hη)"),
-        Quantity(
-            "GN",
-            "gauss_newton_weights",
-            "weight parts of the Gauss–Newton product",
-            Storage.RESULT,
-            shown="(CN)",
-        ),
-        Quantity(
-            "Gη",
-            "gauss_newton_biases",
-            "bias parts of the Gauss–Newton product",
-            Storage.RESULT,
-            shown="(Cη)",
-        ),
+        *_product("H", "H", "product", "Hessian product"),
+        *_product("G", "C", "gauss_newton", "Gauss–Newton product"),
         Quantity("N*", "newton_weights", "Newton direction N_k", Storage.RESULT),
         Quantity("η*", "newton_biases", "Newton direction η_k", Storage.RESULT),
         Quantity("dx", "dx", "tangents of the states", shown="ẋ", rank=14),
@@ -109,20 +101,7 @@ QUANTITIES: Mapping[str, Quantity] = table_of(
         Quantity("∇²W", "weight_block", "blocks of the weights"),
         Quantity("∇²β", "bias_block", "blocks of the biases that act at several places"),
         Quantity("∇²βˢ", "sample_bias_block", "the same of the samples"),
-        Quantity(
-            "BN",
-            "block_product_weights",
-            "weight parts of the product with the blocks",
-            Storage.RESULT,
-            shown="(BN)",
-        ),
-        Quantity(
-            "Bη",
-            "block_product_biases",
-            "bias parts of the product with the blocks",
-            Storage.RESULT,
-            shown="(Bη)",
-        ),
+        *_product("B", "B", "block_product", "product with the blocks"),
         Quantity("Gˢ", "sample_gradient_weights", "gradients of the samples, weights", latex=r"G^{s}"),
         Quantity("gˢ", "sample_gradient_biases", "gradients of the samples, biases", latex=r"g^{s}"),
         Quantity("‖G‖²", "squared_norm_weights", "squared norms of the samples' gradients, weights"),

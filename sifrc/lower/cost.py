@@ -5,12 +5,13 @@ Entrywise work is of lower order and left out; the sizes of the layers are the r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
+from sifrc.lower.access import absolute, unrolled
 from sifrc.lower.arrays import SAMPLE_LABEL, Load
 from sifrc.lower.program import Function, Program
-from sifrc.lower.statements import Contract, Kernel, Loop, Statement, Sum
+from sifrc.lower.statements import Contract, Kernel, Statement, Sum
 
 __all__ = ["Cost", "cost_lines", "cost_of"]
 
@@ -39,22 +40,11 @@ def _short(count: int) -> str:
     return str(count)
 
 
-def _steps(function: Function) -> Iterator[tuple[Statement, int | None]]:
-    for item in function.body:
-        if isinstance(item, Loop):
-            for k in range(item.start, item.stop, item.step):
-                for statement in item.body:
-                    yield statement, k
-        else:
-            yield item, None
-
-
 def _extents(program: Program, loads: tuple[Load, ...], k: int | None) -> dict[str, int | None]:
     sizes: dict[str, int | None] = {}
     for load in loads:
-        subscript = load.ref.subscript
-        index = None if subscript is None else subscript.offset + ((k or 0) if subscript.relative else 0)
-        shape = dict(program.family(load.ref.family).shapes)[index]
+        name, index = absolute(load.ref, k)
+        shape = dict(program.family(name).shapes)[index]
         shape = load.reshaped(shape[len(shape) - load.rank :])
         sizes.update(zip(load.labels, shape, strict=True))
     return sizes
@@ -78,14 +68,12 @@ def cost_of(program: Program, functions: tuple[Function, ...]) -> Cost:
     """
     total = Cost()
     for function in functions:
-        for statement, k in _steps(function):
+        for statement, k in unrolled(function.body):
             loads = _counted(statement)
             if not loads:
                 continue
             sizes = _extents(program, loads, k)
-            count = 1
-            for size in sizes.values():
-                count *= 1 if size is None else size
+            count = prod(size for size in sizes.values() if size is not None)
             total = total + (Cost(per_sample=count) if None in sizes.values() else Cost(fixed=count))
     return total
 

@@ -73,6 +73,21 @@ class MethodOption:
         )
 
 
+def number(
+    name: str,
+    default: float,
+    text: str,
+    *,
+    upper: float = float("inf"),
+    below: float = float("inf"),
+    whole: bool = False,
+) -> MethodOption:
+    """A number from zero on that may change from step to step."""
+    return MethodOption(
+        name, default, text, lower=0.0, upper=upper, below=below, whole=whole, hyperparameter=True
+    )
+
+
 @dataclass(frozen=True)
 class StepPlan:
     """What a method adds to a module.

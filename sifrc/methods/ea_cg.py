@@ -18,7 +18,7 @@ from sifrc.errors import MethodError
 from sifrc.ir import Axis, Delta, Expr, Input, LinearSolve, Role, Solve, Spectral
 from sifrc.ir.build import apply, einsum, ones, rename, scale, subtract, total
 from sifrc.ir.linear import report_symbols
-from sifrc.methods.base import LEARNING_RATE, Choices, Method, MethodOption, StepPlan
+from sifrc.methods.base import LEARNING_RATE, Choices, Method, MethodOption, StepPlan, number
 from sifrc.methods.plan import MemorySpec
 from sifrc.model import LayerParameters
 from sifrc.scalar import RECIPROCAL, SQRT
@@ -61,18 +61,9 @@ class CurvatureBlocks(Method):
     title = "EA-CG"
     paper = "EA-CG"
     options = (
-        MethodOption("learning_rate", 0.05, "step size", lower=0.0, hyperparameter=True),
-        MethodOption(
-            "momentum",
-            0.9,
-            "of the steps; EA-CG's experiments have 0.9 for SGD",
-            lower=0.0,
-            upper=1.0,
-            hyperparameter=True,
-        ),
-        MethodOption(
-            "alpha", 0.1, "damping α of EA-CG(9), between 0 and 1", lower=0.0, upper=1.0, hyperparameter=True
-        ),
+        number("learning_rate", 0.05, "step size"),
+        number("momentum", 0.9, "of the steps; EA-CG's experiments have 0.9 for SGD", upper=1.0),
+        number("alpha", 0.1, "damping α of EA-CG(9), between 0 and 1", upper=1.0),
         MethodOption("kind", "pch1", "of curvature: a preset, or a name of the spec's curvature: list"),
         MethodOption(
             "solver",
@@ -87,27 +78,11 @@ class CurvatureBlocks(Method):
             "of the layers' inputs: second, mean, or auto: mean for ea_cg, else second",
             choices=("auto", "second", "mean"),
         ),
-        MethodOption(
-            "cg_iterations",
-            20.0,
-            "largest number of iterations |CG|",
-            lower=0.0,
-            whole=True,
-            hyperparameter=True,
-        ),
-        MethodOption(
-            "cg_tolerance", 1e-3, "relative residual ε at which they end", lower=0.0, hyperparameter=True
-        ),
+        number("cg_iterations", 20.0, "largest number of iterations |CG|", whole=True),
+        number("cg_tolerance", 1e-3, "relative residual ε at which they end"),
         MethodOption("period", 1, "steps from one curvature to the next", lower=1),
         MethodOption("seed", 0, "of the draws of sampled kinds", lower=0),
-        MethodOption(
-            "decay",
-            0.0,
-            "of a moving average of the factors; 0 for none",
-            lower=0.0,
-            below=1.0,
-            hyperparameter=True,
-        ),
+        number("decay", 0.0, "of a moving average of the factors; 0 for none", below=1.0),
     )
 
     def step(self, derived: Derived, chosen: Choices) -> StepPlan:

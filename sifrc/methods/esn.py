@@ -22,6 +22,7 @@ from sifrc.methods.base import (
     check_regularised,
     constraint_index,
     descend,
+    number,
     ruled_layers,
     scalar_factors,
     source_index,
@@ -74,10 +75,8 @@ class ExactStochasticNewton(Method):
             "white_layer", True, "identity layer before the input that gives the first layer its rule"
         ),
         MethodOption("period", 1, "direct and sylvester: solve every so many steps", lower=1),
-        MethodOption("learning_rate", 0.01, "step size (0.01 in ESN Fig. 2)", lower=0.0, hyperparameter=True),
-        MethodOption(
-            "decay", 0.99, "decay of the moving averages", lower=0.0, upper=1.0, hyperparameter=True
-        ),
+        number("learning_rate", 0.01, "step size (0.01 in ESN Fig. 2)"),
+        number("decay", 0.99, "decay of the moving averages", upper=1.0),
     )
 
     def step(self, derived: Derived, chosen: Choices) -> StepPlan:

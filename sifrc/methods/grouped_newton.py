@@ -13,7 +13,7 @@ from sifrc.derive.system import Equation, System
 from sifrc.errors import MethodError
 from sifrc.ir import Axis, CubicNewton, Delta, Expr, Input, Operand, Role, Solve
 from sifrc.ir.build import add, apply, einsum, ones, rename, subtract, total
-from sifrc.methods.base import LEARNING_RATE, Choices, Method, MethodOption, StepPlan
+from sifrc.methods.base import LEARNING_RATE, Choices, Method, MethodOption, StepPlan, number
 from sifrc.methods.plan import MemorySpec
 from sifrc.model import LayerParameters
 from sifrc.scalar import ABS, QUOTIENT, RECIPROCAL, SQRT
@@ -39,32 +39,10 @@ class GroupedNewton(Method):
     title = "Grouped Newton"
     paper = "GN3"
     options = (
-        MethodOption(
-            "learning_rate", 0.1, "step size λ; GN3 Table 3 has 0.1 and 0.3", lower=0.0, hyperparameter=True
-        ),
-        MethodOption(
-            "momentum",
-            0.9,
-            "μ_g of the gradient; GN3 Table 2 has 0.9",
-            lower=0.0,
-            upper=1.0,
-            hyperparameter=True,
-        ),
-        MethodOption(
-            "rate_momentum",
-            0.5,
-            "μ_η of the groups' rates; GN3 Table 2 has 0.5",
-            lower=0.0,
-            upper=1.0,
-            hyperparameter=True,
-        ),
-        MethodOption(
-            "internal_damping",
-            10.0,
-            "λ_int of the cubic term; GN3 Table 3 has 3 and 10",
-            lower=0.0,
-            hyperparameter=True,
-        ),
+        number("learning_rate", 0.1, "step size λ; GN3 Table 3 has 0.1 and 0.3"),
+        number("momentum", 0.9, "μ_g of the gradient; GN3 Table 2 has 0.9", upper=1.0),
+        number("rate_momentum", 0.5, "μ_η of the groups' rates; GN3 Table 2 has 0.5", upper=1.0),
+        number("internal_damping", 10.0, "λ_int of the cubic term; GN3 Table 3 has 3 and 10"),
         MethodOption("period", 10, "τ, steps from one summary to the next; GN3 Table 2 has 10", lower=1),
         MethodOption(
             "direction",
@@ -89,11 +67,11 @@ class GroupedNewton(Method):
             choices=("refuse", "absolute"),
         ),
         MethodOption("positive", True, "take the positive part (η)₊ of the rates, GN3 Algorithm 4"),
-        MethodOption("ridge", 1e-3, "multiple of the identity with ridge", lower=0.0, hyperparameter=True),
-        MethodOption("clip", 0.0, "largest rate of a group; 0 for none", lower=0.0, hyperparameter=True),
-        MethodOption("beta1", 0.9, "of Adam's direction", lower=0.0, below=1.0, hyperparameter=True),
-        MethodOption("beta2", 0.999, "of Adam's direction", lower=0.0, below=1.0, hyperparameter=True),
-        MethodOption("epsilon", 1e-8, "of Adam's direction", lower=0.0, hyperparameter=True),
+        number("ridge", 1e-3, "multiple of the identity with ridge"),
+        number("clip", 0.0, "largest rate of a group; 0 for none"),
+        number("beta1", 0.9, "of Adam's direction", below=1.0),
+        number("beta2", 0.999, "of Adam's direction", below=1.0),
+        number("epsilon", 1e-8, "of Adam's direction"),
     )
 
     def step(self, derived: Derived, chosen: Choices) -> StepPlan:

@@ -17,6 +17,7 @@ from sifrc.methods.base import (
     check_regularised,
     constraint_index,
     descend,
+    number,
     ruled_layers,
     scalar_factors,
 )
@@ -38,8 +39,8 @@ class MehouachiKasmi(Method):
         MethodOption(
             "white_layer", True, "identity layer before the input that gives the first layer its rule"
         ),
-        MethodOption("learning_rate", 0.01, "step size", lower=0.0, hyperparameter=True),
-        MethodOption("damping", 1.0, "μ of MK(42); 0 gives MK(40)", lower=0.0, hyperparameter=True),
+        number("learning_rate", 0.01, "step size"),
+        number("damping", 1.0, "μ of MK(42); 0 gives MK(40)"),
     )
 
     def step(self, derived: Derived, chosen: Choices) -> StepPlan:

@@ -57,11 +57,11 @@ class KindPlan:
 
 
 @dataclass(frozen=True)
-class Mean:
-    """A number: the mean over the batch of a value of each sample.
+class _One:
+    """One number or array.
 
     Args:
-        family: of the value.
+        family: of the array, or of the value of each sample.
         meaning: what it is.
         key: field of a record that it is.
     """
@@ -71,19 +71,12 @@ class Mean:
     key: str = ""
 
 
-@dataclass(frozen=True)
-class Single:
-    """One array.
+class Mean(_One):
+    """A number: the mean over the batch of a value of each sample."""
 
-    Args:
-        family: of the array.
-        meaning: what it is.
-        key: field of a record that it is.
-    """
 
-    family: str
-    meaning: Meaning
-    key: str = ""
+class Single(_One):
+    """One array."""
 
 
 @dataclass(frozen=True)
