@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from sifrc.backends.text import literal
 from sifrc.derive.groups import OWNER
-from sifrc.lower.arrays import Family
+from sifrc.lower.arrays import Family, Subscript
 from sifrc.lower.program import Program
 
-__all__ = ["first_group_table", "groups_name", "groups_table", "owner_name"]
+__all__ = ["first_group_table", "groups_name", "groups_table", "indexed", "owner_name", "subscript_text"]
 
 _OWNED: Mapping[str, str] = MappingProxyType({OWNER["N"]: "WEIGHTS", OWNER["η"]: "BIASES"})
 """Family of owners -> what they own."""
+
+
+def subscript_text(value: Subscript) -> str:
+    """Source text of a subscript: a number or ``k + offset``."""
+    if not value.relative:
+        return str(value.offset)
+    return "k" if value.offset == 0 else f"k {'+' if value.offset > 0 else '-'} {abs(value.offset)}"
+
+
+def indexed(text: str, parts: Sequence[str]) -> str:
+    """An array at indices and slices; whole dimensions at the end go without saying."""
+    kept = list(parts)
+    while kept and kept[-1] == ":":
+        kept.pop()
+    return f"{text}[{', '.join(kept)}]" if kept else text
 
 
 def owner_name(family: str) -> str:

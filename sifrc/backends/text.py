@@ -12,17 +12,22 @@ from typing import Any
 
 import jinja2
 
-from sifrc.backends.base import ModuleSource
+from sifrc.backends.base import LayerInfo, ModuleSource
 from sifrc.errors import BackendError
 
 __all__ = [
     "LINE_LENGTH",
+    "assigned",
+    "data_texts",
     "docstring",
     "environment",
+    "exported",
     "finished",
     "header",
     "input_texts",
+    "layer_names",
     "literal",
+    "parameter_shapes",
     "template_folder",
 ]
 
@@ -68,6 +73,36 @@ def input_texts(shape: tuple[int, ...]) -> dict[str, str]:
         "sample_shape": f"({sizes}{comma})",
         "inputs_shape": f"(B, {sizes})",
     }
+
+
+def data_texts(module: ModuleSource, batched: bool, one_class: str) -> tuple[str, str]:
+    """Shapes of inputs and targets in docstrings; ``one_class`` says what the target of one sample is."""
+    inputs = input_texts(module.input_shape)["inputs_shape" if batched else "sample_shape"]
+    if module.targets == "classes":
+        kind = "(B,) integers, classes" if batched else one_class
+        return inputs, f"{kind} 0 to {module.output_size - 1}"
+    return inputs, f"(B, {module.output_size})" if batched else f"({module.output_size},)"
+
+
+def parameter_shapes(layers: Sequence[LayerInfo]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the parameters by name."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in layers:
+        shapes[f"{layer.name}.weight"] = (layer.outputs, layer.inputs)
+        if layer.bias:
+            shapes[f"{layer.name}.bias"] = (layer.outputs,)
+    return shapes
+
+
+def layer_names(layers: Sequence[LayerInfo], kind: str) -> dict[int, str]:
+    """Names of the weights, or of the biases, by layer number."""
+    return {layer.index: f"{layer.name}.{kind}" for layer in layers if kind == "weight" or layer.bias}
+
+
+def exported(names: Iterable[str]) -> str:
+    """``__all__``: constants, then classes, then functions, each sorted, the order that ruff asks for."""
+    ordered = sorted(names, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+    return assigned("__all__ = ", ordered)
 
 
 @functools.cache
@@ -202,6 +237,11 @@ def literal(value: Any, indent: int = 0, used: int = 0, width: int = LINE_LENGTH
         opening, closing = ("[", "]") if isinstance(value, list) else ("(", ")")
     lines = "".join(f"{pad}{row},\n" for row in rows)
     return f"{opening}\n{lines}{' ' * indent}{closing}"
+
+
+def assigned(head: str, value: Any) -> str:
+    """``head``, which ends in ``= ``, and plain data as a literal after it."""
+    return head + literal(value, used=len(head))
 
 
 def _flat(value: Any) -> str:

@@ -5,21 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from sifrc.backends.names import owner_name
+from sifrc.backends.names import indexed, owner_name, subscript_text
 from sifrc.backends.numba_cpu.storage import Group, Layout, Shape, is_scalar
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute
 from sifrc.lower.arrays import Load, Slot, Subscript, Upto, Window
 
-__all__ = ["Block", "constant_name", "extent_of", "subscript_text"]
-
-
-def subscript_text(value: Subscript) -> str:
-    """A number or ``k + offset``."""
-    if not value.relative:
-        return str(value.offset)
-    return "k" if value.offset == 0 else f"k {'+' if value.offset > 0 else '-'} {abs(value.offset)}"
+__all__ = ["Block", "constant_name", "extent_of"]
 
 
 def constant_name(code: str) -> str:
@@ -56,10 +49,7 @@ class Block:
         text = group.name
         if load.ref.subscript is not None and group.is_tuple:
             text = f"{group.name}[{subscript_text(load.ref.subscript)}]"
-        parts = [self._part(part) for part in load.window]
-        while parts and parts[-1] == ":":
-            parts.pop()
-        text = f"{text}[{', '.join(parts)}]" if parts else text
+        text = indexed(text, [self._part(part) for part in load.window])
         return f"{text}.reshape({_shape_text(load, text)})" if load.reshapes else text
 
     def slice(self, load: Load, fixed: Collection[str]) -> str:
@@ -72,9 +62,7 @@ class Block:
             window = load.window[dimension] if dimension < len(load.window) else None
             kept = isinstance(window, Slot | int) or entry in fixed
             parts.append(entry if kept else self._part(window))
-        while parts and parts[-1] == ":":
-            parts.pop()
-        return self.local(load) + (f"[{', '.join(parts)}]" if parts else "")
+        return indexed(self.local(load), parts)
 
     def _part(self, part: Window) -> str:
         """An index or a slice."""

@@ -9,7 +9,8 @@ from functools import singledispatchmethod
 from sympy import Expr, S, Symbol
 
 from sifrc.backends import layout
-from sifrc.backends.numba_cpu.access import Block, extent_of, subscript_text
+from sifrc.backends.names import subscript_text
+from sifrc.backends.numba_cpu.access import Block, extent_of
 from sifrc.backends.numba_cpu.conjugate_gradients import search_lines
 from sifrc.backends.numba_cpu.nests import Names, Nest
 from sifrc.backends.numba_cpu.products import Products, as_sum

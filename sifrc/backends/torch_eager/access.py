@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sifrc.backends.names import owner_name
+from sifrc.backends.names import indexed, owner_name, subscript_text
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
-from sifrc.lower.arrays import Family, Load, Ref, Slot, Subscript, Upto, Window
+from sifrc.lower.arrays import Family, Load, Ref, Slot, Upto, Window
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import Kernel, Statement
 
@@ -75,14 +75,11 @@ class Names:
         code = family.code.upper() if family.storage is Storage.CONSTANT else family.code
         if ref.subscript is None or ref.family in self.plain:
             return code
-        return f"{code}[{self.subscript(ref.subscript)}]"
+        return f"{code}[{subscript_text(ref.subscript)}]"
 
     def array(self, load: Load) -> str:
         """Source text of an array, or of the window of it that is meant."""
-        parts = [self._part(part) for part in load.window]
-        while parts and parts[-1] == ":":
-            parts.pop()
-        text = f"{self.ref(load.ref)}[{', '.join(parts)}]" if parts else self.ref(load.ref)
+        text = indexed(self.ref(load.ref), [self._part(part) for part in load.window])
         for reshape in load.reshapes:
             first = reshape.position
             if reshape.joins:
@@ -93,16 +90,10 @@ class Names:
 
     def _part(self, part: Window) -> str:
         if isinstance(part, Slot):
-            return f"{owner_name(part.family)}[{self.subscript(part.subscript)}]"
+            return f"{owner_name(part.family)}[{subscript_text(part.subscript)}]"
         if isinstance(part, Upto):
             return f":len({self.ref(part.ref)})"
         return ":" if part is None else str(part)
-
-    def subscript(self, value: Subscript) -> str:
-        """Source text of a subscript: a number or ``k + offset``."""
-        if not value.relative:
-            return str(value.offset)
-        return "k" if value.offset == 0 else f"k {'+' if value.offset > 0 else '-'} {abs(value.offset)}"
 
     def sizes(self, load: Load) -> dict[str, int | None]:
         """Label -> extent; None is the batch."""

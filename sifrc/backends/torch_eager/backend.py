@@ -11,18 +11,23 @@ from sifrc.backends.cases import records
 from sifrc.backends.layout import call, lines_of, signature, statement
 from sifrc.backends.operators import choosing
 from sifrc.backends.text import (
+    assigned,
+    data_texts,
     docstring,
     environment,
+    exported,
     finished,
     header,
     input_texts,
+    layer_names,
     literal,
+    parameter_shapes,
     template_folder,
 )
 from sifrc.backends.torch_eager.calls import Calls, Parts, parts_of
 from sifrc.backends.torch_eager.chosen import chosen_context
 from sifrc.backends.torch_eager.groups import group_tables
-from sifrc.backends.torch_eager.operators import public_functions
+from sifrc.backends.torch_eager.operators import public_functions, unpack
 from sifrc.backends.torch_eager.reserved import MODULE_MEMBERS
 from sifrc.backends.torch_eager.step import guard_table, memory_table, optimizer_context
 from sifrc.errors import BackendError
@@ -103,24 +108,23 @@ def _context(parts: Parts) -> dict[str, Any]:
     forward_lines = chain.run([parts.forward], {parts.states})
     context: dict[str, Any] = {
         "header": header(module, "Torch"),
-        "exports": _exports(
-            parts,
+        "exports": exported(
             [
+                *("DTYPE", "SHAPES", "SPEC", "Network", "initialize", "predict"),
                 *(f.name for f in public if not f.name.startswith("_")),
                 *(record.name for record in records(parts.program)),
                 *(operator.name for operator in choosing(parts.program)),
                 *(["GROUPS"] if parts.program.groups else []),
-            ],
+                *(["Optimizer"] if step else []),
+            ]
         ),
         "name": module.name,
         "architecture": module.architecture,
-        "spec": "SPEC = " + literal(module.spec, used=len("SPEC = ")),
+        "spec": assigned("SPEC = ", module.spec),
         "dtype": module.dtype,
-        "shapes": "SHAPES = " + literal(_shapes(module.layers), used=len("SHAPES = ")),
-        "weight_names": _name_table(
-            "WEIGHT_NAMES", _layer_names(parts, "weight"), "Weights by layer number."
-        ),
-        "bias_names": _name_table("BIAS_NAMES", _layer_names(parts, "bias"), "Biases by layer number."),
+        "shapes": assigned("SHAPES = ", parameter_shapes(module.layers)),
+        "weight_names": assigned("WEIGHT_NAMES = ", layer_names(module.layers, "weight")),
+        "bias_names": assigned("BIAS_NAMES = ", layer_names(module.layers, "bias")),
         "constants": [*_constants(parts), *group_tables(parts)],
         "guarded": guarded,
         "math": step or "math." in "".join(_initializers(module.layers)),
@@ -138,11 +142,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "output": parts.output,
         **input_texts(module.input_shape),
         "output_size": module.output_size,
-        "targets_text": (
-            f"(B,) integers, classes 0 to {module.output_size - 1}"
-            if module.targets == "classes"
-            else f"(B, {module.output_size})"
-        ),
+        "targets_text": data_texts(module, True, "")[1],
         "classes": module.targets == "classes",
         "total": module.reduction == "sum" and "_named(" in texts,
         "named": "_named(" in texts,
@@ -156,7 +156,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "solvers": _solvers(texts),
         "private": private,
         "public": public,
-        "unpack": _unpack(parts),
+        "unpack": unpack(parts, "params", 0),
         "check_forward": bool(module.options.get("check_forward", True)),
     }
     printed = optimizer_context(parts) if step else {}
@@ -167,12 +167,6 @@ def _context(parts: Parts) -> dict[str, Any]:
 
 def _start_arguments(seed: int) -> list[str]:
     return [f"seed: int = {seed}", "dtype: torch.dtype = DTYPE", 'device: torch.device | str = "cpu"']
-
-
-def _unpack(parts: Parts) -> str:
-    if parts.biases is None:
-        return f'{parts.weights.code} = _weights(params, "params")'
-    return f'{parts.weights.code}, {parts.biases.code} = _weights_and_biases(params, "params")'
 
 
 def _scalar_helpers(texts: str) -> list[str]:
@@ -194,32 +188,6 @@ def _solvers(texts: str) -> list[str]:
     found = [name for name in names if name in called]
     found = [*(["_solve"] if "_solve_vector(" in texts or "_solve_matrix(" in texts else []), *found]
     return [*(["_finite"] if set(found) - {"_Search"} else []), *found]
-
-
-def _exports(parts: Parts, names: list[str]) -> str:
-    own = ["DTYPE", "SHAPES", "SPEC", "Network", "initialize", "predict", *names]
-    own += ["Optimizer"] if parts.step else []
-    # Constants, then classes, then functions, each sorted: the order that ruff asks for.
-    ordered = sorted(own, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
-    return "__all__ = " + literal(ordered, used=len("__all__ = "))
-
-
-def _shapes(layers: tuple[LayerInfo, ...]) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layer in layers:
-        shapes[f"{layer.name}.weight"] = (layer.outputs, layer.inputs)
-        if layer.bias:
-            shapes[f"{layer.name}.bias"] = (layer.outputs,)
-    return shapes
-
-
-def _layer_names(parts: Parts, kind: str) -> dict[int, str]:
-    layers = parts.module.layers
-    return {layer.index: f"{layer.name}.{kind}" for layer in layers if kind == "weight" or layer.bias}
-
-
-def _name_table(name: str, table: dict[int, str], text: str) -> str:
-    return f'{name} = {literal(table, used=len(name) + 3)}\n"""{text}"""'
 
 
 def _constants(parts: Parts) -> list[str]:

@@ -52,6 +52,21 @@ class Parts:
         """The program."""
         return self.module.program
 
+    @property
+    def codes(self) -> list[str]:
+        """Variables of the weights, and of the biases where there are some."""
+        return [self.weights.code] + ([] if self.biases is None else [self.biases.code])
+
+    @property
+    def unpacker(self) -> str:
+        """The function that checks tensors like the parameters and takes them by layer."""
+        return "_weights" if self.biases is None else "_weights_and_biases"
+
+    @property
+    def like(self) -> str:
+        """A tensor whose dtype and device the others have."""
+        return f"next(iter({self.weights.code}.values()))"
+
 
 def parts_of(module: ModuleSource) -> Parts:
     """Find the roles of families and functions, and print the private functions.
@@ -144,6 +159,11 @@ class Calls:
         targets = [program.family(name).code if name in wanted else "_" for name in function.results]
         self.known |= set(function.results)
         return call(targets, function.name, arguments, self.indent if indent is None else indent)
+
+    def checked(self, lines: Sequence[str]) -> list[str]:
+        """The lines of calls, with what looks at their checks, if some call takes ``checks``."""
+        pad = " " * self.indent
+        return [f"{pad}checks: Checks = []", *lines, f"{pad}_refuse(checks)"] if self.guarded else [*lines]
 
     def _argument(self, family: Family, function: PrivateFunction) -> str:
         made = (Storage.WORK, Storage.RESULT, Storage.CONSTANT, Storage.IDENTITY)

@@ -10,8 +10,9 @@ from sifrc.backends.kinds import draws, extras, form_words, handed, kinds_contex
 from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.names import first_group_table
 from sifrc.backends.operators import OperatorPrinter, choosing
+from sifrc.backends.text import data_texts
 from sifrc.backends.torch_eager.calls import Calls, Parts
-from sifrc.backends.torch_eager.operators import PARAMS_TEXT, RAISES_TEXT, data_text, unpack
+from sifrc.backends.torch_eager.operators import PARAMS_TEXT, RAISES_TEXT, unpack
 from sifrc.derive.quantities import QUANTITIES
 from sifrc.ir.quantity import Storage
 from sifrc.operators.record import Case, KindPlan, Operator, Result, Table, members_of, with_extra
@@ -35,17 +36,17 @@ class _Printer(OperatorPrinter):
         self.chain = Calls(parts, 8)
 
     def data_text(self) -> tuple[str, str]:
-        return data_text(self.parts, True)
+        return data_texts(self.module, True, "")
 
     def opening(self) -> list[str]:
-        like = f"next(iter({self.parts.weights.code}.values()))"
+        like = self.parts.like
         lines = [unpack(self.parts, "params", 4), f"    inputs, targets = _batch(inputs, targets, {like})"]
         vector = self.operator.vector
         if vector is None:
             return lines
         codes = _codes(self.parts, vector.families)
-        function = "_weights" if self.parts.biases is None else "_weights_and_biases"
-        lines.append(f'    {", ".join(codes)} = {function}({vector.name}, "{vector.name}", {like})')
+        unpacked = f'{self.parts.unpacker}({vector.name}, "{vector.name}", {like})'
+        lines.append(f"    {', '.join(codes)} = {unpacked}")
         if vector.single:
             singles = _codes(self.parts, [f"{family}°" for family in vector.families])
             for single, code, names in zip(singles, codes, ("WEIGHT_NAMES", "BIAS_NAMES"), strict=False):
@@ -56,7 +57,7 @@ class _Printer(OperatorPrinter):
         codes = [self._code(self.parts.states)]
         codes += [self._code(name) for name in _extra_families(self.parts, self.operator.extra)]
         codes.append("*blocks")
-        arguments = [*_parameters(self.parts), "inputs", "targets", *(["seed"] if self.seeded else [])]
+        arguments = [*self.parts.codes, "inputs", "targets", *(["seed"] if self.seeded else [])]
         if not self.seeded and draws(self.parts.program):
             arguments.append("0")
         return [f"        {', '.join(codes)} = prepare({', '.join(arguments)})"]
@@ -133,10 +134,6 @@ def chosen_context(parts: Parts) -> dict[str, Any]:
     }
 
 
-def _parameters(parts: Parts) -> list[str]:
-    return [parts.weights.code] + ([] if parts.biases is None else [parts.biases.code])
-
-
 def _codes(parts: Parts, names: Sequence[str]) -> list[str]:
     return [QUANTITIES[name].code for name in (names[:1] if parts.biases is None else names)]
 
@@ -160,10 +157,7 @@ def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
     for random in (f for f in parts.program.families if f.storage is Storage.RANDOM and f.name in needed):
         size = random.shapes[0][1][-1]
         lines += statement(f"{random.code} = _{random.code}(seed, (len(inputs), {size}), inputs)", 4)
-    if chain.guarded:
-        lines.append("    checks: Checks = []")
-        calls.append("    _refuse(checks)")
-    arguments = [f"{code}: Tensors" for code in _parameters(parts)] + ["inputs: Tensor", "targets: Tensor"]
+    arguments = [f"{code}: Tensors" for code in parts.codes] + ["inputs: Tensor", "targets: Tensor"]
     arguments += ["seed: int"] if draws(parts.program) else []
     text = form_words(kind)
     codes = [parts.program.family(name).code for name in (parts.states, *more, *families)]
@@ -176,7 +170,7 @@ def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
             ),
             f'    """States, and {text}, kind {kind.name}."""',
             *lines,
-            *calls,
+            *chain.checked(calls),
             *returned(codes, 4),
         ]
     )

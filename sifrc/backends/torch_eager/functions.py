@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,12 +17,12 @@ from sifrc.backends.torch_eager.releases import parts_of_body, releases
 from sifrc.backends.torch_eager.statements import Writer
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
-from sifrc.lower.access import absolute, flat
+from sifrc.lower.access import absolute, flat, unrolled
 from sifrc.lower.arrays import Family, Ref
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import Contract, Guard, Loop, SolveSystem, Statement
 
-__all__ = ["PrivateFunction", "plan_functions"]
+__all__ = ["PrivateFunction", "annotation_of", "plan_functions"]
 
 _IN_PLACE = frozenset({Storage.PARAMETER, Storage.MEMORY})
 _NO_DTYPE = frozenset({Storage.CONSTANT, Storage.HYPERPARAMETER, Storage.IDENTITY})
@@ -150,7 +151,7 @@ def _function(
         for argument in arguments
     ]
     parameters += ["checks: Checks"] if guarded else []
-    annotation = [_annotation(program, result) for result in results]
+    annotation = [annotation_of(program, result) for result in results]
     returns = (
         annotation[0] if len(annotation) == 1 else f"tuple[{', '.join(annotation)}]" if annotation else "None"
     )
@@ -201,7 +202,8 @@ def _equations(function: Function) -> list[str]:
     return ["\n".join(["    " + line for line in function.equations] + [""])] if function.equations else []
 
 
-def _annotation(program: Program, name: str) -> str:
+def annotation_of(program: Program, name: str) -> str:
+    """Type of what a function takes or returns of a family."""
     family = program.family(name)
     if family.storage is Storage.HYPERPARAMETER:
         return "float"
@@ -209,7 +211,7 @@ def _annotation(program: Program, name: str) -> str:
 
 
 def _parameter(program: Program, name: str) -> str:
-    return f"{program.family(name).code}: {_annotation(program, name)}"
+    return f"{program.family(name).code}: {annotation_of(program, name)}"
 
 
 def _records(item: Statement) -> bool:
@@ -288,20 +290,13 @@ def _locals(function: Function, excluded: Collection[str]) -> Iterator[str]:
 
 def _single_use(function: Function, elsewhere: set[str]) -> frozenset[str]:
     """Families of products that are read once, by the function that computes them, and not ``elsewhere``."""
-    own: dict[object, int] = {}
-    for item in function.body:
-        statements = item.body if isinstance(item, Loop) else (item,)
-        ks = range(item.start, item.stop, item.step) if isinstance(item, Loop) else (None,)
-        for k in ks:
-            for part in statements:
-                seen = set()
-                for load, is_target in accesses(part):
-                    if not is_target:
-                        seen.add(absolute(load.ref, k))
-                for member in seen:
-                    own[member] = own.get(member, 0) + 1
+    reads = Counter(
+        member
+        for part, k in unrolled(function.body)
+        for member in {absolute(load.ref, k) for load, is_target in accesses(part) if not is_target}
+    )
     families = {part.target.ref.family for part in flat(function.body) if isinstance(part, Contract)}
-    many = {member[0] for member, count in own.items() if count > 1 and isinstance(member, tuple)}
+    many = {family for (family, _), count in reads.items() if count > 1}
     return frozenset(families - many - elsewhere)
 
 

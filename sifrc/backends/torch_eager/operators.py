@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from sifrc.backends.layout import returned, signature
 from sifrc.backends.plain import Plain, plain_operators
-from sifrc.backends.text import docstring, input_texts
+from sifrc.backends.text import data_texts, docstring
 from sifrc.backends.torch_eager.calls import Calls, Parts, operator_keys
 
-__all__ = ["PARAMS_TEXT", "RAISES_TEXT", "PublicFunction", "data_text", "public_functions", "unpack"]
+__all__ = ["PARAMS_TEXT", "RAISES_TEXT", "PublicFunction", "public_functions", "unpack"]
 
 PARAMS_TEXT = "params: by name, shapes as in ``SHAPES``, all of one dtype on one device."
 RAISES_TEXT = """Raises:
@@ -43,27 +43,10 @@ def public_functions(parts: Parts) -> tuple[PublicFunction, ...]:
     return tuple(found)
 
 
-def data_text(parts: Parts, batched: bool) -> tuple[str, str]:
-    """Shapes of inputs and targets in docstrings."""
-    module = parts.module
-    rows = "B, " if batched else ""
-    inputs = input_texts(module.input_shape)["inputs_shape" if batched else "sample_shape"]
-    if module.targets == "classes":
-        return inputs, f"({'B,' if batched else ''}) integers, classes 0 to {module.output_size - 1}"
-    return inputs, f"({rows}{module.output_size})" if batched else f"({module.output_size},)"
-
-
 def _arguments_text(parts: Parts, operator: Plain) -> list[str]:
-    inputs, targets = data_text(parts, operator.batched)
-    if operator.batched:
-        lines = [PARAMS_TEXT, f"inputs: {inputs}.", f"targets: {targets}."]
-    else:
-        lines = [
-            PARAMS_TEXT,
-            f"input: {inputs}.",
-            f"target: {targets.replace('() integers, classes', 'a class,')}.",
-        ]
-    return lines
+    inputs, targets = data_texts(parts.module, operator.batched, "a class,")
+    plural = "s" if operator.batched else ""
+    return [PARAMS_TEXT, f"input{plural}: {inputs}.", f"target{plural}: {targets}."]
 
 
 def _returns(operator: Plain) -> str:
@@ -89,17 +72,13 @@ def _doc(parts: Parts, operator: Plain, arguments: list[str], returns: str, guar
 
 def unpack(parts: Parts, what: str, indent: int) -> str:
     """The statement that checks parameters and takes them by layer."""
-    pad = " " * indent
-    left = parts.weights.code if parts.biases is None else f"{parts.weights.code}, {parts.biases.code}"
-    function = "_weights" if parts.biases is None else "_weights_and_biases"
-    return f'{pad}{left} = {function}({what}, "{what}")'
+    return f'{" " * indent}{", ".join(parts.codes)} = {parts.unpacker}({what}, "{what}")'
 
 
 def _checked_arguments(parts: Parts, operator: Plain) -> list[str]:
     """Statements that check the arguments of a point and take them apart."""
-    like = f"next(iter({parts.weights.code}.values()))"
     function, data = ("_batch", "inputs, targets") if operator.batched else ("_sample", "input, target")
-    return [unpack(parts, "params", 4), f"    inputs, targets = {function}({data}, {like})"]
+    return [unpack(parts, "params", 4), f"    inputs, targets = {function}({data}, {parts.like})"]
 
 
 def _mean(operator: Plain, chain: Calls) -> list[str]:
@@ -147,30 +126,19 @@ def _plain(parts: Parts, operator: Plain) -> str:
     chain = Calls(parts, 4)
     opening = [*_checked_arguments(parts, operator), *_mean(operator, chain)]
     wanted = {operator.scalar, *operator.tensors}
-    calls = chain.run(prepare, wanted)
+    calls = chain.checked(chain.run(prepare, wanted))
     parameters, arguments = _parameters(operator), _arguments_text(parts, operator)
-    if chain.guarded:
-        opening.append("    checks: Checks = []")
-        calls.append("    _refuse(checks)")
     doc = _doc(parts, operator, arguments, _returns(operator), chain.guarded)
     head = signature(operator.name, parameters, _annotation(operator))
     return "\n".join(["@_as_written", head, f"    {doc}", *opening, *calls, *_result(parts, operator, 4)])
 
 
 def _unpack_vector(parts: Parts, operator: Plain, indent: int) -> str:
-    codes = _codes(parts, operator.vector)
-    function = "_weights" if parts.biases is None else "_weights_and_biases"
-    like = f"next(iter({parts.weights.code}.values()))"
-    return f'{" " * indent}{", ".join(codes)} = {function}(vector, "vector", {like})'
+    codes = ", ".join(_codes(parts, operator.vector))
+    return f'{" " * indent}{codes} = {parts.unpacker}(vector, "vector", {parts.like})'
 
 
 _PRODUCT_TYPE = "Callable[[Mapping[str, Tensor]], Parameters]"
-
-
-def _point(parts: Parts) -> list[str]:
-    """Variables that hold a checked point."""
-    biases = [] if parts.biases is None else [parts.biases.code]
-    return [parts.weights.code, *biases, "inputs", "targets"]
 
 
 def _prepared(parts: Parts, operator: Plain) -> str:
@@ -178,17 +146,11 @@ def _prepared(parts: Parts, operator: Plain) -> str:
     prepare, apply = operator_keys(operator)
     chain = Calls(parts, 4)
     opening = _mean(operator, chain)
-    calls = chain.run(prepare, chain.needed(apply))
-    if chain.guarded:
-        opening.append("    checks: Checks = []")
-        calls.append("    _refuse(checks)")
+    calls = chain.checked(chain.run(prepare, chain.needed(apply)))
     chain.indent, chain.guarded = 8, False
-    inner = chain.run(apply, operator.tensors)
-    if chain.guarded:
-        inner = ["        checks: Checks = []", *inner, "        _refuse(checks)"]
+    inner = chain.checked(chain.run(apply, operator.tensors))
     source = f"  [{operator.source}]" if operator.source else ""
-    *by_layer, inputs, targets = _point(parts)
-    arguments = [*(f"{code}: Tensors" for code in by_layer), f"{inputs}: Tensor", f"{targets}: Tensor"]
+    arguments = [*(f"{code}: Tensors" for code in parts.codes), "inputs: Tensor", "targets: Tensor"]
     return "\n".join(
         [
             signature(f"_prepared_{operator.name}", arguments, _PRODUCT_TYPE),
@@ -228,10 +190,9 @@ def _linearize(parts: Parts, products: Sequence[Plain]) -> str:
     )
     parameters = [*_parameters(products[0]), f'kind: str = "{kinds[0]}"']
     table = [f'        "{operator.linearized}": _prepared_{operator.name},' for operator in products]
-    *by_layer, inputs, targets = _point(parts)
     # Class indices have become vectors of the function's own.
-    kept_targets = targets if parts.module.targets == "classes" else f"{targets}.clone()"
-    kept = [*(f"_clones({code})" for code in by_layer), f"{inputs}.clone()", kept_targets]
+    targets = "targets" if parts.module.targets == "classes" else "targets.clone()"
+    kept = [*(f"_clones({code})" for code in parts.codes), "inputs.clone()", targets]
     return "\n".join(
         [
             "@_as_written",
@@ -252,5 +213,5 @@ def _product(parts: Parts, operator: Plain) -> str:
     arguments = [*_arguments_text(parts, operator), "vector: like params."]
     doc = _doc(parts, operator, arguments, _returns(operator), False)
     head = signature(operator.name, [*_parameters(operator), "vector: Mapping[str, Tensor]"], "Parameters")
-    call = f"    return _prepared_{operator.name}({', '.join(_point(parts))})(vector)"
+    call = f"    return _prepared_{operator.name}({', '.join(parts.codes)}, inputs, targets)(vector)"
     return "\n".join(["@_as_written", head, f"    {doc}", *_checked_arguments(parts, operator), call])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sifrc.backends.layout import call, returned, signature
 from sifrc.backends.text import docstring
 from sifrc.backends.torch_eager.calls import Calls, Key, Parts
+from sifrc.backends.torch_eager.functions import annotation_of
 from sifrc.ir.quantity import Storage
 
 __all__ = ["OtherBatch", "other_batch"]
@@ -56,15 +57,14 @@ def other_batch(parts: Parts) -> OtherBatch | None:
     chain = Calls(parts, 4)
     lines = chain.run([*before, *keys], results)
     own = {name for key in (*before, *keys) for name in parts.functions[key].results}
-    given = (Storage.DATA,)
     arguments = tuple(
         family.name
         for family in program.families
         if family.name in chain.needed([*before, *keys])
         and family.name not in own | {"mean", parts.states}
-        and family.storage not in given
+        and family.storage is not Storage.DATA
     )
-    kinds = {name: _annotation(parts, name) for name in (*arguments, *results)}
+    kinds = {name: annotation_of(program, name) for name in (*arguments, *results)}
     codes = {family.name: family.code for family in program.families}
     parameters = [f"{codes[name]}: {kinds[name]}" for name in arguments]
     parameters += ["inputs: Tensor", "targets: Tensor", "checks: Checks"]
@@ -80,10 +80,3 @@ def other_batch(parts: Parts) -> OtherBatch | None:
         ]
     )
     return OtherBatch(text, keys, arguments, results)
-
-
-def _annotation(parts: Parts, name: str) -> str:
-    family = parts.program.family(name)
-    if family.storage is Storage.HYPERPARAMETER:
-        return "float"
-    return "Tensors" if family.indexed else "Tensor"

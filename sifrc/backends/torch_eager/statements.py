@@ -8,7 +8,7 @@ from functools import singledispatchmethod
 
 from sympy import Expr, Symbol
 
-from sifrc.backends.names import groups_name
+from sifrc.backends.names import groups_name, subscript_text
 from sifrc.backends.torch_eager.access import Names, aligned
 from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries_of, extents_text, update_text
 from sifrc.backends.torch_eager.inlining import inlines
@@ -112,7 +112,7 @@ class Writer:
         rank = len(family.shapes[0][1])
         count = str(family.shapes[0][1][0])
         if subscript is not None:
-            count = f"{groups_name(family)}[{self.names.subscript(subscript)}]"
+            count = f"{groups_name(family)}[{subscript_text(subscript)}]"
         make = "new_zeros" if statement.zeros else "new_empty"
         if statement.like is None:
             return [f"{name} = {LIKE}.{make}(({', '.join([count] * rank)}{',' if rank == 1 else ''}))"]
@@ -278,24 +278,18 @@ class Writer:
             f"checks.append(({code}, solved))",
         ]
 
-    @lines.register
-    def _(self, statement: st.SolveSylvester) -> list[str]:
-        operands = (statement.left, statement.right, statement.rhs)
-        arguments = ", ".join(self.names.array(load) for load in operands)
-        return self._store(statement.target, f"_solve_sylvester({arguments})", statement.target.labels)
-
-    @lines.register
-    def _(self, statement: st.SolveKronecker) -> list[str]:
-        operands = (statement.left, statement.right, statement.rhs, statement.shift)
-        arguments = ", ".join(self.names.array(load) for load in operands)
-        return self._store(statement.target, f"_solve_kronecker({arguments})", statement.target.labels)
+    @lines.register(st.SolveSylvester)
+    @lines.register(st.SolveKronecker)
+    def _(self, statement: st.SolveSylvester | st.SolveKronecker) -> list[str]:
+        function = "_solve_sylvester" if isinstance(statement, st.SolveSylvester) else "_solve_kronecker"
+        arguments = ", ".join(self.names.array(load) for load in loads_of(statement))
+        return self._store(statement.target, f"{function}({arguments})", statement.target.labels)
 
     @lines.register
     def _(self, statement: st.SolveCubic) -> list[str]:
         if statement.unbounded not in ("refuse", "absolute"):
             raise BackendError(f"the Torch backend cannot '{statement.unbounded}' what is unbounded")
-        operands = (statement.matrix, statement.rhs, statement.third, statement.strength)
-        arguments = [self.names.ref(load.ref) for load in operands]
+        arguments = [self.names.ref(load.ref) for load in loads_of(statement)]
         arguments.append(str(statement.unbounded == "absolute"))
         return self._store(statement.target, f"_solve_cubic({', '.join(arguments)})", statement.target.labels)
 
@@ -303,7 +297,6 @@ class Writer:
     def _(self, statement: st.ConjugateGradients) -> list[str]:
         """A search object that is asked for directions, and given the products with them."""
         unknowns = statement.unknowns
-        search = "search"
         rhs, solutions, directions, products = (
             ", ".join(self.names.array(load) for load in loads)
             for loads in zip(*((u.rhs, u.solution, u.direction, u.product) for u in unknowns), strict=True)
@@ -313,14 +306,14 @@ class Writer:
         comma = "," if len(unknowns) == 1 else ""
         only = "[0]" if len(unknowns) == 1 else ""
         return [
-            f"{search} = _Search(({rhs}{comma}), {limits})",
-            f"while {search}.wanted:",
-            f"    {directions} = {search}.directions{only}",
+            f"search = _Search(({rhs}{comma}), {limits})",
+            "while search.wanted:",
+            f"    {directions} = search.directions{only}",
             *(f"    {line}" for line in body),
-            f"    {search}.advance(({products}{comma}))",
-            f"{solutions} = {search}.solutions{only}",
-            f"{self.names.array(statement.iterations)} = {search}.count(like)",
-            f"{self.names.array(statement.remaining)} = {search}.remaining(like)",
+            f"    search.advance(({products}{comma}))",
+            f"{solutions} = search.solutions{only}",
+            f"{self.names.array(statement.iterations)} = search.count(like)",
+            f"{self.names.array(statement.remaining)} = search.remaining(like)",
         ]
 
     @lines.register
@@ -335,13 +328,13 @@ class Writer:
     def _(self, statement: st.Guard) -> list[str]:
         text = self.names.array(statement.operand)
         if statement.rows:
-            code = self.names.subscript(statement.code)
+            code = subscript_text(statement.code)
             return [f"checks.extend(_rows_finite({code}, {text}))"]
         # For small tensors the calls count, for large ones the passes.
         verdict = (
             f"_all_finite({text})" if len(statement.operand.labels) > 1 else f"torch.isfinite({text}).all()"
         )
-        return [f"checks.append(({self.names.subscript(statement.code)}, {verdict}))"]
+        return [f"checks.append(({subscript_text(statement.code)}, {verdict}))"]
 
     def _store(
         self, target: Load, text: str, labels: tuple[str, ...], present: Collection[str] | None = None

@@ -41,22 +41,23 @@ def guard_table(parts: Parts) -> str:
     table: dict[int, tuple[str, str]] = {0: ("network", "objective")} if parts.step else {}
     table[UNNAMED] = ("network", "solution of a linear system")
     if parts.step:
-        state = " or state" if _memory_families(parts) else ""
+        state = " or state" if _taken(parts, Storage.MEMORY) else ""
         table[_CHANGED] = ("network", f"parameters{state} after the step")
     table |= dict(enumerate(parts.program.guards, 1))
     return "GUARDS = " + literal(table, used=len("GUARDS = ")) + '\n"""Checks: layer and quantity."""'
 
 
-def _memory_families(parts: Parts) -> list[Family]:
+def _taken(parts: Parts, storage: Storage) -> list[Family]:
+    """Families of a storage that functions of the step take."""
     used = {name for key in parts.step for name in parts.functions[key].arguments}
-    return [f for f in parts.program.families if f.storage is Storage.MEMORY and f.name in used]
+    return [f for f in parts.program.families if f.storage is storage and f.name in used]
 
 
 def memory_table(parts: Parts) -> str:
     """``MEMORY``: initial value, owner and shapes of what the optimizer keeps; −1 stands for no subscript."""
     table: dict[str, Any] = {}
     kept = _kept(parts, [key for key in parts.step if key[0] in parts.program.periodic])
-    for family in (*_memory_families(parts), *(parts.program.family(name) for name in kept)):
+    for family in (*_taken(parts, Storage.MEMORY), *(parts.program.family(name) for name in kept)):
         if any(None in shape for _, shape in family.shapes):
             raise BackendError(f"'{family.name}' is kept from step to step and yet has a sample axis")
         shapes = {-1 if k is None else k: shape for k, shape in family.shapes}
@@ -91,9 +92,9 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
     periodic = [key for key in parts.step if key[0] in program.periodic]
     batched = parts.step[0][1]
     chain = Calls(parts, 8)
-    memory = _memory_families(parts)
+    memory = _taken(parts, Storage.MEMORY)
     values = _numbers(parts, hyper, periodic)
-    if "mean" in _number_codes(parts):
+    if any(family.code == "mean" for family in _taken(parts, Storage.HYPERPARAMETER)):
         values.append("mean = 1.0 / len(inputs)" if batched else "mean = 1.0")
     values += [f'{family.code} = self._memory("{family.code}")' for family in memory]
     values.append("checks: Checks = []")
@@ -146,15 +147,10 @@ def _named_values(head: str, names: list[str], indent: int) -> list[str]:
     return [f"{pad}{head}{{", *(f"{pad}    {item}," for item in items), f"{pad}}}"]
 
 
-def _number_codes(parts: Parts) -> set[str]:
-    """Hyperparameters that functions of the step take."""
-    used = {name for key in parts.step for name in parts.functions[key].arguments}
-    return {f.code for f in parts.program.families if f.storage is Storage.HYPERPARAMETER and f.name in used}
-
-
 def _numbers(parts: Parts, hyper: list[Hyperparameter], periodic: list[Key]) -> list[str]:
     """Lines that check all hyperparameters, and give a name to those that the step reads."""
-    read = _number_codes(parts) | ({"period"} if periodic else set()) | ({"seed"} if _draws(parts) else set())
+    read = {family.code for family in _taken(parts, Storage.HYPERPARAMETER)}
+    read |= ({"period"} if periodic else set()) | ({"seed"} if _taken(parts, Storage.RANDOM) else set())
     return [
         (f"{h.name} = " if h.name in read else "") + f'_number("{h.name}", group.get("{h.name}"), like.dtype)'
         for h in hyper
@@ -216,11 +212,6 @@ def _if_due(codes: list[str], lines: list[str], indent: int) -> list[str]:
     pad = " " * indent
     kept = [f'{pad}    {code} = self._memory("{code}")' for code in codes]
     return [f"{pad}if due:", *lines, *([f"{pad}else:", *kept] if kept else [])]
-
-
-def _draws(parts: Parts) -> bool:
-    names = {name for key in parts.step for name in parts.functions[key].arguments}
-    return any(parts.program.family(name).storage is Storage.RANDOM for name in names)
 
 
 def _draw_lines(parts: Parts, key: Key, indent: int, count: str) -> list[str]:
