@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from itertools import product
 
 from sifrc.backends.kinds import single_samples
-from sifrc.backends.text import LINE_LENGTH, docstring, literal
+from sifrc.backends.text import LINE_LENGTH, assigned, docstring
 from sifrc.lower.program import Program
 from sifrc.operators.record import Case, Operator, Pairs, Record
 
@@ -113,9 +113,8 @@ def case_table(operator: Operator, first: int = 0) -> str:
     for number, case in enumerate(operator.cases, first):
         chosen = dict(case.choices)
         table |= dict.fromkeys(product(*(chosen[name] for name in names)), number)
-    head = f"{table_name(operator)} = "
     text = f"Values of ({', '.join(names)}) that go together -> number of the case."
-    return f'{head}{literal(table, used=len(head))}\n"""{text}"""'
+    return f'{assigned(f"{table_name(operator)} = ", table)}\n"""{text}"""'
 
 
 def records(program: Program) -> tuple[Record, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from sifrc.backends.text import literal
+from sifrc.backends.text import assigned
 from sifrc.derive.groups import OWNER
 from sifrc.lower.arrays import Family, Subscript
 from sifrc.lower.program import Program
@@ -45,7 +45,7 @@ def groups_table(program: Program) -> list[str]:
     """``GROUPS``, where there are groups of parameters."""
     if not program.groups:
         return []
-    text = "GROUPS = " + literal(dict(program.groups), used=len("GROUPS = "))
+    text = assigned("GROUPS = ", dict(program.groups))
     return [f'{text}\n"""Groups of the parameters -> their tensors."""']
 
 
@@ -53,6 +53,5 @@ def first_group_table(program: Program) -> str:
     """First group of every tensor, where each of its entries is a group; '' where none is."""
     vectors = (operator.vector for operator in program.operators)
     single = next((vector.single for vector in vectors if vector is not None and vector.single), ())
-    head = "_FIRST_GROUP = "
     text = '"""Group of the first entry of a tensor; the others follow along its rows."""'
-    return f"{head}{literal(dict(single), used=len(head))}\n{text}" if single else ""
+    return f"{assigned('_FIRST_GROUP = ', dict(single))}\n{text}" if single else ""

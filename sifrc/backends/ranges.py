@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TypeAlias
 
-from sifrc.backends.text import literal
+from sifrc.backends.text import assigned
 from sifrc.methods.plan import Hyperparameter
 from sifrc.methods.ranges import Range
 
@@ -58,20 +58,19 @@ def ranges_text(
     whole = tuple(name for name, found in numbers.items() if found.whole)
     excluded = {name: found.excluded for name, found in numbers.items() if found.excluded}
     table = {name: (*found.ends, str(found)) for name, found in numbers.items()}
-    head = "_RANGES: dict[str, tuple[float | None, float | None, str]] = "
     lines = [
-        head + literal(table, used=len(head)),
+        assigned("_RANGES: dict[str, tuple[float | None, float | None, str]] = ", table),
         '"""Numbers of the optimizer: least and largest value (None: any finite one), and in words."""',
     ]
     conditions, result = "", "float(found)"
     if excluded:
         conditions += f" or {rounded} in _EXCLUDED.get(name, ())"
-        lines.append("_EXCLUDED = " + literal(excluded, used=12))
+        lines.append(assigned("_EXCLUDED = ", excluded))
         lines.append('"""Ends of ranges that do not belong to them."""')
     if whole:
         conditions += " or (name in _WHOLE and found != int(found))"
         result = "int(found) if name in _WHOLE else float(found)"
-        lines += ["_WHOLE = " + literal(whole, used=9), '"""Those that are whole numbers."""']
+        lines += [assigned("_WHOLE = ", whole), '"""Those that are whole numbers."""']
     argument = argument and f", {argument}"
     function = _FUNCTION.format(
         argument=argument, arrays=arrays, limit=limit, conditions=conditions, result=result

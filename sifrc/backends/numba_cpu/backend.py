@@ -11,7 +11,6 @@ from sifrc.backends.cases import records
 from sifrc.backends.layout import statement
 from sifrc.backends.numba_cpu.access import constant_name
 from sifrc.backends.numba_cpu.chosen import chosen_context
-from sifrc.backends.numba_cpu.functions import DECORATOR
 from sifrc.backends.numba_cpu.groups import owner_tables
 from sifrc.backends.numba_cpu.operators import (
     Linearized,
@@ -20,18 +19,22 @@ from sifrc.backends.numba_cpu.operators import (
     operator_texts,
     params_text,
 )
-from sifrc.backends.numba_cpu.parts import Parts, call_lines
+from sifrc.backends.numba_cpu.parts import Parts
 from sifrc.backends.numba_cpu.step import memory_table, step_context
 from sifrc.backends.numba_cpu.storage import Group
 from sifrc.backends.operators import choosing
 from sifrc.backends.text import (
     LINE_LENGTH,
+    assigned,
     docstring,
     environment,
+    exported,
     finished,
     header,
     input_texts,
+    layer_names,
     literal,
+    parameter_shapes,
     template_folder,
 )
 from sifrc.errors import BackendError
@@ -94,8 +97,6 @@ def _context(parts: Parts) -> dict[str, Any]:
     )
     used |= {name for name in ("_delta",) if f"{name}(" in texts}
     tables = parts.work_tables()
-    predict = parts.function("forward", True)
-    local = frozenset(f.code for f in program.families if f.storage is Storage.PARAMETER)
     inputs, targets = data_text(parts, True)
     kinds = [item.kind for item in linearized]
     exports = ["DTYPE", "SHAPES", "SPEC", "init", "predict", *(name for name, _ in operators)]
@@ -106,18 +107,16 @@ def _context(parts: Parts) -> dict[str, Any]:
     exports += ["GROUPS"] if program.groups else []
     exports += ["State", "step", "train_epoch"] if step else []
     exports += ["refresh"] if printed.get("refresh") else []
-    exports.sort(key=lambda name: (not name.isupper(), not name[0].isupper(), name))
-    context: dict[str, Any] = {
+    return {
         "header": header(module, "Numba, CPU"),
-        "exports": "__all__ = " + literal(exports, used=len("__all__ = ")),
-        "spec": "SPEC: dict[str, Any] = " + literal(module.spec, used=len("SPEC: dict[str, Any] = ")),
+        "exports": exported(exports),
+        "spec": assigned("SPEC: dict[str, Any] = ", module.spec),
         "real": parts.real,
         "deep": parts.deep,
         "gather": "_gathered" if parts.deep else "tuple",
-        "decorator": DECORATOR,
-        "shapes": "SHAPES = " + literal(_shapes(module.layers), used=len("SHAPES = ")),
-        "weight_names": _names("_WEIGHT_NAMES", module.layers, "weight"),
-        "bias_names": _names("_BIAS_NAMES", module.layers, "bias") if parts.has_biases else "",
+        "shapes": assigned("SHAPES = ", parameter_shapes(module.layers)),
+        "weight_names": assigned("_WEIGHT_NAMES = ", layer_names(module.layers, "weight")),
+        "bias_names": assigned("_BIAS_NAMES = ", layer_names(module.layers, "bias")),
         "constants": [*_constants(parts), *owner_tables(parts)],
         "guards": _guards(parts),
         "guarded": any(function.guarded for function in private) or step,
@@ -125,7 +124,6 @@ def _context(parts: Parts) -> dict[str, Any]:
         "seed": module.seed,
         "initial": _initial(module.layers),
         "initializers": sorted({layer.initialization for layer in module.layers}),
-        "layers": module.layers,
         **input_texts(module.input_shape),
         "output_size": module.output_size,
         "output": parts.output,
@@ -148,9 +146,9 @@ def _context(parts: Parts) -> dict[str, Any]:
         "linearized": linearized,
         "kinds": kinds,
         "prepared": _prepared_table(linearized),
-        "forward_call": "\n".join(call_lines(predict, "work.", local, 4)).strip(),
+        "forward_call": "\n".join(parts.calls(("forward",), True, 4)).strip(),
         "scalar_helpers": _helpers(parts, used),
-        "helpers": used & _LOCAL_HELPERS,
+        "helpers": _with_dependencies(used & _LOCAL_HELPERS),
         "needs_math": "math." in texts + _helpers(parts, used),
         "has_step": step,
         "places": "",
@@ -159,8 +157,6 @@ def _context(parts: Parts) -> dict[str, Any]:
         **chosen,
         **printed,
     }
-    context["helpers"] = _with_dependencies(context["helpers"])
-    return context
 
 
 def _with_dependencies(used: set[str]) -> set[str]:
@@ -197,20 +193,6 @@ def _prepared_table(linearized: list[Linearized]) -> list[str]:
     return ["    prepared = {", *(f"        {item}," for item in items), "    }"]
 
 
-def _shapes(layers: tuple[LayerInfo, ...]) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layer in layers:
-        shapes[f"{layer.name}.weight"] = (layer.outputs, layer.inputs)
-        if layer.bias:
-            shapes[f"{layer.name}.bias"] = (layer.outputs,)
-    return shapes
-
-
-def _names(name: str, layers: tuple[LayerInfo, ...], kind: str) -> str:
-    table = {layer.index: f"{layer.name}.{kind}" for layer in layers if kind == "weight" or layer.bias}
-    return f"{name} = {literal(table, used=len(name) + 3)}"
-
-
 def _constants(parts: Parts) -> list[str]:
     """Numbers of the spec as tuples, by subscript; a subscript without a number has zero."""
     texts = []
@@ -238,8 +220,7 @@ def _guards(parts: Parts) -> str:
         state = "parameter or quantity of the state" if memory_table(parts) else "parameter"
         unnamed.append(("network", f"{state} after the step"))
     table = dict(enumerate((*parts.program.guards, *unnamed), 1))
-    text = "GUARDS = " + literal(table, used=len("GUARDS = "))
-    return f'{text}\n"""Checks by code: layer and quantity."""'
+    return assigned("GUARDS = ", table) + '\n"""Checks by code: layer and quantity."""'
 
 
 def _tables(parts: Parts, tables: dict[bool, dict[str, Group]]) -> list[str]:
@@ -252,8 +233,7 @@ def _tables(parts: Parts, tables: dict[bool, dict[str, Group]]) -> list[str]:
             flat = literal(group.table)
             if uses[flat] > 1 and flat not in shared:
                 shared[flat] = f"_SHAPES{len(shared) + 1}"
-                head = f"{shared[flat]}: Shapes = "
-                texts.append(head + literal(group.table, used=len(head)))
+                texts.append(assigned(f"{shared[flat]}: Shapes = ", group.table))
     for batched, name in ((True, "_WORK"), (False, "_WORK_ONE")):
         if tables[batched] or batched:
             texts.append(_work_table(name, tables[batched], shared))

@@ -10,9 +10,9 @@ from sifrc.backends.kinds import draws, extras, form_words, kinds_context
 from sifrc.backends.layout import signature
 from sifrc.backends.names import first_group_table
 from sifrc.backends.numba_cpu.operators import RAISES, data_text, params_text, unpack
-from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts, call_lines
+from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts
 from sifrc.backends.operators import OperatorPrinter, choosing
-from sifrc.backends.text import literal
+from sifrc.backends.text import assigned
 from sifrc.derive.quantities import QUANTITIES
 from sifrc.ir.quantity import Storage
 from sifrc.operators.record import Case, KindPlan, Operator, Result, Table, with_extra
@@ -67,19 +67,19 @@ class _Printer(OperatorPrinter):
         return lines
 
     def blocks(self) -> list[str]:
-        arguments = [*_parameters(self.parts), "work"]
+        arguments = [*self.parts.parameter_names, "work"]
         if draws(self.parts.program):
             arguments.append("seed" if self.seeded else "0")
         return [f"        prepare({', '.join(arguments)})"]
 
     def calls_after_blocks(self, case: Case, indent: int) -> list[str]:
-        return _calls(self.parts, case.functions, indent)
+        return self.parts.calls(case.functions, True, indent)
 
     def prepared(self) -> list[str]:
-        return _calls(self.parts, self.operator.prepare, 8)
+        return self.parts.calls(self.operator.prepare, True, 8)
 
     def calls(self, functions: Sequence[str], results: Sequence[Result], indent: int) -> list[str]:
-        return _calls(self.parts, functions, indent)
+        return self.parts.calls(functions, True, indent)
 
     def ending(self) -> list[str]:
         return []
@@ -92,7 +92,7 @@ class _Printer(OperatorPrinter):
         return f"np.mean({self.member(family, None)}, dtype=np.float64)"
 
     def named(self, table: Table) -> str:
-        codes = [f"work.{_code(self.parts, name)}" for name in table.families]
+        codes = [f"work.{self.parts.program.family(name).code}" for name in table.families]
         codes += ["()"] if len(codes) == 1 else []
         return f"_named({', '.join(codes)}{', 1' if self.module.reduction == 'sum' else ''})"
 
@@ -156,26 +156,11 @@ def _places(parts: Parts, operators: Sequence[Operator]) -> list[str]:
             states.pop(0, None)
         if not parts.classes:
             table.pop("targets", None)
-        head = f"_PLACES_{number}: Places = "
-        texts.append(head + literal(table, used=len(head)))
+        texts.append(assigned(f"_PLACES_{number}: Places = ", table))
     if texts:
         names = ", ".join(f"_PLACES_{number}" for number in range(len(texts)))
         texts.append(f'_CASE_PLACES = ({names},)\n"""Memory by the number of the case."""')
     return texts
-
-
-def _code(parts: Parts, family: str) -> str:
-    return parts.program.family(family).code
-
-
-def _parameters(parts: Parts) -> list[str]:
-    return ["weights", "biases"] if parts.has_biases else ["weights"]
-
-
-def _calls(parts: Parts, names: Sequence[str], indent: int) -> list[str]:
-    outside = (Storage.PARAMETER, Storage.DIRECTION)
-    local = frozenset(f.code for f in parts.program.families if f.storage in outside)
-    return [line for name in names for line in call_lines(parts.function(name, True), "work.", local, indent)]
 
 
 def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
@@ -188,7 +173,7 @@ def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
         for f in parts.program.families
         if f.storage is Storage.RANDOM and f.name in needed
     ]
-    arguments = [f"{name}: Arrays" for name in _parameters(parts)] + ["work: _Workspace"]
+    arguments = [f"{name}: Arrays" for name in parts.parameter_names] + ["work: _Workspace"]
     arguments += ["seed: int"] if draws(parts.program) else []
     text = form_words(kind).capitalize()
     text += "".join(f", {name}" for name in extra)
@@ -197,6 +182,6 @@ def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
             signature(f"_prepared_{kind.name}{suffix}", arguments, "None"),
             f'    """{text}, kind {kind.name}."""',
             *random,
-            *_calls(parts, functions, 4),
+            *parts.calls(functions, True, 4),
         ]
     )

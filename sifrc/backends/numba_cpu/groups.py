@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sifrc.backends.names import groups_table, owner_name
 from sifrc.backends.numba_cpu.parts import Parts
-from sifrc.backends.text import literal
+from sifrc.backends.text import assigned
 
 __all__ = ["owner_tables"]
 
@@ -17,7 +17,7 @@ def owner_tables(parts: Parts) -> list[str]:
     texts = groups_table(parts.program)
     for family, table in tables.items():
         items = tuple(table.get(k, 0) for k in range(max(table) + 1))
-        head = f"{owner_name(family)} = "
         what = "weight" if family == "1W" else "bias"
-        texts.append(f'{head}{literal(items, used=len(head))}\n"""Group of the {what} of layer k, by k."""')
+        text = assigned(f"{owner_name(family)} = ", items)
+        texts.append(f'{text}\n"""Group of the {what} of layer k, by k."""')
     return texts

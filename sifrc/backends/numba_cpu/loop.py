@@ -10,7 +10,7 @@ from sifrc.backends.numba_cpu.nests import indented
 from sifrc.backends.numba_cpu.parts import Parts
 from sifrc.backends.numba_cpu.storage import Group
 
-__all__ = ["checked_call", "sample_lines"]
+__all__ = ["checked_call", "returned_age", "sample_lines"]
 
 
 _LETTERS = "jlmnoq"
@@ -53,12 +53,15 @@ def sample_lines(parts: Parts, targets: Group | None, count: str, first: str, pr
     ]
 
 
+def returned_age(parts: Parts) -> str:
+    """What the loop returns besides, where something runs only now and then."""
+    return ", age" if parts.program.periodic else ""
+
+
 def checked_call(parts: Parts, function: PrivateFunction, arguments: Sequence[str], indent: int) -> list[str]:
     """A call, with the loop's return where a check fails."""
     if not function.guarded:
         return call([], function.name, list(arguments), indent)
     pad = " " * indent
-    # Where something runs only now and then, the loop returns its age too.
-    age = ", age" if parts.program.periodic else ""
     lines = call(["code"], function.name, list(arguments), indent)
-    return [*lines, f"{pad}if code != 0:", f"{pad}    return total, code, position{age}"]
+    return [*lines, f"{pad}if code != 0:", f"{pad}    return total, code, position{returned_age(parts)}"]

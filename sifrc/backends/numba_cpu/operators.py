@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 from sifrc.backends.layout import signature
 from sifrc.backends.numba_cpu.functions import PrivateFunction
-from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts, call_lines
+from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts
 from sifrc.backends.plain import Plain, plain_operators
-from sifrc.backends.text import docstring, input_texts
+from sifrc.backends.text import data_texts, docstring
 from sifrc.derive.quantities import QUANTITIES
 from sifrc.errors import BackendError
-from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, targets_of, unrolled
 
 __all__ = ["RAISES", "Linearized", "data_text", "linearized_kinds", "operator_texts", "params_text", "unpack"]
@@ -40,13 +39,7 @@ def params_text(parts: Parts) -> str:
 
 def data_text(parts: Parts, batched: bool) -> tuple[str, str]:
     """Shapes of inputs and targets in docstrings."""
-    module = parts.module
-    batch = "B, " if batched else ""
-    inputs = input_texts(module.input_shape)["inputs_shape" if batched else "sample_shape"]
-    if parts.classes:
-        kind = "(B,) integers, classes" if batched else "an integer, class"
-        return inputs, f"{kind} 0 to {module.output_size - 1}"
-    return inputs, f"({batch}{module.output_size}{'' if batched else ','})"
+    return data_texts(parts.module, batched, "an integer, class")
 
 
 def operator_texts(parts: Parts) -> list[tuple[str, str]]:
@@ -71,12 +64,6 @@ def _functions(parts: Parts, operator: Plain, names: Sequence[str]) -> list[Priv
     return [parts.function(name, operator.batched) for name in names]
 
 
-def _local(parts: Parts) -> frozenset[str]:
-    """Variables that are locals of public functions; the others are attributes of the workspace."""
-    outside = (Storage.PARAMETER, Storage.DIRECTION)
-    return frozenset(f.code for f in parts.program.families if f.storage in outside)
-
-
 def unpack(parts: Parts, families: Sequence[str], argument: str) -> str:
     """The statement that checks tensors shaped like the parameters and takes them by layer."""
     codes = [QUANTITIES[name].code for name in families]
@@ -90,9 +77,14 @@ def _total(parts: Parts, operator: Plain) -> bool:
     return parts.module.reduction == "sum" and operator.scaled
 
 
-def _named(parts: Parts, operator: Plain) -> str:
+def _codes(parts: Parts, operator: Plain) -> list[str]:
+    """Variables of the results like the parameters; without biases, the program has the first only."""
     known = {family.name: family.code for family in parts.program.families}
-    found = [f"work.{known[name]}" for name in operator.tensors if name in known]
+    return [known[name] for name in operator.tensors if name in known]
+
+
+def _named(parts: Parts, operator: Plain) -> str:
+    found = [f"work.{code}" for code in _codes(parts, operator)]
     scale = ", work.batch" if _total(parts, operator) else ""
     biases = found[1] if len(found) > 1 else "()"
     return f"_named({found[0]}, {biases}{scale})"
@@ -114,45 +106,35 @@ def _text(parts: Parts, operator: Plain) -> str:
     head = signature(operator.name, arguments, returns)
     lines = [head, f"    {_doc(parts, operator)}", f"    {unpack(parts, PARAMETERS, 'params')}"]
     if operator.apply:
-        lines.append(
-            f"    return {_private_name(operator)}({_parameter_names(parts)}, inputs, targets)(vector)"
-        )
+        point = ", ".join([*parts.parameter_names, "inputs", "targets"])
+        lines.append(f"    return {_private_name(operator)}({point})(vector)")
         return "\n".join(lines)
     lines.append(f"    work = _{'batch' if batched else 'sample'}({', '.join(names)})")
-    functions = _functions(parts, operator, operator.prepare)
-    lines += _calls(parts, functions, 4)
+    lines += parts.calls(operator.prepare, batched, 4)
     results = [_mean(parts, operator)] if operator.scalar else []
     results += [_named(parts, operator)] if operator.tensors else []
     return "\n".join([*lines, f"    return {', '.join(results)}"])
-
-
-def _parameter_names(parts: Parts) -> str:
-    return "weights, biases" if parts.has_biases else "weights"
 
 
 def _prepared(parts: Parts, operator: Plain) -> str:
     """A private function that returns the product as a closure over the primal."""
     if not operator.batched or operator.scalar:
         raise BackendError(f"the Numba backend cannot linearize '{operator.name}'")
-    types = ", ".join(f"{name}: Arrays" for name in _parameter_names(parts).split(", "))
-    head = signature(
-        _private_name(operator), [*types.split(", "), "inputs: Array", "targets: Array"], "Product"
-    )
+    arguments = [*(f"{name}: Arrays" for name in parts.parameter_names), "inputs: Array", "targets: Array"]
     _check_apart(parts, operator)
-    results = [parts.program.family(name).code for name in operator.tensors if name in _names(parts)]
-    renew = ", ".join(f'"{code}"' for code in results)
+    renew = ", ".join(f'"{code}"' for code in _codes(parts, operator))
     lines = [
-        head,
+        signature(_private_name(operator), arguments, "Product"),
         f'    """{operator.doc.rstrip(".")}, prepared for many vectors."""',
         "    work = _batch(inputs, targets)",
-        *_calls(parts, _functions(parts, operator, operator.prepare), 4),
+        *parts.calls(operator.prepare, True, 4),
         "    point = _Point(work)",
         "",
         "    def product(vector: Parameters) -> dict[str, Array]:",
         f"        {unpack(parts, operator.vector, 'vector')}",
         "        work = point.take()",
         f"        work.renew({renew})",
-        *_calls(parts, _functions(parts, operator, operator.apply), 8),
+        *parts.calls(operator.apply, True, 8),
         f"        found = {_named(parts, operator)}",
         "        point.give(work)",
         "        return found",
@@ -176,15 +158,6 @@ def _check_apart(parts: Parts, operator: Plain) -> None:
                 name = layout.group(*absolute(load.ref, k)).name
                 if name in prepared:
                     raise BackendError(f"'{operator.name}' writes '{name}' for the point and for the vector")
-
-
-def _names(parts: Parts) -> set[str]:
-    return {family.name for family in parts.program.families}
-
-
-def _calls(parts: Parts, functions: Sequence[PrivateFunction], indent: int) -> list[str]:
-    local = _local(parts)
-    return [line for function in functions for line in call_lines(function, "work.", local, indent)]
 
 
 def _returns(operator: Plain) -> str:

@@ -80,8 +80,8 @@ def fill_lines(parts: Parts, other: OtherBatch) -> list[str]:
         f"if first + len({PREFIX}rows) > len({PREFIX}order):",
         "    first = 0",
         *sample_lines(parts, targets, f"len({PREFIX}rows)", "first", PREFIX),
-        f"first += len({PREFIX}rows)",
     ]
+    lines.append(f"first += len({PREFIX}rows)")
     for function in other.before:
         lines += checked_call(parts, function, [other.argument(g) for g in function.groups], 0)
     return lines

@@ -16,7 +16,7 @@ from sifrc.ir.quantity import Storage
 from sifrc.lower.lifetimes import kept_families
 from sifrc.lower.program import Place, Program
 
-__all__ = ["STATES", "TARGETS", "Parts", "call_lines"]
+__all__ = ["STATES", "TARGETS", "Parts"]
 
 STATES = "x"
 """Family of the states; its member 0 is the input."""
@@ -101,6 +101,26 @@ class Parts:
         found = {group.name: group for function in functions for group in function.groups}
         return list(found.values())
 
+    @property
+    def parameter_names(self) -> list[str]:
+        """Variables of the parameters in public functions."""
+        return ["weights", "biases"] if self.has_biases else ["weights"]
+
+    @property
+    def step_functions(self) -> list[PrivateFunction]:
+        """Functions of a step, in the program's order."""
+        names = {True: self.program.step_batched, False: self.program.step_single}
+        return [function for (name, batched), function in self.functions.items() if name in names[batched]]
+
+    def calls(self, names: Iterable[str], batched: bool, indent: int) -> list[str]:
+        """Calls of private functions by public ones, which have parameters and vectors as variables.
+
+        All others are attributes of a workspace.
+        """
+        outside = (Storage.PARAMETER, Storage.DIRECTION)
+        local = frozenset(f.code for f in self.program.families if f.storage in outside)
+        return [line for n in names for line in _call_lines(self.function(n, batched), local, indent)]
+
     @cached_property
     def kept(self) -> frozenset[str]:
         """Families that a periodic function computes and others use in the steps between its runs."""
@@ -145,9 +165,9 @@ class Parts:
         return tables
 
 
-def call_lines(function: PrivateFunction, prefix: str, local: frozenset[str], indent: int) -> list[str]:
-    """A call of a private function; variables that are not ``local`` get the prefix (``work.``)."""
-    arguments = [g.name if g.name in local else f"{prefix}{g.name}" for g in function.groups]
+def _call_lines(function: PrivateFunction, local: frozenset[str], indent: int) -> list[str]:
+    """A call of a private function; variables that are not ``local`` are those of ``work``."""
+    arguments = [g.name if g.name in local else f"work.{g.name}" for g in function.groups]
     if not function.guarded:
         return call([], function.name, arguments, indent)
     return [*call(["code"], function.name, arguments, indent), " " * indent + "_refuse(code)"]

@@ -9,14 +9,14 @@ from typing import Any
 
 from sifrc.backends.layout import call, lines_of, signature
 from sifrc.backends.numba_cpu.functions import DECORATOR, PrivateFunction
-from sifrc.backends.numba_cpu.loop import checked_call, sample_lines
+from sifrc.backends.numba_cpu.loop import checked_call, returned_age, sample_lines
 from sifrc.backends.numba_cpu.nests import indented
 from sifrc.backends.numba_cpu.operators import data_text, params_text
 from sifrc.backends.numba_cpu.other_batch import OtherBatch, other_batch, periodic_lines
 from sifrc.backends.numba_cpu.parts import TARGETS, Parts
 from sifrc.backends.numba_cpu.storage import Group, is_scalar
 from sifrc.backends.ranges import ranges_text
-from sifrc.backends.text import docstring, literal
+from sifrc.backends.text import assigned, docstring, literal
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import flat
@@ -98,7 +98,7 @@ def _epoch(parts: Parts, functions: list[PrivateFunction], batched: bool) -> Epo
         f"    {text}",
         *indented(body, 4),
         *inner,
-        f"    return total, 0, len(order){', age' if periodic else ''}",
+        f"    return total, 0, len(order){returned_age(parts)}",
     ]
     return Epoch(batched, name, "\n".join(lines), tuple(values))
 
@@ -188,7 +188,7 @@ def _calls(
         if OBJECTIVE in function.function.writes and not _guards_objective(function):
             lines += [
                 f"        if not np.isfinite({value}):",
-                f"            return total, {objective_code(parts)}, position{_age(parts)}",
+                f"            return total, {objective_code(parts)}, position{returned_age(parts)}",
             ]
     # The objective is of the parameters before the update.
     lines += _total(objective, batched)
@@ -198,23 +198,19 @@ def _calls(
     return lines
 
 
-def _age(parts: Parts) -> str:
-    """What the loop returns besides, where something runs only now and then."""
-    return ", age" if parts.program.periodic else ""
-
-
 def _random_families(parts: Parts) -> list[str]:
     """Variables of the step that hold random numbers."""
-    names = {(n, True) for n in parts.program.step_batched} | {(n, False) for n in parts.program.step_single}
-    groups = parts.groups([f for key, f in parts.functions.items() if key in names])
+    groups = parts.groups(parts.step_functions)
     return [group.name for group in groups if group.family.storage is Storage.RANDOM]
 
 
-def _draw_lines(function: PrivateFunction, indent: int, count: str) -> list[str]:
+def _draw_lines(
+    function: PrivateFunction, indent: int, count: str, work: str = "", state: str = ""
+) -> list[str]:
     """Fill the random numbers that a function takes."""
     pad = " " * indent
     return [
-        f"{pad}_fill_{group.name}({group.name}, seed, {count})"
+        f"{pad}_fill_{group.name}({work}{group.name}, {state}seed, {count})"
         for group in function.groups
         if group.family.storage is Storage.RANDOM
     ]
@@ -256,11 +252,7 @@ def _refresh(parts: Parts) -> str:
         "    try:",
     ]
     for function in chosen:
-        lines += [
-            f"        _fill_{g.name}(work.{g.name}, state.seed, 2**31 + state.steps)"
-            for g in function.groups
-            if g.family.storage is Storage.RANDOM
-        ]
+        lines += _draw_lines(function, 8, "2**31 + state.steps", "work.", "state.")
         values = [_value(parts, group) for group in function.groups]
         lines += call(["code"] if function.guarded else [], function.name, values, 8)
         lines += ["        _refuse(code)"] if function.guarded else []
@@ -295,15 +287,9 @@ def changed_code(parts: Parts) -> int:
 
 def memory_table(parts: Parts) -> dict[str, Any]:
     """Variables of the optimizer's state: initial value and shapes."""
-    program = parts.program
-    names = {(n, True) for n in program.step_batched} | {(n, False) for n in program.step_single}
     table: dict[str, Any] = {}
-    for key, function in parts.functions.items():
-        if key not in names:
-            continue
-        for group in function.groups:
-            if not parts.is_memory(group):
-                continue
+    for group in (group for function in parts.step_functions for group in function.groups):
+        if parts.is_memory(group):
             if any(None in shape for _, shape in group.members):
                 raise BackendError(f"'{group.name}' is kept from step to step and yet has a sample axis")
             table[group.name] = (group.family.initial, group.table)
@@ -321,9 +307,7 @@ def step_context(parts: Parts) -> dict[str, Any]:
     groups = (g for function in parts.functions.values() for g in function.groups if _is_kept(parts, g))
     kept = tuple(dict.fromkeys(group.name for group in groups))
     identities = tuple(name for name, (initial, _) in memory.items() if initial == "identity")
-    text = "_MEMORY: dict[str, tuple[str, Shapes]] = "
     table = parts.place_table(program.places)
-    head, other = "_PLACES: Places = ", "_OTHER_PLACES: Places = "
     families = {g.name: g.family.text for f in parts.functions.values() for g in f.groups}
     return {
         "epochs": [loops[batched].text for batched in sorted(loops, reverse=True)],
@@ -334,10 +318,10 @@ def step_context(parts: Parts) -> dict[str, Any]:
             for batched, loop in loops.items()
         },
         "identities": literal(identities) if identities else "",
-        "memory": text + literal(memory, used=len(text)),
-        "places": head + literal(table, used=len(head)) if table else "",
+        "memory": assigned("_MEMORY: dict[str, tuple[str, Shapes]] = ", memory),
+        "places": assigned("_PLACES: Places = ", table) if table else "",
         "other_batch": bool(program.curvature_batch),
-        "other_places": other + literal(parts.place_table(program.other_places), used=len(other)),
+        "other_places": assigned("_OTHER_PLACES: Places = ", parts.place_table(program.other_places)),
         "state_head": signature("__init__", arguments, "None", 4),
         "state_doc": docstring(
             [
@@ -383,7 +367,7 @@ def step_context(parts: Parts) -> dict[str, Any]:
         "refresh": _refresh(parts),
         "random_helpers": _random_families(parts),
         "periodic": bool(program.periodic),
-        "kept": "_KEPT = " + literal(kept, used=len("_KEPT = ")) if kept else "",
+        "kept": assigned("_KEPT = ", kept) if kept else "",
         "with_batches": True in loops,
         "with_samples": False in loops,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sifrc.backends.names import groups_name, groups_table, owner_name
-from sifrc.backends.text import literal
+from sifrc.backends.text import assigned
 from sifrc.backends.torch_eager.calls import Parts
 from sifrc.lower.access import flat
 from sifrc.lower.statements import Fresh
@@ -26,5 +26,4 @@ def group_tables(parts: Parts) -> list[str]:
         if stored.name in fresh and stored.indexed:
             sizes = {index: shape[0] for index, shape in stored.shapes if index is not None}
             tables[groups_name(stored)] = {index: size for index, size in sizes.items() if size is not None}
-    texts = [f"{name} = {literal(table, used=len(name) + 3)}" for name, table in tables.items()]
-    return [*groups_table(parts.program), *texts]
+    return [*groups_table(parts.program), *(assigned(f"{name} = ", table) for name, table in tables.items())]

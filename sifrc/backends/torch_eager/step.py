@@ -8,7 +8,7 @@ from typing import Any
 
 from sifrc.backends.layout import signature
 from sifrc.backends.ranges import ranges_text
-from sifrc.backends.text import LINE_LENGTH, docstring, literal
+from sifrc.backends.text import LINE_LENGTH, assigned, docstring, literal
 from sifrc.backends.torch_eager.calls import Calls, Key, Parts
 from sifrc.backends.torch_eager.other_batch import OtherBatch, other_batch
 from sifrc.backends.torch_eager.statements import UNNAMED
@@ -44,7 +44,7 @@ def guard_table(parts: Parts) -> str:
         state = " or state" if _taken(parts, Storage.MEMORY) else ""
         table[_CHANGED] = ("network", f"parameters{state} after the step")
     table |= dict(enumerate(parts.program.guards, 1))
-    return "GUARDS = " + literal(table, used=len("GUARDS = ")) + '\n"""Checks: layer and quantity."""'
+    return assigned("GUARDS = ", table) + '\n"""Checks: layer and quantity."""'
 
 
 def _taken(parts: Parts, storage: Storage) -> list[Family]:
@@ -63,8 +63,8 @@ def memory_table(parts: Parts) -> str:
         shapes = {-1 if k is None else k: shape for k, shape in family.shapes}
         owner = "step" if family.name in kept else _owner(parts, family)
         table[family.code] = (family.initial, owner, shapes)
-    text = "MEMORY: dict[str, tuple[str, str, dict[int, tuple[int, ...]]]] = "
-    return f"{text}{literal(table, used=len(text))}\n{_MEMORY_TEXT}"
+    text = assigned("MEMORY: dict[str, tuple[str, str, dict[int, tuple[int, ...]]]] = ", table)
+    return f"{text}\n{_MEMORY_TEXT}"
 
 
 def _owner(parts: Parts, family: Family) -> str:
