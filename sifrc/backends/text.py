@@ -112,14 +112,14 @@ def environment(folder: Path) -> jinja2.Environment:
     The functions :func:`docstring`, :func:`literal` are available in templates as filters.
 
     Args:
-        folder: with the templates.
+        folder: with the templates; those in the folder ``shared`` next to it are there too.
 
     Example:
         >>> environment(template_folder("torch")).from_string("{% if true %}\\nx\\n{% endif %}\\n").render()
         'x\\n'
     """
     made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(str(folder)),
+        loader=jinja2.FileSystemLoader([folder, folder.parent / "shared"]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

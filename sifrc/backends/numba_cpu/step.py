@@ -308,6 +308,10 @@ def step_context(parts: Parts) -> dict[str, Any]:
     kept = tuple(dict.fromkeys(group.name for group in groups))
     identities = tuple(name for name, (initial, _) in memory.items() if initial == "identity")
     table = parts.place_table(program.places)
+    point = ["params: Parameters", "state: State", "inputs: Array", "targets: Array"]
+    other = bool(program.curvature_batch)
+    ordered = ["order: Array", "batch: int = 1"]
+    ordered += ["curvature_order: Array | None = None", "curvature_batch: int = 1000"] if other else []
     families = {g.name: g.family.text for f in parts.functions.values() for g in f.groups}
     return {
         "epochs": [loops[batched].text for batched in sorted(loops, reverse=True)],
@@ -320,8 +324,12 @@ def step_context(parts: Parts) -> dict[str, Any]:
         "identities": literal(identities) if identities else "",
         "memory": assigned("_MEMORY: dict[str, tuple[str, Shapes]] = ", memory),
         "places": assigned("_PLACES: Places = ", table) if table else "",
-        "other_batch": bool(program.curvature_batch),
+        "other_batch": other,
         "other_places": assigned("_OTHER_PLACES: Places = ", parts.place_table(program.other_places)),
+        "step_head": signature(
+            "step", [*point, *(["curvature: Batch | None = None"] if other else [])], "float"
+        ),
+        "epoch_head": signature("train_epoch", [*point, *ordered], "float"),
         "state_head": signature("__init__", arguments, "None", 4),
         "state_doc": docstring(
             [
@@ -361,7 +369,7 @@ def step_context(parts: Parts) -> dict[str, Any]:
             "memory",
             *(["before"] if kept else []),
             *("_arrays", "_copies", "_work"),
-            *(["_other"] if program.curvature_batch else []),
+            *(["_other"] if other else []),
         ],
         "hyper": [number.name for number in hyper],
         "refresh": _refresh(parts),
