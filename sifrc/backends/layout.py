@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from functools import lru_cache, singledispatch
+from functools import lru_cache
 
 from sifrc.backends.text import LINE_LENGTH
 from sifrc.errors import BackendError
@@ -251,53 +251,44 @@ def _render(node: ast.AST, least: int = 0) -> str:
     return f"({text})" if binding < least else text
 
 
-@singledispatch
 def _text(node: ast.AST) -> tuple[str, int]:
     """Text of an expression and how tightly it binds."""
+    match node:
+        case ast.Name():
+            return node.id, _ATOM
+        case ast.Constant(value=str(value)):
+            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"', _ATOM
+        case ast.Constant():
+            return repr(node.value), _ATOM
+        case ast.Attribute():
+            return f"{_render(node.value, _ATOM)}.{node.attr}", _ATOM
+        case ast.Subscript(slice=inner):
+            items = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+            return f"{_render(node.value, _ATOM)}[{', '.join(map(_render, items))}]", _ATOM
+        case ast.Slice(lower=lower, upper=upper):
+            bounds = ["" if bound is None else _render(bound) for bound in (lower, upper)]
+            if all(bound is None or _simple(bound) for bound in (lower, upper)):
+                return ":".join(bounds), _ATOM
+            # The formatter sets the colon apart from anything longer than a name.
+            return " : ".join(bounds).strip(), _ATOM
+        case ast.Starred():
+            return f"*{_render(node.value, _ATOM)}", _ATOM
+        case ast.Call():
+            return f"{_render(node.func, _ATOM)}({', '.join(_arguments(node))})", _ATOM
+        case ast.Tuple():
+            items_text = ", ".join(map(_render, node.elts))
+            return f"({items_text},)" if len(node.elts) == 1 else f"({items_text})", _ATOM
+        case ast.List():
+            return f"[{', '.join(map(_render, node.elts))}]", _ATOM
+        case ast.Dict():
+            pairs = zip(node.keys, node.values, strict=True)
+            shown = ", ".join(f"{_render(k)}: {_render(v)}" for k, v in pairs if k is not None)
+            return f"{{{shown}}}", _ATOM
+        case ast.IfExp():
+            return f"{_render(node.body, 1)} if {_render(node.test, 1)} else {_render(node.orelse)}", 0
+        case ast.UnaryOp() | ast.BoolOp() | ast.Compare() | ast.BinOp():
+            return _operation(node)
     raise BackendError(f"no layout for the syntax {type(node).__name__}")
-
-
-@_text.register
-def _(node: ast.Name) -> tuple[str, int]:
-    return node.id, _ATOM
-
-
-@_text.register
-def _(node: ast.Constant) -> tuple[str, int]:
-    if isinstance(node.value, str):
-        return '"' + node.value.replace("\\", "\\\\").replace('"', '\\"') + '"', _ATOM
-    return repr(node.value), _ATOM
-
-
-@_text.register
-def _(node: ast.Attribute) -> tuple[str, int]:
-    return f"{_render(node.value, _ATOM)}.{node.attr}", _ATOM
-
-
-@_text.register
-def _(node: ast.Subscript) -> tuple[str, int]:
-    inner = node.slice
-    items = inner.elts if isinstance(inner, ast.Tuple) else [inner]
-    return f"{_render(node.value, _ATOM)}[{', '.join(map(_render, items))}]", _ATOM
-
-
-@_text.register
-def _(node: ast.Slice) -> tuple[str, int]:
-    bounds = ["" if bound is None else _render(bound) for bound in (node.lower, node.upper)]
-    if all(bound is None or _simple(bound) for bound in (node.lower, node.upper)):
-        return ":".join(bounds), _ATOM
-    # The formatter sets the colon apart from anything longer than a name.
-    return " : ".join(bounds).strip(), _ATOM
-
-
-@_text.register
-def _(node: ast.Starred) -> tuple[str, int]:
-    return f"*{_render(node.value, _ATOM)}", _ATOM
-
-
-@_text.register
-def _(node: ast.Call) -> tuple[str, int]:
-    return f"{_render(node.func, _ATOM)}({', '.join(_arguments(node))})", _ATOM
 
 
 def _arguments(node: ast.Call) -> list[str]:
@@ -305,58 +296,27 @@ def _arguments(node: ast.Call) -> list[str]:
     return [*map(_render, node.args), *named]
 
 
-@_text.register
-def _(node: ast.Tuple) -> tuple[str, int]:
-    items = ", ".join(map(_render, node.elts))
-    return f"({items},)" if len(node.elts) == 1 else f"({items})", _ATOM
-
-
-@_text.register
-def _(node: ast.List) -> tuple[str, int]:
-    return f"[{', '.join(map(_render, node.elts))}]", _ATOM
-
-
-@_text.register
-def _(node: ast.Dict) -> tuple[str, int]:
-    pairs = zip(node.keys, node.values, strict=True)
-    return "{" + ", ".join(f"{_render(k)}: {_render(v)}" for k, v in pairs if k is not None) + "}", _ATOM
-
-
-@_text.register
-def _(node: ast.UnaryOp) -> tuple[str, int]:
-    sign, binding = next((sign, binding) for kind, sign, binding in _UNARY if isinstance(node.op, kind))
-    # The formatter puts a power under a sign in parentheses.
-    power = isinstance(node.operand, ast.BinOp) and isinstance(node.operand.op, ast.Pow)
-    return sign + _render(node.operand, _ATOM if power else binding), binding
-
-
-@_text.register
-def _(node: ast.IfExp) -> tuple[str, int]:
-    return f"{_render(node.body, 1)} if {_render(node.test, 1)} else {_render(node.orelse)}", 0
-
-
-@_text.register
-def _(node: ast.BoolOp) -> tuple[str, int]:
-    word, binding = ("and", 2) if isinstance(node.op, ast.And) else ("or", 1)
-    return f" {word} ".join(_render(value, binding + 1) for value in node.values), binding
-
-
-@_text.register
-def _(node: ast.Compare) -> tuple[str, int]:
-    sign = next(sign for kind, sign in _COMPARE if isinstance(node.ops[0], kind))
-    return f"{_render(node.left, 4)} {sign} {_render(node.comparators[0], 4)}", 3
-
-
-@_text.register
-def _(node: ast.BinOp) -> tuple[str, int]:
-    sign, binding = next((sign, binding) for kind, sign, binding in _BINARY if isinstance(node.op, kind))
+def _operation(node: ast.UnaryOp | ast.BoolOp | ast.Compare | ast.BinOp) -> tuple[str, int]:
+    """Text of an operation and how tightly it binds."""
+    match node:
+        case ast.UnaryOp(operand=operand):
+            sign, binding = next((sign, binds) for kind, sign, binds in _UNARY if isinstance(node.op, kind))
+            # The formatter puts a power under a sign in parentheses.
+            power = isinstance(operand, ast.BinOp) and isinstance(operand.op, ast.Pow)
+            return sign + _render(operand, _ATOM if power else binding), binding
+        case ast.BoolOp():
+            word, binding = ("and", 2) if isinstance(node.op, ast.And) else ("or", 1)
+            return f" {word} ".join(_render(value, binding + 1) for value in node.values), binding
+        case ast.Compare():
+            sign = next(sign for kind, sign in _COMPARE if isinstance(node.ops[0], kind))
+            return f"{_render(node.left, 4)} {sign} {_render(node.comparators[0], 4)}", 3
+    sign, binding = next((sign, binds) for kind, sign, binds in _BINARY if isinstance(node.op, kind))
     if isinstance(node.op, ast.Pow):
         left, right = _render(node.left, _ATOM), _render(node.right, 10)
         space = "" if _simple(node.left) and _simple(node.right) else " "
         return f"{left}{space}**{space}{right}", binding
-    left = _render(node.left, binding)
     # The formatter writes the first factor of a quotient or product chain without parentheses.
-    return f"{left} {sign} {_render(node.right, binding + 1)}", binding
+    return f"{_render(node.left, binding)} {sign} {_render(node.right, binding + 1)}", binding
 
 
 def _simple(node: ast.expr) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
@@ -238,6 +238,34 @@ def descend(derived: Derived, directions: Mapping[Input, Expr]) -> list[Equation
             move = einsum([(LEARNING_RATE, ()), (directions[symbol], symbol.axes)], symbol.axes)
             equations.append(Equation(symbol, subtract(symbol, move), owned.index, "definition"))
     return equations
+
+
+def step_of_coefficients(
+    derived: Derived,
+    numbers: Sequence[Equation],
+    directions: Mapping[Input, Expr],
+    *,
+    separable: bool,
+    notes: tuple[str, ...],
+) -> StepPlan:
+    """A step along the Newton direction of every sample, from coefficients that are checked before it.
+
+    Args:
+        derived: the derivations.
+        numbers: that define the coefficients.
+        directions: of the parameters, made of these.
+        separable, notes: as in a step plan.
+    """
+    conditions = derived.newton.conditions
+    direction = System("direction", "Coefficients of the direction", tuple(numbers), conditions)
+    update = System("update", "Step", tuple(descend(derived, directions)))
+    return StepPlan(
+        systems=((direction, ("forward", "adjoint")), (update, ("forward", "adjoint", "direction"))),
+        guarded=("direction",),
+        separable=separable,
+        notes=notes,
+        newton=True,
+    )
 
 
 def scalar_factors(expr: Expr, family: str, layer: int, role: Role) -> tuple[list[Equation], Expr]:

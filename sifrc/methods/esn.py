@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sifrc.derive.derived import Derived
 from sifrc.derive.elimination import solve_shifted_outer
 from sifrc.derive.newton import Newton
@@ -26,6 +24,7 @@ from sifrc.methods.base import (
     ruled_layers,
     scalar_factors,
     source_index,
+    step_of_coefficients,
 )
 from sifrc.methods.plan import MemorySpec
 from sifrc.scalar import ABS, RECIPROCAL, piecewise_affine
@@ -108,17 +107,9 @@ def _per_sample(derived: Derived, saddle_free: bool) -> StepPlan:
         more, part = scalar_factors(rest, "cη", layer.index, Role.STATE)
         numbers += more
         directions[layer.bias] = total([part, v], part.axes) if layer is owned else part
-    direction = System(
-        "direction", "Coefficients of the direction", (*numbers, *equations), newton.conditions
-    )
-    update = System("update", "Step", tuple(descend(derived, directions)))
     name = "saddle-free" if saddle_free else "exact"
-    return StepPlan(
-        systems=((direction, ("forward", "adjoint")), (update, ("forward", "adjoint", "direction"))),
-        guarded=("direction",),
-        notes=(f"A batch takes the mean of its samples' {name} directions: not the batch's Newton step.",),
-        newton=True,
-    )
+    notes = (f"A batch takes the mean of its samples' {name} directions: not the batch's Newton step.",)
+    return step_of_coefficients(derived, [*numbers, *equations], directions, separable=False, notes=notes)
 
 
 def convex_granular(newton: Newton) -> Expr:
@@ -153,23 +144,16 @@ def _randomised(derived: Derived, chosen: Choices) -> StepPlan:
     return _direct(derived, chosen)
 
 
-@dataclass(frozen=True)
-class _Weighting:
-    symbol: Input
-    equation: Equation
-
-
-def _weighting(derived: Derived, chosen: Choices) -> _Weighting | None:
+def _weighting(derived: Derived, chosen: Choices) -> Equation | None:
     """w = ‖x_n − t‖² of a sample."""
     if chosen["sample_weights"] == "none":
         return None
     model = derived.model
     error = subtract(model.output.state, model.target)
-    symbol = Input("w", None, (), Role.STATE)
-    return _Weighting(symbol, Equation(symbol, inner(error, error), None, "ESN A.6"))
+    return Equation(Input("w", None, (), Role.STATE), inner(error, error), None, "ESN A.6")
 
 
-def _systems(derived: Derived, weighting: _Weighting | None) -> list[LeastSquares]:
+def _systems(derived: Derived, weighting: Equation | None) -> list[LeastSquares]:
     weight = None if weighting is None else weighting.symbol
     return [derive_least_squares(derived.newton, p.index, weight) for p in ruled_layers(derived)]
 
@@ -197,17 +181,8 @@ def _rank_one(derived: Derived) -> StepPlan:
         numbers += more
         more, directions[layer.bias] = scalar_factors(bias, "cη", layer.index, Role.STATE)
         numbers += more
-    direction = System(
-        "direction", "Coefficients of the direction", tuple(numbers), derived.newton.conditions
-    )
-    update = System("update", "Step", tuple(descend(derived, directions)))
-    return StepPlan(
-        systems=((direction, ("forward", "adjoint")), (update, ("forward", "adjoint", "direction"))),
-        guarded=("direction",),
-        separable=True,
-        notes=("A batch takes the mean of the directions of its samples.",),
-        newton=True,
-    )
+    notes = ("A batch takes the mean of the directions of its samples.",)
+    return step_of_coefficients(derived, numbers, directions, separable=True, notes=notes)
 
 
 def _moving_average(symbol: Input, value: Expr, layer: int | None) -> tuple[Input, Equation]:
@@ -226,7 +201,7 @@ def _direct(derived: Derived, chosen: Choices) -> StepPlan:
         )
     weighting = _weighting(derived, chosen)
     sylvester = chosen["form"] == "sylvester"
-    moments: list[Equation] = [] if weighting is None else [weighting.equation]
+    moments: list[Equation] = [] if weighting is None else [weighting]
     means: list[Equation] = []
     solves: list[Equation] = []
     keeps: list[Equation] = []
@@ -288,7 +263,7 @@ def _recursive(derived: Derived, chosen: Choices) -> StepPlan:
     if chosen["scaling"] == "mean" and chosen["decay"] == 1:
         raise MethodError("scaling: mean weighs a sample by 1 − decay = 0", hint="choose a decay below 1")
     weighting = _weighting(derived, chosen)
-    gains: list[Equation] = [] if weighting is None else [weighting.equation]
+    gains: list[Equation] = [] if weighting is None else [weighting]
     updates: list[Equation] = []
     directions: dict[Input, Expr] = {}
     symbols = derived.newton.second.directions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sifrc.derive.derived import Derived
 from sifrc.derive.elimination import solve_shifted_outer
-from sifrc.derive.system import Equation, System
+from sifrc.derive.system import Equation
 from sifrc.ir import Expr, Input, Role, Solve
 from sifrc.ir.build import apply, inner, negative, rename, subtract, total, zero
 from sifrc.ir.normal import expand, reduce
@@ -16,10 +16,10 @@ from sifrc.methods.base import (
     StepPlan,
     check_regularised,
     constraint_index,
-    descend,
     number,
     ruled_layers,
     scalar_factors,
+    step_of_coefficients,
 )
 from sifrc.methods.esn import convex_granular
 from sifrc.scalar import ABS, RECIPROCAL
@@ -79,18 +79,11 @@ class MehouachiKasmi(Method):
                     value, "cN" if symbol is layer.weight else "cη", k, Role.STATE
                 )
                 numbers += more
-        direction = System("direction", "Coefficients of the direction", tuple(numbers), newton.conditions)
-        update = System("update", "Step", tuple(descend(derived, directions)))
-        return StepPlan(
-            systems=((direction, ("forward", "adjoint")), (update, ("forward", "adjoint", "direction"))),
-            guarded=("direction",),
-            separable=True,
-            notes=(
-                "A batch takes the mean of its samples' directions: not a Newton step of the batch.",
-                "In the last layer the direction keeps only the inner product of η_n with the gradient.",
-            ),
-            newton=True,
+        notes = (
+            "A batch takes the mean of its samples' directions: not a Newton step of the batch.",
+            "In the last layer the direction keeps only the inner product of η_n with the gradient.",
         )
+        return step_of_coefficients(derived, numbers, directions, separable=True, notes=notes)
 
 
 def least_norm(expr: Expr) -> Expr:

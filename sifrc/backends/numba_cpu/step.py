@@ -310,6 +310,7 @@ def step_context(parts: Parts) -> dict[str, Any]:
     table = parts.place_table(program.places)
     point = ["params: Parameters", "state: State", "inputs: Array", "targets: Array"]
     other = bool(program.curvature_batch)
+    other_data = ["curvature: Batch | None = None"] if other else []
     ordered = ["order: Array", "batch: int = 1"]
     ordered += ["curvature_order: Array | None = None", "curvature_batch: int = 1000"] if other else []
     families = {g.name: g.family.text for f in parts.functions.values() for g in f.groups}
@@ -326,10 +327,10 @@ def step_context(parts: Parts) -> dict[str, Any]:
         "places": assigned("_PLACES: Places = ", table) if table else "",
         "other_batch": other,
         "other_places": assigned("_OTHER_PLACES: Places = ", parts.place_table(program.other_places)),
-        "step_head": signature(
-            "step", [*point, *(["curvature: Batch | None = None"] if other else [])], "float"
+        "step_arguments": signature("step", [*point, *other_data], "float").removeprefix("def step"),
+        "epoch_arguments": signature("train_epoch", [*point, *ordered], "float").removeprefix(
+            "def train_epoch"
         ),
-        "epoch_head": signature("train_epoch", [*point, *ordered], "float"),
         "state_head": signature("__init__", arguments, "None", 4),
         "state_doc": docstring(
             [
