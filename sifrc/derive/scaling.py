@@ -56,10 +56,7 @@ class Scaling:
         self.groups = groups
         self.single: Mapping[str, str] = SINGLE if discrete else {}
         self.scale = Input("ς", None, (groups,), Role.DIRECTION)
-        self._directions: list[tuple[int, Input]] = []
-        for owned in model.parameters:
-            for _, direction in DIRECTION.pairs(owned):
-                self._directions.append((owned.index, direction))
+        self._directions = [(owned.index, n) for owned in model.parameters for _, n in DIRECTION.pairs(owned)]
 
     def before(self) -> tuple[Equation, ...]:
         """Sizes of the groups' directions, their powers of two, and the directions divided by them."""
@@ -67,10 +64,8 @@ class Scaling:
 
     def along(self, system: System) -> System:
         """The system along the directions of length about one, its results under names of their own."""
-        table: dict[Input, Input] = {}
-        for _, direction in self._directions:
-            for symbol in self._stacked(direction):
-                table[symbol] = _renamed(symbol)
+        symbols = (symbol for _, direction in self._directions for symbol in self._stacked(direction))
+        table = {symbol: _renamed(symbol) for symbol in symbols}
         equations = tuple(
             Equation(
                 _renamed(e.symbol) if e.symbol.family in _RESULTS else e.symbol,

@@ -43,14 +43,11 @@ def derive_spectral(model: Model, white_layer: bool) -> Spectral:
             hint="give a number, or one for each state",
         )
     plain = derive_first_order(replace(model, regularizer=zero(), regularized=(), loss_factor=None))
-    table: dict[Input, Input] = {}
-    for equation in plain.adjoint.equations:
-        symbol = equation.symbol
-        table[symbol] = Input(f"{symbol.family}°", symbol.index, symbol.slots, symbol.role)
-    equations: list[Equation] = []
-    for equation in plain.adjoint.equations:
-        renamed = table[equation.symbol]
-        equations.append(Equation(renamed, substitute(equation.value, table), equation.layer, "definition"))
+    table = {s: Input(f"{s.family}°", s.index, s.slots, s.role) for s in plain.adjoint.symbols}
+    equations = [
+        Equation(table[e.symbol], substitute(e.value, table), e.layer, "definition")
+        for e in plain.adjoint.equations
+    ]
     factors = dict(model.regularized)
     if white_layer:
         factors[0] = Input("λ", 0, (), Role.STATE)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from sifrc.derive.curvature.systems import BLOCK, MEAN_BLOCK
 from sifrc.derive.quantities import QUANTITIES
@@ -239,13 +240,8 @@ def _lowered(part: Equation | Fresh, lowering: Lowering) -> list[Statement]:
 
 def _by_layer(system: System) -> list[tuple[int | None, list[Equation]]]:
     """Neighbouring equations of one layer together."""
-    groups: list[tuple[int | None, list[Equation]]] = []
-    for equation in system.equations:
-        if groups and groups[-1][0] == equation.layer:
-            groups[-1][1].append(equation)
-        else:
-            groups.append((equation.layer, [equation]))
-    return groups
+    groups = groupby(system.equations, key=lambda equation: equation.layer)
+    return [(layer, list(equations)) for layer, equations in groups]
 
 
 def _guards(

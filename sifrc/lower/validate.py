@@ -158,12 +158,10 @@ def _needed(statement: Statement, k: int | None) -> Iterator[Key]:
     """What must be there; a new array is only like another one."""
     if isinstance(statement, Fresh):
         return
-    own: set[Key] = set()
-    if isinstance(statement, ConjugateGradients):
-        own = {absolute(target.ref, k) for target in targets_of(statement)}
-    else:
-        # An assignment of a kernel sees what one before it wrote at the same entry.
-        own = {absolute(target.ref, k) for target in targets_of(statement)[:-1]}
+    targets = targets_of(statement)
+    # An assignment of a kernel sees what one before it wrote at the same entry.
+    before = targets if isinstance(statement, ConjugateGradients) else targets[:-1]
+    own = {absolute(target.ref, k) for target in before}
     yield from (key for load in loads_of(statement) if (key := absolute(load.ref, k)) not in own)
 
 
