@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Add",
+    "AlongAxis",
     "AxisError",
     "Delta",
     "Einsum",
@@ -298,15 +299,20 @@ class Map(Expr):
 
 
 @dataclass(frozen=True, eq=False)
-class LogSumExp(Expr):
-    """log Σ exp over one axis: a primitive, so that it never overflows and differentiates to softmax."""
+class AlongAxis(Expr):
+    """Base of what is computed along one axis of an operand; what takes the axis away, unless it says so."""
 
     operand: Expr
     over: Axis
 
+    @property
+    def word(self) -> str:
+        """What it is called in errors."""
+        raise NotImplementedError
+
     def __post_init__(self) -> None:
         if self.over not in self.operand.axes:
-            raise AxisError(f"logsumexp over {self.over}, which {names(self.operand.axes)} lacks")
+            raise AxisError(f"{self.word} over {self.over}, which {names(self.operand.axes)} lacks")
         self._seal()
 
     @property
@@ -318,50 +324,41 @@ class LogSumExp(Expr):
 
 
 @dataclass(frozen=True, eq=False)
-class LogSoftmax(Expr):
+class LogSumExp(AlongAxis):
+    """log Σ exp over one axis: a primitive, so that it never overflows and differentiates to softmax."""
+
+    word = "logsumexp"
+
+
+@dataclass(frozen=True, eq=False)
+class LogSoftmax(AlongAxis):
     """u − log Σ exp u over one axis, exact whatever all entries have in common.
 
     A primitive of its own: the difference of u and its log-sum-exp would lose the digits that the largest
     entry takes up. Its exponential is softmax.
     """
 
-    operand: Expr
-    over: Axis
-
-    def __post_init__(self) -> None:
-        if self.over not in self.operand.axes:
-            raise AxisError(f"log softmax over {self.over}, which {names(self.operand.axes)} lacks")
-        self._seal()
+    word = "log softmax"
 
     @property
     def axes(self) -> tuple[Axis, ...]:
         return self.operand.axes
 
-    def children(self) -> tuple[Expr, ...]:
-        return (self.operand,)
-
 
 @dataclass(frozen=True, eq=False)
-class Reduce(Expr):
+class Reduce(AlongAxis):
     """Largest entry over one axis (``max``), or largest magnitude (``magnitude``).
 
     It has no derivative: use it only for quantities that are held constant.
     """
 
-    operand: Expr
-    over: Axis
     kind: str = "max"
+
+    @property
+    def word(self) -> str:
+        return self.kind
 
     def __post_init__(self) -> None:
         if self.kind not in ("max", "magnitude"):
             raise AxisError(f"unknown reduction {self.kind!r}")
-        if self.over not in self.operand.axes:
-            raise AxisError(f"{self.kind} over {self.over}, which {names(self.operand.axes)} lacks")
-        self._seal()
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        return tuple(a for a in self.operand.axes if a != self.over)
-
-    def children(self) -> tuple[Expr, ...]:
-        return (self.operand,)
+        super().__post_init__()
