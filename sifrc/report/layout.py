@@ -246,7 +246,7 @@ def sum_of(terms: Terms) -> Layout:
 
     Example:
         >>> sum_of(((Fraction(1), Symbol("x", 1)),))
-        Symbol(family='x', index=1)
+        Symbol(family='x', index=1, fixed=False)
         >>> sum_of(())
         Constant(name='0')
     """

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sifrc.data import Dataset
-from sifrc.errors import SifrcError, TrainingError
+from sifrc.errors import TrainingError, words_of
 from sifrc.training.adapters import Trainable
 from sifrc.training.checkpoint import (
     CHECKPOINT_FILE,
@@ -345,8 +345,7 @@ class Run:
             self._companion.draw(self._settings.directory)
         except Exception as error:
             # A picture can be made anew from the files of the run; the run must not end for it.
-            text = error.message if isinstance(error, SifrcError) else f"{type(error).__name__}: {error}"
-            warnings.warn(f"not all pictures are drawn: {text}", stacklevel=3)
+            warnings.warn(f"not all pictures are drawn: {words_of(error)}", stacklevel=3)
 
     @property
     def has_begun(self) -> bool:

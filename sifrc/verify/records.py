@@ -8,7 +8,7 @@ from typing import Any
 
 from sifrc.derive.curvature.kinds import KINDS, Kind, kind_of
 from sifrc.derive.derived import Derived
-from sifrc.errors import DerivationError, MethodError, SifrcError, VerificationError
+from sifrc.errors import DerivationError, MethodError, VerificationError, words_of
 from sifrc.model import build_model
 from sifrc.operators.context import Context, available_kinds
 from sifrc.operators.record import Operator
@@ -91,8 +91,7 @@ def looked_at(spec: Spec, names: Iterable[str], module: Any = None) -> Looked:
 
 def reason(error: Exception) -> str:
     """What an exception says, in one line."""
-    message = error.message if isinstance(error, SifrcError) else f"{type(error).__name__}: {error}"
-    return " ".join(message.split())[:_LONGEST]
+    return " ".join(words_of(error).split())[:_LONGEST]
 
 
 def kinds_of(spec: Spec, module: Any = None) -> Mapping[str, Kind]:

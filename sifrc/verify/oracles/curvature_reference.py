@@ -24,7 +24,7 @@ from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import LayerSpec, Spec
 
-__all__ = ["Measured", "batch_mean", "is_exact", "is_gauss_newton", "limit_of", "owners", "reference_blocks"]
+__all__ = ["Measured", "batch_mean", "is_exact", "is_gauss_newton", "limit_of", "reference_blocks"]
 
 _ROUNDING = 1e-12
 Arrays: TypeAlias = Mapping[str, Array]
@@ -68,11 +68,6 @@ class Measured:
     def samples(self) -> int:
         """B."""
         return len(self.targets)
-
-
-def owners(spec: Spec) -> tuple[LayerSpec, ...]:
-    """Dense layers that own parameters."""
-    return tuple(layer for layer in spec.layers if layer.kind == "dense" and layer.share is None)
 
 
 def is_exact(kind: Kind) -> bool:

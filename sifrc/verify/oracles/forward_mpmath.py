@@ -7,6 +7,7 @@ pass for each number asked for: exact, independent of the derivation, and for sm
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -37,15 +38,11 @@ def _each(function: Callable[[Any], Any], value: Any) -> Any:
     return function(value)
 
 
-def _vectorized(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: _each(function, value)
-
-
 class _MpmathOperations:
     """mpf or dual numbers; arrays of them are object arrays."""
 
     functions: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
-        {name: _vectorized(function) for name, function in FUNCTIONS.items()}
+        {name: partial(_each, function) for name, function in FUNCTIONS.items()}
     )
 
     def __init__(self, size: int) -> None:
@@ -137,11 +134,11 @@ class ForwardMpmath:
 
     def gradient(self, params: Arrays, sample: Array, target: Any) -> dict[str, Array]:
         """Gradient of the objective: one pass for each parameter."""
-        return self._components(params, lambda unit: self.derivative(params, sample, target, [unit]))
+        return self.components(params, lambda unit: self.derivative(params, sample, target, [unit]))
 
     def hvp(self, params: Arrays, sample: Array, target: Any, vector: Arrays) -> dict[str, Array]:
         """Hessian times vector: e_iᵀ H v, one pass of second-order duals for each parameter."""
-        return self._components(params, lambda unit: self.derivative(params, sample, target, [vector, unit]))
+        return self.components(params, lambda unit: self.derivative(params, sample, target, [vector, unit]))
 
     def ggn_bilinear(self, params: Arrays, sample: Array, target: Any, left: Arrays, right: Arrays) -> Any:
         """(J left)ᵀ ∇²ℓ (J right) of the loss, as the objective has it."""
@@ -157,7 +154,7 @@ class ForwardMpmath:
         curved = np.asarray(
             [self._loss_curvature(params, sample, target, unit, move) for unit in units], dtype=object
         )
-        return self._components(params, lambda unit: self._along(params, sample, unit) @ curved)
+        return self.components(params, lambda unit: self._along(params, sample, unit) @ curved)
 
     def _along(self, params: Arrays, sample: Array, direction: Arrays) -> Array:
         """J times direction."""
@@ -215,7 +212,7 @@ class ForwardMpmath:
         run = forward_pass(self.spec, params, sample, self.activate, {layer: shift})
         return part(self.loss_of_output(run.output, self.target_vector(target)), (1,))
 
-    def _components(self, params: Arrays, value: Callable[[Arrays], Any]) -> dict[str, Array]:
+    def components(self, params: Arrays, value: Callable[[Arrays], Any]) -> dict[str, Array]:
         """A tensor for each parameter, entry by entry, from its value on unit vectors."""
         result: dict[str, Array] = {}
         for name, given in params.items():
