@@ -13,11 +13,11 @@ from sifrc.ir import Expr, Input
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import Model
 from sifrc.report.grouping import Line, Names, printed, rows_of, total_over_layers
-from sifrc.report.layout import Layout, Symbol
+from sifrc.report.layout import ZERO, Derivative, Layout, Symbol
 from sifrc.report.sheet import Row
 from sifrc.report.uniform import Uniform
 
-__all__ = ["Book", "lines_of", "meanings_of", "names_of", "not_derived", "symbol_of"]
+__all__ = ["Book", "derivative_line", "lines_of", "meanings_of", "names_of", "not_derived", "symbol_of"]
 
 
 def names_of(model: Model) -> Names:
@@ -31,6 +31,13 @@ def names_of(model: Model) -> Names:
 def symbol_of(symbol: Input) -> Symbol:
     """The notation of an input."""
     return Symbol(symbol.family, symbol.index)
+
+
+def derivative_line(
+    of: str, by: Input, value: Expr, layer: int, source: str, name: str, right: Layout = ZERO
+) -> Line:
+    """∂of/∂by = value = right."""
+    return Line(Derivative(Symbol(of), symbol_of(by)), (value,), layer, source, name, (right,))
 
 
 def lines_of(system: System, name: str) -> list[Line]:

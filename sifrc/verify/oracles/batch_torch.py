@@ -54,7 +54,7 @@ class TorchBatch(BatchOracle):
         self.data, self.direction, self._drawn = data, vector, drawn
 
     def value(self, of: Literal["loss", "objective"]) -> Any:
-        forward = oracle.forward_torch(self.spec)
+        forward = oracle.ForwardTorch(self.spec)
         return forward.loss(*self.data) if of == "loss" else forward(*self.data)
 
     def gradient(self) -> dict[str, Array]:
@@ -116,7 +116,7 @@ class TorchBatch(BatchOracle):
 
     @cached_property
     def _objective(self) -> Callable[[Any], Tensor]:
-        return oracle.forward_torch(self.spec).differentiable(*self.data)
+        return oracle.ForwardTorch(self.spec).differentiable(*self.data)
 
     def derivatives(self, many: Sequence[Coefficients]) -> list[float]:
         entries = len(many[0]) * sum(value.numel() for value in self.direction.values())

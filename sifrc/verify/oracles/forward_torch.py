@@ -25,7 +25,6 @@ __all__ = [
     "Parameters",
     "dense_hessian",
     "flatten",
-    "forward_torch",
     "ggn_vp",
     "gradient",
     "hvp",
@@ -93,6 +92,14 @@ class ForwardTorch:
 
     Args:
         spec: the network.
+
+    Example:
+        >>> from sifrc.spec import build_spec
+        >>> spec = build_spec({"sifrc": 1, "name": "tiny", "loss": "squared_error", "network": {
+        ...     "input": {"size": 1}, "layers": [{"name": "fc", "type": "dense", "units": 1}]}})
+        >>> one = torch.ones(1, 1, dtype=torch.float64)
+        >>> float(ForwardTorch(spec)({"fc.weight": one, "fc.bias": one[0]}, 2 * one, 0 * one))
+        4.5
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -226,20 +233,6 @@ class ForwardTorch:
         return values.sum() if self.spec.loss.reduction == "sum" else values.mean()
 
 
-def forward_torch(spec: Spec) -> ForwardTorch:
-    """The objective of a spec: call it with parameters, inputs and targets.
-
-    Example:
-        >>> from sifrc.spec import build_spec
-        >>> spec = build_spec({"sifrc": 1, "name": "tiny", "loss": "squared_error", "network": {
-        ...     "input": {"size": 1}, "layers": [{"name": "fc", "type": "dense", "units": 1}]}})
-        >>> one = torch.ones(1, 1, dtype=torch.float64)
-        >>> float(forward_torch(spec)({"fc.weight": one, "fc.bias": one[0]}, 2 * one, 0 * one))
-        4.5
-    """
-    return ForwardTorch(spec)
-
-
 def flatten(params: Parameters) -> Tensor:
     """All entries as one vector, in the order of the dict."""
     return torch.cat([value.reshape(-1) for value in params.values()])
@@ -255,7 +248,7 @@ def unflatten(vector: Tensor, params: Parameters) -> dict[str, Tensor]:
 
 def gradient(spec: Spec, params: Parameters, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """Gradient of the objective, shaped like the parameters."""
-    objective = forward_torch(spec).differentiable(params, inputs, targets)
+    objective = ForwardTorch(spec).differentiable(params, inputs, targets)
     result: dict[str, Tensor] = grad(objective)(dict(params))
     return result
 
@@ -264,7 +257,7 @@ def hvp(
     spec: Spec, params: Parameters, inputs: Tensor, targets: Tensor, vector: Parameters
 ) -> dict[str, Tensor]:
     """Hessian of the objective times a vector, both shaped like the parameters."""
-    objective = forward_torch(spec).differentiable(params, inputs, targets)
+    objective = ForwardTorch(spec).differentiable(params, inputs, targets)
 
     def slope(moved: Parameters) -> Tensor:
         along = grad(objective)(moved)
@@ -278,7 +271,7 @@ def ggn_vp(
     spec: Spec, params: Parameters, inputs: Tensor, targets: Tensor, vector: Parameters
 ) -> dict[str, Tensor]:
     """Jᵀ ∇²ℓ J times a vector: the Gauss–Newton matrix of the loss, as the objective has it."""
-    forward = forward_torch(spec)
+    forward = ForwardTorch(spec)
 
     def network(moved: Parameters) -> Tensor:
         return forward.output(moved, inputs)
@@ -294,13 +287,13 @@ def ggn_vp(
 
 def dense_hessian(spec: Spec, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
     """Hessian of the objective, (P, P), in the order of the params dict."""
-    objective = forward_torch(spec).differentiable(params, inputs, targets)
+    objective = ForwardTorch(spec).differentiable(params, inputs, targets)
     result: Tensor = hessian(lambda vector: objective(unflatten(vector, params)))(flatten(params))
     return result
 
 
 def jacobian(spec: Spec, params: Parameters, inputs: Tensor) -> Tensor:
     """Derivative of the network outputs, (B, n_out, P), in the order of the params dict."""
-    forward = forward_torch(spec)
+    forward = ForwardTorch(spec)
     result: Tensor = jacrev(lambda vector: forward.output(unflatten(vector, params), inputs))(flatten(params))
     return result
