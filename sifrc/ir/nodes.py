@@ -307,7 +307,7 @@ class AlongAxis(Expr):
 
     @property
     def word(self) -> str:
-        """What it is called in errors."""
+        """What it is called, in equations and in errors."""
         raise NotImplementedError
 
     def __post_init__(self) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from sifrc.ir import Add, Expr
+from sifrc.ir import Expr
+from sifrc.ir.normal import terms_of
 from sifrc.ir.traverse import inputs_of
 from sifrc.report.generic import generic_key
 from sifrc.report.indices import NUMBERS, Naming, range_text
@@ -213,9 +214,8 @@ def total_over_layers(expr: Expr, names: Names, rewrite: Callable[[Expr, str, in
         names: of the model.
         rewrite: may abbreviate a term, given the family and the index of its multiplier.
     """
-    terms = expr.terms if isinstance(expr, Add) else ((Fraction(1), expr),)
     buckets: dict[tuple[str, Fraction, str], list[tuple[int, Expr]]] = {}
-    for factor, own in terms:
+    for factor, own in terms_of(expr):
         family, anchor = _anchor(own)
         term = rewrite(own, family, anchor)
         buckets.setdefault((family, factor, generic_key(term, anchor, names.shared)), []).append(

@@ -9,8 +9,9 @@ from itertools import permutations
 
 from sifrc.derive.summaries import Summaries
 from sifrc.derive.system import Equation, System
-from sifrc.ir import Add, Axis, Einsum, Expr, Input
+from sifrc.ir import Axis, Einsum, Expr, Input
 from sifrc.ir.build import add, einsum
+from sifrc.ir.normal import terms_of
 from sifrc.methods.grouped_newton import GroupedNewton
 from sifrc.operators.summaries import SUMMARY
 from sifrc.report.book import Book, meanings_of, symbol_of
@@ -173,7 +174,7 @@ def _orbits(
     """
     carried: list[tuple[Fraction, Input]] = []
     left: dict[Einsum, Fraction] = {}
-    for factor, term in value.terms if isinstance(value, Add) else ((Fraction(1), value),):
+    for factor, term in terms_of(value):
         if isinstance(term, Input):
             carried.append((factor, term))
             continue

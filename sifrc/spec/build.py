@@ -91,14 +91,8 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
 def _training(shape: TrainingShape, positions: Positions) -> TrainingSpec:
     plateau = shape.plateau
     return TrainingSpec(
-        data=shape.data,
-        epochs=shape.epochs,
-        batch=shape.batch,
-        one_hot=shape.one_hot,
-        pad=shape.pad,
-        curvature_batch=shape.curvature_batch,
-        plateau=None if plateau is None else PlateauSpec(plateau.patience, plateau.factor),
-        summaries=shape.summaries,
+        **shape.model_dump(exclude={"plateau"}),
+        plateau=None if plateau is None else PlateauSpec(**plateau.model_dump()),
         location=positions.value(("training",)),
     )
 

@@ -44,15 +44,7 @@ def curvature_specs(shapes: Sequence[CurvatureShape], positions: Positions) -> t
             )
         places[shape.name] = (*path, "name")
     return tuple(
-        CurvatureSpec(
-            shape.name,
-            shape.kind,
-            shape.residual,
-            shape.output,
-            shape.expectation,
-            positions.value(places[shape.name]),
-        )
-        for shape in shapes
+        CurvatureSpec(**shape.model_dump(), location=positions.value(places[shape.name])) for shape in shapes
     )
 
 

@@ -168,18 +168,13 @@ def check_identity(checkpoint: Checkpoint, identity: Mapping[str, str]) -> None:
     Raises:
         TrainingError: something differs; the message names it.
     """
-    differing = [
-        name
-        for name in dict.fromkeys((*identity, *checkpoint.identity))
-        if identity.get(name) != checkpoint.identity.get(name)
-    ]
-    if not differing:
+    known = checkpoint.identity
+    name = next((name for name in {**identity, **known} if identity.get(name) != known.get(name)), None)
+    if name is None:
         return
-    name = differing[0]
-    theirs, ours = checkpoint.identity.get(name, "none"), identity.get(name, "none")
-    shown = f": {_short(theirs)}, not {_short(ours)}"
+    theirs, ours = (_short(each.get(name, "none")) for each in (known, identity))
     raise TrainingError(
-        f"the checkpoint was made with another {name}{shown}",
+        f"the checkpoint was made with another {name}: {theirs}, not {ours}",
         hint="resume with what it was made with, or start another run from its parameters",
     )
 

@@ -16,7 +16,7 @@ from sifrc.operators.registry import operator_sets
 from sifrc.spec.types import Spec
 from sifrc.verify.points import capped
 
-__all__ = ["Looked", "described", "looked_at", "newton_obstacle", "reason"]
+__all__ = ["Looked", "described", "looked_at", "reason"]
 
 _SMALL = 4
 _LONGEST = 300
@@ -76,16 +76,14 @@ def looked_at(spec: Spec, names: Iterable[str], module: Any = None) -> Looked:
             continue
         try:
             record = one.build(one, context)
-            obstacle = newton_obstacle(derived) if one.name == "newton_direction" else None
+            if one.name == "newton_direction":
+                _ = derived.exact_newton
         except (DerivationError, MethodError) as error:
             refused[one.name] = error.message
         except Exception as error:
             failed[one.name] = reason(error)
         else:
-            if obstacle is None:
-                records.append(record)
-            else:
-                refused[one.name] = obstacle
+            records.append(record)
     return Looked(tuple(records), kinds, refused, failed)
 
 
@@ -112,15 +110,6 @@ def kinds_of(spec: Spec, module: Any = None) -> Mapping[str, Kind]:
     if unknown:
         raise VerificationError(f"the module has kinds that the spec does not know: {', '.join(unknown)}")
     return {name: known[name] for name in names}
-
-
-def newton_obstacle(derived: Derived) -> str | None:
-    """Why the model has no closed-form Newton direction; None where it has one."""
-    try:
-        _ = derived.exact_newton
-    except DerivationError as error:
-        return error.message
-    return None
 
 
 def described(kinds: Iterable[Kind]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import mpmath
 import numpy as np
 
-from sifrc.ir.arithmetic import Array
+from sifrc.ir.arithmetic import MPMATH, Array
 from sifrc.spec.types import FunctionSpec, Spec
 from sifrc.verify.oracles.duals import FUNCTIONS, part, power, primal, seed
 from sifrc.verify.oracles.network import (
@@ -148,12 +148,8 @@ class ForwardMpmath:
     def ggn_vp(self, params: Arrays, sample: Array, target: Any, vector: Arrays) -> dict[str, Array]:
         """Gauss–Newton matrix of the data loss times vector: (J e_i)ᵀ ∇²ℓ J v, a pass for each parameter."""
         move = self._along(params, sample, vector)
-        units = np.array(
-            [[mpmath.mpf(i == j) for j in range(len(move))] for i in range(len(move))], dtype=object
-        )
-        curved = np.asarray(
-            [self._loss_curvature(params, sample, target, unit, move) for unit in units], dtype=object
-        )
+        units = MPMATH.array(np.eye(len(move)))
+        curved = MPMATH.array([self._loss_curvature(params, sample, target, unit, move) for unit in units])
         return self.components(params, lambda unit: self._along(params, sample, unit) @ curved)
 
     def _along(self, params: Arrays, sample: Array, direction: Arrays) -> Array:
