@@ -93,8 +93,8 @@ class Book:
 
     def scalar(self, name: str, left: Symbol, value: Expr, source: str = "", sifrian: bool = False) -> Row:
         """A number of the whole network, its terms summed over k."""
-        rewrite = self.uniform.term if sifrian else lambda term, family, index: term
-        return self.row(name, left, total_over_layers(value, self.names, rewrite), source)
+        rewrite = (self.uniform.term,) if sifrian else ()
+        return self.row(name, left, total_over_layers(value, self.names, *rewrite), source)
 
     def row(self, name: str, left: Layout, right: Layout, source: str) -> Row:
         """An equation about the whole network."""

@@ -206,7 +206,9 @@ def printed(name: str, sides: tuple[Layout, Layout], naming: Naming, members: st
     return Row(name, left, right, Formula(members, range_latex(members)), source)
 
 
-def total_over_layers(expr: Expr, names: Names, rewrite: Callable[[Expr, str, int], Expr]) -> Layout:
+def total_over_layers(
+    expr: Expr, names: Names, rewrite: Callable[[Expr, str, int], Expr] = lambda term, family, index: term
+) -> Layout:
     """A scalar sum over layers: terms that are equal up to a shift become one Σ over k.
 
     Args:
