@@ -28,6 +28,7 @@ __all__ = [
     "Add",
     "AlongAxis",
     "AxisError",
+    "Compound",
     "Delta",
     "Einsum",
     "Expr",
@@ -299,7 +300,15 @@ class Map(Expr):
 
 
 @dataclass(frozen=True, eq=False)
-class AlongAxis(Expr):
+class Compound(Expr):
+    """Base of nodes each of whose operands is a field."""
+
+    def children(self) -> tuple[Expr, ...]:
+        return tuple(value for value in vars(self).values() if isinstance(value, Expr))
+
+
+@dataclass(frozen=True, eq=False)
+class AlongAxis(Compound):
     """Base of what is computed along one axis of an operand; what takes the axis away, unless it says so."""
 
     operand: Expr
@@ -318,9 +327,6 @@ class AlongAxis(Expr):
     @property
     def axes(self) -> tuple[Axis, ...]:
         return tuple(a for a in self.operand.axes if a != self.over)
-
-    def children(self) -> tuple[Expr, ...]:
-        return (self.operand,)
 
 
 @dataclass(frozen=True, eq=False)

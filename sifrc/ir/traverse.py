@@ -10,8 +10,7 @@ from typing import Any
 from sifrc.ir.axes import Axis
 from sifrc.ir.build import add, einsum, mapped, rename
 from sifrc.ir.linear import LinearSolve
-from sifrc.ir.nodes import Add, AlongAxis, Einsum, Expr, Input, Map
-from sifrc.ir.solvers import CubicNewton, Solve, Spectral, Sylvester
+from sifrc.ir.nodes import Add, Compound, Einsum, Expr, Input, Map
 
 __all__ = ["count_nodes", "inputs_of", "postorder", "rebuild", "rewrite", "substitute"]
 
@@ -75,7 +74,7 @@ def _(node: Map, new: Callable[[Expr], Expr]) -> Expr:
 
 
 @_rebuild.register
-def _(node: AlongAxis | Solve | Spectral | Sylvester | CubicNewton, new: Callable[[Expr], Expr]) -> Expr:
+def _(node: Compound, new: Callable[[Expr], Expr]) -> Expr:
     changed: dict[str, Any] = {k: new(value) for k, value in vars(node).items() if isinstance(value, Expr)}
     return replace(node, **changed)
 

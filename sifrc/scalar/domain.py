@@ -23,7 +23,17 @@ from sympy.core.relational import Relational
 from sifrc.scalar.branches import comparison, settled, substituted, where
 from sifrc.scalar.primitives import log1p, undefined
 from sifrc.scalar.stable import stabilize
-from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number, with_children
+from sifrc.spec.expression import (
+    Binary,
+    Call,
+    Compare,
+    Expression,
+    Name,
+    Negative,
+    Number,
+    children,
+    with_children,
+)
 
 __all__ = ["Domain", "enforced", "guarded", "missing", "with_conditions", "written"]
 
@@ -128,18 +138,8 @@ def _written(tree: Expression, context: _Context) -> Domain:
 
 
 @_written.register
-def _(tree: Number | Name, context: _Context) -> Domain:
-    return ()
-
-
-@_written.register
-def _(tree: Negative, context: _Context) -> Domain:
-    return _written(tree.operand, context)
-
-
-@_written.register
-def _(tree: Compare, context: _Context) -> Domain:
-    return context.all_of((tree.left, tree.right))
+def _(tree: Number | Name | Negative | Compare, context: _Context) -> Domain:
+    return context.all_of(children(tree))
 
 
 @_written.register

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import mpmath
@@ -176,12 +177,13 @@ def _scores(at: Measured, kind: Kind, drawn: Array | None) -> Array:
     return np.asarray(_sqrt(at.softmax)[:, :, None] * each)
 
 
-def _sqrt(value: Array) -> Array:
-    return np.asarray(np.frompyfunc(mpmath.sqrt, 1, 1)(value) if value.dtype == object else np.sqrt(value))
+def _each(name: str, value: Array) -> Array:
+    """A function of entries that NumPy and mpmath have by one name."""
+    precise = np.frompyfunc(getattr(mpmath, name), 1, 1)
+    return np.asarray(precise(value) if value.dtype == object else getattr(np, name)(value))
 
 
-def _log(value: Array) -> Array:
-    return np.asarray(np.frompyfunc(mpmath.log, 1, 1)(value) if value.dtype == object else np.log(value))
+_sqrt, _log = partial(_each, "sqrt"), partial(_each, "log")
 
 
 class _Recursion:
