@@ -148,8 +148,6 @@ def reading_arrays(
     try:
         with np.load(path, allow_pickle=False) as archive:
             yield {key: archive[key] for key in archive.files}
-    except FileNotFoundError:
-        raise
     except _DAMAGED as error:
         raise TrainingError(f"{problem}: {error}", hint=hint) from error
 

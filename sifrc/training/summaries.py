@@ -262,11 +262,10 @@ class SummaryLog:
             TrainingError: there is none, or it is none of these.
         """
         name = Path(path).name
-        try:
-            with reading_arrays(path, f"{name} is no log of summaries, or damaged") as content:
-                return cls._from_arrays(content)
-        except FileNotFoundError as error:
-            raise TrainingError(f"there is no log of summaries {name}") from error
+        if not Path(path).exists():
+            raise TrainingError(f"there is no log of summaries {name}")
+        with reading_arrays(path, f"{name} is no log of summaries, or damaged") as content:
+            return cls._from_arrays(content)
 
     @classmethod
     def _from_arrays(cls, content: Mapping[str, NDArray[Any]]) -> SummaryLog:
