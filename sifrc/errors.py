@@ -19,6 +19,7 @@ __all__ = [
     "SpecError",
     "TrainingError",
     "VerificationError",
+    "words_of",
 ]
 
 
@@ -106,6 +107,11 @@ def _excerpt(where: Location) -> tuple[str, int, int]:
     ends = "…" if start else "", "…" if start + _LONGEST < len(where.text) else ""
     column += len(ends[0]) - start
     return ends[0] + text + ends[1], column, min(width, len(ends[0]) + len(text) - column)
+
+
+def words_of(error: Exception) -> str:
+    """What any exception says: one of our own its message, another one its type too."""
+    return error.message if isinstance(error, SifrcError) else f"{type(error).__name__}: {error}"
 
 
 class SpecError(SifrcError):

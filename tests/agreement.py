@@ -36,7 +36,7 @@ def check(data: Mapping[str, Any], seed: int) -> None:
     params = {name: torch.from_numpy(value) for name, value in point.params.items()}
     vector = {name: torch.from_numpy(value) for name, value in point.vector.items()}
     batch = (params, torch.from_numpy(point.inputs), torch.from_numpy(point.targets))
-    forward = oracle_torch.forward_torch(spec)
+    forward = oracle_torch.ForwardTorch(spec)
     objective = float(forward(*batch))
     gradient = oracle_torch.gradient(spec, *batch)
     # Roundings of the states reach a derivative with the size of the objective and of the gradient.

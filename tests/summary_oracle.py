@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.func import grad, jacfwd
 
 from sifrc.spec import Spec, build_spec
-from sifrc.verify.oracles.forward_torch import forward_torch
+from sifrc.verify.oracles.forward_torch import ForwardTorch
 from sifrc.verify.oracles.network import forward_pass, parameter_shapes
 from sifrc.verify.points import Point, near_targets, random_point
 
@@ -120,7 +120,7 @@ def point_of(spec: Spec, seed: int, batch: int) -> Point:
     if spec.loss.function.name != "huber":
         return point
     params = {name: torch.from_numpy(value) for name, value in point.params.items()}
-    outputs = forward_torch(spec).output(params, torch.from_numpy(point.inputs))
+    outputs = ForwardTorch(spec).output(params, torch.from_numpy(point.inputs))
     half = near_targets(spec, point, outputs.numpy(), seed).targets
     # Some samples in the linear part.
     return replace(point, targets=np.where(np.arange(batch)[:, None] % 2, point.targets, half))
@@ -170,7 +170,7 @@ def derivatives(spec: Spec, point: Point, groups: Groups) -> Derivatives:
     """All summaries at a point."""
     params = {name: torch.from_numpy(value) for name, value in point.params.items()}
     inputs, targets = torch.from_numpy(point.inputs), torch.from_numpy(point.targets)
-    objective = forward_torch(spec).differentiable(params, inputs, targets)
+    objective = ForwardTorch(spec).differentiable(params, inputs, targets)
     slices = _slices(spec, point, groups)
 
     def along(eta: Tensor) -> Tensor:
@@ -192,7 +192,7 @@ def state_derivatives(
     spec: Spec, point: Point, groups: Groups, order: int = 2
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Layer -> ẋ (S, B, n) and ẍ (S, B, n) of its output; ẋ twice for order 1."""
-    forward = forward_torch(spec)
+    forward = ForwardTorch(spec)
     params = {name: torch.from_numpy(value) for name, value in point.params.items()}
     slices = _slices(spec, point, groups)
 

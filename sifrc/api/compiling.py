@@ -145,20 +145,9 @@ def compile_whole(
     """
     from sifrc.compiler import compile_spec
 
-    return compile_spec(
-        choose(
-            spec,
-            backend,
-            method,
-            method_options,
-            backend_options,
-            operators,
-            curvature,
-            partition,
-            option_locations,
-        ),
-        progress=progress,
-    )
+    options = method_options, backend_options
+    chosen = choose(spec, backend, method, *options, operators, curvature, partition, option_locations)
+    return compile_spec(chosen, progress=progress)
 
 
 def equations(spec: Source, *, newton: bool | None = None, summaries: bool | None = None) -> EquationSheet:

@@ -28,6 +28,7 @@ from sifrc.ir.traverse import postorder
 
 __all__ = ["vjp"]
 
+Depends: TypeAlias = Callable[[Expr], bool]
 Send: TypeAlias = Callable[[Expr, Expr], None]
 
 
@@ -80,25 +81,24 @@ def vjp(expr: Expr, wrt: Sequence[Expr], seed: Expr | None = None) -> tuple[Expr
 
 
 @singledispatch
-def reverse_rule(node: Expr, cotangent: Expr, depends: Callable[[Expr], bool], send: Send) -> None:
+def reverse_rule(node: Expr, cotangent: Expr, depends: Depends, send: Send) -> None:
     """Send the cotangent of one node on to its children."""
     raise TypeError(f"no reverse rule for {type(node).__name__}")
 
 
-@reverse_rule.register(Delta)
-@reverse_rule.register(Join)
-def _(node: Delta | Join, cotangent: Expr, depends: Callable[[Expr], bool], send: Send) -> None:
+@reverse_rule.register
+def _(node: Delta | Join, cotangent: Expr, depends: Depends, send: Send) -> None:
     return
 
 
 @reverse_rule.register
-def _(node: Add, cotangent: Expr, depends: Callable[[Expr], bool], send: Send) -> None:
+def _(node: Add, cotangent: Expr, depends: Depends, send: Send) -> None:
     for factor, term in node.terms:
         send(term, scale(factor, cotangent))
 
 
 @reverse_rule.register
-def _(node: Einsum, cotangent: Expr, depends: Callable[[Expr], bool], send: Send) -> None:
+def _(node: Einsum, cotangent: Expr, depends: Depends, send: Send) -> None:
     """The cotangent of one factor is the product of the cotangent with the other factors."""
     for position, (operand, labels) in enumerate(node.operands):
         if depends(operand):
@@ -124,7 +124,7 @@ def _pull_back(product: list[Operand], operand: Expr, labels: tuple[Axis, ...]) 
 
 
 @reverse_rule.register
-def _(node: Map, cotangent: Expr, depends: Callable[[Expr], bool], send: Send) -> None:
+def _(node: Map, cotangent: Expr, depends: Depends, send: Send) -> None:
     for position, (operand, labels) in enumerate(node.operands):
         if depends(operand):
             product = [(cotangent, node.out), (partial(node, position), node.out)]
@@ -132,13 +132,13 @@ def _(node: Map, cotangent: Expr, depends: Callable[[Expr], bool], send: Send) -
 
 
 @reverse_rule.register
-def _(node: LogSumExp, cotangent: Expr, depends: Callable[[Expr], bool], send: Send) -> None:
+def _(node: LogSumExp, cotangent: Expr, depends: Depends, send: Send) -> None:
     axes = node.operand.axes
     send(node.operand, einsum([(cotangent, node.axes), (softmax(node), axes)], axes))
 
 
 @reverse_rule.register
-def _(node: LogSoftmax, cotangent: Expr, depends: Callable[[Expr], bool], send: Send) -> None:
+def _(node: LogSoftmax, cotangent: Expr, depends: Depends, send: Send) -> None:
     axes = node.axes
     rest = tuple(axis for axis in axes if axis != node.over)
     whole = einsum([(cotangent, axes)], rest)
@@ -146,7 +146,7 @@ def _(node: LogSoftmax, cotangent: Expr, depends: Callable[[Expr], bool], send: 
 
 
 @reverse_rule.register
-def _(node: Solve, cotangent: Expr, depends: Callable[[Expr], bool], send: Send) -> None:
+def _(node: Solve, cotangent: Expr, depends: Depends, send: Send) -> None:
     """With w = A⁻ᵀ ū: r̄ = w, Ā = −w uᵀ, A symmetric."""
     *batch, _, column = node.matrix.axes
     right = node.rhs.axes
@@ -158,14 +158,8 @@ def _(node: Solve, cotangent: Expr, depends: Callable[[Expr], bool], send: Send)
         send(node.matrix, negative(einsum([(dual, right), (node, solution)], node.matrix.axes)))
 
 
-@reverse_rule.register(Reduce)
-@reverse_rule.register(Spectral)
-@reverse_rule.register(Sylvester)
-@reverse_rule.register(CubicNewton)
+@reverse_rule.register
 def _(
-    node: Reduce | Spectral | Sylvester | CubicNewton,
-    cotangent: Expr,
-    depends: Callable[[Expr], bool],
-    send: Send,
+    node: Reduce | Spectral | Sylvester | CubicNewton, cotangent: Expr, depends: Depends, send: Send
 ) -> None:
     raise TypeError(f"{type(node).__name__} is held constant: it has no derivative")

@@ -8,8 +8,8 @@ from fractions import Fraction
 from sifrc.calculus.forward import jvp
 from sifrc.ir.axes import Axis, primed
 from sifrc.ir.build import add, einsum, identity, zero
-from sifrc.ir.nodes import Add, Einsum, Expr, Input
-from sifrc.ir.normal import expand
+from sifrc.ir.nodes import Expr, Input
+from sifrc.ir.normal import expand, operands_of, terms_of
 
 __all__ = ["jacobian", "seeded"]
 
@@ -49,13 +49,11 @@ def seeded(expr: Expr, seeds: Mapping[Input, Expr], extra: Sequence[Axis]) -> Ex
     moved = jvp(expr, marked)
     if moved is None:
         return zero(out)
-    moved = expand(moved)
     terms: list[tuple[Fraction, Expr]] = []
-    for factor, term in moved.terms if isinstance(moved, Add) else ((Fraction(1), moved),):
-        operands = term.operands if isinstance(term, Einsum) else ((term, term.axes),)
+    for factor, term in terms_of(expand(moved)):
         moves = [
             (directions[e.key], (*labels, *extra)) if e.key in directions else (e, labels)
-            for e, labels in operands
+            for e, labels in operands_of(term)
         ]
         terms.append((factor, einsum(moves, out)))
     return add(terms, out)

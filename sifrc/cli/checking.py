@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import typer
@@ -116,10 +117,4 @@ def _function_text(function: FunctionSpec) -> str:
 
 
 def _count(owned: LayerParameters) -> int:
-    total = 0
-    for symbol in owned.symbols:
-        entries = 1
-        for axis in symbol.axes:
-            entries *= axis.size or 0
-        total += entries
-    return total
+    return sum(prod(axis.entries for axis in symbol.axes) for symbol in owned.symbols)

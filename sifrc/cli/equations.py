@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sifrc.cli.options import SpecFile
+from sifrc.cli.options import SpecFile, Summaries
 
 __all__ = ["equations"]
 
@@ -25,13 +25,7 @@ def equations(
         bool | None,
         typer.Option("--newton/--no-newton", help="With the Newton direction. Default: where it exists."),
     ] = None,
-    summaries: Annotated[
-        bool | None,
-        typer.Option(
-            "--summaries/--no-summaries",
-            help="With summaries along a direction. Default: where the method or the operators ask for them.",
-        ),
-    ] = None,
+    summaries: Summaries = None,
 ) -> None:
     """Print the derived equations, with the papers' equation numbers."""
     import shutil

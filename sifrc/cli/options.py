@@ -17,6 +17,7 @@ __all__ = [
     "MethodName",
     "Options",
     "SpecFile",
+    "Summaries",
     "read_levels",
     "read_list",
     "read_options",
@@ -46,6 +47,14 @@ Options: TypeAlias = Annotated[
         "--option",
         metavar="KEY=VALUE",
         help="Option of the method, or of the backend as backend.KEY=VALUE. May be repeated.",
+    ),
+]
+
+Summaries: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--summaries/--no-summaries",
+        help="With summaries along a direction. Default: where the method or the operators ask for them.",
     ),
 ]
 

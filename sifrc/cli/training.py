@@ -163,13 +163,9 @@ def _metrics(history: History) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     if accuracy:
         headers += ("train accuracy", "test accuracy")
     count = len(history)
-    kept = (
-        range(count)
-        if count <= _ROWS
-        else sorted({round(i * (count - 1) / (_ROWS - 1)) for i in range(_ROWS)})
-    )
+    spread = {round(i * (count - 1) / (_ROWS - 1)) for i in range(_ROWS)}
     rows: list[tuple[str, ...]] = []
-    for row in (history.rows[index] for index in kept):
+    for row in (history.rows[index] for index in (sorted(spread) if count > _ROWS else range(count))):
         cells: tuple[str, ...] = (str(row.epoch), f"{row.seconds:.2f}")
         cells += tuple(_number(v) for v in (row.train_objective, row.train_loss, row.test_loss))
         if accuracy:

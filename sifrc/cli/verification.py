@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sifrc.cli.options import Backend, SpecFile, read_levels
+from sifrc.cli.options import Backend, SpecFile, Summaries, read_levels
 
 if TYPE_CHECKING:
     from sifrc.verify import Row
@@ -23,13 +23,7 @@ def verify(
     digits: Annotated[int, typer.Option("--digits", min=20, max=1000, help="Precision of level 2.")] = 50,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random points.")] = 0,
     backend: Backend = None,
-    summaries: Annotated[
-        bool | None,
-        typer.Option(
-            "--summaries/--no-summaries",
-            help="With summaries along a direction. Default: where the method or the operators ask for them.",
-        ),
-    ] = None,
+    summaries: Summaries = None,
 ) -> None:
     """Check everything derived for a spec; exit code 1 if anything failed or was not checked."""
     wanted = read_levels(levels)

@@ -6,6 +6,7 @@ import gzip
 import zipfile
 import zlib
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -51,9 +52,7 @@ def read_idx(path: Path) -> NDArray[Any]:
     if len(content) < start:
         raise DataError(f"{path.name}: the file ends inside its header")
     shape = tuple(int(n) for n in np.frombuffer(content, ">u4", axes, 4))
-    expected = dtype.itemsize
-    for size in shape:
-        expected *= size
+    expected = dtype.itemsize * prod(shape)
     if len(content) - start != expected:
         raise DataError(
             f"{path.name}: its header says shape {shape}, {expected} bytes, but {len(content) - start} follow"

@@ -4,6 +4,7 @@ from sifrc.ir.axes import SAMPLE, Axis, primed
 from sifrc.ir.linear import LinearSolve
 from sifrc.ir.nodes import (
     Add,
+    AlongAxis,
     AxisError,
     Delta,
     Einsum,
@@ -22,6 +23,7 @@ from sifrc.ir.solvers import CubicNewton, Solve, Spectral, Sylvester
 __all__ = [
     "SAMPLE",
     "Add",
+    "AlongAxis",
     "Axis",
     "AxisError",
     "CubicNewton",

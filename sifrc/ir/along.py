@@ -12,9 +12,9 @@ from functools import singledispatch
 from sifrc.ir.axes import Axis
 from sifrc.ir.build import add, einsum, mapped
 from sifrc.ir.linear import LinearSolve
-from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, Join, LogSoftmax, LogSumExp, Map, Reduce
+from sifrc.ir.nodes import Add, AlongAxis, Delta, Einsum, Expr, Input, Join, Map, Operand
 from sifrc.ir.solvers import CubicNewton, Solve, Spectral, Sylvester
-from sifrc.ir.traverse import postorder
+from sifrc.ir.traverse import postorder, rebuild
 
 __all__ = ["along", "spread"]
 
@@ -67,6 +67,14 @@ class Lifted:
         """Over (axis, …) in any case."""
         return spread(expr, (self.axis, *axes))
 
+    def product(
+        self, operands: Sequence[Operand], out: tuple[Axis, ...]
+    ) -> tuple[list[Operand], tuple[Axis, ...]]:
+        """Operands and output of a product, with the axis where one of them depends on it."""
+        moved = [(self(expr), labels) for expr, labels in operands]
+        found = [(e, (self.axis, *labels) if self.depends(e) else labels) for e, labels in moved]
+        return found, (self.axis, *out) if any(self.depends(expr) for expr, _ in moved) else out
+
 
 @singledispatch
 def _rule(node: Expr, new: Lifted) -> Expr:
@@ -78,20 +86,14 @@ def _(node: Input, new: Lifted) -> Expr:
     return new.symbol(node)
 
 
-@_rule.register(Delta)
-@_rule.register(Join)
+@_rule.register
 def _(node: Delta | Join, new: Lifted) -> Expr:
     return node
 
 
 @_rule.register
 def _(node: Einsum, new: Lifted) -> Expr:
-    operands = [
-        (new(expr), (new.axis, *labels) if new.depends(new(expr)) else labels)
-        for expr, labels in node.operands
-    ]
-    depends = any(new.axis in labels for _, labels in operands)
-    return einsum(operands, (new.axis, *node.out) if depends else node.out)
+    return einsum(*new.product(node.operands, node.out))
 
 
 @_rule.register
@@ -104,51 +106,27 @@ def _(node: Add, new: Lifted) -> Expr:
 
 @_rule.register
 def _(node: Map, new: Lifted) -> Expr:
-    operands = [
-        (new(expr), (new.axis, *labels) if new.depends(new(expr)) else labels)
-        for expr, labels in node.operands
-    ]
-    depends = any(new.axis in labels for _, labels in operands)
-    return mapped(node.function, node.orders, operands, (new.axis, *node.out) if depends else node.out)
-
-
-@_rule.register(LogSumExp)
-@_rule.register(LogSoftmax)
-def _(node: LogSumExp | LogSoftmax, new: Lifted) -> Expr:
-    return type(node)(new(node.operand), node.over)
+    return mapped(node.function, node.orders, *new.product(node.operands, node.out))
 
 
 @_rule.register
-def _(node: Reduce, new: Lifted) -> Expr:
-    return Reduce(new(node.operand), node.over, node.kind)
+def _(node: AlongAxis | Spectral | Sylvester, new: Lifted) -> Expr:
+    return rebuild(node, new)
 
 
 @_rule.register
 def _(node: Solve, new: Lifted) -> Expr:
     matrix, rhs = new(node.matrix), new(node.rhs)
     if new.depends(matrix) or new.depends(rhs):
-        return Solve(
-            new.first(matrix, node.matrix.axes), new.first(rhs, node.rhs.axes), node.checked, node.definite
-        )
+        matrix, rhs = new.first(matrix, node.matrix.axes), new.first(rhs, node.rhs.axes)
     return Solve(matrix, rhs, node.checked, node.definite)
 
 
 @_rule.register
-def _(node: Spectral, new: Lifted) -> Expr:
-    return Spectral(new(node.matrix), node.kind)
-
-
-@_rule.register
-def _(node: Sylvester, new: Lifted) -> Expr:
-    return Sylvester(new(node.left), new(node.right), new(node.rhs))
-
-
-@_rule.register
 def _(node: CubicNewton, new: Lifted) -> Expr:
-    operands = (new(node.matrix), new(node.rhs), new(node.third), new(node.strength))
-    if any(new.depends(operand) for operand in operands):
+    if any(new.depends(new(child)) for child in node.children()):
         raise TypeError("no rule along an axis for a cubic model that depends on it")
-    return CubicNewton(*operands, node.unbounded)
+    return rebuild(node, new)
 
 
 @_rule.register

@@ -11,7 +11,7 @@ import mpmath
 import numpy as np
 import numpy.typing as npt
 
-from sifrc.ir.cubic import cubic_newton
+from sifrc.ir.cubic import CubicArithmetic, cubic_newton
 from sifrc.scalar.evaluate import EvaluationDialect
 from sifrc.scalar.evaluate import evaluate as evaluate_scalar
 from sifrc.scalar.function import ScalarFunction
@@ -26,70 +26,50 @@ class Arithmetic(Protocol):
 
     def array(self, values: Any) -> Array:
         """The numbers as an array of this system."""
-        ...
 
     def rational(self, value: Fraction) -> Any:
         """A rational number."""
-        ...
 
     def apply(
         self, function: ScalarFunction, orders: tuple[int, ...], arguments: Mapping[str, Array]
     ) -> Array:
         """A scalar function, or a derivative of it, entry by entry on arrays of one shape."""
-        ...
 
     def log_sum_exp(self, values: Array, axis: int) -> Array:
         """log Σ exp over one axis, without overflow."""
-        ...
 
     def log_softmax(self, values: Array, axis: int) -> Array:
         """u − log Σ exp u over one axis, exact whatever all entries have in common."""
-        ...
 
     def maximum(self, values: Array, axis: int) -> Array:
         """Largest entry over one axis."""
-        ...
 
     def solve(self, matrix: Array, rhs: Array) -> Array:
         """Least-norm solution: matrix (n, n) symmetric, rhs (n,) or (n, m) in its range."""
-        ...
 
     def spectral(self, matrix: Array, kind: str) -> Array:
         """``positive`` part or ``absolute`` value of a symmetric matrix (n, n)."""
-        ...
 
     def cubic_newton(self, matrix: Array, rhs: Array, third: Array, strength: Array, unbounded: str) -> Array:
         """η (n,) of least value, see :func:`sifrc.ir.cubic.cubic_newton`."""
-        ...
 
 
-class NumberSystem(Arithmetic, Protocol):
+class NumberSystem(Arithmetic, CubicArithmetic, Protocol):
     """What running a program needs besides."""
 
     @property
     def dialect(self) -> EvaluationDialect:
         """Name of the number system for scalar expressions."""
-        ...
 
     def sylvester(self, left: Array, right: Array, rhs: Array) -> Array:
         """Least-norm X of ``left`` X + X ``right`` = ``rhs``, matrices symmetric positive semi-definite."""
-        ...
 
     def kronecker(self, left: Array, right: Array, rhs: Array, shift: Array) -> Array:
         """X of ``shift`` X + ``left`` X ``right`` = ``rhs``, matrices symmetric."""
-        ...
-
-    def negligible(self, size: int) -> Any:
-        """Relative size below which a computed eigenvalue of a matrix of this size counts as zero."""
-        ...
-
-    def epsilon(self) -> Any:
-        """Distance from one to the next number."""
-        ...
 
 
-class _Scalars:
-    """The elementwise part, from the evaluation of scalar expressions."""
+class _Scalars(NumberSystem):
+    """What follows from eigenvalues and from the evaluation of scalar expressions."""
 
     dialect: EvaluationDialect
 
@@ -100,36 +80,12 @@ class _Scalars:
         shape = np.broadcast_shapes(*(np.shape(value) for value in arguments.values()))
         return np.broadcast_to(np.asarray(values), shape)
 
-    def log_sum_exp(self, values: Array, axis: int) -> Array:
-        """log Σ exp over one axis, without overflow."""
-        raise NotImplementedError
-
     def log_softmax(self, values: Array, axis: int) -> Array:
         below = values - np.max(values, axis=axis, keepdims=True)
         return np.asarray(below - np.expand_dims(self.log_sum_exp(below, axis), axis))
 
     def maximum(self, values: Array, axis: int) -> Array:
         return np.asarray(np.max(values, axis=axis))
-
-    def eigen(self, matrix: Array) -> tuple[Array, Array]:
-        """Eigenvalues and eigenvectors (columns) of a symmetric matrix."""
-        raise NotImplementedError
-
-    def negligible(self, size: int) -> Any:
-        """Relative size below which a computed eigenvalue counts as zero."""
-        raise NotImplementedError
-
-    def epsilon(self) -> Any:
-        """Distance from one to the next number."""
-        raise NotImplementedError
-
-    def smallest(self) -> Any:
-        """Smallest number with all its digits."""
-        raise NotImplementedError
-
-    def cube_root(self, values: Array) -> Array:
-        """Entry by entry, of numbers that are not negative."""
-        raise NotImplementedError
 
     def cubic_newton(self, matrix: Array, rhs: Array, third: Array, strength: Array, unbounded: str) -> Array:
         return cubic_newton(self, matrix, rhs, third, np.asarray(strength)[()], unbounded)

@@ -34,27 +34,21 @@ class CubicArithmetic(Protocol):
 
     def eigen(self, matrix: Array) -> tuple[Array, Array]:
         """Eigenvalues, ascending, and eigenvectors (columns) of a symmetric matrix."""
-        ...
 
     def solve(self, matrix: Array, rhs: Array) -> Array:
         """Least-norm solution of a symmetric system."""
-        ...
 
     def cube_root(self, values: Array) -> Array:
         """Entry by entry, of numbers that are not negative."""
-        ...
 
     def negligible(self, size: int) -> Any:
         """Relative size below which a computed eigenvalue of a matrix of this size counts as zero."""
-        ...
 
     def epsilon(self) -> Any:
         """Distance from one to the next number."""
-        ...
 
     def smallest(self) -> Any:
         """Smallest number with all its digits."""
-        ...
 
 
 def cubic_newton(

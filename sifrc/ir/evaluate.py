@@ -13,7 +13,19 @@ import numpy as np
 
 from sifrc.ir.arithmetic import NUMPY, Arithmetic, Array
 from sifrc.ir.axes import Axis
-from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, Join, LogSoftmax, LogSumExp, Map, Reduce
+from sifrc.ir.nodes import (
+    Add,
+    AlongAxis,
+    Delta,
+    Einsum,
+    Expr,
+    Input,
+    Join,
+    LogSoftmax,
+    LogSumExp,
+    Map,
+    Reduce,
+)
 from sifrc.ir.solvers import CubicNewton, Solve, Spectral
 from sifrc.ir.traverse import postorder
 
@@ -131,7 +143,7 @@ def _(node: Map, context: _Context) -> Array:
     return context.arithmetic.apply(node.function, node.orders, arguments)
 
 
-def _along(node: LogSumExp | LogSoftmax | Reduce) -> int:
+def _along(node: AlongAxis) -> int:
     return node.operand.axes.index(node.over)
 
 
@@ -173,6 +185,5 @@ def _(node: Spectral, context: _Context) -> Array:
 
 @_evaluate.register
 def _(node: CubicNewton, context: _Context) -> Array:
-    parts = (node.matrix, node.rhs, node.third, node.strength)
-    matrix, rhs, third, strength = (context.value(part) for part in parts)
+    matrix, rhs, third, strength = map(context.value, node.children())
     return context.arithmetic.cubic_newton(matrix, rhs, third, strength, node.unbounded)

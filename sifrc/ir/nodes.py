@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Add",
+    "AlongAxis",
     "AxisError",
+    "Compound",
     "Delta",
     "Einsum",
     "Expr",
@@ -298,70 +300,71 @@ class Map(Expr):
 
 
 @dataclass(frozen=True, eq=False)
-class LogSumExp(Expr):
-    """log Σ exp over one axis: a primitive, so that it never overflows and differentiates to softmax."""
+class Compound(Expr):
+    """Base of nodes each of whose operands is a field."""
+
+    def children(self) -> tuple[Expr, ...]:
+        return tuple(value for value in vars(self).values() if isinstance(value, Expr))
+
+
+@dataclass(frozen=True, eq=False)
+class AlongAxis(Compound):
+    """Base of what is computed along one axis of an operand; what takes the axis away, unless it says so."""
 
     operand: Expr
     over: Axis
 
+    @property
+    def word(self) -> str:
+        """What it is called, in equations and in errors."""
+        raise NotImplementedError
+
     def __post_init__(self) -> None:
         if self.over not in self.operand.axes:
-            raise AxisError(f"logsumexp over {self.over}, which {names(self.operand.axes)} lacks")
+            raise AxisError(f"{self.word} over {self.over}, which {names(self.operand.axes)} lacks")
         self._seal()
 
     @property
     def axes(self) -> tuple[Axis, ...]:
         return tuple(a for a in self.operand.axes if a != self.over)
 
-    def children(self) -> tuple[Expr, ...]:
-        return (self.operand,)
+
+@dataclass(frozen=True, eq=False)
+class LogSumExp(AlongAxis):
+    """log Σ exp over one axis: a primitive, so that it never overflows and differentiates to softmax."""
+
+    word = "logsumexp"
 
 
 @dataclass(frozen=True, eq=False)
-class LogSoftmax(Expr):
+class LogSoftmax(AlongAxis):
     """u − log Σ exp u over one axis, exact whatever all entries have in common.
 
     A primitive of its own: the difference of u and its log-sum-exp would lose the digits that the largest
     entry takes up. Its exponential is softmax.
     """
 
-    operand: Expr
-    over: Axis
-
-    def __post_init__(self) -> None:
-        if self.over not in self.operand.axes:
-            raise AxisError(f"log softmax over {self.over}, which {names(self.operand.axes)} lacks")
-        self._seal()
+    word = "log softmax"
 
     @property
     def axes(self) -> tuple[Axis, ...]:
         return self.operand.axes
 
-    def children(self) -> tuple[Expr, ...]:
-        return (self.operand,)
-
 
 @dataclass(frozen=True, eq=False)
-class Reduce(Expr):
+class Reduce(AlongAxis):
     """Largest entry over one axis (``max``), or largest magnitude (``magnitude``).
 
     It has no derivative: use it only for quantities that are held constant.
     """
 
-    operand: Expr
-    over: Axis
     kind: str = "max"
+
+    @property
+    def word(self) -> str:
+        return self.kind
 
     def __post_init__(self) -> None:
         if self.kind not in ("max", "magnitude"):
             raise AxisError(f"unknown reduction {self.kind!r}")
-        if self.over not in self.operand.axes:
-            raise AxisError(f"{self.kind} over {self.over}, which {names(self.operand.axes)} lacks")
-        self._seal()
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        return tuple(a for a in self.operand.axes if a != self.over)
-
-    def children(self) -> tuple[Expr, ...]:
-        return (self.operand,)
+        super().__post_init__()

@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import singledispatch
 
 from sifrc.ir.axes import Axis
-from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, Join, LogSoftmax, LogSumExp, Map, Operand, Reduce
+from sifrc.ir.nodes import Add, AlongAxis, Delta, Einsum, Expr, Input, Join, Map, Operand
 from sifrc.ir.ordering import Product, canonical_order, numbered
 
 __all__ = ["ordered_operands", "ordered_terms", "relative_key"]
@@ -90,8 +90,6 @@ def _(expr: Map, layer: int) -> str:
     return f"{expr.function.name}{expr.orders}{expr.function.parameters}({inside})"
 
 
-@_key.register(LogSumExp)
-@_key.register(LogSoftmax)
-@_key.register(Reduce)
-def _(expr: LogSumExp | LogSoftmax | Reduce, layer: int) -> str:
+@_key.register
+def _(expr: AlongAxis, layer: int) -> str:
     return f"{type(expr).__name__}{expr.operand.axes.index(expr.over)}({_key(expr.operand, layer)})"

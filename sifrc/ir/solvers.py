@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sifrc.ir.axes import Axis
-from sifrc.ir.nodes import AxisError, Expr, names
+from sifrc.ir.nodes import AxisError, Compound, Expr, names
 
 __all__ = ["CubicNewton", "Solve", "Spectral", "Sylvester"]
 
 
 @dataclass(frozen=True, eq=False)
-class Solve(Expr):
+class Solve(Compound):
     """Solution u of ``matrix`` u = ``rhs``; the one of least norm where the matrix is singular.
 
     ``matrix`` is symmetric over (…, i, i'), ``rhs`` over (…, i) or (…, i, j) for several right sides,
@@ -37,12 +37,9 @@ class Solve(Expr):
         *batch, _, column = self.matrix.axes
         return (*batch, column, *self.rhs.axes[len(batch) + 1 :])
 
-    def children(self) -> tuple[Expr, ...]:
-        return (self.matrix, self.rhs)
-
 
 @dataclass(frozen=True, eq=False)
-class Spectral(Expr):
+class Spectral(Compound):
     """A function of a symmetric matrix, on its eigenvalues: ``positive`` part or ``absolute`` value.
 
     ``definite`` is the matrix itself, and not a number where an eigenvalue is negative beyond rounding.
@@ -62,12 +59,9 @@ class Spectral(Expr):
     def axes(self) -> tuple[Axis, ...]:
         return self.matrix.axes
 
-    def children(self) -> tuple[Expr, ...]:
-        return (self.matrix,)
-
 
 @dataclass(frozen=True, eq=False)
-class Sylvester(Expr):
+class Sylvester(Compound):
     """Solution X of A X + X B = C of least norm, A (i, i') and B (j, j') symmetric positive semi-definite."""
 
     left: Expr
@@ -86,12 +80,9 @@ class Sylvester(Expr):
     def axes(self) -> tuple[Axis, ...]:
         return self.rhs.axes
 
-    def children(self) -> tuple[Expr, ...]:
-        return (self.left, self.right, self.rhs)
-
 
 @dataclass(frozen=True, eq=False)
-class CubicNewton(Expr):
+class CubicNewton(Compound):
     """The η of least −⟨η, g⟩ + ½ ⟨η, H η⟩ + λ/6 ‖D η‖³, D = diag(|D3|^⅓): GN3(10).
 
     ``matrix`` H is symmetric over (s, s'), ``rhs`` g and ``third`` D3 are over (s,), ``strength`` λ is a
@@ -113,13 +104,9 @@ class CubicNewton(Expr):
         axes = self.matrix.axes
         fits = len(axes) == 2 and axes[0].fits(axes[1]) and not axes[0].is_sample
         if not fits or self.rhs.axes != axes[:1] or self.third.axes != axes[:1] or self.strength.axes:
-            operands = (self.matrix, self.rhs, self.third, self.strength)
-            raise AxisError(f"cubic newton of {', '.join(names(operand.axes) for operand in operands)}")
+            raise AxisError(f"cubic newton of {', '.join(names(part.axes) for part in self.children())}")
         self._seal()
 
     @property
     def axes(self) -> tuple[Axis, ...]:
         return self.rhs.axes
-
-    def children(self) -> tuple[Expr, ...]:
-        return (self.matrix, self.rhs, self.third, self.strength)

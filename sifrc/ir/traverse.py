@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import singledispatch
+from typing import Any
 
 from sifrc.ir.axes import Axis
 from sifrc.ir.build import add, einsum, mapped, rename
 from sifrc.ir.linear import LinearSolve
-from sifrc.ir.nodes import Add, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Reduce
-from sifrc.ir.solvers import CubicNewton, Solve, Spectral, Sylvester
+from sifrc.ir.nodes import Add, Compound, Einsum, Expr, Input, Map
 
 __all__ = ["count_nodes", "inputs_of", "postorder", "rebuild", "rewrite", "substitute"]
 
@@ -73,36 +73,10 @@ def _(node: Map, new: Callable[[Expr], Expr]) -> Expr:
     return mapped(node.function, node.orders, operands, node.out)
 
 
-@_rebuild.register(LogSumExp)
-@_rebuild.register(LogSoftmax)
-def _(node: LogSumExp | LogSoftmax, new: Callable[[Expr], Expr]) -> Expr:
-    return type(node)(new(node.operand), node.over)
-
-
 @_rebuild.register
-def _(node: Reduce, new: Callable[[Expr], Expr]) -> Expr:
-    return Reduce(new(node.operand), node.over, node.kind)
-
-
-@_rebuild.register
-def _(node: Solve, new: Callable[[Expr], Expr]) -> Expr:
-    return Solve(new(node.matrix), new(node.rhs), node.checked, node.definite)
-
-
-@_rebuild.register
-def _(node: Spectral, new: Callable[[Expr], Expr]) -> Expr:
-    return Spectral(new(node.matrix), node.kind)
-
-
-@_rebuild.register
-def _(node: Sylvester, new: Callable[[Expr], Expr]) -> Expr:
-    return Sylvester(new(node.left), new(node.right), new(node.rhs))
-
-
-@_rebuild.register
-def _(node: CubicNewton, new: Callable[[Expr], Expr]) -> Expr:
-    operands = (new(node.matrix), new(node.rhs), new(node.third), new(node.strength))
-    return CubicNewton(*operands, node.unbounded)
+def _(node: Compound, new: Callable[[Expr], Expr]) -> Expr:
+    changed: dict[str, Any] = {k: new(value) for k, value in vars(node).items() if isinstance(value, Expr)}
+    return replace(node, **changed)
 
 
 @_rebuild.register

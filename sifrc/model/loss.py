@@ -16,12 +16,23 @@ from sympy import S
 
 from sifrc.errors import ModelError
 from sifrc.ir import Add, Axis, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Role
+from sifrc.ir.along import spread
 from sifrc.ir.build import add, apply, einsum, inner, mapped, negative, ones, scale, total, zero
 from sifrc.ir.normal import terms_of
 from sifrc.ir.traverse import inputs_of, postorder
 from sifrc.scalar import EXP, ScalarFunction, scalar_from_tree
 from sifrc.scalar.domain import enforced, guarded
-from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
+from sifrc.spec.expression import (
+    Binary,
+    Call,
+    Compare,
+    Expression,
+    Name,
+    Negative,
+    Number,
+    children,
+    with_children,
+)
 
 __all__ = ["build_loss"]
 
@@ -89,14 +100,8 @@ class _Scope:
 
 def _has_vectors(tree: Expression) -> bool:
     """Whether a function of vectors is called somewhere."""
-    match tree:
-        case Call(function=function, arguments=arguments):
-            return function in _VECTOR_FUNCTIONS or any(map(_has_vectors, arguments))
-        case Binary(left=left, right=right) | Compare(left=left, right=right):
-            return _has_vectors(left) or _has_vectors(right)
-        case Negative(operand=operand):
-            return _has_vectors(operand)
-    return False
+    own = isinstance(tree, Call) and tree.function in _VECTOR_FUNCTIONS
+    return own or any(map(_has_vectors, children(tree)))
 
 
 def _stable(tree: Expression) -> Expression:
@@ -116,23 +121,16 @@ def _stable(tree: Expression) -> Expression:
             right=Call(function="sum", arguments=(Call(function="exp", arguments=(v,)),)),
         ) if u == v:
             return Call("softmax", (_stable(u),), tree.location)
-        case Call(function=function, arguments=arguments, location=location):
-            rebuilt = Call(function, tuple(map(_stable, arguments)), location)
-        case Binary(operator=operator, left=left, right=right, location=location):
-            return Binary(operator, _stable(left), _stable(right), location)
-        case Negative(operand=operand, location=location):
-            return Negative(_stable(operand), location)
-        case _:
-            return tree
-    return rebuilt if rebuilt == tree else _stable(rebuilt)
+        case Call():
+            rebuilt = with_children(tree, _stable)
+            return rebuilt if rebuilt == tree else _stable(rebuilt)
+        case Binary() | Negative():
+            return with_children(tree, _stable)
+    return tree
 
 
 def _join(left: Expr, right: Expr) -> tuple[Axis, ...]:
     return left.axes or right.axes
-
-
-def _spread(expr: Expr, axes: tuple[Axis, ...]) -> Expr:
-    return expr if expr.axes == axes else einsum([(expr, expr.axes)], axes)
 
 
 @singledispatch
@@ -176,7 +174,7 @@ def _(tree: Binary, scope: _Scope) -> Expr:
         left, right = _build(tree.left, scope), _build(tree.right, scope)
         axes = _join(left, right)
         sign = Fraction(1 if tree.operator == "+" else -1)
-        built = add([(Fraction(1), _spread(left, axes)), (sign, _spread(right, axes))], axes)
+        built = add([(Fraction(1), spread(left, axes)), (sign, spread(right, axes))], axes)
         return _without_offset(built, lambda v: v) if axes else built
     exponent = scope.constant(tree.right)
     if tree.operator == "*" and not (_is_restricted(tree.left, scope) and _is_restricted(tree.right, scope)):
@@ -200,7 +198,7 @@ def _(tree: Call, scope: _Scope) -> Expr:
     if tree.function == "dot" and all(_is_restricted(argument, scope) for argument in tree.arguments):
         product = Binary("*", tree.arguments[0], tree.arguments[1], tree.location)
         return _build(Call("sum", (product,), tree.location), scope)
-    arguments = [_spread(_build(argument, scope), (scope.axis,)) for argument in tree.arguments]
+    arguments = [spread(_build(argument, scope), (scope.axis,)) for argument in tree.arguments]
     return rule(scope.axis, *arguments)
 
 
@@ -338,30 +336,10 @@ def _with_leaves(tree: Expression, scope: _Scope, found: dict[Expression, tuple[
             given = scope.tensors["y"] not in inputs_of(leaf)
             found[tree] = f"_{'t' if given else ''}{len(found)}", leaf
         return Name(found[tree][0], tree.location)
-    match tree:
-        case Call(function=function, arguments=arguments, location=location):
-            return Call(function, tuple(_with_leaves(a, scope, found) for a in arguments), location)
-        case Binary(operator=operator, left=left, right=right, location=location):
-            return Binary(
-                operator, _with_leaves(left, scope, found), _with_leaves(right, scope, found), location
-            )
-        case Compare(operator=comparison, left=left, right=right, location=location):
-            return Compare(
-                comparison, _with_leaves(left, scope, found), _with_leaves(right, scope, found), location
-            )
-        case Negative(operand=operand, location=location):
-            return Negative(_with_leaves(operand, scope, found), location)
-    return tree
+    return with_children(tree, lambda part: _with_leaves(part, scope, found))
 
 
 def _names(tree: Expression) -> list[str]:
-    match tree:
-        case Name(identifier=name):
-            return [name]
-        case Call(arguments=arguments):
-            return [name for argument in arguments for name in _names(argument)]
-        case Binary(left=left, right=right) | Compare(left=left, right=right):
-            return _names(left) + _names(right)
-        case Negative(operand=operand):
-            return _names(operand)
-    return []
+    if isinstance(tree, Name):
+        return [tree.identifier]
+    return [name for part in children(tree) for name in _names(part)]

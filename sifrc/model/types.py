@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sifrc.ir import Axis, Expr, Input
 from sifrc.ir.build import einsum
-from sifrc.model.parameters import LayerParameters
+from sifrc.model.parameters import LayerParameters, Parameter
 from sifrc.scalar.function import ScalarFunction
 from sifrc.spec.types import Spec
 
@@ -84,6 +84,11 @@ class Model:
         if self.loss_factor is None:
             return self.loss
         return einsum([(self.loss_factor, ()), (self.loss, ())], ())
+
+    @property
+    def tensors(self) -> tuple[Parameter, ...]:
+        """All parameters, layer by layer."""
+        return tuple(parameter for owned in self.parameters for parameter in owned.members)
 
     @property
     def depth(self) -> int:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sifrc.derive.derived import Derived
 from sifrc.derive.system import System
 from sifrc.errors import SifrcError
 from sifrc.ir import Expr, Input
+from sifrc.ir.traverse import inputs_of
 from sifrc.model import Model
-from sifrc.report.grouping import Line, Names, rows_of, total_over_layers
-from sifrc.report.latex import latex, term_codes
-from sifrc.report.layout import Layout, Symbol
-from sifrc.report.sheet import Formula, Row
-from sifrc.report.text import text
+from sifrc.report.grouping import Line, Names, printed, rows_of, total_over_layers
+from sifrc.report.layout import ZERO, Derivative, Layout, Symbol
+from sifrc.report.sheet import Row
 from sifrc.report.uniform import Uniform
 
-__all__ = ["Book", "lines_of", "names_of", "not_derived", "symbol_of"]
+__all__ = ["Book", "derivative_line", "lines_of", "meanings_of", "names_of", "not_derived", "symbol_of"]
 
 
 def names_of(model: Model) -> Names:
@@ -34,9 +33,33 @@ def symbol_of(symbol: Input) -> Symbol:
     return Symbol(symbol.family, symbol.index)
 
 
+def derivative_line(
+    of: str, by: Input, value: Expr, layer: int, source: str, name: str, right: Layout = ZERO
+) -> Line:
+    """∂of/∂by = value = right."""
+    return Line(Derivative(Symbol(of), symbol_of(by)), (value,), layer, source, name, (right,))
+
+
 def lines_of(system: System, name: str) -> list[Line]:
     """The equations of a derived system, under a short label."""
     return [Line(symbol_of(e.symbol), (e.value,), e.layer, e.source, name) for e in system.equations]
+
+
+def meanings_of(
+    meanings: Sequence[tuple[tuple[str, ...], str]],
+    systems: Iterable[System],
+    general: Callable[[str], str] = str,
+) -> list[str]:
+    """Sentences on the symbols of some systems.
+
+    Args:
+        meanings: families, any of which calls for the words behind them.
+        systems: whose symbols are explained.
+        general: a family -> the one that stands for it in ``meanings``.
+    """
+    equations = [equation for system in systems for equation in system.equations]
+    used = {general(symbol.family) for e in equations for symbol in (e.symbol, *inputs_of(e.value))}
+    return [words for families, words in meanings if not used.isdisjoint(families)]
 
 
 def not_derived(error: SifrcError) -> str:
@@ -70,17 +93,9 @@ class Book:
 
     def scalar(self, name: str, left: Symbol, value: Expr, source: str = "", sifrian: bool = False) -> Row:
         """A number of the whole network, its terms summed over k."""
-        if sifrian:
-            return self.row(name, left, total_over_layers(value, self.names, self.uniform.term), source)
-        return self.row(name, left, total_over_layers(value, self.names), source)
+        rewrite = (self.uniform.term,) if sifrian else ()
+        return self.row(name, left, total_over_layers(value, self.names, *rewrite), source)
 
     def row(self, name: str, left: Layout, right: Layout, source: str) -> Row:
         """An equation about the whole network."""
-        naming = self.names.whole
-        return Row(
-            name,
-            Formula(text(left, naming), latex(left, naming)),
-            Formula(text(right, naming), latex(right, naming), tuple(term_codes(right, naming))),
-            Formula("", ""),
-            source,
-        )
+        return printed(name, (left, right), self.names.whole, "", source)

@@ -9,9 +9,8 @@ from types import MappingProxyType
 from sifrc.derive.curvature.kinds import EXACT_WHEN, KINDS, Kind, kind_of
 from sifrc.derive.system import System
 from sifrc.errors import DerivationError
-from sifrc.ir.traverse import inputs_of
 from sifrc.operators.registry import BLOCK_OPERATORS
-from sifrc.report.book import Book, not_derived, symbol_of
+from sifrc.report.book import Book, meanings_of, not_derived, symbol_of
 from sifrc.report.elimination import STATUS
 from sifrc.report.grouping import Line
 from sifrc.report.layout import Symbol
@@ -52,50 +51,41 @@ _LABELS: Mapping[str, str] = MappingProxyType(
 """Family -> label of its rows, in the order in which they stand."""
 _ORDER = tuple(_LABELS)
 
-_MEANINGS: tuple[tuple[frozenset[str], str], ...] = tuple(
-    (frozenset(families), words)
-    for families, words in (
-        (
-            ("H", f"H{_BAR}"),
-            "H_k is the block of the pre-activation a_k for one sample, H̄_k that of the batch.",
-        ),
-        (
-            (f"H{_BAR}", "A", f"m{_BAR}"),
-            "H̄_k, A_k and symbols with a bar are means over the batch: what depends on the sample on the "
-            "right of their equations is averaged. The mean of diag(f) M diag(f) is M ∘ E[f fᵀ], as in "
-            "EA-CG(6).",
-        ),
-        (
-            ("ρ", f"ρ{_BAR}"),
-            "ρ_k is the diagonal of the residual term, that with the second derivative of F_k.",
-        ),
-        (
-            ("H°", f"H°{_BAR}"),
-            "The mark ° is for the block of the output with its negative eigenvalues; abs and positive part "
-            "act on eigenvalues.",
-        ),
-        (
-            ("E1",),
-            "E1_k is the second derivative by a_k and x_{k−1}, a state that later layers read too; E2_k "
-            "that by a_k and x_{k−2}, and so on.",
-        ),
-        (
-            ("J", "Jˣ", "M"),
-            "J_k = ∂a_n/∂a_k and Jˣ_k = ∂a_n/∂x_k; M is the block of a_n, and J_kᵀ M J_k that of a_k.",
-        ),
-        (("S", "T"), "S_k is ∂ℓ/∂x_k at the target of the kind, T_k that by a_k."),
-        (
-            ("Sᶜ", "Tᶜ"),
-            "The rows of Sᶜ_k are the derivatives of ℓ by x_k for every class (entry of a Gaussian), "
-            "times the root of its probability; those of Tᶜ_k by a_k.",
-        ),
-        (("x\u0303",), "t̃ is the class of the largest entry of x̃; ω is uniform between 0 and 1."),
-        (("ε",), "ε is standard normal."),
-        (("A", f"m{_BAR}"), "A_k and m̄_k are the second moment and the mean of the input of the layer k."),
-        (("∇²W",), "The blocks of the weights are over (i, j) and (l, m): rows and columns of W_k."),
-        (("BN",), "B is block-diagonal: the blocks of all weights and biases."),
-        (("h",), "h_k is the diagonal of H_k."),
-    )
+_MEANINGS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("H", f"H{_BAR}"), "H_k is the block of the pre-activation a_k for one sample, H̄_k that of the batch."),
+    (
+        (f"H{_BAR}", "A", f"m{_BAR}"),
+        "H̄_k, A_k and symbols with a bar are means over the batch: what depends on the sample on the "
+        "right of their equations is averaged. The mean of diag(f) M diag(f) is M ∘ E[f fᵀ], as in "
+        "EA-CG(6).",
+    ),
+    (("ρ", f"ρ{_BAR}"), "ρ_k is the diagonal of the residual term, that with the second derivative of F_k."),
+    (
+        ("H°", f"H°{_BAR}"),
+        "The mark ° is for the block of the output with its negative eigenvalues; abs and positive part "
+        "act on eigenvalues.",
+    ),
+    (
+        ("E1",),
+        "E1_k is the second derivative by a_k and x_{k−1}, a state that later layers read too; E2_k "
+        "that by a_k and x_{k−2}, and so on.",
+    ),
+    (
+        ("J", "Jˣ", "M"),
+        "J_k = ∂a_n/∂a_k and Jˣ_k = ∂a_n/∂x_k; M is the block of a_n, and J_kᵀ M J_k that of a_k.",
+    ),
+    (("S", "T"), "S_k is ∂ℓ/∂x_k at the target of the kind, T_k that by a_k."),
+    (
+        ("Sᶜ", "Tᶜ"),
+        "The rows of Sᶜ_k are the derivatives of ℓ by x_k for every class (entry of a Gaussian), "
+        "times the root of its probability; those of Tᶜ_k by a_k.",
+    ),
+    (("x\u0303",), "t̃ is the class of the largest entry of x̃; ω is uniform between 0 and 1."),
+    (("ε",), "ε is standard normal."),
+    (("A", f"m{_BAR}"), "A_k and m̄_k are the second moment and the mean of the input of the layer k."),
+    (("∇²W",), "The blocks of the weights are over (i, j) and (l, m): rows and columns of W_k."),
+    (("BN",), "B is block-diagonal: the blocks of all weights and biases."),
+    (("h",), "h_k is the diagonal of H_k."),
 )
 """Families, any of which calls for the words."""
 
@@ -132,12 +122,10 @@ class Legend:
 
     def notes(self, systems: Iterable[System]) -> tuple[str, ...]:
         """Sentences on the symbols of the systems that were not explained before."""
-        equations = [equation for system in systems for equation in system.equations]
-        used = {symbol.family for e in equations for symbol in (e.symbol, *inputs_of(e.value))}
-        found = {"E1" if _MIXED.fullmatch(family) else family for family in used}
-        new = [words for families, words in _MEANINGS if families & found and words not in self._said]
+        found = meanings_of(_MEANINGS, systems, lambda name: "E1" if _MIXED.fullmatch(name) else name)
+        new = tuple(words for words in found if words not in self._said)
         self._said.update(new)
-        return tuple(new)
+        return new
 
 
 def listed_kinds(spec: Spec) -> tuple[Kind, ...]:

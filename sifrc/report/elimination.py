@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from sifrc.derive.newton import Newton
+from sifrc.derive.newton import Newton, Step
 from sifrc.report.grouping import Names
 from sifrc.report.indices import NUMBERS, Naming, range_text
 from sifrc.report.prose import phrase_text
@@ -21,16 +21,7 @@ _VERBS = frozenset({"choose", "substitute"})
 
 def step_notes(newton: Newton, names: Names) -> tuple[str, ...]:
     """The steps in the order of the elimination, equal ones of several layers together."""
-    written = (
-        (
-            step.layer,
-            _sentence(
-                step.action, step.equations, _GRANULAR.sub(f"v[{step.layer}]", step.result), step.condition
-            ),
-        )
-        for step in newton.steps
-    )
-    merged = _merged(written, names)
+    merged = _merged(((step.layer, _sentence(step)) for step in newton.steps), names)
     return tuple(f"Step {number}{where}: {words}." for number, (words, where) in enumerate(merged, start=1))
 
 
@@ -43,12 +34,13 @@ def condition_notes(newton: Newton, names: Names) -> tuple[str, ...]:
     return tuple(f"Condition: {words}{where}." for words, where in _merged(written, names))
 
 
-def _sentence(action: str, equations: str, result: str, condition: str) -> str:
-    assumed = f", where {condition}" if condition else ""
-    if action in _VERBS:
-        used = f", from {equations}" if equations else ""
-        return f"{action} {result}{used}{assumed}"
-    return f"{action} {equations}: {result}{assumed}"
+def _sentence(step: Step) -> str:
+    result = _GRANULAR.sub(f"v[{step.layer}]", step.result)
+    assumed = f", where {step.condition}" if step.condition else ""
+    if step.action in _VERBS:
+        used = f", from {step.equations}" if step.equations else ""
+        return f"{step.action} {result}{used}{assumed}"
+    return f"{step.action} {step.equations}: {result}{assumed}"
 
 
 def _merged(written: Iterable[tuple[int, str]], names: Names) -> list[tuple[str, str]]:

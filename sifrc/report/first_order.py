@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from sifrc.ir import Input, Role
 from sifrc.ir.build import total
 from sifrc.model import Constraint
-from sifrc.report.book import Book, lines_of, symbol_of
+from sifrc.report.book import Book, derivative_line, lines_of
 from sifrc.report.grouping import Line
 from sifrc.report.indices import range_text
-from sifrc.report.layout import ZERO, Derivative, Function, Scalar, Symbol
+from sifrc.report.layout import Function, Scalar, Symbol
 from sifrc.report.sheet import Section
 from sifrc.scalar import ScalarFunction, is_zero
 from sifrc.spec.graph import size_text
@@ -131,13 +131,8 @@ def _adjoint(book: Book) -> Section:
     """∂L/∂x_k = 0, as it is and solved for b_k."""
     first = book.derived.first
     stationary = [
-        Line(
-            left=Derivative(Symbol("L"), symbol_of(c.state)),
-            values=(first.short(first.stationarity[c.index]),),
-            layer=c.index,
-            source="ESN(9)",
-            name="∂L/∂x = 0",
-            tail=(ZERO,),
+        derivative_line(
+            "L", c.state, first.short(first.stationarity[c.index]), c.index, "ESN(9)", "∂L/∂x = 0"
         )
         for c in book.model.constraints
     ]

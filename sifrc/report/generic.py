@@ -17,6 +17,7 @@ import sympy
 from sifrc.derive.groups import OWNER
 from sifrc.ir import (
     Add,
+    AlongAxis,
     Axis,
     CubicNewton,
     Delta,
@@ -25,11 +26,8 @@ from sifrc.ir import (
     Input,
     Join,
     LinearSolve,
-    LogSoftmax,
-    LogSumExp,
     Map,
     Operand,
-    Reduce,
     Role,
     Solve,
     Spectral,
@@ -99,11 +97,6 @@ def _(node: Input, layer: int, keys: Keys) -> str:
 
 
 @_key.register
-def _(node: Delta, layer: int, keys: Keys) -> str:
-    return "Delta"
-
-
-@_key.register
 def _(node: Join, layer: int, keys: Keys) -> str:
     return f"Join {len(node.sizes)}"
 
@@ -125,32 +118,15 @@ def _(node: Map, layer: int, keys: Keys) -> str:
     return f"Map {_function(node.function)} {node.orders} {len(node.out)} {operands}"
 
 
-@_key.register(LogSumExp)
-@_key.register(LogSoftmax)
-@_key.register(Reduce)
-def _(node: LogSumExp | LogSoftmax | Reduce, layer: int, keys: Keys) -> str:
-    kind = node.kind if isinstance(node, Reduce) else type(node).__name__
-    return f"{kind} {node.operand.axes.index(node.over)} {keys(node.operand)}"
+@_key.register
+def _(node: AlongAxis, layer: int, keys: Keys) -> str:
+    return f"{node.word} {node.operand.axes.index(node.over)} {keys(node.operand)}"
 
 
 @_key.register
-def _(node: Solve, layer: int, keys: Keys) -> str:
-    return f"Solve {keys(node.matrix)} {keys(node.rhs)}"
-
-
-@_key.register
-def _(node: Spectral, layer: int, keys: Keys) -> str:
-    return f"Spectral {node.kind} {keys(node.matrix)}"
-
-
-@_key.register
-def _(node: Sylvester, layer: int, keys: Keys) -> str:
-    return f"Sylvester {keys(node.left)} {keys(node.right)} {keys(node.rhs)}"
-
-
-@_key.register
-def _(node: CubicNewton, layer: int, keys: Keys) -> str:
-    return f"CubicNewton {node.unbounded} {[keys(child) for child in node.children()]}"
+def _(node: Delta | Solve | Spectral | Sylvester | CubicNewton, layer: int, keys: Keys) -> str:
+    how = node.kind if isinstance(node, Spectral) else getattr(node, "unbounded", "")
+    return f"{type(node).__name__} {how} {[keys(child) for child in node.children()]}"
 
 
 @_key.register

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from sifrc.ir import Add, Expr
+from sifrc.ir import Expr
+from sifrc.ir.normal import terms_of
 from sifrc.ir.traverse import inputs_of
 from sifrc.report.generic import generic_key
 from sifrc.report.indices import NUMBERS, Naming, range_text
@@ -126,28 +127,21 @@ def grouped(lines: Sequence[Line], names: Names) -> tuple[Group, ...]:
     for key, members in buckets.items():
         left, right = sides(members[0], names)
         naming = Naming("k", members[0].layer or 0)
-        # Sums that nobody reads to their end are not printed to be compared.
+        # Sums that nobody reads to their end are not written to be compared.
         shown = repr(key) if is_long(right) else text(right, naming)
-        printed = (text(left, naming), shown, members[0].source)
+        written = (text(left, naming), shown, members[0].source)
         if members[0].layer is None:
-            printed = (*printed[:2], f"{members[0].source} alone")
-        known = merged.get(printed)
-        merged[printed] = Group(
-            (*(known.lines if known else ()), *members),
-            *((known.left, known.right) if known else (left, right)),
-        )
+            written = (*written[:2], f"{members[0].source} alone")
+        known = merged.get(written) or Group((), left, right)
+        merged[written] = replace(known, lines=(*known.lines, *members))
     position = {id(line): number for number, line in enumerate(lines)}
     families = list(dict.fromkeys(_family(line.left) for line in lines))
-    return tuple(
-        sorted(
-            merged.values(),
-            key=lambda group: (
-                families.index(_family(group.lines[0].left)),
-                len(group.lines) == 1,
-                position[id(group.lines[0])],
-            ),
-        )
-    )
+
+    def place(group: Group) -> tuple[int, bool, int]:
+        first = group.lines[0]
+        return families.index(_family(first.left)), len(group.lines) == 1, position[id(first)]
+
+    return tuple(sorted(merged.values(), key=place))
 
 
 def _key(line: Line, names: Names) -> tuple[str, ...]:
@@ -155,22 +149,15 @@ def _key(line: Line, names: Names) -> tuple[str, ...]:
     left = text(line.left, Naming("k", layer))
     tail = tuple(text(part, Naming("k", layer)) for part in line.tail)
     scope = "all" if line.layer is None else "layer"
-    return (
-        scope,
-        left,
-        line.source,
-        *(generic_key(value, layer, names.shared) for value in line.values),
-        *tail,
-    )
+    values = (generic_key(value, layer, names.shared) for value in line.values)
+    return (scope, left, line.source, *values, *tail)
 
 
 def _family(left: Layout) -> str:
     """The left side without its index."""
-    return (
-        text(left, Naming("k", min(indices_of(left), default=0)))
-        if not isinstance(left, Symbol)
-        else left.family
-    )
+    if isinstance(left, Symbol):
+        return left.family
+    return text(left, Naming("k", min(indices_of(left), default=0)))
 
 
 def sides(line: Line, names: Names) -> tuple[Layout, Layout]:
@@ -209,15 +196,14 @@ def row_of(group: Group, names: Names) -> Row:
     """One printed line: generic with a range, or a boundary case."""
     first = group.lines[0]
     naming, members = naming_of(group, names)
-    return Row(
-        name=first.name,
-        left=Formula(text(group.left, naming), latex(group.left, naming)),
-        right=Formula(
-            text(group.right, naming), latex(group.right, naming), tuple(term_codes(group.right, naming))
-        ),
-        range=Formula(members, range_latex(members)),
-        source=first.source,
-    )
+    return printed(first.name, (group.left, group.right), naming, members, first.source)
+
+
+def printed(name: str, sides: tuple[Layout, Layout], naming: Naming, members: str, source: str) -> Row:
+    """An equation as text and as LaTeX; ``members`` is the range of the layers that it holds for."""
+    left, right = (Formula(text(side, naming), latex(side, naming)) for side in sides)
+    right = replace(right, pieces=tuple(term_codes(sides[1], naming)))
+    return Row(name, left, right, Formula(members, range_latex(members)), source)
 
 
 def total_over_layers(
@@ -230,9 +216,8 @@ def total_over_layers(
         names: of the model.
         rewrite: may abbreviate a term, given the family and the index of its multiplier.
     """
-    terms = expr.terms if isinstance(expr, Add) else ((Fraction(1), expr),)
     buckets: dict[tuple[str, Fraction, str], list[tuple[int, Expr]]] = {}
-    for factor, own in terms:
+    for factor, own in terms_of(expr):
         family, anchor = _anchor(own)
         term = rewrite(own, family, anchor)
         buckets.setdefault((family, factor, generic_key(term, anchor, names.shared)), []).append(

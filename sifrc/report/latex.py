@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import singledispatch
+from types import MappingProxyType
 
 import sympy
 
@@ -34,8 +35,8 @@ from sifrc.report.layout import (
     Total,
     Transpose,
 )
+from sifrc.report.style import ATOM_LEVEL, PRODUCT_LEVEL, Style
 from sifrc.report.symbols import symbol_latex
-from sifrc.report.text import ATOM_LEVEL, HADAMARD_LEVEL, PRODUCT_LEVEL, level_of
 from sifrc.scalar import latex as scalar_latex
 
 __all__ = ["latex", "range_latex", "term_codes"]
@@ -68,19 +69,7 @@ def term_codes(layout: Layout, naming: Naming) -> list[str]:
     if isinstance(layout, Equal):
         first, *rest = layout.parts
         return [*term_codes(first, naming), *(f"= {_latex(part, naming)}" for part in rest)]
-    if not isinstance(layout, Sum):
-        return [_latex(layout, naming)]
-    pieces: list[str] = []
-    for factor, term in layout.terms:
-        sign = ("-" if factor < 0 else "+") if pieces else ("-" if factor < 0 else "")
-        size = abs(factor)
-        body = _within(term, naming, HADAMARD_LEVEL if size == 1 else PRODUCT_LEVEL)
-        if isinstance(term, Constant) and term.name == "1":
-            body = _number(size)
-        elif size != 1:
-            body = rf"{_number(size)} \, {body}"
-        pieces.append(f"{sign} {body}" if pieces else f"{sign}{body}")
-    return pieces
+    return _STYLE.terms(layout, naming) if isinstance(layout, Sum) else [_latex(layout, naming)]
 
 
 def _number(value: Fraction) -> str:
@@ -89,11 +78,6 @@ def _number(value: Fraction) -> str:
     if value.denominator > 10_000:
         return f"{float(value):.6g}"
     return rf"\tfrac{{{value.numerator}}}{{{value.denominator}}}"
-
-
-def _within(layout: Layout, naming: Naming, level: int) -> str:
-    body = _latex(layout, naming)
-    return body if level_of(layout) >= level else rf"\left( {body} \right)"
 
 
 def _raised(layout: Layout, naming: Naming) -> str:
@@ -108,7 +92,28 @@ def _index(index: int, naming: Naming) -> str:
 
 @singledispatch
 def _latex(layout: Layout, naming: Naming) -> str:
-    raise TypeError(f"no LaTeX for {type(layout).__name__}")
+    return _STYLE.by_pattern(layout, naming)
+
+
+_STYLE = Style(
+    name="LaTeX",
+    write=_latex,
+    brackets=r"\left( {} \right)",
+    number=_number,
+    minus="-",
+    times=r" \, ",
+    patterns=MappingProxyType(
+        {
+            Diagonal: r"\operatorname{{diag}}\left( {operand} \right)",
+            Inner: r"\left\langle {left}, {right} \right\rangle",
+            CubeRoot: r"\left| {operand} \right|^{{1/3}}",
+            Mean: r"\operatorname{{mean}}_{{p}}\left( {operand} \right)",
+            Derivative: r"\frac{{\partial {of}}}{{\partial {by}}}",
+            Solved: r"{rhs} \quad \text{{for }} {unknown} \text{{ by {by}}}",
+        }
+    ),
+)
+_within = _STYLE.within
 
 
 @_latex.register
@@ -171,40 +176,15 @@ def _(layout: Quotient, naming: Naming) -> str:
 
 
 @_latex.register
-def _(layout: Transpose, naming: Naming) -> str:
-    return rf"{_raised(layout.operand, naming)}^{{\top}}"
-
-
-@_latex.register
-def _(layout: Inverse, naming: Naming) -> str:
-    return f"{_raised(layout.operand, naming)}^{{-1}}"
-
-
-@_latex.register
-def _(layout: Diagonal, naming: Naming) -> str:
-    return rf"\operatorname{{diag}}\left( {_latex(layout.operand, naming)} \right)"
-
-
-@_latex.register
-def _(layout: Inner, naming: Naming) -> str:
-    left, right = _latex(layout.left, naming), _latex(layout.right, naming)
-    return rf"\left\langle {left}, {right} \right\rangle"
+def _(layout: Transpose | Inverse, naming: Naming) -> str:
+    mark = r"\top" if isinstance(layout, Transpose) else "-1"
+    return f"{_raised(layout.operand, naming)}^{{{mark}}}"
 
 
 @_latex.register
 def _(layout: Norm, naming: Naming) -> str:
     mark = {"2": "", "squared": "^{2}", "cubed": "^{3}", "max": r"_{\infty}"}[layout.kind]
     return rf"\left\| {_latex(layout.operand, naming)} \right\|{mark}"
-
-
-@_latex.register
-def _(layout: CubeRoot, naming: Naming) -> str:
-    return rf"\left| {_latex(layout.operand, naming)} \right|^{{1/3}}"
-
-
-@_latex.register
-def _(layout: Mean, naming: Naming) -> str:
-    return rf"\operatorname{{mean}}_{{p}}\left( {_latex(layout.operand, naming)} \right)"
 
 
 @_latex.register
@@ -224,19 +204,8 @@ def _(layout: Indexed, naming: Naming) -> str:
 
 
 @_latex.register
-def _(layout: Derivative, naming: Naming) -> str:
-    return rf"\frac{{\partial {_latex(layout.of, naming)}}}{{\partial {_latex(layout.by, naming)}}}"
-
-
-@_latex.register
 def _(layout: Equal, naming: Naming) -> str:
     return " = ".join(_latex(part, naming) for part in layout.parts)
-
-
-@_latex.register
-def _(layout: Solved, naming: Naming) -> str:
-    rhs, unknown = _latex(layout.rhs, naming), _latex(layout.unknown, naming)
-    return rf"{rhs} \quad \text{{for }} {unknown} \text{{ by {layout.by}}}"
 
 
 @_latex.register

@@ -6,9 +6,8 @@ relative to the output n. Shifting a layout by one layer is therefore a change o
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeAlias
 
@@ -247,7 +246,7 @@ def sum_of(terms: Terms) -> Layout:
 
     Example:
         >>> sum_of(((Fraction(1), Symbol("x", 1)),))
-        Symbol(family='x', index=1)
+        Symbol(family='x', index=1, fixed=False)
         >>> sum_of(())
         Constant(name='0')
     """
@@ -307,7 +306,7 @@ def _with_parts(layout: Layout, change: Callable[[Layout], Layout]) -> dict[str,
             return tuple(mapped(item) for item in value)
         return value
 
-    return {f.name: mapped(getattr(layout, f.name)) for f in fields(layout)}  # type: ignore[arg-type]
+    return {name: mapped(value) for name, value in vars(layout).items()}
 
 
 def indices_of(layout: Layout) -> frozenset[int]:
@@ -327,19 +326,13 @@ def children_of(layout: Layout) -> Iterator[Layout]:
     """The direct parts; none of a sum with a bound index."""
     if isinstance(layout, Total):
         return
-    kind: Any = type(layout)
-    stack: list[Any] = [getattr(layout, name) for name in reversed(_field_names(kind))]
+    stack: list[Any] = [*reversed(vars(layout).values())]
     while stack:
         value = stack.pop()
         if isinstance(value, Layout):
             yield value
         elif isinstance(value, tuple):
             stack.extend(reversed(value))
-
-
-@functools.cache
-def _field_names(kind: type[Any]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
 
 
 def _indices(layout: Layout) -> Iterator[int]:

@@ -216,13 +216,8 @@ def _(expr: Map, context: Notation) -> Layout:
 
 
 @_matrix.register
-def _(expr: LogSumExp, context: Notation) -> Layout:
-    return Named("logsumexp", (_matrix(expr.operand, context),))
-
-
-@_matrix.register
-def _(expr: LogSoftmax, context: Notation) -> Layout:
-    return Named("log softmax", (_matrix(expr.operand, context),))
+def _(expr: LogSumExp | LogSoftmax, context: Notation) -> Layout:
+    return Named(expr.word, (_matrix(expr.operand, context),))
 
 
 @_matrix.register

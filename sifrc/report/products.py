@@ -7,8 +7,8 @@ diagonal ones between them, two in different trees an outer product, none a scal
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from sifrc.ir import Axis
 from sifrc.report.layout import (
@@ -59,15 +59,11 @@ class _Edge:
 
     def matrix(self, rows: Axis, layer: int) -> Layout:
         """The matrix with the given node counting its rows."""
-        own = (
-            self.parts[0]
-            if len(self.parts) == 1
-            else Hadamard(tuple(ordered_factors(list(self.parts), layer)))
-        )
+        own = _entrywise(self.parts, layer)
         symmetric = isinstance(own, Symbol) and own.family in _SYMMETRIC
         if own == IDENTITY or symmetric or rows == self.rows:
             return own
-        return own.operand if isinstance(own, Transpose) else Transpose(own)
+        return _transposed(own)
 
 
 @dataclass
@@ -82,22 +78,14 @@ class _Graph:
     def add(self, factor: Factor) -> None:
         labels = factor.labels
         if len(labels) == 1:
-            (self.divisors if factor.divides else self.vectors).setdefault(labels[0], []).append(
-                factor.layout
-            )
+            own = self.divisors if factor.divides else self.vectors
+            own.setdefault(labels[0], []).append(factor.layout)
             self.vectors.setdefault(labels[0], [])
         elif len(labels) == 2 and labels[0] != labels[1] and not factor.divides:
             rows, columns = labels
-            known = self.edges.get(frozenset(labels))
-            own = factor.layout
-            if known is not None and known.rows != rows:
-                own = own.operand if isinstance(own, Transpose) else Transpose(own)
-            edge = (
-                _Edge(rows, columns, (own,))
-                if known is None
-                else _Edge(known.rows, known.columns, (*known.parts, own))
-            )
-            self.edges[frozenset(labels)] = edge
+            edge = self.edges.get(frozenset(labels)) or _Edge(rows, columns, ())
+            part = factor.layout if edge.rows == rows else _transposed(factor.layout)
+            self.edges[frozenset(labels)] = replace(edge, parts=(*edge.parts, part))
             for label in labels:
                 self.vectors.setdefault(label, [])
         else:
@@ -136,18 +124,15 @@ class _Graph:
         return factors
 
     def vector_at(self, node: Axis, skip: Iterable[_Edge] = ()) -> Layout:
-        factors = ordered_factors(self.factors_at(node, skip), self.layer)
-        above = ONES if not factors else factors[0] if len(factors) == 1 else Hadamard(tuple(factors))
+        factors = self.factors_at(node, skip)
+        above = _entrywise(factors, self.layer) if factors else ONES
         below = self.divisors.get(node)
-        if not below:
-            return above
-        divisor = below[0] if len(below) == 1 else Hadamard(tuple(ordered_factors(below, self.layer)))
-        return Quotient(above, divisor, entrywise=True)
+        return Quotient(above, _entrywise(below, self.layer), entrywise=True) if below else above
 
     def scalar(self, component: set[Axis]) -> Layout:
         """A product without a free label, from the node that gives the shortest text."""
         if len(component) == 2 and not any(self.vectors[node] or node in self.divisors for node in component):
-            (edge,) = (self.edges[frozenset(component)],)
+            edge = self.edges[frozenset(component)]
             if len(edge.parts) > 1:
                 return self.inner(list(edge.parts))
         written = [self._scalar_at(node) for node in component]
@@ -164,24 +149,16 @@ class _Graph:
         if len(factors) == 2 and factors[0] == factors[1]:
             return Norm(factors[0], "squared")
         *first, last = ordered_inner(factors, self.layer)
-        left = first[0] if len(first) == 1 else Hadamard(tuple(ordered_factors(first, self.layer)))
-        return Inner(left, last)
+        return Inner(_entrywise(first, self.layer), last)
 
     def matrix(self, rows: Axis, columns: Axis) -> Layout:
         """A product with two free labels in one tree."""
         path = self._path(rows, columns)
-        (*_,) = path
         if len(path) == 1 and path[0].parts == (IDENTITY,):
-            factors = ordered_factors(
-                [*self.factors_at(rows, path), *self.factors_at(columns, path)], self.layer
-            )
+            factors = [*self.factors_at(rows, path), *self.factors_at(columns, path)]
             if rows in self.divisors or columns in self.divisors:
                 raise NoMatrixForm("a diagonal matrix with quotients")
-            return (
-                Diagonal(factors[0] if len(factors) == 1 else Hadamard(tuple(factors)))
-                if factors
-                else IDENTITY
-            )
+            return Diagonal(_entrywise(factors, self.layer)) if factors else IDENTITY
         pieces: list[Layout] = []
         node = rows
         for edge in [*path, None]:
@@ -200,6 +177,15 @@ class _Graph:
                 return path
             stack += [(edge.other(node), [*path, edge]) for edge in self.around(node) if edge not in path]
         raise NoMatrixForm("labels in different trees")
+
+
+def _entrywise(factors: Sequence[Layout], layer: int) -> Layout:
+    """One factor, or the entrywise product of several in their order."""
+    return factors[0] if len(factors) == 1 else Hadamard(tuple(ordered_factors(list(factors), layer)))
+
+
+def _transposed(matrix: Layout) -> Layout:
+    return matrix.operand if isinstance(matrix, Transpose) else Transpose(matrix)
 
 
 def _chain(factors: list[Layout]) -> Layout:
@@ -235,7 +221,6 @@ def matrix_product(factors: list[Factor], out: tuple[Axis, ...], layer: int) -> 
     components = graph.components()
     home = {label: next((c for c in components if label in c), None) for label in out}
     scalars += [graph.scalar(c) for c in components if not c & set(out)]
-    tensor: list[Layout] = []
     if len(out) == 2 and home[out[0]] is not None and home[out[0]] is home[out[1]]:
         tensor = [graph.matrix(*out)]
     else:
@@ -243,7 +228,4 @@ def matrix_product(factors: list[Factor], out: tuple[Axis, ...], layer: int) -> 
         if len(tensor) == 2:
             tensor[1] = Transpose(tensor[1])
     above = _chain([*ordered_scalars(scalars, layer), *tensor]) if scalars or tensor else ONE
-    if not divisors:
-        return above
-    below = ordered_scalars(divisors, layer)
-    return Quotient(above, _chain(below))
+    return Quotient(above, _chain(ordered_scalars(divisors, layer))) if divisors else above

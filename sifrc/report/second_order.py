@@ -6,10 +6,10 @@ from fractions import Fraction
 
 from sifrc.derive.shaped import GRADIENT
 from sifrc.derive.system import abbreviate
-from sifrc.ir import Expr
-from sifrc.report.book import Book, lines_of, symbol_of
+from sifrc.ir import Expr, Input
+from sifrc.report.book import Book, derivative_line, lines_of, symbol_of
 from sifrc.report.grouping import Line
-from sifrc.report.layout import ZERO, Derivative, Symbol, sum_of
+from sifrc.report.layout import ZERO, Layout, Symbol, sum_of
 from sifrc.report.sheet import Section
 
 __all__ = ["gauss_newton_section", "second_order_sections"]
@@ -40,38 +40,24 @@ def _tetrad(book: Book) -> list[Line]:
     """Derivatives of the Sifrian as they are, before anything is solved."""
     second, model = book.derived.second, book.model
 
-    def short(expr: Expr) -> Expr:
-        return abbreviate([expr], second.names)[0]
-
     lines: list[Line] = []
+
+    def put(number: int, by: Input, value: Expr, layer: int, right: Layout = ZERO) -> None:
+        short = abbreviate([value], second.names)[0]
+        source, name = f"ESN(16.{number})", f"Sifrian ({number})"
+        lines.append(derivative_line("S", by, short, layer, source, name, right))
+
     for number, place in ((1, 0), (2, 1)):
         for owned in model.parameters:
             pairs = GRADIENT.pairs(owned)
             if place < len(pairs):
                 symbol, gradient = pairs[place]
-                lines.append(
-                    Line(
-                        left=Derivative(Symbol("S"), symbol_of(symbol)),
-                        values=(short(second.by_parameter[symbol]),),
-                        layer=owned.index,
-                        source=f"ESN(16.{number})",
-                        name=f"Sifrian ({number})",
-                        tail=(sum_of(((Fraction(-1), symbol_of(gradient)),)),),
-                    )
-                )
+                minus = sum_of(((Fraction(-1), symbol_of(gradient)),))
+                put(number, symbol, second.by_parameter[symbol], owned.index, minus)
     for number, nodes in ((3, second.by_state), (4, second.by_adjoint)):
         for c in model.constraints:
             by = c.state if number == 3 else book.derived.first.adjoints[c.index]
-            lines.append(
-                Line(
-                    left=Derivative(Symbol("S"), symbol_of(by)),
-                    values=(short(nodes[c.index]),),
-                    layer=c.index,
-                    source=f"ESN(16.{number})",
-                    name=f"Sifrian ({number})",
-                    tail=(ZERO,),
-                )
-            )
+            put(number, by, nodes[c.index], c.index)
     return lines
 
 

@@ -111,10 +111,7 @@ class EquationSheet:
         Raises:
             KeyError: there is none.
         """
-        for section in self.sections:
-            if section.title == title:
-                return section
-        raise KeyError(title)
+        return {section.title: section for section in reversed(self.sections)}[title]
 
     def text(self, width: int = 120) -> str:
         """The equations in aligned columns: name, equation, range, source.

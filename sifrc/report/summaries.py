@@ -9,12 +9,12 @@ from itertools import permutations
 
 from sifrc.derive.summaries import Summaries
 from sifrc.derive.system import Equation, System
-from sifrc.ir import Add, Axis, Einsum, Expr, Input
+from sifrc.ir import Axis, Einsum, Expr, Input
 from sifrc.ir.build import add, einsum
-from sifrc.ir.traverse import inputs_of
+from sifrc.ir.normal import terms_of
 from sifrc.methods.grouped_newton import GroupedNewton
 from sifrc.operators.summaries import SUMMARY
-from sifrc.report.book import Book, symbol_of
+from sifrc.report.book import Book, meanings_of, symbol_of
 from sifrc.report.grouping import Line
 from sifrc.report.indices import Naming
 from sifrc.report.layout import Indexed, Layout, Named, Sum, sum_of
@@ -30,44 +30,38 @@ SUMMARIES = "Summaries along a direction (grouped Newton, GN3)"
 _SYMMETRIC = "sym"
 _TENSOR = "T̄"
 
-_MEANINGS: tuple[tuple[frozenset[str], str], ...] = tuple(
-    (frozenset(families), words)
-    for families, words in (
-        (
-            ("1W", "1β"),
-            "1W_k and 1β_k are the vectors that are 1 at the group of W_k and of β_k, else 0.",
-        ),
-        (
-            ("N°", "η°"),
-            "Every number is a group: N°_k and η°_k have for each group the direction with its entry alone.",
-        ),
-        (
-            ("Nx", "Nᵀy"),
-            "(Nx)_k is what N_k moves a_k by, (Nᵀy)_k what it pulls back to x_{k−1}, (Nᵀy2)_k to x_{k−2}, "
-            "and so on.",
-        ),
-        (
-            ("ẋ",),
-            "Rows of ȧ_k and ẋ_k are the tangents of the groups, of ä_k and ẍ_k the second-order ones along "
-            "each group, of ḃ_k and ẏ_k those of the adjoints.",
-        ),
-        (
-            ("ċ",),
-            "ċ_n and c̈_n are ẋ_n and ẍ_n about their mean by the softmax: what all logits have in common "
-            "changes no derivative of log Σ exp from the second on.",
-        ),
-        (
-            ("ḡ",),
-            "ḡ_s, H̿_st and T̄_stv are the first, second and third differentials of ℓ_R along u_s, u_t and "
-            "u_v, and D̄_s is T̄_sss; H̿ is the H̄ of GN3. They come from the Lagrangian with a_k and y_k in it: "
-            "ḡ∑_k, H̿∑_k, D̄∑_k and T̄∑_k are sums over its terms up to the layer k.",
-        ),
-        (
-            ("H̿",),
-            "H̿ and D̄ are differentials at fixed multipliers, with tangents of the states alone; T̄ has "
-            "first-order tangents of states and adjoints (2n + 1 rule).",
-        ),
-    )
+_MEANINGS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("1W", "1β"), "1W_k and 1β_k are the vectors that are 1 at the group of W_k and of β_k, else 0."),
+    (
+        ("N°", "η°"),
+        "Every number is a group: N°_k and η°_k have for each group the direction with its entry alone.",
+    ),
+    (
+        ("Nx", "Nᵀy"),
+        "(Nx)_k is what N_k moves a_k by, (Nᵀy)_k what it pulls back to x_{k−1}, (Nᵀy2)_k to x_{k−2}, "
+        "and so on.",
+    ),
+    (
+        ("ẋ",),
+        "Rows of ȧ_k and ẋ_k are the tangents of the groups, of ä_k and ẍ_k the second-order ones along "
+        "each group, of ḃ_k and ẏ_k those of the adjoints.",
+    ),
+    (
+        ("ċ",),
+        "ċ_n and c̈_n are ẋ_n and ẍ_n about their mean by the softmax: what all logits have in common "
+        "changes no derivative of log Σ exp from the second on.",
+    ),
+    (
+        ("ḡ",),
+        "ḡ_s, H̿_st and T̄_stv are the first, second and third differentials of ℓ_R along u_s, u_t and "
+        "u_v, and D̄_s is T̄_sss; H̿ is the H̄ of GN3. They come from the Lagrangian with a_k and y_k in it: "
+        "ḡ∑_k, H̿∑_k, D̄∑_k and T̄∑_k are sums over its terms up to the layer k.",
+    ),
+    (
+        ("H̿",),
+        "H̿ and D̄ are differentials at fixed multipliers, with tangents of the states alone; T̄ has "
+        "first-order tangents of states and adjoints (2n + 1 rule).",
+    ),
 )
 """Families, any of which calls for the words."""
 
@@ -87,15 +81,8 @@ def summary_section(book: Book) -> Section:
         last = max((n for n, other in enumerate(lines) if other.name == line.name), default=-1)
         lines.insert(last + 1, line)
     systems = [system for _, system in table]
-    notes = (_groups(summaries), *_meanings(systems), *_symmetric_note(lines))
+    notes = (_groups(summaries), *meanings_of(_MEANINGS, systems), *_symmetric_note(lines))
     return Section(SUMMARIES, book.rows(lines), notes)
-
-
-def _meanings(systems: Iterable[System]) -> tuple[str, ...]:
-    """Sentences on the symbols of the systems."""
-    equations = [equation for system in systems for equation in system.equations]
-    used = {symbol.family for e in equations for symbol in (e.symbol, *inputs_of(e.value))}
-    return tuple(words for families, words in _MEANINGS if families & used)
 
 
 def _labelled(summaries: Summaries) -> list[tuple[str, System]]:
@@ -187,7 +174,7 @@ def _orbits(
     """
     carried: list[tuple[Fraction, Input]] = []
     left: dict[Einsum, Fraction] = {}
-    for factor, term in value.terms if isinstance(value, Add) else ((Fraction(1), value),):
+    for factor, term in terms_of(value):
         if isinstance(term, Input):
             carried.append((factor, term))
             continue

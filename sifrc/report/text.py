@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import singledispatch
+from types import MappingProxyType
 
 import sympy
 
@@ -34,28 +35,13 @@ from sifrc.report.layout import (
     Total,
     Transpose,
 )
+from sifrc.report.style import ATOM_LEVEL, PRODUCT_LEVEL, Style
 from sifrc.report.symbols import symbol_text
 from sifrc.scalar import unicode
 
-__all__ = ["SUM_LEVEL", "level_of", "number_text", "text"]
-
-SUM_LEVEL, HADAMARD_LEVEL, PRODUCT_LEVEL, ATOM_LEVEL = range(4)
+__all__ = ["number_text", "text"]
 
 _CONSTANTS = {"ones": "𝟏", "identity": "I"}
-
-
-def level_of(layout: Layout) -> int:
-    """How tightly a piece binds."""
-    if isinstance(layout, Sum | Equal | Minimiser):
-        return SUM_LEVEL
-    if isinstance(layout, Hadamard) or (isinstance(layout, Quotient) and layout.entrywise):
-        return HADAMARD_LEVEL
-    if isinstance(layout, Product | Quotient | Contraction | Total):
-        return PRODUCT_LEVEL
-    if isinstance(layout, Scalar):
-        simple = layout.expression.is_Symbol or isinstance(layout.expression, sympy.Function)
-        return ATOM_LEVEL if simple else SUM_LEVEL
-    return ATOM_LEVEL
 
 
 def number_text(value: Fraction) -> str:
@@ -81,18 +67,34 @@ def text(layout: Layout, naming: Naming = NUMBERS) -> str:
     return _text(layout, naming)
 
 
-def _within(layout: Layout, naming: Naming, level: int) -> str:
-    body = _text(layout, naming)
-    return body if level_of(layout) >= level else f"({body})"
-
-
 def _subscript(index: str) -> str:
     return f"_{index}" if len(index) == 1 or index.isdigit() else f"_{{{index}}}"
 
 
 @singledispatch
 def _text(layout: Layout, naming: Naming) -> str:
-    raise TypeError(f"no text for {type(layout).__name__}")
+    return _STYLE.by_pattern(layout, naming)
+
+
+_STYLE = Style(
+    name="text",
+    write=_text,
+    brackets="({})",
+    number=number_text,
+    minus="−",
+    times=" ",
+    patterns=MappingProxyType(
+        {
+            Diagonal: "diag({operand})",
+            Inner: "⟨{left}, {right}⟩",
+            CubeRoot: "|{operand}|^⅓",
+            Mean: "mean_p({operand})",
+            Derivative: "∂{of}/∂{by}",
+            Solved: "{rhs}, for {unknown} by {by}",
+        }
+    ),
+)
+_within = _STYLE.within
 
 
 @_text.register
@@ -149,18 +151,7 @@ def _single_parentheses(line: str) -> str:
 
 @_text.register
 def _(layout: Sum, naming: Naming) -> str:
-    out = ""
-    for factor, term in layout.terms:
-        out += (" − " if factor < 0 else " + ") if out else ("−" if factor < 0 else "")
-        size = abs(factor)
-        body = _within(term, naming, HADAMARD_LEVEL if size == 1 else PRODUCT_LEVEL)
-        if size == 1:
-            out += body
-        elif isinstance(term, Constant) and term.name == "1":
-            out += number_text(size)
-        else:
-            out += f"{number_text(size)} {body}"
-    return out
+    return " ".join(_STYLE.terms(layout, naming))
 
 
 @_text.register
@@ -181,39 +172,14 @@ def _(layout: Quotient, naming: Naming) -> str:
 
 
 @_text.register
-def _(layout: Transpose, naming: Naming) -> str:
-    return f"{_within(layout.operand, naming, ATOM_LEVEL)}ᵀ"
-
-
-@_text.register
-def _(layout: Inverse, naming: Naming) -> str:
-    return f"{_within(layout.operand, naming, ATOM_LEVEL)}⁻¹"
-
-
-@_text.register
-def _(layout: Diagonal, naming: Naming) -> str:
-    return f"diag({_text(layout.operand, naming)})"
-
-
-@_text.register
-def _(layout: Inner, naming: Naming) -> str:
-    return f"⟨{_text(layout.left, naming)}, {_text(layout.right, naming)}⟩"
+def _(layout: Transpose | Inverse, naming: Naming) -> str:
+    return f"{_within(layout.operand, naming, ATOM_LEVEL)}{'ᵀ' if isinstance(layout, Transpose) else '⁻¹'}"
 
 
 @_text.register
 def _(layout: Norm, naming: Naming) -> str:
     mark = {"2": "", "squared": "²", "cubed": "³", "max": "_∞"}[layout.kind]
     return f"‖{_text(layout.operand, naming)}‖{mark}"
-
-
-@_text.register
-def _(layout: CubeRoot, naming: Naming) -> str:
-    return f"|{_text(layout.operand, naming)}|^⅓"
-
-
-@_text.register
-def _(layout: Mean, naming: Naming) -> str:
-    return f"mean_p({_text(layout.operand, naming)})"
 
 
 @_text.register
@@ -233,18 +199,8 @@ def _(layout: Indexed, naming: Naming) -> str:
 
 
 @_text.register
-def _(layout: Derivative, naming: Naming) -> str:
-    return f"∂{_text(layout.of, naming)}/∂{_text(layout.by, naming)}"
-
-
-@_text.register
 def _(layout: Equal, naming: Naming) -> str:
     return " = ".join(_text(part, naming) for part in layout.parts)
-
-
-@_text.register
-def _(layout: Solved, naming: Naming) -> str:
-    return f"{_text(layout.rhs, naming)}, for {_text(layout.unknown, naming)} by {layout.by}"
 
 
 @_text.register

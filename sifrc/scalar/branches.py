@@ -16,6 +16,7 @@ SymPy's ``Abs``, ``sign``, ``Max``, ``Min`` and ``Heaviside`` differentiate into
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import sympy
@@ -241,20 +242,11 @@ def normalize(expression: Expr) -> Expr:
         >>> normalize(sympy.sqrt(x**2))
         absolute(x)
     """
-
-    def fold(rule: Any) -> Any:
-        def apply(*arguments: Expr) -> Expr:
-            result = arguments[0]
-            for argument in arguments[1:]:
-                result = rule(result, argument)
-            return result
-
-        return apply
-
     if not expression.has(Abs, sympy_sign, Max, Min, Heaviside):
         return expression
     expression = expression.replace(Abs, absolute).replace(sympy_sign, signum)
-    expression = expression.replace(Max, fold(maximum)).replace(Min, fold(minimum))
+    expression = expression.replace(Max, lambda *values: reduce(maximum, values))
+    expression = expression.replace(Min, lambda *values: reduce(minimum, values))
     return expression.replace(Heaviside, lambda x, *_: where(x > 0, S.One, S.Zero))
 
 

@@ -12,7 +12,6 @@ and a boundary belongs to the domain. ``where`` takes the second branch where it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from fractions import Fraction
 from functools import singledispatch
 from types import MappingProxyType
@@ -24,7 +23,17 @@ from sympy.core.relational import Relational
 from sifrc.scalar.branches import comparison, settled, substituted, where
 from sifrc.scalar.primitives import log1p, undefined
 from sifrc.scalar.stable import stabilize
-from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
+from sifrc.spec.expression import (
+    Binary,
+    Call,
+    Compare,
+    Expression,
+    Name,
+    Negative,
+    Number,
+    children,
+    with_children,
+)
 
 __all__ = ["Domain", "enforced", "guarded", "missing", "with_conditions", "written"]
 
@@ -59,21 +68,13 @@ def with_conditions(tree: Expression, build: Build, values: Mapping[Symbol, Expr
     context = _Context(build, values)
 
     def rebuilt(node: Expression) -> Expression:
-        match node:
-            case Negative(operand=operand):
-                return replace(node, operand=rebuilt(operand))
-            case Binary(left=left, right=right) | Compare(left=left, right=right):
-                return replace(node, left=rebuilt(left), right=rebuilt(right))
-            case Call(function="where", arguments=(Compare() as condition, chosen, otherwise)):
-                other = rebuilt(otherwise)
-                whole = replace(node, arguments=(rebuilt(condition), rebuilt(chosen), other))
+        whole = with_children(node, rebuilt)
+        match node, whole:
+            case Call(function="where", arguments=(Compare() as condition, *_)), Call(arguments=(*_, other)):
                 for part, least in _unasked(condition, context):
                     test = Compare(">=", part, Number(Fraction(least)), condition.location)
                     whole = Call("where", (test, whole, other), node.location)
-                return whole
-            case Call(arguments=arguments):
-                return replace(node, arguments=tuple(map(rebuilt, arguments)))
-        return node
+        return whole
 
     return rebuilt(tree)
 
@@ -136,20 +137,9 @@ def _written(tree: Expression, context: _Context) -> Domain:
     raise TypeError(f"no domain of {type(tree).__name__}")
 
 
-@_written.register(Number)
-@_written.register(Name)
-def _(tree: Number | Name, context: _Context) -> Domain:
-    return ()
-
-
 @_written.register
-def _(tree: Negative, context: _Context) -> Domain:
-    return _written(tree.operand, context)
-
-
-@_written.register
-def _(tree: Compare, context: _Context) -> Domain:
-    return context.all_of((tree.left, tree.right))
+def _(tree: Number | Name | Negative | Compare, context: _Context) -> Domain:
+    return context.all_of(children(tree))
 
 
 @_written.register

@@ -67,18 +67,14 @@ def _elementwise(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
     return ufunc
 
 
+_ALIKE = (sympy.exp, sympy.sin, sympy.cos, sympy.tan, sympy.sinh, sympy.cosh, sympy.tanh)
+"""Functions that have the same name in SymPy, NumPy and mpmath."""
+
 _FUNCTIONS: Mapping[str, Mapping[type[Expr], Callable[..., Array]]] = MappingProxyType(
     {
         "numpy": MappingProxyType(
-            {
-                sympy.exp: np.exp,
-                sympy.log: np.log,
-                sympy.sin: np.sin,
-                sympy.cos: np.cos,
-                sympy.tan: np.tan,
-                sympy.sinh: np.sinh,
-                sympy.cosh: np.cosh,
-                sympy.tanh: np.tanh,
+            {kind: getattr(np, kind.__name__) for kind in (sympy.log, *_ALIKE)}
+            | {
                 sympy.asinh: np.arcsinh,
                 sympy.atan: np.arctan,
                 sympy.erf: _special("erf"),
@@ -96,24 +92,16 @@ _FUNCTIONS: Mapping[str, Mapping[type[Expr], Callable[..., Array]]] = MappingPro
         ),
         "mpmath": MappingProxyType(
             {
-                sympy.exp: _elementwise(mpmath.exp),
+                kind: _elementwise(getattr(mpmath, kind.__name__))
+                for kind in (*_ALIKE, sympy.asinh, sympy.atan, sympy.erf)
+            }
+            | {
+                kind: _elementwise(kind.number)
+                for kind in (p.erfc, p.expm1, p.sigmoid, p.softplus, p.absolute, p.signum)
+            }
+            | {
                 sympy.log: _elementwise(_real(mpmath.log)),
-                sympy.sin: _elementwise(mpmath.sin),
-                sympy.cos: _elementwise(mpmath.cos),
-                sympy.tan: _elementwise(mpmath.tan),
-                sympy.sinh: _elementwise(mpmath.sinh),
-                sympy.cosh: _elementwise(mpmath.cosh),
-                sympy.tanh: _elementwise(mpmath.tanh),
-                sympy.asinh: _elementwise(mpmath.asinh),
-                sympy.atan: _elementwise(mpmath.atan),
-                sympy.erf: _elementwise(mpmath.erf),
-                p.erfc: _elementwise(p.erfc.number),
-                p.expm1: _elementwise(p.expm1.number),
                 p.log1p: _elementwise(_real(p.log1p.number)),
-                p.sigmoid: _elementwise(p.sigmoid.number),
-                p.softplus: _elementwise(p.softplus.number),
-                p.absolute: _elementwise(p.absolute.number),
-                p.signum: _elementwise(p.signum.number),
                 p.power_of_two: _elementwise(_mp_power_of_two),
                 p.quotient: operator.truediv,
                 p.undefined: lambda *x: functools.reduce(operator.add, x) * mpmath.nan,

@@ -38,6 +38,7 @@ __all__ = [
     "power",
 ]
 
+_NOT_REAL = (sympy.nan, sympy.zoo, sympy.oo, -sympy.oo, sympy.I)
 _MOST_BITS = 14_000
 """Of the numerator or denominator of a constant: 4,200 digits."""
 
@@ -77,19 +78,14 @@ def check_real(expression: Expr) -> Expr:
         ModelError: otherwise, e.g. for ``log(0)`` or ``sqrt(-1)``; or one has thousands of digits.
     """
     for node in sympy.preorder_traversal(expression):
-        bad = (
-            sympy.S.NaN,
-            sympy.S.ComplexInfinity,
-            sympy.S.Infinity,
-            sympy.S.NegativeInfinity,
-            sympy.I,
-        )
         if isinstance(node, sympy.Rational) and max(node.p.bit_length(), node.q.bit_length()) > _MOST_BITS:
             raise ModelError(
                 "the expression contains a constant with too many digits",
                 hint="powers of powers, written out, are that long",
             )
-        if node in bad or (isinstance(node, Expr) and node.is_number and node.is_extended_real is False):
+        if node in _NOT_REAL or (
+            isinstance(node, Expr) and node.is_number and node.is_extended_real is False
+        ):
             raise ModelError(
                 "the expression contains a constant that is not a finite real number",
                 hint="constants must be finite real numbers: no division by 0, log(0) or sqrt(-1)",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import sympy
 from sympy import Expr, Piecewise
@@ -21,6 +23,16 @@ def _decimal(value: sympy.Rational) -> str | None:
     return f"{float(value):.6g}" if value.q > 10_000 else None
 
 
+def _named(code: str) -> Callable[..., str]:
+    """A printer's method for a function of one argument, with the power behind its name."""
+
+    def method(printer: Any, expr: sympy.Function, exp: str | None = None) -> str:
+        power = "" if exp is None else f"^{{{exp}}}"
+        return rf"{code}{power}\left({printer._print(expr.args[0])}\right)"
+
+    return method
+
+
 class _Latex(LatexPrinter):  # type: ignore[misc]
     def _print_Mul(self, expr: sympy.Mul) -> str:
         number, rest = expr.as_coeff_Mul()
@@ -32,30 +44,19 @@ class _Latex(LatexPrinter):  # type: ignore[misc]
     def _print_Rational(self, expr: sympy.Rational) -> str:
         return _decimal(expr) or str(super()._print_Rational(expr))
 
-    def _function(self, code: str, expr: sympy.Function, exp: str | None) -> str:
-        power = "" if exp is None else f"^{{{exp}}}"
-        return rf"{code}{power}\left({self._print(expr.args[0])}\right)"
-
-    def _print_sigmoid(self, expr: sympy.Function, exp: str | None = None) -> str:
-        return self._function(r"\sigma", expr, exp)
-
-    def _print_softplus(self, expr: sympy.Function, exp: str | None = None) -> str:
-        return self._function(r"\operatorname{softplus}", expr, exp)
+    _print_sigmoid = _named(r"\sigma")
+    _print_softplus = _named(r"\operatorname{softplus}")
+    _print_signum = _named(r"\operatorname{sign}")
+    _print_erfc = _named(r"\operatorname{erfc}")
 
     def _print_undefined(self, expr: sympy.Function, exp: str | None = None) -> str:
         return r"\text{undefined}"
-
-    def _print_signum(self, expr: sympy.Function, exp: str | None = None) -> str:
-        return self._function(r"\operatorname{sign}", expr, exp)
 
     def _print_power_of_two(self, expr: sympy.Function, exp: str | None = None) -> str:
         return rf"2^{{\left\lfloor \log_2 {self._print(expr.args[0])} \right\rfloor}}"
 
     def _print_quotient(self, expr: sympy.Function, exp: str | None = None) -> str:
         return rf"\frac{{{self._print(expr.args[0])}}}{{{self._print(expr.args[1])}}}"
-
-    def _print_erfc(self, expr: sympy.Function, exp: str | None = None) -> str:
-        return self._function(r"\operatorname{erfc}", expr, exp)
 
     def _print_expm1(self, expr: sympy.Function, exp: str | None = None) -> str:
         text = rf"\left(e^{{{self._print(expr.args[0])}}} - 1\right)"
@@ -68,6 +69,15 @@ class _Latex(LatexPrinter):  # type: ignore[misc]
     def _print_absolute(self, expr: sympy.Function, exp: str | None = None) -> str:
         text = rf"\left|{{{self._print(expr.args[0])}}}\right|"
         return text if exp is None else f"{text}^{{{exp}}}"
+
+
+def _written(pattern: str) -> Callable[[Any, sympy.Function], str]:
+    """A printer's method for a function, its arguments in a pattern."""
+
+    def method(printer: Any, expr: sympy.Function) -> str:
+        return pattern.format(*map(printer._print, expr.args))
+
+    return method
 
 
 class _Unicode(StrPrinter):  # type: ignore[misc]
@@ -109,30 +119,17 @@ class _Unicode(StrPrinter):  # type: ignore[misc]
         sign = {"<=": "≤", ">=": "≥", "!=": "≠", "==": "="}.get(expr.rel_op, expr.rel_op)
         return f"{self._print(expr.lhs)} {sign} {self._print(expr.rhs)}"
 
-    def _print_sigmoid(self, expr: sympy.Function) -> str:
-        return f"σ({self._print(expr.args[0])})"
-
-    def _print_absolute(self, expr: sympy.Function) -> str:
-        return f"|{self._print(expr.args[0])}|"
-
-    def _print_undefined(self, expr: sympy.Function) -> str:
-        return "undefined"
-
-    def _print_signum(self, expr: sympy.Function) -> str:
-        return f"sign({self._print(expr.args[0])})"
-
-    def _print_power_of_two(self, expr: sympy.Function) -> str:
-        return f"2^⌊log₂ {self._print(expr.args[0])}⌋"
+    _print_sigmoid = _written("σ({})")
+    _print_absolute = _written("|{}|")
+    _print_undefined = _written("undefined")
+    _print_signum = _written("sign({})")
+    _print_power_of_two = _written("2^⌊log₂ {}⌋")
+    _print_expm1 = _written("(exp({}) − 1)")
+    _print_log1p = _written("log(1 + {})")
 
     def _print_quotient(self, expr: sympy.Function) -> str:
         above, below = (self.parenthesize(argument, PRECEDENCE["Atom"]) for argument in expr.args)
         return f"({above} / {below})"
-
-    def _print_expm1(self, expr: sympy.Function) -> str:
-        return f"(exp({self._print(expr.args[0])}) − 1)"
-
-    def _print_log1p(self, expr: sympy.Function) -> str:
-        return f"log(1 + {self._print(expr.args[0])})"
 
 
 @lru_cache(maxsize=1024)

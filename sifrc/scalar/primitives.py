@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import mpmath
 import sympy
@@ -29,11 +29,17 @@ class _Primitive(Function):  # type: ignore[misc]
     """A function of one argument, whose constants SymPy can compare by their digits."""
 
     nargs = 1
+    at_zero: ClassVar[Expr | None] = None
+    """The value at zero, where SymPy is to know it."""
 
     @staticmethod
     def number(x: Any) -> Any:
         """The function at a number of mpmath, to the precision in force, without cancellation."""
         raise NotImplementedError
+
+    @classmethod
+    def eval(cls, x: Expr) -> Expr | None:
+        return cls.at_zero if x.is_zero else None
 
     def _eval_evalf(self, precision: int) -> Expr | None:
         try:
@@ -54,54 +60,46 @@ class _RealFunction(_Primitive):
         return True if self.args[0].is_finite else None
 
 
-class sigmoid(_RealFunction):
+class _PositiveFunction(_RealFunction):
+    """One whose values are positive."""
+
+    def _eval_is_positive(self) -> bool | None:
+        return True if self.args[0].is_real else None
+
+
+class sigmoid(_PositiveFunction):
     """The logistic function 1 / (1 + exp(-x))."""
+
+    at_zero = Rational(1, 2)
 
     @staticmethod
     def number(x: Any) -> Any:
         return 1 / (1 + mpmath.exp(-x))
 
-    @classmethod
-    def eval(cls, x: Expr) -> Expr | None:
-        return Rational(1, 2) if x.is_zero else None
-
     def fdiff(self, argindex: int = 1) -> Expr:
         """σ' = σ(x) σ(−x): unlike σ (1 − σ) it keeps its relative precision for large x."""
         return sigmoid(self.args[0]) * sigmoid(-self.args[0])
 
-    def _eval_is_positive(self) -> bool | None:
-        return True if self.args[0].is_real else None
 
-
-class softplus(_RealFunction):
+class softplus(_PositiveFunction):
     """log(1 + exp(x))."""
+
+    at_zero = sympy.log(2)
 
     @staticmethod
     def number(x: Any) -> Any:
         return max(x, mpmath.mpf(0)) + mpmath.log1p(mpmath.exp(-abs(x)))
 
-    @classmethod
-    def eval(cls, x: Expr) -> Expr | None:
-        return sympy.log(2) if x.is_zero else None
-
     def fdiff(self, argindex: int = 1) -> Expr:
         """Softplus' = σ."""
         return sigmoid(self.args[0])
-
-    def _eval_is_positive(self) -> bool | None:
-        return True if self.args[0].is_real else None
 
 
 class expm1(_RealFunction):
     """exp(x) − 1 without cancellation near 0."""
 
-    @staticmethod
-    def number(x: Any) -> Any:
-        return mpmath.expm1(x)
-
-    @classmethod
-    def eval(cls, x: Expr) -> Expr | None:
-        return S.Zero if x.is_zero else None
+    at_zero = S.Zero
+    number = staticmethod(mpmath.expm1)
 
     def fdiff(self, argindex: int = 1) -> Expr:
         """expm1' = exp."""
@@ -111,13 +109,8 @@ class expm1(_RealFunction):
 class log1p(_Primitive):
     """log(1 + x) without cancellation near 0."""
 
-    @staticmethod
-    def number(x: Any) -> Any:
-        return mpmath.log1p(x)
-
-    @classmethod
-    def eval(cls, x: Expr) -> Expr | None:
-        return S.Zero if x.is_zero else None
+    at_zero = S.Zero
+    number = staticmethod(mpmath.log1p)
 
     def fdiff(self, argindex: int = 1) -> Expr:
         """log1p' = 1 / (1 + x)."""
@@ -127,26 +120,18 @@ class log1p(_Primitive):
         return True if self.args[0].is_positive else None
 
 
-class erfc(_RealFunction):
+class erfc(_PositiveFunction):
     """1 − erf(x) without cancellation.
 
     SymPy's own ``erfc`` rewrites ``erfc(-x)`` to ``2 - erfc(x)``, the cancellation this one avoids.
     """
 
-    @staticmethod
-    def number(x: Any) -> Any:
-        return mpmath.erfc(x)
-
-    @classmethod
-    def eval(cls, x: Expr) -> Expr | None:
-        return S.One if x.is_zero else None
+    at_zero = S.One
+    number = staticmethod(mpmath.erfc)
 
     def fdiff(self, argindex: int = 1) -> Expr:
         """erfc' = −2/√π exp(−x²)."""
         return -2 * sympy.exp(-(self.args[0] ** 2)) / sympy.sqrt(sympy.pi)
-
-    def _eval_is_positive(self) -> bool | None:
-        return True if self.args[0].is_real else None
 
 
 class absolute(_RealFunction):
@@ -175,9 +160,7 @@ class absolute(_RealFunction):
 class signum(_RealFunction):
     """The sign of x: −1, 0 or 1; its derivative is taken to be 0 everywhere."""
 
-    @staticmethod
-    def number(x: Any) -> Any:
-        return mpmath.sign(x)
+    number = staticmethod(mpmath.sign)
 
     @classmethod
     def eval(cls, x: Expr) -> Expr | None:
@@ -194,7 +177,7 @@ class signum(_RealFunction):
         return S.Zero
 
 
-class power_of_two(_RealFunction):
+class power_of_two(_PositiveFunction):
     """The largest power of two that is not above x, x ≥ 0; 1 at zero; its derivative is taken to be 0.
 
     Dividing by it is exact, so that it takes the scale out of numbers and puts it back without rounding.
@@ -203,9 +186,6 @@ class power_of_two(_RealFunction):
     def fdiff(self, argindex: int = 1) -> Expr:
         """0 by convention."""
         return S.Zero
-
-    def _eval_is_positive(self) -> bool | None:
-        return True if self.args[0].is_real else None
 
 
 class quotient(Function):  # type: ignore[misc]

@@ -58,6 +58,8 @@ class _CodePrinter(StrPrinter):  # type: ignore[misc]
 
     functions: ClassVar[Mapping[str, str]]
     nan: ClassVar[str] = "np.nan"
+    conjunction: ClassVar[str] = "and"
+    disjunction: ClassVar[str] = "or"
     helpers_by_function: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def __init__(self, names: Mapping[str, str], real: str) -> None:
@@ -162,6 +164,12 @@ class _CodePrinter(StrPrinter):  # type: ignore[misc]
     def integer_power(self, base: Expr, exponent: int) -> str:
         return f"{self._atom(base)}**{exponent}"
 
+    def _print_And(self, expr: sympy.And) -> str:
+        return f" {self.conjunction} ".join(f"({self._print(argument)})" for argument in expr.args)
+
+    def _print_Or(self, expr: sympy.Or) -> str:
+        return f" {self.disjunction} ".join(f"({self._print(argument)})" for argument in expr.args)
+
     def _print_Relational(self, expr: Relational) -> str:
         return f"{self._print(expr.lhs)} {expr.rel_op} {self._print(expr.rhs)}"
 
@@ -188,11 +196,7 @@ class _VectorPrinter(_CodePrinter):
     def prepare(self, expression: Expr) -> Expr:
         return guard_branches(expression)
 
-    def _print_And(self, expr: sympy.And) -> str:
-        return " & ".join(f"({self._print(argument)})" for argument in expr.args)
-
-    def _print_Or(self, expr: sympy.Or) -> str:
-        return " | ".join(f"({self._print(argument)})" for argument in expr.args)
+    conjunction, disjunction = "&", "|"
 
     def _print_Not(self, expr: sympy.Not) -> str:
         return f"~({self._print(expr.args[0])})"
@@ -274,12 +278,6 @@ class NumbaPrinter(_CodePrinter):
         if exponent <= 64:
             return f"{self.helper(f'_power{exponent}')}({self._print(base)})"
         return f"{self._atom(base)}**{self.literal(float(exponent))}"
-
-    def _print_And(self, expr: sympy.And) -> str:
-        return " and ".join(f"({self._print(argument)})" for argument in expr.args)
-
-    def _print_Or(self, expr: sympy.Or) -> str:
-        return " or ".join(f"({self._print(argument)})" for argument in expr.args)
 
     def _print_Not(self, expr: sympy.Not) -> str:
         return f"not ({self._print(expr.args[0])})"

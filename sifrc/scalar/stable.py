@@ -8,7 +8,7 @@ is known to be positive. The rules for sums of exponentials are in :mod:`sifrc.s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -110,50 +110,43 @@ def _swap(node: Expr, out: tuple[Expr, ...], into: Expr) -> Expr | None:
     return Add(*(term for term in node.args if term not in out), into)
 
 
-def _first(candidates: list[Expr | None]) -> Expr | None:
+def _first(candidates: Iterable[Expr | None]) -> Expr | None:
     return next((c for c in candidates if c is not None), None)
 
 
 def exp_minus_one(node: Expr) -> Expr | None:
     """k exp(u) − k = k expm1(u)."""
-    return _first([_swap(node, (t, -k), k * expm1(u)) for t, k, u in _terms(node, sympy.exp)])
+    return _first(_swap(node, (t, -k), k * expm1(u)) for t, k, u in _terms(node, sympy.exp))
 
 
 def one_minus_sigmoid(node: Expr) -> Expr | None:
     """k − k σ(u) = k σ(−u)."""
-    return _first([_swap(node, (t, -k), -k * sigmoid(-u)) for t, k, u in _terms(node, sigmoid)])
+    return _first(_swap(node, (t, -k), -k * sigmoid(-u)) for t, k, u in _terms(node, sigmoid))
 
 
 def centred_sigmoid(node: Expr) -> Expr | None:
     """k σ(u) − k/2 = k/2 tanh(u/2) and k σ(u) − k σ(−u) = k tanh(u/2)."""
-    for term, k, u in _terms(node, sigmoid):
-        found = _swap(node, (term, -k / 2), k / 2 * sympy.tanh(u / 2))
-        found = found or _swap(node, (term, -k * sigmoid(-u)), k * sympy.tanh(u / 2))
-        if found is not None:
-            return found
-    return None
+    return _first(
+        _swap(node, (term, out), into * sympy.tanh(u / 2))
+        for term, k, u in _terms(node, sigmoid)
+        for out, into in ((-k / 2, k / 2), (-k * sigmoid(-u), k))
+    )
 
 
 def one_plus_erf(node: Expr) -> Expr | None:
     """k + k erf(u) = k erfc(−u) and k − k erf(u) = k erfc(u)."""
-    for term, k, u in _terms(node, sympy.erf):
-        found = _swap(node, (term, k), k * erfc(-u))
-        found = found or _swap(node, (term, -k), -k * erfc(u))
-        if found is not None:
-            return found
-    return None
+    signed = ((term, sign * k, sign * u) for term, k, u in _terms(node, sympy.erf) for sign in (1, -1))
+    return _first(_swap(node, (term, k), k * erfc(-u)) for term, k, u in signed)
 
 
 def one_plus_tanh(node: Expr) -> Expr | None:
     """k + k tanh(u) = 2k σ(2u) and k − k tanh(u) = 2k σ(−2u)."""
-    for term, k, u in _terms(node, sympy.tanh):
-        if k.has(sympy.tanh):  # k - k tanh(u) with k = tanh(u) is a derivative; tanh is shared there
-            continue
-        found = _swap(node, (term, k), 2 * k * sigmoid(2 * u))
-        found = found or _swap(node, (term, -k), -2 * k * sigmoid(-2 * u))
-        if found is not None:
-            return found
-    return None
+    signed = ((term, sign * k, sign * u) for term, k, u in _terms(node, sympy.tanh) for sign in (1, -1))
+    return _first(
+        _swap(node, (term, k), 2 * k * sigmoid(2 * u))
+        for term, k, u in signed
+        if not k.has(sympy.tanh)  # k - k tanh(u) with k = tanh(u) is a derivative; tanh is shared there
+    )
 
 
 RULES: Mapping[type[Expr], tuple[Rule, ...]] = MappingProxyType(

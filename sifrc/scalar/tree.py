@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import singledispatch
+from functools import reduce, singledispatch
 from types import MappingProxyType
 
 import sympy
@@ -20,6 +20,7 @@ from sifrc.scalar import primitives as p
 from sifrc.scalar.domain import compared, enforced, guarded, missing, with_conditions, written
 from sifrc.scalar.function import ScalarFunction, argument_symbol, check_real, exact, parameter_symbol
 from sifrc.spec.expression import (
+    ARITHMETIC,
     MAX_EXPONENT,
     Binary,
     Call,
@@ -52,16 +53,6 @@ def _leaky_relu(x: Expr, slope: Expr = _LEAKY_SLOPE) -> Expr:
     return _relu(x) if slope == 0 else b.where(x > 0, x, slope * x)
 
 
-def _fold(rule: Callable[[Expr, Expr], Expr]) -> Callable[..., Expr]:
-    def apply(first: Expr, second: Expr, *others: Expr) -> Expr:
-        result = rule(first, second)
-        for other in others:
-            result = rule(result, other)
-        return result
-
-    return apply
-
-
 FUNCTIONS: Mapping[str, tuple[int, int | None, Callable[..., Expr]]] = MappingProxyType(
     {
         "abs": (1, 1, p.absolute),
@@ -77,8 +68,8 @@ FUNCTIONS: Mapping[str, tuple[int, int | None, Callable[..., Expr]]] = MappingPr
         "leaky_relu": (1, 2, _leaky_relu),
         "log": (1, 1, sympy.log),
         "log1p": (1, 1, p.log1p),
-        "max": (2, None, _fold(b.maximum)),
-        "min": (2, None, _fold(b.minimum)),
+        "max": (2, None, lambda *values: reduce(b.maximum, values)),
+        "min": (2, None, lambda *values: reduce(b.minimum, values)),
         "mish": (1, 1, lambda x: x * sympy.tanh(p.softplus(x))),
         "relu": (1, 1, _relu),
         "selu": (1, 1, lambda x: _SELU_SCALE * _elu(x, _SELU_ALPHA)),
@@ -138,24 +129,13 @@ def _(node: Negative, symbols: Symbols) -> Expr:
 @tree_to_sympy.register
 def _(node: Binary, symbols: Symbols) -> Expr:
     left, right = tree_to_sympy(node.left, symbols), tree_to_sympy(node.right, symbols)
-    match node.operator:
-        case "+":
-            result = left + right
-        case "-":
-            result = left - right
-        case "*":
-            result = left * right
-        case "/":
-            result = left / right
-        case "**":
-            if right.is_Rational and abs(right) > MAX_EXPONENT:
-                raise ModelError(
-                    "the exponent is too large",
-                    location=node.right.location,
-                    hint=f"between -{MAX_EXPONENT} and {MAX_EXPONENT}, also where it is put together",
-                )
-            result = left**right
-    return _checked(result, node)
+    if node.operator == "**" and right.is_Rational and abs(right) > MAX_EXPONENT:
+        raise ModelError(
+            "the exponent is too large",
+            location=node.right.location,
+            hint=f"between -{MAX_EXPONENT} and {MAX_EXPONENT}, also where it is put together",
+        )
+    return _checked(ARITHMETIC[node.operator](left, right), node)
 
 
 @tree_to_sympy.register

@@ -12,7 +12,6 @@ from sifrc.spec.curvaturespec import curvature_specs
 from sifrc.spec.diagnostics import describe
 from sifrc.spec.functionspec import activation_spec, loss_function_spec
 from sifrc.spec.graph import Item, resolve_graph
-from sifrc.spec.names import name_problem
 from sifrc.spec.partitionspec import partition_spec
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.registry import LOSSES
@@ -64,9 +63,7 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         >>> build_from_shape(shape, Positions("f")).layers[0].name
         'dense1'
     """
-    problem = name_problem(shape.name)
-    if problem is not None:
-        raise positions.error(("name",), problem[0], hint=problem[1])
+    positions.check_name(("name",), shape.name)
     for index, layer in enumerate(shape.network.layers):
         _check_keys(layer, ("network", "layers", index), positions)
     graph = resolve_graph(shape.network, positions)
@@ -94,14 +91,8 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
 def _training(shape: TrainingShape, positions: Positions) -> TrainingSpec:
     plateau = shape.plateau
     return TrainingSpec(
-        data=shape.data,
-        epochs=shape.epochs,
-        batch=shape.batch,
-        one_hot=shape.one_hot,
-        pad=shape.pad,
-        curvature_batch=shape.curvature_batch,
-        plateau=None if plateau is None else PlateauSpec(plateau.patience, plateau.factor),
-        summaries=shape.summaries,
+        **shape.model_dump(exclude={"plateau"}),
+        plateau=None if plateau is None else PlateauSpec(**plateau.model_dump()),
         location=positions.value(("training",)),
     )
 
@@ -329,11 +320,5 @@ def _target(shape: SpecShape, positions: Positions) -> TargetSpec:
         MappingProxyType(options),
         positions.value(("target",)),
         _locations(options, path, positions),
-        _operator_locations(tuple(target.operators), positions),
+        positions.places({name: ("target", "operators", i) for i, name in enumerate(target.operators)}),
     )
-
-
-def _operator_locations(names: tuple[str, ...], positions: Positions) -> Mapping[str, Location]:
-    """Where each operator is asked for, as far as the spec has a text."""
-    places = {name: positions.value(("target", "operators", i)) for i, name in enumerate(names)}
-    return MappingProxyType({name: place for name, place in places.items() if place is not None})

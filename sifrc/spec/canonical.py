@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
 
@@ -96,16 +97,13 @@ def _size(shape: tuple[int, ...]) -> int | list[int]:
 
 def _training(training: TrainingSpec) -> dict[str, Any]:
     """Keys that most specs do not have, where they have them."""
-    found: dict[str, Any] = {}
-    if training.pad:
-        found["pad"] = training.pad
-    if training.curvature_batch:
-        found["curvature_batch"] = training.curvature_batch
-    if training.plateau is not None:
-        found["plateau"] = {"patience": training.plateau.patience, "factor": training.plateau.factor}
-    if training.summaries is not None:
-        found["summaries"] = training.summaries
-    return found
+    found = {
+        "pad": training.pad or None,
+        "curvature_batch": training.curvature_batch or None,
+        "plateau": None if training.plateau is None else asdict(training.plateau),
+        "summaries": training.summaries,
+    }
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _function(function: FunctionSpec) -> dict[str, Any]:
@@ -146,11 +144,7 @@ def _initialization(initialization: InitializationSpec) -> dict[str, Any]:
 
 
 def _curvature(curvature: CurvatureSpec) -> str | dict[str, Any]:
-    overrides = {
-        "residual": curvature.residual,
-        "output": curvature.output,
-        "expectation": curvature.expectation,
-    }
+    overrides = {key: getattr(curvature, key) for key in ("residual", "output", "expectation")}
     given = {key: value for key, value in overrides.items() if value is not None}
     if curvature.name == curvature.kind and not given:
         return curvature.name

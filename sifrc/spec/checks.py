@@ -12,26 +12,13 @@ from typing import Literal, TypeAlias
 
 from sifrc.errors import SpecError
 from sifrc.spec.constants import constant_value
-from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
+from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number, children
 from sifrc.spec.functions import LOSS_FUNCTIONS
 from sifrc.spec.parser import MAX_MAGNITUDE
 
 __all__ = ["Rank", "check_constants", "check_dependence", "check_loss_rank", "rank_of", "used_names"]
 
 Rank: TypeAlias = Literal["number", "vector"]
-
-
-def children(expression: Expression) -> tuple[Expression, ...]:
-    """Direct sub-expressions, in order."""
-    match expression:
-        case Negative(operand=operand):
-            return (operand,)
-        case Binary(left=left, right=right) | Compare(left=left, right=right):
-            return (left, right)
-        case Call(arguments=arguments):
-            return arguments
-        case _:
-            return ()
 
 
 def used_names(expression: Expression, *, conditions: bool = True) -> frozenset[str]:
@@ -46,10 +33,7 @@ def used_names(expression: Expression, *, conditions: bool = True) -> frozenset[
         return frozenset({expression.identifier})
     if isinstance(expression, Compare) and not conditions:
         return frozenset()
-    found: frozenset[str] = frozenset()
-    for child in children(expression):
-        found |= used_names(child, conditions=conditions)
-    return found
+    return frozenset().union(*(used_names(child, conditions=conditions) for child in children(expression)))
 
 
 def check_dependence(expression: Expression, variable: str, role: str) -> None:
@@ -148,25 +132,11 @@ def _(expression: Name, vectors: Collection[str]) -> Rank:
     return "vector" if expression.identifier in vectors else "number"
 
 
-def _broadcast(expression: Expression, vectors: Collection[str]) -> Rank:
+@rank_of.register
+def _broadcast(expression: Negative | Binary | Compare | Call, vectors: Collection[str]) -> Rank:
     # Every child is visited, also after the first vector, so that errors inside are found.
     ranks = [rank_of(child, vectors) for child in children(expression)]
     return "vector" if "vector" in ranks else "number"
-
-
-@rank_of.register
-def _(expression: Negative, vectors: Collection[str]) -> Rank:
-    return _broadcast(expression, vectors)
-
-
-@rank_of.register
-def _(expression: Binary, vectors: Collection[str]) -> Rank:
-    return _broadcast(expression, vectors)
-
-
-@rank_of.register
-def _(expression: Compare, vectors: Collection[str]) -> Rank:
-    return _broadcast(expression, vectors)
 
 
 @rank_of.register

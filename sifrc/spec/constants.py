@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
+from sifrc.spec.expression import (
+    ARITHMETIC,
+    COMPARISONS,
+    Binary,
+    Call,
+    Compare,
+    Expression,
+    Name,
+    Negative,
+    Number,
+)
 
 __all__ = ["constant_value"]
 
@@ -40,9 +49,6 @@ _FUNCTIONS: Mapping[str, Callable[..., float]] = MappingProxyType(
         "silu": lambda x: x * _sigmoid(x),
         "mish": lambda x: x * math.tanh(_softplus(x)),
     }
-)
-_COMPARISONS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
-    {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 )
 
 
@@ -77,7 +83,7 @@ def constant_value(expression: Expression, parameters: Mapping[str, float] = _NO
             a, b = constant_value(test.left, parameters), constant_value(test.right, parameters)
             if a is None or b is None:
                 return None
-            return constant_value(chosen if _COMPARISONS[test.operator](a, b) else otherwise, parameters)
+            return constant_value(chosen if COMPARISONS[test.operator](a, b) else otherwise, parameters)
         case Call(function=function, arguments=arguments) if function in _FUNCTIONS:
             values = [constant_value(argument, parameters) for argument in arguments]
             given = [value for value in values if value is not None]
@@ -86,14 +92,10 @@ def constant_value(expression: Expression, parameters: Mapping[str, float] = _NO
 
 
 def _combined(sign: str, a: float, b: float) -> float:
-    if sign == "**":
-        power = a**b
-        if isinstance(power, complex):
-            raise ArithmeticError("root of a negative number")
-        return float(power)
-    if sign == "/":
-        return a / b
-    return a + b if sign == "+" else a - b if sign == "-" else a * b
+    value = ARITHMETIC[sign](a, b)
+    if isinstance(value, complex):
+        raise ArithmeticError("root of a negative number")
+    return float(value)
 
 
 def _called(function: str, arguments: list[float]) -> float:

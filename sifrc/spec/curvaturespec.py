@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from sifrc.errors import MethodError
 from sifrc.spec.curvature import CURVATURE_KINDS, FISHER_KINDS
-from sifrc.spec.names import name_problem
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.schema import CurvatureShape
 from sifrc.spec.suggest import did_you_mean, shortened
@@ -45,15 +44,7 @@ def curvature_specs(shapes: Sequence[CurvatureShape], positions: Positions) -> t
             )
         places[shape.name] = (*path, "name")
     return tuple(
-        CurvatureSpec(
-            shape.name,
-            shape.kind,
-            shape.residual,
-            shape.output,
-            shape.expectation,
-            positions.value(places[shape.name]),
-        )
-        for shape in shapes
+        CurvatureSpec(**shape.model_dump(), location=positions.value(places[shape.name])) for shape in shapes
     )
 
 
@@ -62,9 +53,7 @@ def _check(shape: CurvatureShape, path: Path, positions: Positions) -> None:
     name, kind = shape.name, shape.kind
     # A bare word is both: what is wrong with it is that no preset has this name.
     if name != kind:
-        problem = name_problem(name)
-        if problem is not None:
-            raise positions.error((*path, "name"), problem[0], hint=problem[1])
+        positions.check_name((*path, "name"), name)
     if kind not in CURVATURE_KINDS:
         raise positions.error(
             (*path, "kind"),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -143,10 +142,15 @@ def _translate(problem: ErrorDetails, positions: Positions) -> SpecError:
             hint = "put it in quotes if it is meant as text"
         subject = f"an item of '{shown}'" if isinstance(path[-1], int) else f"'{shown}'"
         return positions.error(path, f"{subject} must be {_EXPECTED[kind]}, not {describe(found)}", hint=hint)
-    translate = _BY_TYPE.get(kind)
-    if translate is not None:
-        message, hint, label = translate(shown, found, problem.get("ctx", {}))
-        return positions.error(path, message, hint=hint, label=label)
+    context = problem.get("ctx", {})
+    if kind == "literal_error":
+        return _not_among(path, shown, found, str(context.get("expected", "")), positions)
+    if kind == "too_short":
+        return positions.error(path, f"'{shown}' is empty", hint=_EXAMPLES.get(shown))
+    if kind in _SENTENCES:
+        facts = {**context, "key": shown, "found": describe(found)}
+        message, hint = (pattern.format(**facts) for pattern in _SENTENCES[kind])
+        return positions.error(path, message, hint=hint)
     return positions.error(path, f"'{shown}': {shortened(problem['msg'], 200)}")
 
 
@@ -154,9 +158,8 @@ def _where(path: Path) -> str:
     """`` in 'network'``, `` in a layer``, or nothing at the top."""
     if not path:
         return ""
-    return (
-        f" in this {_ITEMS[path[-2]]}" if isinstance(path[-1], int) else f" in '{shortened(str(path[-1]))}'"
-    )
+    last = path[-1]
+    return f" in this {_ITEMS[path[-2]]}" if isinstance(last, int) else f" in '{shortened(str(last))}'"
 
 
 def _example(path: Path, key: str) -> str | None:
@@ -181,58 +184,23 @@ def _unknown_key(path: Path, positions: Positions) -> SpecError:
     )
 
 
-_Sentence = tuple[str, str | None, str | None]
-
-
-def _literal(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
-    expected = str(context.get("expected", ""))
+def _not_among(path: Path, key: str, found: object, expected: str, positions: Positions) -> SpecError:
+    """One of a few words was expected."""
     words = re.findall(r"'([^']*)'", expected) or [expected]
     label = did_you_mean(found, words) if isinstance(found, str) else None
-    return f"'{key}' cannot be {describe(found)}", f"accepted: {quoted_list(words)}", label
+    message = f"'{key}' cannot be {describe(found)}"
+    return positions.error(path, message, hint=f"accepted: {quoted_list(words)}", label=label)
 
 
-def _at_least(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
-    return f"'{key}' is too small: {describe(found)}", f"at least {context['ge']}", None
-
-
-def _at_most(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
-    return f"'{key}' is too large: {describe(found)}", f"at most {context['le']}", None
-
-
-def _below(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
-    return f"'{key}' is too large: {describe(found)}", f"less than {context['lt']}", None
-
-
-def _above(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
-    return f"'{key}' is too small: {describe(found)}", f"more than {context['gt']}", None
-
-
-def _finite(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
-    return f"'{key}' must be a finite number", "write a number such as 0.1 or 1e-3", None
-
-
-def _too_short(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
-    return f"'{key}' is empty", _EXAMPLES.get(key), None
-
-
-def _too_long(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
-    return f"'{key}' is too long", f"at most {context['max_length']} items", None
-
-
-def _too_big(key: str, found: object, context: Mapping[str, Any]) -> _Sentence:
-    return f"'{key}' is a huge number", "write a whole number of usual size", None
-
-
-_BY_TYPE: Mapping[str, Callable[[str, object, Mapping[str, Any]], _Sentence]] = MappingProxyType(
+_SENTENCES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "literal_error": _literal,
-        "greater_than_equal": _at_least,
-        "less_than_equal": _at_most,
-        "less_than": _below,
-        "greater_than": _above,
-        "finite_number": _finite,
-        "too_short": _too_short,
-        "too_long": _too_long,
-        "int_parsing_size": _too_big,
+        "greater_than_equal": ("'{key}' is too small: {found}", "at least {ge}"),
+        "less_than_equal": ("'{key}' is too large: {found}", "at most {le}"),
+        "less_than": ("'{key}' is too large: {found}", "less than {lt}"),
+        "greater_than": ("'{key}' is too small: {found}", "more than {gt}"),
+        "finite_number": ("'{key}' must be a finite number", "write a number such as 0.1 or 1e-3"),
+        "too_long": ("'{key}' is too long", "at most {max_length} items"),
+        "int_parsing_size": ("'{key}' is a huge number", "write a whole number of usual size"),
     }
 )
+"""Type of an error of pydantic -> what is wrong, and what would be accepted."""

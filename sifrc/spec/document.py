@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import yaml
@@ -194,9 +194,7 @@ class _Reader:
         assert isinstance(node, yaml.ScalarNode)
         quoted = node.style in ("'", '"') and node.start_mark.line == node.end_mark.line
         if quoted and location.end_column - location.column > 2:
-            location = Location(
-                location.file, location.line, location.column + 1, location.end_column - 1, location.text
-            )
+            location = replace(location, column=location.column + 1, end_column=location.end_column - 1)
         self.values[path] = location
         return self.scalar(node, location)
 

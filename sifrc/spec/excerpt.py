@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sifrc.errors import Location
 
@@ -29,7 +29,5 @@ class Excerpt:
         """The place of some characters, from ``start`` to before ``end``."""
         if not self.exact:
             return self.base
-        column = self.base.column + start
-        return Location(
-            self.base.file, self.base.line, column, self.base.column + max(end, start + 1), self.base.text
-        )
+        column = self.base.column
+        return replace(self.base, column=column + start, end_column=column + max(end, start + 1))

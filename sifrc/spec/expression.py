@@ -6,13 +6,29 @@ allow-list of :mod:`sifrc.spec.parser`. The scalar and model stages give it a me
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Literal, TypeAlias
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
 
 from sifrc.errors import Location
 
-__all__ = ["MAX_EXPONENT", "Binary", "Call", "Compare", "Expression", "Name", "Negative", "Number"]
+__all__ = [
+    "ARITHMETIC",
+    "COMPARISONS",
+    "MAX_EXPONENT",
+    "Binary",
+    "Call",
+    "Compare",
+    "Expression",
+    "Name",
+    "Negative",
+    "Number",
+    "children",
+    "with_children",
+]
 
 MAX_EXPONENT = 64
 """Largest exponent that is a number: of larger ones the exact power may not fit into memory."""
@@ -75,3 +91,37 @@ class Call:
 
 
 Expression: TypeAlias = Number | Name | Negative | Binary | Compare | Call
+
+ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType(
+    {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow}
+)
+COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType(
+    {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+)
+"""What the operators are on numbers of any kind, as Python has them."""
+
+
+def children(expression: Expression) -> tuple[Expression, ...]:
+    """Direct sub-expressions, in order."""
+    match expression:
+        case Negative(operand=operand):
+            return (operand,)
+        case Binary(left=left, right=right) | Compare(left=left, right=right):
+            return (left, right)
+        case Call(arguments=arguments):
+            return arguments
+        case _:
+            return ()
+
+
+def with_children(expression: Expression, change: Callable[[Expression], Expression]) -> Expression:
+    """The same node over what becomes of its direct sub-expressions."""
+    match expression:
+        case Negative(operand=operand):
+            return replace(expression, operand=change(operand))
+        case Binary(left=left, right=right) | Compare(left=left, right=right):
+            return replace(expression, left=change(left), right=change(right))
+        case Call(arguments=arguments):
+            return replace(expression, arguments=tuple(map(change, arguments)))
+        case _:
+            return expression

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from types import MappingProxyType
 
 from sifrc.spec.checks import check_constants, check_dependence, check_loss_rank, used_names
 from sifrc.spec.expression import Expression
@@ -17,6 +18,9 @@ from sifrc.spec.suggest import did_you_mean, shortened
 from sifrc.spec.types import FunctionSpec
 
 __all__ = ["activation_spec", "built_in_expression", "loss_function_spec"]
+
+_TABLES = MappingProxyType({"activation": ACTIVATIONS, "loss": LOSSES})
+_VARIABLES = MappingProxyType({"activation": ("x",), "loss": ("y", "t")})
 
 
 def activation_spec(
@@ -44,9 +48,7 @@ def activation_spec(
         >>> activation_spec(Positions("f"), (), "leaky_relu", None, {"slope": 0.1}, ()).parameters
         (('slope', 0.1),)
     """
-    return _function_spec(
-        positions, path, function, expression, parameters, parameters_path, "activation", ACTIVATIONS
-    )
+    return _function_spec(positions, path, function, expression, parameters, parameters_path, "activation")
 
 
 def loss_function_spec(
@@ -68,9 +70,8 @@ def loss_function_spec(
         >>> loss_function_spec(Positions("f"), (), "mse", None, None, "sum").expression.function
         'sum'
     """
-    found = _function_spec(
-        positions, path, function, expression, parameters, (*path, "parameters"), "loss", LOSSES
-    )
+    own = (*path, "parameters")
+    found = _function_spec(positions, path, function, expression, parameters, own, "loss")
     if function is None:
         return found
     return replace(found, expression=built_in_expression("loss", function, reduction))
@@ -89,11 +90,10 @@ def built_in_expression(role: str, name: str, reduction: str = "mean") -> Expres
         >>> built_in_expression("activation", "identity")
         Name(identifier='x')
     """
-    entry = ACTIVATIONS[name] if role == "activation" else LOSSES[name]
+    entry = _TABLES[role][name]
     names = [parameter for parameter, _ in entry.parameters]
-    variables = ("x",) if role == "activation" else ("y", "t")
     text = entry.summed if reduction == "sum" and entry.summed else entry.expression
-    return parse_expression(text, variables=variables, parameters=names)
+    return parse_expression(text, variables=_VARIABLES[role], parameters=names)
 
 
 def _function_spec(
@@ -104,9 +104,8 @@ def _function_spec(
     parameters: Mapping[str, float] | None,
     parameters_path: Path,
     role: str,
-    table: Mapping[str, BuiltIn],
 ) -> FunctionSpec:
-    given = dict(parameters or {})
+    table, given = _TABLES[role], dict(parameters or {})
     if (function is None) == (expression is None):
         problem = "both 'function' and 'expression'" if function is not None else "no function"
         raise positions.error(
@@ -163,7 +162,7 @@ def _custom(
     role: str,
 ) -> Expression:
     """Parse and check the user's own expression."""
-    variables = ("x",) if role == "activation" else ("y", "t")
+    variables = _VARIABLES[role]
     functions = SCALAR_FUNCTIONS if role == "activation" else LOSS_FUNCTIONS
     for name in parameters:
         problem = name_problem(name)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from sifrc.errors import SpecError
-from sifrc.spec.names import name_problem
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.schema import MAX_UNITS, LayerShape, NetworkShape
 from sifrc.spec.suggest import did_you_mean, shortened
@@ -90,13 +89,13 @@ def resolve_graph(network: NetworkShape, positions: Positions) -> Graph:
 def _named(network: NetworkShape, positions: Positions) -> list[Item]:
     """Names of all layers, and the default input: the layer before."""
     places: dict[str, Path] = {network.input.name: (*_INPUT, "name")}
-    _check_name(network.input.name, (*_INPUT, "name"), positions)
+    positions.check_name((*_INPUT, "name"), network.input.name)
     items: list[Item] = []
     previous = network.input.name
     for index, shape in enumerate(network.layers):
         name = shape.name if shape.name is not None else f"{shape.type}{index + 1}"
         path: Path = (*_LAYERS, index, "name")
-        _check_name(name, path, positions)
+        positions.check_name(path, name)
         if name in places:
             first = positions.mention(places[name])
             raise positions.error(
@@ -107,12 +106,6 @@ def _named(network: NetworkShape, positions: Positions) -> list[Item]:
         items.append(Item(index, name, shape, inputs))
         previous = name
     return items
-
-
-def _check_name(name: str, path: Path, positions: Positions) -> None:
-    problem = name_problem(name)
-    if problem is not None:
-        raise positions.error(path, problem[0], hint=problem[1])
 
 
 def _check_inputs(

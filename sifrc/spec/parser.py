@@ -331,14 +331,9 @@ class _Builder(ast.NodeVisitor):
             self.fail(node, f"'{name}' takes plain arguments only", f"write {function.usage}")
         if len(node.args) != function.arity:
             self.fail_arity(node, function)
-        if function.kind == "condition":
-            arguments: tuple[Expression, ...] = (
-                self.condition(node.args[0]),
-                *(self.build(argument) for argument in node.args[1:]),
-            )
-        else:
-            arguments = tuple(self.build(argument) for argument in node.args)
-        return Call(name, arguments, self.location(node))
+        first, *others = node.args
+        built = self.condition(first) if function.kind == "condition" else self.build(first)
+        return Call(name, (built, *map(self.build, others)), self.location(node))
 
     def condition(self, node: ast.expr) -> Compare:
         """The first argument of ``where``: one comparison with < <= > >=."""

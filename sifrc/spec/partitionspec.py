@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from types import MappingProxyType
 from typing import Any
 
 from sifrc.errors import SpecError
 from sifrc.spec.diagnostics import describe
-from sifrc.spec.names import name_problem
 from sifrc.spec.partition import COUNTED, WORDS, Group, in_order, largest_count, owners, tensor_names
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.suggest import did_you_mean, quoted_list, shortened
@@ -76,14 +74,11 @@ def partition_spec(value: Any, layers: Sequence[LayerSpec], positions: Positions
             hint="every tensor belongs to one group; add a pattern, or a group for the rest",
             at_key=True,
         )
-    places = {name: positions.value(path) for (name, _), path in zip(groups, paths, strict=True)}
     return PartitionSpec(
         "groups",
         groups=in_order(groups, tensors),
         location=positions.value(_KEY),
-        group_locations=MappingProxyType(
-            {name: place for name, place in places.items() if place is not None}
-        ),
+        group_locations=positions.places(dict(zip(given, paths, strict=True))),
     )
 
 
@@ -161,9 +156,7 @@ def _check_name(name: Any, path: Path, positions: Positions) -> None:
         raise positions.error(
             path, f"the name of a group must be text, not {describe(name)}", hint="e.g. group_1"
         )
-    problem = name_problem(name)
-    if problem is not None:
-        raise positions.error(path, problem[0], hint=problem[1], at_key=True)
+    positions.check_name(path, name, at_key=True)
 
 
 def _patterns(

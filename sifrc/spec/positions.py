@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from sifrc.errors import Location, SpecError
+from sifrc.spec.names import name_problem
 from sifrc.spec.suggest import shortened
 
 __all__ = ["Path", "Positions", "path_text"]
@@ -83,6 +84,21 @@ class Positions:
         if location is None and path:
             message = f"{path_text(path)}: {message}"
         return SpecError(message, location=location, hint=hint, label=label)
+
+    def check_name(self, path: Path, name: str, *, at_key: bool = False) -> None:
+        """Refuse what is no name at ``path``.
+
+        Raises:
+            SpecError: saying what would be accepted.
+        """
+        problem = name_problem(name)
+        if problem is not None:
+            raise self.error(path, problem[0], hint=problem[1], at_key=at_key)
+
+    def places(self, paths: Mapping[str, Path]) -> Mapping[str, Location]:
+        """Places of the values of some names, as far as the spec has a text."""
+        found = {name: self.value(path) for name, path in paths.items()}
+        return MappingProxyType({name: place for name, place in found.items() if place is not None})
 
     def mention(self, path: Path) -> str:
         """Words for a second place in a message, e.g. ``line 9, column 15``."""

@@ -107,12 +107,9 @@ class NetworkShape(Shape):
     layers: Annotated[list[LayerShape], Field(min_length=1, max_length=MAX_LAYERS)]
 
 
-class LossShape(Shape):
+class LossShape(FunctionShape):
     """The loss of one sample."""
 
-    function: str | None = None
-    expression: str | None = None
-    parameters: Parameters | None = None
     targets: Literal["classes", "vectors"] | None = None
     reduction: Literal["mean", "sum"] = "mean"
 

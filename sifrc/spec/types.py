@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from sifrc.errors import Location
 from sifrc.spec.curvature import CurvatureOutput, CurvatureResidual
@@ -47,6 +47,11 @@ PartitionKind: TypeAlias = Literal[
 ]
 PartitionChoice: TypeAlias = str | Mapping[str, str | Sequence[str]] | Sequence[Sequence[str]]
 """What a caller may write for a partition: a word, or groups with or without names."""
+
+
+def _no_places() -> Any:
+    """A field of places by name, empty by default."""
+    return field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -201,9 +206,7 @@ class MethodSpec:
     name: str
     options: Mapping[str, OptionValue] = field(default_factory=lambda: MappingProxyType({}))
     location: Location | None = field(default=None, compare=False, repr=False)
-    option_locations: Mapping[str, Location] = field(
-        default_factory=lambda: MappingProxyType({}), compare=False, repr=False
-    )
+    option_locations: Mapping[str, Location] = _no_places()
 
     def location_of(self, option: str) -> Location | None:
         """Where an option was given; where the method was named, for one that was not given."""
@@ -218,12 +221,8 @@ class TargetSpec:
     operators: tuple[str, ...] = ()
     options: Mapping[str, OptionValue] = field(default_factory=lambda: MappingProxyType({}))
     location: Location | None = field(default=None, compare=False, repr=False)
-    option_locations: Mapping[str, Location] = field(
-        default_factory=lambda: MappingProxyType({}), compare=False, repr=False
-    )
-    operator_locations: Mapping[str, Location] = field(
-        default_factory=lambda: MappingProxyType({}), compare=False, repr=False
-    )
+    option_locations: Mapping[str, Location] = _no_places()
+    operator_locations: Mapping[str, Location] = _no_places()
 
 
 @dataclass(frozen=True)
@@ -260,9 +259,7 @@ class PartitionSpec:
     count: int = 0
     groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
     location: Location | None = field(default=None, compare=False, repr=False)
-    group_locations: Mapping[str, Location] = field(
-        default_factory=lambda: MappingProxyType({}), compare=False, repr=False
-    )
+    group_locations: Mapping[str, Location] = _no_places()
 
 
 @dataclass(frozen=True)

@@ -341,10 +341,10 @@ class NumbaTrainable(PeriodicModule):
 
 def _rate_name(state: Mapping[str, Any]) -> str:
     """The key of the learning rate in a method's state."""
-    for name in _RATE_NAMES:
-        if name in state:
-            return name
-    raise TrainingError("the method has no learning rate, so a schedule does not apply to it")
+    found = [name for name in _RATE_NAMES if name in state]
+    if not found:
+        raise TrainingError("the method has no learning rate, so a schedule does not apply to it")
+    return found[0]
 
 
 def module_identity(module: Any, backend: str, hyperparameters: Mapping[str, Any]) -> Mapping[str, str]:

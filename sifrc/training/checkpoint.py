@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sifrc.errors import TrainingError
-from sifrc.training.files import replacing
+from sifrc.training.files import reading_arrays, replacing
 from sifrc.training.history import History
 from sifrc.training.state import StateTree, decode_state, encode_state
 
@@ -128,9 +126,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise TrainingError(
             f"there is no checkpoint to go on from: {path.name} is missing", hint="start without it"
         )
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            content = {key: archive[key] for key in archive.files}
+    problem = f"the checkpoint {path.name} is damaged"
+    with reading_arrays(path, problem, "start without resume") as content:
         meta = json.loads(str(content["meta"][()]))
         if meta["format"] != _FORMAT:
             raise TrainingError(f"{path.name} has format {meta['format']}", hint=f"format {_FORMAT}")
@@ -145,10 +142,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
             history=History.from_array(str(meta["label"]), content["history"]),
             extra=_tree(content, "extra") if "extra" in content else None,
         )
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(path, error) from error
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise _damaged(path, error) from error
 
 
 def saved_parameters(path: Path) -> Mapping[str, NDArray[Any]]:
@@ -169,28 +162,19 @@ def _tree(content: Mapping[str, NDArray[Any]], name: str) -> StateTree:
     return decode_state(str(content[name][()]), [content[f"{name}/{index}"] for index in range(count)])
 
 
-def _damaged(path: Path, error: Exception) -> TrainingError:
-    return TrainingError(f"the checkpoint {path.name} is damaged: {error}", hint="start without resume")
-
-
 def check_identity(checkpoint: Checkpoint, identity: Mapping[str, str]) -> None:
     """Check that a checkpoint belongs to the run that is to be resumed.
 
     Raises:
         TrainingError: something differs; the message names it.
     """
-    differing = [
-        name
-        for name in dict.fromkeys((*identity, *checkpoint.identity))
-        if identity.get(name) != checkpoint.identity.get(name)
-    ]
-    if not differing:
+    known = checkpoint.identity
+    name = next((name for name in {**identity, **known} if identity.get(name) != known.get(name)), None)
+    if name is None:
         return
-    name = differing[0]
-    theirs, ours = checkpoint.identity.get(name, "none"), identity.get(name, "none")
-    shown = f": {_short(theirs)}, not {_short(ours)}"
+    theirs, ours = (_short(each.get(name, "none")) for each in (known, identity))
     raise TrainingError(
-        f"the checkpoint was made with another {name}{shown}",
+        f"the checkpoint was made with another {name}: {theirs}, not {ours}",
         hint="resume with what it was made with, or start another run from its parameters",
     )
 

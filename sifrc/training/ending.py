@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import warnings
 
-from sifrc.errors import SifrcError, TrainingError
+from sifrc.errors import SifrcError, TrainingError, words_of
 from sifrc.training.checkpoint import CHECKPOINT_FILE
 from sifrc.training.history import History
 from sifrc.training.interruption import TrainingInterrupted
@@ -47,7 +47,7 @@ def stopped(run: Run, error: BaseException, number: int) -> BaseException:
             location=error.location,
             hint="; ".join(part for part in (error.hint, going_on) if part),
         )
-    what = "out of memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
+    what = "out of memory" if isinstance(error, MemoryError) else words_of(error)
     return TrainingError(f"training stopped {_where(run)}: {what}", hint=going_on)
 
 
@@ -71,8 +71,7 @@ def _save(run: Run, *, refused: bool) -> str:
         if run.saved is not None:
             run.save()
     except Exception as error:
-        text = error.message if isinstance(error, SifrcError) else f"{type(error).__name__}: {error}"
-        return f"what came after it is not saved: {text}"
+        return f"what came after it is not saved: {words_of(error)}"
     return ""
 
 

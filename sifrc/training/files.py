@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import IO, Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sifrc.errors import TrainingError
 
-__all__ = ["replacing", "run_directory"]
+__all__ = ["reading_arrays", "replacing", "run_directory"]
+
+_DAMAGED = (OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, BadZipFile, zlib.error)
+"""What a damaged archive, or an array of another form than it should have, raises."""
 
 
 @contextmanager
@@ -121,6 +129,27 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         if failure is None:
             raise
         raise TrainingError(f"cannot write {path}: {_reason(failure)}") from error
+
+
+@contextmanager
+def reading_arrays(
+    path: Path | str, problem: str, hint: str | None = None
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """The arrays of an ``.npz`` archive; what goes wrong with them in the block says that it is damaged.
+
+    Args:
+        path: of the archive.
+        problem: words for the error.
+        hint: what would help.
+
+    Raises:
+        TrainingError: the archive, or something in it, is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            yield {key: archive[key] for key in archive.files}
+    except _DAMAGED as error:
+        raise TrainingError(f"{problem}: {error}", hint=hint) from error
 
 
 def _sync_folder(folder: Path) -> None:

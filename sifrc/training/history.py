@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -112,9 +112,8 @@ class History:
 
     def array(self) -> NDArray[np.float64]:
         """All numbers, (rows, columns of the CSV file)."""
-        return np.array([[getattr(row, name) for name in _COLUMNS] for row in self.rows], np.float64).reshape(
-            len(self.rows), len(_COLUMNS)
-        )
+        shape = len(self.rows), len(_COLUMNS)
+        return np.array([astuple(row) for row in self.rows], np.float64).reshape(shape)
 
     @classmethod
     def from_array(cls, label: str, values: NDArray[np.float64]) -> History:
@@ -130,8 +129,7 @@ class History:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_COLUMNS)
         for row in self.rows:
-            values = [getattr(row, name) for name in _COLUMNS]
-            writer.writerow(["" if math.isnan(value) else repr(value) for value in values])
+            writer.writerow(["" if math.isnan(value) else repr(value) for value in astuple(row)])
         with replacing(path) as file:
             file.write(text.getvalue().encode())
 

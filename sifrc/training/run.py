@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sifrc.data import Dataset
-from sifrc.errors import SifrcError, TrainingError
+from sifrc.errors import TrainingError, words_of
 from sifrc.training.adapters import Trainable
 from sifrc.training.checkpoint import (
     CHECKPOINT_FILE,
@@ -83,12 +83,15 @@ class Run:
         self._companion = companion
         self._data = dataset
         self._settings = settings
-        self._samples = len(dataset.train_inputs)
-        self._chunk = chunk_size(self._samples, settings.batch)
+        self.samples = len(dataset.train_inputs)
+        """Of an epoch."""
+        self._chunk = chunk_size(self.samples, settings.batch)
         self._base_rate = trainable.learning_rate if settings.schedule is not None else math.nan
-        self._saved: Position | None = None
+        self.saved: Position | None = None
+        """Where the newest checkpoint is; None without one of this run."""
         self._saved_time = -math.inf
-        self._ready = False
+        self.ready = False
+        """Whether :meth:`prepare` was called."""
         self._torn = False
         self._chunk_begin = 0
         self._point: _Point | None = None
@@ -154,18 +157,13 @@ class Run:
     @property
     def epoch_is_trained(self) -> bool:
         """Whether the epoch has no samples left, so that it is to be measured."""
-        return self.position.sample == self._samples
-
-    @property
-    def ready(self) -> bool:
-        """Whether :meth:`prepare` was called."""
-        return self._ready
+        return self.position.sample == self.samples
 
     def prepare(self) -> None:
         """Compile what training needs. Parameters and state do not change."""
         data = self._data
         self._trainable.warm_up(data.train_inputs, data.train_targets, self._settings.batch)
-        self._ready = True
+        self.ready = True
 
     def train_chunk(self) -> None:
         """Train up to the end of the chunk.
@@ -179,7 +177,7 @@ class Run:
 
     def _chunk_end(self) -> int:
         """A run that stopped inside a chunk comes back to the chunks of every other run."""
-        return min((self.position.sample // self._chunk + 1) * self._chunk, self._samples)
+        return min((self.position.sample // self._chunk + 1) * self._chunk, self.samples)
 
     def _train(self, end: int) -> None:
         """Train from where the run is up to a sample of the epoch."""
@@ -218,7 +216,7 @@ class Run:
     def measure_epoch(self) -> EpochMetrics:
         """Measure after the last step of an epoch; nothing changes."""
         done = self.position
-        mean = done.objective / self._samples
+        mean = done.objective / self.samples
         return measure(self._trainable, self._data, done.epoch + 1, done.seconds, mean)
 
     # -- going back ----------------------------------------------------------------------------------
@@ -298,7 +296,7 @@ class Run:
 
     def _train_steps(self, count: int) -> None:
         for _ in range(count):
-            self._train(min(self.position.sample + self._settings.batch, self._samples))
+            self._train(min(self.position.sample + self._settings.batch, self.samples))
 
     # -- what is on disk -----------------------------------------------------------------------------
 
@@ -312,7 +310,7 @@ class Run:
 
         Without a folder, or where the newest checkpoint is that of this moment, nothing is written.
         """
-        if self._settings.directory is None or self._saved == self.position:
+        if self._settings.directory is None or self.saved == self.position:
             return
         self._companion.save(self._settings.directory)
         self._save_checkpoint()
@@ -345,8 +343,7 @@ class Run:
             self._companion.draw(self._settings.directory)
         except Exception as error:
             # A picture can be made anew from the files of the run; the run must not end for it.
-            text = error.message if isinstance(error, SifrcError) else f"{type(error).__name__}: {error}"
-            warnings.warn(f"not all pictures are drawn: {text}", stacklevel=3)
+            warnings.warn(f"not all pictures are drawn: {words_of(error)}", stacklevel=3)
 
     @property
     def has_begun(self) -> bool:
@@ -354,26 +351,16 @@ class Run:
         return len(self.history) > 0
 
     @property
-    def samples(self) -> int:
-        """Of an epoch."""
-        return self._samples
-
-    @property
     def has_folder(self) -> bool:
         """Whether the run has a place for files."""
         return self._settings.directory is not None
-
-    @property
-    def saved(self) -> Position | None:
-        """Where the newest checkpoint is; None without one of this run."""
-        return self._saved
 
     # -- parts ---------------------------------------------------------------------------------------
 
     def _draw_order(self) -> None:
         """The order of the epoch, and what tells it from those of another NumPy: its generator and digest."""
         epoch, seed = self.position.epoch, self._settings.seed
-        self._order = sample_order(self._samples, seed=seed, epoch=epoch)
+        self._order = sample_order(self.samples, seed=seed, epoch=epoch)
         state = order_generator(seed, epoch).bit_generator.state
         order = hashlib.sha256(self._order.tobytes()).hexdigest()
         self._random_state = json.dumps({"generator": state, "order": order}, sort_keys=True)
@@ -382,7 +369,7 @@ class Run:
         self.history.write_csv(self._file(METRICS_FILE))
 
     def _mark_saved(self) -> None:
-        self._saved = self.position
+        self.saved = self.position
         self._saved_time = time.monotonic()
 
     def _file(self, name: str) -> Path:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sifrc.errors import TrainingError
-from sifrc.training.files import replacing
+from sifrc.training.files import reading_arrays, replacing
 
 __all__ = ["Summary", "SummaryLog", "groups_of", "summary_of"]
 
@@ -264,16 +262,10 @@ class SummaryLog:
             TrainingError: there is none, or it is none of these.
         """
         name = Path(path).name
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                content = {key: archive[key] for key in archive.files}
+        if not Path(path).exists():
+            raise TrainingError(f"there is no log of summaries {name}")
+        with reading_arrays(path, f"{name} is no log of summaries, or damaged") as content:
             return cls._from_arrays(content)
-        except FileNotFoundError as error:
-            raise TrainingError(f"there is no log of summaries {name}") from error
-        except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise TrainingError(f"{name} is no log of summaries, or damaged: {error}") from error
-        except (zipfile.BadZipFile, zlib.error) as error:
-            raise TrainingError(f"{name} is no log of summaries, or damaged: {error}") from error
 
     @classmethod
     def _from_arrays(cls, content: Mapping[str, NDArray[Any]]) -> SummaryLog:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +19,22 @@ from sifrc.training.state import StateTree
 __all__ = ["TorchModel", "TorchTrainable", "from_tree", "to_array", "to_tree"]
 
 _KEPT_ARRAYS = 8  # training and test part need four
+
+
+def _mean_over_steps(
+    inputs: torch.Tensor,
+    order: NDArray[np.int64],
+    batch: int,
+    step: Callable[[int, torch.Tensor], torch.Tensor],
+) -> float:
+    """Mean objective of the samples; ``step`` is given its number and the positions of its samples."""
+    indices = torch.from_numpy(np.ascontiguousarray(order)).to(inputs.device)
+    # The sum stays on the device: reading it in every step would wait for that step.
+    total = torch.zeros((), dtype=torch.float64, device=inputs.device)
+    for number, start in enumerate(range(0, len(indices), batch)):
+        chosen = indices[start : start + batch]
+        total += len(chosen) * step(number, chosen).detach().double()
+    return float(total) / len(order)
 
 
 class TorchModel:
@@ -75,13 +91,7 @@ class TorchModel:
     ) -> float:
         """Train on the samples ``order``; see :class:`~sifrc.training.adapters.Trainable`."""
         x, t = self._samples(inputs), self._tensor(targets)
-        indices = torch.from_numpy(np.ascontiguousarray(order)).to(x.device)
-        # The sum stays on the device: reading it in every step would wait for that step.
-        total = torch.zeros((), dtype=torch.float64, device=x.device)
-        for start in range(0, len(indices), batch):
-            chosen = indices[start : start + batch]
-            total += len(chosen) * self._step(x[chosen], t[chosen]).detach().double()
-        return float(total) / len(order)
+        return _mean_over_steps(x, order, batch, lambda number, chosen: self._step(x[chosen], t[chosen]))
 
     def _step(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """One update; the objective before it."""
@@ -197,25 +207,23 @@ class TorchTrainable(PeriodicModule, TorchModel):
         """As ``train_chunk``; the optimizer asks for a curvature batch where it needs one."""
         x, t = self._samples(inputs), self._tensor(targets)
         optimizer: Any = self._optimizer
-        due = False
 
-        def other() -> tuple[torch.Tensor, torch.Tensor]:
-            nonlocal due
-            due = True
-            positions = periodic.positions(1)
-            if positions is None:
-                return x[chosen], t[chosen]
-            where = torch.from_numpy(positions).to(x.device)
-            return x[where], t[where]
+        def step(number: int, chosen: torch.Tensor) -> torch.Tensor:
+            due = False
 
-        indices = torch.from_numpy(np.ascontiguousarray(order)).to(x.device)
-        total = torch.zeros((), dtype=torch.float64, device=x.device)
-        for number, start in enumerate(range(0, len(indices), batch)):
-            chosen, due = indices[start : start + batch], False
-            total += len(chosen) * optimizer.step(x[chosen], t[chosen], curvature=other).detach().double()
+            def other() -> tuple[torch.Tensor, torch.Tensor]:
+                nonlocal due
+                due = True
+                positions = periodic.positions(1)
+                where = chosen if positions is None else torch.from_numpy(positions).to(x.device)
+                return x[where], t[where]
+
+            objective: torch.Tensor = optimizer.step(x[chosen], t[chosen], curvature=other)
             if due:
                 periodic.found(number, optimizer)
-        return float(total) / len(order)
+            return objective
+
+        return _mean_over_steps(x, order, batch, step)
 
     def predict(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Outputs of the network, (B, n_out)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import prod
 from types import MappingProxyType
 from typing import Any
@@ -64,13 +64,8 @@ def agreed_digits(found: Mapping[str, Any], expected: Mapping[str, Any], limit: 
         >>> round(agreed_digits({"x": np.array([1.001])}, {"x": np.array([1.0])}, 16.0))
         3
     """
-    if set(found) != set(expected):
-        raise VerificationError(f"expected the names {', '.join(expected)}, got {', '.join(found)}")
     largest, scale, where = mpmath.mpf(0), mpmath.mpf(0), ("", 0)
-    for name, target in expected.items():
-        value, target = np.asarray(found[name]), np.asarray(target)
-        if value.shape != target.shape:
-            raise VerificationError(f"{name}: expected shape {target.shape}, got {value.shape}")
+    for name, value, target in _paired(found, expected):
         for position, (a, b) in enumerate(zip(value.ravel(), target.ravel(), strict=True)):
             if not mpmath.isfinite(a):
                 raise VerificationError(f"{name} is not finite")
@@ -106,13 +101,8 @@ def separate_digits(found: Mapping[str, Any], expected: Mapping[str, Any], limit
         >>> round(separate_digits({"x": small, "y": large}, {"x": np.array([1e-5]), "y": large}, 16.0))
         3
     """
-    if set(found) != set(expected):
-        raise VerificationError(f"expected the names {', '.join(expected)}, got {', '.join(found)}")
     sizes, errors = {}, {}
-    for name, target in expected.items():
-        value, target = np.asarray(found[name]), np.asarray(target)
-        if value.shape != target.shape:
-            raise VerificationError(f"{name}: expected shape {target.shape}, got {value.shape}")
+    for name, value, target in _paired(found, expected):
         errors[name], sizes[name] = _largest(np.asarray(value - target)), _largest(target)
         if not mpmath.isfinite(_largest(value)):
             raise VerificationError(f"{name} is not finite")
@@ -128,6 +118,19 @@ def separate_digits(found: Mapping[str, Any], expected: Mapping[str, Any], limit
         return Agreement(float(worst))
     position = int(np.argmax(np.abs(np.asarray(found[where]) - np.asarray(expected[where]))))
     return Agreement(float(worst), _difference(found, expected, where, position))
+
+
+def _paired(
+    found: Mapping[str, Any], expected: Mapping[str, Any]
+) -> Iterator[tuple[str, npt.NDArray[Any], npt.NDArray[Any]]]:
+    """Name, array and what it must be; names are compared first, shapes one by one."""
+    if set(found) != set(expected):
+        raise VerificationError(f"expected the names {', '.join(expected)}, got {', '.join(found)}")
+    for name in expected:
+        value, target = np.asarray(found[name]), np.asarray(expected[name])
+        if value.shape != target.shape:
+            raise VerificationError(f"{name}: expected shape {target.shape}, got {value.shape}")
+        yield name, value, target
 
 
 def _difference(found: Mapping[str, Any], expected: Mapping[str, Any], name: str, position: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from sifrc.verify.meaning import agreement
 from sifrc.verify.oracles.network import parameter_shapes
 from sifrc.verify.points import parameter_count
 from sifrc.verify.records import Looked
-from sifrc.verify.rows import LAWS, Check, Level, has_blocks
+from sifrc.verify.rows import LAWS, Check, Finding, Level, has_blocks
 from sifrc.verify.subjects.base import Subject, choices_of
 from sifrc.verify.table import Row
 
@@ -89,7 +89,7 @@ class Generated(Level):
         """The eigenvalues of the blocks, of the weights too where they are small enough."""
         return definite(subject, operator, plan, self.with_weights(plan))
 
-    def linearized(self, operators: Sequence[Operator]) -> Callable[[Subject], Iterator[tuple[float, str]]]:
+    def linearized(self, operators: Sequence[Operator]) -> Finding:
         """Two products from one linearisation: the second must not see the first."""
 
         def check(subject: Any) -> Iterator[tuple[float, str]]:
@@ -102,7 +102,7 @@ class Generated(Level):
 
         return check
 
-    def parts(self, operator: Operator) -> Callable[[Subject], Iterator[tuple[float, str]]]:
+    def parts(self, operator: Operator) -> Finding:
         """A batch in parts gives what it gives as a whole."""
 
         def check(subject: Any) -> Iterator[tuple[float, str]]:
@@ -114,7 +114,7 @@ class Generated(Level):
 
         return check
 
-    def whole_hessian(self, operator: Operator) -> Callable[[Subject], Iterator[tuple[float, str]]]:
+    def whole_hessian(self, operator: Operator) -> Finding:
         """Blocks of the kind ``hessian`` against the diagonal blocks of the whole Hessian."""
 
         def check(subject: Any) -> Iterator[tuple[float, str]]:
@@ -124,10 +124,8 @@ class Generated(Level):
                 for case in operator.fitting(plan):
                     if all(result.meaning == Blocks(dense=True) for result in case.results):
                         ((_, found),) = subject.call(operator, case, plan, next(choices_of(case)))
-                        yield (
-                            separate_digits(found, subject.oracle.dense_blocks(), subject.oracle.limit),
-                            "worst: hessian",
-                        )
+                        expected = subject.oracle.dense_blocks()
+                        yield separate_digits(found, expected, subject.oracle.limit), "worst: hessian"
 
         return check
 
@@ -154,17 +152,10 @@ def generated_rows(spec: Spec, looked: Looked, module: Any, framework: Any, seed
         yield "linearize", _FUNC, lambda: _linearize_row(level, products[0], check)
 
 
-def _row(
-    level: Generated,
-    operator: Operator,
-    oracle: str,
-    check: Callable[[Subject], Iterator[tuple[float, str]]],
-) -> Row | None:
+def _row(level: Generated, operator: Operator, oracle: str, check: Finding) -> Row | None:
     return level.row(operator, oracle, check) if getattr(level.module, operator.name, None) else None
 
 
-def _linearize_row(
-    level: Generated, operator: Operator, check: Callable[[Subject], Iterator[tuple[float, str]]]
-) -> Row | None:
+def _linearize_row(level: Generated, operator: Operator, check: Finding) -> Row | None:
     row = level.row(operator, _FUNC, check)
     return None if row is None else replace(row, quantity="linearize")

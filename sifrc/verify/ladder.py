@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
@@ -109,14 +110,12 @@ def verify(
             progress(row)
 
     for level in sorted(set(levels)):
-        for quantity, oracle, check in _checks(level, spec, looked, module, digits, seed, framework):
+        checks = _checks(level, spec, looked, module, digits, seed, framework)
+        steps = _guarded(lambda: step_rows(spec, digits, seed), 2, ("step",)) if level == 2 else ()
+        for quantity, oracle, check in chain(checks, steps):
             put(_run(level, quantity, oracle, check))
-        if level == 2:
-            for quantity, oracle, check in _guarded(lambda: step_rows(spec, digits, seed), 2, ("step",)):
-                put(_run(level, quantity, oracle, check))
-        for quantity, why in (
-            {**looked.refused, **looked.failed}.items() if level < 3 or module is not None else ()
-        ):
+        absent = {**looked.refused, **looked.failed} if level < 3 or module is not None else {}
+        for quantity, why in absent.items():
             if quantity in _QUANTITIES[level]:
                 passed = False if quantity in required or quantity in looked.failed else None
                 put(Row(quantity, level, "", None, None, passed, why))
@@ -136,11 +135,14 @@ def operators_of(spec: Spec, summaries: bool | None = None) -> tuple[str, ...]:
         summaries: see :func:`verify`.
     """
     asked = spec.target.operators
-    looked = _looked(spec, asked, None, summaries)
-    refused = looked.refused
     more = (SUMMARY,) if _with_summaries(spec, asked, None, summaries) else ()
-    plain = tuple(name for name in _PLAIN if name not in refused and name != "objective_and_gradient")
+    plain = _plain(_looked(spec, asked, None, summaries).refused)
     return tuple(dict.fromkeys((*(asked or plain), *more)))
+
+
+def _plain(refused: Mapping[str, str]) -> tuple[str, ...]:
+    """What a model has without being asked for; one of them is two others."""
+    return tuple(name for name in _PLAIN if name not in refused and name != "objective_and_gradient")
 
 
 def _looked(spec: Spec, asked: Sequence[str], module: Any, summaries: bool | None) -> Looked:
@@ -174,12 +176,11 @@ def _with_summaries(spec: Spec, asked: Sequence[str], module: Any, wanted: bool 
 
 def _default(spec: Spec, refused: Mapping[str, str], module: Any, summaries: bool) -> tuple[str, ...]:
     """What is required of a spec that asks for nothing: what it has at many digits."""
-    plain = tuple(name for name in _PLAIN if name not in refused and name != "objective_and_gradient")
     every = _blocks(spec, (), module) if module is None else ()
     # Some do not exist for a network; where none does, the kinds of curvature that it lists do not.
     blocks = tuple(name for name in every if name not in refused) or every
     more = (SUMMARY,) if summaries and (module is None or hasattr(module, SUMMARY)) else ()
-    return (*plain, *blocks, *more)
+    return (*_plain(refused), *blocks, *more)
 
 
 def _belongs(quantity: str, level: int, levels: Sequence[int]) -> bool:
@@ -220,13 +221,11 @@ def _run(level: int, quantity: str, oracle: str, check: Callable[[], Row | None]
         row = check()
     except Exception as error:
         return Row(quantity, level, oracle, None, None, False, reason(error))
-    if row is not None and row.passed is False and isinstance(row.digits, Agreement):
-        # The numbers, so that the reader knows what disagrees, and by how much.
-        notes = (row.digits.difference, row.note)
-        row = replace(row, note="; ".join(text for text in notes if text))
     if row is None:
-        absent = (
-            "too large or deep for an expansion to scalars" if level < 3 else "the module does not have it"
-        )
+        absent = "too large or deep for an expansion to scalars"
+        absent = absent if level < 3 else "the module does not have it"
         return Row(quantity, level, oracle, None, None, None, absent)
+    if row.passed is False and isinstance(row.digits, Agreement):
+        # The numbers, so that the reader knows what disagrees, and by how much.
+        return replace(row, note="; ".join(text for text in (row.digits.difference, row.note) if text))
     return row

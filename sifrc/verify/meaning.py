@@ -26,6 +26,7 @@ from sifrc.operators.samples import SampleGradients
 from sifrc.operators.traces import Trace
 from sifrc.verify.comparison import agreed_digits, separate_digits
 from sifrc.verify.oracles.batch import BatchOracle
+from sifrc.verify.oracles.curvature_expected import Expected
 from sifrc.verify.oracles.curvature_reference import batch_mean
 from sifrc.verify.summary_parts import compared
 
@@ -53,10 +54,10 @@ def agreement(meaning: object, found: Arrays, oracle: BatchOracle, kind: Kind | 
     raise VerificationError(f"no oracle for {type(meaning).__name__}")
 
 
-def _of_kind(oracle: BatchOracle, kind: Kind | None) -> Kind:
+def _expected(oracle: BatchOracle, kind: Kind | None) -> Expected:
     if kind is None:
         raise VerificationError("blocks of no kind of curvature")
-    return kind
+    return oracle.expected(kind)
 
 
 @agreement.register
@@ -100,37 +101,35 @@ def _(meaning: SampleGradients, found: Arrays, oracle: BatchOracle, kind: Kind |
 
 @agreement.register
 def _(meaning: SampleBlocks, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
-    return separate_digits(found, oracle.expected(_of_kind(oracle, kind)).sample_blocks(), oracle.limit)
+    return separate_digits(found, _expected(oracle, kind).sample_blocks(), oracle.limit)
 
 
 @agreement.register
 def _(meaning: Blocks, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
-    expected = oracle.expected(_of_kind(oracle, kind))
+    expected = _expected(oracle, kind)
     weights = expected.weight_blocks() if meaning.dense else {}
     return separate_digits(found, {**expected.bias_blocks(), **weights}, oracle.limit)
 
 
 @agreement.register
 def _(meaning: Factors, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
-    return separate_digits(
-        found, oracle.expected(_of_kind(oracle, kind)).factors(meaning.moment), oracle.limit
-    )
+    return separate_digits(found, _expected(oracle, kind).factors(meaning.moment), oracle.limit)
 
 
 @agreement.register
 def _(meaning: BlockProduct, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
-    expected = oracle.expected(_of_kind(oracle, kind)).product(oracle.vector, meaning.moment)
+    expected = _expected(oracle, kind).product(oracle.vector, meaning.moment)
     return separate_digits(found, expected, oracle.limit)
 
 
 @agreement.register
 def _(meaning: Diagonal, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
-    return separate_digits(found, oracle.expected(_of_kind(oracle, kind)).diagonal(), oracle.limit)
+    return separate_digits(found, _expected(oracle, kind).diagonal(), oracle.limit)
 
 
 @agreement.register
 def _(meaning: Trace, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
-    diagonal = oracle.expected(_of_kind(oracle, kind)).diagonal()
+    diagonal = _expected(oracle, kind).diagonal()
     expected = {name: np.asarray(sum(diagonal[n].sum() for n in names)) for name, names in meaning.sums}
     return separate_digits(found, expected, oracle.limit)
 

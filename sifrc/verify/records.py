@@ -8,7 +8,7 @@ from typing import Any
 
 from sifrc.derive.curvature.kinds import KINDS, Kind, kind_of
 from sifrc.derive.derived import Derived
-from sifrc.errors import DerivationError, MethodError, SifrcError, VerificationError
+from sifrc.errors import DerivationError, MethodError, VerificationError, words_of
 from sifrc.model import build_model
 from sifrc.operators.context import Context, available_kinds
 from sifrc.operators.record import Operator
@@ -16,7 +16,7 @@ from sifrc.operators.registry import operator_sets
 from sifrc.spec.types import Spec
 from sifrc.verify.points import capped
 
-__all__ = ["Looked", "described", "looked_at", "newton_obstacle", "reason"]
+__all__ = ["Looked", "described", "looked_at", "reason"]
 
 _SMALL = 4
 _LONGEST = 300
@@ -76,23 +76,20 @@ def looked_at(spec: Spec, names: Iterable[str], module: Any = None) -> Looked:
             continue
         try:
             record = one.build(one, context)
-            obstacle = newton_obstacle(derived) if one.name == "newton_direction" else None
+            if one.name == "newton_direction":
+                _ = derived.exact_newton
         except (DerivationError, MethodError) as error:
             refused[one.name] = error.message
         except Exception as error:
             failed[one.name] = reason(error)
         else:
-            if obstacle is None:
-                records.append(record)
-            else:
-                refused[one.name] = obstacle
+            records.append(record)
     return Looked(tuple(records), kinds, refused, failed)
 
 
 def reason(error: Exception) -> str:
     """What an exception says, in one line."""
-    message = error.message if isinstance(error, SifrcError) else f"{type(error).__name__}: {error}"
-    return " ".join(message.split())[:_LONGEST]
+    return " ".join(words_of(error).split())[:_LONGEST]
 
 
 def kinds_of(spec: Spec, module: Any = None) -> Mapping[str, Kind]:
@@ -113,15 +110,6 @@ def kinds_of(spec: Spec, module: Any = None) -> Mapping[str, Kind]:
     if unknown:
         raise VerificationError(f"the module has kinds that the spec does not know: {', '.join(unknown)}")
     return {name: known[name] for name in names}
-
-
-def newton_obstacle(derived: Derived) -> str | None:
-    """Why the model has no closed-form Newton direction; None where it has one."""
-    try:
-        _ = derived.exact_newton
-    except DerivationError as error:
-        return error.message
-    return None
 
 
 def described(kinds: Iterable[Kind]) -> str:

@@ -11,8 +11,8 @@ from itertools import islice
 from typing import Any
 
 from sifrc.derive.curvature.kinds import Kind
-from sifrc.errors import SifrcError, VerificationError
-from sifrc.operators.meaning import Along, Blocks, NewtonDirection
+from sifrc.errors import VerificationError, words_of
+from sifrc.operators.meaning import Along, Blocks, Meaning, NewtonDirection
 from sifrc.operators.record import Case, KindPlan, Operator
 from sifrc.spec.types import Spec
 from sifrc.verify.laws import orders_agree, symmetric
@@ -22,10 +22,13 @@ from sifrc.verify.subjects.base import Choices, Subject, choices_of
 from sifrc.verify.summary_parts import FEW
 from sifrc.verify.table import Row
 
-__all__ = ["LAWS", "MATRIX", "Check", "Level", "has_blocks", "is_newton"]
+__all__ = ["LAWS", "MATRIX", "Check", "Finding", "Level", "has_blocks", "is_newton"]
 
 Check = tuple[str, str, Callable[[], Row | None]]
 """Quantity, oracle, and what makes the row; None where there is nothing to check."""
+
+Finding = Callable[[Subject], Iterator[tuple[float, str]]]
+"""What finds at a subject digits that agree, and where they do."""
 
 LAWS = "identities"
 """Oracle of relations between results."""
@@ -82,20 +85,18 @@ class Level:
 
     # -- checks
 
-    def meanings(self, operator: Operator) -> Callable[[Subject], Iterator[tuple[float, str]]]:
+    def meanings(self, operator: Operator) -> Finding:
         """Digits of every result in every case, and where."""
 
         def check(subject: Subject) -> Iterator[tuple[float, str]]:
             for plan, kind in self.kinds(operator):
+                where = "" if kind is None else f"worst: {kind.name}, batch of {subject.samples}"
                 with _named(kind):
                     for case in operator.fitting(plan):
                         if not self.small_enough(case, plan, subject):
                             continue
                         for choices in self.choices(case):
                             for meaning, found in subject.call(operator, case, plan, choices):
-                                where = (
-                                    "" if kind is None else f"worst: {kind.name}, batch of {subject.samples}"
-                                )
                                 yield agreement(meaning, found, subject.oracle, kind), where
 
         return check
@@ -105,7 +106,7 @@ class Level:
         operator: Operator,
         law: Callable[[Subject, Operator, KindPlan, Kind], Iterator[float]],
         chosen: Callable[[Kind], bool],
-    ) -> Callable[[Subject], Iterator[tuple[float, str]]]:
+    ) -> Finding:
         """Digits by which a law holds for some kinds."""
 
         def check(subject: Subject) -> Iterator[tuple[float, str]]:
@@ -117,7 +118,7 @@ class Level:
 
         return check
 
-    def laws(self, operator: Operator) -> Callable[[Subject], Iterator[tuple[float, str]]]:
+    def laws(self, operator: Operator) -> Finding:
         """Relations between the orders of a summary."""
 
         def check(subject: Subject) -> Iterator[tuple[float, str]]:
@@ -128,9 +129,7 @@ class Level:
 
         return check
 
-    def row(
-        self, operator: Operator, oracle: str, check: Callable[[Subject], Iterator[tuple[float, str]]]
-    ) -> Row | None:
+    def row(self, operator: Operator, oracle: str, check: Finding) -> Row | None:
         """The worst of what a check finds at all subjects."""
         attempts = _ATTEMPTS if is_newton(operator) else 1
         for attempt in range(attempts):
@@ -171,8 +170,15 @@ class Level:
 
 
 def is_newton(operator: Operator) -> bool:
-    results = (result for case in operator.cases for result in case.results)
-    return any(isinstance(result.meaning, NewtonDirection) for result in results)
+    return _means(operator, NewtonDirection)
+
+
+def has_blocks(operator: Operator) -> bool:
+    return _means(operator, Blocks)
+
+
+def _means(operator: Operator, kind: type[Meaning]) -> bool:
+    return any(isinstance(result.meaning, kind) for case in operator.cases for result in case.results)
 
 
 @dataclass(frozen=True)
@@ -186,10 +192,4 @@ class _named:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if self.kind is not None and isinstance(error, Exception):
-            text = error.message if isinstance(error, SifrcError) else f"{type(error).__name__}: {error}"
-            raise VerificationError(f"kind {self.kind.name}: {text}") from error
-
-
-def has_blocks(operator: Operator) -> bool:
-    results = (result for case in operator.cases for result in case.results)
-    return any(isinstance(result.meaning, Blocks) for result in results)
+            raise VerificationError(f"kind {self.kind.name}: {words_of(error)}") from error

@@ -32,7 +32,7 @@ TOGETHER = (
 
 def module_for(spec: Spec, **changes: Any) -> SimpleNamespace:
     """A stand-in for a generated module, made of the oracle and rounded to the spec's dtype."""
-    forward = oracle_torch.forward_torch(spec)
+    forward = oracle_torch.ForwardTorch(spec)
     dtype = getattr(torch, spec.dtype)
 
     def double(value: Any) -> Any:

@@ -25,7 +25,7 @@ from sifrc.compiler import Request, compile_spec
 from sifrc.errors import MethodError
 from sifrc.ir.arithmetic import NUMPY
 from sifrc.spec import Spec, build_spec
-from sifrc.verify.oracles.forward_torch import forward_torch
+from sifrc.verify.oracles.forward_torch import ForwardTorch
 from sifrc.verify.points import random_point
 
 Array = npt.NDArray[Any]
@@ -141,7 +141,7 @@ class Oracle:
     """
 
     def __init__(self, spec: Spec, groups: Mapping[str, list[str]], options: Mapping[str, Any]) -> None:
-        self.forward = forward_torch(spec)
+        self.forward = ForwardTorch(spec)
         self.owner = {tensor: s for s, tensors in enumerate(groups.values()) for tensor in tensors}
         self.size = len(groups)
         self.o = {**DEFAULTS, **options}
@@ -275,7 +275,7 @@ def test_trivial_partition_without_cubic_term_is_cauchys_step(backend: str) -> N
     )
     spec, batch = build_spec(data), batches(0, 1, 8)[0]
     params = {n: torch.tensor(v) for n, v in start(spec).items()}
-    objective = forward_torch(spec).differentiable(params, *(torch.tensor(part) for part in batch))
+    objective = ForwardTorch(spec).differentiable(params, *(torch.tensor(part) for part in batch))
     slope, product_of = torch.func.jvp(
         torch.func.grad(objective), (params,), (torch.func.grad(objective)(params),)
     )
@@ -298,7 +298,7 @@ def test_discrete_partition_without_cubic_term_is_newtons_step(backend: str) -> 
     spec, (inputs, targets) = build_spec(data), batches(0, 1, 40)[0]
     params = start(spec)
     tensors = {n: torch.tensor(v) for n, v in params.items()}
-    objective = forward_torch(spec).differentiable(tensors, torch.tensor(inputs), torch.tensor(targets))
+    objective = ForwardTorch(spec).differentiable(tensors, torch.tensor(inputs), torch.tensor(targets))
     sizes = [v.size for v in params.values()]
 
     def flat(vector: torch.Tensor) -> Any:

@@ -74,7 +74,7 @@ def test_objective_is_the_one_torch_computes(activation: str, loss: str) -> None
     expected = float(LOSSES[loss](output, targets) + 0.125 * (hidden**2).sum())
     derived = SampleSystems(Derived(build_model(spec)), point.params, *point.sample())
     assert float(derived.objective()) == pytest.approx(expected, rel=1e-13)
-    assert float(oracle_torch.forward_torch(spec)(params, inputs, targets)) == pytest.approx(
+    assert float(oracle_torch.ForwardTorch(spec)(params, inputs, targets)) == pytest.approx(
         expected, rel=1e-13
     )
 
@@ -177,7 +177,7 @@ def test_an_activation_is_short_for_a_layer_after_it() -> None:
         derived = SampleSystems(Derived(model), renamed, *point.sample())
         assert float(derived.objective()) == pytest.approx(expected, rel=1e-13)
         tensors = {name: torch.from_numpy(value) for name, value in renamed.items()}
-        found = oracle_torch.forward_torch(own)(tensors, torch.from_numpy(point.inputs), targets)
+        found = oracle_torch.ForwardTorch(own)(tensors, torch.from_numpy(point.inputs), targets)
         assert float(found) == pytest.approx(expected, rel=1e-13)
 
 
@@ -214,7 +214,7 @@ def test_the_oracles_agree(name: str) -> None:
         return float(sum((tensors[key] * torch.from_numpy(value)).sum() for key, value in probe.items()))
 
     expected = [
-        float(oracle_torch.forward_torch(spec)(*batch)),
+        float(oracle_torch.ForwardTorch(spec)(*batch)),
         product(oracle_torch.gradient(spec, *batch)),
         product(oracle_torch.hvp(spec, *batch, vector)),
         product(oracle_torch.ggn_vp(spec, *batch, vector)),
@@ -242,7 +242,7 @@ def test_batches_are_means_and_sums() -> None:
         point = random_point(spec, 2, batch=4)
         params = {key: torch.from_numpy(value) for key, value in point.params.items()}
         inputs, targets = torch.from_numpy(point.inputs), torch.from_numpy(point.targets)
-        forward = oracle_torch.forward_torch(spec)
+        forward = oracle_torch.ForwardTorch(spec)
         model = Derived(build_model(spec))
         each = [float(SampleSystems(model, point.params, *point.sample(i)).objective()) for i in range(4)]
         assert float(forward(params, inputs, targets)) == pytest.approx(sum(each) * factor, rel=1e-13)
@@ -259,7 +259,7 @@ def test_spectral_factors_are_the_quotients_of_norms() -> None:
     error = params["fc2.weight"] @ hidden + params["fc2.bias"] - point.targets[0]
     expected = np.linalg.norm(error) / np.max(np.where(first > 0, 1.0, 0.1))
     tensors = {key: torch.from_numpy(value) for key, value in params.items()}
-    found = oracle_torch.forward_torch(spec).factors(
+    found = oracle_torch.ForwardTorch(spec).factors(
         tensors, torch.from_numpy(point.inputs), torch.from_numpy(point.targets)
     )
     assert list(found) == ["fc1"]
@@ -272,6 +272,6 @@ def test_spectral_regularisation_needs_a_chain() -> None:
     point = random_point(spec, 3)
     tensors = {key: torch.from_numpy(value) for key, value in point.params.items()}
     with pytest.raises(VerificationError, match="chains"):
-        oracle_torch.forward_torch(spec)(
+        oracle_torch.ForwardTorch(spec)(
             tensors, torch.from_numpy(point.inputs), torch.from_numpy(point.targets)
         )

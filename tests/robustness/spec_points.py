@@ -94,7 +94,7 @@ def tensors(point: Point) -> tuple[Any, ...]:
 def expected(spec: Spec, point: Point) -> dict[str, dict[str, Any]]:
     """Every quantity by automatic differentiation of the spec's own trees, in float64."""
     params, inputs, targets, vector = tensors(point)
-    forward = oracle_torch.forward_torch(spec)
+    forward = oracle_torch.ForwardTorch(spec)
     batch = (spec, params, inputs, targets)
 
     def arrays(values: Arrays) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _of_sample(
 def largest_inside(spec: Spec, point: Point) -> float:
     """The largest number that a forward pass meets: second derivatives have about its fourth power."""
     params, inputs, _, _ = tensors(point)
-    forward = oracle_torch.forward_torch(spec)
+    forward = oracle_torch.ForwardTorch(spec)
     found = 0.0
     for sample in inputs:
         run = forward_pass(spec, params, sample, forward.activate)
@@ -223,7 +223,7 @@ def largest_inside(spec: Spec, point: Point) -> float:
 
 def largest_in_formulas(spec: Spec, point: Point) -> float:
     """The largest number that a part of an activation or of the loss has."""
-    operations = oracle_torch.forward_torch(spec).operations
+    operations = oracle_torch.ForwardTorch(spec).operations
     found = 0.0
     for tree, scope in _formulas(spec, point):
         for part in _parts(tree):
@@ -234,7 +234,7 @@ def largest_in_formulas(spec: Spec, point: Point) -> float:
 def few_digits(spec: Spec, point: Point, least: float = 1e-6) -> bool:
     """Whether a state, by the text of the spec in float64, is off: what is written cancels."""
     params, inputs, _, _ = tensors(point)
-    forward = oracle_torch.forward_torch(spec)
+    forward = oracle_torch.ForwardTorch(spec)
     with mpmath.workdps(_DIGITS_INSIDE):
         oracle = ForwardMpmath(spec)
 
@@ -260,7 +260,7 @@ def behind_a_constant(spec: Spec) -> bool:
 
     Where that is not a number, the function of the user's text is none either, and the constant is.
     """
-    operations = oracle_torch.forward_torch(spec).operations
+    operations = oracle_torch.ForwardTorch(spec).operations
     sizes = operations.size
     numbers = torch.tensor([-2.3, -0.7, 0.4, 1.1, 3.2], dtype=torch.float64)
     for layer in spec.layers:
@@ -290,7 +290,7 @@ def _largest(value: Any) -> float:
 def _formulas(spec: Spec, point: Point) -> Iterator[tuple[Expression, dict[str, Any]]]:
     """Trees of the activations and the loss, with what their names are, sample by sample."""
     params, inputs, targets, _ = tensors(point)
-    forward = oracle_torch.forward_torch(spec)
+    forward = oracle_torch.ForwardTorch(spec)
     for sample, target in zip(inputs, forward.target_vectors(targets), strict=True):
         run = forward_pass(spec, params, sample, forward.activate)
         for layer in spec.layers:
@@ -323,7 +323,7 @@ def near_kink(spec: Spec, point: Point, width: float = 1e-9) -> bool:
 
 
 def _near_kink(spec: Spec, point: Point, width: float) -> bool:
-    operations = oracle_torch.forward_torch(spec).operations
+    operations = oracle_torch.ForwardTorch(spec).operations
     for tree, scope in _formulas(spec, point):
         for left, right in _sides(tree):
             a, b = (

@@ -188,7 +188,7 @@ def test_parameters_have_the_last_axis() -> None:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_forward_pass(loss: str, shared: bool) -> None:
     hand = hand_of(loss, shared)
-    found = oracle.forward_torch(hand.spec).output(hand.params, hand.inputs)
+    found = oracle.ForwardTorch(hand.spec).output(hand.params, hand.inputs)
     precise = ForwardMpmath(hand.spec)
     params = {name: MPMATH.array(value) for name, value in hand.point.params.items()}
     for n, x in enumerate(hand.inputs):
@@ -216,7 +216,7 @@ def test_an_activation_and_three_axes() -> None:
     inputs = torch.from_numpy(point.inputs)
     hidden = functional.linear(torch.sin(inputs), p["fc.weight"], p["fc.bias"])
     expected = functional.linear(torch.tanh(hidden.flatten(1)), p["out.weight"], p["out.bias"])
-    close(oracle.forward_torch(spec).output(p, inputs), expected)
+    close(oracle.ForwardTorch(spec).output(p, inputs), expected)
     params = {name: MPMATH.array(value) for name, value in point.params.items()}
     close(ForwardMpmath(spec).output(params, MPMATH.array(point.inputs[0])), expected[0])
 
@@ -390,7 +390,7 @@ def test_spectral_factors(name: str) -> None:
         for state, slope, steep in zip(("fc0", "fc1", "all"), slopes, steepest, strict=True)
     }
     if name == "torch":
-        factors = oracle.forward_torch(spec).factors(p, x[None], t[None])
+        factors = oracle.ForwardTorch(spec).factors(p, x[None], t[None])
         all_close({state: value[0] for state, value in factors.items()}, expected)
     else:
         params = {key: MPMATH.array(value) for key, value in point.params.items()}
@@ -430,7 +430,7 @@ def test_what_is_as_long_as_several_axes_stays_so() -> None:
     assert dict(small.shapes) == {"image": (3, 3), **nine, "small": (3,)}
     point = random_point(small, seed=0)
     params = {name: torch.from_numpy(value) for name, value in point.params.items()}
-    assert oracle.forward_torch(small).output(params, torch.from_numpy(point.inputs)).shape == (1, 9)
+    assert oracle.ForwardTorch(small).output(params, torch.from_numpy(point.inputs)).shape == (1, 9)
 
 
 def test_the_bound_of_rounding_goes_by_the_last_axis_and_the_places() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
+
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import Spec
@@ -86,6 +88,14 @@ class BatchOracle(ABC):
     def parts(self) -> list[dict[str, Array]]:
         """The direction's part u_s in each group of the parameters."""
         return parts_of(self.spec, self.vector)
+
+    def combined(self, coefficients: Array) -> dict[str, Array]:
+        """Σ_s c_s u_s."""
+        pairs = [(c, part) for c, part in zip(coefficients, self.parts, strict=True) if c != 0]
+        return {
+            name: sum((c * part[name] for c, part in pairs), np.zeros_like(value))
+            for name, value in self.vector.items()
+        }
 
     @cached_property
     def along(self) -> Along:

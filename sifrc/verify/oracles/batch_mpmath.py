@@ -77,7 +77,7 @@ class PreciseBatch(BatchOracle):
 
     def whole_gradient(self) -> dict[str, Array]:
         """Every entry of it, however many there are."""
-        return self._entries(lambda unit: self.derivative([unit]))
+        return self.oracle.components(self.params, lambda unit: self.derivative([unit]))
 
     def product(self, matrix: Literal["hessian", "gauss_newton"]) -> dict[str, Array]:
         if matrix == "hessian":
@@ -95,14 +95,6 @@ class PreciseBatch(BatchOracle):
 
     def derivatives(self, many: Sequence[Coefficients]) -> list[Any]:
         return [self.derivative([self.combined(MPMATH.array(c)) for c in each]) for each in many]
-
-    def combined(self, coefficients: Array) -> dict[str, Array]:
-        """Σ_s c_s u_s."""
-        pairs = [(c, part) for c, part in zip(coefficients, self.parts, strict=True) if c != 0]
-        return {
-            name: sum((c * part[name] for c, part in pairs), np.zeros(value.shape, dtype=object))
-            for name, value in self.vector.items()
-        }
 
     def measure(self) -> Measured:
         return measure_mpmath(self.spec, self.params, self.inputs, self.targets)
@@ -142,18 +134,7 @@ class PreciseBatch(BatchOracle):
         """A tensor for each parameter as :meth:`seen`, from its products with directions."""
         if not self.full:
             return {"probe": np.asarray([value(probe) for probe in self._probes])}
-        return self._entries(value)
-
-    def _entries(self, value: Callable[[Arrays], Any]) -> dict[str, Array]:
-        result: dict[str, Array] = {}
-        for name, given in self.params.items():
-            entries = np.empty(given.shape, dtype=object)
-            for index in np.ndindex(given.shape):
-                unit = {other: np.zeros(tensor.shape, dtype=object) for other, tensor in self.params.items()}
-                unit[name][index] = mpmath.mpf(1)
-                entries[index] = value(unit)
-            result[name] = entries
-        return result
+        return self.oracle.components(self.params, value)
 
     def _mean(self, value: Callable[[Arrays, Array, Any], Any]) -> Any:
         pairs = zip(self.inputs, self.targets, strict=True)

@@ -18,7 +18,7 @@ from sifrc.verify.comparison import Agreement, allowed_digits
 from sifrc.verify.oracles import forward_torch as oracle
 from sifrc.verify.oracles.batch import BatchOracle
 from sifrc.verify.oracles.curvature_reference import Measured
-from sifrc.verify.oracles.curvature_torch import measure_torch
+from sifrc.verify.oracles.curvature_torch import arrays_of, measure_torch
 from sifrc.verify.summary_parts import Coefficients
 
 __all__ = ["TorchBatch"]
@@ -50,15 +50,15 @@ class TorchBatch(BatchOracle):
         drawn: Callable[[], Array],
     ) -> None:
         factor = len(data[1]) if spec.loss.reduction == "sum" else 1
-        super().__init__(spec, seed, _LIMIT, _numbers(vector), factor)
+        super().__init__(spec, seed, _LIMIT, arrays_of(vector), factor)
         self.data, self.direction, self._drawn = data, vector, drawn
 
     def value(self, of: Literal["loss", "objective"]) -> Any:
-        forward = oracle.forward_torch(self.spec)
+        forward = oracle.ForwardTorch(self.spec)
         return forward.loss(*self.data) if of == "loss" else forward(*self.data)
 
     def gradient(self) -> dict[str, Array]:
-        return _numbers(oracle.gradient(self.spec, *self.data))
+        return arrays_of(oracle.gradient(self.spec, *self.data))
 
     def sample_gradients(self) -> dict[str, Array]:
         params, inputs, targets = self.data
@@ -66,11 +66,11 @@ class TorchBatch(BatchOracle):
             oracle.gradient(self.spec, params, inputs[n : n + 1], targets[n : n + 1])
             for n in range(len(inputs))
         ]
-        return {name: np.stack([_numbers(found)[name] for found in each]) for name in params}
+        return {name: np.stack([arrays_of(found)[name] for found in each]) for name in params}
 
     def product(self, matrix: Literal["hessian", "gauss_newton"]) -> dict[str, Array]:
         times = {"hessian": oracle.hvp, "gauss_newton": oracle.ggn_vp}[matrix]
-        return _numbers(times(self.spec, *self.data, self.direction))
+        return arrays_of(times(self.spec, *self.data, self.direction))
 
     def newton(self, direction: Mapping[str, Array]) -> float:
         """Backward error of the direction: |H d − g| against |H| |d| + |g|."""
@@ -116,7 +116,7 @@ class TorchBatch(BatchOracle):
 
     @cached_property
     def _objective(self) -> Callable[[Any], Tensor]:
-        return oracle.forward_torch(self.spec).differentiable(*self.data)
+        return oracle.ForwardTorch(self.spec).differentiable(*self.data)
 
     def derivatives(self, many: Sequence[Coefficients]) -> list[float]:
         entries = len(many[0]) * sum(value.numel() for value in self.direction.values())
@@ -130,20 +130,13 @@ class TorchBatch(BatchOracle):
 
         found: list[float] = []
         for start in range(0, len(many), together):
-            part = [[self._combined(c) for c in each] for each in many[start : start + together]]
+            part = [[self.combined(c) for c in each] for each in many[start : start + together]]
             stacked = (
-                {name: torch.stack([each[name] for each in directions]) for name in self.direction}
+                {n: torch.from_numpy(np.stack([each[n] for each in directions])) for n in self.direction}
                 for directions in zip(*part, strict=True)
             )
             found += vmap(one)(*stacked).tolist()
         return found
-
-    def _combined(self, coefficients: Array) -> dict[str, Tensor]:
-        pairs = [(float(c), part) for c, part in zip(coefficients, self.parts, strict=True) if c != 0]
-        return {
-            name: sum((c * torch.from_numpy(part[name]) for c, part in pairs), torch.zeros_like(value))
-            for name, value in self.direction.items()
-        }
 
 
 def _moved(value: Callable[[Any], Tensor], along: dict[str, Tensor]) -> Callable[[Any], Tensor]:
@@ -154,7 +147,3 @@ def _moved(value: Callable[[Any], Tensor], along: dict[str, Tensor]) -> Callable
         return result
 
     return differential
-
-
-def _numbers(tensors: Tensors) -> dict[str, Array]:
-    return {name: value.numpy(force=True) for name, value in tensors.items()}

@@ -11,7 +11,8 @@ import numpy as np
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
-from sifrc.verify.oracles.curvature_reference import Arrays, Measured, batch_mean, owners, reference_blocks
+from sifrc.spec.partition import owners
+from sifrc.verify.oracles.curvature_reference import Arrays, Measured, batch_mean, reference_blocks
 
 __all__ = ["Expected"]
 
@@ -35,7 +36,7 @@ class Expected:
     """
 
     def __init__(self, at: Measured, kind: Kind, drawn: Array | None = None, factor: int = 1) -> None:
-        self.layers = owners(at.spec)
+        self.layers = owners(at.spec.layers)
         self.factor, self.samples, self.expectation = factor, at.samples, kind.expectation
         blocks = reference_blocks(at, kind, drawn)
         self.blocks, self.inputs, self.mean = dict[str, Array](), dict[str, Array](), dict[str, Array]()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import mpmath
@@ -24,7 +25,7 @@ from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import LayerSpec, Spec
 
-__all__ = ["Measured", "batch_mean", "is_exact", "is_gauss_newton", "limit_of", "owners", "reference_blocks"]
+__all__ = ["Measured", "batch_mean", "is_exact", "is_gauss_newton", "limit_of", "reference_blocks"]
 
 _ROUNDING = 1e-12
 Arrays: TypeAlias = Mapping[str, Array]
@@ -68,11 +69,6 @@ class Measured:
     def samples(self) -> int:
         """B."""
         return len(self.targets)
-
-
-def owners(spec: Spec) -> tuple[LayerSpec, ...]:
-    """Dense layers that own parameters."""
-    return tuple(layer for layer in spec.layers if layer.kind == "dense" and layer.share is None)
 
 
 def is_exact(kind: Kind) -> bool:
@@ -181,12 +177,13 @@ def _scores(at: Measured, kind: Kind, drawn: Array | None) -> Array:
     return np.asarray(_sqrt(at.softmax)[:, :, None] * each)
 
 
-def _sqrt(value: Array) -> Array:
-    return np.asarray(np.frompyfunc(mpmath.sqrt, 1, 1)(value) if value.dtype == object else np.sqrt(value))
+def _each(name: str, value: Array) -> Array:
+    """A function of entries that NumPy and mpmath have by one name."""
+    precise = np.frompyfunc(getattr(mpmath, name), 1, 1)
+    return np.asarray(precise(value) if value.dtype == object else getattr(np, name)(value))
 
 
-def _log(value: Array) -> Array:
-    return np.asarray(np.frompyfunc(mpmath.log, 1, 1)(value) if value.dtype == object else np.log(value))
+_sqrt, _log = partial(_each, "sqrt"), partial(_each, "log")
 
 
 class _Recursion:

@@ -19,7 +19,7 @@ from sifrc.verify.oracles.curvature_reference import Measured
 from sifrc.verify.oracles.forward_torch import ForwardTorch, Parameters
 from sifrc.verify.oracles.network import forward_pass
 
-__all__ = ["measure_torch"]
+__all__ = ["arrays_of", "measure_torch"]
 
 
 def measure_torch(spec: Spec, params: Parameters, inputs: Tensor, targets: Tensor) -> Measured:
@@ -69,11 +69,11 @@ class _Measuring:
         curvature = vmap(hessian(self.forward.loss_of_output))(self.outputs, self.targets)
         return Measured(
             spec=self.spec,
-            params=_arrays(self.params),
-            values=_arrays(self.values),
-            slopes=_arrays(self.slopes),
-            seconds=_arrays(self.seconds),
-            scales=_arrays(self.scales),
+            params=arrays_of(self.params),
+            values=arrays_of(self.values),
+            slopes=arrays_of(self.slopes),
+            seconds=arrays_of(self.seconds),
+            scales=arrays_of(self.scales),
             score=lambda at: self._score(torch.from_numpy(at)).numpy(force=True),
             targets=self.targets.numpy(force=True),
             loss_hessian=(curvature * self.factor[:, None, None]).numpy(force=True),
@@ -141,5 +141,6 @@ def _eigen(matrix: Array) -> tuple[Array, Array]:
     return values, vectors
 
 
-def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
+def arrays_of(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
+    """The numbers of tensors, by name."""
     return {name: value.numpy(force=True) for name, value in tensors.items()}

@@ -157,10 +157,6 @@ def _real(function: Callable[[Number], Number]) -> Callable[[Number], Number]:
     return call
 
 
-def _call(name: str) -> Callable[[Number], Number]:
-    return partial(_apply, name)
-
-
 def _softplus(x: Number) -> Number:
     return max(x, mpmath.mpf(0)) + mpmath.log1p(mpmath.exp(-abs(x)))
 
@@ -204,8 +200,8 @@ def _square(x: Number) -> Number:
     return x * x
 
 
-_exp, _sin, _cos, _sinh, _cosh = _call("exp"), _call("sin"), _call("cos"), _call("sinh"), _call("cosh")
-_tan, _tanh, _sigmoid, _sqrt = _call("tan"), _call("tanh"), _call("sigmoid"), _call("sqrt")
+_exp, _sin, _cos, _sinh, _cosh = (partial(_apply, name) for name in ("exp", "sin", "cos", "sinh", "cosh"))
+_tan, _tanh, _sigmoid, _sqrt = (partial(_apply, name) for name in ("tan", "tanh", "sigmoid", "sqrt"))
 
 _RULES: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = MappingProxyType(
     {
@@ -229,5 +225,7 @@ _RULES: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = Mappin
     }
 )
 
-FUNCTIONS: Mapping[str, Callable[[Any], Any]] = MappingProxyType({name: _call(name) for name in _RULES})
+FUNCTIONS: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
+    {name: partial(_apply, name) for name in _RULES}
+)
 """Elementary functions of an mpf or a dual number, by name."""

@@ -7,6 +7,7 @@ pass for each number asked for: exact, independent of the derivation, and for sm
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import mpmath
 import numpy as np
 
-from sifrc.ir.arithmetic import Array
+from sifrc.ir.arithmetic import MPMATH, Array
 from sifrc.spec.types import FunctionSpec, Spec
 from sifrc.verify.oracles.duals import FUNCTIONS, part, power, primal, seed
 from sifrc.verify.oracles.network import (
@@ -37,15 +38,11 @@ def _each(function: Callable[[Any], Any], value: Any) -> Any:
     return function(value)
 
 
-def _vectorized(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: _each(function, value)
-
-
 class _MpmathOperations:
     """mpf or dual numbers; arrays of them are object arrays."""
 
     functions: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
-        {name: _vectorized(function) for name, function in FUNCTIONS.items()}
+        {name: partial(_each, function) for name, function in FUNCTIONS.items()}
     )
 
     def __init__(self, size: int) -> None:
@@ -137,11 +134,11 @@ class ForwardMpmath:
 
     def gradient(self, params: Arrays, sample: Array, target: Any) -> dict[str, Array]:
         """Gradient of the objective: one pass for each parameter."""
-        return self._components(params, lambda unit: self.derivative(params, sample, target, [unit]))
+        return self.components(params, lambda unit: self.derivative(params, sample, target, [unit]))
 
     def hvp(self, params: Arrays, sample: Array, target: Any, vector: Arrays) -> dict[str, Array]:
         """Hessian times vector: e_iᵀ H v, one pass of second-order duals for each parameter."""
-        return self._components(params, lambda unit: self.derivative(params, sample, target, [vector, unit]))
+        return self.components(params, lambda unit: self.derivative(params, sample, target, [vector, unit]))
 
     def ggn_bilinear(self, params: Arrays, sample: Array, target: Any, left: Arrays, right: Arrays) -> Any:
         """(J left)ᵀ ∇²ℓ (J right) of the loss, as the objective has it."""
@@ -151,13 +148,9 @@ class ForwardMpmath:
     def ggn_vp(self, params: Arrays, sample: Array, target: Any, vector: Arrays) -> dict[str, Array]:
         """Gauss–Newton matrix of the data loss times vector: (J e_i)ᵀ ∇²ℓ J v, a pass for each parameter."""
         move = self._along(params, sample, vector)
-        units = np.array(
-            [[mpmath.mpf(i == j) for j in range(len(move))] for i in range(len(move))], dtype=object
-        )
-        curved = np.asarray(
-            [self._loss_curvature(params, sample, target, unit, move) for unit in units], dtype=object
-        )
-        return self._components(params, lambda unit: self._along(params, sample, unit) @ curved)
+        units = MPMATH.array(np.eye(len(move)))
+        curved = MPMATH.array([self._loss_curvature(params, sample, target, unit, move) for unit in units])
+        return self.components(params, lambda unit: self._along(params, sample, unit) @ curved)
 
     def _along(self, params: Arrays, sample: Array, direction: Arrays) -> Array:
         """J times direction."""
@@ -215,7 +208,7 @@ class ForwardMpmath:
         run = forward_pass(self.spec, params, sample, self.activate, {layer: shift})
         return part(self.loss_of_output(run.output, self.target_vector(target)), (1,))
 
-    def _components(self, params: Arrays, value: Callable[[Arrays], Any]) -> dict[str, Array]:
+    def components(self, params: Arrays, value: Callable[[Arrays], Any]) -> dict[str, Array]:
         """A tensor for each parameter, entry by entry, from its value on unit vectors."""
         result: dict[str, Array] = {}
         for name, given in params.items():

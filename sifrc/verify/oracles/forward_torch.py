@@ -25,7 +25,6 @@ __all__ = [
     "Parameters",
     "dense_hessian",
     "flatten",
-    "forward_torch",
     "ggn_vp",
     "gradient",
     "hvp",
@@ -46,25 +45,9 @@ def _softplus(x: Tensor) -> Tensor:
 
 
 _FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
-    {
-        "abs": torch.abs,
-        "asinh": torch.asinh,
-        "atan": torch.atan,
-        "cos": torch.cos,
-        "cosh": torch.cosh,
-        "erf": torch.erf,
-        "exp": torch.exp,
-        "expm1": torch.expm1,
-        "log": torch.log,
-        "log1p": torch.log1p,
-        "sigmoid": torch.sigmoid,
-        "sin": torch.sin,
-        "sinh": torch.sinh,
-        "softplus": _softplus,
-        "sqrt": torch.sqrt,
-        "tan": torch.tan,
-        "tanh": torch.tanh,
-    }
+    {name: getattr(torch, name) for name in ("abs", "asinh", "atan", "cos", "cosh", "erf", "exp", "expm1")}
+    | {name: getattr(torch, name) for name in ("log", "log1p", "sigmoid", "sin", "sinh", "sqrt", "tan")}
+    | {"tanh": torch.tanh, "softplus": _softplus}
 )
 
 
@@ -109,6 +92,14 @@ class ForwardTorch:
 
     Args:
         spec: the network.
+
+    Example:
+        >>> from sifrc.spec import build_spec
+        >>> spec = build_spec({"sifrc": 1, "name": "tiny", "loss": "squared_error", "network": {
+        ...     "input": {"size": 1}, "layers": [{"name": "fc", "type": "dense", "units": 1}]}})
+        >>> one = torch.ones(1, 1, dtype=torch.float64)
+        >>> float(ForwardTorch(spec)({"fc.weight": one, "fc.bias": one[0]}, 2 * one, 0 * one))
+        4.5
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -147,12 +138,6 @@ class ForwardTorch:
             pairs = vmap(lambda x, t: self._adjoint_norms(params, x, t))(inputs, self.target_vectors(targets))
         norms, slopes = pairs
         return {name: norms[after] / slopes[name] for name, after in pairwise(states)}
-
-    def sample_objectives(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Loss and regularisation of every sample, (B,)."""
-        return self._sample_objectives(
-            params, inputs, self.target_vectors(targets), *self._held(params, inputs, targets)
-        )
 
     def differentiable(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Callable[[Any], Tensor]:
         """The objective as a function of the parameters alone, λ held at its value at ``params``."""
@@ -202,26 +187,25 @@ class ForwardTorch:
     def _adjoint_norms(
         self, params: Parameters, x: Tensor, t: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """By state: ‖∂ℓ/∂a_k‖₂ and ‖F'(a_k)‖_∞."""
-        shifted = _shifted_layers(self.spec)
+        """By state, which is named as the layer with its pre-activation: ‖∂ℓ/∂a_k‖₂ and ‖F'(a_k)‖_∞."""
         shapes = self.spec.shapes
-        zeros = {layer: x.new_zeros(shapes[layer]) for layer in shifted.values()}
+        zeros = {state: x.new_zeros(shapes[state]) for state in spectral_chain(self.spec)}
 
         def loss(shifts: Mapping[str, Tensor]) -> Tensor:
             return self.loss_of_output(forward_pass(self.spec, params, x, self.activate, shifts).output, t)
 
         by_shift = grad(loss)(zeros)
         arguments = forward_pass(self.spec, params, x, self.activate).arguments
-        norms = {state: torch.linalg.vector_norm(by_shift[layer]) for state, layer in shifted.items()}
+        norms = {state: torch.linalg.vector_norm(by_shift[state]) for state in zeros}
         functions = {layer.name: layer.activation for layer in self.spec.layers}
         slopes: dict[str, Tensor] = {}
-        for state, layer in shifted.items():
-            function = functions[layer]
+        for state in zeros:
+            function = functions[state]
             if function is None:
                 slopes[state] = x.new_ones(())
                 continue
-            ones = x.new_ones(shapes[layer])
-            slope = jvp(lambda a, f=function: self.activate(f, a), (arguments[layer],), (ones,))[1]
+            ones = x.new_ones(shapes[state])
+            slope = jvp(lambda a, f=function: self.activate(f, a), (arguments[state],), (ones,))[1]
             slopes[state] = slope.abs().amax()
         return norms, slopes
 
@@ -242,31 +226,11 @@ class ForwardTorch:
         """Targets as vectors (B, n_out); class indices become one-hot."""
         if self.spec.loss.targets == "vectors":
             return targets.to(torch.float64)
-        return torch.nn.functional.one_hot(targets.to(torch.int64), self.spec.layers[-1].size).to(
-            torch.float64
-        )
+        size = self.spec.layers[-1].size
+        return torch.nn.functional.one_hot(targets.to(torch.int64), size).to(torch.float64)
 
     def _reduce(self, values: Tensor) -> Tensor:
         return values.sum() if self.spec.loss.reduction == "sum" else values.mean()
-
-
-def _shifted_layers(spec: Spec) -> dict[str, str]:
-    """State of a chain -> the layer whose argument is its pre-activation."""
-    return {state: state for state in spectral_chain(spec)}
-
-
-def forward_torch(spec: Spec) -> ForwardTorch:
-    """The objective of a spec: call it with parameters, inputs and targets.
-
-    Example:
-        >>> from sifrc.spec import build_spec
-        >>> spec = build_spec({"sifrc": 1, "name": "tiny", "loss": "squared_error", "network": {
-        ...     "input": {"size": 1}, "layers": [{"name": "fc", "type": "dense", "units": 1}]}})
-        >>> one = torch.ones(1, 1, dtype=torch.float64)
-        >>> float(forward_torch(spec)({"fc.weight": one, "fc.bias": one[0]}, 2 * one, 0 * one))
-        4.5
-    """
-    return ForwardTorch(spec)
 
 
 def flatten(params: Parameters) -> Tensor:
@@ -284,7 +248,7 @@ def unflatten(vector: Tensor, params: Parameters) -> dict[str, Tensor]:
 
 def gradient(spec: Spec, params: Parameters, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """Gradient of the objective, shaped like the parameters."""
-    objective = forward_torch(spec).differentiable(params, inputs, targets)
+    objective = ForwardTorch(spec).differentiable(params, inputs, targets)
     result: dict[str, Tensor] = grad(objective)(dict(params))
     return result
 
@@ -293,7 +257,7 @@ def hvp(
     spec: Spec, params: Parameters, inputs: Tensor, targets: Tensor, vector: Parameters
 ) -> dict[str, Tensor]:
     """Hessian of the objective times a vector, both shaped like the parameters."""
-    objective = forward_torch(spec).differentiable(params, inputs, targets)
+    objective = ForwardTorch(spec).differentiable(params, inputs, targets)
 
     def slope(moved: Parameters) -> Tensor:
         along = grad(objective)(moved)
@@ -307,7 +271,7 @@ def ggn_vp(
     spec: Spec, params: Parameters, inputs: Tensor, targets: Tensor, vector: Parameters
 ) -> dict[str, Tensor]:
     """Jᵀ ∇²ℓ J times a vector: the Gauss–Newton matrix of the loss, as the objective has it."""
-    forward = forward_torch(spec)
+    forward = ForwardTorch(spec)
 
     def network(moved: Parameters) -> Tensor:
         return forward.output(moved, inputs)
@@ -323,13 +287,13 @@ def ggn_vp(
 
 def dense_hessian(spec: Spec, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
     """Hessian of the objective, (P, P), in the order of the params dict."""
-    objective = forward_torch(spec).differentiable(params, inputs, targets)
+    objective = ForwardTorch(spec).differentiable(params, inputs, targets)
     result: Tensor = hessian(lambda vector: objective(unflatten(vector, params)))(flatten(params))
     return result
 
 
 def jacobian(spec: Spec, params: Parameters, inputs: Tensor) -> Tensor:
     """Derivative of the network outputs, (B, n_out, P), in the order of the params dict."""
-    forward = forward_torch(spec)
+    forward = ForwardTorch(spec)
     result: Tensor = jacrev(lambda vector: forward.output(unflatten(vector, params), inputs))(flatten(params))
     return result

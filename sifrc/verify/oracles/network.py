@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sifrc.errors import VerificationError
+from sifrc.spec.partition import owners
 from sifrc.spec.states import state_names
 from sifrc.spec.types import FunctionSpec, Spec
 
@@ -42,12 +43,11 @@ def parameter_shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
         {'fc.weight': (2, 4), 'fc.bias': (2,)}
     """
     shapes: dict[str, tuple[int, ...]] = {}
-    for layer in spec.layers:
-        if layer.kind == "dense" and layer.share is None:
-            units = layer.shape[-1]
-            shapes[f"{layer.name}.weight"] = (units, spec.shapes[layer.inputs[0]][-1])
-            if layer.bias:
-                shapes[f"{layer.name}.bias"] = (units,)
+    for layer in owners(spec.layers):
+        units = layer.shape[-1]
+        shapes[f"{layer.name}.weight"] = (units, spec.shapes[layer.inputs[0]][-1])
+        if layer.bias:
+            shapes[f"{layer.name}.bias"] = (units,)
     return shapes
 
 

@@ -11,7 +11,17 @@ from functools import singledispatch
 from typing import Any, Protocol
 
 from sifrc.errors import VerificationError
-from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
+from sifrc.spec.expression import (
+    ARITHMETIC,
+    COMPARISONS,
+    Binary,
+    Call,
+    Compare,
+    Expression,
+    Name,
+    Negative,
+    Number,
+)
 
 __all__ = ["Operations", "evaluate_tree"]
 
@@ -29,27 +39,21 @@ class Operations(Protocol):
 
     def number(self, numerator: int, denominator: int) -> Any:
         """A rational constant."""
-        ...
 
     def parameter(self, value: float) -> Any:
         """A parameter: the decimal number that was written."""
-        ...
 
     def power(self, base: Any, exponent: Any) -> Any:
         """``base`` to an exponent, not a number where that is not real."""
-        ...
 
     def choose(self, condition: Any, chosen: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
         """``where``, entry by entry."""
-        ...
 
     def total(self, vector: Any) -> Any:
         """Sum of the entries of a vector, or of ``size`` equal numbers."""
-        ...
 
     def log_sum_exp(self, vector: Any) -> Any:
         """log Σ exp, without overflow."""
-        ...
 
 
 Scope = Mapping[str, Any]
@@ -93,31 +97,13 @@ def _(tree: Binary, scope: Scope, operations: Operations) -> Any:
     if tree.operator == "**" and isinstance(tree.right, Number) and tree.right.value.denominator == 1:
         return left ** int(tree.right.value)  # exact, also for a negative base
     right = evaluate_tree(tree.right, scope, operations)
-    match tree.operator:
-        case "+":
-            return left + right
-        case "-":
-            return left - right
-        case "*":
-            return left * right
-        case "/":
-            return left / right
-        case "**":
-            return operations.power(left, right)
+    return operations.power(left, right) if tree.operator == "**" else ARITHMETIC[tree.operator](left, right)
 
 
 @evaluate_tree.register
 def _(tree: Compare, scope: Scope, operations: Operations) -> Any:
     left, right = (evaluate_tree(side, scope, operations) for side in (tree.left, tree.right))
-    match tree.operator:
-        case "<":
-            return left < right
-        case "<=":
-            return left <= right
-        case ">":
-            return left > right
-        case ">=":
-            return left >= right
+    return COMPARISONS[tree.operator](left, right)
 
 
 @evaluate_tree.register

@@ -104,11 +104,10 @@ def _grouped_row(model: Model, program: Program, digits: int, seed: int) -> Row:
             assert steps.rates is not None
             after = _after(model, program, point, seed)
             found, expected = {"rates": after["η̃[None]"]}, {"rates": steps.rates}
-            for owned in model.parameters:
-                for parameter in owned.members:
-                    name = parameter.name
-                    found[name] = after[parameter.symbol.name]
-                    expected[name] = steps.params[name] - MPMATH.array(point.params[name])
+            for parameter in model.tensors:
+                name = parameter.name
+                found[name] = after[parameter.symbol.name]
+                expected[name] = steps.params[name] - MPMATH.array(point.params[name])
             agreed = separate_digits(found, expected, digits)
             required = digits / 2  # minimisers lose digits where the model is flat
             return Row("step", 2, _DUALS, agreed, required, agreed >= required, note)
@@ -124,18 +123,14 @@ def _values(model: Model, program: Program, point: Point, seed: int) -> dict[Key
         ("t", None): MPMATH.array(np.eye(size)[point.targets] if classes else point.targets),
         ("mean", None): MPMATH.array(1) / len(point.inputs),
     }
-    for owned in model.parameters:
-        for parameter in owned.members:
-            symbol = parameter.symbol
-            values[symbol.family, symbol.index] = MPMATH.array(point.params[parameter.name])
+    for parameter in model.tensors:
+        symbol = parameter.symbol
+        values[symbol.family, symbol.index] = MPMATH.array(point.params[parameter.name])
     for number in program.hyperparameters:
         values[number.name, None] = MPMATH.array(repr(float(number.default)))
     generator = np.random.default_rng(seed)
-    shape_of_draws = (_BATCH, size)
-    draws = {
-        UNIFORM: generator.uniform(size=shape_of_draws),
-        NORMAL: generator.normal(size=shape_of_draws),
-    }
+    drawn = (_BATCH, size)
+    draws = {UNIFORM: generator.uniform(size=drawn), NORMAL: generator.normal(size=drawn)}
     for family in program.families:
         for index, shape in family.shapes:
             if family.storage is Storage.MEMORY:

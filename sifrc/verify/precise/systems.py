@@ -84,19 +84,13 @@ class SampleSystems:
         self.derived = derived
         self.arithmetic = arithmetic
         model = derived.model
-        env: dict[Input, Array] = {}
-        for owned in model.parameters:
-            for parameter in owned.members:
-                env[parameter.symbol] = arithmetic.array(params[parameter.name])
+        env = {parameter.symbol: arithmetic.array(params[parameter.name]) for parameter in model.tensors}
         env[model.input] = arithmetic.array(sample)
         env[model.target] = arithmetic.array(_target_vector(model, target))
         factors = dict(model.regularized)
-        values = {
-            0: _white_factor(model) if white_factor is None else white_factor,
-            **dict(model.lambda_values),
-        }
-        for index, value in values.items():
-            symbol = factors.get(index, _white_symbol())
+        white = _white_factor(model) if white_factor is None else white_factor
+        for index, value in {0: white, **dict(model.lambda_values)}.items():
+            symbol = factors.get(index, Input("λ", 0, (), Role.HYPERPARAMETER))
             # The decimal number of the spec, not the binary number next to it.
             env[symbol] = arithmetic.array(repr(float(value)))
         env = self._run(env, [derived.first.forward])
@@ -150,7 +144,7 @@ class SampleSystems:
         curvature = self.derived.curvature
         systems = [curvature.blocks(KINDS["hessian"]), curvature.bias_blocks(mean=False)]
         env = self._run(self.env, [*systems, curvature.dense("samples")])
-        found = {(symbol.family, symbol.index): value for symbol, value in env.items()}
+        found = _by_name(env)
         result: dict[str, Array] = {}
         for owned in self.derived.model.parameters:
             for parameter in owned.members:
@@ -168,7 +162,7 @@ class SampleSystems:
         """
         summaries = self.derived.summaries
         systems = summaries.whole() if order is None else (summaries.of_order(order),)
-        values = {(symbol.family, symbol.index): value for symbol, value in self.env.items()}
+        values = _by_name(self.env)
         values |= _directions_of(self.derived, direction, self.arithmetic)
         for equation in (equation for system in systems for equation in system.equations):
             # By family and index: tangents of groups are read along several axes.
@@ -183,19 +177,18 @@ class SampleSystems:
 
     def _directions(self, vector: Mapping[str, Any]) -> dict[Input, Array]:
         symbols = self.derived.second.directions
-        return {
-            symbols[parameter.symbol]: self.arithmetic.array(vector[parameter.name])
-            for owned in self.derived.model.parameters
-            for parameter in owned.members
-        }
+        tensors = self.derived.model.tensors
+        return {symbols[each.symbol]: self.arithmetic.array(vector[each.name]) for each in tensors}
 
     def _results(self, env: Mapping[Input, Array], quantity: Shaped) -> dict[str, Array]:
-        found = {(symbol.family, symbol.index): value for symbol, value in env.items()}
-        return {
-            parameter.name: found[quantity.family(parameter.slot), owned.index]
-            for owned in self.derived.model.parameters
-            for parameter in owned.members
-        }
+        found = _by_name(env)
+        keys = {each.name: quantity.of(each) for each in self.derived.model.tensors}
+        return {name: found[symbol.family, symbol.index] for name, symbol in keys.items()}
+
+
+def _by_name(env: Mapping[Input, Array]) -> dict[tuple[str, int | None], Array]:
+    """Values by family and index, whatever the axes are called."""
+    return {(symbol.family, symbol.index): value for symbol, value in env.items()}
 
 
 def _directions_of(
@@ -205,20 +198,16 @@ def _directions_of(
     partition = derived.summaries.partition
     found: dict[tuple[str, int | None], Array] = {}
     parts = parts_of(derived.model.spec, {name: arithmetic.array(v) for name, v in direction.items()})
-    for owned in derived.model.parameters:
-        for parameter in owned.members:
-            name, family = parameter.name, DIRECTION.family(parameter.slot)
-            found[family, owned.index] = arithmetic.array(direction[name])
-            if partition.discrete:
-                found[SINGLE[family], owned.index] = np.stack([part[name] for part in parts])
-            else:
-                own = [int(group == partition.position[name]) for group in range(partition.size)]
-                found[OWNER[family], owned.index] = arithmetic.array(own)
+    for parameter in derived.model.tensors:
+        name, symbol = parameter.name, DIRECTION.of(parameter)
+        family, index = symbol.family, symbol.index
+        found[family, index] = arithmetic.array(direction[name])
+        if partition.discrete:
+            found[SINGLE[family], index] = np.stack([part[name] for part in parts])
+        else:
+            own = [int(group == partition.position[name]) for group in range(partition.size)]
+            found[OWNER[family], index] = arithmetic.array(own)
     return found
-
-
-def _white_symbol() -> Input:
-    return Input("λ", 0, (), Role.HYPERPARAMETER)
 
 
 def _white_factor(model: Model) -> float:

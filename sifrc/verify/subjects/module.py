@@ -17,7 +17,7 @@ from sifrc.operators.record import Case, KindPlan, Operator, Pairs, Result, Tabl
 from sifrc.spec.types import Spec
 from sifrc.verify.meaning import SINGLE
 from sifrc.verify.oracles.batch_torch import TorchBatch
-from sifrc.verify.oracles.forward_torch import forward_torch
+from sifrc.verify.oracles.forward_torch import ForwardTorch
 from sifrc.verify.points import near_targets, random_point
 from sifrc.verify.subjects.base import Choices, Results, Subject
 
@@ -50,7 +50,7 @@ class ModuleSubject(Subject):
         point = random_point(spec, seed, batch)
         if near:
             params = {name: torch.from_numpy(value) for name, value in point.params.items()}
-            outputs = forward_torch(spec).output(params, torch.from_numpy(point.inputs))
+            outputs = ForwardTorch(spec).output(params, torch.from_numpy(point.inputs))
             point = near_targets(spec, point, outputs.numpy(), seed)
             # A direction like parameters, of which no layer's moves are large.
             vector = random_point(spec, seed + 1).params

@@ -126,11 +126,8 @@ class RunningProgram:
         run_functions(machine, [self.program.function(name, self.batched) for name in names])
 
     def _keyed(self, quantity: Shaped, tensors: Mapping[str, Any]) -> dict[Key, Any]:
-        return {
-            (quantity.family(parameter.slot), owned.index): self.arithmetic.array(tensors[parameter.name])
-            for owned in self.model.parameters
-            for parameter in owned.members
-        }
+        symbols = {parameter.name: quantity.of(parameter) for parameter in self.model.tensors}
+        return {(s.family, s.index): self.arithmetic.array(tensors[name]) for name, s in symbols.items()}
 
 
 def read(machine: Machine, result: Result) -> Iterator[tuple[str, Array]]:

@@ -26,7 +26,7 @@ from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, HESSIAN_PROD
 from sifrc.derive.system import System
 from sifrc.ir import Delta, Expr, Input, Role, primed
 from sifrc.ir.build import apply, einsum, hadamard, negative, rename, subtract, total, zero
-from sifrc.ir.traverse import inputs_of, substitute
+from sifrc.ir.traverse import substitute
 from sifrc.model import Constraint
 from sifrc.verify.symbolic.identities import Identity
 
@@ -79,8 +79,7 @@ def _mixed(system: System, blocks: dict[Input, Expr]) -> dict[Input, Expr]:
     table: dict[Input, Expr] = {}
     for equation in system.equations:
         if equation.symbol.family != BLOCK:
-            used = {s: table[s] for s in inputs_of(equation.value) if s in table}
-            table[equation.symbol] = substitute(substitute(equation.value, used), blocks)
+            table[equation.symbol] = substitute(substitute(equation.value, table), blocks)
     return table
 
 
@@ -89,15 +88,11 @@ def _residual(first: FirstOrder, system: System, c: Constraint) -> Expr:
     model = first.model
     shift = Input("δ", None, c.axes, Role.TANGENT)
     # Earlier states move freely, later ones as they must.
-    moves: dict[Input, Expr] = {
+    free: dict[Input, Expr] = {
         other.state: Input("ẋ", other.index, other.axes, Role.TANGENT)
         for other in model.constraints[: c.index - 1]
     }
-    free = dict(moves)
-    if c.activation is None:
-        moves[c.state] = shift
-    else:
-        moves[c.state] = _slope_times(c, shift)
+    moves = free | {c.state: shift if c.activation is None else _slope_times(c, shift)}
     adjoints: dict[Input, Expr] = {}
     for later in model.constraints[c.index :]:
         step = jvp(later.pre_activation, moves)
@@ -152,12 +147,8 @@ def product_identities(derived: Derived) -> Iterator[Identity]:
         (owner,) = (c for c in model.constraints if c.parameters is owned)
         if model.depth - owner.index > _NEAR:
             continue
-        results = zip(
-            DIRECTION.pairs(owned),
-            HESSIAN_PRODUCT.pairs(owned),
-            BLOCK_PRODUCT.pairs(owned),
-            strict=True,
-        )
+        quantities = (DIRECTION, HESSIAN_PRODUCT, BLOCK_PRODUCT)
+        results = zip(*(quantity.pairs(owned) for quantity in quantities), strict=True)
         for (_, own), (_, moved), (_, found) in results:
             still = {other: zero(other.axes) for other in directions if other is not own}
             tangents = _solved((second.tangent, second.adjoint_tangent), still)
@@ -171,8 +162,7 @@ def _solved(systems: tuple[System, ...], given: dict[Input, Expr] | None = None)
     table: dict[Input, Expr] = dict(given or {})
     for system in systems:
         for equation in system.equations:
-            used = {symbol: table[symbol] for symbol in inputs_of(equation.value) if symbol in table}
-            table[equation.symbol] = substitute(equation.value, used)
+            table[equation.symbol] = substitute(equation.value, table)
     return table
 
 

@@ -8,6 +8,7 @@ with 120 digits, and equality is then one of 100.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from fractions import Fraction
@@ -249,16 +250,12 @@ class _Numbers(_Values):
             return mpmath.fprod(values)
         if node.is_Pow:
             return mpmath.power(*values)
-        known = {"Abs": abs, "sign": mpmath.sign}
-        if node.is_Function and node.func.__name__ in known:
-            return known[node.func.__name__](values[0])
-        if (
-            node.is_Function
-            and isinstance(getattr(sympy, node.func.__name__, None), type)
-            and len(values) == 1
-        ):
-            return getattr(mpmath, node.func.__name__)(values[0])
-        key = (node.func.__name__, *(mpmath.nstr(v, _DIGITS // 2) for v in values)) if values else node
+        name, known = node.func.__name__, {"Abs": abs, "sign": mpmath.sign}
+        if node.is_Function and name in known:
+            return known[name](values[0])
+        if node.is_Function and isinstance(getattr(sympy, name, None), type) and len(values) == 1:
+            return getattr(mpmath, name)(values[0])
+        key = (name, *(mpmath.nstr(v, _DIGITS // 2) for v in values)) if values else node
         return self._atoms.setdefault(key, mpmath.mpf(self._random.randint(-_RANGE, _RANGE)) / _RANGE)
 
 
@@ -283,10 +280,7 @@ class _Unknowns(_Values):
         if node.is_Add:
             return sum(map(self.value, node.args), Fraction(0))
         if node.is_Mul:
-            product = Fraction(1)
-            for argument in node.args:
-                product *= self.value(argument)
-            return product
+            return math.prod(map(self.value, node.args), start=Fraction(1))
         if node.is_Pow and node.exp.is_Integer:
             base: Fraction = self.value(node.base)
             return base ** int(node.exp)

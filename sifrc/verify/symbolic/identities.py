@@ -98,14 +98,12 @@ def second_order_identities(derived: Derived) -> Iterator[Identity]:
             ("(4)", second.by_adjoint[c.index], subtract(c.state, c.value), first.adjoints[c.index].name),
         )
         for number, equation, original, name in pairs:
-            moved = jvp(original, moves)
-            residual = total(
-                [substitute(equation, tangents), *([] if moved is None else [moved])], equation.axes
-            )
+            moved = jvp(original, moves) or zero(equation.axes)
+            residual = total([substitute(equation, tangents), moved], equation.axes)
             yield Identity(f"{number} ∂S/∂{name} is a tangent", residual)
     for symbol, equation in second.by_parameter.items():
-        moved = jvp(first.gradients[symbol], moves)
-        residual = total([substitute(equation, tangents), *([] if moved is None else [moved])], equation.axes)
+        moved = jvp(first.gradients[symbol], moves) or zero(equation.axes)
+        residual = total([substitute(equation, tangents), moved], equation.axes)
         yield Identity(f"∂S/∂{symbol.name} is minus the tangent of the gradient", residual)
     yield from _second_order_systems(first, second)
 

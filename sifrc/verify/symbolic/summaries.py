@@ -85,7 +85,7 @@ class _Work:
         """The residual with zero for every y_k that is zero: F_k is constant, and no gradient names y_k."""
         equations = self.first.adjoint.equations
         table = {e.symbol: e.value for e in equations if e.value is zero(e.value.axes)}
-        return substitute(residual, _used(residual, table))
+        return substitute(residual, table)
 
     def _part(self, direction: Input, index: int) -> Expr:
         """The direction within every group, for one tensor."""
@@ -127,10 +127,9 @@ class _Work:
         shorts = _whole_of((self.summaries.moves, self.summaries.pulls))
         for system in systems:
             for equation in system.equations:
-                value = substitute(_one_axis(equation.value), _used(equation.value, shorts))
-                table[equation.symbol] = substitute(value, _used(value, table))
-        residual = substitute(residual, _used(residual, table))
-        residual = substitute(residual, _used(residual, self._back))
+                value = substitute(_one_axis(equation.value), shorts)
+                table[equation.symbol] = substitute(value, table)
+        residual = substitute(substitute(residual, table), self._back)
         probabilities = self.summaries.probabilities
         if probabilities is None:
             return residual
@@ -143,8 +142,7 @@ def _whole(system: System, shorts: Sequence[System]) -> Expr:
     """The last of the sums over layers, with the others and abbreviations put in."""
     table = dict(_whole_of(shorts))
     for equation in system.equations:
-        value = _one_axis(equation.value)
-        table[equation.symbol] = substitute(value, _used(value, table))
+        table[equation.symbol] = substitute(_one_axis(equation.value), table)
     return table[system.equations[-1].symbol]
 
 
@@ -156,10 +154,6 @@ def _whole_of(systems: Sequence[System], families: Sequence[str] = ()) -> dict[I
         for equation in system.equations
         if not families or equation.symbol.family in families
     }
-
-
-def _used(value: Expr, table: dict[Input, Expr]) -> dict[Input, Expr]:
-    return {symbol: table[symbol] for symbol in inputs_of(value) if symbol in table}
 
 
 def _one_axis(value: Expr) -> Expr:
