@@ -14,7 +14,7 @@ from sifrc.calculus import jvp
 from sifrc.derive.derived import Derived
 from sifrc.derive.gauss_newton import GaussNewton
 from sifrc.derive.lagrangian import FirstOrder
-from sifrc.derive.samples import SECOND_MOMENT, SQUARED_NORM, sample_system
+from sifrc.derive.samples import SAMPLE_GRADIENT, SECOND_MOMENT, SQUARED_NORM, sample_system
 from sifrc.derive.shaped import DIRECTION, GAUSS_NEWTON_PRODUCT, GRADIENT, HESSIAN_PRODUCT
 from sifrc.derive.sifrian import SecondOrder
 from sifrc.derive.system import System
@@ -32,7 +32,7 @@ __all__ = [
     "unfold",
 ]
 
-_ABBREVIATIONS = frozenset({"a", "y", "u", "z", "da", "dy"})
+_ABBREVIATIONS = frozenset({"a", "y", "u", "z", "da", "dy", *SAMPLE_GRADIENT.families})
 
 
 @dataclass(frozen=True)
@@ -207,5 +207,7 @@ def sample_identities(derived: Derived) -> Iterator[Identity]:
             value = unfold(first.gradient[result], systems)
             size = Input(norm.family, norm.index, (), Role.STATE)
             own, whole = hadamard(value, value), inner(value, value)
-            yield Identity(f"{square.name} = {result.name}²", subtract(own, unfold(squares[square], systems)))
-            yield Identity(f"{size.name} = ‖{result.name}‖²", subtract(whole, unfold(norms[size], systems)))
+            found = unfold(squares[square], (*systems, squares))
+            yield Identity(f"{square.name} = {result.name}²", subtract(own, found))
+            found = unfold(norms[size], (*systems, norms))
+            yield Identity(f"{size.name} = ‖{result.name}‖²", subtract(whole, found))
