@@ -30,7 +30,7 @@ from sifrc.operators.meaning import Meaning
 from sifrc.operators.phase import Row
 from sifrc.operators.record import Case, Mean, Operator
 from sifrc.spec import functionspec
-from sifrc.spec.registry import ACTIVATIONS, BuiltIn
+from sifrc.spec.registry import ACTIVATIONS, LOSSES, BuiltIn
 from sifrc.verify import verify
 from sifrc.verify.comparison import agreed_digits
 from sifrc.verify.meaning import SINGLE, agreement
@@ -227,7 +227,8 @@ def _plan(method):
 def test_activation_is_one_row(monkeypatch):
     """A row in the table is all that softsign needs: both oracles agree with what is derived."""
     row = BuiltIn("softsign", "x/(1 + abs(x))", "x over 1 plus its magnitude")
-    monkeypatch.setattr(functionspec, "ACTIVATIONS", MappingProxyType({**ACTIVATIONS, row.name: row}))
+    tables = {"activation": {**ACTIVATIONS, row.name: row}, "loss": LOSSES}
+    monkeypatch.setattr(functionspec, "_TABLES", MappingProxyType(tables))
     spec = _document()
     spec["network"]["layers"] = [
         {"name": "fc1", "type": "dense", "units": 2, "activation": "softsign"},
