@@ -12,7 +12,7 @@ from sifrc.ir.build import add, einsum, mapped, rename
 from sifrc.ir.linear import LinearSolve
 from sifrc.ir.nodes import Add, Compound, Einsum, Expr, Input, Map
 
-__all__ = ["count_nodes", "inputs_of", "postorder", "rebuild", "rewrite", "substitute"]
+__all__ = ["count_nodes", "inputs_of", "last_layer", "postorder", "rebuild", "rewrite", "substitute"]
 
 
 def postorder(*roots: Expr) -> list[Expr]:
@@ -38,6 +38,12 @@ def postorder(*roots: Expr) -> list[Expr]:
 def inputs_of(*roots: Expr) -> tuple[Input, ...]:
     """The inputs that the roots depend on, in order of first use."""
     return tuple(node for node in postorder(*roots) if isinstance(node, Input))
+
+
+def last_layer(expr: Expr) -> int:
+    """The largest index of a symbol that has a value for each sample; 0 without one."""
+    found = (s.index for s in inputs_of(expr) if s.role.per_sample and s.index is not None)
+    return max(found, default=0)
 
 
 def count_nodes(*roots: Expr) -> int:

@@ -24,7 +24,6 @@ from sifrc.lower.joins import Arrays, without_joins
 from sifrc.lower.products import contracted, ordered, split_scalars
 from sifrc.lower.scope import Scope
 from sifrc.lower.statements import Assign, Kernel, Statement
-from sifrc.lower.uses import accumulates
 from sifrc.lower.windows import View, ref_of
 from sifrc.scalar import RECIPROCAL
 from sifrc.scalar.branches import substituted
@@ -64,6 +63,7 @@ class Entries(ABC):
         self._visible: tuple[str, ...] = ()
         self._statements: list[Statement] = []
         self._equation: Equation | None = None
+        self._adds = False
         self._count = 0
 
     def enter(self, phase: str, after: tuple[str, ...]) -> None:
@@ -107,8 +107,8 @@ class Entries(ABC):
         self.parts[family] = owner.family
         role = Role.STATE if SAMPLE in axes else Role.DIRECTION
         # What is added at a further use of shared parameters belongs to the layer of the use.
-        further = owner.index is not None and accumulates(self._equation) and self._equation.symbol is owner
-        symbol = Input(family, self._equation.layer if further else owner.index, axes, role)
+        index = self._equation.layer if self._adds and owner.index is not None else owner.index
+        symbol = Input(family, index, axes, role)
         self._note(symbol)
         return symbol
 

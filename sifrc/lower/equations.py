@@ -53,7 +53,7 @@ class Lowering(Entries):
         before = None if self._equation is None else self._base(self._equation.symbol)
         self._statements, self._equation = [], equation
         symbol = equation.symbol
-        adds = accumulates(equation) and symbol.key not in self.views
+        adds = self._adds = accumulates(equation) and symbol.key not in self.views
         # The windows of one array share the names of their temporaries.
         self._count = self._count if before is self._base(symbol) and not adds else 0
         if not self._direct(equation.value, symbol):

@@ -9,7 +9,7 @@ from fractions import Fraction
 from sifrc.derive.system import Equation
 from sifrc.ir import Add, Axis, Expr, Input
 from sifrc.ir.build import add, total
-from sifrc.ir.traverse import inputs_of
+from sifrc.ir.traverse import inputs_of, last_layer
 
 __all__ = ["accumulates", "by_use"]
 
@@ -32,7 +32,7 @@ def by_use(
     after: list[Equation] = []
     waiting: set[Input] = set()
     for equation in equations:
-        if waiting & set(inputs_of(equation.value)):  # of a sum that is not whole yet
+        if waiting and waiting & set(inputs_of(equation.value)):  # of a sum that is not whole yet
             after.append(equation)
             waiting.add(equation.symbol)
             continue
@@ -61,16 +61,10 @@ def _uses(equation: Equation, parameters: frozenset[tuple[Axis, ...]]) -> tuple[
         return equation, []
     terms: dict[int, list[tuple[Fraction, Expr]]] = {}
     for factor, term in value.terms:
-        terms.setdefault(_layer(term), []).append((factor, term))
+        terms.setdefault(last_layer(term), []).append((factor, term))
     if len(terms) <= _MOST:
         return equation, []
     parts = {k: add(found, value.out) for k, found in sorted(terms.items())}
     (_, start), *rest = parts.items()
     others = [replace(equation, value=total([symbol, part], value.out), layer=k) for k, part in rest]
     return replace(equation, value=start), others
-
-
-def _layer(term: Expr) -> int:
-    """The layer that a term is about: the last one of which it has a value for each sample."""
-    found = (s.index for s in inputs_of(term) if s.role.per_sample and s.index is not None)
-    return max(found, default=0)

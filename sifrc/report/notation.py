@@ -31,7 +31,7 @@ from sifrc.ir import (
     Sylvester,
 )
 from sifrc.ir.relative import relative_key
-from sifrc.ir.traverse import inputs_of
+from sifrc.ir.traverse import last_layer
 from sifrc.report.flat import one_product
 from sifrc.report.generic import generic_key, is_shared
 from sifrc.report.layout import (
@@ -154,9 +154,7 @@ def _over_uses(expr: Add, context: Notation) -> tuple[tuple[Fraction, Layout], .
     """Terms that are equal but for the layer, as uses of shared parameters, as sums; () if none are."""
     found: dict[tuple[Fraction, str], list[tuple[int, Expr]]] = {}
     for factor, term in expr.terms if context.shared and len(expr.terms) > _MOST_USES else ():
-        layer = max(
-            (s.index for s in inputs_of(term) if s.role.per_sample and s.index is not None), default=0
-        )
+        layer = last_layer(term)
         found.setdefault((factor, generic_key(term, layer, context.shared)), []).append((layer, term))
     if len(found) == len(expr.terms):
         return ()

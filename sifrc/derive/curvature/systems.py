@@ -206,11 +206,11 @@ class Curvature:
             c = owner_of(self.model, layer)
             axes, role = c.axes[-1:], Role.DIRECTION if batch else Role.STATE
             symbol = Input("h̄" if batch else "h", c.index, axes, role)
-            if block.separates or batch or layer.bias is not None:
+            if block.separates or layer.bias is not None:
                 on_diagonal = einsum(self.on_diagonal(c, form), axes)
                 entries.append(Equation(symbol, on_diagonal, c.index, "EA-CG(4b)"))
             row, column, *_ = block.axes
-            if block.separates or batch:
+            if block.separates:
                 squares: Expr = einsum([(block.second_moment, (column, column))], (column,))
                 if batch:
                     mean = Input("m̄²", layer.index, (column,), Role.DIRECTION)

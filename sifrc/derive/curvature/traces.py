@@ -42,10 +42,10 @@ def parts_system(curvature: Curvature, form: Form) -> System:
     for layer, block in curvature.weights("samples"):
         c = owner_of(curvature.model, layer)
         symbol, size = Input(f"τ{mark}", c.index, (), role), Input(f"ξ{mark}", layer.index, (), role)
-        if block.separates or form == "batch" or layer.bias is not None:
+        if block.separates or layer.bias is not None:
             trace = einsum(curvature.on_diagonal(c, form), ())
             factors.append(Equation(symbol, trace, c.index, "definition"))
-        if block.separates or form == "batch":
+        if block.separates:
             _, column, *_ = block.axes
             squares = einsum([(block.second_moment, (column, column))], ())
             factors.append(Equation(size, squares, layer.index, "definition"))
