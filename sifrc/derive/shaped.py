@@ -15,6 +15,7 @@ __all__ = [
     "HESSIAN_PRODUCT",
     "NEWTON_DIRECTION",
     "PARAMETER",
+    "PARAMETER_BLOCK",
     "shaped",
 ]
 
@@ -33,3 +34,5 @@ GAUSS_NEWTON_PRODUCT = shaped("gauss_newton_product", "GN", "Gη")
 NEWTON_DIRECTION = shaped("newton", "N*", "η*")
 BLOCK_PRODUCT = shaped("block_product", "BN", "Bη")
 DIAGONAL = shaped("diagonal", "dW", "dβ")
+PARAMETER_BLOCK = shaped("parameter_block", "∇²W", "∇²β")
+"""The block of each parameter: over its axes and again."""

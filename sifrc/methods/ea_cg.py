@@ -10,9 +10,10 @@ from types import MappingProxyType
 import sympy
 
 from sifrc.derive.curvature.kinds import KINDS, Kind, kind_of
+from sifrc.derive.curvature.parameters import ParameterBlock, owner_of, parameter_block
 from sifrc.derive.curvature.systems import Moment, averaged, mean_block, moment_symbol
-from sifrc.derive.curvature.weights import owner_of, weight_block
 from sifrc.derive.derived import Derived
+from sifrc.derive.shaped import GRADIENT, shaped
 from sifrc.derive.system import Equation, System
 from sifrc.errors import MethodError
 from sifrc.ir import Axis, Delta, Expr, Input, LinearSolve, Role, Solve, Spectral
@@ -39,6 +40,8 @@ _RATIO = ScalarFunction(
 )
 """a·u/v, and a where one of both is zero: the square of π√α of EA-CG(12), u and v mean eigenvalues."""
 
+_MOVE = shaped("move", "D", "Dβ")
+_VELOCITY = shaped("velocity", "VW", "Vβ")
 _REPORTS: Mapping[str, tuple[MemorySpec, MemorySpec]] = MappingProxyType(
     {
         "D": (
@@ -173,7 +176,7 @@ class _Plan:
         if self.solver in ("ea_cg", "cg"):
             memory += [report for reports in _REPORTS.values() for report in reports]
         systems += [(direction, ("gradient",)), (update, ("gradient", "direction"))]
-        guarded.append((direction.name, ("D", "Dβ")))
+        guarded.append((direction.name, _MOVE.families))
         return StepPlan(
             systems=tuple(systems),
             memory=tuple(memory),
@@ -236,34 +239,30 @@ class _Plan:
     def _solved(self, layer: _Layer) -> Iterator[Equation]:
         """((1 − α) C + α I) D = G, EA-CG(10)."""
         owned = layer.parameters
-        weight = averaged(weight_block(self.model, owned, layer.block), layer.moment)
-        yield self._equation(owned, owned.weight, "D", weight.value, weight.axes)
-        if owned.bias is not None:
-            (axis,) = owned.bias.axes
-            axes = (axis, axis.primed)
-            yield self._equation(owned, owned.bias, "Dβ", rename(layer.block, axes), axes)
+        for parameter in owned.members:
+            block = parameter_block(self.model, owned, parameter, layer.block)
+            yield self._equation(averaged(block, layer.moment))
 
-    def _equation(
-        self, owned: LayerParameters, symbol: Input, family: str, block: Expr, axes: tuple[Axis, ...]
-    ) -> Equation:
-        half = len(axes) // 2
-        probe = Input("p", owned.index, axes[:half], Role.DIRECTION)
-        applied = einsum([(subtract(ones(), _ALPHA), ()), (block, axes), (probe, axes[half:])], probe.axes)
+    def _equation(self, block: ParameterBlock) -> Equation:
+        parameter = block.parameter
+        result, gradient = _MOVE.of(parameter), GRADIENT.of(parameter)
+        probe = Input("p", result.index, block.own, Role.DIRECTION)
+        applied = einsum(
+            [(subtract(ones(), _ALPHA), ()), (block.value, block.axes), (probe, block.other)], probe.axes
+        )
         damped = einsum([(_ALPHA, ()), (probe, probe.axes)], probe.axes)
-        gradient = Input("G" if family == "D" else "g", owned.index, symbol.axes, Role.DIRECTION)
         iterative = self.solver in ("ea_cg", "cg")
         solution = LinearSolve(
             (probe,),
             (total([applied, damped], probe.axes),),
-            (rename(gradient, probe.axes),),
+            (gradient,),
             0,
             "cg" if iterative else "eigen",
             _LIMIT if iterative else None,
             _TOLERANCE if iterative else None,
         )
-        result = Input(family, owned.index, symbol.axes, Role.DIRECTION)
-        source = "EA-CG(10b)" if family == "D" else "EA-CG(10a)"
-        return Equation(result, rename(solution, symbol.axes), owned.index, source)
+        source = "EA-CG(10a)" if block.of_pre_activation else "EA-CG(10b)"
+        return Equation(result, solution, result.index, source)
 
     def _factored(self, layer: _Layer) -> Iterator[Equation]:
         """The factored inverse: (H̄ + √α/π I)⁻¹ G (A + π √α I)⁻¹, EA-CG(12); (13) with the mean."""
@@ -309,15 +308,12 @@ class _Plan:
     def _updates(self) -> Iterator[Equation]:
         """Momentum, step, and what conjugate gradients did."""
         for owned in self.model.parameters:
-            for symbol, velocity, family in ((owned.weight, "VW", "D"), (owned.bias, "Vβ", "Dβ")):
-                if symbol is None:
-                    continue
-                move = Input(family, owned.index, symbol.axes, Role.DIRECTION)
+            for parameter in owned.members:
+                symbol, move, kept_move = parameter.symbol, _MOVE.of(parameter), _VELOCITY.of(parameter)
                 if self.solver in ("ea_cg", "cg"):
-                    for found, kept in zip(report_symbols(move), _REPORTS[family], strict=True):
+                    for found, kept in zip(report_symbols(move), _REPORTS[move.family], strict=True):
                         number = Input(kept.family, owned.index, (), Role.DIRECTION)
                         yield Equation(number, found, owned.index, "definition")
-                kept_move = Input(velocity, owned.index, symbol.axes, Role.DIRECTION)
                 carried = einsum([(_MOMENTUM, ()), (kept_move, symbol.axes)], symbol.axes)
                 yield Equation(kept_move, total([carried, move], symbol.axes), owned.index, "definition")
                 step = einsum([(LEARNING_RATE, ()), (kept_move, symbol.axes)], symbol.axes)

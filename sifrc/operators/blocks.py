@@ -7,11 +7,12 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from sifrc.derive.curvature.kinds import EXACT_WHEN
-from sifrc.derive.curvature.systems import BIAS_BLOCKS, FACTORED, MEAN_BLOCK, MOMENTS, Moment, bias_block
-from sifrc.derive.curvature.weights import check_places, owner_of
+from sifrc.derive.curvature.parameters import ParameterBlock, check_places, owner_of
+from sifrc.derive.curvature.systems import BLOCK, FACTORED, MEAN_BLOCK, MOMENTS, Moment
 from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, GRADIENT
 from sifrc.derive.system import System
 from sifrc.errors import MethodError
+from sifrc.ir import Input
 from sifrc.model import Model
 from sifrc.operators.context import Context, Declaration, OperatorSet
 from sifrc.operators.meaning import BlockProduct, Blocks, Diagonal, Factors, Gradient, SampleBlocks
@@ -46,41 +47,45 @@ _MEANS: Mapping[Form, tuple[str, ...]] = MappingProxyType(
 """Functions that compute the blocks of the batch."""
 
 
-def _biases(model: Model, *, mean: bool) -> tuple[tuple[str, ...], tuple[Entry, ...]]:
-    """Functions that compute blocks of biases from those of the pre-activations, and all blocks of biases."""
-    biases = [
-        (parameter.name, bias_block(owner_of(model, owned), mean=mean))
-        for owned in model.parameters
-        for parameter in owned.members
-        if parameter.slot == "bias"
-    ]
-    summed = any(symbol.family in BIAS_BLOCKS for _, symbol in biases)
-    entries = tuple(Entry(name, (symbol.family, symbol.index)) for name, symbol in biases)
-    return ((f"{'mean' if mean else 'sample'}_bias_blocks",) if summed else ()), entries
+def _entries(
+    blocks: Collection[tuple[ParameterBlock, Input]], *, mean: bool, dense: bool
+) -> tuple[tuple[str, ...], tuple[Entry, ...]]:
+    """Functions that sum blocks of pre-activations over their places, and where the blocks are found.
 
-
-def _weights(model: Model) -> tuple[Entry, ...]:
-    return tuple(
-        Entry(parameter.name, ("∇²W", owned.index), matrix=True)
-        for owned in model.parameters
-        for parameter in owned.members
-        if parameter.slot == "weight"
+    Args:
+        blocks: of all parameters, with their symbols.
+        mean: of the batch in place of the samples.
+        dense: with those that are not blocks of pre-activations.
+    """
+    plain, rest = (
+        tuple(
+            Entry(block.parameter.name, (symbol.family, symbol.index), matrix=not of_pre_activation)
+            for block, symbol in blocks
+            if block.of_pre_activation == of_pre_activation
+        )
+        for of_pre_activation in (True, False)
     )
+    summed = any(entry.member[0] not in (BLOCK, MEAN_BLOCK) for entry in plain)
+    functions = (f"{'mean' if mean else 'sample'}_bias_blocks",) if summed else ()
+    return functions, plain + (rest if dense else ())
 
 
 def _block_hessian(declared: Declaration, context: Context) -> Operator:
-    model, kinds = context.model, context.kinds
+    curvature, kinds = context.derived.curvature, context.kinds
+    found = [block for _, blocks in reversed([*curvature.parameters("samples")]) for block in blocks]
+    of_batch, of_samples = (
+        [(one, curvature.symbol(one, mean=mean)) for one in found] for mean in (True, False)
+    )
 
     def case(reduction: str, dense: bool, form: Form) -> Case:
         choices = (("reduction", (reduction,)), ("dense", (dense,)))
         if reduction == "none":
             before = (f"sample_blocks_of_{form}",) if form in FACTORED else ()
-            summed, biases = _biases(model, mean=False)
-            found = Table(biases, SampleBlocks())
-            return Case((*before, *summed), (found,), choices, (form,), batch_axis=True)
-        summed, biases = _biases(model, mean=True)
+            summed, entries = _entries(of_samples, mean=False, dense=dense)
+            table = Table(entries, SampleBlocks())
+            return Case((*before, *summed), (table,), choices, (form,), batch_axis=True)
+        summed, entries = _entries(of_batch, mean=True, dense=dense)
         functions: tuple[str, ...] = (*_MEANS[form], *summed, *(_DENSE[form] if dense else ()))
-        entries = biases + (_weights(model) if dense else ())
         return Case(functions, (Table(entries, Blocks(dense)),), choices, (form,))
 
     cases = [

@@ -63,7 +63,7 @@ def looked_at(spec: Spec, names: Iterable[str], module: Any = None) -> Looked:
         of_kinds = [one.name for one in declared if one.uses_kinds]
         try:
             # Shared parameters have no blocks.
-            _ = list(derived.curvature.weights("samples"))
+            _ = list(derived.curvature.parameters("samples"))
             found = available_kinds(derived, kinds_of(spec, module).values())
             context, kinds = Context(derived, found), {kind.name: kind for kind, _ in found}
         except DerivationError as error:

@@ -23,10 +23,10 @@ import sifrc.calculus.forward as forward
 import sifrc.calculus.reverse as reverse
 import sifrc.derive.curvature.factors as factors
 import sifrc.derive.curvature.outputs as outputs
+import sifrc.derive.curvature.parameters as parameters
 import sifrc.derive.curvature.recursion as recursion
 import sifrc.derive.curvature.scores as scores
 import sifrc.derive.curvature.systems as systems
-import sifrc.derive.curvature.weights as weights
 import sifrc.derive.gauss_newton as gauss_newton
 import sifrc.derive.lagrangian as lagrangian
 import sifrc.derive.newton as newton
@@ -419,7 +419,7 @@ BLOCK_FAULTS: dict[str, Fault] = {
     "factors: scores halved on their way": _name(factors, "seeded", _changed(_half)),
     "outputs: Jacobians halved on their way": _name(outputs, "seeded", _changed(_half)),
     "systems: products of factors doubled": _name(systems, "einsum", _changed(_twice)),
-    "weights: block doubled": _name(weights, "expand", _changed(_twice)),
+    "parameters: block doubled": _name(parameters, "expand", _changed(_twice)),
     "systems: results doubled": _name(systems, "rename", _changed(_twice)),
     "systems: exact columns for averaged ones": _name(systems, "averaged", lambda _: lambda block, *a: block),
     "batch: sums for means": _name(batch, "MEAN", lambda _: ones()),

@@ -18,18 +18,18 @@ from sifrc.derive.curvature.convexity import convexity
 from sifrc.derive.curvature.factors import factored, scores_of
 from sifrc.derive.curvature.kinds import Form, Kind
 from sifrc.derive.curvature.outputs import from_output, jacobian_of, output_symbol
+from sifrc.derive.curvature.parameters import ParameterBlock, check_places, owner_of, parameter_block
 from sifrc.derive.curvature.recursion import recursion
 from sifrc.derive.curvature.scores import class_axis
-from sifrc.derive.curvature.weights import WeightBlock, check_places, owner_of, weight_block
 from sifrc.derive.lagrangian import FirstOrder, derive_first_order
-from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION
+from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, PARAMETER_BLOCK
 from sifrc.derive.system import Equation, System
 from sifrc.ir import Expr, Input, Operand, Role, primed
 from sifrc.ir.build import einsum, rename, zero
 from sifrc.ir.traverse import inputs_of, substitute
 from sifrc.model import Constraint, LayerParameters
 
-__all__ = ["FACTORED", "Curvature", "Moment", "bias_block", "mean_block", "moment_symbol"]
+__all__ = ["FACTORED", "Curvature", "Moment", "averaged", "mean_block", "moment_symbol"]
 
 Moment: TypeAlias = Literal["second", "mean"]
 
@@ -38,8 +38,6 @@ FACTORED: tuple[Form, ...] = ("outputs", "scores", "class_scores")
 
 BLOCK, MEAN_BLOCK = "H", "H̄"
 """Families of the block of one sample, and of the batch."""
-BIAS_BLOCKS = "∇²βˢ", "∇²β"
-"""The same of the biases that act at several places."""
 MOMENTS: dict[Moment, str] = {"second": "A", "mean": "m̄"}
 """Families of the moments of a layer's input."""
 
@@ -47,14 +45,6 @@ MOMENTS: dict[Moment, str] = {"second": "A", "mean": "m̄"}
 def mean_block(c: Constraint) -> Input:
     """H̄_k."""
     return Input(MEAN_BLOCK, c.index, (*c.axes, *primed(c.axes)), Role.DIRECTION)
-
-
-def bias_block(c: Constraint, *, mean: bool) -> Input:
-    """The block of a bias: of its pre-activation, or ∇²β_k where that has several places."""
-    families = (BLOCK, MEAN_BLOCK) if len(c.axes) == 1 else BIAS_BLOCKS
-    role = Role.DIRECTION if mean else Role.STATE
-    row = c.axes[-1]
-    return Input(families[mean], c.index, (row, row.primed), role)
 
 
 def moment_symbol(layer: LayerParameters, moment: Moment) -> Input:
@@ -125,24 +115,33 @@ class Curvature:
             mean: of H̄_k in place of H_k.
         """
         equations = []
-        for layer in reversed(self.model.parameters):
-            c = owner_of(self.model, layer)
-            if layer.bias is not None and len(c.axes) > 1:
-                block, symbol = self._block(c, "batch" if mean else "samples"), bias_block(c, mean=mean)
-                value = einsum([(block, block.axes)], symbol.axes)
-                equations.append(Equation(symbol, value, c.index, "EA-CG(10a)"))
+        for layer, blocks in self.parameters("batch" if mean else "samples"):
+            for block in blocks:
+                if block.of_pre_activation and len(block.c.axes) > 1:
+                    symbol = self.symbol(block, mean=mean)
+                    equations.append(Equation(symbol, block.value, layer.index, "EA-CG(10a)"))
         name = "mean_bias_blocks" if mean else "sample_bias_blocks"
         return System(name, "Blocks of the biases that act at several places", tuple(equations))
+
+    def symbol(self, block: ParameterBlock, *, mean: bool) -> Input:
+        """What the block of a parameter is called: H_k, or ∇²W_k, or ∇²β_k of biases at several places."""
+        if block.of_pre_activation and len(block.c.axes) == 1:
+            return self._block(block.c, "batch" if mean else "samples")
+        quantity = PARAMETER_BLOCK if mean else PARAMETER_BLOCK.marked("ˢ")
+        found = quantity.of(block.parameter)
+        return Input(found.family, found.index, block.axes, Role.DIRECTION if mean else Role.STATE)
 
     def moments(self, moment: Moment) -> System:
         """A_k or m̄_k of every layer with parameters."""
         equations = []
-        for layer, block in self.weights("samples"):
-            check_places(self.model, owner_of(self.model, layer), f"the moment '{moment}'")
-            value = block.second_moment if moment == "second" else block.column_factors()[0][0]
+        source = "EA-CG(5)" if moment == "second" else "EA-CG(11b)"
+        for layer, blocks in self.parameters("samples"):
             symbol = moment_symbol(layer, moment)
-            source = "EA-CG(5)" if moment == "second" else "EA-CG(11b)"
-            equations.append(Equation(symbol, rename(value, symbol.axes), layer.index, source))
+            for block in blocks:
+                check_places(self.model, block.c, f"the moment '{moment}'")
+                if block.separates:
+                    value = block.second_moment if moment == "second" else block.column_factors()[0][0]
+                    equations.append(Equation(symbol, rename(value, symbol.axes), layer.index, source))
         title = "Second moments of the inputs" if moment == "second" else "Means of the inputs"
         return System(f"{moment}_moments", title, tuple(equations))
 
@@ -161,10 +160,12 @@ class Curvature:
             form: of the kind; ``batch`` is the approximation.
         """
         equations = []
-        for layer, block in self.weights(form, "second" if form == "batch" else None):
-            symbol = Input("∇²W", layer.index, block.axes, Role.DIRECTION)
-            source = "EA-CG(8c)" if form == "batch" else "EA-CG(4c)"
-            equations.append(Equation(symbol, block.value, layer.index, source))
+        source = "EA-CG(8c)" if form == "batch" else "EA-CG(4c)"
+        for layer, blocks in self.parameters(form, "second" if form == "batch" else None):
+            for block in blocks:
+                if not block.of_pre_activation:
+                    symbol = self.symbol(block, mean=True)
+                    equations.append(Equation(symbol, block.value, layer.index, source))
         name = {"samples": "dense_blocks_per_sample", "batch": "dense_blocks"}
         return System(name.get(form, f"dense_blocks_of_{form}"), "Blocks of the weights", tuple(equations))
 
@@ -177,17 +178,13 @@ class Curvature:
             moment: with ``batch``, the moment that stands for the inputs, EA-CG(11a) or (11b).
         """
         equations = []
-        for layer, block in self.weights(form, moment):
-            for parameter in layer.members:
-                part, result = DIRECTION.of(parameter), BLOCK_PRODUCT.of(parameter)
-                if parameter.slot == "weight":
-                    value = einsum([*block.rows, *block.columns, (part, block.axes[2:])], block.axes[:2])
-                    source = {"second": "EA-CG(11a)", "mean": "EA-CG(11b)", None: "EA-CG(4c)"}[moment]
-                else:
-                    rows = self._rows(c := owner_of(self.model, layer), form)
-                    row = c.axes[-1]
-                    value, source = einsum([*rows, (part, (row.primed,))], (row,)), "EA-CG(10a)"
-                equations.append(Equation(result, rename(value, result.axes), layer.index, source))
+        of_rest = {"second": "EA-CG(11a)", "mean": "EA-CG(11b)", None: "EA-CG(4c)"}[moment]
+        for layer, blocks in self.parameters(form, moment):
+            for block in blocks:
+                result = BLOCK_PRODUCT.of(block.parameter)
+                value = rename(block.times(DIRECTION.of(block.parameter)), result.axes)
+                source = "EA-CG(10a)" if block.of_pre_activation else of_rest
+                equations.append(Equation(result, value, layer.index, source))
         name = {"samples": "block_product", "batch": f"block_product_{moment}"}
         return System(
             name.get(form, f"block_product_of_{form}"), "Product with the curvature blocks", tuple(equations)
@@ -202,26 +199,27 @@ class Curvature:
         entries: list[Equation] = []
         equations: list[Equation] = []
         batch = form == "batch"
-        for layer, block in self.weights("samples"):
-            c = owner_of(self.model, layer)
+        for layer, blocks in self.parameters("samples"):
+            c = blocks[0].c
             axes, role = c.axes[-1:], Role.DIRECTION if batch else Role.STATE
             symbol = Input("h̄" if batch else "h", c.index, axes, role)
-            if block.separates or layer.bias is not None:
+            if any(block.separates or block.of_pre_activation for block in blocks):
                 on_diagonal = einsum(self.on_diagonal(c, form), axes)
                 entries.append(Equation(symbol, on_diagonal, c.index, "EA-CG(4b)"))
-            row, column, *_ = block.axes
-            if block.separates:
-                squares: Expr = einsum([(block.second_moment, (column, column))], (column,))
-                if batch:
-                    mean = Input("m̄²", layer.index, (column,), Role.DIRECTION)
-                    entries.append(Equation(mean, squares, layer.index, "EA-CG(5)"))
-                    squares = mean
-                value = einsum([(symbol, (row,)), (squares, (column,))], (row, column))
-            else:
-                value = einsum(self.of_form(block, c, form).diagonal, (row, column))
-            for parameter in layer.members:
-                result, part = DIAGONAL.of(parameter), value if parameter.slot == "weight" else symbol
-                equations.append(Equation(result, rename(part, result.axes), layer.index, "EA-CG(4c)"))
+            for block in blocks:
+                value: Expr = symbol
+                if block.separates:
+                    row, columns = block.own[0], block.own[1:]
+                    squares: Expr = einsum([(block.second_moment, (*columns, *columns))], columns)
+                    if batch:
+                        mean = Input("m̄²", layer.index, columns, Role.DIRECTION)
+                        entries.append(Equation(mean, squares, layer.index, "EA-CG(5)"))
+                        squares = mean
+                    value = einsum([(symbol, (row,)), (squares, columns)], block.own)
+                elif not block.of_pre_activation:
+                    value = einsum(self.of_form(block, form).diagonal, block.own)
+                result = DIAGONAL.of(block.parameter)
+                equations.append(Equation(result, rename(value, result.axes), layer.index, "EA-CG(4c)"))
         name, title = ("diagonal", "Hessian") if form == "samples" else (f"diagonal_of_{form}", "curvature")
         return System(name, f"Diagonal of the {title}", (*entries, *equations))
 
@@ -258,22 +256,27 @@ class Curvature:
         scores = scores_of(c, extra)
         return tuple((scores, (*extra, *axes)) for axes in (c.axes, primed(c.axes)))
 
-    def weights(
+    def parameters(
         self, form: Form, moment: Moment | None = None
-    ) -> Iterator[tuple[LayerParameters, WeightBlock]]:
-        """Layers, last first, with the block of their weight."""
+    ) -> Iterator[tuple[LayerParameters, tuple[ParameterBlock, ...]]]:
+        """Layers, last first, with the blocks of their parameters."""
         for layer in reversed(self.model.parameters):
             c = owner_of(self.model, layer)
-            block = weight_block(self.model, layer, self._block(c, form))
-            block = self.of_form(block, c, form)
             if moment is not None:
                 check_places(self.model, c, f"the moment '{moment}'")
-                block = averaged(block, moment_symbol(layer, moment))
-            yield layer, block
+            blocks = (
+                self.of_form(parameter_block(self.model, layer, parameter, self._block(c, form)), form)
+                for parameter in layer.members
+            )
+            if moment is not None:
+                blocks = (averaged(block, moment_symbol(layer, moment)) for block in blocks)
+            yield layer, tuple(blocks)
 
-    def of_form(self, block: WeightBlock, c: Constraint, form: Form) -> WeightBlock:
+    def of_form(self, block: ParameterBlock, form: Form) -> ParameterBlock:
         """The block with the factors of a form in the place of H_k, which it has."""
-        return block.with_rows(self._block(c, form), self._rows(c, form)) if form in FACTORED else block
+        if form not in FACTORED:
+            return block
+        return block.with_rows(self._block(block.c, form), self._rows(block.c, form))
 
 
 def _marked(equation: Equation) -> Equation:
@@ -290,9 +293,11 @@ def _marked(equation: Equation) -> Equation:
     )
 
 
-def averaged(block: WeightBlock, moment: Input) -> WeightBlock:
-    """The block with the mean of its columns in their place: A over (j, j'), or m̄ m̄ᵀ for m̄ over (j,)."""
-    _, column, _, other = block.axes
+def averaged(block: ParameterBlock, moment: Input) -> ParameterBlock:
+    """The block with the mean of its columns, if it has some: A over (j, j'), or m̄ m̄ᵀ for m̄ over (j,)."""
+    if not block.separates:
+        return block
+    column, other = block.own[1], block.other[1]
     if len(moment.axes) == 2:
         return block.with_columns(((moment, (column, other)),))
     return block.with_columns(tuple((moment, (axis,)) for _, axis in block.column_factors()))

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 
 from sifrc.derive.curvature.kinds import Form
 from sifrc.derive.curvature.systems import Curvature
-from sifrc.derive.curvature.weights import owner_of
 from sifrc.derive.shaped import shaped
 from sifrc.derive.system import Equation, System
-from sifrc.ir import Input, Role
+from sifrc.ir import Expr, Input, Role
 from sifrc.ir.build import einsum, total
 from sifrc.model import Model, Parameter
 
@@ -39,22 +38,22 @@ def parts_system(curvature: Curvature, form: Form) -> System:
     """
     factors, equations = [], []
     role, mark = (Role.DIRECTION, "̄") if form == "batch" else (Role.STATE, "")
-    for layer, block in curvature.weights("samples"):
-        c = owner_of(curvature.model, layer)
+    for layer, blocks in curvature.parameters("samples"):
+        c = blocks[0].c
         symbol, size = Input(f"τ{mark}", c.index, (), role), Input(f"ξ{mark}", layer.index, (), role)
-        if block.separates or layer.bias is not None:
+        if any(block.separates or block.of_pre_activation for block in blocks):
             trace = einsum(curvature.on_diagonal(c, form), ())
             factors.append(Equation(symbol, trace, c.index, "definition"))
-        if block.separates:
-            _, column, *_ = block.axes
-            squares = einsum([(block.second_moment, (column, column))], ())
-            factors.append(Equation(size, squares, layer.index, "definition"))
-            whole = einsum([(symbol, ()), (size, ())], ())
-        else:
-            whole = einsum(curvature.of_form(block, c, form).diagonal, ())
-        for parameter in layer.members:
-            value = whole if parameter.slot == "weight" else symbol
-            equations.append(Equation(_of(parameter), value, layer.index, "EA-CG(4c)"))
+        for block in blocks:
+            value: Expr = symbol
+            if block.separates:
+                columns = block.own[1:]
+                squares = einsum([(block.second_moment, (*columns, *columns))], ())
+                factors.append(Equation(size, squares, layer.index, "definition"))
+                value = einsum([(symbol, ()), (size, ())], ())
+            elif not block.of_pre_activation:
+                value = einsum(curvature.of_form(block, form).diagonal, ())
+            equations.append(Equation(_of(block.parameter), value, layer.index, "EA-CG(4c)"))
     return System(f"traces_of_{form}", "Traces of the blocks", (*factors, *equations))
 
 

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 
 from sifrc.derive.curvature.kinds import KINDS
-from sifrc.derive.curvature.systems import bias_block
-from sifrc.derive.curvature.weights import owner_of
 from sifrc.derive.derived import Derived
 from sifrc.derive.groups import OWNER, SINGLE
 from sifrc.derive.shaped import DIRECTION, GAUSS_NEWTON_PRODUCT, GRADIENT, HESSIAN_PRODUCT
@@ -146,11 +144,10 @@ class SampleSystems:
         env = self._run(self.env, [*systems, curvature.dense("samples")])
         found = _by_name(env)
         result: dict[str, Array] = {}
-        for owned in self.derived.model.parameters:
-            for parameter in owned.members:
-                of_bias = bias_block(owner_of(self.derived.model, owned), mean=False)
-                key = ("∇²W", owned.index) if parameter.slot == "weight" else (of_bias.family, of_bias.index)
-                result[parameter.name] = found[key]
+        for _, blocks in curvature.parameters("samples"):
+            for block in blocks:
+                symbol = curvature.symbol(block, mean=not block.of_pre_activation)
+                result[block.parameter.name] = found[symbol.family, symbol.index]
         return result
 
     def summary(self, direction: Mapping[str, Any], order: int | None) -> tuple[Array | None, ...]:

@@ -1,10 +1,11 @@
-"""Blocks of weights: from the block of a pre-activation a = W x + β to that of W and β.
+"""Blocks of parameters: from the block H of a pre-activation a = W x + β to those of W and β.
 
-W and β reach the objective through one pre-activation, so that their second derivatives are those of a
-taken along da/dW and da/dβ. What comes out is H ⊗ x xᵀ, EA-CG(4c), read off the derived expression. Its mean
-over a batch is the block of the batch. To average its factors over the rows (i, i') and over the columns
-(j, j') apart is an approximation, EA-CG(5), and so it is for those over the columns one by one, EA-CG(11b).
-A weight that acts at several places s has the block Σ_ss' H_(si)(s'i') x_sj x_s'j', without such factors.
+The parameters of a layer reach the objective through one pre-activation, so that their second derivatives
+are those of a taken along da/dW and da/dβ. What comes out is read off the derived expression: H ⊗ x xᵀ for
+W, EA-CG(4c), and H itself for β. Its mean over a batch is the block of the batch. To average its factors over
+the rows (i, i') and over the columns (j, j') apart is an approximation, EA-CG(5), and so it is for those over
+the columns one by one, EA-CG(11b). Where a layer acts at several places s, the block of W does not separate
+so, Σ_ss' H_(si)(s'i') x_sj x_s'j', and that of β is Σ_ss' H_(si)(s'i').
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from sifrc.errors import DerivationError
 from sifrc.ir import Axis, Einsum, Expr, Input, Operand, primed
 from sifrc.ir.build import einsum, identity, rename
 from sifrc.ir.normal import expand
-from sifrc.model import Constraint, LayerParameters, Model
+from sifrc.model import Constraint, LayerParameters, Model, Parameter
 
-__all__ = ["WeightBlock", "owner_of", "weight_block"]
+__all__ = ["ParameterBlock", "check_places", "owner_of", "parameter_block"]
 
 
 def owner_of(model: Model, layer: LayerParameters) -> Constraint:
@@ -62,18 +63,38 @@ def check_places(model: Model, c: Constraint, what: str) -> None:
 
 
 @dataclass(frozen=True)
-class WeightBlock:
-    """The block of W over (i, j, i', j') as a product, for one sample.
+class ParameterBlock:
+    """The block of a parameter as a product, for one sample.
 
     Args:
-        rows: factors over i, i'; all of them where the weight acts at several places.
-        columns: factors over j, j'; none where the weight acts at several places.
-        axes: (i, j, i', j').
+        parameter: whose block it is.
+        c: the constraint that uses the parameter.
+        rows: factors over i, i' of the rows; all of them where they couple rows and columns.
+        columns: factors over the further axes j, j'; none where they couple rows and columns.
+        of_pre_activation: whether it is the block of the pre-activation, summed over its places, as that of a
+            bias.
     """
 
+    parameter: Parameter
+    c: Constraint
     rows: tuple[Operand, ...]
     columns: tuple[Operand, ...]
-    axes: tuple[Axis, Axis, Axis, Axis]
+    of_pre_activation: bool
+
+    @property
+    def own(self) -> tuple[Axis, ...]:
+        """The axes of the parameter, (i,) or (i, j)."""
+        return self.parameter.symbol.axes
+
+    @property
+    def other(self) -> tuple[Axis, ...]:
+        """The same again, (i',) or (i', j')."""
+        return primed(self.own)
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Of the block."""
+        return (*self.own, *self.other)
 
     @property
     def separates(self) -> bool:
@@ -83,7 +104,7 @@ class WeightBlock:
     @property
     def diagonal(self) -> tuple[Operand, ...]:
         """The factors, with i for i' and j for j'."""
-        table = dict(zip(self.axes[2:], self.axes[:2], strict=True))
+        table = dict(zip(self.other, self.own, strict=True))
         operands = (*self.rows, *self.columns)
         return tuple((e, tuple(table.get(label, label) for label in labels)) for e, labels in operands)
 
@@ -95,8 +116,11 @@ class WeightBlock:
     @property
     def second_moment(self) -> Expr:
         """The product of the factors over the columns, over (j, j')."""
-        _, column, _, other = self.axes
-        return einsum(self.columns, (column, other))
+        return einsum(self.columns, (*self.own[1:], *self.other[1:]))
+
+    def times(self, vector: Expr) -> Expr:
+        """The block times a tensor shaped like the parameter."""
+        return einsum([*self.rows, *self.columns, (vector, self.other)], self.own)
 
     def column_factors(self) -> tuple[tuple[Expr, Axis], ...]:
         """The factors over the columns one by one, each over one axis.
@@ -104,15 +128,15 @@ class WeightBlock:
         Raises:
             DerivationError: a factor couples j and j'.
         """
-        _, column, _, other = self.axes
+        column, other = self.own[1], self.other[1]
         found: list[tuple[Expr, Axis]] = []
         for expr, labels in self.columns:
             if labels not in ((column,), (other,)):
-                raise DerivationError("the columns of a weight's block do not separate into vectors")
+                raise DerivationError("the columns of a parameter's block do not separate into vectors")
             found.append((rename(expr, (column,)), labels[0]))
         return tuple(found)
 
-    def with_rows(self, block: Input, factors: tuple[Operand, ...]) -> WeightBlock:
+    def with_rows(self, block: Input, factors: tuple[Operand, ...]) -> ParameterBlock:
         """The block with factors in the place of H, over its axes and labels that are summed.
 
         Raises:
@@ -120,55 +144,58 @@ class WeightBlock:
         """
         blocks = [operand for operand in self.rows if operand[0] is block]
         if len(blocks) != 1:
-            raise DerivationError("the rows of a weight's block have not that of its pre-activation")
+            raise DerivationError("the rows of a parameter's block have not that of its pre-activation")
         ((_, labels),) = blocks
         table = dict(zip(block.axes, labels, strict=True))
         rows = tuple((e, tuple(table.get(label, label) for label in own)) for e, own in factors)
         rest = tuple(operand for operand in self.rows if operand[0] is not block)
         return replace(self, rows=(*rows, *rest))
 
-    def with_columns(self, columns: tuple[Operand, ...]) -> WeightBlock:
+    def with_columns(self, columns: tuple[Operand, ...]) -> ParameterBlock:
         """The block with other factors over the columns."""
         return replace(self, columns=columns)
 
 
-def weight_block(model: Model, layer: LayerParameters, block: Input) -> WeightBlock:
-    """The block of a weight from the block of its pre-activation.
+def parameter_block(
+    model: Model, layer: LayerParameters, parameter: Parameter, block: Input
+) -> ParameterBlock:
+    """The block of a parameter from the block of its pre-activation.
 
     Args:
         model: the model.
-        layer: whose weight it is.
+        layer: the layer that owns the parameter.
+        parameter: whose block it is.
         block: H, over the axes of the pre-activation and again.
 
     Raises:
         DerivationError: the parameters are shared by several layers.
     """
     c = owner_of(model, layer)
-    row, column = layer.weight.axes
-    seeds = []
-    for primes in (0, 1):
-        i, j = (replace(a, primes=a.primes + primes) for a in (row, column))
-        # ∂W/∂W over the slots of W, then (i, j)
-        slots = tuple(a.summed(f"{a.name}.slot") for a in (row, column))
-        seeds.append((identity(slots, (i, j)), (i, j)))
-    (left, out), (right, other) = (
-        (seeded(c.pre_activation, {layer.weight: unit}, axes), axes) for unit, axes in seeds
+    own = parameter.symbol.axes
+    other, below = primed(own), primed(c.axes)
+    # ∂W/∂W over the slots of W, then (i, j)
+    slots = tuple(a.summed(f"{a.name}.slot") for a in own)
+    left, right = (
+        seeded(c.pre_activation, {parameter.symbol: identity(slots, axes)}, axes) for axes in (own, other)
     )
-    below = primed(c.axes)
     product = einsum(
-        [(block, (*c.axes, *below)), (left, (*c.axes, *out)), (right, (*below, *other))], (*out, *other)
+        [(block, (*c.axes, *below)), (left, (*c.axes, *own)), (right, (*below, *other))], (*own, *other)
     )
     value = expand(product)
-    if not isinstance(value, Einsum):
-        raise DerivationError(f"the block of the weight of '{layer.layer}' is not one product")
+    operands = (
+        ((block, block.axes),) if value is block else value.operands if isinstance(value, Einsum) else ()
+    )
+    if not operands:
+        raise DerivationError(f"the block of '{parameter.name}' is not one product")
+    whole = len(operands) == 1
     rows: list[Operand] = []
     columns: list[Operand] = []
-    for operand in value.operands:
+    for operand in operands:
         labels = set(operand[1])
-        if labels <= {out[1], other[1]} and labels:
+        if labels and labels <= {*own[1:], *other[1:]}:
             columns.append(operand)
-        elif labels <= {out[0], other[0]}:
+        elif labels <= {own[0], other[0]}:
             rows.append(operand)
         else:
-            return WeightBlock(value.operands, (), (*out, *other))
-    return WeightBlock(tuple(rows), tuple(columns), (*out, *other))
+            return ParameterBlock(parameter, c, operands, (), whole)
+    return ParameterBlock(parameter, c, tuple(rows), tuple(columns), whole)
