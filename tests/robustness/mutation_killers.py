@@ -24,6 +24,8 @@ sifrc/calculus/          chain ir/test_derivatives own graph spectral blocks gro
                          derive/test_summaries derive/test_newton
 sifrc/derive/curvature/convexity derive/test_curvature_limits methods/test_ea_cg methods/test_ea_cg_refusals
                          derive/test_curvature_blocks blocks report/test_report_curvature
+sifrc/derive/curvature/parameters blocks places own spectral derive/test_curvature_blocks
+                         methods/test_ea_cg report/test_report_curvature backends/test_curvature_modules
 sifrc/derive/curvature/  own blocks spectral derive/test_curvature_blocks derive/test_curvature_limits
                          methods/test_ea_cg report/test_report_curvature backends/test_curvature_modules
 sifrc/derive/summaries   own groups derive/test_summaries methods/test_grouped_newton_steps
@@ -60,6 +62,8 @@ sifrc/lower/lifetimes    lower/test_lifetimes chain own graph methods/test_reuse
                          methods/test_method_steps backends/test_summary_modules
 sifrc/lower/reuse        lower/test_reuse methods/test_reused_buffers own chain graph spectral blocks groups
                          lower backends/test_numba_training methods/test_method_steps
+sifrc/lower/joins        places own lower/test_joins chain lower backends/test_axes_of_states
+sifrc/lower/uses         lower/test_rolling graph chain own lower
 sifrc/lower/             chain own graph lower/test_rolling spectral groups blocks lower
                          backends/test_torch_statements backends/test_numba_statements
                          methods derive/test_summaries backends/test_torch_releases
@@ -132,6 +136,8 @@ numba                    chain graph backends/test_numba_operators backends/test
                          backends/test_random_modules
 sifrc/backends/kinds     blocks own backends/test_backends_shared backends/test_operator_ownership
                          backends/test_curvature_modules
+sifrc/operators/blocks   blocks places own spectral backends/test_curvature_modules
+                         backends/test_diagonals_and_traces derive/test_ladder
 sifrc/operators/         own chain graph blocks groups spectral backends/test_sample_gradients
                          backends/test_diagonals_and_traces backends/test_curvature_modules
                          backends/test_summary_arguments derive/test_ladder

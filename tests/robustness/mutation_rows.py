@@ -56,6 +56,7 @@ _SUM = {"reduction": "sum"}
 _OPERATORS = ["loss", "objective", "gradient", "objective_and_gradient", "hessian_vector_product"]
 _PRODUCTS = [*_OPERATORS, "gauss_newton_vector_product"]
 _BLOCKS = ["block_hessian", "curvature_factors", "block_vector_product", "hessian_diagonal"]
+_EXACT_BLOCKS = ["block_hessian", "block_vector_product", "diagonal", "trace"]
 
 SPECS: Mapping[str, dict[str, Any]] = MappingProxyType(
     {
@@ -75,6 +76,17 @@ SPECS: Mapping[str, dict[str, Any]] = MappingProxyType(
             {"expression": "log(1 + sum((y - t)**2)) + c*logsumexp(y)", "parameters": {"c": 0.4}, **_SUM},
             target={"operators": _PRODUCTS},
         ),
+        "places": {
+            **_spec([], "cross_entropy", target={"operators": [*_PRODUCTS, *_EXACT_BLOCKS]}),
+            "network": {
+                "input": {"name": "image", "size": [2, 3]},
+                "layers": [
+                    _dense("fc1", 2, "tanh"),
+                    {"name": "flat", "type": "flatten"},
+                    _dense("fc2", 3),
+                ],
+            },
+        },
         "blocks": _spec(_SKIP, "bounded", method="ea_cg", target={"operators": _BLOCKS}),
         "groups": _spec(
             _SKIP,
