@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -14,6 +15,8 @@ from sifrc.derive.system import System
 from sifrc.ir import Expr, Input
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import build_model
+from sifrc.report.document import equations
+from sifrc.report.sheet import EquationSheet
 from sifrc.spec import build_spec
 
 
@@ -62,6 +65,16 @@ def named(name: str) -> Derived:
 
 def derived(case: Any, white_layer: bool = True) -> Derived:
     return Derived(build_model(build_spec(case)), white_layer)
+
+
+def known_sheet(case: Any, **options: Any) -> EquationSheet:
+    """The equation sheet of a case, made once for all tests."""
+    return _sheet(json.dumps(case), **options)
+
+
+@cache
+def _sheet(case: str, **options: Any) -> EquationSheet:
+    return equations(build_spec(json.loads(case)), **options)
 
 
 def systems(work: Derived, newton: bool) -> Iterator[System]:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from cases import CASES
 from layouts import Reader, as_matrix
-from networks import SKIP, chain, derived, named, values_of
+from mathtext_formulas import parsed
+from networks import SKIP, chain, derived, known_sheet, named, values_of
 from test_report_sheet import UPDATE, balanced
 
 from sifrc.derive.curvature.kinds import EXACT_WHEN, KINDS
@@ -48,7 +49,7 @@ SOLVERS = [("ea_cg", "auto"), ("cg", "auto"), ("exact", "mean"), ("kfi", "second
 
 
 def sheet_of(case: Any) -> EquationSheet:
-    return equations(build_spec(case), newton=False)
+    return known_sheet(case, newton=False)
 
 
 def titles(case: Any) -> list[str]:
@@ -254,19 +255,7 @@ def test_blocks_of_a_hundred_layers_print_in_as_many_lines_as_six() -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_formulas_parse_as_tex_mathematics(name: str) -> None:
-    """Matplotlib's own TeX parser reads every formula that has no environment in it."""
-    mathtext = pytest.importorskip("matplotlib.mathtext")
-    parser = mathtext.MathTextParser("path")
-    parsed = 0
-    for section in sheet_of(NETWORKS[name]).sections:
-        for row in section.equations:
-            code = f"{row.left.latex} = {row.right.latex}"
-            if r"\begin" in code:
-                continue
-            simple = code.replace(r"\tfrac", r"\frac").replace(r"\top", "T").replace(r"\ ", r"\;")
-            parser.parse(f"${simple}$")
-            parsed += 1
-    assert parsed > 20
+    assert parsed(sheet_of(NETWORKS[name])) > 20
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from cases import CASES
-from networks import LEAKY, SKIP, chain, derived, named
+from mathtext_formulas import parsed
+from networks import LEAKY, SKIP, chain, derived, known_sheet, named
 
 from sifrc.derive.system import Equation, System
 from sifrc.errors import DerivationError
@@ -33,7 +34,7 @@ NETWORKS: dict[str, Any] = {
 
 
 def sheet_of(case: Any, **options: Any) -> EquationSheet:
-    return equations(build_spec(case), **options)
+    return known_sheet(case, **options)
 
 
 @pytest.mark.parametrize("suffix", ["txt", "tex"])
@@ -156,20 +157,7 @@ def balanced(code: str) -> bool:
 
 @pytest.mark.parametrize("name", ["tanh_cross_entropy_3", "skip", "spectral", "mixed_loss", "output_tanh"])
 def test_formulas_parse_as_tex_mathematics(name: str) -> None:
-    """Matplotlib's own TeX parser reads every formula that has no environment in it."""
-    mathtext = pytest.importorskip("matplotlib.mathtext")
-    parser = mathtext.MathTextParser("path")
-    parsed = 0
-    for section in equations(named(name)).sections:
-        for row in section.equations:
-            code = f"{row.left.latex} = {row.right.latex}"
-            if r"\begin" in code:
-                continue
-            # It knows neither \tfrac nor \top nor the control space.
-            simple = code.replace(r"\tfrac", r"\frac").replace(r"\top", "T").replace(r"\ ", r"\;")
-            parser.parse(f"${simple}$")
-            parsed += 1
-    assert parsed > 20
+    assert parsed(equations(named(name))) > 20
 
 
 def test_notebooks_get_latex_and_html() -> None:

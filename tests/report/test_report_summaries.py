@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from cases import CASES
 from layouts import Entries, Reader, as_matrix
-from networks import SKIP, chain, derived
+from mathtext_formulas import parsed
+from networks import SKIP, chain, derived, known_sheet
 from test_report_sheet import UPDATE, balanced
 
 from sifrc.derive.derived import Derived
@@ -22,7 +23,6 @@ from sifrc.ir.build import add
 from sifrc.ir.evaluate import evaluate
 from sifrc.ir.traverse import inputs_of
 from sifrc.report.book import Book, names_of, symbol_of
-from sifrc.report.document import equations
 from sifrc.report.layout import Indexed, Named, children_of
 from sifrc.report.notation import Notation
 from sifrc.report.prose import prose_latex
@@ -30,7 +30,6 @@ from sifrc.report.sheet import EquationSheet
 from sifrc.report.summaries import SUMMARIES, _lines
 from sifrc.report.symbols import symbol_latex, symbol_text
 from sifrc.report.uniform import Uniform
-from sifrc.spec import build_spec
 
 GOLDEN = Path(__file__).parent / "golden"
 CHAIN = chain("tanh", 4, loss="cross_entropy")
@@ -44,7 +43,7 @@ NETWORKS: dict[str, Any] = {
 
 
 def sheet_of(case: Any, summaries: bool | None = None) -> EquationSheet:
-    return equations(build_spec(case), newton=False, summaries=summaries)
+    return known_sheet(case, newton=False, summaries=summaries)
 
 
 def titles(case: Any, summaries: bool | None = None) -> list[str]:
@@ -196,20 +195,7 @@ def test_summaries_of_twelve_layers_print_in_as_many_lines_as_six() -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_formulas_parse_as_tex_mathematics(name: str) -> None:
-    """Matplotlib's own TeX parser reads every formula that has no environment in it."""
-    mathtext = pytest.importorskip("matplotlib.mathtext")
-    parser = mathtext.MathTextParser("path")
-    parsed = 0
-    for section in sheet_of(NETWORKS[name]).sections:
-        for row in section.equations:
-            code = f"{row.left.latex} = {row.right.latex}"
-            if r"\begin" in code:
-                continue
-            simple = code.replace(r"\tfrac", r"\frac").replace(r"\top", "T").replace(r"\ ", r"\;")
-            simple = simple.replace(r"\operatorname*{arg\,min}", r"\operatorname{argmin}").replace(r"\_", "")
-            parser.parse(f"${simple}$")
-            parsed += 1
-    assert parsed > 20
+    assert parsed(sheet_of(NETWORKS[name])) > 20
 
 
 @pytest.mark.parametrize("name", NETWORKS)
