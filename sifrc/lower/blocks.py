@@ -9,7 +9,8 @@ rounds read alike, as the weights of layers that share them, keeps its subscript
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
 from typing import Any, TypeAlias
 
 import sympy
@@ -217,11 +218,17 @@ def _with_subscripts(item: Any, new: Callable[[Subscript, str], Subscript], fami
     if isinstance(item, Subscript):
         return new(item, family)
     if isinstance(item, tuple):
-        return tuple(_with_subscripts(each, new) for each in item)
-    if hasattr(item, "__dataclass_fields__"):
+        return tuple([_with_subscripts(each, new) for each in item])
+    if names := _names_of(item.__class__):
         own = getattr(item, "family", "")
-        return type(item)(**{f.name: _with_subscripts(getattr(item, f.name), new, own) for f in fields(item)})
+        return type(item)(*[_with_subscripts(getattr(item, name), new, own) for name in names])
     return item
+
+
+@cache
+def _names_of(kind: type) -> tuple[str, ...]:
+    """The fields of a dataclass in their order; none of any other type."""
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
 
 
 def shapes_lookup(shapes: Mapping[str, Mapping[int | None, Shape]]) -> ShapeOf:

@@ -260,17 +260,29 @@ class Curvature:
         self, form: Form, moment: Moment | None = None
     ) -> Iterator[tuple[LayerParameters, tuple[ParameterBlock, ...]]]:
         """Layers, last first, with the blocks of their parameters."""
+        for layer, blocks in self._of_batch if form == "batch" else self._of_samples:
+            if moment is not None:
+                check_places(self.model, blocks[0].c, f"the moment '{moment}'")
+                blocks = tuple(averaged(block, moment_symbol(layer, moment)) for block in blocks)
+            yield layer, tuple(self.of_form(block, form) for block in blocks)
+
+    @cached_property
+    def _of_samples(self) -> tuple[tuple[LayerParameters, tuple[ParameterBlock, ...]], ...]:
+        """Blocks from H_k."""
+        return self._from_blocks("samples")
+
+    @cached_property
+    def _of_batch(self) -> tuple[tuple[LayerParameters, tuple[ParameterBlock, ...]], ...]:
+        """Blocks from H̄_k."""
+        return self._from_blocks("batch")
+
+    def _from_blocks(self, form: Form) -> tuple[tuple[LayerParameters, tuple[ParameterBlock, ...]], ...]:
+        found = []
         for layer in reversed(self.model.parameters):
-            c = owner_of(self.model, layer)
-            if moment is not None:
-                check_places(self.model, c, f"the moment '{moment}'")
-            blocks = (
-                self.of_form(parameter_block(self.model, layer, parameter, self._block(c, form)), form)
-                for parameter in layer.members
-            )
-            if moment is not None:
-                blocks = (averaged(block, moment_symbol(layer, moment)) for block in blocks)
-            yield layer, tuple(blocks)
+            block = self._block(owner_of(self.model, layer), form)
+            own = [parameter_block(self.model, layer, parameter, block) for parameter in layer.members]
+            found.append((layer, tuple(own)))
+        return tuple(found)
 
     def of_form(self, block: ParameterBlock, form: Form) -> ParameterBlock:
         """The block with the factors of a form in the place of H_k, which it has."""
