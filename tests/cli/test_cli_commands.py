@@ -208,7 +208,7 @@ def deep(count):
     return start + "\n".join(lines) + "\nloss: squared_error\nregularization: {state: 0.1}\n"
 
 
-@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_check_of_a_deep_network(sifrc_command, write, count):
     """What can be derived does not depend on the depth, and neither does the time that it takes to say so."""
     begin = time.process_time()
