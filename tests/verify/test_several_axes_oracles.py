@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache, cached_property
+from itertools import product
 from typing import Any
 
 import mpmath
@@ -32,6 +33,12 @@ from sifrc.verify.points import capped, random_point
 
 ORACLES = ("torch", "mpmath")
 LOSSES = ("cross_entropy", "squared_error")
+SELDOM = (("cross_entropy", True, "mpmath"), ("squared_error", False, "mpmath"))
+COMBINED = [
+    pytest.param(*choice, marks=pytest.mark.slow if choice in SELDOM else ())
+    for choice in product(LOSSES, (False, True), ORACLES)
+]
+"""Dual numbers take long: they see both losses, and parameters that are shared and that are not."""
 SHAPES = {"fc0": (2, 4), "fc1": (2, 4), "fc2": (2, 4), "both": (2, 4), "all": (8,), "out": (3,)}
 SCALE = 0.3
 BATCH = 2
@@ -224,9 +231,7 @@ def test_an_activation_and_three_axes() -> None:
 # -- derivatives by the parameters
 
 
-@pytest.mark.parametrize("name", ORACLES)
-@pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(("loss", "shared", "name"), COMBINED)
 def test_derivatives_by_the_parameters(loss: str, shared: bool, name: str) -> None:
     hand, found = hand_of(loss, shared), batch_of(name, loss, shared)
     start, v = hand.flat(hand.params), hand.flat(hand.vector)
@@ -261,9 +266,7 @@ def test_dense_derivatives() -> None:
 # -- curvature
 
 
-@pytest.mark.parametrize("name", ORACLES)
-@pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(("loss", "shared", "name"), COMBINED)
 def test_blocks_of_pre_activations(loss: str, shared: bool, name: str) -> None:
     hand, at = hand_of(loss, shared), batch_of(name, loss, shared).measured
     kinds = ("hessian", "ggn", "empirical_fisher")
@@ -282,8 +285,14 @@ def test_blocks_of_pre_activations(loss: str, shared: bool, name: str) -> None:
             close(blocks["empirical_fisher"][layer][n], torch.tensordot(score, score, 0))
 
 
-@pytest.mark.parametrize("name", ORACLES)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    ("loss", "name"),
+    [
+        *((loss, "torch") for loss in LOSSES),
+        pytest.param("cross_entropy", "mpmath", marks=pytest.mark.slow),
+        ("squared_error", "mpmath"),
+    ],
+)
 def test_the_elimination_of_layers(loss: str, name: str) -> None:
     """What is rewritten changes nothing: the output's block is definite."""
     at = batch_of(name, loss, shared=True).measured
