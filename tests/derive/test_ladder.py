@@ -366,11 +366,16 @@ def listed() -> tuple[Spec, SimpleNamespace]:
 
 @pytest.mark.parametrize(
     ("name", "changes"),
-    [("skip", {"loss": "bounded", "network": SMALL_SKIP}), ("no_bias", {"loss": "binary_cross_entropy"})],
-    ids=["skip", "no_bias"],
+    [
+        ("skip", {"network": SMALL_SKIP}),
+        ("no_bias", {"loss": "binary_cross_entropy"}),
+        # Levels 1 and 2 of it are in test_mutation, level 3 is in the test of definite blocks below.
+        pytest.param("skip", {"loss": "bounded", "network": SMALL_SKIP}, marks=pytest.mark.slow),
+    ],
+    ids=["skip", "no_bias", "not convex"],
 )
 def test_blocks_pass_every_level(name: str, changes: dict[str, Any]) -> None:
-    """Presets of a graph with a loss that is not convex; no biases, and targets that are vectors."""
+    """Presets of a graph; no biases, and targets that are vectors; a loss that is not convex."""
     spec = blocks_spec(name, **changes)
     report = verify(spec, module=compiled(spec))
     assert report.passed, report.text()
