@@ -20,13 +20,14 @@ from sifrc.lower.batch import batch_system
 from sifrc.lower.interpret import Machine, run_functions
 from sifrc.lower.lowering import Passes, lower
 from sifrc.lower.program import Program
+from sifrc.methods.plan import Plan
 from sifrc.methods.planning import make_plan
 from sifrc.model import build_model
 from sifrc.operators.record import Operator
 from sifrc.spec.types import Spec, TargetSpec
 from sifrc.verify.points import Point
 
-__all__ = ["FIELDS", "Interpreted", "SystemValues", "agree", "program_of"]
+__all__ = ["FIELDS", "Interpreted", "SystemValues", "agree", "plan_of", "program_of"]
 
 Found = dict[str, np.ndarray]
 FIELDS = {"ḡ": "g", "H̿": "H", "D̄": "D", "T̄": "T"}
@@ -94,10 +95,15 @@ class SystemValues(Values):
         return _fields(self.after_systems(*self.summaries.whole()))
 
 
-def program_of(spec: Spec, passes: Passes | None = None) -> Program:
-    """The program of the operator."""
+def plan_of(spec: Spec) -> Plan:
+    """What is lowered for the operator."""
     model = build_model(replace(spec, method=None, target=TargetSpec(operators=("summary",))))
-    return lower(make_plan(model).plan, passes)
+    return make_plan(model).plan
+
+
+def program_of(spec: Spec, passes: Passes | None = None, plan: Plan | None = None) -> Program:
+    """The program of the operator, of a plan that is there already or of one of its own."""
+    return lower(plan_of(spec) if plan is None else plan, passes)
 
 
 class Interpreted:
@@ -107,11 +113,14 @@ class Interpreted:
         spec: with the partition.
         point: parameters, batch and direction.
         passes: of the lowering.
+        plan: of the spec, if it is there already.
     """
 
-    def __init__(self, spec: Spec, point: Point, passes: Passes | None = None) -> None:
+    def __init__(
+        self, spec: Spec, point: Point, passes: Passes | None = None, plan: Plan | None = None
+    ) -> None:
         self.spec, self.point = spec, point
-        self.program = program_of(spec, passes)
+        self.program = program_of(spec, passes, plan)
 
     @cached_property
     def _given(self) -> dict[tuple[str, int | None], Any]:

@@ -13,6 +13,7 @@ from agreement import check
 from cases import CASES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from spread import spread
 from strategies import specs
 
 RANDOM = settings(
@@ -24,7 +25,7 @@ RANDOM = settings(
 
 
 @given(data=specs(), seed=st.integers(0, 2**16))
-@settings(RANDOM, max_examples=120)
+@settings(RANDOM, max_examples=50)
 def test_random_network_agrees_with_automatic_differentiation(data: dict[str, Any], seed: int) -> None:
     """∇, H v and G v of a random graph equal automatic differentiation to rounding."""
     check(data, seed)
@@ -38,7 +39,7 @@ def test_many_random_networks_agree_with_automatic_differentiation(data: dict[st
     check(data, seed)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", spread(CASES))
 def test_named_case_agrees_with_automatic_differentiation(name: str) -> None:
     """∇, H v and G v of every named case."""
     check(CASES[name], seed=7)

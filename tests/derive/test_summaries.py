@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from cases import CASES
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from spread import spread
 from strategies import specs
 from summary_oracle import (
     WORDS,
@@ -30,6 +32,7 @@ from summary_values import (
     SystemValues,
     agree,
     functions_of,
+    plan_of,
     program_of,
     summary_of,
 )
@@ -40,6 +43,7 @@ from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
 from sifrc.lower.lowering import Passes
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import Fresh
+from sifrc.methods.plan import Plan
 from sifrc.model import build_model
 from sifrc.model.partition import partition_of
 from sifrc.spec import Spec
@@ -59,13 +63,20 @@ RANDOM = settings(
 )
 
 
+@cache
 def setting(name: str, word: str) -> tuple[Spec, Point, dict[str, list[str]], Derivatives]:
-    """A case with a partition, its groups, a point and what is true there."""
+    """A case with a partition, its groups, a point and what is true there; nothing changes them."""
     found = partition_of_case(CASES[name], word)
     assert found is not None
     spec, groups = found
     point = point_of(spec, 3, BATCH)
     return spec, point, groups, derivatives(spec, point, groups)
+
+
+@cache
+def planned(name: str, word: str) -> Plan:
+    """What every pass is given."""
+    return plan_of(setting(name, word)[0])
 
 
 def factor(spec: Spec) -> int:
@@ -128,7 +139,7 @@ def test_the_oracle_agrees_with_differences() -> None:
 # ── derived systems ───────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", spread(CASES))
 def test_systems_by_tensors(name: str) -> None:
     """Every tensor a group of its own."""
     spec, point, groups, expected = setting(name, "canonical")
@@ -172,7 +183,7 @@ def test_the_sum_over_all_groups_is_the_trivial_partition() -> None:
 # ── programs ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("name, word", rotated(CASES, OTHERS)[::3])
+@pytest.mark.parametrize("name, word", rotated(CASES, OTHERS)[::6])
 def test_program(name: str, word: str) -> None:
     """The statements that backends print, one partition for each of some networks."""
     spec, point, _, expected = setting(name, word)
@@ -207,8 +218,9 @@ def test_there_are_small_networks_for_single_numbers() -> None:
 @pytest.mark.parametrize("name", ["shared_skip", "tanh_cross_entropy_4"])
 def test_program_without_a_pass(name: str, off: str) -> None:
     """No pass changes a value."""
-    spec, point, _, expected = setting(name, "alternate-2" if name.startswith("tanh") else "canonical")
-    agree(Interpreted(spec, point, Passes(**{off: False})), expected)
+    word = "alternate-2" if name.startswith("tanh") else "canonical"
+    spec, point, _, expected = setting(name, word)
+    agree(Interpreted(spec, point, Passes(**{off: False}), planned(name, word)), expected)
 
 
 def test_batch_of_one_sample() -> None:
@@ -230,7 +242,7 @@ def test_a_direction_of_zeros_gives_zeros() -> None:
         assert all(not value.any() for name, value in values.items() if name != "objective")
 
 
-@pytest.mark.parametrize("word", ["canonical", "weights-biases"])
+@pytest.mark.parametrize("word", [pytest.param("canonical", marks=pytest.mark.slow), "weights-biases"])
 def test_factors_of_nested_functions_stay_shared(word: str) -> None:
     """Multiplied out, the third derivative of this loss has hundreds of products of some ten factors each."""
     case = {
@@ -296,8 +308,9 @@ def runs_of(program: Program) -> list[list[Function]]:
 @pytest.mark.parametrize("name, word", FEW)
 def test_a_place_of_a_summary_holds_one_array_at_a_time(name: str, word: str) -> None:
     """What is read was written last to its place; results and objective are there at the end."""
-    spec, *_ = setting(name, word)
-    program = program_of(spec)
+    found = partition_of_case(CASES[name], word)
+    assert found is not None
+    program = program_of(found[0])
     shapes = {(f.name, index): shape for f in program.families for index, shape in f.shapes}
     for places, functions in zip(program.operator_places["summary"], runs_of(program), strict=True):
         at = {member: number for number, place in enumerate(places) for member in place.members}

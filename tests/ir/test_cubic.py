@@ -68,15 +68,26 @@ def test_point_is_stationary_and_the_lowest(problem: Problem) -> None:
     assert_lowest(problem, solve(problem))
 
 
-@checked
-@given(problems)
-def test_no_descent_from_many_points_ends_lower(problem: Problem) -> None:
+def no_descent_ends_lower(problem: Problem) -> None:
     """Quasi-Newton on T as it is written in the paper, by differences."""
     point = solve(problem)
     weights = scaled(problem)[2]
     value = model_value(problem, point)
     size = abs(problem.rhs @ point) + abs(point @ problem.matrix @ point)
     assert value <= lowest_value(problem, weights) + 1e-12 * size
+
+
+@settings(checked, max_examples=20)
+@given(problems)
+def test_no_descent_from_many_points_ends_lower(problem: Problem) -> None:
+    no_descent_ends_lower(problem)
+
+
+@pytest.mark.slow
+@checked
+@given(problems)
+def test_no_descent_from_many_points_ends_lower_for_many_problems(problem: Problem) -> None:
+    no_descent_ends_lower(problem)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -243,9 +254,23 @@ def test_without_gradient_a_semidefinite_model_stays() -> None:
 # -- groups without cubic term
 
 
-@checked
-@given(st.sampled_from(KINDS), st.integers(3, 6), st.integers(0, 10**6))
+some_free = given(st.sampled_from(KINDS), st.integers(3, 6), st.integers(0, 10**6))
+
+
+@settings(checked, max_examples=25)
+@some_free
 def test_groups_without_cubic_term_are_minimised_over(kind: str, size: int, seed: int) -> None:
+    groups_without_cubic_term(kind, size, seed)
+
+
+@pytest.mark.slow
+@checked
+@some_free
+def test_groups_without_cubic_term_in_many_problems(kind: str, size: int, seed: int) -> None:
+    groups_without_cubic_term(kind, size, seed)
+
+
+def groups_without_cubic_term(kind: str, size: int, seed: int) -> None:
     """A definite block of them: the residual is zero, and no descent ends lower."""
     rng = np.random.default_rng(seed)
     problem = make(kind, size, seed)

@@ -78,6 +78,16 @@ def _source(dialect, header, decorator, names):
     return "\n".join([header, helpers(dialect, used, decorator="@njit"), *bodies])
 
 
+def _together(header, names):
+    """One module with a function per case for Numba, which returns all orders and is compiled once."""
+    bodies, used = [], set()
+    for name in names:
+        codes = [print_code(expression, "numba") for expression in _derivatives(name)]
+        used.update(*(code.helpers for code in codes))
+        bodies.append(f"@njit\ndef {name}(x):\n    return {', '.join(code.text for code in codes)}\n")
+    return "\n".join([header, helpers("numba", used, decorator="@njit"), *bodies])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_numba(dtype, expected, tmp_path, monkeypatch):
     """Without the JIT for every case (so that nothing raises there either), compiled for a few."""
@@ -87,19 +97,19 @@ def test_numba(dtype, expected, tmp_path, monkeypatch):
     plain = _module(tmp_path / f"plain_{dtype}.py", _source("numba", header, "@njit", CASES))
     monkeypatch.undo()
     few = ("elu", "gelu", "custom", "criterion", "powers", "huber")
-    compiled = _module(tmp_path / f"compiled_{dtype}.py", _source("numba", header, "@njit", few))
+    compiled = _module(tmp_path / f"compiled_{dtype}.py", _together(header, few))
     with np.errstate(over="ignore", under="ignore"):
         for name in CASES:
             for point, order in _grid(name):
                 got = getattr(plain, f"{name}_{order}")(real(point))
                 _check(name, point, order, got, expected[name, point, order], dtype)
     for name in few:
-        for order in ORDERS:
-            kernel = getattr(compiled, f"{name}_{order}")
-            for point in POINTS:
-                _check(name, point, order, kernel(real(point)), expected[name, point, order], dtype)
-            (signature,) = kernel.nopython_signatures
-            assert str(signature.return_type) == dtype, (name, order)
+        kernel = getattr(compiled, name)
+        for point in POINTS:
+            for order, got in zip(ORDERS, kernel(real(point)), strict=True):
+                _check(name, point, order, got, expected[name, point, order], dtype)
+        (signature,) = kernel.nopython_signatures
+        assert [str(each) for each in signature.return_type] == [dtype] * len(ORDERS), name
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

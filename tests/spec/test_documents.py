@@ -360,7 +360,7 @@ def test_yaml_words_are_read_by_the_core_schema() -> None:
         "",
         "# nothing",
         "[" * 100_000,
-        "[" + "a," * 250_000 + "]",
+        pytest.param("[" + "a," * 250_000 + "]", marks=pytest.mark.slow),
         "{a: " * 500,
         "- " * 5_000,
         "a: \x00",
@@ -378,6 +378,16 @@ def test_yaml_words_are_read_by_the_core_schema() -> None:
 def test_hostile_documents_are_refused(text: str) -> None:
     with pytest.raises(SpecError):
         parse_spec(text)
+
+
+def test_too_many_items_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to the limit itself a list takes seconds to read; a lower one is refused in the same way."""
+    monkeypatch.setattr("sifrc.spec.document.MAX_ITEMS", 50)
+    with pytest.raises(SpecError, match="too many items"):
+        parse_spec("[" + "a," * 60 + "]")
+    with pytest.raises(SpecError) as caught:
+        parse_spec("[" + "a," * 40 + "]")
+    assert "too many items" not in str(caught.value)
 
 
 @settings(max_examples=100, deadline=None)
