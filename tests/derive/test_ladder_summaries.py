@@ -47,6 +47,9 @@ def rows_of(report: Report, quantity: str = "summary") -> set[tuple[int, str]]:
         ("shared_skip", "weights-biases"),
         ("one_layer", "trivial"),
         ("reduction_sum", {"first": ["fc1.*"], "rest": ["fc2.*"]}),
+        pytest.param("tanh_cross_entropy_2", "canonical", marks=pytest.mark.slow),
+        pytest.param("skip", "weights-biases", marks=pytest.mark.slow),
+        pytest.param("shared_skip", "trivial", marks=pytest.mark.slow),
     ],
 )
 def test_summaries_pass_every_level(name: str, partition: Any) -> None:
