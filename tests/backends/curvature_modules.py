@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from compiling import compile_once
 from curvature_oracle import Oracle, means, owners
 
 from sifrc.cache import load_text
-from sifrc.compiler import Request, compile_spec
+from sifrc.compiler import Request
 from sifrc.derive.curvature.kinds import KINDS, Kind, kind_of
 from sifrc.operators.registry import BLOCK_OPERATORS
 from sifrc.spec import Spec
@@ -27,7 +28,7 @@ _NUMBERS = count()
 
 def load(spec: Spec, backend: str, folder: Path, operators: tuple[str, ...] = BLOCK_OPERATORS) -> ModuleType:
     """The module of a spec with operators on blocks alone, without the cache."""
-    compiled = compile_spec(spec, Request(backend=backend, method="none", operators=operators))
+    compiled = compile_once(spec, Request(backend=backend, method="none", operators=operators))
     path = folder / f"{compiled.name}_{next(_NUMBERS)}.py"
     path.write_text(compiled.text, encoding="utf-8")
     return load_text(path.stem, path, compiled.text)
