@@ -128,6 +128,7 @@ class Expected:
         self.factor = len(point.inputs) if spec.loss.reduction == "sum" else 1
         self.layers = owners(spec)
         self.inputs = self.oracle.layer_inputs()
+        self._each: dict[Kind, dict[str, np.ndarray] | None] = {}
 
     def sampled(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
         """Blocks of every sample at given uniform or normal numbers."""
@@ -144,7 +145,9 @@ class Expected:
         if kind.source == "sampled":
             assert numbers is not None
             return self.sampled(numbers)
-        return self.oracle.each(kind)
+        if kind not in self._each:
+            self._each[kind] = self.oracle.each(kind)
+        return self._each[kind]
 
     def mean(self, kind: Kind, numbers: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Batch means."""
