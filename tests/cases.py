@@ -6,16 +6,18 @@ different, so that a transposition shows, and equal in some, so that an accident
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Any
+
+import pytest
 
 from sifrc.derive.derived import Derived
 from sifrc.model import build_model
 from sifrc.spec import build_spec
 
-__all__ = ["CASES", "CHAINS", "CUSTOM_ACTIVATION", "ONE_AXIS", "derived_of"]
+__all__ = ["CASES", "CHAINS", "CUSTOM_ACTIVATION", "ONE_AXIS", "SPREAD", "SQUARE", "derived_of", "marked"]
 
 Case = Mapping[str, Any]
 
@@ -234,6 +236,19 @@ ONE_AXIS: Mapping[str, Case] = MappingProxyType(
     {name: case for name, case in CASES.items() if isinstance(case["network"]["input"]["size"], int)}
 )
 """Cases whose states are vectors."""
+
+
+_GRID = list(_chains())
+"""By depth, activation and loss."""
+SQUARE = tuple(name for k, name in enumerate(_GRID) if k // 8 == (k // 2 + 2 * (k % 2)) % 4)
+"""Every activation with both losses, at two depths, and every depth with two activations."""
+SPREAD = tuple(name for name in CASES if name in SQUARE or name not in _GRID)
+"""Cases that differ in more than depth, activation and loss of a chain."""
+
+
+def marked(names: Iterable[str]) -> list[Any]:
+    """Parameters of a test that is long: what is not in ``SPREAD`` is slow."""
+    return [name if name in SPREAD else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 @cache

@@ -16,10 +16,11 @@ from typing import Any, Literal
 import numba
 import numpy as np
 import torch
+from compiling import compile_once
 from curvature_oracle import Oracle
 
 from sifrc.cache import entry_name, module_from_cache
-from sifrc.compiler import Compiled, Request, compile_spec
+from sifrc.compiler import Compiled, Request
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.lower.lowering import Passes
 from sifrc.spec import Spec, build_spec
@@ -89,7 +90,7 @@ def network(
 def compiled(data: Mapping[str, Any], backend: str = "torch", structure: bool = True) -> Compiled:
     """A spec compiled, with the structure pass or without it."""
     request = Request(backend=backend, passes=Passes(structure=structure))
-    return compile_spec(build_spec(dict(data)), request)
+    return compile_once(build_spec(dict(data)), request)
 
 
 def module(data: Mapping[str, Any], backend: str, *, structure: bool = True, jit: bool = False) -> ModuleType:

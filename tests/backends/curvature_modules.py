@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from compiling import compile_once
 from curvature_oracle import Oracle, means, owners
 
 from sifrc.cache import load_text
-from sifrc.compiler import Request, compile_spec
+from sifrc.compiler import Request
 from sifrc.derive.curvature.kinds import KINDS, Kind, kind_of
 from sifrc.operators.registry import BLOCK_OPERATORS
 from sifrc.spec import Spec
@@ -27,7 +28,7 @@ _NUMBERS = count()
 
 def load(spec: Spec, backend: str, folder: Path, operators: tuple[str, ...] = BLOCK_OPERATORS) -> ModuleType:
     """The module of a spec with operators on blocks alone, without the cache."""
-    compiled = compile_spec(spec, Request(backend=backend, method="none", operators=operators))
+    compiled = compile_once(spec, Request(backend=backend, method="none", operators=operators))
     path = folder / f"{compiled.name}_{next(_NUMBERS)}.py"
     path.write_text(compiled.text, encoding="utf-8")
     return load_text(path.stem, path, compiled.text)
@@ -127,6 +128,7 @@ class Expected:
         self.factor = len(point.inputs) if spec.loss.reduction == "sum" else 1
         self.layers = owners(spec)
         self.inputs = self.oracle.layer_inputs()
+        self._each: dict[Kind, dict[str, np.ndarray] | None] = {}
 
     def sampled(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
         """Blocks of every sample at given uniform or normal numbers."""
@@ -143,7 +145,9 @@ class Expected:
         if kind.source == "sampled":
             assert numbers is not None
             return self.sampled(numbers)
-        return self.oracle.each(kind)
+        if kind not in self._each:
+            self._each[kind] = self.oracle.each(kind)
+        return self._each[kind]
 
     def mean(self, kind: Kind, numbers: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Batch means."""

@@ -10,16 +10,17 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from compiling import compile_once
 from curvature_modules import Calls
 from summary_oracle import Derivatives, assert_near
 
-from sifrc.backends import check_options, find_backend
+from sifrc.backends import find_backend
 from sifrc.cache import load_text
-from sifrc.compiler import Request, compile_spec
+from sifrc.compiler import Request
 from sifrc.lower.lowering import Passes
 from sifrc.spec import Spec
 
-__all__ = ["BACKENDS", "Result", "SummaryCalls", "agree", "load", "same_bits", "texts"]
+__all__ = ["BACKENDS", "OPERATORS", "Result", "SummaryCalls", "agree", "load", "same_bits", "texts"]
 
 BACKENDS = ("torch", "numba")
 OPERATORS = ("summary", "gradient", "objective")
@@ -37,15 +38,16 @@ def texts(
 
     Without ``equations`` docstrings do not show them: the formatter would indent them less.
     """
-    request = Request(backend=backends[0], method="none", operators=operators, passes=passes or Passes())
-    source = compile_spec(spec, request).source
-    if not equations:
-        functions = tuple(replace(function, equations=()) for function in source.program.functions)
-        source = replace(source, program=replace(source.program, functions=functions))
     found = {}
     for name in backends:
-        backend = find_backend(name)
-        found[name] = backend.emit(replace(source, options=check_options(backend, {})))
+        request = Request(backend=name, method="none", operators=operators, passes=passes or Passes())
+        compiled = compile_once(spec, request)
+        found[name] = compiled.text
+        if not equations:
+            program = compiled.source.program
+            functions = tuple(replace(function, equations=()) for function in program.functions)
+            plain = replace(compiled.source, program=replace(program, functions=functions))
+            found[name] = find_backend(name).emit(plain)
     return found
 
 

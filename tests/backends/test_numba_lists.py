@@ -13,11 +13,12 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from compiling import compile_once
 from numba.typed import List
 
-from sifrc.backends.numba_cpu import parts
+from sifrc.backends.numba_cpu import BACKEND, parts
 from sifrc.cache import module_from_cache
-from sifrc.compiler import Request, compile_spec
+from sifrc.compiler import Request
 from sifrc.spec import Spec, build_spec
 
 SIZES = (5, 6, 4, 4, 4, 3)
@@ -43,7 +44,7 @@ def module_of(
     """The module with tuples or with lists."""
     monkeypatch.setattr(numba.config, "DISABLE_JIT", not jit)
     monkeypatch.setattr(parts, "MOST_IN_TUPLES", 0 if lists else 100)
-    text = compile_spec(spec, Request(backend="numba", **choices)).text
+    text = BACKEND.emit(compile_once(spec, Request(backend="numba", **choices)).source)
     assert ("List()" in text) == lists
     name = f"{'lists' if lists else 'tuples'}_{'compiled' if jit else 'plain'}"
     return module_from_cache(f"{folder.name}_{name}", lambda: text, folder / name)

@@ -14,6 +14,7 @@ import numba
 import numpy as np
 import pytest
 import torch
+from compiling import compile_once
 from operator_calls import LINEARIZED, NETWORKS, OPERATORS, arrays_in, calls, given
 
 from sifrc.cache import load_text
@@ -35,7 +36,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             operators = OPERATORS if name == "squared error" else (*OPERATORS, "newton_direction")
             kinds = None if name == "squared error" else ("hessian", "ggn", "pch1")
             request = Request(backend=backend, method="none", operators=operators, curvature=kinds)
-            compiled = compile_spec(build_spec(NETWORKS[name]), request)
+            compiled = compile_once(build_spec(NETWORKS[name]), request)
             path = folder / f"{compiled.name}.py"
             path.write_text(compiled.text, encoding="utf-8")
             made[name, backend] = load_text(path.stem, path, compiled.text)

@@ -6,21 +6,20 @@ modules run with the JIT off, a few compiled.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numba
 import pytest
-from cases import CASES
+from cases import CASES, marked
+from compiling import compile_once
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import specs
 
-from sifrc.backends import check_options, find_backend
 from sifrc.cache import load_text
-from sifrc.compiler import Request, compile_spec
+from sifrc.compiler import Request
 from sifrc.errors import DerivationError
 from sifrc.operators.derivatives import DERIVATIVES
 from sifrc.spec import Spec, build_spec
@@ -39,12 +38,10 @@ SMOOTH = tuple(one.name for one in DERIVATIVES.operators if one.name != "newton_
 
 def sources(spec: Spec, operators: tuple[str, ...]) -> dict[str, str]:
     """Backend -> text of the module; derived and lowered once for both."""
-    source = compile_spec(spec, Request(backend="torch", method="none", operators=operators)).source
-    found = {}
-    for name in ("torch", "numba"):
-        backend = find_backend(name)
-        found[name] = backend.emit(replace(source, options=check_options(backend, {})))
-    return found
+    return {
+        name: compile_once(spec, Request(backend=name, method="none", operators=operators)).text
+        for name in ("torch", "numba")
+    }
 
 
 def load(text: str, folder: Path) -> ModuleType:
@@ -65,7 +62,7 @@ def agree(spec: Spec, module: ModuleType, framework: Framework, seed: int) -> No
 
 
 @given(data=specs(), seed=st.integers(0, 2**16))
-@settings(RANDOM, max_examples=30)
+@settings(RANDOM, max_examples=12)
 def test_modules_of_a_random_network(data: dict[str, Any], seed: int, tmp_path_factory: Any) -> None:
     """Loss, gradient, Hessian– and Gauss–Newton–vector products of a random graph; the JIT is off."""
     spec = build_spec(data)
@@ -74,6 +71,14 @@ def test_modules_of_a_random_network(data: dict[str, Any], seed: int, tmp_path_f
         patch.setattr(numba.config, "DISABLE_JIT", 1)
         for text, framework in zip(sources(spec, SMOOTH).values(), ("torch", "numpy"), strict=True):
             agree(spec, load(text, folder), framework, seed)
+
+
+@pytest.mark.slow
+@given(data=specs(), seed=st.integers(0, 2**16))
+@settings(RANDOM, max_examples=60)
+def test_modules_of_many_random_networks(data: dict[str, Any], seed: int, tmp_path_factory: Any) -> None:
+    """The same on many more."""
+    test_modules_of_a_random_network.hypothesis.inner_test(data, seed, tmp_path_factory)
 
 
 @pytest.mark.slow
@@ -87,7 +92,7 @@ def test_compiled_numba_module_of_a_random_network(
     agree(spec, load(sources(spec, SMOOTH)["numba"], tmp_path_factory.mktemp("compiled")), "numpy", seed)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", marked(CASES))
 def test_named_case(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every named case in both backends, the Newton direction included where it exists."""
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)

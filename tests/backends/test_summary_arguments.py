@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,8 @@ import numba
 import numpy as np
 import pytest
 from cases import CASES
-from summary_modules import BACKENDS, SummaryCalls, agree, load, same_bits, texts
+from compiling import compile_once
+from summary_modules import BACKENDS, OPERATORS, SummaryCalls, agree, load, same_bits, texts
 from summary_oracle import (
     Derivatives,
     assert_near,
@@ -29,9 +31,9 @@ from summary_oracle import (
 import sifrc.lower.lifetimes as lifetimes
 import sifrc.lower.lowering as lowering
 import sifrc.lower.windows as windows
-from sifrc.compiler import Request, compile_spec
+from sifrc.backends.numba_cpu import BACKEND
+from sifrc.compiler import Compiled, Request, compile_spec
 from sifrc.lower.program import Place, Program
-from sifrc.spec import Spec
 from sifrc.verify.points import Point
 
 BATCH = 4
@@ -161,7 +163,7 @@ def test_together_with_functions_of_one_sample(word: str, backend: str, tmp_path
     """The Newton direction and a method whose step is of one sample, in one module with the summary."""
     spec = spec_with(CASES["granular"], word, regularization={"state": 0.1}, method={"name": "mk"})
     request = Request(backend=backend, operators=("summary", "newton_direction"))
-    module = load(compile_spec(spec, request).text, tmp_path)
+    module = load(compile_once(spec, request).text, tmp_path)
     groups = groups_of(spec, word)
     assert groups is not None
     call = SummaryCalls(module, point_of(spec, 5, BATCH))
@@ -193,23 +195,24 @@ def test_text_is_formatted_and_clean(name: str, word: str, tmp_path: Path) -> No
 
 
 _SCRIPT = """
+import json
 import sys
-sys.path[:0] = {folders!r}
-from cases import CASES
-from summary_modules import texts
-from summary_oracle import spec_with
-for backend, text in texts(spec_with(CASES["shared_skip"], "weights-biases")).items():
-    sys.stdout.write(text)
+from sifrc.compiler import Request, compile_spec
+from sifrc.spec import build_spec
+spec = build_spec(json.loads(sys.argv[1]))
+for backend in ("torch", "numba"):
+    request = Request(backend=backend, method="none", operators=tuple(sys.argv[2:]))
+    sys.stdout.write(compile_spec(spec, request).text)
 """
 
 
 def test_text_is_the_same_under_other_hash_seeds() -> None:
     """Byte by byte, both backends."""
-    here = "".join(texts(spec_with(CASES["shared_skip"], "weights-biases")).values())
-    folder = Path(__file__).resolve().parent
-    script = _SCRIPT.format(folders=[str(folder), str(folder.parent)])
+    data = {**CASES["shared_skip"], "partition": "weights-biases"}
+    here = "".join(texts(spec_with(data, data["partition"])).values())
+    command = [sys.executable, "-c", _SCRIPT, json.dumps(data), *OPERATORS]
     environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONIOENCODING": "utf-8"}
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment, check=True)
+    run = subprocess.run(command, capture_output=True, env=environment, check=True)
     assert run.stdout.decode() == here
 
 
@@ -233,7 +236,7 @@ BRANCHES = {
 """A layer that begins anew at the input: groups of other layers are not there."""
 
 
-Truth = tuple[Spec, Point, dict[str, list[str]], Derivatives]
+Truth = tuple[Compiled, Point, dict[str, list[str]], Derivatives]
 
 
 @pytest.fixture(scope="module")
@@ -243,19 +246,25 @@ def truths() -> list[Truth]:
     for data in (BRANCHES, {**CASES["shared_skip"], "loss": "cross_entropy"}):
         spec, groups = partition_of_case(data, "canonical") or pytest.fail("no partition")
         point = point_of(spec, 3, BATCH)
-        made.append((spec, point, groups, derivatives(spec, point, groups)))
+        compiled = compile_spec(spec, Request(backend="numba", method="none", operators=OPERATORS))
+        made.append((compiled, point, groups, derivatives(spec, point, groups)))
     return made
 
 
-def modules_differ(truths: list[Truth], folder: Path, change: Callable[[str], str] = str) -> bool:
+def lowered_again(compiled: Compiled) -> str:
+    """The text from the same equations, with the faults that the lowering has now."""
+    return BACKEND.emit(replace(compiled.source, program=lowering.lower(compiled.planned.plan)))
+
+
+def modules_differ(truths: list[Truth], folder: Path, text_of: Callable[[Compiled], str]) -> bool:
     """Whether one of the modules does."""
-    return any(module_differs(truth, folder, change) for truth in truths)
+    return any(module_differs(truth, folder, text_of) for truth in truths)
 
 
-def module_differs(truth: Truth, folder: Path, change: Callable[[str], str]) -> bool:
+def module_differs(truth: Truth, folder: Path, text_of: Callable[[Compiled], str]) -> bool:
     """Whether a Numba module disagrees, also with memory that was used before, and in parts of the batch."""
-    spec, point, groups, expected = truth
-    call = SummaryCalls(load(change(texts(spec, ("numba",))["numba"]), folder), point)
+    compiled, point, groups, expected = truth
+    call = SummaryCalls(load(text_of(compiled), folder), point)
     try:
         agree(call, expected, tuple(groups))
         workspace = call.module.Workspace()
@@ -335,7 +344,8 @@ MEMORY: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 
 def test_without_a_fault_nothing_is_caught(truths: list[Truth], tmp_path: Path) -> None:
     """The check passes on the code as it is."""
-    assert not modules_differ(truths, tmp_path)
+    assert not modules_differ(truths, tmp_path, lowered_again)
+    assert all(lowered_again(compiled) == compiled.text for compiled, *_ in truths)
 
 
 @pytest.mark.parametrize("name", MEMORY)
@@ -344,7 +354,7 @@ def test_fault_of_memory_is_caught(
 ) -> None:
     """Arrays that overlap while both are needed, or that are read before they are written."""
     MEMORY[name](monkeypatch)
-    assert modules_differ(truths, tmp_path)
+    assert modules_differ(truths, tmp_path, lowered_again)
 
 
 TEXT = {
@@ -361,8 +371,8 @@ def test_fault_of_the_public_function_is_caught(name: str, truths: list[Truth], 
     """A change of the module's text."""
     old, new = TEXT[name]
 
-    def change(text: str) -> str:
-        assert old in text
-        return text.replace(old, new)
+    def changed(compiled: Compiled) -> str:
+        assert old in compiled.text
+        return compiled.text.replace(old, new)
 
-    assert modules_differ(truths, tmp_path, change)
+    assert modules_differ(truths, tmp_path, changed)

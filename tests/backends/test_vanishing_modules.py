@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from agreement import check
+from compiling import compile_once
 
 import sifrc
 from sifrc.cache import load_text
@@ -85,7 +86,7 @@ def data(
 
 
 def module_of(spec: Spec, backend: str, operators: tuple[str, ...], folder: Path) -> Any:
-    text = compile_spec(spec, Request(backend=backend, method="none", operators=operators)).text
+    text = compile_once(spec, Request(backend=backend, method="none", operators=operators)).text
     path = folder / f"{backend}_{blake2b(text.encode(), digest_size=8).hexdigest()}.py"
     path.write_text(text, encoding="utf-8")
     return load_text(path.stem, path, text)
@@ -140,7 +141,7 @@ def test_all_operators_of_a_module(
 @pytest.mark.parametrize("given", [{"activation": "x - x"}, {"loss": FLAT[0]}, {"loss": CURVED[0]}], ids=str)
 def test_methods_compile(given: dict[str, str], method: str, backend: str) -> None:
     """Methods that need no Newton direction in closed form."""
-    assert compile_spec(build_spec(data(**given)), Request(backend=backend, method=method)).text
+    assert compile_once(build_spec(data(**given)), Request(backend=backend, method=method)).text
 
 
 FRAMEWORKS: dict[str, Framework] = {"torch": "torch", "numba": "numpy"}

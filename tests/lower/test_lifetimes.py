@@ -8,11 +8,12 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
-from cases import CASES
+from cases import CASES, marked
+from compiling import compile_once
 from newton_blocks import network
 
 from sifrc.cache import entry_name, module_from_cache
-from sifrc.compiler import Request, compile_spec
+from sifrc.compiler import Request
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
 from sifrc.lower.lifetimes import places
 from sifrc.lower.lowering import Passes, lower
@@ -40,7 +41,7 @@ def spec_of(method: dict[str, Any]) -> Spec:
 def numba_module(spec: Spec, lifetimes: bool, patch: pytest.MonkeyPatch) -> ModuleType:
     """The module as Python, with the pass or without it."""
     patch.setattr(numba.config, "DISABLE_JIT", True)
-    text = compile_spec(spec, Request(backend="numba", passes=Passes(lifetimes=lifetimes))).text
+    text = compile_once(spec, Request(backend="numba", passes=Passes(lifetimes=lifetimes))).text
     return module_from_cache(entry_name("lifetimes", {"text": text}), lambda: text, None)
 
 
@@ -111,7 +112,7 @@ def test_no_two_places_overlap(method: str, monkeypatch: pytest.MonkeyPatch) -> 
         assert end == max(starts[place] + size for place, size in sizes.items())
 
 
-@pytest.mark.parametrize("name", sorted(name for name in CASES if "shared" not in name))
+@pytest.mark.parametrize("name", marked(sorted(name for name in CASES if "shared" not in name)))
 def test_a_place_holds_one_array_at_a_time(name: str) -> None:
     """What a step reads is what was written last to its place, and members of a place have one shape."""
     method: dict[str, Any] = {"name": "ea_cg", "kind": "hessian", "solver": "cg", "moment": "second"}

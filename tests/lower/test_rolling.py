@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import sifrc
 from sifrc.lower.access import unrolled
 from sifrc.lower.lowering import Passes, lower
 from sifrc.lower.program import Program
+from sifrc.methods.plan import Plan
 from sifrc.methods.planning import make_plan
 from sifrc.model import build_model
 from sifrc.spec import build_spec
@@ -20,7 +22,8 @@ METHODS: dict[str, tuple[int, int]] = {"mk": (8, 13), "grouped_newton": (4, 7), 
 """Two numbers of equal layers; between 8 and 13 subscripts get a second digit."""
 
 
-def program_of(method: str, layers: int, roll: bool = True) -> Program:
+@cache
+def plan_of(method: str, layers: int) -> Plan:
     """Of a network with as many layers of four units, and two more."""
     options = {"kind": "ggn"} if method == "ea_cg" else {}
     data: dict[str, Any] = network(
@@ -28,16 +31,16 @@ def program_of(method: str, layers: int, roll: bool = True) -> Program:
     )
     if method == "grouped_newton":
         data["partition"] = "weights-biases"
-    return lower(make_plan(build_model(build_spec(data))).plan, Passes(roll=roll))
+    return make_plan(build_model(build_spec(data))).plan
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_depth_does_not_make_a_program_longer(method: str) -> None:
     """Each function has as many statements and loops; unrolled, they are the statements without loops."""
-    shallow, deep = (program_of(method, layers) for layers in METHODS[method])
+    shallow, deep = (lower(plan_of(method, layers)) for layers in METHODS[method])
     counts = [{(f.name, f.batched): len(f.body) for f in program.functions} for program in (shallow, deep)]
     assert counts[0] == counts[1]
-    straight = program_of(method, METHODS[method][0], roll=False)
+    straight = lower(plan_of(method, METHODS[method][0]), Passes(roll=False))
     for rolled, plain in zip(shallow.functions, straight.functions, strict=True):
         assert len(list(unrolled(rolled.body))) == len(plain.body)
 
@@ -73,25 +76,38 @@ OPERATORS = ("gradient", "hessian_vector_product", "gauss_newton_vector_product"
 BLOCKS = ("block_hessian", "diagonal", "trace", "summary")
 
 
-def lowered(data: dict[str, Any], *operators: str, roll: bool = True) -> Program:
+def planned(data: dict[str, Any], *operators: str) -> Plan:
     spec = build_spec({**data, "target": {"operators": list(operators)}, "partition": "weights-biases"})
-    return lower(make_plan(build_model(spec)).plan, Passes(roll=roll, validate=True))
+    return make_plan(build_model(spec)).plan
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_residual_blocks_become_loops(bias: bool) -> None:
-    """Of 4 and of 9 blocks: every function has as many statements, whatever operators there are."""
-    few, many = (lowered(residual(blocks, bias), *OPERATORS, *BLOCKS) for blocks in (4, 9))
+def lowered(plan: Plan, roll: bool = True) -> Program:
+    return lower(plan, Passes(roll=roll, validate=True))
+
+
+@pytest.mark.parametrize(
+    ("bias", "operators"),
+    [
+        (True, (*OPERATORS, *BLOCKS)),
+        (False, ("hessian_vector_product", "block_hessian")),
+        pytest.param(False, (*OPERATORS, *BLOCKS), marks=pytest.mark.slow),
+    ],
+    ids=["with biases", "without", "without, all operators"],
+)
+def test_residual_blocks_become_loops(bias: bool, operators: tuple[str, ...]) -> None:
+    """Of 3 and of 5 blocks: every function has as many statements, whatever operators there are."""
+    plans = [planned(residual(blocks, bias), *operators) for blocks in (3, 5)]
+    few, many = map(lowered, plans)
     counts = [{f.name: len(f.body) for f in program.functions} for program in (few, many)]
     assert counts[0] == counts[1]
-    straight = lowered(residual(4, bias), *OPERATORS, *BLOCKS, roll=False)
+    straight = lowered(plans[0], roll=False)
     for rolled, plain in zip(few.functions, straight.functions, strict=True):
         assert len(list(unrolled(rolled.body))) == len(plain.body)
 
 
 def test_layers_that_share_weights_become_loops() -> None:
     """Forward and back: the subscript of the weights stays."""
-    few, many = (lowered(shared(count), *OPERATORS[:3]) for count in (6, 13))
+    few, many = (lowered(planned(shared(count), *OPERATORS[:3])) for count in (6, 13))
     for name in ("forward", "adjoint", "tangent", "adjoint_tangent", "linearized", "linearized_adjoint"):
         one, two = (len(program.function(name, True).body) for program in (few, many))
         assert one == two, name

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pytest
 import scipy.optimize
 import torch
+from compiling import compile_once
 
 from sifrc.cache import entry_name, module_from_cache
 from sifrc.compiler import Request, compile_spec
@@ -78,7 +79,7 @@ def _module(text: str, backend: str) -> ModuleType:
     before = numba.config.DISABLE_JIT
     numba.config.DISABLE_JIT = True
     try:
-        found = compile_spec(build_spec(json.loads(text)), Request(backend=backend)).text
+        found = compile_once(build_spec(json.loads(text)), Request(backend=backend)).text
         return module_from_cache(entry_name("grouped", {"text": found}), lambda: found, None)
     finally:
         numba.config.DISABLE_JIT = before
@@ -224,17 +225,33 @@ class Run:
         return float(value)
 
 
-def agree(data: dict[str, Any], backend: str, separate: bool, tolerance: float, count: int = 7) -> None:
-    spec = build_spec(data)
-    options = {k: v for k, v in data["method"].items() if k != "name"}
-    oracle = Oracle(spec, GROUPS[data["partition"]], options)
-    run = Run(module(data, backend), start(spec))
+def taken(period: int, separate: bool, count: int = 7) -> list[tuple[Batch, Batch | None]]:
+    """The batches of some steps, and those of the curvature."""
     others = batches(1, count, 11)
-    for number, batch in enumerate(batches(0, count, 8)):
-        curvature = others[number // oracle.o["period"]] if separate else None
+    return [
+        (batch, others[number // period] if separate else None)
+        for number, batch in enumerate(batches(0, count, 8))
+    ]
+
+
+@functools.cache
+def expected(text: str, separate: bool) -> list[dict[str, torch.Tensor]]:
+    """The oracle's parameters after every step; the same for all backends."""
+    data = json.loads(text)
+    options = {k: v for k, v in data["method"].items() if k != "name"}
+    oracle, found = Oracle(build_spec(data), GROUPS[data["partition"]], options), []
+    for batch, curvature in taken(oracle.o["period"], separate):
         oracle.step(batch, curvature)
+        found.append(dict(oracle.params))
+    return found
+
+
+def agree(data: dict[str, Any], backend: str, separate: bool, tolerance: float) -> None:
+    run = Run(module(data, backend), start(build_spec(data)))
+    wanted = expected(json.dumps(data), separate)
+    for (batch, curvature), params in zip(taken(data["method"]["period"], separate), wanted, strict=True):
         run.step(batch, curvature)
-        for name, value in oracle.params.items():
+        for name, value in params.items():
             np.testing.assert_allclose(
                 run.params[name],
                 value.numpy(),
