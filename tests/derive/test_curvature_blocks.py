@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import CASES, ONE_AXIS
+from cases import CASES, ONE_AXIS, marked
 from curvature_oracle import Oracle, assert_close, means, owners, point_for
 from curvature_values import Values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spread import spread
 from strategies import specs
 
 from sifrc.compiler import Request, compile_spec
@@ -65,7 +64,7 @@ def restricted(expected: dict[str, np.ndarray], found: dict[str, np.ndarray]) ->
 # ── exact blocks ──────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("name", spread(ONE_AXIS))
+@pytest.mark.parametrize("name", marked(ONE_AXIS))
 def test_block_of_every_pre_activation_is_its_second_derivative(name: str) -> None:
     """H_k of each sample, shared layers and sums among them; and its batch mean."""
     values, oracle = case(name)
@@ -76,7 +75,7 @@ def test_block_of_every_pre_activation_is_its_second_derivative(name: str) -> No
     assert_close(layers, restricted(means(exact), found))
 
 
-@pytest.mark.parametrize("name", spread(ONE_AXIS))
+@pytest.mark.parametrize("name", marked(ONE_AXIS))
 def test_ggn_block_is_the_loss_curvature_between_jacobians(name: str) -> None:
     """mean Jᵀ ∂²ℓ J, per sample, without the state regularisation."""
     values, oracle = case(name)
@@ -84,7 +83,7 @@ def test_ggn_block_is_the_loss_curvature_between_jacobians(name: str) -> None:
     assert_close(found, restricted(oracle.gauss_newton(), found))
 
 
-@pytest.mark.parametrize("name", spread(OWNED))
+@pytest.mark.parametrize("name", marked(OWNED))
 def test_weights_products_and_diagonals_are_those_of_the_dense_hessian(name: str) -> None:
     """∇²W_k, (∇²W_k N_k, ∇²β_k η_k) and both diagonals, averaged over the batch."""
     spec = spec_of(name)
@@ -122,7 +121,7 @@ def test_the_spectral_factor_of_the_loss_multiplies_its_curvature(name: str) -> 
     assert np.abs(oracle.loss_scale.numpy() - 1).min() > 1e-3
 
 
-@pytest.mark.parametrize("name", spread(OWNED))
+@pytest.mark.parametrize("name", marked(OWNED))
 def test_moments_of_the_inputs(name: str) -> None:
     """A_k = mean x xᵀ and m_k = mean x of what each layer reads."""
     values, oracle = case(name)
@@ -224,7 +223,7 @@ REWRITES = tuple(
 GRAPHS = ("skip", "skip_pre_activation", "bounded", "output_tanh", "shared_skip")
 
 
-@pytest.mark.parametrize("name", spread(ONE_AXIS))
+@pytest.mark.parametrize("name", marked(ONE_AXIS))
 @pytest.mark.parametrize("kind", ["pch1", "pch2", "kfra"])
 def test_preset_with_rewrites_is_what_dense_algebra_gives(name: str, kind: str) -> None:
     """EA-CG(6, 8): means layer by layer, the residual's and the output's rewrites in their places."""
@@ -283,7 +282,7 @@ def test_fisher_of_a_natural_loss_is_between_jacobians(name: str) -> None:
     assert_close(found, restricted(means(oracle.gauss_newton()), found))
 
 
-@pytest.mark.parametrize("name", spread(ONE_AXIS))
+@pytest.mark.parametrize("name", marked(ONE_AXIS))
 def test_empirical_fisher_averages_products_of_gradients_of_the_loss(name: str) -> None:
     """mean s sᵀ, s the gradient of each sample's loss, without regularisation, by the pre-activation."""
     values, oracle = case(name)

@@ -8,8 +8,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from cases import CASES, CHAINS, derived_of
-from spread import spread
+from cases import CASES, CHAINS, derived_of, marked
 
 from sifrc.derive.derived import Derived
 from sifrc.errors import DerivationError
@@ -24,7 +23,7 @@ from sifrc.verify.points import random_point
 from sifrc.verify.precise.systems import SampleSystems
 
 
-@pytest.mark.parametrize("name", spread(CHAINS))
+@pytest.mark.parametrize("name", marked(CHAINS))
 @pytest.mark.parametrize("white_layer", [True, False])
 def test_newton_direction_solves_the_dense_newton_system(name: str, white_layer: bool) -> None:
     """|H(N, η) − (G, g)| ≤ 1e-10 |(G, g)| in float64, against torch.func's dense Hessian."""
@@ -42,7 +41,7 @@ def test_newton_direction_solves_the_dense_newton_system(name: str, white_layer:
         assert float(residual) <= 1e-10 * float(torch.linalg.vector_norm(gradient))
 
 
-@pytest.mark.parametrize("name", spread(CHAINS))
+@pytest.mark.parametrize("name", marked(CHAINS))
 def test_newton_direction_has_forty_digits(name: str) -> None:
     """The same at 50 digits, against nested dual numbers."""
     derived = derived_of(name)
@@ -67,7 +66,7 @@ def test_newton_direction_has_forty_digits(name: str) -> None:
     assert digits >= 40
 
 
-@pytest.mark.parametrize("name", spread(CHAINS))
+@pytest.mark.parametrize("name", marked(CHAINS))
 def test_substituting_the_solution_leaves_zero(name: str) -> None:
     """The normal form proves every equation of the tetrad."""
     assert derived_of(name).newton.proved

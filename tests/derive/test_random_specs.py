@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 from agreement import check
-from cases import CASES
+from cases import CASES, marked
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spread import spread
 from strategies import specs
 
 RANDOM = settings(
@@ -39,7 +38,7 @@ def test_many_random_networks_agree_with_automatic_differentiation(data: dict[st
     check(data, seed)
 
 
-@pytest.mark.parametrize("name", spread(CASES))
+@pytest.mark.parametrize("name", marked(CASES))
 def test_named_case_agrees_with_automatic_differentiation(name: str) -> None:
     """∇, H v and G v of every named case."""
     check(CASES[name], seed=7)

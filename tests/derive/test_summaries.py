@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import CASES
+from cases import CASES, marked
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from spread import spread
 from strategies import specs
 from summary_oracle import (
     WORDS,
@@ -139,7 +138,7 @@ def test_the_oracle_agrees_with_differences() -> None:
 # ── derived systems ───────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("name", spread(CASES))
+@pytest.mark.parametrize("name", marked(CASES))
 def test_systems_by_tensors(name: str) -> None:
     """Every tensor a group of its own."""
     spec, point, groups, expected = setting(name, "canonical")
