@@ -32,6 +32,8 @@ from sifrc.model import Constraint, LayerParameters
 __all__ = ["FACTORED", "Curvature", "Moment", "averaged", "mean_block", "moment_symbol"]
 
 Moment: TypeAlias = Literal["second", "mean"]
+_Owned: TypeAlias = tuple[LayerParameters, tuple[ParameterBlock, ...]]
+"""A layer with the blocks of its parameters."""
 
 FACTORED: tuple[Form, ...] = ("outputs", "scores", "class_scores")
 """Forms of kinds that have factors of the blocks of samples in their place."""
@@ -256,9 +258,7 @@ class Curvature:
         scores = scores_of(c, extra)
         return tuple((scores, (*extra, *axes)) for axes in (c.axes, primed(c.axes)))
 
-    def parameters(
-        self, form: Form, moment: Moment | None = None
-    ) -> Iterator[tuple[LayerParameters, tuple[ParameterBlock, ...]]]:
+    def parameters(self, form: Form, moment: Moment | None = None) -> Iterator[_Owned]:
         """Layers, last first, with the blocks of their parameters."""
         for layer, blocks in self._of_batch if form == "batch" else self._of_samples:
             if moment is not None:
@@ -267,16 +267,16 @@ class Curvature:
             yield layer, tuple(self.of_form(block, form) for block in blocks)
 
     @cached_property
-    def _of_samples(self) -> tuple[tuple[LayerParameters, tuple[ParameterBlock, ...]], ...]:
+    def _of_samples(self) -> tuple[_Owned, ...]:
         """Blocks from H_k."""
         return self._from_blocks("samples")
 
     @cached_property
-    def _of_batch(self) -> tuple[tuple[LayerParameters, tuple[ParameterBlock, ...]], ...]:
+    def _of_batch(self) -> tuple[_Owned, ...]:
         """Blocks from H̄_k."""
         return self._from_blocks("batch")
 
-    def _from_blocks(self, form: Form) -> tuple[tuple[LayerParameters, tuple[ParameterBlock, ...]], ...]:
+    def _from_blocks(self, form: Form) -> tuple[_Owned, ...]:
         found = []
         for layer in reversed(self.model.parameters):
             block = self._block(owner_of(self.model, layer), form)
