@@ -8,11 +8,10 @@ from types import MappingProxyType
 
 from sifrc.derive.curvature.kinds import EXACT_WHEN
 from sifrc.derive.curvature.parameters import ParameterBlock, check_places, owner_of
-from sifrc.derive.curvature.systems import BLOCK, FACTORED, MEAN_BLOCK, MOMENTS, Moment
+from sifrc.derive.curvature.systems import BLOCK, FACTORED, MEAN_BLOCK, MOMENTS, Curvature, Moment
 from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, GRADIENT
 from sifrc.derive.system import System
 from sifrc.errors import MethodError
-from sifrc.ir import Input
 from sifrc.model import Model
 from sifrc.operators.context import Context, Declaration, OperatorSet
 from sifrc.operators.meaning import BlockProduct, Blocks, Diagonal, Factors, Gradient, SampleBlocks
@@ -48,19 +47,21 @@ _MEANS: Mapping[Form, tuple[str, ...]] = MappingProxyType(
 
 
 def _entries(
-    blocks: Collection[tuple[ParameterBlock, Input]], *, mean: bool, dense: bool
+    curvature: Curvature, blocks: Collection[ParameterBlock], *, mean: bool, dense: bool
 ) -> tuple[tuple[str, ...], tuple[Entry, ...]]:
     """Functions that sum blocks of pre-activations over their places, and where the blocks are found.
 
     Args:
-        blocks: of all parameters, with their symbols.
+        curvature: of the model.
+        blocks: of all its parameters.
         mean: of the batch in place of the samples.
         dense: with those that are not blocks of pre-activations.
     """
+    symbols = [curvature.symbol(block, mean=mean) for block in blocks]
     plain, rest = (
         tuple(
             Entry(block.parameter.name, (symbol.family, symbol.index), matrix=not of_pre_activation)
-            for block, symbol in blocks
+            for block, symbol in zip(blocks, symbols, strict=True)
             if block.of_pre_activation == of_pre_activation
         )
         for of_pre_activation in (True, False)
@@ -73,18 +74,15 @@ def _entries(
 def _block_hessian(declared: Declaration, context: Context) -> Operator:
     curvature, kinds = context.derived.curvature, context.kinds
     found = [block for _, blocks in reversed([*curvature.parameters("samples")]) for block in blocks]
-    of_batch, of_samples = (
-        [(one, curvature.symbol(one, mean=mean)) for one in found] for mean in (True, False)
-    )
 
     def case(reduction: str, dense: bool, form: Form) -> Case:
         choices = (("reduction", (reduction,)), ("dense", (dense,)))
         if reduction == "none":
             before = (f"sample_blocks_of_{form}",) if form in FACTORED else ()
-            summed, entries = _entries(of_samples, mean=False, dense=dense)
+            summed, entries = _entries(curvature, found, mean=False, dense=dense)
             table = Table(entries, SampleBlocks())
             return Case((*before, *summed), (table,), choices, (form,), batch_axis=True)
-        summed, entries = _entries(of_batch, mean=True, dense=dense)
+        summed, entries = _entries(curvature, found, mean=True, dense=dense)
         functions: tuple[str, ...] = (*_MEANS[form], *summed, *(_DENSE[form] if dense else ()))
         return Case(functions, (Table(entries, Blocks(dense)),), choices, (form,))
 
