@@ -55,7 +55,8 @@ def statement(text: str, indent: int, prefix: str = "term") -> list[str]:
     """Lines of one simple statement, in the formatter's layout.
 
     Args:
-        text: an assignment, an expression or a return statement, with any spaces and parentheses.
+        text: an assignment (``=``, or one with an operator such as ``+=``), an expression or a return
+            statement, with any spaces and parentheses.
         indent: spaces before it.
         prefix: parts of a line that is too long are named prefix0, prefix1, …
 
@@ -120,7 +121,7 @@ def _named_parts(node: ast.stmt, indent: int, prefix: str, lines: list[str]) -> 
 def _split_call(node: ast.stmt, line: str, indent: int) -> list[str]:
     """A line that is too long and has no part to name: the arguments of its call on lines of their own."""
     value = getattr(node, "value", None)
-    if not isinstance(value, ast.Call) or not isinstance(node, ast.Assign | ast.Expr):
+    if not isinstance(value, ast.Call) or not isinstance(node, ast.Assign | ast.AugAssign | ast.Expr):
         return [line]
     function = f"{_render(value.func, _ATOM)}("
     opening = line.strip().removesuffix(_render(value)) + function
@@ -233,6 +234,8 @@ def _statement(node: ast.stmt) -> str:
         target = node.targets[0]
         names = target.elts if isinstance(target, ast.Tuple) else [target]
         return f"{', '.join(map(_render, names))} = {_render(node.value)}"
+    if isinstance(node, ast.AugAssign):
+        return f"{_render(node.target)} {_binary(node.op)[0]}= {_render(node.value)}"
     if isinstance(node, ast.Expr):
         return _render(node.value)
     if isinstance(node, ast.Return) and node.value is not None:
@@ -310,13 +313,18 @@ def _operation(node: ast.UnaryOp | ast.BoolOp | ast.Compare | ast.BinOp) -> tupl
         case ast.Compare():
             sign = next(sign for kind, sign in _COMPARE if isinstance(node.ops[0], kind))
             return f"{_render(node.left, 4)} {sign} {_render(node.comparators[0], 4)}", 3
-    sign, binding = next((sign, binds) for kind, sign, binds in _BINARY if isinstance(node.op, kind))
+    sign, binding = _binary(node.op)
     if isinstance(node.op, ast.Pow):
         left, right = _render(node.left, _ATOM), _render(node.right, 10)
         space = "" if _simple(node.left) and _simple(node.right) else " "
         return f"{left}{space}**{space}{right}", binding
     # The formatter writes the first factor of a quotient or product chain without parentheses.
     return f"{_render(node.left, binding)} {sign} {_render(node.right, binding + 1)}", binding
+
+
+def _binary(operator: ast.operator) -> tuple[str, int]:
+    """Sign of an operation on two operands, and how tightly it binds."""
+    return next((sign, binds) for kind, sign, binds in _BINARY if isinstance(operator, kind))
 
 
 def _simple(node: ast.expr) -> bool:

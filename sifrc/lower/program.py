@@ -115,8 +115,8 @@ class Program:
 
     @property
     def kinds(self) -> tuple[KindPlan, ...]:
-        """Kinds of curvature that the module knows."""
-        return next((operator.kinds for operator in self.operators if operator.kinds), ())
+        """Kinds of curvature that some operator can be of."""
+        return tuple(dict.fromkeys(kind for operator in self.operators for kind in operator.kinds))
 
     def function(self, name: str, batched: bool) -> Function:
         """A function by its name and form."""

@@ -213,14 +213,15 @@ def _diagonal(declared: Declaration, context: Context) -> Operator:
 
 
 def _hessian_diagonal(declared: Declaration, context: Context) -> Operator:
-    if not any(kind.name == "hessian" for kind in context.kinds):
+    kinds = tuple(kind for kind in context.kinds if kind.name == "hessian")
+    if not kinds:
         raise MethodError("hessian_diagonal needs the kind 'hessian'", hint="add it to curvature:")
     return Operator(
         declared.name,
         declared.doc,
         "EA-CG(4)",
         (Case(("diagonal",), (context.like_params(DIAGONAL, Diagonal()),), (), ("samples",)),),
-        kinds=context.kinds,
+        kinds=kinds,
         kind="hessian",
         returns="Dict like params.",
     )

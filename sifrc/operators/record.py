@@ -249,8 +249,8 @@ class Operator:
         vector: the vector argument.
         arguments: further arguments.
         switches: that add results.
-        kinds: of curvature; without them there is no argument ``kind``.
-        kind: the one that is fixed, or '' where it is an argument.
+        kinds: of curvature that it can be of; without them there is no argument ``kind``.
+        kind: the only one, where it is fixed, or '' where it is an argument.
         extra: functions that run with those of a kind, e.g. the gradient.
         also: what is returned of them, before the results of the case.
         returns: what comes back, one line; '' where the results say it.
@@ -289,8 +289,7 @@ class Operator:
         """Functions that run before those of a case: of each kind, or the prepared ones."""
         if not self.kinds:
             return ((None, self.prepare),)
-        kinds = (kind for kind in self.kinds if self.kind in ("", kind.name))
-        return tuple((kind, with_extra(kind, self.extra)) for kind in kinds)
+        return tuple((kind, with_extra(kind, self.extra)) for kind in self.kinds)
 
     def fitting(self, kind: KindPlan | None) -> tuple[Case, ...]:
         """The cases of a kind; all where there are none."""

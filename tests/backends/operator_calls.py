@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -10,22 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from sifrc.operators import registry
+
 __all__ = ["LINEARIZED", "NETWORKS", "OPERATORS", "Given", "arrays_in", "calls", "given"]
 
-OPERATORS = (
-    "loss",
-    "objective",
-    "gradient",
-    "objective_and_gradient",
-    "hessian_vector_product",
-    "gauss_newton_vector_product",
-    "block_hessian",
-    "curvature_factors",
-    "gradient_and_factors",
-    "block_vector_product",
-    "hessian_diagonal",
-    "summary",
-)
+OPERATORS = tuple(name for name in registry.OPERATORS if name != "newton_direction")
+"""What every network has."""
 LINEARIZED = ("hessian", "gauss_newton")
 
 _SKIP = [
@@ -102,34 +92,47 @@ def calls(module: ModuleType, at: Given) -> Iterator[tuple[str, Callable[[], Any
         )
         return text, lambda: getattr(module, name)(*point, *more, **choices)
 
+    def has(name: str) -> bool:
+        return hasattr(module, name)
+
     yield "predict", lambda: module.predict(at.params, at.inputs)
-    for name in ("loss", "objective", "gradient", "objective_and_gradient", "hessian_diagonal"):
-        if hasattr(module, name):
-            yield call(name)
-    for name in ("hessian_vector_product", "gauss_newton_vector_product"):
+    for name in filter(has, ("loss", "objective", "gradient", "objective_and_gradient", "hessian_diagonal")):
+        yield call(name)
+    for name in filter(has, ("hessian_vector_product", "gauss_newton_vector_product")):
         yield call(name, vector)
-    if hasattr(module, "newton_direction"):
+    if has("newton_direction"):
         yield "newton_direction", lambda: module.newton_direction(at.params, at.inputs[0], at.targets[0])
+    for moment in ("none", "norm", "second", "variance") if has("per_sample_gradients") else ():
+        yield call("per_sample_gradients", moment=moment)
     for kind, (_, form) in getattr(module, "_KINDS", {}).items():
-        for dense in (False, True):
-            yield call("block_hessian", kind=kind, dense=dense)
-        for moment in ("second", "mean"):
-            yield call("curvature_factors", kind=kind, moment=moment)
-            yield call("gradient_and_factors", kind=kind, moment=moment)
-            yield call("block_vector_product", vector, kind=kind, moment=moment)
-        if form in (True, "samples"):
-            yield call("block_hessian", kind=kind, reduction="none")
-            yield call("block_vector_product", vector, kind=kind, moment="exact")
-    for order, full in ((1, False), (2, False), (3, False), (3, True)) if hasattr(module, "summary") else ():
+        own: dict[str, tuple[Any, Sequence[Mapping[str, Any]]]] = {
+            "block_hessian": ((), [{"dense": dense} for dense in (False, True)]),
+            "curvature_factors": ((), [{"moment": moment} for moment in ("second", "mean")]),
+            "gradient_and_factors": ((), [{"moment": moment} for moment in ("second", "mean")]),
+            "block_vector_product": ((vector,), [{"moment": moment} for moment in ("second", "mean")]),
+            "diagonal": ((), [{}]),
+            "trace": ((), [{"by": by} for by in ("whole", "layer", "group", "parameter")]),
+        }
+        single: dict[str, tuple[Any, Sequence[Mapping[str, Any]]]] = {
+            "block_hessian": ((), [{"reduction": "none"}]),
+            "block_vector_product": ((vector,), [{"moment": "exact"}]),
+        }
+        for table in (own, single) if form == "samples" else (own,):
+            for name in filter(has, table):
+                more, every = table[name]
+                for choices in every:
+                    yield call(name, *more, kind=kind, **choices)
+    for order, full in ((1, False), (2, False), (3, False), (3, True)) if has("summary") else ():
         yield call("summary", vector, order=order, full=full, gradient=True)
         yield call("summary", vector, order=order, full=full, chunk=4)
-    if hasattr(module, "Workspace"):
+    if has("Workspace"):
         kept = module.Workspace()
         yield call("summary", vector, order=3, gradient=True, workspace=kept)
         yield call("summary", vector, order=3, chunk=4, threads=2, workspace=kept)
-    for kind in LINEARIZED:
-        product = module.linearize(*point, kind=kind)
-        yield f"linearize, {kind}", lambda product=product: product(vector)  # type: ignore[misc]
+    for kind in LINEARIZED if has("linearize") else ():
+        if has(f"{kind}_vector_product"):
+            product = module.linearize(*point, kind=kind)
+            yield f"linearize, {kind}", lambda product=product: product(vector)  # type: ignore[misc]
 
 
 def arrays_in(value: Any) -> list[np.ndarray]:
@@ -142,4 +145,4 @@ def arrays_in(value: Any) -> list[np.ndarray]:
         return [array for item in value.values() for array in arrays_in(item)]
     if isinstance(value, tuple):
         return [array for item in value for array in arrays_in(item)]
-    return [np.asarray(value)] if isinstance(value, float) else []
+    return [np.asarray(value)] if isinstance(value, float | np.floating) else []

@@ -107,6 +107,17 @@ def test_long_statements_are_split_into_named_parts():
     assert lines_of(["argument" * 4] * 4, "f(", ")", 0)[-1] == ")"
 
 
+@pytest.mark.parametrize("operator", ["=", "+=", "*="])
+def test_long_statements_keep_their_operator(operator):
+    """Also where the arguments of a call get lines of their own."""
+    names = ", ".join(f"{letter * 60}[p]" for letter in "ab")
+    lines = statement(f"total[k] {operator} numpy.dot({names})", 4)
+    assert lines[0] == f"    total[k] {operator} numpy.dot(" and lines[-1] == "    )"
+    factors = " * ".join(f"f({name})" for name in names.split(", "))
+    *parts, last = statement(f"total {operator} {factors}", 4)
+    assert last.startswith(f"    total {operator} ") and parts and all(" = " in part for part in parts)
+
+
 def test_docstrings_keep_their_quotes_apart():
     """Backslashes and quotes in the text do not end it."""
     for text in ('ends in "', "a \\ b", 'three """ quotes'):

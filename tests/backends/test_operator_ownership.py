@@ -19,6 +19,7 @@ from operator_calls import LINEARIZED, NETWORKS, OPERATORS, arrays_in, calls, gi
 
 from sifrc.cache import load_text
 from sifrc.compiler import Request, compile_spec
+from sifrc.operators import registry
 from sifrc.spec import build_spec
 
 BACKENDS = ("torch", "numba")
@@ -57,6 +58,14 @@ def same(found: list[np.ndarray], expected: list[np.ndarray], text: str) -> None
     assert len(found) == len(expected) > 0, text
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other, err_msg=text)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_calls_have_every_operator(modules: Any, backend: str) -> None:
+    """An operator that is new is one more here."""
+    module = modules("cross entropy", backend)
+    called = {text.partition(",")[0] for text, _ in calls(module, given(module))}
+    assert called >= set(registry.OPERATORS)
 
 
 @pytest.mark.parametrize("kind", LINEARIZED)

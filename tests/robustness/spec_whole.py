@@ -51,6 +51,7 @@ _IMPORTS = (
 _IMPORTED = re.compile(r"^ *(?:import ([\w.]+)|from ([\w.]+) import)", re.MULTILINE)
 _CALLED = re.compile(r"(?<![\w.])(eval|exec|open|__import__|compile)\(")
 _JIT_EVERY = 16
+_FEW_EVERY = 5
 _EQUATIONS_EVERY = 4
 _KINDS = ("hessian", "pch1", "pch2", "ggn", "fisher", "sampled_fisher", "empirical_fisher", "kfra")
 
@@ -130,6 +131,9 @@ class _Run:
         if jit:
             # Minutes for all operators: each spec has two of them.
             operators = tuple(dict.fromkeys(("gradient", self.rng.choice(operators))))
+        elif self.seed % _FEW_EVERY == 3:
+            # What one operator computes must not be missing where another one is.
+            operators = tuple(self.rng.sample(operators, self.rng.randint(1, 3)))
         self._operators(spec, operators, kinds, jit)
         if spec.method is not None and ("method", spec.method.name) in possible:
             self._method(spec)

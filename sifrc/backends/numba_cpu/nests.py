@@ -146,11 +146,8 @@ class Nest:
         code = print_code(value, "numba", names=self._texts(value), real=self.names.real)
         self.names.helpers |= set(code.helpers)
         indent = self.indent + 4 * level
-        lines = statement(f"{target} = {code.text}", indent, self.names.prefix("term"))
-        lines = [line[indent:] for line in lines]
-        if operator != "=":
-            lines[-1] = lines[-1].replace(" = ", f" {operator} ", 1)
-        return lines
+        lines = statement(f"{target} {operator} {code.text}", indent, self.names.prefix("term"))
+        return [line[indent:] for line in lines]
 
     def _texts(self, value: Expr) -> dict[str, str]:
         return {symbol.name: self.entries[symbol][0] for symbol in _symbols(value)}

@@ -72,11 +72,9 @@ class Products:
         if form is None or (added_up and target.text != parts[2].text):
             return None
         product = f"np.dot({form[0]}, {form[1]}"
-        text = f"{target.text} = {product})" if added_up else f"{product}, {target.text})"
+        text = f"{target.text} += {product})" if added_up else f"{product}, {target.text})"
         self.names.helpers |= {helper for helper in ("_as_matrix", "_entries") if f"{helper}(" in text}
         lines = self.names.laid_out(text, 1 + self.indent + 4 * len(fixed))
-        if added_up:
-            lines[-1] = lines[-1].replace(" = ", " += ", 1)
         for label in reversed(fixed):
             extent = extent_of(self.block, label, loads)
             lines = [f"for {label} in range({extent}):", *(f"    {line}" for line in lines)]

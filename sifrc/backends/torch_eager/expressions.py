@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import sympy
@@ -91,7 +91,7 @@ class Formula:
         covered = {label for entry in tensors for label in entry.labels}
         if not expand or (tensors and covered >= set(self.labels)):
             return code
-        shape = extents_text(self.labels, self.sizes)
+        shape = extents_text(self.labels, self.sizes, covered)
         return f"({code}).expand({shape})" if tensors else f"{LIKE}.new_full({shape}, {code})"
 
     def numbers(self) -> frozenset[str]:
@@ -134,8 +134,13 @@ class Formula:
         return replace(self, value=self.value.xreplace(table), entries=entries)
 
 
-def extents_text(labels: Sequence[str], sizes: Mapping[str, int | None]) -> str:
+def extents_text(labels: Sequence[str], sizes: Mapping[str, int | None], kept: Collection[str] = ()) -> str:
     """The shape of a tensor as a tuple's source text.
+
+    Args:
+        labels: of its dimensions.
+        sizes: extent of a label, None for the batch.
+        kept: labels that the tensor to be expanded has: where their extent is not known, it stays.
 
     Raises:
         BackendError: the extent of a label is not known.
@@ -143,8 +148,12 @@ def extents_text(labels: Sequence[str], sizes: Mapping[str, int | None]) -> str:
     Example:
         >>> extents_text(("p", "i"), {"p": None, "i": 3}), extents_text(("i",), {"i": 3})
         ('(batch, 3)', '(3,)')
+        >>> extents_text(("p", "i"), {}, kept="i")
+        '(batch, -1)'
     """
-    shape = ", ".join(_extent(label, sizes) for label in labels)
+    shape = ", ".join(
+        "-1" if label in kept and label not in sizes else _extent(label, sizes) for label in labels
+    )
     return f"({shape},)" if len(labels) == 1 else f"({shape})"
 
 

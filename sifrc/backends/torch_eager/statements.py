@@ -351,13 +351,13 @@ class Writer:
         name = self.names.array(target)
         if target.window or self.names.family(target).storage in _IN_PLACE:
             return [f"{name}.copy_({value})"]
-        if not set(target.labels) <= set(labels if present is None else present):
+        own = set(labels) if present is None else {*labels} & {*present}
+        if not set(target.labels) <= own:
             if self._broadcast_by_readers(target):
-                own = set(labels) if present is None else {*labels} & {*present}
                 there = [n for n, label in enumerate(target.labels) if label in own]
                 self._narrow[target.ref] = there[0] if there else len(target.labels)
                 return [f"{name} = {value}"]
-            value += f".expand({extents_text(target.labels, self.names.sizes(target))})"
+            value += f".expand({extents_text(target.labels, self.names.sizes(target), own)})"
         return [f"{name} = {value}"]
 
 
