@@ -13,9 +13,9 @@ import sympy
 from numba_cases import load
 
 from sifrc.backends.base import LayerInfo, ModuleSource
+from sifrc.backends.numba_common.access import Block
+from sifrc.backends.numba_common.storage import Layout
 from sifrc.backends.numba_cpu import BACKEND
-from sifrc.backends.numba_cpu.access import Block
-from sifrc.backends.numba_cpu.storage import Layout
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.lower.arrays import Family, Load, Ref, Subscript

@@ -9,19 +9,20 @@ from typing import Any
 from sifrc.backends.base import LayerInfo, ModuleSource, Option
 from sifrc.backends.cases import records
 from sifrc.backends.layout import statement
-from sifrc.backends.numba_cpu.access import constant_name
-from sifrc.backends.numba_cpu.chosen import chosen_context
-from sifrc.backends.numba_cpu.groups import owner_tables
-from sifrc.backends.numba_cpu.operators import (
+from sifrc.backends.numba_common.access import constant_name
+from sifrc.backends.numba_common.chosen import chosen_context
+from sifrc.backends.numba_common.groups import owner_tables
+from sifrc.backends.numba_common.operators import (
     Linearized,
     data_text,
     linearized_kinds,
     operator_texts,
     params_text,
 )
-from sifrc.backends.numba_cpu.parts import Parts
+from sifrc.backends.numba_common.parts import Parts
+from sifrc.backends.numba_common.storage import Group
+from sifrc.backends.numba_cpu.functions import CpuParts
 from sifrc.backends.numba_cpu.step import memory_table, step_context
-from sifrc.backends.numba_cpu.storage import Group
 from sifrc.backends.operators import choosing
 from sifrc.backends.text import (
     LINE_LENGTH,
@@ -70,7 +71,7 @@ class NumbaBackend:
                 f"the Numba backend has no dtype '{module.dtype}'", hint="dtypes: " + " ".join(self.dtypes)
             )
         template = environment(template_folder("numba")).get_template("module.py.jinja")
-        return finished(template.render(_context(Parts(module))))
+        return finished(template.render(_context(CpuParts(module))))
 
 
 BACKEND = NumbaBackend()

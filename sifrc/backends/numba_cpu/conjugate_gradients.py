@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sifrc.backends.numba_cpu.access import Block
-from sifrc.backends.numba_cpu.nests import Names
+from sifrc.backends.numba_common.access import Block
+from sifrc.backends.numba_common.nests import Names
 from sifrc.lower.statements import ConjugateGradients, Statement, Unknown
 
 __all__ = ["search_lines"]

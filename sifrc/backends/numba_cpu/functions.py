@@ -2,91 +2,56 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sifrc.backends.layout import lines_of
-from sifrc.backends.numba_cpu.access import Block
-from sifrc.backends.numba_cpu.nests import Names, indented
+from sifrc.backends.layout import call, lines_of
+from sifrc.backends.numba_common.access import Block
+from sifrc.backends.numba_common.functions import (
+    PrivateFunction,
+    function_text,
+    is_guarded,
+    private_name,
+    taken_names,
+)
+from sifrc.backends.numba_common.nests import Names, indented
+from sifrc.backends.numba_common.parts import Parts
+from sifrc.backends.numba_common.storage import Layout
 from sifrc.backends.numba_cpu.statements import Writer
-from sifrc.backends.numba_cpu.storage import Group, Layout
-from sifrc.backends.text import LINE_LENGTH, docstring
-from sifrc.lower.access import flat
-from sifrc.lower.program import Function, Program
-from sifrc.lower.statements import Guard, Loop, SolveSystem
+from sifrc.lower.program import Function
+from sifrc.lower.statements import Loop
 
-__all__ = ["DECORATOR", "PrivateFunction", "private_functions"]
+__all__ = ["DECORATOR", "CpuParts"]
 
 DECORATOR = '@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})'
 """Sums may be reordered, so that they use vector instructions; NaN and infinity keep their meaning."""
 
-_RESERVED = frozenset(
-    {"k", "p", "i", "j", "l", "m", "n", "o", "q", "r", "s", "u", "v", "w", "np", "math", "len", "range"}
-)
-
 
 @dataclass(frozen=True)
-class PrivateFunction:
-    """A printed function.
+class CpuParts(Parts):
+    """A module for the CPU taken apart: each private function is compiled as a whole."""
 
-    Args:
-        function: what it does.
-        name: with leading underscore, ``_one`` at the end for one sample.
-        groups: its arguments, in order.
-        guarded: whether it returns the code of a check that failed.
-        text: source text.
-        helpers: helper functions that it calls.
-    """
+    def printed(self, function: Function) -> PrivateFunction:
+        """The function with its loops."""
+        layout = self.layouts[function.batched]
+        groups = tuple(layout.used(function))
+        name = private_name(function)
+        names = Names(self.real, taken_names(self.program, groups))
+        unnamed = len(self.program.guards) + 1
+        guarded = is_guarded(function)
+        body = _body(function, layout, names, unnamed)
+        head = lines_of([group.name for group in groups], f"def {name}(", "):", 0)
+        returns = ["Returns 0, or the code of the first check that failed (see ``GUARDS``)."]
+        text = function_text(function, returns if guarded else [])
+        tail = ["    return 0"] if guarded else []
+        lines = [DECORATOR, *head, f"    {text}", *indented(body, 4), *tail]
+        return PrivateFunction(function, name, groups, guarded, "\n".join(lines), frozenset(names.helpers))
 
-    function: Function
-    name: str
-    groups: tuple[Group, ...]
-    guarded: bool
-    text: str
-    helpers: frozenset[str]
-
-
-def private_functions(
-    program: Program, real: str, layouts: dict[bool, Layout]
-) -> tuple[PrivateFunction, ...]:
-    """All functions of a program, in its order."""
-    return tuple(
-        _private(program, function, real, layouts[function.batched]) for function in program.functions
-    )
-
-
-def _private(program: Program, function: Function, real: str, layout: Layout) -> PrivateFunction:
-    groups = tuple(layout.used(function))
-    name = f"_{function.name}" + ("" if function.batched else "_one")
-    taken = {group.name for group in groups} | {f.code for f in program.families} | set(_RESERVED)
-    names = Names(real, taken)
-    unnamed = len(program.guards) + 1
-    guarded = any(isinstance(statement, Guard | SolveSystem) for statement in flat(function.body))
-    body = _body(function, layout, names, unnamed)
-    head = lines_of([group.name for group in groups], f"def {name}(", "):", 0)
-    returns = ["Returns 0, or the code of the first check that failed (see ``GUARDS``)."] if guarded else []
-    text = docstring([function.title.rstrip(".") + ".", _equations(function.equations), *returns], indent=4)
-    tail = ["    return 0"] if guarded else []
-    lines = [DECORATOR, *head, f"    {text}", *indented(body, 4), *tail]
-    return PrivateFunction(function, name, groups, guarded, "\n".join(lines), frozenset(names.helpers))
-
-
-def _equations(equations: Iterable[str]) -> str:
-    """A paragraph of equations, one a line; a long one is continued on the next line."""
-    lines = [
-        part
-        for line in equations
-        for part in textwrap.wrap(
-            line,
-            LINE_LENGTH - 4,
-            initial_indent="    ",
-            subsequent_indent="        ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    ]
-    return "\n".join(["Equations:", *lines]) if lines else ""
+    def call_lines(self, function: PrivateFunction, arguments: Sequence[str], indent: int) -> list[str]:
+        """The call, and the error of the check that it returns."""
+        if not function.guarded:
+            return call([], function.name, arguments, indent)
+        return [*call(["code"], function.name, arguments, indent), " " * indent + "_refuse(code)"]
 
 
 def _body(function: Function, layout: Layout, names: Names, unnamed: int) -> list[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sifrc.backends.layout import call
-from sifrc.backends.numba_cpu.functions import PrivateFunction
-from sifrc.backends.numba_cpu.nests import indented
-from sifrc.backends.numba_cpu.parts import Parts
-from sifrc.backends.numba_cpu.storage import Group
+from sifrc.backends.numba_common.functions import PrivateFunction
+from sifrc.backends.numba_common.nests import indented
+from sifrc.backends.numba_common.parts import Parts
+from sifrc.backends.numba_common.storage import Group
 
 __all__ = ["checked_call", "returned_age", "sample_lines"]
 

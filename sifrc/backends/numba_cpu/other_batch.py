@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sifrc.backends.numba_cpu.functions import PrivateFunction
+from sifrc.backends.numba_common.functions import PrivateFunction
+from sifrc.backends.numba_common.nests import indented
+from sifrc.backends.numba_common.parts import STATES, TARGETS, Parts
+from sifrc.backends.numba_common.storage import Group, is_scalar
 from sifrc.backends.numba_cpu.loop import checked_call, sample_lines
-from sifrc.backends.numba_cpu.nests import indented
-from sifrc.backends.numba_cpu.parts import STATES, TARGETS, Parts
-from sifrc.backends.numba_cpu.storage import Group, is_scalar
 from sifrc.ir.quantity import Storage
 from sifrc.lower.lifetimes import handed_families
 

@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatchmethod
 
-from sympy import Expr, S, Symbol
-
 from sifrc.backends import layout
 from sifrc.backends.names import subscript_text
-from sifrc.backends.numba_cpu.access import Block, extent_of
+from sifrc.backends.numba_common.access import Block, extent_of
+from sifrc.backends.numba_common.formulas import column_nest, kernel_nest, sum_nest
+from sifrc.backends.numba_common.nests import Names
+from sifrc.backends.numba_common.products import Products, as_sum
 from sifrc.backends.numba_cpu.conjugate_gradients import search_lines
-from sifrc.backends.numba_cpu.nests import Names, Nest
-from sifrc.backends.numba_cpu.products import Products, as_sum
-from sifrc.backends.versions import versions
 from sifrc.errors import BackendError
 from sifrc.lower import statements as st
-from sifrc.lower.arrays import SAMPLE_LABEL, Load, Ref
-from sifrc.scalar import print_code, share
+from sifrc.lower.arrays import SAMPLE_LABEL, Load
+from sifrc.scalar import print_code
 
 __all__ = ["Writer"]
 
@@ -64,77 +62,15 @@ class Writer:
 
     @write.register
     def _(self, statement: st.Kernel) -> list[str]:
-        assigns, later = versions(statement)
-        original = dict(statement.loads)
-        loads = original | {new: original[old] for new, old in later.items()}
-        written = {assign.target.ref for assign in statement.assigns}
-        nest = self._nest(statement.labels, [a.target for a in statement.assigns], loads, written)
-        parts, values = share([assign.value for assign in assigns], "shared_part_")
-        pending = dict(parts)
-
-        def emit(value: Expr) -> None:
-            for symbol in sorted(value.free_symbols & set(pending), key=lambda s: s.name):
-                if symbol in pending:
-                    part = pending.pop(symbol)
-                    emit(part)
-                    nest.part(symbol, part, fixed=False)
-
-        for assign, value in zip(assigns, values, strict=True):
-            emit(value)
-            nest.add(self.block.entry(assign.target), value)
-        return nest.lines()
+        return kernel_nest(statement, self.block, self.names, self.indent).lines()
 
     @write.register
     def _(self, statement: st.Sum) -> list[str]:
-        loads = dict(statement.loads)
-        free, over = statement.target.labels, _in_memory_order(statement.over, loads)
-        if _leading(over, free, loads):
-            return self._column_sum(statement)
-        nest = self._nest((*free, *over), [statement.target], loads, set())
-        inner = {symbol for symbol, (_, depth) in nest.entries.items() if depth > len(free)}
-        factor, value = (
-            statement.value.as_independent(*inner, as_Add=False) if inner else (S.One, statement.value)
-        )
-        total = self.names.local("total")
-        nest.before.setdefault(len(free), []).append(f"{total} = {self.names.real}(0.0)")
-        parts, (value,) = share([value], "shared_part_")
-        for symbol, part in parts:
-            nest.part(symbol, part, fixed=False)
-        nest.add(total, value, operator="+=")
-        result = Symbol(f"local_{total}", real=True)
-        nest.entries[result] = (total, len(free))
-        nest.finish(self.block.entry(statement.target), factor * result, len(free))
-        return nest.lines()
-
-    def _column_sum(self, statement: st.Sum) -> list[str]:
-        """Sum over a label that comes first in memory: the target is the accumulator."""
-        free, over = statement.target.labels, _in_memory_order(statement.over, dict(statement.loads))
-        target = self.block.entry(statement.target)
-        nest = self._nest((*over, *free), [statement.target], dict(statement.loads), set())
-        parts, (value,) = share([statement.value], "shared_part_")
-        for symbol, part in parts:
-            nest.part(symbol, part, fixed=False)
-        nest.add(target, value, operator="+=")
-        name = self.block.local(statement.target)
-        return [f"{name}[:] = {self.names.real}(0.0)", *nest.lines()]
-
-    def _nest(
-        self,
-        labels: tuple[str, ...],
-        targets: Sequence[Load],
-        loads: dict[str, Load],
-        written: set[Ref],
-    ) -> Nest:
-        entries: dict[Symbol, tuple[str, int]] = {}
-        fixed: set[Symbol] = set()
-        for name, load in loads.items():
-            symbol = Symbol(name, real=True)
-            depth = max((1 + labels.index(label) for label in load.labels), default=0)
-            entries[symbol] = (self.block.entry(load), depth)
-            if load.ref in written:
-                fixed.add(symbol)
-        ranges = {label: extent_of(self.block, label, [*targets, *loads.values()]) for label in labels}
-        return Nest(labels, ranges, self.names, entries, frozenset(fixed), self.indent)
+        if not _leading(statement):
+            return sum_nest(statement, self.block, self.names, self.indent).lines()
+        # The target is the accumulator.
+        lines = column_nest(statement, self.block, self.names, self.indent).lines()
+        return [f"{self.block.local(statement.target)}[:] = {self.names.real}(0.0)", *lines]
 
     @write.register
     def _(self, statement: st.Fresh) -> list[str]:
@@ -296,20 +232,11 @@ def _assigned(pairs: Sequence[tuple[str, str]]) -> str:
     return f"{', '.join(name for name, _ in pairs)} = {', '.join(text for _, text in pairs)}"
 
 
-def _in_memory_order(over: tuple[str, ...], loads: dict[str, Load]) -> tuple[str, ...]:
-    """The labels as the largest array has them, the innermost loop last."""
-    widest = max((load.labels for load in loads.values()), key=len, default=())
-    return tuple(sorted(over, key=lambda label: widest.index(label) if label in widest else -1))
-
-
-def _leading(over: tuple[str, ...], free: tuple[str, ...], loads: dict[str, Load]) -> bool:
+def _leading(statement: st.Sum) -> bool:
     """Whether summed labels come before kept ones in the arrays that have both."""
-    mixed = [
-        load.labels
-        for load in loads.values()
-        if set(load.labels) & set(over) and set(load.labels) & set(free)
-    ]
+    over, free = set(statement.over), set(statement.target.labels)
+    every = (load.labels for _, load in statement.loads)
+    mixed = [labels for labels in every if over & {*labels} and free & {*labels}]
     if not mixed or not free:
         return False
-    widest = max(mixed, key=len)
-    return widest[-1] in free
+    return max(mixed, key=len)[-1] in free

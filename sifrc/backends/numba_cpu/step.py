@@ -8,13 +8,14 @@ from types import MappingProxyType
 from typing import Any
 
 from sifrc.backends.layout import call, lines_of, signature
-from sifrc.backends.numba_cpu.functions import DECORATOR, PrivateFunction
+from sifrc.backends.numba_common.functions import PrivateFunction
+from sifrc.backends.numba_common.nests import indented
+from sifrc.backends.numba_common.operators import data_text, params_text
+from sifrc.backends.numba_common.parts import TARGETS, Parts
+from sifrc.backends.numba_common.storage import Group, is_scalar
+from sifrc.backends.numba_cpu.functions import DECORATOR
 from sifrc.backends.numba_cpu.loop import checked_call, returned_age, sample_lines
-from sifrc.backends.numba_cpu.nests import indented
-from sifrc.backends.numba_cpu.operators import data_text, params_text
 from sifrc.backends.numba_cpu.other_batch import OtherBatch, other_batch, periodic_lines
-from sifrc.backends.numba_cpu.parts import TARGETS, Parts
-from sifrc.backends.numba_cpu.storage import Group, is_scalar
 from sifrc.backends.ranges import ranges_text
 from sifrc.backends.text import assigned, docstring, literal
 from sifrc.errors import BackendError

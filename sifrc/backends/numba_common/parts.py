@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from sifrc.backends.base import ModuleSource
-from sifrc.backends.layout import call
-from sifrc.backends.numba_cpu.functions import PrivateFunction, private_functions
-from sifrc.backends.numba_cpu.storage import Group, Layout, is_scalar
+from sifrc.backends.numba_common.functions import PrivateFunction
+from sifrc.backends.numba_common.storage import Group, Layout, is_scalar
 from sifrc.derive.shaped import PARAMETER
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.lower.lifetimes import kept_families
-from sifrc.lower.program import Place, Program
+from sifrc.lower.program import Function, Place, Program
 
 __all__ = ["STATES", "TARGETS", "Parts"]
 
@@ -29,7 +29,7 @@ MOST_IN_TUPLES = 6
 
 
 @dataclass(frozen=True)
-class Parts:
+class Parts(ABC):
     """A module taken apart.
 
     Args:
@@ -56,8 +56,16 @@ class Parts:
     @cached_property
     def functions(self) -> dict[tuple[str, bool], PrivateFunction]:
         """Private functions by name and form."""
-        printed = private_functions(self.program, self.real, self.layouts)
+        printed = map(self.printed, self.program.functions)
         return {(item.function.name, item.function.batched): item for item in printed}
+
+    @abstractmethod
+    def printed(self, function: Function) -> PrivateFunction:
+        """A function of the program as source text."""
+
+    @abstractmethod
+    def call_lines(self, function: PrivateFunction, arguments: Sequence[str], indent: int) -> list[str]:
+        """A call of a private function by a public one, which ends where a check fails."""
 
     def function(self, name: str, batched: bool) -> PrivateFunction:
         """A private function.
@@ -119,7 +127,11 @@ class Parts:
         """
         outside = (Storage.PARAMETER, Storage.DIRECTION)
         local = frozenset(f.code for f in self.program.families if f.storage in outside)
-        return [line for n in names for line in _call_lines(self.function(n, batched), local, indent)]
+        lines: list[str] = []
+        for function in (self.function(name, batched) for name in names):
+            arguments = [g.name if g.name in local else f"work.{g.name}" for g in function.groups]
+            lines += self.call_lines(function, arguments, indent)
+        return lines
 
     @cached_property
     def kept(self) -> frozenset[str]:
@@ -163,11 +175,3 @@ class Parts:
                 if not (is_scalar(group.family) or kept or given):
                     tables[batched][group.name] = group
         return tables
-
-
-def _call_lines(function: PrivateFunction, local: frozenset[str], indent: int) -> list[str]:
-    """A call of a private function; variables that are not ``local`` are those of ``work``."""
-    arguments = [g.name if g.name in local else f"work.{g.name}" for g in function.groups]
-    if not function.guarded:
-        return call([], function.name, arguments, indent)
-    return [*call(["code"], function.name, arguments, indent), " " * indent + "_refuse(code)"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sifrc.backends.names import groups_table, owner_name
-from sifrc.backends.numba_cpu.parts import Parts
+from sifrc.backends.numba_common.parts import Parts
 from sifrc.backends.text import assigned
 
 __all__ = ["owner_tables"]

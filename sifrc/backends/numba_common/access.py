@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from sifrc.backends.names import indexed, owner_name, subscript_text
-from sifrc.backends.numba_cpu.storage import Group, Layout, Shape, is_scalar
+from sifrc.backends.numba_common.storage import Group, Layout, Shape, is_scalar
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute

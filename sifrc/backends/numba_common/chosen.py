@@ -9,8 +9,8 @@ from sifrc.backends.cases import case_table, record_text, records
 from sifrc.backends.kinds import draws, extras, form_words, kinds_context
 from sifrc.backends.layout import signature
 from sifrc.backends.names import first_group_table
-from sifrc.backends.numba_cpu.operators import RAISES, data_text, params_text, unpack
-from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts
+from sifrc.backends.numba_common.operators import RAISES, data_text, params_text, unpack
+from sifrc.backends.numba_common.parts import PARAMETERS, Parts
 from sifrc.backends.operators import OperatorPrinter, choosing
 from sifrc.backends.text import assigned
 from sifrc.derive.quantities import QUANTITIES

@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from sympy import Mul, Symbol
 
-from sifrc.backends.numba_cpu.access import Block, extent_of
-from sifrc.backends.numba_cpu.nests import Names
+from sifrc.backends.numba_common.access import Block, extent_of
+from sifrc.backends.numba_common.nests import Names
 from sifrc.ir.quantity import Storage
 from sifrc.lower.arrays import SAMPLE_LABEL, Load
 from sifrc.lower.statements import Assign, Contract, Kernel, Statement, Sum

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sifrc.backends.layout import signature
-from sifrc.backends.numba_cpu.functions import PrivateFunction
-from sifrc.backends.numba_cpu.parts import PARAMETERS, Parts
+from sifrc.backends.numba_common.functions import PrivateFunction
+from sifrc.backends.numba_common.parts import PARAMETERS, Parts
 from sifrc.backends.plain import Plain, plain_operators
 from sifrc.backends.text import data_texts, docstring
 from sifrc.derive.quantities import QUANTITIES
