@@ -132,11 +132,11 @@ class Nest:
         ]
         return max(depths, default=0)
 
-    def lines(self) -> list[str]:
-        """The nest, from column 0."""
+    def lines(self, outer: int = 0) -> list[str]:
+        """The nest, from column 0, without its outer loops, of which so many stand elsewhere."""
         inner: list[str] = []
         for depth in range(self.depth, -1, -1):
-            if depth < self.depth:
+            if outer <= depth < self.depth:
                 label = self.labels[depth]
                 inner = [f"for {label} in range({self.ranges[label]}):", *indented(inner, 4)]
             inner = [*self.before.get(depth, []), *inner, *self.after.get(depth, [])]

@@ -1,0 +1,60 @@
+"""Private functions of a generated module: each launches the kernels of one lowered system."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sifrc.backends.layout import call, lines_of
+from sifrc.backends.numba_common.functions import (
+    PrivateFunction,
+    function_text,
+    is_guarded,
+    private_name,
+    taken_names,
+)
+from sifrc.backends.numba_common.nests import Names, indented
+from sifrc.backends.numba_common.parts import Parts
+from sifrc.backends.numba_common.storage import is_scalar
+from sifrc.backends.numba_cuda.kernels import DeviceBlock, Launches
+from sifrc.backends.numba_cuda.statements import Writer
+from sifrc.lower.program import Function
+from sifrc.lower.statements import Loop
+
+__all__ = ["CudaParts"]
+
+
+@dataclass(frozen=True)
+class CudaParts(Parts):
+    """A module for CUDA taken apart: each private function launches kernels of its own."""
+
+    def printed(self, function: Function) -> PrivateFunction:
+        """The kernels, and the function that launches them."""
+        layout = self.layouts[function.batched]
+        groups = tuple(layout.used(function))
+        name = private_name(function)
+        names = Names(self.real, taken_names(self.program, groups) | {"cuda", "entry"})
+        numbers = frozenset({"k", *(group.name for group in groups if is_scalar(group.family))})
+        launches = Launches(name, numbers)
+        host: dict[str, str] = {}
+        known: dict[tuple[str, str], str] = {}
+        lines: list[str] = []
+        outer = DeviceBlock(layout, None, known, names.taken, host=host)
+        for item in function.body:
+            if isinstance(item, Loop):
+                block = DeviceBlock(layout, item.start, known, names.taken, host=host)
+                bounds = f"{item.start}, {item.stop}" + (f", {item.step}" if item.step != 1 else "")
+                inner = Writer(block, launches, names, 8).lines(item.body)
+                lines += [f"for k in range({bounds}):", *indented(inner, 4)]
+            else:
+                lines += Writer(outer, launches, names).lines((item,))
+        arguments = [group.name for group in groups] + (["checks"] if is_guarded(function) else [])
+        head = lines_of(arguments, f"def {name}(", "):", 0)
+        own = [*head, f"    {function_text(function)}", *indented(lines or ["pass"], 4)]
+        text = "\n\n\n".join([*(kernel.text for kernel in launches.kernels), "\n".join(own)])
+        return PrivateFunction(function, name, groups, is_guarded(function), text, frozenset(names.helpers))
+
+    def call_lines(self, function: PrivateFunction, arguments: Sequence[str], indent: int) -> list[str]:
+        """The call; checks are looked at when all has been launched."""
+        more = ["work.checks"] if function.guarded else []
+        return call([], function.name, [*arguments, *more], indent)

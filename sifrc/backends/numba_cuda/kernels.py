@@ -1,0 +1,121 @@
+"""Loop nests as kernels: the outer loops become threads.
+
+A kernel goes through its entries with a stride of the whole grid, so that any grid computes all of them.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sifrc.backends.layout import lines_of
+from sifrc.backends.numba_common.access import Block
+from sifrc.backends.numba_common.nests import indented
+from sifrc.backends.text import docstring
+from sifrc.lower.arrays import Load
+
+__all__ = ["DeviceBlock", "Kernel", "Launches"]
+
+DECORATOR = "@cuda.jit(cache=True)"
+
+
+@dataclass
+class DeviceBlock(Block):
+    """Names of arrays in kernels, which take them as arguments.
+
+    Args:
+        host: local name in kernels -> the array in the function that launches them.
+    """
+
+    host: dict[str, str] = field(default_factory=dict)
+
+    def local(self, load: Load) -> str:
+        """The name in kernels."""
+        name = super().local(load)
+        self.host.update(self.new_locals())
+        self.host.setdefault(name, name)
+        return name
+
+    def extent(self, load: Load, label: str) -> str:
+        """An array in a kernel has a shape, and no length."""
+        text = super().extent(load, label)
+        return f"{text[4:-1]}.shape[0]" if text.startswith("len(") else text
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A printed kernel.
+
+    Args:
+        name: of its function.
+        text: source text.
+    """
+
+    name: str
+    text: str
+
+
+@dataclass
+class Launches:
+    """The kernels of one private function, in their order.
+
+    Args:
+        prefix: of their names.
+        numbers: arguments that are numbers, or subscripts of loops.
+        kernels: so far.
+    """
+
+    prefix: str
+    numbers: frozenset[str]
+    kernels: list[Kernel] = field(default_factory=list)
+
+    def launch(
+        self, labels: Sequence[str], ranges: Mapping[str, str], body: list[str], doc: str, block: DeviceBlock
+    ) -> list[str]:
+        """Add a kernel, and launch it; from column 0.
+
+        Args:
+            labels: of its entries, a thread for each.
+            ranges: label -> source text of its extent in the kernel.
+            body: what a thread does for an entry, from column 0.
+            doc: one line.
+            block: names of the arrays.
+        """
+        name = f"{self.prefix}_{len(self.kernels) + 1}"
+        inner = _distributed(labels, [ranges[label] for label in labels], body)
+        parameters = self._parameters(inner, block)
+        text = [DECORATOR, *lines_of(parameters, f"def {name}(", "):", 0), f"    {docstring(doc, indent=4)}"]
+        self.kernels.append(Kernel(name, "\n".join([*text, *indented(inner, 4)])))
+        size = " * ".join(_on_host(ranges[label], block) for label in labels) or "1"
+        given = [block.host.get(parameter, parameter) for parameter in parameters]
+        return lines_of([name, size, *given], "_launch(", ")", 0)
+
+    def _parameters(self, body: Sequence[str], block: DeviceBlock) -> list[str]:
+        """Arrays and numbers that the body uses, in the order of their first use."""
+        tree = ast.parse("\n".join(body))
+        used = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        used.sort(key=lambda node: (node.lineno, node.col_offset))
+        known = {*block.host, *self.numbers}
+        return list(dict.fromkeys(node.id for node in used if node.id in known))
+
+
+def _on_host(extent: str, block: DeviceBlock) -> str:
+    """The extent of a label where the kernel is launched."""
+    name, _, rest = extent.partition(".")
+    return f"{block.host[name]}.{rest}"
+
+
+def _distributed(labels: Sequence[str], extents: Sequence[str], body: list[str]) -> list[str]:
+    """The body for the entries of a thread."""
+    if not labels:
+        return ["if cuda.grid(1) == 0:", *indented(body, 4)]
+    if len(labels) == 1:
+        head = f"for {labels[0]} in range(cuda.grid(1), {extents[0]}, cuda.gridsize(1)):"
+        return [head, *indented(body, 4)]
+    lines = [f"for entry in range(cuda.grid(1), {' * '.join(extents)}, cuda.gridsize(1)):"]
+    rest = "entry"
+    for position in range(len(labels) - 1, 0, -1):
+        lines.append(f"    {labels[position]} = {rest} % {extents[position]}")
+        rest = f"{rest} // {extents[position]}"
+    return [*lines, f"    {labels[0]} = {rest}", *indented(body, 4)]

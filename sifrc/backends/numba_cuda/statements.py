@@ -1,0 +1,123 @@
+"""Statements of the program as launches of kernels, and calls of products and solvers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import singledispatchmethod
+
+from sifrc.backends.layout import statement as laid_out
+from sifrc.backends.numba_common.access import extent_of
+from sifrc.backends.numba_common.formulas import kernel_nest, sum_nest
+from sifrc.backends.numba_common.nests import Names
+from sifrc.backends.numba_common.products import as_sum
+from sifrc.backends.numba_cuda.kernels import DeviceBlock, Launches
+from sifrc.backends.numba_cuda.products import subscripts
+from sifrc.errors import BackendError
+from sifrc.lower import statements as st
+from sifrc.lower.arrays import Load
+from sifrc.scalar import print_code
+
+__all__ = ["Writer"]
+
+
+@dataclass
+class Writer:
+    """Prints the statements of one block.
+
+    Args:
+        block: names of its arrays.
+        launches: kernels of the function.
+        names: what is taken in each kernel, and helpers that kernels use.
+        indent: of the block in the module, for the length of lines.
+    """
+
+    block: DeviceBlock
+    launches: Launches
+    names: Names
+    indent: int = 4
+
+    def lines(self, statements: Sequence[st.Statement]) -> list[str]:
+        """Source lines from column 0."""
+        return [line for statement in statements for line in self.write(statement)]
+
+    @singledispatchmethod
+    def write(self, statement: st.Statement) -> list[str]:
+        """Source lines of one statement."""
+        raise BackendError(f"the CUDA backend has no rule for the statement {type(statement).__name__}")
+
+    @write.register
+    def _(self, statement: st.Kernel) -> list[str]:
+        names = self._fresh()
+        nest = kernel_nest(statement, self.block, names, 12)
+        self.names.helpers |= names.helpers
+        targets = [assign.target for assign in statement.assigns]
+        return self._launch(statement.labels, nest.ranges, nest.lines(len(statement.labels)), targets)
+
+    @write.register
+    def _(self, statement: st.Sum) -> list[str]:
+        names = self._fresh()
+        nest = sum_nest(statement, self.block, names, 12)
+        self.names.helpers |= names.helpers
+        labels = statement.target.labels
+        return self._launch(labels, nest.ranges, nest.lines(len(labels)), [statement.target])
+
+    @write.register
+    def _(self, statement: st.Fresh) -> list[str]:
+        return [f"_zero({self.block.array(statement.target)})"] if statement.zeros else []
+
+    @write.register
+    def _(self, statement: st.Contract) -> list[str]:
+        text = subscripts(statement)
+        if text is None:
+            return self.write(as_sum(statement))
+        loads = (statement.left, statement.right, statement.target)
+        arguments = [*(self.block.array(load) for load in loads), f'"{text}"']
+        if statement.scale != 1:
+            texts = {name: self.block.entry(load) for name, load in statement.loads}
+            code = print_code(statement.scale, "numba", names=texts, real=self.names.real)
+            arguments.append(code.text)
+        return laid_out(f"_product({', '.join(arguments)})", 0)
+
+    # -- reductions
+
+    @write.register
+    def _(self, statement: st.LogSumExpOver) -> list[str]:
+        return self._reduction(statement, "_log_sum_exp")
+
+    @write.register
+    def _(self, statement: st.MaximumOver) -> list[str]:
+        return self._reduction(statement, "_magnitude" if statement.magnitude else "_maximum")
+
+    @write.register
+    def _(self, statement: st.LogSoftmaxOver) -> list[str]:
+        rows = tuple(label for label in statement.target.labels if label != statement.over)
+        self.names.helpers.add("_log_softmax")
+        arrays = [self.block.slice(load, rows) for load in (statement.operand, statement.target)]
+        return self._of_rows(rows, statement.target, f"_log_softmax({', '.join(arrays)})")
+
+    def _reduction(self, statement: st.LogSumExpOver | st.MaximumOver, helper: str) -> list[str]:
+        self.names.helpers.add(helper)
+        row = self.block.slice(statement.operand, set(statement.operand.labels) - {statement.over})
+        target = statement.target
+        return self._of_rows(target.labels, target, f"{self.block.entry(target)} = {helper}({row})")
+
+    def _of_rows(self, labels: Sequence[str], target: Load, line: str) -> list[str]:
+        ranges = {label: extent_of(self.block, label, [target]) for label in labels}
+        return self._launch(labels, ranges, [line], [target])
+
+    # -- checks
+
+    @write.register
+    def _(self, statement: st.Guard) -> list[str]:
+        raise BackendError("guards")
+
+    def _fresh(self) -> Names:
+        """Names of one kernel."""
+        return Names(self.names.real, set(self.names.taken))
+
+    def _launch(
+        self, labels: Sequence[str], ranges: dict[str, str], body: list[str], targets: Sequence[Load]
+    ) -> list[str]:
+        entries = " and ".join(dict.fromkeys(self.block.local(target) for target in targets))
+        return self.launches.launch(labels, ranges, body, f"Entries of {entries}.", self.block)
