@@ -92,7 +92,7 @@ def _named(parts: Parts, operator: Plain) -> str:
 
 def _mean(parts: Parts, operator: Plain) -> str:
     family = parts.program.family(operator.scalar)
-    return f"float(np.{'sum' if _total(parts, operator) else 'mean'}(work.{family.code}))"
+    return parts.number(f"work.{family.code}", _total(parts, operator))
 
 
 def _text(parts: Parts, operator: Plain) -> str:

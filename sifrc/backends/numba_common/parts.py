@@ -38,6 +38,10 @@ class Parts(ABC):
 
     module: ModuleSource
 
+    @abstractmethod
+    def number(self, array: str, total: bool) -> str:
+        """Sum or mean of an array as a Python number."""
+
     @property
     def program(self) -> Program:
         """What is computed."""
@@ -113,6 +117,11 @@ class Parts(ABC):
     def parameter_names(self) -> list[str]:
         """Variables of the parameters in public functions."""
         return ["weights", "biases"] if self.has_biases else ["weights"]
+
+    @property
+    def has_step(self) -> bool:
+        """Whether there is an optimizer."""
+        return bool(self.program.step_batched or self.program.step_single)
 
     @property
     def step_functions(self) -> list[PrivateFunction]:

@@ -2,55 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from typing import Any
-
-from sifrc.backends.base import LayerInfo, ModuleSource, Option
-from sifrc.backends.cases import records
-from sifrc.backends.layout import statement
-from sifrc.backends.numba_common.access import constant_name
+from sifrc.backends.base import ModuleSource, Option
 from sifrc.backends.numba_common.chosen import chosen_context
-from sifrc.backends.numba_common.groups import owner_tables
-from sifrc.backends.numba_common.operators import (
-    Linearized,
-    data_text,
-    linearized_kinds,
-    operator_texts,
-    params_text,
-)
-from sifrc.backends.numba_common.parts import Parts
-from sifrc.backends.numba_common.storage import Group
+from sifrc.backends.numba_common.context import module_context
 from sifrc.backends.numba_cpu.functions import CpuParts
-from sifrc.backends.numba_cpu.step import memory_table, step_context
-from sifrc.backends.operators import choosing
-from sifrc.backends.text import (
-    LINE_LENGTH,
-    assigned,
-    docstring,
-    environment,
-    exported,
-    finished,
-    header,
-    input_texts,
-    layer_names,
-    literal,
-    parameter_shapes,
-    template_folder,
-)
+from sifrc.backends.numba_cpu.step import step_context
+from sifrc.backends.text import environment, finished, template_folder
 from sifrc.errors import BackendError
-from sifrc.ir.quantity import Storage
-from sifrc.scalar import helpers as scalar_helpers
 
 __all__ = ["BACKEND", "NumbaBackend"]
 
-_SHAPES_HELPERS = frozenset({"_as_matrix", "_entries"})
-_REDUCTIONS = frozenset({"_log_softmax", "_log_sum_exp", "_magnitude", "_maximum"})
-_SOLVERS = frozenset(
-    {"_solve_vector", "_solve_matrix", "_solve_sylvester", "_solve_kronecker", "_solve_definite"}
-    | {"_solve_cubic", "_positive_part", "_absolute_value", "_definite", "_inner", "_add", "_turn"}
-)
-_LOCAL_HELPERS = _SHAPES_HELPERS | _REDUCTIONS | _SOLVERS | {"_scale", "_all_finite", "_delta"}
+_DECORATOR = '@njit(cache=True, error_model="numpy")'
+"""Of functions of a number. Without fast-math: these keep their own order of operations, for accuracy."""
 
 
 class NumbaBackend:
@@ -71,203 +34,10 @@ class NumbaBackend:
                 f"the Numba backend has no dtype '{module.dtype}'", hint="dtypes: " + " ".join(self.dtypes)
             )
         template = environment(template_folder("numba")).get_template("module.py.jinja")
-        return finished(template.render(_context(CpuParts(module))))
+        parts = CpuParts(module)
+        step = step_context(parts) if parts.has_step else {}
+        names = module_context(parts, "Numba, CPU", _DECORATOR, chosen_context(parts), step)
+        return finished(template.render(names))
 
 
 BACKEND = NumbaBackend()
-
-
-def _context(parts: Parts) -> dict[str, Any]:
-    module, program = parts.module, parts.program
-    private = list(parts.functions.values())
-    operators = operator_texts(parts)
-    linearized = linearized_kinds(parts)
-    step = bool(program.step_batched or program.step_single)
-    printed = step_context(parts) if step else {}
-    used = {helper for function in private for helper in function.helpers}
-    chosen = chosen_context(parts)
-    texts = "\n".join(
-        [
-            *(f.text for f in private),
-            *(t for _, t in operators),
-            *(x.text for x in linearized),
-            *chosen.get("kind_functions", ()),
-            *chosen["chosen"],
-            printed.get("refresh", ""),
-        ]
-    )
-    used |= {name for name in ("_delta",) if f"{name}(" in texts}
-    tables = parts.work_tables()
-    inputs, targets = data_text(parts, True)
-    kinds = [item.kind for item in linearized]
-    exports = ["DTYPE", "SHAPES", "SPEC", "init", "predict", *(name for name, _ in operators)]
-    exports += ["linearize"] if linearized else []
-    exports += [record.name for record in records(program)]
-    exports += [operator.name for operator in choosing(program)]
-    exports += ["Workspace"] if chosen["chunks"] else []
-    exports += ["GROUPS"] if program.groups else []
-    exports += ["State", "step", "train_epoch"] if step else []
-    exports += ["refresh"] if printed.get("refresh") else []
-    return {
-        "header": header(module, "Numba, CPU"),
-        "exports": exported(exports),
-        "spec": assigned("SPEC: dict[str, Any] = ", module.spec),
-        "real": parts.real,
-        "deep": parts.deep,
-        "gather": "_gathered" if parts.deep else "tuple",
-        "shapes": assigned("SHAPES = ", parameter_shapes(module.layers)),
-        "weight_names": assigned("_WEIGHT_NAMES = ", layer_names(module.layers, "weight")),
-        "bias_names": assigned("_BIAS_NAMES = ", layer_names(module.layers, "bias")),
-        "constants": [*_constants(parts), *owner_tables(parts)],
-        "guards": _guards(parts),
-        "guarded": any(function.guarded for function in private) or step,
-        "work_tables": _tables(parts, tables),
-        "seed": module.seed,
-        "initial": _initial(module.layers),
-        "initializers": sorted({layer.initialization for layer in module.layers}),
-        **input_texts(module.input_shape),
-        "output_size": module.output_size,
-        "output": parts.output,
-        "inputs_text": inputs,
-        "targets_text": targets,
-        "params_text": params_text(parts),
-        "classes": parts.classes,
-        "total": module.reduction == "sum",
-        "biases": parts.has_biases,
-        "needs_targets": {
-            batched: any(g.family.name == "t" for g in table.values()) for batched, table in tables.items()
-        },
-        "samples": bool(tables[False]),
-        "batches": re.search(r"(?<!\w)(_batch|_data)\(", texts) is not None,
-        "single": re.search(r"(?<!\w)_sample\(", texts) is not None,
-        "named": "_named(" in texts,
-        "renew": bool(linearized),
-        "private": private,
-        "operators": operators,
-        "linearized": linearized,
-        "kinds": kinds,
-        "prepared": _prepared_table(linearized),
-        "forward_call": "\n".join(parts.calls(("forward",), True, 4)).strip(),
-        "scalar_helpers": _helpers(parts, used),
-        "helpers": _with_dependencies(used & _LOCAL_HELPERS),
-        "needs_math": "math." in texts + _helpers(parts, used),
-        "has_step": step,
-        "places": "",
-        "kept": "",
-        "other_batch": False,
-        **chosen,
-        **printed,
-    }
-
-
-def _with_dependencies(used: set[str]) -> set[str]:
-    more = set(used)
-    if "_solve_vector" in more:
-        more.add("_solve_matrix")
-    if more & {"_positive_part", "_absolute_value"}:
-        more.add("_of_eigenvalues")
-    if more & {
-        "_solve_matrix",
-        "_solve_sylvester",
-        "_solve_kronecker",
-        "_solve_definite",
-        "_solve_cubic",
-        "_definite",
-        "_of_eigenvalues",
-    }:
-        more.add("_all_finite")
-    return more
-
-
-def _helpers(parts: Parts, used: set[str]) -> str:
-    names = used - _LOCAL_HELPERS
-    # Without fast-math: these keep their own order of operations, for accuracy.
-    decorator = '@njit(cache=True, error_model="numpy")'
-    return scalar_helpers("numba", names, real=parts.real, decorator=decorator).rstrip("\n")
-
-
-def _prepared_table(linearized: list[Linearized]) -> list[str]:
-    items = [f'"{item.kind}": {item.name}' for item in linearized]
-    flat = "    prepared = {" + ", ".join(items) + "}"
-    if len(flat) <= LINE_LENGTH:
-        return [flat]
-    return ["    prepared = {", *(f"        {item}," for item in items), "    }"]
-
-
-def _constants(parts: Parts) -> list[str]:
-    """Numbers of the spec as tuples, by subscript; a subscript without a number has zero."""
-    texts = []
-    for family in parts.program.families:
-        if family.storage is not Storage.CONSTANT:
-            continue
-        name = constant_name(family.code)
-        if family.indexed:
-            table = {index: value for (index, _), value in zip(family.shapes, family.values, strict=True)}
-            last = max(index for index in table if index is not None)
-            items = ", ".join(f"DTYPE({float(table.get(k, 0.0))!r})" for k in range(last + 1))
-            lines = statement(f"{name} = ({items},)", 0)
-        else:
-            lines = [f"{name} = DTYPE({float(family.values[0])!r})"]
-        texts.append(
-            "\n".join([*lines, docstring(family.text[:1].upper() + family.text[1:] + ", by subscript.")])
-        )
-    return texts
-
-
-def _guards(parts: Parts) -> str:
-    program = parts.program
-    unnamed = [("network", "solution of a linear system"), ("network", "objective")]
-    if program.step_batched or program.step_single:
-        state = "parameter or quantity of the state" if memory_table(parts) else "parameter"
-        unnamed.append(("network", f"{state} after the step"))
-    table = dict(enumerate((*parts.program.guards, *unnamed), 1))
-    return assigned("GUARDS = ", table) + '\n"""Checks by code: layer and quantity."""'
-
-
-def _tables(parts: Parts, tables: dict[bool, dict[str, Group]]) -> list[str]:
-    """Shapes of the workspaces; tables that several variables share are written once."""
-    uses = Counter(literal(g.table) for table in tables.values() for g in table.values() if g.is_tuple)
-    shared: dict[str, str] = {}
-    texts: list[str] = []
-    for groups in tables.values():
-        for group in groups.values():
-            flat = literal(group.table)
-            if uses[flat] > 1 and flat not in shared:
-                shared[flat] = f"_SHAPES{len(shared) + 1}"
-                texts.append(assigned(f"{shared[flat]}: Shapes = ", group.table))
-    for batched, name in ((True, "_WORK"), (False, "_WORK_ONE")):
-        if tables[batched] or batched:
-            texts.append(_work_table(name, tables[batched], shared))
-    return texts
-
-
-def _work_table(name: str, groups: dict[str, Group], shared: dict[str, str]) -> str:
-    rows = []
-    for key, group in groups.items():
-        flat = literal(group.table)
-        value = shared.get(flat) or literal(group.table, indent=4, used=len(key) + 5)
-        rows.append(f'    "{key}": {value},')
-    kind = "batch of samples" if name == "_WORK" else "single sample"
-    lines = [f"{name}: dict[str, Shapes] = {{", *rows, "}"]
-    return "\n".join([*lines, f'"""Intermediate values of a {kind}: name -> shapes."""'])
-
-
-def _initial(layers: tuple[LayerInfo, ...]) -> list[str]:
-    rows: list[str] = []
-    for layer in layers:
-        shape = f"{layer.outputs}, {layer.inputs}"
-        value = {
-            "he": f"_he(generator, {shape})",
-            "glorot": f"_glorot(generator, {shape})",
-            "sparse": f"_sparse(generator, {shape}, {min(layer.connections, layer.inputs)})",
-            "zeros": f"np.zeros(({shape}))",
-            "constant": f"np.full(({shape}), {float(layer.value)!r})",
-        }.get(layer.initialization)
-        if value is None:
-            raise BackendError(f"the Numba backend has no initialisation '{layer.initialization}'")
-        rows.append(f'        "{layer.name}.weight": {value},')
-        if layer.bias and layer.initialization == "constant":
-            rows.append(f'        "{layer.name}.bias": np.full({layer.outputs}, {float(layer.value)!r}),')
-        elif layer.bias:
-            rows.append(f'        "{layer.name}.bias": np.zeros({layer.outputs}),')
-    return rows

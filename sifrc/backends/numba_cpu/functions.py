@@ -47,6 +47,10 @@ class CpuParts(Parts):
         lines = [DECORATOR, *head, f"    {text}", *indented(body, 4), *tail]
         return PrivateFunction(function, name, groups, guarded, "\n".join(lines), frozenset(names.helpers))
 
+    def number(self, array: str, total: bool) -> str:
+        """By NumPy."""
+        return f"float(np.{'sum' if total else 'mean'}({array}))"
+
     def call_lines(self, function: PrivateFunction, arguments: Sequence[str], indent: int) -> list[str]:
         """The call, and the error of the check that it returns."""
         if not function.guarded:

@@ -1,1 +1,42 @@
-BACKEND=CudaBackend=None
+"""The CUDA backend: a program as a module of Numba kernels and the functions that launch them."""
+
+from __future__ import annotations
+
+from sifrc.backends.base import ModuleSource, Option
+from sifrc.backends.numba_common.context import module_context
+from sifrc.backends.numba_cuda.functions import CudaParts
+from sifrc.backends.text import environment, finished, template_folder
+from sifrc.errors import BackendError
+
+__all__ = ["BACKEND", "CudaBackend"]
+
+_DECORATOR = "@cuda.jit(device=True, cache=True)"
+"""Of functions of a number."""
+
+
+class CudaBackend:
+    """Prints Numba modules for CUDA; see :class:`sifrc.backends.base.Backend`."""
+
+    name = "cuda"
+    dtypes = ("float32", "float64")
+    options: tuple[Option, ...] = (Option("block", 128, "threads of a block", (32, 64, 128, 256, 512, 1024)),)
+
+    def emit(self, module: ModuleSource) -> str:
+        """The module's text: stand-alone, deterministic, ending in a newline.
+
+        Raises:
+            BackendError: a dtype or a statement that CUDA modules do not have.
+        """
+        if module.dtype not in self.dtypes:
+            raise BackendError(
+                f"the CUDA backend has no dtype '{module.dtype}'", hint="dtypes: " + " ".join(self.dtypes)
+            )
+        parts = CudaParts(module)
+        chosen = {"chosen": (), "records": (), "chunks": False, "operator_places": ()}
+        names = module_context(parts, "Numba, CUDA", _DECORATOR, chosen, {})
+        own = {"block": module.options.get("block", 128), "tile": 16, "dtype": f"np.{module.dtype}"}
+        template = environment(template_folder("cuda")).get_template("module.py.jinja")
+        return finished(template.render(names | own))
+
+
+BACKEND = CudaBackend()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sifrc.backends.layout import call, lines_of
@@ -53,6 +53,17 @@ class CudaParts(Parts):
         own = [*head, f"    {function_text(function)}", *indented(lines or ["pass"], 4)]
         text = "\n\n\n".join([*(kernel.text for kernel in launches.kernels), "\n".join(own)])
         return PrivateFunction(function, name, groups, is_guarded(function), text, frozenset(names.helpers))
+
+    def number(self, array: str, total: bool) -> str:
+        """Read once, for all samples."""
+        return f"_mean({array}) * work.batch" if total else f"_mean({array})"
+
+    def calls(self, names: Iterable[str], batched: bool, indent: int) -> list[str]:
+        """The calls, and the error of the first check that failed in them."""
+        names = tuple(names)
+        guarded = any(self.function(name, batched).guarded for name in names)
+        tail = [" " * indent + "_refuse(work)"] if guarded else []
+        return [*super().calls(names, batched, indent), *tail]
 
     def call_lines(self, function: PrivateFunction, arguments: Sequence[str], indent: int) -> list[str]:
         """The call; checks are looked at when all has been launched."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatchmethod
 
@@ -117,7 +117,7 @@ class Writer:
         return Names(self.names.real, set(self.names.taken))
 
     def _launch(
-        self, labels: Sequence[str], ranges: dict[str, str], body: list[str], targets: Sequence[Load]
+        self, labels: Sequence[str], ranges: Mapping[str, str], body: list[str], targets: Sequence[Load]
     ) -> list[str]:
         entries = " and ".join(dict.fromkeys(self.block.local(target) for target in targets))
         return self.launches.launch(labels, ranges, body, f"Entries of {entries}.", self.block)
