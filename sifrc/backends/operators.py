@@ -67,6 +67,8 @@ class OperatorPrinter(ABC):
         ),
     )
     """Arguments of operators that take a batch in parts, and their text."""
+    summed: ClassVar[str] = "len(inputs) * value"
+    """The sum over the batch of a mean ``value``."""
 
     def __init__(self, module: ModuleSource, operator: Operator) -> None:
         self.module, self.operator = module, operator
@@ -245,7 +247,7 @@ class OperatorPrinter(ABC):
         if scaled:
             kept = [field.name for field in pair.fields if not field.scaled] if pair else []
             plain = " or ".join(f'name.endswith(".{name}")' for name in kept)
-            value = f"value if {plain} else len(inputs) * value" if kept else "len(inputs) * value"
+            value = f"value if {plain} else {self.summed}" if kept else self.summed
             lines.append(f"    found = {{name: {value} for name, value in found.items()}}")
         if pair is None:
             return [*lines, "    return found"]
@@ -302,7 +304,7 @@ class OperatorPrinter(ABC):
             return [*lines, *before, f"    return {averaged}"]
         lines += [*before, f"    found = {averaged}"]
         if scaled:
-            lines.append("    found = {name: len(inputs) * value for name, value in found.items()}")
+            lines.append(f"    found = {{name: {self.summed} for name, value in found.items()}}")
         if record is None:
             return [*lines, "    return found"]
         for switch in operator.switches:

@@ -17,10 +17,12 @@ from sifrc.derive.quantities import QUANTITIES
 from sifrc.ir.quantity import Storage
 from sifrc.operators.record import Case, KindPlan, Operator, Result, Table, with_extra
 
-__all__ = ["chosen_context"]
+__all__ = ["ChosenPrinter", "chosen_context"]
 
 
-class _Printer(OperatorPrinter):
+class ChosenPrinter(OperatorPrinter):
+    """Prints them for arrays of Numba."""
+
     array: ClassVar[str] = "Array"
     number: ClassVar[str] = "float"
     mapping: ClassVar[str] = "Parameters"
@@ -112,13 +114,13 @@ class _Printer(OperatorPrinter):
         return "_filled(_Workspace(_WORK, len(inputs)), inputs, targets)"
 
 
-def chosen_context(parts: Parts) -> dict[str, Any]:
+def chosen_context(parts: Parts, printer: type[ChosenPrinter] = ChosenPrinter) -> dict[str, Any]:
     """What the template ``chosen.py.jinja`` needs; that there is nothing, without such operators."""
     program = parts.program
     operators = choosing(program)
     if not operators:
         return {"chosen": (), "records": (), "chunks": False, "operator_places": ()}
-    texts = [_Printer(parts, operator).text() for operator in operators]
+    texts = [printer(parts, operator).text() for operator in operators]
     functions = [_prepared(parts, kind, extra) for extra in extras(program) for kind in program.kinds]
     return {
         "chosen": texts,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from sifrc.backends.base import ModuleSource, Option
+from sifrc.backends.numba_common.chosen import chosen_context
 from sifrc.backends.numba_common.context import module_context
+from sifrc.backends.numba_cuda.chosen import CudaPrinter
 from sifrc.backends.numba_cuda.functions import CudaParts
 from sifrc.backends.text import environment, finished, template_folder
 from sifrc.errors import BackendError
@@ -32,8 +34,7 @@ class CudaBackend:
                 f"the CUDA backend has no dtype '{module.dtype}'", hint="dtypes: " + " ".join(self.dtypes)
             )
         parts = CudaParts(module)
-        chosen = {"chosen": (), "records": (), "chunks": False, "operator_places": ()}
-        names = module_context(parts, "Numba, CUDA", _DECORATOR, chosen, {})
+        names = module_context(parts, "Numba, CUDA", _DECORATOR, chosen_context(parts, CudaPrinter), {})
         own = {"block": module.options.get("block", 128), "tile": 16, "dtype": f"np.{module.dtype}"}
         template = environment(template_folder("cuda")).get_template("module.py.jinja")
         return finished(template.render(names | own))

@@ -37,6 +37,14 @@ class DeviceBlock(Block):
         self.host.setdefault(name, name)
         return name
 
+    def entry(self, load: Load) -> str:
+        """The text of an entry; numbers of all subscripts are in one array, which kernels take too."""
+        text = super().entry(load)
+        name = text.partition("[")[0]
+        if not load.labels and name == self.group(load).name:
+            self.host.setdefault(name, name)
+        return text
+
     def extent(self, load: Load, label: str) -> str:
         """An array in a kernel has a shape, and no length."""
         text = super().extent(load, label)

@@ -64,7 +64,7 @@ class Writer:
 
     @write.register
     def _(self, statement: st.Fresh) -> list[str]:
-        return [f"_zero({self.block.array(statement.target)})"] if statement.zeros else []
+        return [f"_clear({self.block.array(statement.target)})"] if statement.zeros else []
 
     @write.register
     def _(self, statement: st.Contract) -> list[str]:
