@@ -37,12 +37,13 @@ class CudaParts(Parts):
         numbers = frozenset({"k", *(group.name for group in groups if is_scalar(group.family))})
         launches = Launches(name, numbers)
         host: dict[str, str] = {}
+        owners: dict[str, str] = {}
         known: dict[tuple[str, str], str] = {}
         lines: list[str] = []
-        outer = DeviceBlock(layout, None, known, names.taken, host=host)
+        outer = DeviceBlock(layout, None, known, names.taken, host=host, groups=owners)
         for item in function.body:
             if isinstance(item, Loop):
-                block = DeviceBlock(layout, item.start, known, names.taken, host=host)
+                block = DeviceBlock(layout, item.start, known, names.taken, host=host, groups=owners)
                 bounds = f"{item.start}, {item.stop}" + (f", {item.step}" if item.step != 1 else "")
                 inner = Writer(block, launches, names, 8).lines(item.body)
                 lines += [f"for k in range({bounds}):", *indented(inner, 4)]

@@ -6,6 +6,7 @@ A kernel goes through its entries with a stride of the whole grid, so that any g
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,15 +27,18 @@ class DeviceBlock(Block):
 
     Args:
         host: local name in kernels -> the array in the function that launches them.
+        groups: local name in kernels -> the variable whose array it is.
     """
 
     host: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
 
     def local(self, load: Load) -> str:
         """The name in kernels."""
         name = super().local(load)
         self.host.update(self.new_locals())
         self.host.setdefault(name, name)
+        self.groups[name] = self.group(load).name
         return name
 
     def entry(self, load: Load) -> str:
@@ -77,6 +81,7 @@ class Launches:
     prefix: str
     numbers: frozenset[str]
     kernels: list[Kernel] = field(default_factory=list)
+    _known: dict[str, str] = field(default_factory=dict)
 
     def launch(
         self, labels: Sequence[str], ranges: Mapping[str, str], body: list[str], doc: str, block: DeviceBlock
@@ -90,14 +95,27 @@ class Launches:
             doc: one line.
             block: names of the arrays.
         """
-        name = f"{self.prefix}_{len(self.kernels) + 1}"
         inner = _distributed(labels, [ranges[label] for label in labels], body)
         parameters = self._parameters(inner, block)
-        text = [DECORATOR, *lines_of(parameters, f"def {name}(", "):", 0), f"    {docstring(doc, indent=4)}"]
-        self.kernels.append(Kernel(name, "\n".join([*text, *indented(inner, 4)])))
         size = " * ".join(_on_host(ranges[label], block) for label in labels) or "1"
         given = [block.host.get(parameter, parameter) for parameter in parameters]
+        names = _unsubscripted(parameters, block)
+        lines = [doc, *lines_of([names[p] for p in parameters], "(", "):", 0), *_renamed(inner, names)]
+        name = self._kernel(lines)
         return lines_of([name, size, *given], "_launch(", ")", 0)
+
+    def _kernel(self, lines: list[str]) -> str:
+        """The kernel with these lines (title, arguments, body): one for all that read the same."""
+        key = "\n".join(lines)
+        if key not in self._known:
+            name = f"{self.prefix}_{len(self.kernels) + 1}"
+            title, *rest = lines
+            head = next(n for n, line in enumerate(rest) if line.endswith("):"))
+            rest[0] = f"def {name}{rest[0]}"
+            text = [DECORATOR, *rest[: head + 1], f"    {docstring(title, indent=4)}"]
+            self.kernels.append(Kernel(name, "\n".join([*text, *indented(rest[head + 1 :], 4)])))
+            self._known[key] = name
+        return self._known[key]
 
     def _parameters(self, body: Sequence[str], block: DeviceBlock) -> list[str]:
         """Arrays and numbers that the body uses, in the order of their first use."""
@@ -127,3 +145,19 @@ def _distributed(labels: Sequence[str], extents: Sequence[str], body: list[str])
         lines.append(f"    {labels[position]} = {rest} % {extents[position]}")
         rest = f"{rest} // {extents[position]}"
     return [*lines, f"    {labels[0]} = {rest}", *indented(body, 4)]
+
+
+def _unsubscripted(parameters: Sequence[str], block: DeviceBlock) -> dict[str, str]:
+    """Names of the arguments: without a subscript where only one array of the variable is there."""
+    owners = [block.groups.get(name, name) for name in parameters]
+    return {
+        name: owner if owners.count(owner) == 1 else name
+        for name, owner in zip(parameters, owners, strict=True)
+    }
+
+
+def _renamed(lines: Sequence[str], names: Mapping[str, str]) -> list[str]:
+    """The lines with other names of arrays; locals for their entries begin with them."""
+    words = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
+    pattern = re.compile(rf"(?<![\w.])({words})(?![^\W_])") if words else None
+    return [pattern.sub(lambda found: names[found[1]], line) if pattern else line for line in lines]

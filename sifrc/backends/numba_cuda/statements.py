@@ -119,5 +119,5 @@ class Writer:
     def _launch(
         self, labels: Sequence[str], ranges: Mapping[str, str], body: list[str], targets: Sequence[Load]
     ) -> list[str]:
-        entries = " and ".join(dict.fromkeys(self.block.local(target) for target in targets))
-        return self.launches.launch(labels, ranges, body, f"Entries of {entries}.", self.block)
+        names = dict.fromkeys(self.block.group(target).name for target in targets)
+        return self.launches.launch(labels, ranges, body, f"Entries of {', '.join(names)}.", self.block)
