@@ -38,17 +38,14 @@ from sifrc.scalar import helpers as scalar_helpers
 
 __all__ = ["module_context"]
 
-_SHAPES_HELPERS = frozenset({"_as_matrix", "_entries"})
-_REDUCTIONS = frozenset({"_log_softmax", "_log_sum_exp", "_magnitude", "_maximum"})
-_SOLVERS = frozenset(
-    {"_solve_vector", "_solve_matrix", "_solve_sylvester", "_solve_kronecker", "_solve_definite"}
-    | {"_solve_cubic", "_positive_part", "_absolute_value", "_definite", "_inner", "_add", "_turn"}
-)
-_LOCAL_HELPERS = _SHAPES_HELPERS | _REDUCTIONS | _SOLVERS | {"_scale", "_all_finite", "_delta"}
-
 
 def module_context(
-    parts: Parts, machine: str, decorator: str, chosen: dict[str, Any], printed: dict[str, Any]
+    parts: Parts,
+    machine: str,
+    decorator: str,
+    helpers: frozenset[str],
+    chosen: dict[str, Any],
+    printed: dict[str, Any],
 ) -> dict[str, Any]:
     """Names for ``module.py.jinja``.
 
@@ -56,6 +53,7 @@ def module_context(
         parts: of the module.
         machine: what it is for, in the header.
         decorator: of functions of a number.
+        helpers: names of functions that the templates have; all others are functions of a number.
         chosen: names for the operators that do different things for different arguments.
         printed: names for the optimizer.
     """
@@ -76,7 +74,7 @@ def module_context(
         ]
     )
     used |= {name for name in ("_delta",) if f"{name}(" in texts}
-    scalar = _scalar_texts(used - _LOCAL_HELPERS, parts.real, decorator)
+    scalar = _scalar_texts(used - helpers, parts.real, decorator)
     tables = parts.work_tables()
     inputs, targets = data_text(parts, True)
     kinds = [item.kind for item in linearized]
@@ -129,7 +127,7 @@ def module_context(
         "prepared": _prepared_table(linearized),
         "forward_call": "\n".join(parts.calls(("forward",), True, 4)).strip(),
         "scalar_helpers": scalar,
-        "helpers": _with_dependencies(used & _LOCAL_HELPERS),
+        "helpers": used & helpers,
         "needs_math": "math." in texts + scalar,
         "has_step": step,
         "places": "",
@@ -138,25 +136,6 @@ def module_context(
         **chosen,
         **printed,
     }
-
-
-def _with_dependencies(used: set[str]) -> set[str]:
-    more = set(used)
-    if "_solve_vector" in more:
-        more.add("_solve_matrix")
-    if more & {"_positive_part", "_absolute_value"}:
-        more.add("_of_eigenvalues")
-    if more & {
-        "_solve_matrix",
-        "_solve_sylvester",
-        "_solve_kronecker",
-        "_solve_definite",
-        "_solve_cubic",
-        "_definite",
-        "_of_eigenvalues",
-    }:
-        more.add("_all_finite")
-    return more
 
 
 def _scalar_texts(names: set[str], real: str, decorator: str) -> str:

@@ -15,6 +15,24 @@ __all__ = ["BACKEND", "NumbaBackend"]
 _DECORATOR = '@njit(cache=True, error_model="numpy")'
 """Of functions of a number. Without fast-math: these keep their own order of operations, for accuracy."""
 
+_SHAPES_HELPERS = frozenset({"_as_matrix", "_entries"})
+_REDUCTIONS = frozenset({"_log_softmax", "_log_sum_exp", "_magnitude", "_maximum"})
+_SOLVERS = frozenset(
+    {"_solve_vector", "_solve_matrix", "_solve_sylvester", "_solve_kronecker", "_solve_definite"}
+    | {
+        "_solve",
+        "_function_of",
+        "_solve_cubic",
+        "_positive_part",
+        "_absolute_value",
+        "_definite",
+        "_inner",
+        "_add",
+        "_turn",
+    }
+)
+_HELPERS = _SHAPES_HELPERS | _REDUCTIONS | _SOLVERS | {"_scale", "_all_finite", "_delta"}
+
 
 class NumbaBackend:
     """Prints Numba modules for the CPU; see :class:`sifrc.backends.base.Backend`."""
@@ -36,8 +54,27 @@ class NumbaBackend:
         template = environment(template_folder("numba")).get_template("module.py.jinja")
         parts = CpuParts(module)
         step = step_context(parts) if parts.has_step else {}
-        names = module_context(parts, "Numba, CPU", _DECORATOR, chosen_context(parts), step)
-        return finished(template.render(names))
+        names = module_context(parts, "Numba, CPU", _DECORATOR, _HELPERS, chosen_context(parts), step)
+        return finished(template.render(names | {"helpers": _with_dependencies(names["helpers"])}))
 
 
 BACKEND = NumbaBackend()
+
+
+def _with_dependencies(used: set[str]) -> set[str]:
+    more = set(used)
+    if "_solve_vector" in more:
+        more.add("_solve_matrix")
+    if more & {"_positive_part", "_absolute_value"}:
+        more.add("_of_eigenvalues")
+    if more & {
+        "_solve_matrix",
+        "_solve_sylvester",
+        "_solve_kronecker",
+        "_solve_definite",
+        "_solve_cubic",
+        "_definite",
+        "_of_eigenvalues",
+    }:
+        more.add("_all_finite")
+    return more

@@ -7,6 +7,7 @@ from sifrc.backends.numba_common.chosen import chosen_context
 from sifrc.backends.numba_common.context import module_context
 from sifrc.backends.numba_cuda.chosen import CudaPrinter
 from sifrc.backends.numba_cuda.functions import CudaParts
+from sifrc.backends.numba_cuda.statements import SOLVERS
 from sifrc.backends.text import environment, finished, template_folder
 from sifrc.errors import BackendError
 
@@ -35,7 +36,13 @@ class CudaBackend:
             )
         parts = CudaParts(module)
         names = module_context(parts, "Numba, CUDA", _DECORATOR, chosen_context(parts, CudaPrinter), {})
-        own = {"block": module.options.get("block", 128), "tile": 16, "dtype": f"np.{module.dtype}"}
+        used = {helper for function in parts.functions.values() for helper in function.helpers}
+        own = {
+            "solvers": used & SOLVERS,
+            "block": module.options.get("block", 128),
+            "tile": 16,
+            "dtype": f"np.{module.dtype}",
+        }
         template = environment(template_folder("cuda")).get_template("module.py.jinja")
         return finished(template.render(names | own))
 

@@ -35,6 +35,7 @@ class CudaParts(Parts):
         name = private_name(function)
         names = Names(self.real, taken_names(self.program, groups) | {"cuda", "entry"})
         numbers = frozenset({"k", *(group.name for group in groups if is_scalar(group.family))})
+        unnamed = len(self.program.guards) + 1
         launches = Launches(name, numbers)
         host: dict[str, str] = {}
         owners: dict[str, str] = {}
@@ -45,10 +46,10 @@ class CudaParts(Parts):
             if isinstance(item, Loop):
                 block = DeviceBlock(layout, item.start, known, names.taken, host=host, groups=owners)
                 bounds = f"{item.start}, {item.stop}" + (f", {item.step}" if item.step != 1 else "")
-                inner = Writer(block, launches, names, 8).lines(item.body)
+                inner = Writer(block, launches, names, unnamed, 8).lines(item.body)
                 lines += [f"for k in range({bounds}):", *indented(inner, 4)]
             else:
-                lines += Writer(outer, launches, names).lines((item,))
+                lines += Writer(outer, launches, names, unnamed).lines((item,))
         arguments = [group.name for group in groups] + (["checks"] if is_guarded(function) else [])
         head = lines_of(arguments, f"def {name}(", "):", 0)
         own = [*head, f"    {function_text(function)}", *indented(lines or ["pass"], 4)]

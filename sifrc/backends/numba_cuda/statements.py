@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import singledispatchmethod
 
 from sifrc.backends.layout import statement as laid_out
+from sifrc.backends.names import subscript_text
 from sifrc.backends.numba_common.access import extent_of
 from sifrc.backends.numba_common.formulas import kernel_nest, sum_nest
 from sifrc.backends.numba_common.nests import Names
@@ -18,7 +19,13 @@ from sifrc.lower import statements as st
 from sifrc.lower.arrays import Load
 from sifrc.scalar import print_code
 
-__all__ = ["Writer"]
+__all__ = ["HELPERS", "SOLVERS", "Writer"]
+
+SOLVERS = frozenset({"_solve", "_solve_definite", "_solve_sylvester", "_solve_kronecker", "_function_of"})
+"""Functions that go through systems, a block for each."""
+_ROWS = frozenset({"_log_softmax", "_log_sum_exp", "_magnitude", "_maximum"})
+HELPERS = SOLVERS | _ROWS | {"_delta"}
+"""Functions that the templates have: of systems, of rows, of labels."""
 
 
 @dataclass
@@ -29,12 +36,14 @@ class Writer:
         block: names of its arrays.
         launches: kernels of the function.
         names: what is taken in each kernel, and helpers that kernels use.
+        unnamed: code of a linear system without a guard of its own.
         indent: of the block in the module, for the length of lines.
     """
 
     block: DeviceBlock
     launches: Launches
     names: Names
+    unnamed: int
     indent: int = 4
 
     def lines(self, statements: Sequence[st.Statement]) -> list[str]:
@@ -106,11 +115,47 @@ class Writer:
         ranges = {label: extent_of(self.block, label, [target]) for label in labels}
         return self._launch(labels, ranges, [line], [target])
 
-    # -- checks
+    # -- systems and checks
+
+    @write.register
+    def _(self, statement: st.SolveSystem) -> list[str]:
+        operands = (statement.matrix, statement.rhs, statement.target)
+        if statement.definite:
+            return self._solver("_solve_definite", operands)
+        if not statement.checked:
+            return self._solver("_solve", operands)
+        code = self.unnamed if statement.guard is None else statement.guard
+        return self._solver("_solve", operands, "checks", str(code))
+
+    @write.register
+    def _(self, statement: st.SolveSylvester) -> list[str]:
+        operands = (statement.left, statement.right, statement.rhs, statement.target)
+        return self._solver("_solve_sylvester", operands)
+
+    @write.register
+    def _(self, statement: st.SolveKronecker) -> list[str]:
+        operands = (statement.left, statement.right, statement.rhs)
+        more = (self.block.entry(statement.shift), self.block.array(statement.target))
+        return self._solver("_solve_kronecker", operands, *more)
+
+    @write.register
+    def _(self, statement: st.MatrixFunction) -> list[str]:
+        return self._solver("_function_of", (statement.matrix, statement.target), f'"{statement.kind}"')
+
+    def _solver(self, function: str, operands: Sequence[Load], *more: str) -> list[str]:
+        """A call of a solver of the module."""
+        self.names.helpers.add(function)
+        return laid_out(f"{function}({', '.join([*map(self.block.array, operands), *more])})", 0)
 
     @write.register
     def _(self, statement: st.Guard) -> list[str]:
-        raise BackendError("guards")
+        operand, code = statement.operand, subscript_text(statement.code)
+        if operand.labels:
+            values = self.block.array(operand)
+        else:
+            name, _, index = self.block.entry(operand).rstrip("]").partition("[")
+            values = f"{name}[{index} : {index} + 1]"
+        return laid_out(f"_check({values}, checks, {code}{', True' if statement.rows else ''})", 0)
 
     def _fresh(self) -> Names:
         """Names of one kernel."""
