@@ -35,7 +35,8 @@ class CudaBackend:
                 f"the CUDA backend has no dtype '{module.dtype}'", hint="dtypes: " + " ".join(self.dtypes)
             )
         parts = CudaParts(module)
-        names = module_context(parts, "Numba, CUDA", _DECORATOR, chosen_context(parts, CudaPrinter), {})
+        chosen = chosen_context(parts, CudaPrinter)
+        names = module_context(parts, "Numba, CUDA", _DECORATOR, HELPERS, chosen, {})
         used = {helper for function in parts.functions.values() for helper in function.helpers}
         own = {
             "solvers": used & SOLVERS,
