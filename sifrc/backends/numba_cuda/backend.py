@@ -7,7 +7,7 @@ from sifrc.backends.numba_common.chosen import chosen_context
 from sifrc.backends.numba_common.context import module_context
 from sifrc.backends.numba_cuda.chosen import CudaPrinter
 from sifrc.backends.numba_cuda.functions import CudaParts
-from sifrc.backends.numba_cuda.statements import SOLVERS
+from sifrc.backends.numba_cuda.statements import HELPERS, SOLVERS
 from sifrc.backends.text import environment, finished, template_folder
 from sifrc.errors import BackendError
 
@@ -15,6 +15,8 @@ __all__ = ["BACKEND", "CudaBackend"]
 
 _DECORATOR = "@cuda.jit(device=True, cache=True)"
 """Of functions of a number."""
+_TILE = 16
+"""Rows and columns of a product that a block computes together."""
 
 
 class CudaBackend:
@@ -37,13 +39,8 @@ class CudaBackend:
         parts = CudaParts(module)
         chosen = chosen_context(parts, CudaPrinter)
         names = module_context(parts, "Numba, CUDA", _DECORATOR, HELPERS, chosen, {})
-        used = {helper for function in parts.functions.values() for helper in function.helpers}
-        own = {
-            "solvers": used & SOLVERS,
-            "block": module.options.get("block", 128),
-            "tile": 16,
-            "dtype": f"np.{module.dtype}",
-        }
+        systems = bool(names["helpers"] & SOLVERS)
+        own = {"block": module.options.get("block", 128), "tile": _TILE, "systems": systems}
         template = environment(template_folder("cuda")).get_template("module.py.jinja")
         return finished(template.render(names | own))
 
