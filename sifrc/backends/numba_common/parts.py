@@ -124,6 +124,11 @@ class Parts(ABC):
         return bool(self.program.step_batched or self.program.step_single)
 
     @property
+    def returned_age(self) -> str:
+        """What the loop returns besides, where something runs only now and then."""
+        return ", age" if self.program.periodic else ""
+
+    @property
     def step_functions(self) -> list[PrivateFunction]:
         """Functions of a step, in the program's order."""
         names = {True: self.program.step_batched, False: self.program.step_single}

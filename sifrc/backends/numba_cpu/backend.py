@@ -5,8 +5,9 @@ from __future__ import annotations
 from sifrc.backends.base import ModuleSource, Option
 from sifrc.backends.numba_common.chosen import chosen_context
 from sifrc.backends.numba_common.context import module_context
+from sifrc.backends.numba_common.step import step_context
 from sifrc.backends.numba_cpu.functions import CpuParts
-from sifrc.backends.numba_cpu.step import step_context
+from sifrc.backends.numba_cpu.loop import CpuLoop
 from sifrc.backends.text import environment, finished, template_folder
 from sifrc.errors import BackendError
 
@@ -53,7 +54,7 @@ class NumbaBackend:
             )
         template = environment(template_folder("numba")).get_template("module.py.jinja")
         parts = CpuParts(module)
-        step = step_context(parts) if parts.has_step else {}
+        step = step_context(CpuLoop(parts)) if parts.has_step else {}
         names = module_context(parts, "Numba, CPU", _DECORATOR, _HELPERS, chosen_context(parts), step)
         return finished(template.render(names | {"helpers": _with_dependencies(names["helpers"])}))
 

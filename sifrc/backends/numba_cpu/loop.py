@@ -1,67 +1,96 @@
-"""Pieces of the compiled loop over batches, for the batch of the step and for one of its periodic part."""
+"""The compiled loop over batches, for the CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from sifrc.backends.layout import call
 from sifrc.backends.numba_common.functions import PrivateFunction
+from sifrc.backends.numba_common.loop import LoopText
 from sifrc.backends.numba_common.nests import indented
-from sifrc.backends.numba_common.parts import Parts
 from sifrc.backends.numba_common.storage import Group
+from sifrc.backends.numba_cpu.functions import DECORATOR
 
-__all__ = ["checked_call", "returned_age", "sample_lines"]
-
+__all__ = ["CpuLoop"]
 
 _LETTERS = "jlmnoq"
 """Of the axes of an input."""
 
 
-def sample_lines(parts: Parts, targets: Group | None, count: str, first: str, prefix: str = "") -> list[str]:
-    """Copy samples and their targets to where the functions read them; from column 0.
+class CpuLoop(LoopText):
+    """Compiled as a whole, with the loops over samples."""
 
-    Args:
-        parts: of the module.
-        targets: their variable, if something reads them.
-        count: how many.
-        first: position of the first one in the order.
-        prefix: of the variables.
-    """
-    letters = _LETTERS[: len(parts.module.input_shape)]
-    entry = ", ".join(letters)
-    copied = [f"{prefix}rows[p, {entry}] = {prefix}samples[sample, {entry}]"]
-    for dimension, letter in reversed([*enumerate(letters, start=1)]):
-        copied = [f"for {letter} in range({prefix}samples.shape[{dimension}]):", *indented(copied, 4)]
-    lines = [
-        f"for p in range({count}):",
-        f"    sample = {prefix}order[{first} + p]",
-        *indented(copied, 4),
-    ]
-    if targets is None:
-        return lines
-    name = f"{prefix}{targets.name}"
-    if parts.classes:
+    decorators: ClassVar[tuple[str, ...]] = (DECORATOR,)
+
+    def samples(self, targets: Group | None, count: str, first: str, prefix: str = "") -> list[str]:
+        """Entry by entry."""
+        parts = self.parts
+        letters = _LETTERS[: len(parts.module.input_shape)]
+        entry = ", ".join(letters)
+        copied = [f"{prefix}rows[p, {entry}] = {prefix}samples[sample, {entry}]"]
+        for dimension, letter in reversed([*enumerate(letters, start=1)]):
+            copied = [f"for {letter} in range({prefix}samples.shape[{dimension}]):", *indented(copied, 4)]
+        lines = [
+            f"for p in range({count}):",
+            f"    sample = {prefix}order[{first} + p]",
+            *indented(copied, 4),
+        ]
+        if targets is None:
+            return lines
+        name = f"{prefix}{targets.name}"
+        if parts.classes:
+            return [
+                *lines,
+                f"    {name}[p, :] = {parts.real}(0.0)",
+                f"    {name}[p, {prefix}labels[sample]] = {parts.real}(1.0)",
+            ]
         return [
             *lines,
-            f"    {name}[p, :] = {parts.real}(0.0)",
-            f"    {name}[p, {prefix}labels[sample]] = {parts.real}(1.0)",
+            f"    for j in range({prefix}labels.shape[1]):",
+            f"        {name}[p, j] = {prefix}labels[sample, j]",
         ]
-    return [
-        *lines,
-        f"    for j in range({prefix}labels.shape[1]):",
-        f"        {name}[p, j] = {prefix}labels[sample, j]",
-    ]
 
+    def filled(self, states: Group, targets: Group | None, batched: bool) -> list[str]:
+        """A sample by itself is not copied."""
+        parts = self.parts
+        if batched:
+            return self.samples(targets, "batch", "position")
+        lines = ["sample = order[position]"]
+        lines += (
+            [f"{states.name} = work_x", "work_x[0] = samples[sample]"]
+            if parts.deep
+            else [f"{states.name} = (samples[sample],) + work_x[1:]"]
+        )
+        if targets is not None and parts.classes:
+            lines += [f"targets[:] = {parts.real}(0.0)", f"targets[labels[sample]] = {parts.real}(1.0)"]
+        elif targets is not None:
+            lines += ["for j in range(labels.shape[1]):", "    targets[j] = labels[sample, j]"]
+        return lines
 
-def returned_age(parts: Parts) -> str:
-    """What the loop returns besides, where something runs only now and then."""
-    return ", age" if parts.program.periodic else ""
+    def call(self, function: PrivateFunction, arguments: Sequence[str], indent: int) -> list[str]:
+        """The code of a check comes back from the function."""
+        if not function.guarded:
+            return call([], function.name, list(arguments), indent)
+        pad = " " * indent
+        lines = call(["code"], function.name, list(arguments), indent)
+        returned = f"{pad}    return total, code, position{self.parts.returned_age}"
+        return [*lines, f"{pad}if code != 0:", returned]
 
+    def checked(self, objective: Group, batched: bool, code: int) -> list[str]:
+        """Of the sum."""
+        value = f"np.sum({objective.name})" if batched else f"{objective.name}[0]"
+        return [
+            f"if not np.isfinite({value}):",
+            f"    return total, {code}, position{self.parts.returned_age}",
+        ]
 
-def checked_call(parts: Parts, function: PrivateFunction, arguments: Sequence[str], indent: int) -> list[str]:
-    """A call, with the loop's return where a check fails."""
-    if not function.guarded:
-        return call([], function.name, list(arguments), indent)
-    pad = " " * indent
-    lines = call(["code"], function.name, list(arguments), indent)
-    return [*lines, f"{pad}if code != 0:", f"{pad}    return total, code, position{returned_age(parts)}"]
+    def added(self, objective: Group, batched: bool) -> list[str]:
+        """Sample by sample."""
+        if not batched:
+            return [f"total += {objective.name}[0]"]
+        return ["for p in range(batch):", f"    total += {objective.name}[p]"]
+
+    def copied(self, target: str, source: str) -> str:
+        """Every entry."""
+        return f"{target}[:] = {source}"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from sifrc.backends.base import ModuleSource, Option
 from sifrc.backends.numba_common.chosen import chosen_context
 from sifrc.backends.numba_common.context import module_context
+from sifrc.backends.numba_common.step import step_context
 from sifrc.backends.numba_cuda.chosen import CudaPrinter
 from sifrc.backends.numba_cuda.functions import CudaParts
+from sifrc.backends.numba_cuda.loop import CudaLoop
 from sifrc.backends.numba_cuda.statements import HELPERS, SOLVERS
 from sifrc.backends.text import environment, finished, template_folder
 from sifrc.errors import BackendError
@@ -38,9 +40,16 @@ class CudaBackend:
             )
         parts = CudaParts(module)
         chosen = chosen_context(parts, CudaPrinter)
-        names = module_context(parts, "Numba, CUDA", _DECORATOR, HELPERS, chosen, {})
+        step = step_context(CudaLoop(parts)) if parts.has_step else {}
+        names = module_context(parts, "Numba, CUDA", _DECORATOR, HELPERS, chosen, step)
         systems = bool(names["helpers"] & SOLVERS)
-        own = {"block": module.options.get("block", 128), "tile": _TILE, "systems": systems}
+        own = {
+            "block": module.options.get("block", 128),
+            "tile": _TILE,
+            "systems": systems,
+            "places": "",
+            "other_places": "",
+        }
         template = environment(template_folder("cuda")).get_template("module.py.jinja")
         return finished(template.render(names | own))
 

@@ -64,7 +64,7 @@ class CudaParts(Parts):
         """The calls, and the error of the first check that failed in them."""
         names = tuple(names)
         guarded = any(self.function(name, batched).guarded for name in names)
-        tail = [" " * indent + "_refuse(work)"] if guarded else []
+        tail = [" " * indent + "_refuse(work.checks.code())"] if guarded else []
         return [*super().calls(names, batched, indent), *tail]
 
     def call_lines(self, function: PrivateFunction, arguments: Sequence[str], indent: int) -> list[str]:

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from sifrc.backends.layout import call, lines_of, signature
+from sifrc.backends.layout import lines_of, signature
 from sifrc.backends.numba_common.functions import PrivateFunction
+from sifrc.backends.numba_common.loop import LoopText, parameter_name
 from sifrc.backends.numba_common.nests import indented
 from sifrc.backends.numba_common.operators import data_text, params_text
+from sifrc.backends.numba_common.other_batch import OtherBatch, other_batch, periodic_lines
 from sifrc.backends.numba_common.parts import TARGETS, Parts
 from sifrc.backends.numba_common.storage import Group, is_scalar
-from sifrc.backends.numba_cpu.functions import DECORATOR
-from sifrc.backends.numba_cpu.loop import checked_call, returned_age, sample_lines
-from sifrc.backends.numba_cpu.other_batch import OtherBatch, other_batch, periodic_lines
 from sifrc.backends.ranges import ranges_text
 from sifrc.backends.text import assigned, docstring, literal
 from sifrc.errors import BackendError
@@ -47,23 +46,24 @@ class Epoch:
     arguments: tuple[str, ...]
 
 
-def epochs(parts: Parts) -> dict[bool, Epoch]:
+def epochs(loop: LoopText) -> dict[bool, Epoch]:
     """The loops that the program has functions for.
 
     Raises:
         BackendError: a step without any.
     """
     found: dict[bool, Epoch] = {}
-    program = parts.program
+    parts, program = loop.parts, loop.parts.program
     for batched, names in ((True, program.step_batched), (False, program.step_single)):
         if names and all((name, batched) in parts.functions for name in names):
-            found[batched] = _epoch(parts, [parts.functions[name, batched] for name in names], batched)
+            found[batched] = _epoch(loop, [parts.functions[name, batched] for name in names], batched)
     if not found:
         raise BackendError("the program has a step, but neither form of its functions")
     return found
 
 
-def _epoch(parts: Parts, functions: list[PrivateFunction], batched: bool) -> Epoch:
+def _epoch(loop: LoopText, functions: list[PrivateFunction], batched: bool) -> Epoch:
+    parts = loop.parts
     groups = parts.groups(functions)
     objective = parts.layouts[batched].families.get(OBJECTIVE)
     if objective is None:
@@ -76,15 +76,21 @@ def _epoch(parts: Parts, functions: list[PrivateFunction], batched: bool) -> Epo
     own += ["seed", "steps"] if _random_families(parts) else []
     kept = [group for group in groups if _is_kept(parts, group)]
     other = other_batch(parts) if batched else None
-    parameters = [*own, *(_parameter(parts, group) for group in groups), *(f"{g.name}_before" for g in kept)]
+    parameters = [
+        *own,
+        *(parameter_name(parts, group) for group in groups),
+        *(f"{g.name}_before" for g in kept),
+    ]
     values = [*own, *(_value(parts, group) for group in groups), *(f"state.before.{g.name}" for g in kept)]
     parameters += other.parameters if other is not None else []
     values += other.values if other is not None else []
-    body: list[str] = ["total = 0.0", *(["first = 0"] if other is not None else [])]
+    parameters += loop.arguments
+    values += [f"work.{name}" for name in loop.arguments]
+    body: list[str] = [loop.start, *(["first = 0"] if other is not None else [])]
     body += _batches(parts, states) if batched else ["for position in range(len(order)):"]
-    inner = indented(_fill(parts, states, targets, batched), 8)
-    inner += _saved(kept)
-    inner += _calls(parts, functions, objective[0], batched, other)
+    inner = indented(loop.filled(states, targets, batched), 8)
+    inner += _saved(loop, kept)
+    inner += _calls(loop, functions, objective[0], batched, other)
     text = docstring(
         [
             "Steps over the samples of ``order``, " + ("a batch at a time." if batched else "one at a time."),
@@ -94,12 +100,12 @@ def _epoch(parts: Parts, functions: list[PrivateFunction], batched: bool) -> Epo
         indent=4,
     )
     lines = [
-        DECORATOR,
+        *loop.decorators,
         *lines_of(parameters, f"def {name}(", "):", 0),
         f"    {text}",
         *indented(body, 4),
         *inner,
-        f"    return total, 0, len(order){returned_age(parts)}",
+        f"    return {loop.total}, 0, len(order){parts.returned_age}",
     ]
     return Epoch(batched, name, "\n".join(lines), tuple(values))
 
@@ -109,24 +115,18 @@ def _is_kept(parts: Parts, group: Group) -> bool:
     return parts.is_memory(group) and group.family.storage is not Storage.MEMORY
 
 
-def _saved(kept: list[Group]) -> list[str]:
+def _saved(loop: LoopText, kept: list[Group]) -> list[str]:
     """Copies of what is computed anew, so that a refused step can be undone."""
     if not kept:
         return []
     lines = ["        if age >= period:"]
     for group in kept:
         if group.is_tuple:
-            lines += [
-                f"            for k in range(len({group.name})):",
-                f"                {group.name}_before[k][:] = {group.name}[k]",
-            ]
+            copied = loop.copied(f"{group.name}_before[k]", f"{group.name}[k]")
+            lines += [f"            for k in range(len({group.name})):", f"                {copied}"]
         else:
-            lines.append(f"            {group.name}_before[:] = {group.name}")
+            lines.append(f"            {loop.copied(f'{group.name}_before', group.name)}")
     return lines
-
-
-def _parameter(parts: Parts, group: Group) -> str:
-    return "work_x" if parts.has_input(group) and group.is_tuple else group.name
 
 
 def _value(parts: Parts, group: Group) -> str:
@@ -141,59 +141,38 @@ def _value(parts: Parts, group: Group) -> str:
 def _batches(parts: Parts, states: Group) -> list[str]:
     """The loop over batches; the first states are the rows that samples are copied to."""
     return [
-        f"rows = {_parameter(parts, states)}[0]",
-        f"{states.name} = {_parameter(parts, states)}",
+        f"rows = {parameter_name(parts, states)}[0]",
+        f"{states.name} = {parameter_name(parts, states)}",
         "batch = len(rows)",
         "for position in range(0, len(order), batch):",
     ]
 
 
-def _fill(parts: Parts, states: Group, targets: Group | None, batched: bool) -> list[str]:
-    """Put the samples and their targets where the functions read them."""
-    if batched:
-        return sample_lines(parts, targets, "batch", "position")
-    lines = ["sample = order[position]"]
-    lines += (
-        [f"{states.name} = work_x", "work_x[0] = samples[sample]"]
-        if parts.deep
-        else [f"{states.name} = (samples[sample],) + work_x[1:]"]
-    )
-    if targets is not None and parts.classes:
-        real = parts.real
-        lines += [f"targets[:] = {real}(0.0)", f"targets[labels[sample]] = {real}(1.0)"]
-    elif targets is not None:
-        lines += ["for j in range(labels.shape[1]):", "    targets[j] = labels[sample, j]"]
-    return lines
-
-
 def _calls(
-    parts: Parts,
+    loop: LoopText,
     functions: list[PrivateFunction],
     objective: Group,
     batched: bool,
     other: OtherBatch | None,
 ) -> list[str]:
     """One step, inside the loop."""
+    parts = loop.parts
     lines: list[str] = []
-    value = f"np.sum({objective.name})" if batched else f"{objective.name}[0]"
     elsewhere = [f for f in functions if other is not None and f.function.name in other.periodic]
     for function in functions[:-1]:
         if other is not None and function in elsewhere:
-            inner = periodic_lines(parts, other, function, first=function is elsewhere[0])
+            inner = periodic_lines(loop, other, function, first=function is elsewhere[0])
             lines += ["        if age >= period:", *indented(inner, 12)]
         elif function.function.name in parts.program.periodic:
             draws = _draw_lines(function, 12, "steps + position // batch")
-            lines += ["        if age >= period:", *draws, *_call(function, 12, parts)]
+            lines += ["        if age >= period:", *draws, *_call(loop, function, 12)]
         else:
-            lines += _call(function, 8, parts)
+            lines += _call(loop, function, 8)
         if OBJECTIVE in function.function.writes and not _guards_objective(function):
-            lines += [
-                f"        if not np.isfinite({value}):",
-                f"            return total, {objective_code(parts)}, position{returned_age(parts)}",
-            ]
+            lines += indented(loop.checked(objective, batched, objective_code(parts)), 8)
     # The objective is of the parameters before the update.
-    lines += _total(objective, batched)
-    lines += _call(functions[-1], 8, parts)
+    lines += indented(loop.added(objective, batched), 8)
+    lines += _call(loop, functions[-1], 8)
     if parts.program.periodic:
         lines += ["        age = 1 if age >= period else age + 1"]
     return lines
@@ -217,9 +196,9 @@ def _draw_lines(
     ]
 
 
-def _refresh(parts: Parts) -> str:
+def _refresh(loop: LoopText) -> str:
     """The public function that computes what is periodic on a batch of its own."""
-    program = parts.program
+    parts, program = loop.parts, loop.parts.program
     if not program.refreshable:
         return ""
     functions = [parts.functions[name, True] for name in program.step_batched]
@@ -255,20 +234,14 @@ def _refresh(parts: Parts) -> str:
     for function in chosen:
         lines += _draw_lines(function, 8, "2**31 + state.steps", "work.", "state.")
         values = [_value(parts, group) for group in function.groups]
-        lines += call(["code"] if function.guarded else [], function.name, values, 8)
-        lines += ["        _refuse(code)"] if function.guarded else []
+        lines += parts.call_lines(function, values, 8)
+    lines += loop.ended(8)
     tail = ["    except BaseException:", "        state.restore()", "        raise", "    state.age = 0"]
     return "\n".join([*lines, *tail])
 
 
-def _total(objective: Group, batched: bool) -> list[str]:
-    if not batched:
-        return [f"        total += {objective.name}[0]"]
-    return ["        for p in range(batch):", f"            total += {objective.name}[p]"]
-
-
-def _call(function: PrivateFunction, indent: int, parts: Parts) -> list[str]:
-    return checked_call(parts, function, [group.name for group in function.groups], indent)
+def _call(loop: LoopText, function: PrivateFunction, indent: int) -> list[str]:
+    return loop.call(function, [group.name for group in function.groups], indent)
 
 
 def _guards_objective(function: PrivateFunction) -> bool:
@@ -297,10 +270,11 @@ def memory_table(parts: Parts) -> dict[str, Any]:
     return table
 
 
-def step_context(parts: Parts) -> dict[str, Any]:
+def step_context(loop: LoopText) -> dict[str, Any]:
     """Names for ``optimizer.py.jinja``."""
+    parts = loop.parts
     program, module = parts.program, parts.module
-    loops = epochs(parts)
+    loops = epochs(loop)
     hyper = list(program.hyperparameters)
     arguments = ["self", "params: Parameters"] + (["*"] if hyper else [])
     arguments += [f"{h.name}: {'int' if h.range.whole else 'float'} = {h.start!r}" for h in hyper]
@@ -374,7 +348,7 @@ def step_context(parts: Parts) -> dict[str, Any]:
             *(["_other"] if other else []),
         ],
         "hyper": [number.name for number in hyper],
-        "refresh": _refresh(parts),
+        "refresh": _refresh(loop),
         "random_helpers": _random_families(parts),
         "periodic": bool(program.periodic),
         "kept": assigned("_KEPT = ", kept) if kept else "",

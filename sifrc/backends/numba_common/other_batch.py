@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sifrc.backends.numba_common.functions import PrivateFunction
+from sifrc.backends.numba_common.loop import LoopText
 from sifrc.backends.numba_common.nests import indented
 from sifrc.backends.numba_common.parts import STATES, TARGETS, Parts
 from sifrc.backends.numba_common.storage import Group, is_scalar
-from sifrc.backends.numba_cpu.loop import checked_call, sample_lines
 from sifrc.ir.quantity import Storage
 from sifrc.lower.lifetimes import handed_families
 
@@ -72,24 +72,24 @@ def other_batch(parts: Parts) -> OtherBatch | None:
     return OtherBatch(before, frozenset(f.function.name for f in periodic), tuple(groups))
 
 
-def fill_lines(parts: Parts, other: OtherBatch) -> list[str]:
+def fill_lines(loop: LoopText, other: OtherBatch) -> list[str]:
     """Copy the next samples of the other batch, and run what comes first; from column 0."""
     targets = next((group for group in other.groups if group.family.name == TARGETS), None)
     lines = [
         f"{PREFIX}rows = {PREFIX}{STATES}[0]",
         f"if first + len({PREFIX}rows) > len({PREFIX}order):",
         "    first = 0",
-        *sample_lines(parts, targets, f"len({PREFIX}rows)", "first", PREFIX),
+        *loop.samples(targets, f"len({PREFIX}rows)", "first", PREFIX),
     ]
     lines.append(f"first += len({PREFIX}rows)")
     for function in other.before:
-        lines += checked_call(parts, function, [other.argument(g) for g in function.groups], 0)
+        lines += loop.call(function, [other.argument(g) for g in function.groups], 0)
     return lines
 
 
-def periodic_lines(parts: Parts, other: OtherBatch, function: PrivateFunction, first: bool) -> list[str]:
+def periodic_lines(loop: LoopText, other: OtherBatch, function: PrivateFunction, first: bool) -> list[str]:
     """A periodic function on the other batch if there is one, else on that of the step; from column 0."""
-    there = fill_lines(parts, other) if first else []
-    there += checked_call(parts, function, [other.argument(g) for g in function.groups], 0)
-    here = checked_call(parts, function, [group.name for group in function.groups], 0)
+    there = fill_lines(loop, other) if first else []
+    there += loop.call(function, [other.argument(g) for g in function.groups], 0)
+    here = loop.call(function, [group.name for group in function.groups], 0)
     return [f"if len({PREFIX}order):", *indented(there, 4), "else:", *indented(here, 4)]

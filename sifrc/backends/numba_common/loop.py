@@ -1,0 +1,72 @@
+"""The loop over batches, as far as it depends on the machine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sifrc.backends.numba_common.functions import PrivateFunction
+from sifrc.backends.numba_common.parts import Parts
+from sifrc.backends.numba_common.storage import Group
+
+__all__ = ["LoopText", "parameter_name"]
+
+
+@dataclass(frozen=True)
+class LoopText(ABC):
+    """Pieces of the loop, for the batch of the step and for one of its periodic part; from column 0.
+
+    Args:
+        parts: of the module.
+    """
+
+    parts: Parts
+    decorators: ClassVar[tuple[str, ...]] = ()
+    """Lines before the definition."""
+    arguments: ClassVar[tuple[str, ...]] = ()
+    """Further variables of the workspace that the loop takes."""
+    start: ClassVar[str] = "total = 0.0"
+    """Begins the sum of the objectives."""
+    total: ClassVar[str] = "total"
+    """The sum in the end."""
+
+    @abstractmethod
+    def samples(self, targets: Group | None, count: str, first: str, prefix: str = "") -> list[str]:
+        """Copy samples and their targets to where the functions read them.
+
+        Args:
+            targets: their variable, if something reads them.
+            count: how many.
+            first: position of the first one in the order.
+            prefix: of the variables.
+        """
+
+    @abstractmethod
+    def filled(self, states: Group, targets: Group | None, batched: bool) -> list[str]:
+        """The same for a batch of the step, or for one sample."""
+
+    @abstractmethod
+    def call(self, function: PrivateFunction, arguments: Sequence[str], indent: int) -> list[str]:
+        """A call, with the loop's return where a check fails."""
+
+    @abstractmethod
+    def checked(self, objective: Group, batched: bool, code: int) -> list[str]:
+        """The check of the objective."""
+
+    @abstractmethod
+    def added(self, objective: Group, batched: bool) -> list[str]:
+        """Its part in the sum, before the update."""
+
+    @abstractmethod
+    def copied(self, target: str, source: str) -> str:
+        """Copy an array into another one."""
+
+    def ended(self, indent: int) -> list[str]:
+        """What follows the calls of a public function."""
+        return []
+
+
+def parameter_name(parts: Parts, group: Group) -> str:
+    return "work_x" if parts.has_input(group) and group.is_tuple else group.name
