@@ -60,8 +60,8 @@ class LoopText(ABC):
         """Its part in the sum, before the update."""
 
     @abstractmethod
-    def copied(self, target: str, source: str) -> str:
-        """Copy an array into another one."""
+    def saved(self, group: Group) -> list[str]:
+        """Copy what a variable has into the one that remembers it."""
 
     def ended(self, indent: int) -> list[str]:
         """What follows the calls of a public function."""

@@ -119,14 +119,7 @@ def _saved(loop: LoopText, kept: list[Group]) -> list[str]:
     """Copies of what is computed anew, so that a refused step can be undone."""
     if not kept:
         return []
-    lines = ["        if age >= period:"]
-    for group in kept:
-        if group.is_tuple:
-            copied = loop.copied(f"{group.name}_before[k]", f"{group.name}[k]")
-            lines += [f"            for k in range(len({group.name})):", f"                {copied}"]
-        else:
-            lines.append(f"            {loop.copied(f'{group.name}_before', group.name)}")
-    return lines
+    return ["        if age >= period:", *indented([line for g in kept for line in loop.saved(g)], 12)]
 
 
 def _value(parts: Parts, group: Group) -> str:

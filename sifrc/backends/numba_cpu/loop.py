@@ -91,6 +91,9 @@ class CpuLoop(LoopText):
             return [f"total += {objective.name}[0]"]
         return ["for p in range(batch):", f"    total += {objective.name}[p]"]
 
-    def copied(self, target: str, source: str) -> str:
+    def saved(self, group: Group) -> list[str]:
         """Every entry."""
-        return f"{target}[:] = {source}"
+        name = group.name
+        if not group.is_tuple:
+            return [f"{name}_before[:] = {name}"]
+        return [f"for k in range(len({name})):", f"    {name}_before[k][:] = {name}[k]"]

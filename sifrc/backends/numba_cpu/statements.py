@@ -9,10 +9,11 @@ from functools import singledispatchmethod
 from sifrc.backends import layout
 from sifrc.backends.names import subscript_text
 from sifrc.backends.numba_common.access import Block, extent_of
+from sifrc.backends.numba_common.conjugate_gradients import search_lines
 from sifrc.backends.numba_common.formulas import column_nest, kernel_nest, sum_nest
 from sifrc.backends.numba_common.nests import Names
 from sifrc.backends.numba_common.products import Products, as_sum
-from sifrc.backends.numba_cpu.conjugate_gradients import search_lines
+from sifrc.backends.numba_cpu.unknowns import unknown_text
 from sifrc.errors import BackendError
 from sifrc.lower import statements as st
 from sifrc.lower.arrays import SAMPLE_LABEL, Load
@@ -95,7 +96,10 @@ class Writer:
 
     @write.register
     def _(self, statement: st.ConjugateGradients) -> list[str]:
-        return search_lines(statement, self.block, self.names, self.write)
+        parts = [unknown_text(self.block, unknown, self.names.real) for unknown in statement.unknowns]
+        arrays = {"_inner", "_add", "_turn", "_magnitude", "_entries", "_scale"}
+        self.names.helpers |= arrays if any(part.is_array for part in parts) else set()
+        return search_lines(statement, self.block, self.names, self.write, parts)
 
     # -- reductions and solvers
 

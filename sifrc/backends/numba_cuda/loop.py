@@ -52,9 +52,9 @@ class CudaLoop(LoopText):
             f"_launch(_add_up, 1, {objective.name}, sums)",
         ]
 
-    def copied(self, target: str, source: str) -> str:
-        """Every entry."""
-        return f"{target}.copy_to_device({source})"
+    def saved(self, group: Group) -> list[str]:
+        """Array by array."""
+        return [f"_remember({group.name}, {group.name}_before)"]
 
     def ended(self, indent: int) -> list[str]:
         """Checks of all that was launched."""

@@ -9,11 +9,13 @@ from functools import singledispatchmethod
 from sifrc.backends.layout import statement as laid_out
 from sifrc.backends.names import subscript_text
 from sifrc.backends.numba_common.access import extent_of
+from sifrc.backends.numba_common.conjugate_gradients import search_lines
 from sifrc.backends.numba_common.formulas import kernel_nest, sum_nest
 from sifrc.backends.numba_common.nests import Names
 from sifrc.backends.numba_common.products import as_sum
 from sifrc.backends.numba_cuda.kernels import DeviceBlock, Launches
 from sifrc.backends.numba_cuda.products import subscripts
+from sifrc.backends.numba_cuda.unknowns import array_text, unknown_text
 from sifrc.errors import BackendError
 from sifrc.lower import statements as st
 from sifrc.lower.arrays import Load
@@ -24,7 +26,7 @@ __all__ = ["HELPERS", "SOLVERS", "Writer"]
 SOLVERS = frozenset({"_solve", "_solve_definite", "_solve_sylvester", "_solve_kronecker", "_function_of"})
 """Functions that go through systems, a block for each."""
 _ROWS = frozenset({"_log_softmax", "_log_sum_exp", "_magnitude", "_maximum"})
-HELPERS = SOLVERS | _ROWS | {"_delta"}
+HELPERS = SOLVERS | _ROWS | {"_delta", "_inner", "_power_below_on_host", "_solve_cubic_on_host"}
 """Functions that the templates have: of systems, of rows, of labels."""
 
 
@@ -86,7 +88,7 @@ class Writer:
             texts = {name: self.block.entry(load) for name, load in statement.loads}
             code = print_code(statement.scale, "numba", names=texts, real=self.names.real)
             arguments.append(code.text)
-        return laid_out(f"_product({', '.join(arguments)})", 0)
+        return laid_out(f"_contract({', '.join(arguments)})", 0)
 
     # -- reductions
 
@@ -139,6 +141,23 @@ class Writer:
         return self._solver("_solve_kronecker", operands, *more)
 
     @write.register
+    def _(self, statement: st.SolveCubic) -> list[str]:
+        operands = (statement.matrix, statement.rhs, statement.third)
+        more = (
+            self.block.entry(statement.strength),
+            str(statement.unbounded == "absolute"),
+            self.block.array(statement.target),
+        )
+        return self._solver("_solve_cubic_on_host", operands, *more)
+
+    @write.register
+    def _(self, statement: st.ConjugateGradients) -> list[str]:
+        self.names.helpers.add("_inner")
+        parts = [unknown_text(self.block, unknown) for unknown in statement.unknowns]
+        below = "_power_below_on_host"
+        return search_lines(statement, self.block, self.names, self.write, parts, below)
+
+    @write.register
     def _(self, statement: st.MatrixFunction) -> list[str]:
         return self._solver("_function_of", (statement.matrix, statement.target), f'"{statement.kind}"')
 
@@ -149,12 +168,7 @@ class Writer:
 
     @write.register
     def _(self, statement: st.Guard) -> list[str]:
-        operand, code = statement.operand, subscript_text(statement.code)
-        if operand.labels:
-            values = self.block.array(operand)
-        else:
-            name, _, index = self.block.entry(operand).rstrip("]").partition("[")
-            values = f"{name}[{index} : {index} + 1]"
+        values, code = array_text(self.block, statement.operand), subscript_text(statement.code)
         return laid_out(f"_check({values}, checks, {code}{', True' if statement.rows else ''})", 0)
 
     def _fresh(self) -> Names:

@@ -1,0 +1,85 @@
+"""Unknowns of conjugate gradients as arrays on the device; a number is an array of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sifrc.backends.numba_common.access import Block
+from sifrc.lower.arrays import Load
+from sifrc.lower.statements import Unknown
+
+__all__ = ["CudaUnknown", "array_text", "unknown_text"]
+
+
+def array_text(block: Block, load: Load) -> str:
+    """An array, or the part of one that holds a number."""
+    if load.labels:
+        return block.array(load)
+    name, _, index = block.entry(load).rstrip("]").partition("[")
+    return f"{name}[{index} : {index} + 1]"
+
+
+def unknown_text(block: Block, unknown: Unknown) -> CudaUnknown:
+    """Texts of one unknown."""
+    loads = (unknown.solution, unknown.rhs, unknown.residual, unknown.direction, unknown.product)
+    solution, rhs, residual, direction, product = (array_text(block, load) for load in loads)
+    return CudaUnknown(solution, rhs, residual, direction, product, max(1, len(unknown.rhs.labels)))
+
+
+@dataclass(frozen=True)
+class CudaUnknown:
+    """Texts of its arrays, and how many dimensions they have."""
+
+    solution: str
+    rhs: str
+    residual: str
+    direction: str
+    product: str
+    rank: int
+
+    def begun(self, scale: str) -> list[str]:
+        """Solution zero, residual and direction the right side divided by a number."""
+        return [
+            f"_clear({self.solution})",
+            f"_combine({self.residual}, 0.0, {self.rhs}, 1.0 / {scale})",
+            f"_combine({self.direction}, 0.0, {self.residual}, 1.0)",
+        ]
+
+    def squares(self) -> str:
+        """⟨residual, residual⟩ in float64."""
+        return f"_inner({self.residual}, {self.residual})"
+
+    def pairs(self) -> str:
+        """⟨direction, product⟩."""
+        return f"_inner({self.direction}, {self.product})"
+
+    def lengths(self) -> str:
+        """⟨direction, direction⟩."""
+        return f"_inner({self.direction}, {self.direction})"
+
+    def reaches(self) -> str:
+        """⟨product, product⟩."""
+        return f"_inner({self.product}, {self.product})"
+
+    def largest(self) -> str:
+        """Largest magnitude of the right side."""
+        return f"_largest_of({self.rhs})"
+
+    def terms(self) -> str:
+        """Sum of the sizes of the axes."""
+        return " + ".join(f"{self.rhs}.shape[{n}]" for n in range(self.rank))
+
+    def moved(self, rate: str) -> list[str]:
+        """solution += rate · direction, residual −= rate · product."""
+        return [
+            f"_combine({self.solution}, 1.0, {self.direction}, {rate})",
+            f"_combine({self.residual}, 1.0, {self.product}, -{rate})",
+        ]
+
+    def turned(self, rate: str) -> str:
+        """direction = residual + rate · direction."""
+        return f"_combine({self.direction}, {rate}, {self.residual}, 1.0)"
+
+    def scaled(self, factor: str) -> str:
+        """The solution times a number, in place."""
+        return f"_combine({self.solution}, 0.0, {self.solution}, {factor})"
