@@ -27,10 +27,12 @@ class LoopText(ABC):
     """Lines before the definition."""
     arguments: ClassVar[tuple[str, ...]] = ()
     """Further variables of the workspace that the loop takes."""
-    start: ClassVar[str] = "total = 0.0"
-    """Begins the sum of the objectives."""
     total: ClassVar[str] = "total"
     """The sum in the end."""
+
+    def begun(self, other: bool) -> list[str]:
+        """What comes first, with another batch for the periodic part or without one."""
+        return ["total = 0.0", *(["first = 0"] if other else [])]
 
     @abstractmethod
     def samples(self, targets: Group | None, count: str, first: str, prefix: str = "") -> list[str]:

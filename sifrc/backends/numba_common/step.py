@@ -86,7 +86,7 @@ def _epoch(loop: LoopText, functions: list[PrivateFunction], batched: bool) -> E
     values += other.values if other is not None else []
     parameters += loop.arguments
     values += [f"work.{name}" for name in loop.arguments]
-    body: list[str] = [loop.start, *(["first = 0"] if other is not None else [])]
+    body = loop.begun(other is not None)
     body += _batches(parts, states) if batched else ["for position in range(len(order)):"]
     inner = indented(loop.filled(states, targets, batched), 8)
     inner += _saved(loop, kept)

@@ -15,7 +15,7 @@ from sifrc.errors import BackendError
 
 __all__ = ["BACKEND", "CudaBackend"]
 
-_DECORATOR = "@cuda.jit(device=True, cache=True)"
+_DECORATOR = "@cuda.jit(device=True)"
 """Of functions of a number."""
 _TILE = 16
 """Rows and columns of a product that a block computes together."""

@@ -17,8 +17,15 @@ class CudaLoop(LoopText):
     """A loop of Python; objectives are summed on the device."""
 
     arguments: ClassVar[tuple[str, ...]] = ("checks", "sums")
-    start: ClassVar[str] = "sums.copy_to_device(np.zeros(1))"
     total: ClassVar[str] = "float(sums.copy_to_host()[0])"
+
+    def begun(self, other: bool) -> list[str]:
+        """The order goes to the device once."""
+        lines = ["sums.copy_to_device(np.zeros(1))", "order = cuda.to_device(order)"]
+        if not other:
+            return lines
+        more = ["if len(curvature_order):", "    curvature_order = cuda.to_device(curvature_order)"]
+        return [*lines, "first = 0", *more]
 
     def samples(self, targets: Group | None, count: str, first: str, prefix: str = "") -> list[str]:
         """One launch for all samples, and one for their targets."""
