@@ -76,8 +76,29 @@ def _sign(x: Tensor) -> Tensor:
     }
 )
 
+_CUDA = MappingProxyType(
+    {
+        **{
+            name: text.replace("np.exp", "math.exp").replace("np.log1p", "math.log1p")
+            for name, text in _NUMBA.items()
+        },
+        "_power_below": '''
+def _power_below(x):
+    """The largest power of two that is not above x; 1 at zero, and where it is not finite."""
+    if not (x > {real}(0.0) and math.isfinite(x)):
+        return {real}(1.0)
+    return {real}(math.ldexp(0.5, math.frexp(x)[1]))
+''',
+        "_sign": '''
+def _sign(x):
+    """The sign of x; x itself where that is zero or not a number."""
+    return {real}(1.0) if x > {real}(0.0) else ({real}(-1.0) if x < {real}(0.0) else x)
+''',
+    }
+)
+
 _TEXTS: Mapping[Dialect, Mapping[str, str]] = MappingProxyType(
-    {"numba": _NUMBA, "numpy": _NUMPY, "torch": _TORCH}
+    {"numba": _NUMBA, "cuda": _CUDA, "numpy": _NUMPY, "torch": _TORCH}
 )
 
 
@@ -114,8 +135,8 @@ def helpers(
     Args:
         dialect: as for :func:`~sifrc.scalar.printing.print_code`.
         names: ``Code.helpers`` of the printed expressions.
-        real: in Numba, the cast that wraps literals.
-        decorator: line before each Numba function.
+        real: in Numba and CUDA, the cast that wraps literals.
+        decorator: line before each function of Numba.
 
     Raises:
         BackendError: no such helper.
@@ -139,9 +160,9 @@ def helpers(
         known = known_texts.get(name)
         if known is not None:
             text = known.replace("{real}", real)
-        elif dialect == "numba" and name.removeprefix("_power").isdigit():
+        elif dialect in ("numba", "cuda") and name.removeprefix("_power").isdigit():
             text = _power(int(name.removeprefix("_power")))
         else:
             raise BackendError(f"no helper '{name}' in the dialect '{dialect}'")
-        texts.append((decorator if dialect == "numba" else "") + text)
+        texts.append((decorator if dialect in ("numba", "cuda") else "") + text)
     return "\n\n".join(text.lstrip("\n") for text in texts)

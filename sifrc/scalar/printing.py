@@ -27,7 +27,7 @@ from sifrc.scalar.single import SINGLE_FUNCTIONS
 
 __all__ = ["Code", "Dialect", "is_single", "print_code"]
 
-Dialect: TypeAlias = Literal["numpy", "numba", "torch"]
+Dialect: TypeAlias = Literal["numpy", "numba", "cuda", "torch"]
 
 _NUMPY_NAMES = {
     "asinh": "arcsinh",
@@ -286,6 +286,21 @@ class NumbaPrinter(_CodePrinter):
         return f"({self._print(branch)} if {self._print(condition)} else {otherwise})"
 
 
+class CudaPrinter(NumbaPrinter):
+    """Scalars in kernels: functions of the device's own library, in either precision."""
+
+    functions = MappingProxyType(
+        {name: f"math.{name}" for name in (*_NUMPY_NAMES, "sqrt", "erf", "erfc")} | {"absolute": "abs"}
+    )
+    helpers_by_function = MappingProxyType({**_HELPERS, "signum": "_sign"})
+
+    def function(self, name: str) -> str:
+        return _CodePrinter.function(self, name)
+
+    def _print_undefined(self, expr: sympy.Function) -> str:
+        return f"{self.real}(math.nan)"
+
+
 def is_single(real: str) -> bool:
     """Whether a cast is to single precision, where functions of our own stand for the C library's."""
     return real == "np.float32"
@@ -297,7 +312,7 @@ def _symbol_first(expr: Expr) -> tuple[Expr, Expr]:
 
 
 _PRINTERS: Mapping[Dialect, type[_CodePrinter]] = MappingProxyType(
-    {"numpy": NumpyPrinter, "numba": NumbaPrinter, "torch": TorchPrinter}
+    {"numpy": NumpyPrinter, "numba": NumbaPrinter, "cuda": CudaPrinter, "torch": TorchPrinter}
 )
 
 
@@ -308,10 +323,10 @@ def print_code(
 
     Args:
         expression: real scalar expression in stable form, parameter values put in.
-        dialect: ``numpy``, ``numba`` or ``torch``.
+        dialect: ``numpy``, ``numba``, ``cuda`` or ``torch``.
         names: code for symbols by name, each a name, a subscript or in parentheses; by default a
             symbol is its own name.
-        real: in Numba, the name of the cast that wraps every literal, e.g. ``np.float32``.
+        real: in Numba and CUDA, the name of the cast that wraps every literal, e.g. ``np.float32``.
 
     Raises:
         BackendError: an unknown dialect, or a function the dialect has no code for.

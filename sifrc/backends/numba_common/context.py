@@ -35,6 +35,7 @@ from sifrc.backends.text import (
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.scalar import helpers as scalar_helpers
+from sifrc.scalar.printing import Dialect
 
 __all__ = ["module_context"]
 
@@ -42,6 +43,7 @@ __all__ = ["module_context"]
 def module_context(
     parts: Parts,
     machine: str,
+    dialect: Dialect,
     decorator: str,
     helpers: frozenset[str],
     chosen: dict[str, Any],
@@ -52,6 +54,7 @@ def module_context(
     Args:
         parts: of the module.
         machine: what it is for, in the header.
+        dialect: of expressions.
         decorator: of functions of a number.
         helpers: names of functions that the templates have; all others are functions of a number.
         chosen: names for the operators that do different things for different arguments.
@@ -74,7 +77,7 @@ def module_context(
         ]
     )
     used |= {name for name in ("_delta",) if f"{name}(" in texts}
-    scalar = _scalar_texts(used - helpers, parts.real, decorator)
+    scalar = scalar_helpers(dialect, used - helpers, real=parts.real, decorator=decorator).rstrip("\n")
     tables = parts.work_tables()
     inputs, targets = data_text(parts, True)
     kinds = [item.kind for item in linearized]
@@ -136,10 +139,6 @@ def module_context(
         **chosen,
         **printed,
     }
-
-
-def _scalar_texts(names: set[str], real: str, decorator: str) -> str:
-    return scalar_helpers("numba", names, real=real, decorator=decorator).rstrip("\n")
 
 
 def _prepared_table(linearized: list[Linearized]) -> list[str]:

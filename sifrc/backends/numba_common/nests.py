@@ -16,6 +16,7 @@ from sympy import Add, Expr, Mul, Piecewise, Symbol
 from sifrc.backends.layout import statement
 from sifrc.backends.text import LINE_LENGTH
 from sifrc.scalar import print_code
+from sifrc.scalar.printing import Dialect
 
 __all__ = ["Names", "Nest", "indented"]
 
@@ -38,6 +39,7 @@ class Names:
     Args:
         real: cast of literals, e.g. ``np.float32``.
         taken: names that locals may not have.
+        dialect: of expressions.
         helpers: names of helper functions, filled in.
         count: locals so far, by prefix.
         loaded: source text of an entry -> local name.
@@ -45,6 +47,7 @@ class Names:
 
     real: str
     taken: set[str]
+    dialect: Dialect = "numba"
     helpers: set[str] = field(default_factory=set)
     count: dict[str, int] = field(default_factory=dict)
     loaded: dict[str, str] = field(default_factory=dict)
@@ -143,7 +146,7 @@ class Nest:
         return inner
 
     def _assignment(self, target: str, value: Expr, level: int, operator: str = "=") -> list[str]:
-        code = print_code(value, "numba", names=self._texts(value), real=self.names.real)
+        code = print_code(value, self.names.dialect, names=self._texts(value), real=self.names.real)
         self.names.helpers |= set(code.helpers)
         indent = self.indent + 4 * level
         lines = statement(f"{target} {operator} {code.text}", indent, self.names.prefix("term"))

@@ -55,7 +55,9 @@ class NumbaBackend:
         template = environment(template_folder("numba")).get_template("module.py.jinja")
         parts = CpuParts(module)
         step = step_context(CpuLoop(parts)) if parts.has_step else {}
-        names = module_context(parts, "Numba, CPU", _DECORATOR, _HELPERS, chosen_context(parts), step)
+        names = module_context(
+            parts, "Numba, CPU", "numba", _DECORATOR, _HELPERS, chosen_context(parts), step
+        )
         return finished(template.render(names | {"helpers": _with_dependencies(names["helpers"])}))
 
 

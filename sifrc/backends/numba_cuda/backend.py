@@ -41,7 +41,7 @@ class CudaBackend:
         parts = CudaParts(module)
         chosen = chosen_context(parts, CudaPrinter)
         step = step_context(CudaLoop(parts)) if parts.has_step else {}
-        names = module_context(parts, "Numba, CUDA", _DECORATOR, HELPERS, chosen, step)
+        names = module_context(parts, "Numba, CUDA", "cuda", _DECORATOR, HELPERS, chosen, step)
         systems = bool(names["helpers"] & SOLVERS)
         own = {
             "block": module.options.get("block", 128),

@@ -33,7 +33,7 @@ class CudaParts(Parts):
         layout = self.layouts[function.batched]
         groups = tuple(layout.used(function))
         name = private_name(function)
-        names = Names(self.real, taken_names(self.program, groups) | {"cuda", "entry"})
+        names = Names(self.real, taken_names(self.program, groups) | {"cuda", "entry"}, "cuda")
         numbers = frozenset({"k", *(group.name for group in groups if is_scalar(group.family))})
         unnamed = len(self.program.guards) + 1
         launches = Launches(name, numbers)

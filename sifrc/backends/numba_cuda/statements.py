@@ -86,7 +86,7 @@ class Writer:
         arguments = [*(self.block.array(load) for load in loads), f'"{text}"']
         if statement.scale != 1:
             texts = {name: self.block.entry(load) for name, load in statement.loads}
-            code = print_code(statement.scale, "numba", names=texts, real=self.names.real)
+            code = print_code(statement.scale, "cuda", names=texts, real=self.names.real)
             arguments.append(code.text)
         return laid_out(f"_contract({', '.join(arguments)})", 0)
 
@@ -173,7 +173,7 @@ class Writer:
 
     def _fresh(self) -> Names:
         """Names of one kernel."""
-        return Names(self.names.real, set(self.names.taken))
+        return Names(self.names.real, set(self.names.taken), "cuda")
 
     def _launch(
         self, labels: Sequence[str], ranges: Mapping[str, str], body: list[str], targets: Sequence[Load]
