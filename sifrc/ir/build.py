@@ -20,7 +20,7 @@ from sifrc.ir.axes import Axis
 from sifrc.ir.nodes import Add, AxisError, Delta, Einsum, Expr, Input, Map, Operand, Role
 from sifrc.ir.ordering import Product, canonical_order, contracted_names, numbered
 from sifrc.scalar.branches import substituted
-from sifrc.scalar.function import ScalarFunction
+from sifrc.scalar.function import ScalarFunction, check_real
 
 __all__ = [
     "add",
@@ -150,11 +150,18 @@ def mapped(
     """An elementwise function in normal form.
 
     One that is a constant becomes that constant, a derivative that is the function itself (exp) the function.
+
+    Raises:
+        ModelError: it is not a real number for any value of its arguments, as t/(y − y).
     """
     value = function.value_form(orders)
     numbers = [number_of(operand) for operand, _ in operands]
-    if not value.is_number and None not in numbers:
-        value = substituted(value, dict(zip(function.argument_symbols, numbers, strict=True)))
+    if not value.is_number and any(number is not None for number in numbers):
+        arguments = zip(function.argument_symbols, numbers, strict=True)
+        known = {symbol: number for symbol, number in arguments if number is not None}
+        # Where only some are known, the others stay: t/u is no number at u = 0, whatever t is.
+        at = check_real(substituted(value, known))
+        value = at if len(known) == len(numbers) else value
     if value.is_number:
         return constant(value, out)
     if any(orders) and function.derivative(orders) == function.derivative((0,) * len(orders)):

@@ -12,7 +12,7 @@ from cases import CASES
 from torch.nn import functional as F
 
 from sifrc.derive.derived import Derived
-from sifrc.errors import VerificationError
+from sifrc.errors import ModelError, VerificationError
 from sifrc.ir.arithmetic import MPMATH
 from sifrc.model import build_model
 from sifrc.spec import build_spec
@@ -151,6 +151,14 @@ def test_a_loss_is_no_number_where_a_part_that_cancels_is_none() -> None:
     expected = float(((output + 10.0 - target) ** 2).sum())
     found = SampleSystems(Derived(model), inside, *point.sample()).objective()
     assert float(found) == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.parametrize("text", ["sum(1/(y - y))", "dot(t/(y - y), t)", "sum(log(t + y)*y/(t - t))"])
+def test_a_loss_that_is_a_number_nowhere_is_refused(text: str) -> None:
+    """Whatever stands above what cancels."""
+    spec = build_spec(small("tanh", {"expression": text}))
+    with pytest.raises(ModelError, match="not a finite real number"):
+        build_model(spec)
 
 
 def test_an_activation_is_short_for_a_layer_after_it() -> None:
