@@ -13,9 +13,9 @@ Cost:
     objective_and_gradient: 7.7 k a sample of the batch
     hessian_vector_product: 13.1 k a sample of the batch + 480 a call, of which 9.09 k a sample of the batch + 480 a call after linearize
     gauss_newton_vector_product: 11.7 k a sample of the batch, of which 8.13 k a sample of the batch after linearize
-    newton_direction: 7.85 k a call
-    step on one sample: 7.92 k a call
-    step on a batch: 7.98 k a sample of the batch + 3.55 k a call
+    newton_direction: 7.86 k a call
+    step on one sample: 7.93 k a call
+    step on a batch: 7.99 k a sample of the batch + 3.55 k a call
 
 Conditions:
     - F'(a[k]) has no zero entry, k = 1: proved
@@ -200,7 +200,9 @@ _WORK: dict[str, Shapes] = {
     "weight_factor": _SHAPES7,
     "bias_factor": _SHAPES7,
     "stretch_part1": _SHAPES6,
-    "stretch_part4": {2: (None, 10, 10)},
+    "stretch_part5": {2: (None, 10, 10)},
+    "stretch_part4": _SHAPES2,
+    "stretch_part6": _SHAPES6,
     "stretch_part3": _SHAPES2,
     "stretch_part2": _SHAPES6,
     "weights_part2": {1: (None, 48), 2: (None, 48)},
@@ -228,14 +230,18 @@ _WORK_ONE: dict[str, Shapes] = {
     "newton_biases_part1_one": _SHAPES9,
     "newton_biases_part1_one_scalar": (2,),
     "newton_biases": _SHAPES5,
-    "newton_biases_part2_one": _SHAPES10,
-    "newton_biases_part3_one": (3,),
+    "newton_biases_part3_one": _SHAPES10,
+    "newton_biases_part2_one": _SHAPES9,
+    "newton_biases_part4_one": (3,),
+    "newton_biases_part5_one": (3,),
     "stretch": (3,),
     "weight_factor_part1_one": (3,),
     "weight_factor": (3,),
     "bias_factor": (3,),
     "stretch_part1_one": (3,),
-    "stretch_part4_one": _SHAPES10,
+    "stretch_part5_one": _SHAPES10,
+    "stretch_part4_one": _SHAPES9,
+    "stretch_part6_one": (3,),
     "stretch_part3_one": _SHAPES9,
     "stretch_part2_one": (3,),
 }
@@ -976,7 +982,9 @@ def _direction(
     weight_factor,
     bias_factor,
     stretch_part1,
+    stretch_part5,
     stretch_part4,
+    stretch_part6,
     stretch_part3,
     stretch_part2,
 ):
@@ -1025,37 +1033,52 @@ def _direction(
         for i in range(x_1.shape[1]):
             total2 += x_1[p, i] * x_1[p, i]
         stretch_part1_2[p] = total2
-    softmax_2, stretch_part4_2 = softmax[2], stretch_part4[2]
-    for p in range(len(stretch_part4_2)):
-        for i in range(stretch_part4_2.shape[1]):
+    softmax_2, stretch_part5_2 = softmax[2], stretch_part5[2]
+    for p in range(len(stretch_part5_2)):
+        for i in range(stretch_part5_2.shape[1]):
             softmax_2_p_i = softmax_2[p, i]
-            for j in range(stretch_part4_2.shape[2]):
-                stretch_part4_2[p, i, j] = -_delta(i, j) * softmax_2_p_i + softmax_2_p_i * softmax_2[p, j]
-    b_2, stretch_part3_2 = b[2], stretch_part3[2]
-    for p in range(len(stretch_part4_2)):
-        _solve_vector(stretch_part4_2[p], b_2[p], stretch_part3_2[p])
+            for j in range(stretch_part5_2.shape[2]):
+                stretch_part5_2[p, i, j] = -_delta(i, j) * softmax_2_p_i + softmax_2_p_i * softmax_2[p, j]
+    b_2, stretch_part4_2 = b[2], stretch_part4[2]
+    for p in range(len(stretch_part5_2)):
+        _solve_vector(stretch_part5_2[p], b_2[p], stretch_part4_2[p])
+    stretch_part6_2 = stretch_part6[2]
+    for p in range(len(stretch_part6_2)):
+        total3 = np.float32(0.0)
+        for i in range(stretch_part4_2.shape[1]):
+            total3 += stretch_part4_2[p, i]
+        stretch_part6_2[p] = total3
+    stretch_part3_2 = stretch_part3[2]
+    for p in range(len(stretch_part3_2)):
+        stretch_part6_2_p = stretch_part6_2[p]
+        for i in range(stretch_part3_2.shape[1]):
+            stretch_part3_2[p, i] = -np.float32(0.1) * stretch_part6_2_p + stretch_part4_2[p, i]
     stretch_part2_2 = stretch_part2[2]
     for p in range(len(stretch_part2_2)):
-        total3 = np.float32(0.0)
+        total4 = np.float32(0.0)
         for i in range(b_2.shape[1]):
-            total3 += b_2[p, i] * stretch_part3_2[p, i]
-        stretch_part2_2[p] = total3
+            total4 += b_2[p, i] * stretch_part3_2[p, i]
+        stretch_part2_2[p] = total4
     stretch_2 = stretch[2]
     regularization_1 = REGULARIZATION[1]
     for p in range(len(stretch_2)):
         stretch_2[p] = regularization_1 * stretch_part1_2[p] + abs(stretch_part2_2[p])
     weight_factor_part1_2 = weight_factor_part1[2]
     for p in range(len(weight_factor_part1_2)):
-        total4 = np.float32(0.0)
+        total5 = np.float32(0.0)
         for i in range(b_2.shape[1]):
-            total4 += b_2[p, i] * b_2[p, i]
-        weight_factor_part1_2[p] = total4
+            total5 += b_2[p, i] * b_2[p, i]
+        weight_factor_part1_2[p] = total5
     weight_factor_2, bias_factor_2 = weight_factor[2], bias_factor[2]
     factor1 = np.float32(1.0) / REGULARIZATION[1]
     for p in range(len(weight_factor_2)):
         weight_factor_2[p] = np.float32(1.0) / (damping + factor1 * weight_factor_part1_2[p])
         bias_factor_2[p] = np.float32(1.0) / (damping + weight_factor_part1_2[p] / stretch_2[p])
     if not _all_finite(stretch_part1[2]):
+        return 6
+    if not _all_finite(stretch_part4[2]):
+        return 6
+    if not _all_finite(stretch_part6[2]):
         return 6
     if not _all_finite(stretch_part3[2]):
         return 6
@@ -1200,8 +1223,10 @@ def _newton_one(
     newton_biases_part1_one,
     newton_biases_part1_one_scalar,
     newton_biases,
-    newton_biases_part2_one,
     newton_biases_part3_one,
+    newton_biases_part2_one,
+    newton_biases_part4_one,
+    newton_biases_part5_one,
 ):
     """Newton direction of one sample.
 
@@ -1248,21 +1273,30 @@ def _newton_one(
         factor3 = b_2[i] * factor4
         for j in range(newton_weights_2.shape[1]):
             newton_weights_2[i, j] = factor3 * x_1[j]
-    softmax_2, newton_biases_part2_one_2 = softmax[2], newton_biases_part2_one[2]
-    for i in range(len(newton_biases_part2_one_2)):
+    softmax_2, newton_biases_part3_one_2 = softmax[2], newton_biases_part3_one[2]
+    for i in range(len(newton_biases_part3_one_2)):
         softmax_2_i = softmax_2[i]
-        for j in range(newton_biases_part2_one_2.shape[1]):
-            newton_biases_part2_one_2[i, j] = -_delta(i, j) * softmax_2_i + softmax_2_i * softmax_2[j]
-    newton_biases_part1_one_2 = newton_biases_part1_one[2]
-    solved = _solve_vector(newton_biases_part2_one_2, b_2, newton_biases_part1_one_2)
+        for j in range(newton_biases_part3_one_2.shape[1]):
+            newton_biases_part3_one_2[i, j] = -_delta(i, j) * softmax_2_i + softmax_2_i * softmax_2[j]
+    newton_biases_part2_one_2 = newton_biases_part2_one[2]
+    solved = _solve_vector(newton_biases_part3_one_2, b_2, newton_biases_part2_one_2)
     if not solved:
         return 21
     total3 = np.float32(0.0)
+    for i in range(len(newton_biases_part2_one_2)):
+        total3 += newton_biases_part2_one_2[i]
+    newton_biases_part4_one[2] = total3
+    newton_biases_part1_one_2 = newton_biases_part1_one[2]
+    newton_biases_part4_one_2 = newton_biases_part4_one[2]
+    for i in range(len(newton_biases_part1_one_2)):
+        term19_0 = -np.float32(0.1) * newton_biases_part4_one_2
+        newton_biases_part1_one_2[i] = term19_0 + newton_biases_part2_one_2[i]
+    total4 = np.float32(0.0)
     for i in range(len(x_1)):
-        total3 += x_1[i] * x_1[i]
-    newton_biases_part3_one[2] = total3
+        total4 += x_1[i] * x_1[i]
+    newton_biases_part5_one[2] = total4
     newton_biases_2 = newton_biases[2]
-    factor5 = newton_biases_part3_one[2] * REGULARIZATION[1] / newton_weights_part1_one[2]
+    factor5 = newton_biases_part5_one[2] * REGULARIZATION[1] / newton_weights_part1_one[2]
     for i in range(len(newton_biases_2)):
         newton_biases_2[i] = b_2[i] * factor5 + newton_biases_part1_one_2[i]
     if not _all_finite(newton_weights[2]):
@@ -1284,7 +1318,9 @@ def _direction_one(
     weight_factor,
     bias_factor,
     stretch_part1_one,
+    stretch_part5_one,
     stretch_part4_one,
+    stretch_part6_one,
     stretch_part3_one,
     stretch_part2_one,
 ):
@@ -1326,25 +1362,37 @@ def _direction_one(
     for i in range(len(x_1)):
         total2 += x_1[i] * x_1[i]
     stretch_part1_one[2] = total2
-    softmax_2, stretch_part4_one_2 = softmax[2], stretch_part4_one[2]
-    for i in range(len(stretch_part4_one_2)):
+    softmax_2, stretch_part5_one_2 = softmax[2], stretch_part5_one[2]
+    for i in range(len(stretch_part5_one_2)):
         softmax_2_i = softmax_2[i]
-        for j in range(stretch_part4_one_2.shape[1]):
-            stretch_part4_one_2[i, j] = -_delta(i, j) * softmax_2_i + softmax_2_i * softmax_2[j]
-    b_2, stretch_part3_one_2 = b[2], stretch_part3_one[2]
-    _solve_vector(stretch_part4_one_2, b_2, stretch_part3_one_2)
+        for j in range(stretch_part5_one_2.shape[1]):
+            stretch_part5_one_2[i, j] = -_delta(i, j) * softmax_2_i + softmax_2_i * softmax_2[j]
+    b_2, stretch_part4_one_2 = b[2], stretch_part4_one[2]
+    _solve_vector(stretch_part5_one_2, b_2, stretch_part4_one_2)
     total3 = np.float32(0.0)
-    for i in range(len(b_2)):
-        total3 += b_2[i] * stretch_part3_one_2[i]
-    stretch_part2_one[2] = total3
-    stretch[2] = REGULARIZATION[1] * stretch_part1_one[2] + abs(stretch_part2_one[2])
+    for i in range(len(stretch_part4_one_2)):
+        total3 += stretch_part4_one_2[i]
+    stretch_part6_one[2] = total3
+    stretch_part3_one_2 = stretch_part3_one[2]
+    stretch_part6_one_2 = stretch_part6_one[2]
+    for i in range(len(stretch_part3_one_2)):
+        stretch_part3_one_2[i] = -np.float32(0.1) * stretch_part6_one_2 + stretch_part4_one_2[i]
     total4 = np.float32(0.0)
     for i in range(len(b_2)):
-        total4 += b_2[i] * b_2[i]
-    weight_factor_part1_one[2] = total4
+        total4 += b_2[i] * stretch_part3_one_2[i]
+    stretch_part2_one[2] = total4
+    stretch[2] = REGULARIZATION[1] * stretch_part1_one[2] + abs(stretch_part2_one[2])
+    total5 = np.float32(0.0)
+    for i in range(len(b_2)):
+        total5 += b_2[i] * b_2[i]
+    weight_factor_part1_one[2] = total5
     weight_factor[2] = np.float32(1.0) / (damping + weight_factor_part1_one[2] / REGULARIZATION[1])
     bias_factor[2] = np.float32(1.0) / (damping + weight_factor_part1_one[2] / stretch[2])
     if not np.isfinite(stretch_part1_one[2]):
+        return 6
+    if not _all_finite(stretch_part4_one[2]):
+        return 6
+    if not np.isfinite(stretch_part6_one[2]):
         return 6
     if not _all_finite(stretch_part3_one[2]):
         return 6
@@ -1576,8 +1624,10 @@ def newton_direction(params: Parameters, input: Array, target: int) -> dict[str,
         work.newton_biases_part1_one,
         work.newton_biases_part1_one_scalar,
         work.newton_biases,
-        work.newton_biases_part2_one,
         work.newton_biases_part3_one,
+        work.newton_biases_part2_one,
+        work.newton_biases_part4_one,
+        work.newton_biases_part5_one,
     )
     _refuse(code)
     return _named(work.newton_weights, work.newton_biases)
@@ -1732,7 +1782,9 @@ def _epoch(
     weight_factor,
     bias_factor,
     stretch_part1,
+    stretch_part5,
     stretch_part4,
+    stretch_part6,
     stretch_part3,
     stretch_part2,
     lr,
@@ -1773,7 +1825,9 @@ def _epoch(
             weight_factor,
             bias_factor,
             stretch_part1,
+            stretch_part5,
             stretch_part4,
+            stretch_part6,
             stretch_part3,
             stretch_part2,
         )
@@ -1825,7 +1879,9 @@ def _epoch_one(
     weight_factor,
     bias_factor,
     stretch_part1_one,
+    stretch_part5_one,
     stretch_part4_one,
+    stretch_part6_one,
     stretch_part3_one,
     stretch_part2_one,
     lr,
@@ -1857,7 +1913,9 @@ def _epoch_one(
             weight_factor,
             bias_factor,
             stretch_part1_one,
+            stretch_part5_one,
             stretch_part4_one,
+            stretch_part6_one,
             stretch_part3_one,
             stretch_part2_one,
         )
@@ -1869,28 +1927,30 @@ def _epoch_one(
 
 
 _PLACES: Places = {
-    "x": {0: (0, 0, 35), 1: (2, 1, 40), 2: (3, 2, 9)},
-    "a": {1: (1, 0, 37)},
-    "y": {1: (1, 0, 37)},
-    "weights_part2": {2: (2, 1, 40), 1: (23, 34, 35)},
+    "x": {0: (0, 0, 39), 1: (2, 1, 44), 2: (3, 2, 9)},
+    "a": {1: (1, 0, 41)},
+    "y": {1: (1, 0, 41)},
+    "weights_part2": {2: (2, 1, 44), 1: (25, 38, 39)},
     "loss_part1": (4, 4, 5),
-    "targets": (5, 0, 42),
-    "b": {2: (5, 0, 42), 1: (10, 11, 12)},
-    "loss": (6, 5, 44),
-    "objective": (6, 5, 44),
+    "targets": (5, 0, 46),
+    "b": {2: (5, 0, 46), 1: (10, 11, 12)},
+    "loss": (6, 5, 48),
+    "objective": (6, 5, 48),
     "penalty": {1: (7, 6, 7)},
     "softmax_part1": {2: (8, 9, 10)},
     "softmax": {2: (9, 0, 21)},
-    "stretch": {1: (11, 13, 16), 2: (19, 24, 30)},
-    "weight_factor_part1": {1: (12, 14, 17), 2: (20, 25, 31)},
-    "weight_factor": {1: (13, 15, 34), 2: (21, 26, 39)},
-    "bias_factor": {1: (14, 15, 37), 2: (22, 26, 42)},
-    "stretch_part1": {2: (15, 20, 27)},
-    "stretch_part4": {2: (16, 21, 22)},
-    "stretch_part3": {2: (17, 22, 28)},
-    "stretch_part2": {2: (18, 23, 29)},
-    "weights_part1": {1: (24, 35, 36), 2: (26, 40, 41)},
-    "biases_part1": {1: (25, 37, 38), 2: (27, 42, 43)},
+    "stretch": {1: (11, 13, 16), 2: (21, 26, 34)},
+    "weight_factor_part1": {1: (12, 14, 17), 2: (22, 27, 35)},
+    "weight_factor": {1: (13, 15, 38), 2: (23, 28, 43)},
+    "bias_factor": {1: (14, 15, 41), 2: (24, 28, 46)},
+    "stretch_part1": {2: (15, 20, 29)},
+    "stretch_part5": {2: (16, 21, 22)},
+    "stretch_part4": {2: (17, 22, 30)},
+    "stretch_part6": {2: (18, 23, 31)},
+    "stretch_part3": {2: (19, 24, 32)},
+    "stretch_part2": {2: (20, 25, 33)},
+    "weights_part1": {1: (26, 39, 40), 2: (28, 44, 45)},
+    "biases_part1": {1: (27, 41, 42), 2: (29, 46, 47)},
 }
 """Memory of a step on a batch, by array and subscript: number of the place, and the first and the last
 statement that touch it."""
@@ -2179,7 +2239,9 @@ def _steps(
             work.weight_factor,
             work.bias_factor,
             work.stretch_part1_one,
+            work.stretch_part5_one,
             work.stretch_part4_one,
+            work.stretch_part6_one,
             work.stretch_part3_one,
             work.stretch_part2_one,
             DTYPE(state.lr),
@@ -2208,7 +2270,9 @@ def _steps(
             work.weight_factor,
             work.bias_factor,
             work.stretch_part1,
+            work.stretch_part5,
             work.stretch_part4,
+            work.stretch_part6,
             work.stretch_part3,
             work.stretch_part2,
             DTYPE(state.lr),

@@ -221,8 +221,10 @@ _WORK_ONE: dict[str, Shapes] = {
     "newton_biases_part1_one": _SHAPES8,
     "newton_biases_part1_one_scalar": (3,),
     "newton_biases": _SHAPES5,
-    "newton_biases_part2_one": {3: (10, 10)},
-    "newton_biases_part3_one": (4,),
+    "newton_biases_part3_one": {3: (10, 10)},
+    "newton_biases_part2_one": _SHAPES8,
+    "newton_biases_part4_one": (4,),
+    "newton_biases_part5_one": (4,),
     "weight_factor_part1_one": (4,),
     "weight_factor": (4,),
     "bias_factor": (4,),
@@ -1143,8 +1145,10 @@ def _newton_one(
     newton_biases_part1_one,
     newton_biases_part1_one_scalar,
     newton_biases,
-    newton_biases_part2_one,
     newton_biases_part3_one,
+    newton_biases_part2_one,
+    newton_biases_part4_one,
+    newton_biases_part5_one,
 ):
     """Newton direction of one sample.
 
@@ -1192,21 +1196,30 @@ def _newton_one(
         factor3 = b_3[i] * factor4
         for j in range(newton_weights_3.shape[1]):
             newton_weights_3[i, j] = factor3 * x_2[j]
-    softmax_3, newton_biases_part2_one_3 = softmax[3], newton_biases_part2_one[3]
-    for i in range(len(newton_biases_part2_one_3)):
+    softmax_3, newton_biases_part3_one_3 = softmax[3], newton_biases_part3_one[3]
+    for i in range(len(newton_biases_part3_one_3)):
         softmax_3_i = softmax_3[i]
-        for j in range(newton_biases_part2_one_3.shape[1]):
-            newton_biases_part2_one_3[i, j] = -_delta(i, j) * softmax_3_i + softmax_3_i * softmax_3[j]
-    newton_biases_part1_one_3 = newton_biases_part1_one[3]
-    solved = _solve_vector(newton_biases_part2_one_3, b_3, newton_biases_part1_one_3)
+        for j in range(newton_biases_part3_one_3.shape[1]):
+            newton_biases_part3_one_3[i, j] = -_delta(i, j) * softmax_3_i + softmax_3_i * softmax_3[j]
+    newton_biases_part2_one_3 = newton_biases_part2_one[3]
+    solved = _solve_vector(newton_biases_part3_one_3, b_3, newton_biases_part2_one_3)
     if not solved:
         return 24
     total3 = np.float32(0.0)
+    for i in range(len(newton_biases_part2_one_3)):
+        total3 += newton_biases_part2_one_3[i]
+    newton_biases_part4_one[3] = total3
+    newton_biases_part1_one_3 = newton_biases_part1_one[3]
+    newton_biases_part4_one_3 = newton_biases_part4_one[3]
+    for i in range(len(newton_biases_part1_one_3)):
+        term19_0 = -np.float32(0.1) * newton_biases_part4_one_3
+        newton_biases_part1_one_3[i] = term19_0 + newton_biases_part2_one_3[i]
+    total4 = np.float32(0.0)
     for i in range(len(x_2)):
-        total3 += x_2[i] * x_2[i]
-    newton_biases_part3_one[3] = total3
+        total4 += x_2[i] * x_2[i]
+    newton_biases_part5_one[3] = total4
     newton_biases_3 = newton_biases[3]
-    factor5 = newton_biases_part3_one[3] * REGULARIZATION[2] / newton_weights_part1_one[3]
+    factor5 = newton_biases_part5_one[3] * REGULARIZATION[2] / newton_weights_part1_one[3]
     for i in range(len(newton_biases_3)):
         newton_biases_3[i] = b_3[i] * factor5 + newton_biases_part1_one_3[i]
     if not _all_finite(newton_weights[3]):
@@ -1432,8 +1445,10 @@ def newton_direction(params: Parameters, input: Array, target: int) -> dict[str,
         work.newton_biases_part1_one,
         work.newton_biases_part1_one_scalar,
         work.newton_biases,
-        work.newton_biases_part2_one,
         work.newton_biases_part3_one,
+        work.newton_biases_part2_one,
+        work.newton_biases_part4_one,
+        work.newton_biases_part5_one,
     )
     _refuse(code)
     return _named(work.newton_weights, work.newton_biases)

@@ -641,11 +641,13 @@ def _newton(y: Tensors, x: Tensors, b: Tensors, softmax: Tensors, checks: Checks
         checks.append((k + 17, torch.isfinite(newton_biases[k]).all()))
     newton_weights_part1_one = torch.dot(b[3], b[3])
     newton_weights[3] = -b[3][:, None] * (REGULARIZATION[2] / newton_weights_part1_one) * x[2]
-    newton_biases_part2_one = -identity10 * softmax[3][:, None] + softmax[3][:, None] * softmax[3]
-    newton_biases_part1_one, solved = _solve_vector(newton_biases_part2_one, b[3])
+    newton_biases_part3_one = -identity10 * softmax[3][:, None] + softmax[3][:, None] * softmax[3]
+    newton_biases_part2_one, solved = _solve_vector(newton_biases_part3_one, b[3])
     checks.append((24, solved))
-    newton_biases_part3_one = torch.dot(x[2], x[2])
-    term0 = b[3] * (newton_biases_part3_one * REGULARIZATION[2] / newton_weights_part1_one)
+    newton_biases_part4_one = newton_biases_part2_one.sum()
+    newton_biases_part1_one = newton_biases_part2_one - 0.1 * newton_biases_part4_one
+    newton_biases_part5_one = torch.dot(x[2], x[2])
+    term0 = b[3] * (newton_biases_part5_one * REGULARIZATION[2] / newton_weights_part1_one)
     newton_biases[3] = term0 + newton_biases_part1_one
     checks.append((16, _all_finite(newton_weights[3])))
     checks.append((20, torch.isfinite(newton_biases[3]).all()))

@@ -134,7 +134,7 @@ def _(node: Solve, tangent: Tangents) -> Expr | None:
         terms.append(move_rhs)
     if move_matrix is not None:
         terms.append(negative(einsum([(move_matrix, node.matrix.axes), (node, node.axes)], node.rhs.axes)))
-    return Solve(node.matrix, total(terms, node.rhs.axes)) if terms else None
+    return Solve(node.matrix, total(terms, node.rhs.axes), centred=node.centred) if terms else None
 
 
 @forward_rule.register

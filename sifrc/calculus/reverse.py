@@ -150,7 +150,7 @@ def _(node: Solve, cotangent: Expr, depends: Depends, send: Send) -> None:
     """With w = A⁻ᵀ ū: r̄ = w, Ā = −w uᵀ, A symmetric."""
     *batch, _, column = node.matrix.axes
     right = node.rhs.axes
-    dual = rename(Solve(node.matrix, rename(cotangent, right)), right)
+    dual = rename(Solve(node.matrix, rename(cotangent, right), centred=node.centred), right)
     if depends(node.rhs):
         send(node.rhs, dual)
     if depends(node.matrix):

@@ -25,6 +25,7 @@ from sifrc.ir.build import (
     zero,
 )
 from sifrc.ir.normal import Relation, expand, operands_of, relation, terms_of
+from sifrc.ir.nullspace import sums_to_zero
 from sifrc.ir.traverse import inputs_of
 from sifrc.scalar.function import RECIPROCAL
 
@@ -179,7 +180,7 @@ def solve_linear(
     matrix = jacobian(full, symbol)
     if diagonal_of(matrix, (axis,), (other,)) is None:
         rest = _without(full, matrix, symbol, other)
-        value = rename(Solve(matrix, negative(rest)), (axis,))
+        value = rename(Solve(matrix, negative(rest), centred=sums_to_zero(matrix)), (axis,))
         applied = total([_applied(matrix, value, other), rest], (axis,))
         found = [term for _, term in terms_of(expand(applied)) if contains(term, _solution(value))]
         # The longest product, and a sum rather than an entry: replacing a shorter one, or the entry, can

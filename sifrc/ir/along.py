@@ -6,7 +6,7 @@ Batches are made so (the axis of the samples), and scores for every class.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 
 from sifrc.ir.axes import Axis
@@ -119,7 +119,7 @@ def _(node: Solve, new: Lifted) -> Expr:
     matrix, rhs = new(node.matrix), new(node.rhs)
     if new.depends(matrix) or new.depends(rhs):
         matrix, rhs = new.first(matrix, node.matrix.axes), new.first(rhs, node.rhs.axes)
-    return Solve(matrix, rhs, node.checked, node.definite)
+    return replace(node, matrix=matrix, rhs=rhs)
 
 
 @_rule.register

@@ -18,13 +18,15 @@ class Solve(Compound):
     the result over (…, i') or (…, i', j), with the same leading axes. Condition, where ``checked``:
     the right sides lie in the range of the matrix; otherwise only their part in the range counts. A
     ``definite`` matrix is positive definite, and a Cholesky factor does; where it is not, the solution is
-    not a number.
+    not a number. The rows of a ``centred`` one are known to sum to zero, and the entries of the solution do:
+    along (1, …, 1) the last bits of the matrix would decide what is found.
     """
 
     matrix: Expr
     rhs: Expr
     checked: bool = True
     definite: bool = False
+    centred: bool = False
 
     def __post_init__(self) -> None:
         *batch, row, column = self.matrix.axes

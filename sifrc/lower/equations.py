@@ -31,6 +31,7 @@ from sifrc.ir import (
 )
 from sifrc.ir.build import apply, einsum, rename, total
 from sifrc.ir.linear import report_symbols
+from sifrc.ir.nullspace import without_mean
 from sifrc.ir.relative import ordered_operands
 from sifrc.lower import statements as st
 from sifrc.lower.arrays import Load
@@ -116,10 +117,17 @@ class Lowering(Entries):
 
     @_write.register
     def _(self, expr: Solve, target: Input) -> bool:
-        solution, matrix, rhs = self._arrays(target, expr, expr.matrix, expr.rhs)
+        found = self._temporary(expr.axes) if expr.centred else target
+        solution, matrix, rhs = self._arrays(found, expr, expr.matrix, expr.rhs)
         self._statements.append(
             st.SolveSystem(solution, matrix, rhs, checked=expr.checked, definite=expr.definite)
         )
+        if found is not target:
+            column = found.axes[len(expr.matrix.axes) - 2]
+            rest = tuple(axis for axis in found.axes if axis != column)
+            sums = self._temporary(rest)
+            self._statements += self._statements_for(sums, einsum([(found, found.axes)], rest))
+            self._statements += self._statements_for(target, without_mean(found, sums, column))
         return True
 
     def _arrays(self, target: Input, expr: Expr, *operands: Expr) -> tuple[Load, ...]:

@@ -11,6 +11,7 @@ from sifrc.errors import MethodError
 from sifrc.ir import Delta, Expr, Input, Role, Solve, Spectral, Sylvester
 from sifrc.ir.build import apply, einsum, hadamard, inner, negative, ones, rename, subtract, total
 from sifrc.ir.normal import expand
+from sifrc.ir.nullspace import sums_to_zero
 from sifrc.ir.traverse import inputs_of, substitute
 from sifrc.methods.base import (
     Choices,
@@ -124,7 +125,8 @@ def convex_granular(newton: Newton) -> Expr:
     axes = newton.granular.axes
     if len(matrix.axes) == 1:
         return rename(hadamard(apply(RECIPROCAL, apply(ABS, matrix)), rest), axes)
-    return rename(Solve(Spectral(negative(matrix), "absolute"), rest), axes)
+    convex = Spectral(negative(matrix), "absolute")
+    return rename(Solve(convex, rest, centred=sums_to_zero(matrix)), axes)
 
 
 def _randomised(derived: Derived, chosen: Choices) -> StepPlan:

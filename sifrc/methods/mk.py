@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sifrc.derive.derived import Derived
 from sifrc.derive.elimination import solve_shifted_outer
 from sifrc.derive.system import Equation
@@ -90,7 +92,7 @@ def least_norm(expr: Expr) -> Expr:
     """The expression with linear systems solved in the least-squares sense instead of refused."""
 
     def rule(node: Expr) -> Expr | None:
-        return Solve(node.matrix, node.rhs, checked=False) if isinstance(node, Solve) else None
+        return replace(node, checked=False) if isinstance(node, Solve) else None
 
     return rewrite([expr], rule)[0]
 
