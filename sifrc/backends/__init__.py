@@ -32,7 +32,6 @@ GROUP = "sifrc.backends"
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
-        "cuda": "sifrc.backends.numba_cuda:BACKEND",
         "numba": "sifrc.backends.numba_cpu:BACKEND",
         "torch": "sifrc.backends.torch_eager:BACKEND",
     }
