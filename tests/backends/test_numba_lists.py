@@ -16,7 +16,8 @@ import pytest
 from compiling import compile_once
 from numba.typed import List
 
-from sifrc.backends.numba_cpu import BACKEND, parts
+from sifrc.backends.numba_common import parts
+from sifrc.backends.numba_cpu import BACKEND
 from sifrc.cache import module_from_cache
 from sifrc.compiler import Request
 from sifrc.spec import Spec, build_spec

@@ -4,14 +4,10 @@
 
 The folder has ``jobs.json``, a list of names; ``<name>_cpu.py`` and ``<name>_cuda.py`` are compared. What is
 printed, as JSON, is the largest relative error of each call of each module, or the error that it raised.
+Numba's environment says that there is a simulator, and no JIT.
 """
 
 from __future__ import annotations
-
-import os
-
-os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
-os.environ["NUMBA_DISABLE_JIT"] = "1"
 
 import importlib
 import inspect
@@ -24,9 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba.cuda.simulator.kernel import FakeCUDAKernel
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "backends"))
 from operator_calls import Given, arrays_in, calls
 
 BATCH = 5
@@ -52,6 +45,8 @@ def waits(function: Any) -> bool:
 
 def taking_turns() -> None:
     """Make the simulator let a thread go on where nobody waits for it."""
+    from numba.cuda.simulator.kernel import FakeCUDAKernel
+
     run = FakeCUDAKernel.__call__
 
     def call(kernel: Any, *arguments: Any) -> Any:

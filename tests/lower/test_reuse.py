@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from strategies import specs
 
-from sifrc.backends.numba_cpu import storage
+from sifrc.backends.numba_common import storage
 from sifrc.cache import entry_name, module_from_cache
 from sifrc.compiler import Request, compile_spec
 from sifrc.errors import DerivationError
