@@ -70,13 +70,9 @@ def errors(jobs: Mapping[str, tuple[dict[str, Any], Mapping[str, Any]]], folder:
             text = compile_spec(build_spec(data), Request(backend=backend, **asked)).text
             (folder / f"{name}_{place}.py").write_text(text, encoding="utf-8")
     (folder / "jobs.json").write_text(json.dumps(list(jobs)), encoding="utf-8")
-    paths = (str(ROOT / "tests/backends"), os.environ.get("PYTHONPATH", ""))
-    own = {"NUMBA_ENABLE_CUDASIM": "1", "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    env = os.environ | own
-    command = [sys.executable, str(ROOT / "tests/cuda/simulated.py"), str(folder)]
-    ran = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **own}, check=False
-    )
+    env = os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "NUMBA_DISABLE_JIT": "1"}
+    command = [sys.executable, str(ROOT / "tests/backends/cuda_simulated.py"), str(folder)]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
     assert ran.returncode == 0, ran.stderr[-2000:]
     found: dict[str, Any] = json.loads(ran.stdout)
     return found

@@ -1,6 +1,6 @@
 """Runs CUDA modules in Numba's simulator, beside the same modules for the CPU; a process of its own.
 
-    python simulated.py FOLDER
+    python cuda_simulated.py FOLDER
 
 The folder has ``jobs.json``, a list of names; ``<name>_cpu.py`` and ``<name>_cuda.py`` are compared. What is
 printed, as JSON, is the largest relative error of each call of each module, or the error that it raised.
