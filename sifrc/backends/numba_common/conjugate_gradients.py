@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 from sifrc.backends.numba_common.access import Block
 from sifrc.backends.numba_common.nests import Names
@@ -12,48 +13,49 @@ from sifrc.lower.statements import ConjugateGradients, Statement
 __all__ = ["UnknownText", "search_lines"]
 
 
-class UnknownText(Protocol):
-    """Texts of what is done to the arrays of one unknown."""
+@dataclass(frozen=True)
+class UnknownText(ABC):
+    """Texts of what is done to the arrays of one unknown.
 
+    Args:
+        solution, rhs, residual, direction, product: source texts of its arrays, or of its numbers.
+        rank: number of their dimensions.
+    """
+
+    solution: str
+    rhs: str
+    residual: str
+    direction: str
+    product: str
+    rank: int
+
+    @abstractmethod
+    def inner(self, left: str, right: str) -> str:
+        """⟨left, right⟩ in float64: squares of small numbers are smaller."""
+
+    @abstractmethod
     def begun(self, scale: str) -> list[str]:
         """Solution zero, residual and direction the right side divided by a number."""
-        ...
 
-    def squares(self) -> str:
-        """⟨residual, residual⟩ in float64: squares of small numbers are smaller."""
-        ...
-
-    def pairs(self) -> str:
-        """⟨direction, product⟩."""
-        ...
-
-    def lengths(self) -> str:
-        """⟨direction, direction⟩."""
-        ...
-
-    def reaches(self) -> str:
-        """⟨product, product⟩."""
-        ...
-
+    @abstractmethod
     def largest(self) -> str:
         """Largest magnitude of the right side."""
-        ...
 
     def terms(self) -> str:
         """Sum of the sizes of the axes."""
-        ...
+        return " + ".join(f"{self.rhs}.shape[{n}]" for n in range(self.rank)) or "1"
 
+    @abstractmethod
     def moved(self, rate: str) -> list[str]:
         """solution += rate · direction, residual −= rate · product."""
-        ...
 
+    @abstractmethod
     def turned(self, rate: str) -> str:
         """direction = residual + rate · direction."""
-        ...
 
+    @abstractmethod
     def scaled(self, factor: str) -> str:
         """The solution times a number, in place."""
-        ...
 
 
 def search_lines(
@@ -89,10 +91,10 @@ def search_lines(
         f"{scale} = {below}({largest})",
     ]
     lines += [line for p in parts for line in p.begun(scale)]
-    squares = " + ".join(p.squares() for p in parts)
-    pairs = " + ".join(p.pairs() for p in parts)
-    lengths = " + ".join(p.lengths() for p in parts)
-    reaches = " + ".join(p.reaches() for p in parts)
+    squares = " + ".join(p.inner(p.residual, p.residual) for p in parts)
+    pairs = " + ".join(p.inner(p.direction, p.product) for p in parts)
+    lengths = " + ".join(p.inner(p.direction, p.direction) for p in parts)
+    reaches = " + ".join(p.inner(p.product, p.product) for p in parts)
     terms = " + ".join(p.terms() for p in parts)
     names.helpers.add(below)
     lines += [

@@ -20,17 +20,7 @@ _SHAPES_HELPERS = frozenset({"_as_matrix", "_entries"})
 _REDUCTIONS = frozenset({"_log_softmax", "_log_sum_exp", "_magnitude", "_maximum"})
 _SOLVERS = frozenset(
     {"_solve_vector", "_solve_matrix", "_solve_sylvester", "_solve_kronecker", "_solve_definite"}
-    | {
-        "_solve",
-        "_function_of",
-        "_solve_cubic",
-        "_positive_part",
-        "_absolute_value",
-        "_definite",
-        "_inner",
-        "_add",
-        "_turn",
-    }
+    | {"_solve_cubic", "_positive_part", "_absolute_value", "_definite", "_inner", "_add", "_turn"}
 )
 _HELPERS = _SHAPES_HELPERS | _REDUCTIONS | _SOLVERS | {"_scale", "_all_finite", "_delta"}
 

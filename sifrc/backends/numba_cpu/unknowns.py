@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sifrc.backends.numba_common.access import Block
+from sifrc.backends.numba_common.conjugate_gradients import UnknownText
 from sifrc.lower.statements import Unknown
 
 __all__ = ["CpuUnknown", "unknown_text"]
@@ -19,15 +20,9 @@ def unknown_text(block: Block, unknown: Unknown, real: str) -> CpuUnknown:
 
 
 @dataclass(frozen=True)
-class CpuUnknown:
+class CpuUnknown(UnknownText):
     """Names of its arrays or numbers, and how many dimensions they have."""
 
-    solution: str
-    rhs: str
-    residual: str
-    direction: str
-    product: str
-    rank: int
     real: str
 
     @property
@@ -43,29 +38,13 @@ class CpuUnknown:
             self._set(self.direction, self.residual),
         ]
 
-    def squares(self) -> str:
-        """⟨residual, residual⟩ in float64."""
-        return self._inner(self.residual, self.residual)
-
-    def pairs(self) -> str:
-        """⟨direction, product⟩."""
-        return self._inner(self.direction, self.product)
-
-    def lengths(self) -> str:
-        """⟨direction, direction⟩."""
-        return self._inner(self.direction, self.direction)
-
-    def reaches(self) -> str:
-        """⟨product, product⟩."""
-        return self._inner(self.product, self.product)
+    def inner(self, left: str, right: str) -> str:
+        """Of arrays, or of numbers."""
+        return f"_inner({left}, {right})" if self.is_array else f"np.float64({left}) * np.float64({right})"
 
     def largest(self) -> str:
         """Largest magnitude of the right side."""
         return f"_magnitude(_entries({self.rhs}))" if self.is_array else f"abs({self.rhs})"
-
-    def terms(self) -> str:
-        """Sum of the sizes of the axes."""
-        return " + ".join(f"{self.rhs}.shape[{n}]" for n in range(self.rank)) or "1"
 
     def moved(self, rate: str) -> list[str]:
         """solution += rate · direction, residual −= rate · product."""
@@ -86,9 +65,6 @@ class CpuUnknown:
 
     def _set(self, target: str, value: str) -> str:
         return f"{target}[:] = {value}" if self.is_array else f"{target} = {value}"
-
-    def _inner(self, left: str, right: str) -> str:
-        return f"_inner({left}, {right})" if self.is_array else f"np.float64({left}) * np.float64({right})"
 
     def _move(self, target: str, rate: str, along: str) -> str:
         return f"_add({target}, {rate}, {along})" if self.is_array else f"{target} += {rate} * {along}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sifrc.backends.numba_common.access import Block
+from sifrc.backends.numba_common.conjugate_gradients import UnknownText
 from sifrc.lower.arrays import Load
 from sifrc.lower.statements import Unknown
 
@@ -27,15 +28,8 @@ def unknown_text(block: Block, unknown: Unknown) -> CudaUnknown:
 
 
 @dataclass(frozen=True)
-class CudaUnknown:
+class CudaUnknown(UnknownText):
     """Texts of its arrays, and how many dimensions they have."""
-
-    solution: str
-    rhs: str
-    residual: str
-    direction: str
-    product: str
-    rank: int
 
     def begun(self, scale: str) -> list[str]:
         """Solution zero, residual and direction the right side divided by a number."""
@@ -45,29 +39,13 @@ class CudaUnknown:
             f"_combine({self.direction}, 0.0, {self.residual}, 1.0)",
         ]
 
-    def squares(self) -> str:
-        """⟨residual, residual⟩ in float64."""
-        return f"_inner({self.residual}, {self.residual})"
-
-    def pairs(self) -> str:
-        """⟨direction, product⟩."""
-        return f"_inner({self.direction}, {self.product})"
-
-    def lengths(self) -> str:
-        """⟨direction, direction⟩."""
-        return f"_inner({self.direction}, {self.direction})"
-
-    def reaches(self) -> str:
-        """⟨product, product⟩."""
-        return f"_inner({self.product}, {self.product})"
+    def inner(self, left: str, right: str) -> str:
+        """Read from the device."""
+        return f"_inner({left}, {right})"
 
     def largest(self) -> str:
         """Largest magnitude of the right side."""
         return f"_largest_of({self.rhs})"
-
-    def terms(self) -> str:
-        """Sum of the sizes of the axes."""
-        return " + ".join(f"{self.rhs}.shape[{n}]" for n in range(self.rank))
 
     def moved(self, rate: str) -> list[str]:
         """solution += rate · direction, residual −= rate · product."""
