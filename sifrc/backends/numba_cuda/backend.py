@@ -5,10 +5,12 @@ from __future__ import annotations
 from sifrc.backends.base import ModuleSource, Option
 from sifrc.backends.numba_common.chosen import chosen_context
 from sifrc.backends.numba_common.context import module_context
+from sifrc.backends.numba_common.nests import indented
 from sifrc.backends.numba_common.step import step_context
 from sifrc.backends.numba_cuda.chosen import CudaPrinter
 from sifrc.backends.numba_cuda.functions import CudaParts
 from sifrc.backends.numba_cuda.loop import CudaLoop
+from sifrc.backends.numba_cuda.online import online_context
 from sifrc.backends.numba_cuda.statements import HELPERS, SOLVERS
 from sifrc.backends.text import environment, finished, template_folder
 from sifrc.errors import BackendError
@@ -42,16 +44,42 @@ class CudaBackend:
         chosen = chosen_context(parts, CudaPrinter)
         step = step_context(CudaLoop(parts)) if parts.has_step else {}
         names = module_context(parts, "Numba, CUDA", "cuda", _DECORATOR, HELPERS, chosen, step)
+        online = online_context(parts) if parts.has_step else {}
+        names["helpers"] |= online.get("online_helpers", set())
         systems = bool(names["helpers"] & SOLVERS)
         own = {
             "block": module.options.get("block", 128),
             "tile": _TILE,
             "systems": systems,
+            "launches": _plan(parts),
             "places": "",
             "other_places": "",
         }
+        if online:
+            step["runs"]["single"] = _online_first(step["runs"]["single"], parts)
         template = environment(template_folder("cuda")).get_template("module.py.jinja")
-        return finished(template.render(names | own))
+        return finished(template.render(names | own | online))
+
+
+def _online_first(lines: list[str], parts: CudaParts) -> list[str]:
+    """Steps of single samples: in one launch, or else by a launch for each kernel."""
+    biases = "biases, " if parts.has_biases else ""
+    return [
+        f"        result = _online(weights, {biases}state, samples, labels, order)",
+        "        if result is None:",
+        *indented(lines, 4),
+    ]
+
+
+def _plan(parts: CudaParts) -> str:
+    """The table of kernels whose blocks take a row each."""
+    size = {"float32": 4, "float64": 8}[parts.module.dtype]
+    kernels = [kernel for own in parts.kernels.values() for kernel in own if kernel.rows]
+    rows = [
+        f'    "{kernel.name}": Launch("row", {kernel.threads}, {kernel.scratch * kernel.threads * size}),'
+        for kernel in kernels
+    ]
+    return "\n".join(["LAUNCHES: dict[str, Launch] = {", *rows, "}"])
 
 
 BACKEND = CudaBackend()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 
 from sifrc.backends.layout import call, lines_of
 from sifrc.backends.numba_common.functions import (
@@ -16,17 +17,23 @@ from sifrc.backends.numba_common.functions import (
 from sifrc.backends.numba_common.nests import Names, indented
 from sifrc.backends.numba_common.parts import Parts
 from sifrc.backends.numba_common.storage import is_scalar
-from sifrc.backends.numba_cuda.kernels import DeviceBlock, Launches
+from sifrc.backends.numba_cuda.kernels import DeviceBlock, Kernel, Launches
 from sifrc.backends.numba_cuda.statements import Writer
 from sifrc.lower.program import Function
-from sifrc.lower.statements import Loop
+from sifrc.lower.statements import Loop, Statement
 
 __all__ = ["CudaParts"]
 
 
 @dataclass(frozen=True)
 class CudaParts(Parts):
-    """A module for CUDA taken apart: each private function launches kernels of its own."""
+    """A module for CUDA taken apart: each private function launches kernels of its own.
+
+    Args:
+        kernels: of each function, filled in when it is printed.
+    """
+
+    kernels: dict[str, list[Kernel]] = field(default_factory=dict, compare=False)
 
     def printed(self, function: Function) -> PrivateFunction:
         """The kernels, and the function that launches them."""
@@ -41,19 +48,21 @@ class CudaParts(Parts):
         owners: dict[str, str] = {}
         known: dict[tuple[str, str], str] = {}
         lines: list[str] = []
-        outer = DeviceBlock(layout, None, known, names.taken, host=host, groups=owners)
-        for item in function.body:
-            if isinstance(item, Loop):
-                block = DeviceBlock(layout, item.start, known, names.taken, host=host, groups=owners)
-                bounds = f"{item.start}, {item.stop}" + (f", {item.step}" if item.step != 1 else "")
-                inner = Writer(block, launches, names, unnamed, 8).lines(item.body)
-                lines += [f"for k in range({bounds}):", *indented(inner, 4)]
-            else:
-                lines += Writer(outer, launches, names, unnamed).lines((item,))
+        most = int(self.module.options.get("block", 128))
+        for loop, statements in _stretches(function):
+            start = None if loop is None else loop.start
+            block = DeviceBlock(layout, start, known, names.taken, host=host, groups=owners)
+            indent = 4 if loop is None else 8
+            inner = Writer(block, launches, names, unnamed, most, indent).lines(statements)
+            if loop is not None:
+                bounds = f"{loop.start}, {loop.stop}" + (f", {loop.step}" if loop.step != 1 else "")
+                inner = [f"for k in range({bounds}):", *indented(inner, 4)]
+            lines += inner
         arguments = [group.name for group in groups] + (["checks"] if is_guarded(function) else [])
         head = lines_of(arguments, f"def {name}(", "):", 0)
         own = [*head, f"    {function_text(function)}", *indented(lines or ["pass"], 4)]
-        text = "\n\n\n".join([*(kernel.text for kernel in launches.kernels), "\n".join(own)])
+        self.kernels[name] = list(launches.kernels.values())
+        text = "\n\n\n".join([*(kernel.text for kernel in self.kernels[name]), "\n".join(own)])
         return PrivateFunction(function, name, groups, is_guarded(function), text, frozenset(names.helpers))
 
     def number(self, array: str, total: bool) -> str:
@@ -71,3 +80,12 @@ class CudaParts(Parts):
         """The call; checks are looked at when all has been launched."""
         more = ["work.checks"] if function.guarded else []
         return call([], function.name, [*arguments, *more], indent)
+
+
+def _stretches(function: Function) -> Iterator[tuple[Loop | None, tuple[Statement, ...]]]:
+    """Loops, and the statements between them."""
+    for is_loop, items in groupby(function.body, lambda item: isinstance(item, Loop)):
+        if is_loop:
+            yield from ((item, item.body) for item in items if isinstance(item, Loop))
+        else:
+            yield None, tuple(item for item in items if not isinstance(item, Loop))

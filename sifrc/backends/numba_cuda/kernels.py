@@ -1,6 +1,6 @@
-"""Loop nests as kernels: the outer loops become threads.
+"""Kernels: a thread for each entry, or a block for each row, whose threads divide what is to be done in it.
 
-A kernel goes through its entries with a stride of the whole grid, so that any grid computes all of them.
+A kernel goes through entries or rows with a stride of the whole grid, so that any grid computes all of them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from sifrc.backends.layout import lines_of
 from sifrc.backends.numba_common.access import Block
 from sifrc.backends.numba_common.nests import indented
+from sifrc.backends.numba_cuda.threads import looped
 from sifrc.backends.text import docstring
 from sifrc.lower.arrays import Load
 
@@ -55,17 +56,23 @@ class DeviceBlock(Block):
         return f"{text[4:-1]}.shape[0]" if text.startswith("len(") else text
 
 
-@dataclass(frozen=True)
+@dataclass
 class Kernel:
     """A printed kernel.
 
     Args:
         name: of its function.
         text: source text.
+        rows: whether a block takes a row at a time, or each thread an entry.
+        threads: of a block.
+        scratch: numbers of a thread in shared memory.
     """
 
     name: str
     text: str
+    rows: bool
+    threads: int
+    scratch: int
 
 
 @dataclass
@@ -75,47 +82,59 @@ class Launches:
     Args:
         prefix: of their names.
         numbers: arguments that are numbers, or subscripts of loops.
-        kernels: so far.
+        kernels: so far, by what they read.
     """
 
     prefix: str
     numbers: frozenset[str]
-    kernels: list[Kernel] = field(default_factory=list)
-    _known: dict[str, str] = field(default_factory=dict)
+    kernels: dict[str, Kernel] = field(default_factory=dict)
 
     def launch(
-        self, labels: Sequence[str], ranges: Mapping[str, str], body: list[str], doc: str, block: DeviceBlock
+        self,
+        ranges: Mapping[str, str],
+        body: Sequence[str],
+        doc: str,
+        block: DeviceBlock,
+        threads: int | None = None,
     ) -> list[str]:
         """Add a kernel, and launch it; from column 0.
 
         Args:
-            labels: of its entries, a thread for each.
-            ranges: label -> source text of its extent in the kernel.
-            body: what a thread does for an entry, from column 0.
+            ranges: labels of what is divided, entries to threads or rows to blocks -> source text of the
+                extent in the kernel.
+            body: what a thread does for an entry, or the threads of a block for a row; from column 0.
             doc: one line.
             block: names of the arrays.
+            threads: of the block of a row; None for entries.
         """
-        inner = _distributed(labels, [ranges[label] for label in labels], body)
+        rows = threads is not None
+        inner = _of_rows(ranges, body) if rows else _of_entries(ranges, body)
+        refuses = any("refused" in line for line in body)
+        if refuses:
+            tail = ["if refused < _NONE:", "    cuda.atomic.min(found, 0, refused)"]
+            inner = ["refused = _NONE", *inner, *tail]
         parameters = self._parameters(inner, block)
-        size = " * ".join(_on_host(ranges[label], block) for label in labels) or "1"
         given = [block.host.get(parameter, parameter) for parameter in parameters]
         names = _unsubscripted(parameters, block)
         lines = [doc, *lines_of([names[p] for p in parameters], "(", "):", 0), *_renamed(inner, names)]
-        name = self._kernel(lines)
-        return lines_of([name, size, *given], "_launch(", ")", 0)
+        kernel = self._kernel(lines, rows, threads or 0, any("scratch" in line for line in body))
+        size = " * ".join(_on_host(extent, block) for extent in ranges.values()) or "1"
+        return lines_of([kernel.name, size, *given], "_launch(", ")", 0)
 
-    def _kernel(self, lines: list[str]) -> str:
+    def _kernel(self, lines: list[str], rows: bool, threads: int, scratch: bool) -> Kernel:
         """The kernel with these lines (title, arguments, body): one for all that read the same."""
         key = "\n".join(lines)
-        if key not in self._known:
+        if key not in self.kernels:
             name = f"{self.prefix}_{len(self.kernels) + 1}"
             title, *rest = lines
             head = next(n for n, line in enumerate(rest) if line.endswith("):"))
             rest[0] = f"def {name}{rest[0]}"
             text = [DECORATOR, *rest[: head + 1], f"    {docstring(title, indent=4)}"]
-            self.kernels.append(Kernel(name, "\n".join([*text, *indented(rest[head + 1 :], 4)])))
-            self._known[key] = name
-        return self._known[key]
+            text += indented(rest[head + 1 :], 4)
+            self.kernels[key] = Kernel(name, "\n".join(text), rows, threads, int(scratch))
+        kernel = self.kernels[key]
+        kernel.threads = max(kernel.threads, threads)
+        return kernel
 
     def _parameters(self, body: Sequence[str], block: DeviceBlock) -> list[str]:
         """Arrays and numbers that the body uses, in the order of their first use."""
@@ -132,19 +151,20 @@ def _on_host(extent: str, block: DeviceBlock) -> str:
     return f"{block.host[name]}.{rest}"
 
 
-def _distributed(labels: Sequence[str], extents: Sequence[str], body: list[str]) -> list[str]:
+def _of_entries(ranges: Mapping[str, str], body: Sequence[str]) -> list[str]:
     """The body for the entries of a thread."""
-    if not labels:
-        return ["if cuda.grid(1) == 0:", *indented(body, 4)]
-    if len(labels) == 1:
-        head = f"for {labels[0]} in range(cuda.grid(1), {extents[0]}, cuda.gridsize(1)):"
-        return [head, *indented(body, 4)]
-    lines = [f"for entry in range(cuda.grid(1), {' * '.join(extents)}, cuda.gridsize(1)):"]
-    rest = "entry"
-    for position in range(len(labels) - 1, 0, -1):
-        lines.append(f"    {labels[position]} = {rest} % {extents[position]}")
-        rest = f"{rest} // {extents[position]}"
-    return [*lines, f"    {labels[0]} = {rest}", *indented(body, 4)]
+    ((label, extent),) = ranges.items()
+    return [f"for {label} in range(cuda.grid(1), {extent}, cuda.gridsize(1)):", *indented(body, 4)]
+
+
+def _of_rows(ranges: Mapping[str, str], body: Sequence[str]) -> list[str]:
+    """The body for the rows of a block."""
+    lines = ["thread, threads = cuda.threadIdx.x, cuda.blockDim.x"]
+    if any("scratch" in line for line in body):
+        lines.append("scratch = cuda.shared.array(0, TYPE)")
+    if not ranges:
+        return [*lines, *body]
+    return [*lines, *looped(tuple(ranges), ranges, ("cuda.blockIdx.x", "cuda.gridDim.x"), body, "row")]
 
 
 def _unsubscripted(parameters: Sequence[str], block: DeviceBlock) -> dict[str, str]:

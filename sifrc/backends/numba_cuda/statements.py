@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatchmethod
 
@@ -10,14 +10,16 @@ from sifrc.backends.layout import statement as laid_out
 from sifrc.backends.names import subscript_text
 from sifrc.backends.numba_common.access import extent_of
 from sifrc.backends.numba_common.conjugate_gradients import search_lines
-from sifrc.backends.numba_common.formulas import kernel_nest, sum_nest
 from sifrc.backends.numba_common.nests import Names
 from sifrc.backends.numba_common.products import as_sum
 from sifrc.backends.numba_cuda.kernels import DeviceBlock, Launches
 from sifrc.backends.numba_cuda.products import subscripts
+from sifrc.backends.numba_cuda.rows import Run, run_lines, runs
+from sifrc.backends.numba_cuda.threads import RESERVED, Threads
 from sifrc.backends.numba_cuda.unknowns import array_text, unknown_text
 from sifrc.errors import BackendError
 from sifrc.lower import statements as st
+from sifrc.lower.access import loads_of, targets_of
 from sifrc.lower.arrays import Load
 from sifrc.scalar import print_code
 
@@ -25,7 +27,9 @@ __all__ = ["HELPERS", "SOLVERS", "Writer"]
 
 SOLVERS = frozenset({"_solve", "_solve_definite", "_solve_sylvester", "_solve_kronecker", "_function_of"})
 """Functions that go through systems, a block for each."""
-_ROWS = frozenset({"_log_softmax", "_log_sum_exp", "_magnitude", "_maximum"})
+FUNCTIONS = ("positive", "absolute", "definite")
+"""Functions of the eigenvalues, by the number that the module knows them by."""
+_ROWS = frozenset({"_log_softmax_of", "_log_sum_exp_of", "_most_of", "_most", "_sum"})
 HELPERS = SOLVERS | _ROWS | {"_delta", "_inner", "_power_below_on_host", "_solve_cubic_on_host"}
 """Functions that the templates have: of systems, of rows, of labels."""
 
@@ -39,6 +43,7 @@ class Writer:
         launches: kernels of the function.
         names: what is taken in each kernel, and helpers that kernels use.
         unnamed: code of a linear system without a guard of its own.
+        most: threads of a block.
         indent: of the block in the module, for the length of lines.
     """
 
@@ -46,32 +51,36 @@ class Writer:
     launches: Launches
     names: Names
     unnamed: int
+    most: int
     indent: int = 4
 
     def lines(self, statements: Sequence[st.Statement]) -> list[str]:
         """Source lines from column 0."""
-        return [line for statement in statements for line in self.write(statement)]
+        layout, k = self.block.layout, self.block.k
+        lines: list[str] = []
+        for item in runs([_as_sum(statement) for statement in statements], layout, k):
+            lines += self._run(item) if isinstance(item, Run) else self.write(item)
+        return lines
+
+    def _run(self, run: Run) -> list[str]:
+        """The launch of a kernel."""
+        names = Names(self.names.real, set(self.names.taken) | RESERVED, "cuda")
+        threads = Threads(self.block, names)
+        body, width = run_lines(run, threads, self.block.layout, self.block.k, self.most)
+        self.names.helpers |= names.helpers
+        host = {"found": "checks.found", "first_check": f"checks.first({threads.checks})"}
+        self.block.host.update(host)
+        loads = [load for s in run.statements for load in (*targets_of(s), *loads_of(s))]
+        ranges = {label: extent_of(self.block, label, loads) for label in run.labels}
+        written = dict.fromkeys(self.block.group(load).name for s in run.statements for load in targets_of(s))
+        what = "Entries" if run.entries else "Rows"
+        doc = f"{what} of {', '.join(written)}." if written else "Checks."
+        return self.launches.launch(ranges, body, doc, self.block, None if run.entries else width)
 
     @singledispatchmethod
     def write(self, statement: st.Statement) -> list[str]:
-        """Source lines of one statement."""
+        """Source lines of one statement that is no run."""
         raise BackendError(f"the CUDA backend has no rule for the statement {type(statement).__name__}")
-
-    @write.register
-    def _(self, statement: st.Kernel) -> list[str]:
-        names = self._fresh()
-        nest = kernel_nest(statement, self.block, names, 12)
-        self.names.helpers |= names.helpers
-        targets = [assign.target for assign in statement.assigns]
-        return self._launch(statement.labels, nest.ranges, nest.lines(len(statement.labels)), targets)
-
-    @write.register
-    def _(self, statement: st.Sum) -> list[str]:
-        names = self._fresh()
-        nest = sum_nest(statement, self.block, names, 12)
-        self.names.helpers |= names.helpers
-        labels = statement.target.labels
-        return self._launch(labels, nest.ranges, nest.lines(len(labels)), [statement.target])
 
     @write.register
     def _(self, statement: st.Fresh) -> list[str]:
@@ -80,8 +89,6 @@ class Writer:
     @write.register
     def _(self, statement: st.Contract) -> list[str]:
         text = subscripts(statement)
-        if text is None:
-            return self.write(as_sum(statement))
         loads = (statement.left, statement.right, statement.target)
         arguments = [*(self.block.array(load) for load in loads), f'"{text}"']
         if statement.scale != 1:
@@ -89,33 +96,6 @@ class Writer:
             code = print_code(statement.scale, "cuda", names=texts, real=self.names.real)
             arguments.append(code.text)
         return laid_out(f"_contract({', '.join(arguments)})", 0)
-
-    # -- reductions
-
-    @write.register
-    def _(self, statement: st.LogSumExpOver) -> list[str]:
-        return self._reduction(statement, "_log_sum_exp")
-
-    @write.register
-    def _(self, statement: st.MaximumOver) -> list[str]:
-        return self._reduction(statement, "_magnitude" if statement.magnitude else "_maximum")
-
-    @write.register
-    def _(self, statement: st.LogSoftmaxOver) -> list[str]:
-        rows = tuple(label for label in statement.target.labels if label != statement.over)
-        self.names.helpers.add("_log_softmax")
-        arrays = [self.block.slice(load, rows) for load in (statement.operand, statement.target)]
-        return self._of_rows(rows, statement.target, f"_log_softmax({', '.join(arrays)})")
-
-    def _reduction(self, statement: st.LogSumExpOver | st.MaximumOver, helper: str) -> list[str]:
-        self.names.helpers.add(helper)
-        row = self.block.slice(statement.operand, set(statement.operand.labels) - {statement.over})
-        target = statement.target
-        return self._of_rows(target.labels, target, f"{self.block.entry(target)} = {helper}({row})")
-
-    def _of_rows(self, labels: Sequence[str], target: Load, line: str) -> list[str]:
-        ranges = {label: extent_of(self.block, label, [target]) for label in labels}
-        return self._launch(labels, ranges, [line], [target])
 
     # -- systems and checks
 
@@ -155,11 +135,13 @@ class Writer:
         self.names.helpers.add("_inner")
         parts = [unknown_text(self.block, unknown) for unknown in statement.unknowns]
         below = "_power_below_on_host"
-        return search_lines(statement, self.block, self.names, self.write, parts, below)
+        return search_lines(statement, self.block, self.names, lambda s: self.lines((s,)), parts, below)
 
     @write.register
     def _(self, statement: st.MatrixFunction) -> list[str]:
-        return self._solver("_function_of", (statement.matrix, statement.target), f'"{statement.kind}"')
+        return self._solver(
+            "_function_of", (statement.matrix, statement.target), str(FUNCTIONS.index(statement.kind))
+        )
 
     def _solver(self, function: str, operands: Sequence[Load], *more: str) -> list[str]:
         """A call of a solver of the module."""
@@ -171,12 +153,9 @@ class Writer:
         values, code = array_text(self.block, statement.operand), subscript_text(statement.code)
         return laid_out(f"_check({values}, checks, {code}{', True' if statement.rows else ''})", 0)
 
-    def _fresh(self) -> Names:
-        """Names of one kernel."""
-        return Names(self.names.real, set(self.names.taken), "cuda")
 
-    def _launch(
-        self, labels: Sequence[str], ranges: Mapping[str, str], body: list[str], targets: Sequence[Load]
-    ) -> list[str]:
-        names = dict.fromkeys(self.block.group(target).name for target in targets)
-        return self.launches.launch(labels, ranges, body, f"Entries of {', '.join(names)}.", self.block)
+def _as_sum(statement: st.Statement) -> st.Statement:
+    """A product that the module's product cannot compute, as a sum."""
+    return (
+        as_sum(statement) if isinstance(statement, st.Contract) and not subscripts(statement) else statement
+    )
