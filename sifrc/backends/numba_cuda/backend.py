@@ -52,6 +52,7 @@ class CudaBackend:
             "tile": _TILE,
             "systems": systems,
             "launches": _plan(parts),
+            "online": "",
             "places": "",
             "other_places": "",
         }

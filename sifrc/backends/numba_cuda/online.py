@@ -76,7 +76,7 @@ class _Writer:
         return self.threads.lines(statement, share)
 
     def body(self, titles: Sequence[str], found: Sequence[Part], outer: OnlineBlock) -> list[str]:
-        """The steps of a sample; between the last two functions all blocks learn whether a check has failed."""
+        """The steps of a sample; before the last function all blocks learn whether a check has failed."""
         body: list[str] = []
         for number, items in groupby(found, lambda part: part.function):
             if number == len(titles) - 1:
