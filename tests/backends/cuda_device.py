@@ -1,7 +1,8 @@
-"""A device in Python that does its worst: threads run one at a time, in an order drawn anew from wait to wait.
+"""A device in Python that does its worst: threads run one at a time, in an order drawn from wait to wait.
 
-What a kernel reads before another thread has written it, it reads too early here: memory begins as NaN, and a
-thread runs alone until it waits. Grids have several blocks, cooperative ones too, which Numba's simulator lacks.
+What a kernel reads before another thread has written it, it reads too early here: memory begins as NaN, and
+a thread runs alone until it waits. Grids have several blocks, also cooperative ones, which Numba's simulator
+lacks.
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ class Run:
         here.place = place
         try:
             if self.error is None:
-                call()
+                with np.errstate(all="ignore"):
+                    call()
         except BaseException as error:
             self.error = self.error or error
         place.state = "done"
@@ -317,7 +319,7 @@ def loaded(text: str, seed: int = 0) -> Any:
     device = Device(seed)
     device.waiting = _waiting(tree)
     numba = types.SimpleNamespace(
-        from_dtype=lambda dtype: dtype, config=types.SimpleNamespace(ENABLE_CUDASIM=False)
+        from_dtype=lambda dtype: dtype, float64=np.float64, config=types.SimpleNamespace(ENABLE_CUDASIM=False)
     )
     tree.body = [node for node in tree.body if not _imports_numba(node)]
     module = types.ModuleType("on_device")

@@ -1,4 +1,4 @@
-"""CUDA modules on a device that does its worst: what modules for the CPU compute, whichever thread comes first."""
+"""CUDA modules on a device that does its worst compute what modules for the CPU do."""
 
 from __future__ import annotations
 

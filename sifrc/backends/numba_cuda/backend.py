@@ -28,7 +28,15 @@ class CudaBackend:
 
     name = "cuda"
     dtypes = ("float32", "float64")
-    options: tuple[Option, ...] = (Option("block", 128, "threads of a block", (32, 64, 128, 256, 512, 1024)),)
+    options: tuple[Option, ...] = (
+        Option("block", 128, "threads of a block", (32, 64, 128, 256, 512, 1024)),
+        Option(
+            "products",
+            "auto",
+            "what computes products of matrices and large systems",
+            ("auto", "torch", "cupy", "own"),
+        ),
+    )
 
     def emit(self, module: ModuleSource) -> str:
         """The module's text: stand-alone, deterministic, ending in a newline.
@@ -49,6 +57,7 @@ class CudaBackend:
         systems = bool(names["helpers"] & SOLVERS)
         own = {
             "block": module.options.get("block", 128),
+            "products": module.options.get("products", "auto"),
             "tile": _TILE,
             "systems": systems,
             "launches": _plan(parts),

@@ -132,7 +132,7 @@ class Writer:
 
     @write.register
     def _(self, statement: st.ConjugateGradients) -> list[str]:
-        self.names.helpers.add("_inner")
+        self.names.helpers |= {"_inner", "_sum", "_most"}
         parts = [unknown_text(self.block, unknown) for unknown in statement.unknowns]
         below = "_power_below_on_host"
         return search_lines(statement, self.block, self.names, lambda s: self.lines((s,)), parts, below)

@@ -127,13 +127,13 @@ class Threads:
 
     @lines.register
     def _(self, statement: st.LogSoftmaxOver, share: Share) -> list[str]:
-        self.names.helpers |= {"_log_softmax_of", "_sum", "_most"}
+        self.names.helpers |= {"_log_softmax_of", "_sum", "_most", "_most_of"}
         source, target = (self._row(load, statement.over) for load in (statement.operand, statement.target))
         return [f"_log_softmax_of({source}, {target}, scratch)"]
 
     @lines.register
     def _(self, statement: st.LogSumExpOver, share: Share) -> list[str]:
-        self.names.helpers |= {"_log_sum_exp_of", "_sum", "_most"}
+        self.names.helpers |= {"_log_sum_exp_of", "_sum", "_most", "_most_of"}
         row = self._row(statement.operand, statement.over)
         return self._stored(statement.target, f"_log_sum_exp_of({row}, scratch)")
 
