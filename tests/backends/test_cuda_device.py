@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from strategies import specs
 from test_cuda_simulator import CUDA, METHODS, assert_same, method_spec
 
-from sifrc.backends.numba_cuda import placement
+from sifrc.backends.numba_cuda import placement, rows
 from sifrc.cache import load_text
 from sifrc.compiler import Request, compile_spec
 from sifrc.operators.derivatives import DERIVATIVES
@@ -43,7 +43,8 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def divided(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks divide the products of small networks too."""
-    monkeypatch.setattr(placement, "LARGE", 6)
+    for module in (placement, rows):
+        monkeypatch.setattr(module, "LARGE", 6)
 
 
 def texts(data: Mapping[str, Any], **asked: Any) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sifrc.backends.layout import lines_of
 from sifrc.backends.numba_common.access import Block
@@ -96,6 +96,7 @@ class Launches:
         doc: str,
         block: DeviceBlock,
         threads: int | None = None,
+        indent: int = 4,
     ) -> list[str]:
         """Add a kernel, and launch it; from column 0.
 
@@ -106,6 +107,7 @@ class Launches:
             doc: one line.
             block: names of the arrays.
             threads: of the block of a row; None for entries.
+            indent: of the launch in the module, for the length of lines.
         """
         rows = threads is not None
         inner = _of_rows(ranges, body) if rows else _of_entries(ranges, body)
@@ -116,24 +118,25 @@ class Launches:
         parameters = self._parameters(inner, block)
         given = [block.host.get(parameter, parameter) for parameter in parameters]
         names = _unsubscripted(parameters, block)
-        lines = [doc, *lines_of([names[p] for p in parameters], "(", "):", 0), *_renamed(inner, names)]
-        kernel = self._kernel(lines, rows, threads or 0, any("scratch" in line for line in body))
+        own = [names[parameter] for parameter in parameters]
+        scratch = any("scratch" in line for line in body)
+        kernel = self._kernel(
+            doc, own, _renamed(inner, names), Kernel("", "", rows, threads or 0, int(scratch))
+        )
         size = " * ".join(_on_host(extent, block) for extent in ranges.values()) or "1"
-        return lines_of([kernel.name, size, *given], "_launch(", ")", 0)
+        lines = lines_of([kernel.name, size, *given], "_launch(", ")", indent)
+        return [line[indent:] for line in lines]
 
-    def _kernel(self, lines: list[str], rows: bool, threads: int, scratch: bool) -> Kernel:
-        """The kernel with these lines (title, arguments, body): one for all that read the same."""
-        key = "\n".join(lines)
+    def _kernel(self, doc: str, parameters: Sequence[str], body: Sequence[str], like: Kernel) -> Kernel:
+        """The kernel with this body: one for all that read the same."""
+        key = "\n".join([doc, *parameters, *body])
         if key not in self.kernels:
             name = f"{self.prefix}_{len(self.kernels) + 1}"
-            title, *rest = lines
-            head = next(n for n, line in enumerate(rest) if line.endswith("):"))
-            rest[0] = f"def {name}{rest[0]}"
-            text = [DECORATOR, *rest[: head + 1], f"    {docstring(title, indent=4)}"]
-            text += indented(rest[head + 1 :], 4)
-            self.kernels[key] = Kernel(name, "\n".join(text), rows, threads, int(scratch))
+            head = lines_of(parameters, f"def {name}(", "):", 0)
+            text = [DECORATOR, *head, f"    {docstring(doc, indent=4)}", *indented(body, 4)]
+            self.kernels[key] = replace(like, name=name, text="\n".join(text))
         kernel = self.kernels[key]
-        kernel.threads = max(kernel.threads, threads)
+        kernel.threads = max(kernel.threads, like.threads)
         return kernel
 
     def _parameters(self, body: Sequence[str], block: DeviceBlock) -> list[str]:

@@ -104,7 +104,7 @@ class _Writer:
                 texts = [array(matrix), *(self._flat(load) for load in (rhs, target))]
                 call = f"_solved({', '.join(texts)}, space, {statement.definite})"
                 if statement.definite or not statement.checked:
-                    return [call]
+                    return _call("_solved", [*texts, "space", str(statement.definite)])
                 code = len(self.parts.program.guards) + 1 if statement.guard is None else statement.guard
                 number = self.threads.checks
                 self.threads.checks += 1
@@ -114,20 +114,26 @@ class _Writer:
                 ]
             case st.MatrixFunction(matrix=matrix, target=target, kind=kind):
                 self.names.helpers.add("_function_of")
-                return [f"_function({array(matrix)}, {array(target)}, space, {FUNCTIONS.index(kind)})"]
+                own = [array(matrix), array(target), "space", str(FUNCTIONS.index(kind))]
+                return _call("_function", own)
             case st.SolveSylvester(left=left, right=right, rhs=rhs, target=target):
                 self.names.helpers.add("_solve_sylvester")
                 texts = [array(load) for load in (left, right, rhs, target)]
-                return [f"_solved_in_bases({', '.join(texts)}, 0.0, False, space)"]
+                return _call("_solved_in_bases", [*texts, "0.0", "False", "space"])
         assert isinstance(statement, st.SolveKronecker)
         self.names.helpers.add("_solve_kronecker")
         texts = [array(load) for load in (statement.left, statement.right, statement.rhs, statement.target)]
         shift = self.threads.block.entry(statement.shift)
-        return [f"_solved_in_bases({', '.join(texts)}, {shift}, True, space)"]
+        return _call("_solved_in_bases", [*texts, shift, "True", "space"])
 
     def _flat(self, load: Load) -> str:
         text = self.threads.block.array(load)
         return f"{text}.reshape({text}.size)" if len(load.labels) > 1 else text
+
+
+def _call(function: str, arguments: Sequence[str]) -> list[str]:
+    """A call by all threads of the block, in the loop over samples."""
+    return [line[8:] for line in lines_of(arguments, f"{function}(", ")", 8)]
 
 
 def online_context(parts: Parts) -> dict[str, Any]:

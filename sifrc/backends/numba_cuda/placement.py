@@ -12,15 +12,21 @@ from dataclasses import dataclass
 from sifrc.backends.numba_common.products import as_sum
 from sifrc.backends.numba_common.storage import Layout
 from sifrc.backends.numba_cuda.barriers import Access, Barriers, Wait, accesses, array_of
-from sifrc.backends.numba_cuda.shares import Share, cost_of, is_shareable, row_labels, share_of, sizes_of
+from sifrc.backends.numba_cuda.shares import (
+    LARGE,
+    Share,
+    cost_of,
+    is_shareable,
+    row_labels,
+    share_of,
+    sizes_of,
+)
 from sifrc.lower import statements as st
 from sifrc.lower.access import loads_of, targets_of
 from sifrc.lower.program import Function
 
-__all__ = ["LARGE", "Part", "Placement", "is_solver", "parts_of", "place"]
+__all__ = ["Part", "Placement", "is_solver", "parts_of", "place"]
 
-LARGE = 2**14
-"""Operations from which blocks divide a statement."""
 Array = tuple[str, int | None]
 _ROUNDS = 2
 """Samples after which no further wait is found."""

@@ -6,9 +6,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from sifrc.backends.numba_common.products import as_sum
 from sifrc.backends.numba_common.storage import Layout
 from sifrc.backends.numba_cuda.barriers import Barriers, accesses
-from sifrc.backends.numba_cuda.shares import Share, is_shareable, over_labels, row_labels, share_of, sizes_of
+from sifrc.backends.numba_cuda.products import subscripts
+from sifrc.backends.numba_cuda.shares import (
+    LARGE,
+    Share,
+    cost_of,
+    is_shareable,
+    over_labels,
+    row_labels,
+    share_of,
+    sizes_of,
+)
 from sifrc.backends.numba_cuda.threads import Threads, joined
 from sifrc.lower import statements as st
 from sifrc.lower.access import loads_of, targets_of
@@ -40,19 +51,46 @@ class Run:
 def runs(statements: Sequence[st.Statement], layout: Layout, k: int | None) -> Iterator[Run | st.Statement]:
     """The statements in order, those that one kernel makes together."""
     pending: list[st.Statement] = []
+    of_samples = False
     for statement in statements:
-        if _of_samples(statement):
-            if _rereads(pending, statement):
-                yield _samples(pending)
-                pending = []
-            pending.append(statement)
-            continue
-        if pending:
-            yield _samples(pending)
+        own = as_sum(statement) if isinstance(statement, st.Contract) else statement
+        samples = _of_samples(own) and not isinstance(statement, st.Contract)
+        small = not samples and _is_small(own, layout, k)
+        joins = (samples or small) and (not pending or samples == of_samples)
+        if pending and (not joins or (samples and _rereads(pending, own))):
+            yield _together(pending, of_samples, layout, k)
             pending = []
-        yield _alone(statement, layout, k) if _is_dividable(statement) else statement
+        if samples or small:
+            pending.append(own)
+            of_samples = samples
+        elif isinstance(statement, st.Contract):
+            yield statement if subscripts(statement) else _alone(own, layout, k)
+        else:
+            yield _alone(statement, layout, k) if _is_dividable(statement) else statement
     if pending:
-        yield _samples(pending)
+        yield _together(pending, of_samples, layout, k)
+
+
+def _together(statements: Sequence[st.Statement], samples: bool, layout: Layout, k: int | None) -> Run:
+    """What one block makes, or a block for each sample."""
+    if samples:
+        return _samples(statements)
+    if len(statements) == 1 and _is_dividable(statements[0]):
+        return _alone(statements[0], layout, k)
+    return Run(tuple(statements), (), False)
+
+
+def _is_small(statement: st.Statement, layout: Layout, k: int | None) -> bool:
+    """Whether one block makes it as fast as several, and it has no samples."""
+    if isinstance(statement, st.Guard):
+        if statement.rows or not statement.operand.is_whole:
+            return False
+    elif not _is_dividable(statement):
+        return False
+    if not isinstance(statement, st.Kernel | st.Sum | st.Guard) and row_labels(statement):
+        return False
+    sizes = sizes_of(statement, layout, k)
+    return None not in sizes.values() and cost_of(statement, sizes) < LARGE
 
 
 def _is_dividable(statement: st.Statement) -> bool:

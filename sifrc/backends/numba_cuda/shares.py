@@ -12,10 +12,12 @@ from sifrc.lower import statements as st
 from sifrc.lower.access import loads_of, targets_of
 from sifrc.lower.arrays import Slot
 
-__all__ = ["Share", "cost_of", "is_shareable", "row_labels", "share_of", "sizes_of"]
+__all__ = ["LARGE", "Share", "cost_of", "is_shareable", "row_labels", "share_of", "sizes_of"]
 
 Size = int | None
 """Number of values of a label; None is the batch."""
+LARGE = 2**14
+"""Operations from which blocks divide a statement."""
 _LONG_SUM = 8
 """Terms of a sum from which threads that have no entry of their own help."""
 

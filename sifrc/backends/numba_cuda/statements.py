@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatchmethod
 
+from sifrc.backends.layout import lines_of
 from sifrc.backends.layout import statement as laid_out
 from sifrc.backends.names import subscript_text
 from sifrc.backends.numba_common.access import extent_of
 from sifrc.backends.numba_common.conjugate_gradients import search_lines
 from sifrc.backends.numba_common.nests import Names
-from sifrc.backends.numba_common.products import as_sum
 from sifrc.backends.numba_cuda.kernels import DeviceBlock, Launches
 from sifrc.backends.numba_cuda.products import subscripts
 from sifrc.backends.numba_cuda.rows import Run, run_lines, runs
@@ -58,7 +58,7 @@ class Writer:
         """Source lines from column 0."""
         layout, k = self.block.layout, self.block.k
         lines: list[str] = []
-        for item in runs([_as_sum(statement) for statement in statements], layout, k):
+        for item in runs(statements, layout, k):
             lines += self._run(item) if isinstance(item, Run) else self.write(item)
         return lines
 
@@ -73,9 +73,11 @@ class Writer:
         loads = [load for s in run.statements for load in (*targets_of(s), *loads_of(s))]
         ranges = {label: extent_of(self.block, label, loads) for label in run.labels}
         written = dict.fromkeys(self.block.group(load).name for s in run.statements for load in targets_of(s))
-        what = "Entries" if run.entries else "Rows"
+        what = "Rows" if run.labels and not run.entries else "Entries"
         doc = f"{what} of {', '.join(written)}." if written else "Checks."
-        return self.launches.launch(ranges, body, doc, self.block, None if run.entries else width)
+        return self.launches.launch(
+            ranges, body, doc, self.block, None if run.entries else width, self.indent
+        )
 
     @singledispatchmethod
     def write(self, statement: st.Statement) -> list[str]:
@@ -146,16 +148,11 @@ class Writer:
     def _solver(self, function: str, operands: Sequence[Load], *more: str) -> list[str]:
         """A call of a solver of the module."""
         self.names.helpers.add(function)
-        return laid_out(f"{function}({', '.join([*map(self.block.array, operands), *more])})", 0)
+        arguments = [*map(self.block.array, operands), *more]
+        lines = lines_of(arguments, f"{function}(", ")", self.indent)
+        return [line[self.indent :] for line in lines]
 
     @write.register
     def _(self, statement: st.Guard) -> list[str]:
         values, code = array_text(self.block, statement.operand), subscript_text(statement.code)
         return laid_out(f"_check({values}, checks, {code}{', True' if statement.rows else ''})", 0)
-
-
-def _as_sum(statement: st.Statement) -> st.Statement:
-    """A product that the module's product cannot compute, as a sum."""
-    return (
-        as_sum(statement) if isinstance(statement, st.Contract) and not subscripts(statement) else statement
-    )
