@@ -107,6 +107,101 @@ def test_many_random_networks(data: dict[str, Any], seed: int, tmp_path_factory:
     test_random_networks.hypothesis.inner_test(data, seed, tmp_path_factory)
 
 
+def faults(text: str) -> Iterator[tuple[str, str]]:
+    """The module with one thing wrong in what the kernel over single samples does: where, and its text."""
+    lines = text.split("\n")
+    function = ""
+    for number, line in enumerate(lines):
+        function = line.partition("(")[0][4:] if line.startswith("def ") else function
+        for right, wrong in FAULTS:
+            if function in IN_FAULTS and right in line:
+                changed = [*lines[:number], line.replace(right, wrong, 1), *lines[number + 1 :]]
+                yield f"{function}, line {number + 1}: {line.strip()}", "\n".join(changed)
+
+
+FAULTS = (
+    ("cuda.syncthreads()", "pass"),
+    ("grid.sync()", "pass"),
+    ("range(thread, ", "range(thread + 1, "),
+    ("range(block, ", "range(block + 1, "),
+    ("threads):", "threads + 1):"),
+    ("if i < len(", "if i + 1 < len("),
+    ("weights_2[i, j]", "weights_2[j, i]"),
+    ("weights_2[j, i]", "weights_2[i, j]"),
+    ("if thread == 0:", "if thread == 1:"),
+)
+IN_FAULTS = ("_online_steps", "_sum", "_diagonalise", "_rotated", "_solved", "_log_softmax_of")
+
+
+@pytest.mark.slow
+def test_faults_are_found(divided: None, tmp_path: Path) -> None:
+    """A missing wait, a wrong bound, a swapped index: in some order of the threads, numbers are wrong."""
+    pair = texts(wide("mk"))
+    cpu = on_cpu(pair[0], tmp_path)
+    missed = []
+    for where, text in faults(pair[1]):
+        if not any(_is_wrong(cpu, text, seed) for seed in range(4)):
+            missed.append(where)
+    assert not missed
+
+
+def _is_wrong(cpu: Any, text: str, seed: int) -> bool:
+    try:
+        found = trained(cpu, loaded(text, seed), batches=(1,))
+    except Exception:
+        return True
+    return any(isinstance(error, str) or not error <= 1e-9 for error in found.values())
+
+
+REDUCTIONS = """
+@cuda.jit(cache=True)
+def kernel(values, found):
+    scratch = cuda.shared.array(0, np.float64)
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    top = _most_of(values, scratch, True)
+    total = _sum(values[thread], scratch, threads)
+    pair = _sum(values[thread], scratch, 2)
+    found[thread] = top + 1000 * total + 1000000 * pair
+"""
+
+
+@pytest.mark.parametrize("fault", ["", "def _most(", "def _sum("])
+def test_reductions(fault: str) -> None:
+    """Largest entry and sums of a block, which every thread gets; without their waits some threads do not."""
+    text = texts(wide("mk"))[1] + REDUCTIONS
+    if fault:
+        head, rest = text.split(fault)
+        text = (
+            head
+            + fault
+            + rest.replace("    cuda.syncthreads()\n    while", "    while", 1).replace(
+                "        cuda.syncthreads()\n        step", "        step", 1
+            )
+        )
+    right = []
+    for seed in range(8):
+        module = loaded(text, seed)
+        found = module.cuda.device_array(4)
+        module.kernel[1, 4, 0, 64](module.cuda.to_device(np.array([1.0, -7.0, 2.0, 5.0])), found)
+        totals = 7 + 1000 * 1 + 1000000 * np.array([-6.0, -6.0, 7.0, 7.0])
+        right.append(np.array_equal(found.copy_to_host(), totals))
+    assert all(right) if not fault else not all(right)
+
+
+@pytest.mark.parametrize("name", ["esn_saddle_free", "ea_cg_kfi", "ea_cg_exact"])
+def test_products_and_systems_by_torch(name: str, tmp_path: Path) -> None:
+    """What a library computes where there is one: torch, here with memory that it shares with the device."""
+    torch = pytest.importorskip("torch")
+    pair = texts(wide(name))
+    cpu, cuda = on_cpu(pair[0], tmp_path), loaded(pair[1])
+    seen: list[int] = []
+    cuda._library = lambda: torch
+    cuda._view = lambda array: seen.append(1) or torch.from_numpy(array.values)
+    cuda.SMALL = 1
+    assert_same({name: trained(cpu, cuda)}, "float64")
+    assert seen
+
+
 def test_threads_that_do_not_meet_are_seen() -> None:
     """A wait that only some threads reach is an error, and not for ever."""
     text = """

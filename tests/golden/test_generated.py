@@ -29,6 +29,11 @@ CASES = {
     "digits_grouped_grouped_newton_torch": ("digits_grouped.yaml", Request(backend="torch")),
     "digits_grouped_grouped_newton_numba": ("digits_grouped.yaml", Request(backend="numba")),
 }
+CASES |= {
+    name.replace("_numba", "_cuda"): (file, Request(backend="cuda"))
+    for name, (file, request) in CASES.items()
+    if request.backend == "numba"
+}
 RANDOMISED = Request(backend="numba", method="esn", options={"variant": "randomised", "precision": "direct"})
 
 
