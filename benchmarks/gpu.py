@@ -76,6 +76,7 @@ def main() -> None:
             "folder": str(folder),
             "rounds": 1 if arguments.dry else arguments.rounds,
             "seconds": arguments.seconds,
+            "first": 120 if arguments.dry else 30,
             "options": numbers,
             "without": arguments.without,
         }

@@ -25,8 +25,6 @@ Record = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[1]
 _MEASURED = 5e-3
 """Seconds that one measurement takes at least, of as many runs as that needs."""
-_FIRST = 60
-"""Seconds that a candidate may take until it has run once: compilers are in there."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,8 @@ class Machine:
         folder: of the generated modules.
         rounds: of a measurement, at most.
         seconds: that a row's measurements may take.
+        first: seconds that a candidate may take until it has run a few times: compilers are in there, or
+            what they have left on disk.
         options: of the CUDA backend.
         without: a word; candidates that have it in their name are left out.
     """
@@ -46,6 +46,7 @@ class Machine:
     folder: Path
     rounds: int = 15
     seconds: float = 20.0
+    first: float = 30.0
     options: Mapping[str, Any] = field(default_factory=dict)
     without: str = ""
 
@@ -163,7 +164,7 @@ def paired(machine: Machine, candidates: Sequence[Candidate], base: str) -> list
         if machine.without and machine.without in candidate.name and candidate.name != base:
             continue
         try:
-            with within(_FIRST):
+            with within(machine.first):
                 run = candidate.make()
                 for _ in range(1 if machine.dry else 3):
                     run()
