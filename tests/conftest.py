@@ -5,8 +5,11 @@ from __future__ import annotations
 import gc
 import signal
 
+import devices
 import pytest
 from hypothesis import settings
+
+_DEVICE = devices.enter()
 
 # A run in the background of a shell inherits that signals are ignored; tests send them to themselves.
 for number, handler in (
