@@ -149,7 +149,7 @@ def table(results: Results) -> str:
         "GPU: registers of a thread; bytes of static shared memory, of local memory (stack), and of spilled",
         "registers; float64 instructions and 64-bit integer divisions in the PTX. Written by",
         f"SIFRC_UPDATE=1 pytest tests/backends/{Path(__file__).name}",
-        "with these versions, and compared with what no others find:",
+        "with these versions, and not compared with what others find:",
         ", ".join(f"{name} {version}" for name, version in PINNED.items()),
     ]
     fields = list(Assembled.__dataclass_fields__)
