@@ -87,7 +87,7 @@ def _power_below(x):
     """The largest power of two that is not above x; 1 at zero, and where it is not finite."""
     if not (x > {real}(0.0) and math.isfinite(x)):
         return {real}(1.0)
-    return {real}(math.ldexp(0.5, math.frexp(x)[1]))
+    return {real}(math.ldexp({real}(0.5), math.frexp(x)[1]))
 ''',
         "_sign": '''
 def _sign(x):

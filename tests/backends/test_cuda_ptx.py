@@ -44,17 +44,16 @@ INSTALL = "pip install 'numba-cuda[cu13]==0.30.4' 'cuda-toolkit==13.0.*' " + " "
 _SYSTEM = "systems are solved in float64"
 _SUM = "sums over many entries are made in float64"
 WIDE: Mapping[str, str] = {
-    "_widen": _SYSTEM,
-    "_jacobi": _SYSTEM,
-    "_solve_in_basis": _SYSTEM,
-    "_definite_in_basis": _SYSTEM,
-    "_function_in_basis": _SYSTEM,
-    "_in_bases": _SYSTEM,
+    "_solve_each": _SYSTEM,
+    "_function_each": _SYSTEM,
+    "_solve_in_bases": _SYSTEM,
+    "_online_steps": "systems and the sum of the objectives, as in the kernels above",
     "_add_up": _SUM,
-    "_inner_of": _SUM,
+    "_inner_parts": _SUM,
+    "_largest_parts": _SUM,
 }
 """Kernels that compute in float64 in every module -> why."""
-SPARE: Mapping[str, str] = {"_scale": "printed in every module; needed for chunks of a batch, and for sums"}
+SPARE: Mapping[str, str] = {}
 """Kernels that a module may have without a launch -> why."""
 
 CHILDREN = 2

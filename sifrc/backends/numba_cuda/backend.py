@@ -54,6 +54,8 @@ class CudaBackend:
         names = module_context(parts, "Numba, CUDA", "cuda", _DECORATOR, HELPERS, chosen, step)
         online = online_context(parts) if parts.has_step else {}
         names["helpers"] |= online.get("online_helpers", set())
+        if parts.has_step:
+            names["helpers"].add("_sum")
         systems = bool(names["helpers"] & SOLVERS)
         own = {
             "block": module.options.get("block", 128),
@@ -89,6 +91,9 @@ def _plan(parts: CudaParts) -> str:
         f'    "{kernel.name}": Launch("row", {kernel.threads}, {kernel.scratch * kernel.threads * size}),'
         for kernel in kernels
     ]
+    if parts.has_step:
+        most = int(parts.module.options.get("block", 128))
+        rows.append(f'    "_add_up": Launch("row", {most}, {8 * most}),')
     return "\n".join(["LAUNCHES: dict[str, Launch] = {", *rows, "}"])
 
 
