@@ -230,11 +230,11 @@ class Device:
 
     def get_current_device(self) -> Any:
         """A device with everything."""
-        return types.SimpleNamespace(COOPERATIVE_LAUNCH=True)
+        return types.SimpleNamespace(COOPERATIVE_LAUNCH=True, id=0)
 
     def as_cuda_array(self, values: Any) -> Any:
-        """What is there already."""
-        return values
+        """The memory of another library."""
+        return DeviceArray(values.memory)
 
     def grid(self, dimensions: int) -> int:
         """Number of a thread."""

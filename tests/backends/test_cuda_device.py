@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,48 @@ def test_products_and_systems_by_torch(name: str, tmp_path: Path) -> None:
     cuda.SMALL = 1
     assert_same({name: trained(cpu, cuda)}, "float64")
     assert seen
+
+
+class Elsewhere:
+    """An array of another library, as torch and CuPy have them."""
+
+    def __init__(self, memory: Any, device: Any, on_device: bool = True, requires_grad: bool = False) -> None:
+        self.memory, self.device, self.requires_grad = memory, device, requires_grad
+        if on_device and not requires_grad:
+            self.__cuda_array_interface__ = {"data": (1, False)}
+
+    def detach(self) -> Elsewhere:
+        """Without gradients."""
+        return Elsewhere(self.memory, self.device)
+
+
+def test_arrays_that_a_module_takes(tmp_path: Path) -> None:
+    """Those of other libraries on the device and of NumPy; anything else is one clear error."""
+    data = method_spec(METHODS["mk"])
+    module = loaded(texts(data, method="none", operators=("loss",))[1])
+    params = {name: np.full(shape, 0.1) for name, shape in module.SHAPES.items()}
+    inputs, targets = np.ones((4, 3)), np.zeros(4, int)
+    right = module.loss(params, inputs, targets)
+    here = types.SimpleNamespace(index=0)
+    for own in (
+        Elsewhere(inputs, here),
+        Elsewhere(inputs, here, requires_grad=True),
+        Elsewhere(inputs, None),
+    ):
+        assert module.loss(params, own, targets) == right
+    wrong = {
+        "inputs: expected an array on the device, got Elsewhere on cpu": Elsewhere(inputs, "cpu", False),
+        "inputs: expected an array on the device, got list": inputs.tolist(),
+        "inputs: expected an array on the current device, 0, got one on 1": Elsewhere(
+            inputs, types.SimpleNamespace(id=1)
+        ),
+        "inputs: expected dtype float64, got float32": inputs.astype(np.float32),
+        r"inputs: expected shape \(B, 3\), got \(4, 2\)": np.ones((4, 2)),
+        "inputs: expected a contiguous array": Elsewhere(np.ones((3, 4)).T, here),
+    }
+    for message, given_array in wrong.items():
+        with pytest.raises((TypeError, ValueError), match=f"^{message}$"):
+            module.loss(params, given_array, targets)
 
 
 def test_threads_that_do_not_meet_are_seen() -> None:
