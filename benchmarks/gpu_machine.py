@@ -61,7 +61,7 @@ class Machine:
         module = gpu_modules.load(path)
         if self.dry and backend == "cuda":
             sys.path.insert(0, str(ROOT / "tests" / "backends"))
-            from cuda_simulated import functions
+            from cuda_device import functions
 
             for number in ("BLOCK", "MOST_BLOCKS", "TILE"):
                 if hasattr(module, number):

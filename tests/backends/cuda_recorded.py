@@ -17,7 +17,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from cuda_simulated import data, functions
+from cuda_comparison import data
+from cuda_device import functions
 from operator_calls import Given, calls
 
 __all__ = ["Found", "Signatures", "recorded", "recording", "type_of"]
@@ -111,11 +112,15 @@ def used(module: Any) -> None:
     params = module.init(0)
     for _, call in calls(module, Given(params, inputs[:2], targets[:2], vector)):
         call()
-    for batch in (1, 2) if hasattr(module, "State") else ():
+    if not hasattr(module, "State"):
+        return
+    for batch in (1, 2, 1):
         ours = {name: cuda.to_device(value) for name, value in params.items()}
         state = module.State(ours)
         module.train_epoch(ours, state, inputs, targets, np.arange(SAMPLES), batch=batch)
         module.step(ours, state, inputs[:batch], targets[:batch])
+        # Then as where the device has no cooperative launches.
+        module._compiled = lambda arguments: (None, 0)
 
 
 def recorded(name: str, found: Found) -> Signatures:

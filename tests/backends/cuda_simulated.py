@@ -25,7 +25,7 @@ from cuda_device import functions
 @cache
 def waits(function: Any) -> bool:
     """Whether threads of the kernel wait for each other: only then they must take turns often."""
-    return "syncthreads" in inspect.getsource(function)
+    return any(word in inspect.getsource(function) for word in ("syncthreads", "scratch", "space"))
 
 
 def taking_turns() -> None:
