@@ -20,6 +20,7 @@ from test_cuda_simulator import CUDA, METHODS, assert_same, method_spec
 from sifrc.backends.numba_cuda import placement, rows
 from sifrc.cache import load_text
 from sifrc.compiler import Request, compile_spec
+from sifrc.lower.lowering import Passes
 from sifrc.operators.derivatives import DERIVATIVES
 from sifrc.spec import build_spec
 
@@ -51,7 +52,10 @@ def divided(monkeypatch: pytest.MonkeyPatch) -> None:
 def texts(data: Mapping[str, Any], **asked: Any) -> tuple[str, str]:
     """The module for the CPU and the one for CUDA."""
     spec = build_spec(dict(data))
-    cpu, cuda = (compile_spec(spec, Request(backend=name, **asked)).text for name in ("numba", CUDA))
+    passes = Passes(validate=True)
+    cpu, cuda = (
+        compile_spec(spec, Request(backend=name, passes=passes, **asked)).text for name in ("numba", CUDA)
+    )
     return cpu, cuda
 
 
