@@ -207,6 +207,24 @@ def test_products_and_systems_by_torch(name: str, tmp_path: Path) -> None:
     assert seen
 
 
+def test_which_launches_make_an_epoch() -> None:
+    """The module says it, and both make the same."""
+    said = []
+    for blocks in (None, 0, 2):
+        module = loaded(texts(wide("mk"))[1])
+        if blocks is not None:
+            module._compiled = lambda arguments, own=module, found=blocks: (own._online_steps, found)
+        params = {name: module.cuda.to_device(np.full(s, 0.1)) for name, s in module.SHAPES.items()}
+        state = module.State(params)
+        said.append(module.launches(state))
+        module.train_epoch(params, state, np.ones((2, 3)), np.zeros(2, int), np.arange(2))
+        said.append(module.launches(state))
+    none = "no step of a single sample has been made"
+    one = "one cooperative launch for all samples, {} blocks of 4 threads"
+    each = "a launch for each kernel of a sample: the device has no cooperative launches"
+    assert said == [none, one.format(1), none, each, none, one.format(1)]
+
+
 class Elsewhere:
     """An array of another library, as torch and CuPy have them."""
 
