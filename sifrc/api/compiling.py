@@ -37,7 +37,7 @@ def compile(
 
     Args:
         spec: a spec, a path or a mapping.
-        backend: ``torch``, ``numba`` or another; the spec's by default.
+        backend: ``torch``, ``numba``, ``cuda`` or another; the spec's by default.
         method: ``esn``, ``mk`` or another; ``none`` for operators alone; the spec's by default.
         operators: what the module computes besides the method; the spec's by default.
         curvature: kinds of curvature that operators know, presets or the spec's own by name; the spec's
@@ -62,7 +62,7 @@ def compile(
         >>> callable(module.gradient)
         True
     """
-    from sifrc.backends import BUILT_IN
+    from sifrc.backends import LIBRARIES
     from sifrc.cache import cache_folder, entry_name, module_from_cache
     from sifrc.methods.registry import METHODS
     from sifrc.operators.registry import is_built_in
@@ -93,7 +93,7 @@ def compile(
         folder = None if cache is False else Path(cache).absolute()
     chosen = method or ("none" if spec.method is None else spec.method.name)
     framework = backend or spec.target.backend
-    library = framework if framework in BUILT_IN else None
+    library = LIBRARIES.get(framework)
     wanted = spec.target.operators if operators is None else names_of(operators)
     if library is None or chosen not in ("none", *METHODS) or not all(map(is_built_in, wanted)):
         # What comes from elsewhere may change without a trace in our own sources.
