@@ -187,7 +187,8 @@ def verify(
         digits: precision of level 2.
         seed: of the random points.
         backend: of the module of level 3; the spec's by default. The module has the spec's operators, or all
-            that are checked where the spec asks for none.
+            that are checked where the spec asks for none. Where there is no device, one for CUDA runs in
+            Numba's simulator, if ``numba.cuda`` is not imported yet and the network is small.
         module: to check at level 3 in place of one compiled here.
         summaries: with summaries along a direction; by default where the spec's method or operators ask for
             them.
@@ -198,15 +199,18 @@ def verify(
         A report; ``passed`` only if nothing failed and everything asked for was checked.
 
     Raises:
-        SifrcError: the spec is wrong, its module cannot be compiled, or level 3 has no torch.
+        SifrcError: the spec is wrong, its module cannot be compiled, or level 3 has no torch, or no device.
     """
     from sifrc.extras import optional
+    from sifrc.verify.device import find_device
     from sifrc.verify.ladder import ORACLE, operators_of
     from sifrc.verify.ladder import verify as climb
 
     spec = read_spec(spec)
     if 3 in levels and module is None:
         optional("torch", ORACLE)
+        if (backend or spec.target.backend) == "cuda":
+            find_device(spec)
         module = compile(spec, backend, operators=operators_of(spec, summaries), cache=cache)
     return climb(
         spec,
