@@ -16,6 +16,7 @@ __all__ = [
     "MissingFramework",
     "MissingPlotDependency",
     "importing",
+    "installing",
     "optional",
 ]
 
@@ -27,9 +28,10 @@ _EXTRAS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "PIL": ("Pillow", "sifrc[data]"),
         "sklearn": ("scikit-learn", "sifrc[data]"),
         "numba": ("Numba", "numba"),
+        "numba.cuda": ("Numba for CUDA (numba-cuda)", "sifrc[cuda]"),
     }
 )
-"""Top-level module -> its name, and what pip installs it with."""
+"""Module -> its name, and what pip installs it with; parts that are not here are those of their root."""
 
 
 class MissingDependency(SifrcError, ImportError):
@@ -100,8 +102,9 @@ def _explained(
 ) -> SifrcError:
     failed = (reason.name if isinstance(reason, ImportError) else None) or name or ""
     absent = isinstance(reason, ModuleNotFoundError) and (name is None or _root(failed) == _root(name))
-    title, package = _EXTRAS.get(_root(name or failed), (_root(name or failed), _root(name or failed)))
-    install = f'pip install "{package}"' if "[" in package else f"pip install {package}"
+    root = _root(name or failed)
+    title, package = _EXTRAS.get(name or "") or _EXTRAS.get(root, (root, root))
+    install = _command(package)
     if absent:
         return error(f"{user} needs {title}, which is not installed", hint=install)
     text = " ".join(str(reason).split())
@@ -109,6 +112,20 @@ def _explained(
         f"{user} needs {title or 'a library'}, which cannot be imported: {text}",
         hint=f"is it broken, or another version? {install}" if package else None,
     )
+
+
+def installing(name: str) -> str:
+    """The command that installs what a module belongs to.
+
+    Example:
+        >>> installing("numba.cuda")
+        'pip install "sifrc[cuda]"'
+    """
+    return _command(_EXTRAS[name][1])
+
+
+def _command(package: str) -> str:
+    return f'pip install "{package}"' if "[" in package else f"pip install {package}"
 
 
 def _root(name: str) -> str:

@@ -37,7 +37,7 @@ def compile(
 
     Args:
         spec: a spec, a path or a mapping.
-        backend: ``torch``, ``numba`` or another; the spec's by default.
+        backend: ``torch``, ``numba``, ``cuda`` or another; the spec's by default.
         method: ``esn``, ``mk`` or another; ``none`` for operators alone; the spec's by default.
         operators: what the module computes besides the method; the spec's by default.
         curvature: kinds of curvature that operators know, presets or the spec's own by name; the spec's
@@ -62,7 +62,7 @@ def compile(
         >>> callable(module.gradient)
         True
     """
-    from sifrc.backends import BUILT_IN
+    from sifrc.backends import LIBRARIES
     from sifrc.cache import cache_folder, entry_name, module_from_cache
     from sifrc.methods.registry import METHODS
     from sifrc.operators.registry import is_built_in
@@ -93,7 +93,7 @@ def compile(
         folder = None if cache is False else Path(cache).absolute()
     chosen = method or ("none" if spec.method is None else spec.method.name)
     framework = backend or spec.target.backend
-    library = framework if framework in BUILT_IN else None
+    library = LIBRARIES.get(framework)
     wanted = spec.target.operators if operators is None else names_of(operators)
     if library is None or chosen not in ("none", *METHODS) or not all(map(is_built_in, wanted)):
         # What comes from elsewhere may change without a trace in our own sources.
@@ -187,7 +187,8 @@ def verify(
         digits: precision of level 2.
         seed: of the random points.
         backend: of the module of level 3; the spec's by default. The module has the spec's operators, or all
-            that are checked where the spec asks for none.
+            that are checked where the spec asks for none. Where there is no device, one for CUDA runs in
+            Numba's simulator, if ``numba.cuda`` is not imported yet and the network is small.
         module: to check at level 3 in place of one compiled here.
         summaries: with summaries along a direction; by default where the spec's method or operators ask for
             them.
@@ -198,15 +199,18 @@ def verify(
         A report; ``passed`` only if nothing failed and everything asked for was checked.
 
     Raises:
-        SifrcError: the spec is wrong, its module cannot be compiled, or level 3 has no torch.
+        SifrcError: the spec is wrong, its module cannot be compiled, or level 3 has no torch, or no device.
     """
     from sifrc.extras import optional
+    from sifrc.verify.device import find_device
     from sifrc.verify.ladder import ORACLE, operators_of
     from sifrc.verify.ladder import verify as climb
 
     spec = read_spec(spec)
     if 3 in levels and module is None:
         optional("torch", ORACLE)
+        if (backend or spec.target.backend) == "cuda":
+            find_device(spec)
         module = compile(spec, backend, operators=operators_of(spec, summaries), cache=cache)
     return climb(
         spec,

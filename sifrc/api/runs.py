@@ -93,7 +93,7 @@ def train(
         epochs: the run is complete after these; the spec's by default, as ``batch`` and ``seed``.
         batch: samples in a step.
         seed: of the initial parameters and the order of the samples.
-        backend: ``torch`` or ``numba``; the spec's by default.
+        backend: ``torch``, ``numba`` or ``cuda``; the spec's by default.
         method: the spec's by default.
         resume: go on from the checkpoint in ``directory``.
         fallback: see :func:`load_data`.

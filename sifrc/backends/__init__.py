@@ -17,6 +17,7 @@ from sifrc.spec.suggest import did_you_mean, quoted_list, shortened
 
 __all__ = [
     "BUILT_IN",
+    "LIBRARIES",
     "Backend",
     "LayerInfo",
     "ModuleSource",
@@ -32,19 +33,23 @@ GROUP = "sifrc.backends"
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
+        "cuda": "sifrc.backends.numba_cuda:BACKEND",
         "numba": "sifrc.backends.numba_cpu:BACKEND",
         "torch": "sifrc.backends.torch_eager:BACKEND",
     }
 )
 """Built-in backends: name -> ``module:attribute``."""
 
+LIBRARIES: Mapping[str, str] = MappingProxyType({"cuda": "numba.cuda", "numba": "numba", "torch": "torch"})
+"""What modules of the built-in backends import; compiling them imports none of it."""
+
 
 def known_backends() -> tuple[str, ...]:
     """Names of all backends, built in and installed, sorted.
 
     Example:
-        >>> known_backends()[:2]
-        ('numba', 'torch')
+        >>> known_backends()[:3]
+        ('cuda', 'numba', 'torch')
     """
     return tuple(sorted({*BUILT_IN, *installed(GROUP)}))
 

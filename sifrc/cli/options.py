@@ -30,7 +30,9 @@ SpecFile: TypeAlias = Annotated[
 Backend: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--backend", metavar="NAME", help="torch, numba, or package.module:attribute. Default: the spec's."
+        "--backend",
+        metavar="NAME",
+        help="torch, numba, cuda, or package.module:attribute. Default: the spec's.",
     ),
 ]
 MethodName: TypeAlias = Annotated[

@@ -3,10 +3,11 @@
 Importing the package imports neither torch nor matplotlib nor rich.
 """
 
-from sifrc.training.adapters import NumbaTrainable, Trainable, make_trainable
+from sifrc.training.adapters import Trainable, make_trainable
 from sifrc.training.history import EpochMetrics, History
 from sifrc.training.interruption import TrainingInterrupted
 from sifrc.training.loop import fit, sample_order, train
+from sifrc.training.numba_adapter import NumbaTrainable
 from sifrc.training.plateau import Plateau
 from sifrc.training.sampling import CurvatureSampler
 from sifrc.training.summaries import Summary, SummaryLog, summary_of

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any, ClassVar, Protocol, TypeGuard
 
@@ -17,13 +15,11 @@ from numpy.typing import NDArray
 from sifrc.errors import TrainingError
 from sifrc.extras import importing
 from sifrc.training.checkpoint import text_digest
-from sifrc.training.inputs import input_shape, shaped
 from sifrc.training.periodic import Periodic
 from sifrc.training.state import StateTree
 from sifrc.training.summaries import groups_of
 
 __all__ = [
-    "NumbaTrainable",
     "PeriodicModule",
     "PeriodicTrainable",
     "Trainable",
@@ -35,7 +31,6 @@ __all__ = [
 ]
 
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
-_RATE_NAMES = ("learning_rate", "lr")
 
 
 class Trainable(Protocol):
@@ -135,10 +130,10 @@ def is_periodic(trainable: Trainable) -> TypeGuard[PeriodicTrainable]:
 
 def has_curvature_batch(module: Any, backend: str) -> bool:
     """Whether the method of a generated module takes a batch of its own for its periodic part."""
-    if backend == "numba":
-        function, name = getattr(module, "train_epoch", None), "curvature_order"
-    else:
+    if backend == "torch":
         function, name = getattr(getattr(module, "Optimizer", None), "step", None), "curvature"
+    else:
+        function, name = getattr(module, "train_epoch", None), "curvature_order"
     return function is not None and name in inspect.signature(function).parameters
 
 
@@ -154,7 +149,7 @@ def make_trainable(
 
     Args:
         module: generated.
-        backend: ``numba`` or ``torch``.
+        backend: ``cuda``, ``numba`` or ``torch``.
         seed: of the initial parameters.
         initial: parameters to start from in place of those, so that several methods start alike.
         hyperparameters: of the method, by name; the module's defaults for the others.
@@ -162,16 +157,38 @@ def make_trainable(
     Raises:
         TrainingError: unknown backend, a hyperparameter that the module refuses, or initial
             parameters of another network.
+        BackendError: what the module runs on is missing.
     """
     if seed < 0:
         raise TrainingError(f"the seed is {seed}", hint="a whole number of at least 0")
-    if backend == "numba":
-        return NumbaTrainable(module, seed=seed, initial=initial, hyperparameters=hyperparameters)
-    if backend == "torch":
-        with importing("training a Torch module", "torch"):
-            from sifrc.training.torch_adapter import TorchTrainable
-        return TorchTrainable(module, seed=seed, initial=initial, hyperparameters=hyperparameters)
-    raise TrainingError(f"cannot train with the backend '{backend}'", hint="numba or torch")
+    if backend not in _ADAPTERS:
+        raise TrainingError(f"cannot train with the backend '{backend}'", hint=" or ".join(_ADAPTERS))
+    return _ADAPTERS[backend]()(module, seed=seed, initial=initial, hyperparameters=hyperparameters)
+
+
+def _cuda() -> Callable[..., Trainable]:
+    from sifrc.training.cuda_adapter import CudaTrainable
+
+    return CudaTrainable
+
+
+def _numba() -> Callable[..., Trainable]:
+    from sifrc.training.numba_adapter import NumbaTrainable
+
+    return NumbaTrainable
+
+
+def _torch() -> Callable[..., Trainable]:
+    with importing("training a Torch module", "torch"):
+        from sifrc.training.torch_adapter import TorchTrainable
+
+    return TorchTrainable
+
+
+_ADAPTERS: Mapping[str, Callable[[], Callable[..., Trainable]]] = MappingProxyType(
+    {"cuda": _cuda, "numba": _numba, "torch": _torch}
+)
+"""Backend -> what imports its adapter, which imports the framework."""
 
 
 class PeriodicModule(ABC):
@@ -194,157 +211,6 @@ class PeriodicModule(ABC):
     def groups(self) -> Mapping[str, tuple[str, ...]]:
         """Groups whose summaries the method keeps; none without summaries."""
         return groups_of(self._kept) if self.takes_curvature_batch else {}
-
-
-class NumbaTrainable(PeriodicModule):
-    """A generated Numba module: whole chunks of an epoch run compiled.
-
-    Args:
-        module: with ``init``, ``State``, ``train_epoch``, ``predict``, ``loss`` and ``SPEC``.
-        seed: see :func:`make_trainable`.
-        initial: see there.
-        hyperparameters: see there.
-    """
-
-    _backend = "numba"
-
-    def __init__(
-        self,
-        module: Any,
-        *,
-        seed: int = 0,
-        initial: Mapping[str, NDArray[Any]] | None = None,
-        hyperparameters: Mapping[str, Any] = _NO_OPTIONS,
-    ) -> None:
-        """Make parameters and method state."""
-        self._module = module
-        self._shape = input_shape(module)
-        self._hyperparameters = dict(hyperparameters)
-        self._parameters: dict[str, NDArray[Any]] = module.init(seed)
-        if initial is not None:
-            self.load_parameters(initial)
-        self._state = self._new_state(self._parameters)
-
-    def _new_state(self, parameters: dict[str, NDArray[Any]]) -> Any:
-        try:
-            return self._module.State(parameters, **self._hyperparameters)
-        except (TypeError, ValueError) as error:
-            raise TrainingError(f"the method refuses its hyperparameters: {error}") from error
-
-    @property
-    def identity(self) -> Mapping[str, str]:
-        """Spec, backend and hyperparameters."""
-        return module_identity(self._module, "numba", self._hyperparameters)
-
-    @property
-    def learning_rate(self) -> float:
-        """The current learning rate, read from the method's state."""
-        state = self._state.state_dict()
-        return float(state[_rate_name(state)])
-
-    def set_learning_rate(self, value: float) -> None:
-        """Set it in the method's state."""
-        state = dict(self._state.state_dict())
-        state[_rate_name(state)] = value
-        self._state.load_state_dict(state)
-
-    def warm_up(self, inputs: NDArray[Any], targets: NDArray[Any], batch: int) -> None:
-        """One step on copies of parameters and state; its numbers are thrown away."""
-        parameters = self.parameters()
-        state = self._new_state(parameters)
-        state.load_state_dict(copy.deepcopy(self._state.state_dict()))
-        inputs, order = shaped(inputs, self._shape), np.arange(min(batch, len(inputs)))
-        # A step that is refused here is refused again in training, where it is reported.
-        with suppress(FloatingPointError):
-            self._module.train_epoch(parameters, state, inputs, targets, order, batch=batch)
-
-    def train_chunk(
-        self, inputs: NDArray[Any], targets: NDArray[Any], order: NDArray[np.int64], batch: int
-    ) -> float:
-        """Train on the samples ``order``; see :class:`Trainable`."""
-        samples = shaped(inputs, self._shape)
-        objective = self._module.train_epoch(
-            self._parameters, self._state, samples, targets, order, batch=batch
-        )
-        return float(objective)
-
-    @property
-    def _kept(self) -> Any:
-        return self._state
-
-    @property
-    def period(self) -> int:
-        """Steps from one run of the periodic part to the next."""
-        return int(self._state.period)
-
-    def train_periodic(
-        self,
-        inputs: NDArray[Any],
-        targets: NDArray[Any],
-        order: NDArray[np.int64],
-        batch: int,
-        periodic: Periodic,
-    ) -> float:
-        """As ``train_chunk``; each call into compiled code ends before the summary after a recorded one."""
-        state, total, position = self._state, 0.0, 0
-        samples = shaped(inputs, self._shape)
-        whole = len(order) - len(order) % batch
-        while position < len(order):
-            before = max(0, state.period - state.age)  # steps until the next summary
-            wanted = periodic.until_record()
-            steps = min((whole - position) // batch or 1, before + wanted * state.period)
-            count = max(0, math.ceil((steps - before) / state.period))
-            chosen = periodic.positions(count)
-            options = {} if chosen is None else {"curvature_order": chosen, "curvature_batch": periodic.size}
-            part = order[position : position + steps * batch]
-            objective = self._module.train_epoch(
-                self._parameters, state, samples, targets, part, batch=batch, **options
-            )
-            total += float(objective) * len(part)
-            if count == wanted:
-                periodic.found(position // batch + before + (count - 1) * state.period, state)
-            position += len(part)
-        return total / len(order)
-
-    def predict(self, inputs: NDArray[Any]) -> NDArray[Any]:
-        """Outputs of the network, (B, n_out)."""
-        return np.asarray(self._module.predict(self._parameters, shaped(inputs, self._shape)))
-
-    def loss(self, inputs: NDArray[Any], targets: NDArray[Any]) -> float:
-        """Mean loss."""
-        return float(self._module.loss(self._parameters, shaped(inputs, self._shape), targets))
-
-    def parameters(self) -> dict[str, NDArray[Any]]:
-        """A copy of the parameters."""
-        return {key: value.copy() for key, value in self._parameters.items()}
-
-    def load_parameters(self, values: Mapping[str, NDArray[Any]]) -> None:
-        """Set the parameters in place, since the method's state may refer to the arrays."""
-        check_parameters(values, {key: value.shape for key, value in self._parameters.items()})
-        for key, value in values.items():
-            self._parameters[key][...] = value
-
-    def state(self) -> StateTree:
-        """The method's state."""
-        return self._state.state_dict()
-
-    def load_state(self, state: StateTree) -> None:
-        """Set the method's state."""
-        ours = self._state.state_dict()
-        if not isinstance(state, Mapping) or state.keys() != ours.keys():
-            raise TrainingError(
-                "the state in the checkpoint is that of another method",
-                hint=f"a state with {', '.join(map(str, ours))}",
-            )
-        self._state.load_state_dict(state)
-
-
-def _rate_name(state: Mapping[str, Any]) -> str:
-    """The key of the learning rate in a method's state."""
-    found = [name for name in _RATE_NAMES if name in state]
-    if not found:
-        raise TrainingError("the method has no learning rate, so a schedule does not apply to it")
-    return found[0]
 
 
 def module_identity(module: Any, backend: str, hyperparameters: Mapping[str, Any]) -> Mapping[str, str]:

@@ -59,7 +59,7 @@ def train(
 
     Args:
         module: generated for the backend.
-        backend: ``numba`` or ``torch``.
+        backend: ``numba``, ``cuda`` or ``torch``.
         dataset: to train and test on.
         epochs: the run is complete after this many; a resumed run may ask for more.
         batch: samples in a step.

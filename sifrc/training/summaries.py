@@ -51,7 +51,7 @@ def summary_of(source: Any) -> Summary:
     """The newest summary that a generated module has computed.
 
     Args:
-        source: a ``State`` of a Numba module or an ``Optimizer`` of a Torch module, by grouped Newton.
+        source: a ``State`` of a Numba or CUDA module, or an ``Optimizer`` of a Torch one, by grouped Newton.
 
     Returns:
         Copies, by name.
@@ -93,13 +93,15 @@ def groups_of(source: Any) -> Mapping[str, tuple[str, ...]]:
 def _none(source: Any) -> TrainingError:
     return TrainingError(
         f"an object of type {type(source).__name__} keeps no summaries",
-        hint="the State (Numba) or the Optimizer (Torch) of a module with the method grouped_newton",
+        hint="the State (Numba, CUDA) or the Optimizer (Torch) of a module with the method grouped_newton",
     )
 
 
 def _values(value: Any) -> Values:
     """A copy on the host."""
-    if not isinstance(value, np.ndarray):
+    if hasattr(value, "copy_to_host"):
+        value = value.copy_to_host()
+    elif not isinstance(value, np.ndarray):
         value = value.detach().double().cpu().numpy()
     return np.array(value, np.float64)
 

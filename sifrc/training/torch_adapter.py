@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from sifrc.errors import TrainingError
 from sifrc.training.adapters import PeriodicModule, check_parameters, module_identity
 from sifrc.training.inputs import input_shape, shaped
+from sifrc.training.kept import Kept
 from sifrc.training.periodic import Periodic
 from sifrc.training.state import StateTree
 
 __all__ = ["TorchModel", "TorchTrainable", "from_tree", "to_array", "to_tree"]
-
-_KEPT_ARRAYS = 8  # training and test part need four
 
 
 def _mean_over_steps(
@@ -61,8 +60,7 @@ class TorchModel:
         self._shape = shape
         self._optimizer = optimizer
         self._identity = MappingProxyType(dict(identity))
-        # Arrays already converted, each kept with its tensor so that its id stays its own.
-        self._tensors: dict[int, tuple[NDArray[Any], torch.Tensor]] = {}
+        self._tensors: Kept[torch.Tensor] = Kept()
         if initial is not None:
             self.load_parameters(initial)
 
@@ -135,15 +133,12 @@ class TorchModel:
 
     def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
         """The array on the model's device, in its dtype if it holds floats."""
-        known = self._tensors.get(id(array))
-        if known is None:
-            if len(self._tensors) >= _KEPT_ARRAYS:
-                self._tensors.clear()
-            parameter = next(self._model.parameters())
-            dtype = parameter.dtype if array.dtype.kind == "f" else torch.int64
-            tensor = torch.from_numpy(np.ascontiguousarray(array)).to(parameter.device, dtype)
-            known = self._tensors[id(array)] = (array, tensor)
-        return known[1]
+        return self._tensors.of(array, self._converted)
+
+    def _converted(self, array: NDArray[Any]) -> torch.Tensor:
+        parameter = next(self._model.parameters())
+        dtype = parameter.dtype if array.dtype.kind == "f" else torch.int64
+        return torch.from_numpy(np.ascontiguousarray(array)).to(parameter.device, dtype)
 
 
 class TorchTrainable(PeriodicModule, TorchModel):

@@ -11,6 +11,7 @@ import numpy as np
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.operators.meaning import Blocks
 from sifrc.operators.record import Case, KindPlan, Operator
+from sifrc.simulation import is_simulated
 from sifrc.spec.types import Spec
 from sifrc.verify.comparison import EPSILON, allowed_digits, rounding_bound, separate_digits
 from sifrc.verify.laws import definite
@@ -45,6 +46,7 @@ class Generated(Level):
         super().__init__(spec, looked, 3)
         self.module, self.seed = module, seed
         self.framework = framework or framework_of(module)
+        self.simulated = self.framework == "cuda" and is_simulated()
         self._subjects: dict[tuple[int, int, bool], Subject] = {}
         shapes = parameter_shapes(spec).values()
         self.weights = sum(int(np.prod(shape)) ** 2 for shape in shapes if len(shape) == 2)
@@ -79,7 +81,8 @@ class Generated(Level):
     def notes(self, operator: Operator) -> list[str]:
         batch = _BATCH if operator.batched else 1
         eps = EPSILON[self.spec.dtype]
-        notes = [f"{self.framework}, {self.spec.dtype}, batch {batch}; eps = {eps:.1e}"]
+        place = f"{self.framework} in Numba's simulator" if self.simulated else self.framework
+        notes = [f"{place}, {self.spec.dtype}, batch {batch}; eps = {eps:.1e}"]
         if has_blocks(operator) and self.weights > _SMALL:
             of = "of one kind of each form" if self.weights <= _LARGE else "too large to be formed"
             notes.append(f"blocks of weights {of}")

@@ -26,6 +26,7 @@ from sifrc.operators.registry import BLOCK_OPERATORS, OPERATORS, names_of_operat
 from sifrc.operators.summaries import SUMMARY
 from sifrc.spec.types import Spec
 from sifrc.verify.comparison import Agreement
+from sifrc.verify.device import made_ready
 from sifrc.verify.generated import generated_rows
 from sifrc.verify.precise.rows import precise_rows
 from sifrc.verify.precise.steps import step_rows
@@ -70,7 +71,7 @@ def verify(
         seed: of the random points.
         quantities: what must be checked; by default the operators the spec asks for, and without any
             all that the model has. Others are checked where possible and do not decide.
-        framework: ``torch`` or ``numpy``, the arrays of the module; by default what it imports.
+        framework: ``torch``, ``numpy`` or ``cuda``, the arrays of the module; by default what it imports.
         summaries: whether summaries along a direction must be checked; by default where they are an operator
             of the spec or the module, or the method is grouped Newton.
         progress: called with every row as it is found.
@@ -80,6 +81,7 @@ def verify(
 
     Raises:
         MissingDependency: level 3 without torch, which is its oracle.
+        SifrcError: a CUDA module without a device, where Numba's simulator does not do.
 
     Example:
         >>> from sifrc.spec import build_spec
@@ -95,6 +97,7 @@ def verify(
         )
     if 3 in levels and module is not None:
         optional("torch", ORACLE)
+        made_ready(spec, module)
     asked = tuple(quantities if quantities is not None else names_of_operators(spec.target.operators))
     looked = _looked(spec, asked, module, summaries)
     required = asked or _default(

@@ -76,6 +76,17 @@ def test_without_a_library(library: str, tmp_path: Path) -> None:
         assert found[name][0] == 0, (name, found[name])
 
 
+def test_cuda_without_numba(tmp_path: Path) -> None:
+    """What runs a module names the extra that has all of it; what writes one needs none."""
+    failing = ("verify cuda", "train for cuda", "api.compile for cuda")
+    found = outcomes("numba", "absent", tmp_path, (*failing, "compile for cuda"))
+    assert found["compile for cuda"][0] == 0
+    for name in failing:
+        code, text = found[name]
+        assert code == 1 and "needs Numba for CUDA (numba-cuda), which is not installed" in text, (name, text)
+        assert 'pip install "sifrc[cuda]"' in text and "Traceback" not in text, (name, text)
+
+
 @pytest.mark.parametrize("library", ["torch", "sklearn", "matplotlib"])
 def test_with_a_library_that_cannot_be_imported(library: str, tmp_path: Path) -> None:
     """It is there, and its shared objects are not: the reason is in the message."""

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from sifrc.backends import check_options, find_backend, known_backends
+from sifrc.backends import BUILT_IN, LIBRARIES, check_options, find_backend, known_backends
 from sifrc.backends.base import Option
 from sifrc.backends.layout import lines_of, statement
 from sifrc.backends.text import docstring, environment, finished, literal, template_folder
@@ -37,7 +37,8 @@ NOTHING = object()
 def test_backends_are_found_by_name_and_by_place():
     """Built in by name; another one as module:attribute, class or instance."""
     assert find_backend("torch").name == "torch"
-    assert {"torch", "numba"} <= set(known_backends())
+    assert {"torch", "numba", "cuda"} <= set(known_backends())
+    assert {*BUILT_IN} == {*LIBRARIES} and all(find_backend(name).name == name for name in BUILT_IN)
     assert find_backend(f"{__name__}:Outside").name == "outside"
     assert find_backend(f"{__name__}:INSTANCE") is INSTANCE
 
@@ -46,7 +47,7 @@ def test_backends_are_found_by_name_and_by_place():
     ("name", "text"),
     [
         ("torhc", "unknown backend 'torhc'.*did you mean 'torch'"),
-        ("os.path", "known backends: numba torch"),
+        ("os.path", "known backends: cuda numba torch"),
         ("no_such_module_here:x", "cannot be loaded"),
         (f"{__name__}:absent", "cannot be loaded"),
         (f"{__name__}:NOTHING", "is not a backend: it has no name, options, dtypes or emit"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from types import MappingProxyType
@@ -23,12 +24,15 @@ from sifrc.verify.subjects.base import Choices, Results, Subject
 
 __all__ = ["Framework", "ModuleSubject", "framework_of"]
 
-Framework: TypeAlias = Literal["torch", "numpy"]
+Framework: TypeAlias = Literal["torch", "numpy", "cuda"]
 
 
 def framework_of(module: Any) -> Framework:
-    """Whether a module takes tensors or arrays: by what it imports."""
-    return "torch" if getattr(module, "torch", None) is torch else "numpy"
+    """Whether a module takes tensors, or arrays, and gives them on a device: by what it imports."""
+    if getattr(module, "torch", None) is torch:
+        return "torch"
+    device = sys.modules.get("numba.cuda")
+    return "cuda" if device is not None and getattr(module, "cuda", None) is device else "numpy"
 
 
 class ModuleSubject(Subject):
@@ -95,7 +99,7 @@ class ModuleSubject(Subject):
             if value.is_floating_point() and value.dtype != self.dtype:
                 raise VerificationError(f"expected dtype {self.spec.dtype}, got {value.dtype}")
             return np.asarray(value.detach().double().cpu().numpy())
-        array = np.asarray(value)
+        array = np.asarray(value.copy_to_host() if hasattr(value, "copy_to_host") else value)
         if array.ndim and array.dtype.name != self.spec.dtype:
             raise VerificationError(f"expected dtype {self.spec.dtype}, got {array.dtype.name}")
         return array.astype(np.float64)
