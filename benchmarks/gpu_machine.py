@@ -61,12 +61,12 @@ class Machine:
         module = gpu_modules.load(path)
         if self.dry and backend == "cuda":
             sys.path.insert(0, str(ROOT / "tests" / "backends"))
-            from cuda_device import functions
+            from sifrc.simulation import device_math
 
             for number in ("BLOCK", "MOST_BLOCKS", "TILE"):
                 if hasattr(module, number):
                     setattr(module, number, 2)
-            module.math = functions()  # type: ignore[attr-defined]
+            module.math = device_math()  # type: ignore[attr-defined]
         return module
 
     def array(self, value: np.ndarray) -> Any:

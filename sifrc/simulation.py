@@ -21,14 +21,22 @@ from sifrc.devices import why_no_device
 from sifrc.errors import BackendError
 from sifrc.extras import MissingFramework, installing, optional
 
-__all__ = ["VARIABLE", "MissingDevice", "SimulationWarning", "is_simulated", "needs_device", "prepare"]
+__all__ = [
+    "VARIABLE",
+    "MissingDevice",
+    "SimulationWarning",
+    "device_math",
+    "is_simulated",
+    "needs_device",
+    "prepare",
+]
 
 VARIABLE = "NUMBA_ENABLE_CUDASIM"
 """Environment variable that makes ``numba.cuda`` the simulator, where it is set before the import."""
 
 _NUMBA = "numba.cuda"
-_LAUNCHES = ("BLOCK", "MOST_BLOCKS", "TILE", "LAUNCHES")
-"""Constants of modules that say how many threads there are."""
+_LAUNCHES = ("BLOCK", "MOST_BLOCKS", "TILE")
+"""Constants of modules that say how many threads and blocks there are at most."""
 _FEW = 2
 """Of a block and of blocks: enough that threads meet, and blocks do not."""
 _TURN = 1e-4
@@ -116,9 +124,9 @@ def prepare(module: Any, user: str) -> None:
     """
     for name in _LAUNCHES:
         if hasattr(module, name):
-            setattr(module, name, _reduced(getattr(module, name)))
+            setattr(module, name, _FEW)
     if getattr(module, "math", None) is math:
-        module.math = _functions()
+        module.math = device_math()
     sys.setswitchinterval(_TURN)
     # Threads of the simulator do not know numpy.errstate of the thread that starts them.
     where = re.escape(module.__name__) + r"\Z"
@@ -127,16 +135,7 @@ def prepare(module: Any, user: str) -> None:
     warnings.warn(text, SimulationWarning, stacklevel=2)
 
 
-def _reduced(launch: Any) -> Any:
-    """Numbers of threads and blocks, also in tables, as small as they may be."""
-    if isinstance(launch, Mapping):
-        return {key: _reduced(value) for key, value in launch.items()}
-    if isinstance(launch, tuple):
-        return tuple(map(_reduced, launch))
-    return min(launch, _FEW) if type(launch) is int else launch
-
-
-def _functions() -> Any:
+def device_math() -> Any:
     """The functions of ``math`` as the device has them: infinity and NaN where Python raises."""
     import numpy as np
 

@@ -8,7 +8,6 @@ lacks.
 from __future__ import annotations
 
 import ast
-import math
 import random
 import threading
 import types
@@ -17,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from sifrc.simulation import device_math
 
 __all__ = ["Deadlock", "loaded"]
 
@@ -298,16 +299,6 @@ def _waiting(tree: ast.Module) -> frozenset[str]:
     return frozenset(found)
 
 
-def functions() -> Any:
-    """The functions of ``math`` as the device has them: infinity and NaN where Python raises."""
-    names = {"atan": "arctan", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh"}
-    plain = ("exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "tanh", "isfinite")
-    made = types.SimpleNamespace(**{name: getattr(math, name) for name in dir(math)})
-    for name in (*plain, *names):
-        setattr(made, name, getattr(np, names.get(name, name)))
-    return made
-
-
 def loaded(text: str, seed: int = 0) -> Any:
     """A CUDA module on such a device, with blocks of two threads.
 
@@ -325,7 +316,7 @@ def loaded(text: str, seed: int = 0) -> Any:
     module = types.ModuleType("on_device")
     vars(module).update({"cuda": device, "numba": numba, "njit": lambda **options: lambda function: function})
     exec(compile(tree, "on_device", "exec"), module.__dict__)
-    vars(module).update({"BLOCK": 2, "MOST_BLOCKS": BLOCKS, "TILE": 2, "math": functions()})
+    vars(module).update({"BLOCK": 2, "MOST_BLOCKS": BLOCKS, "TILE": 2, "math": device_math()})
     return module
 
 

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 from cuda_comparison import data
-from cuda_device import functions
 from operator_calls import Given, calls
+
+from sifrc.simulation import device_math
 
 __all__ = ["Found", "Signatures", "recorded", "recording", "type_of"]
 
@@ -132,7 +133,7 @@ def recorded(name: str, found: Found) -> Signatures:
     for own in ("BLOCK", "MOST_BLOCKS", "TILE", "_ROWS"):
         if hasattr(module, own):
             setattr(module, own, 1)
-    module.math = functions()
+    module.math = device_math()
     with np.errstate(all="ignore"):
         used(module)
     kernels = {

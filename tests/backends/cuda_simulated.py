@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 from cuda_comparison import compared, trained
-from cuda_device import functions
+
+from sifrc.simulation import device_math
 
 
 @cache
@@ -46,7 +47,7 @@ def load(name: str) -> Any:
     module = importlib.import_module(name)
     if name.endswith("_cuda"):
         module.BLOCK, module.MOST_BLOCKS, module.TILE = 2, 2, 2
-        module.math = functions()
+        module.math = device_math()
     return module
 
 

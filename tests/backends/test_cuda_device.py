@@ -139,6 +139,7 @@ IN_FAULTS = ("_online_steps", "_sum", "_diagonalise", "_rotated", "_solved", "_l
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_faults_are_found(divided: None, tmp_path: Path) -> None:
     """A missing wait, a wrong bound, a swapped index: in some order of the threads, numbers are wrong."""
     pair = texts(wide("mk"))

@@ -24,7 +24,7 @@ from cuda_assembled import ARCHITECTURES, Assembled
 from sifrc.compiler import Request, compile_spec
 from sifrc.spec import load_spec
 
-CUDA = "sifrc.backends.numba_cuda:BACKEND"
+CUDA = "cuda"
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = Path(__file__).parent / "golden" / "cuda_ptx.txt"
 SPECS = ("mnist_esn", "digits_blocks", "digits_grouped", "digits", "custom")

@@ -17,7 +17,7 @@ from sifrc.compiler import Request, compile_spec
 from sifrc.operators.registry import OPERATORS
 from sifrc.spec import build_spec
 
-CUDA = "sifrc.backends.numba_cuda:BACKEND"
+CUDA = "cuda"
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDING = {"float64": 1e-10, "float32": 2e-5}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatchmethod
 
 from sifrc.backends.layout import lines_of
@@ -135,9 +135,14 @@ class Writer:
     @write.register
     def _(self, statement: st.ConjugateGradients) -> list[str]:
         self.names.helpers |= {"_inner", "_sum", "_most"}
-        parts = [unknown_text(self.block, unknown) for unknown in statement.unknowns]
-        below = "_power_below_on_host"
-        return search_lines(statement, self.block, self.names, lambda s: self.lines((s,)), parts, below)
+        parts = [unknown_text(self.block, unknown, self.names) for unknown in statement.unknowns]
+        named = [line for lines, _ in parts for line in lines]
+        inner = replace(self, indent=self.indent + 4)
+        unknowns, below = [unknown for _, unknown in parts], "_power_below_on_host"
+        search = search_lines(
+            statement, self.block, self.names, lambda part: inner.lines((part,)), unknowns, below
+        )
+        return [*named, *search]
 
     @write.register
     def _(self, statement: st.MatrixFunction) -> list[str]:

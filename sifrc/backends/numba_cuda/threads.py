@@ -184,8 +184,10 @@ def looped(
     for position in range(len(labels) - 1, 0, -1):
         lines.append(f"{labels[position]} = {rest} % {extents[position]}")
         rest = f"{rest} // {extents[position]}"
-    head = f"for {name} in range({start}, {' * '.join(extents)}, {step}):"
-    return [head, *indented([*lines, f"{labels[0]} = {rest}", *body], 4)]
+    size = " * ".join(extents)
+    named = [f"size = {size}"] if len(labels) > 2 else []
+    head = f"for {name} in range({start}, {'size' if named else size}, {step}):"
+    return [*named, head, *indented([*lines, f"{labels[0]} = {rest}", *body], 4)]
 
 
 def joined(lines: list[str], body: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sifrc.backends.numba_common.access import Block
 from sifrc.backends.numba_common.conjugate_gradients import UnknownText
+from sifrc.backends.numba_common.nests import Names
 from sifrc.lower.arrays import Load
 from sifrc.lower.statements import Unknown
 
@@ -20,11 +21,15 @@ def array_text(block: Block, load: Load) -> str:
     return f"{name}[{index} : {index} + 1]"
 
 
-def unknown_text(block: Block, unknown: Unknown) -> CudaUnknown:
-    """Texts of one unknown."""
-    loads = (unknown.solution, unknown.rhs, unknown.residual, unknown.direction, unknown.product)
-    solution, rhs, residual, direction, product = (array_text(block, load) for load in loads)
-    return CudaUnknown(solution, rhs, residual, direction, product, max(1, len(unknown.rhs.labels)))
+def unknown_text(block: Block, unknown: Unknown, names: Names) -> tuple[list[str], CudaUnknown]:
+    """Assignments of names to the arrays of one unknown, and its texts."""
+    parts = ("solution", "rhs", "residual", "direction", "product")
+    own = [names.local(part) for part in parts]
+    loads = [getattr(unknown, part) for part in parts]
+    lines = [f"{name} = {array_text(block, load)}" for name, load in zip(own, loads, strict=True)]
+    solution, rhs, residual, direction, product = own
+    rank = max(1, len(unknown.rhs.labels))
+    return lines, CudaUnknown(solution, rhs, residual, direction, product, rank)
 
 
 @dataclass(frozen=True)
