@@ -97,7 +97,13 @@ def partition_of_case(data: Mapping[str, Any], word: str) -> tuple[Spec, dict[st
 
 def pairs(names: Iterable[str], words: Sequence[str]) -> list[tuple[str, str]]:
     """(case, word) for every case and every word that is possible for it."""
-    return [(name, word) for name in names for word in words if partition_of_case(CASES[name], word)]
+    plain = {name: spec_with(CASES[name]) for name in names}
+    return [
+        (name, word)
+        for name, spec in plain.items()
+        for word in words
+        if word == "random" or groups_of(spec, word) is not None
+    ]
 
 
 def rotated(names: Iterable[str], words: Sequence[str], start: int = 0) -> list[tuple[str, str]]:
