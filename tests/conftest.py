@@ -21,10 +21,13 @@ for number, handler in (
         signal.signal(number, handler)
 
 
+# Imports and the collection of tests make objects that stay.
+gc.set_threshold(50_000)
+
+
 def pytest_collection_finish() -> None:
     """Libraries and collected tests stay to the end: the garbage collector need not look at them again."""
     gc.freeze()
-    gc.set_threshold(50_000)
 
 
 @pytest.fixture

@@ -76,20 +76,31 @@ def make(kind: str, size: int, seed: int, spread: float = 0.0, exact: bool = Fal
 
 def model_value(problem: Problem, point: np.ndarray) -> float:
     """T(η), as it is defined."""
-    cubic = np.sum((np.cbrt(np.abs(problem.third)) * point) ** 2) ** 1.5
-    quadratic = -problem.rhs @ point + 0.5 * point @ problem.matrix @ point
-    return float(quadratic + problem.strength / 6 * cubic)
+    return float(_values(problem, point[:, None])[0])
+
+
+def _values(problem: Problem, points: np.ndarray) -> np.ndarray:
+    """T of every column."""
+    cubic = np.sum((np.cbrt(np.abs(problem.third))[:, None] * points) ** 2, axis=0) ** 1.5
+    quadratic = -problem.rhs @ points + 0.5 * np.sum(points * (problem.matrix @ points), axis=0)
+    return np.asarray(quadratic + problem.strength / 6 * cubic)
 
 
 def lowest_value(problem: Problem, scales: np.ndarray, starts: int = 10) -> float:
-    """The least T that quasi-Newton descents from random points find; η is searched in units of 1/scales."""
-    rng = np.random.default_rng(0)
+    """The least T that quasi-Newton descents from random points find; η is searched in units of 1/scales.
 
-    def value(point: np.ndarray) -> float:
-        return model_value(problem, point / scales)
+    Slopes are differences, all at once.
+    """
+    rng = np.random.default_rng(0)
+    steps = EPS**0.5 * np.eye(len(scales))
+
+    def both(point: np.ndarray) -> tuple[float, np.ndarray]:
+        points = np.column_stack([point, point[:, None] + steps]) / scales[:, None]
+        values = _values(problem, points)
+        return float(values[0]), (values[1:] - values[0]) / EPS**0.5
 
     points = [10.0 ** rng.uniform(-1, 1) * rng.standard_normal(len(scales)) for _ in range(starts)]
-    return min(scipy.optimize.minimize(value, p, method="BFGS", tol=1e-10).fun for p in points)
+    return min(scipy.optimize.minimize(both, p, jac=True, method="BFGS", tol=1e-10).fun for p in points)
 
 
 def scaled(problem: Problem) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import grad, hessian, jacrev, jvp, vmap
+from torch.func import grad, jacrev, jvp, vmap
 
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.spec.types import LayerSpec, Spec
@@ -113,7 +113,7 @@ class Oracle:
             def value(flat: Tensor) -> Tensor:
                 return self._value(self._split(flat), x, t, scales, factor, whole)
 
-            return hessian(value)(zeros)
+            return jacrev(jacrev(value))(zeros)
 
         return self._diagonal(vmap(one)(self.inputs, self.targets, self.scales, self.loss_scale))
 
@@ -131,7 +131,7 @@ class Oracle:
     @cached_property
     def loss_hessian(self) -> Tensor:
         """∂²ℓ by the output, (B, n, n)."""
-        found = vmap(hessian(self.forward.loss_of_output))(self.outputs, self.targets)
+        found = vmap(jacrev(jacrev(self.forward.loss_of_output)))(self.outputs, self.targets)
         return found * self.loss_scale[:, None, None]
 
     def gauss_newton(self) -> dict[str, np.ndarray]:
@@ -195,6 +195,19 @@ class Oracle:
 
         return jvp(slope, (a,), (torch.ones_like(a),))
 
+    @cached_property
+    def _layers(self) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
+        """Values of all layers (B, n), and F'(a) and F''(a) of each."""
+        runs = vmap(lambda x: (lambda r: (dict(r.values), dict(r.arguments)))(self._run(x)))(self.inputs)
+        values, arguments = runs
+        shapes = {
+            layer.name: vmap(lambda a, layer=layer: self._slopes(layer, a))(
+                arguments.get(layer.name, values[layer.name])
+            )
+            for layer in self.spec.layers
+        }
+        return values, shapes
+
     def rewritten(self, kind: Kind) -> dict[str, np.ndarray]:
         """Blocks (B, n, n), or (1, n, n) with the expectation approximation, of a kind that is not factored.
 
@@ -204,11 +217,7 @@ class Oracle:
         whole = kind.source == "objective"
         layers = {layer.name: layer for layer in self.spec.layers}
         last = self.spec.layers[-1].name
-        runs = vmap(lambda x: (lambda r: (dict(r.values), dict(r.arguments)))(self._run(x)))(self.inputs)
-        values, arguments = runs
-        shapes = {
-            n: vmap(lambda a, n=n: self._slopes(layers[n], a))(arguments.get(n, values[n])) for n in layers
-        }
+        values, shapes = self._layers
         count = len(self.inputs)
         scale = {n: (self.scales.get(n) if whole else None) for n in layers}
         scale = {n: torch.zeros(count, dtype=torch.float64) if s is None else s for n, s in scale.items()}

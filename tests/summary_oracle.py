@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from cases import CASES
 from torch import Tensor
-from torch.func import grad, jacfwd
+from torch.func import grad, jacfwd, jacrev
 
 from sifrc.spec import Spec, build_spec
 from sifrc.verify.oracles.forward_torch import ForwardTorch
@@ -97,7 +97,13 @@ def partition_of_case(data: Mapping[str, Any], word: str) -> tuple[Spec, dict[st
 
 def pairs(names: Iterable[str], words: Sequence[str]) -> list[tuple[str, str]]:
     """(case, word) for every case and every word that is possible for it."""
-    return [(name, word) for name in names for word in words if partition_of_case(CASES[name], word)]
+    plain = {name: spec_with(CASES[name]) for name in names}
+    return [
+        (name, word)
+        for name, spec in plain.items()
+        for word in words
+        if word == "random" or groups_of(spec, word) is not None
+    ]
 
 
 def rotated(names: Iterable[str], words: Sequence[str], start: int = 0) -> list[tuple[str, str]]:
@@ -180,8 +186,9 @@ def derivatives(spec: Spec, point: Point, groups: Groups) -> Derivatives:
 
     start = torch.zeros(len(groups), dtype=torch.float64)
     first = grad(along)
-    second = jacfwd(first)
-    orders = (first(start), second(start), jacfwd(second)(start))
+    # Backwards: forward derivatives of what torch has in one operation are made in Python.
+    second = jacrev(first)
+    orders = (first(start), second(start), jacrev(second)(start))
     moves = [
         np.abs(first).max(initial=0.0) for first, _ in state_derivatives(spec, point, groups, 1).values()
     ]

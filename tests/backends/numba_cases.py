@@ -28,7 +28,7 @@ network:
   input: {{name: image, size: 6}}
   layers:
     - {{name: fc1, type: dense, units: 5, activation: {activation}, init: {{kind: glorot}}}}
-    - {{name: fc2, type: dense, units: 4, activation: {activation}}}
+{middle}
     - {{name: fc3, type: dense, units: 3}}
 loss: {{function: {loss}}}
 regularization: {{state: 0.02}}
@@ -63,10 +63,18 @@ def chain(
     method: str = "{name: mk}",
     dtype: str = "float64",
     name: str = "chain",
+    short: bool = False,
 ) -> str:
-    """A chain 6, 5, 4, 3."""
+    """A chain 6, 5, 4, 3, or 6, 5, 3."""
+    middle = "" if short else f"    - {{name: fc2, type: dense, units: 4, activation: {activation}}}"
     return _CHAIN.format(
-        activation=activation, loss=loss, method=method, dtype=dtype, name=name, operators=OPERATORS
+        activation=activation,
+        middle=middle,
+        loss=loss,
+        method=method,
+        dtype=dtype,
+        name=name,
+        operators=OPERATORS,
     )
 
 

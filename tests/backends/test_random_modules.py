@@ -38,10 +38,12 @@ SMOOTH = tuple(one.name for one in DERIVATIVES.operators if one.name != "newton_
 
 def sources(spec: Spec, operators: tuple[str, ...]) -> dict[str, str]:
     """Backend -> text of the module; derived and lowered once for both."""
-    return {
-        name: compile_once(spec, Request(backend=name, method="none", operators=operators)).text
-        for name in ("torch", "numba")
-    }
+    return {name: source(spec, name, operators) for name in ("torch", "numba")}
+
+
+def source(spec: Spec, backend: str, operators: tuple[str, ...]) -> str:
+    """Text of one module."""
+    return compile_once(spec, Request(backend=backend, method="none", operators=operators)).text
 
 
 def load(text: str, folder: Path) -> ModuleType:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from cases import CASES
+from compiling import compile_once
 
 from sifrc.cache import load_text
-from sifrc.compiler import Request, compile_spec
+from sifrc.compiler import Request
 from sifrc.spec import Spec, build_spec
 from sifrc.verify.oracles import forward_torch as oracle
 from sifrc.verify.points import Point, random_point
@@ -34,7 +35,7 @@ BATCH = 5
 
 
 def module_of(spec: Spec, backend: str, folder: Path) -> ModuleType:
-    text = compile_spec(
+    text = compile_once(
         spec, Request(backend=backend, method="none", operators=("gradient", "per_sample_gradients"))
     ).text
     path = folder / f"{folder.name}_{backend}.py"

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import pytest
 import torch
-from test_random_modules import SMOOTH, agree, load, sources
+from test_random_modules import SMOOTH, agree, load, source
 
 from sifrc.compiler import Request, compile_spec
 from sifrc.derive.quantities import QUANTITIES
@@ -66,7 +66,8 @@ def test_softmaxes_of_different_arguments_are_different_arrays(
     """Every operator agrees with automatic differentiation when several phases share the softmaxes."""
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     spec = network({"expression": loss})
-    agree(spec, load(sources(spec, SMOOTH)[backend], tmp_path), "torch" if backend == "torch" else "numpy", 3)
+    framework = "torch" if backend == "torch" else "numpy"
+    agree(spec, load(source(spec, backend, SMOOTH), tmp_path), framework, 3)
 
 
 CROSS_ENTROPY = (
@@ -86,7 +87,7 @@ def linear(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any, str], Mod
     @functools.cache
     def loaded(loss: str, backend: str) -> ModuleType:
         spec = network(json.loads(loss), "float32", hidden=False)
-        return load(sources(spec, ("loss", "gradient"))[backend], tmp_path_factory.mktemp(backend))
+        return load(source(spec, backend, ("loss", "gradient")), tmp_path_factory.mktemp(backend))
 
     return lambda loss, backend: loaded(json.dumps(loss), backend)
 

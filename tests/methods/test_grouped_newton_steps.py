@@ -179,9 +179,10 @@ class Oracle:
             return objective({n: v + eta[self.owner[n]] * u[n] for n, v in self.params.items()})
 
         zero = torch.zeros(self.size, dtype=torch.float64)
-        g = torch.func.grad(along)(zero).numpy()
-        h = torch.func.hessian(along)(zero).numpy()
-        third = np.einsum("sss->s", torch.func.jacfwd(torch.func.hessian(along))(zero).numpy())
+        slope = torch.func.grad(along)
+        curved = torch.func.jacrev(slope)
+        g, h = slope(zero).numpy(), curved(zero).numpy()
+        third = np.einsum("sss->s", torch.func.jacrev(curved)(zero).numpy())
         if self.o["interactions"] == "diagonal":
             h = np.diag(np.diag(h))
         if self.o["regularization"] == "cubic":

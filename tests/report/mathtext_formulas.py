@@ -25,15 +25,15 @@ def parsed(sheet: EquationSheet, *more: tuple[str, str]) -> int:
     codes = [f"{row.left.latex} = {row.right.latex}" for part in sheet.sections for row in part.equations]
     plain = [code for code in codes if r"\begin" not in code]
     for code in plain:
-        _parse(code, more)
+        for unknown, known in (*_UNKNOWN, *more):
+            code = code.replace(unknown, known)
+        _parse(code)
     return len(plain)
 
 
 @cache
-def _parse(code: str, more: tuple[tuple[str, str], ...]) -> None:
+def _parse(code: str) -> None:
     """The sheets of networks have many formulas in common."""
     from matplotlib.mathtext import MathTextParser
 
-    for unknown, known in (*_UNKNOWN, *more):
-        code = code.replace(unknown, known)
     MathTextParser("path").parse(f"${code}$")
