@@ -35,7 +35,7 @@ VARIABLE = "NUMBA_ENABLE_CUDASIM"
 """Environment variable that makes ``numba.cuda`` the simulator, where it is set before the import."""
 
 _NUMBA = "numba.cuda"
-_LAUNCHES = ("BLOCK", "MOST_BLOCKS", "TILE")
+_LAUNCHES = ("BLOCK", "MOST_BLOCKS", "TILE", "THREADS")
 """Constants of modules that say how many threads and blocks there are at most."""
 _FEW = 2
 """Of a block and of blocks: enough that threads meet, and blocks do not."""

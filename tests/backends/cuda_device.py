@@ -316,7 +316,7 @@ def loaded(text: str, seed: int = 0) -> Any:
     module = types.ModuleType("on_device")
     vars(module).update({"cuda": device, "numba": numba, "njit": lambda **options: lambda function: function})
     exec(compile(tree, "on_device", "exec"), module.__dict__)
-    vars(module).update({"BLOCK": 2, "MOST_BLOCKS": BLOCKS, "TILE": 2, "math": device_math()})
+    vars(module).update({"BLOCK": 2, "MOST_BLOCKS": BLOCKS, "TILE": 2, "THREADS": 4, "math": device_math()})
     return module
 
 

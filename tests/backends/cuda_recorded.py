@@ -130,7 +130,7 @@ def recorded(name: str, found: Found) -> Signatures:
 
     module = importlib.import_module(name)
     # A batch of two is more than the rows that are taken at a time.
-    for own in ("BLOCK", "MOST_BLOCKS", "TILE", "_ROWS"):
+    for own in ("BLOCK", "MOST_BLOCKS", "TILE", "THREADS", "_ROWS"):
         if hasattr(module, own):
             setattr(module, own, 1)
     module.math = device_math()

@@ -46,7 +46,7 @@ def load(name: str) -> Any:
     """A module; one for CUDA with blocks as small as can be."""
     module = importlib.import_module(name)
     if name.endswith("_cuda"):
-        module.BLOCK, module.MOST_BLOCKS, module.TILE = 2, 2, 2
+        module.BLOCK, module.MOST_BLOCKS, module.TILE, module.THREADS = 2, 2, 2, 2
         module.math = device_math()
     return module
 

@@ -19,13 +19,13 @@ from sifrc.backends.numba_common.step import objective_code
 from sifrc.backends.numba_common.storage import Group, is_scalar
 from sifrc.backends.numba_cuda.barriers import Wait, array_of
 from sifrc.backends.numba_cuda.placement import Part, Placement, is_solver, parts_of, place
-from sifrc.backends.numba_cuda.shares import sizes_of
+from sifrc.backends.numba_cuda.shares import load_sizes, sizes_of
 from sifrc.backends.numba_cuda.statements import FUNCTIONS
 from sifrc.backends.numba_cuda.threads import RESERVED, Threads, joined
 from sifrc.backends.text import assigned, docstring
 from sifrc.ir.quantity import Storage
 from sifrc.lower import statements as st
-from sifrc.lower.arrays import OBJECTIVE, Load, Ref, Subscript
+from sifrc.lower.arrays import OBJECTIVE, Load, Ref, Subscript, Upto
 
 __all__ = ["THREADS", "online_context"]
 
@@ -41,6 +41,14 @@ class OnlineBlock(Block):
     """Names of arrays in the kernel, each of which is there once for all blocks or once for each."""
 
     shared: frozenset[tuple[str, int | None]] = frozenset()
+    values: Sequence[int | None] = (None,)
+
+    def extent(self, load: Load, label: str) -> str:
+        """The number itself where it is one: loops over it and divisions by it are simpler then."""
+        windows = any(isinstance(part, Upto) for part in load.window)
+        sizes = {load_sizes(load, self.layout, k).get(label) for k in self.values}
+        size = next(iter(sizes))
+        return super().extent(load, label) if windows or len(sizes) > 1 or size is None else str(size)
 
     def array(self, load: Load) -> str:
         """The array of this block, or of all."""
@@ -63,10 +71,10 @@ class _Writer:
     threads: Threads
     known: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def block(self, k: int | None) -> OnlineBlock:
-        """Names of a stretch."""
-        layout = self.parts.layouts[False]
-        return OnlineBlock(layout, k, self.known, self.names.taken, shared=self.placement.shared)
+    def block(self, values: Sequence[int | None]) -> OnlineBlock:
+        """Names of a stretch, at the values of its loop."""
+        layout, shared = self.parts.layouts[False], self.placement.shared
+        return OnlineBlock(layout, values[0], self.known, self.names.taken, shared=shared, values=values)
 
     def lines(self, part: Part) -> list[str]:
         """A statement after its wait."""
@@ -83,9 +91,10 @@ class _Writer:
                 body += _verdict(outer)
             body.append(f"# {titles[number].rstrip('.')}.")
             for loop, stretch in groupby(items, lambda part: part.loop):
-                self.threads.block = outer if loop is None else self.block(loop.start)
+                own = list(stretch)
+                self.threads.block = outer if loop is None else self.block(own[0].values)
                 lines: list[str] = []
-                for part in stretch:
+                for part in own:
                     lines = joined([*lines, *_WAITS[self.placement.waits[part]]], self.lines(part))
                 body += lines if loop is None else self._looped(loop, lines)
         return body
@@ -173,7 +182,7 @@ def _context(
     taken = taken_names(parts.program, groups) | RESERVED | {f"all_{group.name}" for group in arrays}
     names = Names(parts.real, set(taken), "cuda")
     writer = _Writer(parts, placement, names, Threads(Block(parts.layouts[False], None, {}, set()), names))
-    outer = writer.block(None)
+    outer = writer.block((None,))
     body = writer.body([function.function.title for function in functions], found, outer)
     fills = _fills(parts, outer)
     space = max((_space(part, parts) for part in found), default=0)
@@ -183,7 +192,7 @@ def _context(
         "grid = cuda.cg.this_grid()",
         "scratch = cuda.shared.array(0, TYPE)",
         "block, blocks = cuda.blockIdx.x, cuda.gridDim.x",
-        "thread, threads = cuda.threadIdx.x, cuda.blockDim.x",
+        "thread, threads = cuda.threadIdx.x, THREADS",
         *(["space = all_space[block]"] if space else []),
         *local,
         "first_check = 0",

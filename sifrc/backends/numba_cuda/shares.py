@@ -10,9 +10,9 @@ from sifrc.backends.numba_common.storage import Layout
 from sifrc.ir.quantity import Storage
 from sifrc.lower import statements as st
 from sifrc.lower.access import loads_of, targets_of
-from sifrc.lower.arrays import Slot
+from sifrc.lower.arrays import Load, Slot
 
-__all__ = ["LARGE", "Share", "cost_of", "is_shareable", "row_labels", "share_of", "sizes_of"]
+__all__ = ["LARGE", "Share", "cost_of", "is_shareable", "load_sizes", "row_labels", "share_of", "sizes_of"]
 
 Size = int | None
 """Number of values of a label; None is the batch."""
@@ -74,15 +74,18 @@ def sizes_of(statement: st.Statement, layout: Layout, k: int | None) -> dict[str
     """Sizes of the labels of a statement."""
     found: dict[str, Size] = {}
     for load in (*targets_of(statement), *loads_of(statement)):
-        if load.labels and layout.program.family(load.ref.family).storage is not Storage.IDENTITY:
-            shape = layout.shape(load, k)
-            kept = [
-                size
-                for n, size in enumerate(shape)
-                if n >= len(load.window) or not isinstance(load.window[n], int | Slot)
-            ]
-            found |= dict(zip(load.labels, load.reshaped(tuple(kept)), strict=False))
+        found |= load_sizes(load, layout, k)
     return found
+
+
+def load_sizes(load: Load, layout: Layout, k: int | None) -> dict[str, Size]:
+    """Sizes of the labels of a load; an identity has none of its own."""
+    if not load.labels or layout.program.family(load.ref.family).storage is Storage.IDENTITY:
+        return {}
+    windows = (*load.window, *(None for _ in range(len(load.labels) + 1)))
+    shape = layout.shape(load, k)
+    kept = [size for size, part in zip(shape, windows, strict=False) if not isinstance(part, int | Slot)]
+    return dict(zip(load.labels, load.reshaped(tuple(kept)), strict=False))
 
 
 def cost_of(statement: st.Statement, sizes: Mapping[str, Size]) -> int:
