@@ -4,61 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import prod
 from types import MappingProxyType
 from typing import Any
 
 from sifrc.backends.layout import lines_of
-from sifrc.backends.names import indexed, subscript_text
 from sifrc.backends.numba_common.access import Block
 from sifrc.backends.numba_common.functions import PrivateFunction, taken_names
 from sifrc.backends.numba_common.nests import Names, indented
 from sifrc.backends.numba_common.parts import STATES, TARGETS, Parts
 from sifrc.backends.numba_common.step import objective_code
 from sifrc.backends.numba_common.storage import Group, is_scalar
-from sifrc.backends.numba_cuda.barriers import Wait, array_of
+from sifrc.backends.numba_cuda.barriers import Wait
+from sifrc.backends.numba_cuda.kernels import DECORATOR
 from sifrc.backends.numba_cuda.placement import Part, Placement, is_solver, parts_of, place
-from sifrc.backends.numba_cuda.shares import load_sizes, sizes_of
+from sifrc.backends.numba_cuda.residence import OnlineBlock, Residence, reside
+from sifrc.backends.numba_cuda.shares import sizes_of
 from sifrc.backends.numba_cuda.statements import FUNCTIONS
 from sifrc.backends.numba_cuda.threads import RESERVED, Threads, joined
 from sifrc.backends.text import assigned, docstring
 from sifrc.ir.quantity import Storage
 from sifrc.lower import statements as st
-from sifrc.lower.arrays import OBJECTIVE, Load, Ref, Subscript, Upto
+from sifrc.lower.arrays import OBJECTIVE, Load, Ref, Subscript
 
 __all__ = ["THREADS", "online_context"]
 
 THREADS = 256
 """Threads of a block that goes over samples."""
+SHARED = 48 * 1024
+"""Bytes of shared memory that a block may always have."""
+_FEW = 3
+"""Copies that are written one by one."""
 _WAITS: Mapping[Wait, list[str]] = MappingProxyType(
     {"": [], "block": ["cuda.syncthreads()"], "grid": ["grid.sync()"]}
 )
-
-
-@dataclass
-class OnlineBlock(Block):
-    """Names of arrays in the kernel, each of which is there once for all blocks or once for each."""
-
-    shared: frozenset[tuple[str, int | None]] = frozenset()
-    values: Sequence[int | None] = (None,)
-
-    def extent(self, load: Load, label: str) -> str:
-        """The number itself where it is one: loops over it and divisions by it are simpler then."""
-        windows = any(isinstance(part, Upto) for part in load.window)
-        sizes = {load_sizes(load, self.layout, k).get(label) for k in self.values}
-        size = next(iter(sizes))
-        return super().extent(load, label) if windows or len(sizes) > 1 or size is None else str(size)
-
-    def array(self, load: Load) -> str:
-        """The array of this block, or of all."""
-        group = self.group(load)
-        if not (load.ref.subscript is not None and group.is_tuple):
-            return super().array(load)
-        home = "0" if array_of(self.layout, load, self.k) in self.shared else "block"
-        text = f"all_{group.name}[{subscript_text(load.ref.subscript)}][{home}]"
-        text = indexed(text, [self._part(part) for part in load.window])
-        return f"{text}.reshape(-1)" if load.reshapes else text
 
 
 @dataclass
@@ -67,14 +47,17 @@ class _Writer:
 
     parts: Parts
     placement: Placement
+    residence: Residence
     names: Names
     threads: Threads
     known: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def block(self, values: Sequence[int | None]) -> OnlineBlock:
         """Names of a stretch, at the values of its loop."""
-        layout, shared = self.parts.layouts[False], self.placement.shared
-        return OnlineBlock(layout, values[0], self.known, self.names.taken, shared=shared, values=values)
+        layout, residence = self.parts.layouts[False], self.residence
+        return OnlineBlock(
+            layout, values[0], self.known, self.names.taken, residence=residence, values=values
+        )
 
     def lines(self, part: Part) -> list[str]:
         """A statement after its wait."""
@@ -106,43 +89,43 @@ class _Writer:
         return [f"for k in range({loop.start}, {loop.stop}{step}):", *indented([*local, *lines], 4)]
 
     def _solver(self, statement: st.Statement) -> list[str]:
-        array = self.threads.block.array
+        block = self.threads.block
         match statement:
             case st.SolveSystem(matrix=matrix, rhs=rhs, target=target):
                 self.names.helpers.add("_solve_definite" if statement.definite else "_solve")
-                texts = [array(matrix), *(self._flat(load) for load in (rhs, target))]
-                call = f"_solved({', '.join(texts)}, space, {statement.definite})"
+                own = [
+                    *map(block.local, (matrix, rhs, target)),
+                    block.extent(matrix, matrix.labels[0]),
+                    "space",
+                ]
+                own.append(str(statement.definite))
                 if statement.definite or not statement.checked:
-                    return _call("_solved", [*texts, "space", str(statement.definite)])
+                    return _call("_solved", own)
                 code = len(self.parts.program.guards) + 1 if statement.guard is None else statement.guard
                 number = self.threads.checks
                 self.threads.checks += 1
+                failed = self.names.local("failed")
                 return [
-                    f"if {call} != 0.0:",
+                    *_call("_solved", own, f"{failed} = "),
+                    f"if {failed} != 0.0:",
                     f"    refused = min(refused, first_check + {number} * _NEXT + {code})",
                 ]
             case st.MatrixFunction(matrix=matrix, target=target, kind=kind):
                 self.names.helpers.add("_function_of")
-                own = [array(matrix), array(target), "space", str(FUNCTIONS.index(kind))]
-                return _call("_function", own)
-            case st.SolveSylvester(left=left, right=right, rhs=rhs, target=target):
-                self.names.helpers.add("_solve_sylvester")
-                texts = [array(load) for load in (left, right, rhs, target)]
-                return _call("_solved_in_bases", [*texts, "0.0", "False", "space"])
-        assert isinstance(statement, st.SolveKronecker)
-        self.names.helpers.add("_solve_kronecker")
-        texts = [array(load) for load in (statement.left, statement.right, statement.rhs, statement.target)]
-        shift = self.threads.block.entry(statement.shift)
-        return _call("_solved_in_bases", [*texts, shift, "True", "space"])
-
-    def _flat(self, load: Load) -> str:
-        text = self.threads.block.array(load)
-        return f"{text}.reshape({text}.size)" if len(load.labels) > 1 else text
+                own = [*map(block.local, (matrix, target)), block.extent(matrix, matrix.labels[0]), "space"]
+                return _call("_function", [*own, str(FUNCTIONS.index(kind))])
+        assert isinstance(statement, st.SolveSylvester | st.SolveKronecker)
+        kronecker = isinstance(statement, st.SolveKronecker)
+        self.names.helpers.add("_solve_kronecker" if kronecker else "_solve_sylvester")
+        loads = (statement.left, statement.right, statement.rhs, statement.target)
+        sizes = [block.extent(statement.rhs, label) for label in statement.rhs.labels]
+        shift = block.entry(statement.shift) if isinstance(statement, st.SolveKronecker) else "0.0"
+        return _call("_solved_in_bases", [*map(block.local, loads), *sizes, shift, str(kronecker), "space"])
 
 
-def _call(function: str, arguments: Sequence[str]) -> list[str]:
+def _call(function: str, arguments: Sequence[str], before: str = "") -> list[str]:
     """A call by all threads of the block, in the loop over samples."""
-    return [line[8:] for line in lines_of(arguments, f"{function}(", ")", 8)]
+    return [line[8:] for line in lines_of(arguments, f"{before}{function}(", ")", 8)]
 
 
 def online_context(parts: Parts) -> dict[str, Any]:
@@ -177,63 +160,99 @@ def _context(
     found: Sequence[Part],
     placement: Placement,
 ) -> dict[str, Any]:
-    groups = parts.groups(functions)
+    layout, groups = parts.layouts[False], parts.groups(functions)
     arrays = [group for group in groups if not is_scalar(group.family)]
-    taken = taken_names(parts.program, groups) | RESERVED | {f"all_{group.name}" for group in arrays}
+    given = [group for group in arrays if _is_given(parts, group) or _shares(group, placement)]
+    residence = reside(layout, arrays, placement.shared)
+    taken = taken_names(parts.program, groups) | RESERVED | {f"given_{group.name}" for group in given}
     names = Names(parts.real, set(taken), "cuda")
-    writer = _Writer(parts, placement, names, Threads(Block(parts.layouts[False], None, {}, set()), names))
+    writer = _Writer(parts, placement, residence, names, Threads(Block(layout, None, {}, set()), names))
     outer = writer.block((None,))
     body = writer.body([function.function.title for function in functions], found, outer)
-    fills = _fills(parts, outer)
+    fills = _fills(parts, groups, outer)
     space = max((_space(part, parts) for part in found), default=0)
-    local = [f"{group.name} = all_{group.name}[block]" for group in arrays if not group.is_tuple]
+    size = {"float32": 4, "float64": 8}[parts.module.dtype]
+    resident = (THREADS + residence.total) * size <= SHARED
+    lasting = [group for group in arrays if _is_given(parts, group)]
+    read = [line for group in lasting for line in _copies(residence, group, "_read({given}, {own})")]
+    written = [line for group in lasting for line in _copies(residence, group, "_read({own}, {given})")]
+    whole = [g for g in arrays if not g.is_tuple and (g.name, None) in residence.starts]
+    local = [f"{g.name} = {_whole(residence, g)}" for g in whole]
+    local += [f"{g.name} = given_{g.name}" for g in arrays if not g.is_tuple and g not in whole]
     local += [f"{name} = {text}" for name, text in outer.new_locals()]
-    head = [
+    lines = [
         "grid = cuda.cg.this_grid()",
         "scratch = cuda.shared.array(0, TYPE)",
+        f"own = {'scratch[THREADS:]' if resident else 'memory[cuda.blockIdx.x]'}",
         "block, blocks = cuda.blockIdx.x, cuda.gridDim.x",
         "thread, threads = cuda.threadIdx.x, THREADS",
-        *(["space = all_space[block]"] if space else []),
+        *(["space = spaces[block]"] if space else []),
         *local,
-        "first_check = 0",
-        "for position in range(order.shape[0]):",
+        *read,
+        "first_check, position = 0, 0",
+        "while position < order.shape[0]:",
+        *indented(["sample, refused = order[position], _NONE", *_WAITS[placement.begins], *fills, *body], 4),
+        "    position += 1",
+        "if block == 0:",
+        *indented(["cuda.syncthreads()", *written, "if thread == 0:", "    reached[0] = position"], 4),
     ]
-    inner = ["sample, refused = order[position], _NONE", *_WAITS[placement.begins], *fills, *body]
-    tail = ["if block == 0 and thread == 0:", "    reached[0] = order.shape[0]"]
-    own = ["order", "samples", "labels", *(["all_space"] if space else [])]
-    more = ["found", "sums", "reached"]
-    parameters = [*own, *(g.name if is_scalar(g.family) else f"all_{g.name}" for g in groups), *more]
+    own = ["order", "samples", "labels", *([] if resident else ["memory"]), *(["spaces"] if space else [])]
+    scalars = [group.name for group in groups if is_scalar(group.family)]
+    parameters = [*own, *(f"given_{group.name}" for group in given), *scalars, "found", "sums", "reached"]
     doc = docstring(
-        ["Steps of single samples, all in one launch; the first one that is refused ends it."], indent=4
+        [
+            "Steps of single samples, all in one launch; the first one that is refused ends it.",
+            "Arrays have one dimension here. Those in ``own`` each block has for itself.",
+        ],
+        indent=4,
     )
-    lines = [
-        "@cuda.jit(cache=True)",
-        *lines_of(parameters, "def _online_steps(", "):", 0),
-        f"    {doc}",
-        *indented([*head, *indented(inner, 4), *tail], 4),
-    ]
+    head = [DECORATOR, *lines_of(parameters, "def _online_steps(", "):", 0), f"    {doc}"]
+    values = [f"_flat({_value(parts, group)})" for group in given]
+    values += [_value(parts, group) for group in groups if is_scalar(group.family)]
     return {
-        "online": "\n".join(lines),
+        "online": "\n".join([*head, *indented(lines, 4)]),
         "online_helpers": names.helpers,
-        "online_values": [_value(parts, group) for group in groups],
-        "online_given": [g.name for g in arrays if _is_given(parts, g)],
-        "online_memory": [g.name for g in arrays if parts.is_memory(g)],
-        "together": assigned(
-            "TOGETHER: dict[str, tuple[int | None, ...]] = ", _together(parts, arrays, placement)
-        ),
+        "online_tables": [assigned(f"{name} = ", table) for name, table in sorted(residence.tables.items())],
+        "online_values": values,
         "online_threads": THREADS,
         "widest": placement.widest,
         "space": space,
+        "resident": resident,
+        "own_numbers": residence.total,
     }
 
 
-def _fills(parts: Parts, block: OnlineBlock) -> list[str]:
+def _whole(residence: Residence, group: Group) -> str:
+    """The place of a variable that is one array."""
+    start = residence.starts[group.name, None]
+    table = group.table
+    assert isinstance(table, tuple)
+    return f"own[{start}:{start + prod(n or 1 for n in table)}]"
+
+
+def _shares(group: Group, placement: Placement) -> bool:
+    return any((group.family.name, index) in placement.shared for index, _ in group.members)
+
+
+def _copies(residence: Residence, group: Group, text: str) -> list[str]:
+    """Copies between what is given and what a block has for itself; many in a loop."""
+    if not group.is_tuple:
+        if (group.name, None) not in residence.starts:
+            return []
+        return [text.format(given=f"given_{group.name}", own=group.name)]
+    members = [k for k, _ in group.members if k is not None and (group.name, k) in residence.starts]
+    steps = {b - a for a, b in pairwise(members)}
+    if len(members) <= _FEW or steps != {1}:
+        return [text.format(given=f"given_{group.name}[{k}]", own=residence.text(group, k)) for k in members]
+    start = residence.table(group, "start", {k: residence.starts[group.name, k] for k in members})
+    given = f"given_{group.name}[k]"
+    own = f"own[{start}[k] : {start}[k] + {given}.shape[0]]"
+    return [f"for k in range({members[0]}, {members[-1] + 1}):", f"    {text.format(given=given, own=own)}"]
+
+
+def _fills(parts: Parts, groups: Sequence[Group], block: OnlineBlock) -> list[str]:
     """The sample and its target, each block for itself."""
-    groups = parts.groups(parts.functions[name, False] for name in parts.program.step_single)
-    states = block.local(Load(Ref(STATES, Subscript(0))))
-    shape = parts.layouts[False].shape(Load(Ref(STATES, Subscript(0))), None)
-    flat = f"{states}.reshape({prod(size or 1 for size in shape)})" if len(shape) > 1 else states
-    lines = [f"_read(samples[sample], {flat})"]
+    lines = [f"_read(samples[sample], {block.local(Load(Ref(STATES, Subscript(0))))})"]
     for group in groups:
         if group.family.name == TARGETS:
             lines.append(f"{'_read_class' if parts.classes else '_read'}(labels[sample], {group.name})")
@@ -248,9 +267,7 @@ def _verdict(block: OnlineBlock) -> list[str]:
         "    cuda.atomic.min(found, 0, refused)",
         "grid.sync()",
         "if found[0] < _NONE:",
-        "    if block == 0 and thread == 0:",
-        "        reached[0] = position",
-        "    return",
+        "    break",
         "if block == 0 and thread == 0:",
         f"    sums[0] += {objective}",
     ]
@@ -269,20 +286,9 @@ def _is_given(parts: Parts, group: Group) -> bool:
 
 
 def _value(parts: Parts, group: Group) -> str:
+    """What the host passes for a variable."""
     if is_scalar(group.family):
         return f"DTYPE({'1.0' if group.name == 'mean' else f'state.{group.name}'})"
-    return f'given["{group.name}"]' if _is_given(parts, group) else f"work.{group.name}"
-
-
-def _together(
-    parts: Parts, arrays: Sequence[Group], placement: Placement
-) -> dict[str, tuple[int | None, ...]]:
-    """Subscripts of the arrays that blocks share, by variable."""
-    layout = parts.layouts[False]
-    table: dict[str, tuple[int | None, ...]] = {}
-    for family, index in sorted(
-        placement.shared, key=lambda array: (array[0], -1 if array[1] is None else array[1])
-    ):
-        name = layout.group(family, index).name
-        table[name] = (*table.get(name, ()), index)
-    return {group.name: table[group.name] for group in arrays if group.name in table}
+    if group.family.storage is Storage.PARAMETER:
+        return group.name
+    return f"state.memory.{group.name}" if parts.is_memory(group) else f"work.{group.name}"

@@ -87,7 +87,9 @@ def parts_of(functions: Sequence[Function]) -> list[Part] | None:
                 own = as_sum(statement) if isinstance(statement, st.Contract) else statement
                 whole = not isinstance(own, st.Kernel | st.Sum | st.Guard)
                 rows = is_shareable(own) and not (whole and row_labels(own))
-                if not (rows or is_solver(own)) or (isinstance(own, st.Guard) and own.rows):
+                every = (*loads_of(own), *targets_of(own))
+                plain = all(load.is_whole for load in every) and not (isinstance(own, st.Guard) and own.rows)
+                if not (plain and (rows or is_solver(own))):
                     return None
                 found.append(Part(own, loop, number))
     return found

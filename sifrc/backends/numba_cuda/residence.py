@@ -1,0 +1,162 @@
+"""Where the arrays of a block lie that goes over single samples, and how their entries read.
+
+Each block has one piece of memory for all arrays of its own, at places that the compiler knows. Arrays that
+blocks share are those of the caller, or of the workspace. All of them are read as arrays of one dimension:
+indices are computed from sizes that are numbers, and take no registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+from sifrc.backends.names import subscript_text
+from sifrc.backends.numba_common.access import Block
+from sifrc.backends.numba_common.storage import Group, Layout
+from sifrc.backends.numba_cuda.barriers import array_of
+from sifrc.ir.quantity import Storage
+from sifrc.lower.arrays import Load, Subscript
+
+__all__ = ["OnlineBlock", "Residence", "reside"]
+
+Key = tuple[str, int | None]
+"""A variable and a subscript; numbers of all subscripts lie together, without one."""
+
+
+@dataclass(frozen=True)
+class Residence:
+    """Places of the arrays of a block.
+
+    Args:
+        layout: of one sample.
+        starts: first number of each array.
+        total: numbers of a block.
+        shared: arrays that all blocks have together, by family and subscript.
+        tables: constants of the module that loops over layers read, by name; filled in.
+    """
+
+    layout: Layout
+    starts: Mapping[Key, int]
+    total: int
+    shared: Collection[tuple[str, int | None]]
+    tables: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def is_shared(self, group: Group, index: int | None) -> bool:
+        """Whether blocks have it together."""
+        return (group.family.name, index) in self.shared
+
+    def table(self, group: Group, word: str, values: Mapping[int, int]) -> str:
+        """The name of a table by subscript; 0 where there is no array."""
+        name = f"_{group.name}_{word}".upper()
+        self.tables[name] = tuple(values.get(k, 0) for k in range(1 + max(values)))
+        return name
+
+    def text(self, group: Group, index: int) -> str:
+        """The array of a subscript, of the block or of all."""
+        if self.is_shared(group, index):
+            return f"given_{group.name}[{index}]"
+        start = self.starts[group.name, index]
+        return f"own[{start}:{start + _size(dict(group.members)[index])}]"
+
+
+def reside(layout: Layout, groups: Sequence[Group], shared: Collection[tuple[str, int | None]]) -> Residence:
+    """Places one after the other, in the order of the variables."""
+    starts: dict[Key, int] = {}
+    total = 0
+    for group in groups:
+        members = dict(group.members)
+        if not group.is_tuple:
+            members = {None: _shape_of(group)}
+        for index, shape in members.items():
+            if (group.family.name, index) not in shared:
+                starts[group.name, index] = total
+                total += _size(shape)
+    return Residence(layout, starts, total, shared)
+
+
+def _shape_of(group: Group) -> tuple[int | None, ...]:
+    """Of a variable that is one array."""
+    table = group.table
+    assert isinstance(table, tuple)
+    return table
+
+
+def _size(shape: Sequence[int | None]) -> int:
+    return prod(n or 1 for n in shape)
+
+
+@dataclass
+class OnlineBlock(Block):
+    """How arrays and their entries read in a stretch of the kernel.
+
+    Args:
+        residence: of the arrays.
+        values: of the loop index, or (None,).
+    """
+
+    residence: Residence | None = None
+    values: Sequence[int | None] = (None,)
+
+    @property
+    def home(self) -> Residence:
+        """Where the arrays lie."""
+        assert self.residence is not None
+        return self.residence
+
+    def _shapes(self, load: Load) -> dict[int | None, tuple[int | None, ...]]:
+        """Shapes by subscript, for all values of the loop index."""
+        found = {}
+        for k in self.values:
+            _, index = array_of(self.layout, load, k)
+            found[index] = self.layout.shape(load, k)
+        return found
+
+    def array(self, load: Load) -> str:
+        """The array, in one dimension."""
+        group = self.group(load)
+        subscript = load.ref.subscript
+        if subscript is None or not group.is_tuple:
+            return group.name
+        shapes = self._shapes(load)
+        first = next(iter(shapes))
+        if not subscript.relative:
+            return self.home.text(group, subscript.offset)
+        text = subscript_text(subscript)
+        if self.home.is_shared(group, first):
+            return f"given_{group.name}[{text}]"
+        members = {k: shape for k, shape in group.members if k is not None}
+        starts = {k: self.home.starts.get((group.name, k), 0) for k in members}
+        start = f"{self.home.table(group, 'start', starts)}[{text}]"
+        sizes = {_size(shape) for shape in shapes.values()}
+        if len(sizes) == 1:
+            return f"own[{start} : {start} + {sizes.pop()}]"
+        size = self.home.table(group, "size", {k: _size(shape) for k, shape in members.items()})
+        return f"own[{start} : {start} + {size}[{text}]]"
+
+    def entry(self, load: Load) -> str:
+        """An entry, by its number in memory."""
+        family = self.layout.program.family(load.ref.family)
+        stored = (Storage.HYPERPARAMETER, Storage.CONSTANT, Storage.IDENTITY)
+        index = self._index(load) if family.storage not in stored else []
+        if not index:
+            return super().entry(load)
+        flat = index[0]
+        for dimension, label in enumerate(index[1:], 1):
+            flat = f"({flat})" if " + " in flat else flat
+            flat = f"{flat} * {self._dimension(load, dimension)} + {label}"
+        return f"{self.local(load)}[{flat}]"
+
+    def _dimension(self, load: Load, dimension: int) -> str:
+        """Source text of a size: a number, or an entry of a table."""
+        sizes = {k: shape[dimension] or 1 for k, shape in self._shapes(load).items()}
+        if len(set(sizes.values())) == 1:
+            return str(next(iter(sizes.values())))
+        group, subscript = self.group(load), load.ref.subscript
+        assert isinstance(subscript, Subscript)
+        every = {k: shape[dimension] or 1 for k, shape in group.members if k is not None}
+        return f"{self.home.table(group, f'size{dimension}', every)}[{subscript_text(subscript)}]"
+
+    def extent(self, load: Load, label: str) -> str:
+        """Number of values of a label."""
+        return self._dimension(load, self._index(load).index(label))
