@@ -512,17 +512,21 @@ TILE = 16
 @cuda.jit(cache=True)
 def _fill(values, value):
     """Every entry is the value."""
-    for i in range(cuda.grid(1), values.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < values.shape[0]:
         values[i] = value
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
 def _one_hot(classes, targets):
     """Rows with a one at the class of the sample."""
-    for entry in range(cuda.grid(1), targets.shape[0] * targets.shape[1], cuda.gridsize(1)):
+    entry = cuda.grid(1)
+    while entry < targets.shape[0] * targets.shape[1]:
         i = entry % targets.shape[1]
         p = entry // targets.shape[1]
         targets[p, i] = np.float64(1.0) if classes[p] == i else np.float64(0.0)
+        entry += cuda.gridsize(1)
 
 
 def _mean(values: Array) -> float:
@@ -579,12 +583,16 @@ def _tiled(left, right, out, sizes, left_strides, right_strides, out_strides, sc
     left_tile, right_tile = tiles[: TILE * TILE], tiles[TILE * TILE :]
     each, rows, columns, summed = sizes
     x, y = cuda.threadIdx.x, cuda.threadIdx.y
-    for n in range(cuda.blockIdx.z, each, cuda.gridDim.z):
-        for first_row in range(cuda.blockIdx.y * TILE, rows, cuda.gridDim.y * TILE):
-            for first_column in range(cuda.blockIdx.x * TILE, columns, cuda.gridDim.x * TILE):
+    n = cuda.blockIdx.z
+    while n < each:
+        first_row = cuda.blockIdx.y * TILE
+        while first_row < rows:
+            first_column = cuda.blockIdx.x * TILE
+            while first_column < columns:
                 row, column = first_row + y, first_column + x
                 total = np.float64(0.0)
-                for first in range(0, summed, TILE):
+                first = 0
+                while first < summed:
                     left_tile[y * TILE + x] = np.float64(0.0)
                     if row < rows and first + x < summed:
                         left_tile[y * TILE + x] = left[
@@ -599,8 +607,12 @@ def _tiled(left, right, out, sizes, left_strides, right_strides, out_strides, sc
                     for m in range(TILE):
                         total += left_tile[y * TILE + m] * right_tile[m * TILE + x]
                     cuda.syncthreads()
+                    first += TILE
                 if row < rows and column < columns:
                     out[n * out_strides[0] + row * out_strides[1] + column * out_strides[2]] = scale * total
+                first_column += cuda.gridDim.x * TILE
+            first_row += cuda.gridDim.y * TILE
+        n += cuda.gridDim.z
 
 
 @cuda.jit(device=True)
@@ -654,8 +666,10 @@ def _most_of(values, scratch, magnitude):
     """The largest entry, or magnitude of an entry, by the threads of a block."""
     # A thread reads only entries of its own, which others may not have written yet.
     top = np.float64(-math.inf)
-    for i in range(cuda.threadIdx.x, len(values), cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < len(values):
         top = max(top, abs(values[i]) if magnitude else values[i])
+        i += cuda.blockDim.x
     return _most(top, scratch)
 
 
@@ -664,44 +678,62 @@ def _log_softmax_of(values, result, scratch):
     """values − log Σ exp(values) by the threads of a block; the largest entry is taken off first."""
     top = _most_of(values, scratch, False)
     total = np.float64(0.0)
-    for i in range(cuda.threadIdx.x, len(values), cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < len(values):
         result[i] = values[i] - top
         total += math.exp(result[i])
+        i += cuda.blockDim.x
     shift = math.log(_sum(total, scratch, cuda.blockDim.x))
-    for i in range(cuda.threadIdx.x, len(values), cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < len(values):
         result[i] -= shift
+        i += cuda.blockDim.x
 
 
 @cuda.jit(cache=True)
 def _forward_1(a, biases, x):
     """Rows of a, x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, a.shape[0], cuda.gridDim.x):
-        for i in range(thread, a.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < a.shape[0]:
+        i = thread
+        while i < a.shape[1]:
             a[p, i] = a[p, i] + biases[i]
             term1_0 = math.tanh(_softplus(a[p, i] - np.float64(0.3566749439387324)))
             x[p, i] = a[p, i] * term1_0
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _forward_2(a, biases, x_2, x_3, x_1):
     """Rows of a, x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, a.shape[0], cuda.gridDim.x):
-        for i in range(thread, a.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < a.shape[0]:
+        i = thread
+        while i < a.shape[1]:
             a[p, i] = a[p, i] + biases[i]
             x_2[p, i] = a[p, i] if a[p, i] > np.float64(0.0) else np.float64(0.2) * a[p, i]
-        for i in range(thread, x_3.shape[1], threads):
+            i += threads
+        i = thread
+        while i < x_3.shape[1]:
             x_3[p, i] = x_2[p, i] + x_1[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _forward_3(x, biases):
     """Rows of x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, x.shape[0], cuda.gridDim.x):
-        for i in range(thread, x.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < x.shape[0]:
+        i = thread
+        while i < x.shape[1]:
             x[p, i] = biases[i] + x[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _forward(weights, biases, a, x):
@@ -726,16 +758,20 @@ def _objective_1(loss_part2, x, targets, loss, objective):
     """Rows of loss_part2, loss, objective."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, loss_part2.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < loss_part2.shape[0]:
         _log_softmax_of(x[p], loss_part2[p], scratch)
         total0 = np.float64(0.0)
-        for i in range(thread, loss_part2.shape[1], threads):
+        i = thread
+        while i < loss_part2.shape[1]:
             total0 += targets[p, i] * math.exp(loss_part2[p, i])
+            i += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             loss[p] = total0
             loss[p] = _sigmoid(np.float64(1.0) - np.float64(5.0) * loss[p])
             objective[p] = loss[p]
+        p += cuda.gridDim.x
 
 
 def _objective(x, targets, loss, loss_part2, objective):
@@ -753,13 +789,18 @@ def _adjoint_1(softmax_part1, x, softmax, targets, shared1_part1, shared1, b_par
     """Rows of softmax_part1, softmax, shared1_part1, shared1, b_part1_scalar, b."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, softmax_part1.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < softmax_part1.shape[0]:
         _log_softmax_of(x[p], softmax_part1[p], scratch)
-        for i in range(thread, softmax.shape[1], threads):
+        i = thread
+        while i < softmax.shape[1]:
             softmax[p, i] = math.exp(softmax_part1[p, i])
+            i += threads
         total0 = np.float64(0.0)
-        for i in range(thread, softmax.shape[1], threads):
+        i = thread
+        while i < softmax.shape[1]:
             total0 += softmax[p, i] * targets[p, i]
+            i += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             shared1_part1[p] = total0
@@ -768,42 +809,55 @@ def _adjoint_1(softmax_part1, x, softmax, targets, shared1_part1, shared1, b_par
             shared1[p] = -np.float64(5.0) * term3_0 * term3_1
         cuda.syncthreads()
         total1 = np.float64(0.0)
-        for i in range(thread, softmax.shape[1], threads):
+        i = thread
+        while i < softmax.shape[1]:
             total1 += softmax[p, i] * targets[p, i]
+            i += threads
         total1 = _sum(total1, scratch, threads)
         if thread == 0:
             b_part1_scalar[p] = total1 * shared1[p]
         cuda.syncthreads()
-        for i in range(thread, b.shape[1], threads):
+        i = thread
+        while i < b.shape[1]:
             b_part1_scalar_p = b_part1_scalar[p]
             shared1_p = shared1[p]
             term8_0 = shared1_p * softmax[p, i] * targets[p, i]
             b[p, i] = b_part1_scalar_p * softmax[p, i] - term8_0
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _adjoint_2(b_2, b_3, a, y):
     """Rows of b, y."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, b_2.shape[0], cuda.gridDim.x):
-        for i in range(thread, b_2.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < b_2.shape[0]:
+        i = thread
+        while i < b_2.shape[1]:
             b_2[p, i] = b_3[p, i]
             term1_0 = a[p, i] > np.float64(0.0)
             y[p, i] = b_2[p, i] * (np.float64(1.0) if term1_0 else np.float64(0.2))
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _adjoint_3(b_1, b_3, b_part1, a, slope, y):
     """Rows of b, slope, y."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, b_1.shape[0], cuda.gridDim.x):
-        for i in range(thread, b_1.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < b_1.shape[0]:
+        i = thread
+        while i < b_1.shape[1]:
             b_1[p, i] = b_3[p, i] + b_part1[p, i]
             part0 = a[p, i] - np.float64(0.3566749439387324)
             part1 = math.tanh(_softplus(part0))
             term3_0 = a[p, i] * (np.float64(1.0) - part1 * part1) * _sigmoid(part0)
             slope[p, i] = term3_0 + part1
             y[p, i] = b_1[p, i] * slope[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _adjoint(
@@ -854,13 +908,17 @@ def _gradient_1(gradient_biases, b, mean):
     """Rows of gradient_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, gradient_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < gradient_biases.shape[0]:
         total0 = np.float64(0.0)
-        for p in range(thread, b.shape[0], threads):
+        p = thread
+        while p < b.shape[0]:
             total0 += b[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             gradient_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -868,13 +926,17 @@ def _gradient_2(gradient_biases, y, mean):
     """Rows of gradient_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, gradient_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < gradient_biases.shape[0]:
         total0 = np.float64(0.0)
-        for p in range(thread, y.shape[0], threads):
+        p = thread
+        while p < y.shape[0]:
             total0 += y[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             gradient_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
 
 
 def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
@@ -897,32 +959,46 @@ def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
 def _tangent_1(u, vector_biases, zeta, slope):
     """Rows of u, zeta."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, u.shape[0], cuda.gridDim.x):
-        for i in range(thread, u.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < u.shape[0]:
+        i = thread
+        while i < u.shape[1]:
             u[p, i] = u[p, i] + vector_biases[i]
             zeta[p, i] = -slope[p, i] * u[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _tangent_2(u, u_part2, vector_biases, a, zeta_2, zeta_3, zeta_1):
     """Rows of u, zeta."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, u.shape[0], cuda.gridDim.x):
-        for i in range(thread, u.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < u.shape[0]:
+        i = thread
+        while i < u.shape[1]:
             u[p, i] = u[p, i] - u_part2[p, i] + vector_biases[i]
             term1_0 = a[p, i] > np.float64(0.0)
             zeta_2[p, i] = -u[p, i] * (np.float64(1.0) if term1_0 else np.float64(0.2))
-        for i in range(thread, zeta_3.shape[1], threads):
+            i += threads
+        i = thread
+        while i < zeta_3.shape[1]:
             zeta_3[p, i] = zeta_2[p, i] + zeta_1[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _tangent_3(zeta, vector_biases, zeta_part2):
     """Rows of zeta."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, zeta.shape[0], cuda.gridDim.x):
-        for i in range(thread, zeta.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < zeta.shape[0]:
+        i = thread
+        while i < zeta.shape[1]:
             zeta[p, i] = -vector_biases[i] - zeta[p, i] + zeta_part2[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _tangent(x, vector_weights, slope, vector_biases, weights, a, u, zeta, u_part2, zeta_part2):
@@ -961,21 +1037,28 @@ def _adjoint_tangent_1(
     """Rows of gamma_part1, gamma_part2_scalar, gamma_part3, gamma."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, gamma_part1.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < gamma_part1.shape[0]:
         lanes0 = min(8, threads)
-        for first in range(0, gamma_part1.shape[1], threads // lanes0):
+        first = 0
+        while first < gamma_part1.shape[1]:
             i = first + thread // lanes0
             total0 = np.float64(0.0)
             if i < gamma_part1.shape[1]:
-                for j in range(thread % lanes0, softmax.shape[1], lanes0):
+                j = thread % lanes0
+                while j < softmax.shape[1]:
                     total0 += softmax[p, j] * zeta[p, j]
+                    j += lanes0
             total0 = _sum(total0, scratch, lanes0)
             if i < gamma_part1.shape[1] and thread % lanes0 == 0:
                 gamma_part1[p, i] = total0
+            first += threads // lanes0
         cuda.syncthreads()
         total1 = np.float64(0.0)
-        for i in range(thread, gamma_part1.shape[1], threads):
+        i = thread
+        while i < gamma_part1.shape[1]:
             total1 += softmax[p, i] * targets[p, i] * (-gamma_part1[p, i] + zeta[p, i])
+            i += threads
         total1 = _sum(total1, scratch, threads)
         if thread == 0:
             gamma_part2_scalar[p] = total1
@@ -987,15 +1070,18 @@ def _adjoint_tangent_1(
         term7_0 = -np.float64(25.0) * part1 * (part0 * part0)
         factor0 = gamma_part2_scalar[p] * (term7_0 + np.float64(25.0) * part0 * (part1 * part1))
         shared1_p = shared1[p]
-        for i in range(thread, gamma_part1.shape[1], threads):
+        i = thread
+        while i < gamma_part1.shape[1]:
             term9_0 = shared1_p * targets[p, i] * (-gamma_part1[p, i] + zeta[p, i])
             term9_1 = -b_part1_scalar_p * zeta[p, i] + factor0 * targets[p, i] + term9_0
             total2 += softmax[p, i] * term9_1
+            i += threads
         total2 = _sum(total2, scratch, threads)
         if thread == 0:
             gamma_part3[p] = total2
         cuda.syncthreads()
-        for i in range(thread, gamma.shape[1], threads):
+        i = thread
+        while i < gamma.shape[1]:
             part2 = _sigmoid(np.float64(1.0) - np.float64(5.0) * shared1_part1[p])
             part3 = _sigmoid(np.float64(5.0) * shared1_part1[p] - np.float64(1.0))
             gamma_part3_p = gamma_part3[p]
@@ -1007,27 +1093,37 @@ def _adjoint_tangent_1(
             term17_0 = shared1_p * targets[p, i] * (-gamma_part1[p, i] + zeta[p, i])
             term17_1 = -b_part1_scalar_p * zeta[p, i] + factor1 * targets[p, i] + term17_0
             gamma[p, i] = gamma_part3_p * softmax[p, i] - softmax[p, i] * term17_1
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _adjoint_tangent_2(gamma_3, gamma_part1, gamma_part2, gamma_2, a, z):
     """Rows of gamma, z."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, gamma_3.shape[0], cuda.gridDim.x):
-        for i in range(thread, gamma_3.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < gamma_3.shape[0]:
+        i = thread
+        while i < gamma_3.shape[1]:
             gamma_3[p, i] = -gamma_part1[p, i] + gamma_part2[p, i]
-        for i in range(thread, gamma_2.shape[1], threads):
+            i += threads
+        i = thread
+        while i < gamma_2.shape[1]:
             gamma_2[p, i] = gamma_3[p, i]
             term2_0 = a[p, i] > np.float64(0.0)
             z[p, i] = -gamma_2[p, i] * (np.float64(1.0) if term2_0 else np.float64(0.2))
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _adjoint_tangent_3(gamma_1, gamma_3, gamma_part1, gamma_part2, a, b, u, z, slope):
     """Rows of gamma, z."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, gamma_1.shape[0], cuda.gridDim.x):
-        for i in range(thread, gamma_1.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < gamma_1.shape[0]:
+        i = thread
+        while i < gamma_1.shape[1]:
             gamma_1[p, i] = gamma_3[p, i] - gamma_part1[p, i] - gamma_part2[p, i]
             part0 = a[p, i] - np.float64(0.3566749439387324)
             part1 = math.tanh(_softplus(part0))
@@ -1038,6 +1134,8 @@ def _adjoint_tangent_3(gamma_1, gamma_3, gamma_part1, gamma_part2, a, b, u, z, s
             term5_2 = term5_0 + a[p, i] * part2 * part3 * term5_1
             term5_3 = b[p, i] * u[p, i] * (term5_2 + np.float64(2.0) * part2 * part3)
             z[p, i] = term5_3 - gamma_1[p, i] * slope[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _adjoint_tangent(
@@ -1119,10 +1217,14 @@ def _adjoint_tangent(
 def _hessian_product_1(product_weights, mean, product_weights_part2):
     """Rows of product_weights."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, product_weights.shape[0], cuda.gridDim.x):
-        for j in range(thread, product_weights.shape[1], threads):
+    i = cuda.blockIdx.x
+    while i < product_weights.shape[0]:
+        j = thread
+        while j < product_weights.shape[1]:
             term0_0 = mean * product_weights_part2[i, j]
             product_weights[i, j] = mean * product_weights[i, j] + term0_0
+            j += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1130,23 +1232,31 @@ def _hessian_product_2(product_biases, gamma, mean):
     """Rows of product_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, product_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < product_biases.shape[0]:
         total0 = np.float64(0.0)
-        for p in range(thread, gamma.shape[0], threads):
+        p = thread
+        while p < gamma.shape[0]:
             total0 += gamma[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             product_biases[i] = total0 * mean
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _hessian_product_3(product_weights, mean, product_weights_part2):
     """Rows of product_weights."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, product_weights.shape[0], cuda.gridDim.x):
-        for j in range(thread, product_weights.shape[1], threads):
+    i = cuda.blockIdx.x
+    while i < product_weights.shape[0]:
+        j = thread
+        while j < product_weights.shape[1]:
             term0_0 = mean * product_weights_part2[i, j]
             product_weights[i, j] = -mean * product_weights[i, j] + term0_0
+            j += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1154,13 +1264,17 @@ def _hessian_product_4(product_biases, z, mean):
     """Rows of product_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, product_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < product_biases.shape[0]:
         total0 = np.float64(0.0)
-        for p in range(thread, z.shape[0], threads):
+        p = thread
+        while p < z.shape[0]:
             total0 += z[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             product_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
 
 
 def _hessian_product(b, zeta, gamma, x, mean, z, y, product_weights, product_weights_part2, product_biases):
@@ -1193,35 +1307,49 @@ def _hessian_product(b, zeta, gamma, x, mean, z, y, product_weights, product_wei
 def _linearized_1(da, vector_biases, a, dx):
     """Rows of da, dx."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, da.shape[0], cuda.gridDim.x):
-        for i in range(thread, da.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < da.shape[0]:
+        i = thread
+        while i < da.shape[1]:
             da[p, i] = da[p, i] + vector_biases[i]
             part0 = a[p, i] - np.float64(0.3566749439387324)
             part1 = math.tanh(_softplus(part0))
             term3_0 = a[p, i] * (np.float64(1.0) - part1 * part1) * _sigmoid(part0) + part1
             dx[p, i] = da[p, i] * term3_0
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _linearized_2(da, da_part2, vector_biases, a, dx_2, dx_3, dx_1):
     """Rows of da, dx."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, da.shape[0], cuda.gridDim.x):
-        for i in range(thread, da.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < da.shape[0]:
+        i = thread
+        while i < da.shape[1]:
             da[p, i] = da[p, i] + da_part2[p, i] + vector_biases[i]
             term1_0 = a[p, i] > np.float64(0.0)
             dx_2[p, i] = da[p, i] * (np.float64(1.0) if term1_0 else np.float64(0.2))
-        for i in range(thread, dx_3.shape[1], threads):
+            i += threads
+        i = thread
+        while i < dx_3.shape[1]:
             dx_3[p, i] = dx_2[p, i] + dx_1[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _linearized_3(dx, dx_part2, vector_biases):
     """Rows of dx."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, dx.shape[0], cuda.gridDim.x):
-        for i in range(thread, dx.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < dx.shape[0]:
+        i = thread
+        while i < dx.shape[1]:
             dx[p, i] = dx[p, i] + dx_part2[p, i] + vector_biases[i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, da_part2, dx_part2):
@@ -1249,25 +1377,32 @@ def _linearized_adjoint_1(r_part4, x, dx, r_part3, targets, r_part2, r_part5, r_
     """Rows of r_part4, r_part3, r_part2, r_part5, r_part1, r_part6, r, c."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, r_part4.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < r_part4.shape[0]:
         _log_softmax_of(x[p], r_part4[p], scratch)
         total0 = np.float64(0.0)
-        for i in range(thread, dx.shape[1], threads):
+        i = thread
+        while i < dx.shape[1]:
             total0 += dx[p, i] * math.exp(r_part4[p, i])
+            i += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             r_part3[p] = total0
         cuda.syncthreads()
         total1 = np.float64(0.0)
         r_part3_p = r_part3[p]
-        for i in range(thread, dx.shape[1], threads):
+        i = thread
+        while i < dx.shape[1]:
             total1 += targets[p, i] * (dx[p, i] - r_part3_p) * math.exp(r_part4[p, i])
+            i += threads
         total1 = _sum(total1, scratch, threads)
         if thread == 0:
             r_part2[p] = total1
         total2 = np.float64(0.0)
-        for i in range(thread, r_part4.shape[1], threads):
+        i = thread
+        while i < r_part4.shape[1]:
             total2 += targets[p, i] * math.exp(r_part4[p, i])
+            i += threads
         total2 = _sum(total2, scratch, threads)
         if thread == 0:
             r_part5[p] = total2
@@ -1279,23 +1414,28 @@ def _linearized_adjoint_1(r_part4, x, dx, r_part3, targets, r_part2, r_part5, r_
         factor0 = r_part2[p] * (term10_0 + np.float64(25.0) * part0 * (part1 * part1))
         r_part3_p = r_part3[p]
         factor1 = -np.float64(5.0) * part0 * part1
-        for i in range(thread, dx.shape[1], threads):
+        i = thread
+        while i < dx.shape[1]:
             part2 = math.exp(r_part4[p, i])
             term13_0 = factor1 * part2 * targets[p, i] * (dx[p, i] - r_part3_p)
             total3 += factor0 * part2 * targets[p, i] + term13_0
+            i += threads
         total3 = _sum(total3, scratch, threads)
         if thread == 0:
             r_part1[p] = total3
         total4 = np.float64(0.0)
-        for i in range(thread, r_part4.shape[1], threads):
+        i = thread
+        while i < r_part4.shape[1]:
             total4 += targets[p, i] * math.exp(r_part4[p, i])
+            i += threads
         total4 = _sum(total4, scratch, threads)
         if thread == 0:
             term16_0 = _sigmoid(np.float64(1.0) - np.float64(5.0) * r_part5[p])
             term16_1 = _sigmoid(np.float64(5.0) * r_part5[p] - np.float64(1.0))
             r_part6[p] = -np.float64(5.0) * total4 * term16_0 * term16_1
         cuda.syncthreads()
-        for i in range(thread, r.shape[1], threads):
+        i = thread
+        while i < r.shape[1]:
             r_part3_p = r_part3[p]
             part5 = _sigmoid(np.float64(1.0) - np.float64(5.0) * r_part5[p])
             part6 = _sigmoid(np.float64(5.0) * r_part5[p] - np.float64(1.0))
@@ -1309,30 +1449,40 @@ def _linearized_adjoint_1(r_part4, x, dx, r_part3, targets, r_part2, r_part5, r_
             term26_0 = factor2 * part3 * targets[p, i] + factor3 * part3 * part4 * targets[p, i]
             r[p, i] = term26_0 - r_part1_p * part3 - r_part6_p * part3 * part4
             c[p, i] = -r[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _linearized_adjoint_2(c_2, c_3, a, dy):
     """Rows of c, dy."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, c_2.shape[0], cuda.gridDim.x):
-        for i in range(thread, c_2.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < c_2.shape[0]:
+        i = thread
+        while i < c_2.shape[1]:
             c_2[p, i] = c_3[p, i]
             term1_0 = a[p, i] > np.float64(0.0)
             dy[p, i] = c_2[p, i] * (np.float64(1.0) if term1_0 else np.float64(0.2))
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _linearized_adjoint_3(c_1, c_3, a, dy):
     """Rows of c, dy."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, c_1.shape[0], cuda.gridDim.x):
-        for i in range(thread, c_1.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < c_1.shape[0]:
+        i = thread
+        while i < c_1.shape[1]:
             c_1[p, i] = c_3[p, i] + c_1[p, i]
             part0 = a[p, i] - np.float64(0.3566749439387324)
             part1 = math.tanh(_softplus(part0))
             term3_0 = a[p, i] * (np.float64(1.0) - part1 * part1) * _sigmoid(part0) + part1
             dy[p, i] = c_1[p, i] * term3_0
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _linearized_adjoint(
@@ -1381,13 +1531,17 @@ def _gauss_newton_product_1(gauss_newton_biases, c, mean):
     """Rows of gauss_newton_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, gauss_newton_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < gauss_newton_biases.shape[0]:
         total0 = np.float64(0.0)
-        for p in range(thread, c.shape[0], threads):
+        p = thread
+        while p < c.shape[0]:
             total0 += c[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             gauss_newton_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1395,13 +1549,17 @@ def _gauss_newton_product_2(gauss_newton_biases, dy, mean):
     """Rows of gauss_newton_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, gauss_newton_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < gauss_newton_biases.shape[0]:
         total0 = np.float64(0.0)
-        for p in range(thread, dy.shape[0], threads):
+        p = thread
+        while p < dy.shape[0]:
             total0 += dy[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             gauss_newton_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
 
 
 def _gauss_newton_product(c, x, mean, dy, gauss_newton_weights, gauss_newton_biases):

@@ -337,6 +337,7 @@ class _Workspace:
         self.mean = DTYPE(1.0 / batch)
         self.checks = _Checks()
         self.sums = cuda.to_device(np.zeros(1))
+        self.blocks = 0
 
     def __getattr__(self, name: str) -> Any:
         """Allocate the arrays of this name."""
@@ -458,9 +459,11 @@ def _check(values: Array, checks: _Checks, code: int, rows: bool = False) -> Non
 @cuda.jit(cache=True)
 def _find(values, found, first, row):
     """The least number of what is not finite."""
-    for i in range(cuda.grid(1), values.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < values.shape[0]:
         if not math.isfinite(values[i]):
             cuda.atomic.min(found, 0, first + i // row)
+        i += cuda.gridsize(1)
 
 
 def _refuse(code: int, where: str = "") -> None:
@@ -593,24 +596,30 @@ TILE = 16
 @cuda.jit(cache=True)
 def _fill(values, value):
     """Every entry is the value."""
-    for i in range(cuda.grid(1), values.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < values.shape[0]:
         values[i] = value
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
 def _scale(values, factor):
     """Every entry times the factor."""
-    for i in range(cuda.grid(1), values.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < values.shape[0]:
         values[i] *= factor
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
 def _one_hot(classes, targets):
     """Rows with a one at the class of the sample."""
-    for entry in range(cuda.grid(1), targets.shape[0] * targets.shape[1], cuda.gridsize(1)):
+    entry = cuda.grid(1)
+    while entry < targets.shape[0] * targets.shape[1]:
         i = entry % targets.shape[1]
         p = entry // targets.shape[1]
         targets[p, i] = np.float32(1.0) if classes[p] == i else np.float32(0.0)
+        entry += cuda.gridsize(1)
 
 
 def _mean(values: Array) -> float:
@@ -667,12 +676,16 @@ def _tiled(left, right, out, sizes, left_strides, right_strides, out_strides, sc
     left_tile, right_tile = tiles[: TILE * TILE], tiles[TILE * TILE :]
     each, rows, columns, summed = sizes
     x, y = cuda.threadIdx.x, cuda.threadIdx.y
-    for n in range(cuda.blockIdx.z, each, cuda.gridDim.z):
-        for first_row in range(cuda.blockIdx.y * TILE, rows, cuda.gridDim.y * TILE):
-            for first_column in range(cuda.blockIdx.x * TILE, columns, cuda.gridDim.x * TILE):
+    n = cuda.blockIdx.z
+    while n < each:
+        first_row = cuda.blockIdx.y * TILE
+        while first_row < rows:
+            first_column = cuda.blockIdx.x * TILE
+            while first_column < columns:
                 row, column = first_row + y, first_column + x
                 total = np.float32(0.0)
-                for first in range(0, summed, TILE):
+                first = 0
+                while first < summed:
                     left_tile[y * TILE + x] = np.float32(0.0)
                     if row < rows and first + x < summed:
                         left_tile[y * TILE + x] = left[
@@ -687,8 +700,12 @@ def _tiled(left, right, out, sizes, left_strides, right_strides, out_strides, sc
                     for m in range(TILE):
                         total += left_tile[y * TILE + m] * right_tile[m * TILE + x]
                     cuda.syncthreads()
+                    first += TILE
                 if row < rows and column < columns:
                     out[n * out_strides[0] + row * out_strides[1] + column * out_strides[2]] = scale * total
+                first_column += cuda.gridDim.x * TILE
+            first_row += cuda.gridDim.y * TILE
+        n += cuda.gridDim.z
 
 
 @cuda.jit(device=True)
@@ -748,8 +765,10 @@ def _most_of(values, scratch, magnitude):
     """The largest entry, or magnitude of an entry, by the threads of a block."""
     # A thread reads only entries of its own, which others may not have written yet.
     top = np.float32(-math.inf)
-    for i in range(cuda.threadIdx.x, len(values), cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < len(values):
         top = max(top, abs(values[i]) if magnitude else values[i])
+        i += cuda.blockDim.x
     return _most(top, scratch)
 
 
@@ -758,12 +777,16 @@ def _log_softmax_of(values, result, scratch):
     """values − log Σ exp(values) by the threads of a block; the largest entry is taken off first."""
     top = _most_of(values, scratch, False)
     total = np.float32(0.0)
-    for i in range(cuda.threadIdx.x, len(values), cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < len(values):
         result[i] = values[i] - top
         total += math.exp(result[i])
+        i += cuda.blockDim.x
     shift = math.log(_sum(total, scratch, cuda.blockDim.x))
-    for i in range(cuda.threadIdx.x, len(values), cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < len(values):
         result[i] -= shift
+        i += cuda.blockDim.x
 
 
 def _over_blocks(kernel: Any, *arrays: Array) -> Array:
@@ -789,8 +812,10 @@ def _inner_parts(left, right, found):
     """The sum of each block."""
     scratch = cuda.shared.array(0, numba.float64)
     total = 0.0
-    for i in range(cuda.grid(1), left.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < left.shape[0]:
         total += np.float64(left[i]) * np.float64(right[i])
+        i += cuda.gridsize(1)
     total = _sum(total, scratch, cuda.blockDim.x)
     if cuda.threadIdx.x == 0:
         found[cuda.blockIdx.x] = total
@@ -801,9 +826,11 @@ def _largest_parts(values, found):
     """The largest magnitude of each block; NaN where an entry is NaN."""
     scratch = cuda.shared.array(0, numba.float64)
     top, total = 0.0, 0.0
-    for i in range(cuda.grid(1), values.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < values.shape[0]:
         top = max(top, abs(np.float64(values[i])))
         total += 0.0 * values[i] if values[i] != values[i] else 0.0
+        i += cuda.gridsize(1)
     top = _most(top, scratch)
     total = _sum(total, scratch, cuda.blockDim.x)
     if cuda.threadIdx.x == 0:
@@ -831,30 +858,40 @@ def _combine(target: Array, keep: float, along: Array, rate: float) -> None:
 @cuda.jit(cache=True)
 def _combined(target, keep, along, rate):
     """Entry by entry; what is not kept is not read."""
-    for i in range(cuda.grid(1), target.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < target.shape[0]:
         if keep == 0.0:
             target[i] = rate * along[i]
         else:
             target[i] = keep * target[i] + rate * along[i]
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
 def _forward_1(a, biases, x):
     """Rows of a, x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, a.shape[0], cuda.gridDim.x):
-        for i in range(thread, a.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < a.shape[0]:
+        i = thread
+        while i < a.shape[1]:
             a[p, i] = a[p, i] + biases[i]
             x[p, i] = math.tanh(a[p, i])
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _forward_2(x, biases):
     """Rows of x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, x.shape[0], cuda.gridDim.x):
-        for i in range(thread, x.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < x.shape[0]:
+        i = thread
+        while i < x.shape[1]:
             x[p, i] = biases[i] + x[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _forward(weights, biases, a, x):
@@ -878,17 +915,21 @@ def _objective_1(loss_part1, x, targets, loss, objective, first_check, found):
     refused = _NONE
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, loss_part1.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < loss_part1.shape[0]:
         _log_softmax_of(x[p], loss_part1[p], scratch)
         total0 = np.float32(0.0)
-        for i in range(thread, loss_part1.shape[1], threads):
+        i = thread
+        while i < loss_part1.shape[1]:
             total0 += loss_part1[p, i] * targets[p, i]
+            i += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             loss[p] = -total0
             objective[p] = loss[p]
             if not math.isfinite(objective[p]):
                 refused = min(refused, first_check + 1)
+        p += cuda.gridDim.x
     if refused < _NONE:
         cuda.atomic.min(found, 0, refused)
 
@@ -918,20 +959,28 @@ def _adjoint_1(softmax_part1, x, softmax, b, targets):
     """Rows of softmax_part1, softmax, b."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, softmax_part1.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < softmax_part1.shape[0]:
         _log_softmax_of(x[p], softmax_part1[p], scratch)
-        for i in range(thread, softmax.shape[1], threads):
+        i = thread
+        while i < softmax.shape[1]:
             softmax[p, i] = math.exp(softmax_part1[p, i])
             b[p, i] = -softmax[p, i] + targets[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _adjoint_2(y, b, x):
     """Rows of y."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, y.shape[0], cuda.gridDim.x):
-        for i in range(thread, y.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < y.shape[0]:
+        i = thread
+        while i < y.shape[1]:
             y[p, i] = b[p, i] * (np.float32(1.0) - x[p, i] * x[p, i])
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _adjoint(x, targets, weights, softmax, softmax_part1, b, y):
@@ -955,13 +1004,17 @@ def _gradient_1(gradient_biases, b, mean):
     """Rows of gradient_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, gradient_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < gradient_biases.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, b.shape[0], threads):
+        p = thread
+        while p < b.shape[0]:
             total0 += b[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             gradient_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -969,13 +1022,17 @@ def _gradient_2(gradient_biases, y, mean):
     """Rows of gradient_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, gradient_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < gradient_biases.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, y.shape[0], threads):
+        p = thread
+        while p < y.shape[0]:
             total0 += y[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             gradient_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
 
 
 def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
@@ -998,56 +1055,74 @@ def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
 def _blocks_hessian_1(block, softmax):
     """Rows of block."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, block.shape[0], cuda.gridDim.x):
-        for entry in range(thread, block.shape[1] * block.shape[2], threads):
+    p = cuda.blockIdx.x
+    while p < block.shape[0]:
+        entry = thread
+        while entry < block.shape[1] * block.shape[2]:
             j = entry % block.shape[2]
             i = entry // block.shape[2]
             softmax_p_i = softmax[p, i]
             block[p, i, j] = _delta(i, j) * softmax_p_i - softmax_p_i * softmax[p, j]
+            entry += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _blocks_hessian_2(block_part3, block, weights):
     """Rows of block_part3."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, block_part3.shape[0], cuda.gridDim.x):
-        for entry in range(thread, block_part3.shape[1] * block_part3.shape[2], threads):
+    p = cuda.blockIdx.x
+    while p < block_part3.shape[0]:
+        entry = thread
+        while entry < block_part3.shape[1] * block_part3.shape[2]:
             j = entry % block_part3.shape[2]
             i = entry // block_part3.shape[2]
             total0 = np.float32(0.0)
             for l in range(block.shape[1]):
                 total0 += block[p, l, i] * weights[l, j]
             block_part3[p, i, j] = total0
+            entry += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _blocks_hessian_3(block_part2, x, block_part3, block_part4, weights):
     """Rows of block_part2, block_part4."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, block_part2.shape[0], cuda.gridDim.x):
-        for entry in range(thread, block_part2.shape[1] * block_part2.shape[2], threads):
+    p = cuda.blockIdx.x
+    while p < block_part2.shape[0]:
+        entry = thread
+        while entry < block_part2.shape[1] * block_part2.shape[2]:
             j = entry % block_part2.shape[2]
             i = entry // block_part2.shape[2]
             factor0 = np.float32(1.0) - x[p, i] * x[p, i]
             block_part2[p, i, j] = block_part3[p, j, i] * factor0
-        for entry in range(thread, block_part4.shape[1] * block_part4.shape[2], threads):
+            entry += threads
+        entry = thread
+        while entry < block_part4.shape[1] * block_part4.shape[2]:
             j = entry % block_part4.shape[2]
             i = entry // block_part4.shape[2]
             term2_0 = np.float32(1.0) - x[p, j] * x[p, j]
             block_part4[p, i, j] = weights[i, j] * term2_0
+            entry += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _blocks_hessian_4(block, b, x):
     """Rows of block."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, block.shape[0], cuda.gridDim.x):
-        for entry in range(thread, block.shape[1] * block.shape[2], threads):
+    p = cuda.blockIdx.x
+    while p < block.shape[0]:
+        entry = thread
+        while entry < block.shape[1] * block.shape[2]:
             j = entry % block.shape[2]
             i = entry // block.shape[2]
             term0_0 = np.float32(2.0) * b[p, i] * x[p, i]
             factor0 = term0_0 * (np.float32(1.0) - x[p, i] * x[p, i])
             block[p, i, j] = block[p, i, j] + _delta(i, j) * factor0
+            entry += threads
+        p += cuda.gridDim.x
 
 
 def _blocks_hessian(softmax, weights, x, b, block, block_part3, block_part2, block_part4):
@@ -1090,13 +1165,17 @@ def _blocks_pch1_1(mean_block_part1_vector, softmax):
     """Rows of mean_block_part1_vector."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, mean_block_part1_vector.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < mean_block_part1_vector.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, softmax.shape[0], threads):
+        p = thread
+        while p < softmax.shape[0]:
             total0 += softmax[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             mean_block_part1_vector[i] = total0
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1104,16 +1183,20 @@ def _blocks_pch1_2(mean_block, mean, mean_block_part1_vector, mean_block_part2, 
     """Entries of mean_block."""
     refused = _NONE
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for entry in range(thread, mean_block.shape[0] * mean_block.shape[1], threads):
+    entry = thread
+    while entry < mean_block.shape[0] * mean_block.shape[1]:
         j = entry % mean_block.shape[1]
         i = entry // mean_block.shape[1]
         factor0 = mean * mean_block_part1_vector[i]
         mean_block[i, j] = _delta(i, j) * factor0 - mean * mean_block_part2[i, j]
-    for entry in range(thread, mean_block.shape[0] * mean_block.shape[1], threads):
+        entry += threads
+    entry = thread
+    while entry < mean_block.shape[0] * mean_block.shape[1]:
         j = entry % mean_block.shape[1]
         i = entry // mean_block.shape[1]
         if not math.isfinite(mean_block[i, j]):
             refused = min(refused, first_check + 8)
+        entry += threads
     if refused < _NONE:
         cuda.atomic.min(found, 0, refused)
 
@@ -1123,43 +1206,55 @@ def _blocks_pch1_3(mean_residual, b, x, mean):
     """Rows of mean_residual."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, mean_residual.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < mean_residual.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, b.shape[0], threads):
+        p = thread
+        while p < b.shape[0]:
             total0 += b[p, i] * x[p, i] * (np.float32(1.0) - x[p, i] * x[p, i])
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             mean_residual[i] = np.float32(2.0) * total0 * mean
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _blocks_pch1_4(mean_block_part2, mean_block, weights, mean_block_part1):
     """Entries of mean_block_part2, mean_block_part1."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for entry in range(thread, mean_block_part2.shape[0] * mean_block_part2.shape[1], threads):
+    entry = thread
+    while entry < mean_block_part2.shape[0] * mean_block_part2.shape[1]:
         j = entry % mean_block_part2.shape[1]
         i = entry // mean_block_part2.shape[1]
         total0 = np.float32(0.0)
         for l in range(mean_block.shape[0]):
             total0 += mean_block[l, i] * weights[l, j]
         mean_block_part2[i, j] = total0
+        entry += threads
     cuda.syncthreads()
-    for entry in range(thread, mean_block_part1.shape[0] * mean_block_part1.shape[1], threads):
+    entry = thread
+    while entry < mean_block_part1.shape[0] * mean_block_part1.shape[1]:
         j = entry % mean_block_part1.shape[1]
         i = entry // mean_block_part1.shape[1]
         total1 = np.float32(0.0)
         for l in range(weights.shape[0]):
             total1 += weights[l, i] * mean_block_part2[l, j]
         mean_block_part1[i, j] = total1
+        entry += threads
 
 
 @cuda.jit(cache=True)
 def _blocks_pch1_5(mean_block_part4, x):
     """Rows of mean_block_part4."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, mean_block_part4.shape[0], cuda.gridDim.x):
-        for i in range(thread, mean_block_part4.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < mean_block_part4.shape[0]:
+        i = thread
+        while i < mean_block_part4.shape[1]:
             mean_block_part4[p, i] = np.float32(1.0) - x[p, i] * x[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1167,17 +1262,21 @@ def _blocks_pch1_6(mean_block, mean_residual, mean, mean_block_part1, first_chec
     """Entries of mean_block."""
     refused = _NONE
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for entry in range(thread, mean_block.shape[0] * mean_block.shape[1], threads):
+    entry = thread
+    while entry < mean_block.shape[0] * mean_block.shape[1]:
         j = entry % mean_block.shape[1]
         i = entry // mean_block.shape[1]
         factor0 = abs(mean_residual[i])
         term1_0 = mean * mean_block_part1[j, i] * mean_block[i, j]
         mean_block[i, j] = _delta(i, j) * factor0 + term1_0
-    for entry in range(thread, mean_block.shape[0] * mean_block.shape[1], threads):
+        entry += threads
+    entry = thread
+    while entry < mean_block.shape[0] * mean_block.shape[1]:
         j = entry % mean_block.shape[1]
         i = entry // mean_block.shape[1]
         if not math.isfinite(mean_block[i, j]):
             refused = min(refused, first_check + 7)
+        entry += threads
     if refused < _NONE:
         cuda.atomic.min(found, 0, refused)
 
@@ -1187,17 +1286,21 @@ def _blocks_pch1_7(mean_block, mean_residual, mean, mean_block_part1, first_chec
     """Entries of mean_block."""
     refused = _NONE
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for entry in range(thread, mean_block.shape[0] * mean_block.shape[1], threads):
+    entry = thread
+    while entry < mean_block.shape[0] * mean_block.shape[1]:
         j = entry % mean_block.shape[1]
         i = entry // mean_block.shape[1]
         factor0 = abs(mean_residual[i])
         term1_0 = mean * mean_block_part1[j, i] * mean_block[i, j]
         mean_block[i, j] = _delta(i, j) * factor0 + term1_0
-    for entry in range(thread, mean_block.shape[0] * mean_block.shape[1], threads):
+        entry += threads
+    entry = thread
+    while entry < mean_block.shape[0] * mean_block.shape[1]:
         j = entry % mean_block.shape[1]
         i = entry // mean_block.shape[1]
         if not math.isfinite(mean_block[i, j]):
             refused = min(refused, first_check + 6)
+        entry += threads
     if refused < _NONE:
         cuda.atomic.min(found, 0, refused)
 
@@ -1272,27 +1375,35 @@ def _blocks_fisher_1(class_score_y_part1, x, class_score_y):
     """Rows of class_score_y_part1, class_score_y."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, class_score_y_part1.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < class_score_y_part1.shape[0]:
         _log_softmax_of(x[p], class_score_y_part1[p], scratch)
         cuda.syncthreads()
-        for entry in range(thread, class_score_y.shape[1] * class_score_y.shape[2], threads):
+        entry = thread
+        while entry < class_score_y.shape[1] * class_score_y.shape[2]:
             j = entry % class_score_y.shape[2]
             i = entry // class_score_y.shape[2]
             part0 = math.exp(np.float32(0.5) * class_score_y_part1[p, i])
             term1_0 = part0 * math.exp(class_score_y_part1[p, j])
             class_score_y[p, i, j] = -_delta(i, j) * part0 + term1_0
+            entry += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _blocks_fisher_2(class_score_y, x, class_score):
     """Rows of class_score_y."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, class_score_y.shape[0], cuda.gridDim.x):
-        for entry in range(thread, class_score_y.shape[1] * class_score_y.shape[2], threads):
+    p = cuda.blockIdx.x
+    while p < class_score_y.shape[0]:
+        entry = thread
+        while entry < class_score_y.shape[1] * class_score_y.shape[2]:
             j = entry % class_score_y.shape[2]
             i = entry // class_score_y.shape[2]
             term0_0 = np.float32(1.0) - x[p, j] * x[p, j]
             class_score_y[p, i, j] = class_score[p, i, j] * term0_0
+            entry += threads
+        p += cuda.gridDim.x
 
 
 def _blocks_fisher(x, weights, class_score_y_part1, class_score_y, class_score):
@@ -1314,17 +1425,23 @@ def _mean_blocks_1(mean_block, block, mean):
     """Rows of mean_block."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, mean_block.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < mean_block.shape[0]:
         lanes0 = min(8, threads)
-        for first in range(0, mean_block.shape[1], threads // lanes0):
+        first = 0
+        while first < mean_block.shape[1]:
             j = first + thread // lanes0
             total0 = np.float32(0.0)
             if j < mean_block.shape[1]:
-                for p in range(thread % lanes0, block.shape[0], lanes0):
+                p = thread % lanes0
+                while p < block.shape[0]:
                     total0 += block[p, i, j]
+                    p += lanes0
             total0 = _sum(total0, scratch, lanes0)
             if j < mean_block.shape[1] and thread % lanes0 == 0:
                 mean_block[i, j] = total0 * mean
+            first += threads // lanes0
+        i += cuda.gridDim.x
 
 
 def _mean_blocks(block, mean, mean_block):
@@ -1362,13 +1479,17 @@ def _mean_moments_1(mean_input, x, mean):
     """Rows of mean_input."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, mean_input.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < mean_input.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, x.shape[0], threads):
+        p = thread
+        while p < x.shape[0]:
             total0 += x[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             mean_input[i] = total0 * mean
+        i += cuda.gridDim.x
 
 
 def _mean_moments(mean, x, mean_input):
@@ -1395,9 +1516,11 @@ def _sample_blocks_of_class_scores(class_score_y, block):
 def _dense_blocks_per_sample_1(weight_block, block, x, mean):
     """Rows of weight_block."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, weight_block.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < weight_block.shape[0]:
         size = weight_block.shape[1] * weight_block.shape[2] * weight_block.shape[3]
-        for entry in range(thread, size, threads):
+        entry = thread
+        while entry < size:
             m = entry % weight_block.shape[3]
             l = entry // weight_block.shape[3] % weight_block.shape[2]
             j = entry // weight_block.shape[3] // weight_block.shape[2]
@@ -1405,6 +1528,8 @@ def _dense_blocks_per_sample_1(weight_block, block, x, mean):
             for p in range(block.shape[0]):
                 total0 += block[p, i, l] * x[p, j] * x[p, m]
             weight_block[i, j, l, m] = total0 * mean
+            entry += threads
+        i += cuda.gridDim.x
 
 
 def _dense_blocks_per_sample(block, mean, x, weight_block):
@@ -1423,9 +1548,11 @@ def _dense_blocks_per_sample(block, mean, x, weight_block):
 def _dense_blocks_of_class_scores_1(weight_block, weight_block_part1, x, mean):
     """Rows of weight_block."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, weight_block.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < weight_block.shape[0]:
         size = weight_block.shape[1] * weight_block.shape[2] * weight_block.shape[3]
-        for entry in range(thread, size, threads):
+        entry = thread
+        while entry < size:
             m = entry % weight_block.shape[3]
             l = entry // weight_block.shape[3] % weight_block.shape[2]
             j = entry // weight_block.shape[3] // weight_block.shape[2]
@@ -1433,6 +1560,8 @@ def _dense_blocks_of_class_scores_1(weight_block, weight_block_part1, x, mean):
             for p in range(weight_block_part1.shape[0]):
                 total0 += weight_block_part1[p, i, l] * x[p, j] * x[p, m]
             weight_block[i, j, l, m] = total0 * mean
+            entry += threads
+        i += cuda.gridDim.x
 
 
 def _dense_blocks_of_class_scores(class_score_y, mean, x, weight_block_part1, weight_block):
@@ -1457,14 +1586,18 @@ def _dense_blocks_of_class_scores(class_score_y, mean, x, weight_block_part1, we
 def _dense_blocks_1(weight_block, mean_block, second_moment):
     """Rows of weight_block."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, weight_block.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < weight_block.shape[0]:
         size = weight_block.shape[1] * weight_block.shape[2] * weight_block.shape[3]
-        for entry in range(thread, size, threads):
+        entry = thread
+        while entry < size:
             m = entry % weight_block.shape[3]
             l = entry // weight_block.shape[3] % weight_block.shape[2]
             j = entry // weight_block.shape[3] // weight_block.shape[2]
             mean_block_i_l = mean_block[i, l]
             weight_block[i, j, l, m] = mean_block_i_l * second_moment[j, m]
+            entry += threads
+        i += cuda.gridDim.x
 
 
 def _dense_blocks(mean_block, second_moment, weight_block):
@@ -1483,27 +1616,35 @@ def _direction_1(mean_input, direction_square, k, direction_unit, direction_alon
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     total0 = np.float32(0.0)
-    for i in range(thread, mean_input.shape[0], threads):
+    i = thread
+    while i < mean_input.shape[0]:
         total0 += mean_input[i] * mean_input[i]
+        i += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         direction_square[k] = total0
     cuda.syncthreads()
-    for i in range(thread, direction_unit.shape[0], threads):
+    i = thread
+    while i < direction_unit.shape[0]:
         term2_0 = np.float32(1.0) / math.sqrt(direction_square[k])
         factor0 = term2_0 if direction_square[k] > np.float32(0.0) else np.float32(0.0)
         direction_unit[i] = factor0 * mean_input[i]
+        i += threads
     cuda.syncthreads()
     lanes0 = min(8, threads)
-    for first in range(0, direction_along.shape[0], threads // lanes0):
+    first = 0
+    while first < direction_along.shape[0]:
         i = first + thread // lanes0
         total1 = np.float32(0.0)
         if i < direction_along.shape[0]:
-            for j in range(thread % lanes0, gradient_weights.shape[1], lanes0):
+            j = thread % lanes0
+            while j < gradient_weights.shape[1]:
                 total1 += gradient_weights[i, j] * direction_unit[j]
+                j += lanes0
         total1 = _sum(total1, scratch, lanes0)
         if i < direction_along.shape[0] and thread % lanes0 == 0:
             direction_along[i] = total1
+        first += threads // lanes0
 
 
 @cuda.jit(cache=True)
@@ -1511,10 +1652,12 @@ def _direction_2(direction_size_part2, gradient_weights):
     """Rows of direction_size_part2."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, direction_size_part2.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < direction_size_part2.shape[0]:
         total0 = _most_of(gradient_weights[i], scratch, True)
         if thread == 0:
             direction_size_part2[i] = total0
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1539,11 +1682,13 @@ def _direction_3(
     cuda.syncthreads()
     total1 = np.float32(0.0)
     direction_size_k = direction_size[k]
-    for i in range(thread, direction_along.shape[0], threads):
+    i = thread
+    while i < direction_along.shape[0]:
         direction_along_i = direction_along[i]
         for j in range(direction_unit.shape[0]):
             term3_0 = -direction_unit[j] * direction_along_i + gradient_weights[i, j]
             total1 += _power2(term3_0 / direction_size_k)
+        i += threads
     total1 = _sum(total1, scratch, threads)
     if thread == 0:
         direction_rest[k] = total1
@@ -1561,19 +1706,23 @@ def _direction_4(direction_part6, k, alpha, direction_part5):
 @cuda.jit(cache=True)
 def _direction_5(direction_part10, mean_block, direction_part8):
     """Entries of direction_part10."""
-    for i in range(cuda.grid(1), direction_part10.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < direction_part10.shape[0]:
         total0 = np.float32(0.0)
         for j in range(mean_block.shape[1]):
             total0 += mean_block[i, j] * direction_part8[j]
         direction_part10[i] = total0
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
 def _direction_6(direction_part9, direction_square, k, alpha, direction_part8, direction_part10):
     """Entries of direction_part9."""
-    for i in range(cuda.grid(1), direction_part9.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < direction_part9.shape[0]:
         factor0 = direction_square[k] * (np.float32(1.0) - alpha)
         direction_part9[i] = alpha * direction_part8[i] + direction_part10[i] * factor0
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
@@ -1590,8 +1739,10 @@ def _direction_7(
 ):
     """Rows of direction."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, direction.shape[0], cuda.gridDim.x):
-        for j in range(thread, direction.shape[1], threads):
+    i = cuda.blockIdx.x
+    while i < direction.shape[0]:
+        j = thread
+        while j < direction.shape[1]:
             term2_0 = np.float32(1.0) / math.sqrt(direction_rest[k])
             term2_1 = direction_rest[k] > np.float32(0.0)
             factor0 = direction_part1[k] * (term2_0 if term2_1 else np.float32(0.0)) / direction_size[k]
@@ -1599,25 +1750,31 @@ def _direction_7(
             direction_along_i = direction_along[i]
             term3_0 = -direction_unit[j] * direction_along_i + gradient_weights[i, j]
             direction[i, j] = direction_unit[j] * direction_part3_i + factor0 * term3_0
+            j += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _direction_8(bias_direction_part4, mean_block, bias_direction_part2):
     """Entries of bias_direction_part4."""
-    for i in range(cuda.grid(1), bias_direction_part4.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < bias_direction_part4.shape[0]:
         total0 = np.float32(0.0)
         for j in range(mean_block.shape[1]):
             total0 += mean_block[i, j] * bias_direction_part2[j]
         bias_direction_part4[i] = total0
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
 def _direction_9(bias_direction_part3, alpha, bias_direction_part4, bias_direction_part2):
     """Entries of bias_direction_part3."""
-    for i in range(cuda.grid(1), bias_direction_part3.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < bias_direction_part3.shape[0]:
         factor0 = np.float32(1.0) - alpha
         term1_0 = bias_direction_part4[i] * factor0
         bias_direction_part3[i] = alpha * bias_direction_part2[i] + term1_0
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
@@ -1625,14 +1782,18 @@ def _direction_10(direction, first_check, k, bias_direction, found):
     """Checks."""
     refused = _NONE
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for entry in range(thread, direction.shape[0] * direction.shape[1], threads):
+    entry = thread
+    while entry < direction.shape[0] * direction.shape[1]:
         j = entry % direction.shape[1]
         i = entry // direction.shape[1]
         if not math.isfinite(direction[i, j]):
             refused = min(refused, first_check + k + 9)
-    for i in range(thread, bias_direction.shape[0], threads):
+        entry += threads
+    i = thread
+    while i < bias_direction.shape[0]:
         if not math.isfinite(bias_direction[i]):
             refused = min(refused, first_check + 1 * _NEXT + k + 13)
+        i += threads
     if refused < _NONE:
         cuda.atomic.min(found, 0, refused)
 
@@ -1871,17 +2032,21 @@ def _update_1(
     if thread == 0:
         iterations[k] = direction_iterations[k]
         remaining[k] = direction_remaining[k]
-    for entry in range(thread, velocity_weights.shape[0] * velocity_weights.shape[1], threads):
+    entry = thread
+    while entry < velocity_weights.shape[0] * velocity_weights.shape[1]:
         j = entry % velocity_weights.shape[1]
         i = entry // velocity_weights.shape[1]
         velocity_weights[i, j] = direction[i, j] + momentum * velocity_weights[i, j]
         weights[i, j] = -lr * velocity_weights[i, j] + weights[i, j]
+        entry += threads
     if thread == 0:
         bias_iterations[k] = bias_direction_iterations[k]
         bias_remaining[k] = bias_direction_remaining[k]
-    for i in range(thread, velocity_biases.shape[0], threads):
+    i = thread
+    while i < velocity_biases.shape[0]:
         velocity_biases[i] = bias_direction[i] + momentum * velocity_biases[i]
         biases[i] = biases[i] - lr * velocity_biases[i]
+        i += threads
 
 
 def _update(
@@ -2122,8 +2287,10 @@ def _added(total: Any, value: Any) -> Any:
 @cuda.jit(cache=True)
 def _add(total, values):
     """Add entries to those of the total."""
-    for i in range(cuda.grid(1), values.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < values.shape[0]:
         total[i] += values[i]
+        i += cuda.gridsize(1)
 
 
 def _matrix(block: Array) -> Array:
@@ -2913,10 +3080,12 @@ def _take(samples: Array, order: Array, first: int, rows: Array, count: int) -> 
 @cuda.jit(cache=True)
 def _take_rows(samples, order, first, rows):
     """Rows of the samples in an order."""
-    for entry in range(cuda.grid(1), rows.shape[0] * rows.shape[1], cuda.gridsize(1)):
+    entry = cuda.grid(1)
+    while entry < rows.shape[0] * rows.shape[1]:
         j = entry % rows.shape[1]
         p = entry // rows.shape[1]
         rows[p, j] = samples[order[first + p], j]
+        entry += cuda.gridsize(1)
 
 
 def _take_classes(labels: Array, order: Array, first: int, targets: Array, count: int) -> None:
@@ -2927,10 +3096,12 @@ def _take_classes(labels: Array, order: Array, first: int, targets: Array, count
 @cuda.jit(cache=True)
 def _take_one_hot(labels, order, first, targets):
     """A one at the class of each sample."""
-    for entry in range(cuda.grid(1), targets.shape[0] * targets.shape[1], cuda.gridsize(1)):
+    entry = cuda.grid(1)
+    while entry < targets.shape[0] * targets.shape[1]:
         i = entry % targets.shape[1]
         p = entry // targets.shape[1]
         targets[p, i] = np.float32(1.0) if labels[order[first + p]] == i else np.float32(0.0)
+        entry += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
@@ -2938,8 +3109,10 @@ def _add_up(objective, sums):
     """Add the objectives of the samples to the sum, by one block and in float64."""
     scratch = cuda.shared.array(0, numba.float64)
     total = 0.0
-    for p in range(cuda.threadIdx.x, objective.shape[0], cuda.blockDim.x):
+    p = cuda.threadIdx.x
+    while p < objective.shape[0]:
         total += np.float64(objective[p])
+        p += cuda.blockDim.x
     total = _sum(total, scratch, cuda.blockDim.x)
     if cuda.threadIdx.x == 0:
         sums[0] += total

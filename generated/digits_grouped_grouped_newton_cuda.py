@@ -349,6 +349,7 @@ class _Workspace:
         self.mean = DTYPE(1.0 / batch)
         self.checks = _Checks()
         self.sums = cuda.to_device(np.zeros(1))
+        self.blocks = 0
 
     def __getattr__(self, name: str) -> Any:
         """Allocate the arrays of this name."""
@@ -470,9 +471,11 @@ def _check(values: Array, checks: _Checks, code: int, rows: bool = False) -> Non
 @cuda.jit(cache=True)
 def _find(values, found, first, row):
     """The least number of what is not finite."""
-    for i in range(cuda.grid(1), values.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < values.shape[0]:
         if not math.isfinite(values[i]):
             cuda.atomic.min(found, 0, first + i // row)
+        i += cuda.gridsize(1)
 
 
 def _refuse(code: int, where: str = "") -> None:
@@ -622,17 +625,21 @@ TILE = 16
 @cuda.jit(cache=True)
 def _fill(values, value):
     """Every entry is the value."""
-    for i in range(cuda.grid(1), values.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < values.shape[0]:
         values[i] = value
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
 def _one_hot(classes, targets):
     """Rows with a one at the class of the sample."""
-    for entry in range(cuda.grid(1), targets.shape[0] * targets.shape[1], cuda.gridsize(1)):
+    entry = cuda.grid(1)
+    while entry < targets.shape[0] * targets.shape[1]:
         i = entry % targets.shape[1]
         p = entry // targets.shape[1]
         targets[p, i] = np.float32(1.0) if classes[p] == i else np.float32(0.0)
+        entry += cuda.gridsize(1)
 
 
 def _mean(values: Array) -> float:
@@ -689,12 +696,16 @@ def _tiled(left, right, out, sizes, left_strides, right_strides, out_strides, sc
     left_tile, right_tile = tiles[: TILE * TILE], tiles[TILE * TILE :]
     each, rows, columns, summed = sizes
     x, y = cuda.threadIdx.x, cuda.threadIdx.y
-    for n in range(cuda.blockIdx.z, each, cuda.gridDim.z):
-        for first_row in range(cuda.blockIdx.y * TILE, rows, cuda.gridDim.y * TILE):
-            for first_column in range(cuda.blockIdx.x * TILE, columns, cuda.gridDim.x * TILE):
+    n = cuda.blockIdx.z
+    while n < each:
+        first_row = cuda.blockIdx.y * TILE
+        while first_row < rows:
+            first_column = cuda.blockIdx.x * TILE
+            while first_column < columns:
                 row, column = first_row + y, first_column + x
                 total = np.float32(0.0)
-                for first in range(0, summed, TILE):
+                first = 0
+                while first < summed:
                     left_tile[y * TILE + x] = np.float32(0.0)
                     if row < rows and first + x < summed:
                         left_tile[y * TILE + x] = left[
@@ -709,8 +720,12 @@ def _tiled(left, right, out, sizes, left_strides, right_strides, out_strides, sc
                     for m in range(TILE):
                         total += left_tile[y * TILE + m] * right_tile[m * TILE + x]
                     cuda.syncthreads()
+                    first += TILE
                 if row < rows and column < columns:
                     out[n * out_strides[0] + row * out_strides[1] + column * out_strides[2]] = scale * total
+                first_column += cuda.gridDim.x * TILE
+            first_row += cuda.gridDim.y * TILE
+        n += cuda.gridDim.z
 
 
 @cuda.jit(device=True)
@@ -757,8 +772,10 @@ def _most_of(values, scratch, magnitude):
     """The largest entry, or magnitude of an entry, by the threads of a block."""
     # A thread reads only entries of its own, which others may not have written yet.
     top = np.float32(-math.inf)
-    for i in range(cuda.threadIdx.x, len(values), cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < len(values):
         top = max(top, abs(values[i]) if magnitude else values[i])
+        i += cuda.blockDim.x
     return _most(top, scratch)
 
 
@@ -767,12 +784,16 @@ def _log_softmax_of(values, result, scratch):
     """values − log Σ exp(values) by the threads of a block; the largest entry is taken off first."""
     top = _most_of(values, scratch, False)
     total = np.float32(0.0)
-    for i in range(cuda.threadIdx.x, len(values), cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < len(values):
         result[i] = values[i] - top
         total += math.exp(result[i])
+        i += cuda.blockDim.x
     shift = math.log(_sum(total, scratch, cuda.blockDim.x))
-    for i in range(cuda.threadIdx.x, len(values), cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < len(values):
         result[i] -= shift
+        i += cuda.blockDim.x
 
 
 def _solve_cubic_on_host(
@@ -1079,19 +1100,27 @@ def _cubic_polished(matrix, pull, point, rounding):
 def _forward_1(a, biases, x):
     """Rows of a, x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, a.shape[0], cuda.gridDim.x):
-        for i in range(thread, a.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < a.shape[0]:
+        i = thread
+        while i < a.shape[1]:
             a[p, i] = a[p, i] + biases[i]
             x[p, i] = math.tanh(a[p, i])
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _forward_2(x, biases):
     """Rows of x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, x.shape[0], cuda.gridDim.x):
-        for i in range(thread, x.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < x.shape[0]:
+        i = thread
+        while i < x.shape[1]:
             x[p, i] = biases[i] + x[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _forward(weights, biases, a, x):
@@ -1115,17 +1144,21 @@ def _objective_1(loss_part1, x, targets, loss, objective, first_check, found):
     refused = _NONE
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, loss_part1.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < loss_part1.shape[0]:
         _log_softmax_of(x[p], loss_part1[p], scratch)
         total0 = np.float32(0.0)
-        for i in range(thread, loss_part1.shape[1], threads):
+        i = thread
+        while i < loss_part1.shape[1]:
             total0 += loss_part1[p, i] * targets[p, i]
+            i += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             loss[p] = -total0
             objective[p] = loss[p]
             if not math.isfinite(objective[p]):
                 refused = min(refused, first_check + 1)
+        p += cuda.gridDim.x
     if refused < _NONE:
         cuda.atomic.min(found, 0, refused)
 
@@ -1155,20 +1188,28 @@ def _adjoint_1(softmax_part1, x, softmax, b, targets):
     """Rows of softmax_part1, softmax, b."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, softmax_part1.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < softmax_part1.shape[0]:
         _log_softmax_of(x[p], softmax_part1[p], scratch)
-        for i in range(thread, softmax.shape[1], threads):
+        i = thread
+        while i < softmax.shape[1]:
             softmax[p, i] = math.exp(softmax_part1[p, i])
             b[p, i] = -softmax[p, i] + targets[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _adjoint_2(y, b, x):
     """Rows of y."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, y.shape[0], cuda.gridDim.x):
-        for i in range(thread, y.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < y.shape[0]:
+        i = thread
+        while i < y.shape[1]:
             y[p, i] = b[p, i] * (np.float32(1.0) - x[p, i] * x[p, i])
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _adjoint(x, targets, weights, softmax, softmax_part1, b, y):
@@ -1192,13 +1233,17 @@ def _gradient_1(gradient_biases, b, mean):
     """Rows of gradient_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, gradient_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < gradient_biases.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, b.shape[0], threads):
+        p = thread
+        while p < b.shape[0]:
             total0 += b[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             gradient_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1206,13 +1251,17 @@ def _gradient_2(gradient_biases, y, mean):
     """Rows of gradient_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, gradient_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < gradient_biases.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, y.shape[0], threads):
+        p = thread
+        while p < y.shape[0]:
             total0 += y[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             gradient_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
 
 
 def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
@@ -1248,26 +1297,34 @@ def _direction_1(
     """Entries of vector_weights, vector_biases."""
     refused = _NONE
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for entry in range(thread, vector_weights.shape[0] * vector_weights.shape[1], threads):
+    entry = thread
+    while entry < vector_weights.shape[0] * vector_weights.shape[1]:
         j = entry % vector_weights.shape[1]
         i = entry // vector_weights.shape[1]
         factor0 = begun[0] * momentum
         factor1 = -begun[0] * momentum
         term2_0 = gradient_weights[i, j] * factor1 + gradient_weights[i, j]
         vector_weights[i, j] = term2_0 + factor0 * velocity_weights[i, j]
-    for i in range(thread, vector_biases.shape[0], threads):
+        entry += threads
+    i = thread
+    while i < vector_biases.shape[0]:
         factor2 = begun[0] * momentum
         factor3 = -begun[0] * momentum
         term5_0 = gradient_biases[i] * factor3 + gradient_biases[i]
         vector_biases[i] = term5_0 + factor2 * velocity_biases[i]
-    for entry in range(thread, vector_weights.shape[0] * vector_weights.shape[1], threads):
+        i += threads
+    entry = thread
+    while entry < vector_weights.shape[0] * vector_weights.shape[1]:
         j = entry % vector_weights.shape[1]
         i = entry // vector_weights.shape[1]
         if not math.isfinite(vector_weights[i, j]):
             refused = min(refused, first_check + k + 5)
-    for i in range(thread, vector_biases.shape[0], threads):
+        entry += threads
+    i = thread
+    while i < vector_biases.shape[0]:
         if not math.isfinite(vector_biases[i]):
             refused = min(refused, first_check + 1 * _NEXT + k + 9)
+        i += threads
     if refused < _NONE:
         cuda.atomic.min(found, 0, refused)
 
@@ -1312,10 +1369,12 @@ def _summary_3_1(size_weights_part1, vector_weights):
     """Rows of size_weights_part1."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, size_weights_part1.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < size_weights_part1.shape[0]:
         total0 = _most_of(vector_weights[i], scratch, True)
         if thread == 0:
             size_weights_part1[i] = total0
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1359,8 +1418,10 @@ def _summary_3_4(size_weights_part1, size_weights, k, vector_biases, size_biases
 def _summary_3_5(size_upto_prev, size_upto_k, k, size_weights, size_biases):
     """Entries of size_upto."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(thread, size_upto_prev.shape[0], threads):
+    i = thread
+    while i < size_upto_prev.shape[0]:
         size_upto_k[i] = size_upto_prev[i]
+        i += threads
     cuda.syncthreads()
     if thread == 0:
         size_upto_k[_GROUP_OF_WEIGHTS[k]] = size_weights[k]
@@ -1372,9 +1433,11 @@ def _summary_3_5(size_upto_prev, size_upto_k, k, size_weights, size_biases):
 @cuda.jit(cache=True)
 def _summary_3_6(size, size_upto, scale):
     """Entries of size, scale."""
-    for i in range(cuda.grid(1), size.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < size.shape[0]:
         size[i] = size_upto[i]
         scale[i] = _power_below(size[i])
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
@@ -1386,64 +1449,88 @@ def _summary_3_7(
     if thread == 0:
         scale_weights[k] = scale[_GROUP_OF_WEIGHTS[k]]
     cuda.syncthreads()
-    for entry in range(thread, unit_weights.shape[0] * unit_weights.shape[1], threads):
+    entry = thread
+    while entry < unit_weights.shape[0] * unit_weights.shape[1]:
         j = entry % unit_weights.shape[1]
         i = entry // unit_weights.shape[1]
         scale_weights_k = scale_weights[k]
         unit_weights[i, j] = vector_weights[i, j] / scale_weights_k
+        entry += threads
     if thread == 0:
         scale_biases[k] = scale[_GROUP_OF_BIASES[k]]
     cuda.syncthreads()
-    for i in range(thread, unit_biases.shape[0], threads):
+    i = thread
+    while i < unit_biases.shape[0]:
         scale_biases_k = scale_biases[k]
         unit_biases[i] = vector_biases[i] / scale_biases_k
+        i += threads
 
 
 @cuda.jit(cache=True)
 def _summary_3_8(tangent_a, moves, unit_biases, tangent_x_part1, x):
     """Rows of tangent_a, tangent_x_part1."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, tangent_a.shape[1], cuda.gridDim.x):
-        for i in range(thread, tangent_a.shape[2], threads):
+    p = cuda.blockIdx.x
+    while p < tangent_a.shape[1]:
+        i = thread
+        while i < tangent_a.shape[2]:
             tangent_a[_GROUP_OF_WEIGHTS[1], p, i] = moves[p, i]
+            i += threads
         cuda.syncthreads()
-        for i in range(thread, tangent_a.shape[2], threads):
+        i = thread
+        while i < tangent_a.shape[2]:
             tangent_a[_GROUP_OF_BIASES[1], p, i] = unit_biases[i]
-        for i in range(thread, tangent_x_part1.shape[1], threads):
+            i += threads
+        i = thread
+        while i < tangent_x_part1.shape[1]:
             tangent_x_part1[p, i] = np.float32(1.0) - x[p, i] * x[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _summary_3_9(tangent_x, tangent_a, tangent_x_part1):
     """Rows of tangent_x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, tangent_x.shape[0], cuda.gridDim.x):
-        for entry in range(thread, tangent_x.shape[1] * tangent_x.shape[2], threads):
+    i = cuda.blockIdx.x
+    while i < tangent_x.shape[0]:
+        entry = thread
+        while entry < tangent_x.shape[1] * tangent_x.shape[2]:
             j = entry % tangent_x.shape[2]
             p = entry // tangent_x.shape[2]
             tangent_x[i, p, j] = tangent_a[i, p, j] * tangent_x_part1[p, j]
+            entry += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _summary_3_10(second_x_part1, x):
     """Rows of second_x_part1."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, second_x_part1.shape[0], cuda.gridDim.x):
-        for i in range(thread, second_x_part1.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < second_x_part1.shape[0]:
+        i = thread
+        while i < second_x_part1.shape[1]:
             term0_0 = np.float32(1.0) - x[p, i] * x[p, i]
             second_x_part1[p, i] = -np.float32(2.0) * x[p, i] * term0_0
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _summary_3_11(second_x, tangent_a, second_x_part1):
     """Rows of second_x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, second_x.shape[0], cuda.gridDim.x):
-        for entry in range(thread, second_x.shape[1] * second_x.shape[2], threads):
+    i = cuda.blockIdx.x
+    while i < second_x.shape[0]:
+        entry = thread
+        while entry < second_x.shape[1] * second_x.shape[2]:
             j = entry % second_x.shape[2]
             p = entry // second_x.shape[2]
             term0_0 = tangent_a[i, p, j] * tangent_a[i, p, j]
             second_x[i, p, j] = second_x_part1[p, j] * term0_0
+            entry += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1452,9 +1539,11 @@ def _summary_3_12(moves, y, summary_g_upto, mean):
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     total0 = np.float32(0.0)
-    for p in range(thread, moves.shape[0], threads):
+    p = thread
+    while p < moves.shape[0]:
         for i in range(moves.shape[1]):
             total0 += moves[p, i] * y[p, i]
+        p += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         summary_g_upto[_GROUP_OF_WEIGHTS[1]] = -total0 * mean
@@ -1465,13 +1554,17 @@ def _summary_3_13(summary_g_upto_part1, y):
     """Rows of summary_g_upto_part1."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, summary_g_upto_part1.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < summary_g_upto_part1.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, y.shape[0], threads):
+        p = thread
+        while p < y.shape[0]:
             total0 += y[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             summary_g_upto_part1[i] = total0
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1480,8 +1573,10 @@ def _summary_3_14(summary_g_upto_part1, unit_biases, summary_g_upto, mean):
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     total0 = np.float32(0.0)
-    for i in range(thread, summary_g_upto_part1.shape[0], threads):
+    i = thread
+    while i < summary_g_upto_part1.shape[0]:
         total0 += summary_g_upto_part1[i] * unit_biases[i]
+        i += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         summary_g_upto[_GROUP_OF_BIASES[1]] = -total0 * mean
@@ -1491,32 +1586,44 @@ def _summary_3_14(summary_g_upto_part1, unit_biases, summary_g_upto, mean):
 def _summary_3_15(summary_h_upto_part1, b, second_x_part1):
     """Rows of summary_h_upto_part1."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, summary_h_upto_part1.shape[0], cuda.gridDim.x):
-        for i in range(thread, summary_h_upto_part1.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < summary_h_upto_part1.shape[0]:
+        i = thread
+        while i < summary_h_upto_part1.shape[1]:
             summary_h_upto_part1[p, i] = b[p, i] * second_x_part1[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _summary_3_16(summary_h_upto_part2, summary_h_upto_part1, tangent_a):
     """Rows of summary_h_upto_part2."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, summary_h_upto_part2.shape[0], cuda.gridDim.x):
-        for entry in range(thread, summary_h_upto_part2.shape[1] * summary_h_upto_part2.shape[2], threads):
+    i = cuda.blockIdx.x
+    while i < summary_h_upto_part2.shape[0]:
+        entry = thread
+        while entry < summary_h_upto_part2.shape[1] * summary_h_upto_part2.shape[2]:
             j = entry % summary_h_upto_part2.shape[2]
             p = entry // summary_h_upto_part2.shape[2]
             summary_h_upto_part2[i, p, j] = summary_h_upto_part1[p, j] * tangent_a[i, p, j]
+            entry += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _summary_3_17(summary_d_upto_part1, x, b):
     """Rows of summary_d_upto_part1."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, summary_d_upto_part1.shape[0], cuda.gridDim.x):
-        for i in range(thread, summary_d_upto_part1.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < summary_d_upto_part1.shape[0]:
+        i = thread
+        while i < summary_d_upto_part1.shape[1]:
             part0 = x[p, i] * x[p, i]
             part1 = np.float32(1.0) - part0
             term2_0 = np.float32(4.0) * part0 * part1 - np.float32(2.0) * (part1 * part1)
             summary_d_upto_part1[p, i] = b[p, i] * term2_0
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1524,48 +1631,66 @@ def _summary_3_18(summary_d_upto, summary_d_upto_part1, tangent_a, mean):
     """Rows of summary_d_upto."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, summary_d_upto.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < summary_d_upto.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, summary_d_upto_part1.shape[0], threads):
+        p = thread
+        while p < summary_d_upto_part1.shape[0]:
             for j in range(summary_d_upto_part1.shape[1]):
                 term0_0 = tangent_a[i, p, j] * tangent_a[i, p, j] * tangent_a[i, p, j]
                 total0 += summary_d_upto_part1[p, j] * term0_0
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             summary_d_upto[i] = -total0 * mean
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _summary_3_19(tangent_a, moves, unit_biases, tangent_x_part1, x):
     """Rows of tangent_a, tangent_x_part1."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, tangent_a.shape[1], cuda.gridDim.x):
-        for i in range(thread, tangent_a.shape[2], threads):
+    p = cuda.blockIdx.x
+    while p < tangent_a.shape[1]:
+        i = thread
+        while i < tangent_a.shape[2]:
             tangent_a[_GROUP_OF_WEIGHTS[2], p, i] = moves[p, i]
+            i += threads
         cuda.syncthreads()
-        for i in range(thread, tangent_a.shape[2], threads):
+        i = thread
+        while i < tangent_a.shape[2]:
             tangent_a[_GROUP_OF_BIASES[2], p, i] = unit_biases[i]
-        for i in range(thread, tangent_x_part1.shape[1], threads):
+            i += threads
+        i = thread
+        while i < tangent_x_part1.shape[1]:
             tangent_x_part1[p, i] = np.float32(1.0) - x[p, i] * x[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _summary_3_20(second_a, second_x, tangent_x_part1):
     """Rows of second_x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, second_a.shape[0], cuda.gridDim.x):
-        for entry in range(thread, second_x.shape[1] * second_x.shape[2], threads):
+    i = cuda.blockIdx.x
+    while i < second_a.shape[0]:
+        entry = thread
+        while entry < second_x.shape[1] * second_x.shape[2]:
             j = entry % second_x.shape[2]
             p = entry // second_x.shape[2]
             term0_0 = second_a[i, p, j] * tangent_x_part1[p, j]
             second_x[i, p, j] = term0_0 + second_x[i, p, j]
+            entry += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _summary_3_21(summary_g_upto_1, summary_g_upto_2):
     """Entries of summary_g_upto."""
-    for i in range(cuda.grid(1), summary_g_upto_1.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < summary_g_upto_1.shape[0]:
         summary_g_upto_2[i] = summary_g_upto_1[i]
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
@@ -1574,9 +1699,11 @@ def _summary_3_22(moves, y, summary_g_upto, mean):
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     total0 = np.float32(0.0)
-    for p in range(thread, moves.shape[0], threads):
+    p = thread
+    while p < moves.shape[0]:
         for i in range(moves.shape[1]):
             total0 += moves[p, i] * y[p, i]
+        p += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         summary_g_upto[_GROUP_OF_WEIGHTS[2]] = -total0 * mean
@@ -1588,8 +1715,10 @@ def _summary_3_23(summary_g_upto_part1, unit_biases, summary_g_upto, mean):
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     total0 = np.float32(0.0)
-    for i in range(thread, summary_g_upto_part1.shape[0], threads):
+    i = thread
+    while i < summary_g_upto_part1.shape[0]:
         total0 += summary_g_upto_part1[i] * unit_biases[i]
+        i += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         summary_g_upto[_GROUP_OF_BIASES[2]] = -total0 * mean
@@ -1599,22 +1728,30 @@ def _summary_3_23(summary_g_upto_part1, unit_biases, summary_g_upto, mean):
 def _summary_3_24(summary_h_upto_1, summary_h_upto_2):
     """Rows of summary_h_upto."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, summary_h_upto_1.shape[0], cuda.gridDim.x):
-        for j in range(thread, summary_h_upto_1.shape[0], threads):
+    i = cuda.blockIdx.x
+    while i < summary_h_upto_1.shape[0]:
+        j = thread
+        while j < summary_h_upto_1.shape[0]:
             summary_h_upto_2[i, j] = summary_h_upto_1[i, j] + summary_h_upto_2[i, j]
+            j += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _summary_3_25(tangent_x, mean, summary_h_upto_part3, summary_h_upto):
     """Entries of summary_h_upto."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(thread, tangent_x.shape[0], threads):
+    i = thread
+    while i < tangent_x.shape[0]:
         term0_0 = -mean * summary_h_upto_part3[i]
         summary_h_upto[i, _GROUP_OF_WEIGHTS[2]] = term0_0 + summary_h_upto[i, _GROUP_OF_WEIGHTS[2]]
+        i += threads
     cuda.syncthreads()
-    for i in range(thread, tangent_x.shape[0], threads):
+    i = thread
+    while i < tangent_x.shape[0]:
         term1_0 = -mean * summary_h_upto_part3[i]
         summary_h_upto[_GROUP_OF_WEIGHTS[2], i] = term1_0 + summary_h_upto[_GROUP_OF_WEIGHTS[2], i]
+        i += threads
 
 
 @cuda.jit(cache=True)
@@ -1622,92 +1759,122 @@ def _summary_3_26(summary_d_upto_part2, second_a, summary_h_upto_part1, tangent_
     """Rows of summary_d_upto_part2."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, summary_d_upto_part2.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < summary_d_upto_part2.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, second_a.shape[1], threads):
+        p = thread
+        while p < second_a.shape[1]:
             for j in range(second_a.shape[2]):
                 term0_0 = second_a[i, p, j] * summary_h_upto_part1[p, j]
                 total0 += term0_0 * tangent_a[i, p, j]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             summary_d_upto_part2[i] = total0
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _summary_3_27(summary_d_upto_1, mean, summary_d_upto_part2, summary_d_upto_2):
     """Entries of summary_d_upto."""
-    for i in range(cuda.grid(1), summary_d_upto_1.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < summary_d_upto_1.shape[0]:
         term0_0 = -np.float32(3.0) * mean * summary_d_upto_part2[i] + summary_d_upto_1[i]
         summary_d_upto_2[i] = term0_0 + summary_d_upto_2[i]
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
 def _summary_3_28(tangent_x, moves, unit_biases):
     """Rows of tangent_x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, tangent_x.shape[1], cuda.gridDim.x):
-        for i in range(thread, tangent_x.shape[2], threads):
+    p = cuda.blockIdx.x
+    while p < tangent_x.shape[1]:
+        i = thread
+        while i < tangent_x.shape[2]:
             tangent_x[_GROUP_OF_WEIGHTS[3], p, i] = moves[p, i]
+            i += threads
         cuda.syncthreads()
-        for i in range(thread, tangent_x.shape[2], threads):
+        i = thread
+        while i < tangent_x.shape[2]:
             tangent_x[_GROUP_OF_BIASES[3], p, i] = unit_biases[i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _summary_3_29(centred_x, softmax, tangent_x):
     """Rows of centred_x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, centred_x.shape[0], cuda.gridDim.x):
-        for entry in range(thread, centred_x.shape[1] * centred_x.shape[2], threads):
+    i = cuda.blockIdx.x
+    while i < centred_x.shape[0]:
+        entry = thread
+        while entry < centred_x.shape[1] * centred_x.shape[2]:
             j = entry % centred_x.shape[2]
             p = entry // centred_x.shape[2]
             total0 = np.float32(0.0)
             for l in range(softmax.shape[1]):
                 total0 += softmax[p, l] * tangent_x[i, p, l]
             centred_x[i, p, j] = total0
+            entry += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _summary_3_30(centred_x, tangent_x):
     """Rows of centred_x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, centred_x.shape[0], cuda.gridDim.x):
-        for entry in range(thread, centred_x.shape[1] * centred_x.shape[2], threads):
+    i = cuda.blockIdx.x
+    while i < centred_x.shape[0]:
+        entry = thread
+        while entry < centred_x.shape[1] * centred_x.shape[2]:
             j = entry % centred_x.shape[2]
             p = entry // centred_x.shape[2]
             centred_x[i, p, j] = -centred_x[i, p, j] + tangent_x[i, p, j]
+            entry += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _summary_3_31(second_centred_x, second_x, softmax):
     """Rows of second_centred_x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, second_centred_x.shape[0], cuda.gridDim.x):
-        for entry in range(thread, second_centred_x.shape[1] * second_centred_x.shape[2], threads):
+    i = cuda.blockIdx.x
+    while i < second_centred_x.shape[0]:
+        entry = thread
+        while entry < second_centred_x.shape[1] * second_centred_x.shape[2]:
             j = entry % second_centred_x.shape[2]
             p = entry // second_centred_x.shape[2]
             total0 = np.float32(0.0)
             for l in range(second_x.shape[2]):
                 total0 += second_x[i, p, l] * softmax[p, l]
             second_centred_x[i, p, j] = total0
+            entry += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _summary_3_32(second_centred_x, second_x):
     """Rows of second_centred_x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, second_centred_x.shape[0], cuda.gridDim.x):
-        for entry in range(thread, second_centred_x.shape[1] * second_centred_x.shape[2], threads):
+    i = cuda.blockIdx.x
+    while i < second_centred_x.shape[0]:
+        entry = thread
+        while entry < second_centred_x.shape[1] * second_centred_x.shape[2]:
             j = entry % second_centred_x.shape[2]
             p = entry // second_centred_x.shape[2]
             second_centred_x[i, p, j] = -second_centred_x[i, p, j] + second_x[i, p, j]
+            entry += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _summary_3_33(summary_g_upto_2, summary_g_upto_3):
     """Entries of summary_g_upto."""
-    for i in range(cuda.grid(1), summary_g_upto_2.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < summary_g_upto_2.shape[0]:
         summary_g_upto_3[i] = summary_g_upto_2[i]
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
@@ -1716,9 +1883,11 @@ def _summary_3_34(b, moves, summary_g_upto, mean):
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     total0 = np.float32(0.0)
-    for p in range(thread, b.shape[0], threads):
+    p = thread
+    while p < b.shape[0]:
         for i in range(b.shape[1]):
             total0 += b[p, i] * moves[p, i]
+        p += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         summary_g_upto[_GROUP_OF_WEIGHTS[3]] = -total0 * mean
@@ -1729,13 +1898,17 @@ def _summary_3_35(summary_g_upto_part1, b):
     """Rows of summary_g_upto_part1."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, summary_g_upto_part1.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < summary_g_upto_part1.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, b.shape[0], threads):
+        p = thread
+        while p < b.shape[0]:
             total0 += b[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             summary_g_upto_part1[i] = total0
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1744,8 +1917,10 @@ def _summary_3_36(summary_g_upto_part1, unit_biases, summary_g_upto, mean):
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     total0 = np.float32(0.0)
-    for i in range(thread, summary_g_upto_part1.shape[0], threads):
+    i = thread
+    while i < summary_g_upto_part1.shape[0]:
         total0 += summary_g_upto_part1[i] * unit_biases[i]
+        i += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         summary_g_upto[_GROUP_OF_BIASES[3]] = -total0 * mean
@@ -1755,9 +1930,13 @@ def _summary_3_36(summary_g_upto_part1, unit_biases, summary_g_upto, mean):
 def _summary_3_37(summary_h_upto_2, summary_h_upto_3):
     """Rows of summary_h_upto."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, summary_h_upto_2.shape[0], cuda.gridDim.x):
-        for j in range(thread, summary_h_upto_2.shape[0], threads):
+    i = cuda.blockIdx.x
+    while i < summary_h_upto_2.shape[0]:
+        j = thread
+        while j < summary_h_upto_2.shape[0]:
             summary_h_upto_3[i, j] = summary_h_upto_2[i, j] + summary_h_upto_3[i, j]
+            j += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1773,37 +1952,53 @@ def _summary_3_38(
 ):
     """Entries of summary_h_upto, summary_d_upto, unit_g."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(thread, tangent_x.shape[0], threads):
+    i = thread
+    while i < tangent_x.shape[0]:
         term0_0 = -mean * summary_h_upto_part1_vector[i]
         summary_h_upto[i, _GROUP_OF_WEIGHTS[3]] = term0_0 + summary_h_upto[i, _GROUP_OF_WEIGHTS[3]]
+        i += threads
     cuda.syncthreads()
-    for i in range(thread, tangent_x.shape[0], threads):
+    i = thread
+    while i < tangent_x.shape[0]:
         term1_0 = -mean * summary_h_upto_part1_vector[i]
         summary_h_upto[_GROUP_OF_WEIGHTS[3], i] = term1_0 + summary_h_upto[_GROUP_OF_WEIGHTS[3], i]
-    for i in range(thread, summary_d_upto_3.shape[0], threads):
+        i += threads
+    i = thread
+    while i < summary_d_upto_3.shape[0]:
         summary_d_upto_3[i] = summary_d_upto_2[i]
-    for i in range(thread, unit_g.shape[0], threads):
+        i += threads
+    i = thread
+    while i < unit_g.shape[0]:
         unit_g[i] = summary_g_upto[i]
+        i += threads
 
 
 @cuda.jit(cache=True)
 def _summary_3_39(unit_h_part1, centred_x, softmax):
     """Rows of unit_h_part1."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, unit_h_part1.shape[0], cuda.gridDim.x):
-        for entry in range(thread, unit_h_part1.shape[1] * unit_h_part1.shape[2], threads):
+    i = cuda.blockIdx.x
+    while i < unit_h_part1.shape[0]:
+        entry = thread
+        while entry < unit_h_part1.shape[1] * unit_h_part1.shape[2]:
             j = entry % unit_h_part1.shape[2]
             p = entry // unit_h_part1.shape[2]
             unit_h_part1[i, p, j] = centred_x[i, p, j] * softmax[p, j]
+            entry += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _summary_3_40(summary_h_upto, unit_h):
     """Rows of unit_h."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, summary_h_upto.shape[0], cuda.gridDim.x):
-        for j in range(thread, summary_h_upto.shape[0], threads):
+    i = cuda.blockIdx.x
+    while i < summary_h_upto.shape[0]:
+        j = thread
+        while j < summary_h_upto.shape[0]:
             unit_h[i, j] = summary_h_upto[i, j] + unit_h[i, j]
+            j += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1811,14 +2006,18 @@ def _summary_3_41(unit_d, centred_x, unit_h_part1, mean):
     """Rows of unit_d."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, unit_d.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < unit_d.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, centred_x.shape[1], threads):
+        p = thread
+        while p < centred_x.shape[1]:
             for j in range(centred_x.shape[2]):
                 total0 += unit_h_part1[i, p, j] * (centred_x[i, p, j] * centred_x[i, p, j])
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             unit_d[i] = total0 * mean
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1826,14 +2025,18 @@ def _summary_3_42(unit_d_part1, centred_x, second_centred_x, softmax):
     """Rows of unit_d_part1."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, unit_d_part1.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < unit_d_part1.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, centred_x.shape[1], threads):
+        p = thread
+        while p < centred_x.shape[1]:
             for j in range(centred_x.shape[2]):
                 total0 += centred_x[i, p, j] * second_centred_x[i, p, j] * softmax[p, j]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             unit_d_part1[i] = total0
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1854,15 +2057,20 @@ def _summary_3_43(
 ):
     """Entries of unit_d, unscale1, unscale2, unscale3, summary_g, summary_h, summary_d."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(thread, summary_d_upto.shape[0], threads):
+    i = thread
+    while i < summary_d_upto.shape[0]:
         unit_d[i] = np.float32(3.0) * mean * unit_d_part1[i] + summary_d_upto[i] + unit_d[i]
-    for i in range(thread, unscale1.shape[0], threads):
+        i += threads
+    i = thread
+    while i < unscale1.shape[0]:
         unscale1[i] = _power_below(np.float32(1.0) / scale[i] ** np.float32(0.3333333333333333))
         unscale2[i] = _power_below(np.float32(1.0) / math.sqrt(scale[i] * unscale1[i]))
         unscale3[i] = np.float32(1.0) / (scale[i] * unscale1[i] * unscale2[i])
         summary_g[i] = unit_g[i] / unscale1[i] / unscale2[i] / unscale3[i]
+        i += threads
     cuda.syncthreads()
-    for entry in range(thread, summary_h.shape[0] * summary_h.shape[1], threads):
+    entry = thread
+    while entry < summary_h.shape[0] * summary_h.shape[1]:
         j = entry % summary_h.shape[1]
         i = entry // summary_h.shape[1]
         unscale1_i = unscale1[i]
@@ -1870,10 +2078,13 @@ def _summary_3_43(
         unscale3_i = unscale3[i]
         term8_0 = unit_h[i, j] / (unscale1_i * unscale1[j]) / (unscale2_i * unscale2[j])
         summary_h[i, j] = term8_0 / (unscale3_i * unscale3[j])
-    for i in range(thread, summary_d.shape[0], threads):
+        entry += threads
+    i = thread
+    while i < summary_d.shape[0]:
         term9_0 = unit_d[i] / (unscale1[i] * unscale1[i] * unscale1[i])
         term9_1 = term9_0 / (unscale2[i] * unscale2[i] * unscale2[i])
         summary_d[i] = term9_1 / (unscale3[i] * unscale3[i] * unscale3[i])
+        i += threads
 
 
 def _summary_3(
@@ -2133,13 +2344,15 @@ def _summary_3(
 @cuda.jit(cache=True)
 def _rates_1(rates_found, begun, rate_momentum, unit_rates, scale, rates, rates_average):
     """Entries of rates_found, rates."""
-    for i in range(cuda.grid(1), rates_found.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < rates_found.shape[0]:
         factor0 = begun[0] * rate_momentum
         factor1 = -begun[0] * rate_momentum
         rates_found[i] = unit_rates[i] / scale[i]
         part0 = np.float32(0.5) * rates_found[i]
         part1 = np.float32(0.5) * abs(rates_found[i])
         rates[i] = factor0 * rates_average[i] + factor1 * (part0 + part1) + part0 + part1
+        i += cuda.gridsize(1)
 
 
 def _rates(
@@ -2184,28 +2397,38 @@ def _update_1(
 ):
     """Entries of weights, biases, velocity_weights, velocity_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for entry in range(thread, weights.shape[0] * weights.shape[1], threads):
+    entry = thread
+    while entry < weights.shape[0] * weights.shape[1]:
         j = entry % weights.shape[1]
         i = entry // weights.shape[1]
         factor0 = -lr * rates[_GROUP_OF_WEIGHTS[k]]
         weights[i, j] = factor0 * vector_weights[i, j] + weights[i, j]
-    for i in range(thread, biases.shape[0], threads):
+        entry += threads
+    i = thread
+    while i < biases.shape[0]:
         factor1 = -lr * rates[_GROUP_OF_BIASES[k]]
         biases[i] = biases[i] + factor1 * vector_biases[i]
-    for entry in range(thread, velocity_weights.shape[0] * velocity_weights.shape[1], threads):
+        i += threads
+    entry = thread
+    while entry < velocity_weights.shape[0] * velocity_weights.shape[1]:
         j = entry % velocity_weights.shape[1]
         i = entry // velocity_weights.shape[1]
         velocity_weights[i, j] = vector_weights[i, j]
-    for i in range(thread, velocity_biases.shape[0], threads):
+        entry += threads
+    i = thread
+    while i < velocity_biases.shape[0]:
         velocity_biases[i] = vector_biases[i]
+        i += threads
 
 
 @cuda.jit(cache=True)
 def _update_2(rates_average, rates, begun):
     """Entries of rates_average, begun."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(thread, rates_average.shape[0], threads):
+    i = thread
+    while i < rates_average.shape[0]:
         rates_average[i] = rates[i]
+        i += threads
     if thread == 0:
         begun[0] = np.float32(1.0)
 
@@ -3012,10 +3235,12 @@ def _take(samples: Array, order: Array, first: int, rows: Array, count: int) -> 
 @cuda.jit(cache=True)
 def _take_rows(samples, order, first, rows):
     """Rows of the samples in an order."""
-    for entry in range(cuda.grid(1), rows.shape[0] * rows.shape[1], cuda.gridsize(1)):
+    entry = cuda.grid(1)
+    while entry < rows.shape[0] * rows.shape[1]:
         j = entry % rows.shape[1]
         p = entry // rows.shape[1]
         rows[p, j] = samples[order[first + p], j]
+        entry += cuda.gridsize(1)
 
 
 def _take_classes(labels: Array, order: Array, first: int, targets: Array, count: int) -> None:
@@ -3026,10 +3251,12 @@ def _take_classes(labels: Array, order: Array, first: int, targets: Array, count
 @cuda.jit(cache=True)
 def _take_one_hot(labels, order, first, targets):
     """A one at the class of each sample."""
-    for entry in range(cuda.grid(1), targets.shape[0] * targets.shape[1], cuda.gridsize(1)):
+    entry = cuda.grid(1)
+    while entry < targets.shape[0] * targets.shape[1]:
         i = entry % targets.shape[1]
         p = entry // targets.shape[1]
         targets[p, i] = np.float32(1.0) if labels[order[first + p]] == i else np.float32(0.0)
+        entry += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
@@ -3037,8 +3264,10 @@ def _add_up(objective, sums):
     """Add the objectives of the samples to the sum, by one block and in float64."""
     scratch = cuda.shared.array(0, numba.float64)
     total = 0.0
-    for p in range(cuda.threadIdx.x, objective.shape[0], cuda.blockDim.x):
+    p = cuda.threadIdx.x
+    while p < objective.shape[0]:
         total += np.float64(objective[p])
+        p += cuda.blockDim.x
     total = _sum(total, scratch, cuda.blockDim.x)
     if cuda.threadIdx.x == 0:
         sums[0] += total

@@ -356,6 +356,7 @@ class _Workspace:
         self.mean = DTYPE(1.0 / batch)
         self.checks = _Checks()
         self.sums = cuda.to_device(np.zeros(1))
+        self.blocks = 0
 
     def __getattr__(self, name: str) -> Any:
         """Allocate the arrays of this name."""
@@ -516,9 +517,11 @@ def _check(values: Array, checks: _Checks, code: int, rows: bool = False) -> Non
 @cuda.jit(cache=True)
 def _find(values, found, first, row):
     """The least number of what is not finite."""
-    for i in range(cuda.grid(1), values.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < values.shape[0]:
         if not math.isfinite(values[i]):
             cuda.atomic.min(found, 0, first + i // row)
+        i += cuda.gridsize(1)
 
 
 def _refuse(code: int, where: str = "") -> None:
@@ -675,17 +678,21 @@ TILE = 16
 @cuda.jit(cache=True)
 def _fill(values, value):
     """Every entry is the value."""
-    for i in range(cuda.grid(1), values.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < values.shape[0]:
         values[i] = value
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
 def _one_hot(classes, targets):
     """Rows with a one at the class of the sample."""
-    for entry in range(cuda.grid(1), targets.shape[0] * targets.shape[1], cuda.gridsize(1)):
+    entry = cuda.grid(1)
+    while entry < targets.shape[0] * targets.shape[1]:
         i = entry % targets.shape[1]
         p = entry // targets.shape[1]
         targets[p, i] = np.float32(1.0) if classes[p] == i else np.float32(0.0)
+        entry += cuda.gridsize(1)
 
 
 def _mean(values: Array) -> float:
@@ -742,12 +749,16 @@ def _tiled(left, right, out, sizes, left_strides, right_strides, out_strides, sc
     left_tile, right_tile = tiles[: TILE * TILE], tiles[TILE * TILE :]
     each, rows, columns, summed = sizes
     x, y = cuda.threadIdx.x, cuda.threadIdx.y
-    for n in range(cuda.blockIdx.z, each, cuda.gridDim.z):
-        for first_row in range(cuda.blockIdx.y * TILE, rows, cuda.gridDim.y * TILE):
-            for first_column in range(cuda.blockIdx.x * TILE, columns, cuda.gridDim.x * TILE):
+    n = cuda.blockIdx.z
+    while n < each:
+        first_row = cuda.blockIdx.y * TILE
+        while first_row < rows:
+            first_column = cuda.blockIdx.x * TILE
+            while first_column < columns:
                 row, column = first_row + y, first_column + x
                 total = np.float32(0.0)
-                for first in range(0, summed, TILE):
+                first = 0
+                while first < summed:
                     left_tile[y * TILE + x] = np.float32(0.0)
                     if row < rows and first + x < summed:
                         left_tile[y * TILE + x] = left[
@@ -762,8 +773,12 @@ def _tiled(left, right, out, sizes, left_strides, right_strides, out_strides, sc
                     for m in range(TILE):
                         total += left_tile[y * TILE + m] * right_tile[m * TILE + x]
                     cuda.syncthreads()
+                    first += TILE
                 if row < rows and column < columns:
                     out[n * out_strides[0] + row * out_strides[1] + column * out_strides[2]] = scale * total
+                first_column += cuda.gridDim.x * TILE
+            first_row += cuda.gridDim.y * TILE
+        n += cuda.gridDim.z
 
 
 @cuda.jit(device=True)
@@ -808,8 +823,10 @@ def _most_of(values, scratch, magnitude):
     """The largest entry, or magnitude of an entry, by the threads of a block."""
     # A thread reads only entries of its own, which others may not have written yet.
     top = np.float32(-math.inf)
-    for i in range(cuda.threadIdx.x, len(values), cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < len(values):
         top = max(top, abs(values[i]) if magnitude else values[i])
+        i += cuda.blockDim.x
     return _most(top, scratch)
 
 
@@ -818,12 +835,16 @@ def _log_softmax_of(values, result, scratch):
     """values − log Σ exp(values) by the threads of a block; the largest entry is taken off first."""
     top = _most_of(values, scratch, False)
     total = np.float32(0.0)
-    for i in range(cuda.threadIdx.x, len(values), cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < len(values):
         result[i] = values[i] - top
         total += math.exp(result[i])
+        i += cuda.blockDim.x
     shift = math.log(_sum(total, scratch, cuda.blockDim.x))
-    for i in range(cuda.threadIdx.x, len(values), cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < len(values):
         result[i] -= shift
+        i += cuda.blockDim.x
 
 
 EPS = float(np.finfo(DTYPE).eps)
@@ -860,8 +881,10 @@ def _diagonalise(a, v, angles, n):
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     players = n + n % 2
     pairs = players // 2
-    for entry in range(thread, n * n, threads):
+    entry = thread
+    while entry < n * n:
         v[entry] = 1.0 if entry // n == entry % n else 0.0
+        entry += threads
     for _ in range(60):
         cuda.syncthreads()
         outside, inside = 0.0, 0.0
@@ -873,19 +896,24 @@ def _diagonalise(a, v, angles, n):
         if not outside > 1e-36 * inside:
             break
         for turn in range(players - 1):
-            for number in range(thread, pairs, threads):
+            number = thread
+            while number < pairs:
                 i, j = _pair(turn, number, players)
                 if j < n:
                     angles[number], angles[pairs + number] = _angle(a[i * n + i], a[j * n + j], a[i * n + j])
+                number += threads
             cuda.syncthreads()
-            for entry in range(thread, pairs * n, threads):
+            entry = thread
+            while entry < pairs * n:
                 number, m = entry // n, entry % n
                 i, j = _pair(turn, number, players)
                 if j < n:
                     c, s, x, y = angles[number], angles[pairs + number], a[i * n + m], a[j * n + m]
                     a[i * n + m], a[j * n + m] = c * x - s * y, s * x + c * y
+                entry += threads
             cuda.syncthreads()
-            for entry in range(thread, pairs * n, threads):
+            entry = thread
+            while entry < pairs * n:
                 number, m = entry // n, entry % n
                 i, j = _pair(turn, number, players)
                 if j < n:
@@ -893,16 +921,18 @@ def _diagonalise(a, v, angles, n):
                     a[m * n + i], a[m * n + j] = c * x - s * y, s * x + c * y
                     x, y = v[m * n + i], v[m * n + j]
                     v[m * n + i], v[m * n + j] = c * x - s * y, s * x + c * y
+                entry += threads
             cuda.syncthreads()
 
 
 @cuda.jit(device=True)
-def _eigen(matrix, space):
+def _eigen(matrix, n, space):
     """Eigenvalues on the diagonal of a (n, n), and eigenvectors v (n, n), in the space; its rest."""
-    n = matrix.shape[0]
     a, v, rest = space[: n * n], space[n * n : 2 * n * n], space[2 * n * n :]
-    for entry in range(cuda.threadIdx.x, n * n, cuda.blockDim.x):
-        a[entry] = matrix[entry // n, entry % n]
+    entry = cuda.threadIdx.x
+    while entry < n * n:
+        a[entry] = matrix[entry]
+        entry += cuda.blockDim.x
     _diagonalise(a, v, rest, n)
     return a, v, rest[n + 1 :]
 
@@ -919,12 +949,14 @@ def _entries_of(values):
 @cuda.jit(device=True)
 def _rotated(v, r, out, n, columns, back):
     """out = Vᵀ r, or V r; r and out are (n, columns)."""
-    for entry in range(cuda.threadIdx.x, n * columns, cuda.blockDim.x):
+    entry = cuda.threadIdx.x
+    while entry < n * columns:
         i, j = entry // columns, entry % columns
         total = 0.0
         for m in range(n):
             total += (v[i * n + m] if back else v[m * n + i]) * r[m * columns + j]
         out[entry] = total
+        entry += cuda.blockDim.x
     cuda.syncthreads()
 
 
@@ -935,15 +967,14 @@ def _space(count: int, *sizes: int) -> Array:
 
 
 @cuda.jit(device=True)
-def _solved(matrix, rhs, solution, space, definite):
-    """Solve a symmetric system by the threads of a block: least norm, or of a definite one.
+def _solved(matrix, rhs, solution, n, space, definite):
+    """Solve a symmetric system of size n by the threads of a block: least norm, or of a definite one.
 
     Eigenvalues below the rounding error of the matrix's dtype count as zero; a definite matrix has none at or
     below zero. Returns 0, or NaN where there is no solution.
     """
-    n = matrix.shape[0]
     columns = rhs.size // n
-    a, v, rest = _eigen(matrix, space)
+    a, v, rest = _eigen(matrix, n, space)
     rotated, x = rest[: n * columns], rest[n * columns : 2 * n * columns]
     largest, least = 0.0, a[0]
     for i in range(n):
@@ -953,19 +984,23 @@ def _solved(matrix, rhs, solution, space, definite):
     bad = _entries_of(a) + _entries_of(rhs)
     if definite and not least > 0.0:
         bad = math.nan
-    for entry in range(cuda.threadIdx.x, n * columns, cuda.blockDim.x):
+    entry = cuda.threadIdx.x
+    while entry < n * columns:
         value = a[entry // columns * (n + 1)]
         rotated[entry] = rotated[entry] / value if abs(value) > cutoff else 0.0
+        entry += cuda.blockDim.x
     cuda.syncthreads()
     _rotated(v, rotated, x, n, columns, True)
-    for entry in range(cuda.threadIdx.x, n * columns, cuda.blockDim.x):
+    entry = cuda.threadIdx.x
+    while entry < n * columns:
         solution[entry] = x[entry] + bad
+        entry += cuda.blockDim.x
     for j in range(columns):
         error, size = 0.0, 0.0
         for i in range(n):
             residual = -np.float64(rhs[i * columns + j])
             for m in range(n):
-                residual += matrix[i, m] * x[m * columns + j]
+                residual += matrix[i * n + m] * x[m * columns + j]
             error += residual * residual
             size += np.float64(rhs[i * columns + j]) * rhs[i * columns + j]
         if not error <= EPS * size:
@@ -975,10 +1010,10 @@ def _solved(matrix, rhs, solution, space, definite):
 
 
 @cuda.jit(cache=True)
-def _solve_each(matrices, sides, solutions, space, flags, definite):
-    """A system for each block."""
+def _solve_each(matrices, sides, solutions, n, space, flags, definite):
+    """A system of size n for each block."""
     s = cuda.blockIdx.x
-    bad = _solved(matrices[s], sides[s], solutions[s], space[s], definite)
+    bad = _solved(matrices[s], sides[s], solutions[s], n, space[s], definite)
     if cuda.threadIdx.x == 0:
         flags[s] = bad
 
@@ -1017,9 +1052,10 @@ def _solve_all(matrix: Array, rhs: Array, solution: Array, definite: bool) -> Ar
         _solve_by_library(matrix, rhs, solution, flags, (count, n, width // n), definite)
         return flags
     _solve_each[count, BLOCK](
-        matrix.reshape(count, n, n),
+        matrix.reshape(count, n * n),
         rhs.reshape(count, width),
         solution.reshape(count, width),
+        n,
         _space(count, n, width // n),
         flags,
         definite,
@@ -1041,19 +1077,27 @@ def _solve(matrix: Array, rhs: Array, solution: Array, checks: _Checks | None = 
 def _forward_1(a, biases, x):
     """Rows of a, x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, a.shape[0], cuda.gridDim.x):
-        for i in range(thread, a.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < a.shape[0]:
+        i = thread
+        while i < a.shape[1]:
             a[p, i] = a[p, i] + biases[i]
             x[p, i] = a[p, i] if a[p, i] > np.float32(0.0) else np.float32(0.1) * a[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _forward_2(x, biases):
     """Rows of x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, x.shape[0], cuda.gridDim.x):
-        for i in range(thread, x.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < x.shape[0]:
+        i = thread
+        while i < x.shape[1]:
             x[p, i] = biases[i] + x[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _forward(weights, biases, a, x):
@@ -1076,24 +1120,30 @@ def _objective_1(loss_part1, x_2, targets, loss, x_1, penalty, objective, first_
     refused = _NONE
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, loss_part1.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < loss_part1.shape[0]:
         _log_softmax_of(x_2[p], loss_part1[p], scratch)
         total0 = np.float32(0.0)
-        for i in range(thread, loss_part1.shape[1], threads):
+        i = thread
+        while i < loss_part1.shape[1]:
             total0 += loss_part1[p, i] * targets[p, i]
+            i += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             loss[p] = -total0
         total1 = np.float32(0.0)
         regularization_1 = REGULARIZATION[1]
-        for i in range(thread, x_1.shape[1], threads):
+        i = thread
+        while i < x_1.shape[1]:
             total1 += x_1[p, i] * x_1[p, i]
+            i += threads
         total1 = _sum(total1, scratch, threads)
         if thread == 0:
             penalty[p] = np.float32(0.5) * regularization_1 * total1
             objective[p] = loss[p] + penalty[p]
             if not math.isfinite(objective[p]):
                 refused = min(refused, first_check + 1)
+        p += cuda.gridDim.x
     if refused < _NONE:
         cuda.atomic.min(found, 0, refused)
 
@@ -1126,23 +1176,31 @@ def _adjoint_1(softmax_part1, x, softmax, b, targets):
     """Rows of softmax_part1, softmax, b."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, softmax_part1.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < softmax_part1.shape[0]:
         _log_softmax_of(x[p], softmax_part1[p], scratch)
-        for i in range(thread, softmax.shape[1], threads):
+        i = thread
+        while i < softmax.shape[1]:
             softmax[p, i] = math.exp(softmax_part1[p, i])
             b[p, i] = -softmax[p, i] + targets[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _adjoint_2(b, x, a, y):
     """Rows of b, y."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, b.shape[0], cuda.gridDim.x):
-        for i in range(thread, b.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < b.shape[0]:
+        i = thread
+        while i < b.shape[1]:
             regularization_1 = REGULARIZATION[1]
             b[p, i] = b[p, i] - regularization_1 * x[p, i]
             term2_0 = a[p, i] > np.float32(0.0)
             y[p, i] = b[p, i] * (np.float32(1.0) if term2_0 else np.float32(0.1))
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _adjoint(x, targets, weights, a, softmax, b, softmax_part1, y):
@@ -1163,13 +1221,17 @@ def _gradient_1(gradient_biases, b, mean):
     """Rows of gradient_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, gradient_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < gradient_biases.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, b.shape[0], threads):
+        p = thread
+        while p < b.shape[0]:
             total0 += b[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             gradient_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1177,13 +1239,17 @@ def _gradient_2(gradient_biases, y, mean):
     """Rows of gradient_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, gradient_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < gradient_biases.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, y.shape[0], threads):
+        p = thread
+        while p < y.shape[0]:
             total0 += y[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             gradient_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
 
 
 def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
@@ -1205,20 +1271,28 @@ def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
 def _tangent_1(u, vector_biases, a, zeta):
     """Rows of u, zeta."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, u.shape[0], cuda.gridDim.x):
-        for i in range(thread, u.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < u.shape[0]:
+        i = thread
+        while i < u.shape[1]:
             u[p, i] = u[p, i] + vector_biases[i]
             term1_0 = a[p, i] > np.float32(0.0)
             zeta[p, i] = -u[p, i] * (np.float32(1.0) if term1_0 else np.float32(0.1))
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _tangent_2(zeta, vector_biases, zeta_part2):
     """Rows of zeta."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, zeta.shape[0], cuda.gridDim.x):
-        for i in range(thread, zeta.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < zeta.shape[0]:
+        i = thread
+        while i < zeta.shape[1]:
             zeta[p, i] = -vector_biases[i] - zeta[p, i] + zeta_part2[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, zeta_part2):
@@ -1241,30 +1315,40 @@ def _adjoint_tangent_1(gamma_part1_scalar, softmax, zeta, gamma):
     """Rows of gamma_part1_scalar, gamma."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, gamma_part1_scalar.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < gamma_part1_scalar.shape[0]:
         total0 = np.float32(0.0)
-        for i in range(thread, softmax.shape[1], threads):
+        i = thread
+        while i < softmax.shape[1]:
             total0 += softmax[p, i] * zeta[p, i]
+            i += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             gamma_part1_scalar[p] = total0
         cuda.syncthreads()
-        for i in range(thread, gamma.shape[1], threads):
+        i = thread
+        while i < gamma.shape[1]:
             gamma_part1_scalar_p = gamma_part1_scalar[p]
             term3_0 = gamma_part1_scalar_p * softmax[p, i]
             gamma[p, i] = term3_0 - softmax[p, i] * zeta[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _adjoint_tangent_2(gamma, gamma_part1, zeta, a, z):
     """Rows of gamma, z."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, gamma.shape[0], cuda.gridDim.x):
-        for i in range(thread, gamma.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < gamma.shape[0]:
+        i = thread
+        while i < gamma.shape[1]:
             regularization_1 = REGULARIZATION[1]
             gamma[p, i] = -gamma_part1[p, i] + gamma[p, i] - regularization_1 * zeta[p, i]
             term2_0 = a[p, i] > np.float32(0.0)
             z[p, i] = -gamma[p, i] * (np.float32(1.0) if term2_0 else np.float32(0.1))
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _adjoint_tangent(softmax, zeta, b, vector_weights, weights, a, gamma, gamma_part1, gamma_part1_scalar, z):
@@ -1292,10 +1376,14 @@ def _adjoint_tangent(softmax, zeta, b, vector_weights, weights, a, gamma, gamma_
 def _hessian_product_1(product_weights, mean, product_weights_part2):
     """Rows of product_weights."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, product_weights.shape[0], cuda.gridDim.x):
-        for j in range(thread, product_weights.shape[1], threads):
+    i = cuda.blockIdx.x
+    while i < product_weights.shape[0]:
+        j = thread
+        while j < product_weights.shape[1]:
             term0_0 = mean * product_weights_part2[i, j]
             product_weights[i, j] = mean * product_weights[i, j] + term0_0
+            j += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1303,13 +1391,17 @@ def _hessian_product_2(product_biases, gamma, mean):
     """Rows of product_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, product_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < product_biases.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, gamma.shape[0], threads):
+        p = thread
+        while p < gamma.shape[0]:
             total0 += gamma[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             product_biases[i] = total0 * mean
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1317,13 +1409,17 @@ def _hessian_product_3(product_biases, z, mean):
     """Rows of product_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, product_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < product_biases.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, z.shape[0], threads):
+        p = thread
+        while p < z.shape[0]:
             total0 += z[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             product_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
 
 
 def _hessian_product(b, zeta, gamma, x, mean, z, product_weights, product_weights_part2, product_biases):
@@ -1349,20 +1445,28 @@ def _hessian_product(b, zeta, gamma, x, mean, z, product_weights, product_weight
 def _linearized_1(da, vector_biases, a, dx):
     """Rows of da, dx."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, da.shape[0], cuda.gridDim.x):
-        for i in range(thread, da.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < da.shape[0]:
+        i = thread
+        while i < da.shape[1]:
             da[p, i] = da[p, i] + vector_biases[i]
             term1_0 = a[p, i] > np.float32(0.0)
             dx[p, i] = da[p, i] * (np.float32(1.0) if term1_0 else np.float32(0.1))
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _linearized_2(dx, dx_part2, vector_biases):
     """Rows of dx."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, dx.shape[0], cuda.gridDim.x):
-        for i in range(thread, dx.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < dx.shape[0]:
+        i = thread
+        while i < dx.shape[1]:
             dx[p, i] = dx[p, i] + dx_part2[p, i] + vector_biases[i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, dx_part2):
@@ -1385,29 +1489,39 @@ def _linearized_adjoint_1(r_part2, x, dx, r_part1, r, c):
     """Rows of r_part2, r_part1, r, c."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, r_part2.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < r_part2.shape[0]:
         _log_softmax_of(x[p], r_part2[p], scratch)
         total0 = np.float32(0.0)
-        for i in range(thread, dx.shape[1], threads):
+        i = thread
+        while i < dx.shape[1]:
             total0 += dx[p, i] * math.exp(r_part2[p, i])
+            i += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             r_part1[p] = total0
         cuda.syncthreads()
-        for i in range(thread, r.shape[1], threads):
+        i = thread
+        while i < r.shape[1]:
             r_part1_p = r_part1[p]
             r[p, i] = (dx[p, i] - r_part1_p) * math.exp(r_part2[p, i])
             c[p, i] = -r[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _linearized_adjoint_2(dy, a, c):
     """Rows of dy."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, dy.shape[0], cuda.gridDim.x):
-        for i in range(thread, dy.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < dy.shape[0]:
+        i = thread
+        while i < dy.shape[1]:
             term0_0 = a[p, i] > np.float32(0.0)
             dy[p, i] = c[p, i] * (np.float32(1.0) if term0_0 else np.float32(0.1))
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _linearized_adjoint(x, dx, weights, a, r, r_part2, r_part1, c, dy):
@@ -1429,13 +1543,17 @@ def _gauss_newton_product_1(gauss_newton_biases, c, mean):
     """Rows of gauss_newton_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, gauss_newton_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < gauss_newton_biases.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, c.shape[0], threads):
+        p = thread
+        while p < c.shape[0]:
             total0 += c[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             gauss_newton_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1443,13 +1561,17 @@ def _gauss_newton_product_2(gauss_newton_biases, dy, mean):
     """Rows of gauss_newton_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, gauss_newton_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < gauss_newton_biases.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, dy.shape[0], threads):
+        p = thread
+        while p < dy.shape[0]:
             total0 += dy[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             gauss_newton_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
 
 
 def _gauss_newton_product(c, x, mean, dy, gauss_newton_weights, gauss_newton_biases):
@@ -1487,17 +1609,22 @@ def _direction_1(
     refused = _NONE
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, stretch.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < stretch.shape[0]:
         total0 = np.float32(0.0)
         regularization_0 = REGULARIZATION[0]
-        for i in range(thread, x_0.shape[1], threads):
+        i = thread
+        while i < x_0.shape[1]:
             total0 += x_0[p, i] * x_0[p, i]
+            i += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             stretch[p] = regularization_0 * total0
         total1 = np.float32(0.0)
-        for i in range(thread, y.shape[1], threads):
+        i = thread
+        while i < y.shape[1]:
             total1 += y[p, i] * y[p, i]
+            i += threads
         total1 = _sum(total1, scratch, threads)
         if thread == 0:
             weight_factor_part1[p] = total1
@@ -1513,17 +1640,22 @@ def _direction_1(
             if not math.isfinite(bias_factor[p]):
                 refused = min(refused, first_check + 3 * _NEXT + 11)
         total2 = np.float32(0.0)
-        for i in range(thread, x_1.shape[1], threads):
+        i = thread
+        while i < x_1.shape[1]:
             total2 += x_1[p, i] * x_1[p, i]
+            i += threads
         total2 = _sum(total2, scratch, threads)
         if thread == 0:
             stretch_part1[p] = total2
-        for entry in range(thread, stretch_part5.shape[1] * stretch_part5.shape[2], threads):
+        entry = thread
+        while entry < stretch_part5.shape[1] * stretch_part5.shape[2]:
             j = entry % stretch_part5.shape[2]
             i = entry // stretch_part5.shape[2]
             softmax_p_i = softmax[p, i]
             term11_0 = softmax_p_i * softmax[p, j]
             stretch_part5[p, i, j] = -_delta(i, j) * softmax_p_i + term11_0
+            entry += threads
+        p += cuda.gridDim.x
     if refused < _NONE:
         cuda.atomic.min(found, 0, refused)
 
@@ -1550,28 +1682,37 @@ def _direction_2(
     refused = _NONE
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, stretch_part6.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < stretch_part6.shape[0]:
         total0 = np.float32(0.0)
-        for i in range(thread, stretch_part4.shape[1], threads):
+        i = thread
+        while i < stretch_part4.shape[1]:
             total0 += stretch_part4[p, i]
+            i += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             stretch_part6[p] = total0
         cuda.syncthreads()
-        for i in range(thread, stretch_part3.shape[1], threads):
+        i = thread
+        while i < stretch_part3.shape[1]:
             stretch_part6_p = stretch_part6[p]
             stretch_part3[p, i] = -np.float32(0.1) * stretch_part6_p + stretch_part4[p, i]
+            i += threads
         total1 = np.float32(0.0)
-        for i in range(thread, b.shape[1], threads):
+        i = thread
+        while i < b.shape[1]:
             total1 += b[p, i] * stretch_part3[p, i]
+            i += threads
         total1 = _sum(total1, scratch, threads)
         if thread == 0:
             stretch_part2[p] = total1
             regularization_1 = REGULARIZATION[1]
             stretch[p] = regularization_1 * stretch_part1[p] + abs(stretch_part2[p])
         total2 = np.float32(0.0)
-        for i in range(thread, b.shape[1], threads):
+        i = thread
+        while i < b.shape[1]:
             total2 += b[p, i] * b[p, i]
+            i += threads
         total2 = _sum(total2, scratch, threads)
         if thread == 0:
             weight_factor_part1[p] = total2
@@ -1580,15 +1721,19 @@ def _direction_2(
             bias_factor[p] = np.float32(1.0) / (damping + weight_factor_part1[p] / stretch[p])
             if not math.isfinite(stretch_part1[p]):
                 refused = min(refused, first_check + 6)
-        for j in range(thread, stretch_part4.shape[1], threads):
+        j = thread
+        while j < stretch_part4.shape[1]:
             if not math.isfinite(stretch_part4[p, j]):
                 refused = min(refused, first_check + 1 * _NEXT + 6)
+            j += threads
         if thread == 0:
             if not math.isfinite(stretch_part6[p]):
                 refused = min(refused, first_check + 2 * _NEXT + 6)
-        for i in range(thread, stretch_part3.shape[1], threads):
+        i = thread
+        while i < stretch_part3.shape[1]:
             if not math.isfinite(stretch_part3[p, i]):
                 refused = min(refused, first_check + 3 * _NEXT + 6)
+            i += threads
         if thread == 0:
             if not math.isfinite(stretch_part2[p]):
                 refused = min(refused, first_check + 4 * _NEXT + 6)
@@ -1600,6 +1745,7 @@ def _direction_2(
                 refused = min(refused, first_check + 7 * _NEXT + 9)
             if not math.isfinite(bias_factor[p]):
                 refused = min(refused, first_check + 8 * _NEXT + 12)
+        p += cuda.gridDim.x
     if refused < _NONE:
         cuda.atomic.min(found, 0, refused)
 
@@ -1674,38 +1820,52 @@ def _direction(
 def _update_1(weights_part2, weight_factor, y):
     """Rows of weights_part2."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, weights_part2.shape[0], cuda.gridDim.x):
-        for i in range(thread, weights_part2.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < weights_part2.shape[0]:
+        i = thread
+        while i < weights_part2.shape[1]:
             weight_factor_p = weight_factor[p]
             weights_part2[p, i] = weight_factor_p * y[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _update_2(weights, lr, mean, weights_part1):
     """Rows of weights."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, weights.shape[0], cuda.gridDim.x):
-        for j in range(thread, weights.shape[1], threads):
+    i = cuda.blockIdx.x
+    while i < weights.shape[0]:
+        j = thread
+        while j < weights.shape[1]:
             factor0 = lr * mean
             weights[i, j] = factor0 * weights_part1[i, j] + weights[i, j]
+            j += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _update_3(biases, lr, mean, biases_part1):
     """Entries of biases."""
-    for i in range(cuda.grid(1), biases.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < biases.shape[0]:
         factor0 = lr * mean
         biases[i] = biases[i] + biases_part1[i] * factor0
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
 def _update_4(weights_part2, weight_factor, x):
     """Rows of weights_part2."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, weights_part2.shape[0], cuda.gridDim.x):
-        for i in range(thread, weights_part2.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < weights_part2.shape[0]:
+        i = thread
+        while i < weights_part2.shape[1]:
             weight_factor_p = weight_factor[p]
             weights_part2[p, i] = weight_factor_p * x[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _update(
@@ -1737,33 +1897,45 @@ def _forward_one_1(a_part1_one, weights_1, x_0, a, biases_1, x_1, x_part1_one, w
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     lanes0 = min(2, threads)
-    for first in range(0, a_part1_one.shape[0], threads // lanes0):
+    first = 0
+    while first < a_part1_one.shape[0]:
         i = first + thread // lanes0
         total0 = np.float32(0.0)
         if i < a_part1_one.shape[0]:
-            for j in range(thread % lanes0, weights_1.shape[1], lanes0):
+            j = thread % lanes0
+            while j < weights_1.shape[1]:
                 total0 += weights_1[i, j] * x_0[j]
+                j += lanes0
         total0 = _sum(total0, scratch, lanes0)
         if i < a_part1_one.shape[0] and thread % lanes0 == 0:
             a_part1_one[i] = total0
+        first += threads // lanes0
     cuda.syncthreads()
-    for i in range(thread, a.shape[0], threads):
+    i = thread
+    while i < a.shape[0]:
         a[i] = a_part1_one[i] + biases_1[i]
         x_1[i] = a[i] if a[i] > np.float32(0.0) else np.float32(0.1) * a[i]
+        i += threads
     cuda.syncthreads()
     lanes1 = min(8, threads)
-    for first in range(0, x_part1_one.shape[0], threads // lanes1):
+    first = 0
+    while first < x_part1_one.shape[0]:
         i = first + thread // lanes1
         total1 = np.float32(0.0)
         if i < x_part1_one.shape[0]:
-            for j in range(thread % lanes1, weights_2.shape[1], lanes1):
+            j = thread % lanes1
+            while j < weights_2.shape[1]:
                 total1 += weights_2[i, j] * x_1[j]
+                j += lanes1
         total1 = _sum(total1, scratch, lanes1)
         if i < x_part1_one.shape[0] and thread % lanes1 == 0:
             x_part1_one[i] = total1
+        first += threads // lanes1
     cuda.syncthreads()
-    for i in range(thread, x_2.shape[0], threads):
+    i = thread
+    while i < x_2.shape[0]:
         x_2[i] = biases_2[i] + x_part1_one[i]
+        i += threads
 
 
 def _forward_one(weights, biases, a, x, a_part1_one, x_part1_one):
@@ -1798,14 +1970,18 @@ def _objective_one_1(x_2, loss_part1_one, targets, loss, x_1, penalty, objective
     scratch = cuda.shared.array(0, TYPE)
     _log_softmax_of(x_2, loss_part1_one, scratch)
     total0 = np.float32(0.0)
-    for i in range(thread, loss_part1_one.shape[0], threads):
+    i = thread
+    while i < loss_part1_one.shape[0]:
         total0 += loss_part1_one[i] * targets[i]
+        i += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         loss[0] = -total0
     total1 = np.float32(0.0)
-    for i in range(thread, x_1.shape[0], threads):
+    i = thread
+    while i < x_1.shape[0]:
         total1 += x_1[i] * x_1[i]
+        i += threads
     total1 = _sum(total1, scratch, threads)
     if thread == 0:
         penalty[1] = np.float32(0.5) * total1 * REGULARIZATION[1]
@@ -1845,25 +2021,33 @@ def _adjoint_one_1(x_2, softmax_part1_one, softmax, b_2, targets, b_part1_one, w
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     _log_softmax_of(x_2, softmax_part1_one, scratch)
-    for i in range(thread, softmax.shape[0], threads):
+    i = thread
+    while i < softmax.shape[0]:
         softmax[i] = math.exp(softmax_part1_one[i])
         b_2[i] = -softmax[i] + targets[i]
+        i += threads
     cuda.syncthreads()
     lanes0 = min(2, threads)
-    for first in range(0, b_part1_one.shape[0], threads // lanes0):
+    first = 0
+    while first < b_part1_one.shape[0]:
         i = first + thread // lanes0
         total0 = np.float32(0.0)
         if i < b_part1_one.shape[0]:
-            for j in range(thread % lanes0, weights.shape[0], lanes0):
+            j = thread % lanes0
+            while j < weights.shape[0]:
                 total0 += weights[j, i] * b_2[j]
+                j += lanes0
         total0 = _sum(total0, scratch, lanes0)
         if i < b_part1_one.shape[0] and thread % lanes0 == 0:
             b_part1_one[i] = total0
+        first += threads // lanes0
     cuda.syncthreads()
-    for i in range(thread, b_1.shape[0], threads):
+    i = thread
+    while i < b_1.shape[0]:
         regularization_1 = REGULARIZATION[1]
         b_1[i] = b_part1_one[i] - regularization_1 * x_1[i]
         y[i] = b_1[i] * (np.float32(1.0) if a[i] > np.float32(0.0) else np.float32(0.1))
+        i += threads
 
 
 def _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_one, y):
@@ -1914,55 +2098,73 @@ def _newton_one_1(
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     total0 = np.float32(0.0)
-    for i in range(thread, y.shape[0], threads):
+    i = thread
+    while i < y.shape[0]:
         total0 += y[i] * y[i]
+        i += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         newton_weights_part1_one[1] = total0
     cuda.syncthreads()
-    for entry in range(thread, newton_weights_1.shape[0] * newton_weights_1.shape[1], threads):
+    entry = thread
+    while entry < newton_weights_1.shape[0] * newton_weights_1.shape[1]:
         j = entry % newton_weights_1.shape[1]
         i = entry // newton_weights_1.shape[1]
         factor1 = -REGULARIZATION[0] / newton_weights_part1_one[1]
         factor0 = factor1 * y[i]
         newton_weights_1[i, j] = factor0 * x_0[j]
+        entry += threads
     total1 = np.float32(0.0)
-    for i in range(thread, x_0.shape[0], threads):
+    i = thread
+    while i < x_0.shape[0]:
         total1 += x_0[i] * x_0[i]
+        i += threads
     total1 = _sum(total1, scratch, threads)
     if thread == 0:
         newton_biases_part1_one_scalar[1] = total1
     cuda.syncthreads()
-    for i in range(thread, newton_biases.shape[0], threads):
+    i = thread
+    while i < newton_biases.shape[0]:
         factor2 = newton_biases_part1_one_scalar[1] * REGULARIZATION[0] / newton_weights_part1_one[1]
         newton_biases[i] = factor2 * y[i]
-    for entry in range(thread, newton_weights_1.shape[0] * newton_weights_1.shape[1], threads):
+        i += threads
+    entry = thread
+    while entry < newton_weights_1.shape[0] * newton_weights_1.shape[1]:
         j = entry % newton_weights_1.shape[1]
         i = entry // newton_weights_1.shape[1]
         if not math.isfinite(newton_weights_1[i, j]):
             refused = min(refused, first_check + 14)
-    for i in range(thread, newton_biases.shape[0], threads):
+        entry += threads
+    i = thread
+    while i < newton_biases.shape[0]:
         if not math.isfinite(newton_biases[i]):
             refused = min(refused, first_check + 1 * _NEXT + 17)
+        i += threads
     total2 = np.float32(0.0)
-    for i in range(thread, b.shape[0], threads):
+    i = thread
+    while i < b.shape[0]:
         total2 += b[i] * b[i]
+        i += threads
     total2 = _sum(total2, scratch, threads)
     if thread == 0:
         newton_weights_part1_one[2] = total2
     cuda.syncthreads()
-    for entry in range(thread, newton_weights_2.shape[0] * newton_weights_2.shape[1], threads):
+    entry = thread
+    while entry < newton_weights_2.shape[0] * newton_weights_2.shape[1]:
         j = entry % newton_weights_2.shape[1]
         i = entry // newton_weights_2.shape[1]
         factor4 = -REGULARIZATION[1] / newton_weights_part1_one[2]
         factor3 = b[i] * factor4
         newton_weights_2[i, j] = factor3 * x_1[j]
-    for entry in range(thread, newton_biases_part3_one.shape[0] * newton_biases_part3_one.shape[1], threads):
+        entry += threads
+    entry = thread
+    while entry < newton_biases_part3_one.shape[0] * newton_biases_part3_one.shape[1]:
         j = entry % newton_biases_part3_one.shape[1]
         i = entry // newton_biases_part3_one.shape[1]
         softmax_i = softmax[i]
         term15_0 = -_delta(i, j) * softmax_i
         newton_biases_part3_one[i, j] = term15_0 + softmax_i * softmax[j]
+        entry += threads
     if refused < _NONE:
         cuda.atomic.min(found, 0, refused)
 
@@ -1986,34 +2188,46 @@ def _newton_one_2(
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     total0 = np.float32(0.0)
-    for i in range(thread, newton_biases_part2_one.shape[0], threads):
+    i = thread
+    while i < newton_biases_part2_one.shape[0]:
         total0 += newton_biases_part2_one[i]
+        i += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         newton_biases_part4_one[2] = total0
     cuda.syncthreads()
-    for i in range(thread, newton_biases_part1_one.shape[0], threads):
+    i = thread
+    while i < newton_biases_part1_one.shape[0]:
         newton_biases_part4_one_2 = newton_biases_part4_one[2]
         term3_0 = -np.float32(0.1) * newton_biases_part4_one_2
         newton_biases_part1_one[i] = term3_0 + newton_biases_part2_one[i]
+        i += threads
     total1 = np.float32(0.0)
-    for i in range(thread, x.shape[0], threads):
+    i = thread
+    while i < x.shape[0]:
         total1 += x[i] * x[i]
+        i += threads
     total1 = _sum(total1, scratch, threads)
     if thread == 0:
         newton_biases_part5_one[2] = total1
     cuda.syncthreads()
-    for i in range(thread, newton_biases.shape[0], threads):
+    i = thread
+    while i < newton_biases.shape[0]:
         factor0 = newton_biases_part5_one[2] * REGULARIZATION[1] / newton_weights_part1_one[2]
         newton_biases[i] = b[i] * factor0 + newton_biases_part1_one[i]
-    for entry in range(thread, newton_weights.shape[0] * newton_weights.shape[1], threads):
+        i += threads
+    entry = thread
+    while entry < newton_weights.shape[0] * newton_weights.shape[1]:
         j = entry % newton_weights.shape[1]
         i = entry // newton_weights.shape[1]
         if not math.isfinite(newton_weights[i, j]):
             refused = min(refused, first_check + 15)
-    for i in range(thread, newton_biases.shape[0], threads):
+        entry += threads
+    i = thread
+    while i < newton_biases.shape[0]:
         if not math.isfinite(newton_biases[i]):
             refused = min(refused, first_check + 1 * _NEXT + 18)
+        i += threads
     if refused < _NONE:
         cuda.atomic.min(found, 0, refused)
 
@@ -2101,14 +2315,18 @@ def _direction_one_1(
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     total0 = np.float32(0.0)
-    for i in range(thread, x_0.shape[0], threads):
+    i = thread
+    while i < x_0.shape[0]:
         total0 += x_0[i] * x_0[i]
+        i += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         stretch[1] = total0 * REGULARIZATION[0]
     total1 = np.float32(0.0)
-    for i in range(thread, y.shape[0], threads):
+    i = thread
+    while i < y.shape[0]:
         total1 += y[i] * y[i]
+        i += threads
     total1 = _sum(total1, scratch, threads)
     if thread == 0:
         weight_factor_part1_one[1] = total1
@@ -2124,16 +2342,20 @@ def _direction_one_1(
         if not math.isfinite(bias_factor[1]):
             refused = min(refused, first_check + 3 * _NEXT + 11)
     total2 = np.float32(0.0)
-    for i in range(thread, x_1.shape[0], threads):
+    i = thread
+    while i < x_1.shape[0]:
         total2 += x_1[i] * x_1[i]
+        i += threads
     total2 = _sum(total2, scratch, threads)
     if thread == 0:
         stretch_part1_one[2] = total2
-    for entry in range(thread, stretch_part5_one.shape[0] * stretch_part5_one.shape[1], threads):
+    entry = thread
+    while entry < stretch_part5_one.shape[0] * stretch_part5_one.shape[1]:
         j = entry % stretch_part5_one.shape[1]
         i = entry // stretch_part5_one.shape[1]
         softmax_i = softmax[i]
         stretch_part5_one[i, j] = -_delta(i, j) * softmax_i + softmax_i * softmax[j]
+        entry += threads
     if refused < _NONE:
         cuda.atomic.min(found, 0, refused)
 
@@ -2161,25 +2383,33 @@ def _direction_one_2(
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     total0 = np.float32(0.0)
-    for i in range(thread, stretch_part4_one.shape[0], threads):
+    i = thread
+    while i < stretch_part4_one.shape[0]:
         total0 += stretch_part4_one[i]
+        i += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         stretch_part6_one[2] = total0
     cuda.syncthreads()
-    for i in range(thread, stretch_part3_one.shape[0], threads):
+    i = thread
+    while i < stretch_part3_one.shape[0]:
         stretch_part6_one_2 = stretch_part6_one[2]
         stretch_part3_one[i] = -np.float32(0.1) * stretch_part6_one_2 + stretch_part4_one[i]
+        i += threads
     total1 = np.float32(0.0)
-    for i in range(thread, b.shape[0], threads):
+    i = thread
+    while i < b.shape[0]:
         total1 += b[i] * stretch_part3_one[i]
+        i += threads
     total1 = _sum(total1, scratch, threads)
     if thread == 0:
         stretch_part2_one[2] = total1
         stretch[2] = REGULARIZATION[1] * stretch_part1_one[2] + abs(stretch_part2_one[2])
     total2 = np.float32(0.0)
-    for i in range(thread, b.shape[0], threads):
+    i = thread
+    while i < b.shape[0]:
         total2 += b[i] * b[i]
+        i += threads
     total2 = _sum(total2, scratch, threads)
     if thread == 0:
         weight_factor_part1_one[2] = total2
@@ -2188,15 +2418,19 @@ def _direction_one_2(
         bias_factor[2] = np.float32(1.0) / (damping + weight_factor_part1_one[2] / stretch[2])
         if not math.isfinite(stretch_part1_one[2]):
             refused = min(refused, first_check + 6)
-    for j in range(thread, stretch_part4_one.shape[0], threads):
+    j = thread
+    while j < stretch_part4_one.shape[0]:
         if not math.isfinite(stretch_part4_one[j]):
             refused = min(refused, first_check + 1 * _NEXT + 6)
+        j += threads
     if thread == 0:
         if not math.isfinite(stretch_part6_one[2]):
             refused = min(refused, first_check + 2 * _NEXT + 6)
-    for i in range(thread, stretch_part3_one.shape[0], threads):
+    i = thread
+    while i < stretch_part3_one.shape[0]:
         if not math.isfinite(stretch_part3_one[i]):
             refused = min(refused, first_check + 3 * _NEXT + 6)
+        i += threads
     if thread == 0:
         if not math.isfinite(stretch_part2_one[2]):
             refused = min(refused, first_check + 4 * _NEXT + 6)
@@ -2282,24 +2516,32 @@ def _direction_one(
 def _update_one_1(weights_1, lr, weight_factor, y, x_0, biases_1, bias_factor, weights_2, b, x_1, biases_2):
     """Entries of weights, biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for entry in range(thread, weights_1.shape[0] * weights_1.shape[1], threads):
+    entry = thread
+    while entry < weights_1.shape[0] * weights_1.shape[1]:
         j = entry % weights_1.shape[1]
         i = entry // weights_1.shape[1]
         factor1 = lr * weight_factor[1]
         factor0 = factor1 * y[i]
         weights_1[i, j] = factor0 * x_0[j] + weights_1[i, j]
-    for i in range(thread, biases_1.shape[0], threads):
+        entry += threads
+    i = thread
+    while i < biases_1.shape[0]:
         factor2 = bias_factor[1] * lr
         biases_1[i] = biases_1[i] + factor2 * y[i]
-    for entry in range(thread, weights_2.shape[0] * weights_2.shape[1], threads):
+        i += threads
+    entry = thread
+    while entry < weights_2.shape[0] * weights_2.shape[1]:
         j = entry % weights_2.shape[1]
         i = entry // weights_2.shape[1]
         factor4 = lr * weight_factor[2]
         factor3 = b[i] * factor4
         weights_2[i, j] = factor3 * x_1[j] + weights_2[i, j]
-    for i in range(thread, biases_2.shape[0], threads):
+        entry += threads
+    i = thread
+    while i < biases_2.shape[0]:
         factor5 = bias_factor[2] * lr
         biases_2[i] = b[i] * factor5 + biases_2[i]
+        i += threads
 
 
 def _update_one(lr, weight_factor, x, y, bias_factor, b, weights, biases):
@@ -3074,10 +3316,12 @@ def _take(samples: Array, order: Array, first: int, rows: Array, count: int) -> 
 @cuda.jit(cache=True)
 def _take_rows(samples, order, first, rows):
     """Rows of the samples in an order."""
-    for entry in range(cuda.grid(1), rows.shape[0] * rows.shape[1], cuda.gridsize(1)):
+    entry = cuda.grid(1)
+    while entry < rows.shape[0] * rows.shape[1]:
         j = entry % rows.shape[1]
         p = entry // rows.shape[1]
         rows[p, j] = samples[order[first + p], j]
+        entry += cuda.gridsize(1)
 
 
 def _take_classes(labels: Array, order: Array, first: int, targets: Array, count: int) -> None:
@@ -3088,10 +3332,12 @@ def _take_classes(labels: Array, order: Array, first: int, targets: Array, count
 @cuda.jit(cache=True)
 def _take_one_hot(labels, order, first, targets):
     """A one at the class of each sample."""
-    for entry in range(cuda.grid(1), targets.shape[0] * targets.shape[1], cuda.gridsize(1)):
+    entry = cuda.grid(1)
+    while entry < targets.shape[0] * targets.shape[1]:
         i = entry % targets.shape[1]
         p = entry // targets.shape[1]
         targets[p, i] = np.float32(1.0) if labels[order[first + p]] == i else np.float32(0.0)
+        entry += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
@@ -3099,8 +3345,10 @@ def _add_up(objective, sums):
     """Add the objectives of the samples to the sum, by one block and in float64."""
     scratch = cuda.shared.array(0, numba.float64)
     total = 0.0
-    for p in range(cuda.threadIdx.x, objective.shape[0], cuda.blockDim.x):
+    p = cuda.threadIdx.x
+    while p < objective.shape[0]:
         total += np.float64(objective[p])
+        p += cuda.blockDim.x
     total = _sum(total, scratch, cuda.blockDim.x)
     if cuda.threadIdx.x == 0:
         sums[0] += total
@@ -3197,357 +3445,356 @@ def _steps(
     return total, code, done
 
 
-TOGETHER: dict[str, tuple[int | None, ...]] = {}
-"""Variables of the kernel over single samples whose arrays all blocks share, by subscript; each block has its own
-of all others."""
 THREADS = 256
-"""Threads of a block of that kernel, a power of two."""
+"""Threads of a block of the kernel over single samples, a power of two."""
 WIDEST = 1
 """Rows of the widest product that blocks divide."""
-
-
-class _Online(_Workspace):
-    """Arrays of the kernel over single samples, each once for every block, or once for all.
-
-    Args:
-        blocks: how many.
-    """
-
-    def __init__(self, blocks: int) -> None:
-        super().__init__({name: _repeated(name, shapes, blocks) for name, shapes in _WORK_ONE.items()}, 1)
-        self.blocks = blocks
-        self.reached = cuda.to_device(np.zeros(1, np.int64))
-        self.space = cuda.device_array((blocks, 848), np.float64)
-
-
-def _repeated(name: str, shapes: Shapes, blocks: int) -> Shapes:
-    """Shapes with the number of copies in front, and without gaps."""
-    shared = TOGETHER.get(name, ())
-    if isinstance(shapes, tuple):
-        return (1 if None in shared else blocks, *shapes)
-    rank = len(next(iter(shapes.values())))
-    return {
-        k: (1 if k in shared or k not in shapes else blocks, *shapes.get(k, (1,) * rank))
-        for k in range(max(shapes) + 1)
-    }
-
-
-Copies = list[tuple[Array, Array]]
-"""Arrays, and their copies for every block."""
-
-
-def _given(name: str, arrays: Array | Arrays, blocks: int, copies: Copies) -> Array | Arrays:
-    """Arrays that last, with a copy for every block where blocks do not share them."""
-    shared = TOGETHER.get(name, ())
-    if not isinstance(arrays, tuple):
-        return _copied(arrays, blocks, copies)
-    rank = max(array.ndim for array in arrays if array is not None)
-    found = []
-    for k, array in enumerate(arrays):
-        if array is None:
-            found.append(_made([1] * (rank + 1)))
-        elif k in shared:
-            found.append(array.reshape(1, *array.shape))
-        else:
-            found.append(_copied(array, blocks, copies))
-    return tuple(found)
-
-
-def _copied(array: Array, blocks: int, copies: Copies) -> Array:
-    """The array once for every block."""
-    made = cuda.device_array((blocks, *array.shape), DTYPE)
-    _launch(_repeat, made.size, array.reshape(array.size), made.reshape(made.size))
-    copies.append((array, made))
-    return made
-
-
-@cuda.jit(cache=True)
-def _repeat(values, copies):
-    """Copies one after the other."""
-    for entry in range(cuda.grid(1), copies.shape[0], cuda.gridsize(1)):
-        copies[entry] = values[entry % values.shape[0]]
+OWN = 4177
+"""Numbers that each block has for itself, in shared memory."""
+AT_WEIGHTS_1 = 0
+AT_WEIGHTS_2 = 3072
+AT_BIASES_1 = 3552
+AT_BIASES_2 = 3600
+AT_A_1 = 3610
+AT_X_0 = 3658
+AT_X_1 = 3722
+AT_X_2 = 3770
+AT_A_PART1_ONE_1 = 3780
+AT_X_PART1_ONE_2 = 3828
+AT_TARGETS = 3838
+AT_LOSS_PART1_ONE = 3848
+AT_LOSS = 3858
+AT_PENALTY = 3859
+AT_OBJECTIVE = 3861
+AT_SOFTMAX_2 = 3862
+AT_B_1 = 3872
+AT_B_2 = 3920
+AT_SOFTMAX_PART1_ONE_2 = 3930
+AT_B_PART1_ONE_1 = 3940
+AT_Y_1 = 3988
+AT_STRETCH = 4036
+AT_WEIGHT_FACTOR_PART1_ONE = 4039
+AT_WEIGHT_FACTOR = 4042
+AT_BIAS_FACTOR = 4045
+AT_STRETCH_PART1_ONE = 4048
+AT_STRETCH_PART5_ONE_2 = 4051
+AT_STRETCH_PART4_ONE_2 = 4151
+AT_STRETCH_PART6_ONE = 4161
+AT_STRETCH_PART3_ONE_2 = 4164
+AT_STRETCH_PART2_ONE = 4174
+"""Where arrays begin in what a block has for itself; tables are by subscript."""
 
 
 @cuda.jit(device=True)
 def _read(values, target):
-    """A sample, copied by the threads of a block."""
-    for i in range(cuda.threadIdx.x, target.shape[0], cuda.blockDim.x):
+    """An array, copied by the threads of a block."""
+    i = cuda.threadIdx.x
+    while i < values.shape[0]:
         target[i] = values[i]
+        i += THREADS
 
 
 @cuda.jit(device=True)
 def _read_class(label, target):
     """A one at the class of a sample, by the threads of a block."""
-    for i in range(cuda.threadIdx.x, target.shape[0], cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < target.shape[0]:
         target[i] = np.float32(1.0) if i == label else np.float32(0.0)
+        i += THREADS
 
 
 @cuda.jit(cache=True)
 def _online_steps(
-    order,
-    samples,
-    labels,
-    all_space,
-    all_weights,
-    all_biases,
-    all_a,
-    all_x,
-    all_a_part1_one,
-    all_x_part1_one,
-    all_targets,
-    all_loss_part1_one,
-    all_loss,
-    all_penalty,
-    all_objective,
-    all_softmax,
-    all_b,
-    all_softmax_part1_one,
-    all_b_part1_one,
-    all_y,
-    damping,
-    all_stretch,
-    all_weight_factor_part1_one,
-    all_weight_factor,
-    all_bias_factor,
-    all_stretch_part1_one,
-    all_stretch_part5_one,
-    all_stretch_part4_one,
-    all_stretch_part6_one,
-    all_stretch_part3_one,
-    all_stretch_part2_one,
-    lr,
-    found,
-    sums,
-    reached,
+    order, samples, labels, spaces, given_weights, given_biases, damping, lr, found, sums, reached
 ):
-    """Steps of single samples, all in one launch; the first one that is refused ends it."""
+    """Steps of single samples, all in one launch; the first one that is refused ends it.
+
+    Arrays have one dimension here. Those in ``own`` each block has for itself.
+    """
     grid = cuda.cg.this_grid()
-    scratch = cuda.shared.array(0, TYPE)
+    own = cuda.shared.array(0, TYPE)
+    scratch = own[OWN:]
     block, blocks = cuda.blockIdx.x, cuda.gridDim.x
-    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    space = all_space[block]
-    targets = all_targets[block]
-    loss_part1_one = all_loss_part1_one[block]
-    loss = all_loss[block]
-    penalty = all_penalty[block]
-    objective = all_objective[block]
-    stretch = all_stretch[block]
-    weight_factor_part1_one = all_weight_factor_part1_one[block]
-    weight_factor = all_weight_factor[block]
-    bias_factor = all_bias_factor[block]
-    stretch_part1_one = all_stretch_part1_one[block]
-    stretch_part6_one = all_stretch_part6_one[block]
-    stretch_part2_one = all_stretch_part2_one[block]
-    weights_1 = all_weights[1][block]
-    x_0 = all_x[0][block]
-    a_part1_one_1 = all_a_part1_one[1][block]
-    a_1 = all_a[1][block]
-    biases_1 = all_biases[1][block]
-    x_1 = all_x[1][block]
-    weights_2 = all_weights[2][block]
-    x_part1_one_2 = all_x_part1_one[2][block]
-    biases_2 = all_biases[2][block]
-    x_2 = all_x[2][block]
-    softmax_part1_one_2 = all_softmax_part1_one[2][block]
-    softmax_2 = all_softmax[2][block]
-    b_2 = all_b[2][block]
-    b_part1_one_1 = all_b_part1_one[1][block]
-    b_1 = all_b[1][block]
-    y_1 = all_y[1][block]
-    stretch_part5_one_2 = all_stretch_part5_one[2][block]
-    stretch_part4_one_2 = all_stretch_part4_one[2][block]
-    stretch_part3_one_2 = all_stretch_part3_one[2][block]
-    first_check = 0
-    for position in range(order.shape[0]):
+    thread, threads = cuda.threadIdx.x, THREADS
+    space = spaces[block]
+    _read(given_weights[1], own[AT_WEIGHTS_1 : AT_WEIGHTS_1 + 3072])
+    _read(given_weights[2], own[AT_WEIGHTS_2 : AT_WEIGHTS_2 + 480])
+    _read(given_biases[1], own[AT_BIASES_1 : AT_BIASES_1 + 48])
+    _read(given_biases[2], own[AT_BIASES_2 : AT_BIASES_2 + 10])
+    first_check, position = 0, 0
+    while position < order.shape[0]:
         sample, refused = order[position], _NONE
         cuda.syncthreads()
-        _read(samples[sample], x_0)
-        _read_class(labels[sample], targets)
+        _read(samples[sample], own[AT_X_0 : AT_X_0 + 64])
+        _read_class(labels[sample], own[AT_TARGETS : AT_TARGETS + 10])
         # Forward model.
         cuda.syncthreads()
         lanes0 = min(4, threads)
-        for first in range(0, len(a_part1_one_1), threads // lanes0):
+        first = 0
+        while first < 48:
             i = first + thread // lanes0
             total0 = np.float32(0.0)
-            if i < len(a_part1_one_1):
-                for j in range(thread % lanes0, weights_1.shape[1], lanes0):
-                    total0 += weights_1[i, j] * x_0[j]
+            if i < 48:
+                j = thread % lanes0
+                while j < 64:
+                    total0 += own[AT_WEIGHTS_1 + i * 64 + j] * own[AT_X_0 + j]
+                    j += lanes0
             total0 = _sum(total0, scratch, lanes0)
-            if i < len(a_part1_one_1) and thread % lanes0 == 0:
-                a_part1_one_1[i] = total0
+            if i < 48 and thread % lanes0 == 0:
+                own[AT_A_PART1_ONE_1 + i] = total0
+            first += threads // lanes0
         cuda.syncthreads()
-        for i in range(thread, len(a_1), threads):
-            a_1[i] = a_part1_one_1[i] + biases_1[i]
-            x_1[i] = a_1[i] if a_1[i] > np.float32(0.0) else np.float32(0.1) * a_1[i]
+        i = thread
+        while i < 48:
+            own[AT_A_1 + i] = own[AT_A_PART1_ONE_1 + i] + own[AT_BIASES_1 + i]
+            term3_0 = own[AT_A_1 + i] > np.float32(0.0)
+            own[AT_X_1 + i] = own[AT_A_1 + i] if term3_0 else np.float32(0.1) * own[AT_A_1 + i]
+            i += threads
         cuda.syncthreads()
         lanes1 = min(16, threads)
-        for first in range(0, len(x_part1_one_2), threads // lanes1):
+        first = 0
+        while first < 10:
             i = first + thread // lanes1
             total1 = np.float32(0.0)
-            if i < len(x_part1_one_2):
-                for j in range(thread % lanes1, weights_2.shape[1], lanes1):
-                    total1 += weights_2[i, j] * x_1[j]
+            if i < 10:
+                j = thread % lanes1
+                while j < 48:
+                    total1 += own[AT_WEIGHTS_2 + i * 48 + j] * own[AT_X_1 + j]
+                    j += lanes1
             total1 = _sum(total1, scratch, lanes1)
-            if i < len(x_part1_one_2) and thread % lanes1 == 0:
-                x_part1_one_2[i] = total1
+            if i < 10 and thread % lanes1 == 0:
+                own[AT_X_PART1_ONE_2 + i] = total1
+            first += threads // lanes1
         cuda.syncthreads()
-        for i in range(thread, len(x_2), threads):
-            x_2[i] = biases_2[i] + x_part1_one_2[i]
+        i = thread
+        while i < 10:
+            own[AT_X_2 + i] = own[AT_BIASES_2 + i] + own[AT_X_PART1_ONE_2 + i]
+            i += threads
         # Loss and objective of one sample.
-        _log_softmax_of(x_2, loss_part1_one, scratch)
+        _log_softmax_of(
+            own[AT_X_2 : AT_X_2 + 10], own[AT_LOSS_PART1_ONE : AT_LOSS_PART1_ONE + 10], scratch
+        )
         total2 = np.float32(0.0)
-        for i in range(thread, len(loss_part1_one), threads):
-            total2 += loss_part1_one[i] * targets[i]
+        i = thread
+        while i < 10:
+            total2 += own[AT_LOSS_PART1_ONE + i] * own[AT_TARGETS + i]
+            i += threads
         total2 = _sum(total2, scratch, threads)
         if thread == 0:
-            loss[0] = -total2
+            own[AT_LOSS] = -total2
         total3 = np.float32(0.0)
-        for i in range(thread, len(x_1), threads):
-            total3 += x_1[i] * x_1[i]
+        i = thread
+        while i < 48:
+            total3 += own[AT_X_1 + i] * own[AT_X_1 + i]
+            i += threads
         total3 = _sum(total3, scratch, threads)
         if thread == 0:
-            penalty[1] = np.float32(0.5) * total3 * REGULARIZATION[1]
-            objective[0] = loss[0] + penalty[1]
-            if not math.isfinite(objective[0]):
+            own[AT_PENALTY + 1] = np.float32(0.5) * total3 * REGULARIZATION[1]
+            own[AT_OBJECTIVE] = own[AT_LOSS] + own[AT_PENALTY + 1]
+            if not math.isfinite(own[AT_OBJECTIVE]):
                 refused = min(refused, first_check + 1)
         # Back-propagation.
-        _log_softmax_of(x_2, softmax_part1_one_2, scratch)
-        for i in range(thread, len(softmax_2), threads):
-            softmax_2[i] = math.exp(softmax_part1_one_2[i])
-            b_2[i] = -softmax_2[i] + targets[i]
+        _log_softmax_of(
+            own[AT_X_2 : AT_X_2 + 10], own[AT_SOFTMAX_PART1_ONE_2 : AT_SOFTMAX_PART1_ONE_2 + 10], scratch
+        )
+        i = thread
+        while i < 10:
+            own[AT_SOFTMAX_2 + i] = math.exp(own[AT_SOFTMAX_PART1_ONE_2 + i])
+            own[AT_B_2 + i] = -own[AT_SOFTMAX_2 + i] + own[AT_TARGETS + i]
+            i += threads
         cuda.syncthreads()
         lanes2 = min(4, threads)
-        for first in range(0, len(b_part1_one_1), threads // lanes2):
+        first = 0
+        while first < 48:
             i = first + thread // lanes2
             total4 = np.float32(0.0)
-            if i < len(b_part1_one_1):
-                for j in range(thread % lanes2, len(weights_2), lanes2):
-                    total4 += weights_2[j, i] * b_2[j]
+            if i < 48:
+                j = thread % lanes2
+                while j < 10:
+                    total4 += own[AT_WEIGHTS_2 + j * 48 + i] * own[AT_B_2 + j]
+                    j += lanes2
             total4 = _sum(total4, scratch, lanes2)
-            if i < len(b_part1_one_1) and thread % lanes2 == 0:
-                b_part1_one_1[i] = total4
+            if i < 48 and thread % lanes2 == 0:
+                own[AT_B_PART1_ONE_1 + i] = total4
+            first += threads // lanes2
         cuda.syncthreads()
-        for i in range(thread, len(b_1), threads):
+        i = thread
+        while i < 48:
             regularization_1 = REGULARIZATION[1]
-            b_1[i] = b_part1_one_1[i] - regularization_1 * x_1[i]
-            y_1[i] = b_1[i] * (np.float32(1.0) if a_1[i] > np.float32(0.0) else np.float32(0.1))
+            own[AT_B_1 + i] = own[AT_B_PART1_ONE_1 + i] - regularization_1 * own[AT_X_1 + i]
+            term18_0 = own[AT_A_1 + i] > np.float32(0.0)
+            own[AT_Y_1 + i] = own[AT_B_1 + i] * (np.float32(1.0) if term18_0 else np.float32(0.1))
+            i += threads
         # Coefficients of the direction.
         total5 = np.float32(0.0)
-        for i in range(thread, len(x_0), threads):
-            total5 += x_0[i] * x_0[i]
+        i = thread
+        while i < 64:
+            total5 += own[AT_X_0 + i] * own[AT_X_0 + i]
+            i += threads
         total5 = _sum(total5, scratch, threads)
         if thread == 0:
-            stretch[1] = total5 * REGULARIZATION[0]
+            own[AT_STRETCH + 1] = total5 * REGULARIZATION[0]
         total6 = np.float32(0.0)
-        for i in range(thread, len(y_1), threads):
-            total6 += y_1[i] * y_1[i]
+        i = thread
+        while i < 48:
+            total6 += own[AT_Y_1 + i] * own[AT_Y_1 + i]
+            i += threads
         total6 = _sum(total6, scratch, threads)
         if thread == 0:
-            weight_factor_part1_one[1] = total6
-            term23_0 = damping + weight_factor_part1_one[1] / REGULARIZATION[0]
-            weight_factor[1] = np.float32(1.0) / term23_0
-            bias_factor[1] = np.float32(1.0) / (damping + weight_factor_part1_one[1] / stretch[1])
-            if not math.isfinite(stretch[1]):
+            own[AT_WEIGHT_FACTOR_PART1_ONE + 1] = total6
+            term23_0 = damping + own[AT_WEIGHT_FACTOR_PART1_ONE + 1] / REGULARIZATION[0]
+            own[AT_WEIGHT_FACTOR + 1] = np.float32(1.0) / term23_0
+            term24_0 = damping + own[AT_WEIGHT_FACTOR_PART1_ONE + 1] / own[AT_STRETCH + 1]
+            own[AT_BIAS_FACTOR + 1] = np.float32(1.0) / term24_0
+            if not math.isfinite(own[AT_STRETCH + 1]):
                 refused = min(refused, first_check + 1 * _NEXT + 5)
-            if not math.isfinite(weight_factor_part1_one[1]):
+            if not math.isfinite(own[AT_WEIGHT_FACTOR_PART1_ONE + 1]):
                 refused = min(refused, first_check + 2 * _NEXT + 8)
-            if not math.isfinite(weight_factor[1]):
+            if not math.isfinite(own[AT_WEIGHT_FACTOR + 1]):
                 refused = min(refused, first_check + 3 * _NEXT + 8)
-            if not math.isfinite(bias_factor[1]):
+            if not math.isfinite(own[AT_BIAS_FACTOR + 1]):
                 refused = min(refused, first_check + 4 * _NEXT + 11)
         total7 = np.float32(0.0)
-        for i in range(thread, len(x_1), threads):
-            total7 += x_1[i] * x_1[i]
+        i = thread
+        while i < 48:
+            total7 += own[AT_X_1 + i] * own[AT_X_1 + i]
+            i += threads
         total7 = _sum(total7, scratch, threads)
         if thread == 0:
-            stretch_part1_one[2] = total7
-        for entry in range(thread, len(stretch_part5_one_2) * stretch_part5_one_2.shape[1], threads):
-            j = entry % stretch_part5_one_2.shape[1]
-            i = entry // stretch_part5_one_2.shape[1]
-            softmax_2_i = softmax_2[i]
-            stretch_part5_one_2[i, j] = -_delta(i, j) * softmax_2_i + softmax_2_i * softmax_2[j]
+            own[AT_STRETCH_PART1_ONE + 2] = total7
+        entry = thread
+        while entry < 10 * 10:
+            j = entry % 10
+            i = entry // 10
+            own_at_softmax_2_i = own[AT_SOFTMAX_2 + i]
+            term28_0 = own_at_softmax_2_i * own[AT_SOFTMAX_2 + j]
+            term28_1 = -_delta(i, j) * own_at_softmax_2_i
+            own[AT_STRETCH_PART5_ONE_2 + i * 10 + j] = term28_1 + term28_0
+            entry += threads
         cuda.syncthreads()
         _solved(
-            all_stretch_part5_one[2][block], all_b[2][block], all_stretch_part4_one[2][block], space, False
+            own[AT_STRETCH_PART5_ONE_2 : AT_STRETCH_PART5_ONE_2 + 100],
+            own[AT_B_2 : AT_B_2 + 10],
+            own[AT_STRETCH_PART4_ONE_2 : AT_STRETCH_PART4_ONE_2 + 10],
+            10,
+            space,
+            False,
         )
         total8 = np.float32(0.0)
-        for i in range(thread, len(stretch_part4_one_2), threads):
-            total8 += stretch_part4_one_2[i]
+        i = thread
+        while i < 10:
+            total8 += own[AT_STRETCH_PART4_ONE_2 + i]
+            i += threads
         total8 = _sum(total8, scratch, threads)
         if thread == 0:
-            stretch_part6_one[2] = total8
+            own[AT_STRETCH_PART6_ONE + 2] = total8
         cuda.syncthreads()
-        for i in range(thread, len(stretch_part3_one_2), threads):
-            stretch_part6_one_2 = stretch_part6_one[2]
-            stretch_part3_one_2[i] = -np.float32(0.1) * stretch_part6_one_2 + stretch_part4_one_2[i]
+        i = thread
+        while i < 10:
+            own_at_stretch_part6_one_2 = own[AT_STRETCH_PART6_ONE + 2]
+            term32_0 = -np.float32(0.1) * own_at_stretch_part6_one_2
+            own[AT_STRETCH_PART3_ONE_2 + i] = term32_0 + own[AT_STRETCH_PART4_ONE_2 + i]
+            i += threads
         total9 = np.float32(0.0)
-        for i in range(thread, len(b_2), threads):
-            total9 += b_2[i] * stretch_part3_one_2[i]
+        i = thread
+        while i < 10:
+            total9 += own[AT_B_2 + i] * own[AT_STRETCH_PART3_ONE_2 + i]
+            i += threads
         total9 = _sum(total9, scratch, threads)
         if thread == 0:
-            stretch_part2_one[2] = total9
-            stretch[2] = REGULARIZATION[1] * stretch_part1_one[2] + abs(stretch_part2_one[2])
+            own[AT_STRETCH_PART2_ONE + 2] = total9
+            term35_0 = REGULARIZATION[1] * own[AT_STRETCH_PART1_ONE + 2]
+            own[AT_STRETCH + 2] = term35_0 + abs(own[AT_STRETCH_PART2_ONE + 2])
         total10 = np.float32(0.0)
-        for i in range(thread, len(b_2), threads):
-            total10 += b_2[i] * b_2[i]
+        i = thread
+        while i < 10:
+            total10 += own[AT_B_2 + i] * own[AT_B_2 + i]
+            i += threads
         total10 = _sum(total10, scratch, threads)
         if thread == 0:
-            weight_factor_part1_one[2] = total10
-            term38_0 = damping + weight_factor_part1_one[2] / REGULARIZATION[1]
-            weight_factor[2] = np.float32(1.0) / term38_0
-            bias_factor[2] = np.float32(1.0) / (damping + weight_factor_part1_one[2] / stretch[2])
-            if not math.isfinite(stretch_part1_one[2]):
+            own[AT_WEIGHT_FACTOR_PART1_ONE + 2] = total10
+            term38_0 = damping + own[AT_WEIGHT_FACTOR_PART1_ONE + 2] / REGULARIZATION[1]
+            own[AT_WEIGHT_FACTOR + 2] = np.float32(1.0) / term38_0
+            term39_0 = damping + own[AT_WEIGHT_FACTOR_PART1_ONE + 2] / own[AT_STRETCH + 2]
+            own[AT_BIAS_FACTOR + 2] = np.float32(1.0) / term39_0
+            if not math.isfinite(own[AT_STRETCH_PART1_ONE + 2]):
                 refused = min(refused, first_check + 5 * _NEXT + 6)
-        for j in range(thread, len(stretch_part4_one_2), threads):
-            if not math.isfinite(stretch_part4_one_2[j]):
+        j = thread
+        while j < 10:
+            if not math.isfinite(own[AT_STRETCH_PART4_ONE_2 + j]):
                 refused = min(refused, first_check + 6 * _NEXT + 6)
+            j += threads
         if thread == 0:
-            if not math.isfinite(stretch_part6_one[2]):
+            if not math.isfinite(own[AT_STRETCH_PART6_ONE + 2]):
                 refused = min(refused, first_check + 7 * _NEXT + 6)
-        for i in range(thread, len(stretch_part3_one_2), threads):
-            if not math.isfinite(stretch_part3_one_2[i]):
+        i = thread
+        while i < 10:
+            if not math.isfinite(own[AT_STRETCH_PART3_ONE_2 + i]):
                 refused = min(refused, first_check + 8 * _NEXT + 6)
+            i += threads
         if thread == 0:
-            if not math.isfinite(stretch_part2_one[2]):
+            if not math.isfinite(own[AT_STRETCH_PART2_ONE + 2]):
                 refused = min(refused, first_check + 9 * _NEXT + 6)
-            if not math.isfinite(stretch[2]):
+            if not math.isfinite(own[AT_STRETCH + 2]):
                 refused = min(refused, first_check + 10 * _NEXT + 6)
-            if not math.isfinite(weight_factor_part1_one[2]):
+            if not math.isfinite(own[AT_WEIGHT_FACTOR_PART1_ONE + 2]):
                 refused = min(refused, first_check + 11 * _NEXT + 9)
-            if not math.isfinite(weight_factor[2]):
+            if not math.isfinite(own[AT_WEIGHT_FACTOR + 2]):
                 refused = min(refused, first_check + 12 * _NEXT + 9)
-            if not math.isfinite(bias_factor[2]):
+            if not math.isfinite(own[AT_BIAS_FACTOR + 2]):
                 refused = min(refused, first_check + 13 * _NEXT + 12)
         if refused < _NONE:
             cuda.atomic.min(found, 0, refused)
         grid.sync()
         if found[0] < _NONE:
-            if block == 0 and thread == 0:
-                reached[0] = position
-            return
+            break
         if block == 0 and thread == 0:
-            sums[0] += objective[0]
+            sums[0] += own[AT_OBJECTIVE]
         # Step.
-        for entry in range(thread, len(weights_1) * weights_1.shape[1], threads):
-            j = entry % weights_1.shape[1]
-            i = entry // weights_1.shape[1]
-            factor1 = lr * weight_factor[1]
-            factor0 = factor1 * y_1[i]
-            weights_1[i, j] = factor0 * x_0[j] + weights_1[i, j]
-        for i in range(thread, len(biases_1), threads):
-            factor2 = bias_factor[1] * lr
-            biases_1[i] = biases_1[i] + factor2 * y_1[i]
-        for entry in range(thread, len(weights_2) * weights_2.shape[1], threads):
-            j = entry % weights_2.shape[1]
-            i = entry // weights_2.shape[1]
-            factor4 = lr * weight_factor[2]
-            factor3 = b_2[i] * factor4
-            weights_2[i, j] = factor3 * x_1[j] + weights_2[i, j]
-        for i in range(thread, len(biases_2), threads):
-            factor5 = bias_factor[2] * lr
-            biases_2[i] = b_2[i] * factor5 + biases_2[i]
-    if block == 0 and thread == 0:
-        reached[0] = order.shape[0]
+        entry = thread
+        while entry < 48 * 64:
+            j = entry % 64
+            i = entry // 64
+            factor1 = lr * own[AT_WEIGHT_FACTOR + 1]
+            factor0 = factor1 * own[AT_Y_1 + i]
+            term42_0 = factor0 * own[AT_X_0 + j]
+            own[AT_WEIGHTS_1 + i * 64 + j] = term42_0 + own[AT_WEIGHTS_1 + i * 64 + j]
+            entry += threads
+        i = thread
+        while i < 48:
+            factor2 = own[AT_BIAS_FACTOR + 1] * lr
+            own[AT_BIASES_1 + i] = own[AT_BIASES_1 + i] + factor2 * own[AT_Y_1 + i]
+            i += threads
+        entry = thread
+        while entry < 10 * 48:
+            j = entry % 48
+            i = entry // 48
+            factor4 = lr * own[AT_WEIGHT_FACTOR + 2]
+            factor3 = own[AT_B_2 + i] * factor4
+            term47_0 = factor3 * own[AT_X_1 + j]
+            own[AT_WEIGHTS_2 + i * 48 + j] = term47_0 + own[AT_WEIGHTS_2 + i * 48 + j]
+            entry += threads
+        i = thread
+        while i < 10:
+            factor5 = own[AT_BIAS_FACTOR + 2] * lr
+            own[AT_BIASES_2 + i] = own[AT_B_2 + i] * factor5 + own[AT_BIASES_2 + i]
+            i += threads
+        position += 1
+    if block == 0:
+        cuda.syncthreads()
+        _read(own[AT_WEIGHTS_1 : AT_WEIGHTS_1 + 3072], given_weights[1])
+        _read(own[AT_WEIGHTS_2 : AT_WEIGHTS_2 + 480], given_weights[2])
+        _read(own[AT_BIASES_1 : AT_BIASES_1 + 48], given_biases[1])
+        _read(own[AT_BIASES_2 : AT_BIASES_2 + 10], given_biases[2])
+        if thread == 0:
+            reached[0] = position
+
+
+def _flat(made: Array | Arrays) -> Array | Arrays:
+    """Arrays in one dimension, without gaps."""
+    if not isinstance(made, tuple):
+        return made.reshape(made.size)
+    return tuple(_made([1]) if array is None else array.reshape(array.size) for array in made)
 
 
 def _compiled(arguments: Sequence[Any]) -> tuple[Any, int]:
@@ -3559,7 +3806,12 @@ def _compiled(arguments: Sequence[Any]) -> tuple[Any, int]:
         return _online_steps, 0
     kernel = _online_steps.specialize(*arguments)
     (own,) = kernel.overloads.values()
-    return kernel, int(own.max_cooperative_grid_blocks(THREADS, THREADS * np.dtype(DTYPE).itemsize))
+    return kernel, int(own.max_cooperative_grid_blocks(THREADS, _shared_bytes()))
+
+
+def _shared_bytes() -> int:
+    """Shared memory of a block: a number for each thread, and what it has for itself."""
+    return (THREADS + OWN) * np.dtype(DTYPE).itemsize
 
 
 def _online(
@@ -3571,82 +3823,40 @@ def _online(
     order: Array,
 ) -> tuple[float, int, int] | None:
     """Steps of single samples in one launch, as ``_steps``; None where the device has no such launch."""
-    lasting = {
-        "weights": weights,
-        "biases": biases,
-    }
-    positions = cuda.to_device(order)
-    rows = samples.reshape(samples.shape[0], samples.size // samples.shape[0])
+    work = state.workspace(1)
+    positions, reached = cuda.to_device(order), cuda.to_device(np.zeros(1, np.int64))
 
-    def arguments(work: _Online, given: Mapping[str, Any]) -> tuple[Any, ...]:
+    def arguments(blocks: int) -> tuple[Any, ...]:
         return (
             positions,
-            rows,
+            samples.reshape(samples.shape[0], samples.size // samples.shape[0]),
             labels,
-            work.space,
-            given["weights"],
-            given["biases"],
-            work.a,
-            work.x,
-            work.a_part1_one,
-            work.x_part1_one,
-            work.targets,
-            work.loss_part1_one,
-            work.loss,
-            work.penalty,
-            work.objective,
-            work.softmax,
-            work.b,
-            work.softmax_part1_one,
-            work.b_part1_one,
-            work.y,
+            cuda.device_array((blocks, 848), np.float64),
+            _flat(weights),
+            _flat(biases),
             DTYPE(state.damping),
-            work.stretch,
-            work.weight_factor_part1_one,
-            work.weight_factor,
-            work.bias_factor,
-            work.stretch_part1_one,
-            work.stretch_part5_one,
-            work.stretch_part4_one,
-            work.stretch_part6_one,
-            work.stretch_part3_one,
-            work.stretch_part2_one,
             DTYPE(state.lr),
             work.checks.found,
             work.sums,
-            work.reached,
+            reached,
         )
 
-    copies: Copies = []
-
-    def prepared(work: _Online) -> tuple[Any, ...]:
-        copies.clear()
-        given = {name: _given(name, own, work.blocks, copies) for name, own in lasting.items()}
-        return arguments(work, given)
-
-    if 0 not in state._work:
-        _, blocks = _compiled(prepared(_Online(1)))
-        state._work[0] = _Online(max(1, min(blocks, WIDEST)))
-        state._work[0].blocks = min(blocks, WIDEST)
-    work = state._work[0]
-    if not work.blocks:
+    kernel, limit = _compiled(arguments(1))
+    blocks = min(limit, WIDEST)
+    work.blocks = blocks
+    if not blocks:
         return None
-    values = prepared(work)
     work.sums.copy_to_device(np.zeros(1))
-    kernel, _ = _compiled(values)
-    threads = min(THREADS, 2 * BLOCK)
-    kernel[work.blocks, threads, 0, threads * np.dtype(DTYPE).itemsize](*values)
-    for array, made in copies:
-        array.copy_to_device(made[0])
+    kernel[blocks, THREADS, 0, _shared_bytes()](*arguments(blocks))
     code = work.checks.code()
-    return float(work.sums.copy_to_host()[0]), code, int(work.reached.copy_to_host()[0])
+    return float(work.sums.copy_to_host()[0]), code, int(reached.copy_to_host()[0])
 
 
 def launches(state: State) -> str:
     """By which launches steps of single samples are made, in words."""
-    if 0 not in state._work:
+    work = state._work.get(1)
+    if work is None:
         return "no step of a single sample has been made"
-    blocks = state._work[0].blocks
-    if not blocks:
+    if not work.blocks:
         return "a launch for each kernel of a sample: the device has no cooperative launches"
-    return f"one cooperative launch for all samples, {blocks} blocks of {min(THREADS, 2 * BLOCK)} threads"
+    return f"one cooperative launch for all samples, {work.blocks} blocks of {THREADS} threads"

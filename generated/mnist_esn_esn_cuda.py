@@ -342,6 +342,7 @@ class _Workspace:
         self.mean = DTYPE(1.0 / batch)
         self.checks = _Checks()
         self.sums = cuda.to_device(np.zeros(1))
+        self.blocks = 0
 
     def __getattr__(self, name: str) -> Any:
         """Allocate the arrays of this name."""
@@ -502,9 +503,11 @@ def _check(values: Array, checks: _Checks, code: int, rows: bool = False) -> Non
 @cuda.jit(cache=True)
 def _find(values, found, first, row):
     """The least number of what is not finite."""
-    for i in range(cuda.grid(1), values.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < values.shape[0]:
         if not math.isfinite(values[i]):
             cuda.atomic.min(found, 0, first + i // row)
+        i += cuda.gridsize(1)
 
 
 def _refuse(code: int, where: str = "") -> None:
@@ -664,17 +667,21 @@ TILE = 16
 @cuda.jit(cache=True)
 def _fill(values, value):
     """Every entry is the value."""
-    for i in range(cuda.grid(1), values.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < values.shape[0]:
         values[i] = value
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
 def _one_hot(classes, targets):
     """Rows with a one at the class of the sample."""
-    for entry in range(cuda.grid(1), targets.shape[0] * targets.shape[1], cuda.gridsize(1)):
+    entry = cuda.grid(1)
+    while entry < targets.shape[0] * targets.shape[1]:
         i = entry % targets.shape[1]
         p = entry // targets.shape[1]
         targets[p, i] = np.float32(1.0) if classes[p] == i else np.float32(0.0)
+        entry += cuda.gridsize(1)
 
 
 def _mean(values: Array) -> float:
@@ -731,12 +738,16 @@ def _tiled(left, right, out, sizes, left_strides, right_strides, out_strides, sc
     left_tile, right_tile = tiles[: TILE * TILE], tiles[TILE * TILE :]
     each, rows, columns, summed = sizes
     x, y = cuda.threadIdx.x, cuda.threadIdx.y
-    for n in range(cuda.blockIdx.z, each, cuda.gridDim.z):
-        for first_row in range(cuda.blockIdx.y * TILE, rows, cuda.gridDim.y * TILE):
-            for first_column in range(cuda.blockIdx.x * TILE, columns, cuda.gridDim.x * TILE):
+    n = cuda.blockIdx.z
+    while n < each:
+        first_row = cuda.blockIdx.y * TILE
+        while first_row < rows:
+            first_column = cuda.blockIdx.x * TILE
+            while first_column < columns:
                 row, column = first_row + y, first_column + x
                 total = np.float32(0.0)
-                for first in range(0, summed, TILE):
+                first = 0
+                while first < summed:
                     left_tile[y * TILE + x] = np.float32(0.0)
                     if row < rows and first + x < summed:
                         left_tile[y * TILE + x] = left[
@@ -751,8 +762,12 @@ def _tiled(left, right, out, sizes, left_strides, right_strides, out_strides, sc
                     for m in range(TILE):
                         total += left_tile[y * TILE + m] * right_tile[m * TILE + x]
                     cuda.syncthreads()
+                    first += TILE
                 if row < rows and column < columns:
                     out[n * out_strides[0] + row * out_strides[1] + column * out_strides[2]] = scale * total
+                first_column += cuda.gridDim.x * TILE
+            first_row += cuda.gridDim.y * TILE
+        n += cuda.gridDim.z
 
 
 @cuda.jit(device=True)
@@ -797,8 +812,10 @@ def _most_of(values, scratch, magnitude):
     """The largest entry, or magnitude of an entry, by the threads of a block."""
     # A thread reads only entries of its own, which others may not have written yet.
     top = np.float32(-math.inf)
-    for i in range(cuda.threadIdx.x, len(values), cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < len(values):
         top = max(top, abs(values[i]) if magnitude else values[i])
+        i += cuda.blockDim.x
     return _most(top, scratch)
 
 
@@ -807,12 +824,16 @@ def _log_softmax_of(values, result, scratch):
     """values − log Σ exp(values) by the threads of a block; the largest entry is taken off first."""
     top = _most_of(values, scratch, False)
     total = np.float32(0.0)
-    for i in range(cuda.threadIdx.x, len(values), cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < len(values):
         result[i] = values[i] - top
         total += math.exp(result[i])
+        i += cuda.blockDim.x
     shift = math.log(_sum(total, scratch, cuda.blockDim.x))
-    for i in range(cuda.threadIdx.x, len(values), cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < len(values):
         result[i] -= shift
+        i += cuda.blockDim.x
 
 
 EPS = float(np.finfo(DTYPE).eps)
@@ -849,8 +870,10 @@ def _diagonalise(a, v, angles, n):
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     players = n + n % 2
     pairs = players // 2
-    for entry in range(thread, n * n, threads):
+    entry = thread
+    while entry < n * n:
         v[entry] = 1.0 if entry // n == entry % n else 0.0
+        entry += threads
     for _ in range(60):
         cuda.syncthreads()
         outside, inside = 0.0, 0.0
@@ -862,19 +885,24 @@ def _diagonalise(a, v, angles, n):
         if not outside > 1e-36 * inside:
             break
         for turn in range(players - 1):
-            for number in range(thread, pairs, threads):
+            number = thread
+            while number < pairs:
                 i, j = _pair(turn, number, players)
                 if j < n:
                     angles[number], angles[pairs + number] = _angle(a[i * n + i], a[j * n + j], a[i * n + j])
+                number += threads
             cuda.syncthreads()
-            for entry in range(thread, pairs * n, threads):
+            entry = thread
+            while entry < pairs * n:
                 number, m = entry // n, entry % n
                 i, j = _pair(turn, number, players)
                 if j < n:
                     c, s, x, y = angles[number], angles[pairs + number], a[i * n + m], a[j * n + m]
                     a[i * n + m], a[j * n + m] = c * x - s * y, s * x + c * y
+                entry += threads
             cuda.syncthreads()
-            for entry in range(thread, pairs * n, threads):
+            entry = thread
+            while entry < pairs * n:
                 number, m = entry // n, entry % n
                 i, j = _pair(turn, number, players)
                 if j < n:
@@ -882,16 +910,18 @@ def _diagonalise(a, v, angles, n):
                     a[m * n + i], a[m * n + j] = c * x - s * y, s * x + c * y
                     x, y = v[m * n + i], v[m * n + j]
                     v[m * n + i], v[m * n + j] = c * x - s * y, s * x + c * y
+                entry += threads
             cuda.syncthreads()
 
 
 @cuda.jit(device=True)
-def _eigen(matrix, space):
+def _eigen(matrix, n, space):
     """Eigenvalues on the diagonal of a (n, n), and eigenvectors v (n, n), in the space; its rest."""
-    n = matrix.shape[0]
     a, v, rest = space[: n * n], space[n * n : 2 * n * n], space[2 * n * n :]
-    for entry in range(cuda.threadIdx.x, n * n, cuda.blockDim.x):
-        a[entry] = matrix[entry // n, entry % n]
+    entry = cuda.threadIdx.x
+    while entry < n * n:
+        a[entry] = matrix[entry]
+        entry += cuda.blockDim.x
     _diagonalise(a, v, rest, n)
     return a, v, rest[n + 1 :]
 
@@ -908,12 +938,14 @@ def _entries_of(values):
 @cuda.jit(device=True)
 def _rotated(v, r, out, n, columns, back):
     """out = Vᵀ r, or V r; r and out are (n, columns)."""
-    for entry in range(cuda.threadIdx.x, n * columns, cuda.blockDim.x):
+    entry = cuda.threadIdx.x
+    while entry < n * columns:
         i, j = entry // columns, entry % columns
         total = 0.0
         for m in range(n):
             total += (v[i * n + m] if back else v[m * n + i]) * r[m * columns + j]
         out[entry] = total
+        entry += cuda.blockDim.x
     cuda.syncthreads()
 
 
@@ -924,15 +956,14 @@ def _space(count: int, *sizes: int) -> Array:
 
 
 @cuda.jit(device=True)
-def _solved(matrix, rhs, solution, space, definite):
-    """Solve a symmetric system by the threads of a block: least norm, or of a definite one.
+def _solved(matrix, rhs, solution, n, space, definite):
+    """Solve a symmetric system of size n by the threads of a block: least norm, or of a definite one.
 
     Eigenvalues below the rounding error of the matrix's dtype count as zero; a definite matrix has none at or
     below zero. Returns 0, or NaN where there is no solution.
     """
-    n = matrix.shape[0]
     columns = rhs.size // n
-    a, v, rest = _eigen(matrix, space)
+    a, v, rest = _eigen(matrix, n, space)
     rotated, x = rest[: n * columns], rest[n * columns : 2 * n * columns]
     largest, least = 0.0, a[0]
     for i in range(n):
@@ -942,19 +973,23 @@ def _solved(matrix, rhs, solution, space, definite):
     bad = _entries_of(a) + _entries_of(rhs)
     if definite and not least > 0.0:
         bad = math.nan
-    for entry in range(cuda.threadIdx.x, n * columns, cuda.blockDim.x):
+    entry = cuda.threadIdx.x
+    while entry < n * columns:
         value = a[entry // columns * (n + 1)]
         rotated[entry] = rotated[entry] / value if abs(value) > cutoff else 0.0
+        entry += cuda.blockDim.x
     cuda.syncthreads()
     _rotated(v, rotated, x, n, columns, True)
-    for entry in range(cuda.threadIdx.x, n * columns, cuda.blockDim.x):
+    entry = cuda.threadIdx.x
+    while entry < n * columns:
         solution[entry] = x[entry] + bad
+        entry += cuda.blockDim.x
     for j in range(columns):
         error, size = 0.0, 0.0
         for i in range(n):
             residual = -np.float64(rhs[i * columns + j])
             for m in range(n):
-                residual += matrix[i, m] * x[m * columns + j]
+                residual += matrix[i * n + m] * x[m * columns + j]
             error += residual * residual
             size += np.float64(rhs[i * columns + j]) * rhs[i * columns + j]
         if not error <= EPS * size:
@@ -964,10 +999,10 @@ def _solved(matrix, rhs, solution, space, definite):
 
 
 @cuda.jit(cache=True)
-def _solve_each(matrices, sides, solutions, space, flags, definite):
-    """A system for each block."""
+def _solve_each(matrices, sides, solutions, n, space, flags, definite):
+    """A system of size n for each block."""
     s = cuda.blockIdx.x
-    bad = _solved(matrices[s], sides[s], solutions[s], space[s], definite)
+    bad = _solved(matrices[s], sides[s], solutions[s], n, space[s], definite)
     if cuda.threadIdx.x == 0:
         flags[s] = bad
 
@@ -1006,9 +1041,10 @@ def _solve_all(matrix: Array, rhs: Array, solution: Array, definite: bool) -> Ar
         _solve_by_library(matrix, rhs, solution, flags, (count, n, width // n), definite)
         return flags
     _solve_each[count, BLOCK](
-        matrix.reshape(count, n, n),
+        matrix.reshape(count, n * n),
         rhs.reshape(count, width),
         solution.reshape(count, width),
+        n,
         _space(count, n, width // n),
         flags,
         definite,
@@ -1030,19 +1066,27 @@ def _solve(matrix: Array, rhs: Array, solution: Array, checks: _Checks | None = 
 def _forward_1(a, biases, x):
     """Rows of a, x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, a.shape[0], cuda.gridDim.x):
-        for i in range(thread, a.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < a.shape[0]:
+        i = thread
+        while i < a.shape[1]:
             a[p, i] = a[p, i] + biases[i]
             x[p, i] = a[p, i] if a[p, i] > np.float32(0.0) else np.float32(0.1) * a[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _forward_2(x, biases):
     """Rows of x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, x.shape[0], cuda.gridDim.x):
-        for i in range(thread, x.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < x.shape[0]:
+        i = thread
+        while i < x.shape[1]:
             x[p, i] = biases[i] + x[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _forward(weights, biases, a, x):
@@ -1068,24 +1112,31 @@ def _objective_1(
     refused = _NONE
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, loss_part1.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < loss_part1.shape[0]:
         _log_softmax_of(x_3[p], loss_part1[p], scratch)
         total0 = np.float32(0.0)
-        for i in range(thread, loss_part1.shape[1], threads):
+        i = thread
+        while i < loss_part1.shape[1]:
             total0 += loss_part1[p, i] * targets[p, i]
+            i += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             loss[p] = -total0
         total1 = np.float32(0.0)
         regularization_1 = REGULARIZATION[1]
-        for i in range(thread, x_1.shape[1], threads):
+        i = thread
+        while i < x_1.shape[1]:
             total1 += x_1[p, i] * x_1[p, i]
+            i += threads
         total1 = _sum(total1, scratch, threads)
         if thread == 0:
             penalty_1[p] = np.float32(0.5) * regularization_1 * total1
         total2 = np.float32(0.0)
-        for i in range(thread, x_2.shape[1], threads):
+        i = thread
+        while i < x_2.shape[1]:
             total2 += x_2[p, i] * x_2[p, i]
+            i += threads
         total2 = _sum(total2, scratch, threads)
         if thread == 0:
             penalty_2[p] = total2
@@ -1094,6 +1145,7 @@ def _objective_1(
             objective[p] = loss[p] + penalty_2[p]
             if not math.isfinite(objective[p]):
                 refused = min(refused, first_check + 1)
+        p += cuda.gridDim.x
     if refused < _NONE:
         cuda.atomic.min(found, 0, refused)
 
@@ -1129,35 +1181,47 @@ def _adjoint_1(softmax_part1, x, softmax, b, targets):
     """Rows of softmax_part1, softmax, b."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, softmax_part1.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < softmax_part1.shape[0]:
         _log_softmax_of(x[p], softmax_part1[p], scratch)
-        for i in range(thread, softmax.shape[1], threads):
+        i = thread
+        while i < softmax.shape[1]:
             softmax[p, i] = math.exp(softmax_part1[p, i])
             b[p, i] = -softmax[p, i] + targets[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _adjoint_2(b, x, a, y):
     """Rows of b, y."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, b.shape[0], cuda.gridDim.x):
-        for i in range(thread, b.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < b.shape[0]:
+        i = thread
+        while i < b.shape[1]:
             regularization_2 = REGULARIZATION[2]
             b[p, i] = b[p, i] - regularization_2 * x[p, i]
             term2_0 = a[p, i] > np.float32(0.0)
             y[p, i] = b[p, i] * (np.float32(1.0) if term2_0 else np.float32(0.1))
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _adjoint_3(b, x, a, y):
     """Rows of b, y."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, b.shape[0], cuda.gridDim.x):
-        for i in range(thread, b.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < b.shape[0]:
+        i = thread
+        while i < b.shape[1]:
             regularization_1 = REGULARIZATION[1]
             b[p, i] = b[p, i] - regularization_1 * x[p, i]
             term2_0 = a[p, i] > np.float32(0.0)
             y[p, i] = b[p, i] * (np.float32(1.0) if term2_0 else np.float32(0.1))
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _adjoint(x, targets, weights, a, softmax, b, softmax_part1, y):
@@ -1181,13 +1245,17 @@ def _gradient_1(gradient_biases, b, mean):
     """Rows of gradient_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, gradient_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < gradient_biases.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, b.shape[0], threads):
+        p = thread
+        while p < b.shape[0]:
             total0 += b[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             gradient_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1195,13 +1263,17 @@ def _gradient_2(gradient_biases, y, mean):
     """Rows of gradient_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, gradient_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < gradient_biases.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, y.shape[0], threads):
+        p = thread
+        while p < y.shape[0]:
             total0 += y[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             gradient_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
 
 
 def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
@@ -1224,31 +1296,43 @@ def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
 def _tangent_1(u, vector_biases, a, zeta):
     """Rows of u, zeta."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, u.shape[0], cuda.gridDim.x):
-        for i in range(thread, u.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < u.shape[0]:
+        i = thread
+        while i < u.shape[1]:
             u[p, i] = u[p, i] + vector_biases[i]
             term1_0 = a[p, i] > np.float32(0.0)
             zeta[p, i] = -u[p, i] * (np.float32(1.0) if term1_0 else np.float32(0.1))
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _tangent_2(u, u_part2, vector_biases, a, zeta):
     """Rows of u, zeta."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, u.shape[0], cuda.gridDim.x):
-        for i in range(thread, u.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < u.shape[0]:
+        i = thread
+        while i < u.shape[1]:
             u[p, i] = u[p, i] - u_part2[p, i] + vector_biases[i]
             term1_0 = a[p, i] > np.float32(0.0)
             zeta[p, i] = -u[p, i] * (np.float32(1.0) if term1_0 else np.float32(0.1))
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _tangent_3(zeta, vector_biases, zeta_part2):
     """Rows of zeta."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, zeta.shape[0], cuda.gridDim.x):
-        for i in range(thread, zeta.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < zeta.shape[0]:
+        i = thread
+        while i < zeta.shape[1]:
             zeta[p, i] = -vector_biases[i] - zeta[p, i] + zeta_part2[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, u_part2, zeta_part2):
@@ -1275,42 +1359,56 @@ def _adjoint_tangent_1(gamma_part1_scalar, softmax, zeta, gamma):
     """Rows of gamma_part1_scalar, gamma."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, gamma_part1_scalar.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < gamma_part1_scalar.shape[0]:
         total0 = np.float32(0.0)
-        for i in range(thread, softmax.shape[1], threads):
+        i = thread
+        while i < softmax.shape[1]:
             total0 += softmax[p, i] * zeta[p, i]
+            i += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             gamma_part1_scalar[p] = total0
         cuda.syncthreads()
-        for i in range(thread, gamma.shape[1], threads):
+        i = thread
+        while i < gamma.shape[1]:
             gamma_part1_scalar_p = gamma_part1_scalar[p]
             term3_0 = gamma_part1_scalar_p * softmax[p, i]
             gamma[p, i] = term3_0 - softmax[p, i] * zeta[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _adjoint_tangent_2(gamma, gamma_part1, zeta, a, z):
     """Rows of gamma, z."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, gamma.shape[0], cuda.gridDim.x):
-        for i in range(thread, gamma.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < gamma.shape[0]:
+        i = thread
+        while i < gamma.shape[1]:
             regularization_2 = REGULARIZATION[2]
             gamma[p, i] = -gamma_part1[p, i] + gamma[p, i] - regularization_2 * zeta[p, i]
             term2_0 = a[p, i] > np.float32(0.0)
             z[p, i] = -gamma[p, i] * (np.float32(1.0) if term2_0 else np.float32(0.1))
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _adjoint_tangent_3(gamma, gamma_part1, zeta, a, z):
     """Rows of gamma, z."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, gamma.shape[0], cuda.gridDim.x):
-        for i in range(thread, gamma.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < gamma.shape[0]:
+        i = thread
+        while i < gamma.shape[1]:
             regularization_1 = REGULARIZATION[1]
             gamma[p, i] = -gamma_part1[p, i] - gamma[p, i] - regularization_1 * zeta[p, i]
             term2_0 = a[p, i] > np.float32(0.0)
             z[p, i] = -gamma[p, i] * (np.float32(1.0) if term2_0 else np.float32(0.1))
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _adjoint_tangent(
@@ -1344,10 +1442,14 @@ def _adjoint_tangent(
 def _hessian_product_1(product_weights, mean, product_weights_part2):
     """Rows of product_weights."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, product_weights.shape[0], cuda.gridDim.x):
-        for j in range(thread, product_weights.shape[1], threads):
+    i = cuda.blockIdx.x
+    while i < product_weights.shape[0]:
+        j = thread
+        while j < product_weights.shape[1]:
             term0_0 = mean * product_weights_part2[i, j]
             product_weights[i, j] = mean * product_weights[i, j] + term0_0
+            j += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1355,23 +1457,31 @@ def _hessian_product_2(product_biases, gamma, mean):
     """Rows of product_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, product_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < product_biases.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, gamma.shape[0], threads):
+        p = thread
+        while p < gamma.shape[0]:
             total0 += gamma[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             product_biases[i] = total0 * mean
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _hessian_product_3(product_weights, mean, product_weights_part2):
     """Rows of product_weights."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, product_weights.shape[0], cuda.gridDim.x):
-        for j in range(thread, product_weights.shape[1], threads):
+    i = cuda.blockIdx.x
+    while i < product_weights.shape[0]:
+        j = thread
+        while j < product_weights.shape[1]:
             term0_0 = mean * product_weights_part2[i, j]
             product_weights[i, j] = -mean * product_weights[i, j] + term0_0
+            j += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1379,13 +1489,17 @@ def _hessian_product_4(product_biases, z, mean):
     """Rows of product_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for i in range(cuda.blockIdx.x, product_biases.shape[0], cuda.gridDim.x):
+    i = cuda.blockIdx.x
+    while i < product_biases.shape[0]:
         total0 = np.float32(0.0)
-        for p in range(thread, z.shape[0], threads):
+        p = thread
+        while p < z.shape[0]:
             total0 += z[p, i]
+            p += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             product_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
 
 
 def _hessian_product(b, zeta, gamma, x, mean, z, y, product_weights, product_weights_part2, product_biases):
@@ -1422,18 +1536,23 @@ def _direction_1(
     refused = _NONE
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, weight_factor_part1.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < weight_factor_part1.shape[0]:
         total0 = np.float32(0.0)
-        for i in range(thread, y.shape[1], threads):
+        i = thread
+        while i < y.shape[1]:
             total0 += y[p, i] * y[p, i]
+            i += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             weight_factor_part1[p] = total0
             regularization_k_1 = REGULARIZATION[k - 1]
             weight_factor[p] = regularization_k_1 / (weight_factor_part1[p] + np.float32(1.0))
         total1 = np.float32(0.0)
-        for i in range(thread, x.shape[1], threads):
+        i = thread
+        while i < x.shape[1]:
             total1 += x[p, i] * x[p, i]
+            i += threads
         total1 = _sum(total1, scratch, threads)
         if thread == 0:
             bias_factor_part1[p] = total1
@@ -1448,6 +1567,7 @@ def _direction_1(
                 refused = min(refused, first_check + 2 * _NEXT + k + 9)
             if not math.isfinite(bias_factor[p]):
                 refused = min(refused, first_check + 3 * _NEXT + k + 9)
+        p += cuda.gridDim.x
     if refused < _NONE:
         cuda.atomic.min(found, 0, refused)
 
@@ -1460,18 +1580,23 @@ def _direction_2(
     refused = _NONE
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
-    for p in range(cuda.blockIdx.x, weight_factor_part1.shape[0], cuda.gridDim.x):
+    p = cuda.blockIdx.x
+    while p < weight_factor_part1.shape[0]:
         total0 = np.float32(0.0)
-        for i in range(thread, b.shape[1], threads):
+        i = thread
+        while i < b.shape[1]:
             total0 += b[p, i] * b[p, i]
+            i += threads
         total0 = _sum(total0, scratch, threads)
         if thread == 0:
             weight_factor_part1[p] = total0
             regularization_2 = REGULARIZATION[2]
             weight_factor[p] = regularization_2 / (weight_factor_part1[p] + np.float32(1.0))
         total1 = np.float32(0.0)
-        for i in range(thread, x.shape[1], threads):
+        i = thread
+        while i < x.shape[1]:
             total1 += x[p, i] * x[p, i]
+            i += threads
         total1 = _sum(total1, scratch, threads)
         if thread == 0:
             bias_factor_part1[p] = total1
@@ -1486,6 +1611,7 @@ def _direction_2(
                 refused = min(refused, first_check + 2 * _NEXT + 12)
             if not math.isfinite(bias_factor[p]):
                 refused = min(refused, first_check + 3 * _NEXT + 12)
+        p += cuda.gridDim.x
     if refused < _NONE:
         cuda.atomic.min(found, 0, refused)
 
@@ -1531,38 +1657,52 @@ def _direction(y, x, b, weight_factor_part1, weight_factor, bias_factor_part1, b
 def _update_1(weights_part2, weight_factor, y):
     """Rows of weights_part2."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, weights_part2.shape[0], cuda.gridDim.x):
-        for i in range(thread, weights_part2.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < weights_part2.shape[0]:
+        i = thread
+        while i < weights_part2.shape[1]:
             weight_factor_p = weight_factor[p]
             weights_part2[p, i] = weight_factor_p * y[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _update_2(weights, lr, mean, weights_part1):
     """Rows of weights."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, weights.shape[0], cuda.gridDim.x):
-        for j in range(thread, weights.shape[1], threads):
+    i = cuda.blockIdx.x
+    while i < weights.shape[0]:
+        j = thread
+        while j < weights.shape[1]:
             factor0 = lr * mean
             weights[i, j] = factor0 * weights_part1[i, j] + weights[i, j]
+            j += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _update_3(biases, lr, mean, biases_part1):
     """Entries of biases."""
-    for i in range(cuda.grid(1), biases.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < biases.shape[0]:
         factor0 = lr * mean
         biases[i] = biases[i] + biases_part1[i] * factor0
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
 def _update_4(weights_part2, weight_factor, x):
     """Rows of weights_part2."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for p in range(cuda.blockIdx.x, weights_part2.shape[0], cuda.gridDim.x):
-        for i in range(thread, weights_part2.shape[1], threads):
+    p = cuda.blockIdx.x
+    while p < weights_part2.shape[0]:
+        i = thread
+        while i < weights_part2.shape[1]:
             weight_factor_p = weight_factor[p]
             weights_part2[p, i] = weight_factor_p * x[p, i]
+            i += threads
+        p += cuda.gridDim.x
 
 
 def _update(
@@ -1592,9 +1732,11 @@ def _update(
 @cuda.jit(cache=True)
 def _forward_one_1(a, a_part1_one, biases, x):
     """Entries of a, x."""
-    for i in range(cuda.grid(1), a.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < a.shape[0]:
         a[i] = a_part1_one[i] + biases[i]
         x[i] = a[i] if a[i] > np.float32(0.0) else np.float32(0.1) * a[i]
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
@@ -1603,18 +1745,24 @@ def _forward_one_2(x_part1_one, weights, x_2, x_3, biases):
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     lanes0 = min(8, threads)
-    for first in range(0, x_part1_one.shape[0], threads // lanes0):
+    first = 0
+    while first < x_part1_one.shape[0]:
         i = first + thread // lanes0
         total0 = np.float32(0.0)
         if i < x_part1_one.shape[0]:
-            for j in range(thread % lanes0, weights.shape[1], lanes0):
+            j = thread % lanes0
+            while j < weights.shape[1]:
                 total0 += weights[i, j] * x_2[j]
+                j += lanes0
         total0 = _sum(total0, scratch, lanes0)
         if i < x_part1_one.shape[0] and thread % lanes0 == 0:
             x_part1_one[i] = total0
+        first += threads // lanes0
     cuda.syncthreads()
-    for i in range(thread, x_3.shape[0], threads):
+    i = thread
+    while i < x_3.shape[0]:
         x_3[i] = biases[i] + x_part1_one[i]
+        i += threads
 
 
 def _forward_one(weights, biases, a, x, a_part1_one, x_part1_one):
@@ -1641,20 +1789,26 @@ def _objective_one_1(
     scratch = cuda.shared.array(0, TYPE)
     _log_softmax_of(x_3, loss_part1_one, scratch)
     total0 = np.float32(0.0)
-    for i in range(thread, loss_part1_one.shape[0], threads):
+    i = thread
+    while i < loss_part1_one.shape[0]:
         total0 += loss_part1_one[i] * targets[i]
+        i += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         loss[0] = -total0
     total1 = np.float32(0.0)
-    for i in range(thread, x_1.shape[0], threads):
+    i = thread
+    while i < x_1.shape[0]:
         total1 += x_1[i] * x_1[i]
+        i += threads
     total1 = _sum(total1, scratch, threads)
     if thread == 0:
         penalty[1] = np.float32(0.5) * total1 * REGULARIZATION[1]
     total2 = np.float32(0.0)
-    for i in range(thread, x_2.shape[0], threads):
+    i = thread
+    while i < x_2.shape[0]:
         total2 += x_2[i] * x_2[i]
+        i += threads
     total2 = _sum(total2, scratch, threads)
     if thread == 0:
         penalty_part1_one[2] = total2
@@ -1716,35 +1870,47 @@ def _adjoint_one_1(
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     _log_softmax_of(x_3, softmax_part1_one, scratch)
-    for i in range(thread, softmax.shape[0], threads):
+    i = thread
+    while i < softmax.shape[0]:
         softmax[i] = math.exp(softmax_part1_one[i])
         b_3[i] = -softmax[i] + targets[i]
+        i += threads
     cuda.syncthreads()
     lanes0 = min(4, threads)
-    for first in range(0, b_part1_one_2.shape[0], threads // lanes0):
+    first = 0
+    while first < b_part1_one_2.shape[0]:
         i = first + thread // lanes0
         total0 = np.float32(0.0)
         if i < b_part1_one_2.shape[0]:
-            for j in range(thread % lanes0, weights_3.shape[0], lanes0):
+            j = thread % lanes0
+            while j < weights_3.shape[0]:
                 total0 += weights_3[j, i] * b_3[j]
+                j += lanes0
         total0 = _sum(total0, scratch, lanes0)
         if i < b_part1_one_2.shape[0] and thread % lanes0 == 0:
             b_part1_one_2[i] = total0
+        first += threads // lanes0
     cuda.syncthreads()
-    for i in range(thread, b_2.shape[0], threads):
+    i = thread
+    while i < b_2.shape[0]:
         regularization_2 = REGULARIZATION[2]
         b_2[i] = b_part1_one_2[i] - regularization_2 * x_2[i]
         y_2[i] = b_2[i] * (np.float32(1.0) if a_2[i] > np.float32(0.0) else np.float32(0.1))
+        i += threads
     cuda.syncthreads()
-    for i in range(thread, b_part1_one_1.shape[0], threads):
+    i = thread
+    while i < b_part1_one_1.shape[0]:
         total1 = np.float32(0.0)
         for j in range(weights_2.shape[0]):
             total1 += weights_2[j, i] * y_2[j]
         b_part1_one_1[i] = total1
-    for i in range(thread, b_1.shape[0], threads):
+        i += threads
+    i = thread
+    while i < b_1.shape[0]:
         regularization_1 = REGULARIZATION[1]
         b_1[i] = b_part1_one_1[i] - regularization_1 * x_1[i]
         y_1[i] = b_1[i] * (np.float32(1.0) if a_1[i] > np.float32(0.0) else np.float32(0.1))
+        i += threads
 
 
 def _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_one, y):
@@ -1785,8 +1951,10 @@ def _newton_one_1(y, newton_weights_part1_one, k):
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     total0 = np.float32(0.0)
-    for i in range(thread, y.shape[0], threads):
+    i = thread
+    while i < y.shape[0]:
         total0 += y[i] * y[i]
+        i += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         newton_weights_part1_one[k] = total0
@@ -1796,11 +1964,15 @@ def _newton_one_1(y, newton_weights_part1_one, k):
 def _newton_one_2(newton_weights, k, newton_weights_part1_one, y, x):
     """Rows of newton_weights."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, newton_weights.shape[0], cuda.gridDim.x):
-        for j in range(thread, newton_weights.shape[1], threads):
+    i = cuda.blockIdx.x
+    while i < newton_weights.shape[0]:
+        j = thread
+        while j < newton_weights.shape[1]:
             factor1 = -REGULARIZATION[k - 1] / newton_weights_part1_one[k]
             factor0 = factor1 * y[i]
             newton_weights[i, j] = factor0 * x[j]
+            j += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
@@ -1809,16 +1981,20 @@ def _newton_one_3(x, newton_biases_part1_one_scalar, k, newton_biases, newton_we
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     total0 = np.float32(0.0)
-    for i in range(thread, x.shape[0], threads):
+    i = thread
+    while i < x.shape[0]:
         total0 += x[i] * x[i]
+        i += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         newton_biases_part1_one_scalar[k] = total0
     cuda.syncthreads()
-    for i in range(thread, newton_biases.shape[0], threads):
+    i = thread
+    while i < newton_biases.shape[0]:
         term2_0 = newton_biases_part1_one_scalar[k] * REGULARIZATION[k - 1]
         factor0 = term2_0 / newton_weights_part1_one[k]
         newton_biases[i] = factor0 * y[i]
+        i += threads
 
 
 @cuda.jit(cache=True)
@@ -1826,9 +2002,11 @@ def _newton_one_4(newton_biases, first_check, k, found):
     """Checks."""
     refused = _NONE
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(thread, newton_biases.shape[0], threads):
+    i = thread
+    while i < newton_biases.shape[0]:
         if not math.isfinite(newton_biases[i]):
             refused = min(refused, first_check + k + 17)
+        i += threads
     if refused < _NONE:
         cuda.atomic.min(found, 0, refused)
 
@@ -1839,24 +2017,30 @@ def _newton_one_5(b, newton_weights_part1_one, newton_weights, x, newton_biases_
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     total0 = np.float32(0.0)
-    for i in range(thread, b.shape[0], threads):
+    i = thread
+    while i < b.shape[0]:
         total0 += b[i] * b[i]
+        i += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         newton_weights_part1_one[3] = total0
     cuda.syncthreads()
-    for entry in range(thread, newton_weights.shape[0] * newton_weights.shape[1], threads):
+    entry = thread
+    while entry < newton_weights.shape[0] * newton_weights.shape[1]:
         j = entry % newton_weights.shape[1]
         i = entry // newton_weights.shape[1]
         factor1 = -REGULARIZATION[2] / newton_weights_part1_one[3]
         factor0 = b[i] * factor1
         newton_weights[i, j] = factor0 * x[j]
-    for entry in range(thread, newton_biases_part3_one.shape[0] * newton_biases_part3_one.shape[1], threads):
+        entry += threads
+    entry = thread
+    while entry < newton_biases_part3_one.shape[0] * newton_biases_part3_one.shape[1]:
         j = entry % newton_biases_part3_one.shape[1]
         i = entry // newton_biases_part3_one.shape[1]
         softmax_i = softmax[i]
         term6_0 = -_delta(i, j) * softmax_i
         newton_biases_part3_one[i, j] = term6_0 + softmax_i * softmax[j]
+        entry += threads
 
 
 @cuda.jit(cache=True)
@@ -1878,34 +2062,46 @@ def _newton_one_6(
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     total0 = np.float32(0.0)
-    for i in range(thread, newton_biases_part2_one.shape[0], threads):
+    i = thread
+    while i < newton_biases_part2_one.shape[0]:
         total0 += newton_biases_part2_one[i]
+        i += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         newton_biases_part4_one[3] = total0
     cuda.syncthreads()
-    for i in range(thread, newton_biases_part1_one.shape[0], threads):
+    i = thread
+    while i < newton_biases_part1_one.shape[0]:
         newton_biases_part4_one_3 = newton_biases_part4_one[3]
         term3_0 = -np.float32(0.1) * newton_biases_part4_one_3
         newton_biases_part1_one[i] = term3_0 + newton_biases_part2_one[i]
+        i += threads
     total1 = np.float32(0.0)
-    for i in range(thread, x.shape[0], threads):
+    i = thread
+    while i < x.shape[0]:
         total1 += x[i] * x[i]
+        i += threads
     total1 = _sum(total1, scratch, threads)
     if thread == 0:
         newton_biases_part5_one[3] = total1
     cuda.syncthreads()
-    for i in range(thread, newton_biases.shape[0], threads):
+    i = thread
+    while i < newton_biases.shape[0]:
         factor0 = newton_biases_part5_one[3] * REGULARIZATION[2] / newton_weights_part1_one[3]
         newton_biases[i] = b[i] * factor0 + newton_biases_part1_one[i]
-    for entry in range(thread, newton_weights.shape[0] * newton_weights.shape[1], threads):
+        i += threads
+    entry = thread
+    while entry < newton_weights.shape[0] * newton_weights.shape[1]:
         j = entry % newton_weights.shape[1]
         i = entry // newton_weights.shape[1]
         if not math.isfinite(newton_weights[i, j]):
             refused = min(refused, first_check + 16)
-    for i in range(thread, newton_biases.shape[0], threads):
+        entry += threads
+    i = thread
+    while i < newton_biases.shape[0]:
         if not math.isfinite(newton_biases[i]):
             refused = min(refused, first_check + 1 * _NEXT + 20)
+        i += threads
     if refused < _NONE:
         cuda.atomic.min(found, 0, refused)
 
@@ -1993,16 +2189,20 @@ def _direction_one_1(y, weight_factor_part1_one, k, weight_factor, x, bias_facto
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     total0 = np.float32(0.0)
-    for i in range(thread, y.shape[0], threads):
+    i = thread
+    while i < y.shape[0]:
         total0 += y[i] * y[i]
+        i += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         weight_factor_part1_one[k] = total0
         weight_factor[k] = REGULARIZATION[k - 1] / (weight_factor_part1_one[k] + np.float32(1.0))
     cuda.syncthreads()
     total1 = np.float32(0.0)
-    for i in range(thread, x.shape[0], threads):
+    i = thread
+    while i < x.shape[0]:
         total1 += x[i] * x[i]
+        i += threads
     total1 = _sum(total1, scratch, threads)
     if thread == 0:
         term4_0 = weight_factor_part1_one[k] + np.float32(1.0)
@@ -2024,16 +2224,20 @@ def _direction_one_2(b, weight_factor_part1_one, weight_factor, x, bias_factor, 
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     total0 = np.float32(0.0)
-    for i in range(thread, b.shape[0], threads):
+    i = thread
+    while i < b.shape[0]:
         total0 += b[i] * b[i]
+        i += threads
     total0 = _sum(total0, scratch, threads)
     if thread == 0:
         weight_factor_part1_one[3] = total0
         weight_factor[3] = REGULARIZATION[2] / (weight_factor_part1_one[3] + np.float32(1.0))
     cuda.syncthreads()
     total1 = np.float32(0.0)
-    for i in range(thread, x.shape[0], threads):
+    i = thread
+    while i < x.shape[0]:
         total1 += x[i] * x[i]
+        i += threads
     total1 = _sum(total1, scratch, threads)
     if thread == 0:
         bias_factor[3] = total1 * REGULARIZATION[2] / (weight_factor_part1_one[3] + np.float32(1.0))
@@ -2086,34 +2290,44 @@ def _direction_one(y, x, b, weight_factor_part1_one, weight_factor, bias_factor,
 def _update_one_1(weights, lr, weight_factor, k, y, x):
     """Rows of weights."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for i in range(cuda.blockIdx.x, weights.shape[0], cuda.gridDim.x):
-        for j in range(thread, weights.shape[1], threads):
+    i = cuda.blockIdx.x
+    while i < weights.shape[0]:
+        j = thread
+        while j < weights.shape[1]:
             factor1 = lr * weight_factor[k]
             factor0 = factor1 * y[i]
             weights[i, j] = factor0 * x[j] + weights[i, j]
+            j += threads
+        i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
 def _update_one_2(biases, bias_factor, k, lr, y):
     """Entries of biases."""
-    for i in range(cuda.grid(1), biases.shape[0], cuda.gridsize(1)):
+    i = cuda.grid(1)
+    while i < biases.shape[0]:
         factor0 = bias_factor[k] * lr
         biases[i] = biases[i] + factor0 * y[i]
+        i += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
 def _update_one_3(weights, lr, weight_factor, b, x, biases, bias_factor):
     """Entries of weights, biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    for entry in range(thread, weights.shape[0] * weights.shape[1], threads):
+    entry = thread
+    while entry < weights.shape[0] * weights.shape[1]:
         j = entry % weights.shape[1]
         i = entry // weights.shape[1]
         factor1 = lr * weight_factor[3]
         factor0 = b[i] * factor1
         weights[i, j] = factor0 * x[j] + weights[i, j]
-    for i in range(thread, biases.shape[0], threads):
+        entry += threads
+    i = thread
+    while i < biases.shape[0]:
         factor2 = bias_factor[3] * lr
         biases[i] = b[i] * factor2 + biases[i]
+        i += threads
 
 
 def _update_one(lr, weight_factor, x, y, bias_factor, b, weights, biases):
@@ -2758,10 +2972,12 @@ def _take(samples: Array, order: Array, first: int, rows: Array, count: int) -> 
 @cuda.jit(cache=True)
 def _take_rows(samples, order, first, rows):
     """Rows of the samples in an order."""
-    for entry in range(cuda.grid(1), rows.shape[0] * rows.shape[1], cuda.gridsize(1)):
+    entry = cuda.grid(1)
+    while entry < rows.shape[0] * rows.shape[1]:
         j = entry % rows.shape[1]
         p = entry // rows.shape[1]
         rows[p, j] = samples[order[first + p], j]
+        entry += cuda.gridsize(1)
 
 
 def _take_classes(labels: Array, order: Array, first: int, targets: Array, count: int) -> None:
@@ -2772,10 +2988,12 @@ def _take_classes(labels: Array, order: Array, first: int, targets: Array, count
 @cuda.jit(cache=True)
 def _take_one_hot(labels, order, first, targets):
     """A one at the class of each sample."""
-    for entry in range(cuda.grid(1), targets.shape[0] * targets.shape[1], cuda.gridsize(1)):
+    entry = cuda.grid(1)
+    while entry < targets.shape[0] * targets.shape[1]:
         i = entry % targets.shape[1]
         p = entry // targets.shape[1]
         targets[p, i] = np.float32(1.0) if labels[order[first + p]] == i else np.float32(0.0)
+        entry += cuda.gridsize(1)
 
 
 @cuda.jit(cache=True)
@@ -2783,8 +3001,10 @@ def _add_up(objective, sums):
     """Add the objectives of the samples to the sum, by one block and in float64."""
     scratch = cuda.shared.array(0, numba.float64)
     total = 0.0
-    for p in range(cuda.threadIdx.x, objective.shape[0], cuda.blockDim.x):
+    p = cuda.threadIdx.x
+    while p < objective.shape[0]:
         total += np.float64(objective[p])
+        p += cuda.blockDim.x
     total = _sum(total, scratch, cuda.blockDim.x)
     if cuda.threadIdx.x == 0:
         sums[0] += total
@@ -2867,327 +3087,330 @@ def _steps(
     return total, code, done
 
 
-TOGETHER: dict[str, tuple[int | None, ...]] = {"weights": (1, 2), "a_part1_one": (1, 2)}
-"""Variables of the kernel over single samples whose arrays all blocks share, by subscript; each block has its own
-of all others."""
 THREADS = 256
-"""Threads of a block of that kernel, a power of two."""
+"""Threads of a block of the kernel over single samples, a power of two."""
 WIDEST = 256
 """Rows of the widest product that blocks divide."""
-
-
-class _Online(_Workspace):
-    """Arrays of the kernel over single samples, each once for every block, or once for all.
-
-    Args:
-        blocks: how many.
-    """
-
-    def __init__(self, blocks: int) -> None:
-        super().__init__({name: _repeated(name, shapes, blocks) for name, shapes in _WORK_ONE.items()}, 1)
-        self.blocks = blocks
-        self.reached = cuda.to_device(np.zeros(1, np.int64))
-
-
-def _repeated(name: str, shapes: Shapes, blocks: int) -> Shapes:
-    """Shapes with the number of copies in front, and without gaps."""
-    shared = TOGETHER.get(name, ())
-    if isinstance(shapes, tuple):
-        return (1 if None in shared else blocks, *shapes)
-    rank = len(next(iter(shapes.values())))
-    return {
-        k: (1 if k in shared or k not in shapes else blocks, *shapes.get(k, (1,) * rank))
-        for k in range(max(shapes) + 1)
-    }
-
-
-Copies = list[tuple[Array, Array]]
-"""Arrays, and their copies for every block."""
-
-
-def _given(name: str, arrays: Array | Arrays, blocks: int, copies: Copies) -> Array | Arrays:
-    """Arrays that last, with a copy for every block where blocks do not share them."""
-    shared = TOGETHER.get(name, ())
-    if not isinstance(arrays, tuple):
-        return _copied(arrays, blocks, copies)
-    rank = max(array.ndim for array in arrays if array is not None)
-    found = []
-    for k, array in enumerate(arrays):
-        if array is None:
-            found.append(_made([1] * (rank + 1)))
-        elif k in shared:
-            found.append(array.reshape(1, *array.shape))
-        else:
-            found.append(_copied(array, blocks, copies))
-    return tuple(found)
-
-
-def _copied(array: Array, blocks: int, copies: Copies) -> Array:
-    """The array once for every block."""
-    made = cuda.device_array((blocks, *array.shape), DTYPE)
-    _launch(_repeat, made.size, array.reshape(array.size), made.reshape(made.size))
-    copies.append((array, made))
-    return made
-
-
-@cuda.jit(cache=True)
-def _repeat(values, copies):
-    """Copies one after the other."""
-    for entry in range(cuda.grid(1), copies.shape[0], cuda.gridsize(1)):
-        copies[entry] = values[entry % values.shape[0]]
+OWN = 2932
+"""Numbers that each block has for itself, in shared memory."""
+AT_WEIGHTS_3 = 0
+AT_BIASES_1 = 320
+AT_BIASES_2 = 576
+AT_BIASES_3 = 608
+AT_A_1 = 618
+AT_A_2 = 874
+AT_X_0 = 906
+AT_X_1 = 1690
+AT_X_2 = 1946
+AT_X_3 = 1978
+AT_X_PART1_ONE_3 = 1988
+AT_TARGETS = 1998
+AT_LOSS_PART1_ONE = 2008
+AT_LOSS = 2018
+AT_PENALTY = 2019
+AT_PENALTY_PART1_ONE = 2022
+AT_OBJECTIVE = 2025
+AT_SOFTMAX_3 = 2026
+AT_B_1 = 2036
+AT_B_2 = 2292
+AT_B_3 = 2324
+AT_SOFTMAX_PART1_ONE_3 = 2334
+AT_B_PART1_ONE_1 = 2344
+AT_B_PART1_ONE_2 = 2600
+AT_Y_1 = 2632
+AT_Y_2 = 2888
+AT_WEIGHT_FACTOR_PART1_ONE = 2920
+AT_WEIGHT_FACTOR = 2924
+AT_BIAS_FACTOR = 2928
+SIZE0_A = (0, 256, 32)
+SIZE0_A_PART1_ONE = (0, 256, 32)
+SIZE0_Y = (0, 256, 32)
+SIZE0_BIASES = (0, 256, 32, 10)
+SIZE0_WEIGHTS = (0, 256, 32, 10)
+STARTS_BIASES = (0, 320, 576, 608)
+STARTS_A = (0, 618, 874)
+SIZE1_WEIGHTS = (0, 784, 256, 32)
+STARTS_Y = (0, 2632, 2888)
+SIZE0_X = (784, 256, 32, 10)
+STARTS_X = (906, 1690, 1946, 1978)
+"""Where arrays begin in what a block has for itself; tables are by subscript."""
 
 
 @cuda.jit(device=True)
 def _read(values, target):
-    """A sample, copied by the threads of a block."""
-    for i in range(cuda.threadIdx.x, target.shape[0], cuda.blockDim.x):
+    """An array, copied by the threads of a block."""
+    i = cuda.threadIdx.x
+    while i < values.shape[0]:
         target[i] = values[i]
+        i += THREADS
 
 
 @cuda.jit(device=True)
 def _read_class(label, target):
     """A one at the class of a sample, by the threads of a block."""
-    for i in range(cuda.threadIdx.x, target.shape[0], cuda.blockDim.x):
+    i = cuda.threadIdx.x
+    while i < target.shape[0]:
         target[i] = np.float32(1.0) if i == label else np.float32(0.0)
+        i += THREADS
 
 
 @cuda.jit(cache=True)
 def _online_steps(
-    order,
-    samples,
-    labels,
-    all_weights,
-    all_biases,
-    all_a,
-    all_x,
-    all_a_part1_one,
-    all_x_part1_one,
-    all_targets,
-    all_loss_part1_one,
-    all_loss,
-    all_penalty,
-    all_penalty_part1_one,
-    all_objective,
-    all_softmax,
-    all_b,
-    all_softmax_part1_one,
-    all_b_part1_one,
-    all_y,
-    all_weight_factor_part1_one,
-    all_weight_factor,
-    all_bias_factor,
-    lr,
-    found,
-    sums,
-    reached,
+    order, samples, labels, given_weights, given_biases, given_a_part1_one, lr, found, sums, reached
 ):
-    """Steps of single samples, all in one launch; the first one that is refused ends it."""
+    """Steps of single samples, all in one launch; the first one that is refused ends it.
+
+    Arrays have one dimension here. Those in ``own`` each block has for itself.
+    """
     grid = cuda.cg.this_grid()
-    scratch = cuda.shared.array(0, TYPE)
+    own = cuda.shared.array(0, TYPE)
+    scratch = own[OWN:]
     block, blocks = cuda.blockIdx.x, cuda.gridDim.x
-    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    targets = all_targets[block]
-    loss_part1_one = all_loss_part1_one[block]
-    loss = all_loss[block]
-    penalty = all_penalty[block]
-    penalty_part1_one = all_penalty_part1_one[block]
-    objective = all_objective[block]
-    weight_factor_part1_one = all_weight_factor_part1_one[block]
-    weight_factor = all_weight_factor[block]
-    bias_factor = all_bias_factor[block]
-    weights_3 = all_weights[3][block]
-    x_2 = all_x[2][block]
-    x_part1_one_3 = all_x_part1_one[3][block]
-    biases_3 = all_biases[3][block]
-    x_3 = all_x[3][block]
-    x_1 = all_x[1][block]
-    softmax_part1_one_3 = all_softmax_part1_one[3][block]
-    softmax_3 = all_softmax[3][block]
-    b_3 = all_b[3][block]
-    b_part1_one_2 = all_b_part1_one[2][block]
-    a_2 = all_a[2][block]
-    b_2 = all_b[2][block]
-    y_2 = all_y[2][block]
-    weights_2 = all_weights[2][0]
-    b_part1_one_1 = all_b_part1_one[1][block]
-    a_1 = all_a[1][block]
-    b_1 = all_b[1][block]
-    y_1 = all_y[1][block]
-    x_0 = all_x[0][block]
-    first_check = 0
-    for position in range(order.shape[0]):
+    thread, threads = cuda.threadIdx.x, THREADS
+    weights_2 = given_weights[2]
+    _read(given_weights[3], own[AT_WEIGHTS_3 : AT_WEIGHTS_3 + 320])
+    _read(given_biases[1], own[AT_BIASES_1 : AT_BIASES_1 + 256])
+    _read(given_biases[2], own[AT_BIASES_2 : AT_BIASES_2 + 32])
+    _read(given_biases[3], own[AT_BIASES_3 : AT_BIASES_3 + 10])
+    first_check, position = 0, 0
+    while position < order.shape[0]:
         sample, refused = order[position], _NONE
         cuda.syncthreads()
-        _read(samples[sample], x_0)
-        _read_class(labels[sample], targets)
+        _read(samples[sample], own[AT_X_0 : AT_X_0 + 784])
+        _read_class(labels[sample], own[AT_TARGETS : AT_TARGETS + 10])
         # Forward model.
         for k in range(1, 3):
-            weights_k = all_weights[k][0]
-            x_prev = all_x[k - 1][block]
-            a_part1_one_k = all_a_part1_one[k][0]
-            a_k = all_a[k][block]
-            biases_k = all_biases[k][block]
-            x_k = all_x[k][block]
+            weights_k = given_weights[k]
+            a_part1_one_k = given_a_part1_one[k]
             cuda.syncthreads()
-            for i in range(block, len(a_part1_one_k), blocks):
+            i = block
+            while i < SIZE0_A_PART1_ONE[k]:
                 total0 = np.float32(0.0)
-                for j in range(thread, weights_k.shape[1], threads):
-                    total0 += weights_k[i, j] * x_prev[j]
+                j = thread
+                while j < SIZE1_WEIGHTS[k]:
+                    total0 += weights_k[i * SIZE1_WEIGHTS[k] + j] * own[STARTS_X[k - 1] + j]
+                    j += threads
                 total0 = _sum(total0, scratch, threads)
                 if thread == 0:
                     a_part1_one_k[i] = total0
+                i += blocks
             grid.sync()
-            for i in range(thread, len(a_k), threads):
-                a_k[i] = a_part1_one_k[i] + biases_k[i]
-                x_k[i] = a_k[i] if a_k[i] > np.float32(0.0) else np.float32(0.1) * a_k[i]
+            i = thread
+            while i < SIZE0_A[k]:
+                own[STARTS_A[k] + i] = a_part1_one_k[i] + own[STARTS_BIASES[k] + i]
+                term3_0 = own[STARTS_A[k] + i] > np.float32(0.0)
+                term3_1 = np.float32(0.1) * own[STARTS_A[k] + i]
+                own[STARTS_X[k] + i] = own[STARTS_A[k] + i] if term3_0 else term3_1
+                i += threads
         cuda.syncthreads()
         lanes0 = min(16, threads)
-        for first in range(0, len(x_part1_one_3), threads // lanes0):
+        first = 0
+        while first < 10:
             i = first + thread // lanes0
             total1 = np.float32(0.0)
-            if i < len(x_part1_one_3):
-                for j in range(thread % lanes0, weights_3.shape[1], lanes0):
-                    total1 += weights_3[i, j] * x_2[j]
+            if i < 10:
+                j = thread % lanes0
+                while j < 32:
+                    total1 += own[AT_WEIGHTS_3 + i * 32 + j] * own[AT_X_2 + j]
+                    j += lanes0
             total1 = _sum(total1, scratch, lanes0)
-            if i < len(x_part1_one_3) and thread % lanes0 == 0:
-                x_part1_one_3[i] = total1
+            if i < 10 and thread % lanes0 == 0:
+                own[AT_X_PART1_ONE_3 + i] = total1
+            first += threads // lanes0
         cuda.syncthreads()
-        for i in range(thread, len(x_3), threads):
-            x_3[i] = biases_3[i] + x_part1_one_3[i]
+        i = thread
+        while i < 10:
+            own[AT_X_3 + i] = own[AT_BIASES_3 + i] + own[AT_X_PART1_ONE_3 + i]
+            i += threads
         # Loss and objective of one sample.
-        _log_softmax_of(x_3, loss_part1_one, scratch)
+        _log_softmax_of(
+            own[AT_X_3 : AT_X_3 + 10], own[AT_LOSS_PART1_ONE : AT_LOSS_PART1_ONE + 10], scratch
+        )
         total2 = np.float32(0.0)
-        for i in range(thread, len(loss_part1_one), threads):
-            total2 += loss_part1_one[i] * targets[i]
+        i = thread
+        while i < 10:
+            total2 += own[AT_LOSS_PART1_ONE + i] * own[AT_TARGETS + i]
+            i += threads
         total2 = _sum(total2, scratch, threads)
         if thread == 0:
-            loss[0] = -total2
+            own[AT_LOSS] = -total2
         total3 = np.float32(0.0)
-        for i in range(thread, len(x_1), threads):
-            total3 += x_1[i] * x_1[i]
+        i = thread
+        while i < 256:
+            total3 += own[AT_X_1 + i] * own[AT_X_1 + i]
+            i += threads
         total3 = _sum(total3, scratch, threads)
         if thread == 0:
-            penalty[1] = np.float32(0.5) * total3 * REGULARIZATION[1]
+            own[AT_PENALTY + 1] = np.float32(0.5) * total3 * REGULARIZATION[1]
         total4 = np.float32(0.0)
-        for i in range(thread, len(x_2), threads):
-            total4 += x_2[i] * x_2[i]
+        i = thread
+        while i < 32:
+            total4 += own[AT_X_2 + i] * own[AT_X_2 + i]
+            i += threads
         total4 = _sum(total4, scratch, threads)
         if thread == 0:
-            penalty_part1_one[2] = total4
-            penalty[2] = penalty[1] + np.float32(0.5) * penalty_part1_one[2] * REGULARIZATION[2]
-            objective[0] = loss[0] + penalty[2]
-            if not math.isfinite(objective[0]):
+            own[AT_PENALTY_PART1_ONE + 2] = total4
+            term13_0 = np.float32(0.5) * own[AT_PENALTY_PART1_ONE + 2] * REGULARIZATION[2]
+            own[AT_PENALTY + 2] = own[AT_PENALTY + 1] + term13_0
+            own[AT_OBJECTIVE] = own[AT_LOSS] + own[AT_PENALTY + 2]
+            if not math.isfinite(own[AT_OBJECTIVE]):
                 refused = min(refused, first_check + 1)
         # Back-propagation.
-        _log_softmax_of(x_3, softmax_part1_one_3, scratch)
-        for i in range(thread, len(softmax_3), threads):
-            softmax_3[i] = math.exp(softmax_part1_one_3[i])
-            b_3[i] = -softmax_3[i] + targets[i]
+        _log_softmax_of(
+            own[AT_X_3 : AT_X_3 + 10], own[AT_SOFTMAX_PART1_ONE_3 : AT_SOFTMAX_PART1_ONE_3 + 10], scratch
+        )
+        i = thread
+        while i < 10:
+            own[AT_SOFTMAX_3 + i] = math.exp(own[AT_SOFTMAX_PART1_ONE_3 + i])
+            own[AT_B_3 + i] = -own[AT_SOFTMAX_3 + i] + own[AT_TARGETS + i]
+            i += threads
         cuda.syncthreads()
         lanes1 = min(8, threads)
-        for first in range(0, len(b_part1_one_2), threads // lanes1):
+        first = 0
+        while first < 32:
             i = first + thread // lanes1
             total5 = np.float32(0.0)
-            if i < len(b_part1_one_2):
-                for j in range(thread % lanes1, len(weights_3), lanes1):
-                    total5 += weights_3[j, i] * b_3[j]
+            if i < 32:
+                j = thread % lanes1
+                while j < 10:
+                    total5 += own[AT_WEIGHTS_3 + j * 32 + i] * own[AT_B_3 + j]
+                    j += lanes1
             total5 = _sum(total5, scratch, lanes1)
-            if i < len(b_part1_one_2) and thread % lanes1 == 0:
-                b_part1_one_2[i] = total5
+            if i < 32 and thread % lanes1 == 0:
+                own[AT_B_PART1_ONE_2 + i] = total5
+            first += threads // lanes1
         cuda.syncthreads()
-        for i in range(thread, len(b_2), threads):
+        i = thread
+        while i < 32:
             regularization_2 = REGULARIZATION[2]
-            b_2[i] = b_part1_one_2[i] - regularization_2 * x_2[i]
-            y_2[i] = b_2[i] * (np.float32(1.0) if a_2[i] > np.float32(0.0) else np.float32(0.1))
+            own[AT_B_2 + i] = own[AT_B_PART1_ONE_2 + i] - regularization_2 * own[AT_X_2 + i]
+            term21_0 = own[AT_A_2 + i] > np.float32(0.0)
+            own[AT_Y_2 + i] = own[AT_B_2 + i] * (np.float32(1.0) if term21_0 else np.float32(0.1))
+            i += threads
         cuda.syncthreads()
-        for i in range(thread, len(b_part1_one_1), threads):
+        i = thread
+        while i < 256:
             total6 = np.float32(0.0)
-            for j in range(len(weights_2)):
-                total6 += weights_2[j, i] * y_2[j]
-            b_part1_one_1[i] = total6
-        for i in range(thread, len(b_1), threads):
+            for j in range(32):
+                total6 += weights_2[j * 256 + i] * own[AT_Y_2 + j]
+            own[AT_B_PART1_ONE_1 + i] = total6
+            i += threads
+        i = thread
+        while i < 256:
             regularization_1 = REGULARIZATION[1]
-            b_1[i] = b_part1_one_1[i] - regularization_1 * x_1[i]
-            y_1[i] = b_1[i] * (np.float32(1.0) if a_1[i] > np.float32(0.0) else np.float32(0.1))
+            own[AT_B_1 + i] = own[AT_B_PART1_ONE_1 + i] - regularization_1 * own[AT_X_1 + i]
+            term26_0 = own[AT_A_1 + i] > np.float32(0.0)
+            own[AT_Y_1 + i] = own[AT_B_1 + i] * (np.float32(1.0) if term26_0 else np.float32(0.1))
+            i += threads
         # Coefficients of the direction.
         for k in range(1, 3):
-            y_k = all_y[k][block]
-            x_prev = all_x[k - 1][block]
             total7 = np.float32(0.0)
-            for i in range(thread, len(y_k), threads):
-                total7 += y_k[i] * y_k[i]
+            i = thread
+            while i < SIZE0_Y[k]:
+                total7 += own[STARTS_Y[k] + i] * own[STARTS_Y[k] + i]
+                i += threads
             total7 = _sum(total7, scratch, threads)
             if thread == 0:
-                weight_factor_part1_one[k] = total7
-                weight_factor[k] = REGULARIZATION[k - 1] / (weight_factor_part1_one[k] + np.float32(1.0))
+                own[AT_WEIGHT_FACTOR_PART1_ONE + k] = total7
+                term29_0 = own[AT_WEIGHT_FACTOR_PART1_ONE + k] + np.float32(1.0)
+                own[AT_WEIGHT_FACTOR + k] = REGULARIZATION[k - 1] / term29_0
             cuda.syncthreads()
             total8 = np.float32(0.0)
-            for i in range(thread, len(x_prev), threads):
-                total8 += x_prev[i] * x_prev[i]
+            i = thread
+            while i < SIZE0_X[k - 1]:
+                total8 += own[STARTS_X[k - 1] + i] * own[STARTS_X[k - 1] + i]
+                i += threads
             total8 = _sum(total8, scratch, threads)
             if thread == 0:
-                term31_0 = weight_factor_part1_one[k] + np.float32(1.0)
-                bias_factor[k] = total8 * REGULARIZATION[k - 1] / term31_0
-                if not math.isfinite(weight_factor_part1_one[k]):
+                term31_0 = own[AT_WEIGHT_FACTOR_PART1_ONE + k] + np.float32(1.0)
+                own[AT_BIAS_FACTOR + k] = total8 * REGULARIZATION[k - 1] / term31_0
+                if not math.isfinite(own[AT_WEIGHT_FACTOR_PART1_ONE + k]):
                     refused = min(refused, first_check + 1 * _NEXT + k + 5)
-                if not math.isfinite(weight_factor[k]):
+                if not math.isfinite(own[AT_WEIGHT_FACTOR + k]):
                     refused = min(refused, first_check + 2 * _NEXT + k + 5)
-                if not math.isfinite(bias_factor[k]):
+                if not math.isfinite(own[AT_BIAS_FACTOR + k]):
                     refused = min(refused, first_check + 3 * _NEXT + k + 9)
         total9 = np.float32(0.0)
-        for i in range(thread, len(b_3), threads):
-            total9 += b_3[i] * b_3[i]
+        i = thread
+        while i < 10:
+            total9 += own[AT_B_3 + i] * own[AT_B_3 + i]
+            i += threads
         total9 = _sum(total9, scratch, threads)
         if thread == 0:
-            weight_factor_part1_one[3] = total9
-            weight_factor[3] = REGULARIZATION[2] / (weight_factor_part1_one[3] + np.float32(1.0))
+            own[AT_WEIGHT_FACTOR_PART1_ONE + 3] = total9
+            term34_0 = own[AT_WEIGHT_FACTOR_PART1_ONE + 3] + np.float32(1.0)
+            own[AT_WEIGHT_FACTOR + 3] = REGULARIZATION[2] / term34_0
         cuda.syncthreads()
         total10 = np.float32(0.0)
-        for i in range(thread, len(x_2), threads):
-            total10 += x_2[i] * x_2[i]
+        i = thread
+        while i < 32:
+            total10 += own[AT_X_2 + i] * own[AT_X_2 + i]
+            i += threads
         total10 = _sum(total10, scratch, threads)
         if thread == 0:
-            bias_factor[3] = total10 * REGULARIZATION[2] / (weight_factor_part1_one[3] + np.float32(1.0))
-            if not math.isfinite(weight_factor_part1_one[3]):
+            term36_0 = own[AT_WEIGHT_FACTOR_PART1_ONE + 3] + np.float32(1.0)
+            own[AT_BIAS_FACTOR + 3] = total10 * REGULARIZATION[2] / term36_0
+            if not math.isfinite(own[AT_WEIGHT_FACTOR_PART1_ONE + 3]):
                 refused = min(refused, first_check + 4 * _NEXT + 8)
-            if not math.isfinite(weight_factor[3]):
+            if not math.isfinite(own[AT_WEIGHT_FACTOR + 3]):
                 refused = min(refused, first_check + 5 * _NEXT + 8)
-            if not math.isfinite(bias_factor[3]):
+            if not math.isfinite(own[AT_BIAS_FACTOR + 3]):
                 refused = min(refused, first_check + 6 * _NEXT + 12)
         if refused < _NONE:
             cuda.atomic.min(found, 0, refused)
         grid.sync()
         if found[0] < _NONE:
-            if block == 0 and thread == 0:
-                reached[0] = position
-            return
+            break
         if block == 0 and thread == 0:
-            sums[0] += objective[0]
+            sums[0] += own[AT_OBJECTIVE]
         # Step.
         for k in range(1, 3):
-            weights_k = all_weights[k][0]
-            x_prev = all_x[k - 1][block]
-            y_k = all_y[k][block]
-            biases_k = all_biases[k][block]
-            for i in range(block, len(weights_k), blocks):
-                for j in range(thread, weights_k.shape[1], threads):
-                    factor1 = lr * weight_factor[k]
-                    factor0 = factor1 * y_k[i]
-                    weights_k[i, j] = factor0 * x_prev[j] + weights_k[i, j]
-            for i in range(thread, len(biases_k), threads):
-                factor2 = bias_factor[k] * lr
-                biases_k[i] = biases_k[i] + factor2 * y_k[i]
-        for entry in range(thread, len(weights_3) * weights_3.shape[1], threads):
-            j = entry % weights_3.shape[1]
-            i = entry // weights_3.shape[1]
-            factor4 = lr * weight_factor[3]
-            factor3 = b_3[i] * factor4
-            weights_3[i, j] = factor3 * x_2[j] + weights_3[i, j]
-        for i in range(thread, len(biases_3), threads):
-            factor5 = bias_factor[3] * lr
-            biases_3[i] = b_3[i] * factor5 + biases_3[i]
-    if block == 0 and thread == 0:
-        reached[0] = order.shape[0]
+            weights_k = given_weights[k]
+            i = block
+            while i < SIZE0_WEIGHTS[k]:
+                j = thread
+                while j < SIZE1_WEIGHTS[k]:
+                    factor1 = lr * own[AT_WEIGHT_FACTOR + k]
+                    factor0 = factor1 * own[STARTS_Y[k] + i]
+                    term39_0 = factor0 * own[STARTS_X[k - 1] + j]
+                    weights_k[i * SIZE1_WEIGHTS[k] + j] = term39_0 + weights_k[i * SIZE1_WEIGHTS[k] + j]
+                    j += threads
+                i += blocks
+            i = thread
+            while i < SIZE0_BIASES[k]:
+                factor2 = own[AT_BIAS_FACTOR + k] * lr
+                own[STARTS_BIASES[k] + i] = own[STARTS_BIASES[k] + i] + factor2 * own[STARTS_Y[k] + i]
+                i += threads
+        entry = thread
+        while entry < 10 * 32:
+            j = entry % 32
+            i = entry // 32
+            factor4 = lr * own[AT_WEIGHT_FACTOR + 3]
+            factor3 = own[AT_B_3 + i] * factor4
+            term44_0 = factor3 * own[AT_X_2 + j]
+            own[AT_WEIGHTS_3 + i * 32 + j] = term44_0 + own[AT_WEIGHTS_3 + i * 32 + j]
+            entry += threads
+        i = thread
+        while i < 10:
+            factor5 = own[AT_BIAS_FACTOR + 3] * lr
+            own[AT_BIASES_3 + i] = own[AT_B_3 + i] * factor5 + own[AT_BIASES_3 + i]
+            i += threads
+        position += 1
+    if block == 0:
+        cuda.syncthreads()
+        _read(own[AT_WEIGHTS_3 : AT_WEIGHTS_3 + 320], given_weights[3])
+        _read(own[AT_BIASES_1 : AT_BIASES_1 + 256], given_biases[1])
+        _read(own[AT_BIASES_2 : AT_BIASES_2 + 32], given_biases[2])
+        _read(own[AT_BIASES_3 : AT_BIASES_3 + 10], given_biases[3])
+        if thread == 0:
+            reached[0] = position
+
+
+def _flat(made: Array | Arrays) -> Array | Arrays:
+    """Arrays in one dimension, without gaps."""
+    if not isinstance(made, tuple):
+        return made.reshape(made.size)
+    return tuple(_made([1]) if array is None else array.reshape(array.size) for array in made)
 
 
 def _compiled(arguments: Sequence[Any]) -> tuple[Any, int]:
@@ -3199,7 +3422,12 @@ def _compiled(arguments: Sequence[Any]) -> tuple[Any, int]:
         return _online_steps, 0
     kernel = _online_steps.specialize(*arguments)
     (own,) = kernel.overloads.values()
-    return kernel, int(own.max_cooperative_grid_blocks(THREADS, THREADS * np.dtype(DTYPE).itemsize))
+    return kernel, int(own.max_cooperative_grid_blocks(THREADS, _shared_bytes()))
+
+
+def _shared_bytes() -> int:
+    """Shared memory of a block: a number for each thread, and what it has for itself."""
+    return (THREADS + OWN) * np.dtype(DTYPE).itemsize
 
 
 def _online(
@@ -3211,74 +3439,39 @@ def _online(
     order: Array,
 ) -> tuple[float, int, int] | None:
     """Steps of single samples in one launch, as ``_steps``; None where the device has no such launch."""
-    lasting = {
-        "weights": weights,
-        "biases": biases,
-    }
-    positions = cuda.to_device(order)
-    rows = samples.reshape(samples.shape[0], samples.size // samples.shape[0])
+    work = state.workspace(1)
+    positions, reached = cuda.to_device(order), cuda.to_device(np.zeros(1, np.int64))
 
-    def arguments(work: _Online, given: Mapping[str, Any]) -> tuple[Any, ...]:
+    def arguments(blocks: int) -> tuple[Any, ...]:
         return (
             positions,
-            rows,
+            samples.reshape(samples.shape[0], samples.size // samples.shape[0]),
             labels,
-            given["weights"],
-            given["biases"],
-            work.a,
-            work.x,
-            work.a_part1_one,
-            work.x_part1_one,
-            work.targets,
-            work.loss_part1_one,
-            work.loss,
-            work.penalty,
-            work.penalty_part1_one,
-            work.objective,
-            work.softmax,
-            work.b,
-            work.softmax_part1_one,
-            work.b_part1_one,
-            work.y,
-            work.weight_factor_part1_one,
-            work.weight_factor,
-            work.bias_factor,
+            _flat(weights),
+            _flat(biases),
+            _flat(work.a_part1_one),
             DTYPE(state.lr),
             work.checks.found,
             work.sums,
-            work.reached,
+            reached,
         )
 
-    copies: Copies = []
-
-    def prepared(work: _Online) -> tuple[Any, ...]:
-        copies.clear()
-        given = {name: _given(name, own, work.blocks, copies) for name, own in lasting.items()}
-        return arguments(work, given)
-
-    if 0 not in state._work:
-        _, blocks = _compiled(prepared(_Online(1)))
-        state._work[0] = _Online(max(1, min(blocks, WIDEST)))
-        state._work[0].blocks = min(blocks, WIDEST)
-    work = state._work[0]
-    if not work.blocks:
+    kernel, limit = _compiled(arguments(1))
+    blocks = min(limit, WIDEST)
+    work.blocks = blocks
+    if not blocks:
         return None
-    values = prepared(work)
     work.sums.copy_to_device(np.zeros(1))
-    kernel, _ = _compiled(values)
-    threads = min(THREADS, 2 * BLOCK)
-    kernel[work.blocks, threads, 0, threads * np.dtype(DTYPE).itemsize](*values)
-    for array, made in copies:
-        array.copy_to_device(made[0])
+    kernel[blocks, THREADS, 0, _shared_bytes()](*arguments(blocks))
     code = work.checks.code()
-    return float(work.sums.copy_to_host()[0]), code, int(work.reached.copy_to_host()[0])
+    return float(work.sums.copy_to_host()[0]), code, int(reached.copy_to_host()[0])
 
 
 def launches(state: State) -> str:
     """By which launches steps of single samples are made, in words."""
-    if 0 not in state._work:
+    work = state._work.get(1)
+    if work is None:
         return "no step of a single sample has been made"
-    blocks = state._work[0].blocks
-    if not blocks:
+    if not work.blocks:
         return "a launch for each kernel of a sample: the device has no cooperative launches"
-    return f"one cooperative launch for all samples, {blocks} blocks of {min(THREADS, 2 * BLOCK)} threads"
+    return f"one cooperative launch for all samples, {work.blocks} blocks of {THREADS} threads"

@@ -12,6 +12,7 @@ from sifrc.backends.numba_cuda.functions import CudaParts
 from sifrc.backends.numba_cuda.loop import CudaLoop
 from sifrc.backends.numba_cuda.online import online_context
 from sifrc.backends.numba_cuda.statements import HELPERS, SOLVERS
+from sifrc.backends.numba_cuda.strides import with_steps_added
 from sifrc.backends.text import environment, finished, template_folder
 from sifrc.errors import BackendError
 
@@ -70,7 +71,7 @@ class CudaBackend:
         if online:
             step["runs"]["single"] = _online_first(step["runs"]["single"], parts)
         template = environment(template_folder("cuda")).get_template("module.py.jinja")
-        return finished(template.render(names | own | online))
+        return finished(with_steps_added(template.render(names | own | online)))
 
 
 def _online_first(lines: list[str], parts: CudaParts) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
-from math import prod
 from types import MappingProxyType
 from typing import Any
 
@@ -176,14 +175,10 @@ def _context(
     lasting = [group for group in arrays if _is_given(parts, group)]
     read = [line for group in lasting for line in _copies(residence, group, "_read({given}, {own})")]
     written = [line for group in lasting for line in _copies(residence, group, "_read({own}, {given})")]
-    whole = [g for g in arrays if not g.is_tuple and (g.name, None) in residence.starts]
-    local = [f"{g.name} = {_whole(residence, g)}" for g in whole]
-    local += [f"{g.name} = given_{g.name}" for g in arrays if not g.is_tuple and g not in whole]
-    local += [f"{name} = {text}" for name, text in outer.new_locals()]
+    local = [f"{name} = {text}" for name, text in outer.new_locals()]
     lines = [
         "grid = cuda.cg.this_grid()",
-        "scratch = cuda.shared.array(0, TYPE)",
-        f"own = {'scratch[THREADS:]' if resident else 'memory[cuda.blockIdx.x]'}",
+        *_memory(resident),
         "block, blocks = cuda.blockIdx.x, cuda.gridDim.x",
         "thread, threads = cuda.threadIdx.x, THREADS",
         *(["space = spaces[block]"] if space else []),
@@ -212,7 +207,7 @@ def _context(
     return {
         "online": "\n".join([*head, *indented(lines, 4)]),
         "online_helpers": names.helpers,
-        "online_tables": [assigned(f"{name} = ", table) for name, table in sorted(residence.tables.items())],
+        "online_tables": _constants(residence),
         "online_values": values,
         "online_threads": THREADS,
         "widest": placement.widest,
@@ -222,12 +217,17 @@ def _context(
     }
 
 
-def _whole(residence: Residence, group: Group) -> str:
-    """The place of a variable that is one array."""
-    start = residence.starts[group.name, None]
-    table = group.table
-    assert isinstance(table, tuple)
-    return f"own[{start}:{start + prod(n or 1 for n in table)}]"
+def _constants(residence: Residence) -> list[str]:
+    """Places in memory in their order, and tables."""
+    order = sorted(residence.tables.items(), key=lambda item: (isinstance(item[1], tuple), item[1], item[0]))
+    return [assigned(f"{name} = ", value) for name, value in order]
+
+
+def _memory(resident: bool) -> list[str]:
+    """What a block has for itself, and a number for each of its threads."""
+    if resident:
+        return ["own = cuda.shared.array(0, TYPE)", "scratch = own[OWN:]"]
+    return ["own = memory[cuda.blockIdx.x]", "scratch = cuda.shared.array(0, TYPE)"]
 
 
 def _shares(group: Group, placement: Placement) -> bool:
@@ -239,14 +239,17 @@ def _copies(residence: Residence, group: Group, text: str) -> list[str]:
     if not group.is_tuple:
         if (group.name, None) not in residence.starts:
             return []
-        return [text.format(given=f"given_{group.name}", own=group.name)]
+        start = residence.start(group, None)
+        return [
+            text.format(given=f"given_{group.name}", own=f"own[{start} : {start} + given_{group.name}.size]")
+        ]
     members = [k for k, _ in group.members if k is not None and (group.name, k) in residence.starts]
     steps = {b - a for a, b in pairwise(members)}
     if len(members) <= _FEW or steps != {1}:
         return [text.format(given=f"given_{group.name}[{k}]", own=residence.text(group, k)) for k in members]
-    start = residence.table(group, "start", {k: residence.starts[group.name, k] for k in members})
+    start = residence.table(group, "starts", {k: residence.starts[group.name, k] for k in members})
     given = f"given_{group.name}[k]"
-    own = f"own[{start}[k] : {start}[k] + {given}.shape[0]]"
+    own = f"own[{start}[k] : {start}[k] + {given}.size]"
     return [f"for k in range({members[0]}, {members[-1] + 1}):", f"    {text.format(given=given, own=own)}"]
 
 
@@ -255,7 +258,8 @@ def _fills(parts: Parts, groups: Sequence[Group], block: OnlineBlock) -> list[st
     lines = [f"_read(samples[sample], {block.local(Load(Ref(STATES, Subscript(0))))})"]
     for group in groups:
         if group.family.name == TARGETS:
-            lines.append(f"{'_read_class' if parts.classes else '_read'}(labels[sample], {group.name})")
+            own = block.local(Load(Ref(TARGETS)))
+            lines.append(f"{'_read_class' if parts.classes else '_read'}(labels[sample], {own})")
     return lines
 
 

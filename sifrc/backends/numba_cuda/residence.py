@@ -33,14 +33,14 @@ class Residence:
         starts: first number of each array.
         total: numbers of a block.
         shared: arrays that all blocks have together, by family and subscript.
-        tables: constants of the module that loops over layers read, by name; filled in.
+        tables: constants of the module that the kernel reads, by name; filled in.
     """
 
     layout: Layout
     starts: Mapping[Key, int]
     total: int
     shared: Collection[tuple[str, int | None]]
-    tables: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    tables: dict[str, int | tuple[int, ...]] = field(default_factory=dict)
 
     def is_shared(self, group: Group, index: int | None) -> bool:
         """Whether blocks have it together."""
@@ -48,16 +48,22 @@ class Residence:
 
     def table(self, group: Group, word: str, values: Mapping[int, int]) -> str:
         """The name of a table by subscript; 0 where there is no array."""
-        name = f"_{group.name}_{word}".upper()
+        name = f"{word}_{group.name}".upper()
         self.tables[name] = tuple(values.get(k, 0) for k in range(1 + max(values)))
+        return name
+
+    def start(self, group: Group, index: int | None) -> str:
+        """The name of the number of an array's first entry."""
+        name = f"AT_{group.name}{'' if index is None else f'_{index}'}".upper()
+        self.tables[name] = self.starts[group.name, index]
         return name
 
     def text(self, group: Group, index: int) -> str:
         """The array of a subscript, of the block or of all."""
         if self.is_shared(group, index):
             return f"given_{group.name}[{index}]"
-        start = self.starts[group.name, index]
-        return f"own[{start}:{start + _size(dict(group.members)[index])}]"
+        start = self.start(group, index)
+        return f"own[{start} : {start} + {_size(dict(group.members)[index])}]"
 
 
 def reside(layout: Layout, groups: Sequence[Group], shared: Collection[tuple[str, int | None]]) -> Residence:
@@ -112,40 +118,63 @@ class OnlineBlock(Block):
             found[index] = self.layout.shape(load, k)
         return found
 
+    def _is_own(self, load: Load) -> bool:
+        """Whether it lies in the block's own memory."""
+        group, index = self.group(load), next(iter(self._shapes(load)))
+        key = index if group.is_tuple else None
+        return (group.name, key) in self.home.starts
+
+    def _start(self, load: Load) -> str:
+        """Source text of the number of its first entry."""
+        group, subscript = self.group(load), load.ref.subscript
+        if subscript is None or not group.is_tuple:
+            return self.home.start(group, None)
+        if not subscript.relative:
+            return self.home.start(group, subscript.offset)
+        starts = {k: self.home.starts.get((group.name, k), 0) for k, _ in group.members if k is not None}
+        return f"{self.home.table(group, 'starts', starts)}[{subscript_text(subscript)}]"
+
     def array(self, load: Load) -> str:
         """The array, in one dimension."""
+        group, subscript = self.group(load), load.ref.subscript
+        if not self._is_own(load):
+            own = group.is_tuple and subscript is not None
+            return f"given_{group.name}" + (f"[{subscript_text(subscript)}]" if own and subscript else "")
+        start = self._start(load)
+        shape = group.table if not group.is_tuple else next(iter(self._shapes(load).values()))
+        sizes = [self._dimension(load, n) for n in range(len(shape))] if group.is_tuple else []
+        size = " * ".join(sizes) or str(_size(_shape_of(group)))
+        if all(part.isdigit() for part in sizes):
+            size = str(prod(map(int, sizes))) if sizes else size
+        return f"own[{start} : {start} + {size}]"
+
+    def local(self, load: Load) -> str:
+        """The array itself in the block's own memory; a local name for one that blocks share."""
+        if self._is_own(load):
+            return self.array(load)
         group = self.group(load)
-        subscript = load.ref.subscript
-        if subscript is None or not group.is_tuple:
-            return group.name
-        shapes = self._shapes(load)
-        first = next(iter(shapes))
-        if not subscript.relative:
-            return self.home.text(group, subscript.offset)
-        text = subscript_text(subscript)
-        if self.home.is_shared(group, first):
-            return f"given_{group.name}[{text}]"
-        members = {k: shape for k, shape in group.members if k is not None}
-        starts = {k: self.home.starts.get((group.name, k), 0) for k in members}
-        start = f"{self.home.table(group, 'start', starts)}[{text}]"
-        sizes = {_size(shape) for shape in shapes.values()}
-        if len(sizes) == 1:
-            return f"own[{start} : {start} + {sizes.pop()}]"
-        size = self.home.table(group, "size", {k: _size(shape) for k, shape in members.items()})
-        return f"own[{start} : {start} + {size}[{text}]]"
+        return super().local(load) if group.is_tuple else f"given_{group.name}"
+
+    def slice(self, load: Load, fixed: Collection[str]) -> str:
+        """All entries: no label is fixed where a kernel goes over single samples."""
+        assert not fixed
+        return self.array(load)
 
     def entry(self, load: Load) -> str:
         """An entry, by its number in memory."""
         family = self.layout.program.family(load.ref.family)
-        stored = (Storage.HYPERPARAMETER, Storage.CONSTANT, Storage.IDENTITY)
-        index = self._index(load) if family.storage not in stored else []
-        if not index:
+        if family.storage in (Storage.HYPERPARAMETER, Storage.CONSTANT, Storage.IDENTITY):
             return super().entry(load)
-        flat = index[0]
-        for dimension, label in enumerate(index[1:], 1):
+        subscript = load.ref.subscript
+        number = "0" if subscript is None else subscript_text(subscript)
+        flat, *more = self._index(load) or [number]
+        for dimension, label in enumerate(more, 1):
             flat = f"({flat})" if " + " in flat else flat
             flat = f"{flat} * {self._dimension(load, dimension)} + {label}"
-        return f"{self.local(load)}[{flat}]"
+        if not self._is_own(load):
+            return f"{self.local(load)}[{flat}]"
+        start = self._start(load)
+        return f"own[{start}]" if flat == "0" else f"own[{start} + {flat}]"
 
     def _dimension(self, load: Load, dimension: int) -> str:
         """Source text of a size: a number, or an entry of a table."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatchmethod
 
+from sifrc.backends.layout import lines_of
 from sifrc.backends.names import subscript_text
 from sifrc.backends.numba_common.access import Block, extent_of
 from sifrc.backends.numba_common.formulas import kernel_nest, sum_nest
@@ -129,7 +130,7 @@ class Threads:
     def _(self, statement: st.LogSoftmaxOver, share: Share) -> list[str]:
         self.names.helpers |= {"_log_softmax_of", "_sum", "_most", "_most_of"}
         source, target = (self._row(load, statement.over) for load in (statement.operand, statement.target))
-        return [f"_log_softmax_of({source}, {target}, scratch)"]
+        return [line[12:] for line in lines_of([source, target, "scratch"], "_log_softmax_of(", ")", 12)]
 
     @lines.register
     def _(self, statement: st.LogSumExpOver, share: Share) -> list[str]:
