@@ -3223,9 +3223,7 @@ def _online_steps(
             own[AT_X_3 + i] = own[AT_BIASES_3 + i] + own[AT_X_PART1_ONE_3 + i]
             i += threads
         # Loss and objective of one sample.
-        _log_softmax_of(
-            own[AT_X_3 : AT_X_3 + 10], own[AT_LOSS_PART1_ONE : AT_LOSS_PART1_ONE + 10], scratch
-        )
+        _log_softmax_of(own[AT_X_3 : AT_X_3 + 10], own[AT_LOSS_PART1_ONE : AT_LOSS_PART1_ONE + 10], scratch)
         total2 = np.float32(0.0)
         i = thread
         while i < 10:

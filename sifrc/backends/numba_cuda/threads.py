@@ -130,7 +130,7 @@ class Threads:
     def _(self, statement: st.LogSoftmaxOver, share: Share) -> list[str]:
         self.names.helpers |= {"_log_softmax_of", "_sum", "_most", "_most_of"}
         source, target = (self._row(load, statement.over) for load in (statement.operand, statement.target))
-        return [line[12:] for line in lines_of([source, target, "scratch"], "_log_softmax_of(", ")", 12)]
+        return [line[8:] for line in lines_of([source, target, "scratch"], "_log_softmax_of(", ")", 8)]
 
     @lines.register
     def _(self, statement: st.LogSumExpOver, share: Share) -> list[str]:
