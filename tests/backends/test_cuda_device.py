@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from strategies import specs
 from test_cuda_simulator import CUDA, METHODS, assert_same, method_spec
 
-from sifrc.backends.numba_cuda import placement, rows
+from sifrc.backends.numba_cuda import online, placement, rows
 from sifrc.cache import load_text
 from sifrc.compiler import Request, compile_spec
 from sifrc.lower.lowering import Passes
@@ -72,26 +73,36 @@ def errors(pair: tuple[str, str], folder: Path, seed: int = 0) -> dict[str, floa
     return (trained if hasattr(cpu, "State") else compared)(cpu, cuda)
 
 
-def wide(name: str) -> dict[str, Any]:
-    """A method on a network that blocks have to divide."""
+def wide(name: str) -> tuple[str, str]:
+    """Both modules of a method on a network that blocks have to divide."""
+    return _wide(name, placement.LARGE, online.SHARED)
+
+
+@cache
+def _wide(name: str, large: int, shared: int) -> tuple[str, str]:
     data = method_spec(METHODS[name])
-    return data | {"network": data["network"] | {"layers": WIDE}}
+    return texts(data | {"network": data["network"] | {"layers": WIDE}})
 
 
+@pytest.mark.parametrize("shared", [online.SHARED, 0])
 @pytest.mark.parametrize("name", ["mk", *(pytest.param(n, marks=pytest.mark.slow) for n in ONLINE[1:])])
-def test_blocks_divide_steps_of_single_samples(name: str, divided: None, tmp_path: Path) -> None:
-    """Three blocks that wait for each other make what one processor makes."""
-    pair = texts(wide(name))
+def test_blocks_divide_steps_of_single_samples(
+    name: str, shared: int, divided: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three blocks that wait for each other make what one processor makes, in shared memory or without."""
+    monkeypatch.setattr(online, "SHARED", shared)
+    pair = wide(name)
     assert "grid.sync()" in pair[1]
-    for seed in range(2):
-        assert_same({name: errors(pair, tmp_path, seed)}, "float64")
+    assert ("own = memory[" in pair[1]) == (not shared)
+    found = trained(on_cpu(pair[0], tmp_path), loaded(pair[1], seed=1), batches=(1,))
+    assert_same({name: found}, "float64")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_methods(name: str, tmp_path: Path) -> None:
     """Every method, an epoch of each batch size and a step."""
-    assert_same({name: errors(texts(wide(name)), tmp_path)}, "float64")
+    assert_same({name: errors(wide(name), tmp_path)}, "float64")
 
 
 @given(data=specs(), seed=st.integers(0, 2**16))
@@ -142,7 +153,7 @@ IN_FAULTS = ("_online_steps", "_sum", "_diagonalise", "_rotated", "_solved", "_l
 @pytest.mark.timeout(1800)
 def test_faults_are_found(divided: None, tmp_path: Path) -> None:
     """A missing wait, a wrong bound, a swapped index: in some order of the threads, numbers are wrong."""
-    pair = texts(wide("mk"))
+    pair = wide("mk")
     cpu = on_cpu(pair[0], tmp_path)
     missed = []
     for where, text in faults(pair[1]):
@@ -174,7 +185,7 @@ def kernel(values, found):
 @pytest.mark.parametrize("fault", ["", "def _most(", "def _sum("])
 def test_reductions(fault: str) -> None:
     """Largest entry and sums of a block, which every thread gets; without their waits some threads do not."""
-    text = texts(wide("mk"))[1] + REDUCTIONS
+    text = wide("mk")[1] + REDUCTIONS
     if fault:
         head, rest = text.split(fault)
         text = (
@@ -198,7 +209,7 @@ def test_reductions(fault: str) -> None:
 def test_products_and_systems_by_torch(name: str, tmp_path: Path) -> None:
     """What a library computes where there is one: torch, here with memory that it shares with the device."""
     torch = pytest.importorskip("torch")
-    pair = texts(wide(name))
+    pair = wide(name)
     cpu, cuda = on_cpu(pair[0], tmp_path), loaded(pair[1])
     seen: list[int] = []
     cuda._library = lambda: torch
@@ -212,7 +223,7 @@ def test_which_launches_make_an_epoch() -> None:
     """The module says it, and both make the same."""
     said = []
     for blocks in (None, 0, 2):
-        module = loaded(texts(wide("mk"))[1])
+        module = loaded(wide("mk")[1])
         if blocks is not None:
             module._compiled = lambda arguments, own=module, found=blocks: (own._online_steps, found)
         params = {name: module.cuda.to_device(np.full(s, 0.1)) for name, s in module.SHAPES.items()}
@@ -224,6 +235,37 @@ def test_which_launches_make_an_epoch() -> None:
     one = "one cooperative launch for all samples, {} blocks of 4 threads"
     each = "a launch for each kernel of a sample: the device has no cooperative launches"
     assert said == [none, one.format(1), none, each, none, one.format(1)]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_refused_sample_ends_an_epoch(together: bool, divided: None, tmp_path: Path) -> None:
+    """The error has its number, parameters are as before it, and the next epoch goes on: as on the CPU."""
+    pair = wide("mk")
+    cpu, cuda = on_cpu(pair[0], tmp_path), loaded(pair[1])
+    if not together:
+        cuda._compiled = lambda arguments: (None, 0)
+    rng = np.random.default_rng(3)
+    values = {name: rng.standard_normal(shape) for name, shape in cpu.SHAPES.items()}
+    inputs, targets, order = rng.standard_normal((5, 3)), np.array([0, 2, 1, 1, 0]), np.array([4, 0, 2, 1])
+    inputs[2] = np.nan
+    found = []
+    for module, make, read in (
+        (cpu, np.array, np.array),
+        (cuda, cuda.cuda.to_device, lambda array: array.copy_to_host()),
+    ):
+        params = {name: make(value) for name, value in values.items()}
+        state = module.State(params)
+        with pytest.raises(FloatingPointError) as error:
+            module.train_epoch(params, state, inputs, targets, order)
+        assert "step refused at sample 2:" in str(error.value)
+        steps = state.steps
+        module.train_epoch(params, state, inputs, targets, np.array([1]))
+        found.append((str(error.value), steps, state.steps, {n: read(params[n]) for n in params}))
+    (text, *counts, ours), (other, *others, theirs) = found
+    assert (text, counts) == (other, others)
+    assert counts == [2, 3]
+    for name, value in ours.items():
+        assert np.allclose(value, theirs[name], rtol=1e-12, atol=1e-12)
 
 
 class Elsewhere:

@@ -107,6 +107,7 @@ def test_methods(tmp_path: Path) -> None:
     assert_same(found, "float64")
 
 
+@pytest.mark.slow
 def test_a_sample(tmp_path: Path) -> None:
     """Products, reductions, systems and a step."""
     few = {"method": "none", "operators": ("objective_and_gradient", "hessian_vector_product")}
