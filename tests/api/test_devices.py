@@ -165,10 +165,9 @@ def prepared(**contents: Any) -> Any:
 
 def test_a_module_gets_few_threads() -> None:
     """By whatever constants it has; others stay, and what is not there is not made."""
-    table = types.MappingProxyType({"_fill": (128, 1024), "_one": 1, "_shape": ((16, 16), "rows")})
-    module = prepared(BLOCK=128, MOST_BLOCKS=1, LAUNCHES=table, DTYPE=float, SIZE=64)
-    assert (module.BLOCK, module.MOST_BLOCKS, module.SIZE) == (2, 1, 64) and not hasattr(module, "TILE")
-    assert module.LAUNCHES == {"_fill": (2, 2), "_one": 1, "_shape": ((2, 2), "rows")}
+    module = prepared(BLOCK=128, MOST_BLOCKS=4096, THREADS=256, DTYPE=float, SIZE=64)
+    assert (module.BLOCK, module.MOST_BLOCKS, module.THREADS, module.SIZE) == (2, 2, 2, 64)
+    assert not hasattr(module, "TILE")
     assert not hasattr(module, "math") and prepared(math="own").math == "own"
 
 
