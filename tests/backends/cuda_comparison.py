@@ -9,6 +9,8 @@ import numpy as np
 from operator_calls import Given, arrays_in, calls
 
 BATCH = 5
+WITH_CLASSES = ("cross_entropy", "bounded")
+"""Losses whose targets are classes where the spec does not say what they are."""
 _LEAST = 1e-3
 """Size below which an array is compared as if it had this size."""
 
@@ -35,7 +37,7 @@ def data(module: Any, count: int) -> tuple[dict[str, Any], Any, Any, dict[str, A
     inputs = rng.standard_normal((count, *shape)).astype(dtype)
     outputs = module.predict(params, inputs).shape[1]
     loss = module.SPEC["loss"]
-    classes = loss.get("targets") == "classes" or loss.get("function") in ("cross_entropy", "bounded")
+    classes = loss["targets"] == "classes" if "targets" in loss else loss["function"] in WITH_CLASSES
     targets = rng.integers(0, outputs, count) if classes else rng.random((count, outputs)).astype(dtype)
     return params, inputs, targets, vector
 

@@ -36,7 +36,7 @@ def taking_turns() -> None:
     run = FakeCUDAKernel.__call__
 
     def call(kernel: Any, *arguments: Any) -> Any:
-        sys.setswitchinterval(1e-5 if waits(kernel.fn) else 5e-3)
+        sys.setswitchinterval(1e-4 if waits(kernel.fn) else 5e-3)
         return run(kernel, *arguments)
 
     FakeCUDAKernel.__call__ = call  # type: ignore[method-assign]

@@ -100,10 +100,10 @@ def test_operators(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_methods(tmp_path: Path) -> None:
-    """Parameters and state after an epoch and a step, for every method."""
-    jobs = {name: (method_spec(method), {}) for name, method in METHODS.items()}
+    """Parameters and state after an epoch and a step; ``test_cuda_device`` has all variants."""
+    jobs = {name: (method_spec(METHODS[name]), {}) for name in ("mk", "esn", "ea_cg", "grouped_newton")}
     found = errors(jobs, tmp_path)
-    assert set(found) == set(METHODS)
+    assert set(found) == set(jobs)
     assert_same(found, "float64")
 
 
