@@ -3182,7 +3182,6 @@ def _online_steps(
         for k in range(1, 3):
             weights_k = given_weights[k]
             a_part1_one_k = given_a_part1_one[k]
-            cuda.syncthreads()
             i = block
             while i < SIZE0_A_PART1_ONE[k]:
                 total0 = np.float32(0.0)

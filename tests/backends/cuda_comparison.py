@@ -100,9 +100,12 @@ def trained(cpu: Any, cuda: Any, batches: tuple[int, ...] = (1, 3)) -> dict[str,
             {name: value for name, value in state.state_dict().items() if name != "method"}
             for state in (mine, other)
         ]
-        return max(
-            error(on_host(ours), theirs), error(states[0], states[1]), abs(losses[0] / losses[1] - 1.0)
-        )
+        off = [
+            error(on_host(ours), theirs),
+            error(states[0], states[1]),
+            float(abs(losses[0] / losses[1] - 1.0)),
+        ]
+        return max(off) if np.isfinite(off).all() else float("inf")
 
     for batch in (1,) if cpu.SPEC["method"]["name"] == "esn" else batches:
         found[f"epoch, batch={batch}"] = attempted(lambda batch=batch: epoch(batch))

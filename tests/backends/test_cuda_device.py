@@ -73,15 +73,15 @@ def errors(pair: tuple[str, str], folder: Path, seed: int = 0) -> dict[str, floa
     return (trained if hasattr(cpu, "State") else compared)(cpu, cuda)
 
 
-def wide(name: str) -> tuple[str, str]:
+def wide(name: str, outputs: int = 3) -> tuple[str, str]:
     """Both modules of a method on a network that blocks have to divide."""
-    return _wide(name, placement.LARGE, online.SHARED)
+    return _wide(name, outputs, placement.LARGE, online.SHARED)
 
 
 @cache
-def _wide(name: str, large: int, shared: int) -> tuple[str, str]:
-    data = method_spec(METHODS[name])
-    return texts(data | {"network": data["network"] | {"layers": WIDE}})
+def _wide(name: str, outputs: int, large: int, shared: int) -> tuple[str, str]:
+    data, last = method_spec(METHODS[name]), WIDE[-1] | {"units": outputs}
+    return texts(data | {"network": data["network"] | {"layers": [*WIDE[:-1], last]}})
 
 
 @pytest.mark.parametrize("shared", [online.SHARED, 0])
@@ -130,7 +130,8 @@ def faults(text: str) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(lines):
         function = line.partition("(")[0][4:] if line.startswith("def ") else function
         for right, wrong in FAULTS:
-            if function in IN_FAULTS and right in line:
+            here = "".join(lines[number - 1 : number + 3])
+            if function in IN_FAULTS and right in line and not any(word in here for word in HARMLESS):
                 changed = [*lines[:number], line.replace(right, wrong, 1), *lines[number + 1 :]]
                 yield f"{function}, line {number + 1}: {line.strip()}", "\n".join(changed)
 
@@ -141,33 +142,35 @@ FAULTS = (
     (" = thread", " = 1 + thread"),
     (" = block", " = 1 + block"),
     ("+= threads", "+= 1 + threads"),
-    ("+= blocks", "+= 1 + blocks"),
     ("if i < ", "if i + 1 < "),
     (" + i * ", " + j * "),
     (" + j * ", " + i * "),
-    ("if thread == 0:", "if thread == 1:"),
+    ("if thread == 0:", "if thread > 9:"),
 )
-FIRST_FAULT, EACH_FAULT = 1, 4
-"""Of all faults: those that are made."""
-IN_FAULTS = ("_online_steps", "_sum", "_diagonalise", "_rotated", "_solved", "_log_softmax_of")
+HARMLESS = ("isfinite", "reached[0]", "number += threads", "return bad", "_read(", "STRETCH_PART4")
+"""In lines around: numbers that are finite, what is only reported, no more pairs than threads,
+waits before what the same thread goes on with here, and a mean that is zero."""
+IN_FAULTS = ("_online_steps", "_sum", "_diagonalise", "_solved", "_log_softmax_of")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_faults_are_found(divided: None, tmp_path: Path) -> None:
     """A missing wait, a wrong bound, a swapped index: in some order of the threads, numbers are wrong."""
-    pair = wide("mk")
+    pair = wide("mk", outputs=4)
     cpu = on_cpu(pair[0], tmp_path)
     every = list(faults(pair[1]))
-    some = every[FIRST_FAULT::EACH_FAULT]
-    assert len(some) >= 30
-    missed = [where for where, text in some if not any(_is_wrong(cpu, text, seed) for seed in range(3))]
-    assert not missed
+    assert len(every) >= 60
+    missed = [where for where, text in every if not any(_is_wrong(cpu, text, seed) for seed in range(3))]
+    assert not missed, "\n".join(missed)
 
 
 def _is_wrong(cpu: Any, text: str, seed: int) -> bool:
+    cuda = loaded(text, seed)
+    # Fewer than the entries of any layer.
+    cuda.THREADS = 2
     try:
-        found = trained(cpu, loaded(text, seed), batches=(1,))
+        found = trained(cpu, cuda, batches=(1,))
     except Exception:
         return True
     return any(isinstance(error, str) or not error <= 1e-9 for error in found.values())

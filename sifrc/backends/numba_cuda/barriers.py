@@ -81,7 +81,7 @@ def _thread(
             return "first" if not labels or labels == own else None
         return ("row entry" if share.lead else "entry") if labels == own else None
     if isinstance(statement, st.Sum) and share.lanes == 0 and labels == share.over and not writing:
-        return "entry" if not share.lead else None
+        return "entry"
     # All threads find the sum, and the first of them writes it.
     return "first" if writing and not share.free else None
 
