@@ -689,6 +689,7 @@ def _mean(values: Array) -> float:
     return float(np.mean(values.copy_to_host(), dtype=np.float64))
 
 
+@cache
 def _groups(left: str, right: str, out: str) -> tuple[str, str, str, str]:
     """Labels for which there is a product each, of its rows, of its columns, and those that are summed."""
     each = "".join(label for label in left if label in right and label in out)

@@ -140,7 +140,7 @@ def device_math() -> Any:
     import numpy as np
 
     made = types.SimpleNamespace(**{name: getattr(math, name) for name in dir(math)})
-    for name in set(vars(made)) - _WHOLE:
+    for name in sorted(set(vars(made)) - _WHOLE):
         function = getattr(np, _OTHER_NAMES.get(name, name), None)
         if isinstance(function, np.ufunc):
             setattr(made, name, function)

@@ -10,9 +10,9 @@ from sifrc.backends.numba_common.storage import Group
 from sifrc.backends.text import LINE_LENGTH, docstring
 from sifrc.lower.access import flat
 from sifrc.lower.program import Function, Program
-from sifrc.lower.statements import Guard, SolveSystem
+from sifrc.lower.statements import Guard, Loop, SolveSystem
 
-__all__ = ["PrivateFunction", "function_text", "is_guarded", "private_name", "taken_names"]
+__all__ = ["PrivateFunction", "function_text", "is_guarded", "loop_head", "private_name", "taken_names"]
 
 _RESERVED = frozenset(
     {"k", "p", "i", "j", "l", "m", "n", "o", "q", "r", "s", "u", "v", "w", "np", "math", "len", "range"}
@@ -54,6 +54,12 @@ def taken_names(program: Program, groups: Sequence[Group]) -> set[str]:
 def is_guarded(function: Function) -> bool:
     """Whether it checks something."""
     return any(isinstance(statement, Guard | SolveSystem) for statement in flat(function.body))
+
+
+def loop_head(loop: Loop) -> str:
+    """The line that begins a loop over k."""
+    step = f", {loop.step}" if loop.step != 1 else ""
+    return f"for k in range({loop.start}, {loop.stop}{step}):"
 
 
 def function_text(function: Function, more: Sequence[str] = ()) -> str:

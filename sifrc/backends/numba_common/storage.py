@@ -19,7 +19,7 @@ from sifrc.lower.arrays import Family, Load
 from sifrc.lower.program import Function, Program
 from sifrc.lower.reuse import aliases
 
-__all__ = ["Group", "Layout"]
+__all__ = ["Group", "Layout", "is_array", "is_scalar"]
 
 _RANK_NAMES = ("scalar", "vector", "matrix", "tensor")
 _SCALARS = frozenset({Storage.HYPERPARAMETER})
@@ -138,6 +138,11 @@ class Layout:
 def _rank_name(rank: int) -> str:
     """What arrays of so many dimensions are called."""
     return _RANK_NAMES[rank] if rank < len(_RANK_NAMES) else f"{_RANK_NAMES[-1]}{rank}"
+
+
+def is_array(family: Family) -> bool:
+    """Whether its members lie in arrays that functions take."""
+    return family.storage not in _GLOBALS | _SCALARS
 
 
 def is_scalar(family: Family) -> bool:

@@ -11,6 +11,7 @@ from sifrc.backends.numba_common.functions import (
     PrivateFunction,
     function_text,
     is_guarded,
+    loop_head,
     private_name,
     taken_names,
 )
@@ -66,8 +67,7 @@ def _body(function: Function, layout: Layout, names: Names, unnamed: int) -> lis
         if isinstance(item, Loop):
             block = Block(layout, item.start, known, names.taken)
             inner = Writer(block, names, unnamed, 8).lines(item.body)
-            bounds = f"{item.start}, {item.stop}" + (f", {item.step}" if item.step != 1 else "")
-            lines += [f"for k in range({bounds}):", *indented(inner, 4)]
+            lines += [loop_head(item), *indented(inner, 4)]
         else:
             lines += Writer(outer, names, unnamed).lines((item,))
     return lines or ["pass"]

@@ -59,7 +59,7 @@ class CudaBackend:
             names["helpers"].add("_sum")
         systems = bool(names["helpers"] & SOLVERS)
         own = {
-            "block": module.options.get("block", 128),
+            "block": parts.most,
             "products": module.options.get("products", "auto"),
             "tile": _TILE,
             "systems": systems,
@@ -86,15 +86,14 @@ def _online_first(lines: list[str], parts: CudaParts) -> list[str]:
 
 def _plan(parts: CudaParts) -> str:
     """The table of kernels whose blocks take a row each."""
-    size = {"float32": 4, "float64": 8}[parts.module.dtype]
     kernels = [kernel for own in parts.kernels.values() for kernel in own if kernel.rows]
+    size = parts.itemsize
     rows = [
         f'    "{kernel.name}": Launch("row", {kernel.threads}, {kernel.scratch * kernel.threads * size}),'
         for kernel in kernels
     ]
     if parts.has_step:
-        most = int(parts.module.options.get("block", 128))
-        rows.append(f'    "_add_up": Launch("row", {most}, {8 * most}),')
+        rows.append(f'    "_add_up": Launch("row", {parts.most}, {8 * parts.most}),')
     return "\n".join(["LAUNCHES: dict[str, Launch] = {", *rows, "}"])
 
 

@@ -6,14 +6,13 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from sifrc.backends.numba_common.storage import Layout
+from sifrc.backends.numba_common.storage import Layout, is_array
 from sifrc.backends.numba_cuda.shares import Share
-from sifrc.ir.quantity import Storage
 from sifrc.lower import statements as st
 from sifrc.lower.access import absolute, loads_of, targets_of
 from sifrc.lower.arrays import Load
 
-__all__ = ["Access", "Barriers", "Wait", "accesses", "array_of"]
+__all__ = ["Access", "Array", "Barriers", "Wait", "accesses", "array_of"]
 
 Wait: TypeAlias = Literal["", "block", "grid"]
 """Nobody waits, the threads of a block do, or those of all blocks."""
@@ -46,9 +45,8 @@ def array_of(layout: Layout, load: Load, k: int | None) -> Array:
 
 def accesses(statement: st.Statement, share: Share, layout: Layout, k: int | None) -> list[list[Access]]:
     """What it does, and what it does after all threads of the block have waited for each other in it."""
-    stored = (Storage.CONSTANT, Storage.IDENTITY, Storage.HYPERPARAMETER)
     reads, writes = (
-        [load for load in loads if layout.program.family(load.ref.family).storage not in stored]
+        [load for load in loads if is_array(layout.program.family(load.ref.family))]
         for loads in (loads_of(statement), targets_of(statement))
     )
 

@@ -11,6 +11,7 @@ from sifrc.backends.numba_common.functions import (
     PrivateFunction,
     function_text,
     is_guarded,
+    loop_head,
     private_name,
     taken_names,
 )
@@ -35,6 +36,16 @@ class CudaParts(Parts):
 
     kernels: dict[str, list[Kernel]] = field(default_factory=dict, compare=False)
 
+    @property
+    def most(self) -> int:
+        """Threads of a block, at most."""
+        return int(self.module.options.get("block", 128))
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number."""
+        return 8 if self.module.dtype == "float64" else 4
+
     def printed(self, function: Function) -> PrivateFunction:
         """The kernels, and the function that launches them."""
         layout = self.layouts[function.batched]
@@ -48,15 +59,13 @@ class CudaParts(Parts):
         owners: dict[str, str] = {}
         known: dict[tuple[str, str], str] = {}
         lines: list[str] = []
-        most = int(self.module.options.get("block", 128))
         for loop, statements in _stretches(function):
             start = None if loop is None else loop.start
             block = DeviceBlock(layout, start, known, names.taken, host=host, groups=owners)
             indent = 4 if loop is None else 8
-            inner = Writer(block, launches, names, unnamed, most, indent).lines(statements)
+            inner = Writer(block, launches, names, unnamed, self.most, indent).lines(statements)
             if loop is not None:
-                bounds = f"{loop.start}, {loop.stop}" + (f", {loop.step}" if loop.step != 1 else "")
-                inner = [f"for k in range({bounds}):", *indented(inner, 4)]
+                inner = [loop_head(loop), *indented(inner, 4)]
             lines += inner
         arguments = [group.name for group in groups] + (["checks"] if is_guarded(function) else [])
         head = lines_of(arguments, f"def {name}(", "):", 0)

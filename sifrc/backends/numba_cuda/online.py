@@ -10,12 +10,13 @@ from typing import Any
 
 from sifrc.backends.layout import lines_of
 from sifrc.backends.numba_common.access import Block
-from sifrc.backends.numba_common.functions import PrivateFunction, taken_names
+from sifrc.backends.numba_common.functions import PrivateFunction, loop_head, taken_names
 from sifrc.backends.numba_common.nests import Names, indented
 from sifrc.backends.numba_common.parts import STATES, TARGETS, Parts
 from sifrc.backends.numba_common.step import objective_code
 from sifrc.backends.numba_common.storage import Group, is_scalar
 from sifrc.backends.numba_cuda.barriers import Wait
+from sifrc.backends.numba_cuda.functions import CudaParts
 from sifrc.backends.numba_cuda.kernels import DECORATOR
 from sifrc.backends.numba_cuda.placement import Part, Placement, is_solver, parts_of, place
 from sifrc.backends.numba_cuda.residence import OnlineBlock, Residence, reside
@@ -83,9 +84,8 @@ class _Writer:
 
     def _looped(self, loop: st.Loop, lines: Sequence[str]) -> list[str]:
         """The lines in the loop, after the arrays that they name."""
-        step = f", {loop.step}" if loop.step != 1 else ""
         local = [f"{name} = {text}" for name, text in self.threads.block.new_locals()]
-        return [f"for k in range({loop.start}, {loop.stop}{step}):", *indented([*local, *lines], 4)]
+        return [loop_head(loop), *indented([*local, *lines], 4)]
 
     def _solver(self, statement: st.Statement) -> list[str]:
         block = self.threads.block
@@ -127,7 +127,7 @@ def _call(function: str, arguments: Sequence[str], before: str = "") -> list[str
     return [line[8:] for line in lines_of(arguments, f"{before}{function}(", ")", 8)]
 
 
-def online_context(parts: Parts) -> dict[str, Any]:
+def online_context(parts: CudaParts) -> dict[str, Any]:
     """Names for ``online.py.jinja``; {} where the step is not for one launch."""
     names = parts.program.step_single
     if not names or not all((name, False) in parts.functions for name in names):
@@ -154,7 +154,7 @@ def online_context(parts: Parts) -> dict[str, Any]:
 
 
 def _context(
-    parts: Parts,
+    parts: CudaParts,
     functions: Sequence[PrivateFunction],
     found: Sequence[Part],
     placement: Placement,
@@ -170,8 +170,7 @@ def _context(
     body = writer.body([function.function.title for function in functions], found, outer)
     fills = _fills(parts, groups, outer)
     space = max((_space(part, parts) for part in found), default=0)
-    size = {"float32": 4, "float64": 8}[parts.module.dtype]
-    resident = (THREADS + residence.total) * size <= SHARED
+    resident = (THREADS + residence.total) * parts.itemsize <= SHARED
     lasting = [group for group in arrays if _is_given(parts, group)]
     read = [line for group in lasting for line in _copies(residence, group, "_read({given}, {own})")]
     written = [line for group in lasting for line in _copies(residence, group, "_read({own}, {given})")]
@@ -278,11 +277,12 @@ def _verdict(block: OnlineBlock) -> list[str]:
 
 
 def _space(part: Part, parts: Parts) -> int:
-    """Numbers that a solver needs."""
+    """The largest size of a system."""
     if not is_solver(part.statement):
         return 0
-    sizes = [n or 1 for k in part.values for n in sizes_of(part.statement, parts.layouts[False], k).values()]
-    return 8 * max(sizes) ** 2 + 4 * max(sizes) + 8
+    return max(
+        n or 1 for k in part.values for n in sizes_of(part.statement, parts.layouts[False], k).values()
+    )
 
 
 def _is_given(parts: Parts, group: Group) -> bool:

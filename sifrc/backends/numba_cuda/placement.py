@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sifrc.backends.numba_common.products import as_sum
 from sifrc.backends.numba_common.storage import Layout
-from sifrc.backends.numba_cuda.barriers import Access, Barriers, Wait, accesses, array_of
+from sifrc.backends.numba_cuda.barriers import Access, Array, Barriers, Wait, accesses, array_of
 from sifrc.backends.numba_cuda.shares import (
     LARGE,
     Share,
@@ -27,7 +27,6 @@ from sifrc.lower.program import Function
 
 __all__ = ["Part", "Placement", "is_solver", "parts_of", "place"]
 
-Array = tuple[str, int | None]
 _ROUNDS = 2
 """Samples after which no further wait is found."""
 

@@ -13,9 +13,8 @@ from math import prod
 
 from sifrc.backends.names import subscript_text
 from sifrc.backends.numba_common.access import Block
-from sifrc.backends.numba_common.storage import Group, Layout
+from sifrc.backends.numba_common.storage import Group, Layout, is_array
 from sifrc.backends.numba_cuda.barriers import array_of
-from sifrc.ir.quantity import Storage
 from sifrc.lower.arrays import Load, Subscript
 
 __all__ = ["OnlineBlock", "Residence", "reside"]
@@ -138,14 +137,15 @@ class OnlineBlock(Block):
         """The array, in one dimension."""
         group, subscript = self.group(load), load.ref.subscript
         if not self._is_own(load):
-            own = group.is_tuple and subscript is not None
-            return f"given_{group.name}" + (f"[{subscript_text(subscript)}]" if own and subscript else "")
+            index = f"[{subscript_text(subscript)}]" if group.is_tuple and subscript is not None else ""
+            return f"given_{group.name}{index}"
         start = self._start(load)
-        shape = group.table if not group.is_tuple else next(iter(self._shapes(load).values()))
-        sizes = [self._dimension(load, n) for n in range(len(shape))] if group.is_tuple else []
-        size = " * ".join(sizes) or str(_size(_shape_of(group)))
-        if all(part.isdigit() for part in sizes):
-            size = str(prod(map(int, sizes))) if sizes else size
+        if group.is_tuple:
+            sizes = [self._dimension(load, n) for n in range(group.rank)]
+            numbers = all(part.isdigit() for part in sizes)
+            size = str(prod(map(int, sizes))) if numbers else " * ".join(sizes)
+        else:
+            size = str(_size(_shape_of(group)))
         return f"own[{start} : {start} + {size}]"
 
     def local(self, load: Load) -> str:
@@ -162,8 +162,7 @@ class OnlineBlock(Block):
 
     def entry(self, load: Load) -> str:
         """An entry, by its number in memory."""
-        family = self.layout.program.family(load.ref.family)
-        if family.storage in (Storage.HYPERPARAMETER, Storage.CONSTANT, Storage.IDENTITY):
+        if not is_array(self.layout.program.family(load.ref.family)):
             return super().entry(load)
         subscript = load.ref.subscript
         number = "0" if subscript is None else subscript_text(subscript)
