@@ -8,12 +8,13 @@ lacks.
 from __future__ import annotations
 
 import ast
+import contextlib
 import random
 import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +24,8 @@ __all__ = ["Deadlock", "loaded"]
 
 BLOCKS = 3
 """Blocks of a cooperative grid."""
+CAPTURING = 7
+"""The stream of launches that become a graph."""
 
 
 class Deadlock(RuntimeError):
@@ -36,9 +39,13 @@ class DeviceArray:
         values: the memory.
     """
 
+    recorded: ClassVar[list[Callable[[], None]] | None] = None
+    """What a graph is made of, while one is made."""
+
     def __init__(self, values: Any) -> None:
         self.values = values
         self.shape, self.dtype, self.size, self.ndim = values.shape, values.dtype, values.size, values.ndim
+        self.__cuda_array_interface__ = {"data": (values.ctypes.data, False)}
 
     def __len__(self) -> int:
         """Of the first axis."""
@@ -50,6 +57,7 @@ class DeviceArray:
 
     def __setitem__(self, index: Any, value: Any) -> None:
         """Overwrite a part."""
+        _not_in_a_graph()
         self.values[index] = value
 
     def reshape(self, *shape: Any) -> DeviceArray:
@@ -58,29 +66,54 @@ class DeviceArray:
         assert np.shares_memory(made, self.values) or not self.size
         return DeviceArray(made)
 
-    def copy_to_host(self) -> Any:
+    def copy_to_host(self, stream: int = 0) -> Any:
         """A copy of NumPy."""
+        _not_in_a_graph()
         return np.array(self.values)
 
-    def copy_to_device(self, values: Any) -> None:
+    def copy_to_device(self, values: Any, stream: int = 0) -> None:
         """Overwrite it."""
         given = values.values if isinstance(values, DeviceArray) else values
         if np.shape(given) != self.shape:
             raise ValueError(f"shape {np.shape(given)} into {self.shape}")
-        self.values[...] = given
+        if not isinstance(values, DeviceArray):
+            _not_in_a_graph()
+        launched(lambda: np.copyto(self.values, given), stream)
 
     def is_c_contiguous(self) -> bool:
         """Whether it lies in memory in one piece."""
         return bool(self.values.flags.c_contiguous)
 
 
-def on_device(values: Any) -> DeviceArray:
+def launched(work: Callable[[], Any], stream: int) -> None:
+    """Do what is launched, or keep it for the graph that is being made."""
+    if DeviceArray.recorded is None:
+        work()
+    elif stream != CAPTURING:
+        raise RuntimeError("a launch on another stream, of which no graph is made")
+    else:
+        DeviceArray.recorded.append(work)
+
+
+def _not_in_a_graph() -> None:
+    if DeviceArray.recorded is not None:
+        raise RuntimeError("the host has a part in what a graph is made of")
+
+
+def on_device(values: Any, stream: int = 0) -> DeviceArray:
     """A copy on the device."""
+    _not_in_a_graph()
     return DeviceArray(np.array(values))
 
 
 def device_array(shape: Any, dtype: Any = np.float64) -> DeviceArray:
     """Memory that nobody has written."""
+    _not_in_a_graph()
+    return unwritten(shape, dtype)
+
+
+def unwritten(shape: Any, dtype: Any) -> DeviceArray:
+    """The same, also in a graph."""
     made = np.empty(shape, dtype)
     made.fill(np.nan if made.dtype.kind == "f" else -(2**40))
     return DeviceArray(made)
@@ -203,8 +236,14 @@ class Kernel:
 
     def __getitem__(self, config: Any) -> Callable[..., None]:
         """A launch: blocks, threads, stream, bytes of shared memory."""
-        grid, threads, _, shared = (*config, 0, 0)[:4]
-        return lambda *arguments: self.device.launch(self, _three(grid), _three(threads), shared, arguments)
+        grid, threads, stream, shared = (*config, 0, 0)[:4]
+
+        def launch(*arguments: Any) -> None:
+            given = tuple(map(_in_kernel, arguments))
+            sizes = _three(grid), _three(threads), shared
+            launched(lambda: self.device.launch(self, *sizes, given), stream)
+
+        return launch
 
 
 class Device:
@@ -215,6 +254,7 @@ class Device:
         self.here = threading.local()
         self.waiting: frozenset[str] = frozenset()
         self.to_device, self.device_array = on_device, device_array
+        self.external_stream, self.defer_cleanup = int, contextlib.nullcontext
         self.blockIdx = Axes(lambda: self.here.place.block)
         self.threadIdx = Axes(lambda: self.here.place.thread)
         self.gridDim = Axes(lambda: self.here.place.grid)
@@ -235,7 +275,7 @@ class Device:
 
     def as_cuda_array(self, values: Any) -> Any:
         """The memory of another library."""
-        return DeviceArray(values.memory)
+        return values if isinstance(values, DeviceArray) else DeviceArray(values.memory)
 
     def grid(self, dimensions: int) -> int:
         """Number of a thread."""
@@ -260,7 +300,7 @@ class Device:
 
     def launch(self, kernel: Kernel, grid: Any, threads: Any, shared: int, arguments: Any) -> None:
         """All threads of a kernel."""
-        places, arguments = list(_places(grid, threads, shared)), tuple(map(_in_kernel, arguments))
+        places = list(_places(grid, threads, shared))
         self.rng.shuffle(places)
         if kernel.__name__ in self.waiting:
             run = Run(places, self.rng)

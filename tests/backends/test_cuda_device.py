@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
-from cuda_comparison import compared, trained
+from cuda_comparison import compared, data, error, on_host, trained
 from cuda_device import Deadlock, loaded
+from cuda_graphs import Torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import specs
@@ -218,11 +220,65 @@ def test_products_and_systems_by_torch(name: str, tmp_path: Path) -> None:
     pair = wide(name)
     cpu, cuda = on_cpu(pair[0], tmp_path), loaded(pair[1])
     seen: list[int] = []
-    cuda._library = lambda: torch
+    Torch(torch).given_to(cuda)
     cuda._view = lambda array: seen.append(1) or torch.from_numpy(array.values)
-    cuda.SMALL = 1
+    cuda.SMALL, cuda.GRAPH = 1, "never"
     assert_same({name: trained(cpu, cuda)}, "float64")
     assert seen
+
+
+IN_GRAPHS = (
+    "grouped_newton",
+    "mk",
+    *(pytest.param(n, marks=pytest.mark.slow) for n in METHODS if "ea_cg" in n),
+)
+
+
+@pytest.mark.parametrize("name", IN_GRAPHS)
+def test_steps_as_graphs(name: str, tmp_path: Path) -> None:
+    """What is captured and replayed makes the same steps, also with other numbers or parameters."""
+    torch = Torch(pytest.importorskip("torch"))
+    pair = wide(name)
+    cpu, cuda = on_cpu(pair[0], tmp_path), torch.given_to(loaded(pair[1]))
+    params, inputs, targets, _ = data(cpu, 7)
+    order = np.tile(np.arange(4), 3)
+    more = {"curvature_order": np.arange(5), "curvature_batch": 2} if name == "grouped_newton" else {}
+    found = []
+    for module, make in ((cpu, np.array), (cuda, cuda.cuda.to_device)):
+        own, other = ({n: make(value) for n, value in params.items()} for _ in range(2))
+        state = module.State(own, lr=0.01)
+        for number in {"cg_iterations", "period"} & set(module._RANGES):
+            setattr(state, number, 2)
+        losses = [module.train_epoch(own, state, inputs, targets, order, batch=2)]
+        state.lr = 0.02
+        losses += [module.train_epoch(own, state, inputs, targets, order, batch=2)]
+        losses += [module.train_epoch(other, state, inputs, targets, order, batch=2, **more)]
+        found.append((losses, on_host(own), on_host(other)))
+    assert error(*found) < 1e-9
+    assert torch.graphs >= 6
+    assert torch.replays >= 2 * torch.graphs
+
+
+def test_a_step_that_asks_the_device_is_no_graph(tmp_path: Path) -> None:
+    """Long searches end when they are done; what cannot be captured is said once for each part."""
+    torch = Torch(pytest.importorskip("torch"))
+    cuda = torch.given_to(loaded(wide("ea_cg")[1]))
+    params = {n: cuda.cuda.to_device(np.full(shape, 0.1)) for n, shape in cuda.SHAPES.items()}
+    state = cuda.State(params, cg_iterations=1000)
+    arguments = np.eye(3), np.zeros(3, int), np.tile(np.arange(3), 2)
+    with warnings.catch_warnings(action="error"):
+        cuda.train_epoch(params, state, *arguments, batch=1)
+    assert torch.replays
+    cuda._MOST_CAPTURED = 10**4
+    state = cuda.State(params)
+    # As if a library waited for the device.
+    forward = cuda._forward
+    cuda._forward = lambda *given: (given[3][1].copy_to_host(), forward(*given))
+    with pytest.warns(
+        UserWarning, match="launched kernel by kernel, as no graph could be made: the host"
+    ) as said:
+        cuda.train_epoch(params, state, *arguments, batch=1)
+    assert len(said) == 1
 
 
 def test_which_launches_make_an_epoch() -> None:

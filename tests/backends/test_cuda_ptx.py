@@ -42,6 +42,7 @@ INSTALL = "pip install 'numba-cuda[cu13]==0.30.4' 'cuda-toolkit==13.0.*' " + " "
 )
 
 _SYSTEM = "systems are solved in float64"
+_SEARCH = "numbers of a search, which is decided in float64"
 _SUM = "sums over many entries are made in float64"
 WIDE: Mapping[str, str] = {
     "_solve_each": _SYSTEM,
@@ -49,8 +50,8 @@ WIDE: Mapping[str, str] = {
     "_solve_in_bases": _SYSTEM,
     "_online_steps": "systems and the sum of the objectives, as in the kernels above",
     "_add_up": _SUM,
-    "_inner_parts": _SUM,
-    "_largest_parts": _SUM,
+    **dict.fromkeys((f"_search_{name}" for name in ("largest", "begin", "sums", "move", "end")), _SUM),
+    **dict.fromkeys((f"_search_{name}" for name in ("decide", "turn", "scale")), _SEARCH),
 }
 """Kernels that compute in float64 in every module -> why."""
 SPARE: Mapping[str, str] = {"_fill": "printed in every module; needed for sums that begin with zeros"}

@@ -31,6 +31,7 @@ class PrivateFunction:
         guarded: whether it returns the code of a check that failed.
         text: source text.
         helpers: helper functions that it calls.
+        launched: whether it consists of launches alone, on machines that launch.
     """
 
     function: Function
@@ -39,6 +40,7 @@ class PrivateFunction:
     guarded: bool
     text: str
     helpers: frozenset[str]
+    launched: bool = True
 
 
 def private_name(function: Function) -> str:

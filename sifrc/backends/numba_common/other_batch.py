@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sifrc.backends.numba_common.functions import PrivateFunction
-from sifrc.backends.numba_common.loop import LoopText
-from sifrc.backends.numba_common.nests import indented
+from sifrc.backends.numba_common.loop import OTHER, LoopText, Piece
 from sifrc.backends.numba_common.parts import STATES, TARGETS, Parts
 from sifrc.backends.numba_common.storage import Group, is_scalar
 from sifrc.ir.quantity import Storage
 from sifrc.lower.lifetimes import handed_families
 
-__all__ = ["PREFIX", "OtherBatch", "other_batch", "periodic_lines"]
+__all__ = ["OtherBatch", "other_batch", "periodic_pieces"]
 
-PREFIX = "curvature_"
-"""Of the variables of the other batch."""
+_INDENT = 16
+"""Of calls: in a step, if the periodic part runs, and if there is another batch."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class OtherBatch:
     @property
     def parameters(self) -> list[str]:
         """Of the compiled loop."""
-        own = [f"{PREFIX}samples", f"{PREFIX}labels", f"{PREFIX}order"]
-        return [*own, *(f"{PREFIX}{group.name}" for group in self.groups)]
+        own = [f"{OTHER}samples", f"{OTHER}labels", f"{OTHER}order"]
+        return [*own, *(f"{OTHER}{group.name}" for group in self.groups)]
 
     @property
     def values(self) -> list[str]:
@@ -48,7 +48,7 @@ class OtherBatch:
 
     def argument(self, group: Group) -> str:
         """A variable of a function that runs on the other batch."""
-        return f"{PREFIX}{group.name}" if group in self.groups else group.name
+        return f"{OTHER}{group.name}" if group in self.groups else group.name
 
 
 def other_batch(parts: Parts) -> OtherBatch | None:
@@ -72,24 +72,35 @@ def other_batch(parts: Parts) -> OtherBatch | None:
     return OtherBatch(before, frozenset(f.function.name for f in periodic), tuple(groups))
 
 
-def fill_lines(loop: LoopText, other: OtherBatch) -> list[str]:
-    """Copy the next samples of the other batch, and run what comes first; from column 0."""
+def periodic_pieces(loop: LoopText, other: OtherBatch, function: PrivateFunction, first: bool) -> list[Piece]:
+    """A periodic function on the other batch if there is one, else on that of the step.
+
+    Args:
+        loop: where it stands.
+        other: the batch.
+        function: the function.
+        first: whether it is the first one that runs there.
+    """
+    before = other.before if first else ()
+    there = [line for own in (*before, function) for line in _call(loop, own, other.argument)]
+    here = _call(loop, function, lambda group: group.name)
+    launched = all(own.launched for own in (*before, function))
+    return loop.periodic(_fill_lines(loop, other) if first else [], there, here, launched)
+
+
+def _fill_lines(loop: LoopText, other: OtherBatch) -> list[str]:
+    """Copy the next samples of the other batch; from column 0."""
     targets = next((group for group in other.groups if group.family.name == TARGETS), None)
-    lines = [
-        f"{PREFIX}rows = {PREFIX}{STATES}[0]",
-        f"if first + len({PREFIX}rows) > len({PREFIX}order):",
+    return [
+        f"{OTHER}rows = {OTHER}{STATES}[0]",
+        f"if first + len({OTHER}rows) > len({OTHER}order):",
         "    first = 0",
-        *loop.samples(targets, f"len({PREFIX}rows)", "first", PREFIX),
+        *loop.samples(targets, f"len({OTHER}rows)", "first", OTHER),
+        f"first += len({OTHER}rows)",
     ]
-    lines.append(f"first += len({PREFIX}rows)")
-    for function in other.before:
-        lines += loop.call(function, [other.argument(g) for g in function.groups], 0)
-    return lines
 
 
-def periodic_lines(loop: LoopText, other: OtherBatch, function: PrivateFunction, first: bool) -> list[str]:
-    """A periodic function on the other batch if there is one, else on that of the step; from column 0."""
-    there = fill_lines(loop, other) if first else []
-    there += loop.call(function, [other.argument(g) for g in function.groups], 0)
-    here = loop.call(function, [group.name for group in function.groups], 0)
-    return [f"if len({PREFIX}order):", *indented(there, 4), "else:", *indented(here, 4)]
+def _call(loop: LoopText, function: PrivateFunction, argument: Callable[[Group], str]) -> list[str]:
+    """The call from column 0, as long as it may be at its place in the module."""
+    lines = loop.call(function, [argument(group) for group in function.groups], _INDENT)
+    return [line[_INDENT:] for line in lines]

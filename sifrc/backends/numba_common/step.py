@@ -9,10 +9,10 @@ from typing import Any
 
 from sifrc.backends.layout import lines_of, signature
 from sifrc.backends.numba_common.functions import PrivateFunction
-from sifrc.backends.numba_common.loop import LoopText, parameter_name
+from sifrc.backends.numba_common.loop import LoopText, Piece, parameter_name
 from sifrc.backends.numba_common.nests import indented
 from sifrc.backends.numba_common.operators import data_text, params_text
-from sifrc.backends.numba_common.other_batch import OtherBatch, other_batch, periodic_lines
+from sifrc.backends.numba_common.other_batch import OtherBatch, other_batch, periodic_pieces
 from sifrc.backends.numba_common.parts import TARGETS, Parts
 from sifrc.backends.numba_common.storage import Group, is_scalar
 from sifrc.backends.ranges import ranges_text
@@ -86,11 +86,14 @@ def _epoch(loop: LoopText, functions: list[PrivateFunction], batched: bool) -> E
     values += other.values if other is not None else []
     parameters += loop.arguments
     values += [f"work.{name}" for name in loop.arguments]
+    pieces = [Piece(loop.filled(states, targets, batched)), *_saved(loop, kept)]
+    pieces += _calls(loop, functions, objective[0], batched, other)
+    given = [g.name for g in groups if g.family.storage is Storage.PARAMETER or is_scalar(g.family)]
+    given += other.parameters[-len(other.groups) :] if other is not None else []
+    before, inner = loop.arranged(pieces, given)
     body = loop.begun(other is not None)
     body += _batches(parts, states) if batched else ["for position in range(len(order)):"]
-    inner = indented(loop.filled(states, targets, batched), 8)
-    inner += _saved(loop, kept)
-    inner += _calls(loop, functions, objective[0], batched, other)
+    body = [*body[:-1], *before, body[-1], *indented(inner, 4)]
     text = docstring(
         [
             "Steps over the samples of ``order``, " + ("a batch at a time." if batched else "one at a time."),
@@ -104,7 +107,6 @@ def _epoch(loop: LoopText, functions: list[PrivateFunction], batched: bool) -> E
         *lines_of(parameters, f"def {name}(", "):", 0),
         f"    {text}",
         *indented(body, 4),
-        *inner,
         f"    return {loop.total}, 0, len(order){parts.returned_age}",
     ]
     return Epoch(batched, name, "\n".join(lines), tuple(values))
@@ -115,11 +117,12 @@ def _is_kept(parts: Parts, group: Group) -> bool:
     return parts.is_memory(group) and group.family.storage is not Storage.MEMORY
 
 
-def _saved(loop: LoopText, kept: list[Group]) -> list[str]:
+def _saved(loop: LoopText, kept: list[Group]) -> list[Piece]:
     """Copies of what is computed anew, so that a refused step can be undone."""
     if not kept:
         return []
-    return ["        if age >= period:", *indented([line for g in kept for line in loop.saved(g)], 12)]
+    lines = [line for group in kept for line in loop.saved(group)]
+    return [Piece([f"if {loop.fresh}:", *indented(lines, 4)], launched=True)]
 
 
 def _value(parts: Parts, group: Group) -> str:
@@ -147,28 +150,29 @@ def _calls(
     objective: Group,
     batched: bool,
     other: OtherBatch | None,
-) -> list[str]:
+) -> list[Piece]:
     """One step, inside the loop."""
     parts = loop.parts
-    lines: list[str] = []
+    pieces: list[Piece] = []
     elsewhere = [f for f in functions if other is not None and f.function.name in other.periodic]
     for function in functions[:-1]:
+        periodic = function.function.name in parts.program.periodic
+        called = _call(loop, function, 12 if periodic else 8)
         if other is not None and function in elsewhere:
-            inner = periodic_lines(loop, other, function, first=function is elsewhere[0])
-            lines += ["        if age >= period:", *indented(inner, 12)]
-        elif function.function.name in parts.program.periodic:
-            draws = _draw_lines(function, 12, "steps + position // batch")
-            lines += ["        if age >= period:", *draws, *_call(loop, function, 12)]
+            pieces += periodic_pieces(loop, other, function, first=function is elsewhere[0])
+        elif periodic:
+            if draws := _draw_lines(function, 4, "steps + position // batch"):
+                pieces.append(Piece([f"if {loop.fresh}:", *draws]))
+            pieces.append(Piece([f"if {loop.fresh}:", *indented(called, 4)], function.launched))
         else:
-            lines += _call(loop, function, 8)
+            pieces.append(Piece(called, function.launched))
         if OBJECTIVE in function.function.writes and not _guards_objective(function):
-            lines += indented(loop.checked(objective, batched, objective_code(parts)), 8)
+            pieces.append(Piece(loop.checked(objective, batched, objective_code(parts)), launched=True))
     # The objective is of the parameters before the update.
-    lines += indented(loop.added(objective, batched), 8)
-    lines += _call(loop, functions[-1], 8)
+    pieces += [*loop.added(objective, batched), Piece(_call(loop, functions[-1], 8), functions[-1].launched)]
     if parts.program.periodic:
-        lines += ["        age = 1 if age >= period else age + 1"]
-    return lines
+        pieces.append(Piece([f"age = 1 if {loop.fresh} else age + 1"]))
+    return pieces
 
 
 def _random_families(parts: Parts) -> list[str]:
@@ -234,7 +238,9 @@ def _refresh(loop: LoopText) -> str:
 
 
 def _call(loop: LoopText, function: PrivateFunction, indent: int) -> list[str]:
-    return loop.call(function, [group.name for group in function.groups], indent)
+    """The call from column 0, as long as it may be at its place in the module."""
+    lines = loop.call(function, [group.name for group in function.groups], indent)
+    return [line[indent:] for line in lines]
 
 
 def _guards_objective(function: PrivateFunction) -> bool:

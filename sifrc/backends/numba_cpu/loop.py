@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from sifrc.backends.layout import call
 from sifrc.backends.numba_common.functions import PrivateFunction
-from sifrc.backends.numba_common.loop import LoopText
+from sifrc.backends.numba_common.loop import LoopText, Piece
 from sifrc.backends.numba_common.nests import indented
 from sifrc.backends.numba_common.storage import Group
 from sifrc.backends.numba_cpu.functions import DECORATOR
@@ -85,11 +85,11 @@ class CpuLoop(LoopText):
             f"    return total, {code}, position{self.parts.returned_age}",
         ]
 
-    def added(self, objective: Group, batched: bool) -> list[str]:
+    def added(self, objective: Group, batched: bool) -> list[Piece]:
         """Sample by sample."""
         if not batched:
-            return [f"total += {objective.name}[0]"]
-        return ["for p in range(batch):", f"    total += {objective.name}[p]"]
+            return [Piece([f"total += {objective.name}[0]"])]
+        return [Piece(["for p in range(batch):", f"    total += {objective.name}[p]"])]
 
     def saved(self, group: Group) -> list[str]:
         """Every entry."""

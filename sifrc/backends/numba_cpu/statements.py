@@ -9,10 +9,10 @@ from functools import singledispatchmethod
 from sifrc.backends import layout
 from sifrc.backends.names import subscript_text
 from sifrc.backends.numba_common.access import Block, extent_of
-from sifrc.backends.numba_common.conjugate_gradients import search_lines
 from sifrc.backends.numba_common.formulas import column_nest, kernel_nest, sum_nest
 from sifrc.backends.numba_common.nests import Names
 from sifrc.backends.numba_common.products import Products, as_sum
+from sifrc.backends.numba_cpu.conjugate_gradients import search_lines
 from sifrc.backends.numba_cpu.unknowns import unknown_text
 from sifrc.errors import BackendError
 from sifrc.lower import statements as st

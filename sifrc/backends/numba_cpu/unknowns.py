@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sifrc.backends.numba_common.access import Block
-from sifrc.backends.numba_common.conjugate_gradients import UnknownText
 from sifrc.lower.statements import Unknown
 
 __all__ = ["CpuUnknown", "unknown_text"]
@@ -20,9 +19,21 @@ def unknown_text(block: Block, unknown: Unknown, real: str) -> CpuUnknown:
 
 
 @dataclass(frozen=True)
-class CpuUnknown(UnknownText):
-    """Names of its arrays or numbers, and how many dimensions they have."""
+class CpuUnknown:
+    """Texts of what is done to the arrays of one unknown.
 
+    Args:
+        solution, rhs, residual, direction, product: names of its arrays, or texts of its numbers.
+        rank: number of their dimensions.
+        real: type of all numbers.
+    """
+
+    solution: str
+    rhs: str
+    residual: str
+    direction: str
+    product: str
+    rank: int
     real: str
 
     @property
@@ -39,12 +50,16 @@ class CpuUnknown(UnknownText):
         ]
 
     def inner(self, left: str, right: str) -> str:
-        """Of arrays, or of numbers."""
+        """⟨left, right⟩ in float64: squares of small numbers are smaller."""
         return f"_inner({left}, {right})" if self.is_array else f"np.float64({left}) * np.float64({right})"
 
     def largest(self) -> str:
         """Largest magnitude of the right side."""
         return f"_magnitude(_entries({self.rhs}))" if self.is_array else f"abs({self.rhs})"
+
+    def terms(self) -> str:
+        """Sum of the sizes of the axes."""
+        return " + ".join(f"{self.rhs}.shape[{n}]" for n in range(self.rank)) or "1"
 
     def moved(self, rate: str) -> list[str]:
         """solution += rate · direction, residual −= rate · product."""

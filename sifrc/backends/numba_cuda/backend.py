@@ -11,7 +11,7 @@ from sifrc.backends.numba_cuda.chosen import CudaPrinter
 from sifrc.backends.numba_cuda.functions import CudaParts
 from sifrc.backends.numba_cuda.loop import CudaLoop
 from sifrc.backends.numba_cuda.online import online_context
-from sifrc.backends.numba_cuda.statements import HELPERS, SOLVERS
+from sifrc.backends.numba_cuda.statements import HELPERS, SMALL, SOLVERS
 from sifrc.backends.numba_cuda.strides import with_steps_added
 from sifrc.backends.text import environment, finished, template_folder
 from sifrc.errors import BackendError
@@ -37,6 +37,7 @@ class CudaBackend:
             "what computes products of matrices and large systems",
             ("auto", "torch", "cupy", "own"),
         ),
+        Option("graph", "auto", "whether steps become CUDA graphs, which takes torch", ("auto", "never")),
     )
 
     def emit(self, module: ModuleSource) -> str:
@@ -61,7 +62,9 @@ class CudaBackend:
         own = {
             "block": parts.most,
             "products": module.options.get("products", "auto"),
+            "graph": module.options.get("graph", "auto"),
             "tile": _TILE,
+            "small": SMALL,
             "systems": systems,
             "launches": _plan(parts),
             "online": "",

@@ -72,7 +72,10 @@ class CudaParts(Parts):
         own = [*head, f"    {function_text(function)}", *indented(lines or ["pass"], 4)]
         self.kernels[name] = list(launches.kernels.values())
         text = "\n\n\n".join([*(kernel.text for kernel in self.kernels[name]), "\n".join(own)])
-        return PrivateFunction(function, name, groups, is_guarded(function), text, frozenset(names.helpers))
+        helpers = frozenset(names.helpers)
+        return PrivateFunction(
+            function, name, groups, is_guarded(function), text, helpers, launched=not launches.asks
+        )
 
     def number(self, array: str, total: bool) -> str:
         """Read once, for all samples."""

@@ -83,11 +83,14 @@ class Launches:
         prefix: of their names.
         numbers: arguments that are numbers, or subscripts of loops.
         kernels: so far, by what they read.
+        asks: whether the function has a part on the host, too: it needs numbers of the device, or a library
+            that does.
     """
 
     prefix: str
     numbers: frozenset[str]
     kernels: dict[str, Kernel] = field(default_factory=dict)
+    asks: bool = False
 
     def launch(
         self,

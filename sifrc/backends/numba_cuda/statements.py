@@ -10,27 +10,31 @@ from sifrc.backends.layout import lines_of
 from sifrc.backends.layout import statement as laid_out
 from sifrc.backends.names import subscript_text
 from sifrc.backends.numba_common.access import extent_of
-from sifrc.backends.numba_common.conjugate_gradients import search_lines
 from sifrc.backends.numba_common.nests import Names
 from sifrc.backends.numba_cuda.kernels import DeviceBlock, Launches
 from sifrc.backends.numba_cuda.products import subscripts
 from sifrc.backends.numba_cuda.rows import Run, run_lines, runs
 from sifrc.backends.numba_cuda.threads import RESERVED, Threads
-from sifrc.backends.numba_cuda.unknowns import array_text, unknown_text
+from sifrc.backends.numba_cuda.unknowns import array_text, search_text
 from sifrc.errors import BackendError
 from sifrc.lower import statements as st
 from sifrc.lower.access import loads_of, targets_of
 from sifrc.lower.arrays import Load
 from sifrc.scalar import print_code
 
-__all__ = ["HELPERS", "SOLVERS", "Writer"]
+__all__ = ["HELPERS", "SMALL", "SOLVERS", "Writer"]
+
+SMALL = 64
+"""Largest system that is left to a block of threads where there is a library."""
 
 SOLVERS = frozenset({"_solve", "_solve_definite", "_solve_sylvester", "_solve_kronecker", "_function_of"})
 """Functions that go through systems, a block for each."""
+ON_HOST = frozenset({"_solve_cubic_on_host"})
+"""Functions that read numbers of the device."""
 FUNCTIONS = ("positive", "absolute", "definite")
 """Functions of the eigenvalues, by the number that the module knows them by."""
 _ROWS = frozenset({"_log_softmax_of", "_log_sum_exp_of", "_most_of", "_most", "_sum"})
-HELPERS = SOLVERS | _ROWS | {"_delta", "_inner", "_power_below_on_host", "_solve_cubic_on_host"}
+HELPERS = SOLVERS | _ROWS | {"_delta", "_Search", "_solve_cubic_on_host"}
 """Functions that the templates have: of systems, of rows, of labels."""
 
 
@@ -134,15 +138,18 @@ class Writer:
 
     @write.register
     def _(self, statement: st.ConjugateGradients) -> list[str]:
-        self.names.helpers |= {"_inner", "_sum", "_most"}
-        parts = [unknown_text(self.block, unknown, self.names) for unknown in statement.unknowns]
-        named = [line for lines, _ in parts for line in lines]
+        self.names.helpers |= {"_Search", "_sum", "_most", "_power_below"}
+        search = self.names.local("search")
+        begun = search_text(search, self.block, statement, self.indent)
         inner = replace(self, indent=self.indent + 4)
-        unknowns, below = [unknown for _, unknown in parts], "_power_below_on_host"
-        search = search_lines(
-            statement, self.block, self.names, lambda part: inner.lines((part,)), unknowns, below
-        )
-        return [*named, *search]
+        ended = (array_text(self.block, load) for load in (statement.iterations, statement.remaining))
+        return [
+            *(line[self.indent :] for line in begun),
+            f"for _ in {search}.iterations({self.block.entry(statement.limit)}):",
+            *(f"    {line}" for part in statement.body for line in inner.lines((part,))),
+            f"    {search}.advance()",
+            f"{search}.end({', '.join(ended)})",
+        ]
 
     @write.register
     def _(self, statement: st.MatrixFunction) -> list[str]:
@@ -153,6 +160,8 @@ class Writer:
     def _solver(self, function: str, operands: Sequence[Load], *more: str) -> list[str]:
         """A call of a solver of the module."""
         self.names.helpers.add(function)
+        sizes = [size for load in operands for _, shape in self.block.group(load).members for size in shape]
+        self.launches.asks |= function in ON_HOST or any(size is not None and size > SMALL for size in sizes)
         arguments = [*map(self.block.array, operands), *more]
         lines = lines_of(arguments, f"{function}(", ")", self.indent)
         return [line[self.indent :] for line in lines]

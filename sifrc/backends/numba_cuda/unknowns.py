@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
+from sifrc.backends.layout import lines_of
 from sifrc.backends.numba_common.access import Block
-from sifrc.backends.numba_common.conjugate_gradients import UnknownText
-from sifrc.backends.numba_common.nests import Names
+from sifrc.backends.text import LINE_LENGTH
 from sifrc.lower.arrays import Load
-from sifrc.lower.statements import Unknown
+from sifrc.lower.statements import ConjugateGradients
 
-__all__ = ["CudaUnknown", "array_text", "unknown_text"]
+__all__ = ["array_text", "search_text"]
 
 
 def array_text(block: Block, load: Load) -> str:
@@ -21,48 +21,30 @@ def array_text(block: Block, load: Load) -> str:
     return f"{name}[{index} : {index} + 1]"
 
 
-def unknown_text(block: Block, unknown: Unknown, names: Names) -> tuple[list[str], CudaUnknown]:
-    """Assignments of names to the arrays of one unknown, and its texts."""
-    parts = ("solution", "rhs", "residual", "direction", "product")
-    own = [names.local(part) for part in parts]
-    loads = [getattr(unknown, part) for part in parts]
-    lines = [f"{name} = {array_text(block, load)}" for name, load in zip(own, loads, strict=True)]
-    solution, rhs, residual, direction, product = own
-    rank = max(1, len(unknown.rhs.labels))
-    return lines, CudaUnknown(solution, rhs, residual, direction, product, rank)
+def search_text(name: str, block: Block, statement: ConjugateGradients, indent: int) -> list[str]:
+    """The lines that begin a search, with the arrays of each unknown as the module's class takes them.
 
-
-@dataclass(frozen=True)
-class CudaUnknown(UnknownText):
-    """Texts of its arrays, and how many dimensions they have."""
-
-    def begun(self, scale: str) -> list[str]:
-        """Solution zero, residual and direction the right side divided by a number."""
-        return [
-            f"_clear({self.solution})",
-            f"_combine({self.residual}, 0.0, {self.rhs}, 1.0 / {scale})",
-            f"_combine({self.direction}, 0.0, {self.residual}, 1.0)",
+    Args:
+        name: of the search.
+        block: names of the arrays.
+        statement: the search.
+        indent: spaces before each line.
+    """
+    tolerance = block.entry(statement.tolerance)
+    unknowns = [
+        [
+            array_text(block, load)
+            for load in (own.solution, own.rhs, own.residual, own.direction, own.product)
         ]
+        for own in statement.unknowns
+    ]
+    pad, opening = " " * indent, f"{name} = _Search("
+    flat = f"{pad}{opening}{', '.join([tolerance, *(_tuple(own) for own in unknowns)])})"
+    if len(flat) <= LINE_LENGTH:
+        return [flat]
+    inner = [line for own in unknowns for line in lines_of(own, "(", "),", indent + 4)]
+    return [f"{pad}{opening}", f"{pad}    {tolerance},", *inner, f"{pad})"]
 
-    def inner(self, left: str, right: str) -> str:
-        """Read from the device."""
-        return f"_inner({left}, {right})"
 
-    def largest(self) -> str:
-        """Largest magnitude of the right side."""
-        return f"_largest_of({self.rhs})"
-
-    def moved(self, rate: str) -> list[str]:
-        """solution += rate · direction, residual −= rate · product."""
-        return [
-            f"_combine({self.solution}, 1.0, {self.direction}, {rate})",
-            f"_combine({self.residual}, 1.0, {self.product}, -{rate})",
-        ]
-
-    def turned(self, rate: str) -> str:
-        """direction = residual + rate · direction."""
-        return f"_combine({self.direction}, {rate}, {self.residual}, 1.0)"
-
-    def scaled(self, factor: str) -> str:
-        """The solution times a number, in place."""
-        return f"_combine({self.solution}, 0.0, {self.solution}, {factor})"
+def _tuple(items: Sequence[str]) -> str:
+    return f"({', '.join(items)})"

@@ -1,61 +1,15 @@
-"""Conjugate gradients in Numba modules, on whichever machine its arrays are."""
+"""Conjugate gradients in Numba modules for the CPU."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from sifrc.backends.numba_common.access import Block
 from sifrc.backends.numba_common.nests import Names
+from sifrc.backends.numba_cpu.unknowns import CpuUnknown
 from sifrc.lower.statements import ConjugateGradients, Statement
 
-__all__ = ["UnknownText", "search_lines"]
-
-
-@dataclass(frozen=True)
-class UnknownText(ABC):
-    """Texts of what is done to the arrays of one unknown.
-
-    Args:
-        solution, rhs, residual, direction, product: source texts of its arrays, or of its numbers.
-        rank: number of their dimensions.
-    """
-
-    solution: str
-    rhs: str
-    residual: str
-    direction: str
-    product: str
-    rank: int
-
-    @abstractmethod
-    def inner(self, left: str, right: str) -> str:
-        """⟨left, right⟩ in float64: squares of small numbers are smaller."""
-
-    @abstractmethod
-    def begun(self, scale: str) -> list[str]:
-        """Solution zero, residual and direction the right side divided by a number."""
-
-    @abstractmethod
-    def largest(self) -> str:
-        """Largest magnitude of the right side."""
-
-    def terms(self) -> str:
-        """Sum of the sizes of the axes."""
-        return " + ".join(f"{self.rhs}.shape[{n}]" for n in range(self.rank)) or "1"
-
-    @abstractmethod
-    def moved(self, rate: str) -> list[str]:
-        """solution += rate · direction, residual −= rate · product."""
-
-    @abstractmethod
-    def turned(self, rate: str) -> str:
-        """direction = residual + rate · direction."""
-
-    @abstractmethod
-    def scaled(self, factor: str) -> str:
-        """The solution times a number, in place."""
+__all__ = ["search_lines"]
 
 
 def search_lines(
@@ -63,8 +17,7 @@ def search_lines(
     block: Block,
     names: Names,
     write: Callable[[Statement], list[str]],
-    parts: Sequence[UnknownText],
-    below: str = "_power_below",
+    parts: Sequence[CpuUnknown],
 ) -> list[str]:
     """The loop, with inner products over all unknowns.
 
@@ -74,7 +27,6 @@ def search_lines(
         names: of the function.
         write: source lines of a statement of its body.
         parts: of its unknowns.
-        below: function that gives the power of two below a number.
     """
     size, start, following, rate = (names.local(n) for n in ("size", "start", "following", "rate"))
     count, bound, curvature = (names.local(n) for n in ("count", "bound", "curvature"))
@@ -88,7 +40,7 @@ def search_lines(
     largest = f"max({largest})" if len(parts) > 1 else largest
     lines = [
         "# Squares of small numbers vanish: the search is at a size of about one.",
-        f"{scale} = {below}({largest})",
+        f"{scale} = _power_below({largest})",
     ]
     lines += [line for p in parts for line in p.begun(scale)]
     squares = " + ".join(p.inner(p.residual, p.residual) for p in parts)
@@ -96,7 +48,7 @@ def search_lines(
     lengths = " + ".join(p.inner(p.direction, p.direction) for p in parts)
     reaches = " + ".join(p.inner(p.product, p.product) for p in parts)
     terms = " + ".join(p.terms() for p in parts)
-    names.helpers.add(below)
+    names.helpers.add("_power_below")
     lines += [
         f"{start} = {squares}",
         f"{size}, {bound} = {start}, {start} * {tolerance} * {tolerance}",
