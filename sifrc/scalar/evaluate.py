@@ -19,7 +19,7 @@ import mpmath
 import numpy as np
 import sympy
 from sympy import Add, Expr, Mul, Piecewise, Pow, Symbol
-from sympy.logic.boolalg import And, Boolean, BooleanFalse, BooleanTrue, Not, Or
+from sympy.logic.boolalg import ITE, And, Boolean, BooleanFalse, BooleanTrue, Not, Or
 
 from sifrc.errors import BackendError
 from sifrc.scalar import primitives as p
@@ -208,6 +208,8 @@ class _Evaluation:
             return functools.reduce(join, map(self.condition, node.args))
         if isinstance(node, Not):
             return ~self.condition(node.args[0])
+        if isinstance(node, ITE):
+            return np.where(*map(self.condition, node.args))
         if type(node) not in _COMPARISONS:
             raise BackendError(f"cannot evaluate the condition '{node}'")
         left, right = node.args

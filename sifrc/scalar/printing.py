@@ -201,6 +201,15 @@ class _VectorPrinter(_CodePrinter):
     def _print_Not(self, expr: sympy.Not) -> str:
         return f"~({self._print(expr.args[0])})"
 
+    def _print_ITE(self, expr: sympy.ITE) -> str:
+        """A condition by cases, as SymPy makes of a comparison with a clamped argument."""
+        condition, chosen, otherwise = (f"({self._print(argument)})" for argument in expr.args)
+        if expr.args[1] in (sympy.true, sympy.false):
+            return f"{condition} | {otherwise}" if expr.args[1] else f"~{condition} & {otherwise}"
+        if expr.args[2] in (sympy.true, sympy.false):
+            return f"~{condition} | {chosen}" if expr.args[2] else f"{condition} & {chosen}"
+        return f"({condition} & {chosen}) | (~{condition} & {otherwise})"
+
     def choice(self, condition: Boolean, branch: Expr, otherwise: str, *, constant: bool) -> str:
         if constant and branch.is_number:
             # Two bare numbers would give the default dtype instead of the argument's.
@@ -281,6 +290,10 @@ class NumbaPrinter(_CodePrinter):
 
     def _print_Not(self, expr: sympy.Not) -> str:
         return f"not ({self._print(expr.args[0])})"
+
+    def _print_ITE(self, expr: sympy.ITE) -> str:
+        condition, chosen, otherwise = map(self._print, expr.args)
+        return f"(({chosen}) if {condition} else ({otherwise}))"
 
     def choice(self, condition: Boolean, branch: Expr, otherwise: str, *, constant: bool) -> str:
         return f"({self._print(branch)} if {self._print(condition)} else {otherwise})"

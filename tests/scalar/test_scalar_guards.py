@@ -24,6 +24,11 @@ BRANCHES: dict[str, Callable[[float], float]] = {
     "where(x > 6, 1/(x - 7), x)": lambda x: 1 / (x - 7) if x > 6 else x,
     "where(x < 0.2, 1/((x + 0.8)*(x + 1.8)), x)": lambda x: 1 / ((x + 0.8) * (x + 1.8)) if x < 0.2 else x,
     "where(x > 6, where(x < 7, 1/(x - 6.5), x), x)": lambda x: 1 / (x - 6.5) if 6 < x < 7 else x,
+    # A comparison of what has been guarded is a condition by cases.
+    "where(x > 0.2, 1/sqrt(1 + max(x**2, x)), 2)": lambda x: (1 + max(x**2, x)) ** -0.5 if x > 0.2 else 2.0,
+    "where(x < 2, where(x**2 > 2 - x, sqrt(3 - x), x), x)": lambda x: (
+        (3 - x) ** 0.5 if x < 2 and x**2 > 2 - x else x
+    ),
 }
 
 
