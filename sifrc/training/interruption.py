@@ -34,6 +34,7 @@ class TrainingInterrupted(KeyboardInterrupt):
         self.number = number
 
 
+_NEVER = -1e9
 _UNWINDING = 0.2  # seconds after a signal has raised in which another one does not
 
 
@@ -53,7 +54,12 @@ class Signals:
         self.pending = False
         """Whether one came in to which nobody has answered."""
         self._mode = _Mode.FLAG
-        self._raised = -1e9
+        self._raised = _NEVER
+
+    @property
+    def raised(self) -> bool:
+        """Whether a signal has raised to which nobody has answered."""
+        return self.pending and self._raised > _NEVER
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """The handler."""

@@ -148,8 +148,10 @@ def fit(
         try:
             _go_through(run, signals, bar, resume=resume)
         except BaseException as error:
+            # A compiler that loses the exception of a signal ends in one of its own.
+            lost = signals.raised and isinstance(error, Exception)
             signals.answered()
-            outcome = stopped(run, error, signals.number)
+            outcome = stopped(run, KeyboardInterrupt() if lost else error, signals.number)
             if run.saved is not None:
                 bar.doing("drawing")
                 # Whoever cannot wait presses Ctrl-C again; what counts is saved.

@@ -80,7 +80,7 @@ sifrc/scalar/            graph own chain scalar/test_scalar_function scalar/test
                          backends/test_random_modules
 templates/torch/cubic    backends/test_cubic_modules backends/test_scales methods/test_grouped_newton_steps
                          groups
-templates/numba/cubic    backends/test_cubic_modules backends/test_scales methods/test_grouped_newton_steps
+templates/shared/cubic   backends/test_cubic_modules backends/test_scales methods/test_grouped_newton_steps
                          groups
 templates/torch/chosen   blocks groups spectral backends/test_curvature_modules::test_parts_of_a_batch
                          backends/test_sample_gradients backends/test_diagonals_and_traces
@@ -112,11 +112,13 @@ templates/torch/optimizer backends/test_torch_optimizer backends/test_torch_ea_c
 templates/torch/random   backends/test_torch_optimizer backends/test_curvature_modules::test_seeds
                          backends/test_curvature_modules::test_drawn_classes_have_the_frequencies_of_softmax
                          backends/test_torch_operators
-templates/numba/init     backends/test_numba_operators backends/test_numba_training chain
+templates/shared/init    backends/test_numba_operators backends/test_numba_training chain
+templates/numba/random   backends/test_random_numbers backends/test_curvature_modules::test_seeds
+                         backends/test_numba_ea_cg
 templates/numba/memory   chain graph groups backends/test_numba_operators backends/test_numba_training
                          backends/test_numba_ea_cg lower/test_lifetimes blocks backends/test_numba_lists
                          backends/test_operator_ownership
-templates/numba/optimizer backends/test_random_numbers backends/test_numba_training
+templates/shared/optimizer backends/test_random_numbers backends/test_numba_training
                          methods/test_grouped_newton_steps backends/test_numba_ea_cg methods/test_method_steps
                          chain training/test_training_summaries backends/test_operator_ownership groups
                          backends/test_numba_lists

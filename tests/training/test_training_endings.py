@@ -311,14 +311,17 @@ def test_a_run_that_has_lost_what_it_had_learned_says_so(fake_numba, toy, monkey
         train(fake_numba, "numba", toy, **SETTINGS)
 
 
-def test_ctrl_c_that_a_callback_swallows_is_heard_all_the_same(tmp_path, fake_numba, toy, monkeypatch, capfd):
-    """Python drops what is raised in a finaliser, as those that run while Numba compiles."""
+class Finalised:
+    """Its finaliser gets a signal whose exception Python drops, as in callbacks while Numba compiles."""
 
-    class Finalised:
-        def __del__(self):
-            os.kill(os.getpid(), signal.SIGINT)
-            for _ in range(100):
-                time.sleep(0)  # here it is raised
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(100):
+            time.sleep(0)  # here it is raised
+
+
+def test_ctrl_c_that_a_callback_swallows_is_heard_all_the_same(tmp_path, fake_numba, toy, monkeypatch, capfd):
+    """It is raised once more."""
 
     def compile_for_long(*arguments):
         Finalised()
@@ -330,4 +333,21 @@ def test_ctrl_c_that_a_callback_swallows_is_heard_all_the_same(tmp_path, fake_nu
     with pytest.raises(TrainingInterrupted, match="in epoch 1, after 0 of 1000 samples"):
         train(fake_numba, "numba", toy, directory=tmp_path, **NEVER)
     assert time.monotonic() - begin < 8
+    assert "KeyboardInterrupt" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["loss", "warm_up"])
+def test_ctrl_c_that_breaks_a_compiler_is_an_interruption(
+    place, tmp_path, fake_numba, toy, monkeypatch, capfd
+):
+    """The compiler misses what the dropped callback should have done, and ends in an error of its own."""
+
+    def compile_and_break(*arguments):
+        Finalised()
+        raise RuntimeError("no compiled object yet")
+
+    monkeypatch.setattr(NumbaTrainable, place, compile_and_break)
+    with pytest.raises(TrainingInterrupted, match="before the first step|after 0 of 1000 samples") as error:
+        train(fake_numba, "numba", toy, directory=tmp_path, **NEVER)
+    assert isinstance(error.value.__cause__, RuntimeError)
     assert "KeyboardInterrupt" not in capfd.readouterr().err
