@@ -347,7 +347,7 @@ def test_ctrl_c_that_breaks_a_compiler_is_an_interruption(
         raise RuntimeError("no compiled object yet")
 
     monkeypatch.setattr(NumbaTrainable, place, compile_and_break)
-    with pytest.raises(TrainingInterrupted, match="before the first step|after 0 of 1000 samples") as error:
+    with pytest.raises(TrainingInterrupted, match=r"before the first step|after 0 of 1000 samples") as error:
         train(fake_numba, "numba", toy, directory=tmp_path, **NEVER)
     assert isinstance(error.value.__cause__, RuntimeError)
     assert "KeyboardInterrupt" not in capfd.readouterr().err
