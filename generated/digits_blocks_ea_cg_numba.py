@@ -1412,8 +1412,8 @@ def _add_to(total: dict[str, Any], found: dict[str, Any], weight: float) -> None
 
 
 def _matrix(block: Array) -> Array:
-    """A block (n, m, n, m) as a matrix."""
-    size = block.shape[0] * block.shape[1]
+    """A block over the axes of a parameter, twice, as a matrix."""
+    size = int(np.prod(block.shape[: block.ndim // 2]))
     return block.reshape(size, size)
 
 

@@ -954,8 +954,8 @@ def _averaged(
 
 
 def _matrix(block: Tensor) -> Tensor:
-    """A block (n, m, n, m) as a matrix."""
-    size = block.shape[0] * block.shape[1]
+    """A block over the axes of a parameter, twice, as a matrix."""
+    size = block.shape[: block.ndim // 2].numel()
     return block.reshape(size, size)
 
 

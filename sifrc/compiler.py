@@ -27,9 +27,9 @@ from sifrc.model import Model, build_model
 from sifrc.report.lines import condition_lines, describe_system
 from sifrc.spec import Spec, format_expression, spec_hash, spec_to_dict
 from sifrc.spec.curvaturespec import choose_curvature
-from sifrc.spec.graph import size_text
 from sifrc.spec.partitionspec import choose_partition
 from sifrc.spec.types import FunctionSpec, MethodSpec, OptionValue, PartitionChoice, TargetSpec
+from sifrc.spec.words import size_text
 from sifrc.version import __version__
 
 __all__ = ["Compiled", "Request", "compile_spec"]
@@ -241,9 +241,9 @@ def _conditions(planned: Planned) -> tuple[str, ...]:
 
 def _layers(model: Model) -> tuple[LayerInfo, ...]:
     infos: list[LayerInfo] = []
+    groups = {layer.name: layer.window.groups for layer in model.spec.layers if layer.window is not None}
     for owned in model.parameters:
-        outputs, inputs = (axis.size for axis in owned.weight.axes)
-        assert outputs is not None and inputs is not None
+        outputs, inputs, *kernel = (axis.entries for axis in owned.weight.axes)
         start = owned.initialization
         infos.append(
             LayerInfo(
@@ -255,6 +255,8 @@ def _layers(model: Model) -> tuple[LayerInfo, ...]:
                 start.kind,
                 start.value,
                 start.connections,
+                tuple(kernel),
+                groups.get(owned.layer, 1),
             )
         )
     return tuple(infos)

@@ -14,7 +14,7 @@ __all__ = ["Backend", "LayerInfo", "ModuleSource", "Option"]
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """A dense layer that owns parameters, as the module's initialiser and checks need it.
+    """A layer that owns parameters, as the module's initialiser and checks need it.
 
     Args:
         index: k of its constraint, which its arrays have for a subscript.
@@ -25,6 +25,8 @@ class LayerInfo:
         initialization: kind (he, glorot, sparse, zeros, constant).
         value: of ``constant``.
         connections: of ``sparse``.
+        kernel: entries of the window of a convolution; its weight is (outputs, inputs, *kernel).
+        groups: of channels of a convolution, each of which has so many inputs.
     """
 
     index: int
@@ -35,6 +37,13 @@ class LayerInfo:
     initialization: str = "he"
     value: float = 0.0
     connections: int = 15
+    kernel: tuple[int, ...] = ()
+    groups: int = 1
+
+    @property
+    def weight(self) -> tuple[int, ...]:
+        """Shape of the weight."""
+        return (self.outputs, self.inputs, *self.kernel)
 
 
 @dataclass(frozen=True)

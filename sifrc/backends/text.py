@@ -88,7 +88,7 @@ def parameter_shapes(layers: Sequence[LayerInfo]) -> dict[str, tuple[int, ...]]:
     """Shapes of the parameters by name."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in layers:
-        shapes[f"{layer.name}.weight"] = (layer.outputs, layer.inputs)
+        shapes[f"{layer.name}.weight"] = layer.weight
         if layer.bias:
             shapes[f"{layer.name}.bias"] = (layer.outputs,)
     return shapes

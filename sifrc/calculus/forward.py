@@ -8,7 +8,7 @@ from functools import singledispatch
 from typing import TypeAlias
 
 from sifrc.ir.build import add, apply, einsum, mapped, negative, subtract, total
-from sifrc.ir.nodes import Add, Delta, Einsum, Expr, Input, Join, LogSoftmax, LogSumExp, Map, Reduce
+from sifrc.ir.nodes import Add, Affine, ArgMax, Delta, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Reduce
 from sifrc.ir.solvers import CubicNewton, Solve, Spectral, Sylvester
 from sifrc.ir.traverse import postorder
 from sifrc.scalar.function import EXP
@@ -58,7 +58,7 @@ def forward_rule(node: Expr, tangent: Tangents) -> Expr | None:
 
 
 @forward_rule.register
-def _(node: Delta | Join, tangent: Tangents) -> Expr | None:
+def _(node: Delta | Affine, tangent: Tangents) -> Expr | None:
     return None
 
 
@@ -138,7 +138,33 @@ def _(node: Solve, tangent: Tangents) -> Expr | None:
 
 
 @forward_rule.register
-def _(node: Reduce | Spectral | Sylvester | CubicNewton, tangent: Tangents) -> Expr | None:
+def _(node: ArgMax, tangent: Tangents) -> Expr | None:
+    return None
+
+
+@forward_rule.register
+def _(node: Reduce, tangent: Tangents) -> Expr | None:
+    """d max u = ⟨argmax u, du⟩."""
+    move = tangent(node.operand)
+    if move is None:
+        return None
+    axes = node.operand.axes
+    return einsum([(first_largest(node), axes), (move, axes)], node.axes)
+
+
+def first_largest(node: Reduce) -> Expr:
+    """Where a maximum is taken.
+
+    Raises:
+        TypeError: a magnitude, which is held constant.
+    """
+    if node.kind != "max":
+        raise TypeError(f"the {node.kind} is held constant: it has no derivative")
+    return ArgMax(node.operand, node.over)
+
+
+@forward_rule.register
+def _(node: Spectral | Sylvester | CubicNewton, tangent: Tangents) -> Expr | None:
     if all(tangent(child) is None for child in node.children()):
         return None
     raise TypeError(f"{type(node).__name__} is held constant: it has no derivative")

@@ -7,16 +7,17 @@ from dataclasses import replace
 from functools import singledispatch
 from typing import TypeAlias
 
-from sifrc.calculus.forward import partial, softmax
+from sifrc.calculus.forward import first_largest, partial, softmax
 from sifrc.ir.axes import Axis
 from sifrc.ir.build import einsum, negative, ones, rename, scale, subtract, total, zero
 from sifrc.ir.nodes import (
     Add,
+    Affine,
+    ArgMax,
     Delta,
     Einsum,
     Expr,
     Input,
-    Join,
     LogSoftmax,
     LogSumExp,
     Map,
@@ -87,7 +88,7 @@ def reverse_rule(node: Expr, cotangent: Expr, depends: Depends, send: Send) -> N
 
 
 @reverse_rule.register
-def _(node: Delta | Join, cotangent: Expr, depends: Depends, send: Send) -> None:
+def _(node: Delta | Affine | ArgMax, cotangent: Expr, depends: Depends, send: Send) -> None:
     return
 
 
@@ -159,7 +160,11 @@ def _(node: Solve, cotangent: Expr, depends: Depends, send: Send) -> None:
 
 
 @reverse_rule.register
-def _(
-    node: Reduce | Spectral | Sylvester | CubicNewton, cotangent: Expr, depends: Depends, send: Send
-) -> None:
+def _(node: Reduce, cotangent: Expr, depends: Depends, send: Send) -> None:
+    axes = node.operand.axes
+    send(node.operand, einsum([(cotangent, node.axes), (first_largest(node), axes)], axes))
+
+
+@reverse_rule.register
+def _(node: Spectral | Sylvester | CubicNewton, cotangent: Expr, depends: Depends, send: Send) -> None:
     raise TypeError(f"{type(node).__name__} is held constant: it has no derivative")

@@ -52,7 +52,7 @@ def find_abilities(model: Model, progress: Callable[[str, float], None] | None =
     from sifrc.operators.registry import OPERATORS, declared_by, is_built_in, operator_sets
     from sifrc.report.lines import condition_lines
     from sifrc.spec.condense import condense
-    from sifrc.verify.points import capped
+    from sifrc.verify.capped import capped
 
     whole, alike = model, None
     if len(model.spec.layers) > _DEEP:

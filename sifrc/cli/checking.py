@@ -60,7 +60,7 @@ def check(spec: SpecFile) -> None:
 def _state_rows(model: Model) -> list[tuple[str, ...]]:
     """A row for each state; one for many that look alike in a deep network, with their number."""
     from sifrc.spec.condense import condense
-    from sifrc.spec.graph import size_text
+    from sifrc.spec.words import size_text
 
     names = {0: model.spec.input.name} | {c.index: c.name for c in model.constraints}
     layers = {layer.name: layer for layer in model.spec.layers}

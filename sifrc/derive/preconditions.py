@@ -63,6 +63,8 @@ def _check_constraint(model: Model, index: int, location: Location | None, users
         )
     if c.parameters is None:
         raise DerivationError(f"{start} has no weight and bias of its own", location=location, hint=hint)
+    if c.places:
+        raise DerivationError(f"{start} uses its weight at several places", location=location, hint=hint)
     if users[c.parameters.index] > 1:
         raise DerivationError(f"{start} shares its parameters", location=location, hint=hint)
     if c.parameters.bias is None:

@@ -24,7 +24,7 @@ def with_white_layer(model: Model) -> Model:
     product = einsum([(weight, (axis, columns)), (before, (columns,))], (axis,))
     value = total([product, rename(bias, (axis,))], (axis,))
     constraint = Constraint(
-        0, model.spec.input.name, ("white",), model.input, (-1,), value, None, value, white
+        0, model.spec.input.name, ("white",), model.input, (-1,), value, None, value, white, axis
     )
     factor = white_layer_factor(model)
     return replace(

@@ -4,13 +4,14 @@ from sifrc.ir.axes import SAMPLE, Axis, primed
 from sifrc.ir.linear import LinearSolve
 from sifrc.ir.nodes import (
     Add,
+    Affine,
     AlongAxis,
+    ArgMax,
     AxisError,
     Delta,
     Einsum,
     Expr,
     Input,
-    Join,
     LogSoftmax,
     LogSumExp,
     Map,
@@ -23,7 +24,9 @@ from sifrc.ir.solvers import CubicNewton, Solve, Spectral, Sylvester
 __all__ = [
     "SAMPLE",
     "Add",
+    "Affine",
     "AlongAxis",
+    "ArgMax",
     "Axis",
     "AxisError",
     "CubicNewton",
@@ -31,7 +34,6 @@ __all__ = [
     "Einsum",
     "Expr",
     "Input",
-    "Join",
     "LinearSolve",
     "LogSoftmax",
     "LogSumExp",

@@ -12,7 +12,7 @@ from functools import singledispatch
 from sifrc.ir.axes import Axis
 from sifrc.ir.build import add, einsum, mapped
 from sifrc.ir.linear import LinearSolve
-from sifrc.ir.nodes import Add, AlongAxis, Delta, Einsum, Expr, Input, Join, Map, Operand
+from sifrc.ir.nodes import Add, Affine, AlongAxis, Delta, Einsum, Expr, Input, Map, Operand
 from sifrc.ir.solvers import CubicNewton, Solve, Spectral, Sylvester
 from sifrc.ir.traverse import postorder, rebuild
 
@@ -87,7 +87,7 @@ def _(node: Input, new: Lifted) -> Expr:
 
 
 @_rule.register
-def _(node: Delta | Join, new: Lifted) -> Expr:
+def _(node: Delta | Affine, new: Lifted) -> Expr:
     return node
 
 

@@ -15,12 +15,13 @@ from sifrc.ir.arithmetic import NUMPY, Arithmetic, Array
 from sifrc.ir.axes import Axis
 from sifrc.ir.nodes import (
     Add,
+    Affine,
     AlongAxis,
+    ArgMax,
     Delta,
     Einsum,
     Expr,
     Input,
-    Join,
     LogSoftmax,
     LogSumExp,
     Map,
@@ -105,9 +106,10 @@ def _(node: Delta, context: _Context) -> Array:
 
 
 @_evaluate.register
-def _(node: Join, context: _Context) -> Array:
-    shape = context.shape(node.axes)
-    return context.arithmetic.array(np.eye(shape[0]).reshape(shape))
+def _(node: Affine, context: _Context) -> Array:
+    terms = zip(node.coefficients, np.indices(node.sizes, sparse=True), strict=True)
+    places = np.asarray(sum(c * index for c, index in terms))
+    return context.arithmetic.array((places == node.offset).astype(float))
 
 
 @_evaluate.register
@@ -155,6 +157,15 @@ def _(node: LogSumExp, context: _Context) -> Array:
 @_evaluate.register
 def _(node: LogSoftmax, context: _Context) -> Array:
     return context.arithmetic.log_softmax(context.value(node.operand), _along(node))
+
+
+@_evaluate.register
+def _(node: ArgMax, context: _Context) -> Array:
+    values, axis = context.value(node.operand), _along(node)
+    first = np.expand_dims(np.argmax(values, axis=axis), axis)
+    shape = [1] * values.ndim
+    shape[axis] = values.shape[axis]
+    return context.arithmetic.array((np.arange(values.shape[axis]).reshape(shape) == first).astype(float))
 
 
 @_evaluate.register

@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Add",
+    "Affine",
     "AlongAxis",
+    "ArgMax",
     "AxisError",
     "Compound",
     "Delta",
     "Einsum",
     "Expr",
     "Input",
-    "Join",
     "LogSoftmax",
     "LogSumExp",
     "Map",
@@ -201,24 +202,33 @@ class Delta(Expr):
 
 
 @dataclass(frozen=True, eq=False)
-class Join(Expr):
-    """1 where the first index is the position of the others, the last of which runs fastest, else 0.
+class Affine(Expr):
+    """1 where Σ coefficients · indices = offset, else 0: a constant.
 
-    It makes one axis of several, and several of one: a constant, linear in both, so that nothing but its
-    value has to be known of it. ``sizes`` are those of the axes that are joined.
+    As a factor of a product it reads another one at places that are affine in indices: windows with a
+    stride, a padding and a dilation, and what they are the transposed of; slices, shifts, flips; axes that
+    are joined or taken apart. Products are linear in it: nothing but its value has to be known.
     """
 
     sizes: tuple[int, ...]
+    coefficients: tuple[int, ...]
+    offset: int = 0
 
     def __post_init__(self) -> None:
-        if len(self.sizes) < 2:
-            raise AxisError("nothing to join")
+        if len(self.sizes) < 2 or len(self.sizes) != len(self.coefficients) or 0 in self.coefficients:
+            raise AxisError(f"an affine relation of {self.sizes} by {self.coefficients}")
         self._seal()
 
     @property
+    def joins(self) -> bool:
+        """Whether the first index is the position of the others, the last of which runs fastest."""
+        strides = [-prod(self.sizes[n + 1 :]) for n in range(1, len(self.sizes))]
+        whole = self.sizes[0] == prod(self.sizes[1:]) and self.offset == 0
+        return whole and self.coefficients == (1, *strides)
+
+    @property
     def axes(self) -> tuple[Axis, ...]:
-        parts = (Axis(f"part{number}", size) for number, size in enumerate(self.sizes))
-        return (Axis("joined", prod(self.sizes)), *parts)
+        return tuple(Axis(f"slot{number}", size) for number, size in enumerate(self.sizes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,7 +365,8 @@ class LogSoftmax(AlongAxis):
 class Reduce(AlongAxis):
     """Largest entry over one axis (``max``), or largest magnitude (``magnitude``).
 
-    It has no derivative: use it only for quantities that are held constant.
+    The first of the largest entries is the one that the derivative follows. A magnitude has none: use it only
+    for quantities that are held constant.
     """
 
     kind: str = "max"
@@ -368,3 +379,14 @@ class Reduce(AlongAxis):
         if self.kind not in ("max", "magnitude"):
             raise AxisError(f"unknown reduction {self.kind!r}")
         super().__post_init__()
+
+
+@dataclass(frozen=True, eq=False)
+class ArgMax(AlongAxis):
+    """1 at the first of the largest entries over one axis, else 0; constant wherever there is one largest."""
+
+    word = "argmax"
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return self.operand.axes

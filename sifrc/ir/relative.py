@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import singledispatch
 
 from sifrc.ir.axes import Axis
-from sifrc.ir.nodes import Add, AlongAxis, Delta, Einsum, Expr, Input, Join, Map, Operand
+from sifrc.ir.nodes import Add, Affine, AlongAxis, Delta, Einsum, Expr, Input, Map, Operand
 from sifrc.ir.ordering import Product, canonical_order, numbered
 
 __all__ = ["ordered_operands", "ordered_terms", "relative_key"]
@@ -68,8 +68,9 @@ def _(expr: Delta, layer: int) -> str:
 
 
 @_key.register
-def _(expr: Join, layer: int) -> str:
-    return f"Join{len(expr.sizes)}"
+def _(expr: Affine, layer: int) -> str:
+    # Layers whose axes are joined are alike whatever the sizes are.
+    return f"Affine{len(expr.sizes)}" + ("" if expr.joins else f"{expr.coefficients}{expr.offset}")
 
 
 @_key.register

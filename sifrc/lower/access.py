@@ -23,7 +23,9 @@ def loads_of(statement: st.Statement) -> tuple[Load, ...]:
             return () if like is None else (like,)
         case st.Contract(left=left, right=right, loads=loads):
             return (left, right, *(load for _, load in loads))
-        case st.LogSumExpOver() | st.LogSoftmaxOver() | st.MaximumOver() | st.Guard():
+        case st.Convolve(operands=operands, loads=loads):
+            return (*operands, *(load for _, load in loads))
+        case st.LogSumExpOver() | st.LogSoftmaxOver() | st.MaximumOver() | st.ArgMaxOver() | st.Guard():
             return (statement.operand,)
         case st.SolveSystem(matrix=matrix, rhs=rhs):
             return (matrix, rhs)

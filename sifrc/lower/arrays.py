@@ -16,7 +16,9 @@ from sifrc.ir.quantity import Storage
 __all__ = [
     "OBJECTIVE",
     "SAMPLE_LABEL",
+    "Change",
     "Family",
+    "Gather",
     "Load",
     "Ref",
     "Reshape",
@@ -130,31 +132,71 @@ class Reshape:
 
 
 @dataclass(frozen=True)
+class Gather:
+    """A dimension read at places that are affine in new indices, and zero where these are no entries.
+
+    Args:
+        position: of the dimension.
+        sizes: of the dimensions that take its place.
+        steps: of their indices.
+        offset: of the entry at (i, j, …), which is (offset + Σ step · index) / divisor.
+        divisor: there is no entry where it does not divide.
+
+    Example:
+        >>> Gather(1, (3, 2), (2, 1), -1).of((None, 6)), Gather(0, (3, 2), (2, 1), -1).places(6)
+        ((None, 3, 2), (-1, 0, 1, 2, 3, 4))
+    """
+
+    position: int
+    sizes: tuple[int, ...]
+    steps: tuple[int, ...]
+    offset: int
+    divisor: int = 1
+
+    def of(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape that comes of a shape."""
+        return (*shape[: self.position], *self.sizes, *shape[self.position + 1 :])
+
+    def places(self, entries: int) -> tuple[int, ...]:
+        """The entry for each index, the last of which runs fastest, of a dimension of so many; -1 is none."""
+        found = [0]
+        for size, step in zip(self.sizes, self.steps, strict=True):
+            found = [before + step * index for before in found for index in range(size)]
+        whole = (divmod(self.offset + place, self.divisor) for place in found)
+        return tuple(place if not rest and 0 <= place < entries else -1 for place, rest in whole)
+
+
+Change: TypeAlias = Reshape | Gather
+"""What is made of the dimensions of an array before they are read."""
+
+
+@dataclass(frozen=True)
 class Load:
     """An entry of an array; one label for each dimension, but none for those of one position.
 
-    ``window`` is the part of each leading dimension that is meant; () is the whole array. ``reshapes`` are
+    ``window`` is the part of each leading dimension that is meant; () is the whole array. ``changes`` are
     made of what has labels, in order, before the labels are read.
     """
 
     ref: Ref
     labels: tuple[str, ...] = ()
     window: tuple[Window, ...] = ()
-    reshapes: tuple[Reshape, ...] = ()
+    changes: tuple[Change, ...] = ()
 
     @property
     def is_whole(self) -> bool:
         """Whether it is the array as it lies in memory."""
-        return not self.window and not self.reshapes
+        return not self.window and not self.changes
 
     @property
     def rank(self) -> int:
-        """Number of dimensions that have labels before they are reshaped."""
-        more = sum((len(r.sizes) - 1) * (1 if r.joins else -1) for r in self.reshapes)
+        """Number of dimensions that have labels before they are changed."""
+        joins = (isinstance(change, Reshape) and change.joins for change in self.changes)
+        more = sum((len(c.sizes) - 1) * (1 if j else -1) for c, j in zip(self.changes, joins, strict=True))
         return len(self.labels) + more
 
-    def reshaped(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def changed(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Sizes of the labels, from those of the dimensions."""
-        for reshape in self.reshapes:
-            shape = reshape.of(shape)
+        for change in self.changes:
+            shape = change.of(shape)
         return shape

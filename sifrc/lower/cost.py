@@ -10,8 +10,9 @@ from math import prod
 
 from sifrc.lower.access import absolute, unrolled
 from sifrc.lower.arrays import SAMPLE_LABEL, Load
+from sifrc.lower.convolutions import as_contraction
 from sifrc.lower.program import Function, Program
-from sifrc.lower.statements import Contract, Kernel, Statement, Sum
+from sifrc.lower.statements import Contract, Convolve, Kernel, Statement, Sum
 
 __all__ = ["Cost", "cost_lines", "cost_of"]
 
@@ -45,13 +46,15 @@ def _extents(program: Program, loads: tuple[Load, ...], k: int | None) -> dict[s
     for load in loads:
         name, index = absolute(load.ref, k)
         shape = dict(program.family(name).shapes)[index]
-        shape = load.reshaped(shape[len(shape) - load.rank :])
+        shape = load.changed(shape[len(shape) - load.rank :])
         sizes.update(zip(load.labels, shape, strict=True))
     return sizes
 
 
 def _counted(statement: Statement) -> tuple[Load, ...]:
     """The operands whose labels span the work of a statement; none where it is not counted."""
+    if isinstance(statement, Convolve):
+        statement = as_contraction(statement)
     if isinstance(statement, Contract):
         return statement.left, statement.right
     if isinstance(statement, Sum):

@@ -15,14 +15,15 @@ from functools import singledispatchmethod
 import sympy
 
 from sifrc.derive.system import Equation
-from sifrc.ir import SAMPLE, Add, Axis, Delta, Einsum, Expr, Input, Join, Map, Operand, Role
+from sifrc.ir import SAMPLE, Add, Affine, Axis, Delta, Einsum, Expr, Input, Map, Operand, Role
 from sifrc.ir.relative import ordered_operands, ordered_terms
 from sifrc.ir.traverse import inputs_of
-from sifrc.lower.arrays import Load, Reshape
+from sifrc.lower.arrays import Change, Load
+from sifrc.lower.convolutions import roles_of
 from sifrc.lower.groups import shared_by_groups
-from sifrc.lower.joins import Arrays, without_joins
 from sifrc.lower.products import contracted, ordered, split_scalars
 from sifrc.lower.scope import Scope
+from sifrc.lower.selections import Arrays, without_affine
 from sifrc.lower.statements import Assign, Kernel, Statement
 from sifrc.lower.windows import View, ref_of
 from sifrc.scalar import RECIPROCAL
@@ -32,7 +33,7 @@ from sifrc.scalar.through import through_value
 __all__ = ["Entries", "number"]
 
 
-_ENTRYWISE = (Input, Add, Map, Einsum, Delta, Join)
+_ENTRYWISE = (Input, Add, Map, Einsum, Delta, Affine)
 """Nodes that have an entry as a formula."""
 
 
@@ -43,7 +44,7 @@ class Entries(ABC):
         code: canonical family name -> ASCII identifier, extended with temporaries as they are made.
         mark: appended to the names of temporaries, so that the two forms do not share them.
         in_place: families whose arrays are overwritten; values made from them go stale then.
-        views: key of a symbol -> what it stands for of another array; extended as arrays are reshaped.
+        views: key of a symbol -> what it stands for of another array; extended as arrays are changed.
     """
 
     def __init__(
@@ -123,16 +124,16 @@ class Entries(ABC):
         self._note(base)
         if view is None:
             return Load(ref_of(base), labels)
-        return Load(ref_of(base), labels, view.window, view.reshapes)
+        return Load(ref_of(base), labels, view.window, view.changes)
 
-    def _reshaped(self, symbol: Input, reshape: Reshape) -> Input:
-        """A symbol for an array in another shape."""
+    def _changed(self, symbol: Input, change: Change) -> Input:
+        """A symbol for an array in another shape, or read at other places."""
         view = self.views.get(symbol.key, View(symbol))
-        sizes = reshape.of(tuple(axis.size for axis in symbol.axes))
+        sizes = change.of(tuple(axis.size for axis in symbol.axes))
         axes = tuple(SAMPLE if n is None else Axis(f"{k}", n) for k, n in enumerate(sizes))
-        family = f"{symbol.family}({reshape.position}:{' '.join(map(str, reshape.sizes))}:{reshape.joins})"
+        family = f"{symbol.family}({change})"
         found = Input(family, symbol.index, axes, symbol.role)
-        self.views[found.key] = replace(view, reshapes=(*view.reshapes, reshape))
+        self.views[found.key] = replace(view, changes=(*view.changes, change))
         return found
 
     def _identity(self, size: int) -> Input:
@@ -242,7 +243,11 @@ class Entries(ABC):
         held = self._held_by(expr)
         if held is not None:
             return self._loaded(held, binding, scope)
-        expr = self._without_groups(self._without_joins(expr))
+        factors, rest = split_scalars(expr, scope.layer)
+        if isinstance(rest, Einsum) and roles_of(rest) is not None:
+            product = [self._scalar(factor, {}, scope) for factor in factors]
+            return sympy.Mul(*product, self._loaded(self._buffer(rest), binding, scope))
+        expr = self._without_groups(self._without_affine(expr))
         if contracted(expr):
             factors, rest = split_scalars(expr, scope.layer)
             product = [self._scalar(factor, {}, scope) for factor in factors]
@@ -265,7 +270,7 @@ class Entries(ABC):
         return self._loaded(identity, dict(zip(identity.axes, labels, strict=True)), scope)
 
     @_scalar.register
-    def _(self, expr: Join, binding: dict[Axis, Axis], scope: Scope) -> sympy.Expr:
+    def _(self, expr: Affine, binding: dict[Axis, Axis], scope: Scope) -> sympy.Expr:
         return self._scalar(Einsum(((expr, expr.axes),), expr.axes), binding, scope)
 
     @abstractmethod
@@ -282,9 +287,9 @@ class Entries(ABC):
             *(self._scalar(e, dict(zip(e.axes, labels, strict=True)), scope) for e, labels in operands)
         )
 
-    def _without_joins(self, expr: Einsum) -> Einsum:
-        """What joins axes or takes them apart taken into the shapes of the other factors."""
-        return without_joins(expr, Arrays(self._buffer, self._reshaped, self._identity))
+    def _without_affine(self, expr: Einsum) -> Einsum:
+        """Affine relations of indices taken into what the other factors are read from."""
+        return without_affine(expr, Arrays(self._buffer, self._changed, self._identity))
 
     def _without_groups(self, expr: Einsum) -> Einsum:
         """The factors that all groups share in arrays of their own."""

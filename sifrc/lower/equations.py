@@ -16,6 +16,7 @@ import sympy
 from sifrc.derive.system import Equation
 from sifrc.ir import (
     Add,
+    ArgMax,
     CubicNewton,
     Delta,
     Einsum,
@@ -35,6 +36,7 @@ from sifrc.ir.nullspace import without_mean
 from sifrc.ir.relative import ordered_operands
 from sifrc.lower import statements as st
 from sifrc.lower.arrays import Load
+from sifrc.lower.convolutions import roles_of
 from sifrc.lower.entries import Entries, number
 from sifrc.lower.products import contracted, first_kept, is_matrix_product, ordered, split_scalars
 from sifrc.lower.scope import Scope
@@ -108,7 +110,12 @@ class Lowering(Entries):
         self._statements.append(st.MaximumOver(*self._over(expr, target), expr.kind == "magnitude"))
         return True
 
-    def _over(self, expr: LogSumExp | LogSoftmax | Reduce, target: Input) -> tuple[Load, Load, str]:
+    @_write.register
+    def _(self, expr: ArgMax, target: Input) -> bool:
+        self._statements.append(st.ArgMaxOver(*self._over(expr, target)))
+        return True
+
+    def _over(self, expr: LogSumExp | LogSoftmax | Reduce | ArgMax, target: Input) -> tuple[Load, Load, str]:
         """Target and operand of what runs over one axis, and its label."""
         operand = self._buffer(expr.operand)
         scope = self._fresh()
@@ -219,7 +226,9 @@ class Lowering(Entries):
         if not contracted(expr):
             return False
         scope = self._fresh()
-        expr = self._without_groups(self._without_joins(expr))
+        if self._convolution(expr, target, factor, scope):
+            return True
+        expr = self._without_groups(self._without_affine(expr))
         factors, rest = split_scalars(expr, scope.layer)
         rest = ordered(rest, scope.layer)
         if not isinstance(rest, Einsum) or not contracted(rest):
@@ -238,6 +247,36 @@ class Lowering(Entries):
             value = scale * self._entries([(self._buffer(e), labels) for e, labels in operands], scope)
         load = self._load(target, scope.of(target.axes))
         self._statements.append(st.Sum(load, over, value, scope.used(value)))
+        return True
+
+    def _convolution(self, expr: Einsum, target: Input, factor: Fraction, scope: Scope) -> bool:
+        """A product with windows, where that is what it is."""
+        factors, rest = split_scalars(expr, scope.layer)
+        roles = roles_of(rest) if isinstance(rest, Einsum) else None
+        if roles is None:
+            return False
+        loads = {roles.written: self._load(target, scope.of(target.axes))}
+        for role in ("image", "output", "kernel"):
+            if role != roles.written:
+                operand, labels = roles.operands[role]
+                loads[role] = self._load(self._buffer(operand), scope.of(labels))
+        readings = []
+        for relation, labels in roles.windows:
+            _, stride, dilation = relation.coefficients
+            image, place, entry = scope.of(labels)
+            size, places, entries = (axis.entries for axis in labels)
+            readings.append(
+                st.Reading(
+                    (image, place, entry), (size, places, entries), -stride, -dilation, -relation.offset
+                )
+            )
+        # Axes in the order of the image, whatever their relations are called.
+        readings.sort(key=lambda reading: loads["image"].labels.index(reading.labels[0]))
+        scale = sympy.Mul(number(factor), *(self._scalar(f, {}, scope) for f in factors))
+        used = scope.used(scale)
+        self._statements.append(
+            st.Convolve(**loads, written=roles.written, axes=tuple(readings), scale=scale, loads=used)
+        )
         return True
 
     def _matrix_product(self, expr: Einsum, target: Input, scale: sympy.Expr, scope: Scope) -> bool:

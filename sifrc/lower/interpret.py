@@ -19,7 +19,8 @@ from sifrc.ir.arithmetic import NUMPY, NumberSystem
 from sifrc.ir.quantity import Storage
 from sifrc.lower import statements as st
 from sifrc.lower.access import loads_of
-from sifrc.lower.arrays import SAMPLE_LABEL, Load, Ref, Slot, Subscript, Upto
+from sifrc.lower.arrays import SAMPLE_LABEL, Change, Load, Ref, Reshape, Slot, Subscript, Upto
+from sifrc.lower.convolutions import as_contraction
 from sifrc.lower.program import Function, Program
 from sifrc.scalar import POWER_OF_TWO, evaluate
 
@@ -88,7 +89,19 @@ class Machine:
         """The array of a load, or the window of it that is meant."""
         array = self.arrays[self.key(load.ref)]
         array = np.asarray(array[self._window(load)]) if load.window else array
-        return array.reshape([n or 0 for n in load.reshaped(array.shape)]) if load.reshapes else array
+        for change in load.changes:
+            array = self._changed(array, change)
+        return array
+
+    def _changed(self, array: Array, change: Change) -> Array:
+        """The array in another shape, or read at other places."""
+        shape = [n or 0 for n in change.of(array.shape)]
+        if isinstance(change, Reshape):
+            return array.reshape(shape)
+        places = np.asarray(change.places(array.shape[change.position]))
+        taken = np.moveaxis(np.take(array, np.maximum(places, 0), change.position), change.position, -1)
+        kept = np.where(places >= 0, taken, self.arithmetic.array(np.zeros(())))
+        return np.moveaxis(kept, -1, change.position).reshape(shape)
 
     def scalars(self, loads: Sequence[tuple[str, Load]], labels: tuple[str, ...]) -> dict[str, Array]:
         """Loads as arrays over the labels, missing ones with length one."""
@@ -199,15 +212,27 @@ def _(statement: st.Contract, machine: Machine) -> None:
     machine.write(statement.target, product * scale)
 
 
+@_execute.register
+def _(statement: st.Convolve, machine: Machine) -> None:
+    _execute(as_contraction(statement), machine)
+
+
 @_execute.register(st.LogSumExpOver)
 @_execute.register(st.LogSoftmaxOver)
 @_execute.register(st.MaximumOver)
-def _(statement: st.LogSumExpOver | st.LogSoftmaxOver | st.MaximumOver, machine: Machine) -> None:
+@_execute.register(st.ArgMaxOver)
+def _(
+    statement: st.LogSumExpOver | st.LogSoftmaxOver | st.MaximumOver | st.ArgMaxOver, machine: Machine
+) -> None:
     values, axis = machine.read(statement.operand), statement.operand.labels.index(statement.over)
     if isinstance(statement, st.LogSumExpOver):
         found = machine.arithmetic.log_sum_exp(values, axis)
     elif isinstance(statement, st.LogSoftmaxOver):
         found = machine.arithmetic.log_softmax(values, axis)
+    elif isinstance(statement, st.ArgMaxOver):
+        first = np.expand_dims(np.argmax(values, axis=axis), axis)
+        places = np.moveaxis(np.arange(values.shape[axis]).reshape(-1, *[1] * (values.ndim - 1)), 0, axis)
+        found = machine.arithmetic.array((places == first).astype(float))
     else:
         found = machine.arithmetic.maximum(abs(values) if statement.magnitude else values, axis)
     machine.write(statement.target, found)

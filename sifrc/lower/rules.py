@@ -14,6 +14,7 @@ from sifrc.ir.quantity import Storage
 from sifrc.lower import statements as st
 from sifrc.lower.access import absolute, targets_of
 from sifrc.lower.arrays import SAMPLE_LABEL, Family, Load, Slot, Upto
+from sifrc.lower.convolutions import as_contraction
 from sifrc.lower.program import Function, Program
 
 __all__ = ["Position", "ProgramError", "check_statement"]
@@ -86,7 +87,7 @@ class Position:
                 found.append(first)
             else:
                 found.append(size)
-        return load.reshaped((*found, *shape[len(load.window) :]))
+        return load.changed((*found, *shape[len(load.window) :]))
 
     def _owner(self, slot: Slot) -> int:
         relative = slot.subscript.relative
@@ -161,7 +162,7 @@ def check_statement(position: Position) -> None:
         storage = position.families[name].storage
         position.require(storage in _WRITTEN, f"{name} is {storage.value} and cannot be written")
         position.distinct(target.labels, name)
-        position.require(not target.reshapes, f"{name} is written in another shape")
+        position.require(not target.changes, f"{name} is written in another shape")
     _check(position.statement, position)
 
 
@@ -225,6 +226,18 @@ def _(statement: st.Contract, at: Position) -> None:
     at.bound(statement.scale, statement.loads)
 
 
+@_check.register
+def _(statement: st.Convolve, at: Position) -> None:
+    at.require(statement.written in ("image", "kernel", "output"), f"'{statement.written}' is written")
+    for reading in statement.axes:
+        for load, label, size in zip(
+            (statement.image, statement.output, statement.kernel), reading.labels, reading.sizes, strict=True
+        ):
+            found = at.labelled([load]).get(label)
+            at.require(found == size, f"label {label} of {load.ref.family} is {found}, not {size}")
+    _check(as_contraction(statement), at)
+
+
 @_check.register(st.LogSumExpOver)
 @_check.register(st.MaximumOver)
 def _(statement: st.LogSumExpOver | st.MaximumOver, at: Position) -> None:
@@ -234,8 +247,9 @@ def _(statement: st.LogSumExpOver | st.MaximumOver, at: Position) -> None:
     at.require(statement.target.labels == left, f"the target is not over ({', '.join(left)})")
 
 
-@_check.register
-def _(statement: st.LogSoftmaxOver, at: Position) -> None:
+@_check.register(st.LogSoftmaxOver)
+@_check.register(st.ArgMaxOver)
+def _(statement: st.LogSoftmaxOver | st.ArgMaxOver, at: Position) -> None:
     at.labelled([statement.operand, statement.target])
     at.same(statement.operand, statement.target)
     at.require(statement.over in statement.operand.labels, f"{statement.over} is no label of the operand")

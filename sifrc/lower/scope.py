@@ -13,7 +13,8 @@ from sifrc.lower.arrays import SAMPLE_LABEL, Load
 
 __all__ = ["Scope"]
 
-_LETTERS = "ijlmnoqrsuvw"
+_LETTERS = "ijlmnoqsvwefgh"
+"""Those that are no array's name."""
 
 
 def _more_letters() -> Iterator[str]:

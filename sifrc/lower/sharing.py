@@ -15,7 +15,7 @@ from functools import cache
 import sympy
 
 from sifrc.derive.system import Equation, abbreviate
-from sifrc.ir import Expr, Input, LogSoftmax, LogSumExp, Map, Role
+from sifrc.ir import ArgMax, Expr, Input, LogSoftmax, LogSumExp, Map, Role
 from sifrc.ir.traverse import inputs_of, postorder
 from sifrc.operators.phase import Phase
 from sifrc.scalar import EXP
@@ -46,7 +46,7 @@ def share_subexpressions(phases: Iterable[Phase]) -> list[Phase]:
 
 def _functions_of(value: Expr) -> tuple[Expr, ...]:
     """Nodes that may be expensive, children first."""
-    return tuple(node for node in postorder(value) if isinstance(node, Map | LogSumExp | LogSoftmax))
+    return tuple(node for node in postorder(value) if isinstance(node, Map | LogSumExp | LogSoftmax | ArgMax))
 
 
 def _candidates(
@@ -68,7 +68,7 @@ def _candidates(
 
 
 def _is_expensive(node: Expr, held: set[str]) -> bool:
-    if isinstance(node, LogSumExp | LogSoftmax):
+    if isinstance(node, LogSumExp | LogSoftmax | ArgMax):
         return True
     if not isinstance(node, Map):
         return False

@@ -16,9 +16,11 @@ import sympy
 from sifrc.lower.arrays import Load, Subscript
 
 __all__ = [
+    "ArgMaxOver",
     "Assign",
     "ConjugateGradients",
     "Contract",
+    "Convolve",
     "Fresh",
     "Guard",
     "Kernel",
@@ -27,6 +29,7 @@ __all__ = [
     "Loop",
     "MatrixFunction",
     "MaximumOver",
+    "Reading",
     "SolveCubic",
     "SolveKronecker",
     "SolveSylvester",
@@ -95,6 +98,57 @@ class Contract:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """One axis of places of a convolution: index of the image = stride · place + dilation · entry − padding.
+
+    Args:
+        labels: of the image, of the places of the output, and of the entries of the kernel.
+        sizes: of these.
+        stride, dilation, padding: of the windows.
+    """
+
+    labels: tuple[str, str, str]
+    sizes: tuple[int, int, int]
+    stride: int
+    dilation: int
+    padding: int
+
+
+@dataclass(frozen=True)
+class Convolve:
+    """scale · Σ over windows: each of image, kernel and output may be the sum of products of the other two.
+
+    Which one is ``written`` says what it is: a convolution (``output``), a transposed one (``image``), or the
+    gradient of a kernel (``kernel``). Every other label is in two of the three: of the batch in image and
+    output, of channels in image and kernel or in kernel and output. ``scale`` is over ``loads``, scalars.
+    """
+
+    image: Load
+    kernel: Load
+    output: Load
+    written: str
+    axes: tuple[Reading, ...]
+    scale: sympy.Expr
+    loads: tuple[tuple[str, Load], ...] = ()
+
+    @property
+    def target(self) -> Load:
+        """What is written."""
+        load: Load = getattr(self, self.written)
+        return load
+
+    @property
+    def operands(self) -> tuple[Load, Load]:
+        """The other two, in order."""
+        first, second = (
+            load
+            for name, load in (("image", self.image), ("kernel", self.kernel), ("output", self.output))
+            if name != self.written
+        )
+        return first, second
+
+
+@dataclass(frozen=True)
 class LogSumExpOver:
     """``target`` := log Σ_label exp(operand), computed without overflow."""
 
@@ -120,6 +174,15 @@ class MaximumOver:
     operand: Load
     over: str
     magnitude: bool = False
+
+
+@dataclass(frozen=True)
+class ArgMaxOver:
+    """``target`` := 1 at the first of the largest entries of ``operand`` over a label, else 0."""
+
+    target: Load
+    operand: Load
+    over: str
 
 
 @dataclass(frozen=True)
@@ -267,9 +330,11 @@ Statement: TypeAlias = (
     | Kernel
     | Sum
     | Contract
+    | Convolve
     | LogSoftmaxOver
     | LogSumExpOver
     | MaximumOver
+    | ArgMaxOver
     | SolveSystem
     | SolveSylvester
     | SolveKronecker

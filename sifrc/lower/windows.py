@@ -23,7 +23,7 @@ from sifrc.ir.build import add, einsum, ones, rename, total, zero
 from sifrc.ir.normal import condense, expand
 from sifrc.ir.relative import ordered_terms
 from sifrc.ir.traverse import inputs_of, postorder, rewrite
-from sifrc.lower.arrays import Load, Ref, Reshape, Slot, Subscript, Upto, Window
+from sifrc.lower.arrays import Change, Load, Ref, Slot, Subscript, Upto, Window
 from sifrc.lower.statements import Fresh
 
 __all__ = ["View", "Windows", "ref_of"]
@@ -40,12 +40,12 @@ class View:
     Args:
         base: the array.
         window: of its leading dimensions.
-        reshapes: of the dimensions that are left.
+        changes: of the dimensions that are left.
     """
 
     base: Input
     window: tuple[Window, ...] = ()
-    reshapes: tuple[Reshape, ...] = ()
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass

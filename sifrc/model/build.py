@@ -6,12 +6,14 @@ from fractions import Fraction
 
 import sympy
 
-from sifrc.ir import Axis, Expr, Input, Join, Role
+from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.axes import AxisKind
 from sifrc.ir.build import apply, einsum, rename, scale, total
+from sifrc.ir.selections import joined
 from sifrc.model.loss import build_loss
 from sifrc.model.parameters import LayerParameters, Parameter
 from sifrc.model.types import Constraint, Model
+from sifrc.model.windows import convolution, pooling
 from sifrc.scalar import ScalarFunction, scalar_from_tree
 from sifrc.spec.states import state_names
 from sifrc.spec.types import FunctionSpec, InitializationSpec, LayerSpec, Spec
@@ -37,7 +39,7 @@ def build_model(spec: Spec) -> Model:
         name = group[-1].name
         axes = _axes(name, group[-1].shape)
         sources = [states[source] for source in group[0].inputs]
-        owned = _parameters(group[0], index, sources[0][1].axes[-1], parameters)
+        owned = _parameters(group[0], index, sources[0][1].axes, parameters)
         pre_activation = _affine(group[0], [symbol for _, symbol in sources], owned, axes)
         activation, value = _activated(_activation(group), pre_activation)
         symbol = Input("x", index, axes, Role.STATE)
@@ -52,6 +54,7 @@ def build_model(spec: Spec) -> Model:
                 activation=activation,
                 value=value,
                 parameters=owned,
+                row=axes[-1] if group[0].window is None else axes[0],
             )
         )
         states[name] = (index, symbol)
@@ -130,17 +133,24 @@ def scalar_function(spec: FunctionSpec) -> ScalarFunction:
 
 
 def _parameters(
-    layer: LayerSpec, index: int, inputs: Axis, known: dict[str, LayerParameters]
+    layer: LayerSpec, index: int, inputs: tuple[Axis, ...], known: dict[str, LayerParameters]
 ) -> LayerParameters | None:
-    """The parameters of a dense layer, its own, with the number of its constraint, or the shared ones."""
-    if layer.kind != "dense":
+    """The parameters of a layer, its own, with the number of its constraint, or the shared ones."""
+    if not layer.has_parameters:
         return None
     if layer.share is not None:
         return known[layer.share]
-    rows, columns = Axis(f"{layer.name}.out", layer.shape[-1]), Axis(f"{layer.name}.in", inputs.entries)
-    members = [Parameter(layer.name, "weight", Input("W", index, (rows, columns), Role.PARAMETER))]
+    rows, columns = layer.shape[-1], inputs[-1].entries
+    kernel: tuple[int, ...] = ()
+    if layer.window is not None:
+        rows, columns = layer.shape[0], inputs[0].entries // layer.window.groups
+        kernel = layer.window.kernel
+    out = Axis(f"{layer.name}.out", rows)
+    entries = (Axis(f"{layer.name}.entry{n}", size) for n, size in enumerate(kernel))
+    axes = (out, Axis(f"{layer.name}.in", columns), *entries)
+    members = [Parameter(layer.name, "weight", Input("W", index, axes, Role.PARAMETER))]
     if layer.bias:
-        members.append(Parameter(layer.name, "bias", Input("β", index, (rows,), Role.PARAMETER)))
+        members.append(Parameter(layer.name, "bias", Input("β", index, (out,), Role.PARAMETER)))
     known[layer.name] = LayerParameters(
         layer.name, index, tuple(members), layer.initialization or InitializationSpec()
     )
@@ -153,8 +163,12 @@ def _affine(
     """a_k: W x + β of a dense layer at every place, all axes of x as one, or the sum of the sources."""
     if layer.kind == "flatten" and len(sources[0].axes) > 1:
         (source,) = sources
-        join = Join(tuple(axis.entries for axis in source.axes))
+        join = joined(tuple(axis.entries for axis in source.axes))
         return einsum([(join, (*axes, *source.axes)), (source, source.axes)], axes)
+    if layer.window is not None:
+        if owned is None:
+            return pooling(sources[0], axes, layer.window)
+        return convolution(owned.weight, owned.bias, sources[0], axes, layer.window)
     if owned is None:
         return total([rename(source, axes) for source in sources], axes)
     (source,) = sources

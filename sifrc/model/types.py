@@ -31,7 +31,8 @@ class Constraint:
         pre_activation: a_k.
         activation: F_k, or None where it is the identity up to a constant.
         value: F_k(a_k).
-        parameters: of the dense layer in it, or None.
+        parameters: of the layer in it that has some, or None.
+        row: the axis of x_k that the rows of its weight make; the others are places, where they do so each.
     """
 
     index: int
@@ -43,11 +44,17 @@ class Constraint:
     activation: ScalarFunction | None
     value: Expr
     parameters: LayerParameters | None
+    row: Axis
 
     @property
     def axes(self) -> tuple[Axis, ...]:
-        """The axes of the state, the last of which is that of its features."""
+        """The axes of the state."""
         return self.state.axes
+
+    @property
+    def places(self) -> tuple[Axis, ...]:
+        """All of them but that of its rows."""
+        return tuple(axis for axis in self.axes if axis != self.row)
 
 
 @dataclass(frozen=True)

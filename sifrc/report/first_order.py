@@ -13,7 +13,7 @@ from sifrc.report.indices import range_text
 from sifrc.report.layout import Function, Scalar, Symbol
 from sifrc.report.sheet import Section
 from sifrc.scalar import ScalarFunction, is_zero
-from sifrc.spec.graph import size_text
+from sifrc.spec.words import size_text
 
 __all__ = ["first_order_sections"]
 
@@ -50,8 +50,10 @@ def _forward(book: Book) -> Section:
     notes.append(
         "∘ and ⊘ multiply and divide entry by entry, 𝟏 is the vector of ones, F_k acts on each entry."
     )
-    if any(len(c.axes) > 1 for c in model.constraints):
+    if any(len(c.axes) == 2 and c.row is c.axes[-1] for c in model.constraints):
         notes.append("A state with several axes is a matrix, one row for each place, where it has two.")
+    if any(layer.window is not None for layer in model.spec.layers):
+        notes.append("What an index reads outside of a tensor is zero, as in the padding of a window.")
     if any(len(model.state(k).axes) != len(c.axes) for c in model.constraints for k in c.sources):
         notes.append("vec x is x with all axes as one, the last one running fastest; unvec takes that back.")
     notes += _runs(model.constraints, lambda c: tuple(axis.size for axis in c.axes), last, _describe_states)

@@ -17,6 +17,7 @@ import sympy
 from sifrc.derive.groups import OWNER
 from sifrc.ir import (
     Add,
+    Affine,
     AlongAxis,
     Axis,
     CubicNewton,
@@ -24,7 +25,6 @@ from sifrc.ir import (
     Einsum,
     Expr,
     Input,
-    Join,
     LinearSolve,
     Map,
     Operand,
@@ -97,8 +97,8 @@ def _(node: Input, layer: int, keys: Keys) -> str:
 
 
 @_key.register
-def _(node: Join, layer: int, keys: Keys) -> str:
-    return f"Join {len(node.sizes)}"
+def _(node: Affine, layer: int, keys: Keys) -> str:
+    return f"Affine {len(node.sizes)}" + ("" if node.joins else f" {node.coefficients} {node.offset}")
 
 
 @_key.register

@@ -13,13 +13,14 @@ import sympy
 
 from sifrc.ir import (
     Add,
+    Affine,
+    ArgMax,
     Axis,
     CubicNewton,
     Delta,
     Einsum,
     Expr,
     Input,
-    Join,
     LinearSolve,
     LogSoftmax,
     LogSumExp,
@@ -32,6 +33,7 @@ from sifrc.ir import (
 )
 from sifrc.ir.relative import relative_key
 from sifrc.ir.traverse import last_layer
+from sifrc.report.affine import affine_text, delta_indices, places_of
 from sifrc.report.flat import one_product
 from sifrc.report.generic import generic_key, is_shared
 from sifrc.report.layout import (
@@ -106,7 +108,7 @@ class Notation:
                 return replaced(applied, probe, symbol), Solved(rhs, symbol, _SOLVERS[node.method])
             return symbol, _matrix(value, self)
         except NoMatrixForm:
-            names = dict(zip(value.axes, _LETTERS, strict=False))
+            names = dict(zip(value.axes, _more_letters(), strict=False))
             left = Indexed(symbol, tuple(names[axis] for axis in value.axes)) if value.axes else symbol
             return left, _indexed(value, names, self)
 
@@ -190,7 +192,10 @@ def _joined(
         NoMatrixForm: the axes that are joined are not those of one operand.
     """
     rest, factors = list(operands), []
-    for join in [operand for operand in operands if isinstance(operand[0], Join)]:
+    for join in [operand for operand in operands if isinstance(operand[0], Affine)]:
+        assert isinstance(join[0], Affine)
+        if not join[0].joins:
+            raise NoMatrixForm("a tensor that reads places")
         rest.remove(join)
         for name, old, new in (("vec", join[1][1:], join[1][:1]), ("unvec", join[1][:1], join[1][1:])):
             touched = [operand for operand in rest if set(old) & set(operand[1])]
@@ -204,8 +209,8 @@ def _joined(
 
 
 @_matrix.register
-def _(expr: Join, context: Notation) -> Layout:
-    raise NoMatrixForm("a tensor that joins axes")
+def _(expr: Affine, context: Notation) -> Layout:
+    raise NoMatrixForm("a tensor that joins axes, or reads places")
 
 
 @_matrix.register
@@ -214,7 +219,7 @@ def _(expr: Map, context: Notation) -> Layout:
 
 
 @_matrix.register
-def _(expr: LogSumExp | LogSoftmax, context: Notation) -> Layout:
+def _(expr: LogSumExp | LogSoftmax | ArgMax, context: Notation) -> Layout:
     return Named(expr.word, (_matrix(expr.operand, context),))
 
 
@@ -319,15 +324,22 @@ def _(expr: Delta, names: Mapping[Axis, str], context: Notation) -> Layout:
 
 
 @_indexed.register
-def _(expr: Join, names: Mapping[Axis, str], context: Notation) -> Layout:
-    whole, *parts = (names[axis] for axis in expr.axes)
-    return Indexed(Symbol("δ"), (whole, f"({''.join(parts)})"))
+def _(expr: Affine, names: Mapping[Axis, str], context: Notation) -> Layout:
+    return Indexed(Symbol("δ"), delta_indices(expr, [names[axis] for axis in expr.axes]))
 
 
 @_indexed.register
 def _(expr: Add, names: Mapping[Axis, str], context: Notation) -> Layout:
     combined = sum_of(tuple((factor, _indexed(term, names, context)) for factor, term in expr.terms))
     return Sum(ordered_terms(combined.terms, context.layer)) if isinstance(combined, Sum) else combined
+
+
+@_indexed.register
+def _(expr: Reduce | ArgMax, names: Mapping[Axis, str], context: Notation) -> Layout:
+    """With the letter that it runs over; what is 1 at the largest entry has one of its own."""
+    own = names.get(expr.over) or next(_unused(names))
+    inner = {**names, expr.over: own}
+    return Named(f"{expr.word}_{own}", (_indexed(expr.operand, inner, context),))
 
 
 @_indexed.register
@@ -344,12 +356,14 @@ def _(expr: Einsum, names: Mapping[Axis, str], context: Notation) -> Layout:
     operands.sort(key=lambda operand: relative_key(operand[0], context.layer))
     letters = {axis: names[axis] for axis in out}
     unused = iter(letter for letter in _more_letters() if letter not in names.values())
+    operands, places = places_of(operands, out)
     summed = []
-    for _, labels in operands:
+    for labels in [*(labels for _, labels in operands), *(place.labels for place in places.values())]:
         for label in labels:
-            if label not in letters:
+            if label not in letters and label not in places:
                 letters[label] = next(unused)
                 summed.append(letters[label])
+    letters |= {label: affine_text(*place.terms(letters)) for label, place in places.items()}
     scalars: list[Layout] = []
     tensors: list[Layout] = []
     for operand in operands:
@@ -369,6 +383,11 @@ def _entry(operand: Operand, letters: Mapping[Axis, str], context: Notation) -> 
     own = [axis for axis in expr.axes if not axis.is_sample]
     used = [label for label in labels if not label.is_sample]
     return _indexed(expr, {axis: letters[label] for axis, label in zip(own, used, strict=True)}, context)
+
+
+def _unused(names: Mapping[Axis, str]) -> Iterator[str]:
+    """Letters that no axis has."""
+    return (letter for letter in _more_letters() if letter not in names.values())
 
 
 def _more_letters(letters: Sequence[str] = _LETTERS) -> Iterator[str]:

@@ -11,14 +11,16 @@ from sifrc.errors import Location
 from sifrc.spec.curvaturespec import curvature_specs
 from sifrc.spec.diagnostics import describe
 from sifrc.spec.functionspec import activation_spec, loss_function_spec
-from sifrc.spec.graph import Item, resolve_graph
+from sifrc.spec.graph import resolve_graph
+from sifrc.spec.items import Item
 from sifrc.spec.partitionspec import partition_spec
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.registry import LOSSES
-from sifrc.spec.schema import InitializationShape, LayerShape, SpecShape, TrainingShape
+from sifrc.spec.schema import KEYS_OF_TYPE, InitializationShape, LayerShape, SpecShape, TrainingShape
 from sifrc.spec.states import state_names
 from sifrc.spec.suggest import did_you_mean, shortened
 from sifrc.spec.types import (
+    OWNING,
     FunctionSpec,
     InitializationSpec,
     InputSpec,
@@ -35,15 +37,6 @@ from sifrc.spec.types import (
 )
 
 __all__ = ["build_from_shape"]
-
-_KEYS_OF_TYPE: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "dense": ("name", "type", "inputs", "units", "bias", "share", "init", "activation", "parameters"),
-        "activation": ("name", "type", "inputs", "function", "expression", "parameters"),
-        "add": ("name", "type", "inputs", "activation", "parameters"),
-        "flatten": ("name", "type", "inputs"),
-    }
-)
 
 
 def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
@@ -99,7 +92,7 @@ def _training(shape: TrainingShape, positions: Positions) -> TrainingSpec:
 
 def _check_keys(layer: LayerShape, path: Path, positions: Positions) -> None:
     """Only keys that mean something for the layer's type."""
-    accepted = _KEYS_OF_TYPE[layer.type]
+    accepted = KEYS_OF_TYPE[layer.type]
     for key in LayerShape.model_fields:
         if key in layer.model_fields_set and key not in accepted:
             label = "use activation: here" if key in ("function", "expression") else None
@@ -116,7 +109,6 @@ def _layer(
     item: Item, default: InitializationSpec | None, biases: Mapping[str, bool], positions: Positions
 ) -> LayerSpec:
     shape, path = item.written, item.path
-    dense = shape.type == "dense"
     if shape.share is not None and shape.init is not None:
         raise positions.error(
             (*path, "init"),
@@ -125,7 +117,7 @@ def _layer(
             at_key=True,
         )
     initialization = None
-    if dense and shape.share is None:
+    if shape.type in OWNING and shape.share is None:
         own = _initialization(shape.init, (*path, "init"), positions)
         initialization = own or default or InitializationSpec()
     return LayerSpec(
@@ -137,6 +129,7 @@ def _layer(
         bias=biases[shape.share or item.name],
         share=shape.share,
         initialization=initialization,
+        window=item.window,
         location=positions.value(path),
     )
 

@@ -118,8 +118,10 @@ def _function(function: FunctionSpec) -> dict[str, Any]:
 
 def _layer(layer: LayerSpec) -> dict[str, Any]:
     result: dict[str, Any] = {"name": layer.name, "type": layer.kind, "inputs": list(layer.inputs)}
-    if layer.kind == "dense":
-        result["units"] = layer.shape[-1]
+    if layer.window is not None:
+        result |= _window(layer)
+    if layer.has_parameters:
+        result |= {"units": layer.shape[-1]} if layer.kind == "dense" else {"channels": layer.shape[0]}
         if layer.share is not None:
             result["share"] = layer.share
         else:
@@ -132,6 +134,16 @@ def _layer(layer: LayerSpec) -> dict[str, Any]:
         else:
             result["activation"] = _function(layer.activation)
     return result
+
+
+def _window(layer: LayerSpec) -> dict[str, Any]:
+    assert layer.window is not None
+    window = layer.window
+    lists: dict[str, Any] = {"kernel": list(window.kernel), "stride": list(window.stride)}
+    lists["padding"] = [list(pair) for pair in window.padding]
+    if layer.kind == "pool":
+        return {"function": window.pooling, **lists}
+    return {**lists, "dilation": list(window.dilation), "groups": window.groups}
 
 
 def _initialization(initialization: InitializationSpec) -> dict[str, Any]:

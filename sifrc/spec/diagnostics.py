@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from sifrc.errors import SpecError
 from sifrc.spec.curvature import CURVATURE_KINDS
 from sifrc.spec.positions import Path, Positions
-from sifrc.spec.schema import SHAPES, SpecShape
+from sifrc.spec.schema import KEYS_OF_TYPE, SHAPES, TAGS, SpecShape
 from sifrc.spec.suggest import did_you_mean, quoted_list, shortened
 
 __all__ = ["describe", "validate_shape"]
@@ -30,7 +30,8 @@ _EXPECTED: Mapping[str, str] = MappingProxyType(
     }
 )
 _ITEMS: Mapping[str | int, str] = MappingProxyType({"layers": "layer", "curvature": "kind of curvature"})
-_SIZE: Path = ("network", "input", "size")
+_SIZES = ("size", "kernel", "stride", "dilation")
+"""Keys with one number or several."""
 _EXAMPLES: Mapping[str, str] = MappingProxyType(
     {
         "sifrc": "the format version: sifrc: 1",
@@ -39,7 +40,7 @@ _EXAMPLES: Mapping[str, str] = MappingProxyType(
         "input": "input: {name: image, size: 64}",
         "layers": "a list of layers such as {name: fc1, type: dense, units: 32}",
         "size": "size: 64, or size: [8, 8]",
-        "type": "type: dense, activation, add or flatten",
+        "type": "type: dense, conv, pool, activation, add or flatten",
         "loss": "loss: {function: cross_entropy}, or {expression: ...} over y and t",
         "activation": "activation: tanh, or {function: ...} or {expression: ...}",
         "kind": "kind: he, glorot, sparse, zeros or constant",
@@ -104,13 +105,16 @@ def validate_shape(data: object, positions: Positions) -> SpecShape:
     except ValidationError as error:
         details = error.errors(include_url=False)
     problems = sorted((_order(problem, positions), index, problem) for index, problem in enumerate(details))
-    raise _translate(problems[0][2], positions)
+    raise _translate(problems[0][2], data, positions)
 
 
 def _path(problem: ErrorDetails) -> Path:
     """Where it stands in the spec: without the tag of a form, which stands where that value does."""
     path = problem["loc"]
-    return (*_SIZE, *path[len(_SIZE) + 1 :]) if path[: len(_SIZE)] == _SIZE else path
+    before = (None, *path)
+    return tuple(
+        item for item, key in zip(path, before, strict=False) if not (item in TAGS and key in _SIZES)
+    )
 
 
 def _order(problem: ErrorDetails, positions: Positions) -> tuple[bool, int, int]:
@@ -121,7 +125,7 @@ def _order(problem: ErrorDetails, positions: Positions) -> tuple[bool, int, int]
     return problem["type"] == "missing", line, column
 
 
-def _translate(problem: ErrorDetails, positions: Positions) -> SpecError:
+def _translate(problem: ErrorDetails, data: object, positions: Positions) -> SpecError:
     """One error of pydantic as a SpecError."""
     path = _path(problem)
     kind = problem["type"]
@@ -129,7 +133,7 @@ def _translate(problem: ErrorDetails, positions: Positions) -> SpecError:
     found = problem["input"]
     shown = shortened(key)
     if kind == "extra_forbidden":
-        return _unknown_key(path, positions)
+        return _unknown_key(path, data, positions)
     if kind == "missing":
         place = path[:-1]
         message = f"key '{shown}' is missing{_where(place)}"
@@ -167,10 +171,12 @@ def _example(path: Path, key: str) -> str | None:
     return _EXAMPLES.get(f"{path[0]}.{key}") or _EXAMPLES.get(key)
 
 
-def _unknown_key(path: Path, positions: Positions) -> SpecError:
+def _unknown_key(path: Path, data: object, positions: Positions) -> SpecError:
     place = tuple("*" if isinstance(item, int) else item for item in path[:-1])
     shape = SHAPES.get(place)
     known = list(shape.model_fields) if shape is not None else []
+    if place == ("network", "layers", "*"):
+        known = list(KEYS_OF_TYPE.get(_type_of(path[:-1], data), known))
     word = str(path[-1])
     hint = f"accepted keys: {' '.join(known)}"
     if place == ("target",):
@@ -182,6 +188,13 @@ def _unknown_key(path: Path, positions: Positions) -> SpecError:
         label=did_you_mean(word, known),
         at_key=True,
     )
+
+
+def _type_of(path: Path, data: object) -> str:
+    """The type of a layer, as it is written."""
+    for item in path:
+        data = data[item] if isinstance(data, dict | list) else {}  # type: ignore[index]
+    return str(data.get("type")) if isinstance(data, dict) else ""
 
 
 def _not_among(path: Path, key: str, found: object, expected: str, positions: Positions) -> SpecError:

@@ -8,42 +8,16 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from sifrc.errors import SpecError
+from sifrc.spec.items import INPUT, LAYERS, Item
 from sifrc.spec.positions import Path, Positions
-from sifrc.spec.schema import MAX_UNITS, LayerShape, NetworkShape
+from sifrc.spec.schema import MAX_UNITS, NetworkShape
+from sifrc.spec.shares import check_share_sizes, check_shares
 from sifrc.spec.suggest import did_you_mean, shortened
+from sifrc.spec.types import OWNING
+from sifrc.spec.windowspec import POOLINGS, window_spec, windowed_shape
+from sifrc.spec.words import size_text
 
-__all__ = ["Graph", "Item", "resolve_graph", "size_text"]
-
-_LAYERS: Path = ("network", "layers")
-_INPUT: Path = ("network", "input")
-
-
-@dataclass(frozen=True)
-class Item:
-    """A layer with its inputs and the shape of its output resolved; the rest is as written.
-
-    Args:
-        index: position in the file, from 0.
-        name: the layer's name, given or made.
-        written: the layer as written.
-        inputs: names of its inputs.
-        shape: sizes of the axes of its output.
-    """
-
-    index: int
-    name: str
-    written: LayerShape
-    inputs: tuple[str, ...]
-    shape: tuple[int, ...] = ()
-
-    @property
-    def path(self) -> Path:
-        """Where the layer stands."""
-        return (*_LAYERS, self.index)
-
-    def input_path(self, position: int) -> Path:
-        """Where one of its inputs stands; the layer, if it was not written."""
-        return (*self.path, "inputs", position) if self.written.inputs is not None else self.path
+__all__ = ["Graph", "resolve_graph"]
 
 
 @dataclass(frozen=True)
@@ -77,24 +51,24 @@ def resolve_graph(network: NetworkShape, positions: Positions) -> Graph:
     items = _named(network, positions)
     known = {item.name: item for item in items}
     _check_inputs(network.input.name, items, known, positions)
-    _check_shares(items, known, positions)
+    check_shares(items, known, positions)
     ordered = _topological(items, known, positions)
     _check_used(ordered, known, positions)
     shaped = _shapes(network, ordered, positions)
-    _check_share_sizes(network, shaped, positions)
+    check_share_sizes(network, shaped, positions)
     _check_output(shaped, positions)
     return Graph(network.input.name, shaped)
 
 
 def _named(network: NetworkShape, positions: Positions) -> list[Item]:
     """Names of all layers, and the default input: the layer before."""
-    places: dict[str, Path] = {network.input.name: (*_INPUT, "name")}
-    positions.check_name((*_INPUT, "name"), network.input.name)
+    places: dict[str, Path] = {network.input.name: (*INPUT, "name")}
+    positions.check_name((*INPUT, "name"), network.input.name)
     items: list[Item] = []
     previous = network.input.name
     for index, shape in enumerate(network.layers):
         name = shape.name if shape.name is not None else f"{shape.type}{index + 1}"
-        path: Path = (*_LAYERS, index, "name")
+        path: Path = (*LAYERS, index, "name")
         positions.check_name(path, name)
         if name in places:
             first = positions.mention(places[name])
@@ -141,38 +115,6 @@ def _check_inputs(
                 path,
                 f"{kind} layer '{item.name}' has {len(item.inputs)} inputs, it takes one",
                 hint="a layer of type add sums several inputs",
-            )
-
-
-def _check_shares(items: Sequence[Item], known: Mapping[str, Item], positions: Positions) -> None:
-    """``share`` names a dense layer that owns its parameters."""
-    owners = [item.name for item in items if item.written.type == "dense" and item.written.share is None]
-    for item in items:
-        share = item.written.share
-        if share is None:
-            continue
-        path: Path = (*item.path, "share")
-        if share == item.name:
-            raise positions.error(
-                path, f"layer '{share}' cannot share with itself", hint="name another layer"
-            )
-        if share not in known:
-            raise positions.error(
-                path,
-                f"unknown layer '{shortened(share)}' to share",
-                hint=f"dense layers: {shortened(' '.join(owners), 300)}",
-                label=did_you_mean(share, owners),
-            )
-        owner = known[share]
-        if owner.written.type != "dense":
-            raise positions.error(
-                path, f"layer '{share}' has no parameters to share", hint="only dense layers have parameters"
-            )
-        if owner.written.share is not None:
-            raise positions.error(
-                path,
-                f"layer '{share}' shares its parameters itself",
-                hint=f"name the layer that owns them, e.g. share: {shortened(owner.written.share)}",
             )
 
 
@@ -255,21 +197,26 @@ def _check_used(ordered: Sequence[Item], known: Mapping[str, Item], positions: P
             f"layer '{item.name}' is not used: nothing leads from it to the output '{output.name}'",
             hint="the last layer is the output; remove this one, or name it in the inputs of another",
         )
-    if all(item.written.type != "dense" for item in ordered):
+    if all(item.written.type not in OWNING for item in ordered):
         raise positions.error(
-            _LAYERS, "the network has nothing to train", hint="it needs a layer of type dense"
+            LAYERS, "the network has nothing to train", hint="it needs a layer of type dense or conv"
         )
 
 
 def _shapes(network: NetworkShape, ordered: Sequence[Item], positions: Positions) -> tuple[Item, ...]:
     """Shapes in topological order."""
     shapes = {network.input.name: network.input.shape}
-    _check_entries(network.input.name, network.input.shape, (*_INPUT, "size"), positions)
+    _check_entries(network.input.name, network.input.shape, (*INPUT, "size"), positions)
     owners = {item.name: item for item in ordered}
     shaped: list[Item] = []
     for item in ordered:
-        shape = shapes[item.inputs[0]]
-        if item.written.type == "dense":
+        shape, window = shapes[item.inputs[0]], None
+        if item.written.type in ("conv", "pool"):
+            window = window_spec(item.written, shape, item.path, positions)
+            _check_pooling(item, positions)
+            first = shape[0] if item.written.type == "pool" else _channels(item, owners, positions)
+            shape = (first, *windowed_shape(window, shape[1:]))
+        elif item.written.type == "dense":
             shape = (*shape[:-1], _units(item, owners, positions))
         elif item.written.type == "flatten":
             shape = (prod(shape),)
@@ -283,18 +230,8 @@ def _shapes(network: NetworkShape, ordered: Sequence[Item], positions: Positions
                 )
         _check_entries(item.name, shape, item.path, positions)
         shapes[item.name] = shape
-        shaped.append(replace(item, shape=shape))
+        shaped.append(replace(item, shape=shape, window=window))
     return tuple(shaped)
-
-
-def size_text(shape: tuple[int, ...]) -> str:
-    """Sizes of axes in words.
-
-    Example:
-        >>> size_text((10,)), size_text((28, 28))
-        ('10', '28 x 28')
-    """
-    return " x ".join(map(str, shape))
 
 
 def _check_entries(name: str, shape: tuple[int, ...], path: Path, positions: Positions) -> None:
@@ -315,6 +252,38 @@ def _check_output(shaped: Sequence[Item], positions: Positions) -> None:
             f"the output '{output.name}' has several axes, {size_text(output.shape)}, and a loss takes one",
             hint="end with a layer of type flatten",
         )
+
+
+def _check_pooling(item: Item, positions: Positions) -> None:
+    """What pooling makes of a window has a name."""
+    function = item.written.function
+    if item.written.type == "pool" and function not in POOLINGS:
+        message = "has no function" if function is None else f"cannot be '{shortened(function)}'"
+        raise positions.error(
+            item.path if function is None else (*item.path, "function"),
+            f"pool layer '{item.name}' {message}",
+            hint=f"function: {' or '.join(POOLINGS)}",
+        )
+
+
+def _channels(item: Item, known: Mapping[str, Item], positions: Positions) -> int:
+    """Channels of the output of a convolution, its own or those of the layer whose parameters it shares."""
+    own = item.written.channels
+    owner = known[item.written.share].written.channels if item.written.share is not None else own
+    if owner is None:
+        raise positions.error(
+            item.path,
+            f"conv layer '{item.name}' has no channels",
+            hint="add channels: 16, or share: and the name of another convolution",
+        )
+    if own not in (None, owner):
+        raise positions.error(
+            (*item.path, "channels"),
+            f"'{item.name}' has {own} channels, '{item.written.share}' whose parameters it shares has "
+            f"{owner}",
+            hint="leave channels out in a layer that shares",
+        )
+    return owner
 
 
 def _units(item: Item, known: Mapping[str, Item], positions: Positions) -> int:
@@ -338,29 +307,3 @@ def _units(item: Item, known: Mapping[str, Item], positions: Positions) -> int:
             hint="leave units out in a layer that shares",
         )
     return owner.units
-
-
-def _check_share_sizes(network: NetworkShape, items: Sequence[Item], positions: Positions) -> None:
-    """A shared weight needs inputs whose last axes agree; a shared bias is there for both or for none."""
-    sizes = {network.input.name: network.input.shape[-1]} | {item.name: item.shape[-1] for item in items}
-    known = {item.name: item for item in items}
-    for item in items:
-        share = item.written.share
-        if share is None:
-            continue
-        owner = known[share]
-        mine, theirs = item.inputs[0], owner.inputs[0]
-        if sizes[mine] != sizes[theirs]:
-            raise positions.error(
-                (*item.path, "share"),
-                f"sizes differ: '{item.name}' takes '{mine}' with {sizes[mine]}, '{share}' whose parameters "
-                f"it shares takes '{theirs}' with {sizes[theirs]}",
-                hint="shared parameters need inputs of equal size",
-            )
-        bias = owner.written.bias is not False
-        if item.written.bias not in (None, bias):
-            raise positions.error(
-                (*item.path, "bias"),
-                f"'{item.name}' shares the parameters of '{share}', which has {'a' if bias else 'no'} bias",
-                hint="leave bias out in a layer that shares",
-            )

@@ -21,7 +21,7 @@ COUNTED: tuple[PartitionKind, ...] = ("blocks", "alternate", "chunks")
 
 def owners(layers: Iterable[LayerSpec]) -> tuple[LayerSpec, ...]:
     """Layers with parameters of their own, in the order of the network."""
-    return tuple(layer for layer in layers if layer.kind == "dense" and layer.share is None)
+    return tuple(layer for layer in layers if layer.has_parameters and layer.share is None)
 
 
 def tensor_names(layers: Iterable[LayerSpec]) -> tuple[str, ...]:

@@ -202,7 +202,7 @@ def _no_match(
     hint, label = f"tensors: {shortened(' '.join(tensors), 300)}", None
     if layer is not None and layer.share is not None:
         hint = f"layer '{name}' uses the parameters of '{layer.share}': name that one"
-    elif layer is not None and layer.kind != "dense":
+    elif layer is not None and not layer.has_parameters:
         hint = f"a layer of type {layer.kind} has no parameters"
     elif layer is not None and tensor == "bias":
         hint = f"layer '{name}' has no bias"

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from sifrc.spec.curvature import CurvatureOutput, CurvatureResidual
 
 __all__ = [
+    "KEYS_OF_TYPE",
     "SHAPES",
     "TAGS",
     "CurvatureShape",
@@ -86,11 +87,17 @@ class LayerShape(Shape):
     """A layer of any type; which keys go with which type is checked with the graph."""
 
     name: str | None = None
-    type: Literal["dense", "activation", "add", "flatten"]
+    type: Literal["dense", "conv", "pool", "activation", "add", "flatten"]
     inputs: Annotated[
         list[str] | None, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
     ] = None
     units: Count | None = None
+    channels: Count | None = None
+    kernel: Sizes | None = None
+    stride: Sizes | None = None
+    dilation: Sizes | None = None
+    padding: Any = None
+    groups: Count | None = None
     share: str | None = None
     bias: bool | None = None
     init: Annotated[InitializationShape | None, _named("kind")] = None
@@ -98,6 +105,22 @@ class LayerShape(Shape):
     function: str | None = None
     expression: str | None = None
     parameters: Parameters | None = None
+
+
+KEYS_OF_TYPE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "dense": ("name", "type", "inputs", "units", "bias", "share", "init", "activation", "parameters"),
+        "conv": (
+            *("name", "type", "inputs", "channels", "kernel", "stride", "padding", "dilation", "groups"),
+            *("bias", "share", "init", "activation", "parameters"),
+        ),
+        "pool": ("name", "type", "inputs", "function", "kernel", "stride", "padding"),
+        "activation": ("name", "type", "inputs", "function", "expression", "parameters"),
+        "add": ("name", "type", "inputs", "activation", "parameters"),
+        "flatten": ("name", "type", "inputs"),
+    }
+)
+"""Keys that mean something for a type of layer."""
 
 
 class NetworkShape(Shape):

@@ -16,6 +16,7 @@ from sifrc.spec.curvature import CurvatureOutput, CurvatureResidual
 from sifrc.spec.expression import Expression
 
 __all__ = [
+    "OWNING",
     "CurvatureSpec",
     "Dtype",
     "FunctionSpec",
@@ -35,10 +36,13 @@ __all__ = [
     "TargetKind",
     "TargetSpec",
     "TrainingSpec",
+    "WindowSpec",
 ]
 
 Dtype: TypeAlias = Literal["float32", "float64", "bfloat16"]
-LayerKind: TypeAlias = Literal["dense", "activation", "add", "flatten"]
+LayerKind: TypeAlias = Literal["dense", "conv", "pool", "activation", "add", "flatten"]
+OWNING: tuple[LayerKind, ...] = ("dense", "conv")
+"""Types of layers that have parameters."""
 TargetKind: TypeAlias = Literal["classes", "vectors"]
 InitializationKind: TypeAlias = Literal["he", "glorot", "sparse", "zeros", "constant"]
 OptionValue: TypeAlias = bool | int | float | str
@@ -100,20 +104,44 @@ class InitializationSpec:
 
 
 @dataclass(frozen=True)
+class WindowSpec:
+    """The windows that a layer reads at each place of its output, by axes of places.
+
+    Args:
+        kernel: entries of a window.
+        stride: from window to window.
+        dilation: from entry to entry.
+        padding: entries before and after an axis, which are zero.
+        groups: of channels, each of which is read by itself.
+        pooling: ``average`` or ``max``; empty for a convolution.
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    groups: int = 1
+    pooling: str = ""
+
+
+@dataclass(frozen=True)
 class LayerSpec:
     """One layer of the graph.
 
     Args:
         name: identifier, unique.
-        kind: ``dense`` (W x + β along the last axis of x), ``activation`` (elementwise), ``add`` (sum of its
-            inputs), ``flatten`` (all axes as one, the last one running fastest).
+        kind: ``dense`` (W x + β along the last axis of x), ``conv`` (W x + β on windows of x, whose first
+            axis is that of channels), ``pool`` (means of windows, channel by channel), ``activation``
+            (elementwise), ``add`` (sum of its inputs), ``flatten`` (all axes as one, the last one running
+            fastest).
         inputs: names of the producing layers or of the network input.
         shape: sizes of the axes of its output, resolved for every kind.
         activation: the elementwise function of an ``activation`` layer, or of a ``dense`` or
             ``add`` layer in the short form; None otherwise.
-        bias: whether a dense layer has a bias.
-        share: name of the dense layer whose parameters this one uses, or None.
-        initialization: of a dense layer that owns its parameters, else None.
+        bias: whether a dense layer or a convolution has a bias.
+        share: name of the layer whose parameters this one uses, or None.
+        initialization: of a layer that owns parameters, else None.
+        window: of a convolution or of pooling, else None.
     """
 
     name: str
@@ -124,7 +152,13 @@ class LayerSpec:
     bias: bool = True
     share: str | None = None
     initialization: InitializationSpec | None = None
+    window: WindowSpec | None = None
     location: Location | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def has_parameters(self) -> bool:
+        """Whether its type is one that has parameters, its own or shared ones."""
+        return self.kind in OWNING
 
     @property
     def size(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import Spec
 from sifrc.verify.oracles.network import parameter_shapes
 
-__all__ = ["Point", "capped", "near_targets", "parameter_count", "random_point"]
+__all__ = ["Point", "near_targets", "parameter_count", "random_point"]
 
 
 @dataclass(frozen=True)
@@ -84,31 +83,3 @@ def parameter_count(spec: Spec) -> int:
         True
     """
     return sum(int(np.prod(shape)) for shape in parameter_shapes(spec).values())
-
-
-def capped(spec: Spec, size: int) -> Spec:
-    """The same network with every axis at most ``size`` long; equal sizes stay equal.
-
-    An axis is longer only where it is several in one, or as long as one that is.
-
-    Example:
-        >>> from sifrc.spec import build_spec
-        >>> spec = build_spec({"sifrc": 1, "name": "tiny", "loss": "mse", "network": {
-        ...     "input": {"size": [8, 9]}, "layers": [
-        ...         {"name": "fc", "type": "dense", "units": 7}, {"name": "all", "type": "flatten"}]}})
-        >>> dict(capped(spec, 3).shapes)
-        {'input': (3, 3), 'fc': (3, 3), 'all': (9,)}
-    """
-    sizes = {entries: min(entries, size) for shape in spec.shapes.values() for entries in shape}
-    several = (spec.shapes[layer.inputs[0]] for layer in spec.layers if layer.kind == "flatten")
-    for shape in sorted(several, key=prod):  # one axis of a flattened state may have been flattened itself
-        sizes[prod(shape)] = prod(sizes[entries] for entries in shape)
-
-    def small(shape: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(sizes[entries] for entries in shape)
-
-    return replace(
-        spec,
-        input=replace(spec.input, shape=small(spec.input.shape)),
-        layers=tuple(replace(layer, shape=small(layer.shape)) for layer in spec.layers),
-    )

@@ -14,7 +14,7 @@ from sifrc.operators.context import Context, available_kinds
 from sifrc.operators.record import Operator
 from sifrc.operators.registry import operator_sets
 from sifrc.spec.types import Spec
-from sifrc.verify.points import capped
+from sifrc.verify.capped import capped
 
 __all__ = ["Looked", "described", "looked_at", "reason"]
 

@@ -300,7 +300,7 @@ def test_the_expansion_notices_a_wrong_gradient(monkeypatch: pytest.MonkeyPatch)
     """SymPy's derivative of the expanded objective against a gradient with one sign wrong."""
     from sifrc.derive.derived import Derived
     from sifrc.model import build_model
-    from sifrc.verify.points import capped
+    from sifrc.verify.capped import capped
     from sifrc.verify.precise.systems import SampleSystems
     from sifrc.verify.symbolic.expansion import Expansion
 

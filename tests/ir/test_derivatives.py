@@ -15,7 +15,7 @@ from sifrc.ir.arithmetic import MPMATH, Array
 from sifrc.ir.build import add, einsum
 from sifrc.ir.evaluate import evaluate
 
-HELD = {"largest entry", "positive matrix is its own absolute value"}
+HELD = {"largest magnitude", "positive matrix is its own absolute value"}
 """Constant under differentiation, or refused."""
 
 MANY = Axis("s", 2)

@@ -11,7 +11,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from sifrc.ir import Axis, Delta, Expr, Input, LogSumExp, Reduce, Role, Solve, Spectral
+from sifrc.ir import ArgMax, Axis, Delta, Expr, Input, LogSumExp, Reduce, Role, Solve, Spectral
 from sifrc.ir.arithmetic import MPMATH, NUMPY, Arithmetic
 from sifrc.ir.build import add, apply, einsum, hadamard, inner, ones, scale, subtract, total
 from sifrc.ir.evaluate import evaluate
@@ -61,6 +61,8 @@ EXPRESSIONS: dict[str, tuple[Expr, Any]] = {
     "reciprocal of a norm": (apply(RECIPROCAL, apply(SQRT, inner(Y, Y))), 1 / np.linalg.norm(y)),
     "logsumexp": (LogSumExp(W, COLUMN), np.log(np.exp(w).sum(axis=1))),
     "largest entry": (Reduce(W, ROW), w.max(axis=0)),
+    "first of the largest entries": (ArgMax(W, ROW), (w == w.max(axis=0)).astype(float)),
+    "largest magnitude": (Reduce(W, ROW, "magnitude"), abs(w).max(axis=0)),
     "linear system": (Solve(GRAM, Y), np.linalg.solve(SYMMETRIC, y)),
     "positive matrix is its own absolute value": (Spectral(GRAM, "absolute"), SYMMETRIC),
 }

@@ -53,6 +53,7 @@ _SKIP = [
 ]
 _BRANCHES = {"expression": "where(x > c, x**2/2, a*x)", "parameters": {"a": 0.4, "c": -0.3}}
 _SUM = {"reduction": "sum"}
+_CONV = {"name": "conv", "type": "conv"}
 _OPERATORS = ["loss", "objective", "gradient", "objective_and_gradient", "hessian_vector_product"]
 _PRODUCTS = [*_OPERATORS, "gauss_newton_vector_product"]
 _BLOCKS = ["block_hessian", "curvature_factors", "block_vector_product", "hessian_diagonal"]
@@ -84,6 +85,18 @@ SPECS: Mapping[str, dict[str, Any]] = MappingProxyType(
                     _dense("fc1", 2, "tanh"),
                     {"name": "flat", "type": "flatten"},
                     _dense("fc2", 3),
+                ],
+            },
+        },
+        "windows": {
+            **_spec([], "cross_entropy", target={"operators": [*_PRODUCTS, *_EXACT_BLOCKS]}),
+            "network": {
+                "input": {"name": "image", "size": [2, 4]},
+                "layers": [
+                    {**_CONV, "channels": 2, "kernel": 2, "padding": [[1, 0]], "activation": "tanh"},
+                    {"name": "pool", "type": "pool", "function": "average", "kernel": 2},
+                    {"name": "flat", "type": "flatten"},
+                    _dense("fc2", 2),
                 ],
             },
         },

@@ -216,7 +216,7 @@ BAD_LAYERS: dict[str, tuple[list[str], str, str]] = {
     "share with flatten": (
         [ROWS, FLAT, "{name: again, type: dense, share: §flat}"],
         "layer 'flat' has no parameters to share",
-        "only dense layers have parameters",
+        "layers of type dense and conv have parameters",
     ),
     "too large a layer": (
         ["§{name: rows, type: dense, units: 2500001}", FLAT],
@@ -251,7 +251,7 @@ BAD_LAYERS: dict[str, tuple[list[str], str, str]] = {
     "nearly flatten": (
         [ROWS, "{name: flat, type: §flaten}", OUT],
         "'type' cannot be the text 'flaten'",
-        "accepted: dense, activation, add or flatten",
+        "accepted: dense, conv, pool, activation, add or flatten",
     ),
     "flatten with itself": (
         [ROWS, "{name: flat, type: flatten, inputs: §flat}", OUT],

@@ -20,6 +20,7 @@ from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import MPMATH
 from sifrc.spec import build_spec
 from sifrc.spec.types import Spec
+from sifrc.verify.capped import capped
 from sifrc.verify.comparison import rounding_bound
 from sifrc.verify.oracles import forward_torch as oracle
 from sifrc.verify.oracles.batch import BatchOracle
@@ -29,7 +30,7 @@ from sifrc.verify.oracles.curvature_expected import Expected
 from sifrc.verify.oracles.curvature_reference import reference_blocks
 from sifrc.verify.oracles.forward_mpmath import ForwardMpmath
 from sifrc.verify.oracles.network import parameter_shapes
-from sifrc.verify.points import capped, random_point
+from sifrc.verify.points import random_point
 
 ORACLES = ("torch", "mpmath")
 LOSSES = ("cross_entropy", "squared_error")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 
 from sifrc.backends.names import indexed, owner_name, subscript_text
 from sifrc.backends.numba_common.storage import Group, Layout, Shape, is_scalar
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute
-from sifrc.lower.arrays import Load, Slot, Subscript, Upto, Window
+from sifrc.lower.arrays import Gather, Load, Slot, Subscript, Upto, Window
 
 __all__ = ["Block", "constant_name", "extent_of"]
 
@@ -50,11 +51,11 @@ class Block:
         if load.ref.subscript is not None and group.is_tuple:
             text = f"{group.name}[{subscript_text(load.ref.subscript)}]"
         text = indexed(text, [self._part(part) for part in load.window])
-        return f"{text}.reshape({_shape_text(load, text)})" if load.reshapes else text
+        return _changed_text(load, text)
 
     def slice(self, load: Load, fixed: Collection[str]) -> str:
         """The entries of an array, or of the window that is meant, at the values of some of its labels."""
-        if load.reshapes:
+        if load.changes:
             parts = [label if label in fixed else ":" for label in load.labels]
             return f"{self.local(load)}[{', '.join(parts)}]"
         parts = []
@@ -79,16 +80,16 @@ class Block:
     def local(self, load: Load) -> str:
         """A local name for the array, assigned before the statement that is being printed."""
         group = self.group(load)
-        if not load.reshapes and (load.ref.subscript is None or not group.is_tuple):
+        if not load.changes and (load.ref.subscript is None or not group.is_tuple):
             return group.name
-        array = replace(load, labels=("",) * len(load.labels)) if load.reshapes else Load(load.ref)
+        array = replace(load, labels=("",) * len(load.labels)) if load.changes else Load(load.ref)
         if array not in self.locals:
             subscript = load.ref.subscript
             own = group.name if subscript is None else f"{group.name}_{_suffix(subscript)}"
             text = self.array(array)
-            key = own, text if load.reshapes else ""
+            key = own, text if load.changes else ""
             if key not in self.names:
-                name = f"{own}_reshaped" if load.reshapes else own
+                name = f"{own}{_CHANGED[_gathers(load)]}" if load.changes else own
                 while name in self.taken:
                     name += "_"
                 self.taken.add(name)
@@ -132,16 +133,22 @@ class Block:
     def _positions(self, load: Load) -> list[str]:
         """The index of each dimension before it is taken apart."""
         index = list(load.labels)
-        for reshape in reversed(load.reshapes):
-            first, *others = index[reshape.position : reshape.position + len(reshape.sizes)]
-            for label, size in zip(others, reshape.sizes[1:], strict=True):
-                first = f"({first}) * {size} + {label}" if "*" in first else f"{first} * {size} + {label}"
-            index[reshape.position : reshape.position + len(reshape.sizes)] = [first]
+        for change in reversed(load.changes):
+            first, *others = index[change.position : change.position + len(change.sizes)]
+            if isinstance(change, Gather):
+                terms = zip(change.steps, (first, *others), strict=True)
+                first = " + ".join([str(change.offset), *(f"{step} * ({label})" for step, label in terms)])
+                # A place that is no whole number is none.
+                first = f"({first}) / {change.divisor}" if change.divisor != 1 else first
+            else:
+                for label, size in zip(others, change.sizes[1:], strict=True):
+                    first = f"({first}) * {size} + {label}" if "*" in first else f"{first} * {size} + {label}"
+            index[change.position : change.position + len(change.sizes)] = [first]
         return index
 
     def _index(self, load: Load) -> list[str]:
         """One index for each dimension: the first entries of a window are those of the array."""
-        if load.reshapes:
+        if load.changes:
             return list(load.labels)
         labels = iter(load.labels)
         leading = [
@@ -156,17 +163,47 @@ class Block:
     def extent(self, load: Load, label: str) -> str:
         """Source text of the number of values of a label."""
         dimension = self._index(load).index(label)
-        part = load.window[dimension] if dimension < len(load.window) and not load.reshapes else None
+        part = load.window[dimension] if dimension < len(load.window) and not load.changes else None
         if isinstance(part, Upto):
             load, dimension = Load(part.ref), 0
         name = self.local(load)
         return f"len({name})" if dimension == 0 else f"{name}.shape[{dimension}]"
 
 
+_CHANGED = ("_reshaped", "_windows")
+"""Ends of local names of arrays in another shape, or read at other places."""
+
+
+def _gathers(load: Load) -> bool:
+    """Whether an array is read at other places."""
+    return any(isinstance(change, Gather) for change in load.changes)
+
+
+def _changed_text(load: Load, text: str) -> str:
+    """Source text of an array as it is read, from that of the array."""
+    if not _gathers(load):
+        return f"{text}.reshape({_shape_text(load, text)})" if load.changes else text
+    sizes = [f"{text}.shape[{dimension}]" for dimension in range(load.rank)]
+    for change in load.changes:
+        first, last = change.position, change.position + 1
+        if isinstance(change, Gather):
+            after = " * ".join(sizes[last:]) or "1"
+            reading = f"{change.sizes}, {change.steps}, {change.offset}, {change.divisor}"
+            text = f"_read_at({text}.reshape((-1, {sizes[first]}, {after})), {reading})"
+            new = [str(size) for size in change.sizes]
+        elif change.joins:
+            last = first + len(change.sizes)
+            new = [str(prod(change.sizes))]
+        else:
+            new = [str(size) for size in change.sizes]
+        sizes[first:last] = new
+    return f"{text}.reshape(({', '.join(sizes)},))"
+
+
 def _shape_text(load: Load, text: str) -> str:
     """Source text of the shape in which an array is read; what is not reshaped keeps its size."""
     kept = [-1 - dimension for dimension in range(load.rank)]
-    sizes = load.reshaped(tuple(kept))
+    sizes = load.changed(tuple(kept))
     alone = sum(size is not None and size < 0 for size in sizes) == 1
     parts = []
     for size in sizes:

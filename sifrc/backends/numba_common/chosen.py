@@ -13,7 +13,6 @@ from sifrc.backends.numba_common.operators import RAISES, data_text, params_text
 from sifrc.backends.numba_common.parts import PARAMETERS, Parts
 from sifrc.backends.operators import OperatorPrinter, choosing
 from sifrc.backends.text import assigned
-from sifrc.derive.quantities import QUANTITIES
 from sifrc.ir.quantity import Storage
 from sifrc.operators.record import Case, KindPlan, Operator, Result, Table, with_extra
 
@@ -62,10 +61,10 @@ class ChosenPrinter(OperatorPrinter):
             return lines
         lines.append(f"    {unpack(self.parts, vector.families, vector.name)}")
         if vector.single:
-            families = vector.families[: 2 if self.parts.has_biases else 1]
-            for family, names in zip(families, ("_WEIGHT_NAMES", "_BIAS_NAMES"), strict=False):
-                code, single = (QUANTITIES[name].code for name in (family, f"{family}°"))
-                lines.append(f"    {single} = _single_entries({code}, {names})")
+            codes = self.parts.like_parameters(vector.families)
+            singles = self.parts.variables([f"{family}°" for family in vector.families])
+            for code, single, own in zip(codes, singles, self.parts.parameter_variables, strict=True):
+                lines.append(f"    {single} = _single_entries({code}, {own.constant})")
         return lines
 
     def blocks(self) -> list[str]:
@@ -94,8 +93,8 @@ class ChosenPrinter(OperatorPrinter):
         return f"np.mean({self.member(family, None)}, dtype=np.float64)"
 
     def named(self, table: Table) -> str:
-        codes = [f"work.{self.parts.program.family(name).code}" for name in table.families]
-        codes += ["()"] if len(codes) == 1 else []
+        codes = [f"work.{name}" for name in self.parts.variables(table.families)]
+        codes += [] if self.parts.has_biases else ["()"]
         return f"_named({', '.join(codes)}{', 1' if self.module.reduction == 'sum' else ''})"
 
     def averaged(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from math import prod
 from typing import Any
 
 from sifrc.backends.base import LayerInfo
@@ -28,7 +29,6 @@ from sifrc.backends.text import (
     exported,
     header,
     input_texts,
-    layer_names,
     literal,
     parameter_shapes,
 )
@@ -76,7 +76,7 @@ def module_context(
             printed.get("refresh", ""),
         ]
     )
-    used |= {name for name in ("_delta",) if f"{name}(" in texts}
+    used |= {name for name in ("_delta", "_read_at") if f"{name}(" in texts}
     scalar = scalar_helpers(dialect, used - helpers, real=parts.real, decorator=decorator).rstrip("\n")
     tables = parts.work_tables()
     inputs, targets = data_text(parts, True)
@@ -97,8 +97,11 @@ def module_context(
         "deep": parts.deep,
         "gather": "_gathered" if parts.deep else "tuple",
         "shapes": assigned("SHAPES = ", parameter_shapes(module.layers)),
-        "weight_names": assigned("_WEIGHT_NAMES = ", layer_names(module.layers, "weight")),
-        "bias_names": assigned("_BIAS_NAMES = ", layer_names(module.layers, "bias")),
+        "parameters": parts.parameter_variables,
+        "parameter_tables": [assigned(f"{v.constant} = ", v.names) for v in parts.parameter_variables],
+        "taken": parts.unpacked(parts.parameter_names),
+        "given": ", ".join(parts.parameter_names),
+        "named_arguments": _named_arguments(parts),
         "constants": [*_constants(parts), *owner_tables(parts)],
         "guards": _guards(parts),
         "guarded": any(function.guarded for function in private) or step,
@@ -106,6 +109,7 @@ def module_context(
         "seed": module.seed,
         "initial": _initial(module.layers),
         "initializers": sorted({layer.initialization for layer in module.layers}),
+        "windows": any(layer.kernel for layer in module.layers),
         **input_texts(module.input_shape),
         "output_size": module.output_size,
         "output": parts.output,
@@ -197,6 +201,13 @@ def _tables(parts: Parts, tables: dict[bool, dict[str, Group]]) -> list[str]:
     return texts
 
 
+def _named_arguments(parts: Parts) -> str:
+    """Of the function that puts tensors shaped like the parameters together by name."""
+    names = [*parts.parameter_names, *([] if parts.has_biases else ["biases"])]
+    factor = ["factor: int"] if parts.module.reduction == "sum" else []
+    return ", ".join([*(f"{name}: Arrays" for name in names), *factor])
+
+
 def _work_table(name: str, groups: dict[str, Group], shared: dict[str, str]) -> str:
     rows = []
     for key, group in groups.items():
@@ -211,13 +222,16 @@ def _work_table(name: str, groups: dict[str, Group], shared: dict[str, str]) -> 
 def _initial(layers: tuple[LayerInfo, ...]) -> list[str]:
     rows: list[str] = []
     for layer in layers:
-        shape = f"{layer.outputs}, {layer.inputs}"
+        read = layer.inputs * prod(layer.kernel)
+        shape, whole = f"{layer.outputs}, {read}", f"({', '.join(map(str, layer.weight))})"
+        changed = f".reshape({whole})" if layer.kernel else ""
+        reached = f", {layer.outputs * prod(layer.kernel)}" if layer.kernel else ""
         value = {
-            "he": f"_he(generator, {shape})",
-            "glorot": f"_glorot(generator, {shape})",
-            "sparse": f"_sparse(generator, {shape}, {min(layer.connections, layer.inputs)})",
-            "zeros": f"np.zeros(({shape}))",
-            "constant": f"np.full(({shape}), {float(layer.value)!r})",
+            "he": f"_he(generator, {shape}){changed}",
+            "glorot": f"_glorot(generator, {shape}{reached}){changed}",
+            "sparse": f"_sparse(generator, {shape}, {min(layer.connections, read)}){changed}",
+            "zeros": f"np.zeros({whole})",
+            "constant": f"np.full({whole}, {float(layer.value)!r})",
         }.get(layer.initialization)
         if value is None:
             raise BackendError(f"the Numba backend has no initialisation '{layer.initialization}'")

@@ -10,7 +10,6 @@ from sifrc.backends.numba_common.functions import PrivateFunction
 from sifrc.backends.numba_common.parts import PARAMETERS, Parts
 from sifrc.backends.plain import Plain, plain_operators
 from sifrc.backends.text import data_texts, docstring
-from sifrc.derive.quantities import QUANTITIES
 from sifrc.errors import BackendError
 from sifrc.lower.access import absolute, targets_of, unrolled
 
@@ -66,10 +65,7 @@ def _functions(parts: Parts, operator: Plain, names: Sequence[str]) -> list[Priv
 
 def unpack(parts: Parts, families: Sequence[str], argument: str) -> str:
     """The statement that checks tensors shaped like the parameters and takes them by layer."""
-    codes = [QUANTITIES[name].code for name in families]
-    if not parts.has_biases:
-        return f'{codes[0]}, _ = _parameters({argument}, "{argument}")'
-    return f'{", ".join(codes)} = _parameters({argument}, "{argument}")'
+    return f'{parts.unpacked(parts.like_parameters(families))} = _parameters({argument}, "{argument}")'
 
 
 def _total(parts: Parts, operator: Plain) -> bool:
@@ -79,15 +75,14 @@ def _total(parts: Parts, operator: Plain) -> bool:
 
 def _codes(parts: Parts, operator: Plain) -> list[str]:
     """Variables of the results like the parameters; without biases, the program has the first only."""
-    known = {family.name: family.code for family in parts.program.families}
-    return [known[name] for name in operator.tensors if name in known]
+    return parts.variables(operator.tensors)
 
 
 def _named(parts: Parts, operator: Plain) -> str:
     found = [f"work.{code}" for code in _codes(parts, operator)]
     scale = ", work.batch" if _total(parts, operator) else ""
-    biases = found[1] if len(found) > 1 else "()"
-    return f"_named({found[0]}, {biases}{scale})"
+    found += [] if parts.has_biases else ["()"]
+    return f"_named({', '.join(found)}{scale})"
 
 
 def _mean(parts: Parts, operator: Plain) -> str:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from sifrc.backends.base import ModuleSource
 from sifrc.backends.numba_common.functions import PrivateFunction
-from sifrc.backends.numba_common.storage import Group, Layout, is_scalar
+from sifrc.backends.numba_common.storage import Group, Layout, is_scalar, rank_name
+from sifrc.derive.quantities import QUANTITIES
 from sifrc.derive.shaped import PARAMETER
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.lower.lifetimes import kept_families
 from sifrc.lower.program import Function, Place, Program
 
-__all__ = ["STATES", "TARGETS", "Parts"]
+__all__ = ["STATES", "TARGETS", "ParameterVariable", "Parts"]
 
 STATES = "x"
 """Family of the states; its member 0 is the input."""
@@ -26,6 +27,23 @@ PARAMETERS = PARAMETER.families
 """Families of the parameters."""
 MOST_IN_TUPLES = 6
 """Layers of a network whose arrays by layer are in tuples: making them is faster than making lists."""
+
+
+@dataclass(frozen=True)
+class ParameterVariable:
+    """A variable of parameters: those of one slot and one rank, by layer number.
+
+    Args:
+        name: of the variable.
+        constant: of the table of their names.
+        rank: number of their dimensions.
+        names: layer number -> name.
+    """
+
+    name: str
+    constant: str
+    rank: int
+    names: Mapping[int, str]
 
 
 @dataclass(frozen=True)
@@ -113,10 +131,56 @@ class Parts(ABC):
         found = {group.name: group for function in functions for group in function.groups}
         return list(found.values())
 
+    @cached_property
+    def parameter_variables(self) -> tuple[ParameterVariable, ...]:
+        """Variables of the parameters in public functions: weights of each rank, and biases."""
+        ranks = sorted({len(layer.weight) for layer in self.module.layers}, reverse=True)
+        found = []
+        for rank in ranks:
+            more = "" if rank == ranks[0] else f"_{rank_name(rank)}"
+            own = [layer for layer in self.module.layers if len(layer.weight) == rank]
+            names = {layer.index: f"{layer.name}.weight" for layer in own}
+            found.append(ParameterVariable(f"weights{more}", f"_WEIGHT{more.upper()}_NAMES", rank, names))
+        if self.has_biases:
+            names = {layer.index: f"{layer.name}.bias" for layer in self.module.layers if layer.bias}
+            found.append(ParameterVariable("biases", "_BIAS_NAMES", 1, names))
+        return tuple(found)
+
     @property
     def parameter_names(self) -> list[str]:
-        """Variables of the parameters in public functions."""
-        return ["weights", "biases"] if self.has_biases else ["weights"]
+        """Names of these variables."""
+        return [variable.name for variable in self.parameter_variables]
+
+    def unpacked(self, names: Sequence[str]) -> str:
+        """What the checked parameters, or tensors shaped like them, are taken apart into."""
+        return ", ".join([*names, *([] if self.has_biases else ["_"])])
+
+    def like_parameters(self, families: Sequence[str]) -> list[str]:
+        """Variables of checked tensors of the shapes of the parameters, whether the program has them or not.
+
+        Args:
+            families: of the tensors for weights, and for biases.
+        """
+        return [
+            QUANTITIES[families[variable.name == "biases"]].code
+            + ("" if variable.name == "biases" else variable.name.removeprefix("weights"))
+            for variable in self.parameter_variables
+        ]
+
+    def variables(self, families: Sequence[str]) -> list[str]:
+        """Variables of tensors shaped like the parameters, in the order of those of the parameters.
+
+        Args:
+            families: of the tensors for weights, and for biases; where no layer has a bias, the program has
+                the first alone.
+        """
+        known = {family.name for family in self.program.families}
+        found = []
+        for family, biases in zip(families, (False, True), strict=False):
+            for variable in self.parameter_variables if family in known else ():
+                if (variable.name == "biases") == biases:
+                    found.append(self.layouts[True].group(family, min(variable.names)).name)
+        return found
 
     @property
     def has_step(self) -> bool:
@@ -140,10 +204,9 @@ class Parts(ABC):
         All others are attributes of a workspace.
         """
         outside = (Storage.PARAMETER, Storage.DIRECTION)
-        local = frozenset(f.code for f in self.program.families if f.storage in outside)
         lines: list[str] = []
         for function in (self.function(name, batched) for name in names):
-            arguments = [g.name if g.name in local else f"work.{g.name}" for g in function.groups]
+            arguments = [g.name if g.family.storage in outside else f"work.{g.name}" for g in function.groups]
             lines += self.call_lines(function, arguments, indent)
         return lines
 

@@ -222,7 +222,7 @@ def _refresh(loop: LoopText) -> str:
     lines = [
         signature("refresh", arguments, "None"),
         f"    {doc}",
-        f'    weights, {"biases" if parts.has_biases else "_"} = _parameters(params, "params")',
+        f'    {parts.unpacked(parts.parameter_names)} = _parameters(params, "params")',
         "    work = _batch(inputs, targets)",
         "    batch = work.batch",
         "    state.hold()",

@@ -19,7 +19,7 @@ from sifrc.lower.arrays import Family, Load
 from sifrc.lower.program import Function, Program
 from sifrc.lower.reuse import aliases
 
-__all__ = ["Group", "Layout", "is_array", "is_scalar"]
+__all__ = ["Group", "Layout", "is_array", "is_scalar", "rank_name"]
 
 _RANK_NAMES = ("scalar", "vector", "matrix", "tensor")
 _SCALARS = frozenset({Storage.HYPERPARAMETER})
@@ -94,7 +94,7 @@ class Layout:
             name = family.code
             if rank != max(by_rank):
                 per_sample = self.batched and None in by_rank[rank][0][1]
-                word = _rank_name(rank - per_sample)
+                word = rank_name(rank - per_sample)
                 # A vector of every sample has the dimensions of a matrix, beside one vector of the batch.
                 name = next(n for n in (f"{name}_{word}", f"{name}_batch_{word}") if n not in taken)
                 taken.add(name)
@@ -135,7 +135,7 @@ class Layout:
         return groups
 
 
-def _rank_name(rank: int) -> str:
+def rank_name(rank: int) -> str:
     """What arrays of so many dimensions are called."""
     return _RANK_NAMES[rank] if rank < len(_RANK_NAMES) else f"{_RANK_NAMES[-1]}{rank}"
 

@@ -17,12 +17,12 @@ _DECORATOR = '@njit(cache=True, error_model="numpy")'
 """Of functions of a number. Without fast-math: these keep their own order of operations, for accuracy."""
 
 _SHAPES_HELPERS = frozenset({"_as_matrix", "_entries"})
-_REDUCTIONS = frozenset({"_log_softmax", "_log_sum_exp", "_magnitude", "_maximum"})
+_REDUCTIONS = frozenset({"_log_softmax", "_log_sum_exp", "_magnitude", "_maximum", "_first_largest"})
 _SOLVERS = frozenset(
     {"_solve_vector", "_solve_matrix", "_solve_sylvester", "_solve_kronecker", "_solve_definite"}
     | {"_solve_cubic", "_positive_part", "_absolute_value", "_definite", "_inner", "_add", "_turn"}
 )
-_HELPERS = _SHAPES_HELPERS | _REDUCTIONS | _SOLVERS | {"_scale", "_all_finite", "_delta"}
+_HELPERS = _SHAPES_HELPERS | _REDUCTIONS | _SOLVERS | {"_scale", "_all_finite", "_delta", "_read_at"}
 
 
 class NumbaBackend:

@@ -17,6 +17,7 @@ from sifrc.backends.numba_cpu.unknowns import unknown_text
 from sifrc.errors import BackendError
 from sifrc.lower import statements as st
 from sifrc.lower.arrays import SAMPLE_LABEL, Load
+from sifrc.lower.convolutions import as_contraction
 from sifrc.scalar import print_code
 
 __all__ = ["Writer"]
@@ -95,6 +96,10 @@ class Writer:
         return lines
 
     @write.register
+    def _(self, statement: st.Convolve) -> list[str]:
+        return self.write(as_contraction(statement))
+
+    @write.register
     def _(self, statement: st.ConjugateGradients) -> list[str]:
         parts = [unknown_text(self.block, unknown, self.names.real) for unknown in statement.unknowns]
         arrays = {"_inner", "_add", "_turn", "_magnitude", "_entries", "_scale"}
@@ -107,15 +112,17 @@ class Writer:
     def _(self, statement: st.LogSumExpOver) -> list[str]:
         return self._reduction(statement, "_log_sum_exp")
 
-    @write.register
-    def _(self, statement: st.LogSoftmaxOver) -> list[str]:
-        self.names.helpers.add("_log_softmax")
+    @write.register(st.LogSoftmaxOver)
+    @write.register(st.ArgMaxOver)
+    def _(self, statement: st.LogSoftmaxOver | st.ArgMaxOver) -> list[str]:
+        helper = "_log_softmax" if isinstance(statement, st.LogSoftmaxOver) else "_first_largest"
+        self.names.helpers.add(helper)
         arrays = (
             self.block.slice(load, set(load.labels) - {statement.over})
             for load in (statement.operand, statement.target)
         )
         rows = [label for label in statement.target.labels if label != statement.over]
-        return self._for_each(rows, statement.target, f"_log_softmax({', '.join(arrays)})")
+        return self._for_each(rows, statement.target, f"{helper}({', '.join(arrays)})")
 
     @write.register
     def _(self, statement: st.MaximumOver) -> list[str]:

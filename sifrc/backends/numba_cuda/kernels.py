@@ -15,11 +15,13 @@ from sifrc.backends.numba_common.access import Block
 from sifrc.backends.numba_common.nests import indented
 from sifrc.backends.numba_cuda.threads import looped
 from sifrc.backends.text import docstring
-from sifrc.lower.arrays import Load
+from sifrc.errors import BackendError
+from sifrc.lower.arrays import Gather, Load
 
-__all__ = ["DeviceBlock", "Kernel", "Launches"]
+__all__ = ["NO_WINDOWS", "DeviceBlock", "Kernel", "Launches"]
 
 DECORATOR = "@cuda.jit(cache=True)"
+NO_WINDOWS = "the CUDA backend does not read windows of arrays"
 
 
 @dataclass
@@ -49,6 +51,12 @@ class DeviceBlock(Block):
         if not load.labels and name == self.group(load).name:
             self.host.setdefault(name, name)
         return text
+
+    def array(self, load: Load) -> str:
+        """As it lies in memory, or in another shape."""
+        if any(isinstance(change, Gather) for change in load.changes):
+            raise BackendError(NO_WINDOWS, hint="backends torch and numba have convolutions")
+        return super().array(load)
 
     def extent(self, load: Load, label: str) -> str:
         """An array in a kernel has a shape, and no length."""

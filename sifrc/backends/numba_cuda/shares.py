@@ -85,7 +85,7 @@ def load_sizes(load: Load, layout: Layout, k: int | None) -> dict[str, Size]:
     windows = (*load.window, *(None for _ in range(len(load.labels) + 1)))
     shape = layout.shape(load, k)
     kept = [size for size, part in zip(shape, windows, strict=False) if not isinstance(part, int | Slot)]
-    return dict(zip(load.labels, load.reshaped(tuple(kept)), strict=False))
+    return dict(zip(load.labels, load.changed(tuple(kept)), strict=False))
 
 
 def cost_of(statement: st.Statement, sizes: Mapping[str, Size]) -> int:

@@ -11,7 +11,7 @@ from sifrc.backends.layout import statement as laid_out
 from sifrc.backends.names import subscript_text
 from sifrc.backends.numba_common.access import extent_of
 from sifrc.backends.numba_common.nests import Names
-from sifrc.backends.numba_cuda.kernels import DeviceBlock, Launches
+from sifrc.backends.numba_cuda.kernels import NO_WINDOWS, DeviceBlock, Launches
 from sifrc.backends.numba_cuda.products import subscripts
 from sifrc.backends.numba_cuda.rows import Run, run_lines, runs
 from sifrc.backends.numba_cuda.threads import RESERVED, Threads
@@ -102,6 +102,10 @@ class Writer:
             code = print_code(statement.scale, "cuda", names=texts, real=self.names.real)
             arguments.append(code.text)
         return laid_out(f"_contract({', '.join(arguments)})", 0)
+
+    @write.register
+    def _(self, statement: st.Convolve) -> list[str]:
+        raise BackendError(NO_WINDOWS, hint="backends torch and numba have convolutions")
 
     # -- systems and checks
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sifrc.backends.names import indexed, owner_name, subscript_text
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
-from sifrc.lower.arrays import Family, Load, Ref, Slot, Upto, Window
+from sifrc.lower.arrays import Family, Gather, Load, Ref, Slot, Upto, Window
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import Kernel, Statement
 
@@ -80,12 +80,15 @@ class Names:
     def array(self, load: Load) -> str:
         """Source text of an array, or of the window of it that is meant."""
         text = indexed(self.ref(load.ref), [self._part(part) for part in load.window])
-        for reshape in load.reshapes:
-            first = reshape.position
-            if reshape.joins:
-                text += f".flatten({first}, {first + len(reshape.sizes) - 1})"
+        for change in load.changes:
+            first = change.position
+            if isinstance(change, Gather):
+                divisor = f", {change.divisor}" if change.divisor != 1 else ""
+                text = f"_read_at({text}, {first}, {change.sizes}, {change.steps}, {change.offset}{divisor})"
+            elif change.joins:
+                text += f".flatten({first}, {first + len(change.sizes) - 1})"
             else:
-                text += f".unflatten({first}, {reshape.sizes})"
+                text += f".unflatten({first}, {change.sizes})"
         return text
 
     def _part(self, part: Window) -> str:
@@ -109,7 +112,7 @@ class Names:
         if load.window:
             return {}
         shape = shapes[index] if self.batched else tuple(n for n in shapes[index] if n is not None)
-        return dict(zip(load.labels, load.reshaped(shape), strict=True))
+        return dict(zip(load.labels, load.changed(shape), strict=True))
 
 
 def accesses(statement: Statement) -> Iterator[tuple[Load, bool]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import prod
 from types import MappingProxyType
 from typing import Any
 
@@ -149,6 +150,8 @@ def _context(parts: Parts) -> dict[str, Any]:
         "batches": step or re.search(r"(?<!\w)_batch\(", texts) is not None,
         "samples": re.search(r"(?<!\w)_sample\(", texts) is not None,
         "scaled": "_scaled_product(" in texts,
+        "read_at": "_read_at(" in texts,
+        "first_largest": "_first_largest(" in texts,
         "finite": " _all_finite(" in texts,
         "rows_finite": "_rows_finite(" in texts,
         "clones": "_clones(" in texts,
@@ -203,30 +206,35 @@ def _constants(parts: Parts) -> list[str]:
 
 def _initial(layers: tuple[LayerInfo, ...]) -> list[str]:
     """Entries of the dict of initial values."""
-    rows: list[tuple[str, str, list[str]]] = []
+    rows: list[tuple[str, str, list[str], str]] = []
     for layer in layers:
-        shape = [str(layer.outputs), str(layer.inputs)]
+        read = layer.inputs * prod(layer.kernel)
+        shape, whole = [str(layer.outputs), str(read)], [*map(str, layer.weight)]
         value = repr(float(layer.value))
+        reached = [str(layer.outputs * prod(layer.kernel))] if layer.kernel else []
         weight = {
             "he": ("_he", ["generator", *shape]),
-            "glorot": ("_glorot", ["generator", *shape]),
-            "sparse": ("_sparse", ["generator", *shape, str(min(layer.connections, layer.inputs))]),
-            "zeros": ("torch.zeros", shape),
-            "constant": ("torch.full", [f"({', '.join(shape)})", value, "dtype=torch.float64"]),
+            "glorot": ("_glorot", ["generator", *shape, *reached]),
+            "sparse": ("_sparse", ["generator", *shape, str(min(layer.connections, read))]),
+            "zeros": ("torch.zeros", whole),
+            "constant": ("torch.full", [f"({', '.join(whole)})", value, "dtype=torch.float64"]),
         }.get(layer.initialization)
         if weight is None:
             raise BackendError(f"the Torch backend has no initialisation '{layer.initialization}'")
-        rows.append((f"{layer.name}.weight", *weight))
+        function, values = weight
+        drawn = layer.kernel and function.startswith("_")
+        changed = f".reshape({', '.join(whole)})" if drawn else ""
+        rows.append((f"{layer.name}.weight", function, values, changed))
         if layer.bias and layer.initialization == "constant":
             rows.append(
-                (f"{layer.name}.bias", "torch.full", [f"({shape[0]},)", value, "dtype=torch.float64"])
+                (f"{layer.name}.bias", "torch.full", [f"({shape[0]},)", value, "dtype=torch.float64"], "")
             )
         elif layer.bias:
-            rows.append((f"{layer.name}.bias", "torch.zeros", shape[:1]))
+            rows.append((f"{layer.name}.bias", "torch.zeros", shape[:1], ""))
     return [
         line
-        for name, function, values in rows
-        for line in lines_of(values, f'"{name}": {function}(', "),", 8)
+        for name, function, values, changed in rows
+        for line in lines_of(values, f'"{name}": {function}(', f"){changed},", 8)
     ]
 
 
@@ -243,8 +251,10 @@ def _make_layers(layers: tuple[LayerInfo, ...]) -> list[str]:
                 f"a layer of a Torch module cannot be called '{layer.name}'",
                 hint=f"torch.nn.Module has a member of this name; choose another, e.g. {layer.name}_1",
             )
-        arguments = [str(layer.inputs), str(layer.outputs), str(layer.bias), "dtype", "device"]
-        lines += call([f"self.{layer.name}"], "_linear", arguments, 8)
+        sizes = [str(layer.inputs * layer.groups), str(layer.outputs)]
+        more = [str(layer.kernel), str(layer.groups)] if layer.kernel else []
+        arguments = [*sizes, *more, str(layer.bias), "dtype", "device"]
+        lines += call([f"self.{layer.name}"], "_convolution" if more else "_linear", arguments, 8)
     return lines
 
 
@@ -253,7 +263,11 @@ def _initializers(layers: tuple[LayerInfo, ...]) -> list[str]:
     texts = []
     for kind in sorted(kinds & set(_INITIALIZERS)):
         name, text, value = _INITIALIZERS[kind]
-        head = f"def {name}(generator: torch.Generator, outputs: int, inputs: int) -> Tensor:"
+        more = ""
+        if kind == "glorot" and any(layer.kernel for layer in layers):
+            # A channel of a convolution is read by a window of outputs.
+            more, value = ", reached: int = 0", value.replace("outputs))", "(reached or outputs)))")
+        head = f"def {name}(generator: torch.Generator, outputs: int, inputs: int{more}) -> Tensor:"
         texts.append("\n".join([head, f'    """{text}"""', *statement(f"return {value}", 4, "values")]))
     if "sparse" in kinds:
         texts.append(_SPARSE)

@@ -10,6 +10,7 @@ from sympy import Expr, Symbol
 
 from sifrc.backends.names import groups_name, subscript_text
 from sifrc.backends.torch_eager.access import Names, aligned
+from sifrc.backends.torch_eager.convolutions import convolution_of
 from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries_of, extents_text, update_text
 from sifrc.backends.torch_eager.inlining import inlines
 from sifrc.backends.torch_eager.products import Product, product_of
@@ -193,6 +194,11 @@ class Writer:
         return self._store(statement.target, product.text(), product.labels)
 
     @lines.register
+    def _(self, statement: st.Convolve) -> list[str]:
+        product = convolution_of(statement, self.names)
+        return self._store(statement.target, product.text(), product.labels)
+
+    @lines.register
     def _(self, statement: st.Sum) -> list[str]:
         entries = self._entries(statement.loads)
         widest = max((e.labels for e in entries.values() if not e.is_float), key=len, default=())
@@ -255,6 +261,12 @@ class Writer:
     def _(self, statement: st.MaximumOver) -> list[str]:
         magnitude = "torch.linalg.vector_norm({}, torch.inf, {})"
         return self._reduction(statement, magnitude if statement.magnitude else "torch.amax({}, {})")
+
+    @lines.register
+    def _(self, statement: st.ArgMaxOver) -> list[str]:
+        labels = statement.operand.labels
+        text = f"_first_largest({self.names.array(statement.operand)}, {labels.index(statement.over)})"
+        return self._store(statement.target, text, labels)
 
     def _reduction(self, statement: st.LogSumExpOver | st.MaximumOver, pattern: str) -> list[str]:
         labels = statement.operand.labels

@@ -50,10 +50,10 @@ def check_places(model: Model, c: Constraint, what: str) -> None:
     Raises:
         DerivationError: the weight acts at several places.
     """
-    if c.parameters is None or len(c.axes) == 1:
+    if c.parameters is None or not c.places:
         return
     layers = {layer.name: layer for layer in model.spec.layers}
-    places = " x ".join(str(axis.size) for axis in c.axes[:-1])
+    places = " x ".join(str(axis.size) for axis in c.places)
     raise DerivationError(
         f"{what} averages the factors of a weight's block, and that of layer '{c.layers[0]}' has none: "
         f"it acts at {places} places of its input",

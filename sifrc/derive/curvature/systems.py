@@ -203,7 +203,7 @@ class Curvature:
         batch = form == "batch"
         for layer, blocks in self.parameters("samples"):
             c = blocks[0].c
-            axes, role = c.axes[-1:], Role.DIRECTION if batch else Role.STATE
+            axes, role = (c.row,), Role.DIRECTION if batch else Role.STATE
             symbol = Input("h̄" if batch else "h", c.index, axes, role)
             if any(block.separates or block.of_pre_activation for block in blocks):
                 on_diagonal = einsum(self.on_diagonal(c, form), axes)
@@ -227,7 +227,7 @@ class Curvature:
 
     def on_diagonal(self, c: Constraint, form: Form) -> tuple[Operand, ...]:
         """H_k as factors, both of whose labels over the features are one: their sum is that of the bias."""
-        row = c.axes[-1]
+        row = c.row
         return tuple(
             (factor, tuple(row if label == row.primed else label for label in labels))
             for factor, labels in self._rows(c, form)

@@ -1,10 +1,12 @@
 """What operators on curvature blocks must return, from the blocks of the oracle or of dense algebra.
 
-A dense layer uses its parameters at every place of its input, which are all axes but the last. The block of
-its weight is Σ_st H[s i, t j] x[s k] x[t l] over (i, k) and (j, l), and that of its bias has ones for x.
+A layer uses its parameters at every place s of its output; row i of its weight reads x[s i k] there. The
+block of the weight is Σ_st H[s i, t j] x[s i k] x[t j l] over (i, k) and (j, l); a bias has 1 for x.
 """
 
 from __future__ import annotations
+
+from math import prod
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.partition import owners
 from sifrc.verify.oracles.curvature_reference import Arrays, Measured, batch_mean, reference_blocks
+from sifrc.verify.oracles.network import parameter_shapes
+from sifrc.verify.oracles.windows import patches
 
 __all__ = ["Expected"]
 
@@ -31,20 +35,27 @@ class Expected:
 
     Attributes:
         blocks: layer -> of every sample, or one for all, (B, places, n, places, n).
-        inputs: layer -> (B, places, m).
+        inputs: layer -> (B, places, n, m), what each row of the weight reads.
         mean: layer -> block (n, n) of its bias, of the batch.
     """
 
     def __init__(self, at: Measured, kind: Kind, drawn: Array | None = None, factor: int = 1) -> None:
-        self.layers = owners(at.spec.layers)
+        self.layers, self.shapes = owners(at.spec.layers), parameter_shapes(at.spec)
         self.factor, self.samples, self.expectation = factor, at.samples, kind.expectation
         blocks = reference_blocks(at, kind, drawn)
         self.blocks, self.inputs, self.mean = dict[str, Array](), dict[str, Array](), dict[str, Array]()
         for layer in self.layers:
-            name, n, x = layer.name, layer.shape[-1], at.values[layer.inputs[0]]
-            x = self.inputs[name] = x.reshape(self.samples, -1, x.shape[-1])
-            places = x.shape[1]
-            self.blocks[name] = blocks[name].reshape(-1, places, n, places, n)
+            name, x = layer.name, at.values[layer.inputs[0]]
+            if layer.window is None:
+                n = layer.shape[-1]
+                x = x.reshape(self.samples, -1, 1, x.shape[-1])
+                self.inputs[name] = np.broadcast_to(x, (*x.shape[:2], n, x.shape[3]))
+                self.blocks[name] = blocks[name].reshape(-1, x.shape[1], n, x.shape[1], n)
+            else:
+                n, places = layer.shape[0], prod(layer.shape[1:])
+                self.inputs[name] = np.stack([patches(layer, sample) for sample in x])
+                block = blocks[name].reshape(-1, n, places, n, places)
+                self.blocks[name] = block.transpose(0, 2, 1, 4, 3)
             self.mean[name] = batch_mean(self._of_bias(name))
 
     def bias_blocks(self) -> dict[str, Array]:
@@ -68,8 +79,8 @@ class Expected:
             if self.expectation:
                 product = np.kron(self.mean[name], self.second_moment(name))
             else:
-                product = self._averaged("bsitj,bsk,btl->ikjl", self.blocks[name], x, x)
-                product = product.reshape(2 * (layer.shape[-1] * x.shape[-1],))
+                product = self._averaged("bsitj,bsik,btjl->ikjl", self.blocks[name], x, x)
+                product = product.reshape(2 * (x.shape[2] * x.shape[3],))
             found[f"{name}.weight"] = self.factor * product
         return found
 
@@ -84,11 +95,11 @@ class Expected:
             VerificationError: it has several places.
         """
         x = self.inputs[layer]
-        if x.shape[1] > 1:
+        if x.shape[1] > 1 or any(own.name == layer and own.window is not None for own in self.layers):
             raise VerificationError(
                 f"layer '{layer}' has several places: blocks and inputs are not averaged apart"
             )
-        return x[:, 0]
+        return x[:, 0, 0]
 
     def second_moment(self, layer: str) -> Array:
         """mean x xᵀ."""
@@ -112,16 +123,16 @@ class Expected:
         found = {}
         for layer in self.layers:
             name = layer.name
-            weight = vector[f"{name}.weight"]
+            weight = vector[f"{name}.weight"].reshape(self.inputs[name].shape[2:])
             if moment in (None, "exact") and not self.expectation:
                 x = self.inputs[name]
-                product = self._averaged("bsitj,btj,bsk->ik", self.blocks[name], x @ weight.T, x)
+                product = self._averaged("bsitj,btjl,jl,bsik->ik", self.blocks[name], x, weight, x)
             elif moment == "mean":
                 x = self.moment(name, "mean")
                 product = np.outer(self.mean[name] @ (weight @ x), x)
             else:
                 product = self.mean[name] @ weight @ self.second_moment(name)
-            found[f"{name}.weight"] = self.factor * product
+            found[f"{name}.weight"] = (self.factor * product).reshape(vector[f"{name}.weight"].shape)
             if layer.bias:
                 found[f"{name}.bias"] = self.factor * (self.mean[name] @ vector[f"{name}.bias"])
         return found
@@ -135,8 +146,8 @@ class Expected:
             if self.expectation:
                 weight = np.outer(entries, batch_mean(self._columns(name) ** 2))
             else:
-                weight = self._averaged("bsiti,bsk,btk->ik", self.blocks[name], x, x)
-            found[f"{name}.weight"] = self.factor * weight
+                weight = self._averaged("bsiti,bsik,btik->ik", self.blocks[name], x, x)
+            found[f"{name}.weight"] = (self.factor * weight).reshape(self.shapes[f"{name}.weight"])
             if layer.bias:
                 found[f"{name}.bias"] = self.factor * entries
         return found

@@ -24,6 +24,7 @@ from sifrc.derive.curvature.kinds import Kind
 from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import LayerSpec, Spec
+from sifrc.verify.oracles.windows import window_matrix
 
 __all__ = ["Measured", "batch_mean", "is_exact", "is_gauss_newton", "limit_of", "reference_blocks"]
 
@@ -239,6 +240,10 @@ class _Recursion:
 
     def _steps(self, layer: LayerSpec) -> dict[str, Array]:
         """Source -> its matrix in the argument of the layer; the network input is no state."""
+        if layer.window is not None:
+            shape = self.at.spec.shapes[layer.inputs[0]]
+            matrix = window_matrix(layer, self.at.params, shape)
+            return {source: matrix for source in layer.inputs if source != self.at.spec.input.name}
         places, step = layer.size, np.eye(1, dtype=int)
         if layer.kind == "dense":
             places, step = places // layer.shape[-1], self.at.params[f"{layer.share or layer.name}.weight"]

@@ -13,6 +13,7 @@ from sifrc.errors import VerificationError
 from sifrc.spec.partition import owners
 from sifrc.spec.states import state_names
 from sifrc.spec.types import FunctionSpec, Spec
+from sifrc.verify.oracles.windows import windowed
 
 __all__ = ["Pass", "forward_pass", "parameter_shapes", "regularized_states", "spectral_chain"]
 
@@ -44,8 +45,12 @@ def parameter_shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in owners(spec.layers):
-        units = layer.shape[-1]
-        shapes[f"{layer.name}.weight"] = (units, spec.shapes[layer.inputs[0]][-1])
+        read = spec.shapes[layer.inputs[0]]
+        kernel: tuple[int, ...] = ()
+        units, inputs = layer.shape[-1], read[-1]
+        if layer.window is not None:
+            units, inputs, kernel = layer.shape[0], read[0] // layer.window.groups, layer.window.kernel
+        shapes[f"{layer.name}.weight"] = (units, inputs, *kernel)
         if layer.bias:
             shapes[f"{layer.name}.bias"] = (units,)
     return shapes
@@ -89,6 +94,8 @@ def forward_pass(
             value = value @ parameters[f"{owner}.weight"].T
             if layer.bias:
                 value = value + parameters[f"{owner}.bias"]
+        elif layer.window is not None:
+            value = windowed(layer, parameters, value)
         elif layer.kind == "flatten":
             value = value.reshape(-1)
         for other in sources[1:]:

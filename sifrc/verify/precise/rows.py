@@ -11,9 +11,10 @@ from sifrc.lower.program import Program
 from sifrc.model import Model
 from sifrc.operators.record import Operator
 from sifrc.spec.types import Spec
+from sifrc.verify.capped import capped
 from sifrc.verify.laws import exact_limit
 from sifrc.verify.oracles.batch_mpmath import PreciseBatch, settled
-from sifrc.verify.points import capped, parameter_count, random_point
+from sifrc.verify.points import parameter_count, random_point
 from sifrc.verify.records import Looked
 from sifrc.verify.rows import LAWS, Check, Level, has_blocks
 from sifrc.verify.subjects.base import Subject

@@ -21,10 +21,11 @@ from sifrc.methods.grouped_newton import GroupedNewton
 from sifrc.methods.planning import make_plan
 from sifrc.model import Model, build_model
 from sifrc.spec.types import Spec, TargetSpec
+from sifrc.verify.capped import capped
 from sifrc.verify.comparison import separate_digits
 from sifrc.verify.oracles.batch_mpmath import settled
 from sifrc.verify.oracles.grouped_step import GroupedSteps, NoMinimiserError
-from sifrc.verify.points import Point, capped, random_point
+from sifrc.verify.points import Point, random_point
 from sifrc.verify.table import Row
 
 __all__ = ["step_rows"]

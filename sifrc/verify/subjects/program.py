@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import replace
+from math import prod
 from types import MappingProxyType
 from typing import Any
 
@@ -135,7 +136,7 @@ def read(machine: Machine, result: Result) -> Iterator[tuple[str, Array]]:
     if isinstance(result, Table):
         for entry in result.entries:
             value = machine.arrays[entry.member]
-            size = value.shape[0] * value.shape[1] if entry.matrix else 0
+            size = prod(value.shape[: value.ndim // 2]) if entry.matrix else 0
             yield entry.key, value.reshape(size, size) if entry.matrix else value
     elif isinstance(result, Pairs):
         for key, pair in result.rows:

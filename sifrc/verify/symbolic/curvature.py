@@ -175,13 +175,13 @@ def diagonal_identities(derived: Derived) -> Iterator[Identity]:
         (owner,) = (c for c in derived.model.constraints if c.parameters is owned)
         results = DIAGONAL.pairs(owned)
         block = dense[blocks["∇²W", owned.index]]
-        row, column, *_ = block.axes
-        own = einsum([(block, (row, column, row, column))], (row, column))
+        axes = block.axes[: len(block.axes) // 2]
+        own = einsum([(block, (*axes, *axes))], axes)
         found = entries[results[0][1]]
         yield Identity(f"diagonal of W[{owned.index}]", subtract(rename(own, found.axes), found))
         for _, symbol in results[1:]:
             matrix = Input(BLOCK, owner.index, (*owner.axes, *primed(owner.axes)), Role.STATE)
-            row = owner.axes[-1]
+            row = owner.row
             unit = Delta(row, row.primed)
             entry = einsum([(matrix, matrix.axes), (unit, unit.axes)], (row,))
             found = entries[symbol]

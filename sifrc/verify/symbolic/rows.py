@@ -18,8 +18,9 @@ from sifrc.ir.normal import reduce
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import build_model
 from sifrc.spec.types import Spec
+from sifrc.verify.capped import capped
 from sifrc.verify.comparison import Agreement
-from sifrc.verify.points import capped, random_point
+from sifrc.verify.points import random_point
 from sifrc.verify.precise.systems import SampleSystems
 from sifrc.verify.records import Looked
 from sifrc.verify.symbolic.curvature import (
@@ -173,6 +174,8 @@ def _random_values(symbols: Iterable[Input], seed: int) -> dict[Input, Array]:
 
 def _expanded(spec: Spec, quantity: str, check: Callable[[Expansion], bool], deepest: int) -> Row | None:
     """Agreement with SymPy on the network with two units a layer; None where it is too deep."""
+    if any(layer.window is not None and layer.window.pooling == "max" for layer in spec.layers):
+        return Row(quantity, 1, "SymPy", None, None, None, "a maximum has no expansion to scalars")
     model = build_model(capped(spec, 2))
     if model.depth > deepest or spec.regularization.kind == "spectral":
         return None

@@ -1,4 +1,4 @@
-"""Axes that are joined and taken apart: arrays in another shape, and products with groups of labels."""
+"""Axes that are joined, taken apart, or read in windows: arrays as they are read, and products of them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from cases import CASES
 
-from sifrc.ir import SAMPLE, Axis, Einsum, Input, Join, Role
+from sifrc.ir import SAMPLE, Affine, Axis, Einsum, Input, Role
 from sifrc.ir.build import einsum
 from sifrc.ir.evaluate import evaluate
+from sifrc.ir.selections import joined, window
 from sifrc.lower.access import flat, loads_of
-from sifrc.lower.arrays import Load, Ref, Reshape
-from sifrc.lower.joins import Arrays, without_joins
+from sifrc.lower.arrays import Change, Gather, Load, Ref, Reshape
 from sifrc.lower.lowering import Passes, lower
 from sifrc.lower.products import is_matrix_product
+from sifrc.lower.selections import Arrays, without_affine
 from sifrc.lower.statements import Contract, Kernel
 from sifrc.methods.planning import make_plan
 from sifrc.model import build_model
@@ -30,7 +31,7 @@ def tensor(name: str, *axes: Axis) -> Input:
 
 
 class Machine:
-    """Numbers for what joins ask for: every array is a symbol with a value."""
+    """Numbers for what is asked for: every array is a symbol with a value."""
 
     def __init__(self, values: dict[Input, Any]) -> None:
         self.values = values
@@ -38,7 +39,7 @@ class Machine:
         self.buffered = 0
 
     def arrays(self) -> Arrays:
-        return Arrays(self.buffer, self.reshaped, self.identity)
+        return Arrays(self.buffer, self.changed, self.identity)
 
     def _new(self, value: Any) -> Input:
         self.made += 1
@@ -53,9 +54,13 @@ class Machine:
         self.buffered += 1
         return self._new(np.array(evaluate({"": expr}, self.values)[""]))
 
-    def reshaped(self, symbol: Input, reshape: Reshape) -> Input:
+    def changed(self, symbol: Input, change: Change) -> Input:
         value = self.values[symbol]
-        return self._new(value.reshape(reshape.of(value.shape)))
+        if isinstance(change, Gather):
+            places = np.array(change.places(value.shape[change.position]))
+            value = np.concatenate([value, np.zeros_like(value.take([0], change.position))], change.position)
+            value = value.take(places, change.position)  # -1 is the zero at the end
+        return self._new(value.reshape(change.of(self.values[symbol].shape)))
 
     def identity(self, size: int) -> Input:
         return self._new(np.eye(size))
@@ -66,7 +71,7 @@ V = tensor("v", L)
 H = tensor("H", L, L.primed)
 M = tensor("M", K, L)
 U, W = tensor("u", A), tensor("w", J)
-JOIN = Join((2, 3))
+JOIN = joined((2, 3))
 OTHER = (A.primed, J.primed)
 
 PRODUCTS = {
@@ -80,24 +85,57 @@ PRODUCTS = {
     "turned": (([(JOIN, (L, A, J)), (tensor("t", J, A), (J, A))], (L,)), 1),
     "of two vectors": (([(JOIN, (L, A, J)), (U, (A,)), (W, (J,))], (L,)), 1),
     "alone": (([(JOIN, (L, A, J))], (L, A, J)), 0),
-    "alone, some summed": (([(JOIN, (L, A, J))], (L, J)), 0),
+    "alone, some summed": (([(JOIN, (L, A, J))], (L, J)), 1),
     "kept on both sides": (([(JOIN, (L, A, J)), (V, (L,)), (X, (A, J))], (L, A, J)), 0),
     "a part summed": (([(JOIN, (L, A, J)), (U, (A,))], (L, J)), 0),
     "a diagonal": (([(JOIN, (L, A, J)), (H, (L, L))], (A, J)), 1),
     "back and forth": (([(JOIN, (L, A, J)), (X, (A, J)), (JOIN, (L, *OTHER))], OTHER), 0),
 }
+PLACE, ENTRY, CHANNEL, OUT = Axis("place", 3), Axis("entry", 3), Axis("channel", 2), Axis("out", 5)
+WINDOW, CLOSE = window(6, 3, 3, stride=2, dilation=1, padding=1), window(6, 3, 2, dilation=3, padding=2)
+IMAGE, GRADIENT = tensor("image", CHANNEL, L), tensor("gradient", OUT, PLACE)
+KERNEL = tensor("kernel", OUT, CHANNEL, ENTRY)
+AT = (L, PLACE, ENTRY)
+SHIFT, FLIP = Affine((6, 6), (1, -1), 2), Affine((6, 6), (1, 1), 5)
+PRODUCTS |= {
+    "convolution": (
+        ([(KERNEL, (OUT, CHANNEL, ENTRY)), (IMAGE, (CHANNEL, L)), (WINDOW, AT)], (OUT, PLACE)),
+        0,
+    ),
+    "transposed convolution": (
+        ([(KERNEL, (OUT, CHANNEL, ENTRY)), (GRADIENT, (OUT, PLACE)), (WINDOW, AT)], (CHANNEL, L)),
+        0,
+    ),
+    "gradient of a kernel": (
+        ([(GRADIENT, (OUT, PLACE)), (IMAGE, (CHANNEL, L)), (WINDOW, AT)], (OUT, CHANNEL, ENTRY)),
+        0,
+    ),
+    "sums of windows": (([(IMAGE, (CHANNEL, L)), (WINDOW, AT)], (CHANNEL, PLACE)), 0),
+    "windows far apart": (
+        ([(tensor("pair", A), (A,)), (V, (L,)), (CLOSE, (L, PLACE, A))], (PLACE,)),
+        0,
+    ),
+    "a shift": (([(V, (L,)), (SHIFT, (L, L.primed))], (L.primed,)), 0),
+    "a flip of a shift": (
+        ([(V, (L,)), (SHIFT, (L, L.primed)), (FLIP, (L.primed, OUT6 := Axis("o", 6)))], (OUT6,)),
+        0,
+    ),
+    "windows alone": (([(WINDOW, AT)], AT), 0),
+    "how many windows have an entry": (([(WINDOW, AT)], (L,)), 1),
+    "read on both sides": (([(V, (L,)), (WINDOW, AT), (tensor("p", PLACE), (PLACE,))], AT), 0),
+}
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
-def test_a_product_without_joins_is_the_product(name: str) -> None:
+def test_a_product_without_affine_relations_is_the_product(name: str) -> None:
     """Whatever is summed: another shape of an array, of a product of arrays, or of an identity matrix."""
     (operands, out), buffered = PRODUCTS[name]
     expr = einsum(operands, out)
     assert isinstance(expr, Einsum)
     symbols = [e for e, _ in operands if isinstance(e, Input)]
     machine = Machine({s: GENERATOR.normal(size=[a.size for a in s.axes]) for s in symbols})
-    found = without_joins(expr, machine.arrays())
-    assert not any(isinstance(e, Join) for e, _ in found.operands)
+    found = without_affine(expr, machine.arrays())
+    assert not any(isinstance(e, Affine) for e, _ in found.operands)
     expected = evaluate({"": expr}, machine.values)[""]
     np.testing.assert_allclose(evaluate({"": found}, machine.values)[""], expected, atol=1e-14)
     assert machine.buffered == buffered
@@ -143,10 +181,10 @@ def program(name: str, operators: tuple[str, ...], passes: Passes | None = None)
 def test_flattening_computes_nothing() -> None:
     """A state is read in another shape: there is no selection, no sum and no product."""
     forward = program("places", ("gradient",)).function("forward", True)
-    (kernel,) = (s for s in flat(forward.body) if any(load.reshapes for load in loads_of(s)))
+    (kernel,) = (s for s in flat(forward.body) if any(load.changes for load in loads_of(s)))
     assert isinstance(kernel, Kernel) and kernel.assigns[0].value.is_Symbol
     ((_, load),) = kernel.loads
-    assert load.reshapes == (Reshape(1, (2, 2), joins=True),) and load.labels == ("p", "i")
+    assert load.changes == (Reshape(1, (2, 2), joins=True),) and load.labels == ("p", "i")
 
 
 def test_dense_layers_on_places_are_matrix_products() -> None:
@@ -161,7 +199,7 @@ def test_dense_layers_on_places_are_matrix_products() -> None:
 
 def test_a_reshape_says_what_its_shape_is() -> None:
     load = Load(Ref("x"), ("p", "i"), (), (Reshape(1, (2, 3), joins=True),))
-    assert load.rank == 3 and load.reshaped((None, 2, 3)) == (None, 6) and not load.is_whole
+    assert load.rank == 3 and load.changed((None, 2, 3)) == (None, 6) and not load.is_whole
     apart = Load(Ref("x"), ("i", "j", "l"), (), (Reshape(0, (2, 3), joins=False),))
-    assert apart.rank == 2 and apart.reshaped((6, 4)) == (2, 3, 4)
+    assert apart.rank == 2 and apart.changed((6, 4)) == (2, 3, 4)
     assert Load(Ref("x"), ("i",)).is_whole

@@ -1,0 +1,44 @@
+"""A layer whose names and sizes are being resolved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sifrc.spec.positions import Path
+from sifrc.spec.schema import LayerShape
+from sifrc.spec.types import WindowSpec
+
+__all__ = ["INPUT", "LAYERS", "Item"]
+
+LAYERS: Path = ("network", "layers")
+INPUT: Path = ("network", "input")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A layer with its inputs and the shape of its output resolved; the rest is as written.
+
+    Args:
+        index: position in the file, from 0.
+        name: the layer's name, given or made.
+        written: the layer as written.
+        inputs: names of its inputs.
+        shape: sizes of the axes of its output.
+        window: of a convolution or of pooling.
+    """
+
+    index: int
+    name: str
+    written: LayerShape
+    inputs: tuple[str, ...]
+    shape: tuple[int, ...] = ()
+    window: WindowSpec | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where the layer stands."""
+        return (*LAYERS, self.index)
+
+    def input_path(self, position: int) -> Path:
+        """Where one of its inputs stands; the layer, if it was not written."""
+        return (*self.path, "inputs", position) if self.written.inputs is not None else self.path

@@ -1,0 +1,83 @@
+"""Small forms of a network, for checks with many digits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import lcm, prod
+
+from sifrc.spec.types import LayerSpec, Spec
+from sifrc.spec.windowspec import windowed_shape
+
+__all__ = ["capped"]
+
+
+def capped(spec: Spec, size: int) -> Spec:
+    """The same network with every axis at most ``size`` long; equal sizes stay equal.
+
+    An axis is longer only where it is several in one, or as long as one that is; channels where groups divide
+    them, and places where windows would not fit.
+
+    Example:
+        >>> from sifrc.spec import build_spec
+        >>> spec = build_spec({"sifrc": 1, "name": "tiny", "loss": "mse", "network": {
+        ...     "input": {"size": [8, 9]}, "layers": [
+        ...         {"name": "fc", "type": "dense", "units": 7}, {"name": "all", "type": "flatten"}]}})
+        >>> dict(capped(spec, 3).shapes)
+        {'input': (3, 3), 'fc': (3, 3), 'all': (9,)}
+    """
+    if any(layer.window is not None for layer in spec.layers):
+        return _with_windows(spec, size)
+    sizes = {entries: min(entries, size) for shape in spec.shapes.values() for entries in shape}
+    several = (spec.shapes[layer.inputs[0]] for layer in spec.layers if layer.kind == "flatten")
+    for shape in sorted(several, key=prod):  # one axis of a flattened state may have been flattened itself
+        sizes[prod(shape)] = prod(sizes[entries] for entries in shape)
+
+    def small(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sizes[entries] for entries in shape)
+
+    return replace(
+        spec,
+        input=replace(spec.input, shape=small(spec.input.shape)),
+        layers=tuple(replace(layer, shape=small(layer.shape)) for layer in spec.layers),
+    )
+
+
+def _with_windows(spec: Spec, size: int) -> Spec:
+    """The smallest input that all windows fit into."""
+    groups = lcm(*(layer.window.groups for layer in spec.layers if layer.window is not None))
+
+    def channels(count: int) -> int:
+        small = -(-min(count, size) // groups) * groups
+        return small if count > size and small <= count else count
+
+    first, *places = spec.input.shape
+    for most in range(size, max(places)):
+        shape = (channels(first), *(min(entries, most) for entries in places))
+        layers = _reshaped(spec, shape, size, channels)
+        if layers is not None:
+            return replace(spec, input=replace(spec.input, shape=shape), layers=layers)
+    return spec
+
+
+def _reshaped(
+    spec: Spec, shape: tuple[int, ...], size: int, channels: Callable[[int], int]
+) -> tuple[LayerSpec, ...] | None:
+    """The layers on an input of a shape; None where a window does not fit, or inputs of a sum differ."""
+    shapes = {spec.input.name: shape}
+    layers = []
+    for layer in spec.layers:
+        inputs = [shapes[name] for name in layer.inputs]
+        made = inputs[0]
+        if layer.window is not None:
+            first = channels(layer.shape[0]) if layer.kind == "conv" else made[0]
+            made = (first, *windowed_shape(layer.window, made[1:]))
+        elif layer.kind == "dense":
+            made = (*made[:-1], min(layer.shape[-1], size))
+        elif layer.kind == "flatten":
+            made = (prod(made),)
+        if min(made) < 1 or any(other != inputs[0] for other in inputs):
+            return None
+        shapes[layer.name] = made
+        layers.append(replace(layer, shape=made))
+    return tuple(layers)

@@ -1,0 +1,124 @@
+"""What convolutions and pooling compute, entry of the window by entry, for arrays of NumPy and torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from sifrc.ir.arithmetic import Array
+from sifrc.spec.types import LayerSpec
+
+__all__ = ["patches", "window_matrix", "windowed"]
+
+
+def windowed(layer: LayerSpec, parameters: Mapping[str, Any], value: Any) -> Any:
+    """The output of a layer that reads windows, of one sample.
+
+    An entry of the window at a time: what it reads at all places is an array with the places of the output,
+    to which a matrix over channels is applied.
+
+    Args:
+        layer: a convolution, or pooling.
+        parameters: by name.
+        value: (channels, places) of the input.
+    """
+    window = layer.window
+    assert window is not None
+    owner = layer.share or layer.name
+    if window.pooling == "max":
+        return _largest(layer, value)
+    total: Any = 0
+    for entry in product(*(range(size) for size in window.kernel)):
+        read = _at(value, layer, entry)
+        if layer.kind == "pool":
+            total = total + read * (1 / prod(window.kernel))
+            continue
+        weight = parameters[f"{owner}.weight"][(slice(None), slice(None), *entry)]
+        total = total + _grouped(weight, read, window.groups)
+    if layer.kind == "conv" and layer.bias:
+        bias = parameters[f"{owner}.bias"]
+        total = total + bias.reshape((-1, *[1] * len(window.kernel)))
+    return total
+
+
+def _largest(layer: LayerSpec, value: Any) -> Any:
+    """The first of the largest entries of each window; padding is no entry."""
+    window = layer.window
+    assert window is not None
+    best: Any = None
+    for entry in product(*(range(size) for size in window.kernel)):
+        read, inside = _at(value, layer, entry), _at(np.ones(value.shape), layer, entry) > 0
+        if best is None:
+            best = read * 0 - (1e30 if hasattr(value, "detach") else 10**30)
+        if hasattr(value, "detach"):
+            import torch
+
+            best = torch.where(torch.from_numpy(inside) & (read > best), read, best)
+        else:
+            best = np.where(inside & np.asarray(read > best, dtype=bool), read, best)
+    return best
+
+
+def window_matrix(layer: LayerSpec, parameters: Mapping[str, Any], shape: tuple[int, ...]) -> Array:
+    """The layer without its bias as a matrix, all axes of its output by all of its input."""
+    units = np.eye(prod(shape), dtype=int).reshape(prod(shape), *shape)
+    plain = replace(layer, bias=False)
+    return np.stack([windowed(plain, parameters, unit).reshape(-1) for unit in units], axis=1)
+
+
+def patches(layer: LayerSpec, value: Array) -> Array:
+    """What each channel of a convolution reads at each place, (places, channels, entries of its weight)."""
+    window = layer.window
+    assert window is not None
+    read = [_at(value, layer, entry) for entry in product(*(range(size) for size in window.kernel))]
+    each = np.stack(read, axis=1).reshape(value.shape[0], len(read), -1)  # channels, entries, places
+    grouped = each.reshape(window.groups, -1, each.shape[2])  # a group by itself
+    rows = np.repeat(grouped, layer.shape[0] // window.groups, axis=0)
+    return np.asarray(rows.transpose(2, 0, 1))
+
+
+def _at(value: Any, layer: LayerSpec, entry: tuple[int, ...]) -> Any:
+    """What an entry of the window reads at every place of the output; zero where that is padding."""
+    window = layer.window
+    assert window is not None
+    places = layer.shape[1:]
+    for axis, (index, count) in enumerate(zip(entry, places, strict=True)):
+        start = index * window.dilation[axis] - window.padding[axis][0]
+        rows = []
+        for place in range(count):
+            position = start + place * window.stride[axis]
+            inside = 0 <= position < value.shape[axis + 1]
+            row = value[(slice(None),) * (axis + 1) + (slice(position, position + 1),)] if inside else None
+            rows.append(row)
+        value = _joined(rows, value, axis + 1)
+    return value
+
+
+def _joined(rows: list[Any], like: Any, axis: int) -> Any:
+    """Rows after each other along an axis; zeros where there is none."""
+    zero = like[(slice(None),) * axis + (slice(0, 1),)] * 0
+    parts = [zero if row is None else row for row in rows]
+    if hasattr(like, "detach"):
+        import torch
+
+        return torch.cat(parts, dim=axis)
+    return np.concatenate(parts, axis=axis)
+
+
+def _grouped(weight: Any, read: Any, groups: int) -> Any:
+    """A matrix over the channels of each group, applied at every place."""
+    flat = read.reshape((groups, weight.shape[1], -1))
+    outs = weight.reshape((groups, weight.shape[0] // groups, weight.shape[1]))
+    parts = [outs[g] @ flat[g] for g in range(groups)]
+    rows = [row for part in parts for row in part]
+    shape = (len(rows), *read.shape[1:])
+    if hasattr(read, "detach"):
+        import torch
+
+        return torch.stack(rows).reshape(shape)
+    return np.stack(rows).reshape(shape)
