@@ -243,10 +243,11 @@ class Entries(ABC):
         held = self._held_by(expr)
         if held is not None:
             return self._loaded(held, binding, scope)
-        factors, rest = split_scalars(expr, scope.layer)
-        if isinstance(rest, Einsum) and roles_of(rest) is not None:
-            product = [self._scalar(factor, {}, scope) for factor in factors]
-            return sympy.Mul(*product, self._loaded(self._buffer(rest), binding, scope))
+        if any(isinstance(operand, Affine) for operand, _ in expr.operands):
+            factors, rest = split_scalars(expr, scope.layer)
+            if isinstance(rest, Einsum) and roles_of(rest) is not None:
+                product = [self._scalar(factor, {}, scope) for factor in factors]
+                return sympy.Mul(*product, self._loaded(self._buffer(rest), binding, scope))
         expr = self._without_groups(self._without_affine(expr))
         if contracted(expr):
             factors, rest = split_scalars(expr, scope.layer)

@@ -16,6 +16,7 @@ import sympy
 from sifrc.derive.system import Equation
 from sifrc.ir import (
     Add,
+    Affine,
     ArgMax,
     CubicNewton,
     Delta,
@@ -251,6 +252,8 @@ class Lowering(Entries):
 
     def _convolution(self, expr: Einsum, target: Input, factor: Fraction, scope: Scope) -> bool:
         """A product with windows, where that is what it is."""
+        if not any(isinstance(operand, Affine) for operand, _ in expr.operands):
+            return False
         factors, rest = split_scalars(expr, scope.layer)
         roles = roles_of(rest) if isinstance(rest, Einsum) else None
         if roles is None:
