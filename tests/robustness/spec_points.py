@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from spec_watch import Hang, limited
 
-from sifrc.spec.expression import Binary, Call, Compare, Expression, Negative, Number
+from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negative, Number
 from sifrc.spec.types import Spec
 from sifrc.verify.oracles import forward_torch as oracle_torch
 from sifrc.verify.oracles.forward_mpmath import ForwardMpmath
@@ -263,7 +263,8 @@ def few_digits(spec: Spec, point: Point, least: float = 1e-6) -> bool:
 def behind_a_constant(spec: Spec) -> bool:
     """Whether some function of the spec is the same everywhere: what is before it is then not read.
 
-    Where that is not a number, the function of the user's text is none either, and the constant is.
+    Where that is not a number, the function of the user's text is none either, and the constant is. A part
+    of an activation may be one too, such as ``x/x``: it has its value at all numbers, 0 as a single point.
     """
     operations = oracle_torch.ForwardTorch(spec).operations
     sizes = operations.size
@@ -274,6 +275,12 @@ def behind_a_constant(spec: Spec) -> bool:
             value = torch.as_tensor(evaluate_tree(layer.activation.expression, scope, operations))
             if _same(value.expand(len(numbers))):
                 return True
+            for part in _parts(layer.activation.expression):
+                value = torch.as_tensor(evaluate_tree(part, scope, operations))
+                # Not 0*log(x), which is no number below zero and has to stay none.
+                everywhere = value.shape == numbers.shape and bool(torch.isfinite(value).all())
+                if everywhere and Name("x") in _parts(part) and _same(value):
+                    return True
     function = spec.loss.function
     scope = {"t": torch.full((sizes,), 1 / sizes, dtype=torch.float64), **dict(function.parameters)}
     outputs = [number * torch.linspace(1, 2, sizes, dtype=torch.float64) for number in numbers]

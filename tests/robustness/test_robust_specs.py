@@ -12,9 +12,11 @@ import spec_whole
 from spec_findings import Finding, Findings, Tally, of_exception
 from spec_minimise import minimised
 from spec_pipeline import SIMPLE, item_of, parse_item, read
+from spec_points import behind_a_constant
 from spec_pool import work_on
 from spec_watch import Hang, Watch, limited
 
+import sifrc
 from sifrc.errors import SifrcError, SpecError
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.yaml"))
@@ -138,6 +140,25 @@ def test_wrong_number_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Grouping, making small, going on
+
+
+@pytest.mark.parametrize(
+    ("text", "constant"),
+    [
+        ("max(where(x > 3, x, 0.1), x/x)", True),
+        ("x**0 + tanh(x)", True),
+        ("tanh(x) + 0*log(x)", False),
+        ("sqrt(x)**2 + 3*x", False),
+    ],
+)
+def test_what_does_not_read_is_told_from_what_is_no_number(text: str, constant: bool) -> None:
+    """A constant part has its value at all numbers; 0*log(x) is to stay no number below zero."""
+    network = {
+        "input": {"name": "x", "size": 1},
+        "layers": [{"name": "y", "type": "dense", "units": 1, "activation": {"expression": text}}],
+    }
+    spec = sifrc.build_spec({"sifrc": 1, "name": "parts", "network": network, "loss": "squared_error"})
+    assert behind_a_constant(spec) is constant
 
 
 def test_findings_of_one_place_are_one_fault() -> None:
