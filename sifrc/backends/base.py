@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -44,6 +45,16 @@ class LayerInfo:
     def weight(self) -> tuple[int, ...]:
         """Shape of the weight."""
         return (self.outputs, self.inputs, *self.kernel)
+
+    @property
+    def fan_in(self) -> int:
+        """Entries that an output is made of: columns of the weight as a matrix."""
+        return self.inputs * prod(self.kernel)
+
+    @property
+    def fan_out(self) -> int:
+        """Entries that an input has a part in."""
+        return self.outputs * prod(self.kernel)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sifrc.ir import Affine, Axis, Einsum, Operand
+from sifrc.ir import Affine, Axis, Einsum, Expr, Operand
 from sifrc.ir.build import einsum
 from sifrc.lower.arrays import Gather, Load
+from sifrc.lower.products import kept_labels, split_scalars
 from sifrc.lower.statements import Contract, Convolve
 
-__all__ = ["Roles", "as_contraction", "roles_of"]
+__all__ = ["Roles", "as_contraction", "as_convolution"]
 
 _ROLES = ("image", "output", "kernel")
 """By the slot of a window's relation that is theirs."""
@@ -31,8 +32,18 @@ class Roles:
     windows: tuple[tuple[Affine, tuple[Axis, ...]], ...]
 
 
-def roles_of(expr: Einsum) -> Roles | None:
-    """The product as a convolution; None where it is none."""
+def as_convolution(expr: Einsum, layer: int | None) -> tuple[list[Expr], Einsum, Roles] | None:
+    """Scalars, and the product of the others as a convolution; None where it is none."""
+    # Most products have no relations: nothing is looked for in them.
+    if not any(isinstance(operand, Affine) for operand, _ in expr.operands):
+        return None
+    factors, rest = split_scalars(expr, layer)
+    if not isinstance(rest, Einsum) or (roles := _roles_of(rest)) is None:
+        return None
+    return factors, rest, roles
+
+
+def _roles_of(expr: Einsum) -> Roles | None:
     relations = [(e, labels) for e, labels in expr.operands if isinstance(e, Affine)]
     if not 1 <= len(relations) <= 3 or not all(map(_is_window, relations)):
         return None
@@ -82,8 +93,7 @@ def _as_one(operands: Sequence[Operand]) -> Operand:
     """Factors of one role, entry by entry."""
     if len(operands) == 1:
         return operands[0]
-    found = dict.fromkeys(label for _, labels in operands for label in labels)
-    axes = tuple(sorted(found, key=lambda axis: (not axis.is_group, not axis.is_sample, axis.place)))
+    axes = kept_labels(operands, {label for _, labels in operands for label in labels})
     return einsum(operands, axes), axes
 
 

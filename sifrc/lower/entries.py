@@ -19,7 +19,7 @@ from sifrc.ir import SAMPLE, Add, Affine, Axis, Delta, Einsum, Expr, Input, Map,
 from sifrc.ir.relative import ordered_operands, ordered_terms
 from sifrc.ir.traverse import inputs_of
 from sifrc.lower.arrays import Change, Load
-from sifrc.lower.convolutions import roles_of
+from sifrc.lower.convolutions import as_convolution
 from sifrc.lower.groups import shared_by_groups
 from sifrc.lower.products import contracted, ordered, split_scalars
 from sifrc.lower.scope import Scope
@@ -243,11 +243,10 @@ class Entries(ABC):
         held = self._held_by(expr)
         if held is not None:
             return self._loaded(held, binding, scope)
-        if any(isinstance(operand, Affine) for operand, _ in expr.operands):
-            factors, rest = split_scalars(expr, scope.layer)
-            if isinstance(rest, Einsum) and roles_of(rest) is not None:
-                product = [self._scalar(factor, {}, scope) for factor in factors]
-                return sympy.Mul(*product, self._loaded(self._buffer(rest), binding, scope))
+        if (convolution := as_convolution(expr, scope.layer)) is not None:
+            scalars, windows, _ = convolution
+            product = [self._scalar(scalar, {}, scope) for scalar in scalars]
+            return sympy.Mul(*product, self._loaded(self._buffer(windows), binding, scope))
         expr = self._without_groups(self._without_affine(expr))
         if contracted(expr):
             factors, rest = split_scalars(expr, scope.layer)

@@ -16,7 +16,6 @@ import sympy
 from sifrc.derive.system import Equation
 from sifrc.ir import (
     Add,
-    Affine,
     ArgMax,
     CubicNewton,
     Delta,
@@ -37,7 +36,7 @@ from sifrc.ir.nullspace import without_mean
 from sifrc.ir.relative import ordered_operands
 from sifrc.lower import statements as st
 from sifrc.lower.arrays import Load
-from sifrc.lower.convolutions import roles_of
+from sifrc.lower.convolutions import as_convolution
 from sifrc.lower.entries import Entries, number
 from sifrc.lower.products import contracted, first_kept, is_matrix_product, ordered, split_scalars
 from sifrc.lower.scope import Scope
@@ -252,12 +251,10 @@ class Lowering(Entries):
 
     def _convolution(self, expr: Einsum, target: Input, factor: Fraction, scope: Scope) -> bool:
         """A product with windows, where that is what it is."""
-        if not any(isinstance(operand, Affine) for operand, _ in expr.operands):
+        found = as_convolution(expr, scope.layer)
+        if found is None:
             return False
-        factors, rest = split_scalars(expr, scope.layer)
-        roles = roles_of(rest) if isinstance(rest, Einsum) else None
-        if roles is None:
-            return False
+        factors, _, roles = found
         loads = {roles.written: self._load(target, scope.of(target.axes))}
         for role in ("image", "output", "kernel"):
             if role != roles.written:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from sifrc.ir import Axis, Einsum, Input, Operand
 from sifrc.ir.build import einsum
 from sifrc.ir.relative import ordered_operands
-from sifrc.lower.products import without_outer
+from sifrc.lower.products import kept_labels, without_outer
 
 __all__ = ["shared_by_groups"]
 
@@ -34,18 +34,13 @@ def shared_by_groups(expr: Einsum, layer: int | None) -> tuple[tuple[Operand, ..
         if len(part) == 1 and isinstance(part[0][0], Input):
             others += part
             continue
-        axes = _kept(part, needed)
+        axes = kept_labels(part, needed)
         made.append((einsum(part, axes), axes))
     return tuple(made), tuple(others)
 
 
 def _over_groups(labels: Iterable[Axis]) -> bool:
     return any(label.is_group for label in labels)
-
-
-def _kept(part: list[Operand], needed: set[Axis]) -> tuple[Axis, ...]:
-    found = {label for _, labels in part for label in labels if label in needed}
-    return tuple(sorted(found, key=lambda axis: (not axis.is_sample, axis.place)))
 
 
 def _joined(shared: list[Operand], needed: set[Axis]) -> list[list[Operand]]:
@@ -57,9 +52,9 @@ def _joined(shared: list[Operand], needed: set[Axis]) -> list[list[Operand]]:
         tied = [part for part in tied if part not in touching]
         tied.append([op for part in touching for op in part] + [operand])
     parts: list[list[Operand]] = []
-    for part in sorted(tied, key=lambda part: -len(_kept(part, needed))):
-        own = set(_kept(part, needed))
-        host = next((other for other in parts if own <= set(_kept(other, needed))), None)
+    for part in sorted(tied, key=lambda part: -len(kept_labels(part, needed))):
+        own = set(kept_labels(part, needed))
+        host = next((other for other in parts if own <= set(kept_labels(other, needed))), None)
         if host is None:
             parts.append(list(part))
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 import opt_einsum
@@ -10,7 +11,15 @@ from sifrc.ir import Axis, Einsum, Expr, Operand
 from sifrc.ir.build import einsum
 from sifrc.ir.relative import ordered_operands
 
-__all__ = ["contracted", "first_kept", "is_matrix_product", "ordered", "split_scalars", "without_outer"]
+__all__ = [
+    "contracted",
+    "first_kept",
+    "is_matrix_product",
+    "kept_labels",
+    "ordered",
+    "split_scalars",
+    "without_outer",
+]
 
 _NOMINAL_BATCH = 128
 """Batch size that contraction orders are chosen for; the layer sizes are the real ones."""
@@ -29,6 +38,12 @@ def split_scalars(expr: Einsum, layer: int | None) -> tuple[list[Expr], Expr]:
     scalars = [operand for operand, labels in ordered_operands(expr, layer) if not labels]
     tensors: list[Operand] = [(operand, labels) for operand, labels in expr.operands if labels]
     return scalars, einsum(tensors, expr.out) if scalars else expr
+
+
+def kept_labels(operands: Iterable[Operand], needed: Collection[Axis]) -> tuple[Axis, ...]:
+    """Labels of some factors that are needed outside of them, in the order of an array of their product."""
+    found = dict.fromkeys(label for _, labels in operands for label in labels if label in needed)
+    return tuple(sorted(found, key=lambda axis: (not axis.is_group, not axis.is_sample, axis.place)))
 
 
 def first_kept(labels: tuple[Axis, ...], out: tuple[Axis, ...]) -> int:

@@ -9,6 +9,7 @@ from math import prod
 from sifrc.ir import Affine, Axis, Einsum, Expr, Input, Operand
 from sifrc.ir.build import einsum, ones
 from sifrc.lower.arrays import Change, Gather, Reshape
+from sifrc.lower.products import kept_labels
 
 __all__ = ["Arrays", "without_affine"]
 
@@ -138,7 +139,5 @@ def _together(labels: tuple[Axis, ...], slots: tuple[Axis, ...]) -> bool:
 
 def _product(touched: list[Operand], last: tuple[Axis, ...], needed: set[Axis]) -> Operand:
     """Several factors as one, some labels last."""
-    found = {label for _, labels in touched for label in labels if label in needed}
-    kept = sorted(found - set(last), key=lambda axis: (not axis.is_group, not axis.is_sample, axis.place))
-    axes = (*kept, *last)
+    axes = (*kept_labels(touched, needed - set(last)), *last)
     return einsum(touched, axes), axes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from math import prod
 from typing import Any
 
 from sifrc.backends.base import LayerInfo
@@ -222,14 +221,13 @@ def _work_table(name: str, groups: dict[str, Group], shared: dict[str, str]) -> 
 def _initial(layers: tuple[LayerInfo, ...]) -> list[str]:
     rows: list[str] = []
     for layer in layers:
-        read = layer.inputs * prod(layer.kernel)
-        shape, whole = f"{layer.outputs}, {read}", f"({', '.join(map(str, layer.weight))})"
+        shape, whole = f"{layer.outputs}, {layer.fan_in}", f"({', '.join(map(str, layer.weight))})"
         changed = f".reshape({whole})" if layer.kernel else ""
-        reached = f", {layer.outputs * prod(layer.kernel)}" if layer.kernel else ""
+        reached = f", {layer.fan_out}" if layer.kernel else ""
         value = {
             "he": f"_he(generator, {shape}){changed}",
             "glorot": f"_glorot(generator, {shape}{reached}){changed}",
-            "sparse": f"_sparse(generator, {shape}, {min(layer.connections, read)}){changed}",
+            "sparse": f"_sparse(generator, {shape}, {min(layer.connections, layer.fan_in)}){changed}",
             "zeros": f"np.zeros({whole})",
             "constant": f"np.full({whole}, {float(layer.value)!r})",
         }.get(layer.initialization)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from math import prod
 from types import MappingProxyType
 from typing import Any
 
@@ -50,7 +49,7 @@ _INITIALIZERS = MappingProxyType(
             "_glorot",
             "Uniform, limit sqrt(6 / (inputs + outputs)).",
             "(torch.rand(outputs, inputs, generator=generator, dtype=torch.float64) * 2.0 - 1.0) "
-            "* math.sqrt(6.0 / (inputs + outputs))",
+            "* math.sqrt(6.0 / (inputs + {reached}))",
         ),
     }
 )
@@ -208,14 +207,13 @@ def _initial(layers: tuple[LayerInfo, ...]) -> list[str]:
     """Entries of the dict of initial values."""
     rows: list[tuple[str, str, list[str], str]] = []
     for layer in layers:
-        read = layer.inputs * prod(layer.kernel)
-        shape, whole = [str(layer.outputs), str(read)], [*map(str, layer.weight)]
+        shape, whole = [str(layer.outputs), str(layer.fan_in)], [*map(str, layer.weight)]
         value = repr(float(layer.value))
-        reached = [str(layer.outputs * prod(layer.kernel))] if layer.kernel else []
+        reached = [str(layer.fan_out)] if layer.kernel else []
         weight = {
             "he": ("_he", ["generator", *shape]),
             "glorot": ("_glorot", ["generator", *shape, *reached]),
-            "sparse": ("_sparse", ["generator", *shape, str(min(layer.connections, read))]),
+            "sparse": ("_sparse", ["generator", *shape, str(min(layer.connections, layer.fan_in))]),
             "zeros": ("torch.zeros", whole),
             "constant": ("torch.full", [f"({', '.join(whole)})", value, "dtype=torch.float64"]),
         }.get(layer.initialization)
@@ -263,11 +261,11 @@ def _initializers(layers: tuple[LayerInfo, ...]) -> list[str]:
     texts = []
     for kind in sorted(kinds & set(_INITIALIZERS)):
         name, text, value = _INITIALIZERS[kind]
-        more = ""
-        if kind == "glorot" and any(layer.kernel for layer in layers):
-            # A channel of a convolution is read by a window of outputs.
-            more, value = ", reached: int = 0", value.replace("outputs))", "(reached or outputs)))")
+        # A channel of a convolution is read by a window of outputs.
+        windows = kind == "glorot" and any(layer.kernel for layer in layers)
+        more = ", reached: int = 0" if windows else ""
         head = f"def {name}(generator: torch.Generator, outputs: int, inputs: int{more}) -> Tensor:"
+        value = value.format(reached="(reached or outputs)" if windows else "outputs")
         texts.append("\n".join([head, f'    """{text}"""', *statement(f"return {value}", 4, "values")]))
     if "sparse" in kinds:
         texts.append(_SPARSE)
