@@ -241,22 +241,21 @@ def _conditions(planned: Planned) -> tuple[str, ...]:
 
 def _layers(model: Model) -> tuple[LayerInfo, ...]:
     infos: list[LayerInfo] = []
-    groups = {layer.name: layer.window.groups for layer in model.spec.layers if layer.window is not None}
+    layers = {layer.name: layer for layer in model.spec.layers}
     for owned in model.parameters:
-        outputs, inputs, *kernel = (axis.entries for axis in owned.weight.axes)
+        window = layers[owned.layer.partition(".")[0]].window
         start = owned.initialization
+        weight, *biases = (tuple(axis.entries for axis in symbol.axes) for symbol in owned.symbols)
         infos.append(
             LayerInfo(
                 owned.index,
                 owned.layer,
-                outputs,
-                inputs,
-                owned.bias is not None,
+                weight,
+                biases[0] if biases else None,
                 start.kind,
                 start.value,
                 start.connections,
-                tuple(kernel),
-                groups.get(owned.layer, 1),
+                0 if window is None else window.groups,
             )
         )
     return tuple(infos)

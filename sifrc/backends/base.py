@@ -15,46 +15,47 @@ __all__ = ["Backend", "LayerInfo", "ModuleSource", "Option"]
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """A layer that owns parameters, as the module's initialiser and checks need it.
+    """An owner of parameters, a layer or a part of one, as the module's initialiser and checks need it.
 
     Args:
         index: k of its constraint, which its arrays have for a subscript.
-        name: layer name; parameters are ``<name>.weight`` (outputs, inputs) and ``<name>.bias``.
-        outputs: rows of the weight.
-        inputs: columns of the weight.
-        bias: whether it has a bias.
-        initialization: kind (he, glorot, sparse, zeros, constant).
-        value: of ``constant``.
+        name: its tensors are ``<name>.weight`` and ``<name>.bias``; in a part of a layer it has a dot.
+        weight: shape of the weight, (outputs, inputs, *kernel) of a linear map.
+        bias: shape of the bias, or None.
+        initialization: kind (he, glorot, sparse, normal, zeros, ones, constant).
+        value: of ``constant`` and ``normal``.
         connections: of ``sparse``.
-        kernel: entries of the window of a convolution; its weight is (outputs, inputs, *kernel).
-        groups: of channels of a convolution, each of which has so many inputs.
+        groups: of channels of a convolution; 0 for what is none.
     """
 
     index: int
     name: str
-    outputs: int
-    inputs: int
-    bias: bool
+    weight: tuple[int, ...]
+    bias: tuple[int, ...] | None
     initialization: str = "he"
     value: float = 0.0
     connections: int = 15
-    kernel: tuple[int, ...] = ()
-    groups: int = 1
+    groups: int = 0
 
     @property
-    def weight(self) -> tuple[int, ...]:
-        """Shape of the weight."""
-        return (self.outputs, self.inputs, *self.kernel)
+    def kernel(self) -> tuple[int, ...]:
+        """Entries of the window of a convolution; empty for what is none."""
+        return self.weight[2:] if self.groups else ()
+
+    @property
+    def outputs(self) -> int:
+        """Rows of the weight as a matrix."""
+        return self.weight[0]
 
     @property
     def fan_in(self) -> int:
         """Entries that an output is made of: columns of the weight as a matrix."""
-        return self.inputs * prod(self.kernel)
+        return prod(self.weight[1:])
 
     @property
     def fan_out(self) -> int:
         """Entries that an input has a part in."""
-        return self.outputs * prod(self.kernel)
+        return self.weight[0] * prod(self.weight[2:])
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def parameter_shapes(layers: Sequence[LayerInfo]) -> dict[str, tuple[int, ...]]:
     for layer in layers:
         shapes[f"{layer.name}.weight"] = layer.weight
         if layer.bias:
-            shapes[f"{layer.name}.bias"] = (layer.outputs,)
+            shapes[f"{layer.name}.bias"] = layer.bias
     return shapes
 
 

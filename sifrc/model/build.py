@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 import sympy
 
 from sifrc.ir import Axis, Expr, Input, Role
-from sifrc.ir.axes import AxisKind
-from sifrc.ir.build import apply, einsum, rename, scale, total
-from sifrc.ir.selections import joined
+from sifrc.ir.build import apply, einsum, scale, total
+from sifrc.ir.traverse import inputs_of
+from sifrc.model.layers import LAYER_RULES
+from sifrc.model.layers.building import Building, Part, axes_of
 from sifrc.model.loss import build_loss
 from sifrc.model.parameters import LayerParameters, Parameter
 from sifrc.model.types import Constraint, Model
-from sifrc.model.windows import convolution, pooling
 from sifrc.scalar import ScalarFunction, scalar_from_tree
+from sifrc.spec.layers import LAYER_TYPES
 from sifrc.spec.states import state_names
-from sifrc.spec.types import FunctionSpec, InitializationSpec, LayerSpec, Spec
+from sifrc.spec.types import FunctionSpec, InitializationSpec, LayerSpec, Sizes, Spec
 
 __all__ = ["build_model"]
 
@@ -31,33 +33,15 @@ def build_model(spec: Spec) -> Model:
         ModelError: the loss or an activation has no meaning as a differentiable function.
     """
     groups = _fuse(spec)
-    input_symbol = Input("x", 0, _axes(spec.input.name, spec.input.shape), Role.STATE)
-    states: dict[str, tuple[int, Input]] = {spec.input.name: (0, input_symbol)}
+    input_symbol = Input("x", 0, axes_of(spec.input.name, spec.input.shape), Role.STATE)
+    states: dict[str, Input] = {spec.input.name: input_symbol}
     parameters: dict[str, LayerParameters] = {}
     constraints: list[Constraint] = []
-    for index, group in enumerate(groups, start=1):
-        name = group[-1].name
-        axes = _axes(name, group[-1].shape)
-        sources = [states[source] for source in group[0].inputs]
-        owned = _parameters(group[0], index, sources[0][1].axes, parameters)
-        pre_activation = _affine(group[0], [symbol for _, symbol in sources], owned, axes)
-        activation, value = _activated(_activation(group), pre_activation)
-        symbol = Input("x", index, axes, Role.STATE)
-        constraints.append(
-            Constraint(
-                index=index,
-                name=name,
-                layers=tuple(layer.name for layer in group),
-                state=symbol,
-                sources=tuple(number for number, _ in sources),
-                pre_activation=pre_activation,
-                activation=activation,
-                value=value,
-                parameters=owned,
-                row=axes[-1] if group[0].window is None else axes[0],
-            )
-        )
-        states[name] = (index, symbol)
+    for group in groups:
+        sources = [states[name].index for name in group[0].inputs]
+        for part in _parts(group, states, parameters, len(constraints) + 1):
+            constraints.append(_constraint(part, group, [index for index in sources if index is not None]))
+        states[group[-1].name] = constraints[-1].state
     output = constraints[-1]
     target = Input("t", None, output.axes, Role.CLASS if spec.loss.targets == "classes" else Role.DATA)
     function = spec.loss.function
@@ -76,12 +60,91 @@ def build_model(spec: Spec) -> Model:
     )
 
 
-def _axes(name: str, shape: tuple[int, ...]) -> tuple[Axis, ...]:
-    """The axes of a state: the last one counts features, the others the places that have them."""
-    if len(shape) == 1:
-        return (Axis(name, shape[0]),)
-    places = (Axis(f"{name}.{n}", size, kind=AxisKind.PLACE) for n, size in enumerate(shape[:-1]))
-    return (*places, Axis(name, shape[-1]))
+def _parts(
+    group: tuple[LayerSpec, ...],
+    states: Mapping[str, Input],
+    known: dict[str, LayerParameters],
+    first: int,
+) -> list[Part]:
+    """The states of a layer and the activation after it; the last one is its own."""
+    layer, name = group[0], group[-1].name
+    axes = axes_of(name, group[-1].shape)
+    sources = tuple(states[source] for source in layer.inputs)
+    building = Building(layer, sources, axes, first, _owning(layer, sources, known))
+    value = LAYER_RULES[layer.kind](building)
+    symbol = Input("x", first + len(building.parts), axes, Role.STATE)
+    own = Part(symbol, value, _activation(group), building.last, name)
+    return [*building.parts, own]
+
+
+def _owning(
+    layer: LayerSpec, sources: tuple[Input, ...], known: dict[str, LayerParameters]
+) -> Callable[[str, int], LayerParameters | None]:
+    """The parameters of a layer by what comes after its name: its own, with a number, or the shared ones."""
+    shapes = tuple(tuple(axis.entries for axis in source.axes) for source in sources)
+
+    def owned(part: str, index: int) -> LayerParameters | None:
+        owner = next((o for o in LAYER_TYPES[layer.kind].owners(layer) if o.part == part), None)
+        if owner is None:
+            return None
+        name = owner.name(layer.share or layer.name)
+        if name not in known:
+            start = owner.initial(layer.initialization)
+            known[name] = layer_parameters(name, index, owner.shapes(shapes), start)
+        return known[name]
+
+    return owned
+
+
+def layer_parameters(
+    name: str, index: int, shapes: tuple[Sizes, ...], start: InitializationSpec
+) -> LayerParameters:
+    """A weight, and a bias perhaps, with symbols and axes of their own.
+
+    Args:
+        name: of the owner.
+        index: of the constraint that uses them first.
+        shapes: of the weight and of the bias, if there is one.
+        start: how they begin.
+    """
+    weight, *biases = shapes
+    ends = ["out", "in", *(f"entry{n}" for n in range(len(weight) - 2))]
+    axes = tuple(Axis(f"{name}.{end}", size) for end, size in zip(ends, weight, strict=False))
+    members = [Parameter(name, "weight", Input("W", index, axes, Role.PARAMETER))]
+    for bias in biases:
+        members.append(Parameter(name, "bias", Input("β", index, axes[: len(bias)], Role.PARAMETER)))
+    return LayerParameters(name, index, tuple(members), start)
+
+
+def _constraint(part: Part, group: tuple[LayerSpec, ...], sources: list[int]) -> Constraint:
+    """x_k = F_k(a_k) of one state of a layer with some sources."""
+    read = {symbol.index for symbol in inputs_of(part.value) if symbol.family == "x"}
+    # Those of the layer in its order, then states inside of it.
+    order = dict.fromkeys([*sources, *sorted(index for index in read if index is not None)])
+    inside = part.name != group[-1].name
+    activation, value = _activated(part.activation, part.value)
+    axes = part.state.axes
+    assert part.state.index is not None
+    return Constraint(
+        index=part.state.index,
+        name=part.name,
+        layers=tuple(layer.name for layer in (group[:1] if inside else group)),
+        state=part.state,
+        sources=tuple(index for index in order if index in read),
+        pre_activation=part.value,
+        activation=activation,
+        value=value,
+        parameters=part.parameters,
+        row=_row(axes, group[0].window is not None, part.name),
+        inside=inside,
+    )
+
+
+def _row(axes: tuple[Axis, ...], channels_first: bool, name: str) -> Axis:
+    """The axis that the rows of a weight make."""
+    if not axes:
+        return Axis(name, 1)
+    return axes[0] if channels_first else axes[-1]
 
 
 def _loss_factor(spec: Spec, output: int) -> Input | None:
@@ -132,54 +195,6 @@ def scalar_function(spec: FunctionSpec) -> ScalarFunction:
     return scalar_from_tree(spec.expression, ("x",), spec.parameters, spec.name)
 
 
-def _parameters(
-    layer: LayerSpec, index: int, inputs: tuple[Axis, ...], known: dict[str, LayerParameters]
-) -> LayerParameters | None:
-    """The parameters of a layer, its own, with the number of its constraint, or the shared ones."""
-    if not layer.has_parameters:
-        return None
-    if layer.share is not None:
-        return known[layer.share]
-    rows, columns = layer.shape[-1], inputs[-1].entries
-    kernel: tuple[int, ...] = ()
-    if layer.window is not None:
-        rows, columns = layer.shape[0], inputs[0].entries // layer.window.groups
-        kernel = layer.window.kernel
-    out = Axis(f"{layer.name}.out", rows)
-    entries = (Axis(f"{layer.name}.entry{n}", size) for n, size in enumerate(kernel))
-    axes = (out, Axis(f"{layer.name}.in", columns), *entries)
-    members = [Parameter(layer.name, "weight", Input("W", index, axes, Role.PARAMETER))]
-    if layer.bias:
-        members.append(Parameter(layer.name, "bias", Input("β", index, (out,), Role.PARAMETER)))
-    known[layer.name] = LayerParameters(
-        layer.name, index, tuple(members), layer.initialization or InitializationSpec()
-    )
-    return known[layer.name]
-
-
-def _affine(
-    layer: LayerSpec, sources: list[Input], owned: LayerParameters | None, axes: tuple[Axis, ...]
-) -> Expr:
-    """a_k: W x + β of a dense layer at every place, all axes of x as one, or the sum of the sources."""
-    if layer.kind == "flatten" and len(sources[0].axes) > 1:
-        (source,) = sources
-        join = joined(tuple(axis.entries for axis in source.axes))
-        return einsum([(join, (*axes, *source.axes)), (source, source.axes)], axes)
-    if layer.window is not None:
-        if owned is None:
-            return pooling(sources[0], axes, layer.window)
-        return convolution(owned.weight, owned.bias, sources[0], axes, layer.window)
-    if owned is None:
-        return total([rename(source, axes) for source in sources], axes)
-    (source,) = sources
-    *places, feature = axes
-    inputs = (*places, source.axes[-1])
-    terms = [einsum([(owned.weight, (feature, source.axes[-1])), (source, inputs)], axes)]
-    if owned.bias is not None:
-        terms.append(einsum([(owned.bias, (feature,))], axes))
-    return total(terms, axes)
-
-
 def _regularization(
     spec: Spec, constraints: list[Constraint]
 ) -> tuple[tuple[tuple[int, Input], ...], tuple[tuple[int, float], ...]]:
@@ -188,7 +203,7 @@ def _regularization(
     A spectral λ is a value per sample (MK(65)), the others are hyperparameters.
     """
     chosen = spec.regularization
-    hidden = [constraint.index for constraint in constraints[:-1]]
+    hidden = [constraint.index for constraint in constraints[:-1] if not constraint.inside]
     if chosen.kind == "uniform":
         values = tuple((k, chosen.value) for k in hidden)
     elif chosen.kind == "per_state":

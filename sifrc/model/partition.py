@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from math import prod
 from types import MappingProxyType
 
-from sifrc.spec.partition import groups_of, owners
+from sifrc.spec.layers import parameter_shapes
+from sifrc.spec.partition import groups_of
 from sifrc.spec.types import Spec
 
 __all__ = ["Partition", "partition_of"]
@@ -75,10 +77,4 @@ def partition_of(spec: Spec) -> Partition:
 
 def _counts(spec: Spec) -> tuple[int, ...]:
     """Numbers in each tensor, in the order of the network."""
-    counts: list[int] = []
-    for layer in owners(spec.layers):
-        units = layer.shape[-1]
-        counts.append(units * spec.shapes[layer.inputs[0]][-1])
-        if layer.bias:
-            counts.append(units)
-    return tuple(counts)
+    return tuple(prod(shape) for shape in parameter_shapes(spec.layers, spec.shapes).values())

@@ -32,7 +32,9 @@ class Constraint:
         activation: F_k, or None where it is the identity up to a constant.
         value: F_k(a_k).
         parameters: of the layer in it that has some, or None.
-        row: the axis of x_k that the rows of its weight make; the others are places, where they do so each.
+        row: the axis of x_k that the rows of its weight make; the others are places, where they do so each. A
+            number has none: an axis of one entry stands for it.
+        inside: whether it is a state inside of a layer that has several: users do not see it.
     """
 
     index: int
@@ -45,6 +47,7 @@ class Constraint:
     value: Expr
     parameters: LayerParameters | None
     row: Axis
+    inside: bool = False
 
     @property
     def axes(self) -> tuple[Axis, ...]:

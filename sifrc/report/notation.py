@@ -335,7 +335,7 @@ def _(expr: Add, names: Mapping[Axis, str], context: Notation) -> Layout:
 
 
 @_indexed.register
-def _(expr: Reduce | ArgMax, names: Mapping[Axis, str], context: Notation) -> Layout:
+def _(expr: Reduce | ArgMax | LogSumExp | LogSoftmax, names: Mapping[Axis, str], context: Notation) -> Layout:
     """With the letter that it runs over; what is 1 at the largest entry has one of its own."""
     own = names.get(expr.over) or next(_unused(names))
     inner = {**names, expr.over: own}
@@ -344,9 +344,15 @@ def _(expr: Reduce | ArgMax, names: Mapping[Axis, str], context: Notation) -> La
 
 @_indexed.register
 def _(expr: Map, names: Mapping[Axis, str], context: Notation) -> Layout:
-    if _is(expr, EXP) and isinstance(expr.operands[0][0], LogSoftmax):
+    inner = expr.operands[0][0] if _is(expr, EXP) else None
+    if isinstance(inner, LogSoftmax):
         # softmax is no function of entries
-        return Indexed(_matrix(expr, context), tuple(names[axis] for axis in expr.out))
+        try:
+            return Indexed(_matrix(expr, context), tuple(names[axis] for axis in expr.out))
+        except NoMatrixForm:
+            slots = dict(zip(inner.axes, expr.operands[0][1], strict=True))
+            own = {axis: names[slots[axis]] for axis in inner.axes}
+            return Named(f"softmax_{own[inner.over]}", (_indexed(inner.operand, own, context),))
     return _elementwise(expr, [_entry(op, names, context) for op in expr.operands], context)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -13,14 +14,15 @@ from sifrc.spec.diagnostics import describe
 from sifrc.spec.functionspec import activation_spec, loss_function_spec
 from sifrc.spec.graph import resolve_graph
 from sifrc.spec.items import Item
+from sifrc.spec.layers import KEYS_OF_TYPE, LAYER_TYPES, has_parameters
 from sifrc.spec.partitionspec import partition_spec
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.registry import LOSSES
-from sifrc.spec.schema import KEYS_OF_TYPE, InitializationShape, LayerShape, SpecShape, TrainingShape
+from sifrc.spec.schema import InitializationShape, LayerShape, SpecShape, TrainingShape
 from sifrc.spec.states import state_names
 from sifrc.spec.suggest import did_you_mean, shortened
 from sifrc.spec.types import (
-    OWNING,
+    VALUED,
     FunctionSpec,
     InitializationSpec,
     InputSpec,
@@ -117,10 +119,10 @@ def _layer(
             at_key=True,
         )
     initialization = None
-    if shape.type in OWNING and shape.share is None:
+    if LAYER_TYPES[shape.type].owning and shape.share is None:
         own = _initialization(shape.init, (*path, "init"), positions)
-        initialization = own or default or InitializationSpec()
-    return LayerSpec(
+        initialization = own or (default or InitializationSpec() if LAYER_TYPES[shape.type].drawn else None)
+    layer = LayerSpec(
         name=item.name,
         kind=shape.type,
         inputs=item.inputs,
@@ -129,9 +131,10 @@ def _layer(
         bias=biases[shape.share or item.name],
         share=shape.share,
         initialization=initialization,
-        window=item.window,
+        settings=item.settings,
         location=positions.value(path),
     )
+    return layer if has_parameters(layer) else replace(layer, bias=True)
 
 
 def _activation(item: Item, positions: Positions) -> FunctionSpec | None:
@@ -167,22 +170,32 @@ def _activation(item: Item, positions: Positions) -> FunctionSpec | None:
     )
 
 
+_STANDARD: Mapping[str, float] = MappingProxyType({"constant": 0.0, "normal": 1.0})
+"""Numbers of initialisations, where none is given."""
+
+
 def _initialization(
     shape: InitializationShape | None, path: Path, positions: Positions
 ) -> InitializationSpec | None:
     if shape is None:
         return None
-    for key, owner in (("value", "constant"), ("connections", "sparse")):
-        if getattr(shape, key) is not None and shape.kind != owner:
+    for key, kinds in (("value", VALUED), ("connections", ("sparse",))):
+        if getattr(shape, key) is not None and shape.kind not in kinds:
             raise positions.error(
                 (*path, key),
                 f"initialisation '{shape.kind}' has no '{key}'",
-                hint=f"'{key}' belongs to {owner}",
+                hint=f"'{key}' belongs to {' and '.join(kinds)}",
                 at_key=True,
             )
+    if shape.kind == "normal" and (shape.value or 0.0) < 0.0:
+        raise positions.error(
+            (*path, "value"), "a standard deviation is zero or more", hint="e.g. value: 0.02"
+        )
     return InitializationSpec(
         kind=shape.kind,
-        value=float(shape.value or 0.0),
+        value=float(_STANDARD[shape.kind] if shape.value is None else shape.value)
+        if shape.kind in VALUED
+        else 0.0,
         connections=shape.connections or 15,
         location=positions.value(path),
     )

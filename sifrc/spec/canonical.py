@@ -8,7 +8,9 @@ from hashlib import sha256
 from typing import Any
 
 from sifrc.spec.format import format_expression
+from sifrc.spec.layers import LAYER_TYPES, has_parameters
 from sifrc.spec.types import (
+    VALUED,
     CurvatureSpec,
     FunctionSpec,
     InitializationSpec,
@@ -118,14 +120,11 @@ def _function(function: FunctionSpec) -> dict[str, Any]:
 
 def _layer(layer: LayerSpec) -> dict[str, Any]:
     result: dict[str, Any] = {"name": layer.name, "type": layer.kind, "inputs": list(layer.inputs)}
-    if layer.window is not None:
-        result |= _window(layer)
-    if layer.has_parameters:
-        result |= {"units": layer.shape[-1]} if layer.kind == "dense" else {"channels": layer.shape[0]}
-        if layer.share is not None:
-            result["share"] = layer.share
-        else:
-            result["bias"] = layer.bias
+    result |= LAYER_TYPES[layer.kind].written(layer)
+    if layer.share is not None:
+        result["share"] = layer.share
+    elif "bias" in LAYER_TYPES[layer.kind].keys and has_parameters(layer):
+        result["bias"] = layer.bias
     if layer.initialization is not None:
         result["init"] = _initialization(layer.initialization)
     if layer.activation is not None:
@@ -136,19 +135,9 @@ def _layer(layer: LayerSpec) -> dict[str, Any]:
     return result
 
 
-def _window(layer: LayerSpec) -> dict[str, Any]:
-    assert layer.window is not None
-    window = layer.window
-    lists: dict[str, Any] = {"kernel": list(window.kernel), "stride": list(window.stride)}
-    lists["padding"] = [list(pair) for pair in window.padding]
-    if layer.kind == "pool":
-        return {"function": window.pooling, **lists}
-    return {**lists, "dilation": list(window.dilation), "groups": window.groups}
-
-
 def _initialization(initialization: InitializationSpec) -> dict[str, Any]:
     result: dict[str, Any] = {"kind": initialization.kind}
-    if initialization.kind == "constant":
+    if initialization.kind in VALUED:
         result["value"] = initialization.value
     if initialization.kind == "sparse":
         result["connections"] = initialization.connections

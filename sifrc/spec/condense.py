@@ -112,6 +112,7 @@ def _looks(spec: Spec) -> tuple[list[_Look], list[int]]:
                 layer.shape,
                 layer.activation,
                 layer.bias,
+                layer.settings,
                 shared,
                 layer.name in owners,
                 states[layer.name] in weighted,

@@ -11,8 +11,9 @@ from pydantic_core import ErrorDetails
 
 from sifrc.errors import SpecError
 from sifrc.spec.curvature import CURVATURE_KINDS
+from sifrc.spec.layers import KEYS_OF_TYPE
 from sifrc.spec.positions import Path, Positions
-from sifrc.spec.schema import KEYS_OF_TYPE, SHAPES, TAGS, SpecShape
+from sifrc.spec.schema import SHAPES, TAGS, SpecShape
 from sifrc.spec.suggest import did_you_mean, quoted_list, shortened
 
 __all__ = ["describe", "validate_shape"]

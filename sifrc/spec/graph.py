@@ -9,12 +9,11 @@ from math import prod
 
 from sifrc.errors import SpecError
 from sifrc.spec.items import INPUT, LAYERS, Item
+from sifrc.spec.layers import LAYER_TYPES, Site
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.schema import MAX_UNITS, NetworkShape
 from sifrc.spec.shares import check_share_sizes, check_shares
 from sifrc.spec.suggest import did_you_mean, shortened
-from sifrc.spec.types import OWNING
-from sifrc.spec.windowspec import POOLINGS, window_spec, windowed_shape
 from sifrc.spec.words import size_text
 
 __all__ = ["Graph", "resolve_graph"]
@@ -104,18 +103,9 @@ def _check_inputs(
                     f"input '{name}' of layer '{item.name}' is named twice",
                     hint="name each input once",
                 )
-        if kind == "add" and len(item.inputs) < 2:
-            raise positions.error(
-                path,
-                f"add layer '{item.name}' has {len(item.inputs)} input, it needs two or more",
-                hint="e.g. inputs: [act1, fc1]",
-            )
-        if kind != "add" and len(item.inputs) != 1:
-            raise positions.error(
-                path,
-                f"{kind} layer '{item.name}' has {len(item.inputs)} inputs, it takes one",
-                hint="a layer of type add sums several inputs",
-            )
+        problem = LAYER_TYPES[kind].count_problem(item.name, len(item.inputs))
+        if problem is not None:
+            raise positions.error(path, problem[0], hint=problem[1])
 
 
 def _topological(items: Sequence[Item], known: Mapping[str, Item], positions: Positions) -> tuple[Item, ...]:
@@ -197,7 +187,7 @@ def _check_used(ordered: Sequence[Item], known: Mapping[str, Item], positions: P
             f"layer '{item.name}' is not used: nothing leads from it to the output '{output.name}'",
             hint="the last layer is the output; remove this one, or name it in the inputs of another",
         )
-    if all(item.written.type not in OWNING for item in ordered):
+    if not any(LAYER_TYPES[item.written.type].owning for item in ordered):
         raise positions.error(
             LAYERS, "the network has nothing to train", hint="it needs a layer of type dense or conv"
         )
@@ -207,30 +197,14 @@ def _shapes(network: NetworkShape, ordered: Sequence[Item], positions: Positions
     """Shapes in topological order."""
     shapes = {network.input.name: network.input.shape}
     _check_entries(network.input.name, network.input.shape, (*INPUT, "size"), positions)
-    owners = {item.name: item for item in ordered}
+    known = {item.name: item for item in ordered}
     shaped: list[Item] = []
     for item in ordered:
-        shape, window = shapes[item.inputs[0]], None
-        if item.written.type in ("conv", "pool"):
-            window = window_spec(item.written, shape, item.path, positions)
-            _check_pooling(item, positions)
-            first = shape[0] if item.written.type == "pool" else _channels(item, owners, positions)
-            shape = (first, *windowed_shape(window, shape[1:]))
-        elif item.written.type == "dense":
-            shape = (*shape[:-1], _units(item, owners, positions))
-        elif item.written.type == "flatten":
-            shape = (prod(shape),)
-        for position, name in enumerate(item.inputs[1:], start=1):
-            if shapes[name] != shape:
-                raise positions.error(
-                    item.input_path(position),
-                    f"sizes differ in add layer '{item.name}': '{item.inputs[0]}' has {size_text(shape)}, "
-                    f"'{name}' has {size_text(shapes[name])}",
-                    hint="an add layer sums inputs of equal size",
-                )
-        _check_entries(item.name, shape, item.path, positions)
-        shapes[item.name] = shape
-        shaped.append(replace(item, shape=shape, window=window))
+        site = Site(item, tuple(shapes[name] for name in item.inputs), known, positions)
+        found = LAYER_TYPES[item.written.type].resolve(site)
+        _check_entries(item.name, found.shape, item.path, positions)
+        shapes[item.name] = found.shape
+        shaped.append(replace(item, shape=found.shape, settings=found.settings))
     return tuple(shaped)
 
 
@@ -252,58 +226,3 @@ def _check_output(shaped: Sequence[Item], positions: Positions) -> None:
             f"the output '{output.name}' has several axes, {size_text(output.shape)}, and a loss takes one",
             hint="end with a layer of type flatten",
         )
-
-
-def _check_pooling(item: Item, positions: Positions) -> None:
-    """What pooling makes of a window has a name."""
-    function = item.written.function
-    if item.written.type == "pool" and function not in POOLINGS:
-        message = "has no function" if function is None else f"cannot be '{shortened(function)}'"
-        raise positions.error(
-            item.path if function is None else (*item.path, "function"),
-            f"pool layer '{item.name}' {message}",
-            hint=f"function: {' or '.join(POOLINGS)}",
-        )
-
-
-def _channels(item: Item, known: Mapping[str, Item], positions: Positions) -> int:
-    """Channels of the output of a convolution, its own or those of the layer whose parameters it shares."""
-    own = item.written.channels
-    owner = known[item.written.share].written.channels if item.written.share is not None else own
-    if owner is None:
-        raise positions.error(
-            item.path,
-            f"conv layer '{item.name}' has no channels",
-            hint="add channels: 16, or share: and the name of another convolution",
-        )
-    if own not in (None, owner):
-        raise positions.error(
-            (*item.path, "channels"),
-            f"'{item.name}' has {own} channels, '{item.written.share}' whose parameters it shares has "
-            f"{owner}",
-            hint="leave channels out in a layer that shares",
-        )
-    return owner
-
-
-def _units(item: Item, known: Mapping[str, Item], positions: Positions) -> int:
-    units, share = item.written.units, item.written.share
-    if share is None:
-        if units is None:
-            raise positions.error(
-                item.path,
-                f"dense layer '{item.name}' has no size",
-                hint="add units: 32, or share: and the name of another dense layer",
-            )
-        return units
-    owner = known[share].written
-    if owner.units is None:
-        return _units(known[share], known, positions)
-    if units is not None and units != owner.units:
-        raise positions.error(
-            (*item.path, "units"),
-            f"sizes differ: '{item.name}' has {units} units, '{share}' whose parameters it shares has "
-            f"{owner.units}",
-            hint="leave units out in a layer that shares",
-        )
-    return owner.units

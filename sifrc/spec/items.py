@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sifrc.spec.positions import Path
 from sifrc.spec.schema import LayerShape
-from sifrc.spec.types import WindowSpec
+from sifrc.spec.types import LayerSettings, WindowSpec
 
 __all__ = ["INPUT", "LAYERS", "Item"]
 
@@ -24,7 +24,7 @@ class Item:
         written: the layer as written.
         inputs: names of its inputs.
         shape: sizes of the axes of its output.
-        window: of a convolution or of pooling.
+        settings: of its type.
     """
 
     index: int
@@ -32,7 +32,12 @@ class Item:
     written: LayerShape
     inputs: tuple[str, ...]
     shape: tuple[int, ...] = ()
-    window: WindowSpec | None = None
+    settings: LayerSettings | None = None
+
+    @property
+    def window(self) -> WindowSpec | None:
+        """Of a convolution or of pooling."""
+        return self.settings if isinstance(self.settings, WindowSpec) else None
 
     @property
     def path(self) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
+from sifrc.spec.layers import owned_by
 from sifrc.spec.types import LayerSpec, PartitionKind, PartitionSpec
 
 __all__ = ["COUNTED", "WORDS", "Group", "groups_of", "in_order", "largest_count", "owners", "tensor_names"]
@@ -21,7 +22,7 @@ COUNTED: tuple[PartitionKind, ...] = ("blocks", "alternate", "chunks")
 
 def owners(layers: Iterable[LayerSpec]) -> tuple[LayerSpec, ...]:
     """Layers with parameters of their own, in the order of the network."""
-    return tuple(layer for layer in layers if layer.has_parameters and layer.share is None)
+    return tuple(layer for layer in layers if owned_by(layer))
 
 
 def tensor_names(layers: Iterable[LayerSpec]) -> tuple[str, ...]:
@@ -88,7 +89,7 @@ def in_order(groups: Iterable[Group], tensors: Sequence[str]) -> tuple[Group, ..
 
 
 def _tensors(layer: LayerSpec) -> tuple[str, ...]:
-    return (f"{layer.name}.weight", f"{layer.name}.bias") if layer.bias else (f"{layer.name}.weight",)
+    return tuple(name for owner in owned_by(layer) for name in owner.names(layer.name))
 
 
 def _consecutive(layers: tuple[LayerSpec, ...], count: int) -> list[tuple[LayerSpec, ...]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sifrc.errors import SpecError
 from sifrc.spec.diagnostics import describe
+from sifrc.spec.layers import has_parameters
 from sifrc.spec.partition import COUNTED, WORDS, Group, in_order, largest_count, owners, tensor_names
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.suggest import did_you_mean, quoted_list, shortened
@@ -202,7 +203,7 @@ def _no_match(
     hint, label = f"tensors: {shortened(' '.join(tensors), 300)}", None
     if layer is not None and layer.share is not None:
         hint = f"layer '{name}' uses the parameters of '{layer.share}': name that one"
-    elif layer is not None and not layer.has_parameters:
+    elif layer is not None and not has_parameters(layer):
         hint = f"a layer of type {layer.kind} has no parameters"
     elif layer is not None and tensor == "bias":
         hint = f"layer '{name}' has no bias"

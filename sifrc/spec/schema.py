@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from sifrc.spec.curvature import CurvatureOutput, CurvatureResidual
+from sifrc.spec.types import InitializationKind, LayerKind
 
 __all__ = [
-    "KEYS_OF_TYPE",
     "SHAPES",
     "TAGS",
     "CurvatureShape",
@@ -66,7 +66,7 @@ class FunctionShape(Shape):
 class InitializationShape(Shape):
     """How parameters start."""
 
-    kind: Literal["he", "glorot", "sparse", "zeros", "constant"]
+    kind: InitializationKind
     value: Finite | None = None
     connections: Count | None = None
 
@@ -87,7 +87,7 @@ class LayerShape(Shape):
     """A layer of any type; which keys go with which type is checked with the graph."""
 
     name: str | None = None
-    type: Literal["dense", "conv", "pool", "activation", "add", "flatten"]
+    type: LayerKind
     inputs: Annotated[
         list[str] | None, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
     ] = None
@@ -98,6 +98,28 @@ class LayerShape(Shape):
     dilation: Sizes | None = None
     padding: Any = None
     groups: Count | None = None
+    sizes: Annotated[list[int], Field(min_length=1, max_length=MAX_AXES)] | None = None
+    order: Annotated[list[int], Field(min_length=1, max_length=MAX_AXES)] | None = None
+    axes: Annotated[
+        list[int] | None, BeforeValidator(lambda value: [value] if type(value) is int else value)
+    ] = None
+    axis: int | None = None
+    keep: bool | None = None
+    start: int | None = None
+    stop: int | None = None
+    step: int | None = None
+    factor: Sizes | None = None
+    mode: str | None = None
+    heads: Count | None = None
+    causal: bool | None = None
+    projected: bool | None = None
+    epsilon: Finite | None = None
+    affine: bool | None = None
+    value: Finite | None = None
+    shift: Finite | None = None
+    transpose: Annotated[
+        list[str] | None, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+    ] = None
     share: str | None = None
     bias: bool | None = None
     init: Annotated[InitializationShape | None, _named("kind")] = None
@@ -105,22 +127,6 @@ class LayerShape(Shape):
     function: str | None = None
     expression: str | None = None
     parameters: Parameters | None = None
-
-
-KEYS_OF_TYPE: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "dense": ("name", "type", "inputs", "units", "bias", "share", "init", "activation", "parameters"),
-        "conv": (
-            *("name", "type", "inputs", "channels", "kernel", "stride", "padding", "dilation", "groups"),
-            *("bias", "share", "init", "activation", "parameters"),
-        ),
-        "pool": ("name", "type", "inputs", "function", "kernel", "stride", "padding"),
-        "activation": ("name", "type", "inputs", "function", "expression", "parameters"),
-        "add": ("name", "type", "inputs", "activation", "parameters"),
-        "flatten": ("name", "type", "inputs"),
-    }
-)
-"""Keys that mean something for a type of layer."""
 
 
 class NetworkShape(Shape):

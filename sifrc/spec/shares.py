@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sifrc.spec.items import Item
+from sifrc.spec.layers import LAYER_TYPES
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.schema import NetworkShape
 from sifrc.spec.suggest import did_you_mean, shortened
-from sifrc.spec.types import OWNING
 
 __all__ = ["check_share_sizes", "check_shares"]
 
 
 def check_shares(items: Sequence[Item], known: Mapping[str, Item], positions: Positions) -> None:
     """``share`` names a layer of the same type that owns its parameters."""
-    owners = [item.name for item in items if item.written.type in OWNING and item.written.share is None]
+    sharing = [kind for kind, record in LAYER_TYPES.items() if record.shares]
+    owners = [item.name for item in items if item.written.type in sharing and item.written.share is None]
     for item in items:
         share = item.written.share
         if share is None:
@@ -33,11 +34,11 @@ def check_shares(items: Sequence[Item], known: Mapping[str, Item], positions: Po
                 label=did_you_mean(share, owners),
             )
         owner = known[share]
-        if owner.written.type not in OWNING:
+        if owner.written.type not in sharing:
             raise positions.error(
                 path,
                 f"layer '{share}' has no parameters to share",
-                hint=f"layers of type {' and '.join(OWNING)} have parameters",
+                hint=f"layers of type {' and '.join(sharing)} have parameters",
             )
         if owner.written.type != item.written.type:
             raise positions.error(

@@ -16,13 +16,15 @@ from sifrc.spec.curvature import CurvatureOutput, CurvatureResidual
 from sifrc.spec.expression import Expression
 
 __all__ = [
-    "OWNING",
+    "VALUED",
     "CurvatureSpec",
     "Dtype",
     "FunctionSpec",
+    "InitializationKind",
     "InitializationSpec",
     "InputSpec",
     "LayerKind",
+    "LayerSettings",
     "LayerSpec",
     "LossSpec",
     "MethodSpec",
@@ -32,6 +34,7 @@ __all__ = [
     "PartitionSpec",
     "PlateauSpec",
     "RegularizationSpec",
+    "Sizes",
     "Spec",
     "TargetKind",
     "TargetSpec",
@@ -40,11 +43,39 @@ __all__ = [
 ]
 
 Dtype: TypeAlias = Literal["float32", "float64", "bfloat16"]
-LayerKind: TypeAlias = Literal["dense", "conv", "pool", "activation", "add", "flatten"]
-OWNING: tuple[LayerKind, ...] = ("dense", "conv")
-"""Types of layers that have parameters."""
+Sizes: TypeAlias = tuple[int, ...]
+"""Sizes of axes, in order."""
+LayerKind: TypeAlias = Literal[
+    "dense",
+    "conv",
+    "pool",
+    "activation",
+    "add",
+    "flatten",
+    "reshape",
+    "permute",
+    "slice",
+    "concatenate",
+    "pad",
+    "upsample",
+    "multiply",
+    "matmul",
+    "scale",
+    "sum",
+    "mean",
+    "max",
+    "softmax",
+    "layer_norm",
+    "group_norm",
+    "instance_norm",
+    "rms_norm",
+    "attention",
+    "positions",
+]
 TargetKind: TypeAlias = Literal["classes", "vectors"]
-InitializationKind: TypeAlias = Literal["he", "glorot", "sparse", "zeros", "constant"]
+InitializationKind: TypeAlias = Literal["he", "glorot", "sparse", "normal", "zeros", "ones", "constant"]
+VALUED: tuple[InitializationKind, ...] = ("normal", "constant")
+"""Initialisations with a number."""
 OptionValue: TypeAlias = bool | int | float | str
 PartitionKind: TypeAlias = Literal[
     "canonical", "trivial", "weights-biases", "discrete", "blocks", "alternate", "chunks", "groups"
@@ -93,8 +124,9 @@ class InitializationSpec:
     """How a dense layer's parameters start.
 
     ``he``: normal, variance 2 / fan-in; ``glorot``: uniform, limit sqrt(6 / (fan-in + fan-out));
-    ``sparse``: ``connections`` entries a row drawn from N(0, 1), the others zero; ``zeros``;
-    ``constant``: every entry ``value``. Biases start at zero, except for ``constant``.
+    ``sparse``: ``connections`` entries a row drawn from N(0, 1), the others zero; ``normal``: normal,
+    standard deviation ``value``; ``zeros``; ``ones``; ``constant``: every entry ``value``. Biases start at
+    zero, except for ``constant``.
     """
 
     kind: InitializationKind = "he"
@@ -104,7 +136,12 @@ class InitializationSpec:
 
 
 @dataclass(frozen=True)
-class WindowSpec:
+class LayerSettings:
+    """Base of what a layer has besides its shape; :mod:`sifrc.spec.layers` says which type has which."""
+
+
+@dataclass(frozen=True)
+class WindowSpec(LayerSettings):
     """The windows that a layer reads at each place of its output, by axes of places.
 
     Args:
@@ -130,35 +167,32 @@ class LayerSpec:
 
     Args:
         name: identifier, unique.
-        kind: ``dense`` (W x + β along the last axis of x), ``conv`` (W x + β on windows of x, whose first
-            axis is that of channels), ``pool`` (means of windows, channel by channel), ``activation``
-            (elementwise), ``add`` (sum of its inputs), ``flatten`` (all axes as one, the last one running
-            fastest).
+        kind: its type, a row of :data:`sifrc.spec.layers.LAYER_TYPES`.
         inputs: names of the producing layers or of the network input.
         shape: sizes of the axes of its output, resolved for every kind.
-        activation: the elementwise function of an ``activation`` layer, or of a ``dense`` or
-            ``add`` layer in the short form; None otherwise.
-        bias: whether a dense layer or a convolution has a bias.
+        activation: the elementwise function of an ``activation`` layer, or of another one in the short form;
+            None otherwise.
+        bias: whether a layer with parameters has a bias.
         share: name of the layer whose parameters this one uses, or None.
-        initialization: of a layer that owns parameters, else None.
-        window: of a convolution or of pooling, else None.
+        initialization: of a layer that owns parameters, where it does not start as its type does; else None.
+        settings: of its type; None for a type that has none.
     """
 
     name: str
     kind: LayerKind
     inputs: tuple[str, ...]
-    shape: tuple[int, ...]
+    shape: Sizes
     activation: FunctionSpec | None = None
     bias: bool = True
     share: str | None = None
     initialization: InitializationSpec | None = None
-    window: WindowSpec | None = None
+    settings: LayerSettings | None = None
     location: Location | None = field(default=None, compare=False, repr=False)
 
     @property
-    def has_parameters(self) -> bool:
-        """Whether its type is one that has parameters, its own or shared ones."""
-        return self.kind in OWNING
+    def window(self) -> WindowSpec | None:
+        """Of a convolution or of pooling."""
+        return self.settings if isinstance(self.settings, WindowSpec) else None
 
     @property
     def size(self) -> int:

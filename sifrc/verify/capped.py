@@ -6,10 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import lcm, prod
 
+from sifrc.errors import SpecError
+from sifrc.spec import build_spec, spec_to_dict
+from sifrc.spec.layers.windows import windowed_shape
 from sifrc.spec.types import LayerSpec, Spec
-from sifrc.spec.windowspec import windowed_shape
 
 __all__ = ["capped"]
+
+_PLAIN = ("dense", "conv", "pool", "activation", "add", "flatten")
+"""Types of layers whose output has the sizes of the input, or new ones."""
+_MOST_TRIED = 12
 
 
 def capped(spec: Spec, size: int) -> Spec:
@@ -26,6 +32,8 @@ def capped(spec: Spec, size: int) -> Spec:
         >>> dict(capped(spec, 3).shapes)
         {'input': (3, 3), 'fc': (3, 3), 'all': (9,)}
     """
+    if any(layer.kind not in _PLAIN for layer in spec.layers):
+        return _rebuilt(spec, size)
     if any(layer.window is not None for layer in spec.layers):
         return _with_windows(spec, size)
     sizes = {entries: min(entries, size) for shape in spec.shapes.values() for entries in shape}
@@ -41,6 +49,25 @@ def capped(spec: Spec, size: int) -> Spec:
         input=replace(spec.input, shape=small(spec.input.shape)),
         layers=tuple(replace(layer, shape=small(layer.shape)) for layer in spec.layers),
     )
+
+
+def _rebuilt(spec: Spec, size: int) -> Spec:
+    """The smallest spec that is right with shorter axes of the input, and fewer units and channels."""
+    largest = max(entries for shape in spec.shapes.values() for entries in shape)
+    for most in range(size, min(largest, _MOST_TRIED)):
+        document = spec_to_dict(spec)
+        network = document["network"]
+        sizes = network["input"]["size"]
+        network["input"]["size"] = [min(n, most) for n in (sizes if isinstance(sizes, list) else [sizes])]
+        for layer in network["layers"]:
+            for key in ("units", "channels"):
+                if key in layer:
+                    layer[key] = min(layer[key], most)
+        try:
+            return build_spec(document)
+        except SpecError:
+            continue  # sizes that go together no longer do
+    return spec
 
 
 def _with_windows(spec: Spec, size: int) -> Spec:

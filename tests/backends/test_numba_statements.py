@@ -67,7 +67,7 @@ def _module(
     tried = Function("tried", "Tried", (), True, names, (), tuple(statements))
     states = Family("x", "x", Storage.WORK, ((0, (None, 2)), (1, (None, 2))), "states")
     program = Program((states, *families), (forward, tried), (), guards=(("fc1", "something"),))
-    layers = (LayerInfo(1, "fc1", 2, 2, True),)
+    layers = (LayerInfo(1, "fc1", (2, 2), (2,)),)
     module = ModuleSource(
         program, "hand", "by hand", "none", "0", "0" * 64, {}, dtype, layers, (2,), 2, "vectors", 0
     )

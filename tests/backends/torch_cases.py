@@ -81,9 +81,8 @@ def module_source(text: str) -> ModuleSource:
         LayerInfo(
             p.index,
             p.layer,
-            p.weight.axes[0].size,
-            p.weight.axes[1].size,
-            p.bias is not None,
+            tuple(axis.entries for axis in p.weight.axes),
+            None if p.bias is None else tuple(axis.entries for axis in p.bias.axes),
             p.initialization.kind,
             p.initialization.value,
             p.initialization.connections,

@@ -251,7 +251,7 @@ BAD_LAYERS: dict[str, tuple[list[str], str, str]] = {
     "nearly flatten": (
         [ROWS, "{name: flat, type: §flaten}", OUT],
         "'type' cannot be the text 'flaten'",
-        "accepted: dense, conv, pool, activation, add or flatten",
+        "accepted: dense, conv, pool, activation, add, flatten",
     ),
     "flatten with itself": (
         [ROWS, "{name: flat, type: flatten, inputs: §flat}", OUT],

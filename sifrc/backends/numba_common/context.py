@@ -221,21 +221,26 @@ def _work_table(name: str, groups: dict[str, Group], shared: dict[str, str]) -> 
 def _initial(layers: tuple[LayerInfo, ...]) -> list[str]:
     rows: list[str] = []
     for layer in layers:
-        shape, whole = f"{layer.outputs}, {layer.fan_in}", f"({', '.join(map(str, layer.weight))})"
-        changed = f".reshape({whole})" if layer.kernel else ""
+        matrix, whole = f"{layer.outputs}, {layer.fan_in}", f"({', '.join(map(str, layer.weight))})"
+        changed = f".reshape({whole})" if len(layer.weight) != 2 else ""
         reached = f", {layer.fan_out}" if layer.kernel else ""
+        number = repr(float(layer.value))
         value = {
-            "he": f"_he(generator, {shape}){changed}",
-            "glorot": f"_glorot(generator, {shape}{reached}){changed}",
-            "sparse": f"_sparse(generator, {shape}, {min(layer.connections, layer.fan_in)}){changed}",
+            "he": f"_he(generator, {matrix}){changed}",
+            "glorot": f"_glorot(generator, {matrix}{reached}){changed}",
+            "sparse": f"_sparse(generator, {matrix}, {min(layer.connections, layer.fan_in)}){changed}",
+            "normal": f"{number} * generator.standard_normal({whole})",
             "zeros": f"np.zeros({whole})",
-            "constant": f"np.full({whole}, {float(layer.value)!r})",
+            "ones": f"np.ones({whole})",
+            "constant": f"np.full({whole}, {number})",
         }.get(layer.initialization)
         if value is None:
             raise BackendError(f"the Numba backend has no initialisation '{layer.initialization}'")
         rows.append(f'        "{layer.name}.weight": {value},')
-        if layer.bias and layer.initialization == "constant":
-            rows.append(f'        "{layer.name}.bias": np.full({layer.outputs}, {float(layer.value)!r}),')
-        elif layer.bias:
-            rows.append(f'        "{layer.name}.bias": np.zeros({layer.outputs}),')
+        if layer.bias is not None:
+            shape = str(layer.bias[0]) if len(layer.bias) == 1 else str(layer.bias)
+            start = (
+                f"np.full({shape}, {number})" if layer.initialization == "constant" else f"np.zeros({shape})"
+            )
+            rows.append(f'        "{layer.name}.bias": {start},')
     return rows

@@ -134,16 +134,16 @@ class Parts(ABC):
     @cached_property
     def parameter_variables(self) -> tuple[ParameterVariable, ...]:
         """Variables of the parameters in public functions: weights of each rank, and biases."""
-        ranks = sorted({len(layer.weight) for layer in self.module.layers}, reverse=True)
         found = []
-        for rank in ranks:
-            more = "" if rank == ranks[0] else f"_{rank_name(rank)}"
-            own = [layer for layer in self.module.layers if len(layer.weight) == rank]
-            names = {layer.index: f"{layer.name}.weight" for layer in own}
-            found.append(ParameterVariable(f"weights{more}", f"_WEIGHT{more.upper()}_NAMES", rank, names))
-        if self.has_biases:
-            names = {layer.index: f"{layer.name}.bias" for layer in self.module.layers if layer.bias}
-            found.append(ParameterVariable("biases", "_BIAS_NAMES", 1, names))
+        for what, slot in (("weights", "weight"), ("biases", "bias")):
+            shapes = {layer: getattr(layer, slot) for layer in self.module.layers}
+            ranks = sorted({len(shape) for shape in shapes.values() if shape is not None}, reverse=True)
+            for rank in ranks:
+                more = "" if rank == ranks[0] else f"_{rank_name(rank)}"
+                own = [layer for layer, shape in shapes.items() if shape is not None and len(shape) == rank]
+                names = {layer.index: f"{layer.name}.{slot}" for layer in own}
+                table = f"_{slot.upper()}{more.upper()}_NAMES"
+                found.append(ParameterVariable(f"{what}{more}", table, rank, names))
         return tuple(found)
 
     @property

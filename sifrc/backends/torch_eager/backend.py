@@ -51,6 +51,11 @@ _INITIALIZERS = MappingProxyType(
             "(torch.rand(outputs, inputs, generator=generator, dtype=torch.float64) * 2.0 - 1.0) "
             "* math.sqrt(6.0 / (inputs + {reached}))",
         ),
+        "normal": (
+            "_normal_start",
+            "Normal with a standard deviation.",
+            "torch.randn(outputs, inputs, generator=generator, dtype=torch.float64) * deviation",
+        ),
     }
 )
 
@@ -205,35 +210,37 @@ def _constants(parts: Parts) -> list[str]:
 
 def _initial(layers: tuple[LayerInfo, ...]) -> list[str]:
     """Entries of the dict of initial values."""
-    rows: list[tuple[str, str, list[str], str]] = []
+    lines: list[str] = []
     for layer in layers:
-        shape, whole = [str(layer.outputs), str(layer.fan_in)], [*map(str, layer.weight)]
+        matrix, whole = [str(layer.outputs), str(layer.fan_in)], [*map(str, layer.weight)]
         value = repr(float(layer.value))
         reached = [str(layer.fan_out)] if layer.kernel else []
-        weight = {
-            "he": ("_he", ["generator", *shape]),
-            "glorot": ("_glorot", ["generator", *shape, *reached]),
-            "sparse": ("_sparse", ["generator", *shape, str(min(layer.connections, layer.fan_in))]),
+        found = {
+            "he": ("_he", ["generator", *matrix]),
+            "glorot": ("_glorot", ["generator", *matrix, *reached]),
+            "sparse": ("_sparse", ["generator", *matrix, str(min(layer.connections, layer.fan_in))]),
+            "normal": ("_normal_start", ["generator", *matrix, value]),
             "zeros": ("torch.zeros", whole),
-            "constant": ("torch.full", [f"({', '.join(whole)})", value, "dtype=torch.float64"]),
+            "ones": ("torch.ones", whole),
+            "constant": _full(layer.weight, value),
         }.get(layer.initialization)
-        if weight is None:
+        if found is None:
             raise BackendError(f"the Torch backend has no initialisation '{layer.initialization}'")
-        function, values = weight
-        drawn = layer.kernel and function.startswith("_")
-        changed = f".reshape({', '.join(whole)})" if drawn else ""
-        rows.append((f"{layer.name}.weight", function, values, changed))
-        if layer.bias and layer.initialization == "constant":
-            rows.append(
-                (f"{layer.name}.bias", "torch.full", [f"({shape[0]},)", value, "dtype=torch.float64"], "")
-            )
-        elif layer.bias:
-            rows.append((f"{layer.name}.bias", "torch.zeros", shape[:1], ""))
-    return [
-        line
-        for name, function, values, changed in rows
-        for line in lines_of(values, f'"{name}": {function}(', f"){changed},", 8)
-    ]
+        function, values = found
+        reshaped = function.startswith("_") and len(layer.weight) != 2
+        changed = f".reshape({', '.join(whole)})" if reshaped else ""
+        lines += lines_of(values, f'"{layer.name}.weight": {function}(', f"){changed},", 8)
+        if layer.bias is not None:
+            function, values = "torch.zeros", [*map(str, layer.bias)]
+            if layer.initialization == "constant":
+                function, values = _full(layer.bias, value)
+            lines += lines_of(values, f'"{layer.name}.bias": {function}(', "),", 8)
+    return lines
+
+
+def _full(shape: tuple[int, ...], value: str) -> tuple[str, list[str]]:
+    sizes = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+    return "torch.full", [f"({sizes})", value, "dtype=torch.float64"]
 
 
 def _make_layers(layers: tuple[LayerInfo, ...]) -> list[str]:
@@ -243,17 +250,30 @@ def _make_layers(layers: tuple[LayerInfo, ...]) -> list[str]:
         BackendError: a layer's name is that of a member of ``torch.nn.Module``.
     """
     lines: list[str] = []
+    made: set[str] = set()
     for layer in layers:
-        if layer.name in MODULE_MEMBERS:
+        outer, _, part = layer.name.partition(".")
+        if outer in MODULE_MEMBERS:
             raise BackendError(
-                f"a layer of a Torch module cannot be called '{layer.name}'",
-                hint=f"torch.nn.Module has a member of this name; choose another, e.g. {layer.name}_1",
+                f"a layer of a Torch module cannot be called '{outer}'",
+                hint=f"torch.nn.Module has a member of this name; choose another, e.g. {outer}_1",
             )
-        sizes = [str(layer.inputs * layer.groups), str(layer.outputs)]
-        more = [str(layer.kernel), str(layer.groups)] if layer.kernel else []
-        arguments = [*sizes, *more, str(layer.bias), "dtype", "device"]
-        lines += call([f"self.{layer.name}"], "_convolution" if more else "_linear", arguments, 8)
+        if part and outer not in made:
+            lines.append(f"        self.{outer} = torch.nn.Module()")
+            made.add(outer)
+        function, arguments = _submodule(layer)
+        lines += call([f"self.{layer.name}"], function, [*arguments, "dtype", "device"], 8)
     return lines
+
+
+def _submodule(layer: LayerInfo) -> tuple[str, list[str]]:
+    """The function that makes the submodule with a layer's parameters, and its arguments."""
+    if layer.kernel:
+        sizes = [str(layer.weight[1] * layer.groups), str(layer.outputs)]
+        return "_convolution", [*sizes, str(layer.kernel), str(layer.groups), str(layer.bias is not None)]
+    if len(layer.weight) == 2 and layer.bias in (None, layer.weight[:1]):
+        return "_linear", [str(layer.weight[1]), str(layer.outputs), str(layer.bias is not None)]
+    return "_tensors", [str(layer.weight), str(layer.bias is not None)]
 
 
 def _initializers(layers: tuple[LayerInfo, ...]) -> list[str]:
@@ -263,8 +283,8 @@ def _initializers(layers: tuple[LayerInfo, ...]) -> list[str]:
         name, text, value = _INITIALIZERS[kind]
         # A channel of a convolution is read by a window of outputs.
         windows = kind == "glorot" and any(layer.kernel for layer in layers)
-        more = ", reached: int = 0" if windows else ""
-        head = f"def {name}(generator: torch.Generator, outputs: int, inputs: int{more}) -> Tensor:"
+        more = ", reached: int = 0" if windows else ", deviation: float" if kind == "normal" else ""
+        head = signature(name, ["generator: torch.Generator", "outputs: int", f"inputs: int{more}"], "Tensor")
         value = value.format(reached="(reached or outputs)" if windows else "outputs")
         texts.append("\n".join([head, f'    """{text}"""', *statement(f"return {value}", 4, "values")]))
     if "sparse" in kinds:

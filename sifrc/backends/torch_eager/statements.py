@@ -88,7 +88,8 @@ class Writer:
                 mine = [load for load in used if load.ref == target.ref]
                 others = [load for load in used if load.ref != target.ref and load.ref not in self._narrow]
                 covered = {label for load in others for label in load.labels}
-                if any(not set(load.labels) <= covered for load in mine):
+                # What is read in another shape must have all entries.
+                if any(load.changes or not set(load.labels) <= covered for load in mine):
                     return False
         return True
 

@@ -279,7 +279,7 @@ def _refusal(parts: Parts, objective: str) -> list[str]:
 def _doc(parts: Parts, hyper: list[Hyperparameter], memory: list[Family]) -> str:
     module = parts.module
     layer = module.layers[0]
-    shape = f"({layer.outputs}, {layer.inputs})"
+    shape = str(layer.weight)
     arguments = [
         f"    model: module whose parameters are named as in ``SHAPES`` ({layer.name}.weight {shape}, …);",
         "        without these names, its linear layers are taken in order.",

@@ -6,6 +6,7 @@ q_k = −∂V/∂a_k (y_k, or b_k where the activation is the identity), elimina
     H_k  = −dq_k / da_k        with da_k a Delta and db_k = −C_kk dx_k            EA-CG(4a, 4b)
     E_kj = −dq_k / dx_j        with db_k = −C_kj, for states j that other layers read too
     C_ij += J_iᵀ H_k J_j + J_iᵀ E_kj + E_kiᵀ J_j,   J_j = da_k / dx_j
+    C_ij −= d(J_iᵀ q_k) / dx_j with q_k held, where a_k is not linear in the states
 
 Each is a differential of an equation of the first-order system; nothing about a layer or an activation
 is known here. On a chain E is empty and C_{k−1} = W_kᵀ H_k W_k: the recursion of EA-CG(4b).
@@ -108,6 +109,8 @@ class _Elimination:
                     parts.append(self._through_adjoint(c, later, earlier, block, steps, mixed))
                 if later in mixed and earlier in steps:
                     parts.append(_between(mixed[later], steps[earlier], c.axes))
+                if later in steps and earlier in steps:
+                    parts.append(self._bent(c, later, earlier))
                 state, other = model.state(later), model.state(earlier)
                 for part in parts:
                     self._leave(state, other, part)
@@ -138,6 +141,26 @@ class _Elimination:
         axes = (*c.axes, *columns)
         seed = negative(total([rename(move, axes) for move in moves], axes))
         return negative(seeded(self.first.adjoint[self.first.adjoints[later]], {own: seed}, columns))
+
+    def _bent(self, c: Constraint, later: int, earlier: int) -> Expr:
+        """−d(J_laterᵀ q_k) / dx_earlier with q_k held: zero where a_k is linear in the states.
+
+        Raises:
+            DerivationError: it is not, and the kind has rewrites for activations alone.
+        """
+        state, other = self.first.model.state(later), self.first.model.state(earlier)
+        axes = (*state.axes, *primed(other.axes))
+        if self.kind.residual == "dropped":
+            return zero(axes)
+        (pulled,) = vjp(c.pre_activation, [state], self.first.backpropagated(c.index))
+        bent = rename(negative(jacobian(pulled, other)), axes)
+        if bent is not zero(axes) and (self.kind.residual != "kept" or self.kind.expectation):
+            raise DerivationError(
+                f"kind '{self.kind.name}' approximates what activations bend, and layer '{c.layers[0]}' is "
+                "not linear in what it reads",
+                hint="hessian and ggn are exact there, and so is hessian_vector_product",
+            )
+        return bent
 
     def _block(self, c: Constraint, outer: Expr) -> Input:
         """H_k = −dq_k / da_k, with the rewrites of the kind."""

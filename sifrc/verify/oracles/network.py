@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sifrc.errors import VerificationError
-from sifrc.spec.partition import owners
+from sifrc.spec.layers import parameter_shapes as spec_shapes
 from sifrc.spec.states import state_names
 from sifrc.spec.types import FunctionSpec, Spec
-from sifrc.verify.oracles.windows import windowed
+from sifrc.verify.oracles.layers import At, layer_value
 
 __all__ = ["Pass", "forward_pass", "parameter_shapes", "regularized_states", "spectral_chain"]
 
@@ -43,17 +43,7 @@ def parameter_shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
         >>> parameter_shapes(spec)
         {'fc.weight': (2, 4), 'fc.bias': (2,)}
     """
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layer in owners(spec.layers):
-        read = spec.shapes[layer.inputs[0]]
-        kernel: tuple[int, ...] = ()
-        units, inputs = layer.shape[-1], read[-1]
-        if layer.window is not None:
-            units, inputs, kernel = layer.shape[0], read[0] // layer.window.groups, layer.window.kernel
-        shapes[f"{layer.name}.weight"] = (units, inputs, *kernel)
-        if layer.bias:
-            shapes[f"{layer.name}.bias"] = (units,)
-    return shapes
+    return spec_shapes(spec.layers, spec.shapes)
 
 
 def forward_pass(
@@ -87,19 +77,8 @@ def forward_pass(
     values: dict[str, Any] = {spec.input.name: sample}
     arguments: dict[str, Any] = {}
     for layer in spec.layers:
-        sources = [values[name] for name in layer.inputs]
-        value = sources[0]
-        if layer.kind == "dense":
-            owner = layer.share or layer.name
-            value = value @ parameters[f"{owner}.weight"].T
-            if layer.bias:
-                value = value + parameters[f"{owner}.bias"]
-        elif layer.window is not None:
-            value = windowed(layer, parameters, value)
-        elif layer.kind == "flatten":
-            value = value.reshape(-1)
-        for other in sources[1:]:
-            value = value + other
+        sources = tuple(values[name] for name in layer.inputs)
+        value = layer_value(At(layer, sources, parameters, activate))
         if shifts is not None and layer.name in shifts:
             value = value + shifts[layer.name]
         if layer.activation is not None:

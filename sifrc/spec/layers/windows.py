@@ -1,18 +1,21 @@
-"""Windows of layers that read a few neighbouring places: convolutions and pooling."""
+"""Layers that read a few neighbouring places: convolutions and pooling."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from sifrc.spec.items import Item
+from sifrc.spec.layers.record import LayerType, Owner, Resolved, Site
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.schema import LayerShape
-from sifrc.spec.suggest import did_you_mean
-from sifrc.spec.types import WindowSpec
+from sifrc.spec.suggest import did_you_mean, shortened
+from sifrc.spec.types import LayerSpec, Sizes, WindowSpec
 from sifrc.spec.words import size_text
 
-__all__ = ["POOLINGS", "window_spec", "windowed_shape"]
+__all__ = ["CONV", "POOL", "window_spec", "windowed_shape"]
 
-POOLINGS = ("average", "max")
+_POOLINGS = ("average", "max")
 """What a pooling layer makes of a window."""
 _LARGEST = 1_000_000
 
@@ -137,3 +140,74 @@ def _groups(layer: LayerShape, channels: int, path: Path, positions: Positions) 
                 hint="groups divide the channels of both",
             )
     return groups
+
+
+def _conv(site: Site) -> Resolved:
+    window = window_spec(site.item.written, site.shape, site.item.path, site.positions)
+    return Resolved((_channels(site.item, site), *windowed_shape(window, site.shape[1:])), window)
+
+
+def _pool(site: Site) -> Resolved:
+    window = window_spec(site.item.written, site.shape, site.item.path, site.positions)
+    function = site.item.written.function
+    if function not in _POOLINGS:
+        message = "has no function" if function is None else f"cannot be '{shortened(function)}'"
+        raise site.error(
+            "function",
+            f"pool layer '{site.item.name}' {message}",
+            hint=f"function: {' or '.join(_POOLINGS)}",
+        )
+    return Resolved((site.shape[0], *windowed_shape(window, site.shape[1:])), window)
+
+
+def _channels(item: Item, site: Site) -> int:
+    """Channels of the output of a convolution, its own or those of the layer whose parameters it shares."""
+    own = item.written.channels
+    owner = site.known[item.written.share].written.channels if item.written.share is not None else own
+    if owner is None:
+        raise site.positions.error(
+            item.path,
+            f"conv layer '{item.name}' has no channels",
+            hint="add channels: 16, or share: and the name of another convolution",
+        )
+    if own not in (None, owner):
+        raise site.error(
+            "channels",
+            f"'{item.name}' has {own} channels, '{item.written.share}' whose parameters it shares has "
+            f"{owner}",
+            hint="leave channels out in a layer that shares",
+        )
+    return owner
+
+
+def _conv_owners(layer: LayerSpec) -> tuple[Owner, ...]:
+    window = layer.window
+    assert window is not None
+
+    def weight(inputs: tuple[Sizes, ...]) -> Sizes:
+        return (layer.shape[0], inputs[0][0] // window.groups, *window.kernel)
+
+    return (Owner(weight, layer.bias),)
+
+
+def _written(layer: LayerSpec) -> Mapping[str, Any]:
+    window = layer.window
+    assert window is not None
+    lists: dict[str, Any] = {"kernel": list(window.kernel), "stride": list(window.stride)}
+    lists["padding"] = [list(pair) for pair in window.padding]
+    if layer.kind == "pool":
+        return {"function": window.pooling, **lists}
+    return {**lists, "dilation": list(window.dilation), "groups": window.groups, "channels": layer.shape[0]}
+
+
+CONV = LayerType(
+    "conv",
+    (
+        *("channels", "kernel", "stride", "padding", "dilation", "groups"),
+        *("bias", "share", "init", "activation", "parameters"),
+    ),
+    _conv,
+    owners=_conv_owners,
+    written=_written,
+)
+POOL = LayerType("pool", ("function", "kernel", "stride", "padding"), _pool, written=_written)

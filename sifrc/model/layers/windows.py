@@ -11,21 +11,35 @@ from sifrc.ir import Axis, Expr, Input, Operand
 from sifrc.ir.build import apply, einsum, scale, total
 from sifrc.ir.nodes import Reduce
 from sifrc.ir.selections import joined, window
+from sifrc.model.layers.building import Building
 from sifrc.scalar import ScalarFunction
 from sifrc.spec.types import WindowSpec
 
-__all__ = ["convolution", "pooling"]
+__all__ = ["UNLESS_OUTSIDE", "conv", "pool"]
 
 _X, _INSIDE = sympy.symbols("x inside", real=True)
-_UNLESS_PADDED = ScalarFunction(
-    "unless padded",
+UNLESS_OUTSIDE = ScalarFunction(
+    "unless outside",
     ("x", "inside"),
     sympy.Piecewise((_X, Fraction(1, 2) < _INSIDE), (-(sympy.Integer(10) ** 30), True)),
 )
 """An entry that is there, or less than all that are."""
 
 
-def convolution(
+def conv(building: Building) -> Expr:
+    """Σ W x + β on the windows of a layer."""
+    owned, windows = building.parameters(), building.layer.window
+    assert windows is not None
+    return _convolution(owned.weight, owned.bias, building.source, building.axes, windows)
+
+
+def pool(building: Building) -> Expr:
+    """Means or largest entries of the windows of a layer."""
+    assert building.layer.window is not None
+    return _pooling(building.source, building.axes, building.layer.window)
+
+
+def _convolution(
     weight: Input, bias: Input | None, source: Input, axes: tuple[Axis, ...], windows: WindowSpec
 ) -> Expr:
     """Σ W x + β over the channels and the window of each place.
@@ -56,7 +70,7 @@ def convolution(
     return total(terms, axes)
 
 
-def pooling(source: Input, axes: tuple[Axis, ...], windows: WindowSpec) -> Expr:
+def _pooling(source: Input, axes: tuple[Axis, ...], windows: WindowSpec) -> Expr:
     """The mean or the largest entry of the window of each place, channel by channel.
 
     What is padded counts in a mean, and is smaller than everything else.
@@ -75,7 +89,7 @@ def pooling(source: Input, axes: tuple[Axis, ...], windows: WindowSpec) -> Expr:
     values = einsum([*operands, read], (*axes, *entries))
     if any(pair != (0, 0) for pair in windows.padding):
         inside = einsum(operands, (*places, *entries))
-        values = apply(_UNLESS_PADDED, values, inside)
+        values = apply(UNLESS_OUTSIDE, values, inside)
     for entry in reversed(entries):
         values = Reduce(values, entry)
     return values

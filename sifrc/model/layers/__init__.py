@@ -1,0 +1,49 @@
+"""The expression of each type of layer, over its sources and its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from sifrc.ir import Expr
+from sifrc.model.layers.attention import attention, positions
+from sifrc.model.layers.building import Building
+from sifrc.model.layers.elementary import dense, flatten, summed
+from sifrc.model.layers.norms import norm
+from sifrc.model.layers.products import matmul, maximum, mean, multiply, scaled, softmax, sum_
+from sifrc.model.layers.shapes import concatenate, pad, permute, reshape, slice_, upsample
+from sifrc.model.layers.windows import conv, pool
+from sifrc.spec.types import LayerKind
+
+__all__ = ["LAYER_RULES"]
+
+LAYER_RULES: Mapping[LayerKind, Callable[[Building], Expr]] = MappingProxyType(
+    {
+        "dense": dense,
+        "conv": conv,
+        "pool": pool,
+        "activation": summed,
+        "add": summed,
+        "flatten": flatten,
+        "reshape": reshape,
+        "permute": permute,
+        "slice": slice_,
+        "concatenate": concatenate,
+        "pad": pad,
+        "upsample": upsample,
+        "multiply": multiply,
+        "matmul": matmul,
+        "scale": scaled,
+        "sum": sum_,
+        "mean": mean,
+        "max": maximum,
+        "softmax": softmax,
+        "attention": attention,
+        "positions": positions,
+        "layer_norm": norm,
+        "group_norm": norm,
+        "instance_norm": norm,
+        "rms_norm": norm,
+    }
+)
+"""Type of a layer -> the value of its state before the activation."""

@@ -1,0 +1,99 @@
+"""Attention: each place takes a mean of values, weighted by a softmax of products of queries and keys.
+
+q = x Wqᵀ + βq,  k = z Wkᵀ + βk,  v = z Wvᵀ + βv
+P = softmax_s(scale ⟨q_t, k_s⟩) for each head,  out = (P v) Woᵀ + βo
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from sifrc.ir import Affine, Axis, Expr, Input
+from sifrc.ir.build import apply, einsum, rename, scale, total
+from sifrc.ir.selections import joined
+from sifrc.model.layers.building import Building
+from sifrc.model.layers.elementary import linear
+from sifrc.model.layers.products import softmax_of
+from sifrc.model.layers.windows import UNLESS_OUTSIDE
+from sifrc.spec.layers.attention import AttentionSpec
+
+__all__ = ["attention", "positions"]
+
+
+def positions(building: Building) -> Expr:
+    """x + W: a parameter for each place and feature."""
+    weight = building.parameters().weight
+    return total([rename(building.source, building.axes), rename(weight, building.axes)], building.axes)
+
+
+def attention(building: Building) -> Expr:
+    """The heads of a layer, side by side, through the weight of its output."""
+    settings = building.layer.settings
+    assert isinstance(settings, AttentionSpec)
+    sources = building.sources
+    query, key, value = sources[0], sources[min(1, len(sources) - 1)], sources[-1]
+    if not settings.projected:
+        return _heads(building, settings, (query, key, value), building.axes)
+    query, key, value = (
+        _projected(building, part, source)
+        for part, source in (("query", query), ("key", key), ("value", value))
+    )
+    axes = building.inner("mixed", building.axes)
+    mixed = building.state("mixed", _heads(building, settings, (query, key, value), axes))
+    return linear(building.parameters("output"), mixed, building.axes)
+
+
+def _projected(building: Building, part: str, source: Input) -> Input:
+    """Queries, keys or values: a state inside of the layer, through a weight."""
+    owned = building.parameters(part)
+    axes = building.inner(part, (*source.axes[:-1], owned.weight.axes[0]))
+    return building.state(part, linear(owned, source, axes), parameters=owned)
+
+
+def _heads(
+    building: Building,
+    settings: AttentionSpec,
+    states: tuple[Input, Input, Input],
+    axes: tuple[Axis, ...],
+) -> Expr:
+    """P v of each head, side by side: over places and features."""
+    query, key, value = states
+    width, groups = Axis("width", settings.width), settings.groups
+    # Heads of queries, by the head of keys that they share where several do.
+    shared = settings.heads // groups
+    heads = (Axis("head", groups), Axis("shared", shared)) if shared > 1 else (Axis("head", groups),)
+    out = building.inner("scores", (*heads, query.axes[0], key.axes[0]))
+    *own, place, read = out
+    asked = joined((*(axis.entries for axis in own), settings.width))
+    answered = joined((groups, settings.width))
+    products = einsum(
+        [
+            (asked, (query.axes[1], *own, width)),
+            (query, (place, query.axes[1])),
+            (answered, (key.axes[1], own[0], width)),
+            (key, (read, key.axes[1])),
+        ],
+        out,
+    )
+    scores = building.state("scores", scale(Fraction(repr(settings.scale)), products))
+    weighted = building.inner("weights", out)
+    masked = rename(scores, weighted)
+    if settings.causal:
+        masked = apply(UNLESS_OUTSIDE, masked, _before(*weighted[-2:]))
+    weights = building.state("weights", softmax_of(masked, weighted[-1]))
+    return einsum(
+        [
+            (asked, (axes[1], *own, width)),
+            (weights, (*own, axes[0], read)),
+            (answered, (value.axes[1], own[0], width)),
+            (value, (read, value.axes[1])),
+        ],
+        axes,
+    )
+
+
+def _before(place: Axis, read: Axis) -> Expr:
+    """1 where a place reads itself or one before it: their distance is one of 0, 1, …"""
+    distance = Axis("distance", place.entries)
+    sizes = (place.entries, read.entries, distance.entries)
+    return einsum([(Affine(sizes, (1, -1, -1)), (place, read, distance))], (place, read))

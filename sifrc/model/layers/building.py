@@ -1,0 +1,116 @@
+"""What the expression of a layer is written with: its sources, its parameters, and states inside of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from sifrc.ir import Axis, Expr, Input, Role
+from sifrc.ir.axes import AxisKind
+from sifrc.model.parameters import LayerParameters
+from sifrc.scalar.function import ScalarFunction
+from sifrc.spec.types import LayerSpec, Sizes
+
+__all__ = ["Building", "Part", "axes_of"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One state of a layer: what a constraint is made of.
+
+    Args:
+        state: its symbol.
+        value: before the activation.
+        activation: of each entry, or None.
+        parameters: that the value reads, or None.
+        name: of the state; that of the layer, or what comes inside of it.
+    """
+
+    state: Input
+    value: Expr
+    activation: ScalarFunction | None
+    parameters: LayerParameters | None
+    name: str
+
+
+@dataclass
+class Building:
+    """A layer while its states are made.
+
+    Args:
+        layer: as in the spec.
+        sources: what it reads.
+        axes: of its output.
+        first: number of the constraint that comes next.
+        owned: the parameters of the layer, by what comes after its name; '' for its own.
+        parts: states inside of the layer, in order.
+    """
+
+    layer: LayerSpec
+    sources: tuple[Input, ...]
+    axes: tuple[Axis, ...]
+    first: int
+    owned: Callable[[str, int], LayerParameters | None]
+    parts: list[Part] = field(default_factory=list)
+    _used: dict[str, LayerParameters | None] = field(default_factory=dict)
+
+    @property
+    def source(self) -> Input:
+        """What a layer with one input reads."""
+        (source,) = self.sources
+        return source
+
+    def parameters(self, part: str = "") -> LayerParameters:
+        """The parameters under a name, which the state that comes next uses.
+
+        Raises:
+            KeyError: the record of the type has none of this name.
+        """
+        found = self.optional(part)
+        if found is None:
+            raise KeyError(part)
+        return found
+
+    def optional(self, part: str = "") -> LayerParameters | None:
+        """The same, or None where the record of the type has none."""
+        if part not in self._used:
+            self._used[part] = self.owned(part, self.first + len(self.parts))
+        return self._used[part]
+
+    def state(
+        self,
+        name: str,
+        value: Expr,
+        function: ScalarFunction | None = None,
+        parameters: LayerParameters | None = None,
+    ) -> Input:
+        """Give an expression a state inside of the layer.
+
+        Args:
+            name: after that of the layer.
+            value: over the axes that :meth:`inner` gives for the name.
+            function: of each entry, or None.
+            parameters: that the value reads.
+        """
+        symbol = Input("x", self.first + len(self.parts), value.axes, Role.STATE)
+        self.parts.append(Part(symbol, value, function, parameters, f"{self.layer.name}.{name}"))
+        return symbol
+
+    def inner(self, name: str, axes: Iterable[Axis]) -> tuple[Axis, ...]:
+        """Axes of a state inside of the layer, as long as some others."""
+        return axes_of(f"{self.layer.name}.{name}", tuple(axis.entries for axis in axes))
+
+    @property
+    def last(self) -> LayerParameters | None:
+        """The parameters that the state of the layer itself reads."""
+        held = {part.parameters.layer for part in self.parts if part.parameters is not None}
+        own = [found for found in self._used.values() if found is not None and found.layer not in held]
+        return own[-1] if own else None
+
+
+def axes_of(name: str, shape: Sizes) -> tuple[Axis, ...]:
+    """The axes of a state: the last one counts features, the others the places that have them."""
+    if len(shape) == 1:
+        return (Axis(name, shape[0]),)
+    places = (Axis(f"{name}.{n}", size, kind=AxisKind.PLACE) for n, size in enumerate(shape[:-1]))
+    return (*places, Axis(name, shape[-1])) if shape else ()

@@ -1,0 +1,40 @@
+"""Dense layers, functions of entries, sums, and all axes as one."""
+
+from __future__ import annotations
+
+from sifrc.ir import Axis, Expr, Input
+from sifrc.ir.build import einsum, rename, total
+from sifrc.ir.selections import joined
+from sifrc.model.layers.building import Building
+from sifrc.model.parameters import LayerParameters
+
+__all__ = ["dense", "flatten", "linear", "summed"]
+
+
+def dense(building: Building) -> Expr:
+    """W x + β along the last axis, at every place of the others."""
+    return linear(building.parameters(), building.source, building.axes)
+
+
+def linear(owned: LayerParameters, source: Input, axes: tuple[Axis, ...]) -> Expr:
+    """W x + β along the last axis of a state, over some axes."""
+    *places, feature = axes
+    read = source.axes[-1]
+    terms = [einsum([(owned.weight, (feature, read)), (source, (*places, read))], axes)]
+    if owned.bias is not None:
+        terms.append(einsum([(owned.bias, (feature,))], axes))
+    return total(terms, axes)
+
+
+def summed(building: Building) -> Expr:
+    """The sum of the sources: of one, itself."""
+    return total([rename(source, building.axes) for source in building.sources], building.axes)
+
+
+def flatten(building: Building) -> Expr:
+    """All axes of x as one."""
+    source, axes = building.source, building.axes
+    if len(source.axes) == 1:
+        return rename(source, axes)
+    join = joined(tuple(axis.entries for axis in source.axes))
+    return einsum([(join, (*axes, *source.axes)), (source, source.axes)], axes)

@@ -1,0 +1,71 @@
+"""Types of layers: a record each. A new one is one more, and its expression in ``sifrc/model/layers``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from sifrc.spec.layers.attention import ATTENTION, POSITIONS
+from sifrc.spec.layers.elementary import ACTIVATION, ADD, DENSE, FLATTEN
+from sifrc.spec.layers.norms import GROUP_NORM, INSTANCE_NORM, LAYER_NORM, RMS_NORM
+from sifrc.spec.layers.products import MATMUL, MAX, MEAN, MULTIPLY, SCALE, SOFTMAX, SUM
+from sifrc.spec.layers.record import LayerType, Owner, Resolved, Site
+from sifrc.spec.layers.shapes import CONCATENATE, PAD, PERMUTE, RESHAPE, SLICE, UPSAMPLE
+from sifrc.spec.layers.windows import CONV, POOL
+from sifrc.spec.types import LayerKind, LayerSpec, Sizes
+
+__all__ = [
+    "KEYS_OF_TYPE",
+    "LAYER_TYPES",
+    "LayerType",
+    "Owner",
+    "Resolved",
+    "Site",
+    "has_parameters",
+    "owned_by",
+    "parameter_shapes",
+]
+
+LAYER_TYPES: Mapping[LayerKind, LayerType] = MappingProxyType(
+    {
+        record.kind: record
+        for record in (
+            *(DENSE, CONV, POOL, ACTIVATION, ADD, FLATTEN),
+            *(RESHAPE, PERMUTE, SLICE, CONCATENATE, PAD, UPSAMPLE),
+            *(LAYER_NORM, GROUP_NORM, INSTANCE_NORM, RMS_NORM),
+            *(ATTENTION, POSITIONS),
+            *(MULTIPLY, MATMUL, SCALE, SUM, MEAN, MAX, SOFTMAX),
+        )
+    }
+)
+"""Word of a type -> its record."""
+
+KEYS_OF_TYPE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {kind: ("name", "type", "inputs", *record.keys) for kind, record in LAYER_TYPES.items()}
+)
+"""Keys that mean something for a type of layer."""
+
+
+def has_parameters(layer: LayerSpec) -> bool:
+    """Whether a layer has parameters, its own or shared ones."""
+    return bool(LAYER_TYPES[layer.kind].owners(layer))
+
+
+def owned_by(layer: LayerSpec) -> tuple[Owner, ...]:
+    """The owners of the tensors that a layer does not share."""
+    return () if layer.share is not None else LAYER_TYPES[layer.kind].owners(layer)
+
+
+def parameter_shapes(layers: Iterable[LayerSpec], shapes: Mapping[str, Sizes]) -> dict[str, Sizes]:
+    """Names and shapes of the parameter tensors, in the order of the layers.
+
+    Args:
+        layers: of a spec.
+        shapes: of all states, by name.
+    """
+    found: dict[str, Sizes] = {}
+    for layer in layers:
+        inputs = tuple(shapes[name] for name in layer.inputs)
+        for owner in owned_by(layer):
+            found |= dict(zip(owner.names(layer.name), owner.shapes(inputs), strict=True))
+    return found

@@ -1,0 +1,135 @@
+"""Attention over places, and parameters that tell places apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sifrc.spec.layers.record import LayerType, Owner, Resolved, Site
+from sifrc.spec.types import LayerSettings, LayerSpec, Sizes
+from sifrc.spec.words import size_text
+
+__all__ = ["ATTENTION", "POSITIONS", "AttentionSpec"]
+
+
+@dataclass(frozen=True)
+class AttentionSpec(LayerSettings):
+    """Scaled dot products of places, softmax over those that are read.
+
+    Args:
+        heads: of queries.
+        groups: heads of keys and values, each of which several heads of queries share.
+        width: entries of a head.
+        causal: whether a place reads itself and those before it only.
+        scale: of the dot products.
+        projected: whether the layer has the weights of queries, keys, values and of its output.
+    """
+
+    heads: int
+    groups: int
+    width: int
+    causal: bool
+    scale: float
+    projected: bool
+
+
+def _attention(site: Site) -> Resolved:
+    """Of one input with itself; of queries and what they read; of queries, keys and values."""
+    written, name = site.item.written, site.item.name
+    for position, shape in enumerate(site.shapes):
+        if len(shape) != 2:
+            raise site.positions.error(
+                site.item.input_path(position),
+                f"attention layer '{name}' takes places with features, and '{site.item.inputs[position]}' "
+                f"has {size_text(shape)}",
+                hint="an input of size: [places, features]",
+            )
+    query, key, value = _read(site.shapes)
+    heads = written.heads
+    if heads is None:
+        raise site.error("heads", f"attention layer '{name}' has no heads", hint="e.g. heads: 4")
+    groups = written.groups or heads
+    if heads % groups:
+        raise site.error(
+            "groups", f"{groups} groups do not divide {heads} heads", hint="as many as heads, or fewer"
+        )
+    projected = written.projected is not False
+    features = query[1]
+    if features % heads:
+        raise site.error("heads", f"{heads} heads do not divide {features} features", hint="e.g. heads: 1")
+    width = features // heads
+    wanted = None if projected else groups * width
+    if key[0] != value[0] or (wanted is not None and (key[1] != wanted or value[1] != wanted)):
+        raise site.error(
+            "inputs",
+            f"queries {size_text(query)}, keys {size_text(key)} and values {size_text(value)} do not fit",
+            hint="as many keys as values; without weights of the layer, features of all heads that are read",
+        )
+    if written.causal and query[0] != key[0]:
+        raise site.error("causal", "causal attention reads as many places as it has", hint="leave causal out")
+    scale = width**-0.5 if written.value is None else float(written.value)
+    return Resolved(query, AttentionSpec(heads, groups, width, bool(written.causal), scale, projected))
+
+
+def _read(shapes: tuple[Sizes, ...]) -> tuple[Sizes, Sizes, Sizes]:
+    """Shapes of queries, keys and values: of one input all three, of two the second for both."""
+    return shapes[0], shapes[min(1, len(shapes) - 1)], shapes[-1]
+
+
+def _settings(layer: LayerSpec) -> AttentionSpec:
+    assert isinstance(layer.settings, AttentionSpec)
+    return layer.settings
+
+
+def _owners(layer: LayerSpec) -> tuple[Owner, ...]:
+    settings = _settings(layer)
+    if not settings.projected:
+        return ()
+    features, read = settings.heads * settings.width, settings.groups * settings.width
+
+    def of(part: str, rows: int, number: int) -> Owner:
+        return Owner(lambda inputs: (rows, _read(inputs)[number][1]), layer.bias, part)
+
+    return (
+        of("query", features, 0),
+        of("key", read, 1),
+        of("value", read, 2),
+        Owner(lambda inputs: (features, features), layer.bias, "output"),
+    )
+
+
+def _written(layer: LayerSpec) -> dict[str, Any]:
+    settings = _settings(layer)
+    return {
+        "heads": settings.heads,
+        "groups": settings.groups,
+        "causal": settings.causal,
+        "value": settings.scale,
+        "projected": settings.projected,
+    }
+
+
+def _positions(site: Site) -> Resolved:
+    if len(site.shape) < 2:
+        raise site.error(
+            "", f"positions layer '{site.item.name}' takes places with features", hint="[places, 8]"
+        )
+    return Resolved(site.shape)
+
+
+ATTENTION = LayerType(
+    "attention",
+    ("heads", "groups", "causal", "value", "projected", "bias", "init"),
+    _attention,
+    inputs=(1, 3),
+    several="queries, and perhaps what is read, or keys and values",
+    owners=_owners,
+    written=_written,
+)
+POSITIONS = LayerType(
+    "positions",
+    ("init",),
+    _positions,
+    owners=lambda layer: (Owner(lambda inputs: inputs[0], False, start="normal", entrywise=True),),
+    drawn=False,
+)

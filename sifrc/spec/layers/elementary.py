@@ -1,0 +1,77 @@
+"""Dense layers, functions of entries, sums, and all axes as one."""
+
+from __future__ import annotations
+
+from math import prod
+from types import MappingProxyType
+
+from sifrc.spec.items import Item
+from sifrc.spec.layers.record import LayerType, Owner, Resolved, Site
+from sifrc.spec.words import size_text
+
+__all__ = ["ACTIVATION", "ADD", "DENSE", "FLATTEN", "same_shapes"]
+
+
+def _dense(site: Site) -> Resolved:
+    return Resolved((*site.shape[:-1], _units(site.item, site)))
+
+
+def _units(item: Item, site: Site) -> int:
+    """Units of a dense layer, its own or those of the layer whose parameters it shares."""
+    units, share = item.written.units, item.written.share
+    if share is None:
+        if units is None:
+            raise site.positions.error(
+                item.path,
+                f"dense layer '{item.name}' has no size",
+                hint="add units: 32, or share: and the name of another dense layer",
+            )
+        return units
+    owner = site.known[share].written
+    if owner.units is None:
+        return _units(site.known[share], site)
+    if units is not None and units != owner.units:
+        raise site.error(
+            "units",
+            f"sizes differ: '{item.name}' has {units} units, '{share}' whose parameters it shares has "
+            f"{owner.units}",
+            hint="leave units out in a layer that shares",
+        )
+    return owner.units
+
+
+_RULES = MappingProxyType(
+    {
+        "add": "an add layer sums",
+        "multiply": "a multiply layer multiplies",
+        "activation": "an activation takes",
+    }
+)
+
+
+def same_shapes(site: Site) -> Resolved:
+    """The shape that all inputs have."""
+    item = site.item
+    for position, shape in enumerate(site.shapes[1:], start=1):
+        if shape != site.shape:
+            raise site.positions.error(
+                item.input_path(position),
+                f"sizes differ in {item.written.type} layer '{item.name}': '{item.inputs[0]}' has "
+                f"{size_text(site.shape)}, '{item.inputs[position]}' has {size_text(shape)}",
+                hint=f"{_RULES.get(item.written.type, item.written.type)} inputs of equal size",
+            )
+    return Resolved(site.shape)
+
+
+DENSE = LayerType(
+    "dense",
+    ("units", "bias", "share", "init", "activation", "parameters"),
+    _dense,
+    owners=lambda layer: (Owner(lambda inputs: (layer.shape[-1], inputs[0][-1]), layer.bias),),
+    written=lambda layer: {"units": layer.shape[-1]},
+)
+ACTIVATION = LayerType(
+    "activation", ("function", "expression", "parameters"), lambda site: Resolved(site.shape)
+)
+ADD = LayerType("add", ("activation", "parameters"), same_shapes, inputs=(2, None))
+FLATTEN = LayerType("flatten", (), lambda site: Resolved((prod(site.shape),)))

@@ -1,0 +1,177 @@
+"""What a type of layer declares: which keys it has, what shape it gives, which tensors it owns.
+
+The graph, the canonical form, sharing, partitions and the oracles read a type through this record; its
+expression is in :mod:`sifrc.model.layers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sifrc.errors import SpecError
+from sifrc.spec.items import Item
+from sifrc.spec.positions import Path, Positions
+from sifrc.spec.types import (
+    InitializationKind,
+    InitializationSpec,
+    LayerKind,
+    LayerSettings,
+    LayerSpec,
+    Sizes,
+)
+
+__all__ = ["LayerType", "Owner", "Resolved", "Site", "axis_number", "no_owners"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A layer while its shape is resolved.
+
+    Args:
+        item: the layer, as written.
+        shapes: sizes of the axes of its inputs.
+        known: all layers by name.
+        positions: places, for errors.
+    """
+
+    item: Item
+    shapes: tuple[Sizes, ...]
+    known: Mapping[str, Item]
+    positions: Positions
+
+    @property
+    def shape(self) -> Sizes:
+        """Of the first input."""
+        return self.shapes[0]
+
+    def error(self, key: str, message: str, hint: str, *, label: str | None = None) -> SpecError:
+        """An error at a key; at the layer, where the key is empty or was not written."""
+        written = key in self.item.written.model_fields_set
+        path: Path = (*self.item.path, key) if written else self.item.path
+        return self.positions.error(path, message, hint=hint, label=label)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a layer turned out to be.
+
+    Args:
+        shape: sizes of the axes of its output.
+        settings: of its type, with every default filled in.
+    """
+
+    shape: Sizes
+    settings: LayerSettings | None = None
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Tensors that a layer owns under one name: a weight, and a bias perhaps.
+
+    Args:
+        weight: its shape, from the shapes of the layer's inputs.
+        bias: whether there is one.
+        part: what is after the name of the layer, e.g. ``query``; empty for the layer itself.
+        start: how the weight starts where the spec does not say; None for the spec's default.
+        entrywise: whether the bias has the shape of the weight, and not only its rows.
+    """
+
+    weight: Callable[[tuple[Sizes, ...]], Sizes]
+    bias: bool
+    part: str = ""
+    start: InitializationKind | None = None
+    entrywise: bool = False
+
+    def initial(self, given: InitializationSpec | None) -> InitializationSpec:
+        """How the weight starts, where the layer says so or not."""
+        return given or InitializationSpec(self.start or "he")
+
+    def name(self, layer: str) -> str:
+        """Of the owner in a layer."""
+        return f"{layer}.{self.part}" if self.part else layer
+
+    def names(self, layer: str) -> tuple[str, ...]:
+        """Of its tensors."""
+        name = self.name(layer)
+        return (f"{name}.weight", f"{name}.bias") if self.bias else (f"{name}.weight",)
+
+    def shapes(self, inputs: tuple[Sizes, ...]) -> tuple[Sizes, ...]:
+        """Of its tensors."""
+        weight = self.weight(inputs)
+        return (weight, weight if self.entrywise else weight[:1]) if self.bias else (weight,)
+
+
+def no_owners(layer: LayerSpec) -> tuple[Owner, ...]:
+    """Of a type without parameters."""
+    return ()
+
+
+Resolve: TypeAlias = Callable[[Site], Resolved]
+
+
+@dataclass(frozen=True)
+class LayerType:
+    """A type of layer.
+
+    Args:
+        kind: its word.
+        keys: that mean something for it, besides name, type and inputs.
+        resolve: shape and settings of a layer, or a ``SpecError``.
+        inputs: how many it takes: least and most, None for any number.
+        several: what a layer with one input too few or too many should have been, for the error.
+        owners: the tensors that a layer has, its own or shared ones.
+        written: the keys of its settings in the canonical form.
+        drawn: whether its weights start as the spec says for all layers.
+    """
+
+    kind: LayerKind
+    keys: tuple[str, ...]
+    resolve: Resolve
+    inputs: tuple[int, int | None] = (1, 1)
+    several: str = "a layer of type add sums several inputs"
+    owners: Callable[[LayerSpec], tuple[Owner, ...]] = no_owners
+    written: Callable[[LayerSpec], Mapping[str, Any]] = lambda layer: {}
+    drawn: bool = True
+
+    @property
+    def shares(self) -> bool:
+        """Whether its layers can use each other's parameters."""
+        return "share" in self.keys
+
+    @property
+    def owning(self) -> bool:
+        """Whether its layers have parameters."""
+        return self.owners is not no_owners
+
+    def count_problem(self, name: str, count: int) -> tuple[str, str] | None:
+        """What is wrong with a number of inputs, and a hint; None where nothing is."""
+        least, most = self.inputs
+        if count < least:
+            number = {2: "two", 3: "three"}.get(least, str(least))
+            more = " or more" if most is None else ""
+            message = (
+                f"{self.kind} layer '{name}' has {count} input{'s' * (count != 1)}, it needs {number}{more}"
+            )
+            return message, "e.g. inputs: [act1, fc1]"
+        if most is not None and count > most:
+            number = {1: "one", 2: "two", 3: "three"}.get(most, str(most))
+            return f"{self.kind} layer '{name}' has {count} inputs, it takes {number}", self.several
+        return None
+
+
+def axis_number(site: Site, key: str, value: int, rank: int) -> int:
+    """Position, from 0, of an axis that is written from 1, or from −1 backwards.
+
+    Raises:
+        SpecError: there is none.
+    """
+    position = value - 1 if value > 0 else value + rank
+    if value == 0 or not 0 <= position < rank:
+        raise site.error(
+            key,
+            f"'{site.item.name}' has no axis {value}: its input has {rank}",
+            hint=f"1 to {rank}, or -1 for the last one; samples do not count",
+        )
+    return position

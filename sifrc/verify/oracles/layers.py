@@ -1,0 +1,326 @@
+"""What each type of layer computes, for one sample, in elementary operations on arrays of NumPy and torch.
+
+This is the oracles' own reading: nothing of the model's expressions is used, and norms and attention are
+written out, because higher derivatives through PyTorch's fused ones are wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from sifrc.spec.layers.attention import AttentionSpec
+from sifrc.spec.layers.norms import NormSpec
+from sifrc.spec.layers.products import AxesSpec, MatmulSpec, ScaleSpec
+from sifrc.spec.layers.shapes import AxisSpec, PadSpec, PermuteSpec, SliceSpec, UpsampleSpec
+from sifrc.spec.parser import parse_expression
+from sifrc.spec.types import FunctionSpec, LayerSpec
+from sifrc.verify.oracles.windows import windowed
+
+__all__ = ["At", "layer_value"]
+
+Activate: TypeAlias = Callable[[FunctionSpec, Any], Any]
+
+
+@dataclass(frozen=True)
+class At:
+    """A layer and what it reads.
+
+    Args:
+        layer: of the spec.
+        sources: values of its inputs.
+        parameters: by name.
+        activate: applies a scalar function to an array.
+    """
+
+    layer: LayerSpec
+    sources: tuple[Any, ...]
+    parameters: Mapping[str, Any]
+    activate: Activate
+
+    @property
+    def source(self) -> Any:
+        """Of a layer with one input."""
+        return self.sources[0]
+
+    def parameter(self, slot: str, part: str = "") -> Any:
+        """A tensor of the layer, or of the one that it shares with."""
+        owner = self.layer.share or self.layer.name
+        return self.parameters[".".join(filter(None, (owner, part, slot)))]
+
+    def function(self, text: str, value: Any, **parameters: float) -> Any:
+        """A function of x, written out, of each entry."""
+        tree = parse_expression(text, parameters=list(parameters))
+        return self.activate(FunctionSpec("custom", tree, tuple(parameters.items())), value)
+
+
+def layer_value(at: At) -> Any:
+    """The output of a layer, before the activation of its short form."""
+    return _RULES[at.layer.kind](at)
+
+
+def _dense(at: At) -> Any:
+    value = at.source @ at.parameter("weight").T
+    return value + at.parameter("bias") if at.layer.bias else value
+
+
+def _sum(at: At) -> Any:
+    value = at.source
+    for other in at.sources[1:]:
+        value = value + other
+    return value
+
+
+def _multiply(at: At) -> Any:
+    value = at.source
+    for other in at.sources[1:]:
+        value = value * other
+    return value
+
+
+def _shaped(at: At) -> Any:
+    return at.source.reshape(at.layer.shape)
+
+
+def _permute(at: At) -> Any:
+    settings = at.layer.settings
+    assert isinstance(settings, PermuteSpec)
+    return permuted(at.source, settings.order)
+
+
+def permuted(value: Any, order: Sequence[int]) -> Any:
+    """The axes in another order."""
+    return value.permute(*order) if hasattr(value, "detach") else value.transpose(order)
+
+
+def _slice(at: At) -> Any:
+    settings = at.layer.settings
+    assert isinstance(settings, SliceSpec)
+    count = at.layer.shape[settings.axis]
+    return taken(at.source, settings.axis, [settings.start + settings.step * n for n in range(count)])
+
+
+def taken(value: Any, axis: int, places: Sequence[int]) -> Any:
+    """Entries of an axis by their numbers."""
+    return value[(slice(None),) * axis + (list(places),)]
+
+
+def reshaped(value: Any, shape: Sequence[int]) -> Any:
+    """An array, or a number, in a shape."""
+    return value.reshape(shape) if hasattr(value, "detach") else np.reshape(value, shape)
+
+
+def joined(values: Sequence[Any], axis: int) -> Any:
+    """Arrays after each other along an axis."""
+    if any(hasattr(value, "detach") for value in values):
+        import torch
+
+        return torch.cat(list(values), dim=axis)
+    return np.concatenate(list(values), axis=axis)
+
+
+def _concatenate(at: At) -> Any:
+    settings = at.layer.settings
+    assert isinstance(settings, AxisSpec)
+    return joined(at.sources, settings.axis)
+
+
+def _pad(at: At) -> Any:
+    settings = at.layer.settings
+    assert isinstance(settings, PadSpec)
+    value = at.source
+    for axis, (before, after) in enumerate(settings.padding):
+        size = value.shape[axis]
+        places = {
+            "zeros": [*[0] * before, *range(size), *[0] * after],
+            "circular": [n % size for n in range(-before, size + after)],
+            "reflect": [*range(before, 0, -1), *range(size), *range(size - 2, size - 2 - after, -1)],
+            "replicate": [*[0] * before, *range(size), *[size - 1] * after],
+        }[settings.mode]
+        padded = taken(value, axis, places)
+        if settings.mode == "zeros":
+            inside = taken(padded, axis, range(before, before + size))
+            edge = taken(value, axis, [0]) * 0
+            padded = joined([*[edge] * before, inside, *[edge] * after], axis)
+        value = padded
+    return value
+
+
+def _upsample(at: At) -> Any:
+    settings = at.layer.settings
+    assert isinstance(settings, UpsampleSpec)
+    value = at.source
+    for axis, times in enumerate(settings.factor, start=1):
+        size = value.shape[axis]
+        if settings.mode == "nearest":
+            value = taken(value, axis, [n // times for n in range(size * times)])
+            continue
+        rows = []
+        for n in range(size * times):
+            # As PyTorch without aligned corners: in units of 1/(2 · times) of an old entry.
+            place = max(2 * n + 1 - times, 0)
+            low, rest = divmod(place, 2 * times)
+            high = min(low + 1, size - 1)
+            lower, upper = taken(value, axis, [low]), taken(value, axis, [high])
+            rows.append((lower * (2 * times - rest) + upper * rest) / (2 * times))
+        value = joined(rows, axis)
+    return value
+
+
+def _matmul(at: At) -> Any:
+    settings = at.layer.settings
+    assert isinstance(settings, MatmulSpec)
+    left, right = at.sources
+    left = left.swapaxes(-1, -2) if settings.transpose_first else left
+    right = right.swapaxes(-1, -2) if settings.transpose_second else right
+    return left @ right
+
+
+def _scale(at: At) -> Any:
+    settings = at.layer.settings
+    assert isinstance(settings, ScaleSpec)
+    return at.function("a*x + b", at.source, a=settings.value, b=settings.shift)
+
+
+def _reduced(at: At) -> Any:
+    settings = at.layer.settings
+    assert isinstance(settings, AxesSpec)
+    value, count = at.source, 1
+    for axis in reversed(settings.axes):
+        count *= value.shape[axis]
+        value = largest(value, axis) if at.layer.kind == "max" else value.sum(axis)
+    value = value / count if at.layer.kind == "mean" else value
+    return (
+        np.reshape(value, at.layer.shape) if not hasattr(value, "detach") else value.reshape(at.layer.shape)
+    )
+
+
+def largest(value: Any, axis: int) -> Any:
+    """The largest entry along an axis, the first where there are several."""
+    best = taken(value, axis, [0])
+    for n in range(1, value.shape[axis]):
+        other = taken(value, axis, [n])
+        if hasattr(value, "detach"):
+            import torch
+
+            best = torch.where(other > best, other, best)
+        else:
+            best = np.where(np.asarray(other > best, dtype=bool), other, best)
+    return best.sum(axis)
+
+
+def _softmax(at: At) -> Any:
+    settings = at.layer.settings
+    assert isinstance(settings, AxisSpec)
+    return softmax(at, at.source, settings.axis)
+
+
+def softmax(at: At, value: Any, axis: int) -> Any:
+    """exp(x) over its sum, with a number taken off first that changes nothing."""
+    top = value.detach() if hasattr(value, "detach") else value
+    shape = [1 if n == axis % value.ndim else size for n, size in enumerate(value.shape)]
+    exponentials = at.function("exp(x)", value - reshaped(largest(top, axis % value.ndim), shape))
+    return exponentials / reshaped(exponentials.sum(axis), shape)
+
+
+def _positions(at: At) -> Any:
+    return at.source + at.parameter("weight")
+
+
+def _attention(at: At) -> Any:
+    """Head by head and place by place, over what the place reads."""
+    settings = at.layer.settings
+    assert isinstance(settings, AttentionSpec)
+    query, key, value = at.sources[0], at.sources[min(1, len(at.sources) - 1)], at.sources[-1]
+    if settings.projected:
+        query, key, value = (
+            _projected(at, part, source)
+            for part, source in (("query", query), ("key", key), ("value", value))
+        )
+    columns = []
+    for head in range(settings.heads):
+        group = head * settings.groups // settings.heads
+        own, shared = (slice(n * settings.width, (n + 1) * settings.width) for n in (head, group))
+        rows = []
+        for place in range(query.shape[0]):
+            last = place + 1 if settings.causal else key.shape[0]
+            products = (key[:last, shared] * query[place : place + 1, own]).sum(1)
+            weights = softmax(at, at.function("a*x", products, a=settings.scale), 0)
+            rows.append((value[:last, shared] * weights.reshape((-1, 1))).sum(0).reshape((1, -1)))
+        columns.append(joined(rows, 0))
+    found = joined(columns, 1)
+    return _projected(at, "output", found) if settings.projected else found
+
+
+def _projected(at: At, part: str, value: Any) -> Any:
+    value = value @ at.parameter("weight", part).T
+    return value + at.parameter("bias", part) if at.layer.bias else value
+
+
+def _norm(at: At) -> Any:
+    """With every mean written as a sum of single entries' squares."""
+    settings, value = at.layer.settings, at.source
+    assert isinstance(settings, NormSpec)
+    if settings.groups:
+        grouped = value.reshape((settings.groups, -1))
+        rows = [_normalised(at, row, (0,), settings.epsilon) for row in grouped]
+        found = joined([row.reshape((1, -1)) for row in rows], 0).reshape(value.shape)
+        shape = (-1, *[1] * (len(at.layer.shape) - 1))
+    else:
+        found = _normalised(at, value, settings.axes, settings.epsilon)
+        shape = tuple(n if axis in settings.axes else 1 for axis, n in enumerate(at.layer.shape))
+    if settings.affine:
+        found = found * at.parameter("weight").reshape(shape)
+        found = found + at.parameter("bias").reshape(shape) if at.layer.bias else found
+    return found
+
+
+def _normalised(at: At, value: Any, axes: Sequence[int], epsilon: float) -> Any:
+    """Without its mean, where one is taken off, and divided by the root of its mean square."""
+
+    def mean(array: Any) -> Any:
+        count = 1
+        for axis in sorted(axes, reverse=True):
+            count *= value.shape[axis]
+            array = array.sum(axis)
+        shape = tuple(1 if axis in axes else n for axis, n in enumerate(value.shape))
+        return reshaped(array / count, shape)
+
+    if at.layer.kind != "rms_norm":
+        value = value - mean(value)
+    return value * at.function("1/sqrt(x + e)", mean(value * value), e=epsilon)
+
+
+_RULES: Mapping[str, Callable[[At], Any]] = MappingProxyType(
+    {
+        "dense": _dense,
+        "conv": lambda at: windowed(at.layer, at.parameters, at.source),
+        "pool": lambda at: windowed(at.layer, at.parameters, at.source),
+        "activation": lambda at: at.source,
+        "add": _sum,
+        "flatten": _shaped,
+        "reshape": _shaped,
+        "permute": _permute,
+        "slice": _slice,
+        "concatenate": _concatenate,
+        "pad": _pad,
+        "upsample": _upsample,
+        "multiply": _multiply,
+        "matmul": _matmul,
+        "scale": _scale,
+        "sum": _reduced,
+        "mean": _reduced,
+        "max": _reduced,
+        "softmax": _softmax,
+        "attention": _attention,
+        "positions": _positions,
+        "layer_norm": _norm,
+        "group_norm": _norm,
+        "instance_norm": _norm,
+        "rms_norm": _norm,
+    }
+)
