@@ -73,7 +73,9 @@ class ModuleSource:
         dtype: float32, float64 or bfloat16.
         layers: that own parameters, index 1.. in the weight family.
         input_shape: sizes of the axes of x_0.
-        output_size: length of the output.
+        output_size: length of the output along the axis of its vectors.
+        output_shape: sizes of the axes of the output.
+        places: sizes of its other axes, at each of which it has a vector.
         targets: ``classes`` or ``vectors``.
         seed: default seed of the initialiser.
         reduction: ``mean`` or ``sum``: ``sum`` multiplies scalars and tensors by the batch size.
@@ -97,6 +99,8 @@ class ModuleSource:
     output_size: int
     targets: str
     seed: int
+    output_shape: tuple[int, ...] = ()
+    places: tuple[int, ...] = ()
     reduction: str = "mean"
     method: str = ""
     method_text: str = ""

@@ -27,7 +27,9 @@ __all__ = [
     "input_texts",
     "layer_names",
     "literal",
+    "output_texts",
     "parameter_shapes",
+    "shape_text",
     "template_folder",
 ]
 
@@ -79,9 +81,35 @@ def data_texts(module: ModuleSource, batched: bool, one_class: str) -> tuple[str
     """Shapes of inputs and targets in docstrings; ``one_class`` says what the target of one sample is."""
     inputs = input_texts(module.input_shape)["inputs_shape" if batched else "sample_shape"]
     if module.targets == "classes":
-        kind = "(B,) integers, classes" if batched else one_class
+        shape = ", ".join(["B", *map(str, module.places)]) + ("" if module.places else ",")
+        kind = f"({shape}) integers, classes" if batched else one_class
+        if module.places and not batched:
+            kind = f"{shape_text(module.places)} integers, classes"
         return inputs, f"{kind} 0 to {module.output_size - 1}"
-    return inputs, f"(B, {module.output_size})" if batched else f"({module.output_size},)"
+    texts = output_texts(module)
+    return inputs, texts["outputs_text"] if batched else texts["sample_output"]
+
+
+def shape_text(sizes: tuple[int, ...]) -> str:
+    """A shape as a tuple in code.
+
+    Example:
+        >>> shape_text((3,)), shape_text((3, 4))
+        ('(3,)', '(3, 4)')
+    """
+    return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(map(str, sizes))})"
+
+
+def output_texts(module: ModuleSource) -> dict[str, str]:
+    """How the shapes of outputs and of classes read, in prose and in the code of checks."""
+    shape = module.output_shape or (module.output_size,)
+    sizes, places = ", ".join(map(str, shape)), "".join(f", {size}" for size in module.places)
+    return {
+        "outputs_text": f"(B, {sizes})",
+        "sample_output": shape_text(shape),
+        "batch_output": f"(len(inputs), {sizes})",
+        "class_places": places,
+    }
 
 
 def parameter_shapes(layers: Sequence[LayerInfo]) -> dict[str, tuple[int, ...]]:

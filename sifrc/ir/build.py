@@ -311,18 +311,20 @@ def _remove_deltas(operands: list[Operand], out: tuple[Axis, ...], broadcast: se
 
 
 def _sum_classes(operands: list[Operand], out: tuple[Axis, ...], broadcast: set[Axis]) -> list[Operand]:
-    """Leave out class vectors that are only summed: one entry is 1, the others are 0."""
-    vectors = [
-        labels[0]
-        for expr, labels in operands
-        if isinstance(expr, Input) and expr.role is Role.CLASS and len(labels) == 1
-    ]
+    """Leave out class vectors that are only summed: along their last axis one entry is 1, the others 0."""
+    vectors = [operand for operand in operands if _is_class(operand[0])]
     if not vectors:
         return operands
     used = [label for _, labels in operands for label in labels]
-    summed = {label for label in vectors if label not in out and used.count(label) == 1}
-    broadcast -= summed
-    return [operand for operand in operands if operand[1][:1] == () or operand[1][0] not in summed]
+    summed = [operand for operand in vectors if operand[1][-1] not in out and used.count(operand[1][-1]) == 1]
+    for _, labels in summed:
+        broadcast.discard(labels[-1])
+        broadcast.update(labels[:-1])
+    return [operand for operand in operands if operand not in summed]
+
+
+def _is_class(expr: Expr) -> bool:
+    return isinstance(expr, Input) and expr.role is Role.CLASS
 
 
 def _swap(operand: Operand, old: Axis, new: Axis) -> Operand:

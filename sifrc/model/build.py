@@ -12,7 +12,7 @@ from sifrc.ir.build import apply, einsum, scale, total
 from sifrc.ir.traverse import inputs_of
 from sifrc.model.layers import LAYER_RULES
 from sifrc.model.layers.building import Building, Part, axes_of
-from sifrc.model.loss import build_loss
+from sifrc.model.loss import sample_loss, target_of
 from sifrc.model.parameters import LayerParameters, Parameter
 from sifrc.model.types import Constraint, Model
 from sifrc.scalar import ScalarFunction, scalar_from_tree
@@ -43,8 +43,7 @@ def build_model(spec: Spec) -> Model:
             constraints.append(_constraint(part, group, [index for index in sources if index is not None]))
         states[group[-1].name] = constraints[-1].state
     output = constraints[-1]
-    target = Input("t", None, output.axes, Role.CLASS if spec.loss.targets == "classes" else Role.DATA)
-    function = spec.loss.function
+    target = target_of(spec.loss, output.axes)
     regularized, values = _regularization(spec, constraints)
     return Model(
         spec=spec,
@@ -52,7 +51,7 @@ def build_model(spec: Spec) -> Model:
         target=target,
         constraints=tuple(constraints),
         parameters=tuple(parameters.values()),
-        loss=build_loss(function.expression, output.state, target, function.parameters),
+        loss=sample_loss(spec.loss, output.state, target),
         regularized=regularized,
         regularizer=state_regularizer([(factor, constraints[k - 1].state) for k, factor in regularized]),
         lambda_values=values,

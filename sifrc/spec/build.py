@@ -32,6 +32,7 @@ from sifrc.spec.types import (
     OptionValue,
     PlateauSpec,
     RegularizationSpec,
+    Sizes,
     Spec,
     TargetKind,
     TargetSpec,
@@ -70,7 +71,7 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         name=shape.name,
         input=InputSpec(source.name, source.shape, positions.value(("network", "input"))),
         layers=layers,
-        loss=_loss(shape, positions),
+        loss=_loss(shape, layers[-1].shape, positions),
         regularization=_regularization(shape, layers, positions),
         dtype=shape.dtype,
         seed=shape.seed,
@@ -201,13 +202,32 @@ def _initialization(
     )
 
 
-def _loss(shape: SpecShape, positions: Positions) -> LossSpec:
-    loss = shape.loss
+def _loss(shape: SpecShape, output: Sizes, positions: Positions) -> LossSpec:
+    loss, rank = shape.loss, len(output)
     function = loss_function_spec(
         positions, ("loss",), loss.function, loss.expression, loss.parameters, loss.reduction
     )
     default: TargetKind = LOSSES[function.name].targets if function.name in LOSSES else "vectors"
-    return LossSpec(function, loss.targets or default, loss.reduction, positions.value(("loss",)))
+    axis = -1 if loss.axis is None else loss.axis
+    position = axis - 1 if axis > 0 else axis + rank
+    if axis == 0 or not 0 <= position < rank:
+        raise positions.error(
+            ("loss", "axis"),
+            f"the output has no axis {axis}: it has {rank}",
+            hint=f"1 to {rank}, or -1 for the last one; samples do not count",
+        )
+    places = loss.places or (LOSSES[function.name].places if function.name in LOSSES else "mean")
+    if loss.reduction == "sum" and loss.places is None:
+        places = "sum"
+    return LossSpec(
+        function,
+        loss.targets or default,
+        loss.reduction,
+        position,
+        # Of one place they are the same.
+        places if rank > 1 else "mean",
+        positions.value(("loss",)),
+    )
 
 
 def _regularization(

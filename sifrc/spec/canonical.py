@@ -51,6 +51,7 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
             **_function(spec.loss.function),
             "targets": spec.loss.targets,
             "reduction": spec.loss.reduction,
+            **_places(spec),
         },
         "regularization": {"state": _state(spec.regularization)} | _output(spec.regularization),
         "seed": spec.seed,
@@ -106,6 +107,13 @@ def _training(training: TrainingSpec) -> dict[str, Any]:
         "summaries": training.summaries,
     }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _places(spec: Spec) -> dict[str, Any]:
+    """Keys of a loss over an output with several axes."""
+    if len(spec.layers[-1].shape) == 1:
+        return {}
+    return {"axis": spec.loss.axis + 1, "places": spec.loss.places}
 
 
 def _function(function: FunctionSpec) -> dict[str, Any]:

@@ -55,7 +55,6 @@ def resolve_graph(network: NetworkShape, positions: Positions) -> Graph:
     _check_used(ordered, known, positions)
     shaped = _shapes(network, ordered, positions)
     check_share_sizes(network, shaped, positions)
-    _check_output(shaped, positions)
     return Graph(network.input.name, shaped)
 
 
@@ -214,15 +213,4 @@ def _check_entries(name: str, shape: tuple[int, ...], path: Path, positions: Pos
             path,
             f"'{name}' is too large: {size_text(shape)} entries",
             hint=f"at most {MAX_UNITS} in all",
-        )
-
-
-def _check_output(shaped: Sequence[Item], positions: Positions) -> None:
-    """A loss is over one axis."""
-    output = max(shaped, key=lambda item: item.index)
-    if len(output.shape) > 1:
-        raise positions.error(
-            output.path,
-            f"the output '{output.name}' has several axes, {size_text(output.shape)}, and a loss takes one",
-            hint="end with a layer of type flatten",
         )

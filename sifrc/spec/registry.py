@@ -28,6 +28,7 @@ class BuiltIn:
         convex: of a loss, whether it is convex in the output for every target.
         summed: of a loss that is a mean over the entries, the expression under ``reduction: sum``: their sum.
             Empty where that reduction changes nothing in a sample.
+        places: of a loss, what is made of its values at several places with ``reduction: mean``.
 
     Example:
         >>> LOSSES["huber"].parameters
@@ -42,6 +43,7 @@ class BuiltIn:
     targets: TargetKindDefault = "vectors"
     convex: bool = True
     summed: str = ""
+    places: Literal["mean", "sum"] = "mean"
 
 
 def _table(*entries: BuiltIn) -> Mapping[str, BuiltIn]:
@@ -71,7 +73,7 @@ ACTIVATIONS: Mapping[str, BuiltIn] = _table(
 """Built-in activations by name."""
 
 LOSSES: Mapping[str, BuiltIn] = _table(
-    BuiltIn("squared_error", "sum((y - t)**2)/2", "half the squared distance"),
+    BuiltIn("squared_error", "sum((y - t)**2)/2", "half the squared distance", places="sum"),
     BuiltIn(
         "mse", "mean((y - t)**2)", "mean over the entries, as PyTorch's MSELoss", summed="sum((y - t)**2)"
     ),

@@ -140,6 +140,8 @@ class LossShape(FunctionShape):
     """The loss of one sample."""
 
     targets: Literal["classes", "vectors"] | None = None
+    axis: int | None = None
+    places: Literal["mean", "sum"] | None = None
     reduction: Literal["mean", "sum"] = "mean"
 
 

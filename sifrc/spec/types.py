@@ -202,17 +202,23 @@ class LayerSpec:
 
 @dataclass(frozen=True)
 class LossSpec:
-    """The loss of one sample over the output vector y and the target t.
+    """The loss of one sample over the output y and the target t, vectors along one axis.
+
+    Where the output has further axes, it is the mean, or the sum, of that of the vectors at all their places.
 
     Args:
         function: expression over ``y`` and ``t``; ``name`` is the registry name or ``custom``.
         targets: ``classes`` (integer indices, t is the one-hot vector) or ``vectors``.
         reduction: ``mean`` or ``sum`` over the batch; the expression of a built-in loss is that for it.
+        axis: of the output, from 0, that vectors (and classes) are along.
+        places: what is made of the losses at the places of the other axes.
     """
 
     function: FunctionSpec
     targets: TargetKind
     reduction: Literal["mean", "sum"] = "mean"
+    axis: int = 0
+    places: Literal["mean", "sum"] = "mean"
     location: Location | None = field(default=None, compare=False, repr=False)
 
 

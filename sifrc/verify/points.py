@@ -52,13 +52,15 @@ def random_point(spec: Spec, seed: int, batch: int = 1) -> Point:
         for name, shape in shapes.items()
     }
     inputs = generator.normal(size=(batch, *spec.input.shape))
-    size = spec.layers[-1].size
+    shape, axis = spec.layers[-1].shape, spec.loss.axis
+    size, places = shape[axis], shape[:axis] + shape[axis + 1 :]
     targets: Array
     if spec.loss.targets == "classes":
-        targets = generator.integers(size, size=batch)
+        targets = generator.integers(size, size=(batch, *places))
     else:
-        weights = generator.uniform(0.1, 1.0, size=(batch, size + 1))
-        targets = weights[:, :size] / weights.sum(axis=1, keepdims=True)
+        weights = generator.uniform(0.1, 1.0, size=(batch, *places, size + 1))
+        targets = weights[..., :size] / weights.sum(axis=-1, keepdims=True)
+        targets = np.moveaxis(targets, -1, axis + 1)
     vector = {name: generator.normal(size=shape) for name, shape in shapes.items()}
     return Point(params, inputs, targets, vector)
 
@@ -71,7 +73,8 @@ def near_targets(spec: Spec, point: Point, outputs: Any, seed: int) -> Point:
     if spec.loss.targets == "classes":
         return point
     shift = np.random.default_rng(seed).uniform(0.01, 0.1, size=point.targets.shape)
-    return replace(point, targets=np.asarray(outputs, dtype=np.float64) + shift)
+    found = np.asarray(outputs, dtype=np.float64).reshape(point.targets.shape)
+    return replace(point, targets=found + shift)
 
 
 def parameter_count(spec: Spec) -> int:

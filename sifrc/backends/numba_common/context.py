@@ -29,6 +29,7 @@ from sifrc.backends.text import (
     header,
     input_texts,
     literal,
+    output_texts,
     parameter_shapes,
 )
 from sifrc.errors import BackendError
@@ -110,6 +111,7 @@ def module_context(
         "initializers": sorted({layer.initialization for layer in module.layers}),
         "windows": any(layer.kernel for layer in module.layers),
         **input_texts(module.input_shape),
+        **output_texts(module),
         "output_size": module.output_size,
         "output": parts.output,
         "inputs_text": inputs,

@@ -21,6 +21,7 @@ from sifrc.backends.text import (
     input_texts,
     layer_names,
     literal,
+    output_texts,
     parameter_shapes,
     template_folder,
 )
@@ -146,6 +147,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "forward_call": forward_lines[0].strip(),
         "output": parts.output,
         **input_texts(module.input_shape),
+        **output_texts(module),
         "output_size": module.output_size,
         "targets_text": data_texts(module, True, "")[1],
         "classes": module.targets == "classes",

@@ -21,7 +21,9 @@ from sifrc.verify.oracles.duals import FUNCTIONS, part, power, primal, seed
 from sifrc.verify.oracles.network import (
     Pass,
     forward_pass,
+    one_hot,
     parameter_shapes,
+    placed_loss,
     regularized_states,
     spectral_chain,
 )
@@ -96,7 +98,7 @@ class ForwardMpmath:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.shapes = parameter_shapes(spec)
-        self.operations = _MpmathOperations(spec.layers[-1].size)
+        self.operations = _MpmathOperations(spec.layers[-1].shape[spec.loss.axis])
 
     def output(self, params: Arrays, sample: Array) -> Array:
         """Network output of the sample, (n_out,)."""
@@ -233,10 +235,14 @@ class ForwardMpmath:
         return evaluate_tree(function.expression, {"x": argument, **self._named(function)}, self.operations)
 
     def loss_of_output(self, output: Array, target: Array) -> Any:
-        """The loss of an output and a target vector."""
+        """The loss of an output and a target, all axes as one."""
         function = self.spec.loss.function
-        scope = {"y": output, "t": target, **self._named(function)}
-        return evaluate_tree(function.expression, scope, self.operations)
+
+        def loss(y: Array, t: Array) -> Any:
+            scope = {"y": y, "t": t, **self._named(function)}
+            return evaluate_tree(function.expression, scope, self.operations)
+
+        return placed_loss(self.spec, output, target, loss)
 
     def _named(self, function: FunctionSpec) -> dict[str, Any]:
         return {name: self.operations.parameter(value) for name, value in function.parameters}
@@ -244,9 +250,8 @@ class ForwardMpmath:
     def target_vector(self, target: Any) -> Array:
         """The target as a vector; a class index becomes one-hot."""
         if self.spec.loss.targets == "vectors":
-            return np.asarray(target, dtype=object)
-        size = self.spec.layers[-1].size
-        return np.asarray([mpmath.mpf(int(i == int(target))) for i in range(size)], dtype=object)
+            return np.asarray(target, dtype=object).reshape(-1)
+        return np.asarray([mpmath.mpf(int(entry)) for entry in one_hot(self.spec, target)], dtype=object)
 
 
 def _seeded(value: Array, slope: Array, tag: int) -> Array:

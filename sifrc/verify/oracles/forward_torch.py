@@ -12,12 +12,20 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.func import grad, hessian, jacrev, jvp, vjp, vmap
 
 from sifrc.spec.types import FunctionSpec, Spec
-from sifrc.verify.oracles.network import forward_pass, parameter_shapes, regularized_states, spectral_chain
+from sifrc.verify.oracles.network import (
+    forward_pass,
+    one_hot,
+    parameter_shapes,
+    placed_loss,
+    regularized_states,
+    spectral_chain,
+)
 from sifrc.verify.oracles.trees import evaluate_tree
 
 __all__ = [
@@ -105,7 +113,7 @@ class ForwardTorch:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.shapes = parameter_shapes(spec)
-        self.operations = _TorchOperations(spec.layers[-1].size)
+        self.operations = _TorchOperations(spec.layers[-1].shape[spec.loss.axis])
 
     def __call__(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
         """Objective of the batch, a scalar."""
@@ -217,17 +225,20 @@ class ForwardTorch:
         return value.expand_as(argument).clone()
 
     def loss_of_output(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss of an output and a target vector."""
+        """The loss of an output and a target, all axes as one."""
         function = self.spec.loss.function
-        scope = {"y": output, "t": target, **dict(function.parameters)}
-        return _tensor(evaluate_tree(function.expression, scope, self.operations))
+
+        def loss(y: Tensor, t: Tensor) -> Tensor:
+            scope = {"y": y, "t": t, **dict(function.parameters)}
+            return _tensor(evaluate_tree(function.expression, scope, self.operations))
+
+        return _tensor(placed_loss(self.spec, output, target, loss))
 
     def target_vectors(self, targets: Tensor) -> Tensor:
         """Targets as vectors (B, n_out); class indices become one-hot."""
         if self.spec.loss.targets == "vectors":
-            return targets.to(torch.float64)
-        size = self.spec.layers[-1].size
-        return torch.nn.functional.one_hot(targets.to(torch.int64), size).to(torch.float64)
+            return targets.to(torch.float64).reshape(len(targets), -1)
+        return torch.from_numpy(np.stack([one_hot(self.spec, target.numpy()) for target in targets]))
 
     def _reduce(self, values: Tensor) -> Tensor:
         return values.sum() if self.spec.loss.reduction == "sum" else values.mean()

@@ -9,13 +9,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from sifrc.errors import VerificationError
 from sifrc.spec.layers import parameter_shapes as spec_shapes
 from sifrc.spec.states import state_names
 from sifrc.spec.types import FunctionSpec, Spec
-from sifrc.verify.oracles.layers import At, layer_value
+from sifrc.verify.oracles.layers import At, layer_value, permuted
 
-__all__ = ["Pass", "forward_pass", "parameter_shapes", "regularized_states", "spectral_chain"]
+__all__ = [
+    "Pass",
+    "forward_pass",
+    "one_hot",
+    "parameter_shapes",
+    "placed_loss",
+    "regularized_states",
+    "spectral_chain",
+]
 
 
 @dataclass(frozen=True)
@@ -23,7 +33,7 @@ class Pass:
     """What one forward pass leaves.
 
     Args:
-        output: of the last layer.
+        output: of the last layer, all its axes as one.
         values: layer name -> its output; the network input under its own name.
         arguments: layer name -> argument of its activation, for layers that have one.
     """
@@ -85,7 +95,36 @@ def forward_pass(
             arguments[layer.name] = value
             value = activate(layer.activation, value)
         values[layer.name] = value
-    return Pass(values[spec.layers[-1].name], values, arguments)
+    return Pass(values[spec.layers[-1].name].reshape(-1), values, arguments)
+
+
+def placed_loss(spec: Spec, output: Any, target: Any, loss: Callable[[Any, Any], Any]) -> Any:
+    """The loss of a sample: of the vectors along one axis of the output, and what is made of them.
+
+    Args:
+        spec: the network.
+        output: all axes as one.
+        target: of the shape of the output, all axes as one.
+        loss: of two vectors.
+    """
+    shape, axis = spec.layers[-1].shape, spec.loss.axis
+    if len(shape) == 1:
+        return loss(output, target)
+    order = [n for n in range(len(shape)) if n != axis]
+    rows, wanted = (
+        permuted(value.reshape(shape), [*order, axis]).reshape((-1, shape[axis]))
+        for value in (output, target)
+    )
+    values = [loss(row, other) for row, other in zip(rows, wanted, strict=True)]
+    total = sum(values[1:], values[0])
+    return total / len(values) if spec.loss.places == "mean" else total
+
+
+def one_hot(spec: Spec, target: Any) -> Any:
+    """Class indices at the places of one sample as vectors, in the order of the output, all axes as one."""
+    shape, axis = spec.layers[-1].shape, spec.loss.axis
+    vectors = np.eye(shape[axis])[np.asarray(target, dtype=int)]
+    return np.moveaxis(vectors, -1, axis).reshape(-1)
 
 
 def regularized_states(spec: Spec) -> dict[str, float | None]:

@@ -215,5 +215,4 @@ def _white_factor(model: Model) -> float:
 def _target_vector(model: Model, target: Any) -> Any:
     if model.spec.loss.targets == "vectors":
         return target
-    (axis,) = model.target.axes
-    return np.eye(axis.entries)[int(target)]
+    return np.eye(model.target.axes[-1].entries)[np.asarray(target, dtype=int)]

@@ -113,7 +113,9 @@ class ModuleSubject(Subject):
         params, inputs, targets = (self.given(v) for v in (self.params, self.inputs, self.targets))
         if batched:
             return params, inputs, targets
-        target = targets[0] if self.framework == "torch" or not self.classes else int(targets[0])
+        target = targets[0]
+        if self.framework != "torch" and self.classes and target.ndim == 0:
+            target = int(target)
         return params, inputs[0], target
 
     def call(

@@ -38,6 +38,15 @@ def program_of(spec: Spec, operators: tuple[str, ...]) -> tuple[Model, Program]:
     return model, lower(make_plan(model).plan)
 
 
+def _as_stored(model: Model, targets: Any) -> Any:
+    """Targets with all axes as one as programs hold them: classes along the last axis."""
+    shape, axis = model.spec.layers[-1].shape, model.spec.loss.axis
+    if len(shape) == 1:
+        return targets
+    targets = targets.reshape(*targets.shape[:-1], *shape)
+    return np.moveaxis(targets, axis - len(shape), -1) if model.spec.loss.targets == "classes" else targets
+
+
 class RunningProgram:
     """A program at a batch, or at one sample.
 
@@ -46,7 +55,7 @@ class RunningProgram:
         program: its operators.
         params: parameters by name.
         inputs: of a batch, (B, *axes of the network input), or of one sample.
-        targets: vectors (B, n_out), or (n_out,).
+        targets: vectors (B, n_out), or (n_out,), all axes of the output as one.
         arithmetic: number system.
     """
 
@@ -64,7 +73,7 @@ class RunningProgram:
         self.batched = inputs.ndim > len(model.spec.input.shape)
         self._given: dict[Key, Any] = {
             ("x", 0): inputs,
-            ("t", None): arithmetic.array(targets),
+            ("t", None): _as_stored(model, arithmetic.array(targets)),
             ("mean", None): arithmetic.array(1) / (len(inputs) if self.batched else 1),
             **self._keyed(PARAMETER, params),
         }

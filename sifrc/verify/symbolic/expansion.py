@@ -128,9 +128,10 @@ class Expansion:
         self._params = {name: _symbols(name, shape) for name, shape in shapes.items()}
         self._vector = {name: _symbols(f"v.{name}", shape) for name, shape in shapes.items()}
         shape = model.spec.input.shape
-        target: Any = (
-            0 if model.spec.loss.targets == "classes" else _symbols("t", (model.spec.layers[-1].size,))
-        )
+        sizes = tuple(axis.entries for axis in model.target.axes)
+        target: Any = _symbols("t", sizes)
+        if model.spec.loss.targets == "classes":
+            target = np.zeros(sizes[:-1], dtype=int)
         if model.spec.regularization.kind == "spectral":
             raise VerificationError("λ is a value of the sample (spectral) and is not expanded")
         self._systems = SampleSystems(derived, self._params, _symbols("x", shape), target, arithmetic)

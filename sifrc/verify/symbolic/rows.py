@@ -10,12 +10,12 @@ import numpy as np
 
 from sifrc.derive.derived import Derived
 from sifrc.errors import VerificationError
-from sifrc.ir import Expr, Input, Role
+from sifrc.ir import Expr, Input, Reduce, Role
 from sifrc.ir.arithmetic import MPMATH, Array
 from sifrc.ir.build import zero
 from sifrc.ir.evaluate import evaluate
 from sifrc.ir.normal import reduce
-from sifrc.ir.traverse import inputs_of
+from sifrc.ir.traverse import inputs_of, postorder
 from sifrc.model import build_model
 from sifrc.spec.types import Spec
 from sifrc.verify.capped import capped
@@ -167,16 +167,16 @@ def _random_values(symbols: Iterable[Input], seed: int) -> dict[Input, Array]:
         sizes = [axis.size or 1 for axis in symbol.axes]
         drawn = generator.normal(size=sizes)
         if symbol.role is Role.CLASS:
-            drawn = np.eye(sizes[-1])[generator.integers(sizes[-1])]
+            drawn = np.eye(sizes[-1])[generator.integers(sizes[-1], size=sizes[:-1] or None)]
         values[symbol] = MPMATH.array(drawn)
     return values
 
 
 def _expanded(spec: Spec, quantity: str, check: Callable[[Expansion], bool], deepest: int) -> Row | None:
     """Agreement with SymPy on the network with two units a layer; None where it is too deep."""
-    if any(layer.window is not None and layer.window.pooling == "max" for layer in spec.layers):
-        return Row(quantity, 1, "SymPy", None, None, None, "a maximum has no expansion to scalars")
     model = build_model(capped(spec, 2))
+    if any(isinstance(node, Reduce) for node in postorder(*(c.value for c in model.constraints))):
+        return Row(quantity, 1, "SymPy", None, None, None, "a maximum has no expansion to scalars")
     if model.depth > deepest or spec.regularization.kind == "spectral":
         return None
     if not check(Expansion(Derived(model))):
