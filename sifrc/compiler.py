@@ -122,6 +122,7 @@ def compile_spec(
         layers=_layers(model),
         input_shape=spec.input.shape,
         output_size=spec.layers[-1].shape[spec.loss.axis],
+        input_classes=spec.input.classes,
         output_shape=spec.layers[-1].shape,
         places=(*spec.layers[-1].shape[: spec.loss.axis], *spec.layers[-1].shape[spec.loss.axis + 1 :]),
         targets=spec.loss.targets,

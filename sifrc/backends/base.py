@@ -73,6 +73,7 @@ class ModuleSource:
         dtype: float32, float64 or bfloat16.
         layers: that own parameters, index 1.. in the weight family.
         input_shape: sizes of the axes of x_0.
+        input_classes: of which the entries of inputs are; 0 for real numbers.
         output_size: length of the output along the axis of its vectors.
         output_shape: sizes of the axes of the output.
         places: sizes of its other axes, at each of which it has a vector.
@@ -99,6 +100,7 @@ class ModuleSource:
     output_size: int
     targets: str
     seed: int
+    input_classes: int = 0
     output_shape: tuple[int, ...] = ()
     places: tuple[int, ...] = ()
     reduction: str = "mean"

@@ -24,6 +24,7 @@ __all__ = [
     "exported",
     "finished",
     "header",
+    "input_check",
     "input_texts",
     "layer_names",
     "literal",
@@ -80,6 +81,8 @@ def input_texts(shape: tuple[int, ...]) -> dict[str, str]:
 def data_texts(module: ModuleSource, batched: bool, one_class: str) -> tuple[str, str]:
     """Shapes of inputs and targets in docstrings; ``one_class`` says what the target of one sample is."""
     inputs = input_texts(module.input_shape)["inputs_shape" if batched else "sample_shape"]
+    if module.input_classes:
+        inputs += f" integers, classes 0 to {module.input_classes - 1}"
     if module.targets == "classes":
         shape = ", ".join(["B", *map(str, module.places)]) + ("" if module.places else ",")
         kind = f"({shape}) integers, classes" if batched else one_class
@@ -109,6 +112,14 @@ def output_texts(module: ModuleSource) -> dict[str, str]:
         "sample_output": shape_text(shape),
         "batch_output": f"(len(inputs), {sizes})",
         "class_places": places,
+    }
+
+
+def input_check(module: ModuleSource) -> dict[str, Any]:
+    """The function that checks inputs, and of how many classes they are."""
+    return {
+        "input_check": "_class_vectors" if module.input_classes else "_checked",
+        "input_classes": module.input_classes,
     }
 
 

@@ -33,8 +33,10 @@ def build_model(spec: Spec) -> Model:
         ModelError: the loss or an activation has no meaning as a differentiable function.
     """
     groups = _fuse(spec)
-    input_symbol = Input("x", 0, axes_of(spec.input.name, spec.input.shape), Role.STATE)
-    states: dict[str, Input] = {spec.input.name: input_symbol}
+    source = spec.input
+    role = Role.CLASS if source.classes else Role.STATE
+    input_symbol = Input("x", 0, axes_of(source.name, spec.shapes[source.name]), role)
+    states: dict[str, Input] = {source.name: input_symbol}
     parameters: dict[str, LayerParameters] = {}
     constraints: list[Constraint] = []
     for group in groups:
@@ -111,7 +113,12 @@ def layer_parameters(
     axes = tuple(Axis(f"{name}.{end}", size) for end, size in zip(ends, weight, strict=False))
     members = [Parameter(name, "weight", Input("W", index, axes, Role.PARAMETER))]
     for bias in biases:
-        members.append(Parameter(name, "bias", Input("β", index, axes[: len(bias)], Role.PARAMETER)))
+        own = (
+            axes[: len(bias)]
+            if bias == weight[: len(bias)]
+            else tuple(Axis(f"{name}.bias", size) for size in bias)
+        )
+        members.append(Parameter(name, "bias", Input("β", index, own, Role.PARAMETER)))
     return LayerParameters(name, index, tuple(members), start)
 
 

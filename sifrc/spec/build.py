@@ -64,12 +64,17 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         _check_keys(layer, ("network", "layers", index), positions)
     graph = resolve_graph(shape.network, positions)
     default = _initialization(shape.init, ("init",), positions)
-    biases = {item.name: item.written.bias is not False for item in graph.items}
+    biases = {
+        item.name: "bias" in KEYS_OF_TYPE[item.written.type] and item.written.bias is not False
+        for item in graph.items
+    }
     layers = tuple(_layer(item, default, biases, positions) for item in graph.items)
     source = shape.network.input
     return Spec(
         name=shape.name,
-        input=InputSpec(source.name, source.shape, positions.value(("network", "input"))),
+        input=InputSpec(
+            source.name, source.shape, source.classes or 0, positions.value(("network", "input"))
+        ),
         layers=layers,
         loss=_loss(shape, layers[-1].shape, positions),
         regularization=_regularization(shape, layers, positions),

@@ -14,6 +14,7 @@ from sifrc.spec.types import (
     CurvatureSpec,
     FunctionSpec,
     InitializationSpec,
+    InputSpec,
     LayerSpec,
     PartitionSpec,
     RegularizationSpec,
@@ -44,7 +45,7 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
         "sifrc": 1,
         "name": spec.name,
         "network": {
-            "input": {"name": spec.input.name, "size": _size(spec.input.shape)},
+            "input": {"name": spec.input.name, "size": _size(spec.input.shape)} | _classes(spec.input),
             "layers": [_layer(layer) for layer in spec.layers],
         },
         "loss": {
@@ -91,6 +92,10 @@ def spec_hash(spec: Spec) -> str:
     """
     text = json.dumps(spec_to_dict(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return sha256(text.encode()).hexdigest()
+
+
+def _classes(source: InputSpec) -> dict[str, int]:
+    return {"classes": source.classes} if source.classes else {}
 
 
 def _size(shape: tuple[int, ...]) -> int | list[int]:

@@ -196,15 +196,35 @@ def _shapes(network: NetworkShape, ordered: Sequence[Item], positions: Positions
     """Shapes in topological order."""
     shapes = {network.input.name: network.input.shape}
     _check_entries(network.input.name, network.input.shape, (*INPUT, "size"), positions)
+    if network.input.classes:
+        whole = (*network.input.shape, network.input.classes)
+        _check_entries(network.input.name, whole, (*INPUT, "classes"), positions)
     known = {item.name: item for item in ordered}
     shaped: list[Item] = []
+    classes = network.input.classes or 0
     for item in ordered:
-        site = Site(item, tuple(shapes[name] for name in item.inputs), known, positions)
+        read = tuple(shapes[name] for name in item.inputs)
+        site = Site(item, read, known, positions, network.input.name, classes)
+        _check_classes(network, item, positions)
         found = LAYER_TYPES[item.written.type].resolve(site)
         _check_entries(item.name, found.shape, item.path, positions)
         shapes[item.name] = found.shape
         shaped.append(replace(item, shape=found.shape, settings=found.settings))
     return tuple(shaped)
+
+
+def _check_classes(network: NetworkShape, item: Item, positions: Positions) -> None:
+    """Classes are read by layers that take such."""
+    if not network.input.classes or LAYER_TYPES[item.written.type].of_classes:
+        return
+    for position, name in enumerate(item.inputs):
+        if name == network.input.name:
+            raise positions.error(
+                item.input_path(position),
+                f"'{name}' has classes for entries, and {item.written.type} layer '{item.name}' takes real "
+                "numbers",
+                hint="a layer of type embedding gives each class a vector",
+            )
 
 
 def _check_entries(name: str, shape: tuple[int, ...], path: Path, positions: Positions) -> None:

@@ -34,6 +34,7 @@ TAGS = ("<size>", "<sizes>")
 """What tells the forms of a value apart; no part of its path."""
 
 Count: TypeAlias = Annotated[int, Field(ge=1, le=MAX_UNITS)]
+Whole: TypeAlias = Annotated[int, Field(ge=0, le=MAX_UNITS)]
 Sizes: TypeAlias = Annotated[
     Annotated[Count, Tag(TAGS[0])]
     | Annotated[list[Count], Field(min_length=1, max_length=MAX_AXES), Tag(TAGS[1])],
@@ -76,6 +77,7 @@ class InputShape(Shape):
 
     name: str = "input"
     size: Sizes
+    classes: Count | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -97,6 +99,13 @@ class LayerShape(Shape):
     stride: Sizes | None = None
     dilation: Sizes | None = None
     padding: Any = None
+    output_padding: (
+        Annotated[int, Field(ge=0, le=MAX_UNITS)] | list[Annotated[int, Field(ge=0, le=MAX_UNITS)]] | None
+    ) = None
+    transposed: bool | None = None
+    ceil: bool | None = None
+    count_padding: bool | None = None
+    output: Sizes | None = None
     groups: Count | None = None
     sizes: Annotated[list[int], Field(min_length=1, max_length=MAX_AXES)] | None = None
     order: Annotated[list[int], Field(min_length=1, max_length=MAX_AXES)] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sifrc.spec.items import Item
-from sifrc.spec.layers import LAYER_TYPES
+from sifrc.spec.layers import KEYS_OF_TYPE, LAYER_TYPES
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.schema import NetworkShape
 from sifrc.spec.suggest import did_you_mean, shortened
@@ -40,7 +40,8 @@ def check_shares(items: Sequence[Item], known: Mapping[str, Item], positions: Po
                 f"layer '{share}' has no parameters to share",
                 hint=f"layers of type {' and '.join(sharing)} have parameters",
             )
-        if owner.written.type != item.written.type:
+        tied = (owner.written.type, item.written.type) == ("embedding", "dense")
+        if owner.written.type != item.written.type and not tied:
             raise positions.error(
                 path,
                 f"layer '{share}' is of type {owner.written.type}, '{item.name}' of type {item.written.type}",
@@ -66,6 +67,10 @@ def check_share_sizes(network: NetworkShape, items: Sequence[Item], positions: P
         mine, theirs = item.inputs[0], owner.inputs[0]
         read = 0 if item.window is not None else -1
         sizes = {name: shapes[name][read] for name in (mine, theirs)}
+        if owner.written.type == "embedding":
+            # The columns of its weight are its units, which a dense layer reads and another one gives.
+            own = sizes[mine] if item.written.type == "dense" else item.shape[-1]
+            sizes = {mine: own, theirs: owner.shape[-1]}
         if _kernel(item) != _kernel(owner):
             raise positions.error(
                 (*item.path, "share"),
@@ -79,7 +84,7 @@ def check_share_sizes(network: NetworkShape, items: Sequence[Item], positions: P
                 f"it shares takes '{theirs}' with {sizes[theirs]}",
                 hint="shared parameters need inputs of equal size",
             )
-        bias = owner.written.bias is not False
+        bias = "bias" in KEYS_OF_TYPE[owner.written.type] and owner.written.bias is not False
         if item.written.bias not in (None, bias):
             raise positions.error(
                 (*item.path, "bias"),
@@ -88,5 +93,6 @@ def check_share_sizes(network: NetworkShape, items: Sequence[Item], positions: P
             )
 
 
-def _kernel(item: Item) -> tuple[tuple[int, ...], int] | None:
-    return None if item.window is None else (item.window.kernel, item.window.groups)
+def _kernel(item: Item) -> tuple[tuple[int, ...], int, bool] | None:
+    window = item.window
+    return None if window is None else (window.kernel, window.groups, window.transposed)

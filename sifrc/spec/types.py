@@ -71,6 +71,7 @@ LayerKind: TypeAlias = Literal[
     "rms_norm",
     "attention",
     "positions",
+    "embedding",
 ]
 TargetKind: TypeAlias = Literal["classes", "vectors"]
 InitializationKind: TypeAlias = Literal["he", "glorot", "sparse", "normal", "zeros", "ones", "constant"]
@@ -91,10 +92,17 @@ def _no_places() -> Any:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The network input x_0: its name, and the sizes of its axes."""
+    """The network input x_0.
+
+    Args:
+        name: of the state.
+        shape: sizes of its axes.
+        classes: of which its entries are, numbered from 0; 0 for real numbers.
+    """
 
     name: str
     shape: tuple[int, ...]
+    classes: int = 0
     location: Location | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -151,6 +159,10 @@ class WindowSpec(LayerSettings):
         padding: entries before and after an axis, which are zero.
         groups: of channels, each of which is read by itself.
         pooling: ``average`` or ``max``; empty for a convolution.
+        mode: what is around the axes in the place of zeros: ``circular``, ``reflect`` or ``replicate``.
+        inside: whether means of windows are over entries of the input alone, without padding.
+        transposed: whether windows are of the output: each entry of the input is spread over one.
+        output_padding: entries at the end of each axis of a transposed convolution that are kept more.
     """
 
     kernel: tuple[int, ...]
@@ -159,6 +171,10 @@ class WindowSpec(LayerSettings):
     padding: tuple[tuple[int, int], ...]
     groups: int = 1
     pooling: str = ""
+    mode: str = "zeros"
+    inside: bool = False
+    transposed: bool = False
+    output_padding: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -360,7 +376,11 @@ class Spec:
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Name of the network input or of a layer -> sizes of the axes of what it gives."""
+        """Name of the network input or of a layer -> sizes of the axes of what it gives.
+
+        Classes are vectors with a one, along a last axis.
+        """
+        source = (*self.input.shape, self.input.classes) if self.input.classes else self.input.shape
         return MappingProxyType(
-            {self.input.name: self.input.shape} | {layer.name: layer.shape for layer in self.layers}
+            {self.input.name: source} | {layer.name: layer.shape for layer in self.layers}
         )

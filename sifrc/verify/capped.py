@@ -59,6 +59,8 @@ def _rebuilt(spec: Spec, size: int) -> Spec:
         network = document["network"]
         sizes = network["input"]["size"]
         network["input"]["size"] = [min(n, most) for n in (sizes if isinstance(sizes, list) else [sizes])]
+        if spec.input.classes:
+            network["input"]["classes"] = min(spec.input.classes, most)
         for layer in network["layers"]:
             for key in ("units", "channels"):
                 if key in layer:

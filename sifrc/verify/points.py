@@ -51,7 +51,10 @@ def random_point(spec: Spec, seed: int, batch: int = 1) -> Point:
         name: generator.normal(size=shape) / np.sqrt(shape[-1] if len(shape) > 1 else 4)
         for name, shape in shapes.items()
     }
-    inputs = generator.normal(size=(batch, *spec.input.shape))
+    if spec.input.classes:
+        inputs: Array = generator.integers(spec.input.classes, size=(batch, *spec.input.shape))
+    else:
+        inputs = generator.normal(size=(batch, *spec.input.shape))
     shape, axis = spec.layers[-1].shape, spec.loss.axis
     size, places = shape[axis], shape[:axis] + shape[axis + 1 :]
     targets: Array

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from sifrc.ir import Expr
-from sifrc.model.layers.attention import attention, positions
+from sifrc.model.layers.attention import attention, embedding, positions
 from sifrc.model.layers.building import Building
 from sifrc.model.layers.elementary import dense, flatten, summed
 from sifrc.model.layers.norms import norm
@@ -40,6 +40,7 @@ LAYER_RULES: Mapping[LayerKind, Callable[[Building], Expr]] = MappingProxyType(
         "softmax": softmax,
         "attention": attention,
         "positions": positions,
+        "embedding": embedding,
         "layer_norm": norm,
         "group_norm": norm,
         "instance_norm": norm,

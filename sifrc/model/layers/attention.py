@@ -17,13 +17,21 @@ from sifrc.model.layers.products import softmax_of
 from sifrc.model.layers.windows import UNLESS_OUTSIDE
 from sifrc.spec.layers.attention import AttentionSpec
 
-__all__ = ["attention", "positions"]
+__all__ = ["attention", "embedding", "positions"]
 
 
 def positions(building: Building) -> Expr:
     """x + W: a parameter for each place and feature."""
     weight = building.parameters().weight
     return total([rename(building.source, building.axes), rename(weight, building.axes)], building.axes)
+
+
+def embedding(building: Building) -> Expr:
+    """A row of W for each class: W times the vectors that classes are."""
+    owned, source, axes = building.parameters(), building.source, building.axes
+    *places, feature = axes
+    count = source.axes[-1]
+    return einsum([(owned.weight, (count, feature)), (source, (*places, count))], axes)
 
 
 def attention(building: Building) -> Expr:

@@ -10,7 +10,7 @@ from sifrc.ir.selections import joined
 from sifrc.model.layers.building import Building
 from sifrc.spec.layers.shapes import AxisSpec, PadSpec, PermuteSpec, SliceSpec, UpsampleSpec
 
-__all__ = ["concatenate", "pad", "permute", "reshape", "slice_", "upsample"]
+__all__ = ["concatenate", "pad", "padded", "permute", "reshape", "slice_", "upsample"]
 
 
 def reshape(building: Building) -> Expr:
@@ -60,16 +60,20 @@ def concatenate(building: Building) -> Expr:
 
 
 def pad(building: Building) -> Expr:
-    """Entries around the axes: zeros, or entries of the axis itself; an axis at a time."""
+    """Entries around the axes: zeros, or entries of the axis itself."""
     settings = building.layer.settings
     assert isinstance(settings, PadSpec)
-    value: Expr = building.source
-    padded = [axis for axis, pair in enumerate(settings.padding) if pair != (0, 0)]
-    for axis in padded:
-        axes = (*value.axes[:axis], building.axes[axis], *value.axes[axis + 1 :])
-        axes = building.axes if axis == padded[-1] else axes
-        value = _padded(value, axis, settings.padding[axis], settings.mode, axes)
-    return value if padded else rename(value, building.axes)
+    return padded(building.source, settings.padding, settings.mode, building.axes)
+
+
+def padded(source: Expr, padding: tuple[tuple[int, int], ...], mode: str, axes: tuple[Axis, ...]) -> Expr:
+    """A tensor with entries around its axes, an axis at a time, over the axes of the result."""
+    value = source
+    grown = [axis for axis, pair in enumerate(padding) if pair != (0, 0)]
+    for axis in grown:
+        at = axes if axis == grown[-1] else (*value.axes[:axis], axes[axis], *value.axes[axis + 1 :])
+        value = _padded(value, axis, padding[axis], mode, at)
+    return value if grown else rename(value, axes)
 
 
 def _padded(value: Expr, axis: int, pair: tuple[int, int], mode: str, axes: tuple[Axis, ...]) -> Expr:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from math import prod
 
@@ -12,7 +13,9 @@ from sifrc.ir.build import apply, einsum, scale, total
 from sifrc.ir.nodes import Reduce
 from sifrc.ir.selections import joined, window
 from sifrc.model.layers.building import Building
-from sifrc.scalar import ScalarFunction
+from sifrc.model.layers.shapes import padded
+from sifrc.model.parameters import LayerParameters
+from sifrc.scalar import RECIPROCAL, ScalarFunction
 from sifrc.spec.types import WindowSpec
 
 __all__ = ["UNLESS_OUTSIDE", "conv", "pool"]
@@ -27,10 +30,24 @@ UNLESS_OUTSIDE = ScalarFunction(
 
 
 def conv(building: Building) -> Expr:
-    """Σ W x + β on the windows of a layer."""
-    owned, windows = building.parameters(), building.layer.window
+    """Σ W x + β on the windows of a layer, of its input or of its output."""
+    owned, windows, source = building.parameters(), building.layer.window, building.source
     assert windows is not None
-    return _convolution(owned.weight, owned.bias, building.source, building.axes, windows)
+    if windows.transposed:
+        return _convolution(owned, source, building.axes, windows)
+    if windows.mode != "zeros" and any(pair != (0, 0) for pair in windows.padding):
+        source = _surrounded(building, windows)
+        windows = replace(windows, padding=((0, 0),) * len(windows.kernel))
+    return _convolution(owned, source, building.axes, windows)
+
+
+def _surrounded(building: Building, windows: WindowSpec) -> Input:
+    """The source with entries of its own around its axes of places."""
+    source = building.source
+    sizes = [axis.entries for axis in source.axes]
+    sizes[1:] = [n + sum(pair) for n, pair in zip(sizes[1:], windows.padding, strict=True)]
+    axes = building.inner("padded", [Axis("padded", size) for size in sizes])
+    return building.state("padded", padded(source, ((0, 0), *windows.padding), windows.mode, axes))
 
 
 def pool(building: Building) -> Expr:
@@ -39,41 +56,40 @@ def pool(building: Building) -> Expr:
     return _pooling(building.source, building.axes, building.layer.window)
 
 
-def _convolution(
-    weight: Input, bias: Input | None, source: Input, axes: tuple[Axis, ...], windows: WindowSpec
-) -> Expr:
-    """Σ W x + β over the channels and the window of each place.
+def _convolution(owned: LayerParameters, source: Input, axes: tuple[Axis, ...], windows: WindowSpec) -> Expr:
+    """Σ W x + β over the channels of the input and the window of each place.
 
     Args:
-        weight: over (channels, channels of the input in a group, entries of the window).
-        bias: over the channels, or None.
+        owned: weight over (channels, channels of the input in a group, entries of the window); where windows
+            are of the output, over (channels of the input, channels in a group, …). Bias over channels.
         source: over (channels, places).
         axes: of the result: channels and places.
-        windows: what is read at each place.
+        windows: what is read at each place, or written by it.
     """
-    channels, *places = axes
-    inputs, *_ = source.axes
-    out, own, *entries = weight.axes
-    operands = _read(tuple(places), tuple(entries), source.axes[1:], windows)
+    (channels, *places), (inputs, *read) = axes, source.axes
+    rows, own, *entries = owned.weight.axes
+    first, second = (inputs, channels) if windows.transposed else (channels, inputs)
+    image, at = (places, read) if windows.transposed else (read, places)
+    operands = _read(tuple(at), tuple(entries), tuple(image), windows)
     if windows.groups > 1:
         group = Axis("channel group", windows.groups)
-        outs = Axis("channel of a group", out.entries // windows.groups)
-        operands.append((joined((windows.groups, outs.entries)), (channels, group, outs)))
-        operands.append((joined((windows.groups, own.entries)), (inputs, group, own)))
+        of_rows = Axis("channel of a group", rows.entries // windows.groups)
+        operands.append((joined((windows.groups, of_rows.entries)), (first, group, of_rows)))
+        operands.append((joined((windows.groups, own.entries)), (second, group, own)))
     else:
-        own = inputs
-    operands.append((weight, (channels, own, *entries)))
+        own = second
+    operands.append((owned.weight, (first, own, *entries)))
     operands.append((source, source.axes))
     terms = [einsum(operands, axes)]
-    if bias is not None:
-        terms.append(einsum([(bias, (channels,))], axes))
+    if owned.bias is not None:
+        terms.append(einsum([(owned.bias, (channels,))], axes))
     return total(terms, axes)
 
 
 def _pooling(source: Input, axes: tuple[Axis, ...], windows: WindowSpec) -> Expr:
     """The mean or the largest entry of the window of each place, channel by channel.
 
-    What is padded counts in a mean, and is smaller than everything else.
+    What is padded counts in a mean, if the layer does not say otherwise, and is smaller than everything else.
 
     Args:
         source: over (channels, places).
@@ -84,6 +100,9 @@ def _pooling(source: Input, axes: tuple[Axis, ...], windows: WindowSpec) -> Expr
     entries = tuple(Axis(f"entry {n}", size) for n, size in enumerate(windows.kernel))
     operands = _read(tuple(places), entries, source.axes[1:], windows)
     read = (source, (channels, *source.axes[1:]))
+    if windows.inside:
+        count = apply(RECIPROCAL, einsum(operands, tuple(places)))
+        return einsum([*operands, read, (count, tuple(places))], axes)
     if windows.pooling == "average":
         return scale(Fraction(1, prod(windows.kernel)), einsum([*operands, read], axes))
     values = einsum([*operands, read], (*axes, *entries))

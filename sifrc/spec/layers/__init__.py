@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from sifrc.spec.layers.attention import ATTENTION, POSITIONS
+from sifrc.spec.layers.attention import ATTENTION, EMBEDDING, POSITIONS
 from sifrc.spec.layers.elementary import ACTIVATION, ADD, DENSE, FLATTEN
 from sifrc.spec.layers.norms import GROUP_NORM, INSTANCE_NORM, LAYER_NORM, RMS_NORM
 from sifrc.spec.layers.products import MATMUL, MAX, MEAN, MULTIPLY, SCALE, SOFTMAX, SUM
@@ -33,7 +33,7 @@ LAYER_TYPES: Mapping[LayerKind, LayerType] = MappingProxyType(
             *(DENSE, CONV, POOL, ACTIVATION, ADD, FLATTEN),
             *(RESHAPE, PERMUTE, SLICE, CONCATENATE, PAD, UPSAMPLE),
             *(LAYER_NORM, GROUP_NORM, INSTANCE_NORM, RMS_NORM),
-            *(ATTENTION, POSITIONS),
+            *(ATTENTION, POSITIONS, EMBEDDING),
             *(MULTIPLY, MATMUL, SCALE, SUM, MEAN, MAX, SOFTMAX),
         )
     }

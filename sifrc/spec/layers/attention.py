@@ -1,4 +1,4 @@
-"""Attention over places, and parameters that tell places apart."""
+"""Attention over places, parameters that tell places apart, and vectors for classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sifrc.spec.layers.record import LayerType, Owner, Resolved, Site
 from sifrc.spec.types import LayerSettings, LayerSpec, Sizes
 from sifrc.spec.words import size_text
 
-__all__ = ["ATTENTION", "POSITIONS", "AttentionSpec"]
+__all__ = ["ATTENTION", "EMBEDDING", "POSITIONS", "AttentionSpec"]
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,34 @@ def _positions(site: Site) -> Resolved:
     return Resolved(site.shape)
 
 
+def _embedding(site: Site) -> Resolved:
+    written, name = site.item.written, site.item.name
+    if not site.classes or site.item.inputs[0] != site.source:
+        raise site.positions.error(
+            site.item.input_path(0),
+            f"embedding layer '{name}' takes classes, and '{site.item.inputs[0]}' has real numbers",
+            hint="an input with classes: {name: tokens, size: 64, classes: 1000}",
+        )
+    units = written.units if written.share is None else site.known[written.share].written.units
+    if units is None:
+        raise site.error("units", f"embedding layer '{name}' has no size", hint="add units: 32")
+    return Resolved((*site.shape, units))
+
+
+def _embedding_owners(layer: LayerSpec) -> tuple[Owner, ...]:
+    # The states of classes are vectors with a one: their last axis counts the classes.
+    return (Owner(lambda inputs: (inputs[0][-1], layer.shape[-1]), False, start="normal"),)
+
+
+EMBEDDING = LayerType(
+    "embedding",
+    ("units", "share", "init"),
+    _embedding,
+    owners=_embedding_owners,
+    written=lambda layer: {"units": layer.shape[-1]},
+    drawn=False,
+    of_classes=True,
+)
 ATTENTION = LayerType(
     "attention",
     ("heads", "groups", "causal", "value", "projected", "bias", "init"),
@@ -130,6 +158,6 @@ POSITIONS = LayerType(
     "positions",
     ("init",),
     _positions,
-    owners=lambda layer: (Owner(lambda inputs: inputs[0], False, start="normal", entrywise=True),),
+    owners=lambda layer: (Owner(lambda inputs: inputs[0], False, start="normal"),),
     drawn=False,
 )

@@ -89,7 +89,7 @@ def _owners(layer: LayerSpec) -> tuple[Owner, ...]:
         axes = settings.axes[:1] if settings.groups else settings.axes
         return tuple(inputs[0][axis] for axis in axes)
 
-    return (Owner(weight, layer.bias, start="ones", entrywise=True),)
+    return (Owner(weight, layer.bias, start="ones", biased=lambda weight: weight),)
 
 
 def _written(layer: LayerSpec) -> dict[str, Any]:

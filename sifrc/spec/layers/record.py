@@ -34,12 +34,16 @@ class Site:
         shapes: sizes of the axes of its inputs.
         known: all layers by name.
         positions: places, for errors.
+        source: name of the network input.
+        classes: of which its entries are; 0 for real numbers.
     """
 
     item: Item
     shapes: tuple[Sizes, ...]
     known: Mapping[str, Item]
     positions: Positions
+    source: str = ""
+    classes: int = 0
 
     @property
     def shape(self) -> Sizes:
@@ -75,14 +79,14 @@ class Owner:
         bias: whether there is one.
         part: what is after the name of the layer, e.g. ``query``; empty for the layer itself.
         start: how the weight starts where the spec does not say; None for the spec's default.
-        entrywise: whether the bias has the shape of the weight, and not only its rows.
+        biased: shape of the bias, from that of the weight; by default its rows.
     """
 
     weight: Callable[[tuple[Sizes, ...]], Sizes]
     bias: bool
     part: str = ""
     start: InitializationKind | None = None
-    entrywise: bool = False
+    biased: Callable[[Sizes], Sizes] = lambda weight: weight[:1]
 
     def initial(self, given: InitializationSpec | None) -> InitializationSpec:
         """How the weight starts, where the layer says so or not."""
@@ -100,7 +104,7 @@ class Owner:
     def shapes(self, inputs: tuple[Sizes, ...]) -> tuple[Sizes, ...]:
         """Of its tensors."""
         weight = self.weight(inputs)
-        return (weight, weight if self.entrywise else weight[:1]) if self.bias else (weight,)
+        return (weight, self.biased(weight)) if self.bias else (weight,)
 
 
 def no_owners(layer: LayerSpec) -> tuple[Owner, ...]:
@@ -124,6 +128,7 @@ class LayerType:
         owners: the tensors that a layer has, its own or shared ones.
         written: the keys of its settings in the canonical form.
         drawn: whether its weights start as the spec says for all layers.
+        of_classes: whether it takes an input of classes, and nothing else.
     """
 
     kind: LayerKind
@@ -134,6 +139,7 @@ class LayerType:
     owners: Callable[[LayerSpec], tuple[Owner, ...]] = no_owners
     written: Callable[[LayerSpec], Mapping[str, Any]] = lambda layer: {}
     drawn: bool = True
+    of_classes: bool = False
 
     @property
     def shares(self) -> bool:

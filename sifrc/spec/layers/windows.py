@@ -7,6 +7,7 @@ from typing import Any
 
 from sifrc.spec.items import Item
 from sifrc.spec.layers.record import LayerType, Owner, Resolved, Site
+from sifrc.spec.layers.shapes import PAD_MODES
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.schema import LayerShape
 from sifrc.spec.suggest import did_you_mean, shortened
@@ -40,22 +41,45 @@ def window_spec(layer: LayerShape, shape: tuple[int, ...], path: Path, positions
             f"{layer.type} layer takes channels at places, of one to three axes, not {size_text(shape)}",
             hint="e.g. an input of size: [3, 32, 32]",
         )
-    if layer.kernel is None:
-        raise positions.error(
-            path, f"{layer.type} layer has no kernel", hint="add kernel: 3, or one size an axis: [3, 3]"
-        )
-    kernel = _per_axis(layer.kernel, axes, (*path, "kernel"), positions)
+    kernel = _kernel(layer, shape[1:], path, positions)
     default = kernel if layer.type == "pool" else 1
     stride = _per_axis(layer.stride or default, axes, (*path, "stride"), positions)
     dilation = _per_axis(layer.dilation or 1, axes, (*path, "dilation"), positions)
     reach = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
     padding = _padding(layer.padding, reach, stride, (*path, "padding"), positions)
     pooling = (layer.function or "") if layer.type == "pool" else ""
-    window = WindowSpec(kernel, stride, dilation, padding, _groups(layer, shape[0], path, positions), pooling)
-    if pooling == "max" and any(max(pair) >= entries for pair, entries in zip(padding, kernel, strict=True)):
+    if layer.ceil:
+        whole = padding
+        padding = tuple(
+            (before, after + _missing(size + before + after, entries, step, size + before))
+            for size, (before, after), entries, step in zip(shape[1:], padding, reach, stride, strict=True)
+        )
+        if pooling == "average" and layer.count_padding is not False and padding != whole:
+            raise positions.error(
+                (*path, "ceil"),
+                "windows that reach beyond their padding have means of fewer entries",
+                hint="count_padding: false, which divides by the entries of the input",
+            )
+    window = WindowSpec(
+        kernel,
+        stride,
+        dilation,
+        padding,
+        _groups(layer, shape[0], path, positions),
+        pooling,
+        _mode(layer, path, positions),
+        pooling == "average" and layer.count_padding is False,
+        bool(layer.transposed),
+        _output_padding(layer, stride, dilation, path, positions),
+    )
+    if window.transposed:
+        _check_transposed(window, shape[1:], path, positions)
+        return window
+    without = pooling == "max" or window.inside
+    if without and any(max(pair) >= entries for pair, entries in zip(padding, kernel, strict=True)):
         raise positions.error(
             (*path, "padding"),
-            "there would be windows of nothing but padding, which have no largest entry",
+            "there would be windows of nothing but padding, which have no largest entry and no mean",
             hint="a padding smaller than the kernel",
         )
     for axis, (size, (before, after), entries) in enumerate(zip(shape[1:], padding, reach, strict=True)):
@@ -66,7 +90,86 @@ def window_spec(layer: LayerShape, shape: tuple[int, ...], path: Path, positions
                 f"entries and {before + after} of padding",
                 hint="make the kernel smaller, or the padding larger",
             )
+        most = {"circular": size, "reflect": size - 1}.get(window.mode)
+        if most is not None and max(before, after) > most:
+            raise positions.error(
+                (*path, "padding"),
+                f"axis {axis + 2} of {size} entries cannot be padded by {max(before, after)} in mode "
+                f"{window.mode}",
+                hint=f"at most {most}",
+            )
     return window
+
+
+def _kernel(layer: LayerShape, places: Sizes, path: Path, positions: Positions) -> Sizes:
+    """Entries of a window; of pooling to a number of places, those that make so many."""
+    if layer.output is None:
+        if layer.kernel is None:
+            raise positions.error(
+                path,
+                f"{layer.type} layer has no kernel",
+                hint="add kernel: 3, or one size an axis: [3, 3]",
+            )
+        return _per_axis(layer.kernel, len(places), (*path, "kernel"), positions)
+    for key in ("kernel", "stride", "padding", "ceil"):
+        if getattr(layer, key) is not None:
+            raise positions.error((*path, key), f"'{key}' does not go with output", hint="leave it out")
+    wanted = _per_axis(layer.output, len(places), (*path, "output"), positions)
+    if any(size % count for size, count in zip(places, wanted, strict=True)):
+        raise positions.error(
+            (*path, "output"),
+            f"{size_text(places)} places do not divide into {size_text(wanted)} windows of equal size",
+            hint="windows of different sizes are not there; an output whose sizes divide those of the input",
+        )
+    return tuple(size // count for size, count in zip(places, wanted, strict=True))
+
+
+def _missing(size: int, reach: int, step: int, started: int) -> int:
+    """Entries that a last window needs beyond a padded axis, where it begins before the padding after it."""
+    if size < reach:
+        return 0
+    rest = (size - reach) % step
+    begins = size - reach - rest + step
+    return step - rest if rest and begins < started else 0
+
+
+def _mode(layer: LayerShape, path: Path, positions: Positions) -> str:
+    mode = layer.mode or "zeros"
+    if mode not in PAD_MODES:
+        raise positions.error(
+            (*path, "mode"),
+            f"unknown mode '{shortened(mode)}' of padding",
+            hint="one of " + ", ".join(PAD_MODES),
+            label=did_you_mean(mode, PAD_MODES),
+        )
+    if mode != "zeros" and layer.transposed:
+        raise positions.error(
+            (*path, "mode"), "a transposed convolution has zeros around", hint="mode: zeros"
+        )
+    return mode
+
+
+def _output_padding(
+    layer: LayerShape, stride: Sizes, dilation: Sizes, path: Path, positions: Positions
+) -> Sizes:
+    if layer.output_padding is None:
+        return ()
+    place = (*path, "output_padding")
+    if not layer.transposed:
+        raise positions.error(place, "output_padding goes with transposed: true", hint="leave it out")
+    found = _per_axis(layer.output_padding, len(stride), place, positions)
+    if any(n >= max(step, d) for n, step, d in zip(found, stride, dilation, strict=True)):
+        raise positions.error(
+            place,
+            "output_padding is less than the stride or the dilation",
+            hint="e.g. stride: 2, output_padding: 1",
+        )
+    return found if any(found) else ()
+
+
+def _check_transposed(window: WindowSpec, places: Sizes, path: Path, positions: Positions) -> None:
+    if min(windowed_shape(window, places)) < 1:
+        raise positions.error((*path, "padding"), "the padding leaves nothing", hint="a smaller padding")
 
 
 def windowed_shape(window: WindowSpec, places: tuple[int, ...]) -> tuple[int, ...]:
@@ -76,6 +179,14 @@ def windowed_shape(window: WindowSpec, places: tuple[int, ...]) -> tuple[int, ..
         >>> windowed_shape(WindowSpec((3, 3), (2, 2), (1, 1), ((1, 1), (1, 1))), (32, 33))
         (16, 17)
     """
+    if window.transposed:
+        more = window.output_padding or (0,) * len(places)
+        return tuple(
+            (size - 1) * s + d * (k - 1) + 1 - before - after + end
+            for size, (before, after), d, k, s, end in zip(
+                places, window.padding, window.dilation, window.kernel, window.stride, more, strict=True
+            )
+        )
     return tuple(
         (size + before + after - d * (k - 1) - 1) // s + 1
         for size, (before, after), d, k, s in zip(
@@ -185,9 +296,11 @@ def _conv_owners(layer: LayerSpec) -> tuple[Owner, ...]:
     assert window is not None
 
     def weight(inputs: tuple[Sizes, ...]) -> Sizes:
+        if window.transposed:
+            return (inputs[0][0], layer.shape[0] // window.groups, *window.kernel)
         return (layer.shape[0], inputs[0][0] // window.groups, *window.kernel)
 
-    return (Owner(weight, layer.bias),)
+    return (Owner(weight, layer.bias, biased=lambda weight: layer.shape[:1]),)
 
 
 def _written(layer: LayerSpec) -> Mapping[str, Any]:
@@ -196,18 +309,32 @@ def _written(layer: LayerSpec) -> Mapping[str, Any]:
     lists: dict[str, Any] = {"kernel": list(window.kernel), "stride": list(window.stride)}
     lists["padding"] = [list(pair) for pair in window.padding]
     if layer.kind == "pool":
-        return {"function": window.pooling, **lists}
-    return {**lists, "dilation": list(window.dilation), "groups": window.groups, "channels": layer.shape[0]}
+        more: dict[str, Any] = {"count_padding": False} if window.inside else {}
+        return {"function": window.pooling, **lists, **more}
+    lists |= {"dilation": list(window.dilation), "groups": window.groups}
+    if window.mode != "zeros":
+        lists["mode"] = window.mode
+    if window.transposed:
+        lists["transposed"] = True
+    if window.output_padding:
+        lists["output_padding"] = list(window.output_padding)
+    return {**lists, "channels": layer.shape[0]}
 
 
 CONV = LayerType(
     "conv",
     (
-        *("channels", "kernel", "stride", "padding", "dilation", "groups"),
+        *("channels", "kernel", "stride", "padding", "dilation", "groups", "mode"),
+        *("transposed", "output_padding"),
         *("bias", "share", "init", "activation", "parameters"),
     ),
     _conv,
     owners=_conv_owners,
     written=_written,
 )
-POOL = LayerType("pool", ("function", "kernel", "stride", "padding"), _pool, written=_written)
+POOL = LayerType(
+    "pool",
+    ("function", "kernel", "stride", "padding", "output", "ceil", "count_padding"),
+    _pool,
+    written=_written,
+)

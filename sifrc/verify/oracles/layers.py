@@ -318,6 +318,7 @@ _RULES: Mapping[str, Callable[[At], Any]] = MappingProxyType(
         "softmax": _softmax,
         "attention": _attention,
         "positions": _positions,
+        "embedding": lambda at: at.source @ at.parameter("weight"),
         "layer_norm": _norm,
         "group_norm": _norm,
         "instance_norm": _norm,

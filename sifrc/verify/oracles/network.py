@@ -19,6 +19,7 @@ from sifrc.verify.oracles.layers import At, layer_value, permuted
 
 __all__ = [
     "Pass",
+    "as_vectors",
     "forward_pass",
     "one_hot",
     "parameter_shapes",
@@ -84,7 +85,7 @@ def forward_pass(
         >>> run.values["fc"].shape, run.output.shape
         ((2, 4), (8,))
     """
-    values: dict[str, Any] = {spec.input.name: sample}
+    values: dict[str, Any] = {spec.input.name: as_vectors(spec, sample)}
     arguments: dict[str, Any] = {}
     for layer in spec.layers:
         sources = tuple(values[name] for name in layer.inputs)
@@ -96,6 +97,17 @@ def forward_pass(
             value = activate(layer.activation, value)
         values[layer.name] = value
     return Pass(values[spec.layers[-1].name].reshape(-1), values, arguments)
+
+
+def as_vectors(spec: Spec, sample: Any) -> Any:
+    """The network input of one sample, or of several: classes as vectors with a one along a last axis."""
+    if not spec.input.classes:
+        return sample
+    if hasattr(sample, "detach"):
+        import torch
+
+        return (sample[..., None] == torch.arange(spec.input.classes)).to(torch.float64)
+    return (np.asarray(sample)[..., None] == np.arange(spec.input.classes)).astype(int)
 
 
 def placed_loss(spec: Spec, output: Any, target: Any, loss: Callable[[Any, Any], Any]) -> Any:

@@ -32,6 +32,13 @@ def windowed(layer: LayerSpec, parameters: Mapping[str, Any], value: Any) -> Any
     owner = layer.share or layer.name
     if window.pooling == "max":
         return _largest(layer, value)
+    if window.inside:
+        return _mean_inside(layer, value)
+    if window.transposed:
+        return _spread(layer, parameters, value)
+    if window.mode != "zeros":
+        value = around(value, window.padding, window.mode)
+        layer = replace(layer, settings=replace(window, padding=((0, 0),) * len(window.kernel), mode="zeros"))
     total: Any = 0
     for entry in product(*(range(size) for size in window.kernel)):
         read = _at(value, layer, entry)
@@ -62,6 +69,84 @@ def _largest(layer: LayerSpec, value: Any) -> Any:
         else:
             best = np.where(inside & np.asarray(read > best, dtype=bool), read, best)
     return best
+
+
+def _mean_inside(layer: LayerSpec, value: Any) -> Any:
+    """Means of windows over their entries that are not padding."""
+    assert layer.window is not None
+    total: Any = 0
+    count: Any = 0
+    for entry in product(*(range(size) for size in layer.window.kernel)):
+        total = total + _at(value, layer, entry)
+        count = count + _at(np.ones(value.shape), layer, entry)
+    if hasattr(value, "detach"):
+        import torch
+
+        return total / torch.from_numpy(count)
+    return total / count.astype(int)
+
+
+def _spread(layer: LayerSpec, parameters: Mapping[str, Any], value: Any) -> Any:
+    """A transposed convolution: each entry of the input times the window that it writes, place by place."""
+    window = layer.window
+    assert window is not None
+    owner = layer.share or layer.name
+    weight = parameters[f"{owner}.weight"]
+    places = layer.shape[1:]
+    rows: dict[tuple[int, ...], Any] = {}
+    for place in product(*(range(n) for n in value.shape[1:])):
+        for entry in product(*(range(n) for n in window.kernel)):
+            at = tuple(
+                s * p + d * e - before
+                for s, p, d, e, (before, _) in zip(
+                    window.stride, place, window.dilation, entry, window.padding, strict=True
+                )
+            )
+            if all(0 <= n < size for n, size in zip(at, places, strict=True)):
+                kernel = weight[(slice(None), slice(None), *entry)]
+                column = value[(slice(None), *place)]
+                made = _by_group(kernel, column, window.groups)
+                rows[at] = rows[at] + made if at in rows else made
+    zero = value.reshape(-1)[:1] * 0 * weight.reshape(-1)[0]
+    columns = [
+        rows[at] if at in rows else zero.repeat(layer.shape[0]) for at in product(*(range(n) for n in places))
+    ]
+    if hasattr(value, "detach"):
+        import torch
+
+        found: Any = torch.stack(columns, 1)
+    else:
+        found = np.stack(columns, 1)
+    found = found.reshape(layer.shape)
+    if layer.bias:
+        found = found + parameters[f"{owner}.bias"].reshape((-1, *[1] * len(window.kernel)))
+    return found
+
+
+def _by_group(kernel: Any, column: Any, groups: int) -> Any:
+    """Channels of one place through the transposed matrix of each group."""
+    size, parts = column.shape[0] // groups, []
+    for g in range(groups):
+        rows = slice(g * size, (g + 1) * size)
+        parts.append(column[rows] @ kernel[rows])
+    if hasattr(column, "detach"):
+        import torch
+
+        return torch.cat(parts)
+    return np.concatenate(parts)
+
+
+def around(value: Any, padding: tuple[tuple[int, int], ...], mode: str) -> Any:
+    """Entries of the axes of places themselves before and after them."""
+    for axis, (before, after) in enumerate(padding, start=1):
+        size = value.shape[axis]
+        places = {
+            "circular": [n % size for n in range(-before, size + after)],
+            "reflect": [*range(before, 0, -1), *range(size), *range(size - 2, size - 2 - after, -1)],
+            "replicate": [*[0] * before, *range(size), *[size - 1] * after],
+        }[mode]
+        value = value[(slice(None),) * axis + (places,)]
+    return value
 
 
 def window_matrix(layer: LayerSpec, parameters: Mapping[str, Any], shape: tuple[int, ...]) -> Array:

@@ -66,7 +66,8 @@ class ModuleSubject(Subject):
         self.classes = spec.loss.targets == "classes"
         self.params = {name: self._rounded(value) for name, value in point.params.items()}
         self.vector = {name: self._rounded(value) for name, value in vector.items()}
-        self.inputs = self._rounded(point.inputs)
+        whole = spec.input.classes > 0
+        self.inputs = torch.from_numpy(point.inputs) if whole else self._rounded(point.inputs)
         self.targets = torch.from_numpy(point.targets) if self.classes else self._rounded(point.targets)
 
     def _rounded(self, value: Array) -> torch.Tensor:

@@ -25,6 +25,7 @@ from sifrc.operators.registry import is_built_in
 from sifrc.spec.types import Spec, TargetSpec
 from sifrc.verify.meaning import SINGLE
 from sifrc.verify.oracles.batch_mpmath import PreciseBatch
+from sifrc.verify.oracles.network import as_vectors
 from sifrc.verify.subjects.base import Choices, Results, Subject
 
 __all__ = ["ProgramSubject", "RunningProgram", "program_of"]
@@ -72,7 +73,7 @@ class RunningProgram:
         inputs = arithmetic.array(inputs)
         self.batched = inputs.ndim > len(model.spec.input.shape)
         self._given: dict[Key, Any] = {
-            ("x", 0): inputs,
+            ("x", 0): arithmetic.array(as_vectors(model.spec, inputs)),
             ("t", None): _as_stored(model, arithmetic.array(targets)),
             ("mean", None): arithmetic.array(1) / (len(inputs) if self.batched else 1),
             **self._keyed(PARAMETER, params),

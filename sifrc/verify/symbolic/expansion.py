@@ -128,13 +128,16 @@ class Expansion:
         self._params = {name: _symbols(name, shape) for name, shape in shapes.items()}
         self._vector = {name: _symbols(f"v.{name}", shape) for name, shape in shapes.items()}
         shape = model.spec.input.shape
+        sample: Any = _symbols("x", shape)
+        if model.spec.input.classes:
+            sample = np.zeros(shape, dtype=int)
         sizes = tuple(axis.entries for axis in model.target.axes)
         target: Any = _symbols("t", sizes)
         if model.spec.loss.targets == "classes":
             target = np.zeros(sizes[:-1], dtype=int)
         if model.spec.regularization.kind == "spectral":
             raise VerificationError("λ is a value of the sample (spectral) and is not expanded")
-        self._systems = SampleSystems(derived, self._params, _symbols("x", shape), target, arithmetic)
+        self._systems = SampleSystems(derived, self._params, sample, target, arithmetic)
         self._objective = self._systems.objective()
         self._derivatives = [sympy.diff(self._objective, symbol) for symbol in self._flat(self._params)]
 
