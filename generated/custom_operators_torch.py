@@ -309,7 +309,7 @@ def _forward(weights: Tensors, biases: Tensors, inputs: Tensor) -> tuple[Tensors
     a[1] = torch.addmm(biases[1], x[0], weights[1].T)
     x[1] = a[1] * torch.tanh(torch.nn.functional.softplus(a[1] - 0.3566749439387324, threshold=40.0))
     a[2] = torch.addmm(biases[2], x[1], weights[2].T)
-    x[2] = torch.where(a[2] > 0.0, a[2], 0.2 * a[2])
+    x[2] = torch.nn.functional.leaky_relu(a[2], 0.2)
     x[3] = x[2] + x[1]
     x[4] = torch.addmm(biases[4], x[3], weights[4].T)
     return a, x
@@ -355,7 +355,7 @@ def _adjoint(
     b[4] = b_part1[4][:, None] * softmax[4] - shared1[4][:, None] * softmax[4] * targets
     b[3] = b[4] @ weights[4]
     b[2] = b[3]
-    y[2] = b[2] * torch.where(a[2] > 0.0, 1.0, torch.full_like(a[2], 0.2))
+    y[2] = torch.where(a[2] > 0.0, b[2], 0.2 * b[2])
     b_part1[1] = y[2] @ weights[2]
     b[1] = b[3] + b_part1[1]
     part0 = a[1] - 0.3566749439387324
@@ -502,7 +502,7 @@ def _linearized(
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
     dx[1] = da * (a[1] * (1.0 - part1**2) * torch.sigmoid(part0) + part1)
     da = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(dx[1], weights[2].T)
-    dx[2] = da * torch.where(a[2] > 0.0, 1.0, torch.full_like(a[2], 0.2))
+    dx[2] = torch.where(a[2] > 0.0, da, 0.2 * da)
     dx[3] = dx[2] + dx[1]
     dx[4] = torch.addmm(vector_biases[4], x[3], vector_weights[4].T).addmm_(dx[3], weights[4].T)
     return dx
@@ -543,7 +543,7 @@ def _linearized_adjoint(
     c[4] = -r
     c[3] = c[4] @ weights[4]
     c[2] = c[3]
-    dy[2] = c[2] * torch.where(a[2] > 0.0, 1.0, torch.full_like(a[2], 0.2))
+    dy[2] = torch.where(a[2] > 0.0, c[2], 0.2 * c[2])
     c[1] = torch.addmm(c[3], dy[2], weights[2])
     part0 = a[1] - 0.3566749439387324
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))

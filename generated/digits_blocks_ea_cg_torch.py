@@ -681,7 +681,7 @@ def _direction(
     like = mean_input[3]
     for k in range(3, 0, -1):
         direction_square = torch.dot(mean_input[k], mean_input[k])
-        term0 = torch.where(direction_square > 0.0, 1.0 / torch.sqrt(direction_square), 0.0)
+        term0 = torch.where(direction_square > 0.0, torch.rsqrt(direction_square), 0.0)
         direction_unit = mean_input[k] * term0
         direction_along = gradient_weights[k] @ direction_unit
         direction_size_part2 = torch.linalg.vector_norm(gradient_weights[k], torch.inf, 1)
@@ -700,7 +700,7 @@ def _direction(
         direction_part1, direction_part3 = search.solutions
         direction_iterations[k] = search.count(like)
         direction_remaining[k] = search.remaining(like)
-        term0 = direction_part1 * torch.where(direction_rest > 0.0, 1.0 / torch.sqrt(direction_rest), 0.0)
+        term0 = direction_part1 * torch.where(direction_rest > 0.0, torch.rsqrt(direction_rest), 0.0)
         term1 = term0 / direction_size * (-direction_along[:, None] * direction_unit + gradient_weights[k])
         direction[k] = direction_part3[:, None] * direction_unit + term1
         search = _Search((gradient_biases[k],), cg_iterations, cg_tolerance)

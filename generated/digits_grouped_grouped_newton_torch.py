@@ -820,7 +820,7 @@ def _summary_3(
     unit_d_part1 = (centred_x[: len(summary_d_upto[3])] * second_centred_x).flatten(1) @ softmax[3].flatten()
     unit_d[: len(summary_d_upto[3])].add_(unit_d_part1, alpha=3.0 * mean).add_(summary_d_upto[3])
     unscale1 = _power_below(1.0 / scale**0.3333333333333333)
-    unscale2 = _power_below(1.0 / torch.sqrt(scale * unscale1))
+    unscale2 = _power_below(torch.rsqrt(scale * unscale1))
     unscale3 = 1.0 / (scale * unscale1 * unscale2)
     summary_g = unit_g / unscale1 / unscale2 / unscale3
     term0 = unit_h / (unscale1[:, None] * unscale1) / (unscale2[:, None] * unscale2)

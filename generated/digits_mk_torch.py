@@ -380,7 +380,7 @@ def _forward(weights: Tensors, biases: Tensors, inputs: Tensor) -> tuple[Tensors
     a: Tensors = {}
     x: Tensors = {0: inputs}
     a[1] = torch.addmm(biases[1], x[0], weights[1].T)
-    x[1] = torch.where(a[1] > 0.0, a[1], 0.1 * a[1])
+    x[1] = torch.nn.functional.leaky_relu(a[1], 0.1)
     x[2] = torch.addmm(biases[2], x[1], weights[2].T)
     return a, x
 
@@ -414,7 +414,7 @@ def _adjoint(weights: Tensors, x: Tensors, a: Tensors, targets: Tensor) -> tuple
     softmax[2] = torch.exp(softmax_part1)
     b[2] = -softmax[2] + targets
     b[1] = torch.addmm(x[1], b[2], weights[2], beta=-REGULARIZATION[1])
-    y[1] = b[1] * torch.where(a[1] > 0.0, 1.0, torch.full_like(a[1], 0.1))
+    y[1] = torch.where(a[1] > 0.0, b[1], 0.1 * b[1])
     return softmax, b, y
 
 
@@ -501,7 +501,7 @@ def _linearized(
     """
     dx: Tensors = {}
     da = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
-    dx[1] = da * torch.where(a[1] > 0.0, 1.0, torch.full_like(a[1], 0.1))
+    dx[1] = torch.where(a[1] > 0.0, da, 0.1 * da)
     dx[2] = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(dx[1], weights[2].T)
     return dx
 
@@ -521,7 +521,7 @@ def _linearized_adjoint(weights: Tensors, x: Tensors, dx: Tensors, a: Tensors) -
     r = (dx[2] - r_part1[:, None]) * torch.exp(r_part2)
     c[2] = -r
     c[1] = c[2] @ weights[2]
-    dy[1] = c[1] * torch.where(a[1] > 0.0, 1.0, torch.full_like(a[1], 0.1))
+    dy[1] = torch.where(a[1] > 0.0, c[1], 0.1 * c[1])
     return c, dy
 
 
@@ -624,7 +624,7 @@ def _forward_one(weights: Tensors, biases: Tensors, inputs: Tensor) -> tuple[Ten
     a: Tensors = {}
     x: Tensors = {0: inputs}
     a[1] = torch.addmv(biases[1], weights[1], x[0])
-    x[1] = torch.where(a[1] > 0.0, a[1], 0.1 * a[1])
+    x[1] = torch.nn.functional.leaky_relu(a[1], 0.1)
     x[2] = torch.addmv(biases[2], weights[2], x[1])
     return a, x
 
@@ -645,7 +645,7 @@ def _adjoint_one(
     softmax[2] = torch.exp(softmax_part1_one)
     b[2] = -softmax[2] + targets
     b[1] = torch.addmv(x[1], weights[2].T, b[2], beta=-REGULARIZATION[1])
-    y[1] = b[1] * torch.where(a[1] > 0.0, 1.0, torch.full_like(a[1], 0.1))
+    y[1] = torch.where(a[1] > 0.0, b[1], 0.1 * b[1])
     return softmax, b, y
 
 

@@ -391,7 +391,7 @@ def _forward(weights: Tensors, biases: Tensors, inputs: Tensor) -> tuple[Tensors
     x: Tensors = {0: inputs}
     for k in range(1, 3):
         a[k] = torch.addmm(biases[k], x[k - 1], weights[k].T)
-        x[k] = torch.where(a[k] > 0.0, a[k], 0.1 * a[k])
+        x[k] = torch.nn.functional.leaky_relu(a[k], 0.1)
     x[3] = torch.addmm(biases[3], x[2], weights[3].T)
     return a, x
 
@@ -429,9 +429,9 @@ def _adjoint(weights: Tensors, x: Tensors, a: Tensors, targets: Tensor) -> tuple
     softmax[3] = torch.exp(softmax_part1)
     b[3] = -softmax[3] + targets
     b[2] = torch.addmm(x[2], b[3], weights[3], beta=-REGULARIZATION[2])
-    y[2] = b[2] * torch.where(a[2] > 0.0, 1.0, torch.full_like(a[2], 0.1))
+    y[2] = torch.where(a[2] > 0.0, b[2], 0.1 * b[2])
     b[1] = torch.addmm(x[1], y[2], weights[2], beta=-REGULARIZATION[1])
-    y[1] = b[1] * torch.where(a[1] > 0.0, 1.0, torch.full_like(a[1], 0.1))
+    y[1] = torch.where(a[1] > 0.0, b[1], 0.1 * b[1])
     return softmax, b, y
 
 
@@ -592,7 +592,7 @@ def _forward_one(weights: Tensors, biases: Tensors, inputs: Tensor) -> tuple[Ten
     x: Tensors = {0: inputs}
     for k in range(1, 3):
         a[k] = torch.addmv(biases[k], weights[k], x[k - 1])
-        x[k] = torch.where(a[k] > 0.0, a[k], 0.1 * a[k])
+        x[k] = torch.nn.functional.leaky_relu(a[k], 0.1)
     x[3] = torch.addmv(biases[3], weights[3], x[2])
     return a, x
 
@@ -614,9 +614,9 @@ def _adjoint_one(
     softmax[3] = torch.exp(softmax_part1_one)
     b[3] = -softmax[3] + targets
     b[2] = torch.addmv(x[2], weights[3].T, b[3], beta=-REGULARIZATION[2])
-    y[2] = b[2] * torch.where(a[2] > 0.0, 1.0, torch.full_like(a[2], 0.1))
+    y[2] = torch.where(a[2] > 0.0, b[2], 0.1 * b[2])
     b[1] = torch.addmv(x[1], weights[2].T, y[2], beta=-REGULARIZATION[1])
-    y[1] = b[1] * torch.where(a[1] > 0.0, 1.0, torch.full_like(a[1], 0.1))
+    y[1] = torch.where(a[1] > 0.0, b[1], 0.1 * b[1])
     return softmax, b, y
 
 

@@ -52,11 +52,12 @@ def first_kept(labels: tuple[Axis, ...], out: tuple[Axis, ...]) -> int:
 
 
 def is_matrix_product(expr: Einsum) -> bool:
-    """Whether two factors are multiplied as matrices or vectors, once or for every sample.
+    """Whether two factors are multiplied as matrices or vectors, once or for every value of some labels.
 
     Their labels are in three groups: those of one factor alone, of the other one alone, both of which are
     kept, and those of both, which are summed, at least one. With a factor of three dimensions or more, the
-    label of the samples is left aside, and may be kept or summed. Every label of the result is of a factor.
+    label of the samples is left aside, and may be kept or summed; and so are others that both factors and the
+    result have, where rows and columns are left. Every label of the result is of a factor.
     """
     if len(expr.operands) != 2 or not expr.out:
         return False
@@ -69,6 +70,9 @@ def is_matrix_product(expr: Einsum) -> bool:
         slots = [tuple(label for label in labels if not label.is_sample) for labels in slots]
     left, right = (set(labels) for labels in slots)
     summed = (left | right) - set(expr.out)
+    each = {label for label in left & right & set(expr.out) if not label.is_group}
+    if left - right and right - left:
+        left, right = left - each, right - each
     return bool(summed) and left & right == summed
 
 

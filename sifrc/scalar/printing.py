@@ -22,6 +22,7 @@ from sympy.printing.str import StrPrinter
 
 from sifrc.errors import BackendError
 from sifrc.scalar.evaluate import constant
+from sifrc.scalar.fused import fused
 from sifrc.scalar.guards import guard_branches
 from sifrc.scalar.single import SINGLE_FUNCTIONS
 
@@ -243,9 +244,13 @@ class TorchPrinter(_VectorPrinter):
     functions = MappingProxyType(
         {name: f"torch.{name}" for name in _NUMPY_NAMES}
         | {"absolute": "torch.abs", "sqrt": "torch.sqrt"}
-        | {name: f"torch.{name}" for name in ("erf", "erfc", "sigmoid")}
+        | {name: f"torch.{name}" for name in ("erf", "erfc", "sigmoid", "relu", "rsqrt")}
+        | {name: f"torch.nn.functional.{name}" for name in ("leaky_relu", "silu")}
     )
     helpers_by_function = MappingProxyType({"power_of_two": "_power_below", "signum": "_sign"})
+
+    def prepare(self, expression: Expr) -> Expr:
+        return fused(super().prepare(expression))
 
     def _print_softplus(self, expr: sympy.Function) -> str:
         """Above 40, x itself: exp(−40)/40 is below the rounding error of float64 (not so at torch's 20)."""

@@ -34,14 +34,18 @@ def convolution_of(statement: Convolve, names: Names) -> Product:
     arrays = {
         name: _arranged(load, *own[name], names) for name, load in loads.items() if name != statement.written
     }
-    text = _call(statement, arrays, len(axes))
-    text = _taken_apart(text, statement, own[statement.written][:2], names)
+    call = _call(statement, arrays, len(axes))
+    text = _taken_apart(call, statement, own[statement.written][:2], names)
+    biased = None
+    channels = own[statement.written][1]
+    if text == call and ", None, " in call and len(channels) == 1:
+        biased = call.replace("{", "{{").replace("}", "}}").replace(", None, ", ", {}, ", 1), channels[0]
     scale = ""
     if statement.scale != 1:
         texts = {name: names.array(load) for name, load in statement.loads}
         scale = print_code(statement.scale, "torch", names=texts).text
     labels = tuple(label for group in own[statement.written] for label in group)
-    return Product("other", text, "", scale, labels)
+    return Product("other", text, "", scale, labels, biased)
 
 
 def _arranged(

@@ -228,11 +228,15 @@ def _merged(formula: Formula) -> tuple[Expr, dict[str, Entry]]:
 
     def visit_sum(node: Add) -> Expr:
         products, rest = [], []
+        biased = _biased(node, formula, entries)
+        added = set(biased.values())
         for term in node.as_ordered_terms():
             product = _as_product(term, formula, entries)
-            if product is not None and product.kind != "other":
+            if term in biased and product is not None and product.biased is not None:
+                rest.append(fresh(product.biased[0].format(entries[biased[term].name].text)))
+            elif product is not None and product.kind != "other":
                 products.append(product)
-            else:
+            elif term not in added:
                 rest.append(visit(term))
         if not products:
             return Add(*rest)
@@ -249,6 +253,21 @@ def _merged(formula: Formula) -> tuple[Expr, dict[str, Entry]]:
         return base + fresh(str(text))
 
     return visit(formula.value), entries
+
+
+def _biased(node: Add, formula: Formula, entries: Mapping[str, Entry]) -> dict[Expr, Symbol]:
+    """Products in a sum that take a vector along one of their labels in, and these vectors."""
+    found: dict[Expr, Symbol] = {}
+    for term in node.as_ordered_terms():
+        product = _as_product(term, formula, entries)
+        if product is None or product.biased is None or product.scale:
+            continue
+        for other in node.as_ordered_terms():
+            entry = entries.get(other.name) if isinstance(other, Symbol) else None
+            if entry is not None and entry.labels == (product.biased[1],) and other not in found.values():
+                found[term] = other
+                break
+    return found
 
 
 def update_text(target: str, own: Symbol | None, formula: Formula) -> str:

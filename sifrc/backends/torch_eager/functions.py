@@ -20,7 +20,7 @@ from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, flat, unrolled
 from sifrc.lower.arrays import Family, Ref
 from sifrc.lower.program import Function, Program
-from sifrc.lower.statements import Contract, Guard, Loop, SolveSystem, Statement
+from sifrc.lower.statements import Contract, Convolve, Guard, Loop, SolveSystem, Statement
 
 __all__ = ["PrivateFunction", "annotation_of", "plan_functions"]
 
@@ -295,7 +295,9 @@ def _single_use(function: Function, elsewhere: set[str]) -> frozenset[str]:
         for part, k in unrolled(function.body)
         for member in {absolute(load.ref, k) for load, is_target in accesses(part) if not is_target}
     )
-    families = {part.target.ref.family for part in flat(function.body) if isinstance(part, Contract)}
+    families = {
+        part.target.ref.family for part in flat(function.body) if isinstance(part, Contract | Convolve)
+    }
     many = {family for (family, _), count in reads.items() if count > 1}
     return frozenset(families - many - elsewhere)
 

@@ -9,12 +9,14 @@ from sympy import Expr, Symbol
 
 from sifrc.backends.torch_eager.access import Names
 from sifrc.lower.access import loads_of, targets_of
-from sifrc.lower.statements import Contract, Kernel, Statement
+from sifrc.lower.statements import Contract, Convolve, Kernel, Statement
 
 __all__ = ["inlines"]
 
 
-def inlines(product: Contract, following: Sequence[Statement], names: Names, inlined: frozenset[str]) -> bool:
+def inlines(
+    product: Contract | Convolve, following: Sequence[Statement], names: Names, inlined: frozenset[str]
+) -> bool:
     """Whether the next user of a product is a kernel that can compute it on the way.
 
     Args:
@@ -34,7 +36,7 @@ def inlines(product: Contract, following: Sequence[Statement], names: Names, inl
     return False
 
 
-def _fits(product: Contract, kernel: Kernel, names: Names, inlined: frozenset[str]) -> bool:
+def _fits(product: Contract | Convolve, kernel: Kernel, names: Names, inlined: frozenset[str]) -> bool:
     """The kernel uses the product once, entry by entry, and nobody reads it afterwards."""
     ref = product.target.ref
     used = [(name, load) for name, load in kernel.loads if load.ref == ref]
@@ -50,10 +52,11 @@ def _fits(product: Contract, kernel: Kernel, names: Names, inlined: frozenset[st
     if sum(counts) != 1:
         return False
     user = kernel.assigns[counts.index(1)]
-    operands = {names.ref(load.ref) for load in (product.left, product.right)}
+    operands = {names.ref(load.ref) for load in loads_of(product)}
     clobbered = {names.ref(assign.target.ref) for assign in kernel.assigns[: counts.index(1)]}
     distinct = len(set(labels)) == len(labels)
-    return user.target.labels in (labels, labels[::-1]) and distinct and not operands & clobbered
+    orders = (labels, labels[::-1]) if len(labels) == 2 else (labels,)
+    return user.target.labels in orders and distinct and not operands & clobbered
 
 
 def _occurrences(value: Expr, symbol: Symbol) -> int:

@@ -30,6 +30,7 @@ class Product:
         right: source text.
         scale: text of a Python number, or '' for 1.
         labels: of the result.
+        biased: a pattern for the product and what is added along one label in one operation, and the label.
     """
 
     kind: Literal["matrix", "vector", "outer", "other"]
@@ -37,6 +38,7 @@ class Product:
     right: str
     scale: str
     labels: tuple[str, ...]
+    biased: tuple[str, str] | None = None
 
     def times(self, factor: str) -> Product:
         """The product times a Python number."""
@@ -107,7 +109,7 @@ def product_of(statement: Contract, names: Names) -> Product:
             found = replace(found, left=f"torch.dot({names.array(left)}, {names.array(right)})")
     if tensors != 1:
         factor = print_code(tensors, "torch", names=_texts(statement, names)).text
-        found = replace(found, left=f"(({factor}) * {found.left})")
+        found = replace(found, left=f"(({factor}) * {found.left})", biased=None)
     return replace(found, scale=scale)
 
 
@@ -148,7 +150,10 @@ def _stacked_form(left: Load, right: Load, out: tuple[str, ...], names: Names) -
     if shared == [last] and len(right.labels) == 2 and out[:-1] == tuple(rows):
         wanted = (last, out[-1])
         if set(wanted) == set(right.labels):
-            return Product("other", f"({first} @ {_oriented(second, right.labels, wanted)})", "", "", out)
+            text = f"({first} @ {_oriented(second, right.labels, wanted)})"
+            weight = _oriented(second, right.labels, wanted[::-1])
+            biased = f"torch.nn.functional.linear({first}, {weight}, {{}})", out[-1]
+            return Product("other", text, "", "", out, biased)
     if len(left.labels) > 3 or len(right.labels) > 3:
         return None
     kept = left.labels[:1]

@@ -62,14 +62,19 @@ class Writer:
         for position, statement in enumerate(statements):
             self._following = statements[position + 1 :]
             if (
-                isinstance(statement, st.Contract)
+                isinstance(statement, st.Contract | st.Convolve)
                 and not statement.target.window
                 and inlines(statement, self._following, self.names, self.inlined)
             ):
-                self._products[statement.target.ref] = product_of(statement, self.names)
+                self._products[statement.target.ref] = self._product(statement)
             else:
                 lines += self.lines(statement)
         return lines
+
+    def _product(self, statement: st.Contract | st.Convolve) -> Product:
+        if isinstance(statement, st.Contract):
+            return product_of(statement, self.names)
+        return convolution_of(statement, self.names)
 
     def _broadcast_by_readers(self, target: Load) -> bool:
         """Whether all readers are formulas in which other operands have all labels of this intermediate."""
