@@ -355,7 +355,7 @@ def _adjoint(
     b[4] = b_part1[4][:, None] * softmax[4] - shared1[4][:, None] * softmax[4] * targets
     b[3] = b[4] @ weights[4]
     b[2] = b[3]
-    y[2] = torch.where(a[2] > 0.0, b[2], 0.2 * b[2])
+    y[2] = torch.ops.aten.leaky_relu_backward(b[2], a[2], 0.2, False)
     b_part1[1] = y[2] @ weights[2]
     b[1] = b[3] + b_part1[1]
     part0 = a[1] - 0.3566749439387324
@@ -502,7 +502,7 @@ def _linearized(
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
     dx[1] = da * (a[1] * (1.0 - part1**2) * torch.sigmoid(part0) + part1)
     da = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(dx[1], weights[2].T)
-    dx[2] = torch.where(a[2] > 0.0, da, 0.2 * da)
+    dx[2] = torch.ops.aten.leaky_relu_backward(da, a[2], 0.2, False)
     dx[3] = dx[2] + dx[1]
     dx[4] = torch.addmm(vector_biases[4], x[3], vector_weights[4].T).addmm_(dx[3], weights[4].T)
     return dx
@@ -543,7 +543,7 @@ def _linearized_adjoint(
     c[4] = -r
     c[3] = c[4] @ weights[4]
     c[2] = c[3]
-    dy[2] = torch.where(a[2] > 0.0, c[2], 0.2 * c[2])
+    dy[2] = torch.ops.aten.leaky_relu_backward(c[2], a[2], 0.2, False)
     c[1] = torch.addmm(c[3], dy[2], weights[2])
     part0 = a[1] - 0.3566749439387324
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))

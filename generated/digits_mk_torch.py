@@ -414,7 +414,7 @@ def _adjoint(weights: Tensors, x: Tensors, a: Tensors, targets: Tensor) -> tuple
     softmax[2] = torch.exp(softmax_part1)
     b[2] = -softmax[2] + targets
     b[1] = torch.addmm(x[1], b[2], weights[2], beta=-REGULARIZATION[1])
-    y[1] = torch.where(a[1] > 0.0, b[1], 0.1 * b[1])
+    y[1] = torch.ops.aten.leaky_relu_backward(b[1], a[1], 0.1, False)
     return softmax, b, y
 
 
@@ -501,7 +501,7 @@ def _linearized(
     """
     dx: Tensors = {}
     da = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
-    dx[1] = torch.where(a[1] > 0.0, da, 0.1 * da)
+    dx[1] = torch.ops.aten.leaky_relu_backward(da, a[1], 0.1, False)
     dx[2] = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(dx[1], weights[2].T)
     return dx
 
@@ -521,7 +521,7 @@ def _linearized_adjoint(weights: Tensors, x: Tensors, dx: Tensors, a: Tensors) -
     r = (dx[2] - r_part1[:, None]) * torch.exp(r_part2)
     c[2] = -r
     c[1] = c[2] @ weights[2]
-    dy[1] = torch.where(a[1] > 0.0, c[1], 0.1 * c[1])
+    dy[1] = torch.ops.aten.leaky_relu_backward(c[1], a[1], 0.1, False)
     return c, dy
 
 
@@ -645,7 +645,7 @@ def _adjoint_one(
     softmax[2] = torch.exp(softmax_part1_one)
     b[2] = -softmax[2] + targets
     b[1] = torch.addmv(x[1], weights[2].T, b[2], beta=-REGULARIZATION[1])
-    y[1] = torch.where(a[1] > 0.0, b[1], 0.1 * b[1])
+    y[1] = torch.ops.aten.leaky_relu_backward(b[1], a[1], 0.1, False)
     return softmax, b, y
 
 

@@ -429,9 +429,9 @@ def _adjoint(weights: Tensors, x: Tensors, a: Tensors, targets: Tensor) -> tuple
     softmax[3] = torch.exp(softmax_part1)
     b[3] = -softmax[3] + targets
     b[2] = torch.addmm(x[2], b[3], weights[3], beta=-REGULARIZATION[2])
-    y[2] = torch.where(a[2] > 0.0, b[2], 0.1 * b[2])
+    y[2] = torch.ops.aten.leaky_relu_backward(b[2], a[2], 0.1, False)
     b[1] = torch.addmm(x[1], y[2], weights[2], beta=-REGULARIZATION[1])
-    y[1] = torch.where(a[1] > 0.0, b[1], 0.1 * b[1])
+    y[1] = torch.ops.aten.leaky_relu_backward(b[1], a[1], 0.1, False)
     return softmax, b, y
 
 
@@ -614,9 +614,9 @@ def _adjoint_one(
     softmax[3] = torch.exp(softmax_part1_one)
     b[3] = -softmax[3] + targets
     b[2] = torch.addmv(x[2], weights[3].T, b[3], beta=-REGULARIZATION[2])
-    y[2] = torch.where(a[2] > 0.0, b[2], 0.1 * b[2])
+    y[2] = torch.ops.aten.leaky_relu_backward(b[2], a[2], 0.1, False)
     b[1] = torch.addmv(x[1], weights[2].T, y[2], beta=-REGULARIZATION[1])
-    y[1] = torch.where(a[1] > 0.0, b[1], 0.1 * b[1])
+    y[1] = torch.ops.aten.leaky_relu_backward(b[1], a[1], 0.1, False)
     return softmax, b, y
 
 

@@ -48,11 +48,12 @@ def without_affine(expr: Einsum, arrays: Arrays) -> Einsum:
     """The product with every :class:`~sifrc.ir.nodes.Affine` taken into what other factors are read from."""
     operands = list(expr.operands)
     waiting = [operand for operand in operands if isinstance(operand[0], Affine)]
+    order = _order(expr.out, waiting)
     while waiting:
         for number, (relation, labels) in enumerate(waiting):
             assert isinstance(relation, Affine)
             others = [operand for operand in operands if operand != (relation, labels)]
-            found = _taken(relation, labels, others, expr.out, arrays)
+            found = _taken(relation, labels, others, (expr.out, order), arrays)
             if found is not None:
                 waiting.pop(number)
                 operands = found
@@ -66,18 +67,29 @@ def without_affine(expr: Einsum, arrays: Arrays) -> Einsum:
 
 
 def _taken(
-    relation: Affine, labels: tuple[Axis, ...], others: list[Operand], out: tuple[Axis, ...], arrays: Arrays
+    relation: Affine,
+    labels: tuple[Axis, ...],
+    others: list[Operand],
+    orders: tuple[tuple[Axis, ...], tuple[Axis, ...]],
+    arrays: Arrays,
 ) -> list[Operand] | None:
-    """The other factors times the relation; None where no factor can be read so."""
+    """The other factors times the relation; None where no factor can be read so.
+
+    Args:
+        relation, labels: what is taken.
+        others: factors.
+        orders: labels of the result, and those that its axes are made of.
+        arrays: what makes arrays.
+    """
+    out, order = orders
     for reading in _readings(relation, labels):
         touched = [operand for operand in others if set(operand[1]) & set(reading.old)]
         if set(reading.old) & set(out) or not touched or any(isinstance(e, Affine) for e, _ in touched):
             continue
         rest = [operand for operand in others if operand not in touched]
         if len(touched) > 1 or not _together(reading.old, touched[0][1]):
-            touched = [
-                _product(touched, reading.old, {*out, *(label for _, ls in rest for label in ls), *labels})
-            ]
+            needed = {*out, *(label for _, ls in rest for label in ls), *labels}
+            touched = [_product(touched, reading.old, needed, order)]
         ((operand, slots),) = touched
         start = slots.index(reading.old[0])
         found = arrays.changed(arrays.buffer(operand), reading.change(start))
@@ -137,7 +149,22 @@ def _together(labels: tuple[Axis, ...], slots: tuple[Axis, ...]) -> bool:
     return slots[start : start + len(labels)] == labels
 
 
-def _product(touched: list[Operand], last: tuple[Axis, ...], needed: set[Axis]) -> Operand:
-    """Several factors as one, some labels last."""
-    axes = (*kept_labels(touched, needed - set(last)), *last)
+def _order(out: tuple[Axis, ...], relations: list[Operand]) -> tuple[Axis, ...]:
+    """Labels of the result, those that are several in one as these: what comes next to what in memory."""
+    order = list(out)
+    for relation, (whole, *parts) in relations:
+        if isinstance(relation, Affine) and relation.joins and whole in order:
+            place = order.index(whole)
+            order[place : place + 1] = parts
+    return tuple(order)
+
+
+def _product(
+    touched: list[Operand], together: tuple[Axis, ...], needed: set[Axis], order: tuple[Axis, ...]
+) -> Operand:
+    """Several factors as one, with some labels next to each other: in an order, or else at the end."""
+    kept = kept_labels(touched, needed)
+    axes = tuple(label for label in order if label in kept or label in together)
+    if set(axes) != {*kept, *together} or not _together(together, axes):
+        axes = (*kept_labels(touched, needed - set(together)), *together)
     return einsum(touched, axes), axes

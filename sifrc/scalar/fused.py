@@ -5,6 +5,8 @@ They are found by what they are, not by what a spec calls them: max(x, 0) is ``t
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import sympy
 from sympy import Expr, Mul, Piecewise, Pow, Symbol
 
@@ -29,35 +31,48 @@ class silu(_Fused):
     """x/(1 + exp(−x))."""
 
 
+class threshold_backward(_Fused):
+    """The first argument where the second one is larger than the third, else 0."""
+
+
+class leaky_relu_backward(_Fused):
+    """The first argument where the second one is positive, else a number times it."""
+
+
 class rsqrt(_Fused):
     """1/√x."""
 
 
-def fused(expression: Expr) -> Expr:
+def fused(expression: Expr, tensors: Collection[str] = ()) -> Expr:
     """The expression with such functions in it, and choices between numbers taken around what they multiply.
+
+    Args:
+        expression: what is printed.
+        tensors: names of its symbols that are tensors: what has none of them is a number, which choices
+            between numbers stay apart from.
 
     Example:
         >>> x, y = sympy.symbols("x y", real=True)
         >>> fused(2 * Piecewise((0, x <= 0), (x, True)))
         2*relu(x)
-        >>> fused(y * Piecewise((0, x <= 0), (1, True)))
-        Piecewise((0, x <= 0), (y, True))
+        >>> fused(y * Piecewise((0, x <= 0), (1, True)), ["x", "y"])
+        threshold_backward(y, x, 0)
     """
     if not expression.has(Piecewise, Pow, sympy.Function):
         return expression
-    return _rewritten(expression)
+    return _rewritten(expression, frozenset(tensors))
 
 
-def _rewritten(node: Expr) -> Expr:
+def _rewritten(node: Expr, tensors: frozenset[str]) -> Expr:
     if not node.args or node.is_number:
         return node
-    node = node.func(*map(_rewritten, node.args))
+    node = node.func(*(_rewritten(argument, tensors) for argument in node.args))
     if isinstance(node, Piecewise):
         return _rectified(node)
     if isinstance(node, Pow) and node.exp == -sympy.S.Half:
         return rsqrt(node.base)
     if isinstance(node, Mul):
-        return _multiplied(node)
+        return _multiplied(node, tensors)
     return node
 
 
@@ -81,7 +96,21 @@ def _rectified(node: Piecewise) -> Expr:
     return leaky_relu(x, slope) if slope.is_number else node
 
 
-def _multiplied(node: Mul) -> Expr:
+def _chosen(factor: Piecewise, rest: Expr, tensors: frozenset[str]) -> Expr:
+    """A choice between two numbers by the sign of something, times something else."""
+    if len(factor.args) == 2 and isinstance(factor.args[0][1], sympy.core.relational.Relational):
+        (first, condition), (second, _) = factor.args
+        x = condition.lhs
+        if isinstance(condition, sympy.Le | sympy.Lt):
+            first, second = second, first
+        strict = isinstance(condition, sympy.Gt | sympy.Le)
+        known = any(symbol.name in tensors for symbol in x.free_symbols)
+        if strict and condition.rhs == 0 and known and first == 1:
+            return threshold_backward(rest, x, 0) if second == 0 else leaky_relu_backward(rest, x, second)
+    return Piecewise(*((value * rest, condition) for value, condition in factor.args))
+
+
+def _multiplied(node: Mul, tensors: frozenset[str]) -> Expr:
     """A choice between numbers times something as a choice between multiples of it; x/(1 + exp(−x))."""
     for position, factor in enumerate(node.args):
         others = [*node.args[:position], *node.args[position + 1 :]]
@@ -89,8 +118,9 @@ def _multiplied(node: Mul) -> Expr:
             rest = Mul(*others)
             # What stands in several branches is computed for each of them.
             once = sum(value != 0 for value, _ in factor.args) == 1
-            if rest.free_symbols and (once or isinstance(rest, Symbol)):
-                return Piecewise(*((value * rest, condition) for value, condition in factor.args))
+            several = any(symbol.name in tensors for symbol in rest.free_symbols)
+            if several and (once or isinstance(rest, Symbol)):
+                return _chosen(factor, rest, tensors)
         if type(factor).__name__ == "sigmoid" and factor.args[0] in others:
             others.remove(factor.args[0])
             return Mul(silu(factor.args[0]), *others)

@@ -8,7 +8,7 @@ raises on overflow where the same code runs without the JIT.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Literal, TypeAlias
@@ -63,9 +63,10 @@ class _CodePrinter(StrPrinter):  # type: ignore[misc]
     disjunction: ClassVar[str] = "or"
     helpers_by_function: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
-    def __init__(self, names: Mapping[str, str], real: str) -> None:
+    def __init__(self, names: Mapping[str, str], real: str, tensors: Collection[str] = ()) -> None:
         super().__init__()
         self.names = names
+        self.tensors = tensors
         self.real = real
         self.used: set[str] = set()
 
@@ -250,7 +251,13 @@ class TorchPrinter(_VectorPrinter):
     helpers_by_function = MappingProxyType({"power_of_two": "_power_below", "signum": "_sign"})
 
     def prepare(self, expression: Expr) -> Expr:
-        return fused(super().prepare(expression))
+        return fused(super().prepare(expression), self.tensors)
+
+    def _print_threshold_backward(self, expr: sympy.Function) -> str:
+        return f"torch.ops.aten.threshold_backward({', '.join(map(self._print, expr.args))})"
+
+    def _print_leaky_relu_backward(self, expr: sympy.Function) -> str:
+        return f"torch.ops.aten.leaky_relu_backward({', '.join(map(self._print, expr.args))}, False)"
 
     def _print_softplus(self, expr: sympy.Function) -> str:
         """Above 40, x itself: exp(−40)/40 is below the rounding error of float64 (not so at torch's 20)."""
@@ -335,7 +342,12 @@ _PRINTERS: Mapping[Dialect, type[_CodePrinter]] = MappingProxyType(
 
 
 def print_code(
-    expression: Expr, dialect: Dialect, *, names: Mapping[str, str] | None = None, real: str = "real"
+    expression: Expr,
+    dialect: Dialect,
+    *,
+    names: Mapping[str, str] | None = None,
+    real: str = "real",
+    tensors: Collection[str] = (),
 ) -> Code:
     """An expression as code.
 
@@ -345,6 +357,7 @@ def print_code(
         names: code for symbols by name, each a name, a subscript or in parentheses; by default a
             symbol is its own name.
         real: in Numba and CUDA, the name of the cast that wraps every literal, e.g. ``np.float32``.
+        tensors: names of symbols that stand for tensors with dimensions, and not for numbers.
 
     Raises:
         BackendError: an unknown dialect, or a function the dialect has no code for.
@@ -360,6 +373,6 @@ def print_code(
         raise BackendError(
             f"unknown dialect '{dialect}'", hint="known dialects: " + " ".join(sorted(_PRINTERS))
         )
-    printer = _PRINTERS[dialect](names or {}, real)
+    printer = _PRINTERS[dialect](names or {}, real, tensors)
     text = printer.doprint(printer.prepare(expression))
     return Code(text, tuple(sorted(printer.used)))

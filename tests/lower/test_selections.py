@@ -156,7 +156,7 @@ MATRIX_PRODUCTS = [
     (((P, A, J), (P, J, K), (P, A, K)), True),
     (((P, A), (P, J), (A, J)), True),
     (((P, A), (P, A), (P,)), False),  # a row by itself is a sum
-    (((A, J, K), (A, K, L), (A, J, L)), False),  # an axis other than the sample is kept by both
+    (((A, J, K), (A, K, L), (A, J, L)), True),  # once for each value of what both keep
     (((A, J), (J, J), (A,)), False),  # a diagonal
     (((A, J), (K,), (A, J, K)), False),  # nothing is summed
     (((A, J, K), (J,), (A,)), False),  # summed in one factor alone

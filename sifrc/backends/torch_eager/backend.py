@@ -160,6 +160,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "scaled": "_scaled_product(" in texts,
         "read_at": "_read_at(" in texts,
         "first_largest": "_first_largest(" in texts,
+        "largest": " _largest(" in texts,
         "finite": " _all_finite(" in texts,
         "rows_finite": "_rows_finite(" in texts,
         "clones": "_clones(" in texts,

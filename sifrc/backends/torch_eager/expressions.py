@@ -85,7 +85,8 @@ class Formula:
         """
         formula = self._without_deltas()._numbers_first()
         value, entries = _merged(formula)
-        code = print_code(value, "torch", names=_texts(value, self.labels, entries)).text
+        names = _texts(value, self.labels, entries)
+        code = print_code(value, "torch", names=names, tensors=_tensors(entries)).text
         used = {symbol.name for symbol in formula.value.free_symbols}
         tensors = [entry for name, entry in formula.entries.items() if name in used and not entry.is_float]
         covered = {label for entry in tensors for label in entry.labels}
@@ -180,7 +181,13 @@ def _texts(value: Expr, target: tuple[str, ...], entries: Mapping[str, Entry]) -
 
 
 def _print(value: Expr, formula: Formula, entries: Mapping[str, Entry]) -> str:
-    return print_code(value, "torch", names=_texts(value, formula.labels, entries)).text
+    names = _texts(value, formula.labels, entries)
+    return print_code(value, "torch", names=names, tensors=_tensors(entries)).text
+
+
+def _tensors(entries: Mapping[str, Entry]) -> frozenset[str]:
+    """Names of the symbols that stand for tensors with dimensions."""
+    return frozenset(name for name, entry in entries.items() if entry.labels and not entry.is_float)
 
 
 def _as_product(term: Expr, formula: Formula, entries: Mapping[str, Entry]) -> Product | None:

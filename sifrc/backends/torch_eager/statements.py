@@ -28,6 +28,8 @@ __all__ = ["UNNAMED", "Writer"]
 UNNAMED = -1
 """Key in ``GUARDS`` of a linear system that the program does not name."""
 
+_FEW = 9
+"""Entries along a dimension that are compared one after the other."""
 _IN_PLACE = frozenset({Storage.PARAMETER, Storage.MEMORY})
 
 
@@ -265,8 +267,10 @@ class Writer:
 
     @lines.register
     def _(self, statement: st.MaximumOver) -> list[str]:
-        magnitude = "torch.linalg.vector_norm({}, torch.inf, {})"
-        return self._reduction(statement, magnitude if statement.magnitude else "torch.amax({}, {})")
+        if statement.magnitude:
+            return self._reduction(statement, "torch.linalg.vector_norm({}, torch.inf, {})")
+        few = (self.names.sizes(statement.operand).get(statement.over) or _FEW + 1) <= _FEW
+        return self._reduction(statement, "_largest({}, {})" if few else "torch.amax({}, {})")
 
     @lines.register
     def _(self, statement: st.ArgMaxOver) -> list[str]:
