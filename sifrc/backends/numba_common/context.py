@@ -116,6 +116,7 @@ def module_context(
         **input_check(module),
         "output_size": module.output_size,
         "output": parts.output,
+        "input_variable": {batched: parts.input_variable(batched) for batched in (True, False)},
         "inputs_text": inputs,
         "targets_text": targets,
         "params_text": params_text(parts),

@@ -122,6 +122,11 @@ class Parts(ABC):
         last = max(index for index, _ in self.program.family(STATES).shapes if index is not None)
         return f"{self.layouts[True].group(STATES, last).name}[{last}]"
 
+    def input_variable(self, batched: bool) -> str:
+        """The variable of the workspace that the input is a member of."""
+        groups = self.layouts[batched].families.get(STATES, ())
+        return next((f"work.{group.name}" for group in groups if self.has_input(group)), "work.x")
+
     def has_input(self, group: Group) -> bool:
         """Whether the variable holds the input, the first of the states."""
         return group.family.name == STATES and any(index == 0 for index, _ in group.members)

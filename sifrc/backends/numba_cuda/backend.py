@@ -44,12 +44,20 @@ class CudaBackend:
         """The module's text: stand-alone, deterministic, ending in a newline.
 
         Raises:
-            BackendError: a dtype or a statement that CUDA modules do not have.
+            BackendError: a dtype, a statement, inputs or outputs that CUDA modules do not have.
         """
         if module.dtype not in self.dtypes:
             raise BackendError(
                 f"the CUDA backend has no dtype '{module.dtype}'", hint="dtypes: " + " ".join(self.dtypes)
             )
+        for there, what in (
+            (module.input_classes, "classes as inputs"),
+            (module.places, "outputs with several axes"),
+        ):
+            if there:
+                raise BackendError(
+                    f"the CUDA backend does not have {what}", hint="the backends torch and numba have them"
+                )
         parts = CudaParts(module)
         chosen = chosen_context(parts, CudaPrinter)
         step = step_context(CudaLoop(parts)) if parts.has_step else {}
