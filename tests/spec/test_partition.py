@@ -211,6 +211,18 @@ def test_the_discrete_partition_counts_numbers() -> None:
     assert not partition_of(network(GRAPH)).discrete
 
 
+def test_the_discrete_partition_counts_the_entries_of_kernels() -> None:
+    """Channels, channels of a group, entries of the window; places have no numbers of their own."""
+    layers = [
+        {"name": "conv", "type": "conv", "channels": 6, "groups": 2, "kernel": [3, 2]},
+        {"name": "flat", "type": "flatten"},
+        {"name": "out", "type": "dense", "units": 2, "bias": False},
+    ]
+    network = {"input": {"name": "x", "size": [4, 3, 5]}, "layers": layers}
+    data = {"sifrc": 1, "name": "kernels", "loss": "mse", "partition": "discrete", "network": network}
+    assert partition_of(build_spec(data)).counts == (6 * 2 * 3 * 2, 6, 24 * 2)
+
+
 def test_groups_come_in_the_order_of_their_first_tensor() -> None:
     by_name = {"late": ["fc3.bias", "fc2"], "early": ["fc3.weight", "fc1"]}
     found = partition_of(chain(3, by_name))
