@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import spec_expressions as expressions
+from spec_windows import WINDOWED, divisor, places_of, window_of
 
 __all__ = ["random_spec"]
 
@@ -129,10 +130,13 @@ class _Graph:
 
     def __init__(self, rng: Random, degenerate: float, largest: int) -> None:
         self.rng, self.degenerate, self.largest = rng, degenerate, largest
-        self.several = _aside(rng).random() < SEVERAL_AXES
+        aside = _aside(rng)
+        self.several = aside.random() < SEVERAL_AXES
+        self.windowed = aside.random() < WINDOWED
         self.layers: list[dict[str, Any]] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.owners: dict[str, int] = {}
+        self.kernels: dict[str, tuple[tuple[int, ...], int, int, int]] = {}
         self.states: list[str] = []
         self.chain = True
 
@@ -140,29 +144,37 @@ class _Graph:
         rng = self.rng
         shape = (rng.randint(1, self.largest),)
         source = rng.choice(("image", "input", "x"))
-        if self.several:
+        if self.windowed:
+            shape = (rng.choice((1, 2, min(4, self.largest), shape[0])), *places_of(rng))
+        elif self.several:
             places = (rng.randint(1, _MOST_PLACES) for _ in range(rng.choice((0, 1, 1, 2))))
             shape = (*places, min(shape[0], rng.choice((_MOST_PLACES, self.largest))))
         self.shapes[source] = shape
         current = source
-        for _ in range(rng.choice((1, 1, 2, 2, 2, 3, 4))):
+        for _ in range(rng.choice((1, 2, 2, 3, 3, 4) if self.windowed else (1, 1, 2, 2, 2, 3, 4))):
             current = self._next(current)
-        if not self.owners or rng.random() < 0.4:
+        if not (self.owners or self.kernels) or rng.random() < 0.4:
             if len(self.shapes[current]) > 1 and rng.random() < 0.7:
                 current = self._flatten(current)
             current = self._dense(current, rng.randint(1, self.largest))
         if len(self.shapes[current]) > 1:
             self._flatten(current)
-        size = list(shape) if self.several else shape[0]
+        size = list(shape) if self.several or self.windowed else shape[0]
         return {"input": {"name": source, "size": size}, "layers": self.layers}
 
     def _next(self, current: str) -> str:
         rng = self.rng
         kinds = ("dense", "dense", "dense", "activation", "skip", "branch")
-        kind = rng.choice((*kinds, "flatten") if self.several else kinds)
+        if self.windowed and 2 <= len(self.shapes[current]) <= 4:
+            kinds = ("conv", "conv", "conv", "conv", "pool", "pool", "activation", "skip", "dense")
+        kind = rng.choice((*kinds, "flatten") if self.several or self.windowed else kinds)
         *places, size = self.shapes[current]
         if kind == "dense":
             return self._dense(current, rng.choice((rng.randint(1, self.largest), size)))
+        if kind == "conv":
+            return self._conv(current)
+        if kind == "pool":
+            return self._pool(current)
         if kind == "activation":
             keys = function_of(rng, self.degenerate)
             return self._put("activation", self.shapes[current], inputs=[current], **keys)
@@ -201,6 +213,44 @@ class _Graph:
         name = self._put("dense", shape, units=units, **keys)
         self.owners[name] = inputs
         return name
+
+    def _conv(self, source: str) -> str:
+        rng = self.rng
+        inputs, *places = self.shapes[source]
+        keys: dict[str, Any] = {"inputs": [source]}
+        if rng.random() < 0.6:
+            keys["activation"] = function_of(rng, self.degenerate)
+        same = [
+            name
+            for name, (kernel, _, read, _) in self.kernels.items()
+            if read == inputs and len(kernel) == len(places)
+        ]
+        if same and rng.random() < 0.6:
+            self.chain = False
+            owner = rng.choice(same)
+            kernel, groups, _, channels = self.kernels[owner]
+            more, made = window_of(rng, places, kernel=kernel)
+            if groups > 1:
+                keys["groups"] = groups
+            return self._put("conv", (channels, *made), share=owner, **keys, **more)
+        groups = divisor(rng, inputs) if rng.random() < 0.3 else 1
+        channels = groups * rng.choice((1, 1, 2, 2, 3))
+        more, made = window_of(rng, places)
+        if groups > 1 or rng.random() < 0.05:
+            keys["groups"] = groups
+        if rng.random() < 0.2:
+            keys["bias"] = False
+        name = self._put("conv", (channels, *made), channels=channels, **keys, **more)
+        size = more["kernel"]
+        kernel = (size,) * len(places) if isinstance(size, int) else tuple(size)
+        self.kernels[name] = (kernel, groups, inputs, channels)
+        return name
+
+    def _pool(self, source: str) -> str:
+        channels, *places = self.shapes[source]
+        pooling = self.rng.choice(("average", "max"))
+        keys, made = window_of(self.rng, places, pooling)
+        return self._put("pool", (channels, *made), inputs=[source], function=pooling, **keys)
 
     def _put(self, kind: str, shape: tuple[int, ...], **keys: Any) -> str:
         name = f"l{len(self.layers) + 1}"

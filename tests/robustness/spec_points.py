@@ -17,6 +17,7 @@ from sifrc.verify.oracles import forward_torch as oracle_torch
 from sifrc.verify.oracles.forward_mpmath import ForwardMpmath
 from sifrc.verify.oracles.network import forward_pass
 from sifrc.verify.oracles.trees import evaluate_tree
+from sifrc.verify.oracles.windows import patches
 from sifrc.verify.points import Point, random_point
 
 __all__ = [
@@ -335,6 +336,8 @@ def near_kink(spec: Spec, point: Point, width: float = 1e-9) -> bool:
 
 
 def _near_kink(spec: Spec, point: Point, width: float) -> bool:
+    if _tied(spec, point, width):
+        return True
     operations = oracle_torch.ForwardTorch(spec).operations
     for tree, scope in _formulas(spec, point):
         for left, right in _sides(tree):
@@ -345,6 +348,26 @@ def _near_kink(spec: Spec, point: Point, width: float) -> bool:
                 for side in (left, right)
             )
             if bool(((a - b).abs() <= width * (a.abs() + b.abs() + 1e-3)).any()):
+                return True
+    return False
+
+
+def _tied(spec: Spec, point: Point, width: float) -> bool:
+    """Whether the two largest entries of a window of which the largest is taken are that close."""
+    pools = [layer for layer in spec.layers if layer.window is not None and layer.window.pooling == "max"]
+    params, inputs, _, _ = tensors(point)
+    forward = oracle_torch.ForwardTorch(spec)
+    for sample in inputs if pools else ():
+        run = forward_pass(spec, params, sample, forward.activate)
+        for layer in pools:
+            value = run.values[layer.inputs[0]].numpy()
+            assert layer.window is not None
+            each = replace(layer, window=replace(layer.window, groups=len(value)))
+            inside = patches(each, np.ones_like(value)) > 0
+            entries = np.sort(np.where(inside, patches(each, value), -np.inf), axis=-1)
+            last, first = entries[..., -2:-1], entries[..., -1:]
+            scale = abs(last) + abs(first) + 1e-3
+            if bool((np.isfinite(last) & (first - last <= width * scale)).any()):
                 return True
     return False
 

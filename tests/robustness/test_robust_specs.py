@@ -61,6 +61,25 @@ def test_random_specs_through_everything(seed: int) -> None:
     assert tally.counts["compared"] >= 40
 
 
+def test_windows_of_every_form_are_drawn() -> None:
+    """Convolutions and pooling on one to three axes, with all that their windows may have."""
+    found = set()
+    for seed in range(400):
+        try:
+            spec = read(spec_whole.whole_of(seed))
+        except SifrcError:
+            continue
+        windows = [(layer, layer.window) for layer in spec.layers if layer.window is not None]
+        for layer, window in windows:
+            found |= {f"{layer.kind}{len(window.kernel)}", window.pooling, "shared" if layer.share else ""}
+            found |= {"groups"} if window.groups > 1 else set()
+            found |= {"dilation"} if max(window.dilation) > 1 else set()
+            found |= {"stride"} if not window.pooling and max(window.stride) > 1 else set()
+            found |= {"both sides" if before == after else "one side" for before, after in window.padding}
+    assert found >= {f"{kind}{axes}" for kind in ("conv", "pool") for axes in (1, 2, 3)}
+    assert found >= {"average", "max", "shared", "groups", "dilation", "stride", "both sides", "one side"}
+
+
 def test_seed_says_everything() -> None:
     """The same item for the same seed."""
     for seed in range(50):
