@@ -46,6 +46,7 @@ sifrc/model/             chain graph own spectral model methods/test_method_step
                          derive/test_random_specs derive/test_summaries backends/test_vanishing_modules report
 sifrc/ir/cubic           ir/test_cubic own methods/test_grouped_newton_steps backends/test_cubic_modules
                          backends/test_scales
+sifrc/ir/selections      own windows ir/test_derivatives lower/test_selections backends/test_convolutions
 sifrc/ir/                chain own graph ir/test_canonical ir/test_derivatives ir/test_evaluate spectral
                          blocks groups ir model derive/test_newton derive/test_acceptance lower
                          derive/test_ladder derive/test_random_specs derive/test_summaries methods

@@ -8,6 +8,7 @@ from typing import Any
 
 import spec_expressions as expressions
 from spec_windows import WINDOWED, divisor, places_of, window_of
+from spec_words import aside
 
 __all__ = ["random_spec"]
 
@@ -118,21 +119,14 @@ def _loss(rng: Random, degenerate: float) -> Any:
     return chosen
 
 
-def _aside(rng: Random) -> Random:
-    """A generator of its own that leaves the other where it is: what a seed gives else stays the same."""
-    same = Random()
-    same.setstate(rng.getstate())
-    return Random(same.getrandbits(64))
-
-
 class _Graph:
     """Layers put one after another; every one is used."""
 
     def __init__(self, rng: Random, degenerate: float, largest: int) -> None:
         self.rng, self.degenerate, self.largest = rng, degenerate, largest
-        aside = _aside(rng)
-        self.several = aside.random() < SEVERAL_AXES
-        self.windowed = aside.random() < WINDOWED
+        other = aside(rng)
+        self.several = other.random() < SEVERAL_AXES
+        self.windowed = other.random() < WINDOWED
         self.layers: list[dict[str, Any]] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.owners: dict[str, int] = {}

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 import spec_expressions as expressions
-from spec_words import EXTREMES, HOSTILE, WORDS, WORDS_OF_YAML
+from spec_words import EXTREMES, HOSTILE, WORDS, WORDS_OF_YAML, word
 
 __all__ = ["mutated_data", "mutated_text", "written"]
 
@@ -76,7 +76,7 @@ def _cut(text: str, rng: Random) -> str:
 
 def _put(text: str, rng: Random) -> str:
     place = rng.randint(0, len(text))
-    return text[:place] + rng.choice((rng.choice(WORDS_OF_YAML), rng.choice(WORDS))) + text[place:]
+    return text[:place] + rng.choice((rng.choice(WORDS_OF_YAML), word(rng))) + text[place:]
 
 
 def _token(text: str, rng: Random) -> str:
@@ -85,7 +85,7 @@ def _token(text: str, rng: Random) -> str:
         return text
     chosen = rng.choice(words)
     options = (
-        rng.choice(WORDS),
+        word(rng),
         rng.choice(words).group(),
         str(rng.choice(EXTREMES)),
         rng.choice(WORDS_OF_YAML),
@@ -175,7 +175,7 @@ def _extreme(holder: Any, key: Any, holders: Any, rng: Random) -> None:
 
 
 def _word(holder: Any, key: Any, holders: Any, rng: Random) -> None:
-    holder[key] = rng.choice(WORDS)
+    holder[key] = word(rng)
 
 
 def _moved(holder: Any, key: Any, holders: Any, rng: Random) -> None:
@@ -196,9 +196,9 @@ def _renamed(holder: Any, key: Any, holders: Any, rng: Random) -> None:
 
 def _added(holder: Any, key: Any, holders: Any, rng: Random) -> None:
     if isinstance(holder, dict):
-        holder[rng.choice(WORDS)] = rng.choice((rng.choice(WORDS), copy.deepcopy(rng.choice(EXTREMES))))
+        holder[word(rng)] = rng.choice((word(rng), copy.deepcopy(rng.choice(EXTREMES))))
     else:
-        holder.insert(rng.randint(0, len(holder)), rng.choice(WORDS))
+        holder.insert(rng.randint(0, len(holder)), word(rng))
 
 
 def _wrapped(holder: Any, key: Any, holders: Any, rng: Random) -> None:

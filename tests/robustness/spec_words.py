@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from random import Random
 from typing import Any
 
-__all__ = ["EXTREMES", "HOSTILE", "WORDS", "WORDS_OF_YAML"]
+__all__ = ["EXTREMES", "HOSTILE", "WORDS", "WORDS_OF_YAML", "aside", "word"]
 
 # fmt: off
 EXTREMES: tuple[Any, ...] = (
@@ -27,6 +28,9 @@ WORDS = (
     sifrc_no_such_module:thing ../../etc/passwd fc[12].* * [ [!a ''' {{ }} {% %s
     """.split(),  # noqa: SIM905
     '\xe9', '\u03bb', '\uff41', 'a\u0300', '\u202eabc', 'a b', 'a\nb', '"""', '\\', '\x00',
+)
+WORDS_OF_WINDOWS = (
+    *"conv pool channels kernel stride padding dilation groups same valid average max".split(),  # noqa: SIM905
 )
 WORDS_OF_YAML = (
     '&a ', '*a', "!!python/object/apply:os.system ['true']", '!!int ', '!!str ', '!!binary ',
@@ -61,3 +65,19 @@ HOSTILE = (
     "x*" * 50 + "x",
 )
 # fmt: on
+
+_WINDOWS = 0.1
+"""Share of words that are those of windows."""
+
+
+def aside(rng: Random) -> Random:
+    """A generator of its own that leaves the other where it is: what a seed gives else stays the same."""
+    same = Random()
+    same.setstate(rng.getstate())
+    return Random(same.getrandbits(64))
+
+
+def word(rng: Random) -> str:
+    """One of the words of specs."""
+    chosen, other = rng.choice(WORDS), aside(rng)
+    return other.choice(WORDS_OF_WINDOWS) if other.random() < _WINDOWS else chosen
