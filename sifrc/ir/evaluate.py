@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import singledispatch
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -31,6 +31,10 @@ from sifrc.ir.solvers import CubicNewton, Solve, Spectral
 from sifrc.ir.traverse import postorder
 
 __all__ = ["evaluate"]
+
+_Factor: TypeAlias = tuple[Array, list[int]]
+"""An array and the numbers of its labels."""
+_AT_ONCE = 3
 
 
 class _Context:
@@ -123,15 +127,30 @@ def _(node: Add, context: _Context) -> Array:
 @_evaluate.register
 def _(node: Einsum, context: _Context) -> Array:
     numbers: dict[Axis, int] = {}
-    arguments: list[Any] = []
+    factors: list[_Factor] = []
     for expr, labels in node.operands:
-        arguments += [context.value(expr), [numbers.setdefault(a, len(numbers)) for a in labels]]
-    if not arguments:
+        factors.append((context.value(expr), [numbers.setdefault(a, len(numbers)) for a in labels]))
+    if not factors:
         return context.arithmetic.array(np.ones(context.shape(node.out)))
     carried = [numbers[axis] for axis in node.out if axis in numbers]
-    product = np.asarray(np.einsum(*arguments, carried))
+    product = _product(factors, carried)
     spread = product.reshape([context.size(axis) if axis in numbers else 1 for axis in node.out])
     return np.broadcast_to(spread, context.shape(node.out))
+
+
+def _product(factors: list[_Factor], carried: list[int]) -> Array:
+    """Two factors at a time where there are many: all at once goes through all values of all labels."""
+    while len(factors) > _AT_ONCE:
+        path, _ = np.einsum_path(*_flat(factors), carried, optimize="greedy")
+        taken = [factors.pop(n) for n in sorted(path[1], reverse=True)]
+        needed = {*carried, *(label for _, labels in factors for label in labels)}
+        kept = sorted({label for _, labels in taken for label in labels} & needed)
+        factors.append((np.asarray(np.einsum(*_flat(taken), kept)), kept))
+    return np.asarray(np.einsum(*_flat(factors), carried))
+
+
+def _flat(factors: list[_Factor]) -> list[Any]:
+    return [part for factor in factors for part in factor]
 
 
 @_evaluate.register

@@ -88,6 +88,20 @@ def test_expanding_keeps_the_value(name: str) -> None:
 
 
 @pytest.mark.parametrize("arithmetic", [NUMPY, MPMATH], ids=["float64", "mpmath"])
+def test_products_of_many_factors_take_no_longer_than_those_of_two(arithmetic: Arithmetic) -> None:
+    """A chain of 30 matrices, a vector and a number: all at once would go through 3³⁰ values of labels."""
+    rows = [Axis(f"row{n}", 3) for n in range(31)]
+    factors = [(V, pair) for pair in itertools.pairwise(rows)]
+    chain = einsum([*factors, (Y, (rows[-1],)), (C, ())], (rows[0],))
+    expected = np.linalg.matrix_power(v, 30) @ y * c
+    value = np.asarray(evaluate({"value": chain}, VALUES, arithmetic)["value"], dtype=float)
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+    whole = einsum([*factors, (Y, (rows[0],)), (Y, (rows[-1],)), (C, ())], ())
+    value = evaluate({"value": whole}, VALUES, arithmetic)["value"]
+    np.testing.assert_allclose(float(value), y @ expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("arithmetic", [NUMPY, MPMATH], ids=["float64", "mpmath"])
 def test_singular_system_gives_the_solution_of_least_norm(arithmetic: Arithmetic) -> None:
     """(diag p − p pᵀ) u = r with r ⊥ 1, the output system of cross-entropy: u ⊥ 1."""
     p = np.array([0.2, 0.3, 0.5])
