@@ -180,8 +180,27 @@ def test_torch_computes_the_same(data: dict[str, Any], seed: int, tmp_path_facto
     except SpecError as error:
         assert "does not fit into axis" in str(error)
         return
+    compare_with_torch(spec, seed, tmp_path_factory.mktemp("windows"))
+
+
+@pytest.mark.parametrize(
+    "size, layer",
+    [
+        ([1, 1], conv(2, 1, stride=3, padding=[[2, 0]])),
+        ([2, 2], conv(2, 1, stride=5, padding=[[3, 0]])),
+        ([1, 1, 3], conv(2, [1, 2], stride=[3, 1], padding=[[2, 0], 1])),
+    ],
+)
+def test_windows_of_nothing_but_padding(size: list[int], layer: dict[str, Any], tmp_path: Any) -> None:
+    """More of the image is cut than it has: it is padded first."""
+    before = {"type": "conv", "channels": size[0], "kernel": 1, "activation": "tanh"}
+    compare_with_torch(build_spec(network(size, before, layer)), 0, tmp_path)
+
+
+def compare_with_torch(spec: Spec, seed: int, folder: Any) -> None:
+    """Outputs, a gradient and a product with the Hessian against Torch's layers and derivatives."""
     operators = ("gradient", "hessian_vector_product")
-    module = load(spec, "torch", tmp_path_factory.mktemp("windows"), operators)
+    module = load(spec, "torch", folder, operators)
     generator = torch.Generator().manual_seed(seed)
 
     def drawn(*shape: int) -> Any:

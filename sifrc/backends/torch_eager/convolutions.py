@@ -95,10 +95,11 @@ def _call(statement: Convolve, arrays: dict[str, str], rank: int) -> str:
         if symmetric:
             return f"{function}({read}, {padding}, {_numbers([_rest(r) for r in axes])}, 1, {dilation})"
         cut = [(-r.padding, r.sizes[0] + r.padding - _reach(r)) for r in axes]
-        return _padded(f"{function}({read}, 0, 0, 1, {dilation})", cut)
+        return _padded(f"{function}({read}, 0, 0, 1, {dilation})", cut, [_reach(r) for r in axes])
     image = arrays["image"]
     if not symmetric:
-        image = _padded(image, [(r.padding, _reach(r) - r.padding - r.sizes[0]) for r in axes])
+        added = [(r.padding, _reach(r) - r.padding - r.sizes[0]) for r in axes]
+        image = _padded(image, added, [r.sizes[0] for r in axes])
         padding = "0"
     if statement.written == "output":
         read = f"{image}, {arrays['kernel']}, None"
@@ -130,7 +131,17 @@ def _is_symmetric(reading: Reading) -> bool:
     return 0 <= _rest(reading) < reading.stride and reading.padding >= 0
 
 
-def _padded(text: str, both: Sequence[tuple[int, int]]) -> str:
-    """Zeros before and after each axis of places, the last one first; less than none cuts."""
+def _padded(text: str, both: Sequence[tuple[int, int]], sizes: Sequence[int]) -> str:
+    """Zeros before and after each axis of places, the last one first; less than none cuts.
+
+    Torch cuts before it adds: where more is cut than there is, what is added comes first.
+    """
+    if any(-min(pair) > size for pair, size in zip(both, sizes, strict=True)):
+        added = [(max(before, 0), max(after, 0)) for before, after in both]
+        text, both = _pad(text, added), [(min(before, 0), min(after, 0)) for before, after in both]
+    return _pad(text, both)
+
+
+def _pad(text: str, both: Sequence[tuple[int, int]]) -> str:
     flat = ", ".join(f"{before}, {after}" for before, after in reversed(both))
     return f"torch.nn.functional.pad({text}, ({flat}))"
