@@ -100,6 +100,17 @@ def test_every_operator_at_every_level(name: str, tmp_path: Any, monkeypatch: py
         assert {row.quantity for row in report.rows if row.passed} >= set(spec.target.operators)
 
 
+@pytest.mark.parametrize("residual", ["absolute", "clipped"])
+def test_blocks_go_back_through_a_maximum(residual: str) -> None:
+    """Kinds that are no derivative of anything: the oracle goes back with the entries that are largest."""
+    overlapping = largest([2, 2], stride=1, padding=[0, 1])
+    data = network([1, 2, 3], conv(2, 1), overlapping, conv(1, [1, 2], padding=[0, [1, 0]]))
+    kind = {"name": "mine", "kind": "hessian", "residual": residual}
+    spec = build_spec({**data, "curvature": [kind], "target": {"operators": ["block_hessian", "trace"]}})
+    report = verify(spec, levels=(2,), quantities=("block_hessian", "trace"))
+    assert report.passed, report.text()
+
+
 def test_compiled_convolutions(tmp_path: Any) -> None:
     """The same through Numba's compiler, which wants to know every dimension."""
     data = network([1, 5, 4], conv(2, 3, padding=1, stride=[2, 1]), conv(2, [1, 2]))

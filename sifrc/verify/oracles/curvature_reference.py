@@ -24,7 +24,7 @@ from sifrc.derive.curvature.kinds import Kind
 from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import LayerSpec, Spec
-from sifrc.verify.oracles.windows import window_matrix
+from sifrc.verify.oracles.windows import chosen_matrix, window_matrix
 
 __all__ = ["Measured", "batch_mean", "is_exact", "is_gauss_newton", "limit_of", "reference_blocks"]
 
@@ -229,17 +229,27 @@ class _Recursion:
                 mixed[second] = self._mean(slope[:, :, None] * value)
         steps = self._steps(layer)
         for left, step in steps.items():
-            self.gradient[left] = self.gradient[left] + (slope * self.gradient[name]) @ step
+            back = np.swapaxes(step, -1, -2)
+            self.gradient[left] = (
+                self.gradient[left] + ((slope * self.gradient[name])[:, None, :] @ step)[:, 0]
+            )
             for right, other in steps.items():
-                self._leave(left, right, step.T @ block @ other)
+                self._leave(left, right, back @ block @ other)
             for right, value in mixed.items():
-                part = step.T @ value
+                part = back @ value
                 self._leave(left, right, part)
                 self._leave(right, left, np.swapaxes(part, 1, 2))
         return block
 
     def _steps(self, layer: LayerSpec) -> dict[str, Array]:
-        """Source -> its matrix in the argument of the layer; the network input is no state."""
+        """Source -> its matrix in the argument of the layer, for each sample where they differ.
+
+        The network input is no state.
+        """
+        if layer.window is not None and layer.window.pooling == "max":
+            read = self.at.values[layer.inputs[0]]
+            matrix = np.stack([chosen_matrix(layer, value) for value in read])
+            return {source: matrix for source in layer.inputs if source != self.at.spec.input.name}
         if layer.window is not None:
             shape = self.at.spec.shapes[layer.inputs[0]]
             matrix = window_matrix(layer, self.at.params, shape)

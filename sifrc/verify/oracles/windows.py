@@ -13,7 +13,7 @@ import numpy as np
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import LayerSpec
 
-__all__ = ["patches", "window_matrix", "windowed"]
+__all__ = ["chosen_matrix", "patches", "window_matrix", "windowed"]
 
 
 def windowed(layer: LayerSpec, parameters: Mapping[str, Any], value: Any) -> Any:
@@ -154,6 +154,21 @@ def window_matrix(layer: LayerSpec, parameters: Mapping[str, Any], shape: tuple[
     units = np.eye(prod(shape), dtype=int).reshape(prod(shape), *shape)
     plain = replace(layer, bias=False)
     return np.stack([windowed(plain, parameters, unit).reshape(-1) for unit in units], axis=1)
+
+
+def chosen_matrix(layer: LayerSpec, value: Array) -> Array:
+    """A maximum of windows as a matrix: 1 where it takes its entries from, of one sample."""
+    window = layer.window
+    assert window is not None
+    numbers = np.arange(1, value.size + 1).reshape(value.shape)  # 0 is padding
+    best: Any = None
+    for entry in product(*(range(size) for size in window.kernel)):
+        read, number = _at(value, layer, entry), _at(numbers, layer, entry)
+        if best is None:
+            best, chosen = read, number
+        better = (number > 0) & ((chosen == 0) | np.asarray(read > best, dtype=bool))
+        best, chosen = np.where(better, read, best), np.where(better, number, chosen)
+    return np.asarray(np.eye(value.size, dtype=int)[chosen.reshape(-1) - 1])
 
 
 def patches(layer: LayerSpec, value: Array) -> Array:
