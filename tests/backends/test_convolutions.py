@@ -232,6 +232,18 @@ def compare_with_torch(spec: Spec, seed: int, folder: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_all_three_forms_are_functions_of_torch(axes: int) -> None:
+    """Forward, transposed, gradients of kernels; padding that is the same on both sides is their argument."""
+    data = network([2, *[4] * axes], conv(2, 3, padding=1), conv(3, 2))
+    request = Request(backend="torch", method="none", operators=("gradient",))
+    text = compile_spec(build_spec(data), request).text
+    functions = f"functional.conv{axes}d(", f"functional.conv_transpose{axes}d(", f"grad.conv{axes}d_weight("
+    for function, count in zip(functions, (2, 1, 2), strict=True):
+        assert text.count(function) == count
+    assert "functional.pad(" not in text
+
+
 def test_a_module_of_the_network(tmp_path: Any) -> None:
     """Parameters have the shapes of Torch's layers, and begin by what their windows read."""
     glorot = {"kind": "glorot"}

@@ -14,6 +14,7 @@ from sifrc.ir.evaluate import evaluate
 from sifrc.ir.selections import joined, window
 from sifrc.lower.access import flat, loads_of
 from sifrc.lower.arrays import Change, Gather, Load, Ref, Reshape
+from sifrc.lower.convolutions import as_convolution
 from sifrc.lower.lowering import Passes, lower
 from sifrc.lower.products import is_matrix_product
 from sifrc.lower.selections import Arrays, without_affine
@@ -139,6 +140,31 @@ def test_a_product_without_affine_relations_is_the_product(name: str) -> None:
     expected = evaluate({"": expr}, machine.values)[""]
     np.testing.assert_allclose(evaluate({"": found}, machine.values)[""], expected, atol=1e-14)
     assert machine.buffered == buffered
+
+
+@pytest.mark.parametrize("own", [(CHANNEL,), (OUT,), (CHANNEL, OUT)], ids=["channel", "out", "both"])
+@pytest.mark.parametrize("out", [(OUT, PLACE), (CHANNEL, L), (OUT, CHANNEL, ENTRY)], ids=len)
+def test_factors_without_places_are_part_of_a_convolution(
+    own: tuple[Axis, ...], out: tuple[Axis, ...]
+) -> None:
+    """They go with the image, the kernel or the output, whichever has their labels; or there is none."""
+    sides = [(KERNEL, (OUT, CHANNEL, ENTRY)), (IMAGE, (CHANNEL, L)), (GRADIENT, (OUT, PLACE))]
+    read = [side for side in sides if set(side[1]) != set(out)]
+    expr = einsum([*read, (WINDOW, AT), (tensor("floating", *own), own)], out)
+    assert isinstance(expr, Einsum)
+    found = as_convolution(expr, None)
+    if len(own) == 2 and KERNEL not in [operand for operand, _ in read]:
+        assert found is None
+        return
+    assert found is not None
+    factors, _, roles = found
+    scalars = [(factor, ()) for factor in factors]
+    again = einsum([*scalars, *roles.operands.values(), *roles.windows], out)
+    symbols = (KERNEL, IMAGE, GRADIENT, tensor("floating", *own))
+    values = {s: GENERATOR.normal(size=[a.size for a in s.axes]) for s in symbols}
+    np.testing.assert_allclose(
+        evaluate({"": again}, values)[""], evaluate({"": expr}, values)[""], rtol=1e-12
+    )
 
 
 def test_the_joined_position_is_that_of_row_major_order() -> None:

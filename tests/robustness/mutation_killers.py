@@ -41,7 +41,8 @@ sifrc/model/partition    groups own spec/test_partition derive/test_summaries ba
                          training/test_training_summaries report/test_report_summaries
 sifrc/model/loss         chain graph own model spectral backends/test_softmaxes blocks groups
                          backends/test_vanishing_modules derive/test_random_specs derive/test_ladder
-sifrc/model/windows      windows own backends/test_convolutions
+sifrc/model/layers/windows windows own backends/test_convolutions::test_torch_computes_the_same
+                         backends/test_convolutions
 sifrc/model/             chain graph own spectral model methods/test_method_steps blocks groups
                          derive/test_random_specs derive/test_summaries backends/test_vanishing_modules report
 sifrc/ir/cubic           ir/test_cubic own methods/test_grouped_newton_steps backends/test_cubic_modules
@@ -64,9 +65,11 @@ sifrc/lower/lifetimes    lower/test_lifetimes chain own graph methods/test_reuse
                          methods/test_method_steps backends/test_summary_modules
 sifrc/lower/reuse        lower/test_reuse methods/test_reused_buffers own chain graph spectral blocks groups
                          lower backends/test_numba_training methods/test_method_steps
-sifrc/lower/selections   places windows own lower/test_selections chain lower backends/test_axes_of_states
+sifrc/lower/selections   lower/test_selections places windows own chain lower backends/test_axes_of_states
                          backends/test_convolutions
-sifrc/lower/convolutions windows own lower/test_selections backends/test_convolutions
+sifrc/lower/convolutions windows own lower/test_selections
+                         backends/test_convolutions::test_all_three_forms_are_functions_of_torch
+                         backends/test_convolutions::test_torch_computes_the_same backends/test_convolutions
 sifrc/lower/uses         lower/test_rolling graph chain own lower
 sifrc/lower/             chain own graph lower/test_rolling spectral groups blocks lower
                          backends/test_torch_statements backends/test_numba_statements
@@ -126,7 +129,10 @@ templates/shared/optimizer backends/test_random_numbers backends/test_numba_trai
                          methods/test_grouped_newton_steps backends/test_numba_ea_cg methods/test_method_steps
                          chain training/test_training_summaries backends/test_operator_ownership groups
                          backends/test_numba_lists
-torch_eager/convolutions   windows backends/test_convolutions
+sifrc/backends/torch_eager/convolutions windows
+                         backends/test_convolutions::test_all_three_forms_are_functions_of_torch
+                         backends/test_convolutions::test_windows_of_nothing_but_padding
+                         backends/test_convolutions::test_torch_computes_the_same backends/test_convolutions
 torch                    chain graph backends/test_torch_operators backends/test_torch_statements spectral
                          backends/test_torch_optimizer backends/test_torch_ea_cg blocks groups
                          backends/test_summary_arguments backends/test_operator_ownership methods

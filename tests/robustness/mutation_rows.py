@@ -131,11 +131,13 @@ def rows(name: str, backend: str = "") -> Iterator[Verdict]:
         name: of the network in ``SPECS``.
         backend: of the module; none for what is derived and lowered.
     """
-    from sifrc.verify import ladder
+    from sifrc.verify import ladder, records
 
     # The ladder turns exceptions into rows; here they must be told from numbers that disagree. A derivation
     # that refuses itself because its substitution does not leave zero has compared.
-    ladder._reason = lambda error: ("" if decided(error) else _RAISED) + said(error)
+    for module in (ladder, records):
+        assert callable(module.reason)
+        module.reason = lambda error: ("" if decided(error) else _RAISED) + said(error)
     killer = f"{backend or 'verify'}:{name}"
     try:
         found = _rows_of(SPECS[name], backend)

@@ -8,10 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from mutants import AREAS, ROOT, equivalent, listed, raising
 from mutation_killers import steps_for
 from mutation_places import Place, mutants_of
-from mutation_rows import SPECS
+from mutation_rows import SPECS, rows
+
+from sifrc.verify import ladder, records
+from sifrc.verify.subjects import program
 
 SOURCE = '''
 def solve(terms: list[int], k: int) -> int:
@@ -112,6 +116,19 @@ def test_the_killers_exist() -> None:
             assert (ROOT / name.partition("::")[0]).exists(), step
         else:
             assert kind in ("verify", "torch", "numba") and name in SPECS, step
+
+
+def test_an_exception_in_a_row_is_told_from_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no comparison, whatever the report says of it."""
+
+    def broken(*given: object) -> None:
+        raise KeyError("x")
+
+    for module in (ladder, records):
+        monkeypatch.setattr(module, "reason", module.reason)
+    monkeypatch.setattr(program.ProgramSubject, "call", broken)
+    found = list(rows("chain"))
+    assert found and {verdict.kind for verdict in found} == {"raised"}
 
 
 def test_places_are_read_as_they_are_written() -> None:
