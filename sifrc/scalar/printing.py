@@ -8,6 +8,7 @@ raises on overflow where the same code runs without the JIT.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -73,6 +74,10 @@ class _CodePrinter(StrPrinter):  # type: ignore[misc]
     def literal(self, value: float) -> str:
         return repr(value)
 
+    def no_number(self) -> str:
+        """What stands for the value of what has none."""
+        return self.nan
+
     def helper(self, name: str) -> str:
         self.used.add(name)
         return name
@@ -83,6 +88,8 @@ class _CodePrinter(StrPrinter):  # type: ignore[misc]
     def _print(self, expr: Expr, **kwargs: object) -> str:
         if isinstance(expr, Expr) and expr.is_number:
             value = constant(expr)
+            if math.isnan(value):
+                return self.no_number()
             return ("-" if value < 0 else "") + self.literal(abs(value))
         return str(super()._print(expr, **kwargs))
 
@@ -110,6 +117,10 @@ class _CodePrinter(StrPrinter):  # type: ignore[misc]
         """Not a number, of the dtype and shape that a function of the arguments has."""
         texts = [self.parenthesize(argument, PRECEDENCE["Add"]) for argument in expr.args]
         return f"{texts[0] if len(texts) == 1 else '(' + ' + '.join(texts) + ')'}*{self.nan}"
+
+    def _print_Abs(self, expr: sympy.Abs) -> str:
+        """What SymPy makes of the root of a square."""
+        return f"{self.function('absolute')}({self._print(expr.args[0])})"
 
     # StrPrinter has methods of its own for these; they are plain functions here.
     _print_exp = _print_Function
@@ -284,8 +295,11 @@ class NumbaPrinter(_CodePrinter):
     def literal(self, value: float) -> str:
         return f"{self.real}({value!r})"
 
+    def no_number(self) -> str:
+        return f"{self.real}({self.nan})"
+
     def _print_undefined(self, expr: sympy.Function) -> str:
-        return f"{self.real}(np.nan)"
+        return self.no_number()
 
     def function(self, name: str) -> str:
         if is_single(self.real) and name in SINGLE_FUNCTIONS:
@@ -318,12 +332,10 @@ class CudaPrinter(NumbaPrinter):
         {name: f"math.{name}" for name in (*_NUMPY_NAMES, "sqrt", "erf", "erfc")} | {"absolute": "abs"}
     )
     helpers_by_function = MappingProxyType({**_HELPERS, "signum": "_sign"})
+    nan = "math.nan"
 
     def function(self, name: str) -> str:
         return _CodePrinter.function(self, name)
-
-    def _print_undefined(self, expr: sympy.Function) -> str:
-        return f"{self.real}(math.nan)"
 
 
 def is_single(real: str) -> bool:
