@@ -346,12 +346,10 @@ def _(expr: Reduce | ArgMax | LogSumExp | LogSoftmax, names: Mapping[Axis, str],
 def _(expr: Map, names: Mapping[Axis, str], context: Notation) -> Layout:
     inner = expr.operands[0][0] if _is(expr, EXP) else None
     if isinstance(inner, LogSoftmax):
-        # softmax is no function of entries
         try:
             return Indexed(_matrix(expr, context), tuple(names[axis] for axis in expr.out))
         except NoMatrixForm:
-            slots = dict(zip(inner.axes, expr.operands[0][1], strict=True))
-            own = {axis: names[slots[axis]] for axis in inner.axes}
+            own = {axis: names[label] for axis, label in zip(inner.axes, expr.operands[0][1], strict=True)}
             return Named(f"softmax_{own[inner.over]}", (_indexed(inner.operand, own, context),))
     return _elementwise(expr, [_entry(op, names, context) for op in expr.operands], context)
 

@@ -38,7 +38,7 @@ def check_shares(items: Sequence[Item], known: Mapping[str, Item], positions: Po
             raise positions.error(
                 path,
                 f"layer '{share}' has no parameters to share",
-                hint=f"layers of type {' and '.join(sharing)} have parameters",
+                hint=f"layers of type {', '.join(sharing)} share",
             )
         tied = (owner.written.type, item.written.type) == ("embedding", "dense")
         if owner.written.type != item.written.type and not tied:

@@ -34,6 +34,7 @@ import sifrc.derive.sifrian as sifrian
 import sifrc.lower.batch as batch
 import sifrc.lower.structure as structure
 import sifrc.model.build as build
+import sifrc.model.layers.elementary as elementary
 import sifrc.model.loss as loss
 import sifrc.scalar.function as scalar
 from sifrc.derive.derived import Derived
@@ -221,10 +222,10 @@ def _transposed(expr: Expr) -> Expr:
 def _without_bias(function: Any) -> Any:
     from dataclasses import replace
 
-    def affine(layer: Any, sources: Any, owned: Any, axis: Axis) -> Expr:
-        return function(layer, sources, None if owned is None else replace(owned, bias=None), axis)
+    def linear(owned: Any, source: Any, axes: tuple[Axis, ...]) -> Expr:
+        return function(replace(owned, members=owned.members[:1]), source, axes)
 
-    return affine
+    return linear
 
 
 def _wrong_mean(table: Any) -> Any:
@@ -272,7 +273,7 @@ FAULTS: dict[str, Fault] = {
     "reverse, log softmax: factor 2": _rule(reverse.reverse_rule, LogSoftmax, _sent(_twice)),
     "scalar: derivatives twice too large": _wrong_scalar_derivative,
     "model: regularisation without 1/2": _name(build, "state_regularizer", _changed(_twice)),
-    "model: bias lost": _name(build, "_affine", _without_bias),
+    "model: bias lost": _name(elementary, "linear", _without_bias),
     "model: activation scaled": _name(build, "apply", _changed(_half)),
     "loss: mean is a sum": _name(loss, "_VECTOR_FUNCTIONS", _wrong_mean),
     "loss: log_softmax without normalisation": _name(loss, "_VECTOR_FUNCTIONS", _wrong_softmax),

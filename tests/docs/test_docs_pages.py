@@ -100,7 +100,8 @@ def test_equations_are_the_derived_ones():
 
 def test_reference_names_every_key():
     """No key, activation, loss, function or option of a method is missing from the reference."""
-    text = re.sub(r"^```.*?^```$", "", (DOCS / "spec.md").read_text(encoding="utf-8"), flags=re.M | re.S)
+    reference = "\n".join((DOCS / name).read_text(encoding="utf-8") for name in ("spec.md", "layers.md"))
+    text = re.sub(r"^```.*?^```$", "", reference, flags=re.M | re.S)
     words = {word for span in re.findall(r"`([^`]+)`", text) for word in re.findall(r"\w+", span)}
     keys = {key for shape in SHAPES.values() for key in shape.model_fields}
     options = {option.name for method in METHODS.values() for option in method.options}
