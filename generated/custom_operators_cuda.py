@@ -146,6 +146,7 @@ _SHAPES5: Shapes = {4: (None,)}
 _SHAPES6: Shapes = {1: (32, 64), 2: (32, 32), 4: (10, 32)}
 _SHAPES7: Shapes = {1: (32,), 2: (32,), 4: (10,)}
 _SHAPES8: Shapes = {2: (None, 32)}
+_SHAPES9: Shapes = {1: (None, 32), 3: (None, 32)}
 _WORK: dict[str, Shapes] = {
     "a": _SHAPES1,
     "x": {0: (None, 64), 1: (None, 32), 2: (None, 32), 3: (None, 32), 4: (None, 10)},
@@ -169,8 +170,9 @@ _WORK: dict[str, Shapes] = {
     "u_part2": _SHAPES8,
     "zeta_part2": _SHAPES4,
     "gamma": _SHAPES2,
-    "gamma_part1": {1: (None, 32), 3: (None, 32), 4: (None, 10)},
-    "gamma_part2": {1: (None, 32), 3: (None, 32)},
+    "gamma_part1": _SHAPES9,
+    "gamma_part1_scalar": _SHAPES5,
+    "gamma_part2": _SHAPES9,
     "gamma_part2_scalar": _SHAPES5,
     "gamma_part3": _SHAPES5,
     "z": _SHAPES1,
@@ -429,7 +431,7 @@ LAUNCHES: dict[str, Launch] = {
     "_tangent_1": Launch("row", 32, 0),
     "_tangent_2": Launch("row", 32, 0),
     "_tangent_3": Launch("row", 32, 0),
-    "_adjoint_tangent_1": Launch("row", 128, 1024),
+    "_adjoint_tangent_1": Launch("row", 32, 256),
     "_adjoint_tangent_2": Launch("row", 32, 0),
     "_adjoint_tangent_3": Launch("row", 32, 0),
     "_hessian_product_1": Launch("row", 32, 0),
@@ -1068,7 +1070,7 @@ def _tangent(x, vector_weights, slope, vector_biases, weights, a, u, zeta, u_par
 
 @cuda.jit(cache=True)
 def _adjoint_tangent_1(
-    gamma_part1,
+    gamma_part1_scalar,
     softmax,
     zeta,
     targets,
@@ -1079,30 +1081,25 @@ def _adjoint_tangent_1(
     gamma_part3,
     gamma,
 ):
-    """Rows of gamma_part1, gamma_part2_scalar, gamma_part3, gamma."""
+    """Rows of gamma_part1_scalar, gamma_part2_scalar, gamma_part3, gamma."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     p = cuda.blockIdx.x
-    while p < gamma_part1.shape[0]:
-        lanes0 = min(8, threads)
-        first = 0
-        while first < gamma_part1.shape[1]:
-            i = first + thread // lanes0
-            total0 = np.float64(0.0)
-            if i < gamma_part1.shape[1]:
-                j = thread % lanes0
-                while j < softmax.shape[1]:
-                    total0 += softmax[p, j] * zeta[p, j]
-                    j += lanes0
-            total0 = _sum(total0, scratch, lanes0)
-            if i < gamma_part1.shape[1] and thread % lanes0 == 0:
-                gamma_part1[p, i] = total0
-            first += threads // lanes0
+    while p < gamma_part1_scalar.shape[0]:
+        total0 = np.float64(0.0)
+        i = thread
+        while i < softmax.shape[1]:
+            total0 += softmax[p, i] * zeta[p, i]
+            i += threads
+        total0 = _sum(total0, scratch, threads)
+        if thread == 0:
+            gamma_part1_scalar[p] = total0
         cuda.syncthreads()
         total1 = np.float64(0.0)
+        gamma_part1_scalar_p = gamma_part1_scalar[p]
         i = thread
-        while i < gamma_part1.shape[1]:
-            total1 += softmax[p, i] * targets[p, i] * (-gamma_part1[p, i] + zeta[p, i])
+        while i < softmax.shape[1]:
+            total1 += softmax[p, i] * targets[p, i] * (-gamma_part1_scalar_p + zeta[p, i])
             i += threads
         total1 = _sum(total1, scratch, threads)
         if thread == 0:
@@ -1112,14 +1109,15 @@ def _adjoint_tangent_1(
         part0 = _sigmoid(np.float64(1.0) - np.float64(5.0) * shared1_part1[p])
         part1 = _sigmoid(np.float64(5.0) * shared1_part1[p] - np.float64(1.0))
         b_part1_scalar_p = b_part1_scalar[p]
-        term7_0 = -np.float64(25.0) * part1 * (part0 * part0)
-        factor0 = gamma_part2_scalar[p] * (term7_0 + np.float64(25.0) * part0 * (part1 * part1))
+        term8_0 = -np.float64(25.0) * part1 * (part0 * part0)
+        factor0 = gamma_part2_scalar[p] * (term8_0 + np.float64(25.0) * part0 * (part1 * part1))
+        gamma_part1_scalar_p = gamma_part1_scalar[p]
         shared1_p = shared1[p]
         i = thread
-        while i < gamma_part1.shape[1]:
-            term9_0 = shared1_p * targets[p, i] * (-gamma_part1[p, i] + zeta[p, i])
-            term9_1 = -b_part1_scalar_p * zeta[p, i] + factor0 * targets[p, i] + term9_0
-            total2 += softmax[p, i] * term9_1
+        while i < softmax.shape[1]:
+            term11_0 = shared1_p * targets[p, i] * (-gamma_part1_scalar_p + zeta[p, i])
+            term11_1 = -b_part1_scalar_p * zeta[p, i] + factor0 * targets[p, i] + term11_0
+            total2 += softmax[p, i] * term11_1
             i += threads
         total2 = _sum(total2, scratch, threads)
         if thread == 0:
@@ -1131,13 +1129,14 @@ def _adjoint_tangent_1(
             part3 = _sigmoid(np.float64(5.0) * shared1_part1[p] - np.float64(1.0))
             gamma_part3_p = gamma_part3[p]
             b_part1_scalar_p = b_part1_scalar[p]
-            term15_0 = -np.float64(25.0) * part3 * (part2 * part2)
-            term15_1 = term15_0 + np.float64(25.0) * part2 * (part3 * part3)
-            factor1 = gamma_part2_scalar[p] * term15_1
+            term17_0 = -np.float64(25.0) * part3 * (part2 * part2)
+            term17_1 = term17_0 + np.float64(25.0) * part2 * (part3 * part3)
+            factor1 = gamma_part2_scalar[p] * term17_1
+            gamma_part1_scalar_p = gamma_part1_scalar[p]
             shared1_p = shared1[p]
-            term17_0 = shared1_p * targets[p, i] * (-gamma_part1[p, i] + zeta[p, i])
-            term17_1 = -b_part1_scalar_p * zeta[p, i] + factor1 * targets[p, i] + term17_0
-            gamma[p, i] = gamma_part3_p * softmax[p, i] - softmax[p, i] * term17_1
+            term20_0 = shared1_p * targets[p, i] * (-gamma_part1_scalar_p + zeta[p, i])
+            term20_1 = -b_part1_scalar_p * zeta[p, i] + factor1 * targets[p, i] + term20_0
+            gamma[p, i] = gamma_part3_p * softmax[p, i] - softmax[p, i] * term20_1
             i += threads
         p += cuda.gridDim.x
 
@@ -1199,6 +1198,7 @@ def _adjoint_tangent(
     u,
     gamma,
     gamma_part1,
+    gamma_part1_scalar,
     gamma_part2,
     gamma_part2_scalar,
     gamma_part3,
@@ -1224,8 +1224,8 @@ def _adjoint_tangent(
     """
     _launch(
         _adjoint_tangent_1,
-        gamma_part1[4].shape[0],
-        gamma_part1[4],
+        gamma_part1_scalar[4].shape[0],
+        gamma_part1_scalar[4],
         softmax[4],
         zeta[4],
         targets,
@@ -1803,6 +1803,7 @@ def _prepared_hessian_vector_product(
             work.u,
             work.gamma,
             work.gamma_part1,
+            work.gamma_part1_scalar,
             work.gamma_part2,
             work.gamma_part2_scalar,
             work.gamma_part3,

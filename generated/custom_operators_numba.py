@@ -137,6 +137,7 @@ _SHAPES5: Shapes = {4: (None,)}
 _SHAPES6: Shapes = {1: (32, 64), 2: (32, 32), 4: (10, 32)}
 _SHAPES7: Shapes = {1: (32,), 2: (32,), 4: (10,)}
 _SHAPES8: Shapes = {2: (None, 32)}
+_SHAPES9: Shapes = {1: (None, 32), 3: (None, 32)}
 _WORK: dict[str, Shapes] = {
     "a": _SHAPES1,
     "x": {0: (None, 64), 1: (None, 32), 2: (None, 32), 3: (None, 32), 4: (None, 10)},
@@ -160,8 +161,9 @@ _WORK: dict[str, Shapes] = {
     "u_part2": _SHAPES8,
     "zeta_part2": _SHAPES4,
     "gamma": _SHAPES2,
-    "gamma_part1": {1: (None, 32), 3: (None, 32), 4: (None, 10)},
-    "gamma_part2": {1: (None, 32), 3: (None, 32)},
+    "gamma_part1": _SHAPES9,
+    "gamma_part1_scalar": _SHAPES5,
+    "gamma_part2": _SHAPES9,
     "gamma_part2_scalar": _SHAPES5,
     "gamma_part3": _SHAPES5,
     "z": _SHAPES1,
@@ -626,6 +628,7 @@ def _adjoint_tangent(
     u,
     gamma,
     gamma_part1,
+    gamma_part1_scalar,
     gamma_part2,
     gamma_part2_scalar,
     gamma_part3,
@@ -649,18 +652,18 @@ def _adjoint_tangent(
         z_2 = −F_2'(a_2) ∘ γ_2
         z_1 = F_1''(a_1) ∘ b_1 ∘ u_1 − F_1'(a_1) ∘ γ_1
     """
-    softmax_4, zeta_4, gamma_part1_4 = softmax[4], zeta[4], gamma_part1[4]
-    for p in range(len(gamma_part1_4)):
-        for i in range(gamma_part1_4.shape[1]):
-            total0 = np.float64(0.0)
-            for j in range(softmax_4.shape[1]):
-                total0 += softmax_4[p, j] * zeta_4[p, j]
-            gamma_part1_4[p, i] = total0
+    softmax_4, zeta_4, gamma_part1_scalar_4 = softmax[4], zeta[4], gamma_part1_scalar[4]
+    for p in range(len(gamma_part1_scalar_4)):
+        total0 = np.float64(0.0)
+        for i in range(softmax_4.shape[1]):
+            total0 += softmax_4[p, i] * zeta_4[p, i]
+        gamma_part1_scalar_4[p] = total0
     gamma_part2_scalar_4 = gamma_part2_scalar[4]
     for p in range(len(gamma_part2_scalar_4)):
         total1 = np.float64(0.0)
-        for i in range(gamma_part1_4.shape[1]):
-            total1 += softmax_4[p, i] * targets[p, i] * (-gamma_part1_4[p, i] + zeta_4[p, i])
+        gamma_part1_scalar_4_p = gamma_part1_scalar_4[p]
+        for i in range(softmax_4.shape[1]):
+            total1 += softmax_4[p, i] * targets[p, i] * (-gamma_part1_scalar_4_p + zeta_4[p, i])
         gamma_part2_scalar_4[p] = total1
     b_part1_scalar_4, shared1_4 = b_part1_scalar[4], shared1[4]
     shared1_part1_4, gamma_part3_4 = shared1_part1[4], gamma_part3[4]
@@ -669,13 +672,14 @@ def _adjoint_tangent(
         part0 = _sigmoid(np.float64(1.0) - np.float64(5.0) * shared1_part1_4[p])
         part1 = _sigmoid(np.float64(5.0) * shared1_part1_4[p] - np.float64(1.0))
         b_part1_scalar_4_p = b_part1_scalar_4[p]
-        term7_0 = -np.float64(25.0) * part1 * (part0 * part0) + np.float64(25.0) * part0 * (part1 * part1)
-        factor0 = gamma_part2_scalar_4[p] * term7_0
+        term8_0 = -np.float64(25.0) * part1 * (part0 * part0) + np.float64(25.0) * part0 * (part1 * part1)
+        factor0 = gamma_part2_scalar_4[p] * term8_0
+        gamma_part1_scalar_4_p = gamma_part1_scalar_4[p]
         shared1_4_p = shared1_4[p]
-        for i in range(gamma_part1_4.shape[1]):
-            term9_0 = shared1_4_p * targets[p, i] * (-gamma_part1_4[p, i] + zeta_4[p, i])
-            term9_1 = -b_part1_scalar_4_p * zeta_4[p, i] + factor0 * targets[p, i] + term9_0
-            total2 += softmax_4[p, i] * term9_1
+        for i in range(softmax_4.shape[1]):
+            term11_0 = shared1_4_p * targets[p, i] * (-gamma_part1_scalar_4_p + zeta_4[p, i])
+            term11_1 = -b_part1_scalar_4_p * zeta_4[p, i] + factor0 * targets[p, i] + term11_0
+            total2 += softmax_4[p, i] * term11_1
         gamma_part3_4[p] = total2
     gamma_4 = gamma[4]
     for p in range(len(gamma_4)):
@@ -683,13 +687,14 @@ def _adjoint_tangent(
         part3 = _sigmoid(np.float64(5.0) * shared1_part1_4[p] - np.float64(1.0))
         gamma_part3_4_p = gamma_part3_4[p]
         b_part1_scalar_4_p = b_part1_scalar_4[p]
-        term15_0 = -np.float64(25.0) * part3 * (part2 * part2) + np.float64(25.0) * part2 * (part3 * part3)
-        factor1 = gamma_part2_scalar_4[p] * term15_0
+        term17_0 = -np.float64(25.0) * part3 * (part2 * part2) + np.float64(25.0) * part2 * (part3 * part3)
+        factor1 = gamma_part2_scalar_4[p] * term17_0
+        gamma_part1_scalar_4_p = gamma_part1_scalar_4[p]
         shared1_4_p = shared1_4[p]
         for i in range(gamma_4.shape[1]):
-            term17_0 = shared1_4_p * targets[p, i] * (-gamma_part1_4[p, i] + zeta_4[p, i])
-            term17_1 = -b_part1_scalar_4_p * zeta_4[p, i] + factor1 * targets[p, i] + term17_0
-            gamma_4[p, i] = gamma_part3_4_p * softmax_4[p, i] - softmax_4[p, i] * term17_1
+            term20_0 = shared1_4_p * targets[p, i] * (-gamma_part1_scalar_4_p + zeta_4[p, i])
+            term20_1 = -b_part1_scalar_4_p * zeta_4[p, i] + factor1 * targets[p, i] + term20_0
+            gamma_4[p, i] = gamma_part3_4_p * softmax_4[p, i] - softmax_4[p, i] * term20_1
     np.dot(b[4], vector_weights[4], gamma_part1[3])
     np.dot(gamma[4], weights[4], gamma_part2[3])
     gamma_part1_3, gamma_part2_3, gamma_3 = gamma_part1[3], gamma_part2[3], gamma[3]
@@ -712,10 +717,10 @@ def _adjoint_tangent(
             part5 = np.tanh(_softplus(part4))
             part6 = np.float64(1.0) - part5 * part5
             part7 = _sigmoid(part4)
-            term26_0 = a_1[p, i] * part6 * part7 * _sigmoid(-a_1[p, i] + np.float64(0.3566749439387324))
-            term26_1 = -np.float64(2.0) * a_1[p, i] * part5 * part6 * (part7 * part7) + term26_0
-            term26_2 = b_1[p, i] * u_1[p, i] * (term26_1 + np.float64(2.0) * part6 * part7)
-            z_1[p, i] = term26_2 - gamma_1[p, i] * slope_1[p, i]
+            term29_0 = a_1[p, i] * part6 * part7 * _sigmoid(-a_1[p, i] + np.float64(0.3566749439387324))
+            term29_1 = -np.float64(2.0) * a_1[p, i] * part5 * part6 * (part7 * part7) + term29_0
+            term29_2 = b_1[p, i] * u_1[p, i] * (term29_1 + np.float64(2.0) * part6 * part7)
+            z_1[p, i] = term29_2 - gamma_1[p, i] * slope_1[p, i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -1099,6 +1104,7 @@ def _prepared_hessian_vector_product(
             work.u,
             work.gamma,
             work.gamma_part1,
+            work.gamma_part1_scalar,
             work.gamma_part2,
             work.gamma_part2_scalar,
             work.gamma_part3,

@@ -432,17 +432,17 @@ def _adjoint_tangent(
     """
     gamma: Tensors = {}
     z: Tensors = {}
-    gamma_part1 = (softmax[4] * zeta[4]).sum(1)[:, None]
-    gamma_part2 = (softmax[4] * targets * (-gamma_part1 + zeta[4])).sum(1)
+    gamma_part1 = torch.linalg.vecdot(softmax[4], zeta[4])
+    gamma_part2 = (softmax[4] * targets * (-gamma_part1[:, None] + zeta[4])).sum(1)
     part0 = torch.sigmoid(1.0 - 5.0 * shared1_part1[4][:, None])
     part1 = torch.sigmoid(5.0 * shared1_part1[4][:, None] - 1.0)
     term0 = gamma_part2[:, None] * targets * (-25.0 * part1 * part0**2 + 25.0 * part0 * part1**2)
-    term1 = shared1[4][:, None] * targets * (-gamma_part1 + zeta[4])
+    term1 = shared1[4][:, None] * targets * (-gamma_part1[:, None] + zeta[4])
     gamma_part3 = (softmax[4] * (-b_part1[4][:, None] * zeta[4] + term0 + term1)).sum(1)
     part0 = torch.sigmoid(1.0 - 5.0 * shared1_part1[4][:, None])
     part1 = torch.sigmoid(5.0 * shared1_part1[4][:, None] - 1.0)
     term0 = gamma_part2[:, None] * targets * (-25.0 * part1 * part0**2 + 25.0 * part0 * part1**2)
-    term1 = shared1[4][:, None] * targets * (-gamma_part1 + zeta[4])
+    term1 = shared1[4][:, None] * targets * (-gamma_part1[:, None] + zeta[4])
     term2 = softmax[4] * (-b_part1[4][:, None] * zeta[4] + term0 + term1)
     gamma[4] = gamma_part3[:, None] * softmax[4] - term2
     gamma_part1 = b[4] @ vector_weights[4]

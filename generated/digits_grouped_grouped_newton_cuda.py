@@ -229,7 +229,9 @@ _WORK: dict[str, Shapes] = {
     "second_a": {2: (2, None, 32)},
     "summary_h_upto_part3": _SHAPES8,
     "summary_d_upto_part2": _SHAPES8,
+    "centred_x_part1": {3: (6, None)},
     "centred_x": {3: (6, None, 10)},
+    "second_centred_x_part1": {3: (4, None)},
     "second_centred_x": {3: (4, None, 10)},
     "unit_g": (6,),
     "unit_h_part1": (6, None, 10),
@@ -621,18 +623,16 @@ LAUNCHES: dict[str, Launch] = {
     "_summary_3_28": Launch("row", 32, 0),
     "_summary_3_29": Launch("row", 128, 0),
     "_summary_3_30": Launch("row", 128, 0),
-    "_summary_3_31": Launch("row", 128, 0),
-    "_summary_3_32": Launch("row", 128, 0),
-    "_summary_3_34": Launch("row", 128, 512),
-    "_summary_3_35": Launch("row", 128, 512),
-    "_summary_3_36": Launch("row", 32, 128),
-    "_summary_3_37": Launch("row", 32, 0),
+    "_summary_3_32": Launch("row", 128, 512),
+    "_summary_3_33": Launch("row", 128, 512),
+    "_summary_3_34": Launch("row", 32, 128),
+    "_summary_3_35": Launch("row", 32, 0),
+    "_summary_3_36": Launch("row", 32, 0),
+    "_summary_3_37": Launch("row", 128, 0),
     "_summary_3_38": Launch("row", 32, 0),
-    "_summary_3_39": Launch("row", 128, 0),
-    "_summary_3_40": Launch("row", 32, 0),
-    "_summary_3_41": Launch("row", 128, 512),
-    "_summary_3_42": Launch("row", 128, 512),
-    "_summary_3_43": Launch("row", 64, 0),
+    "_summary_3_39": Launch("row", 128, 512),
+    "_summary_3_40": Launch("row", 128, 512),
+    "_summary_3_41": Launch("row", 64, 0),
     "_update_1": Launch("row", 128, 0),
     "_update_2": Launch("row", 32, 0),
     "_add_up": Launch("row", 128, 1024),
@@ -1927,7 +1927,7 @@ def _summary_3_28(tangent_x, moves, unit_biases):
 
 
 @cuda.jit(cache=True)
-def _summary_3_29(centred_x, softmax, tangent_x):
+def _summary_3_29(centred_x, centred_x_part1, tangent_x):
     """Rows of centred_x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     i = cuda.blockIdx.x
@@ -1936,31 +1936,14 @@ def _summary_3_29(centred_x, softmax, tangent_x):
         while entry < centred_x.shape[1] * centred_x.shape[2]:
             j = entry % centred_x.shape[2]
             p = entry // centred_x.shape[2]
-            total0 = np.float32(0.0)
-            for l in range(softmax.shape[1]):
-                total0 += softmax[p, l] * tangent_x[i, p, l]
-            centred_x[i, p, j] = total0
+            centred_x_part1_i_p = centred_x_part1[i, p]
+            centred_x[i, p, j] = -centred_x_part1_i_p + tangent_x[i, p, j]
             entry += threads
         i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
-def _summary_3_30(centred_x, tangent_x):
-    """Rows of centred_x."""
-    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    i = cuda.blockIdx.x
-    while i < centred_x.shape[0]:
-        entry = thread
-        while entry < centred_x.shape[1] * centred_x.shape[2]:
-            j = entry % centred_x.shape[2]
-            p = entry // centred_x.shape[2]
-            centred_x[i, p, j] = -centred_x[i, p, j] + tangent_x[i, p, j]
-            entry += threads
-        i += cuda.gridDim.x
-
-
-@cuda.jit(cache=True)
-def _summary_3_31(second_centred_x, second_x, softmax):
+def _summary_3_30(second_centred_x, second_centred_x_part1, second_x):
     """Rows of second_centred_x."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     i = cuda.blockIdx.x
@@ -1969,31 +1952,14 @@ def _summary_3_31(second_centred_x, second_x, softmax):
         while entry < second_centred_x.shape[1] * second_centred_x.shape[2]:
             j = entry % second_centred_x.shape[2]
             p = entry // second_centred_x.shape[2]
-            total0 = np.float32(0.0)
-            for l in range(second_x.shape[2]):
-                total0 += second_x[i, p, l] * softmax[p, l]
-            second_centred_x[i, p, j] = total0
+            second_centred_x_part1_i_p = second_centred_x_part1[i, p]
+            second_centred_x[i, p, j] = -second_centred_x_part1_i_p + second_x[i, p, j]
             entry += threads
         i += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
-def _summary_3_32(second_centred_x, second_x):
-    """Rows of second_centred_x."""
-    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    i = cuda.blockIdx.x
-    while i < second_centred_x.shape[0]:
-        entry = thread
-        while entry < second_centred_x.shape[1] * second_centred_x.shape[2]:
-            j = entry % second_centred_x.shape[2]
-            p = entry // second_centred_x.shape[2]
-            second_centred_x[i, p, j] = -second_centred_x[i, p, j] + second_x[i, p, j]
-            entry += threads
-        i += cuda.gridDim.x
-
-
-@cuda.jit(cache=True)
-def _summary_3_33(summary_g_upto_2, summary_g_upto_3):
+def _summary_3_31(summary_g_upto_2, summary_g_upto_3):
     """Entries of summary_g_upto."""
     i = cuda.grid(1)
     while i < summary_g_upto_2.shape[0]:
@@ -2002,7 +1968,7 @@ def _summary_3_33(summary_g_upto_2, summary_g_upto_3):
 
 
 @cuda.jit(cache=True)
-def _summary_3_34(b, moves, summary_g_upto, mean):
+def _summary_3_32(b, moves, summary_g_upto, mean):
     """Entries of summary_g_upto."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -2018,7 +1984,7 @@ def _summary_3_34(b, moves, summary_g_upto, mean):
 
 
 @cuda.jit(cache=True)
-def _summary_3_35(summary_g_upto_part1, b):
+def _summary_3_33(summary_g_upto_part1, b):
     """Rows of summary_g_upto_part1."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -2036,7 +2002,7 @@ def _summary_3_35(summary_g_upto_part1, b):
 
 
 @cuda.jit(cache=True)
-def _summary_3_36(summary_g_upto_part1, unit_biases, summary_g_upto, mean):
+def _summary_3_34(summary_g_upto_part1, unit_biases, summary_g_upto, mean):
     """Entries of summary_g_upto."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -2051,7 +2017,7 @@ def _summary_3_36(summary_g_upto_part1, unit_biases, summary_g_upto, mean):
 
 
 @cuda.jit(cache=True)
-def _summary_3_37(summary_h_upto_2, summary_h_upto_3):
+def _summary_3_35(summary_h_upto_2, summary_h_upto_3):
     """Rows of summary_h_upto."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     i = cuda.blockIdx.x
@@ -2064,7 +2030,7 @@ def _summary_3_37(summary_h_upto_2, summary_h_upto_3):
 
 
 @cuda.jit(cache=True)
-def _summary_3_38(
+def _summary_3_36(
     tangent_x,
     mean,
     summary_h_upto_part1_vector,
@@ -2098,7 +2064,7 @@ def _summary_3_38(
 
 
 @cuda.jit(cache=True)
-def _summary_3_39(unit_h_part1, centred_x, softmax):
+def _summary_3_37(unit_h_part1, centred_x, softmax):
     """Rows of unit_h_part1."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     i = cuda.blockIdx.x
@@ -2113,7 +2079,7 @@ def _summary_3_39(unit_h_part1, centred_x, softmax):
 
 
 @cuda.jit(cache=True)
-def _summary_3_40(summary_h_upto, unit_h):
+def _summary_3_38(summary_h_upto, unit_h):
     """Rows of unit_h."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     i = cuda.blockIdx.x
@@ -2126,7 +2092,7 @@ def _summary_3_40(summary_h_upto, unit_h):
 
 
 @cuda.jit(cache=True)
-def _summary_3_41(unit_d, centred_x, unit_h_part1, mean):
+def _summary_3_39(unit_d, centred_x, unit_h_part1, mean):
     """Rows of unit_d."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -2145,7 +2111,7 @@ def _summary_3_41(unit_d, centred_x, unit_h_part1, mean):
 
 
 @cuda.jit(cache=True)
-def _summary_3_42(unit_d_part1, centred_x, second_centred_x, softmax):
+def _summary_3_40(unit_d_part1, centred_x, second_centred_x, softmax):
     """Rows of unit_d_part1."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -2164,7 +2130,7 @@ def _summary_3_42(unit_d_part1, centred_x, second_centred_x, softmax):
 
 
 @cuda.jit(cache=True)
-def _summary_3_43(
+def _summary_3_41(
     summary_d_upto,
     unit_d,
     mean,
@@ -2251,7 +2217,9 @@ def _summary_3(
     second_a,
     summary_h_upto_part3,
     summary_d_upto_part2,
+    centred_x_part1,
     centred_x,
+    second_centred_x_part1,
     second_centred_x,
     unit_g,
     unit_h_part1,
@@ -2414,20 +2382,26 @@ def _summary_3(
     _contract(b[3], unit_weights[3], pulls[3], "pj,ji->pi")
     _contract(tangent_x[2], weights[3], tangent_x[3][: len(tangent_x[2])], "ipl,jl->ipj")
     _launch(_summary_3_28, tangent_x[3].shape[1], tangent_x[3], moves[3], unit_biases[3])
-    _launch(_summary_3_29, centred_x[3].shape[0], centred_x[3], softmax[3], tangent_x[3])
-    _launch(_summary_3_30, centred_x[3].shape[0], centred_x[3], tangent_x[3])
+    _contract(tangent_x[3], softmax[3], centred_x_part1[3], "ipj,pj->ip")
+    _launch(_summary_3_29, centred_x[3].shape[0], centred_x[3], centred_x_part1[3], tangent_x[3])
     _contract(second_x[2], weights[3], second_x[3], "ipl,jl->ipj")
-    _launch(_summary_3_31, second_centred_x[3].shape[0], second_centred_x[3], second_x[3], softmax[3])
-    _launch(_summary_3_32, second_centred_x[3].shape[0], second_centred_x[3], second_x[3])
-    _launch(_summary_3_33, summary_g_upto[2].shape[0], summary_g_upto[2], summary_g_upto[3])
-    _launch(_summary_3_34, 1, b[3], moves[3], summary_g_upto[3], mean)
-    _launch(_summary_3_35, summary_g_upto_part1[3].shape[0], summary_g_upto_part1[3], b[3])
-    _launch(_summary_3_36, 1, summary_g_upto_part1[3], unit_biases[3], summary_g_upto[3], mean)
+    _contract(second_x[3], softmax[3], second_centred_x_part1[3], "ipj,pj->ip")
+    _launch(
+        _summary_3_30,
+        second_centred_x[3].shape[0],
+        second_centred_x[3],
+        second_centred_x_part1[3],
+        second_x[3],
+    )
+    _launch(_summary_3_31, summary_g_upto[2].shape[0], summary_g_upto[2], summary_g_upto[3])
+    _launch(_summary_3_32, 1, b[3], moves[3], summary_g_upto[3], mean)
+    _launch(_summary_3_33, summary_g_upto_part1[3].shape[0], summary_g_upto_part1[3], b[3])
+    _launch(_summary_3_34, 1, summary_g_upto_part1[3], unit_biases[3], summary_g_upto[3], mean)
     _clear(summary_h_upto[3])
-    _launch(_summary_3_37, summary_h_upto[2].shape[0], summary_h_upto[2], summary_h_upto[3])
+    _launch(_summary_3_35, summary_h_upto[2].shape[0], summary_h_upto[2], summary_h_upto[3])
     _contract(tangent_x[2], pulls[3], summary_h_upto_part1_vector[3], "ipj,pj->i")
     _launch(
-        _summary_3_38,
+        _summary_3_36,
         1,
         tangent_x[2],
         mean,
@@ -2438,13 +2412,13 @@ def _summary_3(
         unit_g,
         summary_g_upto[3],
     )
-    _launch(_summary_3_39, unit_h_part1.shape[0], unit_h_part1, centred_x[3], softmax[3])
+    _launch(_summary_3_37, unit_h_part1.shape[0], unit_h_part1, centred_x[3], softmax[3])
     _contract(unit_h_part1, centred_x[3], unit_h, "ipl,jpl->ij", mean)
-    _launch(_summary_3_40, summary_h_upto[3].shape[0], summary_h_upto[3], unit_h)
-    _launch(_summary_3_41, unit_d.shape[0], unit_d, centred_x[3], unit_h_part1, mean)
-    _launch(_summary_3_42, unit_d_part1.shape[0], unit_d_part1, centred_x[3], second_centred_x[3], softmax[3])
+    _launch(_summary_3_38, summary_h_upto[3].shape[0], summary_h_upto[3], unit_h)
+    _launch(_summary_3_39, unit_d.shape[0], unit_d, centred_x[3], unit_h_part1, mean)
+    _launch(_summary_3_40, unit_d_part1.shape[0], unit_d_part1, centred_x[3], second_centred_x[3], softmax[3])
     _launch(
-        _summary_3_43,
+        _summary_3_41,
         1,
         summary_d_upto[3],
         unit_d,
@@ -2725,7 +2699,9 @@ def _epoch(
     second_a,
     summary_h_upto_part3,
     summary_d_upto_part2,
+    centred_x_part1,
     centred_x,
+    second_centred_x_part1,
     second_centred_x,
     unit_g,
     unit_h_part1,
@@ -2788,7 +2764,9 @@ def _epoch(
     curvature_second_a,
     curvature_summary_h_upto_part3,
     curvature_summary_d_upto_part2,
+    curvature_centred_x_part1,
     curvature_centred_x,
+    curvature_second_centred_x_part1,
     curvature_second_centred_x,
     curvature_unit_h_part1,
     curvature_unit_d_part1,
@@ -2857,7 +2835,9 @@ def _epoch(
         curvature_second_a,
         curvature_summary_h_upto_part3,
         curvature_summary_d_upto_part2,
+        curvature_centred_x_part1,
         curvature_centred_x,
+        curvature_second_centred_x_part1,
         curvature_second_centred_x,
         curvature_unit_h_part1,
         curvature_unit_d_part1,
@@ -2938,7 +2918,9 @@ def _epoch(
                 curvature_second_a,
                 curvature_summary_h_upto_part3,
                 curvature_summary_d_upto_part2,
+                curvature_centred_x_part1,
                 curvature_centred_x,
+                curvature_second_centred_x_part1,
                 curvature_second_centred_x,
                 unit_g,
                 curvature_unit_h_part1,
@@ -2991,7 +2973,9 @@ def _epoch(
                 second_a,
                 summary_h_upto_part3,
                 summary_d_upto_part2,
+                centred_x_part1,
                 centred_x,
+                second_centred_x_part1,
                 second_centred_x,
                 unit_g,
                 unit_h_part1,
@@ -3535,7 +3519,9 @@ def _steps(
         work.second_a,
         work.summary_h_upto_part3,
         work.summary_d_upto_part2,
+        work.centred_x_part1,
         work.centred_x,
+        work.second_centred_x_part1,
         work.second_centred_x,
         work.unit_g,
         work.unit_h_part1,
@@ -3596,7 +3582,9 @@ def _steps(
         other.second_a,
         other.summary_h_upto_part3,
         other.summary_d_upto_part2,
+        other.centred_x_part1,
         other.centred_x,
+        other.second_centred_x_part1,
         other.second_centred_x,
         other.unit_h_part1,
         other.unit_d_part1,

@@ -224,7 +224,9 @@ _WORK: dict[str, Shapes] = {
     "second_a": {2: (2, None, 32)},
     "summary_h_upto_part3": _SHAPES8,
     "summary_d_upto_part2": _SHAPES8,
+    "centred_x_part1": {3: (6, None)},
     "centred_x": {3: (6, None, 10)},
+    "second_centred_x_part1": {3: (4, None)},
     "second_centred_x": {3: (4, None, 10)},
     "unit_g": (6,),
     "unit_h_part1": (6, None, 10),
@@ -1047,7 +1049,9 @@ def _summary_3(
     second_a,
     summary_h_upto_part3,
     summary_d_upto_part2,
+    centred_x_part1,
     centred_x,
+    second_centred_x_part1,
     second_centred_x,
     unit_g,
     unit_h_part1,
@@ -1323,31 +1327,33 @@ def _summary_3(
     for p in range(tangent_x_3.shape[1]):
         for i in range(tangent_x_3.shape[2]):
             tangent_x_3[_GROUP_OF_BIASES[3], p, i] = unit_biases_3[i]
-    softmax_3, centred_x_3 = softmax[3], centred_x[3]
+    softmax_3, centred_x_part1_3 = softmax[3], centred_x_part1[3]
+    for i in range(len(centred_x_part1_3)):
+        for p in range(centred_x_part1_3.shape[1]):
+            total7 = np.float32(0.0)
+            for j in range(tangent_x_3.shape[2]):
+                total7 += tangent_x_3[i, p, j] * softmax_3[p, j]
+            centred_x_part1_3[i, p] = total7
+    centred_x_3 = centred_x[3]
     for i in range(len(centred_x_3)):
         for p in range(centred_x_3.shape[1]):
+            centred_x_part1_3_i_p = centred_x_part1_3[i, p]
             for j in range(centred_x_3.shape[2]):
-                total7 = np.float32(0.0)
-                for l in range(softmax_3.shape[1]):
-                    total7 += softmax_3[p, l] * tangent_x_3[i, p, l]
-                centred_x_3[i, p, j] = total7
-    for i in range(len(centred_x_3)):
-        for p in range(centred_x_3.shape[1]):
-            for j in range(centred_x_3.shape[2]):
-                centred_x_3[i, p, j] = -centred_x_3[i, p, j] + tangent_x_3[i, p, j]
+                centred_x_3[i, p, j] = -centred_x_part1_3_i_p + tangent_x_3[i, p, j]
     np.dot(_as_matrix(second_x[2], 2), weights[3].T, _as_matrix(second_x[3], 2))
-    second_x_3, second_centred_x_3 = second_x[3], second_centred_x[3]
+    second_x_3, second_centred_x_part1_3 = second_x[3], second_centred_x_part1[3]
+    for i in range(len(second_centred_x_part1_3)):
+        for p in range(second_centred_x_part1_3.shape[1]):
+            total8 = np.float32(0.0)
+            for j in range(second_x_3.shape[2]):
+                total8 += second_x_3[i, p, j] * softmax_3[p, j]
+            second_centred_x_part1_3[i, p] = total8
+    second_centred_x_3 = second_centred_x[3]
     for i in range(len(second_centred_x_3)):
         for p in range(second_centred_x_3.shape[1]):
+            second_centred_x_part1_3_i_p = second_centred_x_part1_3[i, p]
             for j in range(second_centred_x_3.shape[2]):
-                total8 = np.float32(0.0)
-                for l in range(second_x_3.shape[2]):
-                    total8 += second_x_3[i, p, l] * softmax_3[p, l]
-                second_centred_x_3[i, p, j] = total8
-    for i in range(len(second_centred_x_3)):
-        for p in range(second_centred_x_3.shape[1]):
-            for j in range(second_centred_x_3.shape[2]):
-                second_centred_x_3[i, p, j] = -second_centred_x_3[i, p, j] + second_x_3[i, p, j]
+                second_centred_x_3[i, p, j] = -second_centred_x_part1_3_i_p + second_x_3[i, p, j]
     summary_g_upto_3 = summary_g_upto[3]
     for i in range(len(summary_g_upto_2)):
         summary_g_upto_3[i] = summary_g_upto_2[i]
@@ -1374,11 +1380,11 @@ def _summary_3(
     np.dot(_as_matrix(tangent_x[2], 1), _entries(pulls[3]), summary_h_upto_part1_vector[3])
     summary_h_upto_part1_vector_3 = summary_h_upto_part1_vector[3]
     for i in range(len(tangent_x_2)):
-        term74_0 = -mean * summary_h_upto_part1_vector_3[i]
-        summary_h_upto_3[i, _GROUP_OF_WEIGHTS[3]] = term74_0 + summary_h_upto_3[i, _GROUP_OF_WEIGHTS[3]]
+        term76_0 = -mean * summary_h_upto_part1_vector_3[i]
+        summary_h_upto_3[i, _GROUP_OF_WEIGHTS[3]] = term76_0 + summary_h_upto_3[i, _GROUP_OF_WEIGHTS[3]]
     for i in range(len(tangent_x_2)):
-        term75_0 = -mean * summary_h_upto_part1_vector_3[i]
-        summary_h_upto_3[_GROUP_OF_WEIGHTS[3], i] = term75_0 + summary_h_upto_3[_GROUP_OF_WEIGHTS[3], i]
+        term77_0 = -mean * summary_h_upto_part1_vector_3[i]
+        summary_h_upto_3[_GROUP_OF_WEIGHTS[3], i] = term77_0 + summary_h_upto_3[_GROUP_OF_WEIGHTS[3], i]
     summary_d_upto_3 = summary_d_upto[3]
     for i in range(len(summary_d_upto_3)):
         summary_d_upto_3[i] = summary_d_upto_2[i]
@@ -1417,12 +1423,12 @@ def _summary_3(
         unscale2_i = unscale2[i]
         unscale3_i = unscale3[i]
         for j in range(summary_h.shape[1]):
-            term93_0 = unit_h[i, j] / (unscale1_i * unscale1[j]) / (unscale2_i * unscale2[j])
-            summary_h[i, j] = term93_0 / (unscale3_i * unscale3[j])
+            term95_0 = unit_h[i, j] / (unscale1_i * unscale1[j]) / (unscale2_i * unscale2[j])
+            summary_h[i, j] = term95_0 / (unscale3_i * unscale3[j])
     for i in range(len(summary_d)):
-        term94_0 = unit_d[i] / (unscale1[i] * unscale1[i] * unscale1[i])
-        term94_1 = term94_0 / (unscale2[i] * unscale2[i] * unscale2[i])
-        summary_d[i] = term94_1 / (unscale3[i] * unscale3[i] * unscale3[i])
+        term96_0 = unit_d[i] / (unscale1[i] * unscale1[i] * unscale1[i])
+        term96_1 = term96_0 / (unscale2[i] * unscale2[i] * unscale2[i])
+        summary_d[i] = term96_1 / (unscale3[i] * unscale3[i] * unscale3[i])
     for s in range(len(unit_g)):
         if not np.isfinite(unit_g[s]):
             return 13 + s
@@ -1647,7 +1653,9 @@ def _epoch(
     second_a,
     summary_h_upto_part3,
     summary_d_upto_part2,
+    centred_x_part1,
     centred_x,
+    second_centred_x_part1,
     second_centred_x,
     unit_g,
     unit_h_part1,
@@ -1710,7 +1718,9 @@ def _epoch(
     curvature_second_a,
     curvature_summary_h_upto_part3,
     curvature_summary_d_upto_part2,
+    curvature_centred_x_part1,
     curvature_centred_x,
+    curvature_second_centred_x_part1,
     curvature_second_centred_x,
     curvature_unit_h_part1,
     curvature_unit_d_part1,
@@ -1818,7 +1828,9 @@ def _epoch(
                     curvature_second_a,
                     curvature_summary_h_upto_part3,
                     curvature_summary_d_upto_part2,
+                    curvature_centred_x_part1,
                     curvature_centred_x,
+                    curvature_second_centred_x_part1,
                     curvature_second_centred_x,
                     unit_g,
                     curvature_unit_h_part1,
@@ -1872,7 +1884,9 @@ def _epoch(
                     second_a,
                     summary_h_upto_part3,
                     summary_d_upto_part2,
+                    centred_x_part1,
                     centred_x,
+                    second_centred_x_part1,
                     second_centred_x,
                     unit_g,
                     unit_h_part1,
@@ -1942,10 +1956,10 @@ _PLACES: Places = {
     "moves": {1: (32, 67, 76), 2: (43, 84, 98), 3: (58, 112, 125)},
     "tangent_a": {1: (33, 68, 83), 2: (45, 86, 110)},
     "tangent_x_part1": {1: (34, 71, 72), 2: (46, 90, 95)},
-    "tangent_x": {1: (35, 72, 105), 2: (47, 91, 130), 3: (60, 114, 119)},
+    "tangent_x": {1: (35, 72, 105), 2: (47, 91, 130), 3: (60, 114, 139)},
     "second_x_part1": {1: (36, 73, 80), 2: (49, 93, 110)},
     "summary_h_upto_part1": {1: (36, 73, 80), 2: (49, 93, 110)},
-    "second_x": {1: (37, 74, 92), 2: (50, 94, 120), 3: (62, 120, 122)},
+    "second_x": {1: (37, 74, 92), 2: (50, 94, 120), 3: (62, 120, 139)},
     "summary_g_upto": {1: (38, 75, 97), 2: (51, 96, 124), 3: (64, 123, 147)},
     "summary_g_upto_part1": {1: (39, 77, 78), 2: (52, 99, 100), 3: (65, 126, 127)},
     "summary_h_upto_part2": {1: (40, 80, 81), 2: (53, 102, 103)},
@@ -1955,8 +1969,10 @@ _PLACES: Places = {
     "second_a": {2: (48, 92, 110)},
     "summary_h_upto_part3": {2: (55, 105, 107)},
     "summary_d_upto_part2": {2: (57, 110, 111)},
-    "centred_x": {3: (61, 118, 139)},
-    "second_centred_x": {3: (63, 121, 139)},
+    "centred_x": {3: (60, 114, 139)},
+    "centred_x_part1": {3: (61, 118, 119)},
+    "second_centred_x": {3: (62, 120, 139)},
+    "second_centred_x_part1": {3: (63, 121, 122)},
     "unit_g": (64, 123, 147),
     "summary_h_upto_part1_vector": {3: (67, 130, 132)},
     "unit_h_part1": (68, 135, 138),
@@ -1987,10 +2003,10 @@ _OTHER_PLACES: Places = {
     "moves": {1: (24, 45, 54), 2: (35, 62, 76), 3: (50, 90, 103)},
     "tangent_a": {1: (25, 46, 61), 2: (37, 64, 88)},
     "tangent_x_part1": {1: (26, 49, 50), 2: (38, 68, 73)},
-    "tangent_x": {1: (27, 50, 83), 2: (39, 69, 108), 3: (52, 92, 97)},
+    "tangent_x": {1: (27, 50, 83), 2: (39, 69, 108), 3: (52, 92, 117)},
     "second_x_part1": {1: (28, 51, 58), 2: (41, 71, 88)},
     "summary_h_upto_part1": {1: (28, 51, 58), 2: (41, 71, 88)},
-    "second_x": {1: (29, 52, 70), 2: (42, 72, 98), 3: (54, 98, 100)},
+    "second_x": {1: (29, 52, 70), 2: (42, 72, 98), 3: (54, 98, 117)},
     "summary_g_upto": {1: (30, 53, 75), 2: (43, 74, 102), 3: (56, 101, 112)},
     "summary_g_upto_part1": {1: (31, 55, 56), 2: (44, 77, 78), 3: (57, 104, 105)},
     "summary_h_upto_part2": {1: (32, 58, 59), 2: (45, 80, 81)},
@@ -2000,8 +2016,10 @@ _OTHER_PLACES: Places = {
     "second_a": {2: (40, 70, 88)},
     "summary_h_upto_part3": {2: (47, 83, 85)},
     "summary_d_upto_part2": {2: (49, 88, 89)},
-    "centred_x": {3: (53, 96, 117)},
-    "second_centred_x": {3: (55, 99, 117)},
+    "centred_x": {3: (52, 92, 117)},
+    "centred_x_part1": {3: (53, 96, 97)},
+    "second_centred_x": {3: (54, 98, 117)},
+    "second_centred_x_part1": {3: (55, 99, 100)},
     "summary_h_upto_part1_vector": {3: (59, 108, 110)},
     "unit_h_part1": (60, 113, 116),
     "unit_d_part1": (61, 117, 118),
@@ -2431,7 +2449,9 @@ def _steps(
         work.second_a,
         work.summary_h_upto_part3,
         work.summary_d_upto_part2,
+        work.centred_x_part1,
         work.centred_x,
+        work.second_centred_x_part1,
         work.second_centred_x,
         work.unit_g,
         work.unit_h_part1,
@@ -2492,7 +2512,9 @@ def _steps(
         other.second_a,
         other.summary_h_upto_part3,
         other.summary_d_upto_part2,
+        other.centred_x_part1,
         other.centred_x,
+        other.second_centred_x_part1,
         other.second_centred_x,
         other.unit_h_part1,
         other.unit_d_part1,

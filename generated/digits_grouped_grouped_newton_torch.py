@@ -796,11 +796,11 @@ def _summary_3(
     tangent_x[3][: len(tangent_x[2])].copy_(tangent_x[2] @ weights[3].T)
     tangent_x[3][_GROUP_OF_WEIGHTS[3]].copy_(moves)
     tangent_x[3][_GROUP_OF_BIASES[3]].copy_(unit_biases[3])
-    centred_x_part1 = (softmax[3] * tangent_x[3]).sum(2)[:, :, None]
-    centred_x = -centred_x_part1 + tangent_x[3]
+    centred_x_part1 = torch.einsum("ipj,pj->ip", tangent_x[3], softmax[3])
+    centred_x = -centred_x_part1[:, :, None] + tangent_x[3]
     second_x = second_x @ weights[3].T
-    second_centred_x_part1 = (second_x * softmax[3]).sum(2)[:, :, None]
-    second_centred_x = -second_centred_x_part1 + second_x
+    second_centred_x_part1 = torch.einsum("ipj,pj->ip", second_x, softmax[3])
+    second_centred_x = -second_centred_x_part1[:, :, None] + second_x
     summary_g_upto[3] = like.new_empty((_SUMMARY_G_UPTO_GROUPS[3],))
     summary_g_upto[3][: len(summary_g_upto[2])].copy_(summary_g_upto[2])
     summary_g_upto[3][_GROUP_OF_WEIGHTS[3]].copy_(-mean * (b[3] * moves).sum())

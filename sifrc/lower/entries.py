@@ -16,6 +16,7 @@ import sympy
 
 from sifrc.derive.system import Equation
 from sifrc.ir import SAMPLE, Add, Affine, Axis, Delta, Einsum, Expr, Input, Map, Operand, Role
+from sifrc.ir.build import einsum
 from sifrc.ir.relative import ordered_operands, ordered_terms
 from sifrc.ir.traverse import inputs_of
 from sifrc.lower.arrays import Change, Load
@@ -66,10 +67,13 @@ class Entries(ABC):
         self._equation: Equation | None = None
         self._adds = False
         self._count = 0
+        self._made_constants, self._in_constant = 0, False
+        self.constants: list[Statement] = []
+        """Statements that come before all others of a phase."""
 
     def enter(self, phase: str, after: tuple[str, ...]) -> None:
         """Start a phase: values held by it and by those that always run before it may be used."""
-        self._phase = phase
+        self._phase, self.constants = phase, []
         self._visible = (*after, phase)
         self._held.setdefault(phase, {})
 
@@ -243,6 +247,10 @@ class Entries(ABC):
         held = self._held_by(expr)
         if held is not None:
             return self._loaded(held, binding, scope)
+        if self._is_constant(expr):
+            constant = self._constant(expr)
+            table = {own: binding.get(axis, axis) for own, axis in zip(constant.axes, expr.out, strict=True)}
+            return self._loaded(constant, table, scope)
         if (convolution := as_convolution(expr, scope.layer)) is not None:
             scalars, windows, _ = convolution
             product = [self._scalar(scalar, {}, scope) for scalar in scalars]
@@ -253,7 +261,7 @@ class Entries(ABC):
             product = [self._scalar(factor, {}, scope) for factor in factors]
             rest = ordered(rest, scope.layer)
             if isinstance(rest, Einsum) and contracted(rest):
-                return sympy.Mul(*product, self._loaded(self._buffer(rest), binding, scope))
+                return sympy.Mul(*product, self._loaded(self._buffer(_narrowed(rest)), binding, scope))
             return sympy.Mul(*product, self._scalar(rest, binding, scope))
         product = []
         for operand, labels in ordered_operands(expr, scope.layer):
@@ -272,6 +280,33 @@ class Entries(ABC):
     @_scalar.register
     def _(self, expr: Affine, binding: dict[Axis, Axis], scope: Scope) -> sympy.Expr:
         return self._scalar(Einsum(((expr, expr.axes),), expr.axes), binding, scope)
+
+    def _is_constant(self, expr: Einsum) -> bool:
+        """Whether it is a product of relations alone, and not the one that is being computed."""
+        return bool(expr.operands) and not self._in_constant and not inputs_of(expr)
+
+    def _constant(self, expr: Einsum) -> Input:
+        """A product of relations in an array of its own, one for all that have the same."""
+        axes = tuple(Axis(f"constant.{n}", axis.size) for n, axis in enumerate(expr.out))
+        table = dict(zip(expr.out, axes, strict=True))
+        operands = [(e, tuple(table.get(label, label) for label in labels)) for e, labels in expr.operands]
+        value = einsum(operands, axes)
+        held = self._held_by(value)
+        if held is None:
+            self._made_constants += 1
+            name = f"constant{self._made_constants}"
+            held = Input(f"{name}{self.mark}", None, axes, Role.DIRECTION)
+            self.code.setdefault(held.family, name + ("_one" if self.mark else ""))
+            self._note(held)
+            self._in_constant = True
+            self.constants += self._statements_for(held, value)
+            self._in_constant = False
+            self._hold(value, held)
+        return held
+
+    @abstractmethod
+    def _statements_for(self, target: Input, value: Expr) -> list[Statement]:
+        """Statements, apart from the others, that give an array the value of an expression."""
 
     @abstractmethod
     def _direct(self, expr: Expr, target: Input) -> bool:
@@ -297,6 +332,13 @@ class Entries(ABC):
         if not shared:
             return expr
         return Einsum((*others, *((self._buffer(e), labels) for e, labels in shared)), expr.out)
+
+
+def _narrowed(expr: Einsum) -> Expr:
+    """The product without axes along which all its entries are the same."""
+    carried = {label for _, labels in expr.operands for label in labels}
+    kept = tuple(axis for axis in expr.out if axis in carried)
+    return expr if kept == expr.out else Einsum(expr.operands, kept)
 
 
 def number(value: Fraction) -> sympy.Rational:

@@ -220,6 +220,8 @@ def _function(
         statements = [_named_solve(s, layer, plan, guards, lowering.parts) for s in statements]
         fused = fuse_kernels(statements, shape_of) if passes.fuse else tuple(statements)
         blocks.append(Block(layer, fused))
+    if lowering.constants:
+        blocks.insert(0, Block(None, tuple(lowering.constants)))
     body = roll_loops(blocks) if passes.roll else tuple(s for block in blocks for s in block.statements)
     reads, writes = _touched(body)
     first = _read_first(body)
