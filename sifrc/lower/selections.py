@@ -46,7 +46,12 @@ class _Reading:
 
 def without_affine(expr: Einsum, arrays: Arrays) -> Einsum:
     """The product with every :class:`~sifrc.ir.nodes.Affine` taken into what other factors are read from."""
-    operands = list(expr.operands)
+    # A relation is ones and zeros: twice the same is once.
+    operands = [
+        operand
+        for number, operand in enumerate(expr.operands)
+        if not isinstance(operand[0], Affine) or operand not in expr.operands[:number]
+    ]
     waiting = [operand for operand in operands if isinstance(operand[0], Affine)]
     order = _order(expr.out, waiting)
     while waiting:
