@@ -134,7 +134,7 @@ def _layer(
         inputs=item.inputs,
         shape=item.shape,
         activation=_activation(item, positions),
-        bias=biases[shape.share or item.name],
+        bias="bias" in LAYER_TYPES[shape.type].keys and biases[shape.share or item.name],
         share=shape.share,
         initialization=initialization,
         settings=item.settings,
