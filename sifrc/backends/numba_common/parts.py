@@ -38,12 +38,14 @@ class ParameterVariable:
         constant: of the table of their names.
         rank: number of their dimensions.
         names: layer number -> name.
+        biases: whether they are biases.
     """
 
     name: str
     constant: str
     rank: int
     names: Mapping[int, str]
+    biases: bool
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class Parts(ABC):
                 own = [layer for layer, shape in shapes.items() if shape is not None and len(shape) == rank]
                 names = {layer.index: f"{layer.name}.{slot}" for layer in own}
                 table = f"_{slot.upper()}{more.upper()}_NAMES"
-                found.append(ParameterVariable(f"{what}{more}", table, rank, names))
+                found.append(ParameterVariable(f"{what}{more}", table, rank, names, slot == "bias"))
         return tuple(found)
 
     @property
@@ -167,8 +169,8 @@ class Parts(ABC):
             families: of the tensors for weights, and for biases.
         """
         return [
-            QUANTITIES[families[variable.name == "biases"]].code
-            + ("" if variable.name == "biases" else variable.name.removeprefix("weights"))
+            QUANTITIES[families[variable.biases]].code
+            + variable.name.removeprefix("biases" if variable.biases else "weights")
             for variable in self.parameter_variables
         ]
 
@@ -183,7 +185,7 @@ class Parts(ABC):
         found = []
         for family, biases in zip(families, (False, True), strict=False):
             for variable in self.parameter_variables if family in known else ():
-                if (variable.name == "biases") == biases:
+                if variable.biases == biases:
                     found.append(self.layouts[True].group(family, min(variable.names)).name)
         return found
 
