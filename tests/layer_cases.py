@@ -1,0 +1,278 @@
+"""Small networks with every type of layer, and awkward settings of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["LAYER_CASES", "layer_spec"]
+
+HIDDEN: dict[str, Any] = {"name": "d", "type": "dense", "units": 4, "activation": "tanh"}
+END: list[dict[str, Any]] = [
+    {"name": "flat", "type": "flatten"},
+    {"name": "out", "type": "dense", "units": 3},
+]
+
+
+def layer_spec(size: Any, layers: list[dict[str, Any]], end: bool = True, **more: Any) -> dict[str, Any]:
+    """A spec as a dict; at the end comes a dense layer of all entries."""
+    network = {"input": {"name": "x0", "size": size}, "layers": [*layers, *(END if end else [])]}
+    head = {"sifrc": 1, "name": "layers", "network": network, "loss": "squared_error", "dtype": "float64"}
+    return head | more
+
+
+def one(size: Any, kind: str, **keys: Any) -> dict[str, Any]:
+    """A layer behind a dense one."""
+    return layer_spec(size, [HIDDEN, {"name": "r", "type": kind, **keys}])
+
+
+def first(size: Any, kind: str, **keys: Any) -> dict[str, Any]:
+    """A layer that reads the network input itself."""
+    return layer_spec(size, [{"name": "r", "type": kind, **keys}])
+
+
+def two(size: Any, kind: str, left: int, right: int, **keys: Any) -> dict[str, Any]:
+    """A layer of two dense ones."""
+    layers = [
+        {"name": "d", "type": "dense", "units": left, "activation": "tanh"},
+        {"name": "e", "type": "dense", "units": right, "inputs": "x0", "activation": "sin"},
+        {"name": "r", "type": kind, "inputs": ["d", "e"], **keys},
+    ]
+    return layer_spec(size, layers)
+
+
+def channels(size: list[int], kind: str, **keys: Any) -> dict[str, Any]:
+    """A layer of channels at places, behind a convolution with a kernel of one entry."""
+    conv = {"name": "c", "type": "conv", "channels": 4, "kernel": 1, "activation": "tanh"}
+    return layer_spec(size, [conv, {"name": "r", "type": kind, **keys}])
+
+
+def other(places: int, **keys: Any) -> dict[str, Any]:
+    """Attention of five places on others: queries, and what is read."""
+    layers = [
+        HIDDEN,
+        {"name": "t", "type": "permute", "order": [2, 1], "inputs": "x0"},
+        {"name": "less", "type": "dense", "units": places, "activation": "sin"},
+        {"name": "z", "type": "permute", "order": [2, 1]},
+        {"name": "r", "type": "attention", "inputs": ["d", "z"], **keys},
+    ]
+    return layer_spec([5, 3], layers)
+
+
+def three(features: int, **keys: Any) -> dict[str, Any]:
+    """Attention of queries, keys and values of their own."""
+    layers = [
+        HIDDEN,
+        {"name": "k", "type": "dense", "units": features, "inputs": "x0", "activation": "sin"},
+        {"name": "v", "type": "dense", "units": features, "inputs": "x0", "activation": "softplus"},
+        {"name": "r", "type": "attention", "inputs": ["d", "k", "v"], **keys},
+    ]
+    return layer_spec([3, 2], layers)
+
+
+_SHAPES: dict[str, dict[str, Any]] = {
+    "reshape": one([2, 3], "reshape", sizes=[4, 2]),
+    "reshape with what is left": one([2, 3, 2], "reshape", sizes=[3, -1, 2]),
+    "reshape to one axis": one([2, 3], "reshape", sizes=[-1]),
+    "reshape from one axis": one(3, "reshape", sizes=[2, 1, 2]),
+    "reshape to the same": one([2, 3], "reshape", sizes=[2, 4]),
+    "reshape of ones": one([1, 1], "reshape", sizes=[1, 4, 1]),
+    "permute": one([2, 3, 2], "permute", order=[3, 1, 2]),
+    "permute backwards": one([2, 3, 2], "permute", order=[-1, 1, -2]),
+    "permute nothing": one([2, 3], "permute", order=[1, 2]),
+    "permute four": one([2, 1, 3, 2], "permute", order=[4, 2, 1, 3]),
+    "slice": one([4, 3], "slice", axis=1, start=1, stop=3),
+    "slice of the last": one([2, 3], "slice", start=-2),
+    "slice backwards": one([5, 2], "slice", axis=1, step=-2),
+    "slice backwards from": one([5, 2], "slice", axis=1, start=3, stop=0, step=-1),
+    "slice to one": one([2, 4, 2], "slice", axis=-2, start=2, stop=3),
+    "slice by a step": one([7], "slice", step=3),
+    "slice beyond": one([3, 2], "slice", axis=1, start=-100, stop=100, step=2),
+    "concatenate": two([2, 3], "concatenate", 4, 4),
+    "concatenate features": two([2, 3], "concatenate", 4, 1, axis=-1),
+    "concatenate three": layer_spec(
+        [2, 1, 3],
+        [
+            {**HIDDEN, "units": 3},
+            {"name": "e", "type": "activation", "function": "sin", "inputs": "x0"},
+            {"name": "r", "type": "concatenate", "axis": 2, "inputs": ["d", "x0", "e"]},
+        ],
+    ),
+    "pad": one([3, 2], "pad", padding=[[1, 2], 0]),
+    "pad much": one([2, 2], "pad", padding=[5, [0, 3]]),
+    "pad nothing": one([2, 2], "pad", padding=[0, [0, 0]]),
+    "pad circular": one([3, 2], "pad", padding=[[1, 2], 1], mode="circular"),
+    "pad circular by all": one([3, 2], "pad", padding=[3, [4, 0]], mode="circular"),
+    "pad reflect": one([3, 2], "pad", padding=[[1, 2], 0], mode="reflect"),
+    "pad reflect by most": one([2, 3, 2], "pad", padding=[1, 2, [3, 3]], mode="reflect"),
+    "pad replicate": one([3, 2], "pad", padding=[[0, 4], 1], mode="replicate"),
+    "pad replicate one entry": one([1, 2], "pad", padding=[[2, 3], 0], mode="replicate"),
+    "upsample": one([2, 3], "upsample"),
+    "upsample by three": one([2, 2, 3], "upsample", factor=[3, 1]),
+    "upsample linear": one([2, 3], "upsample", factor=2, mode="linear"),
+    "upsample linear by three": one([1, 3], "upsample", factor=3, mode="linear"),
+    "upsample bilinear": channels([2, 2, 3], "upsample", factor=[2, 3], mode="linear"),
+    "upsample trilinear": channels([1, 2, 1, 2], "upsample", factor=[2, 3, 1], mode="linear"),
+    "upsample one entry": channels([2, 1], "upsample", factor=4, mode="linear"),
+    "upsample nearest of three": channels([1, 2, 1, 2], "upsample", factor=2),
+}
+
+_PRODUCTS: dict[str, dict[str, Any]] = {
+    "multiply": two([2, 3], "multiply", 4, 4),
+    "multiply with an activation": two(3, "multiply", 4, 4, activation="tanh"),
+    "multiply three": layer_spec(
+        [2, 3],
+        [
+            {**HIDDEN, "units": 3},
+            {"name": "e", "type": "activation", "function": "sin"},
+            {"name": "r", "type": "multiply", "inputs": ["e", "x0", "d"]},
+        ],
+    ),
+    "matmul": layer_spec(
+        [3, 2],
+        [
+            {**HIDDEN, "units": 3},
+            {"name": "e", "type": "dense", "units": 2, "inputs": "x0"},
+            {"name": "r", "type": "matmul", "inputs": ["d", "e"]},
+        ],
+    ),
+    "matmul transposed first": two([3, 2], "matmul", 2, 4, transpose="first"),
+    "matmul transposed second": two([2, 3, 2], "matmul", 4, 4, transpose=["second"]),
+    "matmul transposed both": two([3, 2], "matmul", 3, 3, transpose=["first", "second"]),
+    "matmul with the input": layer_spec(
+        [2, 3],
+        [
+            {**HIDDEN, "units": 3},
+            {"name": "r", "type": "matmul", "inputs": ["x0", "d"], "transpose": "second"},
+        ],
+    ),
+    "matmul of one": two([1, 1], "matmul", 1, 1, transpose="second"),
+    "scale": one([2, 3], "scale", value=0.3),
+    "scale with a shift": one(3, "scale", value=-2.5, shift=0.7),
+    "shift alone": one([2, 3], "scale", shift=-1.25),
+    "scale by a small number": one(3, "scale", value=1e-7, shift=1e3),
+    "sum": one([2, 3], "sum", axes=[1]),
+    "sum of all": one([2, 3], "sum"),
+    "sum that keeps": one([2, 3, 2], "sum", axes=[2, -1], keep=True),
+    "sum of one axis": one(3, "sum", keep=True),
+    "mean": one([2, 3, 2], "mean", axes=2),
+    "mean of all": one([2, 3], "mean", keep=True),
+    "mean of one entry": one([1, 3], "mean", axes=[1]),
+    "max": one([3, 2], "max", axes=[1]),
+    "max of several": one([2, 3, 2], "max", axes=[1, 3]),
+    "max that keeps": one([2, 3, 2], "max", axes=[-2], keep=True),
+    "max of all": one([2, 3], "max"),
+    "max of one entry": one([1, 3], "max", axes=[1], keep=True),
+    "softmax": one([2, 3], "softmax"),
+    "softmax of places": one([3, 2, 2], "softmax", axis=1),
+    "softmax in the middle": one([2, 3, 1], "softmax", axis=-2),
+    "softmax of one entry": one([1, 2], "softmax", axis=1),
+}
+
+_NORMS: dict[str, dict[str, Any]] = {
+    "layer norm": one([2, 3], "layer_norm"),
+    "layer norm of one axis": one(3, "layer_norm", activation="tanh"),
+    "layer norm over several": one([2, 3, 2], "layer_norm", axes=[2, 3], epsilon=0.1),
+    "layer norm in the middle": one([2, 3, 2], "layer_norm", axes=[2], bias=False),
+    "layer norm of first and last": one([2, 3, 2], "layer_norm", axes=[-1, 1]),
+    "layer norm without a weight": one([2, 3], "layer_norm", affine=False, activation="sin"),
+    "layer norm without epsilon": one([2, 3], "layer_norm", epsilon=0),
+    "layer norm with a large epsilon": one([2, 3], "layer_norm", epsilon=50.0),
+    "layer norm of one entry": one([1, 3], "layer_norm", axes=1),
+    "layer norm of the input": first([2, 3], "layer_norm"),
+    "layer norm with a relu": one([2, 3], "layer_norm", activation="relu"),
+    "rms norm": one([2, 3], "rms_norm"),
+    "rms norm over all": one([2, 3], "rms_norm", axes=[1, 2], activation="sigmoid"),
+    "rms norm without epsilon": one([2, 2, 2], "rms_norm", axes=2, epsilon=0.0, affine=False),
+    "rms norm of one entry": one([1, 3], "rms_norm", axes=1, epsilon=0.5),
+    "group norm": channels([2, 2, 2], "group_norm", groups=2),
+    "group norm of one group": channels([2, 3], "group_norm", groups=1, bias=False, activation="tanh"),
+    "group norm of channels": channels([1, 2, 1, 2], "group_norm", groups=4, epsilon=0.3),
+    "group norm without places": one(3, "group_norm", groups=2),
+    "group norm without a weight": channels([2, 3], "group_norm", groups=2, affine=False, epsilon=0),
+    "instance norm": channels([2, 3], "instance_norm"),
+    "instance norm with a weight": channels([2, 2, 2], "instance_norm", affine=True, activation="softplus"),
+    "instance norm without a bias": channels([1, 2, 1, 2], "instance_norm", affine=True, bias=False),
+    "instance norm of the input": first([2, 3], "instance_norm", affine=True),
+}
+
+_ATTENTION: dict[str, dict[str, Any]] = {
+    "attention": one([3, 2], "attention", heads=2),
+    "attention of one head": one([3, 2], "attention", heads=1),
+    "attention of narrow heads": one([2, 3], "attention", heads=4, bias=False),
+    "attention of one place": one([1, 2], "attention", heads=2),
+    "causal attention": one([3, 2], "attention", heads=2, causal=True),
+    "attention of grouped queries": one([3, 2], "attention", heads=4, groups=2),
+    "attention of one group": one([3, 2], "attention", heads=2, groups=1, causal=True, bias=False),
+    "attention with a scale": one([3, 2], "attention", heads=2, value=1.7),
+    "attention to others": other(3, heads=2),
+    "attention to one": other(1, heads=2),
+    "attention to more": other(7, heads=4, groups=2, bias=False),
+    "attention of keys and values": three(3, heads=2),
+    "attention without weights": one([3, 2], "attention", heads=2, projected=False),
+    "attention without weights, causal": one([3, 2], "attention", heads=1, projected=False, causal=True),
+    "attention of three without weights": three(2, heads=4, groups=2, projected=False),
+    "attention of the input": first([3, 4], "attention", heads=2),
+    "positions": one([3, 2], "positions"),
+    "positions of three axes": one([2, 1, 2], "positions"),
+    "positions of the input": first([3, 2], "positions"),
+}
+
+_WHOLE: dict[str, dict[str, Any]] = {
+    "transformer": layer_spec(
+        [3, 2],
+        [
+            HIDDEN,
+            {"name": "p", "type": "positions"},
+            {"name": "n1", "type": "layer_norm"},
+            {"name": "a", "type": "attention", "heads": 2, "causal": True},
+            {"name": "s", "type": "add", "inputs": ["p", "a"]},
+            {"name": "n2", "type": "rms_norm"},
+            {"name": "up", "type": "dense", "units": 3, "activation": "gelu"},
+            {"name": "down", "type": "dense", "units": 4},
+            {"name": "s2", "type": "add", "inputs": ["s", "down"]},
+            {"name": "m", "type": "mean", "axes": [1]},
+        ],
+        loss="cross_entropy",
+    ),
+    "gated": layer_spec(
+        [2, 3],
+        [
+            {**HIDDEN, "units": 3, "activation": "silu"},
+            {"name": "g", "type": "dense", "units": 3, "inputs": "x0"},
+            {"name": "r", "type": "multiply", "inputs": ["g", "d"]},
+            {"name": "n", "type": "rms_norm", "activation": "tanh"},
+            {"name": "c", "type": "concatenate", "inputs": ["n", "x0"]},
+        ],
+        loss="cross_entropy",
+    ),
+    "residual of convolutions": layer_spec(
+        [2, 4],
+        [
+            {"name": "c", "type": "conv", "channels": 4, "kernel": 3, "padding": 1},
+            {"name": "n", "type": "group_norm", "groups": 2, "activation": "silu"},
+            {"name": "u", "type": "conv", "channels": 4, "kernel": 3, "padding": 1},
+            {"name": "s", "type": "add", "inputs": ["c", "u"], "activation": "elu"},
+            {"name": "q", "type": "pool", "function": "max", "kernel": 2},
+            {"name": "w", "type": "upsample", "mode": "linear"},
+            {"name": "v", "type": "mean", "axes": [2]},
+        ],
+        loss="cross_entropy",
+    ),
+    "a norm at the end": layer_spec(3, [HIDDEN, {"name": "r", "type": "layer_norm"}], end=False),
+    "a softmax at the end": layer_spec(3, [HIDDEN, {"name": "r", "type": "softmax"}], end=False),
+    "a maximum at the end": layer_spec([3, 2], [HIDDEN, {"name": "r", "type": "max", "axes": 1}], end=False),
+    "a number at the end": layer_spec([3, 2], [HIDDEN, {"name": "r", "type": "sum"}], end=False),
+    "a product at the end": layer_spec(
+        [2],
+        [
+            HIDDEN,
+            {"name": "e", "type": "dense", "units": 4, "inputs": "x0"},
+            {"name": "r", "type": "multiply", "inputs": ["d", "e"], "activation": "tanh"},
+        ],
+        end=False,
+    ),
+}
+
+LAYER_CASES: Mapping[str, dict[str, Any]] = {**_SHAPES, **_PRODUCTS, **_NORMS, **_ATTENTION, **_WHOLE}
+"""Name -> spec as a dict."""
