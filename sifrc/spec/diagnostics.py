@@ -31,7 +31,7 @@ _EXPECTED: Mapping[str, str] = MappingProxyType(
     }
 )
 _ITEMS: Mapping[str | int, str] = MappingProxyType({"layers": "layer", "curvature": "kind of curvature"})
-_SIZES = ("size", "kernel", "stride", "dilation")
+_SIZES = ("size", "kernel", "stride", "dilation", "factor")
 """Keys with one number or several."""
 _EXAMPLES: Mapping[str, str] = MappingProxyType(
     {

@@ -41,6 +41,7 @@ Sizes: TypeAlias = Annotated[
     Discriminator(lambda value: TAGS[isinstance(value, list)]),
 ]
 """Sizes of axes; one alone may stand without a list."""
+Integer: TypeAlias = Annotated[int, Field(ge=-MAX_UNITS, le=MAX_UNITS)]
 Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Parameters: TypeAlias = dict[str, Finite]
 
@@ -107,16 +108,16 @@ class LayerShape(Shape):
     count_padding: bool | None = None
     output: Sizes | None = None
     groups: Count | None = None
-    sizes: Annotated[list[int], Field(min_length=1, max_length=MAX_AXES)] | None = None
-    order: Annotated[list[int], Field(min_length=1, max_length=MAX_AXES)] | None = None
+    sizes: Annotated[list[Integer], Field(min_length=1, max_length=MAX_AXES)] | None = None
+    order: Annotated[list[Integer], Field(min_length=1, max_length=MAX_AXES)] | None = None
     axes: Annotated[
-        list[int] | None, BeforeValidator(lambda value: [value] if type(value) is int else value)
+        list[Integer] | None, BeforeValidator(lambda value: [value] if type(value) is int else value)
     ] = None
-    axis: int | None = None
+    axis: Integer | None = None
     keep: bool | None = None
-    start: int | None = None
-    stop: int | None = None
-    step: int | None = None
+    start: Integer | None = None
+    stop: Integer | None = None
+    step: Integer | None = None
     factor: Sizes | None = None
     mode: str | None = None
     heads: Count | None = None

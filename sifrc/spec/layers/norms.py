@@ -31,8 +31,9 @@ class NormSpec(LayerSettings):
 def _over_axes(site: Site) -> Resolved:
     """Over the last axis, or others that are named."""
     written, rank = site.item.written, len(site.shape)
-    axes = sorted(axis_number(site, "axes", axis, rank) for axis in written.axes or [-1])
-    if len(set(axes)) < len(axes):
+    given = [-1] if written.axes is None else written.axes
+    axes = sorted(axis_number(site, "axes", axis, rank) for axis in given)
+    if len(set(axes)) < len(axes) or not axes:
         raise site.error("axes", "axes are named once each", hint="e.g. axes: [2, 3]")
     return Resolved(site.shape, NormSpec(tuple(axes), 0, *_common(site, True)))
 

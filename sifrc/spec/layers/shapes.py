@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from sifrc.spec.layers.record import LayerType, Resolved, Site, axis_number
+from sifrc.spec.suggest import shortened
 from sifrc.spec.types import LayerSettings, LayerSpec
 from sifrc.spec.words import size_text
 
@@ -106,7 +107,11 @@ def _permute(site: Site) -> Resolved:
 def _slice(site: Site) -> Resolved:
     written = site.item.written
     axis = axis_number(site, "axis", -1 if written.axis is None else written.axis, len(site.shape))
-    size, step = site.shape[axis], written.step or 1
+    size, step = site.shape[axis], 1 if written.step is None else written.step
+    if step == 0:
+        raise site.error(
+            "step", f"'{site.item.name}' has a step of 0", hint="e.g. step: 2, or -1 for backwards"
+        )
     start, stop, _ = slice(written.start, written.stop, step).indices(size)
     count = len(range(start, stop, step))
     if count == 0:
@@ -116,11 +121,12 @@ def _slice(site: Site) -> Resolved:
             hint="start and stop as in Python, from 0; start is kept, stop is not",
         )
     shape = (*site.shape[:axis], count, *site.shape[axis + 1 :])
-    return Resolved(shape, SliceSpec(axis, start, step))
+    return Resolved(shape, SliceSpec(axis, start, step if count > 1 else 1))
 
 
 def _concatenate(site: Site) -> Resolved:
-    axis = axis_number(site, "axis", site.item.written.axis or 1, len(site.shape))
+    written = site.item.written.axis
+    axis = axis_number(site, "axis", 1 if written is None else written, len(site.shape))
     rest = [(*shape[:axis], *shape[axis + 1 :]) for shape in site.shapes]
     for position, shape in enumerate(site.shapes):
         if len(shape) != len(site.shape) or rest[position] != rest[0]:
@@ -137,9 +143,11 @@ def _concatenate(site: Site) -> Resolved:
 def _pad(site: Site) -> Resolved:
     written = site.item.written
     pairs = _pairs(site, written.padding)
-    mode = written.mode or "zeros"
+    mode = "zeros" if written.mode is None else written.mode
     if mode not in PAD_MODES:
-        raise site.error("mode", f"unknown mode '{mode}' of padding", hint="one of " + ", ".join(PAD_MODES))
+        raise site.error(
+            "mode", f"unknown mode '{shortened(mode)}' of padding", hint="one of " + ", ".join(PAD_MODES)
+        )
     most = {"zeros": None, "replicate": None, "circular": 0, "reflect": 1}[mode]
     for axis, (size, pair) in enumerate(zip(site.shape, pairs, strict=True), start=1):
         if most is not None and max(pair) > size - most:
@@ -173,9 +181,9 @@ def _upsample(site: Site) -> Resolved:
     written, places = site.item.written, site.shape[1:]
     if not places:
         raise site.error("", f"upsample layer '{site.item.name}' takes channels at places", hint="[3, 8, 8]")
-    mode = written.mode or "nearest"
+    mode = "nearest" if written.mode is None else written.mode
     if mode not in ("nearest", "linear"):
-        raise site.error("mode", f"unknown mode '{mode}' of upsampling", hint="nearest or linear")
+        raise site.error("mode", f"unknown mode '{shortened(mode)}' of upsampling", hint="nearest or linear")
     factor = written.factor if written.factor is not None else 2
     factors = (factor,) * len(places) if isinstance(factor, int) else tuple(factor)
     if len(factors) != len(places):
@@ -191,7 +199,8 @@ def _upsample(site: Site) -> Resolved:
 def _written_slice(layer: LayerSpec) -> dict[str, int | None]:
     settings = layer.settings
     assert isinstance(settings, SliceSpec)
-    stop: int | None = settings.start + settings.step * layer.shape[settings.axis]
+    last = settings.start + settings.step * (layer.shape[settings.axis] - 1)
+    stop: int | None = last + (1 if settings.step > 0 else -1)
     if stop is not None and stop < 0:
         stop = None  # backwards over the first entry
     return {"axis": settings.axis + 1, "start": settings.start, "stop": stop, "step": settings.step}

@@ -134,7 +134,7 @@ def _missing(size: int, reach: int, step: int, started: int) -> int:
 
 
 def _mode(layer: LayerShape, path: Path, positions: Positions) -> str:
-    mode = layer.mode or "zeros"
+    mode = "zeros" if layer.mode is None else layer.mode
     if mode not in PAD_MODES:
         raise positions.error(
             (*path, "mode"),
