@@ -19,6 +19,7 @@ from curvature_modules import load
 from curvature_oracle import assert_close
 from elementary_layers import Elementary, derivatives_of, loss_of_outputs
 from layer_cases import LAYER_CASES
+from numba.typed import List
 from summary_modules import SummaryCalls, agree, texts
 from summary_modules import load as load_text
 from summary_oracle import Derivatives
@@ -28,6 +29,8 @@ from torch_layers import Fused
 from sifrc.spec import build_spec
 from sifrc.verify.points import Point
 
+assert List is not None
+"""Imported with the JIT on: Numba's own functions for lists are compiled or not as they were imported."""
 OPERATORS = ("gradient", "hessian_vector_product", "gauss_newton_vector_product")
 BATCH = 3
 
