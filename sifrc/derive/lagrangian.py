@@ -155,6 +155,11 @@ def _adjoint(
     for c in reversed(model.constraints):
         value = solve_unit(stationarity[c.index], adjoints[c.index])
         (value,) = abbreviate([value], names)
+        # A product with a number is one with its factors: y_k of a state without axes is no node of it.
+        numbers = [e for e in equations if e.symbol.family == "y" and not e.symbol.axes]
+        if numbers:
+            known = [relation(e.symbol.name, subtract(e.value, e.symbol), e.value) for e in numbers]
+            value = reduce(value, known)
         equations.append(Equation(adjoints[c.index], value, c.index, "ESN(9)"))
         if c.index in slopes:
             symbol = Input("y", c.index, c.axes, Role.ADJOINT)
