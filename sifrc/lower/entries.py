@@ -283,7 +283,9 @@ class Entries(ABC):
 
     def _is_constant(self, expr: Einsum) -> bool:
         """Whether it is a product of relations alone, and not the one that is being computed."""
-        return bool(expr.operands) and not self._in_constant and not inputs_of(expr)
+        if self._in_constant or not any(isinstance(operand, Affine) for operand, _ in expr.operands):
+            return False
+        return not inputs_of(expr) and SAMPLE not in expr.out
 
     def _constant(self, expr: Einsum) -> Input:
         """A product of relations in an array of its own, one for all that have the same."""

@@ -88,6 +88,11 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
                     known[index] = shape if form == "batched" else _as_batched(family, shape, plan)
         codes.update(lowering.code)
         parts.update(lowering.parts)
+    source = plan.model.input
+    if source.family in shapes:
+        # Also where nothing reads it: it is given, and has the size of the batch.
+        sizes = tuple(axis.size for axis in source.axes)
+        shapes[source.family].setdefault(source.index, (None, *sizes))
     check_codes({name: codes[name] for name in order})
     families = tuple(_family(name, codes[name], shapes[name], plan, parts.get(name, "")) for name in order)
     program = Program(

@@ -101,14 +101,18 @@ def available_kinds(derived: Derived, wanted: Iterable[Kind] = ()) -> tuple[tupl
     """The kinds with their systems; without a wish, every preset that exists for the model.
 
     Raises:
-        DerivationError: a wanted kind does not exist for the model.
+        DerivationError: a wanted kind does not exist for the model, or none does.
     """
     wanted = tuple(wanted)
     found: list[tuple[Kind, System]] = []
+    reason: DerivationError | None = None
     for kind in wanted or KINDS.values():
         try:
             found.append((kind, derived.curvature.blocks(kind)))
-        except DerivationError:
+        except DerivationError as error:
             if wanted:
                 raise
+            reason = reason or error
+    if not found and reason is not None:
+        raise reason
     return tuple(found)

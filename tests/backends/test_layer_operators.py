@@ -59,17 +59,24 @@ NETWORKS: Mapping[str, dict[str, Any]] = {
     "transformer": LAYER_CASES["transformer"],
     "gated": LAYER_CASES["gated"],
 }
-WRONG: Mapping[str, tuple[str, ...]] = {
-    "layer norm of one axis": ("block_hessian", "block_vector_product", "diagonal", "trace"),
-    "group norm without places": ("block_hessian", "block_vector_product", "diagonal", "trace"),
-    "layer norm over several": ("block_hessian", "diagonal", "hessian_diagonal", "trace"),
-    "group norm": ("diagonal", "hessian_diagonal", "trace"),
-    "instance norm": ("diagonal", "hessian_diagonal", "trace"),
-    "residual of convolutions": ("diagonal", "hessian_diagonal", "trace"),
-    "positions": ("block_hessian", "diagonal", "hessian_diagonal", "trace"),
-    "transformer": ("block_hessian", "diagonal", "hessian_diagonal", "trace"),
-}
-"""What is not right yet, in Torch."""
+OWN = ("attention", "positions", "layer_norm", "group_norm", "instance_norm", "rms_norm")
+"""Types whose parameters are no matrix along an axis, and no kernel."""
+BLOCKS = ("block_hessian", "block_vector_product", "diagonal", "hessian_diagonal", "trace")
+
+
+def has_own(name: str) -> bool:
+    """Whether a network has parameters of such a type."""
+    layers = NETWORKS[name]["network"]["layers"]
+    default = {"instance_norm": False}
+    return any(
+        layer["type"] in OWN
+        and layer.get("affine", layer.get("projected", default.get(layer["type"], True)))
+        for layer in layers
+    )
+
+
+REFUSED = tuple(name for name in NETWORKS if has_own(name))
+"""Networks without curvature blocks."""
 
 
 class Dense:
@@ -187,7 +194,7 @@ def calls(names: Iterable[str], fast: Iterable[str]) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "name, backend", calls([n for n in NETWORKS if n not in WRONG], ("attention", "layer norm", "matmul"))
+    "name, backend", calls([n for n in NETWORKS if n not in REFUSED], ("attention without weights", "matmul"))
 )
 def test_operators(name: str, backend: str, tmp_path: Path) -> None:
     """All of them: blocks times a vector and dense, diagonals, traces, and gradients of samples."""
@@ -196,23 +203,25 @@ def test_operators(name: str, backend: str, tmp_path: Path) -> None:
         check(operator, *found)
 
 
-@pytest.mark.parametrize("name, backend", calls(WRONG, ()))
+@pytest.mark.parametrize("name, backend", calls(REFUSED, ()))
 def test_gradients_of_samples(name: str, backend: str, tmp_path: Path) -> None:
-    """Also where blocks are not right."""
+    """Also where there are no blocks."""
     check("per_sample_gradients", *made(name, backend, tmp_path, ("per_sample_gradients",)))
 
 
-@pytest.mark.xfail(strict=True, reason="not right yet")
-@pytest.mark.parametrize("name, operator", [(name, op) for name, ops in WRONG.items() for op in ops])
-def test_operators_that_are_wrong(name: str, operator: str, tmp_path: Path) -> None:
-    """Numbers that are wrong, or an exception that is none of the package's."""
-    check(operator, *made(name, "torch", tmp_path, (operator,)))
+@pytest.mark.parametrize("operator", BLOCKS)
+@pytest.mark.parametrize("name", REFUSED)
+def test_blocks_of_other_parameters_are_refused(name: str, operator: str) -> None:
+    """With the layer that has them."""
+    with pytest.raises(DerivationError, match="curvature blocks are those of dense layers") as error:
+        compile_spec(build_spec(NETWORKS[name]), Request(operators=(operator,)))
+    assert error.value.hint
 
 
 @pytest.mark.parametrize("operator", ["curvature_factors", "gradient_and_factors", "newton_direction"])
 @pytest.mark.parametrize("name", ["layer norm", "group norm", "attention", "positions"])
 def test_what_does_not_exist_is_refused(name: str, operator: str) -> None:
     """With the layer that it is about."""
-    with pytest.raises(DerivationError, match=r"'[dcr]'") as error:
+    with pytest.raises(DerivationError, match=r"'[dcr](\.query)?'") as error:
         compile_spec(build_spec(NETWORKS[name]), Request(operators=(operator,)))
     assert error.value.hint

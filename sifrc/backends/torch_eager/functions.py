@@ -118,7 +118,7 @@ def _function(
     storage = {name: program.family(name).storage for name in (*reads, *writes)}
     updated = [name for name in writes if storage[name] in _IN_PLACE]
     results = [name for name in writes if name in wanted and storage[name] not in _IN_PLACE]
-    if states not in writes and not (_has_dtype(program, reads) and _has_batch(program, needed, writes)):
+    if not (_has_dtype(program, reads) and _has_batch(program, needed, writes)):
         # Constants take their dtype, device and batch size from an operand.
         needed = (*needed, (states, 0))
         reads = dict.fromkeys((*reads, states))

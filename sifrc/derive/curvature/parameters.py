@@ -19,7 +19,7 @@ from sifrc.ir.build import einsum, identity, rename
 from sifrc.ir.normal import expand
 from sifrc.model import Constraint, LayerParameters, Model, Parameter
 
-__all__ = ["ParameterBlock", "check_places", "owner_of", "parameter_block"]
+__all__ = ["ParameterBlock", "check_owners", "check_places", "owner_of", "parameter_block"]
 
 
 def owner_of(model: Model, layer: LayerParameters) -> Constraint:
@@ -37,6 +37,27 @@ def owner_of(model: Model, layer: LayerParameters) -> Constraint:
             hint="ask for hessian_vector_product, which is exact for shared parameters",
         )
     return users[0]
+
+
+def check_owners(model: Model) -> None:
+    """Refuse blocks of parameters that are no matrix along an axis, or kernel of windows.
+
+    Raises:
+        DerivationError: a layer has others: the weight of a norm, of positions, of classes, of attention; or
+            the output has several axes.
+    """
+    _ = model.output_axis
+    layers = {layer.name: layer for layer in model.spec.layers}
+    for owned in model.parameters:
+        layer = layers[owned.layer.partition(".")[0]]
+        spread = layer.window is not None and layer.window.transposed
+        if layer.kind not in ("dense", "conv") or spread:
+            raise DerivationError(
+                f"curvature blocks are those of dense layers and convolutions, and '{owned.layer}' is of "
+                + ("a transposed convolution" if spread else f"a layer of type {layer.kind}"),
+                location=layer.location,
+                hint="hessian_vector_product, gauss_newton_vector_product and summary are exact there",
+            )
 
 
 def check_places(model: Model, c: Constraint, what: str) -> None:

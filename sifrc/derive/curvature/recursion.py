@@ -150,7 +150,8 @@ class _Elimination:
         """
         state, other = self.first.model.state(later), self.first.model.state(earlier)
         axes = (*state.axes, *primed(other.axes))
-        if self.kind.residual == "dropped":
+        dropped = self.kind.residual == "dropped"
+        if dropped and not self.kind.expectation:
             return zero(axes)
         (pulled,) = vjp(c.pre_activation, [state], self.first.backpropagated(c.index))
         bent = rename(negative(jacobian(pulled, other)), axes)

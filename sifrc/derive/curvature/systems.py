@@ -18,7 +18,13 @@ from sifrc.derive.curvature.convexity import convexity
 from sifrc.derive.curvature.factors import factored, scores_of
 from sifrc.derive.curvature.kinds import Form, Kind
 from sifrc.derive.curvature.outputs import from_output, jacobian_of, output_symbol
-from sifrc.derive.curvature.parameters import ParameterBlock, check_places, owner_of, parameter_block
+from sifrc.derive.curvature.parameters import (
+    ParameterBlock,
+    check_owners,
+    check_places,
+    owner_of,
+    parameter_block,
+)
 from sifrc.derive.curvature.recursion import recursion
 from sifrc.derive.curvature.scores import class_axis
 from sifrc.derive.lagrangian import FirstOrder, derive_first_order
@@ -74,6 +80,7 @@ class Curvature:
         Raises:
             DerivationError: a rewrite of the kind does not apply.
         """
+        check_owners(self.model)
         if kind.expectation:
             for c in self.model.constraints:
                 check_places(self.model, c, f"kind '{kind.name}'")

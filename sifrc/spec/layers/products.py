@@ -98,7 +98,8 @@ def _axes(site: Site) -> Resolved:
 
 def _softmax(site: Site) -> Resolved:
     axis = -1 if site.item.written.axis is None else site.item.written.axis
-    return Resolved(site.shape, AxisSpec(axis_number(site, "axis", axis, len(site.shape))))
+    position = axis_number(site, "axis", axis, len(site.shape))
+    return Resolved(site.shape, AxisSpec(position))
 
 
 def _written(layer: LayerSpec) -> dict[str, Any]:
