@@ -140,7 +140,7 @@ def _layer(
         settings=item.settings,
         location=positions.value(path),
     )
-    return layer if has_parameters(layer) else replace(layer, bias=True)
+    return layer if has_parameters(layer) else replace(layer, bias=True, initialization=None)
 
 
 def _activation(item: Item, positions: Positions) -> FunctionSpec | None:

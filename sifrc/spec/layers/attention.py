@@ -54,9 +54,9 @@ def _attention(site: Site) -> Resolved:
             "groups", f"{groups} groups do not divide {heads} heads", hint="as many as heads, or fewer"
         )
     projected = written.projected is not False
-    for key in ("bias", "init"):
-        if not projected and getattr(written, key) not in (None, False):
-            raise site.error(key, f"'{name}' has no weights of its own", hint="projected: true has them")
+    for option in ("bias", "init"):
+        if not projected and getattr(written, option) not in (None, False):
+            raise site.error(option, f"'{name}' has no weights of its own", hint="projected: true has them")
     features = query[1]
     if features % heads:
         raise site.error("heads", f"{heads} heads do not divide {features} features", hint="e.g. heads: 1")
