@@ -69,8 +69,7 @@ def has_own(name: str) -> bool:
     layers = NETWORKS[name]["network"]["layers"]
     default = {"instance_norm": False}
     return any(
-        layer["type"] in OWN
-        and layer.get("affine", layer.get("projected", default.get(layer["type"], True)))
+        layer["type"] in OWN and layer.get("affine", layer.get("projected", default.get(layer["type"], True)))
         for layer in layers
     )
 

@@ -1,0 +1,159 @@
+"""Networks with convolutions and attention: derivatives of Torch modules as multiples of one torch gradient.
+
+    python benchmarks/layers.py [--threads 2] [--rounds 11]
+
+LeNet (32 × 32, batch 100), VGG-11' a quarter wide (batch 32) and a causal transformer (4 layers of 128, 64
+tokens, batch 8) in float32. Beside the generated gradient, products after ``linearize``, and summaries of
+orders 2 and 3 with a group for each layer stand PyTorch's gradient with its own modules, which is the base,
+and its double backward with the graph kept, where it has one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("--threads", type=int, default=2)
+parser.add_argument("--rounds", type=int, default=11)
+arguments = parser.parse_args()
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = str(arguments.threads)
+
+import torch  # noqa: E402
+from timing import interleaved, print_table  # noqa: E402
+from torch import nn  # noqa: E402
+
+import sifrc  # noqa: E402
+from sifrc.spec.partition import tensor_names  # noqa: E402
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+OPERATORS = ("gradient", "hessian_vector_product", "gauss_newton_vector_product", "summary")
+
+
+def convolutional(
+    plan: tuple[tuple[int, bool], ...], kernel: int, padding: int, dense: tuple[int, ...]
+) -> nn.Module:
+    """Convolutions with an activation and some maxima, then dense layers."""
+    layers: list[nn.Module] = []
+    before, size, activation = 3, 32, nn.Tanh if kernel == 5 else nn.ELU
+    for channels, pooled in plan:
+        layers += [nn.Conv2d(before, channels, kernel, padding=padding), activation()]
+        before, size = channels, size + 2 * padding - kernel + 1
+        if pooled:
+            layers.append(nn.MaxPool2d(2))
+            size //= 2
+    layers.append(nn.Flatten())
+    entries = before * size * size
+    for units in dense:
+        layers += [nn.Linear(entries, units), activation()]
+        entries = units
+    return nn.Sequential(*layers[:-1])
+
+
+class Transformer(nn.Module):
+    """The network of ``examples/transformer.yaml`` with PyTorch's own layers."""
+
+    def __init__(self) -> None:
+        """Make the layers."""
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(65, 128), nn.Parameter(torch.randn(64, 128) * 0.02)
+        names = ("query", "key", "value", "output")
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict(
+                {name: nn.Linear(128, 128) for name in names}
+                | {"first": nn.LayerNorm(128), "second": nn.LayerNorm(128)}
+                | {"up": nn.Linear(128, 512), "down": nn.Linear(512, 128)}
+            )
+            for _ in range(4)
+        )
+        self.last = nn.LayerNorm(128)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits of the tokens."""
+        x = self.tokens(tokens) + self.places
+        for block in self.blocks:
+            read = block["first"](x)
+            heads = (block[n](read).unflatten(2, (4, 32)).transpose(1, 2) for n in ("query", "key", "value"))
+            mixed = nn.functional.scaled_dot_product_attention(*heads, is_causal=True)
+            x = x + block["output"](mixed.transpose(1, 2).flatten(2))
+            x = x + block["down"](nn.functional.gelu(block["up"](block["second"](x))))
+        return self.last(x) @ self.tokens.weight.T
+
+
+def double_backward(network: nn.Module, x: torch.Tensor, t: torch.Tensor) -> Callable[[], object] | None:
+    """A Hessian–vector product on a kept graph; None where PyTorch has none."""
+    own = list(network.parameters())
+    loss = nn.functional.cross_entropy(network(x).movedim(-1, 1), t)
+    slopes = torch.autograd.grad(loss, own, create_graph=True)
+    vector = [torch.randn_like(p) for p in own]
+
+    def product() -> object:
+        return torch.autograd.grad(slopes, own, vector, retain_graph=True, allow_unused=True)
+
+    try:
+        product()
+    except RuntimeError:
+        return None
+    return product
+
+
+def rows(title: str, file: str, network: nn.Module, x: torch.Tensor, t: torch.Tensor) -> None:
+    """Measure one network."""
+    spec = sifrc.load_spec(EXAMPLES / file)
+    owners = dict.fromkeys(name.rpartition(".")[0] for name in tensor_names(spec.layers))
+    groups = {name.replace(".", "_"): [f"{name}.*"] for name in owners}
+    module = sifrc.compile(spec, backend="torch", method="none", operators=OPERATORS, partition=groups)
+    params = module.initialize()
+    vector = {name: torch.randn_like(value) for name, value in params.items()}
+    hessian = module.linearize(params, x, t, "hessian")
+    gauss_newton = module.linearize(params, x, t, "gauss_newton")
+
+    def gradient() -> None:
+        network.zero_grad()
+        nn.functional.cross_entropy(network(x).movedim(-1, 1), t).backward()
+
+    candidates: dict[str, Callable[[], object]] = {
+        "torch gradient": gradient,
+        "gradient": lambda: module.gradient(params, x, t),
+        "Hv": lambda: hessian(vector),
+        "GGNv": lambda: gauss_newton(vector),
+        "summary, order 2": lambda: module.summary(params, x, t, vector, order=2),
+        "summary, order 3": lambda: module.summary(params, x, t, vector, order=3),
+    }
+    twice = double_backward(network, x, t)
+    if twice is not None:
+        candidates["torch double backward"] = twice
+    found = interleaved(candidates, "torch gradient", arguments.rounds)
+    table = [
+        (
+            name,
+            f"{r.seconds * 1e3:.1f}",
+            f"{r.ratio:.2f}",
+            f"{r.spread[0]:.2f}–{r.spread[1]:.2f}",
+            f"{r.cpu_ratio:.2f}",
+        )
+        for name, r in found.items()
+    ]
+    heading = f"{title}, {len(owners)} groups, {arguments.threads} threads"
+    print_table(heading, ("", "ms", "ratio", "spread", "CPU"), table)
+
+
+def main() -> None:
+    """All networks."""
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    lenet = convolutional(((6, True), (16, True)), 5, 0, (120, 84, 10))
+    rows("LeNet", "cifar_lenet.yaml", lenet, torch.randn(100, 3, 32, 32), torch.randint(10, (100,)))
+    widths, pooled = (16, 32, 64, 64, 128, 128, 128, 128), (1, 1, 0, 1, 0, 1, 0, 1)
+    plan = tuple((width, bool(maxima)) for width, maxima in zip(widths, pooled, strict=True))
+    vgg = convolutional(plan, 3, 1, (10,))
+    rows("VGG-11' / 4", "cifar_vgg11_narrow.yaml", vgg, torch.randn(32, 3, 32, 32), torch.randint(10, (32,)))
+    tokens = torch.randint(65, (2, 8, 64))
+    rows("Transformer", "transformer.yaml", Transformer(), tokens[0], tokens[1])
+
+
+if __name__ == "__main__":
+    main()
