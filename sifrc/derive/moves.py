@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 
 from sifrc.calculus import jvp, vjp
 from sifrc.derive.lagrangian import FirstOrder
-from sifrc.ir import Add, Einsum, Expr, Input, Role
-from sifrc.ir.build import inner, rename
-from sifrc.ir.traverse import inputs_of
+from sifrc.ir import Add, Einsum, Expr, Input, LogSoftmax, LogSumExp, Role
+from sifrc.ir.build import inner, rename, total
+from sifrc.ir.traverse import inputs_of, postorder
 from sifrc.model import Constraint
 
-__all__ = ["moves_of", "pulls_of"]
+__all__ = ["moves_of", "pulls_of", "through_gradient"]
 
 
 def moves_of(c: Constraint, direction: Mapping[Input, Expr]) -> Iterator[tuple[Input, Expr]]:
@@ -52,3 +52,22 @@ def _moved(c: Constraint, direction: Mapping[Input, Expr]) -> Iterator[Expr]:
         moved = jvp(c.pre_activation, {parameter: direction[parameter]})
         if moved is not None:
             yield moved
+
+
+def through_gradient(form: Expr, first: Mapping[Input, Expr], second: Mapping[Input, Expr]) -> Expr | None:
+    """d²form along two directions: the product of one and what the gradient moves by along the other.
+
+    Where a softmax is differentiated twice, this has as many tangents as directions, and not as pairs of them.
+
+    Returns:
+        None where there is no softmax: products of tangents are then as good.
+    """
+    if not any(isinstance(node, LogSoftmax | LogSumExp) for node in postorder(form)):
+        return None
+    moved = [symbol for symbol in inputs_of(form) if symbol in first]
+    parts = []
+    for symbol, slope in zip(moved, vjp(form, moved), strict=True):
+        move = jvp(slope, first)
+        if move is not None:
+            parts.append(inner(move, second[symbol]))
+    return total(parts, ())

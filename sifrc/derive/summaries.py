@@ -26,7 +26,7 @@ from functools import cached_property
 from sifrc.calculus import jvp
 from sifrc.derive.groups import MARK, along_groups, group_axis, of_group
 from sifrc.derive.lagrangian import FirstOrder
-from sifrc.derive.moves import moves_of, pulls_of
+from sifrc.derive.moves import moves_of, pulls_of, through_gradient
 from sifrc.derive.probabilities import probabilities_of
 from sifrc.derive.scaling import Scaling
 from sifrc.derive.shaped import DIRECTION
@@ -191,10 +191,9 @@ class Summaries:
     @cached_property
     def gradient(self) -> System:
         """ḡ_s."""
-        direction = self._direction
 
         def part(form: Expr, centred: bool) -> Expr:
-            return jvp(form, direction) or zero(())
+            return jvp(form, self._direction) or zero(())
 
         return self._summed("summary_gradient", "Summary of order 1", "ḡ", 1, part, "GN3(9)")
 
@@ -203,7 +202,9 @@ class Summaries:
         """H̄_st."""
 
         def part(form: Expr, centred: bool) -> Expr:
-            return self._differential(form, [self._along(n, centred=centred) for n in range(2)])
+            first, second = (self._along(n, centred=centred) for n in range(2))
+            bent = None if centred else through_gradient(form, first, second)
+            return bent or self._differential(form, [first, second])
 
         return self._summed("summary_hessian", "Summary of order 2", "H̿", 2, part, "GN3(9)")
 
