@@ -283,8 +283,7 @@ class Summaries:
         """The terms of L of each constraint, with a_k and y_k in them; those of the loss last."""
         factors = dict(self.model.regularized)
         for c in self.model.constraints:
-            b = self.first.adjoints[c.index]
-            own = self.first.backpropagated(c.index)
+            b, own = self.first.adjoints[c.index], self.first.backpropagated(c.index)
             forms = [inner(subtract(c.state, self.first.forward[c.state]), b)]
             if c.activation is not None:
                 forms.append(inner(subtract(self._pre(c, "a"), c.pre_activation), own))
