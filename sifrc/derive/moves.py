@@ -57,7 +57,7 @@ def _moved(c: Constraint, direction: Mapping[Input, Expr]) -> Iterator[Expr]:
 def through_gradient(form: Expr, first: Mapping[Input, Expr], second: Mapping[Input, Expr]) -> Expr | None:
     """d²form along two directions: one of them times what the gradient moves by along the other.
 
-    Where a softmax is differentiated twice, this has as many tangents as directions, and not as pairs of them.
+    Where a softmax is differentiated twice, there are as many tangents as directions, not as pairs of them.
 
     Returns:
         None where there is no softmax: products of tangents are then as good.
