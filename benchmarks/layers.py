@@ -120,13 +120,22 @@ def rows(title: str, file: str, network: nn.Module, x: torch.Tensor, t: torch.Te
         "gradient": lambda: module.gradient(params, x, t),
         "Hv": lambda: hessian(vector),
         "GGNv": lambda: gauss_newton(vector),
-        "summary, order 2": lambda: module.summary(params, x, t, vector, order=2),
-        "summary, order 3": lambda: module.summary(params, x, t, vector, order=3),
     }
     twice = double_backward(network, x, t)
     if twice is not None:
         candidates["torch double backward"] = twice
     found = interleaved(candidates, "torch gradient", arguments.rounds)
+    # Apart: after arrays of so many tangents, memory is slow for those that come next.
+    summaries: dict[str, Callable[[], object]] = {
+        "torch gradient": gradient,
+        "summary, order 2": lambda: module.summary(params, x, t, vector, order=2),
+        "summary, order 3": lambda: module.summary(params, x, t, vector, order=3),
+    }
+    found |= {
+        name: ratio
+        for name, ratio in interleaved(summaries, "torch gradient", arguments.rounds).items()
+        if name not in found
+    }
     table = [
         (
             name,

@@ -70,7 +70,7 @@ def is_matrix_product(expr: Einsum) -> bool:
         slots = [tuple(label for label in labels if not label.is_sample) for labels in slots]
     left, right = (set(labels) for labels in slots)
     summed = (left | right) - set(expr.out)
-    each = {label for label in left & right & set(expr.out) if not label.is_group}
+    each = left & right & set(expr.out)
     if left - right and right - left:
         left, right = left - each, right - each
     return bool(summed) and left & right == summed
