@@ -128,6 +128,23 @@ _PRODUCTS: dict[str, dict[str, Any]] = {
             {"name": "r", "type": "multiply", "inputs": ["e", "x0", "d"]},
         ],
     ),
+    "squeeze and excite": layer_spec(
+        [3, 2],
+        [
+            HIDDEN,
+            {"name": "m", "type": "mean", "axes": [1], "keep": True},
+            {"name": "e", "type": "activation", "function": "sigmoid"},
+            {"name": "r", "type": "multiply", "inputs": ["d", "e"]},
+        ],
+    ),
+    "add to all places": layer_spec(
+        [3, 2],
+        [
+            HIDDEN,
+            {"name": "m", "type": "max", "axes": [1], "keep": True},
+            {"name": "r", "type": "add", "inputs": ["m", "d"]},
+        ],
+    ),
     "matmul": layer_spec(
         [3, 2],
         [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from sifrc.ir import Axis, Expr, Input, Role
+from sifrc.ir import Axis, Expr, Input, Operand, Role
 from sifrc.ir.axes import AxisKind
 from sifrc.model.parameters import LayerParameters
 from sifrc.scalar.function import ScalarFunction
@@ -53,6 +53,14 @@ class Building:
     owned: Callable[[str, int], LayerParameters | None]
     parts: list[Part] = field(default_factory=list)
     _used: dict[str, LayerParameters | None] = field(default_factory=dict)
+
+    def spread(self, source: Input) -> Operand:
+        """A source as a factor over the axes of the layer; one entry stands for all along an axis."""
+        labels = tuple(
+            axis if own.size == axis.size else Axis(f"{axis.name}.one", 1)
+            for own, axis in zip(source.axes, self.axes, strict=True)
+        )
+        return source, labels
 
     @property
     def source(self) -> Input:

@@ -28,7 +28,8 @@ def linear(owned: LayerParameters, source: Input, axes: tuple[Axis, ...]) -> Exp
 
 def summed(building: Building) -> Expr:
     """The sum of the sources: of one, itself."""
-    return total([rename(source, building.axes) for source in building.sources], building.axes)
+    terms = (einsum([building.spread(source)], building.axes) for source in building.sources)
+    return total(terms, building.axes)
 
 
 def flatten(building: Building) -> Expr:

@@ -17,7 +17,7 @@ __all__ = ["matmul", "maximum", "mean", "multiply", "scaled", "softmax", "softma
 
 def multiply(building: Building) -> Expr:
     """The product of the sources, entry by entry."""
-    return einsum([(source, building.axes) for source in building.sources], building.axes)
+    return einsum([building.spread(source) for source in building.sources], building.axes)
 
 
 def matmul(building: Building) -> Expr:

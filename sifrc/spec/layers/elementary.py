@@ -9,7 +9,7 @@ from sifrc.spec.items import Item
 from sifrc.spec.layers.record import LayerType, Owner, Resolved, Site
 from sifrc.spec.words import size_text
 
-__all__ = ["ACTIVATION", "ADD", "DENSE", "FLATTEN", "same_shapes"]
+__all__ = ["ACTIVATION", "ADD", "DENSE", "FLATTEN", "common_shape"]
 
 
 def _dense(site: Site) -> Resolved:
@@ -42,27 +42,25 @@ def _units(item: Item, site: Site) -> int:
     return owner.units
 
 
-_RULES = MappingProxyType(
-    {
-        "add": "an add layer sums",
-        "multiply": "a multiply layer multiplies",
-        "activation": "an activation takes",
-    }
-)
+_RULES = MappingProxyType({"add": "an add layer sums", "multiply": "a multiply layer multiplies"})
 
 
-def same_shapes(site: Site) -> Resolved:
-    """The shape that all inputs have."""
-    item = site.item
-    for position, shape in enumerate(site.shapes[1:], start=1):
-        if shape != site.shape:
+def common_shape(site: Site) -> Resolved:
+    """The shape of all inputs together: along each axis equal sizes, or one entry for all of another's."""
+    item, shape = site.item, list(site.shape)
+    for position, other in enumerate(site.shapes[1:], start=1):
+        fits = len(other) == len(shape) and all(
+            n == m or 1 in (n, m) for n, m in zip(other, shape, strict=True)
+        )
+        if not fits:
             raise site.positions.error(
                 item.input_path(position),
                 f"sizes differ in {item.written.type} layer '{item.name}': '{item.inputs[0]}' has "
-                f"{size_text(site.shape)}, '{item.inputs[position]}' has {size_text(shape)}",
+                f"{size_text(site.shape)}, '{item.inputs[position]}' has {size_text(other)}",
                 hint=f"{_RULES.get(item.written.type, item.written.type)} inputs of equal size",
             )
-    return Resolved(site.shape)
+        shape = [max(n, m) for n, m in zip(other, shape, strict=True)]
+    return Resolved(tuple(shape))
 
 
 DENSE = LayerType(
@@ -75,5 +73,5 @@ DENSE = LayerType(
 ACTIVATION = LayerType(
     "activation", ("function", "expression", "parameters"), lambda site: Resolved(site.shape)
 )
-ADD = LayerType("add", ("activation", "parameters"), same_shapes, inputs=(2, None))
+ADD = LayerType("add", ("activation", "parameters"), common_shape, inputs=(2, None))
 FLATTEN = LayerType("flatten", (), lambda site: Resolved((prod(site.shape),)))

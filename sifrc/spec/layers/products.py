@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sifrc.spec.layers.elementary import same_shapes
+from sifrc.spec.layers.elementary import common_shape
 from sifrc.spec.layers.record import LayerType, Resolved, Site, axis_number
 from sifrc.spec.layers.shapes import AxisSpec
 from sifrc.spec.types import LayerKind, LayerSettings, LayerSpec
@@ -119,7 +119,7 @@ def _reduction(kind: LayerKind) -> LayerType:
     return LayerType(kind, ("axes", "keep"), _axes, written=_written)
 
 
-MULTIPLY = LayerType("multiply", ("activation", "parameters"), same_shapes, inputs=(2, None))
+MULTIPLY = LayerType("multiply", ("activation", "parameters"), common_shape, inputs=(2, None))
 MATMUL = LayerType("matmul", ("transpose",), _matmul, inputs=(2, 2), written=_written)
 SCALE = LayerType("scale", ("value", "shift"), _scale, written=_written)
 SUM, MEAN, MAX = _reduction("sum"), _reduction("mean"), _reduction("max")
