@@ -26,7 +26,7 @@ class Fused(Elementary):
         return own(x) if own else getattr(torch, layer["function"])(x)
 
     def multiply(self, layer: Layer, owned: Owned, *xs: Tensor) -> Tensor:
-        return torch.stack(xs).prod(0)
+        return torch.stack(torch.broadcast_tensors(*xs)).prod(0)
 
     def matmul(self, layer: Layer, owned: Owned, a: Tensor, b: Tensor) -> Tensor:
         words = layer.get("transpose", [])
