@@ -25,31 +25,33 @@ class CpuLoop(LoopText):
 
     def samples(self, targets: Group | None, count: str, first: str, prefix: str = "") -> list[str]:
         """Entry by entry."""
-        parts = self.parts
-        letters = _LETTERS[: len(parts.module.input_shape)]
-        entry = ", ".join(letters)
-        copied = [f"{prefix}rows[p, {entry}] = {prefix}samples[sample, {entry}]"]
-        for dimension, letter in reversed([*enumerate(letters, start=1)]):
-            copied = [f"for {letter} in range({prefix}samples.shape[{dimension}]):", *indented(copied, 4)]
+        parts, module = self.parts, self.parts.module
+        rank = len(module.input_shape) + (module.input_classes > 0)
+        indices = ", ".join(_LETTERS[:rank])
+        copied = [f"{prefix}rows[p, {indices}] = {prefix}samples[sample, {indices}]"]
         lines = [
             f"for p in range({count}):",
             f"    sample = {prefix}order[{first} + p]",
-            *indented(copied, 4),
+            *indented(_over(_LETTERS[:rank], f"{prefix}samples", copied), 4),
         ]
         if targets is None:
             return lines
-        name = f"{prefix}{targets.name}"
-        if parts.classes:
-            return [
-                *lines,
-                f"    {name}[p, :] = {parts.real}(0.0)",
-                f"    {name}[p, {prefix}labels[sample]] = {parts.real}(1.0)",
-            ]
-        return [
-            *lines,
-            f"    for j in range({prefix}labels.shape[1]):",
-            f"        {name}[p, j] = {prefix}labels[sample, j]",
-        ]
+        name, labels = f"{prefix}{targets.name}", f"{prefix}labels"
+        filled = self._targets(name, labels, "p, ")
+        begun = [f"    {name}[p, :] = {parts.real}(0.0)"] if parts.classes else []
+        return [*lines, *begun, *indented(filled, 4)]
+
+    def _targets(self, name: str, labels: str, before: str) -> list[str]:
+        """The targets of one sample: a one at the class of each place, or its vectors."""
+        module = self.parts.module
+        if self.parts.classes:
+            places = _LETTERS[: len(module.places)]
+            at = "".join(f"{letter}, " for letter in places)
+            label = f"{labels}[{', '.join(['sample', *places])}]"
+            return _over(places, labels, [f"{name}[{before}{at}{label}] = {self.parts.real}(1.0)"])
+        axes = "j" if len(module.output_shape) < 2 else _LETTERS[: len(module.output_shape)]
+        at = ", ".join(axes)
+        return _over(axes, labels, [f"{name}[{before}{at}] = {labels}[sample, {at}]"])
 
     def filled(self, states: Group, targets: Group | None, batched: bool) -> list[str]:
         """A sample by itself is not copied."""
@@ -62,10 +64,9 @@ class CpuLoop(LoopText):
             if parts.deep
             else [f"{states.name} = (samples[sample],) + work_x[1:]"]
         )
-        if targets is not None and parts.classes:
-            lines += [f"targets[:] = {parts.real}(0.0)", f"targets[labels[sample]] = {parts.real}(1.0)"]
-        elif targets is not None:
-            lines += ["for j in range(labels.shape[1]):", "    targets[j] = labels[sample, j]"]
+        if targets is not None:
+            lines += [f"targets[:] = {parts.real}(0.0)"] if parts.classes else []
+            lines += self._targets("targets", "labels", "")
         return lines
 
     def call(self, function: PrivateFunction, arguments: Sequence[str], indent: int) -> list[str]:
@@ -97,3 +98,10 @@ class CpuLoop(LoopText):
         if not group.is_tuple:
             return [f"{name}_before[:] = {name}"]
         return [f"for k in range(len({name})):", f"    {name}_before[k][:] = {name}[k]"]
+
+
+def _over(letters: str, array: str, lines: list[str]) -> list[str]:
+    """The lines for all values of letters, one for each dimension of an array after that of the samples."""
+    for dimension, letter in reversed([*enumerate(letters, start=1)]):
+        lines = [f"for {letter} in range({array}.shape[{dimension}]):", *indented(lines, 4)]
+    return lines
