@@ -48,7 +48,7 @@ def random_point(spec: Spec, seed: int, batch: int = 1) -> Point:
     generator = np.random.default_rng(seed)
     shapes = parameter_shapes(spec)
     params = {
-        name: generator.normal(size=shape) / np.sqrt(shape[-1] if len(shape) > 1 else 4)
+        name: generator.normal(size=shape) / np.sqrt(np.prod(shape[1:]) if len(shape) > 1 else 4)
         for name, shape in shapes.items()
     }
     if spec.input.classes:
