@@ -257,6 +257,23 @@ def test_a_module_of_the_network(tmp_path: Any) -> None:
     assert found(torch.zeros(3, 2, 6, 6, dtype=torch.float64)).shape == (3, 2)
 
 
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [conv(8, 3, transposed=True, groups=2)],
+        [conv(1, 2, transposed=True, stride=2), conv(3, 2, transposed=True, bias=False)],
+        [conv(4, 3, padding=1), {"type": "layer_norm"}, conv(4, 3, transposed=True), {"type": "rms_norm"}],
+    ],
+)
+def test_a_module_has_the_shapes_of_its_parameters(layers: list[dict[str, Any]], tmp_path: Any) -> None:
+    """A transposed convolution's bias has its outputs' channels, its weight begins by its inputs'."""
+    module = load(build_spec(network([4, 5, 5], *layers)), "torch", tmp_path, ("gradient",))
+    found, values = module.Network(seed=3), module.initialize(seed=3)
+    assert {name: tuple(value.shape) for name, value in found.state_dict().items()} == dict(module.SHAPES)
+    x = torch.linspace(-1.0, 1.0, 200, dtype=torch.float64).reshape(2, 4, 5, 5)
+    torch.testing.assert_close(found(x), module.predict(values, x), rtol=0.0, atol=0.0)
+
+
 def test_a_backend_without_windows_says_so() -> None:
     with pytest.raises(BackendError, match="CUDA backend does not read windows"):
         compile_spec(build_spec(NETWORKS["lenet"]), Request(backend="cuda", operators=("gradient",)))

@@ -273,12 +273,14 @@ def _make_layers(layers: tuple[LayerInfo, ...]) -> list[str]:
 
 def _submodule(layer: LayerInfo) -> tuple[str, list[str]]:
     """The function that makes the submodule with a layer's parameters, and its arguments."""
+    if layer.bias not in (None, layer.weight[:1]):
+        return "_tensors", [str(layer.weight), str(layer.bias)]
     if layer.kernel:
         sizes = [str(layer.weight[1] * layer.groups), str(layer.outputs)]
         return "_convolution", [*sizes, str(layer.kernel), str(layer.groups), str(layer.bias is not None)]
-    if len(layer.weight) == 2 and layer.bias in (None, layer.weight[:1]):
+    if len(layer.weight) == 2:
         return "_linear", [str(layer.weight[1]), str(layer.outputs), str(layer.bias is not None)]
-    return "_tensors", [str(layer.weight), str(layer.bias is not None)]
+    return "_tensors", [str(layer.weight), str(layer.bias)]
 
 
 def _initializers(layers: tuple[LayerInfo, ...]) -> list[str]:
