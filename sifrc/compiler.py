@@ -18,7 +18,7 @@ from itertools import groupby
 from types import MappingProxyType
 
 from sifrc.backends import check_options, find_backend
-from sifrc.backends.base import LayerInfo, ModuleSource
+from sifrc.backends.base import BufferInfo, LayerInfo, ModuleSource
 from sifrc.errors import Location
 from sifrc.lower.cost import cost_lines
 from sifrc.lower.lowering import Passes, lower
@@ -120,6 +120,7 @@ def compile_spec(
         spec=spec_to_dict(spec),
         dtype=spec.dtype,
         layers=_layers(model),
+        buffers=_buffers(model),
         input_shape=spec.input.shape,
         output_size=spec.layers[-1].shape[spec.loss.axis],
         input_classes=spec.input.classes,
@@ -240,6 +241,20 @@ def _conditions(planned: Planned) -> tuple[str, ...]:
         return lines
     verdict = f"zero ({planned.accepted})"
     return (*lines, f"Newton direction substituted into the Sifrian's equations: {verdict}")
+
+
+def _buffers(model: Model) -> tuple[BufferInfo, ...]:
+    return tuple(
+        BufferInfo(
+            index,
+            buffer.name,
+            buffer.symbol.family,
+            tuple(axis.entries for axis in buffer.symbol.axes),
+            buffer.start,
+        )
+        for buffer in model.buffers
+        if (index := buffer.symbol.index) is not None
+    )
 
 
 def _layers(model: Model) -> tuple[LayerInfo, ...]:

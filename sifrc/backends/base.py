@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from sifrc.lower.program import Program
 
-__all__ = ["Backend", "LayerInfo", "ModuleSource", "Option"]
+__all__ = ["Backend", "BufferInfo", "LayerInfo", "ModuleSource", "Option"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,25 @@ class LayerInfo:
 
 
 @dataclass(frozen=True)
+class BufferInfo:
+    """What a layer keeps besides parameters, as the module's initialiser and checks need it.
+
+    Args:
+        index: subscript that its array has.
+        name: of the tensor, e.g. ``bn1.running_mean``.
+        family: of its symbol.
+        shape: of the tensor.
+        start: every entry at the start.
+    """
+
+    index: int
+    name: str
+    family: str
+    shape: tuple[int, ...]
+    start: float
+
+
+@dataclass(frozen=True)
 class ModuleSource:
     """Everything a backend prints: a program and the facts around it. No paths, no dates.
 
@@ -72,6 +91,7 @@ class ModuleSource:
         spec: the spec as plain data.
         dtype: float32, float64 or bfloat16.
         layers: that own parameters, index 1.. in the weight family.
+        buffers: what layers keep besides parameters.
         input_shape: sizes of the axes of x_0.
         input_classes: of which the entries of inputs are; 0 for real numbers.
         output_size: length of the output along the axis of its vectors.
@@ -100,6 +120,7 @@ class ModuleSource:
     output_size: int
     targets: str
     seed: int
+    buffers: tuple[BufferInfo, ...] = ()
     input_classes: int = 0
     output_shape: tuple[int, ...] = ()
     places: tuple[int, ...] = ()

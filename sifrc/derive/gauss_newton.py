@@ -36,8 +36,8 @@ class GaussNewton:
 def derive_gauss_newton(first: FirstOrder) -> GaussNewton:
     """The Gauss–Newton–vector product of the data loss, for the direction (N, η)."""
     model = first.model
-    moves = {c.index: Input("dx", c.index, c.axes, Role.TANGENT) for c in model.constraints}
-    adjoints = {c.index: Input("c", c.index, c.axes, Role.TANGENT) for c in model.constraints}
+    moves = {c.index: c.symbol("dx", Role.TANGENT) for c in model.constraints}
+    adjoints = {c.index: c.symbol("c", Role.TANGENT) for c in model.constraints}
     directions: dict[Input, Input] = {}
     for owned in model.parameters:
         directions.update(DIRECTION.pairs(owned))
@@ -65,12 +65,12 @@ def derive_gauss_newton(first: FirstOrder) -> GaussNewton:
     by_direction = dict(zip(directions, derivatives, strict=True))
     names = dict(first.names)
     for k, node in inner_nodes.items():
-        name_node(names, node, Input("da", k, moves[k].axes, Role.TANGENT))
-        name_node(names, by_step[k], Input("dy", k, moves[k].axes, Role.TANGENT))
+        name_node(names, node, Input("da", k, moves[k].axes, moves[k].role))
+        name_node(names, by_step[k], Input("dy", k, moves[k].axes, moves[k].role))
     forward: list[Equation] = []
     for c in model.constraints:
         if c.index in inner_nodes:
-            symbol = Input("da", c.index, c.axes, Role.TANGENT)
+            symbol = c.symbol("da", Role.TANGENT)
             forward.append(definition(symbol, inner_nodes[c.index], names, c.index))
         forward.append(
             Equation(moves[c.index], abbreviate([linear[c.index]], names)[0], c.index, "definition")
@@ -81,7 +81,7 @@ def derive_gauss_newton(first: FirstOrder) -> GaussNewton:
         value = solve_unit(by_move[c.index], adjoints[c.index])
         backward.append(Equation(adjoints[c.index], abbreviate([value], names)[0], c.index, "definition"))
         if c.index in by_step and by_step[c.index] in names:
-            symbol = Input("dy", c.index, c.axes, Role.TANGENT)
+            symbol = c.symbol("dy", Role.TANGENT)
             backward.append(definition(symbol, by_step[c.index], names, c.index))
     product: list[Equation] = []
     for owned in reversed(model.parameters):

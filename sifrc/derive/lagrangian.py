@@ -9,7 +9,7 @@ ESN(9), MK(17)); ∂L/∂θ at its solution is the gradient (ESN(10), MK(20)). E
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from sifrc.calculus import vjp
@@ -17,7 +17,7 @@ from sifrc.derive.elimination import solve_unit
 from sifrc.derive.shaped import GRADIENT
 from sifrc.derive.system import Equation, System, abbreviate, definition, name_node
 from sifrc.ir import Expr, Input, Role
-from sifrc.ir.build import einsum, inner, negative, subtract, total
+from sifrc.ir.build import einsum, inner, negative, rename, subtract, total
 from sifrc.ir.normal import Relation, reduce, relation
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import Model
@@ -39,6 +39,8 @@ class FirstOrder:
         gradients: parameter symbol -> ∂L/∂parameter.
         names: inner node -> the symbol that abbreviates it (a[k], y[k]).
         forward: x_k := F_k(a_k).
+        evaluation: the same with running statistics in the place of those of the batch.
+        statistics: running statistics := theirs after a step.
         objective: ℓ and ℓ + R.
         adjoint: b_k := ….
         gradient: G_k, g_k := ….
@@ -52,6 +54,8 @@ class FirstOrder:
     gradients: Mapping[Input, Expr]
     names: Mapping[Expr, Expr]
     forward: System
+    evaluation: System
+    statistics: System
     objective: System
     adjoint: System
     gradient: System
@@ -60,7 +64,8 @@ class FirstOrder:
         """y_k = F'(a_k) ∘ b_k; b_k itself where the activation is the identity."""
         if index not in self.slopes:
             return self.adjoints[index]
-        return Input("y", index, self.adjoints[index].axes, Role.ADJOINT)
+        adjoint = self.adjoints[index]
+        return Input("y", index, adjoint.axes, adjoint.role)
 
     def short(self, expr: Expr) -> Expr:
         """The expression with a_k and y_k abbreviated."""
@@ -83,7 +88,7 @@ def derive_first_order(model: Model) -> FirstOrder:
     Raises:
         DerivationError: the stationarity system is not triangular (cannot happen for a graph).
     """
-    adjoints = {c.index: Input("b", c.index, c.axes, Role.ADJOINT) for c in model.constraints}
+    adjoints = {c.index: c.symbol("b", Role.ADJOINT) for c in model.constraints}
     products = [inner(subtract(c.state, c.value), adjoints[c.index]) for c in model.constraints]
     lagrangian = total([model.data_loss, model.regularizer, *products], ())
     nonlinear = [c for c in model.constraints if c.activation is not None]
@@ -97,8 +102,9 @@ def derive_first_order(model: Model) -> FirstOrder:
 
     names: dict[Expr, Expr] = {}
     for c in nonlinear:
-        name_node(names, c.pre_activation, Input("a", c.index, c.axes, Role.STATE))
-        name_node(names, slopes[c.index], Input("y", c.index, c.axes, Role.ADJOINT))
+        name_node(names, c.pre_activation, c.symbol("a", Role.STATE))
+        name_node(names, slopes[c.index], c.symbol("y", Role.ADJOINT))
+    forward = _forward(model, names)
     return FirstOrder(
         model=model,
         lagrangian=lagrangian,
@@ -107,7 +113,9 @@ def derive_first_order(model: Model) -> FirstOrder:
         stationarity=MappingProxyType(stationarity),
         gradients=MappingProxyType(gradients),
         names=MappingProxyType(names),
-        forward=_forward(model, names),
+        forward=forward,
+        evaluation=_evaluation(model, forward),
+        statistics=_statistics(model),
         objective=_objective(model),
         adjoint=_adjoint(model, stationarity, adjoints, slopes, names),
         gradient=_gradient(model, gradients, names),
@@ -119,11 +127,30 @@ def _forward(model: Model, names: Mapping[Expr, Expr]) -> System:
     for c in model.constraints:
         value = c.value
         if c.pre_activation in names:
-            symbol = Input("a", c.index, c.axes, Role.STATE)
+            symbol = c.symbol("a", Role.STATE)
             equations.append(Equation(symbol, c.pre_activation, c.index, "definition"))
             (value,) = abbreviate([c.value], {c.pre_activation: symbol})
         equations.append(Equation(c.state, value, c.index, "ESN(2)"))
     return System("forward", "Forward model", tuple(equations))
+
+
+def _evaluation(model: Model, forward: System) -> System:
+    """What the network computes after training: no sample of a batch acts on another."""
+    running = {c.state: rename(c.running, c.axes) for c in model.constraints if c.running is not None}
+    equations = tuple(
+        replace(equation, value=running.get(equation.symbol, equation.value))
+        for equation in forward.equations
+    )
+    return System("evaluation", "Forward model with running statistics", equations)
+
+
+def _statistics(model: Model) -> System:
+    equations = tuple(
+        Equation(buffer.symbol, buffer.update, buffer.symbol.index, "definition")
+        for buffer in model.buffers
+        if buffer.update is not None
+    )
+    return System("statistics", "Running statistics after a step", equations)
 
 
 def _objective(model: Model) -> System:
@@ -162,7 +189,7 @@ def _adjoint(
             value = reduce(value, known)
         equations.append(Equation(adjoints[c.index], value, c.index, "ESN(9)"))
         if c.index in slopes:
-            symbol = Input("y", c.index, c.axes, Role.ADJOINT)
+            symbol = c.symbol("y", Role.ADJOINT)
             equations.append(definition(symbol, slopes[c.index], names, c.index))
     return System("adjoint", "Back-propagation", tuple(equations))
 

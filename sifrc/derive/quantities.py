@@ -20,6 +20,8 @@ QUANTITIES: Mapping[str, Quantity] = table_of(
     [
         Quantity("W", "weights", "weights W_k", Storage.PARAMETER, rank=3, matrix=True),
         Quantity("β", "biases", "biases β_k", Storage.PARAMETER, rank=23),
+        Quantity("μ̃", "running_mean", "running means of the channels", Storage.BUFFER),
+        Quantity("σ̃²", "running_var", "running variances of the channels", Storage.BUFFER),
         Quantity("x", "x", "states x_k; x_0 is the input", rank=12),
         Quantity("a", "a", "pre-activations a_k", rank=11),
         Quantity("t", "targets", "targets t", Storage.DATA, rank=1, leading=6),

@@ -62,8 +62,8 @@ class SecondOrder:
 def derive_second_order(first: FirstOrder) -> SecondOrder:
     """The Sifrian of a model and what follows from it for a given direction (N, η)."""
     model = first.model
-    gamma = {c.index: Input("γ", c.index, c.axes, Role.TANGENT) for c in model.constraints}
-    zeta = {c.index: Input("ζ", c.index, c.axes, Role.TANGENT) for c in model.constraints}
+    gamma = {c.index: c.symbol("γ", Role.TANGENT) for c in model.constraints}
+    zeta = {c.index: c.symbol("ζ", Role.TANGENT) for c in model.constraints}
     directions: dict[Input, Input] = {}
     gradients: dict[Input, Input] = {}
     for owned in model.parameters:
@@ -98,7 +98,7 @@ def derive_second_order(first: FirstOrder) -> SecondOrder:
     names = dict(first.names)
     for family, nodes in (("u", by_slope), ("z", by_pre_activation)):
         for index, node in nodes.items():
-            name_node(names, node, Input(family, index, node.axes, Role.TANGENT))
+            name_node(names, node, Input(family, index, node.axes, gamma[index].role))
     return SecondOrder(
         first=first,
         sifrian=sifrian,
@@ -126,7 +126,7 @@ def _tangent(
     for c in first.model.constraints:
         node = by_slope.get(c.index)
         if node is not None and node in names:
-            symbol = Input("u", c.index, c.axes, Role.TANGENT)
+            symbol = c.symbol("u", Role.TANGENT)
             equations.append(definition(symbol, node, names, c.index))
         (value,) = abbreviate([solve_unit(by_adjoint[c.index], zeta[c.index])], names)
         equations.append(Equation(zeta[c.index], value, c.index, "ESN(16.4)"))
@@ -146,7 +146,7 @@ def _adjoint_tangent(
         equations.append(Equation(gamma[c.index], value, c.index, "ESN(16.3)"))
         node = by_pre_activation.get(c.index)
         if node is not None and node in names:
-            symbol = Input("z", c.index, c.axes, Role.TANGENT)
+            symbol = c.symbol("z", Role.TANGENT)
             equations.append(definition(symbol, node, names, c.index))
     return System("adjoint_tangent", "Sifrian (3): backward in k", tuple(equations))
 

@@ -183,8 +183,8 @@ class Summaries:
                 continue
             value = jvp(equation.value, self._along(multipliers=True))
             family = {"b": "ḃ", "y": "ẏ"}[equation.symbol.family]
-            symbol = Input(family, equation.symbol.index, equation.symbol.slots, Role.TANGENT)
             c = self.model.constraints[(equation.layer or 1) - 1]
+            symbol = c.symbol(family, Role.TANGENT)
             equations.append(self._stacked(symbol, value or zero(symbol.slots), c, "definition"))
         return System("summary_adjoint_tangent", "Tangents of the adjoints", tuple(equations))
 
@@ -379,11 +379,11 @@ class Summaries:
         return found
 
     def _state(self, c: Constraint, family: str) -> Input:
-        return Input(family, c.index, c.axes, Role.TANGENT)
+        return c.symbol(family, Role.TANGENT)
 
     def _pre(self, c: Constraint, family: str) -> Input:
         role = Role.STATE if family == "a" else Role.TANGENT
-        return Input(family, c.index, c.axes, role)
+        return c.symbol(family, role)
 
     # -- from one direction to all groups
 

@@ -54,7 +54,9 @@ class Role(Enum):
 
     States, adjoints, tangents and data have a value per sample (``CLASS`` is data too: vectors with one
     entry 1 and the others 0, whose sum the normal form knows); parameters, directions (tensors
-    shaped like parameters: gradients, Newton directions, vectors) and hyperparameters do not.
+    shaped like parameters: gradients, Newton directions, vectors), hyperparameters and buffers (what a
+    network keeps besides parameters: constants) do not. Statistics are states, adjoints and tangents of the
+    whole batch: an equation for one is that for the mean over the samples.
     """
 
     PARAMETER = "parameter"
@@ -66,6 +68,8 @@ class Role(Enum):
     CLASS = "class"
     HYPERPARAMETER = "hyperparameter"
     RANDOM = "random"
+    STATISTIC = "statistic"
+    BUFFER = "buffer"
 
     @property
     def per_sample(self) -> bool:

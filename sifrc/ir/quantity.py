@@ -15,6 +15,8 @@ class Storage(Enum):
 
     PARAMETER = "parameter"
     """Weights and biases: given by the user, updated in place by a step."""
+    BUFFER = "buffer"
+    """What the network keeps besides its parameters: running statistics, updated in place by a step."""
     DATA = "data"
     """Inputs x[0] and targets t."""
     DIRECTION = "direction"

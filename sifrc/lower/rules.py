@@ -166,7 +166,9 @@ def check_statement(position: Position) -> None:
     _check(position.statement, position)
 
 
-_WRITTEN = frozenset({Storage.WORK, Storage.RESULT, Storage.PARAMETER, Storage.MEMORY, Storage.DIRECTION})
+_WRITTEN = frozenset(
+    {Storage.WORK, Storage.RESULT, Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY, Storage.DIRECTION}
+)
 
 
 @singledispatch

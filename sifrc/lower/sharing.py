@@ -88,7 +88,8 @@ def _symbol(node: Expr, layer: int | None, taken: set[Input]) -> Input:
     # A family has a member for each layer, or one without.
     clashes = {s.family for s in taken if s.index == layer or None in (s.index, layer)}
     family = next(name for name in _names(node) if name not in clashes)
-    return Input(family, layer, node.axes, Role.STATE)
+    samples = any(symbol.role.per_sample for symbol in inputs_of(node))
+    return Input(family, layer, node.axes, Role.STATE if samples else Role.STATISTIC)
 
 
 def _names(node: Expr) -> Iterator[str]:

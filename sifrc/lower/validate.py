@@ -20,6 +20,7 @@ Key = tuple[str, int | None]
 _GIVEN = frozenset(
     {
         Storage.PARAMETER,
+        Storage.BUFFER,
         Storage.DATA,
         Storage.MEMORY,
         Storage.CONSTANT,
@@ -32,7 +33,15 @@ _GIVEN = frozenset(
 _KEPT_IN_PLACE = frozenset({Storage.PARAMETER, Storage.MEMORY})
 _INPUT: Key = ("x", 0)
 _WITHOUT_SAMPLES = frozenset(
-    {Storage.PARAMETER, Storage.DIRECTION, Storage.RESULT, Storage.MEMORY, Storage.CONSTANT, Storage.IDENTITY}
+    {
+        Storage.PARAMETER,
+        Storage.BUFFER,
+        Storage.DIRECTION,
+        Storage.RESULT,
+        Storage.MEMORY,
+        Storage.CONSTANT,
+        Storage.IDENTITY,
+    }
 )
 
 

@@ -77,13 +77,14 @@ def make_plan(
     operators = tuple(one.build(one, context) for one in declared)
     step = None if method is None else method.step(derived, options)
     forms = tuple(f for f, on in (("batched", step and step.batched), ("single", step and step.single)) if on)
-    phases = phases_of(context, _wanted(operators, forms), sets)
+    phases = phases_of(context, _wanted(operators, forms, model), sets)
     hyperparameters: tuple[Hyperparameter, ...] = ()
     names: tuple[str, ...] = ()
     if step is not None and method is not None:
         spectral = () if derived.spectral is None else ("spectral",)
         names = ("forward", *spectral, "objective", "adjoint", *(system.name for system, _ in step.systems))
-        own = [Phase(system, (*spectral, *after), forms) for system, after in step.systems]
+        systems = _with_statistics(step.systems, derived)
+        own = [Phase(system, (*spectral, *after), forms) for system, after in systems]
         phases = _merged([*phases, *own])
         used = {symbol for system, _ in step.systems for symbol in _symbols(system)}
         hyperparameters = tuple(
@@ -122,15 +123,28 @@ def make_plan(
     return Planned(plan, derived, method, options, conditions, () if step is None else step.notes, accepted)
 
 
-def _wanted(operators: tuple[Operator, ...], forms: tuple[str, ...]) -> dict[str, set[str]]:
-    """Forms of the phases that operators and a step use, by name."""
+def _wanted(operators: tuple[Operator, ...], forms: tuple[str, ...], model: Model) -> dict[str, set[str]]:
+    """Forms of the phases that operators, predictions and a step use, by name."""
     wanted: dict[str, set[str]] = {"forward": {"batched"}}
+    if model.couples:
+        wanted |= {"evaluation": {"batched"}, "statistics": {"batched"}}
     for operator in operators:
         for name in operator.functions():
             wanted.setdefault(name, set()).add("batched" if operator.batched else "single")
     for name in ("forward", "objective", "adjoint"):
         wanted.setdefault(name, set()).update(forms)
     return wanted
+
+
+def _with_statistics(
+    systems: tuple[tuple[System, tuple[str, ...]], ...], derived: Derived
+) -> tuple[tuple[System, tuple[str, ...]], ...]:
+    """Systems of a step; the last one, which updates in place, brings running statistics up to date too."""
+    more = derived.first.statistics.equations
+    if not more:
+        return systems
+    *before, (last, after) = systems
+    return (*before, (replace(last, equations=(*more, *last.equations)), after))
 
 
 def _whole_number(

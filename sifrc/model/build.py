@@ -13,7 +13,7 @@ from sifrc.ir.traverse import inputs_of
 from sifrc.model.layers import LAYER_RULES
 from sifrc.model.layers.building import Building, Part, axes_of
 from sifrc.model.loss import sample_loss, target_of
-from sifrc.model.parameters import LayerParameters, Parameter
+from sifrc.model.parameters import BUFFER, Buffer, LayerParameters, Parameter
 from sifrc.model.types import Constraint, Model
 from sifrc.scalar import ScalarFunction, scalar_from_tree
 from sifrc.spec.layers import LAYER_TYPES
@@ -38,12 +38,15 @@ def build_model(spec: Spec) -> Model:
     input_symbol = Input("x", 0, axes_of(source.name, spec.shapes[source.name]), role)
     states: dict[str, Input] = {source.name: input_symbol}
     parameters: dict[str, LayerParameters] = {}
+    buffers: list[Buffer] = []
     constraints: list[Constraint] = []
     for group in groups:
         sources = [states[name].index for name in group[0].inputs]
-        for part in _parts(group, states, parameters, len(constraints) + 1):
+        building = _building(spec, group, states, parameters, len(constraints) + 1)
+        for part in _parts(group, building):
             constraints.append(_constraint(part, group, [index for index in sources if index is not None]))
         states[group[-1].name] = constraints[-1].state
+        buffers += building.buffers.values()
     output = constraints[-1]
     target = target_of(spec.loss, output.axes)
     regularized, values = _regularization(spec, constraints)
@@ -57,32 +60,57 @@ def build_model(spec: Spec) -> Model:
         regularized=regularized,
         regularizer=state_regularizer([(factor, constraints[k - 1].state) for k, factor in regularized]),
         lambda_values=values,
+        buffers=tuple(buffers),
         loss_factor=_loss_factor(spec, len(constraints)),
     )
 
 
-def _parts(
+def _building(
+    spec: Spec,
     group: tuple[LayerSpec, ...],
     states: Mapping[str, Input],
     known: dict[str, LayerParameters],
     first: int,
-) -> list[Part]:
-    """The states of a layer and the activation after it; the last one is its own."""
+) -> Building:
+    """A layer before its states are made."""
     layer, name = group[0], group[-1].name
     axes = axes_of(name, group[-1].shape)
     sources = tuple(states[source] for source in layer.inputs)
-    building = Building(layer, sources, axes, first, _owning(layer, sources, known))
-    value = LAYER_RULES[layer.kind](building)
-    symbol = Input("x", first + len(building.parts), axes, Role.STATE)
-    own = Part(symbol, value, _activation(group), building.last, name)
+    kept = _buffers(layer, sources, first)
+    return Building(
+        layer, sources, axes, first, _owning(layer, sources, known), spec.mode == "training", kept
+    )
+
+
+def _parts(group: tuple[LayerSpec, ...], building: Building) -> list[Part]:
+    """The states of a layer and the activation after it; the last one is its own."""
+    value = LAYER_RULES[building.layer.kind](building)
+    symbol = Input("x", building.first + len(building.parts), building.axes, Role.STATE)
+    own = Part(symbol, value, _activation(group), building.last, group[-1].name)
     return [*building.parts, own]
+
+
+def _buffers(layer: LayerSpec, sources: tuple[Input, ...], index: int) -> dict[str, Buffer]:
+    """What a layer keeps besides parameters, by slot."""
+    shapes = _shapes(sources)
+    found: dict[str, Buffer] = {}
+    for record in LAYER_TYPES[layer.kind].buffers(layer):
+        sizes = enumerate(record.shape(shapes))
+        axes = tuple(Axis(f"{layer.name}.{record.slot}{n or ''}", size) for n, size in sizes)
+        symbol = Input(BUFFER[record.slot], index, axes, Role.BUFFER)
+        found[record.slot] = Buffer(layer.name, record.slot, symbol, record.start)
+    return found
+
+
+def _shapes(sources: tuple[Input, ...]) -> tuple[Sizes, ...]:
+    return tuple(tuple(axis.entries for axis in source.axes) for source in sources)
 
 
 def _owning(
     layer: LayerSpec, sources: tuple[Input, ...], known: dict[str, LayerParameters]
 ) -> Callable[[str, int], LayerParameters | None]:
     """The parameters of a layer by what comes after its name: its own, with a number, or the shared ones."""
-    shapes = tuple(tuple(axis.entries for axis in source.axes) for source in sources)
+    shapes = _shapes(sources)
 
     def owned(part: str, index: int) -> LayerParameters | None:
         owner = next((o for o in LAYER_TYPES[layer.kind].owners(layer) if o.part == part), None)
@@ -143,6 +171,7 @@ def _constraint(part: Part, group: tuple[LayerSpec, ...], sources: list[int]) ->
         parameters=part.parameters,
         row=_row(axes, group[0].window is not None, part.name),
         inside=inside,
+        running=part.running,
     )
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from sifrc.ir import Input, Role
+from sifrc.ir import Expr, Input, Role
 from sifrc.spec.types import InitializationSpec
 
-__all__ = ["LayerParameters", "Parameter", "Shaped"]
+__all__ = ["BUFFER", "Buffer", "LayerParameters", "Parameter", "Shaped"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,34 @@ class LayerParameters:
     def bias(self) -> Input | None:
         """β[index] of a dense layer, over (outputs,), or None."""
         return self.get("bias")
+
+
+BUFFER: Mapping[str, str] = MappingProxyType({"running_mean": "μ̃", "running_var": "σ̃²"})
+"""Slot of a buffer -> family of its symbols."""
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A tensor that a layer keeps besides its parameters; derivatives take it for a constant.
+
+    Args:
+        layer: name of the layer.
+        slot: what it is to the layer, as users see it: ``running_mean``.
+        symbol: its symbol.
+        start: every entry at the start.
+        update: what a step makes of it, where one brings it up to date.
+    """
+
+    layer: str
+    slot: str
+    symbol: Input
+    start: float
+    update: Expr | None = None
+
+    @property
+    def name(self) -> str:
+        """As users see it, e.g. ``bn1.running_mean``."""
+        return f"{self.layer}.{self.slot}"
 
 
 @dataclass(frozen=True)

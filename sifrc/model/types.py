@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sifrc.errors import DerivationError
-from sifrc.ir import Axis, Expr, Input
+from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import einsum
-from sifrc.model.parameters import LayerParameters, Parameter
+from sifrc.model.parameters import Buffer, LayerParameters, Parameter
 from sifrc.scalar.function import ScalarFunction
 from sifrc.spec.types import Spec
 
@@ -36,6 +36,7 @@ class Constraint:
         row: the axis of x_k that the rows of its weight make; the others are places, where they do so each. A
             number has none: an axis of one entry stands for it.
         inside: whether it is a state inside of a layer that has several: users do not see it.
+        running: what stands for a statistic of the batch where the network is evaluated, or None.
     """
 
     index: int
@@ -49,6 +50,16 @@ class Constraint:
     parameters: LayerParameters | None
     row: Axis
     inside: bool = False
+    running: Input | None = None
+
+    @property
+    def of_batch(self) -> bool:
+        """Whether it is one state of the whole batch, without a value per sample."""
+        return self.state.role is Role.STATISTIC
+
+    def symbol(self, family: str, role: Role) -> Input:
+        """A quantity of the state: its adjoint, its tangent; one of the batch where the state is."""
+        return Input(family, self.index, self.axes, Role.STATISTIC if self.of_batch else role)
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -75,6 +86,7 @@ class Model:
         regularized: state index k -> λ[k], for the states with regularisation.
         regularizer: R(x) = ½ Σ λ_k ⟨x_k, x_k⟩.
         lambda_values: state index k -> value of λ_k, where it is a number of the spec.
+        buffers: what layers keep besides parameters, in order.
         loss_factor: λ[n] where the spec asks for MK(67, 68): a value per sample that multiplies the loss.
     """
 
@@ -87,6 +99,7 @@ class Model:
     regularized: tuple[tuple[int, Input], ...]
     regularizer: Expr
     lambda_values: tuple[tuple[int, float], ...]
+    buffers: tuple[Buffer, ...] = ()
     loss_factor: Input | None = None
 
     @property
@@ -110,6 +123,11 @@ class Model:
     def output(self) -> Constraint:
         """The last constraint."""
         return self.constraints[-1]
+
+    @property
+    def couples(self) -> bool:
+        """Whether samples of a batch act on each other: a state is a statistic of all of them."""
+        return any(c.of_batch for c in self.constraints)
 
     @property
     def separates(self) -> bool:

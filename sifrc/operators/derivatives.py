@@ -87,6 +87,8 @@ def _systems(context: Context, wanted: Collection[str]) -> Iterator[Row]:
     derived, spectral = context.derived, context.spectral
     base = ("forward", *spectral)
     yield Row("forward", lambda: derived.first.forward)
+    yield Row("evaluation", lambda: derived.first.evaluation)
+    yield Row("statistics", lambda: derived.first.statistics, ("forward",))
     if derived.spectral is not None:
         system = derived.spectral.system
         yield Row("spectral", lambda: system, ("forward",))

@@ -14,6 +14,7 @@ from sifrc.derive.samples import (
     VARIANCE,
     sample_system,
 )
+from sifrc.derive.separability import check_separable
 from sifrc.operators.context import Context, Declaration, OperatorSet
 from sifrc.operators.meaning import Meaning
 from sifrc.operators.phase import Row
@@ -41,6 +42,7 @@ _BEFORE = MappingProxyType({"variance": ("gradient", SAMPLE_SYSTEMS["second"])})
 
 
 def _per_sample_gradients(declared: Declaration, context: Context) -> Operator:
+    check_separable(context.model, f"{declared.name} are gradients")
     cases = [
         Case(
             (*_BEFORE.get(moment, ()), name),

@@ -74,7 +74,8 @@ def _summary(declared: Declaration, context: Context) -> Operator:
             ),
         ),
         also=(Mean("objective", Value("objective"), "objective"),),
-        chunks=True,
+        # Parts of a batch have statistics of their own.
+        chunks=not context.model.couples,
         record=_RECORD,
         partitioned=True,
     )

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sifrc.derive.derived import Derived
-from sifrc.derive.system import System
+from sifrc.derive.system import Equation, System
 from sifrc.errors import SifrcError
-from sifrc.ir import Expr, Input
+from sifrc.ir import Expr, Input, Role
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import Model
 from sifrc.report.grouping import Line, Names, printed, rows_of, total_over_layers
@@ -42,7 +42,16 @@ def derivative_line(
 
 def lines_of(system: System, name: str) -> list[Line]:
     """The equations of a derived system, under a short label."""
-    return [Line(symbol_of(e.symbol), (e.value,), e.layer, e.source, name) for e in system.equations]
+    return [
+        Line(symbol_of(e.symbol), (e.value,), e.layer, e.source, name, averaged=_is_mean(e))
+        for e in system.equations
+    ]
+
+
+def _is_mean(equation: Equation) -> bool:
+    """Whether a statistic of the batch is the mean of what each sample has."""
+    statistic = equation.symbol.role is Role.STATISTIC
+    return statistic and any(symbol.role.per_sample for symbol in inputs_of(equation.value))
 
 
 def meanings_of(

@@ -118,6 +118,13 @@ def _objective(book: Book) -> Section:
     notes = [
         f"Everything is for one sample; on a batch, ℓ_R and its derivatives are {batch}s over the samples."
     ]
+    statistics = [c.index for c in model.constraints if c.of_batch]
+    if statistics:
+        where = range_text(statistics, book.names.last)
+        notes.append(
+            f"x_k is a statistic of the batch for {where}, and so are its adjoints and tangents: what is "
+            "on the right is meant as its mean over the samples."
+        )
     values: dict[float, list[int]] = {}
     for index, value in model.lambda_values:
         values.setdefault(value, []).append(index)

@@ -19,6 +19,7 @@ from sifrc.report.latex import latex, range_latex, term_codes
 from sifrc.report.layout import (
     Equal,
     Layout,
+    Mean,
     Sum,
     Symbol,
     Total,
@@ -88,6 +89,7 @@ class Line:
         source: equation of a paper, or ''.
         name: short label.
         tail: what follows the values, e.g. zero.
+        averaged: whether the values are those of one sample, and the left is their mean.
     """
 
     left: Layout
@@ -96,6 +98,7 @@ class Line:
     source: str = ""
     name: str = ""
     tail: tuple[Layout, ...] = ()
+    averaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def _key(line: Line, names: Names) -> tuple[str, ...]:
     layer = line.layer or 0
     left = text(line.left, Naming("k", layer))
     tail = tuple(text(part, Naming("k", layer)) for part in line.tail)
-    scope = "all" if line.layer is None else "layer"
+    scope = "all" if line.layer is None else "mean" if line.averaged else "layer"
     values = (generic_key(value, layer, names.shared) for value in line.values)
     return (scope, left, line.source, *values, *tail)
 
@@ -167,7 +170,7 @@ def sides(line: Line, names: Names) -> tuple[Layout, Layout]:
     parts: list[Layout] = []
     for value in line.values:
         left, right = context.sides(line.left, value)
-        parts.append(right)
+        parts.append(Mean(right) if line.averaged else right)
     parts += line.tail
     return left, parts[0] if len(parts) == 1 else Equal(tuple(parts))
 

@@ -85,6 +85,7 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         target=_target(shape, positions),
         curvature=curvature_specs(shape.curvature, positions),
         partition=partition_spec(shape.partition, layers, positions),
+        mode=shape.network.mode,
         location=positions.value(()),
     )
 

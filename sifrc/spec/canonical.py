@@ -47,6 +47,7 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
         "network": {
             "input": {"name": spec.input.name, "size": _size(spec.input.shape)} | _classes(spec.input),
             "layers": [_layer(layer) for layer in spec.layers],
+            **({"mode": spec.mode} if spec.mode != "training" else {}),
         },
         "loss": {
             **_function(spec.loss.function),

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from sifrc.spec.curvature import CurvatureOutput, CurvatureResidual
-from sifrc.spec.types import InitializationKind, LayerKind
+from sifrc.spec.types import InitializationKind, LayerKind, Mode
 
 __all__ = [
     "SHAPES",
@@ -124,6 +124,7 @@ class LayerShape(Shape):
     causal: bool | None = None
     projected: bool | None = None
     epsilon: Finite | None = None
+    momentum: Finite | None = None
     affine: bool | None = None
     value: Finite | None = None
     shift: Finite | None = None
@@ -144,6 +145,7 @@ class NetworkShape(Shape):
 
     input: InputShape
     layers: Annotated[list[LayerShape], Field(min_length=1, max_length=MAX_LAYERS)]
+    mode: Mode = "training"
 
 
 class LossShape(FunctionShape):

@@ -28,6 +28,7 @@ __all__ = [
     "LayerSpec",
     "LossSpec",
     "MethodSpec",
+    "Mode",
     "OptionValue",
     "PartitionChoice",
     "PartitionKind",
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 Dtype: TypeAlias = Literal["float32", "float64", "bfloat16"]
+Mode: TypeAlias = Literal["training", "evaluation"]
 Sizes: TypeAlias = tuple[int, ...]
 """Sizes of axes, in order."""
 LayerKind: TypeAlias = Literal[
@@ -69,6 +71,7 @@ LayerKind: TypeAlias = Literal[
     "group_norm",
     "instance_norm",
     "rms_norm",
+    "batch_norm",
     "attention",
     "positions",
     "embedding",
@@ -357,7 +360,7 @@ class Spec:
     """A validated network spec.
 
     ``layers`` is in topological order; the last one is the network's output. ``curvature`` is empty
-    where the spec does not choose.
+    where the spec does not choose. ``mode`` is for layers that differ in training and after it.
     """
 
     name: str
@@ -372,6 +375,7 @@ class Spec:
     target: TargetSpec = TargetSpec()
     curvature: tuple[CurvatureSpec, ...] = ()
     partition: PartitionSpec = PartitionSpec()
+    mode: Mode = "training"
     location: Location | None = field(default=None, compare=False, repr=False)
 
     @property

@@ -10,7 +10,7 @@ from sifrc.backends.kinds import draws, extras, form_words, kinds_context
 from sifrc.backends.layout import signature
 from sifrc.backends.names import first_group_table
 from sifrc.backends.numba_common.operators import RAISES, data_text, params_text, unpack
-from sifrc.backends.numba_common.parts import PARAMETERS, Parts
+from sifrc.backends.numba_common.parts import Parts
 from sifrc.backends.operators import OperatorPrinter, choosing
 from sifrc.backends.text import assigned
 from sifrc.ir.quantity import Storage
@@ -53,7 +53,7 @@ class ChosenPrinter(OperatorPrinter):
 
     def opening(self) -> list[str]:
         lines = [
-            f"    {unpack(self.parts, PARAMETERS, 'params')}",
+            f"    {self.parts.taken()}",
             "    inputs, targets = _data(inputs, targets)",
         ]
         vector = self.operator.vector
@@ -68,7 +68,7 @@ class ChosenPrinter(OperatorPrinter):
         return lines
 
     def blocks(self) -> list[str]:
-        arguments = [*self.parts.parameter_names, "work"]
+        arguments = [*self.parts.given_names, "work"]
         if draws(self.parts.program):
             arguments.append("seed" if self.seeded else "0")
         return [f"        prepare({', '.join(arguments)})"]
@@ -174,7 +174,7 @@ def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
         for f in parts.program.families
         if f.storage is Storage.RANDOM and f.name in needed
     ]
-    arguments = [f"{name}: Arrays" for name in parts.parameter_names] + ["work: _Workspace"]
+    arguments = [f"{name}: Arrays" for name in parts.given_names] + ["work: _Workspace"]
     arguments += ["seed: int"] if draws(parts.program) else []
     text = form_words(kind).capitalize()
     text += "".join(f", {name}" for name in extra)

@@ -81,8 +81,10 @@ def module_context(
     scalar = scalar_helpers(dialect, used - helpers, real=parts.real, decorator=decorator).rstrip("\n")
     tables = parts.work_tables()
     inputs, targets = data_text(parts, True)
+    evaluation = "evaluation" if parts.couples else "forward"
     kinds = [item.kind for item in linearized]
     exports = ["DTYPE", "SHAPES", "SPEC", "init", "predict", *(name for name, _ in operators)]
+    exports += ["BUFFERS"] if module.buffers else []
     exports += ["linearize"] if linearized else []
     exports += [record.name for record in records(program)]
     exports += [operator.name for operator in choosing(program)]
@@ -100,15 +102,25 @@ def module_context(
         "shapes": assigned("SHAPES = ", parameter_shapes(module.layers)),
         "parameters": parts.parameter_variables,
         "parameter_tables": [assigned(f"{v.constant} = ", v.names) for v in parts.parameter_variables],
-        "taken": parts.unpacked(parts.parameter_names),
-        "given": ", ".join(parts.parameter_names),
+        "buffers": parts.buffer_variables,
+        "buffer_shapes": assigned("BUFFERS = ", {own.name: own.shape for own in module.buffers}),
+        "buffer_tables": [assigned(f"{v.constant} = ", v.names) for v in parts.buffer_variables],
+        "couples": parts.couples,
+        "unpacker": "_parameters_and_buffers" if module.buffers else "_parameters",
+        "taken": parts.taken(),
+        "taken_whole": parts.taken(whole=True),
+        "taken_in_place": parts.taken(whole=True, in_place=True),
+        "own_given": ", ".join(parts.parameter_names),
+        "given": ", ".join(parts.given_names),
+        "given_whole": ", ".join([*parts.parameter_names, *(v.name for v in parts.buffer_variables)]),
+        "changed_names": "(*SHAPES, *BUFFERS)" if parts.couples else "SHAPES",
         "named_arguments": _named_arguments(parts),
         "constants": [*_constants(parts), *owner_tables(parts)],
         "guards": _guards(parts),
         "guarded": any(function.guarded for function in private) or step,
         "work_tables": _tables(parts, tables),
         "seed": module.seed,
-        "initial": _initial(module.layers),
+        "initial": [*_initial(module.layers), *_initial_buffers(parts)],
         "initializers": sorted({layer.initialization for layer in module.layers}),
         "windows": any(layer.kernel for layer in module.layers),
         **input_texts(module.input_shape),
@@ -136,7 +148,7 @@ def module_context(
         "linearized": linearized,
         "kinds": kinds,
         "prepared": _prepared_table(linearized),
-        "forward_call": "\n".join(parts.calls(("forward",), True, 4)).strip(),
+        "forward_call": "\n".join(parts.calls((evaluation,), True, 4)).strip(),
         "scalar_helpers": scalar,
         "helpers": used & helpers,
         "needs_math": "math." in texts + scalar,
@@ -221,6 +233,12 @@ def _work_table(name: str, groups: dict[str, Group], shared: dict[str, str]) -> 
     kind = "batch of samples" if name == "_WORK" else "single sample"
     lines = [f"{name}: dict[str, Shapes] = {{", *rows, "}"]
     return "\n".join([*lines, f'"""Intermediate values of a {kind}: name -> shapes."""'])
+
+
+def _initial_buffers(parts: Parts) -> list[str]:
+    return [
+        f'        "{own.name}": np.full({own.shape}, {float(own.start)!r}),' for own in parts.module.buffers
+    ]
 
 
 def _initial(layers: tuple[LayerInfo, ...]) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sifrc.backends.layout import signature
 from sifrc.backends.numba_common.functions import PrivateFunction
-from sifrc.backends.numba_common.parts import PARAMETERS, Parts
+from sifrc.backends.numba_common.parts import Parts
 from sifrc.backends.plain import Plain, plain_operators
 from sifrc.backends.text import data_texts, docstring
 from sifrc.errors import BackendError
@@ -33,7 +33,8 @@ class Linearized:
 
 def params_text(parts: Parts) -> str:
     """Line on ``params`` in docstrings."""
-    return f"params: by name, shapes as in ``SHAPES``, {parts.module.dtype}."
+    shapes = "``SHAPES`` and ``BUFFERS``" if parts.module.buffers else "``SHAPES``"
+    return f"params: by name, shapes as in {shapes}, {parts.module.dtype}."
 
 
 def data_text(parts: Parts, batched: bool) -> tuple[str, str]:
@@ -99,9 +100,9 @@ def _text(parts: Parts, operator: Plain) -> str:
         arguments.append("vector: Parameters")
     returns = _returns(operator)
     head = signature(operator.name, arguments, returns)
-    lines = [head, f"    {_doc(parts, operator)}", f"    {unpack(parts, PARAMETERS, 'params')}"]
+    lines = [head, f"    {_doc(parts, operator)}", f"    {parts.taken()}"]
     if operator.apply:
-        point = ", ".join([*parts.parameter_names, "inputs", "targets"])
+        point = ", ".join([*parts.given_names, "inputs", "targets"])
         lines.append(f"    return {_private_name(operator)}({point})(vector)")
         return "\n".join(lines)
     lines.append(f"    work = _{'batch' if batched else 'sample'}({', '.join(names)})")
@@ -115,7 +116,7 @@ def _prepared(parts: Parts, operator: Plain) -> str:
     """A private function that returns the product as a closure over the primal."""
     if not operator.batched or operator.scalar:
         raise BackendError(f"the Numba backend cannot linearize '{operator.name}'")
-    arguments = [*(f"{name}: Arrays" for name in parts.parameter_names), "inputs: Array", "targets: Array"]
+    arguments = [*(f"{name}: Arrays" for name in parts.given_names), "inputs: Array", "targets: Array"]
     _check_apart(parts, operator)
     renew = ", ".join(f'"{code}"' for code in _codes(parts, operator))
     lines = [

@@ -67,7 +67,7 @@ def other_batch(parts: Parts) -> OtherBatch | None:
         for group in parts.groups(functions)
         if group.family.name in own
         and not parts.is_memory(group)
-        and group.family.storage is not Storage.PARAMETER
+        and group.family.storage not in (Storage.PARAMETER, Storage.BUFFER)
     ]
     return OtherBatch(before, frozenset(f.function.name for f in periodic), tuple(groups))
 

@@ -153,10 +153,48 @@ class Parts(ABC):
                 found.append(ParameterVariable(f"{what}{more}", table, rank, names, slot == "bias"))
         return tuple(found)
 
+    @cached_property
+    def buffer_variables(self) -> tuple[ParameterVariable, ...]:
+        """Variables of what layers keep besides parameters."""
+        found = []
+        for family in (f for f in self.program.families if f.storage is Storage.BUFFER):
+            names = {own.index: own.name for own in self.module.buffers if own.family == family.name}
+            rank = len(family.shapes[0][1])
+            found.append(ParameterVariable(family.code, f"_{family.code.upper()}_NAMES", rank, names, False))
+        return tuple(found)
+
+    @property
+    def couples(self) -> bool:
+        """Whether samples act on each other in training: buffers are for what comes after it."""
+        return ("evaluation", True) in self.functions
+
+    @property
+    def given_names(self) -> list[str]:
+        """Variables that operators take of what the user gives by name."""
+        buffers = () if self.couples else self.buffer_variables
+        return [*self.parameter_names, *(variable.name for variable in buffers)]
+
     @property
     def parameter_names(self) -> list[str]:
         """Names of these variables."""
         return [variable.name for variable in self.parameter_variables]
+
+    def taken(self, *, whole: bool = False, in_place: bool = False) -> str:
+        """The statement that checks parameters and buffers and takes them by layer.
+
+        Args:
+            whole: whether buffers are read in any case.
+            in_place: whether they are updated.
+        """
+        more = ", in_place=True" if in_place else ""
+        if not self.buffer_variables:
+            return f'{self.unpacked(self.parameter_names)} = _parameters(params, "params"{more})'
+        names = self.unpacked(self.parameter_names)
+        if whole or not self.couples:
+            names = ", ".join([names, *(variable.name for variable in self.buffer_variables)])
+        else:
+            names += ", *_"
+        return f'{names} = _parameters_and_buffers(params, "params"{more})'
 
     def unpacked(self, names: Sequence[str]) -> str:
         """What the checked parameters, or tensors shaped like them, are taken apart into."""
@@ -210,7 +248,7 @@ class Parts(ABC):
 
         All others are attributes of a workspace.
         """
-        outside = (Storage.PARAMETER, Storage.DIRECTION)
+        outside = (Storage.PARAMETER, Storage.BUFFER, Storage.DIRECTION)
         lines: list[str] = []
         for function in (self.function(name, batched) for name in names):
             arguments = [g.name if g.family.storage in outside else f"work.{g.name}" for g in function.groups]
@@ -250,12 +288,12 @@ class Parts(ABC):
         computed = {name for f in self.program.functions for name in f.writes}
         for (_, batched), function in self.functions.items():
             for group in function.groups:
-                outside = (Storage.PARAMETER, Storage.DIRECTION, Storage.MEMORY)
+                outside = (Storage.PARAMETER, Storage.BUFFER, Storage.DIRECTION, Storage.MEMORY)
                 # What a step keeps, operators compute in a workspace of their own.
                 operators = not all(operator.plain for operator in self.program.operators)
                 kept = group.family.name in self.kept and not operators
                 given = group.family.storage in outside and group.family.name not in computed
-                given |= group.family.storage in (Storage.PARAMETER, Storage.MEMORY)
+                given |= group.family.storage in (Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY)
                 if not (is_scalar(group.family) or kept or given):
                     tables[batched][group.name] = group
         return tables

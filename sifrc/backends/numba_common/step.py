@@ -88,7 +88,8 @@ def _epoch(loop: LoopText, functions: list[PrivateFunction], batched: bool) -> E
     values += [f"work.{name}" for name in loop.arguments]
     pieces = [Piece(loop.filled(states, targets, batched)), *_saved(loop, kept)]
     pieces += _calls(loop, functions, objective[0], batched, other)
-    given = [g.name for g in groups if g.family.storage is Storage.PARAMETER or is_scalar(g.family)]
+    outside = (Storage.PARAMETER, Storage.BUFFER)
+    given = [g.name for g in groups if g.family.storage in outside or is_scalar(g.family)]
     given += other.parameters[-len(other.groups) :] if other is not None else []
     before, inner = loop.arranged(pieces, given)
     body = loop.begun(other is not None)
@@ -129,7 +130,7 @@ def _value(parts: Parts, group: Group) -> str:
     """What ``_run`` passes for a variable."""
     if is_scalar(group.family):
         return f"DTYPE({'1.0 / batch' if group.name == 'mean' else f'state.{group.name}'})"
-    if group.family.storage is Storage.PARAMETER:
+    if group.family.storage in (Storage.PARAMETER, Storage.BUFFER):
         return group.name
     return f"state.memory.{group.name}" if parts.is_memory(group) else f"work.{group.name}"
 
@@ -222,7 +223,7 @@ def _refresh(loop: LoopText) -> str:
     lines = [
         signature("refresh", arguments, "None"),
         f"    {doc}",
-        f'    {parts.unpacked(parts.parameter_names)} = _parameters(params, "params")',
+        f"    {parts.taken()}",
         "    work = _batch(inputs, targets)",
         "    batch = work.batch",
         "    state.hold()",

@@ -53,6 +53,7 @@ class CudaBackend:
         for there, what in (
             (module.input_classes, "classes as inputs"),
             (module.places, "outputs with several axes"),
+            (module.buffers, "running statistics"),
         ):
             if there:
                 raise BackendError(

@@ -29,7 +29,7 @@ from sifrc.backends.text import (
 from sifrc.backends.torch_eager.calls import Calls, Parts, parts_of
 from sifrc.backends.torch_eager.chosen import chosen_context
 from sifrc.backends.torch_eager.groups import group_tables
-from sifrc.backends.torch_eager.operators import public_functions, unpack
+from sifrc.backends.torch_eager.operators import params_text, public_functions, unpack
 from sifrc.backends.torch_eager.reserved import MODULE_MEMBERS
 from sifrc.backends.torch_eager.step import guard_table, memory_table, optimizer_context
 from sifrc.errors import BackendError
@@ -111,12 +111,12 @@ def _context(parts: Parts) -> dict[str, Any]:
     )
     weights = parts.weights.code
     biases = parts.biases.code if parts.biases is not None else ""
-    chain = Calls(parts, 8)
-    forward_lines = chain.run([parts.forward], {parts.states})
+    chain, tables = Calls(parts, 8), _buffer_tables(parts)
     context: dict[str, Any] = {
         "header": header(module, "Torch"),
         "exports": exported(
             [
+                *(["BUFFERS"] if parts.buffers else []),
                 *("DTYPE", "SHAPES", "SPEC", "Network", "initialize", "predict"),
                 *(f.name for f in public if not f.name.startswith("_")),
                 *(record.name for record in records(parts.program)),
@@ -132,6 +132,12 @@ def _context(parts: Parts) -> dict[str, Any]:
         "shapes": assigned("SHAPES = ", parameter_shapes(module.layers)),
         "weight_names": assigned("WEIGHT_NAMES = ", layer_names(module.layers, "weight")),
         "bias_names": assigned("BIAS_NAMES = ", layer_names(module.layers, "bias")),
+        "buffers": tables,
+        "buffer_shapes": assigned("BUFFERS = ", {own.name: own.shape for own in module.buffers}),
+        "couples": parts.couples,
+        "params_text": params_text(parts),
+        "shapes_name": "shapes" if parts.buffers else "SHAPES",
+        "tables": ["WEIGHT_NAMES", *(["BIAS_NAMES"] if biases else []), *(own["names"] for own in tables)],
         "constants": [*_constants(parts), *group_tables(parts)],
         "guarded": guarded,
         "math": step or "math." in "".join(_initializers(module.layers)),
@@ -140,12 +146,13 @@ def _context(parts: Parts) -> dict[str, Any]:
         "has_step": step,
         "initialize_head": signature("initialize", _start_arguments(module.seed), "Parameters"),
         "network_head": signature("__init__", ["self", *_start_arguments(module.seed)], "None", 4),
-        "initial": _initial(module.layers),
+        "initial": [*_initial(module.layers), *_initial_buffers(parts)],
         "initializers": _initializers(module.layers),
-        "make_layers": _make_layers(module.layers),
+        "make_layers": [*_make_layers(module.layers), *_make_buffers(parts)],
         "weights": weights,
         "biases": biases,
-        "forward_call": forward_lines[0].strip(),
+        "forward_call": chain.run([parts.evaluation], {parts.states})[0].strip(),
+        "training_call": _training_lines(parts),
         "output": parts.output,
         **input_texts(module.input_shape),
         **output_texts(module),
@@ -168,13 +175,62 @@ def _context(parts: Parts) -> dict[str, Any]:
         "solvers": _solvers(texts),
         "private": private,
         "public": public,
-        "unpack": unpack(parts, "params", 0),
+        "unpack": unpack(parts, 0, whole=True),
         "check_forward": bool(module.options.get("check_forward", True)),
     }
     printed = optimizer_context(parts) if step else {}
     drawn = "\n".join([texts, *printed.get("step_lines", ()), *printed.get("refresh_lines", ())])
     random = {name: f"_{name}(" in drawn for name in ("uniform", "normal")}
     return context | chosen | random | printed
+
+
+def _buffer_tables(parts: Parts) -> list[dict[str, str]]:
+    """Variables of the buffers, and their tables of names by layer number."""
+    return [
+        {
+            "code": family.code,
+            "names": f"{family.code.upper()}_NAMES",
+            "table": assigned(
+                f"{family.code.upper()}_NAMES = ",
+                {own.index: own.name for own in parts.module.buffers if own.family == family.name},
+            ),
+            "text": family.text.capitalize(),
+        }
+        for family in parts.buffers
+    ]
+
+
+def _initial_buffers(parts: Parts) -> list[str]:
+    lines: list[str] = []
+    for own in parts.module.buffers:
+        function, values = _full(own.shape, repr(float(own.start)))
+        lines += lines_of(values, f'"{own.name}": {function}(', "),", 8)
+    return lines
+
+
+def _make_buffers(parts: Parts) -> list[str]:
+    """Statements that give submodules their buffers."""
+    lines: list[str] = []
+    made = {layer.name for layer in parts.module.layers}
+    for own in parts.module.buffers:
+        layer, _, slot = own.name.rpartition(".")
+        if layer not in made:
+            lines.append(f"        self.{layer} = torch.nn.Module()")
+            made.add(layer)
+        empty = f"torch.empty({own.shape}, dtype=dtype, device=device)"
+        lines += call([], f"self.{layer}.register_buffer", [f'"{slot}"', empty], 8)
+    return lines
+
+
+def _training_lines(parts: Parts) -> list[str]:
+    """The network in training, where it is another than afterwards."""
+    if not parts.couples:
+        return []
+    chain, update = Calls(parts, 12), ("statistics", True)
+    lines = chain.run([parts.forward], {parts.states, *chain.needed([update])})
+    mean = ["            mean = 1.0 / len(inputs)"] if "mean" in chain.needed([update]) else []
+    chain.indent = 16
+    return [*mean, *lines, "            with torch.no_grad():", *chain.run([update], set())]
 
 
 def _start_arguments(seed: int) -> list[str]:

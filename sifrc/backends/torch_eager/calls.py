@@ -27,10 +27,13 @@ class Parts:
     Args:
         module: what is printed.
         weights, biases: parameter families; biases is None where no layer has one.
+        buffers: families of what layers keep besides.
         states: name of the family x.
         targets: name of the family t.
         functions: private functions by (name, batched).
         forward: key of the function that computes the states.
+        evaluation: key of the one that computes them after training, which is another where samples act on
+            each other in training.
         output: source text of the network's output after it.
         objective: family of the objective of a sample, or ''.
         step: keys of the step's functions in order, the update last.
@@ -39,10 +42,12 @@ class Parts:
     module: ModuleSource
     weights: Family
     biases: Family | None
+    buffers: tuple[Family, ...]
     states: str
     targets: str
     functions: Mapping[Key, PrivateFunction]
     forward: Key
+    evaluation: Key
     output: str
     objective: str
     step: tuple[Key, ...]
@@ -56,6 +61,16 @@ class Parts:
     def codes(self) -> list[str]:
         """Variables of the weights, and of the biases where there are some."""
         return [self.weights.code] + ([] if self.biases is None else [self.biases.code])
+
+    @property
+    def couples(self) -> bool:
+        """Whether samples act on each other in training: buffers are for what comes after it."""
+        return self.evaluation != self.forward
+
+    @property
+    def given(self) -> list[str]:
+        """Variables that operators take of what the user gives by name."""
+        return self.codes + ([] if self.couples else [family.code for family in self.buffers])
 
     @property
     def unpacker(self) -> str:
@@ -76,6 +91,7 @@ def parts_of(module: ModuleSource) -> Parts:
     """
     program = module.program
     parameters = [f for f in program.families if f.storage is Storage.PARAMETER]
+    buffers = tuple(f for f in program.families if f.storage is Storage.BUFFER)
     weights, biases = (
         next((f for f in parameters if f.name == PARAMETER.family(slot)), None) for slot in ("weight", "bias")
     )
@@ -96,17 +112,23 @@ def parts_of(module: ModuleSource) -> Parts:
     if program.curvature_batch:
         chains.append(tuple((name, True) for name in apart))
         wanted |= set(program.kept)
+    coupled = any(f.name == "evaluation" for f in program.functions)
+    evaluation = "evaluation" if coupled else forward
     chains += [((forward, True),), step]
+    if coupled:
+        chains += [((evaluation, True),), ((forward, True), ("statistics", True))]
     wanted |= handed_families(program)
     functions = plan_functions(program, chains, frozenset(wanted), states.name)
     return Parts(
         module,
         weights,
         biases,
+        buffers,
         states.name,
         targets,
         functions,
         (forward, True),
+        (evaluation, True),
         f"{states.code}[{last}]",
         OBJECTIVE if step else "",
         step,

@@ -12,7 +12,7 @@ from sifrc.backends.names import first_group_table
 from sifrc.backends.operators import OperatorPrinter, choosing
 from sifrc.backends.text import data_texts
 from sifrc.backends.torch_eager.calls import Calls, Parts
-from sifrc.backends.torch_eager.operators import PARAMS_TEXT, RAISES_TEXT, unpack
+from sifrc.backends.torch_eager.operators import RAISES_TEXT, params_text, unpack
 from sifrc.derive.quantities import QUANTITIES
 from sifrc.ir.quantity import Storage
 from sifrc.operators.record import Case, KindPlan, Operator, Result, Table, members_of, with_extra
@@ -27,7 +27,6 @@ class _Printer(OperatorPrinter):
     part: ClassVar[str] = "inputs: Tensor, targets: Tensor"
     decorators: ClassVar[tuple[str, ...]] = ("@_as_written",)
     apart: ClassVar[str] = "_apart"
-    params_text = PARAMS_TEXT
     raises_text = RAISES_TEXT
 
     def __init__(self, parts: Parts, operator: Operator) -> None:
@@ -35,12 +34,16 @@ class _Printer(OperatorPrinter):
         self.parts = parts
         self.chain = Calls(parts, 8)
 
+    @property
+    def params_text(self) -> str:
+        return params_text(self.parts)
+
     def data_text(self) -> tuple[str, str]:
         return data_texts(self.module, True, "")
 
     def opening(self) -> list[str]:
         like = self.parts.like
-        lines = [unpack(self.parts, "params", 4), f"    inputs, targets = _batch(inputs, targets, {like})"]
+        lines = [unpack(self.parts, 4), f"    inputs, targets = _batch(inputs, targets, {like})"]
         vector = self.operator.vector
         if vector is None:
             return lines
@@ -57,7 +60,7 @@ class _Printer(OperatorPrinter):
         codes = [self._code(self.parts.states)]
         codes += [self._code(name) for name in _extra_families(self.parts, self.operator.extra)]
         codes.append("*blocks")
-        arguments = [*self.parts.codes, "inputs", "targets", *(["seed"] if self.seeded else [])]
+        arguments = [*self.parts.given, "inputs", "targets", *(["seed"] if self.seeded else [])]
         if not self.seeded and draws(self.parts.program):
             arguments.append("0")
         return [f"        {', '.join(codes)} = prepare({', '.join(arguments)})"]
@@ -157,7 +160,7 @@ def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
     for random in (f for f in parts.program.families if f.storage is Storage.RANDOM and f.name in needed):
         size = random.shapes[0][1][-1]
         lines += statement(f"{random.code} = _{random.code}(seed, (len(inputs), {size}), inputs)", 4)
-    arguments = [f"{code}: Tensors" for code in parts.codes] + ["inputs: Tensor", "targets: Tensor"]
+    arguments = [f"{code}: Tensors" for code in parts.given] + ["inputs: Tensor", "targets: Tensor"]
     arguments += ["seed: int"] if draws(parts.program) else []
     text = form_words(kind)
     codes = [parts.program.family(name).code for name in (parts.states, *more, *families)]

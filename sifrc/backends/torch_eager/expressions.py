@@ -45,7 +45,7 @@ class Entry:
     kept: bool = False
 
 
-_KEPT = frozenset({Storage.PARAMETER, Storage.MEMORY, Storage.DIRECTION, Storage.DATA})
+_KEPT = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY, Storage.DIRECTION, Storage.DATA})
 
 
 def entries_of(loads: Sequence[tuple[str, Load]], names: Names) -> dict[str, Entry]:

@@ -24,7 +24,7 @@ from sifrc.lower.statements import Contract, Convolve, Guard, Loop, SolveSystem,
 
 __all__ = ["PrivateFunction", "annotation_of", "plan_functions"]
 
-_IN_PLACE = frozenset({Storage.PARAMETER, Storage.MEMORY})
+_IN_PLACE = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY})
 _NO_DTYPE = frozenset({Storage.CONSTANT, Storage.HYPERPARAMETER, Storage.IDENTITY})
 
 
@@ -167,14 +167,15 @@ def _function(
 _RANK: Mapping[Storage, int] = MappingProxyType(
     {
         Storage.PARAMETER: 0,
-        Storage.WORK: 1,
-        Storage.DATA: 2,
-        Storage.RANDOM: 2,
-        Storage.DIRECTION: 3,
-        Storage.RESULT: 4,
-        Storage.MEMORY: 5,
-        Storage.HYPERPARAMETER: 6,
-        Storage.CONSTANT: 7,
+        Storage.BUFFER: 1,
+        Storage.WORK: 2,
+        Storage.DATA: 3,
+        Storage.RANDOM: 3,
+        Storage.DIRECTION: 4,
+        Storage.RESULT: 5,
+        Storage.MEMORY: 6,
+        Storage.HYPERPARAMETER: 7,
+        Storage.CONSTANT: 8,
     }
 )
 """Order of the arguments of a private function."""

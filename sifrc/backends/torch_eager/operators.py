@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sifrc.backends.layout import returned, signature
+from sifrc.backends.layout import lines_of, returned, signature
 from sifrc.backends.plain import Plain, plain_operators
 from sifrc.backends.text import data_texts, docstring
 from sifrc.backends.torch_eager.calls import Calls, Parts, operator_keys
 
-__all__ = ["PARAMS_TEXT", "RAISES_TEXT", "PublicFunction", "public_functions", "unpack"]
+__all__ = ["RAISES_TEXT", "PublicFunction", "params_text", "public_functions", "unpack"]
 
-PARAMS_TEXT = "params: by name, shapes as in ``SHAPES``, all of one dtype on one device."
 RAISES_TEXT = """Raises:
     TypeError: an argument is no tensor, or has another dtype.
     ValueError: names, shapes or devices are not as described."""
@@ -46,7 +45,7 @@ def public_functions(parts: Parts) -> tuple[PublicFunction, ...]:
 def _arguments_text(parts: Parts, operator: Plain) -> list[str]:
     inputs, targets = data_texts(parts.module, operator.batched, "a class,")
     plural = "s" if operator.batched else ""
-    return [PARAMS_TEXT, f"input{plural}: {inputs}.", f"target{plural}: {targets}."]
+    return [params_text(parts), f"input{plural}: {inputs}.", f"target{plural}: {targets}."]
 
 
 def _returns(operator: Plain) -> str:
@@ -70,15 +69,32 @@ def _doc(parts: Parts, operator: Plain, arguments: list[str], returns: str, guar
     )
 
 
-def unpack(parts: Parts, what: str, indent: int) -> str:
-    """The statement that checks parameters and takes them by layer."""
-    return f'{" " * indent}{", ".join(parts.codes)} = {parts.unpacker}({what}, "{what}")'
+def params_text(parts: Parts) -> str:
+    """What the argument ``params`` is."""
+    shapes = "``SHAPES`` and ``BUFFERS``" if parts.buffers else "``SHAPES``"
+    return f"params: by name, shapes as in {shapes}, all of one dtype on one device."
+
+
+def unpack(parts: Parts, indent: int, *, whole: bool = False) -> str:
+    """The statement that checks parameters and buffers and takes them by layer.
+
+    Args:
+        parts: of the module.
+        indent: of the statement.
+        whole: whether buffers are read in any case.
+    """
+    unpacker, codes = parts.unpacker, parts.given
+    if parts.buffers:
+        unpacker = "_parameters_and_buffers"
+        codes = [*parts.codes, *(own.code for own in parts.buffers)] if whole else codes
+        codes = codes if whole or not parts.couples else [*codes, "*_"]
+    return f'{" " * indent}{", ".join(codes)} = {unpacker}(params, "params")'
 
 
 def _checked_arguments(parts: Parts, operator: Plain) -> list[str]:
     """Statements that check the arguments of a point and take them apart."""
     function, data = ("_batch", "inputs, targets") if operator.batched else ("_sample", "input, target")
-    return [unpack(parts, "params", 4), f"    inputs, targets = {function}({data}, {parts.like})"]
+    return [unpack(parts, 4), f"    inputs, targets = {function}({data}, {parts.like})"]
 
 
 def _mean(operator: Plain, chain: Calls) -> list[str]:
@@ -150,7 +166,7 @@ def _prepared(parts: Parts, operator: Plain) -> str:
     chain.indent, chain.guarded = 8, False
     inner = chain.checked(chain.run(apply, operator.tensors))
     source = f"  [{operator.source}]" if operator.source else ""
-    arguments = [*(f"{code}: Tensors" for code in parts.codes), "inputs: Tensor", "targets: Tensor"]
+    arguments = [*(f"{code}: Tensors" for code in parts.given), "inputs: Tensor", "targets: Tensor"]
     return "\n".join(
         [
             signature(f"_prepared_{operator.name}", arguments, _PRODUCT_TYPE),
@@ -192,7 +208,7 @@ def _linearize(parts: Parts, products: Sequence[Plain]) -> str:
     table = [f'        "{operator.linearized}": _prepared_{operator.name},' for operator in products]
     # Class indices have become vectors of the function's own.
     targets = "targets" if parts.module.targets == "classes" else "targets.clone()"
-    kept = [*(f"_clones({code})" for code in parts.codes), "inputs.clone()", targets]
+    kept = [*(f"_clones({code})" for code in parts.given), "inputs.clone()", targets]
     return "\n".join(
         [
             "@_as_written",
@@ -204,14 +220,15 @@ def _linearize(parts: Parts, products: Sequence[Plain]) -> str:
             "    if kind not in prepared:",
             '        raise ValueError(f"kind: expected one of {list(prepared)}, got {kind!r}")',
             *_checked_arguments(parts, products[0]),
-            f"    return prepared[kind]({', '.join(kept)})",
+            *lines_of(kept, "return prepared[kind](", ")", 4),
         ]
     )
 
 
 def _product(parts: Parts, operator: Plain) -> str:
-    arguments = [*_arguments_text(parts, operator), "vector: like params."]
-    doc = _doc(parts, operator, arguments, _returns(operator), False)
+    texts = [*_arguments_text(parts, operator), "vector: like params."]
+    doc = _doc(parts, operator, texts, _returns(operator), False)
     head = signature(operator.name, [*_parameters(operator), "vector: Mapping[str, Tensor]"], "Parameters")
-    call = f"    return _prepared_{operator.name}({', '.join(parts.codes)}, inputs, targets)(vector)"
-    return "\n".join(["@_as_written", head, f"    {doc}", *_checked_arguments(parts, operator), call])
+    arguments = [*parts.given, "inputs", "targets"]
+    call = lines_of(arguments, f"return _prepared_{operator.name}(", ")(vector)", 4)
+    return "\n".join(["@_as_written", head, f"    {doc}", *_checked_arguments(parts, operator), *call])

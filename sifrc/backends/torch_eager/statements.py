@@ -30,7 +30,7 @@ UNNAMED = -1
 
 _FEW = 9
 """Entries along a dimension that are compared one after the other."""
-_IN_PLACE = frozenset({Storage.PARAMETER, Storage.MEMORY})
+_IN_PLACE = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY})
 
 
 @dataclass

@@ -134,6 +134,9 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
         "separable": program.separable,
         "single": not batched,
         "returned_objective": average,
+        "taken_buffers": [
+            {"code": f.code, "names": f"{f.code.upper()}_NAMES"} for f in _taken(parts, Storage.BUFFER)
+        ],
         "memory_names": [family.code for family in memory],
     }
 

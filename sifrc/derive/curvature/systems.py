@@ -28,6 +28,7 @@ from sifrc.derive.curvature.parameters import (
 from sifrc.derive.curvature.recursion import recursion
 from sifrc.derive.curvature.scores import class_axis
 from sifrc.derive.lagrangian import FirstOrder, derive_first_order
+from sifrc.derive.separability import check_separable
 from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, PARAMETER_BLOCK
 from sifrc.derive.system import Equation, System
 from sifrc.ir import Expr, Input, Operand, Role, primed
@@ -80,6 +81,7 @@ class Curvature:
         Raises:
             DerivationError: a rewrite of the kind does not apply.
         """
+        check_separable(self.model, "curvature blocks are")
         check_owners(self.model)
         if kind.expectation:
             for c in self.model.constraints:

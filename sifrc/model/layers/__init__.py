@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from sifrc.ir import Expr
 from sifrc.model.layers.attention import attention, embedding, positions
+from sifrc.model.layers.batch_norm import batch_norm
 from sifrc.model.layers.building import Building
 from sifrc.model.layers.elementary import dense, flatten, summed
 from sifrc.model.layers.norms import norm
@@ -45,6 +46,7 @@ LAYER_RULES: Mapping[LayerKind, Callable[[Building], Expr]] = MappingProxyType(
         "group_norm": norm,
         "instance_norm": norm,
         "rms_norm": norm,
+        "batch_norm": batch_norm,
     }
 )
 """Type of a layer -> the value of its state before the activation."""

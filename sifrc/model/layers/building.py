@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sifrc.ir import Axis, Expr, Input, Operand, Role
 from sifrc.ir.axes import AxisKind
-from sifrc.model.parameters import LayerParameters
+from sifrc.ir.traverse import inputs_of
+from sifrc.model.parameters import Buffer, LayerParameters
 from sifrc.scalar.function import ScalarFunction
 from sifrc.spec.types import LayerSpec, Sizes
 
@@ -24,6 +25,7 @@ class Part:
         activation: of each entry, or None.
         parameters: that the value reads, or None.
         name: of the state; that of the layer, or what comes inside of it.
+        running: what stands for it where the network is evaluated, if it is a statistic of the batch.
     """
 
     state: Input
@@ -31,6 +33,7 @@ class Part:
     activation: ScalarFunction | None
     parameters: LayerParameters | None
     name: str
+    running: Input | None = None
 
 
 @dataclass
@@ -43,6 +46,8 @@ class Building:
         axes: of its output.
         first: number of the constraint that comes next.
         owned: the parameters of the layer, by what comes after its name; '' for its own.
+        training: whether it is for training, or for what comes after it.
+        buffers: what the layer keeps besides parameters, by slot.
         parts: states inside of the layer, in order.
     """
 
@@ -51,6 +56,8 @@ class Building:
     axes: tuple[Axis, ...]
     first: int
     owned: Callable[[str, int], LayerParameters | None]
+    training: bool = True
+    buffers: dict[str, Buffer] = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
     _used: dict[str, LayerParameters | None] = field(default_factory=dict)
 
@@ -103,6 +110,31 @@ class Building:
         symbol = Input("x", self.first + len(self.parts), value.axes, Role.STATE)
         self.parts.append(Part(symbol, value, function, parameters, f"{self.layer.name}.{name}"))
         return symbol
+
+    def statistic(
+        self, name: str, value: Expr, function: ScalarFunction | None = None, running: str | None = None
+    ) -> Input:
+        """Give an expression a state of the whole batch inside of the layer: its mean over the samples.
+
+        Args:
+            name: after that of the layer.
+            value: over the axes that :meth:`inner` gives for the name.
+            function: of each entry of what is the same for all samples, or None.
+            running: slot of the buffer that stands for it where the network is evaluated.
+
+        Raises:
+            ValueError: a function of what samples have: it would be a mean of functions, or one of a mean.
+        """
+        if function is not None and any(symbol.role.per_sample for symbol in inputs_of(value)):
+            raise ValueError(f"{name}: a statistic is a mean; give functions of it states of their own")
+        symbol = Input("x", self.first + len(self.parts), value.axes, Role.STATISTIC)
+        kept = None if running is None else self.buffers[running].symbol
+        self.parts.append(Part(symbol, value, function, None, f"{self.layer.name}.{name}", kept))
+        return symbol
+
+    def keep(self, slot: str, update: Expr) -> None:
+        """Say what a step makes of a buffer."""
+        self.buffers[slot] = replace(self.buffers[slot], update=update)
 
     def inner(self, name: str, axes: Iterable[Axis]) -> tuple[Axis, ...]:
         """Axes of a state inside of the layer, as long as some others."""

@@ -20,7 +20,7 @@ from sifrc.scalar.function import ScalarFunction
 from sifrc.spec.layers.norms import NormSpec
 from sifrc.spec.parser import parse_expression
 
-__all__ = ["norm"]
+__all__ = ["norm", "root"]
 
 
 def norm(building: Building) -> Expr:
@@ -51,7 +51,7 @@ def norm(building: Building) -> Expr:
     names = dict(zip(kept, rest, strict=True))
     squared = (value, tuple(names.get(axis, axis) for axis in value.axes))
     squares = scale(Fraction(1, count), einsum([squared, squared], rest))
-    factor = building.state("scale", squares, _root(settings.epsilon))
+    factor = building.state("scale", squares, root(settings.epsilon))
     return _scaled(building, settings, (value, factor, kept), relation)
 
 
@@ -83,7 +83,7 @@ def _scaled(
     return total(terms, axes)
 
 
-def _root(epsilon: float) -> ScalarFunction:
+def root(epsilon: float) -> ScalarFunction:
     """1/√(x + ε)."""
     if epsilon == 0.0:
         return scalar_from_tree(parse_expression("1/sqrt(x)"), ("x",), (), "rsqrt")

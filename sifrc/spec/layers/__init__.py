@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from sifrc.spec.layers.attention import ATTENTION, EMBEDDING, POSITIONS
+from sifrc.spec.layers.batch_norm import BATCH_NORM
 from sifrc.spec.layers.elementary import ACTIVATION, ADD, DENSE, FLATTEN
 from sifrc.spec.layers.norms import GROUP_NORM, INSTANCE_NORM, LAYER_NORM, RMS_NORM
 from sifrc.spec.layers.products import MATMUL, MAX, MEAN, MULTIPLY, SCALE, SOFTMAX, SUM
-from sifrc.spec.layers.record import LayerType, Owner, Resolved, Site
+from sifrc.spec.layers.record import Buffer, LayerType, Owner, Resolved, Site
 from sifrc.spec.layers.shapes import CONCATENATE, PAD, PERMUTE, RESHAPE, SLICE, UPSAMPLE
 from sifrc.spec.layers.windows import CONV, POOL
 from sifrc.spec.types import LayerKind, LayerSpec, Sizes
@@ -17,10 +18,12 @@ from sifrc.spec.types import LayerKind, LayerSpec, Sizes
 __all__ = [
     "KEYS_OF_TYPE",
     "LAYER_TYPES",
+    "Buffer",
     "LayerType",
     "Owner",
     "Resolved",
     "Site",
+    "buffer_shapes",
     "has_parameters",
     "owned_by",
     "parameter_shapes",
@@ -32,7 +35,7 @@ LAYER_TYPES: Mapping[LayerKind, LayerType] = MappingProxyType(
         for record in (
             *(DENSE, CONV, POOL, ACTIVATION, ADD, FLATTEN),
             *(RESHAPE, PERMUTE, SLICE, CONCATENATE, PAD, UPSAMPLE),
-            *(LAYER_NORM, GROUP_NORM, INSTANCE_NORM, RMS_NORM),
+            *(LAYER_NORM, GROUP_NORM, INSTANCE_NORM, RMS_NORM, BATCH_NORM),
             *(ATTENTION, POSITIONS, EMBEDDING),
             *(MULTIPLY, MATMUL, SCALE, SUM, MEAN, MAX, SOFTMAX),
         )
@@ -69,3 +72,17 @@ def parameter_shapes(layers: Iterable[LayerSpec], shapes: Mapping[str, Sizes]) -
         for owner in owned_by(layer):
             found |= dict(zip(owner.names(layer.name), owner.shapes(inputs), strict=True))
     return found
+
+
+def buffer_shapes(layers: Iterable[LayerSpec], shapes: Mapping[str, Sizes]) -> dict[str, Sizes]:
+    """Names and shapes of the buffers, in the order of the layers.
+
+    Args:
+        layers: of a spec.
+        shapes: of all states, by name.
+    """
+    return {
+        f"{layer.name}.{buffer.slot}": buffer.shape(tuple(shapes[name] for name in layer.inputs))
+        for layer in layers
+        for buffer in LAYER_TYPES[layer.kind].buffers(layer)
+    }

@@ -8,7 +8,7 @@ from typing import Any
 from sifrc.spec.layers.record import LayerType, Owner, Resolved, Site, axis_number
 from sifrc.spec.types import LayerKind, LayerSettings, LayerSpec, Sizes
 
-__all__ = ["GROUP_NORM", "INSTANCE_NORM", "LAYER_NORM", "RMS_NORM", "NormSpec"]
+__all__ = ["GROUP_NORM", "INSTANCE_NORM", "LAYER_NORM", "RMS_NORM", "NormSpec", "common_settings"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def _over_axes(site: Site) -> Resolved:
     axes = sorted(axis_number(site, "axes", axis, rank) for axis in given)
     if len(set(axes)) < len(axes) or not axes:
         raise site.error("axes", "axes are named once each", hint="e.g. axes: [2, 3]")
-    return Resolved(site.shape, NormSpec(tuple(axes), 0, *_common(site, True)))
+    return Resolved(site.shape, NormSpec(tuple(axes), 0, *common_settings(site, True)))
 
 
 def _by_groups(site: Site) -> Resolved:
@@ -57,12 +57,17 @@ def _by_groups(site: Site) -> Resolved:
             f"'{site.item.name}' would normalise single numbers: its input has no places",
             hint="fewer groups, or an input of channels at places",
         )
-    settings = NormSpec(tuple(range(len(site.shape))), groups, *_common(site, not instances))
+    settings = NormSpec(tuple(range(len(site.shape))), groups, *common_settings(site, not instances))
     return Resolved(site.shape, settings)
 
 
-def _common(site: Site, affine: bool) -> tuple[float, bool]:
-    """Epsilon, and whether there is a weight."""
+def common_settings(site: Site, affine: bool) -> tuple[float, bool]:
+    """Epsilon, and whether there is a weight.
+
+    Args:
+        site: of the layer.
+        affine: whether there is one where nothing is written.
+    """
     written = site.item.written
     default = 1e-6 if written.type == "rms_norm" else 1e-5
     epsilon = default if written.epsilon is None else float(written.epsilon)

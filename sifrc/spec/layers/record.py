@@ -22,7 +22,7 @@ from sifrc.spec.types import (
     Sizes,
 )
 
-__all__ = ["LayerType", "Owner", "Resolved", "Site", "axis_number", "no_owners"]
+__all__ = ["Buffer", "LayerType", "Owner", "Resolved", "Site", "axis_number", "no_owners"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,26 @@ class Owner:
         return (weight, self.biased(weight)) if self.bias else (weight,)
 
 
+@dataclass(frozen=True)
+class Buffer:
+    """A tensor that a layer keeps besides its parameters: no derivative is taken by it.
+
+    Args:
+        slot: what it is to the layer, as users see it, e.g. ``running_mean``.
+        shape: of the tensor, from the shapes of the layer's inputs.
+        start: every entry at the start.
+    """
+
+    slot: str
+    shape: Callable[[tuple[Sizes, ...]], Sizes]
+    start: float
+
+
+def no_buffers(layer: LayerSpec) -> tuple[Buffer, ...]:
+    """Of a type without buffers."""
+    return ()
+
+
 def no_owners(layer: LayerSpec) -> tuple[Owner, ...]:
     """Of a type without parameters."""
     return ()
@@ -126,6 +146,7 @@ class LayerType:
         inputs: how many it takes: least and most, None for any number.
         several: what a layer with one input too few or too many should have been, for the error.
         owners: the tensors that a layer has, its own or shared ones.
+        buffers: the tensors that it keeps besides.
         written: the keys of its settings in the canonical form.
         drawn: whether its weights start as the spec says for all layers.
         of_classes: whether it takes an input of classes, and nothing else.
@@ -137,6 +158,7 @@ class LayerType:
     inputs: tuple[int, int | None] = (1, 1)
     several: str = "a layer of type add sums several inputs"
     owners: Callable[[LayerSpec], tuple[Owner, ...]] = no_owners
+    buffers: Callable[[LayerSpec], tuple[Buffer, ...]] = no_buffers
     written: Callable[[LayerSpec], Mapping[str, Any]] = lambda layer: {}
     drawn: bool = True
     of_classes: bool = False

@@ -1,0 +1,87 @@
+"""Batch normalisation: each channel with the mean and the variance of all samples and places.
+
+In training, with mean over samples and places,
+
+    μ = mean x,  c = x − μ,  v = mean c²,  r = 1/√(v + ε),  x̂ = γ c r + β
+
+μ, v and r are states of the whole batch: their adjoints and tangents have no value per sample, and an
+equation for one is that for the mean over the samples, by the rule that parameters have. So samples that
+act on each other through them have exact derivatives of the batch's objective. Evaluated, the network has the
+running statistics in the place of μ and v, which are constants.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import prod
+
+from sifrc.ir import Expr, Input, Operand, Role
+from sifrc.ir.build import add, apply, einsum, rename, scale, subtract, total
+from sifrc.model.layers.building import Building
+from sifrc.model.layers.norms import root
+from sifrc.scalar import scalar_from_tree
+from sifrc.spec.layers.batch_norm import BatchNormSpec
+from sifrc.spec.parser import parse_expression
+
+__all__ = ["batch_norm"]
+
+_MEAN = Input("mean", None, (), Role.HYPERPARAMETER)
+
+
+def batch_norm(building: Building) -> Expr:
+    """γ c r + β of a layer, with the statistics of the batch or the running ones."""
+    settings, axes = building.layer.settings, building.axes
+    assert isinstance(settings, BatchNormSpec)
+    value, factor = (_of_batch if building.training else _of_buffers)(building, settings)
+    product: list[Operand] = [(value, axes), (factor, axes[:1])]
+    if not settings.affine:
+        return einsum(product, axes)
+    owned = building.parameters()
+    terms = [einsum([*product, (owned.weight, axes[:1])], axes)]
+    if owned.bias is not None:
+        terms.append(einsum([(owned.bias, axes[:1])], axes))
+    return total(terms, axes)
+
+
+def _of_buffers(building: Building, settings: BatchNormSpec) -> tuple[Expr, Expr]:
+    """x − μ and r, from the running statistics."""
+    axes, buffers = building.axes, building.buffers
+    mean = einsum([(buffers["running_mean"].symbol, axes[:1])], axes)
+    variance = rename(buffers["running_var"].symbol, axes[:1])
+    return subtract(rename(building.source, axes), mean), apply(root(settings.epsilon), variance)
+
+
+def _of_batch(building: Building, settings: BatchNormSpec) -> tuple[Expr, Expr]:
+    """c and r, from the batch; a step brings the running statistics up to date."""
+    source = building.source
+    whole = building.inner("centred", source.axes)
+    count = prod(axis.entries for axis in whole[1:])
+
+    def mean_of(name: str, *factors: Expr) -> Expr:
+        (channel,) = building.inner(name, whole[:1])
+        labels = channel, *whole[1:]
+        return scale(Fraction(1, count), einsum([(factor, labels) for factor in factors], (channel,)))
+
+    mean = building.statistic("mean", mean_of("mean", source), running="running_mean")
+    spread = einsum([(mean, whole[:1])], whole)
+    centred = building.state("centred", subtract(rename(source, whole), spread))
+    variance = building.statistic("variance", mean_of("variance", centred, centred), running="running_var")
+    scales = building.inner("scale", whole[:1])
+    factor = building.statistic("scale", rename(variance, scales), root(settings.epsilon))
+    (channel,) = building.buffers["running_mean"].symbol.axes
+    building.keep("running_mean", _moved(building, settings, "running_mean", rename(mean, (channel,))))
+    unbiased = einsum([(_unbiased(count), ()), (variance, variance.axes)], variance.axes)
+    building.keep("running_var", _moved(building, settings, "running_var", unbiased))
+    return centred, factor
+
+
+def _moved(building: Building, settings: BatchNormSpec, slot: str, found: Expr) -> Expr:
+    """(1 − momentum) · running + momentum · found."""
+    symbol, momentum = building.buffers[slot].symbol, Fraction(repr(settings.momentum))
+    return add([(1 - momentum, symbol), (momentum, rename(found, symbol.axes))], symbol.axes)
+
+
+def _unbiased(count: int) -> Expr:
+    """n/(n − 1) for n = count · samples, from one over the number of samples."""
+    tree = parse_expression("1/(1 - x/count)", parameters=["count"])
+    return apply(scalar_from_tree(tree, ("x",), (("count", float(count)),), "unbiased"), _MEAN)
