@@ -106,9 +106,13 @@ class Elementary:
 
     Args:
         data: a spec as a dict, each layer with a name.
+        training: whether batches are normalised by their own statistics; by default as the spec says.
     """
 
-    def __init__(self, data: Mapping[str, Any]) -> None:
+    def __init__(self, data: Mapping[str, Any], training: bool | None = None) -> None:
+        self.training = (
+            data["network"].get("mode", "training") == "training" if training is None else training
+        )
         self.source = data["network"]["input"]["name"]
         self.layers: list[Layer] = data["network"]["layers"]
 
@@ -242,6 +246,17 @@ class Elementary:
         epsilon = layer.get("epsilon", 1e-5 if centred else 1e-6)
         shape = [n if dim in dims else 1 for dim, n in enumerate(x.shape)]
         return owned.affine(self._normal(x, dims, epsilon, centred), shape, layer.get("affine", True))
+
+    def batch_norm(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
+        dims = [dim for dim in range(x.dim()) if dim != 1]
+        shape = [1, x.shape[1], *[1] * (x.dim() - 2)]
+        epsilon = layer.get("epsilon", 1e-5)
+        if self.training:
+            value = self._normal(x, dims, epsilon)
+        else:
+            mean, variance = (owned(f"running_{name}").reshape(shape) for name in ("mean", "var"))
+            value = (x - mean) / torch.sqrt(variance + epsilon)
+        return owned.affine(value, shape, layer.get("affine", True))
 
     def rms_norm(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
         return self.layer_norm(layer, owned, x, centred=False)

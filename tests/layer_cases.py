@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
-__all__ = ["LAYER_CASES", "layer_spec"]
+import torch
+
+__all__ = ["LAYER_CASES", "drawn_buffers", "evaluated", "layer_spec"]
 
 HIDDEN: dict[str, Any] = {"name": "d", "type": "dense", "units": 4, "activation": "tanh"}
 END: list[dict[str, Any]] = [
@@ -19,6 +22,19 @@ def layer_spec(size: Any, layers: list[dict[str, Any]], end: bool = True, **more
     network = {"input": {"name": "x0", "size": size}, "layers": [*layers, *(END if end else [])]}
     head = {"sifrc": 1, "name": "layers", "network": network, "loss": "squared_error", "dtype": "float64"}
     return head | more
+
+
+def drawn_buffers(module: ModuleType, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """What layers of a module keep besides parameters: means, and variances that are positive."""
+    return {
+        name: torch.rand(*shape, generator=generator, dtype=torch.float64) + 0.5 * name.endswith("var")
+        for name, shape in getattr(module, "BUFFERS", {}).items()
+    }
+
+
+def evaluated(data: dict[str, Any]) -> dict[str, Any]:
+    """A network after training."""
+    return data | {"network": data["network"] | {"mode": "evaluation"}}
 
 
 def one(size: Any, kind: str, **keys: Any) -> dict[str, Any]:
@@ -207,6 +223,24 @@ _NORMS: dict[str, dict[str, Any]] = {
     "group norm of channels": channels([1, 2, 1, 2], "group_norm", groups=4, epsilon=0.3),
     "group norm without places": one(3, "group_norm", groups=2),
     "group norm without a weight": channels([2, 3], "group_norm", groups=2, affine=False, epsilon=0),
+    "batch norm": channels([2, 2, 3], "batch_norm", activation="tanh"),
+    "batch norm of features": one(3, "batch_norm", activation="softplus"),
+    "batch norm without a weight": channels([2, 1, 2, 2], "batch_norm", affine=False, epsilon=0.2),
+    "batch norm without a bias": channels([2, 3], "batch_norm", bias=False, momentum=0.5),
+    "batch norm of the input": first([2, 3], "batch_norm"),
+    "batch norms of a residual": layer_spec(
+        [2, 3, 3],
+        [
+            {"name": "c1", "type": "conv", "channels": 4, "kernel": 3, "padding": 1, "bias": False},
+            {"name": "b1", "type": "batch_norm", "activation": "tanh"},
+            {"name": "c2", "type": "conv", "channels": 4, "kernel": 3, "padding": 1, "bias": False},
+            {"name": "b2", "type": "batch_norm"},
+            {"name": "r", "type": "add", "inputs": ["b1", "b2"], "activation": "softplus"},
+        ],
+    ),
+    "batch norm evaluated": evaluated(channels([2, 2, 3], "batch_norm", activation="tanh")),
+    "batch norm of features evaluated": evaluated(one(3, "batch_norm", affine=False, activation="softplus")),
+    "batch norm of the input evaluated": evaluated(first([2, 3], "batch_norm")),
     "instance norm": channels([2, 3], "instance_norm"),
     "instance norm with a weight": channels([2, 2, 2], "instance_norm", affine=True, activation="softplus"),
     "instance norm without a bias": channels([1, 2, 1, 2], "instance_norm", affine=True, bias=False),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import strategies as st
@@ -131,10 +131,10 @@ class Graph:
 
     def norm(self) -> None:
         keys = {"epsilon": self.pick(0.01, 0.3, 2), "affine": self.draw(st.booleans())}
-        kind = self.pick("layer_norm", "rms_norm", "group_norm", "instance_norm")
+        kind = self.pick("layer_norm", "rms_norm", "group_norm", "instance_norm", "batch_norm", "batch_norm")
         if kind in ("layer_norm", "rms_norm"):
             keys["axes"] = [self.axis(n) for n in self.some_axes()]
-        elif len(self.shape) < 2:
+        elif len(self.shape) < 2 and kind != "batch_norm":
             return
         elif kind == "group_norm":
             keys["groups"] = self.pick(*(n for n in range(1, self.shape[0] + 1) if self.shape[0] % n == 0))
@@ -261,5 +261,7 @@ def layer_specs(draw: st.DrawFn) -> dict[str, Any]:
     loss = draw(st.sampled_from(["squared_error", "cross_entropy"]))
     graph.put("flatten", (math.prod(graph.shape),))
     graph.put("dense", (3,), units=3)
-    network: Mapping[str, Any] = {"input": {"name": "x0", "size": list(shape)}, "layers": graph.used()}
+    network: dict[str, Any] = {"input": {"name": "x0", "size": list(shape)}, "layers": graph.used()}
+    if draw(st.booleans()):
+        network["mode"] = "evaluation"
     return {"sifrc": 1, "name": "random", "network": network, "loss": loss, "dtype": "float64"}

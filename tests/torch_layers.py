@@ -79,6 +79,12 @@ class Fused(Elementary):
             moved = F.rms_norm(moved, sizes, weight, epsilon)
         return moved.permute([order.index(dim) for dim in range(x.dim())])
 
+    def batch_norm(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
+        weight = owned("weight") if owned.has("weight") else None
+        running = (None, None) if self.training else (owned("running_mean"), owned("running_var"))
+        epsilon = layer.get("epsilon", 1e-5)
+        return F.batch_norm(x, *running, weight, _bias(owned), self.training, 0.1, epsilon)
+
     def group_norm(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
         weight = owned("weight") if owned.has("weight") else None
         return F.group_norm(x, layer["groups"], weight, _bias(owned), layer.get("epsilon", 1e-5))

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from sifrc.calculus import jvp, vjp
 from sifrc.derive.lagrangian import FirstOrder
-from sifrc.ir import Add, Einsum, Expr, Input, LogSoftmax, LogSumExp, Role
+from sifrc.ir import Einsum, Expr, Input, LogSoftmax, LogSumExp, Role
 from sifrc.ir.build import inner, rename, total
+from sifrc.ir.normal import expand, terms_of
 from sifrc.ir.traverse import inputs_of, postorder
 from sifrc.model import Constraint
 
@@ -22,9 +23,7 @@ def moves_of(c: Constraint, direction: Mapping[Input, Expr]) -> Iterator[tuple[I
         direction: of the parameters.
     """
     for moved in _moved(c, direction):
-        states = [symbol for symbol in inputs_of(moved) if symbol.role is Role.STATE]
-        if states and not isinstance(moved, Add):
-            yield Input("Nx", c.index, c.axes, Role.STATE), rename(moved, c.axes)
+        yield Input("Nx", c.index, c.axes, Role.STATE), rename(moved, c.axes)
 
 
 def pulls_of(
@@ -48,10 +47,16 @@ def pulls_of(
 
 
 def _moved(c: Constraint, direction: Mapping[Input, Expr]) -> Iterator[Expr]:
+    """Moves with one parameter each, as far as they are one product with a state."""
     for parameter in (symbol for symbol in inputs_of(c.pre_activation) if symbol in direction):
         moved = jvp(c.pre_activation, {parameter: direction[parameter]})
-        if moved is not None:
-            yield moved
+        terms = [] if moved is None else [term for _, term in terms_of(expand(moved)) if _reads_state(term)]
+        if len(terms) == 1:
+            yield terms[0]
+
+
+def _reads_state(expr: Expr) -> bool:
+    return any(symbol.role is Role.STATE for symbol in inputs_of(expr))
 
 
 def through_gradient(form: Expr, first: Mapping[Input, Expr], second: Mapping[Input, Expr]) -> Expr | None:

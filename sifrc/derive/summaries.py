@@ -300,7 +300,9 @@ class Summaries:
         equations: list[Equation] = []
         known: list[Expr] = []
         for c, form in self._forms():
-            known_products = self._without_mean if c is None else self._relations[c.index]
+            # Where order 1 is all that is asked for, nothing is pulled back.
+            named = self._named_moves if family == "ḡ" else self._relations
+            known_products = self._without_mean if c is None else named[c.index]
             value = condense(along_groups(part(form, c is None), self.partition, order), known_products)
             last = c is None
             symbol = Input(
@@ -317,12 +319,13 @@ class Summaries:
     def _relations(self) -> dict[int, list[Relation]]:
         """By constraint: N_k x_{k−1} and N_kᵀ y_k by their symbols, where they occur within a product."""
         return {
-            c.index: [
-                relation(symbol.name, subtract(value, symbol), value)
-                for symbol, value in (*self._moves(c), *self._pulls(c))
-            ]
-            for c in self.model.constraints
+            c.index: self._named_moves[c.index] + _relations(self._pulls(c)) for c in self.model.constraints
         }
+
+    @cached_property
+    def _named_moves(self) -> dict[int, list[Relation]]:
+        """The same of N_k x_{k−1} alone."""
+        return {c.index: _relations(self._moves(c)) for c in self.model.constraints}
 
     # -- directions
 
@@ -398,3 +401,8 @@ class Summaries:
         value = reduce(along_groups(value, self.partition, 1), self._relations[c.index])
         stacked = of_group(symbol, self.groups)
         return Equation(stacked, expand(spread(value, stacked.axes)), c.index, source)
+
+
+def _relations(named: Iterator[tuple[Input, Expr]]) -> list[Relation]:
+    """Symbols of products, to be put in their place."""
+    return [relation(symbol.name, subtract(value, symbol), value) for symbol, value in named]

@@ -18,7 +18,7 @@ import torch
 from curvature_modules import load
 from curvature_oracle import assert_close
 from elementary_layers import Elementary, derivatives_of, loss_of_outputs
-from layer_cases import LAYER_CASES
+from layer_cases import LAYER_CASES, drawn_buffers
 from numba.typed import List
 from summary_modules import SummaryCalls, agree, texts
 from summary_modules import load as load_text
@@ -40,16 +40,19 @@ IN_NUMBA = (
     *("softmax in the middle", "layer norm over several", "rms norm", "group norm", "instance norm"),
     *("attention of one group", "attention to more", "attention of three without weights", "positions"),
     *("transformer", "residual of convolutions", "scale with a shift", "sum that keeps"),
+    *("batch norm", "batch norm of features", "batch norm without a weight", "batch norm evaluated"),
 )
 COMPILED = (
     *("concatenate three", "pad reflect by most", "upsample bilinear", "matmul transposed both"),
     *("max of several", "layer norm over several", "group norm", "attention of one group"),
     *("attention to more", "transformer", "residual of convolutions", "softmax in the middle"),
     *("slice backwards", "permute four", "instance norm"),
+    *("batch norms of a residual", "batch norm evaluated"),
 )
 SUMMARIES = (
     *("layer norm", "rms norm over all", "group norm", "attention of grouped queries"),
     *("causal attention", "max of several", "matmul", "multiply three"),
+    *("batch norms of a residual", "batch norm of features", "batch norm evaluated"),
 )
 
 At = tuple[dict[str, Any], Any, Any]
@@ -67,11 +70,16 @@ def point_at(module: ModuleType, data: Mapping[str, Any], seed: int = 3) -> tupl
     outputs = spec.layers[-1].size
     classes = data["loss"] == "cross_entropy"
     t = torch.randint(outputs, (BATCH,), generator=generator) if classes else drawn(BATCH, outputs)
+    params |= drawn_buffers(module, generator)
     return (params, drawn(BATCH, *spec.input.shape), t), vector
 
 
 def expected_of(data: Mapping[str, Any], point: At, vector: dict[str, Any]) -> Any:
-    return derivatives_of(Elementary(data), data["loss"], point, vector)
+    whole, x, t = point
+    params = {name: whole[name] for name in vector}
+    return derivatives_of(
+        lambda own, x: Elementary(data)(whole | own, x), data["loss"], (params, x, t), vector
+    )
 
 
 @pytest.mark.parametrize("name", LAYER_CASES)
@@ -81,9 +89,9 @@ def test_torch_module(name: str, tmp_path: Path) -> None:
     module = load(build_spec(data), "torch", tmp_path, OPERATORS)
     point, vector = point_at(module, data)
     params, x, _ = point
-    found, fused = module.predict(params, x), Fused(data)(params, x)
+    found, fused = module.predict(params, x), Fused(data, training=False)(params, x)
     torch.testing.assert_close(found, fused, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(Elementary(data)(params, x), fused, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(Elementary(data)(params, x), Fused(data)(params, x), rtol=1e-12, atol=1e-12)
     expected = expected_of(data, point, vector)
     assert_close(module.gradient(*point), expected["gradient"])
     for operator in OPERATORS[1:]:
@@ -145,7 +153,8 @@ def numba_agrees(name: str, folder: Path) -> None:
     expected = expected_of(data, point, vector)
     arrays = [{key: value.numpy() for key, value in tensors.items()} for tensors in (point[0], vector)]
     given = (arrays[0], point[1].numpy(), point[2].numpy())
-    np.testing.assert_allclose(module.predict(*given[:2]), Fused(data)(*point[:2]), rtol=1e-12, atol=1e-12)
+    fused = Fused(data, training=False)(*point[:2])
+    np.testing.assert_allclose(module.predict(*given[:2]), fused, rtol=1e-12, atol=1e-12)
     assert_close(module.gradient(*given), expected["gradient"])
     for operator in OPERATORS[1:]:
         assert_close(getattr(module, operator)(*given, arrays[1]), expected[operator])
@@ -181,10 +190,10 @@ def summaries_of(data: Mapping[str, Any], point: At, vector: dict[str, Any]) -> 
     run = Elementary(data)
 
     def along(eta: Any) -> Any:
-        moved = {name: value + eta[n] * vector[name] for n, (name, value) in enumerate(params.items())}
-        return loss_of_outputs(data["loss"], run(moved, x), t)
+        moved = {name: params[name] + eta[n] * move for n, (name, move) in enumerate(vector.items())}
+        return loss_of_outputs(data["loss"], run(params | moved, x), t)
 
-    start = torch.zeros(len(params), dtype=torch.float64)
+    start = torch.zeros(len(vector), dtype=torch.float64)
     slope = grad(along)
     orders = (slope(start), jacrev(slope)(start), jacrev(jacrev(slope))(start))
     return Derivatives(float(along(start)), *(value.numpy() for value in orders), 1.0)
@@ -202,4 +211,4 @@ def test_summaries(name: str, tmp_path: Path) -> None:
         expected = summaries_of(data, (params, x, t), vector)
         own, along = ({key: value.numpy() for key, value in tensors.items()} for tensors in (params, vector))
         call = SummaryCalls(module, Point(own, x.numpy(), t.numpy(), along))
-        agree(call, expected, tuple(params))
+        agree(call, expected, tuple(vector))

@@ -15,6 +15,7 @@ from curvature_oracle import assert_close
 from elementary_layers import Elementary, derivatives_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from layer_cases import drawn_buffers
 from layer_strategies import layer_specs
 
 from sifrc.spec import build_spec, spec_to_dict
@@ -35,9 +36,12 @@ def agree(data: dict[str, Any], module: ModuleType, seed: int) -> None:
     x = drawn(BATCH, *data["network"]["input"]["size"])
     classes = data["loss"] == "cross_entropy"
     t = torch.randint(3, (BATCH,), generator=generator) if classes else drawn(BATCH, 3)
-    run = Elementary(data)
-    expected = derivatives_of(run, data["loss"], (params, x, t), vector)
-    output = run(params, x)
+    buffers = drawn_buffers(module, generator)
+    expected = derivatives_of(
+        lambda values, x: Elementary(data)(values | buffers, x), data["loss"], (params, x, t), vector
+    )
+    params = params | buffers
+    output = Elementary(data, training=False)(params, x)
 
     def own(value: Any) -> Any:
         if hasattr(module, "torch"):

@@ -16,7 +16,7 @@ from fractions import Fraction
 from math import prod
 
 from sifrc.ir import Expr, Input, Operand, Role
-from sifrc.ir.build import add, apply, einsum, rename, scale, subtract, total
+from sifrc.ir.build import add, apply, einsum, rename, scale, subtract
 from sifrc.model.layers.building import Building
 from sifrc.model.layers.norms import root
 from sifrc.scalar import scalar_from_tree
@@ -32,27 +32,28 @@ def batch_norm(building: Building) -> Expr:
     """γ c r + β of a layer, with the statistics of the batch or the running ones."""
     settings, axes = building.layer.settings, building.axes
     assert isinstance(settings, BatchNormSpec)
-    value, factor = (_of_batch if building.training else _of_buffers)(building, settings)
-    product: list[Operand] = [(value, axes), (factor, axes[:1])]
-    if not settings.affine:
-        return einsum(product, axes)
-    owned = building.parameters()
-    terms = [einsum([*product, (owned.weight, axes[:1])], axes)]
-    if owned.bias is not None:
-        terms.append(einsum([(owned.bias, axes[:1])], axes))
-    return total(terms, axes)
+    products = (_of_batch if building.training else _of_buffers)(building, settings)
+    bias = None
+    if settings.affine:
+        owned = building.parameters()
+        bias, weight = owned.bias, (owned.weight, axes[:1])
+        products = [(factor, [*product, weight]) for factor, product in products]
+    terms = [(Fraction(factor), einsum(product, axes)) for factor, product in products]
+    if bias is not None:
+        terms.append((Fraction(1), einsum([(bias, axes[:1])], axes)))
+    return add(terms, axes)
 
 
-def _of_buffers(building: Building, settings: BatchNormSpec) -> tuple[Expr, Expr]:
-    """x − μ and r, from the running statistics."""
+def _of_buffers(building: Building, settings: BatchNormSpec) -> list[tuple[int, list[Operand]]]:
+    """r x − r μ, from the running statistics: what is of channels alone is computed once for each."""
     axes, buffers = building.axes, building.buffers
-    mean = einsum([(buffers["running_mean"].symbol, axes[:1])], axes)
-    variance = rename(buffers["running_var"].symbol, axes[:1])
-    return subtract(rename(building.source, axes), mean), apply(root(settings.epsilon), variance)
+    factor = apply(root(settings.epsilon), buffers["running_var"].symbol), axes[:1]
+    mean = buffers["running_mean"].symbol, axes[:1]
+    return [(1, [(building.source, axes), factor]), (-1, [mean, factor])]
 
 
-def _of_batch(building: Building, settings: BatchNormSpec) -> tuple[Expr, Expr]:
-    """c and r, from the batch; a step brings the running statistics up to date."""
+def _of_batch(building: Building, settings: BatchNormSpec) -> list[tuple[int, list[Operand]]]:
+    """c r, from the batch; a step brings the running statistics up to date."""
     source = building.source
     whole = building.inner("centred", source.axes)
     count = prod(axis.entries for axis in whole[1:])
@@ -72,7 +73,7 @@ def _of_batch(building: Building, settings: BatchNormSpec) -> tuple[Expr, Expr]:
     building.keep("running_mean", _moved(building, settings, "running_mean", rename(mean, (channel,))))
     unbiased = einsum([(_unbiased(count), ()), (variance, variance.axes)], variance.axes)
     building.keep("running_var", _moved(building, settings, "running_var", unbiased))
-    return centred, factor
+    return [(1, [(centred, building.axes), (factor, building.axes[:1])])]
 
 
 def _moved(building: Building, settings: BatchNormSpec, slot: str, found: Expr) -> Expr:

@@ -17,6 +17,8 @@ from sifrc.verify.oracles.batch import BatchOracle
 from sifrc.verify.oracles.curvature_mpmath import measure_mpmath
 from sifrc.verify.oracles.curvature_reference import Measured, batch_mean
 from sifrc.verify.oracles.forward_mpmath import ForwardMpmath
+from sifrc.verify.oracles.joint_mpmath import JointMpmath
+from sifrc.verify.oracles.network import couples
 from sifrc.verify.points import Point, near_targets, parameter_count, random_point
 from sifrc.verify.summary_parts import Coefficients
 
@@ -30,10 +32,8 @@ Arrays = Mapping[str, Array]
 
 def settled(spec: Spec, point: Point, seed: int) -> Point:
     """The point with vector targets next to the outputs: losses such as huber are curved only there."""
-    oracle = ForwardMpmath(spec)
-    params = _precise(point.params)
-    outputs = [oracle.output(params, MPMATH.array(x)) for x in point.inputs]
-    return near_targets(spec, point, np.stack(outputs), seed)
+    batch = PreciseBatch(spec, point, seed, 0)
+    return near_targets(spec, point, batch.outputs, seed)
 
 
 def _precise(tensors: Arrays) -> dict[str, Array]:
@@ -52,12 +52,22 @@ class PreciseBatch(BatchOracle):
 
     def __init__(self, spec: Spec, point: Point, seed: int, digits: int) -> None:
         super().__init__(spec, seed, digits, _precise(point.vector))
-        self.oracle = ForwardMpmath(spec)
+        joint = couples(spec)
+        self.oracle = JointMpmath(spec) if joint else ForwardMpmath(spec)
         self.params = _precise(point.params)
         self.inputs = MPMATH.array(point.inputs)
         classes = spec.loss.targets == "classes"
         self.targets: Any = point.targets if classes else MPMATH.array(point.targets)
+        # Samples that act on each other are looked at as one.
+        each = zip(self.inputs, self.targets, strict=True)
+        self._pairs = [(self.inputs, self.targets)] if joint else list(each)
         self.full = parameter_count(spec) <= _FULL
+
+    @property
+    def outputs(self) -> Array:
+        """Of the network, (B, n_out)."""
+        found = [self.oracle.output(self.params, x) for x, _ in self._pairs]
+        return np.concatenate(found) if found[0].ndim > 1 else np.stack(found)
 
     @property
     def vectors(self) -> Array:
@@ -116,7 +126,7 @@ class PreciseBatch(BatchOracle):
 
         A draw depends on its numbers through the order of the x + g alone: only there a wrong g shows.
         """
-        outputs = np.stack([self.oracle.output(self.params, x) for x in self.inputs])
+        outputs = self.outputs
         gumbel = self.normal / 20 - outputs + batch_mean(outputs.T)[:, None]
         return np.asarray(np.frompyfunc(lambda g: mpmath.exp(-mpmath.exp(-g)), 1, 1)(gumbel), dtype=object)
 
@@ -137,8 +147,8 @@ class PreciseBatch(BatchOracle):
         return self.oracle.components(self.params, value)
 
     def _mean(self, value: Callable[[Arrays, Array, Any], Any]) -> Any:
-        pairs = zip(self.inputs, self.targets, strict=True)
-        return sum((value(self.params, x, t) for x, t in pairs), mpmath.mpf(0)) / len(self.inputs)
+        total = sum((value(self.params, x, t) for x, t in self._pairs), mpmath.mpf(0))
+        return total / len(self._pairs)
 
 
 def _inner(left: Arrays, right: Arrays) -> Any:

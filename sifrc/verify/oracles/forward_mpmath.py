@@ -20,6 +20,7 @@ from sifrc.spec.types import FunctionSpec, Spec
 from sifrc.verify.oracles.duals import FUNCTIONS, part, power, primal, seed
 from sifrc.verify.oracles.network import (
     Pass,
+    buffer_values,
     forward_pass,
     one_hot,
     parameter_shapes,
@@ -29,7 +30,7 @@ from sifrc.verify.oracles.network import (
 )
 from sifrc.verify.oracles.trees import evaluate_tree
 
-__all__ = ["ForwardMpmath"]
+__all__ = ["Arrays", "ForwardMpmath", "seeded"]
 
 Arrays = Mapping[str, Array]
 
@@ -98,6 +99,7 @@ class ForwardMpmath:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.shapes = parameter_shapes(spec)
+        self.buffers = {name: MPMATH.array(value) for name, value in buffer_values(spec).items()}
         self.operations = _MpmathOperations(spec.layers[-1].shape[spec.loss.axis])
 
     def output(self, params: Arrays, sample: Array) -> Array:
@@ -130,7 +132,7 @@ class ForwardMpmath:
         held = self._held(params, sample, target)
         moved = dict(params)
         for tag, direction in enumerate(directions, start=1):
-            moved = {name: _seeded(value, direction[name], tag) for name, value in moved.items()}
+            moved = {name: seeded(value, direction[name], tag) for name, value in moved.items()}
         tags = tuple(range(len(directions), 0, -1))
         return part(self._objective(moved, sample, target, *held), tags)
 
@@ -156,16 +158,16 @@ class ForwardMpmath:
 
     def _along(self, params: Arrays, sample: Array, direction: Arrays) -> Array:
         """J times direction."""
-        moved = {name: _seeded(value, direction[name], 1) for name, value in params.items()}
+        moved = {name: seeded(value, direction[name], 1) for name, value in params.items()}
         return np.asarray([part(y, (1,)) for y in self.run(moved, sample).output], dtype=object)
 
     def _loss_curvature(self, params: Arrays, sample: Array, target: Any, left: Array, right: Array) -> Any:
         """leftᵀ ∇²ℓ right at the output."""
-        seeded = np.asarray([primal(y) for y in self.run(params, sample).output], dtype=object)
+        found = np.asarray([primal(y) for y in self.run(params, sample).output], dtype=object)
         for tag, move in enumerate((left, right), start=1):
-            seeded = _seeded(seeded, move, tag)
+            found = seeded(found, move, tag)
         weight = self.loss_factor(params, sample, target)
-        return weight * part(self.loss_of_output(seeded, self.target_vector(target)), (2, 1))
+        return weight * part(self.loss_of_output(found, self.target_vector(target)), (2, 1))
 
     def factors(self, params: Arrays, sample: Array, target: Any) -> dict[str, Any]:
         """λ by state; for ``spectral`` MK(65), with the adjoint of the loss alone."""
@@ -207,7 +209,8 @@ class ForwardMpmath:
         """∂ℓ/∂a_i of one layer."""
         shift = np.full(self.spec.shapes[layer], mpmath.mpf(0), dtype=object)
         shift[entry] = seed(mpmath.mpf(0), mpmath.mpf(1), 1)
-        run = forward_pass(self.spec, params, sample, self.activate, {layer: shift})
+        whole = {**self.buffers, **params}
+        run = forward_pass(self.spec, whole, sample, self.activate, {layer: shift})
         return part(self.loss_of_output(run.output, self.target_vector(target)), (1,))
 
     def components(self, params: Arrays, value: Callable[[Arrays], Any]) -> dict[str, Array]:
@@ -224,7 +227,7 @@ class ForwardMpmath:
 
     def run(self, params: Arrays, sample: Array) -> Pass:
         """All states and pre-activations of a sample."""
-        return forward_pass(self.spec, params, sample, self.activate)
+        return forward_pass(self.spec, {**self.buffers, **params}, sample, self.activate)
 
     def activate(self, function: FunctionSpec, argument: Array) -> Array:
         """An activation at all entries of an array."""
@@ -254,6 +257,7 @@ class ForwardMpmath:
         return np.asarray([mpmath.mpf(int(entry)) for entry in one_hot(self.spec, target)], dtype=object)
 
 
-def _seeded(value: Array, slope: Array, tag: int) -> Array:
+def seeded(value: Array, slope: Array, tag: int) -> Array:
+    """An array with a dual part of a tag."""
     move = np.frompyfunc(lambda a, b: seed(a, b, tag), 2, 1)
     return np.asarray(move(value, slope), dtype=object)

@@ -19,7 +19,11 @@ from torch.func import grad, hessian, jacrev, jvp, vjp, vmap
 
 from sifrc.spec.types import FunctionSpec, Spec
 from sifrc.verify.oracles.network import (
+    Pass,
+    buffer_values,
+    couples,
     forward_pass,
+    forward_passes,
     one_hot,
     parameter_shapes,
     placed_loss,
@@ -113,6 +117,8 @@ class ForwardTorch:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.shapes = parameter_shapes(spec)
+        self.couples = couples(spec)
+        self.buffers = {name: _tensor(value) for name, value in buffer_values(spec).items()}
         self.operations = _TorchOperations(spec.layers[-1].shape[spec.loss.axis])
 
     def __call__(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -121,7 +127,11 @@ class ForwardTorch:
 
     def output(self, params: Parameters, inputs: Tensor) -> Tensor:
         """Network outputs, (B, n_out)."""
-        outputs: Tensor = vmap(lambda x: forward_pass(self.spec, params, x, self.activate).output)(inputs)
+        whole = {**self.buffers, **params}
+        if self.couples:
+            runs = forward_passes(self.spec, whole, inputs.unbind(), self.activate)
+            return torch.stack([run.output for run in runs])
+        outputs: Tensor = vmap(lambda x: forward_pass(self.spec, whole, x, self.activate).output)(inputs)
         return outputs
 
     def sample_losses(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -183,20 +193,28 @@ class ForwardTorch:
         factors: Mapping[str, Tensor],
         weights: Tensor,
     ) -> Tensor:
-        def one(x: Tensor, t: Tensor, scales: Mapping[str, Tensor], weight: Tensor) -> Tensor:
-            run = forward_pass(self.spec, params, x, self.activate)
+        whole = {**self.buffers, **params}
+
+        def of_run(run: Pass, t: Tensor, scales: Mapping[str, Tensor], weight: Tensor) -> Tensor:
             value = weight * self.loss_of_output(run.output, t)
             for name, factor in scales.items():
                 value = value + factor / 2 * (run.values[name] ** 2).sum()
             return value
 
-        return vmap(one)(inputs, vectors, dict(factors), weights)
+        def one(x: Tensor, t: Tensor, scales: Mapping[str, Tensor], weight: Tensor) -> Tensor:
+            return of_run(forward_pass(self.spec, whole, x, self.activate), t, scales, weight)
+
+        if not self.couples:
+            return vmap(one)(inputs, vectors, dict(factors), weights)
+        runs = forward_passes(self.spec, whole, inputs.unbind(), self.activate)
+        each = [{name: factor[n] for name, factor in factors.items()} for n in range(len(runs))]
+        return torch.stack([of_run(*own) for own in zip(runs, vectors, each, weights, strict=True)])
 
     def _adjoint_norms(
         self, params: Parameters, x: Tensor, t: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """By state, which is named as the layer with its pre-activation: ‖∂ℓ/∂a_k‖₂ and ‖F'(a_k)‖_∞."""
-        shapes = self.spec.shapes
+        shapes, params = self.spec.shapes, {**self.buffers, **params}
         zeros = {state: x.new_zeros(shapes[state]) for state in spectral_chain(self.spec)}
 
         def loss(shifts: Mapping[str, Tensor]) -> Tensor:

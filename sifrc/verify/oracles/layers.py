@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from sifrc.spec.layers.attention import AttentionSpec
+from sifrc.spec.layers.batch_norm import BatchNormSpec
 from sifrc.spec.layers.norms import NormSpec
 from sifrc.spec.layers.products import AxesSpec, MatmulSpec, ScaleSpec
 from sifrc.spec.layers.shapes import AxisSpec, PadSpec, PermuteSpec, SliceSpec, UpsampleSpec
@@ -33,14 +34,16 @@ class At:
     Args:
         layer: of the spec.
         sources: values of its inputs.
-        parameters: by name.
+        parameters: by name, and buffers.
         activate: applies a scalar function to an array.
+        batch: what the first input is for every sample of the batch, where that counts; None elsewhere.
     """
 
     layer: LayerSpec
     sources: tuple[Any, ...]
     parameters: Mapping[str, Any]
     activate: Activate
+    batch: Sequence[Any] | None = None
 
     @property
     def source(self) -> Any:
@@ -279,6 +282,26 @@ def _norm(at: At) -> Any:
     return found
 
 
+def _batch_norm(at: At) -> Any:
+    """With the mean and the variance of all entries of a channel, or the running ones."""
+    settings, value = at.layer.settings, at.source
+    assert isinstance(settings, BatchNormSpec)
+    shape = (-1, *[1] * (len(at.layer.shape) - 1))
+    if at.batch is None:
+        mean, variance = at.parameter("running_mean"), at.parameter("running_var")
+    else:
+        whole = joined([other.reshape((value.shape[0], -1)) for other in at.batch], 1)
+        mean = whole.sum(1) / whole.shape[1]
+        centred = whole - mean.reshape((-1, 1))
+        variance = (centred * centred).sum(1) / whole.shape[1]
+    factor = at.function("1/sqrt(x + e)", variance, e=settings.epsilon)
+    found = (value - mean.reshape(shape)) * factor.reshape(shape)
+    if settings.affine:
+        found = found * at.parameter("weight").reshape(shape)
+        found = found + at.parameter("bias").reshape(shape) if at.layer.bias else found
+    return found
+
+
 def _normalised(at: At, value: Any, axes: Sequence[int], epsilon: float) -> Any:
     """Without its mean, where one is taken off, and divided by the root of its mean square."""
 
@@ -323,5 +346,6 @@ _RULES: Mapping[str, Callable[[At], Any]] = MappingProxyType(
         "group_norm": _norm,
         "instance_norm": _norm,
         "rms_norm": _norm,
+        "batch_norm": _batch_norm,
     }
 )

@@ -5,13 +5,14 @@ This is the oracles' own reading of a spec: names, shapes, the forward pass and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sifrc.errors import VerificationError
+from sifrc.spec.layers import buffer_shapes
 from sifrc.spec.layers import parameter_shapes as spec_shapes
 from sifrc.spec.states import state_names
 from sifrc.spec.types import FunctionSpec, Spec
@@ -20,7 +21,10 @@ from sifrc.verify.oracles.layers import At, layer_value, permuted
 __all__ = [
     "Pass",
     "as_vectors",
+    "buffer_values",
+    "couples",
     "forward_pass",
+    "forward_passes",
     "one_hot",
     "parameter_shapes",
     "placed_loss",
@@ -85,18 +89,56 @@ def forward_pass(
         >>> run.values["fc"].shape, run.output.shape
         ((2, 4), (8,))
     """
-    values: dict[str, Any] = {spec.input.name: as_vectors(spec, sample)}
-    arguments: dict[str, Any] = {}
+    (found,) = forward_passes(spec, parameters, [sample], activate, shifts)
+    return found
+
+
+def forward_passes(
+    spec: Spec,
+    parameters: Mapping[str, Any],
+    samples: Sequence[Any],
+    activate: Callable[[FunctionSpec, Any], Any],
+    shifts: Mapping[str, Any] | None = None,
+) -> list[Pass]:
+    """The outputs of all layers for the samples of a batch, which may act on each other.
+
+    Args:
+        spec: the network.
+        parameters: as in :func:`forward_pass`, with the buffers.
+        samples: network inputs.
+        activate: as in :func:`forward_pass`.
+        shifts: as in :func:`forward_pass`, the same for all samples.
+    """
+    values: list[dict[str, Any]] = [{spec.input.name: as_vectors(spec, sample)} for sample in samples]
+    arguments: list[dict[str, Any]] = [{} for _ in samples]
     for layer in spec.layers:
-        sources = tuple(values[name] for name in layer.inputs)
-        value = layer_value(At(layer, sources, parameters, activate))
-        if shifts is not None and layer.name in shifts:
-            value = value + shifts[layer.name]
-        if layer.activation is not None:
-            arguments[layer.name] = value
-            value = activate(layer.activation, value)
-        values[layer.name] = value
-    return Pass(values[spec.layers[-1].name].reshape(-1), values, arguments)
+        sources = [tuple(each[name] for name in layer.inputs) for each in values]
+        batch = [read[0] for read in sources] if spec.mode == "training" else None
+        for each, seen, read in zip(values, arguments, sources, strict=True):
+            value = layer_value(At(layer, read, parameters, activate, batch))
+            if shifts is not None and layer.name in shifts:
+                value = value + shifts[layer.name]
+            if layer.activation is not None:
+                seen[layer.name] = value
+                value = activate(layer.activation, value)
+            each[layer.name] = value
+    last = spec.layers[-1].name
+    return [Pass(v[last].reshape(-1), v, a) for v, a in zip(values, arguments, strict=True)]
+
+
+def couples(spec: Spec) -> bool:
+    """Whether samples of a batch act on each other."""
+    return spec.mode == "training" and any(layer.kind == "batch_norm" for layer in spec.layers)
+
+
+def buffer_values(spec: Spec) -> dict[str, Any]:
+    """Buffers at which networks are looked at, by name: numbers that every dtype has."""
+    found = {}
+    for name, shape in buffer_shapes(spec.layers, spec.shapes).items():
+        numbers = np.arange(np.prod(shape, dtype=int)).reshape(shape)
+        mean = (7 * numbers % 5 - 2) / 4
+        found[name] = mean if name.endswith("mean") else (2 + numbers % 3) / 4
+    return found
 
 
 def as_vectors(spec: Spec, sample: Any) -> Any:

@@ -26,6 +26,7 @@ from sifrc.verify.comparison import separate_digits
 from sifrc.verify.oracles.batch_mpmath import settled
 from sifrc.verify.oracles.grouped_step import GroupedSteps, NoMinimiserError
 from sifrc.verify.points import Point, random_point
+from sifrc.verify.subjects.program import buffers_of
 from sifrc.verify.table import Row
 
 __all__ = ["step_rows"]
@@ -127,6 +128,7 @@ def _values(model: Model, program: Program, point: Point, seed: int) -> dict[Key
     for parameter in model.tensors:
         symbol = parameter.symbol
         values[symbol.family, symbol.index] = MPMATH.array(point.params[parameter.name])
+    values |= buffers_of(model, MPMATH)
     for number in program.hyperparameters:
         values[number.name, None] = MPMATH.array(repr(float(number.default)))
     generator = np.random.default_rng(seed)

@@ -18,7 +18,7 @@ from sifrc.ir.evaluate import evaluate
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import Model
 from sifrc.model.parameters import Shaped
-from sifrc.verify.oracles.network import as_vectors
+from sifrc.verify.oracles.network import as_vectors, buffer_values
 from sifrc.verify.summary_parts import parts_of
 
 __all__ = ["SampleSystems", "evaluate_system"]
@@ -84,6 +84,8 @@ class SampleSystems:
         self.arithmetic = arithmetic
         model = derived.model
         env = {parameter.symbol: arithmetic.array(params[parameter.name]) for parameter in model.tensors}
+        values = buffer_values(model.spec)
+        env |= {buffer.symbol: arithmetic.array(values[buffer.name]) for buffer in model.buffers}
         env[model.input] = arithmetic.array(as_vectors(model.spec, sample))
         env[model.target] = arithmetic.array(_target_vector(model, target))
         factors = dict(model.regularized)

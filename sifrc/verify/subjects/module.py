@@ -19,6 +19,7 @@ from sifrc.spec.types import Spec
 from sifrc.verify.meaning import SINGLE
 from sifrc.verify.oracles.batch_torch import TorchBatch
 from sifrc.verify.oracles.forward_torch import ForwardTorch
+from sifrc.verify.oracles.network import buffer_values
 from sifrc.verify.points import near_targets, random_point
 from sifrc.verify.subjects.base import Choices, Results, Subject
 
@@ -111,7 +112,9 @@ class ModuleSubject(Subject):
 
     def arguments(self, batched: bool = True) -> tuple[Any, ...]:
         """Parameters, inputs and targets."""
-        params, inputs, targets = (self.given(v) for v in (self.params, self.inputs, self.targets))
+        buffers = {name: self._rounded(value) for name, value in buffer_values(self.spec).items()}
+        whole = (self.params | buffers, self.inputs, self.targets)
+        params, inputs, targets = (self.given(value) for value in whole)
         if batched:
             return params, inputs, targets
         target = targets[0]

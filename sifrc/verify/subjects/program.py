@@ -25,10 +25,10 @@ from sifrc.operators.registry import is_built_in
 from sifrc.spec.types import Spec, TargetSpec
 from sifrc.verify.meaning import SINGLE
 from sifrc.verify.oracles.batch_mpmath import PreciseBatch
-from sifrc.verify.oracles.network import as_vectors
+from sifrc.verify.oracles.network import as_vectors, buffer_values
 from sifrc.verify.subjects.base import Choices, Results, Subject
 
-__all__ = ["ProgramSubject", "RunningProgram", "program_of"]
+__all__ = ["ProgramSubject", "RunningProgram", "buffers_of", "program_of"]
 
 
 def program_of(spec: Spec, operators: tuple[str, ...]) -> tuple[Model, Program]:
@@ -46,6 +46,15 @@ def _as_stored(model: Model, targets: Any) -> Any:
         return targets
     targets = targets.reshape(*targets.shape[:-1], *shape)
     return np.moveaxis(targets, axis - len(shape), -1) if model.spec.loss.targets == "classes" else targets
+
+
+def buffers_of(model: Model, arithmetic: NumberSystem) -> dict[Key, Any]:
+    """What layers keep besides parameters, at the values at which networks are looked at."""
+    values = buffer_values(model.spec)
+    return {
+        (buffer.symbol.family, buffer.symbol.index): arithmetic.array(values[buffer.name])
+        for buffer in model.buffers
+    }
 
 
 class RunningProgram:
@@ -77,6 +86,7 @@ class RunningProgram:
             ("t", None): _as_stored(model, arithmetic.array(targets)),
             ("mean", None): arithmetic.array(1) / (len(inputs) if self.batched else 1),
             **self._keyed(PARAMETER, params),
+            **buffers_of(model, arithmetic),
         }
         self._begun: dict[tuple[str, ...], Machine] = {}
 
