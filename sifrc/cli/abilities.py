@@ -49,7 +49,7 @@ def find_abilities(model: Model, progress: Callable[[str, float], None] | None =
     from sifrc.derive.derived import Derived
     from sifrc.methods.registry import METHODS
     from sifrc.model import build_model
-    from sifrc.operators.registry import OPERATORS, declared_by, is_built_in, operator_sets
+    from sifrc.operators.registry import declared_by, existing_operators, is_built_in, operator_sets
     from sifrc.report.lines import condition_lines
     from sifrc.spec.condense import condense
     from sifrc.verify.capped import capped
@@ -62,8 +62,8 @@ def find_abilities(model: Model, progress: Callable[[str, float], None] | None =
     spec, derived = model.spec, Derived(model)
     known = tuple(name for name in spec.target.operators if _is_operator(name))
     outside = tuple(name for name in known if not is_built_in(name))
-    every = (*OPERATORS, *outside)
-    asked = {*outside, *(declared.name for declared in declared_by(known, operator_sets(known)))}
+    every = (*existing_operators(spec), *outside)
+    asked = {*outside, *(declared.name for declared in declared_by(known, operator_sets(known), spec))}
     chosen = None if spec.method is None else spec.method.name
     tries = (*every, *METHODS)
 

@@ -17,7 +17,7 @@ from sifrc.derive.elimination import solve_unit
 from sifrc.derive.shaped import GRADIENT
 from sifrc.derive.system import Equation, System, abbreviate, definition, name_node
 from sifrc.ir import Expr, Input, Role
-from sifrc.ir.build import einsum, inner, negative, rename, subtract, total
+from sifrc.ir.build import einsum, inner, negative, subtract, total
 from sifrc.ir.normal import Relation, reduce, relation
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import Model
@@ -39,7 +39,8 @@ class FirstOrder:
         gradients: parameter symbol -> ∂L/∂parameter.
         names: inner node -> the symbol that abbreviates it (a[k], y[k]).
         forward: x_k := F_k(a_k).
-        evaluation: the same with running statistics in the place of those of the batch.
+        evaluation: the same after training, e.g. with running statistics in the place of those of the batch.
+        evaluation_loss: ℓ after it.
         statistics: running statistics := theirs after a step.
         objective: ℓ and ℓ + R.
         adjoint: b_k := ….
@@ -55,6 +56,7 @@ class FirstOrder:
     names: Mapping[Expr, Expr]
     forward: System
     evaluation: System
+    evaluation_loss: System
     statistics: System
     objective: System
     adjoint: System
@@ -115,6 +117,7 @@ def derive_first_order(model: Model) -> FirstOrder:
         names=MappingProxyType(names),
         forward=forward,
         evaluation=_evaluation(model, forward),
+        evaluation_loss=System("evaluation_loss", "Loss of one sample after training", (_loss(model),)),
         statistics=_statistics(model),
         objective=_objective(model),
         adjoint=_adjoint(model, stationarity, adjoints, slopes, names),
@@ -135,13 +138,12 @@ def _forward(model: Model, names: Mapping[Expr, Expr]) -> System:
 
 
 def _evaluation(model: Model, forward: System) -> System:
-    """What the network computes after training: no sample of a batch acts on another."""
-    running = {c.state: rename(c.running, c.axes) for c in model.constraints if c.running is not None}
+    """What the network computes after training."""
+    apart = {c.state: c.evaluated for c in model.constraints if c.evaluated is not None}
     equations = tuple(
-        replace(equation, value=running.get(equation.symbol, equation.value))
-        for equation in forward.equations
+        replace(equation, value=apart.get(equation.symbol, equation.value)) for equation in forward.equations
     )
-    return System("evaluation", "Forward model with running statistics", equations)
+    return System("evaluation", "Forward model after training", equations)
 
 
 def _statistics(model: Model) -> System:
@@ -155,12 +157,11 @@ def _statistics(model: Model) -> System:
 
 def _objective(model: Model) -> System:
     """ℓ, and ℓ + R with R summed up layer by layer."""
-    loss = Input("loss", None, (), Role.STATE)
     objective = Input("objective", None, (), Role.STATE)
-    equations = [Equation(loss, model.loss, None, "definition")]
-    data: Expr = loss
+    equations = [_loss(model)]
+    data: Expr = equations[0].symbol
     if model.loss_factor is not None:
-        data = einsum([(model.loss_factor, ()), (loss, ())], ())
+        data = einsum([(model.loss_factor, ()), (data, ())], ())
     parts: list[Expr] = []
     for k, factor in sorted(model.regularized):
         partial = Input("R", k, (), Role.STATE)
@@ -169,6 +170,10 @@ def _objective(model: Model) -> System:
         parts = [partial]
     equations.append(Equation(objective, total([data, *parts], ()), None, "ESN(4)"))
     return System("objective", "Loss and objective of one sample", tuple(equations))
+
+
+def _loss(model: Model) -> Equation:
+    return Equation(Input("loss", None, (), Role.STATE), model.loss, None, "definition")
 
 
 def _adjoint(

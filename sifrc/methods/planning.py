@@ -20,6 +20,7 @@ from sifrc.operators.phase import Phase
 from sifrc.operators.record import Operator
 from sifrc.operators.registry import context_of, declared_by, operator_sets, phases_of
 from sifrc.operators.summaries import groups_of, owners_of
+from sifrc.spec.layers import evaluates_apart
 from sifrc.spec.types import OptionValue
 
 __all__ = ["Planned", "make_plan"]
@@ -72,7 +73,7 @@ def make_plan(
     white = bool(options.get("white_layer", True))
     derived = Derived(model, white, known)
     sets = operator_sets(spec.target.operators, spec.target.operator_locations)
-    declared = declared_by(spec.target.operators, sets)
+    declared = declared_by(spec.target.operators, sets, spec)
     context = context_of(derived, declared)
     operators = tuple(one.build(one, context) for one in declared)
     step = None if method is None else method.step(derived, options)
@@ -126,8 +127,10 @@ def make_plan(
 def _wanted(operators: tuple[Operator, ...], forms: tuple[str, ...], model: Model) -> dict[str, set[str]]:
     """Forms of the phases that operators, predictions and a step use, by name."""
     wanted: dict[str, set[str]] = {"forward": {"batched"}}
+    if evaluates_apart(model.spec):
+        wanted["evaluation"] = {"batched"}
     if model.couples:
-        wanted |= {"evaluation": {"batched"}, "statistics": {"batched"}}
+        wanted["statistics"] = {"batched"}
     for operator in operators:
         for name in operator.functions():
             wanted.setdefault(name, set()).add("batched" if operator.batched else "single")

@@ -171,7 +171,7 @@ def _constraint(part: Part, group: tuple[LayerSpec, ...], sources: list[int]) ->
         parameters=part.parameters,
         row=_row(axes, group[0].window is not None, part.name),
         inside=inside,
-        running=part.running,
+        evaluated=part.evaluated,
     )
 
 

@@ -36,7 +36,7 @@ class Constraint:
         row: the axis of x_k that the rows of its weight make; the others are places, where they do so each. A
             number has none: an axis of one entry stands for it.
         inside: whether it is a state inside of a layer that has several: users do not see it.
-        running: what stands for a statistic of the batch where the network is evaluated, or None.
+        evaluated: its value where the network is evaluated, if that is another than in training.
     """
 
     index: int
@@ -50,7 +50,7 @@ class Constraint:
     parameters: LayerParameters | None
     row: Axis
     inside: bool = False
-    running: Input | None = None
+    evaluated: Expr | None = None
 
     @property
     def of_batch(self) -> bool:

@@ -9,12 +9,14 @@ from typing import Literal
 
 from sifrc.derive.shaped import DIRECTION, GAUSS_NEWTON_PRODUCT, GRADIENT, HESSIAN_PRODUCT, NEWTON_DIRECTION
 from sifrc.derive.system import System
+from sifrc.errors import DerivationError
 from sifrc.ir import Input
 from sifrc.model.parameters import Shaped
 from sifrc.operators.context import Context, Declaration, OperatorSet
 from sifrc.operators.meaning import Gradient, NewtonDirection, Product, Value
 from sifrc.operators.phase import Row
 from sifrc.operators.record import Case, Mean, Operator, Result, Vector
+from sifrc.spec.layers import evaluates_apart
 
 __all__ = ["DERIVATIVES"]
 
@@ -23,6 +25,18 @@ Results = Callable[[Context], tuple[Result, ...]]
 
 def _value(of: Literal["loss", "objective"], context: Context) -> tuple[Result, ...]:
     return (Mean(of, Value(of)),)
+
+
+def _evaluated(declared: Declaration, context: Context) -> Operator:
+    if not evaluates_apart(context.model.spec):
+        raise DerivationError(
+            f"{declared.name} is the loss itself: no layer does something else after training",
+            location=context.model.spec.location,
+            hint="loss",
+        )
+    functions = ("evaluation", "evaluation_loss")
+    found = (Mean("loss", Value("evaluation_loss")),)
+    return Operator(declared.name, declared.doc, "ESN(1)", (Case((), found),), prepare=functions)
 
 
 def _gradient(context: Context) -> tuple[Result, ...]:
@@ -88,6 +102,7 @@ def _systems(context: Context, wanted: Collection[str]) -> Iterator[Row]:
     base = ("forward", *spectral)
     yield Row("forward", lambda: derived.first.forward)
     yield Row("evaluation", lambda: derived.first.evaluation)
+    yield Row("evaluation_loss", lambda: derived.first.evaluation_loss, ("evaluation",))
     yield Row("statistics", lambda: derived.first.statistics, ("forward",))
     if derived.spectral is not None:
         system = derived.spectral.system
@@ -129,6 +144,11 @@ DERIVATIVES = OperatorSet(
             "objective",
             "Mean loss and state regularisation of a batch.",
             partial(_plain, ("forward", "objective"), partial(_value, "objective"), "ESN(4)"),
+        ),
+        Declaration(
+            "evaluation_loss",
+            "Mean loss of a batch as the network is after training.",
+            _evaluated,
         ),
         Declaration(
             "gradient",

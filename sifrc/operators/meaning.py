@@ -29,9 +29,9 @@ class Meaning:
 
 @dataclass(frozen=True)
 class Value(Meaning):
-    """The loss or the objective of a batch."""
+    """The loss or the objective of a batch, or its loss after training."""
 
-    of: Literal["loss", "objective"]
+    of: Literal["loss", "objective", "evaluation_loss"]
 
 
 @dataclass(frozen=True)

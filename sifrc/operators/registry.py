@@ -21,13 +21,16 @@ from sifrc.operators.samples import SAMPLES
 from sifrc.operators.summaries import SUMMARIES
 from sifrc.operators.traces import TRACES
 from sifrc.plugins import load, place_of
+from sifrc.spec.layers import evaluates_apart
 from sifrc.spec.suggest import did_you_mean, shortened
+from sifrc.spec.types import Spec
 
 __all__ = [
     "BLOCK_OPERATORS",
     "OPERATORS",
     "context_of",
     "declared_by",
+    "existing_operators",
     "is_built_in",
     "names_of_operators",
     "operator_sets",
@@ -48,6 +51,8 @@ BLOCK_OPERATORS: tuple[str, ...] = tuple(name for name, declared in OPERATORS.it
 
 _ALIASES: Mapping[str, str] = MappingProxyType({"linearize": "hessian_vector_product"})
 _ALWAYS = ("loss", "objective")
+_EVALUATED = "evaluation_loss"
+"""An operator that is there where it is another than the loss."""
 
 
 def operator_sets(
@@ -66,14 +71,16 @@ def operator_sets(
     return (*_SETS, *(_loaded(name, locations.get(name)) for name in names if not is_built_in(name)))
 
 
-def declared_by(names: Collection[str], sets: Sequence[OperatorSet]) -> tuple[Declaration, ...]:
+def declared_by(names: Collection[str], sets: Sequence[OperatorSet], spec: Spec) -> tuple[Declaration, ...]:
     """The operators asked for, in the order in which modules have them.
 
     Args:
         names: as in :func:`operator_sets`; ``loss`` and ``objective`` are always there.
         sets: of those names.
+        spec: of the network.
     """
     wanted = {_ALIASES.get(name, name) for name in names} | set(_ALWAYS)
+    wanted |= {_EVALUATED} if evaluates_apart(spec) else set()
     built_in = (declared for name, declared in OPERATORS.items() if name in wanted)
     return (*built_in, *(declared for one in sets[len(_SETS) :] for declared in one.operators))
 
@@ -89,6 +96,11 @@ def names_of_operators(names: Collection[str]) -> tuple[str, ...]:
         for name in names
     )
     return tuple(itertools.chain.from_iterable(found))
+
+
+def existing_operators(spec: Spec) -> tuple[str, ...]:
+    """The package's own operators, but for one that would be another by a second name."""
+    return tuple(name for name in OPERATORS if name != _EVALUATED or evaluates_apart(spec))
 
 
 def is_built_in(name: str) -> bool:

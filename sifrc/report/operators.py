@@ -34,7 +34,7 @@ def operator_sections(book: Book, kinds: Sequence[Kind]) -> list[Section]:
     """
     names = book.model.spec.target.operators
     sets = operator_sets(names)
-    wanted = [one for one in declared_by(names, sets) if one.name not in _ELSEWHERE]
+    wanted = [one for one in declared_by(names, sets, book.model.spec) if one.name not in _ELSEWHERE]
     return [_section(book, one, kinds, sets) for one in wanted]
 
 

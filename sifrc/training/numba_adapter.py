@@ -168,7 +168,8 @@ class NumbaTrainable(PeriodicModule):
 
     def loss(self, inputs: NDArray[Any], targets: NDArray[Any]) -> float:
         """Mean loss."""
-        return float(self._module.loss(self._parameters, self._samples(inputs), self._targets(targets)))
+        loss = getattr(self._module, "evaluation_loss", self._module.loss)
+        return float(loss(self._parameters, self._samples(inputs), self._targets(targets)))
 
     def parameters(self) -> dict[str, NDArray[Any]]:
         """A copy of the parameters."""

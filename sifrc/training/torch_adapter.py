@@ -97,15 +97,19 @@ class TorchModel:
 
     def parameters(self) -> dict[str, NDArray[Any]]:
         """A copy of the parameters, by name; bfloat16 as float32, which holds it exactly."""
-        return {name: to_array(value.detach()) for name, value in self._model.named_parameters()}
+        return {name: to_array(value) for name, value in self._named().items()}
 
     def load_parameters(self, values: Mapping[str, NDArray[Any]]) -> None:
         """Set the parameters."""
-        own = dict(self._model.named_parameters())
+        own = self._named()
         check_parameters(values, {name: tuple(value.shape) for name, value in own.items()})
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(torch.from_numpy(np.array(values[name])))
+
+    def _named(self) -> dict[str, torch.Tensor]:
+        """What makes the model what it is."""
+        return {name: value.detach() for name, value in self._model.named_parameters()}
 
     def state(self) -> StateTree:
         """The optimizer's state, and that of torch's random numbers."""
@@ -166,10 +170,7 @@ class TorchTrainable(PeriodicModule, TorchModel):
         """Make network and optimizer."""
         self._module = module
         model = module.Network().to(device)
-        start = module.initialize(seed)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(start[name])
+        model.load_state_dict(module.initialize(seed))
         try:
             optimizer = module.Optimizer(model, **hyperparameters)
         except (TypeError, ValueError) as error:
@@ -223,15 +224,16 @@ class TorchTrainable(PeriodicModule, TorchModel):
     def predict(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Outputs of the network, (B, n_out)."""
         with torch.no_grad():
-            return to_array(self._module.predict(self._values(), self._samples(inputs)))
+            return to_array(self._module.predict(self._named(), self._samples(inputs)))
 
     def loss(self, inputs: NDArray[Any], targets: NDArray[Any]) -> float:
         """Mean loss."""
         with torch.no_grad():
-            return float(self._module.loss(self._values(), self._samples(inputs), self._tensor(targets)))
+            loss = getattr(self._module, "evaluation_loss", self._module.loss)
+            return float(loss(self._named(), self._samples(inputs), self._tensor(targets)))
 
-    def _values(self) -> dict[str, torch.Tensor]:
-        return {name: value.detach() for name, value in self._model.named_parameters()}
+    def _named(self) -> dict[str, torch.Tensor]:
+        return {name: value.detach() for name, value in self._model.state_dict().items()}
 
 
 def to_tree(value: Any) -> StateTree:

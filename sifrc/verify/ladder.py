@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sifrc.extras import optional
-from sifrc.operators.registry import BLOCK_OPERATORS, OPERATORS, names_of_operators
+from sifrc.operators.registry import BLOCK_OPERATORS, OPERATORS, existing_operators, names_of_operators
 from sifrc.operators.summaries import SUMMARY
 from sifrc.spec.types import Spec
 from sifrc.verify.comparison import Agreement
@@ -40,8 +40,6 @@ __all__ = ["ORACLE", "operators_of", "verify"]
 ORACLE = "level 3 of the verification, whose oracle is torch.func,"
 """What needs torch, in words for an error."""
 
-_PLAIN = tuple(name for name in OPERATORS if name not in (*BLOCK_OPERATORS, SUMMARY))
-"""Operators that are looked at without being asked for."""
 _QUANTITIES: Mapping[int, tuple[str, ...]] = MappingProxyType(
     {1: SYMBOLIC, 2: tuple(OPERATORS), 3: (*OPERATORS, "linearize")}
 )
@@ -139,18 +137,23 @@ def operators_of(spec: Spec, summaries: bool | None = None) -> tuple[str, ...]:
     """
     asked = spec.target.operators
     more = (SUMMARY,) if _with_summaries(spec, asked, None, summaries) else ()
-    plain = _plain(_looked(spec, asked, None, summaries).refused)
+    plain = _plain(spec, _looked(spec, asked, None, summaries).refused)
     return tuple(dict.fromkeys((*(asked or plain), *more)))
 
 
-def _plain(refused: Mapping[str, str]) -> tuple[str, ...]:
+def _offered(spec: Spec) -> tuple[str, ...]:
+    """Operators that are looked at without being asked for."""
+    return tuple(name for name in existing_operators(spec) if name not in (*BLOCK_OPERATORS, SUMMARY))
+
+
+def _plain(spec: Spec, refused: Mapping[str, str]) -> tuple[str, ...]:
     """What a model has without being asked for; one of them is two others."""
-    return tuple(name for name in _PLAIN if name not in refused and name != "objective_and_gradient")
+    return tuple(name for name in _offered(spec) if name not in refused and name != "objective_and_gradient")
 
 
 def _looked(spec: Spec, asked: Sequence[str], module: Any, summaries: bool | None) -> Looked:
     """What is looked at; where that breaks, every operator has failed."""
-    names = [*_PLAIN, *_blocks(spec, asked, module), *asked]
+    names = [*_offered(spec), *_blocks(spec, asked, module), *asked]
     names += [SUMMARY] if _with_summaries(spec, asked, module, summaries) else []
     try:
         return looked_at(spec, names, module)
@@ -183,7 +186,7 @@ def _default(spec: Spec, refused: Mapping[str, str], module: Any, summaries: boo
     # Some do not exist for a network; where none does, the kinds of curvature that it lists do not.
     blocks = tuple(name for name in every if name not in refused) or every
     more = (SUMMARY,) if summaries and (module is None or hasattr(module, SUMMARY)) else ()
-    return (*_plain(refused), *blocks, *more)
+    return (*_plain(spec, refused), *blocks, *more)
 
 
 def _belongs(quantity: str, level: int, levels: Sequence[int]) -> bool:
@@ -204,7 +207,7 @@ def _checks(
             return precise_rows(spec, looked, digits, seed)
         return () if module is None else generated_rows(spec, looked, module, framework, seed)
 
-    expected = [one for one in _QUANTITIES[level] if one in _PLAIN and one not in looked.failed]
+    expected = [one for one in _QUANTITIES[level] if one in _offered(spec) and one not in looked.failed]
     return _guarded(make, level, expected)
 
 

@@ -81,7 +81,7 @@ def module_context(
     scalar = scalar_helpers(dialect, used - helpers, real=parts.real, decorator=decorator).rstrip("\n")
     tables = parts.work_tables()
     inputs, targets = data_text(parts, True)
-    evaluation = "evaluation" if parts.couples else "forward"
+    evaluation = "evaluation" if ("evaluation", True) in parts.functions else "forward"
     kinds = [item.kind for item in linearized]
     exports = ["DTYPE", "SHAPES", "SPEC", "init", "predict", *(name for name, _ in operators)]
     exports += ["BUFFERS"] if module.buffers else []

@@ -11,6 +11,7 @@ from sifrc.backends.numba_common.parts import Parts
 from sifrc.backends.plain import Plain, plain_operators
 from sifrc.backends.text import data_texts, docstring
 from sifrc.errors import BackendError
+from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, targets_of, unrolled
 
 __all__ = ["RAISES", "Linearized", "data_text", "linearized_kinds", "operator_texts", "params_text", "unpack"]
@@ -64,6 +65,11 @@ def _functions(parts: Parts, operator: Plain, names: Sequence[str]) -> list[Priv
     return [parts.function(name, operator.batched) for name in names]
 
 
+def _reads_buffers(parts: Parts, operator: Plain) -> bool:
+    groups = parts.groups(_functions(parts, operator, operator.prepare))
+    return any(group.family.storage is Storage.BUFFER for group in groups)
+
+
 def unpack(parts: Parts, families: Sequence[str], argument: str) -> str:
     """The statement that checks tensors shaped like the parameters and takes them by layer."""
     return f'{parts.unpacked(parts.like_parameters(families))} = _parameters({argument}, "{argument}")'
@@ -100,7 +106,11 @@ def _text(parts: Parts, operator: Plain) -> str:
         arguments.append("vector: Parameters")
     returns = _returns(operator)
     head = signature(operator.name, arguments, returns)
-    lines = [head, f"    {_doc(parts, operator)}", f"    {parts.taken()}"]
+    lines = [
+        head,
+        f"    {_doc(parts, operator)}",
+        f"    {parts.taken(whole=_reads_buffers(parts, operator))}",
+    ]
     if operator.apply:
         point = ", ".join([*parts.given_names, "inputs", "targets"])
         lines.append(f"    return {_private_name(operator)}({point})(vector)")

@@ -166,7 +166,7 @@ class Parts(ABC):
     @property
     def couples(self) -> bool:
         """Whether samples act on each other in training: buffers are for what comes after it."""
-        return ("evaluation", True) in self.functions
+        return ("statistics", True) in self.functions
 
     @property
     def given_names(self) -> list[str]:

@@ -224,11 +224,13 @@ def _make_buffers(parts: Parts) -> list[str]:
 
 def _training_lines(parts: Parts) -> list[str]:
     """The network in training, where it is another than afterwards."""
-    if not parts.couples:
+    if parts.evaluation == parts.forward:
         return []
     chain, update = Calls(parts, 12), ("statistics", True)
+    if not parts.couples:
+        return chain.run([parts.forward], {parts.states})
     lines = chain.run([parts.forward], {parts.states, *chain.needed([update])})
-    mean = ["            mean = 1.0 / len(inputs)"] if "mean" in chain.needed([update]) else []
+    mean = ["            mean = 1.0 / len(inputs)"]
     chain.indent = 16
     return [*mean, *lines, "            with torch.no_grad():", *chain.run([update], set())]
 

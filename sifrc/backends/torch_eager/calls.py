@@ -65,12 +65,17 @@ class Parts:
     @property
     def couples(self) -> bool:
         """Whether samples act on each other in training: buffers are for what comes after it."""
-        return self.evaluation != self.forward
+        return ("statistics", True) in self.functions
 
     @property
     def given(self) -> list[str]:
         """Variables that operators take of what the user gives by name."""
         return self.codes + ([] if self.couples else [family.code for family in self.buffers])
+
+    def reads_buffers(self, keys: Iterable[Key]) -> bool:
+        """Whether one of the functions takes a buffer."""
+        names = {family.name for family in self.buffers}
+        return any(names.intersection(self.functions[key].arguments) for key in keys)
 
     @property
     def unpacker(self) -> str:
@@ -112,11 +117,11 @@ def parts_of(module: ModuleSource) -> Parts:
     if program.curvature_batch:
         chains.append(tuple((name, True) for name in apart))
         wanted |= set(program.kept)
-    coupled = any(f.name == "evaluation" for f in program.functions)
-    evaluation = "evaluation" if coupled else forward
-    chains += [((forward, True),), step]
-    if coupled:
-        chains += [((evaluation, True),), ((forward, True), ("statistics", True))]
+    names = {function.name for function in program.functions}
+    evaluation = "evaluation" if "evaluation" in names else forward
+    chains += [((forward, True),), ((evaluation, True),), step]
+    if "statistics" in names:
+        chains.append(((forward, True), ("statistics", True)))
     wanted |= handed_families(program)
     functions = plan_functions(program, chains, frozenset(wanted), states.name)
     return Parts(

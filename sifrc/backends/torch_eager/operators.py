@@ -94,7 +94,8 @@ def unpack(parts: Parts, indent: int, *, whole: bool = False) -> str:
 def _checked_arguments(parts: Parts, operator: Plain) -> list[str]:
     """Statements that check the arguments of a point and take them apart."""
     function, data = ("_batch", "inputs, targets") if operator.batched else ("_sample", "input, target")
-    return [unpack(parts, 4), f"    inputs, targets = {function}({data}, {parts.like})"]
+    whole = parts.reads_buffers(operator_keys(operator)[0])
+    return [unpack(parts, 4, whole=whole), f"    inputs, targets = {function}({data}, {parts.like})"]
 
 
 def _mean(operator: Plain, chain: Calls) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from sifrc.ir import Axis, Expr, Input, Operand, Role
 from sifrc.ir.axes import AxisKind
+from sifrc.ir.build import rename
 from sifrc.ir.traverse import inputs_of
 from sifrc.model.parameters import Buffer, LayerParameters
 from sifrc.scalar.function import ScalarFunction
@@ -25,7 +26,7 @@ class Part:
         activation: of each entry, or None.
         parameters: that the value reads, or None.
         name: of the state; that of the layer, or what comes inside of it.
-        running: what stands for it where the network is evaluated, if it is a statistic of the batch.
+        evaluated: its value where the network is evaluated, if that is another than in training.
     """
 
     state: Input
@@ -33,7 +34,7 @@ class Part:
     activation: ScalarFunction | None
     parameters: LayerParameters | None
     name: str
-    running: Input | None = None
+    evaluated: Expr | None = None
 
 
 @dataclass
@@ -128,7 +129,7 @@ class Building:
         if function is not None and any(symbol.role.per_sample for symbol in inputs_of(value)):
             raise ValueError(f"{name}: a statistic is a mean; give functions of it states of their own")
         symbol = Input("x", self.first + len(self.parts), value.axes, Role.STATISTIC)
-        kept = None if running is None else self.buffers[running].symbol
+        kept = None if running is None else rename(self.buffers[running].symbol, value.axes)
         self.parts.append(Part(symbol, value, function, None, f"{self.layer.name}.{name}", kept))
         return symbol
 

@@ -13,7 +13,7 @@ from sifrc.spec.layers.products import MATMUL, MAX, MEAN, MULTIPLY, SCALE, SOFTM
 from sifrc.spec.layers.record import Buffer, LayerType, Owner, Resolved, Site
 from sifrc.spec.layers.shapes import CONCATENATE, PAD, PERMUTE, RESHAPE, SLICE, UPSAMPLE
 from sifrc.spec.layers.windows import CONV, POOL
-from sifrc.spec.types import LayerKind, LayerSpec, Sizes
+from sifrc.spec.types import LayerKind, LayerSpec, Sizes, Spec
 
 __all__ = [
     "KEYS_OF_TYPE",
@@ -24,6 +24,7 @@ __all__ = [
     "Resolved",
     "Site",
     "buffer_shapes",
+    "evaluates_apart",
     "has_parameters",
     "owned_by",
     "parameter_shapes",
@@ -47,6 +48,11 @@ KEYS_OF_TYPE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {kind: ("name", "type", "inputs", *record.keys) for kind, record in LAYER_TYPES.items()}
 )
 """Keys that mean something for a type of layer."""
+
+
+def evaluates_apart(spec: Spec) -> bool:
+    """Whether a network for training computes something else after it."""
+    return spec.mode == "training" and any(LAYER_TYPES[layer.kind].apart for layer in spec.layers)
 
 
 def has_parameters(layer: LayerSpec) -> bool:

@@ -70,4 +70,5 @@ BATCH_NORM = LayerType(
     buffers=_buffers,
     written=_written,
     drawn=False,
+    apart=True,
 )

@@ -150,6 +150,7 @@ class LayerType:
         written: the keys of its settings in the canonical form.
         drawn: whether its weights start as the spec says for all layers.
         of_classes: whether it takes an input of classes, and nothing else.
+        apart: whether it does something else in training than after it.
     """
 
     kind: LayerKind
@@ -162,6 +163,7 @@ class LayerType:
     written: Callable[[LayerSpec], Mapping[str, Any]] = lambda layer: {}
     drawn: bool = True
     of_classes: bool = False
+    apart: bool = False
 
     @property
     def shares(self) -> bool:

@@ -38,7 +38,7 @@ class BatchOracle(ABC):
         self._expected: dict[str, Expected] = {}
 
     @abstractmethod
-    def value(self, of: Literal["loss", "objective"]) -> Any:
+    def value(self, of: Literal["loss", "objective", "evaluation_loss"]) -> Any:
         """Of the batch."""
 
     @abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -61,6 +62,7 @@ class PreciseBatch(BatchOracle):
         # Samples that act on each other are looked at as one.
         each = zip(self.inputs, self.targets, strict=True)
         self._pairs = [(self.inputs, self.targets)] if joint else list(each)
+        self.point = point
         self.full = parameter_count(spec) <= _FULL
 
     @property
@@ -74,7 +76,10 @@ class PreciseBatch(BatchOracle):
         """Targets as vectors (B, n_out)."""
         return np.stack([self.oracle.target_vector(target) for target in self.targets])
 
-    def value(self, of: Literal["loss", "objective"]) -> Any:
+    def value(self, of: Literal["loss", "objective", "evaluation_loss"]) -> Any:
+        if of == "evaluation_loss":
+            evaluated = replace(self.spec, mode="evaluation")
+            return PreciseBatch(evaluated, self.point, self.seed, 0).value("loss")
         return self._mean(getattr(self.oracle, of))
 
     def gradient(self) -> dict[str, Array]:

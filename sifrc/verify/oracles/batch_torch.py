@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -53,7 +54,9 @@ class TorchBatch(BatchOracle):
         super().__init__(spec, seed, _LIMIT, arrays_of(vector), factor)
         self.data, self.direction, self._drawn = data, vector, drawn
 
-    def value(self, of: Literal["loss", "objective"]) -> Any:
+    def value(self, of: Literal["loss", "objective", "evaluation_loss"]) -> Any:
+        if of == "evaluation_loss":
+            return oracle.ForwardTorch(replace(self.spec, mode="evaluation")).loss(*self.data)
         forward = oracle.ForwardTorch(self.spec)
         return forward.loss(*self.data) if of == "loss" else forward(*self.data)
 
