@@ -124,6 +124,7 @@ def compile_spec(
         input_shape=spec.input.shape,
         output_size=spec.layers[-1].shape[spec.loss.axis],
         input_classes=spec.input.classes,
+        ignored=spec.loss.ignored,
         output_shape=spec.layers[-1].shape,
         places=(*spec.layers[-1].shape[: spec.loss.axis], *spec.layers[-1].shape[spec.loss.axis + 1 :]),
         targets=spec.loss.targets,

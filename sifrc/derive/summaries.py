@@ -33,7 +33,7 @@ from sifrc.derive.shaped import DIRECTION
 from sifrc.derive.system import Equation, System, by_layer, needed
 from sifrc.ir import Expr, Input, Role
 from sifrc.ir.along import spread
-from sifrc.ir.build import einsum, inner, ones, subtract, total, zero
+from sifrc.ir.build import einsum, inner, subtract, total, zero
 from sifrc.ir.normal import Relation, condense, expand, reduce, relation
 from sifrc.model import Constraint, Model
 from sifrc.model.build import state_regularizer
@@ -144,7 +144,8 @@ class Summaries:
         moved = self._second[1][tangent] if second else tangent
         if self.probabilities is None:
             return ()
-        mean = einsum([(inner(self.probabilities, moved), ()), (ones(c.axes), c.axes)], c.axes)
+        mean = einsum([(self.probabilities, c.axes), (moved, c.axes)], self.model.output_places)
+        mean = spread(mean, c.axes)
         symbol = self._state(c, "c̈" if second else "ċ")
         return (self._stacked(symbol, subtract(moved, mean), c, "definition"),)
 
@@ -164,7 +165,8 @@ class Summaries:
             for number in range(3):
                 axis = group_axis(self.partition.size, number)
                 moved = of_group(self._state(c, family), axis)
-                mean = einsum([(self.probabilities, c.axes), (moved, moved.axes)], (axis,))
+                kept = (axis, *self.model.output_places)
+                mean = einsum([(self.probabilities, c.axes), (moved, moved.axes)], kept)
                 found.append(relation(f"⟨softmax, {family}⟩ = 0", mean, mean))
         return found
 

@@ -12,7 +12,7 @@ from sifrc.ir.build import apply, einsum, scale, total
 from sifrc.ir.traverse import inputs_of
 from sifrc.model.layers import LAYER_RULES
 from sifrc.model.layers.building import Building, Part, axes_of
-from sifrc.model.loss import sample_loss, target_of
+from sifrc.model.loss import normalization_of, sample_loss, target_of
 from sifrc.model.parameters import BUFFER, Buffer, LayerParameters, Parameter
 from sifrc.model.types import Constraint, Model
 from sifrc.scalar import ScalarFunction, scalar_from_tree
@@ -49,6 +49,10 @@ def build_model(spec: Spec) -> Model:
         buffers += building.buffers.values()
     output = constraints[-1]
     target = target_of(spec.loss, output.axes)
+    normalization = normalization_of(spec.loss, target)
+    loss = sample_loss(spec.loss, output.state, target)
+    if normalization is not None:
+        loss = einsum([(normalization.factor, ()), (loss, ())], ())
     regularized, values = _regularization(spec, constraints)
     return Model(
         spec=spec,
@@ -56,11 +60,12 @@ def build_model(spec: Spec) -> Model:
         target=target,
         constraints=tuple(constraints),
         parameters=tuple(parameters.values()),
-        loss=sample_loss(spec.loss, output.state, target),
+        loss=loss,
         regularized=regularized,
         regularizer=state_regularizer([(factor, constraints[k - 1].state) for k, factor in regularized]),
         lambda_values=values,
         buffers=tuple(buffers),
+        normalization=normalization,
         loss_factor=_loss_factor(spec, len(constraints)),
     )
 

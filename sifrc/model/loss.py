@@ -8,7 +8,7 @@ a stable form.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial, singledispatch
 from math import prod
@@ -37,7 +37,7 @@ from sifrc.spec.expression import (
 )
 from sifrc.spec.types import LossSpec
 
-__all__ = ["build_loss", "sample_loss", "target_of"]
+__all__ = ["Normalization", "build_loss", "normalization_of", "sample_loss", "target_of"]
 
 
 def target_of(loss: LossSpec, axes: tuple[Axis, ...]) -> Input:
@@ -45,7 +45,34 @@ def target_of(loss: LossSpec, axes: tuple[Axis, ...]) -> Input:
     if loss.targets == "vectors":
         return Input("t", None, axes, Role.DATA)
     places = (axis for position, axis in enumerate(axes) if position != loss.axis)
-    return Input("t", None, (*places, axes[loss.axis]), Role.CLASS)
+    # Of a target that does not count, all entries are zero.
+    role = Role.CLASS if loss.ignored is None else Role.DATA
+    return Input("t", None, (*places, axes[loss.axis]), role)
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What a mean over a batch divides by besides the number of samples, where not all targets count alike.
+
+    Args:
+        count: of one sample, from its target.
+        mean: its mean over the batch.
+        factor: one over that, which the loss is multiplied by.
+    """
+
+    count: Expr
+    mean: Input
+    factor: Input
+
+
+def normalization_of(loss: LossSpec, target: Input) -> Normalization | None:
+    """Of a loss some of whose targets do not count."""
+    if loss.ignored is None or loss.reduction == "sum":
+        return None
+    count = prod(axis.entries for axis in target.axes[:-1]) if loss.places == "mean" else 1
+    weight = scale(Fraction(1, count), einsum([(target, target.axes)], ()))
+    mean, factor = (Input(name, None, (), Role.STATISTIC) for name in ("ω̄", "κ"))
+    return Normalization(weight, mean, factor)
 
 
 def sample_loss(loss: LossSpec, output: Input, target: Input) -> Expr:
@@ -65,6 +92,8 @@ def sample_loss(loss: LossSpec, output: Input, target: Input) -> Expr:
     # Of one place first, then along one axis of places after the other; the last axis comes first.
     of_one = {symbol: replace(symbol, slots=(vector,)) for symbol in (output, target)}
     value = build_loss(function.expression, of_one[output], of_one[target], function.parameters)
+    if loss.smoothing:
+        value = substitute(value, {of_one[target]: _smoothed(of_one[target], vector, loss.smoothing)})
     for number in reversed(range(len(places))):
         at = {one: replace(one, slots=(*places[number:], vector)) for one in (output, target)}
         before = {
@@ -78,6 +107,13 @@ def sample_loss(loss: LossSpec, output: Input, target: Input) -> Expr:
         moved = {replace(s, slots=(*places, vector)): _as_is(s, places, vector) for s in (output, target)}
         value = substitute(value, moved)
     return value
+
+
+def _smoothed(target: Input, vector: Axis, smoothing: float) -> Expr:
+    """A part of the class at all classes, the rest at the class itself."""
+    part = Fraction(repr(smoothing))
+    shared = einsum([(target, (vector,))], ())
+    return add([(1 - part, target), (part / vector.entries, spread(shared, (vector,)))], (vector,))
 
 
 def _looked_up(table: Mapping[Input, Input], symbol: Input) -> Expr:

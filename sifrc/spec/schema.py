@@ -155,6 +155,8 @@ class LossShape(FunctionShape):
     axis: int | None = None
     places: Literal["mean", "sum"] | None = None
     reduction: Literal["mean", "sum"] = "mean"
+    label_smoothing: Annotated[float, Field(ge=0, le=1)] | None = None
+    ignore_index: Integer | None = None
 
 
 class RegularizationShape(Shape):

@@ -54,6 +54,7 @@ class CudaBackend:
             (module.input_classes, "classes as inputs"),
             (module.places, "outputs with several axes"),
             (module.buffers, "running statistics"),
+            (module.ignored is not None, "targets that do not count"),
         ):
             if there:
                 raise BackendError(

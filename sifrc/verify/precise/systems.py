@@ -94,7 +94,7 @@ class SampleSystems:
             symbol = factors.get(index, Input("λ", 0, (), Role.HYPERPARAMETER))
             # The decimal number of the spec, not the binary number next to it.
             env[symbol] = arithmetic.array(repr(float(value)))
-        env = self._run(env, [derived.first.forward])
+        env = self._run(env, [derived.first.forward, derived.first.normalization])
         if derived.spectral is not None:
             env = self._run(env, [derived.spectral.system])
         self.env = self._run(env, [derived.first.objective, derived.first.adjoint])
@@ -216,6 +216,9 @@ def _white_factor(model: Model) -> float:
 
 
 def _target_vector(model: Model, target: Any) -> Any:
-    if model.spec.loss.targets == "vectors":
+    loss = model.spec.loss
+    if loss.targets == "vectors":
         return target
-    return np.eye(model.target.axes[-1].entries)[np.asarray(target, dtype=int)]
+    classes, size = np.asarray(target, dtype=int), model.target.axes[-1].entries
+    counts = np.ones(classes.shape, dtype=int) if loss.ignored is None else classes != loss.ignored
+    return np.eye(size)[classes % size] * counts[..., None]
