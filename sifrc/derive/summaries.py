@@ -19,14 +19,14 @@ group that owns the tensor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 
 from sifrc.calculus import jvp
 from sifrc.derive.groups import MARK, along_groups, group_axis, of_group
 from sifrc.derive.lagrangian import FirstOrder
-from sifrc.derive.moves import moves_of, pulls_of, through_gradient
+from sifrc.derive.moves import differential, moves_of, pulls_of, relations_of, through_gradient
 from sifrc.derive.probabilities import probabilities_of
 from sifrc.derive.scaling import Scaling
 from sifrc.derive.shaped import DIRECTION
@@ -85,9 +85,9 @@ class Summaries:
         equations: list[Equation] = []
         for c in self.model.constraints:
             if c.activation is not None:
-                value = self._differential(c.pre_activation, [self._along()])
+                value = differential(c.pre_activation, [self._along()])
                 equations.append(self._stacked(self._pre(c, "ȧ"), value, c, "definition"))
-            value = self._differential(self.first.forward[c.state], [self._along()])
+            value = differential(self.first.forward[c.state], [self._along()])
             equations.append(self._stacked(self._state(c, "ẋ"), value, c, "GN3(7)"))
         return System("summary_tangent", "Tangents of the groups", tuple(equations))
 
@@ -103,7 +103,7 @@ class Summaries:
         curve: dict[Input, Expr] = {}
 
         def define(c: Constraint, expr: Expr, first: Input, second: Input) -> None:
-            value = self._differential(expr, [self._along(), {**self._along(), **curve}])
+            value = differential(expr, [self._along(), {**self._along(), **curve}])
             if value is not zero(value.axes):
                 equations.append(self._stacked(second, value, c, "definition"))
                 curve[first] = second
@@ -206,7 +206,7 @@ class Summaries:
         def part(form: Expr, centred: bool) -> Expr:
             first, second = (self._along(n, centred=centred) for n in range(2))
             bent = None if centred else through_gradient(form, first, second)
-            return bent or self._differential(form, [first, second])
+            return bent or differential(form, [first, second])
 
         return self._summed("summary_hessian", "Summary of order 2", "H̿", 2, part, "GN3(9)")
 
@@ -216,7 +216,7 @@ class Summaries:
 
         def part(form: Expr, centred: bool) -> Expr:
             curve = {**self._along(centred=centred), **self._second[1], **self._bent}
-            return self._differential(form, [curve] * 3)
+            return differential(form, [curve] * 3)
 
         return self._summed("summary_third", "Diagonal of the summary of order 3", "D̄", 1, part, "GN3(6)")
 
@@ -226,7 +226,7 @@ class Summaries:
 
         def part(form: Expr, centred: bool) -> Expr:
             directions = [self._along(number, multipliers=True, centred=centred) for number in range(3)]
-            return self._differential(form, directions)
+            return differential(form, directions)
 
         return self._summed("summary_tensor", "Summary of order 3", "T̄", 3, part, "GN3(6)")
 
@@ -321,13 +321,13 @@ class Summaries:
     def _relations(self) -> dict[int, list[Relation]]:
         """By constraint: N_k x_{k−1} and N_kᵀ y_k by their symbols, where they occur within a product."""
         return {
-            c.index: self._named_moves[c.index] + _relations(self._pulls(c)) for c in self.model.constraints
+            c.index: self._named_moves[c.index] + relations_of(self._pulls(c)) for c in self.model.constraints
         }
 
     @cached_property
     def _named_moves(self) -> dict[int, list[Relation]]:
         """The same of N_k x_{k−1} alone."""
-        return {c.index: _relations(self._moves(c)) for c in self.model.constraints}
+        return {c.index: relations_of(self._moves(c)) for c in self.model.constraints}
 
     # -- directions
 
@@ -392,19 +392,8 @@ class Summaries:
 
     # -- from one direction to all groups
 
-    def _differential(self, expr: Expr, directions: Sequence[Mapping[Input, Expr]]) -> Expr:
-        """One differential after the other."""
-        for direction in directions:
-            expr = jvp(expr, direction) or zero(expr.axes)
-        return expr
-
     def _stacked(self, symbol: Input, value: Expr, c: Constraint, source: str) -> Equation:
         """The equation for every group."""
         value = reduce(along_groups(value, self.partition, 1), self._relations[c.index])
         stacked = of_group(symbol, self.groups)
         return Equation(stacked, expand(spread(value, stacked.axes)), c.index, source)
-
-
-def _relations(named: Iterator[tuple[Input, Expr]]) -> list[Relation]:
-    """Symbols of products, to be put in their place."""
-    return [relation(symbol.name, subtract(value, symbol), value) for symbol, value in named]

@@ -30,10 +30,12 @@ from sifrc.lower.uses import by_use
 from sifrc.lower.validate import validate
 from sifrc.lower.windows import Windows, ref_of
 from sifrc.methods.plan import Plan
-from sifrc.model.parameters import BUFFER
 from sifrc.operators.phase import Phase
 
 __all__ = ["Passes", "lower"]
+
+
+_BUFFERS = [name for name, quantity in QUANTITIES.items() if quantity.storage is Storage.BUFFER]
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
     """Lower every phase of a plan in the forms it asks for."""
     passes = passes or Passes()
     phases = share_subexpressions(plan.phases) if passes.share else list(plan.phases)
-    in_place = frozenset({*PARAMETER.families, *BUFFER.values(), *(spec.family for spec in plan.memory)})
+    in_place = frozenset({*PARAMETER.families, *_BUFFERS, *(spec.family for spec in plan.memory)})
     check_identities(phases, in_place)
     codes = _codes(plan, phases)
     guards: list[tuple[str, str]] = []

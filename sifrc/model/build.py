@@ -12,8 +12,8 @@ from sifrc.ir.build import apply, einsum, scale, total
 from sifrc.ir.traverse import inputs_of
 from sifrc.model.layers import LAYER_RULES
 from sifrc.model.layers.building import Building, Part, axes_of
-from sifrc.model.loss import normalization_of, sample_loss, target_of
 from sifrc.model.parameters import BUFFER, Buffer, LayerParameters, Parameter
+from sifrc.model.sample_loss import normalization_of, sample_loss, target_of
 from sifrc.model.types import Constraint, Model
 from sifrc.scalar import ScalarFunction, scalar_from_tree
 from sifrc.spec.layers import LAYER_TYPES

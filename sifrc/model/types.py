@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from sifrc.errors import DerivationError
 from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import einsum
-from sifrc.model.loss import Normalization
 from sifrc.model.parameters import Buffer, LayerParameters, Parameter
+from sifrc.model.sample_loss import Normalization
 from sifrc.scalar.function import ScalarFunction
 from sifrc.spec.types import Spec
 

@@ -9,7 +9,6 @@ from typing import Literal
 
 from sifrc.derive.shaped import DIRECTION, GAUSS_NEWTON_PRODUCT, GRADIENT, HESSIAN_PRODUCT, NEWTON_DIRECTION
 from sifrc.derive.system import System
-from sifrc.errors import DerivationError
 from sifrc.ir import Input
 from sifrc.model.parameters import Shaped
 from sifrc.operators.context import Context, Declaration, OperatorSet
@@ -29,11 +28,7 @@ def _value(of: Literal["loss", "objective"], context: Context) -> tuple[Result, 
 
 def _evaluated(declared: Declaration, context: Context) -> Operator:
     if not evaluates_apart(context.model.spec):
-        raise DerivationError(
-            f"{declared.name} is the loss itself: no layer does something else after training",
-            location=context.model.spec.location,
-            hint="loss",
-        )
+        return _plain(("forward", "objective"), partial(_value, "loss"), "ESN(1)", declared, context)
     functions = ("evaluation", *context.before_loss, "evaluation_loss")
     found = (Mean("loss", Value("evaluation_loss")),)
     return Operator(declared.name, declared.doc, "ESN(1)", (Case((), found),), prepare=functions)

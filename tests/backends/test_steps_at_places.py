@@ -1,4 +1,4 @@
-"""Steps of grouped Newton with classes as inputs, targets at places, statistics of batches: backends agree."""
+"""Steps of grouped Newton in both backends: classes as inputs, targets at places, statistics of batches."""
 
 from __future__ import annotations
 
