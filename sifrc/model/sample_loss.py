@@ -1,6 +1,6 @@
 """The loss of one sample: of vectors along one axis of the output, at every place of the others.
 
-Labels of classes may be smoothed, and targets may not count; a mean over a batch then divides by those that do.
+Labels of classes may be smoothed, and targets may not count; a mean over a batch divides by those that do.
 """
 
 from __future__ import annotations
