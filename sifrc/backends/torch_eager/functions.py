@@ -189,9 +189,9 @@ def _has_batch(program: Program, needed: Iterable[Member], writes: Iterable[str]
     """Whether an operand has a sample axis, if a result has one."""
 
     def batched(family: str, index: int | None) -> bool:
-        return dict(program.family(family).shapes).get(index, (0,))[:1] == (None,)
+        return None in dict(program.family(family).shapes).get(index, (0,))
 
-    results = any(shape[:1] == (None,) for name in writes for _, shape in program.family(name).shapes)
+    results = any(None in shape for name in writes for _, shape in program.family(name).shapes)
     return not results or any(batched(*member) for member in needed)
 
 
@@ -323,6 +323,8 @@ def _like(names: Names, needed: Sequence[Member]) -> str:
 def _batch(names: Names, needed: Sequence[Member]) -> str:
     for family, index in needed:
         found = names.program.family(family)
-        if dict(found.shapes).get(index, (0,))[:1] == (None,):
-            return f"len({found.code})" if index is None else f"len({found.code}[{index}])"
+        shape = dict(found.shapes).get(index, (0,))
+        if None in shape:
+            array, position = found.code if index is None else f"{found.code}[{index}]", shape.index(None)
+            return f"{array}.shape[{position}]" if position else f"len({array})"
     return "1"
