@@ -26,7 +26,7 @@ from functools import cached_property
 from sifrc.calculus import jvp
 from sifrc.derive.groups import MARK, along_groups, group_axis, of_group
 from sifrc.derive.lagrangian import FirstOrder
-from sifrc.derive.moves import moves_of, pulls_of, through_gradient
+from sifrc.derive.moves import moves_of, pulls_of, read_early, through_gradient
 from sifrc.derive.probabilities import probabilities_of
 from sifrc.derive.scaling import Scaling
 from sifrc.derive.shaped import DIRECTION
@@ -104,11 +104,14 @@ class Summaries:
 
         def define(c: Constraint, expr: Expr, first: Input, second: Input) -> None:
             value = self._differential(expr, [self._along(), {**self._along(), **curve}])
-            if value is not zero(value.axes):
+            if value is not zero(value.axes) or first in curve:
                 equations.append(self._stacked(second, value, c, "definition"))
                 curve[first] = second
 
         for c in self.model.constraints:
+            for other in read_early(self.model, c):
+                curve[self._state(other, "ẋ")] = self._state(other, "ẍ")
+                curve[self._pre(other, "ȧ")] = self._pre(other, "ä")
             if c.activation is not None:
                 define(c, c.pre_activation, self._pre(c, "ȧ"), self._pre(c, "ä"))
             define(c, self.first.forward[c.state], self._state(c, "ẋ"), self._state(c, "ẍ"))
@@ -304,14 +307,12 @@ class Summaries:
             named = self._named_moves if family == "ḡ" else self._relations
             known_products = self._without_mean if c is None else named[c.index]
             value = condense(along_groups(part(form, c is None), self.partition, order), known_products)
-            last = c is None
-            symbol = Input(
-                family if last else f"{family}∑", None if c is None else c.index, axes, Role.DIRECTION
-            )
-            if value is zero(value.axes) and not last:
+            letter, index = (family, None) if c is None else (f"{family}∑", c.index)
+            symbol = Input(letter, index, axes, Role.DIRECTION)
+            if value is zero(value.axes) and c is not None:
                 continue
             whole = condense(total([*known, spread(value, axes)], axes))
-            equations.append(Equation(symbol, whole, None if c is None else c.index, source))
+            equations.append(Equation(symbol, whole, index, source))
             known = [symbol]
         return System(name, title, tuple(equations))
 
