@@ -27,7 +27,7 @@ def moves_of(c: Constraint, direction: Mapping[Input, Expr]) -> Iterator[tuple[I
 
 
 def read_early(model: Model, c: Constraint) -> tuple[Constraint, ...]:
-    """The states from one on to the last that it reads: where it reads later ones, they depend on each other."""
+    """The states from one on to the last that it reads, where it reads such as come later."""
     return model.constraints[c.index - 1 : max(c.sources, default=0)]
 
 

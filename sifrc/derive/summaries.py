@@ -231,8 +231,6 @@ class Summaries:
 
         return self._summed("summary_tensor", "Summary of order 3", "T̄", 3, part, "GN3(6)")
 
-    # -- what is computed together
-
     def of_order(self, order: int) -> System:
         """Summaries up to an order, layer by layer: what a layer needs is gone after the next one.
 

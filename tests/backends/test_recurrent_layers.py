@@ -1,4 +1,4 @@
-"""Recurrent layers: forward as PyTorch's, all derivatives as those of a cell that is written out, step by step."""
+"""Recurrent layers: forward as PyTorch's, all derivatives as those of a cell that is written out."""
 
 from __future__ import annotations
 
@@ -150,11 +150,18 @@ def test_torch_derivatives(name: str) -> None:
     check(*CASES[name], "torch")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rnn of two directions", "lstm", "gru"])
+def test_numba_derivatives(name: str) -> None:
+    """The same of Numba modules."""
+    check(*CASES[name], "numba")
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_forward_is_that_of_torch(name: str) -> None:
     """PyTorch's own module with the same tensors gives the same states."""
     kind, keys = CASES[name]
-    module = sifrc.compile(data_of(kind, keys), method="none", operators=("predict",))
+    module = sifrc.compile(data_of(kind, keys), method="none", operators=("gradient",))
     params, _, x, _ = point(module)
     options = {"nonlinearity": keys["function"]} if "function" in keys else {}
     layer = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[kind](
