@@ -29,6 +29,7 @@ from sifrc.lower.recurrence import split
 from sifrc.lower.sharing import share_subexpressions
 from sifrc.lower.statements import Fresh, Guard, Loop, SolveSystem, Statement
 from sifrc.lower.structure import COORDINATES, compressed
+from sifrc.lower.unread import without_unread
 from sifrc.lower.uses import by_use
 from sifrc.lower.validate import validate
 from sifrc.lower.windows import Windows, ref_of
@@ -115,6 +116,8 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
         groups=plan.groups,
         owners=plan.owners,
     )
+    output = plan.model.output.state
+    program = without_unread(program, (output.family, output.index))
     if passes.validate:
         validate(program)
     if passes.lifetimes:

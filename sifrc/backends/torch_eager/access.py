@@ -87,7 +87,7 @@ class Names:
             text = f"{self.slices(load)[0]}[step]"
         else:
             text = indexed(self.ref(load.ref), [self._part(part) for part in load.window])
-        shape = self._shape(load)
+        shape = self._whole_shape(load)
         for change in load.changes:
             text = self._changed(text, change, shape)
             shape = None if shape is None else change.of(shape)
@@ -133,8 +133,15 @@ class Names:
             return f":len({self.ref(part.ref)})"
         return ":" if part is None else str(part)
 
-    def _shape(self, load: Load) -> tuple[int | None, ...] | None:
-        """Sizes of the dimensions that a load has before changes, None for the batch; None if they differ."""
+    def shape(self, load: Load) -> tuple[int | None, ...] | None:
+        """Sizes of the dimensions of a load, None for the batch; None if rounds of a loop differ."""
+        shape = self._whole_shape(load)
+        for change in load.changes:
+            shape = None if shape is None else change.of(shape)
+        return shape
+
+    def _whole_shape(self, load: Load) -> tuple[int | None, ...] | None:
+        """The same before changes."""
         shapes, subscript = dict(self.family(load).shapes), load.ref.subscript
         if subscript is not None and subscript.relative:
             return None

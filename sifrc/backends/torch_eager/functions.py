@@ -17,7 +17,7 @@ from sifrc.backends.torch_eager.releases import parts_of_body, releases
 from sifrc.backends.torch_eager.statements import Writer
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
-from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
+from sifrc.lower.access import absolute, flat, targets_of, unrolled
 from sifrc.lower.arrays import Family, Ref
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import Contract, Convolve, Guard, Loop, SolveSystem, Statement, Steps
@@ -134,9 +134,8 @@ def _function(
     stepped = frozenset(_stepped(function))
     names = Names(program, function.batched, plain, stepped)
     inlined = _single_use(function, passed.union(results))
-    needed_here = {load.ref.family for item in flat(function.body) for load in loads_of(item)}
     own = {name for name in writes if storage[name] is Storage.WORK} - plain - inlined - stepped
-    writer = Writer(names, inlined, frozenset(results), frozenset({*needed_here, *results}))
+    writer = Writer(names, inlined, frozenset(results))
     body = _body(program, function, writer, own - {*results, *arguments, states})
     head = _head(program, writes, results, plain | stepped, arguments, states if inputs_only else "", storage)
     codes = [program.family(name).code for name in results]

@@ -13,6 +13,7 @@ from sifrc.backends.torch_eager.access import Names, aligned
 from sifrc.backends.torch_eager.convolutions import convolution_of
 from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries_of, extents_text, update_text
 from sifrc.backends.torch_eager.inlining import inlines
+from sifrc.backends.torch_eager.joining import side_by_side
 from sifrc.backends.torch_eager.products import Product, product_of
 from sifrc.backends.torch_eager.steps import steps_text, used_once
 from sifrc.backends.torch_eager.sums import covered_labels, inner_product, matrix_and_vector
@@ -43,14 +44,12 @@ class Writer:
         inlined: targets of matrix products that may go into the kernel that uses them, without an
             array of their own.
         results: families that other functions read.
-        needed: families that some function reads.
         prefix: of names of common subexpressions.
     """
 
     names: Names
     inlined: frozenset[str] = frozenset()
     results: frozenset[str] = frozenset()
-    needed: frozenset[str] = frozenset()
     prefix: str = "part"
     _products: dict[Ref, Product] = field(default_factory=dict)
     _windowed: set[Ref] = field(default_factory=set)
@@ -141,7 +140,13 @@ class Writer:
                 if load.labels != _user(statement, name).target.labels:
                     product = product.transposed
                 entries[name] = replace(entries[name], product=product)
-        assigns, later = versions(statement)
+        loads = dict(statement.loads)
+        whole = []
+        for assign in statement.assigns:
+            value, more = side_by_side(assign.value, loads, assign.target, self.names)
+            entries |= more
+            whole.append(replace(assign, value=value))
+        assigns, later = versions(replace(statement, assigns=tuple(whole)))
         entries |= {new: replace(entries[old], product=None) for new, old in later.items()}
         groups: list[list[st.Assign]] = []
         for assign in assigns:
@@ -327,7 +332,7 @@ class Writer:
             for loads in zip(*((u.rhs, u.solution, u.direction, u.product) for u in unknowns), strict=True)
         )
         limits = f"{self.names.array(statement.limit)}, {self.names.array(statement.tolerance)}"
-        body = Writer(self.names, self.inlined, self.results, self.needed, self.prefix).block(statement.body)
+        body = Writer(self.names, self.inlined, self.results, self.prefix).block(statement.body)
         comma = "," if len(unknowns) == 1 else ""
         only = "[0]" if len(unknowns) == 1 else ""
         return [
@@ -344,8 +349,8 @@ class Writer:
     @lines.register
     def _(self, statement: st.Steps) -> list[str]:
         inlined = self.inlined | used_once(statement)
-        body = Writer(self.names, inlined, self.results, self.needed, self.prefix).block(statement.body)
-        return steps_text(statement, self.names, self.needed, body)
+        body = Writer(self.names, inlined, self.results, self.prefix).block(statement.body)
+        return steps_text(statement, self.names, body)
 
     @lines.register
     def _(self, statement: st.MatrixFunction) -> list[str]:

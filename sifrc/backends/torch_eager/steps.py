@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from sifrc.backends.torch_eager.access import Names
 from sifrc.backends.torch_eager.expressions import LIKE, extents_text
@@ -14,20 +14,15 @@ from sifrc.lower.statements import Contract, Convolve, Steps
 __all__ = ["steps_text", "used_once"]
 
 
-def steps_text(statement: Steps, names: Names, needed: Collection[str], body: Sequence[str]) -> list[str]:
+def steps_text(statement: Steps, names: Names, body: Sequence[str]) -> list[str]:
     """Lines of a loop over steps.
 
     Args:
         statement: the loop.
         names: how the function refers to arrays.
-        needed: families that somebody reads; others are not put together.
         body: lines of one step.
     """
-    stored = [
-        (names.array(now), whole, f"{names.flat(whole.ref)}_all")
-        for now, whole in statement.stored
-        if whole.ref.family in needed
-    ]
+    stored = [(names.array(now), whole, f"{names.flat(whole.ref)}_all") for now, whole in statement.stored]
     lines = [f"{name} = {text}" for name, text in _slices(statement, names).items()]
     for _, before in statement.carried:
         shape = extents_text(before.labels, names.sizes(before))
