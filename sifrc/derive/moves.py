@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from sifrc.calculus import jvp, vjp
 from sifrc.derive.lagrangian import FirstOrder
 from sifrc.ir import Einsum, Expr, Input, LogSoftmax, LogSumExp, Role
-from sifrc.ir.build import inner, rename, total
+from sifrc.ir.build import inner, rename, total, zero
 from sifrc.ir.normal import expand, terms_of
 from sifrc.ir.traverse import inputs_of, postorder
 from sifrc.model import Constraint, Model
 
-__all__ = ["moves_of", "pulls_of", "read_early", "through_gradient"]
+__all__ = ["differential", "moves_of", "pulls_of", "read_early", "through_gradient"]
+
+
+def differential(expr: Expr, directions: Sequence[Mapping[Input, Expr]]) -> Expr:
+    """One differential after the other."""
+    for direction in directions:
+        expr = jvp(expr, direction) or zero(expr.axes)
+    return expr
 
 
 def moves_of(c: Constraint, direction: Mapping[Input, Expr]) -> Iterator[tuple[Input, Expr]]:

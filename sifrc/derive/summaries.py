@@ -19,14 +19,14 @@ group that owns the tensor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 
 from sifrc.calculus import jvp
 from sifrc.derive.groups import MARK, along_groups, group_axis, of_group
 from sifrc.derive.lagrangian import FirstOrder
-from sifrc.derive.moves import moves_of, pulls_of, read_early, through_gradient
+from sifrc.derive.moves import differential, moves_of, pulls_of, read_early, through_gradient
 from sifrc.derive.probabilities import probabilities_of
 from sifrc.derive.scaling import Scaling
 from sifrc.derive.shaped import DIRECTION
@@ -85,9 +85,9 @@ class Summaries:
         equations: list[Equation] = []
         for c in self.model.constraints:
             if c.activation is not None:
-                value = self._differential(c.pre_activation, [self._along()])
+                value = differential(c.pre_activation, [self._along()])
                 equations.append(self._stacked(self._pre(c, "ȧ"), value, c, "definition"))
-            value = self._differential(self.first.forward[c.state], [self._along()])
+            value = differential(self.first.forward[c.state], [self._along()])
             equations.append(self._stacked(self._state(c, "ẋ"), value, c, "GN3(7)"))
         return System("summary_tangent", "Tangents of the groups", tuple(equations))
 
@@ -103,7 +103,7 @@ class Summaries:
         curve: dict[Input, Expr] = {}
 
         def define(c: Constraint, expr: Expr, first: Input, second: Input) -> None:
-            value = self._differential(expr, [self._along(), {**self._along(), **curve}])
+            value = differential(expr, [self._along(), {**self._along(), **curve}])
             if value is not zero(value.axes) or first in curve:
                 equations.append(self._stacked(second, value, c, "definition"))
                 curve[first] = second
@@ -207,7 +207,7 @@ class Summaries:
         def part(form: Expr, centred: bool) -> Expr:
             first, second = (self._along(n, centred=centred) for n in range(2))
             bent = None if centred else through_gradient(form, first, second)
-            return bent or self._differential(form, [first, second])
+            return bent or differential(form, [first, second])
 
         return self._summed("summary_hessian", "Summary of order 2", "H̿", 2, part, "GN3(9)")
 
@@ -217,7 +217,7 @@ class Summaries:
 
         def part(form: Expr, centred: bool) -> Expr:
             curve = {**self._along(centred=centred), **self._second[1], **self._bent}
-            return self._differential(form, [curve] * 3)
+            return differential(form, [curve] * 3)
 
         return self._summed("summary_third", "Diagonal of the summary of order 3", "D̄", 1, part, "GN3(6)")
 
@@ -227,7 +227,7 @@ class Summaries:
 
         def part(form: Expr, centred: bool) -> Expr:
             directions = [self._along(number, multipliers=True, centred=centred) for number in range(3)]
-            return self._differential(form, directions)
+            return differential(form, directions)
 
         return self._summed("summary_tensor", "Summary of order 3", "T̄", 3, part, "GN3(6)")
 
@@ -388,12 +388,6 @@ class Summaries:
         return c.symbol(family, role)
 
     # -- from one direction to all groups
-
-    def _differential(self, expr: Expr, directions: Sequence[Mapping[Input, Expr]]) -> Expr:
-        """One differential after the other."""
-        for direction in directions:
-            expr = jvp(expr, direction) or zero(expr.axes)
-        return expr
 
     def _stacked(self, symbol: Input, value: Expr, c: Constraint, source: str) -> Equation:
         """The equation for every group."""

@@ -12,7 +12,7 @@ from sifrc.backends.names import groups_name, subscript_text
 from sifrc.backends.torch_eager.access import Names, aligned
 from sifrc.backends.torch_eager.convolutions import convolution_of
 from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries_of, extents_text, update_text
-from sifrc.backends.torch_eager.inlining import inlines
+from sifrc.backends.torch_eager.inlining import inlines, user_of
 from sifrc.backends.torch_eager.joining import side_by_side
 from sifrc.backends.torch_eager.products import Product, product_of
 from sifrc.backends.torch_eager.steps import steps_text, used_once
@@ -137,7 +137,7 @@ class Writer:
         for name, load in statement.loads:
             if load.ref in self._products:
                 product = replace(self._products[load.ref], labels=load.labels)
-                if load.labels != _user(statement, name).target.labels:
+                if load.labels != user_of(statement, name).target.labels:
                     product = product.transposed
                 entries[name] = replace(entries[name], product=product)
         loads = dict(statement.loads)
@@ -395,9 +395,3 @@ class Writer:
                 return [f"{name} = {value}"]
             value += f".expand({extents_text(target.labels, self.names.sizes(target), own)})"
         return [f"{name} = {value}"]
-
-
-def _user(kernel: st.Kernel, name: str) -> st.Assign:
-    """The first assignment that uses a symbol."""
-    symbol = Symbol(name, real=True)
-    return next(assign for assign in kernel.assigns if symbol in assign.value.free_symbols)

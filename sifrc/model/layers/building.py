@@ -140,6 +140,7 @@ class Building:
     def keep(self, slot: str, update: Expr) -> None:
         """Say what a step makes of a buffer."""
         self.buffers[slot] = replace(self.buffers[slot], update=update)
+
     def ahead(self, count: int, axes: tuple[Axis, ...]) -> Input:
         """The state that comes after so many others, for what reads it before it is made."""
         return Input("x", self.first + len(self.parts) + count, axes, Role.STATE)

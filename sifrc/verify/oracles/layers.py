@@ -21,6 +21,7 @@ from sifrc.spec.layers.recurrence import RecurrentSpec
 from sifrc.spec.layers.shapes import AxisSpec, PadSpec, PermuteSpec, SliceSpec, UpsampleSpec
 from sifrc.spec.parser import parse_expression
 from sifrc.spec.types import FunctionSpec, LayerSpec
+from sifrc.verify.oracles.recurrence import cells
 from sifrc.verify.oracles.windows import windowed
 
 __all__ = ["At", "layer_value"]
@@ -323,51 +324,18 @@ def _recurrent(at: At) -> Any:
     """Layer by layer, direction by direction, step by step."""
     settings, value = at.layer.settings, at.source
     assert isinstance(settings, RecurrentSpec)
+    slots = [(n, slot) for n in ("ih", "hh") for slot in ("weight", "bias")[: 1 + at.layer.bias]]
     for layer in range(settings.layers):
         found = []
         for mark in (f"l{layer}", f"l{layer}_reverse")[: 1 + settings.bidirectional]:
             backwards = mark.endswith("reverse")
             rows = [value[n] for n in range(value.shape[0])]
-            steps = _cells(at, mark, rows[::-1] if backwards else rows)
+            parameters = {f"{n}.{slot}": at.parameter(slot, f"{n}_{mark}") for n, slot in slots}
+            steps = cells(at.layer, rows[::-1] if backwards else rows, parameters, at.activate)
             steps = [step.reshape((1, -1)) for step in (steps[::-1] if backwards else steps)]
             found.append(joined(steps, 0))
         value = joined(found, 1)
     return value
-
-
-def _cells(at: At, mark: str, rows: Sequence[Any]) -> list[Any]:
-    """The states of one direction of one layer, in the order of the rows that it reads."""
-    settings = at.layer.settings
-    assert isinstance(settings, RecurrentSpec)
-    n, found = settings.units, list[Any]()
-
-    def product(name: str, vector: Any) -> Any:
-        value = at.parameter("weight", f"{name}_{mark}") @ vector
-        return value + at.parameter("bias", f"{name}_{mark}") if at.layer.bias else value
-
-    def sigmoid(value: Any) -> Any:
-        return at.function("1/(1 + exp(-x))", value)
-
-    def tanh(value: Any) -> Any:
-        return at.function("tanh(x)", value)
-
-    zeros = at.parameter("weight", f"hh_{mark}")[:n, 0] * 0
-    state, cell = zeros, zeros
-    for row in rows:
-        read, moved = product("ih", row), product("hh", state)
-        if at.layer.kind == "rnn":
-            assert settings.function is not None
-            state = at.activate(settings.function, read + moved)
-        elif at.layer.kind == "lstm":
-            gates = read + moved
-            cell = sigmoid(gates[n : 2 * n]) * cell + sigmoid(gates[:n]) * tanh(gates[2 * n : 3 * n])
-            state = sigmoid(gates[3 * n :]) * tanh(cell)
-        else:
-            update = sigmoid(read[n : 2 * n] + moved[n : 2 * n])
-            fresh = tanh(read[2 * n :] + sigmoid(read[:n] + moved[:n]) * moved[2 * n :])
-            state = fresh - update * fresh + update * state
-        found.append(state)
-    return found
 
 
 _RULES: Mapping[str, Callable[[At], Any]] = MappingProxyType(
