@@ -159,10 +159,9 @@ class Summaries:
     @cached_property
     def _without_mean(self) -> list[Relation]:
         """⟨softmax, ċ_n⟩ and ⟨softmax, c̈_n⟩ are zero, for every group."""
+        c, found = self.model.constraints[-1], list[Relation]()
         if self.probabilities is None:
-            return []
-        c = self.model.constraints[-1]
-        found: list[Relation] = []
+            return found
         for family in ("ċ", *(("c̈",) if self._bent else ())):
             for number in range(3):
                 axis = group_axis(self.partition.size, number)

@@ -55,8 +55,10 @@ def without_affine(expr: Einsum, arrays: Arrays) -> Einsum:
     waiting = [operand for operand in operands if isinstance(operand[0], Affine)]
     order = _order(expr.out, waiting)
     while waiting:
-        # First those that one factor can be read by: others make a product with labels of all its factors.
-        for number, most in [(n, most) for most in (1, len(operands)) for n in range(len(waiting))]:
+        # First slices and shifts of one factor: others make a product with labels of several factors.
+        pairs = [n for n, (_, labels) in enumerate(waiting) if len(labels) == 2]
+        tries = [*((n, 1) for n in pairs), *((n, len(operands)) for n in range(len(waiting)))]
+        for number, most in tries:
             relation, labels = waiting[number]
             assert isinstance(relation, Affine)
             others = [operand for operand in operands if operand != (relation, labels)]
