@@ -17,7 +17,7 @@ from sifrc.derive.recurrence import Bound, Name, Recursion, is_shift, name_of, s
 from sifrc.derive.system import Equation
 from sifrc.errors import DerivationError
 from sifrc.ir import Add, Affine, Axis, Einsum, Expr, Input, Map, Operand
-from sifrc.ir.build import add, einsum, mapped, rename, transpose
+from sifrc.ir.build import add, einsum, mapped, transpose
 from sifrc.ir.nodes import AlongAxis
 from sifrc.ir.traverse import inputs_of
 
@@ -246,8 +246,16 @@ def _ordered(value: Expr) -> Expr:
     if isinstance(value, Einsum) and len(value.operands) == 1:
         ((inner, labels),) = value.operands
         if isinstance(inner, Add) and set(labels) == set(value.out):
-            return add([(factor, rename(term, labels)) for factor, term in inner.terms], value.out)
+            return add([(factor, _moved(term, labels, value.out)) for factor, term in inner.terms], value.out)
     return value
+
+
+def _moved(term: Expr, labels: Sequence[Axis], out: tuple[Axis, ...]) -> Expr:
+    """A term with its axes under other names and in another order; a product is made in that order."""
+    if not isinstance(term, Einsum):
+        return einsum([(term, tuple(labels))], out)
+    table = dict(zip(term.out, labels, strict=True))
+    return einsum([(e, tuple(table.get(label, label) for label in own)) for e, own in term.operands], out)
 
 
 def _without(axes: Iterable[Axis], left_out: Iterable[Axis]) -> tuple[Axis, ...]:
