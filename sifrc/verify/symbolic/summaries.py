@@ -140,8 +140,10 @@ class _Work:
         if probabilities is None:
             return residual
         # What is about its mean was made with probabilities that sum to one.
-        whole = einsum([(probabilities, probabilities.axes)], ())
-        return reduce(residual, [relation("Σ softmax = 1", subtract(whole, ones()), whole)])
+        along = probabilities.axes[self.first.model.spec.loss.axis]
+        places = tuple(axis for axis in probabilities.axes if axis != along)
+        whole = einsum([(probabilities, probabilities.axes)], places)
+        return reduce(residual, [relation("Σ softmax = 1", subtract(whole, ones(places)), whole)])
 
 
 def _whole(system: System, shorts: Sequence[System]) -> Expr:
