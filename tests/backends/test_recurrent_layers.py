@@ -73,25 +73,6 @@ def test_what_is_given_is_computed_before_the_loop() -> None:
     assert "torch.addmm(a_given1_2_at[step], x_before_2, weights[2].T)" in body
 
 
-def test_two_directions_need_two_states() -> None:
-    """A state that reads steps before and after cannot be found step by step."""
-    from sifrc.derive.recurrence import recursions
-    from sifrc.derive.system import Equation
-    from sifrc.errors import DerivationError
-    from sifrc.ir import Affine, Axis, Input, Role
-    from sifrc.ir.build import einsum, total
-
-    t, s, i = Axis("t", 4), Axis("s", 4), Axis("h", 2)
-    h = Input("h", 1, (t, i), Role.STATE)
-    before, after = (
-        einsum([(Affine((4, 4), (1, -1), offset), (s, t)), (h, (s, i))], (t, i)) for offset in (-1, 1)
-    )
-    with pytest.raises(DerivationError, match="before and after"):
-        recursions([Equation(h, total([before, after], (t, i)), 1, "definition")])
-    with pytest.raises(DerivationError, match="refer to themselves"):
-        recursions([Equation(h, total([before, h], (t, i)), 1, "definition")])
-
-
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
