@@ -10,9 +10,9 @@ from sifrc.ir import Einsum, Expr, Input, LogSoftmax, LogSumExp, Role
 from sifrc.ir.build import inner, rename, subtract, total, zero
 from sifrc.ir.normal import Relation, expand, relation, terms_of
 from sifrc.ir.traverse import inputs_of, postorder
-from sifrc.model import Constraint
+from sifrc.model import Constraint, Model
 
-__all__ = ["differential", "moves_of", "pulls_of", "relations_of", "through_gradient"]
+__all__ = ["differential", "moves_of", "pulls_of", "read_early", "relations_of", "through_gradient"]
 
 
 def moves_of(c: Constraint, direction: Mapping[Input, Expr]) -> Iterator[tuple[Input, Expr]]:
@@ -24,6 +24,11 @@ def moves_of(c: Constraint, direction: Mapping[Input, Expr]) -> Iterator[tuple[I
     """
     for moved in _moved(c, direction):
         yield Input("Nx", c.index, c.axes, Role.STATE), rename(moved, c.axes)
+
+
+def read_early(model: Model, c: Constraint) -> tuple[Constraint, ...]:
+    """The states from one on to the last that it reads, where it reads such as come later."""
+    return model.constraints[c.index - 1 : max(c.sources, default=0)]
 
 
 def pulls_of(

@@ -82,16 +82,16 @@ def _building(
     axes = axes_of(name, group[-1].shape)
     sources = tuple(states[source] for source in layer.inputs)
     kept = _buffers(layer, sources, first)
-    return Building(
-        layer, sources, axes, first, _owning(layer, sources, known), spec.mode == "training", kept
-    )
+    owned, alone = _owning(layer, sources, known), _activation(group) is None
+    return Building(layer, sources, axes, first, owned, spec.mode == "training", kept, alone)
 
 
 def _parts(group: tuple[LayerSpec, ...], building: Building) -> list[Part]:
     """The states of a layer and the activation after it; the last one is its own."""
     value = LAYER_RULES[building.layer.kind](building)
     symbol = Input("x", building.first + len(building.parts), building.axes, Role.STATE)
-    own = Part(symbol, value, _activation(group), building.last, group[-1].name)
+    function = building.function or _activation(group)
+    own = Part(symbol, value, function, building.last, group[-1].name)
     return [*building.parts, own]
 
 

@@ -24,6 +24,8 @@ __all__ = ["Constraint", "Model"]
 class Constraint:
     """x_k = F_k(a_k): one state as a function of earlier states and of parameters.
 
+    It may also read itself or later states, at steps before (or after) along one axis.
+
     Args:
         index: k.
         name: name of the state: of the last spec layer in ``layers``.

@@ -120,6 +120,8 @@ class LayerShape(Shape):
     step: Integer | None = None
     factor: Sizes | None = None
     mode: str | None = None
+    layers: Count | None = None
+    bidirectional: bool | None = None
     heads: Count | None = None
     causal: bool | None = None
     projected: bool | None = None

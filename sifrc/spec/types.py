@@ -75,6 +75,9 @@ LayerKind: TypeAlias = Literal[
     "attention",
     "positions",
     "embedding",
+    "rnn",
+    "lstm",
+    "gru",
 ]
 TargetKind: TypeAlias = Literal["classes", "vectors"]
 InitializationKind: TypeAlias = Literal["he", "glorot", "sparse", "normal", "zeros", "ones", "constant"]

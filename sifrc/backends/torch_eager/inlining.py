@@ -9,9 +9,9 @@ from sympy import Expr, Symbol
 
 from sifrc.backends.torch_eager.access import Names
 from sifrc.lower.access import loads_of, targets_of
-from sifrc.lower.statements import Contract, Convolve, Kernel, Statement
+from sifrc.lower.statements import Assign, Contract, Convolve, Kernel, Statement
 
-__all__ = ["inlines"]
+__all__ = ["inlines", "user_of"]
 
 
 def inlines(
@@ -34,6 +34,12 @@ def inlines(
         if operands & {names.ref(load.ref) for load in targets_of(statement)}:
             return False
     return False
+
+
+def user_of(kernel: Kernel, name: str) -> Assign:
+    """The first assignment that uses a symbol."""
+    symbol = Symbol(name, real=True)
+    return next(assign for assign in kernel.assigns if symbol in assign.value.free_symbols)
 
 
 def _fits(product: Contract | Convolve, kernel: Kernel, names: Names, inlined: frozenset[str]) -> bool:
