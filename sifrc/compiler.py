@@ -130,6 +130,7 @@ def compile_spec(
         output_size=spec.layers[-1].shape[spec.loss.axis],
         input_classes=spec.input.classes,
         ignored=spec.loss.ignored,
+        inputs={source.name: (source.shape, source.classes) for source in spec.inputs if spec.others},
         output_shape=spec.layers[-1].shape,
         places=(*spec.layers[-1].shape[: spec.loss.axis], *spec.layers[-1].shape[spec.loss.axis + 1 :]),
         targets=spec.loss.targets,
@@ -210,7 +211,8 @@ def _replaced(places: Mapping[str, Location], given: Mapping[str, Location | Non
 def architecture(spec: Spec) -> str:
     """One line: sizes along a chain or the layers of a graph, activations, loss."""
     shaping = (layer.shape for layer in spec.layers if layer.kind in ("dense", "flatten"))
-    sizes = [size_text(shape) for shape in (spec.input.shape, *shaping)]
+    given = " and ".join(size_text(source.shape) for source in spec.inputs)
+    sizes = [given, *(size_text(shape) for shape in shaping)]
     names = dict.fromkeys(
         _function_text(layer.activation)
         for layer in spec.layers

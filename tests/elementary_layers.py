@@ -16,7 +16,7 @@ from elementary_recurrence import written_out
 from torch import Tensor
 from torch.func import grad, jvp, vjp
 
-__all__ = ["Elementary", "derivatives_of", "loss_of_outputs"]
+__all__ = ["Elementary", "derivatives_of", "drawn_inputs", "loss_of_outputs"]
 
 Layer = Mapping[str, Any]
 Parameters = Mapping[str, Tensor]
@@ -106,6 +106,18 @@ class Owned:
         return value + self("bias").reshape(list(shape)) if self.has("bias") else value
 
 
+def drawn_inputs(data: Mapping[str, Any], batch: int, generator: torch.Generator) -> Any:
+    """A tensor for the input of a network, a tuple of them for several; classes are whole numbers."""
+    network, found = data["network"], []
+    for source in network.get("inputs") or [network["input"]]:
+        size = source["size"] if isinstance(source["size"], list) else [source["size"]]
+        if "classes" in source:
+            found.append(torch.randint(source["classes"], (batch, *size), generator=generator))
+        else:
+            found.append(torch.randn(batch, *size, generator=generator, dtype=torch.float64))
+    return tuple(found) if "inputs" in network else found[0]
+
+
 class Elementary:
     """The output of a network as a function of its parameters and a batch.
 
@@ -115,18 +127,18 @@ class Elementary:
     """
 
     def __init__(self, data: Mapping[str, Any], training: bool | None = None) -> None:
-        self.training = (
-            data["network"].get("mode", "training") == "training" if training is None else training
-        )
-        self.source = data["network"]["input"]["name"]
+        network = data["network"]
+        self.training = network.get("mode", "training") == "training" if training is None else training
+        self.sources = [source["name"] for source in network.get("inputs") or [network["input"]]]
         self.layers: list[Layer] = data["network"]["layers"]
 
-    def __call__(self, params: Parameters, x: Tensor) -> Tensor:
+    def __call__(self, params: Parameters, x: Any) -> Tensor:
         return list(self.values(params, x).values())[-1]
 
-    def values(self, params: Parameters, x: Tensor) -> dict[str, Tensor]:
-        """Of all layers; that of the network input under its own name."""
-        found, last = {self.source: x}, self.source
+    def values(self, params: Parameters, x: Any) -> dict[str, Tensor]:
+        """Of all layers; those of the network's inputs under their own names."""
+        given = x if isinstance(x, tuple) else (x,)
+        found, last = dict(zip(self.sources, given, strict=True)), self.sources[0]
         for layer in self.layers:
             inputs = layer.get("inputs", [last])
             inputs = [inputs] if isinstance(inputs, str) else inputs
@@ -143,6 +155,9 @@ class Elementary:
 
     def activation(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
         return FUNCTIONS[layer["function"]](x)
+
+    def embedding(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
+        return owned("weight")[x]
 
     def add(self, layer: Layer, owned: Owned, *xs: Tensor) -> Tensor:
         return sum(xs[1:], xs[0])
@@ -365,9 +380,9 @@ def loss_of_outputs(loss: str, y: Tensor, t: Tensor) -> Tensor:
 
 
 def derivatives_of(
-    run: Callable[[Parameters, Tensor], Tensor],
+    run: Callable[[Parameters, Any], Tensor],
     loss: str,
-    point: tuple[dict[str, Tensor], Tensor, Tensor],
+    point: tuple[dict[str, Tensor], Any, Tensor],
     vector: dict[str, Tensor],
 ) -> dict[str, dict[str, Tensor]]:
     """Gradient, and the vector times the Hessian and times Jᵀ H J, by name of the operator."""

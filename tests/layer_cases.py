@@ -37,6 +37,13 @@ def evaluated(data: dict[str, Any]) -> dict[str, Any]:
     return data | {"network": data["network"] | {"mode": "evaluation"}}
 
 
+def several(inputs: list[dict[str, Any]], layers: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """A spec with several inputs."""
+    found = layer_spec(1, layers, **more)
+    found["network"] = {"inputs": inputs, "layers": found["network"]["layers"]}
+    return found
+
+
 def one(size: Any, kind: str, **keys: Any) -> dict[str, Any]:
     """A layer behind a dense one."""
     return layer_spec(size, [HIDDEN, {"name": "r", "type": kind, **keys}])
@@ -308,6 +315,45 @@ _RECURRENCE: dict[str, dict[str, Any]] = {
     ),
 }
 
+_INPUTS: dict[str, dict[str, Any]] = {
+    "two inputs": several(
+        [{"name": "x0", "size": 3}, {"name": "x1", "size": [2]}],
+        [
+            HIDDEN,
+            {"name": "e", "type": "dense", "units": 4, "inputs": "x1"},
+            {"name": "r", "type": "add", "inputs": ["d", "e"], "activation": "tanh"},
+        ],
+    ),
+    "three inputs of several ranks": several(
+        [{"name": "x0", "size": [2, 3]}, {"name": "x1", "size": [2, 4]}, {"name": "x2", "size": 5}],
+        [
+            HIDDEN,
+            {"name": "g", "type": "multiply", "inputs": ["d", "x1"]},
+            {"name": "e", "type": "dense", "units": 4, "inputs": "x2", "activation": "sin"},
+            {"name": "q", "type": "reshape", "sizes": [1, 4]},
+            {"name": "r", "type": "add", "inputs": ["g", "q"], "activation": "tanh"},
+        ],
+    ),
+    "an input of classes after one of numbers": several(
+        [{"name": "x0", "size": [3, 4]}, {"name": "x1", "size": 3, "classes": 5}],
+        [
+            {"name": "e", "type": "embedding", "units": 4, "inputs": "x1"},
+            {"name": "r", "type": "attention", "heads": 2, "inputs": ["x0", "e"]},
+        ],
+        loss="cross_entropy",
+    ),
+    "two inputs of classes with one weight": several(
+        [{"name": "x0", "size": 3, "classes": 5}, {"name": "x1", "size": 2, "classes": 5}],
+        [
+            {"name": "d", "type": "embedding", "units": 3},
+            {"name": "e", "type": "embedding", "share": "d", "inputs": "x1"},
+            {"name": "r", "type": "concatenate", "inputs": ["e", "d"]},
+            {"name": "h", "type": "dense", "units": 2, "activation": "tanh"},
+        ],
+        loss="cross_entropy",
+    ),
+}
+
 _WHOLE: dict[str, dict[str, Any]] = {
     "transformer": layer_spec(
         [3, 2],
@@ -370,6 +416,7 @@ LAYER_CASES: Mapping[str, dict[str, Any]] = {
     **_NORMS,
     **_ATTENTION,
     **_RECURRENCE,
+    **_INPUTS,
     **_WHOLE,
 }
 """Name -> spec as a dict."""

@@ -29,6 +29,7 @@ class Graph:
     def __init__(self, draw: Draw, shape: Shape) -> None:
         self.draw = draw
         self.layers: list[dict[str, Any]] = []
+        self.inputs: list[dict[str, Any]] = [{"name": "x0", "size": list(shape)}]
         self.shapes: dict[str, Shape] = {"x0": shape}
         self.current = "x0"
         self.trained: set[str] = set()
@@ -233,6 +234,14 @@ class Graph:
         else:
             self.put("add", self.shape, inputs)
 
+    def data(self) -> None:
+        """Another input of the network, of this shape or with one entry along some axes."""
+        name, start = f"x{len(self.inputs)}", self.current
+        shape = tuple(self.pick(n, n, n, 1) for n in self.shape)
+        self.inputs.append({"name": name, "size": list(shape)})
+        self.shapes[name] = shape
+        self.put(self.pick("add", "multiply"), self.shape, self.draw(st.permutations([start, name])))
+
     def matmul(self) -> None:
         if len(self.shape) < 2:
             return
@@ -260,7 +269,7 @@ class Graph:
 KINDS = (
     *("dense", "activation", "scale", "reshape", "permute", "slice", "pad", "upsample", "reduction"),
     *("softmax", "norm", "norm", "positions", "attention", "attention", "conv", "pool", "residual"),
-    *("residual", "matmul", "recurrence", "recurrence"),
+    *("residual", "matmul", "recurrence", "recurrence", "data"),
 )
 
 
@@ -275,7 +284,9 @@ def layer_specs(draw: st.DrawFn) -> dict[str, Any]:
     loss = draw(st.sampled_from(["squared_error", "cross_entropy"]))
     graph.put("flatten", (math.prod(graph.shape),))
     graph.put("dense", (3,), units=3)
-    network: dict[str, Any] = {"input": {"name": "x0", "size": list(shape)}, "layers": graph.used()}
+    network: dict[str, Any] = {"inputs": graph.inputs, "layers": graph.used()}
+    if len(graph.inputs) == 1:
+        network = {"input": graph.inputs[0], "layers": graph.used()}
     if draw(st.booleans()):
         network["mode"] = "evaluation"
     return {"sifrc": 1, "name": "random", "network": network, "loss": loss, "dtype": "float64"}

@@ -31,6 +31,9 @@ class Fused(Elementary):
 
     lstm = gru = rnn
 
+    def embedding(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
+        return F.embedding(x, owned("weight"))
+
     def multiply(self, layer: Layer, owned: Owned, *xs: Tensor) -> Tensor:
         return torch.stack(torch.broadcast_tensors(*xs)).prod(0)
 

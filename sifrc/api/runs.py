@@ -39,6 +39,7 @@ def load_data(
     from sifrc.spec import build_spec, spec_to_dict
 
     spec = read_spec(spec)
+    _check_one_input(spec)
     name, folder = spec.training.data, None
     if data is not None:
         given = os.fspath(data)
@@ -61,6 +62,20 @@ def load_data(
         spec = build_spec(content)
     check_fits(dataset, spec.input.shape, spec.layers[-1].size, spec.loss.targets)
     return spec, dataset
+
+
+def _check_one_input(spec: Spec) -> None:
+    """Data sets have one input a sample.
+
+    Raises:
+        TrainingError: the network has several.
+    """
+    if spec.others:
+        raise TrainingError(
+            f"data sets have one input, and the network has {len(spec.inputs)}",
+            location=spec.others[0].location,
+            hint="such a network trains through Optimizer.step or train_epoch of its module",
+        )
 
 
 def train(
@@ -119,6 +134,7 @@ def train(
     from sifrc.data import Dataset, check_fits
 
     chosen = choose(spec, backend, method, method_options)
+    _check_one_input(chosen)
     if isinstance(data, Dataset):
         dataset = data
         check_fits(dataset, chosen.input.shape, chosen.layers[-1].size, chosen.loss.targets)

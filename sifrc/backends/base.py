@@ -94,6 +94,8 @@ class ModuleSource:
         buffers: what layers keep besides parameters.
         input_shape: sizes of the axes of x_0.
         input_classes: of which the entries of inputs are; 0 for real numbers.
+        inputs: of a network with several inputs: name -> sizes of the axes and classes of each, in order; the
+            first is x_0, the others are d_1, d_2, …
         output_size: length of the output along the axis of its vectors.
         output_shape: sizes of the axes of the output.
         places: sizes of its other axes, at each of which it has a vector.
@@ -124,6 +126,7 @@ class ModuleSource:
     buffers: tuple[BufferInfo, ...] = ()
     input_classes: int = 0
     ignored: int | None = None
+    inputs: Mapping[str, tuple[tuple[int, ...], int]] = field(default_factory=lambda: MappingProxyType({}))
     output_shape: tuple[int, ...] = ()
     places: tuple[int, ...] = ()
     reduction: str = "mean"

@@ -54,7 +54,7 @@ class OperatorPrinter(ABC):
     """Type of a number that is returned."""
     mapping: ClassVar[str]
     """Type of an argument like the parameters."""
-    part: ClassVar[str]
+    part: str
     """Arguments of ``part``."""
     decorators: ClassVar[tuple[str, ...]] = ()
     """Lines before a definition."""
@@ -158,7 +158,11 @@ class OperatorPrinter(ABC):
 
     def _arguments(self) -> list[str]:
         operator = self.operator
-        found = [f"params: {self.mapping}", f"inputs: {self.array}", f"targets: {self.array}"]
+        found = [
+            f"params: {self.mapping}",
+            f"inputs: {self.array if not self.module.inputs else 'Inputs'}",
+            f"targets: {self.array}",
+        ]
         found += [] if operator.vector is None else [f"{operator.vector.name}: {self.mapping}"]
         if operator.kinds and not operator.kind:
             found.append(f'kind: str = "{operator.kinds[0].name}"')

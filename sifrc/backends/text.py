@@ -24,8 +24,8 @@ __all__ = [
     "exported",
     "finished",
     "header",
-    "input_check",
     "input_texts",
+    "inputs_context",
     "layer_names",
     "literal",
     "output_texts",
@@ -80,9 +80,7 @@ def input_texts(shape: tuple[int, ...]) -> dict[str, str]:
 
 def data_texts(module: ModuleSource, batched: bool, one_class: str) -> tuple[str, str]:
     """Shapes of inputs and targets in docstrings; ``one_class`` says what the target of one sample is."""
-    inputs = input_texts(module.input_shape)["inputs_shape" if batched else "sample_shape"]
-    if module.input_classes:
-        inputs += f" integers, classes 0 to {module.input_classes - 1}"
+    inputs = _inputs_text(module, batched)
     if module.targets == "classes":
         shape = ", ".join(["B", *map(str, module.places)]) + ("" if module.places else ",")
         kind = f"({shape}) integers, classes" if batched else one_class
@@ -117,11 +115,43 @@ def output_texts(module: ModuleSource) -> dict[str, Any]:
     }
 
 
-def input_check(module: ModuleSource) -> dict[str, Any]:
-    """The function that checks inputs, and of how many classes they are."""
+def _inputs_text(module: ModuleSource, batched: bool) -> str:
+    """Shapes of inputs, of a batch or of one sample, in prose."""
+    form = "inputs_shape" if batched else "sample_shape"
+    given = module.inputs or {"": (module.input_shape, module.input_classes)}
+    texts = [
+        f"{name} {input_texts(shape)[form]}".strip()
+        + (f" integers, classes 0 to {classes - 1}" if classes else "")
+        for name, (shape, classes) in given.items()
+    ]
+    return f"a tuple of {'; '.join(texts)}; or a dict of them" if module.inputs else texts[0]
+
+
+def inputs_context(module: ModuleSource, array: str) -> dict[str, Any]:
+    """Names for templates: how inputs are checked, and how their types and shapes read.
+
+    Args:
+        module: what is printed.
+        array: type of one input.
+    """
+    several = bool(module.inputs)
+    classes = any(count for _, count in module.inputs.values()) if several else module.input_classes
+    texts = input_texts(module.input_shape)
+    if several:
+        # A check takes what comes before the axes of each input.
+        texts = {"batch_shape": "(None,)", "sample_shape": "()"}
+        texts["inputs_shape"] = _inputs_text(module, batched=True)
     return {
-        "input_check": "_class_vectors" if module.input_classes else "_checked",
-        "input_classes": module.input_classes,
+        **texts,
+        "several": several,
+        "input_table": assigned("INPUTS: dict[str, tuple[tuple[int, ...], int]] = ", module.inputs),
+        "inputs_type": "Inputs" if several else array,
+        "checked_type": "_Inputs" if several else array,
+        "input_check": "_several" if several else "_class_vectors" if classes else "_checked",
+        "input_classes": classes,
+        "class_argument": ", classes: int" if several else "",
+        "class_count": "classes" if several else str(module.input_classes),
+        "class_last": "{classes - 1}" if several else str(module.input_classes - 1),
     }
 
 

@@ -59,10 +59,12 @@ def check(spec: SpecFile) -> None:
 
 def _state_rows(model: Model) -> list[tuple[str, ...]]:
     """A row for each state; one for many that look alike in a deep network, with their number."""
+    from sifrc.ir.traverse import inputs_of
     from sifrc.spec.condense import condense
     from sifrc.spec.words import size_text
 
     names = {0: model.spec.input.name} | {c.index: c.name for c in model.constraints}
+    others = {symbol: source.name for symbol, source in zip(model.others, model.spec.others, strict=True)}
     layers = {layer.name: layer for layer in model.spec.layers}
     values, regularized = dict(model.lambda_values), {index for index, _ in model.regularized}
     deep = model.depth > _MOST_ROWS
@@ -90,7 +92,10 @@ def _state_rows(model: Model) -> list[tuple[str, ...]]:
             (
                 f"x{constraint.index}",
                 ", ".join(constraint.layers),
-                " + ".join(names[source] for source in constraint.sources),
+                " + ".join(
+                    [*(names[source] for source in constraint.sources)]
+                    + [name for symbol, name in others.items() if symbol in inputs_of(constraint.value)]
+                ),
                 size_text(tuple(axis.entries for axis in constraint.axes)),
                 ", ".join(functions),
                 _parameters_text(constraint),

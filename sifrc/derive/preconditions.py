@@ -56,6 +56,13 @@ def _check_constraint(model: Model, index: int, location: Location | None, users
     c = model.constraints[index - 1]
     start = f"the Newton direction has a closed form on chains of dense layers; '{c.name}'"
     hint = OTHER_PRODUCTS
+    if model.others:
+        raise DerivationError(
+            f"the Newton direction has a closed form on chains of dense layers, and the network has "
+            f"{1 + len(model.others)} inputs",
+            location=location,
+            hint=hint,
+        )
     if len(c.sources) != 1 or c.sources[0] != index - 1:
         names = [model.spec.input.name if s == 0 else model.constraints[s - 1].name for s in c.sources]
         raise DerivationError(

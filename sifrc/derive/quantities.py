@@ -23,6 +23,7 @@ QUANTITIES: Mapping[str, Quantity] = table_of(
         Quantity("μ̃", "running_mean", "running means of the channels", Storage.BUFFER),
         Quantity("σ̃²", "running_var", "running variances of the channels", Storage.BUFFER),
         Quantity("x", "x", "states x_k; x_0 is the input", rank=12),
+        Quantity("d", "data", "inputs d_k after the first", Storage.DATA, rank=12),
         Quantity("a", "a", "pre-activations a_k", rank=11),
         Quantity("t", "targets", "targets t", Storage.DATA, rank=1, leading=6),
         Quantity("λ", "regularization", "state regularisation λ_k", Storage.CONSTANT, rank=2),

@@ -15,6 +15,7 @@ from sifrc.ir.quantity import Storage
 
 __all__ = [
     "OBJECTIVE",
+    "OTHER_INPUTS",
     "SAMPLE_LABEL",
     "AtStep",
     "Change",
@@ -31,6 +32,9 @@ __all__ = [
 
 OBJECTIVE = "objective"
 """Family of the objective of a sample."""
+
+OTHER_INPUTS = "d"
+"""Family of the inputs after the first."""
 
 SAMPLE_LABEL = "p"
 

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
-from sifrc.lower.arrays import OBJECTIVE
+from sifrc.lower.arrays import OBJECTIVE, OTHER_INPUTS
 from sifrc.lower.program import Function, Place, Program
 from sifrc.lower.reuse import aliases, destination
 from sifrc.lower.statements import Kernel, Statement
@@ -103,7 +103,7 @@ def other_places(program: Program) -> tuple[Place, ...]:
     names = [*program.curvature_batch, *(n for n in program.step_batched if n in program.periodic)]
     functions = [program.function(name, True) for name in names]
     written = {family for function in functions for family in function.writes}
-    elsewhere = {family.name for family in program.families} - written - {"x", "t"}
+    elsewhere = {family.name for family in program.families} - written - {"x", "t", OTHER_INPUTS}
     return _places(program, functions, kept_families(program) | handed_families(program) | elsewhere, ())
 
 

@@ -33,15 +33,14 @@ def build_model(spec: Spec) -> Model:
         ModelError: the loss or an activation has no meaning as a differentiable function.
     """
     groups = _fuse(spec)
-    source = spec.input
-    role = Role.CLASS if source.classes else Role.STATE
-    input_symbol = Input("x", 0, axes_of(source.name, spec.shapes[source.name]), role)
-    states: dict[str, Input] = {source.name: input_symbol}
+    first, *others = _given(spec)
+    states = dict(zip((source.name for source in spec.inputs), (first, *others), strict=True))
     parameters: dict[str, LayerParameters] = {}
     buffers: list[Buffer] = []
     constraints: list[Constraint] = []
     for group in groups:
-        sources = [states[name].index for name in group[0].inputs]
+        read = [states[name] for name in group[0].inputs]
+        sources = [state.index for state in read if state.family == first.family]
         building = _building(spec, group, states, parameters, len(constraints) + 1)
         for part in _parts(group, building):
             constraints.append(_constraint(part, group, [index for index in sources if index is not None]))
@@ -56,7 +55,8 @@ def build_model(spec: Spec) -> Model:
     regularized, values = _regularization(spec, constraints)
     return Model(
         spec=spec,
-        input=input_symbol,
+        input=first,
+        others=tuple(others),
         target=target,
         constraints=tuple(constraints),
         parameters=tuple(parameters.values()),
@@ -68,6 +68,16 @@ def build_model(spec: Spec) -> Model:
         normalization=normalization,
         loss_factor=_loss_factor(spec, len(constraints)),
     )
+
+
+def _given(spec: Spec) -> list[Input]:
+    """The inputs of the network: the first is x_0, the others are data d_1, d_2, …"""
+    found = []
+    for number, source in enumerate(spec.inputs):
+        family, role = ("d", Role.DATA) if number else ("x", Role.STATE)
+        axes = axes_of(source.name, source.vector_shape)
+        found.append(Input(family, number, axes, Role.CLASS if source.classes else role))
+    return found
 
 
 def _building(

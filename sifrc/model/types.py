@@ -1,8 +1,8 @@
 """The model: a network as a system of constraints, and what is minimised on it.
 
-Everything is for one sample. States are numbered in topological order: x_0 is the network input and
-x_k = F_k(a_k) the state of constraint k. A dense layer and the activation after it are one constraint
-unless something else reads the pre-activation.
+Everything is for one sample. States are numbered in topological order: x_0 is the first input of the network
+and x_k = F_k(a_k) the state of constraint k; further inputs are data d_1, d_2, … A dense layer and the
+activation after it are one constraint unless something else reads the pre-activation.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class Model:
 
     Args:
         spec: what it was built from.
-        input: x[0].
+        input: x[0], the first input of the network.
+        others: those after it: data d[1], d[2], …, in the expressions that read them.
         target: t, over the axis of the output.
         constraints: k = 1..n in topological order; the last one is the output.
         parameters: of the dense layers that own them, in order.
@@ -106,6 +107,7 @@ class Model:
     buffers: tuple[Buffer, ...] = ()
     normalization: Normalization | None = None
     loss_factor: Input | None = None
+    others: tuple[Input, ...] = ()
 
     @property
     def data_loss(self) -> Expr:

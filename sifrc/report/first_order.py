@@ -45,8 +45,12 @@ def _forward(book: Book) -> Section:
     """The forward model, its sizes, and what F_k are."""
     model, last = book.model, book.names.last
     rows = book.rows([*lines_of(book.derived.first.forward, "forward"), *_function_lines(book)])
-    entries = size_text(model.spec.input.shape)
-    notes = [f"n = {model.depth}; x_0 is the input '{model.spec.input.name}', {entries} entries."]
+    names = ("x_0", *(f"d_{symbol.index}" for symbol in model.others))
+    given = [
+        f"{symbol} is the input '{source.name}', {size_text(source.shape)} entries"
+        for symbol, source in zip(names, model.spec.inputs, strict=True)
+    ]
+    notes = [f"n = {model.depth}; {'; '.join(given)}."]
     notes.append(
         "∘ and ⊘ multiply and divide entry by entry, 𝟏 is the vector of ones, F_k acts on each entry."
     )

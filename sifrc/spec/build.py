@@ -69,12 +69,14 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         for item in graph.items
     }
     layers = tuple(_layer(item, default, biases, positions) for item in graph.items)
-    source = shape.network.input
+    first, *others = (
+        InputSpec(source.name, source.shape, source.classes or 0, positions.value(path))
+        for source, path in zip(shape.network.sources, shape.network.source_paths, strict=True)
+    )
     return Spec(
         name=shape.name,
-        input=InputSpec(
-            source.name, source.shape, source.classes or 0, positions.value(("network", "input"))
-        ),
+        input=first,
+        others=tuple(others),
         layers=layers,
         loss=_loss(shape, layers[-1].shape, positions),
         regularization=_regularization(shape, layers, positions),
@@ -273,7 +275,7 @@ def _regularization(
             label=did_you_mean(state, ("none", "spectral")),
         )
     if isinstance(state, dict):
-        return _per_state(state, layers, shape.network.input.name, positions, location)
+        return _per_state(state, layers, shape.network.sources[0].name, positions, location)
     return RegularizationSpec("uniform", _weight(state, path, positions, hint), location=location)
 
 

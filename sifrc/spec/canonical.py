@@ -45,7 +45,7 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
         "sifrc": 1,
         "name": spec.name,
         "network": {
-            "input": {"name": spec.input.name, "size": _size(spec.input.shape)} | _classes(spec.input),
+            **_inputs(spec),
             "layers": [_layer(layer) for layer in spec.layers],
             **({"mode": spec.mode} if spec.mode != "training" else {}),
         },
@@ -97,8 +97,15 @@ def spec_hash(spec: Spec) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def _classes(source: InputSpec) -> dict[str, int]:
-    return {"classes": source.classes} if source.classes else {}
+def _inputs(spec: Spec) -> dict[str, Any]:
+    """The key for one input, or the list of several."""
+    written = [_input(source) for source in spec.inputs]
+    return {"inputs": written} if spec.others else {"input": written[0]}
+
+
+def _input(source: InputSpec) -> dict[str, Any]:
+    classes = {"classes": source.classes} if source.classes else {}
+    return {"name": source.name, "size": _size(source.shape)} | classes
 
 
 def _size(shape: tuple[int, ...]) -> int | list[int]:

@@ -30,7 +30,9 @@ _EXPECTED: Mapping[str, str] = MappingProxyType(
         "model_type": "keys and values, e.g. {key: value}",
     }
 )
-_ITEMS: Mapping[str | int, str] = MappingProxyType({"layers": "layer", "curvature": "kind of curvature"})
+_ITEMS: Mapping[str | int, str] = MappingProxyType(
+    {"layers": "layer", "inputs": "input", "curvature": "kind of curvature"}
+)
 _SIZES = ("size", "kernel", "stride", "dilation", "factor")
 """Keys with one number or several."""
 _EXAMPLES: Mapping[str, str] = MappingProxyType(

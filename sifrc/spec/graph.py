@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from sifrc.errors import SpecError
-from sifrc.spec.items import INPUT, LAYERS, Item
+from sifrc.spec.items import LAYERS, Item
 from sifrc.spec.layers import LAYER_TYPES, Site
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.schema import MAX_UNITS, NetworkShape
@@ -23,7 +23,6 @@ __all__ = ["Graph", "resolve_graph"]
 class Graph:
     """Layers in topological order, the output last."""
 
-    input: str
     items: tuple[Item, ...]
 
 
@@ -47,53 +46,86 @@ def resolve_graph(network: NetworkShape, positions: Positions) -> Graph:
         >>> [(item.name, item.inputs, item.shape) for item in resolve_graph(network, Positions("f")).items]
         [('dense1', ('input',), (2,))]
     """
+    _check_one_key(network, positions)
     items = _named(network, positions)
     known = {item.name: item for item in items}
-    _check_inputs(network.input.name, items, known, positions)
+    _check_inputs([source.name for source in network.sources], items, known, positions)
     check_shares(items, known, positions)
     ordered = _topological(items, known, positions)
     _check_used(ordered, known, positions)
+    _check_read(network, items, positions)
     shaped = _shapes(network, ordered, positions)
     check_share_sizes(network, shaped, positions)
-    return Graph(network.input.name, shaped)
+    return Graph(shaped)
 
 
 def _named(network: NetworkShape, positions: Positions) -> list[Item]:
     """Names of all layers, and the default input: the layer before."""
-    places: dict[str, Path] = {network.input.name: (*INPUT, "name")}
-    positions.check_name((*INPUT, "name"), network.input.name)
+    places: dict[str, Path] = {}
+    for source, at in zip(network.sources, network.source_paths, strict=True):
+        positions.check_name((*at, "name"), source.name)
+        _claim(source.name, (*at, "name"), places, positions)
     items: list[Item] = []
-    previous = network.input.name
+    previous = network.sources[0].name
     for index, shape in enumerate(network.layers):
         name = shape.name if shape.name is not None else f"{shape.type}{index + 1}"
         path: Path = (*LAYERS, index, "name")
         positions.check_name(path, name)
-        if name in places:
-            first = positions.mention(places[name])
-            raise positions.error(
-                path, f"the name '{name}' is used twice", hint=f"the first one is at {first}; rename one"
-            )
-        places[name] = path
+        _claim(name, path, places, positions)
         inputs = tuple(shape.inputs) if shape.inputs is not None else (previous,)
         items.append(Item(index, name, shape, inputs))
         previous = name
     return items
 
 
+def _claim(name: str, path: Path, places: dict[str, Path], positions: Positions) -> None:
+    """Take a name that nothing has yet."""
+    if name in places:
+        first = positions.mention(places[name])
+        raise positions.error(
+            path, f"the name '{name}' is used twice", hint=f"the first one is at {first}; rename one"
+        )
+    places[name] = path
+
+
+def _check_one_key(network: NetworkShape, positions: Positions) -> None:
+    """The network has an input, or a list of inputs."""
+    hint = "input: {name: image, size: 64}, or inputs: and a list of such"
+    if network.input is None and network.inputs is None:
+        raise positions.error(("network",), "the network has no input", hint=hint)
+    if network.input is not None and network.inputs is not None:
+        raise positions.error(
+            ("network", "inputs"), "the network has both 'input' and 'inputs'", hint=hint, at_key=True
+        )
+
+
+def _check_read(network: NetworkShape, items: Sequence[Item], positions: Positions) -> None:
+    """Every input of the network is read by some layer."""
+    read = {name for item in items for name in item.inputs}
+    for source, path in zip(network.sources, network.source_paths, strict=True):
+        if source.name not in read:
+            raise positions.error(
+                (*path, "name"),
+                f"no layer reads the input '{source.name}'",
+                hint="name it in the inputs of a layer, or remove it",
+            )
+
+
 def _check_inputs(
-    source: str, items: Sequence[Item], known: Mapping[str, Item], positions: Positions
+    sources: Sequence[str], items: Sequence[Item], known: Mapping[str, Item], positions: Positions
 ) -> None:
     """Every input exists, and every layer has as many as its type takes."""
-    names = (source, *known)
+    names = (*sources, *known)
+    many = "the network input" if len(sources) == 1 else "network inputs"
     for item in items:
         kind = item.written.type
         path: Path = (*item.path, "inputs")
         for position, name in enumerate(item.inputs):
-            if name != source and name not in known:
+            if name not in names:
                 raise positions.error(
                     (*path, position),
                     f"unknown input '{shortened(name)}' of layer '{item.name}'",
-                    hint=f"layers and the network input: {shortened(' '.join(names), 300)}",
+                    hint=f"layers and {many}: {shortened(' '.join(names), 300)}",
                     label=did_you_mean(name, names),
                 )
             if name in item.inputs[:position]:
@@ -194,18 +226,21 @@ def _check_used(ordered: Sequence[Item], known: Mapping[str, Item], positions: P
 
 def _shapes(network: NetworkShape, ordered: Sequence[Item], positions: Positions) -> tuple[Item, ...]:
     """Shapes in topological order."""
-    shapes = {network.input.name: network.input.shape}
-    _check_entries(network.input.name, network.input.shape, (*INPUT, "size"), positions)
-    if network.input.classes:
-        whole = (*network.input.shape, network.input.classes)
-        _check_entries(network.input.name, whole, (*INPUT, "classes"), positions)
+    shapes: dict[str, tuple[int, ...]] = {}
+    classes: dict[str, int] = {}
+    for source, path in zip(network.sources, network.source_paths, strict=True):
+        shapes[source.name] = source.shape
+        _check_entries(source.name, source.shape, (*path, "size"), positions)
+        if source.classes:
+            classes[source.name] = source.classes
+            whole = (*source.shape, source.classes)
+            _check_entries(source.name, whole, (*path, "classes"), positions)
     known = {item.name: item for item in ordered}
     shaped: list[Item] = []
-    classes = network.input.classes or 0
     for item in ordered:
         read = tuple(shapes[name] for name in item.inputs)
-        site = Site(item, read, known, positions, network.input.name, classes)
-        _check_classes(network, item, positions)
+        site = Site(item, read, known, positions, classes)
+        _check_classes(classes, item, positions)
         found = LAYER_TYPES[item.written.type].resolve(site)
         _check_entries(item.name, found.shape, item.path, positions)
         shapes[item.name] = found.shape
@@ -213,12 +248,12 @@ def _shapes(network: NetworkShape, ordered: Sequence[Item], positions: Positions
     return tuple(shaped)
 
 
-def _check_classes(network: NetworkShape, item: Item, positions: Positions) -> None:
+def _check_classes(classes: Mapping[str, int], item: Item, positions: Positions) -> None:
     """Classes are read by layers that take such."""
-    if not network.input.classes or LAYER_TYPES[item.written.type].of_classes:
+    if LAYER_TYPES[item.written.type].of_classes:
         return
     for position, name in enumerate(item.inputs):
-        if name == network.input.name:
+        if name in classes:
             raise positions.error(
                 item.input_path(position),
                 f"'{name}' has classes for entries, and {item.written.type} layer '{item.name}' takes real "

@@ -8,10 +8,9 @@ from sifrc.spec.positions import Path
 from sifrc.spec.schema import LayerShape
 from sifrc.spec.types import LayerSettings, WindowSpec
 
-__all__ = ["INPUT", "LAYERS", "Item"]
+__all__ = ["LAYERS", "Item"]
 
 LAYERS: Path = ("network", "layers")
-INPUT: Path = ("network", "input")
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ __all__ = [
 MAX_UNITS = 10_000_000
 MAX_LAYERS = 10_000
 MAX_AXES = 6
+MAX_INPUTS = 100
 TAGS = ("<size>", "<sizes>")
 """What tells the forms of a value apart; no part of its path."""
 
@@ -145,9 +146,22 @@ class LayerShape(Shape):
 class NetworkShape(Shape):
     """The graph of layers."""
 
-    input: InputShape
+    input: InputShape | None = None
+    inputs: Annotated[list[InputShape], Field(min_length=1, max_length=MAX_INPUTS)] | None = None
     layers: Annotated[list[LayerShape], Field(min_length=1, max_length=MAX_LAYERS)]
     mode: Mode = "training"
+
+    @property
+    def sources(self) -> tuple[InputShape, ...]:
+        """The inputs, in order; none where they were not written."""
+        return (self.input,) if self.input is not None else tuple(self.inputs or ())
+
+    @property
+    def source_paths(self) -> tuple[tuple[str | int, ...], ...]:
+        """Where they stand."""
+        if self.input is not None:
+            return (("network", "input"),)
+        return tuple(("network", "inputs", position) for position, _ in enumerate(self.sources))
 
 
 class LossShape(FunctionShape):
@@ -245,6 +259,7 @@ SHAPES: Mapping[tuple[str, ...], type[Shape]] = MappingProxyType(
         (): SpecShape,
         ("network",): NetworkShape,
         ("network", "input"): InputShape,
+        ("network", "inputs", "*"): InputShape,
         ("network", "layers", "*"): LayerShape,
         ("network", "layers", "*", "activation"): FunctionShape,
         ("network", "layers", "*", "init"): InitializationShape,

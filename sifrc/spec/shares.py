@@ -57,7 +57,8 @@ def check_shares(items: Sequence[Item], known: Mapping[str, Item], positions: Po
 
 def check_share_sizes(network: NetworkShape, items: Sequence[Item], positions: Positions) -> None:
     """A shared weight needs inputs and kernels that agree; a shared bias is there for both or for none."""
-    shapes = {network.input.name: network.input.shape} | {item.name: item.shape for item in items}
+    shapes = {source.name: source.shape for source in network.sources}
+    shapes |= {item.name: item.shape for item in items}
     known = {item.name: item for item in items}
     for item in items:
         share = item.written.share

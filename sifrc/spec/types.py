@@ -98,7 +98,7 @@ def _no_places() -> Any:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The network input x_0.
+    """An input of the network.
 
     Args:
         name: of the state.
@@ -115,6 +115,11 @@ class InputSpec:
     def size(self) -> int:
         """Number of entries."""
         return prod(self.shape)
+
+    @property
+    def vector_shape(self) -> tuple[int, ...]:
+        """Sizes of its axes where classes are vectors with a one, along a last axis."""
+        return (*self.shape, self.classes) if self.classes else self.shape
 
 
 @dataclass(frozen=True)
@@ -366,8 +371,9 @@ class PartitionSpec:
 class Spec:
     """A validated network spec.
 
-    ``layers`` is in topological order; the last one is the network's output. ``curvature`` is empty
-    where the spec does not choose. ``mode`` is for layers that differ in training and after it.
+    ``layers`` is in topological order; the last one is the network's output. ``input`` is the first of the
+    network's inputs, ``others`` are those after it. ``curvature`` is empty where the spec does not choose.
+    ``mode`` is for layers that differ in training and after it.
     """
 
     name: str
@@ -383,15 +389,19 @@ class Spec:
     curvature: tuple[CurvatureSpec, ...] = ()
     partition: PartitionSpec = PartitionSpec()
     mode: Mode = "training"
+    others: tuple[InputSpec, ...] = ()
     location: Location | None = field(default=None, compare=False, repr=False)
 
     @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """All inputs of the network, in order."""
+        return (self.input, *self.others)
+
+    @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Name of the network input or of a layer -> sizes of the axes of what it gives.
+        """Name of a network input or of a layer -> sizes of the axes of what it gives.
 
         Classes are vectors with a one, along a last axis.
         """
-        source = (*self.input.shape, self.input.classes) if self.input.classes else self.input.shape
-        return MappingProxyType(
-            {self.input.name: source} | {layer.name: layer.shape for layer in self.layers}
-        )
+        given = {source.name: source.vector_shape for source in self.inputs}
+        return MappingProxyType(given | {layer.name: layer.shape for layer in self.layers})

@@ -32,7 +32,7 @@ def capped(spec: Spec, size: int) -> Spec:
         >>> dict(capped(spec, 3).shapes)
         {'input': (3, 3), 'fc': (3, 3), 'all': (9,)}
     """
-    if any(layer.kind not in _PLAIN for layer in spec.layers):
+    if spec.others or any(layer.kind not in _PLAIN for layer in spec.layers):
         return _rebuilt(spec, size)
     if any(layer.window is not None for layer in spec.layers):
         return _with_windows(spec, size)
@@ -57,10 +57,11 @@ def _rebuilt(spec: Spec, size: int) -> Spec:
     for most in range(size, min(largest, _MOST_TRIED)):
         document = spec_to_dict(spec)
         network = document["network"]
-        sizes = network["input"]["size"]
-        network["input"]["size"] = [min(n, most) for n in (sizes if isinstance(sizes, list) else [sizes])]
-        if spec.input.classes:
-            network["input"]["classes"] = min(spec.input.classes, most)
+        for source in network.get("inputs") or [network["input"]]:
+            sizes = source["size"]
+            source["size"] = [min(n, most) for n in (sizes if isinstance(sizes, list) else [sizes])]
+            if "classes" in source:
+                source["classes"] = min(source["classes"], most)
         for layer in network["layers"]:
             for key in ("units", "channels"):
                 if key in layer:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sifrc.ir.arithmetic import Array
-from sifrc.spec.types import Spec
+from sifrc.spec.types import InputSpec, Spec
 from sifrc.verify.oracles.network import parameter_shapes
 
 __all__ = ["Point", "near_targets", "parameter_count", "random_point"]
@@ -20,7 +20,7 @@ class Point:
 
     Args:
         params: name -> array.
-        inputs: (B, *axes of the network input).
+        inputs: (B, *axes of the network input); (B, entries) of all inputs where there are several.
         targets: (B,) class indices or (B, n_out).
         vector: a direction shaped like the parameters.
     """
@@ -51,10 +51,8 @@ def random_point(spec: Spec, seed: int, batch: int = 1) -> Point:
         name: generator.normal(size=shape) / np.sqrt(np.prod(shape[1:]) if len(shape) > 1 else 4)
         for name, shape in shapes.items()
     }
-    if spec.input.classes:
-        inputs: Array = generator.integers(spec.input.classes, size=(batch, *spec.input.shape))
-    else:
-        inputs = generator.normal(size=(batch, *spec.input.shape))
+    given = [_random_input(source, generator, batch) for source in spec.inputs]
+    inputs = np.concatenate([part.reshape(batch, -1) for part in given], 1) if spec.others else given[0]
     shape, axis = spec.layers[-1].shape, spec.loss.axis
     size, places = shape[axis], shape[:axis] + shape[axis + 1 :]
     targets: Array
@@ -73,6 +71,12 @@ def random_point(spec: Spec, seed: int, batch: int = 1) -> Point:
         targets = np.moveaxis(targets, -1, axis + 1)
     vector = {name: generator.normal(size=shape) for name, shape in shapes.items()}
     return Point(params, inputs, targets, vector)
+
+
+def _random_input(source: InputSpec, generator: np.random.Generator, batch: int) -> Array:
+    """Classes, or numbers of order one."""
+    size = (batch, *source.shape)
+    return generator.integers(source.classes, size=size) if source.classes else generator.normal(size=size)
 
 
 def near_targets(spec: Spec, point: Point, outputs: Any, seed: int) -> Point:

@@ -17,7 +17,7 @@ import pytest
 import torch
 from curvature_modules import load
 from curvature_oracle import assert_close
-from elementary_layers import Elementary, derivatives_of, loss_of_outputs
+from elementary_layers import Elementary, derivatives_of, drawn_inputs, loss_of_outputs
 from layer_cases import LAYER_CASES, drawn_buffers
 from numba.typed import List
 from summary_modules import SummaryCalls, agree, texts
@@ -39,6 +39,7 @@ IN_NUMBA = (
     *("reshape with what is left", "permute four", "matmul transposed both", "max of several"),
     *("softmax in the middle", "layer norm over several", "rms norm", "group norm", "instance norm"),
     *("attention of one group", "attention to more", "attention of three without weights", "positions"),
+    *("three inputs of several ranks", "an input of classes after one of numbers"),
     *("transformer", "residual of convolutions", "scale with a shift", "sum that keeps"),
     *("batch norm", "batch norm of features", "batch norm without a weight", "batch norm evaluated"),
     *("rnn", "rnn of one step", "lstm of layers and directions", "gru of two layers"),
@@ -48,7 +49,7 @@ COMPILED = (
     *("concatenate three", "pad reflect by most", "upsample bilinear", "matmul transposed both"),
     *("max of several", "layer norm over several", "group norm", "attention of one group"),
     *("attention to more", "transformer", "residual of convolutions", "softmax in the middle"),
-    *("slice backwards", "permute four", "instance norm"),
+    *("slice backwards", "permute four", "instance norm", "three inputs of several ranks"),
     *("batch norms of a residual", "batch norm evaluated"),
     *("rnn of two directions", "lstm", "gru"),
 )
@@ -75,7 +76,7 @@ def point_at(module: ModuleType, data: Mapping[str, Any], seed: int = 3) -> tupl
     classes = data["loss"] == "cross_entropy"
     t = torch.randint(outputs, (BATCH,), generator=generator) if classes else drawn(BATCH, outputs)
     params |= drawn_buffers(module, generator)
-    return (params, drawn(BATCH, *spec.input.shape), t), vector
+    return (params, drawn_inputs(data, BATCH, generator), t), vector
 
 
 def expected_of(data: Mapping[str, Any], point: At, vector: dict[str, Any]) -> Any:
@@ -156,7 +157,8 @@ def numba_agrees(name: str, folder: Path) -> None:
     point, vector = point_at(module, data)
     expected = expected_of(data, point, vector)
     arrays = [{key: value.numpy() for key, value in tensors.items()} for tensors in (point[0], vector)]
-    given = (arrays[0], point[1].numpy(), point[2].numpy())
+    inputs = tuple(x.numpy() for x in point[1]) if isinstance(point[1], tuple) else point[1].numpy()
+    given = (arrays[0], inputs, point[2].numpy())
     fused = Fused(data, training=False)(*point[:2])
     np.testing.assert_allclose(module.predict(*given[:2]), fused, rtol=1e-12, atol=1e-12)
     assert_close(module.gradient(*given), expected["gradient"])

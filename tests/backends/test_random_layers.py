@@ -12,7 +12,7 @@ import pytest
 import torch
 from curvature_modules import load
 from curvature_oracle import assert_close
-from elementary_layers import Elementary, derivatives_of
+from elementary_layers import Elementary, derivatives_of, drawn_inputs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layer_cases import drawn_buffers
@@ -33,7 +33,7 @@ def agree(data: dict[str, Any], module: ModuleType, seed: int) -> None:
         return 0.8 * torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     params, vector = ({name: drawn(*shape) for name, shape in module.SHAPES.items()} for _ in range(2))
-    x = drawn(BATCH, *data["network"]["input"]["size"])
+    x = drawn_inputs(data, BATCH, generator)
     classes = data["loss"] == "cross_entropy"
     t = torch.randint(3, (BATCH,), generator=generator) if classes else drawn(BATCH, 3)
     buffers = drawn_buffers(module, generator)
@@ -46,6 +46,8 @@ def agree(data: dict[str, Any], module: ModuleType, seed: int) -> None:
     def own(value: Any) -> Any:
         if hasattr(module, "torch"):
             return value
+        if isinstance(value, tuple):
+            return tuple(map(own, value))
         return {k: own(v) for k, v in value.items()} if isinstance(value, dict) else value.numpy()
 
     point = tuple(map(own, (params, x, t)))

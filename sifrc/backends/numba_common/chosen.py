@@ -25,7 +25,7 @@ class ChosenPrinter(OperatorPrinter):
     array: ClassVar[str] = "Array"
     number: ClassVar[str] = "float"
     mapping: ClassVar[str] = "Parameters"
-    part: ClassVar[str] = "work: _Workspace"
+    part = "work: _Workspace"
     chunks: ClassVar[tuple[tuple[str, str], ...]] = (
         *OperatorPrinter.chunks,
         (

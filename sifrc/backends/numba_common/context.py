@@ -27,8 +27,7 @@ from sifrc.backends.text import (
     docstring,
     exported,
     header,
-    input_check,
-    input_texts,
+    inputs_context,
     literal,
     output_texts,
     parameter_shapes,
@@ -83,7 +82,15 @@ def module_context(
     inputs, targets = data_text(parts, True)
     evaluation = "evaluation" if ("evaluation", True) in parts.functions else "forward"
     kinds = [item.kind for item in linearized]
-    exports = ["DTYPE", "SHAPES", "SPEC", "init", "predict", *(name for name, _ in operators)]
+    exports = [
+        *(["INPUTS"] if module.inputs else []),
+        "DTYPE",
+        "SHAPES",
+        "SPEC",
+        "init",
+        "predict",
+        *(name for name, _ in operators),
+    ]
     exports += ["BUFFERS"] if module.buffers else []
     exports += ["linearize"] if linearized else []
     exports += [record.name for record in records(program)]
@@ -123,12 +130,12 @@ def module_context(
         "initial": [*_initial(module.layers), *_initial_buffers(parts)],
         "initializers": sorted({layer.initialization for layer in module.layers}),
         "windows": any(layer.kernel for layer in module.layers),
-        **input_texts(module.input_shape),
+        **inputs_context(module, "Array"),
         **output_texts(module),
-        **input_check(module),
         "output_size": module.output_size,
         "output": parts.output,
         "input_variable": {batched: parts.input_variable(batched) for batched in (True, False)},
+        "filled": {name: parts.filled(name == "inputs", name) for name in ("inputs", "input")},
         "inputs_text": inputs,
         "targets_text": targets,
         "params_text": params_text(parts),

@@ -100,7 +100,7 @@ def _mean(parts: Parts, operator: Plain) -> str:
 def _text(parts: Parts, operator: Plain) -> str:
     batched = operator.batched
     names = ["inputs", "targets"] if batched else ["input", "target"]
-    kinds = ["Array", "Array"] if batched or not parts.classes else ["Array", "int"]
+    kinds = [parts.inputs_type, "Array" if batched or not parts.classes else "int"]
     arguments = ["params: Parameters", *(f"{n}: {k}" for n, k in zip(names, kinds, strict=True))]
     if operator.apply:
         arguments.append("vector: Parameters")
@@ -126,7 +126,8 @@ def _prepared(parts: Parts, operator: Plain) -> str:
     """A private function that returns the product as a closure over the primal."""
     if not operator.batched or operator.scalar:
         raise BackendError(f"the Numba backend cannot linearize '{operator.name}'")
-    arguments = [*(f"{name}: Arrays" for name in parts.given_names), "inputs: Array", "targets: Array"]
+    arguments = [*(f"{name}: Arrays" for name in parts.given_names), f"inputs: {parts.inputs_type}"]
+    arguments.append("targets: Array")
     _check_apart(parts, operator)
     renew = ", ".join(f'"{code}"' for code in _codes(parts, operator))
     lines = [

@@ -10,6 +10,7 @@ from sifrc.backends.numba_common.loop import OTHER, LoopText, Piece
 from sifrc.backends.numba_common.parts import STATES, TARGETS, Parts
 from sifrc.backends.numba_common.storage import Group, is_scalar
 from sifrc.ir.quantity import Storage
+from sifrc.lower.arrays import OTHER_INPUTS
 from sifrc.lower.lifetimes import handed_families
 
 __all__ = ["OtherBatch", "other_batch", "periodic_pieces"]
@@ -26,23 +27,30 @@ class OtherBatch:
         before: functions that run on it first.
         periodic: names of the periodic functions that run on it.
         groups: variables that it has of its own.
+        further: names of the arrays of samples of the inputs after the first.
     """
 
     before: tuple[PrivateFunction, ...]
     periodic: frozenset[str]
     groups: tuple[Group, ...]
+    further: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> list[str]:
         """Of the compiled loop."""
         own = [f"{OTHER}samples", f"{OTHER}labels", f"{OTHER}order"]
+        own[1:1] = [f"{OTHER}{name}" for name in self.further]
         return [*own, *(f"{OTHER}{group.name}" for group in self.groups)]
 
     @property
     def values(self) -> list[str]:
         """What ``_run`` passes for them: ``other`` is the workspace of the other batch."""
+        data = ["*source"]
+        if self.further:
+            data = ["source[0].first", *(f"source[0].others[{k}]" for k, _ in enumerate(self.further, 1))]
+            data += ["source[1]", "source[2]"]
         return [
-            "*source",
+            *data,
             *("DTYPE(1.0 / other.batch)" if is_scalar(g.family) else f"other.{g.name}" for g in self.groups),
         ]
 
@@ -61,7 +69,7 @@ def other_batch(parts: Parts) -> OtherBatch | None:
     periodic = [f for f in periodic if any(None in shape for g in f.groups for _, shape in g.members)]
     functions = (*before, *periodic)
     written = {family for function in functions for family in function.function.writes}
-    own = ({STATES, TARGETS, "mean"} | written) - handed_families(program)
+    own = ({STATES, TARGETS, OTHER_INPUTS, "mean"} | written) - handed_families(program)
     groups = [
         group
         for group in parts.groups(functions)
@@ -69,7 +77,7 @@ def other_batch(parts: Parts) -> OtherBatch | None:
         and not parts.is_memory(group)
         and group.family.storage not in (Storage.PARAMETER, Storage.BUFFER)
     ]
-    return OtherBatch(before, frozenset(f.function.name for f in periodic), tuple(groups))
+    return OtherBatch(before, frozenset(f.function.name for f in periodic), tuple(groups), parts.further)
 
 
 def periodic_pieces(loop: LoopText, other: OtherBatch, function: PrivateFunction, first: bool) -> list[Piece]:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sifrc.backends.base import ModuleSource
+from sifrc.backends.layout import statement
 from sifrc.backends.numba_common.functions import PrivateFunction
 from sifrc.backends.numba_common.storage import Group, Layout, is_scalar, rank_name
 from sifrc.derive.quantities import QUANTITIES
 from sifrc.derive.shaped import PARAMETER
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
+from sifrc.lower.arrays import OTHER_INPUTS
 from sifrc.lower.lifetimes import kept_families
 from sifrc.lower.program import Function, Place, Program
 
@@ -132,6 +134,35 @@ class Parts(ABC):
     def has_input(self, group: Group) -> bool:
         """Whether the variable holds the input, the first of the states."""
         return group.family.name == STATES and any(index == 0 for index, _ in group.members)
+
+    @property
+    def inputs_type(self) -> str:
+        """Type of the inputs that public functions take."""
+        return "Inputs" if self.module.inputs else "Array"
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Names of the arrays of samples of the inputs after the first, in compiled loops."""
+        return tuple(f"samples_{number}" for number in range(1, len(self.module.inputs)))
+
+    def filled(self, batched: bool, source: str) -> list[str]:
+        """Statements that put checked inputs into the variables of a workspace.
+
+        Args:
+            batched: of a batch, or of one sample.
+            source: variable of the inputs.
+        """
+        states, made = self.input_variable(batched), "_gathered" if self.deep else "tuple"
+        first = f"{source}.first" if self.module.inputs else source
+        lines = [f"{states}[0] = {first}" if self.deep else f"{states} = ({first}, *{states}[1:])"]
+        for group in self.work_tables()[batched].values():
+            if group.family.name == OTHER_INPUTS:
+                given = dict.fromkeys(range(max(k for k, _ in group.members if k is not None) + 1))
+                empty = f"np.zeros({(0,) * group.rank}, DTYPE)"
+                own = {k: f"{source}.others[{k}]" for k, _ in group.members}
+                values = ", ".join(own.get(k, empty) for k in given)
+                lines.append(f"work.{group.name} = {made}(({values}))")
+        return [line for text in lines for line in statement(text, 4)]
 
     def groups(self, functions: Iterable[PrivateFunction]) -> list[Group]:
         """Variables that the functions take, each once."""

@@ -72,16 +72,20 @@ def _epoch(loop: LoopText, functions: list[PrivateFunction], batched: bool) -> E
     states = next(g for g in groups if parts.has_input(g))
     name = "_epoch" if batched else "_epoch_one"
     periodic = bool(parts.program.periodic)
-    own = ["order", "samples", "labels", *(["age", "period"] if periodic else [])]
+    own = ["labels", *(["age", "period"] if periodic else [])]
     own += ["seed", "steps"] if _random_families(parts) else []
+    data = ["samples"]
+    if parts.further:
+        data = ["samples.first", *(f"samples.others[{k}]" for k, _ in enumerate(parts.further, 1))]
     kept = [group for group in groups if _is_kept(parts, group)]
     other = other_batch(parts) if batched else None
     parameters = [
-        *own,
+        *("order", "samples", *parts.further, *own),
         *(parameter_name(parts, group) for group in groups),
         *(f"{g.name}_before" for g in kept),
     ]
-    values = [*own, *(_value(parts, group) for group in groups), *(f"state.before.{g.name}" for g in kept)]
+    values = ["order", *data, *own, *(_value(parts, group) for group in groups)]
+    values += [*(f"state.before.{g.name}" for g in kept)]
     parameters += other.parameters if other is not None else []
     values += other.values if other is not None else []
     parameters += loop.arguments
@@ -219,7 +223,7 @@ def _refresh(loop: LoopText) -> str:
         ],
         indent=4,
     )
-    arguments = ["params: Parameters", "state: State", "inputs: Array", "targets: Array"]
+    arguments = ["params: Parameters", "state: State", f"inputs: {parts.inputs_type}", "targets: Array"]
     lines = [
         signature("refresh", arguments, "None"),
         f"    {doc}",
@@ -283,7 +287,7 @@ def step_context(loop: LoopText) -> dict[str, Any]:
     kept = tuple(dict.fromkeys(group.name for group in groups))
     identities = tuple(name for name, (initial, _) in memory.items() if initial == "identity")
     table = parts.place_table(program.places)
-    point = ["params: Parameters", "state: State", "inputs: Array", "targets: Array"]
+    point = ["params: Parameters", "state: State", f"inputs: {parts.inputs_type}", "targets: Array"]
     other = bool(program.curvature_batch)
     other_data = ["curvature: Batch | None = None"] if other else []
     ordered = ["order: Array", "batch: int = 1"]

@@ -11,6 +11,7 @@ from sifrc.backends.numba_common.loop import LoopText, Piece
 from sifrc.backends.numba_common.nests import indented
 from sifrc.backends.numba_common.storage import Group
 from sifrc.backends.numba_cpu.functions import DECORATOR
+from sifrc.lower.arrays import OTHER_INPUTS
 
 __all__ = ["CpuLoop"]
 
@@ -27,12 +28,11 @@ class CpuLoop(LoopText):
         """Entry by entry."""
         parts, module = self.parts, self.parts.module
         rank = len(module.input_shape) + (module.input_classes > 0)
-        indices = ", ".join(_LETTERS[:rank])
-        copied = [f"{prefix}rows[p, {indices}] = {prefix}samples[sample, {indices}]"]
         lines = [
             f"for p in range({count}):",
             f"    sample = {prefix}order[{first} + p]",
-            *indented(_over(_LETTERS[:rank], f"{prefix}samples", copied), 4),
+            *indented(_copied(f"{prefix}rows", f"{prefix}samples", "p, ", rank), 4),
+            *indented(self._further(True, prefix), 4),
         ]
         if targets is None:
             return lines
@@ -40,6 +40,17 @@ class CpuLoop(LoopText):
         filled = self._targets(name, labels, "p, ")
         begun = [f"    {name}[p, :] = {parts.real}(0.0)"] if parts.classes else []
         return [*lines, *begun, *indented(filled, 4)]
+
+    def _further(self, batched: bool, prefix: str = "") -> list[str]:
+        """Copy the inputs after the first of one sample."""
+        lines = []
+        groups = self.parts.layouts[batched].families.get(OTHER_INPUTS, ())
+        for group in groups:
+            for k, shape in group.members:
+                samples = f"{prefix}{self.parts.further[(k or 1) - 1]}"
+                at = "p, " if batched else ""
+                lines += _copied(f"{prefix}{group.name}[{k}]", samples, at, len(shape) - batched)
+        return lines
 
     def _targets(self, name: str, labels: str, before: str) -> list[str]:
         """The targets of one sample: a one at the class of each place, or its vectors."""
@@ -67,6 +78,7 @@ class CpuLoop(LoopText):
             if parts.deep
             else [f"{states.name} = (samples[sample],) + work_x[1:]"]
         )
+        lines += self._further(False)
         if targets is not None:
             lines += [f"targets[:] = {parts.real}(0.0)"] if parts.classes else []
             lines += self._targets("targets", "labels", "")
@@ -101,6 +113,12 @@ class CpuLoop(LoopText):
         if not group.is_tuple:
             return [f"{name}_before[:] = {name}"]
         return [f"for k in range(len({name})):", f"    {name}_before[k][:] = {name}[k]"]
+
+
+def _copied(target: str, samples: str, at: str, rank: int) -> list[str]:
+    """Copy one sample of a rank, entry by entry, to a row of a batch or to an array."""
+    indices = ", ".join(_LETTERS[:rank])
+    return _over(_LETTERS[:rank], samples, [f"{target}[{at}{indices}] = {samples}[sample, {indices}]"])
 
 
 def _over(letters: str, array: str, lines: list[str]) -> list[str]:

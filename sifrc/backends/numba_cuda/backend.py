@@ -55,6 +55,7 @@ class CudaBackend:
             )
         for there, what in (
             (module.input_classes, "classes as inputs"),
+            (module.inputs, "several inputs"),
             (module.places, "outputs with several axes"),
             (module.buffers, "running statistics"),
             (module.ignored is not None, "targets that do not count"),

@@ -13,7 +13,7 @@ from sifrc.backends.torch_eager.functions import PrivateFunction, plan_functions
 from sifrc.derive.shaped import PARAMETER
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
-from sifrc.lower.arrays import OBJECTIVE, Family
+from sifrc.lower.arrays import OBJECTIVE, OTHER_INPUTS, Family
 from sifrc.lower.chains import Key, operator_chains
 from sifrc.lower.program import Program
 
@@ -83,6 +83,21 @@ class Parts:
         return "_weights" if self.biases is None else "_weights_and_biases"
 
     @property
+    def inputs_type(self) -> str:
+        """Type of the inputs that public functions take."""
+        return "Inputs" if self.module.inputs else "Tensor"
+
+    @property
+    def checked_type(self) -> str:
+        """Type of the inputs, once they are checked."""
+        return "_Inputs" if self.module.inputs else "Tensor"
+
+    @property
+    def first_input(self) -> str:
+        """x_0, from the checked inputs."""
+        return "inputs.first" if self.module.inputs else "inputs"
+
+    @property
     def like(self) -> str:
         """A tensor whose dtype and device the others have."""
         return f"next(iter({self.weights.code}.values()))"
@@ -101,7 +116,7 @@ def parts_of(module: ModuleSource) -> Parts:
         next((f for f in parameters if f.name == PARAMETER.family(slot)), None) for slot in ("weight", "bias")
     )
     states = next((f for f in program.families if f.name == "x"), None)
-    targets = next((f.name for f in program.families if f.storage is Storage.DATA and f.name != "x"), "")
+    targets = next((f.name for f in program.families if f.name == "t"), "")
     if weights is None or states is None:
         raise BackendError("the program has no weights or no states x")
     last = max(index for index, _ in states.shapes if index is not None)
@@ -195,7 +210,10 @@ class Calls:
     def _argument(self, family: Family, function: PrivateFunction) -> str:
         made = (Storage.WORK, Storage.RESULT, Storage.CONSTANT, Storage.IDENTITY)
         if family.name == self.parts.states and (function.inputs_only or family.name not in self.known):
-            return "inputs" if function.inputs_only else "{0: inputs}"
+            first = self.parts.first_input
+            return first if function.inputs_only else f"{{0: {first}}}"
+        if family.name == OTHER_INPUTS:
+            return "inputs.others"
         if family.storage not in made or family.name in self.known:
             return family.code
         if family.indexed and family.name in function.results:

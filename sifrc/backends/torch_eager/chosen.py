@@ -24,7 +24,6 @@ class _Printer(OperatorPrinter):
     array: ClassVar[str] = "Tensor"
     number: ClassVar[str] = "Tensor"
     mapping: ClassVar[str] = "Mapping[str, Tensor]"
-    part: ClassVar[str] = "inputs: Tensor, targets: Tensor"
     decorators: ClassVar[tuple[str, ...]] = ("@_as_written",)
     apart: ClassVar[str] = "_apart"
     raises_text = RAISES_TEXT
@@ -33,6 +32,7 @@ class _Printer(OperatorPrinter):
         super().__init__(parts.module, operator)
         self.parts = parts
         self.chain = Calls(parts, 8)
+        self.part = f"inputs: {parts.checked_type}, targets: Tensor"
 
     @property
     def params_text(self) -> str:
@@ -159,8 +159,10 @@ def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
         lines.append("    mean = 1.0 / len(inputs)")
     for random in (f for f in parts.program.families if f.storage is Storage.RANDOM and f.name in needed):
         size = random.shapes[0][1][-1]
-        lines += statement(f"{random.code} = _{random.code}(seed, (len(inputs), {size}), inputs)", 4)
-    arguments = [f"{code}: Tensors" for code in parts.given] + ["inputs: Tensor", "targets: Tensor"]
+        made = f"_{random.code}(seed, (len(inputs), {size}), {parts.first_input})"
+        lines += statement(f"{random.code} = {made}", 4)
+    arguments = [f"{code}: Tensors" for code in parts.given]
+    arguments += [f"inputs: {parts.checked_type}", "targets: Tensor"]
     arguments += ["seed: int"] if draws(parts.program) else []
     text = form_words(kind)
     codes = [parts.program.family(name).code for name in (parts.states, *more, *families)]

@@ -129,11 +129,12 @@ def _annotation(operator: Plain) -> str:
     return kinds[0] if len(kinds) == 1 else f"tuple[{', '.join(kinds)}]"
 
 
-def _parameters(operator: Plain) -> list[str]:
+def _parameters(parts: Parts, operator: Plain) -> list[str]:
+    kind = parts.inputs_type
     data = (
-        ["inputs: Tensor", "targets: Tensor"]
+        [f"inputs: {kind}", "targets: Tensor"]
         if operator.batched
-        else ["input: Tensor", "target: Tensor | int"]
+        else [f"input: {kind}", "target: Tensor | int"]
     )
     return ["params: Mapping[str, Tensor]", *data]
 
@@ -144,7 +145,7 @@ def _plain(parts: Parts, operator: Plain) -> str:
     opening = [*_checked_arguments(parts, operator), *_mean(operator, chain)]
     wanted = {operator.scalar, *operator.tensors}
     calls = chain.checked(chain.run(prepare, wanted))
-    parameters, arguments = _parameters(operator), _arguments_text(parts, operator)
+    parameters, arguments = _parameters(parts, operator), _arguments_text(parts, operator)
     doc = _doc(parts, operator, arguments, _returns(operator), chain.guarded)
     head = signature(operator.name, parameters, _annotation(operator))
     return "\n".join(["@_as_written", head, f"    {doc}", *opening, *calls, *_result(parts, operator, 4)])
@@ -167,7 +168,8 @@ def _prepared(parts: Parts, operator: Plain) -> str:
     chain.indent, chain.guarded = 8, False
     inner = chain.checked(chain.run(apply, operator.tensors))
     source = f"  [{operator.source}]" if operator.source else ""
-    arguments = [*(f"{code}: Tensors" for code in parts.given), "inputs: Tensor", "targets: Tensor"]
+    data = [f"inputs: {parts.checked_type}", "targets: Tensor"]
+    arguments = [*(f"{code}: Tensors" for code in parts.given), *data]
     return "\n".join(
         [
             signature(f"_prepared_{operator.name}", arguments, _PRODUCT_TYPE),
@@ -205,7 +207,7 @@ def _linearize(parts: Parts, products: Sequence[Plain]) -> str:
         ],
         indent=4,
     )
-    parameters = [*_parameters(products[0]), f'kind: str = "{kinds[0]}"']
+    parameters = [*_parameters(parts, products[0]), f'kind: str = "{kinds[0]}"']
     table = [f'        "{operator.linearized}": _prepared_{operator.name},' for operator in products]
     # Class indices have become vectors of the function's own.
     targets = "targets" if parts.module.targets == "classes" else "targets.clone()"
@@ -229,7 +231,8 @@ def _linearize(parts: Parts, products: Sequence[Plain]) -> str:
 def _product(parts: Parts, operator: Plain) -> str:
     texts = [*_arguments_text(parts, operator), "vector: like params."]
     doc = _doc(parts, operator, texts, _returns(operator), False)
-    head = signature(operator.name, [*_parameters(operator), "vector: Mapping[str, Tensor]"], "Parameters")
+    parameters = [*_parameters(parts, operator), "vector: Mapping[str, Tensor]"]
+    head = signature(operator.name, parameters, "Parameters")
     arguments = [*parts.given, "inputs", "targets"]
     call = lines_of(arguments, f"return _prepared_{operator.name}(", ")(vector)", 4)
     return "\n".join(["@_as_written", head, f"    {doc}", *_checked_arguments(parts, operator), *call])

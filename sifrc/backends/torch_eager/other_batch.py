@@ -67,7 +67,7 @@ def other_batch(parts: Parts) -> OtherBatch | None:
     kinds = {name: annotation_of(program, name) for name in (*arguments, *results)}
     codes = {family.name: family.code for family in program.families}
     parameters = [f"{codes[name]}: {kinds[name]}" for name in arguments]
-    parameters += ["inputs: Tensor", "targets: Tensor", "checks: Checks"]
+    parameters += [f"inputs: {parts.checked_type}", "targets: Tensor", "checks: Checks"]
     annotation = ", ".join(kinds[name] for name in results)
     titles = ", ".join(parts.program.function(*key).title for key in keys)
     text = "\n".join(

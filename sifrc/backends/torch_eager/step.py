@@ -224,7 +224,8 @@ def _draw_lines(parts: Parts, key: Key, indent: int, count: str) -> list[str]:
     # The generator of the CPU takes 32 bits.
     seed = f"(seed * 1_000_003 + int({count})) % 2**32"
     return [
-        f"{pad}{family.code} = _{family.code}({seed}, (len(inputs), {family.shapes[0][1][-1]}), inputs)"
+        f"{pad}{family.code} = _{family.code}"
+        f"({seed}, (len(inputs), {family.shapes[0][1][-1]}), {parts.first_input})"
         for family in families
         if family.storage is Storage.RANDOM
     ]

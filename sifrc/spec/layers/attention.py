@@ -122,12 +122,21 @@ def _positions(site: Site) -> Resolved:
 
 def _embedding(site: Site) -> Resolved:
     written, name = site.item.written, site.item.name
-    if not site.classes or site.item.inputs[0] != site.source:
+    if site.item.inputs[0] not in site.classes:
         raise site.positions.error(
             site.item.input_path(0),
             f"embedding layer '{name}' takes classes, and '{site.item.inputs[0]}' has real numbers",
             hint="an input with classes: {name: tokens, size: 64, classes: 1000}",
         )
+    if written.share is not None:
+        read = site.known[written.share].inputs[0]
+        counts = site.classes[site.item.inputs[0]], site.classes[read]
+        if counts[0] != counts[1]:
+            raise site.error(
+                "share",
+                f"'{name}' reads {counts[0]} classes, '{written.share}', whose weight it uses, {counts[1]}",
+                hint="shared parameters need inputs of as many classes",
+            )
     units = written.units if written.share is None else site.known[written.share].written.units
     if units is None:
         raise site.error("units", f"embedding layer '{name}' has no size", hint="add units: 32")

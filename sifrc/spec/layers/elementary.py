@@ -29,7 +29,7 @@ def _units(item: Item, site: Site) -> int:
         return units
     owner = site.known[share].written
     if owner.type == "embedding":
-        return site.classes
+        return site.classes[site.known[share].inputs[0]]
     if owner.units is None:
         return _units(site.known[share], site)
     if units is not None and units != owner.units:

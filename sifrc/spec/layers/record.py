@@ -7,7 +7,8 @@ expression is in :mod:`sifrc.model.layers`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from sifrc.errors import SpecError
@@ -34,16 +35,14 @@ class Site:
         shapes: sizes of the axes of its inputs.
         known: all layers by name.
         positions: places, for errors.
-        source: name of the network input.
-        classes: of which its entries are; 0 for real numbers.
+        classes: inputs whose entries are classes -> of how many.
     """
 
     item: Item
     shapes: tuple[Sizes, ...]
     known: Mapping[str, Item]
     positions: Positions
-    source: str = ""
-    classes: int = 0
+    classes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def shape(self) -> Sizes:

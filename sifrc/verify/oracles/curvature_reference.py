@@ -244,21 +244,22 @@ class _Recursion:
     def _steps(self, layer: LayerSpec) -> dict[str, Array]:
         """Source -> its matrix in the argument of the layer, for each sample where they differ.
 
-        The network input is no state.
+        The network's inputs are no states.
         """
+        given = {source.name for source in self.at.spec.inputs}
         if layer.window is not None and layer.window.pooling == "max":
             read = self.at.values[layer.inputs[0]]
             matrix = np.stack([chosen_matrix(layer, value) for value in read])
-            return {source: matrix for source in layer.inputs if source != self.at.spec.input.name}
+            return {source: matrix for source in layer.inputs if source not in given}
         if layer.window is not None:
             shape = self.at.spec.shapes[layer.inputs[0]]
             matrix = window_matrix(layer, self.at.params, shape)
-            return {source: matrix for source in layer.inputs if source != self.at.spec.input.name}
+            return {source: matrix for source in layer.inputs if source not in given}
         places, step = layer.size, np.eye(1, dtype=int)
         if layer.kind == "dense":
             places, step = places // layer.shape[-1], self.at.params[f"{layer.share or layer.name}.weight"]
         matrix = np.kron(np.eye(places, dtype=int), step)
-        return {source: matrix for source in layer.inputs if source != self.at.spec.input.name}
+        return {source: matrix for source in layer.inputs if source not in given}
 
     def _mean(self, value: Array) -> Array:
         """EA-CG(5, 6): the batch mean in the place of every sample's value."""

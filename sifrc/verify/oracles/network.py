@@ -16,7 +16,7 @@ from sifrc.errors import VerificationError
 from sifrc.spec.layers import buffer_shapes
 from sifrc.spec.layers import parameter_shapes as spec_shapes
 from sifrc.spec.states import state_names
-from sifrc.spec.types import FunctionSpec, Spec
+from sifrc.spec.types import FunctionSpec, InputSpec, Spec
 from sifrc.verify.oracles.layers import At, layer_value, permuted
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "couples",
     "forward_pass",
     "forward_passes",
+    "input_parts",
     "one_hot",
     "parameter_shapes",
     "placed_loss",
@@ -75,7 +76,7 @@ def forward_pass(
     Args:
         spec: the network.
         parameters: name -> array that has ``@``, ``+``, ``.T`` and ``reshape``.
-        sample: network input, with the axes that the spec gives it.
+        sample: network input, with the axes that the spec gives it; of several, the entries of all.
         activate: applies an activation to an array.
         shifts: layer name -> array added to the argument of its activation (or to its output, where
             it has none); differentiating by it gives derivatives by pre-activations.
@@ -111,7 +112,10 @@ def forward_passes(
         activate: as in :func:`forward_pass`.
         shifts: as in :func:`forward_pass`, the same for all samples.
     """
-    values: list[dict[str, Any]] = [{spec.input.name: as_vectors(spec, sample)} for sample in samples]
+    values: list[dict[str, Any]] = []
+    for sample in samples:
+        parts = input_parts(spec, sample)
+        values.append({source.name: as_vectors(source, parts[source.name]) for source in spec.inputs})
     arguments: list[dict[str, Any]] = [{} for _ in samples]
     for layer in spec.layers:
         sources = [tuple(each[name] for name in layer.inputs) for each in values]
@@ -144,15 +148,39 @@ def buffer_values(spec: Spec) -> dict[str, Any]:
     return found
 
 
-def as_vectors(spec: Spec, sample: Any) -> Any:
-    """The network input of one sample, or of several: classes as vectors with a one along a last axis."""
-    if not spec.input.classes:
+def input_parts(spec: Spec, sample: Any) -> dict[str, Any]:
+    """Inputs by name, of one sample or of several; the entries of several inputs come in a row.
+
+    Example:
+        >>> import numpy as np
+        >>> from sifrc.spec import build_spec
+        >>> spec = build_spec({"sifrc": 1, "name": "two", "loss": "mse", "network": {
+        ...     "inputs": [{"name": "a", "size": 2}, {"name": "b", "size": [2, 2]}], "layers": [
+        ...         {"name": "fc", "type": "dense", "units": 4},
+        ...         {"name": "all", "type": "flatten", "inputs": "b"},
+        ...         {"name": "both", "type": "add", "inputs": ["fc", "all"]}]}})
+        >>> {name: part.tolist() for name, part in input_parts(spec, np.arange(6)).items()}
+        {'a': [0, 1], 'b': [[2, 3], [4, 5]]}
+    """
+    if not spec.others:
+        return {spec.input.name: sample}
+    found, first = {}, 0
+    for source in spec.inputs:
+        part = sample[..., first : first + source.size]
+        found[source.name] = part.reshape((*part.shape[:-1], *source.shape))
+        first += source.size
+    return found
+
+
+def as_vectors(source: InputSpec, sample: Any) -> Any:
+    """An input of one sample, or of several: classes as vectors with a one along a last axis."""
+    if not source.classes:
         return sample
     if hasattr(sample, "detach"):
         import torch
 
-        return (sample[..., None] == torch.arange(spec.input.classes)).to(torch.float64)
-    return (np.asarray(sample)[..., None] == np.arange(spec.input.classes)).astype(int)
+        return (sample[..., None] == torch.arange(source.classes)).to(torch.float64)
+    return (np.asarray(sample)[..., None] == np.arange(source.classes)).astype(int)
 
 
 def placed_loss(spec: Spec, output: Any, target: Any, loss: Callable[[Any, Any], Any]) -> Any:

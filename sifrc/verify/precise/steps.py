@@ -25,6 +25,7 @@ from sifrc.verify.capped import capped
 from sifrc.verify.comparison import separate_digits
 from sifrc.verify.oracles.batch_mpmath import settled
 from sifrc.verify.oracles.grouped_step import GroupedSteps, NoMinimiserError
+from sifrc.verify.oracles.network import as_vectors, input_parts
 from sifrc.verify.points import Point, random_point
 from sifrc.verify.subjects.program import buffers_of
 from sifrc.verify.table import Row
@@ -120,8 +121,12 @@ def _values(model: Model, program: Program, point: Point, seed: int) -> dict[Key
     """What a step is given: parameters, a batch, hyperparameters, memory as it starts, random numbers."""
     size = model.spec.layers[-1].size
     classes = model.spec.loss.targets == "classes"
+    parts = input_parts(model.spec, point.inputs)
     values: dict[Key, Array] = {
-        ("x", 0): MPMATH.array(point.inputs),
+        **{
+            (symbol.family, symbol.index): MPMATH.array(as_vectors(source, parts[source.name]))
+            for symbol, source in zip((model.input, *model.others), model.spec.inputs, strict=True)
+        },
         ("t", None): MPMATH.array(np.eye(size)[point.targets] if classes else point.targets),
         ("mean", None): MPMATH.array(1) / len(point.inputs),
     }

@@ -19,7 +19,7 @@ from sifrc.ir.evaluate import evaluate
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import Model
 from sifrc.model.parameters import Shaped
-from sifrc.verify.oracles.network import as_vectors, buffer_values
+from sifrc.verify.oracles.network import as_vectors, buffer_values, input_parts
 from sifrc.verify.summary_parts import parts_of
 
 __all__ = ["SampleSystems", "evaluate_system"]
@@ -121,7 +121,9 @@ class SampleSystems:
         env = {parameter.symbol: arithmetic.array(params[parameter.name]) for parameter in model.tensors}
         values = buffer_values(model.spec)
         env |= {buffer.symbol: arithmetic.array(values[buffer.name]) for buffer in model.buffers}
-        env[model.input] = arithmetic.array(as_vectors(model.spec, sample))
+        parts = input_parts(model.spec, sample)
+        for symbol, source in zip((model.input, *model.others), model.spec.inputs, strict=True):
+            env[symbol] = arithmetic.array(as_vectors(source, parts[source.name]))
         env[model.target] = arithmetic.array(_target_vector(model, target))
         factors = dict(model.regularized)
         white = _white_factor(model) if white_factor is None else white_factor

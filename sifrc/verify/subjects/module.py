@@ -19,7 +19,7 @@ from sifrc.spec.types import Spec
 from sifrc.verify.meaning import SINGLE
 from sifrc.verify.oracles.batch_torch import TorchBatch
 from sifrc.verify.oracles.forward_torch import ForwardTorch
-from sifrc.verify.oracles.network import buffer_values
+from sifrc.verify.oracles.network import buffer_values, input_parts
 from sifrc.verify.points import near_targets, random_point
 from sifrc.verify.subjects.base import Choices, Results, Subject
 
@@ -67,9 +67,31 @@ class ModuleSubject(Subject):
         self.classes = spec.loss.targets == "classes"
         self.params = {name: self._rounded(value) for name, value in point.params.items()}
         self.vector = {name: self._rounded(value) for name, value in vector.items()}
-        whole = spec.input.classes > 0
-        self.inputs = torch.from_numpy(point.inputs) if whole else self._rounded(point.inputs)
+        self.inputs = self._inputs(point.inputs)
         self.targets = torch.from_numpy(point.targets) if self.classes else self._rounded(point.targets)
+
+    def _inputs(self, inputs: Array) -> torch.Tensor:
+        """Inputs in the module's dtype; several are kept in one tensor of float64, rounded."""
+        if not self.spec.others:
+            return torch.from_numpy(inputs) if self.spec.input.classes else self._rounded(inputs)
+        parts = input_parts(self.spec, inputs)
+        rounded = [
+            torch.from_numpy(parts[source.name].reshape(len(inputs), -1))
+            if source.classes
+            else self._rounded(parts[source.name].reshape(len(inputs), -1)).double()
+            for source in self.spec.inputs
+        ]
+        return torch.cat(rounded, 1)
+
+    def _given_inputs(self, inputs: torch.Tensor) -> Any:
+        """What the module takes: its inputs, of a batch or of a sample."""
+        if not self.spec.others:
+            return self.given(inputs)
+        parts = input_parts(self.spec, inputs)
+        return tuple(
+            self.given(parts[source.name].to(torch.int64 if source.classes else self.dtype))
+            for source in self.spec.inputs
+        )
 
     def _rounded(self, value: Array) -> torch.Tensor:
         """A tensor of the module's dtype."""
@@ -113,14 +135,13 @@ class ModuleSubject(Subject):
     def arguments(self, batched: bool = True) -> tuple[Any, ...]:
         """Parameters, inputs and targets."""
         buffers = {name: self._rounded(value) for name, value in buffer_values(self.spec).items()}
-        whole = (self.params | buffers, self.inputs, self.targets)
-        params, inputs, targets = (self.given(value) for value in whole)
+        params, targets = self.given(self.params | buffers), self.given(self.targets)
         if batched:
-            return params, inputs, targets
+            return params, self._given_inputs(self.inputs), targets
         target = targets[0]
         if self.framework != "torch" and self.classes and target.ndim == 0:
             target = int(target)
-        return params, inputs[0], target
+        return params, self._given_inputs(self.inputs[0]), target
 
     def call(
         self,
@@ -182,7 +203,7 @@ class ModuleSubject(Subject):
         if draw is None:
             raise VerificationError("the numbers that the module draws are not known")
         shape = (self.samples, self.spec.layers[-1].size)
-        like = (self.arguments()[1],) if self.framework == "torch" else ()
+        like = (next(iter(self.given(self.params).values())),) if self.framework == "torch" else ()
         numbers = self.arrays(draw(self.seed, shape, *like))
         if numbers.shape != shape or len(np.unique(numbers)) != numbers.size:
             raise VerificationError("the numbers that the module draws are not random")

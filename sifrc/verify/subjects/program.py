@@ -25,7 +25,7 @@ from sifrc.operators.registry import is_built_in
 from sifrc.spec.types import Spec, TargetSpec
 from sifrc.verify.meaning import SINGLE
 from sifrc.verify.oracles.batch_mpmath import PreciseBatch
-from sifrc.verify.oracles.network import as_vectors, buffer_values
+from sifrc.verify.oracles.network import as_vectors, buffer_values, input_parts
 from sifrc.verify.subjects.base import Choices, Results, Subject
 
 __all__ = ["ProgramSubject", "RunningProgram", "buffers_of", "program_of"]
@@ -80,9 +80,14 @@ class RunningProgram:
     ) -> None:
         self.model, self.program, self.arithmetic = model, program, arithmetic
         inputs = arithmetic.array(inputs)
-        self.batched = inputs.ndim > len(model.spec.input.shape)
+        spec = model.spec
+        self.batched = inputs.ndim > (1 if spec.others else len(spec.input.shape))
+        parts = input_parts(spec, inputs)
         self._given: dict[Key, Any] = {
-            ("x", 0): arithmetic.array(as_vectors(model.spec, inputs)),
+            **{
+                (symbol.family, symbol.index): arithmetic.array(as_vectors(source, parts[source.name]))
+                for symbol, source in zip((model.input, *model.others), spec.inputs, strict=True)
+            },
             ("t", None): _as_stored(model, arithmetic.array(targets)),
             ("mean", None): arithmetic.array(1) / (len(inputs) if self.batched else 1),
             **self._keyed(PARAMETER, params),

@@ -127,10 +127,15 @@ class Expansion:
         shapes = parameter_shapes(model.spec)
         self._params = {name: _symbols(name, shape) for name, shape in shapes.items()}
         self._vector = {name: _symbols(f"v.{name}", shape) for name, shape in shapes.items()}
-        shape = model.spec.input.shape
-        sample: Any = _symbols("x", shape)
-        if model.spec.input.classes:
-            sample = np.zeros(shape, dtype=int)
+        given = [
+            np.zeros(source.shape, dtype=int)
+            if source.classes
+            else _symbols("x" if source is model.spec.input else source.name, source.shape)
+            for source in model.spec.inputs
+        ]
+        sample: Any = given[0]
+        if model.spec.others:
+            sample = np.concatenate([part.reshape(-1) for part in given])
         sizes = tuple(axis.entries for axis in model.target.axes)
         target: Any = _symbols("t", sizes)
         if model.spec.loss.targets == "classes":
