@@ -156,6 +156,13 @@ class Elementary:
     def activation(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
         return FUNCTIONS[layer["function"]](x)
 
+    def entrywise(self, layer: Layer, owned: Owned, *xs: Tensor) -> Tensor:
+        """The text of the layer as Python reads it, over tensors."""
+        names = {f"x{n}": x for n, x in enumerate(xs, 1)} | layer.get("parameters", {})
+        known = {"tanh": torch.tanh, "sigmoid": FUNCTIONS["sigmoid"], "where": torch.where, "exp": torch.exp}
+        value: Tensor = eval(layer["expression"], {"__builtins__": {}}, names | known)
+        return value
+
     def embedding(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
         return owned("weight")[x]
 

@@ -168,6 +168,31 @@ _PRODUCTS: dict[str, dict[str, Any]] = {
             {"name": "r", "type": "add", "inputs": ["m", "d"]},
         ],
     ),
+    "entrywise": layer_spec(
+        [2, 3],
+        [
+            {**HIDDEN, "units": 3},
+            {"name": "e", "type": "activation", "function": "sin"},
+            {
+                "name": "r",
+                "type": "entrywise",
+                "expression": "x1*sigmoid(b*x2) + x3**2*x1",
+                "parameters": {"b": 1.5},
+                "inputs": ["e", "x0", "d"],
+            },
+        ],
+    ),
+    "entrywise of one for all": layer_spec(
+        [3, 2],
+        [
+            HIDDEN,
+            {"name": "m", "type": "mean", "axes": [1], "keep": True},
+            {"name": "r", "type": "entrywise", "expression": "x1/(1 + x2**2)", "inputs": ["m", "d"]},
+        ],
+    ),
+    "entrywise with a condition": two(
+        [2, 3], "entrywise", 4, 4, expression="where(x1 > x2, tanh(x1)*x2, x2*x2)"
+    ),
     "matmul": layer_spec(
         [3, 2],
         [

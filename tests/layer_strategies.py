@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 __all__ = ["layer_specs"]
 
 ACTIVATIONS = ("tanh", "sigmoid", "softplus", "sin", "relu", "elu", "gelu", "silu")
+EXPRESSIONS = ("x1*sigmoid(x2)", "tanh(x1 - x2)*x2 + x1", "where(x1 > x2, x1*x2, x2*x2*tanh(x1))")
 MOST = 36
 """Entries of a state."""
 
@@ -222,8 +223,11 @@ class Graph:
         start, other = self.current, self._branch()
         if other is None:
             return
-        kind = self.pick("add", "multiply", "concatenate")
+        kind = self.pick("add", "multiply", "concatenate", "entrywise")
         inputs = self.draw(st.permutations([start, other]))
+        if kind == "entrywise":
+            self.put(kind, self.shape, inputs, expression=self.pick(*EXPRESSIONS))
+            return
         if kind != "concatenate":
             self.put(kind, self.shape, inputs)
             return

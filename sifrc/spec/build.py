@@ -153,6 +153,8 @@ def _activation(item: Item, positions: Positions) -> FunctionSpec | None:
         return activation_spec(
             positions, path, shape.function, shape.expression, shape.parameters, (*path, "parameters")
         )
+    if "expression" in LAYER_TYPES[shape.type].keys:
+        return None
     short = shape.activation
     if short is None:
         if shape.parameters is not None:

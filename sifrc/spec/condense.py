@@ -96,9 +96,13 @@ def _looks(spec: Spec) -> tuple[list[_Look], list[int]]:
     weighted = dict(spec.regularization.values)
     readers: list[list[int]] = [[] for _ in spec.layers]
     sources: list[tuple[int, ...]] = []  # distances; 0 is the network input
+    given = [source.name for source in spec.inputs]
     for index, layer in enumerate(spec.layers):
         found = [place.get(name, index) for name in layer.inputs]
-        sources.append(tuple(index - source for source in found))
+        # Distances to layers; inputs of the network are told apart by numbers from 0 down.
+        sources.append(
+            tuple(index - place[name] if name in place else -given.index(name) for name in layer.inputs)
+        )
         for source in found:
             if source != index:
                 readers[source].append(index - source)

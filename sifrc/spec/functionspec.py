@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from sifrc.spec.registry import ACTIVATIONS, LOSSES, BuiltIn
 from sifrc.spec.suggest import did_you_mean, shortened
 from sifrc.spec.types import FunctionSpec
 
-__all__ = ["activation_spec", "built_in_expression", "loss_function_spec"]
+__all__ = ["activation_spec", "built_in_expression", "entrywise_spec", "loss_function_spec"]
 
 _TABLES = MappingProxyType({"activation": ACTIVATIONS, "loss": LOSSES})
 _VARIABLES = MappingProxyType({"activation": ("x",), "loss": ("y", "t")})
@@ -77,6 +77,31 @@ def loss_function_spec(
     return replace(found, expression=built_in_expression("loss", function, reduction))
 
 
+def entrywise_spec(
+    positions: Positions, path: Path, expression: str, parameters: Mapping[str, float] | None, count: int
+) -> FunctionSpec:
+    """Build a function of several arguments ``x1``, ``x2``, …; as :func:`activation_spec`.
+
+    Args:
+        positions: places, for errors.
+        path: item that holds the keys ``expression`` and ``parameters``.
+        expression: text over the arguments and parameters.
+        parameters: values given in the spec.
+        count: of the arguments.
+
+    Raises:
+        SpecError: anything wrong with the expression, or an argument that is not in it.
+
+    Example:
+        >>> entrywise_spec(Positions("f"), (), "x1*sigmoid(b*x2)", {"b": 2.0}, 2).parameters
+        (('b', 2.0),)
+    """
+    given, own = dict(parameters or {}), (*path, "parameters")
+    variables = tuple(f"x{number}" for number in range(1, count + 1))
+    tree = _custom(positions, (*path, "expression"), expression, given, own, "entrywise", variables)
+    return FunctionSpec("custom", tree, tuple(given.items()), positions.value(path))
+
+
 @cache
 def built_in_expression(role: str, name: str, reduction: str = "mean") -> Expression:
     """Syntax tree of a built-in ``activation`` or ``loss``.
@@ -127,7 +152,8 @@ def _function_spec(
         return FunctionSpec(function, tree, values, positions.value(path))
     assert expression is not None
     values = tuple(given.items())
-    tree = _custom(positions, (*path, "expression"), expression, given, parameters_path, role)
+    variables = _VARIABLES[role]
+    tree = _custom(positions, (*path, "expression"), expression, given, parameters_path, role, variables)
     return FunctionSpec("custom", tree, values, positions.value(path))
 
 
@@ -160,17 +186,17 @@ def _custom(
     parameters: Mapping[str, float],
     parameters_path: Path,
     role: str,
+    variables: tuple[str, ...],
 ) -> Expression:
     """Parse and check the user's own expression."""
-    variables = _VARIABLES[role]
-    functions = SCALAR_FUNCTIONS if role == "activation" else LOSS_FUNCTIONS
+    functions = LOSS_FUNCTIONS if role == "loss" else SCALAR_FUNCTIONS
     for name in parameters:
         problem = name_problem(name)
         if problem is None and (name in LOSS_FUNCTIONS or name in variables):
             problem = f"'{name}' has a meaning of its own in expressions", "choose another name"
         if problem is not None:
             raise positions.error((*parameters_path, name), problem[0], hint=problem[1], at_key=True)
-    article = "an activation expression" if role == "activation" else "a loss expression"
+    article = f"{'a' if role == 'loss' else 'an'} {role} expression"
     tree = parse_expression(
         text,
         variables=variables,
@@ -188,7 +214,18 @@ def _custom(
             at_key=True,
         )
     check_constants(tree, parameters)
-    check_dependence(tree, variables[0], article)
+    if role == "entrywise":
+        _check_arguments(tree, variables, article)
+    else:
+        check_dependence(tree, variables[0], article)
     if role == "loss":
         check_loss_rank(tree)
     return tree
+
+
+def _check_arguments(tree: Expression, variables: Sequence[str], article: str) -> None:
+    """Every argument occurs, and one of them outside of conditions."""
+    used, smooth = used_names(tree), used_names(tree, conditions=False)
+    absent = next((name for name in variables if name not in used), None)
+    first = next((name for name in variables if name in smooth), variables[0])
+    check_dependence(tree, absent or first, article)

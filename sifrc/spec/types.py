@@ -78,6 +78,7 @@ LayerKind: TypeAlias = Literal[
     "rnn",
     "lstm",
     "gru",
+    "entrywise",
 ]
 TargetKind: TypeAlias = Literal["classes", "vectors"]
 InitializationKind: TypeAlias = Literal["he", "glorot", "sparse", "normal", "zeros", "ones", "constant"]

@@ -48,7 +48,7 @@ def test_the_canonical_form_is_the_same_spec(name: str) -> None:
 def test_every_type_has_a_case() -> None:
     """A new type of layer needs one."""
     used = {layer["type"] for data in LAYER_CASES.values() for layer in data["network"]["layers"]}
-    assert used == set(LAYER_TYPES) - {"embedding"}
+    assert used == set(LAYER_TYPES) - {"batch_norm"}
 
 
 def test_what_is_left_out_is_what_is_written_out() -> None:
@@ -196,6 +196,25 @@ MESSAGES: list[tuple[Any, dict[str, Any], str, str]] = [
     ([2, 3], {"type": "scale", "inputs": ["d", "x"]}, "scale layer 'r' has 2 inputs, it takes one", "add"),
     ([2, 3], {"type": "multiply", "inputs": ["d", "e"]}, "sizes differ in multiply layer 'r'", "multiplies"),
     ([2, 3], {"type": "multiply", "inputs": ["d"]}, "has 1 input, it needs two or more", "inputs:"),
+    ([2, 3], {"type": "entrywise", "inputs": ["d", "m"]}, "entrywise layer 'r' has no expression", "x1*sig"),
+    (
+        [2, 3],
+        {"type": "entrywise", "inputs": ["d", "m"], "expression": "x1*x2*b", "parameters": {"b": 1, "x1": 2}},
+        "'x1' has a meaning of its own in expressions",
+        "another name",
+    ),
+    (
+        [2, 3],
+        {"type": "entrywise", "inputs": ["d", "e"], "expression": "x1*x2"},
+        "sizes differ in entrywise layer 'r'",
+        "an entrywise layer takes inputs of equal size",
+    ),
+    (
+        [2, 3],
+        {"type": "entrywise", "inputs": ["d"], "expression": "x1"},
+        "has 1 input, it needs two or more",
+        "inputs:",
+    ),
     ([2, 3], {"type": "multiply", "inputs": []}, "has 0 inputs, it needs two or more", "inputs:"),
     (3, {"type": "matmul", "inputs": ["d", "e"]}, "takes two axes or more, and 'd' has one", "reshape"),
     ([2, 3], {"type": "matmul", "inputs": ["d", "e"]}, "2 x 4 and 2 x 3 cannot be multiplied", "rows"),
@@ -285,6 +304,21 @@ def test_every_message(number: int) -> None:
     assert len(found.message) < 300 and not re.search("<size|None|Error", str(found))
 
 
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("x1*x3", "undeclared symbol 'x3' in an entrywise expression"),
+        ("x1*x1", "an entrywise expression must depend on 'x2', this one is constant"),
+        ("where(x1 > x2, 1, 0)", "an entrywise expression that is constant on both sides of its jumps"),
+        ("x1*", "an entrywise expression"),
+    ],
+)
+def test_wrong_expressions(expression: str, message: str) -> None:
+    """Each argument is there, and one of them outside of conditions."""
+    with pytest.raises(SpecError, match=re.escape(message)):
+        spec_of([2, 3], type="entrywise", inputs=["d", "m"], expression=expression)
+
+
 def test_causal_attention_reads_as_many_places_as_it_has() -> None:
     layers = [
         {"name": "d", "type": "dense", "units": 4},
@@ -309,6 +343,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "pad": {"padding": [0, [1, 2]], "mode": "zeros"},
     "upsample": {"factor": 2, "mode": "nearest"},
     "multiply": {"inputs": ["d", "m"], "activation": "tanh"},
+    "entrywise": {"inputs": ["d", "m"], "expression": "x1*x2*b", "parameters": {"b": 2.0}},
     "matmul": {"inputs": ["d", "m"], "transpose": "second"},
     "scale": {"value": 0.5, "shift": 1.0},
     "sum": {"axes": [1], "keep": True},

@@ -9,7 +9,7 @@ from sifrc.ir import Expr
 from sifrc.model.layers.attention import attention, embedding, positions
 from sifrc.model.layers.batch_norm import batch_norm
 from sifrc.model.layers.building import Building
-from sifrc.model.layers.elementary import dense, flatten, summed
+from sifrc.model.layers.elementary import dense, entrywise, flatten, summed
 from sifrc.model.layers.norms import norm
 from sifrc.model.layers.products import matmul, maximum, mean, multiply, scaled, softmax, sum_
 from sifrc.model.layers.recurrence import recurrent
@@ -43,6 +43,7 @@ LAYER_RULES: Mapping[LayerKind, Callable[[Building], Expr]] = MappingProxyType(
         "attention": attention,
         "positions": positions,
         "embedding": embedding,
+        "entrywise": entrywise,
         "layer_norm": norm,
         "group_norm": norm,
         "instance_norm": norm,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from sifrc.ir import Axis, Expr, Input
-from sifrc.ir.build import einsum, rename, total
+from sifrc.ir.build import apply, einsum, rename, total
 from sifrc.ir.selections import joined
 from sifrc.model.layers.building import Building
 from sifrc.model.parameters import LayerParameters
+from sifrc.scalar import scalar_from_tree
+from sifrc.spec.layers.elementary import EntrywiseSpec
 
-__all__ = ["dense", "flatten", "linear", "summed"]
+__all__ = ["dense", "entrywise", "flatten", "linear", "summed"]
 
 
 def dense(building: Building) -> Expr:
@@ -30,6 +32,16 @@ def summed(building: Building) -> Expr:
     """The sum of the sources: of one, itself."""
     terms = (einsum([building.spread(source)], building.axes) for source in building.sources)
     return total(terms, building.axes)
+
+
+def entrywise(building: Building) -> Expr:
+    """A function of the entries of the sources."""
+    settings = building.layer.settings
+    assert isinstance(settings, EntrywiseSpec)
+    function, axes = settings.function, building.axes
+    names = tuple(f"x{number}" for number, _ in enumerate(building.sources, 1))
+    scalar = scalar_from_tree(function.expression, names, function.parameters, function.name)
+    return apply(scalar, *(einsum([building.spread(source)], axes) for source in building.sources))
 
 
 def flatten(building: Building) -> Expr:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from sifrc.spec.layers.attention import ATTENTION, EMBEDDING, POSITIONS
 from sifrc.spec.layers.batch_norm import BATCH_NORM
-from sifrc.spec.layers.elementary import ACTIVATION, ADD, DENSE, FLATTEN
+from sifrc.spec.layers.elementary import ACTIVATION, ADD, DENSE, ENTRYWISE, FLATTEN
 from sifrc.spec.layers.norms import GROUP_NORM, INSTANCE_NORM, LAYER_NORM, RMS_NORM
 from sifrc.spec.layers.products import MATMUL, MAX, MEAN, MULTIPLY, SCALE, SOFTMAX, SUM
 from sifrc.spec.layers.record import Buffer, LayerType, Owner, Resolved, Site
@@ -35,7 +35,7 @@ LAYER_TYPES: Mapping[LayerKind, LayerType] = MappingProxyType(
     {
         record.kind: record
         for record in (
-            *(DENSE, CONV, POOL, ACTIVATION, ADD, FLATTEN),
+            *(DENSE, CONV, POOL, ACTIVATION, ADD, FLATTEN, ENTRYWISE),
             *(RESHAPE, PERMUTE, SLICE, CONCATENATE, PAD, UPSAMPLE),
             *(LAYER_NORM, GROUP_NORM, INSTANCE_NORM, RMS_NORM, BATCH_NORM),
             *(ATTENTION, POSITIONS, EMBEDDING),

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
+from typing import Any
 
+from sifrc.spec.format import format_expression
+from sifrc.spec.functionspec import entrywise_spec
 from sifrc.spec.items import Item
 from sifrc.spec.layers.record import LayerType, Owner, Resolved, Site
+from sifrc.spec.types import FunctionSpec, LayerSettings, LayerSpec
 from sifrc.spec.words import size_text
 
-__all__ = ["ACTIVATION", "ADD", "DENSE", "FLATTEN", "common_shape"]
+__all__ = ["ACTIVATION", "ADD", "DENSE", "ENTRYWISE", "FLATTEN", "EntrywiseSpec", "common_shape"]
+
+
+@dataclass(frozen=True)
+class EntrywiseSpec(LayerSettings):
+    """A function of the entries of several states: over ``x1``, ``x2``, … in the order of inputs."""
+
+    function: FunctionSpec
 
 
 def _dense(site: Site) -> Resolved:
@@ -42,7 +54,13 @@ def _units(item: Item, site: Site) -> int:
     return owner.units
 
 
-_RULES = MappingProxyType({"add": "an add layer sums", "multiply": "a multiply layer multiplies"})
+_RULES = MappingProxyType(
+    {
+        "add": "an add layer sums",
+        "multiply": "a multiply layer multiplies",
+        "entrywise": "an entrywise layer takes",
+    }
+)
 
 
 def common_shape(site: Site) -> Resolved:
@@ -63,6 +81,25 @@ def common_shape(site: Site) -> Resolved:
     return Resolved(tuple(shape))
 
 
+def _entrywise(site: Site) -> Resolved:
+    written, item = site.item.written, site.item
+    if written.expression is None:
+        raise site.error(
+            "", f"entrywise layer '{item.name}' has no expression", hint='e.g. expression: "x1*sigmoid(x2)"'
+        )
+    function = entrywise_spec(
+        site.positions, item.path, written.expression, written.parameters, len(item.inputs)
+    )
+    return Resolved(common_shape(site).shape, EntrywiseSpec(function))
+
+
+def _written_entrywise(layer: LayerSpec) -> dict[str, Any]:
+    assert isinstance(layer.settings, EntrywiseSpec)
+    function = layer.settings.function
+    parameters = {"parameters": dict(function.parameters)} if function.parameters else {}
+    return {"expression": format_expression(function.expression)} | parameters
+
+
 DENSE = LayerType(
     "dense",
     ("units", "bias", "share", "init", "activation", "parameters"),
@@ -72,6 +109,13 @@ DENSE = LayerType(
 )
 ACTIVATION = LayerType(
     "activation", ("function", "expression", "parameters"), lambda site: Resolved(site.shape)
+)
+ENTRYWISE = LayerType(
+    "entrywise",
+    ("expression", "parameters"),
+    _entrywise,
+    inputs=(2, None),
+    written=_written_entrywise,
 )
 ADD = LayerType("add", ("activation", "parameters"), common_shape, inputs=(2, None))
 FLATTEN = LayerType("flatten", (), lambda site: Resolved((prod(site.shape),)))

@@ -22,6 +22,7 @@ from sifrc.verify.oracles.network import (
     Pass,
     buffer_values,
     counted,
+    argument_names,
     forward_pass,
     one_hot,
     parameter_shapes,
@@ -231,13 +232,15 @@ class ForwardMpmath:
         """All states and pre-activations of a sample."""
         return forward_pass(self.spec, {**self.buffers, **params}, sample, self.activate)
 
-    def activate(self, function: FunctionSpec, argument: Array) -> Array:
-        """An activation at all entries of an array."""
-        return np.asarray(_each(lambda entry: self.scalar_function(function, entry), argument), dtype=object)
+    def activate(self, function: FunctionSpec, *arguments: Array) -> Array:
+        """An activation at all entries of an array, or a function of entries of several."""
+        each = np.frompyfunc(lambda *entries: self.scalar_function(function, *entries), len(arguments), 1)
+        return np.asarray(each(*arguments), dtype=object)
 
-    def scalar_function(self, function: FunctionSpec, argument: Any) -> Any:
-        """An activation at one number: only the branch that is taken is computed."""
-        return evaluate_tree(function.expression, {"x": argument, **self._named(function)}, self.operations)
+    def scalar_function(self, function: FunctionSpec, *arguments: Any) -> Any:
+        """An activation at a number for each argument: only the branch that is taken is computed."""
+        scope = dict(zip(argument_names(len(arguments)), arguments, strict=True))
+        return evaluate_tree(function.expression, scope | self._named(function), self.operations)
 
     def loss_of_output(self, output: Array, target: Array) -> Any:
         """The loss of an output and a target, all axes as one."""

@@ -23,6 +23,7 @@ from sifrc.verify.oracles.network import (
     buffer_values,
     counted,
     couples,
+    argument_names,
     forward_pass,
     forward_passes,
     one_hot,
@@ -238,9 +239,10 @@ class ForwardTorch:
             slopes[state] = slope.abs().amax()
         return norms, slopes
 
-    def activate(self, function: FunctionSpec, argument: Tensor) -> Tensor:
-        """An activation at all entries of a tensor."""
-        scope = {"x": argument, **dict(function.parameters)}
+    def activate(self, function: FunctionSpec, argument: Tensor, *others: Tensor) -> Tensor:
+        """An activation at all entries of a tensor, or a function of entries of several."""
+        arguments = (argument, *others)
+        scope = dict(zip(argument_names(len(arguments)), arguments, strict=True)) | dict(function.parameters)
         value = _tensor(evaluate_tree(function.expression, scope, self.operations))
         # A function that is a constant has one number for all entries.
         return value.expand_as(argument).clone()

@@ -15,6 +15,7 @@ import numpy as np
 
 from sifrc.spec.layers.attention import AttentionSpec
 from sifrc.spec.layers.batch_norm import BatchNormSpec
+from sifrc.spec.layers.elementary import EntrywiseSpec
 from sifrc.spec.layers.norms import NormSpec
 from sifrc.spec.layers.products import AxesSpec, MatmulSpec, ScaleSpec
 from sifrc.spec.layers.recurrence import RecurrentSpec
@@ -26,7 +27,8 @@ from sifrc.verify.oracles.windows import windowed
 
 __all__ = ["At", "layer_value"]
 
-Activate: TypeAlias = Callable[[FunctionSpec, Any], Any]
+Activate: TypeAlias = Callable[..., Any]
+"""Of a function of entries, and an array for each of its arguments."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,17 @@ def _multiply(at: At) -> Any:
     for other in at.sources[1:]:
         value = value * other
     return value
+
+
+def _entrywise(at: At) -> Any:
+    settings = at.layer.settings
+    assert isinstance(settings, EntrywiseSpec)
+    if any(hasattr(value, "detach") for value in at.sources):
+        import torch
+
+        zero = torch.zeros(at.layer.shape, dtype=torch.float64)
+        return at.activate(settings.function, *(value.expand_as(zero) for value in at.sources))
+    return at.activate(settings.function, *np.broadcast_arrays(*at.sources))
 
 
 def _shaped(at: At) -> Any:
@@ -346,6 +359,7 @@ _RULES: Mapping[str, Callable[[At], Any]] = MappingProxyType(
         "activation": lambda at: at.source,
         "add": _sum,
         "flatten": _shaped,
+        "entrywise": _entrywise,
         "reshape": _shaped,
         "permute": _permute,
         "slice": _slice,

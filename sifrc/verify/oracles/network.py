@@ -16,11 +16,12 @@ from sifrc.errors import VerificationError
 from sifrc.spec.layers import buffer_shapes
 from sifrc.spec.layers import parameter_shapes as spec_shapes
 from sifrc.spec.states import state_names
-from sifrc.spec.types import FunctionSpec, InputSpec, Spec
-from sifrc.verify.oracles.layers import At, layer_value, permuted
+from sifrc.spec.types import InputSpec, Spec
+from sifrc.verify.oracles.layers import Activate, At, layer_value, permuted
 
 __all__ = [
     "Pass",
+    "argument_names",
     "as_vectors",
     "buffer_values",
     "counted",
@@ -68,7 +69,7 @@ def forward_pass(
     spec: Spec,
     parameters: Mapping[str, Any],
     sample: Any,
-    activate: Callable[[FunctionSpec, Any], Any],
+    activate: Activate,
     shifts: Mapping[str, Any] | None = None,
 ) -> Pass:
     """The outputs of all layers for one sample.
@@ -146,6 +147,11 @@ def buffer_values(spec: Spec) -> dict[str, Any]:
         mean = (7 * numbers % 5 - 2) / 4
         found[name] = mean if name.endswith("mean") else (2 + numbers % 3) / 4
     return found
+
+
+def argument_names(count: int) -> tuple[str, ...]:
+    """What a function of entries calls its arguments."""
+    return ("x",) if count == 1 else tuple(f"x{number}" for number in range(1, count + 1))
 
 
 def input_parts(spec: Spec, sample: Any) -> dict[str, Any]:
