@@ -107,12 +107,15 @@ class Owned:
 
 
 def drawn_inputs(data: Mapping[str, Any], batch: int, generator: torch.Generator) -> Any:
-    """A tensor for the input of a network, a tuple of them for several; classes are whole numbers."""
+    """A tensor for the input of a network, a tuple for several; classes are whole numbers, masks 0 and 1."""
     network, found = data["network"], []
+    masks = {layer.get("mask") for layer in network["layers"]}
     for source in network.get("inputs") or [network["input"]]:
         size = source["size"] if isinstance(source["size"], list) else [source["size"]]
         if "classes" in source:
             found.append(torch.randint(source["classes"], (batch, *size), generator=generator))
+        elif source["name"] in masks:
+            found.append((torch.rand(batch, *size, generator=generator) < 0.6).double())
         else:
             found.append(torch.randn(batch, *size, generator=generator, dtype=torch.float64))
     return tuple(found) if "inputs" in network else found[0]
@@ -142,6 +145,7 @@ class Elementary:
         for layer in self.layers:
             inputs = layer.get("inputs", [last])
             inputs = [inputs] if isinstance(inputs, str) else inputs
+            inputs = [*inputs, layer["mask"]] if "mask" in layer else inputs
             rule = getattr(self, layer["type"])
             value = rule(layer, Owned(params, layer), *(found[name] for name in inputs))
             last = layer["name"]
@@ -307,16 +311,25 @@ class Elementary:
     # Attention
 
     def attention(self, layer: Layer, owned: Owned, *xs: Tensor) -> Tensor:
+        allowed = None
+        if "mask" in layer:
+            *xs, mask = xs
+            allowed = (mask if mask.dim() == 3 else mask[:, None].expand(-1, xs[0].shape[1], -1)) > 0.5
         q, k, v = xs[0], xs[min(1, len(xs) - 1)], xs[-1]
+        if layer.get("causal", False):
+            before = torch.ones(q.shape[1], q.shape[1], dtype=torch.bool).tril()
+            allowed = before if allowed is None else allowed & before
         projected = layer.get("projected", True)
         if projected:
             q, k, v = (owned.linear(x, part) for x, part in ((q, "query"), (k, "key"), (v, "value")))
         heads = layer["heads"]
         groups = layer.get("groups", heads)
-        out = self._attend(q, k, v, layer, heads, groups)
+        out = self._attend(q, k, v, layer, heads, groups, allowed)
         return owned.linear(out, "output") if projected else out
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, layer: Layer, heads: int, groups: int) -> Tensor:
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, layer: Layer, heads: int, groups: int, allowed: Tensor | None
+    ) -> Tensor:
         width, found = q.shape[-1] // heads, []
         for head in range(heads):
             own = slice(head * width, (head + 1) * width)
@@ -324,10 +337,12 @@ class Elementary:
             read = slice(group * width, (group + 1) * width)
             scores = (q[:, :, None, own] * k[:, None, :, read]).sum(-1)
             scores = scores * layer.get("value", 1 / math.sqrt(width))
-            if layer.get("causal", False):
-                before = torch.ones(scores.shape[1:], dtype=torch.bool).tril()
-                scores = torch.where(before, scores, torch.full_like(scores, -1e300))
-            found.append((along(scores, 2)[..., None] * v[:, None, :, read]).sum(2))
+            if allowed is not None:
+                scores = torch.where(allowed, scores, torch.full_like(scores, -1e300))
+            weights = along(scores, 2)
+            if allowed is not None:
+                weights = weights * allowed
+            found.append((weights[..., None] * v[:, None, :, read]).sum(2))
         return torch.cat(found, -1)
 
     # Windows

@@ -340,6 +340,43 @@ _RECURRENCE: dict[str, dict[str, Any]] = {
     ),
 }
 
+
+def masked(mask: Any, read: int = 3, **keys: Any) -> dict[str, Any]:
+    """Attention with a mask that is an input."""
+    layer = {"name": "r", "type": "attention", "heads": 2, "mask": "allowed", **keys}
+    inputs = [{"name": "x0", "size": [3, 2]}, {"name": "allowed", "size": mask}]
+    if read == 3:
+        return several(inputs, [HIDDEN, layer])
+    inputs.append({"name": "z", "size": [read, 3]})
+    return several(inputs, [HIDDEN, {**layer, "inputs": ["d", "z"]}])
+
+
+_MASKS: dict[str, dict[str, Any]] = {
+    "attention with a mask": masked([3, 3]),
+    "attention with a mask of what is read": masked(3),
+    "causal attention with a mask": masked([3, 3], causal=True, bias=False),
+    "causal attention with a mask of what is read": masked([3], causal=True, groups=1, value=0.8),
+    "attention to others with a mask": masked([3, 5], read=5),
+    "attention without weights, with a mask": masked(3, projected=False),
+    "attention with a mask that is a state": several(
+        [{"name": "x0", "size": [3, 2]}, {"name": "x1", "size": [2, 9]}],
+        [
+            HIDDEN,
+            {"name": "s", "type": "mean", "axes": [1], "inputs": "x1"},
+            {"name": "m", "type": "reshape", "sizes": [3, 3]},
+            {"name": "r", "type": "attention", "heads": 2, "inputs": "d", "mask": "m"},
+        ],
+    ),
+    "attention with a mask that is trained": layer_spec(
+        [3, 2],
+        [
+            HIDDEN,
+            {"name": "m", "type": "dense", "units": 3, "inputs": "x0"},
+            {"name": "r", "type": "attention", "heads": 2, "inputs": "d", "mask": "m"},
+        ],
+    ),
+}
+
 _INPUTS: dict[str, dict[str, Any]] = {
     "two inputs": several(
         [{"name": "x0", "size": 3}, {"name": "x1", "size": [2]}],
@@ -442,6 +479,7 @@ LAYER_CASES: Mapping[str, dict[str, Any]] = {
     **_ATTENTION,
     **_RECURRENCE,
     **_INPUTS,
+    **_MASKS,
     **_WHOLE,
 }
 """Name -> spec as a dict."""

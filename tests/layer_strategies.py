@@ -162,6 +162,8 @@ class Graph:
             keys["causal"] = self.draw(st.booleans())
         if self.draw(st.booleans()):
             keys["value"] = self.pick(0.4, -1.2)
+        if self.draw(st.booleans()):
+            keys["mask"] = self._mask(self.shape[0], places)
         own = self.shapes[(read or [query])[0]][1] == groups * (features // heads)
         if own and self.draw(st.booleans()):
             keys["projected"] = False
@@ -181,6 +183,13 @@ class Graph:
         if kind == "rnn":
             keys["function"] = self.pick("tanh", "sin")
         self.put(kind, (self.shape[0], units * (1 + keys["bidirectional"])), **keys)
+
+    def _mask(self, places: int, read: int) -> str:
+        """An input that says which places are read."""
+        name, shape = f"x{len(self.inputs)}", self.pick((read,), (places, read))
+        self.inputs.append({"name": name, "size": list(shape)})
+        self.shapes[name] = shape
+        return name
 
     def conv(self) -> None:
         if not 2 <= len(self.shape) <= 4:

@@ -102,7 +102,9 @@ class Fused(Elementary):
         weight = owned("weight") if owned.has("weight") else None
         return F.instance_norm(x, weight=weight, bias=_bias(owned), eps=layer.get("epsilon", 1e-5))
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, layer: Layer, heads: int, groups: int) -> Tensor:
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, layer: Layer, heads: int, groups: int, allowed: Tensor | None
+    ) -> Tensor:
         width = q.shape[-1] // heads
 
         def split(x: Tensor, count: int) -> Tensor:
@@ -112,7 +114,8 @@ class Fused(Elementary):
             split(q, heads),
             split(k, groups),
             split(v, groups),
-            is_causal=layer.get("causal", False),
+            attn_mask=allowed[:, None] if allowed is not None and allowed.dim() == 3 else None,
+            is_causal=layer.get("causal", False) and "mask" not in layer,
             scale=layer.get("value"),
             enable_gqa=groups != heads,
         )

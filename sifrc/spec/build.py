@@ -141,6 +141,7 @@ def _layer(
         share=shape.share,
         initialization=initialization,
         settings=item.settings,
+        mask=shape.mask is not None,
         location=positions.value(path),
     )
     return layer if has_parameters(layer) else replace(layer, bias=True, initialization=None)

@@ -143,6 +143,8 @@ def _function(function: FunctionSpec) -> dict[str, Any]:
 
 def _layer(layer: LayerSpec) -> dict[str, Any]:
     result: dict[str, Any] = {"name": layer.name, "type": layer.kind, "inputs": list(layer.inputs)}
+    if layer.mask:
+        *result["inputs"], result["mask"] = layer.inputs
     result |= LAYER_TYPES[layer.kind].written(layer)
     if layer.share is not None:
         result["share"] = layer.share

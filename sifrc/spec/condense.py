@@ -117,6 +117,7 @@ def _looks(spec: Spec) -> tuple[list[_Look], list[int]]:
                 layer.activation,
                 layer.bias,
                 layer.settings,
+                layer.mask,
                 shared,
                 layer.name in owners,
                 states[layer.name] in weighted,

@@ -73,6 +73,7 @@ def _named(network: NetworkShape, positions: Positions) -> list[Item]:
         positions.check_name(path, name)
         _claim(name, path, places, positions)
         inputs = tuple(shape.inputs) if shape.inputs is not None else (previous,)
+        inputs += (shape.mask,) if shape.mask is not None else ()
         items.append(Item(index, name, shape, inputs))
         previous = name
     return items
@@ -123,18 +124,19 @@ def _check_inputs(
         for position, name in enumerate(item.inputs):
             if name not in names:
                 raise positions.error(
-                    (*path, position),
+                    item.input_path(position),
                     f"unknown input '{shortened(name)}' of layer '{item.name}'",
                     hint=f"layers and {many}: {shortened(' '.join(names), 300)}",
                     label=did_you_mean(name, names),
                 )
             if name in item.inputs[:position]:
                 raise positions.error(
-                    (*path, position),
+                    item.input_path(position),
                     f"input '{name}' of layer '{item.name}' is named twice",
                     hint="name each input once",
                 )
-        problem = LAYER_TYPES[kind].count_problem(item.name, len(item.inputs))
+        count = len(item.inputs) - (item.written.mask is not None)
+        problem = LAYER_TYPES[kind].count_problem(item.name, count)
         if problem is not None:
             raise positions.error(path, problem[0], hint=problem[1])
 

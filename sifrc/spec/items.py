@@ -21,7 +21,7 @@ class Item:
         index: position in the file, from 0.
         name: the layer's name, given or made.
         written: the layer as written.
-        inputs: names of its inputs.
+        inputs: names of its inputs, a mask last.
         shape: sizes of the axes of its output.
         settings: of its type.
     """
@@ -45,4 +45,6 @@ class Item:
 
     def input_path(self, position: int) -> Path:
         """Where one of its inputs stands; the layer, if it was not written."""
+        if self.written.mask is not None and position == len(self.inputs) - 1:
+            return (*self.path, "mask")
         return (*self.path, "inputs", position) if self.written.inputs is not None else self.path

@@ -125,6 +125,7 @@ class LayerShape(Shape):
     bidirectional: bool | None = None
     heads: Count | None = None
     causal: bool | None = None
+    mask: str | None = None
     projected: bool | None = None
     epsilon: Finite | None = None
     momentum: Finite | None = None

@@ -196,7 +196,7 @@ class LayerSpec:
     Args:
         name: identifier, unique.
         kind: its type, a row of :data:`sifrc.spec.layers.LAYER_TYPES`.
-        inputs: names of the producing layers or of the network input.
+        inputs: names of the producing layers or of inputs of the network.
         shape: sizes of the axes of its output, resolved for every kind.
         activation: the elementwise function of an ``activation`` layer, or of another one in the short form;
             None otherwise.
@@ -204,6 +204,7 @@ class LayerSpec:
         share: name of the layer whose parameters this one uses, or None.
         initialization: of a layer that owns parameters, where it does not start as its type does; else None.
         settings: of its type; None for a type that has none.
+        mask: whether the last of its inputs says which others are read: it has no derivative.
     """
 
     name: str
@@ -215,6 +216,7 @@ class LayerSpec:
     share: str | None = None
     initialization: InitializationSpec | None = None
     settings: LayerSettings | None = None
+    mask: bool = False
     location: Location | None = field(default=None, compare=False, repr=False)
 
     @property

@@ -51,7 +51,8 @@ def random_point(spec: Spec, seed: int, batch: int = 1) -> Point:
         name: generator.normal(size=shape) / np.sqrt(np.prod(shape[1:]) if len(shape) > 1 else 4)
         for name, shape in shapes.items()
     }
-    given = [_random_input(source, generator, batch) for source in spec.inputs]
+    masks = {layer.inputs[-1] for layer in spec.layers if layer.mask}
+    given = [_random_input(source, generator, batch, source.name in masks) for source in spec.inputs]
     inputs = np.concatenate([part.reshape(batch, -1) for part in given], 1) if spec.others else given[0]
     shape, axis = spec.layers[-1].shape, spec.loss.axis
     size, places = shape[axis], shape[:axis] + shape[axis + 1 :]
@@ -73,9 +74,11 @@ def random_point(spec: Spec, seed: int, batch: int = 1) -> Point:
     return Point(params, inputs, targets, vector)
 
 
-def _random_input(source: InputSpec, generator: np.random.Generator, batch: int) -> Array:
-    """Classes, or numbers of order one."""
+def _random_input(source: InputSpec, generator: np.random.Generator, batch: int, mask: bool) -> Array:
+    """Classes, numbers of order one, or a mask of zeros and ones."""
     size = (batch, *source.shape)
+    if mask:
+        return (generator.random(size) < 0.6).astype(np.float64)
     return generator.integers(source.classes, size=size) if source.classes else generator.normal(size=size)
 
 

@@ -40,6 +40,7 @@ IN_NUMBA = (
     *("softmax in the middle", "layer norm over several", "rms norm", "group norm", "instance norm"),
     *("attention of one group", "attention to more", "attention of three without weights", "positions"),
     *("three inputs of several ranks", "an input of classes after one of numbers"),
+    *("causal attention with a mask", "attention to others with a mask"),
     *("transformer", "residual of convolutions", "scale with a shift", "sum that keeps"),
     *("batch norm", "batch norm of features", "batch norm without a weight", "batch norm evaluated"),
     *("rnn", "rnn of one step", "lstm of layers and directions", "gru of two layers"),
@@ -52,6 +53,7 @@ COMPILED = (
     *("slice backwards", "permute four", "instance norm", "three inputs of several ranks"),
     *("batch norms of a residual", "batch norm evaluated"),
     *("rnn of two directions", "lstm", "gru"),
+    "causal attention with a mask of what is read",
 )
 SUMMARIES = (
     *("layer norm", "rms norm over all", "group norm", "attention of grouped queries"),

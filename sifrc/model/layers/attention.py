@@ -2,22 +2,31 @@
 
 q = x Wqᵀ + βq,  k = z Wkᵀ + βk,  v = z Wvᵀ + βv
 P = softmax_s(scale ⟨q_t, k_s⟩) for each head,  out = (P v) Woᵀ + βo
+
+A mask enters conditions only, so that nothing is differentiated by it.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
 
-from sifrc.ir import Affine, Axis, Expr, Input
+import sympy
+
+from sifrc.ir import Affine, Axis, Expr, Input, Operand
 from sifrc.ir.build import apply, einsum, rename, scale, total
 from sifrc.ir.selections import joined
 from sifrc.model.layers.building import Building
 from sifrc.model.layers.elementary import linear
 from sifrc.model.layers.products import softmax_of
 from sifrc.model.layers.windows import UNLESS_OUTSIDE
+from sifrc.scalar import ScalarFunction
 from sifrc.spec.layers.attention import AttentionSpec
 
 __all__ = ["attention", "embedding", "positions"]
+
+_MASK = sympy.Symbol("mask", real=True)
+READ = ScalarFunction("read", ("mask",), sympy.Piecewise((1, Fraction(1, 2) < _MASK), (0, True)))
+"""1 where a mask lets read, else 0; it has no derivative."""
 
 
 def positions(building: Building) -> Expr:
@@ -38,7 +47,7 @@ def attention(building: Building) -> Expr:
     """The heads of a layer, side by side, through the weight of its output."""
     settings = building.layer.settings
     assert isinstance(settings, AttentionSpec)
-    sources = building.sources
+    sources = building.sources[:-1] if building.layer.mask else building.sources
     query, key, value = sources[0], sources[min(1, len(sources) - 1)], sources[-1]
     if not settings.projected:
         return _heads(building, settings, (query, key, value), building.axes)
@@ -86,18 +95,32 @@ def _heads(
     scores = building.state("scores", scale(Fraction(repr(settings.scale)), products))
     weighted = building.inner("weights", out)
     masked = rename(scores, weighted)
-    if settings.causal:
-        masked = apply(UNLESS_OUTSIDE, masked, _before(*weighted[-2:]))
+    allowed = _allowed(building, settings, weighted[-2:])
+    if allowed is not None:
+        masked = apply(UNLESS_OUTSIDE, masked, allowed)
     weights = building.state("weights", softmax_of(masked, weighted[-1]))
+    # A place that may read nothing has equal weights so far, and none in the end.
+    some = [(apply(READ, allowed), (axes[0], read))] if allowed is not None and building.layer.mask else []
     return einsum(
         [
             (asked, (axes[1], *own, width)),
             (weights, (*own, axes[0], read)),
+            *some,
             (answered, (value.axes[1], own[0], width)),
             (value, (read, value.axes[1])),
         ],
         axes,
     )
+
+
+def _allowed(building: Building, settings: AttentionSpec, axes: tuple[Axis, ...]) -> Expr | None:
+    """More than 1/2 where a place may read another; None where all may read all."""
+    place, read = axes
+    factors: list[Operand] = [(_before(place, read), axes)] if settings.causal else []
+    if building.layer.mask:
+        mask = building.sources[-1]
+        factors.append((mask, (read,) if len(mask.axes) == 1 else axes))
+    return einsum(factors, axes) if factors else None
 
 
 def _before(place: Axis, read: Axis) -> Expr:

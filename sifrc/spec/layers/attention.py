@@ -36,7 +36,8 @@ class AttentionSpec(LayerSettings):
 def _attention(site: Site) -> Resolved:
     """Of one input with itself; of queries and what they read; of queries, keys and values."""
     written, name = site.item.written, site.item.name
-    for position, shape in enumerate(site.shapes):
+    shapes = site.shapes[:-1] if written.mask is not None else site.shapes
+    for position, shape in enumerate(shapes):
         if len(shape) != 2:
             raise site.positions.error(
                 site.item.input_path(position),
@@ -44,7 +45,7 @@ def _attention(site: Site) -> Resolved:
                 f"has {size_text(shape)}",
                 hint="an input of size: [places, features]",
             )
-    query, key, value = _read(site.shapes)
+    query, key, value = _read(shapes)
     heads = written.heads
     if heads is None:
         raise site.error("heads", f"attention layer '{name}' has no heads", hint="e.g. heads: 4")
@@ -70,8 +71,21 @@ def _attention(site: Site) -> Resolved:
         )
     if written.causal and query[0] != key[0]:
         raise site.error("causal", "causal attention reads as many places as it has", hint="leave causal out")
+    if written.mask is not None:
+        _check_mask(site, query[0], key[0])
     scale = width**-0.5 if written.value is None else float(written.value)
     return Resolved(query, AttentionSpec(heads, groups, width, bool(written.causal), scale, projected))
+
+
+def _check_mask(site: Site, places: int, read: int) -> None:
+    """It has an entry for each place that is read, or one for each place and each that it reads."""
+    shape = site.shapes[-1]
+    if shape not in ((read,), (places, read)):
+        raise site.error(
+            "mask",
+            f"the mask '{site.item.inputs[-1]}' of '{site.item.name}' has {size_text(shape)}",
+            hint=f"places that are read, {read}, or places and those, {places} x {read}",
+        )
 
 
 def _read(shapes: tuple[Sizes, ...]) -> tuple[Sizes, Sizes, Sizes]:
@@ -91,7 +105,9 @@ def _owners(layer: LayerSpec) -> tuple[Owner, ...]:
     features, read = settings.heads * settings.width, settings.groups * settings.width
 
     def of(part: str, rows: int, number: int) -> Owner:
-        return Owner(lambda inputs: (rows, _read(inputs)[number][1]), layer.bias, part)
+        return Owner(
+            lambda inputs: (rows, _read(inputs[:-1] if layer.mask else inputs)[number][1]), layer.bias, part
+        )
 
     return (
         of("query", features, 0),
@@ -159,7 +175,7 @@ EMBEDDING = LayerType(
 )
 ATTENTION = LayerType(
     "attention",
-    ("heads", "groups", "causal", "value", "projected", "bias", "init"),
+    ("heads", "groups", "causal", "mask", "value", "projected", "bias", "init"),
     _attention,
     inputs=(1, 3),
     several="queries, and perhaps what is read, or keys and values",

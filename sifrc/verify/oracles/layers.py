@@ -253,7 +253,9 @@ def _attention(at: At) -> Any:
     """Head by head and place by place, over what the place reads."""
     settings = at.layer.settings
     assert isinstance(settings, AttentionSpec)
-    query, key, value = at.sources[0], at.sources[min(1, len(at.sources) - 1)], at.sources[-1]
+    sources = at.sources[:-1] if at.layer.mask else at.sources
+    query, key, value = sources[0], sources[min(1, len(sources) - 1)], sources[-1]
+    mask = at.sources[-1] if at.layer.mask else None
     if settings.projected:
         query, key, value = (
             _projected(at, part, source)
@@ -267,11 +269,26 @@ def _attention(at: At) -> Any:
         for place in range(query.shape[0]):
             last = place + 1 if settings.causal else key.shape[0]
             products = (key[:last, shared] * query[place : place + 1, own]).sum(1)
-            weights = softmax(at, at.function("a*x", products, a=settings.scale), 0)
+            if mask is None:
+                weights = softmax(at, at.function("a*x", products, a=settings.scale), 0)
+            else:
+                allowed = mask[:last] if mask.ndim == 1 else mask[place, :last]
+                weights = _masked_softmax(at, at.function("a*x", products, a=settings.scale), allowed)
             rows.append((value[:last, shared] * weights.reshape((-1, 1))).sum(0).reshape((1, -1)))
         columns.append(joined(rows, 0))
     found = joined(columns, 1)
     return _projected(at, "output", found) if settings.projected else found
+
+
+def _masked_softmax(at: At, values: Any, mask: Any) -> Any:
+    """Weights of what may be read, over their sum; all zero where nothing may."""
+    kept = at.function("where(x > 1/2, 1, 0)", mask)
+    # A number taken off from all changes nothing, and there is a weight of 1 where something may be read.
+    low = values * kept - (1 - kept) * 1000
+    top = largest(low.detach() if hasattr(low, "detach") else low, 0)
+    weights = at.function("exp(x)", low - top) * kept
+    total = weights.sum(0)
+    return weights / (total + (1 - largest(kept, 0)))
 
 
 def _projected(at: At, part: str, value: Any) -> Any:

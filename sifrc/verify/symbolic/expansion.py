@@ -127,8 +127,11 @@ class Expansion:
         shapes = parameter_shapes(model.spec)
         self._params = {name: _symbols(name, shape) for name, shape in shapes.items()}
         self._vector = {name: _symbols(f"v.{name}", shape) for name, shape in shapes.items()}
+        masks = {layer.inputs[-1] for layer in model.spec.layers if layer.mask}
         given = [
-            np.zeros(source.shape, dtype=int)
+            np.arange(source.size).reshape(source.shape) % 2
+            if source.name in masks
+            else np.zeros(source.shape, dtype=int)
             if source.classes
             else _symbols("x" if source is model.spec.input else source.name, source.shape)
             for source in model.spec.inputs
