@@ -74,6 +74,23 @@ def filled(x: Tensor, dim: int, before: int, after: int, value: float) -> Tensor
     return torch.cat([sides[0], x, sides[1]], dim)
 
 
+def turned(x: Tensor, width: int, layer: Layer) -> Tensor:
+    """Rotary positions by products of complex numbers; of heads side by side."""
+    base, places = layer.get("base", 10000.0), x.shape[1]
+    angles = torch.arange(places).double()[:, None] / base ** (torch.arange(0, width, 2).double() / width)
+    turns = torch.complex(torch.cos(angles), torch.sin(angles))[:, None]
+    heads = x.unflatten(-1, (-1, width))
+    if layer["rotary"] == "interleaved":
+        pairs = heads.unflatten(-1, (-1, 2))
+    else:
+        pairs = heads.unflatten(-1, (2, -1)).transpose(-1, -2)
+    real, imaginary = pairs[..., 0], pairs[..., 1]
+    parts = [real * turns.real - imaginary * turns.imag, real * turns.imag + imaginary * turns.real]
+    found = torch.stack(parts, -1)
+    found = found if layer["rotary"] == "interleaved" else found.transpose(-1, -2)
+    return found.flatten(-2).flatten(-2)
+
+
 class Owned:
     """The parameters of a layer."""
 
@@ -185,7 +202,14 @@ class Elementary:
     lstm = gru = rnn
 
     def positions(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
-        return x + owned("weight")
+        if layer.get("kind") != "sinusoids":
+            return x + owned("weight")
+        places, features = x.shape[1:]
+        even = torch.arange(0, features, 2).double()
+        angles = torch.arange(places).double()[:, None] / layer.get("base", 10000.0) ** (even / features)
+        table = torch.zeros(places, features).double()
+        table[:, 0::2], table[:, 1::2] = torch.sin(angles), torch.cos(angles)[:, : features // 2]
+        return x + table
 
     def matmul(self, layer: Layer, owned: Owned, a: Tensor, b: Tensor) -> Tensor:
         transposed = layer.get("transpose", [])
@@ -324,6 +348,9 @@ class Elementary:
             q, k, v = (owned.linear(x, part) for x, part in ((q, "query"), (k, "key"), (v, "value")))
         heads = layer["heads"]
         groups = layer.get("groups", heads)
+        if layer.get("rotary"):
+            width = q.shape[-1] // heads
+            q, k = turned(q, width, layer), turned(k, width, layer)
         out = self._attend(q, k, v, layer, heads, groups, allowed)
         return owned.linear(out, "output") if projected else out
 

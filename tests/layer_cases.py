@@ -11,6 +11,7 @@ import torch
 __all__ = ["LAYER_CASES", "drawn_buffers", "evaluated", "layer_spec"]
 
 HIDDEN: dict[str, Any] = {"name": "d", "type": "dense", "units": 4, "activation": "tanh"}
+SINUSOIDS: dict[str, Any] = {"name": "r", "type": "positions", "kind": "sinusoids"}
 END: list[dict[str, Any]] = [
     {"name": "flat", "type": "flatten"},
     {"name": "out", "type": "dense", "units": 3},
@@ -296,6 +297,24 @@ _ATTENTION: dict[str, dict[str, Any]] = {
     "attention without weights, causal": one([3, 2], "attention", heads=1, projected=False, causal=True),
     "attention of three without weights": three(2, heads=4, groups=2, projected=False),
     "attention of the input": first([3, 4], "attention", heads=2),
+    "rotary attention": one([3, 2], "attention", heads=1, rotary=True),
+    "rotary attention of neighbours": one([3, 2], "attention", heads=2, rotary="interleaved", base=50),
+    "rotary attention of grouped queries": layer_spec(
+        [3, 2],
+        [
+            {**HIDDEN, "units": 8},
+            {"name": "r", "type": "attention", "heads": 2, "groups": 1, "rotary": "halves", "causal": True},
+        ],
+    ),
+    "rotary attention to others": other(2, heads=2, rotary=True, base=7.5, projected=True),
+    "rotary attention without weights": one(
+        [3, 2], "attention", heads=1, rotary="interleaved", projected=False
+    ),
+    "sinusoids": layer_spec([3, 2], [HIDDEN, SINUSOIDS]),
+    "sinusoids of odd features": layer_spec(
+        [4, 2], [{**HIDDEN, "units": 5}, {"name": "r", "type": "positions", "kind": "sinusoids", "base": 100}]
+    ),
+    "sinusoids of the input": layer_spec([5, 3], [SINUSOIDS]),
     "positions": one([3, 2], "positions"),
     "positions of three axes": one([2, 1, 2], "positions"),
     "positions of the input": first([3, 2], "positions"),

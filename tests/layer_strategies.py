@@ -52,7 +52,7 @@ class Graph:
             keys |= {"activation": self.pick(*ACTIVATIONS)} if self.draw(st.booleans()) else {}
         self.layers.append({"name": name, "type": kind, "inputs": inputs, **keys})
         self.shapes[name] = shape
-        if kind in ("dense", "conv", "positions") or self.trained & set(inputs):
+        if kind in ("dense", "conv") or (kind == "positions" and not keys) or self.trained & set(inputs):
             self.trained.add(name)
         self.current = name
         return name
@@ -145,7 +145,9 @@ class Graph:
         self.put(kind, self.shape, **keys)
 
     def positions(self) -> None:
-        if len(self.shape) > 1:
+        if len(self.shape) == 2 and self.draw(st.booleans()):
+            self.put("positions", self.shape, kind="sinusoids")
+        elif len(self.shape) > 1:
             self.put("positions", self.shape)
 
     def attention(self) -> None:
@@ -164,6 +166,9 @@ class Graph:
             keys["value"] = self.pick(0.4, -1.2)
         if self.draw(st.booleans()):
             keys["mask"] = self._mask(self.shape[0], places)
+        if features // heads % 2 == 0 and self.draw(st.booleans()):
+            keys["rotary"] = self.pick(True, "interleaved")
+            keys |= self.pick({}, {"base": 20})
         own = self.shapes[(read or [query])[0]][1] == groups * (features // heads)
         if own and self.draw(st.booleans()):
             keys["projected"] = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from sifrc.ir.quantity import Quantity, Storage, table_of
+from sifrc.model.tables import TABLES
 
 __all__ = ["QUANTITIES"]
 
@@ -24,6 +25,7 @@ QUANTITIES: Mapping[str, Quantity] = table_of(
         Quantity("σ̃²", "running_var", "running variances of the channels", Storage.BUFFER),
         Quantity("x", "x", "states x_k; x_0 is the input", rank=12),
         Quantity("d", "data", "inputs d_k after the first", Storage.DATA, rank=12),
+        Quantity(TABLES, "tables", "fixed tables θ_k", Storage.TABLE, rank=8),
         Quantity("a", "a", "pre-activations a_k", rank=11),
         Quantity("t", "targets", "targets t", Storage.DATA, rank=1, leading=6),
         Quantity("λ", "regularization", "state regularisation λ_k", Storage.CONSTANT, rank=2),

@@ -31,6 +31,8 @@ class Storage(Enum):
     """Numbers of the spec, one for each index (λ_k)."""
     RANDOM = "random"
     """Random numbers, one vector for each sample; ``ω`` uniform, ``ε`` normal."""
+    TABLE = "table"
+    """Fixed tables: numbers that are a function of their indices."""
     IDENTITY = "identity"
     """An identity matrix; it depends on nothing."""
     HYPERPARAMETER = "hyperparameter"

@@ -12,6 +12,7 @@ from math import prod
 from typing import TypeAlias
 
 from sifrc.ir.quantity import Storage
+from sifrc.scalar.function import ScalarFunction
 
 __all__ = [
     "OBJECTIVE",
@@ -53,6 +54,7 @@ class Family:
         part_of: family of the quantity that an intermediate array is made for; empty for a quantity itself.
         values: of a CONSTANT family, in the order of ``shapes``; initial fill value of a MEMORY
             family is ``initial`` (``zeros`` or ``identity``).
+        formulas: of the members of a TABLE family, in the order of ``shapes``: of the index along each axis.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Family:
     part_of: str = ""
     values: tuple[float, ...] = ()
     initial: str = "zeros"
+    formulas: tuple[ScalarFunction, ...] = ()
 
     @property
     def indexed(self) -> bool:

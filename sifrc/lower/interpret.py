@@ -52,6 +52,11 @@ class Machine:
                 if family.storage is Storage.CONSTANT:
                     # the decimal number of the spec, not the binary number next to it
                     self.arrays[family.name, index] = arithmetic.array(repr(float(family.values[position])))
+                elif family.storage is Storage.TABLE:
+                    formula = family.formulas[position]
+                    indices = arithmetic.array(np.indices([size or 0 for size in shape]))
+                    named = dict(zip(formula.arguments, indices, strict=True))
+                    self.arrays[family.name, index] = arithmetic.apply(formula, (0,) * len(shape), named)
                 elif family.storage is Storage.IDENTITY:
                     self.arrays[family.name, index] = arithmetic.array(np.eye(shape[0] or 0))
 

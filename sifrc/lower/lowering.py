@@ -35,6 +35,7 @@ from sifrc.lower.validate import validate
 from sifrc.lower.windows import Windows, ref_of
 from sifrc.methods.plan import Plan
 from sifrc.operators.phase import Phase
+from sifrc.scalar.function import ScalarFunction
 
 __all__ = ["Passes", "lower"]
 
@@ -188,6 +189,10 @@ def _family(
     if storage is Storage.CONSTANT:
         ordered = tuple((k, ()) for (family, k) in sorted(plan.constants) if family == name)
         values = tuple(plan.constants[name, k] for k, _ in ordered if k is not None)
+    formulas: tuple[ScalarFunction, ...] = ()
+    if storage is Storage.TABLE:
+        known = {table.symbol.index: table.formula for table in plan.model.tables}
+        formulas = tuple(known[k] for k, _ in ordered)
     memory = next((spec for spec in plan.memory if spec.family == name), None)
     hyper = next((h for h in plan.hyperparameters if h.name == name), None)
     text = _described(part_of or name) + (", intermediate" if part_of else "")
@@ -195,7 +200,8 @@ def _family(
         text = memory.text
     if hyper is not None:
         text = hyper.text
-    return Family(name, code, storage, ordered, text, part_of, values, memory.initial if memory else "zeros")
+    initial = memory.initial if memory else "zeros"
+    return Family(name, code, storage, ordered, text, part_of, values, initial, formulas)
 
 
 def _function(

@@ -23,7 +23,9 @@ from sifrc.lower.statements import Contract, Kernel, Loop, Statement, Sum
 __all__ = ["aliases", "destination"]
 
 Member: TypeAlias = tuple[str, int | None]
-_KEPT = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY, Storage.DATA, Storage.DIRECTION})
+_KEPT = frozenset(
+    {Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY, Storage.DATA, Storage.DIRECTION, Storage.TABLE}
+)
 
 
 def aliases(program: Program) -> Mapping[str, str]:

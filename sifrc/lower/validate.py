@@ -26,6 +26,7 @@ _GIVEN = frozenset(
         Storage.CONSTANT,
         Storage.RANDOM,
         Storage.IDENTITY,
+        Storage.TABLE,
         Storage.HYPERPARAMETER,
     }
 )
@@ -41,6 +42,7 @@ _WITHOUT_SAMPLES = frozenset(
         Storage.MEMORY,
         Storage.CONSTANT,
         Storage.IDENTITY,
+        Storage.TABLE,
     }
 )
 

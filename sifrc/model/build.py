@@ -14,6 +14,7 @@ from sifrc.model.layers import LAYER_RULES
 from sifrc.model.layers.building import Building, Part, axes_of
 from sifrc.model.parameters import BUFFER, Buffer, LayerParameters, Parameter
 from sifrc.model.sample_loss import normalization_of, sample_loss, target_of
+from sifrc.model.tables import Tables
 from sifrc.model.types import Constraint, Model
 from sifrc.scalar import ScalarFunction, scalar_from_tree
 from sifrc.spec.layers import LAYER_TYPES
@@ -38,10 +39,12 @@ def build_model(spec: Spec) -> Model:
     parameters: dict[str, LayerParameters] = {}
     buffers: list[Buffer] = []
     constraints: list[Constraint] = []
+    tables = Tables()
     for group in groups:
         read = [states[name] for name in group[0].inputs]
         sources = [state.index for state in read if state.family == first.family]
         building = _building(spec, group, states, parameters, len(constraints) + 1)
+        building.tables = tables
         for part in _parts(group, building):
             constraints.append(_constraint(part, group, [index for index in sources if index is not None]))
         states[group[-1].name] = constraints[-1].state
@@ -57,6 +60,7 @@ def build_model(spec: Spec) -> Model:
         spec=spec,
         input=first,
         others=tuple(others),
+        tables=tuple(tables.made),
         target=target,
         constraints=tuple(constraints),
         parameters=tuple(parameters.values()),

@@ -14,6 +14,7 @@ from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import einsum
 from sifrc.model.parameters import Buffer, LayerParameters, Parameter
 from sifrc.model.sample_loss import Normalization
+from sifrc.model.tables import Table
 from sifrc.scalar.function import ScalarFunction
 from sifrc.spec.types import Spec
 
@@ -82,6 +83,7 @@ class Model:
     Args:
         spec: what it was built from.
         input: x[0], the first input of the network.
+        tables: fixed tables that expressions read.
         others: those after it: data d[1], d[2], …, in the expressions that read them.
         target: t, over the axis of the output.
         constraints: k = 1..n in topological order; the last one is the output.
@@ -108,6 +110,7 @@ class Model:
     normalization: Normalization | None = None
     loss_factor: Input | None = None
     others: tuple[Input, ...] = ()
+    tables: tuple[Table, ...] = ()
 
     @property
     def data_loss(self) -> Expr:

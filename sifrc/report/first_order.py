@@ -51,6 +51,10 @@ def _forward(book: Book) -> Section:
         for symbol, source in zip(names, model.spec.inputs, strict=True)
     ]
     notes = [f"n = {model.depth}; {'; '.join(given)}."]
+    notes += [
+        f"θ_{table.symbol.index} is a table of {table.formula.expression}, indices from 0."
+        for table in model.tables
+    ]
     notes.append(
         "∘ and ⊘ multiply and divide entry by entry, 𝟏 is the vector of ones, F_k acts on each entry."
     )

@@ -126,6 +126,9 @@ class LayerShape(Shape):
     heads: Count | None = None
     causal: bool | None = None
     mask: str | None = None
+    rotary: bool | Literal["halves", "interleaved"] | None = None
+    base: Finite | None = None
+    kind: Literal["learned", "sinusoids"] | None = None
     projected: bool | None = None
     epsilon: Finite | None = None
     momentum: Finite | None = None

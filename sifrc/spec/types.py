@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 from sifrc.errors import Location
 from sifrc.spec.curvature import CurvatureOutput, CurvatureResidual
 from sifrc.spec.expression import Expression
+from sifrc.spec.layerkinds import LayerKind
 
 __all__ = [
     "VALUED",
@@ -47,39 +48,6 @@ Dtype: TypeAlias = Literal["float32", "float64", "bfloat16"]
 Mode: TypeAlias = Literal["training", "evaluation"]
 Sizes: TypeAlias = tuple[int, ...]
 """Sizes of axes, in order."""
-LayerKind: TypeAlias = Literal[
-    "dense",
-    "conv",
-    "pool",
-    "activation",
-    "add",
-    "flatten",
-    "reshape",
-    "permute",
-    "slice",
-    "concatenate",
-    "pad",
-    "upsample",
-    "multiply",
-    "matmul",
-    "scale",
-    "sum",
-    "mean",
-    "max",
-    "softmax",
-    "layer_norm",
-    "group_norm",
-    "instance_norm",
-    "rms_norm",
-    "batch_norm",
-    "attention",
-    "positions",
-    "embedding",
-    "rnn",
-    "lstm",
-    "gru",
-    "entrywise",
-]
 TargetKind: TypeAlias = Literal["classes", "vectors"]
 InitializationKind: TypeAlias = Literal["he", "glorot", "sparse", "normal", "zeros", "ones", "constant"]
 VALUED: tuple[InitializationKind, ...] = ("normal", "constant")

@@ -48,7 +48,7 @@ def test_the_canonical_form_is_the_same_spec(name: str) -> None:
 def test_every_type_has_a_case() -> None:
     """A new type of layer needs one."""
     used = {layer["type"] for data in LAYER_CASES.values() for layer in data["network"]["layers"]}
-    assert used == set(LAYER_TYPES) - {"batch_norm"}
+    assert used == set(LAYER_TYPES)
 
 
 def test_what_is_left_out_is_what_is_written_out() -> None:
@@ -196,6 +196,13 @@ MESSAGES: list[tuple[Any, dict[str, Any], str, str]] = [
     ([2, 3], {"type": "scale", "inputs": ["d", "x"]}, "scale layer 'r' has 2 inputs, it takes one", "add"),
     ([2, 3], {"type": "multiply", "inputs": ["d", "e"]}, "sizes differ in multiply layer 'r'", "multiplies"),
     ([2, 3], {"type": "multiply", "inputs": ["d"]}, "has 1 input, it needs two or more", "inputs:"),
+    ([2, 3], {"type": "attention", "heads": 4, "rotary": True}, "a head of 'r' has 1 entries", "even"),
+    ([2, 3], {"type": "attention", "heads": 2, "base": 5}, "'r' has no frequencies", "rotary: true"),
+    ([2, 3], {"type": "attention", "heads": 2, "rotary": False, "base": 5}, "'r' has no frequencies", "rot"),
+    ([2, 3], {"type": "positions", "base": 5}, "'r' has no frequencies", "kind: sinusoids"),
+    ([2, 3], {"type": "positions", "kind": "sinusoids", "init": "zeros"}, "'r' has no weight", "learned"),
+    ([2, 3], {"type": "positions", "kind": "sines"}, "kind", "sinusoids"),
+    ([2, 3, 2], {"type": "positions", "kind": "sinusoids"}, "are of places along one axis", "features"),
     ([2, 3], {"type": "entrywise", "inputs": ["d", "m"]}, "entrywise layer 'r' has no expression", "x1*sig"),
     (
         [2, 3],
@@ -354,7 +361,16 @@ GOOD: dict[str, dict[str, Any]] = {
     "rms_norm": {"axes": [1], "epsilon": 0.1, "affine": True, "activation": "tanh"},
     "group_norm": {"groups": 3, "epsilon": 0.1, "affine": True, "bias": True, "activation": "tanh"},
     "instance_norm": {"epsilon": 0.1, "affine": True, "bias": True, "activation": "tanh"},
-    "attention": {"heads": 2, "groups": 1, "causal": True, "value": 0.5, "projected": True, "bias": True},
+    "attention": {
+        "heads": 2,
+        "groups": 1,
+        "causal": True,
+        "value": 0.5,
+        "projected": True,
+        "bias": True,
+        "rotary": "interleaved",
+        "base": 9,
+    },
     "positions": {"init": "zeros"},
 }
 """Keys of each type that are right."""
@@ -371,6 +387,8 @@ WRONG: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("axis", "start", "stop", "step"), _WHOLE),
     **dict.fromkeys(("epsilon", "value", "shift"), _NUMBER),
     **dict.fromkeys(("keep", "causal", "projected", "affine", "bias"), _FLAG),
+    "rotary": (1, "yes", "half", 1.0, [], {}),
+    "base": (*_NUMBER, 1, 0, -5, 1e13),
     **dict.fromkeys(("sizes", "order", "axes"), _LIST),
     "mode": (*_WORD, "", "x"),
     "padding": (*_LIST, None, 1, -1, "same", [1], [[1, 2, 3], 0], [[True, 1], 0], [-1, 0], ["1", 0]),

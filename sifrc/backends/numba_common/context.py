@@ -21,6 +21,7 @@ from sifrc.backends.numba_common.operators import (
 from sifrc.backends.numba_common.parts import Parts
 from sifrc.backends.numba_common.storage import Group
 from sifrc.backends.operators import choosing
+from sifrc.backends.tables import table_lines
 from sifrc.backends.text import (
     LINE_LENGTH,
     assigned,
@@ -134,6 +135,9 @@ def module_context(
         **output_texts(module),
         "output_size": module.output_size,
         "output": parts.output,
+        "fixed_tables": table_lines(program, "numpy"),
+        "table_variables": parts.table_variables,
+        "table_arrays": parts.table_arrays(),
         "input_variable": {batched: parts.input_variable(batched) for batched in (True, False)},
         "filled": {name: parts.filled(name == "inputs", name) for name in ("inputs", "input")},
         "inputs_text": inputs,

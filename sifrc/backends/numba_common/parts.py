@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +11,7 @@ from sifrc.backends.base import ModuleSource
 from sifrc.backends.layout import statement
 from sifrc.backends.numba_common.functions import PrivateFunction
 from sifrc.backends.numba_common.storage import Group, Layout, is_scalar, rank_name
+from sifrc.backends.tables import table_family
 from sifrc.derive.quantities import QUANTITIES
 from sifrc.derive.shaped import PARAMETER
 from sifrc.errors import BackendError
@@ -145,6 +146,31 @@ class Parts(ABC):
         """Names of the arrays of samples of the inputs after the first, in compiled loops."""
         return tuple(f"samples_{number}" for number in range(1, len(self.module.inputs)))
 
+    @property
+    def table_variables(self) -> list[Group]:
+        """Variables of the fixed tables, which every workspace has."""
+        family = table_family(self.program)
+        return [] if family is None else list(self.layouts[True].families[family.name])
+
+    def table_arrays(self) -> list[str]:
+        """Statements that put the fixed tables into tuples or lists of arrays, as functions take them."""
+        return [
+            line
+            for group in self.table_variables
+            for line in self._gathered(f"_{group.name.upper()}", group, lambda k: f"_FIXED[{k}]", 0)
+        ]
+
+    def _gathered(
+        self, target: str, group: Group, array: Callable[[int | None], str], indent: int
+    ) -> list[str]:
+        """The statement that puts arrays by their subscript into a variable of their rank."""
+        known = {k for k, _ in group.members}
+        empty = f"np.zeros({(0,) * group.rank}, DTYPE)"
+        last = max(k for k in known if k is not None)
+        values = ", ".join(array(k) if k in known else empty for k in range(last + 1))
+        comma = "," if last == 0 else ""
+        return statement(f"{target} = {'_gathered' if self.deep else ''}(({values}{comma}))", indent)
+
     def filled(self, batched: bool, source: str) -> list[str]:
         """Statements that put checked inputs into the variables of a workspace.
 
@@ -152,17 +178,14 @@ class Parts(ABC):
             batched: of a batch, or of one sample.
             source: variable of the inputs.
         """
-        states, made = self.input_variable(batched), "_gathered" if self.deep else "tuple"
+        states = self.input_variable(batched)
         first = f"{source}.first" if self.module.inputs else source
         lines = [f"{states}[0] = {first}" if self.deep else f"{states} = ({first}, *{states}[1:])"]
         for group in self.work_tables()[batched].values():
             if group.family.name == OTHER_INPUTS:
-                given = dict.fromkeys(range(max(k for k, _ in group.members if k is not None) + 1))
-                empty = f"np.zeros({(0,) * group.rank}, DTYPE)"
-                own = {k: f"{source}.others[{k}]" for k, _ in group.members}
-                values = ", ".join(own.get(k, empty) for k in given)
-                lines.append(f"work.{group.name} = {made}(({values}))")
-        return [line for text in lines for line in statement(text, 4)]
+                own = self._gathered(f"work.{group.name}", group, lambda k: f"{source}.others[{k}]", 4)
+                lines += [line[4:] for line in own]
+        return [f"    {line}" for line in lines]
 
     def groups(self, functions: Iterable[PrivateFunction]) -> list[Group]:
         """Variables that the functions take, each once."""
@@ -324,7 +347,8 @@ class Parts(ABC):
                 operators = not all(operator.plain for operator in self.program.operators)
                 kept = group.family.name in self.kept and not operators
                 given = group.family.storage in outside and group.family.name not in computed
-                given |= group.family.storage in (Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY)
+                lasting = (Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY, Storage.TABLE)
+                given |= group.family.storage in lasting
                 if not (is_scalar(group.family) or kept or given):
                     tables[batched][group.name] = group
         return tables

@@ -13,6 +13,7 @@ from sifrc.backends.numba_cuda.loop import CudaLoop
 from sifrc.backends.numba_cuda.online import online_context
 from sifrc.backends.numba_cuda.statements import HELPERS, SMALL, SOLVERS
 from sifrc.backends.numba_cuda.strides import with_steps_added
+from sifrc.backends.tables import table_family
 from sifrc.backends.text import environment, finished, template_folder
 from sifrc.errors import BackendError
 from sifrc.lower.access import flat
@@ -56,6 +57,7 @@ class CudaBackend:
         for there, what in (
             (module.input_classes, "classes as inputs"),
             (module.inputs, "several inputs"),
+            (table_family(module.program), "fixed tables"),
             (module.places, "outputs with several axes"),
             (module.buffers, "running statistics"),
             (module.ignored is not None, "targets that do not count"),

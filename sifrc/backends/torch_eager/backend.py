@@ -10,6 +10,7 @@ from sifrc.backends.base import LayerInfo, ModuleSource, Option
 from sifrc.backends.cases import records
 from sifrc.backends.layout import call, lines_of, signature, statement
 from sifrc.backends.operators import choosing
+from sifrc.backends.tables import table_lines
 from sifrc.backends.text import (
     assigned,
     data_texts,
@@ -179,6 +180,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "private": private,
         "public": public,
         "unpack": unpack(parts, 0, whole=True),
+        "fixed_tables": table_lines(parts.program, "torch"),
         "check_forward": bool(module.options.get("check_forward", True)),
     }
     printed = optimizer_context(parts) if step else {}

@@ -45,7 +45,9 @@ class Entry:
     kept: bool = False
 
 
-_KEPT = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY, Storage.DIRECTION, Storage.DATA})
+_KEPT = frozenset(
+    {Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY, Storage.DIRECTION, Storage.DATA, Storage.TABLE}
+)
 
 
 def entries_of(loads: Sequence[tuple[str, Load]], names: Names) -> dict[str, Entry]:

@@ -25,7 +25,9 @@ from sifrc.lower.statements import Contract, Convolve, Guard, Loop, SolveSystem,
 __all__ = ["PrivateFunction", "annotation_of", "plan_functions"]
 
 _IN_PLACE = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY})
-_NO_DTYPE = frozenset({Storage.CONSTANT, Storage.HYPERPARAMETER, Storage.IDENTITY})
+_NO_DTYPE = frozenset({Storage.CONSTANT, Storage.HYPERPARAMETER, Storage.IDENTITY, Storage.TABLE})
+_MADE = frozenset({Storage.IDENTITY, Storage.TABLE})
+"""What a function makes or takes from the module, where it reads such."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,8 @@ def _function(
         reads = dict.fromkeys((*reads, states))
         storage[states] = program.family(states).storage
     arguments = list(dict.fromkeys([*reads, *updated, *(name for name in writes if name in carried)]))
-    made = [name for name in reads if storage[name] is Storage.IDENTITY]
-    arguments = [name for name in arguments if storage[name] not in (Storage.CONSTANT, Storage.IDENTITY)]
+    made = [name for name in reads if storage[name] in _MADE]
+    arguments = [name for name in arguments if storage[name] not in _MADE | {Storage.CONSTANT}]
     arguments.sort(key=lambda name: _RANK[storage[name]])
     inputs_only = (
         states in arguments and {i for f, i in needed if f == states} == {0} and states not in carried
@@ -312,7 +314,9 @@ def _single_use(function: Function, elsewhere: set[str]) -> frozenset[str]:
 
 
 def _identities(family: Family) -> list[str]:
-    """Identity matrices that the function reads."""
+    """Identity matrices, or fixed tables, that the function reads."""
+    if family.storage is Storage.TABLE:
+        return [f"    {family.code} = _tables({LIKE}.dtype, {LIKE}.device)"]
     text = f"torch.eye({{}}, dtype={LIKE}.dtype, device={LIKE}.device)"
     if not family.indexed:
         return [f"    {family.code} = {text.format(family.shapes[0][1][-1])}"]

@@ -15,12 +15,13 @@ import sympy
 from sifrc.ir import Affine, Axis, Expr, Input, Operand
 from sifrc.ir.build import apply, einsum, rename, scale, total
 from sifrc.ir.selections import joined
+from sifrc.model.layers.angles import rotated, sinusoids
 from sifrc.model.layers.building import Building
 from sifrc.model.layers.elementary import linear
 from sifrc.model.layers.products import softmax_of
 from sifrc.model.layers.windows import UNLESS_OUTSIDE
 from sifrc.scalar import ScalarFunction
-from sifrc.spec.layers.attention import AttentionSpec
+from sifrc.spec.layers.attention import AttentionSpec, SinusoidsSpec
 
 __all__ = ["attention", "embedding", "positions"]
 
@@ -30,7 +31,11 @@ READ = ScalarFunction("read", ("mask",), sympy.Piecewise((1, Fraction(1, 2) < _M
 
 
 def positions(building: Building) -> Expr:
-    """x + W: a parameter for each place and feature."""
+    """x + W: a parameter for each place and feature; or x and fixed sines and cosines."""
+    settings = building.layer.settings
+    if isinstance(settings, SinusoidsSpec):
+        fixed = sinusoids(building, settings.base)
+        return total([rename(building.source, building.axes), fixed], building.axes)
     weight = building.parameters().weight
     return total([rename(building.source, building.axes), rename(weight, building.axes)], building.axes)
 
@@ -83,15 +88,18 @@ def _heads(
     *own, place, read = out
     asked = joined((*(axis.entries for axis in own), settings.width))
     answered = joined((groups, settings.width))
-    products = einsum(
-        [
-            (asked, (query.axes[1], *own, width)),
-            (query, (place, query.axes[1])),
-            (answered, (key.axes[1], own[0], width)),
-            (key, (read, key.axes[1])),
-        ],
-        out,
-    )
+    if settings.rotary:
+        products = _turned_products(building, settings, (query, key), out)
+    else:
+        products = einsum(
+            [
+                (asked, (query.axes[1], *own, width)),
+                (query, (place, query.axes[1])),
+                (answered, (key.axes[1], own[0], width)),
+                (key, (read, key.axes[1])),
+            ],
+            out,
+        )
     scores = building.state("scores", scale(Fraction(repr(settings.scale)), products))
     weighted = building.inner("weights", out)
     masked = rename(scores, weighted)
@@ -111,6 +119,22 @@ def _heads(
         ],
         axes,
     )
+
+
+def _turned_products(
+    building: Building, settings: AttentionSpec, states: tuple[Input, Input], out: tuple[Axis, ...]
+) -> Expr:
+    """Products of queries and keys whose pairs of features are turned by the angles of their places."""
+    *heads, place, read = out
+    factors: list[Operand] = []
+    for name, source, own, at in (
+        ("asked", states[0], tuple(heads), place),
+        ("answered", states[1], (heads[0],), read),
+    ):
+        turned = rotated(building, name, source, tuple(axis.entries for axis in own), settings)
+        width = tuple(Axis(f"width{n}", axis.entries) for n, axis in enumerate(turned.axes[-2:]))
+        factors.append((turned, (at, *own, *width)))
+    return einsum(factors, out)
 
 
 def _allowed(building: Building, settings: AttentionSpec, axes: tuple[Axis, ...]) -> Expr | None:

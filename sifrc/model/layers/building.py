@@ -10,6 +10,7 @@ from sifrc.ir.axes import AxisKind
 from sifrc.ir.build import rename
 from sifrc.ir.traverse import inputs_of
 from sifrc.model.parameters import Buffer, LayerParameters
+from sifrc.model.tables import Tables
 from sifrc.scalar.function import ScalarFunction
 from sifrc.spec.types import LayerSpec, Sizes
 
@@ -51,6 +52,7 @@ class Building:
         buffers: what the layer keeps besides parameters, by slot.
         alone: whether no activation comes after the layer within its state.
         function: of each entry of the layer's own state, if its rule says so.
+        tables: fixed tables of the whole network.
         parts: states inside of the layer, in order.
     """
 
@@ -63,6 +65,7 @@ class Building:
     buffers: dict[str, Buffer] = field(default_factory=dict)
     alone: bool = True
     function: ScalarFunction | None = None
+    tables: Tables = field(default_factory=Tables)
     parts: list[Part] = field(default_factory=list)
     _used: dict[str, LayerParameters | None] = field(default_factory=dict)
 

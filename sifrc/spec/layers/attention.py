@@ -9,7 +9,9 @@ from sifrc.spec.layers.record import LayerType, Owner, Resolved, Site
 from sifrc.spec.types import LayerSettings, LayerSpec, Sizes
 from sifrc.spec.words import size_text
 
-__all__ = ["ATTENTION", "EMBEDDING", "POSITIONS", "AttentionSpec"]
+__all__ = ["ATTENTION", "EMBEDDING", "POSITIONS", "AttentionSpec", "SinusoidsSpec"]
+
+_BASE, _MOST_BASE = 10000.0, 1e12
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,9 @@ class AttentionSpec(LayerSettings):
         causal: whether a place reads itself and those before it only.
         scale: of the dot products.
         projected: whether the layer has the weights of queries, keys, values and of its output.
+        rotary: which entries of a head are turned together by the angle of their place: ``halves``, the first
+            of its first half and the first of its second, or ``interleaved``, neighbours; empty for none.
+        base: of the frequencies of rotary positions.
     """
 
     heads: int
@@ -31,6 +36,15 @@ class AttentionSpec(LayerSettings):
     causal: bool
     scale: float
     projected: bool
+    rotary: str = ""
+    base: float = 0.0
+
+
+@dataclass(frozen=True)
+class SinusoidsSpec(LayerSettings):
+    """Positions that are sines and cosines, with the base of their frequencies."""
+
+    base: float
 
 
 def _attention(site: Site) -> Resolved:
@@ -74,7 +88,31 @@ def _attention(site: Site) -> Resolved:
     if written.mask is not None:
         _check_mask(site, query[0], key[0])
     scale = width**-0.5 if written.value is None else float(written.value)
-    return Resolved(query, AttentionSpec(heads, groups, width, bool(written.causal), scale, projected))
+    rotary = "halves" if written.rotary is True else written.rotary or ""
+    if rotary and width % 2:
+        raise site.error(
+            "rotary",
+            f"rotary positions turn pairs, and a head of '{name}' has {width} entries",
+            hint="an even number of features in a head",
+        )
+    base = _base(site, bool(rotary), "rotary: true has frequencies")
+    own = AttentionSpec(heads, groups, width, bool(written.causal), scale, projected, rotary, base)
+    return Resolved(query, own)
+
+
+def _base(site: Site, there: bool, hint: str) -> float:
+    """Of frequencies, if there are some; else 0."""
+    written = site.item.written.base
+    if not there:
+        if written is not None:
+            raise site.error("base", f"'{site.item.name}' has no frequencies", hint=hint)
+        return 0.0
+    base = _BASE if written is None else float(written)
+    if not 1 < base <= _MOST_BASE:
+        raise site.error(
+            "base", f"the base of frequencies cannot be {base:g}", hint="more than 1, e.g. 10000"
+        )
+    return base
 
 
 def _check_mask(site: Site, places: int, read: int) -> None:
@@ -125,6 +163,7 @@ def _written(layer: LayerSpec) -> dict[str, Any]:
         "causal": settings.causal,
         "value": settings.scale,
         "projected": settings.projected,
+        **({"rotary": settings.rotary, "base": settings.base} if settings.rotary else {}),
     }
 
 
@@ -133,7 +172,31 @@ def _positions(site: Site) -> Resolved:
         raise site.error(
             "", f"positions layer '{site.item.name}' takes places with features", hint="[places, 8]"
         )
-    return Resolved(site.shape)
+    fixed = site.item.written.kind == "sinusoids"
+    base = _base(site, fixed, "kind: sinusoids has such")
+    if not fixed:
+        return Resolved(site.shape)
+    if len(site.shape) > 2:
+        raise site.error(
+            "kind",
+            f"sinusoids are of places along one axis, '{site.item.inputs[0]}' has {size_text(site.shape)}",
+            hint="an input of size: [places, features]",
+        )
+    if site.item.written.init is not None:
+        raise site.error("init", f"'{site.item.name}' has no weight", hint="kind: learned has one")
+    return Resolved(site.shape, SinusoidsSpec(base))
+
+
+def _written_positions(layer: LayerSpec) -> dict[str, Any]:
+    if isinstance(layer.settings, SinusoidsSpec):
+        return {"kind": "sinusoids", "base": layer.settings.base}
+    return {}
+
+
+def _position_owners(layer: LayerSpec) -> tuple[Owner, ...]:
+    if layer.settings is not None:
+        return ()
+    return (Owner(lambda inputs: inputs[0], False, start="normal"),)
 
 
 def _embedding(site: Site) -> Resolved:
@@ -175,7 +238,7 @@ EMBEDDING = LayerType(
 )
 ATTENTION = LayerType(
     "attention",
-    ("heads", "groups", "causal", "mask", "value", "projected", "bias", "init"),
+    ("heads", "groups", "causal", "mask", "value", "projected", "rotary", "base", "bias", "init"),
     _attention,
     inputs=(1, 3),
     several="queries, and perhaps what is read, or keys and values",
@@ -184,8 +247,9 @@ ATTENTION = LayerType(
 )
 POSITIONS = LayerType(
     "positions",
-    ("init",),
+    ("kind", "base", "init"),
     _positions,
-    owners=lambda layer: (Owner(lambda inputs: inputs[0], False, start="normal"),),
+    owners=_position_owners,
+    written=_written_positions,
     drawn=False,
 )

@@ -20,10 +20,10 @@ from torch.func import grad, hessian, jacrev, jvp, vjp, vmap
 from sifrc.spec.types import FunctionSpec, Spec
 from sifrc.verify.oracles.network import (
     Pass,
+    argument_names,
     buffer_values,
     counted,
     couples,
-    argument_names,
     forward_pass,
     forward_passes,
     one_hot,

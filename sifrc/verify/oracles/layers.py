@@ -7,62 +7,23 @@ written out, because higher derivatives through PyTorch's fused ones are wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from sifrc.spec.layers.attention import AttentionSpec
 from sifrc.spec.layers.batch_norm import BatchNormSpec
 from sifrc.spec.layers.elementary import EntrywiseSpec
 from sifrc.spec.layers.norms import NormSpec
 from sifrc.spec.layers.products import AxesSpec, MatmulSpec, ScaleSpec
 from sifrc.spec.layers.recurrence import RecurrentSpec
 from sifrc.spec.layers.shapes import AxisSpec, PadSpec, PermuteSpec, SliceSpec, UpsampleSpec
-from sifrc.spec.parser import parse_expression
-from sifrc.spec.types import FunctionSpec, LayerSpec
+from sifrc.verify.oracles.attention import attention, positions
+from sifrc.verify.oracles.entries import At, joined, largest, permuted, reshaped, softmax, taken
 from sifrc.verify.oracles.recurrence import cells
 from sifrc.verify.oracles.windows import windowed
 
-__all__ = ["At", "layer_value"]
-
-Activate: TypeAlias = Callable[..., Any]
-"""Of a function of entries, and an array for each of its arguments."""
-
-
-@dataclass(frozen=True)
-class At:
-    """A layer and what it reads.
-
-    Args:
-        layer: of the spec.
-        sources: values of its inputs.
-        parameters: by name, and buffers.
-        activate: applies a scalar function to an array.
-        batch: what the first input is for every sample of the batch, where that counts; None elsewhere.
-    """
-
-    layer: LayerSpec
-    sources: tuple[Any, ...]
-    parameters: Mapping[str, Any]
-    activate: Activate
-    batch: Sequence[Any] | None = None
-
-    @property
-    def source(self) -> Any:
-        """Of a layer with one input."""
-        return self.sources[0]
-
-    def parameter(self, slot: str, part: str = "") -> Any:
-        """A tensor of the layer, or of the one that it shares with."""
-        owner = self.layer.share or self.layer.name
-        return self.parameters[".".join(filter(None, (owner, part, slot)))]
-
-    def function(self, text: str, value: Any, **parameters: float) -> Any:
-        """A function of x, written out, of each entry."""
-        tree = parse_expression(text, parameters=list(parameters))
-        return self.activate(FunctionSpec("custom", tree, tuple(parameters.items())), value)
+__all__ = ["layer_value"]
 
 
 def layer_value(at: At) -> Any:
@@ -110,35 +71,11 @@ def _permute(at: At) -> Any:
     return permuted(at.source, settings.order)
 
 
-def permuted(value: Any, order: Sequence[int]) -> Any:
-    """The axes in another order."""
-    return value.permute(*order) if hasattr(value, "detach") else value.transpose(order)
-
-
 def _slice(at: At) -> Any:
     settings = at.layer.settings
     assert isinstance(settings, SliceSpec)
     count = at.layer.shape[settings.axis]
     return taken(at.source, settings.axis, [settings.start + settings.step * n for n in range(count)])
-
-
-def taken(value: Any, axis: int, places: Sequence[int]) -> Any:
-    """Entries of an axis by their numbers."""
-    return value[(slice(None),) * axis + (list(places),)]
-
-
-def reshaped(value: Any, shape: Sequence[int]) -> Any:
-    """An array, or a number, in a shape."""
-    return value.reshape(shape) if hasattr(value, "detach") else np.reshape(value, shape)
-
-
-def joined(values: Sequence[Any], axis: int) -> Any:
-    """Arrays after each other along an axis."""
-    if any(hasattr(value, "detach") for value in values):
-        import torch
-
-        return torch.cat(list(values), dim=axis)
-    return np.concatenate(list(values), axis=axis)
 
 
 def _concatenate(at: At) -> Any:
@@ -217,83 +154,10 @@ def _reduced(at: At) -> Any:
     )
 
 
-def largest(value: Any, axis: int) -> Any:
-    """The largest entry along an axis, the first where there are several."""
-    best = taken(value, axis, [0])
-    for n in range(1, value.shape[axis]):
-        other = taken(value, axis, [n])
-        if hasattr(value, "detach"):
-            import torch
-
-            best = torch.where(other > best, other, best)
-        else:
-            best = np.where(np.asarray(other > best, dtype=bool), other, best)
-    return best.sum(axis)
-
-
 def _softmax(at: At) -> Any:
     settings = at.layer.settings
     assert isinstance(settings, AxisSpec)
     return softmax(at, at.source, settings.axis)
-
-
-def softmax(at: At, value: Any, axis: int) -> Any:
-    """exp(x) over its sum, with a number taken off first that changes nothing."""
-    top = value.detach() if hasattr(value, "detach") else value
-    shape = [1 if n == axis % value.ndim else size for n, size in enumerate(value.shape)]
-    exponentials = at.function("exp(x)", value - reshaped(largest(top, axis % value.ndim), shape))
-    return exponentials / reshaped(exponentials.sum(axis), shape)
-
-
-def _positions(at: At) -> Any:
-    return at.source + at.parameter("weight")
-
-
-def _attention(at: At) -> Any:
-    """Head by head and place by place, over what the place reads."""
-    settings = at.layer.settings
-    assert isinstance(settings, AttentionSpec)
-    sources = at.sources[:-1] if at.layer.mask else at.sources
-    query, key, value = sources[0], sources[min(1, len(sources) - 1)], sources[-1]
-    mask = at.sources[-1] if at.layer.mask else None
-    if settings.projected:
-        query, key, value = (
-            _projected(at, part, source)
-            for part, source in (("query", query), ("key", key), ("value", value))
-        )
-    columns = []
-    for head in range(settings.heads):
-        group = head * settings.groups // settings.heads
-        own, shared = (slice(n * settings.width, (n + 1) * settings.width) for n in (head, group))
-        rows = []
-        for place in range(query.shape[0]):
-            last = place + 1 if settings.causal else key.shape[0]
-            products = (key[:last, shared] * query[place : place + 1, own]).sum(1)
-            if mask is None:
-                weights = softmax(at, at.function("a*x", products, a=settings.scale), 0)
-            else:
-                allowed = mask[:last] if mask.ndim == 1 else mask[place, :last]
-                weights = _masked_softmax(at, at.function("a*x", products, a=settings.scale), allowed)
-            rows.append((value[:last, shared] * weights.reshape((-1, 1))).sum(0).reshape((1, -1)))
-        columns.append(joined(rows, 0))
-    found = joined(columns, 1)
-    return _projected(at, "output", found) if settings.projected else found
-
-
-def _masked_softmax(at: At, values: Any, mask: Any) -> Any:
-    """Weights of what may be read, over their sum; all zero where nothing may."""
-    kept = at.function("where(x > 1/2, 1, 0)", mask)
-    # A number taken off from all changes nothing, and there is a weight of 1 where something may be read.
-    low = values * kept - (1 - kept) * 1000
-    top = largest(low.detach() if hasattr(low, "detach") else low, 0)
-    weights = at.function("exp(x)", low - top) * kept
-    total = weights.sum(0)
-    return weights / (total + (1 - largest(kept, 0)))
-
-
-def _projected(at: At, part: str, value: Any) -> Any:
-    value = value @ at.parameter("weight", part).T
-    return value + at.parameter("bias", part) if at.layer.bias else value
 
 
 def _norm(at: At) -> Any:
@@ -390,8 +254,8 @@ _RULES: Mapping[str, Callable[[At], Any]] = MappingProxyType(
         "mean": _reduced,
         "max": _reduced,
         "softmax": _softmax,
-        "attention": _attention,
-        "positions": _positions,
+        "attention": attention,
+        "positions": positions,
         "embedding": lambda at: at.source @ at.parameter("weight"),
         "layer_norm": _norm,
         "group_norm": _norm,

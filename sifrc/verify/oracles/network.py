@@ -17,7 +17,8 @@ from sifrc.spec.layers import buffer_shapes
 from sifrc.spec.layers import parameter_shapes as spec_shapes
 from sifrc.spec.states import state_names
 from sifrc.spec.types import InputSpec, Spec
-from sifrc.verify.oracles.layers import Activate, At, layer_value, permuted
+from sifrc.verify.oracles.entries import Activate, At, permuted
+from sifrc.verify.oracles.layers import layer_value
 
 __all__ = [
     "Pass",
@@ -101,7 +102,7 @@ def forward_passes(
     spec: Spec,
     parameters: Mapping[str, Any],
     samples: Sequence[Any],
-    activate: Callable[[FunctionSpec, Any], Any],
+    activate: Activate,
     shifts: Mapping[str, Any] | None = None,
 ) -> list[Pass]:
     """The outputs of all layers for the samples of a batch, which may act on each other.

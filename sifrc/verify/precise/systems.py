@@ -124,6 +124,7 @@ class SampleSystems:
         parts = input_parts(model.spec, sample)
         for symbol, source in zip((model.input, *model.others), model.spec.inputs, strict=True):
             env[symbol] = arithmetic.array(as_vectors(source, parts[source.name]))
+        env |= {table.symbol: table.values(arithmetic) for table in model.tables}
         env[model.target] = arithmetic.array(_target_vector(model, target))
         factors = dict(model.regularized)
         white = _white_factor(model) if white_factor is None else white_factor
