@@ -73,6 +73,7 @@ class _Measuring:
             jacobian=self.jacobian,
             softmax=exponentials / exponentials.sum(axis=1, keepdims=True),
             eigen=_eigen,
+            activate=self.oracle.activate,
         )
 
     def hessian(self, layer: str, whole: bool) -> Array:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import TypeAlias
 
 import mpmath
@@ -24,11 +25,15 @@ from sifrc.derive.curvature.kinds import Kind
 from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import LayerSpec, Spec
+from sifrc.verify.oracles.entries import Activate, At
+from sifrc.verify.oracles.layers import layer_value
 from sifrc.verify.oracles.windows import chosen_matrix, window_matrix
 
 __all__ = ["Measured", "batch_mean", "is_exact", "is_gauss_newton", "limit_of", "reference_blocks"]
 
 _ROUNDING = 1e-12
+_SAME = ("activation", "add", "flatten")
+"""Types of layers whose argument is the sum of what they read, where all have one size."""
 Arrays: TypeAlias = Mapping[str, Array]
 
 
@@ -50,6 +55,7 @@ class Measured:
         jacobian: layer -> outputs by its pre-activation, (B, n_out, n).
         softmax: of the outputs, (B, n_out).
         eigen: symmetric matrix -> eigenvalues, eigenvectors (columns).
+        activate: a function of entries, and an array for each argument -> its values.
     """
 
     spec: Spec
@@ -65,6 +71,7 @@ class Measured:
     jacobian: Callable[[str], Array]
     softmax: Array
     eigen: Callable[[Array], tuple[Array, Array]]
+    activate: Activate
 
     @property
     def samples(self) -> int:
@@ -255,11 +262,33 @@ class _Recursion:
             shape = self.at.spec.shapes[layer.inputs[0]]
             matrix = window_matrix(layer, self.at.params, shape)
             return {source: matrix for source in layer.inputs if source not in given}
-        places, step = layer.size, np.eye(1, dtype=int)
         if layer.kind == "dense":
-            places, step = places // layer.shape[-1], self.at.params[f"{layer.share or layer.name}.weight"]
-        matrix = np.kron(np.eye(places, dtype=int), step)
-        return {source: matrix for source in layer.inputs if source not in given}
+            step = self.at.params[f"{layer.share or layer.name}.weight"]
+            matrix = np.kron(np.eye(layer.size // layer.shape[-1], dtype=int), step)
+            return {source: matrix for source in layer.inputs if source not in given}
+        shapes = {self.at.spec.shapes[source] for source in layer.inputs}
+        if layer.kind in _SAME and {prod(shape) for shape in shapes} == {layer.size}:
+            return {source: np.eye(layer.size, dtype=int) for source in layer.inputs if source not in given}
+        return {source: self._matrices(layer, source) for source in layer.inputs if source not in given}
+
+    def _matrices(self, layer: LayerSpec, source: str) -> Array:
+        """The matrix of a layer that is linear in a source, for each sample, column by column."""
+        found = []
+        for sample in range(self.at.samples):
+            read = {name: self.at.values[name][sample] for name in layer.inputs}
+
+            def value(entries: Array, read: Arrays = read) -> Array:
+                sources = tuple(entries if name == source else read[name] for name in layer.inputs)
+                return np.asarray(layer_value(At(layer, sources, self.at.params, self.at.activate))).ravel()
+
+            zero = 0 * read[source]
+            columns = []
+            for place in np.ndindex(zero.shape):
+                unit = zero.copy()
+                unit[place] = unit[place] + 1
+                columns.append(value(unit) - value(zero))
+            found.append(np.stack(columns, axis=1))
+        return np.stack(found)
 
     def _mean(self, value: Array) -> Array:
         """EA-CG(5, 6): the batch mean in the place of every sample's value."""

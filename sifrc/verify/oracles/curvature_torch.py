@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import grad, hessian, jacrev, vmap
 
 from sifrc.ir.arithmetic import Array
-from sifrc.spec.types import LayerSpec, Spec
+from sifrc.spec.types import FunctionSpec, LayerSpec, Spec
 from sifrc.verify.oracles.curvature_reference import Measured
 from sifrc.verify.oracles.forward_torch import ForwardTorch, Parameters
 from sifrc.verify.oracles.network import forward_pass
@@ -81,7 +81,13 @@ class _Measuring:
             jacobian=self.jacobian,
             softmax=torch.softmax(self.outputs, dim=1).numpy(force=True),
             eigen=_eigen,
+            activate=self._activate,
         )
+
+    def _activate(self, function: FunctionSpec, *arguments: Array) -> Array:
+        """A function of entries on arrays."""
+        tensors = (torch.from_numpy(np.ascontiguousarray(value)) for value in arguments)
+        return np.asarray(self.forward.activate(function, *tensors).numpy(force=True))
 
     def hessian(self, layer: str, whole: bool) -> Array:
         """Second derivatives of the objective, or of the loss alone, by one pre-activation."""
