@@ -22,6 +22,7 @@ from sifrc.spec.schema import InitializationShape, LayerShape, SpecShape, Traini
 from sifrc.spec.states import state_names
 from sifrc.spec.suggest import did_you_mean, shortened
 from sifrc.spec.types import (
+    STANDARD,
     VALUED,
     FunctionSpec,
     InitializationSpec,
@@ -182,10 +183,6 @@ def _activation(item: Item, positions: Positions) -> FunctionSpec | None:
     )
 
 
-_STANDARD: Mapping[str, float] = MappingProxyType({"constant": 0.0, "normal": 1.0})
-"""Numbers of initialisations, where none is given."""
-
-
 def _initialization(
     shape: InitializationShape | None, path: Path, positions: Positions
 ) -> InitializationSpec | None:
@@ -205,7 +202,7 @@ def _initialization(
         )
     return InitializationSpec(
         kind=shape.kind,
-        value=float(_STANDARD[shape.kind] if shape.value is None else shape.value)
+        value=float(STANDARD[shape.kind] if shape.value is None else shape.value)
         if shape.kind in VALUED
         else 0.0,
         connections=shape.connections or 15,

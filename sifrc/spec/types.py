@@ -17,6 +17,7 @@ from sifrc.spec.expression import Expression
 from sifrc.spec.layerkinds import LayerKind
 
 __all__ = [
+    "STANDARD",
     "VALUED",
     "CurvatureSpec",
     "Dtype",
@@ -52,6 +53,8 @@ TargetKind: TypeAlias = Literal["classes", "vectors"]
 InitializationKind: TypeAlias = Literal["he", "glorot", "sparse", "normal", "zeros", "ones", "constant"]
 VALUED: tuple[InitializationKind, ...] = ("normal", "constant")
 """Initialisations with a number."""
+STANDARD: Mapping[str, float] = MappingProxyType({"constant": 0.0, "normal": 1.0})
+"""Their numbers, where none is given."""
 OptionValue: TypeAlias = bool | int | float | str
 PartitionKind: TypeAlias = Literal[
     "canonical", "trivial", "weights-biases", "discrete", "blocks", "alternate", "chunks", "groups"

@@ -121,6 +121,22 @@ def test_a_module_of_a_network_is_one_of_torch(tmp_path: Path) -> None:
     torch.testing.assert_close(module.predict(params, x), Fused(data)(params, x), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_what_begins_normal(backend: str, tmp_path: Path) -> None:
+    """Vectors of classes and of places are standard normal, as those of ``torch.nn.Embedding``."""
+    layers = [
+        {"name": "e", "type": "embedding", "units": 50},
+        {"name": "p", "type": "positions"},
+        {"name": "out", "type": "dense", "units": 2},
+    ]
+    network = {"input": {"name": "x0", "size": 40, "classes": 30}, "layers": layers}
+    data = {"sifrc": 1, "name": "start", "network": network, "loss": "cross_entropy", "dtype": "float64"}
+    module = load(build_spec(data), backend, tmp_path, ("gradient",))
+    start = module.initialize() if backend == "torch" else module.init(0)
+    for name in ("e.weight", "p.weight"):
+        assert np.std(np.asarray(start[name])) == pytest.approx(1.0, abs=0.05)
+
+
 def test_attention_is_that_of_torch(tmp_path: Path) -> None:
     """``MultiheadAttention`` with the layer's weights one below the other."""
     data = LAYER_CASES["attention"]

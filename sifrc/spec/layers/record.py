@@ -15,6 +15,7 @@ from sifrc.errors import SpecError
 from sifrc.spec.items import Item
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.types import (
+    STANDARD,
     InitializationKind,
     InitializationSpec,
     LayerKind,
@@ -89,7 +90,8 @@ class Owner:
 
     def initial(self, given: InitializationSpec | None) -> InitializationSpec:
         """How the weight starts, where the layer says so or not."""
-        return given or InitializationSpec(self.start or "he")
+        kind = self.start or "he"
+        return given or InitializationSpec(kind, STANDARD.get(kind, 0.0))
 
     def name(self, layer: str) -> str:
         """Of the owner in a layer."""
