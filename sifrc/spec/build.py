@@ -13,7 +13,7 @@ from sifrc.spec.curvaturespec import curvature_specs
 from sifrc.spec.diagnostics import describe
 from sifrc.spec.functionspec import activation_spec, loss_function_spec
 from sifrc.spec.graph import resolve_graph
-from sifrc.spec.items import Item
+from sifrc.spec.items import LAYERS, Item
 from sifrc.spec.layers import KEYS_OF_TYPE, LAYER_TYPES, has_parameters
 from sifrc.spec.partitionspec import partition_spec
 from sifrc.spec.positions import Path, Positions
@@ -70,6 +70,10 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         for item in graph.items
     }
     layers = tuple(_layer(item, default, biases, positions) for item in graph.items)
+    if not any(map(has_parameters, layers)):
+        raise positions.error(
+            LAYERS, "the network has nothing to train", hint="it needs a layer of type dense or conv"
+        )
     first, *others = (
         InputSpec(source.name, source.shape, source.classes or 0, positions.value(path))
         for source, path in zip(shape.network.sources, shape.network.source_paths, strict=True)

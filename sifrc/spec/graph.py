@@ -220,10 +220,6 @@ def _check_used(ordered: Sequence[Item], known: Mapping[str, Item], positions: P
             f"layer '{item.name}' is not used: nothing leads from it to the output '{output.name}'",
             hint="the last layer is the output; remove this one, or name it in the inputs of another",
         )
-    if not any(LAYER_TYPES[item.written.type].owning for item in ordered):
-        raise positions.error(
-            LAYERS, "the network has nothing to train", hint="it needs a layer of type dense or conv"
-        )
 
 
 def _shapes(network: NetworkShape, ordered: Sequence[Item], positions: Positions) -> tuple[Item, ...]:

@@ -326,6 +326,21 @@ def test_wrong_expressions(expression: str, message: str) -> None:
         spec_of([2, 3], type="entrywise", inputs=["d", "m"], expression=expression)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"type": "positions", "kind": "sinusoids"},
+        {"type": "attention", "heads": 1, "projected": False},
+        {"type": "layer_norm", "affine": False},
+    ],
+)
+def test_a_network_has_something_to_train(layer: dict[str, Any]) -> None:
+    """Types that have parameters may have none."""
+    network = {"input": {"name": "x", "size": [2, 4]}, "layers": [{"name": "r", **layer}]}
+    with pytest.raises(SpecError, match="the network has nothing to train"):
+        build_spec({"sifrc": 1, "name": "net", "loss": "mse", "network": network})
+
+
 def test_causal_attention_reads_as_many_places_as_it_has() -> None:
     layers = [
         {"name": "d", "type": "dense", "units": 4},
