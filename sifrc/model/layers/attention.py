@@ -107,13 +107,16 @@ def _heads(
     if allowed is not None:
         masked = apply(UNLESS_OUTSIDE, masked, allowed)
     weights = building.state("weights", softmax_of(masked, weighted[-1]))
-    # A place that may read nothing has equal weights so far, and none in the end.
-    some = [(apply(READ, allowed), (axes[0], read))] if allowed is not None and building.layer.mask else []
+    if allowed is not None and building.layer.mask:
+        # A place that may read nothing has equal weights so far, and none in the end.
+        kept = building.inner("kept", out)
+        read_at = (kept[-2], kept[-1])
+        factors = [(weights, kept), (apply(READ, allowed), read_at)]
+        weights = building.state("kept", einsum(factors, kept))
     return einsum(
         [
             (asked, (axes[1], *own, width)),
             (weights, (*own, axes[0], read)),
-            *some,
             (answered, (value.axes[1], own[0], width)),
             (value, (read, value.axes[1])),
         ],
