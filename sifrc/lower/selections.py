@@ -55,14 +55,16 @@ def without_affine(expr: Einsum, arrays: Arrays) -> Einsum:
     waiting = [operand for operand in operands if isinstance(operand[0], Affine)]
     order = _order(expr.out, waiting)
     while waiting:
-        # First slices and shifts of one factor: others make a product with labels of several factors.
+        # First slices and shifts of one factor: others make a product with labels of several factors. Then
+        # other shapes of an array, which cost nothing, before what is read elsewhere.
         pairs = [n for n, (_, labels) in enumerate(waiting) if len(labels) == 2]
-        tries = [*((n, 1) for n in pairs), *((n, len(operands)) for n in range(len(waiting)))]
-        for number, most in tries:
+        every = [(n, len(operands)) for n in range(len(waiting))]
+        tries = [*((n, 1, False) for n in pairs), *((*each, True) for each in every)]
+        for number, most, shaped in [*tries, *((*each, False) for each in every)]:
             relation, labels = waiting[number]
             assert isinstance(relation, Affine)
             others = [operand for operand in operands if operand != (relation, labels)]
-            found = _taken(relation, labels, others, (expr.out, order), arrays, most)
+            found = _taken(relation, labels, others, (expr.out, order), arrays, most, shaped)
             if found is not None:
                 waiting.pop(number)
                 operands = found
@@ -82,6 +84,7 @@ def _taken(
     orders: tuple[tuple[Axis, ...], tuple[Axis, ...]],
     arrays: Arrays,
     most: int,
+    shaped: bool,
 ) -> list[Operand] | None:
     """The other factors times the relation; None where no factor can be read so.
 
@@ -91,9 +94,10 @@ def _taken(
         orders: labels of the result, and those that its axes are made of.
         arrays: what makes arrays.
         most: factors that may become one.
+        shaped: whether only another shape will do.
     """
     out, order = orders
-    for reading in _readings(relation, labels):
+    for reading in _shapes(relation, labels) if shaped else _readings(relation, labels):
         touched = [operand for operand in others if set(operand[1]) & set(reading.old)]
         if set(reading.old) & set(out) or not touched or any(isinstance(e, Affine) for e, _ in touched):
             continue
@@ -115,14 +119,19 @@ def _taken(
 
 def _readings(relation: Affine, labels: tuple[Axis, ...]) -> Iterator[_Reading]:
     """The ways to take a relation into a factor, the one that makes the fewest entries first."""
-    if relation.joins:
-        whole, parts, sizes = labels[:1], labels[1:], relation.sizes[1:]
-        yield _Reading(whole, parts, lambda first: Reshape(first, sizes, joins=False))
-        yield _Reading(parts, whole, lambda first: Reshape(first, sizes, joins=True))
+    yield from _shapes(relation, labels)
     total = prod(relation.sizes)
     for slot in sorted(range(len(labels)), key=lambda slot: total // relation.sizes[slot] ** 2):
         if labels.count(labels[slot]) == 1:
             yield _gathered(relation, labels, slot)
+
+
+def _shapes(relation: Affine, labels: tuple[Axis, ...]) -> Iterator[_Reading]:
+    """Those that read the same entries in another shape."""
+    if relation.joins:
+        whole, parts, sizes = labels[:1], labels[1:], relation.sizes[1:]
+        yield _Reading(whole, parts, lambda first: Reshape(first, sizes, joins=False))
+        yield _Reading(parts, whole, lambda first: Reshape(first, sizes, joins=True))
 
 
 def _gathered(relation: Affine, labels: tuple[Axis, ...], slot: int) -> _Reading:

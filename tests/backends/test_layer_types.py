@@ -18,7 +18,7 @@ import torch
 from curvature_modules import load
 from curvature_oracle import assert_close
 from elementary_layers import Elementary, derivatives_of, drawn_inputs, loss_of_outputs
-from layer_cases import LAYER_CASES, drawn_buffers
+from layer_cases import LAYER_CASES, drawn_buffers, layer_spec
 from numba.typed import List
 from summary_modules import SummaryCalls, agree, texts
 from summary_modules import load as load_text
@@ -26,6 +26,7 @@ from summary_oracle import Derivatives
 from torch.func import grad, jacrev
 from torch_layers import Fused
 
+from sifrc.compiler import compile_spec
 from sifrc.spec import build_spec
 from sifrc.verify.points import Point
 
@@ -135,6 +136,15 @@ def test_what_begins_normal(backend: str, tmp_path: Path) -> None:
     start = module.initialize() if backend == "torch" else module.init(0)
     for name in ("e.weight", "p.weight"):
         assert np.std(np.asarray(start[name])) == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("units, heads, groups", [(8, 2, 1), (8, 4, 2), (16, 4, 2)])
+def test_grouped_queries_are_products_of_matrices(units: int, heads: int, groups: int) -> None:
+    """Whatever the sizes: no array has an entry for each place, each that it reads, and each feature."""
+    layers = [{"name": "r", "type": "attention", "heads": heads, "groups": groups}]
+    data = layer_spec([5, units], layers) | {"target": {"operators": ["gradient"]}}
+    text = compile_spec(build_spec(data)).text
+    assert "torch.einsum(" in text and "diagonal(" not in text and ".sum((1, 3, 5))" not in text
 
 
 def test_attention_is_that_of_torch(tmp_path: Path) -> None:
