@@ -42,7 +42,7 @@ class Graph:
     def pick(self, *values: Any) -> Any:
         return self.draw(st.sampled_from(values))
 
-    def put(self, kind: str, shape: Shape, inputs: list[str] | None = None, **keys: Any) -> str:
+    def put(self, kind: str, shape: Shape, /, inputs: list[str] | None = None, **keys: Any) -> str:
         """Append a layer, where what it gives is small enough."""
         if math.prod(shape) > MOST:
             return self.current
