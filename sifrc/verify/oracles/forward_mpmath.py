@@ -20,9 +20,9 @@ from sifrc.spec.types import FunctionSpec, Spec
 from sifrc.verify.oracles.duals import FUNCTIONS, part, power, primal, seed
 from sifrc.verify.oracles.network import (
     Pass,
-    counted,
     argument_names,
     buffer_values,
+    counted,
     forward_pass,
     one_hot,
     parameter_shapes,
