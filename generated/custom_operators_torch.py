@@ -399,7 +399,7 @@ def _tangent(
     u[1] = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
     zeta[1] = -slope[1] * u[1]
     u[2] = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(zeta[1], weights[2].T, alpha=-1.0)
-    zeta[2] = -u[2] * torch.where(a[2] > 0.0, 1.0, torch.full_like(a[2], 0.2))
+    zeta[2] = torch.ops.aten.leaky_relu_backward(-u[2], a[2], 0.2, False)
     zeta[3] = zeta[2] + zeta[1]
     term0 = torch.addmm(vector_biases[4], x[3], vector_weights[4].T, beta=-1.0, alpha=-1.0)
     zeta[4] = term0.addmm_(zeta[3], weights[4].T)
@@ -449,7 +449,7 @@ def _adjoint_tangent(
     gamma_part2 = gamma[4] @ weights[4]
     gamma[3] = -gamma_part1 + gamma_part2
     gamma[2] = gamma[3]
-    z[2] = -gamma[2] * torch.where(a[2] > 0.0, 1.0, torch.full_like(a[2], 0.2))
+    z[2] = torch.ops.aten.leaky_relu_backward(-gamma[2], a[2], 0.2, False)
     gamma_part1 = y[2] @ vector_weights[2]
     gamma_part2 = z[2] @ weights[2]
     gamma[1] = gamma[3] - gamma_part1 - gamma_part2

@@ -684,8 +684,8 @@ def _direction(
         term0 = torch.where(direction_square > 0.0, torch.rsqrt(direction_square), 0.0)
         direction_unit = mean_input[k] * term0
         direction_along = gradient_weights[k] @ direction_unit
-        direction_size_part2 = torch.linalg.vector_norm(gradient_weights[k], torch.inf, 1)
-        direction_size_part1 = torch.linalg.vector_norm(direction_size_part2, torch.inf, 0)
+        direction_size_part2 = torch.amax(torch.abs(gradient_weights[k]), 1)
+        direction_size_part1 = torch.amax(torch.abs(direction_size_part2), 0)
         direction_size = _power_below(direction_size_part1)
         term0 = ((-direction_along[:, None] * direction_unit + gradient_weights[k]) / direction_size) ** 2
         direction_rest = term0.sum()

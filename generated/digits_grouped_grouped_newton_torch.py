@@ -718,16 +718,16 @@ def _summary_3(
     summary_h_upto: Tensors = {}
     summary_d_upto: Tensors = {}
     like = vector_weights[1]
-    size_weights_part1 = torch.linalg.vector_norm(vector_weights[1], torch.inf, 1)
-    size_weights = torch.linalg.vector_norm(size_weights_part1, torch.inf, 0)
-    size_biases = torch.linalg.vector_norm(vector_biases[1], torch.inf, 0)
+    size_weights_part1 = torch.amax(torch.abs(vector_weights[1]), 1)
+    size_weights = torch.amax(torch.abs(size_weights_part1), 0)
+    size_biases = torch.amax(torch.abs(vector_biases[1]), 0)
     size_upto[1] = like.new_empty((_SIZE_UPTO_GROUPS[1],))
     size_upto[1][_GROUP_OF_WEIGHTS[1]].copy_(size_weights)
     size_upto[1][_GROUP_OF_BIASES[1]].copy_(size_biases)
     for k in range(2, 4):
-        size_weights_part1 = torch.linalg.vector_norm(vector_weights[k], torch.inf, 1)
-        size_weights = torch.linalg.vector_norm(size_weights_part1, torch.inf, 0)
-        size_biases = torch.linalg.vector_norm(vector_biases[k], torch.inf, 0)
+        size_weights_part1 = torch.amax(torch.abs(vector_weights[k]), 1)
+        size_weights = torch.amax(torch.abs(size_weights_part1), 0)
+        size_biases = torch.amax(torch.abs(vector_biases[k]), 0)
         size_upto[k] = like.new_empty((_SIZE_UPTO_GROUPS[k],))
         size_upto[k][: len(size_upto[k - 1])].copy_(size_upto[k - 1])
         size_upto[k][_GROUP_OF_WEIGHTS[k]].copy_(size_weights)

@@ -446,7 +446,7 @@ def _tangent(
     """
     zeta: Tensors = {}
     u = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
-    zeta[1] = -u * torch.where(a[1] > 0.0, 1.0, torch.full_like(a[1], 0.1))
+    zeta[1] = torch.ops.aten.leaky_relu_backward(-u, a[1], 0.1, False)
     term0 = torch.addmm(vector_biases[2], x[1], vector_weights[2].T, beta=-1.0, alpha=-1.0)
     zeta[2] = term0.addmm_(zeta[1], weights[2].T)
     return zeta
@@ -467,7 +467,7 @@ def _adjoint_tangent(
     gamma[2] = gamma_part1[:, None] * softmax[2] - softmax[2] * zeta[2]
     term0 = torch.addmm(zeta[1], b[2], vector_weights[2], beta=-REGULARIZATION[1], alpha=-1.0)
     gamma[1] = term0.addmm_(gamma[2], weights[2])
-    z[1] = -gamma[1] * torch.where(a[1] > 0.0, 1.0, torch.full_like(a[1], 0.1))
+    z[1] = torch.ops.aten.leaky_relu_backward(-gamma[1], a[1], 0.1, False)
     return gamma, z
 
 

@@ -465,9 +465,9 @@ def _tangent(
     """
     zeta: Tensors = {}
     u = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
-    zeta[1] = -u * torch.where(a[1] > 0.0, 1.0, torch.full_like(a[1], 0.1))
+    zeta[1] = torch.ops.aten.leaky_relu_backward(-u, a[1], 0.1, False)
     u = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(zeta[1], weights[2].T, alpha=-1.0)
-    zeta[2] = -u * torch.where(a[2] > 0.0, 1.0, torch.full_like(a[2], 0.1))
+    zeta[2] = torch.ops.aten.leaky_relu_backward(-u, a[2], 0.1, False)
     term0 = torch.addmm(vector_biases[3], x[2], vector_weights[3].T, beta=-1.0, alpha=-1.0)
     zeta[3] = term0.addmm_(zeta[2], weights[3].T)
     return zeta
@@ -495,10 +495,10 @@ def _adjoint_tangent(
     gamma[3] = gamma_part1[:, None] * softmax[3] - softmax[3] * zeta[3]
     term0 = torch.addmm(zeta[2], b[3], vector_weights[3], beta=-REGULARIZATION[2], alpha=-1.0)
     gamma[2] = term0.addmm_(gamma[3], weights[3])
-    z[2] = -gamma[2] * torch.where(a[2] > 0.0, 1.0, torch.full_like(a[2], 0.1))
+    z[2] = torch.ops.aten.leaky_relu_backward(-gamma[2], a[2], 0.1, False)
     term0 = torch.addmm(zeta[1], y[2], vector_weights[2], beta=-REGULARIZATION[1], alpha=-1.0)
     gamma[1] = term0.addmm_(z[2], weights[2], alpha=-1.0)
-    z[1] = -gamma[1] * torch.where(a[1] > 0.0, 1.0, torch.full_like(a[1], 0.1))
+    z[1] = torch.ops.aten.leaky_relu_backward(-gamma[1], a[1], 0.1, False)
     return gamma, z
 
 

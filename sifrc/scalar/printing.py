@@ -9,7 +9,7 @@ raises on overflow where the same code runs without the JIT.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Literal, TypeAlias
@@ -23,7 +23,7 @@ from sympy.printing.str import StrPrinter
 
 from sifrc.errors import BackendError
 from sifrc.scalar.evaluate import constant
-from sifrc.scalar.fused import fused
+from sifrc.scalar.fused import Tensors, fused
 from sifrc.scalar.guards import guard_branches
 from sifrc.scalar.single import SINGLE_FUNCTIONS
 
@@ -64,11 +64,18 @@ class _CodePrinter(StrPrinter):  # type: ignore[misc]
     disjunction: ClassVar[str] = "or"
     helpers_by_function: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
-    def __init__(self, names: Mapping[str, str], real: str, tensors: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        names: Mapping[str, str],
+        real: str,
+        tensors: Tensors = MappingProxyType({}),
+        single: bool = False,
+    ) -> None:
         super().__init__()
         self.names = names
         self.tensors = tensors
         self.real = real
+        self.single = single
         self.used: set[str] = set()
 
     def literal(self, value: float) -> str:
@@ -257,18 +264,34 @@ class TorchPrinter(_VectorPrinter):
         {name: f"torch.{name}" for name in _NUMPY_NAMES}
         | {"absolute": "torch.abs", "sqrt": "torch.sqrt"}
         | {name: f"torch.{name}" for name in ("erf", "erfc", "sigmoid", "relu", "rsqrt")}
-        | {name: f"torch.nn.functional.{name}" for name in ("leaky_relu", "silu")}
+        | {name: f"torch.nn.functional.{name}" for name in ("gelu", "leaky_relu", "silu")}
     )
-    helpers_by_function = MappingProxyType({"power_of_two": "_power_below", "signum": "_sign"})
+    helpers_by_function = MappingProxyType(
+        {"power_of_two": "_power_below", "signum": "_sign", "where_not_positive": "_where_not_positive"}
+    )
 
     def prepare(self, expression: Expr) -> Expr:
-        return fused(super().prepare(expression), self.tensors)
+        return fused(super().prepare(expression), self.tensors, single=self.single)
 
     def _print_threshold_backward(self, expr: sympy.Function) -> str:
-        return f"torch.ops.aten.threshold_backward({', '.join(map(self._print, expr.args))})"
+        return self._backward("threshold", expr)
+
+    def _print_gelu_backward(self, expr: sympy.Function) -> str:
+        return self._backward("gelu", expr)
 
     def _print_leaky_relu_backward(self, expr: sympy.Function) -> str:
-        return f"torch.ops.aten.leaky_relu_backward({', '.join(map(self._print, expr.args))}, False)"
+        return self._backward("leaky_relu", expr, "False")
+
+    def _backward(self, name: str, expr: sympy.Function, *more: str) -> str:
+        """A derivative times the first argument, which may be one."""
+        slope, x, *rest = expr.args
+        first = f"torch.ones_like({self._print(x)})" if slope == 1 else self._print(slope)
+        arguments = [first, *map(self._print, (x, *rest)), *more]
+        return f"torch.ops.aten.{name}_backward({', '.join(arguments)})"
+
+    def _print_elu(self, expr: sympy.Function) -> str:
+        x, slope = expr.args
+        return f"torch.nn.functional.elu({', '.join(map(self._print, (x, slope) if slope != 1 else (x,)))})"
 
     def _print_softplus(self, expr: sympy.Function) -> str:
         """Above 40, x itself: exp(−40)/40 is below the rounding error of float64 (not so at torch's 20)."""
@@ -359,7 +382,8 @@ def print_code(
     *,
     names: Mapping[str, str] | None = None,
     real: str = "real",
-    tensors: Collection[str] = (),
+    tensors: Tensors = MappingProxyType({}),
+    single: bool = False,
 ) -> Code:
     """An expression as code.
 
@@ -369,7 +393,10 @@ def print_code(
         names: code for symbols by name, each a name, a subscript or in parentheses; by default a
             symbol is its own name.
         real: in Numba and CUDA, the name of the cast that wraps every literal, e.g. ``np.float32``.
-        tensors: names of symbols that stand for tensors with dimensions, and not for numbers.
+        tensors: names of symbols that stand for tensors with dimensions, and not for numbers, and the labels
+            of these.
+        single: in Torch, whether its own functions will do where they have no digits of small values:
+            ``gelu`` is right to rounding errors of its argument, which is enough in single precision.
 
     Raises:
         BackendError: an unknown dialect, or a function the dialect has no code for.
@@ -385,6 +412,6 @@ def print_code(
         raise BackendError(
             f"unknown dialect '{dialect}'", hint="known dialects: " + " ".join(sorted(_PRINTERS))
         )
-    printer = _PRINTERS[dialect](names or {}, real, tensors)
+    printer = _PRINTERS[dialect](names or {}, real, tensors, single)
     text = printer.doprint(printer.prepare(expression))
     return Code(text, tuple(sorted(printer.used)))

@@ -55,11 +55,13 @@ class Names:
         program: of which it is part.
         batched: with a sample axis.
         plain: families that are local variables, without a subscript.
+        single: the module computes in single precision or less.
     """
 
     program: Program
     batched: bool
     plain: frozenset[str] = frozenset()
+    single: bool = False
 
     def family(self, load: Load) -> Family:
         """The family of a load."""

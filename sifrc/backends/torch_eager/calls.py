@@ -123,7 +123,8 @@ def parts_of(module: ModuleSource) -> Parts:
     if "statistics" in names:
         chains.append(((forward, True), ("statistics", True)))
     wanted |= handed_families(program)
-    functions = plan_functions(program, chains, frozenset(wanted), states.name)
+    single = module.dtype != "float64"
+    functions = plan_functions(program, chains, frozenset(wanted), states.name, single=single)
     return Parts(
         module,
         weights,

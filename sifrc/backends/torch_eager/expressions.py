@@ -70,12 +70,14 @@ class Formula:
         labels: of the target.
         entries: what the symbols stand for.
         sizes: extent of a label, None for the batch.
+        single: single precision or less.
     """
 
     value: Expr
     labels: tuple[str, ...]
     entries: Mapping[str, Entry]
     sizes: Mapping[str, int | None]
+    single: bool = False
 
     def text(self, *, expand: bool = True) -> str:
         """The tensor expression; with ``expand`` of the target's shape even where no operand has a label.
@@ -86,7 +88,7 @@ class Formula:
         formula = self._without_deltas()._numbers_first()
         value, entries = _merged(formula)
         names = _texts(value, self.labels, entries)
-        code = print_code(value, "torch", names=names, tensors=_tensors(entries)).text
+        code = print_code(value, "torch", names=names, tensors=_tensors(entries), single=self.single).text
         used = {symbol.name for symbol in formula.value.free_symbols}
         tensors = [entry for name, entry in formula.entries.items() if name in used and not entry.is_float]
         covered = {label for entry in tensors for label in entry.labels}
@@ -182,12 +184,12 @@ def _texts(value: Expr, target: tuple[str, ...], entries: Mapping[str, Entry]) -
 
 def _print(value: Expr, formula: Formula, entries: Mapping[str, Entry]) -> str:
     names = _texts(value, formula.labels, entries)
-    return print_code(value, "torch", names=names, tensors=_tensors(entries)).text
+    return print_code(value, "torch", names=names, tensors=_tensors(entries), single=formula.single).text
 
 
-def _tensors(entries: Mapping[str, Entry]) -> frozenset[str]:
-    """Names of the symbols that stand for tensors with dimensions."""
-    return frozenset(name for name, entry in entries.items() if entry.labels and not entry.is_float)
+def _tensors(entries: Mapping[str, Entry]) -> dict[str, tuple[str, ...]]:
+    """Names of the symbols that stand for tensors with dimensions, and the labels of these."""
+    return {name: entry.labels for name, entry in entries.items() if entry.labels and not entry.is_float}
 
 
 def _as_product(term: Expr, formula: Formula, entries: Mapping[str, Entry]) -> Product | None:

@@ -52,7 +52,12 @@ class PrivateFunction:
 
 
 def plan_functions(
-    program: Program, chains: Iterable[Sequence[tuple[str, bool]]], wanted: frozenset[str], states: str
+    program: Program,
+    chains: Iterable[Sequence[tuple[str, bool]]],
+    wanted: frozenset[str],
+    states: str,
+    *,
+    single: bool,
 ) -> dict[tuple[str, bool], PrivateFunction]:
     """The functions that some chain of calls uses, in the program's order.
 
@@ -61,6 +66,7 @@ def plan_functions(
         chains: sequences of (function, batched) that run one after the other.
         wanted: families that callers return or keep.
         states: family whose member 0 is the network input.
+        single: whether the module computes in single precision or less.
     """
     chains = [tuple(chain) for chain in chains]
     used = {key for chain in chains for key in chain}
@@ -96,7 +102,8 @@ def plan_functions(
             wanted | later[key],
             passed,
             states,
-            function.name in both,
+            twin=function.name in both,
+            single=single,
         )
         for key, function in functions.items()
     }
@@ -110,7 +117,9 @@ def _function(
     wanted: frozenset[str],
     passed: set[str],
     states: str,
+    *,
     twin: bool,
+    single: bool,
 ) -> PrivateFunction:
     needed, written = members
     reads = dict.fromkeys(family for family, _ in needed)
@@ -131,7 +140,7 @@ def _function(
         states in arguments and {i for f, i in needed if f == states} == {0} and states not in carried
     )
     plain = frozenset(_locals(function, {*results, *arguments}))
-    names = Names(program, function.batched, plain)
+    names = Names(program, function.batched, plain, single)
     inlined = _single_use(function, passed.union(results))
     own = {name for name in writes if storage[name] is Storage.WORK} - plain - inlined
     body = _body(

@@ -108,6 +108,15 @@ class Writer:
                 entries[name] = replace(entries[name], labels=load.labels[self._narrow[load.ref] :])
         return entries
 
+    def _formula(
+        self,
+        value: Expr,
+        labels: tuple[str, ...],
+        entries: Mapping[str, Entry],
+        sizes: Mapping[str, int | None],
+    ) -> Formula:
+        return Formula(value, labels, entries, sizes, self.names.single)
+
     @singledispatchmethod
     def lines(self, statement: st.Statement) -> list[str]:
         """Source lines of one statement."""
@@ -165,7 +174,7 @@ class Writer:
                 if name in pending:
                     part = pending.pop(name)
                     emit_parts(part)
-                    lines.append(f"{name} = {Formula(part, labels, entries, {}).text(expand=False)}")
+                    lines.append(f"{name} = {self._formula(part, labels, entries, {}).text(expand=False)}")
 
         for symbol, value in parts:
             entries[symbol.name] = Entry(symbol.name, covered_labels(value, entries), ready=True)
@@ -177,7 +186,7 @@ class Writer:
     def _assign(self, assign: st.Assign, value: Expr, entries: Mapping[str, Entry]) -> str:
         target = assign.target
         text = self.names.array(target)
-        formula = Formula(value, target.labels, entries, self.names.sizes(target))
+        formula = self._formula(value, target.labels, entries, self.names.sizes(target))
         if target.window or self.names.family(target).storage in _IN_PLACE:
             own = next((n for n, e in entries.items() if e.text == text and e.labels == target.labels), None)
             return update_text(text, None if own is None else Symbol(own, real=True), formula)
@@ -229,7 +238,7 @@ class Writer:
             parts, (value,) = share([value], self.prefix)
             sizes = self.names.sizes(statement.target)
             for symbol, part in parts:
-                formula = Formula(part, own, entries, sizes)
+                formula = self._formula(part, own, entries, sizes)
                 lines.append(f"{symbol.name} = {formula.text(expand=False)}")
                 entries[symbol.name] = Entry(symbol.name, covered_labels(part, entries), ready=True)
             dims = tuple(own.index(label) for label in own if label in statement.over)
@@ -237,10 +246,10 @@ class Writer:
             argument = "" if len(dims) == len(own) else argument
             split = matrix_and_vector(value, own, statement.over, entries)
             if split is not None:
-                matrix, vector = (Formula(v, ls, entries, sizes).text(expand=False) for v, ls in split)
+                matrix, vector = (self._formula(v, ls, entries, sizes).text(expand=False) for v, ls in split)
                 text = f"(({matrix}).flatten(1) @ ({vector}).flatten())"
             else:
-                text = f"({Formula(value, own, entries, sizes).text(expand=False)}).sum({argument})"
+                text = f"({self._formula(value, own, entries, sizes).text(expand=False)}).sum({argument})"
             left = tuple(label for label in own if label not in statement.over)
             if factor not in (1, -1) and left != rest:
                 text = aligned(f"({text})", left, rest)
@@ -250,7 +259,7 @@ class Writer:
             text = f"-{text}"
         elif factor != 1:
             outer = {name: replace(e, ready=e.is_float) for name, e in entries.items()}
-            scale = Formula(factor, rest, outer, {}).text(expand=False)
+            scale = self._formula(factor, rest, outer, {}).text(expand=False)
             text = f"({scale}) * {text}"
         present = {label for _, load in statement.loads for label in load.labels}
         return [*lines, *self._store(statement.target, text, rest, present)]
@@ -268,7 +277,8 @@ class Writer:
     @lines.register
     def _(self, statement: st.MaximumOver) -> list[str]:
         if statement.magnitude:
-            return self._reduction(statement, "torch.linalg.vector_norm({}, torch.inf, {})")
+            # One pass more than the norm, and many times faster.
+            return self._reduction(statement, "torch.amax(torch.abs({}), {})")
         few = (self.names.sizes(statement.operand).get(statement.over) or _FEW + 1) <= _FEW
         return self._reduction(statement, "_largest({}, {})" if few else "torch.amax({}, {})")
 
