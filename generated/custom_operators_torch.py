@@ -349,10 +349,10 @@ def _adjoint(
     softmax_part1 = torch.log_softmax(x[4], 1)
     softmax[4] = torch.exp(softmax_part1)
     shared1_part1[4] = torch.linalg.vecdot(softmax[4], targets)
-    term0 = -5.0 * torch.sigmoid(1.0 - 5.0 * shared1_part1[4])
-    shared1[4] = term0 * torch.sigmoid(5.0 * shared1_part1[4] - 1.0)
+    term0 = torch.sigmoid(1.0 - 5.0 * shared1_part1[4]).mul_(torch.sigmoid(5.0 * shared1_part1[4] - 1.0))
+    shared1[4] = term0.mul_(-5.0)
     b_part1[4] = shared1[4] * torch.linalg.vecdot(softmax[4], targets)
-    b[4] = b_part1[4][:, None] * softmax[4] - shared1[4][:, None] * softmax[4] * targets
+    b[4] = (b_part1[4][:, None] * softmax[4]).addcmul_(shared1[4][:, None] * softmax[4], targets, value=-1.0)
     b[3] = b[4] @ weights[4]
     b[2] = b[3]
     y[2] = torch.ops.aten.leaky_relu_backward(b[2], a[2], 0.2, False)
@@ -360,7 +360,7 @@ def _adjoint(
     b[1] = b[3] + b_part1[1]
     part0 = a[1] - 0.3566749439387324
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
-    slope[1] = a[1] * (1.0 - part1**2) * torch.sigmoid(part0) + part1
+    slope[1] = (a[1] * (1.0 - part1**2)).mul_(torch.sigmoid(part0)).add_(part1)
     y[1] = b[1] * slope[1]
     return softmax, shared1_part1, shared1, b_part1, b, y, slope
 
@@ -397,9 +397,9 @@ def _tangent(
     u: Tensors = {}
     zeta: Tensors = {}
     u[1] = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
-    zeta[1] = -slope[1] * u[1]
+    zeta[1] = (slope[1] * u[1]).neg_()
     u[2] = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(zeta[1], weights[2].T, alpha=-1.0)
-    zeta[2] = torch.ops.aten.leaky_relu_backward(-u[2], a[2], 0.2, False)
+    zeta[2] = torch.ops.aten.leaky_relu_backward(u[2], a[2], 0.2, False).neg_()
     zeta[3] = zeta[2] + zeta[1]
     term0 = torch.addmm(vector_biases[4], x[3], vector_weights[4].T, beta=-1.0, alpha=-1.0)
     zeta[4] = term0.addmm_(zeta[3], weights[4].T)
@@ -433,7 +433,7 @@ def _adjoint_tangent(
     gamma: Tensors = {}
     z: Tensors = {}
     gamma_part1 = torch.linalg.vecdot(softmax[4], zeta[4])
-    gamma_part2 = (softmax[4] * targets * (-gamma_part1[:, None] + zeta[4])).sum(1)
+    gamma_part2 = (softmax[4] * targets).mul_(-gamma_part1[:, None] + zeta[4]).sum(1)
     part0 = torch.sigmoid(1.0 - 5.0 * shared1_part1[4][:, None])
     part1 = torch.sigmoid(5.0 * shared1_part1[4][:, None] - 1.0)
     term0 = gamma_part2[:, None] * targets * (-25.0 * part1 * part0**2 + 25.0 * part0 * part1**2)
@@ -443,23 +443,23 @@ def _adjoint_tangent(
     part1 = torch.sigmoid(5.0 * shared1_part1[4][:, None] - 1.0)
     term0 = gamma_part2[:, None] * targets * (-25.0 * part1 * part0**2 + 25.0 * part0 * part1**2)
     term1 = shared1[4][:, None] * targets * (-gamma_part1[:, None] + zeta[4])
-    term2 = softmax[4] * (-b_part1[4][:, None] * zeta[4] + term0 + term1)
-    gamma[4] = gamma_part3[:, None] * softmax[4] - term2
+    term2 = -b_part1[4][:, None] * zeta[4] + term0 + term1
+    gamma[4] = (gamma_part3[:, None] * softmax[4]).addcmul_(softmax[4], term2, value=-1.0)
     gamma_part1 = b[4] @ vector_weights[4]
     gamma_part2 = gamma[4] @ weights[4]
     gamma[3] = -gamma_part1 + gamma_part2
     gamma[2] = gamma[3]
-    z[2] = torch.ops.aten.leaky_relu_backward(-gamma[2], a[2], 0.2, False)
+    z[2] = torch.ops.aten.leaky_relu_backward(gamma[2], a[2], 0.2, False).neg_()
     gamma_part1 = y[2] @ vector_weights[2]
     gamma_part2 = z[2] @ weights[2]
-    gamma[1] = gamma[3] - gamma_part1 - gamma_part2
+    gamma[1] = (gamma[3] - gamma_part1).sub_(gamma_part2)
     part0 = a[1] - 0.3566749439387324
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
     part2 = 1.0 - part1**2
     part3 = torch.sigmoid(part0)
     term0 = a[1] * part2 * part3 * torch.sigmoid(-a[1] + 0.3566749439387324)
-    term1 = b[1] * u[1] * (-2.0 * a[1] * part1 * part2 * part3**2 + term0 + 2.0 * part2 * part3)
-    z[1] = term1 - gamma[1] * slope[1]
+    term1 = (b[1] * u[1]).mul_(-2.0 * a[1] * part1 * part2 * part3**2 + term0 + 2.0 * part2 * part3)
+    z[1] = term1.addcmul_(gamma[1], slope[1], value=-1.0)
     return gamma, z
 
 
@@ -524,22 +524,26 @@ def _linearized_adjoint(
     dy: Tensors = {}
     r_part4 = torch.log_softmax(x[4], 1)
     r_part3 = (dx[4] * torch.exp(r_part4)).sum(1)
-    r_part2 = (targets * (dx[4] - r_part3[:, None]) * torch.exp(r_part4)).sum(1)
+    r_part2 = (targets * (dx[4] - r_part3[:, None])).mul_(torch.exp(r_part4)).sum(1)
     r_part5 = (targets * torch.exp(r_part4)).sum(1)
     part0 = torch.sigmoid(1.0 - 5.0 * r_part5[:, None])
     part1 = torch.sigmoid(5.0 * r_part5[:, None] - 1.0)
     part2 = torch.exp(r_part4)
-    term0 = part2 * r_part2[:, None] * targets * (-25.0 * part1 * part0**2 + 25.0 * part0 * part1**2)
-    r_part1 = (-5.0 * part0 * part1 * part2 * targets * (dx[4] - r_part3[:, None]) + term0).sum(1)
-    term0 = -5.0 * torch.sigmoid(1.0 - 5.0 * r_part5) * torch.sigmoid(5.0 * r_part5 - 1.0)
+    term0 = -25.0 * part1 * part0**2 + 25.0 * part0 * part1**2
+    term1 = (part2 * r_part2[:, None]).mul_(targets).mul_(term0)
+    term2 = term1.addcmul_((part0 * part1 * part2).mul_(targets), dx[4] - r_part3[:, None], value=-5.0)
+    r_part1 = term2.sum(1)
+    term0 = torch.sigmoid(1.0 - 5.0 * r_part5).mul_(torch.sigmoid(5.0 * r_part5 - 1.0)).mul_(-5.0)
     r_part6 = term0 * (targets * torch.exp(r_part4)).sum(1)
     part0 = torch.exp(r_part4)
     part1 = dx[4] - r_part3[:, None]
     part2 = torch.sigmoid(1.0 - 5.0 * r_part5[:, None])
     part3 = torch.sigmoid(5.0 * r_part5[:, None] - 1.0)
-    term0 = part0 * r_part2[:, None] * targets * (-25.0 * part3 * part2**2 + 25.0 * part2 * part3**2)
-    term1 = -5.0 * part0 * part1 * part2 * part3 * targets - part0 * part1 * r_part6[:, None]
-    r = term1 - part0 * r_part1[:, None] + term0
+    term0 = -25.0 * part3 * part2**2 + 25.0 * part2 * part3**2
+    term1 = (part0 * r_part2[:, None]).mul_(targets)
+    term2 = (part0 * part1).mul_(part2).mul_(part3)
+    term3 = (part0 * r_part1[:, None]).neg_().addcmul_(term2, targets, value=-5.0)
+    r = term3.addcmul_(part0 * part1, r_part6[:, None], value=-1.0).addcmul_(term1, term0)
     c[4] = -r
     c[3] = c[4] @ weights[4]
     c[2] = c[3]

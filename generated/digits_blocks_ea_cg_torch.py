@@ -500,17 +500,20 @@ def _blocks_hessian(weights: Tensors, softmax: Tensors, x: Tensors, b: Tensors) 
     identity10 = torch.eye(10, dtype=like.dtype, device=like.device)
     identity32 = torch.eye(32, dtype=like.dtype, device=like.device)
     identity48 = torch.eye(48, dtype=like.dtype, device=like.device)
-    block[3] = identity10 * softmax[3][:, :, None] - softmax[3][:, :, None] * softmax[3][:, None, :]
+    term0 = identity10 * softmax[3][:, :, None]
+    block[3] = term0.addcmul_(softmax[3][:, :, None], softmax[3][:, None, :], value=-1.0)
     block_part3 = torch.einsum("pli,lj->pij", block[3], weights[3])
     block_part2 = block_part3.permute(0, 2, 1) * (1.0 - x[2][:, :, None] ** 2)
     block_part4 = weights[3] * (1.0 - x[2][:, None, :] ** 2)
-    term0 = 2.0 * b[2][:, :, None] * identity32 * x[2][:, :, None] * (1.0 - x[2][:, :, None] ** 2)
-    block[2] = term0 + torch.einsum("pil,plj->pij", block_part2, block_part4)
+    term0 = torch.einsum("pil,plj->pij", block_part2, block_part4)
+    term1 = (b[2][:, :, None] * identity32).mul_(x[2][:, :, None])
+    block[2] = term0.addcmul_(term1, 1.0 - x[2][:, :, None] ** 2, value=2.0)
     block_part3 = torch.einsum("pli,lj->pij", block[2], weights[2])
     block_part2 = block_part3.permute(0, 2, 1) * (1.0 - x[1][:, :, None] ** 2)
     block_part4 = weights[2] * (1.0 - x[1][:, None, :] ** 2)
-    term0 = 2.0 * b[1][:, :, None] * identity48 * x[1][:, :, None] * (1.0 - x[1][:, :, None] ** 2)
-    block[1] = term0 + torch.einsum("pil,plj->pij", block_part2, block_part4)
+    term0 = torch.einsum("pil,plj->pij", block_part2, block_part4)
+    term1 = (b[1][:, :, None] * identity48).mul_(x[1][:, :, None])
+    block[1] = term0.addcmul_(term1, 1.0 - x[1][:, :, None] ** 2, value=2.0)
     return block
 
 
@@ -532,17 +535,19 @@ def _blocks_pch1(
     term0 = identity10 * mean * mean_block_part1[:, None]
     mean_block[3] = torch.addmm(term0, softmax[3].T, softmax[3], alpha=-mean)
     checks.append((8, _all_finite(mean_block[3])))
-    mean_residual = 2.0 * mean * (b[2] * x[2] * (1.0 - x[2] ** 2)).sum(0)
+    mean_residual = 2.0 * mean * (b[2] * x[2]).mul_(1.0 - x[2] ** 2).sum(0)
     mean_block_part2 = mean_block[3].T @ weights[3]
     mean_block_part4 = 1.0 - x[2] ** 2
-    term0 = mean * (mean_block_part2.T @ weights[3]) * (mean_block_part4.T @ mean_block_part4)
-    mean_block[2] = identity32 * torch.abs(mean_residual[:, None]) + term0
+    term0 = identity32 * torch.abs(mean_residual[:, None])
+    term1 = mean_block_part4.T @ mean_block_part4
+    mean_block[2] = term0.addcmul_(mean_block_part2.T @ weights[3], term1, value=mean)
     checks.append((7, _all_finite(mean_block[2])))
-    mean_residual = 2.0 * mean * (b[1] * x[1] * (1.0 - x[1] ** 2)).sum(0)
+    mean_residual = 2.0 * mean * (b[1] * x[1]).mul_(1.0 - x[1] ** 2).sum(0)
     mean_block_part2 = mean_block[2].T @ weights[2]
     mean_block_part4 = 1.0 - x[1] ** 2
-    term0 = mean * (mean_block_part2.T @ weights[2]) * (mean_block_part4.T @ mean_block_part4)
-    mean_block[1] = identity48 * torch.abs(mean_residual[:, None]) + term0
+    term0 = identity48 * torch.abs(mean_residual[:, None])
+    term1 = mean_block_part4.T @ mean_block_part4
+    mean_block[1] = term0.addcmul_(mean_block_part2.T @ weights[2], term1, value=mean)
     checks.append((6, _all_finite(mean_block[1])))
     return mean_block
 
@@ -559,9 +564,10 @@ def _blocks_fisher(weights: Tensors, x: Tensors) -> Tensors:
     identity10 = torch.eye(10, dtype=like.dtype, device=like.device)
     class_score_y_part1 = torch.log_softmax(x[3], 1)
     part0 = torch.exp(0.5 * class_score_y_part1[:, :, None])
-    class_score_y[3] = -identity10 * part0 + part0 * torch.exp(class_score_y_part1[:, None, :])
+    term0 = part0 * torch.exp(class_score_y_part1[:, None, :])
+    class_score_y[3] = term0.addcmul_(identity10, part0, value=-1.0)
     for k in range(2, 0, -1):
-        class_score_y[k] = class_score_y[k + 1] @ weights[k + 1] * (1.0 - x[k][:, None, :] ** 2)
+        class_score_y[k] = (class_score_y[k + 1] @ weights[k + 1]).mul_(1.0 - x[k][:, None, :] ** 2)
     return class_score_y
 
 
@@ -695,14 +701,15 @@ def _direction(
             direction_part5, direction_part8 = search.directions
             direction_part6 = alpha * direction_part5
             direction_part10 = mean_block[k] @ direction_part8
-            direction_part9 = alpha * direction_part8 + direction_part10 * (direction_square * (1.0 - alpha))
+            term0 = direction_part10 * (direction_square * (1.0 - alpha))
+            direction_part9 = term0.add_(direction_part8, alpha=alpha)
             search.advance((direction_part6, direction_part9))
         direction_part1, direction_part3 = search.solutions
         direction_iterations[k] = search.count(like)
         direction_remaining[k] = search.remaining(like)
         term0 = direction_part1 * torch.where(direction_rest > 0.0, torch.rsqrt(direction_rest), 0.0)
-        term1 = term0 / direction_size * (-direction_along[:, None] * direction_unit + gradient_weights[k])
-        direction[k] = direction_part3[:, None] * direction_unit + term1
+        term1 = -direction_along[:, None] * direction_unit + gradient_weights[k]
+        direction[k] = (direction_part3[:, None] * direction_unit).addcmul_(term0 / direction_size, term1)
         search = _Search((gradient_biases[k],), cg_iterations, cg_tolerance)
         while search.wanted:
             bias_direction_part2 = search.directions[0]

@@ -647,9 +647,9 @@ def _direction(
     vector_biases: Tensors = {}
     for k in range(3, 0, -1):
         term0 = gradient_weights[k] * (-begun * momentum + 1.0)
-        vector_weights[k] = term0 + begun * momentum * velocity_weights[k]
+        vector_weights[k] = term0.addcmul_(begun * momentum, velocity_weights[k])
         term0 = gradient_biases[k] * (-begun * momentum + 1.0)
-        vector_biases[k] = term0 + begun * momentum * velocity_biases[k]
+        vector_biases[k] = term0.addcmul_(begun * momentum, velocity_biases[k])
         checks.append((k + 5, _all_finite(vector_weights[k])))
         checks.append((k + 9, torch.isfinite(vector_biases[k]).all()))
     return vector_weights, vector_biases
@@ -745,7 +745,7 @@ def _summary_3(
     tangent_a[_GROUP_OF_BIASES[1]].copy_(unit_biases[1])
     tangent_x_part1 = 1.0 - x[1] ** 2
     tangent_x[1] = tangent_a * tangent_x_part1
-    second_x_part1 = -2.0 * x[1] * (1.0 - x[1] ** 2)
+    second_x_part1 = (x[1] * (1.0 - x[1] ** 2)).mul_(-2.0)
     second_x = second_x_part1 * tangent_a**2
     summary_g_upto[1] = like.new_empty((_SUMMARY_G_UPTO_GROUPS[1],))
     summary_g_upto[1][_GROUP_OF_WEIGHTS[1]].copy_(-mean * (moves * y[1]).sum())
@@ -767,7 +767,7 @@ def _summary_3(
     tangent_x_part1 = 1.0 - x[2] ** 2
     tangent_x[2] = tangent_a * tangent_x_part1
     second_a = second_x @ weights[2].T
-    second_x_part1 = -2.0 * x[2] * (1.0 - x[2] ** 2)
+    second_x_part1 = (x[2] * (1.0 - x[2] ** 2)).mul_(-2.0)
     second_x = second_x_part1 * tangent_a**2
     second_x[: len(second_a)].add_(second_a * tangent_x_part1)
     summary_g_upto[2] = like.new_empty((_SUMMARY_G_UPTO_GROUPS[2],))
@@ -852,8 +852,9 @@ def _rates(
     unit_rates = _solve_cubic(unit_h, unit_g, unit_d, internal_damping, False)
     rates_found = unit_rates / scale
     part0 = 0.5 * rates_found
-    part1 = 0.5 * torch.abs(rates_found)
-    rates = -(begun * rate_momentum) * (part0 + part1) + begun * rate_momentum * rates_average + part0 + part1
+    part1 = torch.abs(rates_found).mul_(0.5)
+    term0 = begun * rate_momentum * rates_average
+    rates = term0.addcmul_(begun * rate_momentum, part0 + part1, value=-1.0).add_(part0).add_(part1)
     checks.extend(_rows_finite(31, rates))
     return rates_found, rates
 

@@ -446,7 +446,7 @@ def _tangent(
     """
     zeta: Tensors = {}
     u = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
-    zeta[1] = torch.ops.aten.leaky_relu_backward(-u, a[1], 0.1, False)
+    zeta[1] = torch.ops.aten.leaky_relu_backward(u, a[1], 0.1, False).neg_()
     term0 = torch.addmm(vector_biases[2], x[1], vector_weights[2].T, beta=-1.0, alpha=-1.0)
     zeta[2] = term0.addmm_(zeta[1], weights[2].T)
     return zeta
@@ -464,10 +464,10 @@ def _adjoint_tangent(
     gamma: Tensors = {}
     z: Tensors = {}
     gamma_part1 = torch.linalg.vecdot(softmax[2], zeta[2])
-    gamma[2] = gamma_part1[:, None] * softmax[2] - softmax[2] * zeta[2]
+    gamma[2] = (gamma_part1[:, None] * softmax[2]).addcmul_(softmax[2], zeta[2], value=-1.0)
     term0 = torch.addmm(zeta[1], b[2], vector_weights[2], beta=-REGULARIZATION[1], alpha=-1.0)
     gamma[1] = term0.addmm_(gamma[2], weights[2])
-    z[1] = torch.ops.aten.leaky_relu_backward(-gamma[1], a[1], 0.1, False)
+    z[1] = torch.ops.aten.leaky_relu_backward(gamma[1], a[1], 0.1, False).neg_()
     return gamma, z
 
 
@@ -518,7 +518,7 @@ def _linearized_adjoint(weights: Tensors, x: Tensors, dx: Tensors, a: Tensors) -
     dy: Tensors = {}
     r_part2 = torch.log_softmax(x[2], 1)
     r_part1 = (dx[2] * torch.exp(r_part2)).sum(1)
-    r = (dx[2] - r_part1[:, None]) * torch.exp(r_part2)
+    r = (dx[2] - r_part1[:, None]).mul_(torch.exp(r_part2))
     c[2] = -r
     c[1] = c[2] @ weights[2]
     dy[1] = torch.ops.aten.leaky_relu_backward(c[1], a[1], 0.1, False)
@@ -567,12 +567,13 @@ def _direction(
     checks.append((8, torch.isfinite(weight_factor[1]).all()))
     checks.append((11, torch.isfinite(bias_factor[1]).all()))
     stretch_part1 = torch.linalg.vecdot(x[1], x[1])
-    stretch_part5 = -identity10 * softmax[2][:, :, None] + softmax[2][:, :, None] * softmax[2][:, None, :]
+    term0 = softmax[2][:, :, None] * softmax[2][:, None, :]
+    stretch_part5 = term0.addcmul_(identity10, softmax[2][:, :, None], value=-1.0)
     stretch_part4, _ = _solve_vector(stretch_part5, b[2])
     stretch_part6 = stretch_part4.sum(1)
     stretch_part3 = stretch_part4 - 0.1 * stretch_part6[:, None]
     stretch_part2 = torch.linalg.vecdot(b[2], stretch_part3)
-    stretch = REGULARIZATION[1] * stretch_part1 + torch.abs(stretch_part2)
+    stretch = torch.abs(stretch_part2).add_(stretch_part1, alpha=REGULARIZATION[1])
     weight_factor_part1 = torch.linalg.vecdot(b[2], b[2])
     weight_factor[2] = 1.0 / (damping + weight_factor_part1 / REGULARIZATION[1])
     bias_factor[2] = 1.0 / (damping + weight_factor_part1 / stretch)
@@ -662,21 +663,22 @@ def _newton(y: Tensors, x: Tensors, b: Tensors, softmax: Tensors, checks: Checks
     like = y[1]
     identity10 = torch.eye(10, dtype=like.dtype, device=like.device)
     newton_weights_part1_one = torch.dot(y[1], y[1])
-    newton_weights[1] = -(REGULARIZATION[0] / newton_weights_part1_one) * x[0] * y[1][:, None]
+    newton_weights[1] = (REGULARIZATION[0] / newton_weights_part1_one * x[0] * y[1][:, None]).neg_()
     newton_biases_part1_one = torch.dot(x[0], x[0])
     newton_biases[1] = newton_biases_part1_one * REGULARIZATION[0] / newton_weights_part1_one * y[1]
     checks.append((14, _all_finite(newton_weights[1])))
     checks.append((17, torch.isfinite(newton_biases[1]).all()))
     newton_weights_part1_one = torch.dot(b[2], b[2])
-    newton_weights[2] = -b[2][:, None] * (REGULARIZATION[1] / newton_weights_part1_one) * x[1]
-    newton_biases_part3_one = -identity10 * softmax[2][:, None] + softmax[2][:, None] * softmax[2]
+    newton_weights[2] = (b[2][:, None] * (REGULARIZATION[1] / newton_weights_part1_one) * x[1]).neg_()
+    term0 = softmax[2][:, None] * softmax[2]
+    newton_biases_part3_one = term0.addcmul_(identity10, softmax[2][:, None], value=-1.0)
     newton_biases_part2_one, solved = _solve_vector(newton_biases_part3_one, b[2])
     checks.append((21, solved))
     newton_biases_part4_one = newton_biases_part2_one.sum()
     newton_biases_part1_one = newton_biases_part2_one - 0.1 * newton_biases_part4_one
     newton_biases_part5_one = torch.dot(x[1], x[1])
     term0 = b[2] * (newton_biases_part5_one * REGULARIZATION[1] / newton_weights_part1_one)
-    newton_biases[2] = term0 + newton_biases_part1_one
+    newton_biases[2] = term0.add_(newton_biases_part1_one)
     checks.append((15, _all_finite(newton_weights[2])))
     checks.append((18, torch.isfinite(newton_biases[2]).all()))
     return newton_weights, newton_biases

@@ -465,9 +465,9 @@ def _tangent(
     """
     zeta: Tensors = {}
     u = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
-    zeta[1] = torch.ops.aten.leaky_relu_backward(-u, a[1], 0.1, False)
+    zeta[1] = torch.ops.aten.leaky_relu_backward(u, a[1], 0.1, False).neg_()
     u = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(zeta[1], weights[2].T, alpha=-1.0)
-    zeta[2] = torch.ops.aten.leaky_relu_backward(-u, a[2], 0.1, False)
+    zeta[2] = torch.ops.aten.leaky_relu_backward(u, a[2], 0.1, False).neg_()
     term0 = torch.addmm(vector_biases[3], x[2], vector_weights[3].T, beta=-1.0, alpha=-1.0)
     zeta[3] = term0.addmm_(zeta[2], weights[3].T)
     return zeta
@@ -492,13 +492,13 @@ def _adjoint_tangent(
     gamma: Tensors = {}
     z: Tensors = {}
     gamma_part1 = torch.linalg.vecdot(softmax[3], zeta[3])
-    gamma[3] = gamma_part1[:, None] * softmax[3] - softmax[3] * zeta[3]
+    gamma[3] = (gamma_part1[:, None] * softmax[3]).addcmul_(softmax[3], zeta[3], value=-1.0)
     term0 = torch.addmm(zeta[2], b[3], vector_weights[3], beta=-REGULARIZATION[2], alpha=-1.0)
     gamma[2] = term0.addmm_(gamma[3], weights[3])
-    z[2] = torch.ops.aten.leaky_relu_backward(-gamma[2], a[2], 0.1, False)
+    z[2] = torch.ops.aten.leaky_relu_backward(gamma[2], a[2], 0.1, False).neg_()
     term0 = torch.addmm(zeta[1], y[2], vector_weights[2], beta=-REGULARIZATION[1], alpha=-1.0)
     gamma[1] = term0.addmm_(z[2], weights[2], alpha=-1.0)
-    z[1] = torch.ops.aten.leaky_relu_backward(-gamma[1], a[1], 0.1, False)
+    z[1] = torch.ops.aten.leaky_relu_backward(gamma[1], a[1], 0.1, False).neg_()
     return gamma, z
 
 
@@ -634,21 +634,23 @@ def _newton(y: Tensors, x: Tensors, b: Tensors, softmax: Tensors, checks: Checks
     identity10 = torch.eye(10, dtype=like.dtype, device=like.device)
     for k in range(1, 3):
         newton_weights_part1_one = torch.dot(y[k], y[k])
-        newton_weights[k] = -(REGULARIZATION[k - 1] / newton_weights_part1_one) * x[k - 1] * y[k][:, None]
+        term0 = REGULARIZATION[k - 1] / newton_weights_part1_one * x[k - 1] * y[k][:, None]
+        newton_weights[k] = term0.neg_()
         newton_biases_part1_one = torch.dot(x[k - 1], x[k - 1])
         newton_biases[k] = newton_biases_part1_one * REGULARIZATION[k - 1] / newton_weights_part1_one * y[k]
         checks.append((k + 13, _all_finite(newton_weights[k])))
         checks.append((k + 17, torch.isfinite(newton_biases[k]).all()))
     newton_weights_part1_one = torch.dot(b[3], b[3])
-    newton_weights[3] = -b[3][:, None] * (REGULARIZATION[2] / newton_weights_part1_one) * x[2]
-    newton_biases_part3_one = -identity10 * softmax[3][:, None] + softmax[3][:, None] * softmax[3]
+    newton_weights[3] = (b[3][:, None] * (REGULARIZATION[2] / newton_weights_part1_one) * x[2]).neg_()
+    term0 = softmax[3][:, None] * softmax[3]
+    newton_biases_part3_one = term0.addcmul_(identity10, softmax[3][:, None], value=-1.0)
     newton_biases_part2_one, solved = _solve_vector(newton_biases_part3_one, b[3])
     checks.append((24, solved))
     newton_biases_part4_one = newton_biases_part2_one.sum()
     newton_biases_part1_one = newton_biases_part2_one - 0.1 * newton_biases_part4_one
     newton_biases_part5_one = torch.dot(x[2], x[2])
     term0 = b[3] * (newton_biases_part5_one * REGULARIZATION[2] / newton_weights_part1_one)
-    newton_biases[3] = term0 + newton_biases_part1_one
+    newton_biases[3] = term0.add_(newton_biases_part1_one)
     checks.append((16, _all_finite(newton_weights[3])))
     checks.append((20, torch.isfinite(newton_biases[3]).all()))
     return newton_weights, newton_biases

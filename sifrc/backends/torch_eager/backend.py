@@ -168,6 +168,8 @@ def _context(parts: Parts) -> dict[str, Any]:
         "read_at": "_read_at(" in texts,
         "first_largest": "_first_largest(" in texts,
         "largest": " _largest(" in texts,
+        "sum_of_few": "_sum_of_few(" in texts,
+        "few_products": "_sum_of_few_products(" in texts,
         "finite": " _all_finite(" in texts,
         "rows_finite": "_rows_finite(" in texts,
         "clones": "_clones(" in texts,

@@ -123,8 +123,14 @@ def parts_of(module: ModuleSource) -> Parts:
     if "statistics" in names:
         chains.append(((forward, True), ("statistics", True)))
     wanted |= handed_families(program)
-    single = module.dtype != "float64"
-    functions = plan_functions(program, chains, frozenset(wanted), states.name, single=single)
+    functions = plan_functions(
+        program,
+        chains,
+        frozenset(wanted),
+        states.name,
+        single=module.dtype != "float64",
+        differentiated=forward,
+    )
     return Parts(
         module,
         weights,

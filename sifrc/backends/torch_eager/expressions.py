@@ -9,6 +9,7 @@ import sympy
 from sympy import Add, Expr, Mul, Piecewise, Symbol
 
 from sifrc.backends.torch_eager.access import Names, aligned
+from sifrc.backends.torch_eager.in_place import in_place
 from sifrc.backends.torch_eager.products import Product
 from sifrc.backends.torch_eager.scaling import number_of, numbers_first
 from sifrc.errors import BackendError
@@ -35,6 +36,7 @@ class Entry:
         ready: already broadcast against the target.
         product: a matrix product that has no array of its own.
         kept: a tensor that outlives the call and may change in place.
+        computed: the text makes a tensor that nothing else has.
     """
 
     text: str
@@ -43,6 +45,7 @@ class Entry:
     ready: bool = False
     product: Product | None = None
     kept: bool = False
+    computed: bool = False
 
 
 _KEPT = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY, Storage.DIRECTION, Storage.DATA})
@@ -71,6 +74,7 @@ class Formula:
         entries: what the symbols stand for.
         sizes: extent of a label, None for the batch.
         single: single precision or less.
+        in_place: whether a tensor that nothing else has may be overwritten; not where Torch differentiates.
     """
 
     value: Expr
@@ -78,6 +82,7 @@ class Formula:
     entries: Mapping[str, Entry]
     sizes: Mapping[str, int | None]
     single: bool = False
+    in_place: bool = False
 
     def text(self, *, expand: bool = True) -> str:
         """The tensor expression; with ``expand`` of the target's shape even where no operand has a label.
@@ -87,8 +92,13 @@ class Formula:
         """
         formula = self._without_deltas()._numbers_first()
         value, entries = _merged(formula)
-        names = _texts(value, self.labels, entries)
-        code = print_code(value, "torch", names=names, tensors=_tensors(entries), single=self.single).text
+        names, axes = _texts(value, self.labels, entries), _tensors(entries)
+
+        def printed(part: Expr) -> str:
+            return print_code(part, "torch", names=names, tensors=axes, single=self.single).text
+
+        code = in_place(value, self.labels, entries, printed) if self.in_place else None
+        code = printed(value) if code is None else code
         used = {symbol.name for symbol in formula.value.free_symbols}
         tensors = [entry for name, entry in formula.entries.items() if name in used and not entry.is_float]
         covered = {label for entry in tensors for label in entry.labels}
@@ -222,15 +232,23 @@ def _merged(formula: Formula) -> tuple[Expr, dict[str, Entry]]:
 
     def fresh(text: str) -> Symbol:
         name = f"merged_{len(entries)}"
-        entries[name] = Entry(text, formula.labels, ready=True)
+        entries[name] = Entry(text, formula.labels, ready=True, computed=True)
         return Symbol(name, real=True)
+
+    def scaled(product: Product) -> Expr:
+        """A product that Torch has no scale for, with it outside."""
+        if product.kind != "other" or not product.scale:
+            return fresh(product.text())
+        text = f"({product.scale})" if " " in product.scale else product.scale
+        entries[name := f"merged_{len(entries)}"] = Entry(text, is_float=True)
+        return Symbol(name, real=True) * fresh(replace(product, scale="").text())
 
     def visit(node: Expr) -> Expr:
         if not any(entries[s.name].product for s in node.free_symbols if s.name in entries):
             return node
         whole = _as_product(node, formula, entries)
-        if whole is not None and not isinstance(node, Symbol):
-            return fresh(whole.text())
+        if whole is not None and (whole.kind == "other" or not isinstance(node, Symbol)):
+            return scaled(whole)
         if isinstance(node, Add):
             return visit_sum(node)
         return node.func(*(visit(argument) for argument in node.args)) if node.args else node

@@ -58,6 +58,7 @@ def plan_functions(
     states: str,
     *,
     single: bool,
+    differentiated: str,
 ) -> dict[tuple[str, bool], PrivateFunction]:
     """The functions that some chain of calls uses, in the program's order.
 
@@ -67,6 +68,7 @@ def plan_functions(
         wanted: families that callers return or keep.
         states: family whose member 0 is the network input.
         single: whether the module computes in single precision or less.
+        differentiated: name of the function that Torch may differentiate.
     """
     chains = [tuple(chain) for chain in chains]
     used = {key for chain in chains for key in chain}
@@ -103,7 +105,7 @@ def plan_functions(
             passed,
             states,
             twin=function.name in both,
-            single=single,
+            kinds=(single, function.name != differentiated),
         )
         for key, function in functions.items()
     }
@@ -119,7 +121,7 @@ def _function(
     states: str,
     *,
     twin: bool,
-    single: bool,
+    kinds: tuple[bool, bool],
 ) -> PrivateFunction:
     needed, written = members
     reads = dict.fromkeys(family for family, _ in needed)
@@ -140,7 +142,7 @@ def _function(
         states in arguments and {i for f, i in needed if f == states} == {0} and states not in carried
     )
     plain = frozenset(_locals(function, {*results, *arguments}))
-    names = Names(program, function.batched, plain, single)
+    names = Names(program, function.batched, plain, *kinds)
     inlined = _single_use(function, passed.union(results))
     own = {name for name in writes if storage[name] is Storage.WORK} - plain - inlined
     body = _body(

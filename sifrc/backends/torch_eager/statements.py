@@ -14,7 +14,13 @@ from sifrc.backends.torch_eager.convolutions import convolution_of
 from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries_of, extents_text, update_text
 from sifrc.backends.torch_eager.inlining import inlines
 from sifrc.backends.torch_eager.products import Product, product_of
-from sifrc.backends.torch_eager.sums import covered_labels, inner_product, matrix_and_vector
+from sifrc.backends.torch_eager.sums import (
+    covered_labels,
+    factors_along,
+    inner_product,
+    matrix_and_vector,
+    sum_of_few,
+)
 from sifrc.backends.versions import versions
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
@@ -29,7 +35,7 @@ UNNAMED = -1
 """Key in ``GUARDS`` of a linear system that the program does not name."""
 
 _FEW = 9
-"""Entries along a dimension that are compared one after the other."""
+"""Entries along a dimension that are compared, or added, one after the other."""
 _IN_PLACE = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY})
 
 
@@ -115,7 +121,7 @@ class Writer:
         entries: Mapping[str, Entry],
         sizes: Mapping[str, int | None],
     ) -> Formula:
-        return Formula(value, labels, entries, sizes, self.names.single)
+        return Formula(value, labels, entries, sizes, self.names.single, self.names.in_place)
 
     @singledispatchmethod
     def lines(self, statement: st.Statement) -> list[str]:
@@ -225,7 +231,8 @@ class Writer:
         dims = tuple(order.index(label) for label in order if label in statement.over)
         rest = tuple(label for label in order if label not in statement.over)
         lines: list[str] = []
-        pair = inner_product(value, entries)
+        few = self._are_few(statement.over, statement.loads)
+        pair = None if few else inner_product(value, entries)
         if pair is not None and pair[0].labels == pair[1].labels == order and dims == (len(order) - 1,):
             name = "torch.dot" if len(order) == 1 else "torch.linalg.vecdot"
             text = f"{name}({pair[0].text}, {pair[1].text})"
@@ -245,7 +252,11 @@ class Writer:
             argument = str(dims[0]) if len(dims) == 1 else str(dims)
             argument = "" if len(dims) == len(own) else argument
             split = matrix_and_vector(value, own, statement.over, entries)
-            if split is not None:
+            if few and len(dims) < len(own):
+                factors = factors_along(value, own[dims[-1]], entries)
+                texts = (self._formula(v, own, entries, sizes).text(expand=False) for v in factors)
+                text = sum_of_few(tuple(texts), tuple(dim - len(own) for dim in dims))
+            elif split is not None:
                 matrix, vector = (self._formula(v, ls, entries, sizes).text(expand=False) for v, ls in split)
                 text = f"(({matrix}).flatten(1) @ ({vector}).flatten())"
             else:
@@ -279,7 +290,7 @@ class Writer:
         if statement.magnitude:
             # One pass more than the norm, and many times faster.
             return self._reduction(statement, "torch.amax(torch.abs({}), {})")
-        few = (self.names.sizes(statement.operand).get(statement.over) or _FEW + 1) <= _FEW
+        few = self._are_few((statement.over,), (("", statement.operand),))
         return self._reduction(statement, "_largest({}, {})" if few else "torch.amax({}, {})")
 
     @lines.register
@@ -287,6 +298,11 @@ class Writer:
         labels = statement.operand.labels
         text = f"_first_largest({self.names.array(statement.operand)}, {labels.index(statement.over)})"
         return self._store(statement.target, text, labels)
+
+    def _are_few(self, labels: Sequence[str], loads: Sequence[tuple[str, Load]]) -> bool:
+        """Whether each of the labels has a few values."""
+        sizes = {label: size for _, load in loads for label, size in self.names.common_sizes(load).items()}
+        return all(sizes.get(label, _FEW + 1) <= _FEW for label in labels)
 
     def _reduction(self, statement: st.LogSumExpOver | st.MaximumOver, pattern: str) -> list[str]:
         labels = statement.operand.labels

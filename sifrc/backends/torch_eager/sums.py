@@ -9,7 +9,7 @@ from sympy import Expr, Symbol
 
 from sifrc.backends.torch_eager.expressions import Entry
 
-__all__ = ["covered_labels", "inner_product", "matrix_and_vector"]
+__all__ = ["covered_labels", "factors_along", "inner_product", "matrix_and_vector", "sum_of_few"]
 
 
 def covered_labels(value: Expr, entries: Mapping[str, Entry]) -> tuple[str, ...]:
@@ -44,3 +44,24 @@ def matrix_and_vector(
     if covered_labels(vector, entries) != inner or set(covered_labels(matrix, entries)) != set(labels):
         return None
     return (matrix, labels), (vector, inner)
+
+
+def factors_along(value: Expr, label: str, entries: Mapping[str, Entry]) -> tuple[Expr, ...]:
+    """A product as two factors that have a label both, or as it is."""
+    if isinstance(value, sympy.Pow) and value.exp == 2:
+        return value.base, value.base
+    factors = sorted(sympy.Mul.make_args(value), key=str)
+    having = [factor for factor in factors if label in covered_labels(factor, entries)]
+    if len(having) < 2:
+        return (value,)
+    return value / having[-1], having[-1]
+
+
+def sum_of_few(factors: Sequence[str], dims: Sequence[int]) -> str:
+    """A sum of entries, or of products of two, along dimensions of a few, counted from the last one."""
+    *outer, last = dims
+    text = f"_sum_of_few{'_products' if len(factors) > 1 else ''}({', '.join(factors)}, {last})"
+    for dim in reversed(outer):
+        # One dimension is gone that was counted.
+        text = f"_sum_of_few({text}, {dim + 1})"
+    return text
