@@ -360,7 +360,7 @@ def _adjoint(
     b[1] = b[3] + b_part1[1]
     part0 = a[1] - 0.3566749439387324
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
-    slope[1] = (a[1] * (1.0 - part1**2)).mul_(torch.sigmoid(part0)).add_(part1)
+    slope[1] = (1.0 - part1**2).mul_(a[1]).mul_(torch.sigmoid(part0)).add_(part1)
     y[1] = b[1] * slope[1]
     return softmax, shared1_part1, shared1, b_part1, b, y, slope
 
@@ -433,12 +433,13 @@ def _adjoint_tangent(
     gamma: Tensors = {}
     z: Tensors = {}
     gamma_part1 = torch.linalg.vecdot(softmax[4], zeta[4])
-    gamma_part2 = (softmax[4] * targets).mul_(-gamma_part1[:, None] + zeta[4]).sum(1)
+    gamma_part2 = (-gamma_part1[:, None] + zeta[4]).mul_(softmax[4]).mul_(targets).sum(1)
     part0 = torch.sigmoid(1.0 - 5.0 * shared1_part1[4][:, None])
     part1 = torch.sigmoid(5.0 * shared1_part1[4][:, None] - 1.0)
-    term0 = gamma_part2[:, None] * targets * (-25.0 * part1 * part0**2 + 25.0 * part0 * part1**2)
-    term1 = shared1[4][:, None] * targets * (-gamma_part1[:, None] + zeta[4])
-    gamma_part3 = (softmax[4] * (-b_part1[4][:, None] * zeta[4] + term0 + term1)).sum(1)
+    term0 = -25.0 * part1 * part0**2 + 25.0 * part0 * part1**2
+    term1 = (b_part1[4][:, None] * zeta[4]).neg_().addcmul_(gamma_part2[:, None] * targets, term0)
+    term2 = term1.addcmul_(shared1[4][:, None] * targets, -gamma_part1[:, None] + zeta[4]).mul_(softmax[4])
+    gamma_part3 = term2.sum(1)
     part0 = torch.sigmoid(1.0 - 5.0 * shared1_part1[4][:, None])
     part1 = torch.sigmoid(5.0 * shared1_part1[4][:, None] - 1.0)
     term0 = gamma_part2[:, None] * targets * (-25.0 * part1 * part0**2 + 25.0 * part0 * part1**2)
@@ -458,8 +459,8 @@ def _adjoint_tangent(
     part2 = 1.0 - part1**2
     part3 = torch.sigmoid(part0)
     term0 = a[1] * part2 * part3 * torch.sigmoid(-a[1] + 0.3566749439387324)
-    term1 = (b[1] * u[1]).mul_(-2.0 * a[1] * part1 * part2 * part3**2 + term0 + 2.0 * part2 * part3)
-    z[1] = term1.addcmul_(gamma[1], slope[1], value=-1.0)
+    term1 = -2.0 * a[1] * part1 * part2 * part3**2 + term0 + 2.0 * part2 * part3
+    z[1] = (gamma[1] * slope[1]).neg_().addcmul_(b[1] * u[1], term1)
     return gamma, z
 
 
@@ -500,7 +501,7 @@ def _linearized(
     da = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
     part0 = a[1] - 0.3566749439387324
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
-    dx[1] = da * (a[1] * (1.0 - part1**2) * torch.sigmoid(part0) + part1)
+    dx[1] = (1.0 - part1**2).mul_(a[1]).mul_(torch.sigmoid(part0)).add_(part1).mul_(da)
     da = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(dx[1], weights[2].T)
     dx[2] = torch.ops.aten.leaky_relu_backward(da, a[2], 0.2, False)
     dx[3] = dx[2] + dx[1]
@@ -524,7 +525,7 @@ def _linearized_adjoint(
     dy: Tensors = {}
     r_part4 = torch.log_softmax(x[4], 1)
     r_part3 = (dx[4] * torch.exp(r_part4)).sum(1)
-    r_part2 = (targets * (dx[4] - r_part3[:, None])).mul_(torch.exp(r_part4)).sum(1)
+    r_part2 = (dx[4] - r_part3[:, None]).mul_(targets).mul_(torch.exp(r_part4)).sum(1)
     r_part5 = (targets * torch.exp(r_part4)).sum(1)
     part0 = torch.sigmoid(1.0 - 5.0 * r_part5[:, None])
     part1 = torch.sigmoid(5.0 * r_part5[:, None] - 1.0)
@@ -551,7 +552,7 @@ def _linearized_adjoint(
     c[1] = torch.addmm(c[3], dy[2], weights[2])
     part0 = a[1] - 0.3566749439387324
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
-    dy[1] = c[1] * (a[1] * (1.0 - part1**2) * torch.sigmoid(part0) + part1)
+    dy[1] = (1.0 - part1**2).mul_(a[1]).mul_(torch.sigmoid(part0)).add_(part1).mul_(c[1])
     return c, dy
 
 

@@ -465,9 +465,9 @@ def _adjoint(weights: Tensors, x: Tensors, targets: Tensor) -> tuple[Tensors, Te
     softmax[3] = torch.exp(softmax_part1)
     b[3] = -softmax[3] + targets
     b[2] = b[3] @ weights[3]
-    y[2] = b[2] * (1.0 - x[2] ** 2)
+    y[2] = (1.0 - x[2] ** 2).mul_(b[2])
     b[1] = y[2] @ weights[2]
-    y[1] = b[1] * (1.0 - x[1] ** 2)
+    y[1] = (1.0 - x[1] ** 2).mul_(b[1])
     return softmax, b, y
 
 
@@ -535,14 +535,14 @@ def _blocks_pch1(
     term0 = identity10 * mean * mean_block_part1[:, None]
     mean_block[3] = torch.addmm(term0, softmax[3].T, softmax[3], alpha=-mean)
     checks.append((8, _all_finite(mean_block[3])))
-    mean_residual = 2.0 * mean * (b[2] * x[2]).mul_(1.0 - x[2] ** 2).sum(0)
+    mean_residual = 2.0 * mean * (1.0 - x[2] ** 2).mul_(b[2]).mul_(x[2]).sum(0)
     mean_block_part2 = mean_block[3].T @ weights[3]
     mean_block_part4 = 1.0 - x[2] ** 2
     term0 = identity32 * torch.abs(mean_residual[:, None])
     term1 = mean_block_part4.T @ mean_block_part4
     mean_block[2] = term0.addcmul_(mean_block_part2.T @ weights[3], term1, value=mean)
     checks.append((7, _all_finite(mean_block[2])))
-    mean_residual = 2.0 * mean * (b[1] * x[1]).mul_(1.0 - x[1] ** 2).sum(0)
+    mean_residual = 2.0 * mean * (1.0 - x[1] ** 2).mul_(b[1]).mul_(x[1]).sum(0)
     mean_block_part2 = mean_block[2].T @ weights[2]
     mean_block_part4 = 1.0 - x[1] ** 2
     term0 = identity48 * torch.abs(mean_residual[:, None])

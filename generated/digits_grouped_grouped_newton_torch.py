@@ -340,6 +340,11 @@ def _scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
     return torch.addmm(left.new_zeros(()), left, right, beta=0, alpha=scale)
 
 
+def _product_into(target: Tensor, rows: Tensor, matrix: Tensor) -> None:
+    """Write the rows of a tensor times a matrix where they belong, without a tensor between."""
+    torch.mm(rows.flatten(0, -2), matrix, out=target.view(-1, target.shape[-1]))
+
+
 def _all_finite(value: Tensor) -> Tensor:
     """Whether all entries are finite, in one pass: the least and the largest are NaN where one is."""
     return torch.isfinite(torch.stack(torch.aminmax(value))).all()
@@ -605,9 +610,9 @@ def _adjoint(weights: Tensors, x: Tensors, targets: Tensor) -> tuple[Tensors, Te
     softmax[3] = torch.exp(softmax_part1)
     b[3] = -softmax[3] + targets
     b[2] = b[3] @ weights[3]
-    y[2] = b[2] * (1.0 - x[2] ** 2)
+    y[2] = (1.0 - x[2] ** 2).mul_(b[2])
     b[1] = y[2] @ weights[2]
-    y[1] = b[1] * (1.0 - x[1] ** 2)
+    y[1] = (1.0 - x[1] ** 2).mul_(b[1])
     return softmax, b, y
 
 
@@ -745,7 +750,7 @@ def _summary_3(
     tangent_a[_GROUP_OF_BIASES[1]].copy_(unit_biases[1])
     tangent_x_part1 = 1.0 - x[1] ** 2
     tangent_x[1] = tangent_a * tangent_x_part1
-    second_x_part1 = (x[1] * (1.0 - x[1] ** 2)).mul_(-2.0)
+    second_x_part1 = (1.0 - x[1] ** 2).mul_(x[1]).mul_(-2.0)
     second_x = second_x_part1 * tangent_a**2
     summary_g_upto[1] = like.new_empty((_SUMMARY_G_UPTO_GROUPS[1],))
     summary_g_upto[1][_GROUP_OF_WEIGHTS[1]].copy_(-mean * (moves * y[1]).sum())
@@ -756,18 +761,18 @@ def _summary_3(
     summary_h_upto[1] = -mean * (summary_h_upto_part2.flatten(1) @ tangent_a.flatten(1).T)
     part0 = x[1] ** 2
     part1 = 1.0 - part0
-    summary_d_upto_part1 = b[1] * (4.0 * part0 * part1 - 2.0 * part1**2)
+    summary_d_upto_part1 = (part0 * part1).mul_(4.0).sub_(part1**2, alpha=2.0).mul_(b[1])
     summary_d_upto[1] = -mean * ((tangent_a**3).flatten(1) @ summary_d_upto_part1.flatten())
     moves = x[1] @ unit_weights[2].T
     pulls = y[2] @ unit_weights[2]
     tangent_a = moves.new_empty((_TANGENT_A_GROUPS[2], *moves.shape))
-    tangent_a[: len(tangent_x[1])].copy_(tangent_x[1] @ weights[2].T)
+    _product_into(tangent_a[: len(tangent_x[1])], tangent_x[1], weights[2].T)
     tangent_a[_GROUP_OF_WEIGHTS[2]].copy_(moves)
     tangent_a[_GROUP_OF_BIASES[2]].copy_(unit_biases[2])
     tangent_x_part1 = 1.0 - x[2] ** 2
     tangent_x[2] = tangent_a * tangent_x_part1
     second_a = second_x @ weights[2].T
-    second_x_part1 = (x[2] * (1.0 - x[2] ** 2)).mul_(-2.0)
+    second_x_part1 = (1.0 - x[2] ** 2).mul_(x[2]).mul_(-2.0)
     second_x = second_x_part1 * tangent_a**2
     second_x[: len(second_a)].add_(second_a * tangent_x_part1)
     summary_g_upto[2] = like.new_empty((_SUMMARY_G_UPTO_GROUPS[2],))
@@ -784,7 +789,7 @@ def _summary_3(
     summary_h_upto[2][_GROUP_OF_WEIGHTS[2], : len(tangent_x[1])].add_(summary_h_upto_part3, alpha=-mean)
     part0 = x[2] ** 2
     part1 = 1.0 - part0
-    summary_d_upto_part1 = b[2] * (4.0 * part0 * part1 - 2.0 * part1**2)
+    summary_d_upto_part1 = (part0 * part1).mul_(4.0).sub_(part1**2, alpha=2.0).mul_(b[2])
     summary_d_upto[2] = -mean * ((tangent_a**3).flatten(1) @ summary_d_upto_part1.flatten())
     term0 = (second_a * tangent_a[: len(summary_d_upto[1])]).flatten(1)
     summary_d_upto_part2 = term0 @ summary_h_upto_part1.flatten()
@@ -793,7 +798,7 @@ def _summary_3(
     moves = x[2] @ unit_weights[3].T
     pulls = b[3] @ unit_weights[3]
     tangent_x[3] = moves.new_empty((_TANGENT_X_GROUPS[3], *moves.shape))
-    tangent_x[3][: len(tangent_x[2])].copy_(tangent_x[2] @ weights[3].T)
+    _product_into(tangent_x[3][: len(tangent_x[2])], tangent_x[2], weights[3].T)
     tangent_x[3][_GROUP_OF_WEIGHTS[3]].copy_(moves)
     tangent_x[3][_GROUP_OF_BIASES[3]].copy_(unit_biases[3])
     centred_x_part1 = torch.einsum("ipj,pj->ip", tangent_x[3], softmax[3])

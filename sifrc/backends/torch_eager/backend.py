@@ -165,6 +165,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "batches": step or re.search(r"(?<!\w)_batch\(", texts) is not None,
         "samples": re.search(r"(?<!\w)_sample\(", texts) is not None,
         "scaled": "_scaled_product(" in texts,
+        "product_into": "_product_into(" in texts,
         "read_at": "_read_at(" in texts,
         "first_largest": "_first_largest(" in texts,
         "largest": " _largest(" in texts,

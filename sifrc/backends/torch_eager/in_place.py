@@ -65,19 +65,41 @@ class _Chain:
         """Text of a new tensor that holds a product, and the number of operations in place; '' for none."""
         number, rest = self.number(term)
         above = [f for f in Mul.make_args(rest) if not _is_divisor(f)]
+        # What is computed and has all entries holds the product.
+        above.sort(key=lambda factor: not (isinstance(factor, Add) and self.covers(factor)))
         below = [1 / f for f in Mul.make_args(rest) if _is_divisor(f)]
         start, factors = sympy.S.One, list(above)
         while factors and not (start != 1 and self.covers(start) and self.is_new(start)):
             start *= factors.pop(0)
         if not (self.covers(start) and self.is_new(start)) or start.is_number:
             return "", 0
-        text = f"({self.printed(start)})" if isinstance(start, Mul | Add | Pow) else self.printed(start)
+        text = self.sum(start)[0] if isinstance(start, Add) else ""
+        if not text:
+            text = f"({self.printed(start)})" if isinstance(start, Mul | Add | Pow) else self.printed(start)
         text += "".join(f".mul_({self.printed(factor)})" for factor in factors)
         text += "".join(f".div_({self.printed(factor)})" for factor in below)
         count = len(factors) + len(below)
         if number == 1:
             return text, count
         return text + (".neg_()" if number == -1 else f".mul_({self.printed(number)})"), count + 1
+
+    def sum(self, value: Expr) -> tuple[str, int]:
+        """Text of a new tensor that holds a sum, and the number of operations in place; '' for none."""
+        terms = value.as_ordered_terms()
+        if len(terms) == 1:
+            return self.product(value)
+        if sum(not term.is_number for term in terms) < 2:
+            return "", 0
+        starts = [(text, count, term) for term in terms for text, count in [self.product(term)] if text]
+        if starts:
+            text, count, start = min(starts, key=lambda found: found[1])
+            rest = [term for term in terms if term != start]
+        else:
+            start, count, rest = Add(*terms[:2]), 0, terms[2:]
+            text = f"({self.printed(start)})"
+            if not rest or not self.covers(start):
+                return "", 0
+        return text + "".join(map(self.added, rest)), count + len(rest)
 
     def added(self, term: Expr) -> str:
         """The call that adds a term to a tensor."""
@@ -108,20 +130,5 @@ def in_place(
         operands: what its symbols are.
         printed: source text of an expression.
     """
-    chain = _Chain(frozenset(labels), operands, printed)
-    terms = value.as_ordered_terms()
-    if not labels or sum(not term.is_number for term in terms) < min(2, len(terms)):
-        return None
-    if len(terms) == 1:
-        text, count = chain.product(value)
-        return text if count > 0 else None
-    starts = [(text, count, term) for term in terms for text, count in [chain.product(term)] if text]
-    if starts:
-        text, _, start = min(starts, key=lambda found: found[1])
-        rest = [term for term in terms if term != start]
-    else:
-        start, rest = Add(*terms[:2]), terms[2:]
-        text = f"({printed(start)})"
-        if not rest or not chain.covers(start):
-            return None
-    return text + "".join(map(chain.added, rest))
+    text, count = _Chain(frozenset(labels), operands, printed).sum(value) if labels else ("", 0)
+    return text if count > 0 else None

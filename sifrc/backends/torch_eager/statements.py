@@ -214,6 +214,8 @@ class Writer:
     @lines.register
     def _(self, statement: st.Contract) -> list[str]:
         product = product_of(statement, self.names)
+        if statement.target.window and product.rows and not product.scale:
+            return [f"_product_into({self.names.array(statement.target)}, {', '.join(product.rows)})"]
         return self._store(statement.target, product.text(), product.labels)
 
     @lines.register
