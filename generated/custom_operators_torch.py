@@ -346,8 +346,7 @@ def _adjoint(
     b: Tensors = {}
     y: Tensors = {}
     slope: Tensors = {}
-    softmax_part1 = torch.log_softmax(x[4], 1)
-    softmax[4] = torch.exp(softmax_part1)
+    softmax[4] = torch.softmax(x[4], 1)
     shared1_part1[4] = torch.linalg.vecdot(softmax[4], targets)
     term0 = torch.sigmoid(1.0 - 5.0 * shared1_part1[4]).mul_(torch.sigmoid(5.0 * shared1_part1[4] - 1.0))
     shared1[4] = term0.mul_(-5.0)
@@ -399,7 +398,7 @@ def _tangent(
     u[1] = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
     zeta[1] = (slope[1] * u[1]).neg_()
     u[2] = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(zeta[1], weights[2].T, alpha=-1.0)
-    zeta[2] = torch.ops.aten.leaky_relu_backward(u[2], a[2], 0.2, False).neg_()
+    zeta[2] = torch.ops.aten.leaky_relu_backward(-u[2], a[2], 0.2, False)
     zeta[3] = zeta[2] + zeta[1]
     term0 = torch.addmm(vector_biases[4], x[3], vector_weights[4].T, beta=-1.0, alpha=-1.0)
     zeta[4] = term0.addmm_(zeta[3], weights[4].T)
@@ -450,7 +449,7 @@ def _adjoint_tangent(
     gamma_part2 = gamma[4] @ weights[4]
     gamma[3] = -gamma_part1 + gamma_part2
     gamma[2] = gamma[3]
-    z[2] = torch.ops.aten.leaky_relu_backward(gamma[2], a[2], 0.2, False).neg_()
+    z[2] = torch.ops.aten.leaky_relu_backward(-gamma[2], a[2], 0.2, False)
     gamma_part1 = y[2] @ vector_weights[2]
     gamma_part2 = z[2] @ weights[2]
     gamma[1] = (gamma[3] - gamma_part1).sub_(gamma_part2)

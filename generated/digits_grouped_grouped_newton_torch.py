@@ -606,8 +606,7 @@ def _adjoint(weights: Tensors, x: Tensors, targets: Tensor) -> tuple[Tensors, Te
     softmax: Tensors = {}
     b: Tensors = {}
     y: Tensors = {}
-    softmax_part1 = torch.log_softmax(x[3], 1)
-    softmax[3] = torch.exp(softmax_part1)
+    softmax[3] = torch.softmax(x[3], 1)
     b[3] = -softmax[3] + targets
     b[2] = b[3] @ weights[3]
     y[2] = (1.0 - x[2] ** 2).mul_(b[2])

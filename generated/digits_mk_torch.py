@@ -410,8 +410,7 @@ def _adjoint(weights: Tensors, x: Tensors, a: Tensors, targets: Tensor) -> tuple
     softmax: Tensors = {}
     b: Tensors = {}
     y: Tensors = {}
-    softmax_part1 = torch.log_softmax(x[2], 1)
-    softmax[2] = torch.exp(softmax_part1)
+    softmax[2] = torch.softmax(x[2], 1)
     b[2] = -softmax[2] + targets
     b[1] = torch.addmm(x[1], b[2], weights[2], beta=-REGULARIZATION[1])
     y[1] = torch.ops.aten.leaky_relu_backward(b[1], a[1], 0.1, False)
@@ -446,7 +445,7 @@ def _tangent(
     """
     zeta: Tensors = {}
     u = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
-    zeta[1] = torch.ops.aten.leaky_relu_backward(u, a[1], 0.1, False).neg_()
+    zeta[1] = torch.ops.aten.leaky_relu_backward(-u, a[1], 0.1, False)
     term0 = torch.addmm(vector_biases[2], x[1], vector_weights[2].T, beta=-1.0, alpha=-1.0)
     zeta[2] = term0.addmm_(zeta[1], weights[2].T)
     return zeta
@@ -467,7 +466,7 @@ def _adjoint_tangent(
     gamma[2] = (gamma_part1[:, None] * softmax[2]).addcmul_(softmax[2], zeta[2], value=-1.0)
     term0 = torch.addmm(zeta[1], b[2], vector_weights[2], beta=-REGULARIZATION[1], alpha=-1.0)
     gamma[1] = term0.addmm_(gamma[2], weights[2])
-    z[1] = torch.ops.aten.leaky_relu_backward(gamma[1], a[1], 0.1, False).neg_()
+    z[1] = torch.ops.aten.leaky_relu_backward(-gamma[1], a[1], 0.1, False)
     return gamma, z
 
 
@@ -642,8 +641,7 @@ def _adjoint_one(
     softmax: Tensors = {}
     b: Tensors = {}
     y: Tensors = {}
-    softmax_part1_one = torch.log_softmax(x[2], 0)
-    softmax[2] = torch.exp(softmax_part1_one)
+    softmax[2] = torch.softmax(x[2], 0)
     b[2] = -softmax[2] + targets
     b[1] = torch.addmv(x[1], weights[2].T, b[2], beta=-REGULARIZATION[1])
     y[1] = torch.ops.aten.leaky_relu_backward(b[1], a[1], 0.1, False)

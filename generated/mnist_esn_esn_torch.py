@@ -425,8 +425,7 @@ def _adjoint(weights: Tensors, x: Tensors, a: Tensors, targets: Tensor) -> tuple
     softmax: Tensors = {}
     b: Tensors = {}
     y: Tensors = {}
-    softmax_part1 = torch.log_softmax(x[3], 1)
-    softmax[3] = torch.exp(softmax_part1)
+    softmax[3] = torch.softmax(x[3], 1)
     b[3] = -softmax[3] + targets
     b[2] = torch.addmm(x[2], b[3], weights[3], beta=-REGULARIZATION[2])
     y[2] = torch.ops.aten.leaky_relu_backward(b[2], a[2], 0.1, False)
@@ -465,9 +464,9 @@ def _tangent(
     """
     zeta: Tensors = {}
     u = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
-    zeta[1] = torch.ops.aten.leaky_relu_backward(u, a[1], 0.1, False).neg_()
+    zeta[1] = torch.ops.aten.leaky_relu_backward(-u, a[1], 0.1, False)
     u = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(zeta[1], weights[2].T, alpha=-1.0)
-    zeta[2] = torch.ops.aten.leaky_relu_backward(u, a[2], 0.1, False).neg_()
+    zeta[2] = torch.ops.aten.leaky_relu_backward(-u, a[2], 0.1, False)
     term0 = torch.addmm(vector_biases[3], x[2], vector_weights[3].T, beta=-1.0, alpha=-1.0)
     zeta[3] = term0.addmm_(zeta[2], weights[3].T)
     return zeta
@@ -495,10 +494,10 @@ def _adjoint_tangent(
     gamma[3] = (gamma_part1[:, None] * softmax[3]).addcmul_(softmax[3], zeta[3], value=-1.0)
     term0 = torch.addmm(zeta[2], b[3], vector_weights[3], beta=-REGULARIZATION[2], alpha=-1.0)
     gamma[2] = term0.addmm_(gamma[3], weights[3])
-    z[2] = torch.ops.aten.leaky_relu_backward(gamma[2], a[2], 0.1, False).neg_()
+    z[2] = torch.ops.aten.leaky_relu_backward(-gamma[2], a[2], 0.1, False)
     term0 = torch.addmm(zeta[1], y[2], vector_weights[2], beta=-REGULARIZATION[1], alpha=-1.0)
     gamma[1] = term0.addmm_(z[2], weights[2], alpha=-1.0)
-    z[1] = torch.ops.aten.leaky_relu_backward(gamma[1], a[1], 0.1, False).neg_()
+    z[1] = torch.ops.aten.leaky_relu_backward(-gamma[1], a[1], 0.1, False)
     return gamma, z
 
 
@@ -610,8 +609,7 @@ def _adjoint_one(
     softmax: Tensors = {}
     b: Tensors = {}
     y: Tensors = {}
-    softmax_part1_one = torch.log_softmax(x[3], 0)
-    softmax[3] = torch.exp(softmax_part1_one)
+    softmax[3] = torch.softmax(x[3], 0)
     b[3] = -softmax[3] + targets
     b[2] = torch.addmv(x[2], weights[3].T, b[3], beta=-REGULARIZATION[2])
     y[2] = torch.ops.aten.leaky_relu_backward(b[2], a[2], 0.1, False)

@@ -27,7 +27,7 @@ from sifrc.scalar.fused import Tensors, fused
 from sifrc.scalar.guards import guard_branches
 from sifrc.scalar.single import SINGLE_FUNCTIONS
 
-__all__ = ["Code", "Dialect", "is_single", "print_code"]
+__all__ = ["Code", "Dialect", "is_single", "print_code", "torch_form"]
 
 Dialect: TypeAlias = Literal["numpy", "numba", "cuda", "torch"]
 
@@ -271,7 +271,7 @@ class TorchPrinter(_VectorPrinter):
     )
 
     def prepare(self, expression: Expr) -> Expr:
-        return fused(super().prepare(expression), self.tensors, single=self.single)
+        return torch_form(expression, self.tensors, single=self.single)
 
     def _print_threshold_backward(self, expr: sympy.Function) -> str:
         return self._backward("threshold", expr)
@@ -304,6 +304,11 @@ class TorchPrinter(_VectorPrinter):
     def _print_Max(self, expr: sympy.Max) -> str:
         value, bound = _symbol_first(expr)
         return f"torch.clamp({self._print(value)}, min={self._print(bound)})"
+
+
+def torch_form(expression: Expr, tensors: Tensors, *, single: bool) -> Expr:
+    """The expression in functions of Torch, with branches that may both be computed."""
+    return fused(guard_branches(expression), tensors, single=single)
 
 
 class NumbaPrinter(_CodePrinter):

@@ -15,7 +15,7 @@ from sifrc.backends.torch_eager.scaling import number_of, numbers_first
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.lower.arrays import SAMPLE_LABEL, Load
-from sifrc.scalar import print_code
+from sifrc.scalar import print_code, torch_form
 
 __all__ = ["BATCH", "LIKE", "Entry", "Formula", "entries_of", "extents_text", "update_text"]
 
@@ -97,7 +97,8 @@ class Formula:
         def printed(part: Expr) -> str:
             return print_code(part, "torch", names=names, tensors=axes, single=self.single).text
 
-        code = in_place(value, self.labels, entries, printed) if self.in_place else None
+        whole = torch_form(value, axes, single=self.single)
+        code = in_place(whole, self.labels, entries, printed) if self.in_place else None
         code = printed(value) if code is None else code
         used = {symbol.name for symbol in formula.value.free_symbols}
         tensors = [entry for name, entry in formula.entries.items() if name in used and not entry.is_float]

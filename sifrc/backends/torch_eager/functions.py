@@ -13,6 +13,7 @@ from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.text import LINE_LENGTH, docstring
 from sifrc.backends.torch_eager.access import Member, Names, accesses, function_members
 from sifrc.backends.torch_eager.expressions import BATCH, LIKE
+from sifrc.backends.torch_eager.inlining import Inlined
 from sifrc.backends.torch_eager.releases import parts_of_body, releases
 from sifrc.backends.torch_eager.statements import Writer
 from sifrc.errors import BackendError
@@ -20,7 +21,7 @@ from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, flat, unrolled
 from sifrc.lower.arrays import Family, Ref
 from sifrc.lower.program import Function, Program
-from sifrc.lower.statements import Contract, Convolve, Guard, Loop, SolveSystem, Statement
+from sifrc.lower.statements import Guard, Loop, SolveSystem, Statement
 
 __all__ = ["PrivateFunction", "annotation_of", "plan_functions"]
 
@@ -307,9 +308,7 @@ def _single_use(function: Function, elsewhere: set[str]) -> frozenset[str]:
         for part, k in unrolled(function.body)
         for member in {absolute(load.ref, k) for load, is_target in accesses(part) if not is_target}
     )
-    families = {
-        part.target.ref.family for part in flat(function.body) if isinstance(part, Contract | Convolve)
-    }
+    families = {part.target.ref.family for part in flat(function.body) if isinstance(part, Inlined)}
     many = {family for (family, _), count in reads.items() if count > 1}
     return frozenset(families - many - elsewhere)
 

@@ -1,22 +1,24 @@
-"""Matrix products that need no tensor of their own: the kernel that uses one computes it on the way."""
+"""Products and softmaxes without a tensor of their own: the kernel that uses one computes it on the way."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import sympy
 from sympy import Expr, Symbol
 
 from sifrc.backends.torch_eager.access import Names
 from sifrc.lower.access import loads_of, targets_of
-from sifrc.lower.statements import Contract, Convolve, Kernel, Statement
+from sifrc.lower.statements import Contract, Convolve, Kernel, LogSoftmaxOver, Statement
 
-__all__ = ["inlines"]
+__all__ = ["Inlined", "inlines"]
+
+Inlined: TypeAlias = Contract | Convolve | LogSoftmaxOver
+"""Statements that may be part of the formula that reads what they write."""
 
 
-def inlines(
-    product: Contract | Convolve, following: Sequence[Statement], names: Names, inlined: frozenset[str]
-) -> bool:
+def inlines(product: Inlined, following: Sequence[Statement], names: Names, inlined: frozenset[str]) -> bool:
     """Whether the next user of a product is a kernel that can compute it on the way.
 
     Args:
@@ -36,7 +38,7 @@ def inlines(
     return False
 
 
-def _fits(product: Contract | Convolve, kernel: Kernel, names: Names, inlined: frozenset[str]) -> bool:
+def _fits(product: Inlined, kernel: Kernel, names: Names, inlined: frozenset[str]) -> bool:
     """The kernel uses the product once, entry by entry, and nobody reads it afterwards."""
     ref = product.target.ref
     used = [(name, load) for name, load in kernel.loads if load.ref == ref]

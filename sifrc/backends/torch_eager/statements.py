@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import singledispatchmethod
 
-from sympy import Expr, Symbol
+from sympy import Expr, Symbol, exp
 
 from sifrc.backends.names import groups_name, subscript_text
 from sifrc.backends.torch_eager.access import Names, aligned
 from sifrc.backends.torch_eager.convolutions import convolution_of
 from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries_of, extents_text, update_text
-from sifrc.backends.torch_eager.inlining import inlines
+from sifrc.backends.torch_eager.inlining import Inlined, inlines
 from sifrc.backends.torch_eager.products import Product, product_of
 from sifrc.backends.torch_eager.sums import (
     covered_labels,
@@ -70,7 +70,7 @@ class Writer:
         for position, statement in enumerate(statements):
             self._following = statements[position + 1 :]
             if (
-                isinstance(statement, st.Contract | st.Convolve)
+                isinstance(statement, Inlined)
                 and not statement.target.window
                 and inlines(statement, self._following, self.names, self.inlined)
             ):
@@ -79,9 +79,11 @@ class Writer:
                 lines += self.lines(statement)
         return lines
 
-    def _product(self, statement: st.Contract | st.Convolve) -> Product:
+    def _product(self, statement: Inlined) -> Product:
         if isinstance(statement, st.Contract):
             return product_of(statement, self.names)
+        if isinstance(statement, st.LogSoftmaxOver):
+            return Product("other", self._log_softmax(statement), "", "", statement.target.labels)
         return convolution_of(statement, self.names)
 
     def _broadcast_by_readers(self, target: Load) -> bool:
@@ -154,6 +156,7 @@ class Writer:
                     product = product.transposed
                 entries[name] = replace(entries[name], product=product)
         assigns, later = versions(statement)
+        assigns = [self._with_softmax(assign, entries) for assign in assigns]
         entries |= {new: replace(entries[old], product=None) for new, old in later.items()}
         groups: list[list[st.Assign]] = []
         for assign in assigns:
@@ -166,6 +169,17 @@ class Writer:
         for assign in statement.assigns:
             self._products.pop(assign.target.ref, None)
         return lines
+
+    def _with_softmax(self, assign: st.Assign, entries: dict[str, Entry]) -> st.Assign:
+        """The exponential of a log-softmax, where that has no array of its own, as a softmax."""
+        value = assign.value
+        for symbol in sorted(value.free_symbols, key=str):
+            product = entries[symbol.name].product if symbol.name in entries else None
+            if product is not None and product.left.startswith("torch.log_") and value.has(exp(symbol)):
+                softmax = replace(product, left=product.left.replace("log_", "", 1))
+                entries[symbol.name] = replace(entries[symbol.name], product=softmax)
+                value = value.xreplace({exp(symbol): symbol})
+        return replace(assign, value=value)
 
     def _group(self, assigns: Sequence[st.Assign], entries: Mapping[str, Entry]) -> list[str]:
         """Assignments over the same labels, with their common subexpressions computed once."""
@@ -254,13 +268,13 @@ class Writer:
             argument = str(dims[0]) if len(dims) == 1 else str(dims)
             argument = "" if len(dims) == len(own) else argument
             split = matrix_and_vector(value, own, statement.over, entries)
-            if few and len(dims) < len(own):
+            if split is not None:
+                matrix, vector = (self._formula(v, ls, entries, sizes).text(expand=False) for v, ls in split)
+                text = f"(({matrix}).flatten(1) @ ({vector}).flatten())"
+            elif few and len(dims) < len(own):
                 factors = factors_along(value, own[dims[-1]], entries)
                 texts = (self._formula(v, own, entries, sizes).text(expand=False) for v in factors)
                 text = sum_of_few(tuple(texts), tuple(dim - len(own) for dim in dims))
-            elif split is not None:
-                matrix, vector = (self._formula(v, ls, entries, sizes).text(expand=False) for v, ls in split)
-                text = f"(({matrix}).flatten(1) @ ({vector}).flatten())"
             else:
                 text = f"({self._formula(value, own, entries, sizes).text(expand=False)}).sum({argument})"
             left = tuple(label for label in own if label not in statement.over)
@@ -283,9 +297,11 @@ class Writer:
 
     @lines.register
     def _(self, statement: st.LogSoftmaxOver) -> list[str]:
-        labels = statement.operand.labels
-        text = f"torch.log_softmax({self.names.array(statement.operand)}, {labels.index(statement.over)})"
-        return self._store(statement.target, text, labels)
+        return self._store(statement.target, self._log_softmax(statement), statement.operand.labels)
+
+    def _log_softmax(self, statement: st.LogSoftmaxOver) -> str:
+        place = statement.operand.labels.index(statement.over)
+        return f"torch.log_softmax({self.names.array(statement.operand)}, {place})"
 
     @lines.register
     def _(self, statement: st.MaximumOver) -> list[str]:
