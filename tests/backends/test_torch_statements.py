@@ -73,6 +73,14 @@ _HELPER = """
 
 def _scaled_product(left, right, scale):
     return torch.addmm(left.new_zeros(()), left, right, beta=0, alpha=scale)
+
+
+def _sum_of_few(x, dim):
+    return sum(x.unbind(dim))
+
+
+def _sum_of_few_products(x, y, dim):
+    return sum(a * b for a, b in zip(x.unbind(dim), y.unbind(dim), strict=True))
 """
 
 PRODUCTS = [
