@@ -73,6 +73,9 @@ class TorchBackend:
             True,
             "compare the generated forward pass with the user's model at the first step (true or false)",
         ),
+        Option(
+            "compile", False, "compile what computes with torch.compile, at its first call (true or false)"
+        ),
     )
 
     def emit(self, module: ModuleSource) -> str:
@@ -180,6 +183,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "public": public,
         "unpack": unpack(parts, 0, whole=True),
         "check_forward": bool(module.options.get("check_forward", True)),
+        "compiled": bool(module.options.get("compile", False)),
     }
     printed = optimizer_context(parts) if step else {}
     drawn = "\n".join([texts, *printed.get("step_lines", ()), *printed.get("refresh_lines", ())])

@@ -88,9 +88,9 @@ class _Chain:
         terms = value.as_ordered_terms()
         if len(terms) == 1:
             return self.product(value)
-        if sum(not term.is_number for term in terms) < 2:
-            return "", 0
         starts = [(text, count, term) for term in terms for text, count in [self.product(term)] if text]
+        if sum(not term.is_number for term in terms) < 2 and not any(count == 0 for _, count, _ in starts):
+            return "", 0
         if starts:
             text, count, start = min(starts, key=lambda found: found[1])
             rest = [term for term in terms if term != start]

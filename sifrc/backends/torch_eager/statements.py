@@ -271,7 +271,7 @@ class Writer:
             if split is not None:
                 matrix, vector = (self._formula(v, ls, entries, sizes).text(expand=False) for v, ls in split)
                 text = f"(({matrix}).flatten(1) @ ({vector}).flatten())"
-            elif few and len(dims) < len(own):
+            elif few and len(dims) < min(3, len(own)):
                 factors = factors_along(value, own[dims[-1]], entries)
                 texts = (self._formula(v, own, entries, sizes).text(expand=False) for v in factors)
                 text = sum_of_few(tuple(texts), tuple(dim - len(own) for dim in dims))

@@ -61,7 +61,7 @@ def sum_of_few(factors: Sequence[str], dims: Sequence[int]) -> str:
     """A sum of entries, or of products of two, along dimensions of a few, counted from the last one."""
     *outer, last = dims
     text = f"_sum_of_few{'_products' if len(factors) > 1 else ''}({', '.join(factors)}, {last})"
-    for dim in reversed(outer):
-        # One dimension is gone that was counted.
-        text = f"_sum_of_few({text}, {dim + 1})"
+    for gone, dim in enumerate(reversed(outer), 1):
+        # Dimensions are gone that were counted.
+        text = f"_sum_of_few({text}, {dim + gone})"
     return text
