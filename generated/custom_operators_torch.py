@@ -322,7 +322,7 @@ def _objective(x: Tensors, targets: Tensor) -> tuple[Tensor, Tensor]:
         ℓ_R = ℓ  [ESN(4)]
     """
     loss_part2 = torch.log_softmax(x[4], 1)
-    loss_part1 = (targets * torch.exp(loss_part2)).sum(1)
+    loss_part1 = torch.exp(loss_part2).mul_(targets).sum(1)
     loss = torch.sigmoid(1.0 - 5.0 * loss_part1)
     objective = loss
     return loss, objective
@@ -359,7 +359,7 @@ def _adjoint(
     b[1] = b[3] + b_part1[1]
     part0 = a[1] - 0.3566749439387324
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
-    slope[1] = (1.0 - part1**2).mul_(a[1]).mul_(torch.sigmoid(part0)).add_(part1)
+    slope[1] = (1.0 - part1**2).mul_(torch.sigmoid(part0)).mul_(a[1]).add_(part1)
     y[1] = b[1] * slope[1]
     return softmax, shared1_part1, shared1, b_part1, b, y, slope
 
@@ -500,7 +500,7 @@ def _linearized(
     da = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
     part0 = a[1] - 0.3566749439387324
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
-    dx[1] = (1.0 - part1**2).mul_(a[1]).mul_(torch.sigmoid(part0)).add_(part1).mul_(da)
+    dx[1] = (1.0 - part1**2).mul_(torch.sigmoid(part0)).mul_(a[1]).add_(part1).mul_(da)
     da = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(dx[1], weights[2].T)
     dx[2] = torch.ops.aten.leaky_relu_backward(da, a[2], 0.2, False)
     dx[3] = dx[2] + dx[1]
@@ -523,9 +523,9 @@ def _linearized_adjoint(
     c: Tensors = {}
     dy: Tensors = {}
     r_part4 = torch.log_softmax(x[4], 1)
-    r_part3 = (dx[4] * torch.exp(r_part4)).sum(1)
-    r_part2 = (dx[4] - r_part3[:, None]).mul_(targets).mul_(torch.exp(r_part4)).sum(1)
-    r_part5 = (targets * torch.exp(r_part4)).sum(1)
+    r_part3 = torch.exp(r_part4).mul_(dx[4]).sum(1)
+    r_part2 = (dx[4] - r_part3[:, None]).mul_(torch.exp(r_part4)).mul_(targets).sum(1)
+    r_part5 = torch.exp(r_part4).mul_(targets).sum(1)
     part0 = torch.sigmoid(1.0 - 5.0 * r_part5[:, None])
     part1 = torch.sigmoid(5.0 * r_part5[:, None] - 1.0)
     part2 = torch.exp(r_part4)
@@ -534,7 +534,7 @@ def _linearized_adjoint(
     term2 = term1.addcmul_((part0 * part1 * part2).mul_(targets), dx[4] - r_part3[:, None], value=-5.0)
     r_part1 = term2.sum(1)
     term0 = torch.sigmoid(1.0 - 5.0 * r_part5).mul_(torch.sigmoid(5.0 * r_part5 - 1.0)).mul_(-5.0)
-    r_part6 = term0 * (targets * torch.exp(r_part4)).sum(1)
+    r_part6 = term0 * torch.exp(r_part4).mul_(targets).sum(1)
     part0 = torch.exp(r_part4)
     part1 = dx[4] - r_part3[:, None]
     part2 = torch.sigmoid(1.0 - 5.0 * r_part5[:, None])
@@ -551,7 +551,7 @@ def _linearized_adjoint(
     c[1] = torch.addmm(c[3], dy[2], weights[2])
     part0 = a[1] - 0.3566749439387324
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
-    dy[1] = (1.0 - part1**2).mul_(a[1]).mul_(torch.sigmoid(part0)).add_(part1).mul_(c[1])
+    dy[1] = (1.0 - part1**2).mul_(torch.sigmoid(part0)).mul_(a[1]).add_(part1).mul_(c[1])
     return c, dy
 
 

@@ -750,7 +750,7 @@ def _summary_3(
     tangent_x_part1 = 1.0 - x[1] ** 2
     tangent_x[1] = tangent_a * tangent_x_part1
     second_x_part1 = (1.0 - x[1] ** 2).mul_(x[1]).mul_(-2.0)
-    second_x = second_x_part1 * tangent_a**2
+    second_x = (tangent_a**2).mul_(second_x_part1)
     summary_g_upto[1] = like.new_empty((_SUMMARY_G_UPTO_GROUPS[1],))
     summary_g_upto[1][_GROUP_OF_WEIGHTS[1]].copy_(-mean * (moves * y[1]).sum())
     summary_g_upto_part1 = y[1].sum(0)
@@ -772,7 +772,7 @@ def _summary_3(
     tangent_x[2] = tangent_a * tangent_x_part1
     second_a = second_x @ weights[2].T
     second_x_part1 = (1.0 - x[2] ** 2).mul_(x[2]).mul_(-2.0)
-    second_x = second_x_part1 * tangent_a**2
+    second_x = (tangent_a**2).mul_(second_x_part1)
     second_x[: len(second_a)].add_(second_a * tangent_x_part1)
     summary_g_upto[2] = like.new_empty((_SUMMARY_G_UPTO_GROUPS[2],))
     summary_g_upto[2][: len(summary_g_upto[1])].copy_(summary_g_upto[1])
@@ -820,7 +820,7 @@ def _summary_3(
     unit_h_part1 = centred_x * softmax[3]
     unit_h = mean * (unit_h_part1.flatten(1) @ centred_x.flatten(1).T)
     unit_h[: len(summary_h_upto[3]), : len(summary_h_upto[3])].add_(summary_h_upto[3])
-    unit_d = mean * (unit_h_part1 * centred_x**2).sum((1, 2))
+    unit_d = mean * (centred_x**2).mul_(unit_h_part1).sum((1, 2))
     unit_d_part1 = (centred_x[: len(summary_d_upto[3])] * second_centred_x).flatten(1) @ softmax[3].flatten()
     unit_d[: len(summary_d_upto[3])].add_(unit_d_part1, alpha=3.0 * mean).add_(summary_d_upto[3])
     unscale1 = _power_below(1.0 / scale**0.3333333333333333)

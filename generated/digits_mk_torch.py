@@ -516,7 +516,7 @@ def _linearized_adjoint(weights: Tensors, x: Tensors, dx: Tensors, a: Tensors) -
     c: Tensors = {}
     dy: Tensors = {}
     r_part2 = torch.log_softmax(x[2], 1)
-    r_part1 = (dx[2] * torch.exp(r_part2)).sum(1)
+    r_part1 = torch.exp(r_part2).mul_(dx[2]).sum(1)
     r = (dx[2] - r_part1[:, None]).mul_(torch.exp(r_part2))
     c[2] = -r
     c[1] = c[2] @ weights[2]

@@ -66,7 +66,7 @@ class _Chain:
         number, rest = self.number(term)
         above = [f for f in Mul.make_args(rest) if not _is_divisor(f)]
         # What is computed and has all entries holds the product.
-        above.sort(key=lambda factor: not (isinstance(factor, Add) and self.covers(factor)))
+        above.sort(key=lambda factor: isinstance(factor, Symbol) or not self.covers(factor))
         below = [1 / f for f in Mul.make_args(rest) if _is_divisor(f)]
         start, factors = sympy.S.One, list(above)
         while factors and not (start != 1 and self.covers(start) and self.is_new(start)):
