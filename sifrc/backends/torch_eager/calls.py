@@ -129,7 +129,7 @@ def parts_of(module: ModuleSource) -> Parts:
         frozenset(wanted),
         states.name,
         single=module.dtype != "float64",
-        differentiated=forward,
+        differentiated=frozenset({forward, evaluation, "statistics"}),
     )
     return Parts(
         module,

@@ -59,7 +59,7 @@ def plan_functions(
     states: str,
     *,
     single: bool,
-    differentiated: str,
+    differentiated: frozenset[str],
 ) -> dict[tuple[str, bool], PrivateFunction]:
     """The functions that some chain of calls uses, in the program's order.
 
@@ -69,7 +69,7 @@ def plan_functions(
         wanted: families that callers return or keep.
         states: family whose member 0 is the network input.
         single: whether the module computes in single precision or less.
-        differentiated: name of the function that Torch may differentiate.
+        differentiated: names of the functions that Torch may differentiate.
     """
     chains = [tuple(chain) for chain in chains]
     used = {key for chain in chains for key in chain}
@@ -106,7 +106,7 @@ def plan_functions(
             passed,
             states,
             twin=function.name in both,
-            kinds=(single, function.name != differentiated),
+            kinds=(single, function.name not in differentiated),
         )
         for key, function in functions.items()
     }
