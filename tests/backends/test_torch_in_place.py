@@ -8,6 +8,7 @@ import pytest
 import sympy
 import torch
 
+from sifrc.backends.layout import statement
 from sifrc.backends.torch_eager.expressions import Entry, Formula
 from sifrc.scalar import helpers
 
@@ -56,3 +57,21 @@ def test_text_and_values(name: str) -> None:
     exec(helpers("torch", ()), scope)
     torch.testing.assert_close(eval(found, scope), eval(plain, scope), rtol=1e-13, atol=1e-13)
     assert all(torch.equal(scope[n], t) for n, t in before.items())
+
+
+def test_a_part_that_is_overwritten_has_a_name_of_its_own() -> None:
+    """A long line is taken apart; what reads the same elsewhere is not what has been changed by then."""
+    product = "(first_operand[2].permute(1, 0) * second_operand[2][:, None])"
+    chain = f"{product}.addcmul_(second_operand[2][:, None], third_operand[2].permute(1, 0) ** 2)"
+    factor = "third_operand[2].permute(1, 0)"
+    line = f"found = {chain}.mul_({factor}).addcmul_({product}, {factor}, value=2.0)"
+    lines = statement(line, 4)
+    assert len(lines) > 1
+    torch.manual_seed(1)
+    names = ("first_operand", "second_operand", "third_operand")
+    shapes = ((4, 4), (4,), (4, 4))
+    scope = {name: {2: torch.randn(shape)} for name, shape in zip(names, shapes, strict=True)}
+    whole, parts = dict(scope), dict(scope)
+    exec(line, whole)
+    exec("\n".join(text.strip() for text in lines), parts)
+    assert torch.equal(whole["found"], parts["found"])
