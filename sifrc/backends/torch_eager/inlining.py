@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import sympy
-from sympy import Expr, Symbol
+from sympy import Expr, Symbol, exp
 
 from sifrc.backends.torch_eager.access import Names
+from sifrc.backends.torch_eager.expressions import Entry
 from sifrc.lower.access import loads_of, targets_of
-from sifrc.lower.statements import Contract, Convolve, Kernel, LogSoftmaxOver, Statement
+from sifrc.lower.statements import Assign, Contract, Convolve, Kernel, LogSoftmaxOver, Statement
 
-__all__ = ["Inlined", "inlines"]
+__all__ = ["Inlined", "inlines", "with_softmax"]
 
 Inlined: TypeAlias = Contract | Convolve | LogSoftmaxOver
 """Statements that may be part of the formula that reads what they write."""
@@ -63,3 +65,15 @@ def _fits(product: Inlined, kernel: Kernel, names: Names, inlined: frozenset[str
 
 def _occurrences(value: Expr, symbol: Symbol) -> int:
     return sum(1 for node in sympy.preorder_traversal(value) if node == symbol)
+
+
+def with_softmax(assign: Assign, entries: dict[str, Entry]) -> Assign:
+    """The exponential of a log-softmax, where that has no tensor of its own, as a softmax."""
+    value = assign.value
+    for symbol in sorted(value.free_symbols, key=str):
+        product = entries[symbol.name].product if symbol.name in entries else None
+        if product is not None and product.left.startswith("torch.log_softmax(") and value.has(exp(symbol)):
+            softmax = replace(product, left=product.left.replace("log_", "", 1))
+            entries[symbol.name] = replace(entries[symbol.name], product=softmax)
+            value = value.xreplace({exp(symbol): symbol})
+    return replace(assign, value=value)

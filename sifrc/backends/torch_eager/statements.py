@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import singledispatchmethod
 
-from sympy import Expr, Symbol, exp
+from sympy import Expr, Symbol
 
 from sifrc.backends.names import groups_name, subscript_text
 from sifrc.backends.torch_eager.access import Names, aligned
 from sifrc.backends.torch_eager.convolutions import convolution_of
 from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries_of, extents_text, update_text
-from sifrc.backends.torch_eager.inlining import Inlined, inlines
+from sifrc.backends.torch_eager.inlining import Inlined, inlines, with_softmax
 from sifrc.backends.torch_eager.products import Product, product_of
 from sifrc.backends.torch_eager.sums import (
     covered_labels,
@@ -156,7 +156,7 @@ class Writer:
                     product = product.transposed
                 entries[name] = replace(entries[name], product=product)
         assigns, later = versions(statement)
-        assigns = [self._with_softmax(assign, entries) for assign in assigns]
+        assigns = [with_softmax(assign, entries) for assign in assigns]
         entries |= {new: replace(entries[old], product=None) for new, old in later.items()}
         groups: list[list[st.Assign]] = []
         for assign in assigns:
@@ -169,17 +169,6 @@ class Writer:
         for assign in statement.assigns:
             self._products.pop(assign.target.ref, None)
         return lines
-
-    def _with_softmax(self, assign: st.Assign, entries: dict[str, Entry]) -> st.Assign:
-        """The exponential of a log-softmax, where that has no array of its own, as a softmax."""
-        value = assign.value
-        for symbol in sorted(value.free_symbols, key=str):
-            product = entries[symbol.name].product if symbol.name in entries else None
-            if product is not None and product.left.startswith("torch.log_") and value.has(exp(symbol)):
-                softmax = replace(product, left=product.left.replace("log_", "", 1))
-                entries[symbol.name] = replace(entries[symbol.name], product=softmax)
-                value = value.xreplace({exp(symbol): symbol})
-        return replace(assign, value=value)
 
     def _group(self, assigns: Sequence[st.Assign], entries: Mapping[str, Entry]) -> list[str]:
         """Assignments over the same labels, with their common subexpressions computed once."""
@@ -228,7 +217,8 @@ class Writer:
     @lines.register
     def _(self, statement: st.Contract) -> list[str]:
         product = product_of(statement, self.names)
-        if statement.target.window and product.rows and not product.scale:
+        in_order = product.labels == statement.target.labels
+        if statement.target.window and product.rows and in_order and not product.scale:
             return [f"_product_into({self.names.array(statement.target)}, {', '.join(product.rows)})"]
         return self._store(statement.target, product.text(), product.labels)
 
@@ -248,7 +238,7 @@ class Writer:
         rest = tuple(label for label in order if label not in statement.over)
         lines: list[str] = []
         few = self._are_few(statement.over, statement.loads)
-        pair = None if few else inner_product(value, entries)
+        pair = None if few and len(dims) < len(order) else inner_product(value, entries)
         if pair is not None and pair[0].labels == pair[1].labels == order and dims == (len(order) - 1,):
             name = "torch.dot" if len(order) == 1 else "torch.linalg.vecdot"
             text = f"{name}({pair[0].text}, {pair[1].text})"
