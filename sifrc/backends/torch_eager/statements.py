@@ -13,13 +13,13 @@ from sifrc.backends.torch_eager.access import Names, aligned
 from sifrc.backends.torch_eager.convolutions import convolution_of
 from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries_of, extents_text, update_text
 from sifrc.backends.torch_eager.inlining import Inlined, inlines, with_softmax
+from sifrc.backends.torch_eager.narrow import broadcast_by_readers
 from sifrc.backends.torch_eager.products import Product, product_of
 from sifrc.backends.torch_eager.sums import (
     covered_labels,
-    factors_along,
     inner_product,
-    matrix_and_vector,
-    sum_of_few,
+    part_entry,
+    sum_text,
 )
 from sifrc.backends.versions import versions
 from sifrc.errors import BackendError
@@ -85,28 +85,6 @@ class Writer:
         if isinstance(statement, st.LogSoftmaxOver):
             return Product("other", self._log_softmax(statement), "", "", statement.target.labels)
         return convolution_of(statement, self.names)
-
-    def _broadcast_by_readers(self, target: Load) -> bool:
-        """Whether all readers are formulas in which other operands have all labels of this intermediate."""
-        if not self.names.family(target).part_of or target.ref.family in self.results:
-            return False
-        for statement in self._following:
-            if not isinstance(statement, st.Kernel | st.Sum):
-                if any(load.ref == target.ref for load in loads_of(statement)):
-                    return False
-                continue
-            assigns = statement.assigns if isinstance(statement, st.Kernel) else (statement,)
-            values = [assign.value for assign in assigns]
-            loads = dict(statement.loads)
-            for value in values:
-                used = [loads[s.name] for s in value.free_symbols if s.name in loads]
-                mine = [load for load in used if load.ref == target.ref]
-                others = [load for load in used if load.ref != target.ref and load.ref not in self._narrow]
-                covered = {label for load in others for label in load.labels}
-                # What is read in another shape must have all entries.
-                if any(load.changes or not set(load.labels) <= covered for load in mine):
-                    return False
-        return True
 
     def _entries(self, loads: Sequence[tuple[str, Load]]) -> dict[str, Entry]:
         """What the symbols stand for, with the axes that are there."""
@@ -186,7 +164,7 @@ class Writer:
                     lines.append(f"{name} = {self._formula(part, labels, entries, {}).text(expand=False)}")
 
         for symbol, value in parts:
-            entries[symbol.name] = Entry(symbol.name, covered_labels(value, entries), ready=True)
+            entries[symbol.name] = part_entry(symbol, value, entries)
         for assign, value in zip(assigns, values, strict=True):
             emit_parts(value)
             lines.append(self._assign(assign, value, entries))
@@ -253,20 +231,12 @@ class Writer:
             for symbol, part in parts:
                 formula = self._formula(part, own, entries, sizes)
                 lines.append(f"{symbol.name} = {formula.text(expand=False)}")
-                entries[symbol.name] = Entry(symbol.name, covered_labels(part, entries), ready=True)
-            dims = tuple(own.index(label) for label in own if label in statement.over)
-            argument = str(dims[0]) if len(dims) == 1 else str(dims)
-            argument = "" if len(dims) == len(own) else argument
-            split = matrix_and_vector(value, own, statement.over, entries)
-            if split is not None:
-                matrix, vector = (self._formula(v, ls, entries, sizes).text(expand=False) for v, ls in split)
-                text = f"(({matrix}).flatten(1) @ ({vector}).flatten())"
-            elif few and len(dims) < min(3, len(own)):
-                factors = factors_along(value, own[dims[-1]], entries)
-                texts = (self._formula(v, own, entries, sizes).text(expand=False) for v in factors)
-                text = sum_of_few(tuple(texts), tuple(dim - len(own) for dim in dims))
-            else:
-                text = f"({self._formula(value, own, entries, sizes).text(expand=False)}).sum({argument})"
+                entries[symbol.name] = part_entry(symbol, part, entries)
+
+            def printed(part: Expr, labels: tuple[str, ...]) -> str:
+                return self._formula(part, labels, entries, sizes).text(expand=False)
+
+            text = sum_text(value, own, statement.over, entries, printed, few=few)
             left = tuple(label for label in own if label not in statement.over)
             if factor not in (1, -1) and left != rest:
                 text = aligned(f"({text})", left, rest)
@@ -409,7 +379,8 @@ class Writer:
             return [f"{name}.copy_({value})"]
         own = set(labels) if present is None else {*labels} & {*present}
         if not set(target.labels) <= own:
-            if self._broadcast_by_readers(target):
+            kept = not self.names.family(target).part_of or target.ref.family in self.results
+            if not kept and broadcast_by_readers(target, self._following, self._narrow):
                 there = [n for n, label in enumerate(target.labels) if label in own]
                 self._narrow[target.ref] = there[0] if there else len(target.labels)
                 return [f"{name} = {value}"]
