@@ -2,10 +2,11 @@
 
     python benchmarks/layers.py [--threads 2] [--rounds 11]
 
-LeNet (32 × 32, batch 100), VGG-11' a quarter wide (batch 32) and a causal transformer (4 layers of 128, 64
-tokens, batch 8) in float32. Beside the generated gradient, products after ``linearize``, and summaries of
-orders 2 and 3 with a group for each layer stand PyTorch's gradient with its own modules, which is the base,
-and its double backward with the graph kept, where it has one.
+LeNet (32 × 32, batch 100), VGG-11' a quarter wide (batch 32), a causal transformer (4 layers of 128, 64
+tokens, batch 8) and an LSTM (128 units, 50 steps, batch 32) in float32. Beside the generated gradient,
+products after ``linearize``, and summaries of orders 2 and 3 with a group for each layer stand PyTorch's
+gradient with its own modules, which is the base, and its double backward with the graph kept, where it has
+one.
 """
 
 from __future__ import annotations
@@ -81,6 +82,20 @@ class Transformer(nn.Module):
             x = x + block["output"](mixed.transpose(1, 2).flatten(2))
             x = x + block["down"](nn.functional.gelu(block["up"](block["second"](x))))
         return self.last(x) @ self.tokens.weight.T
+
+
+class LanguageModel(nn.Module):
+    """The network of ``examples/lstm_language_model.yaml`` with PyTorch's own layers."""
+
+    def __init__(self) -> None:
+        """Make the layers."""
+        super().__init__()
+        self.vectors, self.lstm = nn.Embedding(65, 128), nn.LSTM(128, 128, batch_first=True)
+        self.logits = nn.Linear(128, 65)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits of the tokens."""
+        return self.logits(self.lstm(self.vectors(tokens))[0])
 
 
 def double_backward(network: nn.Module, x: torch.Tensor, t: torch.Tensor) -> Callable[[], object] | None:
@@ -162,6 +177,8 @@ def main() -> None:
     rows("VGG-11' / 4", "cifar_vgg11_narrow.yaml", vgg, torch.randn(32, 3, 32, 32), torch.randint(10, (32,)))
     tokens = torch.randint(65, (2, 8, 64))
     rows("Transformer", "transformer.yaml", Transformer(), tokens[0], tokens[1])
+    tokens = torch.randint(65, (2, 32, 50))
+    rows("LSTM", "lstm_language_model.yaml", LanguageModel(), tokens[0], tokens[1])
 
 
 if __name__ == "__main__":

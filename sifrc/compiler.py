@@ -16,10 +16,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from types import MappingProxyType
+from typing import get_args
 
 from sifrc.backends import check_options, find_backend
 from sifrc.backends.base import BufferInfo, LayerInfo, ModuleSource
-from sifrc.errors import Location
+from sifrc.errors import Location, SpecError
 from sifrc.lower.cost import cost_lines
 from sifrc.lower.lowering import Passes, lower
 from sifrc.methods.planning import Planned, make_plan
@@ -28,12 +29,14 @@ from sifrc.report.lines import condition_lines, describe_system
 from sifrc.spec import Spec, format_expression, spec_hash, spec_to_dict
 from sifrc.spec.curvaturespec import choose_curvature
 from sifrc.spec.partitionspec import choose_partition
-from sifrc.spec.types import FunctionSpec, MethodSpec, OptionValue, PartitionChoice, TargetSpec
+from sifrc.spec.suggest import did_you_mean, shortened
+from sifrc.spec.types import FunctionSpec, MethodSpec, Mode, OptionValue, PartitionChoice, TargetSpec
 from sifrc.spec.words import size_text
 from sifrc.version import __version__
 
 __all__ = ["Compiled", "Request", "compile_spec"]
 
+_MODES: tuple[Mode, ...] = get_args(Mode)
 _MOST_SIZES = 24
 """Sizes of layers in the line that describes a network."""
 
@@ -48,6 +51,7 @@ class Request:
         operators: names of operators; the spec's by default.
         curvature: names of kinds, presets or the spec's own; the spec's by default, all presets if empty.
         partition: of the parameters: a word, or groups with or without names; the spec's by default.
+        mode: ``training`` or ``evaluation``; the spec's by default.
         options: options of the method.
         backend_options: options of the backend.
         option_locations: where options were given, for errors; a backend's under ``backend.<name>``.
@@ -59,6 +63,7 @@ class Request:
     operators: tuple[str, ...] | None = None
     curvature: tuple[str, ...] | None = None
     partition: PartitionChoice | None = None
+    mode: str | None = None
     options: Mapping[str, OptionValue] = field(default_factory=lambda: MappingProxyType({}))
     backend_options: Mapping[str, OptionValue] = field(default_factory=lambda: MappingProxyType({}))
     option_locations: Mapping[str, Location] = field(default_factory=lambda: MappingProxyType({}))
@@ -124,6 +129,7 @@ def compile_spec(
         input_shape=spec.input.shape,
         output_size=spec.layers[-1].shape[spec.loss.axis],
         input_classes=spec.input.classes,
+        ignored=spec.loss.ignored,
         output_shape=spec.layers[-1].shape,
         places=(*spec.layers[-1].shape[: spec.loss.axis], *spec.layers[-1].shape[spec.loss.axis + 1 :]),
         targets=spec.loss.targets,
@@ -146,7 +152,7 @@ def apply_request(spec: Spec, request: Request) -> Spec:
 
     Raises:
         MethodError: a kind of curvature that does not exist, or is named twice.
-        SpecError: a partition that is none of the parameters.
+        SpecError: a partition that is none of the parameters, or an unknown mode.
     """
     target = spec.target
     if request.backend is not None and request.backend != target.backend:
@@ -178,7 +184,22 @@ def apply_request(spec: Spec, request: Request) -> Spec:
     partition = spec.partition
     if request.partition is not None:
         partition = choose_partition(request.partition, spec.layers)
-    return replace(spec, target=target, method=method, curvature=curvature, partition=partition)
+    return replace(
+        spec,
+        target=target,
+        method=method,
+        curvature=curvature,
+        partition=partition,
+        mode=spec.mode if request.mode is None else _mode(request.mode),
+    )
+
+
+def _mode(given: str) -> Mode:
+    found: Mode | None = next((mode for mode in _MODES if mode == given), None)
+    if found is None:
+        label = did_you_mean(given, _MODES)
+        raise SpecError(f"unknown mode '{shortened(given)}'", hint=" or ".join(_MODES), label=label)
+    return found
 
 
 def _replaced(places: Mapping[str, Location], given: Mapping[str, Location | None]) -> Mapping[str, Location]:

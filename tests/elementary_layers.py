@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from elementary_recurrence import written_out
 from torch import Tensor
 from torch.func import grad, jvp, vjp
 
@@ -88,6 +89,10 @@ class Owned:
         owner = self.layer.get("share", self.layer["name"])
         return ".".join(filter(None, (owner, part, slot))) in self.params
 
+    def get(self, slot: str, part: str) -> Tensor | None:
+        """A tensor, or None where there is none."""
+        return self(slot, part) if self.has(slot, part) else None
+
     def linear(self, x: Tensor, part: str = "") -> Tensor:
         """W x + β, with β unless the layer says that there is none."""
         value = (x[..., None, :] * self("weight", part)).sum(-1)
@@ -147,6 +152,11 @@ class Elementary:
 
     def scale(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
         return layer.get("value", 1.0) * x + layer.get("shift", 0.0)
+
+    def rnn(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
+        return written_out(layer, owned.get, x)
+
+    lstm = gru = rnn
 
     def positions(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
         return x + owned("weight")

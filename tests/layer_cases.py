@@ -269,6 +269,45 @@ _ATTENTION: dict[str, dict[str, Any]] = {
     "positions of the input": first([3, 2], "positions"),
 }
 
+_RECURRENCE: dict[str, dict[str, Any]] = {
+    "rnn": first([4, 3], "rnn", units=2),
+    "rnn with a relu": one([3, 2], "rnn", units=3, function="relu"),
+    "rnn without a bias": first([3, 2], "rnn", units=2, bias=False),
+    "rnn of one step": first([1, 3], "rnn", units=2),
+    "rnn of one unit": one([3, 2], "rnn", units=1),
+    "rnn of two directions": first([3, 2], "rnn", units=2, bidirectional=True),
+    "rnn of two layers": first([3, 2], "rnn", units=2, layers=2),
+    "lstm": first([4, 3], "lstm", units=2),
+    "lstm without a bias": one([3, 2], "lstm", units=2, bias=False),
+    "lstm of two directions": first([3, 2], "lstm", units=2, bidirectional=True),
+    "lstm of layers and directions": first([2, 3], "lstm", units=3, layers=2, bidirectional=True),
+    "gru": first([4, 3], "gru", units=2),
+    "gru of two layers": first([3, 2], "gru", units=2, layers=2, bias=False),
+    "gru of layers and directions": first([2, 3], "gru", units=3, layers=2, bidirectional=True),
+    "the last step of an lstm": layer_spec(
+        [3, 2],
+        [
+            {"name": "r", "type": "lstm", "units": 3},
+            {"name": "l", "type": "slice", "axis": 1, "start": -1},
+        ],
+        loss="cross_entropy",
+    ),
+    "activations after a gru": layer_spec(
+        [3, 2],
+        [
+            {"name": "r", "type": "gru", "units": 3},
+            {"name": "a", "type": "activation", "function": "sin"},
+            {"name": "s", "type": "rnn", "units": 2, "inputs": "a"},
+            {"name": "t", "type": "concatenate", "axis": -1, "inputs": ["a", "s"]},
+        ],
+    ),
+    "an rnn at the end": layer_spec(
+        [3, 2],
+        [{"name": "r", "type": "rnn", "units": 2}, {"name": "f", "type": "flatten"}],
+        end=False,
+    ),
+}
+
 _WHOLE: dict[str, dict[str, Any]] = {
     "transformer": layer_spec(
         [3, 2],
@@ -325,5 +364,12 @@ _WHOLE: dict[str, dict[str, Any]] = {
     ),
 }
 
-LAYER_CASES: Mapping[str, dict[str, Any]] = {**_SHAPES, **_PRODUCTS, **_NORMS, **_ATTENTION, **_WHOLE}
+LAYER_CASES: Mapping[str, dict[str, Any]] = {
+    **_SHAPES,
+    **_PRODUCTS,
+    **_NORMS,
+    **_ATTENTION,
+    **_RECURRENCE,
+    **_WHOLE,
+}
 """Name -> spec as a dict."""

@@ -166,6 +166,20 @@ class Graph:
             del keys["bias"]
         self.put("attention", self.shape, [query, *read], **keys)
 
+    def recurrence(self) -> None:
+        if len(self.shape) != 2:
+            return
+        kind, units = self.pick("rnn", "lstm", "gru"), self.draw(st.integers(1, 2))
+        keys = {
+            "units": units,
+            "layers": self.pick(1, 1, 2),
+            "bidirectional": self.draw(st.booleans()),
+            "bias": self.draw(st.booleans()),
+        }
+        if kind == "rnn":
+            keys["function"] = self.pick("tanh", "sin")
+        self.put(kind, (self.shape[0], units * (1 + keys["bidirectional"])), **keys)
+
     def conv(self) -> None:
         if not 2 <= len(self.shape) <= 4:
             return
@@ -246,7 +260,7 @@ class Graph:
 KINDS = (
     *("dense", "activation", "scale", "reshape", "permute", "slice", "pad", "upsample", "reduction"),
     *("softmax", "norm", "norm", "positions", "attention", "attention", "conv", "pool", "residual"),
-    *("residual", "matmul"),
+    *("residual", "matmul", "recurrence", "recurrence"),
 )
 
 

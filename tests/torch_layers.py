@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from elementary_layers import Elementary, Owned, every, pairs
+from elementary_recurrence import fused
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,6 +25,11 @@ class Fused(Elementary):
     def activation(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
         own = getattr(F, layer["function"], None)
         return own(x) if own else getattr(torch, layer["function"])(x)
+
+    def rnn(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
+        return fused(layer, owned.get, x)
+
+    lstm = gru = rnn
 
     def multiply(self, layer: Layer, owned: Owned, *xs: Tensor) -> Tensor:
         return torch.stack(torch.broadcast_tensors(*xs)).prod(0)

@@ -29,6 +29,7 @@ def compile(
     *,
     curvature: Sequence[str] | None = None,
     partition: PartitionChoice | None = None,
+    mode: str | None = None,
     cache: bool | str | os.PathLike[str] = True,
     backend_options: Mapping[str, OptionValue] = NO_OPTIONS,
     **method_options: OptionValue,
@@ -44,6 +45,7 @@ def compile(
             by default, all presets if empty.
         partition: groups of the parameters: a word such as ``blocks-2``, names of groups with patterns, or
             lists of patterns; the spec's by default.
+        mode: ``training`` or ``evaluation``, for layers that do something else then; the spec's by default.
         cache: True for the user's cache folder (or that of SIFRC_CACHE), a folder, or False to
             generate anew and keep nothing.
         backend_options: options of the backend.
@@ -72,6 +74,8 @@ def compile(
     spec = read_spec(spec)
     if partition is not None:
         spec = replace(spec, partition=choose_partition(partition, spec.layers))
+    if mode is not None:
+        spec = choose(spec, mode=mode)
     content: dict[str, Any] = {
         "spec": spec_to_dict(spec),
         "backend": backend,
@@ -111,6 +115,7 @@ def compile_source(
     *,
     curvature: Sequence[str] | None = None,
     partition: PartitionChoice | None = None,
+    mode: str | None = None,
     backend_options: Mapping[str, OptionValue] = NO_OPTIONS,
     **method_options: OptionValue,
 ) -> str:
@@ -120,7 +125,7 @@ def compile_source(
         SifrcError: the spec is wrong, or asks for what does not exist or cannot be derived.
     """
     return compile_whole(
-        spec, backend, method, operators, method_options, backend_options, curvature, partition
+        spec, backend, method, operators, method_options, backend_options, curvature, partition, mode
     ).text
 
 
@@ -133,6 +138,7 @@ def compile_whole(
     backend_options: Mapping[str, OptionValue] = NO_OPTIONS,
     curvature: Sequence[str] | None = None,
     partition: PartitionChoice | None = None,
+    mode: str | None = None,
     option_locations: Mapping[str, Location] = NOWHERE,
     progress: Callable[[str, float], None] | None = None,
 ) -> Compiled:
@@ -146,7 +152,7 @@ def compile_whole(
     from sifrc.compiler import compile_spec
 
     options = method_options, backend_options
-    chosen = choose(spec, backend, method, *options, operators, curvature, partition, option_locations)
+    chosen = choose(spec, backend, method, *options, operators, curvature, partition, mode, option_locations)
     return compile_spec(chosen, progress=progress)
 
 

@@ -58,6 +58,7 @@ def choose(
     operators: Sequence[str] | None = None,
     curvature: Sequence[str] | None = None,
     partition: PartitionChoice | None = None,
+    mode: str | None = None,
     option_locations: Mapping[str, Location] = NOWHERE,
 ) -> Spec:
     """A spec with other choices over its own; None keeps the spec's.
@@ -67,7 +68,7 @@ def choose(
 
     Raises:
         MethodError: options of a method and no method, or an unknown kind of curvature.
-        SpecError: the spec is wrong, or the partition is none of its parameters.
+        SpecError: the spec is wrong, the partition is none of its parameters, or the mode is unknown.
     """
     from sifrc.compiler import Request, apply_request
 
@@ -81,6 +82,7 @@ def choose(
         operators=None if operators is None else names_of(operators),
         curvature=None if curvature is None else names_of(curvature),
         partition=partition,
+        mode=mode,
         options=MappingProxyType(dict(method_options)),
         backend_options=MappingProxyType(dict(backend_options)),
         option_locations=MappingProxyType(dict(option_locations)),

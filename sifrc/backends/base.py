@@ -98,6 +98,7 @@ class ModuleSource:
         output_shape: sizes of the axes of the output.
         places: sizes of its other axes, at each of which it has a vector.
         targets: ``classes`` or ``vectors``.
+        ignored: class of targets that do not count; None where all do.
         seed: default seed of the initialiser.
         reduction: ``mean`` or ``sum``: ``sum`` multiplies scalars and tensors by the batch size.
         method: name of the method, or '' for a module of operators only.
@@ -122,6 +123,7 @@ class ModuleSource:
     seed: int
     buffers: tuple[BufferInfo, ...] = ()
     input_classes: int = 0
+    ignored: int | None = None
     output_shape: tuple[int, ...] = ()
     places: tuple[int, ...] = ()
     reduction: str = "mean"

@@ -88,7 +88,8 @@ def data_texts(module: ModuleSource, batched: bool, one_class: str) -> tuple[str
         kind = f"({shape}) integers, classes" if batched else one_class
         if module.places and not batched:
             kind = f"{shape_text(module.places)} integers, classes"
-        return inputs, f"{kind} 0 to {module.output_size - 1}"
+        ignored = "" if module.ignored is None else f", or {module.ignored} for what does not count"
+        return inputs, f"{kind} 0 to {module.output_size - 1}{ignored}"
     texts = output_texts(module)
     return inputs, texts["outputs_text"] if batched else texts["sample_output"]
 
@@ -103,7 +104,7 @@ def shape_text(sizes: tuple[int, ...]) -> str:
     return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(map(str, sizes))})"
 
 
-def output_texts(module: ModuleSource) -> dict[str, str]:
+def output_texts(module: ModuleSource) -> dict[str, Any]:
     """How the shapes of outputs and of classes read, in prose and in the code of checks."""
     shape = module.output_shape or (module.output_size,)
     sizes, places = ", ".join(map(str, shape)), "".join(f", {size}" for size in module.places)
@@ -112,6 +113,7 @@ def output_texts(module: ModuleSource) -> dict[str, str]:
         "sample_output": shape_text(shape),
         "batch_output": f"(len(inputs), {sizes})",
         "class_places": places,
+        "ignored": module.ignored,
     }
 
 

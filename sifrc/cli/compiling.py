@@ -45,6 +45,14 @@ def compile(
             help="Groups of the parameters, e.g. canonical, weights-biases or blocks-2. Default: the spec's.",
         ),
     ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            "--mode",
+            metavar="WORD",
+            help="training or evaluation, for layers that differ in it. Default: the spec's.",
+        ),
+    ] = None,
     option: Options = None,
 ) -> None:
     """Write DIR/<name>_<method>_<backend>.py, and nothing else."""
@@ -64,6 +72,7 @@ def compile(
             backend_options=given.backend,
             curvature=read_list(curvature),
             partition=partition,
+            mode=mode,
             option_locations=given.locations,
             progress=lambda stage, share: say(f"compiling: {stage}", share),
         )

@@ -113,6 +113,12 @@ class Derived:
         check_output_range(self.model)
         return self.newton
 
+    @property
+    def before_loss(self) -> tuple[str, ...]:
+        """Systems of what the loss has for factors, which are held constant under differentiation."""
+        spectral = () if self.spectral is None else ("spectral",)
+        return spectral if self.model.normalization is None else (*spectral, "normalization")
+
     @cached_property
     def spectral(self) -> Spectral | None:
         """λ_k of MK(65), where the spec asks for it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from sifrc.calculus import jacobian
+from sifrc.derive.recurrence import strictly_shifted
 from sifrc.ir import Axis, Delta, Einsum, Expr, Input, Map, Operand, Solve
 from sifrc.ir.build import (
     add,
@@ -51,6 +52,9 @@ class Stuck(ValueError):
 def solve_unit(equation: Expr, symbol: Input) -> Expr:
     """Solve ``c·symbol + rest = 0`` for the symbol, which the rest does not contain.
 
+    The rest may have the symbol at other steps of one axis, all before or all after: such an equation is
+    solved step by step, and its value refers to the symbol.
+
     Example:
         >>> from sifrc.ir import Axis, Input, Role
         >>> i = Axis("fc1", 3)
@@ -65,9 +69,10 @@ def solve_unit(equation: Expr, symbol: Input) -> Expr:
             coefficient = factor
         else:
             rest.append((factor, term))
-    if coefficient == 0 or any(symbol in inputs_of(term) for _, term in rest):
+    value = scale(Fraction(-1) / coefficient, add(rest, equation.axes)) if coefficient else None
+    if value is None or (symbol in inputs_of(value) and not strictly_shifted(value, symbol)):
         raise Stuck(f"no unit coefficient of {symbol.name}")
-    return scale(Fraction(-1) / coefficient, add(rest, equation.axes))
+    return value
 
 
 def solve_scaled(equation: Expr, symbol: Input) -> Expr:

@@ -17,11 +17,12 @@ from sifrc.derive.elimination import solve_unit
 from sifrc.derive.shaped import GRADIENT
 from sifrc.derive.system import Equation, System, abbreviate, definition, name_node
 from sifrc.ir import Expr, Input, Role
-from sifrc.ir.build import einsum, inner, negative, subtract, total
+from sifrc.ir.build import apply, einsum, inner, negative, subtract, total
 from sifrc.ir.normal import Relation, reduce, relation
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import Model
 from sifrc.model.build import state_regularizer
+from sifrc.scalar.function import RECIPROCAL
 
 __all__ = ["FirstOrder", "derive_first_order"]
 
@@ -41,6 +42,7 @@ class FirstOrder:
         forward: x_k := F_k(a_k).
         evaluation: the same after training, e.g. with running statistics in the place of those of the batch.
         evaluation_loss: ℓ after it.
+        normalization: κ := 1/ω̄, where not all targets count.
         statistics: running statistics := theirs after a step.
         objective: ℓ and ℓ + R.
         adjoint: b_k := ….
@@ -57,6 +59,7 @@ class FirstOrder:
     forward: System
     evaluation: System
     evaluation_loss: System
+    normalization: System
     statistics: System
     objective: System
     adjoint: System
@@ -118,6 +121,7 @@ def derive_first_order(model: Model) -> FirstOrder:
         forward=forward,
         evaluation=_evaluation(model, forward),
         evaluation_loss=System("evaluation_loss", "Loss of one sample after training", (_loss(model),)),
+        normalization=_normalization(model),
         statistics=_statistics(model),
         objective=_objective(model),
         adjoint=_adjoint(model, stationarity, adjoints, slopes, names),
@@ -144,6 +148,15 @@ def _evaluation(model: Model, forward: System) -> System:
         replace(equation, value=apart.get(equation.symbol, equation.value)) for equation in forward.equations
     )
     return System("evaluation", "Forward model after training", equations)
+
+
+def _normalization(model: Model) -> System:
+    equations: tuple[Equation, ...] = ()
+    found = model.normalization
+    if found is not None:
+        mean = Equation(found.mean, found.count, None, "definition")
+        equations = (mean, Equation(found.factor, apply(RECIPROCAL, found.mean), None, "definition"))
+    return System("normalization", "What means over targets divide by", equations)
 
 
 def _statistics(model: Model) -> System:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from sifrc.calculus import jvp, vjp
 from sifrc.derive.lagrangian import FirstOrder
 from sifrc.ir import Einsum, Expr, Input, LogSoftmax, LogSumExp, Role
-from sifrc.ir.build import inner, rename, total
-from sifrc.ir.normal import expand, terms_of
+from sifrc.ir.build import inner, rename, subtract, total, zero
+from sifrc.ir.normal import Relation, expand, relation, terms_of
 from sifrc.ir.traverse import inputs_of, postorder
-from sifrc.model import Constraint
+from sifrc.model import Constraint, Model
 
-__all__ = ["moves_of", "pulls_of", "through_gradient"]
+__all__ = ["differential", "moves_of", "pulls_of", "read_early", "relations_of", "through_gradient"]
 
 
 def moves_of(c: Constraint, direction: Mapping[Input, Expr]) -> Iterator[tuple[Input, Expr]]:
@@ -24,6 +24,11 @@ def moves_of(c: Constraint, direction: Mapping[Input, Expr]) -> Iterator[tuple[I
     """
     for moved in _moved(c, direction):
         yield Input("Nx", c.index, c.axes, Role.STATE), rename(moved, c.axes)
+
+
+def read_early(model: Model, c: Constraint) -> tuple[Constraint, ...]:
+    """The states from one on to the last that it reads, where it reads such as come later."""
+    return model.constraints[c.index - 1 : max(c.sources, default=0)]
 
 
 def pulls_of(
@@ -57,6 +62,22 @@ def _moved(c: Constraint, direction: Mapping[Input, Expr]) -> Iterator[Expr]:
 
 def _reads_state(expr: Expr) -> bool:
     return any(symbol.role is Role.STATE for symbol in inputs_of(expr))
+
+
+def differential(expr: Expr, directions: Iterable[Mapping[Input, Expr]]) -> Expr:
+    """One differential after the other, along directions of inputs."""
+    for direction in directions:
+        expr = jvp(expr, direction) or zero(expr.axes)
+    return expr
+
+
+def relations_of(named: Iterator[tuple[Input, Expr]]) -> list[Relation]:
+    """Products by their symbols, to be put in their place.
+
+    Args:
+        named: symbols and the products that they stand for.
+    """
+    return [relation(symbol.name, subtract(value, symbol), value) for symbol, value in named]
 
 
 def through_gradient(form: Expr, first: Mapping[Input, Expr], second: Mapping[Input, Expr]) -> Expr | None:

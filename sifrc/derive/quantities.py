@@ -35,6 +35,8 @@ QUANTITIES: Mapping[str, Quantity] = table_of(
         Quantity("F'''", "third", "third derivatives F'''(a_k)"),
         Quantity("softmax", "softmax", "softmax of the output"),
         Quantity("log_softmax", "log_softmax", "log softmax of the output"),
+        Quantity("ω̄", "counted", "mean number of targets of a sample that count"),
+        Quantity("κ", "per_counted", "one over the mean number of targets that count"),
         Quantity("loss", "loss", "loss of a sample", shown="ℓ", rank=0, leading=7),
         Quantity("R", "penalty", "state regularisation up to layer k"),
         Quantity("objective", "objective", "objective of a sample", shown="ℓ_R"),

@@ -18,6 +18,12 @@ def check_separable(model: Model, what: str) -> None:
     Raises:
         DerivationError: samples act on each other.
     """
+    if model.normalization is not None:
+        raise DerivationError(
+            f"{what} of single samples, and the mean of this loss divides by the targets of all that count",
+            location=model.spec.loss.location,
+            hint="reduction: sum divides by nothing",
+        )
     found = next((c for c in model.constraints if c.of_batch), None)
     if found is None:
         return

@@ -19,21 +19,21 @@ group that owns the tensor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 
 from sifrc.calculus import jvp
+from sifrc.derive import moves
 from sifrc.derive.groups import MARK, along_groups, group_axis, of_group
 from sifrc.derive.lagrangian import FirstOrder
-from sifrc.derive.moves import moves_of, pulls_of, through_gradient
 from sifrc.derive.probabilities import probabilities_of
 from sifrc.derive.scaling import Scaling
 from sifrc.derive.shaped import DIRECTION
 from sifrc.derive.system import Equation, System, by_layer, needed
 from sifrc.ir import Expr, Input, Role
 from sifrc.ir.along import spread
-from sifrc.ir.build import einsum, inner, ones, subtract, total, zero
+from sifrc.ir.build import einsum, inner, subtract, total, zero
 from sifrc.ir.normal import Relation, condense, expand, reduce, relation
 from sifrc.model import Constraint, Model
 from sifrc.model.build import state_regularizer
@@ -85,9 +85,9 @@ class Summaries:
         equations: list[Equation] = []
         for c in self.model.constraints:
             if c.activation is not None:
-                value = self._differential(c.pre_activation, [self._along()])
+                value = moves.differential(c.pre_activation, [self._along()])
                 equations.append(self._stacked(self._pre(c, "ȧ"), value, c, "definition"))
-            value = self._differential(self.first.forward[c.state], [self._along()])
+            value = moves.differential(self.first.forward[c.state], [self._along()])
             equations.append(self._stacked(self._state(c, "ẋ"), value, c, "GN3(7)"))
         return System("summary_tangent", "Tangents of the groups", tuple(equations))
 
@@ -103,12 +103,15 @@ class Summaries:
         curve: dict[Input, Expr] = {}
 
         def define(c: Constraint, expr: Expr, first: Input, second: Input) -> None:
-            value = self._differential(expr, [self._along(), {**self._along(), **curve}])
-            if value is not zero(value.axes):
+            value = moves.differential(expr, [self._along(), {**self._along(), **curve}])
+            if value is not zero(value.axes) or first in curve:
                 equations.append(self._stacked(second, value, c, "definition"))
                 curve[first] = second
 
         for c in self.model.constraints:
+            for other in moves.read_early(self.model, c):
+                curve[self._state(other, "ẋ")] = self._state(other, "ẍ")
+                curve[self._pre(other, "ȧ")] = self._pre(other, "ä")
             if c.activation is not None:
                 define(c, c.pre_activation, self._pre(c, "ȧ"), self._pre(c, "ä"))
             define(c, self.first.forward[c.state], self._state(c, "ẋ"), self._state(c, "ẍ"))
@@ -144,7 +147,8 @@ class Summaries:
         moved = self._second[1][tangent] if second else tangent
         if self.probabilities is None:
             return ()
-        mean = einsum([(inner(self.probabilities, moved), ()), (ones(c.axes), c.axes)], c.axes)
+        mean = einsum([(self.probabilities, c.axes), (moved, c.axes)], self.model.output_places)
+        mean = spread(mean, c.axes)
         symbol = self._state(c, "c̈" if second else "ċ")
         return (self._stacked(symbol, subtract(moved, mean), c, "definition"),)
 
@@ -156,15 +160,15 @@ class Summaries:
     @cached_property
     def _without_mean(self) -> list[Relation]:
         """⟨softmax, ċ_n⟩ and ⟨softmax, c̈_n⟩ are zero, for every group."""
+        c, found = self.model.constraints[-1], list[Relation]()
         if self.probabilities is None:
-            return []
-        c = self.model.constraints[-1]
-        found: list[Relation] = []
+            return found
         for family in ("ċ", *(("c̈",) if self._bent else ())):
             for number in range(3):
                 axis = group_axis(self.partition.size, number)
                 moved = of_group(self._state(c, family), axis)
-                mean = einsum([(self.probabilities, c.axes), (moved, moved.axes)], (axis,))
+                kept = (axis, *self.model.output_places)
+                mean = einsum([(self.probabilities, c.axes), (moved, moved.axes)], kept)
                 found.append(relation(f"⟨softmax, {family}⟩ = 0", mean, mean))
         return found
 
@@ -203,8 +207,8 @@ class Summaries:
 
         def part(form: Expr, centred: bool) -> Expr:
             first, second = (self._along(n, centred=centred) for n in range(2))
-            bent = None if centred else through_gradient(form, first, second)
-            return bent or self._differential(form, [first, second])
+            bent = None if centred else moves.through_gradient(form, first, second)
+            return bent or moves.differential(form, [first, second])
 
         return self._summed("summary_hessian", "Summary of order 2", "H̿", 2, part, "GN3(9)")
 
@@ -214,7 +218,7 @@ class Summaries:
 
         def part(form: Expr, centred: bool) -> Expr:
             curve = {**self._along(centred=centred), **self._second[1], **self._bent}
-            return self._differential(form, [curve] * 3)
+            return moves.differential(form, [curve] * 3)
 
         return self._summed("summary_third", "Diagonal of the summary of order 3", "D̄", 1, part, "GN3(6)")
 
@@ -224,11 +228,9 @@ class Summaries:
 
         def part(form: Expr, centred: bool) -> Expr:
             directions = [self._along(number, multipliers=True, centred=centred) for number in range(3)]
-            return self._differential(form, directions)
+            return moves.differential(form, directions)
 
         return self._summed("summary_tensor", "Summary of order 3", "T̄", 3, part, "GN3(6)")
-
-    # -- what is computed together
 
     def of_order(self, order: int) -> System:
         """Summaries up to an order, layer by layer: what a layer needs is gone after the next one.
@@ -304,14 +306,12 @@ class Summaries:
             named = self._named_moves if family == "ḡ" else self._relations
             known_products = self._without_mean if c is None else named[c.index]
             value = condense(along_groups(part(form, c is None), self.partition, order), known_products)
-            last = c is None
-            symbol = Input(
-                family if last else f"{family}∑", None if c is None else c.index, axes, Role.DIRECTION
-            )
-            if value is zero(value.axes) and not last:
+            letter, index = (family, None) if c is None else (f"{family}∑", c.index)
+            symbol = Input(letter, index, axes, Role.DIRECTION)
+            if value is zero(value.axes) and c is not None:
                 continue
             whole = condense(total([*known, spread(value, axes)], axes))
-            equations.append(Equation(symbol, whole, None if c is None else c.index, source))
+            equations.append(Equation(symbol, whole, index, source))
             known = [symbol]
         return System(name, title, tuple(equations))
 
@@ -319,13 +319,14 @@ class Summaries:
     def _relations(self) -> dict[int, list[Relation]]:
         """By constraint: N_k x_{k−1} and N_kᵀ y_k by their symbols, where they occur within a product."""
         return {
-            c.index: self._named_moves[c.index] + _relations(self._pulls(c)) for c in self.model.constraints
+            c.index: self._named_moves[c.index] + moves.relations_of(self._pulls(c))
+            for c in self.model.constraints
         }
 
     @cached_property
     def _named_moves(self) -> dict[int, list[Relation]]:
         """The same of N_k x_{k−1} alone."""
-        return {c.index: _relations(self._moves(c)) for c in self.model.constraints}
+        return {c.index: moves.relations_of(self._moves(c)) for c in self.model.constraints}
 
     # -- directions
 
@@ -334,10 +335,10 @@ class Summaries:
         return self._marked("")
 
     def _moves(self, c: Constraint) -> Iterator[tuple[Input, Expr]]:
-        return moves_of(c, self._whole_direction)
+        return moves.moves_of(c, self._whole_direction)
 
     def _pulls(self, c: Constraint) -> Iterator[tuple[Input, Expr]]:
-        return pulls_of(self.first, c, self._whole_direction)
+        return moves.pulls_of(self.first, c, self._whole_direction)
 
     @cached_property
     def _whole_direction(self) -> Mapping[Input, Expr]:
@@ -390,19 +391,8 @@ class Summaries:
 
     # -- from one direction to all groups
 
-    def _differential(self, expr: Expr, directions: Sequence[Mapping[Input, Expr]]) -> Expr:
-        """One differential after the other."""
-        for direction in directions:
-            expr = jvp(expr, direction) or zero(expr.axes)
-        return expr
-
     def _stacked(self, symbol: Input, value: Expr, c: Constraint, source: str) -> Equation:
         """The equation for every group."""
         value = reduce(along_groups(value, self.partition, 1), self._relations[c.index])
         stacked = of_group(symbol, self.groups)
         return Equation(stacked, expand(spread(value, stacked.axes)), c.index, source)
-
-
-def _relations(named: Iterator[tuple[Input, Expr]]) -> list[Relation]:
-    """Symbols of products, to be put in their place."""
-    return [relation(symbol.name, subtract(value, symbol), value) for symbol, value in named]

@@ -132,9 +132,9 @@ def by_layer(name: str, title: str, systems: Sequence[System]) -> System:
 def needed(system: System, after: System) -> System:
     """The equations that ``after`` needs, directly or through others: nothing is pulled below the input."""
     wanted = {(s.family, s.index) for e in after.equations for s in inputs_of(e.value)}
-    kept: list[Equation] = []
-    for equation in reversed(system.equations):
-        if (equation.symbol.family, equation.symbol.index) in wanted:
-            kept.append(equation)
-            wanted |= {(s.family, s.index) for s in inputs_of(equation.value)}
-    return System(system.name, system.title, tuple(reversed(kept)), system.conditions)
+    kept: set[Equation] = set()
+    while more := {e for e in system.equations if (e.symbol.family, e.symbol.index) in wanted} - kept:
+        kept |= more
+        wanted |= {(s.family, s.index) for e in more for s in inputs_of(e.value)}
+    equations = tuple(equation for equation in system.equations if equation in kept)
+    return System(system.name, system.title, equations, system.conditions)

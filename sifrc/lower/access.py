@@ -42,6 +42,9 @@ def loads_of(statement: st.Statement) -> tuple[Load, ...]:
             inner = (load for part in statement.body for load in loads_of(part))
             given = (*(unknown.rhs for unknown in unknowns), limit, tolerance, *inner)
             return tuple(load for load in given if load.ref not in own)
+        case st.Steps(body=body):
+            own = {target.ref for target in targets_of(statement)}
+            return tuple(load for part in body for load in loads_of(part) if load.ref not in own)
     raise TypeError(f"no rule for the statement {type(statement).__name__}")
 
 
@@ -59,6 +62,9 @@ def targets_of(statement: st.Statement) -> tuple[Load, ...]:
         ]
         inner = [target for part in statement.body for target in targets_of(part)]
         return (*arrays, *inner, statement.iterations, statement.remaining)
+    if isinstance(statement, st.Steps):
+        inner = [target for part in statement.body for target in targets_of(part)]
+        return (*inner, *(load for _, load in (*statement.carried, *statement.stored)))
     return (statement.target,)
 
 

@@ -16,6 +16,7 @@ from sifrc.ir.quantity import Storage
 __all__ = [
     "OBJECTIVE",
     "SAMPLE_LABEL",
+    "AtStep",
     "Change",
     "Family",
     "Gather",
@@ -101,7 +102,12 @@ class Upto:
     ref: Ref
 
 
-Window: TypeAlias = Slot | Upto | int | None
+@dataclass(frozen=True)
+class AtStep:
+    """The position of the step that a loop over steps is at."""
+
+
+Window: TypeAlias = Slot | Upto | AtStep | int | None
 """Part of a leading dimension: one position, the first positions, or (None) all of it."""
 
 

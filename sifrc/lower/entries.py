@@ -102,18 +102,25 @@ class Entries(ABC):
         assert self._equation is not None
         self._count += 1
         owner = self._base(self._equation.symbol)
+        # What is added at a further use of shared parameters belongs to the layer of the use.
+        index = self._equation.layer if self._adds and owner.index is not None else owner.index
+        return self._part(owner, index, str(self._count), f"part{self._count}", axes)
+
+    def intermediate(self, owner: Input, word: str, axes: tuple[Axis, ...]) -> Input:
+        """A buffer for part of what defines a symbol, with a word for what it is."""
+        return self._part(self._base(owner), owner.index, word, word, axes)
+
+    def _part(self, owner: Input, index: int | None, name: str, word: str, axes: tuple[Axis, ...]) -> Input:
         # Another phase that defines the same family (another kind of curvature) has parts of its own.
         phases = self._phases.setdefault(owner.family, [])
         if self._phase not in phases:
             phases.append(self._phase)
         other = phases.index(self._phase)
-        family = f"{owner.family}~{self._count}{f'.{other}' if other else ''}{self.mark}"
+        family = f"{owner.family}~{name}{f'.{other}' if other else ''}{self.mark}"
         suffix = (f"_{other}" if other else "") + ("_one" if self.mark else "")
-        self.code.setdefault(family, f"{self.code[owner.family]}_part{self._count}{suffix}")
+        self.code.setdefault(family, f"{self.code[owner.family]}_{word}{suffix}")
         self.parts[family] = owner.family
         role = Role.STATE if SAMPLE in axes else Role.DIRECTION
-        # What is added at a further use of shared parameters belongs to the layer of the use.
-        index = self._equation.layer if self._adds and owner.index is not None else owner.index
         symbol = Input(family, index, axes, role)
         self._note(symbol)
         return symbol

@@ -13,6 +13,7 @@ from functools import singledispatchmethod
 
 import sympy
 
+from sifrc.derive.recurrence import name_of
 from sifrc.derive.system import Equation
 from sifrc.ir import (
     Add,
@@ -35,15 +36,17 @@ from sifrc.ir.linear import report_symbols
 from sifrc.ir.nullspace import without_mean
 from sifrc.ir.relative import ordered_operands
 from sifrc.lower import statements as st
-from sifrc.lower.arrays import Load
+from sifrc.lower.arrays import AtStep, Load
 from sifrc.lower.convolutions import as_convolution
 from sifrc.lower.entries import Entries, number
 from sifrc.lower.groups import in_one_order
 from sifrc.lower.products import contracted, first_kept, is_matrix_product, ordered, split_scalars
+from sifrc.lower.recurrence import Split
 from sifrc.lower.scope import Scope
 from sifrc.lower.solving import Arrays, conjugate_gradients
 from sifrc.lower.structure import kronecker
 from sifrc.lower.uses import accumulates
+from sifrc.lower.windows import View
 from sifrc.scalar import RECIPROCAL
 
 __all__ = ["Lowering"]
@@ -72,6 +75,33 @@ class Lowering(Entries):
         elif symbol.key not in self.views:  # a window may be added to later
             self._hold(equation.value, symbol)
         return self._statements
+
+    def steps(self, parts: Split) -> st.Steps:
+        """The loop over the steps of a recursion."""
+        for symbol, (array, slot) in parts.slices.items():
+            self.views[symbol.key] = View(array, (None,) * slot + (AtStep(),))
+        known = dict(self._held[self._phase])
+        body = [statement for equation in parts.steps for statement in self.lower(equation)]
+        # What is held of one step is another thing in the next one.
+        self._held[self._phase] = known
+        over, stored = "", []
+        for now, symbol in parts.stored.items():
+            scope = self._fresh()
+            scope.of(now.axes)
+            slot = parts.recursion.slots[name_of(symbol)]
+            over = scope.label(symbol.axes[slot])
+            axes = (*now.axes[:slot], symbol.axes[slot], *now.axes[slot:])
+            stored.append((self._load(now, scope.of(now.axes)), self._load(symbol, scope.of(axes))))
+        carried = [
+            (self._load(now, self._fresh().of(now.axes)), self._load(before, self._fresh().of(before.axes)))
+            for now, before in parts.carried
+        ]
+        for equation in parts.recursion.equations:
+            self._hold(equation.value, equation.symbol)
+        recursion = parts.recursion
+        return st.Steps(
+            recursion.steps, recursion.backwards, tuple(body), tuple(stored), over, tuple(carried)
+        )
 
     # -- statements that write a whole array
 

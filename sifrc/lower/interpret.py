@@ -19,7 +19,7 @@ from sifrc.ir.arithmetic import NUMPY, NumberSystem
 from sifrc.ir.quantity import Storage
 from sifrc.lower import statements as st
 from sifrc.lower.access import loads_of
-from sifrc.lower.arrays import SAMPLE_LABEL, Change, Load, Ref, Reshape, Slot, Subscript, Upto
+from sifrc.lower.arrays import SAMPLE_LABEL, AtStep, Change, Load, Ref, Reshape, Slot, Subscript, Upto
 from sifrc.lower.convolutions import as_contraction
 from sifrc.lower.program import Function, Program
 from sifrc.scalar import POWER_OF_TWO, evaluate
@@ -46,6 +46,7 @@ class Machine:
         self.dialect = arithmetic.dialect
         self.arrays: dict[Key, Array] = {key: np.asarray(value) for key, value in values.items()}
         self.loop: int | None = None
+        self.step = 0
         for family in program.families:
             for position, (index, shape) in enumerate(family.shapes):
                 if family.storage is Storage.CONSTANT:
@@ -70,6 +71,8 @@ class Machine:
                 found.append(self.program.owners[part.family, self.index(part.subscript)])
             elif isinstance(part, Upto):
                 found.append(slice(0, len(self.arrays[self.key(part.ref)])))
+            elif isinstance(part, AtStep):
+                found.append(self.step)
             else:
                 found.append(slice(None) if part is None else part)
         return tuple(found)
@@ -236,6 +239,27 @@ def _(
     else:
         found = machine.arithmetic.maximum(abs(values) if statement.magnitude else values, axis)
     machine.write(statement.target, found)
+
+
+@_execute.register
+def _(statement: st.Steps, machine: Machine) -> None:
+    for _, before in statement.carried:
+        sizes: dict[str, int] = {}
+        machine.shape(before.ref, before.labels, sizes)
+        zeros = np.zeros([sizes[label] for label in before.labels])
+        machine.write(before, machine.arithmetic.array(zeros))
+    found: list[list[Array]] = [[] for _ in statement.stored]
+    for step in reversed(range(statement.count)) if statement.backwards else range(statement.count):
+        machine.step = step
+        for part in statement.body:
+            _execute(part, machine)
+        for values, (now, _) in zip(found, statement.stored, strict=True):
+            values.append(machine.read(now))
+        for now, before in statement.carried:
+            machine.write(before, machine.read(now))
+    for values, (_, whole) in zip(found, statement.stored, strict=True):
+        ordered = values[::-1] if statement.backwards else values
+        machine.write(whole, np.stack(ordered, axis=whole.labels.index(statement.over)))
 
 
 @_execute.register

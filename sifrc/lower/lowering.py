@@ -6,14 +6,16 @@ inlining), structure of linear systems, fusion of kernels, rolling of loops, lif
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 from sifrc.derive.curvature.systems import BLOCK, MEAN_BLOCK
 from sifrc.derive.quantities import QUANTITIES
+from sifrc.derive.recurrence import Recursion, recursions
 from sifrc.derive.shaped import PARAMETER
 from sifrc.derive.system import Equation, System
+from sifrc.ir import Axis
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
 from sifrc.lower.arrays import SAMPLE_LABEL, Family, Load, Subscript
@@ -23,17 +25,21 @@ from sifrc.lower.equations import Lowering
 from sifrc.lower.identities import check_codes, check_identities
 from sifrc.lower.lifetimes import operator_places, other_places, places
 from sifrc.lower.program import Function, Program
+from sifrc.lower.recurrence import split
 from sifrc.lower.sharing import share_subexpressions
 from sifrc.lower.statements import Fresh, Guard, Loop, SolveSystem, Statement
 from sifrc.lower.structure import COORDINATES, compressed
+from sifrc.lower.unread import without_unread
 from sifrc.lower.uses import by_use
 from sifrc.lower.validate import validate
 from sifrc.lower.windows import Windows, ref_of
 from sifrc.methods.plan import Plan
-from sifrc.model.parameters import BUFFER
 from sifrc.operators.phase import Phase
 
 __all__ = ["Passes", "lower"]
+
+
+_BUFFERS = [name for name, quantity in QUANTITIES.items() if quantity.storage is Storage.BUFFER]
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
     """Lower every phase of a plan in the forms it asks for."""
     passes = passes or Passes()
     phases = share_subexpressions(plan.phases) if passes.share else list(plan.phases)
-    in_place = frozenset({*PARAMETER.families, *BUFFER.values(), *(spec.family for spec in plan.memory)})
+    in_place = frozenset({*PARAMETER.families, *_BUFFERS, *(spec.family for spec in plan.memory)})
     check_identities(phases, in_place)
     codes = _codes(plan, phases)
     guards: list[tuple[str, str]] = []
@@ -112,6 +118,8 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
         groups=plan.groups,
         owners=plan.owners,
     )
+    output = plan.model.output.state
+    program = without_unread(program, (output.family, output.index))
     if passes.validate:
         validate(program)
     if passes.lifetimes:
@@ -212,14 +220,20 @@ def _function(
     lowering.enter(phase.name, tuple(name for name in phase.after if form in plan.phase(name).forms))
     blocks: list[Block] = []
     shapes = frozenset(symbol.axes for owned in plan.model.parameters for symbol in owned.symbols)
-    by_layer = [pair for layer, own in _by_layer(system) for pair in by_use(layer, own, shapes)]
-    ends = {equation.symbol: position for position, (_, own) in enumerate(by_layer) for equation in own}
+    by_layer = list(_by_layer(system, shapes))
+    ends = {
+        equation.symbol: position
+        for position, (_, own) in enumerate(by_layer)
+        for each in own
+        for equation in (each.equations if isinstance(each, Recursion) else (each,))
+    }
     for position, (layer, equations) in enumerate(by_layer):
-        parts = [part for equation in equations for part in windows.parts(equation)]
-        statements = [s for part in parts for s in _lowered(part, lowering)]
+        statements = [s for each in equations for s in _statements(each, (windows, lowering), passes)]
         families = dict(plan.guarded).get(phase.name)
         if families is not None:
-            open_ = {ref_of(e.symbol) for e in equations if ends[e.symbol] > position}
+            open_ = {
+                ref_of(e.symbol) for e in equations if isinstance(e, Equation) and ends[e.symbol] > position
+            }
             chosen = [s for s in statements if targets_of(s)[0].ref not in open_]
             chosen = [s for s in chosen if not families or targets_of(s)[0].ref.family in families]
             statements += _guards(chosen, families, layer, plan, (windows, guards, lowering.parts))
@@ -242,14 +256,42 @@ def _function(
     )
 
 
-def _lowered(part: Equation | Fresh, lowering: Lowering) -> list[Statement]:
-    return [part] if isinstance(part, Fresh) else lowering.lower(part)
+def _statements(
+    each: Equation | Recursion, stages: tuple[Windows, Lowering], passes: Passes, least: int = 0
+) -> list[Statement]:
+    """What gives the symbol of an equation its value, or the symbols of a recursion."""
+    windows, lowering = stages
+    if isinstance(each, Equation):
+        found: list[Statement] = []
+        for part in windows.parts(each, least):
+            found += [part] if isinstance(part, Fresh) else lowering.lower(part)
+        return found
+    parts = split(each, lowering.intermediate)
+    groups = windows.held(parts.given, parts.stored.values())
+    if groups:
+        parts.with_groups(groups)
+    given = [s for equation in parts.given for s in _statements(equation, stages, passes, groups)]
+    loop = lowering.steps(parts)
+    if passes.fuse:
+        loop = replace(loop, body=fuse_kernels(loop.body, shapes_lookup(lowering.shapes)))
+    return [*given, loop]
 
 
-def _by_layer(system: System) -> list[tuple[int | None, list[Equation]]]:
-    """Neighbouring equations of one layer together."""
-    groups = groupby(system.equations, key=lambda equation: equation.layer)
-    return [(layer, list(equations)) for layer, equations in groups]
+def _by_layer(
+    system: System, shapes: frozenset[tuple[Axis, ...]]
+) -> Iterator[tuple[int | None, list[Equation] | list[Recursion]]]:
+    """Neighbouring equations of one layer together, what further uses add apart; recursions alone."""
+    for _, group in groupby(recursions(system.equations), key=lambda each: (type(each), _layer(each))):
+        together = list(group)
+        for recursion in (each for each in together if isinstance(each, Recursion)):
+            yield None, [recursion]
+        equations = [each for each in together if isinstance(each, Equation)]
+        if equations:
+            yield from by_use(equations[0].layer, equations, shapes)
+
+
+def _layer(each: Equation | Recursion) -> int | None:
+    return each.layer if isinstance(each, Equation) else each.equations[0].layer
 
 
 def _guards(

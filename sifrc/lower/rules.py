@@ -13,7 +13,7 @@ from sifrc.errors import SifrcError
 from sifrc.ir.quantity import Storage
 from sifrc.lower import statements as st
 from sifrc.lower.access import absolute, targets_of
-from sifrc.lower.arrays import SAMPLE_LABEL, Family, Load, Slot, Upto
+from sifrc.lower.arrays import SAMPLE_LABEL, AtStep, Family, Load, Slot, Upto
 from sifrc.lower.convolutions import as_contraction
 from sifrc.lower.program import Function, Program
 
@@ -80,6 +80,8 @@ class Position:
                 position = part if isinstance(part, int) else self._owner(part)
                 held = size is not None and 0 <= position < size
                 self.require(held, f"position {position} of {load.ref.family} is not below {size}")
+            elif isinstance(part, AtStep):
+                self.require(size is not None, f"a step of {load.ref.family} is a sample")
             elif isinstance(part, Upto):
                 (first, *_) = self.shape(Load(part.ref)) or (None,)
                 held = size is not None and first is not None and 0 < first <= size
@@ -320,6 +322,26 @@ def _(statement: st.ConjugateGradients, at: Position) -> None:
     at.require(not own & made, "the operator writes what the search writes")
     missing = [u.product.ref.family for u in statement.unknowns if u.product.ref not in made]
     at.require(not missing, f"nothing computes {', '.join(missing)}")
+    for part in statement.body:
+        check_statement(Position(at.program, at.families, at.function, at.loop, part))
+
+
+@_check.register
+def _(statement: st.Steps, at: Position) -> None:
+    at.require(statement.count > 0, "no step")
+    own = {target.ref for part in statement.body for target in targets_of(part)}
+    for now, whole in statement.stored:
+        at.require(now.ref in own, f"nothing computes {now.ref.family}")
+        at.require(
+            not now.window and tuple(a for a in whole.labels if a != statement.over) == now.labels,
+            f"{now.ref.family} is no step of {whole.ref.family}",
+        )
+        sizes = at.labelled([now, whole])
+        at.require(sizes.get(statement.over) == statement.count, f"{whole.ref.family} has other steps")
+    there = own | {before.ref for _, before in statement.carried}
+    for now, before in statement.carried:
+        at.require(now.ref in there, f"nothing computes {now.ref.family}")
+        at.same(now, before)
     for part in statement.body:
         check_statement(Position(at.program, at.families, at.function, at.loop, part))
 

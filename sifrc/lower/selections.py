@@ -55,10 +55,14 @@ def without_affine(expr: Einsum, arrays: Arrays) -> Einsum:
     waiting = [operand for operand in operands if isinstance(operand[0], Affine)]
     order = _order(expr.out, waiting)
     while waiting:
-        for number, (relation, labels) in enumerate(waiting):
+        # First slices and shifts of one factor: others make a product with labels of several factors.
+        pairs = [n for n, (_, labels) in enumerate(waiting) if len(labels) == 2]
+        tries = [*((n, 1) for n in pairs), *((n, len(operands)) for n in range(len(waiting)))]
+        for number, most in tries:
+            relation, labels = waiting[number]
             assert isinstance(relation, Affine)
             others = [operand for operand in operands if operand != (relation, labels)]
-            found = _taken(relation, labels, others, (expr.out, order), arrays)
+            found = _taken(relation, labels, others, (expr.out, order), arrays, most)
             if found is not None:
                 waiting.pop(number)
                 operands = found
@@ -77,6 +81,7 @@ def _taken(
     others: list[Operand],
     orders: tuple[tuple[Axis, ...], tuple[Axis, ...]],
     arrays: Arrays,
+    most: int,
 ) -> list[Operand] | None:
     """The other factors times the relation; None where no factor can be read so.
 
@@ -85,16 +90,22 @@ def _taken(
         others: factors.
         orders: labels of the result, and those that its axes are made of.
         arrays: what makes arrays.
+        most: factors that may become one.
     """
     out, order = orders
     for reading in _readings(relation, labels):
         touched = [operand for operand in others if set(operand[1]) & set(reading.old)]
         if set(reading.old) & set(out) or not touched or any(isinstance(e, Affine) for e, _ in touched):
             continue
+        if len(touched) > most:
+            continue
         rest = [operand for operand in others if operand not in touched]
         if len(touched) > 1 or not _together(reading.old, touched[0][1]):
             needed = {*out, *(label for _, ls in rest for label in ls), *labels}
-            touched = [_product(touched, reading.old, needed, order)]
+            places = order
+            if len(reading.old) == len(reading.new) == 1:  # which takes its place
+                places = tuple(reading.old[0] if label == reading.new[0] else label for label in order)
+            touched = [_product(touched, reading.old, needed, places)]
         ((operand, slots),) = touched
         start = slots.index(reading.old[0])
         found = arrays.changed(arrays.buffer(operand), reading.change(start))

@@ -35,6 +35,7 @@ __all__ = [
     "SolveSylvester",
     "SolveSystem",
     "Statement",
+    "Steps",
     "Sum",
     "Unknown",
 ]
@@ -325,6 +326,31 @@ class Fresh:
     like: Load | None
 
 
+@dataclass(frozen=True)
+class Steps:
+    """``for each step``, from the first to the last or ``backwards``: the body, over arrays of one step.
+
+    The body reads arrays over all steps at the step (:class:`~sifrc.lower.arrays.AtStep`). After it, what is
+    ``stored`` goes to its place in an array over all steps, and what is ``carried`` to an array that the next
+    round reads; those are zero in the first one.
+
+    Args:
+        count: of the steps.
+        backwards: whether the last step comes first.
+        body: statements of one step.
+        stored: pairs of an array of one step and that of all of them, with a label for the step.
+        over: that label.
+        carried: pairs of an array of one step and what the next round reads, in the order in which they move.
+    """
+
+    count: int
+    backwards: bool
+    body: tuple[Statement, ...]
+    stored: tuple[tuple[Load, Load], ...]
+    over: str
+    carried: tuple[tuple[Load, Load], ...]
+
+
 Statement: TypeAlias = (
     Fresh
     | Kernel
@@ -342,6 +368,7 @@ Statement: TypeAlias = (
     | ConjugateGradients
     | MatrixFunction
     | Guard
+    | Steps
 )
 
 

@@ -12,7 +12,7 @@ from sifrc.lower.arrays import Family
 from sifrc.lower.chains import Chain, chains
 from sifrc.lower.program import Function, Place, Program
 from sifrc.lower.rules import Position, ProgramError, check_statement
-from sifrc.lower.statements import ConjugateGradients, Fresh, Loop, Statement
+from sifrc.lower.statements import ConjugateGradients, Fresh, Loop, Statement, Steps
 
 __all__ = ["ProgramError", "validate"]
 
@@ -169,7 +169,7 @@ def _needed(statement: Statement, k: int | None) -> Iterator[Key]:
         return
     targets = targets_of(statement)
     # An assignment of a kernel sees what one before it wrote at the same entry.
-    before = targets if isinstance(statement, ConjugateGradients) else targets[:-1]
+    before = targets if isinstance(statement, ConjugateGradients | Steps) else targets[:-1]
     own = {absolute(target.ref, k) for target in before}
     yield from (key for load in loads_of(statement) if (key := absolute(load.ref, k)) not in own)
 

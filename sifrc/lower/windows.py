@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import singledispatchmethod
@@ -66,8 +66,13 @@ class Windows:
     views: dict[str, View] = field(default_factory=dict)
     shapes: dict[tuple[Axis, ...], Input] = field(default_factory=dict)
 
-    def parts(self, equation: Equation) -> Iterator[Equation | Fresh]:
-        """The equation as assignments to windows and additions; as it is, if it is not over groups."""
+    def parts(self, equation: Equation, least: int = 0) -> Iterator[Equation | Fresh]:
+        """The equation as assignments to windows and additions; as it is, if it is not over groups.
+
+        Args:
+            equation: which is taken apart.
+            least: groups that the array has, if the equation has fewer.
+        """
         groups = _groups(equation.symbol.axes)
         if not groups:
             known = self.shapes.setdefault(equation.symbol.axes, equation.symbol)
@@ -93,7 +98,7 @@ class Windows:
         size = groups[0].size or 0
         extent = max((high for window in found for _, high in window), default=size)
         # What is a result has all groups.
-        extent = size if symbol.index is None else extent
+        extent = size if symbol.index is None else max(extent, least)
         self.stored[symbol.family, symbol.index] = extent
         whole = tuple((0, extent) for _ in groups)
         ordered = sorted(found, key=lambda window: (-_volume(window), window))
@@ -116,6 +121,19 @@ class Windows:
         if not ordered:
             base = _stored(symbol, extent)
             yield Equation(base, zero(base.axes), equation.layer, equation.source)
+
+    def held(self, equations: Iterable[Equation], symbols: Iterable[Input]) -> int:
+        """How many groups some equations have at most, which some symbols then have too; 0 without groups."""
+        found = [0]
+        for equation in equations:
+            for axis in _groups(equation.value.axes):
+                found.append(self._support(equation.value, axis)[1])
+        for symbol in symbols:
+            if _groups(symbol.axes):
+                self.stored[symbol.family, symbol.index] = max(found)
+            else:
+                self.shapes.setdefault(symbol.axes, symbol)
+        return max(found)
 
     def _like(self, terms: Sequence[tuple[Fraction, Expr]], symbol: Input) -> Load | None:
         """An array with the axes that are left without the groups, of the equation itself if it has one."""

@@ -138,7 +138,7 @@ class _Plan:
 
     def plan(self) -> StepPlan:
         curvature = self.derived.curvature
-        base = ("forward", *(() if self.derived.spectral is None else ("spectral",)), "adjoint")
+        base = ("forward", *self.derived.before_loss, "adjoint")
         blocks = curvature.blocks(self.kind)
         systems: list[tuple[System, tuple[str, ...]]] = [(self.derived.first.gradient, base), (blocks, base)]
         periodic = [blocks.name]

@@ -82,10 +82,10 @@ def make_plan(
     hyperparameters: tuple[Hyperparameter, ...] = ()
     names: tuple[str, ...] = ()
     if step is not None and method is not None:
-        spectral = () if derived.spectral is None else ("spectral",)
-        names = ("forward", *spectral, "objective", "adjoint", *(system.name for system, _ in step.systems))
+        factors = derived.before_loss
+        names = ("forward", *factors, "objective", "adjoint", *(system.name for system, _ in step.systems))
         systems = _with_statistics(step.systems, derived)
-        own = [Phase(system, (*spectral, *after), forms) for system, after in systems]
+        own = [Phase(system, (*factors, *after), forms) for system, after in systems]
         phases = _merged([*phases, *own])
         used = {symbol for system, _ in step.systems for symbol in _symbols(system)}
         hyperparameters = tuple(
@@ -117,7 +117,7 @@ def make_plan(
         separable=step is not None and step.separable,
         groups=groups_of(derived.summaries.partition) if partitioned else (),
         owners=owners_of(derived) if partitioned else MappingProxyType({}),
-        curvature_batch=_with_spectral(() if step is None else step.curvature_batch, derived),
+        curvature_batch=_with_factors(() if step is None else step.curvature_batch, derived),
         kept=() if step is None else step.kept,
     )
     accepted = derived.accepted_by if newton else ""
@@ -129,7 +129,7 @@ def _wanted(operators: tuple[Operator, ...], forms: tuple[str, ...], model: Mode
     wanted: dict[str, set[str]] = {"forward": {"batched"}}
     if evaluates_apart(model.spec):
         wanted["evaluation"] = {"batched"}
-    if model.couples:
+    if any(buffer.update is not None for buffer in model.buffers):
         wanted["statistics"] = {"batched"}
     for operator in operators:
         for name in operator.functions():
@@ -160,9 +160,9 @@ def _whole_number(
     )
 
 
-def _with_spectral(names: tuple[str, ...], derived: Derived) -> tuple[str, ...]:
-    """The λ of MK(65) after the states, where the spec asks for them."""
-    return names if derived.spectral is None or not names else (names[0], "spectral", *names[1:])
+def _with_factors(names: tuple[str, ...], derived: Derived) -> tuple[str, ...]:
+    """What the loss has for factors after the states, where it has some."""
+    return (names[0], *derived.before_loss, *names[1:]) if names else ()
 
 
 def _merged(phases: list[Phase]) -> list[Phase]:

@@ -12,8 +12,8 @@ from sifrc.ir.build import apply, einsum, scale, total
 from sifrc.ir.traverse import inputs_of
 from sifrc.model.layers import LAYER_RULES
 from sifrc.model.layers.building import Building, Part, axes_of
-from sifrc.model.loss import sample_loss, target_of
 from sifrc.model.parameters import BUFFER, Buffer, LayerParameters, Parameter
+from sifrc.model.sample_loss import normalization_of, sample_loss, target_of
 from sifrc.model.types import Constraint, Model
 from sifrc.scalar import ScalarFunction, scalar_from_tree
 from sifrc.spec.layers import LAYER_TYPES
@@ -49,6 +49,10 @@ def build_model(spec: Spec) -> Model:
         buffers += building.buffers.values()
     output = constraints[-1]
     target = target_of(spec.loss, output.axes)
+    normalization = normalization_of(spec.loss, target)
+    loss = sample_loss(spec.loss, output.state, target)
+    if normalization is not None:
+        loss = einsum([(normalization.factor, ()), (loss, ())], ())
     regularized, values = _regularization(spec, constraints)
     return Model(
         spec=spec,
@@ -56,11 +60,12 @@ def build_model(spec: Spec) -> Model:
         target=target,
         constraints=tuple(constraints),
         parameters=tuple(parameters.values()),
-        loss=sample_loss(spec.loss, output.state, target),
+        loss=loss,
         regularized=regularized,
         regularizer=state_regularizer([(factor, constraints[k - 1].state) for k, factor in regularized]),
         lambda_values=values,
         buffers=tuple(buffers),
+        normalization=normalization,
         loss_factor=_loss_factor(spec, len(constraints)),
     )
 
@@ -77,16 +82,16 @@ def _building(
     axes = axes_of(name, group[-1].shape)
     sources = tuple(states[source] for source in layer.inputs)
     kept = _buffers(layer, sources, first)
-    return Building(
-        layer, sources, axes, first, _owning(layer, sources, known), spec.mode == "training", kept
-    )
+    owned, alone = _owning(layer, sources, known), _activation(group) is None
+    return Building(layer, sources, axes, first, owned, spec.mode == "training", kept, alone)
 
 
 def _parts(group: tuple[LayerSpec, ...], building: Building) -> list[Part]:
     """The states of a layer and the activation after it; the last one is its own."""
     value = LAYER_RULES[building.layer.kind](building)
     symbol = Input("x", building.first + len(building.parts), building.axes, Role.STATE)
-    own = Part(symbol, value, _activation(group), building.last, group[-1].name)
+    function = building.function or _activation(group)
+    own = Part(symbol, value, function, building.last, group[-1].name)
     return [*building.parts, own]
 
 

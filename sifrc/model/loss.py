@@ -8,20 +8,18 @@ a stable form.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from fractions import Fraction
-from functools import partial, singledispatch
-from math import prod
+from functools import singledispatch
 from types import MappingProxyType
 
 from sympy import S
 
 from sifrc.errors import ModelError
 from sifrc.ir import Add, Axis, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Role
-from sifrc.ir.along import along, spread
+from sifrc.ir.along import spread
 from sifrc.ir.build import add, apply, einsum, inner, mapped, negative, ones, scale, total, zero
 from sifrc.ir.normal import terms_of
-from sifrc.ir.traverse import inputs_of, postorder, substitute
+from sifrc.ir.traverse import inputs_of, postorder
 from sifrc.scalar import EXP, ScalarFunction, scalar_from_tree
 from sifrc.scalar.domain import enforced, guarded
 from sifrc.spec.expression import (
@@ -35,58 +33,8 @@ from sifrc.spec.expression import (
     children,
     with_children,
 )
-from sifrc.spec.types import LossSpec
 
-__all__ = ["build_loss", "sample_loss", "target_of"]
-
-
-def target_of(loss: LossSpec, axes: tuple[Axis, ...]) -> Input:
-    """The symbol of the target: like the output, with the axis of classes last where there are such."""
-    if loss.targets == "vectors":
-        return Input("t", None, axes, Role.DATA)
-    places = (axis for position, axis in enumerate(axes) if position != loss.axis)
-    return Input("t", None, (*places, axes[loss.axis]), Role.CLASS)
-
-
-def sample_loss(loss: LossSpec, output: Input, target: Input) -> Expr:
-    """The loss of one sample: that of the vectors along one axis, at every place of the others.
-
-    Args:
-        loss: of the spec.
-        output: symbol of y.
-        target: symbol of t, as :func:`target_of` gives it.
-
-    Raises:
-        ModelError: the expression is not a number, or not differentiable.
-    """
-    function = loss.function
-    vector = output.axes[loss.axis]
-    places = [axis for position, axis in enumerate(output.axes) if position != loss.axis]
-    # Of one place first, then along one axis of places after the other; the last axis comes first.
-    of_one = {symbol: replace(symbol, slots=(vector,)) for symbol in (output, target)}
-    value = build_loss(function.expression, of_one[output], of_one[target], function.parameters)
-    for number in reversed(range(len(places))):
-        at = {one: replace(one, slots=(*places[number:], vector)) for one in (output, target)}
-        before = {
-            symbol: replace(symbol, slots=(*places[number + 1 :], vector)) for symbol in (output, target)
-        }
-        table = {before[symbol]: at[symbol] for symbol in (output, target)}
-        value = along(value, places[number], partial(_looked_up, table))
-    if places:
-        count = prod(axis.entries for axis in places) if loss.places == "mean" else 1
-        value = scale(Fraction(1, count), einsum([(value, value.axes)], ()))
-        moved = {replace(s, slots=(*places, vector)): _as_is(s, places, vector) for s in (output, target)}
-        value = substitute(value, moved)
-    return value
-
-
-def _looked_up(table: Mapping[Input, Input], symbol: Input) -> Expr:
-    return table.get(symbol, symbol)
-
-
-def _as_is(symbol: Input, places: list[Axis], vector: Axis) -> Expr:
-    """A symbol with the axis of vectors last."""
-    return einsum([(symbol, symbol.axes)], (*places, vector))
+__all__ = ["build_loss"]
 
 
 def build_loss(

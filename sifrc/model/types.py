@@ -13,6 +13,7 @@ from sifrc.errors import DerivationError
 from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import einsum
 from sifrc.model.parameters import Buffer, LayerParameters, Parameter
+from sifrc.model.sample_loss import Normalization
 from sifrc.scalar.function import ScalarFunction
 from sifrc.spec.types import Spec
 
@@ -22,6 +23,8 @@ __all__ = ["Constraint", "Model"]
 @dataclass(frozen=True)
 class Constraint:
     """x_k = F_k(a_k): one state as a function of earlier states and of parameters.
+
+    It may also read itself or later states, at steps before (or after) along one axis.
 
     Args:
         index: k.
@@ -87,6 +90,7 @@ class Model:
         regularizer: R(x) = ½ Σ λ_k ⟨x_k, x_k⟩.
         lambda_values: state index k -> value of λ_k, where it is a number of the spec.
         buffers: what layers keep besides parameters, in order.
+        normalization: what a mean divides by, where not all targets count alike; the loss has its factor.
         loss_factor: λ[n] where the spec asks for MK(67, 68): a value per sample that multiplies the loss.
     """
 
@@ -100,6 +104,7 @@ class Model:
     regularizer: Expr
     lambda_values: tuple[tuple[int, float], ...]
     buffers: tuple[Buffer, ...] = ()
+    normalization: Normalization | None = None
     loss_factor: Input | None = None
 
     @property
@@ -126,13 +131,18 @@ class Model:
 
     @property
     def couples(self) -> bool:
-        """Whether samples of a batch act on each other: a state is a statistic of all of them."""
-        return any(c.of_batch for c in self.constraints)
+        """Whether samples of a batch act on each other: by a statistic of all of them."""
+        return self.normalization is not None or any(c.of_batch for c in self.constraints)
 
     @property
     def separates(self) -> bool:
         """Whether every weight acts at one place of its input: its gradient is a product of vectors."""
         return all(len(c.axes) == 1 for c in self.constraints if c.parameters is not None)
+
+    @property
+    def output_places(self) -> tuple[Axis, ...]:
+        """The axes of the output but that of the vectors that the loss is of."""
+        return tuple(axis for n, axis in enumerate(self.output.axes) if n != self.spec.loss.axis)
 
     @property
     def output_axis(self) -> Axis:

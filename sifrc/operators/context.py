@@ -37,9 +37,9 @@ class Context:
         return self.derived.model
 
     @property
-    def spectral(self) -> tuple[str, ...]:
-        """The function of λ_k where it is a value of each sample."""
-        return () if self.derived.spectral is None else ("spectral",)
+    def before_loss(self) -> tuple[str, ...]:
+        """Functions of what the loss has for factors."""
+        return self.derived.before_loss
 
     @property
     def kinds(self) -> tuple[KindPlan, ...]:
@@ -55,7 +55,7 @@ class Context:
         """Functions before blocks; back-propagation only where a residual needs it."""
         used = {symbol.family for e in system.equations for symbol in inputs_of(e.value)}
         adjoint = ("adjoint",) if used & {"b", "y"} else ()
-        return ("forward", *self.spectral, *adjoint)
+        return ("forward", *self.before_loss, *adjoint)
 
     def like_params(self, quantity: Shaped, meaning: Meaning) -> Table:
         """A quantity with one tensor for each parameter, by name."""

@@ -9,7 +9,6 @@ from typing import Literal
 
 from sifrc.derive.shaped import DIRECTION, GAUSS_NEWTON_PRODUCT, GRADIENT, HESSIAN_PRODUCT, NEWTON_DIRECTION
 from sifrc.derive.system import System
-from sifrc.errors import DerivationError
 from sifrc.ir import Input
 from sifrc.model.parameters import Shaped
 from sifrc.operators.context import Context, Declaration, OperatorSet
@@ -29,12 +28,8 @@ def _value(of: Literal["loss", "objective"], context: Context) -> tuple[Result, 
 
 def _evaluated(declared: Declaration, context: Context) -> Operator:
     if not evaluates_apart(context.model.spec):
-        raise DerivationError(
-            f"{declared.name} is the loss itself: no layer does something else after training",
-            location=context.model.spec.location,
-            hint="loss",
-        )
-    functions = ("evaluation", "evaluation_loss")
+        return _plain(("forward", "objective"), partial(_value, "loss"), "ESN(1)", declared, context)
+    functions = ("evaluation", *context.before_loss, "evaluation_loss")
     found = (Mean("loss", Value("evaluation_loss")),)
     return Operator(declared.name, declared.doc, "ESN(1)", (Case((), found),), prepare=functions)
 
@@ -64,7 +59,7 @@ def _plain(
         declared.doc,
         source,
         (Case((), results(context)),),
-        prepare=_with_spectral(functions, context),
+        prepare=_with_factors(functions, context),
         batched=batched,
     )
 
@@ -83,26 +78,32 @@ def _product(
         declared.doc,
         source,
         (Case(apply, (context.like_params(quantity, Product(matrix)),)),),
-        prepare=_with_spectral(prepare, context),
+        prepare=_with_factors(prepare, context),
         vector=Vector(DIRECTION.families),
         linearized=matrix,
     )
 
 
-def _with_spectral(functions: tuple[str, ...], context: Context) -> tuple[str, ...]:
-    """The functions with that of λ_k in its place, where the spec asks for it."""
-    factored = context.model.loss_factor is not None  # λ_n multiplies the loss
-    if functions == ("forward",) and not factored:
-        return functions
-    return ("forward", *context.spectral, *functions[1:])
+def _with_factors(functions: tuple[str, ...], context: Context) -> tuple[str, ...]:
+    """The functions with those of the loss's factors in their place, where it has some."""
+    if functions == ("forward",):
+        return ("forward", *_of_curvature(context))
+    return ("forward", *context.before_loss, *functions[1:])
+
+
+def _of_curvature(context: Context) -> tuple[str, ...]:
+    """Functions of the factors of the loss itself, λ_n or κ, which its second derivatives have too."""
+    factored = context.model.loss_factor is not None or context.model.normalization is not None
+    return context.before_loss if factored else ()
 
 
 def _systems(context: Context, wanted: Collection[str]) -> Iterator[Row]:
-    derived, spectral = context.derived, context.spectral
-    base = ("forward", *spectral)
+    derived, factors = context.derived, context.before_loss
+    base = ("forward", *factors)
     yield Row("forward", lambda: derived.first.forward)
     yield Row("evaluation", lambda: derived.first.evaluation)
-    yield Row("evaluation_loss", lambda: derived.first.evaluation_loss, ("evaluation",))
+    yield Row("normalization", lambda: derived.first.normalization)
+    yield Row("evaluation_loss", lambda: derived.first.evaluation_loss, ("evaluation", *factors))
     yield Row("statistics", lambda: derived.first.statistics, ("forward",))
     if derived.spectral is not None:
         system = derived.spectral.system
@@ -116,7 +117,11 @@ def _systems(context: Context, wanted: Collection[str]) -> Iterator[Row]:
     tangents = (*after, "tangent", "adjoint_tangent")
     yield Row("hessian_product", lambda: derived.second.product, tangents)
     yield Row("linearized", lambda: derived.gauss_newton.tangent, ("forward",))
-    yield Row("linearized_adjoint", lambda: derived.gauss_newton.adjoint, ("forward", "linearized"))
+    yield Row(
+        "linearized_adjoint",
+        lambda: derived.gauss_newton.adjoint,
+        ("forward", *_of_curvature(context), "linearized"),
+    )
     linearized = ("forward", "linearized", "linearized_adjoint")
     yield Row("gauss_newton_product", lambda: derived.gauss_newton.product, linearized)
     yield Row("newton", lambda: _as_result(derived.exact_newton.system()), after)

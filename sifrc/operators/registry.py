@@ -162,7 +162,7 @@ def phases_of(
     """
     asked = {name: forms for name, forms in wanted.items() if forms}
     every = frozenset(form for forms in asked.values() for form in forms)
-    asked |= {name: set(every) for name in context.spectral}
+    asked |= {name: set(every) for name in context.before_loss}
     found = [
         Phase(row.derive(), row.after, tuple(form for form in _FORMS if form in asked[row.name]))
         for one in sets

@@ -58,7 +58,7 @@ def _per_sample_gradients(declared: Declaration, context: Context) -> Operator:
         declared.doc,
         "ESN(10)",
         tuple(cases),
-        prepare=("forward", *context.spectral, "adjoint"),
+        prepare=("forward", *context.before_loss, "adjoint"),
         arguments=(
             Argument(
                 "moment",
@@ -74,7 +74,7 @@ def _per_sample_gradients(declared: Declaration, context: Context) -> Operator:
 
 def _systems(context: Context, wanted: Collection[str]) -> Iterator[Row]:
     for moment, name in SAMPLE_SYSTEMS.items():
-        after = ("forward", *context.spectral, "adjoint", *_BEFORE.get(moment, ()))
+        after = ("forward", *context.before_loss, "adjoint", *_BEFORE.get(moment, ()))
         yield Row(name, lambda m=moment: sample_system(context.derived.first, m), after)  # type: ignore[misc]
 
 

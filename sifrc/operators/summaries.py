@@ -55,7 +55,7 @@ def _summary(declared: Declaration, context: Context) -> Operator:
         declared.doc,
         "GN3(6, 9)",
         tuple(cases),
-        prepare=("forward", *context.spectral, "objective", "adjoint"),
+        prepare=("forward", *context.before_loss, "objective", "adjoint"),
         vector=Vector(
             DIRECTION.families,
             "direction",
@@ -108,7 +108,7 @@ def _systems(context: Context, wanted: Collection[str]) -> Iterator[Row]:
     """Summaries of each order, and of all of order 3, where some are wanted."""
     if not any(name.startswith("summary_") for name in wanted):
         return
-    summaries, before = context.derived.summaries, ("forward", *context.spectral, "adjoint")
+    summaries, before = context.derived.summaries, ("forward", *context.before_loss, "adjoint")
     systems = [(summaries.of_order(order), before) for order in (1, 2, 3)]
     ran = summaries.whole()
     for position, system in enumerate(ran):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sifrc.ir import Affine, Axis, Operand
+from sifrc.derive.recurrence import is_shift
+from sifrc.ir import Affine, Axis, Einsum, Expr, Operand
+from sifrc.ir.traverse import postorder
 
-__all__ = ["Place", "affine_text", "delta_indices", "places_of"]
+__all__ = ["Place", "affine_text", "delta_indices", "index_names", "places_of"]
 
 _MOST = 3
 """Indices of a relation that joins axes and is written as a sum; what joins more is clearer as it is."""
@@ -47,12 +49,27 @@ def places_of(operands: Sequence[Operand], out: Sequence[Axis]) -> tuple[list[Op
         for slot, label in (
             (slot, labels[slot]) for slot in slots if len(labels) <= _MOST or not relation.joins
         ):
-            alone = abs(relation.coefficients[slot]) == 1 and label not in out and others.count(label) == 1
+            # What several factors have is read at one place, where two indices alone are related.
+            few = others.count(label) == 1 or (len(labels) == 2 and label in others)
+            alone = abs(relation.coefficients[slot]) == 1 and label not in out and few
             if alone and not any(label in place.labels for place in places.values()):
                 places[label] = Place(relation, labels, slot)
                 rest.remove(operand)
                 break
     return rest, places
+
+
+def index_names(value: Expr, letters: Iterator[str]) -> dict[Axis, str]:
+    """Letters of the axes of an expression: t for one that is read at steps before or after.
+
+    Args:
+        value: the expression.
+        letters: of the others, in order.
+    """
+    products = (node for node in postorder(value) if isinstance(node, Einsum))
+    shifts = [labels for node in products for expr, labels in node.operands if is_shift(expr)]
+    steps = [axis for axis in value.axes if any(axis in labels for labels in shifts)][:1]
+    return {axis: "t" if axis in steps else next(letters) for axis in value.axes}
 
 
 def affine_text(terms: Sequence[tuple[int, str]], offset: int) -> str:

@@ -33,7 +33,7 @@ from sifrc.ir import (
 )
 from sifrc.ir.relative import relative_key
 from sifrc.ir.traverse import last_layer
-from sifrc.report.affine import affine_text, delta_indices, places_of
+from sifrc.report.affine import affine_text, delta_indices, index_names, places_of
 from sifrc.report.flat import one_product
 from sifrc.report.generic import generic_key, is_shared
 from sifrc.report.layout import (
@@ -108,7 +108,7 @@ class Notation:
                 return replaced(applied, probe, symbol), Solved(rhs, symbol, _SOLVERS[node.method])
             return symbol, _matrix(value, self)
         except NoMatrixForm:
-            names = dict(zip(value.axes, _more_letters(), strict=False))
+            names = index_names(value, _more_letters())
             left = Indexed(symbol, tuple(names[axis] for axis in value.axes)) if value.axes else symbol
             return left, _indexed(value, names, self)
 

@@ -225,13 +225,24 @@ def _loss(shape: SpecShape, output: Sizes, positions: Positions) -> LossSpec:
     places = loss.places or (LOSSES[function.name].places if function.name in LOSSES else "mean")
     if loss.reduction == "sum" and loss.places is None:
         places = "sum"
+    targets = loss.targets or default
+    for key in ("label_smoothing", "ignore_index"):
+        if getattr(loss, key) is not None and (function.name, targets) != ("cross_entropy", "classes"):
+            raise positions.error(
+                ("loss", key),
+                f"'{key}' is for cross_entropy of classes",
+                hint="loss: {function: cross_entropy, targets: classes, …}",
+                at_key=True,
+            )
     return LossSpec(
         function,
-        loss.targets or default,
+        targets,
         loss.reduction,
         position,
         # Of one place they are the same.
         places if rank > 1 else "mean",
+        float(loss.label_smoothing or 0.0),
+        loss.ignore_index,
         positions.value(("loss",)),
     )
 

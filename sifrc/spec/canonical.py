@@ -54,6 +54,8 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
             "targets": spec.loss.targets,
             "reduction": spec.loss.reduction,
             **_places(spec),
+            **({"label_smoothing": spec.loss.smoothing} if spec.loss.smoothing else {}),
+            **({} if spec.loss.ignored is None else {"ignore_index": spec.loss.ignored}),
         },
         "regularization": {"state": _state(spec.regularization)} | _output(spec.regularization),
         "seed": spec.seed,

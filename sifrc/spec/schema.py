@@ -120,6 +120,8 @@ class LayerShape(Shape):
     step: Integer | None = None
     factor: Sizes | None = None
     mode: str | None = None
+    layers: Count | None = None
+    bidirectional: bool | None = None
     heads: Count | None = None
     causal: bool | None = None
     projected: bool | None = None
@@ -155,6 +157,8 @@ class LossShape(FunctionShape):
     axis: int | None = None
     places: Literal["mean", "sum"] | None = None
     reduction: Literal["mean", "sum"] = "mean"
+    label_smoothing: Annotated[float, Field(ge=0, le=1)] | None = None
+    ignore_index: Integer | None = None
 
 
 class RegularizationShape(Shape):

@@ -75,6 +75,9 @@ LayerKind: TypeAlias = Literal[
     "attention",
     "positions",
     "embedding",
+    "rnn",
+    "lstm",
+    "gru",
 ]
 TargetKind: TypeAlias = Literal["classes", "vectors"]
 InitializationKind: TypeAlias = Literal["he", "glorot", "sparse", "normal", "zeros", "ones", "constant"]
@@ -231,6 +234,8 @@ class LossSpec:
         reduction: ``mean`` or ``sum`` over the batch; the expression of a built-in loss is that for it.
         axis: of the output, from 0, that vectors (and classes) are along.
         places: what is made of the losses at the places of the other axes.
+        smoothing: part of a class that all classes share.
+        ignored: class index of targets that do not count, neither in sums nor in what means divide by.
     """
 
     function: FunctionSpec
@@ -238,6 +243,8 @@ class LossSpec:
     reduction: Literal["mean", "sum"] = "mean"
     axis: int = 0
     places: Literal["mean", "sum"] = "mean"
+    smoothing: float = 0.0
+    ignored: int | None = None
     location: Location | None = field(default=None, compare=False, repr=False)
 
 

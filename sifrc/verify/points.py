@@ -60,6 +60,13 @@ def random_point(spec: Spec, seed: int, batch: int = 1) -> Point:
     targets: Array
     if spec.loss.targets == "classes":
         targets = generator.integers(size, size=(batch, *places))
+        if spec.loss.ignored is not None:
+            targets = np.where(targets == spec.loss.ignored, (targets + 1) % size, targets)
+        if spec.loss.ignored is not None and places:
+            # At one place at least each sample counts: single samples are looked at too.
+            left_out = generator.uniform(size=targets.shape) < 0.25
+            left_out.reshape(batch, -1)[:, 0] = False
+            targets = np.where(left_out, spec.loss.ignored, targets)
     else:
         weights = generator.uniform(0.1, 1.0, size=(batch, *places, size + 1))
         targets = weights[..., :size] / weights.sum(axis=-1, keepdims=True)

@@ -96,7 +96,8 @@ def calls(module: ModuleType, at: Given) -> Iterator[tuple[str, Callable[[], Any
         return hasattr(module, name)
 
     yield "predict", lambda: module.predict(at.params, at.inputs)
-    for name in filter(has, ("loss", "objective", "gradient", "objective_and_gradient", "hessian_diagonal")):
+    values = ("loss", "objective", "evaluation_loss")
+    for name in filter(has, (*values, "gradient", "objective_and_gradient", "hessian_diagonal")):
         yield call(name)
     for name in filter(has, ("hessian_vector_product", "gauss_newton_vector_product")):
         yield call(name, vector)

@@ -41,6 +41,8 @@ IN_NUMBA = (
     *("attention of one group", "attention to more", "attention of three without weights", "positions"),
     *("transformer", "residual of convolutions", "scale with a shift", "sum that keeps"),
     *("batch norm", "batch norm of features", "batch norm without a weight", "batch norm evaluated"),
+    *("rnn", "rnn of one step", "lstm of layers and directions", "gru of two layers"),
+    *("the last step of an lstm", "activations after a gru"),
 )
 COMPILED = (
     *("concatenate three", "pad reflect by most", "upsample bilinear", "matmul transposed both"),
@@ -48,11 +50,13 @@ COMPILED = (
     *("attention to more", "transformer", "residual of convolutions", "softmax in the middle"),
     *("slice backwards", "permute four", "instance norm"),
     *("batch norms of a residual", "batch norm evaluated"),
+    *("rnn of two directions", "lstm", "gru"),
 )
 SUMMARIES = (
     *("layer norm", "rms norm over all", "group norm", "attention of grouped queries"),
     *("causal attention", "max of several", "matmul", "multiply three"),
     *("batch norms of a residual", "batch norm of features", "batch norm evaluated"),
+    *("rnn of two directions", "lstm", "gru of two layers", "activations after a gru"),
 )
 
 At = tuple[dict[str, Any], Any, Any]

@@ -1,4 +1,4 @@
-"""Steps of grouped Newton with classes as inputs, and with targets at places: both backends alike."""
+"""Steps of grouped Newton in both backends: classes as inputs, targets at places, statistics of batches."""
 
 from __future__ import annotations
 
@@ -36,7 +36,28 @@ PIXELS = {
     "loss": {"function": "cross_entropy", "axis": 1},
 }
 VECTORS = {**PIXELS, "loss": "mse"}
-CASES = {"tokens": TOKENS, "pixels": PIXELS, "vectors": VECTORS}
+LEFT_OUT = {
+    **TOKENS,
+    "loss": {"function": "cross_entropy", "ignore_index": -100, "label_smoothing": 0.1},
+}
+NORMALISED = {
+    "network": {
+        "input": {"name": "image", "size": [2, 3, 2]},
+        "layers": [
+            {"name": "c", "type": "conv", "channels": 3, "kernel": 1, "bias": False},
+            {"name": "b", "type": "batch_norm", "momentum": 0.3, "activation": "tanh"},
+            {"name": "out", "type": "conv", "channels": 4, "kernel": 1},
+        ],
+    },
+    "loss": {"function": "cross_entropy", "axis": 1},
+}
+CASES = {
+    "tokens": TOKENS,
+    "pixels": PIXELS,
+    "vectors": VECTORS,
+    "tokens left out": LEFT_OUT,
+    "pixels normalised": NORMALISED,
+}
 
 
 def made(case: str, backend: str, folder: Path) -> Any:
@@ -50,10 +71,13 @@ def made(case: str, backend: str, folder: Path) -> Any:
 def samples(case: str, count: int, seed: int) -> tuple[Any, Any]:
     """Inputs and targets."""
     rng = np.random.default_rng(seed)
-    if case == "tokens":
-        return rng.integers(5, size=(count, 3)), rng.integers(5, size=(count, 3))
+    if "tokens" in case:
+        targets = rng.integers(5, size=(count, 3))
+        if "left out" in case:
+            targets[rng.uniform(size=targets.shape) < 0.4] = -100
+        return rng.integers(5, size=(count, 3)), targets
     inputs = rng.normal(size=(count, 2, 3, 2))
-    return inputs, rng.integers(4, size=(count, 3, 2)) if case == "pixels" else rng.normal(
+    return inputs, rng.integers(4, size=(count, 3, 2)) if "pixels" in case else rng.normal(
         size=(count, 4, 3, 2)
     )
 

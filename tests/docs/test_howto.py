@@ -141,7 +141,7 @@ def _(meaning: SquaredNorm, found, oracle, kind):
 
 def _squared_gradient(declared, context):
     result = Mean("gradient_size", SquaredNorm())
-    before = ("forward", *context.spectral, "adjoint")
+    before = ("forward", *context.before_loss, "adjoint")
     case = Case(("gradient_size",), (result,), scaled=False)
     return Operator(declared.name, declared.doc, "ESN(10)", (case,), prepare=before)
 
@@ -153,7 +153,7 @@ def _systems(context, wanted, factor=1):
         size = Input("gradient_size", None, (), Role.STATE)
         return System("gradient_size", "Size", (Equation(size, total(parts, ()), None, "definition"),))
 
-    yield Row("gradient_size", derive, ("forward", *context.spectral, "adjoint"))
+    yield Row("gradient_size", derive, ("forward", *context.before_loss, "adjoint"))
 
 
 _SIZE = (Declaration("squared_gradient", "Mean over the batch of ‖gradient‖².", _squared_gradient),)

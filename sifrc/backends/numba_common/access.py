@@ -11,7 +11,7 @@ from sifrc.backends.numba_common.storage import Group, Layout, Shape, is_scalar
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute
-from sifrc.lower.arrays import Gather, Load, Slot, Subscript, Upto, Window
+from sifrc.lower.arrays import AtStep, Gather, Load, Slot, Subscript, Upto, Window
 
 __all__ = ["Block", "constant_name", "extent_of"]
 
@@ -61,7 +61,7 @@ class Block:
         parts = []
         for dimension, entry in enumerate(self._index(load)):
             window = load.window[dimension] if dimension < len(load.window) else None
-            kept = isinstance(window, Slot | int) or entry in fixed
+            kept = isinstance(window, Slot | AtStep | int) or entry in fixed
             parts.append(entry if kept else self._part(window))
         return indexed(self.local(load), parts)
 
@@ -71,8 +71,10 @@ class Block:
             return f": len({self.array(Load(part.ref))})"
         return ":" if part is None else self.position(part)
 
-    def position(self, part: Slot | int) -> str:
-        """The number of a group."""
+    def position(self, part: Slot | AtStep | int) -> str:
+        """The number of a group, or of the step of a loop over steps."""
+        if isinstance(part, AtStep):
+            return "step"
         if isinstance(part, int):
             return str(part)
         return f"{owner_name(part.family)}[{subscript_text(part.subscript)}]"
@@ -152,7 +154,8 @@ class Block:
             return list(load.labels)
         labels = iter(load.labels)
         leading = [
-            self.position(part) if isinstance(part, Slot | int) else next(labels) for part in load.window
+            self.position(part) if isinstance(part, Slot | AtStep | int) else next(labels)
+            for part in load.window
         ]
         return [*leading, *labels]
 

@@ -15,7 +15,7 @@ from sifrc.lower.statements import Guard, Loop, SolveSystem
 __all__ = ["PrivateFunction", "function_text", "is_guarded", "loop_head", "private_name", "taken_names"]
 
 _RESERVED = frozenset(
-    {"k", "p", "i", "j", "l", "m", "n", "o", "q", "r", "s", "u", "v", "w", "np", "math", "len", "range"}
+    {*"kpijlmnoqrsuvw", "np", "math", "len", "range", "step"},
 )
 """Names that no array may have: labels, and what functions use."""
 

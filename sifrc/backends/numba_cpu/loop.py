@@ -48,7 +48,10 @@ class CpuLoop(LoopText):
             places = _LETTERS[: len(module.places)]
             at = "".join(f"{letter}, " for letter in places)
             label = f"{labels}[{', '.join(['sample', *places])}]"
-            return _over(places, labels, [f"{name}[{before}{at}{label}] = {self.parts.real}(1.0)"])
+            line = f"{name}[{before}{at}{label}] = {self.parts.real}(1.0)"
+            if module.ignored is None:
+                return _over(places, labels, [line])
+            return _over(places, labels, [f"if {label} >= 0:", f"    {line}"])
         axes = "j" if len(module.output_shape) < 2 else _LETTERS[: len(module.output_shape)]
         at = ", ".join(axes)
         return _over(axes, labels, [f"{name}[{before}{at}] = {labels}[sample, {at}]"])

@@ -13,9 +13,11 @@ from sifrc.backends.numba_common.formulas import column_nest, kernel_nest, sum_n
 from sifrc.backends.numba_common.nests import Names
 from sifrc.backends.numba_common.products import Products, as_sum
 from sifrc.backends.numba_cpu.conjugate_gradients import search_lines
+from sifrc.backends.numba_cpu.steps import steps_lines
 from sifrc.backends.numba_cpu.unknowns import unknown_text
 from sifrc.errors import BackendError
 from sifrc.lower import statements as st
+from sifrc.lower.access import loads_of, targets_of
 from sifrc.lower.arrays import SAMPLE_LABEL, Load
 from sifrc.lower.convolutions import as_contraction
 from sifrc.scalar import print_code
@@ -105,6 +107,22 @@ class Writer:
         arrays = {"_inner", "_add", "_turn", "_magnitude", "_entries", "_scale"}
         self.names.helpers |= arrays if any(part.is_array for part in parts) else set()
         return search_lines(statement, self.block, self.names, self.write, parts)
+
+    @write.register
+    def _(self, statement: st.Steps) -> list[str]:
+        body = [load for part in statement.body for load in (*loads_of(part), *targets_of(part))]
+        moved = [load for pair in (*statement.stored, *statement.carried) for load in pair]
+        # Names of arrays go before the loop, those that only the body uses too.
+        for load in (*body, *moved):
+            if not load.changes and self.block.group(load).is_tuple:
+                self.block.local(load)
+        head = [
+            line
+            for text in _locals(self.block.new_locals())
+            for line in self.names.laid_out(text, self.indent)
+        ]
+        inner = Writer(self.block, self.names, self.unnamed, self.indent + 4).lines(statement.body)
+        return head + steps_lines(statement, self.block, self.names.real, inner)
 
     # -- reductions and solvers
 

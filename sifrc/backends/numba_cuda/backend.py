@@ -15,6 +15,9 @@ from sifrc.backends.numba_cuda.statements import HELPERS, SMALL, SOLVERS
 from sifrc.backends.numba_cuda.strides import with_steps_added
 from sifrc.backends.text import environment, finished, template_folder
 from sifrc.errors import BackendError
+from sifrc.lower.access import flat
+from sifrc.lower.program import Program
+from sifrc.lower.statements import Steps
 
 __all__ = ["BACKEND", "CudaBackend"]
 
@@ -54,6 +57,8 @@ class CudaBackend:
             (module.input_classes, "classes as inputs"),
             (module.places, "outputs with several axes"),
             (module.buffers, "running statistics"),
+            (module.ignored is not None, "targets that do not count"),
+            (_has_steps(module.program), "loops over the steps of recurrent layers"),
         ):
             if there:
                 raise BackendError(
@@ -110,3 +115,7 @@ def _plan(parts: CudaParts) -> str:
 
 
 BACKEND = CudaBackend()
+
+
+def _has_steps(program: Program) -> bool:
+    return any(isinstance(statement, Steps) for f in program.functions for statement in flat(f.body))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sifrc.backends.names import indexed, owner_name, subscript_text
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
-from sifrc.lower.arrays import Family, Gather, Load, Ref, Slot, Upto, Window
+from sifrc.lower.arrays import AtStep, Change, Family, Load, Ref, Reshape, Slot, Upto, Window
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import Kernel, Statement
 
@@ -55,6 +55,7 @@ class Names:
         program: of which it is part.
         batched: with a sample axis.
         plain: families that are local variables, without a subscript.
+        stepped: families of which each array of one step is a local variable.
         single: the module computes in single precision or less.
         in_place: tensors that nothing else has may be overwritten; not where Torch differentiates.
     """
@@ -62,6 +63,7 @@ class Names:
     program: Program
     batched: bool
     plain: frozenset[str] = frozenset()
+    stepped: frozenset[str] = frozenset()
     single: bool = False
     in_place: bool = False
 
@@ -75,6 +77,8 @@ class Names:
 
     def ref(self, ref: Ref) -> str:
         """Source text of an array, e.g. ``x[k - 1]``."""
+        if ref.family in self.stepped:
+            return self.flat(ref)
         family = self.program.family(ref.family)
         code = family.code.upper() if family.storage is Storage.CONSTANT else family.code
         if ref.subscript is None or ref.family in self.plain:
@@ -83,17 +87,48 @@ class Names:
 
     def array(self, load: Load) -> str:
         """Source text of an array, or of the window of it that is meant."""
-        text = indexed(self.ref(load.ref), [self._part(part) for part in load.window])
+        if any(isinstance(part, AtStep) for part in load.window):
+            text = f"{self.slices(load)[0]}[step]"
+        else:
+            text = indexed(self.ref(load.ref), [self._part(part) for part in load.window])
+        shape = self._whole_shape(load)
         for change in load.changes:
-            first = change.position
-            if isinstance(change, Gather):
-                divisor = f", {change.divisor}" if change.divisor != 1 else ""
-                text = f"_read_at({text}, {first}, {change.sizes}, {change.steps}, {change.offset}{divisor})"
-            elif change.joins:
-                text += f".flatten({first}, {first + len(change.sizes) - 1})"
-            else:
-                text += f".unflatten({first}, {change.sizes})"
+            text = self._changed(text, change, shape)
+            shape = None if shape is None else change.of(shape)
         return text
+
+    def _changed(self, text: str, change: Change, shape: tuple[int | None, ...] | None) -> str:
+        """An array in another shape, or read at other places."""
+        first = change.position
+        if isinstance(change, Reshape):
+            if change.joins:
+                return f"{text}.flatten({first}, {first + len(change.sizes) - 1})"
+            return f"{text}.unflatten({first}, {change.sizes})"
+        if change.steps == (1,) and change.divisor == 1:
+            (size,), start = change.sizes, change.offset
+            extent = None if shape is None else shape[first]
+            if extent is not None and start >= 0 and start + size <= extent:
+                return f"{text}.narrow({first}, {start}, {size})"
+            return f"_entries_from({text}, {first}, {start}, {size})"
+        divisor = f", {change.divisor}" if change.divisor != 1 else ""
+        return f"_read_at({text}, {first}, {change.sizes}, {change.steps}, {change.offset}{divisor})"
+
+    def slices(self, load: Load) -> tuple[str, str]:
+        """A list of the steps of an array, and the expression that makes it.
+
+        Args:
+            load: of the array at a step.
+        """
+        slot = next(n for n, part in enumerate(load.window) if isinstance(part, AtStep))
+        before = load.window[:slot]
+        text = indexed(self.ref(load.ref), [self._part(part) for part in before])
+        dim = sum(not isinstance(part, int | Slot) for part in before)
+        return f"{self.flat(load.ref)}_at", f"{text}.unbind({dim})"
+
+    def flat(self, ref: Ref) -> str:
+        """A name for an array that is none of its subscript, e.g. ``x_2``."""
+        code = self.program.family(ref.family).code
+        return code if ref.subscript is None else f"{code}_{ref.subscript.offset}"
 
     def _part(self, part: Window) -> str:
         if isinstance(part, Slot):
@@ -101,6 +136,24 @@ class Names:
         if isinstance(part, Upto):
             return f":len({self.ref(part.ref)})"
         return ":" if part is None else str(part)
+
+    def shape(self, load: Load) -> tuple[int | None, ...] | None:
+        """Sizes of the dimensions of a load, None for the batch; None if rounds of a loop differ."""
+        shape = self._whole_shape(load)
+        for change in load.changes:
+            shape = None if shape is None else change.of(shape)
+        return shape
+
+    def _whole_shape(self, load: Load) -> tuple[int | None, ...] | None:
+        """The same before changes."""
+        shapes, subscript = dict(self.family(load).shapes), load.ref.subscript
+        if subscript is not None and subscript.relative:
+            return None
+        shape = shapes[None if subscript is None else subscript.offset]
+        shape = shape if self.batched else tuple(n for n in shape if n is not None)
+        window = (*load.window, *(None for _ in shape[len(load.window) :]))
+        pairs = zip(shape, window, strict=True)
+        return tuple(n for n, part in pairs if not isinstance(part, int | Slot | AtStep))
 
     def sizes(self, load: Load) -> dict[str, int | None]:
         """Label -> extent; None is the batch."""

@@ -18,10 +18,10 @@ from sifrc.backends.torch_eager.releases import parts_of_body, releases
 from sifrc.backends.torch_eager.statements import Writer
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
-from sifrc.lower.access import absolute, flat, unrolled
+from sifrc.lower.access import absolute, flat, targets_of, unrolled
 from sifrc.lower.arrays import Family, Ref
 from sifrc.lower.program import Function, Program
-from sifrc.lower.statements import Guard, Loop, SolveSystem, Statement
+from sifrc.lower.statements import Guard, Loop, SolveSystem, Statement, Steps
 
 __all__ = ["PrivateFunction", "annotation_of", "plan_functions"]
 
@@ -143,13 +143,13 @@ def _function(
         states in arguments and {i for f, i in needed if f == states} == {0} and states not in carried
     )
     plain = frozenset(_locals(function, {*results, *arguments}))
-    names = Names(program, function.batched, plain, *kinds)
+    stepped = frozenset(_stepped(function))
+    names = Names(program, function.batched, plain, stepped, *kinds)
     inlined = _single_use(function, passed.union(results))
-    own = {name for name in writes if storage[name] is Storage.WORK} - plain - inlined
-    body = _body(
-        program, function, Writer(names, inlined, frozenset(results)), own - {*results, *arguments, states}
-    )
-    head = _head(program, writes, results, plain, arguments, states if inputs_only else "", storage)
+    own = {name for name in writes if storage[name] is Storage.WORK} - plain - inlined - stepped
+    writer = Writer(names, inlined, frozenset(results))
+    body = _body(program, function, writer, own - {*results, *arguments, states})
+    head = _head(program, writes, results, plain | stepped, arguments, states if inputs_only else "", storage)
     codes = [program.family(name).code for name in results]
     guarded = any(_records(item) for item in flat(function.body))
     eyes = [line for name in made for line in _identities(program.family(name))]
@@ -201,9 +201,9 @@ def _has_batch(program: Program, needed: Iterable[Member], writes: Iterable[str]
     """Whether an operand has a sample axis, if a result has one."""
 
     def batched(family: str, index: int | None) -> bool:
-        return dict(program.family(family).shapes).get(index, (0,))[:1] == (None,)
+        return None in dict(program.family(family).shapes).get(index, (0,))
 
-    results = any(shape[:1] == (None,) for name in writes for _, shape in program.family(name).shapes)
+    results = any(None in shape for name in writes for _, shape in program.family(name).shapes)
     return not results or any(batched(*member) for member in needed)
 
 
@@ -280,7 +280,7 @@ def _laid_out(text: str, indent: int) -> list[str]:
     """Lines of a statement that may be the head of a loop, or be within one."""
     inner = text.lstrip()
     indent += len(text) - len(inner)
-    return [" " * indent + inner] if inner.startswith("while ") else statement(inner, indent)
+    return [" " * indent + inner] if inner.startswith(("while ", "for ")) else statement(inner, indent)
 
 
 def _locals(function: Function, excluded: Collection[str]) -> Iterator[str]:
@@ -299,6 +299,14 @@ def _locals(function: Function, excluded: Collection[str]) -> Iterator[str]:
         if isinstance(item, Loop):
             current = dict.fromkeys(current)
     return (family for family in current if family not in shared)
+
+
+def _stepped(function: Function) -> Iterator[str]:
+    """Families of arrays of one step."""
+    for item in flat(function.body):
+        if isinstance(item, Steps):
+            whole = {load.ref.family for _, load in item.stored}
+            yield from (target.ref.family for target in targets_of(item) if target.ref.family not in whole)
 
 
 def _single_use(function: Function, elsewhere: set[str]) -> frozenset[str]:
@@ -333,6 +341,8 @@ def _like(names: Names, needed: Sequence[Member]) -> str:
 def _batch(names: Names, needed: Sequence[Member]) -> str:
     for family, index in needed:
         found = names.program.family(family)
-        if dict(found.shapes).get(index, (0,))[:1] == (None,):
-            return f"len({found.code})" if index is None else f"len({found.code}[{index}])"
+        shape = dict(found.shapes).get(index, (0,))
+        if None in shape:
+            array, position = found.code if index is None else f"{found.code}[{index}]", shape.index(None)
+            return f"{array}.shape[{position}]" if position else f"len({array})"
     return "1"

@@ -14,7 +14,7 @@ from sifrc.backends.torch_eager.expressions import Entry
 from sifrc.lower.access import loads_of, targets_of
 from sifrc.lower.statements import Assign, Contract, Convolve, Kernel, LogSoftmaxOver, Statement
 
-__all__ = ["Inlined", "inlines", "with_softmax"]
+__all__ = ["Inlined", "inlines", "user_of", "with_softmax"]
 
 Inlined: TypeAlias = Contract | Convolve | LogSoftmaxOver
 """Statements that may be part of the formula that reads what they write."""
@@ -38,6 +38,12 @@ def inlines(product: Inlined, following: Sequence[Statement], names: Names, inli
         if operands & {names.ref(load.ref) for load in targets_of(statement)}:
             return False
     return False
+
+
+def user_of(kernel: Kernel, name: str) -> Assign:
+    """The first assignment that uses a symbol."""
+    symbol = Symbol(name, real=True)
+    return next(assign for assign in kernel.assigns if symbol in assign.value.free_symbols)
 
 
 def _fits(product: Inlined, kernel: Kernel, names: Names, inlined: frozenset[str]) -> bool:

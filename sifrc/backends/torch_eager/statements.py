@@ -12,15 +12,12 @@ from sifrc.backends.names import groups_name, subscript_text
 from sifrc.backends.torch_eager.access import Names, aligned
 from sifrc.backends.torch_eager.convolutions import convolution_of
 from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries_of, extents_text, update_text
-from sifrc.backends.torch_eager.inlining import Inlined, inlines, with_softmax
+from sifrc.backends.torch_eager.inlining import Inlined, inlines, user_of, with_softmax
+from sifrc.backends.torch_eager.joining import side_by_side
 from sifrc.backends.torch_eager.narrow import broadcast_by_readers
 from sifrc.backends.torch_eager.products import Product, product_of
-from sifrc.backends.torch_eager.sums import (
-    covered_labels,
-    inner_product,
-    part_entry,
-    sum_text,
-)
+from sifrc.backends.torch_eager.steps import steps_text, used_once
+from sifrc.backends.torch_eager.sums import covered_labels, inner_product, part_entry, sum_text
 from sifrc.backends.versions import versions
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
@@ -130,10 +127,16 @@ class Writer:
         for name, load in statement.loads:
             if load.ref in self._products:
                 product = replace(self._products[load.ref], labels=load.labels)
-                if load.labels != _user(statement, name).target.labels:
+                if load.labels != user_of(statement, name).target.labels:
                     product = product.transposed
                 entries[name] = replace(entries[name], product=product)
-        assigns, later = versions(statement)
+        loads = dict(statement.loads)
+        whole = []
+        for assign in statement.assigns:
+            value, more = side_by_side(assign.value, loads, assign.target, self.names)
+            entries |= more
+            whole.append(replace(assign, value=value))
+        assigns, later = versions(replace(statement, assigns=tuple(whole)))
         assigns = [with_softmax(assign, entries) for assign in assigns]
         entries |= {new: replace(entries[old], product=None) for new, old in later.items()}
         groups: list[list[st.Assign]] = []
@@ -343,6 +346,12 @@ class Writer:
         ]
 
     @lines.register
+    def _(self, statement: st.Steps) -> list[str]:
+        inlined = self.inlined | used_once(statement)
+        body = Writer(self.names, inlined, self.results, self.prefix).block(statement.body)
+        return steps_text(statement, self.names, body)
+
+    @lines.register
     def _(self, statement: st.MatrixFunction) -> list[str]:
         functions = {"positive": "_positive_part", "absolute": "_absolute_value", "definite": "_definite"}
         if statement.kind not in functions:
@@ -386,9 +395,3 @@ class Writer:
                 return [f"{name} = {value}"]
             value += f".expand({extents_text(target.labels, self.names.sizes(target), own)})"
         return [f"{name} = {value}"]
-
-
-def _user(kernel: st.Kernel, name: str) -> st.Assign:
-    """The first assignment that uses a symbol."""
-    symbol = Symbol(name, real=True)
-    return next(assign for assign in kernel.assigns if symbol in assign.value.free_symbols)

@@ -12,6 +12,7 @@ from sifrc.model.layers.building import Building
 from sifrc.model.layers.elementary import dense, flatten, summed
 from sifrc.model.layers.norms import norm
 from sifrc.model.layers.products import matmul, maximum, mean, multiply, scaled, softmax, sum_
+from sifrc.model.layers.recurrence import recurrent
 from sifrc.model.layers.shapes import concatenate, pad, permute, reshape, slice_, upsample
 from sifrc.model.layers.windows import conv, pool
 from sifrc.spec.types import LayerKind
@@ -47,6 +48,9 @@ LAYER_RULES: Mapping[LayerKind, Callable[[Building], Expr]] = MappingProxyType(
         "instance_norm": norm,
         "rms_norm": norm,
         "batch_norm": batch_norm,
+        "rnn": recurrent,
+        "lstm": recurrent,
+        "gru": recurrent,
     }
 )
 """Type of a layer -> the value of its state before the activation."""

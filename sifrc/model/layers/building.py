@@ -49,6 +49,8 @@ class Building:
         owned: the parameters of the layer, by what comes after its name; '' for its own.
         training: whether it is for training, or for what comes after it.
         buffers: what the layer keeps besides parameters, by slot.
+        alone: whether no activation comes after the layer within its state.
+        function: of each entry of the layer's own state, if its rule says so.
         parts: states inside of the layer, in order.
     """
 
@@ -59,6 +61,8 @@ class Building:
     owned: Callable[[str, int], LayerParameters | None]
     training: bool = True
     buffers: dict[str, Buffer] = field(default_factory=dict)
+    alone: bool = True
+    function: ScalarFunction | None = None
     parts: list[Part] = field(default_factory=list)
     _used: dict[str, LayerParameters | None] = field(default_factory=dict)
 
@@ -136,6 +140,10 @@ class Building:
     def keep(self, slot: str, update: Expr) -> None:
         """Say what a step makes of a buffer."""
         self.buffers[slot] = replace(self.buffers[slot], update=update)
+
+    def ahead(self, count: int, axes: tuple[Axis, ...]) -> Input:
+        """The state that comes after so many others, for what reads it before it is made."""
+        return Input("x", self.first + len(self.parts) + count, axes, Role.STATE)
 
     def inner(self, name: str, axes: Iterable[Axis]) -> tuple[Axis, ...]:
         """Axes of a state inside of the layer, as long as some others."""

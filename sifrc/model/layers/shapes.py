@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
-from sifrc.ir import Affine, Axis, Expr, Operand
+from sifrc.ir import Affine, Axis, Expr, Input, Operand
 from sifrc.ir.build import add, einsum, rename, total
 from sifrc.ir.selections import joined
 from sifrc.model.layers.building import Building
 from sifrc.spec.layers.shapes import AxisSpec, PadSpec, PermuteSpec, SliceSpec, UpsampleSpec
 
-__all__ = ["concatenate", "pad", "padded", "permute", "reshape", "slice_", "upsample"]
+__all__ = ["concatenate", "pad", "padded", "permute", "reshape", "side_by_side", "slice_", "upsample"]
 
 
 def reshape(building: Building) -> Expr:
@@ -48,14 +49,21 @@ def slice_(building: Building) -> Expr:
 
 def concatenate(building: Building) -> Expr:
     """Inputs after each other along an axis: each shifted by those before it, and zero elsewhere."""
-    settings, axes = building.layer.settings, building.axes
+    settings = building.layer.settings
     assert isinstance(settings, AxisSpec)
+    return side_by_side(building.sources, building.axes, settings.axis)
+
+
+def side_by_side(sources: Sequence[Input], axes: tuple[Axis, ...], axis: int) -> Expr:
+    """States after each other along an axis, over some axes; one alone as it is."""
+    if len(sources) == 1:
+        return rename(sources[0], axes)
     terms, start = [], 0
-    for source in building.sources:
-        read = _read(source.axes, axes, settings.axis, 1, -start)
-        labels = (*axes[: settings.axis], source.axes[settings.axis], *axes[settings.axis + 1 :])
+    for source in sources:
+        read = _read(source.axes, axes, axis, 1, -start)
+        labels = (*axes[:axis], source.axes[axis], *axes[axis + 1 :])
         terms.append(einsum([read, (source, labels)], axes))
-        start += source.axes[settings.axis].entries
+        start += source.axes[axis].entries
     return total(terms, axes)
 
 

@@ -11,6 +11,7 @@ from sifrc.spec.layers.elementary import ACTIVATION, ADD, DENSE, FLATTEN
 from sifrc.spec.layers.norms import GROUP_NORM, INSTANCE_NORM, LAYER_NORM, RMS_NORM
 from sifrc.spec.layers.products import MATMUL, MAX, MEAN, MULTIPLY, SCALE, SOFTMAX, SUM
 from sifrc.spec.layers.record import Buffer, LayerType, Owner, Resolved, Site
+from sifrc.spec.layers.recurrence import GRU, LSTM, RNN
 from sifrc.spec.layers.shapes import CONCATENATE, PAD, PERMUTE, RESHAPE, SLICE, UPSAMPLE
 from sifrc.spec.layers.windows import CONV, POOL
 from sifrc.spec.types import LayerKind, LayerSpec, Sizes, Spec
@@ -38,6 +39,7 @@ LAYER_TYPES: Mapping[LayerKind, LayerType] = MappingProxyType(
             *(RESHAPE, PERMUTE, SLICE, CONCATENATE, PAD, UPSAMPLE),
             *(LAYER_NORM, GROUP_NORM, INSTANCE_NORM, RMS_NORM, BATCH_NORM),
             *(ATTENTION, POSITIONS, EMBEDDING),
+            *(RNN, LSTM, GRU),
             *(MULTIPLY, MATMUL, SCALE, SUM, MEAN, MAX, SOFTMAX),
         )
     }

@@ -21,6 +21,7 @@ from sifrc.verify.oracles.duals import FUNCTIONS, part, power, primal, seed
 from sifrc.verify.oracles.network import (
     Pass,
     buffer_values,
+    counted,
     forward_pass,
     one_hot,
     parameter_shapes,
@@ -108,7 +109,8 @@ class ForwardMpmath:
 
     def loss(self, params: Arrays, sample: Array, target: Any) -> Any:
         """Loss of the sample."""
-        return self.loss_of_output(self.run(params, sample).output, self.target_vector(target))
+        vector = self.target_vector(target)
+        return self.loss_of_output(self.run(params, sample).output, vector) / counted(self.spec, [vector])
 
     def objective(self, params: Arrays, sample: Array, target: Any) -> Any:
         """Loss and state regularisation of the sample."""
@@ -186,7 +188,7 @@ class ForwardMpmath:
     def loss_factor(self, params: Arrays, sample: Array, target: Any) -> Any:
         """What the objective multiplies the loss by: one, or λ_n of MK(68)."""
         if self.spec.regularization.output == "none":
-            return mpmath.mpf(1)
+            return mpmath.mpf(1) / counted(self.spec, [self.target_vector(target)])
         run, vector = self.run(params, sample), self.target_vector(target)
         squares = []
         for entry in range(len(run.output)):

@@ -21,6 +21,7 @@ from sifrc.spec.types import FunctionSpec, Spec
 from sifrc.verify.oracles.network import (
     Pass,
     buffer_values,
+    counted,
     couples,
     forward_pass,
     forward_passes,
@@ -136,7 +137,9 @@ class ForwardTorch:
 
     def sample_losses(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of every sample, (B,)."""
-        return vmap(self.loss_of_output)(self.output(params, inputs), self.target_vectors(targets))
+        vectors = self.target_vectors(targets)
+        losses: Tensor = vmap(self.loss_of_output)(self.output(params, inputs), vectors)
+        return losses * self._per_counted(targets)
 
     def loss(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of the batch without regularisation, a scalar."""
@@ -168,10 +171,10 @@ class ForwardTorch:
         return lambda outputs: self._reduce(weights * vmap(self.loss_of_output)(outputs, vectors))
 
     def loss_factors(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
-        """What the objective multiplies the loss of every sample by, (B,): one, or λ_n of MK(68)."""
+        """What the objective multiplies the loss of every sample by, (B,): one for all, or λ_n of MK(68)."""
         one = torch.ones(len(inputs), dtype=torch.float64)
         if self.spec.regularization.output == "none":
-            return one
+            return one * self._per_counted(targets)
         with torch.no_grad():
             outputs = self.output(params, inputs)
             scores = vmap(grad(self.loss_of_output))(outputs, self.target_vectors(targets))
@@ -257,6 +260,10 @@ class ForwardTorch:
         if self.spec.loss.targets == "vectors":
             return targets.to(torch.float64).reshape(len(targets), -1)
         return torch.from_numpy(np.stack([one_hot(self.spec, target.numpy()) for target in targets]))
+
+    def _per_counted(self, targets: Tensor) -> float:
+        """One over the mean number of targets of a sample that count."""
+        return 1.0 / float(counted(self.spec, [*self.target_vectors(targets)]))
 
     def _reduce(self, values: Tensor) -> Tensor:
         return values.sum() if self.spec.loss.reduction == "sum" else values.mean()

@@ -11,7 +11,7 @@ import numpy as np
 from sifrc.ir.arithmetic import Array
 from sifrc.verify.oracles.duals import part, primal
 from sifrc.verify.oracles.forward_mpmath import Arrays, ForwardMpmath, seeded
-from sifrc.verify.oracles.network import Pass, forward_passes
+from sifrc.verify.oracles.network import Pass, counted, forward_passes
 
 __all__ = ["JointMpmath"]
 
@@ -29,7 +29,11 @@ class JointMpmath(ForwardMpmath):
             self.loss_of_output(run.output, self.target_vector(wanted))
             for run, wanted in zip(self._runs(params, sample), target, strict=True)
         ]
-        return sum(losses, mpmath.mpf(0)) / len(losses)
+        return sum(losses, mpmath.mpf(0)) * self.loss_factor(params, sample, target) / len(losses)
+
+    def loss_factor(self, params: Arrays, sample: Array, target: Any) -> Any:
+        """One over the mean number of targets that count."""
+        return mpmath.mpf(1) / counted(self.spec, [self.target_vector(wanted) for wanted in target])
 
     def _objective(
         self, params: Arrays, sample: Array, target: Any, factors: Mapping[str, Any], weight: Any
@@ -58,7 +62,7 @@ class JointMpmath(ForwardMpmath):
             for tag, move in enumerate(moves, start=1):
                 found = seeded(found, move[number], tag)
             total = total + part(self.loss_of_output(found, self.target_vector(wanted)), (2, 1))
-        return total / len(runs)
+        return total * self.loss_factor(params, sample, target) / len(runs)
 
     def _runs(self, params: Arrays, samples: Array) -> list[Pass]:
         return forward_passes(self.spec, {**self.buffers, **params}, list(samples), self.activate)

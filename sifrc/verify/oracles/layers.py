@@ -17,9 +17,11 @@ from sifrc.spec.layers.attention import AttentionSpec
 from sifrc.spec.layers.batch_norm import BatchNormSpec
 from sifrc.spec.layers.norms import NormSpec
 from sifrc.spec.layers.products import AxesSpec, MatmulSpec, ScaleSpec
+from sifrc.spec.layers.recurrence import RecurrentSpec
 from sifrc.spec.layers.shapes import AxisSpec, PadSpec, PermuteSpec, SliceSpec, UpsampleSpec
 from sifrc.spec.parser import parse_expression
 from sifrc.spec.types import FunctionSpec, LayerSpec
+from sifrc.verify.oracles.recurrence import cells
 from sifrc.verify.oracles.windows import windowed
 
 __all__ = ["At", "layer_value"]
@@ -318,6 +320,24 @@ def _normalised(at: At, value: Any, axes: Sequence[int], epsilon: float) -> Any:
     return value * at.function("1/sqrt(x + e)", mean(value * value), e=epsilon)
 
 
+def _recurrent(at: At) -> Any:
+    """Layer by layer, direction by direction, step by step."""
+    settings, value = at.layer.settings, at.source
+    assert isinstance(settings, RecurrentSpec)
+    slots = [(n, slot) for n in ("ih", "hh") for slot in ("weight", "bias")[: 1 + at.layer.bias]]
+    for layer in range(settings.layers):
+        found = []
+        for mark in (f"l{layer}", f"l{layer}_reverse")[: 1 + settings.bidirectional]:
+            backwards = mark.endswith("reverse")
+            rows = [value[n] for n in range(value.shape[0])]
+            parameters = {f"{n}.{slot}": at.parameter(slot, f"{n}_{mark}") for n, slot in slots}
+            steps = cells(at.layer, rows[::-1] if backwards else rows, parameters, at.activate)
+            steps = [step.reshape((1, -1)) for step in (steps[::-1] if backwards else steps)]
+            found.append(joined(steps, 0))
+        value = joined(found, 1)
+    return value
+
+
 _RULES: Mapping[str, Callable[[At], Any]] = MappingProxyType(
     {
         "dense": _dense,
@@ -347,5 +367,8 @@ _RULES: Mapping[str, Callable[[At], Any]] = MappingProxyType(
         "instance_norm": _norm,
         "rms_norm": _norm,
         "batch_norm": _batch_norm,
+        "rnn": _recurrent,
+        "lstm": _recurrent,
+        "gru": _recurrent,
     }
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = [
     "Pass",
     "as_vectors",
     "buffer_values",
+    "counted",
     "couples",
     "forward_pass",
     "forward_passes",
@@ -128,7 +130,8 @@ def forward_passes(
 
 def couples(spec: Spec) -> bool:
     """Whether samples of a batch act on each other."""
-    return spec.mode == "training" and any(layer.kind == "batch_norm" for layer in spec.layers)
+    shared = spec.loss.ignored is not None and spec.loss.reduction == "mean"
+    return shared or (spec.mode == "training" and any(layer.kind == "batch_norm" for layer in spec.layers))
 
 
 def buffer_values(spec: Spec) -> dict[str, Any]:
@@ -163,22 +166,48 @@ def placed_loss(spec: Spec, output: Any, target: Any, loss: Callable[[Any, Any],
     """
     shape, axis = spec.layers[-1].shape, spec.loss.axis
     if len(shape) == 1:
-        return loss(output, target)
+        return loss(output, _smoothed(spec, target))
     order = [n for n in range(len(shape)) if n != axis]
     rows, wanted = (
         permuted(value.reshape(shape), [*order, axis]).reshape((-1, shape[axis]))
         for value in (output, target)
     )
-    values = [loss(row, other) for row, other in zip(rows, wanted, strict=True)]
+    values = [loss(row, _smoothed(spec, other)) for row, other in zip(rows, wanted, strict=True)]
     total = sum(values[1:], values[0])
     return total / len(values) if spec.loss.places == "mean" else total
+
+
+def _smoothed(spec: Spec, target: Any) -> Any:
+    """A vector with a part of its sum at all entries alike; whole numbers, that no digits are lost."""
+    part, whole = Fraction(repr(spec.loss.smoothing)).as_integer_ratio()
+    if not part:
+        return target
+    return target * (whole - part) / whole + target.sum() * part / (whole * len(target))
 
 
 def one_hot(spec: Spec, target: Any) -> Any:
     """Class indices at the places of one sample as vectors, in the order of the output, all axes as one."""
     shape, axis = spec.layers[-1].shape, spec.loss.axis
-    vectors = np.eye(shape[axis])[np.asarray(target, dtype=int)]
+    classes = np.asarray(target, dtype=int)
+    vectors = np.eye(shape[axis])[classes % shape[axis]]
+    if spec.loss.ignored is not None:
+        vectors = vectors * (classes != spec.loss.ignored)[..., None]
     return np.moveaxis(vectors, -1, axis).reshape(-1)
+
+
+def counted(spec: Spec, vectors: Sequence[Any]) -> Any:
+    """The mean number of targets of a sample that count, at all its places or at each on average; else 1.
+
+    Args:
+        spec: the network.
+        vectors: targets of the samples, as :func:`one_hot` gives them.
+    """
+    if spec.loss.ignored is None or spec.loss.reduction == "sum":
+        return 1
+    shape, axis = spec.layers[-1].shape, spec.loss.axis
+    places = np.prod([n for k, n in enumerate(shape) if k != axis], dtype=int)
+    total = sum(vector.sum() for vector in vectors) / len(vectors)
+    return total / int(places) if spec.loss.places == "mean" else total
 
 
 def regularized_states(spec: Spec) -> dict[str, float | None]:

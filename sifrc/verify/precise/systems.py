@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
 from sifrc.derive.curvature.kinds import KINDS
 from sifrc.derive.derived import Derived
 from sifrc.derive.groups import OWNER, SINGLE
+from sifrc.derive.recurrence import name_of, recursions
 from sifrc.derive.shaped import DIRECTION, GAUSS_NEWTON_PRODUCT, GRADIENT, HESSIAN_PRODUCT
-from sifrc.derive.system import System
+from sifrc.derive.system import Equation, System
 from sifrc.ir import Input, Role
 from sifrc.ir.arithmetic import NUMPY, Arithmetic, Array
 from sifrc.ir.evaluate import evaluate
@@ -41,10 +42,44 @@ def evaluate_system(
         KeyError: an equation uses a symbol that has no value yet.
     """
     values = dict(env)
-    for equation in system.equations:
-        used = {symbol: values[symbol] for symbol in inputs_of(equation.value) if symbol in values}
-        values[equation.symbol] = evaluate({"value": equation.value}, used, arithmetic)["value"]
+    _run(system, values, lambda symbol: symbol, arithmetic)
     return values
+
+
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+def _run(
+    system: System, values: dict[_Key, Array], key: Callable[[Input], _Key], arithmetic: Arithmetic
+) -> None:
+    """Give the symbols of a system their values.
+
+    What refers to itself at other steps is evaluated at all of them again and again, from zero: each time one
+    more step is right.
+
+    Args:
+        system: equations.
+        values: by key, which are added to.
+        key: of a symbol.
+        arithmetic: number system.
+    """
+    for each in recursions(system.equations):
+        if isinstance(each, Equation):
+            _assign(each, values, key, arithmetic)
+            continue
+        for equation in each.equations:
+            shape = [axis.entries for axis in equation.symbol.axes]
+            values[key(equation.symbol)] = arithmetic.array(np.zeros(shape))
+        for _ in range(each.steps):
+            for equation in each.equations:
+                _assign(equation, values, key, arithmetic)
+
+
+def _assign(
+    equation: Equation, values: dict[_Key, Array], key: Callable[[Input], _Key], arithmetic: Arithmetic
+) -> None:
+    used = {symbol: values[key(symbol)] for symbol in inputs_of(equation.value) if key(symbol) in values}
+    values[key(equation.symbol)] = evaluate({"value": equation.value}, used, arithmetic)["value"]
 
 
 class SampleSystems:
@@ -94,7 +129,7 @@ class SampleSystems:
             symbol = factors.get(index, Input("λ", 0, (), Role.HYPERPARAMETER))
             # The decimal number of the spec, not the binary number next to it.
             env[symbol] = arithmetic.array(repr(float(value)))
-        env = self._run(env, [derived.first.forward])
+        env = self._run(env, [derived.first.forward, derived.first.normalization])
         if derived.spectral is not None:
             env = self._run(env, [derived.spectral.system])
         self.env = self._run(env, [derived.first.objective, derived.first.adjoint])
@@ -164,11 +199,9 @@ class SampleSystems:
         systems = summaries.whole() if order is None else (summaries.of_order(order),)
         values = _by_name(self.env)
         values |= _directions_of(self.derived, direction, self.arithmetic)
-        for equation in (equation for system in systems for equation in system.equations):
+        for system in systems:
             # By family and index: tangents of groups are read along several axes.
-            used = {symbol: values[symbol.family, symbol.index] for symbol in inputs_of(equation.value)}
-            found = evaluate({"value": equation.value}, used, self.arithmetic)["value"]
-            values[equation.symbol.family, equation.symbol.index] = found
+            _run(system, values, name_of, self.arithmetic)
         return tuple(values.get((family, None)) for family in ("ḡ", "H̿", "D̄", "T̄"))
 
     def _scalar(self, family: str) -> Any:
@@ -216,6 +249,9 @@ def _white_factor(model: Model) -> float:
 
 
 def _target_vector(model: Model, target: Any) -> Any:
-    if model.spec.loss.targets == "vectors":
+    loss = model.spec.loss
+    if loss.targets == "vectors":
         return target
-    return np.eye(model.target.axes[-1].entries)[np.asarray(target, dtype=int)]
+    classes, size = np.asarray(target, dtype=int), model.target.axes[-1].entries
+    counts = np.ones(classes.shape, dtype=int) if loss.ignored is None else classes != loss.ignored
+    return np.eye(size)[classes % size] * counts[..., None]

@@ -7,7 +7,7 @@ and adjoints.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sifrc.calculus import jvp
@@ -20,7 +20,7 @@ from sifrc.derive.sifrian import SecondOrder
 from sifrc.derive.system import System
 from sifrc.ir import Expr, Input, Role
 from sifrc.ir.build import apply, hadamard, inner, negative, subtract, total, zero
-from sifrc.ir.traverse import substitute
+from sifrc.ir.traverse import inputs_of, substitute
 from sifrc.model import Constraint
 
 __all__ = [
@@ -65,7 +65,7 @@ def first_order_identities(derived: Derived) -> Iterator[Identity]:
         value = unfold(first.adjoint[first.adjoints[c.index]], systems)
         yield Identity(
             f"∂L/∂x[{c.index}] = 0",
-            _stationary(first.lagrangian, c.state, {first.adjoints[c.index]: value}),
+            _stationary(first.lagrangian, c.state, first.adjoints[c.index], value),
         )
         if c.activation is not None:
             yield Identity(f"y[{c.index}] = F'(a[{c.index}]) ∘ b[{c.index}]", _slope(first, c, systems))
@@ -113,9 +113,9 @@ def _second_order_systems(first: FirstOrder, second: SecondOrder) -> Iterator[Id
     for c in first.model.constraints:
         zeta, gamma = second.adjoint_multipliers[c.index], second.forward_multipliers[c.index]
         value = unfold(second.tangent[zeta], systems)
-        yield Identity(f"(4) solved for {zeta.name}", substitute(second.by_adjoint[c.index], {zeta: value}))
+        yield Identity(f"(4) solved for {zeta.name}", _solved(second.by_adjoint[c.index], zeta, value))
         value = unfold(second.adjoint_tangent[gamma], systems)
-        yield Identity(f"(3) solved for {gamma.name}", substitute(second.by_state[c.index], {gamma: value}))
+        yield Identity(f"(3) solved for {gamma.name}", _solved(second.by_state[c.index], gamma, value))
     for owned in first.model.parameters:
         for symbol, result in HESSIAN_PRODUCT.pairs(owned):
             value = unfold(second.product[result], systems)
@@ -138,7 +138,7 @@ def gauss_newton_identities(derived: Derived) -> Iterator[Identity]:
         yield Identity(f"{move.name} is the tangent of {c.state.name}", subtract(solved, tangent))
         adjoint = _symbol(gauss_newton.adjoint, "c", c.index)
         value = unfold(gauss_newton.adjoint[adjoint], systems)
-        yield Identity(f"adjoint of {move.name}", _stationary(lagrangian, move, {adjoint: value}))
+        yield Identity(f"adjoint of {move.name}", _stationary(lagrangian, move, adjoint, value))
     output = first.model.output
     seed = _symbol(gauss_newton.adjoint, "r", None)
     shift = Input("δ", None, output.state.axes, Role.TANGENT)
@@ -182,10 +182,24 @@ def _symbol(system: System, family: str, index: int | None) -> Input:
     return next(s for s in system.symbols if s.family == family and s.index == index)
 
 
-def _stationary(lagrangian: Expr, symbol: Input, solved: Mapping[Input, Expr]) -> Expr:
+def _stationary(lagrangian: Expr, symbol: Input, adjoint: Input, value: Expr) -> Expr:
     """⟨∂L/∂symbol, δ⟩ with the solution put in."""
     shift = Input("δ", None, symbol.axes, Role.TANGENT)
-    return substitute(jvp(lagrangian, {symbol: shift}) or zero(), solved)
+    form = jvp(lagrangian, {symbol: shift}) or zero()
+    if adjoint not in inputs_of(value):
+        return substitute(form, {adjoint: value})
+    return subtract(form, inner(subtract(adjoint, value), shift))
+
+
+def _solved(equation: Expr, symbol: Input, value: Expr) -> Expr:
+    """An equation with the solution for a symbol put in.
+
+    A solution that refers to the symbol at other steps says what the equation says, symbol − value = 0: put
+    in, it would come back at every step.
+    """
+    if symbol not in inputs_of(value):
+        return substitute(equation, {symbol: value})
+    return subtract(equation, subtract(symbol, value))
 
 
 def _differential(scalar: Expr, symbol: Input, derivative: Expr) -> Expr:

@@ -16,7 +16,7 @@ from sifrc.ir.build import zero
 from sifrc.ir.evaluate import evaluate
 from sifrc.ir.normal import reduce
 from sifrc.ir.traverse import inputs_of, postorder
-from sifrc.model import build_model
+from sifrc.model import Model, build_model
 from sifrc.spec.types import Spec
 from sifrc.verify.capped import capped
 from sifrc.verify.comparison import Agreement
@@ -79,7 +79,7 @@ def symbolic_rows(
     spec: Spec, looked: Looked, digits: int, seed: int
 ) -> Iterator[tuple[str, str, Callable[[], Row | None]]]:
     """The checks of level 1 as (quantity, oracle, check); a check of nothing returns None."""
-    derived = Derived(build_model(capped(spec, 4)))
+    derived = Derived(_small(spec))
     for name in (record.name for record in looked.records):
         if name in _IDENTITIES:
             maker = _IDENTITIES[name]
@@ -93,6 +93,13 @@ def symbolic_rows(
         if name in _EXPANDED:
             check, deepest = _EXPANDED[name]
             yield name, "SymPy", lambda q=name, c=check, n=deepest: _expanded(spec, q, c, n)  # type: ignore[misc]
+
+
+def _small(spec: Spec) -> Model:
+    """A model with short axes; shorter ones where states are put into each other once for each step."""
+    model = build_model(capped(spec, 4))
+    recurrent = any(index >= c.index for c in model.constraints for index in c.sources)
+    return build_model(capped(spec, 2)) if recurrent else model
 
 
 def _identities(

@@ -21,6 +21,7 @@ from dataclasses import replace
 from sifrc.calculus import jvp
 from sifrc.derive.derived import Derived
 from sifrc.derive.groups import OWNER, SINGLE, group_axis
+from sifrc.derive.recurrence import Recursion, recursions
 from sifrc.derive.shaped import DIRECTION, GRADIENT
 from sifrc.derive.summaries import Summaries
 from sifrc.derive.system import System
@@ -125,17 +126,23 @@ class _Work:
     def _solved(self, residual: Expr, systems: Sequence[System]) -> Expr:
         table: dict[Input, Expr] = {}
         shorts = _whole_of((self.summaries.moves, self.summaries.pulls))
-        for system in systems:
-            for equation in system.equations:
-                value = substitute(_one_axis(equation.value), shorts)
-                table[equation.symbol] = substitute(value, table)
+        for each in (each for system in systems for each in recursions(system.equations)):
+            equations = each.equations if isinstance(each, Recursion) else (each,)
+            values = {e.symbol: substitute(_one_axis(e.value), shorts) for e in equations}
+            if isinstance(each, Recursion):
+                # From zero, once for each step: shifts by as many leave nothing of it.
+                table |= {symbol: zero(symbol.axes) for symbol in values}
+            for _ in range(each.steps if isinstance(each, Recursion) else 1):
+                for symbol, value in values.items():
+                    table[symbol] = substitute(value, table)
         residual = substitute(substitute(residual, table), self._back)
         probabilities = self.summaries.probabilities
         if probabilities is None:
             return residual
         # What is about its mean was made with probabilities that sum to one.
-        whole = einsum([(probabilities, probabilities.axes)], ())
-        return reduce(residual, [relation("Σ softmax = 1", subtract(whole, ones()), whole)])
+        places = self.first.model.output_places
+        whole = einsum([(probabilities, probabilities.axes)], places)
+        return reduce(residual, [relation("Σ softmax = 1", subtract(whole, ones(places)), whole)])
 
 
 def _whole(system: System, shorts: Sequence[System]) -> Expr:

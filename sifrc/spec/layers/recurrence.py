@@ -1,0 +1,129 @@
+"""Recurrent layers: states at places that are steps in time, each made of the input and the step before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from sifrc.spec.functionspec import activation_spec
+from sifrc.spec.layers.record import LayerType, Owner, Resolved, Site
+from sifrc.spec.types import FunctionSpec, LayerSettings, LayerSpec, Sizes
+from sifrc.spec.words import size_text
+
+__all__ = ["GRU", "LSTM", "RNN", "Pass", "RecurrentSpec"]
+
+_GATES: Mapping[str, int] = MappingProxyType({"rnn": 1, "lstm": 4, "gru": 3})
+"""Vectors of units that the weights of one step make, in PyTorch's order."""
+
+
+@dataclass(frozen=True)
+class RecurrentSpec(LayerSettings):
+    """What goes on from step to step.
+
+    Args:
+        units: of the state at one step, in one direction.
+        layers: one after the other.
+        bidirectional: whether each layer also reads from the last step to the first.
+        function: of a plain recurrent layer; None for gated ones.
+    """
+
+    units: int
+    layers: int
+    bidirectional: bool
+    function: FunctionSpec | None = None
+
+    @property
+    def passes(self) -> Iterator[Pass]:
+        """Each layer in each direction, in the order in which they are computed."""
+        for layer in range(self.layers):
+            yield Pass(layer, backwards=False)
+            if self.bidirectional:
+                yield Pass(layer, backwards=True)
+
+    @property
+    def width(self) -> int:
+        """Features of a step: of both directions."""
+        return self.units * (1 + self.bidirectional)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One layer in one direction.
+
+    Args:
+        layer: from 0.
+        backwards: whether it goes from the last step to the first.
+
+    Example:
+        >>> Pass(1, backwards=True).part("ih")
+        'ih_l1_reverse'
+    """
+
+    layer: int
+    backwards: bool
+
+    @property
+    def mark(self) -> str:
+        """What PyTorch puts after the names of its tensors."""
+        return f"l{self.layer}" + ("_reverse" if self.backwards else "")
+
+    def part(self, name: str) -> str:
+        """A name within the layer: of parameters, or of a state."""
+        return f"{name}_{self.mark}"
+
+
+def _recurrent(site: Site) -> Resolved:
+    written, name = site.item.written, site.item.name
+    if len(site.shape) != 2:
+        raise site.positions.error(
+            site.item.input_path(0),
+            f"{written.type} layer '{name}' takes steps with features, and '{site.item.inputs[0]}' has "
+            f"{size_text(site.shape)}",
+            hint="an input of size: [steps, features], or a layer of type reshape",
+        )
+    if written.units is None:
+        raise site.error("units", f"{written.type} layer '{name}' has no size", hint="add units: 32")
+    function = None
+    if written.type == "rnn":
+        path = site.item.path
+        function = activation_spec(site.positions, path, written.function or "tanh", None, None, path)
+    settings = RecurrentSpec(written.units, written.layers or 1, bool(written.bidirectional), function)
+    return Resolved((site.shape[0], settings.width), settings)
+
+
+def _settings(layer: LayerSpec) -> RecurrentSpec:
+    assert isinstance(layer.settings, RecurrentSpec)
+    return layer.settings
+
+
+def _owners(layer: LayerSpec) -> tuple[Owner, ...]:
+    """For each layer and direction the weights of the input and of the step before, with a bias each."""
+    settings, found = _settings(layer), []
+    rows = _GATES[layer.kind] * settings.units
+
+    def of_input(inputs: tuple[Sizes, ...]) -> Sizes:
+        return rows, inputs[0][-1]
+
+    for each in settings.passes:
+        read = of_input if each.layer == 0 else lambda inputs: (rows, settings.width)
+        found.append(Owner(read, layer.bias, each.part("ih"), "glorot"))
+        found.append(Owner(lambda inputs: (rows, settings.units), layer.bias, each.part("hh"), "glorot"))
+    return tuple(found)
+
+
+def _written(layer: LayerSpec) -> dict[str, Any]:
+    settings = _settings(layer)
+    found: dict[str, Any] = {
+        "units": settings.units,
+        "layers": settings.layers,
+        "bidirectional": settings.bidirectional,
+    }
+    return found if settings.function is None else found | {"function": settings.function.name}
+
+
+_KEYS = ("units", "layers", "bidirectional", "bias", "init")
+RNN = LayerType("rnn", (*_KEYS, "function"), _recurrent, owners=_owners, written=_written, drawn=False)
+LSTM = LayerType("lstm", _KEYS, _recurrent, owners=_owners, written=_written, drawn=False)
+GRU = LayerType("gru", _KEYS, _recurrent, owners=_owners, written=_written, drawn=False)

@@ -1,0 +1,163 @@
+"""Cross-entropy with smoothed labels and with targets that do not count, against PyTorch's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+import torch
+from curvature_modules import load
+from curvature_oracle import assert_close
+from torch import Tensor
+from torch.func import grad, hessian, jvp, vjp
+
+from sifrc.errors import DerivationError, SpecError
+from sifrc.spec import build_spec, spec_to_dict
+from sifrc.spec.types import Spec
+from sifrc.verify.ladder import verify
+
+OPERATORS = ("gradient", "hessian_vector_product", "gauss_newton_vector_product", "summary")
+CASES: dict[str, dict[str, Any]] = {
+    "smoothed": {"label_smoothing": 0.2},
+    "left out": {"ignore_index": -100},
+    "left out and smoothed": {"ignore_index": -1, "label_smoothing": 0.1},
+    "a class left out": {"ignore_index": 2},
+    "left out of a sum": {"ignore_index": -100, "reduction": "sum"},
+}
+CLASSES, BATCH = 4, 5
+
+
+def spec_of(places: bool, loss: dict[str, Any]) -> Spec:
+    """Two dense layers at three places, or at one."""
+    layers: list[dict[str, Any]] = [{"name": "d", "type": "dense", "units": 3, "activation": "tanh"}]
+    layers += [] if places else [{"name": "f", "type": "flatten"}]
+    layers.append({"name": "out", "type": "dense", "units": CLASSES})
+    network = {"input": {"name": "x0", "size": [3, 2]}, "layers": layers}
+    whole = {"function": "cross_entropy", **loss}
+    return build_spec({"sifrc": 1, "name": "counted", "network": network, "loss": whole, "dtype": "float64"})
+
+
+def written_out(loss: dict[str, Any]) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of logits in elementary operations."""
+    smoothing, left_out = loss.get("label_smoothing", 0.0), loss.get("ignore_index")
+
+    def value(y: Tensor, t: Tensor) -> Tensor:
+        y, t = y.reshape(-1, CLASSES), t.reshape(-1)
+        counts = torch.ones(len(t), dtype=torch.bool) if left_out is None else t != left_out
+        logs = y - torch.logsumexp(y, 1, keepdim=True)
+        own = torch.take_along_dim(logs, torch.where(counts, t, 0)[:, None], 1)[:, 0]
+        each = -(1 - smoothing) * own - smoothing / CLASSES * logs.sum(1)
+        total = torch.where(counts, each, 0.0).sum()
+        # What modules multiply a sum with is the number of samples: that of all that count.
+        return total if loss.get("reduction") == "sum" else total / counts.sum()
+
+    return value
+
+
+def point(places: bool, loss: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(BATCH, 3, 2, generator=generator, dtype=torch.float64)
+    shape = (BATCH, 3) if places else (BATCH,)
+    t = torch.randint(CLASSES, shape, generator=generator)
+    if "ignore_index" in loss:
+        t[torch.rand(shape, generator=generator) < 0.4] = loss["ignore_index"]
+    return x, t
+
+
+@pytest.fixture
+def jit_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Numba's compiler off."""
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    yield
+
+
+def own(module: ModuleType, value: Any) -> Any:
+    """In the arrays of the module."""
+    if hasattr(module, "torch"):
+        return value
+    return {k: own(module, v) for k, v in value.items()} if isinstance(value, dict) else value.numpy()
+
+
+@pytest.mark.usefixtures("jit_off")
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("places", [True, False])
+@pytest.mark.parametrize("case", CASES)
+def test_values_and_derivatives(case: str, places: bool, backend: str, tmp_path: Path) -> None:
+    """Values are PyTorch's own, derivatives those of the loss written out."""
+    loss = CASES[case]
+    spec = spec_of(places, loss)
+    assert build_spec(spec_to_dict(spec)) == spec
+    module = load(spec, backend, tmp_path, OPERATORS)
+    x, t = point(places, loss)
+    generator = torch.Generator().manual_seed(1)
+    params, vector = (
+        {n: torch.randn(*s, generator=generator, dtype=torch.float64) for n, s in module.SHAPES.items()}
+        for _ in range(2)
+    )
+
+    def outputs(values: dict[str, Tensor]) -> Tensor:
+        h = torch.tanh(x @ values["d.weight"].T + values["d.bias"])
+        return (h if places else h.flatten(1)) @ values["out.weight"].T + values["out.bias"]
+
+    value = written_out(loss)
+
+    def objective(values: dict[str, Tensor]) -> Tensor:
+        return value(outputs(values), t)
+
+    given = tuple(own(module, v) for v in (params, x, t))
+    logits = outputs(params).reshape(-1, CLASSES)
+    expected = torch.nn.functional.cross_entropy(logits, t.reshape(-1), **loss)
+    assert float(module.loss(*given)) == pytest.approx(float(expected), rel=1e-12)
+    assert float(module.objective(*given)) == pytest.approx(float(expected), rel=1e-12)
+    assert_close(module.gradient(*given), grad(objective)(params))
+    moved = own(module, vector)
+    product = jvp(grad(objective), (params,), (vector,))[1]
+    assert_close(module.hessian_vector_product(*given, moved), product)
+    y, along = jvp(outputs, (params,), (vector,))
+    curved = jvp(grad(lambda z: value(z, t)), (y,), (along,))[1]
+    assert_close(module.gauss_newton_vector_product(*given, moved), vjp(outputs, params)[1](curved)[0])
+
+    def of_rates(rates: Tensor) -> Tensor:
+        return objective({n: params[n] + rates[k] * vector[n] for k, n in enumerate(params)})
+
+    found = module.summary(*given, moved, order=2)
+    zero = torch.zeros(len(params), dtype=torch.float64)
+    np.testing.assert_allclose(found.H, hessian(of_rates)(zero), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("case", ["smoothed", "left out and smoothed"])
+def test_all_that_is_derived_is_verified(case: str) -> None:
+    """At places: a softmax at each of them sums to one."""
+    report = verify(spec_of(True, CASES[case]), levels=(1, 2), quantities=("gradient", "summary"))
+    assert report.passed, [row for row in report.rows if row.passed is False]
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_other_classes_are_refused(backend: str, tmp_path: Path) -> None:
+    """The index that does not count is named."""
+    module = load(spec_of(True, CASES["left out"]), backend, tmp_path, ("gradient",))
+    x, t = point(True, CASES["left out"])
+    t[0, 0] = -7
+    params = module.initialize() if backend == "torch" else module.init()
+    with pytest.raises(ValueError, match=r"expected classes 0 to 3 or -100, got -7 to"):
+        module.gradient(params, own(module, x), own(module, t))
+
+
+@pytest.mark.parametrize("key", ["label_smoothing", "ignore_index"])
+@pytest.mark.parametrize("loss", [{"function": "mse"}, {"targets": "vectors"}])
+def test_keys_of_other_losses(key: str, loss: dict[str, Any]) -> None:
+    """They mean something for cross-entropy of classes alone."""
+    with pytest.raises(SpecError, match=f"'{key}' is for cross_entropy of classes"):
+        spec_of(True, {key: 1, **loss})
+
+
+def test_gradients_of_single_samples_are_refused(tmp_path: Path) -> None:
+    """The mean divides by all targets that count; a sum does not."""
+    with pytest.raises(DerivationError, match="the mean of this loss divides by the targets of all"):
+        load(spec_of(True, CASES["left out"]), "torch", tmp_path, ("per_sample_gradients",))
+    load(spec_of(True, CASES["left out of a sum"]), "torch", tmp_path, ("per_sample_gradients",))
