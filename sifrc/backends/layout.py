@@ -115,7 +115,7 @@ def _named_parts(node: ast.stmt, indent: int, prefix: str, lines: list[str]) -> 
             return line
         name = f"{prefix}{len(lines)}"
         lines.append(f"{pad}{name} = {_render(largest)}")
-        _replace(node, _render(largest), name)
+        _replace(node, largest, name)
 
 
 def _split_call(node: ast.stmt, line: str, indent: int) -> list[str]:
@@ -180,8 +180,12 @@ def returned(values: Sequence[str], indent: int) -> list[str]:
     return [flat] if len(flat) <= LINE_LENGTH else lines_of(values, "return (", ")", indent)
 
 
-def _replace(root: ast.stmt, text: str, name: str) -> None:
-    """Put a name in place of all that reads so; what is around it has no text until it is read again."""
+def _replace(root: ast.stmt, part: ast.expr, name: str) -> None:
+    """Put a name in place of all that reads so; what is around it has no text until it is read again.
+
+    Where something is overwritten (by a method as ``add_``), the name is for the part alone.
+    """
+    text = _render(part)
     above: dict[ast.AST, tuple[ast.AST, str, int | None]] = {}
     found: list[ast.AST] = []
     for node in ast.walk(root):
@@ -191,6 +195,8 @@ def _replace(root: ast.stmt, text: str, name: str) -> None:
                     above[child] = node, field, position
                     if getattr(child, _RENDERED, ("", 0))[0] == text:
                         found.append(child)
+    if any(_is_overwritten(above[node][0]) for node in found):
+        found = [part]
     for node in found:
         parent, field, position = above[node]
         if position is None:
@@ -201,6 +207,11 @@ def _replace(root: ast.stmt, text: str, name: str) -> None:
         while around is not None and hasattr(around, _RENDERED):
             delattr(around, _RENDERED)
             around = above[around][0] if around in above else None
+
+
+def _is_overwritten(parent: ast.AST) -> bool:
+    """Whether what is above a part is a method that changes it in place."""
+    return isinstance(parent, ast.Attribute) and parent.attr.endswith("_") and not parent.attr.startswith("_")
 
 
 def _largest_part(node: ast.stmt, width: int) -> ast.expr | None:

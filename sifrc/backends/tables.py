@@ -25,6 +25,7 @@ def table_lines(program: Program, dialect: Dialect) -> list[str]:
     for (index, shape), formula in zip(family.shapes, family.formulas, strict=True):
         names = ", ".join(formula.arguments)
         lines += statement(f"{names} = _indices({', '.join(map(str, shape))})", 4)
-        code = print_code(formula.value_form((0,) * len(shape)), dialect, tensors=formula.arguments)
+        tensors = {name: (name,) for name in formula.arguments}
+        code = print_code(formula.value_form((0,) * len(shape)), dialect, tensors=tensors)
         lines += statement(f"found[{index}] = {code.text}", 4)
     return lines

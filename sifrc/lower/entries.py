@@ -21,7 +21,7 @@ from sifrc.ir.relative import ordered_operands, ordered_terms
 from sifrc.ir.traverse import inputs_of
 from sifrc.lower.arrays import Change, Load
 from sifrc.lower.convolutions import as_convolution
-from sifrc.lower.groups import shared_by_groups
+from sifrc.lower.groups import key_of_groups, shared_by_groups
 from sifrc.lower.products import contracted, ordered, split_scalars
 from sifrc.lower.scope import Scope
 from sifrc.lower.selections import Arrays, without_affine
@@ -59,6 +59,7 @@ class Entries(ABC):
         self.parts: dict[str, str] = {}
         self.extents: dict[tuple[str, int | None], tuple[Axis, ...]] = {}
         self._held: dict[str, dict[str, Input]] = {}
+        self._over_groups: dict[tuple[str, str], Input] = {}
         self._made_from: dict[str, list[str]] = {}
         self._phases: dict[str, list[str]] = {}
         self._phase = ""
@@ -192,6 +193,26 @@ class Entries(ABC):
         self._hold(expr, symbol)
         return symbol
 
+    def _buffer_of_groups(self, expr: Expr) -> tuple[Input, tuple[Axis, ...]]:
+        """The expression in an array, and its axes in the array's order.
+
+        It is one array for all that are equal up to the names and the order of groups: M_ij and M_ji. Groups
+        are its first dimensions.
+        """
+        groups = [axis for axis in expr.axes if axis.is_group]
+        if not groups or not isinstance(expr, Einsum):
+            return self._buffer(expr), expr.axes
+        first = sorted(expr.out, key=lambda axis: not axis.is_group)
+        expr = Einsum(expr.operands, tuple(first))
+        turned = dict(zip(groups, groups[::-1], strict=True))
+        orders = (expr.axes, tuple(turned.get(axis, axis) for axis in expr.axes))
+        keys = [key_of_groups(expr, axes) for axes in orders]
+        for key, axes in zip(keys, orders, strict=True):
+            if (self._phase, key) in self._over_groups:
+                return self._over_groups[self._phase, key], axes
+        self._over_groups[self._phase, keys[0]] = symbol = self._buffer(expr)
+        return symbol, expr.axes
+
     def _emit_kernel(self, target: Load, value: sympy.Expr, scope: Scope) -> None:
         self._statements.append(Kernel(target.labels, (Assign(target, value),), scope.used(value)))
 
@@ -262,13 +283,15 @@ class Entries(ABC):
             scalars, windows, _ = convolution
             product = [self._scalar(scalar, {}, scope) for scalar in scalars]
             return sympy.Mul(*product, self._loaded(self._buffer(windows), binding, scope))
-        expr = self._without_groups(self._without_affine(expr))
+        expr = self._without_groups(self._without_affine(self._as_one_sum(expr)))
         if contracted(expr):
             factors, rest = split_scalars(expr, scope.layer)
             product = [self._scalar(factor, {}, scope) for factor in factors]
             rest = ordered(rest, scope.layer)
             if isinstance(rest, Einsum) and contracted(rest):
-                return sympy.Mul(*product, self._loaded(self._buffer(_narrowed(rest)), binding, scope))
+                symbol, axes = self._buffer_of_groups(_narrowed(rest))
+                table = dict(zip(symbol.axes, (binding.get(axis, axis) for axis in axes), strict=True))
+                return sympy.Mul(*product, self._loaded(symbol, table, scope))
             return sympy.Mul(*product, self._scalar(rest, binding, scope))
         product = []
         for operand, labels in ordered_operands(expr, scope.layer):
@@ -330,6 +353,20 @@ class Entries(ABC):
         return sympy.Mul(
             *(self._scalar(e, dict(zip(e.axes, labels, strict=True)), scope) for e, labels in operands)
         )
+
+    def _as_one_sum(self, expr: Einsum) -> Einsum:
+        """A sum of a product that is a sum itself, as of the mean over samples of a contraction."""
+        tensors = [(operand, labels) for operand, labels in expr.operands if labels]
+        if len(tensors) != 1 or not contracted(expr) or self._held_by(tensors[0][0]) is not None:
+            return expr
+        ((inner, labels),) = tensors
+        if not isinstance(inner, Einsum) or not contracted(inner) or len(inner.operands) < 2:
+            return expr
+        table = dict(zip(inner.out, labels, strict=True))
+        table |= {a: replace(a, name=f"inner {n}", primes=0) for n, a in enumerate(contracted(inner))}
+        scalars = [operand for operand in expr.operands if not operand[1]]
+        factors = [(operand, tuple(table[axis] for axis in own)) for operand, own in inner.operands]
+        return Einsum((*scalars, *factors), expr.out)
 
     def _without_affine(self, expr: Einsum) -> Einsum:
         """Affine relations of indices taken into what the other factors are read from."""

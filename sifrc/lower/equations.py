@@ -39,6 +39,7 @@ from sifrc.lower import statements as st
 from sifrc.lower.arrays import AtStep, Load
 from sifrc.lower.convolutions import as_convolution
 from sifrc.lower.entries import Entries, number
+from sifrc.lower.groups import in_one_order
 from sifrc.lower.products import contracted, first_kept, is_matrix_product, ordered, split_scalars
 from sifrc.lower.recurrence import Split
 from sifrc.lower.scope import Scope
@@ -258,7 +259,7 @@ class Lowering(Entries):
         scope = self._fresh()
         if self._convolution(expr, target, factor, scope):
             return True
-        expr = self._without_groups(self._without_affine(expr))
+        expr = self._without_groups(self._without_affine(self._as_one_sum(expr)))
         factors, rest = split_scalars(expr, scope.layer)
         rest = ordered(rest, scope.layer)
         if not isinstance(rest, Einsum) or not contracted(rest):
@@ -316,10 +317,11 @@ class Lowering(Entries):
         loads = []
         # Two factors of every sample begin alike: their further labels tell them apart, not their digests.
         for operand, labels in sorted(
-            ordered_operands(expr, scope.layer), key=lambda op: first_kept(op[1], expr.out)
+            ordered_operands(in_one_order(expr), scope.layer), key=lambda op: first_kept(op[1], expr.out)
         ):
-            symbol = self._buffer(operand)
-            loads.append(self._load(symbol, scope.of(labels)))
+            symbol, axes = self._buffer_of_groups(operand)
+            table = dict(zip(operand.axes, labels, strict=True))
+            loads.append(self._load(symbol, scope.of([table[axis] for axis in axes])))
         statement = st.Contract(
             self._load(target, scope.of(expr.out)), loads[0], loads[1], scale, scope.used(scale)
         )

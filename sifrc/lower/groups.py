@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 
-from sifrc.ir import Axis, Einsum, Input, Operand
+from sifrc.ir import Axis, Einsum, Expr, Input, Operand
 from sifrc.ir.build import einsum
 from sifrc.ir.relative import ordered_operands
-from sifrc.lower.products import kept_labels, without_outer
+from sifrc.lower.products import contracted, kept_labels, without_outer
 
-__all__ = ["shared_by_groups"]
+__all__ = ["in_one_order", "key_of_groups", "shared_by_groups"]
 
 
 def shared_by_groups(expr: Einsum, layer: int | None) -> tuple[tuple[Operand, ...], tuple[Operand, ...]]:
@@ -60,3 +62,44 @@ def _joined(shared: list[Operand], needed: set[Axis]) -> list[list[Operand]]:
         else:
             host += part
     return parts
+
+
+def key_of_groups(expr: Einsum, axes: tuple[Axis, ...]) -> str:
+    """What two products have in common that are equal but for the names of their axes.
+
+    Args:
+        expr: the product; products within it are taken for their factors.
+        axes: its axes in some order, which become the first, the second and so on.
+    """
+    names = {axis: replace(axis, name=f"axis{n}", primes=0) for n, axis in enumerate(axes)}
+    numbers = itertools.count()
+
+    def factors(operand: Expr, labels: tuple[Axis, ...]) -> list[Operand]:
+        if not isinstance(operand, Einsum):
+            return [(operand, labels)]
+        table = dict(zip(operand.out, labels, strict=True))
+        for axis in contracted(operand):
+            table[axis] = replace(axis, name=f"summed{next(numbers)}", primes=0)
+        inner = ((e, tuple(table[label] for label in own)) for e, own in operand.operands)
+        return [factor for e, own in inner for factor in factors(e, own)]
+
+    flat = factors(expr, tuple(names[axis] for axis in expr.axes))
+    return einsum(flat, tuple(names[axis] for axis in axes)).key
+
+
+def in_one_order(expr: Einsum) -> Einsum:
+    """A product of two, summed over several labels, with these in the order of what is an array already.
+
+    A factor that is computed for it over groups takes the order of the other one.
+    """
+    operands = list(expr.operands)
+    for position, (operand, labels) in enumerate(operands):
+        other, order = operands[1 - position]
+        summed = [label for label in labels if label in order and label not in expr.out]
+        if isinstance(operand, Einsum) and not isinstance(other, Einsum) and len(summed) > 1:
+            kept = tuple(label for label in labels if label not in summed)
+            table = dict(zip(labels, operand.out, strict=True))
+            if _over_groups(kept) and len(kept) == 1:
+                now = (*kept, *sorted(summed, key=order.index))
+                operands[position] = Einsum(operand.operands, tuple(table[label] for label in now)), now
+    return Einsum(tuple(operands), expr.out)

@@ -57,7 +57,7 @@ class Windows:
         in_place: families whose arrays are there already and are overwritten.
         stored: (family, index) -> number of groups that its array holds.
         views: key of the symbol of a window -> the window.
-        shapes: axes -> the first symbol without groups that was defined over them.
+        shapes: axes -> the first state that was defined over them, or the first symbol without groups.
     """
 
     owners: Mapping[tuple[str, int], int]
@@ -75,7 +75,9 @@ class Windows:
         """
         groups = _groups(equation.symbol.axes)
         if not groups:
-            self.shapes.setdefault(equation.symbol.axes, equation.symbol)
+            known = self.shapes.setdefault(equation.symbol.axes, equation.symbol)
+            if equation.symbol.family == "x" and known.family != "x":
+                self.shapes[equation.symbol.axes] = equation.symbol  # which is kept anyway
             yield replace(equation, value=self._picked(equation.value))
             return
         if not all(isinstance(node, Add | Einsum | Input) for node in _outside(equation.value)):

@@ -31,7 +31,7 @@ from sifrc.scalar.function import (
 )
 from sifrc.scalar.helpers import called_helpers, helpers
 from sifrc.scalar.notation import latex, unicode
-from sifrc.scalar.printing import Code, Dialect, print_code
+from sifrc.scalar.printing import Code, Dialect, print_code, torch_form
 from sifrc.scalar.sharing import share
 from sifrc.scalar.stable import stabilize
 from sifrc.scalar.tree import FUNCTIONS, scalar_from_tree, tree_to_sympy
@@ -70,6 +70,7 @@ __all__ = [
     "share",
     "slope_vanishing",
     "stabilize",
+    "torch_form",
     "tree_to_sympy",
     "unicode",
 ]

@@ -68,6 +68,11 @@ def _power_below(x: Tensor) -> Tensor:
     inside = torch.nan_to_num(x)
     return torch.where(x > 0.0, inside / (2.0 * torch.frexp(inside).mantissa), 1.0)
 ''',
+        "_where_not_positive": '''
+def _where_not_positive(y: Tensor, x: Tensor) -> Tensor:
+    """y where x is not positive, else 0; ``torch.where`` takes each entry by itself on a CPU."""
+    return y - torch.ops.aten.threshold_backward(y, x, 0)
+''',
         "_sign": '''
 def _sign(x: Tensor) -> Tensor:
     """The sign of x, where ``torch.sign`` makes 0 of what is not a number."""

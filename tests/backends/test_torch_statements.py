@@ -73,6 +73,14 @@ _HELPER = """
 
 def _scaled_product(left, right, scale):
     return torch.addmm(left.new_zeros(()), left, right, beta=0, alpha=scale)
+
+
+def _sum_of_few(x, dim):
+    return sum(x.unbind(dim))
+
+
+def _sum_of_few_products(x, y, dim):
+    return sum(a * b for a, b in zip(x.unbind(dim), y.unbind(dim), strict=True))
 """
 
 PRODUCTS = [
@@ -273,3 +281,23 @@ def test_subscripts_are_those_of_the_equations():
         for offset, relative in ((0, True), (-1, True), (1, False))
     ]
     assert texts == ["x[k]", "x[k - 1]", "x[1]"]
+
+
+def test_sums_along_several_short_axes(tmp_path):
+    """Of a tensor, and of products of two and three, the outer axis after the inner one."""
+    t, s, x, u = symbols("t s x u")
+    loads = (("s", load("S:ij")), ("t", load("T:pij")), ("x", load("X:pi")), ("u", load("u:i")))
+    v = values()
+    cases = {
+        ("q:p", ("i", "j"), t * (s + x)): np.einsum("pij,pij->p", v["T"], v["S"] + v["X"][:, :, None]),
+        ("X:pi", ("j",), t**2): np.einsum("pij,pij->pi", v["T"], v["T"]),
+        ("X:pi", ("j",), t * s * x): np.einsum("pij,ij,pi->pi", v["T"], v["S"], v["X"]),
+        ("q:p", ("i",), x * u): v["X"] @ v["u"],
+        ("q:p", ("i",), x): v["X"].sum(1),
+    }
+    for (target, over, value), expected in cases.items():
+        written = lines(
+            Sum(load(target), over, value, tuple(e for e in loads if symbols(e[0]) in value.free_symbols))
+        )
+        assert any("_sum_of_few" in line for line in written)
+        np.testing.assert_allclose(run(written, target[0], tmp_path), expected, rtol=1e-12)

@@ -56,12 +56,16 @@ class Names:
         batched: with a sample axis.
         plain: families that are local variables, without a subscript.
         stepped: families of which each array of one step is a local variable.
+        single: the module computes in single precision or less.
+        in_place: tensors that nothing else has may be overwritten; not where Torch differentiates.
     """
 
     program: Program
     batched: bool
     plain: frozenset[str] = frozenset()
     stepped: frozenset[str] = frozenset()
+    single: bool = False
+    in_place: bool = False
 
     def family(self, load: Load) -> Family:
         """The family of a load."""
@@ -166,6 +170,20 @@ class Names:
             return {}
         shape = shapes[index] if self.batched else tuple(n for n in shapes[index] if n is not None)
         return dict(zip(load.labels, load.changed(shape), strict=True))
+
+    def common_sizes(self, load: Load) -> dict[str, int]:
+        """Label -> extent, for those that are the same whichever member of the family it is."""
+        if load.window:
+            return {}
+        shapes = [shape for _, shape in self.family(load).shapes]
+        if not self.batched:
+            shapes = [tuple(n for n in shape if n is not None) for shape in shapes]
+        if not load.ref.subscript or not load.ref.subscript.relative:
+            return {label: size for label, size in self.sizes(load).items() if size is not None}
+        if load.changes or len({len(shape) for shape in shapes}) > 1:
+            return {}
+        sizes = zip(load.labels, zip(*shapes, strict=True), strict=True)
+        return {label: each[0] for label, each in sizes if len(set(each)) == 1 and each[0] is not None}
 
 
 def accesses(statement: Statement) -> Iterator[tuple[Load, bool]]:

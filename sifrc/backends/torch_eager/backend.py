@@ -73,6 +73,9 @@ class TorchBackend:
             True,
             "compare the generated forward pass with the user's model at the first step (true or false)",
         ),
+        Option(
+            "compile", False, "compile what computes with torch.compile, at its first call (true or false)"
+        ),
     )
 
     def emit(self, module: ModuleSource) -> str:
@@ -168,10 +171,13 @@ def _context(parts: Parts) -> dict[str, Any]:
         "batches": step or re.search(r"(?<!\w)_batch\(", texts) is not None,
         "samples": re.search(r"(?<!\w)_sample\(", texts) is not None,
         "scaled": "_scaled_product(" in texts,
+        "product_into": "_product_into(" in texts,
         "entries_from": "_entries_from(" in texts,
         "read_at": "_read_at(" in texts,
         "first_largest": "_first_largest(" in texts,
         "largest": " _largest(" in texts,
+        "sum_of_few": "_sum_of_few(" in texts,
+        "few_products": "_sum_of_few_products(" in texts,
         "finite": " _all_finite(" in texts,
         "rows_finite": "_rows_finite(" in texts,
         "clones": "_clones(" in texts,
@@ -182,6 +188,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "unpack": unpack(parts, 0, whole=True),
         "fixed_tables": table_lines(parts.program, "torch"),
         "check_forward": bool(module.options.get("check_forward", True)),
+        "compiled": bool(module.options.get("compile", False)),
     }
     printed = optimizer_context(parts) if step else {}
     drawn = "\n".join([texts, *printed.get("step_lines", ()), *printed.get("refresh_lines", ())])

@@ -138,7 +138,14 @@ def parts_of(module: ModuleSource) -> Parts:
     if "statistics" in names:
         chains.append(((forward, True), ("statistics", True)))
     wanted |= handed_families(program)
-    functions = plan_functions(program, chains, frozenset(wanted), states.name)
+    functions = plan_functions(
+        program,
+        chains,
+        frozenset(wanted),
+        states.name,
+        single=module.dtype != "float64",
+        differentiated=frozenset({forward, evaluation, "statistics"}),
+    )
     return Parts(
         module,
         weights,

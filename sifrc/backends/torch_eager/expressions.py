@@ -9,12 +9,13 @@ import sympy
 from sympy import Add, Expr, Mul, Piecewise, Symbol
 
 from sifrc.backends.torch_eager.access import Names, aligned
+from sifrc.backends.torch_eager.in_place import in_place
 from sifrc.backends.torch_eager.products import Product
 from sifrc.backends.torch_eager.scaling import number_of, numbers_first
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.lower.arrays import SAMPLE_LABEL, Load
-from sifrc.scalar import print_code
+from sifrc.scalar import print_code, torch_form
 
 __all__ = ["BATCH", "LIKE", "Entry", "Formula", "entries_of", "extents_text", "update_text"]
 
@@ -35,6 +36,7 @@ class Entry:
         ready: already broadcast against the target.
         product: a matrix product that has no array of its own.
         kept: a tensor that outlives the call and may change in place.
+        computed: the text makes a tensor that nothing else has.
     """
 
     text: str
@@ -43,6 +45,7 @@ class Entry:
     ready: bool = False
     product: Product | None = None
     kept: bool = False
+    computed: bool = False
 
 
 _KEPT = frozenset(
@@ -72,12 +75,16 @@ class Formula:
         labels: of the target.
         entries: what the symbols stand for.
         sizes: extent of a label, None for the batch.
+        single: single precision or less.
+        in_place: whether a tensor that nothing else has may be overwritten; not where Torch differentiates.
     """
 
     value: Expr
     labels: tuple[str, ...]
     entries: Mapping[str, Entry]
     sizes: Mapping[str, int | None]
+    single: bool = False
+    in_place: bool = False
 
     def text(self, *, expand: bool = True) -> str:
         """The tensor expression; with ``expand`` of the target's shape even where no operand has a label.
@@ -87,8 +94,14 @@ class Formula:
         """
         formula = self._without_deltas()._numbers_first()
         value, entries = _merged(formula)
-        names = _texts(value, self.labels, entries)
-        code = print_code(value, "torch", names=names, tensors=_tensors(entries)).text
+        names, axes = _texts(value, self.labels, entries), _tensors(entries)
+
+        def printed(part: Expr) -> str:
+            return print_code(part, "torch", names=names, tensors=axes, single=self.single).text
+
+        whole = torch_form(value, axes, single=self.single)
+        code = in_place(whole, self.labels, entries, printed) if self.in_place else None
+        code = printed(value) if code is None else code
         used = {symbol.name for symbol in formula.value.free_symbols}
         tensors = [entry for name, entry in formula.entries.items() if name in used and not entry.is_float]
         covered = {label for entry in tensors for label in entry.labels}
@@ -184,12 +197,12 @@ def _texts(value: Expr, target: tuple[str, ...], entries: Mapping[str, Entry]) -
 
 def _print(value: Expr, formula: Formula, entries: Mapping[str, Entry]) -> str:
     names = _texts(value, formula.labels, entries)
-    return print_code(value, "torch", names=names, tensors=_tensors(entries)).text
+    return print_code(value, "torch", names=names, tensors=_tensors(entries), single=formula.single).text
 
 
-def _tensors(entries: Mapping[str, Entry]) -> frozenset[str]:
-    """Names of the symbols that stand for tensors with dimensions."""
-    return frozenset(name for name, entry in entries.items() if entry.labels and not entry.is_float)
+def _tensors(entries: Mapping[str, Entry]) -> dict[str, tuple[str, ...]]:
+    """Names of the symbols that stand for tensors with dimensions, and the labels of these."""
+    return {name: entry.labels for name, entry in entries.items() if entry.labels and not entry.is_float}
 
 
 def _as_product(term: Expr, formula: Formula, entries: Mapping[str, Entry]) -> Product | None:
@@ -222,15 +235,23 @@ def _merged(formula: Formula) -> tuple[Expr, dict[str, Entry]]:
 
     def fresh(text: str) -> Symbol:
         name = f"merged_{len(entries)}"
-        entries[name] = Entry(text, formula.labels, ready=True)
+        entries[name] = Entry(text, formula.labels, ready=True, computed=True)
         return Symbol(name, real=True)
+
+    def scaled(product: Product) -> Expr:
+        """A product that Torch has no scale for, with it outside."""
+        if product.kind != "other" or not product.scale:
+            return fresh(product.text())
+        text = f"({product.scale})" if " " in product.scale else product.scale
+        entries[name := f"merged_{len(entries)}"] = Entry(text, is_float=True)
+        return Symbol(name, real=True) * fresh(replace(product, scale="").text())
 
     def visit(node: Expr) -> Expr:
         if not any(entries[s.name].product for s in node.free_symbols if s.name in entries):
             return node
         whole = _as_product(node, formula, entries)
-        if whole is not None and not isinstance(node, Symbol):
-            return fresh(whole.text())
+        if whole is not None and (whole.kind == "other" or not isinstance(node, Symbol)):
+            return scaled(whole)
         if isinstance(node, Add):
             return visit_sum(node)
         return node.func(*(visit(argument) for argument in node.args)) if node.args else node

@@ -13,6 +13,7 @@ from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.text import LINE_LENGTH, docstring
 from sifrc.backends.torch_eager.access import Member, Names, accesses, function_members
 from sifrc.backends.torch_eager.expressions import BATCH, LIKE
+from sifrc.backends.torch_eager.inlining import Inlined
 from sifrc.backends.torch_eager.releases import parts_of_body, releases
 from sifrc.backends.torch_eager.statements import Writer
 from sifrc.errors import BackendError
@@ -20,7 +21,7 @@ from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, flat, targets_of, unrolled
 from sifrc.lower.arrays import Family, Ref
 from sifrc.lower.program import Function, Program
-from sifrc.lower.statements import Contract, Convolve, Guard, Loop, SolveSystem, Statement, Steps
+from sifrc.lower.statements import Guard, Loop, SolveSystem, Statement, Steps
 
 __all__ = ["PrivateFunction", "annotation_of", "plan_functions"]
 
@@ -54,7 +55,13 @@ class PrivateFunction:
 
 
 def plan_functions(
-    program: Program, chains: Iterable[Sequence[tuple[str, bool]]], wanted: frozenset[str], states: str
+    program: Program,
+    chains: Iterable[Sequence[tuple[str, bool]]],
+    wanted: frozenset[str],
+    states: str,
+    *,
+    single: bool,
+    differentiated: frozenset[str],
 ) -> dict[tuple[str, bool], PrivateFunction]:
     """The functions that some chain of calls uses, in the program's order.
 
@@ -63,6 +70,8 @@ def plan_functions(
         chains: sequences of (function, batched) that run one after the other.
         wanted: families that callers return or keep.
         states: family whose member 0 is the network input.
+        single: whether the module computes in single precision or less.
+        differentiated: names of the functions that Torch may differentiate.
     """
     chains = [tuple(chain) for chain in chains]
     used = {key for chain in chains for key in chain}
@@ -98,7 +107,8 @@ def plan_functions(
             wanted | later[key],
             passed,
             states,
-            function.name in both,
+            twin=function.name in both,
+            kinds=(single, function.name not in differentiated),
         )
         for key, function in functions.items()
     }
@@ -112,7 +122,9 @@ def _function(
     wanted: frozenset[str],
     passed: set[str],
     states: str,
+    *,
     twin: bool,
+    kinds: tuple[bool, bool],
 ) -> PrivateFunction:
     needed, written = members
     reads = dict.fromkeys(family for family, _ in needed)
@@ -134,7 +146,7 @@ def _function(
     )
     plain = frozenset(_locals(function, {*results, *arguments}))
     stepped = frozenset(_stepped(function))
-    names = Names(program, function.batched, plain, stepped)
+    names = Names(program, function.batched, plain, stepped, *kinds)
     inlined = _single_use(function, passed.union(results))
     own = {name for name in writes if storage[name] is Storage.WORK} - plain - inlined - stepped
     writer = Writer(names, inlined, frozenset(results))
@@ -306,9 +318,7 @@ def _single_use(function: Function, elsewhere: set[str]) -> frozenset[str]:
         for part, k in unrolled(function.body)
         for member in {absolute(load.ref, k) for load, is_target in accesses(part) if not is_target}
     )
-    families = {
-        part.target.ref.family for part in flat(function.body) if isinstance(part, Contract | Convolve)
-    }
+    families = {part.target.ref.family for part in flat(function.body) if isinstance(part, Inlined)}
     many = {family for (family, _), count in reads.items() if count > 1}
     return frozenset(families - many - elsewhere)
 

@@ -1,22 +1,26 @@
-"""Matrix products that need no tensor of their own: the kernel that uses one computes it on the way."""
+"""Products and softmaxes without a tensor of their own: the kernel that uses one computes it on the way."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeAlias
 
 import sympy
-from sympy import Expr, Symbol
+from sympy import Expr, Symbol, exp
 
 from sifrc.backends.torch_eager.access import Names
+from sifrc.backends.torch_eager.expressions import Entry
 from sifrc.lower.access import loads_of, targets_of
-from sifrc.lower.statements import Assign, Contract, Convolve, Kernel, Statement
+from sifrc.lower.statements import Assign, Contract, Convolve, Kernel, LogSoftmaxOver, Statement
 
-__all__ = ["inlines", "user_of"]
+__all__ = ["Inlined", "inlines", "user_of", "with_softmax"]
+
+Inlined: TypeAlias = Contract | Convolve | LogSoftmaxOver
+"""Statements that may be part of the formula that reads what they write."""
 
 
-def inlines(
-    product: Contract | Convolve, following: Sequence[Statement], names: Names, inlined: frozenset[str]
-) -> bool:
+def inlines(product: Inlined, following: Sequence[Statement], names: Names, inlined: frozenset[str]) -> bool:
     """Whether the next user of a product is a kernel that can compute it on the way.
 
     Args:
@@ -42,7 +46,7 @@ def user_of(kernel: Kernel, name: str) -> Assign:
     return next(assign for assign in kernel.assigns if symbol in assign.value.free_symbols)
 
 
-def _fits(product: Contract | Convolve, kernel: Kernel, names: Names, inlined: frozenset[str]) -> bool:
+def _fits(product: Inlined, kernel: Kernel, names: Names, inlined: frozenset[str]) -> bool:
     """The kernel uses the product once, entry by entry, and nobody reads it afterwards."""
     ref = product.target.ref
     used = [(name, load) for name, load in kernel.loads if load.ref == ref]
@@ -67,3 +71,15 @@ def _fits(product: Contract | Convolve, kernel: Kernel, names: Names, inlined: f
 
 def _occurrences(value: Expr, symbol: Symbol) -> int:
     return sum(1 for node in sympy.preorder_traversal(value) if node == symbol)
+
+
+def with_softmax(assign: Assign, entries: dict[str, Entry]) -> Assign:
+    """The exponential of a log-softmax, where that has no tensor of its own, as a softmax."""
+    value = assign.value
+    for symbol in sorted(value.free_symbols, key=str):
+        product = entries[symbol.name].product if symbol.name in entries else None
+        if product is not None and product.left.startswith("torch.log_softmax(") and value.has(exp(symbol)):
+            softmax = replace(product, left=product.left.replace("log_", "", 1))
+            entries[symbol.name] = replace(entries[symbol.name], product=softmax)
+            value = value.xreplace({exp(symbol): symbol})
+    return replace(assign, value=value)

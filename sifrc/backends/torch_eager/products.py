@@ -31,6 +31,7 @@ class Product:
         scale: text of a Python number, or '' for 1.
         labels: of the result.
         biased: a pattern for the product and what is added along one label in one operation, and the label.
+        rows: the operands, where it is the rows of a tensor times a matrix.
     """
 
     kind: Literal["matrix", "vector", "outer", "other"]
@@ -39,6 +40,7 @@ class Product:
     scale: str
     labels: tuple[str, ...]
     biased: tuple[str, str] | None = None
+    rows: tuple[str, str] | None = None
 
     def times(self, factor: str) -> Product:
         """The product times a Python number."""
@@ -109,7 +111,7 @@ def product_of(statement: Contract, names: Names) -> Product:
             found = replace(found, left=f"torch.dot({names.array(left)}, {names.array(right)})")
     if tensors != 1:
         factor = print_code(tensors, "torch", names=_texts(statement, names)).text
-        found = replace(found, left=f"(({factor}) * {found.left})", biased=None)
+        found = replace(found, left=f"(({factor}) * {found.left})", biased=None, rows=None)
     return replace(found, scale=scale)
 
 
@@ -153,13 +155,14 @@ def _stacked_form(left: Load, right: Load, out: tuple[str, ...], names: Names) -
             text = f"({first} @ {_oriented(second, right.labels, wanted)})"
             weight = _oriented(second, right.labels, wanted[::-1])
             biased = f"torch.nn.functional.linear({first}, {weight}, {{}})", out[-1]
-            return Product("other", text, "", "", out, biased)
+            operands = first, _oriented(second, right.labels, wanted)
+            return Product("other", text, "", "", out, biased, operands)
+    kept = left.labels[:1]
+    if tuple(shared) == left.labels[1:] == right.labels and out == kept:
+        return Product("other", f"({first}.flatten(1) @ {second}.flatten())", "", "", out)
     if len(left.labels) > 3 or len(right.labels) > 3:
         return None
-    kept = left.labels[:1]
     if tuple(shared) == left.labels[1:] == right.labels[-2:] and out == (*kept, *right.labels[:-2]):
-        if len(right.labels) == 2:
-            return Product("other", f"({first}.flatten(1) @ {second}.flatten())", "", "", out)
         return Product("other", f"({first}.flatten(1) @ {second}.flatten(1).T)", "", "", out)
     return None
 

@@ -12,11 +12,12 @@ from sifrc.backends.names import groups_name, subscript_text
 from sifrc.backends.torch_eager.access import Names, aligned
 from sifrc.backends.torch_eager.convolutions import convolution_of
 from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries_of, extents_text, update_text
-from sifrc.backends.torch_eager.inlining import inlines, user_of
+from sifrc.backends.torch_eager.inlining import Inlined, inlines, user_of, with_softmax
 from sifrc.backends.torch_eager.joining import side_by_side
+from sifrc.backends.torch_eager.narrow import broadcast_by_readers
 from sifrc.backends.torch_eager.products import Product, product_of
 from sifrc.backends.torch_eager.steps import steps_text, used_once
-from sifrc.backends.torch_eager.sums import covered_labels, inner_product, matrix_and_vector
+from sifrc.backends.torch_eager.sums import covered_labels, inner_product, part_entry, sum_text
 from sifrc.backends.versions import versions
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
@@ -31,7 +32,7 @@ UNNAMED = -1
 """Key in ``GUARDS`` of a linear system that the program does not name."""
 
 _FEW = 9
-"""Entries along a dimension that are compared one after the other."""
+"""Entries along a dimension that are compared, or added, one after the other."""
 _IN_PLACE = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY})
 
 
@@ -66,7 +67,7 @@ class Writer:
         for position, statement in enumerate(statements):
             self._following = statements[position + 1 :]
             if (
-                isinstance(statement, st.Contract | st.Convolve)
+                isinstance(statement, Inlined)
                 and not statement.target.window
                 and inlines(statement, self._following, self.names, self.inlined)
             ):
@@ -75,32 +76,12 @@ class Writer:
                 lines += self.lines(statement)
         return lines
 
-    def _product(self, statement: st.Contract | st.Convolve) -> Product:
+    def _product(self, statement: Inlined) -> Product:
         if isinstance(statement, st.Contract):
             return product_of(statement, self.names)
+        if isinstance(statement, st.LogSoftmaxOver):
+            return Product("other", self._log_softmax(statement), "", "", statement.target.labels)
         return convolution_of(statement, self.names)
-
-    def _broadcast_by_readers(self, target: Load) -> bool:
-        """Whether all readers are formulas in which other operands have all labels of this intermediate."""
-        if not self.names.family(target).part_of or target.ref.family in self.results:
-            return False
-        for statement in self._following:
-            if not isinstance(statement, st.Kernel | st.Sum):
-                if any(load.ref == target.ref for load in loads_of(statement)):
-                    return False
-                continue
-            assigns = statement.assigns if isinstance(statement, st.Kernel) else (statement,)
-            values = [assign.value for assign in assigns]
-            loads = dict(statement.loads)
-            for value in values:
-                used = [loads[s.name] for s in value.free_symbols if s.name in loads]
-                mine = [load for load in used if load.ref == target.ref]
-                others = [load for load in used if load.ref != target.ref and load.ref not in self._narrow]
-                covered = {label for load in others for label in load.labels}
-                # What is read in another shape must have all entries.
-                if any(load.changes or not set(load.labels) <= covered for load in mine):
-                    return False
-        return True
 
     def _entries(self, loads: Sequence[tuple[str, Load]]) -> dict[str, Entry]:
         """What the symbols stand for, with the axes that are there."""
@@ -109,6 +90,15 @@ class Writer:
             if load.ref in self._narrow:
                 entries[name] = replace(entries[name], labels=load.labels[self._narrow[load.ref] :])
         return entries
+
+    def _formula(
+        self,
+        value: Expr,
+        labels: tuple[str, ...],
+        entries: Mapping[str, Entry],
+        sizes: Mapping[str, int | None],
+    ) -> Formula:
+        return Formula(value, labels, entries, sizes, self.names.single, self.names.in_place)
 
     @singledispatchmethod
     def lines(self, statement: st.Statement) -> list[str]:
@@ -147,6 +137,7 @@ class Writer:
             entries |= more
             whole.append(replace(assign, value=value))
         assigns, later = versions(replace(statement, assigns=tuple(whole)))
+        assigns = [with_softmax(assign, entries) for assign in assigns]
         entries |= {new: replace(entries[old], product=None) for new, old in later.items()}
         groups: list[list[st.Assign]] = []
         for assign in assigns:
@@ -173,10 +164,10 @@ class Writer:
                 if name in pending:
                     part = pending.pop(name)
                     emit_parts(part)
-                    lines.append(f"{name} = {Formula(part, labels, entries, {}).text(expand=False)}")
+                    lines.append(f"{name} = {self._formula(part, labels, entries, {}).text(expand=False)}")
 
         for symbol, value in parts:
-            entries[symbol.name] = Entry(symbol.name, covered_labels(value, entries), ready=True)
+            entries[symbol.name] = part_entry(symbol, value, entries)
         for assign, value in zip(assigns, values, strict=True):
             emit_parts(value)
             lines.append(self._assign(assign, value, entries))
@@ -185,7 +176,7 @@ class Writer:
     def _assign(self, assign: st.Assign, value: Expr, entries: Mapping[str, Entry]) -> str:
         target = assign.target
         text = self.names.array(target)
-        formula = Formula(value, target.labels, entries, self.names.sizes(target))
+        formula = self._formula(value, target.labels, entries, self.names.sizes(target))
         if target.window or self.names.family(target).storage in _IN_PLACE:
             own = next((n for n, e in entries.items() if e.text == text and e.labels == target.labels), None)
             return update_text(text, None if own is None else Symbol(own, real=True), formula)
@@ -207,6 +198,9 @@ class Writer:
     @lines.register
     def _(self, statement: st.Contract) -> list[str]:
         product = product_of(statement, self.names)
+        in_order = product.labels == statement.target.labels
+        if statement.target.window and product.rows and in_order and not product.scale:
+            return [f"_product_into({self.names.array(statement.target)}, {', '.join(product.rows)})"]
         return self._store(statement.target, product.text(), product.labels)
 
     @lines.register
@@ -224,7 +218,8 @@ class Writer:
         dims = tuple(order.index(label) for label in order if label in statement.over)
         rest = tuple(label for label in order if label not in statement.over)
         lines: list[str] = []
-        pair = inner_product(value, entries)
+        few = self._are_few(statement.over, statement.loads)
+        pair = None if few and len(dims) < len(order) else inner_product(value, entries)
         if pair is not None and pair[0].labels == pair[1].labels == order and dims == (len(order) - 1,):
             name = "torch.dot" if len(order) == 1 else "torch.linalg.vecdot"
             text = f"{name}({pair[0].text}, {pair[1].text})"
@@ -237,18 +232,14 @@ class Writer:
             parts, (value,) = share([value], self.prefix)
             sizes = self.names.sizes(statement.target)
             for symbol, part in parts:
-                formula = Formula(part, own, entries, sizes)
+                formula = self._formula(part, own, entries, sizes)
                 lines.append(f"{symbol.name} = {formula.text(expand=False)}")
-                entries[symbol.name] = Entry(symbol.name, covered_labels(part, entries), ready=True)
-            dims = tuple(own.index(label) for label in own if label in statement.over)
-            argument = str(dims[0]) if len(dims) == 1 else str(dims)
-            argument = "" if len(dims) == len(own) else argument
-            split = matrix_and_vector(value, own, statement.over, entries)
-            if split is not None:
-                matrix, vector = (Formula(v, ls, entries, sizes).text(expand=False) for v, ls in split)
-                text = f"(({matrix}).flatten(1) @ ({vector}).flatten())"
-            else:
-                text = f"({Formula(value, own, entries, sizes).text(expand=False)}).sum({argument})"
+                entries[symbol.name] = part_entry(symbol, part, entries)
+
+            def printed(part: Expr, labels: tuple[str, ...]) -> str:
+                return self._formula(part, labels, entries, sizes).text(expand=False)
+
+            text = sum_text(value, own, statement.over, entries, printed, few=few)
             left = tuple(label for label in own if label not in statement.over)
             if factor not in (1, -1) and left != rest:
                 text = aligned(f"({text})", left, rest)
@@ -258,7 +249,7 @@ class Writer:
             text = f"-{text}"
         elif factor != 1:
             outer = {name: replace(e, ready=e.is_float) for name, e in entries.items()}
-            scale = Formula(factor, rest, outer, {}).text(expand=False)
+            scale = self._formula(factor, rest, outer, {}).text(expand=False)
             text = f"({scale}) * {text}"
         present = {label for _, load in statement.loads for label in load.labels}
         return [*lines, *self._store(statement.target, text, rest, present)]
@@ -269,15 +260,18 @@ class Writer:
 
     @lines.register
     def _(self, statement: st.LogSoftmaxOver) -> list[str]:
-        labels = statement.operand.labels
-        text = f"torch.log_softmax({self.names.array(statement.operand)}, {labels.index(statement.over)})"
-        return self._store(statement.target, text, labels)
+        return self._store(statement.target, self._log_softmax(statement), statement.operand.labels)
+
+    def _log_softmax(self, statement: st.LogSoftmaxOver) -> str:
+        place = statement.operand.labels.index(statement.over)
+        return f"torch.log_softmax({self.names.array(statement.operand)}, {place})"
 
     @lines.register
     def _(self, statement: st.MaximumOver) -> list[str]:
         if statement.magnitude:
-            return self._reduction(statement, "torch.linalg.vector_norm({}, torch.inf, {})")
-        few = (self.names.sizes(statement.operand).get(statement.over) or _FEW + 1) <= _FEW
+            # One pass more than the norm, and many times faster.
+            return self._reduction(statement, "torch.amax(torch.abs({}), {})")
+        few = self._are_few((statement.over,), (("", statement.operand),))
         return self._reduction(statement, "_largest({}, {})" if few else "torch.amax({}, {})")
 
     @lines.register
@@ -285,6 +279,11 @@ class Writer:
         labels = statement.operand.labels
         text = f"_first_largest({self.names.array(statement.operand)}, {labels.index(statement.over)})"
         return self._store(statement.target, text, labels)
+
+    def _are_few(self, labels: Sequence[str], loads: Sequence[tuple[str, Load]]) -> bool:
+        """Whether each of the labels has a few values."""
+        sizes = {label: size for _, load in loads for label, size in self.names.common_sizes(load).items()}
+        return all(sizes.get(label, _FEW + 1) <= _FEW for label in labels)
 
     def _reduction(self, statement: st.LogSumExpOver | st.MaximumOver, pattern: str) -> list[str]:
         labels = statement.operand.labels
@@ -389,7 +388,8 @@ class Writer:
             return [f"{name}.copy_({value})"]
         own = set(labels) if present is None else {*labels} & {*present}
         if not set(target.labels) <= own:
-            if self._broadcast_by_readers(target):
+            kept = not self.names.family(target).part_of or target.ref.family in self.results
+            if not kept and broadcast_by_readers(target, self._following, self._narrow):
                 there = [n for n, label in enumerate(target.labels) if label in own]
                 self._narrow[target.ref] = there[0] if there else len(target.labels)
                 return [f"{name} = {value}"]

@@ -1,0 +1,134 @@
+"""Formulas as operations on one new tensor: a sum of products without a tensor for each of its parts.
+
+A new tensor costs more than what is computed in it, where it is large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import sympy
+from sympy import Add, Expr, Mul, Pow, Symbol
+
+__all__ = ["Operand", "in_place"]
+
+
+class Operand(Protocol):
+    """What is known of a symbol: see :class:`sifrc.backends.torch_eager.expressions.Entry`."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of its dimensions."""
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it is a Python number."""
+
+    @property
+    def computed(self) -> bool:
+        """Whether it is a tensor that nothing else has."""
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """How a formula is printed.
+
+    Args:
+        labels: of the result.
+        operands: what the symbols are.
+        printed: source text of an expression.
+    """
+
+    labels: frozenset[str]
+    operands: Mapping[str, Operand]
+    printed: Callable[[Expr], str]
+
+    def number(self, term: Expr) -> tuple[Expr, Expr]:
+        """A product as a Python number times the rest."""
+        tensors = [s for s in term.free_symbols if not self.operands[s.name].is_float]
+        found: tuple[Expr, Expr] = (
+            term.as_independent(*tensors, as_Add=False) if tensors else (term, sympy.S.One)
+        )
+        return found
+
+    def covers(self, expr: Expr) -> bool:
+        """Whether the tensor has all labels of the result."""
+        return self.labels <= {label for s in expr.free_symbols for label in self.operands[s.name].labels}
+
+    def is_new(self, expr: Expr) -> bool:
+        """Whether the text makes a tensor that nothing else has."""
+        return self.operands[expr.name].computed if isinstance(expr, Symbol) else bool(expr.free_symbols)
+
+    def product(self, term: Expr) -> tuple[str, int]:
+        """Text of a new tensor that holds a product, and the number of operations in place; '' for none."""
+        number, rest = self.number(term)
+        above = [f for f in Mul.make_args(rest) if not _is_divisor(f)]
+        # What is computed and has all entries holds the product.
+        above.sort(key=lambda factor: isinstance(factor, Symbol) or not self.covers(factor))
+        below = [1 / f for f in Mul.make_args(rest) if _is_divisor(f)]
+        start, factors = sympy.S.One, list(above)
+        while factors and not (start != 1 and self.covers(start) and self.is_new(start)):
+            start *= factors.pop(0)
+        if not (self.covers(start) and self.is_new(start)) or start.is_number:
+            return "", 0
+        text = self.sum(start)[0] if isinstance(start, Add) else ""
+        if not text:
+            text = f"({self.printed(start)})" if isinstance(start, Mul | Add | Pow) else self.printed(start)
+        text += "".join(f".mul_({self.printed(factor)})" for factor in factors)
+        text += "".join(f".div_({self.printed(factor)})" for factor in below)
+        count = len(factors) + len(below)
+        if number == 1:
+            return text, count
+        return text + (".neg_()" if number == -1 else f".mul_({self.printed(number)})"), count + 1
+
+    def sum(self, value: Expr) -> tuple[str, int]:
+        """Text of a new tensor that holds a sum, and the number of operations in place; '' for none."""
+        terms = value.as_ordered_terms()
+        if len(terms) == 1:
+            return self.product(value)
+        starts = [(text, count, term) for term in terms for text, count in [self.product(term)] if text]
+        if sum(not term.is_number for term in terms) < 2 and not any(count == 0 for _, count, _ in starts):
+            return "", 0
+        if starts:
+            text, count, start = min(starts, key=lambda found: found[1])
+            rest = [term for term in terms if term != start]
+        else:
+            start, count, rest = Add(*terms[:2]), 0, terms[2:]
+            text = f"({self.printed(start)})"
+            if not rest or not self.covers(start):
+                return "", 0
+        return text + "".join(map(self.added, rest)), count + len(rest)
+
+    def added(self, term: Expr) -> str:
+        """The call that adds a term to a tensor."""
+        number, rest = self.number(term)
+        factors = Mul.make_args(rest)
+        if len(factors) == 1 or any(map(_is_divisor, factors)):
+            name, value = ("sub_", -number) if number.could_extract_minus_sign() else ("add_", number)
+            alpha = "" if value == 1 else f", alpha={self.printed(value)}"
+            return f".{name}({self.printed(rest)}{alpha})"
+        first = Mul(*factors[:-1])
+        text = self.product(first)[0] if len(factors) > 3 else ""
+        value = "" if number == 1 else f", value={self.printed(number)}"
+        return f".addcmul_({text or self.printed(first)}, {self.printed(factors[-1])}{value})"
+
+
+def _is_divisor(factor: Expr) -> bool:
+    return isinstance(factor, Pow) and factor.exp.could_extract_minus_sign()
+
+
+def in_place(
+    value: Expr, labels: tuple[str, ...], operands: Mapping[str, Operand], printed: Callable[[Expr], str]
+) -> str | None:
+    """Source text of the formula as a chain of operations on one tensor; None where that is no shorter.
+
+    Args:
+        value: the formula.
+        labels: of the result.
+        operands: what its symbols are.
+        printed: source text of an expression.
+    """
+    text, count = _Chain(frozenset(labels), operands, printed).sum(value) if labels else ("", 0)
+    return text if count > 0 else None
