@@ -2,8 +2,9 @@
 
     python benchmarks/layers.py [--threads 2] [--rounds 11]
 
-LeNet (32 × 32, batch 100), VGG-11' a quarter wide (batch 32), a causal transformer (4 layers of 128, 64
-tokens, batch 8) and an LSTM (128 units, 50 steps, batch 32) in float32. Beside the generated gradient,
+LeNet (32 × 32, batch 100), VGG-11' a quarter wide (batch 32), ResNet-18 (32 × 32, batch 16, evaluated and in
+training), a causal transformer (4 layers of 128, 64 tokens, batch 8) and an LSTM (128 units, 50 steps, batch
+32) in float32. Beside the generated gradient,
 products after ``linearize``, and summaries of orders 2 and 3 with a group for each layer stand PyTorch's
 gradient with its own modules, which is the base, and its double backward with the graph kept, where it has
 one.
@@ -52,6 +53,37 @@ def convolutional(
         layers += [nn.Linear(entries, units), activation()]
         entries = units
     return nn.Sequential(*layers[:-1])
+
+
+class Residual(nn.Module):
+    """A block of ResNet-18."""
+
+    def __init__(self, before: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(before, channels, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+        self.short = nn.Sequential()
+        if stride != 1:
+            convolution = nn.Conv2d(before, channels, 1, stride, bias=False)
+            self.short = nn.Sequential(convolution, nn.BatchNorm2d(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.body(x) + self.short(x))
+
+
+def resnet() -> nn.Module:
+    """ResNet-18 for small images."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
+    before = 64
+    for channels in (64, 128, 256, 512):
+        layers += [Residual(before, channels, 1 + (channels != before)), Residual(channels, channels, 1)]
+        before = channels
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
 
 
 class Transformer(nn.Module):
@@ -115,14 +147,19 @@ def double_backward(network: nn.Module, x: torch.Tensor, t: torch.Tensor) -> Cal
     return product
 
 
-def rows(title: str, file: str, network: nn.Module, x: torch.Tensor, t: torch.Tensor) -> None:
+def rows(
+    title: str, file: str, network: nn.Module, x: torch.Tensor, t: torch.Tensor, mode: str = "training"
+) -> None:
     """Measure one network."""
+    network.train(mode == "training")
     spec = sifrc.load_spec(EXAMPLES / file)
     owners = dict.fromkeys(name.rpartition(".")[0] for name in tensor_names(spec.layers))
     groups = {name.replace(".", "_"): [f"{name}.*"] for name in owners}
-    module = sifrc.compile(spec, backend="torch", method="none", operators=OPERATORS, partition=groups)
+    module = sifrc.compile(
+        spec, backend="torch", method="none", operators=OPERATORS, partition=groups, mode=mode
+    )
     params = module.initialize()
-    vector = {name: torch.randn_like(value) for name, value in params.items()}
+    vector = {name: torch.randn(shape) for name, shape in module.SHAPES.items()}
     hessian = module.linearize(params, x, t, "hessian")
     gauss_newton = module.linearize(params, x, t, "gauss_newton")
 
@@ -175,6 +212,9 @@ def main() -> None:
     plan = tuple((width, bool(maxima)) for width, maxima in zip(widths, pooled, strict=True))
     vgg = convolutional(plan, 3, 1, (10,))
     rows("VGG-11' / 4", "cifar_vgg11_narrow.yaml", vgg, torch.randn(32, 3, 32, 32), torch.randint(10, (32,)))
+    images = torch.randn(16, 3, 32, 32), torch.randint(10, (16,))
+    for mode in ("evaluation", "training"):
+        rows(f"ResNet-18, {mode}", "cifar_resnet18.yaml", resnet(), *images, mode)
     tokens = torch.randint(65, (2, 8, 64))
     rows("Transformer", "transformer.yaml", Transformer(), tokens[0], tokens[1])
     tokens = torch.randint(65, (2, 32, 50))

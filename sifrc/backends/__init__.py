@@ -117,7 +117,7 @@ def check_options(
         Traceback (most recent call last):
         ...
         sifrc.errors.BackendError: error: backend 'torch' has no option 'spam'
-          = options: check_forward
+          = options: check_forward compile
     """
     table = {option.name: option for option in backend.options}
     for name, value in given.items():

@@ -362,6 +362,8 @@ class Entries(ABC):
         ((inner, labels),) = tensors
         if not isinstance(inner, Einsum) or not contracted(inner) or len(inner.operands) < 2:
             return expr
+        if not set(inner.out) <= {label for _, own in inner.operands for label in own}:
+            return expr  # the number of terms along an axis that no factor has
         table = dict(zip(inner.out, labels, strict=True))
         table |= {a: replace(a, name=f"inner {n}", primes=0) for n, a in enumerate(contracted(inner))}
         scalars = [operand for operand in expr.operands if not operand[1]]
