@@ -96,7 +96,8 @@ class Windows:
             if all(low < high for low, high in window):
                 found.setdefault(window, []).append((factor, term))
         size = groups[0].size or 0
-        extent = max((high for window in found for _, high in window), default=size)
+        # What is zero for every group is so for those that read it: one is as good as all.
+        extent = max((high for window in found for _, high in window), default=1)
         # What is a result has all groups.
         extent = size if symbol.index is None else max(extent, least)
         self.stored[symbol.family, symbol.index] = extent
