@@ -27,6 +27,8 @@ parser.add_argument("--rounds", type=int, default=15)
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--only", default="", help="cases with this text in their name")
 arguments = parser.parse_args()
+if not (arguments.before / "sifrc").is_dir():
+    parser.error(f"{arguments.before} is no checkout: it has no folder sifrc")
 os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
