@@ -131,6 +131,7 @@ def compile_spec(
         input_classes=spec.input.classes,
         ignored=spec.loss.ignored,
         inputs={source.name: (source.shape, source.classes) for source in spec.inputs if spec.others},
+        draws={draw.symbol.index: draw.sizes for draw in model.draws if draw.symbol.index is not None},
         output_shape=spec.layers[-1].shape,
         places=(*spec.layers[-1].shape[: spec.loss.axis], *spec.layers[-1].shape[spec.loss.axis + 1 :]),
         targets=spec.loss.targets,

@@ -96,6 +96,7 @@ class ModuleSource:
         input_classes: of which the entries of inputs are; 0 for real numbers.
         inputs: of a network with several inputs: name -> sizes of the axes and classes of each, in order; the
             first is x_0, the others are d_1, d_2, …
+        draws: uniform numbers that layers draw for each sample: subscript among the d_k -> sizes of the axes.
         output_size: length of the output along the axis of its vectors.
         output_shape: sizes of the axes of the output.
         places: sizes of its other axes, at each of which it has a vector.
@@ -127,6 +128,7 @@ class ModuleSource:
     input_classes: int = 0
     ignored: int | None = None
     inputs: Mapping[str, tuple[tuple[int, ...], int]] = field(default_factory=lambda: MappingProxyType({}))
+    draws: Mapping[int, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
     output_shape: tuple[int, ...] = ()
     places: tuple[int, ...] = ()
     reduction: str = "mean"

@@ -32,7 +32,10 @@ from sifrc.errors import BackendError
 from sifrc.lower.program import Program
 from sifrc.operators.record import Case, Mean, Operator, Pairs, Record, Result, Single, Table
 
-__all__ = ["OperatorPrinter", "choosing"]
+__all__ = ["SEED_ARGUMENT", "SEED_TEXT", "OperatorPrinter", "choosing"]
+
+SEED_ARGUMENT = "seed: int = 0"
+SEED_TEXT = "of the draws of layers: for one seed, the same entries are left out."
 
 
 def choosing(program: Program) -> tuple[Operator, ...]:
@@ -169,7 +172,7 @@ class OperatorPrinter(ABC):
         found += [f"{a.name}: {annotation(a.default)} = {value_text(a.default)}" for a in operator.arguments]
         found += [f"{switch.name}: bool = False" for switch in operator.switches]
         found += [argument for argument, _ in self.chunks] if operator.chunks else []
-        return [*found, *(["seed: int = 0"] if self.seeded else [])]
+        return [*found, *([SEED_ARGUMENT] if self.seeded or self.module.draws else [])]
 
     def _returns(self) -> str:
         operator = self.operator
@@ -356,7 +359,10 @@ class OperatorPrinter(ABC):
         texts += [text for _, text in self.chunks] if operator.chunks else []
         for text in texts:
             lines += textwrap.wrap(text, LINE_LENGTH - 4, initial_indent=" " * 4, subsequent_indent=" " * 8)
-        lines += ["    seed: of the draws of sampled kinds."] if self.seeded else []
+        if self.module.draws:
+            lines.append(f"    seed: {SEED_TEXT}")
+        elif self.seeded:
+            lines.append("    seed: of the draws of sampled kinds.")
         raises = self.raises_text
         if operator.kinds and not operator.kind:
             raises += "\n    ValueError: the kind is unknown, or does not go with the other arguments."

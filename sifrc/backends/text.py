@@ -144,10 +144,21 @@ def inputs_context(module: ModuleSource, array: str) -> dict[str, Any]:
     return {
         **texts,
         "several": several,
+        "draws": bool(module.draws),
+        "checked_batch": f"tuple[_Inputs, {array}]" if module.draws else "Batch",
+        "first_axes": len(module.input_shape) + bool(module.input_classes),
+        "draw_table": assigned("_DRAWN: dict[int, tuple[int, ...]] = ", dict(module.draws)),
+        "single_check": "_class_vectors" if classes else "_checked",
         "input_table": assigned("INPUTS: dict[str, tuple[tuple[int, ...], int]] = ", module.inputs),
         "inputs_type": "Inputs" if several else array,
-        "checked_type": "_Inputs" if several else array,
-        "input_check": "_several" if several else "_class_vectors" if classes else "_checked",
+        "checked_type": "_Inputs" if several or module.draws else array,
+        "input_check": "_several"
+        if several
+        else "_alone"
+        if module.draws
+        else "_class_vectors"
+        if classes
+        else "_checked",
         "input_classes": classes,
         "class_argument": ", classes: int" if several else "",
         "class_count": "classes" if several else str(module.input_classes),

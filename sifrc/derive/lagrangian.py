@@ -143,7 +143,11 @@ def _forward(model: Model, names: Mapping[Expr, Expr]) -> System:
 
 def _evaluation(model: Model, forward: System) -> System:
     """What the network computes after training."""
-    apart = {c.state: c.evaluated for c in model.constraints if c.evaluated is not None}
+    apart = {
+        c.state if c.activation is None else c.symbol("a", Role.STATE): c.evaluated
+        for c in model.constraints
+        if c.evaluated is not None
+    }
     equations = tuple(
         replace(equation, value=apart.get(equation.symbol, equation.value)) for equation in forward.equations
     )

@@ -94,7 +94,8 @@ def make_plan(
         if step.periodic:
             text = "steps from one run of the periodic part to the next"
             hyperparameters += (_whole_number(method, options, "period", 1, text),)
-        if any(symbol in RANDOM for system, _ in step.systems for symbol in _symbols(system)):
+        random = any(symbol in RANDOM for system, _ in step.systems for symbol in _symbols(system))
+        if random or model.draws:
             hyperparameters += (_whole_number(method, options, "seed", 0, "of the draws"),)
     newton = "newton" in {phase.name for phase in phases} or (step is not None and step.newton)
     partitioned = any(operator.partitioned for operator in operators)

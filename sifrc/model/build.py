@@ -10,6 +10,7 @@ import sympy
 from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import apply, einsum, scale, total
 from sifrc.ir.traverse import inputs_of
+from sifrc.model.draws import OTHERS, Draws
 from sifrc.model.layers import LAYER_RULES
 from sifrc.model.layers.building import Building, Part, axes_of
 from sifrc.model.parameters import BUFFER, Buffer, LayerParameters, Parameter
@@ -39,12 +40,12 @@ def build_model(spec: Spec) -> Model:
     parameters: dict[str, LayerParameters] = {}
     buffers: list[Buffer] = []
     constraints: list[Constraint] = []
-    tables = Tables()
+    tables, draws = Tables(), Draws(len(others))
     for group in groups:
         read = [states[name] for name in group[0].inputs]
         sources = [state.index for state in read if state.family == first.family]
         building = _building(spec, group, states, parameters, len(constraints) + 1)
-        building.tables = tables
+        building.tables, building.draws = tables, draws
         for part in _parts(group, building):
             constraints.append(_constraint(part, group, [index for index in sources if index is not None]))
         states[group[-1].name] = constraints[-1].state
@@ -61,6 +62,7 @@ def build_model(spec: Spec) -> Model:
         input=first,
         others=tuple(others),
         tables=tuple(tables.made),
+        draws=tuple(draws.made),
         target=target,
         constraints=tuple(constraints),
         parameters=tuple(parameters.values()),
@@ -78,7 +80,7 @@ def _given(spec: Spec) -> list[Input]:
     """The inputs of the network: the first is x_0, the others are data d_1, d_2, …"""
     found = []
     for number, source in enumerate(spec.inputs):
-        family, role = ("d", Role.DATA) if number else ("x", Role.STATE)
+        family, role = (OTHERS, Role.DATA) if number else ("x", Role.STATE)
         axes = axes_of(source.name, source.vector_shape)
         found.append(Input(family, number, axes, Role.CLASS if source.classes else role))
     return found
@@ -105,7 +107,7 @@ def _parts(group: tuple[LayerSpec, ...], building: Building) -> list[Part]:
     value = LAYER_RULES[building.layer.kind](building)
     symbol = Input("x", building.first + len(building.parts), building.axes, Role.STATE)
     function = building.function or _activation(group)
-    own = Part(symbol, value, function, building.last, group[-1].name)
+    own = Part(symbol, value, function, building.last, group[-1].name, building.evaluated)
     return [*building.parts, own]
 
 
@@ -176,6 +178,9 @@ def _constraint(part: Part, group: tuple[LayerSpec, ...], sources: list[int]) ->
     order = dict.fromkeys([*sources, *sorted(index for index in read if index is not None)])
     inside = part.name != group[-1].name
     activation, value = _activated(part.activation, part.value)
+    evaluated = part.evaluated
+    if evaluated is not None and activation is None:
+        _, evaluated = _activated(part.activation, evaluated)
     axes = part.state.axes
     assert part.state.index is not None
     return Constraint(
@@ -190,7 +195,7 @@ def _constraint(part: Part, group: tuple[LayerSpec, ...], sources: list[int]) ->
         parameters=part.parameters,
         row=_row(axes, group[0].window is not None, part.name),
         inside=inside,
-        evaluated=part.evaluated,
+        evaluated=evaluated,
     )
 
 

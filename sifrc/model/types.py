@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sifrc.errors import DerivationError
 from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import einsum
+from sifrc.model.draws import Draw
 from sifrc.model.parameters import Buffer, LayerParameters, Parameter
 from sifrc.model.sample_loss import Normalization
 from sifrc.model.tables import Table
@@ -40,7 +41,8 @@ class Constraint:
         row: the axis of x_k that the rows of its weight make; the others are places, where they do so each. A
             number has none: an axis of one entry stands for it.
         inside: whether it is a state inside of a layer that has several: users do not see it.
-        evaluated: its value where the network is evaluated, if that is another than in training.
+        evaluated: a_k where the network is evaluated, if that is another than in training; x_k itself where
+            F_k is None.
     """
 
     index: int
@@ -85,6 +87,7 @@ class Model:
         input: x[0], the first input of the network.
         tables: fixed tables that expressions read.
         others: those after it: data d[1], d[2], …, in the expressions that read them.
+        draws: what layers draw for each sample: data too, numbered after the inputs.
         target: t, over the axis of the output.
         constraints: k = 1..n in topological order; the last one is the output.
         parameters: of the dense layers that own them, in order.
@@ -111,6 +114,7 @@ class Model:
     loss_factor: Input | None = None
     others: tuple[Input, ...] = ()
     tables: tuple[Table, ...] = ()
+    draws: tuple[Draw, ...] = ()
 
     @property
     def data_loss(self) -> Expr:

@@ -31,6 +31,7 @@ LayerKind: TypeAlias = Literal[
     "instance_norm",
     "rms_norm",
     "batch_norm",
+    "dropout",
     "attention",
     "positions",
     "embedding",

@@ -9,7 +9,7 @@ import numpy as np
 
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import InputSpec, Spec
-from sifrc.verify.oracles.network import parameter_shapes
+from sifrc.verify.oracles.network import all_inputs, parameter_shapes
 
 __all__ = ["Point", "near_targets", "parameter_count", "random_point"]
 
@@ -20,7 +20,8 @@ class Point:
 
     Args:
         params: name -> array.
-        inputs: (B, *axes of the network input); (B, entries) of all inputs where there are several.
+        inputs: (B, *axes of the network input); (B, entries) of all inputs, and of what layers draw, where
+            there are several.
         targets: (B,) class indices or (B, n_out).
         vector: a direction shaped like the parameters.
     """
@@ -53,7 +54,8 @@ def random_point(spec: Spec, seed: int, batch: int = 1) -> Point:
     }
     masks = {layer.inputs[-1] for layer in spec.layers if layer.mask}
     given = [_random_input(source, generator, batch, source.name in masks) for source in spec.inputs]
-    inputs = np.concatenate([part.reshape(batch, -1) for part in given], 1) if spec.others else given[0]
+    given += [generator.random((batch, *source.shape)) for source in all_inputs(spec)[len(given) :]]
+    inputs = np.concatenate([part.reshape(batch, -1) for part in given], 1) if given[1:] else given[0]
     shape, axis = spec.layers[-1].shape, spec.loss.axis
     size, places = shape[axis], shape[:axis] + shape[axis + 1 :]
     targets: Array

@@ -57,6 +57,7 @@ class CudaBackend:
         for there, what in (
             (module.input_classes, "classes as inputs"),
             (module.inputs, "several inputs"),
+            (module.draws, "dropout in training"),
             (table_family(module.program), "fixed tables"),
             (module.places, "outputs with several axes"),
             (module.buffers, "running statistics"),

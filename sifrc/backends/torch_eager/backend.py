@@ -239,9 +239,13 @@ def _training_lines(parts: Parts) -> list[str]:
     if parts.evaluation == parts.forward:
         return []
     chain, update = Calls(parts, 12), ("statistics", True)
+    # Torch's own generator, as that of torch.nn.Dropout.
+    draw = (
+        ["            inputs = _drawn(inputs, int(torch.randint(2**31, ())))"] if parts.module.draws else []
+    )
     if not parts.couples:
-        return chain.run([parts.forward], {parts.states})
-    lines = chain.run([parts.forward], {parts.states, *chain.needed([update])})
+        return [*draw, *chain.run([parts.forward], {parts.states})]
+    lines = [*draw, *chain.run([parts.forward], {parts.states, *chain.needed([update])})]
     mean = ["            mean = 1.0 / len(inputs)"]
     chain.indent = 16
     return [*mean, *lines, "            with torch.no_grad():", *chain.run([update], set())]

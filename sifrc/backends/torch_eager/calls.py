@@ -9,6 +9,7 @@ from sifrc.backends.base import ModuleSource
 from sifrc.backends.kinds import handed_families
 from sifrc.backends.layout import call
 from sifrc.backends.plain import Plain
+from sifrc.backends.torch_eager.access import function_members
 from sifrc.backends.torch_eager.functions import PrivateFunction, plan_functions
 from sifrc.derive.shaped import PARAMETER
 from sifrc.errors import BackendError
@@ -77,6 +78,11 @@ class Parts:
         names = {family.name for family in self.buffers}
         return any(names.intersection(self.functions[key].arguments) for key in keys)
 
+    def draws(self, keys: Iterable[Key]) -> bool:
+        """Whether one of the functions reads what layers draw."""
+        drawn = {(OTHER_INPUTS, index) for index in self.module.draws}
+        return any(drawn & {*function_members(self.program.function(*key))[0]} for key in keys)
+
     @property
     def unpacker(self) -> str:
         """The function that checks tensors like the parameters and takes them by layer."""
@@ -90,12 +96,12 @@ class Parts:
     @property
     def checked_type(self) -> str:
         """Type of the inputs, once they are checked."""
-        return "_Inputs" if self.module.inputs else "Tensor"
+        return "_Inputs" if self.module.inputs or self.module.draws else "Tensor"
 
     @property
     def first_input(self) -> str:
         """x_0, from the checked inputs."""
-        return "inputs.first" if self.module.inputs else "inputs"
+        return "inputs.first" if self.module.inputs or self.module.draws else "inputs"
 
     @property
     def like(self) -> str:

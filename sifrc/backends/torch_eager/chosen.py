@@ -44,6 +44,7 @@ class _Printer(OperatorPrinter):
     def opening(self) -> list[str]:
         like = self.parts.like
         lines = [unpack(self.parts, 4), f"    inputs, targets = _batch(inputs, targets, {like})"]
+        lines += ["    inputs = _drawn(inputs, seed)"] if self.module.draws else []
         vector = self.operator.vector
         if vector is None:
             return lines

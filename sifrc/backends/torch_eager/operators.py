@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sifrc.backends.layout import lines_of, returned, signature
+from sifrc.backends.operators import SEED_ARGUMENT, SEED_TEXT
 from sifrc.backends.plain import Plain, plain_operators
 from sifrc.backends.text import data_texts, docstring
 from sifrc.backends.torch_eager.calls import Calls, Parts, operator_keys
@@ -46,6 +47,11 @@ def _arguments_text(parts: Parts, operator: Plain) -> list[str]:
     inputs, targets = data_texts(parts.module, operator.batched, "a class,")
     plural = "s" if operator.batched else ""
     return [params_text(parts), f"input{plural}: {inputs}.", f"target{plural}: {targets}."]
+
+
+def _seed(parts: Parts, operator: Plain) -> tuple[list[str], list[str]]:
+    """The argument that what layers draw depends on, and its text; it comes last."""
+    return ([SEED_ARGUMENT], [f"seed: {SEED_TEXT}"]) if _draws(parts, operator) else ([], [])
 
 
 def _returns(operator: Plain) -> str:
@@ -95,7 +101,13 @@ def _checked_arguments(parts: Parts, operator: Plain) -> list[str]:
     """Statements that check the arguments of a point and take them apart."""
     function, data = ("_batch", "inputs, targets") if operator.batched else ("_sample", "input, target")
     whole = parts.reads_buffers(operator_keys(operator)[0])
-    return [unpack(parts, 4, whole=whole), f"    inputs, targets = {function}({data}, {parts.like})"]
+    lines = [unpack(parts, 4, whole=whole), f"    inputs, targets = {function}({data}, {parts.like})"]
+    return [*lines, *(["    inputs = _drawn(inputs, seed)"] if _draws(parts, operator) else [])]
+
+
+def _draws(parts: Parts, operator: Plain) -> bool:
+    """Whether layers draw numbers where it is computed."""
+    return parts.draws(key for keys in operator_keys(operator) for key in keys)
 
 
 def _mean(operator: Plain, chain: Calls) -> list[str]:
@@ -145,7 +157,9 @@ def _plain(parts: Parts, operator: Plain) -> str:
     opening = [*_checked_arguments(parts, operator), *_mean(operator, chain)]
     wanted = {operator.scalar, *operator.tensors}
     calls = chain.checked(chain.run(prepare, wanted))
-    parameters, arguments = _parameters(parts, operator), _arguments_text(parts, operator)
+    seed, seed_text = _seed(parts, operator)
+    parameters = [*_parameters(parts, operator), *seed]
+    arguments = [*_arguments_text(parts, operator), *seed_text]
     doc = _doc(parts, operator, arguments, _returns(operator), chain.guarded)
     head = signature(operator.name, parameters, _annotation(operator))
     return "\n".join(["@_as_written", head, f"    {doc}", *opening, *calls, *_result(parts, operator, 4)])
@@ -191,6 +205,7 @@ def _prepared(parts: Parts, operator: Plain) -> str:
 
 def _linearize(parts: Parts, products: Sequence[Plain]) -> str:
     kinds = [operator.linearized for operator in products]
+    seed, seed_text = _seed(parts, products[0])
     doc = docstring(
         [
             "A matrix–vector product at one point, for many vectors; what they share is computed once.",
@@ -200,6 +215,7 @@ def _linearize(parts: Parts, products: Sequence[Plain]) -> str:
                     "Args:",
                     *(f"    {line}" for line in _arguments_text(parts, products[0])),
                     f"    kind: {' or '.join(kinds)}.",
+                    *(f"    {line}" for line in seed_text),
                 ]
             ),
             "Returns:\n    Function of a vector like params that returns a dict like params.",
@@ -207,7 +223,7 @@ def _linearize(parts: Parts, products: Sequence[Plain]) -> str:
         ],
         indent=4,
     )
-    parameters = [*_parameters(parts, products[0]), f'kind: str = "{kinds[0]}"']
+    parameters = [*_parameters(parts, products[0]), f'kind: str = "{kinds[0]}"', *seed]
     table = [f'        "{operator.linearized}": _prepared_{operator.name},' for operator in products]
     # Class indices have become vectors of the function's own.
     targets = "targets" if parts.module.targets == "classes" else "targets.clone()"
@@ -229,9 +245,10 @@ def _linearize(parts: Parts, products: Sequence[Plain]) -> str:
 
 
 def _product(parts: Parts, operator: Plain) -> str:
-    texts = [*_arguments_text(parts, operator), "vector: like params."]
+    seed, seed_text = _seed(parts, operator)
+    texts = [*_arguments_text(parts, operator), "vector: like params.", *seed_text]
     doc = _doc(parts, operator, texts, _returns(operator), False)
-    parameters = [*_parameters(parts, operator), "vector: Mapping[str, Tensor]"]
+    parameters = [*_parameters(parts, operator), "vector: Mapping[str, Tensor]", *seed]
     head = signature(operator.name, parameters, "Parameters")
     arguments = [*parts.given, "inputs", "targets"]
     call = lines_of(arguments, f"return _prepared_{operator.name}(", ")(vector)", 4)

@@ -129,6 +129,7 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
         "refresh_draws": any("steps" in line for line in refresh),
         "counts": literal({"steps": 0, "age": 2**31} if periodic else {"steps": 0}),
         "counts_age": bool(periodic),
+        "step_seed": _step_seed("steps"),
         "keeps": bool(_kept(parts, periodic)),
         "refusal": steps.refusal,
         "separable": program.separable,
@@ -153,7 +154,9 @@ def _named_values(head: str, names: list[str], indent: int) -> list[str]:
 def _numbers(parts: Parts, hyper: list[Hyperparameter], periodic: list[Key]) -> list[str]:
     """Lines that check all hyperparameters, and give a name to those that the step reads."""
     read = {family.code for family in _taken(parts, Storage.HYPERPARAMETER)}
-    read |= ({"period"} if periodic else set()) | ({"seed"} if _taken(parts, Storage.RANDOM) else set())
+    read |= ({"period"} if periodic else set()) | (
+        {"seed"} if _taken(parts, Storage.RANDOM) or parts.module.draws else set()
+    )
     return [
         (f"{h.name} = " if h.name in read else "") + f'_number("{h.name}", group.get("{h.name}"), like.dtype)'
         for h in hyper
@@ -221,14 +224,18 @@ def _draw_lines(parts: Parts, key: Key, indent: int, count: str) -> list[str]:
     """Random numbers that a function takes, from the seed and the number of the step."""
     families = [parts.program.family(name) for name in parts.functions[key].arguments]
     pad = " " * indent
-    # The generator of the CPU takes 32 bits.
-    seed = f"(seed * 1_000_003 + int({count})) % 2**32"
+    seed = _step_seed(count)
     return [
         f"{pad}{family.code} = _{family.code}"
         f"({seed}, (len(inputs), {family.shapes[0][1][-1]}), {parts.first_input})"
         for family in families
         if family.storage is Storage.RANDOM
     ]
+
+
+def _step_seed(count: str) -> str:
+    """The seed of a step's draws; the generator of the CPU takes 32 bits."""
+    return f"(seed * 1_000_003 + int({count})) % 2**32"
 
 
 def _refresh_lines(parts: Parts, periodic: list[Key], values: list[str]) -> list[str]:
@@ -248,6 +255,8 @@ def _refresh_lines(parts: Parts, periodic: list[Key], values: list[str]) -> list
     for position, key in enumerate(keys):
         lines += _draw_lines(parts, key, 8, "2**31 + steps")
         lines += chain.one(key, chain.needed(keys[position + 1 :]) | set(kept))
+    if parts.draws(keys):
+        lines.insert(0, f"        inputs = _drawn(inputs, {_step_seed('2**31 + steps')})")
     text = "\n".join(lines)
     used = [line for line in values if re.search(rf"\b{line.partition(' = ')[0]}\b", text) and " = " in line]
     checks = ["        checks: Checks = []"] if chain.guarded else []

@@ -9,6 +9,7 @@ from sifrc.ir import Expr
 from sifrc.model.layers.attention import attention, embedding, positions
 from sifrc.model.layers.batch_norm import batch_norm
 from sifrc.model.layers.building import Building
+from sifrc.model.layers.dropout import dropout
 from sifrc.model.layers.elementary import dense, entrywise, flatten, summed
 from sifrc.model.layers.norms import norm
 from sifrc.model.layers.products import matmul, maximum, mean, multiply, scaled, softmax, sum_
@@ -49,6 +50,7 @@ LAYER_RULES: Mapping[LayerKind, Callable[[Building], Expr]] = MappingProxyType(
         "instance_norm": norm,
         "rms_norm": norm,
         "batch_norm": batch_norm,
+        "dropout": dropout,
         "rnn": recurrent,
         "lstm": recurrent,
         "gru": recurrent,

@@ -9,6 +9,7 @@ from sifrc.ir import Axis, Expr, Input, Operand, Role
 from sifrc.ir.axes import AxisKind
 from sifrc.ir.build import rename
 from sifrc.ir.traverse import inputs_of
+from sifrc.model.draws import Draws
 from sifrc.model.parameters import Buffer, LayerParameters
 from sifrc.model.tables import Tables
 from sifrc.scalar.function import ScalarFunction
@@ -27,7 +28,8 @@ class Part:
         activation: of each entry, or None.
         parameters: that the value reads, or None.
         name: of the state; that of the layer, or what comes inside of it.
-        evaluated: its value where the network is evaluated, if that is another than in training.
+        evaluated: the value before the activation where the network is evaluated, if that is another than in
+            training.
     """
 
     state: Input
@@ -52,7 +54,9 @@ class Building:
         buffers: what the layer keeps besides parameters, by slot.
         alone: whether no activation comes after the layer within its state.
         function: of each entry of the layer's own state, if its rule says so.
+        evaluated: the value of that state where the network is evaluated, if its rule says so.
         tables: fixed tables of the whole network.
+        draws: what layers of the whole network draw.
         parts: states inside of the layer, in order.
     """
 
@@ -65,7 +69,9 @@ class Building:
     buffers: dict[str, Buffer] = field(default_factory=dict)
     alone: bool = True
     function: ScalarFunction | None = None
+    evaluated: Expr | None = None
     tables: Tables = field(default_factory=Tables)
+    draws: Draws = field(default_factory=Draws)
     parts: list[Part] = field(default_factory=list)
     _used: dict[str, LayerParameters | None] = field(default_factory=dict)
 
@@ -139,6 +145,10 @@ class Building:
         kept = None if running is None else rename(self.buffers[running].symbol, value.axes)
         self.parts.append(Part(symbol, value, function, None, f"{self.layer.name}.{name}", kept))
         return symbol
+
+    def draw(self) -> Input:
+        """A uniform number for each entry of the source, for every sample anew."""
+        return self.draws.symbol(self.layer.name, self.inner("drawn", self.source.axes))
 
     def keep(self, slot: str, update: Expr) -> None:
         """Say what a step makes of a buffer."""

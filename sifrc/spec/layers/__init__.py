@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from sifrc.spec.layers.attention import ATTENTION, EMBEDDING, POSITIONS
 from sifrc.spec.layers.batch_norm import BATCH_NORM
+from sifrc.spec.layers.dropout import DROPOUT
 from sifrc.spec.layers.elementary import ACTIVATION, ADD, DENSE, ENTRYWISE, FLATTEN
 from sifrc.spec.layers.norms import GROUP_NORM, INSTANCE_NORM, LAYER_NORM, RMS_NORM
 from sifrc.spec.layers.products import MATMUL, MAX, MEAN, MULTIPLY, SCALE, SOFTMAX, SUM
@@ -37,7 +38,7 @@ LAYER_TYPES: Mapping[LayerKind, LayerType] = MappingProxyType(
         for record in (
             *(DENSE, CONV, POOL, ACTIVATION, ADD, FLATTEN, ENTRYWISE),
             *(RESHAPE, PERMUTE, SLICE, CONCATENATE, PAD, UPSAMPLE),
-            *(LAYER_NORM, GROUP_NORM, INSTANCE_NORM, RMS_NORM, BATCH_NORM),
+            *(LAYER_NORM, GROUP_NORM, INSTANCE_NORM, RMS_NORM, BATCH_NORM, DROPOUT),
             *(ATTENTION, POSITIONS, EMBEDDING),
             *(RNN, LSTM, GRU),
             *(MULTIPLY, MATMUL, SCALE, SUM, MEAN, MAX, SOFTMAX),

@@ -152,6 +152,7 @@ class LayerType:
         drawn: whether its weights start as the spec says for all layers.
         of_classes: whether it takes an input of classes, and nothing else.
         apart: whether it does something else in training than after it.
+        draws: whether it then draws a uniform number for each entry of what it reads, for every sample anew.
     """
 
     kind: LayerKind
@@ -165,6 +166,7 @@ class LayerType:
     drawn: bool = True
     of_classes: bool = False
     apart: bool = False
+    draws: bool = False
 
     @property
     def shares(self) -> bool:

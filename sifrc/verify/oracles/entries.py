@@ -30,6 +30,7 @@ class At:
         parameters: by name, and buffers.
         activate: applies a scalar function to an array.
         batch: what the first input is for every sample of the batch, where that counts; None elsewhere.
+        drawn: uniform numbers, where the layer draws some.
     """
 
     layer: LayerSpec
@@ -37,6 +38,7 @@ class At:
     parameters: Mapping[str, Any]
     activate: Activate
     batch: Sequence[Any] | None = None
+    drawn: Any = None
 
     @property
     def source(self) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sifrc.spec.layers.batch_norm import BatchNormSpec
+from sifrc.spec.layers.dropout import DropoutSpec
 from sifrc.spec.layers.elementary import EntrywiseSpec
 from sifrc.spec.layers.norms import NormSpec
 from sifrc.spec.layers.products import AxesSpec, MatmulSpec, ScaleSpec
@@ -198,6 +199,15 @@ def _batch_norm(at: At) -> Any:
     return found
 
 
+def _dropout(at: At) -> Any:
+    """In training without the entries whose numbers are below the probability, the others larger."""
+    settings = at.layer.settings
+    assert isinstance(settings, DropoutSpec)
+    if at.drawn is None:
+        return at.source
+    return at.source * at.function("where(x >= p, 1/(1 - p), 0)", at.drawn, p=settings.probability)
+
+
 def _normalised(at: At, value: Any, axes: Sequence[int], epsilon: float) -> Any:
     """Without its mean, where one is taken off, and divided by the root of its mean square."""
 
@@ -262,6 +272,7 @@ _RULES: Mapping[str, Callable[[At], Any]] = MappingProxyType(
         "instance_norm": _norm,
         "rms_norm": _norm,
         "batch_norm": _batch_norm,
+        "dropout": _dropout,
         "rnn": _recurrent,
         "lstm": _recurrent,
         "gru": _recurrent,

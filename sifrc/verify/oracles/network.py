@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 
 from sifrc.errors import VerificationError
-from sifrc.spec.layers import buffer_shapes
+from sifrc.spec.layers import LAYER_TYPES, buffer_shapes
 from sifrc.spec.layers import parameter_shapes as spec_shapes
 from sifrc.spec.states import state_names
-from sifrc.spec.types import InputSpec, Spec
+from sifrc.spec.types import InputSpec, LayerSpec, Spec
 from sifrc.verify.oracles.entries import Activate, At, permuted
 from sifrc.verify.oracles.layers import layer_value
 
 __all__ = [
     "Pass",
+    "all_inputs",
     "argument_names",
     "as_vectors",
     "buffer_values",
@@ -117,13 +118,14 @@ def forward_passes(
     values: list[dict[str, Any]] = []
     for sample in samples:
         parts = input_parts(spec, sample)
-        values.append({source.name: as_vectors(source, parts[source.name]) for source in spec.inputs})
+        values.append({source.name: as_vectors(source, parts[source.name]) for source in all_inputs(spec)})
     arguments: list[dict[str, Any]] = [{} for _ in samples]
     for layer in spec.layers:
         sources = [tuple(each[name] for name in layer.inputs) for each in values]
         batch = [read[0] for read in sources] if spec.mode == "training" else None
         for each, seen, read in zip(values, arguments, sources, strict=True):
-            value = layer_value(At(layer, read, parameters, activate, batch))
+            drawn = each.get(_drawn_name(layer)) if spec.mode == "training" else None
+            value = layer_value(At(layer, read, parameters, activate, batch, drawn))
             if shifts is not None and layer.name in shifts:
                 value = value + shifts[layer.name]
             if layer.activation is not None:
@@ -155,8 +157,29 @@ def argument_names(count: int) -> tuple[str, ...]:
     return ("x",) if count == 1 else tuple(f"x{number}" for number in range(1, count + 1))
 
 
+def all_inputs(spec: Spec) -> tuple[InputSpec, ...]:
+    """The inputs of the network, then the uniform numbers that layers draw for each sample in training.
+
+    Example:
+        >>> from sifrc.spec import build_spec
+        >>> spec = build_spec({"sifrc": 1, "name": "two", "loss": "mse", "network": {
+        ...     "input": {"name": "a", "size": 3}, "layers": [
+        ...         {"name": "less", "type": "dropout"}, {"name": "fc", "type": "dense", "units": 4}]}})
+        >>> [(source.name, source.shape) for source in all_inputs(spec)]
+        [('a', (3,)), ('less.drawn', (3,))]
+    """
+    drawing = (layer for layer in spec.layers if LAYER_TYPES[layer.kind].draws)
+    drawn = (InputSpec(_drawn_name(layer), spec.shapes[layer.inputs[0]]) for layer in drawing)
+    return (*spec.inputs, *drawn)
+
+
+def _drawn_name(layer: LayerSpec) -> str:
+    return f"{layer.name}.drawn"
+
+
 def input_parts(spec: Spec, sample: Any) -> dict[str, Any]:
-    """Inputs by name, of one sample or of several; the entries of several inputs come in a row.
+    """Inputs by name, and what layers draw, of one sample or of several; if there are several, their entries
+    come in a row.
 
     Example:
         >>> import numpy as np
@@ -169,10 +192,11 @@ def input_parts(spec: Spec, sample: Any) -> dict[str, Any]:
         >>> {name: part.tolist() for name, part in input_parts(spec, np.arange(6)).items()}
         {'a': [0, 1], 'b': [[2, 3], [4, 5]]}
     """
-    if not spec.others:
+    sources = all_inputs(spec)
+    if len(sources) == 1:
         return {spec.input.name: sample}
     found, first = {}, 0
-    for source in spec.inputs:
+    for source in sources:
         part = sample[..., first : first + source.size]
         found[source.name] = part.reshape((*part.shape[:-1], *source.shape))
         first += source.size

@@ -23,6 +23,7 @@ from sifrc.model import Model, build_model
 from sifrc.spec.types import Spec, TargetSpec
 from sifrc.verify.capped import capped
 from sifrc.verify.comparison import separate_digits
+from sifrc.verify.inputs import given_symbols
 from sifrc.verify.oracles.batch_mpmath import settled
 from sifrc.verify.oracles.grouped_step import GroupedSteps, NoMinimiserError
 from sifrc.verify.oracles.network import as_vectors, input_parts
@@ -125,7 +126,7 @@ def _values(model: Model, program: Program, point: Point, seed: int) -> dict[Key
     values: dict[Key, Array] = {
         **{
             (symbol.family, symbol.index): MPMATH.array(as_vectors(source, parts[source.name]))
-            for symbol, source in zip((model.input, *model.others), model.spec.inputs, strict=True)
+            for symbol, source in given_symbols(model)
         },
         ("t", None): MPMATH.array(np.eye(size)[point.targets] if classes else point.targets),
         ("mean", None): MPMATH.array(1) / len(point.inputs),

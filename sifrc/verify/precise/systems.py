@@ -19,6 +19,7 @@ from sifrc.ir.evaluate import evaluate
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import Model
 from sifrc.model.parameters import Shaped
+from sifrc.verify.inputs import given_symbols
 from sifrc.verify.oracles.network import as_vectors, buffer_values, input_parts
 from sifrc.verify.summary_parts import parts_of
 
@@ -122,7 +123,7 @@ class SampleSystems:
         values = buffer_values(model.spec)
         env |= {buffer.symbol: arithmetic.array(values[buffer.name]) for buffer in model.buffers}
         parts = input_parts(model.spec, sample)
-        for symbol, source in zip((model.input, *model.others), model.spec.inputs, strict=True):
+        for symbol, source in given_symbols(model):
             env[symbol] = arithmetic.array(as_vectors(source, parts[source.name]))
         env |= {table.symbol: table.values(arithmetic) for table in model.tables}
         env[model.target] = arithmetic.array(_target_vector(model, target))

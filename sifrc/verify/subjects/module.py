@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -19,8 +20,8 @@ from sifrc.spec.types import Spec
 from sifrc.verify.meaning import SINGLE
 from sifrc.verify.oracles.batch_torch import TorchBatch
 from sifrc.verify.oracles.forward_torch import ForwardTorch
-from sifrc.verify.oracles.network import buffer_values, input_parts
-from sifrc.verify.points import near_targets, random_point
+from sifrc.verify.oracles.network import all_inputs, buffer_values, input_parts
+from sifrc.verify.points import Point, near_targets, random_point
 from sifrc.verify.subjects.base import Choices, Results, Subject
 
 __all__ = ["Framework", "ModuleSubject", "framework_of"]
@@ -52,7 +53,9 @@ class ModuleSubject(Subject):
         self, spec: Spec, module: Any, framework: Framework, seed: int, batch: int, near: bool = False
     ) -> None:
         self.spec, self.module, self.framework, self.seed = spec, module, framework, seed
-        point = random_point(spec, seed, batch)
+        self.dtype = getattr(torch, spec.dtype)
+        self.classes = spec.loss.targets == "classes"
+        point = self._with_draws(random_point(spec, seed, batch))
         if near:
             params = {name: torch.from_numpy(value) for name, value in point.params.items()}
             outputs = ForwardTorch(spec).output(params, torch.from_numpy(point.inputs))
@@ -63,8 +66,6 @@ class ModuleSubject(Subject):
             vector = point.vector
         if spec.dtype == "bfloat16" and framework != "torch":
             raise VerificationError("bfloat16 exists in torch only")
-        self.dtype = getattr(torch, spec.dtype)
-        self.classes = spec.loss.targets == "classes"
         self.params = {name: self._rounded(value) for name, value in point.params.items()}
         self.vector = {name: self._rounded(value) for name, value in vector.items()}
         self.inputs = self._inputs(point.inputs)
@@ -72,22 +73,46 @@ class ModuleSubject(Subject):
 
     def _inputs(self, inputs: Array) -> torch.Tensor:
         """Inputs in the module's dtype; several are kept in one tensor of float64, rounded."""
-        if not self.spec.others:
+        sources = all_inputs(self.spec)
+        if len(sources) == 1:
             return torch.from_numpy(inputs) if self.spec.input.classes else self._rounded(inputs)
         parts = input_parts(self.spec, inputs)
         rounded = [
             torch.from_numpy(parts[source.name].reshape(len(inputs), -1))
             if source.classes
             else self._rounded(parts[source.name].reshape(len(inputs), -1)).double()
-            for source in self.spec.inputs
+            for source in sources
         ]
         return torch.cat(rounded, 1)
 
+    def _with_draws(self, point: Point) -> Point:
+        """The point with the numbers that the layers of the module draw for the default seed."""
+        parts = input_parts(self.spec, point.inputs)
+        drawn = [source.name for source in all_inputs(self.spec)[len(self.spec.inputs) :]]
+        if not drawn or self.spec.mode == "evaluation":
+            return point
+        self.params = {name: self._rounded(value) for name, value in point.params.items()}
+        targets = self.given(
+            torch.from_numpy(point.targets) if self.classes else self._rounded(point.targets)
+        )
+        like = next(iter(self.given(self.params).values()))
+        checked, _ = self.module._batch(self._given_inputs(self._inputs(point.inputs)), targets, like)
+        found = self.module._drawn(checked, 0).others
+        for number, name in enumerate(drawn, len(self.spec.inputs)):
+            numbers = self.arrays(found[number])
+            if numbers.shape != parts[name].shape or numbers.min() < 0 or numbers.max() >= 1:
+                raise VerificationError("the numbers that the module's layers draw are not between 0 and 1")
+            parts[name] = numbers
+        return replace(
+            point, inputs=np.concatenate([part.reshape(len(part), -1) for part in parts.values()], 1)
+        )
+
     def _given_inputs(self, inputs: torch.Tensor) -> Any:
         """What the module takes: its inputs, of a batch or of a sample."""
-        if not self.spec.others:
-            return self.given(inputs)
         parts = input_parts(self.spec, inputs)
+        if not self.spec.others:
+            only = parts[self.spec.input.name]
+            return self.given(only.to(torch.int64 if self.spec.input.classes else self.dtype))
         return tuple(
             self.given(parts[source.name].to(torch.int64 if source.classes else self.dtype))
             for source in self.spec.inputs

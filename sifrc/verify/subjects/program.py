@@ -23,9 +23,10 @@ from sifrc.model.parameters import Shaped
 from sifrc.operators.record import Case, KindPlan, Mean, Operator, Pairs, Result, Table
 from sifrc.operators.registry import is_built_in
 from sifrc.spec.types import Spec, TargetSpec
+from sifrc.verify.inputs import given_symbols
 from sifrc.verify.meaning import SINGLE
 from sifrc.verify.oracles.batch_mpmath import PreciseBatch
-from sifrc.verify.oracles.network import as_vectors, buffer_values, input_parts
+from sifrc.verify.oracles.network import all_inputs, as_vectors, buffer_values, input_parts
 from sifrc.verify.subjects.base import Choices, Results, Subject
 
 __all__ = ["ProgramSubject", "RunningProgram", "buffers_of", "program_of"]
@@ -81,12 +82,12 @@ class RunningProgram:
         self.model, self.program, self.arithmetic = model, program, arithmetic
         inputs = arithmetic.array(inputs)
         spec = model.spec
-        self.batched = inputs.ndim > (1 if spec.others else len(spec.input.shape))
+        self.batched = inputs.ndim > (1 if len(all_inputs(spec)) > 1 else len(spec.input.shape))
         parts = input_parts(spec, inputs)
         self._given: dict[Key, Any] = {
             **{
                 (symbol.family, symbol.index): arithmetic.array(as_vectors(source, parts[source.name]))
-                for symbol, source in zip((model.input, *model.others), spec.inputs, strict=True)
+                for symbol, source in given_symbols(model)
             },
             ("t", None): _as_stored(model, arithmetic.array(targets)),
             ("mean", None): arithmetic.array(1) / (len(inputs) if self.batched else 1),

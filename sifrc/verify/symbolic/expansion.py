@@ -24,7 +24,7 @@ from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Arithmetic, Array
 from sifrc.scalar import evaluate, primitives
 from sifrc.scalar.function import ScalarFunction
-from sifrc.verify.oracles.network import parameter_shapes
+from sifrc.verify.oracles.network import all_inputs, parameter_shapes
 from sifrc.verify.precise.systems import SampleSystems
 
 __all__ = ["Expansion"]
@@ -136,8 +136,11 @@ class Expansion:
             else _symbols("x" if source is model.spec.input else source.name, source.shape)
             for source in model.spec.inputs
         ]
+        # Of numbers that layers draw, every second one is zero and the others are one.
+        drawn = all_inputs(model.spec)[len(given) :]
+        given += [np.arange(source.size).reshape(source.shape) % 2 for source in drawn]
         sample: Any = given[0]
-        if model.spec.others:
+        if given[1:]:
             sample = np.concatenate([part.reshape(-1) for part in given])
         sizes = tuple(axis.entries for axis in model.target.axes)
         target: Any = _symbols("t", sizes)
