@@ -25,6 +25,7 @@ from sifrc.backends.cases import (
     table_name,
     value_text,
 )
+from sifrc.backends.draws import SEED_ARGUMENT, SEED_TEXT
 from sifrc.backends.kinds import draws
 from sifrc.backends.layout import lines_of, signature
 from sifrc.backends.text import LINE_LENGTH, docstring
@@ -32,10 +33,7 @@ from sifrc.errors import BackendError
 from sifrc.lower.program import Program
 from sifrc.operators.record import Case, Mean, Operator, Pairs, Record, Result, Single, Table
 
-__all__ = ["SEED_ARGUMENT", "SEED_TEXT", "OperatorPrinter", "choosing"]
-
-SEED_ARGUMENT = "seed: int = 0"
-SEED_TEXT = "of the draws of layers: for one seed, the same entries are left out."
+__all__ = ["OperatorPrinter", "choosing"]
 
 
 def choosing(program: Program) -> tuple[Operator, ...]:

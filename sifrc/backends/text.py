@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 
 from sifrc.backends.base import LayerInfo, ModuleSource
+from sifrc.backends.draws import SEED_TEXT
 from sifrc.errors import BackendError
 
 __all__ = [
@@ -145,7 +146,11 @@ def inputs_context(module: ModuleSource, array: str) -> dict[str, Any]:
         **texts,
         "several": several,
         "draws": bool(module.draws),
+        "seed_text": SEED_TEXT,
         "checked_batch": f"tuple[_Inputs, {array}]" if module.draws else "Batch",
+        "undrawn": ", ".join(
+            f"{k}: np.zeros({(0,) * (1 + len(sizes))}, DTYPE)" for k, sizes in module.draws.items()
+        ),
         "first_axes": len(module.input_shape) + bool(module.input_classes),
         "draw_table": assigned("_DRAWN: dict[int, tuple[int, ...]] = ", dict(module.draws)),
         "single_check": "_class_vectors" if classes else "_checked",

@@ -55,6 +55,7 @@ class ChosenPrinter(OperatorPrinter):
         lines = [
             f"    {self.parts.taken()}",
             "    inputs, targets = _data(inputs, targets)",
+            *(["    inputs = _drawn(inputs, seed)"] if self.module.draws else []),
         ]
         vector = self.operator.vector
         if vector is None:

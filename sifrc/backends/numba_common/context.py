@@ -19,6 +19,7 @@ from sifrc.backends.numba_common.operators import (
     params_text,
 )
 from sifrc.backends.numba_common.parts import Parts
+from sifrc.backends.numba_common.step import random_helpers
 from sifrc.backends.numba_common.storage import Group
 from sifrc.backends.operators import choosing
 from sifrc.backends.tables import table_lines
@@ -167,6 +168,7 @@ def module_context(
         "places": "",
         "kept": "",
         "other_batch": False,
+        "random_helpers": random_helpers(parts),
         **chosen,
         **printed,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sifrc.backends.draws import SEED_ARGUMENT, SEED_TEXT, reads_draws
 from sifrc.backends.layout import signature
 from sifrc.backends.numba_common.functions import PrivateFunction
 from sifrc.backends.numba_common.parts import Parts
@@ -65,6 +66,11 @@ def _functions(parts: Parts, operator: Plain, names: Sequence[str]) -> list[Priv
     return [parts.function(name, operator.batched) for name in names]
 
 
+def _draws(parts: Parts, operator: Plain) -> bool:
+    """Whether layers draw numbers where it is computed."""
+    return reads_draws(parts.module, (*operator.prepare, *operator.apply), operator.batched)
+
+
 def _reads_buffers(parts: Parts, operator: Plain) -> bool:
     groups = parts.groups(_functions(parts, operator, operator.prepare))
     return any(group.family.storage is Storage.BUFFER for group in groups)
@@ -104,6 +110,8 @@ def _text(parts: Parts, operator: Plain) -> str:
     arguments = ["params: Parameters", *(f"{n}: {k}" for n, k in zip(names, kinds, strict=True))]
     if operator.apply:
         arguments.append("vector: Parameters")
+    draws = _draws(parts, operator)
+    arguments += [SEED_ARGUMENT] if draws else []
     returns = _returns(operator)
     head = signature(operator.name, arguments, returns)
     lines = [
@@ -112,10 +120,11 @@ def _text(parts: Parts, operator: Plain) -> str:
         f"    {parts.taken(whole=_reads_buffers(parts, operator))}",
     ]
     if operator.apply:
-        point = ", ".join([*parts.given_names, "inputs", "targets"])
+        point = ", ".join([*parts.given_names, "inputs", "targets", *(["seed"] if draws else [])])
         lines.append(f"    return {_private_name(operator)}({point})(vector)")
         return "\n".join(lines)
-    lines.append(f"    work = _{'batch' if batched else 'sample'}({', '.join(names)})")
+    given = [*names, *(["seed"] if draws else [])]
+    lines.append(f"    work = _{'batch' if batched else 'sample'}({', '.join(given)})")
     lines += parts.calls(operator.prepare, batched, 4)
     results = [_mean(parts, operator)] if operator.scalar else []
     results += [_named(parts, operator)] if operator.tensors else []
@@ -128,12 +137,14 @@ def _prepared(parts: Parts, operator: Plain) -> str:
         raise BackendError(f"the Numba backend cannot linearize '{operator.name}'")
     arguments = [*(f"{name}: Arrays" for name in parts.given_names), f"inputs: {parts.inputs_type}"]
     arguments.append("targets: Array")
+    draws = _draws(parts, operator)
+    arguments += ["seed: int"] if draws else []
     _check_apart(parts, operator)
     renew = ", ".join(f'"{code}"' for code in _codes(parts, operator))
     lines = [
         signature(_private_name(operator), arguments, "Product"),
         f'    """{operator.doc.rstrip(".")}, prepared for many vectors."""',
-        "    work = _batch(inputs, targets)",
+        f"    work = _batch(inputs, targets{', seed' if draws else ''})",
         *parts.calls(operator.prepare, True, 4),
         "    point = _Point(work)",
         "",
@@ -184,6 +195,8 @@ def _doc(parts: Parts, operator: Plain) -> str:
     ]
     if operator.apply:
         lines.append("    vector: by name, shapes as in ``SHAPES``.")
+    if _draws(parts, operator):
+        lines.append(f"    seed: {SEED_TEXT}")
     returns = {
         "float": "A number.",
         "dict[str, Array]": "Arrays by name, shapes as in ``SHAPES``.",

@@ -28,12 +28,14 @@ class OtherBatch:
         periodic: names of the periodic functions that run on it.
         groups: variables that it has of its own.
         further: names of the arrays of samples of the inputs after the first.
+        holds: whether checked inputs are several arrays.
     """
 
     before: tuple[PrivateFunction, ...]
     periodic: frozenset[str]
     groups: tuple[Group, ...]
     further: tuple[str, ...] = ()
+    holds: bool = False
 
     @property
     def parameters(self) -> list[str]:
@@ -46,7 +48,7 @@ class OtherBatch:
     def values(self) -> list[str]:
         """What ``_run`` passes for them: ``other`` is the workspace of the other batch."""
         data = ["*source"]
-        if self.further:
+        if self.holds:
             data = ["source[0].first", *(f"source[0].others[{k}]" for k, _ in enumerate(self.further, 1))]
             data += ["source[1]", "source[2]"]
         return [
@@ -77,7 +79,9 @@ def other_batch(parts: Parts) -> OtherBatch | None:
         and not parts.is_memory(group)
         and group.family.storage not in (Storage.PARAMETER, Storage.BUFFER)
     ]
-    return OtherBatch(before, frozenset(f.function.name for f in periodic), tuple(groups), parts.further)
+    return OtherBatch(
+        before, frozenset(f.function.name for f in periodic), tuple(groups), parts.further, parts.holds
+    )
 
 
 def periodic_pieces(loop: LoopText, other: OtherBatch, function: PrivateFunction, first: bool) -> list[Piece]:

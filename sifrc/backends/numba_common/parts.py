@@ -142,6 +142,11 @@ class Parts(ABC):
         return "Inputs" if self.module.inputs else "Array"
 
     @property
+    def holds(self) -> bool:
+        """Whether checked inputs are several arrays: inputs, or what layers draw."""
+        return bool(self.module.inputs or self.module.draws)
+
+    @property
     def further(self) -> tuple[str, ...]:
         """Names of the arrays of samples of the inputs after the first, in compiled loops."""
         return tuple(f"samples_{number}" for number in range(1, len(self.module.inputs)))
@@ -179,7 +184,7 @@ class Parts(ABC):
             source: variable of the inputs.
         """
         states = self.input_variable(batched)
-        first = f"{source}.first" if self.module.inputs else source
+        first = f"{source}.first" if self.holds else source
         lines = [f"{states}[0] = {first}" if self.deep else f"{states} = ({first}, *{states}[1:])"]
         for group in self.work_tables()[batched].values():
             if group.family.name == OTHER_INPUTS:

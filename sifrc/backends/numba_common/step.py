@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from sifrc.backends.draws import step_seed
 from sifrc.backends.layout import lines_of, signature
 from sifrc.backends.numba_common.functions import PrivateFunction
 from sifrc.backends.numba_common.loop import LoopText, Piece, parameter_name
@@ -23,7 +24,7 @@ from sifrc.lower.access import flat
 from sifrc.lower.arrays import OBJECTIVE
 from sifrc.lower.statements import Guard
 
-__all__ = ["Epoch", "epochs", "memory_table", "step_context"]
+__all__ = ["Epoch", "epochs", "memory_table", "random_helpers", "step_context"]
 
 _COUNTS: Mapping[str, int] = MappingProxyType({"steps": 0, "age": 0})
 """Numbers of the state that count steps -> least value."""
@@ -73,9 +74,9 @@ def _epoch(loop: LoopText, functions: list[PrivateFunction], batched: bool) -> E
     name = "_epoch" if batched else "_epoch_one"
     periodic = bool(parts.program.periodic)
     own = ["labels", *(["age", "period"] if periodic else [])]
-    own += ["seed", "steps"] if _random_families(parts) else []
+    own += ["seed", "steps"] if _random_families(parts) or parts.module.draws else []
     data = ["samples"]
-    if parts.further:
+    if parts.holds:
         data = ["samples.first", *(f"samples.others[{k}]" for k, _ in enumerate(parts.further, 1))]
     kept = [group for group in groups if _is_kept(parts, group)]
     other = other_batch(parts) if batched else None
@@ -186,6 +187,12 @@ def _random_families(parts: Parts) -> list[str]:
     return [group.name for group in groups if group.family.storage is Storage.RANDOM]
 
 
+def random_helpers(parts: Parts) -> list[str]:
+    """What compiled functions draw: random numbers of the step, and those of layers."""
+    found = _random_families(parts) if parts.has_step else []
+    return [*found, *(["uniform"] if parts.module.draws and "uniform" not in found else [])]
+
+
 def _draw_lines(
     function: PrivateFunction, indent: int, count: str, work: str = "", state: str = ""
 ) -> list[str]:
@@ -224,11 +231,13 @@ def _refresh(loop: LoopText) -> str:
         indent=4,
     )
     arguments = ["params: Parameters", "state: State", f"inputs: {parts.inputs_type}", "targets: Array"]
+    given = ["inputs", "targets"]
+    given += [step_seed("state.seed", "2**31 + state.steps")] if parts.module.draws else []
     lines = [
         signature("refresh", arguments, "None"),
         f"    {doc}",
         f"    {parts.taken()}",
-        "    work = _batch(inputs, targets)",
+        f"    work = _batch({', '.join(given)})",
         "    batch = work.batch",
         "    state.hold()",
         "    try:",
@@ -353,7 +362,8 @@ def step_context(loop: LoopText) -> dict[str, Any]:
         ],
         "hyper": [number.name for number in hyper],
         "refresh": _refresh(loop),
-        "random_helpers": _random_families(parts),
+        "random_helpers": random_helpers(parts),
+        "counted": bool(_random_families(parts) or module.draws),
         "periodic": bool(program.periodic),
         "kept": assigned("_KEPT = ", kept) if kept else "",
         "with_batches": True in loops,

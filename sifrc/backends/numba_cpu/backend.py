@@ -42,11 +42,6 @@ class NumbaBackend:
             raise BackendError(
                 f"the Numba backend has no dtype '{module.dtype}'", hint="dtypes: " + " ".join(self.dtypes)
             )
-        if module.draws:
-            raise BackendError(
-                "the Numba backend does not have dropout in training",
-                hint="network: {mode: evaluation}, or the backend torch",
-            )
         template = environment(template_folder("numba")).get_template("module.py.jinja")
         parts = CpuParts(module)
         step = step_context(CpuLoop(parts)) if parts.has_step else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from sifrc.backends.draws import step_seed
 from sifrc.backends.layout import call
 from sifrc.backends.numba_common.functions import PrivateFunction
 from sifrc.backends.numba_common.loop import LoopText, Piece
@@ -35,11 +36,23 @@ class CpuLoop(LoopText):
             *indented(self._further(True, prefix), 4),
         ]
         if targets is None:
-            return lines
+            return [*lines, *self._draws(prefix)]
         name, labels = f"{prefix}{targets.name}", f"{prefix}labels"
         filled = self._targets(name, labels, "p, ")
         begun = [f"    {name}[p, :] = {parts.real}(0.0)"] if parts.classes else []
-        return [*lines, *begun, *indented(filled, 4)]
+        return [*lines, *begun, *indented(filled, 4), *self._draws(prefix)]
+
+    def _draws(self, prefix: str) -> list[str]:
+        """What layers draw for a batch: for another one of the periodic part by the seed of the step too."""
+        groups = self.parts.layouts[True].families.get(OTHER_INPUTS, ())
+        drawn = [
+            f"_fill_uniform({prefix}{group.name}[{k}], _DRAWS, drawn * 65536 + {k})"
+            for group in groups
+            for k, _ in group.members
+            if k in self.parts.module.draws
+        ]
+        seed = [] if prefix else [f"drawn = {step_seed('seed', 'steps + position // batch')}"]
+        return [*seed, *drawn] if drawn else []
 
     def _further(self, batched: bool, prefix: str = "") -> list[str]:
         """Copy the inputs after the first of one sample."""
@@ -47,6 +60,8 @@ class CpuLoop(LoopText):
         groups = self.parts.layouts[batched].families.get(OTHER_INPUTS, ())
         for group in groups:
             for k, shape in group.members:
+                if k in self.parts.module.draws:
+                    continue
                 samples = f"{prefix}{self.parts.further[(k or 1) - 1]}"
                 at = "p, " if batched else ""
                 lines += _copied(f"{prefix}{group.name}[{k}]", samples, at, len(shape) - batched)

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sifrc.backends.base import ModuleSource
+from sifrc.backends.draws import reads_draws
 from sifrc.backends.kinds import handed_families
 from sifrc.backends.layout import call
 from sifrc.backends.plain import Plain
-from sifrc.backends.torch_eager.access import function_members
 from sifrc.backends.torch_eager.functions import PrivateFunction, plan_functions
 from sifrc.derive.shaped import PARAMETER
 from sifrc.errors import BackendError
@@ -80,8 +80,7 @@ class Parts:
 
     def draws(self, keys: Iterable[Key]) -> bool:
         """Whether one of the functions reads what layers draw."""
-        drawn = {(OTHER_INPUTS, index) for index in self.module.draws}
-        return any(drawn & {*function_members(self.program.function(*key))[0]} for key in keys)
+        return any(reads_draws(self.module, [name], batched) for name, batched in keys)
 
     @property
     def unpacker(self) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sifrc.backends.draws import SEED_ARGUMENT, SEED_TEXT
 from sifrc.backends.layout import lines_of, returned, signature
-from sifrc.backends.operators import SEED_ARGUMENT, SEED_TEXT
 from sifrc.backends.plain import Plain, plain_operators
 from sifrc.backends.text import data_texts, docstring
 from sifrc.backends.torch_eager.calls import Calls, Parts, operator_keys

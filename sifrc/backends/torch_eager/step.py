@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from sifrc.backends.draws import step_seed
 from sifrc.backends.layout import signature
 from sifrc.backends.ranges import ranges_text
 from sifrc.backends.text import LINE_LENGTH, assigned, docstring, literal
@@ -129,7 +130,7 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
         "refresh_draws": any("steps" in line for line in refresh),
         "counts": literal({"steps": 0, "age": 2**31} if periodic else {"steps": 0}),
         "counts_age": bool(periodic),
-        "step_seed": _step_seed("steps"),
+        "step_seed": step_seed("seed", "int(steps)"),
         "keeps": bool(_kept(parts, periodic)),
         "refusal": steps.refusal,
         "separable": program.separable,
@@ -224,18 +225,13 @@ def _draw_lines(parts: Parts, key: Key, indent: int, count: str) -> list[str]:
     """Random numbers that a function takes, from the seed and the number of the step."""
     families = [parts.program.family(name) for name in parts.functions[key].arguments]
     pad = " " * indent
-    seed = _step_seed(count)
+    seed = step_seed("seed", f"int({count})")
     return [
         f"{pad}{family.code} = _{family.code}"
         f"({seed}, (len(inputs), {family.shapes[0][1][-1]}), {parts.first_input})"
         for family in families
         if family.storage is Storage.RANDOM
     ]
-
-
-def _step_seed(count: str) -> str:
-    """The seed of a step's draws; the generator of the CPU takes 32 bits."""
-    return f"(seed * 1_000_003 + int({count})) % 2**32"
 
 
 def _refresh_lines(parts: Parts, periodic: list[Key], values: list[str]) -> list[str]:
@@ -256,7 +252,7 @@ def _refresh_lines(parts: Parts, periodic: list[Key], values: list[str]) -> list
         lines += _draw_lines(parts, key, 8, "2**31 + steps")
         lines += chain.one(key, chain.needed(keys[position + 1 :]) | set(kept))
     if parts.draws(keys):
-        lines.insert(0, f"        inputs = _drawn(inputs, {_step_seed('2**31 + steps')})")
+        lines.insert(0, f"        inputs = _drawn(inputs, {step_seed('seed', 'int(2**31 + steps)')})")
     text = "\n".join(lines)
     used = [line for line in values if re.search(rf"\b{line.partition(' = ')[0]}\b", text) and " = " in line]
     checks = ["        checks: Checks = []"] if chain.guarded else []

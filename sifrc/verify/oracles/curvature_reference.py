@@ -27,6 +27,7 @@ from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import LayerSpec, Spec
 from sifrc.verify.oracles.entries import Activate, At
 from sifrc.verify.oracles.layers import layer_value
+from sifrc.verify.oracles.network import layer_draws
 from sifrc.verify.oracles.windows import chosen_matrix, window_matrix
 
 __all__ = ["Measured", "batch_mean", "is_exact", "is_gauss_newton", "limit_of", "reference_blocks"]
@@ -277,9 +278,13 @@ class _Recursion:
         for sample in range(self.at.samples):
             read = {name: self.at.values[name][sample] for name in layer.inputs}
 
-            def value(entries: Array, read: Arrays = read) -> Array:
+            numbers = layer_draws(self.at.spec, layer, self.at.values)
+            own = None if numbers is None else numbers[sample]
+
+            def value(entries: Array, read: Arrays = read, own: Array | None = own) -> Array:
                 sources = tuple(entries if name == source else read[name] for name in layer.inputs)
-                return np.asarray(layer_value(At(layer, sources, self.at.params, self.at.activate))).ravel()
+                at = At(layer, sources, self.at.params, self.at.activate, drawn=own)
+                return np.asarray(layer_value(at)).ravel()
 
             zero = 0 * read[source]
             columns = []

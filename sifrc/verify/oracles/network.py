@@ -31,6 +31,7 @@ __all__ = [
     "forward_pass",
     "forward_passes",
     "input_parts",
+    "layer_draws",
     "one_hot",
     "parameter_shapes",
     "placed_loss",
@@ -124,8 +125,7 @@ def forward_passes(
         sources = [tuple(each[name] for name in layer.inputs) for each in values]
         batch = [read[0] for read in sources] if spec.mode == "training" else None
         for each, seen, read in zip(values, arguments, sources, strict=True):
-            drawn = each.get(_drawn_name(layer)) if spec.mode == "training" else None
-            value = layer_value(At(layer, read, parameters, activate, batch, drawn))
+            value = layer_value(At(layer, read, parameters, activate, batch, layer_draws(spec, layer, each)))
             if shifts is not None and layer.name in shifts:
                 value = value + shifts[layer.name]
             if layer.activation is not None:
@@ -169,12 +169,17 @@ def all_inputs(spec: Spec) -> tuple[InputSpec, ...]:
         [('a', (3,)), ('less.drawn', (3,))]
     """
     drawing = (layer for layer in spec.layers if LAYER_TYPES[layer.kind].draws)
-    drawn = (InputSpec(_drawn_name(layer), spec.shapes[layer.inputs[0]]) for layer in drawing)
-    return (*spec.inputs, *drawn)
+    found = (InputSpec(_drawn_name(layer), spec.shapes[layer.inputs[0]]) for layer in drawing)
+    return (*spec.inputs, *found)
 
 
 def _drawn_name(layer: LayerSpec) -> str:
     return f"{layer.name}.drawn"
+
+
+def layer_draws(spec: Spec, layer: LayerSpec, values: Mapping[str, Any]) -> Any:
+    """What a layer draws in training, among values by name; None where it does not."""
+    return values.get(_drawn_name(layer)) if spec.mode == "training" else None
 
 
 def input_parts(spec: Spec, sample: Any) -> dict[str, Any]:

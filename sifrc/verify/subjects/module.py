@@ -92,11 +92,12 @@ class ModuleSubject(Subject):
         if not drawn or self.spec.mode == "evaluation":
             return point
         self.params = {name: self._rounded(value) for name, value in point.params.items()}
-        targets = self.given(
-            torch.from_numpy(point.targets) if self.classes else self._rounded(point.targets)
-        )
-        like = next(iter(self.given(self.params).values()))
-        checked, _ = self.module._batch(self._given_inputs(self._inputs(point.inputs)), targets, like)
+        targets = torch.from_numpy(point.targets) if self.classes else self._rounded(point.targets)
+        given = self._given_inputs(self._inputs(point.inputs)), self.given(targets)
+        if self.framework == "torch":
+            checked, _ = self.module._batch(*given, next(iter(self.given(self.params).values())))
+        else:
+            checked, _ = self.module._data(*given)
         found = self.module._drawn(checked, 0).others
         for number, name in enumerate(drawn, len(self.spec.inputs)):
             numbers = self.arrays(found[number])
