@@ -274,6 +274,8 @@ _NORMS: dict[str, dict[str, Any]] = {
     "batch norm evaluated": evaluated(channels([2, 2, 3], "batch_norm", activation="tanh")),
     "batch norm of features evaluated": evaluated(one(3, "batch_norm", affine=False, activation="softplus")),
     "batch norm of the input evaluated": evaluated(first([2, 3], "batch_norm")),
+    "dropout evaluated": evaluated(one([2, 3], "dropout", probability=0.25)),
+    "dropout of the input evaluated": evaluated(first(3, "dropout")),
     "instance norm": channels([2, 3], "instance_norm"),
     "instance norm with a weight": channels([2, 2, 2], "instance_norm", affine=True, activation="softplus"),
     "instance norm without a bias": channels([1, 2, 1, 2], "instance_norm", affine=True, bias=False),

@@ -94,6 +94,9 @@ class Fused(Elementary):
         epsilon = layer.get("epsilon", 1e-5)
         return F.batch_norm(x, *running, weight, _bias(owned), self.training, 0.1, epsilon)
 
+    def dropout(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
+        return F.dropout(x, layer.get("probability", 0.5), self.training)
+
     def group_norm(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
         weight = owned("weight") if owned.has("weight") else None
         return F.group_norm(x, layer["groups"], weight, _bias(owned), layer.get("epsilon", 1e-5))
