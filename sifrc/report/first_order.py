@@ -55,6 +55,10 @@ def _forward(book: Book) -> Section:
         f"θ_{table.symbol.index} is a table of {table.formula.expression}, indices from 0."
         for table in model.tables
     ]
+    if model.draws:
+        drawn = [f"d_{draw.symbol.index}" for draw in model.draws]
+        some = drawn[0] if len(drawn) == 1 else f"{drawn[0]} to {drawn[-1]}"
+        notes.append(f"Numbers {some} are drawn uniformly between 0 and 1, for every sample anew.")
     notes.append(
         "∘ and ⊘ multiply and divide entry by entry, 𝟏 is the vector of ones, F_k acts on each entry."
     )

@@ -256,6 +256,37 @@ def test_steps_go_on_alike(module: ModuleType) -> None:
     close(steps.params, other.params, 0.0)
 
 
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("kind", ["sampled_fisher", "kfra"])
+def test_steps_with_blocks(kind: str, backend: str, tmp_path: Path) -> None:
+    """Methods that draw targets too, and what they refresh on another batch."""
+    method = {"name": "ea_cg", "kind": kind, "period": 2}
+    text = compile_spec(spec_of(method=method), Request(backend=backend, operators=("gradient",))).text
+    made = load_text(f"{kind}_{backend}", tmp_path / f"{kind}_{backend}.py", text)
+    params, x, t, _ = point(made)
+    steps = Steps(made, params, seed=0)
+    for number in range(3):
+        before = steps.params
+        expected = outputs_with(masks(made, x, number))(before, x)
+        loss = float(torch.nn.functional.cross_entropy(expected, t))
+        assert steps.step(x, t) == pytest.approx(loss, rel=1e-12)
+    if backend == "torch":
+        steps.optimizer.refresh(x[:3], t[:3])
+    else:
+        made.refresh(steps.model, steps.optimizer, x[:3].numpy(), t[:3].numpy())
+    assert np.isfinite(steps.step(x, t))
+
+
+@pytest.mark.parametrize("module", ["torch"], indirect=True)
+def test_a_batch_for_the_rates(module: ModuleType) -> None:
+    """A batch of its own has draws too."""
+    params, x, t, _ = point(module)
+    whole, other = Steps(module, params, seed=3), Steps(module, params, seed=3)
+    first = whole.step(x, t)
+    assert float(other.optimizer.step(x, t, (x, t))) == first
+    close(whole.params, other.params)
+
+
 @pytest.mark.parametrize("module", ["numba"], indirect=True)
 def test_an_epoch_is_its_steps(module: ModuleType) -> None:
     """With the draws of each."""

@@ -46,12 +46,12 @@ class CpuLoop(LoopText):
         """What layers draw for a batch: for another one of the periodic part by the seed of the step too."""
         groups = self.parts.layouts[True].families.get(OTHER_INPUTS, ())
         drawn = [
-            f"_fill_uniform({prefix}{group.name}[{k}], _DRAWS, drawn * 65536 + {k})"
+            f"_fill_uniform({prefix}{group.name}[{k}], _DRAWS, draw_seed * 65536 + {k})"
             for group in groups
             for k, _ in group.members
             if k in self.parts.module.draws
         ]
-        seed = [] if prefix else [f"drawn = {step_seed('seed', 'steps + position // batch')}"]
+        seed = [] if prefix else [f"draw_seed = {step_seed('seed', 'steps + position // batch')}"]
         return [*seed, *drawn] if drawn else []
 
     def _further(self, batched: bool, prefix: str = "") -> list[str]:

@@ -36,7 +36,7 @@ class OtherBatch:
         codes = {family.name: family.code for family in parts.program.families}
         pad = " " * indent
         arguments = [*(codes[name] for name in self.arguments), "*chosen", "checks"]
-        given = "curvature, like, drawn" if parts.module.draws else "curvature, like"
+        given = "curvature, like, draw_seed" if parts.module.draws else "curvature, like"
         return [
             f"{pad}chosen = (inputs, targets) if curvature is None else self._other({given})",
             *call([codes[name] for name in self.results], _NAME, arguments, indent),
