@@ -93,12 +93,10 @@ class ModuleSubject(Subject):
             return point
         self.params = {name: self._rounded(value) for name, value in point.params.items()}
         targets = torch.from_numpy(point.targets) if self.classes else self._rounded(point.targets)
-        given = self._given_inputs(self._inputs(point.inputs)), self.given(targets)
-        if self.framework == "torch":
-            checked, _ = self.module._batch(*given, next(iter(self.given(self.params).values())))
-        else:
-            checked, _ = self.module._data(*given)
-        found = self.module._drawn(checked, 0).others
+        like = (next(iter(self.given(self.params).values())),) if self.framework == "torch" else ()
+        check, draw = (getattr(self.module, name) for name in ("_batch" if like else "_data", "_drawn"))
+        given, _ = check(self._given_inputs(self._inputs(point.inputs)), self.given(targets), *like)
+        found = draw(given, 0).others
         for number, name in enumerate(drawn, len(self.spec.inputs)):
             numbers = self.arrays(found[number])
             if numbers.shape != parts[name].shape or numbers.min() < 0 or numbers.max() >= 1:
