@@ -203,7 +203,7 @@ def test_after_training_nothing_is_left_out(module: ModuleType) -> None:
     request = Request(backend=backend, operators=("gradient", "hessian_vector_product"), mode="evaluation")
     text = compile_spec(spec_of(), request).text
     assert "_drawn" not in text
-    made = load_text(f"undropped_{backend}", Path(module.__file__ or "").parent / f"undropped_{backend}.py", text)
+    made = load_text(f"kept_{backend}", Path(module.__file__ or "").parent / f"kept_{backend}.py", text)
     expected = derivatives_of(outputs, "cross_entropy", (params, x, t), vector)
     close(made.gradient(*given), expected["gradient"])
     found = made.hessian_vector_product(*given, as_given(module, vector))
