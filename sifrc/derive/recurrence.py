@@ -8,7 +8,6 @@ adjoint reads the step after, and is solved from the last step to the first.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatchmethod
@@ -20,6 +19,7 @@ from sifrc.errors import DerivationError
 from sifrc.ir import Add, Affine, Axis, Einsum, Expr, Input, Map
 from sifrc.ir.nodes import AlongAxis, Operand
 from sifrc.ir.traverse import inputs_of
+from sifrc.spec.order import after_needs
 
 __all__ = ["Name", "Recursion", "is_shift", "name_of", "recursions", "shifted_labels", "strictly_shifted"]
 
@@ -187,7 +187,7 @@ def recursions(equations: Sequence[Equation]) -> tuple[Equation | Recursion, ...
     needs = {min(part): {of[other] for number in part for other in reads[number]} for part in parts}
     members = {min(part): part for part in parts}
     found: list[Equation | Recursion] = []
-    for first in _ordered(members, {part: needed - {part} for part, needed in needs.items()}):
+    for first in after_needs({part: needed - {part} for part, needed in needs.items()}):
         together = sorted(members[first])
         if len(together) > 1 or first in reads[first]:
             found.append(_recursion([equations[number] for number in together]))
@@ -233,24 +233,6 @@ def _components(reads: Sequence[set[int]]) -> list[set[int]]:
     return found
 
 
-def _ordered(items: Iterable[int], needs: Mapping[int, set[int]]) -> Iterator[int]:
-    """Numbers after those that they need, otherwise in their order; fewer where there is a cycle."""
-    waiting = {item: set(needs[item]) for item in items}
-    users: dict[int, list[int]] = {item: [] for item in waiting}
-    for item, needed in waiting.items():
-        for other in needed:
-            users[other].append(item)
-    ready = [item for item, needed in waiting.items() if not needed]
-    heapq.heapify(ready)
-    while ready:
-        item = heapq.heappop(ready)
-        yield item
-        for user in users[item]:
-            waiting[user].discard(item)
-            if not waiting[user]:
-                heapq.heappush(ready, user)
-
-
 def _recursion(equations: Sequence[Equation]) -> Recursion:
     """The axis of the steps, their direction, and the order within one."""
     first = equations[0].symbol
@@ -270,7 +252,7 @@ def _recursion(equations: Sequence[Equation]) -> Recursion:
             number: {numbers[name] for name, distance in each if not distance}
             for number, each in enumerate(distances)
         }
-        order = list(_ordered(range(len(equations)), needs))
+        order = list(after_needs(needs))
         if len(order) < len(equations):  # along this axis they refer to themselves at the same place
             continue
         size = first.axes[slot].entries

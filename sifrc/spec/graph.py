@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -10,6 +9,7 @@ from math import prod
 from sifrc.errors import SpecError
 from sifrc.spec.items import LAYERS, Item
 from sifrc.spec.layers import LAYER_TYPES, Site
+from sifrc.spec.order import after_needs
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.schema import MAX_UNITS, NetworkShape
 from sifrc.spec.shares import check_share_sizes, check_shares
@@ -142,31 +142,19 @@ def _check_inputs(
 
 
 def _topological(items: Sequence[Item], known: Mapping[str, Item], positions: Positions) -> tuple[Item, ...]:
-    """Kahn's algorithm, stable by file order; owners of shared parameters come before their users."""
+    """Stable by file order; owners of shared parameters come before their users."""
     needs: dict[str, set[str]] = {}
     for item in items:
         needs[item.name] = {name for name in item.inputs if name in known}
         if item.written.share is not None:
             needs[item.name].add(item.written.share)
-    users: dict[str, list[str]] = {name: [] for name in known}
-    for name, required in needs.items():
-        for other in required:
-            users[other].append(name)
-    waiting = {name: len(required) for name, required in needs.items()}
-    ready = [known[name].index for name, count in waiting.items() if count == 0]
-    heapq.heapify(ready)
-    ordered: list[Item] = []
-    while ready:
-        item = items[heapq.heappop(ready)]
-        ordered.append(item)
-        for name in users[item.name]:
-            waiting[name] -= 1
-            if waiting[name] == 0:
-                heapq.heappush(ready, known[name].index)
+    places = {name: item.index for name, item in known.items()}
+    by_index = {places[name]: {places[other] for other in found} for name, found in needs.items()}
+    ordered = list(after_needs(by_index))
     if len(ordered) < len(items):
-        left = {name for name, count in waiting.items() if count > 0}
-        raise _cycle([item for item in items if item.name in left], needs, known, positions)
-    return tuple(ordered)
+        left = set(by_index) - set(ordered)
+        raise _cycle([item for item in items if item.index in left], needs, known, positions)
+    return tuple(items[index] for index in ordered)
 
 
 def _cycle(

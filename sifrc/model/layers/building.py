@@ -73,7 +73,7 @@ class Building:
     tables: Tables = field(default_factory=Tables)
     draws: Draws = field(default_factory=Draws)
     parts: list[Part] = field(default_factory=list)
-    _used: dict[str, LayerParameters | None] = field(default_factory=dict)
+    _used: dict[str, LayerParameters] = field(default_factory=dict)
 
     def spread(self, source: Input) -> Operand:
         """A source as a factor over the axes of the layer; one entry stands for all along an axis."""
@@ -95,15 +95,11 @@ class Building:
         Raises:
             KeyError: the record of the type has none of this name.
         """
-        found = self.optional(part)
-        if found is None:
-            raise KeyError(part)
-        return found
-
-    def optional(self, part: str = "") -> LayerParameters | None:
-        """The same, or None where the record of the type has none."""
         if part not in self._used:
-            self._used[part] = self.owned(part, self.first + len(self.parts))
+            found = self.owned(part, self.first + len(self.parts))
+            if found is None:
+                raise KeyError(part)
+            self._used[part] = found
         return self._used[part]
 
     def state(
@@ -166,7 +162,7 @@ class Building:
     def last(self) -> LayerParameters | None:
         """The parameters that the state of the layer itself reads."""
         held = {part.parameters.layer for part in self.parts if part.parameters is not None}
-        own = [found for found in self._used.values() if found is not None and found.layer not in held]
+        own = [found for found in self._used.values() if found.layer not in held]
         return own[-1] if own else None
 
 
