@@ -163,6 +163,10 @@ _WORK: dict[str, Shapes] = {
     "b_part1": _SHAPES3,
     "b_part1_scalar": _SHAPES5,
     "y": _SHAPES1,
+    "b_part2b": _SHAPES4,
+    "b_part3b": _SHAPES5,
+    "b_part1b": _SHAPES3,
+    "b_part1b_scalar": _SHAPES5,
     "gradient_weights": _SHAPES6,
     "gradient_biases": _SHAPES7,
     "u": _SHAPES1,
@@ -175,10 +179,10 @@ _WORK: dict[str, Shapes] = {
     "gamma_part2": _SHAPES9,
     "gamma_part2_scalar": _SHAPES5,
     "gamma_part3": _SHAPES5,
-    "z": _SHAPES1,
     "product_weights": _SHAPES6,
     "product_weights_part2": {2: (32, 32), 4: (10, 32)},
     "product_biases": _SHAPES7,
+    "z": _SHAPES1,
     "da": _SHAPES1,
     "dx": _SHAPES2,
     "da_part2": _SHAPES8,
@@ -191,9 +195,9 @@ _WORK: dict[str, Shapes] = {
     "r_part5": (None,),
     "r_part1": (None,),
     "r_part6": (None,),
-    "dy": _SHAPES1,
     "gauss_newton_weights": _SHAPES6,
     "gauss_newton_biases": _SHAPES7,
+    "dy": _SHAPES1,
 }
 """Intermediate values of a batch of samples: name -> shapes."""
 
@@ -426,26 +430,29 @@ LAUNCHES: dict[str, Launch] = {
     "_adjoint_1": Launch("row", 32, 256),
     "_adjoint_2": Launch("row", 32, 0),
     "_adjoint_3": Launch("row", 32, 0),
-    "_gradient_1": Launch("row", 128, 1024),
-    "_gradient_2": Launch("row", 128, 1024),
+    "_backward_1": Launch("row", 32, 256),
+    "_backward_2": Launch("row", 128, 1024),
+    "_backward_3": Launch("row", 32, 0),
+    "_backward_4": Launch("row", 128, 1024),
+    "_backward_5": Launch("row", 32, 0),
     "_tangent_1": Launch("row", 32, 0),
     "_tangent_2": Launch("row", 32, 0),
     "_tangent_3": Launch("row", 32, 0),
-    "_adjoint_tangent_1": Launch("row", 32, 256),
-    "_adjoint_tangent_2": Launch("row", 32, 0),
-    "_adjoint_tangent_3": Launch("row", 32, 0),
-    "_hessian_product_1": Launch("row", 32, 0),
-    "_hessian_product_2": Launch("row", 128, 1024),
-    "_hessian_product_3": Launch("row", 32, 0),
-    "_hessian_product_4": Launch("row", 128, 1024),
+    "_hessian_product_1": Launch("row", 32, 256),
+    "_hessian_product_2": Launch("row", 32, 0),
+    "_hessian_product_3": Launch("row", 128, 1024),
+    "_hessian_product_4": Launch("row", 32, 0),
+    "_hessian_product_5": Launch("row", 32, 0),
+    "_hessian_product_6": Launch("row", 128, 1024),
+    "_hessian_product_7": Launch("row", 32, 0),
     "_linearized_1": Launch("row", 32, 0),
     "_linearized_2": Launch("row", 32, 0),
     "_linearized_3": Launch("row", 32, 0),
-    "_linearized_adjoint_1": Launch("row", 32, 256),
-    "_linearized_adjoint_2": Launch("row", 32, 0),
-    "_linearized_adjoint_3": Launch("row", 32, 0),
-    "_gauss_newton_product_1": Launch("row", 128, 1024),
+    "_gauss_newton_product_1": Launch("row", 32, 256),
     "_gauss_newton_product_2": Launch("row", 128, 1024),
+    "_gauss_newton_product_3": Launch("row", 32, 0),
+    "_gauss_newton_product_4": Launch("row", 128, 1024),
+    "_gauss_newton_product_5": Launch("row", 32, 0),
 }
 """The launch plan: kernel -> how it is launched; all others have a thread for each entry."""
 MOST_BLOCKS = 4096
@@ -875,7 +882,7 @@ def _adjoint_1(softmax_part1, x, softmax, targets, shared1_part1, shared1, b_par
 
 
 @cuda.jit(cache=True)
-def _adjoint_2(b_2, b_3, a, y):
+def _adjoint_2(b_2, b_3, x, y):
     """Rows of b, y."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     p = cuda.blockIdx.x
@@ -883,7 +890,7 @@ def _adjoint_2(b_2, b_3, a, y):
         i = thread
         while i < b_2.shape[1]:
             b_2[p, i] = b_3[p, i]
-            term1_0 = a[p, i] > np.float64(0.0)
+            term1_0 = x[p, i] > np.float64(0.0)
             y[p, i] = b_2[p, i] * (np.float64(1.0) if term1_0 else np.float64(0.2))
             i += threads
         p += cuda.gridDim.x
@@ -945,13 +952,52 @@ def _adjoint(
         b[4],
     )
     _contract(b[4], weights[4], b[3], "pj,ji->pi")
-    _launch(_adjoint_2, b[2].shape[0], b[2], b[3], a[2], y[2])
+    _launch(_adjoint_2, b[2].shape[0], b[2], b[3], x[2], y[2])
     _contract(y[2], weights[2], b_part1[1], "pj,ji->pi")
     _launch(_adjoint_3, b[1].shape[0], b[1], b[3], b_part1[1], a[1], slope[1], y[1])
 
 
 @cuda.jit(cache=True)
-def _gradient_1(gradient_biases, b, mean):
+def _backward_1(b_part2b, x, targets, b_part3b, b_part1b_scalar, b):
+    """Rows of b_part2b, b_part3b, b_part1b_scalar, b."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    scratch = cuda.shared.array(0, TYPE)
+    p = cuda.blockIdx.x
+    while p < b_part2b.shape[0]:
+        _log_softmax_of(x[p], b_part2b[p], scratch)
+        total0 = np.float64(0.0)
+        i = thread
+        while i < b_part2b.shape[1]:
+            total0 += targets[p, i] * math.exp(b_part2b[p, i])
+            i += threads
+        total0 = _sum(total0, scratch, threads)
+        if thread == 0:
+            b_part3b[p] = total0
+        cuda.syncthreads()
+        total1 = np.float64(0.0)
+        i = thread
+        while i < b_part2b.shape[1]:
+            total1 += targets[p, i] * math.exp(b_part2b[p, i])
+            i += threads
+        total1 = _sum(total1, scratch, threads)
+        if thread == 0:
+            term3_0 = _sigmoid(np.float64(1.0) - np.float64(5.0) * b_part3b[p])
+            term3_1 = _sigmoid(np.float64(5.0) * b_part3b[p] - np.float64(1.0))
+            b_part1b_scalar[p] = -np.float64(5.0) * total1 * term3_0 * term3_1
+        cuda.syncthreads()
+        i = thread
+        while i < b.shape[1]:
+            b_part1b_scalar_p = b_part1b_scalar[p]
+            term6_0 = np.float64(5.0) * _sigmoid(np.float64(1.0) - np.float64(5.0) * b_part3b[p])
+            factor0 = term6_0 * _sigmoid(np.float64(5.0) * b_part3b[p] - np.float64(1.0))
+            part0 = math.exp(b_part2b[p, i])
+            b[p, i] = b_part1b_scalar_p * part0 + factor0 * part0 * targets[p, i]
+            i += threads
+        p += cuda.gridDim.x
+
+
+@cuda.jit(cache=True)
+def _backward_2(gradient_biases, b, mean):
     """Rows of gradient_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -969,7 +1015,22 @@ def _gradient_1(gradient_biases, b, mean):
 
 
 @cuda.jit(cache=True)
-def _gradient_2(gradient_biases, y, mean):
+def _backward_3(b_2, b_3, x, y):
+    """Rows of b, y."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    p = cuda.blockIdx.x
+    while p < b_2.shape[0]:
+        i = thread
+        while i < b_2.shape[1]:
+            b_2[p, i] = b_3[p, i]
+            term1_0 = x[p, i] > np.float64(0.0)
+            y[p, i] = b_2[p, i] * (np.float64(1.0) if term1_0 else np.float64(0.2))
+            i += threads
+        p += cuda.gridDim.x
+
+
+@cuda.jit(cache=True)
+def _backward_4(gradient_biases, y, mean):
     """Rows of gradient_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -986,20 +1047,65 @@ def _gradient_2(gradient_biases, y, mean):
         i += cuda.gridDim.x
 
 
-def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
-    """Gradient.
+@cuda.jit(cache=True)
+def _backward_5(b_1, b_3, b_part1b, a, y):
+    """Rows of b, y."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    p = cuda.blockIdx.x
+    while p < b_1.shape[0]:
+        i = thread
+        while i < b_1.shape[1]:
+            b_1[p, i] = b_3[p, i] + b_part1b[p, i]
+            part0 = a[p, i] - np.float64(0.3566749439387324)
+            part1 = math.tanh(_softplus(part0))
+            term3_0 = a[p, i] * (np.float64(1.0) - part1 * part1) * _sigmoid(part0) + part1
+            y[p, i] = b_1[p, i] * term3_0
+            i += threads
+        p += cuda.gridDim.x
+
+
+def _backward(
+    x,
+    targets,
+    mean,
+    weights,
+    a,
+    b,
+    b_part2b,
+    b_part3b,
+    b_part1b,
+    b_part1b_scalar,
+    gradient_weights,
+    gradient_biases,
+    y,
+):
+    """Back-propagation and gradient.
 
     Equations:
+        b_4 = ⟨t, softmax(x_4)⟩ (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) softmax(x_4) − (−5
+            σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (softmax(x_4) ∘ t)  [ESN(9)]
+        b_3 = W_4ᵀ b_4  [ESN(9)]
+        b_2 = b_3  [ESN(9)]
+        b_1 = b_3 + W_2ᵀ y_2  [ESN(9)]
         G_k = −y_k x_{k−1}ᵀ,  k = 1..2  [ESN(10)]
         G_4 = −b_4 x_3ᵀ  [ESN(10)]
         g_k = −y_k,  k = 1..2  [ESN(10)]
         g_4 = −b_4  [ESN(10)]
+        y_k = F_k'(a_k) ∘ b_k,  k = 1..2
     """
+    _launch(
+        _backward_1, b_part2b[4].shape[0], b_part2b[4], x[4], targets, b_part3b[4], b_part1b_scalar[4], b[4]
+    )
     _contract(b[4], x[3], gradient_weights[4], "pi,pj->ij", -mean)
-    _launch(_gradient_1, gradient_biases[4].shape[0], gradient_biases[4], b[4], mean)
-    for k in range(2, 0, -1):
-        _contract(y[k], x[k - 1], gradient_weights[k], "pi,pj->ij", -mean)
-        _launch(_gradient_2, gradient_biases[k].shape[0], gradient_biases[k], y[k], mean)
+    _launch(_backward_2, gradient_biases[4].shape[0], gradient_biases[4], b[4], mean)
+    _contract(b[4], weights[4], b[3], "pj,ji->pi")
+    _launch(_backward_3, b[2].shape[0], b[2], b[3], x[2], y[2])
+    _contract(y[2], x[1], gradient_weights[2], "pi,pj->ij", -mean)
+    _launch(_backward_4, gradient_biases[2].shape[0], gradient_biases[2], y[2], mean)
+    _contract(y[2], weights[2], b_part1b[1], "pj,ji->pi")
+    _launch(_backward_5, b[1].shape[0], b[1], b[3], b_part1b[1], a[1], y[1])
+    _contract(y[1], x[0], gradient_weights[1], "pi,pj->ij", -mean)
+    _launch(_backward_4, gradient_biases[1].shape[0], gradient_biases[1], y[1], mean)
 
 
 @cuda.jit(cache=True)
@@ -1017,7 +1123,7 @@ def _tangent_1(u, vector_biases, zeta, slope):
 
 
 @cuda.jit(cache=True)
-def _tangent_2(u, u_part2, vector_biases, a, zeta_2, zeta_3, zeta_1):
+def _tangent_2(u, u_part2, vector_biases, x, zeta_2, zeta_3, zeta_1):
     """Rows of u, zeta."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     p = cuda.blockIdx.x
@@ -1025,7 +1131,7 @@ def _tangent_2(u, u_part2, vector_biases, a, zeta_2, zeta_3, zeta_1):
         i = thread
         while i < u.shape[1]:
             u[p, i] = u[p, i] - u_part2[p, i] + vector_biases[i]
-            term1_0 = a[p, i] > np.float64(0.0)
+            term1_0 = x[p, i] > np.float64(0.0)
             zeta_2[p, i] = -u[p, i] * (np.float64(1.0) if term1_0 else np.float64(0.2))
             i += threads
         i = thread
@@ -1048,7 +1154,7 @@ def _tangent_3(zeta, vector_biases, zeta_part2):
         p += cuda.gridDim.x
 
 
-def _tangent(x, vector_weights, slope, vector_biases, weights, a, u, zeta, u_part2, zeta_part2):
+def _tangent(x, vector_weights, slope, vector_biases, weights, u, zeta, u_part2, zeta_part2):
     """Sifrian (4): forward in k.
 
     Equations:
@@ -1062,14 +1168,14 @@ def _tangent(x, vector_weights, slope, vector_biases, weights, a, u, zeta, u_par
     _launch(_tangent_1, u[1].shape[0], u[1], vector_biases[1], zeta[1], slope[1])
     _contract(x[1], vector_weights[2], u[2], "pj,ij->pi")
     _contract(zeta[1], weights[2], u_part2[2], "pj,ij->pi")
-    _launch(_tangent_2, u[2].shape[0], u[2], u_part2[2], vector_biases[2], a[2], zeta[2], zeta[3], zeta[1])
+    _launch(_tangent_2, u[2].shape[0], u[2], u_part2[2], vector_biases[2], x[2], zeta[2], zeta[3], zeta[1])
     _contract(x[3], vector_weights[4], zeta[4], "pj,ij->pi")
     _contract(zeta[3], weights[4], zeta_part2[4], "pj,ij->pi")
     _launch(_tangent_3, zeta[4].shape[0], zeta[4], vector_biases[4], zeta_part2[4])
 
 
 @cuda.jit(cache=True)
-def _adjoint_tangent_1(
+def _hessian_product_1(
     gamma_part1_scalar,
     softmax,
     zeta,
@@ -1142,7 +1248,39 @@ def _adjoint_tangent_1(
 
 
 @cuda.jit(cache=True)
-def _adjoint_tangent_2(gamma_3, gamma_part1, gamma_part2, gamma_2, a, z):
+def _hessian_product_2(product_weights, mean, product_weights_part2):
+    """Rows of product_weights."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    i = cuda.blockIdx.x
+    while i < product_weights.shape[0]:
+        j = thread
+        while j < product_weights.shape[1]:
+            term0_0 = mean * product_weights_part2[i, j]
+            product_weights[i, j] = mean * product_weights[i, j] + term0_0
+            j += threads
+        i += cuda.gridDim.x
+
+
+@cuda.jit(cache=True)
+def _hessian_product_3(product_biases, gamma, mean):
+    """Rows of product_biases."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    scratch = cuda.shared.array(0, TYPE)
+    i = cuda.blockIdx.x
+    while i < product_biases.shape[0]:
+        total0 = np.float64(0.0)
+        p = thread
+        while p < gamma.shape[0]:
+            total0 += gamma[p, i]
+            p += threads
+        total0 = _sum(total0, scratch, threads)
+        if thread == 0:
+            product_biases[i] = total0 * mean
+        i += cuda.gridDim.x
+
+
+@cuda.jit(cache=True)
+def _hessian_product_4(gamma_3, gamma_part1, gamma_part2, gamma_2, x, z):
     """Rows of gamma, z."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     p = cuda.blockIdx.x
@@ -1154,14 +1292,46 @@ def _adjoint_tangent_2(gamma_3, gamma_part1, gamma_part2, gamma_2, a, z):
         i = thread
         while i < gamma_2.shape[1]:
             gamma_2[p, i] = gamma_3[p, i]
-            term2_0 = a[p, i] > np.float64(0.0)
+            term2_0 = x[p, i] > np.float64(0.0)
             z[p, i] = -gamma_2[p, i] * (np.float64(1.0) if term2_0 else np.float64(0.2))
             i += threads
         p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
-def _adjoint_tangent_3(gamma_1, gamma_3, gamma_part1, gamma_part2, a, b, u, z, slope):
+def _hessian_product_5(product_weights, mean, product_weights_part2):
+    """Rows of product_weights."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    i = cuda.blockIdx.x
+    while i < product_weights.shape[0]:
+        j = thread
+        while j < product_weights.shape[1]:
+            term0_0 = mean * product_weights_part2[i, j]
+            product_weights[i, j] = -mean * product_weights[i, j] + term0_0
+            j += threads
+        i += cuda.gridDim.x
+
+
+@cuda.jit(cache=True)
+def _hessian_product_6(product_biases, z, mean):
+    """Rows of product_biases."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    scratch = cuda.shared.array(0, TYPE)
+    i = cuda.blockIdx.x
+    while i < product_biases.shape[0]:
+        total0 = np.float64(0.0)
+        p = thread
+        while p < z.shape[0]:
+            total0 += z[p, i]
+            p += threads
+        total0 = _sum(total0, scratch, threads)
+        if thread == 0:
+            product_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
+
+
+@cuda.jit(cache=True)
+def _hessian_product_7(gamma_1, gamma_3, gamma_part1, gamma_part2, a, b, u, z, slope):
     """Rows of gamma, z."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     p = cuda.blockIdx.x
@@ -1182,7 +1352,7 @@ def _adjoint_tangent_3(gamma_1, gamma_3, gamma_part1, gamma_part2, a, b, u, z, s
         p += cuda.gridDim.x
 
 
-def _adjoint_tangent(
+def _hessian_product(
     softmax,
     zeta,
     targets,
@@ -1190,10 +1360,12 @@ def _adjoint_tangent(
     shared1,
     shared1_part1,
     b,
+    x,
+    mean,
     vector_weights,
     weights,
-    a,
     y,
+    a,
     slope,
     u,
     gamma,
@@ -1202,9 +1374,12 @@ def _adjoint_tangent(
     gamma_part2,
     gamma_part2_scalar,
     gamma_part3,
+    product_weights,
+    product_weights_part2,
+    product_biases,
     z,
 ):
-    """Sifrian (3): backward in k.
+    """Sifrian (3), backward in k, and (1), (2): the Hessian–vector product.
 
     Equations:
         γ_4 = ⟨(−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (t ∘ (ζ_4 − ⟨softmax(x_4), ζ_4⟩ 𝟏))
@@ -1219,11 +1394,16 @@ def _adjoint_tangent(
         γ_3 = W_4ᵀ γ_4 − N_4ᵀ b_4  [ESN(16.3)]
         γ_2 = γ_3  [ESN(16.3)]
         γ_1 = γ_3 − W_2ᵀ z_2 − N_2ᵀ y_2  [ESN(16.3)]
+        (HN)_4 = γ_4 x_3ᵀ + b_4 ζ_3ᵀ  [ESN(16.1)]
+        (HN)_2 = y_2 ζ_1ᵀ − z_2 x_1ᵀ  [ESN(16.1)]
+        (HN)_1 = −z_1 x_0ᵀ  [ESN(16.1)]
+        (Hη)_k = −z_k,  k = 1..2  [ESN(16.2)]
+        (Hη)_4 = γ_4  [ESN(16.2)]
         z_2 = −F_2'(a_2) ∘ γ_2
         z_1 = F_1''(a_1) ∘ b_1 ∘ u_1 − F_1'(a_1) ∘ γ_1
     """
     _launch(
-        _adjoint_tangent_1,
+        _hessian_product_1,
         gamma_part1_scalar[4].shape[0],
         gamma_part1_scalar[4],
         softmax[4],
@@ -1236,15 +1416,27 @@ def _adjoint_tangent(
         gamma_part3[4],
         gamma[4],
     )
+    _contract(b[4], zeta[3], product_weights[4], "pi,pj->ij")
+    _contract(gamma[4], x[3], product_weights_part2[4], "pi,pj->ij")
+    _launch(
+        _hessian_product_2, product_weights[4].shape[0], product_weights[4], mean, product_weights_part2[4]
+    )
+    _launch(_hessian_product_3, product_biases[4].shape[0], product_biases[4], gamma[4], mean)
     _contract(b[4], vector_weights[4], gamma_part1[3], "pj,ji->pi")
     _contract(gamma[4], weights[4], gamma_part2[3], "pj,ji->pi")
     _launch(
-        _adjoint_tangent_2, gamma[3].shape[0], gamma[3], gamma_part1[3], gamma_part2[3], gamma[2], a[2], z[2]
+        _hessian_product_4, gamma[3].shape[0], gamma[3], gamma_part1[3], gamma_part2[3], gamma[2], x[2], z[2]
     )
+    _contract(z[2], x[1], product_weights[2], "pi,pj->ij")
+    _contract(y[2], zeta[1], product_weights_part2[2], "pi,pj->ij")
+    _launch(
+        _hessian_product_5, product_weights[2].shape[0], product_weights[2], mean, product_weights_part2[2]
+    )
+    _launch(_hessian_product_6, product_biases[2].shape[0], product_biases[2], z[2], mean)
     _contract(y[2], vector_weights[2], gamma_part1[1], "pj,ji->pi")
     _contract(z[2], weights[2], gamma_part2[1], "pj,ji->pi")
     _launch(
-        _adjoint_tangent_3,
+        _hessian_product_7,
         gamma[1].shape[0],
         gamma[1],
         gamma[3],
@@ -1256,96 +1448,8 @@ def _adjoint_tangent(
         z[1],
         slope[1],
     )
-
-
-@cuda.jit(cache=True)
-def _hessian_product_1(product_weights, mean, product_weights_part2):
-    """Rows of product_weights."""
-    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    i = cuda.blockIdx.x
-    while i < product_weights.shape[0]:
-        j = thread
-        while j < product_weights.shape[1]:
-            term0_0 = mean * product_weights_part2[i, j]
-            product_weights[i, j] = mean * product_weights[i, j] + term0_0
-            j += threads
-        i += cuda.gridDim.x
-
-
-@cuda.jit(cache=True)
-def _hessian_product_2(product_biases, gamma, mean):
-    """Rows of product_biases."""
-    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    scratch = cuda.shared.array(0, TYPE)
-    i = cuda.blockIdx.x
-    while i < product_biases.shape[0]:
-        total0 = np.float64(0.0)
-        p = thread
-        while p < gamma.shape[0]:
-            total0 += gamma[p, i]
-            p += threads
-        total0 = _sum(total0, scratch, threads)
-        if thread == 0:
-            product_biases[i] = total0 * mean
-        i += cuda.gridDim.x
-
-
-@cuda.jit(cache=True)
-def _hessian_product_3(product_weights, mean, product_weights_part2):
-    """Rows of product_weights."""
-    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    i = cuda.blockIdx.x
-    while i < product_weights.shape[0]:
-        j = thread
-        while j < product_weights.shape[1]:
-            term0_0 = mean * product_weights_part2[i, j]
-            product_weights[i, j] = -mean * product_weights[i, j] + term0_0
-            j += threads
-        i += cuda.gridDim.x
-
-
-@cuda.jit(cache=True)
-def _hessian_product_4(product_biases, z, mean):
-    """Rows of product_biases."""
-    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    scratch = cuda.shared.array(0, TYPE)
-    i = cuda.blockIdx.x
-    while i < product_biases.shape[0]:
-        total0 = np.float64(0.0)
-        p = thread
-        while p < z.shape[0]:
-            total0 += z[p, i]
-            p += threads
-        total0 = _sum(total0, scratch, threads)
-        if thread == 0:
-            product_biases[i] = -total0 * mean
-        i += cuda.gridDim.x
-
-
-def _hessian_product(b, zeta, gamma, x, mean, z, y, product_weights, product_weights_part2, product_biases):
-    """Sifrian (1), (2): the Hessian–vector product.
-
-    Equations:
-        (HN)_4 = γ_4 x_3ᵀ + b_4 ζ_3ᵀ  [ESN(16.1)]
-        (HN)_2 = y_2 ζ_1ᵀ − z_2 x_1ᵀ  [ESN(16.1)]
-        (HN)_1 = −z_1 x_0ᵀ  [ESN(16.1)]
-        (Hη)_k = −z_k,  k = 1..2  [ESN(16.2)]
-        (Hη)_4 = γ_4  [ESN(16.2)]
-    """
-    _contract(b[4], zeta[3], product_weights[4], "pi,pj->ij")
-    _contract(gamma[4], x[3], product_weights_part2[4], "pi,pj->ij")
-    _launch(
-        _hessian_product_1, product_weights[4].shape[0], product_weights[4], mean, product_weights_part2[4]
-    )
-    _launch(_hessian_product_2, product_biases[4].shape[0], product_biases[4], gamma[4], mean)
-    _contract(z[2], x[1], product_weights[2], "pi,pj->ij")
-    _contract(y[2], zeta[1], product_weights_part2[2], "pi,pj->ij")
-    _launch(
-        _hessian_product_3, product_weights[2].shape[0], product_weights[2], mean, product_weights_part2[2]
-    )
-    _launch(_hessian_product_4, product_biases[2].shape[0], product_biases[2], z[2], mean)
     _contract(z[1], x[0], product_weights[1], "pi,pj->ij", -mean)
-    _launch(_hessian_product_4, product_biases[1].shape[0], product_biases[1], z[1], mean)
+    _launch(_hessian_product_6, product_biases[1].shape[0], product_biases[1], z[1], mean)
 
 
 @cuda.jit(cache=True)
@@ -1366,7 +1470,7 @@ def _linearized_1(da, vector_biases, a, dx):
 
 
 @cuda.jit(cache=True)
-def _linearized_2(da, da_part2, vector_biases, a, dx_2, dx_3, dx_1):
+def _linearized_2(da, da_part2, vector_biases, x, dx_2, dx_3, dx_1):
     """Rows of da, dx."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     p = cuda.blockIdx.x
@@ -1374,7 +1478,7 @@ def _linearized_2(da, da_part2, vector_biases, a, dx_2, dx_3, dx_1):
         i = thread
         while i < da.shape[1]:
             da[p, i] = da[p, i] + da_part2[p, i] + vector_biases[i]
-            term1_0 = a[p, i] > np.float64(0.0)
+            term1_0 = x[p, i] > np.float64(0.0)
             dx_2[p, i] = da[p, i] * (np.float64(1.0) if term1_0 else np.float64(0.2))
             i += threads
         i = thread
@@ -1411,14 +1515,14 @@ def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, da_part2, 
     _launch(_linearized_1, da[1].shape[0], da[1], vector_biases[1], a[1], dx[1])
     _contract(x[1], vector_weights[2], da[2], "pj,ij->pi")
     _contract(dx[1], weights[2], da_part2[2], "pj,ij->pi")
-    _launch(_linearized_2, da[2].shape[0], da[2], da_part2[2], vector_biases[2], a[2], dx[2], dx[3], dx[1])
+    _launch(_linearized_2, da[2].shape[0], da[2], da_part2[2], vector_biases[2], x[2], dx[2], dx[3], dx[1])
     _contract(x[3], vector_weights[4], dx[4], "pj,ij->pi")
     _contract(dx[3], weights[4], dx_part2[4], "pj,ij->pi")
     _launch(_linearized_3, dx[4].shape[0], dx[4], dx_part2[4], vector_biases[4])
 
 
 @cuda.jit(cache=True)
-def _linearized_adjoint_1(r_part4, x, dx, r_part3, targets, r_part2, r_part5, r_part1, r_part6, r, c):
+def _gauss_newton_product_1(r_part4, x, dx, r_part3, targets, r_part2, r_part5, r_part1, r_part6, r, c):
     """Rows of r_part4, r_part3, r_part2, r_part5, r_part1, r_part6, r, c."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -1499,80 +1603,7 @@ def _linearized_adjoint_1(r_part4, x, dx, r_part3, targets, r_part2, r_part5, r_
 
 
 @cuda.jit(cache=True)
-def _linearized_adjoint_2(c_2, c_3, a, dy):
-    """Rows of c, dy."""
-    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    p = cuda.blockIdx.x
-    while p < c_2.shape[0]:
-        i = thread
-        while i < c_2.shape[1]:
-            c_2[p, i] = c_3[p, i]
-            term1_0 = a[p, i] > np.float64(0.0)
-            dy[p, i] = c_2[p, i] * (np.float64(1.0) if term1_0 else np.float64(0.2))
-            i += threads
-        p += cuda.gridDim.x
-
-
-@cuda.jit(cache=True)
-def _linearized_adjoint_3(c_1, c_3, a, dy):
-    """Rows of c, dy."""
-    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    p = cuda.blockIdx.x
-    while p < c_1.shape[0]:
-        i = thread
-        while i < c_1.shape[1]:
-            c_1[p, i] = c_3[p, i] + c_1[p, i]
-            part0 = a[p, i] - np.float64(0.3566749439387324)
-            part1 = math.tanh(_softplus(part0))
-            term3_0 = a[p, i] * (np.float64(1.0) - part1 * part1) * _sigmoid(part0) + part1
-            dy[p, i] = c_1[p, i] * term3_0
-            i += threads
-        p += cuda.gridDim.x
-
-
-def _linearized_adjoint(
-    x, dx, targets, weights, a, r, c, r_part4, r_part3, r_part2, r_part5, r_part1, r_part6, dy
-):
-    """Adjoint of the linearised model.
-
-    Equations:
-        r = (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (softmax(x_4) ∘ t ∘ (ẋ_4 −
-            ⟨softmax(x_4), ẋ_4⟩ 𝟏)) + ⟨softmax(x_4) ∘ t, ẋ_4 − ⟨softmax(x_4), ẋ_4⟩ 𝟏⟩ (−25 σ(1 − 5 ⟨t,
-            softmax(x_4)⟩)² σ(5 ⟨t, softmax(x_4)⟩ − 1) + 25 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ −
-            1)²) (softmax(x_4) ∘ t) − ⟨t, softmax(x_4)⟩ (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ −
-            1)) (softmax(x_4) ∘ (ẋ_4 − ⟨softmax(x_4), ẋ_4⟩ 𝟏)) − ⟨𝟏, (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t,
-            softmax(x_4)⟩ − 1)) (softmax(x_4) ∘ t ∘ (ẋ_4 − ⟨softmax(x_4), ẋ_4⟩ 𝟏)) + ⟨softmax(x_4) ∘ t, ẋ_4 −
-            ⟨softmax(x_4), ẋ_4⟩ 𝟏⟩ (−25 σ(1 − 5 ⟨t, softmax(x_4)⟩)² σ(5 ⟨t, softmax(x_4)⟩ − 1) + 25 σ(1 − 5
-            ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)²) (softmax(x_4) ∘ t)⟩ softmax(x_4)
-        c_4 = −r
-        c_3 = W_4ᵀ c_4
-        c_2 = c_3
-        c_1 = W_2ᵀ ẏ_2 + c_3
-        ẏ_k = F_k'(a_k) ∘ c_k,  k = 1..2
-    """
-    _launch(
-        _linearized_adjoint_1,
-        r_part4.shape[0],
-        r_part4,
-        x[4],
-        dx[4],
-        r_part3,
-        targets,
-        r_part2,
-        r_part5,
-        r_part1,
-        r_part6,
-        r,
-        c[4],
-    )
-    _contract(c[4], weights[4], c[3], "pj,ji->pi")
-    _launch(_linearized_adjoint_2, c[2].shape[0], c[2], c[3], a[2], dy[2])
-    _contract(dy[2], weights[2], c[1], "pj,ji->pi")
-    _launch(_linearized_adjoint_3, c[1].shape[0], c[1], c[3], a[1], dy[1])
-
-
-@cuda.jit(cache=True)
-def _gauss_newton_product_1(gauss_newton_biases, c, mean):
+def _gauss_newton_product_2(gauss_newton_biases, c, mean):
     """Rows of gauss_newton_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -1590,7 +1621,22 @@ def _gauss_newton_product_1(gauss_newton_biases, c, mean):
 
 
 @cuda.jit(cache=True)
-def _gauss_newton_product_2(gauss_newton_biases, dy, mean):
+def _gauss_newton_product_3(c_2, c_3, x, dy):
+    """Rows of c, dy."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    p = cuda.blockIdx.x
+    while p < c_2.shape[0]:
+        i = thread
+        while i < c_2.shape[1]:
+            c_2[p, i] = c_3[p, i]
+            term1_0 = x[p, i] > np.float64(0.0)
+            dy[p, i] = c_2[p, i] * (np.float64(1.0) if term1_0 else np.float64(0.2))
+            i += threads
+        p += cuda.gridDim.x
+
+
+@cuda.jit(cache=True)
+def _gauss_newton_product_4(gauss_newton_biases, dy, mean):
     """Rows of gauss_newton_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -1607,20 +1653,88 @@ def _gauss_newton_product_2(gauss_newton_biases, dy, mean):
         i += cuda.gridDim.x
 
 
-def _gauss_newton_product(c, x, mean, dy, gauss_newton_weights, gauss_newton_biases):
-    """Gauss–Newton–vector product.
+@cuda.jit(cache=True)
+def _gauss_newton_product_5(c_1, c_3, a, dy):
+    """Rows of c, dy."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    p = cuda.blockIdx.x
+    while p < c_1.shape[0]:
+        i = thread
+        while i < c_1.shape[1]:
+            c_1[p, i] = c_3[p, i] + c_1[p, i]
+            part0 = a[p, i] - np.float64(0.3566749439387324)
+            part1 = math.tanh(_softplus(part0))
+            term3_0 = a[p, i] * (np.float64(1.0) - part1 * part1) * _sigmoid(part0) + part1
+            dy[p, i] = c_1[p, i] * term3_0
+            i += threads
+        p += cuda.gridDim.x
+
+
+def _gauss_newton_product(
+    x,
+    dx,
+    targets,
+    mean,
+    weights,
+    a,
+    r,
+    c,
+    r_part4,
+    r_part3,
+    r_part2,
+    r_part5,
+    r_part1,
+    r_part6,
+    gauss_newton_weights,
+    gauss_newton_biases,
+    dy,
+):
+    """Adjoint of the linearised model, and the Gauss–Newton–vector product.
 
     Equations:
+        r = (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (softmax(x_4) ∘ t ∘ (ẋ_4 −
+            ⟨softmax(x_4), ẋ_4⟩ 𝟏)) + ⟨softmax(x_4) ∘ t, ẋ_4 − ⟨softmax(x_4), ẋ_4⟩ 𝟏⟩ (−25 σ(1 − 5 ⟨t,
+            softmax(x_4)⟩)² σ(5 ⟨t, softmax(x_4)⟩ − 1) + 25 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ −
+            1)²) (softmax(x_4) ∘ t) − ⟨t, softmax(x_4)⟩ (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ −
+            1)) (softmax(x_4) ∘ (ẋ_4 − ⟨softmax(x_4), ẋ_4⟩ 𝟏)) − ⟨𝟏, (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t,
+            softmax(x_4)⟩ − 1)) (softmax(x_4) ∘ t ∘ (ẋ_4 − ⟨softmax(x_4), ẋ_4⟩ 𝟏)) + ⟨softmax(x_4) ∘ t, ẋ_4 −
+            ⟨softmax(x_4), ẋ_4⟩ 𝟏⟩ (−25 σ(1 − 5 ⟨t, softmax(x_4)⟩)² σ(5 ⟨t, softmax(x_4)⟩ − 1) + 25 σ(1 − 5
+            ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)²) (softmax(x_4) ∘ t)⟩ softmax(x_4)
+        c_4 = −r
+        c_3 = W_4ᵀ c_4
+        c_2 = c_3
+        c_1 = W_2ᵀ ẏ_2 + c_3
         (CN)_k = −ẏ_k x_{k−1}ᵀ,  k = 1..2
         (CN)_4 = −c_4 x_3ᵀ
         (Cη)_k = −ẏ_k,  k = 1..2
         (Cη)_4 = −c_4
+        ẏ_k = F_k'(a_k) ∘ c_k,  k = 1..2
     """
+    _launch(
+        _gauss_newton_product_1,
+        r_part4.shape[0],
+        r_part4,
+        x[4],
+        dx[4],
+        r_part3,
+        targets,
+        r_part2,
+        r_part5,
+        r_part1,
+        r_part6,
+        r,
+        c[4],
+    )
     _contract(c[4], x[3], gauss_newton_weights[4], "pi,pj->ij", -mean)
-    _launch(_gauss_newton_product_1, gauss_newton_biases[4].shape[0], gauss_newton_biases[4], c[4], mean)
-    for k in range(2, 0, -1):
-        _contract(dy[k], x[k - 1], gauss_newton_weights[k], "pi,pj->ij", -mean)
-        _launch(_gauss_newton_product_2, gauss_newton_biases[k].shape[0], gauss_newton_biases[k], dy[k], mean)
+    _launch(_gauss_newton_product_2, gauss_newton_biases[4].shape[0], gauss_newton_biases[4], c[4], mean)
+    _contract(c[4], weights[4], c[3], "pj,ji->pi")
+    _launch(_gauss_newton_product_3, c[2].shape[0], c[2], c[3], x[2], dy[2])
+    _contract(dy[2], x[1], gauss_newton_weights[2], "pi,pj->ij", -mean)
+    _launch(_gauss_newton_product_4, gauss_newton_biases[2].shape[0], gauss_newton_biases[2], dy[2], mean)
+    _contract(dy[2], weights[2], c[1], "pj,ji->pi")
+    _launch(_gauss_newton_product_5, c[1].shape[0], c[1], c[3], a[1], dy[1])
+    _contract(dy[1], x[0], gauss_newton_weights[1], "pi,pj->ij", -mean)
+    _launch(_gauss_newton_product_4, gauss_newton_biases[1].shape[0], gauss_newton_biases[1], dy[1], mean)
 
 
 def loss(params: Parameters, inputs: Array, targets: Array) -> float:
@@ -1685,22 +1799,21 @@ def gradient(params: Parameters, inputs: Array, targets: Array) -> dict[str, Arr
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _adjoint(
+    _backward(
         work.x,
         work.targets,
+        work.mean,
         weights,
         work.a,
         work.b,
-        work.slope,
-        work.softmax_part1,
-        work.softmax,
-        work.shared1_part1,
-        work.shared1,
-        work.b_part1,
-        work.b_part1_scalar,
+        work.b_part2b,
+        work.b_part3b,
+        work.b_part1b,
+        work.b_part1b_scalar,
+        work.gradient_weights,
+        work.gradient_biases,
         work.y,
     )
-    _gradient(work.b, work.x, work.mean, work.y, work.gradient_weights, work.gradient_biases)
     return _named(work.gradient_weights, work.gradient_biases)
 
 
@@ -1781,13 +1894,12 @@ def _prepared_hessian_vector_product(
             work.slope,
             vector_biases,
             weights,
-            work.a,
             work.u,
             work.zeta,
             work.u_part2,
             work.zeta_part2,
         )
-        _adjoint_tangent(
+        _hessian_product(
             work.softmax,
             work.zeta,
             work.targets,
@@ -1795,10 +1907,12 @@ def _prepared_hessian_vector_product(
             work.shared1,
             work.shared1_part1,
             work.b,
+            work.x,
+            work.mean,
             vector_weights,
             weights,
-            work.a,
             work.y,
+            work.a,
             work.slope,
             work.u,
             work.gamma,
@@ -1807,19 +1921,10 @@ def _prepared_hessian_vector_product(
             work.gamma_part2,
             work.gamma_part2_scalar,
             work.gamma_part3,
-            work.z,
-        )
-        _hessian_product(
-            work.b,
-            work.zeta,
-            work.gamma,
-            work.x,
-            work.mean,
-            work.z,
-            work.y,
             work.product_weights,
             work.product_weights_part2,
             work.product_biases,
+            work.z,
         )
         found = _named(work.product_weights, work.product_biases)
         point.give(work)
@@ -1851,10 +1956,11 @@ def _prepared_gauss_newton_vector_product(
             work.da_part2,
             work.dx_part2,
         )
-        _linearized_adjoint(
+        _gauss_newton_product(
             work.x,
             work.dx,
             work.targets,
+            work.mean,
             weights,
             work.a,
             work.r,
@@ -1865,10 +1971,9 @@ def _prepared_gauss_newton_vector_product(
             work.r_part5,
             work.r_part1,
             work.r_part6,
+            work.gauss_newton_weights,
+            work.gauss_newton_biases,
             work.dy,
-        )
-        _gauss_newton_product(
-            work.c, work.x, work.mean, work.dy, work.gauss_newton_weights, work.gauss_newton_biases
         )
         found = _named(work.gauss_newton_weights, work.gauss_newton_biases)
         point.give(work)

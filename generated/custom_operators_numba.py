@@ -154,6 +154,10 @@ _WORK: dict[str, Shapes] = {
     "b_part1": _SHAPES3,
     "b_part1_scalar": _SHAPES5,
     "y": _SHAPES1,
+    "b_part2b": _SHAPES4,
+    "b_part3b": _SHAPES5,
+    "b_part1b": _SHAPES3,
+    "b_part1b_scalar": _SHAPES5,
     "gradient_weights": _SHAPES6,
     "gradient_biases": _SHAPES7,
     "u": _SHAPES1,
@@ -166,10 +170,10 @@ _WORK: dict[str, Shapes] = {
     "gamma_part2": _SHAPES9,
     "gamma_part2_scalar": _SHAPES5,
     "gamma_part3": _SHAPES5,
-    "z": _SHAPES1,
     "product_weights": _SHAPES6,
     "product_weights_part2": {2: (32, 32), 4: (10, 32)},
     "product_biases": _SHAPES7,
+    "z": _SHAPES1,
     "da": _SHAPES1,
     "dx": _SHAPES2,
     "da_part2": _SHAPES8,
@@ -182,9 +186,9 @@ _WORK: dict[str, Shapes] = {
     "r_part5": (None,),
     "r_part1": (None,),
     "r_part6": (None,),
-    "dy": _SHAPES1,
     "gauss_newton_weights": _SHAPES6,
     "gauss_newton_biases": _SHAPES7,
+    "dy": _SHAPES1,
 }
 """Intermediate values of a batch of samples: name -> shapes."""
 
@@ -531,11 +535,11 @@ def _adjoint(
         for i in range(b_4.shape[1]):
             b_4[p, i] = b_part1_scalar_4_p * softmax_4[p, i] - shared1_4_p * softmax_4[p, i] * targets[p, i]
     np.dot(b[4], weights[4], b[3])
-    a_2, b_2, b_3, y_2 = a[2], b[2], b[3], y[2]
+    b_2, b_3, x_2, y_2 = b[2], b[3], x[2], y[2]
     for p in range(len(b_2)):
         for i in range(b_2.shape[1]):
             b_2[p, i] = b_3[p, i]
-            y_2[p, i] = b_2[p, i] * (np.float64(1.0) if a_2[p, i] > np.float64(0.0) else np.float64(0.2))
+            y_2[p, i] = b_2[p, i] * (np.float64(1.0) if x_2[p, i] > np.float64(0.0) else np.float64(0.2))
     np.dot(y[2], weights[2], b_part1[1])
     a_1, b_1, b_part1_1, slope_1, y_1 = a[1], b[1], b_part1[1], slope[1], y[1]
     for p in range(len(b_1)):
@@ -548,34 +552,98 @@ def _adjoint(
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
-    """Gradient.
+def _backward(
+    x,
+    targets,
+    mean,
+    weights,
+    a,
+    b,
+    b_part2b,
+    b_part3b,
+    b_part1b,
+    b_part1b_scalar,
+    gradient_weights,
+    gradient_biases,
+    y,
+):
+    """Back-propagation and gradient.
 
     Equations:
+        b_4 = ⟨t, softmax(x_4)⟩ (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) softmax(x_4) − (−5
+            σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (softmax(x_4) ∘ t)  [ESN(9)]
+        b_3 = W_4ᵀ b_4  [ESN(9)]
+        b_2 = b_3  [ESN(9)]
+        b_1 = b_3 + W_2ᵀ y_2  [ESN(9)]
         G_k = −y_k x_{k−1}ᵀ,  k = 1..2  [ESN(10)]
         G_4 = −b_4 x_3ᵀ  [ESN(10)]
         g_k = −y_k,  k = 1..2  [ESN(10)]
         g_4 = −b_4  [ESN(10)]
+        y_k = F_k'(a_k) ∘ b_k,  k = 1..2
     """
+    x_4, b_part2b_4 = x[4], b_part2b[4]
+    for p in range(len(b_part2b_4)):
+        _log_softmax(x_4[p], b_part2b_4[p])
+    b_part3b_4 = b_part3b[4]
+    for p in range(len(b_part3b_4)):
+        total0 = np.float64(0.0)
+        for i in range(b_part2b_4.shape[1]):
+            total0 += targets[p, i] * np.exp(b_part2b_4[p, i])
+        b_part3b_4[p] = total0
+    b_part1b_scalar_4 = b_part1b_scalar[4]
+    for p in range(len(b_part1b_scalar_4)):
+        total1 = np.float64(0.0)
+        for i in range(b_part2b_4.shape[1]):
+            total1 += targets[p, i] * np.exp(b_part2b_4[p, i])
+        term3_0 = -np.float64(5.0) * total1 * _sigmoid(np.float64(1.0) - np.float64(5.0) * b_part3b_4[p])
+        b_part1b_scalar_4[p] = term3_0 * _sigmoid(np.float64(5.0) * b_part3b_4[p] - np.float64(1.0))
+    b_4 = b[4]
+    for p in range(len(b_4)):
+        b_part1b_scalar_4_p = b_part1b_scalar_4[p]
+        term6_0 = np.float64(5.0) * _sigmoid(np.float64(1.0) - np.float64(5.0) * b_part3b_4[p])
+        factor0 = term6_0 * _sigmoid(np.float64(5.0) * b_part3b_4[p] - np.float64(1.0))
+        for i in range(b_4.shape[1]):
+            part0 = np.exp(b_part2b_4[p, i])
+            b_4[p, i] = b_part1b_scalar_4_p * part0 + factor0 * part0 * targets[p, i]
     np.dot(b[4].T, x[3], gradient_weights[4])
     _scale(gradient_weights[4], -mean)
-    gradient_biases_4, b_4 = gradient_biases[4], b[4]
+    gradient_biases_4 = gradient_biases[4]
     gradient_biases_4[:] = np.float64(0.0)
     for p in range(len(b_4)):
         for i in range(len(gradient_biases_4)):
             gradient_biases_4[i] += -b_4[p, i] * mean
-    for k in range(2, 0, -1):
-        np.dot(y[k].T, x[k - 1], gradient_weights[k])
-        _scale(gradient_weights[k], -mean)
-        gradient_biases_k, y_k = gradient_biases[k], y[k]
-        gradient_biases_k[:] = np.float64(0.0)
-        for p in range(len(y_k)):
-            for i in range(len(gradient_biases_k)):
-                gradient_biases_k[i] += -mean * y_k[p, i]
+    np.dot(b[4], weights[4], b[3])
+    b_2, b_3, x_2, y_2 = b[2], b[3], x[2], y[2]
+    for p in range(len(b_2)):
+        for i in range(b_2.shape[1]):
+            b_2[p, i] = b_3[p, i]
+            y_2[p, i] = b_2[p, i] * (np.float64(1.0) if x_2[p, i] > np.float64(0.0) else np.float64(0.2))
+    np.dot(y[2].T, x[1], gradient_weights[2])
+    _scale(gradient_weights[2], -mean)
+    gradient_biases_2 = gradient_biases[2]
+    gradient_biases_2[:] = np.float64(0.0)
+    for p in range(len(y_2)):
+        for i in range(len(gradient_biases_2)):
+            gradient_biases_2[i] += -mean * y_2[p, i]
+    np.dot(y[2], weights[2], b_part1b[1])
+    a_1, b_1, b_part1b_1, y_1 = a[1], b[1], b_part1b[1], y[1]
+    for p in range(len(b_1)):
+        for i in range(b_1.shape[1]):
+            b_1[p, i] = b_3[p, i] + b_part1b_1[p, i]
+            part1 = a_1[p, i] - np.float64(0.3566749439387324)
+            part2 = np.tanh(_softplus(part1))
+            y_1[p, i] = b_1[p, i] * (a_1[p, i] * (np.float64(1.0) - part2 * part2) * _sigmoid(part1) + part2)
+    np.dot(y[1].T, x[0], gradient_weights[1])
+    _scale(gradient_weights[1], -mean)
+    gradient_biases_1 = gradient_biases[1]
+    gradient_biases_1[:] = np.float64(0.0)
+    for p in range(len(y_1)):
+        for i in range(len(gradient_biases_1)):
+            gradient_biases_1[i] += -mean * y_1[p, i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _tangent(x, vector_weights, slope, vector_biases, weights, a, u, zeta, u_part2, zeta_part2):
+def _tangent(x, vector_weights, slope, vector_biases, weights, u, zeta, u_part2, zeta_part2):
     """Sifrian (4): forward in k.
 
     Equations:
@@ -593,12 +661,12 @@ def _tangent(x, vector_weights, slope, vector_biases, weights, a, u, zeta, u_par
             zeta_1[p, i] = -slope_1[p, i] * u_1[p, i]
     np.dot(x[1], vector_weights[2].T, u[2])
     np.dot(zeta[1], weights[2].T, u_part2[2])
-    a_2, u_2, u_part2_2, vector_biases_2 = a[2], u[2], u_part2[2], vector_biases[2]
+    u_2, u_part2_2, vector_biases_2, x_2 = u[2], u_part2[2], vector_biases[2], x[2]
     zeta_2 = zeta[2]
     for p in range(len(u_2)):
         for i in range(u_2.shape[1]):
             u_2[p, i] = u_2[p, i] - u_part2_2[p, i] + vector_biases_2[i]
-            zeta_2[p, i] = -u_2[p, i] * (np.float64(1.0) if a_2[p, i] > np.float64(0.0) else np.float64(0.2))
+            zeta_2[p, i] = -u_2[p, i] * (np.float64(1.0) if x_2[p, i] > np.float64(0.0) else np.float64(0.2))
     zeta_3 = zeta[3]
     for p in range(len(zeta_3)):
         for i in range(zeta_3.shape[1]):
@@ -612,7 +680,7 @@ def _tangent(x, vector_weights, slope, vector_biases, weights, a, u, zeta, u_par
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _adjoint_tangent(
+def _hessian_product(
     softmax,
     zeta,
     targets,
@@ -620,10 +688,12 @@ def _adjoint_tangent(
     shared1,
     shared1_part1,
     b,
+    x,
+    mean,
     vector_weights,
     weights,
-    a,
     y,
+    a,
     slope,
     u,
     gamma,
@@ -632,9 +702,12 @@ def _adjoint_tangent(
     gamma_part2,
     gamma_part2_scalar,
     gamma_part3,
+    product_weights,
+    product_weights_part2,
+    product_biases,
     z,
 ):
-    """Sifrian (3): backward in k.
+    """Sifrian (3), backward in k, and (1), (2): the Hessian–vector product.
 
     Equations:
         γ_4 = ⟨(−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (t ∘ (ζ_4 − ⟨softmax(x_4), ζ_4⟩ 𝟏))
@@ -649,6 +722,11 @@ def _adjoint_tangent(
         γ_3 = W_4ᵀ γ_4 − N_4ᵀ b_4  [ESN(16.3)]
         γ_2 = γ_3  [ESN(16.3)]
         γ_1 = γ_3 − W_2ᵀ z_2 − N_2ᵀ y_2  [ESN(16.3)]
+        (HN)_4 = γ_4 x_3ᵀ + b_4 ζ_3ᵀ  [ESN(16.1)]
+        (HN)_2 = y_2 ζ_1ᵀ − z_2 x_1ᵀ  [ESN(16.1)]
+        (HN)_1 = −z_1 x_0ᵀ  [ESN(16.1)]
+        (Hη)_k = −z_k,  k = 1..2  [ESN(16.2)]
+        (Hη)_4 = γ_4  [ESN(16.2)]
         z_2 = −F_2'(a_2) ∘ γ_2
         z_1 = F_1''(a_1) ∘ b_1 ∘ u_1 − F_1'(a_1) ∘ γ_1
     """
@@ -695,17 +773,39 @@ def _adjoint_tangent(
             term20_0 = shared1_4_p * targets[p, i] * (-gamma_part1_scalar_4_p + zeta_4[p, i])
             term20_1 = -b_part1_scalar_4_p * zeta_4[p, i] + factor1 * targets[p, i] + term20_0
             gamma_4[p, i] = gamma_part3_4_p * softmax_4[p, i] - softmax_4[p, i] * term20_1
+    np.dot(b[4].T, zeta[3], product_weights[4])
+    np.dot(gamma[4].T, x[3], product_weights_part2[4])
+    product_weights_4, product_weights_part2_4 = product_weights[4], product_weights_part2[4]
+    for i in range(len(product_weights_4)):
+        for j in range(product_weights_4.shape[1]):
+            product_weights_4[i, j] = mean * product_weights_4[i, j] + mean * product_weights_part2_4[i, j]
+    product_biases_4 = product_biases[4]
+    product_biases_4[:] = np.float64(0.0)
+    for p in range(len(gamma_4)):
+        for i in range(len(product_biases_4)):
+            product_biases_4[i] += gamma_4[p, i] * mean
     np.dot(b[4], vector_weights[4], gamma_part1[3])
     np.dot(gamma[4], weights[4], gamma_part2[3])
     gamma_part1_3, gamma_part2_3, gamma_3 = gamma_part1[3], gamma_part2[3], gamma[3]
     for p in range(len(gamma_3)):
         for i in range(gamma_3.shape[1]):
             gamma_3[p, i] = -gamma_part1_3[p, i] + gamma_part2_3[p, i]
-    a_2, gamma_2, z_2 = a[2], gamma[2], z[2]
+    gamma_2, x_2, z_2 = gamma[2], x[2], z[2]
     for p in range(len(gamma_2)):
         for i in range(gamma_2.shape[1]):
             gamma_2[p, i] = gamma_3[p, i]
-            z_2[p, i] = -gamma_2[p, i] * (np.float64(1.0) if a_2[p, i] > np.float64(0.0) else np.float64(0.2))
+            z_2[p, i] = -gamma_2[p, i] * (np.float64(1.0) if x_2[p, i] > np.float64(0.0) else np.float64(0.2))
+    np.dot(z[2].T, x[1], product_weights[2])
+    np.dot(y[2].T, zeta[1], product_weights_part2[2])
+    product_weights_2, product_weights_part2_2 = product_weights[2], product_weights_part2[2]
+    for i in range(len(product_weights_2)):
+        for j in range(product_weights_2.shape[1]):
+            product_weights_2[i, j] = -mean * product_weights_2[i, j] + mean * product_weights_part2_2[i, j]
+    product_biases_2 = product_biases[2]
+    product_biases_2[:] = np.float64(0.0)
+    for p in range(len(z_2)):
+        for i in range(len(product_biases_2)):
+            product_biases_2[i] += -mean * z_2[p, i]
     np.dot(y[2], vector_weights[2], gamma_part1[1])
     np.dot(z[2], weights[2], gamma_part2[1])
     a_1, b_1, gamma_1, gamma_part1_1 = a[1], b[1], gamma[1], gamma_part1[1]
@@ -717,48 +817,13 @@ def _adjoint_tangent(
             part5 = np.tanh(_softplus(part4))
             part6 = np.float64(1.0) - part5 * part5
             part7 = _sigmoid(part4)
-            term29_0 = a_1[p, i] * part6 * part7 * _sigmoid(-a_1[p, i] + np.float64(0.3566749439387324))
-            term29_1 = -np.float64(2.0) * a_1[p, i] * part5 * part6 * (part7 * part7) + term29_0
-            term29_2 = b_1[p, i] * u_1[p, i] * (term29_1 + np.float64(2.0) * part6 * part7)
-            z_1[p, i] = term29_2 - gamma_1[p, i] * slope_1[p, i]
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _hessian_product(b, zeta, gamma, x, mean, z, y, product_weights, product_weights_part2, product_biases):
-    """Sifrian (1), (2): the Hessian–vector product.
-
-    Equations:
-        (HN)_4 = γ_4 x_3ᵀ + b_4 ζ_3ᵀ  [ESN(16.1)]
-        (HN)_2 = y_2 ζ_1ᵀ − z_2 x_1ᵀ  [ESN(16.1)]
-        (HN)_1 = −z_1 x_0ᵀ  [ESN(16.1)]
-        (Hη)_k = −z_k,  k = 1..2  [ESN(16.2)]
-        (Hη)_4 = γ_4  [ESN(16.2)]
-    """
-    np.dot(b[4].T, zeta[3], product_weights[4])
-    np.dot(gamma[4].T, x[3], product_weights_part2[4])
-    product_weights_4, product_weights_part2_4 = product_weights[4], product_weights_part2[4]
-    for i in range(len(product_weights_4)):
-        for j in range(product_weights_4.shape[1]):
-            product_weights_4[i, j] = mean * product_weights_4[i, j] + mean * product_weights_part2_4[i, j]
-    product_biases_4, gamma_4 = product_biases[4], gamma[4]
-    product_biases_4[:] = np.float64(0.0)
-    for p in range(len(gamma_4)):
-        for i in range(len(product_biases_4)):
-            product_biases_4[i] += gamma_4[p, i] * mean
-    np.dot(z[2].T, x[1], product_weights[2])
-    np.dot(y[2].T, zeta[1], product_weights_part2[2])
-    product_weights_2, product_weights_part2_2 = product_weights[2], product_weights_part2[2]
-    for i in range(len(product_weights_2)):
-        for j in range(product_weights_2.shape[1]):
-            product_weights_2[i, j] = -mean * product_weights_2[i, j] + mean * product_weights_part2_2[i, j]
-    product_biases_2, z_2 = product_biases[2], z[2]
-    product_biases_2[:] = np.float64(0.0)
-    for p in range(len(z_2)):
-        for i in range(len(product_biases_2)):
-            product_biases_2[i] += -mean * z_2[p, i]
+            term33_0 = a_1[p, i] * part6 * part7 * _sigmoid(-a_1[p, i] + np.float64(0.3566749439387324))
+            term33_1 = -np.float64(2.0) * a_1[p, i] * part5 * part6 * (part7 * part7) + term33_0
+            term33_2 = b_1[p, i] * u_1[p, i] * (term33_1 + np.float64(2.0) * part6 * part7)
+            z_1[p, i] = term33_2 - gamma_1[p, i] * slope_1[p, i]
     np.dot(z[1].T, x[0], product_weights[1])
     _scale(product_weights[1], -mean)
-    product_biases_1, z_1 = product_biases[1], z[1]
+    product_biases_1 = product_biases[1]
     product_biases_1[:] = np.float64(0.0)
     for p in range(len(z_1)):
         for i in range(len(product_biases_1)):
@@ -787,12 +852,12 @@ def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, da_part2, 
             dx_1[p, i] = da_1[p, i] * term3_0
     np.dot(x[1], vector_weights[2].T, da[2])
     np.dot(dx[1], weights[2].T, da_part2[2])
-    a_2, da_2, da_part2_2, vector_biases_2 = a[2], da[2], da_part2[2], vector_biases[2]
+    da_2, da_part2_2, vector_biases_2, x_2 = da[2], da_part2[2], vector_biases[2], x[2]
     dx_2 = dx[2]
     for p in range(len(da_2)):
         for i in range(da_2.shape[1]):
             da_2[p, i] = da_2[p, i] + da_part2_2[p, i] + vector_biases_2[i]
-            dx_2[p, i] = da_2[p, i] * (np.float64(1.0) if a_2[p, i] > np.float64(0.0) else np.float64(0.2))
+            dx_2[p, i] = da_2[p, i] * (np.float64(1.0) if x_2[p, i] > np.float64(0.0) else np.float64(0.2))
     dx_3 = dx[3]
     for p in range(len(dx_3)):
         for i in range(dx_3.shape[1]):
@@ -806,10 +871,26 @@ def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, da_part2, 
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _linearized_adjoint(
-    x, dx, targets, weights, a, r, c, r_part4, r_part3, r_part2, r_part5, r_part1, r_part6, dy
+def _gauss_newton_product(
+    x,
+    dx,
+    targets,
+    mean,
+    weights,
+    a,
+    r,
+    c,
+    r_part4,
+    r_part3,
+    r_part2,
+    r_part5,
+    r_part1,
+    r_part6,
+    gauss_newton_weights,
+    gauss_newton_biases,
+    dy,
 ):
-    """Adjoint of the linearised model.
+    """Adjoint of the linearised model, and the Gauss–Newton–vector product.
 
     Equations:
         r = (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (softmax(x_4) ∘ t ∘ (ẋ_4 −
@@ -824,6 +905,10 @@ def _linearized_adjoint(
         c_3 = W_4ᵀ c_4
         c_2 = c_3
         c_1 = W_2ᵀ ẏ_2 + c_3
+        (CN)_k = −ẏ_k x_{k−1}ᵀ,  k = 1..2
+        (CN)_4 = −c_4 x_3ᵀ
+        (Cη)_k = −ẏ_k,  k = 1..2
+        (Cη)_4 = −c_4
         ẏ_k = F_k'(a_k) ∘ c_k,  k = 1..2
     """
     x_4 = x[4]
@@ -881,12 +966,26 @@ def _linearized_adjoint(
             term26_0 = factor2 * part3 * targets[p, i] + factor3 * part3 * part4 * targets[p, i]
             r[p, i] = term26_0 - r_part1_p * part3 - r_part6_p * part3 * part4
             c_4[p, i] = -r[p, i]
+    np.dot(c[4].T, x[3], gauss_newton_weights[4])
+    _scale(gauss_newton_weights[4], -mean)
+    gauss_newton_biases_4 = gauss_newton_biases[4]
+    gauss_newton_biases_4[:] = np.float64(0.0)
+    for p in range(len(c_4)):
+        for i in range(len(gauss_newton_biases_4)):
+            gauss_newton_biases_4[i] += -c_4[p, i] * mean
     np.dot(c[4], weights[4], c[3])
-    a_2, c_2, c_3, dy_2 = a[2], c[2], c[3], dy[2]
+    c_2, c_3, x_2, dy_2 = c[2], c[3], x[2], dy[2]
     for p in range(len(c_2)):
         for i in range(c_2.shape[1]):
             c_2[p, i] = c_3[p, i]
-            dy_2[p, i] = c_2[p, i] * (np.float64(1.0) if a_2[p, i] > np.float64(0.0) else np.float64(0.2))
+            dy_2[p, i] = c_2[p, i] * (np.float64(1.0) if x_2[p, i] > np.float64(0.0) else np.float64(0.2))
+    np.dot(dy[2].T, x[1], gauss_newton_weights[2])
+    _scale(gauss_newton_weights[2], -mean)
+    gauss_newton_biases_2 = gauss_newton_biases[2]
+    gauss_newton_biases_2[:] = np.float64(0.0)
+    for p in range(len(dy_2)):
+        for i in range(len(gauss_newton_biases_2)):
+            gauss_newton_biases_2[i] += -dy_2[p, i] * mean
     np.dot(dy[2], weights[2], c[1])
     a_1, c_1, dy_1 = a[1], c[1], dy[1]
     for p in range(len(c_1)):
@@ -895,33 +994,13 @@ def _linearized_adjoint(
             part7 = a_1[p, i] - np.float64(0.3566749439387324)
             part8 = np.tanh(_softplus(part7))
             dy_1[p, i] = c_1[p, i] * (a_1[p, i] * (np.float64(1.0) - part8 * part8) * _sigmoid(part7) + part8)
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _gauss_newton_product(c, x, mean, dy, gauss_newton_weights, gauss_newton_biases):
-    """Gauss–Newton–vector product.
-
-    Equations:
-        (CN)_k = −ẏ_k x_{k−1}ᵀ,  k = 1..2
-        (CN)_4 = −c_4 x_3ᵀ
-        (Cη)_k = −ẏ_k,  k = 1..2
-        (Cη)_4 = −c_4
-    """
-    np.dot(c[4].T, x[3], gauss_newton_weights[4])
-    _scale(gauss_newton_weights[4], -mean)
-    gauss_newton_biases_4, c_4 = gauss_newton_biases[4], c[4]
-    gauss_newton_biases_4[:] = np.float64(0.0)
-    for p in range(len(c_4)):
-        for i in range(len(gauss_newton_biases_4)):
-            gauss_newton_biases_4[i] += -c_4[p, i] * mean
-    for k in range(2, 0, -1):
-        np.dot(dy[k].T, x[k - 1], gauss_newton_weights[k])
-        _scale(gauss_newton_weights[k], -mean)
-        gauss_newton_biases_k, dy_k = gauss_newton_biases[k], dy[k]
-        gauss_newton_biases_k[:] = np.float64(0.0)
-        for p in range(len(dy_k)):
-            for i in range(len(gauss_newton_biases_k)):
-                gauss_newton_biases_k[i] += -dy_k[p, i] * mean
+    np.dot(dy[1].T, x[0], gauss_newton_weights[1])
+    _scale(gauss_newton_weights[1], -mean)
+    gauss_newton_biases_1 = gauss_newton_biases[1]
+    gauss_newton_biases_1[:] = np.float64(0.0)
+    for p in range(len(dy_1)):
+        for i in range(len(gauss_newton_biases_1)):
+            gauss_newton_biases_1[i] += -dy_1[p, i] * mean
 
 
 def loss(params: Parameters, inputs: Array, targets: Array) -> float:
@@ -986,22 +1065,21 @@ def gradient(params: Parameters, inputs: Array, targets: Array) -> dict[str, Arr
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _adjoint(
+    _backward(
         work.x,
         work.targets,
+        work.mean,
         weights,
         work.a,
         work.b,
-        work.slope,
-        work.softmax_part1,
-        work.softmax,
-        work.shared1_part1,
-        work.shared1,
-        work.b_part1,
-        work.b_part1_scalar,
+        work.b_part2b,
+        work.b_part3b,
+        work.b_part1b,
+        work.b_part1b_scalar,
+        work.gradient_weights,
+        work.gradient_biases,
         work.y,
     )
-    _gradient(work.b, work.x, work.mean, work.y, work.gradient_weights, work.gradient_biases)
     return _named(work.gradient_weights, work.gradient_biases)
 
 
@@ -1082,13 +1160,12 @@ def _prepared_hessian_vector_product(
             work.slope,
             vector_biases,
             weights,
-            work.a,
             work.u,
             work.zeta,
             work.u_part2,
             work.zeta_part2,
         )
-        _adjoint_tangent(
+        _hessian_product(
             work.softmax,
             work.zeta,
             work.targets,
@@ -1096,10 +1173,12 @@ def _prepared_hessian_vector_product(
             work.shared1,
             work.shared1_part1,
             work.b,
+            work.x,
+            work.mean,
             vector_weights,
             weights,
-            work.a,
             work.y,
+            work.a,
             work.slope,
             work.u,
             work.gamma,
@@ -1108,19 +1187,10 @@ def _prepared_hessian_vector_product(
             work.gamma_part2,
             work.gamma_part2_scalar,
             work.gamma_part3,
-            work.z,
-        )
-        _hessian_product(
-            work.b,
-            work.zeta,
-            work.gamma,
-            work.x,
-            work.mean,
-            work.z,
-            work.y,
             work.product_weights,
             work.product_weights_part2,
             work.product_biases,
+            work.z,
         )
         found = _named(work.product_weights, work.product_biases)
         point.give(work)
@@ -1152,10 +1222,11 @@ def _prepared_gauss_newton_vector_product(
             work.da_part2,
             work.dx_part2,
         )
-        _linearized_adjoint(
+        _gauss_newton_product(
             work.x,
             work.dx,
             work.targets,
+            work.mean,
             weights,
             work.a,
             work.r,
@@ -1166,10 +1237,9 @@ def _prepared_gauss_newton_vector_product(
             work.r_part5,
             work.r_part1,
             work.r_part6,
+            work.gauss_newton_weights,
+            work.gauss_newton_biases,
             work.dy,
-        )
-        _gauss_newton_product(
-            work.c, work.x, work.mean, work.dy, work.gauss_newton_weights, work.gauss_newton_biases
         )
         found = _named(work.gauss_newton_weights, work.gauss_newton_biases)
         point.give(work)

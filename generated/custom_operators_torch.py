@@ -354,7 +354,7 @@ def _adjoint(
     b[4] = (b_part1[4][:, None] * softmax[4]).addcmul_(shared1[4][:, None] * softmax[4], targets, value=-1.0)
     b[3] = b[4] @ weights[4]
     b[2] = b[3]
-    y[2] = torch.ops.aten.leaky_relu_backward(b[2], a[2], 0.2, False)
+    y[2] = torch.ops.aten.leaky_relu_backward(b[2], x[2], 0.2, False)
     b_part1[1] = y[2] @ weights[2]
     b[1] = b[3] + b_part1[1]
     part0 = a[1] - 0.3566749439387324
@@ -364,26 +364,49 @@ def _adjoint(
     return softmax, shared1_part1, shared1, b_part1, b, y, slope
 
 
-def _gradient(b: Tensors, x: Tensors, y: Tensors, mean: float) -> tuple[Tensors, Tensors]:
-    """Gradient.
+def _backward(
+    weights: Tensors, x: Tensors, a: Tensors, targets: Tensor, mean: float
+) -> tuple[Tensors, Tensors]:
+    """Back-propagation and gradient.
 
+        b_4 = ⟨t, softmax(x_4)⟩ (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) softmax(x_4) − (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (softmax(x_4) ∘ t)  [ESN(9)]
+        b_3 = W_4ᵀ b_4  [ESN(9)]
+        b_2 = b_3  [ESN(9)]
+        b_1 = b_3 + W_2ᵀ y_2  [ESN(9)]
         G_k = −y_k x_{k−1}ᵀ,  k = 1..2  [ESN(10)]
         G_4 = −b_4 x_3ᵀ  [ESN(10)]
         g_k = −y_k,  k = 1..2  [ESN(10)]
         g_4 = −b_4  [ESN(10)]
+        y_k = F_k'(a_k) ∘ b_k,  k = 1..2
     """
+    b: Tensors = {}
     gradient_weights: Tensors = {}
     gradient_biases: Tensors = {}
+    b_part2b = torch.log_softmax(x[4], 1)
+    b_part3b = torch.exp(b_part2b).mul_(targets).sum(1)
+    term0 = torch.sigmoid(1.0 - 5.0 * b_part3b).mul_(torch.sigmoid(5.0 * b_part3b - 1.0)).mul_(-5.0)
+    b_part1b = term0 * torch.exp(b_part2b).mul_(targets).sum(1)
+    part0 = torch.exp(b_part2b)
+    term0 = torch.sigmoid(1.0 - 5.0 * b_part3b[:, None]) * torch.sigmoid(5.0 * b_part3b[:, None] - 1.0)
+    b[4] = (b_part1b[:, None] * part0).addcmul_(term0 * part0, targets, value=5.0)
     gradient_weights[4] = _scaled_product(b[4].T, x[3], -mean)
     gradient_biases[4] = -mean * b[4].sum(0)
-    for k in range(2, 0, -1):
-        gradient_weights[k] = _scaled_product(y[k].T, x[k - 1], -mean)
-        gradient_biases[k] = -mean * y[k].sum(0)
+    b[3] = b[4] @ weights[4]
+    b[2] = b[3]
+    y = torch.ops.aten.leaky_relu_backward(b[2], x[2], 0.2, False)
+    gradient_weights[2] = _scaled_product(y.T, x[1], -mean)
+    gradient_biases[2] = -mean * y.sum(0)
+    b[1] = torch.addmm(b[3], y, weights[2])
+    part0 = a[1] - 0.3566749439387324
+    part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
+    y = (1.0 - part1**2).mul_(torch.sigmoid(part0)).mul_(a[1]).add_(part1).mul_(b[1])
+    gradient_weights[1] = _scaled_product(y.T, x[0], -mean)
+    gradient_biases[1] = -mean * y.sum(0)
     return gradient_weights, gradient_biases
 
 
 def _tangent(
-    weights: Tensors, x: Tensors, slope: Tensors, a: Tensors, vector_weights: Tensors, vector_biases: Tensors
+    weights: Tensors, x: Tensors, slope: Tensors, vector_weights: Tensors, vector_biases: Tensors
 ) -> tuple[Tensors, Tensors]:
     """Sifrian (4): forward in k.
 
@@ -398,14 +421,14 @@ def _tangent(
     u[1] = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
     zeta[1] = (slope[1] * u[1]).neg_()
     u[2] = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(zeta[1], weights[2].T, alpha=-1.0)
-    zeta[2] = torch.ops.aten.leaky_relu_backward(-u[2], a[2], 0.2, False)
+    zeta[2] = torch.ops.aten.leaky_relu_backward(-u[2], x[2], 0.2, False)
     zeta[3] = zeta[2] + zeta[1]
     term0 = torch.addmm(vector_biases[4], x[3], vector_weights[4].T, beta=-1.0, alpha=-1.0)
     zeta[4] = term0.addmm_(zeta[3], weights[4].T)
     return u, zeta
 
 
-def _adjoint_tangent(
+def _hessian_product(
     weights: Tensors,
     softmax: Tensors,
     zeta: Tensors,
@@ -413,45 +436,59 @@ def _adjoint_tangent(
     shared1: Tensors,
     shared1_part1: Tensors,
     b: Tensors,
-    a: Tensors,
+    x: Tensors,
     y: Tensors,
+    a: Tensors,
     slope: Tensors,
     u: Tensors,
     targets: Tensor,
     vector_weights: Tensors,
+    mean: float,
 ) -> tuple[Tensors, Tensors]:
-    """Sifrian (3): backward in k.
+    """Sifrian (3), backward in k, and (1), (2): the Hessian–vector product.
 
         γ_4 = ⟨(−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (t ∘ (ζ_4 − ⟨softmax(x_4), ζ_4⟩ 𝟏)) + ⟨softmax(x_4) ∘ t, ζ_4 − ⟨softmax(x_4), ζ_4⟩ 𝟏⟩ (−25 σ(1 − 5 ⟨t, softmax(x_4)⟩)² σ(5 ⟨t, softmax(x_4)⟩ − 1) + 25 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)²) t − ⟨t, softmax(x_4)⟩ (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) ζ_4, softmax(x_4)⟩ softmax(x_4) − softmax(x_4) ∘ ((−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (t ∘ (ζ_4 − ⟨softmax(x_4), ζ_4⟩ 𝟏)) + ⟨softmax(x_4) ∘ t, ζ_4 − ⟨softmax(x_4), ζ_4⟩ 𝟏⟩ (−25 σ(1 − 5 ⟨t, softmax(x_4)⟩)² σ(5 ⟨t, softmax(x_4)⟩ − 1) + 25 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)²) t − ⟨t, softmax(x_4)⟩ (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) ζ_4)  [ESN(16.3)]
         γ_3 = W_4ᵀ γ_4 − N_4ᵀ b_4  [ESN(16.3)]
         γ_2 = γ_3  [ESN(16.3)]
         γ_1 = γ_3 − W_2ᵀ z_2 − N_2ᵀ y_2  [ESN(16.3)]
+        (HN)_4 = γ_4 x_3ᵀ + b_4 ζ_3ᵀ  [ESN(16.1)]
+        (HN)_2 = y_2 ζ_1ᵀ − z_2 x_1ᵀ  [ESN(16.1)]
+        (HN)_1 = −z_1 x_0ᵀ  [ESN(16.1)]
+        (Hη)_k = −z_k,  k = 1..2  [ESN(16.2)]
+        (Hη)_4 = γ_4  [ESN(16.2)]
         z_2 = −F_2'(a_2) ∘ γ_2
         z_1 = F_1''(a_1) ∘ b_1 ∘ u_1 − F_1'(a_1) ∘ γ_1
     """
     gamma: Tensors = {}
-    z: Tensors = {}
+    product_weights: Tensors = {}
+    product_biases: Tensors = {}
     gamma_part1 = torch.linalg.vecdot(softmax[4], zeta[4])
     gamma_part2 = (-gamma_part1[:, None] + zeta[4]).mul_(softmax[4]).mul_(targets).sum(1)
     part0 = torch.sigmoid(1.0 - 5.0 * shared1_part1[4][:, None])
     part1 = torch.sigmoid(5.0 * shared1_part1[4][:, None] - 1.0)
-    term0 = -25.0 * part1 * part0**2 + 25.0 * part0 * part1**2
-    term1 = (b_part1[4][:, None] * zeta[4]).neg_().addcmul_(gamma_part2[:, None] * targets, term0)
+    term0 = gamma_part2[:, None] * (-25.0 * part1 * part0**2 + 25.0 * part0 * part1**2) * targets
+    term1 = term0.addcmul_(b_part1[4][:, None], zeta[4], value=-1.0)
     term2 = term1.addcmul_(shared1[4][:, None] * targets, -gamma_part1[:, None] + zeta[4]).mul_(softmax[4])
     gamma_part3 = term2.sum(1)
     part0 = torch.sigmoid(1.0 - 5.0 * shared1_part1[4][:, None])
     part1 = torch.sigmoid(5.0 * shared1_part1[4][:, None] - 1.0)
-    term0 = gamma_part2[:, None] * targets * (-25.0 * part1 * part0**2 + 25.0 * part0 * part1**2)
+    term0 = gamma_part2[:, None] * (-25.0 * part1 * part0**2 + 25.0 * part0 * part1**2) * targets
     term1 = shared1[4][:, None] * targets * (-gamma_part1[:, None] + zeta[4])
     term2 = -b_part1[4][:, None] * zeta[4] + term0 + term1
     gamma[4] = (gamma_part3[:, None] * softmax[4]).addcmul_(softmax[4], term2, value=-1.0)
+    product_weights[4] = _scaled_product(b[4].T, zeta[3], mean).addmm_(gamma[4].T, x[3], alpha=mean)
+    product_biases[4] = mean * gamma[4].sum(0)
     gamma_part1 = b[4] @ vector_weights[4]
     gamma_part2 = gamma[4] @ weights[4]
+    del gamma[4]
     gamma[3] = -gamma_part1 + gamma_part2
     gamma[2] = gamma[3]
-    z[2] = torch.ops.aten.leaky_relu_backward(-gamma[2], a[2], 0.2, False)
+    z = torch.ops.aten.leaky_relu_backward(-gamma[2], x[2], 0.2, False)
+    del gamma[2]
+    product_weights[2] = _scaled_product(z.T, x[1], -mean).addmm_(y[2].T, zeta[1], alpha=mean)
+    product_biases[2] = -mean * z.sum(0)
     gamma_part1 = y[2] @ vector_weights[2]
-    gamma_part2 = z[2] @ weights[2]
+    gamma_part2 = z @ weights[2]
     gamma[1] = (gamma[3] - gamma_part1).sub_(gamma_part2)
     part0 = a[1] - 0.3566749439387324
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
@@ -459,29 +496,9 @@ def _adjoint_tangent(
     part3 = torch.sigmoid(part0)
     term0 = a[1] * part2 * part3 * torch.sigmoid(-a[1] + 0.3566749439387324)
     term1 = -2.0 * a[1] * part1 * part2 * part3**2 + term0 + 2.0 * part2 * part3
-    z[1] = (gamma[1] * slope[1]).neg_().addcmul_(b[1] * u[1], term1)
-    return gamma, z
-
-
-def _hessian_product(
-    b: Tensors, zeta: Tensors, gamma: Tensors, x: Tensors, z: Tensors, y: Tensors, mean: float
-) -> tuple[Tensors, Tensors]:
-    """Sifrian (1), (2): the Hessian–vector product.
-
-        (HN)_4 = γ_4 x_3ᵀ + b_4 ζ_3ᵀ  [ESN(16.1)]
-        (HN)_2 = y_2 ζ_1ᵀ − z_2 x_1ᵀ  [ESN(16.1)]
-        (HN)_1 = −z_1 x_0ᵀ  [ESN(16.1)]
-        (Hη)_k = −z_k,  k = 1..2  [ESN(16.2)]
-        (Hη)_4 = γ_4  [ESN(16.2)]
-    """
-    product_weights: Tensors = {}
-    product_biases: Tensors = {}
-    product_weights[4] = _scaled_product(b[4].T, zeta[3], mean).addmm_(gamma[4].T, x[3], alpha=mean)
-    product_biases[4] = mean * gamma[4].sum(0)
-    product_weights[2] = _scaled_product(z[2].T, x[1], -mean).addmm_(y[2].T, zeta[1], alpha=mean)
-    product_biases[2] = -mean * z[2].sum(0)
-    product_weights[1] = _scaled_product(z[1].T, x[0], -mean)
-    product_biases[1] = -mean * z[1].sum(0)
+    z = (gamma[1] * slope[1]).neg_().addcmul_(b[1] * u[1], term1)
+    product_weights[1] = _scaled_product(z.T, x[0], -mean)
+    product_biases[1] = -mean * z.sum(0)
     return product_weights, product_biases
 
 
@@ -502,74 +519,65 @@ def _linearized(
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
     dx[1] = (1.0 - part1**2).mul_(torch.sigmoid(part0)).mul_(a[1]).add_(part1).mul_(da)
     da = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(dx[1], weights[2].T)
-    dx[2] = torch.ops.aten.leaky_relu_backward(da, a[2], 0.2, False)
+    dx[2] = torch.ops.aten.leaky_relu_backward(da, x[2], 0.2, False)
     dx[3] = dx[2] + dx[1]
     dx[4] = torch.addmm(vector_biases[4], x[3], vector_weights[4].T).addmm_(dx[3], weights[4].T)
     return dx
 
 
-def _linearized_adjoint(
-    weights: Tensors, x: Tensors, dx: Tensors, a: Tensors, targets: Tensor
+def _gauss_newton_product(
+    weights: Tensors, x: Tensors, dx: Tensors, a: Tensors, targets: Tensor, mean: float
 ) -> tuple[Tensors, Tensors]:
-    """Adjoint of the linearised model.
+    """Adjoint of the linearised model, and the Gauss–Newton–vector product.
 
         r = (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (softmax(x_4) ∘ t ∘ (ẋ_4 − ⟨softmax(x_4), ẋ_4⟩ 𝟏)) + ⟨softmax(x_4) ∘ t, ẋ_4 − ⟨softmax(x_4), ẋ_4⟩ 𝟏⟩ (−25 σ(1 − 5 ⟨t, softmax(x_4)⟩)² σ(5 ⟨t, softmax(x_4)⟩ − 1) + 25 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)²) (softmax(x_4) ∘ t) − ⟨t, softmax(x_4)⟩ (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (softmax(x_4) ∘ (ẋ_4 − ⟨softmax(x_4), ẋ_4⟩ 𝟏)) − ⟨𝟏, (−5 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)) (softmax(x_4) ∘ t ∘ (ẋ_4 − ⟨softmax(x_4), ẋ_4⟩ 𝟏)) + ⟨softmax(x_4) ∘ t, ẋ_4 − ⟨softmax(x_4), ẋ_4⟩ 𝟏⟩ (−25 σ(1 − 5 ⟨t, softmax(x_4)⟩)² σ(5 ⟨t, softmax(x_4)⟩ − 1) + 25 σ(1 − 5 ⟨t, softmax(x_4)⟩) σ(5 ⟨t, softmax(x_4)⟩ − 1)²) (softmax(x_4) ∘ t)⟩ softmax(x_4)
         c_4 = −r
         c_3 = W_4ᵀ c_4
         c_2 = c_3
         c_1 = W_2ᵀ ẏ_2 + c_3
-        ẏ_k = F_k'(a_k) ∘ c_k,  k = 1..2
-    """
-    c: Tensors = {}
-    dy: Tensors = {}
-    r_part4 = torch.log_softmax(x[4], 1)
-    r_part3 = torch.exp(r_part4).mul_(dx[4]).sum(1)
-    r_part2 = (dx[4] - r_part3[:, None]).mul_(torch.exp(r_part4)).mul_(targets).sum(1)
-    r_part5 = torch.exp(r_part4).mul_(targets).sum(1)
-    part0 = torch.sigmoid(1.0 - 5.0 * r_part5[:, None])
-    part1 = torch.sigmoid(5.0 * r_part5[:, None] - 1.0)
-    part2 = torch.exp(r_part4)
-    term0 = -25.0 * part1 * part0**2 + 25.0 * part0 * part1**2
-    term1 = (part2 * r_part2[:, None]).mul_(targets).mul_(term0)
-    term2 = term1.addcmul_((part0 * part1 * part2).mul_(targets), dx[4] - r_part3[:, None], value=-5.0)
-    r_part1 = term2.sum(1)
-    term0 = torch.sigmoid(1.0 - 5.0 * r_part5).mul_(torch.sigmoid(5.0 * r_part5 - 1.0)).mul_(-5.0)
-    r_part6 = term0 * torch.exp(r_part4).mul_(targets).sum(1)
-    part0 = torch.exp(r_part4)
-    part1 = dx[4] - r_part3[:, None]
-    part2 = torch.sigmoid(1.0 - 5.0 * r_part5[:, None])
-    part3 = torch.sigmoid(5.0 * r_part5[:, None] - 1.0)
-    term0 = -25.0 * part3 * part2**2 + 25.0 * part2 * part3**2
-    term1 = (part0 * r_part2[:, None]).mul_(targets)
-    term2 = (part0 * part1).mul_(part2).mul_(part3)
-    term3 = (part0 * r_part1[:, None]).neg_().addcmul_(term2, targets, value=-5.0)
-    r = term3.addcmul_(part0 * part1, r_part6[:, None], value=-1.0).addcmul_(term1, term0)
-    c[4] = -r
-    c[3] = c[4] @ weights[4]
-    c[2] = c[3]
-    dy[2] = torch.ops.aten.leaky_relu_backward(c[2], a[2], 0.2, False)
-    c[1] = torch.addmm(c[3], dy[2], weights[2])
-    part0 = a[1] - 0.3566749439387324
-    part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
-    dy[1] = (1.0 - part1**2).mul_(torch.sigmoid(part0)).mul_(a[1]).add_(part1).mul_(c[1])
-    return c, dy
-
-
-def _gauss_newton_product(c: Tensors, x: Tensors, dy: Tensors, mean: float) -> tuple[Tensors, Tensors]:
-    """Gauss–Newton–vector product.
-
         (CN)_k = −ẏ_k x_{k−1}ᵀ,  k = 1..2
         (CN)_4 = −c_4 x_3ᵀ
         (Cη)_k = −ẏ_k,  k = 1..2
         (Cη)_4 = −c_4
+        ẏ_k = F_k'(a_k) ∘ c_k,  k = 1..2
     """
+    c: Tensors = {}
     gauss_newton_weights: Tensors = {}
     gauss_newton_biases: Tensors = {}
+    r_part4 = torch.log_softmax(x[4], 1)
+    r_part3 = torch.exp(r_part4).mul_(dx[4]).sum(1)
+    r_part2 = (-r_part3[:, None] + dx[4]).mul_(torch.exp(r_part4)).mul_(targets).sum(1)
+    r_part5 = torch.exp(r_part4).mul_(targets).sum(1)
+    part0 = torch.sigmoid(1.0 - 5.0 * r_part5[:, None])
+    part1 = torch.sigmoid(5.0 * r_part5[:, None] - 1.0)
+    part2 = torch.exp(r_part4)
+    term0 = (part2 * targets).mul_(r_part2[:, None] * (-25.0 * part1 * part0**2 + 25.0 * part0 * part1**2))
+    term1 = term0.addcmul_((part2 * targets).mul_(part0 * part1), -r_part3[:, None] + dx[4], value=-5.0)
+    r_part1 = term1.sum(1)
+    term0 = torch.sigmoid(1.0 - 5.0 * r_part5).mul_(torch.sigmoid(5.0 * r_part5 - 1.0)).mul_(-5.0)
+    r_part6 = term0 * torch.exp(r_part4).mul_(targets).sum(1)
+    part0 = torch.exp(r_part4)
+    part1 = -r_part3[:, None] + dx[4]
+    part2 = torch.sigmoid(1.0 - 5.0 * r_part5[:, None])
+    part3 = torch.sigmoid(5.0 * r_part5[:, None] - 1.0)
+    term0 = r_part2[:, None] * (-25.0 * part3 * part2**2 + 25.0 * part2 * part3**2) * part0
+    term1 = (part0 * part1).mul_(part2 * part3)
+    term2 = (r_part1[:, None] * part0).neg_().addcmul_(term1, targets, value=-5.0)
+    r = term2.addcmul_(r_part6[:, None] * part0, part1, value=-1.0).addcmul_(term0, targets)
+    c[4] = -r
     gauss_newton_weights[4] = _scaled_product(c[4].T, x[3], -mean)
     gauss_newton_biases[4] = -mean * c[4].sum(0)
-    for k in range(2, 0, -1):
-        gauss_newton_weights[k] = _scaled_product(dy[k].T, x[k - 1], -mean)
-        gauss_newton_biases[k] = -mean * dy[k].sum(0)
+    c[3] = c[4] @ weights[4]
+    c[2] = c[3]
+    dy = torch.ops.aten.leaky_relu_backward(c[2], x[2], 0.2, False)
+    gauss_newton_weights[2] = _scaled_product(dy.T, x[1], -mean)
+    gauss_newton_biases[2] = -mean * dy.sum(0)
+    c[1] = torch.addmm(c[3], dy, weights[2])
+    part0 = a[1] - 0.3566749439387324
+    part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
+    dy = (1.0 - part1**2).mul_(torch.sigmoid(part0)).mul_(a[1]).add_(part1).mul_(c[1])
+    gauss_newton_weights[1] = _scaled_product(dy.T, x[0], -mean)
+    gauss_newton_biases[1] = -mean * dy.sum(0)
     return gauss_newton_weights, gauss_newton_biases
 
 
@@ -639,8 +647,7 @@ def gradient(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> P
     inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
     mean = 1.0 / len(inputs)
     a, x = _forward(weights, biases, inputs)
-    _, _, _, _, b, y, _ = _adjoint(weights, x, a, targets)
-    gradient_weights, gradient_biases = _gradient(b, x, y, mean)
+    gradient_weights, gradient_biases = _backward(weights, x, a, targets, mean)
     return _named(gradient_weights, gradient_biases)
 
 
@@ -656,8 +663,8 @@ def _prepared_hessian_vector_product(
     def product(vector: Mapping[str, Tensor]) -> Parameters:
         """Hessian of the objective times a vector.  [ESN(16), MK(31)]"""
         vector_weights, vector_biases = _weights_and_biases(vector, "vector", next(iter(weights.values())))
-        u, zeta = _tangent(weights, x, slope, a, vector_weights, vector_biases)
-        gamma, z = _adjoint_tangent(
+        u, zeta = _tangent(weights, x, slope, vector_weights, vector_biases)
+        product_weights, product_biases = _hessian_product(
             weights,
             softmax,
             zeta,
@@ -665,14 +672,15 @@ def _prepared_hessian_vector_product(
             shared1,
             shared1_part1,
             b,
-            a,
+            x,
             y,
+            a,
             slope,
             u,
             targets,
             vector_weights,
+            mean,
         )
-        product_weights, product_biases = _hessian_product(b, zeta, gamma, x, z, y, mean)
         return _named(product_weights, product_biases)
 
     return product
@@ -714,8 +722,7 @@ def _prepared_gauss_newton_vector_product(
         """Gauss–Newton matrix of the data loss times a vector."""
         vector_weights, vector_biases = _weights_and_biases(vector, "vector", next(iter(weights.values())))
         dx = _linearized(weights, x, a, vector_weights, vector_biases)
-        c, dy = _linearized_adjoint(weights, x, dx, a, targets)
-        gauss_newton_weights, gauss_newton_biases = _gauss_newton_product(c, x, dy, mean)
+        gauss_newton_weights, gauss_newton_biases = _gauss_newton_product(weights, x, dx, a, targets, mean)
         return _named(gauss_newton_weights, gauss_newton_biases)
 
     return product

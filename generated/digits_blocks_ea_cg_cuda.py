@@ -173,6 +173,7 @@ _WORK: dict[str, Shapes] = {
     "softmax_part1": _SHAPES2,
     "b": {1: (None, 48), 2: (None, 32), 3: (None, 10)},
     "y": _SHAPES1,
+    "b_part1": _SHAPES2,
     "gradient_weights": _SHAPES3,
     "gradient_biases": _SHAPES4,
     "block": _SHAPES5,
@@ -579,8 +580,10 @@ LAUNCHES: dict[str, Launch] = {
     "_objective_1": Launch("row", 32, 128),
     "_adjoint_1": Launch("row", 32, 128),
     "_adjoint_2": Launch("row", 64, 0),
-    "_gradient_1": Launch("row", 128, 512),
-    "_gradient_2": Launch("row", 128, 512),
+    "_backward_1": Launch("row", 32, 128),
+    "_backward_2": Launch("row", 128, 512),
+    "_backward_3": Launch("row", 64, 0),
+    "_backward_4": Launch("row", 128, 512),
     "_blocks_hessian_1": Launch("row", 128, 0),
     "_blocks_hessian_2": Launch("row", 128, 0),
     "_blocks_hessian_3": Launch("row", 128, 0),
@@ -599,6 +602,8 @@ LAUNCHES: dict[str, Launch] = {
     "_dense_blocks_per_sample_1": Launch("row", 128, 0),
     "_dense_blocks_of_class_scores_1": Launch("row", 128, 0),
     "_dense_blocks_1": Launch("row", 128, 0),
+    "_gradient_1": Launch("row", 128, 512),
+    "_gradient_2": Launch("row", 128, 512),
     "_direction_1": Launch("row", 128, 512),
     "_direction_2": Launch("row", 32, 128),
     "_direction_3": Launch("row", 128, 512),
@@ -1279,7 +1284,22 @@ def _adjoint(x, targets, weights, softmax, softmax_part1, b, y):
 
 
 @cuda.jit(cache=True)
-def _gradient_1(gradient_biases, b, mean):
+def _backward_1(b_part1, x, b, targets):
+    """Rows of b_part1, b."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    scratch = cuda.shared.array(0, TYPE)
+    p = cuda.blockIdx.x
+    while p < b_part1.shape[0]:
+        _log_softmax_of(x[p], b_part1[p], scratch)
+        i = thread
+        while i < b.shape[1]:
+            b[p, i] = targets[p, i] - math.exp(b_part1[p, i])
+            i += threads
+        p += cuda.gridDim.x
+
+
+@cuda.jit(cache=True)
+def _backward_2(gradient_biases, b, mean):
     """Rows of gradient_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -1297,7 +1317,20 @@ def _gradient_1(gradient_biases, b, mean):
 
 
 @cuda.jit(cache=True)
-def _gradient_2(gradient_biases, y, mean):
+def _backward_3(y, b, x):
+    """Rows of y."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    p = cuda.blockIdx.x
+    while p < y.shape[0]:
+        i = thread
+        while i < y.shape[1]:
+            y[p, i] = b[p, i] * (np.float32(1.0) - x[p, i] * x[p, i])
+            i += threads
+        p += cuda.gridDim.x
+
+
+@cuda.jit(cache=True)
+def _backward_4(gradient_biases, y, mean):
     """Rows of gradient_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -1314,20 +1347,30 @@ def _gradient_2(gradient_biases, y, mean):
         i += cuda.gridDim.x
 
 
-def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
-    """Gradient.
+def _backward(x, targets, mean, weights, b_part1, b, gradient_weights, gradient_biases, y):
+    """Back-propagation and gradient.
 
     Equations:
+        b_n = t − softmax(x_n)  [ESN(9)]
+        b_{n−1} = W_nᵀ b_n  [ESN(9)]
+        b_1 = W_2ᵀ y_2  [ESN(9)]
         G_k = −y_k x_{k−1}ᵀ,  k = 1..n−1  [ESN(10)]
         G_n = −b_n x_{n−1}ᵀ  [ESN(10)]
         g_k = −y_k,  k = 1..n−1  [ESN(10)]
         g_n = −b_n  [ESN(10)]
+        y_k = F_k'(a_k) ∘ b_k,  k = 1..n−1
     """
+    _launch(_backward_1, b_part1[3].shape[0], b_part1[3], x[3], b[3], targets)
     _contract(b[3], x[2], gradient_weights[3], "pi,pj->ij", -mean)
-    _launch(_gradient_1, gradient_biases[3].shape[0], gradient_biases[3], b[3], mean)
-    for k in range(2, 0, -1):
-        _contract(y[k], x[k - 1], gradient_weights[k], "pi,pj->ij", -mean)
-        _launch(_gradient_2, gradient_biases[k].shape[0], gradient_biases[k], y[k], mean)
+    _launch(_backward_2, gradient_biases[3].shape[0], gradient_biases[3], b[3], mean)
+    _contract(b[3], weights[3], b[2], "pj,ji->pi")
+    _launch(_backward_3, y[2].shape[0], y[2], b[2], x[2])
+    _contract(y[2], x[1], gradient_weights[2], "pi,pj->ij", -mean)
+    _launch(_backward_4, gradient_biases[2].shape[0], gradient_biases[2], y[2], mean)
+    _contract(y[2], weights[2], b[1], "pj,ji->pi")
+    _launch(_backward_3, y[1].shape[0], y[1], b[1], x[1])
+    _contract(y[1], x[0], gradient_weights[1], "pi,pj->ij", -mean)
+    _launch(_backward_4, gradient_biases[1].shape[0], gradient_biases[1], y[1], mean)
 
 
 @cuda.jit(cache=True)
@@ -1890,6 +1933,58 @@ def _dense_blocks(mean_block, second_moment, weight_block):
 
 
 @cuda.jit(cache=True)
+def _gradient_1(gradient_biases, b, mean):
+    """Rows of gradient_biases."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    scratch = cuda.shared.array(0, TYPE)
+    i = cuda.blockIdx.x
+    while i < gradient_biases.shape[0]:
+        total0 = np.float32(0.0)
+        p = thread
+        while p < b.shape[0]:
+            total0 += b[p, i]
+            p += threads
+        total0 = _sum(total0, scratch, threads)
+        if thread == 0:
+            gradient_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
+
+
+@cuda.jit(cache=True)
+def _gradient_2(gradient_biases, y, mean):
+    """Rows of gradient_biases."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    scratch = cuda.shared.array(0, TYPE)
+    i = cuda.blockIdx.x
+    while i < gradient_biases.shape[0]:
+        total0 = np.float32(0.0)
+        p = thread
+        while p < y.shape[0]:
+            total0 += y[p, i]
+            p += threads
+        total0 = _sum(total0, scratch, threads)
+        if thread == 0:
+            gradient_biases[i] = -total0 * mean
+        i += cuda.gridDim.x
+
+
+def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
+    """Gradient.
+
+    Equations:
+        G_k = −y_k x_{k−1}ᵀ,  k = 1..n−1  [ESN(10)]
+        G_n = −b_n x_{n−1}ᵀ  [ESN(10)]
+        g_k = −y_k,  k = 1..n−1  [ESN(10)]
+        g_n = −b_n  [ESN(10)]
+    """
+    _contract(b[3], x[2], gradient_weights[3], "pi,pj->ij", -mean)
+    _launch(_gradient_1, gradient_biases[3].shape[0], gradient_biases[3], b[3], mean)
+    for k in range(2, 0, -1):
+        _contract(y[k], x[k - 1], gradient_weights[k], "pi,pj->ij", -mean)
+        _launch(_gradient_2, gradient_biases[k].shape[0], gradient_biases[k], y[k], mean)
+
+
+@cuda.jit(cache=True)
 def _direction_1(mean_input, direction_square, k, direction_unit, direction_along, gradient_weights):
     """Entries of direction_square, direction_unit, direction_along."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
@@ -2391,8 +2486,17 @@ def gradient(params: Parameters, inputs: Array, targets: Array) -> dict[str, Arr
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _adjoint(work.x, work.targets, weights, work.softmax, work.softmax_part1, work.b, work.y)
-    _gradient(work.b, work.x, work.mean, work.y, work.gradient_weights, work.gradient_biases)
+    _backward(
+        work.x,
+        work.targets,
+        work.mean,
+        weights,
+        work.b_part1,
+        work.b,
+        work.gradient_weights,
+        work.gradient_biases,
+        work.y,
+    )
     return _named(work.gradient_weights, work.gradient_biases)
 
 

@@ -168,6 +168,7 @@ _WORK: dict[str, Shapes] = {
     "softmax_part1": _SHAPES2,
     "b": {1: (None, 48), 2: (None, 32), 3: (None, 10)},
     "y": _SHAPES1,
+    "b_part1": _SHAPES2,
     "gradient_weights": _SHAPES3,
     "gradient_biases": _SHAPES4,
     "block": _SHAPES5,
@@ -685,30 +686,57 @@ def _adjoint(x, targets, weights, softmax, softmax_part1, b, y):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
-    """Gradient.
+def _backward(x, targets, mean, weights, b_part1, b, gradient_weights, gradient_biases, y):
+    """Back-propagation and gradient.
 
     Equations:
+        b_n = t − softmax(x_n)  [ESN(9)]
+        b_{n−1} = W_nᵀ b_n  [ESN(9)]
+        b_1 = W_2ᵀ y_2  [ESN(9)]
         G_k = −y_k x_{k−1}ᵀ,  k = 1..n−1  [ESN(10)]
         G_n = −b_n x_{n−1}ᵀ  [ESN(10)]
         g_k = −y_k,  k = 1..n−1  [ESN(10)]
         g_n = −b_n  [ESN(10)]
+        y_k = F_k'(a_k) ∘ b_k,  k = 1..n−1
     """
+    x_3, b_part1_3 = x[3], b_part1[3]
+    for p in range(len(b_part1_3)):
+        _log_softmax(x_3[p], b_part1_3[p])
+    b_3 = b[3]
+    for p in range(len(b_3)):
+        for i in range(b_3.shape[1]):
+            b_3[p, i] = targets[p, i] - _exp(b_part1_3[p, i])
     np.dot(b[3].T, x[2], gradient_weights[3])
     _scale(gradient_weights[3], -mean)
-    gradient_biases_3, b_3 = gradient_biases[3], b[3]
+    gradient_biases_3 = gradient_biases[3]
     gradient_biases_3[:] = np.float32(0.0)
     for p in range(len(b_3)):
         for i in range(len(gradient_biases_3)):
             gradient_biases_3[i] += -b_3[p, i] * mean
-    for k in range(2, 0, -1):
-        np.dot(y[k].T, x[k - 1], gradient_weights[k])
-        _scale(gradient_weights[k], -mean)
-        gradient_biases_k, y_k = gradient_biases[k], y[k]
-        gradient_biases_k[:] = np.float32(0.0)
-        for p in range(len(y_k)):
-            for i in range(len(gradient_biases_k)):
-                gradient_biases_k[i] += -mean * y_k[p, i]
+    np.dot(b[3], weights[3], b[2])
+    b_2, x_2, y_2 = b[2], x[2], y[2]
+    for p in range(len(y_2)):
+        for i in range(y_2.shape[1]):
+            y_2[p, i] = b_2[p, i] * (np.float32(1.0) - x_2[p, i] * x_2[p, i])
+    np.dot(y[2].T, x[1], gradient_weights[2])
+    _scale(gradient_weights[2], -mean)
+    gradient_biases_2 = gradient_biases[2]
+    gradient_biases_2[:] = np.float32(0.0)
+    for p in range(len(y_2)):
+        for i in range(len(gradient_biases_2)):
+            gradient_biases_2[i] += -mean * y_2[p, i]
+    np.dot(y[2], weights[2], b[1])
+    b_1, x_1, y_1 = b[1], x[1], y[1]
+    for p in range(len(y_1)):
+        for i in range(y_1.shape[1]):
+            y_1[p, i] = b_1[p, i] * (np.float32(1.0) - x_1[p, i] * x_1[p, i])
+    np.dot(y[1].T, x[0], gradient_weights[1])
+    _scale(gradient_weights[1], -mean)
+    gradient_biases_1 = gradient_biases[1]
+    gradient_biases_1[:] = np.float32(0.0)
+    for p in range(len(y_1)):
+        for i in range(len(gradient_biases_1)):
+            gradient_biases_1[i] += -mean * y_1[p, i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -1012,6 +1040,33 @@ def _dense_blocks(mean_block, second_moment, weight_block):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
+    """Gradient.
+
+    Equations:
+        G_k = −y_k x_{k−1}ᵀ,  k = 1..n−1  [ESN(10)]
+        G_n = −b_n x_{n−1}ᵀ  [ESN(10)]
+        g_k = −y_k,  k = 1..n−1  [ESN(10)]
+        g_n = −b_n  [ESN(10)]
+    """
+    np.dot(b[3].T, x[2], gradient_weights[3])
+    _scale(gradient_weights[3], -mean)
+    gradient_biases_3, b_3 = gradient_biases[3], b[3]
+    gradient_biases_3[:] = np.float32(0.0)
+    for p in range(len(b_3)):
+        for i in range(len(gradient_biases_3)):
+            gradient_biases_3[i] += -b_3[p, i] * mean
+    for k in range(2, 0, -1):
+        np.dot(y[k].T, x[k - 1], gradient_weights[k])
+        _scale(gradient_weights[k], -mean)
+        gradient_biases_k, y_k = gradient_biases[k], y[k]
+        gradient_biases_k[:] = np.float32(0.0)
+        for p in range(len(y_k)):
+            for i in range(len(gradient_biases_k)):
+                gradient_biases_k[i] += -mean * y_k[p, i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _direction(
     mean_input,
     gradient_weights,
@@ -1308,8 +1363,17 @@ def gradient(params: Parameters, inputs: Array, targets: Array) -> dict[str, Arr
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _adjoint(work.x, work.targets, weights, work.softmax, work.softmax_part1, work.b, work.y)
-    _gradient(work.b, work.x, work.mean, work.y, work.gradient_weights, work.gradient_biases)
+    _backward(
+        work.x,
+        work.targets,
+        work.mean,
+        weights,
+        work.b_part1,
+        work.b,
+        work.gradient_weights,
+        work.gradient_biases,
+        work.y,
+    )
     return _named(work.gradient_weights, work.gradient_biases)
 
 

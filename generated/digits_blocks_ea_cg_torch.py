@@ -470,21 +470,31 @@ def _adjoint(weights: Tensors, x: Tensors, targets: Tensor) -> tuple[Tensors, Te
     return softmax, b, y
 
 
-def _gradient(b: Tensors, x: Tensors, y: Tensors, mean: float) -> tuple[Tensors, Tensors]:
-    """Gradient.
+def _backward(weights: Tensors, x: Tensors, targets: Tensor, mean: float) -> tuple[Tensors, Tensors]:
+    """Back-propagation and gradient.
 
+        b_n = t − softmax(x_n)  [ESN(9)]
+        b_{n−1} = W_nᵀ b_n  [ESN(9)]
+        b_1 = W_2ᵀ y_2  [ESN(9)]
         G_k = −y_k x_{k−1}ᵀ,  k = 1..n−1  [ESN(10)]
         G_n = −b_n x_{n−1}ᵀ  [ESN(10)]
         g_k = −y_k,  k = 1..n−1  [ESN(10)]
         g_n = −b_n  [ESN(10)]
+        y_k = F_k'(a_k) ∘ b_k,  k = 1..n−1
     """
     gradient_weights: Tensors = {}
     gradient_biases: Tensors = {}
-    gradient_weights[3] = _scaled_product(b[3].T, x[2], -mean)
-    gradient_biases[3] = -mean * b[3].sum(0)
-    for k in range(2, 0, -1):
-        gradient_weights[k] = _scaled_product(y[k].T, x[k - 1], -mean)
-        gradient_biases[k] = -mean * y[k].sum(0)
+    b = torch.softmax(x[3], 1).mul_(-1.0).add_(targets)
+    gradient_weights[3] = _scaled_product(b.T, x[2], -mean)
+    gradient_biases[3] = -mean * b.sum(0)
+    b = b @ weights[3]
+    y = (1.0 - x[2] ** 2).mul_(b)
+    gradient_weights[2] = _scaled_product(y.T, x[1], -mean)
+    gradient_biases[2] = -mean * y.sum(0)
+    b = y @ weights[2]
+    y = (1.0 - x[1] ** 2).mul_(b)
+    gradient_weights[1] = _scaled_product(y.T, x[0], -mean)
+    gradient_biases[1] = -mean * y.sum(0)
     return gradient_weights, gradient_biases
 
 
@@ -499,20 +509,17 @@ def _blocks_hessian(weights: Tensors, softmax: Tensors, x: Tensors, b: Tensors) 
     identity10 = torch.eye(10, dtype=like.dtype, device=like.device)
     identity32 = torch.eye(32, dtype=like.dtype, device=like.device)
     identity48 = torch.eye(48, dtype=like.dtype, device=like.device)
-    term0 = identity10 * softmax[3][:, :, None]
-    block[3] = term0.addcmul_(softmax[3][:, :, None], softmax[3][:, None, :], value=-1.0)
+    block[3] = (identity10 * softmax[3][:, :, None]).sub_(softmax[3][:, :, None] * softmax[3][:, None, :])
     block_part3 = torch.einsum("pli,lj->pij", block[3], weights[3])
-    block_part2 = block_part3.permute(0, 2, 1) * (1.0 - x[2][:, :, None] ** 2)
+    block_part2 = (1.0 - x[2][:, :, None] ** 2) * block_part3.permute(0, 2, 1)
     block_part4 = weights[3] * (1.0 - x[2][:, None, :] ** 2)
-    term0 = torch.einsum("pil,plj->pij", block_part2, block_part4)
-    term1 = (b[2][:, :, None] * identity32).mul_(x[2][:, :, None])
-    block[2] = term0.addcmul_(term1, 1.0 - x[2][:, :, None] ** 2, value=2.0)
+    term0 = b[2][:, :, None] * identity32 * x[2][:, :, None] * (1.0 - x[2][:, :, None] ** 2)
+    block[2] = torch.einsum("pil,plj->pij", block_part2, block_part4).add_(term0, alpha=2.0)
     block_part3 = torch.einsum("pli,lj->pij", block[2], weights[2])
-    block_part2 = block_part3.permute(0, 2, 1) * (1.0 - x[1][:, :, None] ** 2)
+    block_part2 = (1.0 - x[1][:, :, None] ** 2) * block_part3.permute(0, 2, 1)
     block_part4 = weights[2] * (1.0 - x[1][:, None, :] ** 2)
-    term0 = torch.einsum("pil,plj->pij", block_part2, block_part4)
-    term1 = (b[1][:, :, None] * identity48).mul_(x[1][:, :, None])
-    block[1] = term0.addcmul_(term1, 1.0 - x[1][:, :, None] ** 2, value=2.0)
+    term0 = b[1][:, :, None] * identity48 * x[1][:, :, None] * (1.0 - x[1][:, :, None] ** 2)
+    block[1] = torch.einsum("pil,plj->pij", block_part2, block_part4).add_(term0, alpha=2.0)
     return block
 
 
@@ -531,20 +538,20 @@ def _blocks_pch1(
     identity32 = torch.eye(32, dtype=like.dtype, device=like.device)
     identity48 = torch.eye(48, dtype=like.dtype, device=like.device)
     mean_block_part1 = softmax[3].sum(0)
-    term0 = identity10 * mean * mean_block_part1[:, None]
+    term0 = mean * mean_block_part1[:, None] * identity10
     mean_block[3] = torch.addmm(term0, softmax[3].T, softmax[3], alpha=-mean)
     checks.append((8, _all_finite(mean_block[3])))
     mean_residual = 2.0 * mean * (1.0 - x[2] ** 2).mul_(b[2]).mul_(x[2]).sum(0)
     mean_block_part2 = mean_block[3].T @ weights[3]
     mean_block_part4 = 1.0 - x[2] ** 2
-    term0 = identity32 * torch.abs(mean_residual[:, None])
+    term0 = torch.abs(mean_residual[:, None]) * identity32
     term1 = mean_block_part4.T @ mean_block_part4
     mean_block[2] = term0.addcmul_(mean_block_part2.T @ weights[3], term1, value=mean)
     checks.append((7, _all_finite(mean_block[2])))
     mean_residual = 2.0 * mean * (1.0 - x[1] ** 2).mul_(b[1]).mul_(x[1]).sum(0)
     mean_block_part2 = mean_block[2].T @ weights[2]
     mean_block_part4 = 1.0 - x[1] ** 2
-    term0 = identity48 * torch.abs(mean_residual[:, None])
+    term0 = torch.abs(mean_residual[:, None]) * identity48
     term1 = mean_block_part4.T @ mean_block_part4
     mean_block[1] = term0.addcmul_(mean_block_part2.T @ weights[2], term1, value=mean)
     checks.append((6, _all_finite(mean_block[1])))
@@ -563,8 +570,7 @@ def _blocks_fisher(weights: Tensors, x: Tensors) -> Tensors:
     identity10 = torch.eye(10, dtype=like.dtype, device=like.device)
     class_score_y_part1 = torch.log_softmax(x[3], 1)
     part0 = torch.exp(0.5 * class_score_y_part1[:, :, None])
-    term0 = part0 * torch.exp(class_score_y_part1[:, None, :])
-    class_score_y[3] = term0.addcmul_(identity10, part0, value=-1.0)
+    class_score_y[3] = (part0 * torch.exp(class_score_y_part1[:, None, :])).sub_(identity10 * part0)
     for k in range(2, 0, -1):
         class_score_y[k] = (class_score_y[k + 1] @ weights[k + 1]).mul_(1.0 - x[k][:, None, :] ** 2)
     return class_score_y
@@ -633,8 +639,8 @@ def _dense_blocks_per_sample(block: Tensors, x: Tensors, mean: float) -> Tensors
     """
     weight_block: Tensors = {}
     for k in range(3, 0, -1):
-        term0 = block[k][:, :, :, None, None] * x[k - 1][:, None, None, :, None]
-        weight_block[k] = (mean * (term0 * x[k - 1][:, None, None, None, :]).sum(0)).permute(0, 2, 1, 3)
+        term0 = x[k - 1][:, None, None, :, None] * x[k - 1][:, None, None, None, :]
+        weight_block[k] = (mean * (term0 * block[k][:, :, :, None, None]).sum(0)).permute(0, 2, 1, 3)
     return weight_block
 
 
@@ -646,8 +652,9 @@ def _dense_blocks_of_class_scores(class_score_y: Tensors, x: Tensors, mean: floa
     weight_block: Tensors = {}
     for k in range(3, 0, -1):
         weight_block_part1 = torch.einsum("pli,plj->pij", class_score_y[k], class_score_y[k])
-        term0 = weight_block_part1[:, :, :, None, None] * x[k - 1][:, None, None, :, None]
-        weight_block[k] = (mean * (term0 * x[k - 1][:, None, None, None, :]).sum(0)).permute(0, 2, 1, 3)
+        term0 = x[k - 1][:, None, None, :, None] * x[k - 1][:, None, None, None, :]
+        term1 = mean * (term0 * weight_block_part1[:, :, :, None, None]).sum(0)
+        weight_block[k] = term1.permute(0, 2, 1, 3)
     return weight_block
 
 
@@ -660,6 +667,24 @@ def _dense_blocks(mean_block: Tensors, second_moment: Tensors) -> Tensors:
     for k in range(3, 0, -1):
         weight_block[k] = mean_block[k][:, None, :, None] * second_moment[k][:, None, :]
     return weight_block
+
+
+def _gradient(b: Tensors, x: Tensors, y: Tensors, mean: float) -> tuple[Tensors, Tensors]:
+    """Gradient.
+
+        G_k = −y_k x_{k−1}ᵀ,  k = 1..n−1  [ESN(10)]
+        G_n = −b_n x_{n−1}ᵀ  [ESN(10)]
+        g_k = −y_k,  k = 1..n−1  [ESN(10)]
+        g_n = −b_n  [ESN(10)]
+    """
+    gradient_weights: Tensors = {}
+    gradient_biases: Tensors = {}
+    gradient_weights[3] = _scaled_product(b[3].T, x[2], -mean)
+    gradient_biases[3] = -mean * b[3].sum(0)
+    for k in range(2, 0, -1):
+        gradient_weights[k] = _scaled_product(y[k].T, x[k - 1], -mean)
+        gradient_biases[k] = -mean * y[k].sum(0)
+    return gradient_weights, gradient_biases
 
 
 def _direction(
@@ -687,7 +712,7 @@ def _direction(
     for k in range(3, 0, -1):
         direction_square = torch.dot(mean_input[k], mean_input[k])
         term0 = torch.where(direction_square > 0.0, torch.rsqrt(direction_square), 0.0)
-        direction_unit = mean_input[k] * term0
+        direction_unit = term0 * mean_input[k]
         direction_along = gradient_weights[k] @ direction_unit
         direction_size_part2 = torch.amax(torch.abs(gradient_weights[k]), 1)
         direction_size_part1 = torch.amax(torch.abs(direction_size_part2), 0)
@@ -700,7 +725,7 @@ def _direction(
             direction_part5, direction_part8 = search.directions
             direction_part6 = alpha * direction_part5
             direction_part10 = mean_block[k] @ direction_part8
-            term0 = direction_part10 * (direction_square * (1.0 - alpha))
+            term0 = direction_square * (1.0 - alpha) * direction_part10
             direction_part9 = term0.add_(direction_part8, alpha=alpha)
             search.advance((direction_part6, direction_part9))
         direction_part1, direction_part3 = search.solutions
@@ -713,7 +738,7 @@ def _direction(
         while search.wanted:
             bias_direction_part2 = search.directions[0]
             bias_direction_part4 = mean_block[k] @ bias_direction_part2
-            bias_direction_part3 = alpha * bias_direction_part2 + bias_direction_part4 * (1.0 - alpha)
+            bias_direction_part3 = alpha * bias_direction_part2 + (1.0 - alpha) * bias_direction_part4
             search.advance((bias_direction_part3,))
         bias_direction[k] = search.solutions[0]
         bias_direction_iterations[k] = search.count(like)
@@ -842,8 +867,7 @@ def gradient(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> P
     inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
     mean = 1.0 / len(inputs)
     x = _forward(weights, biases, inputs)
-    _, b, y = _adjoint(weights, x, targets)
-    gradient_weights, gradient_biases = _gradient(b, x, y, mean)
+    gradient_weights, gradient_biases = _backward(weights, x, targets, mean)
     return _named(gradient_weights, gradient_biases)
 
 

@@ -650,9 +650,9 @@ def _direction(
     vector_weights: Tensors = {}
     vector_biases: Tensors = {}
     for k in range(3, 0, -1):
-        term0 = gradient_weights[k] * (-begun * momentum + 1.0)
+        term0 = (-begun * momentum + 1.0) * gradient_weights[k]
         vector_weights[k] = term0.addcmul_(begun * momentum, velocity_weights[k])
-        term0 = gradient_biases[k] * (-begun * momentum + 1.0)
+        term0 = (-begun * momentum + 1.0) * gradient_biases[k]
         vector_biases[k] = term0.addcmul_(begun * momentum, velocity_biases[k])
         checks.append((k + 5, _all_finite(vector_weights[k])))
         checks.append((k + 9, torch.isfinite(vector_biases[k]).all()))
@@ -748,7 +748,7 @@ def _summary_3(
     tangent_a[_GROUP_OF_WEIGHTS[1]].copy_(moves)
     tangent_a[_GROUP_OF_BIASES[1]].copy_(unit_biases[1])
     tangent_x_part1 = 1.0 - x[1] ** 2
-    tangent_x[1] = tangent_a * tangent_x_part1
+    tangent_x[1] = tangent_x_part1 * tangent_a
     second_x_part1 = (1.0 - x[1] ** 2).mul_(x[1]).mul_(-2.0)
     second_x = (tangent_a**2).mul_(second_x_part1)
     summary_g_upto[1] = like.new_empty((_SUMMARY_G_UPTO_GROUPS[1],))
@@ -757,7 +757,7 @@ def _summary_3(
     summary_g_upto[1][_GROUP_OF_BIASES[1]].copy_(-mean * torch.dot(summary_g_upto_part1, unit_biases[1]))
     summary_h_upto_part1 = b[1] * second_x_part1
     summary_h_upto_part2 = summary_h_upto_part1 * tangent_a
-    summary_h_upto[1] = -mean * (summary_h_upto_part2.flatten(1) @ tangent_a.flatten(1).T)
+    summary_h_upto[1] = (summary_h_upto_part2.flatten(1) @ tangent_a.flatten(1).T).mul_(-mean)
     part0 = x[1] ** 2
     part1 = 1.0 - part0
     summary_d_upto_part1 = (part0 * part1).mul_(4.0).sub_(part1**2, alpha=2.0).mul_(b[1])
@@ -769,11 +769,11 @@ def _summary_3(
     tangent_a[_GROUP_OF_WEIGHTS[2]].copy_(moves)
     tangent_a[_GROUP_OF_BIASES[2]].copy_(unit_biases[2])
     tangent_x_part1 = 1.0 - x[2] ** 2
-    tangent_x[2] = tangent_a * tangent_x_part1
+    tangent_x[2] = tangent_x_part1 * tangent_a
     second_a = second_x @ weights[2].T
     second_x_part1 = (1.0 - x[2] ** 2).mul_(x[2]).mul_(-2.0)
     second_x = (tangent_a**2).mul_(second_x_part1)
-    second_x[: len(second_a)].add_(second_a * tangent_x_part1)
+    second_x[: len(second_a)].add_(tangent_x_part1 * second_a)
     summary_g_upto[2] = like.new_empty((_SUMMARY_G_UPTO_GROUPS[2],))
     summary_g_upto[2][: len(summary_g_upto[1])].copy_(summary_g_upto[1])
     summary_g_upto[2][_GROUP_OF_WEIGHTS[2]].copy_(-mean * (moves * y[2]).sum())
@@ -781,11 +781,12 @@ def _summary_3(
     summary_g_upto[2][_GROUP_OF_BIASES[2]].copy_(-mean * torch.dot(summary_g_upto_part1, unit_biases[2]))
     summary_h_upto_part1 = b[2] * second_x_part1
     summary_h_upto_part2 = summary_h_upto_part1 * tangent_a
-    summary_h_upto[2] = -mean * (summary_h_upto_part2.flatten(1) @ tangent_a.flatten(1).T)
+    summary_h_upto[2] = (summary_h_upto_part2.flatten(1) @ tangent_a.flatten(1).T).mul_(-mean)
     summary_h_upto[2][: len(summary_h_upto[1]), : len(summary_h_upto[1])].add_(summary_h_upto[1])
     summary_h_upto_part3 = tangent_x[1].flatten(1) @ pulls.flatten()
     summary_h_upto[2][: len(tangent_x[1]), _GROUP_OF_WEIGHTS[2]].add_(summary_h_upto_part3, alpha=-mean)
     summary_h_upto[2][_GROUP_OF_WEIGHTS[2], : len(tangent_x[1])].add_(summary_h_upto_part3, alpha=-mean)
+    del tangent_x[1]
     part0 = x[2] ** 2
     part1 = 1.0 - part0
     summary_d_upto_part1 = (part0 * part1).mul_(4.0).sub_(part1**2, alpha=2.0).mul_(b[2])
@@ -802,6 +803,7 @@ def _summary_3(
     tangent_x[3][_GROUP_OF_BIASES[3]].copy_(unit_biases[3])
     centred_x_part1 = torch.einsum("ipj,pj->ip", tangent_x[3], softmax[3])
     centred_x = -centred_x_part1[:, :, None] + tangent_x[3]
+    del tangent_x[3]
     second_x = second_x @ weights[3].T
     second_centred_x_part1 = torch.einsum("ipj,pj->ip", second_x, softmax[3])
     second_centred_x = -second_centred_x_part1[:, :, None] + second_x
@@ -815,10 +817,11 @@ def _summary_3(
     summary_h_upto_part1 = tangent_x[2].flatten(1) @ pulls.flatten()
     summary_h_upto[3][: len(tangent_x[2]), _GROUP_OF_WEIGHTS[3]].add_(summary_h_upto_part1, alpha=-mean)
     summary_h_upto[3][_GROUP_OF_WEIGHTS[3], : len(tangent_x[2])].add_(summary_h_upto_part1, alpha=-mean)
+    del tangent_x[2]
     summary_d_upto[3] = summary_d_upto[2]
     unit_g = summary_g_upto[3]
-    unit_h_part1 = centred_x * softmax[3]
-    unit_h = mean * (unit_h_part1.flatten(1) @ centred_x.flatten(1).T)
+    unit_h_part1 = softmax[3] * centred_x
+    unit_h = (unit_h_part1.flatten(1) @ centred_x.flatten(1).T).mul_(mean)
     unit_h[: len(summary_h_upto[3]), : len(summary_h_upto[3])].add_(summary_h_upto[3])
     unit_d = mean * (centred_x**2).mul_(unit_h_part1).sum((1, 2))
     unit_d_part1 = (centred_x[: len(summary_d_upto[3])] * second_centred_x).flatten(1) @ softmax[3].flatten()

@@ -179,6 +179,7 @@ _WORK: dict[str, Shapes] = {
     "b": _SHAPES3,
     "softmax_part1": _SHAPES2,
     "y": _SHAPES1,
+    "b_part1b": _SHAPES3,
     "gradient_weights": _SHAPES4,
     "gradient_biases": _SHAPES5,
     "u": _SHAPES1,
@@ -187,10 +188,10 @@ _WORK: dict[str, Shapes] = {
     "gamma": _SHAPES3,
     "gamma_part1": _SHAPES1,
     "gamma_part1_scalar": _SHAPES6,
-    "z": _SHAPES1,
     "product_weights": _SHAPES4,
     "product_weights_part2": {2: (10, 48)},
     "product_biases": _SHAPES5,
+    "z": _SHAPES1,
     "da": _SHAPES1,
     "dx": _SHAPES3,
     "dx_part2": _SHAPES2,
@@ -198,9 +199,9 @@ _WORK: dict[str, Shapes] = {
     "r_part2": (None, 10),
     "r_part1": (None,),
     "c": _SHAPES3,
-    "dy": _SHAPES1,
     "gauss_newton_weights": _SHAPES4,
     "gauss_newton_biases": _SHAPES5,
+    "dy": _SHAPES1,
     "stretch": _SHAPES7,
     "weight_factor_part1": _SHAPES7,
     "weight_factor": _SHAPES7,
@@ -637,21 +638,23 @@ LAUNCHES: dict[str, Launch] = {
     "_objective_1": Launch("row", 64, 256),
     "_adjoint_1": Launch("row", 32, 128),
     "_adjoint_2": Launch("row", 64, 0),
-    "_gradient_1": Launch("row", 128, 512),
-    "_gradient_2": Launch("row", 128, 512),
+    "_backward_1": Launch("row", 32, 128),
+    "_backward_2": Launch("row", 128, 512),
+    "_backward_3": Launch("row", 64, 0),
+    "_backward_4": Launch("row", 128, 512),
     "_tangent_1": Launch("row", 64, 0),
     "_tangent_2": Launch("row", 32, 0),
-    "_adjoint_tangent_1": Launch("row", 32, 128),
-    "_adjoint_tangent_2": Launch("row", 64, 0),
-    "_hessian_product_1": Launch("row", 64, 0),
-    "_hessian_product_2": Launch("row", 128, 512),
+    "_hessian_product_1": Launch("row", 32, 128),
+    "_hessian_product_2": Launch("row", 64, 0),
     "_hessian_product_3": Launch("row", 128, 512),
+    "_hessian_product_4": Launch("row", 64, 0),
+    "_hessian_product_5": Launch("row", 128, 512),
     "_linearized_1": Launch("row", 64, 0),
     "_linearized_2": Launch("row", 32, 0),
-    "_linearized_adjoint_1": Launch("row", 32, 128),
-    "_linearized_adjoint_2": Launch("row", 64, 0),
-    "_gauss_newton_product_1": Launch("row", 128, 512),
+    "_gauss_newton_product_1": Launch("row", 32, 128),
     "_gauss_newton_product_2": Launch("row", 128, 512),
+    "_gauss_newton_product_3": Launch("row", 64, 0),
+    "_gauss_newton_product_4": Launch("row", 128, 512),
     "_direction_1": Launch("row", 128, 512),
     "_direction_2": Launch("row", 32, 128),
     "_update_1": Launch("row", 64, 0),
@@ -1312,7 +1315,7 @@ def _adjoint_1(softmax_part1, x, softmax, b, targets):
 
 
 @cuda.jit(cache=True)
-def _adjoint_2(b, x, a, y):
+def _adjoint_2(b, x, y):
     """Rows of b, y."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     p = cuda.blockIdx.x
@@ -1321,13 +1324,13 @@ def _adjoint_2(b, x, a, y):
         while i < b.shape[1]:
             regularization_1 = REGULARIZATION[1]
             b[p, i] = b[p, i] - regularization_1 * x[p, i]
-            term2_0 = a[p, i] > np.float32(0.0)
+            term2_0 = x[p, i] > np.float32(0.0)
             y[p, i] = b[p, i] * (np.float32(1.0) if term2_0 else np.float32(0.1))
             i += threads
         p += cuda.gridDim.x
 
 
-def _adjoint(x, targets, weights, a, softmax, b, softmax_part1, y):
+def _adjoint(x, targets, weights, softmax, b, softmax_part1, y):
     """Back-propagation.
 
     Equations:
@@ -1337,11 +1340,26 @@ def _adjoint(x, targets, weights, a, softmax, b, softmax_part1, y):
     """
     _launch(_adjoint_1, softmax_part1[2].shape[0], softmax_part1[2], x[2], softmax[2], b[2], targets)
     _contract(b[2], weights[2], b[1], "pj,ji->pi")
-    _launch(_adjoint_2, b[1].shape[0], b[1], x[1], a[1], y[1])
+    _launch(_adjoint_2, b[1].shape[0], b[1], x[1], y[1])
 
 
 @cuda.jit(cache=True)
-def _gradient_1(gradient_biases, b, mean):
+def _backward_1(b_part1b, x, b, targets):
+    """Rows of b_part1b, b."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    scratch = cuda.shared.array(0, TYPE)
+    p = cuda.blockIdx.x
+    while p < b_part1b.shape[0]:
+        _log_softmax_of(x[p], b_part1b[p], scratch)
+        i = thread
+        while i < b.shape[1]:
+            b[p, i] = targets[p, i] - math.exp(b_part1b[p, i])
+            i += threads
+        p += cuda.gridDim.x
+
+
+@cuda.jit(cache=True)
+def _backward_2(gradient_biases, b, mean):
     """Rows of gradient_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -1359,7 +1377,23 @@ def _gradient_1(gradient_biases, b, mean):
 
 
 @cuda.jit(cache=True)
-def _gradient_2(gradient_biases, y, mean):
+def _backward_3(b, b_part1b, x, y):
+    """Rows of b, y."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    p = cuda.blockIdx.x
+    while p < b.shape[0]:
+        i = thread
+        while i < b.shape[1]:
+            regularization_1 = REGULARIZATION[1]
+            b[p, i] = b_part1b[p, i] - regularization_1 * x[p, i]
+            term2_0 = x[p, i] > np.float32(0.0)
+            y[p, i] = b[p, i] * (np.float32(1.0) if term2_0 else np.float32(0.1))
+            i += threads
+        p += cuda.gridDim.x
+
+
+@cuda.jit(cache=True)
+def _backward_4(gradient_biases, y, mean):
     """Rows of gradient_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -1376,23 +1410,29 @@ def _gradient_2(gradient_biases, y, mean):
         i += cuda.gridDim.x
 
 
-def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
-    """Gradient.
+def _backward(x, targets, mean, weights, b, b_part1b, gradient_weights, gradient_biases, y):
+    """Back-propagation and gradient.
 
     Equations:
+        b_n = t − softmax(x_n)  [ESN(9)]
+        b_{n−1} = W_nᵀ b_n − λ_{n−1} x_{n−1}  [ESN(9)]
         G_n = −b_n x_{n−1}ᵀ  [ESN(10)]
         G_1 = −y_1 x_0ᵀ  [ESN(10)]
         g_n = −b_n  [ESN(10)]
         g_1 = −y_1  [ESN(10)]
+        y_1 = F_1'(a_1) ∘ b_1
     """
+    _launch(_backward_1, b_part1b[2].shape[0], b_part1b[2], x[2], b[2], targets)
     _contract(b[2], x[1], gradient_weights[2], "pi,pj->ij", -mean)
-    _launch(_gradient_1, gradient_biases[2].shape[0], gradient_biases[2], b[2], mean)
+    _launch(_backward_2, gradient_biases[2].shape[0], gradient_biases[2], b[2], mean)
+    _contract(b[2], weights[2], b_part1b[1], "pj,ji->pi")
+    _launch(_backward_3, b[1].shape[0], b[1], b_part1b[1], x[1], y[1])
     _contract(y[1], x[0], gradient_weights[1], "pi,pj->ij", -mean)
-    _launch(_gradient_2, gradient_biases[1].shape[0], gradient_biases[1], y[1], mean)
+    _launch(_backward_4, gradient_biases[1].shape[0], gradient_biases[1], y[1], mean)
 
 
 @cuda.jit(cache=True)
-def _tangent_1(u, vector_biases, a, zeta):
+def _tangent_1(u, vector_biases, x, zeta):
     """Rows of u, zeta."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     p = cuda.blockIdx.x
@@ -1400,7 +1440,7 @@ def _tangent_1(u, vector_biases, a, zeta):
         i = thread
         while i < u.shape[1]:
             u[p, i] = u[p, i] + vector_biases[i]
-            term1_0 = a[p, i] > np.float32(0.0)
+            term1_0 = x[p, i] > np.float32(0.0)
             zeta[p, i] = -u[p, i] * (np.float32(1.0) if term1_0 else np.float32(0.1))
             i += threads
         p += cuda.gridDim.x
@@ -1419,7 +1459,7 @@ def _tangent_2(zeta, vector_biases, zeta_part2):
         p += cuda.gridDim.x
 
 
-def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, zeta_part2):
+def _tangent(x, vector_weights, vector_biases, weights, u, zeta, zeta_part2):
     """Sifrian (4): forward in k.
 
     Equations:
@@ -1428,14 +1468,14 @@ def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, zeta_part2):
         ζ_n = W_n ζ_{n−1} − N_n x_{n−1} − η_n  [ESN(16.4)]
     """
     _contract(x[0], vector_weights[1], u[1], "pj,ij->pi")
-    _launch(_tangent_1, u[1].shape[0], u[1], vector_biases[1], a[1], zeta[1])
+    _launch(_tangent_1, u[1].shape[0], u[1], vector_biases[1], x[1], zeta[1])
     _contract(x[1], vector_weights[2], zeta[2], "pj,ij->pi")
     _contract(zeta[1], weights[2], zeta_part2[2], "pj,ij->pi")
     _launch(_tangent_2, zeta[2].shape[0], zeta[2], vector_biases[2], zeta_part2[2])
 
 
 @cuda.jit(cache=True)
-def _adjoint_tangent_1(gamma_part1_scalar, softmax, zeta, gamma):
+def _hessian_product_1(gamma_part1_scalar, softmax, zeta, gamma):
     """Rows of gamma_part1_scalar, gamma."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -1460,44 +1500,7 @@ def _adjoint_tangent_1(gamma_part1_scalar, softmax, zeta, gamma):
 
 
 @cuda.jit(cache=True)
-def _adjoint_tangent_2(gamma, gamma_part1, zeta, a, z):
-    """Rows of gamma, z."""
-    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    p = cuda.blockIdx.x
-    while p < gamma.shape[0]:
-        i = thread
-        while i < gamma.shape[1]:
-            regularization_1 = REGULARIZATION[1]
-            gamma[p, i] = -gamma_part1[p, i] + gamma[p, i] - regularization_1 * zeta[p, i]
-            term2_0 = a[p, i] > np.float32(0.0)
-            z[p, i] = -gamma[p, i] * (np.float32(1.0) if term2_0 else np.float32(0.1))
-            i += threads
-        p += cuda.gridDim.x
-
-
-def _adjoint_tangent(softmax, zeta, b, vector_weights, weights, a, gamma, gamma_part1, gamma_part1_scalar, z):
-    """Sifrian (3): backward in k.
-
-    Equations:
-        γ_n = ⟨softmax(x_n), ζ_n⟩ softmax(x_n) − softmax(x_n) ∘ ζ_n  [ESN(16.3)]
-        γ_{n−1} = W_nᵀ γ_n − N_nᵀ b_n − λ_{n−1} ζ_{n−1}  [ESN(16.3)]
-        z_1 = −F_1'(a_1) ∘ γ_1
-    """
-    _launch(
-        _adjoint_tangent_1,
-        gamma_part1_scalar[2].shape[0],
-        gamma_part1_scalar[2],
-        softmax[2],
-        zeta[2],
-        gamma[2],
-    )
-    _contract(b[2], vector_weights[2], gamma_part1[1], "pj,ji->pi")
-    _contract(gamma[2], weights[2], gamma[1], "pj,ji->pi")
-    _launch(_adjoint_tangent_2, gamma[1].shape[0], gamma[1], gamma_part1[1], zeta[1], a[1], z[1])
-
-
-@cuda.jit(cache=True)
-def _hessian_product_1(product_weights, mean, product_weights_part2):
+def _hessian_product_2(product_weights, mean, product_weights_part2):
     """Rows of product_weights."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     i = cuda.blockIdx.x
@@ -1511,7 +1514,7 @@ def _hessian_product_1(product_weights, mean, product_weights_part2):
 
 
 @cuda.jit(cache=True)
-def _hessian_product_2(product_biases, gamma, mean):
+def _hessian_product_3(product_biases, gamma, mean):
     """Rows of product_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -1529,7 +1532,23 @@ def _hessian_product_2(product_biases, gamma, mean):
 
 
 @cuda.jit(cache=True)
-def _hessian_product_3(product_biases, z, mean):
+def _hessian_product_4(gamma, gamma_part1, zeta, x, z):
+    """Rows of gamma, z."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    p = cuda.blockIdx.x
+    while p < gamma.shape[0]:
+        i = thread
+        while i < gamma.shape[1]:
+            regularization_1 = REGULARIZATION[1]
+            gamma[p, i] = -gamma_part1[p, i] + gamma[p, i] - regularization_1 * zeta[p, i]
+            term2_0 = x[p, i] > np.float32(0.0)
+            z[p, i] = -gamma[p, i] * (np.float32(1.0) if term2_0 else np.float32(0.1))
+            i += threads
+        p += cuda.gridDim.x
+
+
+@cuda.jit(cache=True)
+def _hessian_product_5(product_biases, z, mean):
     """Rows of product_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -1546,27 +1565,56 @@ def _hessian_product_3(product_biases, z, mean):
         i += cuda.gridDim.x
 
 
-def _hessian_product(b, zeta, gamma, x, mean, z, product_weights, product_weights_part2, product_biases):
-    """Sifrian (1), (2): the Hessian–vector product.
+def _hessian_product(
+    softmax,
+    zeta,
+    b,
+    x,
+    mean,
+    vector_weights,
+    weights,
+    gamma,
+    gamma_part1,
+    gamma_part1_scalar,
+    product_weights,
+    product_weights_part2,
+    product_biases,
+    z,
+):
+    """Sifrian (3), backward in k, and (1), (2): the Hessian–vector product.
 
     Equations:
+        γ_n = ⟨softmax(x_n), ζ_n⟩ softmax(x_n) − softmax(x_n) ∘ ζ_n  [ESN(16.3)]
+        γ_{n−1} = W_nᵀ γ_n − N_nᵀ b_n − λ_{n−1} ζ_{n−1}  [ESN(16.3)]
         (HN)_n = γ_n x_{n−1}ᵀ + b_n ζ_{n−1}ᵀ  [ESN(16.1)]
         (HN)_1 = −z_1 x_0ᵀ  [ESN(16.1)]
         (Hη)_n = γ_n  [ESN(16.2)]
         (Hη)_1 = −z_1  [ESN(16.2)]
+        z_1 = −F_1'(a_1) ∘ γ_1
     """
+    _launch(
+        _hessian_product_1,
+        gamma_part1_scalar[2].shape[0],
+        gamma_part1_scalar[2],
+        softmax[2],
+        zeta[2],
+        gamma[2],
+    )
     _contract(b[2], zeta[1], product_weights[2], "pi,pj->ij")
     _contract(gamma[2], x[1], product_weights_part2[2], "pi,pj->ij")
     _launch(
-        _hessian_product_1, product_weights[2].shape[0], product_weights[2], mean, product_weights_part2[2]
+        _hessian_product_2, product_weights[2].shape[0], product_weights[2], mean, product_weights_part2[2]
     )
-    _launch(_hessian_product_2, product_biases[2].shape[0], product_biases[2], gamma[2], mean)
+    _launch(_hessian_product_3, product_biases[2].shape[0], product_biases[2], gamma[2], mean)
+    _contract(b[2], vector_weights[2], gamma_part1[1], "pj,ji->pi")
+    _contract(gamma[2], weights[2], gamma[1], "pj,ji->pi")
+    _launch(_hessian_product_4, gamma[1].shape[0], gamma[1], gamma_part1[1], zeta[1], x[1], z[1])
     _contract(z[1], x[0], product_weights[1], "pi,pj->ij", -mean)
-    _launch(_hessian_product_3, product_biases[1].shape[0], product_biases[1], z[1], mean)
+    _launch(_hessian_product_5, product_biases[1].shape[0], product_biases[1], z[1], mean)
 
 
 @cuda.jit(cache=True)
-def _linearized_1(da, vector_biases, a, dx):
+def _linearized_1(da, vector_biases, x, dx):
     """Rows of da, dx."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     p = cuda.blockIdx.x
@@ -1574,7 +1622,7 @@ def _linearized_1(da, vector_biases, a, dx):
         i = thread
         while i < da.shape[1]:
             da[p, i] = da[p, i] + vector_biases[i]
-            term1_0 = a[p, i] > np.float32(0.0)
+            term1_0 = x[p, i] > np.float32(0.0)
             dx[p, i] = da[p, i] * (np.float32(1.0) if term1_0 else np.float32(0.1))
             i += threads
         p += cuda.gridDim.x
@@ -1593,7 +1641,7 @@ def _linearized_2(dx, dx_part2, vector_biases):
         p += cuda.gridDim.x
 
 
-def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, dx_part2):
+def _linearized(x, vector_weights, vector_biases, weights, da, dx, dx_part2):
     """Linearised forward model.
 
     Equations:
@@ -1602,14 +1650,14 @@ def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, dx_part2):
         ẋ_n = W_n ẋ_{n−1} + N_n x_{n−1} + η_n
     """
     _contract(x[0], vector_weights[1], da[1], "pj,ij->pi")
-    _launch(_linearized_1, da[1].shape[0], da[1], vector_biases[1], a[1], dx[1])
+    _launch(_linearized_1, da[1].shape[0], da[1], vector_biases[1], x[1], dx[1])
     _contract(x[1], vector_weights[2], dx[2], "pj,ij->pi")
     _contract(dx[1], weights[2], dx_part2[2], "pj,ij->pi")
     _launch(_linearized_2, dx[2].shape[0], dx[2], dx_part2[2], vector_biases[2])
 
 
 @cuda.jit(cache=True)
-def _linearized_adjoint_1(r_part2, x, dx, r_part1, r, c):
+def _gauss_newton_product_1(r_part2, x, dx, r_part1, r, c):
     """Rows of r_part2, r_part1, r, c."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -1635,35 +1683,7 @@ def _linearized_adjoint_1(r_part2, x, dx, r_part1, r, c):
 
 
 @cuda.jit(cache=True)
-def _linearized_adjoint_2(dy, a, c):
-    """Rows of dy."""
-    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    p = cuda.blockIdx.x
-    while p < dy.shape[0]:
-        i = thread
-        while i < dy.shape[1]:
-            term0_0 = a[p, i] > np.float32(0.0)
-            dy[p, i] = c[p, i] * (np.float32(1.0) if term0_0 else np.float32(0.1))
-            i += threads
-        p += cuda.gridDim.x
-
-
-def _linearized_adjoint(x, dx, weights, a, r, r_part2, r_part1, c, dy):
-    """Adjoint of the linearised model.
-
-    Equations:
-        r = softmax(x_n) ∘ (ẋ_n − ⟨softmax(x_n), ẋ_n⟩ 𝟏)
-        c_n = −r
-        c_{n−1} = W_nᵀ c_n
-        ẏ_1 = F_1'(a_1) ∘ c_1
-    """
-    _launch(_linearized_adjoint_1, r_part2.shape[0], r_part2, x[2], dx[2], r_part1, r, c[2])
-    _contract(c[2], weights[2], c[1], "pj,ji->pi")
-    _launch(_linearized_adjoint_2, dy[1].shape[0], dy[1], a[1], c[1])
-
-
-@cuda.jit(cache=True)
-def _gauss_newton_product_1(gauss_newton_biases, c, mean):
+def _gauss_newton_product_2(gauss_newton_biases, c, mean):
     """Rows of gauss_newton_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -1681,7 +1701,21 @@ def _gauss_newton_product_1(gauss_newton_biases, c, mean):
 
 
 @cuda.jit(cache=True)
-def _gauss_newton_product_2(gauss_newton_biases, dy, mean):
+def _gauss_newton_product_3(dy, x, c):
+    """Rows of dy."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    p = cuda.blockIdx.x
+    while p < dy.shape[0]:
+        i = thread
+        while i < dy.shape[1]:
+            term0_0 = x[p, i] > np.float32(0.0)
+            dy[p, i] = c[p, i] * (np.float32(1.0) if term0_0 else np.float32(0.1))
+            i += threads
+        p += cuda.gridDim.x
+
+
+@cuda.jit(cache=True)
+def _gauss_newton_product_4(gauss_newton_biases, dy, mean):
     """Rows of gauss_newton_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -1698,19 +1732,28 @@ def _gauss_newton_product_2(gauss_newton_biases, dy, mean):
         i += cuda.gridDim.x
 
 
-def _gauss_newton_product(c, x, mean, dy, gauss_newton_weights, gauss_newton_biases):
-    """Gauss–Newton–vector product.
+def _gauss_newton_product(
+    x, dx, mean, weights, r, r_part2, r_part1, c, gauss_newton_weights, gauss_newton_biases, dy
+):
+    """Adjoint of the linearised model, and the Gauss–Newton–vector product.
 
     Equations:
+        r = softmax(x_n) ∘ (ẋ_n − ⟨softmax(x_n), ẋ_n⟩ 𝟏)
+        c_n = −r
+        c_{n−1} = W_nᵀ c_n
         (CN)_n = −c_n x_{n−1}ᵀ
         (CN)_1 = −ẏ_1 x_0ᵀ
         (Cη)_n = −c_n
         (Cη)_1 = −ẏ_1
+        ẏ_1 = F_1'(a_1) ∘ c_1
     """
+    _launch(_gauss_newton_product_1, r_part2.shape[0], r_part2, x[2], dx[2], r_part1, r, c[2])
     _contract(c[2], x[1], gauss_newton_weights[2], "pi,pj->ij", -mean)
-    _launch(_gauss_newton_product_1, gauss_newton_biases[2].shape[0], gauss_newton_biases[2], c[2], mean)
+    _launch(_gauss_newton_product_2, gauss_newton_biases[2].shape[0], gauss_newton_biases[2], c[2], mean)
+    _contract(c[2], weights[2], c[1], "pj,ji->pi")
+    _launch(_gauss_newton_product_3, dy[1].shape[0], dy[1], x[1], c[1])
     _contract(dy[1], x[0], gauss_newton_weights[1], "pi,pj->ij", -mean)
-    _launch(_gauss_newton_product_2, gauss_newton_biases[1].shape[0], gauss_newton_biases[1], dy[1], mean)
+    _launch(_gauss_newton_product_4, gauss_newton_biases[1].shape[0], gauss_newton_biases[1], dy[1], mean)
 
 
 @cuda.jit(cache=True)
@@ -2140,7 +2183,7 @@ def _objective_one(x, targets, loss_part1_one, loss, penalty, objective, checks)
 
 
 @cuda.jit(cache=True)
-def _adjoint_one_1(x_2, softmax_part1_one, softmax, b_2, targets, b_part1_one, weights, b_1, x_1, y, a):
+def _adjoint_one_1(x_2, softmax_part1_one, softmax, b_2, targets, b_part1_one, weights, b_1, x_1, y):
     """Entries of softmax_part1_one, softmax, b, b_part1_one, y."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -2170,11 +2213,11 @@ def _adjoint_one_1(x_2, softmax_part1_one, softmax, b_2, targets, b_part1_one, w
     while i < b_1.shape[0]:
         regularization_1 = REGULARIZATION[1]
         b_1[i] = b_part1_one[i] - regularization_1 * x_1[i]
-        y[i] = b_1[i] * (np.float32(1.0) if a[i] > np.float32(0.0) else np.float32(0.1))
+        y[i] = b_1[i] * (np.float32(1.0) if x_1[i] > np.float32(0.0) else np.float32(0.1))
         i += threads
 
 
-def _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_one, y):
+def _adjoint_one(x, targets, weights, softmax, b, softmax_part1_one, b_part1_one, y):
     """Back-propagation.
 
     Equations:
@@ -2195,7 +2238,6 @@ def _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_
         b[1],
         x[1],
         y[1],
-        a[1],
     )
 
 
@@ -2760,8 +2802,17 @@ def gradient(params: Parameters, inputs: Array, targets: Array) -> dict[str, Arr
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _adjoint(work.x, work.targets, weights, work.a, work.softmax, work.b, work.softmax_part1, work.y)
-    _gradient(work.b, work.x, work.mean, work.y, work.gradient_weights, work.gradient_biases)
+    _backward(
+        work.x,
+        work.targets,
+        work.mean,
+        weights,
+        work.b,
+        work.b_part1b,
+        work.gradient_weights,
+        work.gradient_biases,
+        work.y,
+    )
     return _named(work.gradient_weights, work.gradient_biases)
 
 
@@ -2787,8 +2838,17 @@ def objective_and_gradient(
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
     _objective(work.x, work.targets, work.loss_part1, work.loss, work.penalty, work.objective, work.checks)
-    _adjoint(work.x, work.targets, weights, work.a, work.softmax, work.b, work.softmax_part1, work.y)
-    _gradient(work.b, work.x, work.mean, work.y, work.gradient_weights, work.gradient_biases)
+    _backward(
+        work.x,
+        work.targets,
+        work.mean,
+        weights,
+        work.b,
+        work.b_part1b,
+        work.gradient_weights,
+        work.gradient_biases,
+        work.y,
+    )
     _refuse(work.checks.code())
     return _mean(work.objective), _named(work.gradient_weights, work.gradient_biases)
 
@@ -2857,15 +2917,7 @@ def newton_direction(params: Parameters, input: Array, target: int) -> dict[str,
     work = _sample(input, target)
     _forward_one(weights, biases, work.a, work.x, work.a_part1_one, work.x_part1_one)
     _adjoint_one(
-        work.x,
-        work.targets,
-        weights,
-        work.a,
-        work.softmax,
-        work.b,
-        work.softmax_part1_one,
-        work.b_part1_one,
-        work.y,
+        work.x, work.targets, weights, work.softmax, work.b, work.softmax_part1_one, work.b_part1_one, work.y
     )
     _newton_one(
         work.y,
@@ -2893,36 +2945,29 @@ def _prepared_hessian_vector_product(
     """Hessian of the objective times a vector, prepared for many vectors."""
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _adjoint(work.x, work.targets, weights, work.a, work.softmax, work.b, work.softmax_part1, work.y)
+    _adjoint(work.x, work.targets, weights, work.softmax, work.b, work.softmax_part1, work.y)
     point = _Point(work)
 
     def product(vector: Parameters) -> dict[str, Array]:
         vector_weights, vector_biases = _parameters(vector, "vector")
         work = point.take()
         work.renew("product_weights", "product_biases")
-        _tangent(work.x, vector_weights, work.a, vector_biases, weights, work.u, work.zeta, work.zeta_part2)
-        _adjoint_tangent(
+        _tangent(work.x, vector_weights, vector_biases, weights, work.u, work.zeta, work.zeta_part2)
+        _hessian_product(
             work.softmax,
             work.zeta,
             work.b,
+            work.x,
+            work.mean,
             vector_weights,
             weights,
-            work.a,
             work.gamma,
             work.gamma_part1,
             work.gamma_part1_scalar,
-            work.z,
-        )
-        _hessian_product(
-            work.b,
-            work.zeta,
-            work.gamma,
-            work.x,
-            work.mean,
-            work.z,
             work.product_weights,
             work.product_weights_part2,
             work.product_biases,
+            work.z,
         )
         found = _named(work.product_weights, work.product_biases)
         point.give(work)
@@ -2943,12 +2988,19 @@ def _prepared_gauss_newton_vector_product(
         vector_weights, vector_biases = _parameters(vector, "vector")
         work = point.take()
         work.renew("gauss_newton_weights", "gauss_newton_biases")
-        _linearized(work.x, vector_weights, work.a, vector_biases, weights, work.da, work.dx, work.dx_part2)
-        _linearized_adjoint(
-            work.x, work.dx, weights, work.a, work.r, work.r_part2, work.r_part1, work.c, work.dy
-        )
+        _linearized(work.x, vector_weights, vector_biases, weights, work.da, work.dx, work.dx_part2)
         _gauss_newton_product(
-            work.c, work.x, work.mean, work.dy, work.gauss_newton_weights, work.gauss_newton_biases
+            work.x,
+            work.dx,
+            work.mean,
+            weights,
+            work.r,
+            work.r_part2,
+            work.r_part1,
+            work.c,
+            work.gauss_newton_weights,
+            work.gauss_newton_biases,
+            work.dy,
         )
         found = _named(work.gauss_newton_weights, work.gauss_newton_biases)
         point.give(work)
@@ -3065,7 +3117,7 @@ def _epoch(
     def part_1() -> None:
         _forward(weights, biases, a, x)
         _objective(x, targets, loss_part1, loss, penalty, objective, checks)
-        _adjoint(x, targets, weights, a, softmax, b, softmax_part1, y)
+        _adjoint(x, targets, weights, softmax, b, softmax_part1, y)
         _direction(
             x,
             y,
@@ -3162,7 +3214,7 @@ def _epoch_one(
     def part_1() -> None:
         _forward_one(weights, biases, a, x, a_part1_one, x_part1_one)
         _objective_one(x, targets, loss_part1_one, loss, penalty, objective, checks)
-        _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_one, y)
+        _adjoint_one(x, targets, weights, softmax, b, softmax_part1_one, b_part1_one, y)
         _direction_one(
             x,
             y,
@@ -3766,7 +3818,7 @@ def _online_steps(
         while i < 48:
             regularization_1 = REGULARIZATION[1]
             own[AT_B_1 + i] = own[AT_B_PART1_ONE_1 + i] - regularization_1 * own[AT_X_1 + i]
-            term18_0 = own[AT_A_1 + i] > np.float32(0.0)
+            term18_0 = own[AT_X_1 + i] > np.float32(0.0)
             own[AT_Y_1 + i] = own[AT_B_1 + i] * (np.float32(1.0) if term18_0 else np.float32(0.1))
             i += threads
         # Coefficients of the direction.

@@ -173,6 +173,7 @@ _WORK: dict[str, Shapes] = {
     "b": _SHAPES3,
     "softmax_part1": _SHAPES2,
     "y": _SHAPES1,
+    "b_part1b": _SHAPES3,
     "gradient_weights": _SHAPES4,
     "gradient_biases": _SHAPES5,
     "u": _SHAPES1,
@@ -181,10 +182,10 @@ _WORK: dict[str, Shapes] = {
     "gamma": _SHAPES3,
     "gamma_part1": _SHAPES1,
     "gamma_part1_scalar": _SHAPES6,
-    "z": _SHAPES1,
     "product_weights": _SHAPES4,
     "product_weights_part2": {2: (10, 48)},
     "product_biases": _SHAPES5,
+    "z": _SHAPES1,
     "da": _SHAPES1,
     "dx": _SHAPES3,
     "dx_part2": _SHAPES2,
@@ -192,9 +193,9 @@ _WORK: dict[str, Shapes] = {
     "r_part2": (None, 10),
     "r_part1": (None,),
     "c": _SHAPES3,
-    "dy": _SHAPES1,
     "gauss_newton_weights": _SHAPES4,
     "gauss_newton_biases": _SHAPES5,
+    "dy": _SHAPES1,
     "stretch": _SHAPES7,
     "weight_factor_part1": _SHAPES7,
     "weight_factor": _SHAPES7,
@@ -755,7 +756,7 @@ def _objective(x, targets, loss_part1, loss, penalty, objective):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _adjoint(x, targets, weights, a, softmax, b, softmax_part1, y):
+def _adjoint(x, targets, weights, softmax, b, softmax_part1, y):
     """Back-propagation.
 
     Equations:
@@ -772,34 +773,51 @@ def _adjoint(x, targets, weights, a, softmax, b, softmax_part1, y):
             softmax_2[p, i] = _exp(softmax_part1_2[p, i])
             b_2[p, i] = -softmax_2[p, i] + targets[p, i]
     np.dot(b[2], weights[2], b[1])
-    a_1, b_1, x_1, y_1 = a[1], b[1], x[1], y[1]
+    b_1, x_1, y_1 = b[1], x[1], y[1]
     regularization_1 = REGULARIZATION[1]
     for p in range(len(b_1)):
         for i in range(b_1.shape[1]):
             b_1[p, i] = b_1[p, i] - regularization_1 * x_1[p, i]
-            y_1[p, i] = b_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
+            y_1[p, i] = b_1[p, i] * (np.float32(1.0) if x_1[p, i] > np.float32(0.0) else np.float32(0.1))
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
-    """Gradient.
+def _backward(x, targets, mean, weights, b, b_part1b, gradient_weights, gradient_biases, y):
+    """Back-propagation and gradient.
 
     Equations:
+        b_n = t − softmax(x_n)  [ESN(9)]
+        b_{n−1} = W_nᵀ b_n − λ_{n−1} x_{n−1}  [ESN(9)]
         G_n = −b_n x_{n−1}ᵀ  [ESN(10)]
         G_1 = −y_1 x_0ᵀ  [ESN(10)]
         g_n = −b_n  [ESN(10)]
         g_1 = −y_1  [ESN(10)]
+        y_1 = F_1'(a_1) ∘ b_1
     """
+    x_2, b_part1b_2 = x[2], b_part1b[2]
+    for p in range(len(b_part1b_2)):
+        _log_softmax(x_2[p], b_part1b_2[p])
+    b_2 = b[2]
+    for p in range(len(b_2)):
+        for i in range(b_2.shape[1]):
+            b_2[p, i] = targets[p, i] - _exp(b_part1b_2[p, i])
     np.dot(b[2].T, x[1], gradient_weights[2])
     _scale(gradient_weights[2], -mean)
-    gradient_biases_2, b_2 = gradient_biases[2], b[2]
+    gradient_biases_2 = gradient_biases[2]
     gradient_biases_2[:] = np.float32(0.0)
     for p in range(len(b_2)):
         for i in range(len(gradient_biases_2)):
             gradient_biases_2[i] += -b_2[p, i] * mean
+    np.dot(b[2], weights[2], b_part1b[1])
+    b_1, b_part1b_1, x_1, y_1 = b[1], b_part1b[1], x[1], y[1]
+    regularization_1 = REGULARIZATION[1]
+    for p in range(len(b_1)):
+        for i in range(b_1.shape[1]):
+            b_1[p, i] = b_part1b_1[p, i] - regularization_1 * x_1[p, i]
+            y_1[p, i] = b_1[p, i] * (np.float32(1.0) if x_1[p, i] > np.float32(0.0) else np.float32(0.1))
     np.dot(y[1].T, x[0], gradient_weights[1])
     _scale(gradient_weights[1], -mean)
-    gradient_biases_1, y_1 = gradient_biases[1], y[1]
+    gradient_biases_1 = gradient_biases[1]
     gradient_biases_1[:] = np.float32(0.0)
     for p in range(len(y_1)):
         for i in range(len(gradient_biases_1)):
@@ -807,7 +825,7 @@ def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, zeta_part2):
+def _tangent(x, vector_weights, vector_biases, weights, u, zeta, zeta_part2):
     """Sifrian (4): forward in k.
 
     Equations:
@@ -816,11 +834,11 @@ def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, zeta_part2):
         ζ_n = W_n ζ_{n−1} − N_n x_{n−1} − η_n  [ESN(16.4)]
     """
     np.dot(x[0], vector_weights[1].T, u[1])
-    a_1, u_1, vector_biases_1, zeta_1 = a[1], u[1], vector_biases[1], zeta[1]
+    u_1, vector_biases_1, x_1, zeta_1 = u[1], vector_biases[1], x[1], zeta[1]
     for p in range(len(u_1)):
         for i in range(u_1.shape[1]):
             u_1[p, i] = u_1[p, i] + vector_biases_1[i]
-            zeta_1[p, i] = -u_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
+            zeta_1[p, i] = -u_1[p, i] * (np.float32(1.0) if x_1[p, i] > np.float32(0.0) else np.float32(0.1))
     np.dot(x[1], vector_weights[2].T, zeta[2])
     np.dot(zeta[1], weights[2].T, zeta_part2[2])
     vector_biases_2, zeta_2, zeta_part2_2 = vector_biases[2], zeta[2], zeta_part2[2]
@@ -830,12 +848,31 @@ def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, zeta_part2):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _adjoint_tangent(softmax, zeta, b, vector_weights, weights, a, gamma, gamma_part1, gamma_part1_scalar, z):
-    """Sifrian (3): backward in k.
+def _hessian_product(
+    softmax,
+    zeta,
+    b,
+    x,
+    mean,
+    vector_weights,
+    weights,
+    gamma,
+    gamma_part1,
+    gamma_part1_scalar,
+    product_weights,
+    product_weights_part2,
+    product_biases,
+    z,
+):
+    """Sifrian (3), backward in k, and (1), (2): the Hessian–vector product.
 
     Equations:
         γ_n = ⟨softmax(x_n), ζ_n⟩ softmax(x_n) − softmax(x_n) ∘ ζ_n  [ESN(16.3)]
         γ_{n−1} = W_nᵀ γ_n − N_nᵀ b_n − λ_{n−1} ζ_{n−1}  [ESN(16.3)]
+        (HN)_n = γ_n x_{n−1}ᵀ + b_n ζ_{n−1}ᵀ  [ESN(16.1)]
+        (HN)_1 = −z_1 x_0ᵀ  [ESN(16.1)]
+        (Hη)_n = γ_n  [ESN(16.2)]
+        (Hη)_1 = −z_1  [ESN(16.2)]
         z_1 = −F_1'(a_1) ∘ γ_1
     """
     softmax_2, zeta_2, gamma_part1_scalar_2 = softmax[2], zeta[2], gamma_part1_scalar[2]
@@ -849,40 +886,28 @@ def _adjoint_tangent(softmax, zeta, b, vector_weights, weights, a, gamma, gamma_
         gamma_part1_scalar_2_p = gamma_part1_scalar_2[p]
         for i in range(gamma_2.shape[1]):
             gamma_2[p, i] = gamma_part1_scalar_2_p * softmax_2[p, i] - softmax_2[p, i] * zeta_2[p, i]
-    np.dot(b[2], vector_weights[2], gamma_part1[1])
-    np.dot(gamma[2], weights[2], gamma[1])
-    a_1, gamma_1, gamma_part1_1, zeta_1, z_1 = a[1], gamma[1], gamma_part1[1], zeta[1], z[1]
-    regularization_1 = REGULARIZATION[1]
-    for p in range(len(gamma_1)):
-        for i in range(gamma_1.shape[1]):
-            gamma_1[p, i] = -gamma_part1_1[p, i] + gamma_1[p, i] - regularization_1 * zeta_1[p, i]
-            z_1[p, i] = -gamma_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _hessian_product(b, zeta, gamma, x, mean, z, product_weights, product_weights_part2, product_biases):
-    """Sifrian (1), (2): the Hessian–vector product.
-
-    Equations:
-        (HN)_n = γ_n x_{n−1}ᵀ + b_n ζ_{n−1}ᵀ  [ESN(16.1)]
-        (HN)_1 = −z_1 x_0ᵀ  [ESN(16.1)]
-        (Hη)_n = γ_n  [ESN(16.2)]
-        (Hη)_1 = −z_1  [ESN(16.2)]
-    """
     np.dot(b[2].T, zeta[1], product_weights[2])
     np.dot(gamma[2].T, x[1], product_weights_part2[2])
     product_weights_2, product_weights_part2_2 = product_weights[2], product_weights_part2[2]
     for i in range(len(product_weights_2)):
         for j in range(product_weights_2.shape[1]):
             product_weights_2[i, j] = mean * product_weights_2[i, j] + mean * product_weights_part2_2[i, j]
-    product_biases_2, gamma_2 = product_biases[2], gamma[2]
+    product_biases_2 = product_biases[2]
     product_biases_2[:] = np.float32(0.0)
     for p in range(len(gamma_2)):
         for i in range(len(product_biases_2)):
             product_biases_2[i] += gamma_2[p, i] * mean
+    np.dot(b[2], vector_weights[2], gamma_part1[1])
+    np.dot(gamma[2], weights[2], gamma[1])
+    gamma_1, gamma_part1_1, x_1, zeta_1, z_1 = gamma[1], gamma_part1[1], x[1], zeta[1], z[1]
+    regularization_1 = REGULARIZATION[1]
+    for p in range(len(gamma_1)):
+        for i in range(gamma_1.shape[1]):
+            gamma_1[p, i] = -gamma_part1_1[p, i] + gamma_1[p, i] - regularization_1 * zeta_1[p, i]
+            z_1[p, i] = -gamma_1[p, i] * (np.float32(1.0) if x_1[p, i] > np.float32(0.0) else np.float32(0.1))
     np.dot(z[1].T, x[0], product_weights[1])
     _scale(product_weights[1], -mean)
-    product_biases_1, z_1 = product_biases[1], z[1]
+    product_biases_1 = product_biases[1]
     product_biases_1[:] = np.float32(0.0)
     for p in range(len(z_1)):
         for i in range(len(product_biases_1)):
@@ -890,7 +915,7 @@ def _hessian_product(b, zeta, gamma, x, mean, z, product_weights, product_weight
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, dx_part2):
+def _linearized(x, vector_weights, vector_biases, weights, da, dx, dx_part2):
     """Linearised forward model.
 
     Equations:
@@ -899,11 +924,11 @@ def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, dx_part2):
         ẋ_n = W_n ẋ_{n−1} + N_n x_{n−1} + η_n
     """
     np.dot(x[0], vector_weights[1].T, da[1])
-    a_1, da_1, vector_biases_1, dx_1 = a[1], da[1], vector_biases[1], dx[1]
+    da_1, vector_biases_1, x_1, dx_1 = da[1], vector_biases[1], x[1], dx[1]
     for p in range(len(da_1)):
         for i in range(da_1.shape[1]):
             da_1[p, i] = da_1[p, i] + vector_biases_1[i]
-            dx_1[p, i] = da_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
+            dx_1[p, i] = da_1[p, i] * (np.float32(1.0) if x_1[p, i] > np.float32(0.0) else np.float32(0.1))
     np.dot(x[1], vector_weights[2].T, dx[2])
     np.dot(dx[1], weights[2].T, dx_part2[2])
     dx_2, dx_part2_2, vector_biases_2 = dx[2], dx_part2[2], vector_biases[2]
@@ -913,13 +938,19 @@ def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, dx_part2):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _linearized_adjoint(x, dx, weights, a, r, r_part2, r_part1, c, dy):
-    """Adjoint of the linearised model.
+def _gauss_newton_product(
+    x, dx, mean, weights, r, r_part2, r_part1, c, gauss_newton_weights, gauss_newton_biases, dy
+):
+    """Adjoint of the linearised model, and the Gauss–Newton–vector product.
 
     Equations:
         r = softmax(x_n) ∘ (ẋ_n − ⟨softmax(x_n), ẋ_n⟩ 𝟏)
         c_n = −r
         c_{n−1} = W_nᵀ c_n
+        (CN)_n = −c_n x_{n−1}ᵀ
+        (CN)_1 = −ẏ_1 x_0ᵀ
+        (Cη)_n = −c_n
+        (Cη)_1 = −ẏ_1
         ẏ_1 = F_1'(a_1) ∘ c_1
     """
     x_2 = x[2]
@@ -937,33 +968,21 @@ def _linearized_adjoint(x, dx, weights, a, r, r_part2, r_part1, c, dy):
         for i in range(r.shape[1]):
             r[p, i] = (dx_2[p, i] - r_part1_p) * _exp(r_part2[p, i])
             c_2[p, i] = -r[p, i]
-    np.dot(c[2], weights[2], c[1])
-    a_1, c_1, dy_1 = a[1], c[1], dy[1]
-    for p in range(len(dy_1)):
-        for i in range(dy_1.shape[1]):
-            dy_1[p, i] = c_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _gauss_newton_product(c, x, mean, dy, gauss_newton_weights, gauss_newton_biases):
-    """Gauss–Newton–vector product.
-
-    Equations:
-        (CN)_n = −c_n x_{n−1}ᵀ
-        (CN)_1 = −ẏ_1 x_0ᵀ
-        (Cη)_n = −c_n
-        (Cη)_1 = −ẏ_1
-    """
     np.dot(c[2].T, x[1], gauss_newton_weights[2])
     _scale(gauss_newton_weights[2], -mean)
-    gauss_newton_biases_2, c_2 = gauss_newton_biases[2], c[2]
+    gauss_newton_biases_2 = gauss_newton_biases[2]
     gauss_newton_biases_2[:] = np.float32(0.0)
     for p in range(len(c_2)):
         for i in range(len(gauss_newton_biases_2)):
             gauss_newton_biases_2[i] += -c_2[p, i] * mean
+    np.dot(c[2], weights[2], c[1])
+    c_1, x_1, dy_1 = c[1], x[1], dy[1]
+    for p in range(len(dy_1)):
+        for i in range(dy_1.shape[1]):
+            dy_1[p, i] = c_1[p, i] * (np.float32(1.0) if x_1[p, i] > np.float32(0.0) else np.float32(0.1))
     np.dot(dy[1].T, x[0], gauss_newton_weights[1])
     _scale(gauss_newton_weights[1], -mean)
-    gauss_newton_biases_1, dy_1 = gauss_newton_biases[1], dy[1]
+    gauss_newton_biases_1 = gauss_newton_biases[1]
     gauss_newton_biases_1[:] = np.float32(0.0)
     for p in range(len(dy_1)):
         for i in range(len(gauss_newton_biases_1)):
@@ -1190,7 +1209,7 @@ def _objective_one(x, targets, loss_part1_one, loss, penalty, objective):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_one, y):
+def _adjoint_one(x, targets, weights, softmax, b, softmax_part1_one, b_part1_one, y):
     """Back-propagation.
 
     Equations:
@@ -1205,11 +1224,11 @@ def _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_
         softmax_2[i] = _exp(softmax_part1_one_2[i])
         b_2[i] = -softmax_2[i] + targets[i]
     np.dot(weights[2].T, b[2], b_part1_one[1])
-    a_1, b_1, b_part1_one_1, x_1, y_1 = a[1], b[1], b_part1_one[1], x[1], y[1]
+    b_1, b_part1_one_1, x_1, y_1 = b[1], b_part1_one[1], x[1], y[1]
     regularization_1 = REGULARIZATION[1]
     for i in range(len(b_1)):
         b_1[i] = b_part1_one_1[i] - regularization_1 * x_1[i]
-        y_1[i] = b_1[i] * (np.float32(1.0) if a_1[i] > np.float32(0.0) else np.float32(0.1))
+        y_1[i] = b_1[i] * (np.float32(1.0) if x_1[i] > np.float32(0.0) else np.float32(0.1))
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -1507,8 +1526,17 @@ def gradient(params: Parameters, inputs: Array, targets: Array) -> dict[str, Arr
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _adjoint(work.x, work.targets, weights, work.a, work.softmax, work.b, work.softmax_part1, work.y)
-    _gradient(work.b, work.x, work.mean, work.y, work.gradient_weights, work.gradient_biases)
+    _backward(
+        work.x,
+        work.targets,
+        work.mean,
+        weights,
+        work.b,
+        work.b_part1b,
+        work.gradient_weights,
+        work.gradient_biases,
+        work.y,
+    )
     return _named(work.gradient_weights, work.gradient_biases)
 
 
@@ -1535,8 +1563,17 @@ def objective_and_gradient(
     _forward(weights, biases, work.a, work.x)
     code = _objective(work.x, work.targets, work.loss_part1, work.loss, work.penalty, work.objective)
     _refuse(code)
-    _adjoint(work.x, work.targets, weights, work.a, work.softmax, work.b, work.softmax_part1, work.y)
-    _gradient(work.b, work.x, work.mean, work.y, work.gradient_weights, work.gradient_biases)
+    _backward(
+        work.x,
+        work.targets,
+        work.mean,
+        weights,
+        work.b,
+        work.b_part1b,
+        work.gradient_weights,
+        work.gradient_biases,
+        work.y,
+    )
     return float(np.mean(work.objective)), _named(work.gradient_weights, work.gradient_biases)
 
 
@@ -1604,15 +1641,7 @@ def newton_direction(params: Parameters, input: Array, target: int) -> dict[str,
     work = _sample(input, target)
     _forward_one(weights, biases, work.a, work.x, work.a_part1_one, work.x_part1_one)
     _adjoint_one(
-        work.x,
-        work.targets,
-        weights,
-        work.a,
-        work.softmax,
-        work.b,
-        work.softmax_part1_one,
-        work.b_part1_one,
-        work.y,
+        work.x, work.targets, weights, work.softmax, work.b, work.softmax_part1_one, work.b_part1_one, work.y
     )
     code = _newton_one(
         work.y,
@@ -1639,36 +1668,29 @@ def _prepared_hessian_vector_product(
     """Hessian of the objective times a vector, prepared for many vectors."""
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _adjoint(work.x, work.targets, weights, work.a, work.softmax, work.b, work.softmax_part1, work.y)
+    _adjoint(work.x, work.targets, weights, work.softmax, work.b, work.softmax_part1, work.y)
     point = _Point(work)
 
     def product(vector: Parameters) -> dict[str, Array]:
         vector_weights, vector_biases = _parameters(vector, "vector")
         work = point.take()
         work.renew("product_weights", "product_biases")
-        _tangent(work.x, vector_weights, work.a, vector_biases, weights, work.u, work.zeta, work.zeta_part2)
-        _adjoint_tangent(
+        _tangent(work.x, vector_weights, vector_biases, weights, work.u, work.zeta, work.zeta_part2)
+        _hessian_product(
             work.softmax,
             work.zeta,
             work.b,
+            work.x,
+            work.mean,
             vector_weights,
             weights,
-            work.a,
             work.gamma,
             work.gamma_part1,
             work.gamma_part1_scalar,
-            work.z,
-        )
-        _hessian_product(
-            work.b,
-            work.zeta,
-            work.gamma,
-            work.x,
-            work.mean,
-            work.z,
             work.product_weights,
             work.product_weights_part2,
             work.product_biases,
+            work.z,
         )
         found = _named(work.product_weights, work.product_biases)
         point.give(work)
@@ -1689,12 +1711,19 @@ def _prepared_gauss_newton_vector_product(
         vector_weights, vector_biases = _parameters(vector, "vector")
         work = point.take()
         work.renew("gauss_newton_weights", "gauss_newton_biases")
-        _linearized(work.x, vector_weights, work.a, vector_biases, weights, work.da, work.dx, work.dx_part2)
-        _linearized_adjoint(
-            work.x, work.dx, weights, work.a, work.r, work.r_part2, work.r_part1, work.c, work.dy
-        )
+        _linearized(work.x, vector_weights, vector_biases, weights, work.da, work.dx, work.dx_part2)
         _gauss_newton_product(
-            work.c, work.x, work.mean, work.dy, work.gauss_newton_weights, work.gauss_newton_biases
+            work.x,
+            work.dx,
+            work.mean,
+            weights,
+            work.r,
+            work.r_part2,
+            work.r_part1,
+            work.c,
+            work.gauss_newton_weights,
+            work.gauss_newton_biases,
+            work.dy,
         )
         found = _named(work.gauss_newton_weights, work.gauss_newton_biases)
         point.give(work)
@@ -1813,7 +1842,7 @@ def _epoch(
         code = _objective(x, targets, loss_part1, loss, penalty, objective)
         if code != 0:
             return total, code, position
-        _adjoint(x, targets, weights, a, softmax, b, softmax_part1, y)
+        _adjoint(x, targets, weights, softmax, b, softmax_part1, y)
         code = _direction(
             x,
             y,
@@ -1901,7 +1930,7 @@ def _epoch_one(
         code = _objective_one(x, targets, loss_part1_one, loss, penalty, objective)
         if code != 0:
             return total, code, position
-        _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_one, y)
+        _adjoint_one(x, targets, weights, softmax, b, softmax_part1_one, b_part1_one, y)
         code = _direction_one(
             x,
             y,
@@ -1927,30 +1956,30 @@ def _epoch_one(
 
 
 _PLACES: Places = {
-    "x": {0: (0, 0, 39), 1: (2, 1, 44), 2: (3, 2, 9)},
-    "a": {1: (1, 0, 41)},
-    "y": {1: (1, 0, 41)},
-    "weights_part2": {2: (2, 1, 44), 1: (25, 38, 39)},
-    "loss_part1": (4, 4, 5),
-    "targets": (5, 0, 46),
-    "b": {2: (5, 0, 46), 1: (10, 11, 12)},
-    "loss": (6, 5, 48),
-    "objective": (6, 5, 48),
-    "penalty": {1: (7, 6, 7)},
-    "softmax_part1": {2: (8, 9, 10)},
-    "softmax": {2: (9, 0, 21)},
-    "stretch": {1: (11, 13, 16), 2: (21, 26, 34)},
-    "weight_factor_part1": {1: (12, 14, 17), 2: (22, 27, 35)},
-    "weight_factor": {1: (13, 15, 38), 2: (23, 28, 43)},
-    "bias_factor": {1: (14, 15, 41), 2: (24, 28, 46)},
-    "stretch_part1": {2: (15, 20, 29)},
-    "stretch_part5": {2: (16, 21, 22)},
-    "stretch_part4": {2: (17, 22, 30)},
-    "stretch_part6": {2: (18, 23, 31)},
-    "stretch_part3": {2: (19, 24, 32)},
-    "stretch_part2": {2: (20, 25, 33)},
-    "weights_part1": {1: (26, 39, 40), 2: (28, 44, 45)},
-    "biases_part1": {1: (27, 41, 42), 2: (29, 46, 47)},
+    "x": {0: (0, 0, 39), 1: (1, 0, 44), 2: (2, 2, 9)},
+    "a": {1: (1, 0, 44)},
+    "weights_part2": {2: (1, 0, 44), 1: (24, 38, 39)},
+    "loss_part1": (3, 4, 5),
+    "targets": (4, 0, 46),
+    "b": {2: (4, 0, 46), 1: (9, 11, 41)},
+    "loss": (5, 5, 48),
+    "objective": (5, 5, 48),
+    "penalty": {1: (6, 6, 7)},
+    "softmax_part1": {2: (7, 9, 10)},
+    "softmax": {2: (8, 0, 21)},
+    "y": {1: (9, 11, 41)},
+    "stretch": {1: (10, 13, 16), 2: (20, 26, 34)},
+    "weight_factor_part1": {1: (11, 14, 17), 2: (21, 27, 35)},
+    "weight_factor": {1: (12, 15, 38), 2: (22, 28, 43)},
+    "bias_factor": {1: (13, 15, 41), 2: (23, 28, 46)},
+    "stretch_part1": {2: (14, 20, 29)},
+    "stretch_part5": {2: (15, 21, 22)},
+    "stretch_part4": {2: (16, 22, 30)},
+    "stretch_part6": {2: (17, 23, 31)},
+    "stretch_part3": {2: (18, 24, 32)},
+    "stretch_part2": {2: (19, 25, 33)},
+    "weights_part1": {1: (25, 39, 40), 2: (27, 44, 45)},
+    "biases_part1": {1: (26, 41, 42), 2: (28, 46, 47)},
 }
 """Memory of a step on a batch, by array and subscript: number of the place, and the first and the last
 statement that touch it."""

@@ -213,7 +213,7 @@ class Network(torch.nn.Module):
         params = dict(self.named_parameters())
         weights: Tensors = {k: params[name] for k, name in WEIGHT_NAMES.items()}
         biases: Tensors = {k: params[name] for k, name in BIAS_NAMES.items()}
-        _, x = _forward(weights, biases, inputs)
+        x = _forward(weights, biases, inputs)
         return x[2]
 
 
@@ -370,19 +370,18 @@ def _solve_vector(matrix: Tensor, rhs: Tensor) -> tuple[Tensor, Tensor]:
     return solution[..., 0], solved
 
 
-def _forward(weights: Tensors, biases: Tensors, inputs: Tensor) -> tuple[Tensors, Tensors]:
+def _forward(weights: Tensors, biases: Tensors, inputs: Tensor) -> Tensors:
     """Forward model.
 
         a_1 = W_1 x_0 + β_1
         x_1 = F_1(a_1)  [ESN(2)]
         x_n = W_n x_{n−1} + β_n  [ESN(2)]
     """
-    a: Tensors = {}
     x: Tensors = {0: inputs}
-    a[1] = torch.addmm(biases[1], x[0], weights[1].T)
-    x[1] = torch.nn.functional.leaky_relu(a[1], 0.1)
+    a = torch.addmm(biases[1], x[0], weights[1].T)
+    x[1] = torch.nn.functional.leaky_relu(a, 0.1)
     x[2] = torch.addmm(biases[2], x[1], weights[2].T)
-    return a, x
+    return x
 
 
 def _objective(x: Tensors, targets: Tensor, checks: Checks) -> tuple[Tensor, Tensor]:
@@ -400,7 +399,7 @@ def _objective(x: Tensors, targets: Tensor, checks: Checks) -> tuple[Tensor, Ten
     return loss, objective
 
 
-def _adjoint(weights: Tensors, x: Tensors, a: Tensors, targets: Tensor) -> tuple[Tensors, Tensors, Tensors]:
+def _adjoint(weights: Tensors, x: Tensors, targets: Tensor) -> tuple[Tensors, Tensors, Tensors]:
     """Back-propagation.
 
         b_n = t − softmax(x_n)  [ESN(9)]
@@ -413,30 +412,34 @@ def _adjoint(weights: Tensors, x: Tensors, a: Tensors, targets: Tensor) -> tuple
     softmax[2] = torch.softmax(x[2], 1)
     b[2] = -softmax[2] + targets
     b[1] = torch.addmm(x[1], b[2], weights[2], beta=-REGULARIZATION[1])
-    y[1] = torch.ops.aten.leaky_relu_backward(b[1], a[1], 0.1, False)
+    y[1] = torch.ops.aten.leaky_relu_backward(b[1], x[1], 0.1, False)
     return softmax, b, y
 
 
-def _gradient(b: Tensors, x: Tensors, y: Tensors, mean: float) -> tuple[Tensors, Tensors]:
-    """Gradient.
+def _backward(weights: Tensors, x: Tensors, targets: Tensor, mean: float) -> tuple[Tensors, Tensors]:
+    """Back-propagation and gradient.
 
+        b_n = t − softmax(x_n)  [ESN(9)]
+        b_{n−1} = W_nᵀ b_n − λ_{n−1} x_{n−1}  [ESN(9)]
         G_n = −b_n x_{n−1}ᵀ  [ESN(10)]
         G_1 = −y_1 x_0ᵀ  [ESN(10)]
         g_n = −b_n  [ESN(10)]
         g_1 = −y_1  [ESN(10)]
+        y_1 = F_1'(a_1) ∘ b_1
     """
     gradient_weights: Tensors = {}
     gradient_biases: Tensors = {}
-    gradient_weights[2] = _scaled_product(b[2].T, x[1], -mean)
-    gradient_biases[2] = -mean * b[2].sum(0)
-    gradient_weights[1] = _scaled_product(y[1].T, x[0], -mean)
-    gradient_biases[1] = -mean * y[1].sum(0)
+    b = torch.softmax(x[2], 1).mul_(-1.0).add_(targets)
+    gradient_weights[2] = _scaled_product(b.T, x[1], -mean)
+    gradient_biases[2] = -mean * b.sum(0)
+    b = torch.addmm(x[1], b, weights[2], beta=-REGULARIZATION[1])
+    y = torch.ops.aten.leaky_relu_backward(b, x[1], 0.1, False)
+    gradient_weights[1] = _scaled_product(y.T, x[0], -mean)
+    gradient_biases[1] = -mean * y.sum(0)
     return gradient_weights, gradient_biases
 
 
-def _tangent(
-    weights: Tensors, x: Tensors, a: Tensors, vector_weights: Tensors, vector_biases: Tensors
-) -> Tensors:
+def _tangent(weights: Tensors, x: Tensors, vector_weights: Tensors, vector_biases: Tensors) -> Tensors:
     """Sifrian (4): forward in k.
 
         u_1 = N_1 x_0 + η_1
@@ -445,53 +448,46 @@ def _tangent(
     """
     zeta: Tensors = {}
     u = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
-    zeta[1] = torch.ops.aten.leaky_relu_backward(-u, a[1], 0.1, False)
+    zeta[1] = torch.ops.aten.leaky_relu_backward(-u, x[1], 0.1, False)
     term0 = torch.addmm(vector_biases[2], x[1], vector_weights[2].T, beta=-1.0, alpha=-1.0)
     zeta[2] = term0.addmm_(zeta[1], weights[2].T)
     return zeta
 
 
-def _adjoint_tangent(
-    weights: Tensors, softmax: Tensors, zeta: Tensors, b: Tensors, a: Tensors, vector_weights: Tensors
+def _hessian_product(
+    weights: Tensors,
+    softmax: Tensors,
+    zeta: Tensors,
+    b: Tensors,
+    x: Tensors,
+    vector_weights: Tensors,
+    mean: float,
 ) -> tuple[Tensors, Tensors]:
-    """Sifrian (3): backward in k.
+    """Sifrian (3), backward in k, and (1), (2): the Hessian–vector product.
 
         γ_n = ⟨softmax(x_n), ζ_n⟩ softmax(x_n) − softmax(x_n) ∘ ζ_n  [ESN(16.3)]
         γ_{n−1} = W_nᵀ γ_n − N_nᵀ b_n − λ_{n−1} ζ_{n−1}  [ESN(16.3)]
-        z_1 = −F_1'(a_1) ∘ γ_1
-    """
-    gamma: Tensors = {}
-    z: Tensors = {}
-    gamma_part1 = torch.linalg.vecdot(softmax[2], zeta[2])
-    gamma[2] = (gamma_part1[:, None] * softmax[2]).addcmul_(softmax[2], zeta[2], value=-1.0)
-    term0 = torch.addmm(zeta[1], b[2], vector_weights[2], beta=-REGULARIZATION[1], alpha=-1.0)
-    gamma[1] = term0.addmm_(gamma[2], weights[2])
-    z[1] = torch.ops.aten.leaky_relu_backward(-gamma[1], a[1], 0.1, False)
-    return gamma, z
-
-
-def _hessian_product(
-    b: Tensors, zeta: Tensors, gamma: Tensors, x: Tensors, z: Tensors, mean: float
-) -> tuple[Tensors, Tensors]:
-    """Sifrian (1), (2): the Hessian–vector product.
-
         (HN)_n = γ_n x_{n−1}ᵀ + b_n ζ_{n−1}ᵀ  [ESN(16.1)]
         (HN)_1 = −z_1 x_0ᵀ  [ESN(16.1)]
         (Hη)_n = γ_n  [ESN(16.2)]
         (Hη)_1 = −z_1  [ESN(16.2)]
+        z_1 = −F_1'(a_1) ∘ γ_1
     """
     product_weights: Tensors = {}
     product_biases: Tensors = {}
-    product_weights[2] = _scaled_product(b[2].T, zeta[1], mean).addmm_(gamma[2].T, x[1], alpha=mean)
-    product_biases[2] = mean * gamma[2].sum(0)
-    product_weights[1] = _scaled_product(z[1].T, x[0], -mean)
-    product_biases[1] = -mean * z[1].sum(0)
+    gamma_part1 = torch.linalg.vecdot(softmax[2], zeta[2])
+    gamma = (gamma_part1[:, None] * softmax[2]).addcmul_(softmax[2], zeta[2], value=-1.0)
+    product_weights[2] = _scaled_product(b[2].T, zeta[1], mean).addmm_(gamma.T, x[1], alpha=mean)
+    product_biases[2] = mean * gamma.sum(0)
+    term0 = torch.addmm(zeta[1], b[2], vector_weights[2], beta=-REGULARIZATION[1], alpha=-1.0)
+    gamma = term0.addmm_(gamma, weights[2])
+    z = torch.ops.aten.leaky_relu_backward(-gamma, x[1], 0.1, False)
+    product_weights[1] = _scaled_product(z.T, x[0], -mean)
+    product_biases[1] = -mean * z.sum(0)
     return product_weights, product_biases
 
 
-def _linearized(
-    weights: Tensors, x: Tensors, a: Tensors, vector_weights: Tensors, vector_biases: Tensors
-) -> Tensors:
+def _linearized(weights: Tensors, x: Tensors, vector_weights: Tensors, vector_biases: Tensors) -> Tensors:
     """Linearised forward model.
 
         ȧ_1 = N_1 x_0 + η_1
@@ -500,44 +496,35 @@ def _linearized(
     """
     dx: Tensors = {}
     da = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
-    dx[1] = torch.ops.aten.leaky_relu_backward(da, a[1], 0.1, False)
+    dx[1] = torch.ops.aten.leaky_relu_backward(da, x[1], 0.1, False)
     dx[2] = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(dx[1], weights[2].T)
     return dx
 
 
-def _linearized_adjoint(weights: Tensors, x: Tensors, dx: Tensors, a: Tensors) -> tuple[Tensors, Tensors]:
-    """Adjoint of the linearised model.
+def _gauss_newton_product(weights: Tensors, x: Tensors, dx: Tensors, mean: float) -> tuple[Tensors, Tensors]:
+    """Adjoint of the linearised model, and the Gauss–Newton–vector product.
 
         r = softmax(x_n) ∘ (ẋ_n − ⟨softmax(x_n), ẋ_n⟩ 𝟏)
         c_n = −r
         c_{n−1} = W_nᵀ c_n
-        ẏ_1 = F_1'(a_1) ∘ c_1
-    """
-    c: Tensors = {}
-    dy: Tensors = {}
-    r_part2 = torch.log_softmax(x[2], 1)
-    r_part1 = torch.exp(r_part2).mul_(dx[2]).sum(1)
-    r = (dx[2] - r_part1[:, None]).mul_(torch.exp(r_part2))
-    c[2] = -r
-    c[1] = c[2] @ weights[2]
-    dy[1] = torch.ops.aten.leaky_relu_backward(c[1], a[1], 0.1, False)
-    return c, dy
-
-
-def _gauss_newton_product(c: Tensors, x: Tensors, dy: Tensors, mean: float) -> tuple[Tensors, Tensors]:
-    """Gauss–Newton–vector product.
-
         (CN)_n = −c_n x_{n−1}ᵀ
         (CN)_1 = −ẏ_1 x_0ᵀ
         (Cη)_n = −c_n
         (Cη)_1 = −ẏ_1
+        ẏ_1 = F_1'(a_1) ∘ c_1
     """
     gauss_newton_weights: Tensors = {}
     gauss_newton_biases: Tensors = {}
-    gauss_newton_weights[2] = _scaled_product(c[2].T, x[1], -mean)
-    gauss_newton_biases[2] = -mean * c[2].sum(0)
-    gauss_newton_weights[1] = _scaled_product(dy[1].T, x[0], -mean)
-    gauss_newton_biases[1] = -mean * dy[1].sum(0)
+    r_part2 = torch.log_softmax(x[2], 1)
+    r_part1 = torch.exp(r_part2).mul_(dx[2]).sum(1)
+    r = (-r_part1[:, None] + dx[2]).mul_(torch.exp(r_part2))
+    c = -r
+    gauss_newton_weights[2] = _scaled_product(c.T, x[1], -mean)
+    gauss_newton_biases[2] = -mean * c.sum(0)
+    c = c @ weights[2]
+    dy = torch.ops.aten.leaky_relu_backward(c, x[1], 0.1, False)
+    gauss_newton_weights[1] = _scaled_product(dy.T, x[0], -mean)
+    gauss_newton_biases[1] = -mean * dy.sum(0)
     return gauss_newton_weights, gauss_newton_biases
 
 
@@ -567,10 +554,10 @@ def _direction(
     checks.append((11, torch.isfinite(bias_factor[1]).all()))
     stretch_part1 = torch.linalg.vecdot(x[1], x[1])
     term0 = softmax[2][:, :, None] * softmax[2][:, None, :]
-    stretch_part5 = term0.addcmul_(identity10, softmax[2][:, :, None], value=-1.0)
+    stretch_part5 = term0.sub_(identity10 * softmax[2][:, :, None])
     stretch_part4, _ = _solve_vector(stretch_part5, b[2])
     stretch_part6 = stretch_part4.sum(1)
-    stretch_part3 = stretch_part4 - 0.1 * stretch_part6[:, None]
+    stretch_part3 = -0.1 * stretch_part6[:, None] + stretch_part4
     stretch_part2 = torch.linalg.vecdot(b[2], stretch_part3)
     stretch = torch.abs(stretch_part2).add_(stretch_part1, alpha=REGULARIZATION[1])
     weight_factor_part1 = torch.linalg.vecdot(b[2], b[2])
@@ -614,24 +601,21 @@ def _update(
     biases[2].addmv_(b[2].T, bias_factor[2], alpha=lr * mean)
 
 
-def _forward_one(weights: Tensors, biases: Tensors, inputs: Tensor) -> tuple[Tensors, Tensors]:
+def _forward_one(weights: Tensors, biases: Tensors, inputs: Tensor) -> Tensors:
     """Forward model.
 
         a_1 = W_1 x_0 + β_1
         x_1 = F_1(a_1)  [ESN(2)]
         x_n = W_n x_{n−1} + β_n  [ESN(2)]
     """
-    a: Tensors = {}
     x: Tensors = {0: inputs}
-    a[1] = torch.addmv(biases[1], weights[1], x[0])
-    x[1] = torch.nn.functional.leaky_relu(a[1], 0.1)
+    a = torch.addmv(biases[1], weights[1], x[0])
+    x[1] = torch.nn.functional.leaky_relu(a, 0.1)
     x[2] = torch.addmv(biases[2], weights[2], x[1])
-    return a, x
+    return x
 
 
-def _adjoint_one(
-    weights: Tensors, x: Tensors, a: Tensors, targets: Tensor
-) -> tuple[Tensors, Tensors, Tensors]:
+def _adjoint_one(weights: Tensors, x: Tensors, targets: Tensor) -> tuple[Tensors, Tensors, Tensors]:
     """Back-propagation.
 
         b_n = t − softmax(x_n)  [ESN(9)]
@@ -644,7 +628,7 @@ def _adjoint_one(
     softmax[2] = torch.softmax(x[2], 0)
     b[2] = -softmax[2] + targets
     b[1] = torch.addmv(x[1], weights[2].T, b[2], beta=-REGULARIZATION[1])
-    y[1] = torch.ops.aten.leaky_relu_backward(b[1], a[1], 0.1, False)
+    y[1] = torch.ops.aten.leaky_relu_backward(b[1], x[1], 0.1, False)
     return softmax, b, y
 
 
@@ -667,15 +651,15 @@ def _newton(y: Tensors, x: Tensors, b: Tensors, softmax: Tensors, checks: Checks
     checks.append((14, _all_finite(newton_weights[1])))
     checks.append((17, torch.isfinite(newton_biases[1]).all()))
     newton_weights_part1_one = torch.dot(b[2], b[2])
-    newton_weights[2] = (b[2][:, None] * (REGULARIZATION[1] / newton_weights_part1_one) * x[1]).neg_()
+    newton_weights[2] = (REGULARIZATION[1] / newton_weights_part1_one * b[2][:, None] * x[1]).neg_()
     term0 = softmax[2][:, None] * softmax[2]
-    newton_biases_part3_one = term0.addcmul_(identity10, softmax[2][:, None], value=-1.0)
+    newton_biases_part3_one = term0.addcmul_(softmax[2][:, None], identity10, value=-1.0)
     newton_biases_part2_one, solved = _solve_vector(newton_biases_part3_one, b[2])
     checks.append((21, solved))
     newton_biases_part4_one = newton_biases_part2_one.sum()
-    newton_biases_part1_one = newton_biases_part2_one - 0.1 * newton_biases_part4_one
+    newton_biases_part1_one = -0.1 * newton_biases_part4_one + newton_biases_part2_one
     newton_biases_part5_one = torch.dot(x[1], x[1])
-    term0 = b[2] * (newton_biases_part5_one * REGULARIZATION[1] / newton_weights_part1_one)
+    term0 = newton_biases_part5_one * REGULARIZATION[1] / newton_weights_part1_one * b[2]
     newton_biases[2] = term0.add_(newton_biases_part1_one)
     checks.append((15, _all_finite(newton_weights[2])))
     checks.append((18, torch.isfinite(newton_biases[2]).all()))
@@ -702,7 +686,7 @@ def loss(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tenso
     weights, biases = _weights_and_biases(params, "params")
     inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
     checks: Checks = []
-    _, x = _forward(weights, biases, inputs)
+    x = _forward(weights, biases, inputs)
     loss, _ = _objective(x, targets, checks)
     _refuse(checks)
     return loss.mean()
@@ -728,7 +712,7 @@ def objective(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> 
     weights, biases = _weights_and_biases(params, "params")
     inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
     checks: Checks = []
-    _, x = _forward(weights, biases, inputs)
+    x = _forward(weights, biases, inputs)
     _, objective = _objective(x, targets, checks)
     _refuse(checks)
     return objective.mean()
@@ -753,9 +737,8 @@ def gradient(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> P
     weights, biases = _weights_and_biases(params, "params")
     inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
     mean = 1.0 / len(inputs)
-    a, x = _forward(weights, biases, inputs)
-    _, b, y = _adjoint(weights, x, a, targets)
-    gradient_weights, gradient_biases = _gradient(b, x, y, mean)
+    x = _forward(weights, biases, inputs)
+    gradient_weights, gradient_biases = _backward(weights, x, targets, mean)
     return _named(gradient_weights, gradient_biases)
 
 
@@ -782,10 +765,9 @@ def objective_and_gradient(
     inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
     mean = 1.0 / len(inputs)
     checks: Checks = []
-    a, x = _forward(weights, biases, inputs)
+    x = _forward(weights, biases, inputs)
     _, objective = _objective(x, targets, checks)
-    _, b, y = _adjoint(weights, x, a, targets)
-    gradient_weights, gradient_biases = _gradient(b, x, y, mean)
+    gradient_weights, gradient_biases = _backward(weights, x, targets, mean)
     _refuse(checks)
     return objective.mean(), _named(gradient_weights, gradient_biases)
 
@@ -795,16 +777,15 @@ def _prepared_hessian_vector_product(
 ) -> Callable[[Mapping[str, Tensor]], Parameters]:
     """Hessian of the objective times a vector, at one point."""
     mean = 1.0 / len(inputs)
-    a, x = _forward(weights, biases, inputs)
-    softmax, b, _ = _adjoint(weights, x, a, targets)
+    x = _forward(weights, biases, inputs)
+    softmax, b, _ = _adjoint(weights, x, targets)
 
     @_as_written
     def product(vector: Mapping[str, Tensor]) -> Parameters:
         """Hessian of the objective times a vector.  [ESN(16), MK(31)]"""
         vector_weights, vector_biases = _weights_and_biases(vector, "vector", next(iter(weights.values())))
-        zeta = _tangent(weights, x, a, vector_weights, vector_biases)
-        gamma, z = _adjoint_tangent(weights, softmax, zeta, b, a, vector_weights)
-        product_weights, product_biases = _hessian_product(b, zeta, gamma, x, z, mean)
+        zeta = _tangent(weights, x, vector_weights, vector_biases)
+        product_weights, product_biases = _hessian_product(weights, softmax, zeta, b, x, vector_weights, mean)
         return _named(product_weights, product_biases)
 
     return product
@@ -839,15 +820,14 @@ def _prepared_gauss_newton_vector_product(
 ) -> Callable[[Mapping[str, Tensor]], Parameters]:
     """Gauss–Newton matrix of the data loss times a vector, at one point."""
     mean = 1.0 / len(inputs)
-    a, x = _forward(weights, biases, inputs)
+    x = _forward(weights, biases, inputs)
 
     @_as_written
     def product(vector: Mapping[str, Tensor]) -> Parameters:
         """Gauss–Newton matrix of the data loss times a vector."""
         vector_weights, vector_biases = _weights_and_biases(vector, "vector", next(iter(weights.values())))
-        dx = _linearized(weights, x, a, vector_weights, vector_biases)
-        c, dy = _linearized_adjoint(weights, x, dx, a)
-        gauss_newton_weights, gauss_newton_biases = _gauss_newton_product(c, x, dy, mean)
+        dx = _linearized(weights, x, vector_weights, vector_biases)
+        gauss_newton_weights, gauss_newton_biases = _gauss_newton_product(weights, x, dx, mean)
         return _named(gauss_newton_weights, gauss_newton_biases)
 
     return product
@@ -897,8 +877,8 @@ def newton_direction(params: Mapping[str, Tensor], input: Tensor, target: Tensor
     weights, biases = _weights_and_biases(params, "params")
     inputs, targets = _sample(input, target, next(iter(weights.values())))
     checks: Checks = []
-    a, x = _forward_one(weights, biases, inputs)
-    softmax, b, y = _adjoint_one(weights, x, a, targets)
+    x = _forward_one(weights, biases, inputs)
+    softmax, b, y = _adjoint_one(weights, x, targets)
     newton_weights, newton_biases = _newton(y, x, b, softmax, checks)
     _refuse(checks)
     return _named(newton_weights, newton_biases)
@@ -953,7 +933,7 @@ def predict(params: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
     """
     weights, biases = _weights_and_biases(params, "params")
     inputs = _checked("inputs", inputs, (None, 64), next(iter(weights.values())))
-    _, x = _forward(weights, biases, inputs)
+    x = _forward(weights, biases, inputs)
     return x[2]
 
 
@@ -1124,10 +1104,9 @@ class Optimizer(torch.optim.Optimizer):
         weights = {k: parameters[name] for k, name in WEIGHT_NAMES.items()}
         biases = {k: parameters[name] for k, name in BIAS_NAMES.items()}
         checks: Checks = []
-        a, x = _forward(weights, biases, inputs)
+        x = _forward(weights, biases, inputs)
         _, objective = _objective(x, targets, checks)
-        softmax, b, y = _adjoint(weights, x, a, targets)
-        del a
+        softmax, b, y = _adjoint(weights, x, targets)
         weight_factor, bias_factor = _direction(x, y, softmax, b, damping, checks)
         del softmax
         before = self._saved(values)

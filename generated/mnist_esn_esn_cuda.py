@@ -184,6 +184,7 @@ _WORK: dict[str, Shapes] = {
     "b": _SHAPES3,
     "softmax_part1": _SHAPES2,
     "y": _SHAPES1,
+    "b_part1b": _SHAPES3,
     "gradient_weights": _SHAPES4,
     "gradient_biases": _SHAPES5,
     "u": _SHAPES1,
@@ -193,10 +194,10 @@ _WORK: dict[str, Shapes] = {
     "gamma": _SHAPES3,
     "gamma_part1": _SHAPES1,
     "gamma_part1_scalar": {3: (None,)},
-    "z": _SHAPES1,
     "product_weights": _SHAPES4,
     "product_weights_part2": {2: (32, 256), 3: (10, 32)},
     "product_biases": _SHAPES5,
+    "z": _SHAPES1,
     "weight_factor_part1": _SHAPES6,
     "weight_factor": _SHAPES6,
     "bias_factor_part1": _SHAPES6,
@@ -624,18 +625,21 @@ LAUNCHES: dict[str, Launch] = {
     "_adjoint_1": Launch("row", 32, 128),
     "_adjoint_2": Launch("row", 32, 0),
     "_adjoint_3": Launch("row", 128, 0),
-    "_gradient_1": Launch("row", 128, 512),
-    "_gradient_2": Launch("row", 128, 512),
+    "_backward_1": Launch("row", 32, 128),
+    "_backward_2": Launch("row", 128, 512),
+    "_backward_3": Launch("row", 32, 0),
+    "_backward_4": Launch("row", 128, 512),
+    "_backward_5": Launch("row", 128, 0),
     "_tangent_1": Launch("row", 128, 0),
     "_tangent_2": Launch("row", 32, 0),
     "_tangent_3": Launch("row", 32, 0),
-    "_adjoint_tangent_1": Launch("row", 32, 128),
-    "_adjoint_tangent_2": Launch("row", 32, 0),
-    "_adjoint_tangent_3": Launch("row", 128, 0),
-    "_hessian_product_1": Launch("row", 32, 0),
-    "_hessian_product_2": Launch("row", 128, 512),
-    "_hessian_product_3": Launch("row", 128, 0),
-    "_hessian_product_4": Launch("row", 128, 512),
+    "_hessian_product_1": Launch("row", 32, 128),
+    "_hessian_product_2": Launch("row", 32, 0),
+    "_hessian_product_3": Launch("row", 128, 512),
+    "_hessian_product_4": Launch("row", 32, 0),
+    "_hessian_product_5": Launch("row", 128, 0),
+    "_hessian_product_6": Launch("row", 128, 512),
+    "_hessian_product_7": Launch("row", 128, 0),
     "_direction_1": Launch("row", 128, 512),
     "_direction_2": Launch("row", 32, 128),
     "_update_1": Launch("row", 128, 0),
@@ -1317,7 +1321,7 @@ def _adjoint_1(softmax_part1, x, softmax, b, targets):
 
 
 @cuda.jit(cache=True)
-def _adjoint_2(b, x, a, y):
+def _adjoint_2(b, x, y):
     """Rows of b, y."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     p = cuda.blockIdx.x
@@ -1326,14 +1330,14 @@ def _adjoint_2(b, x, a, y):
         while i < b.shape[1]:
             regularization_2 = REGULARIZATION[2]
             b[p, i] = b[p, i] - regularization_2 * x[p, i]
-            term2_0 = a[p, i] > np.float32(0.0)
+            term2_0 = x[p, i] > np.float32(0.0)
             y[p, i] = b[p, i] * (np.float32(1.0) if term2_0 else np.float32(0.1))
             i += threads
         p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
-def _adjoint_3(b, x, a, y):
+def _adjoint_3(b, x, y):
     """Rows of b, y."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     p = cuda.blockIdx.x
@@ -1342,13 +1346,13 @@ def _adjoint_3(b, x, a, y):
         while i < b.shape[1]:
             regularization_1 = REGULARIZATION[1]
             b[p, i] = b[p, i] - regularization_1 * x[p, i]
-            term2_0 = a[p, i] > np.float32(0.0)
+            term2_0 = x[p, i] > np.float32(0.0)
             y[p, i] = b[p, i] * (np.float32(1.0) if term2_0 else np.float32(0.1))
             i += threads
         p += cuda.gridDim.x
 
 
-def _adjoint(x, targets, weights, a, softmax, b, softmax_part1, y):
+def _adjoint(x, targets, weights, softmax, b, softmax_part1, y):
     """Back-propagation.
 
     Equations:
@@ -1359,13 +1363,28 @@ def _adjoint(x, targets, weights, a, softmax, b, softmax_part1, y):
     """
     _launch(_adjoint_1, softmax_part1[3].shape[0], softmax_part1[3], x[3], softmax[3], b[3], targets)
     _contract(b[3], weights[3], b[2], "pj,ji->pi")
-    _launch(_adjoint_2, b[2].shape[0], b[2], x[2], a[2], y[2])
+    _launch(_adjoint_2, b[2].shape[0], b[2], x[2], y[2])
     _contract(y[2], weights[2], b[1], "pj,ji->pi")
-    _launch(_adjoint_3, b[1].shape[0], b[1], x[1], a[1], y[1])
+    _launch(_adjoint_3, b[1].shape[0], b[1], x[1], y[1])
 
 
 @cuda.jit(cache=True)
-def _gradient_1(gradient_biases, b, mean):
+def _backward_1(b_part1b, x, b, targets):
+    """Rows of b_part1b, b."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    scratch = cuda.shared.array(0, TYPE)
+    p = cuda.blockIdx.x
+    while p < b_part1b.shape[0]:
+        _log_softmax_of(x[p], b_part1b[p], scratch)
+        i = thread
+        while i < b.shape[1]:
+            b[p, i] = targets[p, i] - math.exp(b_part1b[p, i])
+            i += threads
+        p += cuda.gridDim.x
+
+
+@cuda.jit(cache=True)
+def _backward_2(gradient_biases, b, mean):
     """Rows of gradient_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -1383,7 +1402,23 @@ def _gradient_1(gradient_biases, b, mean):
 
 
 @cuda.jit(cache=True)
-def _gradient_2(gradient_biases, y, mean):
+def _backward_3(b, b_part1b, x, y):
+    """Rows of b, y."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    p = cuda.blockIdx.x
+    while p < b.shape[0]:
+        i = thread
+        while i < b.shape[1]:
+            regularization_2 = REGULARIZATION[2]
+            b[p, i] = b_part1b[p, i] - regularization_2 * x[p, i]
+            term2_0 = x[p, i] > np.float32(0.0)
+            y[p, i] = b[p, i] * (np.float32(1.0) if term2_0 else np.float32(0.1))
+            i += threads
+        p += cuda.gridDim.x
+
+
+@cuda.jit(cache=True)
+def _backward_4(gradient_biases, y, mean):
     """Rows of gradient_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -1400,24 +1435,50 @@ def _gradient_2(gradient_biases, y, mean):
         i += cuda.gridDim.x
 
 
-def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
-    """Gradient.
+@cuda.jit(cache=True)
+def _backward_5(b, b_part1b, x, y):
+    """Rows of b, y."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    p = cuda.blockIdx.x
+    while p < b.shape[0]:
+        i = thread
+        while i < b.shape[1]:
+            regularization_1 = REGULARIZATION[1]
+            b[p, i] = b_part1b[p, i] - regularization_1 * x[p, i]
+            term2_0 = x[p, i] > np.float32(0.0)
+            y[p, i] = b[p, i] * (np.float32(1.0) if term2_0 else np.float32(0.1))
+            i += threads
+        p += cuda.gridDim.x
+
+
+def _backward(x, targets, mean, weights, b, b_part1b, gradient_weights, gradient_biases, y):
+    """Back-propagation and gradient.
 
     Equations:
+        b_n = t − softmax(x_n)  [ESN(9)]
+        b_{n−1} = W_nᵀ b_n − λ_{n−1} x_{n−1}  [ESN(9)]
+        b_1 = W_2ᵀ y_2 − λ_1 x_1  [ESN(9)]
         G_k = −y_k x_{k−1}ᵀ,  k = 1..n−1  [ESN(10)]
         G_n = −b_n x_{n−1}ᵀ  [ESN(10)]
         g_k = −y_k,  k = 1..n−1  [ESN(10)]
         g_n = −b_n  [ESN(10)]
+        y_k = F_k'(a_k) ∘ b_k,  k = 1..n−1
     """
+    _launch(_backward_1, b_part1b[3].shape[0], b_part1b[3], x[3], b[3], targets)
     _contract(b[3], x[2], gradient_weights[3], "pi,pj->ij", -mean)
-    _launch(_gradient_1, gradient_biases[3].shape[0], gradient_biases[3], b[3], mean)
-    for k in range(2, 0, -1):
-        _contract(y[k], x[k - 1], gradient_weights[k], "pi,pj->ij", -mean)
-        _launch(_gradient_2, gradient_biases[k].shape[0], gradient_biases[k], y[k], mean)
+    _launch(_backward_2, gradient_biases[3].shape[0], gradient_biases[3], b[3], mean)
+    _contract(b[3], weights[3], b_part1b[2], "pj,ji->pi")
+    _launch(_backward_3, b[2].shape[0], b[2], b_part1b[2], x[2], y[2])
+    _contract(y[2], x[1], gradient_weights[2], "pi,pj->ij", -mean)
+    _launch(_backward_4, gradient_biases[2].shape[0], gradient_biases[2], y[2], mean)
+    _contract(y[2], weights[2], b_part1b[1], "pj,ji->pi")
+    _launch(_backward_5, b[1].shape[0], b[1], b_part1b[1], x[1], y[1])
+    _contract(y[1], x[0], gradient_weights[1], "pi,pj->ij", -mean)
+    _launch(_backward_4, gradient_biases[1].shape[0], gradient_biases[1], y[1], mean)
 
 
 @cuda.jit(cache=True)
-def _tangent_1(u, vector_biases, a, zeta):
+def _tangent_1(u, vector_biases, x, zeta):
     """Rows of u, zeta."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     p = cuda.blockIdx.x
@@ -1425,14 +1486,14 @@ def _tangent_1(u, vector_biases, a, zeta):
         i = thread
         while i < u.shape[1]:
             u[p, i] = u[p, i] + vector_biases[i]
-            term1_0 = a[p, i] > np.float32(0.0)
+            term1_0 = x[p, i] > np.float32(0.0)
             zeta[p, i] = -u[p, i] * (np.float32(1.0) if term1_0 else np.float32(0.1))
             i += threads
         p += cuda.gridDim.x
 
 
 @cuda.jit(cache=True)
-def _tangent_2(u, u_part2, vector_biases, a, zeta):
+def _tangent_2(u, u_part2, vector_biases, x, zeta):
     """Rows of u, zeta."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     p = cuda.blockIdx.x
@@ -1440,7 +1501,7 @@ def _tangent_2(u, u_part2, vector_biases, a, zeta):
         i = thread
         while i < u.shape[1]:
             u[p, i] = u[p, i] - u_part2[p, i] + vector_biases[i]
-            term1_0 = a[p, i] > np.float32(0.0)
+            term1_0 = x[p, i] > np.float32(0.0)
             zeta[p, i] = -u[p, i] * (np.float32(1.0) if term1_0 else np.float32(0.1))
             i += threads
         p += cuda.gridDim.x
@@ -1459,7 +1520,7 @@ def _tangent_3(zeta, vector_biases, zeta_part2):
         p += cuda.gridDim.x
 
 
-def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, u_part2, zeta_part2):
+def _tangent(x, vector_weights, vector_biases, weights, u, zeta, u_part2, zeta_part2):
     """Sifrian (4): forward in k.
 
     Equations:
@@ -1469,17 +1530,17 @@ def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, u_part2, zet
         ζ_n = W_n ζ_{n−1} − N_n x_{n−1} − η_n  [ESN(16.4)]
     """
     _contract(x[0], vector_weights[1], u[1], "pj,ij->pi")
-    _launch(_tangent_1, u[1].shape[0], u[1], vector_biases[1], a[1], zeta[1])
+    _launch(_tangent_1, u[1].shape[0], u[1], vector_biases[1], x[1], zeta[1])
     _contract(x[1], vector_weights[2], u[2], "pj,ij->pi")
     _contract(zeta[1], weights[2], u_part2[2], "pj,ij->pi")
-    _launch(_tangent_2, u[2].shape[0], u[2], u_part2[2], vector_biases[2], a[2], zeta[2])
+    _launch(_tangent_2, u[2].shape[0], u[2], u_part2[2], vector_biases[2], x[2], zeta[2])
     _contract(x[2], vector_weights[3], zeta[3], "pj,ij->pi")
     _contract(zeta[2], weights[3], zeta_part2[3], "pj,ij->pi")
     _launch(_tangent_3, zeta[3].shape[0], zeta[3], vector_biases[3], zeta_part2[3])
 
 
 @cuda.jit(cache=True)
-def _adjoint_tangent_1(gamma_part1_scalar, softmax, zeta, gamma):
+def _hessian_product_1(gamma_part1_scalar, softmax, zeta, gamma):
     """Rows of gamma_part1_scalar, gamma."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -1504,66 +1565,7 @@ def _adjoint_tangent_1(gamma_part1_scalar, softmax, zeta, gamma):
 
 
 @cuda.jit(cache=True)
-def _adjoint_tangent_2(gamma, gamma_part1, zeta, a, z):
-    """Rows of gamma, z."""
-    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    p = cuda.blockIdx.x
-    while p < gamma.shape[0]:
-        i = thread
-        while i < gamma.shape[1]:
-            regularization_2 = REGULARIZATION[2]
-            gamma[p, i] = -gamma_part1[p, i] + gamma[p, i] - regularization_2 * zeta[p, i]
-            term2_0 = a[p, i] > np.float32(0.0)
-            z[p, i] = -gamma[p, i] * (np.float32(1.0) if term2_0 else np.float32(0.1))
-            i += threads
-        p += cuda.gridDim.x
-
-
-@cuda.jit(cache=True)
-def _adjoint_tangent_3(gamma, gamma_part1, zeta, a, z):
-    """Rows of gamma, z."""
-    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
-    p = cuda.blockIdx.x
-    while p < gamma.shape[0]:
-        i = thread
-        while i < gamma.shape[1]:
-            regularization_1 = REGULARIZATION[1]
-            gamma[p, i] = -gamma_part1[p, i] - gamma[p, i] - regularization_1 * zeta[p, i]
-            term2_0 = a[p, i] > np.float32(0.0)
-            z[p, i] = -gamma[p, i] * (np.float32(1.0) if term2_0 else np.float32(0.1))
-            i += threads
-        p += cuda.gridDim.x
-
-
-def _adjoint_tangent(
-    softmax, zeta, b, vector_weights, weights, a, y, gamma, gamma_part1, gamma_part1_scalar, z
-):
-    """Sifrian (3): backward in k.
-
-    Equations:
-        γ_n = ⟨softmax(x_n), ζ_n⟩ softmax(x_n) − softmax(x_n) ∘ ζ_n  [ESN(16.3)]
-        γ_{n−1} = W_nᵀ γ_n − N_nᵀ b_n − λ_{n−1} ζ_{n−1}  [ESN(16.3)]
-        γ_1 = −W_2ᵀ z_2 − N_2ᵀ y_2 − λ_1 ζ_1  [ESN(16.3)]
-        z_k = −F_k'(a_k) ∘ γ_k,  k = 1..n−1
-    """
-    _launch(
-        _adjoint_tangent_1,
-        gamma_part1_scalar[3].shape[0],
-        gamma_part1_scalar[3],
-        softmax[3],
-        zeta[3],
-        gamma[3],
-    )
-    _contract(b[3], vector_weights[3], gamma_part1[2], "pj,ji->pi")
-    _contract(gamma[3], weights[3], gamma[2], "pj,ji->pi")
-    _launch(_adjoint_tangent_2, gamma[2].shape[0], gamma[2], gamma_part1[2], zeta[2], a[2], z[2])
-    _contract(y[2], vector_weights[2], gamma_part1[1], "pj,ji->pi")
-    _contract(z[2], weights[2], gamma[1], "pj,ji->pi")
-    _launch(_adjoint_tangent_3, gamma[1].shape[0], gamma[1], gamma_part1[1], zeta[1], a[1], z[1])
-
-
-@cuda.jit(cache=True)
-def _hessian_product_1(product_weights, mean, product_weights_part2):
+def _hessian_product_2(product_weights, mean, product_weights_part2):
     """Rows of product_weights."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     i = cuda.blockIdx.x
@@ -1577,7 +1579,7 @@ def _hessian_product_1(product_weights, mean, product_weights_part2):
 
 
 @cuda.jit(cache=True)
-def _hessian_product_2(product_biases, gamma, mean):
+def _hessian_product_3(product_biases, gamma, mean):
     """Rows of product_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -1595,7 +1597,23 @@ def _hessian_product_2(product_biases, gamma, mean):
 
 
 @cuda.jit(cache=True)
-def _hessian_product_3(product_weights, mean, product_weights_part2):
+def _hessian_product_4(gamma, gamma_part1, zeta, x, z):
+    """Rows of gamma, z."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    p = cuda.blockIdx.x
+    while p < gamma.shape[0]:
+        i = thread
+        while i < gamma.shape[1]:
+            regularization_2 = REGULARIZATION[2]
+            gamma[p, i] = -gamma_part1[p, i] + gamma[p, i] - regularization_2 * zeta[p, i]
+            term2_0 = x[p, i] > np.float32(0.0)
+            z[p, i] = -gamma[p, i] * (np.float32(1.0) if term2_0 else np.float32(0.1))
+            i += threads
+        p += cuda.gridDim.x
+
+
+@cuda.jit(cache=True)
+def _hessian_product_5(product_weights, mean, product_weights_part2):
     """Rows of product_weights."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     i = cuda.blockIdx.x
@@ -1609,7 +1627,7 @@ def _hessian_product_3(product_weights, mean, product_weights_part2):
 
 
 @cuda.jit(cache=True)
-def _hessian_product_4(product_biases, z, mean):
+def _hessian_product_6(product_biases, z, mean):
     """Rows of product_biases."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
@@ -1626,30 +1644,80 @@ def _hessian_product_4(product_biases, z, mean):
         i += cuda.gridDim.x
 
 
-def _hessian_product(b, zeta, gamma, x, mean, z, y, product_weights, product_weights_part2, product_biases):
-    """Sifrian (1), (2): the Hessian–vector product.
+@cuda.jit(cache=True)
+def _hessian_product_7(gamma, gamma_part1, zeta, x, z):
+    """Rows of gamma, z."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    p = cuda.blockIdx.x
+    while p < gamma.shape[0]:
+        i = thread
+        while i < gamma.shape[1]:
+            regularization_1 = REGULARIZATION[1]
+            gamma[p, i] = -gamma_part1[p, i] - gamma[p, i] - regularization_1 * zeta[p, i]
+            term2_0 = x[p, i] > np.float32(0.0)
+            z[p, i] = -gamma[p, i] * (np.float32(1.0) if term2_0 else np.float32(0.1))
+            i += threads
+        p += cuda.gridDim.x
+
+
+def _hessian_product(
+    softmax,
+    zeta,
+    b,
+    x,
+    mean,
+    vector_weights,
+    weights,
+    y,
+    gamma,
+    gamma_part1,
+    gamma_part1_scalar,
+    product_weights,
+    product_weights_part2,
+    product_biases,
+    z,
+):
+    """Sifrian (3), backward in k, and (1), (2): the Hessian–vector product.
 
     Equations:
+        γ_n = ⟨softmax(x_n), ζ_n⟩ softmax(x_n) − softmax(x_n) ∘ ζ_n  [ESN(16.3)]
+        γ_{n−1} = W_nᵀ γ_n − N_nᵀ b_n − λ_{n−1} ζ_{n−1}  [ESN(16.3)]
+        γ_1 = −W_2ᵀ z_2 − N_2ᵀ y_2 − λ_1 ζ_1  [ESN(16.3)]
         (HN)_n = γ_n x_{n−1}ᵀ + b_n ζ_{n−1}ᵀ  [ESN(16.1)]
         (HN)_2 = y_2 ζ_1ᵀ − z_2 x_1ᵀ  [ESN(16.1)]
         (HN)_1 = −z_1 x_0ᵀ  [ESN(16.1)]
         (Hη)_k = −z_k,  k = 1..n−1  [ESN(16.2)]
         (Hη)_n = γ_n  [ESN(16.2)]
+        z_k = −F_k'(a_k) ∘ γ_k,  k = 1..n−1
     """
+    _launch(
+        _hessian_product_1,
+        gamma_part1_scalar[3].shape[0],
+        gamma_part1_scalar[3],
+        softmax[3],
+        zeta[3],
+        gamma[3],
+    )
     _contract(b[3], zeta[2], product_weights[3], "pi,pj->ij")
     _contract(gamma[3], x[2], product_weights_part2[3], "pi,pj->ij")
     _launch(
-        _hessian_product_1, product_weights[3].shape[0], product_weights[3], mean, product_weights_part2[3]
+        _hessian_product_2, product_weights[3].shape[0], product_weights[3], mean, product_weights_part2[3]
     )
-    _launch(_hessian_product_2, product_biases[3].shape[0], product_biases[3], gamma[3], mean)
+    _launch(_hessian_product_3, product_biases[3].shape[0], product_biases[3], gamma[3], mean)
+    _contract(b[3], vector_weights[3], gamma_part1[2], "pj,ji->pi")
+    _contract(gamma[3], weights[3], gamma[2], "pj,ji->pi")
+    _launch(_hessian_product_4, gamma[2].shape[0], gamma[2], gamma_part1[2], zeta[2], x[2], z[2])
     _contract(z[2], x[1], product_weights[2], "pi,pj->ij")
     _contract(y[2], zeta[1], product_weights_part2[2], "pi,pj->ij")
     _launch(
-        _hessian_product_3, product_weights[2].shape[0], product_weights[2], mean, product_weights_part2[2]
+        _hessian_product_5, product_weights[2].shape[0], product_weights[2], mean, product_weights_part2[2]
     )
-    _launch(_hessian_product_4, product_biases[2].shape[0], product_biases[2], z[2], mean)
+    _launch(_hessian_product_6, product_biases[2].shape[0], product_biases[2], z[2], mean)
+    _contract(y[2], vector_weights[2], gamma_part1[1], "pj,ji->pi")
+    _contract(z[2], weights[2], gamma[1], "pj,ji->pi")
+    _launch(_hessian_product_7, gamma[1].shape[0], gamma[1], gamma_part1[1], zeta[1], x[1], z[1])
     _contract(z[1], x[0], product_weights[1], "pi,pj->ij", -mean)
-    _launch(_hessian_product_4, product_biases[1].shape[0], product_biases[1], z[1], mean)
+    _launch(_hessian_product_6, product_biases[1].shape[0], product_biases[1], z[1], mean)
 
 
 @cuda.jit(cache=True)
@@ -1982,13 +2050,11 @@ def _adjoint_one_1(
     b_2,
     x_2,
     y_2,
-    a_2,
     b_part1_one_1,
     weights_2,
     b_1,
     x_1,
     y_1,
-    a_1,
 ):
     """Entries of softmax_part1_one, softmax, b, b_part1_one, y."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
@@ -2019,7 +2085,7 @@ def _adjoint_one_1(
     while i < b_2.shape[0]:
         regularization_2 = REGULARIZATION[2]
         b_2[i] = b_part1_one_2[i] - regularization_2 * x_2[i]
-        y_2[i] = b_2[i] * (np.float32(1.0) if a_2[i] > np.float32(0.0) else np.float32(0.1))
+        y_2[i] = b_2[i] * (np.float32(1.0) if x_2[i] > np.float32(0.0) else np.float32(0.1))
         i += threads
     cuda.syncthreads()
     i = thread
@@ -2033,11 +2099,11 @@ def _adjoint_one_1(
     while i < b_1.shape[0]:
         regularization_1 = REGULARIZATION[1]
         b_1[i] = b_part1_one_1[i] - regularization_1 * x_1[i]
-        y_1[i] = b_1[i] * (np.float32(1.0) if a_1[i] > np.float32(0.0) else np.float32(0.1))
+        y_1[i] = b_1[i] * (np.float32(1.0) if x_1[i] > np.float32(0.0) else np.float32(0.1))
         i += threads
 
 
-def _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_one, y):
+def _adjoint_one(x, targets, weights, softmax, b, softmax_part1_one, b_part1_one, y):
     """Back-propagation.
 
     Equations:
@@ -2059,13 +2125,11 @@ def _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_
         b[2],
         x[2],
         y[2],
-        a[2],
         b_part1_one[1],
         weights[2],
         b[1],
         x[1],
         y[1],
-        a[1],
     )
 
 
@@ -2535,8 +2599,17 @@ def gradient(params: Parameters, inputs: Array, targets: Array) -> dict[str, Arr
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _adjoint(work.x, work.targets, weights, work.a, work.softmax, work.b, work.softmax_part1, work.y)
-    _gradient(work.b, work.x, work.mean, work.y, work.gradient_weights, work.gradient_biases)
+    _backward(
+        work.x,
+        work.targets,
+        work.mean,
+        weights,
+        work.b,
+        work.b_part1b,
+        work.gradient_weights,
+        work.gradient_biases,
+        work.y,
+    )
     return _named(work.gradient_weights, work.gradient_biases)
 
 
@@ -2582,15 +2655,7 @@ def newton_direction(params: Parameters, input: Array, target: int) -> dict[str,
     work = _sample(input, target)
     _forward_one(weights, biases, work.a, work.x, work.a_part1_one, work.x_part1_one)
     _adjoint_one(
-        work.x,
-        work.targets,
-        weights,
-        work.a,
-        work.softmax,
-        work.b,
-        work.softmax_part1_one,
-        work.b_part1_one,
-        work.y,
+        work.x, work.targets, weights, work.softmax, work.b, work.softmax_part1_one, work.b_part1_one, work.y
     )
     _newton_one(
         work.y,
@@ -2618,7 +2683,7 @@ def _prepared_hessian_vector_product(
     """Hessian of the objective times a vector, prepared for many vectors."""
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _adjoint(work.x, work.targets, weights, work.a, work.softmax, work.b, work.softmax_part1, work.y)
+    _adjoint(work.x, work.targets, weights, work.softmax, work.b, work.softmax_part1, work.y)
     point = _Point(work)
 
     def product(vector: Parameters) -> dict[str, Array]:
@@ -2626,40 +2691,24 @@ def _prepared_hessian_vector_product(
         work = point.take()
         work.renew("product_weights", "product_biases")
         _tangent(
-            work.x,
-            vector_weights,
-            work.a,
-            vector_biases,
-            weights,
-            work.u,
-            work.zeta,
-            work.u_part2,
-            work.zeta_part2,
+            work.x, vector_weights, vector_biases, weights, work.u, work.zeta, work.u_part2, work.zeta_part2
         )
-        _adjoint_tangent(
+        _hessian_product(
             work.softmax,
             work.zeta,
             work.b,
+            work.x,
+            work.mean,
             vector_weights,
             weights,
-            work.a,
             work.y,
             work.gamma,
             work.gamma_part1,
             work.gamma_part1_scalar,
-            work.z,
-        )
-        _hessian_product(
-            work.b,
-            work.zeta,
-            work.gamma,
-            work.x,
-            work.mean,
-            work.z,
-            work.y,
             work.product_weights,
             work.product_weights_part2,
             work.product_biases,
+            work.z,
         )
         found = _named(work.product_weights, work.product_biases)
         point.give(work)
@@ -2766,7 +2815,7 @@ def _epoch(
     def part_1() -> None:
         _forward(weights, biases, a, x)
         _objective(x, targets, loss_part1, loss, penalty, objective, checks)
-        _adjoint(x, targets, weights, a, softmax, b, softmax_part1, y)
+        _adjoint(x, targets, weights, softmax, b, softmax_part1, y)
         _direction(y, x, b, weight_factor_part1, weight_factor, bias_factor_part1, bias_factor, checks)
 
     def part_2() -> None:
@@ -2839,7 +2888,7 @@ def _epoch_one(
     def part_1() -> None:
         _forward_one(weights, biases, a, x, a_part1_one, x_part1_one)
         _objective_one(x, targets, loss_part1_one, loss, penalty, penalty_part1_one, objective, checks)
-        _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_one, y)
+        _adjoint_one(x, targets, weights, softmax, b, softmax_part1_one, b_part1_one, y)
         _direction_one(y, x, b, weight_factor_part1_one, weight_factor, bias_factor, checks)
 
     def part_2() -> None:
@@ -3243,8 +3292,6 @@ AT_WEIGHTS_3 = 0
 AT_BIASES_1 = 320
 AT_BIASES_2 = 576
 AT_BIASES_3 = 608
-AT_A_1 = 618
-AT_A_2 = 874
 AT_X_0 = 906
 AT_X_1 = 1690
 AT_X_2 = 1946
@@ -3427,7 +3474,7 @@ def _online_steps(
         while i < 32:
             regularization_2 = REGULARIZATION[2]
             own[AT_B_2 + i] = own[AT_B_PART1_ONE_2 + i] - regularization_2 * own[AT_X_2 + i]
-            term21_0 = own[AT_A_2 + i] > np.float32(0.0)
+            term21_0 = own[AT_X_2 + i] > np.float32(0.0)
             own[AT_Y_2 + i] = own[AT_B_2 + i] * (np.float32(1.0) if term21_0 else np.float32(0.1))
             i += threads
         cuda.syncthreads()
@@ -3442,7 +3489,7 @@ def _online_steps(
         while i < 256:
             regularization_1 = REGULARIZATION[1]
             own[AT_B_1 + i] = own[AT_B_PART1_ONE_1 + i] - regularization_1 * own[AT_X_1 + i]
-            term26_0 = own[AT_A_1 + i] > np.float32(0.0)
+            term26_0 = own[AT_X_1 + i] > np.float32(0.0)
             own[AT_Y_1 + i] = own[AT_B_1 + i] * (np.float32(1.0) if term26_0 else np.float32(0.1))
             i += threads
         # Coefficients of the direction.

@@ -178,6 +178,7 @@ _WORK: dict[str, Shapes] = {
     "b": _SHAPES3,
     "softmax_part1": _SHAPES2,
     "y": _SHAPES1,
+    "b_part1b": _SHAPES3,
     "gradient_weights": _SHAPES4,
     "gradient_biases": _SHAPES5,
     "u": _SHAPES1,
@@ -187,10 +188,10 @@ _WORK: dict[str, Shapes] = {
     "gamma": _SHAPES3,
     "gamma_part1": _SHAPES1,
     "gamma_part1_scalar": {3: (None,)},
-    "z": _SHAPES1,
     "product_weights": _SHAPES4,
     "product_weights_part2": {2: (32, 256), 3: (10, 32)},
     "product_biases": _SHAPES5,
+    "z": _SHAPES1,
     "weight_factor_part1": _SHAPES6,
     "weight_factor": _SHAPES6,
     "bias_factor_part1": _SHAPES6,
@@ -752,7 +753,7 @@ def _objective(x, targets, loss_part1, loss, penalty, objective):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _adjoint(x, targets, weights, a, softmax, b, softmax_part1, y):
+def _adjoint(x, targets, weights, softmax, b, softmax_part1, y):
     """Back-propagation.
 
     Equations:
@@ -770,50 +771,81 @@ def _adjoint(x, targets, weights, a, softmax, b, softmax_part1, y):
             softmax_3[p, i] = _exp(softmax_part1_3[p, i])
             b_3[p, i] = -softmax_3[p, i] + targets[p, i]
     np.dot(b[3], weights[3], b[2])
-    a_2, b_2, x_2, y_2 = a[2], b[2], x[2], y[2]
+    b_2, x_2, y_2 = b[2], x[2], y[2]
     regularization_2 = REGULARIZATION[2]
     for p in range(len(b_2)):
         for i in range(b_2.shape[1]):
             b_2[p, i] = b_2[p, i] - regularization_2 * x_2[p, i]
-            y_2[p, i] = b_2[p, i] * (np.float32(1.0) if a_2[p, i] > np.float32(0.0) else np.float32(0.1))
+            y_2[p, i] = b_2[p, i] * (np.float32(1.0) if x_2[p, i] > np.float32(0.0) else np.float32(0.1))
     np.dot(y[2], weights[2], b[1])
-    a_1, b_1, x_1, y_1 = a[1], b[1], x[1], y[1]
+    b_1, x_1, y_1 = b[1], x[1], y[1]
     regularization_1 = REGULARIZATION[1]
     for p in range(len(b_1)):
         for i in range(b_1.shape[1]):
             b_1[p, i] = b_1[p, i] - regularization_1 * x_1[p, i]
-            y_1[p, i] = b_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
+            y_1[p, i] = b_1[p, i] * (np.float32(1.0) if x_1[p, i] > np.float32(0.0) else np.float32(0.1))
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _gradient(b, x, mean, y, gradient_weights, gradient_biases):
-    """Gradient.
+def _backward(x, targets, mean, weights, b, b_part1b, gradient_weights, gradient_biases, y):
+    """Back-propagation and gradient.
 
     Equations:
+        b_n = t − softmax(x_n)  [ESN(9)]
+        b_{n−1} = W_nᵀ b_n − λ_{n−1} x_{n−1}  [ESN(9)]
+        b_1 = W_2ᵀ y_2 − λ_1 x_1  [ESN(9)]
         G_k = −y_k x_{k−1}ᵀ,  k = 1..n−1  [ESN(10)]
         G_n = −b_n x_{n−1}ᵀ  [ESN(10)]
         g_k = −y_k,  k = 1..n−1  [ESN(10)]
         g_n = −b_n  [ESN(10)]
+        y_k = F_k'(a_k) ∘ b_k,  k = 1..n−1
     """
+    x_3, b_part1b_3 = x[3], b_part1b[3]
+    for p in range(len(b_part1b_3)):
+        _log_softmax(x_3[p], b_part1b_3[p])
+    b_3 = b[3]
+    for p in range(len(b_3)):
+        for i in range(b_3.shape[1]):
+            b_3[p, i] = targets[p, i] - _exp(b_part1b_3[p, i])
     np.dot(b[3].T, x[2], gradient_weights[3])
     _scale(gradient_weights[3], -mean)
-    gradient_biases_3, b_3 = gradient_biases[3], b[3]
+    gradient_biases_3 = gradient_biases[3]
     gradient_biases_3[:] = np.float32(0.0)
     for p in range(len(b_3)):
         for i in range(len(gradient_biases_3)):
             gradient_biases_3[i] += -b_3[p, i] * mean
-    for k in range(2, 0, -1):
-        np.dot(y[k].T, x[k - 1], gradient_weights[k])
-        _scale(gradient_weights[k], -mean)
-        gradient_biases_k, y_k = gradient_biases[k], y[k]
-        gradient_biases_k[:] = np.float32(0.0)
-        for p in range(len(y_k)):
-            for i in range(len(gradient_biases_k)):
-                gradient_biases_k[i] += -mean * y_k[p, i]
+    np.dot(b[3], weights[3], b_part1b[2])
+    b_2, b_part1b_2, x_2, y_2 = b[2], b_part1b[2], x[2], y[2]
+    regularization_2 = REGULARIZATION[2]
+    for p in range(len(b_2)):
+        for i in range(b_2.shape[1]):
+            b_2[p, i] = b_part1b_2[p, i] - regularization_2 * x_2[p, i]
+            y_2[p, i] = b_2[p, i] * (np.float32(1.0) if x_2[p, i] > np.float32(0.0) else np.float32(0.1))
+    np.dot(y[2].T, x[1], gradient_weights[2])
+    _scale(gradient_weights[2], -mean)
+    gradient_biases_2 = gradient_biases[2]
+    gradient_biases_2[:] = np.float32(0.0)
+    for p in range(len(y_2)):
+        for i in range(len(gradient_biases_2)):
+            gradient_biases_2[i] += -mean * y_2[p, i]
+    np.dot(y[2], weights[2], b_part1b[1])
+    b_1, b_part1b_1, x_1, y_1 = b[1], b_part1b[1], x[1], y[1]
+    regularization_1 = REGULARIZATION[1]
+    for p in range(len(b_1)):
+        for i in range(b_1.shape[1]):
+            b_1[p, i] = b_part1b_1[p, i] - regularization_1 * x_1[p, i]
+            y_1[p, i] = b_1[p, i] * (np.float32(1.0) if x_1[p, i] > np.float32(0.0) else np.float32(0.1))
+    np.dot(y[1].T, x[0], gradient_weights[1])
+    _scale(gradient_weights[1], -mean)
+    gradient_biases_1 = gradient_biases[1]
+    gradient_biases_1[:] = np.float32(0.0)
+    for p in range(len(y_1)):
+        for i in range(len(gradient_biases_1)):
+            gradient_biases_1[i] += -mean * y_1[p, i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, u_part2, zeta_part2):
+def _tangent(x, vector_weights, vector_biases, weights, u, zeta, u_part2, zeta_part2):
     """Sifrian (4): forward in k.
 
     Equations:
@@ -823,19 +855,19 @@ def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, u_part2, zet
         ζ_n = W_n ζ_{n−1} − N_n x_{n−1} − η_n  [ESN(16.4)]
     """
     np.dot(x[0], vector_weights[1].T, u[1])
-    a_1, u_1, vector_biases_1, zeta_1 = a[1], u[1], vector_biases[1], zeta[1]
+    u_1, vector_biases_1, x_1, zeta_1 = u[1], vector_biases[1], x[1], zeta[1]
     for p in range(len(u_1)):
         for i in range(u_1.shape[1]):
             u_1[p, i] = u_1[p, i] + vector_biases_1[i]
-            zeta_1[p, i] = -u_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
+            zeta_1[p, i] = -u_1[p, i] * (np.float32(1.0) if x_1[p, i] > np.float32(0.0) else np.float32(0.1))
     np.dot(x[1], vector_weights[2].T, u[2])
     np.dot(zeta[1], weights[2].T, u_part2[2])
-    a_2, u_2, u_part2_2, vector_biases_2 = a[2], u[2], u_part2[2], vector_biases[2]
+    u_2, u_part2_2, vector_biases_2, x_2 = u[2], u_part2[2], vector_biases[2], x[2]
     zeta_2 = zeta[2]
     for p in range(len(u_2)):
         for i in range(u_2.shape[1]):
             u_2[p, i] = u_2[p, i] - u_part2_2[p, i] + vector_biases_2[i]
-            zeta_2[p, i] = -u_2[p, i] * (np.float32(1.0) if a_2[p, i] > np.float32(0.0) else np.float32(0.1))
+            zeta_2[p, i] = -u_2[p, i] * (np.float32(1.0) if x_2[p, i] > np.float32(0.0) else np.float32(0.1))
     np.dot(x[2], vector_weights[3].T, zeta[3])
     np.dot(zeta[2], weights[3].T, zeta_part2[3])
     vector_biases_3, zeta_3, zeta_part2_3 = vector_biases[3], zeta[3], zeta_part2[3]
@@ -845,15 +877,34 @@ def _tangent(x, vector_weights, a, vector_biases, weights, u, zeta, u_part2, zet
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _adjoint_tangent(
-    softmax, zeta, b, vector_weights, weights, a, y, gamma, gamma_part1, gamma_part1_scalar, z
+def _hessian_product(
+    softmax,
+    zeta,
+    b,
+    x,
+    mean,
+    vector_weights,
+    weights,
+    y,
+    gamma,
+    gamma_part1,
+    gamma_part1_scalar,
+    product_weights,
+    product_weights_part2,
+    product_biases,
+    z,
 ):
-    """Sifrian (3): backward in k.
+    """Sifrian (3), backward in k, and (1), (2): the Hessian–vector product.
 
     Equations:
         γ_n = ⟨softmax(x_n), ζ_n⟩ softmax(x_n) − softmax(x_n) ∘ ζ_n  [ESN(16.3)]
         γ_{n−1} = W_nᵀ γ_n − N_nᵀ b_n − λ_{n−1} ζ_{n−1}  [ESN(16.3)]
         γ_1 = −W_2ᵀ z_2 − N_2ᵀ y_2 − λ_1 ζ_1  [ESN(16.3)]
+        (HN)_n = γ_n x_{n−1}ᵀ + b_n ζ_{n−1}ᵀ  [ESN(16.1)]
+        (HN)_2 = y_2 ζ_1ᵀ − z_2 x_1ᵀ  [ESN(16.1)]
+        (HN)_1 = −z_1 x_0ᵀ  [ESN(16.1)]
+        (Hη)_k = −z_k,  k = 1..n−1  [ESN(16.2)]
+        (Hη)_n = γ_n  [ESN(16.2)]
         z_k = −F_k'(a_k) ∘ γ_k,  k = 1..n−1
     """
     softmax_3, zeta_3, gamma_part1_scalar_3 = softmax[3], zeta[3], gamma_part1_scalar[3]
@@ -867,60 +918,47 @@ def _adjoint_tangent(
         gamma_part1_scalar_3_p = gamma_part1_scalar_3[p]
         for i in range(gamma_3.shape[1]):
             gamma_3[p, i] = gamma_part1_scalar_3_p * softmax_3[p, i] - softmax_3[p, i] * zeta_3[p, i]
-    np.dot(b[3], vector_weights[3], gamma_part1[2])
-    np.dot(gamma[3], weights[3], gamma[2])
-    a_2, gamma_2, gamma_part1_2, zeta_2, z_2 = a[2], gamma[2], gamma_part1[2], zeta[2], z[2]
-    regularization_2 = REGULARIZATION[2]
-    for p in range(len(gamma_2)):
-        for i in range(gamma_2.shape[1]):
-            gamma_2[p, i] = -gamma_part1_2[p, i] + gamma_2[p, i] - regularization_2 * zeta_2[p, i]
-            z_2[p, i] = -gamma_2[p, i] * (np.float32(1.0) if a_2[p, i] > np.float32(0.0) else np.float32(0.1))
-    np.dot(y[2], vector_weights[2], gamma_part1[1])
-    np.dot(z[2], weights[2], gamma[1])
-    a_1, gamma_1, gamma_part1_1, zeta_1, z_1 = a[1], gamma[1], gamma_part1[1], zeta[1], z[1]
-    regularization_1 = REGULARIZATION[1]
-    for p in range(len(gamma_1)):
-        for i in range(gamma_1.shape[1]):
-            gamma_1[p, i] = -gamma_part1_1[p, i] - gamma_1[p, i] - regularization_1 * zeta_1[p, i]
-            z_1[p, i] = -gamma_1[p, i] * (np.float32(1.0) if a_1[p, i] > np.float32(0.0) else np.float32(0.1))
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _hessian_product(b, zeta, gamma, x, mean, z, y, product_weights, product_weights_part2, product_biases):
-    """Sifrian (1), (2): the Hessian–vector product.
-
-    Equations:
-        (HN)_n = γ_n x_{n−1}ᵀ + b_n ζ_{n−1}ᵀ  [ESN(16.1)]
-        (HN)_2 = y_2 ζ_1ᵀ − z_2 x_1ᵀ  [ESN(16.1)]
-        (HN)_1 = −z_1 x_0ᵀ  [ESN(16.1)]
-        (Hη)_k = −z_k,  k = 1..n−1  [ESN(16.2)]
-        (Hη)_n = γ_n  [ESN(16.2)]
-    """
     np.dot(b[3].T, zeta[2], product_weights[3])
     np.dot(gamma[3].T, x[2], product_weights_part2[3])
     product_weights_3, product_weights_part2_3 = product_weights[3], product_weights_part2[3]
     for i in range(len(product_weights_3)):
         for j in range(product_weights_3.shape[1]):
             product_weights_3[i, j] = mean * product_weights_3[i, j] + mean * product_weights_part2_3[i, j]
-    product_biases_3, gamma_3 = product_biases[3], gamma[3]
+    product_biases_3 = product_biases[3]
     product_biases_3[:] = np.float32(0.0)
     for p in range(len(gamma_3)):
         for i in range(len(product_biases_3)):
             product_biases_3[i] += gamma_3[p, i] * mean
+    np.dot(b[3], vector_weights[3], gamma_part1[2])
+    np.dot(gamma[3], weights[3], gamma[2])
+    gamma_2, gamma_part1_2, x_2, zeta_2, z_2 = gamma[2], gamma_part1[2], x[2], zeta[2], z[2]
+    regularization_2 = REGULARIZATION[2]
+    for p in range(len(gamma_2)):
+        for i in range(gamma_2.shape[1]):
+            gamma_2[p, i] = -gamma_part1_2[p, i] + gamma_2[p, i] - regularization_2 * zeta_2[p, i]
+            z_2[p, i] = -gamma_2[p, i] * (np.float32(1.0) if x_2[p, i] > np.float32(0.0) else np.float32(0.1))
     np.dot(z[2].T, x[1], product_weights[2])
     np.dot(y[2].T, zeta[1], product_weights_part2[2])
     product_weights_2, product_weights_part2_2 = product_weights[2], product_weights_part2[2]
     for i in range(len(product_weights_2)):
         for j in range(product_weights_2.shape[1]):
             product_weights_2[i, j] = -mean * product_weights_2[i, j] + mean * product_weights_part2_2[i, j]
-    product_biases_2, z_2 = product_biases[2], z[2]
+    product_biases_2 = product_biases[2]
     product_biases_2[:] = np.float32(0.0)
     for p in range(len(z_2)):
         for i in range(len(product_biases_2)):
             product_biases_2[i] += -mean * z_2[p, i]
+    np.dot(y[2], vector_weights[2], gamma_part1[1])
+    np.dot(z[2], weights[2], gamma[1])
+    gamma_1, gamma_part1_1, x_1, zeta_1, z_1 = gamma[1], gamma_part1[1], x[1], zeta[1], z[1]
+    regularization_1 = REGULARIZATION[1]
+    for p in range(len(gamma_1)):
+        for i in range(gamma_1.shape[1]):
+            gamma_1[p, i] = -gamma_part1_1[p, i] - gamma_1[p, i] - regularization_1 * zeta_1[p, i]
+            z_1[p, i] = -gamma_1[p, i] * (np.float32(1.0) if x_1[p, i] > np.float32(0.0) else np.float32(0.1))
     np.dot(z[1].T, x[0], product_weights[1])
     _scale(product_weights[1], -mean)
-    product_biases_1, z_1 = product_biases[1], z[1]
+    product_biases_1 = product_biases[1]
     product_biases_1[:] = np.float32(0.0)
     for p in range(len(z_1)):
         for i in range(len(product_biases_1)):
@@ -1105,7 +1143,7 @@ def _objective_one(x, targets, loss_part1_one, loss, penalty, penalty_part1_one,
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_one, y):
+def _adjoint_one(x, targets, weights, softmax, b, softmax_part1_one, b_part1_one, y):
     """Back-propagation.
 
     Equations:
@@ -1121,17 +1159,17 @@ def _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_
         softmax_3[i] = _exp(softmax_part1_one_3[i])
         b_3[i] = -softmax_3[i] + targets[i]
     np.dot(weights[3].T, b[3], b_part1_one[2])
-    a_2, b_2, b_part1_one_2, x_2, y_2 = a[2], b[2], b_part1_one[2], x[2], y[2]
+    b_2, b_part1_one_2, x_2, y_2 = b[2], b_part1_one[2], x[2], y[2]
     regularization_2 = REGULARIZATION[2]
     for i in range(len(b_2)):
         b_2[i] = b_part1_one_2[i] - regularization_2 * x_2[i]
-        y_2[i] = b_2[i] * (np.float32(1.0) if a_2[i] > np.float32(0.0) else np.float32(0.1))
+        y_2[i] = b_2[i] * (np.float32(1.0) if x_2[i] > np.float32(0.0) else np.float32(0.1))
     np.dot(weights[2].T, y[2], b_part1_one[1])
-    a_1, b_1, b_part1_one_1, x_1, y_1 = a[1], b[1], b_part1_one[1], x[1], y[1]
+    b_1, b_part1_one_1, x_1, y_1 = b[1], b_part1_one[1], x[1], y[1]
     regularization_1 = REGULARIZATION[1]
     for i in range(len(b_1)):
         b_1[i] = b_part1_one_1[i] - regularization_1 * x_1[i]
-        y_1[i] = b_1[i] * (np.float32(1.0) if a_1[i] > np.float32(0.0) else np.float32(0.1))
+        y_1[i] = b_1[i] * (np.float32(1.0) if x_1[i] > np.float32(0.0) else np.float32(0.1))
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -1378,8 +1416,17 @@ def gradient(params: Parameters, inputs: Array, targets: Array) -> dict[str, Arr
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _adjoint(work.x, work.targets, weights, work.a, work.softmax, work.b, work.softmax_part1, work.y)
-    _gradient(work.b, work.x, work.mean, work.y, work.gradient_weights, work.gradient_biases)
+    _backward(
+        work.x,
+        work.targets,
+        work.mean,
+        weights,
+        work.b,
+        work.b_part1b,
+        work.gradient_weights,
+        work.gradient_biases,
+        work.y,
+    )
     return _named(work.gradient_weights, work.gradient_biases)
 
 
@@ -1425,15 +1472,7 @@ def newton_direction(params: Parameters, input: Array, target: int) -> dict[str,
     work = _sample(input, target)
     _forward_one(weights, biases, work.a, work.x, work.a_part1_one, work.x_part1_one)
     _adjoint_one(
-        work.x,
-        work.targets,
-        weights,
-        work.a,
-        work.softmax,
-        work.b,
-        work.softmax_part1_one,
-        work.b_part1_one,
-        work.y,
+        work.x, work.targets, weights, work.softmax, work.b, work.softmax_part1_one, work.b_part1_one, work.y
     )
     code = _newton_one(
         work.y,
@@ -1460,7 +1499,7 @@ def _prepared_hessian_vector_product(
     """Hessian of the objective times a vector, prepared for many vectors."""
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _adjoint(work.x, work.targets, weights, work.a, work.softmax, work.b, work.softmax_part1, work.y)
+    _adjoint(work.x, work.targets, weights, work.softmax, work.b, work.softmax_part1, work.y)
     point = _Point(work)
 
     def product(vector: Parameters) -> dict[str, Array]:
@@ -1468,40 +1507,24 @@ def _prepared_hessian_vector_product(
         work = point.take()
         work.renew("product_weights", "product_biases")
         _tangent(
-            work.x,
-            vector_weights,
-            work.a,
-            vector_biases,
-            weights,
-            work.u,
-            work.zeta,
-            work.u_part2,
-            work.zeta_part2,
+            work.x, vector_weights, vector_biases, weights, work.u, work.zeta, work.u_part2, work.zeta_part2
         )
-        _adjoint_tangent(
+        _hessian_product(
             work.softmax,
             work.zeta,
             work.b,
+            work.x,
+            work.mean,
             vector_weights,
             weights,
-            work.a,
             work.y,
             work.gamma,
             work.gamma_part1,
             work.gamma_part1_scalar,
-            work.z,
-        )
-        _hessian_product(
-            work.b,
-            work.zeta,
-            work.gamma,
-            work.x,
-            work.mean,
-            work.z,
-            work.y,
             work.product_weights,
             work.product_weights_part2,
             work.product_biases,
+            work.z,
         )
         found = _named(work.product_weights, work.product_biases)
         point.give(work)
@@ -1610,7 +1633,7 @@ def _epoch(
         code = _objective(x, targets, loss_part1, loss, penalty, objective)
         if code != 0:
             return total, code, position
-        _adjoint(x, targets, weights, a, softmax, b, softmax_part1, y)
+        _adjoint(x, targets, weights, softmax, b, softmax_part1, y)
         code = _direction(y, x, b, weight_factor_part1, weight_factor, bias_factor_part1, bias_factor)
         if code != 0:
             return total, code, position
@@ -1675,7 +1698,7 @@ def _epoch_one(
         code = _objective_one(x, targets, loss_part1_one, loss, penalty, penalty_part1_one, objective)
         if code != 0:
             return total, code, position
-        _adjoint_one(x, targets, weights, a, softmax, b, softmax_part1_one, b_part1_one, y)
+        _adjoint_one(x, targets, weights, softmax, b, softmax_part1_one, b_part1_one, y)
         code = _direction_one(y, x, b, weight_factor_part1_one, weight_factor, bias_factor)
         if code != 0:
             return total, code, position
@@ -1685,24 +1708,24 @@ def _epoch_one(
 
 
 _PLACES: Places = {
-    "x": {0: (0, 0, 44), 1: (2, 1, 49), 2: (4, 3, 54), 3: (5, 4, 13)},
-    "a": {1: (1, 0, 46), 2: (3, 2, 51)},
-    "y": {1: (1, 0, 46), 2: (3, 2, 51)},
-    "weights_part2": {3: (4, 3, 54), 1: (27, 43, 44), 2: (30, 48, 49)},
-    "loss_part1": (6, 6, 7),
-    "targets": (7, 0, 14),
-    "loss": (8, 7, 58),
-    "objective": (8, 7, 58),
-    "penalty": {1: (9, 8, 10), 2: (10, 9, 11)},
-    "softmax_part1": {3: (11, 13, 14)},
-    "softmax": {3: (12, 0, 56)},
-    "b": {3: (12, 0, 56), 2: (13, 15, 16), 1: (14, 17, 18)},
-    "weight_factor_part1": {1: (15, 19, 23), 2: (19, 27, 31), 3: (23, 35, 39)},
-    "weight_factor": {1: (16, 20, 43), 2: (20, 28, 48), 3: (24, 36, 53)},
-    "bias_factor_part1": {1: (17, 21, 25), 2: (21, 29, 33), 3: (25, 37, 41)},
-    "bias_factor": {1: (18, 22, 46), 2: (22, 30, 51), 3: (26, 38, 56)},
-    "weights_part1": {1: (28, 44, 45), 2: (31, 49, 50), 3: (33, 54, 55)},
-    "biases_part1": {1: (29, 46, 47), 2: (32, 51, 52), 3: (34, 56, 57)},
+    "x": {0: (0, 0, 44), 1: (1, 0, 49), 2: (2, 2, 54), 3: (3, 4, 13)},
+    "a": {1: (1, 0, 49), 2: (2, 2, 54)},
+    "weights_part2": {3: (2, 2, 54), 1: (25, 43, 44), 2: (28, 48, 49)},
+    "loss_part1": (4, 6, 7),
+    "targets": (5, 0, 14),
+    "loss": (6, 7, 58),
+    "objective": (6, 7, 58),
+    "penalty": {1: (7, 8, 10), 2: (8, 9, 11)},
+    "softmax_part1": {3: (9, 13, 14)},
+    "softmax": {3: (10, 0, 56)},
+    "b": {3: (10, 0, 56), 2: (11, 15, 51), 1: (12, 17, 46)},
+    "y": {2: (11, 15, 51), 1: (12, 17, 46)},
+    "weight_factor_part1": {1: (13, 19, 23), 2: (17, 27, 31), 3: (21, 35, 39)},
+    "weight_factor": {1: (14, 20, 43), 2: (18, 28, 48), 3: (22, 36, 53)},
+    "bias_factor_part1": {1: (15, 21, 25), 2: (19, 29, 33), 3: (23, 37, 41)},
+    "bias_factor": {1: (16, 22, 46), 2: (20, 30, 51), 3: (24, 38, 56)},
+    "weights_part1": {1: (26, 44, 45), 2: (29, 49, 50), 3: (31, 54, 55)},
+    "biases_part1": {1: (27, 46, 47), 2: (30, 51, 52), 3: (32, 56, 57)},
 }
 """Memory of a step on a batch, by array and subscript: number of the place, and the first and the last
 statement that touch it."""

@@ -223,7 +223,7 @@ class Network(torch.nn.Module):
         params = dict(self.named_parameters())
         weights: Tensors = {k: params[name] for k, name in WEIGHT_NAMES.items()}
         biases: Tensors = {k: params[name] for k, name in BIAS_NAMES.items()}
-        _, x = _forward(weights, biases, inputs)
+        x = _forward(weights, biases, inputs)
         return x[3]
 
 
@@ -380,20 +380,19 @@ def _solve_vector(matrix: Tensor, rhs: Tensor) -> tuple[Tensor, Tensor]:
     return solution[..., 0], solved
 
 
-def _forward(weights: Tensors, biases: Tensors, inputs: Tensor) -> tuple[Tensors, Tensors]:
+def _forward(weights: Tensors, biases: Tensors, inputs: Tensor) -> Tensors:
     """Forward model.
 
         a_k = W_k x_{k−1} + β_k,  k = 1..n−1
         x_k = F_k(a_k),  k = 1..n−1  [ESN(2)]
         x_n = W_n x_{n−1} + β_n  [ESN(2)]
     """
-    a: Tensors = {}
     x: Tensors = {0: inputs}
     for k in range(1, 3):
-        a[k] = torch.addmm(biases[k], x[k - 1], weights[k].T)
-        x[k] = torch.nn.functional.leaky_relu(a[k], 0.1)
+        a = torch.addmm(biases[k], x[k - 1], weights[k].T)
+        x[k] = torch.nn.functional.leaky_relu(a, 0.1)
     x[3] = torch.addmm(biases[3], x[2], weights[3].T)
-    return a, x
+    return x
 
 
 def _objective(x: Tensors, targets: Tensor, checks: Checks) -> tuple[Tensor, Tensor]:
@@ -408,13 +407,13 @@ def _objective(x: Tensors, targets: Tensor, checks: Checks) -> tuple[Tensor, Ten
     loss = -torch.linalg.vecdot(loss_part1, targets)
     penalty = 0.5 * REGULARIZATION[1] * torch.linalg.vecdot(x[1], x[1])
     penalty_part1 = torch.linalg.vecdot(x[2], x[2])
-    penalty = penalty + 0.5 * penalty_part1 * REGULARIZATION[2]
+    penalty = penalty + 0.5 * REGULARIZATION[2] * penalty_part1
     objective = loss + penalty
     checks.append((1, torch.isfinite(objective).all()))
     return loss, objective
 
 
-def _adjoint(weights: Tensors, x: Tensors, a: Tensors, targets: Tensor) -> tuple[Tensors, Tensors, Tensors]:
+def _adjoint(weights: Tensors, x: Tensors, targets: Tensor) -> tuple[Tensors, Tensors, Tensors]:
     """Back-propagation.
 
         b_n = t − softmax(x_n)  [ESN(9)]
@@ -428,33 +427,41 @@ def _adjoint(weights: Tensors, x: Tensors, a: Tensors, targets: Tensor) -> tuple
     softmax[3] = torch.softmax(x[3], 1)
     b[3] = -softmax[3] + targets
     b[2] = torch.addmm(x[2], b[3], weights[3], beta=-REGULARIZATION[2])
-    y[2] = torch.ops.aten.leaky_relu_backward(b[2], a[2], 0.1, False)
+    y[2] = torch.ops.aten.leaky_relu_backward(b[2], x[2], 0.1, False)
     b[1] = torch.addmm(x[1], y[2], weights[2], beta=-REGULARIZATION[1])
-    y[1] = torch.ops.aten.leaky_relu_backward(b[1], a[1], 0.1, False)
+    y[1] = torch.ops.aten.leaky_relu_backward(b[1], x[1], 0.1, False)
     return softmax, b, y
 
 
-def _gradient(b: Tensors, x: Tensors, y: Tensors, mean: float) -> tuple[Tensors, Tensors]:
-    """Gradient.
+def _backward(weights: Tensors, x: Tensors, targets: Tensor, mean: float) -> tuple[Tensors, Tensors]:
+    """Back-propagation and gradient.
 
+        b_n = t − softmax(x_n)  [ESN(9)]
+        b_{n−1} = W_nᵀ b_n − λ_{n−1} x_{n−1}  [ESN(9)]
+        b_1 = W_2ᵀ y_2 − λ_1 x_1  [ESN(9)]
         G_k = −y_k x_{k−1}ᵀ,  k = 1..n−1  [ESN(10)]
         G_n = −b_n x_{n−1}ᵀ  [ESN(10)]
         g_k = −y_k,  k = 1..n−1  [ESN(10)]
         g_n = −b_n  [ESN(10)]
+        y_k = F_k'(a_k) ∘ b_k,  k = 1..n−1
     """
     gradient_weights: Tensors = {}
     gradient_biases: Tensors = {}
-    gradient_weights[3] = _scaled_product(b[3].T, x[2], -mean)
-    gradient_biases[3] = -mean * b[3].sum(0)
-    for k in range(2, 0, -1):
-        gradient_weights[k] = _scaled_product(y[k].T, x[k - 1], -mean)
-        gradient_biases[k] = -mean * y[k].sum(0)
+    b = torch.softmax(x[3], 1).mul_(-1.0).add_(targets)
+    gradient_weights[3] = _scaled_product(b.T, x[2], -mean)
+    gradient_biases[3] = -mean * b.sum(0)
+    b = torch.addmm(x[2], b, weights[3], beta=-REGULARIZATION[2])
+    y = torch.ops.aten.leaky_relu_backward(b, x[2], 0.1, False)
+    gradient_weights[2] = _scaled_product(y.T, x[1], -mean)
+    gradient_biases[2] = -mean * y.sum(0)
+    b = torch.addmm(x[1], y, weights[2], beta=-REGULARIZATION[1])
+    y = torch.ops.aten.leaky_relu_backward(b, x[1], 0.1, False)
+    gradient_weights[1] = _scaled_product(y.T, x[0], -mean)
+    gradient_biases[1] = -mean * y.sum(0)
     return gradient_weights, gradient_biases
 
 
-def _tangent(
-    weights: Tensors, x: Tensors, a: Tensors, vector_weights: Tensors, vector_biases: Tensors
-) -> Tensors:
+def _tangent(weights: Tensors, x: Tensors, vector_weights: Tensors, vector_biases: Tensors) -> Tensors:
     """Sifrian (4): forward in k.
 
         u_1 = N_1 x_0 + η_1
@@ -464,62 +471,52 @@ def _tangent(
     """
     zeta: Tensors = {}
     u = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
-    zeta[1] = torch.ops.aten.leaky_relu_backward(-u, a[1], 0.1, False)
+    zeta[1] = torch.ops.aten.leaky_relu_backward(-u, x[1], 0.1, False)
     u = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(zeta[1], weights[2].T, alpha=-1.0)
-    zeta[2] = torch.ops.aten.leaky_relu_backward(-u, a[2], 0.1, False)
+    zeta[2] = torch.ops.aten.leaky_relu_backward(-u, x[2], 0.1, False)
     term0 = torch.addmm(vector_biases[3], x[2], vector_weights[3].T, beta=-1.0, alpha=-1.0)
     zeta[3] = term0.addmm_(zeta[2], weights[3].T)
     return zeta
 
 
-def _adjoint_tangent(
+def _hessian_product(
     weights: Tensors,
     softmax: Tensors,
     zeta: Tensors,
     b: Tensors,
-    a: Tensors,
+    x: Tensors,
     y: Tensors,
     vector_weights: Tensors,
+    mean: float,
 ) -> tuple[Tensors, Tensors]:
-    """Sifrian (3): backward in k.
+    """Sifrian (3), backward in k, and (1), (2): the Hessian–vector product.
 
         γ_n = ⟨softmax(x_n), ζ_n⟩ softmax(x_n) − softmax(x_n) ∘ ζ_n  [ESN(16.3)]
         γ_{n−1} = W_nᵀ γ_n − N_nᵀ b_n − λ_{n−1} ζ_{n−1}  [ESN(16.3)]
         γ_1 = −W_2ᵀ z_2 − N_2ᵀ y_2 − λ_1 ζ_1  [ESN(16.3)]
-        z_k = −F_k'(a_k) ∘ γ_k,  k = 1..n−1
-    """
-    gamma: Tensors = {}
-    z: Tensors = {}
-    gamma_part1 = torch.linalg.vecdot(softmax[3], zeta[3])
-    gamma[3] = (gamma_part1[:, None] * softmax[3]).addcmul_(softmax[3], zeta[3], value=-1.0)
-    term0 = torch.addmm(zeta[2], b[3], vector_weights[3], beta=-REGULARIZATION[2], alpha=-1.0)
-    gamma[2] = term0.addmm_(gamma[3], weights[3])
-    z[2] = torch.ops.aten.leaky_relu_backward(-gamma[2], a[2], 0.1, False)
-    term0 = torch.addmm(zeta[1], y[2], vector_weights[2], beta=-REGULARIZATION[1], alpha=-1.0)
-    gamma[1] = term0.addmm_(z[2], weights[2], alpha=-1.0)
-    z[1] = torch.ops.aten.leaky_relu_backward(-gamma[1], a[1], 0.1, False)
-    return gamma, z
-
-
-def _hessian_product(
-    b: Tensors, zeta: Tensors, gamma: Tensors, x: Tensors, z: Tensors, y: Tensors, mean: float
-) -> tuple[Tensors, Tensors]:
-    """Sifrian (1), (2): the Hessian–vector product.
-
         (HN)_n = γ_n x_{n−1}ᵀ + b_n ζ_{n−1}ᵀ  [ESN(16.1)]
         (HN)_2 = y_2 ζ_1ᵀ − z_2 x_1ᵀ  [ESN(16.1)]
         (HN)_1 = −z_1 x_0ᵀ  [ESN(16.1)]
         (Hη)_k = −z_k,  k = 1..n−1  [ESN(16.2)]
         (Hη)_n = γ_n  [ESN(16.2)]
+        z_k = −F_k'(a_k) ∘ γ_k,  k = 1..n−1
     """
     product_weights: Tensors = {}
     product_biases: Tensors = {}
-    product_weights[3] = _scaled_product(b[3].T, zeta[2], mean).addmm_(gamma[3].T, x[2], alpha=mean)
-    product_biases[3] = mean * gamma[3].sum(0)
-    product_weights[2] = _scaled_product(z[2].T, x[1], -mean).addmm_(y[2].T, zeta[1], alpha=mean)
-    product_biases[2] = -mean * z[2].sum(0)
-    product_weights[1] = _scaled_product(z[1].T, x[0], -mean)
-    product_biases[1] = -mean * z[1].sum(0)
+    gamma_part1 = torch.linalg.vecdot(softmax[3], zeta[3])
+    gamma = (gamma_part1[:, None] * softmax[3]).addcmul_(softmax[3], zeta[3], value=-1.0)
+    product_weights[3] = _scaled_product(b[3].T, zeta[2], mean).addmm_(gamma.T, x[2], alpha=mean)
+    product_biases[3] = mean * gamma.sum(0)
+    term0 = torch.addmm(zeta[2], b[3], vector_weights[3], beta=-REGULARIZATION[2], alpha=-1.0)
+    gamma = term0.addmm_(gamma, weights[3])
+    z = torch.ops.aten.leaky_relu_backward(-gamma, x[2], 0.1, False)
+    product_weights[2] = _scaled_product(z.T, x[1], -mean).addmm_(y[2].T, zeta[1], alpha=mean)
+    product_biases[2] = -mean * z.sum(0)
+    term0 = torch.addmm(zeta[1], y[2], vector_weights[2], beta=-REGULARIZATION[1], alpha=-1.0)
+    gamma = term0.addmm_(z, weights[2], alpha=-1.0)
+    z = torch.ops.aten.leaky_relu_backward(-gamma, x[1], 0.1, False)
+    product_weights[1] = _scaled_product(z.T, x[0], -mean)
+    product_biases[1] = -mean * z.sum(0)
     return product_weights, product_biases
 
 
@@ -537,7 +534,7 @@ def _direction(y: Tensors, x: Tensors, b: Tensors, checks: Checks) -> tuple[Tens
         weight_factor_part1 = torch.linalg.vecdot(y[k], y[k])
         weight_factor[k] = REGULARIZATION[k - 1] / (weight_factor_part1 + 1.0)
         bias_factor_part1 = torch.linalg.vecdot(x[k - 1], x[k - 1])
-        bias_factor[k] = bias_factor_part1 * REGULARIZATION[k - 1] / (weight_factor_part1 + 1.0)
+        bias_factor[k] = REGULARIZATION[k - 1] * bias_factor_part1 / (weight_factor_part1 + 1.0)
         checks.append((k + 5, torch.isfinite(weight_factor_part1).all()))
         checks.append((k + 5, torch.isfinite(weight_factor[k]).all()))
         checks.append((k + 9, torch.isfinite(bias_factor_part1).all()))
@@ -545,7 +542,7 @@ def _direction(y: Tensors, x: Tensors, b: Tensors, checks: Checks) -> tuple[Tens
     weight_factor_part1 = torch.linalg.vecdot(b[3], b[3])
     weight_factor[3] = REGULARIZATION[2] / (weight_factor_part1 + 1.0)
     bias_factor_part1 = torch.linalg.vecdot(x[2], x[2])
-    bias_factor[3] = bias_factor_part1 * REGULARIZATION[2] / (weight_factor_part1 + 1.0)
+    bias_factor[3] = REGULARIZATION[2] * bias_factor_part1 / (weight_factor_part1 + 1.0)
     checks.append((8, torch.isfinite(weight_factor_part1).all()))
     checks.append((8, torch.isfinite(weight_factor[3]).all()))
     checks.append((12, torch.isfinite(bias_factor_part1).all()))
@@ -580,25 +577,22 @@ def _update(
     biases[3].addmv_(b[3].T, bias_factor[3], alpha=lr * mean)
 
 
-def _forward_one(weights: Tensors, biases: Tensors, inputs: Tensor) -> tuple[Tensors, Tensors]:
+def _forward_one(weights: Tensors, biases: Tensors, inputs: Tensor) -> Tensors:
     """Forward model.
 
         a_k = W_k x_{k−1} + β_k,  k = 1..n−1
         x_k = F_k(a_k),  k = 1..n−1  [ESN(2)]
         x_n = W_n x_{n−1} + β_n  [ESN(2)]
     """
-    a: Tensors = {}
     x: Tensors = {0: inputs}
     for k in range(1, 3):
-        a[k] = torch.addmv(biases[k], weights[k], x[k - 1])
-        x[k] = torch.nn.functional.leaky_relu(a[k], 0.1)
+        a = torch.addmv(biases[k], weights[k], x[k - 1])
+        x[k] = torch.nn.functional.leaky_relu(a, 0.1)
     x[3] = torch.addmv(biases[3], weights[3], x[2])
-    return a, x
+    return x
 
 
-def _adjoint_one(
-    weights: Tensors, x: Tensors, a: Tensors, targets: Tensor
-) -> tuple[Tensors, Tensors, Tensors]:
+def _adjoint_one(weights: Tensors, x: Tensors, targets: Tensor) -> tuple[Tensors, Tensors, Tensors]:
     """Back-propagation.
 
         b_n = t − softmax(x_n)  [ESN(9)]
@@ -612,9 +606,9 @@ def _adjoint_one(
     softmax[3] = torch.softmax(x[3], 0)
     b[3] = -softmax[3] + targets
     b[2] = torch.addmv(x[2], weights[3].T, b[3], beta=-REGULARIZATION[2])
-    y[2] = torch.ops.aten.leaky_relu_backward(b[2], a[2], 0.1, False)
+    y[2] = torch.ops.aten.leaky_relu_backward(b[2], x[2], 0.1, False)
     b[1] = torch.addmv(x[1], weights[2].T, y[2], beta=-REGULARIZATION[1])
-    y[1] = torch.ops.aten.leaky_relu_backward(b[1], a[1], 0.1, False)
+    y[1] = torch.ops.aten.leaky_relu_backward(b[1], x[1], 0.1, False)
     return softmax, b, y
 
 
@@ -639,15 +633,15 @@ def _newton(y: Tensors, x: Tensors, b: Tensors, softmax: Tensors, checks: Checks
         checks.append((k + 13, _all_finite(newton_weights[k])))
         checks.append((k + 17, torch.isfinite(newton_biases[k]).all()))
     newton_weights_part1_one = torch.dot(b[3], b[3])
-    newton_weights[3] = (b[3][:, None] * (REGULARIZATION[2] / newton_weights_part1_one) * x[2]).neg_()
+    newton_weights[3] = (REGULARIZATION[2] / newton_weights_part1_one * b[3][:, None] * x[2]).neg_()
     term0 = softmax[3][:, None] * softmax[3]
-    newton_biases_part3_one = term0.addcmul_(identity10, softmax[3][:, None], value=-1.0)
+    newton_biases_part3_one = term0.addcmul_(softmax[3][:, None], identity10, value=-1.0)
     newton_biases_part2_one, solved = _solve_vector(newton_biases_part3_one, b[3])
     checks.append((24, solved))
     newton_biases_part4_one = newton_biases_part2_one.sum()
-    newton_biases_part1_one = newton_biases_part2_one - 0.1 * newton_biases_part4_one
+    newton_biases_part1_one = -0.1 * newton_biases_part4_one + newton_biases_part2_one
     newton_biases_part5_one = torch.dot(x[2], x[2])
-    term0 = b[3] * (newton_biases_part5_one * REGULARIZATION[2] / newton_weights_part1_one)
+    term0 = newton_biases_part5_one * REGULARIZATION[2] / newton_weights_part1_one * b[3]
     newton_biases[3] = term0.add_(newton_biases_part1_one)
     checks.append((16, _all_finite(newton_weights[3])))
     checks.append((20, torch.isfinite(newton_biases[3]).all()))
@@ -674,7 +668,7 @@ def loss(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tenso
     weights, biases = _weights_and_biases(params, "params")
     inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
     checks: Checks = []
-    _, x = _forward(weights, biases, inputs)
+    x = _forward(weights, biases, inputs)
     loss, _ = _objective(x, targets, checks)
     _refuse(checks)
     return loss.mean()
@@ -700,7 +694,7 @@ def objective(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> 
     weights, biases = _weights_and_biases(params, "params")
     inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
     checks: Checks = []
-    _, x = _forward(weights, biases, inputs)
+    x = _forward(weights, biases, inputs)
     _, objective = _objective(x, targets, checks)
     _refuse(checks)
     return objective.mean()
@@ -725,9 +719,8 @@ def gradient(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> P
     weights, biases = _weights_and_biases(params, "params")
     inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
     mean = 1.0 / len(inputs)
-    a, x = _forward(weights, biases, inputs)
-    _, b, y = _adjoint(weights, x, a, targets)
-    gradient_weights, gradient_biases = _gradient(b, x, y, mean)
+    x = _forward(weights, biases, inputs)
+    gradient_weights, gradient_biases = _backward(weights, x, targets, mean)
     return _named(gradient_weights, gradient_biases)
 
 
@@ -736,16 +729,17 @@ def _prepared_hessian_vector_product(
 ) -> Callable[[Mapping[str, Tensor]], Parameters]:
     """Hessian of the objective times a vector, at one point."""
     mean = 1.0 / len(inputs)
-    a, x = _forward(weights, biases, inputs)
-    softmax, b, y = _adjoint(weights, x, a, targets)
+    x = _forward(weights, biases, inputs)
+    softmax, b, y = _adjoint(weights, x, targets)
 
     @_as_written
     def product(vector: Mapping[str, Tensor]) -> Parameters:
         """Hessian of the objective times a vector.  [ESN(16), MK(31)]"""
         vector_weights, vector_biases = _weights_and_biases(vector, "vector", next(iter(weights.values())))
-        zeta = _tangent(weights, x, a, vector_weights, vector_biases)
-        gamma, z = _adjoint_tangent(weights, softmax, zeta, b, a, y, vector_weights)
-        product_weights, product_biases = _hessian_product(b, zeta, gamma, x, z, y, mean)
+        zeta = _tangent(weights, x, vector_weights, vector_biases)
+        product_weights, product_biases = _hessian_product(
+            weights, softmax, zeta, b, x, y, vector_weights, mean
+        )
         return _named(product_weights, product_biases)
 
     return product
@@ -795,8 +789,8 @@ def newton_direction(params: Mapping[str, Tensor], input: Tensor, target: Tensor
     weights, biases = _weights_and_biases(params, "params")
     inputs, targets = _sample(input, target, next(iter(weights.values())))
     checks: Checks = []
-    a, x = _forward_one(weights, biases, inputs)
-    softmax, b, y = _adjoint_one(weights, x, a, targets)
+    x = _forward_one(weights, biases, inputs)
+    softmax, b, y = _adjoint_one(weights, x, targets)
     newton_weights, newton_biases = _newton(y, x, b, softmax, checks)
     _refuse(checks)
     return _named(newton_weights, newton_biases)
@@ -850,7 +844,7 @@ def predict(params: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
     """
     weights, biases = _weights_and_biases(params, "params")
     inputs = _checked("inputs", inputs, (None, 784), next(iter(weights.values())))
-    _, x = _forward(weights, biases, inputs)
+    x = _forward(weights, biases, inputs)
     return x[3]
 
 
@@ -1014,10 +1008,9 @@ class Optimizer(torch.optim.Optimizer):
         weights = {k: parameters[name] for k, name in WEIGHT_NAMES.items()}
         biases = {k: parameters[name] for k, name in BIAS_NAMES.items()}
         checks: Checks = []
-        a, x = _forward(weights, biases, inputs)
+        x = _forward(weights, biases, inputs)
         _, objective = _objective(x, targets, checks)
-        _, b, y = _adjoint(weights, x, a, targets)
-        del a
+        _, b, y = _adjoint(weights, x, targets)
         weight_factor, bias_factor = _direction(y, x, b, checks)
         before = self._saved(values)
         try:

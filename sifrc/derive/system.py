@@ -13,7 +13,17 @@ from sifrc.ir import Add, Einsum, Expr, Input
 from sifrc.ir.build import constant, einsum, number_of, scale, zero
 from sifrc.ir.traverse import inputs_of, postorder, rebuild
 
-__all__ = ["Condition", "Equation", "System", "abbreviate", "by_layer", "definition", "name_node", "needed"]
+__all__ = [
+    "Condition",
+    "Equation",
+    "System",
+    "abbreviate",
+    "by_layer",
+    "definition",
+    "name_node",
+    "needed",
+    "with_uses",
+]
 
 
 @dataclass(frozen=True)
@@ -127,6 +137,24 @@ def by_layer(name: str, title: str, systems: Sequence[System]) -> System:
     last = max((e.layer for e in equations if e.layer is not None), default=0) + 1
     ordered = sorted(equations, key=lambda e: last if e.layer is None else e.layer)
     return System(name, title, tuple(ordered))
+
+
+def with_uses(name: str, title: str, system: System, uses: System) -> System:
+    """A system, and among its equations those of another, each as soon as what it reads is there.
+
+    What only the other one reads is then gone early: of a backward sweep and the gradient that is made of it,
+    the adjoints of a layer after the layer.
+    """
+    place = {equation.symbol: position for position, equation in enumerate(system.equations)}
+    behind: dict[int, list[Equation]] = {}
+    for equation in uses.equations:
+        position = max((place[s] for s in inputs_of(equation.value) if s in place), default=-1)
+        place[equation.symbol] = position
+        behind.setdefault(position, []).append(equation)
+    ordered = list(behind.get(-1, ()))
+    for position, equation in enumerate(system.equations):
+        ordered += [equation, *behind.get(position, ())]
+    return System(name, title, tuple(ordered), (*system.conditions, *uses.conditions))
 
 
 def needed(system: System, after: System) -> System:

@@ -11,6 +11,7 @@ from collections.abc import MutableMapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import singledispatchmethod
+from string import ascii_lowercase
 
 import sympy
 
@@ -117,7 +118,7 @@ class Entries(ABC):
             phases.append(self._phase)
         other = phases.index(self._phase)
         family = f"{owner.family}~{name}{f'.{other}' if other else ''}{self.mark}"
-        suffix = (f"_{other}" if other else "") + ("_one" if self.mark else "")
+        suffix = (ascii_lowercase[other] if other else "") + ("_one" if self.mark else "")
         self.code.setdefault(family, f"{self.code[owner.family]}_{word}{suffix}")
         self.parts[family] = owner.family
         role = Role.STATE if SAMPLE in axes else Role.DIRECTION

@@ -266,6 +266,11 @@ class Lowering(Entries):
             return False
         scope.of(target.axes)
         scale = sympy.Mul(number(factor), *(self._scalar(f, {}, scope) for f in factors))
+        held = self._held_by(rest)
+        if held is not None:  # as part of another equation
+            value = scale * self._loaded(held, dict(zip(rest.axes, rest.axes, strict=True)), scope)
+            self._emit_kernel(self._load(target, scope.of(target.axes)), value, scope)
+            return True
         if self._matrix_product(rest, target, scale, scope):
             return True
         operands = ordered_operands(rest, scope.layer)

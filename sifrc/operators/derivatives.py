@@ -7,8 +7,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+from sifrc.derive.gauss_newton import GaussNewton
+from sifrc.derive.lagrangian import FirstOrder
 from sifrc.derive.shaped import DIRECTION, GAUSS_NEWTON_PRODUCT, GRADIENT, HESSIAN_PRODUCT, NEWTON_DIRECTION
-from sifrc.derive.system import System
+from sifrc.derive.sifrian import SecondOrder
+from sifrc.derive.system import System, with_uses
 from sifrc.ir import Input
 from sifrc.model.parameters import Shaped
 from sifrc.operators.context import Context, Declaration, OperatorSet
@@ -112,19 +115,27 @@ def _systems(context: Context, wanted: Collection[str]) -> Iterator[Row]:
     yield Row("adjoint", lambda: derived.first.adjoint, base)
     after = (*base, "adjoint")
     yield Row("gradient", lambda: derived.first.gradient, after)
+    yield Row("backward", partial(_backward, derived.first), base)
     yield Row("tangent", lambda: derived.second.tangent, after)
-    yield Row("adjoint_tangent", lambda: derived.second.adjoint_tangent, (*after, "tangent"))
-    tangents = (*after, "tangent", "adjoint_tangent")
-    yield Row("hessian_product", lambda: derived.second.product, tangents)
+    yield Row("hessian_product", partial(_hessian_product, derived.second), (*after, "tangent"))
     yield Row("linearized", lambda: derived.gauss_newton.tangent, ("forward",))
-    yield Row(
-        "linearized_adjoint",
-        lambda: derived.gauss_newton.adjoint,
-        ("forward", *_of_curvature(context), "linearized"),
-    )
-    linearized = ("forward", "linearized", "linearized_adjoint")
-    yield Row("gauss_newton_product", lambda: derived.gauss_newton.product, linearized)
+    linearized = ("forward", *_of_curvature(context), "linearized")
+    yield Row("gauss_newton_product", partial(_gauss_newton_product, derived.gauss_newton), linearized)
     yield Row("newton", lambda: _as_result(derived.exact_newton.system()), after)
+
+
+def _backward(first: FirstOrder) -> System:
+    return with_uses("backward", "Back-propagation and gradient", first.adjoint, first.gradient)
+
+
+def _hessian_product(second: SecondOrder) -> System:
+    title = "Sifrian (3), backward in k, and (1), (2): the Hessian–vector product"
+    return with_uses("hessian_product", title, second.adjoint_tangent, second.product)
+
+
+def _gauss_newton_product(linearized: GaussNewton) -> System:
+    title = "Adjoint of the linearised model, and the Gauss–Newton–vector product"
+    return with_uses("gauss_newton_product", title, linearized.adjoint, linearized.product)
 
 
 def _as_result(system: System) -> System:
@@ -158,12 +169,12 @@ DERIVATIVES = OperatorSet(
         Declaration(
             "gradient",
             "Gradient of the objective.",
-            partial(_plain, ("forward", "adjoint", "gradient"), _gradient, "ESN(9, 10)"),
+            partial(_plain, ("forward", "backward"), _gradient, "ESN(9, 10)"),
         ),
         Declaration(
             "objective_and_gradient",
             "Objective and its gradient, in one pass.",
-            partial(_plain, ("forward", "objective", "adjoint", "gradient"), _both, "ESN(9, 10)"),
+            partial(_plain, ("forward", "objective", "backward"), _both, "ESN(9, 10)"),
         ),
         Declaration(
             "hessian_vector_product",
@@ -172,7 +183,7 @@ DERIVATIVES = OperatorSet(
                 _product,
                 "hessian",
                 ("forward", "adjoint"),
-                ("tangent", "adjoint_tangent", "hessian_product"),
+                ("tangent", "hessian_product"),
                 HESSIAN_PRODUCT,
                 "ESN(16), MK(31)",
             ),
@@ -184,7 +195,7 @@ DERIVATIVES = OperatorSet(
                 _product,
                 "gauss_newton",
                 ("forward",),
-                ("linearized", "linearized_adjoint", "gauss_newton_product"),
+                ("linearized", "gauss_newton_product"),
                 GAUSS_NEWTON_PRODUCT,
                 "",
             ),

@@ -59,6 +59,10 @@ class CodePrinter(StrPrinter):  # type: ignore[misc]
     def prepare(self, expression: Expr) -> Expr:
         return expression
 
+    def ordered(self, operands: list[Expr]) -> list[Expr]:
+        """Factors or terms in the order in which they are computed."""
+        return operands
+
     def _print(self, expr: Expr, **kwargs: object) -> str:
         if isinstance(expr, Expr) and expr.is_number:
             value = constant(expr)
@@ -105,7 +109,7 @@ class CodePrinter(StrPrinter):  # type: ignore[misc]
 
     def _print_Add(self, expr: Add, order: object = None) -> str:
         text = ""
-        for term in expr.as_ordered_terms():
+        for term in self.ordered(expr.as_ordered_terms()):
             printed = self._print(term)
             sign, body = ("-", printed[1:]) if printed.startswith("-") else ("+", printed)
             text = f"{text} {sign} {body}" if text else printed
@@ -123,12 +127,13 @@ class CodePrinter(StrPrinter):  # type: ignore[misc]
             (below if inverted else above).append(1 / factor if inverted else factor)
         value = constant(Mul(*numbers))
         sign = "-" if value < 0 else ""
-        parts = [self.parenthesize(factor, PRECEDENCE["Mul"]) for factor in above]
+        parts = [self.parenthesize(factor, PRECEDENCE["Mul"]) for factor in self.ordered(above)]
         if abs(value) != 1 or not parts:
             parts.insert(0, self.literal(abs(value)))
         text = sign + "*".join(parts)
         if not below:
             return text
+        below = self.ordered(below)
         denominator = "*".join(self.parenthesize(factor, PRECEDENCE["Mul"]) for factor in below)
         return f"{text}/({denominator})" if len(below) > 1 else f"{text}/{self._atom(below[0])}"
 
@@ -182,6 +187,15 @@ class VectorPrinter(CodePrinter):
 
     def prepare(self, expression: Expr) -> Expr:
         return guard_branches(expression)
+
+    def ordered(self, operands: list[Expr]) -> list[Expr]:
+        """What has fewer axes first: small arrays with each other, and once with large ones."""
+        by_axes = iter(sorted((o for o in operands if not o.is_number), key=lambda o: len(self.axes_of(o))))
+        return [operand if operand.is_number else next(by_axes) for operand in operands]
+
+    def axes_of(self, operand: Expr) -> set[str]:
+        """Labels of the axes that an operand has."""
+        return {label for symbol in operand.free_symbols for label in self.tensors.get(symbol.name, ())}
 
     conjunction, disjunction = "&", "|"
 

@@ -29,6 +29,9 @@ def through_value(derivative: sympy.Expr, value: sympy.Expr, state: sympy.Symbol
         >>> elu = sympy.Piecewise((x, x > 0), (2 * expm1(x), True))
         >>> through_value(sympy.Piecewise((1, x > 0), (2 * sympy.exp(x), True)), elu, s)
         Piecewise((1, s > 0), (s + 2, True))
+        >>> relu = sympy.Piecewise((0, x <= 0), (x, True))
+        >>> through_value(sympy.Piecewise((0, x <= 0), (1, True)), relu, s)
+        Piecewise((0, s <= 0), (1, True))
         >>> through_value(-((x + 1) ** sympy.Rational(-3, 2)) / 2, 1 / sympy.sqrt(x + 1), s)
         -s**3/2
     """
@@ -41,7 +44,7 @@ def through_value(derivative: sympy.Expr, value: sympy.Expr, state: sympy.Symbol
         return None
     if [condition for _, condition in own.args] != [condition for _, condition in pieces.args]:
         return None
-    branches = []
+    branches: list[tuple[sympy.Expr, sympy.Basic]] = []
     for (slope, condition), (piece, _) in zip(own.args, pieces.args, strict=True):
         number, rest = piece.as_coeff_Mul()
         if isinstance(rest, expm1):
@@ -64,12 +67,15 @@ def _through_power(derivative: sympy.Expr, value: sympy.Pow, state: sympy.Symbol
     return number * state**ratio if ratio.is_Integer and ratio > 1 else None
 
 
-def _keeps_sign(pieces: sympy.Piecewise, factor: sympy.Expr) -> bool:
-    """Whether the choice is by the sign of a symbol, and its value has that sign."""
-    (above, condition), (below, _) = pieces.args[0], pieces.args[-1]
-    if len(pieces.args) != 2 or not isinstance(condition, sympy.StrictGreaterThan) or condition.rhs != 0:
+def _keeps_sign(pieces: sympy.Expr, factor: sympy.Expr) -> bool:
+    """Whether the choice is by the sign of a symbol, and its value is positive exactly where that is."""
+    if len(pieces.args) != 2:
+        return False
+    (first, condition), (second, _) = pieces.args
+    above, below = (first, second) if isinstance(condition, sympy.StrictGreaterThan) else (second, first)
+    if not isinstance(condition, sympy.StrictGreaterThan | sympy.LessThan) or condition.rhs != 0:
         return False
     x = condition.lhs
-    (slope, _), (number, rest) = above.as_coeff_Mul(), below.as_coeff_Mul()
-    positive = factor > 0 and slope > 0 and number > 0
-    return bool(x.is_Symbol and above == slope * x and positive and rest == expm1(x))
+    (slope, rest), (number, other) = above.as_coeff_Mul(), below.as_coeff_Mul()
+    falls = below == 0 or (number > 0 and other in (x, expm1(x)))
+    return bool(x.is_Symbol and rest == x and slope > 0 and factor > 0 and falls)

@@ -232,7 +232,7 @@ def test_numbers_are_multiplied_first():
     """One pass for every tensor; tensors without dimensions count as numbers."""
     texts = {name: lines(_kernel(*KERNELS[name][:3])) for name in ("step by a tensor", "average")}
     assert texts["step by a tensor"] == ["W.addcmul_(A, s, value=-h)"]
-    assert texts["average"] == ["X = (-h*s + 1.0)*X + (h*s)*u"]
+    assert texts["average"] == ["X = (h*s)*u + (-h*s + 1.0)*X"]
 
 
 def test_a_sum_over_all_but_the_first_label_is_a_product_with_a_vector(tmp_path):

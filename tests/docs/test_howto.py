@@ -374,7 +374,7 @@ def test_backend_from_outside_prints_programs():
     compiled = compile_spec(sifrc.build_spec(_document()), request)
     assert compiled.name == "outside_operators_pseudo"
     assert compiled.text.startswith("# outside: curvature operators\n")
-    for name in ("forward", "objective", "adjoint", "gradient"):
+    for name in ("forward", "objective", "backward"):
         assert f"def {name} (batch) reads " in compiled.text
     assert "    Contract\n" in compiled.text and "    Kernel\n" in compiled.text
 

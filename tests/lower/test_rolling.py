@@ -111,7 +111,7 @@ def test_residual_blocks_become_loops(bias: bool, operators: tuple[str, ...]) ->
 def test_layers_that_share_weights_become_loops() -> None:
     """Forward and back: the subscript of the weights stays."""
     few, many = (lowered(planned(shared(count), *OPERATORS[:3])) for count in (6, 13))
-    for name in ("forward", "adjoint", "tangent", "adjoint_tangent", "linearized", "linearized_adjoint"):
+    for name in ("forward", "backward", "tangent", "hessian_product", "linearized", "gauss_newton_product"):
         one, two = (len(program.function(name, True).body) for program in (few, many))
         assert one == two, name
 

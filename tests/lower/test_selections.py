@@ -216,7 +216,7 @@ def test_flattening_computes_nothing() -> None:
 def test_dense_layers_on_places_are_matrix_products() -> None:
     """Forward, back and in the gradients: one product for all places."""
     found = program("places", ("gradient",))
-    for name in ("forward", "adjoint", "gradient"):
+    for name in ("forward", "backward"):
         statements = [s for s in flat(found.function(name, True).body) if isinstance(s, Contract)]
         ranks = {len(s.left.labels) for s in statements} | {len(s.right.labels) for s in statements}
         assert 3 in ranks, name

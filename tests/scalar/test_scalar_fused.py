@@ -66,7 +66,7 @@ def test_a_slope_of_gelu_is_not_repeated_along_an_axis() -> None:
     """Torch's function wants tensors of one shape."""
     labels = {"x": ("i",), "y": ("p", "i")}
     text = print_code(Y * GELU.diff(X), "torch", tensors=labels, single=True).text
-    assert text == "y*torch.ops.aten.gelu_backward(torch.ones_like(x), x)"
+    assert text == "torch.ops.aten.gelu_backward(torch.ones_like(x), x)*y"
 
 
 @pytest.mark.parametrize(

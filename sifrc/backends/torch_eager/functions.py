@@ -269,12 +269,7 @@ def _body(program: Program, function: Function, writer: Writer, own: set[str]) -
             lines.append(f"    for k in range({part.start}, {part.stop}{step}):")
             indent = 8
         block = part.body if isinstance(part, Loop) else part
-        lines.extend(line for text in writer.block(block) for line in _laid_out(text, indent))
-        names = ", ".join(writer.names.ref(ref).replace(" ", "\0") for ref in done)
-        lines += [
-            f"{' ' * indent}del {line.rstrip(',')}".replace("\0", " ")
-            for line in textwrap.wrap(names, LINE_LENGTH - indent - 4)
-        ]
+        lines.extend(line for text in writer.block(block, done) for line in _laid_out(text, indent))
     return lines
 
 
@@ -282,6 +277,10 @@ def _laid_out(text: str, indent: int) -> list[str]:
     """Lines of a statement that may be the head of a loop, or be within one."""
     inner = text.lstrip()
     indent += len(text) - len(inner)
+    if inner.startswith("del "):
+        names = inner.removeprefix("del ").replace(" ", "\0").replace(",\0", ", ")
+        lines = textwrap.wrap(names, LINE_LENGTH - indent - 4)
+        return [f"{' ' * indent}del {line.rstrip(',')}".replace("\0", " ") for line in lines]
     return [" " * indent + inner] if inner.startswith(("while ", "for ")) else statement(inner, indent)
 
 

@@ -65,9 +65,12 @@ class _Chain:
         """Text of a new tensor that holds a product, and the number of operations in place; '' for none."""
         number, rest = self.number(term)
         above = [f for f in Mul.make_args(rest) if not _is_divisor(f)]
+        below = [1 / f for f in Mul.make_args(rest) if _is_divisor(f)]
+        few = [factor for factor in above if not self.covers(factor)]
+        if not self.covers(Mul(*few)):  # their product is small: one time through all entries for them
+            above = [factor for factor in above if factor not in few] + ([Mul(*few)] if few else [])
         # What is computed and has all entries holds the product.
         above.sort(key=lambda factor: isinstance(factor, Symbol) or not self.covers(factor))
-        below = [1 / f for f in Mul.make_args(rest) if _is_divisor(f)]
         start, factors = sympy.S.One, list(above)
         while factors and not (start != 1 and self.covers(start) and self.is_new(start)):
             start *= factors.pop(0)
@@ -99,13 +102,19 @@ class _Chain:
             text = f"({self.printed(start)})"
             if not rest or not self.covers(start):
                 return "", 0
+        few = [term for term in rest if not self.covers(term) and not term.is_number]
+        if len(few) > 1 and not self.covers(Add(*few)):  # their sum is small too
+            rest = [term for term in rest if term not in few]
+            text += f".add_({self.printed(Add(*few))})"
+            count += 1
         return text + "".join(map(self.added, rest)), count + len(rest)
 
     def added(self, term: Expr) -> str:
         """The call that adds a term to a tensor."""
         number, rest = self.number(term)
-        factors = Mul.make_args(rest)
-        if len(factors) == 1 or any(map(_is_divisor, factors)):
+        factors = sorted(Mul.make_args(rest), key=self.covers)
+        # Of factors that have not all entries themselves, ``addcmul_`` takes each entry by itself.
+        if len(factors) == 1 or any(map(_is_divisor, factors)) or not any(map(self.covers, factors)):
             name, value = ("sub_", -number) if number.could_extract_minus_sign() else ("add_", number)
             alpha = "" if value == 1 else f", alpha={self.printed(value)}"
             return f".{name}({self.printed(rest)}{alpha})"

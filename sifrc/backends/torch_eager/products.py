@@ -60,8 +60,8 @@ class Product:
             return replace(self, left=self.right, right=self.left, labels=labels)
         return replace(self, left=f"({self.left}).T", labels=labels)
 
-    def text(self) -> str:
-        """As an expression of its own."""
+    def text(self, *, in_place: bool = False) -> str:
+        """As an expression of its own; with ``in_place``, a new tensor may be scaled where it is."""
         if self.kind == "matrix":
             if self.scale:
                 return f"_scaled_product({self.left}, {self.right}, {self.scale})"
@@ -71,6 +71,8 @@ class Product:
             return f"({self.left} @ ({scale}{self.right}))"
         if self.kind == "outer":
             return f"torch.outer({scale}{self.left}, {self.right})"
+        if in_place and scale:
+            return f"{self.left}.mul_({self.scale})"
         return f"({scale}{self.left})"
 
     def added_to(self, base: str, *, in_place: bool, beta: str = "") -> str | None:

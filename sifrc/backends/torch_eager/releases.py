@@ -1,4 +1,4 @@
-"""Which tensors of a function are not needed any more after a part of it.
+"""Which tensors of a function are not needed any more after a statement of it.
 
 A dict keeps a tensor for every layer. In a network of many layers those of the layers before would fill the
 memory until the function returns.
@@ -6,15 +6,18 @@ memory until the function returns.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from sifrc.backends.torch_eager.access import accesses
 from sifrc.lower.access import absolute
-from sifrc.lower.arrays import Ref, Subscript
+from sifrc.lower.arrays import Ref, Subscript, Upto
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import Loop, Statement
 
 __all__ = ["parts_of_body", "releases"]
+
+_AT_THE_END = 8
+"""Statements before the end of a function from which on nothing is let go of."""
 
 
 def parts_of_body(function: Function) -> tuple[Sequence[Statement] | Loop, ...]:
@@ -31,8 +34,13 @@ def parts_of_body(function: Function) -> tuple[Sequence[Statement] | Loop, ...]:
     return (*parts, tuple(block)) if block else tuple(parts)
 
 
-def releases(program: Program, function: Function, families: Collection[str]) -> tuple[tuple[Ref, ...], ...]:
-    """Tensors to let go of, for each part of the body: after its last statement, or after each round.
+def releases(
+    program: Program, function: Function, families: Collection[str]
+) -> tuple[Mapping[int, tuple[Ref, ...]], ...]:
+    """Tensors to let go of, for each part of the body, by the position of the statement after which it is.
+
+    Those of a loop go after each round, which is after its last statement. What is needed to within a few
+    statements of the end goes with the function.
 
     Args:
         program: of the function.
@@ -49,18 +57,21 @@ def releases(program: Program, function: Function, families: Collection[str]) ->
     for number, part in enumerate(parts):
         looped = isinstance(part, Loop)
         for k in range(part.start, part.stop, part.step) if isinstance(part, Loop) else (None,):
-            for statement in part.body if isinstance(part, Loop) else part:
-                for load, _ in accesses(statement):
-                    if load.ref.family in large:
-                        last[absolute(load.ref, k)] = number, k if looped else None
-    found: list[tuple[Ref, ...]] = []
+            for position, statement in enumerate(part.body if isinstance(part, Loop) else part):
+                for ref in _named(statement):
+                    if ref.family in large:
+                        last[absolute(ref, k)] = number, k if looped else position
+    found: list[Mapping[int, tuple[Ref, ...]]] = []
     for number, part in enumerate(parts):
         ends = [member for member, (where, _) in last.items() if where == number]
         if not isinstance(part, Loop):
-            done = [] if number == len(parts) - 1 else ends
-            found.append(
-                tuple(Ref(f, Subscript(i, False)) for f, i in sorted(done, key=_order) if i is not None)
-            )
+            stop = len(part) - (_AT_THE_END if number == len(parts) - 1 else 0)
+            done: dict[int, list[Ref]] = {}
+            for family, index in sorted(ends, key=_order):
+                after = last[family, index][1]
+                if index is not None and after is not None and after < stop:
+                    done.setdefault(after, []).append(Ref(family, Subscript(index, False)))
+            found.append({position: tuple(refs) for position, refs in done.items()})
             continue
         rounds = range(part.start, part.stop, part.step)
         refs: list[Ref] = []
@@ -68,8 +79,15 @@ def releases(program: Program, function: Function, families: Collection[str]) ->
             # After every round, or the name may not be there.
             if all(last.get((family, k + offset)) == (number, k) for k in rounds):
                 refs.append(Ref(family, Subscript(offset, True)))
-        found.append(tuple(refs))
+        found.append({len(part.body) - 1: tuple(refs)} if refs else {})
     return tuple(found)
+
+
+def _named(statement: Statement) -> Iterator[Ref]:
+    """What is read or written, and what says how many groups of it."""
+    for load, _ in accesses(statement):
+        yield load.ref
+        yield from (part.ref for part in load.window if isinstance(part, Upto))
 
 
 def _order(member: tuple[str, int | None]) -> tuple[str, int]:

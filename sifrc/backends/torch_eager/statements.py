@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import singledispatchmethod
+from types import MappingProxyType
 
 from sympy import Expr, Symbol
 
@@ -16,6 +17,7 @@ from sifrc.backends.torch_eager.inlining import Inlined, inlines, user_of, with_
 from sifrc.backends.torch_eager.joining import side_by_side
 from sifrc.backends.torch_eager.narrow import broadcast_by_readers
 from sifrc.backends.torch_eager.products import Product, product_of
+from sifrc.backends.torch_eager.searches import search_text
 from sifrc.backends.torch_eager.steps import steps_text, used_once
 from sifrc.backends.torch_eager.sums import covered_labels, inner_product, part_entry, sum_text
 from sifrc.backends.versions import versions
@@ -34,6 +36,9 @@ UNNAMED = -1
 _FEW = 9
 """Entries along a dimension that are compared, or added, one after the other."""
 _IN_PLACE = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY})
+
+
+_NOTHING: Mapping[int, Sequence[Ref]] = MappingProxyType({})
 
 
 @dataclass
@@ -58,12 +63,21 @@ class Writer:
     _narrow: dict[Ref, int] = field(default_factory=dict)
     """Tensors with one entry for all of an axis, which every reader broadcasts: first axes that they lack."""
 
-    def block(self, statements: Sequence[st.Statement]) -> list[str]:
-        """Source lines, each one statement, not yet laid out."""
+    def block(
+        self, statements: Sequence[st.Statement], freed: Mapping[int, Sequence[Ref]] = _NOTHING
+    ) -> list[str]:
+        """Source lines, each one statement, not yet laid out.
+
+        Args:
+            statements: of the block.
+            freed: tensors that are let go of, by the position of the statement after which they are.
+        """
         lines: list[str] = []
         self._products = {}
         self._windowed = {t.ref for statement in statements for t in targets_of(statement) if t.window}
         self._narrow = {}
+        waiting: set[Ref] = set()
+        done: list[Ref] = []
         for position, statement in enumerate(statements):
             self._following = statements[position + 1 :]
             if (
@@ -72,8 +86,14 @@ class Writer:
                 and inlines(statement, self._following, self.names, self.inlined)
             ):
                 self._products[statement.target.ref] = self._product(statement)
+                waiting.add(statement.target.ref)
             else:
                 lines += self.lines(statement)
+                waiting -= {load.ref for load in loads_of(statement)}
+            done += freed.get(position, ())
+            if done and not waiting:  # the operands of what is not yet written are needed
+                lines.append(f"del {', '.join(self.names.ref(ref) for ref in done)}")
+                done = []
         return lines
 
     def _product(self, statement: Inlined) -> Product:
@@ -201,12 +221,12 @@ class Writer:
         in_order = product.labels == statement.target.labels
         if statement.target.window and product.rows and in_order and not product.scale:
             return [f"_product_into({self.names.array(statement.target)}, {', '.join(product.rows)})"]
-        return self._store(statement.target, product.text(), product.labels)
+        return self._store(statement.target, product.text(in_place=self.names.in_place), product.labels)
 
     @lines.register
     def _(self, statement: st.Convolve) -> list[str]:
         product = convolution_of(statement, self.names)
-        return self._store(statement.target, product.text(), product.labels)
+        return self._store(statement.target, product.text(in_place=self.names.in_place), product.labels)
 
     @lines.register
     def _(self, statement: st.Sum) -> list[str]:
@@ -324,26 +344,8 @@ class Writer:
 
     @lines.register
     def _(self, statement: st.ConjugateGradients) -> list[str]:
-        """A search object that is asked for directions, and given the products with them."""
-        unknowns = statement.unknowns
-        rhs, solutions, directions, products = (
-            ", ".join(self.names.array(load) for load in loads)
-            for loads in zip(*((u.rhs, u.solution, u.direction, u.product) for u in unknowns), strict=True)
-        )
-        limits = f"{self.names.array(statement.limit)}, {self.names.array(statement.tolerance)}"
         body = Writer(self.names, self.inlined, self.results, self.prefix).block(statement.body)
-        comma = "," if len(unknowns) == 1 else ""
-        only = "[0]" if len(unknowns) == 1 else ""
-        return [
-            f"search = _Search(({rhs}{comma}), {limits})",
-            "while search.wanted:",
-            f"    {directions} = search.directions{only}",
-            *(f"    {line}" for line in body),
-            f"    search.advance(({products}{comma}))",
-            f"{solutions} = search.solutions{only}",
-            f"{self.names.array(statement.iterations)} = search.count(like)",
-            f"{self.names.array(statement.remaining)} = search.remaining(like)",
-        ]
+        return search_text(statement, self.names, body)
 
     @lines.register
     def _(self, statement: st.Steps) -> list[str]:
