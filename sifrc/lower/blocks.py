@@ -84,8 +84,7 @@ def roll_loops(blocks: Sequence[Block]) -> tuple[Statement | Loop, ...]:
     marked = [_marked(block) for block in blocks]
     body: list[Statement | Loop] = []
     position = 0
-    while position < len(blocks):
-        period, rounds = _repetition(marked, position)
+    for period, rounds in _repetitions(marked):
         if rounds > 1:
             body.append(_loop(blocks[position : position + period], marked, position, rounds))
         else:
@@ -117,7 +116,7 @@ class _Marked:
 
 def _marked(block: Block) -> _Marked:
     if block.layer is None or not all(_knows_extents(statement) for statement in block.statements):
-        return _Marked(None)
+        return _Marked(None, block.statements)
     found: list[int] = []
     targets = {target.ref for statement in block.statements for target in targets_of(statement)}
     # What all rounds add to may be one array.
@@ -139,18 +138,32 @@ def _own(block: Block) -> Subscript:
     return Subscript(block.layer or 0)
 
 
-def _repetition(marked: Sequence[_Marked], position: int) -> tuple[int, int]:
-    """How many blocks repeat from here on, and how often: what leaves the fewest; 1, 1 if nothing does."""
-    best, saved, left = (1, 1), 0, len(marked) - position
-    for period in range(1, min(_LONGEST, left // 2) + 1):
-        if saved >= left - period:  # as much as any longer one could
-            break
-        rounds = 1
-        while _repeats(marked, position, period, rounds):
-            rounds += 1
-        if (rounds - 1) * period > saved:
-            best, saved = (period, rounds), (rounds - 1) * period
-    return best
+def _repetitions(marked: Sequence[_Marked]) -> Iterator[tuple[int, int]]:
+    """How many blocks repeat, and how often, run after run: what leaves the fewest statements and loops.
+
+    A run that begins early may be in the way of a longer one: the first two convolutions of a residual
+    network are alike, and part of what its blocks are.
+    """
+    count = len(marked)
+    left, chosen = [(0, 0)] * (count + 1), [(1, 1)] * count
+    for position in reversed(range(count)):
+        statements, loops = left[position + 1]
+        left[position] = statements + len(marked[position].form), loops
+        once = 0
+        for period in range(1, min(_LONGEST, (count - position) // 2) + 1):
+            once += len(marked[position + period - 1].form)
+            rounds = 1
+            while _repeats(marked, position, period, rounds):
+                rounds += 1
+                statements, loops = left[position + period * rounds]
+                found = statements + once, loops + 1
+                if found < left[position]:
+                    left[position], chosen[position] = found, (period, rounds)
+    position = 0
+    while position < count:
+        period, rounds = chosen[position]
+        yield period, rounds
+        position += period * rounds
 
 
 def _repeats(marked: Sequence[_Marked], position: int, period: int, number: int) -> bool:

@@ -186,12 +186,15 @@ def _chosen(factor: Piecewise, rest: Expr, tensors: Tensors) -> Expr:
         known = any(symbol.name in tensors for symbol in x.free_symbols)
         if strict and condition.rhs == 0 and known:
             if second == 0 and (first * rest == 1 or _has_tensors(first * rest, tensors)):
-                return threshold_backward(first * rest, x, 0)
+                number, other = (first * rest).as_coeff_Mul()
+                # A number stands outside, where it may go into what is made.
+                return number * threshold_backward(other, x, 0)
             # Where x is not a number, the second branch is what it is of it.
             if first == 0 and x.free_symbols <= second.free_symbols:
                 return where_not_positive(second * rest, x)
             if first == 1 and second.is_number:
-                return leaky_relu_backward(rest, x, second)
+                number, other = rest.as_coeff_Mul()
+                return number * leaky_relu_backward(other, x, second)
     return Piecewise(*((value * rest, condition) for value, condition in factor.args))
 
 
