@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import get_args
 
 from sifrc.backends import check_options, find_backend
-from sifrc.backends.base import BufferInfo, LayerInfo, ModuleSource
+from sifrc.backends.base import BufferInfo, LayerInfo, ModuleSource, has_class_indices
 from sifrc.errors import Location, SpecError
 from sifrc.lower.cost import cost_lines
 from sifrc.lower.lowering import Passes, lower
@@ -112,7 +112,7 @@ def compile_spec(
     say("derivation", 0.02)
     planned = make_plan(model, lambda system: describe_system(system, model))
     say("lowering", 0.4)
-    program = lower(planned.plan, request.passes)
+    program = lower(planned.plan, request.passes, indices=has_class_indices(backend))
     say("printing", 0.85)
     method = "" if planned.method is None else planned.method.name
     source = ModuleSource(

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from sifrc.lower.program import Program
 
-__all__ = ["Backend", "BufferInfo", "LayerInfo", "ModuleSource", "Option"]
+__all__ = ["Backend", "BufferInfo", "LayerInfo", "ModuleSource", "Option", "has_class_indices"]
 
 
 @dataclass(frozen=True)
@@ -170,3 +170,11 @@ class Backend(Protocol):
     def emit(self, module: ModuleSource) -> str:
         """The module's text: stand-alone, deterministic, ending in a newline."""
         ...
+
+
+def has_class_indices(backend: Backend) -> bool:
+    """Whether a backend prints programs in which classes are integers.
+
+    It says so by an attribute ``class_indices``; a program for one without it has classes as vectors.
+    """
+    return bool(getattr(backend, "class_indices", False))

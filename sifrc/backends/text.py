@@ -151,9 +151,9 @@ def inputs_context(module: ModuleSource, array: str) -> dict[str, Any]:
         "undrawn": ", ".join(
             f"{k}: np.zeros({(0,) * (1 + len(sizes))}, DTYPE)" for k, sizes in module.draws.items()
         ),
-        "first_axes": len(module.input_shape) + bool(module.input_classes),
+        "first_axes": len(module.input_shape),
         "draw_table": assigned("_DRAWN: dict[int, tuple[int, ...]] = ", dict(module.draws)),
-        "single_check": "_class_vectors" if classes else "_checked",
+        "single_check": "_class_inputs" if classes else "_checked",
         "input_table": assigned("INPUTS: dict[str, tuple[tuple[int, ...], int]] = ", module.inputs),
         "inputs_type": "Inputs" if several else array,
         "checked_type": "_Inputs" if several or module.draws else array,
@@ -161,10 +161,11 @@ def inputs_context(module: ModuleSource, array: str) -> dict[str, Any]:
         if several
         else "_alone"
         if module.draws
-        else "_class_vectors"
+        else "_class_inputs"
         if classes
         else "_checked",
         "input_classes": classes,
+        "typed_inputs": bool(classes and module.draws),
         "class_argument": ", classes: int" if several else "",
         "class_count": "classes" if several else str(module.input_classes),
         "class_last": "{classes - 1}" if several else str(module.input_classes - 1),

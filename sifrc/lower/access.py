@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sifrc.lower import statements as st
-from sifrc.lower.arrays import Load, Ref
+from sifrc.lower.arrays import Load, Ref, Take
 
-__all__ = ["absolute", "flat", "loads_of", "targets_of", "unrolled"]
+__all__ = ["absolute", "classes_of", "flat", "loads_of", "targets_of", "unrolled"]
 
 
 def loads_of(statement: st.Statement) -> tuple[Load, ...]:
-    """What a statement reads, apart from what it writes itself before.
+    """What a statement reads, apart from what it writes itself before; also the classes that it reads at.
 
     Raises:
         TypeError: an unknown statement.
     """
+    loads = _loads(statement)
+    if not any(load.changes for load in loads):
+        return loads
+    return (*loads, *(classes for load in loads for classes in classes_of(load)))
+
+
+def classes_of(load: Load) -> Iterator[Load]:
+    """The arrays of classes at which a load reads its array."""
+    return (Load(change.classes) for change in load.changes if isinstance(change, Take))
+
+
+def _loads(statement: st.Statement) -> tuple[Load, ...]:
     match statement:
         case st.Kernel(loads=loads) | st.Sum(loads=loads):
             return tuple(load for _, load in loads)
@@ -25,6 +37,8 @@ def loads_of(statement: st.Statement) -> tuple[Load, ...]:
             return (left, right, *(load for _, load in loads))
         case st.Convolve(operands=operands, loads=loads):
             return (*operands, *(load for _, load in loads))
+        case st.Put(operand=operand, classes=classes, loads=loads):
+            return (operand, classes, *(load for _, load in loads))
         case st.LogSumExpOver() | st.LogSoftmaxOver() | st.MaximumOver() | st.ArgMaxOver() | st.Guard():
             return (statement.operand,)
         case st.SolveSystem(matrix=matrix, rhs=rhs):

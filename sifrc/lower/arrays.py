@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from sifrc.ir.quantity import Storage
 from sifrc.scalar.function import ScalarFunction
@@ -20,13 +20,16 @@ __all__ = [
     "SAMPLE_LABEL",
     "AtStep",
     "Change",
+    "Counted",
     "Family",
     "Gather",
     "Load",
+    "OneHot",
     "Ref",
     "Reshape",
     "Slot",
     "Subscript",
+    "Take",
     "Upto",
     "Window",
 ]
@@ -38,6 +41,7 @@ OTHER_INPUTS = "d"
 """Family of the inputs after the first."""
 
 SAMPLE_LABEL = "p"
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Family:
         values: of a CONSTANT family, in the order of ``shapes``; initial fill value of a MEMORY
             family is ``initial`` (``zeros`` or ``identity``).
         formulas: of the members of a TABLE family, in the order of ``shapes``: of the index along each axis.
+        classes: indices of the members that hold classes: integers, and none of the numbers above.
     """
 
     name: str
@@ -66,6 +71,7 @@ class Family:
     values: tuple[float, ...] = ()
     initial: str = "zeros"
     formulas: tuple[ScalarFunction, ...] = ()
+    classes: frozenset[int | None] = frozenset()
 
     @property
     def indexed(self) -> bool:
@@ -179,7 +185,81 @@ class Gather:
         return tuple(place if not rest and 0 <= place < entries else -1 for place, rest in whole)
 
 
-Change: TypeAlias = Reshape | Gather
+@dataclass(frozen=True)
+class Take:
+    """A dimension read at classes: for every index of an array of classes, the entry of the class there.
+
+    A class of -1 (a target that does not count) may read any entry.
+
+    Args:
+        position: of the dimension.
+        classes: the array of classes.
+        sizes: of its dimensions, None for the batch.
+        along: for each of these, the dimension of the array that has its index already; None for a new one,
+            which takes the place of the dimension that is read.
+        partial: whether a class may be -1.
+
+    Example:
+        >>> Take(0, Ref("x", Subscript(0)), (None, 50), (None, None)).of((65, 128))
+        (None, 50, 128)
+        >>> Take(1, Ref("t"), (None,), (0,)).of((None, 10))
+        (None,)
+    """
+
+    position: int
+    classes: Ref
+    sizes: tuple[int | None, ...]
+    along: tuple[int | None, ...]
+    partial: bool = False
+
+    def of(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape that comes of a shape."""
+        return (*shape[: self.position], *self.new(self.sizes), *shape[self.position + 1 :])
+
+    def new(self, items: tuple[_Item, ...]) -> tuple[_Item, ...]:
+        """Of what there is one of for each dimension of the classes, those of new ones."""
+        return tuple(item for item, along in zip(items, self.along, strict=True) if along is None)
+
+    def before(self, labels: tuple[str, ...]) -> tuple[tuple[str | None, ...], tuple[str, ...]]:
+        """Labels of the dimensions before the change, None at the one that is read, and those of the classes.
+
+        Example:
+            >>> Take(1, Ref("t"), (None, 5), (0, None)).before(("p", "j", "i"))
+            (('p', None, 'i'), ('p', 'j'))
+        """
+        end = self.position + sum(along is None for along in self.along)
+        old: tuple[str | None, ...] = (*labels[: self.position], None, *labels[end:])
+        fresh = iter(labels[self.position : end])
+        return old, tuple(next(fresh) if along is None else old[along] or "" for along in self.along)
+
+
+@dataclass(frozen=True)
+class OneHot:
+    """Classes as vectors: a last dimension more, with 1 at the class and 0 elsewhere; 0 everywhere for -1.
+
+    Args:
+        size: number of classes.
+        partial: whether a class may be -1.
+    """
+
+    size: int
+    partial: bool = False
+
+    def of(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape that comes of a shape."""
+        return (*shape, self.size)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Classes as numbers: 1 where there is one, 0 for -1."""
+
+    def of(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape that comes of a shape."""
+        return shape
+
+
+Change: TypeAlias = Reshape | Gather | Take | OneHot | Counted
 """What is made of the dimensions of an array before they are read."""
 
 
@@ -202,14 +282,32 @@ class Load:
         return not self.window and not self.changes
 
     @property
+    def reads_classes(self) -> bool:
+        """Whether it depends on classes, and is no array that is only read in another shape or order."""
+        return any(isinstance(change, Take | OneHot | Counted) for change in self.changes)
+
+    @property
     def rank(self) -> int:
         """Number of dimensions that have labels before they are changed."""
-        joins = (isinstance(change, Reshape) and change.joins for change in self.changes)
-        more = sum((len(c.sizes) - 1) * (1 if j else -1) for c, j in zip(self.changes, joins, strict=True))
-        return len(self.labels) + more
+        return len(self.labels) - sum(_further(change) for change in self.changes)
 
     def changed(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Sizes of the labels, from those of the dimensions."""
         for change in self.changes:
             shape = change.of(shape)
         return shape
+
+
+def _further(change: Change) -> int:
+    """How many dimensions more there are after a change."""
+    match change:
+        case Reshape(joins=joins, sizes=sizes):
+            return 1 - len(sizes) if joins else len(sizes) - 1
+        case Gather(sizes=sizes):
+            return len(sizes) - 1
+        case Take(along=along):
+            return sum(each is None for each in along) - 1
+        case OneHot():
+            return 1
+        case Counted():
+            return 0

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import sympy
 
 from sifrc.lower.access import loads_of, targets_of
-from sifrc.lower.arrays import SAMPLE_LABEL, Ref, Subscript
+from sifrc.lower.arrays import SAMPLE_LABEL, Counted, Load, OneHot, Ref, Subscript
 from sifrc.lower.statements import Kernel, Loop, Statement, Sum
 
 __all__ = ["Block", "fuse_kernels", "roll_loops"]
@@ -50,12 +50,17 @@ def _fits(first: Kernel, second: Kernel, shape_of: ShapeOf) -> bool:
     if first.labels != second.labels:
         return False
     arrays = [assign.target for kernel in (first, second) for assign in kernel.assigns]
-    if any(not load.is_whole for load in (*arrays, *(load for _, load in (*first.loads, *second.loads)))):
+    if any(not _is_entry(load) for load in (*arrays, *(load for _, load in (*first.loads, *second.loads)))):
         return False
     same = shape_of(first.assigns[0].target.ref) == shape_of(second.assigns[0].target.ref)
     written = {assign.target.ref: assign.target.labels for assign in first.assigns}
     entrywise = all(written.get(load.ref, load.labels) == load.labels for _, load in second.loads)
     return same and entrywise
+
+
+def _is_entry(load: Load) -> bool:
+    """Whether it is an entry of an array as it lies in memory, or of the vector of a class."""
+    return not load.window and all(isinstance(change, OneHot | Counted) for change in load.changes)
 
 
 def _merge(first: Kernel, second: Kernel) -> Kernel:

@@ -20,7 +20,8 @@ from sifrc.ir import SAMPLE, Add, Affine, Axis, Delta, Einsum, Expr, Input, Map,
 from sifrc.ir.build import einsum
 from sifrc.ir.relative import ordered_operands, ordered_terms
 from sifrc.ir.traverse import inputs_of
-from sifrc.lower.arrays import Change, Load
+from sifrc.lower.arrays import Change, Counted, Load, OneHot, Take
+from sifrc.lower.classes import Classes, is_of_classes
 from sifrc.lower.convolutions import as_convolution
 from sifrc.lower.groups import key_of_groups, shared_by_groups
 from sifrc.lower.products import contracted, ordered, split_scalars
@@ -47,15 +48,23 @@ class Entries(ABC):
         mark: appended to the names of temporaries, so that the two forms do not share them.
         in_place: families whose arrays are overwritten; values made from them go stale then.
         views: key of a symbol -> what it stands for of another array; extended as arrays are changed.
+        indices: whether classes are integers; else they are vectors, as any other array.
     """
 
     def __init__(
-        self, code: dict[str, str], mark: str, in_place: frozenset[str], views: MutableMapping[str, View]
+        self,
+        code: dict[str, str],
+        mark: str,
+        in_place: frozenset[str],
+        views: MutableMapping[str, View],
+        *,
+        indices: bool = True,
     ) -> None:
         self.code = code
         self.views = views
         self.in_place = in_place
         self.mark = mark
+        self.indices = indices
         self.shapes: dict[str, dict[int | None, tuple[int | None, ...]]] = {}
         self.parts: dict[str, str] = {}
         self.extents: dict[tuple[str, int | None], tuple[Axis, ...]] = {}
@@ -177,7 +186,7 @@ class Entries(ABC):
 
     def _buffer(self, expr: Expr) -> Input:
         """The expression in an array of its own."""
-        if isinstance(expr, Input):
+        if isinstance(expr, Input) and not self._reads_classes(expr):
             return expr
         held = self._held_by(expr)
         if held is not None:
@@ -230,6 +239,11 @@ class Entries(ABC):
 
     @_scalar.register
     def _(self, expr: Input, binding: dict[Axis, Axis], scope: Scope) -> sympy.Expr:
+        if self._are_indices(expr):
+            vectors = self._classes.vectors(expr)
+            places = dict(zip(vectors.axes, expr.axes, strict=True))
+            binding = {own: binding.get(axis, axis) for own, axis in places.items()}
+            return self._loaded(vectors, binding, scope)
         return self._loaded(expr, binding, scope)
 
     @_scalar.register
@@ -284,7 +298,7 @@ class Entries(ABC):
             scalars, windows, _ = convolution
             product = [self._scalar(scalar, {}, scope) for scalar in scalars]
             return sympy.Mul(*product, self._loaded(self._buffer(windows), binding, scope))
-        expr = self._without_groups(self._without_affine(self._as_one_sum(expr)))
+        expr = self._without_groups(self._without_affine(self._read_at_classes(self._as_one_sum(expr))))
         if contracted(expr):
             factors, rest = split_scalars(expr, scope.layer)
             product = [self._scalar(factor, {}, scope) for factor in factors]
@@ -370,6 +384,25 @@ class Entries(ABC):
         scalars = [operand for operand in expr.operands if not operand[1]]
         factors = [(operand, tuple(table[axis] for axis in own)) for operand, own in inner.operands]
         return Einsum((*scalars, *factors), expr.out)
+
+    @property
+    def _classes(self) -> Classes:
+        return Classes(self._buffer, self._changed, self._note)
+
+    def _are_indices(self, expr: Expr) -> bool:
+        """Whether a symbol is for vectors of classes that are integers in memory."""
+        return self.indices and is_of_classes(expr)
+
+    def _reads_classes(self, symbol: Input) -> bool:
+        """Whether an array depends on classes as it is read, and has no memory of its own as such."""
+        if self._are_indices(symbol):
+            return True
+        view = self.views.get(symbol.key)
+        return view is not None and any(isinstance(c, Take | OneHot | Counted) for c in view.changes)
+
+    def _read_at_classes(self, expr: Einsum) -> Einsum:
+        """What is summed along the vector of a class read at the class."""
+        return self._classes.read_at(expr) if self.indices else expr
 
     def _without_affine(self, expr: Einsum) -> Einsum:
         """Affine relations of indices taken into what the other factors are read from."""

@@ -18,6 +18,7 @@ from sifrc.derive.system import Equation
 from sifrc.ir import (
     Add,
     ArgMax,
+    Axis,
     CubicNewton,
     Delta,
     Einsum,
@@ -27,6 +28,7 @@ from sifrc.ir import (
     LogSoftmax,
     LogSumExp,
     Reduce,
+    Role,
     Solve,
     Spectral,
     Sylvester,
@@ -37,6 +39,7 @@ from sifrc.ir.nullspace import without_mean
 from sifrc.ir.relative import ordered_operands
 from sifrc.lower import statements as st
 from sifrc.lower.arrays import AtStep, Load
+from sifrc.lower.classes import Scattered, as_scattered, indices_of
 from sifrc.lower.convolutions import as_convolution
 from sifrc.lower.entries import Entries, number
 from sifrc.lower.groups import in_one_order
@@ -259,7 +262,11 @@ class Lowering(Entries):
         scope = self._fresh()
         if self._convolution(expr, target, factor, scope):
             return True
-        expr = self._without_groups(self._without_affine(self._as_one_sum(expr)))
+        expr = self._read_at_classes(self._as_one_sum(expr))
+        if self.indices and (scattered := as_scattered(expr, self._classes)) is not None:
+            self._statements.append(self._put(scattered, target, expr.out, factor, scope))
+            return True
+        expr = self._without_groups(self._without_affine(expr))
         factors, rest = split_scalars(expr, scope.layer)
         rest = ordered(rest, scope.layer)
         if not isinstance(rest, Einsum) or not contracted(rest):
@@ -284,6 +291,20 @@ class Lowering(Entries):
         load = self._load(target, scope.of(target.axes))
         self._statements.append(st.Sum(load, over, value, scope.used(value)))
         return True
+
+    def _put(
+        self, found: Scattered, target: Input, out: tuple[Axis, ...], factor: Fraction, scope: Scope
+    ) -> st.Put:
+        """A product that is added at classes."""
+        symbol, labels = found.vector
+        assert isinstance(symbol, Input)
+        operand, indices = self._buffer(found.value), indices_of(symbol)
+        load = self._load(target, scope.of(out))
+        values = self._load(operand, scope.of(found.labels))
+        classes = self._load(indices, scope.of(labels[:-1]))
+        scale = sympy.Mul(number(factor), *(self._scalar(f, {}, scope) for f in found.scalars))
+        partial = symbol.role is Role.COUNTED
+        return st.Put(load, values, classes, scope.label(labels[-1]), scale, scope.used(scale), partial)
 
     def _convolution(self, expr: Einsum, target: Input, factor: Fraction, scope: Scope) -> bool:
         """A product with windows, where that is what it is."""

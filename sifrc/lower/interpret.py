@@ -19,7 +19,8 @@ from sifrc.ir.arithmetic import NUMPY, NumberSystem
 from sifrc.ir.quantity import Storage
 from sifrc.lower import statements as st
 from sifrc.lower.access import loads_of
-from sifrc.lower.arrays import SAMPLE_LABEL, AtStep, Change, Load, Ref, Reshape, Slot, Subscript, Upto
+from sifrc.lower.arrays import SAMPLE_LABEL, AtStep, Load, Ref, Slot, Subscript, Upto
+from sifrc.lower.changed import changed, classes_from
 from sifrc.lower.convolutions import as_contraction
 from sifrc.lower.program import Function, Program
 from sifrc.scalar import POWER_OF_TWO, evaluate
@@ -36,7 +37,7 @@ class Machine:
     Args:
         program: what runs.
         values: arrays of the families that are given: parameters, data, directions, memory,
-            hyperparameters (scalars).
+            hyperparameters (scalars). Classes are given as equations have them, as vectors with a one.
         arithmetic: number system, see :mod:`sifrc.ir.arithmetic`.
     """
 
@@ -45,6 +46,10 @@ class Machine:
         self.arithmetic = arithmetic
         self.dialect = arithmetic.dialect
         self.arrays: dict[Key, Array] = {key: np.asarray(value) for key, value in values.items()}
+        for family in program.families:
+            for index in family.classes:
+                if (family.name, index) in self.arrays:
+                    self.arrays[family.name, index] = classes_from(self.arrays[family.name, index])
         self.loop: int | None = None
         self.step = 0
         for family in program.families:
@@ -98,18 +103,8 @@ class Machine:
         array = self.arrays[self.key(load.ref)]
         array = np.asarray(array[self._window(load)]) if load.window else array
         for change in load.changes:
-            array = self._changed(array, change)
+            array = changed(array, change, lambda ref: self.arrays[self.key(ref)], self.arithmetic)
         return array
-
-    def _changed(self, array: Array, change: Change) -> Array:
-        """The array in another shape, or read at other places."""
-        shape = [n or 0 for n in change.of(array.shape)]
-        if isinstance(change, Reshape):
-            return array.reshape(shape)
-        places = np.asarray(change.places(array.shape[change.position]))
-        taken = np.moveaxis(np.take(array, np.maximum(places, 0), change.position), change.position, -1)
-        kept = np.where(places >= 0, taken, self.arithmetic.array(np.zeros(())))
-        return np.moveaxis(kept, -1, change.position).reshape(shape)
 
     def scalars(self, loads: Sequence[tuple[str, Load]], labels: tuple[str, ...]) -> dict[str, Array]:
         """Loads as arrays over the labels, missing ones with length one."""
@@ -218,6 +213,20 @@ def _(statement: st.Contract, machine: Machine) -> None:
     product = np.einsum(machine.read(left), first, machine.read(right), second, out)
     scale = evaluate(statement.scale, {n: machine.read(load) for n, load in statement.loads}, machine.dialect)
     machine.write(statement.target, product * scale)
+
+
+@_execute.register
+def _(statement: st.Put, machine: Machine) -> None:
+    target, operand, classes = statement.target, statement.operand, statement.classes
+    values, places = machine.read(operand), machine.arrays[machine.key(classes.ref)]
+    sizes = machine.extents([operand])
+    machine.shape(target.ref, target.labels, sizes)
+    grids = dict(zip(operand.labels, np.indices(values.shape), strict=True))
+    grids[statement.at] = places[tuple(grids[label] for label in classes.labels)]
+    found = machine.arithmetic.array(np.zeros([sizes[label] for label in target.labels]))
+    np.add.at(found, tuple(grids[label] for label in target.labels), values)
+    scale = evaluate(statement.scale, {n: machine.read(load) for n, load in statement.loads}, machine.dialect)
+    machine.write(target, found * scale)
 
 
 @_execute.register

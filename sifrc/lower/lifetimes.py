@@ -125,7 +125,7 @@ def _places(
         for family in program.families
         if family.storage in _PLACED and family.name not in excluded
         for index, shape in family.shapes
-        if shape
+        if shape and index not in family.classes
     }
     lives: dict[Member, _Life] = {}
     joins: list[tuple[int, Member, Member]] = []

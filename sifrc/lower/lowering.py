@@ -6,7 +6,7 @@ inlining), structure of linear systems, fusion of kernels, rolling of loops, lif
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -21,6 +21,7 @@ from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
 from sifrc.lower.arrays import SAMPLE_LABEL, Family, Load, Subscript
 from sifrc.lower.batch import batch_system
 from sifrc.lower.blocks import Block, fuse_kernels, roll_loops, shapes_lookup
+from sifrc.lower.classes import indices_of
 from sifrc.lower.equations import Lowering
 from sifrc.lower.identities import check_codes, check_identities
 from sifrc.lower.lifetimes import operator_places, other_places, places
@@ -69,8 +70,14 @@ class Passes:
         return "default" if not off else "without " + ", ".join(off)
 
 
-def lower(plan: Plan, passes: Passes | None = None) -> Program:
-    """Lower every phase of a plan in the forms it asks for."""
+def lower(plan: Plan, passes: Passes | None = None, *, indices: bool = True) -> Program:
+    """Lower every phase of a plan in the forms it asks for.
+
+    Args:
+        plan: of the module.
+        passes: which passes run; all by default.
+        indices: whether classes are integers in memory; else they are vectors with a one.
+    """
     passes = passes or Passes()
     phases = share_subexpressions(plan.phases) if passes.share else list(plan.phases)
     in_place = frozenset({*PARAMETER.families, *_BUFFERS, *(spec.family for spec in plan.memory)})
@@ -83,7 +90,9 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
     parts: dict[str, str] = {}
     for form in ("batched", "single"):
         windows = Windows(plan.owners, in_place)
-        lowering = Lowering(dict(codes), "" if form == "batched" else "'", in_place, windows.views)
+        lowering = Lowering(
+            dict(codes), "" if form == "batched" else "'", in_place, windows.views, indices=indices
+        )
         for phase in phases:
             if form in phase.forms:
                 function = _function(phase, plan, form == "batched", (windows, lowering), passes, guards)
@@ -97,12 +106,16 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
         codes.update(lowering.code)
         parts.update(lowering.parts)
     source = plan.model.input
+    given = (source, *plan.model.others, plan.model.target)
+    classes = {(s.family, s.index) for s in given if indices and s.role.of_classes}
     if source.family in shapes:
         # Also where nothing reads it: it is given, and has the size of the batch.
-        sizes = tuple(axis.size for axis in source.axes)
+        held = indices_of(source) if (source.family, source.index) in classes else source
+        sizes = tuple(axis.size for axis in held.axes)
         shapes[source.family].setdefault(source.index, (None, *sizes))
     check_codes({name: codes[name] for name in order})
     families = tuple(_family(name, codes[name], shapes[name], plan, parts.get(name, "")) for name in order)
+    families = tuple(_with_classes(family, classes) for family in families)
     program = Program(
         families=families,
         functions=tuple(functions),
@@ -133,6 +146,11 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
         if passes.validate:
             validate(program)
     return program
+
+
+def _with_classes(family: Family, classes: Collection[tuple[str, int | None]]) -> Family:
+    """The family with what is known of its members that hold classes."""
+    return replace(family, classes=frozenset(k for k, _ in family.shapes if (family.name, k) in classes))
 
 
 def _codes(plan: Plan, phases: Sequence[Phase]) -> dict[str, str]:

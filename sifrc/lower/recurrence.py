@@ -102,7 +102,8 @@ class Split:
             return expr if isinstance(expr, Input) or not inputs_of(expr) else self._array(expr)
         # Arrays over groups hold those that have begun: all that a step reads hold the same ones.
         grouped = any(axis.is_group for axis in expr.axes)
-        symbol = expr if isinstance(expr, Input) and not grouped else self._array(expr)
+        whole = isinstance(expr, Input) and not grouped and not expr.role.of_classes
+        symbol = expr if isinstance(expr, Input) and whole else self._array(expr)
         (axis,) = at
         slot = symbol.axes.index(axis)
         found = Input(f"{symbol.family}|", symbol.index, _without(symbol.axes, at), symbol.role)

@@ -12,8 +12,8 @@ import sympy
 from sifrc.errors import SifrcError
 from sifrc.ir.quantity import Storage
 from sifrc.lower import statements as st
-from sifrc.lower.access import absolute, targets_of
-from sifrc.lower.arrays import SAMPLE_LABEL, AtStep, Family, Load, Slot, Upto
+from sifrc.lower.access import absolute, loads_of, targets_of
+from sifrc.lower.arrays import SAMPLE_LABEL, AtStep, Counted, Family, Load, OneHot, Slot, Take, Upto
 from sifrc.lower.convolutions import as_contraction
 from sifrc.lower.program import Function, Program
 
@@ -117,6 +117,26 @@ class Position:
                 )
         return found
 
+    def classes(self, load: Load) -> None:
+        """A load is of classes, as they lie in memory."""
+        family = self.families[load.ref.family]
+        _, index = absolute(load.ref, self.loop)
+        self.require(index in family.classes, f"{family.name}[{index}] has no classes")
+        self.require(load.is_whole, f"classes {family.name} are read in another shape")
+
+    def numbers(self, load: Load, *, entries: bool) -> None:
+        """A load is of numbers; where its entries are read one by one, they may depend on classes."""
+        family = self.families[load.ref.family]
+        _, index = absolute(load.ref, self.loop)
+        vectors = bool(load.changes) and isinstance(load.changes[0], OneHot | Counted)
+        self.require(vectors == (index in family.classes), f"classes {family.name} are read as numbers")
+        self.require(entries or not load.reads_classes, f"{family.name} is no array as it is read")
+        for change in load.changes:
+            if isinstance(change, Take):
+                self.classes(Load(change.classes, ("",) * len(change.sizes)))
+                own = self.shape(Load(change.classes))
+                self.require(own == change.sizes, f"classes of {family.name} are {own}, not {change.sizes}")
+
     def scalar(self, *loads: Load) -> None:
         """Loads are numbers."""
         for load in loads:
@@ -166,6 +186,23 @@ def check_statement(position: Position) -> None:
         position.distinct(target.labels, name)
         position.require(not target.changes, f"{name} is written in another shape")
     _check(position.statement, position)
+    statement = position.statement
+    entries = isinstance(statement, st.Kernel | st.Sum)
+    for load in _numbers_of(statement):
+        position.numbers(load, entries=entries)
+
+
+def _numbers_of(statement: st.Statement) -> tuple[Load, ...]:
+    """What a statement reads as numbers; of one with statements in it, these say it themselves."""
+    match statement:
+        case st.Kernel(loads=loads) | st.Sum(loads=loads):
+            return tuple(load for _, load in loads)
+        case st.Put(operand=operand):
+            return (operand,)
+        case st.Steps() | st.ConjugateGradients():
+            return ()
+        case _:
+            return loads_of(statement)
 
 
 _WRITTEN = frozenset(
@@ -240,6 +277,23 @@ def _(statement: st.Convolve, at: Position) -> None:
             found = at.labelled([load]).get(label)
             at.require(found == size, f"label {label} of {load.ref.family} is {found}, not {size}")
     _check(as_contraction(statement), at)
+
+
+@_check.register
+def _(statement: st.Put, at: Position) -> None:
+    operand, classes, target = statement.operand, statement.classes, statement.target
+    sizes = at.labelled([operand, classes, target])
+    at.distinct(operand.labels, operand.ref.family)
+    at.require(
+        statement.at in target.labels and statement.at in sizes, f"{statement.at} is no label of the target"
+    )
+    at.require(statement.at not in (*operand.labels, *classes.labels), "a label of classes is in an operand")
+    at.require(set(classes.labels) <= set(operand.labels), "a place of the classes that the operand lacks")
+    rest = {label for label in target.labels if label != statement.at}
+    at.require(rest | set(classes.labels) == set(operand.labels), "operand and target differ in labels")
+    at.classes(classes)
+    at.scalar(*(load for _, load in statement.loads))
+    at.bound(statement.scale, statement.loads)
 
 
 @_check.register(st.LogSumExpOver)

@@ -29,6 +29,7 @@ __all__ = [
     "Loop",
     "MatrixFunction",
     "MaximumOver",
+    "Put",
     "Reading",
     "SolveCubic",
     "SolveKronecker",
@@ -147,6 +148,33 @@ class Convolve:
             if name != self.written
         )
         return first, second
+
+
+@dataclass(frozen=True)
+class Put:
+    """``target`` := scale · Σ ``operand``, each entry of which is added at the class of its place.
+
+    It is the transpose of reading a dimension at classes (:class:`~sifrc.lower.arrays.Take`): the gradient of
+    an embedding. Entries of classes that come nowhere are zero, labels that the target lacks are summed, and
+    a class of -1 adds zero, since the operand is.
+
+    Args:
+        target: with a label that neither operand nor classes have.
+        operand: with every label of the classes, all others of the target, and none besides.
+        classes: integers.
+        at: the target's label of the classes.
+        scale: over ``loads``, scalars.
+        loads: what the scale reads.
+        partial: whether a class may be -1.
+    """
+
+    target: Load
+    operand: Load
+    classes: Load
+    at: str
+    scale: sympy.Expr
+    loads: tuple[tuple[str, Load], ...] = ()
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -357,6 +385,7 @@ Statement: TypeAlias = (
     | Sum
     | Contract
     | Convolve
+    | Put
     | LogSoftmaxOver
     | LogSumExpOver
     | MaximumOver

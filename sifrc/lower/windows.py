@@ -141,7 +141,11 @@ class Windows:
         axes = tuple(axis for axis in symbol.axes if not axis.is_group)
         if not axes:
             return None
-        own = (found for found in inputs_of(*(term for _, term in terms)) if found.axes == axes)
+        own = (
+            found
+            for found in inputs_of(*(term for _, term in terms))
+            if found.axes == axes and not found.role.of_classes
+        )
         return Load(ref_of(next(own, None) or self.shapes[axes]))
 
     def _picked(self, value: Expr) -> Expr:

@@ -27,7 +27,7 @@ def target_of(loss: LossSpec, axes: tuple[Axis, ...]) -> Input:
         return Input("t", None, axes, Role.DATA)
     places = (axis for position, axis in enumerate(axes) if position != loss.axis)
     # Of a target that does not count, all entries are zero.
-    role = Role.CLASS if loss.ignored is None else Role.DATA
+    role = Role.CLASS if loss.ignored is None else Role.COUNTED
     return Input("t", None, (*places, axes[loss.axis]), role)
 
 

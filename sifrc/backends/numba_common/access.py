@@ -11,7 +11,19 @@ from sifrc.backends.numba_common.storage import Group, Layout, Shape, is_scalar
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute
-from sifrc.lower.arrays import AtStep, Gather, Load, Slot, Subscript, Upto, Window
+from sifrc.lower.arrays import (
+    AtStep,
+    Counted,
+    Gather,
+    Load,
+    OneHot,
+    Reshape,
+    Slot,
+    Subscript,
+    Take,
+    Upto,
+    Window,
+)
 
 __all__ = ["Block", "constant_name", "extent_of"]
 
@@ -114,6 +126,8 @@ class Block:
 
     def entry(self, load: Load) -> str:
         """An entry, e.g. ``x_prev[p, i]``."""
+        if load.reads_classes:
+            return self._at_classes(load)
         family = self.layout.program.family(load.ref.family)
         if family.storage is Storage.HYPERPARAMETER:
             return family.code
@@ -132,10 +146,25 @@ class Block:
             )
         return f"{self.local(load)}[{', '.join(index)}]"
 
+    def _at_classes(self, load: Load) -> str:
+        """An entry at a class, e.g. ``weights_1[x_classes_0[p, j], i]``, or whether a class is one."""
+        *before, last = load.changes
+        part = replace(load, changes=tuple(before))
+        if isinstance(last, OneHot):
+            return f"_delta({self.entry(replace(part, labels=load.labels[:-1]))}, {load.labels[-1]})"
+        if isinstance(last, Counted):
+            return f"_counted({self.entry(part)})"
+        if not isinstance(last, Take):
+            raise BackendError(f"'{self.group(load).name}' is read at classes, and then in another shape")
+        labels, own = last.before(load.labels)
+        chosen = self.entry(Load(last.classes, own))
+        return self.entry(replace(part, labels=tuple(chosen if label is None else label for label in labels)))
+
     def _positions(self, load: Load) -> list[str]:
         """The index of each dimension before it is taken apart."""
         index = list(load.labels)
         for change in reversed(load.changes):
+            assert isinstance(change, Reshape | Gather)
             first, *others = index[change.position : change.position + len(change.sizes)]
             if isinstance(change, Gather):
                 terms = zip(change.steps, (first, *others), strict=True)
@@ -165,12 +194,27 @@ class Block:
 
     def extent(self, load: Load, label: str) -> str:
         """Source text of the number of values of a label."""
+        if load.reads_classes:
+            return self._extent_at_classes(load, label)
         dimension = self._index(load).index(label)
         part = load.window[dimension] if dimension < len(load.window) and not load.changes else None
         if isinstance(part, Upto):
             load, dimension = Load(part.ref), 0
         name = self.local(load)
         return f"len({name})" if dimension == 0 else f"{name}.shape[{dimension}]"
+
+    def _extent_at_classes(self, load: Load, label: str) -> str:
+        *before, last = load.changes
+        part = replace(load, changes=tuple(before))
+        if isinstance(last, OneHot):
+            own = replace(part, labels=load.labels[:-1])
+            return str(last.size) if label == load.labels[-1] else self.extent(own, label)
+        if not isinstance(last, Take):
+            return self.extent(part, label)
+        labels, own_labels = last.before(load.labels)
+        if label in labels:
+            return self.extent(replace(part, labels=tuple(each or "" for each in labels)), label)
+        return self.extent(Load(last.classes, own_labels), label)
 
 
 _CHANGED = ("_reshaped", "_windows")
@@ -188,6 +232,7 @@ def _changed_text(load: Load, text: str) -> str:
         return f"{text}.reshape({_shape_text(load, text)})" if load.changes else text
     sizes = [f"{text}.shape[{dimension}]" for dimension in range(load.rank)]
     for change in load.changes:
+        assert isinstance(change, Reshape | Gather)
         first, last = change.position, change.position + 1
         if isinstance(change, Gather):
             after = " * ".join(sizes[last:]) or "1"

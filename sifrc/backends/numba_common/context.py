@@ -78,7 +78,7 @@ def module_context(
             printed.get("refresh", ""),
         ]
     )
-    used |= {name for name in ("_delta", "_read_at") if f"{name}(" in texts}
+    used |= {name for name in ("_delta", "_counted", "_read_at") if f"{name}(" in texts}
     scalar = scalar_helpers(dialect, used - helpers, real=parts.real, decorator=decorator).rstrip("\n")
     tables = parts.work_tables()
     inputs, targets = data_text(parts, True)
@@ -151,6 +151,9 @@ def module_context(
             batched: any(g.family.name == "t" for g in table.values()) for batched, table in tables.items()
         },
         "samples": bool(tables[False]),
+        "integers": sorted(
+            {name for own in tables.values() for name, group in own.items() if group.of_classes}
+        ),
         "batches": re.search(r"(?<!\w)(_batch|_data)\(", texts) is not None,
         "single": re.search(r"(?<!\w)_sample\(", texts) is not None,
         "named": "_named(" in texts,

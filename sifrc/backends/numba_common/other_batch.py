@@ -103,8 +103,9 @@ def periodic_pieces(loop: LoopText, other: OtherBatch, function: PrivateFunction
 def _fill_lines(loop: LoopText, other: OtherBatch) -> list[str]:
     """Copy the next samples of the other batch; from column 0."""
     targets = next((group for group in other.groups if group.family.name == TARGETS), None)
+    states = next(group for group in other.groups if loop.parts.has_input(group))
     return [
-        f"{OTHER}rows = {OTHER}{STATES}[0]",
+        f"{OTHER}rows = {OTHER}{states.name}[0]",
         f"if first + len({OTHER}rows) > len({OTHER}order):",
         "    first = 0",
         *loop.samples(targets, f"len({OTHER}rows)", "first", OTHER),

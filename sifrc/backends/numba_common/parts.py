@@ -170,7 +170,7 @@ class Parts(ABC):
     ) -> list[str]:
         """The statement that puts arrays by their subscript into a variable of their rank."""
         known = {k for k, _ in group.members}
-        empty = f"np.zeros({(0,) * group.rank}, DTYPE)"
+        empty = f"np.zeros({(0,) * group.rank}, {'np.int64' if group.of_classes else 'DTYPE'})"
         last = max(k for k in known if k is not None)
         values = ", ".join(array(k) if k in known else empty for k in range(last + 1))
         comma = "," if last == 0 else ""

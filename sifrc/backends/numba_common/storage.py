@@ -2,7 +2,8 @@
 
 A family with an index is a tuple of arrays, and the subscript of the equations is the position in it;
 positions without a member hold an empty array. Members of one rank go together, because compiled code
-can only loop over arrays of one type: a family of several ranks becomes several variables. Numbers
+can only loop over arrays of one type: a family of several ranks becomes several variables, and what holds
+classes, integers, is one of its own. Numbers
 (rank 0) of all indices share one array of one dimension.
 """
 
@@ -48,6 +49,11 @@ class Group:
         return len(self.members[0][1])
 
     @property
+    def of_classes(self) -> bool:
+        """Whether its members are integers, which stand for classes."""
+        return self.members[0][0] in self.family.classes
+
+    @property
     def is_tuple(self) -> bool:
         """Whether the variable is a tuple of arrays."""
         return self.members[0][0] is not None and self.rank > 0
@@ -86,10 +92,18 @@ class Layout:
 
     def _groups(self, family: Family) -> Iterator[Group]:
         by_rank: dict[int, list[tuple[int | None, Shape]]] = {}
+        of_classes: dict[int, list[tuple[int | None, Shape]]] = {}
         for index, shape in family.shapes:
             own = shape if self.batched or shape[:1] != (None,) else shape[1:]
-            by_rank.setdefault(len(own), []).append((index, own))
+            kind = of_classes if index in family.classes else by_rank
+            kind.setdefault(len(own), []).append((index, own))
         taken = {family.code}
+        for rank in sorted(of_classes, reverse=True):
+            # Integers are of another type than numbers.
+            name = f"{family.code}_classes" if by_rank else family.code
+            name = name if rank == max(of_classes) else f"{name}_{rank_name(rank)}"
+            taken.add(name)
+            yield Group(family, name, tuple(of_classes[rank]))
         for rank in sorted(by_rank, reverse=True):
             name = family.code
             if rank != max(by_rank):

@@ -22,13 +22,16 @@ _SOLVERS = frozenset(
     {"_solve_vector", "_solve_matrix", "_solve_sylvester", "_solve_kronecker", "_solve_definite"}
     | {"_solve_cubic", "_positive_part", "_absolute_value", "_definite", "_inner", "_add", "_turn"}
 )
-_HELPERS = _SHAPES_HELPERS | _REDUCTIONS | _SOLVERS | {"_scale", "_all_finite", "_delta", "_read_at"}
+_HELPERS = (
+    _SHAPES_HELPERS | _REDUCTIONS | _SOLVERS | {"_scale", "_all_finite", "_counted", "_delta", "_read_at"}
+)
 
 
 class NumbaBackend:
     """Prints Numba modules for the CPU; see :class:`sifrc.backends.base.Backend`."""
 
     name = "numba"
+    class_indices = True
     dtypes = ("float32", "float64")
     options: tuple[Option, ...] = ()
 

@@ -27,8 +27,7 @@ class CpuLoop(LoopText):
 
     def samples(self, targets: Group | None, count: str, first: str, prefix: str = "") -> list[str]:
         """Entry by entry."""
-        parts, module = self.parts, self.parts.module
-        rank = len(module.input_shape) + (module.input_classes > 0)
+        rank = len(self.parts.module.input_shape)
         lines = [
             f"for p in range({count}):",
             f"    sample = {prefix}order[{first} + p]",
@@ -39,8 +38,7 @@ class CpuLoop(LoopText):
             return [*lines, *self._draws(prefix)]
         name, labels = f"{prefix}{targets.name}", f"{prefix}labels"
         filled = self._targets(name, labels, "p, ")
-        begun = [f"    {name}[p, :] = {parts.real}(0.0)"] if parts.classes else []
-        return [*lines, *begun, *indented(filled, 4), *self._draws(prefix)]
+        return [*lines, *indented(filled, 4), *self._draws(prefix)]
 
     def _draws(self, prefix: str) -> list[str]:
         """What layers draw for a batch: for another one of the periodic part by the seed of the step too."""
@@ -68,19 +66,13 @@ class CpuLoop(LoopText):
         return lines
 
     def _targets(self, name: str, labels: str, before: str) -> list[str]:
-        """The targets of one sample: a one at the class of each place, or its vectors."""
+        """The targets of one sample: the class of each place, or its vectors."""
         module = self.parts.module
-        if self.parts.classes:
-            places = _LETTERS[: len(module.places)]
-            at = "".join(f"{letter}, " for letter in places)
-            label = f"{labels}[{', '.join(['sample', *places])}]"
-            line = f"{name}[{before}{at}{label}] = {self.parts.real}(1.0)"
-            if module.ignored is None:
-                return _over(places, labels, [line])
-            return _over(places, labels, [f"if {label} >= 0:", f"    {line}"])
-        axes = "j" if len(module.output_shape) < 2 else _LETTERS[: len(module.output_shape)]
-        at = ", ".join(axes)
-        return _over(axes, labels, [f"{name}[{before}{at}] = {labels}[sample, {at}]"])
+        rank = len(module.places) if self.parts.classes else max(1, len(module.output_shape))
+        axes = _LETTERS[:rank]
+        # The class of a sample without places is an array of one.
+        at = f"{before}{', '.join(axes)}".removesuffix(", ") or "0"
+        return _over(axes, labels, [f"{name}[{at}] = {labels}[{', '.join(['sample', *axes])}]"])
 
     def filled(self, states: Group, targets: Group | None, batched: bool) -> list[str]:
         """A sample by itself is not copied."""
@@ -94,10 +86,7 @@ class CpuLoop(LoopText):
             else [f"{states.name} = (samples[sample],) + work_x[1:]"]
         )
         lines += self._further(False)
-        if targets is not None:
-            lines += [f"targets[:] = {parts.real}(0.0)"] if parts.classes else []
-            lines += self._targets("targets", "labels", "")
-        return lines
+        return lines + ([] if targets is None else self._targets("targets", "labels", ""))
 
     def call(self, function: PrivateFunction, arguments: Sequence[str], indent: int) -> list[str]:
         """The code of a check comes back from the function."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatchmethod
 
 from sifrc.backends import layout
 from sifrc.backends.names import subscript_text
 from sifrc.backends.numba_common.access import Block, extent_of
 from sifrc.backends.numba_common.formulas import column_nest, kernel_nest, sum_nest
-from sifrc.backends.numba_common.nests import Names
+from sifrc.backends.numba_common.nests import Names, indented
 from sifrc.backends.numba_common.products import Products, as_sum
 from sifrc.backends.numba_cpu.conjugate_gradients import search_lines
 from sifrc.backends.numba_cpu.steps import steps_lines
@@ -100,6 +100,27 @@ class Writer:
     @write.register
     def _(self, statement: st.Convolve) -> list[str]:
         return self.write(as_contraction(statement))
+
+    @write.register
+    def _(self, statement: st.Put) -> list[str]:
+        """Zeros, and then every entry of the operand added at the class of its place."""
+        target, operand, classes = statement.target, statement.operand, statement.classes
+        at = self.block.entry(classes)
+        labels = tuple(at if label == statement.at else label for label in target.labels)
+        value = self.block.entry(operand)
+        if statement.scale != 1:
+            texts = {name: self.block.entry(load) for name, load in statement.loads}
+            code = print_code(statement.scale, "numba", names=texts, real=self.names.real)
+            self.names.helpers |= set(code.helpers)
+            value = f"({code.text}) * {value}"
+        line = f"{self.block.entry(replace(target, labels=labels))} += {value}"
+        lines = layout.statement(line, 0, self.names.prefix("term"))
+        if statement.partial:
+            lines = [f"if {at} >= 0:", *indented(lines, 4)]
+        for label in reversed(operand.labels):
+            extent = self.block.extent(operand, label)
+            lines = [f"for {label} in range({extent}):", *indented(lines, 4)]
+        return [f"{self.block.array(target)}[:] = {self.names.real}(0.0)", *lines]
 
     @write.register
     def _(self, statement: st.ConjugateGradients) -> list[str]:

@@ -62,6 +62,7 @@ class CudaBackend:
             (module.places, "outputs with several axes"),
             (module.buffers, "running statistics"),
             (module.ignored is not None, "targets that do not count"),
+            (any(f.classes for f in module.program.families), "classes that are integers"),
             (_has_steps(module.program), "loops over the steps of recurrent layers"),
         ):
             if there:

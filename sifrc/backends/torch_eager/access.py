@@ -11,13 +11,28 @@ from dataclasses import dataclass
 
 from sifrc.backends.names import indexed, owner_name, subscript_text
 from sifrc.ir.quantity import Storage
-from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
-from sifrc.lower.arrays import AtStep, Change, Family, Load, Ref, Reshape, Slot, Upto, Window
+from sifrc.lower.access import absolute, classes_of, loads_of, targets_of, unrolled
+from sifrc.lower.arrays import (
+    AtStep,
+    Change,
+    Counted,
+    Family,
+    Load,
+    OneHot,
+    Ref,
+    Reshape,
+    Slot,
+    Take,
+    Upto,
+    Window,
+)
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import Kernel, Statement
 
-__all__ = ["FLOATS", "Member", "Names", "accesses", "aligned", "function_members"]
+__all__ = ["FLOATS", "LIKE", "Member", "Names", "accesses", "aligned", "function_members"]
 
+LIKE = "like"
+"""Local variable with a tensor whose dtype and device new tensors get."""
 FLOATS = frozenset({Storage.CONSTANT, Storage.HYPERPARAMETER})
 """Families that are Python numbers in generated code."""
 
@@ -91,14 +106,21 @@ class Names:
             text = f"{self.slices(load)[0]}[step]"
         else:
             text = indexed(self.ref(load.ref), [self._part(part) for part in load.window])
-        shape = self._whole_shape(load)
+        shape, rank = self._whole_shape(load), load.rank
         for change in load.changes:
-            text = self._changed(text, change, shape)
+            text = self._changed(text, change, shape, rank)
             shape = None if shape is None else change.of(shape)
+            rank = len(change.of((None,) * rank))
         return text
 
-    def _changed(self, text: str, change: Change, shape: tuple[int | None, ...] | None) -> str:
+    def _changed(self, text: str, change: Change, shape: tuple[int | None, ...] | None, rank: int) -> str:
         """An array in another shape, or read at other places."""
+        if isinstance(change, OneHot):
+            return f"_one_hot({text}, {change.size}, {LIKE})"
+        if isinstance(change, Counted):
+            return f"({text} != -1).to({LIKE}.dtype)"
+        if isinstance(change, Take):
+            return self._taken(text, change, rank)
         first = change.position
         if isinstance(change, Reshape):
             if change.joins:
@@ -112,6 +134,20 @@ class Names:
             return f"_entries_from({text}, {first}, {start}, {size})"
         divisor = f", {change.divisor}" if change.divisor != 1 else ""
         return f"_read_at({text}, {first}, {change.sizes}, {change.steps}, {change.offset}{divisor})"
+
+    def classes(self, ref: Ref, partial: bool) -> str:
+        """Source text of classes that may be read at; what does not count has the first one."""
+        text = self.ref(ref)
+        return f"{text}.where({text} != -1, 0)" if partial else text
+
+    def _taken(self, text: str, take: Take, rank: int) -> str:
+        """An array read at classes."""
+        classes, dim = self.classes(take.classes, take.partial), take.position
+        if rank == 2 and dim == 0 and set(take.along) == {None}:
+            return f"torch.nn.functional.embedding({classes}, {text})"
+        if take.along == tuple(each for each in range(rank) if each != dim):
+            return f"{text}.gather({dim}, {classes}.unsqueeze({dim})).squeeze({dim})"
+        return f"_taken({text}, {classes}, {take.position}, {take.along})"
 
     def slices(self, load: Load) -> tuple[str, str]:
         """A list of the steps of an array, and the expression that makes it.
@@ -193,7 +229,7 @@ def accesses(statement: Statement) -> Iterator[tuple[Load, bool]]:
         read: list[list[Load]] = [[] for _ in statement.assigns]
         for name, load in table.items():
             for number in statement.readers.get(name, ()):
-                read[number].append(load)
+                read[number] += (load, *classes_of(load))
         for loads, assign in zip(read, statement.assigns, strict=True):
             yield from ((load, False) for load in loads)
             yield assign.target, True

@@ -66,6 +66,7 @@ class TorchBackend:
     """Prints Torch modules; see :class:`sifrc.backends.base.Backend`."""
 
     name = "torch"
+    class_indices = True
     dtypes = ("float32", "float64", "bfloat16")
     options = (
         Option(
@@ -174,6 +175,11 @@ def _context(parts: Parts) -> dict[str, Any]:
         "product_into": "_product_into(" in texts,
         "entries_from": "_entries_from(" in texts,
         "read_at": "_read_at(" in texts,
+        "one_hot": "_one_hot(" in texts,
+        "taken": "_taken(" in texts,
+        "add_at": "_add_at(" in texts,
+        "put": "_put(" in texts,
+        "put_each": "_put_each(" in texts,
         "first_largest": "_first_largest(" in texts,
         "largest": " _largest(" in texts,
         "sum_of_few": "_sum_of_few(" in texts,

@@ -8,21 +8,19 @@ from dataclasses import dataclass, replace
 import sympy
 from sympy import Add, Expr, Mul, Piecewise, Symbol
 
-from sifrc.backends.torch_eager.access import Names, aligned
+from sifrc.backends.torch_eager.access import LIKE, Names, aligned
 from sifrc.backends.torch_eager.in_place import in_place
 from sifrc.backends.torch_eager.products import Product
 from sifrc.backends.torch_eager.scaling import number_of, numbers_first
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
-from sifrc.lower.arrays import SAMPLE_LABEL, Load
+from sifrc.lower.arrays import SAMPLE_LABEL, Load, OneHot
 from sifrc.scalar import print_code, torch_form
 
 __all__ = ["BATCH", "LIKE", "Entry", "Formula", "entries_of", "extents_text", "update_text"]
 
 BATCH = "batch"
 """Local variable with the batch size, where a function needs it."""
-LIKE = "like"
-"""Local variable with a tensor whose dtype and device new tensors get."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,7 @@ class Entry:
         product: a matrix product that has no array of its own.
         kept: a tensor that outlives the call and may change in place.
         computed: the text makes a tensor that nothing else has.
+        classes: source text of the classes whose vectors, with a one, it is; '' for any other tensor.
     """
 
     text: str
@@ -46,6 +45,7 @@ class Entry:
     product: Product | None = None
     kept: bool = False
     computed: bool = False
+    classes: str = ""
 
 
 _KEPT = frozenset(
@@ -60,10 +60,16 @@ def entries_of(loads: Sequence[tuple[str, Load]], names: Names) -> dict[str, Ent
             names.array(load),
             load.labels,
             is_float=names.is_float(load),
-            kept=names.family(load).storage in _KEPT,
+            kept=names.family(load).storage in _KEPT and not load.reads_classes,
+            classes=_classes_text(load, names),
         )
         for name, load in loads
     }
+
+
+def _classes_text(load: Load, names: Names) -> str:
+    last = load.changes[-1] if load.changes else None
+    return names.array(replace(load, changes=load.changes[:-1])) if isinstance(last, OneHot) else ""
 
 
 @dataclass(frozen=True)

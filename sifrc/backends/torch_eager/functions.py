@@ -11,8 +11,8 @@ from types import MappingProxyType
 
 from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.text import LINE_LENGTH, docstring
-from sifrc.backends.torch_eager.access import Member, Names, accesses, function_members
-from sifrc.backends.torch_eager.expressions import BATCH, LIKE
+from sifrc.backends.torch_eager.access import LIKE, Member, Names, accesses, function_members
+from sifrc.backends.torch_eager.expressions import BATCH
 from sifrc.backends.torch_eager.inlining import Inlined
 from sifrc.backends.torch_eager.releases import parts_of_body, releases
 from sifrc.backends.torch_eager.statements import Writer
@@ -132,11 +132,14 @@ def _function(
     storage = {name: program.family(name).storage for name in (*reads, *writes)}
     updated = [name for name in writes if storage[name] in _IN_PLACE]
     results = [name for name in writes if name in wanted and storage[name] not in _IN_PLACE]
-    if not (_has_dtype(program, reads) and _has_batch(program, needed, writes)):
-        # Constants take their dtype, device and batch size from an operand.
+    # Constants take their dtype, device and batch size from an operand.
+    typed = _gives_dtype(program, states, 0)
+    if not _has_batch(program, needed, writes) or (typed and not _has_dtype(program, needed)):
         needed = (*needed, (states, 0))
-        reads = dict.fromkeys((*reads, states))
-        storage[states] = program.family(states).storage
+    if not _has_dtype(program, needed):
+        needed = (*needed, _parameter_of(program))
+    for name, _ in needed:
+        reads[name], storage[name] = None, program.family(name).storage
     arguments = list(dict.fromkeys([*reads, *updated, *(name for name in writes if name in carried)]))
     made = [name for name in reads if storage[name] in _MADE]
     arguments = [name for name in arguments if storage[name] not in _MADE | {Storage.CONSTANT}]
@@ -195,8 +198,20 @@ _RANK: Mapping[Storage, int] = MappingProxyType(
 """Order of the arguments of a private function."""
 
 
-def _has_dtype(program: Program, names: Iterable[str]) -> bool:
-    return any(program.family(name).storage not in _NO_DTYPE for name in names)
+def _has_dtype(program: Program, members: Iterable[Member]) -> bool:
+    return any(_gives_dtype(program, *member) for member in members)
+
+
+def _gives_dtype(program: Program, name: str, index: int | None) -> bool:
+    """Whether an array is a tensor of the numbers of the module: no Python number, and no classes."""
+    family = program.family(name)
+    return family.storage not in _NO_DTYPE and index not in family.classes
+
+
+def _parameter_of(program: Program) -> Member:
+    """Some parameter."""
+    family = next(family for family in program.families if family.storage is Storage.PARAMETER)
+    return family.name, family.shapes[0][0]
 
 
 def _has_batch(program: Program, needed: Iterable[Member], writes: Iterable[str]) -> bool:
@@ -336,7 +351,7 @@ def _identities(family: Family) -> list[str]:
 def _like(names: Names, needed: Sequence[Member]) -> str:
     for family, index in needed:
         found = names.program.family(family)
-        if found.storage not in _NO_DTYPE:
+        if _gives_dtype(names.program, family, index):
             return found.code if index is None else f"{found.code}[{index}]"
     raise BackendError("a function without operands has no dtype")
 

@@ -14,7 +14,7 @@ from sifrc.backends.torch_eager.expressions import Entry
 from sifrc.lower.access import loads_of, targets_of
 from sifrc.lower.statements import Assign, Contract, Convolve, Kernel, LogSoftmaxOver, Statement
 
-__all__ = ["Inlined", "inlines", "user_of", "with_softmax"]
+__all__ = ["Inlined", "inlines", "occurrences", "user_of", "with_softmax"]
 
 Inlined: TypeAlias = Contract | Convolve | LogSoftmaxOver
 """Statements that may be part of the formula that reads what they write."""
@@ -58,7 +58,7 @@ def _fits(product: Inlined, kernel: Kernel, names: Names, inlined: frozenset[str
         return False
     symbol, labels = Symbol(used[0][0], real=True), used[0][1].labels
     last = overwrites[0] if overwrites else len(kernel.assigns) - 1
-    counts = [_occurrences(assign.value, symbol) for assign in kernel.assigns[: last + 1]]
+    counts = [occurrences(assign.value, symbol) for assign in kernel.assigns[: last + 1]]
     if sum(counts) != 1:
         return False
     user = kernel.assigns[counts.index(1)]
@@ -69,7 +69,8 @@ def _fits(product: Inlined, kernel: Kernel, names: Names, inlined: frozenset[str
     return user.target.labels in orders and distinct and not operands & clobbered
 
 
-def _occurrences(value: Expr, symbol: Symbol) -> int:
+def occurrences(value: Expr, symbol: Symbol) -> int:
+    """How often a symbol stands in an expression."""
     return sum(1 for node in sympy.preorder_traversal(value) if node == symbol)
 
 

@@ -226,8 +226,7 @@ def _linearize(parts: Parts, products: Sequence[Plain]) -> str:
     parameters = [*_parameters(parts, products[0]), f'kind: str = "{kinds[0]}"', *seed]
     table = [f'        "{operator.linearized}": _prepared_{operator.name},' for operator in products]
     # Class indices have become vectors of the function's own.
-    targets = "targets" if parts.module.targets == "classes" else "targets.clone()"
-    kept = [*(f"_clones({code})" for code in parts.given), "inputs.clone()", targets]
+    kept = [*(f"_clones({code})" for code in parts.given), "inputs.clone()", "targets.clone()"]
     return "\n".join(
         [
             "@_as_written",

@@ -10,9 +10,10 @@ from types import MappingProxyType
 from sympy import Expr, Symbol
 
 from sifrc.backends.names import groups_name, subscript_text
-from sifrc.backends.torch_eager.access import Names, aligned
+from sifrc.backends.torch_eager.access import LIKE, Names, aligned
+from sifrc.backends.torch_eager.classes import put_text, read_once, scale_text, vectors_of
 from sifrc.backends.torch_eager.convolutions import convolution_of
-from sifrc.backends.torch_eager.expressions import LIKE, Entry, Formula, entries_of, extents_text, update_text
+from sifrc.backends.torch_eager.expressions import Entry, Formula, entries_of, extents_text, update_text
 from sifrc.backends.torch_eager.inlining import Inlined, inlines, user_of, with_softmax
 from sifrc.backends.torch_eager.joining import side_by_side
 from sifrc.backends.torch_eager.narrow import broadcast_by_readers
@@ -142,8 +143,8 @@ class Writer:
 
     @lines.register
     def _(self, statement: st.Kernel) -> list[str]:
-        lines: list[str] = []
         entries = self._entries(statement.loads)
+        lines = read_once([a.value for a in statement.assigns], dict(statement.loads), entries, self.prefix)
         for name, load in statement.loads:
             if load.ref in self._products:
                 product = replace(self._products[load.ref], labels=load.labels)
@@ -202,6 +203,9 @@ class Writer:
             return update_text(text, None if own is None else Symbol(own, real=True), formula)
         if len(set(target.labels)) < len(target.labels):
             return self._diagonal(assign, formula)
+        vectors = vectors_of(formula)
+        if vectors is not None:
+            return f"{text} = {vectors.text()}"
         kept = target.ref in self._windowed or (isinstance(value, Symbol) and entries[value.name].kept)
         copied = isinstance(value, Symbol) and kept
         return f"{text} = {formula.text()}" + (".clone()" if copied else "")
@@ -229,6 +233,12 @@ class Writer:
         return self._store(statement.target, product.text(in_place=self.names.in_place), product.labels)
 
     @lines.register
+    def _(self, statement: st.Put) -> list[str]:
+        text, labels = put_text(statement, self.names)
+        scale = scale_text(statement, self.names)
+        return self._store(statement.target, f"{text}.mul_({scale})" if scale else text, labels)
+
+    @lines.register
     def _(self, statement: st.Sum) -> list[str]:
         entries = self._entries(statement.loads)
         widest = max((e.labels for e in entries.values() if not e.is_float), key=len, default=())
@@ -237,7 +247,7 @@ class Writer:
         factor, value = statement.value.as_independent(*over, as_Add=False) if over else (1, statement.value)
         dims = tuple(order.index(label) for label in order if label in statement.over)
         rest = tuple(label for label in order if label not in statement.over)
-        lines: list[str] = []
+        lines = read_once([value], dict(statement.loads), entries, self.prefix)
         few = self._are_few(statement.over, statement.loads)
         pair = None if few and len(dims) < len(order) else inner_product(value, entries)
         if pair is not None and pair[0].labels == pair[1].labels == order and dims == (len(order) - 1,):

@@ -1,0 +1,136 @@
+"""Vectors of classes in a product: what is summed along them is read at the class.
+
+A class is an integer c in memory, and as a factor of a product the vector that is 1 at c and 0 elsewhere.
+Summed over its entries, Σ_j t_j f_j, it is the entry f_c of every other factor; where they are kept, and the
+places that have classes are summed, each product is added at its class. What is left reads an entry of the
+vector, which compares two integers. Statements that take whole arrays get the vector as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sifrc.ir import Affine, Axis, Delta, Einsum, Expr, Input, Operand, Role
+from sifrc.ir.build import einsum
+from sifrc.lower.arrays import Change, Counted, OneHot, Take
+from sifrc.lower.products import kept_labels
+from sifrc.lower.windows import ref_of
+
+__all__ = ["Classes", "Scattered", "as_scattered", "indices_of", "is_of_classes"]
+
+
+def is_of_classes(expr: Expr) -> bool:
+    """Whether it is a symbol for vectors of classes."""
+    return isinstance(expr, Input) and expr.role.of_classes
+
+
+def indices_of(symbol: Input) -> Input:
+    """The array of integers of a symbol for vectors of classes."""
+    return Input(symbol.family, symbol.index, symbol.axes[:-1], Role.DATA)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What products with vectors of classes need of the lowering.
+
+    Args:
+        buffer: an expression in an array of its own.
+        changed: an array read in another way.
+        note: an array that the program has, with its shape.
+    """
+
+    buffer: Callable[[Expr], Input]
+    changed: Callable[[Input, Change], Input]
+    note: Callable[[Input], None]
+
+    def vectors(self, symbol: Input) -> Input:
+        """The vectors as an array that is read entry by entry."""
+        partial = symbol.role is Role.COUNTED
+        return self.changed(indices_of(symbol), OneHot(symbol.axes[-1].entries, partial))
+
+    def read_at(self, expr: Einsum) -> Einsum:
+        """The product with what is summed along a class read there."""
+        if not any(map(_has_classes, expr.operands)):
+            return expr
+        # Vectors of ones and zeros: twice the same is once.
+        operands = [
+            op for n, op in enumerate(expr.operands) if not _has_classes(op) or op not in expr.operands[:n]
+        ]
+        for vector in list(filter(_has_classes, operands)):
+            label = vector[1][-1]
+            others = [operand for operand in operands if operand != vector and label in operand[1]]
+            if label not in expr.out and all(_can_be_read(operand, label) for operand in others):
+                operands.remove(vector)
+                operands = [self.at(op, vector) if op in others else op for op in operands]
+                operands += self.counted(vector)
+        return Einsum(tuple(operands), expr.out)
+
+    def counted(self, vector: Operand) -> list[Operand]:
+        """The number that tells whether a vector has a one, where it may have none."""
+        symbol, labels = vector
+        assert isinstance(symbol, Input)
+        partial = symbol.role is Role.COUNTED
+        return [(self.changed(indices_of(symbol), Counted()), labels[:-1])] if partial else []
+
+    def at(self, operand: Operand, vector: Operand) -> Operand:
+        """A factor read at the classes of another one."""
+        (expr, labels), (symbol, (*places, label)) = operand, vector
+        assert isinstance(symbol, Input)
+        position, classes = labels.index(label), indices_of(symbol)
+        self.note(classes)
+        along = tuple(labels.index(place) if place in labels else None for place in places)
+        sizes = tuple(axis.size for axis in classes.axes)
+        partial = symbol.role is Role.COUNTED
+        take = Take(position, ref_of(classes), sizes, along, partial)
+        found = self.changed(self.buffer(expr), take)
+        return found, (*labels[:position], *take.new(tuple(places)), *labels[position + 1 :])
+
+
+def _has_classes(operand: Operand) -> bool:
+    return is_of_classes(operand[0])
+
+
+def _can_be_read(operand: Operand, label: Axis) -> bool:
+    """Whether a factor can be read at some value of a label."""
+    expr, labels = operand
+    plain = not isinstance(expr, Affine | Delta) and not is_of_classes(expr)
+    return plain and len(set(labels)) == len(labels)
+
+
+@dataclass(frozen=True)
+class Scattered:
+    """A product that is added at the classes of one of its factors.
+
+    Args:
+        value: of the other factors.
+        labels: of these.
+        vector: the vectors of classes.
+        scalars: factors without labels.
+    """
+
+    value: Expr
+    labels: tuple[Axis, ...]
+    vector: Operand
+    scalars: tuple[Expr, ...]
+
+
+def as_scattered(expr: Einsum, classes: Classes) -> Scattered | None:
+    """A product that is added at classes: their label is kept, and a place that has one is summed."""
+    for vector in filter(_has_classes, expr.operands):
+        *places, label = vector[1]
+        if label not in expr.out or set(places) <= set(expr.out):
+            continue
+        others = [operand for operand in expr.operands if operand != vector]
+        there = [operand for operand in others if label in operand[1]]
+        if not all(_can_be_read(operand, label) for operand in there):
+            continue
+        read = [classes.at(op, vector) if op in there else op for op in others] + classes.counted(vector)
+        scalars = tuple(operand for operand, labels in read if not labels)
+        factors = [(operand, labels) for operand, labels in read if labels]
+        kept = kept_labels(factors, {*expr.out, *places})
+        if not set(expr.out) <= {*kept, *places, label}:
+            continue
+        axes = (*(place for place in places if place not in kept), *kept)
+        return Scattered(einsum(factors, axes), axes, vector, scalars)
+    return None
