@@ -8,11 +8,11 @@ Network 64 → 32 → 32 → 10, graph of 5 layers, x*tanh(log(1 + b*exp(x))), l
 
 Cost:
     Multiply-adds:
-    loss: 3.4 k a sample of the batch
-    objective: 3.4 k a sample of the batch
-    gradient: 8.22 k a sample of the batch
+    loss: 3.39 k a sample of the batch
+    objective: 3.39 k a sample of the batch
+    gradient: 8.21 k a sample of the batch
     hessian_vector_product: 17 k a sample of the batch + 1.34 k a call, of which 12.3 k a sample of the batch + 1.34 k a call after linearize
-    gauss_newton_vector_product: 13 k a sample of the batch, of which 9.6 k a sample of the batch after linearize
+    gauss_newton_vector_product: 13 k a sample of the batch, of which 9.58 k a sample of the batch after linearize
 """
 
 from __future__ import annotations
@@ -137,25 +137,24 @@ _SHAPES5: Shapes = {4: (None,)}
 _SHAPES6: Shapes = {1: (32, 64), 2: (32, 32), 4: (10, 32)}
 _SHAPES7: Shapes = {1: (32,), 2: (32,), 4: (10,)}
 _SHAPES8: Shapes = {2: (None, 32)}
-_SHAPES9: Shapes = {1: (None, 32), 3: (None, 32)}
 _WORK: dict[str, Shapes] = {
     "a": _SHAPES1,
     "x": {0: (None, 64), 1: (None, 32), 2: (None, 32), 3: (None, 32), 4: (None, 10)},
-    "targets": (None, 10),
-    "loss": (None,),
+    "targets": (None,),
     "loss_part2": (None, 10),
+    "loss_part1": (None, 10),
+    "loss": (None,),
     "objective": (None,),
     "b": _SHAPES2,
     "slope": _SHAPES3,
     "softmax_part1": _SHAPES4,
     "softmax": _SHAPES4,
-    "shared1_part1": _SHAPES5,
     "shared1": _SHAPES5,
     "b_part1": _SHAPES3,
     "b_part1_scalar": _SHAPES5,
     "y": _SHAPES1,
     "b_part2b": _SHAPES4,
-    "b_part3b": _SHAPES5,
+    "b_part3b": _SHAPES4,
     "b_part1b": _SHAPES3,
     "b_part1b_scalar": _SHAPES5,
     "gradient_weights": _SHAPES6,
@@ -165,10 +164,9 @@ _WORK: dict[str, Shapes] = {
     "u_part2": _SHAPES8,
     "zeta_part2": _SHAPES4,
     "gamma": _SHAPES2,
-    "gamma_part1": _SHAPES9,
+    "gamma_part1": {1: (None, 32), 3: (None, 32)},
     "gamma_part1_scalar": _SHAPES5,
-    "gamma_part2": _SHAPES9,
-    "gamma_part2_scalar": _SHAPES5,
+    "gamma_part2": {1: (None, 32), 3: (None, 32), 4: (None, 10)},
     "gamma_part3": _SHAPES5,
     "product_weights": _SHAPES6,
     "product_weights_part2": {2: (32, 32), 4: (10, 32)},
@@ -178,14 +176,14 @@ _WORK: dict[str, Shapes] = {
     "dx": _SHAPES2,
     "da_part2": _SHAPES8,
     "dx_part2": _SHAPES4,
-    "r": (None, 10),
     "c": _SHAPES2,
     "r_part4": (None, 10),
     "r_part3": (None,),
-    "r_part2": (None,),
-    "r_part5": (None,),
+    "r_part2": (None, 10),
+    "r_part5": (None, 10),
     "r_part1": (None,),
     "r_part6": (None,),
+    "r": (None, 10),
     "gauss_newton_weights": _SHAPES6,
     "gauss_newton_biases": _SHAPES7,
     "dy": _SHAPES1,
@@ -287,6 +285,10 @@ def _named(weights: Arrays, biases: Arrays) -> dict[str, Array]:
     return {name: values[name] for name in SHAPES}
 
 
+_CLASSES = frozenset({"targets"})
+"""Intermediate values that are integers: classes."""
+
+
 class _Workspace:
     """Arrays for intermediate values, each allocated when first asked for.
 
@@ -308,7 +310,7 @@ class _Workspace:
         shapes = self.__dict__.get("shapes", {}).get(name)
         if shapes is None:
             raise AttributeError(name)
-        made = _allocate(shapes, self.batch)
+        made = _allocate(shapes, self.batch, np.int64 if name in _CLASSES else DTYPE)
         setattr(self, name, made)
         return made
 
@@ -318,13 +320,13 @@ class _Workspace:
             self.__dict__.pop(name, None)
 
 
-def _allocate(shapes: Shapes, batch: int) -> Array | Arrays:
+def _allocate(shapes: Shapes, batch: int, dtype: type) -> Array | Arrays:
     """Zeros of the shapes, several for shapes by subscript."""
     if isinstance(shapes, tuple):
-        return np.zeros([batch if n is None else n for n in shapes], DTYPE)
+        return np.zeros([batch if n is None else n for n in shapes], dtype)
     empty = (0,) * len(next(iter(shapes.values())))
     return tuple(
-        np.zeros([batch if n is None else n for n in shapes.get(k, empty)], DTYPE)
+        np.zeros([batch if n is None else n for n in shapes.get(k, empty)], dtype)
         for k in range(max(shapes) + 1)
     )
 
@@ -361,9 +363,9 @@ def _data(inputs: Array, targets: Array) -> tuple[Array, Array]:
 
 
 def _filled(work: _Workspace, inputs: Array, targets: Array) -> _Workspace:
-    """The workspace with inputs and targets in it; classes as one-hot vectors."""
+    """The workspace with inputs and targets in it."""
     work.x = (inputs, *work.x[1:])
-    work.targets[np.arange(len(inputs)), targets] = 1.0
+    work.targets = targets
     return work
 
 
@@ -384,7 +386,7 @@ def _classes(targets: Array, count: int, name: str = "targets") -> Array:
     low, high = int(targets.min()), int(targets.max())
     if low < 0 or high >= 10:
         raise ValueError(f"{name}: expected classes 0 to 9, got {low} to {high}")
-    return np.ascontiguousarray(targets, np.int64)
+    return np.require(targets, np.int64, ("C", "A", "W"))
 
 
 @njit(cache=True, error_model="numpy")
@@ -400,6 +402,12 @@ def _sigmoid(x):
 def _softplus(x):
     """log(1 + exp(x)) without overflow."""
     return np.log1p(np.exp(-abs(x))) + max(x, np.float64(0.0))
+
+
+@njit(cache=True)
+def _delta(i, j):
+    """One where the labels are equal, else zero."""
+    return np.float64(1.0) if i == j else np.float64(0.0)
 
 
 @njit(cache=True)
@@ -459,7 +467,7 @@ def _forward(weights, biases, a, x):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _objective(x, targets, loss, loss_part2, objective):
+def _objective(x, targets, loss_part2, loss_part1, loss, objective):
     """Loss and objective of one sample.
 
     Equations:
@@ -469,32 +477,17 @@ def _objective(x, targets, loss, loss_part2, objective):
     x_4 = x[4]
     for p in range(len(loss_part2)):
         _log_softmax(x_4[p], loss_part2[p])
+    for p in range(len(loss_part1)):
+        for i in range(loss_part1.shape[1]):
+            loss_part1[p, i] = np.exp(loss_part2[p, i])
     for p in range(len(loss)):
-        total0 = np.float64(0.0)
-        for i in range(loss_part2.shape[1]):
-            total0 += targets[p, i] * np.exp(loss_part2[p, i])
-        loss[p] = total0
-    for p in range(len(loss)):
-        loss[p] = _sigmoid(np.float64(1.0) - np.float64(5.0) * loss[p])
+        loss[p] = _sigmoid(np.float64(1.0) - np.float64(5.0) * loss_part1[p, targets[p]])
+    for p in range(len(objective)):
         objective[p] = loss[p]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _adjoint(
-    x,
-    targets,
-    weights,
-    a,
-    b,
-    slope,
-    softmax_part1,
-    softmax,
-    shared1_part1,
-    shared1,
-    b_part1,
-    b_part1_scalar,
-    y,
-):
+def _adjoint(x, targets, weights, a, b, slope, softmax_part1, softmax, shared1, b_part1, b_part1_scalar, y):
     """Back-propagation.
 
     Equations:
@@ -512,28 +505,23 @@ def _adjoint(
     for p in range(len(softmax_4)):
         for i in range(softmax_4.shape[1]):
             softmax_4[p, i] = np.exp(softmax_part1_4[p, i])
-    shared1_part1_4 = shared1_part1[4]
-    for p in range(len(shared1_part1_4)):
-        total0 = np.float64(0.0)
-        for i in range(softmax_4.shape[1]):
-            total0 += softmax_4[p, i] * targets[p, i]
-        shared1_part1_4[p] = total0
     shared1_4 = shared1[4]
     for p in range(len(shared1_4)):
-        term3_0 = -np.float64(5.0) * _sigmoid(np.float64(1.0) - np.float64(5.0) * shared1_part1_4[p])
-        shared1_4[p] = term3_0 * _sigmoid(np.float64(5.0) * shared1_part1_4[p] - np.float64(1.0))
+        term1_0 = -np.float64(5.0) * _sigmoid(np.float64(1.0) - np.float64(5.0) * softmax_4[p, targets[p]])
+        shared1_4[p] = term1_0 * _sigmoid(np.float64(5.0) * softmax_4[p, targets[p]] - np.float64(1.0))
     b_part1_scalar_4 = b_part1_scalar[4]
     for p in range(len(b_part1_scalar_4)):
-        total1 = np.float64(0.0)
+        total0 = np.float64(0.0)
         for i in range(softmax_4.shape[1]):
-            total1 += softmax_4[p, i] * targets[p, i]
-        b_part1_scalar_4[p] = total1 * shared1_4[p]
+            total0 += softmax_4[p, i] * _delta(targets[p], i)
+        b_part1_scalar_4[p] = total0 * shared1_4[p]
     b_4 = b[4]
     for p in range(len(b_4)):
         b_part1_scalar_4_p = b_part1_scalar_4[p]
         shared1_4_p = shared1_4[p]
         for i in range(b_4.shape[1]):
-            b_4[p, i] = b_part1_scalar_4_p * softmax_4[p, i] - shared1_4_p * softmax_4[p, i] * targets[p, i]
+            term6_0 = shared1_4_p * softmax_4[p, i] * _delta(targets[p], i)
+            b_4[p, i] = b_part1_scalar_4_p * softmax_4[p, i] - term6_0
     np.dot(b[4], weights[4], b[3])
     b_2, b_3, x_2, y_2 = b[2], b[3], x[2], y[2]
     for p in range(len(b_2)):
@@ -586,25 +574,24 @@ def _backward(
         _log_softmax(x_4[p], b_part2b_4[p])
     b_part3b_4 = b_part3b[4]
     for p in range(len(b_part3b_4)):
-        total0 = np.float64(0.0)
-        for i in range(b_part2b_4.shape[1]):
-            total0 += targets[p, i] * np.exp(b_part2b_4[p, i])
-        b_part3b_4[p] = total0
+        for i in range(b_part3b_4.shape[1]):
+            b_part3b_4[p, i] = np.exp(b_part2b_4[p, i])
     b_part1b_scalar_4 = b_part1b_scalar[4]
     for p in range(len(b_part1b_scalar_4)):
-        total1 = np.float64(0.0)
+        total0 = np.float64(0.0)
         for i in range(b_part2b_4.shape[1]):
-            total1 += targets[p, i] * np.exp(b_part2b_4[p, i])
-        term3_0 = -np.float64(5.0) * total1 * _sigmoid(np.float64(1.0) - np.float64(5.0) * b_part3b_4[p])
-        b_part1b_scalar_4[p] = term3_0 * _sigmoid(np.float64(5.0) * b_part3b_4[p] - np.float64(1.0))
+            total0 += _delta(targets[p], i) * np.exp(b_part2b_4[p, i])
+        term2_0 = _sigmoid(np.float64(1.0) - np.float64(5.0) * b_part3b_4[p, targets[p]])
+        term2_1 = _sigmoid(np.float64(5.0) * b_part3b_4[p, targets[p]] - np.float64(1.0))
+        b_part1b_scalar_4[p] = -np.float64(5.0) * total0 * term2_0 * term2_1
     b_4 = b[4]
     for p in range(len(b_4)):
         b_part1b_scalar_4_p = b_part1b_scalar_4[p]
-        term6_0 = np.float64(5.0) * _sigmoid(np.float64(1.0) - np.float64(5.0) * b_part3b_4[p])
-        factor0 = term6_0 * _sigmoid(np.float64(5.0) * b_part3b_4[p] - np.float64(1.0))
+        term4_0 = np.float64(5.0) * _sigmoid(np.float64(1.0) - np.float64(5.0) * b_part3b_4[p, targets[p]])
+        factor0 = term4_0 * _sigmoid(np.float64(5.0) * b_part3b_4[p, targets[p]] - np.float64(1.0))
         for i in range(b_4.shape[1]):
-            part0 = np.exp(b_part2b_4[p, i])
-            b_4[p, i] = b_part1b_scalar_4_p * part0 + factor0 * part0 * targets[p, i]
+            term5_0 = b_part3b_4[p, i] * factor0 * _delta(targets[p], i)
+            b_4[p, i] = b_part3b_4[p, i] * b_part1b_scalar_4_p + term5_0
     np.dot(b[4].T, x[3], gradient_weights[4])
     _scale(gradient_weights[4], -mean)
     gradient_biases_4 = gradient_biases[4]
@@ -630,9 +617,9 @@ def _backward(
     for p in range(len(b_1)):
         for i in range(b_1.shape[1]):
             b_1[p, i] = b_3[p, i] + b_part1b_1[p, i]
-            part1 = a_1[p, i] - np.float64(0.3566749439387324)
-            part2 = np.tanh(_softplus(part1))
-            y_1[p, i] = b_1[p, i] * (a_1[p, i] * (np.float64(1.0) - part2 * part2) * _sigmoid(part1) + part2)
+            part0 = a_1[p, i] - np.float64(0.3566749439387324)
+            part1 = np.tanh(_softplus(part0))
+            y_1[p, i] = b_1[p, i] * (a_1[p, i] * (np.float64(1.0) - part1 * part1) * _sigmoid(part0) + part1)
     np.dot(y[1].T, x[0], gradient_weights[1])
     _scale(gradient_weights[1], -mean)
     gradient_biases_1 = gradient_biases[1]
@@ -683,10 +670,9 @@ def _tangent(x, vector_weights, slope, vector_biases, weights, u, zeta, u_part2,
 def _hessian_product(
     softmax,
     zeta,
-    targets,
     b_part1_scalar,
     shared1,
-    shared1_part1,
+    targets,
     b,
     x,
     mean,
@@ -700,7 +686,6 @@ def _hessian_product(
     gamma_part1,
     gamma_part1_scalar,
     gamma_part2,
-    gamma_part2_scalar,
     gamma_part3,
     product_weights,
     product_weights_part2,
@@ -736,43 +721,40 @@ def _hessian_product(
         for i in range(softmax_4.shape[1]):
             total0 += softmax_4[p, i] * zeta_4[p, i]
         gamma_part1_scalar_4[p] = total0
-    gamma_part2_scalar_4 = gamma_part2_scalar[4]
-    for p in range(len(gamma_part2_scalar_4)):
-        total1 = np.float64(0.0)
+    gamma_part2_4 = gamma_part2[4]
+    for p in range(len(gamma_part2_4)):
         gamma_part1_scalar_4_p = gamma_part1_scalar_4[p]
-        for i in range(softmax_4.shape[1]):
-            total1 += softmax_4[p, i] * targets[p, i] * (-gamma_part1_scalar_4_p + zeta_4[p, i])
-        gamma_part2_scalar_4[p] = total1
+        for i in range(gamma_part2_4.shape[1]):
+            gamma_part2_4[p, i] = -gamma_part1_scalar_4_p + zeta_4[p, i]
     b_part1_scalar_4, shared1_4 = b_part1_scalar[4], shared1[4]
-    shared1_part1_4, gamma_part3_4 = shared1_part1[4], gamma_part3[4]
+    gamma_part3_4 = gamma_part3[4]
     for p in range(len(gamma_part3_4)):
-        total2 = np.float64(0.0)
-        part0 = _sigmoid(np.float64(1.0) - np.float64(5.0) * shared1_part1_4[p])
-        part1 = _sigmoid(np.float64(5.0) * shared1_part1_4[p] - np.float64(1.0))
+        total1 = np.float64(0.0)
+        part0 = _sigmoid(np.float64(1.0) - np.float64(5.0) * softmax_4[p, targets[p]])
+        part1 = _sigmoid(np.float64(5.0) * softmax_4[p, targets[p]] - np.float64(1.0))
         b_part1_scalar_4_p = b_part1_scalar_4[p]
-        term8_0 = -np.float64(25.0) * part1 * (part0 * part0) + np.float64(25.0) * part0 * (part1 * part1)
-        factor0 = gamma_part2_scalar_4[p] * term8_0
-        gamma_part1_scalar_4_p = gamma_part1_scalar_4[p]
         shared1_4_p = shared1_4[p]
-        for i in range(softmax_4.shape[1]):
-            term11_0 = shared1_4_p * targets[p, i] * (-gamma_part1_scalar_4_p + zeta_4[p, i])
-            term11_1 = -b_part1_scalar_4_p * zeta_4[p, i] + factor0 * targets[p, i] + term11_0
-            total2 += softmax_4[p, i] * term11_1
-        gamma_part3_4[p] = total2
+        term8_0 = -np.float64(25.0) * part1 * (part0 * part0) + np.float64(25.0) * part0 * (part1 * part1)
+        factor0 = gamma_part2_4[p, targets[p]] * softmax_4[p, targets[p]] * term8_0
+        for i in range(gamma_part2_4.shape[1]):
+            term9_0 = gamma_part2_4[p, i] * shared1_4_p * _delta(targets[p], i)
+            term9_1 = term9_0 - b_part1_scalar_4_p * zeta_4[p, i] + factor0 * _delta(targets[p], i)
+            total1 += softmax_4[p, i] * term9_1
+        gamma_part3_4[p] = total1
     gamma_4 = gamma[4]
     for p in range(len(gamma_4)):
-        part2 = _sigmoid(np.float64(1.0) - np.float64(5.0) * shared1_part1_4[p])
-        part3 = _sigmoid(np.float64(5.0) * shared1_part1_4[p] - np.float64(1.0))
+        part2 = _sigmoid(np.float64(1.0) - np.float64(5.0) * softmax_4[p, targets[p]])
+        part3 = _sigmoid(np.float64(5.0) * softmax_4[p, targets[p]] - np.float64(1.0))
         gamma_part3_4_p = gamma_part3_4[p]
         b_part1_scalar_4_p = b_part1_scalar_4[p]
-        term17_0 = -np.float64(25.0) * part3 * (part2 * part2) + np.float64(25.0) * part2 * (part3 * part3)
-        factor1 = gamma_part2_scalar_4[p] * term17_0
         gamma_part1_scalar_4_p = gamma_part1_scalar_4[p]
         shared1_4_p = shared1_4[p]
+        term17_0 = -np.float64(25.0) * part3 * (part2 * part2) + np.float64(25.0) * part2 * (part3 * part3)
+        factor1 = gamma_part2_4[p, targets[p]] * softmax_4[p, targets[p]] * term17_0
         for i in range(gamma_4.shape[1]):
-            term20_0 = shared1_4_p * targets[p, i] * (-gamma_part1_scalar_4_p + zeta_4[p, i])
-            term20_1 = -b_part1_scalar_4_p * zeta_4[p, i] + factor1 * targets[p, i] + term20_0
-            gamma_4[p, i] = gamma_part3_4_p * softmax_4[p, i] - softmax_4[p, i] * term20_1
+            term18_0 = shared1_4_p * _delta(targets[p], i) * (-gamma_part1_scalar_4_p + zeta_4[p, i])
+            term18_1 = -b_part1_scalar_4_p * zeta_4[p, i] + factor1 * _delta(targets[p], i) + term18_0
+            gamma_4[p, i] = gamma_part3_4_p * softmax_4[p, i] - softmax_4[p, i] * term18_1
     np.dot(b[4].T, zeta[3], product_weights[4])
     np.dot(gamma[4].T, x[3], product_weights_part2[4])
     product_weights_4, product_weights_part2_4 = product_weights[4], product_weights_part2[4]
@@ -817,10 +799,10 @@ def _hessian_product(
             part5 = np.tanh(_softplus(part4))
             part6 = np.float64(1.0) - part5 * part5
             part7 = _sigmoid(part4)
-            term33_0 = a_1[p, i] * part6 * part7 * _sigmoid(-a_1[p, i] + np.float64(0.3566749439387324))
-            term33_1 = -np.float64(2.0) * a_1[p, i] * part5 * part6 * (part7 * part7) + term33_0
-            term33_2 = b_1[p, i] * u_1[p, i] * (term33_1 + np.float64(2.0) * part6 * part7)
-            z_1[p, i] = term33_2 - gamma_1[p, i] * slope_1[p, i]
+            term31_0 = a_1[p, i] * part6 * part7 * _sigmoid(-a_1[p, i] + np.float64(0.3566749439387324))
+            term31_1 = -np.float64(2.0) * a_1[p, i] * part5 * part6 * (part7 * part7) + term31_0
+            term31_2 = b_1[p, i] * u_1[p, i] * (term31_1 + np.float64(2.0) * part6 * part7)
+            z_1[p, i] = term31_2 - gamma_1[p, i] * slope_1[p, i]
     np.dot(z[1].T, x[0], product_weights[1])
     _scale(product_weights[1], -mean)
     product_biases_1 = product_biases[1]
@@ -878,7 +860,6 @@ def _gauss_newton_product(
     mean,
     weights,
     a,
-    r,
     c,
     r_part4,
     r_part3,
@@ -886,6 +867,7 @@ def _gauss_newton_product(
     r_part5,
     r_part1,
     r_part6,
+    r,
     gauss_newton_weights,
     gauss_newton_biases,
     dy,
@@ -921,50 +903,44 @@ def _gauss_newton_product(
             total0 += dx_4[p, i] * np.exp(r_part4[p, i])
         r_part3[p] = total0
     for p in range(len(r_part2)):
-        total1 = np.float64(0.0)
         r_part3_p = r_part3[p]
-        for i in range(dx_4.shape[1]):
-            total1 += targets[p, i] * (dx_4[p, i] - r_part3_p) * np.exp(r_part4[p, i])
-        r_part2[p] = total1
-    for p in range(len(r_part5)):
-        total2 = np.float64(0.0)
-        for i in range(r_part4.shape[1]):
-            total2 += targets[p, i] * np.exp(r_part4[p, i])
-        r_part5[p] = total2
+        for i in range(r_part2.shape[1]):
+            part0 = np.exp(r_part4[p, i])
+            r_part2[p, i] = part0 * (dx_4[p, i] - r_part3_p)
+            r_part5[p, i] = part0
     for p in range(len(r_part1)):
-        total3 = np.float64(0.0)
-        part0 = _sigmoid(np.float64(1.0) - np.float64(5.0) * r_part5[p])
-        part1 = _sigmoid(np.float64(5.0) * r_part5[p] - np.float64(1.0))
-        term10_0 = -np.float64(25.0) * part1 * (part0 * part0) + np.float64(25.0) * part0 * (part1 * part1)
-        factor0 = r_part2[p] * term10_0
-        r_part3_p = r_part3[p]
-        factor1 = -np.float64(5.0) * part0 * part1
-        for i in range(dx_4.shape[1]):
-            part2 = np.exp(r_part4[p, i])
-            term13_0 = factor1 * part2 * targets[p, i] * (dx_4[p, i] - r_part3_p)
-            total3 += factor0 * part2 * targets[p, i] + term13_0
-        r_part1[p] = total3
+        total1 = np.float64(0.0)
+        part1 = _sigmoid(np.float64(1.0) - np.float64(5.0) * r_part5[p, targets[p]])
+        part2 = _sigmoid(np.float64(5.0) * r_part5[p, targets[p]] - np.float64(1.0))
+        term8_0 = -np.float64(25.0) * part2 * (part1 * part1) + np.float64(25.0) * part1 * (part2 * part2)
+        factor0 = r_part2[p, targets[p]] * term8_0
+        factor1 = -np.float64(5.0) * part1 * part2
+        for i in range(r_part2.shape[1]):
+            term10_0 = factor0 * _delta(targets[p], i) * np.exp(r_part4[p, i])
+            total1 += term10_0 + factor1 * r_part2[p, i] * _delta(targets[p], i)
+        r_part1[p] = total1
     for p in range(len(r_part6)):
-        total4 = np.float64(0.0)
-        for i in range(r_part4.shape[1]):
-            total4 += targets[p, i] * np.exp(r_part4[p, i])
-        term16_0 = -np.float64(5.0) * total4 * _sigmoid(np.float64(1.0) - np.float64(5.0) * r_part5[p])
-        r_part6[p] = term16_0 * _sigmoid(np.float64(5.0) * r_part5[p] - np.float64(1.0))
-    c_4 = c[4]
+        total2 = np.float64(0.0)
+        for i in range(r_part5.shape[1]):
+            total2 += r_part5[p, i] * _delta(targets[p], i)
+        term13_0 = _sigmoid(np.float64(1.0) - np.float64(5.0) * r_part5[p, targets[p]])
+        term13_1 = _sigmoid(np.float64(5.0) * r_part5[p, targets[p]] - np.float64(1.0))
+        r_part6[p] = -np.float64(5.0) * total2 * term13_0 * term13_1
     for p in range(len(r)):
-        r_part3_p = r_part3[p]
-        part5 = _sigmoid(np.float64(1.0) - np.float64(5.0) * r_part5[p])
-        part6 = _sigmoid(np.float64(5.0) * r_part5[p] - np.float64(1.0))
+        part3 = _sigmoid(np.float64(1.0) - np.float64(5.0) * r_part5[p, targets[p]])
+        part4 = _sigmoid(np.float64(5.0) * r_part5[p, targets[p]] - np.float64(1.0))
         r_part1_p = r_part1[p]
         r_part6_p = r_part6[p]
-        term24_0 = -np.float64(25.0) * part6 * (part5 * part5) + np.float64(25.0) * part5 * (part6 * part6)
-        factor2 = r_part2[p] * term24_0
-        factor3 = -np.float64(5.0) * part5 * part6
+        term18_0 = -np.float64(25.0) * part4 * (part3 * part3) + np.float64(25.0) * part3 * (part4 * part4)
+        factor2 = r_part2[p, targets[p]] * term18_0
+        factor3 = -np.float64(5.0) * part3 * part4
         for i in range(r.shape[1]):
-            part3 = np.exp(r_part4[p, i])
-            part4 = dx_4[p, i] - r_part3_p
-            term26_0 = factor2 * part3 * targets[p, i] + factor3 * part3 * part4 * targets[p, i]
-            r[p, i] = term26_0 - r_part1_p * part3 - r_part6_p * part3 * part4
+            term20_0 = factor2 * r_part5[p, i] * _delta(targets[p], i)
+            term20_1 = term20_0 + factor3 * r_part2[p, i] * _delta(targets[p], i)
+            r[p, i] = term20_1 - r_part1_p * r_part5[p, i] - r_part6_p * r_part2[p, i]
+    c_4 = c[4]
+    for p in range(len(c_4)):
+        for i in range(c_4.shape[1]):
             c_4[p, i] = -r[p, i]
     np.dot(c[4].T, x[3], gauss_newton_weights[4])
     _scale(gauss_newton_weights[4], -mean)
@@ -991,9 +967,9 @@ def _gauss_newton_product(
     for p in range(len(c_1)):
         for i in range(c_1.shape[1]):
             c_1[p, i] = c_3[p, i] + c_1[p, i]
-            part7 = a_1[p, i] - np.float64(0.3566749439387324)
-            part8 = np.tanh(_softplus(part7))
-            dy_1[p, i] = c_1[p, i] * (a_1[p, i] * (np.float64(1.0) - part8 * part8) * _sigmoid(part7) + part8)
+            part5 = a_1[p, i] - np.float64(0.3566749439387324)
+            part6 = np.tanh(_softplus(part5))
+            dy_1[p, i] = c_1[p, i] * (a_1[p, i] * (np.float64(1.0) - part6 * part6) * _sigmoid(part5) + part6)
     np.dot(dy[1].T, x[0], gauss_newton_weights[1])
     _scale(gauss_newton_weights[1], -mean)
     gauss_newton_biases_1 = gauss_newton_biases[1]
@@ -1021,7 +997,7 @@ def loss(params: Parameters, inputs: Array, targets: Array) -> float:
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _objective(work.x, work.targets, work.loss, work.loss_part2, work.objective)
+    _objective(work.x, work.targets, work.loss_part2, work.loss_part1, work.loss, work.objective)
     return float(np.mean(work.loss))
 
 
@@ -1043,7 +1019,7 @@ def objective(params: Parameters, inputs: Array, targets: Array) -> float:
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _objective(work.x, work.targets, work.loss, work.loss_part2, work.objective)
+    _objective(work.x, work.targets, work.loss_part2, work.loss_part1, work.loss, work.objective)
     return float(np.mean(work.objective))
 
 
@@ -1142,7 +1118,6 @@ def _prepared_hessian_vector_product(
         work.slope,
         work.softmax_part1,
         work.softmax,
-        work.shared1_part1,
         work.shared1,
         work.b_part1,
         work.b_part1_scalar,
@@ -1168,10 +1143,9 @@ def _prepared_hessian_vector_product(
         _hessian_product(
             work.softmax,
             work.zeta,
-            work.targets,
             work.b_part1_scalar,
             work.shared1,
-            work.shared1_part1,
+            work.targets,
             work.b,
             work.x,
             work.mean,
@@ -1185,7 +1159,6 @@ def _prepared_hessian_vector_product(
             work.gamma_part1,
             work.gamma_part1_scalar,
             work.gamma_part2,
-            work.gamma_part2_scalar,
             work.gamma_part3,
             work.product_weights,
             work.product_weights_part2,
@@ -1229,7 +1202,6 @@ def _prepared_gauss_newton_vector_product(
             work.mean,
             weights,
             work.a,
-            work.r,
             work.c,
             work.r_part4,
             work.r_part3,
@@ -1237,6 +1209,7 @@ def _prepared_gauss_newton_vector_product(
             work.r_part5,
             work.r_part1,
             work.r_part6,
+            work.r,
             work.gauss_newton_weights,
             work.gauss_newton_biases,
             work.dy,
@@ -1277,6 +1250,8 @@ def linearize(params: Parameters, inputs: Array, targets: Array, kind: str = "he
     weights = tuple(array.copy() for array in weights)
     biases = tuple(array.copy() for array in biases)
     inputs = _checked("inputs", inputs, (None, 64)).copy()
+    _classes(targets, len(inputs))
+    targets = targets.copy()
     return prepared[kind](weights, biases, inputs, targets)
 
 

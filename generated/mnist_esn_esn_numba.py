@@ -169,7 +169,7 @@ _SHAPES8: Shapes = {3: (10,)}
 _WORK: dict[str, Shapes] = {
     "a": _SHAPES1,
     "x": {0: (None, 784), 1: (None, 256), 2: (None, 32), 3: (None, 10)},
-    "targets": (None, 10),
+    "targets": (None,),
     "loss_part1": (None, 10),
     "loss": (None,),
     "penalty": {1: (None,), 2: (None,)},
@@ -206,7 +206,7 @@ _WORK_ONE: dict[str, Shapes] = {
     "x": {0: (784,), 1: (256,), 2: (32,), 3: (10,)},
     "a_part1_one": _SHAPES7,
     "x_part1_one": _SHAPES8,
-    "targets": (10,),
+    "targets": (1,),
     "loss_part1_one": (10,),
     "loss": (1,),
     "penalty": (3,),
@@ -328,6 +328,10 @@ def _named(weights: Arrays, biases: Arrays) -> dict[str, Array]:
     return {name: values[name] for name in SHAPES}
 
 
+_CLASSES = frozenset({"targets"})
+"""Intermediate values that are integers: classes."""
+
+
 class _Workspace:
     """Arrays for intermediate values, each allocated when first asked for.
 
@@ -349,7 +353,7 @@ class _Workspace:
         shapes = self.__dict__.get("shapes", {}).get(name)
         if shapes is None:
             raise AttributeError(name)
-        made = _allocate(shapes, self.batch)
+        made = _allocate(shapes, self.batch, np.int64 if name in _CLASSES else DTYPE)
         setattr(self, name, made)
         return made
 
@@ -359,13 +363,13 @@ class _Workspace:
             self.__dict__.pop(name, None)
 
 
-def _allocate(shapes: Shapes, batch: int) -> Array | Arrays:
+def _allocate(shapes: Shapes, batch: int, dtype: type) -> Array | Arrays:
     """Zeros of the shapes, several for shapes by subscript."""
     if isinstance(shapes, tuple):
-        return np.zeros([batch if n is None else n for n in shapes], DTYPE)
+        return np.zeros([batch if n is None else n for n in shapes], dtype)
     empty = (0,) * len(next(iter(shapes.values())))
     return tuple(
-        np.zeros([batch if n is None else n for n in shapes.get(k, empty)], DTYPE)
+        np.zeros([batch if n is None else n for n in shapes.get(k, empty)], dtype)
         for k in range(max(shapes) + 1)
     )
 
@@ -455,9 +459,9 @@ def _count(name: str, value: int) -> int:
 
 
 def _filled(work: _Workspace, inputs: Array, targets: Array) -> _Workspace:
-    """The workspace with inputs and targets in it; classes as one-hot vectors."""
+    """The workspace with inputs and targets in it."""
     work.x = (inputs, *work.x[1:])
-    work.targets[np.arange(len(inputs)), targets] = 1.0
+    work.targets = targets
     return work
 
 
@@ -468,15 +472,14 @@ def _batch(inputs: Array, targets: Array) -> _Workspace:
 
 
 def _sample(input: Array, target: int) -> _Workspace:
-    """A workspace with one sample in it, checked; the class as a one-hot vector."""
+    """A workspace with one sample in it, checked."""
     input = _checked("input", input, (784,))
     work = _Workspace(_WORK_ONE, 1)
     work.x = (input, *work.x[1:])
     index = np.asarray(target)
     if index.ndim != 0:
         raise ValueError(f"target: expected one class index, got shape {index.shape}")
-    labels = _classes(index[None], 1, "target")
-    work.targets[labels[0]] = 1.0
+    work.targets = _classes(index[None], 1, "target")
     return work
 
 
@@ -491,7 +494,7 @@ def _classes(targets: Array, count: int, name: str = "targets") -> Array:
     low, high = int(targets.min()), int(targets.max())
     if low < 0 or high >= 10:
         raise ValueError(f"{name}: expected classes 0 to 9, got {low} to {high}")
-    return np.ascontiguousarray(targets, np.int64)
+    return np.require(targets, np.int64, ("C", "A", "W"))
 
 
 def _refuse(code: int, where: str = "") -> None:
@@ -725,23 +728,20 @@ def _objective(x, targets, loss_part1, loss, penalty, objective):
     for p in range(len(loss_part1)):
         _log_softmax(x_3[p], loss_part1[p])
     for p in range(len(loss)):
-        total0 = np.float32(0.0)
-        for i in range(loss_part1.shape[1]):
-            total0 += loss_part1[p, i] * targets[p, i]
-        loss[p] = -total0
+        loss[p] = -loss_part1[p, targets[p]]
     x_1, penalty_1 = x[1], penalty[1]
     regularization_1 = REGULARIZATION[1]
     for p in range(len(penalty_1)):
-        total1 = np.float32(0.0)
+        total0 = np.float32(0.0)
         for i in range(x_1.shape[1]):
-            total1 += x_1[p, i] * x_1[p, i]
-        penalty_1[p] = np.float32(0.5) * regularization_1 * total1
+            total0 += x_1[p, i] * x_1[p, i]
+        penalty_1[p] = np.float32(0.5) * regularization_1 * total0
     x_2, penalty_2 = x[2], penalty[2]
     for p in range(len(penalty_2)):
-        total2 = np.float32(0.0)
+        total1 = np.float32(0.0)
         for i in range(x_2.shape[1]):
-            total2 += x_2[p, i] * x_2[p, i]
-        penalty_2[p] = total2
+            total1 += x_2[p, i] * x_2[p, i]
+        penalty_2[p] = total1
     regularization_2 = REGULARIZATION[2]
     for p in range(len(penalty_2)):
         penalty_2[p] = np.float32(0.5) * regularization_2 * penalty_2[p] + penalty_1[p]
@@ -769,7 +769,7 @@ def _adjoint(x, targets, weights, softmax, b, softmax_part1, y):
     for p in range(len(softmax_3)):
         for i in range(softmax_3.shape[1]):
             softmax_3[p, i] = _exp(softmax_part1_3[p, i])
-            b_3[p, i] = -softmax_3[p, i] + targets[p, i]
+            b_3[p, i] = -softmax_3[p, i] + _delta(targets[p], i)
     np.dot(b[3], weights[3], b[2])
     b_2, x_2, y_2 = b[2], x[2], y[2]
     regularization_2 = REGULARIZATION[2]
@@ -806,7 +806,7 @@ def _backward(x, targets, mean, weights, b, b_part1b, gradient_weights, gradient
     b_3 = b[3]
     for p in range(len(b_3)):
         for i in range(b_3.shape[1]):
-            b_3[p, i] = targets[p, i] - _exp(b_part1b_3[p, i])
+            b_3[p, i] = _delta(targets[p], i) - _exp(b_part1b_3[p, i])
     np.dot(b[3].T, x[2], gradient_weights[3])
     _scale(gradient_weights[3], -mean)
     gradient_biases_3 = gradient_biases[3]
@@ -1121,20 +1121,17 @@ def _objective_one(x, targets, loss_part1_one, loss, penalty, penalty_part1_one,
     """
     x_3 = x[3]
     _log_softmax(x_3, loss_part1_one)
-    total0 = np.float32(0.0)
-    for i in range(len(loss_part1_one)):
-        total0 += loss_part1_one[i] * targets[i]
-    loss[0] = -total0
+    loss[0] = -loss_part1_one[targets[0]]
     x_1 = x[1]
-    total1 = np.float32(0.0)
+    total0 = np.float32(0.0)
     for i in range(len(x_1)):
-        total1 += x_1[i] * x_1[i]
-    penalty[1] = np.float32(0.5) * total1 * REGULARIZATION[1]
+        total0 += x_1[i] * x_1[i]
+    penalty[1] = np.float32(0.5) * total0 * REGULARIZATION[1]
     x_2 = x[2]
-    total2 = np.float32(0.0)
+    total1 = np.float32(0.0)
     for i in range(len(x_2)):
-        total2 += x_2[i] * x_2[i]
-    penalty_part1_one[2] = total2
+        total1 += x_2[i] * x_2[i]
+    penalty_part1_one[2] = total1
     penalty[2] = penalty[1] + np.float32(0.5) * penalty_part1_one[2] * REGULARIZATION[2]
     objective[0] = loss[0] + penalty[2]
     if not np.isfinite(objective[0]):
@@ -1157,7 +1154,7 @@ def _adjoint_one(x, targets, weights, softmax, b, softmax_part1_one, b_part1_one
     softmax_3, b_3 = softmax[3], b[3]
     for i in range(len(softmax_3)):
         softmax_3[i] = _exp(softmax_part1_one_3[i])
-        b_3[i] = -softmax_3[i] + targets[i]
+        b_3[i] = -softmax_3[i] + _delta(targets[0], i)
     np.dot(weights[3].T, b[3], b_part1_one[2])
     b_2, b_part1_one_2, x_2, y_2 = b[2], b_part1_one[2], x[2], y[2]
     regularization_2 = REGULARIZATION[2]
@@ -1559,6 +1556,8 @@ def linearize(params: Parameters, inputs: Array, targets: Array, kind: str = "he
     weights = tuple(array.copy() for array in weights)
     biases = tuple(array.copy() for array in biases)
     inputs = _checked("inputs", inputs, (None, 784)).copy()
+    _classes(targets, len(inputs))
+    targets = targets.copy()
     return prepared[kind](weights, biases, inputs, targets)
 
 
@@ -1627,8 +1626,7 @@ def _epoch(
             sample = order[position + p]
             for j in range(samples.shape[1]):
                 rows[p, j] = samples[sample, j]
-            targets[p, :] = np.float32(0.0)
-            targets[p, labels[sample]] = np.float32(1.0)
+            targets[p] = labels[sample]
         _forward(weights, biases, a, x)
         code = _objective(x, targets, loss_part1, loss, penalty, objective)
         if code != 0:
@@ -1692,8 +1690,7 @@ def _epoch_one(
     for position in range(len(order)):
         sample = order[position]
         x = (samples[sample],) + work_x[1:]
-        targets[:] = np.float32(0.0)
-        targets[labels[sample]] = np.float32(1.0)
+        targets[0] = labels[sample]
         _forward_one(weights, biases, a, x, a_part1_one, x_part1_one)
         code = _objective_one(x, targets, loss_part1_one, loss, penalty, penalty_part1_one, objective)
         if code != 0:
@@ -1710,22 +1707,21 @@ def _epoch_one(
 _PLACES: Places = {
     "x": {0: (0, 0, 44), 1: (1, 0, 49), 2: (2, 2, 54), 3: (3, 4, 13)},
     "a": {1: (1, 0, 49), 2: (2, 2, 54)},
-    "weights_part2": {3: (2, 2, 54), 1: (25, 43, 44), 2: (28, 48, 49)},
+    "weights_part2": {3: (2, 2, 54), 1: (24, 43, 44), 2: (27, 48, 49)},
     "loss_part1": (4, 6, 7),
-    "targets": (5, 0, 14),
-    "loss": (6, 7, 58),
-    "objective": (6, 7, 58),
-    "penalty": {1: (7, 8, 10), 2: (8, 9, 11)},
-    "softmax_part1": {3: (9, 13, 14)},
-    "softmax": {3: (10, 0, 56)},
-    "b": {3: (10, 0, 56), 2: (11, 15, 51), 1: (12, 17, 46)},
-    "y": {2: (11, 15, 51), 1: (12, 17, 46)},
-    "weight_factor_part1": {1: (13, 19, 23), 2: (17, 27, 31), 3: (21, 35, 39)},
-    "weight_factor": {1: (14, 20, 43), 2: (18, 28, 48), 3: (22, 36, 53)},
-    "bias_factor_part1": {1: (15, 21, 25), 2: (19, 29, 33), 3: (23, 37, 41)},
-    "bias_factor": {1: (16, 22, 46), 2: (20, 30, 51), 3: (24, 38, 56)},
-    "weights_part1": {1: (26, 44, 45), 2: (29, 49, 50), 3: (31, 54, 55)},
-    "biases_part1": {1: (27, 46, 47), 2: (30, 51, 52), 3: (32, 56, 57)},
+    "loss": (5, 7, 58),
+    "objective": (5, 7, 58),
+    "penalty": {1: (6, 8, 10), 2: (7, 9, 11)},
+    "softmax_part1": {3: (8, 13, 14)},
+    "softmax": {3: (9, 0, 56)},
+    "b": {3: (9, 0, 56), 2: (10, 15, 51), 1: (11, 17, 46)},
+    "y": {2: (10, 15, 51), 1: (11, 17, 46)},
+    "weight_factor_part1": {1: (12, 19, 23), 2: (16, 27, 31), 3: (20, 35, 39)},
+    "weight_factor": {1: (13, 20, 43), 2: (17, 28, 48), 3: (21, 36, 53)},
+    "bias_factor_part1": {1: (14, 21, 25), 2: (18, 29, 33), 3: (22, 37, 41)},
+    "bias_factor": {1: (15, 22, 46), 2: (19, 30, 51), 3: (23, 38, 56)},
+    "weights_part1": {1: (25, 44, 45), 2: (28, 49, 50), 3: (30, 54, 55)},
+    "biases_part1": {1: (26, 46, 47), 2: (29, 51, 52), 3: (31, 56, 57)},
 }
 """Memory of a step on a batch, by array and subscript: number of the place, and the first and the last
 statement that touch it."""

@@ -298,22 +298,22 @@ def _named(weights: Tensors, biases: Tensors) -> Parameters:
 
 
 def _batch(inputs: Tensor, targets: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs and targets, checked; classes as one-hot vectors."""
+    """Inputs and targets, checked."""
     inputs = _checked("inputs", inputs, (None, 784), like)
-    return inputs, _one_hot(targets, len(inputs), like)
+    return inputs, _class_targets(targets, len(inputs), like)
 
 
 def _sample(input: Tensor, target: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Input and target of one sample, checked; the class as a one-hot vector."""
+    """Input and target of one sample, checked."""
     input = _checked("input", input, (784,), like)
     index = torch.as_tensor(target, device=like.device)
     if index.dim() != 0:
         raise ValueError(f"target: expected one class index, got shape {tuple(index.shape)}")
-    return input, _one_hot(index[None], 1, like)[0]
+    return input, _class_targets(index[None], 1, like)[0]
 
 
-def _one_hot(targets: Tensor, count: int, like: Tensor) -> Tensor:
-    """Class indices (B,) as vectors (B, 10)."""
+def _class_targets(targets: Tensor, count: int, like: Tensor) -> Tensor:
+    """Class indices (B,), checked, as integers of 64 bits."""
     if not isinstance(targets, Tensor):
         raise TypeError(f"targets: expected a tensor, got {type(targets).__name__}")
     if targets.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
@@ -322,11 +322,29 @@ def _one_hot(targets: Tensor, count: int, like: Tensor) -> Tensor:
         raise ValueError(f"targets: expected shape ({count},), got {tuple(targets.shape)}")
     if targets.device != like.device:
         raise ValueError(f"targets: expected device {like.device}, got {targets.device}")
-    # On a GPU the test would wait for everything before it; there, scatter_ itself refuses.
-    if not targets.is_cuda and bool(((targets < 0) | (targets >= 10)).any()):
+    if _can_be_looked_at(targets) and bool(((targets < 0) | (targets >= 10)).any()):
         low, high = int(targets.min()), int(targets.max())
         raise ValueError(f"targets: expected classes 0 to 9, got {low} to {high}")
-    return like.new_zeros((count, 10)).scatter_(1, targets.long()[:, None], 1.0)
+    return targets.long()
+
+
+def _can_be_looked_at(value: Tensor) -> bool:
+    """Whether entries may be looked at before anything is computed with them.
+
+    A GPU would wait for everything before it, and what is traced or mapped over has no entries yet. There,
+    the operations that read at classes refuse those that there are none of.
+    """
+    if value.is_cuda or torch.compiler.is_compiling():
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(value)
+
+
+def _add_at(x: Tensor, classes: Tensor, dim: int, value: float | Tensor) -> Tensor:
+    """Add a value to ``x``, in place, at the class of each place; classes run along ``dim``."""
+    index = classes.unsqueeze(dim)
+    if not isinstance(value, Tensor):
+        return x.scatter_add_(dim, index, torch.full_like(index, value, dtype=x.dtype))
+    return x.scatter_add_(dim, index, value.expand(classes.shape).unsqueeze(dim))
 
 
 def _scaled_product(left: Tensor, right: Tensor, scale: float) -> Tensor:
@@ -404,7 +422,7 @@ def _objective(x: Tensors, targets: Tensor, checks: Checks) -> tuple[Tensor, Ten
         ℓ_R = ℓ + R_2  [ESN(4)]
     """
     loss_part1 = torch.log_softmax(x[3], 1)
-    loss = -torch.linalg.vecdot(loss_part1, targets)
+    loss = -loss_part1.gather(1, targets.unsqueeze(1)).squeeze(1)
     penalty = 0.5 * REGULARIZATION[1] * torch.linalg.vecdot(x[1], x[1])
     penalty_part1 = torch.linalg.vecdot(x[2], x[2])
     penalty = penalty + 0.5 * REGULARIZATION[2] * penalty_part1
@@ -425,7 +443,7 @@ def _adjoint(weights: Tensors, x: Tensors, targets: Tensor) -> tuple[Tensors, Te
     b: Tensors = {}
     y: Tensors = {}
     softmax[3] = torch.softmax(x[3], 1)
-    b[3] = -softmax[3] + targets
+    b[3] = _add_at(-softmax[3], targets, 1, 1.0)
     b[2] = torch.addmm(x[2], b[3], weights[3], beta=-REGULARIZATION[2])
     y[2] = torch.ops.aten.leaky_relu_backward(b[2], x[2], 0.1, False)
     b[1] = torch.addmm(x[1], y[2], weights[2], beta=-REGULARIZATION[1])
@@ -447,7 +465,7 @@ def _backward(weights: Tensors, x: Tensors, targets: Tensor, mean: float) -> tup
     """
     gradient_weights: Tensors = {}
     gradient_biases: Tensors = {}
-    b = torch.softmax(x[3], 1).mul_(-1.0).add_(targets)
+    b = _add_at(torch.softmax(x[3], 1).mul_(-1.0), targets, 1, 1.0)
     gradient_weights[3] = _scaled_product(b.T, x[2], -mean)
     gradient_biases[3] = -mean * b.sum(0)
     b = torch.addmm(x[2], b, weights[3], beta=-REGULARIZATION[2])
@@ -604,7 +622,7 @@ def _adjoint_one(weights: Tensors, x: Tensors, targets: Tensor) -> tuple[Tensors
     b: Tensors = {}
     y: Tensors = {}
     softmax[3] = torch.softmax(x[3], 0)
-    b[3] = -softmax[3] + targets
+    b[3] = _add_at(-softmax[3], targets, 0, 1.0)
     b[2] = torch.addmv(x[2], weights[3].T, b[3], beta=-REGULARIZATION[2])
     y[2] = torch.ops.aten.leaky_relu_backward(b[2], x[2], 0.1, False)
     b[1] = torch.addmv(x[1], weights[2].T, y[2], beta=-REGULARIZATION[1])
@@ -824,7 +842,7 @@ def linearize(
         raise ValueError(f"kind: expected one of {list(prepared)}, got {kind!r}")
     weights, biases = _weights_and_biases(params, "params")
     inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
-    return prepared[kind](_clones(weights), _clones(biases), inputs.clone(), targets)
+    return prepared[kind](_clones(weights), _clones(biases), inputs.clone(), targets.clone())
 
 
 @_as_written
@@ -1004,7 +1022,7 @@ class Optimizer(torch.optim.Optimizer):
         if like.dtype == torch.bfloat16:
             # The update is computed in float32 and rounded once.
             parameters = {name: value.float() for name, value in parameters.items()}
-            inputs, targets = inputs.float(), targets.float()
+            inputs, targets = inputs.float(), targets
         weights = {k: parameters[name] for k, name in WEIGHT_NAMES.items()}
         biases = {k: parameters[name] for k, name in BIAS_NAMES.items()}
         checks: Checks = []
