@@ -10,9 +10,9 @@ Cost:
     Multiply-adds:
     loss: 3.39 k a sample of the batch
     objective: 3.39 k a sample of the batch
-    gradient: 8.21 k a sample of the batch
+    gradient: 8.2 k a sample of the batch
     hessian_vector_product: 17 k a sample of the batch + 1.34 k a call, of which 12.3 k a sample of the batch + 1.34 k a call after linearize
-    gauss_newton_vector_product: 13 k a sample of the batch, of which 9.58 k a sample of the batch after linearize
+    gauss_newton_vector_product: 13 k a sample of the batch, of which 9.57 k a sample of the batch after linearize
 """
 
 from __future__ import annotations
@@ -131,61 +131,51 @@ _WEIGHT_NAMES = {1: "fc1.weight", 2: "fc2.weight", 4: "fc3.weight"}
 _BIAS_NAMES = {1: "fc1.bias", 2: "fc2.bias", 4: "fc3.bias"}
 _SHAPES1: Shapes = {1: (None, 32), 2: (None, 32)}
 _SHAPES2: Shapes = {1: (None, 32), 2: (None, 32), 3: (None, 32), 4: (None, 10)}
-_SHAPES3: Shapes = {1: (None, 32)}
-_SHAPES4: Shapes = {4: (None, 10)}
-_SHAPES5: Shapes = {4: (None,)}
-_SHAPES6: Shapes = {1: (32, 64), 2: (32, 32), 4: (10, 32)}
-_SHAPES7: Shapes = {1: (32,), 2: (32,), 4: (10,)}
-_SHAPES8: Shapes = {2: (None, 32)}
+_SHAPES3: Shapes = {4: (None, 10)}
+_SHAPES4: Shapes = {4: (None,)}
+_SHAPES5: Shapes = {1: (32, 64), 2: (32, 32), 4: (10, 32)}
+_SHAPES6: Shapes = {1: (32,), 2: (32,), 4: (10,)}
+_SHAPES7: Shapes = {2: (None, 32)}
 _WORK: dict[str, Shapes] = {
     "a": _SHAPES1,
     "x": {0: (None, 64), 1: (None, 32), 2: (None, 32), 3: (None, 32), 4: (None, 10)},
     "targets": (None,),
-    "loss_part2": (None, 10),
     "loss_part1": (None, 10),
     "loss": (None,),
     "objective": (None,),
     "b": _SHAPES2,
-    "slope": _SHAPES3,
-    "softmax_part1": _SHAPES4,
-    "softmax": _SHAPES4,
-    "shared1": _SHAPES5,
-    "b_part1": _SHAPES3,
-    "b_part1_scalar": _SHAPES5,
+    "slope": {1: (None, 32)},
+    "softmax_part1": _SHAPES3,
+    "softmax": _SHAPES3,
+    "shared1": _SHAPES4,
     "y": _SHAPES1,
-    "b_part2b": _SHAPES4,
-    "b_part3b": _SHAPES4,
-    "b_part1b": _SHAPES3,
-    "b_part1b_scalar": _SHAPES5,
-    "gradient_weights": _SHAPES6,
-    "gradient_biases": _SHAPES7,
+    "b_part1b": {1: (None, 32), 4: (None, 10)},
+    "gradient_weights": _SHAPES5,
+    "gradient_biases": _SHAPES6,
     "u": _SHAPES1,
     "zeta": _SHAPES2,
-    "u_part2": _SHAPES8,
-    "zeta_part2": _SHAPES4,
+    "u_part2": _SHAPES7,
+    "zeta_part2": _SHAPES3,
     "gamma": _SHAPES2,
     "gamma_part1": {1: (None, 32), 3: (None, 32)},
-    "gamma_part1_scalar": _SHAPES5,
+    "gamma_part1_scalar": _SHAPES4,
     "gamma_part2": {1: (None, 32), 3: (None, 32), 4: (None, 10)},
-    "gamma_part3": _SHAPES5,
-    "product_weights": _SHAPES6,
+    "gamma_part3": _SHAPES4,
+    "product_weights": _SHAPES5,
     "product_weights_part2": {2: (32, 32), 4: (10, 32)},
-    "product_biases": _SHAPES7,
+    "product_biases": _SHAPES6,
     "z": _SHAPES1,
     "da": _SHAPES1,
     "dx": _SHAPES2,
-    "da_part2": _SHAPES8,
-    "dx_part2": _SHAPES4,
+    "da_part2": _SHAPES7,
+    "dx_part2": _SHAPES3,
     "c": _SHAPES2,
-    "r_part4": (None, 10),
-    "r_part3": (None,),
     "r_part2": (None, 10),
-    "r_part5": (None, 10),
+    "r_part3": (None,),
     "r_part1": (None,),
-    "r_part6": (None,),
     "r": (None, 10),
-    "gauss_newton_weights": _SHAPES6,
-    "gauss_newton_biases": _SHAPES7,
+    "gauss_newton_weights": _SHAPES5,
+    "gauss_newton_biases": _SHAPES6,
     "dy": _SHAPES1,
 }
 """Intermediate values of a batch of samples: name -> shapes."""
@@ -467,7 +457,7 @@ def _forward(weights, biases, a, x):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _objective(x, targets, loss_part2, loss_part1, loss, objective):
+def _objective(x, targets, loss_part1, loss, objective):
     """Loss and objective of one sample.
 
     Equations:
@@ -475,19 +465,16 @@ def _objective(x, targets, loss_part2, loss_part1, loss, objective):
         ℓ_R = ℓ  [ESN(4)]
     """
     x_4 = x[4]
-    for p in range(len(loss_part2)):
-        _log_softmax(x_4[p], loss_part2[p])
     for p in range(len(loss_part1)):
-        for i in range(loss_part1.shape[1]):
-            loss_part1[p, i] = np.exp(loss_part2[p, i])
+        _log_softmax(x_4[p], loss_part1[p])
     for p in range(len(loss)):
-        loss[p] = _sigmoid(np.float64(1.0) - np.float64(5.0) * loss_part1[p, targets[p]])
+        loss[p] = _sigmoid(np.float64(1.0) - np.float64(5.0) * np.exp(loss_part1[p, targets[p]]))
     for p in range(len(objective)):
         objective[p] = loss[p]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _adjoint(x, targets, weights, a, b, slope, softmax_part1, softmax, shared1, b_part1, b_part1_scalar, y):
+def _adjoint(x, targets, weights, a, b, slope, softmax_part1, softmax, shared1, y):
     """Back-propagation.
 
     Equations:
@@ -509,30 +496,23 @@ def _adjoint(x, targets, weights, a, b, slope, softmax_part1, softmax, shared1, 
     for p in range(len(shared1_4)):
         term1_0 = -np.float64(5.0) * _sigmoid(np.float64(1.0) - np.float64(5.0) * softmax_4[p, targets[p]])
         shared1_4[p] = term1_0 * _sigmoid(np.float64(5.0) * softmax_4[p, targets[p]] - np.float64(1.0))
-    b_part1_scalar_4 = b_part1_scalar[4]
-    for p in range(len(b_part1_scalar_4)):
-        total0 = np.float64(0.0)
-        for i in range(softmax_4.shape[1]):
-            total0 += softmax_4[p, i] * _delta(targets[p], i)
-        b_part1_scalar_4[p] = total0 * shared1_4[p]
     b_4 = b[4]
     for p in range(len(b_4)):
-        b_part1_scalar_4_p = b_part1_scalar_4[p]
+        factor0 = shared1_4[p] * softmax_4[p, targets[p]]
         shared1_4_p = shared1_4[p]
         for i in range(b_4.shape[1]):
-            term6_0 = shared1_4_p * softmax_4[p, i] * _delta(targets[p], i)
-            b_4[p, i] = b_part1_scalar_4_p * softmax_4[p, i] - term6_0
+            b_4[p, i] = factor0 * softmax_4[p, i] - shared1_4_p * softmax_4[p, i] * _delta(targets[p], i)
     np.dot(b[4], weights[4], b[3])
     b_2, b_3, x_2, y_2 = b[2], b[3], x[2], y[2]
     for p in range(len(b_2)):
         for i in range(b_2.shape[1]):
             b_2[p, i] = b_3[p, i]
             y_2[p, i] = b_2[p, i] * (np.float64(1.0) if x_2[p, i] > np.float64(0.0) else np.float64(0.2))
-    np.dot(y[2], weights[2], b_part1[1])
-    a_1, b_1, b_part1_1, slope_1, y_1 = a[1], b[1], b_part1[1], slope[1], y[1]
+    np.dot(y[2], weights[2], b[1])
+    a_1, b_1, slope_1, y_1 = a[1], b[1], slope[1], y[1]
     for p in range(len(b_1)):
         for i in range(b_1.shape[1]):
-            b_1[p, i] = b_3[p, i] + b_part1_1[p, i]
+            b_1[p, i] = b_3[p, i] + b_1[p, i]
             part0 = a_1[p, i] - np.float64(0.3566749439387324)
             part1 = np.tanh(_softplus(part0))
             slope_1[p, i] = a_1[p, i] * (np.float64(1.0) - part1 * part1) * _sigmoid(part0) + part1
@@ -540,21 +520,7 @@ def _adjoint(x, targets, weights, a, b, slope, softmax_part1, softmax, shared1, 
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _backward(
-    x,
-    targets,
-    mean,
-    weights,
-    a,
-    b,
-    b_part2b,
-    b_part3b,
-    b_part1b,
-    b_part1b_scalar,
-    gradient_weights,
-    gradient_biases,
-    y,
-):
+def _backward(x, targets, mean, weights, a, b, b_part1b, gradient_weights, gradient_biases, y):
     """Back-propagation and gradient.
 
     Equations:
@@ -569,29 +535,19 @@ def _backward(
         g_4 = −b_4  [ESN(10)]
         y_k = F_k'(a_k) ∘ b_k,  k = 1..2
     """
-    x_4, b_part2b_4 = x[4], b_part2b[4]
-    for p in range(len(b_part2b_4)):
-        _log_softmax(x_4[p], b_part2b_4[p])
-    b_part3b_4 = b_part3b[4]
-    for p in range(len(b_part3b_4)):
-        for i in range(b_part3b_4.shape[1]):
-            b_part3b_4[p, i] = np.exp(b_part2b_4[p, i])
-    b_part1b_scalar_4 = b_part1b_scalar[4]
-    for p in range(len(b_part1b_scalar_4)):
-        total0 = np.float64(0.0)
-        for i in range(b_part2b_4.shape[1]):
-            total0 += _delta(targets[p], i) * np.exp(b_part2b_4[p, i])
-        term2_0 = _sigmoid(np.float64(1.0) - np.float64(5.0) * b_part3b_4[p, targets[p]])
-        term2_1 = _sigmoid(np.float64(5.0) * b_part3b_4[p, targets[p]] - np.float64(1.0))
-        b_part1b_scalar_4[p] = -np.float64(5.0) * total0 * term2_0 * term2_1
+    x_4, b_part1b_4 = x[4], b_part1b[4]
+    for p in range(len(b_part1b_4)):
+        _log_softmax(x_4[p], b_part1b_4[p])
     b_4 = b[4]
     for p in range(len(b_4)):
-        b_part1b_scalar_4_p = b_part1b_scalar_4[p]
-        term4_0 = np.float64(5.0) * _sigmoid(np.float64(1.0) - np.float64(5.0) * b_part3b_4[p, targets[p]])
-        factor0 = term4_0 * _sigmoid(np.float64(5.0) * b_part3b_4[p, targets[p]] - np.float64(1.0))
+        part1 = np.exp(b_part1b_4[p, targets[p]])
+        part2 = _sigmoid(np.float64(1.0) - np.float64(5.0) * part1)
+        part3 = _sigmoid(np.float64(5.0) * part1 - np.float64(1.0))
+        factor0 = -np.float64(5.0) * part1 * part2 * part3
+        factor1 = np.float64(5.0) * part2 * part3
         for i in range(b_4.shape[1]):
-            term5_0 = b_part3b_4[p, i] * factor0 * _delta(targets[p], i)
-            b_4[p, i] = b_part3b_4[p, i] * b_part1b_scalar_4_p + term5_0
+            part0 = np.exp(b_part1b_4[p, i])
+            b_4[p, i] = factor0 * part0 + factor1 * part0 * _delta(targets[p], i)
     np.dot(b[4].T, x[3], gradient_weights[4])
     _scale(gradient_weights[4], -mean)
     gradient_biases_4 = gradient_biases[4]
@@ -617,9 +573,9 @@ def _backward(
     for p in range(len(b_1)):
         for i in range(b_1.shape[1]):
             b_1[p, i] = b_3[p, i] + b_part1b_1[p, i]
-            part0 = a_1[p, i] - np.float64(0.3566749439387324)
-            part1 = np.tanh(_softplus(part0))
-            y_1[p, i] = b_1[p, i] * (a_1[p, i] * (np.float64(1.0) - part1 * part1) * _sigmoid(part0) + part1)
+            part4 = a_1[p, i] - np.float64(0.3566749439387324)
+            part5 = np.tanh(_softplus(part4))
+            y_1[p, i] = b_1[p, i] * (a_1[p, i] * (np.float64(1.0) - part5 * part5) * _sigmoid(part4) + part5)
     np.dot(y[1].T, x[0], gradient_weights[1])
     _scale(gradient_weights[1], -mean)
     gradient_biases_1 = gradient_biases[1]
@@ -670,7 +626,6 @@ def _tangent(x, vector_weights, slope, vector_biases, weights, u, zeta, u_part2,
 def _hessian_product(
     softmax,
     zeta,
-    b_part1_scalar,
     shared1,
     targets,
     b,
@@ -723,37 +678,38 @@ def _hessian_product(
         gamma_part1_scalar_4[p] = total0
     gamma_part2_4 = gamma_part2[4]
     for p in range(len(gamma_part2_4)):
-        gamma_part1_scalar_4_p = gamma_part1_scalar_4[p]
         for i in range(gamma_part2_4.shape[1]):
-            gamma_part2_4[p, i] = -gamma_part1_scalar_4_p + zeta_4[p, i]
-    b_part1_scalar_4, shared1_4 = b_part1_scalar[4], shared1[4]
-    gamma_part3_4 = gamma_part3[4]
+            total1 = np.float64(0.0)
+            for j in range(softmax_4.shape[1]):
+                total1 += softmax_4[p, j] * zeta_4[p, j]
+            gamma_part2_4[p, i] = total1
+    shared1_4, gamma_part3_4 = shared1[4], gamma_part3[4]
     for p in range(len(gamma_part3_4)):
-        total1 = np.float64(0.0)
+        total2 = np.float64(0.0)
         part0 = _sigmoid(np.float64(1.0) - np.float64(5.0) * softmax_4[p, targets[p]])
         part1 = _sigmoid(np.float64(5.0) * softmax_4[p, targets[p]] - np.float64(1.0))
-        b_part1_scalar_4_p = b_part1_scalar_4[p]
         shared1_4_p = shared1_4[p]
+        factor0 = -shared1_4[p] * softmax_4[p, targets[p]]
         term8_0 = -np.float64(25.0) * part1 * (part0 * part0) + np.float64(25.0) * part0 * (part1 * part1)
-        factor0 = gamma_part2_4[p, targets[p]] * softmax_4[p, targets[p]] * term8_0
+        factor1 = softmax_4[p, targets[p]] * (-gamma_part2_4[p, targets[p]] + zeta_4[p, targets[p]]) * term8_0
         for i in range(gamma_part2_4.shape[1]):
-            term9_0 = gamma_part2_4[p, i] * shared1_4_p * _delta(targets[p], i)
-            term9_1 = term9_0 - b_part1_scalar_4_p * zeta_4[p, i] + factor0 * _delta(targets[p], i)
-            total1 += softmax_4[p, i] * term9_1
-        gamma_part3_4[p] = total1
+            term9_0 = shared1_4_p * _delta(targets[p], i) * (-gamma_part2_4[p, i] + zeta_4[p, i])
+            total2 += softmax_4[p, i] * (factor0 * zeta_4[p, i] + factor1 * _delta(targets[p], i) + term9_0)
+        gamma_part3_4[p] = total2
     gamma_4 = gamma[4]
     for p in range(len(gamma_4)):
         part2 = _sigmoid(np.float64(1.0) - np.float64(5.0) * softmax_4[p, targets[p]])
         part3 = _sigmoid(np.float64(5.0) * softmax_4[p, targets[p]] - np.float64(1.0))
         gamma_part3_4_p = gamma_part3_4[p]
-        b_part1_scalar_4_p = b_part1_scalar_4[p]
         gamma_part1_scalar_4_p = gamma_part1_scalar_4[p]
         shared1_4_p = shared1_4[p]
+        factor2 = -shared1_4[p] * softmax_4[p, targets[p]]
         term17_0 = -np.float64(25.0) * part3 * (part2 * part2) + np.float64(25.0) * part2 * (part3 * part3)
-        factor1 = gamma_part2_4[p, targets[p]] * softmax_4[p, targets[p]] * term17_0
+        term17_1 = softmax_4[p, targets[p]] * (-gamma_part2_4[p, targets[p]] + zeta_4[p, targets[p]])
+        factor3 = term17_1 * term17_0
         for i in range(gamma_4.shape[1]):
             term18_0 = shared1_4_p * _delta(targets[p], i) * (-gamma_part1_scalar_4_p + zeta_4[p, i])
-            term18_1 = -b_part1_scalar_4_p * zeta_4[p, i] + factor1 * _delta(targets[p], i) + term18_0
+            term18_1 = factor2 * zeta_4[p, i] + factor3 * _delta(targets[p], i) + term18_0
             gamma_4[p, i] = gamma_part3_4_p * softmax_4[p, i] - softmax_4[p, i] * term18_1
     np.dot(b[4].T, zeta[3], product_weights[4])
     np.dot(gamma[4].T, x[3], product_weights_part2[4])
@@ -861,12 +817,9 @@ def _gauss_newton_product(
     weights,
     a,
     c,
-    r_part4,
-    r_part3,
     r_part2,
-    r_part5,
+    r_part3,
     r_part1,
-    r_part6,
     r,
     gauss_newton_weights,
     gauss_newton_biases,
@@ -894,50 +847,44 @@ def _gauss_newton_product(
         ẏ_k = F_k'(a_k) ∘ c_k,  k = 1..2
     """
     x_4 = x[4]
-    for p in range(len(r_part4)):
-        _log_softmax(x_4[p], r_part4[p])
+    for p in range(len(r_part2)):
+        _log_softmax(x_4[p], r_part2[p])
     dx_4 = dx[4]
     for p in range(len(r_part3)):
         total0 = np.float64(0.0)
         for i in range(dx_4.shape[1]):
-            total0 += dx_4[p, i] * np.exp(r_part4[p, i])
+            total0 += dx_4[p, i] * np.exp(r_part2[p, i])
         r_part3[p] = total0
-    for p in range(len(r_part2)):
-        r_part3_p = r_part3[p]
-        for i in range(r_part2.shape[1]):
-            part0 = np.exp(r_part4[p, i])
-            r_part2[p, i] = part0 * (dx_4[p, i] - r_part3_p)
-            r_part5[p, i] = part0
     for p in range(len(r_part1)):
         total1 = np.float64(0.0)
-        part1 = _sigmoid(np.float64(1.0) - np.float64(5.0) * r_part5[p, targets[p]])
-        part2 = _sigmoid(np.float64(5.0) * r_part5[p, targets[p]] - np.float64(1.0))
-        term8_0 = -np.float64(25.0) * part2 * (part1 * part1) + np.float64(25.0) * part1 * (part2 * part2)
-        factor0 = r_part2[p, targets[p]] * term8_0
+        part0 = np.exp(r_part2[p, targets[p]])
+        part1 = _sigmoid(np.float64(1.0) - np.float64(5.0) * part0)
+        part2 = _sigmoid(np.float64(5.0) * part0 - np.float64(1.0))
+        term6_0 = -np.float64(25.0) * part2 * (part1 * part1) + np.float64(25.0) * part1 * (part2 * part2)
+        factor0 = part0 * (dx_4[p, targets[p]] - r_part3[p]) * term6_0
+        r_part3_p = r_part3[p]
         factor1 = -np.float64(5.0) * part1 * part2
-        for i in range(r_part2.shape[1]):
-            term10_0 = factor0 * _delta(targets[p], i) * np.exp(r_part4[p, i])
-            total1 += term10_0 + factor1 * r_part2[p, i] * _delta(targets[p], i)
+        for i in range(dx_4.shape[1]):
+            part3 = np.exp(r_part2[p, i])
+            term9_0 = factor1 * part3 * _delta(targets[p], i) * (dx_4[p, i] - r_part3_p)
+            total1 += factor0 * part3 * _delta(targets[p], i) + term9_0
         r_part1[p] = total1
-    for p in range(len(r_part6)):
-        total2 = np.float64(0.0)
-        for i in range(r_part5.shape[1]):
-            total2 += r_part5[p, i] * _delta(targets[p], i)
-        term13_0 = _sigmoid(np.float64(1.0) - np.float64(5.0) * r_part5[p, targets[p]])
-        term13_1 = _sigmoid(np.float64(5.0) * r_part5[p, targets[p]] - np.float64(1.0))
-        r_part6[p] = -np.float64(5.0) * total2 * term13_0 * term13_1
     for p in range(len(r)):
-        part3 = _sigmoid(np.float64(1.0) - np.float64(5.0) * r_part5[p, targets[p]])
-        part4 = _sigmoid(np.float64(5.0) * r_part5[p, targets[p]] - np.float64(1.0))
+        part5 = np.exp(r_part2[p, targets[p]])
+        part6 = _sigmoid(np.float64(1.0) - np.float64(5.0) * part5)
+        part7 = _sigmoid(np.float64(5.0) * part5 - np.float64(1.0))
+        r_part3_p = r_part3[p]
         r_part1_p = r_part1[p]
-        r_part6_p = r_part6[p]
-        term18_0 = -np.float64(25.0) * part4 * (part3 * part3) + np.float64(25.0) * part3 * (part4 * part4)
-        factor2 = r_part2[p, targets[p]] * term18_0
-        factor3 = -np.float64(5.0) * part3 * part4
+        term18_0 = -np.float64(25.0) * part7 * (part6 * part6) + np.float64(25.0) * part6 * (part7 * part7)
+        factor2 = part5 * (dx_4[p, targets[p]] - r_part3[p]) * term18_0
+        factor3 = -np.float64(5.0) * part6 * part7
+        factor4 = np.float64(5.0) * part5 * part6 * part7
         for i in range(r.shape[1]):
-            term20_0 = factor2 * r_part5[p, i] * _delta(targets[p], i)
-            term20_1 = term20_0 + factor3 * r_part2[p, i] * _delta(targets[p], i)
-            r[p, i] = term20_1 - r_part1_p * r_part5[p, i] - r_part6_p * r_part2[p, i]
+            part4 = np.exp(r_part2[p, i])
+            part8 = dx_4[p, i] - r_part3_p
+            term21_0 = factor3 * part4 * part8 * _delta(targets[p], i)
+            term21_1 = factor2 * part4 * _delta(targets[p], i) + term21_0 + factor4 * part4 * part8
+            r[p, i] = term21_1 - r_part1_p * part4
     c_4 = c[4]
     for p in range(len(c_4)):
         for i in range(c_4.shape[1]):
@@ -967,9 +914,10 @@ def _gauss_newton_product(
     for p in range(len(c_1)):
         for i in range(c_1.shape[1]):
             c_1[p, i] = c_3[p, i] + c_1[p, i]
-            part5 = a_1[p, i] - np.float64(0.3566749439387324)
-            part6 = np.tanh(_softplus(part5))
-            dy_1[p, i] = c_1[p, i] * (a_1[p, i] * (np.float64(1.0) - part6 * part6) * _sigmoid(part5) + part6)
+            part9 = a_1[p, i] - np.float64(0.3566749439387324)
+            part10 = np.tanh(_softplus(part9))
+            term32_0 = a_1[p, i] * (np.float64(1.0) - part10 * part10) * _sigmoid(part9) + part10
+            dy_1[p, i] = c_1[p, i] * term32_0
     np.dot(dy[1].T, x[0], gauss_newton_weights[1])
     _scale(gauss_newton_weights[1], -mean)
     gauss_newton_biases_1 = gauss_newton_biases[1]
@@ -997,7 +945,7 @@ def loss(params: Parameters, inputs: Array, targets: Array) -> float:
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _objective(work.x, work.targets, work.loss_part2, work.loss_part1, work.loss, work.objective)
+    _objective(work.x, work.targets, work.loss_part1, work.loss, work.objective)
     return float(np.mean(work.loss))
 
 
@@ -1019,7 +967,7 @@ def objective(params: Parameters, inputs: Array, targets: Array) -> float:
     weights, biases = _parameters(params, "params")
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _objective(work.x, work.targets, work.loss_part2, work.loss_part1, work.loss, work.objective)
+    _objective(work.x, work.targets, work.loss_part1, work.loss, work.objective)
     return float(np.mean(work.objective))
 
 
@@ -1048,10 +996,7 @@ def gradient(params: Parameters, inputs: Array, targets: Array) -> dict[str, Arr
         weights,
         work.a,
         work.b,
-        work.b_part2b,
-        work.b_part3b,
         work.b_part1b,
-        work.b_part1b_scalar,
         work.gradient_weights,
         work.gradient_biases,
         work.y,
@@ -1119,8 +1064,6 @@ def _prepared_hessian_vector_product(
         work.softmax_part1,
         work.softmax,
         work.shared1,
-        work.b_part1,
-        work.b_part1_scalar,
         work.y,
     )
     point = _Point(work)
@@ -1143,7 +1086,6 @@ def _prepared_hessian_vector_product(
         _hessian_product(
             work.softmax,
             work.zeta,
-            work.b_part1_scalar,
             work.shared1,
             work.targets,
             work.b,
@@ -1203,12 +1145,9 @@ def _prepared_gauss_newton_vector_product(
             weights,
             work.a,
             work.c,
-            work.r_part4,
-            work.r_part3,
             work.r_part2,
-            work.r_part5,
+            work.r_part3,
             work.r_part1,
-            work.r_part6,
             work.r,
             work.gauss_newton_weights,
             work.gauss_newton_biases,

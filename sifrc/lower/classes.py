@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sifrc.ir import Affine, Axis, Delta, Einsum, Expr, Input, Operand, Role
-from sifrc.ir.build import einsum
+from sifrc.ir import Add, Affine, Axis, Delta, Einsum, Expr, Input, Map, Operand, Role
+from sifrc.ir.build import add, einsum, mapped
 from sifrc.lower.arrays import Change, Counted, OneHot, Take
 from sifrc.lower.products import kept_labels
 from sifrc.lower.windows import ref_of
@@ -38,11 +38,13 @@ class Classes:
         buffer: an expression in an array of its own.
         changed: an array read in another way.
         note: an array that the program has, with its shape.
+        held: the array that an expression is in already, if it is.
     """
 
     buffer: Callable[[Expr], Input]
     changed: Callable[[Input, Change], Input]
     note: Callable[[Input], None]
+    held: Callable[[Expr], Input | None]
 
     def vectors(self, symbol: Input) -> Input:
         """The vectors as an array that is read entry by entry."""
@@ -51,12 +53,11 @@ class Classes:
 
     def read_at(self, expr: Einsum) -> Einsum:
         """The product with what is summed along a class read there."""
-        if not any(map(_has_classes, expr.operands)):
+        factors = [factor for operand in expr.operands for factor in self._factors(operand)]
+        if not any(map(_has_classes, factors)):
             return expr
         # Vectors of ones and zeros: twice the same is once.
-        operands = [
-            op for n, op in enumerate(expr.operands) if not _has_classes(op) or op not in expr.operands[:n]
-        ]
+        operands = [op for n, op in enumerate(factors) if not _has_classes(op) or op not in factors[:n]]
         for vector in list(filter(_has_classes, operands)):
             label = vector[1][-1]
             others = [operand for operand in operands if operand != vector and label in operand[1]]
@@ -66,6 +67,15 @@ class Classes:
                 operands += self.counted(vector)
         return Einsum(tuple(operands), expr.out)
 
+    def _factors(self, operand: Operand) -> list[Operand]:
+        """A factor, taken apart where it is a product with the vector of a class."""
+        expr, labels = operand
+        product = isinstance(expr, Einsum) and _is_entrywise(expr) and self.held(expr) is None
+        if not isinstance(expr, Einsum) or not product or not any(map(_has_classes, expr.operands)):
+            return [operand]
+        table = dict(zip(expr.out, labels, strict=True))
+        return [(e, tuple(table[axis] for axis in own)) for e, own in expr.operands]
+
     def counted(self, vector: Operand) -> list[Operand]:
         """The number that tells whether a vector has a one, where it may have none."""
         symbol, labels = vector
@@ -74,7 +84,40 @@ class Classes:
         return [(self.changed(indices_of(symbol), Counted()), labels[:-1])] if partial else []
 
     def at(self, operand: Operand, vector: Operand) -> Operand:
-        """A factor read at the classes of another one."""
+        """A factor read at the classes of another one; what is entrywise is computed there alone."""
+        (expr, labels), (*_, label) = operand, vector[1]
+        if label not in labels:
+            return operand
+        if operand == vector:  # there it is one
+            places = labels[:-1]
+            return einsum(self.counted(vector), places), places
+        if not isinstance(expr, Add | Map | Einsum) or not self._opens(operand, vector):
+            return self._array_at(operand, vector)
+        table = dict(zip(expr.out, labels, strict=True))
+        position = labels.index(label)
+        new = [place for place in vector[1][:-1] if place not in labels]
+        out = (*labels[:position], *new, *labels[position + 1 :])
+        if isinstance(expr, Add):
+            terms = [(factor, self.at((term, labels), vector)) for factor, term in expr.terms]
+            return add([(factor, einsum([term], out)) for factor, term in terms], out), out
+        inner = [(e, tuple(table[axis] for axis in own)) for e, own in expr.operands]
+        if isinstance(expr, Map):
+            return mapped(expr.function, expr.orders, [self.at(op, vector) for op in inner], out), out
+        return einsum([self.at(op, vector) for op in inner], out), out
+
+    def _opens(self, operand: Operand, vector: Operand) -> bool:
+        """Whether a factor has no array yet, and what it is computed of can be read at classes."""
+        (expr, labels), label = operand, vector[1][-1]
+        if self.held(expr) is not None or not _is_entrywise(expr):
+            return False
+        if not isinstance(expr, Map | Einsum):
+            return True
+        table = dict(zip(expr.out, labels, strict=True))
+        inner = [(e, tuple(table[axis] for axis in own)) for e, own in expr.operands]
+        return all(op == vector or _can_be_read(op, label) for op in inner if label in op[1])
+
+    def _array_at(self, operand: Operand, vector: Operand) -> Operand:
+        """An array read at classes."""
         (expr, labels), (symbol, (*places, label)) = operand, vector
         assert isinstance(symbol, Input)
         position, classes = labels.index(label), indices_of(symbol)
@@ -89,6 +132,13 @@ class Classes:
 
 def _has_classes(operand: Operand) -> bool:
     return is_of_classes(operand[0])
+
+
+def _is_entrywise(expr: Expr) -> bool:
+    """Whether an entry is a formula of entries, without a sum."""
+    if isinstance(expr, Einsum):
+        return all(set(labels) <= set(expr.out) for _, labels in expr.operands)
+    return isinstance(expr, Add | Map)
 
 
 def _can_be_read(operand: Operand, label: Axis) -> bool:

@@ -387,7 +387,7 @@ class Entries(ABC):
 
     @property
     def _classes(self) -> Classes:
-        return Classes(self._buffer, self._changed, self._note)
+        return Classes(self._buffer, self._changed, self._note, self._held_by)
 
     def _are_indices(self, expr: Expr) -> bool:
         """Whether a symbol is for vectors of classes that are integers in memory."""
