@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sifrc.ir import Add, Affine, Axis, Delta, Einsum, Expr, Input, Map, Operand, Role
 from sifrc.ir.build import add, einsum, mapped
+from sifrc.ir.traverse import inputs_of
 from sifrc.lower.arrays import Change, Counted, OneHot, Take
 from sifrc.lower.products import kept_labels
 from sifrc.lower.windows import ref_of
@@ -60,12 +61,39 @@ class Classes:
         operands = [op for n, op in enumerate(factors) if not _has_classes(op) or op not in factors[:n]]
         for vector in list(filter(_has_classes, operands)):
             label = vector[1][-1]
+            if vector not in operands:  # read at the classes of another one
+                continue
             others = [operand for operand in operands if operand != vector and label in operand[1]]
             if label not in expr.out and all(_can_be_read(operand, label) for operand in others):
                 operands.remove(vector)
                 operands = [self.at(op, vector) if op in others else op for op in operands]
                 operands += self.counted(vector)
         return Einsum(tuple(operands), expr.out)
+
+    def distributed(self, expr: Einsum) -> Expr | None:
+        """A product with a mean of vectors of classes, as smoothed labels are, as the mean of products.
+
+        All parts have one sign, so that none takes the digits of another. None where there is no such mean.
+        """
+        for number, (factor, labels) in enumerate(expr.operands):
+            if not isinstance(factor, Add) or self.held(factor) is not None:
+                continue
+            vectors = [term for _, term in factor.terms if is_of_classes(term)]
+            label = dict(zip(factor.out, labels, strict=True)).get(vectors[0].axes[-1]) if vectors else None
+            others = [operand for n, operand in enumerate(expr.operands) if n != number]
+            alike = len({weight > 0 for weight, _ in factor.terms}) == 1 and all(
+                symbol.role.of_classes for symbol in inputs_of(factor)
+            )
+            if (
+                label is None
+                or label in expr.out
+                or not alike
+                or set(vectors) & {*inputs_of(*(e for e, _ in others))}
+            ):
+                continue
+            parts = [(w, einsum([*others, (term, labels)], expr.out)) for w, term in factor.terms]
+            return add(parts, expr.out)
+        return None
 
     def _factors(self, operand: Operand) -> list[Operand]:
         """A factor, taken apart where it is a product with the vector of a class."""
@@ -126,7 +154,8 @@ class Classes:
         sizes = tuple(axis.size for axis in classes.axes)
         partial = symbol.role is Role.COUNTED
         take = Take(position, ref_of(classes), sizes, along, partial)
-        found = self.changed(self.buffer(expr), take)
+        array = self.vectors(expr) if isinstance(expr, Input) and _has_classes(operand) else self.buffer(expr)
+        found = self.changed(array, take)
         return found, (*labels[:position], *take.new(tuple(places)), *labels[position + 1 :])
 
 
@@ -144,8 +173,7 @@ def _is_entrywise(expr: Expr) -> bool:
 def _can_be_read(operand: Operand, label: Axis) -> bool:
     """Whether a factor can be read at some value of a label."""
     expr, labels = operand
-    plain = not isinstance(expr, Affine | Delta) and not is_of_classes(expr)
-    return plain and len(set(labels)) == len(labels)
+    return not isinstance(expr, Affine | Delta) and len(set(labels)) == len(labels)
 
 
 @dataclass(frozen=True)

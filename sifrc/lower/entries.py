@@ -290,6 +290,8 @@ class Entries(ABC):
         held = self._held_by(expr)
         if held is not None:
             return self._loaded(held, binding, scope)
+        if (parts := self._apart_at_classes(expr)) is not None:
+            return self._scalar(parts, binding, scope)
         if self._is_constant(expr):
             constant = self._constant(expr)
             table = {own: binding.get(axis, axis) for own, axis in zip(constant.axes, expr.out, strict=True)}
@@ -399,6 +401,10 @@ class Entries(ABC):
             return True
         view = self.views.get(symbol.key)
         return view is not None and any(isinstance(c, Take | OneHot | Counted) for c in view.changes)
+
+    def _apart_at_classes(self, expr: Einsum) -> Expr | None:
+        """A mean of products with vectors of classes, where it is a product with their mean."""
+        return self._classes.distributed(self._as_one_sum(expr)) if self.indices else None
 
     def _read_at_classes(self, expr: Einsum) -> Einsum:
         """What is summed along the vector of a class read at the class."""

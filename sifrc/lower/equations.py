@@ -257,7 +257,7 @@ class Lowering(Entries):
 
     def _product(self, expr: Einsum, target: Input, factor: Fraction) -> bool:
         """A contraction: pairwise, matrix products where the labels allow, else a fused sum."""
-        if not contracted(expr):
+        if not contracted(expr) or self._apart_at_classes(expr) is not None:
             return False
         scope = self._fresh()
         if self._convolution(expr, target, factor, scope):
