@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from sifrc.lower import statements as st
 from sifrc.lower.arrays import Load, Ref, Take
 
-__all__ = ["absolute", "classes_of", "flat", "loads_of", "targets_of", "unrolled"]
+__all__ = ["absolute", "classes_of", "flat", "loads_of", "numbers_of", "targets_of", "unrolled"]
 
 
 def loads_of(statement: st.Statement) -> tuple[Load, ...]:
@@ -60,6 +60,19 @@ def _loads(statement: st.Statement) -> tuple[Load, ...]:
             own = {target.ref for target in targets_of(statement)}
             return tuple(load for part in body for load in loads_of(part) if load.ref not in own)
     raise TypeError(f"no rule for the statement {type(statement).__name__}")
+
+
+def numbers_of(statement: st.Statement) -> tuple[Load, ...]:
+    """What a statement reads as numbers; of one with statements in it, these say it themselves."""
+    match statement:
+        case st.Kernel(loads=loads) | st.Sum(loads=loads):
+            return tuple(load for _, load in loads)
+        case st.Put(operand=operand):
+            return (operand,)
+        case st.Steps() | st.ConjugateGradients():
+            return ()
+        case _:
+            return loads_of(statement)
 
 
 def targets_of(statement: st.Statement) -> tuple[Load, ...]:

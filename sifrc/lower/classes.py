@@ -8,7 +8,7 @@ vector, which compares two integers. Statements that take whole arrays get the v
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sifrc.ir import Add, Affine, Axis, Delta, Einsum, Expr, Input, Map, Operand, Role
@@ -16,7 +16,7 @@ from sifrc.ir.build import add, einsum, mapped
 from sifrc.ir.traverse import inputs_of
 from sifrc.lower.arrays import Change, Counted, OneHot, Take
 from sifrc.lower.products import kept_labels
-from sifrc.lower.windows import ref_of
+from sifrc.lower.windows import View, ref_of
 
 __all__ = ["Classes", "Scattered", "as_scattered", "indices_of", "is_of_classes"]
 
@@ -40,12 +40,27 @@ class Classes:
         changed: an array read in another way.
         note: an array that the program has, with its shape.
         held: the array that an expression is in already, if it is.
+        views: what symbols stand for of other arrays.
+        indices: whether classes are integers at all; else they are vectors, as any other array.
     """
 
     buffer: Callable[[Expr], Input]
     changed: Callable[[Input, Change], Input]
     note: Callable[[Input], None]
     held: Callable[[Expr], Input | None]
+    views: Mapping[str, View]
+    indices: bool = True
+
+    def are_indices(self, expr: Expr) -> bool:
+        """Whether a symbol is for vectors of classes that are integers in memory."""
+        return self.indices and is_of_classes(expr)
+
+    def are_read(self, symbol: Input) -> bool:
+        """Whether an array depends on classes as it is read, and has no memory of its own as such."""
+        if self.are_indices(symbol):
+            return True
+        view = self.views.get(symbol.key)
+        return view is not None and any(isinstance(c, Take | OneHot | Counted) for c in view.changes)
 
     def vectors(self, symbol: Input) -> Input:
         """The vectors as an array that is read entry by entry."""
@@ -55,7 +70,7 @@ class Classes:
     def read_at(self, expr: Einsum) -> Einsum:
         """The product with what is summed along a class read there."""
         factors = [factor for operand in expr.operands for factor in self._factors(operand)]
-        if not any(map(_has_classes, factors)):
+        if not self.indices or not any(map(_has_classes, factors)):
             return expr
         # Vectors of ones and zeros: twice the same is once.
         operands = [op for n, op in enumerate(factors) if not _has_classes(op) or op not in factors[:n]]
@@ -75,7 +90,7 @@ class Classes:
 
         All parts have one sign, so that none takes the digits of another. None where there is no such mean.
         """
-        for number, (factor, labels) in enumerate(expr.operands):
+        for number, (factor, labels) in enumerate(expr.operands if self.indices else ()):
             if not isinstance(factor, Add) or self.held(factor) is not None:
                 continue
             vectors = [term for _, term in factor.terms if is_of_classes(term)]
@@ -195,7 +210,7 @@ class Scattered:
 
 def as_scattered(expr: Einsum, classes: Classes) -> Scattered | None:
     """A product that is added at classes: their label is kept, and a place that has one is summed."""
-    for vector in filter(_has_classes, expr.operands):
+    for vector in filter(_has_classes, expr.operands if classes.indices else ()):
         *places, label = vector[1]
         if label not in expr.out or set(places) <= set(expr.out):
             continue

@@ -20,11 +20,11 @@ from sifrc.ir import SAMPLE, Add, Affine, Axis, Delta, Einsum, Expr, Input, Map,
 from sifrc.ir.build import einsum
 from sifrc.ir.relative import ordered_operands, ordered_terms
 from sifrc.ir.traverse import inputs_of
-from sifrc.lower.arrays import Change, Counted, Load, OneHot, Take
-from sifrc.lower.classes import Classes, is_of_classes
+from sifrc.lower.arrays import Change, Load
+from sifrc.lower.classes import Classes
 from sifrc.lower.convolutions import as_convolution
 from sifrc.lower.groups import key_of_groups, shared_by_groups
-from sifrc.lower.products import contracted, ordered, split_scalars
+from sifrc.lower.products import as_one_sum, contracted, ordered, split_scalars
 from sifrc.lower.scope import Scope
 from sifrc.lower.selections import Arrays, without_affine
 from sifrc.lower.statements import Assign, Kernel, Statement
@@ -64,7 +64,7 @@ class Entries(ABC):
         self.views = views
         self.in_place = in_place
         self.mark = mark
-        self.indices = indices
+        self._classes = Classes(self._buffer, self._changed, self._note, self._held_by, views, indices)
         self.shapes: dict[str, dict[int | None, tuple[int | None, ...]]] = {}
         self.parts: dict[str, str] = {}
         self.extents: dict[tuple[str, int | None], tuple[Axis, ...]] = {}
@@ -186,7 +186,7 @@ class Entries(ABC):
 
     def _buffer(self, expr: Expr) -> Input:
         """The expression in an array of its own."""
-        if isinstance(expr, Input) and not self._reads_classes(expr):
+        if isinstance(expr, Input) and not self._classes.are_read(expr):
             return expr
         held = self._held_by(expr)
         if held is not None:
@@ -239,7 +239,7 @@ class Entries(ABC):
 
     @_scalar.register
     def _(self, expr: Input, binding: dict[Axis, Axis], scope: Scope) -> sympy.Expr:
-        if self._are_indices(expr):
+        if self._classes.are_indices(expr):
             vectors = self._classes.vectors(expr)
             places = dict(zip(vectors.axes, expr.axes, strict=True))
             binding = {own: binding.get(axis, axis) for own, axis in places.items()}
@@ -290,7 +290,7 @@ class Entries(ABC):
         held = self._held_by(expr)
         if held is not None:
             return self._loaded(held, binding, scope)
-        if (parts := self._apart_at_classes(expr)) is not None:
+        if (parts := self._classes.distributed(self._as_one_sum(expr))) is not None:
             return self._scalar(parts, binding, scope)
         if self._is_constant(expr):
             constant = self._constant(expr)
@@ -300,7 +300,7 @@ class Entries(ABC):
             scalars, windows, _ = convolution
             product = [self._scalar(scalar, {}, scope) for scalar in scalars]
             return sympy.Mul(*product, self._loaded(self._buffer(windows), binding, scope))
-        expr = self._without_groups(self._without_affine(self._read_at_classes(self._as_one_sum(expr))))
+        expr = self._without_groups(self._without_affine(self._classes.read_at(self._as_one_sum(expr))))
         if contracted(expr):
             factors, rest = split_scalars(expr, scope.layer)
             product = [self._scalar(factor, {}, scope) for factor in factors]
@@ -372,43 +372,7 @@ class Entries(ABC):
         )
 
     def _as_one_sum(self, expr: Einsum) -> Einsum:
-        """A sum of a product that is a sum itself, as of the mean over samples of a contraction."""
-        tensors = [(operand, labels) for operand, labels in expr.operands if labels]
-        if len(tensors) != 1 or not contracted(expr) or self._held_by(tensors[0][0]) is not None:
-            return expr
-        ((inner, labels),) = tensors
-        if not isinstance(inner, Einsum) or not contracted(inner) or len(inner.operands) < 2:
-            return expr
-        if not set(inner.out) <= {label for _, own in inner.operands for label in own}:
-            return expr  # the number of terms along an axis that no factor has
-        table = dict(zip(inner.out, labels, strict=True))
-        table |= {a: replace(a, name=f"inner {n}", primes=0) for n, a in enumerate(contracted(inner))}
-        scalars = [operand for operand in expr.operands if not operand[1]]
-        factors = [(operand, tuple(table[axis] for axis in own)) for operand, own in inner.operands]
-        return Einsum((*scalars, *factors), expr.out)
-
-    @property
-    def _classes(self) -> Classes:
-        return Classes(self._buffer, self._changed, self._note, self._held_by)
-
-    def _are_indices(self, expr: Expr) -> bool:
-        """Whether a symbol is for vectors of classes that are integers in memory."""
-        return self.indices and is_of_classes(expr)
-
-    def _reads_classes(self, symbol: Input) -> bool:
-        """Whether an array depends on classes as it is read, and has no memory of its own as such."""
-        if self._are_indices(symbol):
-            return True
-        view = self.views.get(symbol.key)
-        return view is not None and any(isinstance(c, Take | OneHot | Counted) for c in view.changes)
-
-    def _apart_at_classes(self, expr: Einsum) -> Expr | None:
-        """A mean of products with vectors of classes, where it is a product with their mean."""
-        return self._classes.distributed(self._as_one_sum(expr)) if self.indices else None
-
-    def _read_at_classes(self, expr: Einsum) -> Einsum:
-        """What is summed along the vector of a class read at the class."""
-        return self._classes.read_at(expr) if self.indices else expr
+        return as_one_sum(expr, self._held_by)
 
     def _without_affine(self, expr: Einsum) -> Einsum:
         """Affine relations of indices taken into what the other factors are read from."""

@@ -257,13 +257,13 @@ class Lowering(Entries):
 
     def _product(self, expr: Einsum, target: Input, factor: Fraction) -> bool:
         """A contraction: pairwise, matrix products where the labels allow, else a fused sum."""
-        if not contracted(expr) or self._apart_at_classes(expr) is not None:
+        if not contracted(expr) or self._classes.distributed(self._as_one_sum(expr)) is not None:
             return False
         scope = self._fresh()
         if self._convolution(expr, target, factor, scope):
             return True
-        expr = self._read_at_classes(self._as_one_sum(expr))
-        if self.indices and (scattered := as_scattered(expr, self._classes)) is not None:
+        expr = self._classes.read_at(self._as_one_sum(expr))
+        if (scattered := as_scattered(expr, self._classes)) is not None:
             self._statements.append(self._put(scattered, target, expr.out, factor, scope))
             return True
         expr = self._without_groups(self._without_affine(expr))

@@ -6,7 +6,7 @@ inlining), structure of linear systems, fusion of kernels, rolling of loops, lif
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -18,11 +18,12 @@ from sifrc.derive.system import Equation, System
 from sifrc.ir import Axis
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
-from sifrc.lower.arrays import SAMPLE_LABEL, Family, Load, Subscript
+from sifrc.lower.arrays import SAMPLE_LABEL, Load, Subscript
 from sifrc.lower.batch import batch_system
 from sifrc.lower.blocks import Block, fuse_kernels, roll_loops, shapes_lookup
 from sifrc.lower.classes import indices_of
 from sifrc.lower.equations import Lowering
+from sifrc.lower.families import as_batched, described, family_of, with_classes
 from sifrc.lower.identities import check_codes, check_identities
 from sifrc.lower.lifetimes import operator_places, other_places, places
 from sifrc.lower.program import Function, Program
@@ -36,7 +37,6 @@ from sifrc.lower.validate import validate
 from sifrc.lower.windows import Windows, ref_of
 from sifrc.methods.plan import Plan
 from sifrc.operators.phase import Phase
-from sifrc.scalar.function import ScalarFunction
 
 __all__ = ["Passes", "lower"]
 
@@ -102,7 +102,7 @@ def lower(plan: Plan, passes: Passes | None = None, *, indices: bool = True) -> 
             known = shapes.setdefault(family, {})
             for index, shape in members.items():
                 if index not in known:
-                    known[index] = shape if form == "batched" else _as_batched(family, shape, plan)
+                    known[index] = shape if form == "batched" else as_batched(family, shape, plan)
         codes.update(lowering.code)
         parts.update(lowering.parts)
     source = plan.model.input
@@ -114,8 +114,8 @@ def lower(plan: Plan, passes: Passes | None = None, *, indices: bool = True) -> 
         sizes = tuple(axis.size for axis in held.axes)
         shapes[source.family].setdefault(source.index, (None, *sizes))
     check_codes({name: codes[name] for name in order})
-    families = tuple(_family(name, codes[name], shapes[name], plan, parts.get(name, "")) for name in order)
-    families = tuple(_with_classes(family, classes) for family in families)
+    families = tuple(family_of(name, codes[name], shapes[name], plan, parts.get(name, "")) for name in order)
+    families = tuple(with_classes(family, classes) for family in families)
     program = Program(
         families=families,
         functions=tuple(functions),
@@ -148,11 +148,6 @@ def lower(plan: Plan, passes: Passes | None = None, *, indices: bool = True) -> 
     return program
 
 
-def _with_classes(family: Family, classes: Collection[tuple[str, int | None]]) -> Family:
-    """The family with what is known of its members that hold classes."""
-    return replace(family, classes=frozenset(k for k, _ in family.shapes if (family.name, k) in classes))
-
-
 def _codes(plan: Plan, phases: Sequence[Phase]) -> dict[str, str]:
     """Identifiers of all families that equations name."""
     codes = {name: quantity.code for name, quantity in QUANTITIES.items()}
@@ -171,55 +166,6 @@ def _identifier(family: str) -> str:
     return "".join(
         c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in family.replace("+", "_new")
     )
-
-
-def _as_batched(family: str, shape: tuple[int | None, ...], plan: Plan) -> tuple[int | None, ...]:
-    """Shape of the batched form of a family that only one-sample functions use."""
-    storage = _storage(family, plan)
-    return (None, *shape) if storage in (Storage.WORK, Storage.DATA) else shape
-
-
-def _storage(family: str, plan: Plan) -> Storage:
-    if any(spec.family == family for spec in plan.memory):
-        return Storage.MEMORY
-    if any(hyper.name == family for hyper in plan.hyperparameters):
-        return Storage.HYPERPARAMETER
-    if family == "λ" and not plan.constants:
-        return Storage.WORK
-    if family.startswith("identity"):
-        return Storage.IDENTITY
-    known = QUANTITIES.get(family)
-    return Storage.WORK if known is None else known.storage
-
-
-def _described(family: str) -> str:
-    """What a family is; its name, if nobody has said."""
-    known = QUANTITIES.get(family)
-    return family if known is None else known.text
-
-
-def _family(
-    name: str, code: str, shapes: Mapping[int | None, tuple[int | None, ...]], plan: Plan, part_of: str
-) -> Family:
-    ordered = tuple(sorted(shapes.items(), key=lambda item: -1 if item[0] is None else item[0]))
-    storage = _storage(name, plan)
-    values: tuple[float, ...] = ()
-    if storage is Storage.CONSTANT:
-        ordered = tuple((k, ()) for (family, k) in sorted(plan.constants) if family == name)
-        values = tuple(plan.constants[name, k] for k, _ in ordered if k is not None)
-    formulas: tuple[ScalarFunction, ...] = ()
-    if storage is Storage.TABLE:
-        known = {table.symbol.index: table.formula for table in plan.model.tables}
-        formulas = tuple(known[k] for k, _ in ordered)
-    memory = next((spec for spec in plan.memory if spec.family == name), None)
-    hyper = next((h for h in plan.hyperparameters if h.name == name), None)
-    text = _described(part_of or name) + (", intermediate" if part_of else "")
-    if memory is not None:
-        text = memory.text
-    if hyper is not None:
-        text = hyper.text
-    initial = memory.initial if memory else "zeros"
-    return Family(name, code, storage, ordered, text, part_of, values, initial, formulas)
 
 
 def _function(
@@ -340,7 +286,7 @@ def _guards(
             size = sum(label != SAMPLE_LABEL for label in target.labels)
             named = not families or target.ref.family in families
             if named and target.ref not in seen and not (part and (size > 1 or layer is None)):
-                quantity = _described(base)
+                quantity = described(base)
                 if layer is None and (base, None) in windows.stored:
                     names = {s: f"group {name}" for s, (name, _) in enumerate(plan.groups)}
                     code = _guard_code(quantity, 0, names, table)
@@ -385,7 +331,7 @@ def _named_solve(
         return statement
     family = statement.target.ref.family
     base = parts.get(family, family)
-    quantity = f"{_described(base)} (linear system)"
+    quantity = f"{described(base)} (linear system)"
     return replace(statement, guard=_guard_code(quantity, layer, _owners(plan, base), table))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from functools import lru_cache
 
 import opt_einsum
@@ -12,6 +13,7 @@ from sifrc.ir.build import einsum
 from sifrc.ir.relative import ordered_operands
 
 __all__ = [
+    "as_one_sum",
     "contracted",
     "first_kept",
     "is_matrix_product",
@@ -31,6 +33,28 @@ def contracted(expr: Einsum) -> tuple[Axis, ...]:
     """Labels that are summed over, in order of first appearance."""
     labels = dict.fromkeys(label for _, slots in expr.operands for label in slots)
     return tuple(label for label in labels if label not in expr.out)
+
+
+def as_one_sum(expr: Einsum, held: Callable[[Expr], object | None]) -> Einsum:
+    """A sum of a product that is a sum itself, as of the mean over samples of a contraction.
+
+    Args:
+        expr: the sum.
+        held: the array that an expression is in already, if it is.
+    """
+    tensors = [(operand, labels) for operand, labels in expr.operands if labels]
+    if len(tensors) != 1 or not contracted(expr) or held(tensors[0][0]) is not None:
+        return expr
+    ((inner, labels),) = tensors
+    if not isinstance(inner, Einsum) or not contracted(inner) or len(inner.operands) < 2:
+        return expr
+    if not set(inner.out) <= {label for _, own in inner.operands for label in own}:
+        return expr  # the number of terms along an axis that no factor has
+    table = dict(zip(inner.out, labels, strict=True))
+    table |= {a: replace(a, name=f"inner {n}", primes=0) for n, a in enumerate(contracted(inner))}
+    scalars = [operand for operand in expr.operands if not operand[1]]
+    factors = [(operand, tuple(table[axis] for axis in own)) for operand, own in inner.operands]
+    return Einsum((*scalars, *factors), expr.out)
 
 
 def split_scalars(expr: Einsum, layer: int | None) -> tuple[list[Expr], Expr]:

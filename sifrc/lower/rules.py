@@ -12,7 +12,7 @@ import sympy
 from sifrc.errors import SifrcError
 from sifrc.ir.quantity import Storage
 from sifrc.lower import statements as st
-from sifrc.lower.access import absolute, loads_of, targets_of
+from sifrc.lower.access import absolute, numbers_of, targets_of
 from sifrc.lower.arrays import SAMPLE_LABEL, AtStep, Counted, Family, Load, OneHot, Slot, Take, Upto
 from sifrc.lower.convolutions import as_contraction
 from sifrc.lower.program import Function, Program
@@ -188,21 +188,8 @@ def check_statement(position: Position) -> None:
     _check(position.statement, position)
     statement = position.statement
     entries = isinstance(statement, st.Kernel | st.Sum)
-    for load in _numbers_of(statement):
+    for load in numbers_of(statement):
         position.numbers(load, entries=entries)
-
-
-def _numbers_of(statement: st.Statement) -> tuple[Load, ...]:
-    """What a statement reads as numbers; of one with statements in it, these say it themselves."""
-    match statement:
-        case st.Kernel(loads=loads) | st.Sum(loads=loads):
-            return tuple(load for _, load in loads)
-        case st.Put(operand=operand):
-            return (operand,)
-        case st.Steps() | st.ConjugateGradients():
-            return ()
-        case _:
-            return loads_of(statement)
 
 
 _WRITTEN = frozenset(

@@ -18,7 +18,7 @@ from sifrc.backends.torch_eager.inlining import occurrences
 from sifrc.lower.arrays import Load
 from sifrc.lower.statements import Put
 
-__all__ = ["Vectors", "put_text", "read_once", "scale_text", "vectors_of"]
+__all__ = ["Vectors", "put_text", "read_once", "vectors_of"]
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,11 @@ def put_text(statement: Put, names: Names) -> tuple[str, tuple[str, ...]]:
     # Places come first, those that are kept before those that are summed.
     values = aligned(names.array(operand), operand.labels, (*each, *summed, *rest))
     index = aligned(index, classes.labels, (*each, *summed))
-    size = _size(statement, names)
-    if each:
-        return f"_put_each({values}, {index}, {size}, {len(each)})", (*each, statement.at, *rest)
-    return f"_put({values}, {index}, {size})", (statement.at, *rest)
+    size, scale = _size(statement, names), _scale_text(statement, names)
+    text = (
+        f"_put_each({values}, {index}, {size}, {len(each)})" if each else f"_put({values}, {index}, {size})"
+    )
+    return f"{text}.mul_({scale})" if scale else text, (*each, statement.at, *rest)
 
 
 def _size(statement: Put, names: Names) -> str:
@@ -126,7 +127,7 @@ def _size(statement: Put, names: Names) -> str:
     return str(size)
 
 
-def scale_text(statement: Put, names: Names) -> str:
+def _scale_text(statement: Put, names: Names) -> str:
     """Source text of the factor in front of the sums; '' for one."""
     if statement.scale == 1:
         return ""

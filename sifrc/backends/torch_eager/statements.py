@@ -11,8 +11,9 @@ from sympy import Expr, Symbol
 
 from sifrc.backends.names import groups_name, subscript_text
 from sifrc.backends.torch_eager.access import LIKE, Names, aligned
-from sifrc.backends.torch_eager.classes import put_text, read_once, scale_text, vectors_of
+from sifrc.backends.torch_eager.classes import put_text, read_once, vectors_of
 from sifrc.backends.torch_eager.convolutions import convolution_of
+from sifrc.backends.torch_eager.diagonals import diagonal_text
 from sifrc.backends.torch_eager.expressions import Entry, Formula, entries_of, extents_text, update_text
 from sifrc.backends.torch_eager.inlining import Inlined, inlines, user_of, with_softmax
 from sifrc.backends.torch_eager.joining import side_by_side
@@ -202,22 +203,13 @@ class Writer:
             own = next((n for n, e in entries.items() if e.text == text and e.labels == target.labels), None)
             return update_text(text, None if own is None else Symbol(own, real=True), formula)
         if len(set(target.labels)) < len(target.labels):
-            return self._diagonal(assign, formula)
+            return diagonal_text(text, formula)
         vectors = vectors_of(formula)
         if vectors is not None:
             return f"{text} = {vectors.text()}"
         kept = target.ref in self._windowed or (isinstance(value, Symbol) and entries[value.name].kept)
         copied = isinstance(value, Symbol) and kept
         return f"{text} = {formula.text()}" + (".clone()" if copied else "")
-
-    def _diagonal(self, assign: st.Assign, formula: Formula) -> str:
-        """Entries on the diagonal of a matrix; the others stay, and a new matrix comes out."""
-        text, labels = self.names.array(assign.target), assign.target.labels
-        repeated = next(label for label in labels if labels.count(label) > 1)
-        first, second = (n for n, label in enumerate(labels) if label == repeated)
-        inner = (*(label for label in labels if label != repeated), repeated)
-        value = replace(formula, labels=inner).text()
-        return f"{text} = torch.diagonal_scatter({text}, {value}, 0, {first}, {second})"
 
     @lines.register
     def _(self, statement: st.Contract) -> list[str]:
@@ -234,9 +226,7 @@ class Writer:
 
     @lines.register
     def _(self, statement: st.Put) -> list[str]:
-        text, labels = put_text(statement, self.names)
-        scale = scale_text(statement, self.names)
-        return self._store(statement.target, f"{text}.mul_({scale})" if scale else text, labels)
+        return self._store(statement.target, *put_text(statement, self.names))
 
     @lines.register
     def _(self, statement: st.Sum) -> list[str]:
