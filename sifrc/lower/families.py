@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from sifrc.derive.quantities import QUANTITIES
+from sifrc.ir.fixed import Entries
 from sifrc.ir.quantity import Storage
 from sifrc.lower.arrays import Family
 from sifrc.methods.plan import Plan
-from sifrc.scalar.function import ScalarFunction
 
 __all__ = ["as_batched", "described", "family_of", "with_classes"]
 
@@ -63,10 +63,10 @@ def family_of(
     if storage is Storage.CONSTANT:
         ordered = tuple((k, ()) for (family, k) in sorted(plan.constants) if family == name)
         values = tuple(plan.constants[name, k] for k, _ in ordered if k is not None)
-    formulas: tuple[ScalarFunction, ...] = ()
+    entries: tuple[Entries, ...] = ()
     if storage is Storage.TABLE:
-        known = {table.symbol.index: table.formula for table in plan.model.tables}
-        formulas = tuple(known[k] for k, _ in ordered)
+        known = {table.symbol.index: table.entries for table in plan.model.tables}
+        entries = tuple(known[k] for k, _ in ordered)
     memory = next((spec for spec in plan.memory if spec.family == name), None)
     hyper = next((h for h in plan.hyperparameters if h.name == name), None)
     text = described(part_of or name) + (", intermediate" if part_of else "")
@@ -75,4 +75,4 @@ def family_of(
     if hyper is not None:
         text = hyper.text
     initial = memory.initial if memory else "zeros"
-    return Family(name, code, storage, ordered, text, part_of, values, initial, formulas)
+    return Family(name, code, storage, ordered, text, part_of, values, initial, entries)

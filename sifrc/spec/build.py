@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -11,13 +11,13 @@ from typing import Any
 from sifrc.errors import Location
 from sifrc.spec.curvaturespec import curvature_specs
 from sifrc.spec.diagnostics import describe
-from sifrc.spec.functionspec import activation_spec, loss_function_spec
+from sifrc.spec.functionspec import activation_spec
 from sifrc.spec.graph import resolve_graph
 from sifrc.spec.items import LAYERS, Item
 from sifrc.spec.layers import KEYS_OF_TYPE, LAYER_TYPES, has_parameters
+from sifrc.spec.lossspec import check_mask, loss_spec
 from sifrc.spec.partitionspec import partition_spec
 from sifrc.spec.positions import Path, Positions
-from sifrc.spec.registry import LOSSES
 from sifrc.spec.schema import InitializationShape, LayerShape, SpecShape, TrainingShape
 from sifrc.spec.states import state_names
 from sifrc.spec.suggest import did_you_mean, shortened
@@ -28,14 +28,11 @@ from sifrc.spec.types import (
     InitializationSpec,
     InputSpec,
     LayerSpec,
-    LossSpec,
     MethodSpec,
     OptionValue,
     PlateauSpec,
     RegularizationSpec,
-    Sizes,
     Spec,
-    TargetKind,
     TargetSpec,
     TrainingSpec,
 )
@@ -63,7 +60,8 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
     positions.check_name(("name",), shape.name)
     for index, layer in enumerate(shape.network.layers):
         _check_keys(layer, ("network", "layers", index), positions)
-    graph = resolve_graph(shape.network, positions)
+    check_mask(shape.loss.mask, shape.network.sources, positions)
+    graph = resolve_graph(shape.network, positions, shape.loss.mask)
     default = _initialization(shape.init, ("init",), positions)
     biases = {
         item.name: "bias" in KEYS_OF_TYPE[item.written.type] and item.written.bias is not False
@@ -74,6 +72,7 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         raise positions.error(
             LAYERS, "the network has nothing to train", hint="it needs a layer of type dense or conv"
         )
+    _check_counts(layers, shape.dtype, positions)
     first, *others = (
         InputSpec(source.name, source.shape, source.classes or 0, positions.value(path))
         for source, path in zip(shape.network.sources, shape.network.source_paths, strict=True)
@@ -83,7 +82,7 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         input=first,
         others=tuple(others),
         layers=layers,
-        loss=_loss(shape, layers[-1].shape, positions),
+        loss=loss_spec(shape.loss, (first, *others), layers[-1].shape, positions),
         regularization=_regularization(shape, layers, positions),
         dtype=shape.dtype,
         seed=shape.seed,
@@ -95,6 +94,17 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         mode=shape.network.mode,
         location=positions.value(()),
     )
+
+
+def _check_counts(layers: Sequence[LayerSpec], dtype: str, positions: Positions) -> None:
+    """What is counted is a number of the dtype: 257 is none in bfloat16."""
+    for layer in layers:
+        if dtype == "bfloat16" and any(b.counts for b in LAYER_TYPES[layer.kind].buffers(layer)):
+            raise positions.error(
+                ("dtype",),
+                f"'{layer.name}' counts batches, and bfloat16 has no whole number between 256 and 258",
+                hint="dtype: float32, or a momentum",
+            )
 
 
 def _training(shape: TrainingShape, positions: Positions) -> TrainingSpec:
@@ -147,6 +157,7 @@ def _layer(
         initialization=initialization,
         settings=item.settings,
         mask=shape.mask is not None,
+        begins=len(shape.state or ()),
         location=positions.value(path),
     )
     return layer if has_parameters(layer) else replace(layer, bias=True, initialization=None)
@@ -197,12 +208,16 @@ def _initialization(
             raise positions.error(
                 (*path, key),
                 f"initialisation '{shape.kind}' has no '{key}'",
-                hint=f"'{key}' belongs to {' and '.join(kinds)}",
+                hint=f"'{key}' belongs to " + " and ".join(filter(None, (", ".join(kinds[:-1]), kinds[-1]))),
                 at_key=True,
             )
     if shape.kind == "normal" and (shape.value or 0.0) < 0.0:
         raise positions.error(
             (*path, "value"), "a standard deviation is zero or more", hint="e.g. value: 0.02"
+        )
+    if shape.kind == "uniform" and shape.value is not None and shape.value <= 0.0:
+        raise positions.error(
+            (*path, "value"), "the limit of a uniform start is more than zero", hint="e.g. value: 0.08"
         )
     return InitializationSpec(
         kind=shape.kind,
@@ -211,45 +226,6 @@ def _initialization(
         else 0.0,
         connections=shape.connections or 15,
         location=positions.value(path),
-    )
-
-
-def _loss(shape: SpecShape, output: Sizes, positions: Positions) -> LossSpec:
-    loss, rank = shape.loss, len(output)
-    function = loss_function_spec(
-        positions, ("loss",), loss.function, loss.expression, loss.parameters, loss.reduction
-    )
-    default: TargetKind = LOSSES[function.name].targets if function.name in LOSSES else "vectors"
-    axis = -1 if loss.axis is None else loss.axis
-    position = axis - 1 if axis > 0 else axis + rank
-    if axis == 0 or not 0 <= position < rank:
-        raise positions.error(
-            ("loss", "axis"),
-            f"the output has no axis {axis}: it has {rank}",
-            hint=f"1 to {rank}, or -1 for the last one; samples do not count",
-        )
-    places = loss.places or (LOSSES[function.name].places if function.name in LOSSES else "mean")
-    if loss.reduction == "sum" and loss.places is None:
-        places = "sum"
-    targets = loss.targets or default
-    for key in ("label_smoothing", "ignore_index"):
-        if getattr(loss, key) is not None and (function.name, targets) != ("cross_entropy", "classes"):
-            raise positions.error(
-                ("loss", key),
-                f"'{key}' is for cross_entropy of classes",
-                hint="loss: {function: cross_entropy, targets: classes, …}",
-                at_key=True,
-            )
-    return LossSpec(
-        function,
-        targets,
-        loss.reduction,
-        position,
-        # Of one place they are the same.
-        places if rank > 1 else "mean",
-        float(loss.label_smoothing or 0.0),
-        loss.ignore_index,
-        positions.value(("loss",)),
     )
 
 

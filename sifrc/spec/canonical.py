@@ -56,6 +56,9 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
             **_places(spec),
             **({"label_smoothing": spec.loss.smoothing} if spec.loss.smoothing else {}),
             **({} if spec.loss.ignored is None else {"ignore_index": spec.loss.ignored}),
+            **({"mask": spec.loss.mask} if spec.loss.mask else {}),
+            **({"pos_weight": list(spec.loss.positive)} if spec.loss.positive else {}),
+            **({"class_weights": list(spec.loss.weights)} if spec.loss.weights else {}),
         },
         "regularization": {"state": _state(spec.regularization)} | _output(spec.regularization),
         "seed": spec.seed,
@@ -145,6 +148,9 @@ def _layer(layer: LayerSpec) -> dict[str, Any]:
     result: dict[str, Any] = {"name": layer.name, "type": layer.kind, "inputs": list(layer.inputs)}
     if layer.mask:
         *result["inputs"], result["mask"] = layer.inputs
+    if layer.begins:
+        result["state"] = result["inputs"][-layer.begins :]
+        result["inputs"] = result["inputs"][: -layer.begins]
     result |= LAYER_TYPES[layer.kind].written(layer)
     if layer.share is not None:
         result["share"] = layer.share
@@ -162,7 +168,7 @@ def _layer(layer: LayerSpec) -> dict[str, Any]:
 
 def _initialization(initialization: InitializationSpec) -> dict[str, Any]:
     result: dict[str, Any] = {"kind": initialization.kind}
-    if initialization.kind in VALUED:
+    if initialization.kind in VALUED and (initialization.kind != "uniform" or initialization.value):
         result["value"] = initialization.value
     if initialization.kind == "sparse":
         result["connections"] = initialization.connections

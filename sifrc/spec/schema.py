@@ -44,6 +44,7 @@ Sizes: TypeAlias = Annotated[
 """Sizes of axes; one alone may stand without a list."""
 Integer: TypeAlias = Annotated[int, Field(ge=-MAX_UNITS, le=MAX_UNITS)]
 Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+Weight: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Parameters: TypeAlias = dict[str, Finite]
 
 
@@ -126,12 +127,17 @@ class LayerShape(Shape):
     heads: Count | None = None
     causal: bool | None = None
     mask: str | None = None
+    masked: Literal["zero", "carried"] | None = None
+    state: Annotated[
+        list[str] | None, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+    ] = None
     rotary: bool | Literal["halves", "interleaved"] | None = None
     base: Finite | None = None
     kind: Literal["learned", "sinusoids"] | None = None
     projected: bool | None = None
     epsilon: Finite | None = None
     momentum: Finite | None = None
+    track: bool | None = None
     probability: Finite | None = None
     affine: bool | None = None
     value: Finite | None = None
@@ -178,6 +184,13 @@ class LossShape(FunctionShape):
     reduction: Literal["mean", "sum"] = "mean"
     label_smoothing: Annotated[float, Field(ge=0, le=1)] | None = None
     ignore_index: Integer | None = None
+    mask: str | None = None
+    pos_weight: Annotated[
+        list[Weight] | None,
+        Field(min_length=1),
+        BeforeValidator(lambda value: [value] if isinstance(value, int | float) else value),
+    ] = None
+    class_weights: Annotated[list[Weight], Field(min_length=1)] | None = None
 
 
 class RegularizationShape(Shape):

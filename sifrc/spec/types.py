@@ -15,10 +15,12 @@ from sifrc.errors import Location
 from sifrc.spec.curvature import CurvatureOutput, CurvatureResidual
 from sifrc.spec.expression import Expression
 from sifrc.spec.layerkinds import LayerKind
+from sifrc.spec.settings import AdaptiveSpec, LayerSettings, WindowSpec
 
 __all__ = [
     "STANDARD",
     "VALUED",
+    "AdaptiveSpec",
     "CurvatureSpec",
     "Dtype",
     "FunctionSpec",
@@ -50,10 +52,12 @@ Mode: TypeAlias = Literal["training", "evaluation"]
 Sizes: TypeAlias = tuple[int, ...]
 """Sizes of axes, in order."""
 TargetKind: TypeAlias = Literal["classes", "vectors"]
-InitializationKind: TypeAlias = Literal["he", "glorot", "sparse", "normal", "zeros", "ones", "constant"]
-VALUED: tuple[InitializationKind, ...] = ("normal", "constant")
+InitializationKind: TypeAlias = Literal[
+    "he", "glorot", "uniform", "sparse", "normal", "zeros", "ones", "constant"
+]
+VALUED: tuple[InitializationKind, ...] = ("normal", "uniform", "constant")
 """Initialisations with a number."""
-STANDARD: Mapping[str, float] = MappingProxyType({"constant": 0.0, "normal": 1.0})
+STANDARD: Mapping[str, float] = MappingProxyType({"constant": 0.0, "normal": 1.0, "uniform": 0.0})
 """Their numbers, where none is given."""
 OptionValue: TypeAlias = bool | int | float | str
 PartitionKind: TypeAlias = Literal[
@@ -115,49 +119,16 @@ class InitializationSpec:
     """How a dense layer's parameters start.
 
     ``he``: normal, variance 2 / fan-in; ``glorot``: uniform, limit sqrt(6 / (fan-in + fan-out));
+    ``uniform``: uniform, limit ``value``, by default (0) one over the root of the fan-in, also of biases;
     ``sparse``: ``connections`` entries a row drawn from N(0, 1), the others zero; ``normal``: normal,
     standard deviation ``value``; ``zeros``; ``ones``; ``constant``: every entry ``value``. Biases start at
-    zero, except for ``constant``.
+    zero, except for ``uniform`` and ``constant``.
     """
 
     kind: InitializationKind = "he"
     value: float = 0.0
     connections: int = 15
     location: Location | None = field(default=None, compare=False, repr=False)
-
-
-@dataclass(frozen=True)
-class LayerSettings:
-    """Base of what a layer has besides its shape; :mod:`sifrc.spec.layers` says which type has which."""
-
-
-@dataclass(frozen=True)
-class WindowSpec(LayerSettings):
-    """The windows that a layer reads at each place of its output, by axes of places.
-
-    Args:
-        kernel: entries of a window.
-        stride: from window to window.
-        dilation: from entry to entry.
-        padding: entries before and after an axis, which are zero.
-        groups: of channels, each of which is read by itself.
-        pooling: ``average`` or ``max``; empty for a convolution.
-        mode: what is around the axes in the place of zeros: ``circular``, ``reflect`` or ``replicate``.
-        inside: whether means of windows are over entries of the input alone, without padding.
-        transposed: whether windows are of the output: each entry of the input is spread over one.
-        output_padding: entries at the end of each axis of a transposed convolution that are kept more.
-    """
-
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    groups: int = 1
-    pooling: str = ""
-    mode: str = "zeros"
-    inside: bool = False
-    transposed: bool = False
-    output_padding: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,6 +147,7 @@ class LayerSpec:
         initialization: of a layer that owns parameters, where it does not start as its type does; else None.
         settings: of its type; None for a type that has none.
         mask: whether the last of its inputs says which others are read: it has no derivative.
+        begins: how many of its inputs, before a mask, are states that it begins with.
     """
 
     name: str
@@ -188,12 +160,18 @@ class LayerSpec:
     initialization: InitializationSpec | None = None
     settings: LayerSettings | None = None
     mask: bool = False
+    begins: int = 0
     location: Location | None = field(default=None, compare=False, repr=False)
 
     @property
     def window(self) -> WindowSpec | None:
         """Of a convolution or of pooling."""
         return self.settings if isinstance(self.settings, WindowSpec) else None
+
+    @property
+    def channels_first(self) -> bool:
+        """Whether its output has channels at places, as that of a convolution."""
+        return isinstance(self.settings, WindowSpec | AdaptiveSpec)
 
     @property
     def size(self) -> int:
@@ -215,6 +193,12 @@ class LossSpec:
         places: what is made of the losses at the places of the other axes.
         smoothing: part of a class that all classes share.
         ignored: class index of targets that do not count, neither in sums nor in what means divide by.
+        weights: of the classes; a mean of targets that are classes divides by those of the targets. Empty
+            where all classes count alike.
+        positive: what the loss at targets of one is multiplied by, for each entry of a vector; empty for one.
+        mask: input of the network whose numbers weigh the losses at the places; means divide by them. Empty
+            where all count alike.
+        entries: whether the mask has a number for each entry of the output, not for each place.
     """
 
     function: FunctionSpec
@@ -224,6 +208,10 @@ class LossSpec:
     places: Literal["mean", "sum"] = "mean"
     smoothing: float = 0.0
     ignored: int | None = None
+    weights: tuple[float, ...] = ()
+    positive: tuple[float, ...] = ()
+    mask: str = ""
+    entries: bool = False
     location: Location | None = field(default=None, compare=False, repr=False)
 
 

@@ -22,7 +22,7 @@ from sifrc.backends.numba_common.parts import Parts
 from sifrc.backends.numba_common.step import random_helpers
 from sifrc.backends.numba_common.storage import Group
 from sifrc.backends.operators import choosing
-from sifrc.backends.tables import table_lines
+from sifrc.backends.tables import table_lines, uses_indices
 from sifrc.backends.text import (
     LINE_LENGTH,
     assigned,
@@ -137,6 +137,7 @@ def module_context(
         "output_size": module.output_size,
         "output": parts.output,
         "fixed_tables": table_lines(program, "numpy"),
+        "table_indices": uses_indices(program),
         "table_variables": parts.table_variables,
         "table_arrays": parts.table_arrays(),
         "input_variable": {batched: parts.input_variable(batched) for batched in (True, False)},
@@ -269,6 +270,7 @@ def _initial(layers: tuple[LayerInfo, ...]) -> list[str]:
             "glorot": f"_glorot(generator, {matrix}{reached}){changed}",
             "sparse": f"_sparse(generator, {matrix}, {min(layer.connections, layer.fan_in)}){changed}",
             "normal": f"{number} * generator.standard_normal({whole})",
+            "uniform": f"generator.uniform(-{number}, {number}, {whole})",
             "zeros": f"np.zeros({whole})",
             "ones": f"np.ones({whole})",
             "constant": f"np.full({whole}, {number})",
@@ -278,8 +280,9 @@ def _initial(layers: tuple[LayerInfo, ...]) -> list[str]:
         rows.append(f'        "{layer.name}.weight": {value},')
         if layer.bias is not None:
             shape = str(layer.bias[0]) if len(layer.bias) == 1 else str(layer.bias)
-            start = (
-                f"np.full({shape}, {number})" if layer.initialization == "constant" else f"np.zeros({shape})"
-            )
+            start = {
+                "constant": f"np.full({shape}, {number})",
+                "uniform": f"generator.uniform(-{number}, {number}, {shape})",
+            }.get(layer.initialization, f"np.zeros({shape})")
             rows.append(f'        "{layer.name}.bias": {start},')
     return rows

@@ -14,7 +14,7 @@ import numpy as np
 from sifrc.calculus import jacobian, vjp
 from sifrc.ir.evaluate import evaluate
 from sifrc.model import Model
-from sifrc.model.sample_loss import sample_loss
+from sifrc.model.sample_loss import Counting, sample_loss
 from sifrc.spec.registry import LOSSES
 
 __all__ = ["Convexity", "convexity"]
@@ -37,8 +37,8 @@ def convexity(model: Model) -> Convexity:
         return "convex" if known.convex else "not convex"
     axis = model.output_axis
     state, target = (replace(symbol, slots=(axis,)) for symbol in (model.output.state, model.target))
-    # A loss of vectors at several places is convex if that of one of them is.
-    loss = sample_loss(replace(model.spec.loss, axis=0), state, target)
+    # A loss of vectors at several places is convex if that of one of them is, however much each counts.
+    loss = sample_loss(replace(model.spec.loss, axis=0), state, target, Counting())
     (slope,) = vjp(loss, [state])
     block = jacobian(slope, state)
     generator = np.random.default_rng(0)

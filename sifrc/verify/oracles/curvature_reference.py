@@ -49,7 +49,7 @@ class Measured:
         slopes, seconds: layer -> F'(a) and F''(a), (B, n).
         scales: layer -> λ of its state, (B,), for those that are regularised.
         score: targets (B, n_out) -> ∂ℓ/∂x_n at them, (B, n_out), with λ_n of MK(68) where there is one.
-        targets: as vectors, (B, n_out).
+        targets: as vectors, (B, n_out), with a mask after them where the loss has one.
         loss_hessian: (B, n_out, n_out), λ_n in it.
         hessian: (layer, whether the regularisation is in it) -> second derivatives by the pre-activation,
             (B, n, n), the axes twice.
@@ -171,7 +171,7 @@ def _scores(at: Measured, kind: Kind, drawn: Array | None) -> Array:
     """Factors (B, C, n_out) of the output's block."""
     if kind.source == "empirical":
         return at.score(at.targets)[:, None]
-    size = at.targets.shape[1]
+    size = at.loss_hessian.shape[1]
     if kind.source == "sampled" and drawn is None:
         raise VerificationError("a sampled kind needs the numbers that were drawn")
     if at.spec.loss.targets != "classes":
@@ -185,7 +185,7 @@ def _scores(at: Measured, kind: Kind, drawn: Array | None) -> Array:
     if kind.source == "sampled":
         # The largest of x_c + g_c, g Gumbel, is a draw from softmax(x), at each place.
         perturbed = _vectors(at.values[at.spec.layers[-1].name]) - _log(-_log(np.asarray(drawn)))
-        target = at.targets * 0
+        target = _classes(at, np.zeros(size, dtype=int))
         for entries in places:
             chosen = np.argmax(perturbed[:, entries], axis=1)
             target[np.arange(len(target)), entries[chosen]] += 1
@@ -193,7 +193,7 @@ def _scores(at: Measured, kind: Kind, drawn: Array | None) -> Array:
     found = []
     for entries in places:
         for entry, own in zip(entries, range(len(entries)), strict=True):
-            target = at.targets * 0
+            target = _classes(at, np.zeros(size, dtype=int))
             target[:, [one[own] for one in places]] += 1
             alone = at.score(target) * 0
             alone[:, entries] = (at.score(target) * _counted(at, places))[:, entries]
@@ -210,11 +210,17 @@ def _entries_of_places(spec: Spec) -> list[Array]:
 
 def _counted(at: Measured, places: list[Array]) -> Array:
     """1 for the entries of places whose target counts, 0 for others, (B, n_out)."""
-    found = at.targets * 0 + 1
+    found = at.targets[:, : at.loss_hessian.shape[1]] * 0 + 1
     if at.spec.loss.ignored is not None:
         for entries in places:
             found[:, entries] = at.targets[:, entries].sum(axis=1)[:, None]
     return np.asarray(found)
+
+
+def _classes(at: Measured, vectors: Array) -> Array:
+    """Other targets of all samples, with what the loss has of each besides."""
+    size = at.loss_hessian.shape[1]
+    return np.concatenate([at.targets[:, :size] * 0 + vectors, at.targets[:, size:]], axis=1)
 
 
 def _each(name: str, value: Array) -> Array:
@@ -286,7 +292,7 @@ class _Recursion:
         The network's inputs are no states.
         """
         given = {source.name for source in self.at.spec.inputs}
-        if layer.window is not None and layer.window.pooling == "max":
+        if layer.kind == "pool" and getattr(layer.settings, "pooling", "") == "max":
             read = self.at.values[layer.inputs[0]]
             matrix = np.stack([chosen_matrix(layer, value) for value in read])
             return {source: matrix for source in layer.inputs if source not in given}
