@@ -50,12 +50,14 @@ class Writer:
         inlined: targets of matrix products that may go into the kernel that uses them, without an
             array of their own.
         results: families that other functions read.
+        handed_on: pairs of an array and one that it may take over without a copy.
         prefix: of names of common subexpressions.
     """
 
     names: Names
     inlined: frozenset[str] = frozenset()
     results: frozenset[str] = frozenset()
+    handed_on: frozenset[tuple[Ref, Ref]] = frozenset()
     prefix: str = "part"
     _products: dict[Ref, Product] = field(default_factory=dict)
     _windowed: set[Ref] = field(default_factory=set)
@@ -202,9 +204,9 @@ class Writer:
             return update_text(text, None if own is None else Symbol(own, real=True), formula)
         if len(set(target.labels)) < len(target.labels):
             return self._diagonal(assign, formula)
-        kept = target.ref in self._windowed or (isinstance(value, Symbol) and entries[value.name].kept)
-        copied = isinstance(value, Symbol) and kept
-        return f"{text} = {formula.text()}" + (".clone()" if copied else "")
+        source = entries[value.name] if isinstance(value, Symbol) else None
+        changed = target.ref in self._windowed and (target.ref, source and source.ref) not in self.handed_on
+        return f"{text} = {formula.text()}" + (".clone()" if source and (source.kept or changed) else "")
 
     def _diagonal(self, assign: st.Assign, formula: Formula) -> str:
         """Entries on the diagonal of a matrix; the others stay, and a new matrix comes out."""
@@ -344,13 +346,13 @@ class Writer:
 
     @lines.register
     def _(self, statement: st.ConjugateGradients) -> list[str]:
-        body = Writer(self.names, self.inlined, self.results, self.prefix).block(statement.body)
+        body = Writer(self.names, self.inlined, self.results, prefix=self.prefix).block(statement.body)
         return search_text(statement, self.names, body)
 
     @lines.register
     def _(self, statement: st.Steps) -> list[str]:
         inlined = self.inlined | used_once(statement)
-        body = Writer(self.names, inlined, self.results, self.prefix).block(statement.body)
+        body = Writer(self.names, inlined, self.results, prefix=self.prefix).block(statement.body)
         return steps_text(statement, self.names, body)
 
     @lines.register

@@ -19,7 +19,6 @@ from sifrc.model.layers.angles import rotated, sinusoids
 from sifrc.model.layers.building import Building
 from sifrc.model.layers.elementary import linear
 from sifrc.model.layers.products import softmax_of
-from sifrc.model.layers.windows import UNLESS_OUTSIDE
 from sifrc.scalar import ScalarFunction
 from sifrc.spec.layers.attention import AttentionSpec, SinusoidsSpec
 
@@ -28,6 +27,10 @@ __all__ = ["attention", "embedding", "positions"]
 _MASK = sympy.Symbol("mask", real=True)
 READ = ScalarFunction("read", ("mask",), sympy.Piecewise((1, Fraction(1, 2) < _MASK), (0, True)))
 """1 where a mask lets read, else 0; it has no derivative."""
+LEAVE_OUT = ScalarFunction(
+    "leave out", ("mask",), sympy.Piecewise((0, Fraction(1, 2) < _MASK), (-(sympy.Integer(10) ** 30), True))
+)
+"""What is added to a score: nothing where a mask lets read, else so little that no weight is left."""
 
 
 def positions(building: Building) -> Expr:
@@ -105,7 +108,9 @@ def _heads(
     masked = rename(scores, weighted)
     allowed = _allowed(building, settings, weighted[-2:])
     if allowed is not None:
-        masked = apply(UNLESS_OUTSIDE, masked, allowed)
+        # Added, so that all derivatives are those of the softmax alone.
+        least = apply(LEAVE_OUT, allowed)
+        masked = total([masked, einsum([(least, least.axes)], weighted)], weighted)
     weights = building.state("weights", softmax_of(masked, weighted[-1]))
     if allowed is not None and building.layer.mask:
         # A place that may read nothing has equal weights so far, and none in the end.
