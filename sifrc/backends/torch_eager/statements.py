@@ -36,8 +36,6 @@ UNNAMED = -1
 _FEW = 9
 """Entries along a dimension that are compared, or added, one after the other."""
 _IN_PLACE = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY})
-
-
 _NOTHING: Mapping[int, Sequence[Ref]] = MappingProxyType({})
 
 
