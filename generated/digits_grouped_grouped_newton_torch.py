@@ -791,7 +791,7 @@ def _summary_3(
     second_a = second_x @ weights[2].T
     second_x_part1 = (1.0 - x[2] ** 2).mul_(x[2]).mul_(-2.0)
     second_x = (tangent_a**2).mul_(second_x_part1)
-    second_x[: len(second_a)].add_(tangent_x_part1 * second_a)
+    second_x[: len(second_a)].addcmul_(tangent_x_part1, second_a)
     summary_g_upto[2] = like.new_empty((_SUMMARY_G_UPTO_GROUPS[2],))
     summary_g_upto[2][: len(summary_g_upto[1])].copy_(summary_g_upto[1])
     summary_g_upto[2][_GROUP_OF_WEIGHTS[2]].copy_(-mean * (moves * y[2]).sum())

@@ -204,8 +204,10 @@ def _replace(root: ast.stmt, part: ast.expr, name: str) -> None:
         else:
             getattr(parent, field)[position] = ast.Name(name, ast.Load())
         around: ast.AST | None = parent
-        while around is not None and hasattr(around, _RENDERED):
-            delattr(around, _RENDERED)
+        # A named argument has no text of its own; what is around it has.
+        while around is not None and (isinstance(around, ast.keyword) or hasattr(around, _RENDERED)):
+            if not isinstance(around, ast.keyword):
+                delattr(around, _RENDERED)
             around = above[around][0] if around in above else None
 
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 
-from sifrc.ir import Axis, Einsum, Expr, Input, Operand
+from sifrc.ir import Add, Axis, Einsum, Expr, Input, Operand
 from sifrc.ir.build import einsum
 from sifrc.ir.relative import ordered_operands
 from sifrc.lower.products import contracted, kept_labels, without_outer
@@ -96,10 +96,12 @@ def in_one_order(expr: Einsum) -> Einsum:
     for position, (operand, labels) in enumerate(operands):
         other, order = operands[1 - position]
         summed = [label for label in labels if label in order and label not in expr.out]
-        if isinstance(operand, Einsum) and not isinstance(other, Einsum) and len(summed) > 1:
+        made = isinstance(operand, Einsum) and not isinstance(other, Einsum)
+        if (made or (isinstance(operand, Add) and isinstance(other, Input))) and len(summed) > 1:
             kept = tuple(label for label in labels if label not in summed)
-            table = dict(zip(labels, operand.out, strict=True))
+            table = dict(zip(labels, operand.axes, strict=True))
             if _over_groups(kept) and len(kept) == 1:
                 now = (*kept, *sorted(summed, key=order.index))
-                operands[position] = Einsum(operand.operands, tuple(table[label] for label in now)), now
+                factors = operand.operands if isinstance(operand, Einsum) else ((operand, operand.axes),)
+                operands[position] = Einsum(factors, tuple(table[label] for label in now)), now
     return Einsum(tuple(operands), expr.out)

@@ -107,7 +107,9 @@ class Windows:
         if symbol.family not in self.in_place and (ordered[:1] != [whole] or extent == 1):
             zeros = len(groups) > 1 or not _tiles([window[0] for window in ordered], extent)
             yield Fresh(Load(ref_of(symbol)), zeros, self._like(terms, symbol))
-            covered = [whole] if zeros else []
+            # The windows of two groups are mostly products that other windows have transposed: arrays that
+            # are added. One of one group is computed where it belongs, also where zeros are.
+            covered = [whole] if len(groups) > 1 else []
         for window in ordered:
             term = found[window][0][1]
             table = {a: (w, self._mark(term, a, w)) for a, w in zip(groups, window, strict=True)}

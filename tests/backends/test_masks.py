@@ -15,6 +15,7 @@ from elementary_layers import drawn_inputs
 from layer_cases import LAYER_CASES
 from numba.typed import List
 
+from sifrc.compiler import Request, compile_spec
 from sifrc.errors import SifrcError
 from sifrc.spec import build_spec
 
@@ -68,6 +69,22 @@ def test_nothing_to_read_is_zero(backend: str, dtype: str, tmp_path: Path) -> No
         module.gauss_newton_vector_product(*given, given[0]),
     ):
         assert all(np.isfinite(np.asarray(value)).all() for value in values.values())
+
+
+def test_derivatives_are_those_of_the_softmax() -> None:
+    """A mask is added to the scores: what is derived reads it only where a place may read nothing."""
+    layers = [
+        {"name": "attn", "type": "attention", "heads": 2, "causal": True},
+        {"name": "flat", "type": "flatten"},
+    ]
+    network = {
+        "input": {"name": "x", "size": [3, 4]},
+        "layers": [*layers, {"name": "out", "type": "dense", "units": 2}],
+    }
+    spec = build_spec({"sifrc": 1, "name": "n", "loss": "squared_error", "network": network})
+    text = compile_spec(spec, Request(backend="torch", method="none", operators=(*OPERATORS, "summary"))).text
+    forward, _, derived = text.partition("def _forward(")[2].partition("\ndef ")
+    assert "torch.where(constant1" in forward and "constant1" not in derived
 
 
 @pytest.mark.parametrize("backend", ["torch", "numba"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +10,10 @@ import sympy
 import torch
 
 from sifrc.backends.layout import statement
-from sifrc.backends.torch_eager.expressions import Entry, Formula
+from sifrc.backends.torch_eager.expressions import Entry, Formula, update_text
 from sifrc.scalar import helpers
 
-X, Y, Z, V, H, P = sympy.symbols("x y z v h p", real=True)
+X, Y, Z, V, H, P, T = sympy.symbols("x y z v h p target", real=True)
 ENTRIES = {
     **{name: Entry(name, ("p", "i")) for name in ("x", "y", "z")},
     "v": Entry("v", ("i",)),
@@ -57,6 +58,48 @@ def test_text_and_values(name: str) -> None:
     exec(helpers("torch", ()), scope)
     torch.testing.assert_close(eval(found, scope), eval(plain, scope), rtol=1e-13, atol=1e-13)
     assert all(torch.equal(scope[n], t) for n, t in before.items())
+
+
+WINDOWS = {
+    "a product": (X * Y, "torch.mul(x, y, out=target[:3])"),
+    "products": (X * Y - 2 * Z * V, "torch.mul(x, y, out=target[:3]).addcmul_(v, z, value=-2.0)"),
+    "a sum": (X + Y, "target[:3].copy_(x + y)"),
+    "a function": (sympy.exp(X), "target[:3].copy_(torch.exp(x))"),
+    "added": (T + X * Y, "target[:3].addcmul_(x, y)"),
+    "added twice": (T - X * Y + H * Z * V, "target[:3].addcmul_(v, z, value=h).addcmul_(x, y, value=-1.0)"),
+    "one that it reads": (T * X, "target[:3].copy_(target*x)"),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_windows(name: str) -> None:
+    """What goes to a part of a tensor is computed there, and nowhere first."""
+    value, text = WINDOWS[name]
+    entries = ENTRIES | {"target": Entry("target", ("p", "i"))}
+    whole = Formula(value, ("p", "i"), entries, {"p": None, "i": 4}, in_place=True)
+    found = update_text("target[:3]", T if name.startswith("added") else None, whole)
+    assert found == text
+    torch.manual_seed(0)
+    scope: dict[str, Any] = {n: torch.randn(3, 4, dtype=torch.float64) for n in ("x", "y", "z", "target")}
+    scope |= {"v": torch.randn(4, dtype=torch.float64), "torch": torch, "h": 0.75}
+    expected = eval(replace(whole, in_place=False).text(), scope)
+    before = {n: scope[n].clone() for n in ("x", "y", "z", "v")}
+    exec(found, scope)
+    torch.testing.assert_close(scope["target"], expected, rtol=1e-13, atol=1e-13)
+    assert all(torch.equal(scope[n], t) for n, t in before.items())
+
+
+def test_what_is_around_a_named_part_is_written_anew() -> None:
+    """Also where the part is in a named argument."""
+    first, second = "tangent_x[k + 15][:, :, :, None]", "tangent_x[k + 14]"
+    out = "tangent_x[k + 16][: len(tangent_x[k + 14])]"
+    text = (
+        f"torch.mul({first}, moves.permute(0, 2, 1), out={out}).addcmul_({second}, weights[k + 16] * scale)"
+    )
+    lines = statement(text, 8)
+    assert all(len(line) <= 110 for line in lines)
+    names = {line.split()[0] for line in lines[:-1]}
+    assert names and all(sum(name in line for line in lines) == 2 for name in names)
 
 
 def test_a_part_that_is_overwritten_has_a_name_of_its_own() -> None:

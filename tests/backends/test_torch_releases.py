@@ -68,3 +68,46 @@ def test_what_a_function_returns_stays() -> None:
     forward, backward = (text.partition(f"def _{name}(")[2] for name in ("forward", "backward"))
     assert not re.search(r"^ +del ", forward.partition("\ndef ")[0], re.M)
     assert re.search(r"^ +del y\[k \+ 1\]", backward.partition("\ndef ")[0], re.M)
+
+
+def test_an_array_that_nobody_reads_afterwards_is_handed_on(tmp_path: Path) -> None:
+    """A sum of tangents is added to one that nobody else reads; one that is read again is copied."""
+    layers = [
+        {"name": "a", "type": "dense", "units": 4, "activation": "tanh"},
+        {"name": "b", "type": "dense", "units": 4},
+        {"name": "c", "type": "add", "inputs": ["a", "b"]},
+        {"name": "d", "type": "dense", "units": 4},
+        {"name": "e", "type": "add", "inputs": ["d", "c"]},
+        {"name": "f", "type": "add", "inputs": ["e", "d"]},
+        {"name": "out", "type": "dense", "units": 3},
+    ]
+    head = {"sifrc": 1, "name": "sums", "dtype": "float64", "loss": "cross_entropy", "partition": "canonical"}
+    spec = build_spec(head | {"network": {"input": {"name": "x", "size": 4}, "layers": layers}})
+    compiled = compile_spec(spec, Request(backend="torch", method="none", operators=("summary",)))
+    body = compiled.text.partition("def _summary_2(")[2].partition("\ndef ")[0]
+    assert "tangent_x[3] = tangent_x[2]\n" in body and "tangent_x[5] = tangent_x[4].clone()\n" in body
+    module = module_from_cache("handed_on", lambda: compiled.text, tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    inputs, targets = torch.randn(5, 4, generator=generator, dtype=torch.float64), torch.arange(5) % 3
+    params, direction = module.initialize(0), module.initialize(1)
+
+    def loss(*steps: torch.Tensor) -> torch.Tensor:
+        """Along the directions of the groups."""
+        moved = {
+            name: params[name]
+            + sum(s * direction[name] * (name in names) for s, names in zip(steps, groups, strict=True))
+            for name in params
+        }
+        x = torch.tanh(inputs @ moved["a.weight"].T + moved["a.bias"])
+        c = x + x @ moved["b.weight"].T + moved["b.bias"]
+        d = c @ moved["d.weight"].T + moved["d.bias"]
+        logits = (2 * d + c) @ moved["out.weight"].T + moved["out.bias"]
+        return torch.nn.functional.cross_entropy(logits, targets)
+
+    groups = list(module.GROUPS.values())
+    zeros = tuple(torch.zeros((), dtype=torch.float64) for _ in groups)
+    hessian = torch.autograd.functional.hessian(loss, zeros)
+    found = module.summary(params, inputs, targets, direction)
+    torch.testing.assert_close(
+        found.H, torch.stack([torch.stack(row) for row in hessian]), rtol=1e-10, atol=1e-12
+    )

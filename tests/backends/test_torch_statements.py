@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import sympy
@@ -28,6 +30,13 @@ SHAPES = {
     "C": (M, N),
 }
 SHAPES |= {"S": (N, N), "T": (None, N, N), "W": (N, M)}
+SHAPES |= {
+    "D": (2, None, M, N),
+    "E": (2, M, None, N),
+    "F": (None, N, N),
+    "G": (2, None, M, N),
+    "K": (2, None, N, M),
+}
 
 
 def symbols(text):
@@ -93,6 +102,9 @@ PRODUCTS = [
 ]
 PRODUCTS += ["v:j=A:ij,u:i", "A:ij=u:i,v:j", "A:ij=v:j,u:i", "s:=u:i,u:i", "q:p=X:pi,X:pi", "S:ij=A:im,A:jm"]
 PRODUCTS += ["T:pij=X:pi,X:pj", "X:pi=T:pij,X:pj"]
+PRODUCTS += (
+    GROUPED := ["G:gpmn=D:gpmi,F:pni", "K:gpmn=F:pmi,D:gpni", "E:gmpn=D:gpmi,F:pni", "K:gpmn=F:pmi,E:gnpi"]
+)
 
 
 @pytest.mark.parametrize("scale", ["1", "h", "-2*h", "s"])
@@ -124,6 +136,21 @@ def test_contractions(case, scale, tmp_path):
         np.testing.assert_allclose(
             run(written, name, tmp_path), 3 * v[other] - expected / 2, rtol=1e-12, atol=1e-12
         )
+
+
+@pytest.mark.parametrize("case", GROUPED)
+def test_products_of_groups_lie_as_they_are_read(case, tmp_path):
+    """Groups are not behind samples, where ``torch.einsum`` has them; the scale is at the small operand."""
+    target, operands = case.split("=")
+    left, right = map(load, operands.split(","))
+    (line,) = lines(Contract(load(target), left, right, symbols("h"), (("h", load("h")),)))
+    assert "einsum" not in line and re.search(r"h \* F", line)
+    text = ["import torch", f"def run({', '.join(values())}):", f"    {line}", f"    return {target[0]}"]
+    path = tmp_path / "lies.py"
+    path.write_text("\n".join(text) + "\n")
+    given = {n: torch.tensor(v) if n != "h" else v for n, v in values().items()}
+    found = imported(path).run(**given)
+    assert found.is_contiguous() or target.startswith("E")
 
 
 KERNELS = {

@@ -8,6 +8,7 @@ from collections import Counter
 from sifrc.compiler import Request, compile_spec
 from sifrc.ir import Axis, Einsum, Input, Role
 from sifrc.ir.axes import AxisKind
+from sifrc.ir.build import rename, total
 from sifrc.lower.groups import in_one_order, key_of_groups
 from sifrc.spec import build_spec
 
@@ -49,6 +50,16 @@ def test_what_is_computed_for_an_array_has_its_order() -> None:
     assert kept is U and labels == (FIRST, *order[1:]) and made.axes == (FIRST, OTHER, COLUMN)
 
 
+def test_a_sum_that_is_computed_for_an_array_has_its_order() -> None:
+    """Of whatever its terms are; groups come first."""
+    V = Input("v", 1, (ROW, COLUMN, FIRST), Role.STATE)
+    made = total([V, rename(T, (FIRST, ROW, COLUMN))], (ROW, COLUMN, FIRST))
+    other = Input("u", 1, (Axis("group", 4, 0, AxisKind.GROUP), ROW, COLUMN), Role.STATE)
+    product = Einsum(((made, made.axes), (other, (SECOND, ROW, COLUMN))), (FIRST, SECOND))
+    ((found, labels), (kept, _)) = in_one_order(product).operands
+    assert kept is other and labels == found.axes == (FIRST, ROW, COLUMN)
+
+
 def test_a_summary_through_attention_has_no_product_twice() -> None:
     """The terms of the second derivative by two tangents are transposes of each other."""
     layers = [
@@ -63,5 +74,5 @@ def test_a_summary_through_attention_has_no_product_twice() -> None:
         build_spec(data), Request(backend="torch", method="none", operators=("summary",))
     ).text
     body = text[text.index("def _summary_2(") : text.index("def _summary_3(")]
-    products = re.findall(r"einsum\(\"[^\"]*\", tangent_x[^\n]*", body)
+    products = re.findall(r"[^\n]* @ [^\n]*", body)
     assert products and max(Counter(products).values()) == 1

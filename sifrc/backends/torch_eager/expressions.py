@@ -9,12 +9,12 @@ import sympy
 from sympy import Add, Expr, Mul, Piecewise, Symbol
 
 from sifrc.backends.torch_eager.access import LIKE, Names, aligned
-from sifrc.backends.torch_eager.in_place import in_place
+from sifrc.backends.torch_eager.in_place import added_in_place, in_place, written_into
 from sifrc.backends.torch_eager.products import Product
 from sifrc.backends.torch_eager.scaling import number_of, numbers_first
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
-from sifrc.lower.arrays import SAMPLE_LABEL, Load, OneHot
+from sifrc.lower.arrays import SAMPLE_LABEL, Load, OneHot, Ref
 from sifrc.scalar import print_code, torch_form
 
 __all__ = ["BATCH", "LIKE", "Entry", "Formula", "entries_of", "extents_text", "update_text"]
@@ -36,6 +36,7 @@ class Entry:
         kept: a tensor that outlives the call and may change in place.
         computed: the text makes a tensor that nothing else has.
         classes: source text of the classes whose vectors, with a one, it is; '' for any other tensor.
+        ref: the array, if it is one.
     """
 
     text: str
@@ -46,6 +47,7 @@ class Entry:
     kept: bool = False
     computed: bool = False
     classes: str = ""
+    ref: Ref | None = None
 
 
 _KEPT = frozenset(
@@ -62,6 +64,7 @@ def entries_of(loads: Sequence[tuple[str, Load]], names: Names) -> dict[str, Ent
             is_float=names.is_float(load),
             kept=names.family(load).storage in _KEPT and not load.reads_classes,
             classes=_classes_text(load, names),
+            ref=load.ref,
         )
         for name, load in loads
     }
@@ -246,7 +249,7 @@ def _merged(formula: Formula) -> tuple[Expr, dict[str, Entry]]:
 
     def scaled(product: Product) -> Expr:
         """A product that Torch has no scale for, with it outside."""
-        if product.kind != "other" or not product.scale:
+        if product.kind != "other" or not product.scale or product.inner:
             return fresh(product.text())
         text = f"({product.scale})" if " " in product.scale else product.scale
         entries[name := f"merged_{len(entries)}"] = Entry(text, is_float=True)
@@ -318,7 +321,7 @@ def update_text(target: str, own: Symbol | None, formula: Formula) -> str:
     if all(formula.entries[s.name].is_float for s in value.free_symbols):
         return f"{target}.fill_({formula.text(expand=False)})"
     if own is None or own not in value.free_symbols:
-        return f"{target}.copy_({formula.text(expand=False)})"
+        return _written(target, formula) or f"{target}.copy_({formula.text(expand=False)})"
     terms = Add.make_args(value)
     scaled = [term for term in terms if own in term.free_symbols]
     factor = scaled[0] / own if len(scaled) == 1 else None
@@ -331,6 +334,19 @@ def update_text(target: str, own: Symbol | None, formula: Formula) -> str:
     for term in rest:
         text = _added(text, term, formula)
     return text
+
+
+def _written(target: str, formula: Formula) -> str | None:
+    """The statement, where operations of Torch can begin in the tensor itself."""
+    used = [formula.entries[symbol.name] for symbol in formula.value.free_symbols]
+    array = target.partition("[:")[0]
+    if not formula.in_place or any(entry.product or array in entry.text for entry in used):
+        return None
+
+    def printed(part: Expr) -> str:
+        return _print(part, formula, formula.entries)
+
+    return written_into(target, formula.value, formula.labels, formula.entries, printed)
 
 
 def _added(text: str, term: Expr, formula: Formula) -> str:
@@ -350,4 +366,12 @@ def _added(text: str, term: Expr, formula: Formula) -> str:
         operands = ", ".join(_print(factor, formula, formula.entries) for factor in (rest, scale))
         value = "" if plain == 1 else f", value={_print(plain, formula, formula.entries)}"
         return f"{text}.addcmul_({operands}{value})"
+    if formula.in_place and not any(formula.entries[s.name].product for s in term.free_symbols):
+
+        def printed(part: Expr) -> str:
+            return _print(part, formula, formula.entries)
+
+        added = added_in_place(term, formula.labels, formula.entries, printed)
+        if added is not None:
+            return text + added
     return f"{text}.add_({replace(formula, value=term).text(expand=False)})"

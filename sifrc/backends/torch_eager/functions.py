@@ -13,6 +13,7 @@ from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.text import LINE_LENGTH, docstring
 from sifrc.backends.torch_eager.access import LIKE, Member, Names, accesses, function_members
 from sifrc.backends.torch_eager.expressions import BATCH
+from sifrc.backends.torch_eager.handed_on import handed_on
 from sifrc.backends.torch_eager.inlining import Inlined
 from sifrc.backends.torch_eager.releases import parts_of_body, releases
 from sifrc.backends.torch_eager.statements import Writer
@@ -152,7 +153,8 @@ def _function(
     names = Names(program, function.batched, plain, stepped, *kinds)
     inlined = _single_use(function, passed.union(results))
     own = {name for name in writes if storage[name] is Storage.WORK} - plain - inlined - stepped
-    writer = Writer(names, inlined, frozenset(results))
+    temporary = {n for n in writes if storage[n] is Storage.WORK} - {*results, *arguments, states}
+    writer = Writer(names, inlined, frozenset(results), handed_on(function, temporary))
     body = _body(program, function, writer, own - {*results, *arguments, states})
     head = _head(program, writes, results, plain | stepped, arguments, states if inputs_only else "", storage)
     codes = [program.family(name).code for name in results]

@@ -12,7 +12,7 @@ from typing import Protocol
 import sympy
 from sympy import Add, Expr, Mul, Pow, Symbol
 
-__all__ = ["Operand", "in_place"]
+__all__ = ["Operand", "added_in_place", "in_place", "written_into"]
 
 
 class Operand(Protocol):
@@ -61,8 +61,13 @@ class _Chain:
         """Whether the text makes a tensor that nothing else has."""
         return self.operands[expr.name].computed if isinstance(expr, Symbol) else bool(expr.free_symbols)
 
-    def product(self, term: Expr) -> tuple[str, int]:
-        """Text of a new tensor that holds a product, and the number of operations in place; '' for none."""
+    def product(self, term: Expr, out: str = "") -> tuple[str, int]:
+        """Text of a tensor that holds a product, and the number of operations in place; '' for none.
+
+        Args:
+            term: the product.
+            out: where it belongs; a new tensor otherwise, or where no operation of Torch writes there.
+        """
         number, rest = self.number(term)
         above = [f for f in Mul.make_args(rest) if not _is_divisor(f)]
         below = [1 / f for f in Mul.make_args(rest) if _is_divisor(f)]
@@ -79,6 +84,8 @@ class _Chain:
         text = self.sum(start)[0] if isinstance(start, Add) else ""
         if not text:
             text = f"({self.printed(start)})" if isinstance(start, Mul | Add | Pow) else self.printed(start)
+            if out and isinstance(start, Mul) and len(start.args) == 2 and not start.args[0].is_number:
+                text = f"torch.mul({', '.join(map(self.printed, start.args))}, out={out})"
         text += "".join(f".mul_({self.printed(factor)})" for factor in factors)
         text += "".join(f".div_({self.printed(factor)})" for factor in below)
         count = len(factors) + len(below)
@@ -86,16 +93,17 @@ class _Chain:
             return text, count
         return text + (".neg_()" if number == -1 else f".mul_({self.printed(number)})"), count + 1
 
-    def sum(self, value: Expr) -> tuple[str, int]:
-        """Text of a new tensor that holds a sum, and the number of operations in place; '' for none."""
+    def sum(self, value: Expr, out: str = "") -> tuple[str, int]:
+        """Text of a tensor that holds a sum, and the number of operations in place; '' for none."""
         terms = value.as_ordered_terms()
         if len(terms) == 1:
-            return self.product(value)
+            return self.product(value, out)
         starts = [(text, count, term) for term in terms for text, count in [self.product(term)] if text]
         if sum(not term.is_number for term in terms) < 2 and not any(count == 0 for _, count, _ in starts):
             return "", 0
         if starts:
-            text, count, start = min(starts, key=lambda found: found[1])
+            _, count, start = min(starts, key=lambda found: found[1])
+            text = self.product(start, out)[0]
             rest = [term for term in terms if term != start]
         else:
             start, count, rest = Add(*terms[:2]), 0, terms[2:]
@@ -141,3 +149,39 @@ def in_place(
     """
     text, count = _Chain(frozenset(labels), operands, printed).sum(value) if labels else ("", 0)
     return text if count > 0 else None
+
+
+def added_in_place(
+    term: Expr, labels: tuple[str, ...], operands: Mapping[str, Operand], printed: Callable[[Expr], str]
+) -> str | None:
+    """Source text of the call that adds a product of tensors to a tensor; None for any other term.
+
+    Args:
+        term: which is added.
+        labels: of the tensor.
+        operands: what the symbols of the term are.
+        printed: source text of an expression.
+    """
+    chain = _Chain(frozenset(labels), operands, printed)
+    factors = Mul.make_args(chain.number(term)[1])
+    return None if len(factors) < 2 or any(map(_is_divisor, factors)) else chain.added(term)
+
+
+def written_into(
+    out: str,
+    value: Expr,
+    labels: tuple[str, ...],
+    operands: Mapping[str, Operand],
+    printed: Callable[[Expr], str],
+) -> str | None:
+    """Source text of a statement that computes a formula in a tensor that it does not read; None for none.
+
+    Args:
+        out: source text of the tensor.
+        value: the formula.
+        labels: of the tensor.
+        operands: what the symbols of the formula are.
+        printed: source text of an expression.
+    """
+    text, _ = _Chain(frozenset(labels), operands, printed).sum(value, out) if labels else ("", 0)
+    return text if f", out={out})" in text else None

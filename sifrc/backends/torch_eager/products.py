@@ -32,6 +32,7 @@ class Product:
         labels: of the result.
         biased: a pattern for the product and what is added along one label in one operation, and the label.
         rows: the operands, where it is the rows of a tensor times a matrix.
+        inner: a pattern for the product with its scale at the operand that has fewer entries than the result.
     """
 
     kind: Literal["matrix", "vector", "outer", "other"]
@@ -41,6 +42,7 @@ class Product:
     labels: tuple[str, ...]
     biased: tuple[str, str] | None = None
     rows: tuple[str, str] | None = None
+    inner: str = ""
 
     def times(self, factor: str) -> Product:
         """The product times a Python number."""
@@ -71,6 +73,8 @@ class Product:
             return f"({self.left} @ ({scale}{self.right}))"
         if self.kind == "outer":
             return f"torch.outer({scale}{self.left}, {self.right})"
+        if self.scale and self.inner:
+            return self.inner.format(f"({self.scale})" if " " in self.scale else self.scale)
         if in_place and scale:
             return f"{self.left}.mul_({self.scale})"
         return f"({scale}{self.left})"
@@ -100,7 +104,7 @@ def product_of(statement: Contract, names: Names) -> Product:
     left, right, out = statement.left, statement.right, statement.target.labels
     numbers, tensors = _split_scale(statement, names)
     scale = "" if numbers == 1 else print_code(numbers, "torch", names=_texts(statement, names)).text
-    forms = (_matrix_form, _stacked_form, _joined_form)
+    forms = (_matrix_form, _stacked_form, _joined_form, _batched_form)
     found = next((product for form in forms if (product := form(left, right, out, names))), None)
     if found is None:
         letters: dict[str, str] = {}
@@ -113,7 +117,7 @@ def product_of(statement: Contract, names: Names) -> Product:
             found = replace(found, left=f"torch.dot({names.array(left)}, {names.array(right)})")
     if tensors != 1:
         factor = print_code(tensors, "torch", names=_texts(statement, names)).text
-        found = replace(found, left=f"(({factor}) * {found.left})", biased=None, rows=None)
+        found = replace(found, left=f"(({factor}) * {found.left})", biased=None, rows=None, inner="")
     return replace(found, scale=scale)
 
 
@@ -193,6 +197,37 @@ def _joined_form(left: Load, right: Load, out: tuple[str, ...], names: Names) ->
         "",
         out,
     )
+
+
+def _batched_form(left: Load, right: Load, out: tuple[str, ...], names: Names) -> Product | None:
+    """Matrix products for every value of some labels, one of which an operand lacks.
+
+    The result lies in memory as it is read. What ``torch.einsum`` makes of them does not: it takes such a
+    label for one of the rows, behind those that both operands have.
+    """
+    summed = [label for label in left.labels if label in right.labels and label not in out]
+    alone = [
+        [label for label in out if label in one.labels and label not in other.labels]
+        for one, other in ((left, right), (right, left))
+    ]
+    distinct = all(len(set(load.labels)) == len(load.labels) for load in (left, right))
+    if len(summed) != 1 or not distinct or sorted(map(len, alone))[0] != 1 or max(map(len, alone)) < 2:
+        return None
+    if {*left.labels, *right.labels} != {*out, *summed}:
+        return None
+    last = sorted((out.index(own[-1]), number) for number, own in enumerate(alone))
+    (row, first), (column, second) = ((out[position], (left, right)[number]) for position, number in last)
+    batch = tuple(label for label in out if label not in (row, column))
+    rows = aligned(names.array(first), first.labels, (*batch, row, *summed))
+    columns = aligned(names.array(second), second.labels, (*batch, *summed, column))
+    labels = (*batch, row, column)
+
+    def printed(left: str, right: str) -> str:
+        return f"({left} @ {right})" if labels == out else aligned(f"({left} @ {right})", labels, out)
+
+    first_is_small = len(first.labels) < len(second.labels)
+    scaled = (f"({{}} * {rows})", columns) if first_is_small else (rows, f"({{}} * {columns})")
+    return Product("other", printed(rows, columns), "", "", out, inner=printed(*scaled))
 
 
 def _letters(labels: tuple[str, ...], known: dict[str, str]) -> str:

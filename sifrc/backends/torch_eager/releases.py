@@ -39,8 +39,8 @@ def releases(
 ) -> tuple[Mapping[int, tuple[Ref, ...]], ...]:
     """Tensors to let go of, for each part of the body, by the position of the statement after which it is.
 
-    Those of a loop go after each round, which is after its last statement. What is needed to within a few
-    statements of the end goes with the function.
+    Those of a loop go in each round. What is needed to within a few statements of the end goes with the
+    function.
 
     Args:
         program: of the function.
@@ -54,6 +54,7 @@ def releases(
     ]
     parts = parts_of_body(function)
     last: dict[tuple[str, int | None], tuple[int, int | None]] = {}
+    within: dict[tuple[str, int | None], int] = {}
     for number, part in enumerate(parts):
         looped = isinstance(part, Loop)
         for k in range(part.start, part.stop, part.step) if isinstance(part, Loop) else (None,):
@@ -61,6 +62,7 @@ def releases(
                 for ref in _named(statement):
                     if ref.family in large:
                         last[absolute(ref, k)] = number, k if looped else position
+                        within[absolute(ref, k)] = position
     found: list[Mapping[int, tuple[Ref, ...]]] = []
     for number, part in enumerate(parts):
         ends = [member for member, (where, _) in last.items() if where == number]
@@ -74,12 +76,13 @@ def releases(
             found.append({position: tuple(refs) for position, refs in done.items()})
             continue
         rounds = range(part.start, part.stop, part.step)
-        refs: list[Ref] = []
+        refs: dict[int, list[Ref]] = {}
         for family, offset in sorted({(f, i - (last[f, i][1] or 0)) for f, i in ends if i is not None}):
-            # After every round, or the name may not be there.
+            # In every round, or the name may not be there.
             if all(last.get((family, k + offset)) == (number, k) for k in rounds):
-                refs.append(Ref(family, Subscript(offset, True)))
-        found.append({len(part.body) - 1: tuple(refs)} if refs else {})
+                after = max(within[family, k + offset] for k in rounds)
+                refs.setdefault(after, []).append(Ref(family, Subscript(offset, True)))
+        found.append({position: tuple(refs[position]) for position in sorted(refs)})
     return tuple(found)
 
 

@@ -38,8 +38,6 @@ UNNAMED = -1
 _FEW = 9
 """Entries along a dimension that are compared, or added, one after the other."""
 _IN_PLACE = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY})
-
-
 _NOTHING: Mapping[int, Sequence[Ref]] = MappingProxyType({})
 
 
@@ -52,12 +50,14 @@ class Writer:
         inlined: targets of matrix products that may go into the kernel that uses them, without an
             array of their own.
         results: families that other functions read.
+        handed_on: pairs of an array and one that it may take over without a copy.
         prefix: of names of common subexpressions.
     """
 
     names: Names
     inlined: frozenset[str] = frozenset()
     results: frozenset[str] = frozenset()
+    handed_on: frozenset[tuple[Ref, Ref]] = frozenset()
     prefix: str = "part"
     _products: dict[Ref, Product] = field(default_factory=dict)
     _windowed: set[Ref] = field(default_factory=set)
@@ -207,9 +207,9 @@ class Writer:
         vectors = vectors_of(formula)
         if vectors is not None:
             return f"{text} = {vectors.text()}"
-        kept = target.ref in self._windowed or (isinstance(value, Symbol) and entries[value.name].kept)
-        copied = isinstance(value, Symbol) and kept
-        return f"{text} = {formula.text()}" + (".clone()" if copied else "")
+        source = entries[value.name] if isinstance(value, Symbol) else None
+        changed = target.ref in self._windowed and (target.ref, source and source.ref) not in self.handed_on
+        return f"{text} = {formula.text()}" + (".clone()" if source and (source.kept or changed) else "")
 
     @lines.register
     def _(self, statement: st.Contract) -> list[str]:
@@ -344,13 +344,13 @@ class Writer:
 
     @lines.register
     def _(self, statement: st.ConjugateGradients) -> list[str]:
-        body = Writer(self.names, self.inlined, self.results, self.prefix).block(statement.body)
+        body = Writer(self.names, self.inlined, self.results, prefix=self.prefix).block(statement.body)
         return search_text(statement, self.names, body)
 
     @lines.register
     def _(self, statement: st.Steps) -> list[str]:
         inlined = self.inlined | used_once(statement)
-        body = Writer(self.names, inlined, self.results, self.prefix).block(statement.body)
+        body = Writer(self.names, inlined, self.results, prefix=self.prefix).block(statement.body)
         return steps_text(statement, self.names, body)
 
     @lines.register

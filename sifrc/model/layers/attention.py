@@ -16,7 +16,7 @@ from sifrc.ir.selections import joined
 from sifrc.model.layers.angles import rotated, sinusoids
 from sifrc.model.layers.building import Building
 from sifrc.model.layers.elementary import linear
-from sifrc.model.layers.masks import READ, UNLESS_OUTSIDE
+from sifrc.model.layers.masks import LEAVE_OUT, READ
 from sifrc.model.layers.products import softmax_of
 from sifrc.spec.layers.attention import AttentionSpec, SinusoidsSpec
 
@@ -98,7 +98,9 @@ def _heads(
     masked = rename(scores, weighted)
     allowed = _allowed(building, settings, weighted[-2:])
     if allowed is not None:
-        masked = apply(UNLESS_OUTSIDE, masked, allowed)
+        # Added, so that all derivatives are those of the softmax alone.
+        least = apply(LEAVE_OUT, allowed)
+        masked = total([masked, einsum([(least, least.axes)], weighted)], weighted)
     weights = building.state("weights", softmax_of(masked, weighted[-1]))
     if allowed is not None and building.layer.mask:
         # A place that may read nothing has equal weights so far, and none in the end.

@@ -11,13 +11,17 @@ import sympy
 
 from sifrc.scalar import ScalarFunction
 
-__all__ = ["LEFT", "READ", "UNLESS_OUTSIDE"]
+__all__ = ["LEAVE_OUT", "LEFT", "READ", "UNLESS_OUTSIDE"]
 
 _MASK = sympy.Symbol("mask", real=True)
 READ = ScalarFunction("read", ("mask",), sympy.Piecewise((1, Fraction(1, 2) < _MASK), (0, True)))
 """1 where a mask lets read, else 0."""
 LEFT = ScalarFunction("left", ("mask",), sympy.Piecewise((0, Fraction(1, 2) < _MASK), (1, True)))
 """1 where it does not."""
+LEAVE_OUT = ScalarFunction(
+    "leave out", ("mask",), sympy.Piecewise((0, Fraction(1, 2) < _MASK), (-(sympy.Integer(10) ** 30), True))
+)
+"""What is added to a score: nothing where a mask lets read, else so little that no weight is left."""
 _X, _INSIDE = sympy.symbols("x inside", real=True)
 UNLESS_OUTSIDE = ScalarFunction(
     "unless outside",
