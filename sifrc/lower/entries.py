@@ -198,10 +198,14 @@ class Entries(ABC):
         """The expression in an array, and its axes in the array's order.
 
         It is one array for all that are equal up to the names and the order of groups: M_ij and M_ji. Groups
-        are its first dimensions.
+        are its first dimensions. So are products of matrices and their transposed ones.
         """
+        if not isinstance(expr, Einsum):
+            return self._buffer(expr), expr.axes
         groups = [axis for axis in expr.axes if axis.is_group]
-        if not groups or not isinstance(expr, Einsum):
+        if not groups and self._is_matrix(expr):
+            groups = list(expr.axes)
+        if not groups:
             return self._buffer(expr), expr.axes
         first = sorted(expr.out, key=lambda axis: not axis.is_group)
         expr = Einsum(expr.operands, tuple(first))
@@ -213,6 +217,11 @@ class Entries(ABC):
                 return self._over_groups[self._phase, key], axes
         self._over_groups[self._phase, keys[0]] = symbol = self._buffer(expr)
         return symbol, expr.axes
+
+    def _is_matrix(self, expr: Einsum) -> bool:
+        """Whether it is a product of matrices that no step changes, without a value for each sample."""
+        fixed = all(symbol.family not in self.in_place for symbol in inputs_of(expr))
+        return fixed and len(expr.axes) == 2 and SAMPLE not in expr.axes and bool(contracted(expr))
 
     def _emit_kernel(self, target: Load, value: sympy.Expr, scope: Scope) -> None:
         self._statements.append(Kernel(target.labels, (Assign(target, value),), scope.used(value)))

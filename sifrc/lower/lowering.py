@@ -21,7 +21,9 @@ from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
 from sifrc.lower.arrays import SAMPLE_LABEL, Family, Load, Subscript
 from sifrc.lower.batch import batch_system
 from sifrc.lower.blocks import Block, fuse_kernels, roll_loops, shapes_lookup
+from sifrc.lower.chosen_rows import through_classes
 from sifrc.lower.equations import Lowering
+from sifrc.lower.feedback import feedback
 from sifrc.lower.identities import check_codes, check_identities
 from sifrc.lower.lifetimes import operator_places, other_places, places
 from sifrc.lower.program import Function, Program
@@ -84,11 +86,10 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
     for form in ("batched", "single"):
         windows = Windows(plan.owners, in_place)
         lowering = Lowering(dict(codes), "" if form == "batched" else "'", in_place, windows.views)
-        for phase in phases:
-            if form in phase.forms:
-                function = _function(phase, plan, form == "batched", (windows, lowering), passes, guards)
-                functions.append(function)
-                order |= dict.fromkeys((*function.reads, *function.writes))
+        for phase in _of_form(phases, form):
+            function = _function(phase, plan, form == "batched", (windows, lowering), passes, guards)
+            functions.append(function)
+            order |= dict.fromkeys((*function.reads, *function.writes))
         for family, members in lowering.shapes.items():
             known = shapes.setdefault(family, {})
             for index, shape in members.items():
@@ -133,6 +134,15 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
         if passes.validate:
             validate(program)
     return program
+
+
+def _of_form(phases: Sequence[Phase], form: str) -> list[Phase]:
+    """The phases that are wanted for batches, or for one sample, with the equations of that."""
+    own = [phase for phase in phases if form in phase.forms]
+    if form == "single":
+        return own
+    systems = through_classes([batch_system(phase.system) for phase in own])
+    return [replace(phase, system=system) for phase, system in zip(own, systems, strict=True)]
 
 
 def _codes(plan: Plan, phases: Sequence[Phase]) -> dict[str, str]:
@@ -214,7 +224,7 @@ def _function(
 ) -> Function:
     windows, lowering = stages
     form = "batched" if batched else "single"
-    system = batch_system(phase.system) if batched else phase.system
+    system = phase.system
     if passes.structure:
         made = [compressed(equation) for equation in system.equations]
         system = replace(system, equations=tuple(part for parts in made for part in parts))
@@ -272,15 +282,17 @@ def _statements(
         for part in windows.parts(each, least):
             found += [part] if isinstance(part, Fresh) else lowering.lower(part)
         return found
-    parts = split(each, lowering.intermediate)
+    whole = feedback(each)
+    parts = split(whole.recursion, lowering.intermediate)
     groups = windows.held(parts.given, parts.stored.values())
     if groups:
         parts.with_groups(groups)
     given = [s for equation in parts.given for s in _statements(equation, stages, passes, groups)]
-    loop = lowering.steps(parts)
+    loop = lowering.steps(parts, whole.defined)
     if passes.fuse:
         loop = replace(loop, body=fuse_kernels(loop.body, shapes_lookup(lowering.shapes)))
-    return [*given, loop]
+    after = [s for equation in whole.after for s in _statements(equation, stages, passes, groups)]
+    return [*given, loop, *after]
 
 
 def _by_layer(

@@ -54,7 +54,7 @@ class Writer:
     """
 
     names: Names
-    inlined: frozenset[str] = frozenset()
+    inlined: frozenset[Ref] = frozenset()
     results: frozenset[str] = frozenset()
     prefix: str = "part"
     _products: dict[Ref, Product] = field(default_factory=dict)
