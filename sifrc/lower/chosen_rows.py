@@ -33,16 +33,16 @@ def through_classes(systems: Sequence[System]) -> list[System]:
         systems: all of one form, in an order in which they may run.
     """
     result = list(systems)
-    for definition in _candidates(systems):
-        changed: list[System] = []
-        before = after = 0
-        for system in result:
-            found = _Readers(definition)
-            changed.append(replace(system, equations=tuple(found.of(e) for e in system.equations)))
-            if not found.all_products:
-                break
-            before, after = before + found.before, after + found.after
-        if len(changed) == len(result) and after < before:
+    tried: set[Name] = set()
+    while definition := next((e for e in _candidates(result) if name_of(e.symbol) not in tried), None):
+        tried.add(name_of(definition.symbol))
+        readers = [_Readers(definition) for _ in result]
+        changed = [
+            replace(system, equations=tuple(found.of(equation) for equation in system.equations))
+            for system, found in zip(result, readers, strict=True)
+        ]
+        less = sum(found.after for found in readers) < sum(found.before for found in readers)
+        if less and all(found.all_products for found in readers):
             result = changed
     return result
 
@@ -55,20 +55,19 @@ def _candidates(systems: Sequence[System]) -> Iterator[Equation]:
         for name in dict.fromkeys(map(name_of, inputs_of(equation.value))):
             readers.setdefault(name, []).append(equation)
     for equation in equations:
-        symbol = equation.symbol
-        terms = [term for _, term in terms_of(equation.value)]
-        if any(axis.is_group for axis in symbol.axes) or not symbol.role.per_sample or not terms:
+        if not equation.symbol.role.per_sample:
             continue
-        products = all(isinstance(term, Einsum) and contracted(term) for term in terms)
-        if products and (_chooses(equation) or any(map(_adds_up, readers.get(name_of(symbol), [])))):
+        flat = replace(equation, value=expand(equation.value, _has_class))
+        terms = [term for _, term in terms_of(flat.value)]
+        products = bool(terms) and all(isinstance(term, Einsum) and contracted(term) for term in terms)
+        if products and (_chooses(flat) or any(map(_adds_up, readers.get(name_of(equation.symbol), [])))):
             yield equation
 
 
 def _adds_up(equation: Equation) -> bool:
-    """Whether it is a product with a vector of classes that has a row for each class."""
-    term = terms_of(equation.value)[0][1]
-    operands = operands_of(term)
-    return any(_is_class(operand) and labels[-1] in term.axes for operand, labels in operands)
+    """Whether some product of it has a vector of classes as a factor."""
+    terms = [term for _, term in terms_of(equation.value)]
+    return any(_is_class(operand) for term in terms for operand, _ in operands_of(term))
 
 
 def _chooses(equation: Equation) -> bool:

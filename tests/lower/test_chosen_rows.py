@@ -1,4 +1,4 @@
-"""Products with vectors of classes in an order with less work: the same derivatives, fewer multiplications."""
+"""Products with vectors of classes in an order with less work: equal derivatives, fewer multiplications."""
 
 from __future__ import annotations
 
@@ -63,7 +63,6 @@ def test_derivatives_are_those_of_the_network() -> None:
     def whole(params: dict[str, Tensor]) -> Tensor:
         return loss(outputs(params))
 
-    scale = float(whole(params) / module.loss(params, tokens, targets)) if hasattr(module, "loss") else 1.0
     slopes, products = jvp(grad(whole), (params,), (vector,))
     tangent = jvp(outputs, (params,), (vector,))[1]
     curved = jvp(grad(loss), (outputs(params),), (tangent,))[1]
@@ -75,7 +74,7 @@ def test_derivatives_are_those_of_the_network() -> None:
     )
     for own, expected in zip(found, (slopes, products, factors), strict=True):
         for name in NAMES:
-            torch.testing.assert_close(own[name] * scale, expected[name], rtol=1e-11, atol=1e-11)
+            torch.testing.assert_close(own[name], expected[name], rtol=1e-11, atol=1e-11)
     summary = module.summary(params, tokens, targets, vector, order=2)
     groups = [[name for name in NAMES if name.startswith(start)] for start in ("rows", "up", "out")]
     for s, names in enumerate(groups):
@@ -83,7 +82,7 @@ def test_derivatives_are_those_of_the_network() -> None:
         bent = jvp(grad(whole), (params,), (own,))[1]
         for t, others in enumerate(groups):
             expected = sum((bent[name] * vector[name]).sum() for name in others)
-            torch.testing.assert_close(summary.H[s, t] * scale, expected, rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(summary.H[s, t], expected, rtol=1e-10, atol=1e-10)
 
 
 def test_rows_are_multiplied_once_where_there_are_few() -> None:
