@@ -26,6 +26,7 @@ from sifrc.lower.equations import Lowering
 from sifrc.lower.feedback import feedback
 from sifrc.lower.identities import check_codes, check_identities
 from sifrc.lower.lifetimes import operator_places, other_places, places
+from sifrc.lower.of_point import with_point_apart
 from sifrc.lower.program import Function, Program
 from sifrc.lower.recurrence import split
 from sifrc.lower.sharing import share_subexpressions
@@ -121,7 +122,7 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
         owners=plan.owners,
     )
     output = plan.model.output.state
-    program = without_unread(program, (output.family, output.index))
+    program = with_point_apart(without_unread(program, (output.family, output.index)))
     if passes.validate:
         validate(program)
     if passes.lifetimes:

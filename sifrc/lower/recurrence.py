@@ -16,7 +16,7 @@ from typing import TypeAlias
 from sifrc.derive.recurrence import Bound, Name, Recursion, is_shift, name_of, shifted_labels
 from sifrc.derive.system import Equation
 from sifrc.errors import DerivationError
-from sifrc.ir import Add, Affine, Axis, Einsum, Expr, Input, Map, Operand
+from sifrc.ir import Add, Affine, Axis, Einsum, Expr, Input, Map, Operand, Role
 from sifrc.ir.build import add, einsum, mapped, transpose
 from sifrc.ir.nodes import AlongAxis
 from sifrc.ir.traverse import inputs_of
@@ -114,7 +114,10 @@ class Split:
         expr = transpose(expr, _leading_first(expr.axes))
         if expr not in self._arrays:
             assert self._equation is not None
-            symbol = self._new("given", expr.axes)
+            roles = {symbol.role for symbol in inputs_of(expr)}
+            # What no vector changes has families of its own: products compute it once for all vectors.
+            word = "given" if roles & {Role.TANGENT, Role.DIRECTION} else "factor"
+            symbol = self._new(word, expr.axes)
             self._arrays[expr] = symbol
             self.given.append(Equation(symbol, expr, self._equation.layer, "definition"))
         return self._arrays[expr]
