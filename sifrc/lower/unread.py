@@ -10,9 +10,9 @@ from typing import TypeAlias
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
 from sifrc.lower.arrays import Family, Load
+from sifrc.lower.chains import Key, chains
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import ConjugateGradients, Guard, Kernel, Loop, SolveSystem, Statement, Steps
-from sifrc.operators.record import members_of
 
 __all__ = ["without_unread"]
 
@@ -20,49 +20,61 @@ Member: TypeAlias = tuple[str, int | None]
 
 
 def without_unread(program: Program, output: Member) -> Program:
-    """The program without arrays of a layer that no statement reads, and no operator returns.
+    """The program without arrays of a layer that nothing reads which runs after they are written.
 
     Args:
         program: all functions of a module.
         output: the state that predictions are.
     """
-    while unread := _unread(program, {output, *_returned(program)}):
-        functions = tuple(_shorter(function, unread) for function in program.functions)
-        families = tuple(found for f in program.families if (found := _left(f, unread)) is not None)
+    while unread := _unread(program, output):
+        functions = tuple(
+            _shorter(function, unread.get((function.name, function.batched), set()))
+            for function in program.functions
+        )
+        touched = {member for function in functions for found in _touched(function.body) for member in found}
+        gone = {member for members in unread.values() for member in members} - touched
+        families = tuple(found for f in program.families if (found := _left(f, gone)) is not None)
         program = replace(program, families=families, functions=functions)
     return program
 
 
-def _unread(program: Program, read: set[Member]) -> set[Member]:
-    """Members that statements write which do nothing else, and that nothing reads."""
+def _unread(program: Program, output: Member) -> dict[Key, set[Member]]:
+    """Members of each function that nothing reads: what writes them does nothing else."""
+    functions = {(function.name, function.batched): function for function in program.functions}
+    reads = {key: _touched(function.body)[0] for key, function in functions.items()}
+    needed: dict[Key, set[Member]] = {}
+    results: dict[Key, set[str]] = {}
+    for chain in chains(program):
+        later: set[Member] = set()
+        for key in reversed(chain.functions):
+            later |= reads[key]
+            needed[key] = needed.get(key, {output}) | later
+            results.setdefault(key, set(program.kept)).update(chain.results)
+    found: dict[Key, set[Member]] = {}
+    for key, read in needed.items():
+        unread = {
+            member
+            for member in _dispensable(functions[key]) - read
+            if member[1] is not None
+            and member[0] not in results[key]
+            and program.family(member[0]).storage is Storage.WORK
+        }
+        if unread:
+            found[key] = unread
+    return found
+
+
+def _dispensable(function: Function) -> set[Member]:
+    """Members that statements of a function write which do nothing else."""
     written: set[Member] = set()
     fixed: set[Member] = set()
-    for function in program.functions:
-        for statement, k in unrolled(function.body):
-            read |= {absolute(load.ref, k) for load in loads_of(statement)}
-            stored = [load for _, load in statement.stored] if isinstance(statement, Steps) else []
-            targets = {absolute(load.ref, k) for load in stored or targets_of(statement)}
-            written |= targets
-            if isinstance(statement, ConjugateGradients | SolveSystem):  # whose ends are looked at
-                fixed |= targets
-    return {
-        member
-        for member in written - read - fixed
-        if member[1] is not None
-        and member[0] not in program.kept
-        and program.family(member[0]).storage is Storage.WORK
-    }
-
-
-def _returned(program: Program) -> set[Member]:
-    """What operators return."""
-    found: set[Member] = set()
-    for operator in program.operators:
-        results = [*operator.also, *(switch.result for switch in operator.switches)]
-        for case in operator.cases:
-            results += case.results
-        found |= {*members_of(tuple(results))}
-    return found
+    for statement, k in unrolled(function.body):
+        stored = [load for _, load in statement.stored] if isinstance(statement, Steps) else []
+        targets = {absolute(load.ref, k) for load in stored or targets_of(statement)}
+        written |= targets
+        if isinstance(statement, ConjugateGradients | SolveSystem):  # whose ends are looked at
+            fixed |= targets
+    return written - fixed
 
 
 def _left(family: Family, unread: Collection[Member]) -> Family | None:

@@ -190,7 +190,10 @@ class Writer:
             entries[symbol.name] = part_entry(symbol, value, entries)
         for assign, value in zip(assigns, values, strict=True):
             emit_parts(value)
-            lines.append(self._assign(assign, value, entries))
+            line = self._assign(assign, value, entries)
+            own = self.names.array(assign.target)
+            if line != f"{own} = {own}":  # layers may share one local variable
+                lines.append(line)
         return lines
 
     def _assign(self, assign: st.Assign, value: Expr, entries: Mapping[str, Entry]) -> str:
