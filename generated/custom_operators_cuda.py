@@ -140,9 +140,9 @@ _WEIGHT_NAMES = {1: "fc1.weight", 2: "fc2.weight", 4: "fc3.weight"}
 _BIAS_NAMES = {1: "fc1.bias", 2: "fc2.bias", 4: "fc3.bias"}
 _SHAPES1: Shapes = {1: (None, 32), 2: (None, 32)}
 _SHAPES2: Shapes = {1: (None, 32), 2: (None, 32), 3: (None, 32), 4: (None, 10)}
-_SHAPES3: Shapes = {1: (None, 32)}
-_SHAPES4: Shapes = {4: (None, 10)}
-_SHAPES5: Shapes = {4: (None,)}
+_SHAPES3: Shapes = {4: (None, 10)}
+_SHAPES4: Shapes = {4: (None,)}
+_SHAPES5: Shapes = {1: (None, 32)}
 _SHAPES6: Shapes = {1: (32, 64), 2: (32, 32), 4: (10, 32)}
 _SHAPES7: Shapes = {1: (32,), 2: (32,), 4: (10,)}
 _SHAPES8: Shapes = {2: (None, 32)}
@@ -155,30 +155,30 @@ _WORK: dict[str, Shapes] = {
     "loss_part2": (None, 10),
     "objective": (None,),
     "b": _SHAPES2,
-    "slope": _SHAPES3,
-    "softmax_part1": _SHAPES4,
-    "softmax": _SHAPES4,
-    "shared1_part1": _SHAPES5,
-    "shared1": _SHAPES5,
-    "b_part1": _SHAPES3,
-    "b_part1_scalar": _SHAPES5,
+    "softmax_part1": _SHAPES3,
+    "softmax": _SHAPES3,
+    "shared1_part1": _SHAPES4,
+    "shared1": _SHAPES4,
+    "b_part1": _SHAPES5,
+    "b_part1_scalar": _SHAPES4,
     "y": _SHAPES1,
-    "b_part2b": _SHAPES4,
-    "b_part3b": _SHAPES5,
-    "b_part1b": _SHAPES3,
-    "b_part1b_scalar": _SHAPES5,
+    "slope": _SHAPES5,
+    "b_part2b": _SHAPES3,
+    "b_part3b": _SHAPES4,
+    "b_part1b": _SHAPES5,
+    "b_part1b_scalar": _SHAPES4,
     "gradient_weights": _SHAPES6,
     "gradient_biases": _SHAPES7,
     "u": _SHAPES1,
     "zeta": _SHAPES2,
     "u_part2": _SHAPES8,
-    "zeta_part2": _SHAPES4,
+    "zeta_part2": _SHAPES3,
     "gamma": _SHAPES2,
     "gamma_part1": _SHAPES9,
-    "gamma_part1_scalar": _SHAPES5,
+    "gamma_part1_scalar": _SHAPES4,
     "gamma_part2": _SHAPES9,
-    "gamma_part2_scalar": _SHAPES5,
-    "gamma_part3": _SHAPES5,
+    "gamma_part2_scalar": _SHAPES4,
+    "gamma_part3": _SHAPES4,
     "product_weights": _SHAPES6,
     "product_weights_part2": {2: (32, 32), 4: (10, 32)},
     "product_biases": _SHAPES7,
@@ -186,7 +186,7 @@ _WORK: dict[str, Shapes] = {
     "da": _SHAPES1,
     "dx": _SHAPES2,
     "da_part2": _SHAPES8,
-    "dx_part2": _SHAPES4,
+    "dx_part2": _SHAPES3,
     "r_part4": (None, 10),
     "r_part5": (None,),
     "r_part6": (None,),
@@ -898,8 +898,8 @@ def _adjoint_2(b_2, b_3, x, y):
 
 
 @cuda.jit(cache=True)
-def _adjoint_3(b_1, b_3, b_part1, a, slope, y):
-    """Rows of b, slope, y."""
+def _adjoint_3(b_1, b_3, b_part1, a, slope):
+    """Rows of b, slope."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     p = cuda.blockIdx.x
     while p < b_1.shape[0]:
@@ -910,7 +910,6 @@ def _adjoint_3(b_1, b_3, b_part1, a, slope, y):
             part1 = math.tanh(_softplus(part0))
             term3_0 = a[p, i] * (np.float64(1.0) - part1 * part1) * _sigmoid(part0)
             slope[p, i] = term3_0 + part1
-            y[p, i] = b_1[p, i] * slope[p, i]
             i += threads
         p += cuda.gridDim.x
 
@@ -921,7 +920,6 @@ def _adjoint(
     weights,
     a,
     b,
-    slope,
     softmax_part1,
     softmax,
     shared1_part1,
@@ -929,6 +927,7 @@ def _adjoint(
     b_part1,
     b_part1_scalar,
     y,
+    slope,
 ):
     """Back-propagation.
 
@@ -955,7 +954,7 @@ def _adjoint(
     _contract(b[4], weights[4], b[3], "pj,ji->pi")
     _launch(_adjoint_2, b[2].shape[0], b[2], b[3], x[2], y[2])
     _contract(y[2], weights[2], b_part1[1], "pj,ji->pi")
-    _launch(_adjoint_3, b[1].shape[0], b[1], b[3], b_part1[1], a[1], slope[1], y[1])
+    _launch(_adjoint_3, b[1].shape[0], b[1], b[3], b_part1[1], a[1], slope[1])
 
 
 @cuda.jit(cache=True)
@@ -1889,7 +1888,6 @@ def _prepared_hessian_vector_product(
         weights,
         work.a,
         work.b,
-        work.slope,
         work.softmax_part1,
         work.softmax,
         work.shared1_part1,
@@ -1897,6 +1895,7 @@ def _prepared_hessian_vector_product(
         work.b_part1,
         work.b_part1_scalar,
         work.y,
+        work.slope,
     )
     point = _Point(work)
 
