@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
+from sifrc.lower.blocks import fuse_kernels, shapes_lookup
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import Contract, Kernel, LogSoftmaxOver, LogSumExpOver, Loop, Statement, Sum
 from sifrc.operators.record import Operator
@@ -52,13 +53,23 @@ def _users(program: Program, function: Function) -> list[Operator]:
 
 
 def _taken_apart(program: Program, function: Function, users: Sequence[Operator]) -> Program:
-    moved = _of_point(program, function, users)
+    pieces: list[Statement | Loop] = []
+    for statement in function.body:
+        pieces += [statement] if isinstance(statement, Loop) else _pieces(statement)
+    whole = replace(function, body=tuple(pieces))
+    moved = _of_point(program, whole, users)
     if not moved:
         return program
     name = f"{function.name}_point"
-    own = [statement for statement in function.body if not isinstance(statement, Loop) and statement in moved]
-    rest = [statement for statement in function.body if isinstance(statement, Loop) or statement not in moved]
     before = replace(function, name=name, title=f"{function.title}: what it has of the point", equations=())
+    shape_of = shapes_lookup({family.name: dict(family.shapes) for family in program.families})
+    own = fuse_kernels(moved, shape_of)
+    rest: list[Statement | Loop] = []
+    for statement in function.body:
+        if isinstance(statement, Loop):
+            rest.append(statement)
+        else:
+            rest += fuse_kernels([piece for piece in _pieces(statement) if piece not in moved], shape_of)
     found: list[Function] = []
     for each in program.functions:
         found += [_with(before, own), _with(function, rest)] if each is function else [each]
@@ -67,6 +78,19 @@ def _taken_apart(program: Program, function: Function, users: Sequence[Operator]
         for operator in program.operators
     )
     return replace(program, functions=tuple(found), operators=operators)
+
+
+def _pieces(statement: Statement) -> list[Statement]:
+    """A kernel as one for each of the arrays that it writes."""
+    if not isinstance(statement, Kernel):
+        return [statement]
+    loads = dict(statement.loads)
+    found: list[Statement] = []
+    for assign in statement.assigns:
+        used = {symbol.name for symbol in assign.value.free_symbols}
+        own = tuple((name, load) for name, load in loads.items() if name in used)
+        found.append(Kernel(statement.labels, (assign,), own))
+    return found
 
 
 def _with(function: Function, body: Iterable[Statement | Loop]) -> Function:
@@ -121,7 +145,7 @@ def _written(
     return {
         absolute(target.ref, k)
         for function in functions
-        if function is not but
+        if but is None or function.name != but.name
         for statement, k in unrolled(function.body)
         for target in targets_of(statement)
     }
