@@ -19,11 +19,22 @@ from sifrc.ir import Axis, Einsum, Expr, Input, Operand, Role
 from sifrc.ir.build import add, einsum, rename
 from sifrc.ir.normal import expand, operands_of, terms_of
 from sifrc.ir.traverse import inputs_of, substitute
+from sifrc.lower.batch import batch_system
 from sifrc.lower.products import contracted, multiplications
+from sifrc.operators.phase import Phase
 
-__all__ = ["through_classes"]
+__all__ = ["of_form", "through_classes"]
 
 Term: TypeAlias = tuple[Fraction, Expr]
+
+
+def of_form(phases: Sequence[Phase], form: str) -> list[Phase]:
+    """The phases that are wanted for batches, or for one sample, with the equations of that."""
+    own = [phase for phase in phases if form in phase.forms]
+    if form == "single":
+        return own
+    systems = through_classes([batch_system(phase.system) for phase in own])
+    return [replace(phase, system=system) for phase, system in zip(own, systems, strict=True)]
 
 
 def through_classes(systems: Sequence[System]) -> list[System]:

@@ -22,7 +22,7 @@ from sifrc.ir.relative import ordered_operands, ordered_terms
 from sifrc.ir.traverse import inputs_of
 from sifrc.lower.arrays import Change, Load
 from sifrc.lower.convolutions import as_convolution
-from sifrc.lower.groups import key_of_groups, shared_by_groups
+from sifrc.lower.groups import is_fixed_matrix, key_of_groups, shared_by_groups
 from sifrc.lower.products import contracted, ordered, split_scalars
 from sifrc.lower.scope import Scope
 from sifrc.lower.selections import Arrays, without_affine
@@ -203,7 +203,7 @@ class Entries(ABC):
         if not isinstance(expr, Einsum):
             return self._buffer(expr), expr.axes
         groups = [axis for axis in expr.axes if axis.is_group]
-        if not groups and self._is_matrix(expr):
+        if not groups and is_fixed_matrix(expr, self.in_place):
             groups = list(expr.axes)
         if not groups:
             return self._buffer(expr), expr.axes
@@ -217,11 +217,6 @@ class Entries(ABC):
                 return self._over_groups[self._phase, key], axes
         self._over_groups[self._phase, keys[0]] = symbol = self._buffer(expr)
         return symbol, expr.axes
-
-    def _is_matrix(self, expr: Einsum) -> bool:
-        """Whether it is a product of matrices that no step changes, without a value for each sample."""
-        fixed = all(symbol.family not in self.in_place for symbol in inputs_of(expr))
-        return fixed and len(expr.axes) == 2 and SAMPLE not in expr.axes and bool(contracted(expr))
 
     def _emit_kernel(self, target: Load, value: sympy.Expr, scope: Scope) -> None:
         self._statements.append(Kernel(target.labels, (Assign(target, value),), scope.used(value)))

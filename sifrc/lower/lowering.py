@@ -19,9 +19,8 @@ from sifrc.ir import Axis
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
 from sifrc.lower.arrays import SAMPLE_LABEL, Family, Load, Subscript
-from sifrc.lower.batch import batch_system
 from sifrc.lower.blocks import Block, fuse_kernels, roll_loops, shapes_lookup
-from sifrc.lower.chosen_rows import through_classes
+from sifrc.lower.chosen_rows import of_form
 from sifrc.lower.equations import Lowering
 from sifrc.lower.feedback import feedback
 from sifrc.lower.identities import check_codes, check_identities
@@ -87,7 +86,7 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
     for form in ("batched", "single"):
         windows = Windows(plan.owners, in_place)
         lowering = Lowering(dict(codes), "" if form == "batched" else "'", in_place, windows.views)
-        for phase in _of_form(phases, form):
+        for phase in of_form(phases, form):
             function = _function(phase, plan, form == "batched", (windows, lowering), passes, guards)
             functions.append(function)
             order |= dict.fromkeys((*function.reads, *function.writes))
@@ -135,15 +134,6 @@ def lower(plan: Plan, passes: Passes | None = None) -> Program:
         if passes.validate:
             validate(program)
     return program
-
-
-def _of_form(phases: Sequence[Phase], form: str) -> list[Phase]:
-    """The phases that are wanted for batches, or for one sample, with the equations of that."""
-    own = [phase for phase in phases if form in phase.forms]
-    if form == "single":
-        return own
-    systems = through_classes([batch_system(phase.system) for phase in own])
-    return [replace(phase, system=system) for phase, system in zip(own, systems, strict=True)]
 
 
 def _codes(plan: Plan, phases: Sequence[Phase]) -> dict[str, str]:

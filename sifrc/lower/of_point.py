@@ -97,11 +97,13 @@ def _with(function: Function, body: Iterable[Statement | Loop]) -> Function:
     """A function with another body."""
     body = tuple(body)
     reads: dict[str, None] = {}
-    writes: dict[str, None] = {}
-    for statement, _ in unrolled(body):
-        reads |= {load.ref.family: None for load in loads_of(statement) if load.ref.family not in writes}
-        writes |= dict.fromkeys(target.ref.family for target in targets_of(statement))
-    return replace(function, body=body, reads=tuple(reads), writes=tuple(writes))
+    writes: dict[Member, None] = {}
+    for statement, k in unrolled(body):
+        members = [absolute(load.ref, k) for load in loads_of(statement)]
+        reads |= {member[0]: None for member in members if member not in writes}
+        writes |= {absolute(target.ref, k): None for target in targets_of(statement)}
+    families = tuple(dict.fromkeys(family for family, _ in writes))
+    return replace(function, body=body, reads=tuple(reads), writes=families)
 
 
 def _of_point(program: Program, function: Function, users: Sequence[Operator]) -> list[Statement]:

@@ -190,10 +190,8 @@ class Writer:
             entries[symbol.name] = part_entry(symbol, value, entries)
         for assign, value in zip(assigns, values, strict=True):
             emit_parts(value)
-            line = self._assign(assign, value, entries)
-            own = self.names.array(assign.target)
-            if line != f"{own} = {own}":  # layers may share one local variable
-                lines.append(line)
+            own = self.names.array(assign.target)  # layers may share one local variable
+            lines += {self._assign(assign, value, entries)} - {f"{own} = {own}"}
         return lines
 
     def _assign(self, assign: st.Assign, value: Expr, entries: Mapping[str, Entry]) -> str:
