@@ -56,10 +56,12 @@ class Split:
     _left: dict[Expr, Input] = field(default_factory=dict)
     _after: list[Equation] = field(default_factory=list)
     _equation: Equation | None = None
+    _varies: bool = False
     _count: dict[tuple[Input, str], int] = field(default_factory=dict)
 
     def run(self) -> None:
         """Take the equations apart."""
+        self._varies = any(_of_vector(equation.value) for equation in self.recursion.equations)
         for equation in self.recursion.equations:
             symbol, slot = equation.symbol, self.recursion.slots[name_of(equation.symbol)]
             now = self.named(symbol, "now", (*symbol.axes[:slot], *symbol.axes[slot + 1 :]))
@@ -117,7 +119,8 @@ class Split:
         if expr not in self._arrays:
             assert self._equation is not None
             # What no vector changes has families of its own: products compute it once for all vectors.
-            symbol = self._new("given" if _of_vector(expr) else "factor", expr.axes)
+            fixed = self._varies and not _of_vector(expr)
+            symbol = self._new("factor" if fixed else "given", expr.axes)
             self._arrays[expr] = symbol
             terms = expr.terms if isinstance(expr, Add) else ((Fraction(1), expr),)
             value = add([(factor, self._with_factors(term)) for factor, term in terms], expr.axes)
