@@ -516,7 +516,6 @@ def _adjoint(x, targets, weights, a, b, slope, softmax_part1, softmax, shared1, 
             part0 = a_1[p, i] - np.float64(0.3566749439387324)
             part1 = np.tanh(_softplus(part0))
             slope_1[p, i] = a_1[p, i] * (np.float64(1.0) - part1 * part1) * _sigmoid(part0) + part1
-            y_1[p, i] = b_1[p, i] * slope_1[p, i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
@@ -809,10 +808,33 @@ def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, da_part2, 
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def _gauss_newton_product_point(x, targets, r_part4, r_part5, r_part6):
+    """Adjoint of the linearised model, and the Gauss–Newton–vector product: what it has of the point."""
+    x_4 = x[4]
+    for p in range(len(r_part4)):
+        _log_softmax(x_4[p], r_part4[p])
+    for p in range(len(r_part5)):
+        total0 = np.float64(0.0)
+        for i in range(r_part4.shape[1]):
+            total0 += targets[p, i] * np.exp(r_part4[p, i])
+        r_part5[p] = total0
+    for p in range(len(r_part6)):
+        total1 = np.float64(0.0)
+        for i in range(r_part4.shape[1]):
+            total1 += targets[p, i] * np.exp(r_part4[p, i])
+        term3_0 = -np.float64(5.0) * total1 * _sigmoid(np.float64(1.0) - np.float64(5.0) * r_part5[p])
+        r_part6[p] = term3_0 * _sigmoid(np.float64(5.0) * r_part5[p] - np.float64(1.0))
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _gauss_newton_product(
-    x,
     dx,
+    r_part4,
     targets,
+    r_part5,
+    r,
+    r_part6,
+    x,
     mean,
     weights,
     a,
@@ -1060,11 +1082,11 @@ def _prepared_hessian_vector_product(
         weights,
         work.a,
         work.b,
-        work.slope,
         work.softmax_part1,
         work.softmax,
         work.shared1,
         work.y,
+        work.slope,
     )
     point = _Point(work)
 
@@ -1120,6 +1142,7 @@ def _prepared_gauss_newton_vector_product(
     """Gauss–Newton matrix of the data loss times a vector, prepared for many vectors."""
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
+    _gauss_newton_product_point(work.x, work.targets, work.r_part4, work.r_part5, work.r_part6)
     point = _Point(work)
 
     def product(vector: Parameters) -> dict[str, Array]:
@@ -1138,9 +1161,13 @@ def _prepared_gauss_newton_vector_product(
             work.dx_part2,
         )
         _gauss_newton_product(
-            work.x,
             work.dx,
+            work.r_part4,
             work.targets,
+            work.r_part5,
+            work.r,
+            work.r_part6,
+            work.x,
             work.mean,
             weights,
             work.a,

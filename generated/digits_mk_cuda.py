@@ -195,8 +195,8 @@ _WORK: dict[str, Shapes] = {
     "da": _SHAPES1,
     "dx": _SHAPES3,
     "dx_part2": _SHAPES2,
-    "r": (None, 10),
     "r_part2": (None, 10),
+    "r": (None, 10),
     "r_part1": (None,),
     "c": _SHAPES3,
     "gauss_newton_weights": _SHAPES4,
@@ -651,6 +651,7 @@ LAUNCHES: dict[str, Launch] = {
     "_hessian_product_5": Launch("row", 128, 512),
     "_linearized_1": Launch("row", 64, 0),
     "_linearized_2": Launch("row", 32, 0),
+    "_gauss_newton_product_point_1": Launch("row", 32, 128),
     "_gauss_newton_product_1": Launch("row", 32, 128),
     "_gauss_newton_product_2": Launch("row", 128, 512),
     "_gauss_newton_product_3": Launch("row", 64, 0),
@@ -1657,13 +1658,28 @@ def _linearized(x, vector_weights, vector_biases, weights, da, dx, dx_part2):
 
 
 @cuda.jit(cache=True)
-def _gauss_newton_product_1(r_part2, x, dx, r_part1, r, c):
-    """Rows of r_part2, r_part1, r, c."""
+def _gauss_newton_product_point_1(r_part2, x):
+    """Rows of r_part2."""
     thread, threads = cuda.threadIdx.x, cuda.blockDim.x
     scratch = cuda.shared.array(0, TYPE)
     p = cuda.blockIdx.x
     while p < r_part2.shape[0]:
         _log_softmax_of(x[p], r_part2[p], scratch)
+        p += cuda.gridDim.x
+
+
+def _gauss_newton_product_point(x, r_part2):
+    """Adjoint of the linearised model, and the Gauss–Newton–vector product: what it has of the point."""
+    _launch(_gauss_newton_product_point_1, r_part2.shape[0], r_part2, x[2])
+
+
+@cuda.jit(cache=True)
+def _gauss_newton_product_1(r_part1, dx, r_part2, r, c):
+    """Rows of r_part1, r, c."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    scratch = cuda.shared.array(0, TYPE)
+    p = cuda.blockIdx.x
+    while p < r_part1.shape[0]:
         total0 = np.float32(0.0)
         i = thread
         while i < dx.shape[1]:
@@ -1733,7 +1749,7 @@ def _gauss_newton_product_4(gauss_newton_biases, dy, mean):
 
 
 def _gauss_newton_product(
-    x, dx, mean, weights, r, r_part2, r_part1, c, gauss_newton_weights, gauss_newton_biases, dy
+    dx, r_part2, r, x, mean, weights, r_part1, c, gauss_newton_weights, gauss_newton_biases, dy
 ):
     """Adjoint of the linearised model, and the Gauss–Newton–vector product.
 
@@ -1747,7 +1763,7 @@ def _gauss_newton_product(
         (Cη)_1 = −ẏ_1
         ẏ_1 = F_1'(a_1) ∘ c_1
     """
-    _launch(_gauss_newton_product_1, r_part2.shape[0], r_part2, x[2], dx[2], r_part1, r, c[2])
+    _launch(_gauss_newton_product_1, r_part1.shape[0], r_part1, dx[2], r_part2, r, c[2])
     _contract(c[2], x[1], gauss_newton_weights[2], "pi,pj->ij", -mean)
     _launch(_gauss_newton_product_2, gauss_newton_biases[2].shape[0], gauss_newton_biases[2], c[2], mean)
     _contract(c[2], weights[2], c[1], "pj,ji->pi")
@@ -2982,6 +2998,7 @@ def _prepared_gauss_newton_vector_product(
     """Gauss–Newton matrix of the data loss times a vector, prepared for many vectors."""
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
+    _gauss_newton_product_point(work.x, work.r_part2)
     point = _Point(work)
 
     def product(vector: Parameters) -> dict[str, Array]:
@@ -2990,12 +3007,12 @@ def _prepared_gauss_newton_vector_product(
         work.renew("gauss_newton_weights", "gauss_newton_biases")
         _linearized(work.x, vector_weights, vector_biases, weights, work.da, work.dx, work.dx_part2)
         _gauss_newton_product(
-            work.x,
             work.dx,
+            work.r_part2,
+            work.r,
+            work.x,
             work.mean,
             weights,
-            work.r,
-            work.r_part2,
             work.r_part1,
             work.c,
             work.gauss_newton_weights,

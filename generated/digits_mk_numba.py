@@ -189,8 +189,8 @@ _WORK: dict[str, Shapes] = {
     "da": _SHAPES1,
     "dx": _SHAPES3,
     "dx_part2": _SHAPES2,
-    "r": (None, 10),
     "r_part2": (None, 10),
+    "r": (None, 10),
     "r_part1": (None,),
     "c": _SHAPES3,
     "gauss_newton_weights": _SHAPES4,
@@ -938,8 +938,16 @@ def _linearized(x, vector_weights, vector_biases, weights, da, dx, dx_part2):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def _gauss_newton_product_point(x, r_part2):
+    """Adjoint of the linearised model, and the Gauss–Newton–vector product: what it has of the point."""
+    x_2 = x[2]
+    for p in range(len(r_part2)):
+        _log_softmax(x_2[p], r_part2[p])
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _gauss_newton_product(
-    x, dx, mean, weights, r, r_part2, r_part1, c, gauss_newton_weights, gauss_newton_biases, dy
+    dx, r_part2, r, x, mean, weights, r_part1, c, gauss_newton_weights, gauss_newton_biases, dy
 ):
     """Adjoint of the linearised model, and the Gauss–Newton–vector product.
 
@@ -953,9 +961,6 @@ def _gauss_newton_product(
         (Cη)_1 = −ẏ_1
         ẏ_1 = F_1'(a_1) ∘ c_1
     """
-    x_2 = x[2]
-    for p in range(len(r_part2)):
-        _log_softmax(x_2[p], r_part2[p])
     dx_2 = dx[2]
     for p in range(len(r_part1)):
         total0 = np.float32(0.0)
@@ -1702,6 +1707,7 @@ def _prepared_gauss_newton_vector_product(
     """Gauss–Newton matrix of the data loss times a vector, prepared for many vectors."""
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
+    _gauss_newton_product_point(work.x, work.r_part2)
     point = _Point(work)
 
     def product(vector: Parameters) -> dict[str, Array]:
@@ -1710,12 +1716,12 @@ def _prepared_gauss_newton_vector_product(
         work.renew("gauss_newton_weights", "gauss_newton_biases")
         _linearized(work.x, vector_weights, vector_biases, weights, work.da, work.dx, work.dx_part2)
         _gauss_newton_product(
-            work.x,
             work.dx,
+            work.r_part2,
+            work.r,
+            work.x,
             work.mean,
             weights,
-            work.r,
-            work.r_part2,
             work.r_part1,
             work.c,
             work.gauss_newton_weights,

@@ -519,7 +519,15 @@ def _linearized(weights: Tensors, x: Tensors, vector_weights: Tensors, vector_bi
     return dx
 
 
-def _gauss_newton_product(weights: Tensors, x: Tensors, dx: Tensors, mean: float) -> tuple[Tensors, Tensors]:
+def _gauss_newton_product_point(x: Tensors) -> Tensor:
+    """Adjoint of the linearised model, and the Gauss–Newton–vector product: what it has of the point."""
+    r_part2 = torch.log_softmax(x[2], 1)
+    return r_part2
+
+
+def _gauss_newton_product(
+    weights: Tensors, dx: Tensors, r_part2: Tensor, x: Tensors, mean: float
+) -> tuple[Tensors, Tensors]:
     """Adjoint of the linearised model, and the Gauss–Newton–vector product.
 
         r = softmax(x_n) ∘ (ẋ_n − ⟨softmax(x_n), ẋ_n⟩ 𝟏)
@@ -533,14 +541,12 @@ def _gauss_newton_product(weights: Tensors, x: Tensors, dx: Tensors, mean: float
     """
     gauss_newton_weights: Tensors = {}
     gauss_newton_biases: Tensors = {}
-    r_part2 = torch.log_softmax(x[2], 1)
     r_part1 = torch.exp(r_part2).mul_(dx[2]).sum(1)
     r = (-r_part1[:, None] + dx[2]).mul_(torch.exp(r_part2))
     c = -r
     gauss_newton_weights[2] = _scaled_product(c.T, x[1], -mean)
     gauss_newton_biases[2] = -mean * c.sum(0)
-    c = c @ weights[2]
-    dy = torch.ops.aten.leaky_relu_backward(c, x[1], 0.1, False)
+    dy = torch.ops.aten.leaky_relu_backward(c @ weights[2], x[1], 0.1, False)
     gauss_newton_weights[1] = _scaled_product(dy.T, x[0], -mean)
     gauss_newton_biases[1] = -mean * dy.sum(0)
     return gauss_newton_weights, gauss_newton_biases
@@ -839,13 +845,14 @@ def _prepared_gauss_newton_vector_product(
     """Gauss–Newton matrix of the data loss times a vector, at one point."""
     mean = 1.0 / len(inputs)
     x = _forward(weights, biases, inputs)
+    r_part2 = _gauss_newton_product_point(x)
 
     @_as_written
     def product(vector: Mapping[str, Tensor]) -> Parameters:
         """Gauss–Newton matrix of the data loss times a vector."""
         vector_weights, vector_biases = _weights_and_biases(vector, "vector", next(iter(weights.values())))
         dx = _linearized(weights, x, vector_weights, vector_biases)
-        gauss_newton_weights, gauss_newton_biases = _gauss_newton_product(weights, x, dx, mean)
+        gauss_newton_weights, gauss_newton_biases = _gauss_newton_product(weights, dx, r_part2, x, mean)
         return _named(gauss_newton_weights, gauss_newton_biases)
 
     return product

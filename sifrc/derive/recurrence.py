@@ -21,7 +21,17 @@ from sifrc.ir.nodes import AlongAxis, Operand
 from sifrc.ir.traverse import inputs_of
 from sifrc.spec.order import after_needs
 
-__all__ = ["Name", "Recursion", "is_shift", "name_of", "recursions", "shifted_labels", "strictly_shifted"]
+__all__ = [
+    "Name",
+    "Reads",
+    "Recursion",
+    "Unbound",
+    "is_shift",
+    "name_of",
+    "recursions",
+    "shifted_labels",
+    "strictly_shifted",
+]
 
 Name: TypeAlias = tuple[str, int | None]
 """Family and index: what a symbol is, whatever its axes are called."""
@@ -81,12 +91,12 @@ def shifted_labels(operands: Iterable[Operand], bound: Bound) -> dict[Axis, int]
     return found
 
 
-class _Unbound(Exception):
+class Unbound(Exception):
     """A symbol of a recursion is read at all steps, or in another way than at a distance."""
 
 
 @dataclass(frozen=True)
-class _Reads:
+class Reads:
     """Which symbols an expression reads at which steps.
 
     Args:
@@ -99,20 +109,20 @@ class _Reads:
         """Name, slot of the steps, and distance of each reading.
 
         Raises:
-            _Unbound: there is none such.
+            Unbound: there is none such.
         """
         if any(name_of(symbol) in self.members for symbol in inputs_of(expr)):
             yield from self._of(expr, bound)
 
     @singledispatchmethod
     def _of(self, expr: Expr, bound: Bound) -> Iterator[tuple[Name, int, int]]:
-        raise _Unbound
+        raise Unbound
 
     @_of.register
     def _(self, expr: Input, bound: Bound) -> Iterator[tuple[Name, int, int]]:
         slots = [slot for slot, axis in enumerate(expr.axes) if axis in bound]
         if len(slots) != 1:
-            raise _Unbound
+            raise Unbound
         yield name_of(expr), slots[0], bound[expr.axes[slots[0]]]
 
     @_of.register
@@ -135,7 +145,7 @@ class _Reads:
     @_of.register
     def _(self, expr: AlongAxis, bound: Bound) -> Iterator[tuple[Name, int, int]]:
         if expr.over in bound:
-            raise _Unbound
+            raise Unbound
         yield from self.of(expr.operand, bound)
 
 
@@ -151,11 +161,11 @@ def strictly_shifted(expr: Expr, symbol: Input) -> bool:
         >>> strictly_shifted(before, h), strictly_shifted(h, h)
         (True, False)
     """
-    reads = _Reads(frozenset({name_of(symbol)}))
+    reads = Reads(frozenset({name_of(symbol)}))
     for slot, axis in enumerate(symbol.axes):
         try:
             found = list(reads.of(expr, {axis: 0} if axis in expr.axes else {}))
-        except _Unbound:
+        except Unbound:
             continue
         if all(at == slot for _, at, _ in found):
             distances = [distance for _, _, distance in found]
@@ -274,14 +284,14 @@ def _along(
     if first.axes[slot].is_sample or first.axes[slot].is_group:
         return None
     slots, waiting = {name_of(first): slot}, [name_of(first)]
-    reads, found = _Reads(frozenset(by_name)), dict[Name, list[tuple[Name, int]]]()
+    reads, found = Reads(frozenset(by_name)), dict[Name, list[tuple[Name, int]]]()
     while waiting:
         name = waiting.pop()
         equation = by_name[name]
         step = equation.symbol.axes[slots[name]]
         try:
             read = list(reads.of(equation.value, {step: 0}))
-        except _Unbound:
+        except Unbound:
             return None
         for other, own, _ in read:
             if other not in slots:

@@ -10,7 +10,7 @@ It is not complete: what does not reduce is undecided.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -25,8 +25,12 @@ __all__ = ["Relation", "condense", "expand", "is_zero", "operands_of", "reduce",
 _MAX_STEPS, _MAX_TERMS = 500, 2000
 
 
-def expand(expr: Expr) -> Expr:
+def expand(expr: Expr, within: Callable[[Expr], bool] = lambda _: True) -> Expr:
     """The expression as a sum of products of atoms.
+
+    Args:
+        expr: which is expanded.
+        within: whether a sum or a product is taken apart; one that is not is an atom.
 
     Example:
         >>> from sifrc.ir import Axis, Input, Role
@@ -39,7 +43,9 @@ def expand(expr: Expr) -> Expr:
     """
     done: dict[str, Expr] = {}
     for node in postorder(expr):
-        if isinstance(node, Add):
+        if not within(node):
+            done[node.key] = node
+        elif isinstance(node, Add):
             done[node.key] = add([(factor, done[term.key]) for factor, term in node.terms], node.out)
         elif isinstance(node, Einsum) and any(isinstance(part, Add | Einsum) for part in node.children()):
             done[node.key] = add(_distribute(node, done), node.out)

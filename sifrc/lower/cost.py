@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from math import prod
 
 from sifrc.lower.access import absolute, unrolled
-from sifrc.lower.arrays import SAMPLE_LABEL, Load
+from sifrc.lower.arrays import SAMPLE_LABEL, AtStep, Load
 from sifrc.lower.convolutions import as_contraction
 from sifrc.lower.program import Function, Program
-from sifrc.lower.statements import Contract, Convolve, Kernel, Statement, Sum
+from sifrc.lower.statements import Contract, Convolve, Kernel, Statement, Steps, Sum
 
 __all__ = ["Cost", "cost_lines", "cost_of"]
 
@@ -46,6 +46,11 @@ def _extents(program: Program, loads: tuple[Load, ...], k: int | None) -> dict[s
     for load in loads:
         name, index = absolute(load.ref, k)
         shape = dict(program.family(name).shapes)[index]
+        if any(isinstance(part, AtStep) for part in load.window):
+            parts = (*load.window, *(None for _ in shape[len(load.window) :]))
+            shape = tuple(
+                size for size, part in zip(shape, parts, strict=True) if not isinstance(part, AtStep)
+            )
         shape = load.changed(shape[len(shape) - load.rank :])
         sizes.update(zip(load.labels, shape, strict=True))
     return sizes
@@ -72,13 +77,21 @@ def cost_of(program: Program, functions: tuple[Function, ...]) -> Cost:
     total = Cost()
     for function in functions:
         for statement, k in unrolled(function.body):
-            loads = _counted(statement)
-            if not loads:
-                continue
-            sizes = _extents(program, loads, k)
-            count = prod(size for size in sizes.values() if size is not None)
-            total = total + (Cost(per_sample=count) if None in sizes.values() else Cost(fixed=count))
+            total = total + _cost(program, statement, k)
     return total
+
+
+def _cost(program: Program, statement: Statement, k: int | None) -> Cost:
+    """Multiply-adds of one statement; of a loop over steps, those of a step as often as it runs."""
+    if isinstance(statement, Steps):
+        step = sum((_cost(program, part, k) for part in statement.body), Cost())
+        return Cost(statement.count * step.fixed, statement.count * step.per_sample)
+    loads = _counted(statement)
+    if not loads:
+        return Cost()
+    sizes = _extents(program, loads, k)
+    count = prod(size for size in sizes.values() if size is not None)
+    return Cost(per_sample=count) if None in sizes.values() else Cost(fixed=count)
 
 
 def cost_lines(program: Program) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from sifrc.ir.traverse import inputs_of
 from sifrc.lower.arrays import Change, Load
 from sifrc.lower.classes import Classes
 from sifrc.lower.convolutions import as_convolution
-from sifrc.lower.groups import key_of_groups, shared_by_groups
+from sifrc.lower.groups import is_fixed_matrix, key_of_groups, shared_by_groups
 from sifrc.lower.products import as_one_sum, contracted, ordered, split_scalars
 from sifrc.lower.scope import Scope
 from sifrc.lower.selections import Arrays, without_affine
@@ -207,10 +207,14 @@ class Entries(ABC):
         """The expression in an array, and its axes in the array's order.
 
         It is one array for all that are equal up to the names and the order of groups: M_ij and M_ji. Groups
-        are its first dimensions.
+        are its first dimensions. So are products of matrices and their transposed ones.
         """
+        if not isinstance(expr, Einsum):
+            return self._buffer(expr), expr.axes
         groups = [axis for axis in expr.axes if axis.is_group]
-        if not groups or not isinstance(expr, Einsum):
+        if not groups and is_fixed_matrix(expr, self.in_place):
+            groups = list(expr.axes)
+        if not groups:
             return self._buffer(expr), expr.axes
         first = sorted(expr.out, key=lambda axis: not axis.is_group)
         expr = Einsum(expr.operands, tuple(first))

@@ -7,6 +7,7 @@ chosen by opt_einsum on the sizes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 from functools import singledispatchmethod
@@ -79,8 +80,13 @@ class Lowering(Entries):
             self._hold(equation.value, symbol)
         return self._statements
 
-    def steps(self, parts: Split) -> st.Steps:
-        """The loop over the steps of a recursion."""
+    def steps(self, parts: Split, defined: Iterable[Equation]) -> st.Steps:
+        """The loop over the steps of a recursion.
+
+        Args:
+            parts: of the recursion.
+            defined: what its symbols are, as others may have it in what they read.
+        """
         for symbol, (array, slot) in parts.slices.items():
             self.views[symbol.key] = View(array, (None,) * slot + (AtStep(),))
         known = dict(self._held[self._phase])
@@ -99,7 +105,7 @@ class Lowering(Entries):
             (self._load(now, self._fresh().of(now.axes)), self._load(before, self._fresh().of(before.axes)))
             for now, before in parts.carried
         ]
-        for equation in parts.recursion.equations:
+        for equation in defined:
             self._hold(equation.value, equation.symbol)
         recursion = parts.recursion
         return st.Steps(

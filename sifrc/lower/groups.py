@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from sifrc.ir import Add, Axis, Einsum, Expr, Input, Operand
 from sifrc.ir.build import einsum
 from sifrc.ir.relative import ordered_operands
+from sifrc.ir.traverse import inputs_of
 from sifrc.lower.products import contracted, kept_labels, without_outer
 
-__all__ = ["in_one_order", "key_of_groups", "shared_by_groups"]
+__all__ = ["in_one_order", "is_fixed_matrix", "key_of_groups", "shared_by_groups"]
 
 
 def shared_by_groups(expr: Einsum, layer: int | None) -> tuple[tuple[Operand, ...], tuple[Operand, ...]]:
@@ -85,6 +86,18 @@ def key_of_groups(expr: Einsum, axes: tuple[Axis, ...]) -> str:
 
     flat = factors(expr, tuple(names[axis] for axis in expr.axes))
     return einsum(flat, tuple(names[axis] for axis in axes)).key
+
+
+def is_fixed_matrix(expr: Einsum, in_place: Collection[str]) -> bool:
+    """Whether it is a product of matrices that no step changes, without a value for each sample.
+
+    Args:
+        expr: the product.
+        in_place: families that steps change.
+    """
+    fixed = all(symbol.family not in in_place for symbol in inputs_of(expr))
+    samples = any(axis.is_sample for axis in expr.axes)
+    return fixed and len(expr.axes) == 2 and not samples and bool(contracted(expr))
 
 
 def in_one_order(expr: Einsum) -> Einsum:

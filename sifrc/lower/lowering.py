@@ -19,13 +19,15 @@ from sifrc.ir import Axis
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
 from sifrc.lower.arrays import SAMPLE_LABEL, Load, Subscript
-from sifrc.lower.batch import batch_system
 from sifrc.lower.blocks import Block, fuse_kernels, roll_loops, shapes_lookup
+from sifrc.lower.chosen_rows import of_form
 from sifrc.lower.classes import indices_of
 from sifrc.lower.equations import Lowering
 from sifrc.lower.families import as_batched, described, family_of, with_classes
+from sifrc.lower.feedback import feedback
 from sifrc.lower.identities import check_codes, check_identities
 from sifrc.lower.lifetimes import operator_places, other_places, places
+from sifrc.lower.of_point import with_point_apart
 from sifrc.lower.program import Function, Program
 from sifrc.lower.recurrence import split
 from sifrc.lower.sharing import share_subexpressions
@@ -93,11 +95,10 @@ def lower(plan: Plan, passes: Passes | None = None, *, indices: bool = True) -> 
         lowering = Lowering(
             dict(codes), "" if form == "batched" else "'", in_place, windows.views, indices=indices
         )
-        for phase in phases:
-            if form in phase.forms:
-                function = _function(phase, plan, form == "batched", (windows, lowering), passes, guards)
-                functions.append(function)
-                order |= dict.fromkeys((*function.reads, *function.writes))
+        for phase in of_form(phases, form):
+            function = _function(phase, plan, form == "batched", (windows, lowering), passes, guards)
+            functions.append(function)
+            order |= dict.fromkeys((*function.reads, *function.writes))
         for family, members in lowering.shapes.items():
             known = shapes.setdefault(family, {})
             for index, shape in members.items():
@@ -133,7 +134,7 @@ def lower(plan: Plan, passes: Passes | None = None, *, indices: bool = True) -> 
         owners=plan.owners,
     )
     output = plan.model.output.state
-    program = without_unread(program, (output.family, output.index))
+    program = with_point_apart(without_unread(program, (output.family, output.index)))
     if passes.validate:
         validate(program)
     if passes.lifetimes:
@@ -178,7 +179,7 @@ def _function(
 ) -> Function:
     windows, lowering = stages
     form = "batched" if batched else "single"
-    system = batch_system(phase.system) if batched else phase.system
+    system = phase.system
     if passes.structure:
         made = [compressed(equation) for equation in system.equations]
         system = replace(system, equations=tuple(part for parts in made for part in parts))
@@ -236,15 +237,17 @@ def _statements(
         for part in windows.parts(each, least):
             found += [part] if isinstance(part, Fresh) else lowering.lower(part)
         return found
-    parts = split(each, lowering.intermediate)
+    whole = feedback(each)
+    parts = split(whole.recursion, lowering.intermediate)
     groups = windows.held(parts.given, parts.stored.values())
     if groups:
         parts.with_groups(groups)
     given = [s for equation in parts.given for s in _statements(equation, stages, passes, groups)]
-    loop = lowering.steps(parts)
+    loop = lowering.steps(parts, whole.defined)
     if passes.fuse:
         loop = replace(loop, body=fuse_kernels(loop.body, shapes_lookup(lowering.shapes)))
-    return [*given, loop]
+    after = [s for equation in whole.after for s in _statements(equation, stages, passes, groups)]
+    return [*given, loop, *after]
 
 
 def _by_layer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -18,6 +18,7 @@ __all__ = [
     "first_kept",
     "is_matrix_product",
     "kept_labels",
+    "multiplications",
     "ordered",
     "split_scalars",
     "without_outer",
@@ -141,30 +142,45 @@ def without_outer(expr: Einsum) -> Einsum:
     return expr if len(operands) == len(expr.operands) else Einsum(tuple(operands), expr.out)
 
 
+def multiplications(expr: Expr) -> int:
+    """Multiply-adds of a product in the order that is chosen for it; 0 for what is none."""
+    if not isinstance(expr, Einsum) or not contracted(expr):
+        return 0
+    subscripts, shapes = _subscripts([op for op in expr.operands if op[1]], expr.out)
+    return _path(subscripts, shapes)[1]
+
+
 @lru_cache(maxsize=4096)
-def _path(subscripts: str, shapes: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
-    """The order of pairs for the sizes."""
-    path, _ = opt_einsum.contract_path(
+def _path(subscripts: str, shapes: tuple[tuple[int, ...], ...]) -> tuple[tuple[tuple[int, ...], ...], int]:
+    """The order of pairs for the sizes, and its multiply-adds."""
+    path, found = opt_einsum.contract_path(
         subscripts,
         *shapes,
         shapes=True,
         # The best order takes time that grows as a factorial.
         optimize="optimal" if len(shapes) <= _MOST_OPTIMAL else "auto",
     )
-    return tuple(tuple(step) for step in path)
+    return tuple(tuple(step) for step in path), int(found.opt_cost)
 
 
-def _pairwise(expr: Einsum, layer: int | None) -> Expr:
-    """The product as nested products of two, in the order opt_einsum finds for the sizes."""
+def _subscripts(operands: Sequence[Operand], out: Sequence[Axis]) -> tuple[str, tuple[tuple[int, ...], ...]]:
+    """A product as opt_einsum has it: letters, and sizes."""
     letters: dict[Axis, str] = {}
-    operands = ordered_operands(expr, layer)
     for _, labels in operands:
         for label in labels:
             letters.setdefault(label, opt_einsum.get_symbol(len(letters)))
     inputs = ["".join(letters[label] for label in labels) for _, labels in operands]
-    output = "".join(letters[label] for label in expr.out if label in letters)
-    shapes = tuple(tuple(_NOMINAL_BATCH if a.is_sample else a.size for a in labels) for _, labels in operands)
-    for step in _path(",".join(inputs) + "->" + output, shapes):
+    output = "".join(letters[label] for label in out if label in letters)
+    shapes = tuple(
+        tuple(_NOMINAL_BATCH if a.is_sample else a.entries for a in labels) for _, labels in operands
+    )
+    return ",".join(inputs) + "->" + output, shapes
+
+
+def _pairwise(expr: Einsum, layer: int | None) -> Expr:
+    """The product as nested products of two, in the order opt_einsum finds for the sizes."""
+    operands = ordered_operands(expr, layer)
+    for step in _path(*_subscripts(operands, expr.out))[0]:
         chosen = [operands[position] for position in step]
         operands = [op for position, op in enumerate(operands) if position not in step]
         if not operands:

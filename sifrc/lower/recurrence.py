@@ -16,10 +16,12 @@ from typing import TypeAlias
 from sifrc.derive.recurrence import Bound, Name, Recursion, is_shift, name_of, shifted_labels
 from sifrc.derive.system import Equation
 from sifrc.errors import DerivationError
-from sifrc.ir import Add, Affine, Axis, Einsum, Expr, Input, Map, Operand
+from sifrc.ir import Add, Affine, Axis, Einsum, Expr, Input, Map, Operand, Role
 from sifrc.ir.build import add, einsum, mapped, transpose
 from sifrc.ir.nodes import AlongAxis
+from sifrc.ir.normal import expand
 from sifrc.ir.traverse import inputs_of
+from sifrc.lower.products import contracted
 
 __all__ = ["Split", "split"]
 
@@ -54,10 +56,12 @@ class Split:
     _left: dict[Expr, Input] = field(default_factory=dict)
     _after: list[Equation] = field(default_factory=list)
     _equation: Equation | None = None
+    _varies: bool = False
     _count: dict[tuple[Input, str], int] = field(default_factory=dict)
 
     def run(self) -> None:
         """Take the equations apart."""
+        self._varies = any(_of_vector(equation.value) for equation in self.recursion.equations)
         for equation in self.recursion.equations:
             symbol, slot = equation.symbol, self.recursion.slots[name_of(equation.symbol)]
             now = self.named(symbol, "now", (*symbol.axes[:slot], *symbol.axes[slot + 1 :]))
@@ -115,10 +119,35 @@ class Split:
         expr = transpose(expr, _leading_first(expr.axes))
         if expr not in self._arrays:
             assert self._equation is not None
-            symbol = self._new("given", expr.axes)
+            # What no vector changes has families of its own: products compute it once for all vectors.
+            fixed = self._varies and not _of_vector(expr)
+            symbol = self._new("factor" if fixed else "given", expr.axes)
             self._arrays[expr] = symbol
-            self.given.append(Equation(symbol, expr, self._equation.layer, "definition"))
+            terms = expr.terms if isinstance(expr, Add) else ((Fraction(1), expr),)
+            value = add([(factor, self._with_factors(term)) for factor, term in terms], expr.axes)
+            self.given.append(Equation(symbol, value, self._equation.layer, "definition"))
         return self._arrays[expr]
+
+    def _with_factors(self, term: Expr) -> Expr:
+        """A product of entries with what no vector changes in one array."""
+        flat = expand(term, lambda node: isinstance(node, Einsum) and _of_vector(node))
+        if flat is not term and isinstance(flat, Einsum):
+            return self._with_factors(flat)
+        if not isinstance(term, Einsum) or not _of_vector(term):
+            return term
+        own = [op for op in term.operands if not isinstance(op[0], Affine) and not _of_vector(op[0])]
+        if not own or (len(own) == 1 and isinstance(own[0][0], Input)):
+            return term
+        related = {label for operand, each in term.operands if isinstance(operand, Affine) for label in each}
+        part = _with_relations(own, term.operands, term.out)
+        rest = [op for op in term.operands if op not in part]
+        factor, labels = _product(part, term.operands, term.out)
+        if not {*contracted(term)} <= related or not {*labels} <= {
+            label for _, each in rest for label in each
+        }:
+            return term  # no product of entries, or one of arrays that are shorter
+        symbol = self._array(factor)
+        return einsum([*rest, (symbol, symbol.axes)], term.out)
 
     def _new(self, word: str, axes: tuple[Axis, ...]) -> Input:
         assert self._equation is not None
@@ -228,6 +257,10 @@ class Split:
         joined = [op for part, labels in zip(parts, sizes, strict=True) if labels <= largest for op in part]
         apart = [part for part, labels in zip(parts, sizes, strict=True) if not labels <= largest]
         return rest + [_product(part, operands, out) for part in (joined, *apart)]
+
+
+def _of_vector(expr: Expr) -> bool:
+    return any(symbol.role in (Role.TANGENT, Role.DIRECTION) for symbol in inputs_of(expr))
 
 
 def split(recursion: Recursion, named: Named) -> Split:

@@ -152,7 +152,8 @@ def _function(
     stepped = frozenset(_stepped(function))
     names = Names(program, function.batched, plain, stepped, *kinds)
     inlined = _single_use(function, passed.union(results))
-    own = {name for name in writes if storage[name] is Storage.WORK} - plain - inlined - stepped
+    own = {name for name in writes if storage[name] is Storage.WORK} - plain - stepped
+    own -= {ref.family for ref in inlined}
     temporary = {n for n in writes if storage[n] is Storage.WORK} - {*results, *arguments, states}
     writer = Writer(names, inlined, frozenset(results), handed_on(function, temporary))
     body = _body(program, function, writer, own - {*results, *arguments, states})
@@ -327,16 +328,18 @@ def _stepped(function: Function) -> Iterator[str]:
             yield from (target.ref.family for target in targets_of(item) if target.ref.family not in whole)
 
 
-def _single_use(function: Function, elsewhere: set[str]) -> frozenset[str]:
-    """Families of products that are read once, by the function that computes them, and not ``elsewhere``."""
+def _single_use(function: Function, elsewhere: set[str]) -> frozenset[Ref]:
+    """Products that are read once, by the function that computes them, and not ``elsewhere``."""
     reads = Counter(
         member
         for part, k in unrolled(function.body)
         for member in {absolute(load.ref, k) for load, is_target in accesses(part) if not is_target}
     )
-    families = {part.target.ref.family for part in flat(function.body) if isinstance(part, Inlined)}
-    many = {family for (family, _), count in reads.items() if count > 1}
-    return frozenset(families - many - elsewhere)
+    products: dict[Ref, set[Member]] = {}
+    for part, k in unrolled(function.body):
+        if isinstance(part, Inlined) and part.target.ref.family not in elsewhere:
+            products.setdefault(part.target.ref, set()).add(absolute(part.target.ref, k))
+    return frozenset(ref for ref, members in products.items() if all(reads[m] <= 1 for m in members))
 
 
 def _identities(family: Family) -> list[str]:

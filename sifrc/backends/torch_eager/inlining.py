@@ -12,6 +12,7 @@ from sympy import Expr, Symbol, exp
 from sifrc.backends.torch_eager.access import Names
 from sifrc.backends.torch_eager.expressions import Entry
 from sifrc.lower.access import loads_of, targets_of
+from sifrc.lower.arrays import Ref
 from sifrc.lower.statements import Assign, Contract, Convolve, Kernel, LogSoftmaxOver, Statement
 
 __all__ = ["Inlined", "inlines", "occurrences", "user_of", "with_softmax"]
@@ -20,14 +21,14 @@ Inlined: TypeAlias = Contract | Convolve | LogSoftmaxOver
 """Statements that may be part of the formula that reads what they write."""
 
 
-def inlines(product: Inlined, following: Sequence[Statement], names: Names, inlined: frozenset[str]) -> bool:
+def inlines(product: Inlined, following: Sequence[Statement], names: Names, inlined: frozenset[Ref]) -> bool:
     """Whether the next user of a product is a kernel that can compute it on the way.
 
     Args:
         product: the product.
         following: the statements after it.
         names: how the function refers to arrays.
-        inlined: families that need no array of their own.
+        inlined: arrays that need not be there.
     """
     ref = product.target.ref
     # By what is printed: layers may share one local variable.
@@ -46,12 +47,12 @@ def user_of(kernel: Kernel, name: str) -> Assign:
     return next(assign for assign in kernel.assigns if symbol in assign.value.free_symbols)
 
 
-def _fits(product: Inlined, kernel: Kernel, names: Names, inlined: frozenset[str]) -> bool:
+def _fits(product: Inlined, kernel: Kernel, names: Names, inlined: frozenset[Ref]) -> bool:
     """The kernel uses the product once, entry by entry, and nobody reads it afterwards."""
     ref = product.target.ref
     used = [(name, load) for name, load in kernel.loads if load.ref == ref]
     overwrites = [n for n, assign in enumerate(kernel.assigns) if assign.target.ref == ref]
-    if len(used) != 1 or not (overwrites or ref.family in inlined):
+    if len(used) != 1 or not (overwrites or ref in inlined):
         return False
     # A window may be as long as the array that would not be there.
     if not used[0][1].is_whole or any(assign.target.window for assign in kernel.assigns):

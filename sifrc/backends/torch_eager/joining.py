@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sympy import Add, Expr, Symbol
 
@@ -12,6 +12,28 @@ from sifrc.backends.torch_eager.expressions import Entry
 from sifrc.lower.arrays import Gather, Load
 
 __all__ = ["side_by_side"]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An array at a place of the axis.
+
+    Args:
+        start: its first entry.
+        size: of it along the axis.
+        term: what it is in the sum.
+        text: source text.
+    """
+
+    start: int
+    size: int
+    term: Expr
+    text: str
+
+    @property
+    def stop(self) -> int:
+        """The entry after its last one."""
+        return self.start + self.size
 
 
 def side_by_side(
@@ -25,8 +47,9 @@ def side_by_side(
         target: what gets the value.
         names: how the function refers to arrays.
     """
-    found: list[tuple[int, int, Expr, str]] = []
-    for term in value.args if isinstance(value, Add) else ():
+    found: list[_Part] = []
+    dimension = whole = 0
+    for term in value.as_ordered_terms() if isinstance(value, Add) else ():
         sign, symbol = term.as_coeff_Mul()
         load = loads.get(symbol.name) if isinstance(symbol, Symbol) and sign in (1, -1) else None
         if load is None or load.labels != target.labels or not load.changes:
@@ -35,17 +58,42 @@ def side_by_side(
         shape = names.shape(before)
         if not isinstance(last, Gather) or last.steps != (1,) or last.divisor != 1 or shape is None:
             continue
-        size = shape[last.position]
-        if size is not None and last.offset <= 0:
-            found.append((-last.offset, size, term, f"{'-' if sign == -1 else ''}{names.array(before)}"))
-            dimension, whole = last.position, last.sizes[0]
-    found.sort(key=lambda part: part[0])
-    ends = [0, *(start + size for start, size, _, _ in found)]
-    if len(found) < 2 or ends != [*(start for start, _, _, _ in found), whole]:
+        size, place = shape[last.position], (last.position, last.sizes[0])
+        if size is None or last.offset > 0 or size - last.offset > last.sizes[0]:
+            continue
+        if place == (dimension, whole) or not found:
+            text = f"{'-' if sign == -1 else ''}{names.array(before)}"
+            found.append(_Part(-last.offset, size, term, text))
+            dimension, whole = place
+    joined = _joined(found, 0, whole, dimension) if len(found) > 1 else None
+    if joined is None:
         return value, {}
     name = "joined"
     while name in loads:
         name += "_"
-    text = f"torch.cat(({', '.join(part for _, _, _, part in found)}), {dimension})"
-    rest = value - Add(*(term for _, _, term, _ in found))
-    return rest + Symbol(name, real=True), {name: Entry(text, target.labels)}
+    rest = value - Add(*(part.term for part in found))
+    return rest + Symbol(name, real=True), {name: Entry(joined, target.labels, computed=True)}
+
+
+def _joined(parts: Sequence[_Part], start: int, stop: int, dimension: int) -> str | None:
+    """Source text of a sum of arrays from one entry to another; None where they leave some out."""
+    texts = [part.text for part in parts if (part.start, part.stop) == (start, stop)]
+    rest = sorted((part for part in parts if part.size < stop - start), key=lambda part: part.start)
+    pieces: list[list[_Part]] = []
+    end = start
+    for part in rest:
+        if pieces and part.start < end:
+            pieces[-1].append(part)
+        elif part.start == end:
+            pieces.append([part])
+        else:
+            return None
+        end = max(end, part.stop)
+    if rest:
+        if end != stop or len(pieces) < 2:
+            return None
+        inner = [_joined(each, each[0].start, max(part.stop for part in each), dimension) for each in pieces]
+        if None in inner:
+            return None
+        texts.append(f"torch.cat(({', '.join(map(str, inner))}), {dimension})")
+    return " + ".join(texts).replace("+ -", "- ")

@@ -55,7 +55,7 @@ class Writer:
     """
 
     names: Names
-    inlined: frozenset[str] = frozenset()
+    inlined: frozenset[Ref] = frozenset()
     results: frozenset[str] = frozenset()
     handed_on: frozenset[tuple[Ref, Ref]] = frozenset()
     prefix: str = "part"
@@ -192,7 +192,8 @@ class Writer:
             entries[symbol.name] = part_entry(symbol, value, entries)
         for assign, value in zip(assigns, values, strict=True):
             emit_parts(value)
-            lines.append(self._assign(assign, value, entries))
+            own = self.names.array(assign.target)  # layers may share one local variable
+            lines += {self._assign(assign, value, entries)} - {f"{own} = {own}"}
         return lines
 
     def _assign(self, assign: st.Assign, value: Expr, entries: Mapping[str, Entry]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sifrc.backends.torch_eager.access import Names
 from sifrc.backends.torch_eager.expressions import LIKE, extents_text
 from sifrc.lower.access import loads_of
-from sifrc.lower.arrays import AtStep
+from sifrc.lower.arrays import AtStep, Ref
 from sifrc.lower.statements import Contract, Convolve, Steps
 
 __all__ = ["steps_text", "used_once"]
@@ -48,9 +48,9 @@ def _slices(statement: Steps, names: Names) -> dict[str, str]:
     return dict(names.slices(load) for load in at_step)
 
 
-def used_once(statement: Steps) -> frozenset[str]:
-    """Families of products of one step that one statement of it reads, and nothing after it."""
+def used_once(statement: Steps) -> frozenset[Ref]:
+    """Products of one step that one statement of it reads, and nothing after it."""
     kept = {now.ref for now, _ in (*statement.stored, *statement.carried)}
     reads = Counter(load.ref for part in statement.body for load in loads_of(part))
     products = [part.target.ref for part in statement.body if isinstance(part, Contract | Convolve)]
-    return frozenset(ref.family for ref in products if reads[ref] == 1 and ref not in kept)
+    return frozenset(ref for ref in products if reads[ref] == 1 and ref not in kept)
