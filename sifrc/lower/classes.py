@@ -15,7 +15,7 @@ from sifrc.ir import Add, Affine, Axis, Delta, Einsum, Expr, Input, Map, Operand
 from sifrc.ir.build import add, einsum, mapped
 from sifrc.ir.traverse import inputs_of
 from sifrc.lower.arrays import Change, Counted, OneHot, Take
-from sifrc.lower.products import kept_labels
+from sifrc.lower.products import kept_labels, place_count
 from sifrc.lower.windows import View, ref_of
 
 __all__ = ["Classes", "Scattered", "as_scattered", "indices_of", "is_of_classes"]
@@ -84,6 +84,25 @@ class Classes:
                 operands = [self.at(op, vector) if op in others else op for op in operands]
                 operands += self.counted(vector)
         return Einsum(tuple(operands), expr.out)
+
+    def summed_first(self, expr: Einsum) -> Einsum:
+        """The product with what its places have added up by class, where that leaves less to multiply.
+
+        Of Σ_p t_pc b_pi W_ij with fewer classes c than places p, Σ_p t_pc b_pi has a row for each class.
+        """
+        for vector in filter(_has_classes, expr.operands):
+            *places, label = vector[1]
+            there = [op for op in expr.operands if op != vector and set(places) & set(op[1])]
+            rest = [op for op in expr.operands if op != vector and op not in there]
+            factors = [labels for _, labels in rest if labels]
+            needed = {*expr.out, *(axis for labels in factors for axis in labels)}
+            more = place_count(places) > label.entries
+            if not (factors and there and more and label in needed) or needed & set(places):
+                continue
+            kept = tuple(dict.fromkeys(axis for _, ls in (vector, *there) for axis in ls if axis in needed))
+            inner = Einsum((vector, *there), kept)
+            return Einsum((*rest, (inner, kept)), expr.out)
+        return expr
 
     def distributed(self, expr: Einsum) -> Expr | None:
         """A product with a mean of vectors of classes, as smoothed labels are, as the mean of products.

@@ -268,7 +268,7 @@ class Lowering(Entries):
         scope = self._fresh()
         if self._convolution(expr, target, factor, scope):
             return True
-        expr = self._classes.read_at(self._as_one_sum(expr))
+        expr = self._classes.read_at(self._classes.summed_first(self._as_one_sum(expr)))
         if (scattered := as_scattered(expr, self._classes)) is not None:
             self._statements.append(self._put(scattered, target, expr.out, factor, scope))
             return True

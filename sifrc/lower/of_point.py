@@ -15,7 +15,18 @@ from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
 from sifrc.lower.blocks import fuse_kernels, shapes_lookup
 from sifrc.lower.program import Function, Program
-from sifrc.lower.statements import Contract, Kernel, LogSoftmaxOver, LogSumExpOver, Loop, Statement, Sum
+from sifrc.lower.statements import (
+    ArgMaxOver,
+    Contract,
+    Convolve,
+    Kernel,
+    LogSoftmaxOver,
+    LogSumExpOver,
+    Loop,
+    MaximumOver,
+    Statement,
+    Sum,
+)
 from sifrc.operators.record import Operator
 
 __all__ = ["with_point_apart"]
@@ -24,7 +35,7 @@ Member: TypeAlias = tuple[str, int | None]
 
 _OF_POINT = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.DATA, Storage.TABLE})
 """What is given with a point."""
-_PLAIN = (Kernel, Sum, Contract, LogSoftmaxOver, LogSumExpOver)
+_PLAIN = (Kernel, Sum, Contract, Convolve, LogSoftmaxOver, LogSumExpOver, MaximumOver, ArgMaxOver)
 """Statements that write one array whole, and do nothing else."""
 
 

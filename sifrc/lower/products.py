@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from math import prod
 
 import opt_einsum
 
@@ -20,6 +21,7 @@ __all__ = [
     "kept_labels",
     "multiplications",
     "ordered",
+    "place_count",
     "split_scalars",
     "without_outer",
 ]
@@ -140,6 +142,11 @@ def without_outer(expr: Einsum) -> Einsum:
         else:
             operands.append((operand, labels))
     return expr if len(operands) == len(expr.operands) else Einsum(tuple(operands), expr.out)
+
+
+def place_count(axes: Iterable[Axis]) -> int:
+    """Entries of some axes together, of a batch of a usual size."""
+    return prod(_NOMINAL_BATCH if axis.is_sample else axis.entries for axis in axes)
 
 
 def multiplications(expr: Expr) -> int:
