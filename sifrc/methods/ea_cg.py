@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
 
 import sympy
 
 from sifrc.derive.curvature.kinds import KINDS, Kind, kind_of
-from sifrc.derive.curvature.parameters import ParameterBlock, owner_of, parameter_block
-from sifrc.derive.curvature.systems import Moment, averaged, mean_block, moment_symbol
+from sifrc.derive.curvature.parameters import parameter_block
+from sifrc.derive.curvature.sharing import SHARINGS, Sharing
+from sifrc.derive.curvature.systems import Moment, mean_block
 from sifrc.derive.derived import Derived
 from sifrc.derive.shaped import GRADIENT, shaped
 from sifrc.derive.system import Equation, System
 from sifrc.errors import MethodError
-from sifrc.ir import Axis, Delta, Expr, Input, LinearSolve, Role, Solve, Spectral
+from sifrc.ir import Axis, Delta, Expr, Input, LinearSolve, Role, Solve, Spectral, primed
 from sifrc.ir.build import apply, einsum, ones, rename, scale, subtract, total
 from sifrc.ir.linear import report_symbols
 from sifrc.methods.base import LEARNING_RATE, Choices, Method, MethodOption, StepPlan, number
+from sifrc.methods.layer_factors import MOVE, LayerFactors
 from sifrc.methods.plan import MemorySpec
-from sifrc.model import LayerParameters
 from sifrc.scalar import RECIPROCAL, SQRT
 from sifrc.scalar.function import ScalarFunction
 from sifrc.spec.suggest import did_you_mean
@@ -40,7 +40,6 @@ _RATIO = ScalarFunction(
 )
 """a·u/v, and a where one of both is zero: the square of π√α of EA-CG(12), u and v mean eigenvalues."""
 
-_MOVE = shaped("move", "D", "Dβ")
 _VELOCITY = shaped("velocity", "VW", "Vβ")
 _REPORTS: Mapping[str, tuple[MemorySpec, MemorySpec]] = MappingProxyType(
     {
@@ -81,6 +80,13 @@ class CurvatureBlocks(Method):
             "of the layers' inputs: second, mean, or auto: mean for ea_cg, else second",
             choices=("auto", "second", "mean"),
         ),
+        MethodOption(
+            "sharing",
+            "expand",
+            "factors of weights that act at several places: expand, of places that have nothing to do with "
+            "each other, or reduce, of places with the same derivatives",
+            choices=SHARINGS,
+        ),
         number("cg_iterations", 20.0, "largest number of iterations |CG|", whole=True),
         number("cg_tolerance", 1e-3, "relative residual ε at which they end"),
         MethodOption("period", 1, "steps from one curvature to the next", lower=1),
@@ -90,15 +96,6 @@ class CurvatureBlocks(Method):
 
     def step(self, derived: Derived, chosen: Choices) -> StepPlan:
         return _Plan(derived, chosen).plan()
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """One layer with parameters: its factors as the solvers use them."""
-
-    parameters: LayerParameters
-    block: Input
-    moment: Input
 
 
 class _Plan:
@@ -111,6 +108,9 @@ class _Plan:
         self.moment: Moment = (
             "mean" if moment == "mean" or (moment == "auto" and self.solver == "ea_cg") else "second"
         )
+        self.sharing: Sharing | None = None
+        if not self.model.separates:
+            self.sharing = next(one for one in SHARINGS if one == chosen["sharing"])
         self.average = float(chosen["decay"]) > 0
         self.notes: list[str] = []
         self._check()
@@ -143,12 +143,17 @@ class _Plan:
         systems: list[tuple[System, tuple[str, ...]]] = [(self.derived.first.gradient, base), (blocks, base)]
         periodic = [blocks.name]
         guarded: list[tuple[str, tuple[str, ...]]] = [(blocks.name, ("H̄", "H"))]
-        if self.kind.form != "batch":
+        means = None
+        if self.sharing is not None:
+            means = curvature.factor_blocks(self.kind.form, self.sharing)
+        elif self.kind.form != "batch":
             means = curvature.mean_blocks(self.kind.form)
+        if means is not None:
+            families = tuple(dict.fromkeys(e.symbol.family for e in means.equations))
             systems.append((means, ("forward", blocks.name)))
             periodic.append(means.name)
-            guarded.append((means.name, ("H̄",)))
-        moments = curvature.moments(self.moment)
+            guarded.append((means.name, families))
+        moments = curvature.moments(self.moment, self.sharing)
         systems.append((moments, ("forward",)))
         periodic.append(moments.name)
         checked = self._definite()
@@ -176,7 +181,7 @@ class _Plan:
         if self.solver in ("ea_cg", "cg"):
             memory += [report for reports in _REPORTS.values() for report in reports]
         systems += [(direction, ("gradient",)), (update, ("gradient", "direction"))]
-        guarded.append((direction.name, _MOVE.families))
+        guarded.append((direction.name, MOVE.families))
         return StepPlan(
             systems=tuple(systems),
             memory=tuple(memory),
@@ -202,13 +207,13 @@ class _Plan:
         equation = Equation(symbol, Spectral(symbol, "definite"), output.index, "EA-CG(8a)")
         return System("definite_output", "The output's block is positive semi-definite", (equation,))
 
-    def _layers(self) -> Iterator[_Layer]:
+    def _layers(self) -> Iterator[LayerFactors]:
         for parameters in reversed(self.model.parameters):
-            c = owner_of(self.model, parameters)
-            block, moment = mean_block(c), moment_symbol(parameters, self.moment)
+            curvature = self.derived.curvature
+            block, moment = curvature.factor_block(parameters), curvature.moment(parameters, self.moment)
             if self.average:
                 block, moment = _renamed(block, "H̃+"), _renamed(moment, "Ã+")
-            yield _Layer(parameters, block, moment)
+            yield LayerFactors(parameters, block, moment, curvature.reading(parameters))
 
     def _averages(self) -> tuple[System, list[Equation]]:
         """Moving averages with their own weight, so that the first ones are not too small."""
@@ -218,8 +223,8 @@ class _Plan:
         equations = [Equation(new_weight, grown, None, "definition")]
         keeps = [Equation(weight, new_weight, None, "definition")]
         for layer in self._layers():
-            c = owner_of(self.model, layer.parameters)
-            fresh = (mean_block(c), moment_symbol(layer.parameters, self.moment))
+            curvature = self.derived.curvature
+            fresh = curvature.factor_block(layer.parameters), curvature.moment(layer.parameters, self.moment)
             for symbol, new, family in zip(fresh, (layer.block, layer.moment), ("H̃", "Ã"), strict=True):
                 kept = _renamed(symbol, family)
                 # Kept is the average of weight one: (decay·w·old + (1 − decay)·fresh) over the new weight.
@@ -232,23 +237,34 @@ class _Plan:
                 keeps.append(Equation(kept, new, symbol.index, "definition"))
         return System("averages", "Moving averages of the factors", tuple(equations)), keeps
 
-    def _directions(self, layers: tuple[_Layer, ...]) -> Iterator[Equation]:
+    def _directions(self, layers: tuple[LayerFactors, ...]) -> Iterator[Equation]:
         for layer in layers:
+            yield from layer.folded()
             yield from self._factored(layer) if self.solver == "kfi" else self._solved(layer)
 
-    def _solved(self, layer: _Layer) -> Iterator[Equation]:
+    def _solved(self, layer: LayerFactors) -> Iterator[Equation]:
         """((1 − α) C + α I) D = G, EA-CG(10)."""
         owned = layer.parameters
         for parameter in owned.members:
-            block = parameter_block(self.model, owned, parameter, layer.block)
-            yield self._equation(averaged(block, layer.moment))
+            gradient = GRADIENT.of(parameter)
+            if layer.reading is None:
+                block = parameter_block(self.model, owned, parameter, layer.block)
+                block = self.derived.curvature.averaged(owned, block, layer.moment, layer.block)
+                yield self._equation(layer.move(parameter), block.value, gradient, block.of_pre_activation)
+            elif parameter.slot == "weight":
+                axes = layer.axes
+                value = einsum(layer.reading.factors(layer.block, layer.moment), (*axes, *primed(axes)))
+                yield self._equation(layer.move(parameter), value, layer.gradient, False)
+            else:
+                axes = parameter.symbol.axes
+                value = rename(layer.block, (*axes, *primed(axes)))
+                yield self._equation(layer.move(parameter), value, gradient, True)
 
-    def _equation(self, block: ParameterBlock) -> Equation:
-        parameter = block.parameter
-        result, gradient = _MOVE.of(parameter), GRADIENT.of(parameter)
-        probe = Input("p", result.index, block.own, Role.DIRECTION)
+    def _equation(self, result: Input, block: Expr, gradient: Input, of_pre_activation: bool) -> Equation:
+        own = result.axes
+        probe = Input("p", result.index, own, Role.DIRECTION)
         applied = einsum(
-            [(subtract(ones(), _ALPHA), ()), (block.value, block.axes), (probe, block.other)], probe.axes
+            [(subtract(ones(), _ALPHA), ()), (block, (*own, *primed(own))), (probe, primed(own))], probe.axes
         )
         damped = einsum([(_ALPHA, ()), (probe, probe.axes)], probe.axes)
         iterative = self.solver in ("ea_cg", "cg")
@@ -261,13 +277,13 @@ class _Plan:
             _LIMIT if iterative else None,
             _TOLERANCE if iterative else None,
         )
-        source = "EA-CG(10a)" if block.of_pre_activation else "EA-CG(10b)"
+        source = "EA-CG(10a)" if of_pre_activation else "EA-CG(10b)"
         return Equation(result, solution, result.index, source)
 
-    def _factored(self, layer: _Layer) -> Iterator[Equation]:
+    def _factored(self, layer: LayerFactors) -> Iterator[Equation]:
         """The factored inverse: (H̄ + √α/π I)⁻¹ G (A + π √α I)⁻¹, EA-CG(12); (13) with the mean."""
         owned, block, moment = layer.parameters, layer.block, layer.moment
-        row, column = owned.weight.axes
+        row, column = axes = layer.axes
         rows, columns = _mean_eigenvalue(block), _mean_eigenvalue(moment)
         dampings: list[Input] = []
         for mark, pair in (("/π", (rows, columns)), ("·π", (columns, rows))):
@@ -276,14 +292,14 @@ class _Plan:
             dampings.append(Input(f"√α{mark}", owned.index, (), Role.DIRECTION))
             yield Equation(dampings[-1], apply(SQRT, squared), owned.index, "EA-CG(12)")
         on_rows, on_columns = dampings
-        gradient = Input("G", owned.index, owned.weight.axes, Role.DIRECTION)
+        gradient = layer.gradient
         left = _shifted(block, on_rows)
-        halfway = Input("D½", owned.index, owned.weight.axes, Role.DIRECTION)
+        halfway = Input("D½", owned.index, axes, Role.DIRECTION)
         first = Solve(left, rename(gradient, (left.axes[0], column)), checked=False, definite=True)
         yield Equation(halfway, rename(first, halfway.axes), owned.index, "EA-CG(12)")
-        result = Input("D", owned.index, owned.weight.axes, Role.DIRECTION)
+        result = Input("D", owned.index, axes, Role.DIRECTION)
         if self.moment == "mean":
-            probe = Input("p", owned.index, owned.weight.axes, Role.DIRECTION)
+            probe = Input("p", owned.index, axes, Role.DIRECTION)
             other = column.primed
             outer = [(moment, (column,)), (moment, (other,)), (probe, (row, other))]
             product = total(
@@ -307,15 +323,20 @@ class _Plan:
 
     def _updates(self) -> Iterator[Equation]:
         """Momentum, step, and what conjugate gradients did."""
+        layers = {layer.parameters.index: layer for layer in self._layers()}
         for owned in self.model.parameters:
+            layer = layers[owned.index]
             for parameter in owned.members:
-                symbol, move, kept_move = parameter.symbol, _MOVE.of(parameter), _VELOCITY.of(parameter)
+                symbol, kept_move = parameter.symbol, _VELOCITY.of(parameter)
+                move, shaped_move = layer.move(parameter), layer.tensor(parameter)
                 if self.solver in ("ea_cg", "cg"):
                     for found, kept in zip(report_symbols(move), _REPORTS[move.family], strict=True):
                         number = Input(kept.family, owned.index, (), Role.DIRECTION)
                         yield Equation(number, found, owned.index, "definition")
                 carried = einsum([(_MOMENTUM, ()), (kept_move, symbol.axes)], symbol.axes)
-                yield Equation(kept_move, total([carried, move], symbol.axes), owned.index, "definition")
+                yield Equation(
+                    kept_move, total([carried, shaped_move], symbol.axes), owned.index, "definition"
+                )
                 step = einsum([(LEARNING_RATE, ()), (kept_move, symbol.axes)], symbol.axes)
                 yield Equation(symbol, subtract(symbol, step), owned.index, "EA-CG(9)")
 

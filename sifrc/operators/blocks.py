@@ -7,8 +7,17 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from sifrc.derive.curvature.kinds import EXACT_WHEN
-from sifrc.derive.curvature.parameters import ParameterBlock, check_places, owner_of
-from sifrc.derive.curvature.systems import BLOCK, FACTORED, MEAN_BLOCK, MOMENTS, Curvature, Moment
+from sifrc.derive.curvature.parameters import ParameterBlock
+from sifrc.derive.curvature.sharing import SHARINGS, Sharing
+from sifrc.derive.curvature.systems import (
+    BLOCK,
+    FACTORED,
+    MEAN_BLOCK,
+    Curvature,
+    Moment,
+    factor_blocks_name,
+    moments_name,
+)
 from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, GRADIENT
 from sifrc.derive.system import System
 from sifrc.errors import MethodError
@@ -25,6 +34,16 @@ _MOMENTS: tuple[Moment, ...] = ("second", "mean")
 _EACH: tuple[Form, ...] = ("samples", *FACTORED)
 """Forms with a block or its factors for each sample, so that means over the samples are exact."""
 _FORMS: tuple[Form, ...] = (*_EACH, "batch")
+
+_AT_PLACES = (
+    ", and, where a weight acts at several places, if these have nothing to do with each other (expand) or "
+    "have all the same derivatives (reduce)"
+)
+"""What is needed besides for factors to be the block."""
+_SHARING = (
+    "where a weight acts at several places s, expand: mean over s of E[x_s x_sᵀ] and the blocks of single "
+    "places, added up, or reduce: E[x xᵀ] of the mean x over s and the block of all places together."
+)
 
 _FACTORS = Record(
     "Factors",
@@ -83,7 +102,8 @@ def _block_hessian(declared: Declaration, context: Context) -> Operator:
             table = Table(entries, SampleBlocks())
             return Case((*before, *summed), (table,), choices, (form,), batch_axis=True)
         summed, entries = _entries(curvature, found, mean=True, dense=dense)
-        functions: tuple[str, ...] = (*_MEANS[form], *summed, *(_DENSE[form] if dense else ()))
+        of_weights = _DENSE[form] if context.model.separates else _DENSE[form][-1:]
+        functions: tuple[str, ...] = (*_MEANS[form], *summed, *(of_weights if dense else ()))
         return Case(functions, (Table(entries, Blocks(dense)),), choices, (form,))
 
     cases = [
@@ -116,26 +136,47 @@ def _block_hessian(declared: Declaration, context: Context) -> Operator:
     )
 
 
-def _factors(model: Model, moment: Moment) -> Pairs:
-    for c in model.constraints:
-        check_places(model, c, f"the moment '{moment}'")
-    rows = tuple(
-        (owned.layer, ((MOMENTS[moment], owned.index), (MEAN_BLOCK, owner_of(model, owned).index)))
-        for owned in model.parameters
-    )
-    return Pairs(_FACTORS, rows, Factors(moment))
+def _sharings(model: Model) -> tuple[Sharing | None, ...]:
+    """What there is to choose where weights act at several places."""
+    return (None,) if model.separates else SHARINGS
+
+
+def _shared(sharing: Sharing | None) -> tuple[tuple[str, tuple[object, ...]], ...]:
+    """The value of the argument, where there is one."""
+    return () if sharing is None else (("sharing", (sharing,)),)
+
+
+def _sharing_argument(model: Model) -> tuple[Argument, ...]:
+    return () if model.separates else (Argument("sharing", "expand", _SHARING),)
+
+
+def _factors(curvature: Curvature, moment: Moment, sharing: Sharing | None) -> Pairs:
+    rows = []
+    for owned in curvature.model.parameters:
+        pair = curvature.moment(owned, moment), curvature.factor_block(owned)
+        rows.append((owned.layer, ((pair[0].family, pair[0].index), (pair[1].family, pair[1].index))))
+    return Pairs(_FACTORS, tuple(rows), Factors(moment, sharing))
+
+
+def _factor_functions(form: Form, moment: Moment, sharing: Sharing | None) -> tuple[str, ...]:
+    """Functions that compute the factors of the weights' blocks."""
+    if sharing is None:
+        return (*_MEANS[form], f"{moment}_moments")
+    return (factor_blocks_name(form, sharing), moments_name(moment, sharing))
 
 
 def _curvature_factors(declared: Declaration, context: Context) -> Operator:
+    model = context.model
     cases = [
         Case(
-            (*_MEANS[form], f"{moment}_moments"),
-            (_factors(context.model, moment),),
-            (("moment", (moment,)),),
+            _factor_functions(form, moment, sharing),
+            (_factors(context.derived.curvature, moment, sharing),),
+            (("moment", (moment,)), *_shared(sharing)),
             (form,),
         )
         for form in _FORMS
         for moment in _MOMENTS
+        for sharing in _sharings(model)
     ]
     return Operator(
         declared.name,
@@ -144,11 +185,12 @@ def _curvature_factors(declared: Declaration, context: Context) -> Operator:
         tuple(cases),
         arguments=(
             Argument("moment", "second", "second: E[x xᵀ] of the input x of the layer, or mean: E[x]."),
+            *_sharing_argument(model),
         ),
         kinds=context.kinds,
         returns="Dict layer -> Factors(moment (m, m) or (m,), block (n, n)), each a mean over the batch. The "
         "weight's block is the mean of products; block ⊗ moment, a product of means, approximates it and is "
-        f"exact for {EXACT_WHEN['moment']}.",
+        f"exact for {EXACT_WHEN['moment']}{'' if model.separates else _AT_PLACES}.",
     )
 
 
@@ -163,35 +205,49 @@ def _gradient_and_factors(declared: Declaration, context: Context) -> Operator:
 
 
 def _block_vector_product(declared: Declaration, context: Context) -> Operator:
-    def case(values: tuple[object, ...], functions: tuple[str, ...], form: Form, whole: bool = False) -> Case:
-        moment = next(value for value in values if value in (_EXACT, *_MOMENTS))
-        found = context.like_params(BLOCK_PRODUCT, BlockProduct(moment))  # type: ignore[arg-type]
-        return Case(functions, (found,), (("moment", values),), (form,), whole=whole)
+    model = context.model
+    every = () if model.separates else (("sharing", SHARINGS),)
+
+    def case(
+        values: tuple[object, ...],
+        functions: tuple[str, ...],
+        form: Form,
+        meaning: BlockProduct,
+        more: tuple[tuple[str, tuple[object, ...]], ...],
+        whole: bool = False,
+    ) -> Case:
+        found = context.like_params(BLOCK_PRODUCT, meaning)
+        return Case(functions, (found,), (("moment", values), *more), (form,), whole=whole)
 
     exact = {form: f"block_product_of_{form}" for form in FACTORED}
-    cases = [case((None, _EXACT), (exact.get(form, "block_product"),), form) for form in _EACH]
+    cases = [
+        case((None, _EXACT), (exact.get(form, "block_product"),), form, BlockProduct("exact"), every)
+        for form in _EACH
+    ]
+    if not model.separates:
+        cases.append(case((None,), ("block_product_of_batch",), "batch", BlockProduct("places"), every))
     for form in _FORMS:
-        for moment in _MOMENTS if form == "batch" or context.model.separates else ():
-            values = (None, moment) if moment == "second" and form == "batch" else (moment,)
-            functions = (*_MEANS[form], f"{moment}_moments", f"block_product_{moment}")
-            cases.append(case(values, functions, form, whole=form in ("samples", "outputs")))
+        for moment in _MOMENTS:
+            for sharing in _sharings(model):
+                default = moment == "second" and form == "batch" and sharing is None
+                values = (None, moment) if default else (moment,)
+                functions = (*_factor_functions(form, moment, sharing), f"block_product_{moment}")
+                meaning = BlockProduct(moment, sharing)
+                whole = form in ("samples", "outputs")
+                cases.append(case(values, functions, form, meaning, _shared(sharing), whole))
+    text = (
+        "exact, the mean of the samples' products (kinds of single samples), or one of its "
+        "approximations by means, second: H̄ V E[x xᵀ], and mean: H̄ V E[x] E[x]ᵀ; by default exact "
+        "where it exists, else "
+    )
+    text += "second." if model.separates else "E[x xᵀ] for every pair of places."
     return Operator(
         declared.name,
         declared.doc,
         "EA-CG(11)",
         tuple(cases),
         vector=Vector(DIRECTION.families),
-        arguments=(
-            Argument(
-                "moment",
-                None,
-                "exact, the mean of the samples' products (kinds of single samples), or one of its "
-                "approximations by means, second: H̄ V E[x xᵀ], and mean: H̄ V E[x] E[x]ᵀ; by default exact "
-                "where it exists, else second."
-                if context.model.separates
-                else "exact, the mean of the samples' products, which is the default.",
-            ),
-        ),
+        arguments=(Argument("moment", None, text), *_sharing_argument(model)),
         kinds=context.kinds,
         returns="Dict like params.",
     )
@@ -241,12 +297,21 @@ def _systems(context: Context, wanted: Collection[str]) -> Iterator[Row]:
         ("sample_bias_blocks", lambda: curvature.bias_blocks(mean=False)),
         ("second_moments", lambda: curvature.moments("second")),
         ("mean_moments", lambda: curvature.moments("mean")),
+        *((moments_name("second", s), lambda s=s: curvature.moments("second", s)) for s in SHARINGS),
+        *(
+            (factor_blocks_name(form, s), lambda f=form, s=s: curvature.factor_blocks(f, s))
+            for form in _FORMS
+            for s in SHARINGS
+        ),
         *((f"sample_blocks_of_{form}", lambda f=form: curvature.sample_blocks(f)) for form in FACTORED),
         ("dense_blocks_per_sample", lambda: curvature.dense("samples")),
         *((f"dense_blocks_of_{form}", lambda f=form: curvature.dense(f)) for form in FACTORED),
         ("dense_blocks", lambda: curvature.dense("batch")),
         ("block_product", lambda: curvature.product("samples", None)),
-        *((f"block_product_of_{form}", lambda f=form: curvature.product(f, None)) for form in FACTORED),
+        *(
+            (f"block_product_of_{form}", lambda f=form: curvature.product(f, None))
+            for form in (*FACTORED, "batch")
+        ),
         ("block_product_second", lambda: curvature.product("batch", "second")),
         ("block_product_mean", lambda: curvature.product("batch", "mean")),
         ("diagonal", lambda: curvature.diagonal("samples")),

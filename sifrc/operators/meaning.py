@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from sifrc.derive.curvature.sharing import Sharing
+
 __all__ = [
     "Along",
     "BlockProduct",
@@ -19,7 +21,7 @@ __all__ = [
     "Value",
 ]
 
-Moment: TypeAlias = Literal["second", "mean", "exact"]
+Moment: TypeAlias = Literal["second", "mean", "exact", "places"]
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,15 @@ class Blocks(Meaning):
 
 @dataclass(frozen=True)
 class Factors(Meaning):
-    """Block of the pre-activation and moment of the input, by layer."""
+    """Block of the pre-activation and moment of the input, by layer.
+
+    Args:
+        moment: which one.
+        sharing: over which pairs of places is summed where a weight acts at several; None where none does.
+    """
 
     moment: Literal["second", "mean"]
+    sharing: Sharing | None = None
 
 
 @dataclass(frozen=True)
@@ -79,10 +87,12 @@ class BlockProduct(Meaning):
     """Block-diagonal curvature times the vector.
 
     Args:
-        moment: ``exact``, or what stands for the inputs.
+        moment: ``exact``, or what stands for the inputs; ``places``, EA-CG(5) on every pair of places.
+        sharing: as in :class:`Factors`.
     """
 
     moment: Moment
+    sharing: Sharing | None = None
 
 
 @dataclass(frozen=True)

@@ -113,12 +113,13 @@ def _(meaning: Blocks, found: Arrays, oracle: BatchOracle, kind: Kind | None) ->
 
 @agreement.register
 def _(meaning: Factors, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
-    return separate_digits(found, _expected(oracle, kind).factors(meaning.moment), oracle.limit)
+    expected = _expected(oracle, kind).factors(meaning.moment, meaning.sharing)
+    return separate_digits(found, expected, oracle.limit)
 
 
 @agreement.register
 def _(meaning: BlockProduct, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
-    expected = _expected(oracle, kind).product(oracle.vector, meaning.moment)
+    expected = _expected(oracle, kind).product(oracle.vector, meaning.moment, meaning.sharing)
     return separate_digits(found, expected, oracle.limit)
 
 

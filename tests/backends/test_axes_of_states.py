@@ -12,7 +12,6 @@ from cases import CASES
 from curvature_modules import load
 
 from sifrc.compiler import Request, compile_spec
-from sifrc.derive.curvature.kinds import KINDS
 from sifrc.errors import DerivationError
 from sifrc.methods.registry import find_method
 from sifrc.spec import Spec, build_spec
@@ -27,8 +26,14 @@ PLAIN = (
     "per_sample_gradients",
     "summary",
 )
-BLOCKS = ("block_hessian", "block_vector_product", "diagonal", "hessian_diagonal", "trace")
-AVERAGED = [name for name, kind in KINDS.items() if kind.expectation]
+BLOCKS = (
+    "block_hessian",
+    "curvature_factors",
+    "block_vector_product",
+    "diagonal",
+    "hessian_diagonal",
+    "trace",
+)
 
 
 def spec_of(name: str, backend: str = "torch", **changes: Any) -> Spec:
@@ -44,7 +49,7 @@ def test_identities_and_fifty_digits(name: str) -> None:
     proved = {row.quantity for row in report.rows if row.level == 1 and row.passed}
     precise = {row.quantity for row in report.rows if row.level == 2 and row.passed}
     expected = set(spec_of(name).target.operators)
-    assert precise >= expected and proved >= expected - {"summary"}
+    assert precise >= expected and proved >= expected - {"summary", "curvature_factors"}
 
 
 @pytest.mark.parametrize("backend", ["torch", "numba"])
@@ -82,35 +87,12 @@ def test_flattening_is_in_row_major_order(tmp_path: Any) -> None:
     np.testing.assert_allclose(module.predict(p, point.inputs), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("operator", ["curvature_factors", "gradient_and_factors"])
-def test_kronecker_factors_are_refused_with_the_places(operator: str) -> None:
-    with pytest.raises(DerivationError, match="layer 'fc1' has none: it acts at 2 places of its input"):
-        compile_spec(build_spec(dict(CASES["places"])), Request(operators=(operator,)))
-
-
-@pytest.mark.parametrize("kind", AVERAGED)
-def test_kinds_that_average_factors_are_refused(kind: str) -> None:
-    """Where the spec lists them; where it does not, modules have the other kinds."""
-    spec = build_spec({**CASES["places"], "curvature": [kind]})
-    with pytest.raises(DerivationError, match=f"kind '{kind}' averages the factors"):
-        compile_spec(spec, Request(operators=("diagonal",)))
-    found = compile_spec(build_spec(dict(CASES["places"])), Request(operators=("diagonal",))).source.program
-    assert not {plan.name for operator in found.operators for plan in operator.kinds} & set(AVERAGED)
-
-
-@pytest.mark.parametrize("name", ["esn", "mk", "ea_cg"])
-def test_methods_of_chains_and_factors_are_refused(name: str) -> None:
-    """Each with a reason that names a layer; grouped Newton takes such networks."""
+@pytest.mark.parametrize("name", ["esn", "mk"])
+def test_methods_of_chains_are_refused(name: str) -> None:
+    """Each with a reason that names a layer; the other methods take such networks."""
     assert find_method(name).name == name
     spec = build_spec({**CASES["places"], "method": {"name": name}})
     with pytest.raises(DerivationError, match=r"fc1|sum1|flat"):
         compile_spec(spec, Request())
     assert compile_spec(spec, Request(method="grouped_newton")).text
-
-
-def test_a_report_on_listed_kinds_needs_no_factors() -> None:
-    """Operators that do not exist for the network are not required of a spec that names none."""
-    report = verify(build_spec({**CASES["places"], "curvature": ["hessian", "ggn"]}), levels=(2,))
-    assert report.passed, report.text()
-    rows = {row.quantity: row.passed for row in report.rows}
-    assert rows["curvature_factors"] is None and rows["block_hessian"] is True
+    assert compile_spec(spec, Request(method="ea_cg")).text

@@ -5,21 +5,28 @@ are those of a taken along da/dW and da/dβ. What comes out is read off the deri
 W, EA-CG(4c), and H itself for β. Its mean over a batch is the block of the batch. To average its factors over
 the rows (i, i') and over the columns (j, j') apart is an approximation, EA-CG(5), and so it is for those over
 the columns one by one, EA-CG(11b). Where a layer acts at several places s, the block of W does not separate
-so, Σ_ss' H_(si)(s'i') x_sj x_s'j', and that of β is Σ_ss' H_(si)(s'i').
+so, Σ_ss' H_(si)(s'i') x_sj x_s'j', and that of β is Σ_ss' H_(si)(s'i'); factors that stand for these have
+:mod:`~sifrc.derive.curvature.sharing`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 
 from sifrc.calculus import seeded
+from sifrc.derive.curvature.kinds import Kind
+from sifrc.derive.curvature.sharing import Reading
 from sifrc.errors import DerivationError
 from sifrc.ir import Axis, Einsum, Expr, Input, Operand, primed
 from sifrc.ir.build import einsum, identity, rename
 from sifrc.ir.normal import expand
 from sifrc.model import Constraint, LayerParameters, Model, Parameter
 
-__all__ = ["ParameterBlock", "check_owners", "check_places", "owner_of", "parameter_block"]
+__all__ = ["LARGEST", "ParameterBlock", "check_owners", "check_sizes", "owner_of", "parameter_block"]
+
+LARGEST = 1024
+"""Entries of a state with several axes that has matrices over it: a million numbers, for each sample."""
 
 
 def owner_of(model: Model, layer: LayerParameters) -> Constraint:
@@ -60,27 +67,25 @@ def check_owners(model: Model) -> None:
             )
 
 
-def check_places(model: Model, c: Constraint, what: str) -> None:
-    """Refuse to average factors of a weight's block where it has none.
-
-    Args:
-        model: the model.
-        c: the constraint with the weight, or without one.
-        what: what averages them, for the message.
+def check_sizes(model: Model, kind: Kind) -> None:
+    """Refuse matrices over all entries of a state of several axes where they are not small.
 
     Raises:
-        DerivationError: the weight acts at several places.
+        DerivationError: a state has more entries than ``LARGEST``.
     """
-    if c.parameters is None or not c.places:
-        return
     layers = {layer.name: layer for layer in model.spec.layers}
-    places = " x ".join(str(axis.size) for axis in c.places)
-    raise DerivationError(
-        f"{what} averages the factors of a weight's block, and that of layer '{c.layers[0]}' has none: "
-        f"it acts at {places} places of its input",
-        location=layers[c.layers[0]].location,
-        hint="hessian and ggn are exact there, and so is hessian_vector_product",
-    )
+    for c in model.constraints:
+        entries = prod(axis.entries for axis in c.axes)
+        if len(c.axes) > 1 and entries > LARGEST:
+            sizes = " x ".join(str(axis.size) for axis in c.axes)
+            of = "the batch" if kind.form == "batch" else "every sample"
+            layer = layers.get(c.layers[0].partition(".")[0])
+            raise DerivationError(
+                f"kind '{kind.name}' has a matrix over the state of layer '{c.layers[0]}' for {of}, "
+                f"{entries} x {entries} for its {sizes} entries; it takes states of at most {LARGEST}",
+                location=layer.location if layer else None,
+                hint="ggn, fisher, sampled_fisher and empirical_fisher go back as vectors, whatever the size",
+            )
 
 
 @dataclass(frozen=True)
@@ -175,6 +180,19 @@ class ParameterBlock:
     def with_columns(self, columns: tuple[Operand, ...]) -> ParameterBlock:
         """The block with other factors over the columns."""
         return replace(self, columns=columns)
+
+    def at_places(self, reading: Reading, mean: Input, moment: Input) -> ParameterBlock:
+        """The block with Kronecker factors in its place.
+
+        Args:
+            reading: what the weight reads.
+            mean: over (i, i').
+            moment: over (j, j'), or over (j,) twice.
+        """
+        row, *columns = reading.factors(mean, moment)
+        for j, own in ((reading.column, reading.columns), (reading.column.primed, primed(reading.columns))):
+            columns += reading.joining(j, own)
+        return replace(self, rows=(row,), columns=tuple(columns))
 
 
 def parameter_block(

@@ -9,61 +9,38 @@ and a moment are approximations: a mean of products is not the product of means.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
-from typing import Literal, TypeAlias
 
+from sifrc.derive.curvature.blocks import BLOCK, FACTORED, MEAN_BLOCK, mean_block
 from sifrc.derive.curvature.convexity import convexity
-from sifrc.derive.curvature.factors import factored, scores_of
+from sifrc.derive.curvature.factors import factored
 from sifrc.derive.curvature.kinds import Form, Kind
-from sifrc.derive.curvature.outputs import from_output, jacobian_of, output_symbol
-from sifrc.derive.curvature.parameters import (
-    ParameterBlock,
-    check_owners,
-    check_places,
-    owner_of,
-    parameter_block,
-)
+from sifrc.derive.curvature.kronecker import KroneckerFactors, Moment, factor_blocks_name, moments_name
+from sifrc.derive.curvature.outputs import from_output
+from sifrc.derive.curvature.parameters import ParameterBlock, check_owners, check_sizes
 from sifrc.derive.curvature.recursion import recursion
-from sifrc.derive.curvature.scores import class_axis
 from sifrc.derive.lagrangian import FirstOrder, derive_first_order
 from sifrc.derive.separability import check_separable
 from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, PARAMETER_BLOCK
 from sifrc.derive.system import Equation, System
-from sifrc.ir import Expr, Input, Operand, Role, primed
+from sifrc.ir import Expr, Input, Role
 from sifrc.ir.build import einsum, rename, zero
 from sifrc.ir.traverse import inputs_of, substitute
-from sifrc.model import Constraint, LayerParameters
 
-__all__ = ["FACTORED", "Curvature", "Moment", "averaged", "mean_block", "moment_symbol"]
-
-Moment: TypeAlias = Literal["second", "mean"]
-_Owned: TypeAlias = tuple[LayerParameters, tuple[ParameterBlock, ...]]
-"""A layer with the blocks of its parameters."""
-
-FACTORED: tuple[Form, ...] = ("outputs", "scores", "class_scores")
-"""Forms of kinds that have factors of the blocks of samples in their place."""
-
-BLOCK, MEAN_BLOCK = "H", "H̄"
-"""Families of the block of one sample, and of the batch."""
-MOMENTS: dict[Moment, str] = {"second": "A", "mean": "m̄"}
-"""Families of the moments of a layer's input."""
+__all__ = [
+    "BLOCK",
+    "FACTORED",
+    "MEAN_BLOCK",
+    "Curvature",
+    "Moment",
+    "factor_blocks_name",
+    "mean_block",
+    "moments_name",
+]
 
 
-def mean_block(c: Constraint) -> Input:
-    """H̄_k."""
-    return Input(MEAN_BLOCK, c.index, (*c.axes, *primed(c.axes)), Role.DIRECTION)
-
-
-def moment_symbol(layer: LayerParameters, moment: Moment) -> Input:
-    """A_k over (j, j'), or m̄_k over (j,)."""
-    column = layer.weight.axes[1]
-    axes = (column, column.primed) if moment == "second" else (column,)
-    return Input(MOMENTS[moment], layer.index, axes, Role.DIRECTION)
-
-
-class Curvature:
+class Curvature(KroneckerFactors):
     """Curvature systems of a model.
 
     Args:
@@ -71,8 +48,8 @@ class Curvature:
     """
 
     def __init__(self, first: FirstOrder) -> None:
+        super().__init__(first.model)
         self.first = first
-        self.model = first.model
         self.convexity = convexity(first.model)
 
     def blocks(self, kind: Kind) -> System:
@@ -83,9 +60,8 @@ class Curvature:
         """
         check_separable(self.model, "curvature blocks are")
         check_owners(self.model)
-        if kind.expectation:
-            for c in self.model.constraints:
-                check_places(self.model, c, f"kind '{kind.name}'")
+        if kind.form in ("samples", "batch"):
+            check_sizes(self.model, kind)
         convex = self.convexity == "convex"
         title = f"Curvature blocks of the pre-activations, kind {kind.name}"
         if kind.source == "loss" and kind.residual != "dropped" and self.model.regularized:
@@ -114,7 +90,7 @@ class Curvature:
         equations = []
         for c in reversed(self.model.constraints):
             symbol = mean_block(c)
-            value = einsum(self._rows(c, form), symbol.axes)
+            value = einsum(self.rows(c, form), symbol.axes)
             equations.append(Equation(symbol, value, c.index, "definition"))
         name = "mean_blocks" if form == "samples" else f"mean_blocks_of_{form}"
         return System(name, "Batch mean of the blocks", tuple(equations))
@@ -137,42 +113,30 @@ class Curvature:
     def symbol(self, block: ParameterBlock, *, mean: bool) -> Input:
         """What the block of a parameter is called: H_k, or ∇²W_k, or ∇²β_k of biases at several places."""
         if block.of_pre_activation and len(block.c.axes) == 1:
-            return self._block(block.c, "batch" if mean else "samples")
+            return self.block(block.c, "batch" if mean else "samples")
         quantity = PARAMETER_BLOCK if mean else PARAMETER_BLOCK.marked("ˢ")
         found = quantity.of(block.parameter)
         return Input(found.family, found.index, block.axes, Role.DIRECTION if mean else Role.STATE)
-
-    def moments(self, moment: Moment) -> System:
-        """A_k or m̄_k of every layer with parameters."""
-        equations = []
-        source = "EA-CG(5)" if moment == "second" else "EA-CG(11b)"
-        for layer, blocks in self.parameters("samples"):
-            symbol = moment_symbol(layer, moment)
-            for block in blocks:
-                check_places(self.model, block.c, f"the moment '{moment}'")
-                if block.separates:
-                    value = block.second_moment if moment == "second" else block.column_factors()[0][0]
-                    equations.append(Equation(symbol, rename(value, symbol.axes), layer.index, source))
-        title = "Second moments of the inputs" if moment == "second" else "Means of the inputs"
-        return System(f"{moment}_moments", title, tuple(equations))
 
     def sample_blocks(self, form: Form) -> System:
         """H_k of every constraint, for the forms that have factors of it."""
         equations = []
         for c in reversed(self.model.constraints):
-            block = self._block(c, "samples")
-            equations.append(Equation(block, einsum(self._rows(c, form), block.axes), c.index, "definition"))
+            block = self.block(c, "samples")
+            equations.append(Equation(block, einsum(self.rows(c, form), block.axes), c.index, "definition"))
         return System(f"sample_blocks_of_{form}", "Blocks of the samples", tuple(equations))
 
     def dense(self, form: Form) -> System:
         """∇²W_k over (i, j, i', j'): the mean over the samples, EA-CG(4c), or H̄_k ⊗ A_k, EA-CG(8c).
 
         Args:
-            form: of the kind; ``batch`` is the approximation.
+            form: of the kind; ``batch`` is the approximation, Σ_ss' H̄_(si)(s'i') E[x̂_sj x̂_s'j'] at places.
         """
         equations = []
         source = "EA-CG(8c)" if form == "batch" else "EA-CG(4c)"
-        for layer, blocks in self.parameters(form, "second" if form == "batch" else None):
+        for layer, blocks in self.parameters(
+            form, "second" if form == "batch" and self.model.separates else None
+        ):
             for block in blocks:
                 if not block.of_pre_activation:
                     symbol = self.symbol(block, mean=True)
@@ -186,7 +150,8 @@ class Curvature:
         Args:
             form: what the blocks of the weights are made of; but for ``batch`` the products of the samples
                 are averaged, which is exact.
-            moment: with ``batch``, the moment that stands for the inputs, EA-CG(11a) or (11b).
+            moment: with ``batch``, the moment that stands for the inputs, EA-CG(11a) or (11b), beside B̄_k
+                where a weight acts at several places; without one all pairs of places are kept.
         """
         equations = []
         of_rest = {"second": "EA-CG(11a)", "mean": "EA-CG(11b)", None: "EA-CG(4c)"}[moment]
@@ -196,10 +161,9 @@ class Curvature:
                 value = rename(block.times(DIRECTION.of(block.parameter)), result.axes)
                 source = "EA-CG(10a)" if block.of_pre_activation else of_rest
                 equations.append(Equation(result, value, layer.index, source))
-        name = {"samples": "block_product", "batch": f"block_product_{moment}"}
-        return System(
-            name.get(form, f"block_product_of_{form}"), "Product with the curvature blocks", tuple(equations)
-        )
+        name = "block_product" if form == "samples" else f"block_product_of_{form}"
+        name = f"block_product_{moment}" if moment else name
+        return System(name, "Product with the curvature blocks", tuple(equations))
 
     def diagonal(self, form: Form) -> System:
         """The diagonals of the blocks, averaged over the batch.
@@ -228,76 +192,11 @@ class Curvature:
                         squares = mean
                     value = einsum([(symbol, (row,)), (squares, columns)], block.own)
                 elif not block.of_pre_activation:
-                    value = einsum(self.of_form(block, form).diagonal, block.own)
+                    value = einsum(self.of_samples(block, form).diagonal, block.own)
                 result = DIAGONAL.of(block.parameter)
                 equations.append(Equation(result, rename(value, result.axes), layer.index, "EA-CG(4c)"))
         name, title = ("diagonal", "Hessian") if form == "samples" else (f"diagonal_of_{form}", "curvature")
         return System(name, f"Diagonal of the {title}", (*entries, *equations))
-
-    def on_diagonal(self, c: Constraint, form: Form) -> tuple[Operand, ...]:
-        """H_k as factors, both of whose labels over the features are one: their sum is that of the bias."""
-        row = c.row
-        return tuple(
-            (factor, tuple(row if label == row.primed else label for label in labels))
-            for factor, labels in self._rows(c, form)
-        )
-
-    def _block(self, c: Constraint, form: Form) -> Input:
-        """H_k, or H̄_k."""
-        if form == "batch":
-            return mean_block(c)
-        return Input(BLOCK, c.index, (*c.axes, *primed(c.axes)), Role.STATE)
-
-    def _rows(self, c: Constraint, form: Form) -> tuple[Operand, ...]:
-        """H_k, or factors in its place, or H̄_k, as factors over (i, i')."""
-        block = self._block(c, form)
-        if form not in FACTORED:
-            return ((block, block.axes),)
-        if form == "outputs":
-            output, label = output_symbol(self.model), class_axis(self.model)
-            if c is self.model.output:
-                return ((output, block.axes),)
-            jacobian = jacobian_of(c, label)
-            return (
-                (jacobian, (label, *c.axes)),
-                (output, (label, label.primed)),
-                (jacobian, (label.primed, *primed(c.axes))),
-            )
-        extra = (class_axis(self.model),) if form == "class_scores" else ()
-        scores = scores_of(c, extra)
-        return tuple((scores, (*extra, *axes)) for axes in (c.axes, primed(c.axes)))
-
-    def parameters(self, form: Form, moment: Moment | None = None) -> Iterator[_Owned]:
-        """Layers, last first, with the blocks of their parameters."""
-        for layer, blocks in self._of_batch if form == "batch" else self._of_samples:
-            if moment is not None:
-                check_places(self.model, blocks[0].c, f"the moment '{moment}'")
-                blocks = tuple(averaged(block, moment_symbol(layer, moment)) for block in blocks)
-            yield layer, tuple(self.of_form(block, form) for block in blocks)
-
-    @cached_property
-    def _of_samples(self) -> tuple[_Owned, ...]:
-        """Blocks from H_k."""
-        return self._from_blocks("samples")
-
-    @cached_property
-    def _of_batch(self) -> tuple[_Owned, ...]:
-        """Blocks from H̄_k."""
-        return self._from_blocks("batch")
-
-    def _from_blocks(self, form: Form) -> tuple[_Owned, ...]:
-        found = []
-        for layer in reversed(self.model.parameters):
-            block = self._block(owner_of(self.model, layer), form)
-            own = [parameter_block(self.model, layer, parameter, block) for parameter in layer.members]
-            found.append((layer, tuple(own)))
-        return tuple(found)
-
-    def of_form(self, block: ParameterBlock, form: Form) -> ParameterBlock:
-        """The block with the factors of a form in the place of H_k, which it has."""
-        if form not in FACTORED:
-            return block
-        return block.with_rows(self._block(block.c, form), self._rows(block.c, form))
 
 
 def _marked(equation: Equation) -> Equation:
@@ -312,13 +211,3 @@ def _marked(equation: Equation) -> Equation:
         symbol=table.get(equation.symbol, equation.symbol),
         value=substitute(equation.value, table),
     )
-
-
-def averaged(block: ParameterBlock, moment: Input) -> ParameterBlock:
-    """The block with the mean of its columns, if it has some: A over (j, j'), or m̄ m̄ᵀ for m̄ over (j,)."""
-    if not block.separates:
-        return block
-    column, other = block.own[1], block.other[1]
-    if len(moment.axes) == 2:
-        return block.with_columns(((moment, (column, other)),))
-    return block.with_columns(tuple((moment, (axis,)) for _, axis in block.column_factors()))

@@ -52,7 +52,7 @@ def parts_system(curvature: Curvature, form: Form) -> System:
                 factors.append(Equation(size, squares, layer.index, "definition"))
                 value = einsum([(symbol, ()), (size, ())], ())
             elif not block.of_pre_activation:
-                value = einsum(curvature.of_form(block, form).diagonal, ())
+                value = einsum(curvature.of_samples(block, form).diagonal, ())
             equations.append(Equation(_of(block.parameter), value, layer.index, "EA-CG(4c)"))
     return System(f"traces_of_{form}", "Traces of the blocks", (*factors, *equations))
 

@@ -24,8 +24,7 @@ __all__ = ["Expected"]
 class Expected:
     """Results of one kind at one batch.
 
-    With the expectation approximation there are blocks of the batch alone, and products of means; those of
-    a layer of several places are not defined.
+    With the expectation approximation there are blocks of the batch alone, and products of means.
 
     Args:
         at: the numbers of an oracle.
@@ -76,65 +75,81 @@ class Expected:
         found = {}
         for layer in self.layers:
             name, x = layer.name, self.inputs[layer.name]
-            if self.expectation:
-                product = np.kron(self.mean[name], self.second_moment(name))
-            else:
-                product = self._averaged("bsitj,bsik,btjl->ikjl", self.blocks[name], x, x)
-                product = product.reshape(2 * (x.shape[2] * x.shape[3],))
-            found[f"{name}.weight"] = self.factor * product
+            product = self._averaged("bsitj,bsik,btjl->ikjl", self._of_samples(name), x, x)
+            found[f"{name}.weight"] = self.factor * product.reshape(2 * (x.shape[2] * x.shape[3],))
         return found
+
+    def _of_samples(self, layer: str) -> Array:
+        """The block of every sample, the same for all where there is one of the batch alone."""
+        block = self.blocks[layer]
+        return np.broadcast_to(block, (self.samples, *block.shape[1:]))
 
     def _averaged(self, subscripts: str, *operands: Array) -> Array:
         """A sum of products, of which one index is that of the samples."""
         return np.asarray(np.einsum(subscripts, *operands, optimize=True) / self.samples)
 
-    def _columns(self, layer: str) -> Array:
-        """Inputs (B, m) of a layer that uses its parameters once.
+    def _columns(self, layer: str, sharing: str | None) -> list[Array]:
+        """What every row of a weight reads, (B, m), place by place, or their mean over the places.
 
         Raises:
-            VerificationError: it has several places.
+            VerificationError: rows read different entries, or nothing says what is made of several places.
         """
         x = self.inputs[layer]
-        if x.shape[1] > 1 or any(own.name == layer and own.window is not None for own in self.layers):
+        if any((x[:, :, row] != x[:, :, 0]).any() for row in range(x.shape[2])):
+            raise VerificationError(f"the rows of the weight of layer '{layer}' do not read the same")
+        places = [x[:, place, 0] for place in range(x.shape[1])]
+        if sharing is None and len(places) > 1:
             raise VerificationError(
                 f"layer '{layer}' has several places: blocks and inputs are not averaged apart"
             )
-        return x[:, 0, 0]
+        return [np.asarray(sum(places) / len(places))] if sharing == "reduce" else places
 
-    def second_moment(self, layer: str) -> Array:
-        """mean x xᵀ."""
-        x = self._columns(layer)
-        return np.asarray(x.T @ x / self.samples)
+    def moment(self, layer: str, moment: str, sharing: str | None) -> Array:
+        """Mean x xᵀ or mean x, over samples and places."""
+        columns = self._columns(layer, sharing)
+        means = [x.T @ x / self.samples if moment == "second" else batch_mean(x) for x in columns]
+        return np.asarray(sum(means) / len(means))
 
-    def moment(self, layer: str, moment: str) -> Array:
-        """mean x xᵀ or mean x."""
-        return self.second_moment(layer) if moment == "second" else batch_mean(self._columns(layer))
+    def beside(self, layer: str, sharing: str | None) -> Array:
+        """The block (n, n) beside the moment: of all places together, or those of single ones added up."""
+        if sharing != "expand":
+            return self.mean[layer]
+        block = self.blocks[layer]
+        return np.asarray(sum(batch_mean(block[:, place, :, place]) for place in range(block.shape[1])))
 
-    def factors(self, moment: str) -> dict[str, Array]:
+    def factors(self, moment: str, sharing: str | None = None) -> dict[str, Array]:
         """``curvature_factors``: by layer and member; moments do not grow with the batch."""
         found = {}
         for layer in self.layers:
-            found[f"{layer.name}.moment"] = self.moment(layer.name, moment)
-            found[f"{layer.name}.block"] = self.factor * self.mean[layer.name]
+            found[f"{layer.name}.moment"] = self.moment(layer.name, moment, sharing)
+            found[f"{layer.name}.block"] = self.factor * self.beside(layer.name, sharing)
         return found
 
-    def product(self, vector: Arrays, moment: str | None) -> dict[str, Array]:
-        """``block_vector_product``; None is exact where there are blocks of samples, else ``second``."""
+    def product(self, vector: Arrays, moment: str | None, sharing: str | None = None) -> dict[str, Array]:
+        """``block_vector_product``.
+
+        Args:
+            vector: by name.
+            moment: None is exact where there are blocks of samples, else ``second``; ``places`` is the
+                product of means over the samples for every pair of places.
+            sharing: what stands for pairs of places with a moment.
+        """
         found = {}
         for layer in self.layers:
-            name = layer.name
+            name, block = layer.name, self.mean[layer.name]
             weight = vector[f"{name}.weight"].reshape(self.inputs[name].shape[2:])
-            if moment in (None, "exact") and not self.expectation:
+            whole = moment in ("exact", "places") or (moment is None and not self.expectation)
+            if whole:
                 x = self.inputs[name]
-                product = self._averaged("bsitj,btjl,jl,bsik->ik", self.blocks[name], x, weight, x)
-            elif moment == "mean":
-                x = self.moment(name, "mean")
-                product = np.outer(self.mean[name] @ (weight @ x), x)
+                product = self._averaged("bsitj,btjl,jl,bsik->ik", self._of_samples(name), x, weight, x)
             else:
-                product = self.mean[name] @ weight @ self.second_moment(name)
+                block = self.beside(name, sharing)
+                columns = self.moment(name, moment or "second", sharing)
+                columns = np.outer(columns, columns) if moment == "mean" else columns
+                product = block @ weight @ columns
             found[f"{name}.weight"] = (self.factor * product).reshape(vector[f"{name}.weight"].shape)
             if layer.bias:
-                found[f"{name}.bias"] = self.factor * (self.mean[name] @ vector[f"{name}.bias"])
+                found[f"{name}.bias"] = self.factor * (block @ vector[f"{name}.bias"])
         return found
 
     def diagonal(self) -> dict[str, Array]:
@@ -142,12 +157,8 @@ class Expected:
         found = {}
         for layer in self.layers:
             name, x = layer.name, self.inputs[layer.name]
-            entries = np.diagonal(self.mean[name])
-            if self.expectation:
-                weight = np.outer(entries, batch_mean(self._columns(name) ** 2))
-            else:
-                weight = self._averaged("bsiti,bsik,btik->ik", self.blocks[name], x, x)
+            weight = self._averaged("bsiti,bsik,btik->ik", self._of_samples(name), x, x)
             found[f"{name}.weight"] = (self.factor * weight).reshape(self.shapes[f"{name}.weight"])
             if layer.bias:
-                found[f"{name}.bias"] = self.factor * entries
+                found[f"{name}.bias"] = self.factor * np.diagonal(self.mean[name])
         return found
