@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sifrc.errors import DerivationError
 from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import einsum
 from sifrc.model.draws import Draw
@@ -155,20 +154,8 @@ class Model:
 
     @property
     def output_axis(self) -> Axis:
-        """The axis of an output that has one.
-
-        Raises:
-            DerivationError: it has several: the loss has a value at each place.
-        """
-        if len(self.output.axes) > 1:
-            raise DerivationError(
-                f"the loss is made of its values at the places of an output with {len(self.output.axes)} "
-                "axes, and curvature blocks begin with an output of one",
-                location=self.spec.loss.location,
-                hint="hessian_vector_product and gauss_newton_vector_product are exact there",
-            )
-        (axis,) = self.output.axes
-        return axis
+        """The axis of the output along which there are the vectors that the loss is of."""
+        return self.output.axes[self.spec.loss.axis]
 
     def state(self, index: int) -> Input:
         """x[index]; x[0] is the network input."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from sifrc.backends.cases import case_table, record_text, records
+from sifrc.backends.draws import drawn_shape, shape_type
 from sifrc.backends.kinds import draws, extras, form_words, kinds_context
 from sifrc.backends.layout import signature
 from sifrc.backends.names import first_group_table
@@ -128,6 +129,7 @@ def chosen_context(parts: Parts, printer: type[ChosenPrinter] = ChosenPrinter) -
         "case_tables": _case_tables(parts, operators),
         **kinds_context(parts.module, functions),
         "matrices": any("_matrix(" in text for text in texts),
+        "shape_type": shape_type(program),
         "uniform": any("_uniform(" in text for text in functions),
         "normal": any("_normal(" in text for text in functions),
         "first_group": first_group_table(program),
@@ -171,7 +173,7 @@ def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
     suffix = "".join(f"_{name}" for name in extra)
     needed = {g.family.name for name in functions for g in parts.function(name, True).groups}
     random = [
-        f"    work.{f.code} = _{f.code}(seed, (work.batch, {f.shapes[0][1][-1]}))"
+        f"    work.{f.code} = _{f.code}(seed, {drawn_shape(f, 'work.batch')})"
         for f in parts.program.families
         if f.storage is Storage.RANDOM and f.name in needed
     ]

@@ -8,6 +8,7 @@ from typing import Any
 
 from sifrc.backends.base import LayerInfo, ModuleSource, Option
 from sifrc.backends.cases import records
+from sifrc.backends.draws import shape_type
 from sifrc.backends.layout import call, lines_of, signature, statement
 from sifrc.backends.operators import choosing
 from sifrc.backends.tables import table_lines
@@ -193,7 +194,7 @@ def _context(parts: Parts) -> dict[str, Any]:
     printed = optimizer_context(parts) if step else {}
     drawn = "\n".join([texts, *printed.get("step_lines", ()), *printed.get("refresh_lines", ())])
     random = {name: f"_{name}(" in drawn for name in ("uniform", "normal")}
-    return context | chosen | random | printed
+    return context | chosen | random | {"shape_type": shape_type(parts.program)} | printed
 
 
 def _buffer_tables(parts: Parts) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from sifrc.backends.cases import case_table, record_text, records
+from sifrc.backends.draws import drawn_shape
 from sifrc.backends.kinds import draws, extras, form_words, handed, kinds_context
 from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.names import first_group_table
@@ -159,8 +160,8 @@ def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
     if "mean" in needed:
         lines.append("    mean = 1.0 / len(inputs)")
     for random in (f for f in parts.program.families if f.storage is Storage.RANDOM and f.name in needed):
-        size = random.shapes[0][1][-1]
-        made = f"_{random.code}(seed, (len(inputs), {size}), {parts.first_input})"
+        shape = drawn_shape(random, "len(inputs)")
+        made = f"_{random.code}(seed, {shape}, {parts.first_input})"
         lines += statement(f"{random.code} = {made}", 4)
     arguments = [f"{code}: Tensors" for code in parts.given]
     arguments += [f"inputs: {parts.checked_type}", "targets: Tensor"]

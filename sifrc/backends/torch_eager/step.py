@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from sifrc.backends.draws import step_seed
+from sifrc.backends.draws import drawn_shape, step_seed
 from sifrc.backends.layout import signature
 from sifrc.backends.ranges import ranges_text
 from sifrc.backends.text import LINE_LENGTH, assigned, docstring, literal
@@ -228,7 +228,7 @@ def _draw_lines(parts: Parts, key: Key, indent: int, count: str) -> list[str]:
     seed = step_seed("seed", f"int({count})")
     return [
         f"{pad}{family.code} = _{family.code}"
-        f"({seed}, (len(inputs), {family.shapes[0][1][-1]}), {parts.first_input})"
+        f"({seed}, {drawn_shape(family, 'len(inputs)')}, {parts.first_input})"
         for family in families
         if family.storage is Storage.RANDOM
     ]

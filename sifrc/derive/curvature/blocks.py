@@ -10,8 +10,8 @@ from sifrc.derive.curvature.factors import scores_of
 from sifrc.derive.curvature.kinds import Form
 from sifrc.derive.curvature.outputs import jacobian_of, output_symbol
 from sifrc.derive.curvature.parameters import ParameterBlock, owner_of, parameter_block
-from sifrc.derive.curvature.scores import class_axis
-from sifrc.ir import Input, Operand, Role, primed
+from sifrc.derive.curvature.scores import score_axes
+from sifrc.ir import Delta, Input, Operand, Role, primed
 from sifrc.model import Constraint, LayerParameters, Model
 
 __all__ = ["BLOCK", "FACTORED", "MEAN_BLOCK", "Blocks", "Owned", "mean_block"]
@@ -53,16 +53,19 @@ class Blocks:
         if form not in FACTORED:
             return ((block, block.axes),)
         if form == "outputs":
-            output, label = output_symbol(self.model), class_axis(self.model)
+            output, every = output_symbol(self.model), score_axes(self.model)
+            places, label = every[:-1], every[-1]
             if c is self.model.output:
-                return ((output, block.axes),)
-            jacobian = jacobian_of(c, label)
+                own, axis = self.model.output_places, self.model.output_axis
+                apart = tuple((Delta(one, one.primed), (one, one.primed)) for one in own)
+                return ((output, (*own, axis, axis.primed)), *apart)
+            jacobian = jacobian_of(c, every)
             return (
-                (jacobian, (label, *c.axes)),
-                (output, (label, label.primed)),
-                (jacobian, (label.primed, *primed(c.axes))),
+                (jacobian, (*every, *c.axes)),
+                (output, (*every, label.primed)),
+                (jacobian, (*places, label.primed, *primed(c.axes))),
             )
-        extra = (class_axis(self.model),) if form == "class_scores" else ()
+        extra = score_axes(self.model) if form == "class_scores" else ()
         scores = scores_of(c, extra)
         return tuple((scores, (*extra, *axes)) for axes in (c.axes, primed(c.axes)))
 

@@ -6,6 +6,7 @@ negative eigenvalue settles that it is not convex; without one the question stay
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from sifrc.calculus import jacobian, vjp
 from sifrc.ir.evaluate import evaluate
 from sifrc.model import Model
+from sifrc.model.sample_loss import sample_loss
 from sifrc.spec.registry import LOSSES
 
 __all__ = ["Convexity", "convexity"]
@@ -33,16 +35,20 @@ def convexity(model: Model) -> Convexity:
     known = LOSSES.get(model.spec.loss.function.name)
     if known is not None:
         return "convex" if known.convex else "not convex"
-    (slope,) = vjp(model.loss, [model.output.state])
-    block = jacobian(slope, model.output.state)
+    axis = model.output_axis
+    state, target = (replace(symbol, slots=(axis,)) for symbol in (model.output.state, model.target))
+    # A loss of vectors at several places is convex if that of one of them is.
+    loss = sample_loss(replace(model.spec.loss, axis=0), state, target)
+    (slope,) = vjp(loss, [state])
+    block = jacobian(slope, state)
     generator = np.random.default_rng(0)
-    size = model.output_axis.entries
+    size = axis.entries
     for point in range(_POINTS):
         output = generator.normal(size=size) * 3.0 ** (point % 4 - 1)
         classes = model.spec.loss.targets == "classes"
-        target = np.eye(size)[point % size] if classes else output + generator.normal(size=size)
+        given = np.eye(size)[point % size] if classes else output + generator.normal(size=size)
         with np.errstate(all="ignore"):
-            found = evaluate({"block": block}, {model.output.state: output, model.target: target})
+            found = evaluate({"block": block}, {state: output, target: given})
         value = np.asarray(found["block"])
         if value.shape != (size, size) or not np.isfinite(value).all():
             continue

@@ -115,7 +115,8 @@ class KroneckerFactors(Blocks):
             if self.reading(layer) is not None:
                 if sharing == "reduce" and form in FACTORED:
                     summed, rows = summed_over_places(rows, c)
-                    equations.append(Equation(*summed, c.index, "definition"))
+                    if summed is not None:
+                        equations.append(Equation(*summed, c.index, "definition"))
                 value = over_places(rows, c, sharing, symbol.axes)
             elif form == "batch":
                 continue

@@ -50,10 +50,8 @@ def check_owners(model: Model) -> None:
     """Refuse blocks of parameters that are no matrix along an axis, or kernel of windows.
 
     Raises:
-        DerivationError: a layer has others: the weight of a norm, of positions, of classes, of attention; or
-            the output has several axes.
+        DerivationError: a layer has others: the weight of a norm, of positions, of classes, of attention.
     """
-    _ = model.output_axis
     layers = {layer.name: layer for layer in model.spec.layers}
     for owned in model.parameters:
         layer = layers[owned.layer.partition(".")[0]]
@@ -68,11 +66,22 @@ def check_owners(model: Model) -> None:
 
 
 def check_sizes(model: Model, kind: Kind) -> None:
-    """Refuse matrices over all entries of a state of several axes where they are not small.
+    """Refuse matrices over a state of several axes, and scores of each of its places, where they are many.
 
     Raises:
-        DerivationError: a state has more entries than ``LARGEST``.
+        DerivationError: a state has more entries than ``LARGEST``, or there are more scores.
     """
+    if kind.form in ("outputs", "class_scores"):
+        count = prod(axis.entries for axis in model.output.axes)
+        if len(model.output.axes) > 1 and count > LARGEST:
+            raise DerivationError(
+                f"kind '{kind.name}' goes back from each of the {count} entries of the output, and takes at "
+                f"most {LARGEST} of an output with several axes",
+                location=model.spec.loss.location,
+                hint="sampled_fisher and empirical_fisher go back once, whatever the size",
+            )
+    if kind.form not in ("samples", "batch"):
+        return
     layers = {layer.name: layer for layer in model.spec.layers}
     for c in model.constraints:
         entries = prod(axis.entries for axis in c.axes)

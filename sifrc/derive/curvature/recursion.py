@@ -223,6 +223,13 @@ class _Elimination:
         if self.convex and residual is zero(residual.axes):
             self.conditions.append(Condition("the loss is convex in the output", None, "proved"))
             return self._define(c, value)
+        if len(c.axes) > 1:
+            raise DerivationError(
+                f"kind '{self.kind.name}' takes eigenvalues of the output's block, and the output has "
+                f"{len(c.axes)} axes",
+                location=self.first.model.spec.loss.location,
+                hint="output: kept, or one of the kinds ggn, fisher, sampled_fisher and empirical_fisher",
+            )
         plain = self._define(c, value, "H°")
         symbol = self._symbol("H", c.index, value.axes)
         self.equations.append(Equation(symbol, Spectral(plain, self.kind.output), c.index, "EA-CG(8a)"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 
 import sympy
 
@@ -19,17 +20,17 @@ from sifrc.derive.curvature.kinds import Kind
 from sifrc.derive.elimination import diagonal_of
 from sifrc.derive.system import Equation
 from sifrc.errors import DerivationError
-from sifrc.ir import Axis, Delta, Expr, Input, LogSoftmax, Reduce, Role
+from sifrc.ir import Axis, Delta, Expr, Input, LogSoftmax, Operand, Reduce, Role, primed
 from sifrc.ir.along import along
 from sifrc.ir.axes import AxisKind
-from sifrc.ir.build import apply, einsum, ones, rename, scale, total, zero
+from sifrc.ir.build import apply, constant, einsum, ones, rename, scale, total, zero
 from sifrc.ir.normal import expand
 from sifrc.ir.traverse import inputs_of, substitute
 from sifrc.model import Model
 from sifrc.scalar import EXP, SQRT
 from sifrc.scalar.function import ScalarFunction
 
-__all__ = ["NORMAL", "RANDOM", "UNIFORM", "Score", "class_axis", "score"]
+__all__ = ["NORMAL", "RANDOM", "UNIFORM", "Score", "class_axis", "score", "score_axes"]
 
 UNIFORM = "ω"
 """Family of numbers drawn uniformly between 0 and 1, one vector for each sample."""
@@ -47,8 +48,8 @@ class Score:
     """A factor S of the output's block, S Sᵀ.
 
     Args:
-        value: over the output's axis, and the class where there is one factor for each.
-        extra: the axis of the class, or ().
+        value: over the output's axes, and those that number the factors where there are several.
+        extra: these axes, or ().
         equations: that define what ``value`` uses.
     """
 
@@ -58,12 +59,23 @@ class Score:
 
 
 def class_axis(model: Model) -> Axis:
-    """The axis that numbers the scores of the kind ``fisher``: classes, or entries of the output."""
+    """The axis that numbers classes, or entries of the vectors that the loss is of."""
     return Axis("class", model.output_axis.size, kind=AxisKind.CLASS)
+
+
+def score_axes(model: Model) -> tuple[Axis, ...]:
+    """The axes that number the scores of the kind ``fisher``: places of the output, classes or entries."""
+    places = (
+        Axis(f"class.{number}", axis.size, kind=AxisKind.CLASS)
+        for number, axis in enumerate(model.output_places)
+    )
+    return (*places, class_axis(model))
 
 
 def score(model: Model, kind: Kind) -> Score:
     """The factor of the output's block for a factored kind.
+
+    Where the loss is one of vectors at several places, their targets are drawn independently of each other.
 
     Raises:
         DerivationError: the loss has no distribution of targets that is known.
@@ -77,51 +89,85 @@ def score(model: Model, kind: Kind) -> Score:
     return _natural(model, slope, kind)
 
 
+def _of_places(model: Model) -> list[Operand]:
+    """What scores have besides ∂ℓ/∂x_n: √R where ℓ is a mean over R places, whose factor 1/R outer products
+    have once and not twice; zero at places whose target does not count.
+    """
+    places = model.output_places
+    factors: list[Operand] = []
+    if places and model.spec.loss.places == "mean":
+        count = prod(axis.entries for axis in places)
+        factors.append((constant(sympy.sqrt(count)), ()))
+    if model.spec.loss.ignored is not None:  # of a target that does not count, all entries are zero
+        counts = einsum([(model.target, model.target.axes)], places)
+        factors.append((counts, places))
+    return factors
+
+
 def _over_classes(model: Model, slope: Expr) -> Score:
-    """S_ic = √p_c ∂ℓ/∂x_i at the target c, p = softmax(x_n)."""
-    axis, label = model.output_axis, class_axis(model)
+    """S_ic = √p_c ∂ℓ/∂x_i at the target c, p = softmax(x_n), at every place of the output."""
+    axis, label, axes = model.output_axis, class_axis(model), model.output.axes
+    every = score_axes(model)
 
     def at_class(symbol: Input) -> Expr:
-        return Delta(label, axis) if symbol is model.target else symbol
+        if symbol is not model.target:
+            return symbol
+        return einsum([(Delta(label, axis), (label, axis))], (label, *symbol.axes))
 
     scores = along(slope, label, at_class)
-    scores = scores if label in scores.axes else einsum([(scores, scores.axes)], (label, axis))
-    log_p = rename(LogSoftmax(model.output.state, axis), (label,))
+    scores = scores if label in scores.axes else einsum([(scores, scores.axes)], (label, *axes))
+    log_softmax = LogSoftmax(model.output.state, axis)
+    log_p = rename(log_softmax, tuple(label if own == axis else own for own in log_softmax.axes))
     root = apply(EXP, scale(Fraction(1, 2), log_p))
-    return Score(einsum([(scores, scores.axes), (root, (label,))], (axis, label)), (label,))
+    return _apart(model, [(scores, scores.axes), (root, root.axes), *_of_places(model)], every)
+
+
+def _apart(model: Model, factors: list[Operand], every: tuple[Axis, ...]) -> Score:
+    """Scores that are zero but at the place that they are of."""
+    places = [
+        (Delta(axis, number), (axis, number))
+        for axis, number in zip(model.output_places, every[:-1], strict=True)
+    ]
+    return Score(einsum([*factors, *places], (*model.output.axes, *every)), every)
 
 
 def _at_drawn_class(model: Model, slope: Expr) -> Score:
     """The target is the class of the largest x_i + g_i, g Gumbel: a draw from softmax(x_n)."""
-    axis, index = model.output_axis, model.output.index
-    uniform = Input(UNIFORM, None, (axis,), Role.DATA)
-    perturbed = Input("x̃", None, (axis,), Role.STATE)
-    drawn = Input("t̃", None, (axis,), Role.DATA)
-    largest = einsum([(Reduce(perturbed, axis), ())], (axis,))
+    axis, index, axes = model.output_axis, model.output.index, model.output.axes
+    uniform = Input(UNIFORM, None, axes, Role.DATA)
+    perturbed = Input("x̃", None, axes, Role.STATE)
+    drawn = Input("t̃", None, axes, Role.DATA)
+    largest = Reduce(perturbed, axis)
     equations = (
+        Equation(perturbed, total([model.output.state, apply(_GUMBEL, uniform)], axes), index, "definition"),
         Equation(
-            perturbed, total([model.output.state, apply(_GUMBEL, uniform)], (axis,)), index, "definition"
+            drawn,
+            apply(_REACHED, perturbed, einsum([(largest, largest.axes)], axes)),
+            index,
+            "definition",
         ),
-        Equation(drawn, apply(_REACHED, perturbed, largest), index, "definition"),
     )
-    return Score(substitute(slope, {model.target: drawn}), (), equations)
+    target = einsum([(drawn, axes)], model.target.axes)
+    score = substitute(slope, {model.target: target})
+    return Score(einsum([(score, axes), *_of_places(model)], axes), (), equations)
 
 
 def _natural(model: Model, slope: Expr, kind: Kind) -> Score:
     """S Sᵀ = ∂²ℓ/∂x_n², diagonal and free of the target."""
-    state, axis = model.output.state, model.output_axis
+    state, axes = model.output.state, model.output.axes
     block = expand(jacobian(slope, state))
-    entries = diagonal_of(block, (axis,), (axis.primed,))
-    known = entries is not None and model.target not in inputs_of(block) and entries is not zero((axis,))
+    entries = diagonal_of(block, axes, primed(axes))
+    known = entries is not None and model.target not in inputs_of(block) and entries is not zero(axes)
     if entries is None or not known or convexity(model) == "not convex":
         raise DerivationError(
             f"kind '{kind.name}': no distribution of targets is known for this loss",
             location=model.spec.loss.location,
             hint="empirical_fisher needs none; a loss on classes draws them from softmax(y)",
         )
-    root = entries if entries is ones((axis,)) else apply(SQRT, entries)
+    root = entries if entries is ones(axes) else apply(SQRT, entries)
     if kind.source == "sampled":
-        normal = Input(NORMAL, None, (axis,), Role.DATA)
-        return Score(einsum([(root, (axis,)), (normal, (axis,))], (axis,)), ())
-    label = class_axis(model)
-    return Score(einsum([(root, (axis,)), (Delta(axis, label), (axis, label))], (axis, label)), (label,))
+        normal = Input(NORMAL, None, axes, Role.DATA)
+        return Score(einsum([(root, axes), (normal, axes)], axes), ())
+    every = score_axes(model)
+    label = (Delta(model.output_axis, every[-1]), (model.output_axis, every[-1]))
+    return _apart(model, [(root, axes), label], every)

@@ -161,19 +161,21 @@ def over_places(rows: Sequence[Operand], c: Constraint, sharing: Sharing, axes: 
 
 def summed_over_places(
     rows: Sequence[Operand], c: Constraint
-) -> tuple[tuple[Input, Expr], tuple[Operand, ...]]:
-    """Factors of H, and in the place of those with places their sums over these.
+) -> tuple[tuple[Input, Expr] | None, tuple[Operand, ...]]:
+    """Factors of H, and in the place of a symbol that is there for both indices its sum over the places.
 
     Args:
-        rows: factors, of which those over the axes of the constraint are one symbol.
+        rows: factors over the axes of the constraint and the next ones.
         c: the constraint.
 
     Returns:
-        The symbol of the sum with its value, and the factors with it.
+        The symbol of the sum with its value, if there is one, and the factors with it.
     """
     places = {*c.places, *primed(c.places)}
-    ((factor, labels), *_) = [(e, labels) for e, labels in rows if set(labels) & places]
-    assert isinstance(factor, Input)
+    touching = [(e, labels) for e, labels in rows if set(labels) & places]
+    factor, labels = touching[0]
+    if len(touching) != 2 or touching[1][0] is not factor or not isinstance(factor, Input):
+        return None, tuple(rows)
     kept = [n for n, label in enumerate(labels) if label not in places]
     slots = tuple(factor.slots[n] for n in kept)
     symbol = Input(f"{factor.family}∑", factor.index, slots, factor.role)

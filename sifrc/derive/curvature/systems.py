@@ -60,8 +60,7 @@ class Curvature(KroneckerFactors):
         """
         check_separable(self.model, "curvature blocks are")
         check_owners(self.model)
-        if kind.form in ("samples", "batch"):
-            check_sizes(self.model, kind)
+        check_sizes(self.model, kind)
         convex = self.convexity == "convex"
         title = f"Curvature blocks of the pre-activations, kind {kind.name}"
         if kind.source == "loss" and kind.residual != "dropped" and self.model.regularized:

@@ -59,6 +59,8 @@ class _Measuring:
             _second(partial(self._loss_at, t), y) for y, t in zip(outputs, self.targets, strict=True)
         ]
         exponentials = np.frompyfunc(mpmath.exp, 1, 1)(np.stack(outputs))
+        exponentials = exponentials.reshape(len(outputs), *self.spec.layers[-1].shape)
+        softmax = exponentials / exponentials.sum(axis=1 + self.spec.loss.axis, keepdims=True)
         return Measured(
             spec=self.spec,
             params=self.params,
@@ -71,7 +73,7 @@ class _Measuring:
             loss_hessian=np.stack(curvature) * self.factors[:, None, None],
             hessian=self.hessian,
             jacobian=self.jacobian,
-            softmax=exponentials / exponentials.sum(axis=1, keepdims=True),
+            softmax=softmax.reshape(len(outputs), -1),
             eigen=_eigen,
             activate=self.oracle.activate,
         )

@@ -106,7 +106,7 @@ def limit_of(kind: Kind, at: Measured) -> str | None:
         return None
     last = at.spec.layers[-1].name
     affine = all(value == 0 for second in at.seconds.values() for value in second.ravel())
-    slope = at.slopes[last]
+    slope = _vectors(at.slopes[last])
     blocks = at.loss_hessian * slope[:, :, None] * slope[:, None, :]
     scale = at.scales.get(last)
     convex = affine and (kind.source == "loss" or scale is None)
@@ -172,18 +172,49 @@ def _scores(at: Measured, kind: Kind, drawn: Array | None) -> Array:
     if kind.source == "empirical":
         return at.score(at.targets)[:, None]
     size = at.targets.shape[1]
-    units = np.eye(size, dtype=int)
     if kind.source == "sampled" and drawn is None:
         raise VerificationError("a sampled kind needs the numbers that were drawn")
     if at.spec.loss.targets != "classes":
         root = _sqrt(np.diagonal(at.loss_hessian, axis1=1, axis2=2))
+        units = np.eye(size, dtype=int)
         return (root * drawn)[:, None] if kind.source == "sampled" else root[:, :, None] * units
+    places = _entries_of_places(at.spec)
+    # Of a mean over R places, the loss of each has the factor 1/R: its outer product has it once.
+    whole = at.targets[:, :1] * 0 + (len(places) if at.spec.loss.places == "mean" else 1)
+    factor = _sqrt(whole)
     if kind.source == "sampled":
-        # The largest of x_c + g_c, g Gumbel, is a draw from softmax(x).
-        perturbed = at.values[at.spec.layers[-1].name] - _log(-_log(np.asarray(drawn)))
-        return at.score(at.targets * 0 + units[np.argmax(perturbed, axis=1)])[:, None]
-    each = np.stack([at.score(at.targets * 0 + unit) for unit in units], axis=1)
-    return np.asarray(_sqrt(at.softmax)[:, :, None] * each)
+        # The largest of x_c + g_c, g Gumbel, is a draw from softmax(x), at each place.
+        perturbed = _vectors(at.values[at.spec.layers[-1].name]) - _log(-_log(np.asarray(drawn)))
+        target = at.targets * 0
+        for entries in places:
+            chosen = np.argmax(perturbed[:, entries], axis=1)
+            target[np.arange(len(target)), entries[chosen]] += 1
+        return np.asarray((factor * at.score(target) * _counted(at, places))[:, None])
+    found = []
+    for entries in places:
+        for entry, own in zip(entries, range(len(entries)), strict=True):
+            target = at.targets * 0
+            target[:, [one[own] for one in places]] += 1
+            alone = at.score(target) * 0
+            alone[:, entries] = (at.score(target) * _counted(at, places))[:, entries]
+            found.append(factor * _sqrt(at.softmax[:, entry])[:, None] * alone)
+    return np.stack(found, axis=1)
+
+
+def _entries_of_places(spec: Spec) -> list[Array]:
+    """For each place of the output, the entries of its vector, all axes of the output as one."""
+    shape = spec.layers[-1].shape
+    numbers = np.arange(prod(shape)).reshape(shape)
+    return [*np.moveaxis(numbers, spec.loss.axis, -1).reshape(-1, shape[spec.loss.axis])]
+
+
+def _counted(at: Measured, places: list[Array]) -> Array:
+    """1 for the entries of places whose target counts, 0 for others, (B, n_out)."""
+    found = at.targets * 0 + 1
+    if at.spec.loss.ignored is not None:
+        for entries in places:
+            found[:, entries] = at.targets[:, entries].sum(axis=1)[:, None]
+    return np.asarray(found)
 
 
 def _each(name: str, value: Array) -> Array:

@@ -58,7 +58,7 @@ class _Measuring:
         for name, layer in self.layers.items():
             a = arguments.get(name, self.values[name])
             self.slopes[name], self.seconds[name] = vmap(lambda v, k=layer: self._slopes(k, v))(a)
-        self.outputs = self.values[spec.layers[-1].name]
+        self.outputs = self.values[spec.layers[-1].name].flatten(1)
         self.factor = torch.ones(len(inputs), dtype=torch.float64)
         if spec.regularization.output == "spectral":
             # MK(68), held constant under differentiation
@@ -66,6 +66,8 @@ class _Measuring:
             self.factor = size / self.slopes[spec.layers[-1].name].abs().amax(dim=1)
 
     def result(self) -> Measured:
+        last = self.values[self.spec.layers[-1].name]
+        softmax = torch.softmax(last, dim=1 + self.spec.loss.axis).flatten(1)
         curvature = vmap(hessian(self.forward.loss_of_output))(self.outputs, self.targets)
         return Measured(
             spec=self.spec,
@@ -79,7 +81,7 @@ class _Measuring:
             loss_hessian=(curvature * self.factor[:, None, None]).numpy(force=True),
             hessian=self.hessian,
             jacobian=self.jacobian,
-            softmax=torch.softmax(self.outputs, dim=1).numpy(force=True),
+            softmax=softmax.numpy(force=True),
             eigen=_eigen,
             activate=self._activate,
         )

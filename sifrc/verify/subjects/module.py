@@ -226,14 +226,14 @@ class ModuleSubject(Subject):
         draw = getattr(self.module, "_uniform" if self.classes else "_normal", None)
         if draw is None:
             raise VerificationError("the numbers that the module draws are not known")
-        shape = (self.samples, self.spec.layers[-1].size)
+        shape = (self.samples, *self.spec.layers[-1].shape)
         like = (next(iter(self.given(self.params).values())),) if self.framework == "torch" else ()
         numbers = self.arrays(draw(self.seed, shape, *like))
         if numbers.shape != shape or len(np.unique(numbers)) != numbers.size:
             raise VerificationError("the numbers that the module draws are not random")
         if self.classes and not (numbers.min() > 0 and numbers.max() < 1):
             raise VerificationError("the uniform numbers that the module draws are not between 0 and 1")
-        return numbers
+        return numbers.reshape(self.samples, -1)
 
 
 def _key(result: Result) -> str:

@@ -206,8 +206,9 @@ class ProgramSubject(Subject):
             running = RunningProgram(model, program, oracle.params, data[0], data[1], MPMATH)
             discrete = running.model.spec.partition.kind == "discrete"
             running.give_direction(oracle.vector, oracle.parts if discrete else None)
-            running.give(UNIFORM, oracle.uniform)
-            running.give(NORMAL, oracle.normal)
+            drawn = (self.samples, *model.spec.layers[-1].shape)
+            running.give(UNIFORM, oracle.uniform.reshape(drawn))
+            running.give(NORMAL, oracle.normal.reshape(drawn))
             self._running = running
         return self._running
 
