@@ -11,7 +11,7 @@ import sympy
 from sifrc.derive.curvature.kinds import KINDS, Kind, kind_of
 from sifrc.derive.curvature.parameters import parameter_block
 from sifrc.derive.curvature.sharing import SHARINGS, Sharing
-from sifrc.derive.curvature.systems import Moment, mean_block
+from sifrc.derive.curvature.systems import Moment
 from sifrc.derive.derived import Derived
 from sifrc.derive.shaped import GRADIENT, shaped
 from sifrc.derive.system import Equation, System
@@ -156,11 +156,15 @@ class _Plan:
         moments = curvature.moments(self.moment, self.sharing)
         systems.append((moments, ("forward",)))
         periodic.append(moments.name)
-        checked = self._definite()
-        if checked is not None:
+        if self._unknown():
+            symbol, before = curvature.output_block(self.kind.form)
+            if self.sharing is not None and before is not None:
+                systems.append((before, ("forward", blocks.name)))
+                periodic.append(before.name)
+            checked = self._definite(symbol)
             systems.append((checked, ()))
             periodic.append(checked.name)
-            guarded.append((checked.name, ("H̄",)))
+            guarded.append((checked.name, (symbol.family,)))
         layers = tuple(self._layers())
         memory = [
             MemorySpec("VW", "momentum of the weights"),
@@ -196,15 +200,15 @@ class _Plan:
             ),
         )
 
-    def _definite(self) -> System | None:
-        """A check of the output's block where nothing is known about the loss."""
+    def _unknown(self) -> bool:
+        """Whether nothing is known about the loss where that matters."""
         undecided = self.kind.source == "loss" and self.kind.output == "kept"
-        if not undecided or self.derived.curvature.convexity != "undecided":
-            return None
-        output = self.model.output
-        symbol = mean_block(output)
+        return undecided and self.derived.curvature.convexity == "undecided"
+
+    def _definite(self, symbol: Input) -> System:
+        """A check of the output's block."""
         self.notes.append("Whether the loss is convex is not known: its block is checked at every curvature.")
-        equation = Equation(symbol, Spectral(symbol, "definite"), output.index, "EA-CG(8a)")
+        equation = Equation(symbol, Spectral(symbol, "definite"), symbol.index, "EA-CG(8a)")
         return System("definite_output", "The output's block is positive semi-definite", (equation,))
 
     def _layers(self) -> Iterator[LayerFactors]:

@@ -292,7 +292,7 @@ def step_context(loop: LoopText) -> dict[str, Any]:
     arguments = ["self", "params: Parameters"] + (["*"] if hyper else [])
     arguments += [f"{h.name}: {'int' if h.range.whole else 'float'} = {h.start!r}" for h in hyper]
     memory = memory_table(parts)
-    groups = (g for function in parts.functions.values() for g in function.groups if _is_kept(parts, g))
+    groups = (g for function in parts.step_functions for g in function.groups if _is_kept(parts, g))
     kept = tuple(dict.fromkeys(group.name for group in groups))
     identities = tuple(name for name, (initial, _) in memory.items() if initial == "identity")
     table = parts.place_table(program.places)

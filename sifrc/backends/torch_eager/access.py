@@ -31,9 +31,10 @@ def aligned(text: str, labels: tuple[str, ...], target: tuple[str, ...]) -> str:
     Example:
         >>> aligned("b", ("p",), ("p", "i")), aligned("b", ("i",), ("p", "i"))
         ('b[:, None]', 'b')
+        >>> aligned("H", ("i", "s", "i", "s"), ("i", "s"))
+        'H.diagonal(dim1=0, dim2=2).diagonal(dim1=0, dim2=1)'
     """
-    repeated = next((label for label in labels if labels.count(label) > 1), None)
-    if repeated is not None:
+    while repeated := next((label for label in labels if labels.count(label) > 1), None):
         first, second = (n for n, label in enumerate(labels) if label == repeated)
         text = f"{text}.diagonal(dim1={first}, dim2={second})"
         labels = (*(label for label in labels if label != repeated), repeated)

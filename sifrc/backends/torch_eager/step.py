@@ -10,6 +10,7 @@ from sifrc.backends.draws import drawn_shape, step_seed
 from sifrc.backends.layout import signature
 from sifrc.backends.ranges import ranges_text
 from sifrc.backends.text import LINE_LENGTH, assigned, docstring, literal
+from sifrc.backends.torch_eager.access import function_members
 from sifrc.backends.torch_eager.calls import Calls, Key, Parts
 from sifrc.backends.torch_eager.other_batch import OtherBatch, other_batch
 from sifrc.backends.torch_eager.statements import UNNAMED
@@ -57,11 +58,17 @@ def _taken(parts: Parts, storage: Storage) -> list[Family]:
 def memory_table(parts: Parts) -> str:
     """``MEMORY``: initial value, owner and shapes of what the optimizer keeps; −1 stands for no subscript."""
     table: dict[str, Any] = {}
-    kept = _kept(parts, [key for key in parts.step if key[0] in parts.program.periodic])
+    periodic = [key for key in parts.step if key[0] in parts.program.periodic]
+    kept = _kept(parts, periodic)
+    made = {member for key in periodic for member in function_members(parts.program.function(*key))[1]}
     for family in (*_taken(parts, Storage.MEMORY), *(parts.program.family(name) for name in kept)):
         if any(None in shape for _, shape in family.shapes):
             raise BackendError(f"'{family.name}' is kept from step to step and yet has a sample axis")
-        shapes = {-1 if k is None else k: shape for k, shape in family.shapes}
+        shapes = {
+            -1 if k is None else k: shape
+            for k, shape in family.shapes
+            if family.name not in kept or (family.name, k) in made
+        }
         owner = "step" if family.name in kept else _owner(parts, family)
         table[family.code] = (family.initial, owner, shapes)
     text = assigned("MEMORY: dict[str, tuple[str, str, dict[int, tuple[int, ...]]]] = ", table)

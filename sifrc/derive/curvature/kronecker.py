@@ -125,6 +125,25 @@ class KroneckerFactors(Blocks):
             equations.append(Equation(symbol, value, c.index, "definition"))
         return System(factor_blocks_name(form, sharing), "Blocks of the Kronecker factors", tuple(equations))
 
+    def output_block(self, form: Form) -> tuple[Input, System | None]:
+        """The mean block of the output at its places together, and the system with it if no layer has it.
+
+        Args:
+            form: of the kind.
+        """
+        c = self.model.output
+        if c.parameters is not None:
+            return self.factor_block(c.parameters), None
+        if not c.places:
+            symbol, value = mean_block(c), einsum(self.rows(c, form), mean_block(c).axes)
+        else:
+            symbol = Input(SHARED_BLOCK, c.index, (c.row, c.row.primed), Role.DIRECTION)
+            value = over_places(self.rows(c, form), c, "expand", symbol.axes)
+        if value is symbol:
+            return symbol, None
+        equation = Equation(symbol, value, c.index, "definition")
+        return symbol, System("output_block", "Block of the output", (equation,))
+
     def reading(self, layer: LayerParameters) -> Reading | None:
         """What the weight of a layer reads at its places; None where it acts at one.
 
