@@ -1,4 +1,4 @@
-"""Kronecker factors of weights at several places, place by place against autograd, and where they are exact."""
+"""Kronecker factors of weights at several places against autograd, and where they are exact."""
 
 from __future__ import annotations
 
