@@ -206,7 +206,8 @@ def _gradient_and_factors(declared: Declaration, context: Context) -> Operator:
 
 def _block_vector_product(declared: Declaration, context: Context) -> Operator:
     model = context.model
-    every = () if model.separates else (("sharing", SHARINGS),)
+    moments = _MOMENTS if context.derived.curvature.has_factors else ()
+    every = (("sharing", SHARINGS),) if moments and not model.separates else ()
 
     def case(
         values: tuple[object, ...],
@@ -227,7 +228,7 @@ def _block_vector_product(declared: Declaration, context: Context) -> Operator:
     if not model.separates:
         cases.append(case((None,), ("block_product_of_batch",), "batch", BlockProduct("places"), every))
     for form in _FORMS:
-        for moment in _MOMENTS:
+        for moment in moments:
             for sharing in _sharings(model):
                 default = moment == "second" and form == "batch" and sharing is None
                 values = (None, moment) if default else (moment,)
@@ -241,13 +242,15 @@ def _block_vector_product(declared: Declaration, context: Context) -> Operator:
         "where it exists, else "
     )
     text += "second." if model.separates else "E[x xᵀ] for every pair of places."
+    if not moments:
+        text = "exact, the mean of the samples' products, or of other kinds E[x xᵀ] for every pair of places."
     return Operator(
         declared.name,
         declared.doc,
         "EA-CG(11)",
         tuple(cases),
         vector=Vector(DIRECTION.families),
-        arguments=(Argument("moment", None, text), *_sharing_argument(model)),
+        arguments=(Argument("moment", None, text), *(_sharing_argument(model) if moments else ())),
         kinds=context.kinds,
         returns="Dict like params.",
     )

@@ -286,7 +286,11 @@ def test_groups_of_channels_have_no_factors_and_the_reason_says_so() -> None:
     with pytest.raises(DerivationError, match="'c1' has no Kronecker factors: not every row"):
         compile_spec(build_spec(data), Request(backend="torch"))
     exact = {**data, "target": {"operators": ["block_vector_product", "diagonal", "trace"]}}
-    made = load({**exact, "target": {"operators": ["diagonal", "trace"]}})
+    made = load(exact)
     params, inputs, targets = point_of(data, 2)
+    product = made.block_vector_product(params, inputs, targets, params, kind="ggn", moment="exact")
+    assert product["c1.weight"].shape == params["c1.weight"].shape
+    with pytest.raises(ValueError, match="moment"):
+        made.block_vector_product(params, inputs, targets, params, kind="ggn", moment="second")
     total = sum(float(value.sum()) for value in made.diagonal(params, inputs, targets, kind="ggn").values())
     assert made.trace(params, inputs, targets, kind="ggn")["whole"].item() == pytest.approx(total)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 from sifrc.derive.curvature.blocks import FACTORED, Blocks, Owned, mean_block
@@ -15,6 +16,7 @@ from sifrc.derive.curvature.kinds import Form
 from sifrc.derive.curvature.parameters import ParameterBlock, owner_of
 from sifrc.derive.curvature.sharing import Reading, Sharing, over_places, reading_of, summed_over_places
 from sifrc.derive.system import Equation, System
+from sifrc.errors import DerivationError
 from sifrc.ir import Input, Role
 from sifrc.ir.build import einsum, rename
 from sifrc.model import LayerParameters, Model
@@ -143,6 +145,16 @@ class KroneckerFactors(Blocks):
             return symbol, None
         equation = Equation(symbol, value, c.index, "definition")
         return symbol, System("output_block", "Block of the output", (equation,))
+
+    @cached_property
+    def has_factors(self) -> bool:
+        """Whether every weight has factors."""
+        try:
+            for layer in self.model.parameters:
+                self.reading(layer)
+        except DerivationError:
+            return False
+        return True
 
     def reading(self, layer: LayerParameters) -> Reading | None:
         """What the weight of a layer reads at its places; None where it acts at one.
