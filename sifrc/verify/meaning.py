@@ -113,14 +113,31 @@ def _(meaning: Blocks, found: Arrays, oracle: BatchOracle, kind: Kind | None) ->
 
 @agreement.register
 def _(meaning: Factors, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
-    expected = _expected(oracle, kind).factors(meaning.moment, meaning.sharing)
-    return separate_digits(found, expected, oracle.limit)
+    reference = _expected(oracle, kind)
+    expected, terms = reference.factors(meaning.moment, meaning.sharing), dict[str, Array]()
+    if meaning.sharing is not None and oracle.limit < _MACHINE:
+        terms = reference.magnitudes().factors(meaning.moment, meaning.sharing)
+    return separate_digits(_beside(found, terms), _beside(expected, terms), oracle.limit)
 
 
 @agreement.register
 def _(meaning: BlockProduct, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
-    expected = _expected(oracle, kind).product(oracle.vector, meaning.moment, meaning.sharing)
-    return separate_digits(found, expected, oracle.limit)
+    reference = _expected(oracle, kind)
+    expected = reference.product(oracle.vector, meaning.moment, meaning.sharing)
+    terms: Arrays = {}
+    if meaning.sharing is not None and oracle.limit < _MACHINE:
+        sizes = {name: np.abs(value) for name, value in oracle.vector.items()}
+        terms = reference.magnitudes().product(sizes, meaning.moment, meaning.sharing)
+    return separate_digits(_beside(found, terms), _beside(expected, terms), oracle.limit)
+
+
+_MACHINE = 20.0
+"""Digits that machine numbers do not have: sums over places are right to rounding of their terms there."""
+
+
+def _beside(values: Arrays, terms: Arrays) -> Arrays:
+    """Values plus the sizes of what they are sums of, so that they agree to rounding of these."""
+    return {name: value + terms[name] if name in terms else value for name, value in values.items()}
 
 
 @agreement.register

@@ -284,16 +284,16 @@ def test_a_backend_without_windows_says_so() -> None:
     [
         ("mk", "'layer0' uses its weight at several places"),
         ("esn", "'layer0' uses its weight at several places"),
-        ("ea_cg", "it acts at 3 x 3 places of its input"),
     ],
 )
 def test_methods_that_need_dense_layers_are_refused(method: str, text: str) -> None:
-    """With the layer; grouped Newton takes convolutions."""
+    """With the layer; EA-CG and grouped Newton take convolutions."""
     data = network([2, 3, 3], conv(2, 3, padding=1), regularization={"state": 0.1})
     data["network"]["layers"][-1]["activation"] = "tanh"
     with pytest.raises(DerivationError, match=text):
         compile_spec(build_spec(data), Request(method=method))
-    assert compile_spec(build_spec(data), Request(method="grouped_newton")).text
+    for other in ("grouped_newton", "ea_cg"):
+        assert compile_spec(build_spec(data), Request(method=other)).text
 
 
 @pytest.mark.parametrize(

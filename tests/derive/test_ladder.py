@@ -346,9 +346,7 @@ SMALL_SKIP = {
 
 def blocks_spec(name: str, **changes: Any) -> Spec:
     """A case that asks for the operators on curvature blocks."""
-    # A weight that acts at several places has no factors.
-    names = [one for one in BLOCKS if name != "places" or "factors" not in one]
-    target = {"backend": "torch", "operators": names}
+    target = {"backend": "torch", "operators": list(BLOCKS)}
     return build_spec({**CASES[name], "target": target, **changes})
 
 

@@ -354,12 +354,21 @@ def test_blocks_of_outer_products(name: str) -> None:
     all_close(fisher, {key: hand.block_of(hand.gauss_newton, key) for key in fisher})
 
 
-def test_factors_of_several_places_are_not_averaged_apart() -> None:
+def test_products_of_means_are_of_every_pair_of_places() -> None:
+    """Of kinds of the batch: the diagonal and a product are those of the blocks."""
+    batch = batch_of("torch", "cross_entropy")
+    found = Expected(batch.measured, KINDS["kfra"])
+    blocks, products = found.weight_blocks(), found.product(batch.vector, "places")
+    diagonal = found.diagonal()
+    for key, block in blocks.items():
+        close(diagonal[key].ravel(), np.diagonal(block))
+        close(products[key].ravel(), block @ batch.vector[key].ravel())
+
+
+def test_factors_of_several_places_need_a_choice() -> None:
     batch = batch_of("torch", "cross_entropy")
     exact, apart = (Expected(batch.measured, KINDS[kind]) for kind in ("ggn", "kfra"))
     for call in (
-        apart.weight_blocks,
-        apart.diagonal,
         lambda: apart.product(batch.vector, None),
         lambda: exact.product(batch.vector, "second"),
         lambda: exact.product(batch.vector, "mean"),

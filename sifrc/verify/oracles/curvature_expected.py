@@ -6,6 +6,7 @@ block of the weight is Σ_st H[s i, t j] x[s i k] x[t j l] over (i, k) and (j, l
 
 from __future__ import annotations
 
+from copy import copy
 from math import prod
 
 import numpy as np
@@ -151,6 +152,17 @@ class Expected:
             if layer.bias:
                 found[f"{name}.bias"] = self.factor * (block @ vector[f"{name}.bias"])
         return found
+
+    def magnitudes(self) -> Expected:
+        """The same without the signs of what is summed.
+
+        Sums over places cancel, and so do products after them: rounding is relative to these numbers.
+        """
+        sizes = copy(self)
+        sizes.blocks = {name: np.abs(value) for name, value in self.blocks.items()}
+        sizes.inputs = {name: np.abs(value) for name, value in self.inputs.items()}
+        sizes.mean = {name: batch_mean(sizes._of_bias(name)) for name in self.mean}
+        return sizes
 
     def diagonal(self) -> dict[str, Array]:
         """``diagonal``: of the blocks, or with the expectation approximation a product of means."""
