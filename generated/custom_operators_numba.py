@@ -144,11 +144,11 @@ _WORK: dict[str, Shapes] = {
     "loss": (None,),
     "objective": (None,),
     "b": _SHAPES2,
-    "slope": {1: (None, 32)},
     "softmax_part1": _SHAPES3,
     "softmax": _SHAPES3,
     "shared1": _SHAPES4,
     "y": _SHAPES1,
+    "slope": {1: (None, 32)},
     "b_part1b": {1: (None, 32), 4: (None, 10)},
     "gradient_weights": _SHAPES5,
     "gradient_biases": _SHAPES6,
@@ -169,8 +169,8 @@ _WORK: dict[str, Shapes] = {
     "dx": _SHAPES2,
     "da_part2": _SHAPES7,
     "dx_part2": _SHAPES3,
-    "c": _SHAPES2,
     "r_part2": (None, 10),
+    "c": _SHAPES2,
     "r_part3": (None,),
     "r_part1": (None,),
     "r": (None, 10),
@@ -474,7 +474,7 @@ def _objective(x, targets, loss_part1, loss, objective):
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _adjoint(x, targets, weights, a, b, slope, softmax_part1, softmax, shared1, y):
+def _adjoint(x, targets, weights, a, b, softmax_part1, softmax, shared1, y, slope):
     """Back-propagation.
 
     Equations:
@@ -509,7 +509,7 @@ def _adjoint(x, targets, weights, a, b, slope, softmax_part1, softmax, shared1, 
             b_2[p, i] = b_3[p, i]
             y_2[p, i] = b_2[p, i] * (np.float64(1.0) if x_2[p, i] > np.float64(0.0) else np.float64(0.2))
     np.dot(y[2], weights[2], b[1])
-    a_1, b_1, slope_1, y_1 = a[1], b[1], slope[1], y[1]
+    a_1, b_1, slope_1 = a[1], b[1], slope[1]
     for p in range(len(b_1)):
         for i in range(b_1.shape[1]):
             b_1[p, i] = b_3[p, i] + b_1[p, i]
@@ -808,38 +808,23 @@ def _linearized(x, vector_weights, a, vector_biases, weights, da, dx, da_part2, 
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
-def _gauss_newton_product_point(x, targets, r_part4, r_part5, r_part6):
+def _gauss_newton_product_point(x, r_part2):
     """Adjoint of the linearised model, and the Gauss–Newton–vector product: what it has of the point."""
     x_4 = x[4]
-    for p in range(len(r_part4)):
-        _log_softmax(x_4[p], r_part4[p])
-    for p in range(len(r_part5)):
-        total0 = np.float64(0.0)
-        for i in range(r_part4.shape[1]):
-            total0 += targets[p, i] * np.exp(r_part4[p, i])
-        r_part5[p] = total0
-    for p in range(len(r_part6)):
-        total1 = np.float64(0.0)
-        for i in range(r_part4.shape[1]):
-            total1 += targets[p, i] * np.exp(r_part4[p, i])
-        term3_0 = -np.float64(5.0) * total1 * _sigmoid(np.float64(1.0) - np.float64(5.0) * r_part5[p])
-        r_part6[p] = term3_0 * _sigmoid(np.float64(5.0) * r_part5[p] - np.float64(1.0))
+    for p in range(len(r_part2)):
+        _log_softmax(x_4[p], r_part2[p])
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _gauss_newton_product(
     dx,
-    r_part4,
+    r_part2,
     targets,
-    r_part5,
-    r,
-    r_part6,
     x,
     mean,
     weights,
-    a,
     c,
-    r_part2,
+    a,
     r_part3,
     r_part1,
     r,
@@ -868,9 +853,6 @@ def _gauss_newton_product(
         (Cη)_4 = −c_4
         ẏ_k = F_k'(a_k) ∘ c_k,  k = 1..2
     """
-    x_4 = x[4]
-    for p in range(len(r_part2)):
-        _log_softmax(x_4[p], r_part2[p])
     dx_4 = dx[4]
     for p in range(len(r_part3)):
         total0 = np.float64(0.0)
@@ -1142,7 +1124,7 @@ def _prepared_gauss_newton_vector_product(
     """Gauss–Newton matrix of the data loss times a vector, prepared for many vectors."""
     work = _batch(inputs, targets)
     _forward(weights, biases, work.a, work.x)
-    _gauss_newton_product_point(work.x, work.targets, work.r_part4, work.r_part5, work.r_part6)
+    _gauss_newton_product_point(work.x, work.r_part2)
     point = _Point(work)
 
     def product(vector: Parameters) -> dict[str, Array]:
@@ -1162,17 +1144,13 @@ def _prepared_gauss_newton_vector_product(
         )
         _gauss_newton_product(
             work.dx,
-            work.r_part4,
+            work.r_part2,
             work.targets,
-            work.r_part5,
-            work.r,
-            work.r_part6,
             work.x,
             work.mean,
             weights,
-            work.a,
             work.c,
-            work.r_part2,
+            work.a,
             work.r_part3,
             work.r_part1,
             work.r,

@@ -373,7 +373,6 @@ def _adjoint(
     part0 = a[1] - 0.3566749439387324
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
     slope[1] = (1.0 - part1**2).mul_(torch.sigmoid(part0)).mul_(a[1]).add_(part1)
-    y[1] = b[1] * slope[1]
     return softmax, shared1, b, y, slope
 
 
@@ -503,16 +502,14 @@ def _hessian_product(
     gamma[4] = term5.addcmul_(softmax[4], term1 + term4 * part_at_class2, value=-1.0)
     product_weights[4] = _scaled_product(b[4].T, zeta[3], mean).addmm_(gamma[4].T, x[3], alpha=mean)
     product_biases[4] = mean * gamma[4].sum(0)
-    gamma_part2 = gamma[4] @ weights[4]
-    gamma[3] = torch.addmm(gamma_part2, b[4], vector_weights[4], alpha=-1.0)
+    gamma[3] = _scaled_product(b[4], vector_weights[4], -1.0).addmm_(gamma[4], weights[4])
     del gamma[4]
     gamma[2] = gamma[3]
     z = torch.ops.aten.leaky_relu_backward(-gamma[2], x[2], 0.2, False)
     del gamma[2]
     product_weights[2] = _scaled_product(z.T, x[1], -mean).addmm_(y[2].T, zeta[1], alpha=mean)
     product_biases[2] = -mean * z.sum(0)
-    gamma_part2 = z @ weights[2]
-    gamma[1] = torch.addmm(gamma[3] - gamma_part2, y[2], vector_weights[2], alpha=-1.0)
+    gamma[1] = torch.addmm(gamma[3], y[2], vector_weights[2], alpha=-1.0).addmm_(z, weights[2], alpha=-1.0)
     part0 = a[1] - 0.3566749439387324
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
     part2 = 1.0 - part1**2
@@ -548,25 +545,14 @@ def _linearized(
     return dx
 
 
-def _gauss_newton_product_point(x: Tensors, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _gauss_newton_product_point(x: Tensors) -> Tensor:
     """Adjoint of the linearised model, and the Gauss–Newton–vector product: what it has of the point."""
-    r_part4 = torch.log_softmax(x[4], 1)
-    r_part5 = torch.exp(r_part4).mul_(targets).sum(1)
-    term0 = torch.sigmoid(1.0 - 5.0 * r_part5).mul_(torch.sigmoid(5.0 * r_part5 - 1.0)).mul_(-5.0)
-    r_part6 = term0 * torch.exp(r_part4).mul_(targets).sum(1)
-    return r_part4, r_part5, r_part6
+    r_part2 = torch.log_softmax(x[4], 1)
+    return r_part2
 
 
 def _gauss_newton_product(
-    weights: Tensors,
-    dx: Tensors,
-    r_part4: Tensor,
-    r_part5: Tensor,
-    r_part6: Tensor,
-    x: Tensors,
-    a: Tensors,
-    targets: Tensor,
-    mean: float,
+    weights: Tensors, dx: Tensors, r_part2: Tensor, x: Tensors, a: Tensors, targets: Tensor, mean: float
 ) -> tuple[Tensors, Tensors]:
     """Adjoint of the linearised model, and the Gauss–Newton–vector product.
 
@@ -584,8 +570,7 @@ def _gauss_newton_product(
     c: Tensors = {}
     gauss_newton_weights: Tensors = {}
     gauss_newton_biases: Tensors = {}
-    like = x[4]
-    r_part2 = torch.log_softmax(x[4], 1)
+    like = dx[4]
     r_part3 = torch.exp(r_part2).mul_(dx[4]).sum(1)
     part_at_class1 = r_part2.gather(1, targets.unsqueeze(1)).squeeze(1)
     part_at_class2 = _one_hot(targets, 10, like)
@@ -747,7 +732,7 @@ def _prepared_gauss_newton_vector_product(
     """Gauss–Newton matrix of the data loss times a vector, at one point."""
     mean = 1.0 / len(inputs)
     a, x = _forward(weights, biases, inputs)
-    r_part4, r_part5, r_part6 = _gauss_newton_product_point(x, targets)
+    r_part2 = _gauss_newton_product_point(x)
 
     @_as_written
     def product(vector: Mapping[str, Tensor]) -> Parameters:
@@ -755,7 +740,7 @@ def _prepared_gauss_newton_vector_product(
         vector_weights, vector_biases = _weights_and_biases(vector, "vector", next(iter(weights.values())))
         dx = _linearized(weights, x, a, vector_weights, vector_biases)
         gauss_newton_weights, gauss_newton_biases = _gauss_newton_product(
-            weights, dx, r_part4, r_part5, r_part6, x, a, targets, mean
+            weights, dx, r_part2, x, a, targets, mean
         )
         return _named(gauss_newton_weights, gauss_newton_biases)
 
