@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TypeAlias
 
+from sifrc.ir.fixed import Entries
 from sifrc.ir.quantity import Storage
-from sifrc.scalar.function import ScalarFunction
 
 __all__ = [
     "OBJECTIVE",
@@ -54,7 +54,7 @@ class Family:
         part_of: family of the quantity that an intermediate array is made for; empty for a quantity itself.
         values: of a CONSTANT family, in the order of ``shapes``; initial fill value of a MEMORY
             family is ``initial`` (``zeros`` or ``identity``).
-        formulas: of the members of a TABLE family, in the order of ``shapes``: of the index along each axis.
+        entries: of the members of a TABLE family, in the order of ``shapes``.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Family:
     part_of: str = ""
     values: tuple[float, ...] = ()
     initial: str = "zeros"
-    formulas: tuple[ScalarFunction, ...] = ()
+    entries: tuple[Entries, ...] = ()
 
     @property
     def indexed(self) -> bool:

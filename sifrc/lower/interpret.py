@@ -16,6 +16,7 @@ import numpy.typing as npt
 import sympy
 
 from sifrc.ir.arithmetic import NUMPY, NumberSystem
+from sifrc.ir.fixed import table_values
 from sifrc.ir.quantity import Storage
 from sifrc.lower import statements as st
 from sifrc.lower.access import loads_of
@@ -53,10 +54,10 @@ class Machine:
                     # the decimal number of the spec, not the binary number next to it
                     self.arrays[family.name, index] = arithmetic.array(repr(float(family.values[position])))
                 elif family.storage is Storage.TABLE:
-                    formula = family.formulas[position]
-                    indices = arithmetic.array(np.indices([size or 0 for size in shape]))
-                    named = dict(zip(formula.arguments, indices, strict=True))
-                    self.arrays[family.name, index] = arithmetic.apply(formula, (0,) * len(shape), named)
+                    sizes = tuple(size or 0 for size in shape)
+                    self.arrays[family.name, index] = table_values(
+                        family.entries[position], sizes, arithmetic
+                    )
                 elif family.storage is Storage.IDENTITY:
                     self.arrays[family.name, index] = arithmetic.array(np.eye(shape[0] or 0))
 

@@ -16,6 +16,7 @@ from sifrc.derive.recurrence import Recursion, recursions
 from sifrc.derive.shaped import PARAMETER
 from sifrc.derive.system import Equation, System
 from sifrc.ir import Axis
+from sifrc.ir.fixed import Entries
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
 from sifrc.lower.arrays import SAMPLE_LABEL, Family, Load, Subscript
@@ -35,7 +36,6 @@ from sifrc.lower.validate import validate
 from sifrc.lower.windows import Windows, ref_of
 from sifrc.methods.plan import Plan
 from sifrc.operators.phase import Phase
-from sifrc.scalar.function import ScalarFunction
 
 __all__ = ["Passes", "lower"]
 
@@ -189,10 +189,10 @@ def _family(
     if storage is Storage.CONSTANT:
         ordered = tuple((k, ()) for (family, k) in sorted(plan.constants) if family == name)
         values = tuple(plan.constants[name, k] for k, _ in ordered if k is not None)
-    formulas: tuple[ScalarFunction, ...] = ()
+    entries: tuple[Entries, ...] = ()
     if storage is Storage.TABLE:
-        known = {table.symbol.index: table.formula for table in plan.model.tables}
-        formulas = tuple(known[k] for k, _ in ordered)
+        known = {table.symbol.index: table.entries for table in plan.model.tables}
+        entries = tuple(known[k] for k, _ in ordered)
     memory = next((spec for spec in plan.memory if spec.family == name), None)
     hyper = next((h for h in plan.hyperparameters if h.name == name), None)
     text = _described(part_of or name) + (", intermediate" if part_of else "")
@@ -201,7 +201,7 @@ def _family(
     if hyper is not None:
         text = hyper.text
     initial = memory.initial if memory else "zeros"
-    return Family(name, code, storage, ordered, text, part_of, values, initial, formulas)
+    return Family(name, code, storage, ordered, text, part_of, values, initial, entries)
 
 
 def _function(

@@ -14,7 +14,7 @@ from sifrc.model.draws import OTHERS, Draws
 from sifrc.model.layers import LAYER_RULES
 from sifrc.model.layers.building import Building, Part, axes_of
 from sifrc.model.parameters import BUFFER, Buffer, LayerParameters, Parameter
-from sifrc.model.sample_loss import normalization_of, sample_loss, target_of
+from sifrc.model.sample_loss import counting_of, normalization_of, sample_loss, target_of
 from sifrc.model.tables import Tables
 from sifrc.model.types import Constraint, Model
 from sifrc.scalar import ScalarFunction, scalar_from_tree
@@ -36,7 +36,8 @@ def build_model(spec: Spec) -> Model:
     """
     groups = _fuse(spec)
     first, *others = _given(spec)
-    states = dict(zip((source.name for source in spec.inputs), (first, *others), strict=True))
+    given = dict(zip((source.name for source in spec.inputs), (first, *others), strict=True))
+    states = dict(given)
     parameters: dict[str, LayerParameters] = {}
     buffers: list[Buffer] = []
     constraints: list[Constraint] = []
@@ -52,8 +53,9 @@ def build_model(spec: Spec) -> Model:
         buffers += building.buffers.values()
     output = constraints[-1]
     target = target_of(spec.loss, output.axes)
-    normalization = normalization_of(spec.loss, target)
-    loss = sample_loss(spec.loss, output.state, target)
+    counting = counting_of(spec.loss, given.get(spec.loss.mask), tables)
+    normalization = normalization_of(spec.loss, target, counting)
+    loss = sample_loss(spec.loss, output.state, target, counting)
     if normalization is not None:
         loss = einsum([(normalization.factor, ()), (loss, ())], ())
     regularized, values = _regularization(spec, constraints)

@@ -17,7 +17,7 @@ from sympy import S
 from sifrc.errors import ModelError
 from sifrc.ir import Add, Axis, Einsum, Expr, Input, LogSoftmax, LogSumExp, Map, Role
 from sifrc.ir.along import spread
-from sifrc.ir.build import add, apply, einsum, inner, mapped, negative, ones, scale, total, zero
+from sifrc.ir.build import add, apply, einsum, hadamard, inner, mapped, negative, ones, scale, total, zero
 from sifrc.ir.normal import terms_of
 from sifrc.ir.traverse import inputs_of, postorder
 from sifrc.scalar import EXP, ScalarFunction, scalar_from_tree
@@ -38,7 +38,11 @@ __all__ = ["build_loss"]
 
 
 def build_loss(
-    tree: Expression, output: Input, target: Input, parameters: tuple[tuple[str, float], ...]
+    tree: Expression,
+    output: Input,
+    target: Input,
+    parameters: tuple[tuple[str, float], ...],
+    mask: Input | None = None,
 ) -> Expr:
     """The loss ℓ(y, t) of one sample as an expression.
 
@@ -47,11 +51,12 @@ def build_loss(
         output: symbol of y, over one axis.
         target: symbol of t, over the same axis.
         parameters: values of the declared parameters.
+        mask: a weight of each entry in sums and means, over the same axis; None for one.
 
     Raises:
         ModelError: the expression is not a number, or not differentiable.
     """
-    scope = _Scope(output, target, dict(parameters))
+    scope = _Scope(output, target, dict(parameters), mask)
     loss = _build(_stable(tree), scope)
     if target.role is Role.CLASS:
         loss = _without_offset(loss, lambda v: inner(target, v))
@@ -72,9 +77,12 @@ def _zero_on_domain(node: Map) -> Expr:
 
 
 class _Scope:
-    def __init__(self, output: Input, target: Input, parameters: dict[str, float]) -> None:
+    def __init__(
+        self, output: Input, target: Input, parameters: dict[str, float], mask: Input | None
+    ) -> None:
         self.tensors: dict[str, Expr] = {"y": output, "t": target}
         self.parameters = parameters
+        self.mask = mask
         self.axis: Axis = output.axes[0]
         self.restricted: list[Map] = []
         """Functions that are not numbers everywhere."""
@@ -199,6 +207,8 @@ def _(tree: Call, scope: _Scope) -> Expr:
         product = Binary("*", tree.arguments[0], tree.arguments[1], tree.location)
         return _build(Call("sum", (product,), tree.location), scope)
     arguments = [spread(_build(argument, scope), (scope.axis,)) for argument in tree.arguments]
+    if scope.mask is not None and tree.function in ("sum", "mean"):
+        arguments = [hadamard(scope.mask, *arguments)]
     return rule(scope.axis, *arguments)
 
 

@@ -1,6 +1,7 @@
 """The loss of one sample: of vectors along one axis of the output, at every place of the others.
 
-Labels of classes may be smoothed, and targets may not count; a mean over a batch divides by those that do.
+Labels of classes may be smoothed; targets may count more than others, by their class or by a mask, or not at
+all, and a mean over a batch divides by what counts.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from fractions import Fraction
 from functools import partial
 from math import prod
 
-from sifrc.ir import Axis, Expr, Input, Role
+from sifrc.ir import Axis, Expr, Input, Operand, Role
 from sifrc.ir.along import along, spread
-from sifrc.ir.build import add, einsum, scale
+from sifrc.ir.build import add, einsum, rename, scale
+from sifrc.ir.fixed import Listed
 from sifrc.ir.traverse import substitute
 from sifrc.model.loss import build_loss
+from sifrc.model.tables import Tables
 from sifrc.spec.types import LossSpec
 
-__all__ = ["Normalization", "normalization_of", "sample_loss", "target_of"]
+__all__ = ["Counting", "Normalization", "counting_of", "normalization_of", "sample_loss", "target_of"]
 
 
 def target_of(loss: LossSpec, axes: tuple[Axis, ...]) -> Input:
@@ -32,11 +35,36 @@ def target_of(loss: LossSpec, axes: tuple[Axis, ...]) -> Input:
 
 
 @dataclass(frozen=True)
+class Counting:
+    """What says how much targets count.
+
+    Args:
+        weights: of the classes, a fixed table; None where all count alike.
+        mask: data with a number for each place, or for each entry; None where all count alike.
+    """
+
+    weights: Input | None = None
+    mask: Input | None = None
+
+
+def counting_of(loss: LossSpec, mask: Input | None, tables: Tables) -> Counting:
+    """What a loss has of this.
+
+    Args:
+        loss: of the spec.
+        mask: the input that it names, if it does.
+        tables: of the model, which gets one of the classes' weights.
+    """
+    count = len(loss.weights)
+    return Counting(tables.symbol(Listed(loss.weights), (count,)) if count else None, mask)
+
+
+@dataclass(frozen=True)
 class Normalization:
     """What a mean over a batch divides by besides the number of samples, where not all targets count alike.
 
     Args:
-        count: of one sample, from its target.
+        count: of one sample, from its target and its mask.
         mean: its mean over the batch.
         factor: one over that, which the loss is multiplied by.
     """
@@ -46,47 +74,82 @@ class Normalization:
     factor: Input
 
 
-def normalization_of(loss: LossSpec, target: Input) -> Normalization | None:
-    """Of a loss some of whose targets do not count."""
-    if loss.ignored is None or loss.reduction == "sum":
+def normalization_of(loss: LossSpec, target: Input, counting: Counting) -> Normalization | None:
+    """Of a loss some of whose targets count more than others, or not at all."""
+    of_classes = loss.targets == "classes" and (loss.ignored is not None or counting.weights is not None)
+    if loss.reduction == "sum" or not (of_classes or counting.mask is not None):
         return None
-    count = prod(axis.entries for axis in target.axes[:-1]) if loss.places == "mean" else 1
-    weight = scale(Fraction(1, count), einsum([(target, target.axes)], ()))
+    *places, vector = target.axes
+    factors: list[Operand] = []
+    if of_classes:
+        factors.append((target, target.axes))
+        factors += [(counting.weights, (vector,))] if counting.weights is not None else []
+    count = prod(axis.entries for axis in places) if loss.places == "mean" else 1
+    if counting.mask is not None:
+        mask = counting.mask
+        factors.append((mask, tuple(places) if of_classes and places else mask.axes))
+        count = prod(axis.entries for axis in mask.axes)
+    weight = scale(Fraction(1, count), einsum(factors, ()))
     mean, factor = (Input(name, None, (), Role.STATISTIC) for name in ("ω̄", "κ"))
     return Normalization(weight, mean, factor)
 
 
-def sample_loss(loss: LossSpec, output: Input, target: Input) -> Expr:
+def sample_loss(loss: LossSpec, output: Input, target: Input, counting: Counting) -> Expr:
     """The loss of one sample: that of the vectors along one axis, at every place of the others.
 
     Args:
         loss: of the spec.
         output: symbol of y.
         target: symbol of t, as :func:`target_of` gives it.
+        counting: what says how much targets count.
 
     Raises:
         ModelError: the expression is not a number, or not differentiable.
     """
-    function = loss.function
+    function, mask = loss.function, counting.mask
     vector = output.axes[loss.axis]
     places = [axis for position, axis in enumerate(output.axes) if position != loss.axis]
+    given: dict[Input, Expr] = {output: output, target: target}
+    weight = mask if loss.entries else None
+    if weight is not None:
+        given[weight] = rename(weight, output.axes)
     # Of one place first, then along one axis of places after the other; the last axis comes first.
-    of_one = {symbol: replace(symbol, slots=(vector,)) for symbol in (output, target)}
-    value = build_loss(function.expression, of_one[output], of_one[target], function.parameters)
-    if loss.smoothing:
-        value = substitute(value, {of_one[target]: _smoothed(of_one[target], vector, loss.smoothing)})
+    of_one = {symbol: replace(symbol, slots=(vector,)) for symbol in given}
+    value = build_loss(
+        function.expression,
+        of_one[output],
+        of_one[target],
+        function.parameters,
+        of_one[weight] if weight else None,
+    )
+    wanted = _wanted(loss, of_one[target], vector, counting)
+    if wanted is not of_one[target]:
+        value = substitute(value, {of_one[target]: wanted})
     for number in reversed(range(len(places))):
-        at = {one: replace(one, slots=(*places[number:], vector)) for one in (output, target)}
-        before = {
-            symbol: replace(symbol, slots=(*places[number + 1 :], vector)) for symbol in (output, target)
-        }
-        table = {before[symbol]: at[symbol] for symbol in (output, target)}
+        at = {one: replace(one, slots=(*places[number:], vector)) for one in given}
+        before = {symbol: replace(symbol, slots=(*places[number + 1 :], vector)) for symbol in given}
+        table = {before[symbol]: at[symbol] for symbol in given}
         value = along(value, places[number], partial(_looked_up, table))
-    if places:
+    if places or (mask is not None and weight is None):
         count = prod(axis.entries for axis in places) if loss.places == "mean" else 1
-        value = scale(Fraction(1, count), einsum([(value, value.axes)], ()))
-        moved = {replace(s, slots=(*places, vector)): _as_is(s, places, vector) for s in (output, target)}
+        factors: list[Operand] = [(spread(value, places), tuple(places))]
+        if mask is not None and weight is None:
+            factors.append((mask, tuple(places) or mask.axes))
+        value = scale(Fraction(1, count), einsum(factors, ()))
+        moved = {replace(s, slots=(*places, vector)): _as_is(e, places, vector) for s, e in given.items()}
         value = substitute(value, moved)
+    elif weight is not None:
+        value = substitute(value, {of_one[weight]: given[weight]})
+    return value
+
+
+def _wanted(loss: LossSpec, target: Input, vector: Axis, counting: Counting) -> Expr:
+    """The target as the loss has it: a part of the class at all classes, and classes by their weights."""
+    value: Expr = target
+    if loss.smoothing:
+        value = _smoothed(target, vector, loss.smoothing)
+    if counting.weights is not None:
+        value = einsum([(value, (vector,)), (counting.weights, (vector,))], (vector,))
     return value
 
 
@@ -101,6 +164,6 @@ def _looked_up(table: Mapping[Input, Input], symbol: Input) -> Expr:
     return table.get(symbol, symbol)
 
 
-def _as_is(symbol: Input, places: list[Axis], vector: Axis) -> Expr:
-    """A symbol with the axis of vectors last."""
-    return einsum([(symbol, symbol.axes)], (*places, vector))
+def _as_is(value: Expr, places: list[Axis], vector: Axis) -> Expr:
+    """What is given, with the axis of vectors last."""
+    return einsum([(value, value.axes)], (*places, vector))

@@ -1,18 +1,16 @@
-"""Fixed tables of numbers: constants whose entries are a function of their indices.
+"""Fixed tables of numbers: constants whose entries are a function of their indices, or given.
 
-A table is a symbol to everything that is derived, as data is; its formula is kept beside it, and generated
-modules compute it once.
+A table is a symbol to everything that is derived, as data is; what its entries are is kept beside it, and
+generated modules make it once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from sifrc.ir import Axis, Input, Role
 from sifrc.ir.arithmetic import Arithmetic, Array
-from sifrc.scalar.function import ScalarFunction
+from sifrc.ir.fixed import Entries, table_values
 
 __all__ = ["TABLES", "Table", "Tables"]
 
@@ -26,11 +24,11 @@ class Table:
 
     Args:
         symbol: θ[k].
-        formula: of the index along each axis, from 0.
+        entries: a function of the index along each axis, from 0, or the numbers themselves.
     """
 
     symbol: Input
-    formula: ScalarFunction
+    entries: Entries
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -38,22 +36,17 @@ class Table:
         return tuple(axis.entries for axis in self.symbol.axes)
 
     def values(self, arithmetic: Arithmetic) -> Array:
-        """The entries.
+        """The entries as an array.
 
         Example:
-            >>> import sympy
             >>> from sifrc.ir.arithmetic import NUMPY
-            >>> row, column = sympy.symbols("row column", real=True)
+            >>> from sifrc.ir.fixed import Listed
             >>> tables = Tables()
-            >>> symbol = tables.symbol(ScalarFunction("sum", ("row", "column"), row + 10 * column), (2, 3))
+            >>> symbol = tables.symbol(Listed((1.0, 2.0)), (2,))
             >>> tables.made[0].values(NUMPY)
-            array([[ 0., 10., 20.],
-                   [ 1., 11., 21.]])
+            array([1., 2.])
         """
-        indices = arithmetic.array(np.indices(self.sizes))
-        return arithmetic.apply(
-            self.formula, (0,) * len(self.sizes), dict(zip(self.formula.arguments, indices, strict=True))
-        )
+        return table_values(self.entries, self.sizes, arithmetic)
 
 
 @dataclass
@@ -62,17 +55,17 @@ class Tables:
 
     made: list[Table] = field(default_factory=list)
 
-    def symbol(self, formula: ScalarFunction, sizes: tuple[int, ...]) -> Input:
+    def symbol(self, entries: Entries, sizes: tuple[int, ...]) -> Input:
         """The symbol of a table.
 
         Args:
-            formula: of an argument for each axis.
+            entries: a function of an argument for each axis, or the numbers themselves.
             sizes: of the axes.
         """
         for table in self.made:
-            if (table.formula, table.sizes) == (formula, sizes):
+            if (table.entries, table.sizes) == (entries, sizes):
                 return table.symbol
         number = len(self.made) + 1
         axes = tuple(Axis(f"{TABLES}{number}.{axis}", size) for axis, size in enumerate(sizes))
-        self.made.append(Table(Input(TABLES, number, axes, Role.BUFFER), formula))
+        self.made.append(Table(Input(TABLES, number, axes, Role.BUFFER), entries))
         return self.made[-1].symbol

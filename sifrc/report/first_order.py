@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import singledispatch
 
 from sifrc.ir import Input, Role
 from sifrc.ir.build import total
+from sifrc.ir.fixed import Entries, Listed
 from sifrc.model import Constraint
 from sifrc.report.book import Book, derivative_line, lines_of
 from sifrc.report.grouping import Line
@@ -18,6 +20,7 @@ from sifrc.spec.words import size_text
 __all__ = ["first_order_sections"]
 
 _MOST_NAMES = 6
+_SHOWN = 10
 
 
 def first_order_sections(book: Book) -> list[Section]:
@@ -51,10 +54,7 @@ def _forward(book: Book) -> Section:
         for symbol, source in zip(names, model.spec.inputs, strict=True)
     ]
     notes = [f"n = {model.depth}; {'; '.join(given)}."]
-    notes += [
-        f"θ_{table.symbol.index} is a table of {table.formula.expression}, indices from 0."
-        for table in model.tables
-    ]
+    notes += [f"θ_{table.symbol.index} is {_described(table.entries)}." for table in model.tables]
     if model.draws:
         drawn = [f"d_{draw.symbol.index}" for draw in model.draws]
         some = drawn[0] if len(drawn) == 1 else f"{drawn[0]} to {drawn[-1]}"
@@ -103,6 +103,24 @@ def _describe_function(members: list[Constraint], where: str) -> str:
     function = members[0].activation
     assert function is not None
     return f"F_k is {_function_name(function)} for {where}."
+
+
+@singledispatch
+def _described(entries: Entries) -> str:
+    """What the entries of a fixed table are."""
+    raise TypeError(f"no words for a table of {type(entries).__name__}")
+
+
+@_described.register
+def _(entries: ScalarFunction) -> str:
+    return f"a table of {entries.expression}, indices from 0"
+
+
+@_described.register
+def _(entries: Listed) -> str:
+    shown = [f"{number:g}" for number in entries.numbers[:_SHOWN]]
+    more = ", …" if len(entries.numbers) > _SHOWN else ""
+    return f"the table ({', '.join(shown)}{more})"
 
 
 def _function_name(function: ScalarFunction) -> str:

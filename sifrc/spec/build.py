@@ -11,13 +11,13 @@ from typing import Any
 from sifrc.errors import Location
 from sifrc.spec.curvaturespec import curvature_specs
 from sifrc.spec.diagnostics import describe
-from sifrc.spec.functionspec import activation_spec, loss_function_spec
+from sifrc.spec.functionspec import activation_spec
 from sifrc.spec.graph import resolve_graph
 from sifrc.spec.items import LAYERS, Item
 from sifrc.spec.layers import KEYS_OF_TYPE, LAYER_TYPES, has_parameters
+from sifrc.spec.lossspec import loss_spec
 from sifrc.spec.partitionspec import partition_spec
 from sifrc.spec.positions import Path, Positions
-from sifrc.spec.registry import LOSSES
 from sifrc.spec.schema import InitializationShape, LayerShape, SpecShape, TrainingShape
 from sifrc.spec.states import state_names
 from sifrc.spec.suggest import did_you_mean, shortened
@@ -28,14 +28,11 @@ from sifrc.spec.types import (
     InitializationSpec,
     InputSpec,
     LayerSpec,
-    LossSpec,
     MethodSpec,
     OptionValue,
     PlateauSpec,
     RegularizationSpec,
-    Sizes,
     Spec,
-    TargetKind,
     TargetSpec,
     TrainingSpec,
 )
@@ -63,7 +60,7 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
     positions.check_name(("name",), shape.name)
     for index, layer in enumerate(shape.network.layers):
         _check_keys(layer, ("network", "layers", index), positions)
-    graph = resolve_graph(shape.network, positions)
+    graph = resolve_graph(shape.network, positions, shape.loss.mask)
     default = _initialization(shape.init, ("init",), positions)
     biases = {
         item.name: "bias" in KEYS_OF_TYPE[item.written.type] and item.written.bias is not False
@@ -83,7 +80,7 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         input=first,
         others=tuple(others),
         layers=layers,
-        loss=_loss(shape, layers[-1].shape, positions),
+        loss=loss_spec(shape.loss, (first, *others), layers[-1].shape, positions),
         regularization=_regularization(shape, layers, positions),
         dtype=shape.dtype,
         seed=shape.seed,
@@ -211,45 +208,6 @@ def _initialization(
         else 0.0,
         connections=shape.connections or 15,
         location=positions.value(path),
-    )
-
-
-def _loss(shape: SpecShape, output: Sizes, positions: Positions) -> LossSpec:
-    loss, rank = shape.loss, len(output)
-    function = loss_function_spec(
-        positions, ("loss",), loss.function, loss.expression, loss.parameters, loss.reduction
-    )
-    default: TargetKind = LOSSES[function.name].targets if function.name in LOSSES else "vectors"
-    axis = -1 if loss.axis is None else loss.axis
-    position = axis - 1 if axis > 0 else axis + rank
-    if axis == 0 or not 0 <= position < rank:
-        raise positions.error(
-            ("loss", "axis"),
-            f"the output has no axis {axis}: it has {rank}",
-            hint=f"1 to {rank}, or -1 for the last one; samples do not count",
-        )
-    places = loss.places or (LOSSES[function.name].places if function.name in LOSSES else "mean")
-    if loss.reduction == "sum" and loss.places is None:
-        places = "sum"
-    targets = loss.targets or default
-    for key in ("label_smoothing", "ignore_index"):
-        if getattr(loss, key) is not None and (function.name, targets) != ("cross_entropy", "classes"):
-            raise positions.error(
-                ("loss", key),
-                f"'{key}' is for cross_entropy of classes",
-                hint="loss: {function: cross_entropy, targets: classes, …}",
-                at_key=True,
-            )
-    return LossSpec(
-        function,
-        targets,
-        loss.reduction,
-        position,
-        # Of one place they are the same.
-        places if rank > 1 else "mean",
-        float(loss.label_smoothing or 0.0),
-        loss.ignore_index,
-        positions.value(("loss",)),
     )
 
 

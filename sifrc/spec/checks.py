@@ -16,7 +16,15 @@ from sifrc.spec.expression import Binary, Call, Compare, Expression, Name, Negat
 from sifrc.spec.functions import LOSS_FUNCTIONS
 from sifrc.spec.parser import MAX_MAGNITUDE
 
-__all__ = ["Rank", "check_constants", "check_dependence", "check_loss_rank", "rank_of", "used_names"]
+__all__ = [
+    "Rank",
+    "check_constants",
+    "check_dependence",
+    "check_loss_rank",
+    "entrywise_reduction",
+    "rank_of",
+    "used_names",
+]
 
 Rank: TypeAlias = Literal["number", "vector"]
 
@@ -171,3 +179,31 @@ def check_loss_rank(expression: Expression) -> None:
             label="did you mean sum(…)?",
             hint="sum(v), mean(v) and dot(a, b) make one number of vectors",
         )
+
+
+def entrywise_reduction(expression: Expression) -> Literal["mean", "sum"] | None:
+    """What a loss makes of a function of each entry; None where it is no such.
+
+    Example:
+        >>> from sifrc.spec.parser import parse_expression
+        >>> entrywise_reduction(parse_expression("sum((y - t)**2)/2", variables=["y", "t"]))
+        'sum'
+        >>> entrywise_reduction(parse_expression("dot(t, log_softmax(y))", variables=["y", "t"]))
+    """
+    vectors = ("y", "t")
+    match expression:
+        case Negative(operand=operand):
+            return entrywise_reduction(operand)
+        case Binary(operator="*" | "/", left=left, right=right) if not used_names(right) & {*vectors}:
+            return entrywise_reduction(left)
+        case Binary(operator="*", left=left, right=right) if not used_names(left) & {*vectors}:
+            return entrywise_reduction(right)
+        case Call(function="mean" | "sum" as found, arguments=(argument,)) if _is_entrywise(argument):
+            return found
+    return None
+
+
+def _is_entrywise(expression: Expression) -> bool:
+    """Whether no function of vectors is in it."""
+    own = isinstance(expression, Call) and LOSS_FUNCTIONS[expression.function].kind in ("reduction", "vector")
+    return not own and all(map(_is_entrywise, children(expression)))

@@ -26,12 +26,13 @@ class Graph:
     items: tuple[Item, ...]
 
 
-def resolve_graph(network: NetworkShape, positions: Positions) -> Graph:
+def resolve_graph(network: NetworkShape, positions: Positions, mask: str | None = None) -> Graph:
     """Resolve names, order and shapes of the layers.
 
     Args:
         network: the network as written.
         positions: places, for errors.
+        mask: input that the loss reads, if it does.
 
     Returns:
         Layers in topological order; among layers that could come next, the first in the file does.
@@ -53,7 +54,7 @@ def resolve_graph(network: NetworkShape, positions: Positions) -> Graph:
     check_shares(items, known, positions)
     ordered = _topological(items, known, positions)
     _check_used(ordered, known, positions)
-    _check_read(network, items, positions)
+    _check_read(network, items, mask, positions)
     shaped = _shapes(network, ordered, positions)
     check_share_sizes(network, shaped, positions)
     return Graph(shaped)
@@ -100,9 +101,9 @@ def _check_one_key(network: NetworkShape, positions: Positions) -> None:
         )
 
 
-def _check_read(network: NetworkShape, items: Sequence[Item], positions: Positions) -> None:
-    """Every input of the network is read by some layer."""
-    read = {name for item in items for name in item.inputs}
+def _check_read(network: NetworkShape, items: Sequence[Item], mask: str | None, positions: Positions) -> None:
+    """Every input of the network is read by some layer, or by the loss."""
+    read = {mask, *(name for item in items for name in item.inputs)}
     for source, path in zip(network.sources, network.source_paths, strict=True):
         if source.name not in read:
             raise positions.error(

@@ -44,6 +44,7 @@ Sizes: TypeAlias = Annotated[
 """Sizes of axes; one alone may stand without a list."""
 Integer: TypeAlias = Annotated[int, Field(ge=-MAX_UNITS, le=MAX_UNITS)]
 Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+Weight: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Parameters: TypeAlias = dict[str, Finite]
 
 
@@ -178,6 +179,8 @@ class LossShape(FunctionShape):
     reduction: Literal["mean", "sum"] = "mean"
     label_smoothing: Annotated[float, Field(ge=0, le=1)] | None = None
     ignore_index: Integer | None = None
+    mask: str | None = None
+    class_weights: Annotated[list[Weight], Field(min_length=1)] | None = None
 
 
 class RegularizationShape(Shape):

@@ -215,6 +215,11 @@ class LossSpec:
         places: what is made of the losses at the places of the other axes.
         smoothing: part of a class that all classes share.
         ignored: class index of targets that do not count, neither in sums nor in what means divide by.
+        weights: of the classes; a mean of targets that are classes divides by those of the targets. Empty
+            where all classes count alike.
+        mask: input of the network whose numbers weigh the losses at the places; means divide by them. Empty
+            where all count alike.
+        entries: whether the mask has a number for each entry of the output, not for each place.
     """
 
     function: FunctionSpec
@@ -224,6 +229,9 @@ class LossSpec:
     places: Literal["mean", "sum"] = "mean"
     smoothing: float = 0.0
     ignored: int | None = None
+    weights: tuple[float, ...] = ()
+    mask: str = ""
+    entries: bool = False
     location: Location | None = field(default=None, compare=False, repr=False)
 
 

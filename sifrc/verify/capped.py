@@ -32,6 +32,10 @@ def capped(spec: Spec, size: int) -> Spec:
         >>> dict(capped(spec, 3).shapes)
         {'input': (3, 3), 'fc': (3, 3), 'all': (9,)}
     """
+    if spec.loss.weights:
+        found = capped(replace(spec, loss=replace(spec.loss, weights=())), size)
+        weights = spec.loss.weights[: found.layers[-1].shape[found.loss.axis]]
+        return replace(found, loss=replace(found.loss, weights=weights)) if any(weights) else spec
     if spec.others or any(layer.kind not in _PLAIN for layer in spec.layers):
         return _rebuilt(spec, size)
     if any(layer.window is not None for layer in spec.layers):

@@ -54,6 +54,9 @@ def random_point(spec: Spec, seed: int, batch: int = 1) -> Point:
     }
     masks = {layer.inputs[-1] for layer in spec.layers if layer.mask}
     given = [_random_input(source, generator, batch, source.name in masks) for source in spec.inputs]
+    if spec.loss.mask:
+        position = [source.name for source in spec.inputs].index(spec.loss.mask)
+        given[position] = _random_weights(given[position], generator, spec.loss.mask in masks)
     given += [generator.random((batch, *source.shape)) for source in all_inputs(spec)[len(given) :]]
     inputs = np.concatenate([part.reshape(batch, -1) for part in given], 1) if given[1:] else given[0]
     shape, axis = spec.layers[-1].shape, spec.loss.axis
@@ -61,10 +64,13 @@ def random_point(spec: Spec, seed: int, batch: int = 1) -> Point:
     targets: Array
     if spec.loss.targets == "classes":
         targets = generator.integers(size, size=(batch, *places))
+        # At one place at least each sample counts: single samples are looked at too.
+        known = spec.loss.weights or (1.0,) * size
+        first = next(c for c, weight in enumerate(known) if weight and c != spec.loss.ignored)
+        targets = np.where(np.isin(targets, [c for c in range(size) if not known[c]]), first, targets)
         if spec.loss.ignored is not None:
-            targets = np.where(targets == spec.loss.ignored, (targets + 1) % size, targets)
+            targets = np.where(targets == spec.loss.ignored, first, targets)
         if spec.loss.ignored is not None and places:
-            # At one place at least each sample counts: single samples are looked at too.
             left_out = generator.uniform(size=targets.shape) < 0.25
             left_out.reshape(batch, -1)[:, 0] = False
             targets = np.where(left_out, spec.loss.ignored, targets)
@@ -82,6 +88,13 @@ def _random_input(source: InputSpec, generator: np.random.Generator, batch: int,
     if mask:
         return (generator.random(size) < 0.6).astype(np.float64)
     return generator.integers(source.classes, size=size) if source.classes else generator.normal(size=size)
+
+
+def _random_weights(given: Array, generator: np.random.Generator, mask: bool) -> Array:
+    """What weighs losses: of each sample something counts, the first entry at least."""
+    found = given if mask else generator.uniform(0.2, 1.5, size=given.shape) * (given < 0.6)
+    found.reshape(len(found), -1)[:, 0] = 1.0
+    return found
 
 
 def near_targets(spec: Spec, point: Point, outputs: Any, seed: int) -> Point:

@@ -28,6 +28,14 @@ CASES: dict[str, dict[str, Any]] = {
     "left out and smoothed": {"ignore_index": -1, "label_smoothing": 0.1},
     "a class left out": {"ignore_index": 2},
     "left out of a sum": {"ignore_index": -100, "reduction": "sum"},
+    "weighted": {"class_weights": [1, 0.1, 2, 0.3]},
+    "weighted and smoothed": {"class_weights": [1, 0.1, 2, 0.3], "label_smoothing": 0.2},
+    "weighted, left out and smoothed": {
+        "class_weights": [0.5, 0.1, 0.0, 3],
+        "ignore_index": 1,
+        "label_smoothing": 0.1,
+    },
+    "weighted sum": {"class_weights": [1, 0.1, 2, 0.3], "ignore_index": -7, "reduction": "sum"},
 }
 CLASSES, BATCH = 4, 5
 
@@ -51,10 +59,12 @@ def written_out(loss: dict[str, Any]) -> Callable[[Tensor, Tensor], Tensor]:
         counts = torch.ones(len(t), dtype=torch.bool) if left_out is None else t != left_out
         logs = y - torch.logsumexp(y, 1, keepdim=True)
         own = torch.take_along_dim(logs, torch.where(counts, t, 0)[:, None], 1)[:, 0]
-        each = -(1 - smoothing) * own - smoothing / CLASSES * logs.sum(1)
+        weights = torch.tensor(loss.get("class_weights", [1.0] * CLASSES), dtype=torch.float64)
+        of_targets = weights[torch.where(counts, t, 0)]
+        each = -(1 - smoothing) * of_targets * own - smoothing / CLASSES * (weights * logs).sum(1)
         total = torch.where(counts, each, 0.0).sum()
         # What modules multiply a sum with is the number of samples: that of all that count.
-        return total if loss.get("reduction") == "sum" else total / counts.sum()
+        return total if loss.get("reduction") == "sum" else total / (of_targets * counts).sum()
 
     return value
 
@@ -67,6 +77,14 @@ def point(places: bool, loss: dict[str, Any]) -> tuple[Tensor, Tensor]:
     if "ignore_index" in loss:
         t[torch.rand(shape, generator=generator) < 0.4] = loss["ignore_index"]
     return x, t
+
+
+def own_words(loss: dict[str, Any]) -> dict[str, Any]:
+    """What PyTorch calls it."""
+    found = {key: value for key, value in loss.items() if key != "class_weights"}
+    if "class_weights" in loss:
+        found["weight"] = torch.tensor(loss["class_weights"], dtype=torch.float64)
+    return found
 
 
 @pytest.fixture
@@ -111,7 +129,7 @@ def test_values_and_derivatives(case: str, places: bool, backend: str, tmp_path:
 
     given = tuple(own(module, v) for v in (params, x, t))
     logits = outputs(params).reshape(-1, CLASSES)
-    expected = torch.nn.functional.cross_entropy(logits, t.reshape(-1), **loss)
+    expected = torch.nn.functional.cross_entropy(logits, t.reshape(-1), **own_words(loss))
     assert float(module.loss(*given)) == pytest.approx(float(expected), rel=1e-12)
     assert float(module.objective(*given)) == pytest.approx(float(expected), rel=1e-12)
     assert_close(module.gradient(*given), grad(objective)(params))
@@ -130,7 +148,7 @@ def test_values_and_derivatives(case: str, places: bool, backend: str, tmp_path:
     np.testing.assert_allclose(found.H, hessian(of_rates)(zero), rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("case", ["smoothed", "left out and smoothed"])
+@pytest.mark.parametrize("case", ["smoothed", "left out and smoothed", "weighted, left out and smoothed"])
 def test_all_that_is_derived_is_verified(case: str) -> None:
     """At places: a softmax at each of them sums to one."""
     report = verify(spec_of(True, CASES[case]), levels=(1, 2), quantities=("gradient", "summary"))
@@ -160,4 +178,74 @@ def test_gradients_of_single_samples_are_refused(tmp_path: Path) -> None:
     """The mean divides by all targets that count; a sum does not."""
     with pytest.raises(DerivationError, match="the mean of this loss divides by the targets of all"):
         load(spec_of(True, CASES["left out"]), "torch", tmp_path, ("per_sample_gradients",))
+    with pytest.raises(DerivationError, match="the mean of this loss divides by the targets of all"):
+        load(spec_of(True, CASES["weighted"]), "torch", tmp_path, ("per_sample_gradients",))
     load(spec_of(True, CASES["left out of a sum"]), "torch", tmp_path, ("per_sample_gradients",))
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_probabilities_by_the_weights_of_classes(backend: str, tmp_path: Path) -> None:
+    """As PyTorch's: a mean over them divides by their number."""
+    loss = {"class_weights": [1, 0.1, 2, 0.3], "targets": "vectors"}
+    module = load(spec_of(True, loss), backend, tmp_path, ("per_sample_gradients",))
+    x, _ = point(True, {})
+    t = torch.softmax(torch.randn(BATCH, 3, CLASSES, dtype=torch.float64), -1)
+    params = {n: torch.randn(*s, dtype=torch.float64) for n, s in module.SHAPES.items()}
+    h = torch.tanh(x @ params["d.weight"].T + params["d.bias"])
+    y = h @ params["out.weight"].T + params["out.bias"]
+    weight = torch.tensor(loss["class_weights"], dtype=torch.float64)
+    expected = torch.nn.functional.cross_entropy(y.transpose(1, 2), t.transpose(1, 2), weight=weight)
+    assert float(module.loss(*(own(module, v) for v in (params, x, t)))) == pytest.approx(
+        float(expected), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1, 2, 3], "3 weights for 4 classes"),
+        ([0, 0, 0, 0], "no class counts: all weights are zero"),
+        ([1, -1, 1, 1], "loss.class_weights"),
+    ],
+)
+def test_weights_that_mean_nothing(weights: list[float], message: str) -> None:
+    """One for each class, not negative, not all zero."""
+    with pytest.raises(SpecError, match=message):
+        spec_of(True, {"class_weights": weights})
+
+
+@pytest.mark.usefixtures("jit_off")
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_nothing_that_counts_has_no_mean(backend: str, tmp_path: Path) -> None:
+    """It is not a number, as PyTorch's; what a step would write is refused."""
+    module = load(spec_of(True, CASES["left out"]), backend, tmp_path, ("gradient",))
+    x, t = point(True, CASES["left out"])
+    params = {n: torch.randn(*s, dtype=torch.float64) for n, s in module.SHAPES.items()}
+    found = module.loss(*(own(module, v) for v in (params, x, torch.full_like(t, -100))))
+    assert np.isnan(float(found))
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_many_weights_are_a_text(backend: str, tmp_path: Path) -> None:
+    """A long table takes few lines, and has the numbers of a short one."""
+    many = [round(0.1 + 0.007 * n, 3) for n in range(60)]
+    spec = build_spec(
+        {
+            "sifrc": 1,
+            "name": "many",
+            "dtype": "float64",
+            "network": {"input": {"size": 2}, "layers": [{"name": "out", "type": "dense", "units": 60}]},
+            "loss": {"function": "cross_entropy", "class_weights": many},
+        }
+    )
+    module = load(spec, backend, tmp_path, ("gradient",))
+    text = Path(str(module.__file__)).read_text(encoding="utf-8")
+    assert text.count("0.1 0.107 0.114") == 1
+    params = {n: torch.randn(*s, dtype=torch.float64) for n, s in module.SHAPES.items()}
+    x, t = torch.randn(9, 2, dtype=torch.float64), torch.arange(9) * 6
+    y = x @ params["out.weight"].T + params["out.bias"]
+    weight = torch.tensor(many, dtype=torch.float64)
+    expected = torch.nn.functional.cross_entropy(y, t, weight=weight)
+    assert float(module.loss(*(own(module, v) for v in (params, x, t)))) == pytest.approx(
+        float(expected), rel=1e-12
+    )

@@ -22,7 +22,7 @@ from sifrc.backends.numba_common.parts import Parts
 from sifrc.backends.numba_common.step import random_helpers
 from sifrc.backends.numba_common.storage import Group
 from sifrc.backends.operators import choosing
-from sifrc.backends.tables import table_lines
+from sifrc.backends.tables import table_lines, uses_indices
 from sifrc.backends.text import (
     LINE_LENGTH,
     assigned,
@@ -137,6 +137,7 @@ def module_context(
         "output_size": module.output_size,
         "output": parts.output,
         "fixed_tables": table_lines(program, "numpy"),
+        "table_indices": uses_indices(program),
         "table_variables": parts.table_variables,
         "table_arrays": parts.table_arrays(),
         "input_variable": {batched: parts.input_variable(batched) for batched in (True, False)},

@@ -10,7 +10,7 @@ from sifrc.backends.base import LayerInfo, ModuleSource, Option
 from sifrc.backends.cases import records
 from sifrc.backends.layout import call, lines_of, signature, statement
 from sifrc.backends.operators import choosing
-from sifrc.backends.tables import table_lines
+from sifrc.backends.tables import table_lines, uses_indices
 from sifrc.backends.text import (
     assigned,
     data_texts,
@@ -187,6 +187,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "public": public,
         "unpack": unpack(parts, 0, whole=True),
         "fixed_tables": table_lines(parts.program, "torch"),
+        "table_indices": uses_indices(parts.program),
         "check_forward": bool(module.options.get("check_forward", True)),
         "compiled": bool(module.options.get("compile", False)),
     }

@@ -74,7 +74,9 @@ class PreciseBatch(BatchOracle):
     @property
     def vectors(self) -> Array:
         """Targets as vectors (B, n_out)."""
-        return np.stack([self.oracle.target_vector(target) for target in self.targets])
+        return np.stack(
+            [self.oracle.target_vector(x, t) for x, t in zip(self.inputs, self.targets, strict=True)]
+        )
 
     def value(self, of: Literal["loss", "objective", "evaluation_loss"]) -> Any:
         if of == "evaluation_loss":

@@ -41,8 +41,8 @@ class _Measuring:
     ) -> None:
         self.spec, self.params, self.inputs = spec, params, inputs
         self.oracle = ForwardMpmath(spec)
-        self.targets = np.stack([self.oracle.target_vector(target) for target in targets])
-        pairs = zip(inputs, targets, strict=True)
+        pairs = list(zip(inputs, targets, strict=True))
+        self.targets = np.stack([self.oracle.target_vector(x, t) for x, t in pairs])
         self.scales = [self.oracle.factors(params, x, t) for x, t in pairs]
         self.runs = [self._run(x) for x in inputs]
         self.layers = {layer.name: layer for layer in spec.layers}
@@ -98,7 +98,7 @@ class _Measuring:
         found = []
         for x in self.inputs:
             zero = self._zero(layer)
-            columns = np.empty((len(self.targets[0]), *zero.shape), dtype=object)
+            columns = np.empty((len(self.runs[0].output), *zero.shape), dtype=object)
             for place in np.ndindex(zero.shape):
                 shift = _moved(zero, place, 1)
                 columns[:, *place] = [part(y, (1,)) for y in self._run(x, {layer: shift}).output]

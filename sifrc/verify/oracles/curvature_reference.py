@@ -49,7 +49,7 @@ class Measured:
         slopes, seconds: layer -> F'(a) and F''(a), (B, n).
         scales: layer -> λ of its state, (B,), for those that are regularised.
         score: targets (B, n_out) -> ∂ℓ/∂x_n at them, (B, n_out), with λ_n of MK(68) where there is one.
-        targets: as vectors, (B, n_out).
+        targets: as vectors, (B, n_out), with a mask after them where the loss has one.
         loss_hessian: (B, n_out, n_out), λ_n in it.
         hessian: (layer, whether the regularisation is in it) -> second derivatives by the pre-activation,
             (B, n, n), the axes twice.
@@ -171,7 +171,7 @@ def _scores(at: Measured, kind: Kind, drawn: Array | None) -> Array:
     """Factors (B, C, n_out) of the output's block."""
     if kind.source == "empirical":
         return at.score(at.targets)[:, None]
-    size = at.targets.shape[1]
+    size = at.loss_hessian.shape[1]
     units = np.eye(size, dtype=int)
     if kind.source == "sampled" and drawn is None:
         raise VerificationError("a sampled kind needs the numbers that were drawn")
@@ -181,9 +181,15 @@ def _scores(at: Measured, kind: Kind, drawn: Array | None) -> Array:
     if kind.source == "sampled":
         # The largest of x_c + g_c, g Gumbel, is a draw from softmax(x).
         perturbed = at.values[at.spec.layers[-1].name] - _log(-_log(np.asarray(drawn)))
-        return at.score(at.targets * 0 + units[np.argmax(perturbed, axis=1)])[:, None]
-    each = np.stack([at.score(at.targets * 0 + unit) for unit in units], axis=1)
+        return at.score(_classes(at, units[np.argmax(perturbed, axis=1)]))[:, None]
+    each = np.stack([at.score(_classes(at, unit)) for unit in units], axis=1)
     return np.asarray(_sqrt(at.softmax)[:, :, None] * each)
+
+
+def _classes(at: Measured, vectors: Array) -> Array:
+    """Other targets of all samples, with what the loss has of each besides."""
+    size = at.loss_hessian.shape[1]
+    return np.concatenate([at.targets[:, :size] * 0 + vectors, at.targets[:, size:]], axis=1)
 
 
 def _each(name: str, value: Array) -> Array:

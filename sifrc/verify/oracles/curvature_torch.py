@@ -47,7 +47,7 @@ class _Measuring:
     def __init__(self, spec: Spec, params: Parameters, inputs: Tensor, targets: Tensor) -> None:
         self.spec, self.params, self.inputs = spec, params, inputs
         self.forward = ForwardTorch(spec)
-        self.targets = self.forward.target_vectors(targets)
+        self.targets = self.forward.target_vectors(inputs, targets)
         self.scales = self.forward.factors(params, inputs, targets)
         self.layers = {layer.name: layer for layer in spec.layers}
         runs = vmap(lambda x: (lambda run: (dict(run.values), dict(run.arguments)))(self._run(x)))(inputs)

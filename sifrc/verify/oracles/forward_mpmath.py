@@ -29,6 +29,7 @@ from sifrc.verify.oracles.network import (
     placed_loss,
     regularized_states,
     spectral_chain,
+    with_mask,
 )
 from sifrc.verify.oracles.trees import evaluate_tree
 
@@ -110,7 +111,7 @@ class ForwardMpmath:
 
     def loss(self, params: Arrays, sample: Array, target: Any) -> Any:
         """Loss of the sample."""
-        vector = self.target_vector(target)
+        vector = self.target_vector(sample, target)
         return self.loss_of_output(self.run(params, sample).output, vector) / counted(self.spec, [vector])
 
     def objective(self, params: Arrays, sample: Array, target: Any) -> Any:
@@ -125,7 +126,7 @@ class ForwardMpmath:
         self, params: Arrays, sample: Array, target: Any, factors: Mapping[str, Any], weight: Any
     ) -> Any:
         run = self.run(params, sample)
-        value = weight * self.loss_of_output(run.output, self.target_vector(target))
+        value = weight * self.loss_of_output(run.output, self.target_vector(sample, target))
         for name, factor in factors.items():
             value = value + factor / 2 * (run.values[name] * run.values[name]).sum()
         return value
@@ -170,7 +171,7 @@ class ForwardMpmath:
         for tag, move in enumerate((left, right), start=1):
             found = seeded(found, move, tag)
         weight = self.loss_factor(params, sample, target)
-        return weight * part(self.loss_of_output(found, self.target_vector(target)), (2, 1))
+        return weight * part(self.loss_of_output(found, self.target_vector(sample, target)), (2, 1))
 
     def factors(self, params: Arrays, sample: Array, target: Any) -> dict[str, Any]:
         """λ by state; for ``spectral`` MK(65), with the adjoint of the loss alone."""
@@ -189,8 +190,8 @@ class ForwardMpmath:
     def loss_factor(self, params: Arrays, sample: Array, target: Any) -> Any:
         """What the objective multiplies the loss by: one, or λ_n of MK(68)."""
         if self.spec.regularization.output == "none":
-            return mpmath.mpf(1) / counted(self.spec, [self.target_vector(target)])
-        run, vector = self.run(params, sample), self.target_vector(target)
+            return mpmath.mpf(1) / counted(self.spec, [self.target_vector(sample, target)])
+        run, vector = self.run(params, sample), self.target_vector(sample, target)
         squares = []
         for entry in range(len(run.output)):
             moved = [seed(y, mpmath.mpf(int(i == entry)), 1) for i, y in enumerate(run.output)]
@@ -214,7 +215,7 @@ class ForwardMpmath:
         shift[entry] = seed(mpmath.mpf(0), mpmath.mpf(1), 1)
         whole = {**self.buffers, **params}
         run = forward_pass(self.spec, whole, sample, self.activate, {layer: shift})
-        return part(self.loss_of_output(run.output, self.target_vector(target)), (1,))
+        return part(self.loss_of_output(run.output, self.target_vector(sample, target)), (1,))
 
     def components(self, params: Arrays, value: Callable[[Arrays], Any]) -> dict[str, Array]:
         """A tensor for each parameter, entry by entry, from its value on unit vectors."""
@@ -255,11 +256,14 @@ class ForwardMpmath:
     def _named(self, function: FunctionSpec) -> dict[str, Any]:
         return {name: self.operations.parameter(value) for name, value in function.parameters}
 
-    def target_vector(self, target: Any) -> Array:
-        """The target as a vector; a class index becomes one-hot."""
+    def target_vector(self, sample: Array, target: Any) -> Array:
+        """The target as a vector, with a mask after it; a class index becomes one-hot."""
         if self.spec.loss.targets == "vectors":
-            return np.asarray(target, dtype=object).reshape(-1)
-        return np.asarray([mpmath.mpf(int(entry)) for entry in one_hot(self.spec, target)], dtype=object)
+            vector = np.asarray(target, dtype=object).reshape(-1)
+        else:
+            entries = [mpmath.mpf(int(entry)) for entry in one_hot(self.spec, target)]
+            vector = np.asarray(entries, dtype=object)
+        return np.asarray(with_mask(self.spec, vector, sample), dtype=object)
 
 
 def seeded(value: Array, slope: Array, tag: int) -> Array:

@@ -31,6 +31,7 @@ from sifrc.verify.oracles.network import (
     placed_loss,
     regularized_states,
     spectral_chain,
+    with_mask,
 )
 from sifrc.verify.oracles.trees import evaluate_tree
 
@@ -138,9 +139,9 @@ class ForwardTorch:
 
     def sample_losses(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of every sample, (B,)."""
-        vectors = self.target_vectors(targets)
+        vectors = self.target_vectors(inputs, targets)
         losses: Tensor = vmap(self.loss_of_output)(self.output(params, inputs), vectors)
-        return losses * self._per_counted(targets)
+        return losses * self._per_counted(inputs, targets)
 
     def loss(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of the batch without regularisation, a scalar."""
@@ -157,29 +158,33 @@ class ForwardTorch:
             return {name: one * (value or 0.0) for name, value in regularized_states(self.spec).items()}
         states = spectral_chain(self.spec)
         with torch.no_grad():
-            pairs = vmap(lambda x, t: self._adjoint_norms(params, x, t))(inputs, self.target_vectors(targets))
+            pairs = vmap(lambda x, t: self._adjoint_norms(params, x, t))(
+                inputs, self.target_vectors(inputs, targets)
+            )
         norms, slopes = pairs
         return {name: norms[after] / slopes[name] for name, after in pairwise(states)}
 
     def differentiable(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Callable[[Any], Tensor]:
         """The objective as a function of the parameters alone, λ held at its value at ``params``."""
-        vectors, held = self.target_vectors(targets), self._held(params, inputs, targets)
+        vectors, held = self.target_vectors(inputs, targets), self._held(params, inputs, targets)
         return lambda moved: self._reduce(self._sample_objectives(moved, inputs, vectors, *held))
 
     def data_loss(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
         """The loss of the batch, as the objective has it, as a function of the network outputs (B, n_out)."""
-        vectors, weights = self.target_vectors(targets), self.loss_factors(params, inputs, targets)
+        vectors, weights = self.target_vectors(inputs, targets), self.loss_factors(params, inputs, targets)
         return lambda outputs: self._reduce(weights * vmap(self.loss_of_output)(outputs, vectors))
 
     def loss_factors(self, params: Parameters, inputs: Tensor, targets: Tensor) -> Tensor:
         """What the objective multiplies the loss of every sample by, (B,): one for all, or λ_n of MK(68)."""
         one = torch.ones(len(inputs), dtype=torch.float64)
         if self.spec.regularization.output == "none":
-            return one * self._per_counted(targets)
+            return one * self._per_counted(inputs, targets)
         with torch.no_grad():
             outputs = self.output(params, inputs)
-            scores = vmap(grad(self.loss_of_output))(outputs, self.target_vectors(targets))
-            pairs = vmap(lambda x, t: self._adjoint_norms(params, x, t))(inputs, self.target_vectors(targets))
+            scores = vmap(grad(self.loss_of_output))(outputs, self.target_vectors(inputs, targets))
+            pairs = vmap(lambda x, t: self._adjoint_norms(params, x, t))(
+                inputs, self.target_vectors(inputs, targets)
+            )
         factors: Tensor = torch.linalg.vector_norm(scores, dim=1) / pairs[1][spectral_chain(self.spec)[-1]]
         return factors
 
@@ -257,15 +262,18 @@ class ForwardTorch:
 
         return _tensor(placed_loss(self.spec, output, target, loss))
 
-    def target_vectors(self, targets: Tensor) -> Tensor:
-        """Targets as vectors (B, n_out); class indices become one-hot."""
+    def target_vectors(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Targets as vectors (B, n_out), with a mask after them; class indices become one-hot."""
         if self.spec.loss.targets == "vectors":
-            return targets.to(torch.float64).reshape(len(targets), -1)
-        return torch.from_numpy(np.stack([one_hot(self.spec, target.numpy()) for target in targets]))
+            vectors = targets.to(torch.float64).reshape(len(targets), -1)
+        else:
+            vectors = torch.from_numpy(np.stack([one_hot(self.spec, target.numpy()) for target in targets]))
+        found: Tensor = with_mask(self.spec, vectors, inputs)
+        return found
 
-    def _per_counted(self, targets: Tensor) -> float:
-        """One over the mean number of targets of a sample that count."""
-        return 1.0 / float(counted(self.spec, [*self.target_vectors(targets)]))
+    def _per_counted(self, inputs: Tensor, targets: Tensor) -> float:
+        """One over what counts of the targets of a sample on average."""
+        return 1.0 / float(counted(self.spec, [*self.target_vectors(inputs, targets)]))
 
     def _reduce(self, values: Tensor) -> Tensor:
         return values.sum() if self.spec.loss.reduction == "sum" else values.mean()

@@ -26,22 +26,23 @@ class JointMpmath(ForwardMpmath):
     def loss(self, params: Arrays, sample: Array, target: Any) -> Any:
         """Mean loss of the batch."""
         losses = [
-            self.loss_of_output(run.output, self.target_vector(wanted))
-            for run, wanted in zip(self._runs(params, sample), target, strict=True)
+            self.loss_of_output(run.output, self.target_vector(x, wanted))
+            for run, x, wanted in zip(self._runs(params, sample), sample, target, strict=True)
         ]
         return sum(losses, mpmath.mpf(0)) * self.loss_factor(params, sample, target) / len(losses)
 
     def loss_factor(self, params: Arrays, sample: Array, target: Any) -> Any:
         """One over the mean number of targets that count."""
-        return mpmath.mpf(1) / counted(self.spec, [self.target_vector(wanted) for wanted in target])
+        vectors = [self.target_vector(x, wanted) for x, wanted in zip(sample, target, strict=True)]
+        return mpmath.mpf(1) / counted(self.spec, vectors)
 
     def _objective(
         self, params: Arrays, sample: Array, target: Any, factors: Mapping[str, Any], weight: Any
     ) -> Any:
         total = mpmath.mpf(0)
         runs = self._runs(params, sample)
-        for run, wanted in zip(runs, target, strict=True):
-            total = total + weight * self.loss_of_output(run.output, self.target_vector(wanted))
+        for run, x, wanted in zip(runs, sample, target, strict=True):
+            total = total + weight * self.loss_of_output(run.output, self.target_vector(x, wanted))
             for name, factor in factors.items():
                 total = total + factor / 2 * (run.values[name] * run.values[name]).sum()
         return total / len(runs)
@@ -57,11 +58,11 @@ class JointMpmath(ForwardMpmath):
         runs = self._runs(params, sample)
         total = mpmath.mpf(0)
         moves = [np.reshape(move, (len(runs), -1)) for move in (left, right)]
-        for number, (run, wanted) in enumerate(zip(runs, target, strict=True)):
+        for number, (run, x, wanted) in enumerate(zip(runs, sample, target, strict=True)):
             found = np.asarray([primal(y) for y in run.output], dtype=object)
             for tag, move in enumerate(moves, start=1):
                 found = seeded(found, move[number], tag)
-            total = total + part(self.loss_of_output(found, self.target_vector(wanted)), (2, 1))
+            total = total + part(self.loss_of_output(found, self.target_vector(x, wanted)), (2, 1))
         return total * self.loss_factor(params, sample, target) / len(runs)
 
     def _runs(self, params: Arrays, samples: Array) -> list[Pass]:

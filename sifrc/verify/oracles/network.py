@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from sifrc.spec.layers import LAYER_TYPES, buffer_shapes
 from sifrc.spec.layers import parameter_shapes as spec_shapes
 from sifrc.spec.states import state_names
 from sifrc.spec.types import InputSpec, LayerSpec, Spec
-from sifrc.verify.oracles.entries import Activate, At, permuted
+from sifrc.verify.oracles.entries import Activate, At, joined, permuted
 from sifrc.verify.oracles.layers import layer_value
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "placed_loss",
     "regularized_states",
     "spectral_chain",
+    "with_mask",
 ]
 
 
@@ -138,8 +140,9 @@ def forward_passes(
 
 def couples(spec: Spec) -> bool:
     """Whether samples of a batch act on each other."""
-    shared = spec.loss.ignored is not None and spec.loss.reduction == "mean"
-    return shared or (spec.mode == "training" and any(layer.kind == "batch_norm" for layer in spec.layers))
+    return _shares_count(spec) or (
+        spec.mode == "training" and any(layer.kind == "batch_norm" for layer in spec.layers)
+    )
 
 
 def buffer_values(spec: Spec) -> dict[str, Any]:
@@ -219,34 +222,74 @@ def as_vectors(source: InputSpec, sample: Any) -> Any:
     return (np.asarray(sample)[..., None] == np.arange(source.classes)).astype(int)
 
 
+def _shares_count(spec: Spec) -> bool:
+    """Whether a mean divides by what counts of the whole batch."""
+    of_classes = spec.loss.targets == "classes" and (spec.loss.ignored is not None or bool(spec.loss.weights))
+    return spec.loss.reduction == "mean" and (of_classes or bool(spec.loss.mask))
+
+
+def with_mask(spec: Spec, vectors: Any, samples: Any) -> Any:
+    """Targets as vectors, and after their entries those of the mask, where the loss has one.
+
+    Args:
+        spec: the network.
+        vectors: of one sample or of several, the last axis of all entries.
+        samples: network inputs.
+    """
+    if not spec.loss.mask:
+        return vectors
+    mask = input_parts(spec, samples)[spec.loss.mask]
+    mask = mask.reshape((*vectors.shape[:-1], -1))
+    if hasattr(vectors, "detach"):
+        import torch
+
+        return torch.cat([vectors, mask.to(torch.float64)], -1)
+    return np.concatenate([vectors, mask], -1)
+
+
 def placed_loss(spec: Spec, output: Any, target: Any, loss: Callable[[Any, Any], Any]) -> Any:
     """The loss of a sample: of the vectors along one axis of the output, and what is made of them.
 
     Args:
         spec: the network.
         output: all axes as one.
-        target: of the shape of the output, all axes as one.
+        target: of the shape of the output, all axes as one; after it a mask, as :func:`with_mask` gives it.
         loss: of two vectors.
     """
     shape, axis = spec.layers[-1].shape, spec.loss.axis
-    if len(shape) == 1:
-        return loss(output, _smoothed(spec, target))
+    size = prod(shape)
+    target, mask = target[:size], target[size:]
+    if spec.loss.entries:
+        # Of a vector whose entries are equal a mean is the function of one, a sum that many times it.
+        many, mean = shape[axis], spec.loss.reduction == "mean"
+        pairs = ((joined([value[n : n + 1]] * many, 0) for value in (output, target)) for n in range(size))
+        found = [loss(*pair) * weight for pair, weight in zip(pairs, mask, strict=True)]
+        return sum(found[1:], found[0]) / (size if mean else many)
     order = [n for n in range(len(shape)) if n != axis]
     rows, wanted = (
         permuted(value.reshape(shape), [*order, axis]).reshape((-1, shape[axis]))
         for value in (output, target)
     )
-    values = [loss(row, _smoothed(spec, other)) for row, other in zip(rows, wanted, strict=True)]
+    values = [loss(row, _wanted(spec, other)) for row, other in zip(rows, wanted, strict=True)]
+    if spec.loss.mask:
+        values = [value * weight for value, weight in zip(values, mask, strict=True)]
     total = sum(values[1:], values[0])
     return total / len(values) if spec.loss.places == "mean" else total
 
 
-def _smoothed(spec: Spec, target: Any) -> Any:
-    """A vector with a part of its sum at all entries alike; whole numbers, that no digits are lost."""
+def _wanted(spec: Spec, target: Any) -> Any:
+    """A vector with a part of its sum at all entries alike, times the weights of the classes.
+
+    Whole numbers, that no digits are lost.
+    """
     part, whole = Fraction(repr(spec.loss.smoothing)).as_integer_ratio()
-    if not part:
+    if part:
+        target = target * (whole - part) / whole + target.sum() * part / (whole * len(target))
+    if not spec.loss.weights:
         return target
-    return target * (whole - part) / whole + target.sum() * part / (whole * len(target))
+    weights = [Fraction(repr(weight)).as_integer_ratio() for weight in spec.loss.weights]
+    rows = [target[n : n + 1] * over / under for n, (over, under) in enumerate(weights)]
+    return joined(rows, 0)
 
 
 def one_hot(spec: Spec, target: Any) -> Any:
@@ -260,18 +303,30 @@ def one_hot(spec: Spec, target: Any) -> Any:
 
 
 def counted(spec: Spec, vectors: Sequence[Any]) -> Any:
-    """The mean number of targets of a sample that count, at all its places or at each on average; else 1.
+    """What counts of the targets of a sample on average, of all its places or of each of them; else 1.
 
     Args:
         spec: the network.
-        vectors: targets of the samples, as :func:`one_hot` gives them.
+        vectors: targets of the samples, as :func:`one_hot` and :func:`with_mask` give them.
     """
-    if spec.loss.ignored is None or spec.loss.reduction == "sum":
+    if not _shares_count(spec):
         return 1
     shape, axis = spec.layers[-1].shape, spec.loss.axis
-    places = np.prod([n for k, n in enumerate(shape) if k != axis], dtype=int)
-    total = sum(vector.sum() for vector in vectors) / len(vectors)
-    return total / int(places) if spec.loss.places == "mean" else total
+    size = prod(shape)
+    if spec.loss.entries:
+        return sum(vector[size:].sum() for vector in vectors) / (len(vectors) * size)
+    places = size // shape[axis]
+    total: Any = 0
+    order = [n for n in range(len(shape)) if n != axis]
+    weights = [Fraction(repr(weight)).as_integer_ratio() for weight in spec.loss.weights or [1] * shape[axis]]
+    for vector in vectors:
+        rows = permuted(vector[:size].reshape(shape), [*order, axis]).reshape((places, shape[axis]))
+        for place, row in enumerate(rows):
+            own = sum(entry * over / under for entry, (over, under) in zip(row, weights, strict=True))
+            own = own if spec.loss.targets == "classes" else 1
+            total = total + (own * vector[size + place] if spec.loss.mask else own)
+    total = total / len(vectors)
+    return total / places if spec.loss.places == "mean" else total
 
 
 def regularized_states(spec: Spec) -> dict[str, float | None]:

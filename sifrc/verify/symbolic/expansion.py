@@ -127,9 +127,9 @@ class Expansion:
         shapes = parameter_shapes(model.spec)
         self._params = {name: _symbols(name, shape) for name, shape in shapes.items()}
         self._vector = {name: _symbols(f"v.{name}", shape) for name, shape in shapes.items()}
-        masks = {layer.inputs[-1] for layer in model.spec.layers if layer.mask}
+        masks = {model.spec.loss.mask, *(layer.inputs[-1] for layer in model.spec.layers if layer.mask)}
         given = [
-            np.arange(source.size).reshape(source.shape) % 2
+            1 - np.arange(source.size).reshape(source.shape) % 2
             if source.name in masks
             else np.zeros(source.shape, dtype=int)
             if source.classes
