@@ -15,7 +15,7 @@ from sifrc.spec.functionspec import activation_spec
 from sifrc.spec.graph import resolve_graph
 from sifrc.spec.items import LAYERS, Item
 from sifrc.spec.layers import KEYS_OF_TYPE, LAYER_TYPES, has_parameters
-from sifrc.spec.lossspec import loss_spec
+from sifrc.spec.lossspec import check_mask, loss_spec
 from sifrc.spec.partitionspec import partition_spec
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.schema import InitializationShape, LayerShape, SpecShape, TrainingShape
@@ -60,6 +60,7 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
     positions.check_name(("name",), shape.name)
     for index, layer in enumerate(shape.network.layers):
         _check_keys(layer, ("network", "layers", index), positions)
+    check_mask(shape.loss.mask, shape.network.sources, positions)
     graph = resolve_graph(shape.network, positions, shape.loss.mask)
     default = _initialization(shape.init, ("init",), positions)
     biases = {

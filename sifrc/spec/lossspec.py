@@ -9,12 +9,12 @@ from sifrc.spec.checks import entrywise_reduction
 from sifrc.spec.functionspec import loss_function_spec
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.registry import LOSSES
-from sifrc.spec.schema import LossShape
+from sifrc.spec.schema import InputShape, LossShape
 from sifrc.spec.suggest import did_you_mean, shortened
 from sifrc.spec.types import InputSpec, LossSpec, Sizes, TargetKind
 from sifrc.spec.words import size_text
 
-__all__ = ["loss_spec"]
+__all__ = ["check_mask", "loss_spec"]
 
 _PATH: Path = ("loss",)
 
@@ -107,7 +107,7 @@ def _class_weights(loss: LossShape, classes: int, positions: Positions) -> tuple
 def _masked(loss: LossSpec, inputs: Sequence[InputSpec], output: Sizes, positions: Positions) -> LossSpec:
     """With a mask: an input of the network with a number for each place, or for each entry."""
     path: Path = (*_PATH, "mask")
-    source = _mask(loss.mask, inputs, path, positions)
+    source = next(source for source in inputs if source.name == loss.mask)
     places = tuple(size for axis, size in enumerate(output) if axis != loss.axis) or (1,)
     if source.shape not in (places, output):
         raise positions.error(
@@ -134,11 +134,21 @@ def _masked(loss: LossSpec, inputs: Sequence[InputSpec], output: Sizes, position
     return replace(loss, entries=True)
 
 
-def _mask(name: str, inputs: Sequence[InputSpec], path: Path, positions: Positions) -> InputSpec:
-    """The input that a mask names: not the first one, and of numbers."""
+def check_mask(name: str | None, inputs: Sequence[InputShape], positions: Positions) -> None:
+    """A mask is an input of the network: not the first one, and of numbers.
+
+    Args:
+        name: of the mask, if there is one.
+        inputs: of the network, as written.
+        positions: places, for errors.
+
+    Raises:
+        SpecError: it is not.
+    """
+    path: Path = (*_PATH, "mask")
     known = {source.name: source for source in inputs[1:]}
-    if name in known and not known[name].classes:
-        return known[name]
+    if name is None or (name in known and not known[name].classes):
+        return
     if name in known:
         raise positions.error(
             path, f"'{name}' has classes for entries, a mask has numbers", hint="no classes:"

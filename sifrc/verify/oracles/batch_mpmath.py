@@ -73,10 +73,10 @@ class PreciseBatch(BatchOracle):
 
     @property
     def vectors(self) -> Array:
-        """Targets as vectors (B, n_out)."""
-        return np.stack(
-            [self.oracle.target_vector(x, t) for x, t in zip(self.inputs, self.targets, strict=True)]
-        )
+        """Targets as vectors (B, n_out), without a mask."""
+        pairs = zip(self.inputs, self.targets, strict=True)
+        whole = np.stack([self.oracle.target_vector(x, t) for x, t in pairs])
+        return whole[:, : self.spec.layers[-1].size]
 
     def value(self, of: Literal["loss", "objective", "evaluation_loss"]) -> Any:
         if of == "evaluation_loss":
