@@ -191,7 +191,7 @@ class Split:
         operands = self._together(operands, expr.out, at)
         found += [
             (operand, labels)
-            if isinstance(operand, Affine)
+            if isinstance(operand, Affine) and not set(labels) & set(at)
             else (self._step(operand, _inner(operand, labels, at)), _without(labels, at))
             for operand, labels in operands
         ]
@@ -216,7 +216,7 @@ class Split:
         parts: list[list[Operand]] = []
         for operand in operands:
             expr, labels = operand
-            if set(labels) & set(at) and not isinstance(expr, Affine) and not self._depends(expr):
+            if operand in rest and set(labels) & set(at) and not self._depends(expr):
                 part = _with_relations([operand], rest, out)
                 rest = [other for other in rest if other not in part]
                 parts.append(part)

@@ -145,6 +145,7 @@ def _layer(
         initialization=initialization,
         settings=item.settings,
         mask=shape.mask is not None,
+        begins=len(shape.state or ()),
         location=positions.value(path),
     )
     return layer if has_parameters(layer) else replace(layer, bias=True, initialization=None)

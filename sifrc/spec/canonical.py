@@ -147,6 +147,9 @@ def _layer(layer: LayerSpec) -> dict[str, Any]:
     result: dict[str, Any] = {"name": layer.name, "type": layer.kind, "inputs": list(layer.inputs)}
     if layer.mask:
         *result["inputs"], result["mask"] = layer.inputs
+    if layer.begins:
+        result["state"] = result["inputs"][-layer.begins :]
+        result["inputs"] = result["inputs"][: -layer.begins]
     result |= LAYER_TYPES[layer.kind].written(layer)
     if layer.share is not None:
         result["share"] = layer.share

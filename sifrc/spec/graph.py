@@ -74,6 +74,7 @@ def _named(network: NetworkShape, positions: Positions) -> list[Item]:
         positions.check_name(path, name)
         _claim(name, path, places, positions)
         inputs = tuple(shape.inputs) if shape.inputs is not None else (previous,)
+        inputs += tuple(shape.state or ())
         inputs += (shape.mask,) if shape.mask is not None else ()
         items.append(Item(index, name, shape, inputs))
         previous = name
@@ -136,8 +137,7 @@ def _check_inputs(
                     f"input '{name}' of layer '{item.name}' is named twice",
                     hint="name each input once",
                 )
-        count = len(item.inputs) - (item.written.mask is not None)
-        problem = LAYER_TYPES[kind].count_problem(item.name, count)
+        problem = LAYER_TYPES[kind].count_problem(item.name, item.count)
         if problem is not None:
             raise positions.error(path, problem[0], hint=problem[1])
 

@@ -21,7 +21,7 @@ class Item:
         index: position in the file, from 0.
         name: the layer's name, given or made.
         written: the layer as written.
-        inputs: names of its inputs, a mask last.
+        inputs: names of its inputs, then of states that it begins with, a mask last.
         shape: sizes of the axes of its output.
         settings: of its type.
     """
@@ -43,8 +43,16 @@ class Item:
         """Where the layer stands."""
         return (*LAYERS, self.index)
 
+    @property
+    def count(self) -> int:
+        """Inputs besides states that it begins with and a mask."""
+        return len(self.inputs) - len(self.written.state or ()) - (self.written.mask is not None)
+
     def input_path(self, position: int) -> Path:
         """Where one of its inputs stands; the layer, if it was not written."""
         if self.written.mask is not None and position == len(self.inputs) - 1:
             return (*self.path, "mask")
+        begun = position - self.count
+        if begun >= 0:
+            return (*self.path, "state", begun)
         return (*self.path, "inputs", position) if self.written.inputs is not None else self.path

@@ -127,6 +127,10 @@ class LayerShape(Shape):
     heads: Count | None = None
     causal: bool | None = None
     mask: str | None = None
+    masked: Literal["zero", "carried"] | None = None
+    state: Annotated[
+        list[str] | None, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+    ] = None
     rotary: bool | Literal["halves", "interleaved"] | None = None
     base: Finite | None = None
     kind: Literal["learned", "sinusoids"] | None = None

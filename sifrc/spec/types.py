@@ -176,6 +176,7 @@ class LayerSpec:
         initialization: of a layer that owns parameters, where it does not start as its type does; else None.
         settings: of its type; None for a type that has none.
         mask: whether the last of its inputs says which others are read: it has no derivative.
+        begins: how many of its inputs, before a mask, are states that it begins with.
     """
 
     name: str
@@ -188,6 +189,7 @@ class LayerSpec:
     initialization: InitializationSpec | None = None
     settings: LayerSettings | None = None
     mask: bool = False
+    begins: int = 0
     location: Location | None = field(default=None, compare=False, repr=False)
 
     @property

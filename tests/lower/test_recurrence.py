@@ -30,6 +30,8 @@ def symbol(family: str, *axes: Axis) -> Input:
 
 H, C, X, F = (symbol(family, *AT) for family in "hcxf")
 W = Input("W", 1, (U, V), Role.PARAMETER)
+ONE = Affine((4, 1), (1, -1), 2)
+"""1 at one step, else 0."""
 
 
 def shift(distance: int) -> tuple[Expr, tuple[Axis, Axis]]:
@@ -55,6 +57,19 @@ def bent(value: Expr) -> Expr:
 SYSTEMS: Mapping[str, list[tuple[Input, Expr]]] = {
     "one step before": [(H, total([X, through(-1, H)], AT))],
     "one step after": [(H, total([X, through(1, H)], AT))],
+    "a constant that has a value at each step": [
+        (
+            H,
+            total(
+                [X, einsum([(ONE, (T, Axis("one", 1))), (W, (U, V)), shift(-1), (H, (S, V)), (F, AT)], AT)],
+                AT,
+            ),
+        )
+    ],
+    "a constant of the step and what it computes": [
+        (H, total([X, moved(-1, C)], AT)),
+        (C, einsum([(ONE, (T, Axis("one", 1))), (H, AT)], AT)),
+    ],
     "two steps before": [(H, total([X, through(-2, H)], AT))],
     "one and two steps before": [(H, total([X, moved(-1, H), through(-2, H)], AT))],
     "a function along the units": [(H, bent(total([X, through(-1, H)], AT)))],

@@ -10,24 +10,18 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import sympy
-
 from sifrc.ir import Affine, Axis, Expr, Input, Operand
 from sifrc.ir.build import apply, einsum, rename, scale, total
 from sifrc.ir.selections import joined
 from sifrc.model.layers.angles import rotated, sinusoids
 from sifrc.model.layers.building import Building
 from sifrc.model.layers.elementary import linear
+from sifrc.model.layers.masks import READ
 from sifrc.model.layers.products import softmax_of
 from sifrc.model.layers.windows import UNLESS_OUTSIDE
-from sifrc.scalar import ScalarFunction
 from sifrc.spec.layers.attention import AttentionSpec, SinusoidsSpec
 
 __all__ = ["attention", "embedding", "positions"]
-
-_MASK = sympy.Symbol("mask", real=True)
-READ = ScalarFunction("read", ("mask",), sympy.Piecewise((1, Fraction(1, 2) < _MASK), (0, True)))
-"""1 where a mask lets read, else 0; it has no derivative."""
 
 
 def positions(building: Building) -> Expr:

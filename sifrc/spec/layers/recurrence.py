@@ -27,12 +27,15 @@ class RecurrentSpec(LayerSettings):
         layers: one after the other.
         bidirectional: whether each layer also reads from the last step to the first.
         function: of a plain recurrent layer; None for gated ones.
+        masked: what the output is at steps that a mask leaves out: ``zero``, or the state that is ``carried``
+            on; empty without a mask.
     """
 
     units: int
     layers: int
     bidirectional: bool
     function: FunctionSpec | None = None
+    masked: str = ""
 
     @property
     def passes(self) -> Iterator[Pass]:
@@ -89,8 +92,47 @@ def _recurrent(site: Site) -> Resolved:
     if written.type == "rnn":
         path = site.item.path
         function = activation_spec(site.positions, path, written.function or "tanh", None, None, path)
-    settings = RecurrentSpec(written.units, written.layers or 1, bool(written.bidirectional), function)
+    if written.masked is not None and written.mask is None:
+        raise site.error("masked", f"'{name}' has no mask", hint="mask: and the name of an input")
+    settings = RecurrentSpec(
+        written.units,
+        written.layers or 1,
+        bool(written.bidirectional),
+        function,
+        "" if written.mask is None else written.masked or "zero",
+    )
+    _check_states(site, settings)
+    if written.mask is not None and site.shapes[-1] != site.shape[:1]:
+        raise site.error(
+            "mask",
+            f"the mask '{site.item.inputs[-1]}' of '{name}' has {size_text(site.shapes[-1])}",
+            hint=f"a number for each step, {site.shape[0]}",
+        )
     return Resolved((site.shape[0], settings.width), settings)
+
+
+def _check_states(site: Site, settings: RecurrentSpec) -> None:
+    """States to begin with: as many as a step leaves, a row for each layer and direction."""
+    given, kind = site.item.written.state or [], site.item.written.type
+    if not given:
+        return
+    count, passes = 2 if kind == "lstm" else 1, len(list(settings.passes))
+    if len(given) != count:
+        raise site.error(
+            "state",
+            f"{kind} layer '{site.item.name}' begins with {count} state{'s' * (count > 1)}, not {len(given)}",
+            hint="state: [h, c], the output and the cell" if count > 1 else "state: h",
+        )
+    wanted = [(passes, settings.units)] + ([(settings.units,)] if passes == 1 else [])
+    for number, shape in enumerate(site.shapes[1 : 1 + count], start=1):
+        if shape not in wanted:
+            name = site.item.inputs[number]
+            raise site.positions.error(
+                site.item.input_path(number),
+                f"'{name}' of {size_text(shape)} cannot be what '{site.item.name}' begins with",
+                hint=f"{size_text(wanted[-1])}: "
+                + ("units" if passes == 1 else "a row of units for each layer and direction"),
+            )
 
 
 def _settings(layer: LayerSpec) -> RecurrentSpec:
@@ -120,10 +162,11 @@ def _written(layer: LayerSpec) -> dict[str, Any]:
         "layers": settings.layers,
         "bidirectional": settings.bidirectional,
     }
-    return found if settings.function is None else found | {"function": settings.function.name}
+    found |= {} if settings.function is None else {"function": settings.function.name}
+    return found | ({"masked": settings.masked} if settings.masked else {})
 
 
-_KEYS = ("units", "layers", "bidirectional", "bias", "init")
+_KEYS = ("units", "layers", "bidirectional", "state", "mask", "masked", "bias", "init")
 RNN = LayerType("rnn", (*_KEYS, "function"), _recurrent, owners=_owners, written=_written, drawn=False)
 LSTM = LayerType("lstm", _KEYS, _recurrent, owners=_owners, written=_written, drawn=False)
 GRU = LayerType("gru", _KEYS, _recurrent, owners=_owners, written=_written, drawn=False)

@@ -228,18 +228,21 @@ def _recurrent(at: At) -> Any:
     """Layer by layer, direction by direction, step by step."""
     settings, value = at.layer.settings, at.source
     assert isinstance(settings, RecurrentSpec)
+    read = at.function("where(x > 1/2, 1, 0)", at.sources[-1]) if at.layer.mask else None
+    begun = [given.reshape((-1, settings.units)) for given in at.sources[1 : 1 + at.layer.begins]]
     slots = [(n, slot) for n in ("ih", "hh") for slot in ("weight", "bias")[: 1 + at.layer.bias]]
+    sides = 1 + settings.bidirectional
     for layer in range(settings.layers):
         found = []
-        for mark in (f"l{layer}", f"l{layer}_reverse")[: 1 + settings.bidirectional]:
-            backwards = mark.endswith("reverse")
-            rows = [value[n] for n in range(value.shape[0])]
+        for side, mark in enumerate((f"l{layer}", f"l{layer}_reverse")[:sides]):
+            order = [*range(value.shape[0])][:: -1 if side else 1]
             parameters = {f"{n}.{slot}": at.parameter(slot, f"{n}_{mark}") for n, slot in slots}
-            steps = cells(at.layer, rows[::-1] if backwards else rows, parameters, at.activate)
-            steps = [step.reshape((1, -1)) for step in (steps[::-1] if backwards else steps)]
-            found.append(joined(steps, 0))
+            states = [given[layer * sides + side] for given in begun]
+            reads = None if read is None else [read[n] for n in order]
+            steps = cells(at.layer, [value[n] for n in order], parameters, at.activate, states, reads)
+            found.append(joined([steps[n].reshape((1, -1)) for n in order], 0))
         value = joined(found, 1)
-    return value
+    return value if read is None or settings.masked != "zero" else value * read.reshape((-1, 1))
 
 
 _RULES: Mapping[str, Callable[[At], Any]] = MappingProxyType(

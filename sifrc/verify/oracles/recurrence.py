@@ -17,6 +17,8 @@ def cells(
     rows: Sequence[Any],
     parameters: Mapping[str, Any],
     activate: Callable[[FunctionSpec, Any], Any],
+    begun: Sequence[Any] = (),
+    reads: Sequence[Any] | None = None,
 ) -> list[Any]:
     """The states, in the order of the rows.
 
@@ -25,6 +27,8 @@ def cells(
         rows: what is read at each step.
         parameters: ``ih.weight``, ``hh.weight``, and biases perhaps.
         activate: applies a scalar function to an array.
+        begun: state before the first row, and cell; nothing for zeros.
+        reads: 1 for each row that is read, 0 for one after which all is as before it; None for all.
     """
     settings = layer.settings
     assert isinstance(settings, RecurrentSpec)
@@ -43,9 +47,10 @@ def cells(
     def tanh(value: Any) -> Any:
         return function("tanh(x)", value)
 
-    state = parameters["hh.weight"][:n, 0] * 0
-    cell = state
-    for row in rows:
+    zero = parameters["hh.weight"][:n, 0] * 0
+    state, cell = [*begun, zero, zero][:2] if len(begun) != 1 else (begun[0], zero)
+    for number, row in enumerate(rows):
+        before = state, cell
         read, moved = product("ih", row), product("hh", state)
         if layer.kind == "rnn":
             assert settings.function is not None
@@ -58,5 +63,10 @@ def cells(
             update = sigmoid(read[n : 2 * n] + moved[n : 2 * n])
             fresh = tanh(read[2 * n :] + sigmoid(read[:n] + moved[:n]) * moved[2 * n :])
             state = fresh - update * fresh + update * state
+        if reads is not None:
+            state, cell = (
+                reads[number] * new + (1 - reads[number]) * old
+                for new, old in zip((state, cell), before, strict=True)
+            )
         found.append(state)
     return found
