@@ -22,8 +22,8 @@ class LayerInfo:
         name: its tensors are ``<name>.weight`` and ``<name>.bias``; in a part of a layer it has a dot.
         weight: shape of the weight, (outputs, inputs, *kernel) of a linear map.
         bias: shape of the bias, or None.
-        initialization: kind (he, glorot, sparse, normal, zeros, ones, constant).
-        value: of ``constant`` and ``normal``.
+        initialization: kind (he, glorot, uniform, sparse, normal, zeros, ones, constant).
+        value: of ``constant``, ``uniform`` (the limit) and ``normal``.
         connections: of ``sparse``.
         groups: of channels of a convolution; 0 for what is none.
     """

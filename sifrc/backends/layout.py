@@ -277,7 +277,8 @@ def _text(node: ast.AST) -> tuple[str, int]:
         case ast.Attribute():
             return f"{_render(node.value, _ATOM)}.{node.attr}", _ATOM
         case ast.Subscript(slice=inner):
-            items = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+            # The entry of an array without dimensions is at ().
+            items = inner.elts if isinstance(inner, ast.Tuple) and inner.elts else [inner]
             return f"{_render(node.value, _ATOM)}[{', '.join(map(_render, items))}]", _ATOM
         case ast.Slice(lower=lower, upper=upper):
             bounds = ["" if bound is None else _render(bound) for bound in (lower, upper)]

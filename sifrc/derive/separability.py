@@ -28,9 +28,11 @@ def check_separable(model: Model, what: str) -> None:
     if found is None:
         return
     layer = next(layer for layer in model.spec.layers if layer.name == found.layers[0])
+    kept = any(buffer.layer == layer.name for buffer in model.buffers)
+    running = "mode: evaluation takes running statistics, which are constants; " if kept else ""
     raise DerivationError(
         f"{what} of single samples, which act on each other in {layer.kind} layer '{layer.name}'",
         location=layer.location,
-        hint="mode: evaluation in the network takes running statistics, which are constants; gradient, "
-        "hessian_vector_product, gauss_newton_vector_product and summary are exact in training too",
+        hint=f"{running}gradient, hessian_vector_product, gauss_newton_vector_product and summary are exact "
+        "there too",
     )

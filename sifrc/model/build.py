@@ -141,7 +141,7 @@ def _owning(
             return None
         name = owner.name(layer.share or layer.name)
         if name not in known:
-            start = owner.initial(layer.initialization)
+            start = owner.initial(layer.initialization, shapes)
             known[name] = layer_parameters(name, index, owner.shapes(shapes), start)
         return known[name]
 

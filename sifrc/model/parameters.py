@@ -70,7 +70,9 @@ class LayerParameters:
         return self.get("bias")
 
 
-BUFFER: Mapping[str, str] = MappingProxyType({"running_mean": "μ̃", "running_var": "σ̃²"})
+BUFFER: Mapping[str, str] = MappingProxyType(
+    {"running_mean": "μ̃", "running_var": "σ̃²", "num_batches_tracked": "ñ"}
+)
 """Slot of a buffer -> family of its symbols."""
 
 

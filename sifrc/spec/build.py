@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -72,6 +72,7 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         raise positions.error(
             LAYERS, "the network has nothing to train", hint="it needs a layer of type dense or conv"
         )
+    _check_counts(layers, shape.dtype, positions)
     first, *others = (
         InputSpec(source.name, source.shape, source.classes or 0, positions.value(path))
         for source, path in zip(shape.network.sources, shape.network.source_paths, strict=True)
@@ -93,6 +94,17 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         mode=shape.network.mode,
         location=positions.value(()),
     )
+
+
+def _check_counts(layers: Sequence[LayerSpec], dtype: str, positions: Positions) -> None:
+    """What is counted is a number of the dtype: 257 is none in bfloat16."""
+    for layer in layers:
+        if dtype == "bfloat16" and any(b.counts for b in LAYER_TYPES[layer.kind].buffers(layer)):
+            raise positions.error(
+                ("dtype",),
+                f"'{layer.name}' counts batches, and bfloat16 has no whole number between 256 and 258",
+                hint="dtype: float32, or a momentum",
+            )
 
 
 def _training(shape: TrainingShape, positions: Positions) -> TrainingSpec:
@@ -202,6 +214,10 @@ def _initialization(
     if shape.kind == "normal" and (shape.value or 0.0) < 0.0:
         raise positions.error(
             (*path, "value"), "a standard deviation is zero or more", hint="e.g. value: 0.02"
+        )
+    if shape.kind == "uniform" and shape.value is not None and shape.value <= 0.0:
+        raise positions.error(
+            (*path, "value"), "the limit of a uniform start is more than zero", hint="e.g. value: 0.08"
         )
     return InitializationSpec(
         kind=shape.kind,

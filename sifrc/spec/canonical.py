@@ -167,7 +167,7 @@ def _layer(layer: LayerSpec) -> dict[str, Any]:
 
 def _initialization(initialization: InitializationSpec) -> dict[str, Any]:
     result: dict[str, Any] = {"kind": initialization.kind}
-    if initialization.kind in VALUED:
+    if initialization.kind in VALUED and (initialization.kind != "uniform" or initialization.value):
         result["value"] = initialization.value
     if initialization.kind == "sparse":
         result["connections"] = initialization.connections

@@ -137,6 +137,7 @@ class LayerShape(Shape):
     projected: bool | None = None
     epsilon: Finite | None = None
     momentum: Finite | None = None
+    track: bool | None = None
     probability: Finite | None = None
     affine: bool | None = None
     value: Finite | None = None

@@ -50,10 +50,12 @@ Mode: TypeAlias = Literal["training", "evaluation"]
 Sizes: TypeAlias = tuple[int, ...]
 """Sizes of axes, in order."""
 TargetKind: TypeAlias = Literal["classes", "vectors"]
-InitializationKind: TypeAlias = Literal["he", "glorot", "sparse", "normal", "zeros", "ones", "constant"]
-VALUED: tuple[InitializationKind, ...] = ("normal", "constant")
+InitializationKind: TypeAlias = Literal[
+    "he", "glorot", "uniform", "sparse", "normal", "zeros", "ones", "constant"
+]
+VALUED: tuple[InitializationKind, ...] = ("normal", "uniform", "constant")
 """Initialisations with a number."""
-STANDARD: Mapping[str, float] = MappingProxyType({"constant": 0.0, "normal": 1.0})
+STANDARD: Mapping[str, float] = MappingProxyType({"constant": 0.0, "normal": 1.0, "uniform": 0.0})
 """Their numbers, where none is given."""
 OptionValue: TypeAlias = bool | int | float | str
 PartitionKind: TypeAlias = Literal[
@@ -115,9 +117,10 @@ class InitializationSpec:
     """How a dense layer's parameters start.
 
     ``he``: normal, variance 2 / fan-in; ``glorot``: uniform, limit sqrt(6 / (fan-in + fan-out));
+    ``uniform``: uniform, limit ``value``, by default (0) one over the root of the fan-in, also of biases;
     ``sparse``: ``connections`` entries a row drawn from N(0, 1), the others zero; ``normal``: normal,
     standard deviation ``value``; ``zeros``; ``ones``; ``constant``: every entry ``value``. Biases start at
-    zero, except for ``constant``.
+    zero, except for ``uniform`` and ``constant``.
     """
 
     kind: InitializationKind = "he"

@@ -127,6 +127,8 @@ class Block:
             group = self.group(load)
             if group.rank:
                 raise BackendError(f"'{group.name}' is an array; its entry needs labels")
+            if group.is_tuple:
+                return f"{self.array(load)}[()]"
             return (
                 f"{group.name}[{'0' if load.ref.subscript is None else subscript_text(load.ref.subscript)}]"
             )

@@ -267,6 +267,7 @@ def _initial(layers: tuple[LayerInfo, ...]) -> list[str]:
             "glorot": f"_glorot(generator, {matrix}{reached}){changed}",
             "sparse": f"_sparse(generator, {matrix}, {min(layer.connections, layer.fan_in)}){changed}",
             "normal": f"{number} * generator.standard_normal({whole})",
+            "uniform": f"generator.uniform(-{number}, {number}, {whole})",
             "zeros": f"np.zeros({whole})",
             "ones": f"np.ones({whole})",
             "constant": f"np.full({whole}, {number})",
@@ -276,8 +277,9 @@ def _initial(layers: tuple[LayerInfo, ...]) -> list[str]:
         rows.append(f'        "{layer.name}.weight": {value},')
         if layer.bias is not None:
             shape = str(layer.bias[0]) if len(layer.bias) == 1 else str(layer.bias)
-            start = (
-                f"np.full({shape}, {number})" if layer.initialization == "constant" else f"np.zeros({shape})"
-            )
+            start = {
+                "constant": f"np.full({shape}, {number})",
+                "uniform": f"generator.uniform(-{number}, {number}, {shape})",
+            }.get(layer.initialization, f"np.zeros({shape})")
             rows.append(f'        "{layer.name}.bias": {start},')
     return rows

@@ -49,8 +49,9 @@ class Group:
 
     @property
     def is_tuple(self) -> bool:
-        """Whether the variable is a tuple of arrays."""
-        return self.members[0][0] is not None and self.rank > 0
+        """Whether the variable is a tuple of arrays; numbers are one array, but those that a user gives."""
+        given = self.family.storage is Storage.BUFFER
+        return self.members[0][0] is not None and (self.rank > 0 or given)
 
     @property
     def table(self) -> dict[int, Shape] | Shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import prod
 from types import MappingProxyType
 from typing import Any
 
@@ -52,6 +53,11 @@ _INITIALIZERS = MappingProxyType(
             "Uniform, limit sqrt(6 / (inputs + outputs)).",
             "(torch.rand(outputs, inputs, generator=generator, dtype=torch.float64) * 2.0 - 1.0) "
             "* math.sqrt(6.0 / (inputs + {reached}))",
+        ),
+        "uniform": (
+            "_uniform",
+            "Uniform, between minus a limit and it.",
+            "(torch.rand(outputs, inputs, generator=generator, dtype=torch.float64) * 2.0 - 1.0) * limit",
         ),
         "normal": (
             "_normal_start",
@@ -156,6 +162,8 @@ def _context(parts: Parts) -> dict[str, Any]:
         "weights": weights,
         "biases": biases,
         "forward_call": chain.run([parts.evaluation], {parts.states})[0].strip(),
+        "evaluation_couples": "mean" in chain.needed([parts.evaluation]),
+        "counts": any(not own.shape for own in module.buffers),
         "training_call": _training_lines(parts),
         "output": parts.output,
         "forward_arguments": ", ".join(f"{name}: Tensor" for name in module.inputs or ("inputs",)),
@@ -300,6 +308,7 @@ def _initial(layers: tuple[LayerInfo, ...]) -> list[str]:
             "glorot": ("_glorot", ["generator", *matrix, *reached]),
             "sparse": ("_sparse", ["generator", *matrix, str(min(layer.connections, layer.fan_in))]),
             "normal": ("_normal_start", ["generator", *matrix, value]),
+            "uniform": ("_uniform", ["generator", *matrix, value]),
             "zeros": ("torch.zeros", whole),
             "ones": ("torch.ones", whole),
             "constant": _full(layer.weight, value),
@@ -311,10 +320,14 @@ def _initial(layers: tuple[LayerInfo, ...]) -> list[str]:
         changed = f".reshape({', '.join(whole)})" if reshaped else ""
         lines += lines_of(values, f'"{layer.name}.weight": {function}(', f"){changed},", 8)
         if layer.bias is not None:
-            function, values = "torch.zeros", [*map(str, layer.bias)]
+            sizes, changed = [*map(str, layer.bias)], ""
+            function, values = "torch.zeros", sizes
             if layer.initialization == "constant":
                 function, values = _full(layer.bias, value)
-            lines += lines_of(values, f'"{layer.name}.bias": {function}(', "),", 8)
+            elif layer.initialization == "uniform":
+                function, values = "_uniform", ["generator", str(prod(layer.bias)), "1", value]
+                changed = f".reshape({', '.join(sizes)})"
+            lines += lines_of(values, f'"{layer.name}.bias": {function}(', f"){changed},", 8)
     return lines
 
 
@@ -365,7 +378,8 @@ def _initializers(layers: tuple[LayerInfo, ...]) -> list[str]:
         name, text, value = _INITIALIZERS[kind]
         # A channel of a convolution is read by a window of outputs.
         windows = kind == "glorot" and any(layer.kernel for layer in layers)
-        more = ", reached: int = 0" if windows else ", deviation: float" if kind == "normal" else ""
+        number = {"normal": ", deviation: float", "uniform": ", limit: float"}
+        more = ", reached: int = 0" if windows else number.get(kind, "")
         head = signature(name, ["generator: torch.Generator", "outputs: int", f"inputs: int{more}"], "Tensor")
         value = value.format(reached="(reached or outputs)" if windows else "outputs")
         texts.append("\n".join([head, f'    """{text}"""', *statement(f"return {value}", 4, "values")]))

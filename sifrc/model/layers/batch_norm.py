@@ -7,7 +7,7 @@ In training, with mean over samples and places,
 μ, v and r are states of the whole batch: their adjoints and tangents have no value per sample, and an
 equation for one is that for the mean over the samples, by the rule that parameters have. So samples that
 act on each other through them have exact derivatives of the batch's objective. Evaluated, the network has the
-running statistics in the place of μ and v, which are constants.
+running statistics in the place of μ and v, which are constants; a layer without such has those of the batch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fractions import Fraction
 from math import prod
 
 from sifrc.ir import Expr, Input, Operand, Role
-from sifrc.ir.build import add, apply, einsum, rename, scale, subtract
+from sifrc.ir.build import add, apply, einsum, ones, rename, scale, subtract, total
 from sifrc.model.layers.building import Building
 from sifrc.model.layers.norms import root
 from sifrc.scalar import scalar_from_tree
@@ -25,6 +25,8 @@ from sifrc.spec.parser import parse_expression
 
 __all__ = ["batch_norm"]
 
+_COUNT = "num_batches_tracked"
+"""Slot of the number of batches, which is brought up to date after what reads it."""
 _MEAN = Input("mean", None, (), Role.HYPERPARAMETER)
 
 
@@ -32,7 +34,8 @@ def batch_norm(building: Building) -> Expr:
     """γ c r + β of a layer, with the statistics of the batch or the running ones."""
     settings, axes = building.layer.settings, building.axes
     assert isinstance(settings, BatchNormSpec)
-    products = (_of_batch if building.training else _of_buffers)(building, settings)
+    of_batch = building.training or not settings.tracked
+    products = (_of_batch if of_batch else _of_buffers)(building, settings)
     bias = None
     if settings.affine:
         owned = building.parameters()
@@ -63,23 +66,36 @@ def _of_batch(building: Building, settings: BatchNormSpec) -> list[tuple[int, li
         labels = channel, *whole[1:]
         return scale(Fraction(1, count), einsum([(factor, labels) for factor in factors], (channel,)))
 
-    mean = building.statistic("mean", mean_of("mean", source), running="running_mean")
+    running = ("running_mean", "running_var") if settings.tracked else (None, None)
+    mean = building.statistic("mean", mean_of("mean", source), running=running[0])
     spread = einsum([(mean, whole[:1])], whole)
     centred = building.state("centred", subtract(rename(source, whole), spread))
-    variance = building.statistic("variance", mean_of("variance", centred, centred), running="running_var")
+    variance = building.statistic("variance", mean_of("variance", centred, centred), running=running[1])
     scales = building.inner("scale", whole[:1])
     factor = building.statistic("scale", rename(variance, scales), root(settings.epsilon))
-    (channel,) = building.buffers["running_mean"].symbol.axes
-    building.keep("running_mean", _moved(building, settings, "running_mean", rename(mean, (channel,))))
-    unbiased = einsum([(_unbiased(count), ()), (variance, variance.axes)], variance.axes)
-    building.keep("running_var", _moved(building, settings, "running_var", unbiased))
+    if settings.tracked:
+        unbiased = einsum([(_unbiased(count), ()), (variance, variance.axes)], variance.axes)
+        for slot, found in (("running_mean", mean), ("running_var", unbiased)):
+            building.keep(slot, _moved(building, settings, slot, found))
+        if settings.momentum is None:
+            before = building.buffers[_COUNT].symbol
+            building.keep(_COUNT, total([before, ones()], ()))
     return [(1, [(centred, building.axes), (factor, building.axes[:1])])]
 
 
 def _moved(building: Building, settings: BatchNormSpec, slot: str, found: Expr) -> Expr:
-    """(1 − momentum) · running + momentum · found."""
-    symbol, momentum = building.buffers[slot].symbol, Fraction(repr(settings.momentum))
-    return add([(1 - momentum, symbol), (momentum, rename(found, symbol.axes))], symbol.axes)
+    """(1 − momentum) · running + momentum · found; of a mean the momentum is one over the batches."""
+    symbol = building.buffers[slot].symbol
+    found = rename(found, symbol.axes)
+    if settings.momentum is None:
+        tree = parse_expression("1/(1 + x)")
+        share = apply(scalar_from_tree(tree, ("x",), (), "share"), building.buffers[_COUNT].symbol)
+        products = [einsum([(share, ()), (each, symbol.axes)], symbol.axes) for each in (found, symbol)]
+        return add(
+            [(Fraction(1), symbol), (Fraction(1), products[0]), (Fraction(-1), products[1])], symbol.axes
+        )
+    momentum = Fraction(repr(settings.momentum))
+    return add([(1 - momentum, symbol), (momentum, found)], symbol.axes)
 
 
 def _unbiased(count: int) -> Expr:

@@ -7,7 +7,8 @@ expression is in :mod:`sifrc.model.layers`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import prod
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -80,6 +81,8 @@ class Owner:
         part: what is after the name of the layer, e.g. ``query``; empty for the layer itself.
         start: how the weight starts where the spec does not say; None for the spec's default.
         biased: shape of the bias, from that of the weight; by default its rows.
+        fan: entries that say how far a uniform start reaches, from the shape of the weight; by default those
+            that an output is made of.
     """
 
     weight: Callable[[tuple[Sizes, ...]], Sizes]
@@ -87,11 +90,15 @@ class Owner:
     part: str = ""
     start: InitializationKind | None = None
     biased: Callable[[Sizes], Sizes] = lambda weight: weight[:1]
+    fan: Callable[[Sizes], int] = lambda weight: prod(weight[1:])
 
-    def initial(self, given: InitializationSpec | None) -> InitializationSpec:
-        """How the weight starts, where the layer says so or not."""
+    def initial(self, given: InitializationSpec | None, inputs: tuple[Sizes, ...]) -> InitializationSpec:
+        """How the weight starts, where the layer says so or not; with the limit of a uniform start."""
         kind = self.start or "he"
-        return given or InitializationSpec(kind, STANDARD.get(kind, 0.0))
+        found = given or InitializationSpec(kind, STANDARD.get(kind, 0.0))
+        if found.kind == "uniform" and not found.value:
+            return replace(found, value=self.fan(self.weight(inputs)) ** -0.5)
+        return found
 
     def name(self, layer: str) -> str:
         """Of the owner in a layer."""
@@ -116,11 +123,13 @@ class Buffer:
         slot: what it is to the layer, as users see it, e.g. ``running_mean``.
         shape: of the tensor, from the shapes of the layer's inputs.
         start: every entry at the start.
+        counts: whether it is a whole number, which grows by one at a time.
     """
 
     slot: str
     shape: Callable[[tuple[Sizes, ...]], Sizes]
     start: float
+    counts: bool = False
 
 
 def no_buffers(layer: LayerSpec) -> tuple[Buffer, ...]:

@@ -150,8 +150,11 @@ def _owners(layer: LayerSpec) -> tuple[Owner, ...]:
 
     for each in settings.passes:
         read = of_input if each.layer == 0 else lambda inputs: (rows, settings.width)
-        found.append(Owner(read, layer.bias, each.part("ih"), "glorot"))
-        found.append(Owner(lambda inputs: (rows, settings.units), layer.bias, each.part("hh"), "glorot"))
+        shapes = {"ih": read, "hh": lambda inputs: (rows, settings.units)}
+        for name, weight in shapes.items():
+            # PyTorch's start reaches as far for what is read as for the step before.
+            fan = lambda weight: settings.units  # noqa: E731
+            found.append(Owner(weight, layer.bias, each.part(name), "glorot", fan=fan))
     return tuple(found)
 
 

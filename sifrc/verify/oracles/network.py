@@ -16,6 +16,7 @@ import numpy as np
 from sifrc.errors import VerificationError
 from sifrc.spec.layers import LAYER_TYPES, buffer_shapes
 from sifrc.spec.layers import parameter_shapes as spec_shapes
+from sifrc.spec.layers.batch_norm import BatchNormSpec
 from sifrc.spec.states import state_names
 from sifrc.spec.types import InputSpec, LayerSpec, Spec
 from sifrc.verify.oracles.entries import Activate, At, joined, permuted
@@ -125,7 +126,7 @@ def forward_passes(
     arguments: list[dict[str, Any]] = [{} for _ in samples]
     for layer in spec.layers:
         sources = [tuple(each[name] for name in layer.inputs) for each in values]
-        batch = [read[0] for read in sources] if spec.mode == "training" else None
+        batch = [read[0] for read in sources] if _of_batch(spec, layer) else None
         for each, seen, read in zip(values, arguments, sources, strict=True):
             value = layer_value(At(layer, read, parameters, activate, batch, layer_draws(spec, layer, each)))
             if shifts is not None and layer.name in shifts:
@@ -138,11 +139,16 @@ def forward_passes(
     return [Pass(v[last].reshape(-1), v, a) for v, a in zip(values, arguments, strict=True)]
 
 
+def _of_batch(spec: Spec, layer: LayerSpec) -> bool:
+    """Whether a layer reads all samples of the batch."""
+    return isinstance(layer.settings, BatchNormSpec) and (
+        spec.mode == "training" or not layer.settings.tracked
+    )
+
+
 def couples(spec: Spec) -> bool:
     """Whether samples of a batch act on each other."""
-    return _shares_count(spec) or (
-        spec.mode == "training" and any(layer.kind == "batch_norm" for layer in spec.layers)
-    )
+    return _shares_count(spec) or (any(_of_batch(spec, layer) for layer in spec.layers))
 
 
 def buffer_values(spec: Spec) -> dict[str, Any]:
