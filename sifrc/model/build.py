@@ -195,7 +195,7 @@ def _constraint(part: Part, group: tuple[LayerSpec, ...], sources: list[int]) ->
         activation=activation,
         value=value,
         parameters=part.parameters,
-        row=_row(axes, group[0].window is not None, part.name),
+        row=_row(axes, group[0].channels_first, part.name),
         inside=inside,
         evaluated=evaluated,
     )

@@ -15,10 +15,12 @@ from sifrc.errors import Location
 from sifrc.spec.curvature import CurvatureOutput, CurvatureResidual
 from sifrc.spec.expression import Expression
 from sifrc.spec.layerkinds import LayerKind
+from sifrc.spec.settings import AdaptiveSpec, LayerSettings, WindowSpec
 
 __all__ = [
     "STANDARD",
     "VALUED",
+    "AdaptiveSpec",
     "CurvatureSpec",
     "Dtype",
     "FunctionSpec",
@@ -130,40 +132,6 @@ class InitializationSpec:
 
 
 @dataclass(frozen=True)
-class LayerSettings:
-    """Base of what a layer has besides its shape; :mod:`sifrc.spec.layers` says which type has which."""
-
-
-@dataclass(frozen=True)
-class WindowSpec(LayerSettings):
-    """The windows that a layer reads at each place of its output, by axes of places.
-
-    Args:
-        kernel: entries of a window.
-        stride: from window to window.
-        dilation: from entry to entry.
-        padding: entries before and after an axis, which are zero.
-        groups: of channels, each of which is read by itself.
-        pooling: ``average`` or ``max``; empty for a convolution.
-        mode: what is around the axes in the place of zeros: ``circular``, ``reflect`` or ``replicate``.
-        inside: whether means of windows are over entries of the input alone, without padding.
-        transposed: whether windows are of the output: each entry of the input is spread over one.
-        output_padding: entries at the end of each axis of a transposed convolution that are kept more.
-    """
-
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    groups: int = 1
-    pooling: str = ""
-    mode: str = "zeros"
-    inside: bool = False
-    transposed: bool = False
-    output_padding: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
 class LayerSpec:
     """One layer of the graph.
 
@@ -199,6 +167,11 @@ class LayerSpec:
     def window(self) -> WindowSpec | None:
         """Of a convolution or of pooling."""
         return self.settings if isinstance(self.settings, WindowSpec) else None
+
+    @property
+    def channels_first(self) -> bool:
+        """Whether its output has channels at places, as that of a convolution."""
+        return isinstance(self.settings, WindowSpec | AdaptiveSpec)
 
     @property
     def size(self) -> int:

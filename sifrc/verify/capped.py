@@ -9,7 +9,7 @@ from math import lcm, prod
 from sifrc.errors import SpecError
 from sifrc.spec import build_spec, spec_to_dict
 from sifrc.spec.layers.windows import windowed_shape
-from sifrc.spec.types import LayerSpec, Spec
+from sifrc.spec.types import AdaptiveSpec, LayerSpec, Spec, WindowSpec
 
 __all__ = ["capped"]
 
@@ -32,11 +32,13 @@ def capped(spec: Spec, size: int) -> Spec:
         >>> dict(capped(spec, 3).shapes)
         {'input': (3, 3), 'fc': (3, 3), 'all': (9,)}
     """
+    settings = [layer.settings for layer in spec.layers]
     if spec.loss.weights:
         found = capped(replace(spec, loss=replace(spec.loss, weights=())), size)
         weights = spec.loss.weights[: found.layers[-1].shape[found.loss.axis]]
         return replace(found, loss=replace(found.loss, weights=weights)) if any(weights) else spec
-    if spec.others or any(layer.kind not in _PLAIN for layer in spec.layers):
+    fixed = any(isinstance(s, AdaptiveSpec) or (isinstance(s, WindowSpec) and s.beyond) for s in settings)
+    if spec.others or fixed or any(layer.kind not in _PLAIN for layer in spec.layers):
         return _rebuilt(spec, size)
     if any(layer.window is not None for layer in spec.layers):
         return _with_windows(spec, size)

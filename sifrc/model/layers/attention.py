@@ -16,9 +16,8 @@ from sifrc.ir.selections import joined
 from sifrc.model.layers.angles import rotated, sinusoids
 from sifrc.model.layers.building import Building
 from sifrc.model.layers.elementary import linear
-from sifrc.model.layers.masks import READ
+from sifrc.model.layers.masks import READ, UNLESS_OUTSIDE
 from sifrc.model.layers.products import softmax_of
-from sifrc.model.layers.windows import UNLESS_OUTSIDE
 from sifrc.spec.layers.attention import AttentionSpec, SinusoidsSpec
 
 __all__ = ["attention", "embedding", "positions"]

@@ -6,27 +6,19 @@ from dataclasses import replace
 from fractions import Fraction
 from math import prod
 
-import sympy
-
 from sifrc.ir import Axis, Expr, Input, Operand
 from sifrc.ir.build import apply, einsum, scale, total
 from sifrc.ir.nodes import Reduce
 from sifrc.ir.selections import joined, window
+from sifrc.model.layers.adaptive import adaptive
 from sifrc.model.layers.building import Building
+from sifrc.model.layers.masks import UNLESS_OUTSIDE
 from sifrc.model.layers.shapes import padded
 from sifrc.model.parameters import LayerParameters
-from sifrc.scalar import RECIPROCAL, ScalarFunction
-from sifrc.spec.types import WindowSpec
+from sifrc.scalar import RECIPROCAL
+from sifrc.spec.types import AdaptiveSpec, WindowSpec
 
-__all__ = ["UNLESS_OUTSIDE", "conv", "pool"]
-
-_X, _INSIDE = sympy.symbols("x inside", real=True)
-UNLESS_OUTSIDE = ScalarFunction(
-    "unless outside",
-    ("x", "inside"),
-    sympy.Piecewise((_X, Fraction(1, 2) < _INSIDE), (-(sympy.Integer(10) ** 30), True)),
-)
-"""An entry that is there, or less than all that are."""
+__all__ = ["conv", "pool"]
 
 
 def conv(building: Building) -> Expr:
@@ -52,8 +44,11 @@ def _surrounded(building: Building, windows: WindowSpec) -> Input:
 
 def pool(building: Building) -> Expr:
     """Means or largest entries of the windows of a layer."""
-    assert building.layer.window is not None
-    return _pooling(building.source, building.axes, building.layer.window)
+    settings = building.layer.settings
+    if isinstance(settings, AdaptiveSpec):
+        return adaptive(building, settings)
+    assert isinstance(settings, WindowSpec)
+    return _pooling(building.source, building.axes, settings)
 
 
 def _convolution(owned: LayerParameters, source: Input, axes: tuple[Axis, ...], windows: WindowSpec) -> Expr:
@@ -103,6 +98,8 @@ def _pooling(source: Input, axes: tuple[Axis, ...], windows: WindowSpec) -> Expr
     if windows.inside:
         count = apply(RECIPROCAL, einsum(operands, tuple(places)))
         return einsum([*operands, read, (count, tuple(places))], axes)
+    if windows.pooling == "average" and windows.beyond:
+        return einsum([*operands, read, *_shares(tuple(places), source.axes[1:], windows)], axes)
     if windows.pooling == "average":
         return scale(Fraction(1, prod(windows.kernel)), einsum([*operands, read], axes))
     values = einsum([*operands, read], (*axes, *entries))
@@ -112,6 +109,18 @@ def _pooling(source: Input, axes: tuple[Axis, ...], windows: WindowSpec) -> Expr
     for entry in reversed(entries):
         values = Reduce(values, entry)
     return values
+
+
+def _shares(places: tuple[Axis, ...], read: tuple[Axis, ...], windows: WindowSpec) -> list[Operand]:
+    """One over the entries of the window of a place that are of the input or its padding, axis by axis."""
+    found: list[Operand] = []
+    for number, (place, axis) in enumerate(zip(places, read, strict=True)):
+        (before, after), kernel = windows.padding[number], windows.kernel[number]
+        size = axis.entries + before + after - windows.beyond[number]
+        relation = window(size, place.entries, kernel, windows.stride[number], windows.dilation[number])
+        counted = einsum([(relation, (Axis("padded", size), place, Axis("entry", kernel)))], (place,))
+        found.append((apply(RECIPROCAL, counted), (place,)))
+    return found
 
 
 def _read(

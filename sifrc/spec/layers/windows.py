@@ -11,7 +11,7 @@ from sifrc.spec.layers.shapes import PAD_MODES
 from sifrc.spec.positions import Path, Positions
 from sifrc.spec.schema import LayerShape
 from sifrc.spec.suggest import did_you_mean, shortened
-from sifrc.spec.types import LayerSpec, Sizes, WindowSpec
+from sifrc.spec.types import AdaptiveSpec, LayerSpec, Sizes, WindowSpec
 from sifrc.spec.words import size_text
 
 __all__ = ["CONV", "POOL", "window_spec", "windowed_shape"]
@@ -19,6 +19,7 @@ __all__ = ["CONV", "POOL", "window_spec", "windowed_shape"]
 _POOLINGS = ("average", "max")
 """What a pooling layer makes of a window."""
 _LARGEST = 1_000_000
+_MOST_AXES = 3
 
 
 def window_spec(layer: LayerShape, shape: tuple[int, ...], path: Path, positions: Positions) -> WindowSpec:
@@ -35,7 +36,7 @@ def window_spec(layer: LayerShape, shape: tuple[int, ...], path: Path, positions
             input, groups that do not divide the channels.
     """
     axes = len(shape) - 1
-    if not 1 <= axes <= 3:
+    if not 1 <= axes <= _MOST_AXES:
         raise positions.error(
             path,
             f"{layer.type} layer takes channels at places, of one to three axes, not {size_text(shape)}",
@@ -48,18 +49,15 @@ def window_spec(layer: LayerShape, shape: tuple[int, ...], path: Path, positions
     reach = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
     padding = _padding(layer.padding, reach, stride, (*path, "padding"), positions)
     pooling = (layer.function or "") if layer.type == "pool" else ""
+    beyond: tuple[int, ...] = ()
     if layer.ceil:
-        whole = padding
-        padding = tuple(
-            (before, after + _missing(size + before + after, entries, step, size + before))
+        missing = tuple(
+            _missing(size + before + after, entries, step, size + before)
             for size, (before, after), entries, step in zip(shape[1:], padding, reach, stride, strict=True)
         )
-        if pooling == "average" and layer.count_padding is not False and padding != whole:
-            raise positions.error(
-                (*path, "ceil"),
-                "windows that reach beyond their padding have means of fewer entries",
-                hint="count_padding: false, which divides by the entries of the input",
-            )
+        padding = tuple((before, after + n) for (before, after), n in zip(padding, missing, strict=True))
+        counts = pooling == "average" and layer.count_padding is not False
+        beyond = missing if counts and any(missing) else ()
     window = WindowSpec(
         kernel,
         stride,
@@ -71,12 +69,13 @@ def window_spec(layer: LayerShape, shape: tuple[int, ...], path: Path, positions
         pooling == "average" and layer.count_padding is False,
         bool(layer.transposed),
         _output_padding(layer, stride, dilation, path, positions),
+        beyond,
     )
     if window.transposed:
         _check_transposed(window, shape[1:], path, positions)
         return window
     without = pooling == "max" or window.inside
-    if without and any(max(pair) >= entries for pair, entries in zip(padding, kernel, strict=True)):
+    if without and any(_reads_nothing(window, axis, size) for axis, size in enumerate(shape[1:])):
         raise positions.error(
             (*path, "padding"),
             "there would be windows of nothing but padding, which have no largest entry and no mean",
@@ -111,26 +110,36 @@ def _kernel(layer: LayerShape, places: Sizes, path: Path, positions: Positions) 
                 hint="add kernel: 3, or one size an axis: [3, 3]",
             )
         return _per_axis(layer.kernel, len(places), (*path, "kernel"), positions)
-    for key in ("kernel", "stride", "padding", "ceil"):
+    wanted = _wanted(layer, len(places), path, positions)
+    return tuple(size // count for size, count in zip(places, wanted, strict=True))
+
+
+def _wanted(layer: LayerShape, axes: int, path: Path, positions: Positions) -> Sizes:
+    """Places of the output of a pooling layer that names them."""
+    for key in ("kernel", "stride", "padding", "dilation", "ceil", "count_padding"):
         if getattr(layer, key) is not None:
             raise positions.error((*path, key), f"'{key}' does not go with output", hint="leave it out")
-    wanted = _per_axis(layer.output, len(places), (*path, "output"), positions)
-    if any(size % count for size, count in zip(places, wanted, strict=True)):
-        raise positions.error(
-            (*path, "output"),
-            f"{size_text(places)} places do not divide into {size_text(wanted)} windows of equal size",
-            hint="windows of different sizes are not there; an output whose sizes divide those of the input",
-        )
-    return tuple(size // count for size, count in zip(places, wanted, strict=True))
+    assert layer.output is not None
+    return _per_axis(layer.output, axes, (*path, "output"), positions)
 
 
 def _missing(size: int, reach: int, step: int, started: int) -> int:
     """Entries that a last window needs beyond a padded axis, where it begins before the padding after it."""
-    if size < reach:
-        return 0
-    rest = (size - reach) % step
-    begins = size - reach - rest + step
-    return step - rest if rest and begins < started else 0
+    windows = -((reach - size) // step) + 1
+    windows -= (windows - 1) * step >= started
+    return max(0, (windows - 1) * step + reach - size) if windows > 0 else 0
+
+
+def _reads_nothing(window: WindowSpec, axis: int, size: int) -> bool:
+    """Whether a window along an axis has no entry of the input."""
+    (before, after), step, gap = window.padding[axis], window.stride[axis], window.dilation[axis]
+    last = size + after - gap * (window.kernel[axis] - 1) - 1
+    # One that begins in the input reads an entry there, and so does one before it that reaches the input.
+    firsts = range(-before, min(0, last + 1), step)
+    reached = (first + gap * -(first // gap) if first < 0 else first for first in firsts)
+    ends = (first + gap * (window.kernel[axis] - 1) for first in firsts)
+    short = any(not at <= end or at >= size for at, end in zip(reached, ends, strict=True))
+    return short or -before + (last + before) // step * step >= size
 
 
 def _mode(layer: LayerShape, path: Path, positions: Positions) -> str:
@@ -259,8 +268,8 @@ def _conv(site: Site) -> Resolved:
 
 
 def _pool(site: Site) -> Resolved:
-    window = window_spec(site.item.written, site.shape, site.item.path, site.positions)
-    function = site.item.written.function
+    written, places = site.item.written, site.shape[1:]
+    function = written.function
     if function not in _POOLINGS:
         message = "has no function" if function is None else f"cannot be '{shortened(function)}'"
         raise site.error(
@@ -268,7 +277,12 @@ def _pool(site: Site) -> Resolved:
             f"pool layer '{site.item.name}' {message}",
             hint=f"function: {' or '.join(_POOLINGS)}",
         )
-    return Resolved((site.shape[0], *windowed_shape(window, site.shape[1:])), window)
+    if written.output is not None and 1 <= len(places) <= _MOST_AXES:
+        wanted = _wanted(written, len(places), site.item.path, site.positions)
+        if any(size % count for size, count in zip(places, wanted, strict=True)):
+            return Resolved((site.shape[0], *wanted), AdaptiveSpec(function, wanted))
+    window = window_spec(written, site.shape, site.item.path, site.positions)
+    return Resolved((site.shape[0], *windowed_shape(window, places)), window)
 
 
 def _channels(item: Item, site: Site) -> int:
@@ -304,12 +318,18 @@ def _conv_owners(layer: LayerSpec) -> tuple[Owner, ...]:
 
 
 def _written(layer: LayerSpec) -> Mapping[str, Any]:
+    if isinstance(layer.settings, AdaptiveSpec):
+        return {"function": layer.settings.pooling, "output": list(layer.settings.output)}
     window = layer.window
     assert window is not None
     lists: dict[str, Any] = {"kernel": list(window.kernel), "stride": list(window.stride)}
-    lists["padding"] = [list(pair) for pair in window.padding]
+    beyond = window.beyond or (0,) * len(window.kernel)
+    pairs = zip(window.padding, beyond, strict=True)
+    lists["padding"] = [[before, after - more] for (before, after), more in pairs]
     if layer.kind == "pool":
         more: dict[str, Any] = {"count_padding": False} if window.inside else {}
+        more |= {"dilation": list(window.dilation)} if set(window.dilation) != {1} else {}
+        more |= {"ceil": True} if window.beyond else {}
         return {"function": window.pooling, **lists, **more}
     lists |= {"dilation": list(window.dilation), "groups": window.groups}
     if window.mode != "zeros":
@@ -334,7 +354,7 @@ CONV = LayerType(
 )
 POOL = LayerType(
     "pool",
-    ("function", "kernel", "stride", "padding", "output", "ceil", "count_padding"),
+    ("function", "kernel", "stride", "padding", "dilation", "output", "ceil", "count_padding"),
     _pool,
     written=_written,
 )

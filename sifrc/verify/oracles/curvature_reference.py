@@ -261,7 +261,7 @@ class _Recursion:
         The network's inputs are no states.
         """
         given = {source.name for source in self.at.spec.inputs}
-        if layer.window is not None and layer.window.pooling == "max":
+        if layer.kind == "pool" and getattr(layer.settings, "pooling", "") == "max":
             read = self.at.values[layer.inputs[0]]
             matrix = np.stack([chosen_matrix(layer, value) for value in read])
             return {source: matrix for source in layer.inputs if source not in given}

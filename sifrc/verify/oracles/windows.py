@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from sifrc.ir.arithmetic import Array
-from sifrc.spec.types import LayerSpec
+from sifrc.spec.types import AdaptiveSpec, LayerSpec
+from sifrc.verify.oracles.entries import joined
 
 __all__ = ["chosen_matrix", "patches", "window_matrix", "windowed"]
 
@@ -27,9 +28,13 @@ def windowed(layer: LayerSpec, parameters: Mapping[str, Any], value: Any) -> Any
         parameters: by name.
         value: (channels, places) of the input.
     """
+    if isinstance(layer.settings, AdaptiveSpec):
+        return _adaptive(layer, value)
     window = layer.window
     assert window is not None
     owner = layer.share or layer.name
+    if window.beyond:
+        return _mean_inside(layer, value, window.beyond)
     if window.pooling == "max":
         return _largest(layer, value)
     if window.inside:
@@ -43,11 +48,14 @@ def windowed(layer: LayerSpec, parameters: Mapping[str, Any], value: Any) -> Any
     for entry in product(*(range(size) for size in window.kernel)):
         read = _at(value, layer, entry)
         if layer.kind == "pool":
-            total = total + read * (1 / prod(window.kernel))
+            total = total + read
             continue
         weight = parameters[f"{owner}.weight"][(slice(None), slice(None), *entry)]
         total = total + _grouped(weight, read, window.groups)
-    if layer.kind == "conv" and layer.bias:
+    if layer.kind == "pool":
+        # A whole number, that no digits are lost.
+        return total / prod(window.kernel)
+    if layer.bias:
         bias = parameters[f"{owner}.bias"]
         total = total + bias.reshape((-1, *[1] * len(window.kernel)))
     return total
@@ -71,14 +79,50 @@ def _largest(layer: LayerSpec, value: Any) -> Any:
     return best
 
 
-def _mean_inside(layer: LayerSpec, value: Any) -> Any:
-    """Means of windows over their entries that are not padding."""
+def _boxes(layer: LayerSpec, value: Any) -> list[Any]:
+    """What each place of an adaptive pooling reads, (channels, entries)."""
+    assert isinstance(layer.settings, AdaptiveSpec)
+    pairs = list(zip(layer.settings.output, value.shape[1:], strict=True))
+    found = []
+    for place in product(*(range(count) for count, _ in pairs)):
+        ends = [(i * n // o, -(-(i + 1) * n // o)) for i, (o, n) in zip(place, pairs, strict=True)]
+        box = value[(slice(None), *(slice(first, last) for first, last in ends))]
+        found.append(box.reshape((value.shape[0], -1)))
+    return found
+
+
+def _adaptive(layer: LayerSpec, value: Any) -> Any:
+    """The mean, or the first of the largest entries, of each box."""
+    assert isinstance(layer.settings, AdaptiveSpec)
+    columns = []
+    for box in _boxes(layer, value):
+        made = box[:, 0]
+        for n in range(1, box.shape[1]):
+            if layer.settings.pooling == "average":
+                made = made + box[:, n]
+            elif hasattr(box, "detach"):
+                made = made.where(made >= box[:, n], box[:, n])
+            else:
+                made = np.where(np.asarray(made >= box[:, n], dtype=bool), made, box[:, n])
+        columns.append(made / box.shape[1] if layer.settings.pooling == "average" else made)
+    return joined([column.reshape((-1, 1)) for column in columns], 1).reshape(layer.shape)
+
+
+def _mean_inside(layer: LayerSpec, value: Any, beyond: tuple[int, ...] = ()) -> Any:
+    """Means of windows over their entries that are not padding, or over all but those beyond it."""
     assert layer.window is not None
     total: Any = 0
     count: Any = 0
+    there, counting = np.ones(value.shape), layer
+    if beyond:
+        around = zip(layer.window.padding, beyond, strict=True)
+        there = np.pad(there, [(0, 0), *((before, after - more) for (before, after), more in around)])
+        there = there * 0 + 1
+        none = tuple((0, more) for more in beyond)
+        counting = replace(layer, settings=replace(layer.window, padding=none))
     for entry in product(*(range(size) for size in layer.window.kernel)):
         total = total + _at(value, layer, entry)
-        count = count + _at(np.ones(value.shape), layer, entry)
+        count = count + _at(there, counting, entry)
     if hasattr(value, "detach"):
         import torch
 
@@ -158,9 +202,13 @@ def window_matrix(layer: LayerSpec, parameters: Mapping[str, Any], shape: tuple[
 
 def chosen_matrix(layer: LayerSpec, value: Array) -> Array:
     """A maximum of windows as a matrix: 1 where it takes its entries from, of one sample."""
+    numbers = np.arange(1, value.size + 1).reshape(value.shape)  # 0 is padding
+    if isinstance(layer.settings, AdaptiveSpec):
+        pairs = zip(_boxes(layer, value), _boxes(layer, numbers), strict=True)
+        taken = [own[[*range(len(own))], np.argmax(box, axis=1)] for box, own in pairs]
+        return np.asarray(np.eye(value.size, dtype=int)[np.stack(taken, axis=1).reshape(-1) - 1])
     window = layer.window
     assert window is not None
-    numbers = np.arange(1, value.size + 1).reshape(value.shape)  # 0 is padding
     best: Any = None
     for entry in product(*(range(size) for size in window.kernel)):
         read, number = _at(value, layer, entry), _at(numbers, layer, entry)

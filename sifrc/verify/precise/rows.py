@@ -10,6 +10,7 @@ from sifrc.derive.curvature.kinds import Kind
 from sifrc.lower.program import Program
 from sifrc.model import Model
 from sifrc.operators.record import Operator
+from sifrc.spec.canonical import spec_hash
 from sifrc.spec.types import Spec
 from sifrc.verify.capped import capped
 from sifrc.verify.laws import exact_limit
@@ -35,7 +36,7 @@ class _Precise(Level):
         super().__init__(spec, looked, 2)
         self.digits, self.seed = digits, seed
         self._lowered: dict[tuple[str, ...], tuple[Model, Program]] = {}
-        self._oracles: dict[tuple[int, int, bool, int], PreciseBatch] = {}
+        self._oracles: dict[tuple[str, int, bool, int], PreciseBatch] = {}
 
     def subjects(self, operator: Operator, attempt: int) -> Iterator[Subject]:
         spec, _ = self._small(operator)
@@ -55,7 +56,7 @@ class _Precise(Level):
         return (self.spec, 0) if parameter_count(self.spec) <= largest else (capped(self.spec, cap), cap)
 
     def _oracle(self, spec: Spec, size: int, near: bool, attempt: int) -> PreciseBatch:
-        key = parameter_count(spec), size, near, attempt
+        key = spec_hash(spec), size, near, attempt
         if key not in self._oracles:
             seed = self.seed + 101 * attempt + size
             point = random_point(spec, seed, size)
