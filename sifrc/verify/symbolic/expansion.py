@@ -54,13 +54,22 @@ class _SympyArithmetic:
     def apply(
         self, function: ScalarFunction, orders: tuple[int, ...], arguments: Mapping[str, Array]
     ) -> Array:
+        form, symbols = function.value_form(orders), function.argument_symbols
+
+        def plain(*values: Any) -> Any:
+            return form.xreplace(dict(zip(symbols, values, strict=True)))
+
         if function in self._activations or function.value_form((0,) * len(orders)).has(
             Piecewise, primitives.absolute, primitives.signum
         ):
-            call: Any = lambda *values: self.opaque(function, orders, values)  # noqa: E731
+            known = function not in self._activations
+
+            def call(*values: Any) -> Any:
+                # Of numbers alone, as the entries of a fixed table or of a mask, it is one.
+                given = known and all(value.is_number for value in values)
+                return plain(*values) if given else self.opaque(function, orders, values)
         else:
-            form, symbols = function.value_form(orders), function.argument_symbols
-            call = lambda *values: form.xreplace(dict(zip(symbols, values, strict=True)))  # noqa: E731
+            call = plain
         if not function.arguments:
             return np.asarray(function.value_form(orders), dtype=object)
         columns = [arguments[name] for name in function.arguments]
