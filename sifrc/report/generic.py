@@ -35,6 +35,8 @@ from sifrc.ir import (
 )
 from sifrc.ir.ordering import Product, canonical_order, numbered
 from sifrc.ir.traverse import postorder
+from sifrc.model.draws import OTHERS
+from sifrc.model.tables import TABLES
 from sifrc.scalar import ScalarFunction
 
 __all__ = ["generic_key", "is_shared"]
@@ -70,7 +72,12 @@ def generic_key(expr: Expr, layer: int, shared: frozenset[int] = frozenset()) ->
 
 
 def is_shared(node: Expr, shared: frozenset[int]) -> TypeGuard[Input]:
-    """Whether it is a parameter that several layers use, shaped like one, or says which group owns it."""
+    """Whether its number is no layer's: of an input, a table, a parameter that several layers use.
+
+    Also what is shaped like such a parameter, or says which group owns it.
+    """
+    if isinstance(node, Input) and node.family in (OTHERS, TABLES):
+        return True
     if not isinstance(node, Input) or node.index not in shared:
         return False
     return node.role in (Role.PARAMETER, Role.DIRECTION) or node.family in OWNER.values()

@@ -342,7 +342,7 @@ def test_methods_that_need_dense_layers_are_refused(method: str, text: str) -> N
             "smaller than the kernel",
         ),
         ("{type: pool, function: median, kernel: 2}", "cannot be 'median'", "function: average"),
-        ("{type: pool, function: average, kernel: 2, dilation: 2}", "has no 'dilation'", "accepted keys"),
+        ("{type: pool, function: average, kernel: 2, groups: 2}", "has no 'groups'", "accepted keys"),
     ],
 )
 def test_bad_windows_are_one_error(layer: str, message: str, hint: str) -> None:
