@@ -42,7 +42,7 @@ def build_loss(
     output: Input,
     target: Input,
     parameters: tuple[tuple[str, float], ...],
-    mask: Input | None = None,
+    mask: Expr | None = None,
 ) -> Expr:
     """The loss ℓ(y, t) of one sample as an expression.
 
@@ -77,9 +77,7 @@ def _zero_on_domain(node: Map) -> Expr:
 
 
 class _Scope:
-    def __init__(
-        self, output: Input, target: Input, parameters: dict[str, float], mask: Input | None
-    ) -> None:
+    def __init__(self, output: Input, target: Input, parameters: dict[str, float], mask: Expr | None) -> None:
         self.tensors: dict[str, Expr] = {"y": output, "t": target}
         self.parameters = parameters
         self.mask = mask

@@ -14,11 +14,12 @@ from math import prod
 
 from sifrc.ir import Axis, Expr, Input, Operand, Role
 from sifrc.ir.along import along, spread
-from sifrc.ir.build import add, einsum, rename, scale
+from sifrc.ir.build import add, einsum, hadamard, rename, scale, total
 from sifrc.ir.fixed import Listed
 from sifrc.ir.traverse import substitute
 from sifrc.model.loss import build_loss
 from sifrc.model.tables import Tables
+from sifrc.spec.functionspec import loss_parts
 from sifrc.spec.types import LossSpec
 
 __all__ = ["Counting", "Normalization", "counting_of", "normalization_of", "sample_loss", "target_of"]
@@ -40,10 +41,12 @@ class Counting:
 
     Args:
         weights: of the classes, a fixed table; None where all count alike.
+        positive: of targets of one, for each entry of a vector, a fixed table; None where they count alike.
         mask: data with a number for each place, or for each entry; None where all count alike.
     """
 
     weights: Input | None = None
+    positive: Input | None = None
     mask: Input | None = None
 
 
@@ -53,10 +56,13 @@ def counting_of(loss: LossSpec, mask: Input | None, tables: Tables) -> Counting:
     Args:
         loss: of the spec.
         mask: the input that it names, if it does.
-        tables: of the model, which gets one of the classes' weights.
+        tables: of the model, which gets those of weights.
     """
-    count = len(loss.weights)
-    return Counting(tables.symbol(Listed(loss.weights), (count,)) if count else None, mask)
+    weights, positive = (
+        tables.symbol(Listed(numbers), (len(numbers),)) if numbers else None
+        for numbers in (loss.weights, loss.positive)
+    )
+    return Counting(weights, positive, mask)
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def sample_loss(loss: LossSpec, output: Input, target: Input, counting: Counting
     Raises:
         ModelError: the expression is not a number, or not differentiable.
     """
-    function, mask = loss.function, counting.mask
+    mask = counting.mask
     vector = output.axes[loss.axis]
     places = [axis for position, axis in enumerate(output.axes) if position != loss.axis]
     given: dict[Input, Expr] = {output: output, target: target}
@@ -115,13 +121,8 @@ def sample_loss(loss: LossSpec, output: Input, target: Input, counting: Counting
         given[weight] = rename(weight, output.axes)
     # Of one place first, then along one axis of places after the other; the last axis comes first.
     of_one = {symbol: replace(symbol, slots=(vector,)) for symbol in given}
-    value = build_loss(
-        function.expression,
-        of_one[output],
-        of_one[target],
-        function.parameters,
-        of_one[weight] if weight else None,
-    )
+    own = of_one[weight] if weight else None
+    value = _of_vector(loss, (of_one[output], of_one[target]), own, counting.positive)
     wanted = _wanted(loss, of_one[target], vector, counting)
     if wanted is not of_one[target]:
         value = substitute(value, {of_one[target]: wanted})
@@ -141,6 +142,18 @@ def sample_loss(loss: LossSpec, output: Input, target: Input, counting: Counting
     elif weight is not None:
         value = substitute(value, {of_one[weight]: given[weight]})
     return value
+
+
+def _of_vector(loss: LossSpec, pair: tuple[Input, Input], mask: Input | None, positive: Input | None) -> Expr:
+    """The loss of a vector and its target; that of targets of one may count by an entry's number."""
+    function = loss.function
+    if positive is None:
+        return build_loss(function.expression, *pair, function.parameters, mask)
+    axes = pair[0].axes
+    weight = rename(positive, axes)
+    weights = mask, weight if mask is None else hadamard(weight, mask)
+    parts = zip(loss_parts(function.name, loss.reduction), weights, strict=True)
+    return total((build_loss(tree, *pair, (), own) for tree, own in parts), ())
 
 
 def _wanted(loss: LossSpec, target: Input, vector: Axis, counting: Counting) -> Expr:

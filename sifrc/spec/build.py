@@ -208,7 +208,7 @@ def _initialization(
             raise positions.error(
                 (*path, key),
                 f"initialisation '{shape.kind}' has no '{key}'",
-                hint=f"'{key}' belongs to {' and '.join(kinds)}",
+                hint=f"'{key}' belongs to " + " and ".join(filter(None, (", ".join(kinds[:-1]), kinds[-1]))),
                 at_key=True,
             )
     if shape.kind == "normal" and (shape.value or 0.0) < 0.0:

@@ -57,6 +57,7 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
             **({"label_smoothing": spec.loss.smoothing} if spec.loss.smoothing else {}),
             **({} if spec.loss.ignored is None else {"ignore_index": spec.loss.ignored}),
             **({"mask": spec.loss.mask} if spec.loss.mask else {}),
+            **({"pos_weight": list(spec.loss.positive)} if spec.loss.positive else {}),
             **({"class_weights": list(spec.loss.weights)} if spec.loss.weights else {}),
         },
         "regularization": {"state": _state(spec.regularization)} | _output(spec.regularization),

@@ -17,7 +17,7 @@ from sifrc.spec.registry import ACTIVATIONS, LOSSES, BuiltIn
 from sifrc.spec.suggest import did_you_mean, shortened
 from sifrc.spec.types import FunctionSpec
 
-__all__ = ["activation_spec", "built_in_expression", "entrywise_spec", "loss_function_spec"]
+__all__ = ["activation_spec", "built_in_expression", "entrywise_spec", "loss_function_spec", "loss_parts"]
 
 _TABLES = MappingProxyType({"activation": ACTIVATIONS, "loss": LOSSES})
 _VARIABLES = MappingProxyType({"activation": ("x",), "loss": ("y", "t")})
@@ -119,6 +119,23 @@ def built_in_expression(role: str, name: str, reduction: str = "mean") -> Expres
     names = [parameter for parameter, _ in entry.parameters]
     text = entry.summed if reduction == "sum" and entry.summed else entry.expression
     return parse_expression(text, variables=_VARIABLES[role], parameters=names)
+
+
+@cache
+def loss_parts(name: str, reduction: str) -> tuple[Expression, ...]:
+    """A built-in loss as two, of targets of zero and of targets of one; () where it is no such.
+
+    Args:
+        name: of the loss.
+        reduction: over the entries.
+
+    Example:
+        >>> len(loss_parts("binary_cross_entropy", "mean")), loss_parts("mse", "mean")
+        (2, ())
+    """
+    return tuple(
+        parse_expression(f"{reduction}({text})", variables=_VARIABLES["loss"]) for text in LOSSES[name].parts
+    )
 
 
 def _function_spec(

@@ -56,6 +56,7 @@ def loss_spec(loss: LossShape, inputs: Sequence[InputSpec], output: Sizes, posit
         float(loss.label_smoothing or 0.0),
         loss.ignore_index,
         _class_weights(loss, output[axis], positions),
+        _pos_weight(loss, function.name, output[axis], positions),
         loss.mask or "",
         location=positions.value(_PATH),
     )
@@ -102,6 +103,25 @@ def _class_weights(loss: LossShape, classes: int, positions: Positions) -> tuple
             (*_PATH, "class_weights"), "no class counts: all weights are zero", hint="e.g. 1 for some class"
         )
     return weights
+
+
+def _pos_weight(loss: LossShape, name: str, entries: int, positions: Positions) -> tuple[float, ...]:
+    """A number for each entry of a vector; one for all may stand alone."""
+    given = tuple(map(float, loss.pos_weight or ()))
+    if given and not LOSSES.get(name, LOSSES["mse"]).parts:
+        raise positions.error(
+            (*_PATH, "pos_weight"),
+            "'pos_weight' is for binary_cross_entropy",
+            hint="loss: {function: binary_cross_entropy, …}",
+            at_key=True,
+        )
+    if len(given) not in (0, 1, entries):
+        raise positions.error(
+            (*_PATH, "pos_weight"),
+            f"{len(given)} weights for {entries} entries",
+            hint="one for all, or one for each entry of the output along the axis of the loss",
+        )
+    return given * entries if len(given) == 1 else given
 
 
 def _masked(loss: LossSpec, inputs: Sequence[InputSpec], output: Sizes, positions: Positions) -> LossSpec:

@@ -28,6 +28,8 @@ class BuiltIn:
         convex: of a loss, whether it is convex in the output for every target.
         summed: of a loss that is a mean over the entries, the expression under ``reduction: sum``: their sum.
             Empty where that reduction changes nothing in a sample.
+        parts: of a loss that is the mean of what it is of an entry at targets of zero and of one, weighted by
+            the target: both by their weights.
         places: of a loss, what is made of its values at several places with ``reduction: mean``.
 
     Example:
@@ -43,6 +45,7 @@ class BuiltIn:
     targets: TargetKindDefault = "vectors"
     convex: bool = True
     summed: str = ""
+    parts: tuple[str, str] | tuple[()] = ()
     places: Literal["mean", "sum"] = "mean"
 
 
@@ -88,6 +91,7 @@ LOSSES: Mapping[str, BuiltIn] = _table(
         "mean(softplus(y) - t*y)",
         "mean over the entries of the cross-entropy of sigmoid(y); y are logits; PyTorch's BCEWithLogitsLoss",
         summed="sum(softplus(y) - t*y)",
+        parts=("(1 - t)*softplus(y)", "t*softplus(-y)"),
     ),
     BuiltIn(
         "huber",

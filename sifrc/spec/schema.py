@@ -185,6 +185,11 @@ class LossShape(FunctionShape):
     label_smoothing: Annotated[float, Field(ge=0, le=1)] | None = None
     ignore_index: Integer | None = None
     mask: str | None = None
+    pos_weight: Annotated[
+        list[Weight] | None,
+        Field(min_length=1),
+        BeforeValidator(lambda value: [value] if isinstance(value, int | float) else value),
+    ] = None
     class_weights: Annotated[list[Weight], Field(min_length=1)] | None = None
 
 

@@ -195,6 +195,7 @@ class LossSpec:
         ignored: class index of targets that do not count, neither in sums nor in what means divide by.
         weights: of the classes; a mean of targets that are classes divides by those of the targets. Empty
             where all classes count alike.
+        positive: what the loss at targets of one is multiplied by, for each entry of a vector; empty for one.
         mask: input of the network whose numbers weigh the losses at the places; means divide by them. Empty
             where all count alike.
         entries: whether the mask has a number for each entry of the output, not for each place.
@@ -208,6 +209,7 @@ class LossSpec:
     smoothing: float = 0.0
     ignored: int | None = None
     weights: tuple[float, ...] = ()
+    positive: tuple[float, ...] = ()
     mask: str = ""
     entries: bool = False
     location: Location | None = field(default=None, compare=False, repr=False)

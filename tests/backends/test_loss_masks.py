@@ -42,6 +42,14 @@ def binary(y: Tensor, t: Tensor) -> Tensor:
     return functional.softplus(y, threshold=100) - t * y
 
 
+POSITIVE = torch.tensor([2.0, 0.3, 1.0], dtype=torch.float64)[:, None, None]
+
+
+def binary_positive(y: Tensor, t: Tensor, weight: Tensor = POSITIVE) -> Tensor:
+    """As PyTorch documents it."""
+    return -weight * t * torch.log(torch.sigmoid(y)) - (1 - t) * torch.log(1 - torch.sigmoid(y))
+
+
 def huber(y: Tensor, t: Tensor) -> Tensor:
     far = (y - t).abs()
     return torch.where(far <= 0.7, far**2 / 2, 0.7 * (far - 0.35))
@@ -84,6 +92,18 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int, ...], Value]] = {
         {"expression": "a*mean((y - t)**4)", "parameters": {"a": 0.5}},
         ENTRIES,
         weighed(lambda y, t: (y - t) ** 4 / 2),
+    ),
+    "positive entries": (
+        {"function": "binary_cross_entropy", "axis": 1, "pos_weight": [2, 0.3, 1]},
+        ENTRIES,
+        weighed(lambda y, t: binary_positive(y, t)),
+    ),
+    "positive entries at places": (
+        {"function": "binary_cross_entropy", "axis": 1, "pos_weight": 1.7, "reduction": "sum"},
+        AT_PLACES,
+        weighed(
+            lambda y, t: binary_positive(y, t, torch.tensor(1.7, dtype=torch.float64)).sum(1), total=True
+        ),
     ),
     "classes": (
         {"function": "cross_entropy", "axis": 1, "class_weights": [1, 0.2, 3], "ignore_index": 1},
@@ -198,6 +218,41 @@ def test_truth_values_leave_out(backend: str, tmp_path: Path) -> None:
     assert float(found) == pytest.approx(float(expected), rel=1e-12)
 
 
+@pytest.mark.parametrize("weight", [3, [2, 0.3, 1]])
+def test_positive_weights_without_a_mask(weight: Any, tmp_path: Path) -> None:
+    """As PyTorch's, also far from zero."""
+    document = spec_to_dict(spec_of({"function": "mse", "axis": 1}, ENTRIES))
+    document["network"]["inputs"].pop()
+    loss = {"function": "binary_cross_entropy", "axis": 1, "pos_weight": weight}
+    spec = build_spec({**document, "loss": loss})
+    assert build_spec(spec_to_dict(spec)) == spec
+    module = load(spec, "torch", tmp_path, ("gradient",))
+    x, t, _ = point("binary, entries")
+    own_weight = torch.tensor(weight, dtype=torch.float64)
+    own_weight = own_weight[:, None, None] if own_weight.ndim else own_weight
+    for scale in (1, 40):
+        params = {name: scale * value for name, value in tensors(module, 1).items()}
+
+        def objective(values: dict[str, Tensor]) -> Tensor:
+            return functional.binary_cross_entropy_with_logits(network(values, x), t, pos_weight=own_weight)
+
+        assert float(module.loss(params, x, t)) == pytest.approx(float(objective(params)), rel=1e-12)
+        assert_close(module.gradient(params, x, t), grad(objective)(params))
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ({"function": "mse", "pos_weight": 2}, "'pos_weight' is for binary_cross_entropy"),
+        ({"function": "binary_cross_entropy", "axis": 1, "pos_weight": [1, 2]}, "2 weights for 3 entries"),
+    ],
+)
+def test_positive_weights_that_do_not_fit(loss: dict[str, Any], message: str) -> None:
+    """The error says what fits."""
+    with pytest.raises(SpecError, match=message):
+        spec_of(loss, ENTRIES)
+
+
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 def test_weights_of_samples(backend: str, tmp_path: Path) -> None:
     """Where a sample has one loss, the mask has one number for it, whatever the loss."""
@@ -216,7 +271,7 @@ def test_weights_of_samples(backend: str, tmp_path: Path) -> None:
     assert_close(found, torch.func.jacrev(each)(params))
 
 
-@pytest.mark.parametrize("case", ["huber, entries", "classes"])
+@pytest.mark.parametrize("case", ["huber, entries", "classes", "positive entries at places"])
 def test_all_that_is_derived_is_verified(case: str) -> None:
     """At all entries, and at places with weights of classes."""
     loss, shape, _ = CASES[case]

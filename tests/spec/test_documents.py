@@ -158,7 +158,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "init option": (
         "fc4, type: dense,",
         "fc4, type: dense, init: {kind: he, §value: 1},",
-        "belongs to normal and constant",
+        "belongs to normal, uniform and constant",
     ),
     "negative regularization": ("state: 1.0e-3", "state: §-1", "zero or more"),
     "regularization word": ("state: 1.0e-3", "state: §spectrall", "did you mean 'spectral'?"),

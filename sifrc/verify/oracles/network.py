@@ -265,12 +265,8 @@ def placed_loss(spec: Spec, output: Any, target: Any, loss: Callable[[Any, Any],
     shape, axis = spec.layers[-1].shape, spec.loss.axis
     size = prod(shape)
     target, mask = target[:size], target[size:]
-    if spec.loss.entries:
-        # Of a vector whose entries are equal a mean is the function of one, a sum that many times it.
-        many, mean = shape[axis], spec.loss.reduction == "mean"
-        pairs = ((joined([value[n : n + 1]] * many, 0) for value in (output, target)) for n in range(size))
-        found = [loss(*pair) * weight for pair, weight in zip(pairs, mask, strict=True)]
-        return sum(found[1:], found[0]) / (size if mean else many)
+    if spec.loss.entries or spec.loss.positive:
+        return _by_entries(spec, output, target, mask, loss)
     order = [n for n in range(len(shape)) if n != axis]
     rows, wanted = (
         permuted(value.reshape(shape), [*order, axis]).reshape((-1, shape[axis]))
@@ -281,6 +277,33 @@ def placed_loss(spec: Spec, output: Any, target: Any, loss: Callable[[Any, Any],
         values = [value * weight for value, weight in zip(values, mask, strict=True)]
     total = sum(values[1:], values[0])
     return total / len(values) if spec.loss.places == "mean" else total
+
+
+def _by_entries(spec: Spec, output: Any, target: Any, mask: Any, loss: Callable[[Any, Any], Any]) -> Any:
+    """A loss that is the mean, or the sum, of a function of each entry, one entry at a time."""
+    shape, axis = spec.layers[-1].shape, spec.loss.axis
+    # Of a vector whose entries are equal a mean is the function of one, a sum that many times it.
+    many, size = shape[axis], len(output)
+    others = [count for number, count in enumerate(shape) if number != axis]
+    places = np.broadcast_to(np.expand_dims(np.arange(size // many).reshape(others), axis), shape)
+    found = []
+    for n, place in enumerate(np.ndindex(shape)):
+        y, t = output[n : n + 1], target[n : n + 1]
+
+        def of(wanted: Any, y: Any = y) -> Any:
+            return loss(joined([y] * many, 0), joined([wanted] * many, 0))
+
+        value = of(t)
+        if spec.loss.positive:
+            over, under = Fraction(repr(spec.loss.positive[place[axis]])).as_integer_ratio()
+            value = t[0] * of(t * 0 + 1) * over / under + (1 - t[0]) * of(t * 0)
+        if spec.loss.mask:
+            value = value * mask[n if spec.loss.entries else places[place]]
+        found.append(value)
+    total = sum(found[1:], found[0])
+    if spec.loss.reduction == "mean":
+        return total / (size if spec.loss.places == "mean" else many)
+    return total / many
 
 
 def _wanted(spec: Spec, target: Any) -> Any:
