@@ -24,7 +24,7 @@ from sifrc.lower.arrays import Change, Load
 from sifrc.lower.classes import Classes
 from sifrc.lower.convolutions import as_convolution
 from sifrc.lower.groups import is_fixed_matrix, key_of_groups, shared_by_groups
-from sifrc.lower.products import as_one_sum, contracted, ordered, split_scalars
+from sifrc.lower.products import as_one_sum, contracted, narrowed, ordered, split_scalars
 from sifrc.lower.scope import Scope
 from sifrc.lower.selections import Arrays, without_affine
 from sifrc.lower.statements import Assign, Kernel, Statement
@@ -310,7 +310,7 @@ class Entries(ABC):
             product = [self._scalar(factor, {}, scope) for factor in factors]
             rest = ordered(rest, scope.layer)
             if isinstance(rest, Einsum) and contracted(rest):
-                symbol, axes = self._buffer_of_groups(_narrowed(rest))
+                symbol, axes = self._buffer_of_groups(narrowed(rest))
                 table = dict(zip(symbol.axes, (binding.get(axis, axis) for axis in axes), strict=True))
                 return sympy.Mul(*product, self._loaded(symbol, table, scope))
             return sympy.Mul(*product, self._scalar(rest, binding, scope))
@@ -388,13 +388,6 @@ class Entries(ABC):
         if not shared:
             return expr
         return Einsum((*others, *((self._buffer(e), labels) for e, labels in shared)), expr.out)
-
-
-def _narrowed(expr: Einsum) -> Expr:
-    """The product without axes along which all its entries are the same."""
-    carried = {label for _, labels in expr.operands for label in labels}
-    kept = tuple(axis for axis in expr.out if axis in carried)
-    return expr if kept == expr.out else Einsum(expr.operands, kept)
 
 
 def number(value: Fraction) -> sympy.Rational:

@@ -20,6 +20,7 @@ __all__ = [
     "is_matrix_product",
     "kept_labels",
     "multiplications",
+    "narrowed",
     "ordered",
     "place_count",
     "split_scalars",
@@ -147,6 +148,13 @@ def without_outer(expr: Einsum) -> Einsum:
 def place_count(axes: Iterable[Axis]) -> int:
     """Entries of some axes together, of a batch of a usual size."""
     return prod(_NOMINAL_BATCH if axis.is_sample else axis.entries for axis in axes)
+
+
+def narrowed(expr: Einsum) -> Expr:
+    """The product without axes along which all its entries are the same."""
+    carried = {label for _, labels in expr.operands for label in labels}
+    kept = tuple(axis for axis in expr.out if axis in carried)
+    return expr if kept == expr.out else Einsum(expr.operands, kept)
 
 
 def multiplications(expr: Expr) -> int:

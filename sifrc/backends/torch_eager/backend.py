@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from math import prod
-from types import MappingProxyType
 from typing import Any
 
 from sifrc.backends.base import LayerInfo, ModuleSource, Option
@@ -31,6 +30,7 @@ from sifrc.backends.text import (
 from sifrc.backends.torch_eager.calls import Calls, Parts, parts_of
 from sifrc.backends.torch_eager.chosen import chosen_context
 from sifrc.backends.torch_eager.groups import group_tables
+from sifrc.backends.torch_eager.initializers import INITIALIZERS
 from sifrc.backends.torch_eager.operators import params_text, public_functions, unpack
 from sifrc.backends.torch_eager.reserved import MODULE_MEMBERS
 from sifrc.backends.torch_eager.step import guard_table, memory_table, optimizer_context
@@ -40,33 +40,6 @@ from sifrc.scalar import called_helpers
 from sifrc.scalar import helpers as scalar_helpers
 
 __all__ = ["BACKEND", "TorchBackend"]
-
-_INITIALIZERS = MappingProxyType(
-    {
-        "he": (
-            "_he",
-            "Normal, variance 2 / inputs.",
-            "torch.randn(outputs, inputs, generator=generator, dtype=torch.float64) "
-            "* math.sqrt(2.0 / inputs)",
-        ),
-        "glorot": (
-            "_glorot",
-            "Uniform, limit sqrt(6 / (inputs + outputs)).",
-            "(torch.rand(outputs, inputs, generator=generator, dtype=torch.float64) * 2.0 - 1.0) "
-            "* math.sqrt(6.0 / (inputs + {reached}))",
-        ),
-        "uniform": (
-            "_uniform",
-            "Uniform, between minus a limit and it.",
-            "(torch.rand(outputs, inputs, generator=generator, dtype=torch.float64) * 2.0 - 1.0) * limit",
-        ),
-        "normal": (
-            "_normal_start",
-            "Normal with a standard deviation.",
-            "torch.randn(outputs, inputs, generator=generator, dtype=torch.float64) * deviation",
-        ),
-    }
-)
 
 
 class TorchBackend:
@@ -381,8 +354,8 @@ def _submodule(layer: LayerInfo) -> tuple[str, list[str]]:
 def _initializers(layers: tuple[LayerInfo, ...]) -> list[str]:
     kinds = {layer.initialization for layer in layers}
     texts = []
-    for kind in sorted(kinds & set(_INITIALIZERS)):
-        name, text, value = _INITIALIZERS[kind]
+    for kind in sorted(kinds & set(INITIALIZERS)):
+        name, text, value = INITIALIZERS[kind]
         # A channel of a convolution is read by a window of outputs.
         windows = kind == "glorot" and any(layer.kernel for layer in layers)
         number = {"normal": ", deviation: float", "uniform": ", limit: float"}
