@@ -435,7 +435,7 @@ def _tangent(
     u[1] = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
     zeta[1] = (slope[1] * u[1]).neg_()
     u[2] = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(zeta[1], weights[2].T, alpha=-1.0)
-    zeta[2] = torch.ops.aten.leaky_relu_backward(-u[2], x[2], 0.2, False)
+    zeta[2] = torch.ops.aten.leaky_relu_backward(u[2], x[2], 0.2, False).neg_()
     zeta[3] = zeta[2] + zeta[1]
     term0 = torch.addmm(vector_biases[4], x[3], vector_weights[4].T, beta=-1.0, alpha=-1.0)
     zeta[4] = term0.addmm_(zeta[3], weights[4].T)
@@ -505,7 +505,7 @@ def _hessian_product(
     gamma[3] = _scaled_product(b[4], vector_weights[4], -1.0).addmm_(gamma[4], weights[4])
     del gamma[4]
     gamma[2] = gamma[3]
-    z = torch.ops.aten.leaky_relu_backward(-gamma[2], x[2], 0.2, False)
+    z = torch.ops.aten.leaky_relu_backward(gamma[2], x[2], 0.2, False).neg_()
     del gamma[2]
     product_weights[2] = _scaled_product(z.T, x[1], -mean).addmm_(y[2].T, zeta[1], alpha=mean)
     product_biases[2] = -mean * z.sum(0)

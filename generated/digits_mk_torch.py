@@ -466,7 +466,7 @@ def _tangent(weights: Tensors, x: Tensors, vector_weights: Tensors, vector_biase
     """
     zeta: Tensors = {}
     u = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
-    zeta[1] = torch.ops.aten.leaky_relu_backward(-u, x[1], 0.1, False)
+    zeta[1] = torch.ops.aten.leaky_relu_backward(u, x[1], 0.1, False).neg_()
     term0 = torch.addmm(vector_biases[2], x[1], vector_weights[2].T, beta=-1.0, alpha=-1.0)
     zeta[2] = term0.addmm_(zeta[1], weights[2].T)
     return zeta
@@ -499,7 +499,7 @@ def _hessian_product(
     product_biases[2] = mean * gamma.sum(0)
     term0 = torch.addmm(zeta[1], b[2], vector_weights[2], beta=-REGULARIZATION[1], alpha=-1.0)
     gamma = term0.addmm_(gamma, weights[2])
-    z = torch.ops.aten.leaky_relu_backward(-gamma, x[1], 0.1, False)
+    z = torch.ops.aten.leaky_relu_backward(gamma, x[1], 0.1, False).neg_()
     product_weights[1] = _scaled_product(z.T, x[0], -mean)
     product_biases[1] = -mean * z.sum(0)
     return product_weights, product_biases

@@ -489,9 +489,9 @@ def _tangent(weights: Tensors, x: Tensors, vector_weights: Tensors, vector_biase
     """
     zeta: Tensors = {}
     u = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
-    zeta[1] = torch.ops.aten.leaky_relu_backward(-u, x[1], 0.1, False)
+    zeta[1] = torch.ops.aten.leaky_relu_backward(u, x[1], 0.1, False).neg_()
     u = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(zeta[1], weights[2].T, alpha=-1.0)
-    zeta[2] = torch.ops.aten.leaky_relu_backward(-u, x[2], 0.1, False)
+    zeta[2] = torch.ops.aten.leaky_relu_backward(u, x[2], 0.1, False).neg_()
     term0 = torch.addmm(vector_biases[3], x[2], vector_weights[3].T, beta=-1.0, alpha=-1.0)
     zeta[3] = term0.addmm_(zeta[2], weights[3].T)
     return zeta
@@ -527,12 +527,12 @@ def _hessian_product(
     product_biases[3] = mean * gamma.sum(0)
     term0 = torch.addmm(zeta[2], b[3], vector_weights[3], beta=-REGULARIZATION[2], alpha=-1.0)
     gamma = term0.addmm_(gamma, weights[3])
-    z = torch.ops.aten.leaky_relu_backward(-gamma, x[2], 0.1, False)
+    z = torch.ops.aten.leaky_relu_backward(gamma, x[2], 0.1, False).neg_()
     product_weights[2] = _scaled_product(z.T, x[1], -mean).addmm_(y[2].T, zeta[1], alpha=mean)
     product_biases[2] = -mean * z.sum(0)
     term0 = torch.addmm(zeta[1], y[2], vector_weights[2], beta=-REGULARIZATION[1], alpha=-1.0)
     gamma = term0.addmm_(z, weights[2], alpha=-1.0)
-    z = torch.ops.aten.leaky_relu_backward(-gamma, x[1], 0.1, False)
+    z = torch.ops.aten.leaky_relu_backward(gamma, x[1], 0.1, False).neg_()
     product_weights[1] = _scaled_product(z.T, x[0], -mean)
     product_biases[1] = -mean * z.sum(0)
     return product_weights, product_biases

@@ -186,15 +186,12 @@ def _chosen(factor: Piecewise, rest: Expr, tensors: Tensors) -> Expr:
         known = any(symbol.name in tensors for symbol in x.free_symbols)
         if strict and condition.rhs == 0 and known:
             if second == 0 and (first * rest == 1 or _has_tensors(first * rest, tensors)):
-                number, other = (first * rest).as_coeff_Mul()
-                # A number stands outside, where it may go into what is made.
-                return number * threshold_backward(other, x, 0)
+                return threshold_backward(first * rest, x, 0)
             # Where x is not a number, the second branch is what it is of it.
             if first == 0 and x.free_symbols <= second.free_symbols:
                 return where_not_positive(second * rest, x)
             if first == 1 and second.is_number:
-                number, other = rest.as_coeff_Mul()
-                return number * leaky_relu_backward(other, x, second)
+                return leaky_relu_backward(rest, x, second)
     return Piecewise(*((value * rest, condition) for value, condition in factor.args))
 
 
@@ -223,7 +220,9 @@ def _multiplied(node: Mul, tensors: Tensors) -> Expr:
             if _has_tensors(rest, tensors) and (once or isinstance(rest, Symbol)):
                 return _chosen(factor, rest, tensors)
         if isinstance(factor, _TIMES_FIRST) and _fits(factor, rest, tensors) and _has_tensors(rest, tensors):
-            return type(factor)(factor.args[0] * rest, *factor.args[1:])
+            # A number stands outside, where it may go into what is made.
+            number, other = (factor.args[0] * rest).as_coeff_Mul()
+            return number * type(factor)(other, *factor.args[1:])
         if type(factor).__name__ == "sigmoid" and factor.args[0] in others:
             others.remove(factor.args[0])
             return Mul(silu(factor.args[0]), *others)
