@@ -2,7 +2,7 @@
 
 Each product is made once to see that it exists; a peer that refuses is shown with its own words. What is
 computed from one batch and kept for many products, as ``linearize`` does it, neither of them has: a product
-is all of their work.
+is all of their work. Attention is PyTorch's formula for them, since its kernel has none of these derivatives.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = ["Product", "peer_products"]
 
@@ -87,6 +88,12 @@ def backpack_products(
     return {"BackPACK Hv": hessian, "BackPACK GGNv": gauss_newton, "BackPACK diagonal": diagonal}
 
 
+def _by_formula(product: Product) -> object:
+    """With attention by its formula: PyTorch's own kernel has no second derivative and no forward mode."""
+    with sdpa_kernel(SDPBackend.MATH):
+        return product()
+
+
 def peer_products(
     network: nn.Module, x: Tensor, t: Tensor, vector: Sequence[Tensor]
 ) -> tuple[dict[str, Product], dict[str, str]]:
@@ -109,7 +116,8 @@ def peer_products(
         except ImportError as error:
             refused[library] = f"not installed: {error}"
             continue
-        for name, product in candidates.items():
+        for name, candidate in candidates.items():
+            product = partial(_by_formula, candidate)
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
