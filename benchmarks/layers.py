@@ -1,13 +1,14 @@
 """Networks with convolutions and attention: derivatives of Torch modules as multiples of one torch gradient.
 
-    python benchmarks/layers.py [--threads 2] [--rounds 11]
+    python benchmarks/layers.py [--threads 2] [--rounds 11] [--peers]
 
 LeNet (32 × 32, batch 100), VGG-11' a quarter wide (batch 32), ResNet-18 (32 × 32, batch 16, evaluated and in
 training), a causal transformer (4 layers of 128, 64 tokens, batch 8) and an LSTM (128 units, 50 steps, batch
 32) in float32. Beside the generated gradient,
 products after ``linearize``, and summaries of orders 2 and 3 with a group for each layer stand PyTorch's
 gradient with its own modules, which is the base, and its double backward with the graph kept, where it has
-one.
+one. With ``--peers`` come the products of curvlinops and BackPACK on the same PyTorch modules, where these
+packages are installed, and what they refuse (``layer_peers.py``).
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from pathlib import Path
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--rounds", type=int, default=11)
+parser.add_argument("--peers", action="store_true", help="curvlinops and BackPACK too")
+parser.add_argument("--networks", default="", help="parts of titles, by commas; all by default")
 arguments = parser.parse_args()
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = str(arguments.threads)
 
 import torch  # noqa: E402
+from layer_peers import peer_products  # noqa: E402
 from timing import interleaved, print_table  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -151,6 +155,8 @@ def rows(
     title: str, file: str, network: nn.Module, x: torch.Tensor, t: torch.Tensor, mode: str = "training"
 ) -> None:
     """Measure one network."""
+    if not any(part in title for part in arguments.networks.split(",")):
+        return
     network.train(mode == "training")
     spec = sifrc.load_spec(EXAMPLES / file)
     owners = dict.fromkeys(name.rpartition(".")[0] for name in tensor_names(spec.layers))
@@ -176,6 +182,11 @@ def rows(
     twice = double_backward(network, x, t)
     if twice is not None:
         candidates["torch double backward"] = twice
+    refused: dict[str, str] = {}
+    if arguments.peers:
+        own = [torch.randn_like(p) for p in network.parameters()]
+        products, refused = peer_products(network, x, t, own)
+        candidates |= products
     found = interleaved(candidates, "torch gradient", arguments.rounds)
     # Apart: after arrays of so many tangents, memory is slow for those that come next.
     summaries: dict[str, Callable[[], object]] = {
@@ -200,6 +211,8 @@ def rows(
     ]
     heading = f"{title}, {len(owners)} groups, {arguments.threads} threads"
     print_table(heading, ("", "ms", "ratio", "spread", "CPU"), table)
+    for name, words in refused.items():
+        print(f"{name}: {words}")
 
 
 def main() -> None:

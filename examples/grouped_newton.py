@@ -1,6 +1,8 @@
 """Experiments of the grouped Newton paper (GN3) with its method, Adam and SGD.
 
     SIFRC_DATA=FOLDER python examples/grouped_newton.py methods     # Section 5.2, Apps. I, J: the MLP
+    SIFRC_DATA=FOLDER python examples/grouped_newton.py lenet       # the same with LeNet
+    SIFRC_DATA=FOLDER python examples/grouped_newton.py vgg         # the same with VGG-11', narrower
     SIFRC_DATA=FOLDER python examples/grouped_newton.py deep        # the same with BigMLP, narrower
     SIFRC_DATA=FOLDER python examples/grouped_newton.py very-deep   # App. H: VBigMLP, narrower, and its H̄
     SIFRC_DATA=FOLDER python examples/grouped_newton.py partitions  # App. K, Table 5
@@ -76,6 +78,8 @@ class Experiment:
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {
         "methods": Experiment("mnist_grouped.yaml", 10, 2, (0.1, 0.3, 1.0), (1.0, 3.0, 10.0)),
+        "lenet": Experiment("cifar_lenet.yaml", 15, 2, (0.1, 0.3, 1.0), (1.0, 3.0, 10.0), None, -3.5, -2.0),
+        "vgg": Experiment("cifar_vgg11_narrow.yaml", 6, 1, (0.1, 0.3), (3.0, 10.0), None, -3.5, -2.0),
         "deep": Experiment("cifar_bigmlp.yaml", 10, 1, (0.1, 0.3), (3.0, 10.0), 64, -4.0, -2.0),
         "very-deep": Experiment("cifar_vbigmlp.yaml", 8, 1, (0.1, 0.3), (3.0, 10.0), 64, -4.0, -2.0),
         "partitions": Experiment("cifar_nine_layers.yaml", 20, 2, (0.1, 0.3, 1.0), (1.0, 3.0, 10.0)),

@@ -150,9 +150,13 @@ def search(
     short: Callable[[Mapping[str, float]], History],
     full: Callable[[Mapping[str, float]], History],
 ) -> Outcome:
-    """Run every combination shortly, and the best one in full; the next one where a full run diverges."""
-    losses = {}
-    for values in product(*grid.values()):
+    """Run every combination shortly, and the best one in full; the next one where a full run diverges.
+
+    There is nothing to search among one combination.
+    """
+    combinations = [*product(*grid.values())]
+    losses = dict.fromkeys(combinations, 0.0)
+    for values in combinations if len(combinations) > 1 else ():
         chosen = dict(zip(grid, values, strict=True))
         losses[values] = final(lambda chosen=chosen: short(chosen), "train_loss")  # type: ignore[misc]
         print(f"  {name:22s} {text_of(chosen):24s} train loss {losses[values]:.4f}", flush=True)

@@ -86,13 +86,26 @@ class TorchBaseline(TorchModel):
 
     def predict(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Outputs of the network, (B, n_out)."""
-        with torch.no_grad():
-            return to_array(self._model(self._samples(inputs)))
+        return to_array(self._evaluated(inputs))
 
     def loss(self, inputs: NDArray[Any], targets: NDArray[Any]) -> float:
         """Mean loss."""
-        with torch.no_grad():
-            return float(self._loss(self._model(self._samples(inputs)), self._tensor(targets)))
+        return float(self._loss(self._evaluated(inputs), self._tensor(targets)))
+
+    def _evaluated(self, inputs: NDArray[Any]) -> torch.Tensor:
+        """Outputs by running statistics and without dropout, neither of which it changes."""
+        self._model.eval()
+        try:
+            with torch.no_grad():
+                output: torch.Tensor = self._model(self._samples(inputs))
+        finally:
+            self._model.train()
+        return output
+
+    def _named(self) -> dict[str, torch.Tensor]:
+        # Running statistics belong to what a network begins with, as its parameters do.
+        statistics = {name: value for name, value in self._model.named_buffers() if value.is_floating_point()}
+        return {**super()._named(), **statistics}
 
 
 def sgd(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import lcm, prod
+from typing import Any
 
 from sifrc.errors import SpecError
 from sifrc.spec import build_spec, spec_to_dict
@@ -72,11 +73,18 @@ def _rebuilt(spec: Spec, size: int) -> Spec:
             for key in ("units", "channels"):
                 if key in layer:
                     layer[key] = min(layer[key], most)
+            if "groups" in layer and "heads" not in layer:
+                layer["groups"] = min(layer["groups"], _groups(layer, most))
         try:
             return build_spec(document)
         except SpecError:
             continue  # sizes that go together no longer do
     return spec
+
+
+def _groups(layer: Mapping[str, Any], most: int) -> int:
+    """Of a layer: with one channel each they stay so, others still are several of several channels."""
+    return most if layer["groups"] == layer.get("channels") else max(2, most // 2)
 
 
 def _with_windows(spec: Spec, size: int) -> Spec:
@@ -88,7 +96,7 @@ def _with_windows(spec: Spec, size: int) -> Spec:
         return small if count > size and small <= count else count
 
     first, *places = spec.input.shape
-    for most in range(size, max(places)):
+    for most in range(size, max(places) + 1):
         shape = (channels(first), *(min(entries, most) for entries in places))
         layers = _reshaped(spec, shape, size, channels)
         if layers is not None:

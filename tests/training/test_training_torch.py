@@ -153,3 +153,29 @@ def test_refuses_the_checkpoint_of_another_method(tmp_path, toy):
     fit(baselines.sgd(plain, loss, lr=0.1), toy, directory=tmp_path, **SETTINGS)
     with pytest.raises(TrainingError, match="another optimizer"):
         fit(baselines.adam(plain, loss, lr=0.1), toy, directory=tmp_path, resume=True, **SETTINGS)
+
+
+def test_a_rival_evaluates_by_running_statistics():
+    """It begins with those that it is given, and moves them by steps alone; so is dropout of steps alone."""
+
+    def network():
+        norm, thin, out = torch.nn.BatchNorm1d(3), torch.nn.Dropout(0.5), torch.nn.Linear(3, 2)
+        return torch.nn.Sequential(norm, thin, out)
+
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.normal(2.0, 3.0, (8, 3)).astype(np.float32), np.arange(8) % 2
+    state = network().state_dict()
+    given = {name: value.numpy() for name, value in state.items() if value.is_floating_point()}
+    given["0.running_mean"] = np.array([1.0, 2.0, 3.0], np.float32)
+    rival = baselines.sgd(network, torch.nn.functional.cross_entropy, lr=0.1, initial=given)
+
+    scaled = (inputs - given["0.running_mean"]) / np.sqrt(1 + 1e-5)
+    outputs = scaled @ given["2.weight"].T + given["2.bias"]
+    np.testing.assert_allclose(rival.predict(inputs), outputs, rtol=1e-5, atol=1e-6)
+    expected = np.mean(np.log(np.exp(outputs).sum(1)) - outputs[np.arange(8), targets])
+    assert rival.loss(inputs, targets) == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_array_equal(rival.parameters()["0.running_mean"], given["0.running_mean"])
+
+    rival.train_chunk(inputs, targets, np.arange(8), batch=8)
+    moved = 0.9 * given["0.running_mean"] + 0.1 * inputs.mean(0)
+    np.testing.assert_allclose(rival.parameters()["0.running_mean"], moved, rtol=1e-5)
