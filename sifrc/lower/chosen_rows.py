@@ -150,7 +150,7 @@ class _Readers:
 
 def _together(terms: Sequence[Term]) -> list[Term]:
     """Terms with equal factors of classes as one, with the sum of the rows that they take."""
-    rows: dict[tuple[Operand, tuple[Axis, ...]], list[Term]] = {}
+    rows: dict[tuple[Operand, tuple[Axis, ...], tuple[Axis, ...]], list[Term]] = {}
     found: list[Term] = []
     for factor, term in terms:
         if not _is_choice(term):
@@ -161,12 +161,14 @@ def _together(terms: Sequence[Term]) -> list[Term]:
         row = Axis("row", labels[-1].size)
         others = [op for op in term.operands if op[0] is not operand]
         rest = [(e, tuple(row if a == labels[-1] else a for a in ls)) for e, ls in others]
-        needed = {a for _, ls in rest for a in ls}
-        out = (row, *(axis for axis in term.out if axis in needed))
-        key = (operand, (*labels[:-1], row)), term.out
+        needed = dict.fromkeys(a for _, ls in rest for a in ls)
+        # Places that the rows are summed over together with the classes stay.
+        own = (*term.out, *(axis for axis in labels[:-1] if axis not in term.out))
+        out = (row, *(axis for axis in own if axis in needed))
+        key = (operand, (*labels[:-1], row)), term.out, out
         rows.setdefault(key, []).append((factor, einsum(rest, out)))
-    for (choice, out), parts in rows.items():
-        value = add(parts, parts[0][1].axes)
+    for (choice, out, own), parts in rows.items():
+        value = add(parts, own)
         found.append((Fraction(1), einsum([choice, (value, value.axes)], out)))
     return found
 

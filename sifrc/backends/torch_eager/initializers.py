@@ -1,4 +1,4 @@
-"""Functions of a Torch module that draw the weights a network begins with: name, what it does, and the draw."""
+"""Functions of a Torch module that draw the weights a network begins with: name, meaning, and the draw."""
 
 from __future__ import annotations
 

@@ -131,7 +131,9 @@ class RunningProgram:
         self, operator: Operator, case: Case, kind: KindPlan | None = None, switches: tuple[str, ...] = ()
     ) -> Results:
         """What the functions of a case compute, after those of the kind or the prepared ones."""
-        start = next(functions for known, functions in operator.starts() if known == kind)
+        # The program's own record: lowering takes apart what a product has of the point.
+        starts = self.operator(operator.name).starts()
+        start = next(functions for known, functions in starts if known == kind)
         machine = self._after(start)
         chosen = [switch for switch in operator.switches if switch.name in switches]
         names = [name for switch in chosen for name in switch.functions]
