@@ -66,7 +66,7 @@ class Oracle:
         self.params = {name: torch.from_numpy(value) for name, value in point.params.items()}
         self.inputs, self.raw = torch.from_numpy(point.inputs), torch.from_numpy(point.targets)
         self.forward = oracle_torch.ForwardTorch(spec)
-        self.targets = self.forward.target_vectors(self.raw)
+        self.targets = self.forward.target_vectors(self.inputs, self.raw)
         self.scales = self.forward.factors(self.params, self.inputs, self.raw)
         self.loss_scale = torch.ones(len(self.inputs), dtype=torch.float64)
         if spec.regularization.output == "spectral":

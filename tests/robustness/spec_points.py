@@ -304,7 +304,7 @@ def _formulas(spec: Spec, point: Point) -> Iterator[tuple[Expression, dict[str, 
     """Trees of the activations and the loss, with what their names are, sample by sample."""
     params, inputs, targets, _ = tensors(point)
     forward = oracle_torch.ForwardTorch(spec)
-    for sample, target in zip(inputs, forward.target_vectors(targets), strict=True):
+    for sample, target in zip(inputs, forward.target_vectors(inputs, targets), strict=True):
         run = forward_pass(spec, params, sample, forward.activate)
         for layer in spec.layers:
             function = layer.activation
