@@ -74,7 +74,8 @@ def _roles_of(expr: Einsum) -> Roles | None:
     if not all(marks[role] <= labels[role] for role in _ROLES):
         return None
     others = everything - set().union(*marks.values())
-    if any(sum(label in labels[role] for role in _ROLES) != 2 for label in others):
+    # A label is of two roles, as channels are; groups of channels are of all three.
+    if any(sum(label in labels[role] for role in _ROLES) < 2 for label in others):
         return None
     return Roles({role: _as_one(sides[role]) for role in read}, written[0], tuple(relations))
 

@@ -23,6 +23,7 @@ from sifrc.ir.traverse import inputs_of
 from sifrc.lower.arrays import Change, Load
 from sifrc.lower.classes import Classes
 from sifrc.lower.convolutions import as_convolution
+from sifrc.lower.grouped import as_grouped
 from sifrc.lower.groups import is_fixed_matrix, key_of_groups, shared_by_groups
 from sifrc.lower.products import as_one_sum, contracted, narrowed, ordered, split_scalars
 from sifrc.lower.scope import Scope
@@ -304,6 +305,11 @@ class Entries(ABC):
             scalars, windows, _ = convolution
             product = [self._scalar(scalar, {}, scope) for scalar in scalars]
             return sympy.Mul(*product, self._loaded(self._buffer(windows), binding, scope))
+        if (grouped := as_grouped(expr, scope.layer)) is not None:
+            joined = self._changed(self._buffer(grouped.product(self._buffer, self._changed)), grouped.joined)
+            places = {own: binding.get(axis, axis) for own, axis in zip(joined.axes, expr.out, strict=True)}
+            product = [self._scalar(scalar, {}, scope) for scalar in grouped.scalars]
+            return sympy.Mul(*product, self._loaded(joined, places, scope))
         expr = self._without_groups(self._without_affine(self._classes.read_at(self._as_one_sum(expr))))
         if contracted(expr):
             factors, rest = split_scalars(expr, scope.layer)
@@ -316,10 +322,8 @@ class Entries(ABC):
             return sympy.Mul(*product, self._scalar(rest, binding, scope))
         product = []
         for operand, labels in ordered_operands(expr, scope.layer):
-            inner = {
-                axis: binding.get(label, label) for axis, label in zip(operand.axes, labels, strict=True)
-            }
-            product.append(self._scalar(operand, inner, scope))
+            own = {axis: binding.get(label, label) for axis, label in zip(operand.axes, labels, strict=True)}
+            product.append(self._scalar(operand, own, scope))
         return sympy.Mul(*product)
 
     @_scalar.register

@@ -43,6 +43,7 @@ from sifrc.lower.arrays import AtStep, Load
 from sifrc.lower.classes import Scattered, as_scattered, indices_of
 from sifrc.lower.convolutions import as_convolution
 from sifrc.lower.entries import Entries, number
+from sifrc.lower.grouped import as_grouped
 from sifrc.lower.groups import in_one_order
 from sifrc.lower.products import contracted, first_kept, is_matrix_product, ordered, split_scalars
 from sifrc.lower.recurrence import Split
@@ -268,6 +269,8 @@ class Lowering(Entries):
         scope = self._fresh()
         if self._convolution(expr, target, factor, scope):
             return True
+        if as_grouped(expr, scope.layer) is not None:
+            return False
         expr = self._classes.read_at(self._classes.summed_first(self._as_one_sum(expr)))
         if (scattered := as_scattered(expr, self._classes)) is not None:
             self._statements.append(self._put(scattered, target, expr.out, factor, scope))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sifrc.backends.torch_eager.access import Names
 from sifrc.backends.torch_eager.products import Product
-from sifrc.lower.arrays import Load
+from sifrc.lower.arrays import Load, Reshape
 from sifrc.lower.statements import Convolve, Reading
 from sifrc.scalar import print_code
 
@@ -22,19 +23,22 @@ def convolution_of(statement: Convolve, names: Names) -> Product:
     image, kernel, output = (set(load.labels) for load in loads.values())
     axes = statement.axes
     places = {label for reading in axes for label in reading.labels}
-    batch = tuple(label for label in statement.target.labels if label in (image & output) - places)
-    batch = batch or tuple(label for label in statement.image.labels if label in (image & output) - places)
-    inputs = tuple(label for label in statement.kernel.labels if label in (image & kernel) - places)
-    outputs = tuple(label for label in statement.kernel.labels if label in (kernel & output) - places)
+    groups = tuple(label for label in statement.kernel.labels if label in image & kernel & output)
+    apart = {*places, *groups}
+    batch = tuple(label for label in statement.target.labels if label in (image & output) - apart)
+    batch = batch or tuple(label for label in statement.image.labels if label in (image & output) - apart)
+    inputs = tuple(label for label in statement.kernel.labels if label in (image & kernel) - apart)
+    outputs = tuple(label for label in statement.kernel.labels if label in (kernel & output) - apart)
     own = {
-        "image": (batch, inputs, tuple(reading.labels[0] for reading in axes)),
-        "output": (batch, outputs, tuple(reading.labels[1] for reading in axes)),
-        "kernel": (outputs, inputs, tuple(reading.labels[2] for reading in axes)),
+        "image": (batch, (*groups, *inputs), tuple(reading.labels[0] for reading in axes)),
+        "output": (batch, (*groups, *outputs), tuple(reading.labels[1] for reading in axes)),
+        "kernel": ((*groups, *outputs), inputs, tuple(reading.labels[2] for reading in axes)),
     }
     arrays = {
         name: _arranged(load, *own[name], names) for name, load in loads.items() if name != statement.written
     }
-    call = _call(statement, arrays, len(axes))
+    count = " * ".join(_size(label, statement, names) for label in groups)
+    call = _call(statement, arrays, len(axes), count)
     text = _taken_apart(call, statement, own[statement.written][:2], names)
     biased = None
     channels = own[statement.written][1]
@@ -52,6 +56,7 @@ def _arranged(
     load: Load, first: tuple[str, ...], second: tuple[str, ...], places: tuple[str, ...], names: Names
 ) -> str:
     """An array as (labels of the first kind, of the second, places)."""
+    load, first, second = _left_joined(load, first, second)
     order = [load.labels.index(label) for label in (*first, *second, *places)]
     text = names.array(load)
     if order != sorted(order):
@@ -63,6 +68,22 @@ def _arranged(
         elif not group:
             text += "[None]" if not position else f"[{':, ' * start}None]"
     return text
+
+
+def _left_joined(
+    load: Load, first: tuple[str, ...], second: tuple[str, ...]
+) -> tuple[Load, tuple[str, ...], tuple[str, ...]]:
+    """An array without taking a dimension apart that is one again for Torch: channels in groups."""
+    last = load.changes[-1] if load.changes else None
+    if not isinstance(last, Reshape) or last.joins:
+        return load, first, second
+    start, stop = last.position, last.position + len(last.sizes)
+    group = load.labels[start:stop]
+    if group not in (first, second):
+        return load, first, second
+    labels = (*load.labels[: start + 1], *load.labels[stop:])
+    whole = replace(load, labels=labels, changes=load.changes[:-1])
+    return whole, first[:1] if first == group else first, second[:1] if second == group else second
 
 
 def _taken_apart(text: str, statement: Convolve, groups: Sequence[tuple[str, ...]], names: Names) -> str:
@@ -84,8 +105,9 @@ def _size(label: str, statement: Convolve, names: Names) -> str:
     return str(size) if size is not None else f"{names.array(load)}.shape[{load.labels.index(label)}]"
 
 
-def _call(statement: Convolve, arrays: dict[str, str], rank: int) -> str:
-    """The call of Torch's function."""
+def _call(statement: Convolve, arrays: dict[str, str], rank: int, groups: str) -> str:
+    """The call of Torch's function; ``groups`` is how many of channels there are, '' for one."""
+    last = f", {groups}" if groups else ""
     axes = statement.axes
     stride, dilation = _numbers([r.stride for r in axes]), _numbers([r.dilation for r in axes])
     padding, symmetric = _numbers([r.padding for r in axes]), all(map(_is_symmetric, axes))
@@ -93,9 +115,10 @@ def _call(statement: Convolve, arrays: dict[str, str], rank: int) -> str:
         function = f"torch.nn.functional.conv_transpose{rank}d"
         read = f"{arrays['output']}, {arrays['kernel']}, None, {stride}"
         if symmetric:
-            return f"{function}({read}, {padding}, {_numbers([_rest(r) for r in axes])}, 1, {dilation})"
+            rest = _numbers([_rest(r) for r in axes])
+            return f"{function}({read}, {padding}, {rest}, {groups or 1}, {dilation})"
         cut = [(-r.padding, r.sizes[0] + r.padding - _reach(r)) for r in axes]
-        return _padded(f"{function}({read}, 0, 0, 1, {dilation})", cut, [_reach(r) for r in axes])
+        return _padded(f"{function}({read}, 0, 0, {groups or 1}, {dilation})", cut, [_reach(r) for r in axes])
     image = arrays["image"]
     if not symmetric:
         added = [(r.padding, _reach(r) - r.padding - r.sizes[0]) for r in axes]
@@ -103,11 +126,12 @@ def _call(statement: Convolve, arrays: dict[str, str], rank: int) -> str:
         padding = "0"
     if statement.written == "output":
         read = f"{image}, {arrays['kernel']}, None"
-        return f"torch.nn.functional.conv{rank}d({read}, {stride}, {padding}, {dilation})"
+        return f"torch.nn.functional.conv{rank}d({read}, {stride}, {padding}, {dilation}{last})"
     entries = ", ".join(str(r.sizes[2]) for r in axes)
-    shape = f"({arrays['output']}.shape[1], {image}.shape[1], {entries})"
+    inputs = f"{image}.shape[1]" + (f" // ({groups})" if groups else "")
+    shape = f"({arrays['output']}.shape[1], {inputs}, {entries})"
     read = f"{image}, {shape}, {arrays['output']}"
-    return f"torch.nn.grad.conv{rank}d_weight({read}, {stride}, {padding}, {dilation})"
+    return f"torch.nn.grad.conv{rank}d_weight({read}, {stride}, {padding}, {dilation}{last})"
 
 
 def _numbers(values: Sequence[int]) -> str:
