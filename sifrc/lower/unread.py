@@ -31,6 +31,8 @@ def without_unread(program: Program, output: Member) -> Program:
             _shorter(function, unread.get((function.name, function.batched), set()))
             for function in program.functions
         )
+        if functions == program.functions:  # what is left is read in other rounds of its loop
+            break
         touched = {member for function in functions for found in _touched(function.body) for member in found}
         gone = {member for members in unread.values() for member in members} - touched
         families = tuple(found for f in program.families if (found := _left(f, gone)) is not None)
