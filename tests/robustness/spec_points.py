@@ -191,8 +191,8 @@ def _exact(value: Any) -> Any:
 class _Beside(ForwardMpmath):
     """With classes that are vectors beside those of zeros and ones."""
 
-    def target_vector(self, target: Any) -> Any:
-        vector = super().target_vector(target)
+    def target_vector(self, sample: Any, target: Any) -> Any:
+        vector = super().target_vector(sample, target)
         if self.spec.loss.targets == "vectors":
             return vector
         return vector + mpmath.mpf(10) ** -30 * np.arange(1, len(vector) + 1)
