@@ -10,6 +10,7 @@ import sympy
 from sympy import Expr, Symbol, exp
 
 from sifrc.backends.torch_eager.access import Names
+from sifrc.backends.torch_eager.convolutions import convolution_of
 from sifrc.backends.torch_eager.expressions import Entry
 from sifrc.lower.access import loads_of, targets_of
 from sifrc.lower.arrays import Ref
@@ -53,6 +54,9 @@ def _fits(product: Inlined, kernel: Kernel, names: Names, inlined: frozenset[Ref
     used = [(name, load) for name, load in kernel.loads if load.ref == ref]
     overwrites = [n for n, assign in enumerate(kernel.assigns) if assign.target.ref == ref]
     if len(used) != 1 or not (overwrites or ref in inlined):
+        return False
+    # A convolution has the order of axes that Torch gives it.
+    if isinstance(product, Convolve) and convolution_of(product, names).labels != product.target.labels:
         return False
     # A window may be as long as the array that would not be there.
     if not used[0][1].is_whole or any(assign.target.window for assign in kernel.assigns):
