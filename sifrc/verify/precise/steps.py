@@ -72,14 +72,19 @@ def _row(model: Model, program: Program, plain: Program, digits: int, seed: int)
     return Row("step", 2, _ORACLE, agreed, required, agreed >= required, note)
 
 
+_MOVING = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY})
+"""What a step leaves for the next one."""
+
+
 def _after(model: Model, program: Program, point: Point, seed: int) -> dict[str, Array]:
     """How far parameters went, and memory, by name."""
     values = _values(model, program, point, seed)
     start = {key: np.array(value) for key, value in values.items()}  # a step may write into what it is given
+    moving = {family.name for family in program.families if family.storage in _MOVING}
     for _ in range(_STEPS):
         machine = Machine(program, values, MPMATH)
         run_functions(machine, [program.function(name, True) for name in program.step_batched])
-        values = {key: machine.arrays[key] for key in values}
+        values |= {key: machine.arrays[key] for key in values if key[0] in moving}
     result: dict[str, Array] = {}
     for family in program.families:
         if family.storage in (Storage.PARAMETER, Storage.MEMORY):
