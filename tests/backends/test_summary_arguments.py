@@ -285,7 +285,7 @@ def spoil(workspace: Any) -> None:
     for work in chain.from_iterable(workspace._free.values()):
         for value in work.__dict__.values():
             for array in value[1:] if isinstance(value, tuple) else (value,):
-                if isinstance(array, np.ndarray):
+                if isinstance(array, np.ndarray) and array.dtype.kind == "f":
                     array[...] = np.nan
 
 
