@@ -547,8 +547,7 @@ def _linearized(
 
 def _gauss_newton_product_point(x: Tensors) -> Tensor:
     """Adjoint of the linearised model, and the Gauss–Newton–vector product: what it has of the point."""
-    r_part2 = torch.log_softmax(x[4], 1)
-    return r_part2
+    return torch.log_softmax(x[4], 1)
 
 
 def _gauss_newton_product(

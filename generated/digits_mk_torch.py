@@ -521,8 +521,7 @@ def _linearized(weights: Tensors, x: Tensors, vector_weights: Tensors, vector_bi
 
 def _gauss_newton_product_point(x: Tensors) -> Tensor:
     """Adjoint of the linearised model, and the Gauss–Newton–vector product: what it has of the point."""
-    r_part2 = torch.log_softmax(x[2], 1)
-    return r_part2
+    return torch.log_softmax(x[2], 1)
 
 
 def _gauss_newton_product(

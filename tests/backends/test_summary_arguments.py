@@ -359,7 +359,6 @@ def test_fault_of_memory_is_caught(
 
 TEXT = {
     "parts of the batch weigh the same": ("len(some) / len(inputs)", "rows / len(inputs)"),
-    "one-hot targets of the call before": ("work.targets[...] = 0.0", "pass"),
     "only the last part": ("total[name] + value if", "value if"),
     "memory of another order": ("_CASE_PLACES[case]", "_CASE_PLACES[1]"),
     "parts that nobody has": ("starts[thread::threads]", "starts[thread :: threads + 1]"),

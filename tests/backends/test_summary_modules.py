@@ -298,7 +298,7 @@ def spoil(work: Any) -> None:
     for value in work.__dict__.values():
         for array in value if isinstance(value, tuple) else (value,):
             if isinstance(array, np.ndarray) and array.base is not None and array.flags.writeable:
-                array[...] = np.nan
+                array[...] = np.nan if array.dtype.kind == "f" else 0
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from cases import CASES
 import sifrc.calculus.forward as forward
 import sifrc.calculus.reverse as reverse
 import sifrc.derive.curvature.factors as factors
+import sifrc.derive.curvature.kronecker as kronecker
 import sifrc.derive.curvature.outputs as outputs
 import sifrc.derive.curvature.parameters as parameters
 import sifrc.derive.curvature.recursion as recursion
@@ -426,7 +427,9 @@ KIND_FAULTS: dict[str, Fault] = {
     "scores: Gumbel noise without its logarithms": _name(scores, "_GUMBEL", lambda _: EXP),
     "factors: scores halved on their way": _name(factors, "seeded", _changed(_half)),
     "outputs: Jacobians halved on their way": _name(outputs, "seeded", _changed(_half)),
-    "systems: exact columns for averaged ones": _name(systems, "averaged", lambda _: lambda block, *a: block),
+    "systems: exact columns for averaged ones": _name(
+        kronecker.KroneckerFactors, "averaged", lambda _: lambda self, layer, block, *a: block
+    ),
     "batch: sums for means": _name(batch, "MEAN", lambda _: ones()),
 }
 """Of rewritten and of factored kinds, and of averages: level 2 alone has them."""

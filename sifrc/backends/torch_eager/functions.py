@@ -177,7 +177,9 @@ def _function(
     )
     doc = docstring([_sentence(function.title), *_equations(function)], indent=4)
     lines = [signature(name, parameters, returns), f"    {doc}", *head, *body]
-    if codes:
+    if len(codes) == 1 and lines[-1].startswith(f"    {codes[0]} = "):
+        lines += statement("return " + lines.pop().partition(" = ")[2], 4)
+    elif codes:
         lines += statement(f"return {codes[0]}", 4) if len(codes) == 1 else returned(codes, 4)
     return PrivateFunction(
         name, "\n".join(lines), tuple(arguments), tuple(results), inputs_only, guarded, bool(updated)
