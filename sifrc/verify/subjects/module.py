@@ -223,12 +223,15 @@ class ModuleSubject(Subject):
 
     def _drawn(self) -> Array:
         """The module's own random numbers for a seed: what it makes of them is what is checked."""
-        draw = getattr(self.module, "_uniform" if self.classes else "_normal", None)
+        name = "_uniform" if self.classes else "_normal"
+        draw = getattr(self.module, name, None)
         shape = (self.samples, *self.spec.layers[-1].shape)
-        if draw is None:  # where nothing depends on them, any numbers will do
+        if not hasattr(self.module, name):  # nothing depends on them: any numbers will do
             generator = np.random.default_rng(self.seed)
             found = generator.uniform(size=shape) if self.classes else generator.normal(size=shape)
             return np.asarray(found.reshape(self.samples, -1))
+        if draw is None:
+            raise VerificationError("the numbers that the module draws are not known")
         like = (next(iter(self.given(self.params).values())),) if self.framework == "torch" else ()
         numbers = self.arrays(draw(self.seed, shape, *like))
         if numbers.shape != shape or len(np.unique(numbers)) != numbers.size:
