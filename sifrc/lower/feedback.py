@@ -82,8 +82,6 @@ class _Values:
         readers = [other for other in self.values if self._reads(self.values[other], {name})]
         if not readers or not all(self._at_this_step(other, name) for other in readers):
             return
-        if self._passes_on(value, step):
-            return
         new: dict[Name, Expr] = {}
         if self._is_part(value, step):
             new = {other: self._with(self.values[other], name) for other in readers}
@@ -120,17 +118,6 @@ class _Values:
         except Unbound:
             return False
         return reader != name and not any(distance for _, _, distance in found)
-
-    def _passes_on(self, value: Expr, step: Axis) -> bool:
-        """Whether a term is an entry of another step as it is: all its readers would carry it."""
-        for _, term in self._terms(value):
-            if not self._reads(term, self._members) or not isinstance(term, Einsum):
-                continue
-            shifted = self._steps_of(term, step) - {step}
-            entries = [labels for e, labels in term.operands if not isinstance(e, Affine)]
-            if shifted and len(entries) == 1 and {*entries[0]} <= {*term.out, *shifted}:
-                return True
-        return False
 
     def _is_part(self, value: Expr, step: Axis) -> bool:
         """Whether it is another symbol of the recursion, or neighbouring entries of it."""

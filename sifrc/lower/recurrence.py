@@ -218,7 +218,9 @@ class Split:
                 (shift,) = [op for op in shifts if label in op[1]]
                 (now,) = set(shift[1]) - {label}
                 operands.append((einsum([shift, *own], (now, *out)), (now, *out)))
-        operands = self._together(operands, expr.out, at)
+        # Labels of what an earlier step has are not summed within the others.
+        kept = tuple(dict.fromkeys((*expr.out, *(each for _, labels in found for each in labels))))
+        operands = self._together(operands, kept, at)
         found += [
             (operand, labels)
             if isinstance(operand, Affine) and not set(labels) & set(at)
