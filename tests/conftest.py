@@ -31,6 +31,12 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture
+def jit_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numba's compiler off."""
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+
+
+@pytest.fixture
 def draws() -> None:
     """A test that looks at the pictures of a run."""
     pytest.importorskip("matplotlib")

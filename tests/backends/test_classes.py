@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -92,13 +91,6 @@ def point(case: str) -> tuple[Tensor, Tensor]:
     if case == "left out":
         t[0], t[2, 1] = -100, -100
     return x, t
-
-
-@pytest.fixture
-def jit_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Numba's compiler off."""
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    yield
 
 
 def own(module: ModuleType, value: Any) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -85,13 +84,6 @@ def own_words(loss: dict[str, Any]) -> dict[str, Any]:
     if "class_weights" in loss:
         found["weight"] = torch.tensor(loss["class_weights"], dtype=torch.float64)
     return found
-
-
-@pytest.fixture
-def jit_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Numba's compiler off."""
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    yield
 
 
 def own(module: ModuleType, value: Any) -> Any:

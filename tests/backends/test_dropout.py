@@ -25,7 +25,10 @@ from sifrc.verify import verify
 
 assert List is not None
 """Imported with the JIT on: Numba's own functions for lists are compiled or not as they were imported."""
-pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning"),
+    pytest.mark.usefixtures("jit_off"),
+]
 """Integers of NumPy warn where those of the compiler wrap around."""
 PROBABILITIES = {1: 0.3, 2: 0.5}
 """By the subscript of the draws."""
@@ -46,13 +49,6 @@ OPERATORS = (
     *("per_sample_gradients", "summary"),
 )
 BATCH = 7
-
-
-@pytest.fixture(autouse=True)
-def jit_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Numba's compiler off."""
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    yield
 
 
 def spec_of(**more: Any) -> Any:

@@ -6,12 +6,11 @@ in elementary operations; what does not exist is refused with a reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numba
 import pytest
 import torch
 from curvature_modules import load
@@ -124,11 +123,7 @@ class Dense:
         return found
 
 
-@pytest.fixture(autouse=True)
-def jit_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Numba's compiler off."""
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    yield
+pytestmark = pytest.mark.usefixtures("jit_off")
 
 
 def made(

@@ -6,12 +6,11 @@ higher ones are wrong. Numba modules run with the JIT off, some compiled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -170,13 +169,6 @@ def test_attention_is_that_of_torch(tmp_path: Path) -> None:
 
 
 # ── Numba ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def jit_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Numba's compiler off."""
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    yield
 
 
 def numba_agrees(name: str, folder: Path) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -143,13 +142,6 @@ def point(case: str) -> tuple[Tensor, Tensor, Tensor]:
         return x, torch.randint(CHANNELS, (BATCH, *PLACES), generator=generator), m
     t = torch.rand(BATCH, CHANNELS, *PLACES, generator=generator, dtype=torch.float64)
     return x, t if "function" in loss else torch.movedim(t, 1, 1), m
-
-
-@pytest.fixture
-def jit_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Numba's compiler off."""
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    yield
 
 
 def own(module: ModuleType, value: Any) -> Any:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -25,11 +23,7 @@ DATA = LAYER_CASES["attention with a mask"]
 OPERATORS = ("gradient", "hessian_vector_product", "gauss_newton_vector_product")
 
 
-@pytest.fixture(autouse=True)
-def jit_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Numba's compiler off."""
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    yield
+pytestmark = pytest.mark.usefixtures("jit_off")
 
 
 def point(module: Any, dtype: torch.dtype = torch.float64) -> tuple[Any, Any, Any]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -174,13 +173,6 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[Tensor], Tensor]]] = {
         lambda x: F.adaptive_max_pool2d(x, (3, 2)),
     ),
 }
-
-
-@pytest.fixture
-def jit_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Numba's compiler off."""
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    yield
 
 
 def own(module: ModuleType, value: Any) -> Any:

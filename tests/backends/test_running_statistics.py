@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -76,13 +74,6 @@ def point(seed: int) -> tuple[Tensor, Tensor]:
         torch.randn(BATCH, 3, generator=generator, dtype=torch.float64),
         torch.randn(BATCH, 2, generator=generator, dtype=torch.float64),
     )
-
-
-@pytest.fixture
-def jit_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Numba's compiler off."""
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    yield
 
 
 @pytest.mark.usefixtures("jit_off")

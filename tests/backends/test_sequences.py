@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numba
 import pytest
 import torch
 from curvature_modules import load
@@ -125,13 +123,6 @@ def packed(
     states = [given.transpose(0, 1).contiguous() for given in begun]
     given = tuple(states) if len(states) > 1 else states[0]
     return pad_packed_sequence(own(rows, given)[0], batch_first=True, total_length=STEPS)[0].detach()
-
-
-@pytest.fixture
-def jit_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Numba's compiler off."""
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    yield
 
 
 def own(module: ModuleType, value: Any) -> Any:

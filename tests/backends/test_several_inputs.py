@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -26,11 +24,7 @@ DATA = LAYER_CASES["two inputs"]
 CLASSES = LAYER_CASES["an input of classes after one of numbers"]
 
 
-@pytest.fixture(autouse=True)
-def jit_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Numba's compiler off."""
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    yield
+pytestmark = pytest.mark.usefixtures("jit_off")
 
 
 def with_inputs(inputs: list[dict[str, Any]], **more: Any) -> dict[str, Any]:

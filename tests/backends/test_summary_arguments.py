@@ -39,10 +39,7 @@ from sifrc.verify.points import Point
 BATCH = 4
 
 
-@pytest.fixture(autouse=True)
-def jit_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numba's compiler off."""
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+pytestmark = pytest.mark.usefixtures("jit_off")
 
 
 # ── wrong arguments ───────────────────────────────────────────────────────────────────────────────────

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 from curvature_modules import load
@@ -54,13 +52,6 @@ def limits() -> dict[str, float]:
             name = f"r.{part}.{kind}"
             found[name] = max(found.get(name, 0.0), float(value.abs().max()))
     return found
-
-
-@pytest.fixture
-def jit_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Numba's compiler off."""
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    yield
 
 
 @pytest.mark.usefixtures("jit_off")
