@@ -133,7 +133,7 @@ def compile_spec(
         inputs={source.name: (source.shape, source.classes) for source in spec.inputs if spec.others},
         draws={draw.symbol.index: draw.sizes for draw in model.draws if draw.symbol.index is not None},
         output_shape=spec.layers[-1].shape,
-        places=(*spec.layers[-1].shape[: spec.loss.axis], *spec.layers[-1].shape[spec.loss.axis + 1 :]),
+        places=spec.loss.of_places(spec.layers[-1].shape),
         targets=spec.loss.targets,
         seed=spec.seed,
         reduction=spec.loss.reduction,

@@ -29,10 +29,9 @@ def target_of(loss: LossSpec, axes: tuple[Axis, ...]) -> Input:
     """The symbol of the target: like the output, with the axis of classes last where there are such."""
     if loss.targets == "vectors":
         return Input("t", None, axes, Role.DATA)
-    places = (axis for position, axis in enumerate(axes) if position != loss.axis)
     # Of a target that does not count, all entries are zero.
     role = Role.CLASS if loss.ignored is None else Role.COUNTED
-    return Input("t", None, (*places, axes[loss.axis]), role)
+    return Input("t", None, (*loss.of_places(axes), axes[loss.axis]), role)
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def sample_loss(loss: LossSpec, output: Input, target: Input, counting: Counting
     """
     mask = counting.mask
     vector = output.axes[loss.axis]
-    places = [axis for position, axis in enumerate(output.axes) if position != loss.axis]
+    places = loss.of_places(output.axes)
     given: dict[Input, Expr] = {output: output, target: target}
     weight = mask if loss.entries else None
     if weight is not None:
@@ -133,9 +132,9 @@ def sample_loss(loss: LossSpec, output: Input, target: Input, counting: Counting
         value = along(value, places[number], partial(_looked_up, table))
     if places or (mask is not None and weight is None):
         count = prod(axis.entries for axis in places) if loss.places == "mean" else 1
-        factors: list[Operand] = [(spread(value, places), tuple(places))]
+        factors: list[Operand] = [(spread(value, places), places)]
         if mask is not None and weight is None:
-            factors.append((mask, tuple(places) or mask.axes))
+            factors.append((mask, places or mask.axes))
         value = scale(Fraction(1, count), einsum(factors, ()))
         moved = {replace(s, slots=(*places, vector)): _as_is(e, places, vector) for s, e in given.items()}
         value = substitute(value, moved)
@@ -177,6 +176,6 @@ def _looked_up(table: Mapping[Input, Input], symbol: Input) -> Expr:
     return table.get(symbol, symbol)
 
 
-def _as_is(value: Expr, places: list[Axis], vector: Axis) -> Expr:
+def _as_is(value: Expr, places: tuple[Axis, ...], vector: Axis) -> Expr:
     """What is given, with the axis of vectors last."""
     return einsum([(value, value.axes)], (*places, vector))

@@ -150,7 +150,7 @@ class Model:
     @property
     def output_places(self) -> tuple[Axis, ...]:
         """The axes of the output but that of the vectors that the loss is of."""
-        return tuple(axis for n, axis in enumerate(self.output.axes) if n != self.spec.loss.axis)
+        return self.spec.loss.of_places(self.output.axes)
 
     @property
     def output_axis(self) -> Axis:

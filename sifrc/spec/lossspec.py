@@ -128,7 +128,7 @@ def _masked(loss: LossSpec, inputs: Sequence[InputSpec], output: Sizes, position
     """With a mask: an input of the network with a number for each place, or for each entry."""
     path: Path = (*_PATH, "mask")
     source = next(source for source in inputs if source.name == loss.mask)
-    places = tuple(size for axis, size in enumerate(output) if axis != loss.axis) or (1,)
+    places = loss.of_places(output) or (1,)
     if source.shape not in (places, output):
         raise positions.error(
             path,

@@ -5,11 +5,11 @@ Locations never take part in comparison: two specs are equal when they mean the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from sifrc.errors import Location
 from sifrc.spec.curvature import CurvatureOutput, CurvatureResidual
@@ -46,6 +46,8 @@ __all__ = [
     "TrainingSpec",
     "WindowSpec",
 ]
+
+_Item = TypeVar("_Item")
 
 Dtype: TypeAlias = Literal["float32", "float64", "bfloat16"]
 Mode: TypeAlias = Literal["training", "evaluation"]
@@ -213,6 +215,18 @@ class LossSpec:
     mask: str = ""
     entries: bool = False
     location: Location | None = field(default=None, compare=False, repr=False)
+
+    def of_places(self, each: Iterable[_Item]) -> tuple[_Item, ...]:
+        """Of what there is one of for each axis of the output, those of the places.
+
+        Example:
+            >>> from sifrc.spec import build_spec
+            >>> network = {"input": {"size": [8, 16]}, "layers": [{"type": "dense", "units": 3}]}
+            >>> spec = build_spec({"sifrc": 1, "name": "tokens", "loss": "cross_entropy", "network": network})
+            >>> spec.layers[-1].shape, spec.loss.of_places(spec.layers[-1].shape)
+            ((8, 3), (8,))
+        """
+        return tuple(item for axis, item in enumerate(each) if axis != self.axis)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def random_point(spec: Spec, seed: int, batch: int = 1) -> Point:
     given += [generator.random((batch, *source.shape)) for source in all_inputs(spec)[len(given) :]]
     inputs = np.concatenate([part.reshape(batch, -1) for part in given], 1) if given[1:] else given[0]
     shape, axis = spec.layers[-1].shape, spec.loss.axis
-    size, places = shape[axis], shape[:axis] + shape[axis + 1 :]
+    size, places = shape[axis], spec.loss.of_places(shape)
     targets: Array
     if spec.loss.targets == "classes":
         targets = generator.integers(size, size=(batch, *places))
