@@ -158,9 +158,10 @@ class Elementary:
     def values(self, params: Parameters, x: Any) -> dict[str, Tensor]:
         """Of all layers; those of the network's inputs under their own names."""
         given = x if isinstance(x, tuple) else (x,)
+        self.batch = len(given[0])
         found, last = dict(zip(self.sources, given, strict=True)), self.sources[0]
         for layer in self.layers:
-            inputs = layer.get("inputs", [last])
+            inputs = layer.get("inputs", [] if layer["type"] == "parameter" else [last])
             inputs = [inputs] if isinstance(inputs, str) else inputs
             inputs = [*inputs, layer["mask"]] if "mask" in layer else inputs
             rule = getattr(self, layer["type"])
@@ -173,6 +174,10 @@ class Elementary:
 
     def dense(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
         return owned.linear(x)
+
+    def parameter(self, layer: Layer, owned: Owned) -> Tensor:
+        found = owned("weight" if layer.get("trained", True) else "value")
+        return found.expand(self.batch, *found.shape)
 
     def activation(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
         return FUNCTIONS[layer["function"]](x)

@@ -493,6 +493,40 @@ _WHOLE: dict[str, dict[str, Any]] = {
     ),
 }
 
+_TENSORS = {
+    "a token, and positions of more places": layer_spec(
+        [3, 2],
+        [
+            HIDDEN,
+            {"name": "p", "type": "parameter", "sizes": [1, 4]},
+            {"name": "all", "type": "concatenate", "inputs": ["p", "d"]},
+            {"name": "w", "type": "parameter", "sizes": [6, 4]},
+            {"name": "some", "type": "slice", "axis": 1, "stop": 4},
+            {"name": "r", "type": "add", "inputs": ["all", "some"], "activation": "tanh"},
+        ],
+    ),
+    "a product with a bent parameter, plus what is given": layer_spec(
+        [3, 2],
+        [
+            HIDDEN,
+            {"name": "p", "type": "parameter", "sizes": [4, 3], "init": "he"},
+            {"name": "bent", "type": "activation", "function": "tanh"},
+            {"name": "r", "type": "matmul", "inputs": ["d", "bent"]},
+            {"name": "g", "type": "parameter", "sizes": [1, 3], "trained": False},
+            {"name": "s", "type": "add", "inputs": ["r", "g"], "activation": "sin"},
+        ],
+    ),
+    "a parameter that is normalised": layer_spec(
+        [3, 2],
+        [
+            HIDDEN,
+            {"name": "p", "type": "parameter", "sizes": [3, 4]},
+            {"name": "n", "type": "layer_norm"},
+            {"name": "r", "type": "multiply", "inputs": ["d", "n"]},
+        ],
+    ),
+}
+
 LAYER_CASES: Mapping[str, dict[str, Any]] = {
     **_SHAPES,
     **_PRODUCTS,
@@ -502,5 +536,6 @@ LAYER_CASES: Mapping[str, dict[str, Any]] = {
     **_INPUTS,
     **_MASKS,
     **_WHOLE,
+    **_TENSORS,
 }
 """Name -> spec as a dict."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
 import sympy
 
+from sifrc.errors import ModelError
 from sifrc.ir import Axis, Expr, Input, Role
 from sifrc.ir.build import apply, einsum, scale, total
-from sifrc.ir.traverse import inputs_of
+from sifrc.ir.traverse import inputs_of, substitute
 from sifrc.model.draws import OTHERS, Draws
 from sifrc.model.layers import LAYER_RULES
 from sifrc.model.layers.building import Building, Part, axes_of
@@ -34,23 +35,40 @@ def build_model(spec: Spec) -> Model:
     Raises:
         ModelError: the loss or an activation has no meaning as a differentiable function.
     """
+    # Tensors by themselves are numbered after the states, which are counted first.
+    tensors = any(LAYER_TYPES[layer.kind].inputs == (0, 0) for layer in spec.layers)
+    return _model(spec, _model(spec, 0).depth if tensors else 0)
+
+
+def _model(spec: Spec, depth: int) -> Model:
+    """With so many states, which tensors by themselves are numbered after."""
     groups = _fuse(spec)
     first, *others = _given(spec)
     given = dict(zip((source.name for source in spec.inputs), (first, *others), strict=True))
-    states = dict(given)
+    states: dict[str, Expr] = dict(given)
     parameters: dict[str, LayerParameters] = {}
     buffers: list[Buffer] = []
+    tensors = depth
     constraints: list[Constraint] = []
     tables, draws = Tables(), Draws(len(others))
     for group in groups:
         read = [states[name] for name in group[0].inputs]
-        sources = [state.index for state in read if state.family == first.family]
-        building = _building(spec, group, states, parameters, len(constraints) + 1)
+        sources = [each.index for each in read if isinstance(each, Input) and each.family == first.family]
+        # Where no sample has a value of its own, who reads the layer reads its expression.
+        alone = not any(map(_of_samples, read))
+        building = _building(spec, group, states, parameters, (tensors if alone else len(constraints)) + 1)
         building.tables, building.draws = tables, draws
-        for part in _parts(group, building):
+        parts = _parts(group, building)
+        buffers += building.buffers.values()
+        if alone:
+            if group[-1] is spec.layers[-1]:
+                raise ModelError(f"the output '{group[-1].name}' reads parameters alone, and no input")
+            states[group[-1].name] = _inlined(parts)
+            tensors += len(parts)
+            continue
+        for part in parts:
             constraints.append(_constraint(part, group, [index for index in sources if index is not None]))
         states[group[-1].name] = constraints[-1].state
-        buffers += building.buffers.values()
     output = constraints[-1]
     target = target_of(spec.loss, output.axes)
     counting = counting_of(spec.loss, given.get(spec.loss.mask), tables)
@@ -91,7 +109,7 @@ def _given(spec: Spec) -> list[Input]:
 def _building(
     spec: Spec,
     group: tuple[LayerSpec, ...],
-    states: Mapping[str, Input],
+    states: Mapping[str, Expr],
     known: dict[str, LayerParameters],
     first: int,
 ) -> Building:
@@ -113,7 +131,7 @@ def _parts(group: tuple[LayerSpec, ...], building: Building) -> list[Part]:
     return [*building.parts, own]
 
 
-def _buffers(layer: LayerSpec, sources: tuple[Input, ...], index: int) -> dict[str, Buffer]:
+def _buffers(layer: LayerSpec, sources: tuple[Expr, ...], index: int) -> dict[str, Buffer]:
     """What a layer keeps besides parameters, by slot."""
     shapes = _shapes(sources)
     found: dict[str, Buffer] = {}
@@ -125,12 +143,35 @@ def _buffers(layer: LayerSpec, sources: tuple[Input, ...], index: int) -> dict[s
     return found
 
 
-def _shapes(sources: tuple[Input, ...]) -> tuple[Sizes, ...]:
+def _of_samples(value: Expr) -> bool:
+    """Whether samples have values of their own of it, or it is made of such."""
+    return any(symbol.role.per_sample or symbol.role is Role.STATISTIC for symbol in inputs_of(value))
+
+
+def _inlined(parts: Sequence[Part]) -> Expr:
+    """The value of a layer that reads tensors alone, as an expression of them.
+
+    Raises:
+        ModelError: it has values for each sample all the same, or reads itself at steps.
+    """
+    values: dict[Input, Expr] = {}
+    for part in parts:
+        value = substitute(part.value, values)
+        if _of_samples(value):
+            raise ModelError(
+                f"layer '{parts[-1].name}' reads parameters alone, which it cannot",
+                hint="its input needs values for each sample",
+            )
+        values[part.state] = _activated(part.activation, value)[1]
+    return values[parts[-1].state]
+
+
+def _shapes(sources: tuple[Expr, ...]) -> tuple[Sizes, ...]:
     return tuple(tuple(axis.entries for axis in source.axes) for source in sources)
 
 
 def _owning(
-    layer: LayerSpec, sources: tuple[Input, ...], known: dict[str, LayerParameters]
+    layer: LayerSpec, sources: tuple[Expr, ...], known: dict[str, LayerParameters]
 ) -> Callable[[str, int], LayerParameters | None]:
     """The parameters of a layer by what comes after its name: its own, with a number, or the shared ones."""
     shapes = _shapes(sources)

@@ -71,7 +71,7 @@ class LayerParameters:
 
 
 BUFFER: Mapping[str, str] = MappingProxyType(
-    {"running_mean": "μ̃", "running_var": "σ̃²", "num_batches_tracked": "ñ"}
+    {"running_mean": "μ̃", "running_var": "σ̃²", "num_batches_tracked": "ñ", "value": "K"}
 )
 """Slot of a buffer -> family of its symbols."""
 

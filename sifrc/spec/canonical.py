@@ -145,7 +145,9 @@ def _function(function: FunctionSpec) -> dict[str, Any]:
 
 
 def _layer(layer: LayerSpec) -> dict[str, Any]:
-    result: dict[str, Any] = {"name": layer.name, "type": layer.kind, "inputs": list(layer.inputs)}
+    result: dict[str, Any] = {"name": layer.name, "type": layer.kind}
+    if layer.inputs:
+        result["inputs"] = list(layer.inputs)
     if layer.mask:
         *result["inputs"], result["mask"] = layer.inputs
     if layer.begins:

@@ -73,7 +73,8 @@ def _named(network: NetworkShape, positions: Positions) -> list[Item]:
         path: Path = (*LAYERS, index, "name")
         positions.check_name(path, name)
         _claim(name, path, places, positions)
-        inputs = tuple(shape.inputs) if shape.inputs is not None else (previous,)
+        before = (previous,) if LAYER_TYPES[shape.type].inputs != (0, 0) else ()
+        inputs = tuple(shape.inputs) if shape.inputs is not None else before
         inputs += tuple(shape.state or ())
         inputs += (shape.mask,) if shape.mask is not None else ()
         items.append(Item(index, name, shape, inputs))

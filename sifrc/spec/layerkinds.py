@@ -39,4 +39,5 @@ LayerKind: TypeAlias = Literal[
     "lstm",
     "gru",
     "entrywise",
+    "parameter",
 ]

@@ -138,6 +138,7 @@ class LayerShape(Shape):
     epsilon: Finite | None = None
     momentum: Finite | None = None
     track: bool | None = None
+    trained: bool | None = None
     probability: Finite | None = None
     affine: bool | None = None
     value: Finite | None = None

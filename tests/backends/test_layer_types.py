@@ -45,6 +45,7 @@ IN_NUMBA = (
     *("batch norm", "batch norm of features", "batch norm without a weight", "batch norm evaluated"),
     *("rnn", "rnn of one step", "lstm of layers and directions", "gru of two layers"),
     *("the last step of an lstm", "activations after a gru"),
+    *("a token, and positions of more places", "a product with a bent parameter, plus what is given"),
 )
 COMPILED = (
     *("concatenate three", "pad reflect by most", "upsample bilinear", "matmul transposed both"),
@@ -60,6 +61,7 @@ SUMMARIES = (
     *("causal attention", "max of several", "matmul", "multiply three"),
     *("batch norms of a residual", "batch norm of features", "batch norm evaluated"),
     *("rnn of two directions", "lstm", "gru of two layers", "activations after a gru"),
+    *("a token, and positions of more places", "a parameter that is normalised"),
 )
 
 At = tuple[dict[str, Any], Any, Any]

@@ -15,6 +15,7 @@ from sifrc.model.layers.norms import norm
 from sifrc.model.layers.products import matmul, maximum, mean, multiply, scaled, softmax, sum_
 from sifrc.model.layers.recurrence import recurrent
 from sifrc.model.layers.shapes import concatenate, pad, permute, reshape, slice_, upsample
+from sifrc.model.layers.tensors import parameter
 from sifrc.model.layers.windows import conv, pool
 from sifrc.spec.types import LayerKind
 
@@ -54,6 +55,7 @@ LAYER_RULES: Mapping[LayerKind, Callable[[Building], Expr]] = MappingProxyType(
         "rnn": recurrent,
         "lstm": recurrent,
         "gru": recurrent,
+        "parameter": parameter,
     }
 )
 """Type of a layer -> the value of its state before the activation."""

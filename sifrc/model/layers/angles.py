@@ -38,7 +38,7 @@ def sinusoids(building: Building, base: float) -> Expr:
 
 
 def rotated(
-    building: Building, name: str, source: Input, heads: tuple[int, ...], settings: AttentionSpec
+    building: Building, name: str, source: Expr, heads: tuple[int, ...], settings: AttentionSpec
 ) -> Input:
     """The pairs of features of each head, turned by the angle of their place: two states inside of the layer.
 

@@ -58,7 +58,7 @@ def attention(building: Building) -> Expr:
     return linear(building.parameters("output"), mixed, building.axes)
 
 
-def _projected(building: Building, part: str, source: Input) -> Input:
+def _projected(building: Building, part: str, source: Expr) -> Input:
     """Queries, keys or values: a state inside of the layer, through a weight."""
     owned = building.parameters(part)
     axes = building.inner(part, (*source.axes[:-1], owned.weight.axes[0]))
@@ -68,7 +68,7 @@ def _projected(building: Building, part: str, source: Input) -> Input:
 def _heads(
     building: Building,
     settings: AttentionSpec,
-    states: tuple[Input, Input, Input],
+    states: tuple[Expr, Expr, Expr],
     axes: tuple[Axis, ...],
 ) -> Expr:
     """P v of each head, side by side: over places and features."""
@@ -120,7 +120,7 @@ def _heads(
 
 
 def _turned_products(
-    building: Building, settings: AttentionSpec, states: tuple[Input, Input], out: tuple[Axis, ...]
+    building: Building, settings: AttentionSpec, states: tuple[Expr, Expr], out: tuple[Axis, ...]
 ) -> Expr:
     """Products of queries and keys whose pairs of features are turned by the angles of their places."""
     *heads, place, read = out

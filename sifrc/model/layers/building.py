@@ -61,7 +61,7 @@ class Building:
     """
 
     layer: LayerSpec
-    sources: tuple[Input, ...]
+    sources: tuple[Expr, ...]
     axes: tuple[Axis, ...]
     first: int
     owned: Callable[[str, int], LayerParameters | None]
@@ -75,7 +75,7 @@ class Building:
     parts: list[Part] = field(default_factory=list)
     _used: dict[str, LayerParameters] = field(default_factory=dict)
 
-    def spread(self, source: Input) -> Operand:
+    def spread(self, source: Expr) -> Operand:
         """A source as a factor over the axes of the layer; one entry stands for all along an axis."""
         labels = tuple(
             axis if own.size == axis.size else Axis(f"{axis.name}.one", 1)
@@ -84,7 +84,7 @@ class Building:
         return source, labels
 
     @property
-    def source(self) -> Input:
+    def source(self) -> Expr:
         """What a layer with one input reads."""
         (source,) = self.sources
         return source

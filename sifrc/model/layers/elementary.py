@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sifrc.ir import Axis, Expr, Input
+from sifrc.ir import Axis, Expr
 from sifrc.ir.build import apply, einsum, rename, total
 from sifrc.ir.selections import joined
 from sifrc.model.layers.building import Building
@@ -18,7 +18,7 @@ def dense(building: Building) -> Expr:
     return linear(building.parameters(), building.source, building.axes)
 
 
-def linear(owned: LayerParameters, source: Input, axes: tuple[Axis, ...]) -> Expr:
+def linear(owned: LayerParameters, source: Expr, axes: tuple[Axis, ...]) -> Expr:
     """W x + β along the last axis of a state, over some axes."""
     *places, feature = axes
     read = source.axes[-1]

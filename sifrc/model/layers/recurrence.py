@@ -82,7 +82,7 @@ class _Step:
     building: Building
     settings: RecurrentSpec
     each: Pass
-    source: Input
+    source: Expr
 
     def axes(self, name: str, times: int = 1) -> tuple[Axis, ...]:
         """Of a state with some vectors of units at each step."""

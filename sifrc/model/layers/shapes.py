@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from sifrc.ir import Affine, Axis, Expr, Input, Operand
+from sifrc.ir import Affine, Axis, Expr, Operand
 from sifrc.ir.build import add, einsum, rename, total
 from sifrc.ir.selections import joined
 from sifrc.model.layers.building import Building
@@ -54,7 +54,7 @@ def concatenate(building: Building) -> Expr:
     return side_by_side(building.sources, building.axes, settings.axis)
 
 
-def side_by_side(sources: Sequence[Input], axes: tuple[Axis, ...], axis: int) -> Expr:
+def side_by_side(sources: Sequence[Expr], axes: tuple[Axis, ...], axis: int) -> Expr:
     """States after each other along an axis, over some axes; one alone as it is."""
     if len(sources) == 1:
         return rename(sources[0], axes)

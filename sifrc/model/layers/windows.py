@@ -51,7 +51,7 @@ def pool(building: Building) -> Expr:
     return _pooling(building.source, building.axes, settings)
 
 
-def _convolution(owned: LayerParameters, source: Input, axes: tuple[Axis, ...], windows: WindowSpec) -> Expr:
+def _convolution(owned: LayerParameters, source: Expr, axes: tuple[Axis, ...], windows: WindowSpec) -> Expr:
     """Σ W x + β over the channels of the input and the window of each place.
 
     Args:
@@ -81,7 +81,7 @@ def _convolution(owned: LayerParameters, source: Input, axes: tuple[Axis, ...], 
     return total(terms, axes)
 
 
-def _pooling(source: Input, axes: tuple[Axis, ...], windows: WindowSpec) -> Expr:
+def _pooling(source: Expr, axes: tuple[Axis, ...], windows: WindowSpec) -> Expr:
     """The mean or the largest entry of the window of each place, channel by channel.
 
     What is padded counts in a mean, if the layer does not say otherwise, and is smaller than everything else.

@@ -14,6 +14,7 @@ from sifrc.spec.layers.products import MATMUL, MAX, MEAN, MULTIPLY, SCALE, SOFTM
 from sifrc.spec.layers.record import Buffer, LayerType, Owner, Resolved, Site
 from sifrc.spec.layers.recurrence import GRU, LSTM, RNN
 from sifrc.spec.layers.shapes import CONCATENATE, PAD, PERMUTE, RESHAPE, SLICE, UPSAMPLE
+from sifrc.spec.layers.tensors import PARAMETER
 from sifrc.spec.layers.windows import CONV, POOL
 from sifrc.spec.types import LayerKind, LayerSpec, Sizes, Spec
 
@@ -41,6 +42,7 @@ LAYER_TYPES: Mapping[LayerKind, LayerType] = MappingProxyType(
             *(LAYER_NORM, GROUP_NORM, INSTANCE_NORM, RMS_NORM, BATCH_NORM, DROPOUT),
             *(ATTENTION, POSITIONS, EMBEDDING),
             *(RNN, LSTM, GRU),
+            PARAMETER,
             *(MULTIPLY, MATMUL, SCALE, SUM, MEAN, MAX, SOFTMAX),
         )
     }

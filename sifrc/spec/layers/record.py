@@ -198,8 +198,9 @@ class LayerType:
             )
             return message, "e.g. inputs: [act1, fc1]"
         if most is not None and count > most:
-            number = {1: "one", 2: "two", 3: "three"}.get(most, str(most))
-            return f"{self.kind} layer '{name}' has {count} inputs, it takes {number}", self.several
+            number = {0: "none", 1: "one", 2: "two", 3: "three"}.get(most, str(most))
+            message = f"{self.kind} layer '{name}' has {count} input{'s' * (count != 1)}, it takes {number}"
+            return message, self.several
         return None
 
 

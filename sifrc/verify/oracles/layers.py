@@ -19,6 +19,7 @@ from sifrc.spec.layers.norms import NormSpec
 from sifrc.spec.layers.products import AxesSpec, MatmulSpec, ScaleSpec
 from sifrc.spec.layers.recurrence import RecurrentSpec
 from sifrc.spec.layers.shapes import AxisSpec, PadSpec, PermuteSpec, SliceSpec, UpsampleSpec
+from sifrc.spec.layers.tensors import TensorSpec
 from sifrc.verify.oracles.attention import attention, positions
 from sifrc.verify.oracles.entries import At, joined, largest, permuted, reshaped, softmax, taken
 from sifrc.verify.oracles.recurrence import cells
@@ -30,6 +31,12 @@ __all__ = ["layer_value"]
 def layer_value(at: At) -> Any:
     """The output of a layer, before the activation of its short form."""
     return _RULES[at.layer.kind](at)
+
+
+def _parameter(at: At) -> Any:
+    settings = at.layer.settings
+    assert isinstance(settings, TensorSpec)
+    return at.parameter("weight" if settings.trained else "value")
 
 
 def _dense(at: At) -> Any:
@@ -279,5 +286,6 @@ _RULES: Mapping[str, Callable[[At], Any]] = MappingProxyType(
         "rnn": _recurrent,
         "lstm": _recurrent,
         "gru": _recurrent,
+        "parameter": _parameter,
     }
 )
