@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sifrc.version import __version__
 
 if TYPE_CHECKING:
-    from sifrc.api import compile, compile_source, equations, read_spec, train, verify
+    from sifrc.api import compile, compile_source, equations, from_torch, read_spec, train, verify
     from sifrc.errors import (
         BackendError,
         DataError,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Location,
         MethodError,
         ModelError,
+        ModuleImportError,
         SifrcError,
         SpecError,
         TrainingError,
@@ -39,6 +40,7 @@ __all__ = [
     "Location",
     "MethodError",
     "ModelError",
+    "ModuleImportError",
     "SifrcError",
     "Spec",
     "SpecError",
@@ -49,6 +51,7 @@ __all__ = [
     "compile",
     "compile_source",
     "equations",
+    "from_torch",
     "load_spec",
     "parse_spec",
     "read_spec",
@@ -58,7 +61,7 @@ __all__ = [
 
 _HOMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "sifrc.api": ("compile", "compile_source", "equations", "read_spec", "train"),
+        "sifrc.api": ("compile", "compile_source", "equations", "from_torch", "read_spec", "train"),
         "sifrc.errors": (
             "BackendError",
             "DataError",
@@ -66,6 +69,7 @@ _HOMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "Location",
             "MethodError",
             "ModelError",
+            "ModuleImportError",
             "SifrcError",
             "SpecError",
             "TrainingError",

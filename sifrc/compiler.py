@@ -136,6 +136,7 @@ def compile_spec(
         places=spec.loss.of_places(spec.layers[-1].shape),
         targets=spec.loss.targets,
         seed=spec.seed,
+        names=spec.names,
         reduction=spec.loss.reduction,
         method=method,
         method_text=_method_text(planned),

@@ -15,6 +15,7 @@ __all__ = [
     "Location",
     "MethodError",
     "ModelError",
+    "ModuleImportError",
     "SifrcError",
     "SpecError",
     "TrainingError",
@@ -120,6 +121,10 @@ class SpecError(SifrcError):
 
 class ModelError(SifrcError):
     """The spec is well formed and yet no model: e.g. an expression that cannot be differentiated."""
+
+
+class ModuleImportError(SifrcError):
+    """A torch module has no spec: it cannot be traced, or does what no layer does; the message says where."""
 
 
 class DerivationError(SifrcError):

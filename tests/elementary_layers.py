@@ -161,7 +161,7 @@ class Elementary:
         self.batch = len(given[0])
         found, last = dict(zip(self.sources, given, strict=True)), self.sources[0]
         for layer in self.layers:
-            inputs = layer.get("inputs", [] if layer["type"] == "parameter" else [last])
+            inputs = layer.get("inputs", [] if layer["type"] in ("parameter", "table") else [last])
             inputs = [inputs] if isinstance(inputs, str) else inputs
             inputs = [*inputs, layer["mask"]] if "mask" in layer else inputs
             rule = getattr(self, layer["type"])
@@ -177,6 +177,14 @@ class Elementary:
 
     def parameter(self, layer: Layer, owned: Owned) -> Tensor:
         found = owned("weight" if layer.get("trained", True) else "value")
+        return found.expand(self.batch, *found.shape)
+
+    def table(self, layer: Layer, owned: Owned) -> Tensor:
+        if "values" in layer:
+            found = torch.tensor(layer["values"], dtype=torch.float64).reshape(layer["sizes"])
+        else:
+            places = torch.meshgrid(*(torch.arange(n).double() for n in layer["sizes"]), indexing="ij")
+            found = self.entrywise(layer, owned, *places)
         return found.expand(self.batch, *found.shape)
 
     def activation(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
@@ -226,6 +234,14 @@ class Elementary:
 
     def flatten(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
         return x.reshape(len(x), -1)
+
+    def strided(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
+        dim = layer.get("axis", x.dim() - 1)
+        places = [
+            layer.get("start", 0) + sum(n * step for n, step in zip(at, layer["steps"], strict=True))
+            for at in itertools.product(*map(range, layer["sizes"]))
+        ]
+        return cut(x, dim, places).unflatten(dim, layer["sizes"])
 
     def reshape(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
         return x.reshape(len(x), *layer["sizes"])
@@ -293,6 +309,9 @@ class Elementary:
         if layer.get("keep", False):
             return best.reshape([1 if dim in axes else n for dim, n in enumerate(x.shape)])
         return best if best.dim() > 1 else best[:, None]
+
+    def log_softmax(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
+        return torch.log(self.softmax(layer, owned, x))
 
     def softmax(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
         return along(x, layer.get("axis", -1))

@@ -479,6 +479,10 @@ _WHOLE: dict[str, dict[str, Any]] = {
         loss="cross_entropy",
     ),
     "a norm at the end": layer_spec(3, [HIDDEN, {"name": "r", "type": "layer_norm"}], end=False),
+    "a log softmax within": one([3, 2], "log_softmax", axis=1),
+    "a log softmax at the end": layer_spec(
+        3, [HIDDEN, {"name": "r", "type": "log_softmax"}], end=False, loss="cross_entropy"
+    ),
     "a softmax at the end": layer_spec(3, [HIDDEN, {"name": "r", "type": "softmax"}], end=False),
     "a maximum at the end": layer_spec([3, 2], [HIDDEN, {"name": "r", "type": "max", "axes": 1}], end=False),
     "a number at the end": layer_spec([3, 2], [HIDDEN, {"name": "r", "type": "sum"}], end=False),
@@ -490,6 +494,24 @@ _WHOLE: dict[str, dict[str, Any]] = {
             {"name": "r", "type": "multiply", "inputs": ["d", "e"], "activation": "tanh"},
         ],
         end=False,
+    ),
+}
+
+_STRIDED = {
+    "windows that overlap": one([3, 2], "strided", axis=2, sizes=[2, 2], steps=[1, 2]),
+    "windows of places, one axis backwards": one(
+        [7, 2], "strided", axis=1, sizes=[2, 1, 3], steps=[-3, 5, 1], start=3
+    ),
+    "relative positions": layer_spec(
+        [3, 2],
+        [
+            {"name": "p", "type": "parameter", "sizes": [5, 4]},
+            {"name": "rows", "type": "strided", "axis": 1, "start": 2, "sizes": [3, 3], "steps": [1, -1]},
+            {"name": "back", "type": "permute", "order": [1, 3, 2]},
+            {"name": "x3", "type": "dense", "units": 12, "inputs": "x0"},
+            {"name": "split", "type": "reshape", "sizes": [3, 4, 3]},
+            {"name": "r", "type": "multiply", "inputs": ["split", "back"], "activation": "tanh"},
+        ],
     ),
 }
 
@@ -516,6 +538,22 @@ _TENSORS = {
             {"name": "s", "type": "add", "inputs": ["r", "g"], "activation": "sin"},
         ],
     ),
+    "tables of numbers and of a formula": layer_spec(
+        [3, 2],
+        [
+            HIDDEN,
+            {"name": "t", "type": "table", "sizes": [3, 1], "values": [0.5, -1.25, 2.0]},
+            {
+                "name": "f",
+                "type": "table",
+                "sizes": [1, 4],
+                "expression": "sigmoid(a*x2) + x1",
+                "parameters": {"a": 0.3},
+            },
+            {"name": "r", "type": "multiply", "inputs": ["d", "t"]},
+            {"name": "s", "type": "add", "inputs": ["r", "f"], "activation": "tanh"},
+        ],
+    ),
     "a parameter that is normalised": layer_spec(
         [3, 2],
         [
@@ -537,5 +575,6 @@ LAYER_CASES: Mapping[str, dict[str, Any]] = {
     **_MASKS,
     **_WHOLE,
     **_TENSORS,
+    **_STRIDED,
 }
 """Name -> spec as a dict."""

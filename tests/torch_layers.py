@@ -70,6 +70,9 @@ class Fused(Elementary):
         found = x.amax(self._axes(layer, x), keepdim=layer.get("keep", False))
         return found if found.dim() > 1 else found[:, None]
 
+    def log_softmax(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
+        return F.log_softmax(x, layer.get("axis", -1))
+
     def softmax(self, layer: Layer, owned: Owned, x: Tensor) -> Tensor:
         return F.softmax(x, layer.get("axis", -1))
 

@@ -6,6 +6,7 @@ of them does not wait for the others.
 """
 
 from sifrc.api.compiling import compile, compile_source, compile_whole, equations, verify
+from sifrc.api.importing import from_torch
 from sifrc.api.runs import load_data, train, train_module
 from sifrc.api.source import Source, choose, read_spec
 
@@ -16,6 +17,7 @@ __all__ = [
     "compile_source",
     "compile_whole",
     "equations",
+    "from_torch",
     "load_data",
     "read_spec",
     "train",

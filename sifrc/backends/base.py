@@ -101,6 +101,7 @@ class ModuleSource:
         output_shape: sizes of the axes of the output.
         places: sizes of its other axes, at each of which it has a vector.
         targets: ``classes`` or ``vectors``.
+        names: what tensors are called in the torch module that the network was taken from, where it was.
         ignored: class of targets that do not count; None where all do.
         seed: default seed of the initialiser.
         reduction: ``mean`` or ``sum``: ``sum`` multiplies scalars and tensors by the batch size.
@@ -131,6 +132,7 @@ class ModuleSource:
     draws: Mapping[int, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
     output_shape: tuple[int, ...] = ()
     places: tuple[int, ...] = ()
+    names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     reduction: str = "mean"
     method: str = ""
     method_text: str = ""

@@ -7,7 +7,8 @@ from functools import singledispatch
 
 from sifrc.backends.layout import statement
 from sifrc.backends.text import LINE_LENGTH
-from sifrc.ir.fixed import Entries, Listed
+from sifrc.ir.arithmetic import NUMPY
+from sifrc.ir.fixed import Entries, Listed, table_values
 from sifrc.ir.quantity import Storage
 from sifrc.lower.arrays import Family
 from sifrc.lower.program import Program
@@ -53,6 +54,10 @@ def _(entries: ScalarFunction, index: int | None, shape: tuple[int, ...], dialec
     lines = statement(f"{', '.join(entries.arguments)} = _indices({', '.join(map(str, shape))})", 4)
     tensors = {name: (name,) for name in entries.arguments}
     code = print_code(entries.value_form((0,) * len(shape)), dialect, tensors=tensors)
+    if code.helpers:
+        # These are functions of a number, not of an array.
+        numbers = table_values(entries, shape, NUMPY).ravel().tolist()
+        return _table(Listed(tuple(numbers)), index, shape, dialect)
     return [*lines, *statement(f"found[{index}] = {code.text}", 4)]
 
 

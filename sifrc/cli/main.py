@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sifrc.cli import checking, compiling, equations, new, training, verification
+from sifrc.cli import checking, compiling, equations, importing, new, training, verification
 from sifrc.errors import SifrcError
 from sifrc.version import __version__
 
@@ -64,6 +64,9 @@ def _root(
 
 
 app.command("new", epilog="Example: sifrc new digits --data digits -o nets/digits.yaml")(new.new)
+app.command("import", epilog="Example: sifrc import mymodels:make -o net.yaml --input 3,32,32")(
+    importing.import_
+)
 app.command("check", epilog="Example: sifrc check nets/digits.yaml")(checking.check)
 app.command("equations", epilog="Example: sifrc equations nets/digits.yaml --latex -o digits.tex")(
     equations.equations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from sifrc.spec.diagnostics import describe
 from sifrc.spec.functionspec import activation_spec
 from sifrc.spec.graph import resolve_graph
 from sifrc.spec.items import LAYERS, Item
-from sifrc.spec.layers import KEYS_OF_TYPE, LAYER_TYPES, has_parameters
+from sifrc.spec.layers import KEYS_OF_TYPE, LAYER_TYPES, buffer_shapes, has_parameters, parameter_shapes
 from sifrc.spec.lossspec import check_mask, loss_spec
 from sifrc.spec.partitionspec import partition_spec
 from sifrc.spec.positions import Path, Positions
@@ -38,6 +39,9 @@ from sifrc.spec.types import (
 )
 
 __all__ = ["build_from_shape"]
+
+MAX_MODULE_NAME = 1000
+"""Characters of the name of a tensor in a module."""
 
 
 def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
@@ -92,8 +96,46 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         curvature=curvature_specs(shape.curvature, positions),
         partition=partition_spec(shape.partition, layers, positions),
         mode=shape.network.mode,
+        names=_names(shape, (first, *others), layers, positions),
         location=positions.value(()),
     )
+
+
+_MODULE_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", re.ASCII)
+"""What torch calls a tensor of a module."""
+
+
+def _names(
+    shape: SpecShape, inputs: Sequence[InputSpec], layers: Sequence[LayerSpec], positions: Positions
+) -> Mapping[str, str]:
+    """What tensors are called in a torch module."""
+    shapes = {source.name: source.vector_shape for source in inputs} | {
+        each.name: each.shape for each in layers
+    }
+    known = [*parameter_shapes(layers, shapes), *buffer_shapes(layers, shapes)]
+    found: dict[str, str] = {}
+    for name, own in (shape.network.names or {}).items():
+        path: Path = ("network", "names", name)
+        if name not in known:
+            raise positions.error(
+                path,
+                f"no layer has a tensor '{shortened(name)}'",
+                hint=f"tensors: {shortened(' '.join(known), 300)}",
+                label=did_you_mean(name, known),
+                at_key=True,
+            )
+        if not _MODULE_NAME.fullmatch(own) or len(own) > MAX_MODULE_NAME:
+            raise positions.error(
+                path,
+                f"{shortened(own)!a} is not a name in a module",
+                hint="as state_dict has it: layer1.0.weight",
+            )
+        if own in found.values():
+            raise positions.error(
+                path, f"'{shortened(own)}' is the name of two tensors", hint="one name for each"
+            )
+        found[name] = own
+    return MappingProxyType(found)
 
 
 def _check_counts(layers: Sequence[LayerSpec], dtype: str, positions: Positions) -> None:

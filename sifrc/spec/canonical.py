@@ -48,6 +48,7 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
             **_inputs(spec),
             "layers": [_layer(layer) for layer in spec.layers],
             **({"mode": spec.mode} if spec.mode != "training" else {}),
+            **({"names": dict(spec.names)} if spec.names else {}),
         },
         "loss": {
             **_function(spec.loss.function),

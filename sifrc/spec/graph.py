@@ -229,6 +229,7 @@ def _shapes(network: NetworkShape, ordered: Sequence[Item], positions: Positions
         read = tuple(shapes[name] for name in item.inputs)
         site = Site(item, read, known, positions, classes)
         _check_classes(classes, item, positions)
+        _check_axes(shapes, item, positions)
         found = LAYER_TYPES[item.written.type].resolve(site)
         _check_entries(item.name, found.shape, item.path, positions)
         shapes[item.name] = found.shape
@@ -247,6 +248,19 @@ def _check_classes(classes: Mapping[str, int], item: Item, positions: Positions)
                 f"'{name}' has classes for entries, and {item.written.type} layer '{item.name}' takes real "
                 "numbers",
                 hint="a layer of type embedding gives each class a vector",
+            )
+
+
+def _check_axes(shapes: Mapping[str, tuple[int, ...]], item: Item, positions: Positions) -> None:
+    """An input without axes is read by layers that take such."""
+    if LAYER_TYPES[item.written.type].of_numbers:
+        return
+    for position, name in enumerate(item.inputs):
+        if not shapes[name]:
+            raise positions.error(
+                item.input_path(position),
+                f"'{name}' is a number without axes, and {item.written.type} layer '{item.name}' takes axes",
+                hint="size: 1, or a layer of type reshape with sizes: [1] before it",
             )
 
 

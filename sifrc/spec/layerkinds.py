@@ -16,6 +16,7 @@ LayerKind: TypeAlias = Literal[
     "reshape",
     "permute",
     "slice",
+    "strided",
     "concatenate",
     "pad",
     "upsample",
@@ -26,6 +27,7 @@ LayerKind: TypeAlias = Literal[
     "mean",
     "max",
     "softmax",
+    "log_softmax",
     "layer_norm",
     "group_norm",
     "instance_norm",
@@ -40,4 +42,5 @@ LayerKind: TypeAlias = Literal[
     "gru",
     "entrywise",
     "parameter",
+    "table",
 ]

@@ -31,6 +31,7 @@ MAX_UNITS = 10_000_000
 MAX_LAYERS = 10_000
 MAX_AXES = 6
 MAX_INPUTS = 100
+MAX_VALUES = 65_536
 TAGS = ("<size>", "<sizes>")
 """What tells the forms of a value apart; no part of its path."""
 
@@ -42,6 +43,11 @@ Sizes: TypeAlias = Annotated[
     Discriminator(lambda value: TAGS[isinstance(value, list)]),
 ]
 """Sizes of axes; one alone may stand without a list."""
+InputSizes: TypeAlias = Annotated[
+    Annotated[Count, Tag(TAGS[0])] | Annotated[list[Count], Field(max_length=MAX_AXES), Tag(TAGS[1])],
+    Discriminator(lambda value: TAGS[isinstance(value, list)]),
+]
+"""Sizes of the axes of an input; none for one number a sample."""
 Integer: TypeAlias = Annotated[int, Field(ge=-MAX_UNITS, le=MAX_UNITS)]
 Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Weight: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -79,7 +85,7 @@ class InputShape(Shape):
     """The network input."""
 
     name: str = "input"
-    size: Sizes
+    size: InputSizes
     classes: Count | None = None
 
     @property
@@ -120,6 +126,7 @@ class LayerShape(Shape):
     start: Integer | None = None
     stop: Integer | None = None
     step: Integer | None = None
+    steps: Annotated[list[Integer], Field(min_length=1, max_length=MAX_AXES)] | None = None
     factor: Sizes | None = None
     mode: str | None = None
     layers: Count | None = None
@@ -139,6 +146,7 @@ class LayerShape(Shape):
     momentum: Finite | None = None
     track: bool | None = None
     trained: bool | None = None
+    values: Annotated[list[Finite], Field(min_length=1, max_length=MAX_VALUES)] | None = None
     probability: Finite | None = None
     affine: bool | None = None
     value: Finite | None = None
@@ -162,6 +170,7 @@ class NetworkShape(Shape):
     inputs: Annotated[list[InputShape], Field(min_length=1, max_length=MAX_INPUTS)] | None = None
     layers: Annotated[list[LayerShape], Field(min_length=1, max_length=MAX_LAYERS)]
     mode: Mode = "training"
+    names: dict[str, str] | None = None
 
     @property
     def sources(self) -> tuple[InputShape, ...]:

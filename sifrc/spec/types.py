@@ -349,7 +349,8 @@ class Spec:
 
     ``layers`` is in topological order; the last one is the network's output. ``input`` is the first of the
     network's inputs, ``others`` are those after it. ``curvature`` is empty where the spec does not choose.
-    ``mode`` is for layers that differ in training and after it.
+    ``mode`` is for layers that differ in training and after it. ``names`` is what tensors are called in the
+    torch module that the network was taken from, where they have another name there.
     """
 
     name: str
@@ -366,6 +367,7 @@ class Spec:
     partition: PartitionSpec = PartitionSpec()
     mode: Mode = "training"
     others: tuple[InputSpec, ...] = ()
+    names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     location: Location | None = field(default=None, compare=False, repr=False)
 
     @property

@@ -46,6 +46,7 @@ IN_NUMBA = (
     *("rnn", "rnn of one step", "lstm of layers and directions", "gru of two layers"),
     *("the last step of an lstm", "activations after a gru"),
     *("a token, and positions of more places", "a product with a bent parameter, plus what is given"),
+    *("relative positions", "windows of places, one axis backwards"),
 )
 COMPILED = (
     *("concatenate three", "pad reflect by most", "upsample bilinear", "matmul transposed both"),
@@ -62,6 +63,7 @@ SUMMARIES = (
     *("batch norms of a residual", "batch norm of features", "batch norm evaluated"),
     *("rnn of two directions", "lstm", "gru of two layers", "activations after a gru"),
     *("a token, and positions of more places", "a parameter that is normalised"),
+    *("windows that overlap", "relative positions"),
 )
 
 At = tuple[dict[str, Any], Any, Any]

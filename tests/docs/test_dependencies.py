@@ -80,7 +80,7 @@ def test_no_circle() -> None:
             del left[name]
 
 
-LIBRARIES = {"_evalf", "_from_mpmath", "_mpf_", "_parameters", "_to_mpmath"}
+LIBRARIES = {"_evalf", "_from_mpmath", "_mpf_", "_parameters", "_schema", "_to_mpmath"}
 """Members of SymPy, mpmath and Torch that have no public form."""
 
 

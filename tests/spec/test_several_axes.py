@@ -135,7 +135,6 @@ BAD_SIZES = {
     "zero": ("[3, §0]", "'size' is too small: the number 0", "at least 1"),
     "negative": ("[§-2, 3]", "'size' is too small: the number -2", "at least 1"),
     "zero alone": ("§0", "'size' is too small: the number 0", "at least 1"),
-    "empty": ("§[]", "'size' is empty", "size: 64, or size: [8, 8]"),
     "text": ('"§a"', "'size' must be a whole number, not the text 'a'", None),
     "text in a list": ("[3, §a]", "an item of 'size' must be a whole number, not the text 'a'", None),
     "quoted number": ("[3, '§4']", "an item of 'size' must be a whole number, not the text '4'", None),
@@ -268,7 +267,7 @@ def test_flatten_alone_has_nothing_to_train() -> None:
     ("size", "fragment"),
     [
         ([3, 0], "network.input.size[1]: 'size' is too small: the number 0"),
-        ([], "network.input.size: 'size' is empty"),
+        ([], "'image' is a number without axes, and flatten layer 'flatten1' takes axes"),
         ([[2, 3], 4], "network.input.size[0]: an item of 'size' must be a whole number, not a list"),
         ((2, 3), "a Python tuple"),
         ([2, 3.0], "network.input.size[1]: an item of 'size' must be a whole number"),

@@ -101,6 +101,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "exports": exported(
             [
                 *(["BUFFERS"] if parts.buffers else []),
+                *(["NAMES"] if module.names else []),
                 *("DTYPE", "SHAPES", "SPEC", "Network", "initialize", "predict"),
                 *(["INPUTS"] if module.inputs else []),
                 *(f.name for f in public if not f.name.startswith("_")),
@@ -117,6 +118,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "shapes": assigned("SHAPES = ", parameter_shapes(module.layers)),
         "weight_names": assigned("WEIGHT_NAMES = ", layer_names(module.layers, "weight")),
         "bias_names": assigned("BIAS_NAMES = ", layer_names(module.layers, "bias")),
+        "names": assigned("NAMES = ", dict(module.names)) if module.names else "",
         "buffers": tables,
         "buffer_shapes": assigned("BUFFERS = ", {own.name: own.shape for own in module.buffers}),
         "couples": parts.couples,

@@ -12,10 +12,10 @@ from sifrc.model.layers.building import Building
 from sifrc.model.layers.dropout import dropout
 from sifrc.model.layers.elementary import dense, entrywise, flatten, summed
 from sifrc.model.layers.norms import norm
-from sifrc.model.layers.products import matmul, maximum, mean, multiply, scaled, softmax, sum_
+from sifrc.model.layers.products import log_softmax, matmul, maximum, mean, multiply, scaled, softmax, sum_
 from sifrc.model.layers.recurrence import recurrent
-from sifrc.model.layers.shapes import concatenate, pad, permute, reshape, slice_, upsample
-from sifrc.model.layers.tensors import parameter
+from sifrc.model.layers.shapes import concatenate, pad, permute, reshape, slice_, strided, upsample
+from sifrc.model.layers.tensors import parameter, table
 from sifrc.model.layers.windows import conv, pool
 from sifrc.spec.types import LayerKind
 
@@ -32,6 +32,7 @@ LAYER_RULES: Mapping[LayerKind, Callable[[Building], Expr]] = MappingProxyType(
         "reshape": reshape,
         "permute": permute,
         "slice": slice_,
+        "strided": strided,
         "concatenate": concatenate,
         "pad": pad,
         "upsample": upsample,
@@ -42,6 +43,7 @@ LAYER_RULES: Mapping[LayerKind, Callable[[Building], Expr]] = MappingProxyType(
         "mean": mean,
         "max": maximum,
         "softmax": softmax,
+        "log_softmax": log_softmax,
         "attention": attention,
         "positions": positions,
         "embedding": embedding,
@@ -56,6 +58,7 @@ LAYER_RULES: Mapping[LayerKind, Callable[[Building], Expr]] = MappingProxyType(
         "lstm": recurrent,
         "gru": recurrent,
         "parameter": parameter,
+        "table": table,
     }
 )
 """Type of a layer -> the value of its state before the activation."""

@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import prod
 
 from sifrc.ir import Axis, Expr, LogSoftmax, Reduce
-from sifrc.ir.build import apply, constant, einsum, rename, scale, total
+from sifrc.ir.build import apply, constant, einsum, rename, scale, total, zero
 from sifrc.model.layers.building import Building
 from sifrc.scalar import EXP, exact
 from sifrc.spec.layers.products import AxesSpec, MatmulSpec, ScaleSpec
@@ -92,6 +92,14 @@ def softmax(building: Building) -> Expr:
     assert isinstance(settings, AxisSpec)
     source = rename(building.source, building.axes)
     return softmax_of(source, building.axes[settings.axis])
+
+
+def log_softmax(building: Building) -> Expr:
+    """x − log Σ exp x along one axis."""
+    settings = building.layer.settings
+    assert isinstance(settings, AxisSpec)
+    source, axis = rename(building.source, building.axes), building.axes[settings.axis]
+    return zero(source.axes) if axis.size == 1 else LogSoftmax(source, axis)
 
 
 def softmax_of(value: Expr, axis: Axis) -> Expr:

@@ -9,9 +9,19 @@ from sifrc.ir import Affine, Axis, Expr, Operand
 from sifrc.ir.build import add, einsum, rename, total
 from sifrc.ir.selections import joined
 from sifrc.model.layers.building import Building
-from sifrc.spec.layers.shapes import AxisSpec, PadSpec, PermuteSpec, SliceSpec, UpsampleSpec
+from sifrc.spec.layers.shapes import AxisSpec, PadSpec, PermuteSpec, SliceSpec, StridedSpec, UpsampleSpec
 
-__all__ = ["concatenate", "pad", "padded", "permute", "reshape", "side_by_side", "slice_", "upsample"]
+__all__ = [
+    "concatenate",
+    "pad",
+    "padded",
+    "permute",
+    "reshape",
+    "side_by_side",
+    "slice_",
+    "strided",
+    "upsample",
+]
 
 
 def reshape(building: Building) -> Expr:
@@ -19,6 +29,8 @@ def reshape(building: Building) -> Expr:
     source, axes = building.source, building.axes
     if source.axes and [a.size for a in source.axes] == [a.size for a in axes]:
         return rename(source, axes)
+    if not source.axes:
+        return einsum([(source, ())], axes)  # a number, along axes of one entry
     whole = Axis("entry", building.layer.size)
     flat: Expr = source
     if len(source.axes) > 1:
@@ -45,6 +57,18 @@ def slice_(building: Building) -> Expr:
     assert isinstance(settings, SliceSpec)
     read = _read(building.source.axes, building.axes, settings.axis, settings.step, settings.start)
     return einsum([read, (building.source, _labels(building, settings.axis))], building.axes)
+
+
+def strided(building: Building) -> Expr:
+    """Entries of an axis at start + Σ steps · indices."""
+    settings, source, axes = building.layer.settings, building.source, building.axes
+    assert isinstance(settings, StridedSpec)
+    at, count = settings.axis, len(settings.steps)
+    old, new = source.axes[at], axes[at : at + count]
+    sizes = (old.entries, *(axis.entries for axis in new))
+    read = Affine(sizes, (1, *(-step for step in settings.steps)), settings.start)
+    labels = (*axes[:at], old, *axes[at + count :])
+    return einsum([(read, (old, *new)), (source, labels)], axes)
 
 
 def concatenate(building: Building) -> Expr:

@@ -10,11 +10,11 @@ from sifrc.spec.layers.batch_norm import BATCH_NORM
 from sifrc.spec.layers.dropout import DROPOUT
 from sifrc.spec.layers.elementary import ACTIVATION, ADD, DENSE, ENTRYWISE, FLATTEN
 from sifrc.spec.layers.norms import GROUP_NORM, INSTANCE_NORM, LAYER_NORM, RMS_NORM
-from sifrc.spec.layers.products import MATMUL, MAX, MEAN, MULTIPLY, SCALE, SOFTMAX, SUM
+from sifrc.spec.layers.products import LOG_SOFTMAX, MATMUL, MAX, MEAN, MULTIPLY, SCALE, SOFTMAX, SUM
 from sifrc.spec.layers.record import Buffer, LayerType, Owner, Resolved, Site
 from sifrc.spec.layers.recurrence import GRU, LSTM, RNN
-from sifrc.spec.layers.shapes import CONCATENATE, PAD, PERMUTE, RESHAPE, SLICE, UPSAMPLE
-from sifrc.spec.layers.tensors import PARAMETER
+from sifrc.spec.layers.shapes import CONCATENATE, PAD, PERMUTE, RESHAPE, SLICE, STRIDED, UPSAMPLE
+from sifrc.spec.layers.tensors import PARAMETER, TABLE
 from sifrc.spec.layers.windows import CONV, POOL
 from sifrc.spec.types import LayerKind, LayerSpec, Sizes, Spec
 
@@ -38,12 +38,12 @@ LAYER_TYPES: Mapping[LayerKind, LayerType] = MappingProxyType(
         record.kind: record
         for record in (
             *(DENSE, CONV, POOL, ACTIVATION, ADD, FLATTEN, ENTRYWISE),
-            *(RESHAPE, PERMUTE, SLICE, CONCATENATE, PAD, UPSAMPLE),
+            *(RESHAPE, PERMUTE, SLICE, STRIDED, CONCATENATE, PAD, UPSAMPLE),
             *(LAYER_NORM, GROUP_NORM, INSTANCE_NORM, RMS_NORM, BATCH_NORM, DROPOUT),
             *(ATTENTION, POSITIONS, EMBEDDING),
             *(RNN, LSTM, GRU),
-            PARAMETER,
-            *(MULTIPLY, MATMUL, SCALE, SUM, MEAN, MAX, SOFTMAX),
+            *(PARAMETER, TABLE),
+            *(MULTIPLY, MATMUL, SCALE, SUM, MEAN, MAX, SOFTMAX, LOG_SOFTMAX),
         )
     }
 )

@@ -235,6 +235,7 @@ EMBEDDING = LayerType(
     written=lambda layer: {"units": layer.shape[-1]},
     drawn=False,
     of_classes=True,
+    of_numbers=True,
 )
 ATTENTION = LayerType(
     "attention",

@@ -12,6 +12,7 @@ from sifrc.spec.types import LayerKind, LayerSettings, LayerSpec
 from sifrc.spec.words import size_text
 
 __all__ = [
+    "LOG_SOFTMAX",
     "MATMUL",
     "MAX",
     "MEAN",
@@ -124,3 +125,4 @@ MATMUL = LayerType("matmul", ("transpose",), _matmul, inputs=(2, 2), written=_wr
 SCALE = LayerType("scale", ("value", "shift"), _scale, written=_written)
 SUM, MEAN, MAX = _reduction("sum"), _reduction("mean"), _reduction("max")
 SOFTMAX = LayerType("softmax", ("axis",), _softmax, written=_written)
+LOG_SOFTMAX = LayerType("log_softmax", ("axis",), _softmax, written=_written)

@@ -160,6 +160,7 @@ class LayerType:
         written: the keys of its settings in the canonical form.
         drawn: whether its weights start as the spec says for all layers.
         of_classes: whether it takes an input of classes, and nothing else.
+        of_numbers: whether it takes an input without axes, one number a sample.
         apart: whether it does something else in training than after it.
         draws: whether it then draws a uniform number for each entry of what it reads, for every sample anew.
     """
@@ -174,6 +175,7 @@ class LayerType:
     written: Callable[[LayerSpec], Mapping[str, Any]] = lambda layer: {}
     drawn: bool = True
     of_classes: bool = False
+    of_numbers: bool = False
     apart: bool = False
     draws: bool = False
 

@@ -16,11 +16,13 @@ __all__ = [
     "PERMUTE",
     "RESHAPE",
     "SLICE",
+    "STRIDED",
     "UPSAMPLE",
     "AxisSpec",
     "PadSpec",
     "PermuteSpec",
     "SliceSpec",
+    "StridedSpec",
     "UpsampleSpec",
 ]
 
@@ -49,6 +51,15 @@ class SliceSpec(LayerSettings):
     axis: int
     start: int
     step: int
+
+
+@dataclass(frozen=True)
+class StridedSpec(LayerSettings):
+    """Entries of an axis at ``start + Σ steps · indices``, over an axis for each step in its place."""
+
+    axis: int
+    start: int
+    steps: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -122,6 +133,32 @@ def _slice(site: Site) -> Resolved:
         )
     shape = (*site.shape[:axis], count, *site.shape[axis + 1 :])
     return Resolved(shape, SliceSpec(axis, start, step if count > 1 else 1))
+
+
+def _strided(site: Site) -> Resolved:
+    written, name = site.item.written, site.item.name
+    axis = axis_number(site, "axis", -1 if written.axis is None else written.axis, len(site.shape))
+    sizes, steps, start = written.sizes, written.steps, written.start or 0
+    if sizes is None or steps is None or len(sizes) != len(steps) or min(sizes) < 1:
+        raise site.error(
+            "sizes",
+            f"strided layer '{name}' needs a size and a step for each axis",
+            hint="e.g. sizes: [5, 3], steps: [1, 1]",
+        )
+    ends = [step * (size - 1) for size, step in zip(sizes, steps, strict=True)]
+    least, most = start + sum(min(end, 0) for end in ends), start + sum(max(end, 0) for end in ends)
+    if least < 0 or most >= site.shape[axis]:
+        raise site.error(
+            "steps",
+            f"'{name}' reads entries {least} to {most} of an axis of {site.shape[axis]}",
+            hint="the entry at index (i, j, ...) is start + i * steps[0] + j * steps[1] + ..., from 0",
+        )
+    # Along an axis of one entry nothing steps; any number stands for that.
+    used = tuple(step if size > 1 else 1 for size, step in zip(sizes, steps, strict=True))
+    if 0 in used:
+        raise site.error("steps", f"'{name}' has a step of 0", hint="steps of at least one, or backwards")
+    shape = (*site.shape[:axis], *sizes, *site.shape[axis + 1 :])
+    return Resolved(shape, StridedSpec(axis, start, used))
 
 
 def _concatenate(site: Site) -> Resolved:
@@ -214,14 +251,18 @@ def _written(layer: LayerSpec) -> dict[str, object]:
             return {"axis": axis + 1}
         case PadSpec(padding, mode):
             return {"padding": [list(pair) for pair in padding], "mode": mode}
+        case StridedSpec(axis, start, steps):
+            sizes = list(layer.shape[axis : axis + len(steps)])
+            return {"axis": axis + 1, "start": start, "sizes": sizes, "steps": list(steps)}
         case UpsampleSpec(factor, mode):
             return {"factor": list(factor), "mode": mode}
     return {"sizes": list(layer.shape)}
 
 
-RESHAPE = LayerType("reshape", ("sizes",), _reshape, written=_written)
+RESHAPE = LayerType("reshape", ("sizes",), _reshape, written=_written, of_numbers=True)
 PERMUTE = LayerType("permute", ("order",), _permute, written=_written)
 SLICE = LayerType("slice", ("axis", "start", "stop", "step"), _slice, written=_written_slice)
+STRIDED = LayerType("strided", ("axis", "start", "sizes", "steps"), _strided, written=_written)
 CONCATENATE = LayerType("concatenate", ("axis",), _concatenate, inputs=(2, None), written=_written)
 PAD = LayerType("pad", ("padding", "mode"), _pad, written=_written)
 UPSAMPLE = LayerType("upsample", ("factor", "mode"), _upsample, written=_written)

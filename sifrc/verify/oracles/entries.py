@@ -50,6 +50,11 @@ class At:
         owner = self.layer.share or self.layer.name
         return self.parameters[".".join(filter(None, (owner, part, slot)))]
 
+    def numbers(self, values: Sequence[float]) -> Any:
+        """Fixed numbers, in the arithmetic of the parameters."""
+        one = 0 * next(iter(self.parameters.values())).reshape(-1)[:1] + 1
+        return joined([self.function("n*x", one, n=value) for value in values], 0)
+
     def function(self, text: str, value: Any, **parameters: float) -> Any:
         """A function of x, written out, of each entry."""
         tree = parse_expression(text, parameters=list(parameters))

@@ -18,8 +18,8 @@ from sifrc.spec.layers.elementary import EntrywiseSpec
 from sifrc.spec.layers.norms import NormSpec
 from sifrc.spec.layers.products import AxesSpec, MatmulSpec, ScaleSpec
 from sifrc.spec.layers.recurrence import RecurrentSpec
-from sifrc.spec.layers.shapes import AxisSpec, PadSpec, PermuteSpec, SliceSpec, UpsampleSpec
-from sifrc.spec.layers.tensors import TensorSpec
+from sifrc.spec.layers.shapes import AxisSpec, PadSpec, PermuteSpec, SliceSpec, StridedSpec, UpsampleSpec
+from sifrc.spec.layers.tensors import TableSpec, TensorSpec
 from sifrc.verify.oracles.attention import attention, positions
 from sifrc.verify.oracles.entries import At, joined, largest, permuted, reshaped, softmax, taken
 from sifrc.verify.oracles.recurrence import cells
@@ -37,6 +37,15 @@ def _parameter(at: At) -> Any:
     settings = at.layer.settings
     assert isinstance(settings, TensorSpec)
     return at.parameter("weight" if settings.trained else "value")
+
+
+def _table(at: At) -> Any:
+    settings = at.layer.settings
+    assert isinstance(settings, TableSpec)
+    if isinstance(settings.entries, tuple):
+        return at.numbers(settings.entries).reshape(at.layer.shape)
+    axes = (at.numbers(axis.ravel().tolist()).reshape(axis.shape) for axis in np.indices(at.layer.shape))
+    return at.activate(settings.entries, *axes)
 
 
 def _dense(at: At) -> Any:
@@ -84,6 +93,14 @@ def _slice(at: At) -> Any:
     assert isinstance(settings, SliceSpec)
     count = at.layer.shape[settings.axis]
     return taken(at.source, settings.axis, [settings.start + settings.step * n for n in range(count)])
+
+
+def _strided(at: At) -> Any:
+    settings = at.layer.settings
+    assert isinstance(settings, StridedSpec)
+    indices = np.indices(at.layer.shape[settings.axis :][: len(settings.steps)])
+    places = settings.start + sum(step * index for step, index in zip(settings.steps, indices, strict=True))
+    return taken(at.source, settings.axis, places.ravel().tolist()).reshape(at.layer.shape)
 
 
 def _concatenate(at: At) -> Any:
@@ -166,6 +183,10 @@ def _softmax(at: At) -> Any:
     settings = at.layer.settings
     assert isinstance(settings, AxisSpec)
     return softmax(at, at.source, settings.axis)
+
+
+def _log_softmax(at: At) -> Any:
+    return at.function("log(x)", _softmax(at))
 
 
 def _norm(at: At) -> Any:
@@ -264,6 +285,7 @@ _RULES: Mapping[str, Callable[[At], Any]] = MappingProxyType(
         "reshape": _shaped,
         "permute": _permute,
         "slice": _slice,
+        "strided": _strided,
         "concatenate": _concatenate,
         "pad": _pad,
         "upsample": _upsample,
@@ -274,6 +296,7 @@ _RULES: Mapping[str, Callable[[At], Any]] = MappingProxyType(
         "mean": _reduced,
         "max": _reduced,
         "softmax": _softmax,
+        "log_softmax": _log_softmax,
         "attention": attention,
         "positions": positions,
         "embedding": lambda at: at.source @ at.parameter("weight"),
@@ -287,5 +310,6 @@ _RULES: Mapping[str, Callable[[At], Any]] = MappingProxyType(
         "lstm": _recurrent,
         "gru": _recurrent,
         "parameter": _parameter,
+        "table": _table,
     }
 )

@@ -1,0 +1,93 @@
+"""An imported network beside the module that it was taken from: they give the same numbers, in both modes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sifrc.errors import ModuleImportError
+
+if TYPE_CHECKING:
+    import torch
+
+    from sifrc.spec.types import Spec
+
+__all__ = ["compare_with_module"]
+
+
+def compare_with_module(
+    spec: Spec, module: torch.nn.Module, arguments: Sequence[Any], named: Mapping[str, Any]
+) -> None:
+    """Compare the outputs of a spec's network with those of a module, as far as rounding allows.
+
+    Both are evaluated; a network for training whose layers draw nothing is compared in that mode too, on a
+    copy.
+
+    Args:
+        spec: with ``names``.
+        module: that it was taken from.
+        arguments: an example batch by position.
+        named: the same by name.
+
+    Raises:
+        ModuleImportError: they differ.
+    """
+    import copy
+
+    import torch
+
+    from sifrc.api.compiling import compile
+    from sifrc.spec.layers import LAYER_TYPES
+
+    generated: Any = compile(spec, "torch", operators=("loss",), method=None)
+    draws = any(LAYER_TYPES[layer.kind].draws for layer in spec.layers)
+    modes = [False] if spec.mode == "evaluation" or draws else [False, True]
+    if not any(LAYER_TYPES[layer.kind].apart for layer in spec.layers):
+        modes = [module.training]
+    for training in modes:
+        own = copy.deepcopy(module).train(training)
+        held = dict(own.named_parameters()) | dict(own.named_buffers())
+        names = {name: spec.names.get(name, name) for name in (*generated.SHAPES, *_buffers(generated))}
+        params = {name: held[given].detach().clone() for name, given in names.items()}
+        with torch.no_grad():
+            expected = own(*arguments, **named)
+            inputs = _inputs(spec, arguments, named)
+            found = _output(generated, params, inputs, training and len(modes) > 1)
+        expected = expected["logits"] if isinstance(expected, Mapping) else expected
+        _compare(found, expected, training, spec)
+
+
+def _buffers(generated: Any) -> Sequence[str]:
+    return list(getattr(generated, "BUFFERS", {}))
+
+
+def _inputs(spec: Spec, arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
+    """What the generated functions take."""
+    given = {**dict(zip((source.name for source in spec.inputs), arguments, strict=False)), **named}
+    found = [given[source.name] for source in spec.inputs]
+    return found[0] if len(found) == 1 else tuple(found)
+
+
+def _output(generated: Any, params: Mapping[str, Any], inputs: Any, training: bool) -> Any:
+    """Outputs after training, or by the statistics of the batch."""
+    if not training:
+        return generated.predict(params, inputs)
+    network = generated.Network(dtype=next(iter(params.values())).dtype).train()
+    network.load_state_dict(dict(params), strict=False)
+    return network(*inputs) if isinstance(inputs, tuple) else network(inputs)
+
+
+def _compare(found: Any, expected: Any, training: bool, spec: Spec) -> None:
+    import torch
+
+    tolerance = {torch.float32: 1e-4, torch.float64: 1e-10, torch.bfloat16: 5e-2}[found.dtype]
+    reached = expected.abs().max().clamp(min=1e-30)
+    if found.shape != expected.shape:
+        raise ModuleImportError(f"the network gives {tuple(found.shape)}, the module {tuple(expected.shape)}")
+    apart = float((found - expected).abs().max() / reached)
+    if not apart <= tolerance:
+        mode = "in training" if training else "evaluated"
+        raise ModuleImportError(
+            f"the network {mode} gives other numbers than the module, by {apart:.1e} of the largest",
+            hint="please report it with the module; check=False imports it all the same",
+        )

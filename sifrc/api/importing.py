@@ -1,0 +1,177 @@
+"""``sifrc.from_torch``: a spec from a torch module."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sifrc.errors import ModuleImportError
+from sifrc.extras import optional
+
+if TYPE_CHECKING:
+    import torch
+
+    from sifrc.spec.types import Spec
+
+__all__ = ["from_torch", "imported"]
+
+
+def from_torch(
+    module: torch.nn.Module,
+    example_inputs: Any,
+    loss: Any = "cross_entropy",
+    *,
+    name: str | None = None,
+    check: bool = True,
+    **settings: Any,
+) -> Spec:
+    """A spec of a torch module: each operator that it calls becomes a layer.
+
+    The module is traced by ``torch.export`` in the mode it is in, for batches of any size. Layers have the
+    names of its modules, and ``spec.names`` says what each tensor is called in the module, so that a
+    generated optimizer binds to it without more.
+
+    Args:
+        module: in training or evaluation mode; nothing of it is changed.
+        example_inputs: a batch as ``forward`` takes it: a tensor, a tuple of tensors, or a dict of arguments
+            by name. The first dimension of every tensor is that of the samples.
+        loss: a loss module of torch, its function (with arguments by ``functools.partial``), or what a spec
+            has under ``loss``.
+        name: of the spec; by default that of the module's class.
+        check: whether the network that comes out is compared with the module on the example.
+        settings: other top-level keys of a spec, e.g. ``method`` or ``target``.
+
+    Returns:
+        An ordinary spec, as from a YAML file.
+
+    Raises:
+        ModuleImportError: the module cannot be traced, an operator has no layer (which, in which module, at
+            which line of its source), the loss is unknown, or the network gives other numbers than the
+            module.
+        SpecError: a setting is wrong.
+
+    Example:
+        >>> import torch, sifrc
+        >>> module = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+        >>> spec = sifrc.from_torch(module, torch.randn(5, 4), torch.nn.CrossEntropyLoss())
+        >>> [(layer.name, layer.kind) for layer in spec.layers]
+        [('layer_0', 'dense'), ('layer_1', 'activation'), ('layer_2', 'dense')]
+        >>> spec.names["layer_0.weight"]
+        '0.weight'
+    """
+    from sifrc.spec import build_spec
+
+    data, whole = imported(module, example_inputs, loss, name=name, **settings)
+    spec = build_spec(data)
+    if check:
+        from sifrc.api.comparison import compare_with_module
+
+        compare_with_module(spec, whole, *_arguments(example_inputs))
+    return spec
+
+
+def imported(
+    module: torch.nn.Module, example_inputs: Any, loss: Any, *, name: str | None = None, **settings: Any
+) -> tuple[dict[str, Any], torch.nn.Module]:
+    """A spec of a torch module as nested dicts, and the module without what torch wraps around it.
+
+    Args and errors are those of :func:`from_torch`.
+    """
+    optional("torch", "importing a module")
+    from sifrc.importing.losses import loss_of
+    from sifrc.importing.network import network_of
+
+    arguments, named = _arguments(example_inputs)
+    module = _unwrapped(module)
+    dtype = _dtype(module)
+    found = loss_of(loss)
+    network, tensors = network_of(module, arguments, named)
+    if found.after not in ("", network["layers"][-1]["type"]):
+        raise ModuleImportError(
+            f"the loss takes logarithms of probabilities, and the module does not end with {found.after}",
+            hint="torch.nn.CrossEntropyLoss takes logits",
+        )
+    data: dict[str, Any] = {
+        "sifrc": 1,
+        "name": name or _name(module),
+        "network": network | {"names": _differing(tensors)},
+        "loss": dict(found.keys),
+        "dtype": dtype,
+        **settings,
+    }
+    if len(_output_shape(network)) > 1 and "axis" not in data["loss"] and _classes_first(data):
+        data["loss"] = data["loss"] | {"axis": 1}
+    return data, module
+
+
+def _differing(tensors: Mapping[str, str]) -> dict[str, str]:
+    """Tensors with another name in the module; all of them where there are none."""
+    return {own: given for own, given in tensors.items() if own != given} or dict(tensors)
+
+
+def _classes_first(data: Mapping[str, Any]) -> bool:
+    """Whether torch has the classes of this loss along the first dimension after the samples."""
+    return data["loss"].get("function") in ("cross_entropy",)
+
+
+def _output_shape(network: Mapping[str, Any]) -> tuple[int, ...]:
+    """Sizes of the axes of the network's output."""
+    from sifrc.spec import build_spec
+
+    loss = {"function": "squared_error"}
+    return build_spec({"sifrc": 1, "name": "shape", "network": dict(network), "loss": loss}).layers[-1].shape
+
+
+def _arguments(example: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Arguments by position and by name."""
+    if isinstance(example, Mapping):
+        return (), dict(example)
+    if isinstance(example, Sequence):
+        return tuple(example), {}
+    return (example,), {}
+
+
+def _unwrapped(module: Any) -> Any:
+    """The module inside of the wrappers that torch puts around one."""
+    import torch
+
+    if not isinstance(module, torch.nn.Module):
+        raise ModuleImportError(
+            f"a network is taken from a torch.nn.Module, not from {type(module).__name__}",
+            hint="sifrc.from_torch(model, example_inputs, loss)",
+        )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ModuleImportError("a scripted module cannot be traced", hint="the module it was made from")
+    parallel = torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel
+    while True:
+        if isinstance(module, parallel):
+            module = module.module
+        elif getattr(module, "_orig_mod", None) is not None:  # what torch.compile wraps
+            module = getattr(module, "_orig_mod")  # noqa: B009
+        else:
+            return module
+
+
+def _dtype(module: Any) -> str:
+    """The dtype of the parameters."""
+    import torch
+
+    found = {value.dtype for value in module.parameters()}
+    known = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
+    if not found:
+        raise ModuleImportError("the module has no parameters", hint="a network has something to train")
+    if len(found) > 1 or not found <= known.keys():
+        names = ", ".join(sorted(str(each).removeprefix("torch.") for each in found))
+        raise ModuleImportError(
+            f"the parameters are {names}, and a network has one dtype: {', '.join(known.values())}",
+            hint="module.float()",
+        )
+    return known[found.pop()]
+
+
+def _name(module: Any) -> str:
+    """A name for the spec, from the class of the module."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(module).__name__).lower()
+    words = re.sub(r"[^a-z0-9_]", "", words).strip("_")
+    return words if words and words[0].isalpha() and words not in ("model", "module") else "network"

@@ -1,0 +1,1 @@
+"""From torch modules to specs: tracing by ``torch.export``, and a layer for each operator."""

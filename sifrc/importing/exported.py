@@ -1,0 +1,203 @@
+"""A module as a graph of ATen's operators, by ``torch.export``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from sifrc.errors import ModuleImportError, words_of
+
+__all__ = ["Exported", "export", "place_of", "sizes_of"]
+
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in [^\n]*\n\s*(?P<text>[^\n]*)')
+_TORCH = str(Path(torch.__file__).parent)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A graph of operators over a batch of any size.
+
+    Args:
+        module: that it was made from.
+        nodes: of the graph, in order.
+        tensors: name of a node -> name of the tensor that the module keeps; tensors under several names have
+            the first of these.
+        inputs: names of the nodes that the inputs of the module are, in order.
+        constants: name of a node -> a tensor that tracing found, of no name in the module.
+        output: the node that the module returns.
+        samples: of the batch that was traced, where sizes are numbers; 0 where they are symbols.
+    """
+
+    module: torch.nn.Module
+    nodes: tuple[torch.fx.Node, ...]
+    tensors: Mapping[str, str]
+    inputs: tuple[str, ...]
+    constants: Mapping[str, torch.Tensor]
+    output: torch.fx.Node
+    samples: int = 0
+
+
+_MANY = 10_007
+"""Samples of a batch that is traced as it is: a prime, which no other size is a multiple of."""
+
+
+def export(module: torch.nn.Module, arguments: Sequence[Any], named: Mapping[str, Any]) -> Exported:
+    """Trace a module for batches of any size.
+
+    Args:
+        module: whose ``forward`` is traced, in its own mode.
+        arguments: an example batch; the first dimension of each tensor is that of the samples.
+        named: the same by keyword.
+
+    Raises:
+        ModuleImportError: torch cannot trace it, or it does not return one tensor.
+    """
+    try:
+        try:
+            return _read(module, _traced(module, arguments, named, 0), 0)
+        except Exception as error:
+            if "specialized it to be a constant" not in str(error):
+                raise
+            # The module asks for the size of its batch as a number, as by len(x).
+            return _read(module, _traced(module, arguments, named, _MANY), _MANY)
+    except ModuleImportError:
+        raise
+    except Exception as error:
+        words = next((line for line in words_of(error).splitlines() if line.strip()), type(error).__name__)
+        raise ModuleImportError(
+            f"torch.export cannot trace {type(module).__name__}: {words}",
+            hint="control flow that depends on values, and sizes that depend on the batch, cannot be traced",
+        ) from error
+
+
+def _traced(module: torch.nn.Module, arguments: Sequence[Any], named: Mapping[str, Any], samples: int) -> Any:
+    """The program of a module, for any number of samples or for one that no other size is a multiple of."""
+    given: Any = pytree.tree_map(lambda x: _repeated(x, samples), (tuple(arguments), dict(named)))
+    dynamic: Any = None
+    if not samples:
+        batch = torch.export.Dim("batch", min=1)
+        shapes = pytree.tree_map(lambda x: {0: batch} if _has_samples(x) else None, given)
+        dynamic = tuple(shapes[0]) if not named else _by_name(module, shapes)
+    program = torch.export.export(module, given[0], given[1], dynamic_shapes=dynamic)
+    return program.run_decompositions({})
+
+
+def _by_name(module: torch.nn.Module, shapes: tuple[tuple[Any, ...], dict[str, Any]]) -> dict[str, Any]:
+    """Shapes of positional and named arguments by the names of ``forward``."""
+    import inspect
+
+    names = list(inspect.signature(module.forward).parameters)
+    return {**dict(zip(names, shapes[0], strict=False)), **shapes[1]}
+
+
+def _has_samples(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.dim() > 0
+
+
+def _repeated(value: Any, samples: int) -> Any:
+    """One sample so many times, without memory; of a symbolic number at least two: one is a constant."""
+    if not _has_samples(value):
+        return value
+    if samples:
+        return value[:1].expand(samples, *value.shape[1:])
+    return torch.cat([value, value]) if len(value) == 1 else value
+
+
+def _read(module: torch.nn.Module, program: Any, samples: int) -> Exported:
+    kinds = torch.export.graph_signature.InputKind
+    first = {id(value): name for name, value in reversed([*_kept(module)])}
+    every = dict(_kept(module, all_names=True))
+    tensors: dict[str, str] = {}
+    constants: dict[str, torch.Tensor] = {}
+    inputs: list[str] = []
+    for spec in program.graph_signature.input_specs:
+        name = getattr(spec.arg, "name", "")
+        if spec.kind in (kinds.PARAMETER, kinds.BUFFER):
+            tensors[name] = first[id(every[spec.target])] if spec.target in every else spec.target
+        elif spec.kind is kinds.CONSTANT_TENSOR:
+            constants[name] = program.constants[spec.target]
+        elif spec.kind is kinds.USER_INPUT and name:
+            inputs.append(name)
+    outputs = torch.export.graph_signature.OutputKind
+    returned = [
+        spec.arg.name for spec in program.graph_signature.output_specs if spec.kind is outputs.USER_OUTPUT
+    ]
+    nodes = tuple(program.graph.nodes)
+    by_name = {node.name: node for node in nodes}
+    if not returned or returned[0] not in by_name:
+        raise ModuleImportError(
+            f"{type(module).__name__} returns no tensor that depends on its inputs",
+            hint="forward returns the outputs of the network, one tensor",
+        )
+    output = _output(module, returned, by_name, program)
+    return Exported(
+        module, nodes, MappingProxyType(tensors), tuple(inputs), MappingProxyType(constants), output, samples
+    )
+
+
+def _output(
+    module: torch.nn.Module, returned: Sequence[str], nodes: Mapping[str, torch.fx.Node], program: Any
+) -> torch.fx.Node:
+    """The tensor that a module returns: the only one, or that called logits."""
+    if len(returned) == 1:
+        return nodes[returned[0]]
+    spec = program.call_spec.out_spec
+    names = pytree.tree_unflatten(list(returned), spec)
+    if isinstance(names, Mapping) and "logits" in names:
+        return nodes[names["logits"]]
+    raise ModuleImportError(
+        f"{type(module).__name__} returns {len(returned)} tensors, and a network has one output",
+        hint="wrap it in a module whose forward returns the one that the loss reads",
+    )
+
+
+def _kept(module: torch.nn.Module, all_names: bool = False) -> list[tuple[str, torch.Tensor]]:
+    """Parameters and buffers by name."""
+    return [
+        *module.named_parameters(remove_duplicate=not all_names),
+        *module.named_buffers(remove_duplicate=not all_names),
+    ]
+
+
+def sizes_of(value: Any, samples: int) -> tuple[tuple[int, bool], ...]:
+    """Sizes of a traced tensor without samples, and whether each has these.
+
+    Args:
+        value: of a node.
+        samples: of the batch that was traced; 0 where sizes are symbols.
+
+    Raises:
+        ModuleImportError: a size is no multiple of the number of samples.
+    """
+    return tuple(size_in(size, samples) for size in value.shape)
+
+
+def size_in(size: Any, samples: int) -> tuple[int, bool]:
+    """A size as a number, times the number of samples or not."""
+    if isinstance(size, int):
+        of_samples = samples > 0 and size > 0 and size % samples == 0
+        return (size // samples, True) if of_samples else (size, False)
+    factor, rest = size.node.expr.as_coeff_Mul()
+    if not rest.is_Symbol or not factor.is_Integer:
+        raise ModuleImportError(
+            f"a size is {size.node.expr}, which is no multiple of the number of samples",
+            hint="sizes but the first do not depend on the batch",
+        )
+    return int(factor), True
+
+
+def place_of(node: torch.fx.Node) -> str:
+    """Where a node comes from: the user's own line, as far as it is known."""
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    own = [frame for frame in frames if not frame[0].startswith(_TORCH)] or frames
+    if not own:
+        return ""
+    file, line, text = own[-1]
+    return f"{file}:{line}: {text}"
