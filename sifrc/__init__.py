@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sifrc.version import __version__
 
 if TYPE_CHECKING:
-    from sifrc.api import compile, compile_source, equations, from_torch, read_spec, train, verify
+    from sifrc.api import compile, compile_source, equations, from_torch, optimizer, read_spec, train, verify
     from sifrc.errors import (
         BackendError,
         DataError,
@@ -53,6 +53,7 @@ __all__ = [
     "equations",
     "from_torch",
     "load_spec",
+    "optimizer",
     "parse_spec",
     "read_spec",
     "train",
@@ -61,7 +62,15 @@ __all__ = [
 
 _HOMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "sifrc.api": ("compile", "compile_source", "equations", "from_torch", "read_spec", "train"),
+        "sifrc.api": (
+            "compile",
+            "compile_source",
+            "equations",
+            "from_torch",
+            "optimizer",
+            "read_spec",
+            "train",
+        ),
         "sifrc.errors": (
             "BackendError",
             "DataError",

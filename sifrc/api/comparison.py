@@ -33,13 +33,15 @@ def compare_with_module(
         ModuleImportError: they differ.
     """
     import copy
+    from dataclasses import replace
 
     import torch
 
     from sifrc.api.compiling import compile
     from sifrc.spec.layers import LAYER_TYPES
+    from sifrc.spec.types import TargetSpec
 
-    generated: Any = compile(spec, "torch", operators=("loss",), method=None)
+    generated: Any = compile(replace(spec, method=None, target=TargetSpec()), operators=("loss",))
     draws = any(LAYER_TYPES[layer.kind].draws for layer in spec.layers)
     modes = [False] if spec.mode == "evaluation" or draws else [False, True]
     if not any(LAYER_TYPES[layer.kind].apart for layer in spec.layers):

@@ -1,0 +1,127 @@
+"""``sifrc.optimizer``: a second-order optimizer for a torch module in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MethodType
+from typing import TYPE_CHECKING, Any
+
+from sifrc.errors import TrainingError
+
+if TYPE_CHECKING:
+    import torch
+
+    from sifrc.spec.types import OptionValue
+
+__all__ = ["optimizer"]
+
+
+def optimizer(
+    model: torch.nn.Module,
+    loss: Any = "cross_entropy",
+    method: str = "grouped_newton",
+    *,
+    example: Any,
+    check: bool = True,
+    **options: OptionValue,
+) -> torch.optim.Optimizer:
+    """A second-order optimizer of a torch module: imported, compiled, cached and bound to its parameters.
+
+    ``step(inputs, targets)`` is one update. The shape of a usual training loop works too: ``step(closure)``,
+    and ``step()`` after a forward pass, take the batch that ``model`` and ``loss`` were called with last;
+    ``loss`` is then the module that the loop calls. Gradients of ``backward`` are not read: the step has its
+    own.
+
+    Args:
+        model: as for :func:`sifrc.from_torch`.
+        loss: the same.
+        method: name of the method.
+        example: a batch, (inputs, targets) or inputs alone; several inputs are a tuple or a dict in the first
+            place.
+        check: whether the network that comes out is compared with the model on the example.
+        options: of the method, its hyperparameters among them.
+
+    Returns:
+        The generated module's ``Optimizer``.
+
+    Raises:
+        ModuleImportError: the model or the loss cannot be imported.
+        MethodError: the method does not exist, does not apply to this network, or has no such option.
+
+    Example:
+        >>> import torch, sifrc
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+        >>> x, t = torch.randn(32, 4), torch.arange(32) % 3
+        >>> criterion = torch.nn.CrossEntropyLoss()
+        >>> optimizer = sifrc.optimizer(model, criterion, example=(x, t))
+        >>> first = optimizer.step(x, t)
+        >>> loss = criterion(model(x), t)
+        >>> loss.backward()
+        >>> second = optimizer.step()
+        >>> bool(second < first)
+        True
+    """
+    from sifrc.api.compiling import compile
+    from sifrc.api.importing import from_torch
+
+    inputs = example[0] if isinstance(example, tuple | list) and len(example) == 2 else example
+    spec = from_torch(model, inputs, loss, check=check, method={"name": method, **options})
+    generated: Any = compile(spec, "torch", method)
+    made: torch.optim.Optimizer = generated.Optimizer(model)
+    _follow(made, model, loss)
+    return made
+
+
+def _follow(made: Any, model: Any, loss: Any) -> None:
+    """Let a step without a batch take the last one that the model and the loss were called with."""
+    last: dict[str, Any] = {}
+    model.register_forward_pre_hook(_Hook("inputs", last), with_kwargs=True)
+    if hasattr(loss, "register_forward_pre_hook"):
+        loss.register_forward_pre_hook(_Hook("targets", last), with_kwargs=True)
+    usual = type(made).step
+
+    def step(self: Any, *batch: Any, **more: Any) -> Any:
+        """One update: of a batch, of what a closure gives, or of the batch that was seen last."""
+        found = batch[0]() if len(batch) == 1 and callable(batch[0]) else batch
+        if isinstance(found, tuple) and len(found) == 2:
+            return usual(self, *found, **more)
+        if not batch or found is None or getattr(found, "ndim", 1) == 0:
+            return usual(self, *_seen(last), **more)
+        return usual(self, *batch, **more)
+
+    made.step = MethodType(step, made)
+
+
+class _Hook:
+    """Keeps what a module was called with last; copies and pickles of it keep nothing."""
+
+    def __init__(self, name: str, last: dict[str, Any]) -> None:
+        self.name, self.last = name, last
+
+    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        if self.name == "targets":
+            self.last["targets"] = kwargs.get("target", args[1] if len(args) > 1 else None)
+        else:
+            self.last["inputs"] = dict(kwargs) if kwargs else args[0] if len(args) == 1 else args
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, {})
+
+
+def _seen(last: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The batch that was seen last.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    if "inputs" not in last:
+        raise TrainingError(
+            "step has no batch: the model was not called since the optimizer was made",
+            hint="optimizer.step(inputs, targets), or a forward pass and the loss before it",
+        )
+    if last.get("targets") is None:
+        raise TrainingError(
+            "step has no targets: the loss was not called as the module that the optimizer was given",
+            hint="optimizer.step(inputs, targets), or a loss module that the loop calls",
+        )
+    return last["inputs"], last["targets"]
