@@ -43,18 +43,19 @@ def compare_with_module(
 
     generated: Any = compile(replace(spec, method=None, target=TargetSpec()), operators=("loss",))
     draws = any(LAYER_TYPES[layer.kind].draws for layer in spec.layers)
-    modes = [False] if spec.mode == "evaluation" or draws else [False, True]
-    if not any(LAYER_TYPES[layer.kind].apart for layer in spec.layers):
-        modes = [module.training]
+    apart = any(LAYER_TYPES[layer.kind].apart for layer in spec.layers)
+    uniform = len({part.training for part in module.modules()}) == 1
+    modes = [False, True] if apart and uniform and module.training and not draws else [False]
     for training in modes:
-        own = copy.deepcopy(module).train(training)
+        own = copy.deepcopy(module)
+        own = own.train(training) if apart else own
         held = dict(own.named_parameters()) | dict(own.named_buffers())
         names = {name: spec.names.get(name, name) for name in (*generated.SHAPES, *_buffers(generated))}
         params = {name: held[given].detach().clone() for name, given in names.items()}
         with torch.no_grad():
             expected = own(*arguments, **named)
-            inputs = _inputs(spec, arguments, named)
-            found = _output(generated, params, inputs, training and len(modes) > 1)
+            inputs = _inputs(spec, module, arguments, named)
+            found = _output(generated, params, inputs, training)
         expected = expected["logits"] if isinstance(expected, Mapping) else expected
         _compare(found, expected, training, spec)
 
@@ -63,9 +64,14 @@ def _buffers(generated: Any) -> Sequence[str]:
     return list(getattr(generated, "BUFFERS", {}))
 
 
-def _inputs(spec: Spec, arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
+def _inputs(spec: Spec, module: Any, arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
     """What the generated functions take."""
-    given = {**dict(zip((source.name for source in spec.inputs), arguments, strict=False)), **named}
+    from sifrc.importing.draft import Draft
+    from sifrc.importing.exported import names_of
+
+    tensors = [value for value in (*arguments, *named.values()) if hasattr(value, "dim")]
+    draft = Draft({})  # which names inputs as they were named
+    given = dict(zip(map(draft.name, names_of(module, arguments, named)), tensors, strict=True))
     found = [given[source.name] for source in spec.inputs]
     return found[0] if len(found) == 1 else tuple(found)
 

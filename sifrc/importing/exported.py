@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from sifrc.errors import ModuleImportError, words_of
 
-__all__ = ["Exported", "export", "place_of", "sizes_of"]
+__all__ = ["Exported", "export", "names_of", "place_of", "sizes_of"]
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in [^\n]*\n\s*(?P<text>[^\n]*)')
 _TORCH = str(Path(torch.__file__).parent)
@@ -79,32 +79,59 @@ def export(module: torch.nn.Module, arguments: Sequence[Any], named: Mapping[str
 
 def _traced(module: torch.nn.Module, arguments: Sequence[Any], named: Mapping[str, Any], samples: int) -> Any:
     """The program of a module, for any number of samples or for one that no other size is a multiple of."""
-    given: Any = pytree.tree_map(lambda x: _repeated(x, samples), (tuple(arguments), dict(named)))
-    dynamic: Any = None
+    whole = _Whole(module, arguments, named)
+    values = tuple(_repeated(value, samples) for value in whole.tensors())
+    shapes = None
     if not samples:
         batch = torch.export.Dim("batch", min=1)
-        shapes = pytree.tree_map(lambda x: {0: batch} if _has_samples(x) else None, given)
-        dynamic = tuple(shapes[0]) if not named else _by_name(module, shapes)
-    program = torch.export.export(module, given[0], given[1], dynamic_shapes=dynamic)
+        shapes = {"values": tuple({0: batch} for _ in values)}
+    program = torch.export.export(whole, values, dynamic_shapes=shapes)
     return program.run_decompositions({})
 
 
-def _by_name(module: torch.nn.Module, shapes: tuple[tuple[Any, ...], dict[str, Any]]) -> dict[str, Any]:
-    """Shapes of positional and named arguments by the names of ``forward``."""
-    import inspect
+class _Whole(torch.nn.Module):
+    """A module as a function of its tensors, that gives one: of a mapping with ``logits`` these."""
 
-    names = list(inspect.signature(module.forward).parameters)
-    return {**dict(zip(names, shapes[0], strict=False)), **shapes[1]}
+    def __init__(self, module: torch.nn.Module, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.module = module
+        self.given: dict[Any, Any] = {**dict(enumerate(arguments)), **named}
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Of the example batch, in order.
+
+        Raises:
+            ModuleImportError: there is none, or one has no samples.
+        """
+        found = {key: value for key, value in self.given.items() if isinstance(value, torch.Tensor)}
+        if not found or any(value.dim() == 0 or not len(value) for value in found.values()):
+            raise ModuleImportError(
+                "the example batch has no tensor, or one without samples",
+                hint="example_inputs is a tensor, a tuple of tensors, or a dict of arguments by name",
+            )
+        return list(found.values())
+
+    def forward(self, *values: torch.Tensor) -> Any:
+        """What the module gives for other tensors in the place of the example's."""
+        rest = iter(values)
+        given = {
+            key: next(rest) if isinstance(value, torch.Tensor) else value for key, value in self.given.items()
+        }
+        arguments = [value for key, value in given.items() if isinstance(key, int)]
+        found = self.module(*arguments, **{key: v for key, v in given.items() if isinstance(key, str)})
+        return found["logits"] if isinstance(found, Mapping) and "logits" in found else found
 
 
-def _has_samples(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.dim() > 0
+def names_of(module: torch.nn.Module, arguments: Sequence[Any], named: Mapping[str, Any]) -> list[str]:
+    """What ``forward`` calls the tensors of an example batch, in order."""
+    own = [name for name, p in signature(module.forward).parameters.items() if p.kind is not p.VAR_POSITIONAL]
+    own += [f"input{number}" for number in range(len(own) + 1, len(arguments) + 1)]
+    given = {**dict(zip(own, arguments, strict=False)), **named}
+    return [name for name, value in given.items() if isinstance(value, torch.Tensor)]
 
 
-def _repeated(value: Any, samples: int) -> Any:
+def _repeated(value: torch.Tensor, samples: int) -> torch.Tensor:
     """One sample so many times, without memory; of a symbolic number at least two: one is a constant."""
-    if not _has_samples(value):
-        return value
     if samples:
         return value[:1].expand(samples, *value.shape[1:])
     return torch.cat([value, value]) if len(value) == 1 else value
@@ -113,14 +140,14 @@ def _repeated(value: Any, samples: int) -> Any:
 def _read(module: torch.nn.Module, program: Any, samples: int) -> Exported:
     kinds = torch.export.graph_signature.InputKind
     first = {id(value): name for name, value in reversed([*_kept(module)])}
-    every = dict(_kept(module, all_names=True))
+    every = {f"module.{name}": value for name, value in _kept(module, all_names=True)}
     tensors: dict[str, str] = {}
     constants: dict[str, torch.Tensor] = {}
     inputs: list[str] = []
     for spec in program.graph_signature.input_specs:
         name = getattr(spec.arg, "name", "")
         if spec.kind in (kinds.PARAMETER, kinds.BUFFER):
-            tensors[name] = first[id(every[spec.target])] if spec.target in every else spec.target
+            tensors[name] = first[id(every[spec.target])]
         elif spec.kind is kinds.CONSTANT_TENSOR:
             constants[name] = program.constants[spec.target]
         elif spec.kind is kinds.USER_INPUT and name:
@@ -136,25 +163,14 @@ def _read(module: torch.nn.Module, program: Any, samples: int) -> Exported:
             f"{type(module).__name__} returns no tensor that depends on its inputs",
             hint="forward returns the outputs of the network, one tensor",
         )
-    output = _output(module, returned, by_name, program)
+    if len(returned) > 1:
+        raise ModuleImportError(
+            f"{type(module).__name__} returns {len(returned)} tensors, and a network has one output",
+            hint="wrap it in a module whose forward returns the one that the loss reads",
+        )
+    output = by_name[returned[0]]
     return Exported(
         module, nodes, MappingProxyType(tensors), tuple(inputs), MappingProxyType(constants), output, samples
-    )
-
-
-def _output(
-    module: torch.nn.Module, returned: Sequence[str], nodes: Mapping[str, torch.fx.Node], program: Any
-) -> torch.fx.Node:
-    """The tensor that a module returns: the only one, or that called logits."""
-    if len(returned) == 1:
-        return nodes[returned[0]]
-    spec = program.call_spec.out_spec
-    names = pytree.tree_unflatten(list(returned), spec)
-    if isinstance(names, Mapping) and "logits" in names:
-        return nodes[names["logits"]]
-    raise ModuleImportError(
-        f"{type(module).__name__} returns {len(returned)} tensors, and a network has one output",
-        hint="wrap it in a module whose forward returns the one that the loss reads",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from sifrc.importing.draft import Draft
-from sifrc.importing.exported import export
+from sifrc.importing.exported import export, names_of
 from sifrc.importing.translate import translate
 
 __all__ = ["network_of"]
@@ -28,7 +28,7 @@ def network_of(
         ModuleImportError: it cannot be traced, or an operator has no layer.
     """
     exported = export(module, arguments, named)
-    draft, output = translate(exported, exported.inputs)
+    draft, output = translate(exported, names_of(module, arguments, named))
     layers, read = _reached(draft, output)
     names = {layer["name"] for layer in layers}
     tensors = {

@@ -259,7 +259,7 @@ def _path_of(node: torch.fx.Node, module: torch.nn.Module) -> tuple[str, bool]:
     path = ""
     for found, _ in stack.values():
         path = found if isinstance(found, str) else path
-    path = ".".join(part for part in path.split("@")[0].split(".") if part)
+    path = ".".join(part for part in path.split("@")[0].split(".")[1:] if part)
     try:
         owner = module.get_submodule(path)
     except AttributeError:

@@ -46,7 +46,7 @@ def _is_causal(mask: torch.Tensor) -> bool:
 def _heads(query: Value, key: Value, value: Value) -> tuple[Atoms, Atoms] | None:
     """Atoms of the heads of queries and of keys, where there is nothing before them but samples."""
     found = []
-    for each in (query, key, value):
+    for each in (query, _unrepeated(key), _unrepeated(value)):
         lead = tuple(a for atoms in each.dims[:-2] for a in atoms)
         if not lead or lead[0] is not SAMPLES or SAMPLES in lead[1:] or not each.dims[-2]:
             return None
@@ -62,13 +62,23 @@ def _heads(query: Value, key: Value, value: Value) -> tuple[Atoms, Atoms] | None
     return found[0], found[1]
 
 
+def _unrepeated(value: Value) -> Value:
+    """Without what repeats each head of keys or values: queries that share one are next to each other."""
+    held = value.held | {SAMPLES}
+    dims = []
+    for atoms in value.dims[:-2]:
+        own = tuple(atom for atom in atoms if atom in held)
+        dims.append(own if own == atoms[: len(own)] else atoms)
+    return replace(value, dims=(*dims, *value.dims[-2:]))
+
+
 def _layer(
     call: Call, states: tuple[Value, Value, Value], heads: tuple[Atoms, Atoms], scale: float, causal: bool
 ) -> Value:
     """A layer without weights of its own: queries, keys and values are what layers before it give."""
     counts = size_of(heads[0]), size_of(heads[1])
     sources = []
-    for value in states:
+    for value in (states[0], _unrepeated(states[1]), _unrepeated(states[2])):
         own = tuple(a for atoms in value.dims[:-2] for a in atoms if a is not SAMPLES)
         sources.append(call.draft.arranged(value, (value.dims[-2], (*own, *value.dims[-1]))))
     query = states[0]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from sifrc.importing.atoms import SAMPLES, Value, fresh, size_of
+from sifrc.importing.atoms import SAMPLES, Atom, Value, fresh, size_of
 from sifrc.importing.calls import Call, Refused
 from sifrc.importing.rules.shapes import sliced
 
@@ -28,6 +28,11 @@ def indexed(call: Call, value: Value, dim: int, indices: torch.Tensor) -> Value:
     if len(runs) == 1 and runs[0][1] != 0 and len(indices.shape) == 1:
         count, step = runs[0]
         return sliced(call, value, dim, start, start + count * step, step)
+    if len(set(indices.flatten().tolist())) == 1:
+        # One entry for all of them.
+        one = sliced(call, value, dim, start, start + 1)
+        repeated = tuple((Atom(size_of(axis)),) if axis else () for axis in shape)
+        return replace(one, dims=(*value.dims[:dim], *repeated, *value.dims[dim + 1 :]))
     sizes, steps = [run[0] for run in runs], [run[1] for run in runs]
     if 0 in steps or len(runs) > 6:
         raise Refused(

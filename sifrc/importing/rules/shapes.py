@@ -151,7 +151,8 @@ def _unbind(call: Call) -> list[Value]:
 
 
 def _concatenate(call: Call) -> Value:
-    values = [call.as_value(part) for part in call["tensors"]]
+    given = [part for part in call["tensors"] if not isinstance(part, torch.Tensor) or part.numel()]
+    values = [call.as_value(part) for part in given]
     rank = len(values[0].dims)
     dim = int(call["dim"]) % rank
     return joined(call, values, dim)
