@@ -238,6 +238,11 @@ _WORK: dict[str, Shapes] = {
     "unit_h": (6, 6),
     "unit_d": (6,),
     "unit_d_part1": (4,),
+    "moving_part1": (1,),
+    "moving": (6,),
+    "unit_rates_part1": (6, 6),
+    "unit_rates_part2": (6,),
+    "unit_rates_part3": (6,),
     "unit_rates": (6,),
 }
 """Intermediate values of a batch of samples: name -> shapes."""
@@ -633,6 +638,7 @@ LAUNCHES: dict[str, Launch] = {
     "_summary_3_39": Launch("row", 128, 512),
     "_summary_3_40": Launch("row", 128, 512),
     "_summary_3_41": Launch("row", 64, 0),
+    "_rates_1": Launch("row", 64, 256),
     "_update_1": Launch("row", 128, 0),
     "_update_2": Launch("row", 32, 0),
     "_add_up": Launch("row", 128, 1024),
@@ -2440,7 +2446,39 @@ def _summary_3(
 
 
 @cuda.jit(cache=True)
-def _rates_1(rates_found, begun, rate_momentum, unit_rates, scale, rates, rates_average):
+def _rates_1(
+    unit_g, moving_part1, moving, unit_rates_part1, unit_h, unit_rates_part2, unit_rates_part3, unit_d
+):
+    """Entries of moving_part1, moving, unit_rates_part1, unit_rates_part2, unit_rates_part3."""
+    thread, threads = cuda.threadIdx.x, cuda.blockDim.x
+    scratch = cuda.shared.array(0, TYPE)
+    total0 = _most_of(unit_g, scratch, True)
+    if thread == 0:
+        moving_part1[0] = total0
+    cuda.syncthreads()
+    i = thread
+    while i < moving.shape[0]:
+        moving_part1_0 = moving_part1[0]
+        term1_0 = moving_part1_0 - np.float32(262144.0) * abs(unit_g[i]) >= np.float32(0.0)
+        moving[i] = np.float32(0.0) if term1_0 else np.float32(1.0)
+        i += threads
+    cuda.syncthreads()
+    entry = thread
+    while entry < unit_rates_part1.shape[0] * unit_rates_part1.shape[1]:
+        j = entry % unit_rates_part1.shape[1]
+        i = entry // unit_rates_part1.shape[1]
+        moving_i = moving[i]
+        unit_rates_part1[i, j] = moving_i * moving[j] * unit_h[i, j]
+        entry += threads
+    i = thread
+    while i < unit_rates_part2.shape[0]:
+        unit_rates_part2[i] = moving[i] * unit_g[i]
+        unit_rates_part3[i] = moving[i] * unit_d[i]
+        i += threads
+
+
+@cuda.jit(cache=True)
+def _rates_2(rates_found, begun, rate_momentum, unit_rates, scale, rates, rates_average):
     """Entries of rates_found, rates."""
     i = cuda.grid(1)
     while i < rates_found.shape[0]:
@@ -2454,8 +2492,8 @@ def _rates_1(rates_found, begun, rate_momentum, unit_rates, scale, rates, rates_
 
 
 def _rates(
-    unit_h,
     unit_g,
+    unit_h,
     unit_d,
     internal_damping,
     begun,
@@ -2463,6 +2501,11 @@ def _rates(
     rates_average,
     scale,
     rates_found,
+    moving_part1,
+    moving,
+    unit_rates_part1,
+    unit_rates_part2,
+    unit_rates_part3,
     unit_rates,
     rates,
     checks,
@@ -2470,13 +2513,29 @@ def _rates(
     """Rates of the groups.
 
     Equations:
-        η̂¹ = argmin_{η̂¹} −⟨ḡ¹, η̂¹⟩ + ½ ⟨η̂¹, H̿¹ η̂¹⟩ + internal_damping / 6 ‖|D̄¹|^⅓ ∘ η̂¹‖³  [GN3(10)]
+        χ = {0 if (‖ḡ¹‖_∞ 𝟏) − 262144 |ḡ¹| ≥ 0; 1 otherwise}
+        η̂¹ = argmin_{η̂¹} −⟨χ ∘ ḡ¹, η̂¹⟩ + ½ ⟨η̂¹, diag(χ) H̿¹ diag(χ) η̂¹⟩ + internal_damping / 6 ‖|D̄¹ ∘
+            χ|^⅓ ∘ η̂¹‖³  [GN3(10)]
         η̂ = η̂¹ ⊘ ς
         ρ_s = begun rate_momentum η̃ + ½ |η̂| + ½ η̂ − begun rate_momentum (½ |η̂| + ½ η̂)  [GN3 Alg. 4]
     """
-    _solve_cubic_on_host(unit_h, unit_g, unit_d, internal_damping, False, unit_rates)
     _launch(
         _rates_1,
+        1,
+        unit_g,
+        moving_part1,
+        moving,
+        unit_rates_part1,
+        unit_h,
+        unit_rates_part2,
+        unit_rates_part3,
+        unit_d,
+    )
+    _solve_cubic_on_host(
+        unit_rates_part1, unit_rates_part2, unit_rates_part3, internal_damping, False, unit_rates
+    )
+    _launch(
+        _rates_2,
         rates_found.shape[0],
         rates_found,
         begun,
@@ -2715,6 +2774,11 @@ def _epoch(
     rate_momentum,
     rates_average,
     rates_found,
+    moving_part1,
+    moving,
+    unit_rates_part1,
+    unit_rates_part2,
+    unit_rates_part3,
     unit_rates,
     rates,
     lr,
@@ -3018,8 +3082,8 @@ def _epoch(
         graphs.run(part_2, fresh, elsewhere)
         if fresh:
             _rates(
-                unit_h,
                 unit_g,
+                unit_h,
                 unit_d,
                 internal_damping,
                 begun,
@@ -3027,6 +3091,11 @@ def _epoch(
                 rates_average,
                 scale,
                 rates_found,
+                moving_part1,
+                moving,
+                unit_rates_part1,
+                unit_rates_part2,
+                unit_rates_part3,
                 unit_rates,
                 rates,
                 checks,
@@ -3535,6 +3604,11 @@ def _steps(
         DTYPE(state.rate_momentum),
         state.memory.rates_average,
         state.memory.rates_found,
+        work.moving_part1,
+        work.moving,
+        work.unit_rates_part1,
+        work.unit_rates_part2,
+        work.unit_rates_part3,
         work.unit_rates,
         state.memory.rates,
         DTYPE(state.lr),

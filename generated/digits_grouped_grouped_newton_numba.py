@@ -233,6 +233,11 @@ _WORK: dict[str, Shapes] = {
     "unit_h": (6, 6),
     "unit_d": (6,),
     "unit_d_part1": (4,),
+    "moving_part1": (1,),
+    "moving": (6,),
+    "unit_rates_part1": (6, 6),
+    "unit_rates_part2": (6,),
+    "unit_rates_part3": (6,),
     "unit_rates": (6,),
 }
 """Intermediate values of a batch of samples: name -> shapes."""
@@ -1450,8 +1455,8 @@ def _summary_3(
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _rates(
-    unit_h,
     unit_g,
+    unit_h,
     unit_d,
     internal_damping,
     begun,
@@ -1459,19 +1464,38 @@ def _rates(
     rates_average,
     scale,
     rates_found,
+    moving_part1,
+    moving,
+    unit_rates_part1,
+    unit_rates_part2,
+    unit_rates_part3,
     unit_rates,
     rates,
 ):
     """Rates of the groups.
 
     Equations:
-        η̂¹ = argmin_{η̂¹} −⟨ḡ¹, η̂¹⟩ + ½ ⟨η̂¹, H̿¹ η̂¹⟩ + internal_damping / 6 ‖|D̄¹|^⅓ ∘ η̂¹‖³  [GN3(10)]
+        χ = {0 if (‖ḡ¹‖_∞ 𝟏) − 262144 |ḡ¹| ≥ 0; 1 otherwise}
+        η̂¹ = argmin_{η̂¹} −⟨χ ∘ ḡ¹, η̂¹⟩ + ½ ⟨η̂¹, diag(χ) H̿¹ diag(χ) η̂¹⟩ + internal_damping / 6 ‖|D̄¹ ∘
+            χ|^⅓ ∘ η̂¹‖³  [GN3(10)]
         η̂ = η̂¹ ⊘ ς
         ρ_s = begun rate_momentum η̃ + ½ |η̂| + ½ η̂ − begun rate_momentum (½ |η̂| + ½ η̂)  [GN3 Alg. 4]
 
     Returns 0, or the code of the first check that failed (see ``GUARDS``).
     """
-    _solve_cubic(unit_h, unit_g, unit_d, internal_damping, False, unit_rates)
+    moving_part1[0] = _magnitude(unit_g)
+    moving_part1_0 = moving_part1[0]
+    for i in range(len(moving)):
+        term1_0 = moving_part1_0 - np.float32(262144.0) * abs(unit_g[i]) >= np.float32(0.0)
+        moving[i] = np.float32(0.0) if term1_0 else np.float32(1.0)
+    for i in range(len(unit_rates_part1)):
+        moving_i = moving[i]
+        for j in range(unit_rates_part1.shape[1]):
+            unit_rates_part1[i, j] = moving_i * moving[j] * unit_h[i, j]
+    for i in range(len(unit_rates_part2)):
+        unit_rates_part2[i] = moving[i] * unit_g[i]
+        unit_rates_part3[i] = moving[i] * unit_d[i]
+    _solve_cubic(unit_rates_part1, unit_rates_part2, unit_rates_part3, internal_damping, False, unit_rates)
     factor0 = begun[0] * rate_momentum
     factor1 = -begun[0] * rate_momentum
     for i in range(len(rates_found)):
@@ -1676,6 +1700,11 @@ def _epoch(
     rate_momentum,
     rates_average,
     rates_found,
+    moving_part1,
+    moving,
+    unit_rates_part1,
+    unit_rates_part2,
+    unit_rates_part3,
     unit_rates,
     rates,
     lr,
@@ -1906,8 +1935,8 @@ def _epoch(
                     return total, code, position, age
         if age >= period:
             code = _rates(
-                unit_h,
                 unit_g,
+                unit_h,
                 unit_d,
                 internal_damping,
                 begun,
@@ -1915,6 +1944,11 @@ def _epoch(
                 rates_average,
                 scale,
                 rates_found,
+                moving_part1,
+                moving,
+                unit_rates_part1,
+                unit_rates_part2,
+                unit_rates_part3,
                 unit_rates,
                 rates,
             )
@@ -1942,8 +1976,8 @@ _PLACES: Places = {
     "x": {0: (0, 0, 67), 1: (1, 0, 84), 2: (2, 2, 112), 3: (3, 4, 10)},
     "a": {1: (1, 0, 84), 2: (2, 2, 112)},
     "loss_part1": (4, 6, 7),
-    "loss": (5, 7, 164),
-    "objective": (5, 7, 164),
+    "loss": (5, 7, 168),
+    "objective": (5, 7, 168),
     "softmax_part1": {3: (6, 10, 11)},
     "softmax": {3: (7, 0, 139)},
     "b": {3: (8, 11, 126), 2: (9, 12, 109), 1: (11, 14, 83)},
@@ -1953,8 +1987,8 @@ _PLACES: Places = {
     "gradient_biases": {3: (14, 17, 23), 2: (16, 19, 27), 1: (18, 21, 31)},
     "size_weights_part1": {1: (19, 34, 35), 2: (21, 40, 41), 3: (23, 47, 48)},
     "size_upto": {1: (20, 37, 44), 2: (22, 43, 51), 3: (24, 50, 54)},
-    "size": (25, 0, 148),
-    "scale": (25, 0, 148),
+    "size": (25, 0, 152),
+    "scale": (25, 0, 152),
     "unit_weights": {1: (26, 56, 67), 2: (28, 60, 85), 3: (30, 64, 113)},
     "unit_biases": {1: (27, 58, 78), 2: (29, 62, 100), 3: (31, 66, 127)},
     "moves": {1: (32, 67, 76), 2: (43, 84, 98), 3: (58, 112, 125)},
@@ -1964,7 +1998,7 @@ _PLACES: Places = {
     "second_x_part1": {1: (36, 73, 80), 2: (49, 93, 110)},
     "summary_h_upto_part1": {1: (36, 73, 80), 2: (49, 93, 110)},
     "second_x": {1: (37, 74, 92), 2: (50, 94, 120), 3: (62, 120, 139)},
-    "summary_g_upto": {1: (38, 75, 97), 2: (51, 96, 124), 3: (64, 123, 147)},
+    "summary_g_upto": {1: (38, 75, 97), 2: (51, 96, 124), 3: (64, 123, 151)},
     "summary_g_upto_part1": {1: (39, 77, 78), 2: (52, 99, 100), 3: (65, 126, 127)},
     "summary_h_upto_part2": {1: (40, 80, 81), 2: (53, 102, 103)},
     "summary_h_upto": {1: (41, 81, 104), 2: (54, 103, 129), 3: (66, 128, 137)},
@@ -1977,16 +2011,20 @@ _PLACES: Places = {
     "centred_x_part1": {3: (61, 118, 119)},
     "second_centred_x": {3: (62, 120, 139)},
     "second_centred_x_part1": {3: (63, 121, 122)},
-    "unit_g": (64, 123, 147),
+    "unit_g": (64, 123, 151),
+    "unit_rates_part2": (64, 123, 151),
     "summary_h_upto_part1_vector": {3: (67, 130, 132)},
     "unit_h_part1": (68, 135, 138),
-    "unit_h": (69, 136, 147),
-    "unit_d": (70, 138, 147),
+    "unit_h": (69, 136, 151),
+    "unit_rates_part1": (69, 136, 151),
+    "unit_d": (70, 138, 151),
+    "unit_rates_part3": (70, 138, 151),
     "unit_d_part1": (71, 139, 140),
     "unscale1": (72, 0, 143),
     "unscale2": (73, 0, 143),
     "unscale3": (74, 0, 143),
-    "unit_rates": (75, 147, 148),
+    "moving": (75, 148, 150),
+    "unit_rates": (76, 151, 152),
 }
 """Memory of a step on a batch, by array and subscript: number of the place, and the first and the last
 statement that touch it."""
@@ -2029,7 +2067,11 @@ _OTHER_PLACES: Places = {
     "unscale1": (62, 0, 121),
     "unscale2": (63, 0, 121),
     "unscale3": (64, 0, 121),
-    "unit_rates": (65, 125, 126),
+    "moving": (65, 126, 128),
+    "unit_rates_part1": (66, 127, 129),
+    "unit_rates_part2": (67, 128, 129),
+    "unit_rates_part3": (68, 128, 129),
+    "unit_rates": (69, 129, 130),
 }
 """The same of the periodic part on a batch of its own."""
 METHOD = "Grouped Newton"
@@ -2468,6 +2510,11 @@ def _steps(
         DTYPE(state.rate_momentum),
         state.memory.rates_average,
         state.memory.rates_found,
+        work.moving_part1,
+        work.moving,
+        work.unit_rates_part1,
+        work.unit_rates_part2,
+        work.unit_rates_part3,
         work.unit_rates,
         state.memory.rates,
         DTYPE(state.lr),

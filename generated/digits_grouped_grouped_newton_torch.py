@@ -858,8 +858,8 @@ def _summary_3(
 
 
 def _rates(
-    unit_h: Tensor,
     unit_g: Tensor,
+    unit_h: Tensor,
     unit_d: Tensor,
     scale: Tensor,
     begun: Tensor,
@@ -870,11 +870,18 @@ def _rates(
 ) -> tuple[Tensor, Tensor]:
     """Rates of the groups.
 
-        η̂¹ = argmin_{η̂¹} −⟨ḡ¹, η̂¹⟩ + ½ ⟨η̂¹, H̿¹ η̂¹⟩ + internal_damping / 6 ‖|D̄¹|^⅓ ∘ η̂¹‖³  [GN3(10)]
+        χ = {0 if (‖ḡ¹‖_∞ 𝟏) − 262144 |ḡ¹| ≥ 0; 1 otherwise}
+        η̂¹ = argmin_{η̂¹} −⟨χ ∘ ḡ¹, η̂¹⟩ + ½ ⟨η̂¹, diag(χ) H̿¹ diag(χ) η̂¹⟩ + internal_damping / 6 ‖|D̄¹ ∘ χ|^⅓ ∘ η̂¹‖³  [GN3(10)]
         η̂ = η̂¹ ⊘ ς
         ρ_s = begun rate_momentum η̃ + ½ |η̂| + ½ η̂ − begun rate_momentum (½ |η̂| + ½ η̂)  [GN3 Alg. 4]
     """
-    unit_rates = _solve_cubic(unit_h, unit_g, unit_d, internal_damping, False)
+    moving_part1 = torch.amax(torch.abs(unit_g), 0)
+    term0 = moving_part1 - 262144.0 * torch.abs(unit_g) >= 0.0
+    moving = torch.where(term0, 0.0, torch.full_like(moving_part1, 1.0))
+    unit_rates_part1 = (moving[:, None] * moving).mul_(unit_h)
+    unit_rates_part2 = moving * unit_g
+    unit_rates_part3 = moving * unit_d
+    unit_rates = _solve_cubic(unit_rates_part1, unit_rates_part2, unit_rates_part3, internal_damping, False)
     rates_found = unit_rates / scale
     part0 = 0.5 * rates_found
     part1 = torch.abs(rates_found).mul_(0.5)
@@ -1230,7 +1237,7 @@ class Optimizer(torch.optim.Optimizer):
             summary_d = self._memory("summary_d")
         if due:
             rates_found, rates = _rates(
-                unit_h, unit_g, unit_d, scale, begun, rates_average, internal_damping, rate_momentum, checks
+                unit_g, unit_h, unit_d, scale, begun, rates_average, internal_damping, rate_momentum, checks
             )
         else:
             rates_found = self._memory("rates_found")

@@ -226,6 +226,7 @@ QUANTITIES: Mapping[str, Quantity] = table_of(
         Quantity("N°¹", "unit_single_weights", "entries of the direction, of about one, weights"),
         Quantity("η°¹", "unit_single_biases", "entries of the direction, of about one, biases"),
         Quantity("ḡ¹", "unit_g", "summary of order 1, of directions of length about one"),
+        Quantity("χ", "moving", "one, zero for groups whose summary of order 1 is rounding error"),
         Quantity("H̿¹", "unit_h", "summary of order 2, of directions of length about one"),
         Quantity("H̿°", "unit_h_diagonal", "diagonal of the summary of order 2"),
         Quantity("D̄¹", "unit_d", "diagonal of the summary of order 3, of directions of length about one"),

@@ -11,12 +11,13 @@ from sifrc.derive.scaling import at_unit_length
 from sifrc.derive.shaped import DIRECTION, GRADIENT
 from sifrc.derive.system import Equation, System
 from sifrc.errors import MethodError
-from sifrc.ir import Axis, CubicNewton, Delta, Expr, Input, Operand, Role, Solve
+from sifrc.ir import Axis, CubicNewton, Delta, Expr, Input, Operand, Reduce, Role, Solve
 from sifrc.ir.build import add, apply, einsum, ones, rename, subtract, total
 from sifrc.methods.base import LEARNING_RATE, Choices, Method, MethodOption, StepPlan, number
 from sifrc.methods.plan import MemorySpec
 from sifrc.model import LayerParameters
-from sifrc.scalar import ABS, QUOTIENT, RECIPROCAL, SQRT
+from sifrc.scalar import ABS, QUOTIENT, RECIPROCAL, SQRT, scalar_from_tree
+from sifrc.spec.parser import parse_expression
 
 __all__ = ["GroupedNewton"]
 
@@ -185,15 +186,21 @@ class _Plan:
         # A ridge is a multiple of the identity for the directions as they are.
         ridge = self.chosen["regularization"] == "ridge"
         families = self._summed() if ridge else self._unit()
-        gradient = Input(families[0], None, (s,), Role.DIRECTION)
+        gradient: Expr = Input(families[0], None, (s,), Role.DIRECTION)
         matrix: Expr = Input(families[1], None, (s, other), Role.DIRECTION)
+        moving = Input("χ", None, (s,), Role.DIRECTION)
+        if not ridge:
+            yield Equation(moving, self._above_rounding(gradient), None, "definition")
+            again = rename(moving, (other,))
+            gradient = einsum([(moving, (s,)), (gradient, (s,))], (s,))
+            matrix = einsum([(moving, (s,)), (again, (other,)), (matrix, (s, other))], (s, other))
         if self.chosen["interactions"] == "diagonal":
             diagonal = Input("H̿°", None, (s,), Role.DIRECTION)
             yield Equation(diagonal, einsum([(matrix, (s, s))], (s,)), None, "definition")
             matrix = einsum([(diagonal, (s,)), (Delta(s, other), (s, other))], (s, other))
         source = "GN3(9)"
         if self.cubic:
-            third = Input(families[2], None, (s,), Role.DIRECTION)
+            third = einsum([(moving, (s,)), (Input(families[2], None, (s,), Role.DIRECTION), (s,))], (s,))
             value: Expr = CubicNewton(matrix, gradient, third, _INTERNAL, str(self.chosen["unbounded"]))
             source = "GN3(10)"
         else:
@@ -217,6 +224,19 @@ class _Plan:
             None,
             "GN3 Alg. 4",
         )
+
+    def _above_rounding(self, gradient: Expr) -> Expr:
+        """One for each group, zero where its summary of order 1 is rounding error beside the largest.
+
+        That is all there is where a group does not change the objective, as a bias before batch norm: what is
+        rounding would be divided by a curvature that is rounding too.
+        """
+        # Some rounding errors of the dtype, relative to what is summed up.
+        digits = 2**47 if self.model.spec.dtype == "float64" else 2**18
+        tree = parse_expression(f"where({digits}*abs(x) <= y, 0, 1)", variables=("x", "y"))
+        kept = scalar_from_tree(tree, ("x", "y"), (), "above_rounding")
+        largest = Reduce(gradient, self.axis, "magnitude")
+        return apply(kept, gradient, einsum([(largest, ())], (self.axis,)))
 
     def _safe(self, rates: Input) -> Expr:
         """The rates within their bounds."""

@@ -15,6 +15,7 @@ _LETTERS: Mapping[str, str] = MappingProxyType(
     {
         "α": r"\alpha",
         "β": r"\beta",
+        "χ": r"\chi",
         "γ": r"\gamma",
         "δ": r"\delta",
         "ε": r"\varepsilon",

@@ -21,6 +21,7 @@ import scipy.optimize
 import torch
 from compiling import compile_once
 
+import sifrc
 from sifrc.cache import entry_name, module_from_cache
 from sifrc.compiler import Request, compile_spec
 from sifrc.errors import MethodError
@@ -477,3 +478,27 @@ def test_rows_that_are_not_finite_are_told_apart() -> None:
     rows = torch.tensor([[1.0, 2.0], [float("nan"), 1.0], [3.0, float("inf")], [0.0, 1.0]])
     checks = [(code, bool(holds)) for code, holds in made._rows_finite(7, rows)]
     assert checks == [(7, True), (8, False), (9, False), (10, True)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("direction", ["momentum", "gradient", "adam"])
+def test_a_group_that_changes_nothing_does_not_move_the_others_astray(direction: str, dtype: str) -> None:
+    """A bias before batch norm: its gradient is rounding error, and so is all that would bend it."""
+    layers = [
+        {"name": "a", "type": "dense", "units": 5},
+        {"name": "n", "type": "batch_norm", "activation": "tanh"},
+        {"name": "b", "type": "dense", "units": 3},
+    ]
+    data = {"sifrc": 1, "name": "still", "loss": "cross_entropy", "dtype": dtype, "network": {
+        "input": {"size": 4}, "layers": layers}}  # fmt: skip
+    method = {"method": {"name": "grouped_newton", "direction": direction}}
+    module: Any = sifrc.compile(data | method)
+    network = module.Network(seed=0)
+    before = network.get_parameter("a.bias").detach().clone()
+    optimizer = module.Optimizer(network)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(30, 4, generator=generator, dtype=before.dtype)
+    found = [float(optimizer.step(x, torch.arange(30) % 3)) for _ in range(60)]
+    assert found[-1] < 0.9 * found[0] and max(found) < 1.1 * found[0], found
+    moved = float((network.get_parameter("a.bias").detach() - before).abs().max())
+    assert moved <= (1e-3 if direction == "adam" else 1e-5)
