@@ -29,9 +29,9 @@ from sifrc.backends.draws import SEED_ARGUMENT, SEED_TEXT
 from sifrc.backends.kinds import draws
 from sifrc.backends.layout import lines_of, signature
 from sifrc.backends.text import LINE_LENGTH, docstring
+from sifrc.catalogue.record import Case, Mean, Operator, Pairs, Record, Result, Single, Table
 from sifrc.errors import BackendError
 from sifrc.lower.program import Program
-from sifrc.operators.record import Case, Mean, Operator, Pairs, Record, Result, Single, Table
 
 __all__ = ["OperatorPrinter", "choosing"]
 

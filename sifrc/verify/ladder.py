@@ -21,9 +21,9 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
+from sifrc.catalogue.registry import BLOCK_OPERATORS, OPERATORS, existing_operators, names_of_operators
+from sifrc.catalogue.summaries import SUMMARY
 from sifrc.extras import optional
-from sifrc.operators.registry import BLOCK_OPERATORS, OPERATORS, existing_operators, names_of_operators
-from sifrc.operators.summaries import SUMMARY
 from sifrc.spec.types import Spec
 from sifrc.verify.comparison import Agreement
 from sifrc.verify.device import made_ready

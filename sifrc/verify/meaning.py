@@ -7,10 +7,7 @@ from functools import singledispatch
 
 import numpy as np
 
-from sifrc.derive.curvature.kinds import Kind
-from sifrc.errors import VerificationError
-from sifrc.ir.arithmetic import Array
-from sifrc.operators.meaning import (
+from sifrc.catalogue.meaning import (
     Along,
     BlockProduct,
     Blocks,
@@ -22,8 +19,11 @@ from sifrc.operators.meaning import (
     SampleBlocks,
     Value,
 )
-from sifrc.operators.samples import SampleGradients
-from sifrc.operators.traces import Trace
+from sifrc.catalogue.samples import SampleGradients
+from sifrc.catalogue.traces import Trace
+from sifrc.derive.curvature.kinds import Kind
+from sifrc.errors import VerificationError
+from sifrc.ir.arithmetic import Array
 from sifrc.verify.comparison import agreed_digits, separate_digits
 from sifrc.verify.oracles.batch import BatchOracle
 from sifrc.verify.oracles.curvature_expected import Expected

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sifrc.operators import registry
+from sifrc.catalogue import registry
 
 __all__ = ["LINEARIZED", "NETWORKS", "OPERATORS", "Given", "arrays_in", "calls", "given"]
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from operator_calls import NETWORKS
 
+from sifrc.catalogue.registry import OPERATORS
 from sifrc.compiler import Request, compile_spec
-from sifrc.operators.registry import OPERATORS
 from sifrc.spec import build_spec
 
 CUDA = "cuda"

@@ -18,8 +18,8 @@ from compiling import compile_once
 from operator_calls import LINEARIZED, NETWORKS, OPERATORS, arrays_in, calls, given
 
 from sifrc.cache import load_text
+from sifrc.catalogue import registry
 from sifrc.compiler import Request, compile_spec
-from sifrc.operators import registry
 from sifrc.spec import build_spec
 
 BACKENDS = ("torch", "numba")

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from sifrc.catalogue.meaning import Meaning
 from sifrc.derive.curvature.kinds import Form
-from sifrc.operators.meaning import Meaning
 
 __all__ = [
     "Argument",
