@@ -300,6 +300,8 @@ class OperatorPrinter(ABC):
         operator, record = self.operator, self.operator.record
         apart = [case for case in self.cases if case.batch_axis]
         lines = []
+        if apart == [*self.cases]:
+            return [f"    return part({self.whole()})"]
         if apart:
             lines.append(f"    if {' or '.join(map(condition, apart))}:")
             lines.append(f"        return part({self.whole()})")

@@ -13,6 +13,8 @@ from types import MappingProxyType
 from sifrc.catalogue.blocks import BLOCKS
 from sifrc.catalogue.context import Context, Declaration, OperatorSet, available_kinds
 from sifrc.catalogue.derivatives import DERIVATIVES
+from sifrc.catalogue.fisher import FISHER
+from sifrc.catalogue.jacobians import JACOBIANS
 from sifrc.catalogue.phase import Phase
 from sifrc.catalogue.samples import SAMPLES
 from sifrc.catalogue.summaries import SUMMARIES
@@ -39,7 +41,7 @@ __all__ = [
 
 GROUP = "sifrc.operators"
 
-_SETS = (DERIVATIVES, SAMPLES, BLOCKS, TRACES, SUMMARIES)
+_SETS = (DERIVATIVES, SAMPLES, BLOCKS, TRACES, SUMMARIES, FISHER, JACOBIANS)
 _FORMS = ("batched", "single")
 
 OPERATORS: Mapping[str, Declaration] = MappingProxyType(

@@ -78,7 +78,7 @@ class Binding:
 
         key = operator, None if curvature is None else tuple(curvature), str(loss)
         if key not in self._modules:
-            spec = self.spec if loss is None else with_loss(self.spec, loss)
+            spec = self.spec if loss is None else with_loss(self.spec, loss, regularized=False)
             self._modules[key] = compile(
                 spec, "torch", "none", (operator,), curvature=curvature, cache=self.cache
             )
@@ -179,8 +179,8 @@ def bind(
     return replace(binding, values=_given(binding, params), _modules=binding._modules)
 
 
-def with_loss(spec: Spec, loss: Any) -> Spec:
-    """A spec with another loss, and without an operator's or method's choices, which may not go with it.
+def with_loss(spec: Spec, loss: Any, *, regularized: bool = True) -> Spec:
+    """A spec with another loss, and without the choices of a method, which may not go with it.
 
     Raises:
         SifrcError: it is no loss of a spec, or none for this network.
@@ -190,8 +190,9 @@ def with_loss(spec: Spec, loss: Any) -> Spec:
             f"loss: an object of type {type(loss).__name__}",
             hint="a word or a mapping as in a spec, such as 'cross_entropy', or None for the spec's own",
         )
-    document = {k: v for k, v in spec_to_dict(spec).items() if k not in ("method", "training", "target")}
-    return build_spec({**document, "loss": loss})
+    left_out = ("method", "training", "target", *(() if regularized else ("regularization",)))
+    document = {key: value for key, value in spec_to_dict(spec).items() if key not in left_out}
+    return build_spec({**document, "loss": loss if isinstance(loss, str) else dict(loss)})
 
 
 def _spec_of(model: torch.nn.Module) -> Spec:

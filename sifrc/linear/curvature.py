@@ -13,7 +13,7 @@ from sifrc.errors import OperatorError
 from sifrc.linear.algebra import Identity
 from sifrc.linear.kronecker import Factors, Kronecker
 from sifrc.linear.operator import LinearOperator
-from sifrc.linear.products import Applied, Point, Product
+from sifrc.linear.products import Applied, Jacobian, Point, Product
 from sifrc.linear.space import Form, Space, Vector
 from sifrc.spec.partition import groups_of
 from sifrc.spec.suggest import did_you_mean
@@ -53,6 +53,37 @@ class CurvatureOperators:
     def G(self) -> LinearOperator:
         """The Gauss–Newton matrix of the loss."""
         return Product("G", self._point, "gauss_newton_vector_product", "gauss_newton", "ggn")
+
+    @cached_property
+    def J(self) -> LinearOperator:
+        """The Jacobian of the outputs of all samples; ``J.T`` is its transpose."""
+        return Jacobian(self._point)
+
+    def F(
+        self, kind: Literal["exact", "sampled", "empirical"] = "exact", *, samples: int = 1, seed: int = 0
+    ) -> LinearOperator:
+        """A Fisher matrix: the mean over the samples of E[s sᵀ], s the gradient of the loss of a sample.
+
+        Args:
+            kind: ``exact``, the expectation over the targets that the model expects: classes by their
+                probabilities, or the Gaussian of the loss; ``sampled``, at classes that are drawn from the
+                model; ``empirical``, at the given targets.
+            samples: that are drawn for each of the data's, for ``sampled``.
+            seed: of the draws.
+
+        Raises:
+            SifrcError: no distribution of targets is known for the loss, or there is nothing to draw.
+        """
+        if kind == "exact":
+            return Product("F", self._point, "fisher_vector_product", "fisher", "fisher")
+        if kind == "empirical":
+            name = "empirical_fisher"
+            return Product("empirical F", self._point, f"{name}_vector_product", name, name)
+        if kind == "sampled":
+            from sifrc.linear.sampling import sampled_fisher
+
+            return sampled_fisher(self._point, samples, seed)
+        raise OperatorError(f"a Fisher matrix {kind!r}", hint="exact, sampled or empirical")
 
     @cached_property
     def identity(self) -> LinearOperator:

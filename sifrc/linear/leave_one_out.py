@@ -59,8 +59,8 @@ class LeaveOneOut:
         """Columns s_i."""
         eye = torch.eye(len(self.of_images)).to(self.of_images)
         found = torch.linalg.solve_triangular(self.of_images.T, eye, upper=False)
-        lengths: Tensor = found.norm(dim=0)
-        return found / lengths
+        unit: Tensor = found / torch.linalg.vector_norm(found, dim=0)
+        return unit
 
     @property
     def core(self) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from sifrc.linear.operator import LinearOperator
 from sifrc.linear.progress import Watch
 from sifrc.linear.space import Space
 
-__all__ = ["Applied", "Point", "Product"]
+__all__ = ["Applied", "Jacobian", "Point", "Product"]
 
 Apply = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 """A product by the names of generated modules."""
@@ -181,3 +182,57 @@ class Applied(LinearOperator):
             f"{self.name} @ v", lambda batch: point.call(self._function, batch, given, **self._named)
         )
         return point.flat(found)
+
+
+OUTPUTS = "outputs"
+"""Name of the only tensor in the space of the outputs."""
+
+
+class Jacobian(LinearOperator):
+    """Derivatives of the outputs of all samples, one after the other, by the parameters.
+
+    Args:
+        point: where.
+    """
+
+    def __init__(self, point: Point) -> None:
+        spec, own = point.binding.spec, point.space
+        shape = (point.batches.samples, *spec.layers[-1].shape)
+        super().__init__(
+            "J", Space({OUTPUTS: shape}, own.dtype, own.device), own, symmetric=False, watch=point.watch
+        )
+        self.point = point
+
+    def apply(self, vector: Tensor) -> Tensor:
+        point, given = self.point, self.point.named(vector)
+        function = point.binding.module("jacobian_vector_product").jacobian_vector_product
+        found = []
+        with self.watch.steps("J @ v", len(point.batches.each)) as done:
+            for batch in point.batches.each:
+                found.append(point.call(function, batch, given)[OUTPUTS].reshape(-1))
+                done()
+        return torch.cat(found)
+
+    def apply_transposed(self, vector: Tensor) -> Tensor:
+        """The gradient of ⟨y, t⟩, added up over the samples, with the cotangents for targets t."""
+        point = self.point
+        gradient = point.binding.module("gradient", loss=_INNER).gradient
+        cotangents = iter(
+            torch.split(
+                self.rows.split(vector)[OUTPUTS], [len(batch.targets) for batch in point.batches.each]
+            )
+        )
+
+        def pulled(batch: Batch) -> Mapping[str, Tensor]:
+            found: Mapping[str, Tensor] = point.call(gradient, replace(batch, targets=next(cotangents)))
+            return found
+
+        return point.flat(
+            replace(point, batches=replace(point.batches, summed=True)).added("J.T @ v", pulled)
+        )
+
+
+_INNER: Mapping[str, Any] = MappingProxyType(
+    {"expression": "dot(y, t)", "targets": "vectors", "reduction": "sum", "places": "sum"}
+)
+"""A loss whose gradient is the transposed Jacobian times the targets."""

@@ -7,6 +7,8 @@ from functools import singledispatch
 
 import numpy as np
 
+from sifrc.catalogue.fisher import FisherProduct
+from sifrc.catalogue.jacobians import OutputsAlong
 from sifrc.catalogue.meaning import (
     Along,
     BlockProduct,
@@ -21,7 +23,7 @@ from sifrc.catalogue.meaning import (
 )
 from sifrc.catalogue.samples import SampleGradients
 from sifrc.catalogue.traces import Trace
-from sifrc.derive.curvature.kinds import Kind
+from sifrc.derive.curvature.kinds import KINDS, Kind
 from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
 from sifrc.verify.comparison import agreed_digits, separate_digits
@@ -73,6 +75,17 @@ def _(meaning: Gradient, found: Arrays, oracle: BatchOracle, kind: Kind | None) 
 @agreement.register
 def _(meaning: Product, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
     return agreed_digits(oracle.seen(found), oracle.product(meaning.matrix), oracle.limit)
+
+
+@agreement.register
+def _(meaning: FisherProduct, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
+    return agreed_digits(oracle.seen(found), oracle.fisher_product(KINDS[meaning.kind]), oracle.limit)
+
+
+@agreement.register
+def _(meaning: OutputsAlong, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
+    moved = {name: value.reshape(len(value), -1) for name, value in found.items()}
+    return agreed_digits(moved, {"outputs": oracle.output_along()}, oracle.limit)
 
 
 @agreement.register
