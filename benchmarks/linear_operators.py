@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/linear_operators.py [--batch 100] [--rounds 41]
 
-LeNet of ``examples/cifar_lenet.yaml``, one batch. Operators keep the point of a single batch, as ``linearize``
-does; what is left is taking a vector apart, its check, and putting the product together.
+LeNet of ``examples/cifar_lenet.yaml``, one batch. Operators keep the point of a single batch, as
+``linearize`` does; what is left is taking a vector apart, its check, and putting the product together.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sifrc.errors import OperatorError
 from sifrc.linear.operator import LinearOperator
-from sifrc.linear.probes import count_of_probes, normal
+from sifrc.linear.probes import check_factored, count_of_probes, normal
 
 __all__ = ["SpectralDensity", "lanczos", "spectral_density"]
 
@@ -46,9 +46,14 @@ class SpectralDensity:
         Args:
             points: where.
             width: standard deviation; a hundredth of the range by default.
+
+        Raises:
+            OperatorError: the width is not positive.
         """
-        span = float(self.nodes.max() - self.nodes.min())
-        width = width or span / 100 or 1.0
+        if width is None:
+            width = float(self.nodes.max() - self.nodes.min()) / 100 or 1.0
+        if not width > 0:
+            raise OperatorError(f"a density of width {width!r}", hint="a positive number")
         distance = (points.to(self.nodes)[:, None, None] - self.nodes) / width
         bumps = torch.exp(-0.5 * distance**2) / (width * sqrt(2 * pi))
         return (bumps * self.weights).sum(2).mean(1)
@@ -79,6 +84,7 @@ def spectral_density(operator: LinearOperator, probes: int, steps: int, seed: in
         [4.0, 0.0]
     """
     operator.check_symmetric("the spectral density")
+    check_factored(operator, "the spectral density")
     probes = count_of_probes(probes, 2, "the spectral density")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
         raise OperatorError(f"{steps!r} steps of Lanczos", hint="a whole number of at least 2")

@@ -9,7 +9,7 @@ from torch import Tensor
 from sifrc.errors import OperatorError
 from sifrc.linear.leave_one_out import LeaveOneOut
 from sifrc.linear.operator import Estimate, LinearOperator
-from sifrc.linear.probes import count_of_probes, signs
+from sifrc.linear.probes import check_factored, count_of_probes, signs
 
 __all__ = ["diagonal", "hutchinson_diagonal", "xdiag"]
 
@@ -65,6 +65,7 @@ def xdiag(operator: LinearOperator, probes: int, seed: int) -> Estimate:
     others, exactly, and an estimate by the probe of what is beside it. For symmetric operators.
     """
     operator.check_symmetric("XDiag")
+    check_factored(operator, "XDiag")
     probes = count_of_probes(probes, 4, "XDiag")
     count = probes // 2
     if operator.shape[0] <= count:

@@ -8,7 +8,7 @@ from torch import Tensor
 from sifrc.errors import OperatorError
 from sifrc.linear.operator import LinearOperator
 
-__all__ = ["count_of_probes", "normal", "signs"]
+__all__ = ["check_factored", "count_of_probes", "normal", "signs"]
 
 
 def signs(operator: LinearOperator, count: int, seed: int) -> Tensor:
@@ -34,3 +34,16 @@ def count_of_probes(value: int, least: int, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise OperatorError(f"{what}: {value!r} probes", hint=f"a whole number of at least {least}")
     return value
+
+
+def check_factored(operator: LinearOperator, what: str) -> None:
+    """Refuse what orthogonalises products of an operator in numbers too coarse for it.
+
+    Raises:
+        OperatorError: the operator is one of bfloat16.
+    """
+    if operator.dtype == torch.bfloat16:
+        raise OperatorError(
+            f"{what} of {operator.name}, an operator of {operator.dtype}",
+            hint="hutchinson, or a model in float32",
+        )

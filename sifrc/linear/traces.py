@@ -10,7 +10,7 @@ from torch import Tensor
 from sifrc.errors import OperatorError
 from sifrc.linear.leave_one_out import LeaveOneOut
 from sifrc.linear.operator import Estimate, LinearOperator
-from sifrc.linear.probes import count_of_probes, signs
+from sifrc.linear.probes import check_factored, count_of_probes, signs
 
 __all__ = ["hutchinson", "hutchpp", "trace", "xtrace"]
 
@@ -67,6 +67,7 @@ def hutchpp(operator: LinearOperator, probes: int, seed: int) -> Estimate:
     Hutchinson's estimator on what is beside it. A third of the products each for the range, the exact part
     and the estimate.
     """
+    check_factored(operator, "Hutch++")
     probes = count_of_probes(probes, 6, "Hutch++")
     third = probes // 3
     if operator.shape[0] <= third:
@@ -83,6 +84,7 @@ def xtrace(operator: LinearOperator, probes: int, seed: int) -> Estimate:
     """XTrace (Epperly, Tropp & Webber 2024): for each probe, the trace on the range of the others, exactly,
     and an estimate by the probe on what is beside it, scaled to the length that a probe has there.
     """
+    check_factored(operator, "XTrace")
     probes = count_of_probes(probes, 4, "XTrace")
     count = probes // 2
     if operator.shape[0] <= count:

@@ -195,3 +195,25 @@ def test_too_few_probes_and_unknown_methods_are_refused(ops: CurvatureOperators)
         ops.H.diagonal("xtrace")
     with pytest.raises(sifrc.OperatorError, match="1 steps of Lanczos"):
         ops.H.spectral_density(steps=1)
+
+
+def test_numbers_that_are_too_coarse_are_refused() -> None:
+    params = {name: value.bfloat16() for name, value in CASE.params.items()}
+    ops = sifrc.operators(CASE.data, None, (CASE.inputs.bfloat16(), CASE.targets), params=params)
+    vector = torch.ones(ops.H.shape[1], dtype=torch.bfloat16)
+    close((ops.H @ vector).double(), CASE.H @ vector.double(), 0.1)
+    for estimate in (
+        lambda: ops.H.trace("xtrace"),
+        lambda: ops.H.trace("hutch++"),
+        lambda: ops.H.diagonal("xdiag"),
+        ops.H.spectral_density,
+    ):
+        with pytest.raises(sifrc.OperatorError, match=r"an operator of torch\.bfloat16"):
+            estimate()
+    assert ops.H.trace("hutchinson", probes=4).products == 4
+
+
+def test_a_width_is_positive(ops: CurvatureOperators) -> None:
+    found = ops.H["out.bias"].spectral_density(probes=2, steps=3)
+    with pytest.raises(sifrc.OperatorError, match="a density of width 0"):
+        found.density(found.points(), width=0)
