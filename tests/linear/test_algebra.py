@@ -72,6 +72,9 @@ def test_block_diagonals_are_inverted_part_by_part(ops: CurvatureOperators) -> N
 def test_a_system_that_is_not_definite_says_so(ops: CurvatureOperators) -> None:
     with pytest.raises(sifrc.OperatorError, match="not positive definite") as caught:
         ops.H.inverse() @ torch.ones(60, dtype=torch.float64)
+    with pytest.raises(sifrc.OperatorError, match="not positive definite"):
+        # Conjugate gradients would end, at what solves the system and minimises nothing.
+        (-(ops.G + ops.identity)).inverse() @ torch.ones(60, dtype=torch.float64)
     assert caught.value.hint is not None and "damping" in caught.value.hint
     with pytest.raises(sifrc.OperatorError, match="ended with a relative residual"):
         (ops.G + 1e-6 * ops.identity).inverse(limit=2) @ torch.ones(60, dtype=torch.float64)
