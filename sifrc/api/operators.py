@@ -18,7 +18,7 @@ __all__ = ["operators"]
 
 def operators(
     model: Any,
-    loss: str | Mapping[str, Any] | None,
+    loss: Any,
     data: Any,
     *,
     spec: Source | None = None,
@@ -35,12 +35,13 @@ def operators(
     these later changes no operator.
 
     Args:
-        model: a spec, the path of one or a mapping; a module of :func:`sifrc.compile`, or its ``Network``; or
-            any torch module whose parameters are those of ``spec``.
-        loss: a word or a mapping as in a spec, such as ``"cross_entropy"``; None for the spec's own.
+        model: any torch module, which is traced in the mode it is in (:func:`sifrc.from_torch`); a spec, the
+            path of one or a mapping; or a module of :func:`sifrc.compile` or its ``Network``.
+        loss: a word or a mapping as in a spec, such as ``"cross_entropy"``, or a loss of torch, as
+            :func:`sifrc.from_torch` takes it; None for a spec's own.
         data: one batch ``(inputs, targets)``, or an iterable of batches such as a data loader, which is gone
             through once. Several inputs of a network are a tuple or a dict by name.
-        spec: of a torch module.
+        spec: of a torch module, in the place of tracing it.
         params: where the model is no torch module; the spec's initial ones by default.
         names: name in the spec, of a parameter or a layer -> the torch module's own.
         mode: ``training`` or ``evaluation``, for layers that do something else then; that of a torch module,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,10 +11,12 @@ from torch import Tensor
 from sifrc.errors import OperatorError
 from sifrc.linear.progress import Watch
 
-__all__ = ["Batch", "Batches", "Inputs", "read_batches"]
+__all__ = ["Batch", "Batches", "Inputs", "Pair", "checked_batches", "read_pairs"]
 
 Inputs: TypeAlias = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 """Of a network with one input, or with several, in order or by name."""
+Pair: TypeAlias = tuple[Any, Tensor]
+"""Inputs and targets as they are given."""
 
 
 @dataclass(frozen=True)
@@ -67,32 +69,24 @@ class Batches:
         return tuple(len(batch.targets) / self.samples for batch in self.each)
 
 
-def read_batches(data: Any, like: Tensor, summed: bool, watch: Watch) -> Batches:
+def read_pairs(data: Any, watch: Watch) -> tuple[Pair, ...]:
     """One batch ``(inputs, targets)``, or all that an iterable of them gives; they are kept.
 
     Args:
         data: a batch, or an iterable such as a data loader.
-        like: a parameter: numbers of a batch have its dtype, and come to its device.
-        summed: whether the loss is a sum over the samples.
         watch: shows how far it is.
 
     Raises:
         OperatorError: there is no data, or it is not of this form.
-
-    Example:
-        >>> import torch
-    >>> pair = torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64)
-        >>> read_batches([pair, pair], torch.zeros(1), False, Watch()).weights
-        (0.5, 0.5)
     """
     if _is_batch(data):
-        return Batches((_batch(data, 0, like),), summed)
+        return ((_given(data[0]), data[1]),)
     if isinstance(data, Tensor | str | Mapping) or not isinstance(data, Iterable):
         raise OperatorError(
             f"data: an object of type {type(data).__name__}",
             hint="a batch (inputs, targets), or an iterable of batches such as a DataLoader",
         )
-    found = []
+    found: list[Pair] = []
     total = len(data) if isinstance(data, Sized) else None
     with watch.steps("reading data", total) as done:
         for number, item in enumerate(data, 1):
@@ -101,22 +95,46 @@ def read_batches(data: Any, like: Tensor, summed: bool, watch: Watch) -> Batches
                     f"data: batch {number} is an object of type {type(item).__name__}",
                     hint="each batch is a pair (inputs, targets) with a tensor of targets",
                 )
-            found.append(_batch(item, number, like))
+            found.append((_given(item[0]), item[1]))
             done()
     if not found:
         raise OperatorError("data: no batch", hint="at least one batch (inputs, targets)")
-    return Batches(tuple(found), summed)
+    return tuple(found)
+
+
+def checked_batches(pairs: Sequence[Pair], like: Tensor, summed: bool) -> Batches:
+    """Batches for a network.
+
+    Args:
+        pairs: inputs and targets.
+        like: a parameter: numbers of a batch have its dtype, and come to its device.
+        summed: whether the loss is a sum over the samples.
+
+    Raises:
+        OperatorError: something is no tensor, has no samples or another dtype, or is not finite.
+
+    Example:
+        >>> import torch
+        >>> pair = torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64)
+        >>> checked_batches([pair, pair], torch.zeros(1), False).weights
+        (0.5, 0.5)
+    """
+    numbers = range(1, len(pairs) + 1) if len(pairs) > 1 else (0,)
+    each = [_batch(pair, number, like) for pair, number in zip(pairs, numbers, strict=True)]
+    return Batches(tuple(each), summed)
+
+
+def _given(inputs: Any) -> Any:
+    return tuple(inputs) if isinstance(inputs, list) else inputs
 
 
 def _is_batch(data: Any) -> bool:
     return isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[1], Tensor)
 
 
-def _batch(pair: Any, number: int, like: Tensor) -> Batch:
+def _batch(pair: Pair, number: int, like: Tensor) -> Batch:
     inputs, targets = pair
     where = f"batch {number}" if number else "the batch"
-    if isinstance(inputs, list):
-        inputs = tuple(inputs)
     every = {"inputs": inputs}
     if isinstance(inputs, tuple):
         every = {f"inputs[{k}]": value for k, value in enumerate(inputs)}

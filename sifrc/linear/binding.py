@@ -34,7 +34,7 @@ class Binding:
         spec: of the network with its loss.
         names: the caller's own name -> name in generated modules, for every parameter, in the caller's order.
         values: parameters and buffers by the names of generated modules; copies.
-        model: of the caller, whose forward pass is compared with the spec's.
+        model: of the caller, whose forward pass is still to be compared with the spec's.
         cache: of generated modules, as for :func:`sifrc.compile`.
     """
 
@@ -124,6 +124,7 @@ class Binding:
 def bind(
     model: Any,
     loss: Any,
+    example: Any = None,
     *,
     spec: Any = None,
     params: Mapping[str, Tensor] | None = None,
@@ -134,10 +135,10 @@ def bind(
     """What the compiler needs to know of a model and its loss.
 
     Args:
-        model: a spec, the path of one or a mapping; a module of :func:`sifrc.compile`; or a torch module
-            whose parameters are those of ``spec``.
-        loss: a word or a mapping as in a spec; None for the spec's own.
-        spec: of a torch module that is not a generated ``Network``.
+        model: a spec, the path of one or a mapping; a module of :func:`sifrc.compile`; or a torch module.
+        loss: a word or a mapping as in a spec, or a loss of torch; None for the spec's own.
+        example: inputs of a batch, by which a torch module without a spec is traced.
+        spec: of a torch module, in the place of what :func:`sifrc.from_torch` finds.
         params: by name, where the model is no torch module; initial ones of the spec by default.
         names: name in the spec, of a parameter or a layer -> the torch module's own.
         mode: ``training`` or ``evaluation``; that of a torch module, else the spec's, by default.
@@ -156,9 +157,15 @@ def bind(
             )
         spec = build_spec(model.SPEC)
     elif is_module:
-        spec = _spec_of(model) if spec is None else read_spec(spec)
         if params is not None:
             raise OperatorError("params beside a torch module, which has its own", hint="leave out params")
+        generated = getattr(sys.modules.get(type(model).__module__), "SPEC", None)
+        if spec is not None:
+            spec = read_spec(spec)
+        elif isinstance(generated, Mapping):
+            spec = build_spec(generated)
+        else:
+            return _imported(model, loss, example, names, mode, cache)
     else:
         if spec is not None:
             raise OperatorError("two specs, as model and as spec", hint="leave out spec")
@@ -186,24 +193,54 @@ def with_loss(spec: Spec, loss: Any, *, regularized: bool = True) -> Spec:
         SifrcError: it is no loss of a spec, or none for this network.
     """
     if not isinstance(loss, str | Mapping):
-        raise OperatorError(
-            f"loss: an object of type {type(loss).__name__}",
-            hint="a word or a mapping as in a spec, such as 'cross_entropy', or None for the spec's own",
-        )
+        from sifrc.importing.losses import loss_of
+
+        found = loss_of(loss)
+        if found.after:
+            raise OperatorError(
+                f"loss: {type(loss).__name__} takes logarithms of probabilities",
+                hint="CrossEntropyLoss of logits",
+            )
+        loss = dict(found.keys)
     left_out = ("method", "training", "target", *(() if regularized else ("regularization",)))
     document = {key: value for key, value in spec_to_dict(spec).items() if key not in left_out}
     return build_spec({**document, "loss": loss if isinstance(loss, str) else dict(loss)})
 
 
-def _spec_of(model: torch.nn.Module) -> Spec:
-    """The spec of a generated network."""
-    found = getattr(sys.modules.get(type(model).__module__), "SPEC", None)
-    if not isinstance(found, Mapping):
+def _imported(
+    model: torch.nn.Module,
+    loss: Any,
+    example: Any,
+    names: Mapping[str, str] | None,
+    mode: str | None,
+    cache: Any,
+) -> Binding:
+    """A torch module by tracing it, in the mode that it is in."""
+    from sifrc.api.comparison import compare_with_module
+    from sifrc.api.importing import imported
+
+    if loss is None:
         raise OperatorError(
-            f"a torch module of type {type(model).__name__} without a spec",
-            hint="spec=… says what it computes",
+            f"no loss for a torch module of type {type(model).__name__}",
+            hint="'cross_entropy', another word or mapping as in a spec, or a loss of torch",
         )
-    return build_spec(found)
+    if names is not None or mode is not None:
+        raise OperatorError(
+            "names or a mode for a torch module without a spec, which has its own",
+            hint="model.eval() or model.train(), or spec=…",
+        )
+    data, whole = imported(model, example, loss)
+    spec = build_spec(data)
+    compare_with_module(spec, whole, *_arguments(example))
+    bound = Binding(spec, _own_names(whole, spec, None), {}, None, cache)
+    return replace(bound, values=_of_module(whole, bound), _modules=bound._modules)
+
+
+def _arguments(example: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """By position and by name."""
+    if isinstance(example, Mapping):
+        return (), example
+    return (example if isinstance(example, tuple) else (example,)), {}
 
 
 def _own_names(model: torch.nn.Module, spec: Spec, names: Mapping[str, str] | None) -> dict[str, str]:
@@ -224,11 +261,13 @@ def _own_names(model: torch.nn.Module, spec: Spec, names: Mapping[str, str] | No
     wanted: dict[str, str] = {}
     for name in shapes:
         layer, _, slot = name.rpartition(".")
-        given = names or {}
+        given = spec.names if names is None else names
         wanted[given.get(name, f"{given[layer]}.{slot}" if layer in given else name)] = name
     found = dict(model.named_parameters())
     missing = [own for own in wanted if own not in found]
-    unknown = [own for own in found if own not in wanted]
+    # What an imported module has besides is nothing that its output depends on.
+    besides = bool(spec.names) and names is None
+    unknown = [] if besides else [own for own in found if own not in wanted]
     if missing or unknown:
         parts = [f"it has no '{missing[0]}'"] if missing else []
         parts += [f"'{unknown[0]}' is none of '{spec.name}'"] if unknown else []
@@ -237,6 +276,7 @@ def _own_names(model: torch.nn.Module, spec: Spec, names: Mapping[str, str] | No
             label=did_you_mean(missing[0], found) if missing else did_you_mean(unknown[0], wanted),
             hint="names={name in the spec: name in the model} says which is which",
         )
+    found = {own: value for own, value in found.items() if own in wanted}
     for own, value in found.items():
         if tuple(value.shape) != tuple(shapes[wanted[own]]):
             raise OperatorError(
@@ -253,10 +293,10 @@ def _of_module(model: torch.nn.Module, binding: Binding) -> dict[str, Tensor]:
     values = {name: found[caller].detach().clone() for caller, name in own.items()}
     _check_values(values)
     modules = {name.rpartition(".")[0]: caller.rpartition(".")[0] for caller, name in own.items()}
-    there, like = dict(model.named_buffers()), next(iter(values.values()))
+    there, like = {**found, **dict(model.named_buffers())}, next(iter(values.values()))
     for name in getattr(binding.module("gradient"), "BUFFERS", ()):
         layer, _, slot = name.rpartition(".")
-        caller = f"{modules.get(layer, layer)}.{slot}".lstrip(".")
+        caller = binding.spec.names.get(name, f"{modules.get(layer, layer)}.{slot}".lstrip("."))
         if caller not in there:
             raise OperatorError(
                 f"the model has no buffer '{caller}'", hint=f"'{binding.spec.name}' has running statistics"

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from sifrc.errors import OperatorError
-from sifrc.linear.batches import Batches, read_batches
+from sifrc.linear.batches import Batches, checked_batches, read_pairs
 from sifrc.linear.binding import bind
 from sifrc.linear.curvature import CurvatureOperators
 from sifrc.linear.products import Point
@@ -34,10 +34,12 @@ def make_operators(
     """See :func:`sifrc.operators`."""
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise OperatorError(f"seed: {seed!r}", hint="a whole number from 0")
-    binding = bind(model, loss, spec=spec, params=params, names=names, mode=mode, cache=cache)
     watch = Watch(progress)
+    pairs = read_pairs(data, watch)
+    example = pairs[0][0]
+    binding = bind(model, loss, example, spec=spec, params=params, names=names, mode=mode, cache=cache)
     like = next(iter(binding.values.values()))
-    batches = read_batches(data, like, binding.spec.loss.reduction == "sum", watch)
+    batches = checked_batches(pairs, like, binding.spec.loss.reduction == "sum")
     _check_shared(binding.spec, batches)
     binding.check_forward(batches.each[0])
     return CurvatureOperators(Point(binding, batches, seed, watch))

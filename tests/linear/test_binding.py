@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from dense_oracle import Case, agrees
+from dense_oracle import Case, agrees, close
 from torch import nn
 
 import sifrc
@@ -74,6 +75,58 @@ def test_a_model_has_its_own_names_and_order() -> None:
     torch.testing.assert_close(found, expected[at][:, at], rtol=0, atol=1e-13)
 
 
+class Nested(nn.Module):
+    """Modules in modules, a function and a weight that are used twice, one that is not used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Tanh())
+        self.block = nn.ModuleDict({"inner": nn.Conv2d(3, 3, 3, padding=1)})
+        self.unused = nn.Linear(2, 2)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = x + torch.tanh(self.block["inner"](x))
+        x = x + torch.tanh(self.block["inner"](x))
+        return self.head(torch.nn.functional.avg_pool2d(x, 2).flatten(1))
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+def test_a_module_of_torch_needs_no_spec(training: bool) -> None:
+    torch.manual_seed(0)
+    module = Nested().double().train(training)
+    module(torch.randn(8, 1, 4, 4, dtype=torch.float64))  # running statistics of its own
+    inputs, targets = torch.randn(6, 1, 4, 4, dtype=torch.float64), torch.randint(4, (6,))
+    sizes = (6,) if training else (2, 4)  # statistics are those of a batch
+    data = list(zip(inputs.split(sizes), targets.split(sizes), strict=True))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    ops = sifrc.operators(module, nn.CrossEntropyLoss(), data)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    params = {name: value.detach() for name, value in module.named_parameters() if "unused" not in name}
+    assert list(ops.space.shapes) == list(params)
+
+    def outputs(values: dict[str, torch.Tensor]) -> torch.Tensor:
+        found: torch.Tensor = torch.func.functional_call(copy.deepcopy(module), values, (inputs,))
+        return found
+
+    def loss(values: dict[str, torch.Tensor]) -> torch.Tensor:
+        return nn.functional.cross_entropy(outputs(values), targets)
+
+    drawn = torch.Generator().manual_seed(1)
+    vector = {
+        name: torch.randn(value.shape, generator=drawn, dtype=torch.float64) for name, value in params.items()
+    }
+    hessian = ops.H @ vector
+    if not training:  # of statistics in training, PyTorch's second derivatives are those of a fused function
+        expected = torch.func.jvp(torch.func.grad(loss), (params,), (vector,))[1]
+        close(ops.space.join(hessian), ops.space.join(expected))
+    moved = torch.func.jvp(outputs, (params,), (vector,))[1]
+    close((ops.J @ vector)["outputs"], moved)
+    pulled = torch.func.vjp(outputs, params)[1](moved)[0]
+    close(ops.space.join(ops.J.T @ {"outputs": moved}), ops.space.join(pulled))
+
+
 def test_a_generated_network_knows_its_spec() -> None:
     module = sifrc.compile(CASE.data, "torch", "none", ("gradient",))
     network = module.Network()
@@ -83,11 +136,14 @@ def test_a_generated_network_knows_its_spec() -> None:
         agrees(sifrc.operators(given, None, CASE.batches, **more).H, CASE.H)
 
 
-def test_another_loss_over_the_spec(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_loss_over_the_spec() -> None:
     squares = Case("dense", "squared_error")
     agrees(sifrc.operators(CASE.data, "squared_error", squares.batches, params=CASE.params).H, squares.H)
-    with pytest.raises(sifrc.OperatorError, match="loss: an object of type CrossEntropyLoss"):
-        sifrc.operators(CASE.data, nn.CrossEntropyLoss(), CASE.batches)  # type: ignore[arg-type]
+    agrees(sifrc.operators(squares.data, nn.CrossEntropyLoss(), CASE.batches, params=CASE.params).G, CASE.G)
+    with pytest.raises(sifrc.OperatorError, match="NLLLoss takes logarithms of probabilities"):
+        sifrc.operators(CASE.data, nn.NLLLoss(), CASE.batches)
+    with pytest.raises(sifrc.SifrcError):
+        sifrc.operators(CASE.data, 3.0, CASE.batches)
 
 
 def test_data_of_any_form() -> None:
@@ -134,8 +190,12 @@ def test_a_model_that_is_not_the_spec_is_refused() -> None:
         sifrc.operators(model(activation=torch.sin), None, CASE.batches, **given)
     with pytest.raises(sifrc.OperatorError, match=r"it has no 'fc1.weight'"):
         sifrc.operators(model(), None, CASE.batches, spec=CASE.data)
-    with pytest.raises(sifrc.OperatorError, match="of type Model without a spec"):
+    with pytest.raises(sifrc.OperatorError, match="no loss for a torch module of type Model"):
         sifrc.operators(model(), None, CASE.batches)
+    with pytest.raises(sifrc.OperatorError, match="names or a mode for a torch module without a spec"):
+        sifrc.operators(model(), "cross_entropy", CASE.batches, mode="training")
+    with pytest.raises(sifrc.OperatorError, match="params beside a torch module"):
+        sifrc.operators(model(), "cross_entropy", CASE.batches, params=CASE.params)
     with pytest.raises(sifrc.OperatorError, match="'fc9' is neither a parameter nor a layer"):
         sifrc.operators(model(), None, CASE.batches, spec=CASE.data, names={"fc9": "head"})
     with pytest.raises(sifrc.OperatorError, match=r"'head.weight' has shape"):
