@@ -12,7 +12,7 @@ from sifrc.derive.curvature.kinds import Kind
 from sifrc.derive.curvature.scores import score
 from sifrc.derive.gauss_newton import GaussNewton
 from sifrc.derive.system import Equation, System, with_uses
-from sifrc.ir import Input, Role
+from sifrc.ir import Axis, Input, Role
 from sifrc.ir.build import einsum, transpose
 from sifrc.model import Model
 
@@ -40,14 +40,20 @@ def derive_fisher_product(model: Model, linear: GaussNewton, kind: Kind) -> Fish
     """
     output = model.output
     start = score(model, kind)
-    family = "Sᶜ" if start.extra else "S"
-    scores = Input(family, output.index, (*start.extra, *output.axes), Role.ADJOINT)
+    value, family = start.value, "S"
+    numbers: tuple[Axis, ...] = ()
+    kept: tuple[Axis, ...] = ()
+    if start.own is not None:
+        # Scores of a place are zero at all others: the axes of the places need not be there twice.
+        value, family = start.own, "Sᶜ"
+        numbers, kept = start.extra[-1:], (*model.output_places, *start.extra[-1:])
+    scores = Input(family, output.index, (*numbers, *output.axes), Role.ADJOINT)
     move = output.symbol("dx", Role.TANGENT)
-    along = einsum([(scores, scores.axes), (move, output.axes)], start.extra)
-    curved = einsum([(scores, scores.axes), (along, start.extra)], output.axes)
+    along = einsum([(scores, scores.axes), (move, output.axes)], kept)
+    curved = einsum([(scores, scores.axes), (along, kept)], output.axes)
     seed, *backward = linear.adjoint.equations
     adjoint = replace(linear.adjoint, equations=(replace(seed, value=curved), *backward))
-    definition = Equation(scores, transpose(start.value, scores.axes), output.index, "definition")
+    definition = Equation(scores, transpose(value, scores.axes), output.index, "definition")
     title = "Adjoint of the linearised model from the scores, and the product with their outer products"
     return FisherProduct(
         System(f"scores_of_{kind.name}", "Scores at the output", (*start.equations, definition)),

@@ -71,7 +71,8 @@ def spectral_density(operator: LinearOperator, probes: int, steps: int, seed: in
     Args:
         operator: symmetric.
         probes: random vectors.
-        steps: of Lanczos for each; a rule with m nodes is exact for polynomials of degree 2m − 1.
+        steps: of Lanczos for each, whose vectors are all kept; a rule with m nodes is exact for polynomials
+            of degree 2m − 1.
         seed: of the probes.
 
     Raises:

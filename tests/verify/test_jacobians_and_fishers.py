@@ -50,12 +50,16 @@ def test_they_pass_at_both_levels(name: str, backend: str, jit_off: None) -> Non
 
 
 def test_a_wrong_score_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The class probabilities for their roots."""
+    """Squares of all scores."""
     right = scores.score
 
     def wrong(model: Any, kind: Any) -> Any:
         found = right(model, kind)
-        return replace(found, value=fisher.einsum([(found.value, found.value.axes)] * 2, found.value.axes))
+        squares = {
+            name: None if value is None else fisher.einsum([(value, value.axes)] * 2, value.axes)
+            for name, value in (("value", found.value), ("own", found.own))
+        }
+        return replace(found, **squares)
 
     monkeypatch.setattr(fisher, "score", wrong)
     data, _ = SPECS["classes"]
