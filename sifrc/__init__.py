@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any
 from sifrc.version import __version__
 
 if TYPE_CHECKING:
-    from sifrc.api import compile, compile_source, equations, from_torch, optimizer, read_spec, train, verify
+    from sifrc.api import (
+        compile,
+        compile_source,
+        equations,
+        from_torch,
+        operators,
+        optimizer,
+        read_spec,
+        train,
+        verify,
+    )
     from sifrc.errors import (
         BackendError,
         DataError,
@@ -26,6 +36,7 @@ if TYPE_CHECKING:
         MethodError,
         ModelError,
         ModuleImportError,
+        OperatorError,
         SifrcError,
         SpecError,
         TrainingError,
@@ -41,6 +52,7 @@ __all__ = [
     "MethodError",
     "ModelError",
     "ModuleImportError",
+    "OperatorError",
     "SifrcError",
     "Spec",
     "SpecError",
@@ -53,6 +65,7 @@ __all__ = [
     "equations",
     "from_torch",
     "load_spec",
+    "operators",
     "optimizer",
     "parse_spec",
     "read_spec",
@@ -67,6 +80,7 @@ _HOMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "compile_source",
             "equations",
             "from_torch",
+            "operators",
             "optimizer",
             "read_spec",
             "train",
@@ -79,6 +93,7 @@ _HOMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "MethodError",
             "ModelError",
             "ModuleImportError",
+            "OperatorError",
             "SifrcError",
             "SpecError",
             "TrainingError",

@@ -16,6 +16,7 @@ __all__ = [
     "MethodError",
     "ModelError",
     "ModuleImportError",
+    "OperatorError",
     "SifrcError",
     "SpecError",
     "TrainingError",
@@ -149,3 +150,7 @@ class DataError(SifrcError):
 
 class TrainingError(SifrcError):
     """Training cannot start, go on or be resumed."""
+
+
+class OperatorError(SifrcError):
+    """A linear operator cannot be made, or applied to what it was given."""

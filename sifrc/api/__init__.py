@@ -7,6 +7,7 @@ of them does not wait for the others.
 
 from sifrc.api.compiling import compile, compile_source, compile_whole, equations, verify
 from sifrc.api.importing import from_torch
+from sifrc.api.operating import operators
 from sifrc.api.optimizing import optimizer
 from sifrc.api.runs import load_data, train, train_module
 from sifrc.api.source import Source, choose, read_spec
@@ -20,6 +21,7 @@ __all__ = [
     "equations",
     "from_torch",
     "load_data",
+    "operators",
     "optimizer",
     "read_spec",
     "train",

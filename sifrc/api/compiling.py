@@ -66,8 +66,8 @@ def compile(
     """
     from sifrc.backends import LIBRARIES
     from sifrc.cache import cache_folder, entry_name, module_from_cache
+    from sifrc.catalogue.registry import is_built_in
     from sifrc.methods.registry import METHODS
-    from sifrc.operators.registry import is_built_in
     from sifrc.spec import spec_to_dict
     from sifrc.spec.partitionspec import choose_partition
 

@@ -8,8 +8,8 @@ from itertools import product
 
 from sifrc.backends.kinds import single_samples
 from sifrc.backends.text import LINE_LENGTH, assigned, docstring
+from sifrc.catalogue.record import Case, Operator, Pairs, Record
 from sifrc.lower.program import Program
-from sifrc.operators.record import Case, Operator, Pairs, Record
 
 __all__ = [
     "accepted",

@@ -8,8 +8,8 @@ from typing import Any
 
 from sifrc.backends.base import ModuleSource
 from sifrc.backends.text import literal
+from sifrc.catalogue.record import Form, KindPlan, Operator
 from sifrc.lower.program import Program
-from sifrc.operators.record import Form, KindPlan, Operator
 
 __all__ = [
     "block_operators",

@@ -29,9 +29,9 @@ from sifrc.backends.draws import SEED_ARGUMENT, SEED_TEXT
 from sifrc.backends.kinds import draws
 from sifrc.backends.layout import lines_of, signature
 from sifrc.backends.text import LINE_LENGTH, docstring
+from sifrc.catalogue.record import Case, Mean, Operator, Pairs, Record, Result, Single, Table
 from sifrc.errors import BackendError
 from sifrc.lower.program import Program
-from sifrc.operators.record import Case, Mean, Operator, Pairs, Record, Result, Single, Table
 
 __all__ = ["OperatorPrinter", "choosing"]
 
@@ -300,6 +300,8 @@ class OperatorPrinter(ABC):
         operator, record = self.operator, self.operator.record
         apart = [case for case in self.cases if case.batch_axis]
         lines = []
+        if apart == [*self.cases]:
+            return [f"    return part({self.whole()})"]
         if apart:
             lines.append(f"    if {' or '.join(map(condition, apart))}:")
             lines.append(f"        return part({self.whole()})")

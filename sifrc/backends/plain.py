@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sifrc.catalogue.record import Mean, Operator, Table
 from sifrc.errors import BackendError
 from sifrc.lower.program import Program
-from sifrc.operators.record import Mean, Operator, Table
 
 __all__ = ["Plain", "plain_operators"]
 

@@ -46,10 +46,10 @@ def find_abilities(model: Model, progress: Callable[[str, float], None] | None =
         model: of the spec.
         progress: called with what is tried and the share that is done.
     """
+    from sifrc.catalogue.registry import declared_by, existing_operators, is_built_in, operator_sets
     from sifrc.derive.derived import Derived
     from sifrc.methods.registry import METHODS
     from sifrc.model import build_model
-    from sifrc.operators.registry import declared_by, existing_operators, is_built_in, operator_sets
     from sifrc.report.lines import condition_lines
     from sifrc.spec.condense import condense
     from sifrc.verify.capped import capped
@@ -130,7 +130,7 @@ def _kinds(derived: Derived) -> list[tuple[str, ...]]:
 
 def _is_operator(name: str) -> bool:
     """Whether a name is known; an unknown one is the problem of :func:`requested_problem`."""
-    from sifrc.operators.registry import operator_sets
+    from sifrc.catalogue.registry import operator_sets
 
     try:
         operator_sets((name,))

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from sifrc.catalogue.record import Operator, members_of
 from sifrc.lower.program import Program
-from sifrc.operators.record import Operator, members_of
 
 __all__ = ["Chain", "Key", "chains", "operator_chains"]
 

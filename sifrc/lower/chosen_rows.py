@@ -13,6 +13,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TypeAlias
 
+from sifrc.catalogue.phase import Phase
 from sifrc.derive.recurrence import Name, name_of
 from sifrc.derive.system import Equation, System
 from sifrc.ir import Axis, Einsum, Expr, Input, Operand, Role
@@ -21,7 +22,6 @@ from sifrc.ir.normal import expand, operands_of, terms_of
 from sifrc.ir.traverse import inputs_of, substitute
 from sifrc.lower.batch import batch_system
 from sifrc.lower.products import contracted, multiplications
-from sifrc.operators.phase import Phase
 
 __all__ = ["of_form", "through_classes"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sifrc.catalogue.phase import Phase
 from sifrc.ir import Expr, Input
-from sifrc.operators.phase import Phase
 
 __all__ = ["IdentityError", "check_codes", "check_identities"]
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
 
+from sifrc.catalogue.record import Case, Operator, members_of
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
 from sifrc.lower.arrays import OBJECTIVE, OTHER_INPUTS
 from sifrc.lower.program import Function, Place, Program
 from sifrc.lower.reuse import aliases, destination
 from sifrc.lower.statements import Kernel, Statement
-from sifrc.operators.record import Case, Operator, members_of
 
 __all__ = ["handed_families", "kept_families", "operator_places", "other_places", "places"]
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from sifrc.catalogue.phase import Phase
 from sifrc.derive.curvature.systems import BLOCK, MEAN_BLOCK
 from sifrc.derive.quantities import QUANTITIES
 from sifrc.derive.recurrence import Recursion, recursions
@@ -38,7 +39,6 @@ from sifrc.lower.uses import by_use
 from sifrc.lower.validate import validate
 from sifrc.lower.windows import Windows, ref_of
 from sifrc.methods.plan import Plan
-from sifrc.operators.phase import Phase
 
 __all__ = ["Passes", "lower"]
 

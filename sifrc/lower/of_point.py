@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
+from sifrc.catalogue.record import Operator
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
 from sifrc.lower.blocks import fuse_kernels, shapes_lookup
@@ -27,7 +28,6 @@ from sifrc.lower.statements import (
     Statement,
     Sum,
 )
-from sifrc.operators.record import Operator
 
 __all__ = ["with_point_apart"]
 

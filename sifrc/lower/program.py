@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 
+from sifrc.catalogue.record import KindPlan, Operator
 from sifrc.lower.arrays import Family
 from sifrc.lower.statements import Loop, Statement
 from sifrc.methods.plan import Hyperparameter
-from sifrc.operators.record import KindPlan, Operator
 
 __all__ = ["Function", "Place", "Program"]
 

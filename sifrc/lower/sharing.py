@@ -14,10 +14,10 @@ from functools import cache
 
 import sympy
 
+from sifrc.catalogue.phase import Phase
 from sifrc.derive.system import Equation, abbreviate
 from sifrc.ir import ArgMax, Expr, Input, LogSoftmax, LogSumExp, Map, Role
 from sifrc.ir.traverse import inputs_of, postorder
-from sifrc.operators.phase import Phase
 from sifrc.scalar import EXP
 
 __all__ = ["share_subexpressions"]

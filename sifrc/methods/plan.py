@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from sifrc.catalogue.phase import Phase
+from sifrc.catalogue.record import Operator
 from sifrc.methods.ranges import Range
 from sifrc.model import Model
-from sifrc.operators.phase import Phase
-from sifrc.operators.record import Operator
 
 __all__ = ["Hyperparameter", "MemorySpec", "Plan"]
 

@@ -6,6 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from sifrc.catalogue.phase import Phase
+from sifrc.catalogue.record import Operator
+from sifrc.catalogue.registry import context_of, declared_by, operator_sets, phases_of
+from sifrc.catalogue.summaries import groups_of, owners_of
 from sifrc.derive.curvature.scores import RANDOM
 from sifrc.derive.derived import Derived
 from sifrc.derive.shaped import NEWTON_DIRECTION
@@ -16,10 +20,6 @@ from sifrc.methods.plan import Hyperparameter, Plan
 from sifrc.methods.ranges import LARGEST_WHOLE, Range
 from sifrc.methods.registry import find_method
 from sifrc.model import Model
-from sifrc.operators.phase import Phase
-from sifrc.operators.record import Operator
-from sifrc.operators.registry import context_of, declared_by, operator_sets, phases_of
-from sifrc.operators.summaries import groups_of, owners_of
 from sifrc.spec.layers import evaluates_apart
 from sifrc.spec.types import OptionValue
 

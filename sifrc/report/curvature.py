@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+from sifrc.catalogue.registry import BLOCK_OPERATORS
 from sifrc.derive.curvature.kinds import EXACT_WHEN, KINDS, Kind, kind_of
 from sifrc.derive.system import System
 from sifrc.errors import DerivationError
-from sifrc.operators.registry import BLOCK_OPERATORS
 from sifrc.report.book import Book, meanings_of, not_derived, symbol_of
 from sifrc.report.elimination import STATUS
 from sifrc.report.grouping import Line

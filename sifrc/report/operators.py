@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sifrc.catalogue.context import Context, Declaration, OperatorSet, available_kinds
+from sifrc.catalogue.derivatives import DERIVATIVES
+from sifrc.catalogue.registry import declared_by, operator_sets
+from sifrc.catalogue.summaries import SUMMARIES
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.errors import SifrcError
-from sifrc.operators.context import Context, Declaration, OperatorSet, available_kinds
-from sifrc.operators.derivatives import DERIVATIVES
-from sifrc.operators.registry import declared_by, operator_sets
-from sifrc.operators.summaries import SUMMARIES
 from sifrc.report.book import Book, not_derived, symbol_of
 from sifrc.report.grouping import Line
 from sifrc.report.sheet import Section

@@ -7,13 +7,13 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import permutations
 
+from sifrc.catalogue.summaries import SUMMARY
 from sifrc.derive.summaries import Summaries
 from sifrc.derive.system import Equation, System
 from sifrc.ir import Axis, Einsum, Expr, Input
 from sifrc.ir.build import add, einsum
 from sifrc.ir.normal import terms_of
 from sifrc.methods.grouped_newton import GroupedNewton
-from sifrc.operators.summaries import SUMMARY
 from sifrc.report.book import Book, meanings_of, symbol_of
 from sifrc.report.grouping import Line
 from sifrc.report.indices import Naming

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from sifrc.catalogue.meaning import Blocks
+from sifrc.catalogue.record import Case, KindPlan, Operator
 from sifrc.derive.curvature.kinds import Kind
-from sifrc.operators.meaning import Blocks
-from sifrc.operators.record import Case, KindPlan, Operator
 from sifrc.simulation import is_simulated
 from sifrc.spec.types import Spec
 from sifrc.verify.comparison import EPSILON, allowed_digits, rounding_bound, separate_digits

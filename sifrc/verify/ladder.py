@@ -21,9 +21,11 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
+from sifrc.catalogue.fisher import FISHER_OPERATORS
+from sifrc.catalogue.jacobians import JACOBIAN_OPERATORS
+from sifrc.catalogue.registry import BLOCK_OPERATORS, OPERATORS, existing_operators, names_of_operators
+from sifrc.catalogue.summaries import SUMMARY
 from sifrc.extras import optional
-from sifrc.operators.registry import BLOCK_OPERATORS, OPERATORS, existing_operators, names_of_operators
-from sifrc.operators.summaries import SUMMARY
 from sifrc.spec.types import Spec
 from sifrc.verify.comparison import Agreement
 from sifrc.verify.device import made_ready
@@ -143,7 +145,8 @@ def operators_of(spec: Spec, summaries: bool | None = None) -> tuple[str, ...]:
 
 def _offered(spec: Spec) -> tuple[str, ...]:
     """Operators that are looked at without being asked for."""
-    return tuple(name for name in existing_operators(spec) if name not in (*BLOCK_OPERATORS, SUMMARY))
+    asked_for = {*BLOCK_OPERATORS, *FISHER_OPERATORS, *JACOBIAN_OPERATORS, SUMMARY}
+    return tuple(name for name in existing_operators(spec) if name not in asked_for)
 
 
 def _plain(spec: Spec, refused: Mapping[str, str]) -> tuple[str, ...]:

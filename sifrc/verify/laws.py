@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from sifrc.catalogue.meaning import Along, Blocks, Gradient
+from sifrc.catalogue.record import Case, KindPlan, Operator
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
-from sifrc.operators.meaning import Along, Blocks, Gradient
-from sifrc.operators.record import Case, KindPlan, Operator
 from sifrc.verify.comparison import Agreement, allowed_digits, separate_digits
 from sifrc.verify.meaning import SINGLE
 from sifrc.verify.oracles.curvature_expected import Expected

@@ -7,10 +7,9 @@ from functools import singledispatch
 
 import numpy as np
 
-from sifrc.derive.curvature.kinds import Kind
-from sifrc.errors import VerificationError
-from sifrc.ir.arithmetic import Array
-from sifrc.operators.meaning import (
+from sifrc.catalogue.fisher import FisherProduct
+from sifrc.catalogue.jacobians import OutputsAlong
+from sifrc.catalogue.meaning import (
     Along,
     BlockProduct,
     Blocks,
@@ -22,8 +21,11 @@ from sifrc.operators.meaning import (
     SampleBlocks,
     Value,
 )
-from sifrc.operators.samples import SampleGradients
-from sifrc.operators.traces import Trace
+from sifrc.catalogue.samples import SampleGradients
+from sifrc.catalogue.traces import Trace
+from sifrc.derive.curvature.kinds import KINDS, Kind
+from sifrc.errors import VerificationError
+from sifrc.ir.arithmetic import Array
 from sifrc.verify.comparison import agreed_digits, separate_digits
 from sifrc.verify.oracles.batch import BatchOracle
 from sifrc.verify.oracles.curvature_expected import Expected
@@ -73,6 +75,17 @@ def _(meaning: Gradient, found: Arrays, oracle: BatchOracle, kind: Kind | None) 
 @agreement.register
 def _(meaning: Product, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
     return agreed_digits(oracle.seen(found), oracle.product(meaning.matrix), oracle.limit)
+
+
+@agreement.register
+def _(meaning: FisherProduct, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
+    return agreed_digits(oracle.seen(found), oracle.fisher_product(KINDS[meaning.kind]), oracle.limit)
+
+
+@agreement.register
+def _(meaning: OutputsAlong, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
+    moved = {name: value.reshape(len(value), -1) for name, value in found.items()}
+    return agreed_digits(moved, {"outputs": oracle.output_along()}, oracle.limit)
 
 
 @agreement.register

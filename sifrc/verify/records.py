@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sifrc.catalogue.context import Context, available_kinds
+from sifrc.catalogue.record import Operator
+from sifrc.catalogue.registry import operator_sets
 from sifrc.derive.curvature.kinds import KINDS, Kind, kind_of
 from sifrc.derive.derived import Derived
 from sifrc.errors import DerivationError, MethodError, VerificationError, words_of
 from sifrc.model import build_model
-from sifrc.operators.context import Context, available_kinds
-from sifrc.operators.record import Operator
-from sifrc.operators.registry import operator_sets
 from sifrc.spec.types import Spec
 from sifrc.verify.capped import capped
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from sifrc.catalogue.meaning import Along, Blocks, Meaning, NewtonDirection
+from sifrc.catalogue.record import Case, KindPlan, Operator
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.errors import VerificationError, words_of
-from sifrc.operators.meaning import Along, Blocks, Meaning, NewtonDirection
-from sifrc.operators.record import Case, KindPlan, Operator
 from sifrc.spec.types import Spec
 from sifrc.verify.laws import orders_agree, symmetric
 from sifrc.verify.meaning import agreement

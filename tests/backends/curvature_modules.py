@@ -15,9 +15,9 @@ from compiling import compile_once
 from curvature_oracle import Oracle, means, owners
 
 from sifrc.cache import load_text
+from sifrc.catalogue.registry import BLOCK_OPERATORS
 from sifrc.compiler import Request
 from sifrc.derive.curvature.kinds import KINDS, Kind, kind_of
-from sifrc.operators.registry import BLOCK_OPERATORS
 from sifrc.spec import Spec
 from sifrc.verify.points import Point
 

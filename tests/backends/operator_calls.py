@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from sifrc.operators import registry
+from sifrc.catalogue import registry
 
-__all__ = ["LINEARIZED", "NETWORKS", "OPERATORS", "Given", "arrays_in", "calls", "given"]
+__all__ = ["LINEARIZED", "NETWORKS", "Given", "arrays_in", "calls", "given", "operators_of"]
 
-OPERATORS = tuple(name for name in registry.OPERATORS if name != "newton_direction")
-"""What every network has."""
-LINEARIZED = ("hessian", "gauss_newton")
+_MISSING = {"squared error": {"newton_direction"}, "quartic": {"fisher_vector_product"}}
+"""Operators that a network does not have: a graph no direction, a loss no distribution of targets."""
+LINEARIZED = ("hessian", "gauss_newton", "fisher", "empirical_fisher")
 
 _SKIP = [
     {"name": "fc1", "type": "dense", "units": 4, "activation": "tanh"},
@@ -44,6 +44,11 @@ NETWORKS: Mapping[str, dict[str, Any]] = {
 }
 """A graph where two layers have one input and one output; losses whose curvature is constant, depends on the
 output, and on the targets too."""
+
+
+def operators_of(name: str) -> tuple[str, ...]:
+    """All that a network has."""
+    return tuple(one for one in registry.OPERATORS if one not in _MISSING.get(name, ()))
 
 
 @dataclass
@@ -99,7 +104,8 @@ def calls(module: ModuleType, at: Given) -> Iterator[tuple[str, Callable[[], Any
     values = ("loss", "objective", "evaluation_loss")
     for name in filter(has, (*values, "gradient", "objective_and_gradient", "hessian_diagonal")):
         yield call(name)
-    for name in filter(has, ("hessian_vector_product", "gauss_newton_vector_product")):
+    products = (*(f"{kind}_vector_product" for kind in LINEARIZED), "jacobian_vector_product")
+    for name in filter(has, products):
         yield call(name, vector)
     if has("newton_direction"):
         yield "newton_direction", lambda: module.newton_direction(at.params, at.inputs[0], at.targets[0])

@@ -22,9 +22,9 @@ from test_cuda_simulator import CUDA, METHODS, assert_same, method_spec
 
 from sifrc.backends.numba_cuda import online, placement, rows
 from sifrc.cache import load_text
+from sifrc.catalogue.derivatives import DERIVATIVES
 from sifrc.compiler import Request, compile_spec
 from sifrc.lower.lowering import Passes
-from sifrc.operators.derivatives import DERIVATIVES
 from sifrc.spec import build_spec
 
 RANDOM = settings(deadline=None, derandomize=True, print_blob=True, suppress_health_check=list(HealthCheck))

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from operator_calls import NETWORKS
+from operator_calls import NETWORKS, operators_of
 
 from sifrc.compiler import Request, compile_spec
-from sifrc.operators.registry import OPERATORS
 from sifrc.spec import build_spec
 
 CUDA = "cuda"
@@ -93,7 +92,7 @@ def assert_same(found: Mapping[str, Mapping[str, float | str]], dtype: str) -> N
 def test_operators(name: str, tmp_path: Path) -> None:
     """Every operator with every sort of argument."""
     data = NETWORKS[name]
-    operators = tuple(name for name in OPERATORS if name != "newton_direction")
+    operators = tuple(one for one in operators_of(name) if one != "newton_direction")
     asked = {"method": "none", "operators": operators, "curvature": KINDS[name]}
     assert_same(errors({"all": (data, asked)}, tmp_path), data["dtype"])
 

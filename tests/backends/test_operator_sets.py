@@ -13,8 +13,8 @@ from compiling import compile_once
 from operator_calls import NETWORKS, arrays_in, calls, given
 
 from sifrc.cache import load_text
+from sifrc.catalogue.registry import OPERATORS
 from sifrc.compiler import Request
-from sifrc.operators.registry import OPERATORS
 from sifrc.spec import build_spec
 
 NAME = "cross entropy"

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from strategies import specs
 
 from sifrc.cache import load_text
+from sifrc.catalogue.derivatives import DERIVATIVES
 from sifrc.compiler import Request
 from sifrc.errors import DerivationError
-from sifrc.operators.derivatives import DERIVATIVES
 from sifrc.spec import Spec, build_spec
 from sifrc.verify.generated import generated_rows
 from sifrc.verify.records import looked_at

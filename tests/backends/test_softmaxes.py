@@ -15,6 +15,7 @@ import pytest
 import torch
 from test_random_modules import SMOOTH, agree, load, source
 
+from sifrc.catalogue.phase import Phase
 from sifrc.compiler import Request, compile_spec
 from sifrc.derive.quantities import QUANTITIES
 from sifrc.derive.system import Equation, System
@@ -22,7 +23,6 @@ from sifrc.ir import Axis, Input, Role
 from sifrc.ir.build import apply, scale
 from sifrc.ir.quantity import Quantity, table_of
 from sifrc.lower.identities import IdentityError, check_identities
-from sifrc.operators.phase import Phase
 from sifrc.scalar import EXP
 from sifrc.spec import Spec, build_spec
 

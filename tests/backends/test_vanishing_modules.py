@@ -20,12 +20,12 @@ from compiling import compile_once
 
 import sifrc
 from sifrc.cache import load_text
+from sifrc.catalogue.derivatives import DERIVATIVES
+from sifrc.catalogue.registry import OPERATORS
 from sifrc.compiler import Request, apply_request, compile_spec
 from sifrc.derive.derived import Derived
 from sifrc.errors import DerivationError, SpecError
 from sifrc.model import build_model
-from sifrc.operators.derivatives import DERIVATIVES
-from sifrc.operators.registry import OPERATORS
 from sifrc.spec import Spec, build_spec
 from sifrc.verify.generated import generated_rows
 from sifrc.verify.ladder import verify

@@ -11,6 +11,7 @@ import numpy as np
 from curvature_values import Values
 from summary_oracle import Derivatives, assert_near
 
+from sifrc.catalogue.record import Operator
 from sifrc.derive.groups import OWNER, SINGLE
 from sifrc.derive.system import System
 from sifrc.ir import Input
@@ -23,7 +24,6 @@ from sifrc.lower.program import Program
 from sifrc.methods.plan import Plan
 from sifrc.methods.planning import make_plan
 from sifrc.model import build_model
-from sifrc.operators.record import Operator
 from sifrc.spec.types import Spec, TargetSpec
 from sifrc.verify.points import Point
 

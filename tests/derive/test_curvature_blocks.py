@@ -19,12 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import specs
 
+from sifrc.catalogue.registry import BLOCK_OPERATORS
 from sifrc.compiler import Request, compile_spec
 from sifrc.derive.curvature.kinds import KINDS, Kind
 from sifrc.derive.derived import Derived
 from sifrc.errors import DerivationError
 from sifrc.model import build_model
-from sifrc.operators.registry import BLOCK_OPERATORS
 from sifrc.spec import Spec, build_spec
 
 SHARED = ("shared", "shared_skip")

@@ -12,7 +12,7 @@ import torch
 from cases import CASES, CHAINS
 
 import sifrc
-from sifrc.operators.registry import BLOCK_OPERATORS
+from sifrc.catalogue.registry import BLOCK_OPERATORS
 from sifrc.spec import build_spec
 from sifrc.spec.types import Spec
 from sifrc.verify import verify

@@ -13,6 +13,10 @@ import pytest
 
 import sifrc
 from sifrc.backends import find_backend
+from sifrc.catalogue.context import Declaration, OperatorSet
+from sifrc.catalogue.meaning import Meaning
+from sifrc.catalogue.phase import Row
+from sifrc.catalogue.record import Case, Mean, Operator
 from sifrc.compiler import Request, compile_spec
 from sifrc.derive.system import Equation, System
 from sifrc.errors import MethodError
@@ -25,10 +29,6 @@ from sifrc.methods.plan import MemorySpec
 from sifrc.methods.planning import make_plan
 from sifrc.methods.registry import METHODS, find_method
 from sifrc.model import build_model
-from sifrc.operators.context import Declaration, OperatorSet
-from sifrc.operators.meaning import Meaning
-from sifrc.operators.phase import Row
-from sifrc.operators.record import Case, Mean, Operator
 from sifrc.spec import functionspec
 from sifrc.spec.registry import ACTIVATIONS, LOSSES, BuiltIn
 from sifrc.verify import verify

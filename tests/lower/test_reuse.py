@@ -21,6 +21,7 @@ from strategies import specs
 
 from sifrc.backends.numba_common import storage
 from sifrc.cache import entry_name, module_from_cache
+from sifrc.catalogue.registry import BLOCK_OPERATORS
 from sifrc.compiler import Request, compile_spec
 from sifrc.errors import DerivationError
 from sifrc.ir.arithmetic import NUMPY
@@ -32,7 +33,6 @@ from sifrc.lower.reuse import aliases
 from sifrc.lower.statements import Assign, Contract, Kernel, Loop
 from sifrc.methods.planning import make_plan
 from sifrc.model import build_model
-from sifrc.operators.registry import BLOCK_OPERATORS
 from sifrc.spec import Spec, build_spec
 from sifrc.verify.points import Point, random_point
 from sifrc.verify.subjects.program import RunningProgram

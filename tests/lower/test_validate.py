@@ -11,6 +11,8 @@ import pytest
 import sympy
 from cases import CASES
 
+from sifrc.catalogue.meaning import Value
+from sifrc.catalogue.record import Mean, Operator
 from sifrc.compiler import Request, compile_spec
 from sifrc.ir.quantity import Storage
 from sifrc.lower.arrays import Family, Load, Ref, Slot, Subscript, Upto
@@ -36,8 +38,6 @@ from sifrc.lower.statements import (
     Sum,
 )
 from sifrc.lower.validate import ProgramError, validate
-from sifrc.operators.meaning import Value
-from sifrc.operators.record import Mean, Operator
 from sifrc.spec import build_spec
 
 OPERATORS = (

@@ -78,7 +78,7 @@ AREAS = {
     "derivation": ("sifrc/derive/",),
     "calculus": ("sifrc/calculus/",),
     "model": ("sifrc/model/",),
-    "operators": ("sifrc/operators/",),
+    "operators": ("sifrc/catalogue/",),
     "normal form": ("sifrc/ir/",),
     "lowering": ("sifrc/lower/",),
     "printers": ("sifrc/scalar/", "sifrc/backends/"),

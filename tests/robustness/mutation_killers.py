@@ -149,9 +149,9 @@ numba                    chain graph backends/test_numba_operators backends/test
                          backends/test_random_modules
 sifrc/backends/kinds     blocks own backends/test_backends_shared backends/test_operator_ownership
                          backends/test_curvature_modules
-sifrc/operators/blocks   blocks places own spectral backends/test_curvature_modules
+sifrc/catalogue/blocks   blocks places own spectral backends/test_curvature_modules
                          backends/test_diagonals_and_traces derive/test_ladder
-sifrc/operators/         own chain graph blocks groups spectral backends/test_sample_gradients
+sifrc/catalogue/         own chain graph blocks groups spectral backends/test_sample_gradients
                          backends/test_diagonals_and_traces backends/test_curvature_modules
                          backends/test_summary_arguments derive/test_ladder
 sifrc/backends/operators chain blocks groups own backends/test_backends_shared

@@ -22,11 +22,11 @@ from spec_pipeline import LIMIT, problems_of, read
 from spec_watch import Hang, Watch, limited
 
 from sifrc.backends import check_options, find_backend
+from sifrc.catalogue.registry import BLOCK_OPERATORS
 from sifrc.cli.abilities import find_abilities
 from sifrc.compiler import Compiled, Request, compile_spec
 from sifrc.errors import SifrcError
 from sifrc.model import build_model
-from sifrc.operators.registry import BLOCK_OPERATORS
 from sifrc.report.document import equations
 from sifrc.spec import Spec, build_spec
 from sifrc.verify.points import random_point

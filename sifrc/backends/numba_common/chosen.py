@@ -14,8 +14,8 @@ from sifrc.backends.numba_common.operators import RAISES, data_text, params_text
 from sifrc.backends.numba_common.parts import Parts
 from sifrc.backends.operators import OperatorPrinter, choosing
 from sifrc.backends.text import assigned
+from sifrc.catalogue.record import Case, KindPlan, Operator, Result, Table, with_extra
 from sifrc.ir.quantity import Storage
-from sifrc.operators.record import Case, KindPlan, Operator, Result, Table, with_extra
 
 __all__ = ["ChosenPrinter", "chosen_context"]
 

@@ -14,9 +14,9 @@ from sifrc.backends.operators import OperatorPrinter, choosing
 from sifrc.backends.text import data_texts
 from sifrc.backends.torch_eager.calls import Calls, Parts
 from sifrc.backends.torch_eager.operators import RAISES_TEXT, params_text, unpack
+from sifrc.catalogue.record import Case, KindPlan, Operator, Result, Table, members_of, with_extra
 from sifrc.derive.quantities import QUANTITIES
 from sifrc.ir.quantity import Storage
-from sifrc.operators.record import Case, KindPlan, Operator, Result, Table, members_of, with_extra
 
 __all__ = ["chosen_context"]
 

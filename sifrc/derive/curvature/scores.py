@@ -51,11 +51,14 @@ class Score:
         value: over the output's axes, and those that number the factors where there are several.
         extra: these axes, or ().
         equations: that define what ``value`` uses.
+        own: where there are several, those of each place at that place, over the output's axes and the axis
+            of the classes: all of ``value`` that is not zero.
     """
 
     value: Expr
     extra: tuple[Axis, ...]
     equations: tuple[Equation, ...] = ()
+    own: Expr | None = None
 
 
 def class_axis(model: Model) -> Axis:
@@ -128,7 +131,9 @@ def _apart(model: Model, factors: list[Operand], every: tuple[Axis, ...]) -> Sco
         (Delta(axis, number), (axis, number))
         for axis, number in zip(model.output_places, every[:-1], strict=True)
     ]
-    return Score(einsum([*factors, *places], (*model.output.axes, *every)), every)
+    axes = model.output.axes
+    own = einsum(factors, (*axes, every[-1]))
+    return Score(einsum([*factors, *places], (*axes, *every)), every, own=own)
 
 
 def _at_drawn_class(model: Model, slope: Expr) -> Score:

@@ -13,7 +13,7 @@ from sifrc.derive.curvature.kinds import Kind
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import Spec
 from sifrc.verify.oracles.curvature_expected import Expected
-from sifrc.verify.oracles.curvature_reference import Measured
+from sifrc.verify.oracles.curvature_reference import Measured, output_scores
 from sifrc.verify.summary_parts import Along, Coefficients, parts_of, remembered
 
 __all__ = ["BatchOracle"]
@@ -52,6 +52,21 @@ class BatchOracle(ABC):
     @abstractmethod
     def product(self, matrix: Literal["hessian", "gauss_newton"]) -> dict[str, Array]:
         """Times the direction, as :meth:`seen`."""
+
+    @abstractmethod
+    def output_along(self) -> Array:
+        """J times the direction, (B, n_out)."""
+
+    @abstractmethod
+    def pulled(self, cotangents: Array) -> dict[str, Array]:
+        """Jᵀ times cotangents (B, n_out), as :meth:`seen`."""
+
+    def fisher_product(self, kind: Kind) -> dict[str, Array]:
+        """Mean of Jᵀ s sᵀ J over the samples, added up over their scores, times the direction."""
+        scores = output_scores(self.measured, kind, self.drawn(kind))
+        along = (scores * self.output_along()[:, None]).sum(axis=2)
+        back = (scores * along[:, :, None]).sum(axis=1)
+        return self.pulled(back * self.factor / len(back))
 
     @abstractmethod
     def newton(self, direction: Mapping[str, Array]) -> float:

@@ -102,6 +102,18 @@ class PreciseBatch(BatchOracle):
         bilinear = self.oracle.ggn_bilinear
         return self._linear(lambda probe: self._mean(lambda p, x, t: bilinear(p, x, t, probe, self.vector)))
 
+    def output_along(self) -> Array:
+        found = [self.oracle.output_along(self.params, x, self.vector) for x, _ in self._pairs]
+        return np.concatenate(found).reshape(len(self.inputs), -1)
+
+    def pulled(self, cotangents: Array) -> dict[str, Array]:
+        def value(probe: Arrays) -> Any:
+            pairs = zip(self._pairs, cotangents, strict=True)
+            moved = (self.oracle.output_along(self.params, x, probe) @ back for (x, _), back in pairs)
+            return sum(moved, mpmath.mpf(0))
+
+        return self._linear(value)
+
     def newton(self, direction: Arrays) -> float:
         moved = self._linear(lambda probe: self.derivative([direction, probe]))
         return agreed_digits(moved, self.gradient(), self.limit)

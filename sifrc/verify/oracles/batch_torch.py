@@ -75,6 +75,13 @@ class TorchBatch(BatchOracle):
         times = {"hessian": oracle.hvp, "gauss_newton": oracle.ggn_vp}[matrix]
         return arrays_of(times(self.spec, *self.data, self.direction))
 
+    def output_along(self) -> Array:
+        return np.asarray(oracle.output_along(self.spec, *self.data[:2], self.direction).numpy(force=True))
+
+    def pulled(self, cotangents: Array) -> dict[str, Array]:
+        given = torch.from_numpy(np.ascontiguousarray(cotangents, dtype=np.float64))
+        return arrays_of(oracle.pulled(self.spec, *self.data[:2], given))
+
     def newton(self, direction: Mapping[str, Array]) -> float:
         """Backward error of the direction: |H d − g| against |H| |d| + |g|."""
         vector = {name: torch.from_numpy(np.array(direction[name])) for name in self.data[0]}

@@ -30,7 +30,15 @@ from sifrc.verify.oracles.layers import layer_value
 from sifrc.verify.oracles.network import layer_draws
 from sifrc.verify.oracles.windows import chosen_matrix, window_matrix
 
-__all__ = ["Measured", "batch_mean", "is_exact", "is_gauss_newton", "limit_of", "reference_blocks"]
+__all__ = [
+    "Measured",
+    "batch_mean",
+    "is_exact",
+    "is_gauss_newton",
+    "limit_of",
+    "output_scores",
+    "reference_blocks",
+]
 
 _ROUNDING = 1e-12
 _SAME = ("activation", "add", "flatten")
@@ -141,7 +149,7 @@ def _flat_blocks(at: Measured, kind: Kind, drawn: Array | None) -> Arrays:
     """The blocks, where they are matrices for states of several axes too."""
     names = [layer.name for layer in at.spec.layers]
     if kind.factored:
-        scores = _scores(at, kind, drawn)
+        scores = output_scores(at, kind, drawn)
         return {name: _outer(scores, _jacobian(at, name)) for name in names}
     if is_exact(kind):
         return {name: at.hessian(name, kind.source == "objective") for name in names}
@@ -167,7 +175,7 @@ def _outer(scores: Array, jacobian: Array) -> Array:
     return np.asarray(np.swapaxes(pulled, 1, 2) @ pulled)
 
 
-def _scores(at: Measured, kind: Kind, drawn: Array | None) -> Array:
+def output_scores(at: Measured, kind: Kind, drawn: Array | None) -> Array:
     """Factors (B, C, n_out) of the output's block."""
     if kind.source == "empirical":
         return at.score(at.targets)[:, None]

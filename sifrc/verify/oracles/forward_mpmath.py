@@ -150,17 +150,17 @@ class ForwardMpmath:
 
     def ggn_bilinear(self, params: Arrays, sample: Array, target: Any, left: Arrays, right: Arrays) -> Any:
         """(J left)ᵀ ∇²ℓ (J right) of the loss, as the objective has it."""
-        moves = [self._along(params, sample, direction) for direction in (left, right)]
+        moves = [self.output_along(params, sample, direction) for direction in (left, right)]
         return self._loss_curvature(params, sample, target, *moves)
 
     def ggn_vp(self, params: Arrays, sample: Array, target: Any, vector: Arrays) -> dict[str, Array]:
         """Gauss–Newton matrix of the data loss times vector: (J e_i)ᵀ ∇²ℓ J v, a pass for each parameter."""
-        move = self._along(params, sample, vector)
+        move = self.output_along(params, sample, vector)
         units = MPMATH.array(np.eye(len(move)))
         curved = MPMATH.array([self._loss_curvature(params, sample, target, unit, move) for unit in units])
-        return self.components(params, lambda unit: self._along(params, sample, unit) @ curved)
+        return self.components(params, lambda unit: self.output_along(params, sample, unit) @ curved)
 
-    def _along(self, params: Arrays, sample: Array, direction: Arrays) -> Array:
+    def output_along(self, params: Arrays, sample: Array, direction: Arrays) -> Array:
         """J times direction."""
         moved = {name: seeded(value, direction[name], 1) for name, value in params.items()}
         return np.asarray([part(y, (1,)) for y in self.run(moved, sample).output], dtype=object)

@@ -44,6 +44,8 @@ __all__ = [
     "gradient",
     "hvp",
     "jacobian",
+    "output_along",
+    "pulled",
     "unflatten",
 ]
 
@@ -328,6 +330,22 @@ def ggn_vp(
     curved = grad(lambda y: (grad(loss)(y) * moved).sum())(outputs)
     pull = vjp(network, dict(params))[1]
     result: dict[str, Tensor] = pull(curved)[0]
+    return result
+
+
+def output_along(spec: Spec, params: Parameters, inputs: Tensor, vector: Parameters) -> Tensor:
+    """J times a vector, (B, n_out): all axes of the output as one."""
+    forward = ForwardTorch(spec)
+    directions = {name: vector[name] for name in params}
+    moved: Tensor = jvp(lambda values: forward.output(values, inputs), (dict(params),), (directions,))[1]
+    return moved.flatten(1)
+
+
+def pulled(spec: Spec, params: Parameters, inputs: Tensor, cotangents: Tensor) -> dict[str, Tensor]:
+    """Jᵀ times cotangents (B, n_out)."""
+    forward = ForwardTorch(spec)
+    pull = vjp(lambda values: forward.output(values, inputs).flatten(1), dict(params))[1]
+    result: dict[str, Tensor] = pull(cotangents)[0]
     return result
 
 

@@ -47,7 +47,7 @@ class JointMpmath(ForwardMpmath):
                 total = total + factor / 2 * (run.values[name] * run.values[name]).sum()
         return total / len(runs)
 
-    def _along(self, params: Arrays, sample: Array, direction: Arrays) -> Array:
+    def output_along(self, params: Arrays, sample: Array, direction: Arrays) -> Array:
         """J times direction, (B · n_out)."""
         moved = {name: seeded(value, direction[name], 1) for name, value in params.items()}
         outputs = [y for run in self._runs(moved, sample) for y in run.output]

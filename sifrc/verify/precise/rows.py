@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import mpmath
 
+from sifrc.catalogue.record import Operator
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.lower.program import Program
 from sifrc.model import Model
-from sifrc.operators.record import Operator
 from sifrc.spec.canonical import spec_hash
 from sifrc.spec.types import Spec
 from sifrc.verify.capped import capped

@@ -8,9 +8,9 @@ from itertools import product
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from sifrc.catalogue.meaning import Meaning
+from sifrc.catalogue.record import Case, KindPlan, Operator
 from sifrc.ir.arithmetic import Array
-from sifrc.operators.meaning import Meaning
-from sifrc.operators.record import Case, KindPlan, Operator
 from sifrc.verify.oracles.batch import BatchOracle
 
 __all__ = ["Choices", "Results", "Subject", "choices_of"]

@@ -12,10 +12,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 
+from sifrc.catalogue.meaning import Along
+from sifrc.catalogue.record import Case, KindPlan, Operator, Pairs, Result, Table
 from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
-from sifrc.operators.meaning import Along
-from sifrc.operators.record import Case, KindPlan, Operator, Pairs, Result, Table
 from sifrc.spec.types import Spec
 from sifrc.verify.meaning import SINGLE
 from sifrc.verify.oracles.batch_torch import TorchBatch

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from sifrc.catalogue.record import Case, KindPlan, Mean, Operator, Pairs, Result, Table
+from sifrc.catalogue.registry import is_built_in
 from sifrc.derive.curvature.scores import NORMAL, UNIFORM
 from sifrc.derive.shaped import DIRECTION, PARAMETER
 from sifrc.ir.arithmetic import MPMATH, Array, NumberSystem
@@ -20,8 +22,6 @@ from sifrc.lower.program import Program
 from sifrc.methods.planning import make_plan
 from sifrc.model import Model, build_model
 from sifrc.model.parameters import Shaped
-from sifrc.operators.record import Case, KindPlan, Mean, Operator, Pairs, Result, Table
-from sifrc.operators.registry import is_built_in
 from sifrc.spec.types import Spec, TargetSpec
 from sifrc.verify.inputs import given_symbols
 from sifrc.verify.meaning import SINGLE

@@ -6,16 +6,16 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
+from sifrc.catalogue.context import Context, Declaration, OperatorSet
+from sifrc.catalogue.meaning import Meaning
+from sifrc.catalogue.phase import Row
+from sifrc.catalogue.record import Argument, Case, Entry, Operator, Table
 from sifrc.derive.curvature.kinds import Form
 from sifrc.derive.curvature.systems import FACTORED
 from sifrc.derive.curvature.traces import PARTS, TRACE, parts_system, sums_system
 from sifrc.derive.system import System
 from sifrc.model import Model
 from sifrc.model.partition import partition_of
-from sifrc.operators.context import Context, Declaration, OperatorSet
-from sifrc.operators.meaning import Meaning
-from sifrc.operators.phase import Row
-from sifrc.operators.record import Argument, Case, Entry, Operator, Table
 
 __all__ = ["TRACES", "Trace"]
 

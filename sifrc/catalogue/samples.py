@@ -6,6 +6,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from sifrc.catalogue.context import Context, Declaration, OperatorSet
+from sifrc.catalogue.meaning import Meaning
+from sifrc.catalogue.phase import Row
+from sifrc.catalogue.record import Argument, Case, Operator
 from sifrc.derive.samples import (
     SAMPLE_GRADIENT,
     SAMPLE_SYSTEMS,
@@ -15,10 +19,6 @@ from sifrc.derive.samples import (
     sample_system,
 )
 from sifrc.derive.separability import check_separable
-from sifrc.operators.context import Context, Declaration, OperatorSet
-from sifrc.operators.meaning import Meaning
-from sifrc.operators.phase import Row
-from sifrc.operators.record import Argument, Case, Operator
 
 __all__ = ["SAMPLES"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from sifrc.catalogue.meaning import Meaning
 from sifrc.derive.curvature.kinds import Form
-from sifrc.operators.meaning import Meaning
 
 __all__ = [
     "Argument",
@@ -282,8 +282,11 @@ class Operator:
 
     @property
     def plain(self) -> bool:
-        """Whether there is one case, whatever the arguments are."""
-        return not (self.arguments or self.switches or self.kinds)
+        """Whether there is one case, whatever the arguments are, of numbers and what is like params."""
+        if self.arguments or self.switches or self.kinds:
+            return False
+        results = [result for case in self.cases for result in case.results]
+        return all(isinstance(one, Mean) or (isinstance(one, Table) and one.like_params) for one in results)
 
     def starts(self) -> tuple[tuple[KindPlan | None, tuple[str, ...]], ...]:
         """Functions that run before those of a case: of each kind, or the prepared ones."""

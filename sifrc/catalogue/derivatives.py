@@ -7,6 +7,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+from sifrc.catalogue.context import Context, Declaration, OperatorSet
+from sifrc.catalogue.meaning import Gradient, NewtonDirection, Product, Value
+from sifrc.catalogue.phase import Row
+from sifrc.catalogue.record import Case, Mean, Operator, Result, Vector
 from sifrc.derive.gauss_newton import GaussNewton
 from sifrc.derive.lagrangian import FirstOrder
 from sifrc.derive.shaped import DIRECTION, GAUSS_NEWTON_PRODUCT, GRADIENT, HESSIAN_PRODUCT, NEWTON_DIRECTION
@@ -14,10 +18,6 @@ from sifrc.derive.sifrian import SecondOrder
 from sifrc.derive.system import System, with_uses
 from sifrc.ir import Input
 from sifrc.model.parameters import Shaped
-from sifrc.operators.context import Context, Declaration, OperatorSet
-from sifrc.operators.meaning import Gradient, NewtonDirection, Product, Value
-from sifrc.operators.phase import Row
-from sifrc.operators.record import Case, Mean, Operator, Result, Vector
 from sifrc.spec.layers import evaluates_apart
 
 __all__ = ["DERIVATIVES"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 
+from sifrc.catalogue.context import Context, Declaration, OperatorSet
+from sifrc.catalogue.meaning import Along, Gradient, Value
+from sifrc.catalogue.phase import Row
+from sifrc.catalogue.record import Argument, Case, Field, Mean, Operator, Record, Single, Switch, Vector
 from sifrc.derive.derived import Derived
 from sifrc.derive.groups import OWNER
 from sifrc.derive.shaped import DIRECTION, GRADIENT
 from sifrc.model.partition import Partition
-from sifrc.operators.context import Context, Declaration, OperatorSet
-from sifrc.operators.meaning import Along, Gradient, Value
-from sifrc.operators.phase import Row
-from sifrc.operators.record import Argument, Case, Field, Mean, Operator, Record, Single, Switch, Vector
 
 __all__ = ["SUMMARIES", "SUMMARY", "groups_of", "owners_of"]
 

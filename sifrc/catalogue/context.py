@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
+from sifrc.catalogue.meaning import Meaning
+from sifrc.catalogue.phase import Row
+from sifrc.catalogue.record import Entry, KindPlan, Operator, Table
 from sifrc.derive.curvature.kinds import KINDS, Kind
 from sifrc.derive.derived import Derived
 from sifrc.derive.system import System
@@ -12,9 +15,6 @@ from sifrc.errors import DerivationError
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import Model
 from sifrc.model.parameters import Shaped
-from sifrc.operators.meaning import Meaning
-from sifrc.operators.phase import Row
-from sifrc.operators.record import Entry, KindPlan, Operator, Table
 
 __all__ = ["Context", "Declaration", "OperatorSet", "available_kinds"]
 

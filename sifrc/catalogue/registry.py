@@ -10,16 +10,18 @@ import itertools
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
+from sifrc.catalogue.blocks import BLOCKS
+from sifrc.catalogue.context import Context, Declaration, OperatorSet, available_kinds
+from sifrc.catalogue.derivatives import DERIVATIVES
+from sifrc.catalogue.fisher import FISHER
+from sifrc.catalogue.jacobians import JACOBIANS
+from sifrc.catalogue.phase import Phase
+from sifrc.catalogue.samples import SAMPLES
+from sifrc.catalogue.summaries import SUMMARIES
+from sifrc.catalogue.traces import TRACES
 from sifrc.derive.curvature.kinds import kind_of
 from sifrc.derive.derived import Derived
 from sifrc.errors import Location, MethodError
-from sifrc.operators.blocks import BLOCKS
-from sifrc.operators.context import Context, Declaration, OperatorSet, available_kinds
-from sifrc.operators.derivatives import DERIVATIVES
-from sifrc.operators.phase import Phase
-from sifrc.operators.samples import SAMPLES
-from sifrc.operators.summaries import SUMMARIES
-from sifrc.operators.traces import TRACES
 from sifrc.plugins import load, place_of
 from sifrc.spec.layers import evaluates_apart
 from sifrc.spec.suggest import did_you_mean, shortened
@@ -39,7 +41,7 @@ __all__ = [
 
 GROUP = "sifrc.operators"
 
-_SETS = (DERIVATIVES, SAMPLES, BLOCKS, TRACES, SUMMARIES)
+_SETS = (DERIVATIVES, SAMPLES, BLOCKS, TRACES, SUMMARIES, FISHER, JACOBIANS)
 _FORMS = ("batched", "single")
 
 OPERATORS: Mapping[str, Declaration] = MappingProxyType(
@@ -124,7 +126,7 @@ def _loaded(name: str, location: Location | None) -> OperatorSet:
         raise MethodError(
             f"'{shortened(name)}' is no set of operators",
             location=location,
-            hint="give an instance of sifrc.operators.context.OperatorSet",
+            hint="give an instance of sifrc.catalogue.context.OperatorSet",
         )
     taken = [one.name for one in found.operators if is_built_in(one.name) or not one.name.isidentifier()]
     if taken:

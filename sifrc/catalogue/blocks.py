@@ -6,6 +6,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from sifrc.catalogue.context import Context, Declaration, OperatorSet
+from sifrc.catalogue.meaning import BlockProduct, Blocks, Diagonal, Factors, Gradient, SampleBlocks
+from sifrc.catalogue.phase import Row
+from sifrc.catalogue.record import Argument, Case, Entry, Field, Form, Operator, Pairs, Record, Table, Vector
 from sifrc.derive.curvature.kinds import EXACT_WHEN
 from sifrc.derive.curvature.parameters import ParameterBlock
 from sifrc.derive.curvature.sharing import SHARINGS, Sharing
@@ -22,10 +26,6 @@ from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, GRADIENT
 from sifrc.derive.system import System
 from sifrc.errors import MethodError
 from sifrc.model import Model
-from sifrc.operators.context import Context, Declaration, OperatorSet
-from sifrc.operators.meaning import BlockProduct, Blocks, Diagonal, Factors, Gradient, SampleBlocks
-from sifrc.operators.phase import Row
-from sifrc.operators.record import Argument, Case, Entry, Field, Form, Operator, Pairs, Record, Table, Vector
 
 __all__ = ["BLOCKS"]
 
