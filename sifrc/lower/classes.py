@@ -244,5 +244,7 @@ def as_scattered(expr: Einsum, classes: Classes) -> Scattered | None:
         if not set(expr.out) <= {*kept, *places, label}:
             continue
         axes = (*(place for place in places if place not in kept), *kept)
+        if len(factors) == 1 and sorted(map(str, factors[0][1])) == sorted(map(str, axes)):
+            return Scattered(*factors[0], vector, scalars)  # an array as it lies in memory
         return Scattered(einsum(factors, axes), axes, vector, scalars)
     return None

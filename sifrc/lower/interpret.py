@@ -257,6 +257,29 @@ def _(
 
 
 @_execute.register
+def _(statement: st.LargestPosition, machine: Machine) -> None:
+    image, axes = machine.read(statement.image), statement.axes
+    count = len(axes)
+    before, sizes = image.shape[: image.ndim - count], [axis.sizes[0] for axis in axes]
+    best: Array | None = None
+    found = np.zeros(0, dtype=np.int64)
+    for entry in np.ndindex(*(axis.sizes[2] for axis in axes)):
+        places = [
+            axis.stride * np.arange(axis.sizes[1]) + axis.dilation * index - axis.padding
+            for axis, index in zip(axes, entry, strict=True)
+        ]
+        grid = np.meshgrid(*places, indexing="ij")
+        there = np.all([(own >= 0) & (own < size) for own, size in zip(grid, sizes, strict=True)], axis=0)
+        inside = [np.clip(own, 0, size - 1) for own, size in zip(grid, sizes, strict=True)]
+        values = np.where(there, image[(..., *inside)], machine.arithmetic.array(np.asarray(-np.inf)))
+        position = np.broadcast_to(np.ravel_multi_index(tuple(inside), sizes), (*before, *there.shape))
+        later = np.broadcast_to(there, values.shape) if best is None else (values > best).astype(bool)
+        found = np.where(later, position, 0 if best is None else found)
+        best = values if best is None else np.where(later, values, best)
+    machine.write(statement.target, found)
+
+
+@_execute.register
 def _(statement: st.Steps, machine: Machine) -> None:
     for _, before in statement.carried:
         sizes: dict[str, int] = {}

@@ -301,6 +301,22 @@ def _(statement: st.LogSoftmaxOver | st.ArgMaxOver, at: Position) -> None:
 
 
 @_check.register
+def _(statement: st.LargestPosition, at: Position) -> None:
+    sizes = at.labelled([statement.image, statement.target])
+    count = len(statement.axes)
+    read, places = (tuple(axis.labels[n] for axis in statement.axes) for n in (0, 1))
+    at.distinct(statement.image.labels, statement.image.ref.family)
+    at.require(bool(count) and statement.image.labels[-count:] == read, "the image has other last axes")
+    before = statement.image.labels[:-count]
+    at.require(statement.target.labels == (*before, *places), "the target has no place for every window")
+    at.classes(statement.target)
+    for axis in statement.axes:
+        found = tuple(sizes.get(label) for label in axis.labels[:2])
+        at.require(found == axis.sizes[:2], f"an axis has the sizes {found}, not {axis.sizes[:2]}")
+        at.require(axis.stride > 0 and axis.dilation > 0, "windows that do not go on")
+
+
+@_check.register
 def _(statement: st.SolveSystem, at: Position) -> None:
     at.square(statement.matrix)
     at.labelled([statement.rhs, statement.target])

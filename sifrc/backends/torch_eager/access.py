@@ -148,6 +148,8 @@ class Names:
             return f"torch.nn.functional.embedding({classes}, {text})"
         if take.along == tuple(each for each in range(rank) if each != dim):
             return f"{text}.gather({dim}, {classes}.unsqueeze({dim})).squeeze({dim})"
+        if rank == dim + 1 and take.along == (*range(dim), *(None for _ in take.along[dim:])):
+            return f"{text}.gather({dim}, {classes}.flatten({dim})).view_as({classes})"
         return f"_taken({text}, {classes}, {take.position}, {take.along})"
 
     def slices(self, load: Load) -> tuple[str, str]:

@@ -108,10 +108,15 @@ def put_text(statement: Put, names: Names) -> tuple[str, tuple[str, ...]]:
     each = tuple(label for label in classes.labels if label in target.labels)
     summed = tuple(label for label in classes.labels if label not in each)
     rest = tuple(label for label in target.labels if label != statement.at and label not in each)
+    size, scale = _size(statement, names), _scale_text(statement, names)
+    if each and operand.labels == (*rest, *each, *summed):
+        # What there is for each place comes before it: every row of a tensor has its own positions.
+        index = aligned(index, classes.labels, (*each, *summed))
+        text = f"_put_along({names.array(operand)}, {index}, {size}, {len(each)})"
+        return f"{text}.mul_({scale})" if scale else text, (*rest, *each, statement.at)
     # Places come first, those that are kept before those that are summed.
     values = aligned(names.array(operand), operand.labels, (*each, *summed, *rest))
     index = aligned(index, classes.labels, (*each, *summed))
-    size, scale = _size(statement, names), _scale_text(statement, names)
     text = (
         f"_put_each({values}, {index}, {size}, {len(each)})" if each else f"_put({values}, {index}, {size})"
     )

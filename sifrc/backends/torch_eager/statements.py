@@ -301,6 +301,18 @@ class Writer:
         text = f"_first_largest({self.names.array(statement.operand)}, {labels.index(statement.over)})"
         return self._store(statement.target, text, labels)
 
+    @lines.register
+    def _(self, statement: st.LargestPosition) -> list[str]:
+        kernel, stride, dilation, padding, places = zip(
+            *((a.sizes[2], a.stride, a.dilation, a.padding, a.sizes[1]) for a in statement.axes), strict=True
+        )
+        further = ""
+        if (set(dilation), set(padding)) != ({1}, {0}):
+            further = f", {dilation}, {padding}"
+        image = self.names.array(statement.image)
+        text = f"_largest_position({image}, {kernel}, {stride}, {places}{further})"
+        return self._store(statement.target, text, statement.target.labels)
+
     def _are_few(self, labels: Sequence[str], loads: Sequence[tuple[str, Load]]) -> bool:
         """Whether each of the labels has a few values."""
         sizes = {label: size for _, load in loads for label, size in self.names.common_sizes(load).items()}
