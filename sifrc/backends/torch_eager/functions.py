@@ -88,12 +88,12 @@ def plan_functions(
             own = {family for family, index in members[key][1] if index is not None}
             carried[key] |= own & written
             written |= own
-    later: dict[tuple[str, bool], set[str]] = {key: set() for key in functions}
+    later: dict[tuple[str, bool], set[Member]] = {key: set() for key in functions}
     for chain in chains:
-        needed: set[str] = set()
+        needed: set[Member] = set()
         for key in reversed(chain):
             later[key] |= needed
-            needed |= {family for family, _ in members[key][0]}
+            needed |= set(members[key][0])
     both = {f.name for f in functions.values() if f.batched} & {
         f.name for f in functions.values() if not f.batched
     }
@@ -105,7 +105,8 @@ def plan_functions(
             function,
             members[key],
             carried[key],
-            wanted | later[key],
+            wanted,
+            frozenset(later[key]),
             passed,
             states,
             twin=function.name in both,
@@ -121,6 +122,7 @@ def _function(
     members: tuple[tuple[Member, ...], tuple[Member, ...]],
     carried: set[str],
     wanted: frozenset[str],
+    later: frozenset[Member],
     passed: set[str],
     states: str,
     *,
@@ -132,7 +134,8 @@ def _function(
     writes = dict.fromkeys(family for family, _ in written)
     storage = {name: program.family(name).storage for name in (*reads, *writes)}
     updated = [name for name in writes if storage[name] in _IN_PLACE]
-    results = [name for name in writes if name in wanted and storage[name] not in _IN_PLACE]
+    read_later = wanted.union(family for family, _ in later)
+    results = [name for name in writes if name in read_later and storage[name] not in _IN_PLACE]
     # Constants take their dtype, device and batch size from an operand.
     typed = _gives_dtype(program, states, 0)
     if not _has_batch(program, needed, writes) or (typed and not _has_dtype(program, needed)):
@@ -156,7 +159,10 @@ def _function(
     own -= {ref.family for ref in inlined}
     temporary = {n for n in writes if storage[n] is Storage.WORK} - {*results, *arguments, states}
     writer = Writer(names, inlined, frozenset(results), handed_on(function, temporary))
-    body = _body(program, function, writer, own - {*results, *arguments, states})
+    # Of a family that others read, what none of them does is let go of too.
+    shared = own.intersection(results).difference(arguments, wanted, {states})
+    freed = releases(program, function, own - {*results, *arguments, states}, shared, later)
+    body = _body(function, writer, freed)
     head = _head(program, writes, results, plain | stepped, arguments, states if inputs_only else "", storage)
     codes = [program.family(name).code for name in results]
     guarded = any(_records(item) for item in flat(function.body))
@@ -279,9 +285,8 @@ def _head(
     return lines
 
 
-def _body(program: Program, function: Function, writer: Writer, own: set[str]) -> list[str]:
+def _body(function: Function, writer: Writer, freed: Sequence[Mapping[int, Sequence[Ref]]]) -> list[str]:
     lines: list[str] = []
-    freed = releases(program, function, own)
     for part, done in zip(parts_of_body(function), freed, strict=True):
         indent = 4
         if isinstance(part, Loop):

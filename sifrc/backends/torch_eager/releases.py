@@ -35,7 +35,11 @@ def parts_of_body(function: Function) -> tuple[Sequence[Statement] | Loop, ...]:
 
 
 def releases(
-    program: Program, function: Function, families: Collection[str]
+    program: Program,
+    function: Function,
+    families: Collection[str],
+    shared: Collection[str] = (),
+    later: Collection[tuple[str, int | None]] = (),
 ) -> tuple[Mapping[int, tuple[Ref, ...]], ...]:
     """Tensors to let go of, for each part of the body, by the position of the statement after which it is.
 
@@ -46,10 +50,12 @@ def releases(
         program: of the function.
         function: whose body is looked at.
         families: indexed families that nobody else needs; those with a sample axis are let go of.
+        shared: further ones, of which others need some members: what is left goes as soon as it can.
+        later: these members.
     """
     large = [
         name
-        for name in families
+        for name in (*families, *shared)
         if any(None in shape for _, shape in program.family(name).shapes) and program.family(name).indexed
     ]
     parts = parts_of_body(function)
@@ -60,7 +66,7 @@ def releases(
         for k in range(part.start, part.stop, part.step) if isinstance(part, Loop) else (None,):
             for position, statement in enumerate(part.body if isinstance(part, Loop) else part):
                 for ref in _named(statement):
-                    if ref.family in large:
+                    if ref.family in large and absolute(ref, k) not in later:
                         last[absolute(ref, k)] = number, k if looped else position
                         within[absolute(ref, k)] = position
     found: list[Mapping[int, tuple[Ref, ...]]] = []
@@ -68,10 +74,11 @@ def releases(
         ends = [member for member, (where, _) in last.items() if where == number]
         if not isinstance(part, Loop):
             stop = len(part) - (_AT_THE_END if number == len(parts) - 1 else 0)
+            stops = {family: len(part) for family in shared}
             done: dict[int, list[Ref]] = {}
             for family, index in sorted(ends, key=_order):
                 after = last[family, index][1]
-                if index is not None and after is not None and after < stop:
+                if index is not None and after is not None and after < stops.get(family, stop):
                     done.setdefault(after, []).append(Ref(family, Subscript(index, False)))
             found.append({position: tuple(refs) for position, refs in done.items()})
             continue
