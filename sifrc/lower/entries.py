@@ -25,7 +25,6 @@ from sifrc.lower.classes import Classes
 from sifrc.lower.convolutions import as_convolution
 from sifrc.lower.grouped import as_grouped
 from sifrc.lower.groups import is_fixed_matrix, key_of_groups, shared_by_groups
-from sifrc.lower.positions import with_images_as_one
 from sifrc.lower.products import as_one_sum, contracted, narrowed, ordered, split_scalars
 from sifrc.lower.scope import Scope
 from sifrc.lower.selections import Arrays, without_affine
@@ -311,8 +310,7 @@ class Entries(ABC):
             places = {own: binding.get(axis, axis) for own, axis in zip(joined.axes, expr.out, strict=True)}
             product = [self._scalar(scalar, {}, scope) for scalar in grouped.scalars]
             return sympy.Mul(*product, self._loaded(joined, places, scope))
-        expr = with_images_as_one(self._as_one_sum(expr), self._classes)
-        expr = self._without_groups(self._without_affine(self._classes.read_at(expr)))
+        expr = self._without_groups(self._without_affine(self._classes.read_at(self._as_one_sum(expr))))
         if contracted(expr):
             factors, rest = split_scalars(expr, scope.layer)
             product = [self._scalar(factor, {}, scope) for factor in factors]

@@ -47,7 +47,6 @@ from sifrc.lower.grouped import as_grouped
 from sifrc.lower.groups import in_one_order
 from sifrc.lower.images import ImageMaximum
 from sifrc.lower.maxima import maximum_of
-from sifrc.lower.positions import with_images_as_one
 from sifrc.lower.products import contracted, first_kept, is_matrix_product, ordered, split_scalars
 from sifrc.lower.recurrence import Split
 from sifrc.lower.scope import Scope
@@ -286,8 +285,7 @@ class Lowering(Entries):
             return True
         if as_grouped(expr, scope.layer) is not None:
             return False
-        expr = with_images_as_one(self._as_one_sum(expr), self._classes)
-        expr = self._classes.read_at(self._classes.summed_first(expr))
+        expr = self._classes.read_at(self._classes.summed_first(self._as_one_sum(expr)))
         if (scattered := as_scattered(expr, self._classes)) is not None:
             self._statements.append(self._put(scattered, target, expr.out, factor, scope))
             return True

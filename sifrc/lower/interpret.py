@@ -21,7 +21,7 @@ from sifrc.ir.quantity import Storage
 from sifrc.lower import statements as st
 from sifrc.lower.access import loads_of
 from sifrc.lower.arrays import SAMPLE_LABEL, AtStep, Load, Ref, Slot, Subscript, Upto
-from sifrc.lower.changed import changed, classes_from
+from sifrc.lower.changed import changed, classes_from, largest_positions, spread
 from sifrc.lower.convolutions import as_contraction
 from sifrc.lower.program import Function, Program
 from sifrc.scalar import POWER_OF_TWO, evaluate
@@ -109,7 +109,7 @@ class Machine:
 
     def scalars(self, loads: Sequence[tuple[str, Load]], labels: tuple[str, ...]) -> dict[str, Array]:
         """Loads as arrays over the labels, missing ones with length one."""
-        return {name: _spread(self.read(load), load.labels, labels) for name, load in loads}
+        return {name: spread(self.read(load), load.labels, labels) for name, load in loads}
 
     def value(
         self,
@@ -142,17 +142,6 @@ class Machine:
         own = [label for label in labels if label != SAMPLE_LABEL]
         for label, size in zip(reversed(own), reversed(given), strict=False):
             sizes.setdefault(label, size)
-
-
-def _spread(array: Array, have: tuple[str, ...], want: tuple[str, ...]) -> Array:
-    if len(set(have)) < len(have):  # a repeated label is a diagonal
-        kept = tuple(dict.fromkeys(have))
-        array, have = np.einsum(array, list(map(have.index, have)), list(map(have.index, kept))), kept
-    order = [have.index(label) for label in want if label in have]
-    moved = np.transpose(array, order) if array.ndim else array
-    return moved.reshape(
-        [moved.shape[[w for w in want if w in have].index(label)] if label in have else 1 for label in want]
-    )
 
 
 def run_functions(machine: Machine, functions: Sequence[Function]) -> None:
@@ -258,25 +247,7 @@ def _(
 
 @_execute.register
 def _(statement: st.LargestPosition, machine: Machine) -> None:
-    image, axes = machine.read(statement.image), statement.axes
-    count = len(axes)
-    before, sizes = image.shape[: image.ndim - count], [axis.sizes[0] for axis in axes]
-    best: Array | None = None
-    found = np.zeros(0, dtype=np.int64)
-    for entry in np.ndindex(*(axis.sizes[2] for axis in axes)):
-        places = [
-            axis.stride * np.arange(axis.sizes[1]) + axis.dilation * index - axis.padding
-            for axis, index in zip(axes, entry, strict=True)
-        ]
-        grid = np.meshgrid(*places, indexing="ij")
-        there = np.all([(own >= 0) & (own < size) for own, size in zip(grid, sizes, strict=True)], axis=0)
-        inside = [np.clip(own, 0, size - 1) for own, size in zip(grid, sizes, strict=True)]
-        values = np.where(there, image[(..., *inside)], machine.arithmetic.array(np.asarray(-np.inf)))
-        position = np.broadcast_to(np.ravel_multi_index(tuple(inside), sizes), (*before, *there.shape))
-        later = np.broadcast_to(there, values.shape) if best is None else (values > best).astype(bool)
-        found = np.where(later, position, 0 if best is None else found)
-        best = values if best is None else np.where(later, values, best)
-    machine.write(statement.target, found)
+    machine.write(statement.target, largest_positions(machine.read(statement.image), statement.axes))
 
 
 @_execute.register

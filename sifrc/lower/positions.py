@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sifrc.ir import Affine, Axis, Einsum, Operand
 from sifrc.ir.build import einsum
 from sifrc.lower.arrays import Reshape
-from sifrc.lower.classes import Classes, is_of_classes
 from sifrc.lower.products import kept_labels
+
+if TYPE_CHECKING:
+    from sifrc.lower.classes import Classes
 
 __all__ = ["with_images_as_one"]
 
@@ -17,8 +21,8 @@ def with_images_as_one(expr: Einsum, classes: Classes) -> Einsum:
     A factor that is read at positions is an array in another shape. What is added at positions is a product
     of its own, which is read in the shape of the image.
     """
-    for vector in expr.operands if classes.indices else ():
-        relation = _joins(vector, expr) if is_of_classes(vector[0]) else None
+    for vector in expr.operands:
+        relation = _joins(vector, expr) if classes.are_indices(vector[0]) else None
         if relation is None:
             continue
         (*_, position), (_, *parts) = vector[1], relation[1]

@@ -11,7 +11,7 @@ from sympy import Expr, Symbol
 
 from sifrc.backends.names import groups_name, subscript_text
 from sifrc.backends.torch_eager.access import LIKE, Names, aligned
-from sifrc.backends.torch_eager.classes import put_text, read_once, vectors_of
+from sifrc.backends.torch_eager.classes import read_once, text_of_classes, vectors_of
 from sifrc.backends.torch_eager.convolutions import convolution_of
 from sifrc.backends.torch_eager.diagonals import diagonal_text
 from sifrc.backends.torch_eager.expressions import Entry, Formula, entries_of, extents_text, update_text
@@ -225,9 +225,10 @@ class Writer:
         product = convolution_of(statement, self.names)
         return self._store(statement.target, product.text(in_place=self.names.in_place), product.labels)
 
-    @lines.register
-    def _(self, statement: st.Put) -> list[str]:
-        return self._store(statement.target, *put_text(statement, self.names))
+    @lines.register(st.Put)
+    @lines.register(st.LargestPosition)
+    def _(self, statement: st.Put | st.LargestPosition) -> list[str]:
+        return self._store(statement.target, *text_of_classes(statement, self.names))
 
     @lines.register
     def _(self, statement: st.Sum) -> list[str]:
@@ -300,18 +301,6 @@ class Writer:
         labels = statement.operand.labels
         text = f"_first_largest({self.names.array(statement.operand)}, {labels.index(statement.over)})"
         return self._store(statement.target, text, labels)
-
-    @lines.register
-    def _(self, statement: st.LargestPosition) -> list[str]:
-        kernel, stride, dilation, padding, places = zip(
-            *((a.sizes[2], a.stride, a.dilation, a.padding, a.sizes[1]) for a in statement.axes), strict=True
-        )
-        further = ""
-        if (set(dilation), set(padding)) != ({1}, {0}):
-            further = f", {dilation}, {padding}"
-        image = self.names.array(statement.image)
-        text = f"_largest_position({image}, {kernel}, {stride}, {places}{further})"
-        return self._store(statement.target, text, statement.target.labels)
 
     def _are_few(self, labels: Sequence[str], loads: Sequence[tuple[str, Load]]) -> bool:
         """Whether each of the labels has a few values."""
