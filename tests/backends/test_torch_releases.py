@@ -38,7 +38,9 @@ def test_deep_summaries_with_and_without(
     request = Request(backend="torch", method="none", operators=("summary", "hessian_vector_product"))
     compiled = compile_spec(deep(partition), request)
     texts = {"with": compiled.text}
-    monkeypatch.setattr(functions, "releases", lambda p, f, families: ({},) * len(functions.parts_of_body(f)))
+    monkeypatch.setattr(
+        functions, "releases", lambda p, f, *families: ({},) * len(functions.parts_of_body(f))
+    )
     texts["without"] = find_backend("torch").emit(compiled.source)
     assert "del tangent_x[k - 1]" in texts["with"] and not re.search(r"^ +del ", texts["without"], re.M)
     rng = np.random.default_rng(0)

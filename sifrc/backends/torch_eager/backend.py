@@ -164,6 +164,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "add_at": "_add_at(" in texts,
         "put": "_put(" in texts,
         "put_each": "_put_each(" in texts,
+        "read_along": "_read_along(" in texts,
         "put_along": "_put_along(" in texts,
         "largest_position": "_largest_position(" in texts,
         "first_largest": "_first_largest(" in texts,

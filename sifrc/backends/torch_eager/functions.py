@@ -155,13 +155,15 @@ def _function(
     stepped = frozenset(_stepped(function))
     names = Names(program, function.batched, plain, stepped, *kinds)
     inlined = _single_use(function, passed.union(results))
-    own = {name for name in writes if storage[name] is Storage.WORK} - plain - stepped
-    own -= {ref.family for ref in inlined}
+    made_here = {name for name in writes if storage[name] is Storage.WORK} - stepped
+    own = made_here - plain - {ref.family for ref in inlined}
     temporary = {n for n in writes if storage[n] is Storage.WORK} - {*results, *arguments, states}
     writer = Writer(names, inlined, frozenset(results), handed_on(function, temporary))
-    # Of a family that others read, what none of them does is let go of too.
-    shared = own.intersection(results).difference(arguments, wanted, {states})
-    freed = releases(program, function, own - {*results, *arguments, states}, shared, later)
+    # Of a family that others read, what none of them does is let go of too, and so are local variables.
+    shared = made_here.intersection({*results, *plain}).difference(arguments, wanted, {states})
+    shared -= {ref.family for ref in inlined if ref.subscript is not None and ref.subscript.relative}
+    kept = later.union(absolute(ref, None) for ref in inlined)
+    freed = releases(program, function, own - {*results, *arguments, states}, shared, kept)
     body = _body(function, writer, freed)
     head = _head(program, writes, results, plain | stepped, arguments, states if inputs_only else "", storage)
     codes = [program.family(name).code for name in results]
