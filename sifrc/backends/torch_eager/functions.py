@@ -12,6 +12,7 @@ from types import MappingProxyType
 from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.text import LINE_LENGTH, docstring
 from sifrc.backends.torch_eager.access import LIKE, Member, Names, accesses, function_members
+from sifrc.backends.torch_eager.consumed import consumed
 from sifrc.backends.torch_eager.expressions import BATCH
 from sifrc.backends.torch_eager.handed_on import handed_on
 from sifrc.backends.torch_eager.inlining import Inlined
@@ -106,7 +107,7 @@ def plan_functions(
             members[key],
             carried[key],
             wanted,
-            frozenset(later[key]),
+            (frozenset(later[key]), consumed(program, key, chains, members) - {(states, 0)}),
             passed,
             states,
             twin=function.name in both,
@@ -122,14 +123,14 @@ def _function(
     members: tuple[tuple[Member, ...], tuple[Member, ...]],
     carried: set[str],
     wanted: frozenset[str],
-    later: frozenset[Member],
+    after: tuple[frozenset[Member], frozenset[Member]],
     passed: set[str],
     states: str,
     *,
     twin: bool,
     kinds: tuple[bool, bool],
 ) -> PrivateFunction:
-    needed, written = members
+    (needed, written), (later, consumable) = members, after
     reads = dict.fromkeys(family for family, _ in needed)
     writes = dict.fromkeys(family for family, _ in written)
     storage = {name: program.family(name).storage for name in (*reads, *writes)}
@@ -163,7 +164,9 @@ def _function(
     shared = made_here.intersection({*results, *plain}).difference(arguments, wanted, {states})
     shared -= {ref.family for ref in inlined if ref.subscript is not None and ref.subscript.relative}
     kept = later.union(absolute(ref, None) for ref in inlined)
-    freed = releases(program, function, own - {*results, *arguments, states}, shared, kept)
+    given = {family for family, _ in consumable} - {*wanted, *writes}
+    kept |= {member for member in needed if member[0] in given and member not in consumable}
+    freed = releases(program, function, own - {*results, *arguments, states}, shared | given, kept)
     body = _body(function, writer, freed)
     head = _head(program, writes, results, plain | stepped, arguments, states if inputs_only else "", storage)
     codes = [program.family(name).code for name in results]
