@@ -95,8 +95,8 @@ class Writer:
                 lines += self.lines(statement)
                 waiting -= {load.ref for load in loads_of(statement)}
             written = {self.names.ref(target.ref) for target in targets_of(statement)}
-            done = [ref for ref in done if self.names.ref(ref) not in written]  # a variable of all layers
-            done += freed.get(position, ())
+            # A variable of all layers has the next one's tensor by now.
+            done = [ref for ref in (*done, *freed.get(position, ())) if self.names.ref(ref) not in written]
             if done and not waiting:  # the operands of what is not yet written are needed
                 lines.append(f"del {', '.join(self.names.ref(ref) for ref in done)}")
                 done = []
