@@ -36,7 +36,6 @@ __all__ = ["UNNAMED", "Writer"]
 
 UNNAMED = -1
 """Key in ``GUARDS`` of a linear system that the program does not name."""
-
 _FEW = 9
 """Entries along a dimension that are compared, or added, one after the other."""
 _IN_PLACE = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY})
@@ -94,9 +93,10 @@ class Writer:
             else:
                 lines += self.lines(statement)
                 waiting -= {load.ref for load in loads_of(statement)}
-            written = {self.names.ref(target.ref) for target in targets_of(statement)}
-            # A variable of all layers has the next one's tensor by now.
-            done = [ref for ref in (*done, *freed.get(position, ())) if self.names.ref(ref) not in written]
+            # A variable of all layers may have the tensor of the next one by now.
+            new = {self.names.ref(target.ref): target.ref for target in targets_of(statement)}
+            done += freed.get(position, ())
+            done = [ref for ref in done if new.get(self.names.ref(ref), ref) == ref]
             if done and not waiting:  # the operands of what is not yet written are needed
                 lines.append(f"del {', '.join(self.names.ref(ref) for ref in done)}")
                 done = []
