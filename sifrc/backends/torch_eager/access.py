@@ -151,7 +151,7 @@ class Names:
         if rank == dim + 1 and take.along == (*range(dim), *(None for _ in take.along[dim:])):
             return f"{text}.gather({dim}, {classes}.flatten({dim})).view_as({classes})"
         places = [along for along in take.along if along is not None]
-        last = rank == dim + 1 and places == [*range(dim - len(places), dim)]
+        last = rank == dim + 1 and places == [*range(dim - len(places), dim)] and None in take.along
         if last and take.along[: len(places)] == tuple(places):
             return f"_read_along({text}, {classes}, {len(places)})"
         return f"_taken({text}, {classes}, {take.position}, {take.along})"
