@@ -15,6 +15,8 @@ __all__ = ["ImageMaximum", "image_maximum"]
 
 _LEAST = -(10**30)
 """What stands for an entry that is not there is at most this: no maximum is taken there."""
+_MOST = 64
+"""Entries of a window that may be compared one after the other."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class ImageMaximum:
 
 
 def image_maximum(node: Reduce) -> ImageMaximum | None:
-    """A maximum as one over the windows of an image; None where it is none, or some window has no entry."""
+    """A maximum as one over windows of an image; None where it is none, or windows have no entry, or many."""
     entries: list[Axis] = []
     values: Expr = node
     while isinstance(values, Reduce) and values.kind == "max":
@@ -87,7 +89,7 @@ def image_maximum(node: Reduce) -> ImageMaximum | None:
         values = values.operand
     masked = values if isinstance(values, Map) else None
     product = values if masked is None else _of_there(masked)
-    if not isinstance(product, Einsum) or not entries:
+    if not isinstance(product, Einsum) or not entries or prod(axis.entries for axis in entries) > _MOST:
         return None
     relations = [(e, labels) for e, labels in product.operands if isinstance(e, Affine)]
     rest = [operand for operand in product.operands if not isinstance(operand[0], Affine)]

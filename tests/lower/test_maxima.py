@@ -56,6 +56,7 @@ OF_DATA = [2, 4, 4], [pool(kernel=2), CONV]
 """A maximum that nothing is derived of."""
 MASKED: dict[str, tuple[list[int], list[dict[str, Any]]]] = {
     "places of other windows": ([2, 5, 6], [CONV, pool(output=[3, 2])]),
+    "a window of many entries": ([1, 13, 5], [CONV, pool(kernel=[13, 5])]),
     "an axis": ([2, 4], [CONV, {"name": "r", "type": "max", "axes": 2}]),
 }
 
@@ -121,7 +122,7 @@ def test_positions_and_masks_give_the_same(case: str) -> None:
 
 @pytest.mark.parametrize("case", MASKED)
 def test_other_maxima_keep_their_masks(case: str) -> None:
-    """Those that are not over windows of one image."""
+    """Those that are not over windows of one image, or compare many entries."""
     model = build_model(spec_of(*MASKED[case], target={"operators": list(OPERATORS[:2])}))
     assert kinds(lower(make_plan(model).plan, Passes(validate=True))) == {ArgMaxOver, MaximumOver}
 
