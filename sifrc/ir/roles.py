@@ -12,10 +12,11 @@ class Role(Enum):
 
     States, adjoints, tangents and data have a value per sample (``CLASS`` is data too: vectors with one
     entry 1 and the others 0, whose sum the normal form knows; and so is ``COUNTED``: such vectors, or zeros
-    alone where a target does not count); parameters, directions (tensors
-    shaped like parameters: gradients, Newton directions, vectors), hyperparameters and buffers (what a
-    network keeps besides parameters: constants) do not. Statistics are states, adjoints and tangents of the
-    whole batch: an equation for one is that for the mean over the samples.
+    alone where a target does not count; a ``POSITION`` is such a vector that is computed: where a maximum
+    is); parameters, directions (tensors shaped like parameters: gradients, Newton directions, vectors),
+    hyperparameters and buffers (what a network keeps besides parameters: constants) do not. Statistics are
+    states, adjoints and tangents of the whole batch: an equation for one is that for the mean over the
+    samples.
     """
 
     PARAMETER = "parameter"
@@ -26,6 +27,7 @@ class Role(Enum):
     DATA = "data"
     CLASS = "class"
     COUNTED = "counted class"
+    POSITION = "position"
     HYPERPARAMETER = "hyperparameter"
     RANDOM = "random"
     STATISTIC = "statistic"
@@ -39,4 +41,4 @@ class Role(Enum):
     @property
     def of_classes(self) -> bool:
         """Whether inputs of this role are vectors of classes, along their last axis."""
-        return self in (Role.CLASS, Role.COUNTED)
+        return self in (Role.CLASS, Role.COUNTED, Role.POSITION)

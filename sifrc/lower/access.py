@@ -41,6 +41,8 @@ def _loads(statement: st.Statement) -> tuple[Load, ...]:
             return (operand, classes, *(load for _, load in loads))
         case st.LogSumExpOver() | st.LogSoftmaxOver() | st.MaximumOver() | st.ArgMaxOver() | st.Guard():
             return (statement.operand,)
+        case st.LargestPosition(image=image):
+            return (image,)
         case st.SolveSystem(matrix=matrix, rhs=rhs):
             return (matrix, rhs)
         case st.SolveSylvester(left=left, right=right, rhs=rhs):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from sifrc.ir.arithmetic import NumberSystem
 from sifrc.lower.arrays import Change, Counted, OneHot, Ref, Reshape, Take
+from sifrc.lower.statements import Reading
 
-__all__ = ["changed", "classes_from"]
+__all__ = ["changed", "classes_from", "largest_positions", "spread"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -60,3 +61,43 @@ def classes_from(vectors: Array) -> Array:
     """
     numbers = vectors.astype(float)
     return np.asarray(np.where(numbers.any(axis=-1), numbers.argmax(axis=-1), -1))
+
+
+def largest_positions(image: Array, axes: Sequence[Reading]) -> Array:
+    """Where the window of each place has its largest entry, as a position in the last axes as one.
+
+    Example:
+        >>> side_by_side = Reading(("i", "j", "l"), (4, 2, 2), stride=2, dilation=1, padding=0)
+        >>> largest_positions(np.array([3.0, 3.0, 1.0, 2.0]), [side_by_side])
+        array([0, 3])
+    """
+    sizes = [axis.sizes[0] for axis in axes]
+    found, best, seen = (np.zeros(0, dtype=np.int64), np.zeros(0), np.asarray(False))
+    for entry in np.ndindex(*(axis.sizes[2] for axis in axes)):
+        places = [
+            axis.stride * np.arange(axis.sizes[1]) + axis.dilation * index - axis.padding
+            for axis, index in zip(axes, entry, strict=True)
+        ]
+        grid = np.meshgrid(*places, indexing="ij")
+        there = np.all([(own >= 0) & (own < size) for own, size in zip(grid, sizes, strict=True)], axis=0)
+        inside = [np.clip(own, 0, size - 1) for own, size in zip(grid, sizes, strict=True)]
+        values = image[(..., *inside)]
+        position = np.broadcast_to(np.ravel_multi_index(tuple(inside), sizes), values.shape)
+        if not seen.ndim:
+            found, best, seen = position, values, there
+        else:
+            later = there & (~seen | (values > best).astype(bool))
+            found, best, seen = np.where(later, position, found), np.where(later, values, best), seen | there
+    return found
+
+
+def spread(array: Array, have: tuple[str, ...], want: tuple[str, ...]) -> Array:
+    """An array over some labels as one over others, with length one where it lacks a label."""
+    if len(set(have)) < len(have):  # a repeated label is a diagonal
+        kept = tuple(dict.fromkeys(have))
+        array, have = np.einsum(array, list(map(have.index, have)), list(map(have.index, kept))), kept
+    order = [have.index(label) for label in want if label in have]
+    moved = np.transpose(array, order) if array.ndim else array
+    return moved.reshape(
+        [moved.shape[[w for w in want if w in have].index(label)] if label in have else 1 for label in want]
+    )

@@ -15,6 +15,7 @@ from sifrc.ir import Add, Affine, Axis, Delta, Einsum, Expr, Input, Map, Operand
 from sifrc.ir.build import add, einsum, mapped
 from sifrc.ir.traverse import inputs_of
 from sifrc.lower.arrays import Change, Counted, OneHot, Take
+from sifrc.lower.positions import with_images_as_one
 from sifrc.lower.products import kept_labels, place_count
 from sifrc.lower.windows import View, ref_of
 
@@ -69,6 +70,7 @@ class Classes:
 
     def read_at(self, expr: Einsum) -> Einsum:
         """The product with what is summed along a class read there."""
+        expr = with_images_as_one(expr, self)
         factors = [factor for operand in expr.operands for factor in self._factors(operand)]
         if not self.indices or not any(map(_has_classes, factors)):
             return expr
@@ -244,5 +246,7 @@ def as_scattered(expr: Einsum, classes: Classes) -> Scattered | None:
         if not set(expr.out) <= {*kept, *places, label}:
             continue
         axes = (*(place for place in places if place not in kept), *kept)
+        if len(factors) == 1 and sorted(map(str, factors[0][1])) == sorted(map(str, axes)):
+            return Scattered(*factors[0], vector, scalars)  # an array as it lies in memory
         return Scattered(einsum(factors, axes), axes, vector, scalars)
     return None

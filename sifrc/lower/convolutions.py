@@ -9,9 +9,9 @@ from sifrc.ir import Affine, Axis, Einsum, Expr, Operand
 from sifrc.ir.build import einsum
 from sifrc.lower.arrays import Gather, Load
 from sifrc.lower.products import kept_labels, split_scalars
-from sifrc.lower.statements import Contract, Convolve
+from sifrc.lower.statements import Contract, Convolve, Reading
 
-__all__ = ["Roles", "as_contraction", "as_convolution"]
+__all__ = ["Roles", "as_contraction", "as_convolution", "reading"]
 
 _ROLES = ("image", "output", "kernel")
 """By the slot of a window's relation that is theirs."""
@@ -78,6 +78,14 @@ def _roles_of(expr: Einsum) -> Roles | None:
     if any(sum(label in labels[role] for role in _ROLES) < 2 for label in others):
         return None
     return Roles({role: _as_one(sides[role]) for role in read}, written[0], tuple(relations))
+
+
+def reading(relation: Affine, labels: Sequence[str]) -> Reading:
+    """What a relation of windows says of one axis: labels of the image, of the places and of the entries."""
+    _, stride, dilation = relation.coefficients
+    image, place, entry = labels
+    size, places, entries = relation.sizes
+    return Reading((image, place, entry), (size, places, entries), -stride, -dilation, -relation.offset)
 
 
 def _is_window(relation: Operand) -> bool:

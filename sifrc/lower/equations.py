@@ -41,10 +41,12 @@ from sifrc.ir.relative import ordered_operands
 from sifrc.lower import statements as st
 from sifrc.lower.arrays import AtStep, Load
 from sifrc.lower.classes import Scattered, as_scattered, indices_of
-from sifrc.lower.convolutions import as_convolution
+from sifrc.lower.convolutions import as_convolution, reading
 from sifrc.lower.entries import Entries, number
 from sifrc.lower.grouped import as_grouped
 from sifrc.lower.groups import in_one_order
+from sifrc.lower.images import ImageMaximum
+from sifrc.lower.maxima import maximum_of
 from sifrc.lower.products import contracted, first_kept, is_matrix_product, ordered, split_scalars
 from sifrc.lower.recurrence import Split
 from sifrc.lower.scope import Scope
@@ -68,6 +70,9 @@ class Lowering(Entries):
         adds = self._adds = accumulates(equation) and symbol.key not in self.views
         # The windows of one array share the names of their temporaries.
         self._count = self._count if before is self._base(symbol) and not adds else 0
+        if self._classes.are_indices(symbol):
+            self._statements.append(self._position(maximum_of(equation.value), symbol))
+            return self._statements
         if not self._direct(equation.value, symbol):
             scope = Scope({}, equation.layer)
             target = self._load(symbol, scope.of(symbol.axes))
@@ -162,6 +167,15 @@ class Lowering(Entries):
         scope = self._fresh()
         load = self._load(operand, scope.of(operand.axes))
         return self._load(target, scope.of(expr.axes)), load, scope.label(expr.over)
+
+    def _position(self, maximum: ImageMaximum, symbol: Input) -> st.LargestPosition:
+        """Where a maximum is, as a position in the image."""
+        image, labels = maximum.image
+        buffer, scope = self._buffer(image), self._fresh()
+        target = self._load(indices_of(symbol), scope.of(maximum.node.axes))
+        load = self._load(buffer, scope.of(labels))
+        axes = tuple(reading(relation, scope.of(own)) for relation, own in maximum.relations)
+        return st.LargestPosition(target, load, axes)
 
     @_write.register
     def _(self, expr: Solve, target: Input) -> bool:
@@ -328,14 +342,7 @@ class Lowering(Entries):
                 loads[role] = self._load(self._buffer(operand), scope.of(labels))
         readings = []
         for relation, labels in roles.windows:
-            _, stride, dilation = relation.coefficients
-            image, place, entry = scope.of(labels)
-            size, places, entries = (axis.entries for axis in labels)
-            readings.append(
-                st.Reading(
-                    (image, place, entry), (size, places, entries), -stride, -dilation, -relation.offset
-                )
-            )
+            readings.append(reading(relation, scope.of(labels)))
         # Axes in the order of the image, whatever their relations are called.
         readings.sort(key=lambda reading: loads["image"].labels.index(reading.labels[0]))
         scale = sympy.Mul(number(factor), *(self._scalar(f, {}, scope) for f in factors))

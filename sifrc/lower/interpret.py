@@ -21,7 +21,7 @@ from sifrc.ir.quantity import Storage
 from sifrc.lower import statements as st
 from sifrc.lower.access import loads_of
 from sifrc.lower.arrays import SAMPLE_LABEL, AtStep, Load, Ref, Slot, Subscript, Upto
-from sifrc.lower.changed import changed, classes_from
+from sifrc.lower.changed import changed, classes_from, largest_positions, spread
 from sifrc.lower.convolutions import as_contraction
 from sifrc.lower.program import Function, Program
 from sifrc.scalar import POWER_OF_TWO, evaluate
@@ -109,7 +109,7 @@ class Machine:
 
     def scalars(self, loads: Sequence[tuple[str, Load]], labels: tuple[str, ...]) -> dict[str, Array]:
         """Loads as arrays over the labels, missing ones with length one."""
-        return {name: _spread(self.read(load), load.labels, labels) for name, load in loads}
+        return {name: spread(self.read(load), load.labels, labels) for name, load in loads}
 
     def value(
         self,
@@ -142,17 +142,6 @@ class Machine:
         own = [label for label in labels if label != SAMPLE_LABEL]
         for label, size in zip(reversed(own), reversed(given), strict=False):
             sizes.setdefault(label, size)
-
-
-def _spread(array: Array, have: tuple[str, ...], want: tuple[str, ...]) -> Array:
-    if len(set(have)) < len(have):  # a repeated label is a diagonal
-        kept = tuple(dict.fromkeys(have))
-        array, have = np.einsum(array, list(map(have.index, have)), list(map(have.index, kept))), kept
-    order = [have.index(label) for label in want if label in have]
-    moved = np.transpose(array, order) if array.ndim else array
-    return moved.reshape(
-        [moved.shape[[w for w in want if w in have].index(label)] if label in have else 1 for label in want]
-    )
 
 
 def run_functions(machine: Machine, functions: Sequence[Function]) -> None:
@@ -254,6 +243,11 @@ def _(
     else:
         found = machine.arithmetic.maximum(abs(values) if statement.magnitude else values, axis)
     machine.write(statement.target, found)
+
+
+@_execute.register
+def _(statement: st.LargestPosition, machine: Machine) -> None:
+    machine.write(statement.target, largest_positions(machine.read(statement.image), statement.axes))
 
 
 @_execute.register

@@ -28,6 +28,7 @@ from sifrc.lower.families import as_batched, described, family_of, with_classes
 from sifrc.lower.feedback import feedback
 from sifrc.lower.identities import check_codes, check_identities
 from sifrc.lower.lifetimes import operator_places, other_places, places
+from sifrc.lower.maxima import by_index
 from sifrc.lower.of_point import with_point_apart
 from sifrc.lower.program import Function, Program
 from sifrc.lower.recurrence import split
@@ -81,7 +82,8 @@ def lower(plan: Plan, passes: Passes | None = None, *, indices: bool = True) -> 
         indices: whether classes are integers in memory; else they are vectors with a one.
     """
     passes = passes or Passes()
-    phases = share_subexpressions(plan.phases) if passes.share else list(plan.phases)
+    phases = by_index(plan.phases) if indices else list(plan.phases)
+    phases = share_subexpressions(phases) if passes.share else phases
     in_place = frozenset({*PARAMETER.families, *_BUFFERS, *(spec.family for spec in plan.memory)})
     check_identities(phases, in_place)
     codes = _codes(plan, phases)
@@ -108,7 +110,8 @@ def lower(plan: Plan, passes: Passes | None = None, *, indices: bool = True) -> 
         parts.update(lowering.parts)
     source = plan.model.input
     given = (source, *plan.model.others, plan.model.target)
-    classes = {(s.family, s.index) for s in given if indices and s.role.of_classes}
+    made = (equation.symbol for phase in phases for equation in phase.system.equations)
+    classes = {(s.family, s.index) for s in (*given, *made) if indices and s.role.of_classes}
     if source.family in shapes:
         # Also where nothing reads it: it is given, and has the size of the batch.
         held = indices_of(source) if (source.family, source.index) in classes else source

@@ -21,6 +21,7 @@ from sifrc.lower.statements import (
     Contract,
     Convolve,
     Kernel,
+    LargestPosition,
     LogSoftmaxOver,
     LogSumExpOver,
     Loop,
@@ -35,7 +36,8 @@ Member: TypeAlias = tuple[str, int | None]
 
 _OF_POINT = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.DATA, Storage.TABLE})
 """What is given with a point."""
-_PLAIN = (Kernel, Sum, Contract, Convolve, LogSoftmaxOver, LogSumExpOver, MaximumOver, ArgMaxOver)
+_OVER = (LogSoftmaxOver, LogSumExpOver, MaximumOver, ArgMaxOver)
+_PLAIN = (Kernel, Sum, Contract, Convolve, LargestPosition, *_OVER)
 """Statements that write one array whole, and do nothing else."""
 
 

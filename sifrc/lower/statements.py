@@ -25,6 +25,7 @@ __all__ = [
     "Fresh",
     "Guard",
     "Kernel",
+    "LargestPosition",
     "LogSoftmaxOver",
     "LogSumExpOver",
     "Loop",
@@ -216,6 +217,21 @@ class ArgMaxOver:
 
 
 @dataclass(frozen=True)
+class LargestPosition:
+    """``target`` := where the window of each place has its largest entry, the first of equal ones.
+
+    Args:
+        target: integers: positions in the image with all of its axes of places as one.
+        image: with these axes last, and those before of the target.
+        axes: places, entries and what they read, for each of them.
+    """
+
+    target: Load
+    image: Load
+    axes: tuple[Reading, ...]
+
+
+@dataclass(frozen=True)
 class Unknown:
     """Arrays of one unknown of a system: all of one shape.
 
@@ -322,6 +338,7 @@ Statement: TypeAlias = (
     | LogSumExpOver
     | MaximumOver
     | ArgMaxOver
+    | LargestPosition
     | SolveSystem
     | SolveSylvester
     | SolveKronecker

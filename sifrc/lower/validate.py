@@ -11,8 +11,9 @@ from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
 from sifrc.lower.arrays import Family
 from sifrc.lower.chains import Chain, chains
 from sifrc.lower.program import Function, Place, Program
-from sifrc.lower.rules import Position, ProgramError, check_statement
+from sifrc.lower.rules import check_statement
 from sifrc.lower.statements import ConjugateGradients, Fresh, Loop, Statement, Steps
+from sifrc.lower.where import Position, ProgramError
 
 __all__ = ["ProgramError", "validate"]
 

@@ -38,7 +38,9 @@ def test_deep_summaries_with_and_without(
     request = Request(backend="torch", method="none", operators=("summary", "hessian_vector_product"))
     compiled = compile_spec(deep(partition), request)
     texts = {"with": compiled.text}
-    monkeypatch.setattr(functions, "releases", lambda p, f, families: ({},) * len(functions.parts_of_body(f)))
+    monkeypatch.setattr(
+        functions, "releases", lambda p, f, *families: ({},) * len(functions.parts_of_body(f))
+    )
     texts["without"] = find_backend("torch").emit(compiled.source)
     assert "del tangent_x[k - 1]" in texts["with"] and not re.search(r"^ +del ", texts["without"], re.M)
     rng = np.random.default_rng(0)
@@ -111,3 +113,75 @@ def test_an_array_that_nobody_reads_afterwards_is_handed_on(tmp_path: Path) -> N
     torch.testing.assert_close(
         found.H, torch.stack([torch.stack(row) for row in hessian]), rtol=1e-10, atol=1e-12
     )
+
+
+POOLED = [
+    {"name": "c", "type": "conv", "channels": 3, "kernel": 3, "padding": 1, "activation": "tanh"},
+    {"name": "p", "type": "pool", "function": "max", "kernel": 2},
+    {"name": "d", "type": "conv", "channels": 3, "kernel": 3, "padding": 1, "activation": "elu"},
+    {"name": "s", "type": "add", "inputs": ["p", "d"]},
+    {"name": "q", "type": "pool", "function": "max", "kernel": 3, "stride": 1, "padding": 1},
+    {"name": "f", "type": "flatten"},
+    {"name": "out", "type": "dense", "units": 3},
+]
+OPERATORS = (
+    "gradient",
+    "objective_and_gradient",
+    "hessian_vector_product",
+    "gauss_newton_vector_product",
+    "per_sample_gradients",
+    "summary",
+)
+
+
+@pytest.mark.parametrize("layers", [POOLED, POOLED[:2] + POOLED[4:]], ids=["a branch", "a chain"])
+def test_large_arrays_go_one_by_one(
+    layers: list[dict[str, object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Local variables, members that nobody reads later, and those of the caller alone: to the bit the same.
+
+    Products after ``linearize`` find the point as it was, however often they are called.
+    """
+    network = {"input": {"name": "x", "size": [2, 6, 6]}, "layers": layers}
+    head = {"sifrc": 1, "name": "pooled", "dtype": "float64", "loss": "cross_entropy"}
+    spec = build_spec(head | {"network": network, "partition": "canonical"})
+    source = compile_spec(spec, Request(backend="torch", method="none", operators=OPERATORS)).source
+    texts = {}
+    for name, limit in (("all", 0), ("none", 10**9)):
+        monkeypatch.setattr("sifrc.backends.torch_eager.releases._LARGE", limit)
+        texts[name] = find_backend("torch").emit(source)
+    product = texts["all"].partition("def _hessian_product(")[2].partition("\ndef ")[0]
+    assert re.search(r"^ +del .*\bu\[1\]", product, re.M) and re.search(r"^ +del .*\bgamma\b", product, re.M)
+    assert not re.search(r"^ +del .*\b[bxy]\[", product, re.M)  # of the point
+    assert re.search(r"^    del zeta\[1\]", texts["all"].partition("def _tangent(")[2], re.M)
+    assert "del u[1]" not in texts["none"] and "del zeta[1]" not in texts["none"]
+    rng = np.random.default_rng(0)
+    inputs, targets = torch.from_numpy(rng.normal(size=(5, 2, 6, 6))), torch.from_numpy(rng.integers(0, 3, 5))
+    found: list[list[object]] = []
+    for name, text in texts.items():
+        module = module_from_cache(f"large_{name}_{len(layers)}", lambda text=text: text, tmp_path)  # type: ignore[misc]
+        given = module.initialize(0), inputs, targets
+        vector = module.initialize(1)
+        values: list[object] = [module.gradient(*given), module.per_sample_gradients(*given)]
+        values += module.objective_and_gradient(*given)
+        for kind in ("hessian", "gauss_newton"):
+            linear = module.linearize(*given, kind)
+            values += [linear(vector), linear(vector), linear(given[0])]
+        values += [module.summary(*given, vector, order=order) for order in (1, 2, 3)]
+        values += module.summary(*given, vector, order=3, full=True, gradient=True, chunk=2)[:5]
+        found.append(values)
+    for mine, theirs in zip(*found, strict=True):
+        assert_same(mine, theirs)
+
+
+def assert_same(mine: object, theirs: object) -> None:
+    """To the bit, in tables and tuples too."""
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        mine, theirs = tuple(mine.values()), tuple(theirs.values())
+    if isinstance(mine, tuple) and isinstance(theirs, tuple):
+        for one, other in zip(mine, theirs, strict=True):
+            assert_same(one, other)
+    elif isinstance(mine, torch.Tensor) and isinstance(theirs, torch.Tensor):
+        assert torch.equal(mine, theirs)
+    else:
+        assert mine == theirs

@@ -13,6 +13,7 @@ from sifrc.backends.numba_common.formulas import column_nest, kernel_nest, sum_n
 from sifrc.backends.numba_common.nests import Names, indented
 from sifrc.backends.numba_common.products import Products, as_sum
 from sifrc.backends.numba_cpu.conjugate_gradients import search_lines
+from sifrc.backends.numba_cpu.positions import position_lines
 from sifrc.backends.numba_cpu.steps import steps_lines
 from sifrc.backends.numba_cpu.unknowns import unknown_text
 from sifrc.errors import BackendError
@@ -162,6 +163,10 @@ class Writer:
         )
         rows = [label for label in statement.target.labels if label != statement.over]
         return self._for_each(rows, statement.target, f"{helper}({', '.join(arrays)})")
+
+    @write.register
+    def _(self, statement: st.LargestPosition) -> list[str]:
+        return position_lines(statement, self.block, self.names)
 
     @write.register
     def _(self, statement: st.MaximumOver) -> list[str]:

@@ -148,6 +148,12 @@ class Names:
             return f"torch.nn.functional.embedding({classes}, {text})"
         if take.along == tuple(each for each in range(rank) if each != dim):
             return f"{text}.gather({dim}, {classes}.unsqueeze({dim})).squeeze({dim})"
+        if rank == dim + 1 and take.along == (*range(dim), *(None for _ in take.along[dim:])):
+            return f"{text}.gather({dim}, {classes}.flatten({dim})).view_as({classes})"
+        places = [along for along in take.along if along is not None]
+        last = rank == dim + 1 and places == [*range(dim - len(places), dim)] and None in take.along
+        if last and take.along[: len(places)] == tuple(places):
+            return f"_read_along({text}, {classes}, {len(places)})"
         return f"_taken({text}, {classes}, {take.position}, {take.along})"
 
     def slices(self, load: Load) -> tuple[str, str]:

@@ -16,9 +16,9 @@ from sifrc.backends.torch_eager.access import Names, aligned
 from sifrc.backends.torch_eager.expressions import Entry, Formula
 from sifrc.backends.torch_eager.inlining import occurrences
 from sifrc.lower.arrays import Load
-from sifrc.lower.statements import Put
+from sifrc.lower.statements import LargestPosition, Put
 
-__all__ = ["Vectors", "put_text", "read_once", "vectors_of"]
+__all__ = ["Vectors", "read_once", "text_of_classes", "vectors_of"]
 
 
 @dataclass(frozen=True)
@@ -101,21 +101,45 @@ def read_once(
     return lines
 
 
-def put_text(statement: Put, names: Names) -> tuple[str, tuple[str, ...]]:
+def text_of_classes(statement: Put | LargestPosition, names: Names) -> tuple[str, tuple[str, ...]]:
+    """Source text of sums by class, or of positions, and the labels of its dimensions."""
+    return _put_text(statement, names) if isinstance(statement, Put) else _position_text(statement, names)
+
+
+def _put_text(statement: Put, names: Names) -> tuple[str, tuple[str, ...]]:
     """Source text of sums by class, and the labels of its dimensions."""
     operand, classes, target = statement.operand, statement.classes, statement.target
     index = names.classes(classes.ref, statement.partial)
     each = tuple(label for label in classes.labels if label in target.labels)
     summed = tuple(label for label in classes.labels if label not in each)
     rest = tuple(label for label in target.labels if label != statement.at and label not in each)
+    size, scale = _size(statement, names), _scale_text(statement, names)
+    if each and operand.labels == (*rest, *each, *summed):
+        # What there is for each place comes before it: every row of a tensor has its own positions.
+        index = aligned(index, classes.labels, (*each, *summed))
+        text = f"_put_along({names.array(operand)}, {index}, {size}, {len(each)})"
+        return f"{text}.mul_({scale})" if scale else text, (*rest, *each, statement.at)
     # Places come first, those that are kept before those that are summed.
     values = aligned(names.array(operand), operand.labels, (*each, *summed, *rest))
     index = aligned(index, classes.labels, (*each, *summed))
-    size, scale = _size(statement, names), _scale_text(statement, names)
     text = (
         f"_put_each({values}, {index}, {size}, {len(each)})" if each else f"_put({values}, {index}, {size})"
     )
     return f"{text}.mul_({scale})" if scale else text, (*each, statement.at, *rest)
+
+
+def _position_text(statement: LargestPosition, names: Names) -> tuple[str, tuple[str, ...]]:
+    """Source text of where windows have their largest entries, and the labels of its dimensions."""
+    axes = statement.axes
+    settings = [
+        tuple(axis.sizes[2] for axis in axes),
+        tuple(axis.stride for axis in axes),
+        tuple(axis.sizes[1] for axis in axes),
+    ]
+    if any(axis.dilation != 1 or axis.padding for axis in axes):
+        settings += [tuple(axis.dilation for axis in axes), tuple(axis.padding for axis in axes)]
+    arguments = ", ".join(map(str, (names.array(statement.image), *settings)))
+    return f"_largest_position({arguments})", statement.target.labels
 
 
 def _size(statement: Put, names: Names) -> str:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.text import LINE_LENGTH, docstring
 from sifrc.backends.torch_eager.access import LIKE, Member, Names, accesses, function_members
+from sifrc.backends.torch_eager.consumed import consumed
 from sifrc.backends.torch_eager.expressions import BATCH
 from sifrc.backends.torch_eager.handed_on import handed_on
 from sifrc.backends.torch_eager.inlining import Inlined
@@ -88,12 +89,12 @@ def plan_functions(
             own = {family for family, index in members[key][1] if index is not None}
             carried[key] |= own & written
             written |= own
-    later: dict[tuple[str, bool], set[str]] = {key: set() for key in functions}
+    later: dict[tuple[str, bool], set[Member]] = {key: set() for key in functions}
     for chain in chains:
-        needed: set[str] = set()
+        needed: set[Member] = set()
         for key in reversed(chain):
             later[key] |= needed
-            needed |= {family for family, _ in members[key][0]}
+            needed |= set(members[key][0])
     both = {f.name for f in functions.values() if f.batched} & {
         f.name for f in functions.values() if not f.batched
     }
@@ -105,7 +106,8 @@ def plan_functions(
             function,
             members[key],
             carried[key],
-            wanted | later[key],
+            wanted,
+            (frozenset(later[key]), consumed(program, key, chains, members) - {(states, 0)}),
             passed,
             states,
             twin=function.name in both,
@@ -121,18 +123,20 @@ def _function(
     members: tuple[tuple[Member, ...], tuple[Member, ...]],
     carried: set[str],
     wanted: frozenset[str],
+    after: tuple[frozenset[Member], frozenset[Member]],
     passed: set[str],
     states: str,
     *,
     twin: bool,
     kinds: tuple[bool, bool],
 ) -> PrivateFunction:
-    needed, written = members
+    (needed, written), (later, consumable) = members, after
     reads = dict.fromkeys(family for family, _ in needed)
     writes = dict.fromkeys(family for family, _ in written)
     storage = {name: program.family(name).storage for name in (*reads, *writes)}
     updated = [name for name in writes if storage[name] in _IN_PLACE]
-    results = [name for name in writes if name in wanted and storage[name] not in _IN_PLACE]
+    read_later = wanted.union(family for family, _ in later)
+    results = [name for name in writes if name in read_later and storage[name] not in _IN_PLACE]
     # Constants take their dtype, device and batch size from an operand.
     typed = _gives_dtype(program, states, 0)
     if not _has_batch(program, needed, writes) or (typed and not _has_dtype(program, needed)):
@@ -152,11 +156,18 @@ def _function(
     stepped = frozenset(_stepped(function))
     names = Names(program, function.batched, plain, stepped, *kinds)
     inlined = _single_use(function, passed.union(results))
-    own = {name for name in writes if storage[name] is Storage.WORK} - plain - stepped
-    own -= {ref.family for ref in inlined}
+    made_here = {name for name in writes if storage[name] is Storage.WORK} - stepped
+    own = made_here - plain - {ref.family for ref in inlined}
     temporary = {n for n in writes if storage[n] is Storage.WORK} - {*results, *arguments, states}
     writer = Writer(names, inlined, frozenset(results), handed_on(function, temporary))
-    body = _body(program, function, writer, own - {*results, *arguments, states})
+    # Of a family that others read, what none of them does is let go of too, and so are local variables.
+    shared = made_here.intersection({*results, *plain}).difference(arguments, wanted, {states})
+    shared -= {ref.family for ref in inlined if ref.subscript is not None and ref.subscript.relative}
+    kept = later.union(absolute(ref, None) for ref in inlined)
+    given = {family for family, _ in consumable} - {*wanted, *writes}
+    kept |= {member for member in needed if member[0] in given and member not in consumable}
+    freed = releases(program, function, own - {*results, *arguments, states}, shared | given, kept)
+    body = _body(function, writer, freed)
     head = _head(program, writes, results, plain | stepped, arguments, states if inputs_only else "", storage)
     codes = [program.family(name).code for name in results]
     guarded = any(_records(item) for item in flat(function.body))
@@ -279,9 +290,8 @@ def _head(
     return lines
 
 
-def _body(program: Program, function: Function, writer: Writer, own: set[str]) -> list[str]:
+def _body(function: Function, writer: Writer, freed: Sequence[Mapping[int, Sequence[Ref]]]) -> list[str]:
     lines: list[str] = []
-    freed = releases(program, function, own)
     for part, done in zip(parts_of_body(function), freed, strict=True):
         indent = 4
         if isinstance(part, Loop):

@@ -11,14 +11,16 @@ from sympy import Expr, Symbol
 
 from sifrc.backends.names import groups_name, subscript_text
 from sifrc.backends.torch_eager.access import LIKE, Names, aligned
-from sifrc.backends.torch_eager.classes import put_text, read_once, vectors_of
+from sifrc.backends.torch_eager.classes import read_once, text_of_classes, vectors_of
 from sifrc.backends.torch_eager.convolutions import convolution_of
 from sifrc.backends.torch_eager.diagonals import diagonal_text
 from sifrc.backends.torch_eager.expressions import Entry, Formula, entries_of, extents_text, update_text
+from sifrc.backends.torch_eager.guards import guard_text
 from sifrc.backends.torch_eager.inlining import Inlined, inlines, user_of, with_softmax
 from sifrc.backends.torch_eager.joining import side_by_side
 from sifrc.backends.torch_eager.narrow import broadcast_by_readers
 from sifrc.backends.torch_eager.products import Product, product_of
+from sifrc.backends.torch_eager.releases import is_large
 from sifrc.backends.torch_eager.searches import search_text
 from sifrc.backends.torch_eager.steps import steps_text, used_once
 from sifrc.backends.torch_eager.sums import covered_labels, inner_product, part_entry, sum_text
@@ -34,7 +36,6 @@ __all__ = ["UNNAMED", "Writer"]
 
 UNNAMED = -1
 """Key in ``GUARDS`` of a linear system that the program does not name."""
-
 _FEW = 9
 """Entries along a dimension that are compared, or added, one after the other."""
 _IN_PLACE = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY})
@@ -92,7 +93,10 @@ class Writer:
             else:
                 lines += self.lines(statement)
                 waiting -= {load.ref for load in loads_of(statement)}
+            # A variable of all layers may have the tensor of the next one by now.
+            new = {self.names.ref(target.ref): target.ref for target in targets_of(statement)}
             done += freed.get(position, ())
+            done = [ref for ref in done if new.get(self.names.ref(ref), ref) == ref]
             if done and not waiting:  # the operands of what is not yet written are needed
                 lines.append(f"del {', '.join(self.names.ref(ref) for ref in done)}")
                 done = []
@@ -194,6 +198,9 @@ class Writer:
             emit_parts(value)
             own = self.names.array(assign.target)  # layers may share one local variable
             lines += {self._assign(assign, value, entries)} - {f"{own} = {own}"}
+        whole = self.names.sizes(assigns[0].target)
+        if parts and is_large(whole.values()):
+            lines.append(f"del {', '.join(symbol.name for symbol, _ in parts)}")
         return lines
 
     def _assign(self, assign: st.Assign, value: Expr, entries: Mapping[str, Entry]) -> str:
@@ -225,9 +232,10 @@ class Writer:
         product = convolution_of(statement, self.names)
         return self._store(statement.target, product.text(in_place=self.names.in_place), product.labels)
 
-    @lines.register
-    def _(self, statement: st.Put) -> list[str]:
-        return self._store(statement.target, *put_text(statement, self.names))
+    @lines.register(st.Put)
+    @lines.register(st.LargestPosition)
+    def _(self, statement: st.Put | st.LargestPosition) -> list[str]:
+        return self._store(statement.target, *text_of_classes(statement, self.names))
 
     @lines.register
     def _(self, statement: st.Sum) -> list[str]:
@@ -364,15 +372,7 @@ class Writer:
 
     @lines.register
     def _(self, statement: st.Guard) -> list[str]:
-        text = self.names.array(statement.operand)
-        if statement.rows:
-            code = subscript_text(statement.code)
-            return [f"checks.extend(_rows_finite({code}, {text}))"]
-        # For small tensors the calls count, for large ones the passes.
-        verdict = (
-            f"_all_finite({text})" if len(statement.operand.labels) > 1 else f"torch.isfinite({text}).all()"
-        )
-        return [f"checks.append(({subscript_text(statement.code)}, {verdict}))"]
+        return [guard_text(statement, self.names)]
 
     def _store(
         self, target: Load, text: str, labels: tuple[str, ...], present: Collection[str] | None = None

@@ -1,0 +1,54 @@
+"""Arrays that one function makes for another one in the same call, and nobody reads after that one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+from sifrc.backends.torch_eager.access import Member
+from sifrc.ir.quantity import Storage
+from sifrc.lower.program import Program
+
+__all__ = ["consumed"]
+
+Key: TypeAlias = tuple[str, bool]
+
+
+def consumed(
+    program: Program,
+    key: Key,
+    chains: Iterable[Sequence[Key]],
+    members: Mapping[Key, tuple[tuple[Member, ...], tuple[Member, ...]]],
+) -> frozenset[Member]:
+    """Members that a function may let go of although they are its caller's.
+
+    What is prepared once for many calls is none of them, and neither is what a step of an optimizer has.
+
+    Args:
+        program: of the function.
+        key: the function.
+        chains: functions that run one after the other.
+        members: what each function reads that it has not written, and what it writes.
+    """
+    if key[0] in {*program.step_batched, *program.step_single, *program.curvature_batch}:
+        return frozenset()
+    prepared = {
+        (name, operator.batched)
+        for operator in program.operators
+        for _, start in operator.starts()
+        for name in start
+    }
+    found = {
+        (family, index)
+        for family, index in members[key][0]
+        if index is not None and program.family(family).storage is Storage.WORK
+    }
+    for chain in chains:
+        if key not in chain:
+            continue
+        first = chain.index(key)
+        before = [members[other][1] for other in chain[:first] if other not in prepared]
+        after = [members[other][0] for other in chain[first + 1 :]]
+        found &= {member for written in before for member in written}
+        found -= {member for needed in after for member in needed}
+    return frozenset(found)
