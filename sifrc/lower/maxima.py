@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
+from sifrc.catalogue.phase import Phase
 from sifrc.derive.system import Equation
 from sifrc.ir import ArgMax, Axis, Einsum, Expr, Input, Operand, Reduce, Role
 from sifrc.ir.build import einsum
 from sifrc.ir.traverse import postorder, rebuild
 from sifrc.lower.images import ImageMaximum, image_maximum
-from sifrc.operators.phase import Phase
 
 __all__ = ["by_index", "maximum_of"]
 
