@@ -16,6 +16,7 @@ from sifrc.backends.torch_eager.expressions import BATCH
 from sifrc.backends.torch_eager.handed_on import handed_on
 from sifrc.backends.torch_eager.inlining import Inlined
 from sifrc.backends.torch_eager.releases import parts_of_body, releases
+from sifrc.backends.torch_eager.sinking import sunk
 from sifrc.backends.torch_eager.statements import Writer
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
@@ -155,7 +156,8 @@ def _function(
     own = {name for name in writes if storage[name] is Storage.WORK} - plain - stepped
     own -= {ref.family for ref in inlined}
     temporary = {n for n in writes if storage[n] is Storage.WORK} - {*results, *arguments, states}
-    writer = Writer(names, inlined, frozenset(results), handed_on(function, temporary))
+    function = sunk(function, temporary, inlined) if names.in_place else function
+    writer = Writer(names, inlined, frozenset(results), handed_on(function, temporary, inlined))
     body = _body(program, function, writer, own - {*results, *arguments, states})
     head = _head(program, writes, results, plain | stepped, arguments, states if inputs_only else "", storage)
     codes = [program.family(name).code for name in results]

@@ -15,13 +15,14 @@ from sifrc.backends.torch_eager.classes import put_text, read_once, vectors_of
 from sifrc.backends.torch_eager.convolutions import convolution_of
 from sifrc.backends.torch_eager.diagonals import diagonal_text
 from sifrc.backends.torch_eager.expressions import Entry, Formula, entries_of, extents_text, update_text
+from sifrc.backends.torch_eager.handed_on import taking_over
 from sifrc.backends.torch_eager.inlining import Inlined, inlines, user_of, with_softmax
 from sifrc.backends.torch_eager.joining import side_by_side
 from sifrc.backends.torch_eager.narrow import broadcast_by_readers
 from sifrc.backends.torch_eager.products import Product, product_of
 from sifrc.backends.torch_eager.searches import search_text
 from sifrc.backends.torch_eager.steps import steps_text, used_once
-from sifrc.backends.torch_eager.sums import covered_labels, inner_product, part_entry, sum_text
+from sifrc.backends.torch_eager.sums import are_few, covered_labels, inner_product, part_entry, sum_text
 from sifrc.backends.versions import versions
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
@@ -35,8 +36,6 @@ __all__ = ["UNNAMED", "Writer"]
 UNNAMED = -1
 """Key in ``GUARDS`` of a linear system that the program does not name."""
 
-_FEW = 9
-"""Entries along a dimension that are compared, or added, one after the other."""
 _IN_PLACE = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY})
 _NOTHING: Mapping[int, Sequence[Ref]] = MappingProxyType({})
 
@@ -61,6 +60,8 @@ class Writer:
     prefix: str = "part"
     _products: dict[Ref, Product] = field(default_factory=dict)
     _windowed: set[Ref] = field(default_factory=set)
+    _expanded: set[Ref] = field(default_factory=set)
+    """Tensors with one entry in memory for all of an axis."""
     _following: Sequence[st.Statement] = ()
     _narrow: dict[Ref, int] = field(default_factory=dict)
     """Tensors with one entry for all of an axis, which every reader broadcasts: first axes that they lack."""
@@ -199,6 +200,7 @@ class Writer:
     def _assign(self, assign: st.Assign, value: Expr, entries: Mapping[str, Entry]) -> str:
         target = assign.target
         text = self.names.array(target)
+        entries = taking_over(assign, value, entries, self.handed_on, self._expanded)
         formula = self._formula(value, target.labels, entries, self.names.sizes(target))
         if target.window or self.names.family(target).storage in _IN_PLACE:
             own = next((n for n, e in entries.items() if e.text == text and e.labels == target.labels), None)
@@ -210,7 +212,9 @@ class Writer:
             return f"{text} = {vectors.text()}"
         source = entries[value.name] if isinstance(value, Symbol) else None
         changed = target.ref in self._windowed and (target.ref, source and source.ref) not in self.handed_on
-        return f"{text} = {formula.text()}" + (".clone()" if source and (source.kept or changed) else "")
+        printed = formula.text()
+        self._expanded |= {target.ref} if ".expand(" in printed else set()
+        return f"{text} = {printed}" + (".clone()" if source and (source.kept or changed) else "")
 
     @lines.register
     def _(self, statement: st.Contract) -> list[str]:
@@ -239,7 +243,7 @@ class Writer:
         dims = tuple(order.index(label) for label in order if label in statement.over)
         rest = tuple(label for label in order if label not in statement.over)
         lines = read_once([value], dict(statement.loads), entries, self.prefix)
-        few = self._are_few(statement.over, statement.loads)
+        few = are_few(statement.over, statement.loads, self.names)
         pair = None if few and len(dims) < len(order) else inner_product(value, entries)
         if pair is not None and pair[0].labels == pair[1].labels == order and dims == (len(order) - 1,):
             name = "torch.dot" if len(order) == 1 else "torch.linalg.vecdot"
@@ -292,7 +296,7 @@ class Writer:
         if statement.magnitude:
             # One pass more than the norm, and many times faster.
             return self._reduction(statement, "torch.amax(torch.abs({}), {})")
-        few = self._are_few((statement.over,), (("", statement.operand),))
+        few = are_few((statement.over,), (("", statement.operand),), self.names)
         return self._reduction(statement, "_largest({}, {})" if few else "torch.amax({}, {})")
 
     @lines.register
@@ -300,11 +304,6 @@ class Writer:
         labels = statement.operand.labels
         text = f"_first_largest({self.names.array(statement.operand)}, {labels.index(statement.over)})"
         return self._store(statement.target, text, labels)
-
-    def _are_few(self, labels: Sequence[str], loads: Sequence[tuple[str, Load]]) -> bool:
-        """Whether each of the labels has a few values."""
-        sizes = {label: size for _, load in loads for label, size in self.names.common_sizes(load).items()}
-        return all(sizes.get(label, _FEW + 1) <= _FEW for label in labels)
 
     def _reduction(self, statement: st.LogSumExpOver | st.MaximumOver, pattern: str) -> list[str]:
         labels = statement.operand.labels
@@ -391,6 +390,7 @@ class Writer:
             return [f"{name}.copy_({value})"]
         own = set(labels) if present is None else {*labels} & {*present}
         if not set(target.labels) <= own:
+            self._expanded.add(target.ref)
             kept = not self.names.family(target).part_of or target.ref.family in self.results
             if not kept and broadcast_by_readers(target, self._following, self._narrow):
                 there = [n for n, label in enumerate(target.labels) if label in own]
