@@ -363,6 +363,13 @@ def _product_into(target: Tensor, rows: Tensor, matrix: Tensor) -> None:
     torch.mm(rows.flatten(0, -2), matrix, out=target.view(-1, target.shape[-1]))
 
 
+def _weighted_product(weight: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Σ weight · row · column over all entries, so many at a time that they stay in the cache."""
+    parts = weight.flatten().split(16384), rows.flatten(1).split(16384, 1), columns.flatten(1).split(16384, 1)
+    first, *others = ((w * left) @ right.T for w, left, right in zip(*parts, strict=True))
+    return functools.reduce(torch.add, others, first)
+
+
 def _all_finite(value: Tensor) -> Tensor:
     """Whether all entries are finite, in one pass: the least and the largest are NaN where one is."""
     return torch.isfinite(torch.stack(torch.aminmax(value))).all()
@@ -774,8 +781,7 @@ def _summary_3(
     summary_g_upto_part1 = y[1].sum(0)
     summary_g_upto[1][_GROUP_OF_BIASES[1]].copy_(-mean * torch.dot(summary_g_upto_part1, unit_biases[1]))
     summary_h_upto_part1 = second_x_part1.mul_(b[1])
-    summary_h_upto_part2 = summary_h_upto_part1 * tangent_a
-    summary_h_upto[1] = (summary_h_upto_part2.flatten(1) @ tangent_a.flatten(1).T).mul_(-mean)
+    summary_h_upto[1] = _weighted_product(summary_h_upto_part1, tangent_a, tangent_a).mul_(-mean)
     part0 = x[1] ** 2
     part1 = 1.0 - part0
     summary_d_upto_part1 = (part0 * part1).mul_(4.0).sub_(part1**2, alpha=2.0).mul_(b[1])
@@ -797,8 +803,7 @@ def _summary_3(
     summary_g_upto_part1 = y[2].sum(0)
     summary_g_upto[2][_GROUP_OF_BIASES[2]].copy_(-mean * torch.dot(summary_g_upto_part1, unit_biases[2]))
     summary_h_upto_part1 = second_x_part1.mul_(b[2])
-    summary_h_upto_part2 = summary_h_upto_part1 * tangent_a
-    summary_h_upto[2] = (summary_h_upto_part2.flatten(1) @ tangent_a.flatten(1).T).mul_(-mean)
+    summary_h_upto[2] = _weighted_product(summary_h_upto_part1, tangent_a, tangent_a).mul_(-mean)
     summary_h_upto[2][: len(summary_h_upto[1]), : len(summary_h_upto[1])].add_(summary_h_upto[1])
     summary_h_upto_part3 = tangent_x[1].flatten(1) @ pulls.flatten()
     summary_h_upto[2][: len(tangent_x[1]), _GROUP_OF_WEIGHTS[2]].add_(summary_h_upto_part3, alpha=-mean)

@@ -18,6 +18,7 @@ from sifrc.backends.torch_eager.inlining import Inlined
 from sifrc.backends.torch_eager.releases import parts_of_body, releases
 from sifrc.backends.torch_eager.sinking import sunk
 from sifrc.backends.torch_eager.statements import Writer
+from sifrc.backends.torch_eager.weighted import weighted_refs
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, flat, targets_of, unrolled
@@ -153,11 +154,14 @@ def _function(
     stepped = frozenset(_stepped(function))
     names = Names(program, function.batched, plain, stepped, *kinds)
     inlined = _single_use(function, passed.union(results))
+    weighted = weighted_refs(function, passed.union(results)) if names.in_place else frozenset[Ref]()
     own = {name for name in writes if storage[name] is Storage.WORK} - plain - stepped
-    own -= {ref.family for ref in inlined}
+    own -= {ref.family for ref in inlined | weighted}
     temporary = {n for n in writes if storage[n] is Storage.WORK} - {*results, *arguments, states}
-    function = sunk(function, temporary, inlined) if names.in_place else function
-    writer = Writer(names, inlined, frozenset(results), handed_on(function, temporary, inlined))
+    function = sunk(function, temporary, inlined | weighted) if names.in_place else function
+    writer = Writer(
+        names, inlined, frozenset(results), handed_on(function, temporary, inlined | weighted), weighted
+    )
     body = _body(program, function, writer, own - {*results, *arguments, states})
     head = _head(program, writes, results, plain | stepped, arguments, states if inputs_only else "", storage)
     codes = [program.family(name).code for name in results]

@@ -9,12 +9,13 @@ from types import MappingProxyType
 
 from sympy import Expr, Symbol
 
-from sifrc.backends.names import groups_name, subscript_text
-from sifrc.backends.torch_eager.access import LIKE, Names, aligned
+from sifrc.backends.names import subscript_text
+from sifrc.backends.torch_eager.access import Names, aligned
 from sifrc.backends.torch_eager.classes import put_text, read_once, vectors_of
 from sifrc.backends.torch_eager.convolutions import convolution_of
 from sifrc.backends.torch_eager.diagonals import diagonal_text
 from sifrc.backends.torch_eager.expressions import Entry, Formula, entries_of, extents_text, update_text
+from sifrc.backends.torch_eager.fresh import fresh_text
 from sifrc.backends.torch_eager.handed_on import taking_over
 from sifrc.backends.torch_eager.inlining import Inlined, inlines, user_of, with_softmax
 from sifrc.backends.torch_eager.joining import side_by_side
@@ -23,6 +24,7 @@ from sifrc.backends.torch_eager.products import Product, product_of
 from sifrc.backends.torch_eager.searches import search_text
 from sifrc.backends.torch_eager.steps import steps_text, used_once
 from sifrc.backends.torch_eager.sums import are_few, covered_labels, inner_product, part_entry, sum_text
+from sifrc.backends.torch_eager.weighted import Weighted, weighted_of, weighted_product
 from sifrc.backends.versions import versions
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
@@ -50,6 +52,7 @@ class Writer:
             array of their own.
         results: families that other functions read.
         handed_on: pairs of an array and one that it may take over without a copy.
+        weighted: weights times arrays, that sums of products do without.
         prefix: of names of common subexpressions.
     """
 
@@ -57,8 +60,10 @@ class Writer:
     inlined: frozenset[Ref] = frozenset()
     results: frozenset[str] = frozenset()
     handed_on: frozenset[tuple[Ref, Ref]] = frozenset()
+    weighted: frozenset[Ref] = frozenset()
     prefix: str = "part"
     _products: dict[Ref, Product] = field(default_factory=dict)
+    _weighted: dict[Ref, Weighted] = field(default_factory=dict)
     _windowed: set[Ref] = field(default_factory=set)
     _expanded: set[Ref] = field(default_factory=set)
     """Tensors with one entry in memory for all of an axis."""
@@ -83,12 +88,16 @@ class Writer:
         done: list[Ref] = []
         for position, statement in enumerate(statements):
             self._following = statements[position + 1 :]
-            if (
+            if weighted := weighted_of(statement, self.weighted):
+                self._weighted |= weighted
+                waiting |= weighted.keys()
+            elif (
                 isinstance(statement, Inlined)
                 and not statement.target.window
                 and inlines(statement, self._following, self.names, self.inlined)
             ):
                 self._products[statement.target.ref] = self._product(statement)
+                waiting -= self._weighted.keys()
                 waiting.add(statement.target.ref)
             else:
                 lines += self.lines(statement)
@@ -101,7 +110,8 @@ class Writer:
 
     def _product(self, statement: Inlined) -> Product:
         if isinstance(statement, st.Contract):
-            return product_of(statement, self.names)
+            form = weighted_product(statement, self._weighted, self.names)
+            return product_of(statement, self.names, form)
         if isinstance(statement, st.LogSoftmaxOver):
             return Product("other", self._log_softmax(statement), "", "", statement.target.labels)
         return convolution_of(statement, self.names)
@@ -131,17 +141,7 @@ class Writer:
     @lines.register
     def _(self, statement: st.Fresh) -> list[str]:
         """A tensor for as many groups as there are, which the next statements fill."""
-        name, family = self.names.ref(statement.target.ref), self.names.family(statement.target)
-        subscript = statement.target.ref.subscript
-        rank = len(family.shapes[0][1])
-        count = str(family.shapes[0][1][0])
-        if subscript is not None:
-            count = f"{groups_name(family)}[{subscript_text(subscript)}]"
-        make = "new_zeros" if statement.zeros else "new_empty"
-        if statement.like is None:
-            return [f"{name} = {LIKE}.{make}(({', '.join([count] * rank)}{',' if rank == 1 else ''}))"]
-        like = self.names.array(statement.like)
-        return [f"{name} = {like}.{make}(({count}, *{like}.shape))"]
+        return [fresh_text(statement, self.names)]
 
     @lines.register
     def _(self, statement: st.Kernel) -> list[str]:
@@ -218,7 +218,7 @@ class Writer:
 
     @lines.register
     def _(self, statement: st.Contract) -> list[str]:
-        product = product_of(statement, self.names)
+        product = self._product(statement)
         in_order = product.labels == statement.target.labels
         if statement.target.window and product.rows and in_order and not product.scale:
             return [f"_product_into({self.names.array(statement.target)}, {', '.join(product.rows)})"]
