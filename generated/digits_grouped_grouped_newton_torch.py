@@ -365,8 +365,10 @@ def _product_into(target: Tensor, rows: Tensor, matrix: Tensor) -> None:
 
 def _weighted_product(weight: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Σ weight · row · column over all entries, so many at a time that they stay in the cache."""
-    parts = weight.flatten().split(16384), rows.flatten(1).split(16384, 1), columns.flatten(1).split(16384, 1)
-    first, *others = ((w * left) @ right.T for w, left, right in zip(*parts, strict=True))
+    left = rows.flatten(1)
+    right = left if columns is rows else columns.flatten(1)
+    parts = zip(weight.flatten().split(16384), left.split(16384, 1), right.split(16384, 1), strict=True)
+    first, *others = ((w * row) @ column.T for w, row, column in parts)
     return functools.reduce(torch.add, others, first)
 
 
