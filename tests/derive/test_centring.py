@@ -42,6 +42,11 @@ NETWORKS = {
         {"name": "fc1", **DENSE, "activation": "tanh"}, {"name": "p", "type": "softmax"},
         {"name": "both", "type": "add", "inputs": ["fc1", "p"]}, {"name": "fc2", **DENSE},
     ),
+    "a state whose adjoint reads it elsewhere": spec_of(
+        {"name": "fc1", **DENSE, "activation": "tanh"}, {"name": "p", "type": "softmax"},
+        {"name": "square", "type": "entrywise", "inputs": ["fc1", "image"], "expression": "x1*x1*x2"},
+        {"name": "both", "type": "add", "inputs": ["square", "p"]}, {"name": "fc2", **DENSE},
+    ),
     "of a softmax": spec_of(
         {"name": "fc1", **DENSE}, {"name": "p", "type": "softmax"}, {"name": "q", "type": "softmax"},
         {"name": "fc2", **DENSE},
