@@ -593,7 +593,7 @@ def _gauss_newton_product(
     term2 = term1.addcmul_(part1 * part2 * part3 * part0, part4, value=5.0)
     term3 = term2.addcmul_((part0 * part4).mul_(part2 * part3), part_at_class2, value=-5.0)
     r = term3.addcmul_(r_part1[:, None], part0, value=-1.0)
-    c[4] = -r
+    c[4] = r.neg_()
     gauss_newton_weights[4] = _scaled_product(c[4].T, x[3], -mean)
     gauss_newton_biases[4] = -mean * c[4].sum(0)
     c[3] = c[4] @ weights[4]

@@ -506,11 +506,11 @@ def _backward(weights: Tensors, x: Tensors, targets: Tensor, mean: float) -> tup
     gradient_weights[3] = _scaled_product(b.T, x[2], -mean)
     gradient_biases[3] = -mean * b.sum(0)
     b = b @ weights[3]
-    y = (1.0 - x[2] ** 2).mul_(b)
+    y = b.mul_(1.0 - x[2] ** 2)
     gradient_weights[2] = _scaled_product(y.T, x[1], -mean)
     gradient_biases[2] = -mean * y.sum(0)
     b = y @ weights[2]
-    y = (1.0 - x[1] ** 2).mul_(b)
+    y = b.mul_(1.0 - x[1] ** 2)
     gradient_weights[1] = _scaled_product(y.T, x[0], -mean)
     gradient_biases[1] = -mean * y.sum(0)
     return gradient_weights, gradient_biases

@@ -363,6 +363,15 @@ def _product_into(target: Tensor, rows: Tensor, matrix: Tensor) -> None:
     torch.mm(rows.flatten(0, -2), matrix, out=target.view(-1, target.shape[-1]))
 
 
+def _weighted_product(weight: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Σ weight · row · column over all entries, so many at a time that they stay in the cache."""
+    left = rows.flatten(1)
+    right = left if columns is rows else columns.flatten(1)
+    parts = zip(weight.flatten().split(16384), left.split(16384, 1), right.split(16384, 1), strict=True)
+    first, *others = ((w * row) @ column.T for w, row, column in parts)
+    return functools.reduce(torch.add, others, first)
+
+
 def _all_finite(value: Tensor) -> Tensor:
     """Whether all entries are finite, in one pass: the least and the largest are NaN where one is."""
     return torch.isfinite(torch.stack(torch.aminmax(value))).all()
@@ -773,9 +782,8 @@ def _summary_3(
     summary_g_upto[1][_GROUP_OF_WEIGHTS[1]].copy_(-mean * (moves * y[1]).sum())
     summary_g_upto_part1 = y[1].sum(0)
     summary_g_upto[1][_GROUP_OF_BIASES[1]].copy_(-mean * torch.dot(summary_g_upto_part1, unit_biases[1]))
-    summary_h_upto_part1 = b[1] * second_x_part1
-    summary_h_upto_part2 = summary_h_upto_part1 * tangent_a
-    summary_h_upto[1] = (summary_h_upto_part2.flatten(1) @ tangent_a.flatten(1).T).mul_(-mean)
+    summary_h_upto_part1 = second_x_part1.mul_(b[1])
+    summary_h_upto[1] = _weighted_product(summary_h_upto_part1, tangent_a, tangent_a).mul_(-mean)
     part0 = x[1] ** 2
     part1 = 1.0 - part0
     summary_d_upto_part1 = (part0 * part1).mul_(4.0).sub_(part1**2, alpha=2.0).mul_(b[1])
@@ -787,7 +795,6 @@ def _summary_3(
     tangent_a[_GROUP_OF_WEIGHTS[2]].copy_(moves)
     tangent_a[_GROUP_OF_BIASES[2]].copy_(unit_biases[2])
     tangent_x_part1 = 1.0 - x[2] ** 2
-    tangent_x[2] = tangent_x_part1 * tangent_a
     second_a = second_x @ weights[2].T
     second_x_part1 = (1.0 - x[2] ** 2).mul_(x[2]).mul_(-2.0)
     second_x = (tangent_a**2).mul_(second_x_part1)
@@ -797,9 +804,8 @@ def _summary_3(
     summary_g_upto[2][_GROUP_OF_WEIGHTS[2]].copy_(-mean * (moves * y[2]).sum())
     summary_g_upto_part1 = y[2].sum(0)
     summary_g_upto[2][_GROUP_OF_BIASES[2]].copy_(-mean * torch.dot(summary_g_upto_part1, unit_biases[2]))
-    summary_h_upto_part1 = b[2] * second_x_part1
-    summary_h_upto_part2 = summary_h_upto_part1 * tangent_a
-    summary_h_upto[2] = (summary_h_upto_part2.flatten(1) @ tangent_a.flatten(1).T).mul_(-mean)
+    summary_h_upto_part1 = second_x_part1.mul_(b[2])
+    summary_h_upto[2] = _weighted_product(summary_h_upto_part1, tangent_a, tangent_a).mul_(-mean)
     summary_h_upto[2][: len(summary_h_upto[1]), : len(summary_h_upto[1])].add_(summary_h_upto[1])
     summary_h_upto_part3 = tangent_x[1].flatten(1) @ pulls.flatten()
     summary_h_upto[2][: len(tangent_x[1]), _GROUP_OF_WEIGHTS[2]].add_(summary_h_upto_part3, alpha=-mean)
@@ -811,6 +817,7 @@ def _summary_3(
     summary_d_upto[2] = -mean * ((tangent_a**3).flatten(1) @ summary_d_upto_part1.flatten())
     term0 = (second_a * tangent_a[: len(summary_d_upto[1])]).flatten(1)
     summary_d_upto_part2 = term0 @ summary_h_upto_part1.flatten()
+    tangent_x[2] = tangent_a.mul_(tangent_x_part1)
     term0 = summary_d_upto[2][: len(summary_d_upto[1])].add_(summary_d_upto_part2, alpha=-3.0 * mean)
     term0.add_(summary_d_upto[1])
     moves = x[2] @ unit_weights[3].T
@@ -820,11 +827,11 @@ def _summary_3(
     tangent_x[3][_GROUP_OF_WEIGHTS[3]].copy_(moves)
     tangent_x[3][_GROUP_OF_BIASES[3]].copy_(unit_biases[3])
     centred_x_part1 = torch.einsum("ipj,pj->ip", tangent_x[3], softmax[3])
-    centred_x = -centred_x_part1[:, :, None] + tangent_x[3]
+    centred_x = tangent_x[3].sub_(centred_x_part1[:, :, None])
     del tangent_x[3]
     second_x = second_x @ weights[3].T
     second_centred_x_part1 = torch.einsum("ipj,pj->ip", second_x, softmax[3])
-    second_centred_x = -second_centred_x_part1[:, :, None] + second_x
+    second_centred_x = second_x.sub_(second_centred_x_part1[:, :, None])
     summary_g_upto[3] = like.new_empty((_SUMMARY_G_UPTO_GROUPS[3],))
     summary_g_upto[3][: len(summary_g_upto[2])].copy_(summary_g_upto[2])
     summary_g_upto[3][_GROUP_OF_WEIGHTS[3]].copy_(-mean * (b[3] * moves).sum())

@@ -682,8 +682,8 @@ def _newton(y: Tensors, x: Tensors, b: Tensors, softmax: Tensors, checks: Checks
     newton_biases_part4_one = newton_biases_part2_one.sum()
     newton_biases_part1_one = -0.1 * newton_biases_part4_one + newton_biases_part2_one
     newton_biases_part5_one = torch.dot(x[1], x[1])
-    term0 = newton_biases_part5_one * REGULARIZATION[1] / newton_weights_part1_one * b[2]
-    newton_biases[2] = term0.add_(newton_biases_part1_one)
+    term0 = newton_biases_part5_one * REGULARIZATION[1] / newton_weights_part1_one
+    newton_biases[2] = newton_biases_part1_one.addcmul_(term0, b[2])
     checks.append((15, _all_finite(newton_weights[2])))
     checks.append((18, torch.isfinite(newton_biases[2]).all()))
     return newton_weights, newton_biases

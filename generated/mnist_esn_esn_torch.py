@@ -426,7 +426,7 @@ def _objective(x: Tensors, targets: Tensor, checks: Checks) -> tuple[Tensor, Ten
     penalty = 0.5 * REGULARIZATION[1] * torch.linalg.vecdot(x[1], x[1])
     penalty_part1 = torch.linalg.vecdot(x[2], x[2])
     penalty = penalty + 0.5 * REGULARIZATION[2] * penalty_part1
-    objective = loss + penalty
+    objective = penalty.add_(loss)
     checks.append((1, torch.isfinite(objective).all()))
     return loss, objective
 
@@ -659,8 +659,8 @@ def _newton(y: Tensors, x: Tensors, b: Tensors, softmax: Tensors, checks: Checks
     newton_biases_part4_one = newton_biases_part2_one.sum()
     newton_biases_part1_one = -0.1 * newton_biases_part4_one + newton_biases_part2_one
     newton_biases_part5_one = torch.dot(x[2], x[2])
-    term0 = newton_biases_part5_one * REGULARIZATION[2] / newton_weights_part1_one * b[3]
-    newton_biases[3] = term0.add_(newton_biases_part1_one)
+    term0 = newton_biases_part5_one * REGULARIZATION[2] / newton_weights_part1_one
+    newton_biases[3] = newton_biases_part1_one.addcmul_(term0, b[3])
     checks.append((16, _all_finite(newton_weights[3])))
     checks.append((20, torch.isfinite(newton_biases[3]).all()))
     return newton_weights, newton_biases

@@ -19,21 +19,21 @@ group that owns the tensor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
 from sifrc.calculus import jvp
 from sifrc.derive import moves
+from sifrc.derive.centring import Centred, centred_states
 from sifrc.derive.groups import MARK, along_groups, group_axis, of_group
 from sifrc.derive.lagrangian import FirstOrder
-from sifrc.derive.probabilities import probabilities_of
 from sifrc.derive.scaling import Scaling
 from sifrc.derive.shaped import DIRECTION
 from sifrc.derive.system import Equation, System, by_layer, needed
 from sifrc.ir import Expr, Input, Role
 from sifrc.ir.along import spread
-from sifrc.ir.build import einsum, inner, subtract, total, zero
+from sifrc.ir.build import inner, subtract, total, zero
 from sifrc.ir.normal import Relation, condense, expand, reduce, relation
 from sifrc.model import Constraint, Model
 from sifrc.model.build import state_regularizer
@@ -85,11 +85,13 @@ class Summaries:
         equations: list[Equation] = []
         for c in self.model.constraints:
             if c.activation is not None:
-                value = moves.differential(c.pre_activation, [self._along()])
-                equations.append(self._stacked(self._pre(c, "ȧ"), value, c, "definition"))
-            value = moves.differential(self.first.forward[c.state], [self._along()])
-            equations.append(self._stacked(self._state(c, "ẋ"), value, c, "GN3(7)"))
+                equations.append(self._tangent(c, c.pre_activation, self._pre(c, "ȧ"), "definition"))
+            equations.append(self._tangent(c, self.first.forward[c.state], self._state(c, "ẋ"), "GN3(7)"))
         return System("summary_tangent", "Tangents of the groups", tuple(equations))
+
+    def _tangent(self, c: Constraint, expr: Expr, symbol: Input, source: str) -> Equation:
+        value = moves.differential(expr, [self._along(of=expr)])
+        return self._stacked(symbol, value, c, source, self._softmaxes(expr))
 
     @property
     def second_tangent(self) -> System:
@@ -103,9 +105,11 @@ class Summaries:
         curve: dict[Input, Expr] = {}
 
         def define(c: Constraint, expr: Expr, first: Input, second: Input) -> None:
-            value = moves.differential(expr, [self._along(), {**self._along(), **curve}])
+            along = self._along(of=expr)
+            value = moves.differential(expr, [along, {**along, **curve, **self._bent(curve)}])
             if value is not zero(value.axes) or first in curve:
-                equations.append(self._stacked(second, value, c, "definition"))
+                known = self._softmaxes(expr)
+                equations.append(self._stacked(second, value, c, "definition", known))
                 curve[first] = second
 
         for c in self.model.constraints:
@@ -120,63 +124,59 @@ class Summaries:
 
     @property
     def centred(self) -> System:
-        """ċ_n = ẋ_n − ⟨softmax, ẋ_n⟩, tangents of the output about their mean, where the loss has a softmax.
-
-        Its second and third derivatives are the same along ẋ_n and ċ_n: a number that all logits have in
-        common adds to log Σ exp and changes no probability. But covariances about the mean keep their digits
-        where one class has all the probability, while differences of moments are rounding.
-        """
-        return System(
-            "summary_centred", "Tangents of the output about their mean", self._centred(second=False)
-        )
+        """ċ_k = ẋ_k − ⟨softmax, ẋ_k⟩, tangents about their mean, of states that a softmax reads."""
+        return System("summary_centred", "Tangents about their mean", self._centred(second=False))
 
     @property
     def second_centred(self) -> System:
-        """c̈_n, the same of the second-order tangents, where they are not zero."""
+        """c̈_k, the same of the second-order tangents, where they are not zero."""
         return System(
-            "summary_second_centred",
-            "Second-order tangents of the output about their mean",
-            self._centred(second=True),
+            "summary_second_centred", "Second-order tangents about their mean", self._centred(second=True)
         )
 
     def _centred(self, second: bool) -> tuple[Equation, ...]:
-        c = self.model.constraints[-1]
-        tangent = self._state(c, "ẋ")
-        if second and tangent not in self._second[1]:
-            return ()
-        moved = self._second[1][tangent] if second else tangent
-        if self.probabilities is None:
-            return ()
-        mean = einsum([(self.probabilities, c.axes), (moved, c.axes)], self.model.output_places)
-        mean = spread(mean, c.axes)
-        symbol = self._state(c, "c̈" if second else "ċ")
-        return (self._stacked(symbol, subtract(moved, mean), c, "definition"),)
+        found: list[Equation] = []
+        for centred in self.centred_states:
+            c = centred.constraint
+            tangent = self._state(c, "ẋ")
+            if second and tangent not in self._second[1]:
+                continue
+            moved = self._second[1][tangent] if second else tangent
+            symbol = self._state(c, "c̈" if second else "ċ")
+            found.append(self._stacked(symbol, centred.about_mean(moved), c, "definition"))
+        return tuple(found)
 
     @cached_property
-    def probabilities(self) -> Expr | None:
-        """The softmax of the output, if the loss is linear in its log softmax or log Σ exp, and otherwise."""
-        return probabilities_of(self.model)
+    def centred_states(self) -> tuple[Centred, ...]:
+        """The states that a softmax reads."""
+        return centred_states(self.model)
 
-    @cached_property
-    def _without_mean(self) -> list[Relation]:
-        """⟨softmax, ċ_n⟩ and ⟨softmax, c̈_n⟩ are zero, for every group."""
-        c, found = self.model.constraints[-1], list[Relation]()
-        if self.probabilities is None:
-            return found
-        for family in ("ċ", *(("c̈",) if self._bent else ())):
+    def _about(self, expr: Expr) -> list[Centred]:
+        """Those that an expression reads through their softmax; of the loss that of the output."""
+        loss = expr is self.model.data_loss
+        return [c for c in self.centred_states if c.reads(expr) or (loss and c.within is None)]
+
+    def _without_mean(self, centred: Centred) -> Iterator[Relation]:
+        """⟨softmax, ċ_k⟩ and ⟨softmax, c̈_k⟩ are zero, for every group."""
+        for family in ("ċ", "c̈"):
             for number in range(3):
                 axis = group_axis(self.partition.size, number)
-                moved = of_group(self._state(c, family), axis)
-                kept = (axis, *self.model.output_places)
-                mean = einsum([(self.probabilities, c.axes), (moved, moved.axes)], kept)
-                found.append(relation(f"⟨softmax, {family}⟩ = 0", mean, mean))
-        return found
+                mean = centred.mean(of_group(self._state(centred.constraint, family), axis))
+                yield relation(f"⟨softmax, {family}⟩ = 0", mean, mean)
 
-    @cached_property
-    def _bent(self) -> dict[Input, Expr]:
-        """Along what the tangents about their mean move: those of the second order."""
-        c = self.model.constraints[-1]
-        return {self._state(c, "ċ"): self._state(c, "c̈")} if self.second_centred.equations else {}
+    def _softmaxes(self, expr: Expr) -> list[Relation]:
+        """What holds of the tangents about their mean along which an expression is differentiated."""
+        read = self._about(expr)
+        found = [known for centred in read for known in self._without_mean(centred)]
+        return found + [known for centred in read for known in centred.pulled_back(self.first)]
+
+    def _bent(self, curve: Mapping[Input, Expr]) -> dict[Input, Expr]:
+        """Along what the tangents about their mean move, where tangents move along a curve."""
+        return {
+            self._state(centred.constraint, "ċ"): self._state(centred.constraint, "c̈")
+            for centred in self.centred_states
+            if self._state(centred.constraint, "ẋ") in curve
+        }
 
     @cached_property
     def adjoint_tangent(self) -> System:
@@ -185,18 +185,19 @@ class Summaries:
         for equation in self.first.adjoint.equations:
             if equation.symbol.family not in ("b", "y"):
                 continue
-            value = jvp(equation.value, self._along(multipliers=True))
+            value = jvp(equation.value, self._along(multipliers=True, of=equation.value))
             family = {"b": "ḃ", "y": "ẏ"}[equation.symbol.family]
             c = self.model.constraints[(equation.layer or 1) - 1]
             symbol = c.symbol(family, Role.TANGENT)
-            equations.append(self._stacked(symbol, value or zero(symbol.slots), c, "definition"))
+            known = self._softmaxes(equation.value)
+            equations.append(self._stacked(symbol, value or zero(symbol.slots), c, "definition", known))
         return System("summary_adjoint_tangent", "Tangents of the adjoints", tuple(equations))
 
     @cached_property
     def gradient(self) -> System:
         """ḡ_s."""
 
-        def part(form: Expr, centred: bool) -> Expr:
+        def part(form: Expr) -> Expr:
             return jvp(form, self._direction) or zero(())
 
         return self._summed("summary_gradient", "Summary of order 1", "ḡ", 1, part, "GN3(9)")
@@ -205,9 +206,9 @@ class Summaries:
     def hessian(self) -> System:
         """H̄_st."""
 
-        def part(form: Expr, centred: bool) -> Expr:
-            first, second = (self._along(n, centred=centred) for n in range(2))
-            bent = None if centred else moves.through_gradient(form, first, second)
+        def part(form: Expr) -> Expr:
+            first, second = (self._along(n, of=form) for n in range(2))
+            bent = None if self._about(form) else moves.through_gradient(form, first, second)
             return bent or moves.differential(form, [first, second])
 
         return self._summed("summary_hessian", "Summary of order 2", "H̿", 2, part, "GN3(9)")
@@ -216,8 +217,8 @@ class Summaries:
     def third(self) -> System:
         """D_s, the diagonal of the summary of order 3."""
 
-        def part(form: Expr, centred: bool) -> Expr:
-            curve = {**self._along(centred=centred), **self._second[1], **self._bent}
+        def part(form: Expr) -> Expr:
+            curve = {**self._along(of=form), **self._second[1], **self._bent(self._second[1])}
             return moves.differential(form, [curve] * 3)
 
         return self._summed("summary_third", "Diagonal of the summary of order 3", "D̄", 1, part, "GN3(6)")
@@ -226,8 +227,8 @@ class Summaries:
     def tensor(self) -> System:
         """T_stv, the whole summary of order 3."""
 
-        def part(form: Expr, centred: bool) -> Expr:
-            directions = [self._along(number, multipliers=True, centred=centred) for number in range(3)]
+        def part(form: Expr) -> Expr:
+            directions = [self._along(number, multipliers=True, of=form) for number in range(3)]
             return moves.differential(form, directions)
 
         return self._summed("summary_tensor", "Summary of order 3", "T̄", 3, part, "GN3(6)")
@@ -295,7 +296,7 @@ class Summaries:
         yield None, self.model.data_loss
 
     def _summed(
-        self, name: str, title: str, family: str, order: int, part: Callable[[Expr, bool], Expr], source: str
+        self, name: str, title: str, family: str, order: int, part: Callable[[Expr], Expr], source: str
     ) -> System:
         """Differentials of the terms of L, added up layer by layer."""
         axes = tuple(group_axis(self.partition.size, n) for n in range(order))
@@ -304,8 +305,9 @@ class Summaries:
         for c, form in self._forms():
             # Where order 1 is all that is asked for, nothing is pulled back.
             named = self._named_moves if family == "ḡ" else self._relations
-            known_products = self._without_mean if c is None else named[c.index]
-            value = condense(along_groups(part(form, c is None), self.partition, order), known_products)
+            known_products = [] if c is None else named[c.index]
+            known_products = known_products + ([] if family == "ḡ" else self._softmaxes(form))
+            value = condense(along_groups(part(form), self.partition, order), known_products)
             letter, index = (family, None) if c is None else (f"{family}∑", c.index)
             symbol = Input(letter, index, axes, Role.DIRECTION)
             if value is zero(value.axes) and c is not None:
@@ -354,20 +356,18 @@ class Summaries:
         return found
 
     def _along(
-        self, number: int = 0, *, multipliers: bool = False, centred: bool = False
+        self, number: int = 0, *, multipliers: bool = False, of: Expr | None = None
     ) -> Mapping[Input, Expr]:
         """What moves when the parameters do, along the first, second or third direction.
 
-        The parameters, x and a; with ``multipliers`` also b and y. Where ``centred``, x_n along its tangents
-        about their mean, if there are such.
+        The parameters, x and a; with ``multipliers`` also b and y. States move along their tangents about
+        the mean, where ``of`` reads them so.
         """
-        if centred and self.probabilities is not None:
-            c = self.model.constraints[-1]
-            own = self._state(c, "ċ" + MARK * number)
-            return {**self._along(number, multipliers=multipliers), c.state: own}
         if (number, multipliers) not in self._moving:
             self._moving[number, multipliers] = self._tangents(number, multipliers)
-        return self._moving[number, multipliers]
+        found = self._moving[number, multipliers]
+        centred = [] if of is None else [each.constraint for each in self._about(of)]
+        return {**found, **{c.state: self._state(c, "ċ" + MARK * number) for c in centred}}
 
     def _tangents(self, number: int, multipliers: bool) -> Mapping[Input, Expr]:
         mark = MARK * number
@@ -391,8 +391,10 @@ class Summaries:
 
     # -- from one direction to all groups
 
-    def _stacked(self, symbol: Input, value: Expr, c: Constraint, source: str) -> Equation:
+    def _stacked(
+        self, symbol: Input, value: Expr, c: Constraint, source: str, known: Sequence[Relation] = ()
+    ) -> Equation:
         """The equation for every group."""
-        value = reduce(along_groups(value, self.partition, 1), self._relations[c.index])
+        value = reduce(along_groups(value, self.partition, 1), [*self._relations[c.index], *known])
         stacked = of_group(symbol, self.groups)
         return Equation(stacked, expand(spread(value, stacked.axes)), c.index, source)

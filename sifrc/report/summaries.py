@@ -48,8 +48,8 @@ _MEANINGS: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("ċ",),
-        "ċ_n and c̈_n are ẋ_n and ẍ_n about their mean by the softmax: what all logits have in common "
-        "changes no derivative of log Σ exp from the second on.",
+        "ċ_k and c̈_k are ẋ_k and ẍ_k about their mean by the softmax of x_k: what all entries have in "
+        "common changes no softmax, and no derivative of log Σ exp from the second on.",
     ),
     (
         ("ḡ",),

@@ -147,8 +147,8 @@ def _without_multipliers(*families: str) -> Callable[[Any], Any]:
     """Tangents of some multipliers left out of the joint direction."""
 
     def wrap(original: Any) -> Any:
-        def along(self: Summaries, number: int = 0, *, multipliers: bool = False) -> Any:
-            found = original(self, number, multipliers=multipliers)
+        def along(self: Summaries, number: int = 0, **named: Any) -> Any:
+            found = original(self, number, **named)
             return {s: v for s, v in found.items() if v.family.rstrip("'") not in families}
 
         return along

@@ -157,6 +157,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "samples": re.search(r"(?<!\w)_sample\(", texts) is not None,
         "scaled": "_scaled_product(" in texts,
         "product_into": "_product_into(" in texts,
+        "weighted": "_weighted_product(" in texts,
         "entries_from": "_entries_from(" in texts,
         "read_at": "_read_at(" in texts,
         "one_hot": "_one_hot(" in texts,

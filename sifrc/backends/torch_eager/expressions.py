@@ -35,6 +35,7 @@ class Entry:
         product: a matrix product that has no array of its own.
         kept: a tensor that outlives the call and may change in place.
         computed: the text makes a tensor that nothing else has.
+        taken: a tensor that nobody needs afterwards.
         classes: source text of the classes whose vectors, with a one, it is; '' for any other tensor.
         ref: the array, if it is one.
     """
@@ -46,6 +47,7 @@ class Entry:
     product: Product | None = None
     kept: bool = False
     computed: bool = False
+    taken: bool = False
     classes: str = ""
     ref: Ref | None = None
 

@@ -17,7 +17,9 @@ from sifrc.backends.torch_eager.expressions import BATCH
 from sifrc.backends.torch_eager.handed_on import handed_on
 from sifrc.backends.torch_eager.inlining import Inlined
 from sifrc.backends.torch_eager.releases import parts_of_body, releases
+from sifrc.backends.torch_eager.sinking import sunk
 from sifrc.backends.torch_eager.statements import Writer
+from sifrc.backends.torch_eager.weighted import weighted_refs
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, flat, targets_of, unrolled
@@ -156,14 +158,19 @@ def _function(
     stepped = frozenset(_stepped(function))
     names = Names(program, function.batched, plain, stepped, *kinds)
     inlined = _single_use(function, passed.union(results))
+    weighted = weighted_refs(function, passed.union(results)) if names.in_place else frozenset[Ref]()
+    later_printed = inlined | weighted
     made_here = {name for name in writes if storage[name] is Storage.WORK} - stepped
-    own = made_here - plain - {ref.family for ref in inlined}
+    own = made_here - plain - {ref.family for ref in later_printed}
     temporary = {n for n in writes if storage[n] is Storage.WORK} - {*results, *arguments, states}
-    writer = Writer(names, inlined, frozenset(results), handed_on(function, temporary))
+    function = sunk(function, temporary, later_printed) if names.in_place else function
+    writer = Writer(
+        names, inlined, frozenset(results), handed_on(function, temporary, later_printed), weighted
+    )
     # Of a family that others read, what none of them does is let go of too, and so are local variables.
     shared = made_here.intersection({*results, *plain}).difference(arguments, wanted, {states})
-    shared -= {ref.family for ref in inlined if ref.subscript is not None and ref.subscript.relative}
-    kept = later.union(absolute(ref, None) for ref in inlined)
+    shared -= {ref.family for ref in later_printed if ref.subscript is not None and ref.subscript.relative}
+    kept = later.union(absolute(ref, None) for ref in later_printed)
     given = {family for family, _ in consumable} - {*wanted, *writes}
     kept |= {member for member in needed if member[0] in given and member not in consumable}
     freed = releases(program, function, own - {*results, *arguments, states}, shared | given, kept)

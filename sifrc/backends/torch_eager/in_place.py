@@ -30,6 +30,10 @@ class Operand(Protocol):
     def computed(self) -> bool:
         """Whether it is a tensor that nothing else has."""
 
+    @property
+    def taken(self) -> bool:
+        """Whether it is a tensor that nobody needs afterwards."""
+
 
 @dataclass(frozen=True)
 class _Chain:
@@ -59,7 +63,13 @@ class _Chain:
 
     def is_new(self, expr: Expr) -> bool:
         """Whether the text makes a tensor that nothing else has."""
-        return self.operands[expr.name].computed if isinstance(expr, Symbol) else bool(expr.free_symbols)
+        if isinstance(expr, Symbol):
+            return self.operands[expr.name].computed or self.operands[expr.name].taken
+        return bool(expr.free_symbols)
+
+    def is_taken(self, expr: Expr) -> bool:
+        """Whether it is an array that the result may stand in the place of."""
+        return isinstance(expr, Symbol) and self.operands[expr.name].taken and self.covers(expr)
 
     def product(self, term: Expr, out: str = "") -> tuple[str, int]:
         """Text of a tensor that holds a product, and the number of operations in place; '' for none.
@@ -74,8 +84,9 @@ class _Chain:
         few = [factor for factor in above if not self.covers(factor)]
         if not self.covers(Mul(*few)):  # their product is small: one time through all entries for them
             above = [factor for factor in above if factor not in few] + ([Mul(*few)] if few else [])
-        # What is computed and has all entries holds the product.
+        # What is computed and has all entries holds the product; first, an array that nobody needs then.
         above.sort(key=lambda factor: isinstance(factor, Symbol) or not self.covers(factor))
+        above.sort(key=lambda factor: not self.is_taken(factor))
         start, factors = sympy.S.One, list(above)
         while factors and not (start != 1 and self.covers(start) and self.is_new(start)):
             start *= factors.pop(0)
@@ -102,7 +113,8 @@ class _Chain:
         if sum(not term.is_number for term in terms) < 2 and not any(count == 0 for _, count, _ in starts):
             return "", 0
         if starts:
-            _, count, start = min(starts, key=lambda found: found[1])
+            first = [found for found in starts if any(map(self.is_taken, Mul.make_args(found[2])))]
+            _, count, start = min(first or starts, key=lambda found: found[1])
             text = self.product(start, out)[0]
             rest = [term for term in terms if term != start]
         else:

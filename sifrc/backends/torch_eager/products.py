@@ -99,13 +99,19 @@ def _oriented(text: str, labels: tuple[str, ...], wanted: tuple[str, ...]) -> st
     return text if labels == wanted else f"{text}.T"
 
 
-def product_of(statement: Contract, names: Names) -> Product:
-    """The expression of a contraction; what is no matrix product is an einsum."""
+def product_of(statement: Contract, names: Names, form: Product | None = None) -> Product:
+    """The expression of a contraction; what is no matrix product is an einsum.
+
+    Args:
+        statement: the contraction.
+        names: how the function refers to arrays.
+        form: the product without its scale, if it is known.
+    """
     left, right, out = statement.left, statement.right, statement.target.labels
     numbers, tensors = _split_scale(statement, names)
     scale = "" if numbers == 1 else print_code(numbers, "torch", names=_texts(statement, names)).text
     forms = (_matrix_form, _stacked_form, _joined_form, _batched_form)
-    found = next((product for form in forms if (product := form(left, right, out, names))), None)
+    found = form or next((product for make in forms if (product := make(left, right, out, names))), None)
     if found is None:
         letters: dict[str, str] = {}
         spec = "->".join(

@@ -15,7 +15,7 @@ from sifrc.lower.arrays import Ref, Subscript, Upto
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import Loop, Statement
 
-__all__ = ["is_large", "parts_of_body", "releases"]
+__all__ = ["is_large", "named", "parts_of_body", "releases"]
 
 _AT_THE_END = 8
 """Statements before the end of a function from which on nothing is let go of."""
@@ -85,7 +85,7 @@ def releases(
         looped = isinstance(part, Loop)
         for k in range(part.start, part.stop, part.step) if isinstance(part, Loop) else (None,):
             for position, statement in enumerate(part.body if isinstance(part, Loop) else part):
-                for ref in _named(statement):
+                for ref in named(statement):
                     if ref.family in large and absolute(ref, k) not in staying:
                         last[absolute(ref, k)] = number, k if looped else position
                         within[absolute(ref, k)] = position
@@ -113,7 +113,7 @@ def releases(
     return tuple(found)
 
 
-def _named(statement: Statement) -> Iterator[Ref]:
+def named(statement: Statement) -> Iterator[Ref]:
     """What is read or written, and what says how many groups of it."""
     for load, _ in accesses(statement):
         yield load.ref

@@ -9,13 +9,14 @@ from types import MappingProxyType
 
 from sympy import Expr, Symbol
 
-from sifrc.backends.names import groups_name, subscript_text
-from sifrc.backends.torch_eager.access import LIKE, Names, aligned
+from sifrc.backends.torch_eager.access import Names, aligned
 from sifrc.backends.torch_eager.classes import read_once, text_of_classes, vectors_of
 from sifrc.backends.torch_eager.convolutions import convolution_of
 from sifrc.backends.torch_eager.diagonals import diagonal_text
 from sifrc.backends.torch_eager.expressions import Entry, Formula, entries_of, extents_text, update_text
+from sifrc.backends.torch_eager.fresh import fresh_text
 from sifrc.backends.torch_eager.guards import guard_text
+from sifrc.backends.torch_eager.handed_on import taking_over
 from sifrc.backends.torch_eager.inlining import Inlined, inlines, user_of, with_softmax
 from sifrc.backends.torch_eager.joining import side_by_side
 from sifrc.backends.torch_eager.narrow import broadcast_by_readers
@@ -23,7 +24,8 @@ from sifrc.backends.torch_eager.products import Product, product_of
 from sifrc.backends.torch_eager.releases import is_large
 from sifrc.backends.torch_eager.searches import search_text
 from sifrc.backends.torch_eager.steps import steps_text, used_once
-from sifrc.backends.torch_eager.sums import covered_labels, inner_product, part_entry, sum_text
+from sifrc.backends.torch_eager.sums import are_few, covered_labels, inner_product, part_entry, sum_text
+from sifrc.backends.torch_eager.weighted import Weighted, weighted_of, weighted_product
 from sifrc.backends.versions import versions
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
@@ -36,8 +38,6 @@ __all__ = ["UNNAMED", "Writer"]
 
 UNNAMED = -1
 """Key in ``GUARDS`` of a linear system that the program does not name."""
-_FEW = 9
-"""Entries along a dimension that are compared, or added, one after the other."""
 _IN_PLACE = frozenset({Storage.PARAMETER, Storage.BUFFER, Storage.MEMORY})
 _NOTHING: Mapping[int, Sequence[Ref]] = MappingProxyType({})
 
@@ -52,6 +52,7 @@ class Writer:
             array of their own.
         results: families that other functions read.
         handed_on: pairs of an array and one that it may take over without a copy.
+        weighted: weights times arrays, that sums of products do without.
         prefix: of names of common subexpressions.
     """
 
@@ -59,9 +60,13 @@ class Writer:
     inlined: frozenset[Ref] = frozenset()
     results: frozenset[str] = frozenset()
     handed_on: frozenset[tuple[Ref, Ref]] = frozenset()
+    weighted: frozenset[Ref] = frozenset()
     prefix: str = "part"
     _products: dict[Ref, Product] = field(default_factory=dict)
+    _weighted: dict[Ref, Weighted] = field(default_factory=dict)
     _windowed: set[Ref] = field(default_factory=set)
+    _expanded: set[Ref] = field(default_factory=set)
+    """Tensors with one entry in memory for all of an axis."""
     _following: Sequence[st.Statement] = ()
     _narrow: dict[Ref, int] = field(default_factory=dict)
     """Tensors with one entry for all of an axis, which every reader broadcasts: first axes that they lack."""
@@ -83,12 +88,16 @@ class Writer:
         done: list[Ref] = []
         for position, statement in enumerate(statements):
             self._following = statements[position + 1 :]
-            if (
+            if weighted := weighted_of(statement, self.weighted):
+                self._weighted |= weighted
+                waiting |= weighted.keys()
+            elif (
                 isinstance(statement, Inlined)
                 and not statement.target.window
                 and inlines(statement, self._following, self.names, self.inlined)
             ):
                 self._products[statement.target.ref] = self._product(statement)
+                waiting -= self._weighted.keys()
                 waiting.add(statement.target.ref)
             else:
                 lines += self.lines(statement)
@@ -104,7 +113,8 @@ class Writer:
 
     def _product(self, statement: Inlined) -> Product:
         if isinstance(statement, st.Contract):
-            return product_of(statement, self.names)
+            form = weighted_product(statement, self._weighted, self.names)
+            return product_of(statement, self.names, form)
         if isinstance(statement, st.LogSoftmaxOver):
             return Product("other", self._log_softmax(statement), "", "", statement.target.labels)
         return convolution_of(statement, self.names)
@@ -134,17 +144,7 @@ class Writer:
     @lines.register
     def _(self, statement: st.Fresh) -> list[str]:
         """A tensor for as many groups as there are, which the next statements fill."""
-        name, family = self.names.ref(statement.target.ref), self.names.family(statement.target)
-        subscript = statement.target.ref.subscript
-        rank = len(family.shapes[0][1])
-        count = str(family.shapes[0][1][0])
-        if subscript is not None:
-            count = f"{groups_name(family)}[{subscript_text(subscript)}]"
-        make = "new_zeros" if statement.zeros else "new_empty"
-        if statement.like is None:
-            return [f"{name} = {LIKE}.{make}(({', '.join([count] * rank)}{',' if rank == 1 else ''}))"]
-        like = self.names.array(statement.like)
-        return [f"{name} = {like}.{make}(({count}, *{like}.shape))"]
+        return [fresh_text(statement, self.names)]
 
     @lines.register
     def _(self, statement: st.Kernel) -> list[str]:
@@ -206,6 +206,7 @@ class Writer:
     def _assign(self, assign: st.Assign, value: Expr, entries: Mapping[str, Entry]) -> str:
         target = assign.target
         text = self.names.array(target)
+        entries = taking_over(assign, value, entries, self.handed_on, self._expanded)
         formula = self._formula(value, target.labels, entries, self.names.sizes(target))
         if target.window or self.names.family(target).storage in _IN_PLACE:
             own = next((n for n, e in entries.items() if e.text == text and e.labels == target.labels), None)
@@ -217,11 +218,13 @@ class Writer:
             return f"{text} = {vectors.text()}"
         source = entries[value.name] if isinstance(value, Symbol) else None
         changed = target.ref in self._windowed and (target.ref, source and source.ref) not in self.handed_on
-        return f"{text} = {formula.text()}" + (".clone()" if source and (source.kept or changed) else "")
+        printed = formula.text()
+        self._expanded |= {target.ref} if ".expand(" in printed else set()
+        return f"{text} = {printed}" + (".clone()" if source and (source.kept or changed) else "")
 
     @lines.register
     def _(self, statement: st.Contract) -> list[str]:
-        product = product_of(statement, self.names)
+        product = self._product(statement)
         in_order = product.labels == statement.target.labels
         if statement.target.window and product.rows and in_order and not product.scale:
             return [f"_product_into({self.names.array(statement.target)}, {', '.join(product.rows)})"]
@@ -247,7 +250,7 @@ class Writer:
         dims = tuple(order.index(label) for label in order if label in statement.over)
         rest = tuple(label for label in order if label not in statement.over)
         lines = read_once([value], dict(statement.loads), entries, self.prefix)
-        few = self._are_few(statement.over, statement.loads)
+        few = are_few(statement.over, statement.loads, self.names)
         pair = None if few and len(dims) < len(order) else inner_product(value, entries)
         if pair is not None and pair[0].labels == pair[1].labels == order and dims == (len(order) - 1,):
             name = "torch.dot" if len(order) == 1 else "torch.linalg.vecdot"
@@ -300,7 +303,7 @@ class Writer:
         if statement.magnitude:
             # One pass more than the norm, and many times faster.
             return self._reduction(statement, "torch.amax(torch.abs({}), {})")
-        few = self._are_few((statement.over,), (("", statement.operand),))
+        few = are_few((statement.over,), (("", statement.operand),), self.names)
         return self._reduction(statement, "_largest({}, {})" if few else "torch.amax({}, {})")
 
     @lines.register
@@ -308,11 +311,6 @@ class Writer:
         labels = statement.operand.labels
         text = f"_first_largest({self.names.array(statement.operand)}, {labels.index(statement.over)})"
         return self._store(statement.target, text, labels)
-
-    def _are_few(self, labels: Sequence[str], loads: Sequence[tuple[str, Load]]) -> bool:
-        """Whether each of the labels has a few values."""
-        sizes = {label: size for _, load in loads for label, size in self.names.common_sizes(load).items()}
-        return all(sizes.get(label, _FEW + 1) <= _FEW for label in labels)
 
     def _reduction(self, statement: st.LogSumExpOver | st.MaximumOver, pattern: str) -> list[str]:
         labels = statement.operand.labels
@@ -391,6 +389,7 @@ class Writer:
             return [f"{name}.copy_({value})"]
         own = set(labels) if present is None else {*labels} & {*present}
         if not set(target.labels) <= own:
+            self._expanded.add(target.ref)
             kept = not self.names.family(target).part_of or target.ref.family in self.results
             if not kept and broadcast_by_readers(target, self._following, self._narrow):
                 there = [n for n, label in enumerate(target.labels) if label in own]

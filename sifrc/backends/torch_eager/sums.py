@@ -7,9 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 import sympy
 from sympy import Expr, Symbol
 
+from sifrc.backends.torch_eager.access import Names
 from sifrc.backends.torch_eager.expressions import Entry
+from sifrc.lower.arrays import Load
 
-__all__ = ["covered_labels", "inner_product", "part_entry", "sum_text"]
+__all__ = ["are_few", "covered_labels", "inner_product", "part_entry", "sum_text"]
+
+_FEW = 9
+"""Entries along a dimension that are compared, or added, one after the other."""
+
+
+def are_few(labels: Sequence[str], loads: Sequence[tuple[str, Load]], names: Names) -> bool:
+    """Whether each of the labels has a few values."""
+    sizes = {label: size for _, load in loads for label, size in names.common_sizes(load).items()}
+    return all(sizes.get(label, _FEW + 1) <= _FEW for label in labels)
 
 
 def covered_labels(value: Expr, entries: Mapping[str, Entry]) -> tuple[str, ...]:

@@ -136,13 +136,12 @@ class _Work:
                 for symbol, value in values.items():
                     table[symbol] = substitute(value, table)
         residual = substitute(substitute(residual, table), self._back)
-        probabilities = self.summaries.probabilities
-        if probabilities is None:
-            return residual
         # What is about its mean was made with probabilities that sum to one.
-        places = self.first.model.output_places
-        whole = einsum([(probabilities, probabilities.axes)], places)
-        return reduce(residual, [relation("Σ softmax = 1", subtract(whole, ones(places)), whole)])
+        known = []
+        for centred in self.summaries.centred_states:
+            whole = einsum([(centred.probabilities, centred.constraint.axes)], centred.places)
+            known.append(relation("Σ softmax = 1", subtract(whole, ones(centred.places)), whole))
+        return reduce(residual, known) if known else residual
 
 
 def _whole(system: System, shorts: Sequence[System]) -> Expr:
