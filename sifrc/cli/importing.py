@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["import_"]
+__all__ = ["import_", "made_by"]
 
 _FACTORY = "What returns a torch module, called without arguments; or (module, example batch, loss)."
 _SIZES = "Sizes of an input without the samples, as 3,32,32, or 64:classes for whole numbers; once an input."
@@ -36,7 +36,7 @@ def import_(
 
     if output is not None and output.exists() and not force:
         raise SifrcError(f"{output} is there already", hint="another name with -o, or --force to replace it")
-    made = _made(source)
+    made = made_by(source)
     module, example, own = (*made, None, None)[:3] if isinstance(made, tuple) else (made, None, None)
     if inputs:
         example = tuple(_example(each) for each in inputs)
@@ -56,7 +56,7 @@ def import_(
     typer.echo(f"wrote {output}; next: sifrc check {output}")
 
 
-def _made(source: str) -> Any:
+def made_by(source: str) -> Any:
     """What the factory returns; only the user's own module is run."""
     import sys
     from importlib import import_module

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sifrc.cli import checking, compiling, equations, importing, new, training, verification
+from sifrc.cli import analysis, checking, compiling, equations, importing, new, training, verification
 from sifrc.errors import SifrcError
 from sifrc.version import __version__
 
@@ -77,6 +77,9 @@ app.command(
 )(compiling.compile)
 app.command("verify", epilog="Example: sifrc verify nets/digits.yaml --levels 1,2 --digits 50")(
     verification.verify
+)
+app.command("analyze", epilog="Example: sifrc analyze digits.yaml --checkpoint runs/digits -o curvature")(
+    analysis.analyze
 )
 app.command("train", epilog="Example: sifrc train nets/digits.yaml --epochs 5 --option learning_rate=0.02")(
     training.train

@@ -42,6 +42,16 @@ class CurvatureOperators:
             f"samples in {len(batches.each)} batches>"
         )
 
+    @property
+    def name(self) -> str:
+        """Of the network."""
+        return self._point.binding.spec.name
+
+    @property
+    def samples(self) -> int:
+        """Of all batches."""
+        return self._point.batches.samples
+
     # -- operators
 
     @cached_property
