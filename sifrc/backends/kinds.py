@@ -8,7 +8,7 @@ from typing import Any
 
 from sifrc.backends.base import ModuleSource
 from sifrc.backends.text import literal
-from sifrc.catalogue.record import Form, KindPlan, Operator
+from sifrc.catalogue.record import Form, KindPlan, Operator, Pairs
 from sifrc.lower.program import Program
 
 __all__ = [
@@ -102,7 +102,9 @@ def kinds_context(module: ModuleSource, functions: Sequence[str]) -> dict[str, A
     """What templates need of the kinds of curvature."""
     program = module.program
     more = any(operator.extra for operator in block_operators(program))
-    layers = tuple(layer.name for layer in module.layers)
+    cases = [case for operator in block_operators(program) for case in operator.cases]
+    pairs = [result for case in cases for result in case.results if isinstance(result, Pairs)]
+    layers = tuple(dict.fromkeys(key for found in pairs for key, _ in found.rows))
     return {
         "kind_functions": functions,
         "kind_table": _table(program.kinds, "_KINDS", "") if functions else "",

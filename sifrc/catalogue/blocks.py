@@ -3,66 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 
 from sifrc.catalogue.context import Context, Declaration, OperatorSet
-from sifrc.catalogue.meaning import BlockProduct, Blocks, Diagonal, Factors, Gradient, SampleBlocks
+from sifrc.catalogue.factors import (
+    FORMS,
+    MEANS,
+    MOMENTS,
+    curvature_factors,
+    factor_functions,
+    gradient_and_factors,
+    other_names,
+    sharing_argument,
+    sharing_choice,
+    sharings,
+)
+from sifrc.catalogue.meaning import BlockProduct, Blocks, Diagonal, SampleBlocks
 from sifrc.catalogue.phase import Row
-from sifrc.catalogue.record import Argument, Case, Entry, Field, Form, Operator, Pairs, Record, Table, Vector
+from sifrc.catalogue.record import Argument, Case, Entry, Form, Operator, Table, Vector
 from sifrc.derive.curvature.kinds import EXACT_WHEN
 from sifrc.derive.curvature.parameters import ParameterBlock
-from sifrc.derive.curvature.sharing import SHARINGS, Sharing
+from sifrc.derive.curvature.sharing import SHARINGS
 from sifrc.derive.curvature.systems import (
     BLOCK,
     FACTORED,
     MEAN_BLOCK,
     Curvature,
-    Moment,
     factor_blocks_name,
     moments_name,
+    other_diagonal_name,
 )
-from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, GRADIENT
+from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION
 from sifrc.derive.system import System
 from sifrc.errors import MethodError
-from sifrc.model import Model
 
 __all__ = ["BLOCKS"]
 
 _EXACT: str = "exact"
-_MOMENTS: tuple[Moment, ...] = ("second", "mean")
 _EACH: tuple[Form, ...] = ("samples", *FACTORED)
 """Forms with a block or its factors for each sample, so that means over the samples are exact."""
-_FORMS: tuple[Form, ...] = (*_EACH, "batch")
 
-_AT_PLACES = (
-    ", and, where a weight acts at several places, if these have nothing to do with each other (expand) or "
-    "have all the same derivatives (reduce)"
-)
-"""What is needed besides for factors to be the block."""
-_SHARING = (
-    "where a weight acts at several places s, expand: mean over s of E[x_s x_sᵀ] and the blocks of single "
-    "places, added up, or reduce: E[x xᵀ] of the mean x over s and the block of all places together."
-)
-
-_FACTORS = Record(
-    "Factors",
-    "Kronecker factors, means over the batch: ``block`` ⊗ ``moment`` approximates a weight's block.",
-    (
-        Field("moment", "E[x xᵀ] of the layer's input x, or E[x].", scaled=False),
-        Field("block", "Block of the layer's pre-activation."),
-    ),
-)
+_OTHERS = "of the parameters without Kronecker factors alone, as ``curvature_factors`` leaves them out."
 
 _DENSE: Mapping[Form, tuple[str, ...]] = MappingProxyType(
     {form: (f"dense_blocks_of_{form}",) for form in FACTORED}
     | {"samples": ("dense_blocks_per_sample",), "batch": ("second_moments", "dense_blocks")}
 )
 """Functions that compute the blocks of the weights."""
-_MEANS: Mapping[Form, tuple[str, ...]] = MappingProxyType(
-    {form: (f"mean_blocks_of_{form}",) for form in FACTORED} | {"samples": ("mean_blocks",), "batch": ()}
-)
-"""Functions that compute the blocks of the batch."""
 
 
 def _entries(
@@ -103,12 +90,12 @@ def _block_hessian(declared: Declaration, context: Context) -> Operator:
             return Case((*before, *summed), (table,), choices, (form,), batch_axis=True)
         summed, entries = _entries(curvature, found, mean=True, dense=dense)
         of_weights = _DENSE[form] if context.model.separates else _DENSE[form][-1:]
-        functions: tuple[str, ...] = (*_MEANS[form], *summed, *(of_weights if dense else ()))
+        functions: tuple[str, ...] = (*MEANS[form], *summed, *(of_weights if dense else ()))
         return Case(functions, (Table(entries, Blocks(dense)),), choices, (form,))
 
     cases = [
         *(case("none", False, form) for form in _EACH),
-        *(case("mean", dense, form) for dense in (False, True) for form in _FORMS),
+        *(case("mean", dense, form) for dense in (False, True) for form in FORMS),
     ]
     approximated = [kind.name for kind in kinds if kind.form == "batch"]
     dense = "also the blocks of the weights, in row-major order of the weight"
@@ -136,77 +123,10 @@ def _block_hessian(declared: Declaration, context: Context) -> Operator:
     )
 
 
-def _sharings(model: Model) -> tuple[Sharing | None, ...]:
-    """What there is to choose where weights act at several places."""
-    return (None,) if model.separates else SHARINGS
-
-
-def _shared(sharing: Sharing | None) -> tuple[tuple[str, tuple[object, ...]], ...]:
-    """The value of the argument, where there is one."""
-    return () if sharing is None else (("sharing", (sharing,)),)
-
-
-def _sharing_argument(model: Model) -> tuple[Argument, ...]:
-    return () if model.separates else (Argument("sharing", "expand", _SHARING),)
-
-
-def _factors(curvature: Curvature, moment: Moment, sharing: Sharing | None) -> Pairs:
-    rows = []
-    for owned in curvature.model.parameters:
-        pair = curvature.moment(owned, moment), curvature.factor_block(owned)
-        rows.append((owned.layer, ((pair[0].family, pair[0].index), (pair[1].family, pair[1].index))))
-    return Pairs(_FACTORS, tuple(rows), Factors(moment, sharing))
-
-
-def _factor_functions(form: Form, moment: Moment, sharing: Sharing | None) -> tuple[str, ...]:
-    """Functions that compute the factors of the weights' blocks."""
-    if sharing is None:
-        return (*_MEANS[form], f"{moment}_moments")
-    return (factor_blocks_name(form, sharing), moments_name(moment, sharing))
-
-
-def _curvature_factors(declared: Declaration, context: Context) -> Operator:
-    model = context.model
-    cases = [
-        Case(
-            _factor_functions(form, moment, sharing),
-            (_factors(context.derived.curvature, moment, sharing),),
-            (("moment", (moment,)), *_shared(sharing)),
-            (form,),
-        )
-        for form in _FORMS
-        for moment in _MOMENTS
-        for sharing in _sharings(model)
-    ]
-    return Operator(
-        declared.name,
-        declared.doc,
-        "EA-CG(5, 11)",
-        tuple(cases),
-        arguments=(
-            Argument("moment", "second", "second: E[x xᵀ] of the input x of the layer, or mean: E[x]."),
-            *_sharing_argument(model),
-        ),
-        kinds=context.kinds,
-        returns="Dict layer -> Factors(moment (m, m) or (m,), block (n, n)), each a mean over the batch. The "
-        "weight's block is the mean of products; block ⊗ moment, a product of means, approximates it and is "
-        f"exact for {EXACT_WHEN['moment']}{'' if model.separates else _AT_PLACES}.",
-    )
-
-
-def _gradient_and_factors(declared: Declaration, context: Context) -> Operator:
-    return replace(
-        _curvature_factors(declared, context),
-        extra=("gradient",),
-        also=(context.like_params(GRADIENT, Gradient()),),
-        returns="Dict like params, and dict layer -> Factors(moment (m, m) or (m,), block (n, n)), as "
-        "``curvature_factors`` has them.",
-    )
-
-
 def _block_vector_product(declared: Declaration, context: Context) -> Operator:
     model = context.model
-    moments = _MOMENTS if context.derived.curvature.has_factors else ()
+    curvature = context.derived.curvature
+    moments = MOMENTS if curvature.factored else ()
     every = (("sharing", SHARINGS),) if moments and not model.separates else ()
 
     def case(
@@ -227,21 +147,24 @@ def _block_vector_product(declared: Declaration, context: Context) -> Operator:
     ]
     if not model.separates:
         cases.append(case((None,), ("block_product_of_batch",), "batch", BlockProduct("places"), every))
-    for form in _FORMS:
+    for form in FORMS:
         for moment in moments:
-            for sharing in _sharings(model):
+            for sharing in sharings(model):
                 default = moment == "second" and form == "batch" and sharing is None
                 values = (None, moment) if default else (moment,)
-                functions = (*_factor_functions(form, moment, sharing), f"block_product_{moment}")
+                rest = (other_diagonal_name(form),) if curvature.others else ()
+                functions = (*factor_functions(form, moment, sharing), *rest, f"block_product_{moment}")
                 meaning = BlockProduct(moment, sharing)
                 whole = form in ("samples", "outputs")
-                cases.append(case(values, functions, form, meaning, _shared(sharing), whole))
+                cases.append(case(values, functions, form, meaning, sharing_choice(sharing), whole))
     text = (
         "exact, the mean of the samples' products (kinds of single samples), or one of its "
         "approximations by means, second: H̄ V E[x xᵀ], and mean: H̄ V E[x] E[x]ᵀ; by default exact "
         "where it exists, else "
     )
     text += "second." if model.separates else "E[x xᵀ] for every pair of places."
+    if moments and curvature.others:
+        text += " Parameters without factors have their diagonal in these."
     if not moments:
         text = "exact, the mean of the samples' products, or of other kinds E[x xᵀ] for every pair of places."
     return Operator(
@@ -250,22 +173,31 @@ def _block_vector_product(declared: Declaration, context: Context) -> Operator:
         "EA-CG(11)",
         tuple(cases),
         vector=Vector(DIRECTION.families),
-        arguments=(Argument("moment", None, text), *(_sharing_argument(model) if moments else ())),
+        arguments=(Argument("moment", None, text), *(sharing_argument(model) if moments else ())),
         kinds=context.kinds,
         returns="Dict like params.",
     )
 
 
 def _diagonal(declared: Declaration, context: Context) -> Operator:
-    found = (context.like_params(DIAGONAL, Diagonal()),)
-    functions = {form: "diagonal" if form == "samples" else f"diagonal_of_{form}" for form in _FORMS}
+    curvature, found = context.derived.curvature, context.like_params(DIAGONAL, Diagonal())
+    functions = {form: "diagonal" if form == "samples" else f"diagonal_of_{form}" for form in FORMS}
     approximated = [kind.name for kind in context.kinds if kind.form == "batch"]
     more = f" Of {', '.join(approximated)} it is made of products of means." if approximated else ""
+    names = other_names(curvature)
+    choice = bool(names and curvature.factored)
+    rest = Table(tuple(entry for entry in found.entries if entry.key in names), Diagonal(names))
+    cases = [Case((functions[form],), (found,), (("others", (False,)),) * choice, (form,)) for form in FORMS]
+    if choice:
+        cases += [
+            Case((other_diagonal_name(form),), (rest,), (("others", (True,)),), (form,)) for form in FORMS
+        ]
     return Operator(
         declared.name,
         declared.doc,
         "EA-CG(4)",
-        tuple(Case((functions[form],), found, (), (form,)) for form in _FORMS),
+        tuple(cases),
+        arguments=(Argument("others", False, _OTHERS),) * choice,
         kinds=context.kinds,
         returns=f"Dict like params.{more}",
     )
@@ -303,7 +235,7 @@ def _systems(context: Context, wanted: Collection[str]) -> Iterator[Row]:
         *((moments_name("second", s), lambda s=s: curvature.moments("second", s)) for s in SHARINGS),
         *(
             (factor_blocks_name(form, s), lambda f=form, s=s: curvature.factor_blocks(f, s))
-            for form in _FORMS
+            for form in FORMS
             for s in SHARINGS
         ),
         *((f"sample_blocks_of_{form}", lambda f=form: curvature.sample_blocks(f)) for form in FACTORED),
@@ -319,6 +251,7 @@ def _systems(context: Context, wanted: Collection[str]) -> Iterator[Row]:
         ("block_product_mean", lambda: curvature.product("batch", "mean")),
         ("diagonal", lambda: curvature.diagonal("samples")),
         *((f"diagonal_of_{form}", lambda f=form: curvature.diagonal(f)) for form in (*FACTORED, "batch")),
+        *((other_diagonal_name(form), lambda f=form: curvature.other_diagonal(f)) for form in FORMS),
     ]
     for name, derive in rows:
         yield Row(name, derive, ("forward",))
@@ -335,13 +268,13 @@ BLOCKS = OperatorSet(
         Declaration(
             "curvature_factors",
             "Kronecker factors of the weights' blocks, by layer.",
-            _curvature_factors,
+            curvature_factors,
             uses_kinds=True,
         ),
         Declaration(
             "gradient_and_factors",
             "Gradient, and Kronecker factors of the weights' blocks, in one pass.",
-            _gradient_and_factors,
+            gradient_and_factors,
             uses_kinds=True,
         ),
         Declaration(

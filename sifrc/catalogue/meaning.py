@@ -97,7 +97,13 @@ class BlockProduct(Meaning):
 
 @dataclass(frozen=True)
 class Diagonal(Meaning):
-    """Diagonal of a curvature."""
+    """Diagonal of a curvature.
+
+    Args:
+        others: of the parameters without Kronecker factors alone.
+    """
+
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,7 @@ QUANTITIES: Mapping[str, Quantity] = table_of(
         Quantity("ω", "uniform", "uniform random numbers", Storage.RANDOM),
         Quantity("ε", "normal", "standard normal random numbers", Storage.RANDOM),
         Quantity("A", "second_moment", "second moments of the inputs of the layers", rank=7),
+        Quantity("Aᵈ", "class_moment", "mean squares of the inputs of layers that read classes"),
         Quantity("m̄", "mean_input", "means of the inputs of the layers"),
         Quantity("B̄", "shared_block", "blocks beside the moments of weights that act at several places"),
         Quantity("x̂", "read", "what the weights of layer k read at each place"),
@@ -152,6 +153,12 @@ QUANTITIES: Mapping[str, Quantity] = table_of(
         Quantity("H̃+", "block_average_new", "new moving average of the blocks", rank=6),
         Quantity("Ã", "moment_average", "moving average of the moments", Storage.MEMORY),
         Quantity("Ã+", "moment_average_new", "new moving average of the moments", rank=8),
+        Quantity(
+            "d̃W", "diagonal_average_weights", "moving average of the weights' diagonals", Storage.MEMORY
+        ),
+        Quantity("d̃β", "diagonal_average_biases", "moving average of the biases' diagonals", Storage.MEMORY),
+        Quantity("d̃W+", "diagonal_average_weights_new", "new moving average of the weights' diagonals"),
+        Quantity("d̃β+", "diagonal_average_biases_new", "new moving average of the biases' diagonals"),
         Quantity("w̃", "average_weight", "weight of the moving averages", Storage.MEMORY),
         Quantity("w̃+", "average_weight_new", "new weight of the moving averages"),
         Quantity(

@@ -124,7 +124,8 @@ class CurvatureOperators:
             sharing: of weights that act at several places, ``expand`` or ``reduce``; expand by default.
 
         Raises:
-            SifrcError: the kind is unknown, or has no factors for the network.
+            SifrcError: the kind is unknown, or a parameter has no factors that are two matrices: scales of
+                norms, embeddings, channels in groups.
         """
         kind, point = self._kind(kind), self._point
         function = point.binding.module("curvature_factors", (kind,)).curvature_factors
@@ -141,6 +142,11 @@ class CurvatureOperators:
         factors = {}
         for own, name in point.binding.names.items():
             layer, _, slot = name.rpartition(".")
+            if layer not in rows or rows[layer].ndim != 2 or columns[layer].ndim != 2:
+                raise OperatorError(
+                    f"Kronecker factors of all parameters, and '{own}' has no two matrices",
+                    hint="blocks has it; curvature_factors of a module has the factors of the others",
+                )
             factors[own] = Factors(rows[layer], columns[layer] if slot == "weight" else None)
         return Kronecker(f"Kronecker factors of {kind}", self.space, factors, watch=point.watch)
 

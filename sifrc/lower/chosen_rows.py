@@ -8,6 +8,7 @@ stands in its readers in place of its symbol, and their orders are found as thos
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -61,13 +62,14 @@ def through_classes(systems: Sequence[System]) -> list[System]:
 def _candidates(systems: Sequence[System]) -> Iterator[Equation]:
     """Sums of products with a vector of classes as a factor, and those that are only multiplied with one."""
     equations = [equation for system in systems for equation in system.equations]
+    definitions = Counter(name_of(equation.symbol) for equation in equations)
     readers: dict[Name, list[Equation]] = {}
     for equation in equations:
         for name in dict.fromkeys(map(name_of, inputs_of(equation.value))):
             readers.setdefault(name, []).append(equation)
     for equation in equations:
-        if not equation.symbol.role.per_sample:
-            continue
+        if not equation.symbol.role.per_sample or definitions[name_of(equation.symbol)] > 1:
+            continue  # a mean, or what readers know under one name whichever system made it
         flat = replace(equation, value=expand(equation.value, _has_class))
         terms = [term for _, term in terms_of(flat.value)]
         products = bool(terms) and all(isinstance(term, Einsum) and contracted(term) for term in terms)

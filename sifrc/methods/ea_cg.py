@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from fractions import Fraction
 from types import MappingProxyType
 
 import sympy
@@ -13,15 +12,16 @@ from sifrc.derive.curvature.parameters import parameter_block
 from sifrc.derive.curvature.sharing import SHARINGS, Sharing
 from sifrc.derive.curvature.systems import Moment
 from sifrc.derive.derived import Derived
-from sifrc.derive.shaped import GRADIENT, shaped
+from sifrc.derive.shaped import DIAGONAL, GRADIENT, shaped
 from sifrc.derive.system import Equation, System
 from sifrc.errors import MethodError
-from sifrc.ir import Axis, Delta, Expr, Input, LinearSolve, Role, Solve, Spectral, primed
-from sifrc.ir.build import apply, einsum, ones, rename, scale, subtract, total
+from sifrc.ir import Expr, Input, LinearSolve, Role, Solve, Spectral, primed
+from sifrc.ir.build import apply, einsum, ones, rename, subtract, total
 from sifrc.ir.linear import report_symbols
 from sifrc.methods.base import LEARNING_RATE, Choices, Method, MethodOption, StepPlan, number
-from sifrc.methods.layer_factors import MOVE, LayerFactors
+from sifrc.methods.layer_factors import MOVE, LayerFactors, mean_eigenvalue, shifted
 from sifrc.methods.plan import MemorySpec
+from sifrc.methods.without_factors import AVERAGES, OTHERS, averaged, direction, noted, without_factors
 from sifrc.scalar import RECIPROCAL, SQRT
 from sifrc.scalar.function import ScalarFunction
 from sifrc.spec.suggest import did_you_mean
@@ -87,6 +87,7 @@ class CurvatureBlocks(Method):
             "each other, or reduce, of places with the same derivatives",
             choices=SHARINGS,
         ),
+        OTHERS,
         number("cg_iterations", 20.0, "largest number of iterations |CG|", whole=True),
         number("cg_tolerance", 1e-3, "relative residual ε at which they end"),
         MethodOption("period", 1, "steps from one curvature to the next", lower=1),
@@ -114,6 +115,8 @@ class _Plan:
         self.average = float(chosen["decay"]) > 0
         self.notes: list[str] = []
         self._check()
+        self.others = without_factors(derived, self.kind, self.solver, self.moment, str(chosen["others"]))
+        self.notes += noted(self.others)
 
     def _check(self) -> None:
         """Refuse curvatures that a solver cannot take."""
@@ -165,6 +168,11 @@ class _Plan:
             systems.append((checked, ()))
             periodic.append(checked.name)
             guarded.append((checked.name, (symbol.family,)))
+        if self.others:
+            diagonals = curvature.other_diagonal(self.kind.form, self.others)
+            systems.append((diagonals, ("forward", blocks.name)))
+            periodic.append(diagonals.name)
+            guarded.append((diagonals.name, DIAGONAL.families))
         layers = tuple(self._layers())
         memory = [
             MemorySpec("VW", "momentum of the weights"),
@@ -180,12 +188,14 @@ class _Plan:
                 MemorySpec("Ã", "moving average of the moments"),
                 MemorySpec("w̃", "weight of the moving averages"),
             ]
-        direction = System("direction", "Newton direction of each block", tuple(self._directions(layers)))
+            if self.others:
+                memory += AVERAGES
+        solved = System("direction", "Newton direction of each block", tuple(self._directions(layers)))
         update = System("update", "Step", (*keeps, *self._updates()))
         if self.solver in ("ea_cg", "cg"):
             memory += [report for reports in _REPORTS.values() for report in reports]
-        systems += [(direction, ("gradient",)), (update, ("gradient", "direction"))]
-        guarded.append((direction.name, MOVE.families))
+        systems += [(solved, ("gradient",)), (update, ("gradient", "direction"))]
+        guarded.append((solved.name, MOVE.families))
         return StepPlan(
             systems=tuple(systems),
             memory=tuple(memory),
@@ -213,11 +223,14 @@ class _Plan:
 
     def _layers(self) -> Iterator[LayerFactors]:
         for parameters in reversed(self.model.parameters):
+            if parameters in self.others:
+                continue
             curvature = self.derived.curvature
             block, moment = curvature.factor_block(parameters), curvature.moment(parameters, self.moment)
             if self.average:
                 block, moment = _renamed(block, "H̃+"), _renamed(moment, "Ã+")
-            yield LayerFactors(parameters, block, moment, curvature.reading(parameters))
+            reading = curvature.reading(parameters)
+            yield LayerFactors(parameters, block, moment, self.moment, reading)
 
     def _averages(self) -> tuple[System, list[Equation]]:
         """Moving averages with their own weight, so that the first ones are not too small."""
@@ -226,25 +239,34 @@ class _Plan:
         grown = total([einsum([(_DECAY, ()), (weight, ())], ()), gain], ())
         equations = [Equation(new_weight, grown, None, "definition")]
         keeps = [Equation(weight, new_weight, None, "definition")]
-        for layer in self._layers():
-            curvature = self.derived.curvature
-            fresh = curvature.factor_block(layer.parameters), curvature.moment(layer.parameters, self.moment)
-            for symbol, new, family in zip(fresh, (layer.block, layer.moment), ("H̃", "Ã"), strict=True):
-                kept = _renamed(symbol, family)
-                # Kept is the average of weight one: (decay·w·old + (1 − decay)·fresh) over the new weight.
-                inverse = apply(RECIPROCAL, new_weight)
-                parts = [
-                    einsum([(_DECAY, ()), (weight, ()), (inverse, ()), (kept, kept.axes)], symbol.axes),
-                    einsum([(gain, ()), (inverse, ()), (symbol, symbol.axes)], symbol.axes),
-                ]
-                equations.append(Equation(new, total(parts, symbol.axes), symbol.index, "definition"))
-                keeps.append(Equation(kept, new, symbol.index, "definition"))
+        for symbol, new, kept in self._averaged():
+            # Kept is the average of weight one: (decay·w·old + (1 − decay)·fresh) over the new weight.
+            inverse = apply(RECIPROCAL, new_weight)
+            parts = [
+                einsum([(_DECAY, ()), (weight, ()), (inverse, ()), (kept, kept.axes)], symbol.axes),
+                einsum([(gain, ()), (inverse, ()), (symbol, symbol.axes)], symbol.axes),
+            ]
+            equations.append(Equation(new, total(parts, symbol.axes), symbol.index, "definition"))
+            keeps.append(Equation(kept, new, symbol.index, "definition"))
         return System("averages", "Moving averages of the factors", tuple(equations)), keeps
+
+    def _averaged(self) -> Iterator[tuple[Input, Input, Input]]:
+        """What the curvature of a batch is, the new average of it, and the one that is kept."""
+        curvature = self.derived.curvature
+        for layer in self._layers():
+            owned = layer.parameters
+            block, moment = curvature.factor_block(owned), curvature.moment(owned, self.moment)
+            yield block, layer.block, _renamed(block, "H̃")
+            yield moment, layer.moment, _renamed(moment, "Ã")
+        yield from averaged(self.others)
 
     def _directions(self, layers: tuple[LayerFactors, ...]) -> Iterator[Equation]:
         for layer in layers:
             yield from layer.folded()
             yield from self._factored(layer) if self.solver == "kfi" else self._solved(layer)
+        for owned in reversed(self.others):
+            for parameter in owned.members:
+                yield direction(parameter, _ALPHA, average=self.average)
 
     def _solved(self, layer: LayerFactors) -> Iterator[Equation]:
         """((1 − α) C + α I) D = G, EA-CG(10)."""
@@ -253,15 +275,14 @@ class _Plan:
             gradient = GRADIENT.of(parameter)
             if layer.reading is None:
                 block = parameter_block(self.model, owned, parameter, layer.block)
-                block = self.derived.curvature.averaged(owned, block, layer.moment, layer.block)
+                means = layer.moment, layer.block
+                block = self.derived.curvature.averaged(owned, block, *means, layer.of)
                 yield self._equation(layer.move(parameter), block.value, gradient, block.of_pre_activation)
             elif parameter.slot == "weight":
-                axes = layer.axes
-                value = einsum(layer.reading.factors(layer.block, layer.moment), (*axes, *primed(axes)))
+                value = layer.reading.block(layer.block, layer.moment, layer.of)
                 yield self._equation(layer.move(parameter), value, layer.gradient, False)
             else:
-                axes = parameter.symbol.axes
-                value = rename(layer.block, (*axes, *primed(axes)))
+                value = layer.of_bias(parameter.symbol)
                 yield self._equation(layer.move(parameter), value, gradient, True)
 
     def _equation(self, result: Input, block: Expr, gradient: Input, of_pre_activation: bool) -> Equation:
@@ -288,7 +309,7 @@ class _Plan:
         """The factored inverse: (H̄ + √α/π I)⁻¹ G (A + π √α I)⁻¹, EA-CG(12); (13) with the mean."""
         owned, block, moment = layer.parameters, layer.block, layer.moment
         row, column = axes = layer.axes
-        rows, columns = _mean_eigenvalue(block), _mean_eigenvalue(moment)
+        rows, columns = mean_eigenvalue(block), mean_eigenvalue(moment, layer.diagonal)
         dampings: list[Input] = []
         for mark, pair in (("/π", (rows, columns)), ("·π", (columns, rows))):
             squared = Input(f"α{mark}", owned.index, (), Role.DIRECTION)
@@ -297,7 +318,7 @@ class _Plan:
             yield Equation(dampings[-1], apply(SQRT, squared), owned.index, "EA-CG(12)")
         on_rows, on_columns = dampings
         gradient = layer.gradient
-        left = _shifted(block, on_rows)
+        left = shifted(block, on_rows)
         halfway = Input("D½", owned.index, axes, Role.DIRECTION)
         first = Solve(left, rename(gradient, (left.axes[0], column)), checked=False, definite=True)
         yield Equation(halfway, rename(first, halfway.axes), owned.index, "EA-CG(12)")
@@ -312,15 +333,20 @@ class _Plan:
             )
             value: Expr = LinearSolve((probe,), (product,), (halfway,), 0, "eigen")
             yield Equation(result, value, owned.index, "EA-CG(13)")
+        elif layer.diagonal:
+            right = total([moment, einsum([(on_columns, ())], (column,))], (column,))
+            inverse = apply(RECIPROCAL, right)
+            value = einsum([(inverse, (column,)), (halfway, (row, column))], (row, column))
+            yield Equation(result, value, owned.index, "EA-CG(12)")
         else:
-            right = _shifted(moment, on_columns)
+            right = shifted(moment, on_columns)
             flipped = einsum([(halfway, (row, column))], (column, row))
             second = Solve(right, rename(flipped, (right.axes[0], row)), checked=False, definite=True)
             value = einsum([(second, (column, row))], (row, column))
             yield Equation(result, value, owned.index, "EA-CG(12)")
         if owned.bias is not None:
             own = Input("g", owned.index, owned.bias.axes, Role.DIRECTION)
-            damped = _shifted(block, _ALPHA)
+            damped = shifted(block, _ALPHA)
             solution = Solve(damped, rename(own, damped.axes[:1]), checked=False, definite=True)
             bias = Input("Dβ", owned.index, owned.bias.axes, Role.DIRECTION)
             yield Equation(bias, rename(solution, bias.axes), owned.index, "EA-CG(10a)")
@@ -329,11 +355,12 @@ class _Plan:
         """Momentum, step, and what conjugate gradients did."""
         layers = {layer.parameters.index: layer for layer in self._layers()}
         for owned in self.model.parameters:
-            layer = layers[owned.index]
+            layer = layers.get(owned.index)
             for parameter in owned.members:
                 symbol, kept_move = parameter.symbol, _VELOCITY.of(parameter)
-                move, shaped_move = layer.move(parameter), layer.tensor(parameter)
-                if self.solver in ("ea_cg", "cg"):
+                move = MOVE.of(parameter) if layer is None else layer.move(parameter)
+                shaped_move = move if layer is None else layer.tensor(parameter)
+                if layer is not None and self.solver in ("ea_cg", "cg"):
                     for found, kept in zip(report_symbols(move), _REPORTS[move.family], strict=True):
                         number = Input(kept.family, owned.index, (), Role.DIRECTION)
                         yield Equation(number, found, owned.index, "definition")
@@ -363,15 +390,3 @@ def _kind(derived: Derived, name: str) -> Kind:
 
 def _renamed(symbol: Input, family: str) -> Input:
     return Input(family, symbol.index, symbol.slots, symbol.role)
-
-
-def _mean_eigenvalue(factor: Input) -> Expr:
-    """tr / n; of m mᵀ where the factor is a vector m."""
-    axis: Axis = factor.axes[0]
-    operands = [(factor, (axis,)), (factor, (axis,))] if len(factor.axes) == 1 else [(factor, (axis, axis))]
-    return scale(Fraction(1, axis.entries), einsum(operands, ()))
-
-
-def _shifted(matrix: Input, number: Expr) -> Expr:
-    identity = einsum([(number, ()), (Delta(*matrix.axes), matrix.axes)], matrix.axes)
-    return total([matrix, identity], matrix.axes)

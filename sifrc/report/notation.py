@@ -9,8 +9,6 @@ from fractions import Fraction
 from functools import singledispatch
 from types import MappingProxyType
 
-import sympy
-
 from sifrc.ir import (
     Add,
     Affine,
@@ -34,6 +32,7 @@ from sifrc.ir import (
 from sifrc.ir.relative import relative_key
 from sifrc.ir.traverse import last_layer
 from sifrc.report.affine import affine_text, delta_indices, index_names, places_of
+from sifrc.report.elementwise import elementwise, is_function
 from sifrc.report.flat import one_product
 from sifrc.report.generic import generic_key, is_shared
 from sifrc.report.layout import (
@@ -42,7 +41,6 @@ from sifrc.report.layout import (
     Contraction,
     CubeRoot,
     Equal,
-    Function,
     Hadamard,
     Indexed,
     Inner,
@@ -54,7 +52,6 @@ from sifrc.report.layout import (
     Norm,
     Product,
     Quotient,
-    Scalar,
     Solved,
     Sum,
     Symbol,
@@ -65,7 +62,7 @@ from sifrc.report.layout import (
 )
 from sifrc.report.order import ordered_factors, ordered_scalars, ordered_terms
 from sifrc.report.products import IDENTITY, Factor, NoMatrixForm, matrix_product
-from sifrc.scalar import ABS, EXP, QUOTIENT, RECIPROCAL, SQRT, ScalarFunction
+from sifrc.scalar import ABS, EXP, RECIPROCAL, ScalarFunction
 
 __all__ = ["Notation", "notation"]
 
@@ -174,7 +171,7 @@ def _(expr: Einsum, context: Notation) -> Layout:
     coefficient, operands, out, averaged = one_product(expr)
     operands, factors = _joined(operands, out, context)
     for operand, labels in operands:
-        divides = isinstance(operand, Map) and _is(operand, RECIPROCAL) and len(labels) < 2
+        divides = isinstance(operand, Map) and is_function(operand, RECIPROCAL) and len(labels) < 2
         inside = operand.operands[0][0] if divides and isinstance(operand, Map) else operand
         number, layout = coefficient_of(_matrix(inside, context))
         coefficient = coefficient / number if divides else coefficient * number
@@ -215,7 +212,7 @@ def _(expr: Affine, context: Notation) -> Layout:
 
 @_matrix.register
 def _(expr: Map, context: Notation) -> Layout:
-    return _elementwise(expr, [_matrix(operand, context) for operand, _ in expr.operands], context)
+    return elementwise(expr, [_matrix(operand, context) for operand, _ in expr.operands], context.activations)
 
 
 @_matrix.register
@@ -230,7 +227,7 @@ def _(expr: Reduce, context: Notation) -> Layout:
         while isinstance(operand, Reduce) and operand.kind == "magnitude":
             operand = operand.operand
         return Norm(_matrix(operand, context), "max")
-    if isinstance(operand, Map) and _is(operand, ABS):
+    if isinstance(operand, Map) and is_function(operand, ABS):
         return Norm(_matrix(operand.operands[0][0], context), "max")
     return Named(expr.kind, (_matrix(operand, context),))
 
@@ -283,33 +280,6 @@ def _solution(value: Expr) -> LinearSolve | None:
     return value if isinstance(value, LinearSolve) and len(value.probes) == 1 else None
 
 
-def _is(expr: Map, function: ScalarFunction) -> bool:
-    return expr.function == function and not any(expr.orders)
-
-
-def _elementwise(expr: Map, arguments: list[Layout], context: Notation) -> Layout:
-    """A function of entries: an activation by its name, the rest written out."""
-    operand = expr.operands[0][0] if expr.operands else None
-    layer = operand.index if isinstance(operand, Input) and operand.family == "a" else None
-    if layer is not None and context.activations.get(layer) == expr.function:
-        return Function(layer, expr.orders[0], arguments[0])
-    if _is(expr, EXP) and isinstance(operand, LogSoftmax) and isinstance(arguments[0], Named):
-        return Named("softmax", arguments[0].arguments)
-    if _is(expr, RECIPROCAL):
-        number, below = coefficient_of(arguments[0])
-        return sum_of(((1 / number, Quotient(ONE, below, entrywise=bool(expr.out))),))
-    if _is(expr, QUOTIENT):
-        above, below = arguments
-        return Quotient(above, below, entrywise=bool(expr.operands[1][1]))
-    if _is(expr, SQRT) and isinstance(arguments[0], Norm) and arguments[0].kind == "squared":
-        return Norm(arguments[0].operand)
-    body: sympy.Expr = expr.function.value_form(expr.orders)
-    named = tuple(zip(expr.function.arguments, arguments, strict=True))
-    if body.is_Mul and body.args[0] == -1:
-        return Sum(((Fraction(-1), Scalar(-body, named)),))
-    return Scalar(body, named)
-
-
 @singledispatch
 def _indexed(expr: Expr, names: Mapping[Axis, str], context: Notation) -> Layout:
     """An entry of an expression; ``names`` are the letters of its axes."""
@@ -329,6 +299,15 @@ def _(expr: Affine, names: Mapping[Axis, str], context: Notation) -> Layout:
 
 
 @_indexed.register
+def _(expr: LinearSolve, names: Mapping[Axis, str], context: Notation) -> Layout:
+    """The solution, by its equation, entry by entry."""
+    parts = expr.products[expr.component], expr.rhs[expr.component]
+    letters = [names[axis] for axis in expr.axes]
+    sides = (_indexed(part, dict(zip(part.axes, letters, strict=True)), context) for part in parts)
+    return Named(_SOLVERS[expr.method], (Equal(tuple(sides)),))
+
+
+@_indexed.register
 def _(expr: Add, names: Mapping[Axis, str], context: Notation) -> Layout:
     combined = sum_of(tuple((factor, _indexed(term, names, context)) for factor, term in expr.terms))
     return Sum(ordered_terms(combined.terms, context.layer)) if isinstance(combined, Sum) else combined
@@ -344,14 +323,14 @@ def _(expr: Reduce | ArgMax | LogSumExp | LogSoftmax, names: Mapping[Axis, str],
 
 @_indexed.register
 def _(expr: Map, names: Mapping[Axis, str], context: Notation) -> Layout:
-    inner = expr.operands[0][0] if _is(expr, EXP) else None
+    inner = expr.operands[0][0] if is_function(expr, EXP) else None
     if isinstance(inner, LogSoftmax):
         try:
             return Indexed(_matrix(expr, context), tuple(names[axis] for axis in expr.out))
         except NoMatrixForm:
             own = {axis: names[label] for axis, label in zip(inner.axes, expr.operands[0][1], strict=True)}
             return Named(f"softmax_{own[inner.over]}", (_indexed(inner.operand, own, context),))
-    return _elementwise(expr, [_entry(op, names, context) for op in expr.operands], context)
+    return elementwise(expr, [_entry(op, names, context) for op in expr.operands], context.activations)
 
 
 @_indexed.register

@@ -15,7 +15,16 @@ import numpy.typing as npt
 from sifrc.errors import VerificationError
 from sifrc.spec.types import Spec
 
-__all__ = ["EPSILON", "Agreement", "agreed_digits", "allowed_digits", "rounding_bound", "separate_digits"]
+__all__ = [
+    "EPSILON",
+    "Agreement",
+    "agreed_digits",
+    "allowed_digits",
+    "cancelling_digits",
+    "rounded_digits",
+    "rounding_bound",
+    "separate_digits",
+]
 
 EPSILON: Mapping[str, float] = MappingProxyType(
     {"float32": 2.0**-23, "float64": 2.0**-52, "bfloat16": 2.0**-7}
@@ -118,6 +127,52 @@ def separate_digits(found: Mapping[str, Any], expected: Mapping[str, Any], limit
         return Agreement(float(worst))
     position = int(np.argmax(np.abs(np.asarray(found[where]) - np.asarray(expected[where]))))
     return Agreement(float(worst), _difference(found, expected, where, position))
+
+
+def rounded_digits(
+    found: Mapping[str, Any], expected: Mapping[str, Any], terms: Mapping[str, Any], limit: float
+) -> Agreement:
+    """As :func:`separate_digits`, to rounding of what the arrays are sums of.
+
+    Args:
+        found, expected: name -> array of floats or mpf; equal names and shapes.
+        terms: the same without the signs of what is summed, of some of the arrays.
+
+    Example:
+        >>> one, terms = {"x": np.array([-1.0])}, {"x": np.array([1e3])}
+        >>> round(rounded_digits({"x": np.array([-1.001])}, one, terms, 16.0))
+        6
+    """
+    return separate_digits(_beside(found, terms), _beside(expected, terms), limit)
+
+
+def cancelling_digits(
+    found: Mapping[str, Any], expected: Mapping[str, Any], terms: Mapping[str, Any], limit: float
+) -> Agreement:
+    """As :func:`separate_digits`; an array that is what is left where terms cancel, to rounding of the terms.
+
+    Args:
+        found, expected: name -> array of floats or mpf; equal names and shapes.
+        terms: the same without the signs of what is summed.
+
+    Example:
+        >>> zero, terms = {"x": np.array([0.0])}, {"x": np.array([1.0])}
+        >>> round(cancelling_digits({"x": np.array([1e-15])}, zero, terms, 16.0))
+        15
+    """
+    sizes = {name: _largest(np.asarray(value)) for name, value in expected.items()}
+    known = {name: np.asarray(terms[name]) for name in sizes}
+    left = {name: value for name, value in known.items() if sizes[name] < _SMALLEST * _largest(value)}
+    return rounded_digits(found, expected, left, limit)
+
+
+def _beside(values: Mapping[str, Any], terms: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays with the sizes of their terms beside them, which count in what is largest."""
+    pairs = {name: (np.asarray(value), np.asarray(terms.get(name))) for name, value in values.items()}
+    return {
+        name: np.stack([value, size]) if value.shape == size.shape and name in terms else value
+        for name, (value, size) in pairs.items()
+    }
 
 
 def _paired(

@@ -13,7 +13,7 @@ from sifrc.catalogue.record import Case, KindPlan, Operator
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.simulation import is_simulated
 from sifrc.spec.types import Spec
-from sifrc.verify.comparison import EPSILON, allowed_digits, rounding_bound, separate_digits
+from sifrc.verify.comparison import EPSILON, allowed_digits, cancelling_digits, rounding_bound
 from sifrc.verify.laws import definite
 from sifrc.verify.meaning import agreement
 from sifrc.verify.oracles.network import parameter_shapes
@@ -127,8 +127,10 @@ class Generated(Level):
                 for case in operator.fitting(plan):
                     if all(result.meaning == Blocks(dense=True) for result in case.results):
                         ((_, found),) = subject.call(operator, case, plan, next(choices_of(case)))
-                        expected = subject.oracle.dense_blocks()
-                        yield separate_digits(found, expected, subject.oracle.limit), "worst: hessian"
+                        oracle, sizes = subject.oracle, subject.oracle.expected(kind).magnitudes()
+                        terms = {**sizes.bias_blocks(), **sizes.weight_blocks()}
+                        digits = cancelling_digits(found, oracle.dense_blocks(), terms, oracle.limit)
+                        yield digits, "worst: hessian"
 
         return check
 

@@ -26,7 +26,7 @@ from sifrc.catalogue.traces import Trace
 from sifrc.derive.curvature.kinds import KINDS, Kind
 from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
-from sifrc.verify.comparison import agreed_digits, separate_digits
+from sifrc.verify.comparison import agreed_digits, cancelling_digits, rounded_digits, separate_digits
 from sifrc.verify.oracles.batch import BatchOracle
 from sifrc.verify.oracles.curvature_expected import Expected
 from sifrc.verify.oracles.curvature_reference import batch_mean
@@ -114,55 +114,68 @@ def _(meaning: SampleGradients, found: Arrays, oracle: BatchOracle, kind: Kind |
 
 @agreement.register
 def _(meaning: SampleBlocks, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
-    return separate_digits(found, _expected(oracle, kind).sample_blocks(), oracle.limit)
+    reference = _expected(oracle, kind)
+    expected, terms = reference.sample_blocks(), reference.magnitudes().sample_blocks()
+    return cancelling_digits(found, expected, terms, oracle.limit)
 
 
 @agreement.register
 def _(meaning: Blocks, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
-    expected = _expected(oracle, kind)
-    weights = expected.weight_blocks() if meaning.dense else {}
-    return separate_digits(found, {**expected.bias_blocks(), **weights}, oracle.limit)
+    expected, terms = (
+        {**of.bias_blocks(), **(of.weight_blocks() if meaning.dense else {})}
+        for of in (_expected(oracle, kind), _expected(oracle, kind).magnitudes())
+    )
+    return cancelling_digits(found, expected, terms, oracle.limit)
 
 
 @agreement.register
 def _(meaning: Factors, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
     reference = _expected(oracle, kind)
-    expected, terms = reference.factors(meaning.moment, meaning.sharing), dict[str, Array]()
-    if meaning.sharing is not None and oracle.limit < _MACHINE:
-        terms = reference.magnitudes().factors(meaning.moment, meaning.sharing)
-    return separate_digits(_beside(found, terms), _beside(expected, terms), oracle.limit)
+    expected = reference.factors(meaning.moment, meaning.sharing)
+    terms = reference.magnitudes().factors(meaning.moment, meaning.sharing)
+    if meaning.sharing is None or oracle.limit >= _MACHINE:
+        return cancelling_digits(found, expected, terms, oracle.limit)
+    return rounded_digits(found, expected, terms, oracle.limit)
 
 
 @agreement.register
 def _(meaning: BlockProduct, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
     reference = _expected(oracle, kind)
     expected = reference.product(oracle.vector, meaning.moment, meaning.sharing)
-    terms: Arrays = {}
-    if meaning.sharing is not None and oracle.limit < _MACHINE:
-        sizes = {name: np.abs(value) for name, value in oracle.vector.items()}
-        terms = reference.magnitudes().product(sizes, meaning.moment, meaning.sharing)
-    return separate_digits(_beside(found, terms), _beside(expected, terms), oracle.limit)
+    sizes = {name: np.abs(value) for name, value in oracle.vector.items()}
+    terms = reference.magnitudes().product(sizes, meaning.moment, meaning.sharing)
+    if oracle.limit >= _MACHINE:
+        return cancelling_digits(found, expected, terms, oracle.limit)
+    return rounded_digits(found, expected, terms, oracle.limit)
 
 
+_CANCELLED = 1e-8
+"""Against what it is a sum of, a result that is smaller may be rounding."""
 _MACHINE = 20.0
 """Digits that machine numbers do not have: sums over places are right to rounding of their terms there."""
 
 
-def _beside(values: Arrays, terms: Arrays) -> Arrays:
-    """Values plus the sizes of what they are sums of, so that they agree to rounding of these."""
-    return {name: value + terms[name] if name in terms else value for name, value in values.items()}
-
-
 @agreement.register
 def _(meaning: Diagonal, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
-    return separate_digits(found, _expected(oracle, kind).diagonal(), oracle.limit)
+    reference = _expected(oracle, kind)
+    expected, terms = reference.diagonal(), reference.magnitudes().diagonal()
+    if meaning.others:
+        expected = {name: expected[name] for name in meaning.others}
+    return cancelling_digits(found, expected, terms, oracle.limit)
 
 
 @agreement.register
 def _(meaning: Trace, found: Arrays, oracle: BatchOracle, kind: Kind | None) -> float:
-    diagonal = _expected(oracle, kind).diagonal()
-    expected = {name: np.asarray(sum(diagonal[n].sum() for n in names)) for name, names in meaning.sums}
-    return separate_digits(found, expected, oracle.limit)
+    reference = _expected(oracle, kind)
+    diagonal, sizes = reference.diagonal(), reference.magnitudes().diagonal()
+    entries = {name: np.abs(value) for name, value in diagonal.items()}
+    expected, own, terms = (
+        {name: np.asarray(sum(of[n].sum() for n in names)) for name, names in meaning.sums}
+        for of in (diagonal, entries, sizes)
+    )
+    # To rounding of the entries, or of what these are sums of where nothing else is left of them.
+    known = {name: terms[name] if size < _CANCELLED * terms[name] else size for name, size in own.items()}
+    return rounded_digits(found, expected, known, oracle.limit)
 
 
 @agreement.register

@@ -57,24 +57,8 @@ NETWORKS: Mapping[str, dict[str, Any]] = {
     "residual of convolutions": LAYER_CASES["residual of convolutions"],
     "transformer": LAYER_CASES["transformer"],
     "gated": LAYER_CASES["gated"],
+    "a token, and positions of more places": LAYER_CASES["a token, and positions of more places"],
 }
-OWN = ("attention", "positions", "layer_norm", "group_norm", "instance_norm", "rms_norm")
-"""Types whose parameters are no matrix along an axis, and no kernel."""
-BLOCKS = ("block_hessian", "block_vector_product", "diagonal", "hessian_diagonal", "trace")
-
-
-def has_own(name: str) -> bool:
-    """Whether a network has parameters of such a type."""
-    layers = NETWORKS[name]["network"]["layers"]
-    default = {"instance_norm": False}
-    return any(
-        layer["type"] in OWN and layer.get("affine", layer.get("projected", default.get(layer["type"], True)))
-        for layer in layers
-    )
-
-
-REFUSED = tuple(name for name in NETWORKS if has_own(name))
-"""Networks without curvature blocks."""
 
 
 class Dense:
@@ -188,7 +172,7 @@ def calls(names: Iterable[str], fast: Iterable[str]) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "name, backend", calls([n for n in NETWORKS if n not in REFUSED], ("attention without weights", "matmul"))
+    "name, backend", calls(NETWORKS, ("attention without weights", "matmul", "layer norm"))
 )
 def test_operators(name: str, backend: str, tmp_path: Path) -> None:
     """All of them: blocks times a vector and dense, diagonals, traces, and gradients of samples."""
@@ -197,25 +181,31 @@ def test_operators(name: str, backend: str, tmp_path: Path) -> None:
         check(operator, *found)
 
 
-@pytest.mark.parametrize("name, backend", calls(REFUSED, ()))
-def test_gradients_of_samples(name: str, backend: str, tmp_path: Path) -> None:
-    """Also where there are no blocks."""
-    check("per_sample_gradients", *made(name, backend, tmp_path, ("per_sample_gradients",)))
-
-
-@pytest.mark.parametrize("operator", BLOCKS)
-@pytest.mark.parametrize("name", REFUSED)
-def test_blocks_of_other_parameters_are_refused(name: str, operator: str) -> None:
-    """With the layer that has them."""
-    with pytest.raises(DerivationError, match="curvature blocks are those of dense layers") as error:
-        compile_spec(build_spec(NETWORKS[name]), Request(operators=(operator,)))
-    assert error.value.hint
-
-
-@pytest.mark.parametrize("operator", ["curvature_factors", "gradient_and_factors", "newton_direction"])
 @pytest.mark.parametrize("name", ["layer norm", "group norm", "attention", "positions"])
-def test_what_does_not_exist_is_refused(name: str, operator: str) -> None:
+def test_what_does_not_exist_is_refused(name: str) -> None:
     """With the layer that it is about."""
     with pytest.raises(DerivationError, match=r"'[dcr](\.query)?'") as error:
-        compile_spec(build_spec(NETWORKS[name]), Request(operators=(operator,)))
+        compile_spec(build_spec(NETWORKS[name]), Request(operators=("newton_direction",)))
     assert error.value.hint
+
+
+@pytest.mark.parametrize("operator", ["block_hessian", "diagonal", "curvature_factors"])
+def test_states_that_read_themselves_are_refused(operator: str) -> None:
+    """Blocks go from state to state."""
+    data = layer_spec([3, 2], [{"name": "r", "type": "gru", "units": 3}])
+    with pytest.raises(DerivationError, match="gru layer 'r' reads its own states a step before") as error:
+        compile_spec(build_spec(data), Request(operators=(operator,)))
+    assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a product with a bent parameter, plus what is given", "layer 'r' is not linear in 'p.weight'"),
+        ("a parameter that is normalised", "the block of 'n.weight' is not one product"),
+    ],
+)
+def test_parameters_that_layers_bend_are_refused(name: str, reason: str) -> None:
+    with pytest.raises(DerivationError, match=reason) as error:
+        compile_spec(build_spec(LAYER_CASES[name]), Request(operators=("diagonal",)))
+    assert "hessian_vector_product" in str(error.value.hint)

@@ -274,23 +274,3 @@ def test_scores_of_many_places_are_refused_with_what_would_do() -> None:
         build_spec(spec_of([30, 2], layers, "cross_entropy", curvature=["sampled_fisher"])),
         Request(backend="torch"),
     ).text
-
-
-def test_groups_of_channels_have_no_factors_and_the_reason_says_so() -> None:
-    layers = [
-        {"name": "c1", "type": "conv", "channels": 4, "kernel": 2, "groups": 2},
-        {"name": "flat", "type": "flatten"},
-        {"name": "out", "type": "dense", "units": 3},
-    ]
-    data = spec_of([2, 3, 3], layers, "cross_entropy", curvature=["ggn"])
-    with pytest.raises(DerivationError, match="'c1' has no Kronecker factors: not every row"):
-        compile_spec(build_spec(data), Request(backend="torch"))
-    exact = {**data, "target": {"operators": ["block_vector_product", "diagonal", "trace"]}}
-    made = load(exact)
-    params, inputs, targets = point_of(data, 2)
-    product = made.block_vector_product(params, inputs, targets, params, kind="ggn", moment="exact")
-    assert product["c1.weight"].shape == params["c1.weight"].shape
-    with pytest.raises(ValueError, match="moment"):
-        made.block_vector_product(params, inputs, targets, params, kind="ggn", moment="second")
-    total = sum(float(value.sum()) for value in made.diagonal(params, inputs, targets, kind="ggn").values())
-    assert made.trace(params, inputs, targets, kind="ggn")["whole"].item() == pytest.approx(total)

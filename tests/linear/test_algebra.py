@@ -150,5 +150,11 @@ def test_kinds_of_means_over_a_batch_are_refused_for_several() -> None:
     with pytest.raises(sifrc.OperatorError, match="unknown kind of curvature 'gnn'") as caught:
         one.blocks("gnn")
     assert caught.value.label == "did you mean 'ggn'?"
-    with pytest.raises(sifrc.SifrcError, match="curvature blocks are those of dense layers"):
-        Case("norm").operators().blocks("ggn")
+
+
+def test_blocks_beside_norms_are_exact_and_factors_are_refused() -> None:
+    case = Case("norm")
+    agrees(case.operators().blocks("ggn"), case.block_diagonal(case.G))
+    with pytest.raises(sifrc.OperatorError, match=r"'norm.weight' has no two matrices") as caught:
+        case.operators().kronecker("ggn")
+    assert "curvature_factors" in str(caught.value.hint)

@@ -89,7 +89,13 @@ def test_exact_traces_and_diagonals(network: str) -> None:
 
 
 def test_where_nothing_computes_a_trace_it_is_estimated_and_says_so() -> None:
-    ops = Case("norm").operators()
+    layers = [
+        {"name": "fc1", "type": "dense", "units": 4, "activation": "tanh"},
+        {"name": "fc2", "type": "dense", "units": 4, "share": "fc1"},
+        {"name": "out", "type": "dense", "units": 3},
+    ]
+    network = {"input": {"name": "image", "size": 4}, "layers": layers}
+    ops = Case(keys=(("network", network),)).operators()
     assert ops.H.trace().method == "xtrace" and ops.H.diagonal().method == "hutchinson"
     with pytest.raises(sifrc.OperatorError, match="nothing computes the trace of H"):
         ops.H.trace("exact")

@@ -103,6 +103,12 @@ class Parts:
         return "inputs.first" if self.module.inputs or self.module.draws else "inputs"
 
     @property
+    def draws_like(self) -> str:
+        """A tensor whose dtype and device drawn numbers have: the first input, where it is no class."""
+        _, classes = next(iter(self.module.inputs.values()), ((), self.module.input_classes))
+        return self.like if classes else self.first_input
+
+    @property
     def like(self) -> str:
         """A tensor whose dtype and device the others have."""
         return f"next(iter({self.weights.code}.values()))"

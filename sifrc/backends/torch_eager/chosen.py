@@ -161,7 +161,7 @@ def _prepared(parts: Parts, kind: KindPlan, extra: tuple[str, ...]) -> str:
         lines.append("    mean = 1.0 / len(inputs)")
     for random in (f for f in parts.program.families if f.storage is Storage.RANDOM and f.name in needed):
         shape = drawn_shape(random, "len(inputs)")
-        made = f"_{random.code}(seed, {shape}, {parts.first_input})"
+        made = f"_{random.code}(seed, {shape}, {parts.draws_like})"
         lines += statement(f"{random.code} = {made}", 4)
     arguments = [f"{code}: Tensors" for code in parts.given]
     arguments += [f"inputs: {parts.checked_type}", "targets: Tensor"]

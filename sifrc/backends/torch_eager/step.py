@@ -211,7 +211,8 @@ def _step_lines(
             lines += _if_due([kept[name] for name in results if name in kept], inner, indent)
         else:
             lines += chain.one(key, wanted, indent)
-            bound += [name for name in results if name in wanted]
+            # A family may be bound once more, by what adds members to it.
+            bound += [name for name in results if name in wanted and name not in bound]
         done = [name for name in bound if name not in wanted]
         bound = [name for name in bound if name in wanted]
         if done and position < len(parts.step) - 1:
@@ -235,7 +236,7 @@ def _draw_lines(parts: Parts, key: Key, indent: int, count: str) -> list[str]:
     seed = step_seed("seed", f"int({count})")
     return [
         f"{pad}{family.code} = _{family.code}"
-        f"({seed}, {drawn_shape(family, 'len(inputs)')}, {parts.first_input})"
+        f"({seed}, {drawn_shape(family, 'len(inputs)')}, {parts.draws_like})"
         for family in families
         if family.storage is Storage.RANDOM
     ]

@@ -1,34 +1,45 @@
 """Kronecker factors of the weights' blocks: moments of what a weight reads, and the block beside them.
 
 A product of means is another matrix than the mean of products. Where a weight acts at several places,
-:mod:`~sifrc.derive.curvature.sharing` says what stands for pairs of them.
+:mod:`~sifrc.derive.curvature.sharing` says what stands for pairs of them. A parameter that is no matrix which
+multiplies what it reads has no factors, as the scale of a norm: the diagonal of its block is what it has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cached_property
-from typing import Literal, TypeAlias
 
 from sifrc.derive.curvature.blocks import FACTORED, Blocks, Owned, mean_block
 from sifrc.derive.curvature.kinds import Form
 from sifrc.derive.curvature.parameters import ParameterBlock, owner_of
-from sifrc.derive.curvature.sharing import Reading, Sharing, over_places, reading_of, summed_over_places
+from sifrc.derive.curvature.sharing import (
+    DIAGONAL_MOMENT,
+    Moment,
+    Reading,
+    Sharing,
+    no_factors,
+    over_places,
+    reading_of,
+    summed_over_places,
+)
 from sifrc.derive.system import Equation, System
 from sifrc.errors import DerivationError
-from sifrc.ir import Input, Role
+from sifrc.ir import Axis, Input, Role
 from sifrc.ir.build import einsum, rename
 from sifrc.model import LayerParameters, Model
 
 __all__ = ["KroneckerFactors", "Moment", "factor_blocks_name", "moments_name"]
 
-Moment: TypeAlias = Literal["second", "mean"]
-
 SHARED_BLOCK = "B̄"
 """Family of what a weight that acts at several places has in the place of the mean block."""
 MOMENTS: dict[Moment, str] = {"second": "A", "mean": "m̄"}
 """Families of the moments of a layer's input."""
+
+
+def _twice(axis: Axis) -> tuple[Axis, Axis]:
+    """An axis and the next one."""
+    return axis, axis.primed
 
 
 def moments_name(moment: Moment, sharing: Sharing | None) -> str:
@@ -50,7 +61,7 @@ class KroneckerFactors(Blocks):
 
     def __init__(self, model: Model) -> None:
         super().__init__(model)
-        self._readings: dict[str, Reading] = {}
+        self._readings: dict[str, Reading | None] = {}
 
     def parameters(self, form: Form, moment: Moment | None = None) -> Iterator[Owned]:
         """Layers, last first, with the blocks of their parameters.
@@ -60,9 +71,9 @@ class KroneckerFactors(Blocks):
             moment: with ``batch``, the moment that stands for what a weight reads.
         """
         for layer, blocks in self.owned(form):
-            if moment is not None:
+            if moment is not None and self.has_factors(layer):
                 means = self.moment(layer, moment), self.factor_block(layer)
-                blocks = tuple(self.averaged(layer, block, *means) for block in blocks)
+                blocks = tuple(self.averaged(layer, block, *means, moment) for block in blocks)
             yield layer, blocks
 
     def moments(self, moment: Moment, sharing: Sharing | None = None) -> System:
@@ -74,7 +85,7 @@ class KroneckerFactors(Blocks):
         """
         equations: list[Equation] = []
         source = "EA-CG(5)" if moment == "second" else "EA-CG(11b)"
-        for layer, blocks in self.parameters("samples"):
+        for layer, blocks in self.factored:
             symbol = self.moment(layer, moment)
             reading = self.reading(layer)
             if reading is not None:
@@ -99,6 +110,7 @@ class KroneckerFactors(Blocks):
             yield Equation(symbol, rename(reading.mean(), symbol.axes), index, source)
             return
         assert sharing is not None
+        sharing = reading.shared(sharing)
         if sharing == "reduce":
             yield Equation(reading.mean_symbol(), reading.mean(), index, "definition")
         yield Equation(symbol, rename(reading.second_moment(sharing), symbol.axes), index, source)
@@ -111,15 +123,16 @@ class KroneckerFactors(Blocks):
             sharing: what B̄_k is.
         """
         equations = []
-        for layer, _ in self.parameters("samples"):
+        for layer, _ in self.factored:
             c, symbol = owner_of(self.model, layer), self.factor_block(layer)
-            rows = self.rows(c, form)
-            if self.reading(layer) is not None:
-                if sharing == "reduce" and form in FACTORED:
+            rows, reading = self.rows(c, form), self.reading(layer)
+            if reading is not None:
+                own = reading.shared(sharing)
+                if own == "reduce" and form in FACTORED:
                     summed, rows = summed_over_places(rows, c)
                     if summed is not None:
                         equations.append(Equation(*summed, c.index, "definition"))
-                value = over_places(rows, c, sharing, symbol.axes)
+                value = over_places(rows, c, own, symbol.axes, reading)
             elif form == "batch":
                 continue
             else:
@@ -134,8 +147,10 @@ class KroneckerFactors(Blocks):
             form: of the kind.
         """
         c = self.model.output
-        if c.parameters is not None:
-            return self.factor_block(c.parameters), None
+        if c.parameters is not None and self.has_factors(c.parameters):
+            reading = self.reading(c.parameters)
+            if reading is None or reading.group is None:  # else it has the pairs within groups alone
+                return self.factor_block(c.parameters), None
         if not c.places:
             symbol, value = mean_block(c), einsum(self.rows(c, form), mean_block(c).axes)
         else:
@@ -147,14 +162,26 @@ class KroneckerFactors(Blocks):
         return symbol, System("output_block", "Block of the output", (equation,))
 
     @cached_property
-    def has_factors(self) -> bool:
-        """Whether every weight has factors."""
+    def factored(self) -> tuple[Owned, ...]:
+        """Layers whose weights have factors, last first, with the blocks of single samples."""
+        return tuple(owned for owned in self.owned("samples") if self.has_factors(owned[0]))
+
+    @cached_property
+    def others(self) -> tuple[LayerParameters, ...]:
+        """Layers, or parts of them, whose weights have no factors, in the order of the network."""
+        return tuple(owned for owned in self.model.parameters if not self.has_factors(owned))
+
+    def has_factors(self, layer: LayerParameters) -> bool:
+        """Whether the weight of a layer has factors, and its bias with it."""
+        return self.refusal(layer) is None
+
+    def refusal(self, layer: LayerParameters) -> DerivationError | None:
+        """Why the weight of a layer has no factors; None where it has some."""
         try:
-            for layer in self.model.parameters:
-                self.reading(layer)
-        except DerivationError:
-            return False
-        return True
+            self.reading(layer)
+        except DerivationError as error:
+            return error
+        return None
 
     def reading(self, layer: LayerParameters) -> Reading | None:
         """What the weight of a layer reads at its places; None where it acts at one.
@@ -162,11 +189,13 @@ class KroneckerFactors(Blocks):
         Raises:
             DerivationError: it has no Kronecker factors.
         """
-        c = owner_of(self.model, layer)
-        if not c.places or layer.get("weight") is None:
-            return None
         if layer.layer not in self._readings:
-            self._readings[layer.layer] = reading_of(self.model, layer, c)
+            c = owner_of(self.model, layer)
+            if c.parameters is not layer:
+                what = f"the tensor of layer '{layer.layer}'"
+                raise no_factors(self.model, what, layer, "it is by itself, and a layer reads it")
+            reading = reading_of(self.model, layer, c)
+            self._readings[layer.layer] = reading if c.places else None
         return self._readings[layer.layer]
 
     def factor_block(self, layer: LayerParameters) -> Input:
@@ -174,17 +203,21 @@ class KroneckerFactors(Blocks):
         c, reading = owner_of(self.model, layer), self.reading(layer)
         if reading is None:
             return mean_block(c)
-        return Input(SHARED_BLOCK, c.index, (c.row, c.row.primed), Role.DIRECTION)
+        axes = (*reading.groups, *((c.row, c.row.primed) if reading.group is None else _twice(reading.row)))
+        return Input(SHARED_BLOCK, c.index, axes, Role.DIRECTION)
 
     def moment(self, layer: LayerParameters, moment: Moment) -> Input:
-        """A_k over (j, j'), or m̄_k over (j,)."""
+        """A_k over (j, j'), or m̄_k over (j,); A_k over (j,) where it is diagonal. Groups come first."""
         reading = self.reading(layer)
         column = layer.weight.axes[1] if reading is None else reading.column
-        axes = (column, column.primed) if moment == "second" else (column,)
-        return Input(MOMENTS[moment], layer.index, axes, Role.DIRECTION)
+        groups = () if reading is None else reading.groups
+        if moment == "second" and reading is not None and reading.of_classes:
+            return Input(DIAGONAL_MOMENT, layer.index, (column,), Role.DIRECTION)
+        axes = _twice(column) if moment == "second" else (column,)
+        return Input(MOMENTS[moment], layer.index, (*groups, *axes), Role.DIRECTION)
 
     def averaged(
-        self, layer: LayerParameters, block: ParameterBlock, moment: Input, mean: Input
+        self, layer: LayerParameters, block: ParameterBlock, moment: Input, mean: Input, of: Moment
     ) -> ParameterBlock:
         """The block with factors that are means.
 
@@ -193,12 +226,13 @@ class KroneckerFactors(Blocks):
             block: of it.
             moment: A over (j, j') or m̄ over (j,), in the place of its columns, if it has some.
             mean: B̄, in the place of its rows where the layer acts at several places.
+            of: which moment it is.
         """
         reading = self.reading(layer)
         if reading is not None:
             if block.of_pre_activation:
-                return replace(block, rows=((mean, block.axes),))
-            return block.at_places(reading, mean, moment)
+                return block.of_rows(reading, mean)
+            return block.at_places(reading, mean, moment, of)
         if not block.separates:
             return block
         column, other = block.own[1], block.other[1]

@@ -16,53 +16,66 @@ from math import prod
 
 from sifrc.calculus import seeded
 from sifrc.derive.curvature.kinds import Kind
-from sifrc.derive.curvature.sharing import Reading
+from sifrc.derive.curvature.sharing import Moment, Reading
 from sifrc.errors import DerivationError
 from sifrc.ir import Axis, Einsum, Expr, Input, Operand, primed
 from sifrc.ir.build import einsum, identity, rename
 from sifrc.ir.normal import expand
+from sifrc.ir.traverse import inputs_of
 from sifrc.model import Constraint, LayerParameters, Model, Parameter
 
-__all__ = ["LARGEST", "ParameterBlock", "check_owners", "check_sizes", "owner_of", "parameter_block"]
+__all__ = ["LARGEST", "ParameterBlock", "check_order", "check_sizes", "owner_of", "parameter_block"]
 
 LARGEST = 1024
 """Entries of a state with several axes that has matrices over it: a million numbers, for each sample."""
 
+_EXACT = "hessian_vector_product, gauss_newton_vector_product and summary are exact there"
+"""What there is without blocks."""
+
 
 def owner_of(model: Model, layer: LayerParameters) -> Constraint:
-    """The constraint that uses the parameters of a layer.
+    """The constraint that uses the parameters of a layer; of a tensor by itself, the one that reads it.
 
     Raises:
         DerivationError: several do; the block of a shared weight has cross terms between its uses.
     """
     users = [c for c in model.constraints if c.parameters is layer]
-    if len(users) > 1:
-        others = f"'{users[1].name}'" + (" and others" if len(users) > 2 else "")
-        raise DerivationError(
-            f"the parameters of layer '{layer.layer}' are shared with {others}: their block has cross terms "
-            "between the uses and is not a product of one layer's factors",
-            hint="ask for hessian_vector_product, which is exact for shared parameters",
-        )
-    return users[0]
+    if not users:
+        users = [
+            c for c in model.constraints if not set(layer.symbols).isdisjoint(inputs_of(c.pre_activation))
+        ]
+    if len(users) == 1:
+        return users[0]
+    hint = "hessian_vector_product is exact for shared parameters, and layers without share have blocks"
+    if not users:
+        raise DerivationError(f"nothing reads the parameters of layer '{layer.layer}'", hint=hint)
+    alone = users[0].parameters is not layer
+    others = f"'{users[1].name}'" + (" and others" if len(users) > 2 else "")
+    uses = f"read by '{users[0].name}' and {others}" if alone else f"shared with {others}"
+    raise DerivationError(
+        f"the parameters of layer '{layer.layer}' are {uses}: their block has cross terms between the uses "
+        "and is not a product of one layer's factors",
+        hint=hint,
+    )
 
 
-def check_owners(model: Model) -> None:
-    """Refuse blocks of parameters that are no matrix along an axis, or kernel of windows.
+def check_order(model: Model) -> None:
+    """Refuse blocks where a state reads itself, or one that is made after it, a step before.
 
     Raises:
-        DerivationError: a layer has others: the weight of a norm, of positions, of classes, of attention.
+        DerivationError: a layer is recurrent.
     """
     layers = {layer.name: layer for layer in model.spec.layers}
-    for owned in model.parameters:
-        layer = layers[owned.layer.partition(".")[0]]
-        spread = layer.window is not None and layer.window.transposed
-        if layer.kind not in ("dense", "conv") or spread:
-            raise DerivationError(
-                f"curvature blocks are those of dense layers and convolutions, and '{owned.layer}' is of "
-                + ("a transposed convolution" if spread else f"a layer of type {layer.kind}"),
-                location=layer.location,
-                hint="hessian_vector_product, gauss_newton_vector_product and summary are exact there",
-            )
+    found = next((c for c in model.constraints if any(index >= c.index for index in c.sources)), None)
+    if found is None:
+        return
+    layer = layers[found.layers[0]]
+    raise DerivationError(
+        f"curvature blocks go from state to state, and {layer.kind} layer '{layer.name}' reads its own "
+        "states a step before",
+        location=layer.location,
+        hint=_EXACT,
+    )
 
 
 def check_sizes(model: Model, kind: Kind) -> None:
@@ -106,19 +119,19 @@ class ParameterBlock:
         c: the constraint that uses the parameter.
         rows: factors over i, i' of the rows; all of them where they couple rows and columns.
         columns: factors over the further axes j, j'; none where they couple rows and columns.
-        of_pre_activation: whether it is the block of the pre-activation, summed over its places, as that of a
-            bias.
+        row: the axis of the parameter that its pre-activation's rows are, where the block is that of the
+            pre-activation on this axis; None elsewhere.
     """
 
     parameter: Parameter
     c: Constraint
     rows: tuple[Operand, ...]
     columns: tuple[Operand, ...]
-    of_pre_activation: bool
+    row: Axis | None
 
     @property
     def own(self) -> tuple[Axis, ...]:
-        """The axes of the parameter, (i,) or (i, j)."""
+        """The axes of the parameter, (i,) or (i, j); those of the classes may come first, (j, i)."""
         return self.parameter.symbol.axes
 
     @property
@@ -130,6 +143,16 @@ class ParameterBlock:
     def axes(self) -> tuple[Axis, ...]:
         """Of the block."""
         return (*self.own, *self.other)
+
+    @property
+    def own_columns(self) -> tuple[Axis, ...]:
+        """The axes of the parameter but that of the rows."""
+        return tuple(axis for axis in self.own if axis != self.row)
+
+    @property
+    def of_pre_activation(self) -> bool:
+        """Whether it is the block of the pre-activation, summed over its places, as that of a bias."""
+        return self.row is not None and not self.own_columns
 
     @property
     def separates(self) -> bool:
@@ -151,7 +174,7 @@ class ParameterBlock:
     @property
     def second_moment(self) -> Expr:
         """The product of the factors over the columns, over (j, j')."""
-        return einsum(self.columns, (*self.own[1:], *self.other[1:]))
+        return einsum(self.columns, (*self.own_columns, *primed(self.own_columns)))
 
     def times(self, vector: Expr) -> Expr:
         """The block times a tensor shaped like the parameter."""
@@ -163,7 +186,8 @@ class ParameterBlock:
         Raises:
             DerivationError: a factor couples j and j'.
         """
-        column, other = self.own[1], self.other[1]
+        (column,) = self.own_columns
+        other = column.primed
         found: list[tuple[Expr, Axis]] = []
         for expr, labels in self.columns:
             if labels not in ((column,), (other,)):
@@ -190,18 +214,22 @@ class ParameterBlock:
         """The block with other factors over the columns."""
         return replace(self, columns=columns)
 
-    def at_places(self, reading: Reading, mean: Input, moment: Input) -> ParameterBlock:
+    def at_places(self, reading: Reading, mean: Input, moment: Input, of: Moment) -> ParameterBlock:
         """The block with Kronecker factors in its place.
 
         Args:
             reading: what the weight reads.
-            mean: over (i, i').
-            moment: over (j, j'), or over (j,) twice.
+            mean, moment, of: as :meth:`Reading.factors` takes them.
         """
-        row, *columns = reading.factors(mean, moment)
+        row, *columns = reading.factors(mean, moment, of)
         for j, own in ((reading.column, reading.columns), (reading.column.primed, primed(reading.columns))):
             columns += reading.joining(j, own)
+        columns += reading.of_rows(reading.rows)
         return replace(self, rows=(row,), columns=tuple(columns))
+
+    def of_rows(self, reading: Reading, mean: Input) -> ParameterBlock:
+        """The block of a bias with B̄ in its place, over the pairs of rows that it has."""
+        return replace(self, rows=reading.of_bias(mean, self.own[0]))
 
 
 def parameter_block(
@@ -216,7 +244,7 @@ def parameter_block(
         block: H, over the axes of the pre-activation and again.
 
     Raises:
-        DerivationError: the parameters are shared by several layers.
+        DerivationError: the parameters are shared by several layers, or one is not linear in them.
     """
     c = owner_of(model, layer)
     own = parameter.symbol.axes
@@ -226,6 +254,11 @@ def parameter_block(
     left, right = (
         seeded(c.pre_activation, {parameter.symbol: identity(slots, axes)}, axes) for axes in (own, other)
     )
+    if parameter.symbol in inputs_of(left):
+        raise DerivationError(
+            f"layer '{c.layers[0]}' is not linear in '{parameter.name}': its block is not that of a state",
+            hint=_EXACT,
+        )
     product = einsum(
         [(block, (*c.axes, *below)), (left, (*c.axes, *own)), (right, (*below, *other))], (*own, *other)
     )
@@ -234,16 +267,30 @@ def parameter_block(
         ((block, block.axes),) if value is block else value.operands if isinstance(value, Einsum) else ()
     )
     if not operands:
-        raise DerivationError(f"the block of '{parameter.name}' is not one product")
-    whole = len(operands) == 1
+        raise DerivationError(f"the block of '{parameter.name}' is not one product", hint=_EXACT)
+    row = _row_of(c, own, dict(operands)[block])
+    if row is None:
+        return ParameterBlock(parameter, c, operands, (), None)
     rows: list[Operand] = []
     columns: list[Operand] = []
+    on_rows = {row, row.primed}
     for operand in operands:
         labels = set(operand[1])
-        if labels and labels <= {*own[1:], *other[1:]}:
-            columns.append(operand)
-        elif labels <= {own[0], other[0]}:
+        if labels <= on_rows:
             rows.append(operand)
+        elif labels and labels <= {*own, *other} - on_rows:
+            columns.append(operand)
         else:
-            return ParameterBlock(parameter, c, operands, (), whole)
-    return ParameterBlock(parameter, c, tuple(rows), tuple(columns), whole)
+            alone = len(operands) == 1 and own == (row,)
+            return ParameterBlock(parameter, c, operands, (), row if alone else None)
+    # Factors besides H over the rows, or columns without factors, make another matrix than H of the rows.
+    if len(rows) != 1 or bool(columns) == (own == (row,)):
+        return ParameterBlock(parameter, c, operands, (), None)
+    return ParameterBlock(parameter, c, tuple(rows), tuple(columns), row)
+
+
+def _row_of(c: Constraint, own: tuple[Axis, ...], labels: tuple[Axis, ...]) -> Axis | None:
+    """The axis of a parameter that the rows of H and of H' are, if one is."""
+    table = dict(zip((*c.axes, *primed(c.axes)), labels, strict=True))
+    row, other = table[c.row], table[c.row.primed]
+    return row if row in own and other == row.primed else None

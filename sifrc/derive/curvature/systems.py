@@ -9,24 +9,26 @@ and a moment are approximations: a mean of products is not the product of means.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from sifrc.derive.curvature.blocks import BLOCK, FACTORED, MEAN_BLOCK, mean_block
+from sifrc.derive.curvature.blocks import BLOCK, FACTORED, MEAN_BLOCK, Owned, mean_block
 from sifrc.derive.curvature.convexity import convexity
 from sifrc.derive.curvature.factors import factored
 from sifrc.derive.curvature.kinds import Form, Kind
 from sifrc.derive.curvature.kronecker import KroneckerFactors, Moment, factor_blocks_name, moments_name
 from sifrc.derive.curvature.outputs import from_output
-from sifrc.derive.curvature.parameters import ParameterBlock, check_owners, check_sizes
+from sifrc.derive.curvature.parameters import ParameterBlock, check_order, check_sizes
 from sifrc.derive.curvature.recursion import recursion
 from sifrc.derive.lagrangian import FirstOrder, derive_first_order
 from sifrc.derive.separability import check_separable
 from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, PARAMETER_BLOCK
 from sifrc.derive.system import Equation, System
 from sifrc.ir import Expr, Input, Role
-from sifrc.ir.build import einsum, rename, zero
+from sifrc.ir.build import einsum, hadamard, rename, zero
 from sifrc.ir.traverse import inputs_of, substitute
+from sifrc.model import LayerParameters
 
 __all__ = [
     "BLOCK",
@@ -37,7 +39,13 @@ __all__ = [
     "factor_blocks_name",
     "mean_block",
     "moments_name",
+    "other_diagonal_name",
 ]
+
+
+def other_diagonal_name(form: Form) -> str:
+    """Of the system of diagonals of parameters without factors."""
+    return f"other_diagonals_of_{form}"
 
 
 class Curvature(KroneckerFactors):
@@ -59,7 +67,7 @@ class Curvature(KroneckerFactors):
             DerivationError: a rewrite of the kind does not apply.
         """
         check_separable(self.model, "curvature blocks are")
-        check_owners(self.model)
+        check_order(self.model)
         check_sizes(self.model, kind)
         convex = self.convexity == "convex"
         title = f"Curvature blocks of the pre-activations, kind {kind.name}"
@@ -150,14 +158,20 @@ class Curvature(KroneckerFactors):
             form: what the blocks of the weights are made of; but for ``batch`` the products of the samples
                 are averaged, which is exact.
             moment: with ``batch``, the moment that stands for the inputs, EA-CG(11a) or (11b), beside B̄_k
-                where a weight acts at several places; without one all pairs of places are kept.
+                where a weight acts at several places, and the diagonals of parameters without factors;
+                without one all pairs of places are kept.
         """
         equations = []
         of_rest = {"second": "EA-CG(11a)", "mean": "EA-CG(11b)", None: "EA-CG(4c)"}[moment]
         for layer, blocks in self.parameters(form, moment):
+            alone = moment is not None and not self.has_factors(layer)
             for block in blocks:
-                result = BLOCK_PRODUCT.of(block.parameter)
-                value = rename(block.times(DIRECTION.of(block.parameter)), result.axes)
+                result, direction = BLOCK_PRODUCT.of(block.parameter), DIRECTION.of(block.parameter)
+                if alone:
+                    found = hadamard(DIAGONAL.of(block.parameter), direction)
+                    equations.append(Equation(result, rename(found, result.axes), layer.index, "definition"))
+                    continue
+                value = rename(block.times(direction), result.axes)
                 source = "EA-CG(10a)" if block.of_pre_activation else of_rest
                 equations.append(Equation(result, value, layer.index, source))
         name = "block_product" if form == "samples" else f"block_product_of_{form}"
@@ -170,32 +184,48 @@ class Curvature(KroneckerFactors):
         Args:
             form: of the kind; from ``batch`` it is the product of means, an approximation.
         """
+        name, title = ("diagonal", "Hessian") if form == "samples" else (f"diagonal_of_{form}", "curvature")
+        return self._diagonal(name, f"Diagonal of the {title}", form, self.parameters("samples"))
+
+    def other_diagonal(self, form: Form, layers: Sequence[LayerParameters] | None = None) -> System:
+        """The same of some layers alone.
+
+        Args:
+            form: of the kind.
+            layers: by default those whose weights have no Kronecker factors.
+        """
+        wanted = self.others if layers is None else tuple(layers)
+        rest = (owned for owned in self.parameters("samples") if owned[0] in wanted)
+        name = other_diagonal_name(form) if wanted == self.others else f"some_diagonals_of_{form}"
+        return self._diagonal(name, "Diagonals of the parameters without factors", form, rest)
+
+    def _diagonal(self, name: str, title: str, form: Form, found: Iterable[Owned]) -> System:
         entries: list[Equation] = []
         equations: list[Equation] = []
         batch = form == "batch"
-        for layer, blocks in self.parameters("samples"):
+        for layer, blocks in found:
             c = blocks[0].c
             axes, role = (c.row,), Role.DIRECTION if batch else Role.STATE
             symbol = Input("h̄" if batch else "h", c.index, axes, role)
             if any(block.separates or block.of_pre_activation for block in blocks):
-                on_diagonal = einsum(self.on_diagonal(c, form), axes)
-                entries.append(Equation(symbol, on_diagonal, c.index, "EA-CG(4b)"))
+                on_diagonal = Equation(symbol, einsum(self.on_diagonal(c, form), axes), c.index, "EA-CG(4b)")
+                entries += [on_diagonal] if on_diagonal not in entries else []
             for block in blocks:
                 value: Expr = symbol
                 if block.separates:
-                    row, columns = block.own[0], block.own[1:]
+                    assert block.row is not None
+                    columns = block.own_columns
                     squares: Expr = einsum([(block.second_moment, (*columns, *columns))], columns)
                     if batch:
                         mean = Input("m̄²", layer.index, columns, Role.DIRECTION)
                         entries.append(Equation(mean, squares, layer.index, "EA-CG(5)"))
                         squares = mean
-                    value = einsum([(symbol, (row,)), (squares, columns)], block.own)
+                    value = einsum([(symbol, (block.row,)), (squares, columns)], block.own)
                 elif not block.of_pre_activation:
                     value = einsum(self.of_samples(block, form).diagonal, block.own)
                 result = DIAGONAL.of(block.parameter)
                 equations.append(Equation(result, rename(value, result.axes), layer.index, "EA-CG(4c)"))
-        name, title = ("diagonal", "Hessian") if form == "samples" else (f"diagonal_of_{form}", "curvature")
-        return System(name, f"Diagonal of the {title}", (*entries, *equations))
+        return System(name, title, (*entries, *equations))
 
 
 def _marked(equation: Equation) -> Equation:

@@ -42,12 +42,12 @@ def parts_system(curvature: Curvature, form: Form) -> System:
         c = blocks[0].c
         symbol, size = Input(f"τ{mark}", c.index, (), role), Input(f"ξ{mark}", layer.index, (), role)
         if any(block.separates or block.of_pre_activation for block in blocks):
-            trace = einsum(curvature.on_diagonal(c, form), ())
-            factors.append(Equation(symbol, trace, c.index, "definition"))
+            trace = Equation(symbol, einsum(curvature.on_diagonal(c, form), ()), c.index, "definition")
+            factors += [trace] if trace not in factors else []
         for block in blocks:
             value: Expr = symbol
             if block.separates:
-                columns = block.own[1:]
+                columns = block.own_columns
                 squares = einsum([(block.second_moment, (*columns, *columns))], ())
                 factors.append(Equation(size, squares, layer.index, "definition"))
                 value = einsum([(symbol, ()), (size, ())], ())

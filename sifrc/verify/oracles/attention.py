@@ -92,5 +92,8 @@ def _masked_softmax(at: At, values: Any, mask: Any) -> Any:
 
 
 def _projected(at: At, part: str, value: Any) -> Any:
+    name = f"{at.layer.name}.{part}"
+    at.reads[name] = value
     value = value @ at.parameter("weight", part).T
-    return value + at.parameter("bias", part) if at.layer.bias else value
+    value = value + at.parameter("bias", part) if at.layer.bias else value
+    return value + at.shifts[name] if name in at.shifts else value

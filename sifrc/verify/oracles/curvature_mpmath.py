@@ -11,7 +11,7 @@ import numpy as np
 
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import Spec
-from sifrc.verify.oracles.curvature_reference import Measured
+from sifrc.verify.oracles.curvature_reference import Measured, pre_activation_shapes
 from sifrc.verify.oracles.duals import part, seed
 from sifrc.verify.oracles.forward_mpmath import ForwardMpmath
 from sifrc.verify.oracles.network import Pass, forward_pass
@@ -45,6 +45,8 @@ class _Measuring:
         self.targets = np.stack([self.oracle.target_vector(x, t) for x, t in pairs])
         self.scales = [self.oracle.factors(params, x, t) for x, t in pairs]
         self.runs = [self._run(x) for x in inputs]
+        reads = {name: read.shape for name, read in self.runs[0].reads.items()}
+        self.shapes = pre_activation_shapes(spec, reads)
         self.layers = {layer.name: layer for layer in spec.layers}
         self.slopes = {name: self._activation(name, (1,)) for name in self.layers}
         self.factors = np.asarray([_ONE for _ in inputs], dtype=object)
@@ -64,7 +66,9 @@ class _Measuring:
         return Measured(
             spec=self.spec,
             params=self.params,
+            shapes=self.shapes,
             values={name: np.stack([run.values[name] for run in self.runs]) for name in self.runs[0].values},
+            reads={name: np.stack([run.reads[name] for run in self.runs]) for name in self.runs[0].reads},
             slopes=self.slopes,
             seconds={name: self._activation(name, (2, 1)) for name in self.layers},
             scales={name: np.asarray([scale[name] for scale in self.scales]) for name in self.scales[0]},
@@ -111,7 +115,7 @@ class _Measuring:
         return self.oracle.loss_of_output(output, target)
 
     def _zero(self, layer: str) -> Array:
-        return np.full(self.spec.shapes[layer], mpmath.mpf(0), dtype=object)
+        return np.full(self.shapes[layer], mpmath.mpf(0), dtype=object)
 
     def _run(self, x: Array, shifts: Mapping[str, Array] | None = None) -> Pass:
         return forward_pass(self.spec, self.params, x, self.oracle.activate, shifts)

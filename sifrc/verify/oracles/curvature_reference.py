@@ -12,7 +12,7 @@ several axes are vectors here, the last axis running fastest; the results have t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -24,10 +24,11 @@ import numpy as np
 from sifrc.derive.curvature.kinds import Kind
 from sifrc.errors import VerificationError
 from sifrc.ir.arithmetic import Array
-from sifrc.spec.types import LayerSpec, Spec
+from sifrc.spec.types import LayerSpec, Sizes, Spec
 from sifrc.verify.oracles.entries import Activate, At
 from sifrc.verify.oracles.layers import layer_value
 from sifrc.verify.oracles.network import layer_draws
+from sifrc.verify.oracles.units import units
 from sifrc.verify.oracles.windows import chosen_matrix, window_matrix
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "is_gauss_newton",
     "limit_of",
     "output_scores",
+    "pre_activation_shapes",
     "reference_blocks",
 ]
 
@@ -53,7 +55,9 @@ class Measured:
     Args:
         spec: the network.
         params: by name.
+        shapes: layer, or part of one -> n.
         values: layer -> (B, n), the network input among them.
+        reads: part of a layer -> what its weight reads, (B, places, entries).
         slopes, seconds: layer -> F'(a) and F''(a), (B, n).
         scales: layer -> λ of its state, (B,), for those that are regularised.
         score: targets (B, n_out) -> ∂ℓ/∂x_n at them, (B, n_out), with λ_n of MK(68) where there is one.
@@ -69,7 +73,9 @@ class Measured:
 
     spec: Spec
     params: Arrays
+    shapes: Mapping[str, Sizes]
     values: Arrays
+    reads: Arrays
     slopes: Arrays
     seconds: Arrays
     scales: Arrays
@@ -86,6 +92,18 @@ class Measured:
     def samples(self) -> int:
         """B."""
         return len(self.targets)
+
+
+def pre_activation_shapes(spec: Spec, reads: Mapping[str, Sizes]) -> dict[str, Sizes]:
+    """Shapes of what layers compute before their activations, and parts with their weights.
+
+    Args:
+        spec: the network.
+        reads: part of a layer -> shape of what its weight reads.
+    """
+    own = {layer.name: layer.shape for layer in spec.layers}
+    weights = {unit.name: unit.weight for unit in units(spec) if unit.name in reads}
+    return own | {name: (*reads[name][:-1], weight[0]) for name, weight in weights.items()}
 
 
 def is_exact(kind: Kind) -> bool:
@@ -131,23 +149,25 @@ def _semidefinite(eigenvalues: Array) -> bool:
     return bool(min(eigenvalues) >= -_ROUNDING * max(abs(eigenvalues)))
 
 
-def reference_blocks(at: Measured, kind: Kind, drawn: Array | None = None) -> dict[str, Array]:
-    """Blocks (B, n, n) of a kind by layer of the spec, or (1, n, n) with the expectation approximation.
+def reference_blocks(
+    at: Measured, kind: Kind, drawn: Array | None = None, only: Collection[str] | None = None
+) -> dict[str, Array]:
+    """Blocks (B, n, n) of a kind by layer and part of one, or (1, n, n) with the expectation approximation.
 
-    n are the axes of the layer.
+    n are the axes of the layer. Of kinds with rewrites there are those of layers alone.
 
     Args:
         at: the numbers of an oracle.
         kind: any kind.
         drawn: the uniform or normal numbers (B, n_out) of a sampled kind.
+        only: layers and parts that are wanted; all by default.
     """
-    blocks = _flat_blocks(at, kind, drawn)
-    return {name: block.reshape(len(block), *2 * at.spec.shapes[name]) for name, block in blocks.items()}
+    blocks = _flat_blocks(at, kind, drawn, [*at.shapes] if only is None else only)
+    return {name: block.reshape(len(block), *2 * at.shapes[name]) for name, block in blocks.items()}
 
 
-def _flat_blocks(at: Measured, kind: Kind, drawn: Array | None) -> Arrays:
+def _flat_blocks(at: Measured, kind: Kind, drawn: Array | None, names: Collection[str]) -> Arrays:
     """The blocks, where they are matrices for states of several axes too."""
-    names = [layer.name for layer in at.spec.layers]
     if kind.factored:
         scores = output_scores(at, kind, drawn)
         return {name: _outer(scores, _jacobian(at, name)) for name in names}

@@ -15,7 +15,7 @@ from torch.func import grad, hessian, jacrev, vmap
 
 from sifrc.ir.arithmetic import Array
 from sifrc.spec.types import FunctionSpec, LayerSpec, Spec
-from sifrc.verify.oracles.curvature_reference import Measured
+from sifrc.verify.oracles.curvature_reference import Measured, pre_activation_shapes
 from sifrc.verify.oracles.forward_torch import ForwardTorch, Parameters
 from sifrc.verify.oracles.network import forward_pass
 
@@ -50,9 +50,13 @@ class _Measuring:
         self.targets = self.forward.target_vectors(inputs, targets)
         self.scales = self.forward.factors(params, inputs, targets)
         self.layers = {layer.name: layer for layer in spec.layers}
-        runs = vmap(lambda x: (lambda run: (dict(run.values), dict(run.arguments)))(self._run(x)))(inputs)
-        self.values: dict[str, Tensor] = runs[0]
-        arguments: dict[str, Tensor] = runs[1]
+
+        def parts(x: Tensor) -> tuple[dict[str, Tensor], ...]:
+            run = self._run(x)
+            return dict(run.values), dict(run.arguments), dict(run.reads)
+
+        self.values, arguments, self.reads = vmap(parts)(inputs)
+        self.shapes = pre_activation_shapes(spec, {name: read.shape[1:] for name, read in self.reads.items()})
         self.slopes: dict[str, Tensor] = {}
         self.seconds: dict[str, Tensor] = {}
         for name, layer in self.layers.items():
@@ -72,7 +76,9 @@ class _Measuring:
         return Measured(
             spec=self.spec,
             params=arrays_of(self.params),
+            shapes=self.shapes,
             values=arrays_of(self.values),
+            reads=arrays_of(self.reads),
             slopes=arrays_of(self.slopes),
             seconds=arrays_of(self.seconds),
             scales=arrays_of(self.scales),
@@ -121,7 +127,7 @@ class _Measuring:
         return np.asarray(rows.numpy(force=True))
 
     def _zero(self, layer: str) -> Tensor:
-        return torch.zeros(self.spec.shapes[layer], dtype=torch.float64)
+        return torch.zeros(self.shapes[layer], dtype=torch.float64)
 
     def _run(self, x: Tensor, shifts: Mapping[str, Tensor] | None = None) -> Any:
         return forward_pass(self.spec, self.params, x, self.forward.activate, shifts)

@@ -6,7 +6,7 @@ Arrays are those of NumPy, of any kind of number, or torch tensors.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,6 +31,8 @@ class At:
         activate: applies a scalar function to an array.
         batch: what the first input is for every sample of the batch, where that counts; None elsewhere.
         drawn: uniform numbers, where the layer draws some.
+        shifts: name of a part of the layer -> array added to what the part computes with its weight.
+        reads: name of a part -> what its weight reads, which the layer puts there.
     """
 
     layer: LayerSpec
@@ -39,6 +41,8 @@ class At:
     activate: Activate
     batch: Sequence[Any] | None = None
     drawn: Any = None
+    shifts: Mapping[str, Any] = field(default_factory=dict)
+    reads: dict[str, Any] = field(default_factory=dict)
 
     @property
     def source(self) -> Any:

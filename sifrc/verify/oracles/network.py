@@ -51,11 +51,13 @@ class Pass:
         output: of the last layer, all its axes as one.
         values: layer name -> its output; the network input under its own name.
         arguments: layer name -> argument of its activation, for layers that have one.
+        reads: part of a layer -> what its weight reads, for layers that have several weights.
     """
 
     output: Any
     values: Mapping[str, Any]
     arguments: Mapping[str, Any]
+    reads: Mapping[str, Any]
 
 
 def parameter_shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
@@ -86,7 +88,7 @@ def forward_pass(
         sample: network input, with the axes that the spec gives it; of several, the entries of all.
         activate: applies an activation to an array.
         shifts: layer name -> array added to the argument of its activation (or to its output, where
-            it has none); differentiating by it gives derivatives by pre-activations.
+            it has none); differentiating by it gives derivatives by pre-activations. Names of parts too.
 
     Example:
         >>> import numpy as np
@@ -124,11 +126,14 @@ def forward_passes(
         parts = input_parts(spec, sample)
         values.append({source.name: as_vectors(source, parts[source.name]) for source in all_inputs(spec)})
     arguments: list[dict[str, Any]] = [{} for _ in samples]
+    reads: list[dict[str, Any]] = [{} for _ in samples]
     for layer in spec.layers:
         sources = [tuple(each[name] for name in layer.inputs) for each in values]
         batch = [read[0] for read in sources] if _of_batch(spec, layer) else None
-        for each, seen, read in zip(values, arguments, sources, strict=True):
-            value = layer_value(At(layer, read, parameters, activate, batch, layer_draws(spec, layer, each)))
+        for each, seen, read, inside in zip(values, arguments, sources, reads, strict=True):
+            drawn = layer_draws(spec, layer, each)
+            at = At(layer, read, parameters, activate, batch, drawn, shifts or {}, inside)
+            value = layer_value(at)
             if shifts is not None and layer.name in shifts:
                 value = value + shifts[layer.name]
             if layer.activation is not None:
@@ -136,7 +141,8 @@ def forward_passes(
                 value = activate(layer.activation, value)
             each[layer.name] = value
     last = spec.layers[-1].name
-    return [Pass(v[last].reshape(-1), v, a) for v, a in zip(values, arguments, strict=True)]
+    found = zip(values, arguments, reads, strict=True)
+    return [Pass(value[last].reshape(-1), value, argument, read) for value, argument, read in found]
 
 
 def _of_batch(spec: Spec, layer: LayerSpec) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 from sifrc.calculus import jvp
 from sifrc.derive.curvature.kinds import KINDS
+from sifrc.derive.curvature.parameters import owner_of
 from sifrc.derive.curvature.recursion import recursion
 from sifrc.derive.curvature.systems import BLOCK
 from sifrc.derive.curvature.traces import PARTS, parts_system
@@ -24,7 +25,7 @@ from sifrc.derive.derived import Derived
 from sifrc.derive.lagrangian import FirstOrder
 from sifrc.derive.shaped import BLOCK_PRODUCT, DIAGONAL, DIRECTION, HESSIAN_PRODUCT
 from sifrc.derive.system import System
-from sifrc.ir import Delta, Expr, Input, Role, primed
+from sifrc.ir import Expr, Input, Role, primed
 from sifrc.ir.build import apply, einsum, hadamard, negative, rename, subtract, total, zero
 from sifrc.ir.traverse import substitute
 from sifrc.model import Constraint
@@ -122,15 +123,15 @@ def _through(system: System, c: Constraint, step: Expr, moves: dict[Input, Expr]
     """H_k da_k + Σ_j E_kj dx_j."""
     terms = []
     for symbol in system.symbols:
-        columns = symbol.axes[len(c.axes) :]
-        if symbol.index != c.index or not columns:
+        if symbol.index != c.index:
             continue
+        columns = symbol.axes[len(c.axes) :]
         if symbol.family == BLOCK:
             move: Expr | None = step
         else:
-            states = [state for state in moves if primed(state.axes) == columns]
-            (state,) = states
-            move = moves[state]
+            # E_kj is called after k − j, whatever axes the states have: a number has none.
+            earlier = c.index - int(symbol.family.removeprefix("E"))
+            move = next((found for state, found in moves.items() if state.index == earlier), None)
         if move is not None:
             terms.append(einsum([(symbol, symbol.axes), (move, columns)], c.axes))
     return total(terms, c.axes)
@@ -143,8 +144,11 @@ def product_identities(derived: Derived) -> Iterator[Identity]:
     product = derived.curvature.product("samples", None)
     directions = [d for owned in model.parameters for _, d in DIRECTION.pairs(owned)]
     exact = _solved((blocks,))
+    first = derived.first
+    back = [first.backpropagated(c.index) for c in model.constraints if c.activation is not None]
+    passed = {own: first.adjoint[own] for own in back}
     for owned in model.parameters:
-        (owner,) = (c for c in model.constraints if c.parameters is owned)
+        owner = owner_of(model, owned)
         if model.depth - owner.index > _NEAR:
             continue
         quantities = (DIRECTION, HESSIAN_PRODUCT, BLOCK_PRODUCT)
@@ -154,7 +158,9 @@ def product_identities(derived: Derived) -> Iterator[Identity]:
             tangents = _solved((second.tangent, second.adjoint_tangent), still)
             along = substitute(substitute(second.product[moved], still), tangents)
             value = substitute(substitute(product[found], still), exact)
-            yield Identity(f"{found.name} = {moved.name} along {own.name}", subtract(along, value))
+            # Products of numbers are written out in one, and have a name in the other.
+            residual = substitute(subtract(along, value), passed)
+            yield Identity(f"{found.name} = {moved.name} along {own.name}", residual)
 
 
 def _solved(systems: tuple[System, ...], given: dict[Input, Expr] | None = None) -> dict[Input, Expr]:
@@ -168,24 +174,25 @@ def _solved(systems: tuple[System, ...], given: dict[Input, Expr] | None = None)
 
 def diagonal_identities(derived: Derived) -> Iterator[Identity]:
     """The diagonals are those of the blocks of the weights and of the pre-activations."""
-    diagonal, dense = derived.curvature.diagonal("samples"), derived.curvature.dense("samples")
+    curvature = derived.curvature
+    diagonal, dense = curvature.diagonal("samples"), curvature.dense("samples")
     entries = _solved((diagonal,))
-    blocks = {(symbol.family, symbol.index): symbol for symbol in dense.symbols}
-    for owned in derived.model.parameters:
-        (owner,) = (c for c in derived.model.constraints if c.parameters is owned)
-        results = DIAGONAL.pairs(owned)
-        block = dense[blocks["∇²W", owned.index]]
-        axes = block.axes[: len(block.axes) // 2]
-        own = einsum([(block, (*axes, *axes))], axes)
-        found = entries[results[0][1]]
-        yield Identity(f"diagonal of W[{owned.index}]", subtract(rename(own, found.axes), found))
-        for _, symbol in results[1:]:
-            matrix = Input(BLOCK, owner.index, (*owner.axes, *primed(owner.axes)), Role.STATE)
-            row = owner.row
-            unit = Delta(row, row.primed)
-            entry = einsum([(matrix, matrix.axes), (unit, unit.axes)], (row,))
-            found = entries[symbol]
-            yield Identity(f"diagonal of β[{owned.index}]", subtract(rename(entry, found.axes), found))
+    for _, blocks in reversed([*curvature.parameters("samples")]):
+        for block in blocks:
+            own, parameter = block.own, block.parameter
+            whole, labels = curvature.symbol(block, mean=True), (*own, *own)
+            value: Expr = whole if block.of_pre_activation else dense[whole]
+            if block.of_pre_activation:
+                # That of the pre-activation itself, all pairs of its places added up.
+                c = block.c
+                value = Input(BLOCK, c.index, (*c.axes, *primed(c.axes)), Role.STATE)
+                table = {c.row: own[0], c.row.primed: own[0]}
+                labels = tuple(table.get(axis, axis) for axis in value.axes)
+            found = entries[DIAGONAL.of(parameter)]
+            expected = einsum([(value, labels)], own)
+            yield Identity(
+                f"diagonal of {parameter.symbol.name}", subtract(rename(expected, found.axes), found)
+            )
 
 
 def output_identities(derived: Derived) -> Iterator[Identity]:

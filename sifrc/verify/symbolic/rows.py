@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -159,12 +160,20 @@ def _digits(
     """Digits by which a residual vanishes, its inputs being of order one."""
     with mpmath.workdps(digits):
         env = values(inputs_of(identity.residual))
-        value = evaluate({"residual": identity.residual}, env, MPMATH)["residual"]
-        largest = max((abs(entry) for entry in value.ravel()), default=mpmath.mpf(0))
+        largest = _size(identity, env)
+        if not mpmath.isfinite(largest):
+            # Functions of norms are of positive numbers.
+            largest = _size(identity, {symbol: np.abs(value) for symbol, value in env.items()})
         if not mpmath.isfinite(largest):
             return Agreement(float("-inf"), f"{identity.label}: not finite, expected 0")
         agreed = float(min(digits, -mpmath.log10(largest))) if largest else float(digits)
         return Agreement(agreed, f"{identity.label}: {mpmath.nstr(largest, 6)}, expected 0")
+
+
+def _size(identity: Identity, env: Mapping[Input, Array]) -> Any:
+    """The largest entry of a residual."""
+    value = evaluate({"residual": identity.residual}, env, MPMATH)["residual"]
+    return max((abs(entry) for entry in value.ravel()), default=mpmath.mpf(0))
 
 
 def _random_values(symbols: Iterable[Input], seed: int) -> dict[Input, Array]:
