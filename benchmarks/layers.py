@@ -28,6 +28,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = str(arguments.threads)
 
 import torch  # noqa: E402
+from layer_networks import Transformer  # noqa: E402
 from layer_peers import peer_products  # noqa: E402
 from timing import interleaved, print_table  # noqa: E402
 from torch import nn  # noqa: E402
@@ -88,36 +89,6 @@ def resnet() -> nn.Module:
         layers += [Residual(before, channels, 1 + (channels != before)), Residual(channels, channels, 1)]
         before = channels
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
-
-
-class Transformer(nn.Module):
-    """The network of ``examples/transformer.yaml`` with PyTorch's own layers."""
-
-    def __init__(self) -> None:
-        """Make the layers."""
-        super().__init__()
-        self.tokens, self.places = nn.Embedding(65, 128), nn.Parameter(torch.randn(64, 128) * 0.02)
-        names = ("query", "key", "value", "output")
-        self.blocks = nn.ModuleList(
-            nn.ModuleDict(
-                {name: nn.Linear(128, 128) for name in names}
-                | {"first": nn.LayerNorm(128), "second": nn.LayerNorm(128)}
-                | {"up": nn.Linear(128, 512), "down": nn.Linear(512, 128)}
-            )
-            for _ in range(4)
-        )
-        self.last = nn.LayerNorm(128)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Logits of the tokens."""
-        x = self.tokens(tokens) + self.places
-        for block in self.blocks:
-            read = block["first"](x)
-            heads = (block[n](read).unflatten(2, (4, 32)).transpose(1, 2) for n in ("query", "key", "value"))
-            mixed = nn.functional.scaled_dot_product_attention(*heads, is_causal=True)
-            x = x + block["output"](mixed.transpose(1, 2).flatten(2))
-            x = x + block["down"](nn.functional.gelu(block["up"](block["second"](x))))
-        return self.last(x) @ self.tokens.weight.T
 
 
 class LanguageModel(nn.Module):

@@ -19,7 +19,14 @@ from types import MappingProxyType
 from typing import get_args
 
 from sifrc.backends import check_options, find_backend
-from sifrc.backends.base import BufferInfo, LayerInfo, ModuleSource, has_class_indices
+from sifrc.backends.base import (
+    BufferInfo,
+    LayerInfo,
+    ModuleSource,
+    blocks_for,
+    has_class_indices,
+    made_again_for,
+)
 from sifrc.errors import Location, SpecError
 from sifrc.lower.cost import cost_lines
 from sifrc.lower.lowering import Passes, lower
@@ -112,7 +119,14 @@ def compile_spec(
     say("derivation", 0.02)
     planned = make_plan(model, lambda system: describe_system(system, model))
     say("lowering", 0.4)
-    program = lower(planned.plan, request.passes, indices=has_class_indices(backend))
+    again = made_again_for(backend, options)
+    program = lower(
+        planned.plan,
+        request.passes,
+        indices=has_class_indices(backend),
+        again=again,
+        blocks=blocks_for(options),
+    )
     say("printing", 0.85)
     method = "" if planned.method is None else planned.method.name
     source = ModuleSource(

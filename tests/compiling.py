@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sifrc.backends import check_options, find_backend
-from sifrc.backends.base import has_class_indices
+from sifrc.backends.base import blocks_for, has_class_indices, made_again_for
 from sifrc.compiler import Compiled, Request, apply_request, compile_spec
 from sifrc.spec import Spec, spec_hash, spec_to_dict
 
@@ -22,7 +22,8 @@ def compile_once(spec: Spec, request: Request) -> Compiled:
     asked = apply_request(spec, request)
     data = spec_to_dict(asked)
     target = asked.target
-    indices = has_class_indices(find_backend(target.backend))
+    backend = find_backend(target.backend)
+    indices = has_class_indices(backend), made_again_for(backend, target.options), blocks_for(target.options)
     key = repr((data | {"target": (target.operators, dict(target.options))}, request.passes, indices))
     if key not in _FOUND:
         if len(_FOUND) == _MOST:

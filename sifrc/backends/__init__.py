@@ -117,7 +117,7 @@ def check_options(
         Traceback (most recent call last):
         ...
         sifrc.errors.BackendError: error: backend 'torch' has no option 'spam'
-          = options: check_forward compile
+          = options: check_forward compile recompute blocks
     """
     table = {option.name: option for option in backend.options}
     for name, value in given.items():

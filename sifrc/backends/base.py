@@ -9,8 +9,17 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from sifrc.lower.program import Program
+from sifrc.spec.types import OptionValue
 
-__all__ = ["Backend", "BufferInfo", "LayerInfo", "ModuleSource", "Option", "has_class_indices"]
+__all__ = [
+    "Backend",
+    "BufferInfo",
+    "LayerInfo",
+    "ModuleSource",
+    "Option",
+    "has_class_indices",
+    "made_again_for",
+]
 
 
 @dataclass(frozen=True)
@@ -180,3 +189,19 @@ def has_class_indices(backend: Backend) -> bool:
     It says so by an attribute ``class_indices``; a program for one without it has classes as vectors.
     """
     return bool(getattr(backend, "class_indices", False))
+
+
+def made_again_for(backend: Backend, options: Mapping[str, OptionValue]) -> tuple[str, ...]:
+    """Which arrays of a backend's programs are made again where they are read, and not kept for it.
+
+    It says so by an attribute ``makes_again``; options ``recompute`` and ``blocks`` ask for the large ones
+    besides.
+    """
+    usual: tuple[str, ...] = getattr(backend, "makes_again", ())
+    return (*usual, "large") if options.get("recompute") or blocks_for(options) > 1 else usual
+
+
+def blocks_for(options: Mapping[str, OptionValue]) -> int:
+    """In how many blocks of rows what is large and made again is computed."""
+    blocks = options.get("blocks", 1)
+    return blocks if isinstance(blocks, int) else 1

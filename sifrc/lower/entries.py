@@ -20,6 +20,7 @@ from sifrc.ir import SAMPLE, Add, Affine, Axis, Delta, Einsum, Expr, Input, Map,
 from sifrc.ir.build import einsum
 from sifrc.ir.relative import ordered_operands, ordered_terms
 from sifrc.ir.traverse import inputs_of
+from sifrc.lower.again import Again
 from sifrc.lower.arrays import Change, Load
 from sifrc.lower.classes import Classes
 from sifrc.lower.convolutions import as_convolution
@@ -68,6 +69,7 @@ class Entries(ABC):
         self._classes = Classes(self._buffer, self._changed, self._note, self._held_by, views, indices)
         self.shapes: dict[str, dict[int | None, tuple[int | None, ...]]] = {}
         self.parts: dict[str, str] = {}
+        self.again = Again()
         self.extents: dict[tuple[str, int | None], tuple[Axis, ...]] = {}
         self._held: dict[str, dict[str, Input]] = {}
         self._over_groups: dict[tuple[str, str], Input] = {}
@@ -104,8 +106,7 @@ class Entries(ABC):
     # -- buffers
 
     def _note(self, symbol: Input) -> None:
-        shape = tuple(axis.size for axis in symbol.axes)
-        self.shapes.setdefault(symbol.family, {})[symbol.index] = shape
+        self.shapes.setdefault(symbol.family, {})[symbol.index] = tuple(axis.size for axis in symbol.axes)
         self.extents[symbol.family, symbol.index] = symbol.axes
 
     def _temporary(self, axes: tuple[Axis, ...]) -> Input:
@@ -181,7 +182,8 @@ class Entries(ABC):
     def _held_by(self, expr: Expr) -> Input | None:
         for phase in self._visible:
             symbol = self._held[phase].get(expr.key)
-            if symbol is not None and symbol.axes == expr.axes:
+            hidden = phase != self._phase and symbol is not None and self.again.hides(symbol, self.parts)
+            if symbol is not None and symbol.axes == expr.axes and not hidden:
                 return symbol
         return None
 
@@ -375,9 +377,8 @@ class Entries(ABC):
 
     def _entries(self, operands: Sequence[Operand], scope: Scope) -> sympy.Expr:
         """The product of one entry of each operand."""
-        return sympy.Mul(
-            *(self._scalar(e, dict(zip(e.axes, labels, strict=True)), scope) for e, labels in operands)
-        )
+        entries = (self._scalar(e, dict(zip(e.axes, labels, strict=True)), scope) for e, labels in operands)
+        return sympy.Mul(*entries)
 
     def _as_one_sum(self, expr: Einsum) -> Einsum:
         return as_one_sum(expr, self._held_by)

@@ -19,6 +19,7 @@ from sifrc.derive.system import Equation, System
 from sifrc.ir import Axis
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, flat, loads_of, targets_of, unrolled
+from sifrc.lower.again import base_of, is_made_again, made_again
 from sifrc.lower.arrays import SAMPLE_LABEL, Load, Subscript
 from sifrc.lower.blocks import Block, fuse_kernels, roll_loops, shapes_lookup
 from sifrc.lower.chosen_rows import of_form
@@ -73,13 +74,22 @@ class Passes:
         return "default" if not off else "without " + ", ".join(off)
 
 
-def lower(plan: Plan, passes: Passes | None = None, *, indices: bool = True) -> Program:
+def lower(
+    plan: Plan,
+    passes: Passes | None = None,
+    *,
+    indices: bool = True,
+    again: Sequence[str] = (),
+    blocks: int = 1,
+) -> Program:
     """Lower every phase of a plan in the forms it asks for.
 
     Args:
         plan: of the module.
         passes: which passes run; all by default.
         indices: whether classes are integers in memory; else they are vectors with a one.
+        again: which arrays are made again where they are read: ``entrywise``, ``large``.
+        blocks: of rows, in which what is large and made again is computed.
     """
     passes = passes or Passes()
     phases = by_index(plan.phases) if indices else list(plan.phases)
@@ -87,6 +97,9 @@ def lower(plan: Plan, passes: Passes | None = None, *, indices: bool = True) -> 
     in_place = frozenset({*PARAMETER.families, *_BUFFERS, *(spec.family for spec in plan.memory)})
     check_identities(phases, in_place)
     codes = _codes(plan, phases)
+    output = plan.model.output.state.family, plan.model.output.state.index
+    results: set[str | tuple[str, int | None]] = {output, *plan.kept}
+    results |= {family for operator in plan.operators for family in operator.families()}
     guards: list[tuple[str, str]] = []
     functions: list[Function] = []
     shapes: dict[str, dict[int | None, tuple[int | None, ...]]] = {}
@@ -97,7 +110,15 @@ def lower(plan: Plan, passes: Passes | None = None, *, indices: bool = True) -> 
         lowering = Lowering(
             dict(codes), "" if form == "batched" else "'", in_place, windows.views, indices=indices
         )
-        for phase in of_form(phases, form):
+        own = of_form(phases, form)
+        if again:
+            own, lowering.again = made_again(own, large="large" in again, blocks=blocks, results=results)
+            named = dict.fromkeys(e.symbol.family for phase in own for e in phase.system.equations)
+            for family in filter(is_made_again, named):
+                words = family.removeprefix(base_of(family)).replace("~", "_")
+                codes[family] = lowering.code[family] = f"{codes[base_of(family)]}{words}"
+                lowering.parts[family] = base_of(family)
+        for phase in own:
             function = _function(phase, plan, form == "batched", (windows, lowering), passes, guards)
             functions.append(function)
             order |= dict.fromkeys((*function.reads, *function.writes))
@@ -136,8 +157,7 @@ def lower(plan: Plan, passes: Passes | None = None, *, indices: bool = True) -> 
         groups=plan.groups,
         owners=plan.owners,
     )
-    output = plan.model.output.state
-    program = with_point_apart(without_unread(program, (output.family, output.index)))
+    program = with_point_apart(without_unread(program, output))
     if passes.validate:
         validate(program)
     if passes.lifetimes:

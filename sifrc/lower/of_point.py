@@ -14,6 +14,7 @@ from typing import TypeAlias
 from sifrc.catalogue.record import Operator
 from sifrc.ir.quantity import Storage
 from sifrc.lower.access import absolute, loads_of, targets_of, unrolled
+from sifrc.lower.again import is_made_again
 from sifrc.lower.blocks import fuse_kernels, shapes_lookup
 from sifrc.lower.program import Function, Program
 from sifrc.lower.statements import (
@@ -141,7 +142,10 @@ def _of_point(program: Program, function: Function, users: Sequence[Operator]) -
                 member in known | made or program.family(load.ref.family).storage in _OF_POINT
                 for load, member in loads
             )
-            whole = not any(target.window or target.ref.family in fixed for target in targets)
+            whole = not any(
+                target.window or target.ref.family in fixed or is_made_again(target.ref.family)
+                for target in targets
+            )
             if loads and given and whole:
                 moved.append(statement)
                 made |= {absolute(target.ref, None) for target in targets}

@@ -7,7 +7,6 @@ from functools import singledispatch
 from sifrc.ir.quantity import Storage
 from sifrc.lower import statements as st
 from sifrc.lower.access import numbers_of, targets_of
-from sifrc.lower.arrays import SAMPLE_LABEL
 from sifrc.lower.convolutions import as_contraction
 from sifrc.lower.where import Position
 
@@ -92,8 +91,6 @@ def _(statement: st.Contract, at: Position) -> None:
     at.require(set(statement.target.labels) <= both, "a label of the target that no operand has")
     summed = both - set(statement.target.labels)
     at.require(summed <= set(left.labels) & set(right.labels), "a label is summed in one operand")
-    kept = set(left.labels) & set(right.labels) & set(statement.target.labels)
-    at.require(kept <= {SAMPLE_LABEL}, "a label of both operands is kept")
     at.distinct(left.labels, left.ref.family)
     at.distinct(right.labels, right.ref.family)
     at.scalar(*(load for _, load in statement.loads))

@@ -91,7 +91,7 @@ class Contract:
     ``scale`` is a SymPy expression over ``loads``, which are scalars (often 1, or ``mean``). The labels of
     the left operand alone are the rows of the product, those of the right one alone its columns, and those of
     both are summed, however many there are of each: a matrix product of the operands with each group as one
-    dimension, once, or for every sample where both have its label and the target too.
+    dimension, once, or for every value of the labels that both and the target have, as the sample's.
     """
 
     target: Load

@@ -47,6 +47,7 @@ class TorchBackend:
 
     name = "torch"
     class_indices = True
+    makes_again = ("entrywise",)
     dtypes = ("float32", "float64", "bfloat16")
     options = (
         Option(
@@ -56,6 +57,18 @@ class TorchBackend:
         ),
         Option(
             "compile", False, "compile what computes with torch.compile, at its first call (true or false)"
+        ),
+        Option(
+            "recompute",
+            False,
+            "compute products that are larger than their factors, as scores of attention, where they "
+            "are read, and keep none of them (true or false)",
+        ),
+        Option(
+            "blocks",
+            1,
+            "compute them in so many blocks of rows, one after the other; more than one implies recompute",
+            (1, 2, 4, 8, 16, 32),
         ),
     )
 

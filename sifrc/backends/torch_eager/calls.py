@@ -136,7 +136,7 @@ def parts_of(module: ModuleSource) -> Parts:
         raise BackendError("the program has no batched function 'forward'")
     step = _step(program)
     chains = [chain.functions for operator in program.operators for chain in operator_chains(operator)]
-    wanted = {name for operator in program.operators for name in operator.families()} | {"x"}
+    wanted = {name for operator in program.operators for name in operator.families()}
     if step:
         wanted.add(OBJECTIVE)
     apart = (*program.curvature_batch, *(n for n in program.step_batched if n in program.periodic))
@@ -154,6 +154,7 @@ def parts_of(module: ModuleSource) -> Parts:
         chains,
         frozenset(wanted),
         states.name,
+        output=(states.name, last),
         single=module.dtype != "float64",
         differentiated=frozenset({forward, evaluation, "statistics"}),
     )

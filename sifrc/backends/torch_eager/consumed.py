@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from sifrc.backends.torch_eager.access import Member
 from sifrc.ir.quantity import Storage
 from sifrc.lower.program import Program
 
-__all__ = ["consumed"]
+__all__ = ["carried_on", "consumed"]
 
 Key: TypeAlias = tuple[str, bool]
 
@@ -52,3 +52,25 @@ def consumed(
         found &= {member for written in before for member in written}
         found -= {member for needed in after for member in needed}
     return frozenset(found)
+
+
+def carried_on(
+    chains: Iterable[Sequence[Key]],
+    members: Mapping[Key, tuple[tuple[Member, ...], tuple[Member, ...]]],
+    read: Mapping[Key, Collection[str]],
+) -> dict[Key, set[str]]:
+    """Families whose dict a function takes, fills and gives on, since others put members in before.
+
+    Args:
+        chains: functions that run one after the other.
+        members: what each function needs, and what it writes.
+        read: families that somebody reads after each function.
+    """
+    carried: dict[Key, set[str]] = {key: set() for key in members}
+    for chain in chains:
+        written: set[str] = set()
+        for key in chain:
+            own = {family for family, index in members[key][1] if index is not None}
+            carried[key] |= own & written & set(read[key])
+            written |= own
+    return carried

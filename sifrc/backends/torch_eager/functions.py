@@ -12,7 +12,7 @@ from types import MappingProxyType
 from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.text import LINE_LENGTH, docstring
 from sifrc.backends.torch_eager.access import LIKE, Member, Names, accesses, function_members
-from sifrc.backends.torch_eager.consumed import consumed
+from sifrc.backends.torch_eager.consumed import carried_on, consumed
 from sifrc.backends.torch_eager.expressions import BATCH
 from sifrc.backends.torch_eager.handed_on import handed_on
 from sifrc.backends.torch_eager.inlining import Inlined
@@ -64,6 +64,7 @@ def plan_functions(
     wanted: frozenset[str],
     states: str,
     *,
+    output: Member,
     single: bool,
     differentiated: frozenset[str],
 ) -> dict[tuple[str, bool], PrivateFunction]:
@@ -74,6 +75,7 @@ def plan_functions(
         chains: sequences of (function, batched) that run one after the other.
         wanted: families that callers return or keep.
         states: family whose member 0 is the network input.
+        output: the state that callers return as a prediction.
         single: whether the module computes in single precision or less.
         differentiated: names of the functions that Torch may differentiate.
     """
@@ -84,19 +86,14 @@ def plan_functions(
     if missing:
         raise BackendError(f"the program has no function '{min(missing)[0]}'")
     members = {key: function_members(function) for key, function in functions.items()}
-    carried: dict[tuple[str, bool], set[str]] = {key: set() for key in functions}
-    for chain in chains:
-        written: set[str] = set()
-        for key in chain:
-            own = {family for family, index in members[key][1] if index is not None}
-            carried[key] |= own & written
-            written |= own
-    later: dict[tuple[str, bool], set[Member]] = {key: set() for key in functions}
+    # The output of a network is returned, and its input is not the function's own.
+    later: dict[tuple[str, bool], set[Member]] = {key: {output, (states, 0)} for key in functions}
     for chain in chains:
         needed: set[Member] = set()
         for key in reversed(chain):
             later[key] |= needed
             needed |= set(members[key][0])
+    carried = carried_on(chains, members, {key: wanted.union(f for f, _ in later[key]) for key in functions})
     both = {f.name for f in functions.values() if f.batched} & {
         f.name for f in functions.values() if not f.batched
     }
@@ -168,7 +165,8 @@ def _function(
         names, inlined, frozenset(results), handed_on(function, temporary, later_printed), weighted
     )
     # Of a family that others read, what none of them does is let go of too, and so are local variables.
-    shared = made_here.intersection({*results, *plain}).difference(arguments, wanted, {states})
+    others = {name for name in arguments if not (inputs_only and name == states)}
+    shared = made_here.intersection({*results, *plain}).difference(others, wanted)
     shared -= {ref.family for ref in later_printed if ref.subscript is not None and ref.subscript.relative}
     kept = later.union(absolute(ref, None) for ref in later_printed)
     given = {family for family, _ in consumable} - {*wanted, *writes}
@@ -306,8 +304,18 @@ def _body(function: Function, writer: Writer, freed: Sequence[Mapping[int, Seque
             lines.append(f"    for k in range({part.start}, {part.stop}{step}):")
             indent = 8
         block = part.body if isinstance(part, Loop) else part
-        lines.extend(line for text in writer.block(block, done) for line in _laid_out(text, indent))
+        scratch: dict[str, None] = {}
+        for text in writer.block(block, done):
+            if text.startswith("del ") and scratch:
+                text, scratch = f"{text}, {', '.join(scratch)}", {}
+            laid_out = _laid_out(text, indent)
+            scratch |= {found[1]: None for line in laid_out if (found := _SCRATCH.match(line))}
+            lines += laid_out
     return lines
+
+
+_SCRATCH = re.compile(r" *(term\d+) = ")
+"""A part of a statement that was too long for one line."""
 
 
 def _laid_out(text: str, indent: int) -> list[str]:
