@@ -212,7 +212,8 @@ def size_in(size: Any, samples: int) -> tuple[int, bool]:
 def place_of(node: torch.fx.Node) -> str:
     """Where a node comes from: the user's own line, as far as it is known."""
     frames = _FRAME.findall(node.meta.get("stack_trace") or "")
-    own = [frame for frame in frames if not frame[0].startswith(_TORCH)] or frames
+    ours = _TORCH, str(Path(__file__).parent)
+    own = [frame for frame in frames if not frame[0].startswith(ours)] or frames[:-1]
     if not own:
         return ""
     file, line, text = own[-1]

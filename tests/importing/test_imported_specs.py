@@ -156,3 +156,37 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         result = run(app, wrong)
         assert result.exit_code == 1 and words in result.output
+
+
+def reparametrised(kind: str) -> nn.Module:
+    from torch.nn.utils import parametrizations, prune
+
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+    if kind == "weight norm":
+        parametrizations.weight_norm(module[0])
+    elif kind == "spectral norm":
+        parametrizations.spectral_norm(module[0])
+        module.eval()
+    else:
+        prune.l1_unstructured(module[0], "weight", amount=0.3)
+    return module
+
+
+@pytest.mark.parametrize("kind", ["weight norm", "spectral norm", "pruned"])
+def test_weights_that_are_computed(kind: str) -> None:
+    """Derivatives are by what the module trains, its ``original`` tensors; an optimizer binds to these."""
+    module, x = reparametrised(kind), torch.randn(20, 4, dtype=torch.float64)
+    t = torch.arange(20) % 3
+    spec = sifrc.from_torch(module, x, method={"name": "grouped_newton"}, target={"operators": ["gradient"]})
+    generated: Any = sifrc.compile(spec)
+    held = dict(module.named_parameters()) | dict(module.named_buffers())
+    names = {own: spec.names.get(own, own) for own in (*generated.SHAPES, *getattr(generated, "BUFFERS", {}))}
+    found = generated.gradient({own: held[given].detach() for own, given in names.items()}, x, t)
+    wanted = torch.autograd.grad(F.cross_entropy(module(x), t), [held[names[own]] for own in found])
+    for value, expected in zip(found.values(), wanted, strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-12)
+    before = {name: value.detach().clone() for name, value in module.named_parameters()}
+    optimizer = generated.Optimizer(module)
+    optimizer.step(x, t)
+    assert any(not torch.equal(before[name], value) for name, value in module.named_parameters())

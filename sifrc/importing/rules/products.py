@@ -275,7 +275,7 @@ def _refined(
 
 
 RULES: Mapping[str, Callable[[Call], Any]] = MappingProxyType(
-    dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot"), _matmul)
+    dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "vdot"), _matmul)
     | {
         "linear": _linear,
         "addmm": _addmm,

@@ -301,19 +301,33 @@ def _deviation(call: Call) -> Value:
     return applied(call, Value(name, layout, left), text, {"c": count / (count - less)})
 
 
+def _weight_norm(call: Call) -> Value:
+    """g v / ‖v‖, with a norm for each index of a dimension."""
+    from sifrc.importing.rules.entrywise import combined
+
+    value, size = call.value("v"), call.value("g")
+    own = int(call["dim"]) % len(value.dims) if int(call["dim"]) >= 0 or len(value.dims) > 1 else 0
+    length = _length(call, value, [n for n in range(len(value.dims)) if n != own], True)
+    return combined(call, "x1*x2/x3", [value, size, length])
+
+
 def _norm(call: Call) -> Value:
     """The root of the sum of squares over dimensions."""
-    from sifrc.importing.rules.entrywise import applied
-
     if float(call.get("ord", call.get("p", 2)) or 2) != 2.0:
         raise Refused("a norm of another order than two", "ord=2")
     value = call.value("self")
     dims = call.dims() if "dim" in call.arguments else list(range(len(value.dims)))
+    return _length(call, value, dims, bool(call.get("keepdim", False)))
+
+
+def _length(call: Call, value: Value, dims: Sequence[int], keep: bool) -> Value:
+    """The root of the sum of squares over some dimensions."""
+    from sifrc.importing.rules.entrywise import applied
+
     stated, axes = call.apart(applied(call, value, "x**2"), dims)
     assert isinstance(stated.source, str)
     name = call.layer("sum", stated.source, hint="sum", axes=[axis + 1 for axis in axes])
     layout = tuple(axis for n, axis in enumerate(stated.layout) if n not in axes) or ((),)
-    keep = bool(call.get("keepdim", False))
     left = tuple(() if n in dims else a for n, a in enumerate(value.dims) if keep or n not in dims)
     return applied(call, Value(name, layout, left), "sqrt(x)")
 
@@ -351,6 +365,7 @@ RULES: Mapping[str, Callable[[Call], Any]] = MappingProxyType(
         "std": _deviation,
         "linalg_vector_norm": _norm,
         "norm": _norm,
+        "_weight_norm": _weight_norm,
     }
 )
 """Operator -> what it becomes."""
