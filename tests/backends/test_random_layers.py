@@ -67,13 +67,14 @@ def test_random_layers(data: dict[str, Any], seed: int, tmp_path_factory: Any) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(5400)
 @given(data=layer_specs(), seed=st.integers(0, 2**16))
-@settings(RANDOM, max_examples=300)
+@settings(RANDOM, max_examples=500)
 def test_many_random_layers(data: dict[str, Any], seed: int, tmp_path_factory: Any) -> None:
-    """The same on many more, in both backends; the JIT is off."""
+    """The same on many more, on some of them in Numba too, with the JIT off."""
     spec = build_spec(data)
     folder: Path = tmp_path_factory.mktemp("layers")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(numba.config, "DISABLE_JIT", 1)
-        for backend in ("torch", "numba"):
+        for backend in ("torch", "numba") if seed % 5 == 0 else ("torch",):
             agree(data, load(spec, backend, folder, OPERATORS), seed)
