@@ -497,6 +497,28 @@ _WHOLE: dict[str, dict[str, Any]] = {
     ),
 }
 
+_FROZEN = {
+    "frozen layers among others": layer_spec(
+        [2, 4, 4],
+        [
+            {"name": "c", "type": "conv", "channels": 3, "kernel": 2, "frozen": True, "activation": "tanh"},
+            {"name": "n", "type": "batch_norm", "frozen": True},
+            {"name": "k", "type": "conv", "channels": 2, "kernel": 2, "activation": "sin"},
+            {"name": "f", "type": "flatten"},
+            {"name": "r", "type": "dense", "units": 4, "frozen": True, "activation": "tanh"},
+        ],
+    ),
+    "frozen attention": one([5, 4], "attention", heads=2, frozen=True),
+    "a frozen embedding of the input": layer_spec(
+        3,
+        [
+            {"name": "r", "type": "embedding", "units": 4, "frozen": True},
+            {"name": "h", "type": "dense", "units": 3, "activation": "tanh"},
+        ],
+    ),
+}
+_FROZEN["a frozen embedding of the input"]["network"]["input"]["classes"] = 5
+
 _STRIDED = {
     "windows that overlap": one([3, 2], "strided", axis=2, sizes=[2, 2], steps=[1, 2]),
     "windows of places, one axis backwards": one(
@@ -576,5 +598,6 @@ LAYER_CASES: Mapping[str, dict[str, Any]] = {
     **_WHOLE,
     **_TENSORS,
     **_STRIDED,
+    **_FROZEN,
 }
 """Name -> spec as a dict."""

@@ -24,6 +24,8 @@ QUANTITIES: Mapping[str, Quantity] = table_of(
         Quantity("μ̃", "running_mean", "running means of the channels", Storage.BUFFER),
         Quantity("σ̃²", "running_var", "running variances of the channels", Storage.BUFFER),
         Quantity("K", "value", "given tensors", Storage.BUFFER),
+        Quantity("Wᶠ", "frozen_weights", "weights that are not trained", Storage.BUFFER),
+        Quantity("βᶠ", "frozen_biases", "biases that are not trained", Storage.BUFFER),
         Quantity("ñ", "batches_tracked", "numbers of batches in the running statistics", Storage.BUFFER),
         Quantity("x", "x", "states x_k; x_0 is the input", rank=12),
         Quantity("d", "data", "inputs d_k after the first", Storage.DATA, rank=12),

@@ -38,7 +38,7 @@ class Held:
 
     Args:
         name: within the module.
-        trained: whether it is a parameter.
+        trained: whether it is a parameter that is not frozen.
     """
 
     name: str

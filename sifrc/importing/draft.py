@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -26,10 +26,16 @@ class Draft:
     Args:
         shapes: of all tensors that the module keeps, by name.
         samples: of the batch that was traced; 0 where sizes are symbols.
+        parameters: names of those that are parameters, trained or frozen.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], samples: int = 0) -> None:
-        self.shapes, self.samples = shapes, samples
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        samples: int = 0,
+        parameters: Collection[str] = (),
+    ) -> None:
+        self.shapes, self.samples, self.parameters = shapes, samples, parameters
         self.layers: list[dict[str, Any]] = []
         self.inputs: list[dict[str, Any]] = []
         self.tensors: dict[str, str] = {}
@@ -40,6 +46,7 @@ class Draft:
         """Of the module whose operator is taken."""
         self._names: set[str] = set()
         self._owners: dict[str, tuple[str, str]] = {}
+        self._frozen: set[str] = set()
         self._tables: dict[tuple[Any, bytes], str] = {}
         self._arranged: dict[tuple[str, tuple[Atoms, ...], tuple[Atoms, ...]], str] = {}
 
@@ -91,6 +98,8 @@ class Draft:
         previous = self.layers[-1]["name"] if self.layers else (self.inputs or [{"name": None}])[0]["name"]
         if inputs and list(inputs) != [previous]:
             layer["inputs"] = inputs[0] if len(inputs) == 1 else list(inputs)
+        if name in self._frozen:
+            keys["frozen"] = True
         self.layers.append(layer | {key: value for key, value in keys.items() if value is not None})
         return name
 
@@ -113,6 +122,14 @@ class Draft:
         if weight.name not in self._owners:
             if clash := [name for name in wanted.values() if name in self._owners]:
                 raise self.tied(clash[0], layer)
+            trained = {held.trained for held in tensors.values() if held is not None}
+            if len(trained) > 1:
+                raise ModuleImportError(
+                    f"some tensors of {layer} are trained and some are frozen",
+                    hint="freeze all tensors of a layer (requires_grad=False), or none",
+                )
+            if trained == {False}:
+                self._frozen.add(layer)
             for slot, own in wanted.items():
                 self.tensors[f"{layer}.{slot}"] = own
                 self._owners[own] = layer, kind

@@ -20,9 +20,9 @@ def spec_text(data: Mapping[str, Any], remark: str = "") -> str:
         remark: the first line, after a ``#``.
 
     Example:
-        >>> print(spec_text({"sifrc": 1, "name": "tiny", "network": {"input": {"name": "x", "size": [3]},
-        ...     "layers": [{"name": "fc", "type": "dense", "units": 2}]}, "loss": {"function": "mse"}}),
-        end="")
+        >>> layers = [{"name": "fc", "type": "dense", "units": 2}]
+        >>> network = {"input": {"name": "x", "size": [3]}, "layers": layers}
+        >>> print(spec_text({"sifrc": 1, "name": "tiny", "network": network, "loss": {"function": "mse"}}))
         sifrc: 1
         name: tiny
         network:
@@ -30,6 +30,7 @@ def spec_text(data: Mapping[str, Any], remark: str = "") -> str:
           layers:
             - {name: fc, type: dense, units: 2}
         loss: {function: mse}
+        <BLANKLINE>
     """
     lines = [f"# {remark}"] if remark else []
     for key, value in data.items():

@@ -36,7 +36,8 @@ def translate(exported: Exported, names: Iterable[str]) -> tuple[Draft, str]:
         ModuleImportError: some operator has no layer; the message says which, and where.
     """
     kept = {**dict(exported.module.named_parameters()), **dict(exported.module.named_buffers())}
-    draft = Draft({name: tuple(tensor.shape) for name, tensor in kept.items()}, exported.samples)
+    shapes = {name: tuple(tensor.shape) for name, tensor in kept.items()}
+    draft = Draft(shapes, exported.samples, dict(exported.module.named_parameters()))
     found = _given(exported, draft, kept, dict(zip(exported.inputs, names, strict=True)))
     needed = _needed(exported.output)
     for node in exported.nodes:
@@ -93,7 +94,7 @@ def _given(
                 found[node] = tensor.detach()
             else:
                 layout = fresh(tensor.shape)
-                trained = isinstance(tensor, torch.nn.Parameter)
+                trained = isinstance(tensor, torch.nn.Parameter) and tensor.requires_grad
                 found[node] = Value(Held(name, trained), layout or ((),), layout)
         elif node.name in names:
             sizes = sizes_of(node.meta["val"], draft.samples)

@@ -121,7 +121,7 @@ def analyze(
         >>> ops = sifrc.operators(spec, None, (x, torch.ones(2, 1, dtype=torch.float64)))
         >>> found = analyze(ops, top=2, probes=4, steps=3)
         >>> [round(value, 3) for value in found.largest], found.modules[0].name
-        ([2.866, 0.634], 'fc')
+        ([2.651, 0.849], 'fc')
     """
     hessian, gauss_newton = operators.H, operators.G
     size = hessian.shape[0]

@@ -76,6 +76,7 @@ class Entries(ABC):
         self._made_from: dict[str, list[str]] = {}
         self._phases: dict[str, list[str]] = {}
         self._phase = ""
+        self._owners: dict[tuple[str, str, int, int | None], int | None] = {}
         self._visible: tuple[str, ...] = ()
         self._statements: list[Statement] = []
         self._equation: Equation | None = None
@@ -112,10 +113,15 @@ class Entries(ABC):
     def _temporary(self, axes: tuple[Axis, ...]) -> Input:
         """A buffer for part of the current equation, named after what the equation defines."""
         assert self._equation is not None
-        self._count += 1
         owner = self._base(self._equation.symbol)
-        # What is added at a further use of shared parameters belongs to the layer of the use.
+        # What is added at a further use of shared parameters belongs to the layer of the use, whose own
+        # parameters may have parts of this family too.
         index = self._equation.layer if self._adds and owner.index is not None else owner.index
+        while True:
+            self._count += 1
+            place = self._phase, owner.family, self._count, index
+            if self._owners.setdefault(place, owner.index) == owner.index:
+                break
         return self._part(owner, index, str(self._count), f"part{self._count}", axes)
 
     def intermediate(self, owner: Input, word: str, axes: tuple[Axis, ...]) -> Input:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import sympy
@@ -85,12 +86,12 @@ def _model(spec: Spec, depth: int) -> Model:
         draws=tuple(draws.made),
         target=target,
         constraints=tuple(constraints),
-        parameters=tuple(parameters.values()),
+        parameters=tuple(owned for owned in parameters.values() if owned.members),
         loss=loss,
         regularized=regularized,
         regularizer=state_regularizer([(factor, constraints[k - 1].state) for k, factor in regularized]),
         lambda_values=values,
-        buffers=tuple(buffers),
+        buffers=(*_frozen_buffers(parameters.values()), *buffers),
         normalization=normalization,
         loss_factor=_loss_factor(spec, len(constraints)),
     )
@@ -166,6 +167,14 @@ def _inlined(parts: Sequence[Part]) -> Expr:
     return values[parts[-1].state]
 
 
+def _frozen_buffers(parameters: Iterable[LayerParameters]) -> Iterator[Buffer]:
+    """Parameters that are not trained: zero at the start, weights of norms one."""
+    for owned in parameters:
+        for held in owned.frozen:
+            one = held.slot == "weight" and owned.initialization.kind == "ones"
+            yield Buffer(owned.layer, held.slot, held.symbol, float(one))
+
+
 def _shapes(sources: tuple[Expr, ...]) -> tuple[Sizes, ...]:
     return tuple(tuple(axis.entries for axis in source.axes) for source in sources)
 
@@ -183,7 +192,8 @@ def _owning(
         name = owner.name(layer.share or layer.name)
         if name not in known:
             start = owner.initial(layer.initialization, shapes)
-            known[name] = layer_parameters(name, index, owner.shapes(shapes), start)
+            found = layer_parameters(name, index, owner.shapes(shapes), start)
+            known[name] = frozen(found) if layer.frozen else found
         return known[name]
 
     return owned
@@ -214,6 +224,15 @@ def layer_parameters(
     return LayerParameters(name, index, tuple(members), start)
 
 
+def frozen(owned: LayerParameters) -> LayerParameters:
+    """The same tensors, not trained."""
+    held = tuple(
+        replace(p, symbol=Input(BUFFER[p.slot], p.symbol.index, p.symbol.axes, Role.BUFFER))
+        for p in owned.members
+    )
+    return replace(owned, members=(), frozen=held)
+
+
 def _constraint(part: Part, group: tuple[LayerSpec, ...], sources: list[int]) -> Constraint:
     """x_k = F_k(a_k) of one state of a layer with some sources."""
     read = {symbol.index for symbol in inputs_of(part.value) if symbol.family == "x"}
@@ -235,7 +254,7 @@ def _constraint(part: Part, group: tuple[LayerSpec, ...], sources: list[int]) ->
         pre_activation=part.value,
         activation=activation,
         value=value,
-        parameters=part.parameters,
+        parameters=part.parameters if part.parameters is not None and part.parameters.members else None,
         row=_row(axes, group[0].channels_first, part.name),
         inside=inside,
         evaluated=evaluated,

@@ -41,12 +41,14 @@ class LayerParameters:
         index: position among the layers that own parameters, from 1.
         members: in the order in which users see them.
         initialization: how they begin.
+        frozen: tensors in the place of members that are not trained; a layer has either.
     """
 
     layer: str
     index: int
     members: tuple[Parameter, ...]
     initialization: InitializationSpec = field(default_factory=InitializationSpec)
+    frozen: tuple[Parameter, ...] = ()
 
     @property
     def symbols(self) -> tuple[Input, ...]:
@@ -55,7 +57,8 @@ class LayerParameters:
 
     def get(self, slot: str) -> Input | None:
         """The symbol in a slot; None where the layer has none."""
-        return next((parameter.symbol for parameter in self.members if parameter.slot == slot), None)
+        held = (*self.members, *self.frozen)
+        return next((parameter.symbol for parameter in held if parameter.slot == slot), None)
 
     @property
     def weight(self) -> Input:
@@ -72,6 +75,7 @@ class LayerParameters:
 
 BUFFER: Mapping[str, str] = MappingProxyType(
     {"running_mean": "μ̃", "running_var": "σ̃²", "num_batches_tracked": "ñ", "value": "K"}
+    | {"weight": "Wᶠ", "bias": "βᶠ"}
 )
 """Slot of a buffer -> family of its symbols."""
 

@@ -15,7 +15,14 @@ from sifrc.spec.diagnostics import describe
 from sifrc.spec.functionspec import activation_spec
 from sifrc.spec.graph import resolve_graph
 from sifrc.spec.items import LAYERS, Item
-from sifrc.spec.layers import KEYS_OF_TYPE, LAYER_TYPES, buffer_shapes, has_parameters, parameter_shapes
+from sifrc.spec.layers import (
+    KEYS_OF_TYPE,
+    LAYER_TYPES,
+    buffer_shapes,
+    has_parameters,
+    owned_by,
+    parameter_shapes,
+)
 from sifrc.spec.lossspec import check_mask, loss_spec
 from sifrc.spec.partitionspec import partition_spec
 from sifrc.spec.positions import Path, Positions
@@ -72,7 +79,7 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         for item in graph.items
     }
     layers = tuple(_layer(item, default, biases, positions) for item in graph.items)
-    if not any(map(has_parameters, layers)):
+    if not any(map(owned_by, layers)):
         raise positions.error(
             LAYERS, "the network has nothing to train", hint="it needs a layer of type dense or conv"
         )
@@ -200,6 +207,7 @@ def _layer(
         settings=item.settings,
         mask=shape.mask is not None,
         begins=len(shape.state or ()),
+        frozen=bool(shape.frozen) and shape.share is None,
         location=positions.value(path),
     )
     return layer if has_parameters(layer) else replace(layer, bias=True, initialization=None)

@@ -159,6 +159,8 @@ def _layer(layer: LayerSpec) -> dict[str, Any]:
         result["share"] = layer.share
     elif "bias" in LAYER_TYPES[layer.kind].keys and has_parameters(layer):
         result["bias"] = layer.bias
+    if layer.frozen:
+        result["frozen"] = True
     if layer.initialization is not None:
         result["init"] = _initialization(layer.initialization)
     if layer.activation is not None:

@@ -146,6 +146,7 @@ class LayerShape(Shape):
     momentum: Finite | None = None
     track: bool | None = None
     trained: bool | None = None
+    frozen: bool | None = None
     values: Annotated[list[Finite], Field(min_length=1, max_length=MAX_VALUES)] | None = None
     probability: Finite | None = None
     affine: bool | None = None

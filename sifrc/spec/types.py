@@ -150,6 +150,7 @@ class LayerSpec:
         settings: of its type; None for a type that has none.
         mask: whether the last of its inputs says which others are read: it has no derivative.
         begins: how many of its inputs, before a mask, are states that it begins with.
+        frozen: whether its parameters are given and not trained: buffers, which nothing is differentiated by.
     """
 
     name: str
@@ -163,6 +164,7 @@ class LayerSpec:
     settings: LayerSettings | None = None
     mask: bool = False
     begins: int = 0
+    frozen: bool = False
     location: Location | None = field(default=None, compare=False, repr=False)
 
     @property

@@ -47,6 +47,7 @@ IN_NUMBA = (
     *("the last step of an lstm", "activations after a gru"),
     *("a token, and positions of more places", "a product with a bent parameter, plus what is given"),
     *("relative positions", "windows of places, one axis backwards"),
+    *("frozen layers among others", "frozen attention"),
 )
 COMPILED = (
     *("concatenate three", "pad reflect by most", "upsample bilinear", "matmul transposed both"),
@@ -64,6 +65,7 @@ SUMMARIES = (
     *("rnn of two directions", "lstm", "gru of two layers", "activations after a gru"),
     *("a token, and positions of more places", "a parameter that is normalised"),
     *("windows that overlap", "relative positions"),
+    "frozen layers among others",
 )
 
 At = tuple[dict[str, Any], Any, Any]

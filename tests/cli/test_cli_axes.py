@@ -130,7 +130,7 @@ def test_a_fallback_is_noted_for_one_axis_and_refused_for_several(run, monkeypat
 
 
 def test_a_wrong_size_is_a_diagnostic(run):
-    for size, message in (([2, 0], "too small: the number 0"), ([], "'size' is empty")):
+    for size, message in (([2, 0], "too small: the number 0"), ([], "is a number without axes")):
         content = images([2, 3])
         content["network"]["input"]["size"] = size
         result = run("check", content)

@@ -190,3 +190,38 @@ def test_weights_that_are_computed(kind: str) -> None:
     optimizer = generated.Optimizer(module)
     optimizer.step(x, t)
     assert any(not torch.equal(before[name], value) for name, value in module.named_parameters())
+
+
+def test_frozen_parameters_are_constants() -> None:
+    """A frozen part is derived so: no gradient, no product, the same numbers; a step leaves it as it is."""
+    torch.manual_seed(0)
+    module, x = LeNet().double(), images(1, batch=6).double()
+    for part in (module.conv1, module.fc1):
+        part.requires_grad_(False)
+    spec = sifrc.from_torch(
+        module,
+        x,
+        method={"name": "grouped_newton"},
+        target={"operators": ["gradient", "hessian_vector_product"]},
+    )
+    assert [layer.name for layer in spec.layers if layer.frozen] == ["conv1", "fc1"]
+    generated: Any = sifrc.compile(spec)
+    trained = {name: value for name, value in module.named_parameters() if value.requires_grad}
+    assert set(generated.SHAPES) == set(trained) and "conv1.weight" in generated.BUFFERS
+    params = {name: value.detach() for name, value in module.named_parameters()}
+    vector = {name: torch.randn_like(value) for name, value in trained.items()}
+    slopes = torch.autograd.grad(F.cross_entropy(module(x), T), list(trained.values()), create_graph=True)
+    along = sum((g * v).sum() for g, v in zip(slopes, vector.values(), strict=True))
+    products = torch.autograd.grad(along, list(trained.values()))
+    found = generated.gradient(params, x, T), generated.hessian_vector_product(params, x, T, vector)
+    for result, wanted in zip(found, (slopes, products), strict=True):
+        for name, expected in zip(trained, wanted, strict=True):
+            torch.testing.assert_close(result[name], expected.detach(), rtol=1e-9, atol=1e-11)
+    before = {name: value.detach().clone() for name, value in module.named_parameters()}
+    optimizer = generated.Optimizer(module)
+    optimizer.step(x, T)
+    moved = {name for name, value in module.named_parameters() if not torch.equal(before[name], value)}
+    assert moved and moved <= set(trained)
+    module.fc2.bias.requires_grad_(False)
+    with pytest.raises(sifrc.ModuleImportError, match="some tensors of fc2 are trained and some are frozen"):
+        sifrc.from_torch(module, x)

@@ -34,6 +34,7 @@ from sifrc.verify.points import random_point
 __all__ = ["whole_item", "whole_of"]
 
 _IMPORTS = (
+    "itertools",
     "functools",
     "warnings",
     "numbers",

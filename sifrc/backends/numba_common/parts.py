@@ -217,9 +217,12 @@ class Parts(ABC):
         """Variables of what layers keep besides parameters."""
         found = []
         for family in (f for f in self.program.families if f.storage is Storage.BUFFER):
-            names = {own.index: own.name for own in self.module.buffers if own.family == family.name}
-            rank = len(family.shapes[0][1])
-            found.append(ParameterVariable(family.code, f"_{family.code.upper()}_NAMES", rank, names, False))
+            own = [each for each in self.module.buffers if each.family == family.name]
+            ranks = sorted({len(each.shape) for each in own}, reverse=True)
+            for rank in ranks:
+                code = family.code + ("" if rank == ranks[0] else f"_{rank_name(rank)}")
+                names = {each.index: each.name for each in own if len(each.shape) == rank}
+                found.append(ParameterVariable(code, f"_{code.upper()}_NAMES", rank, names, False))
         return tuple(found)
 
     @property
@@ -230,8 +233,10 @@ class Parts(ABC):
     @property
     def given_names(self) -> list[str]:
         """Variables that operators take of what the user gives by name."""
-        buffers = () if self.couples else self.buffer_variables
-        return [*self.parameter_names, *(variable.name for variable in buffers)]
+        # Running statistics are for what comes after training; tensors that are not trained are for both.
+        read = {group.name for group in self.function("forward", True).groups}
+        buffers = [own.name for own in self.buffer_variables if not self.couples or own.name in read]
+        return [*self.parameter_names, *buffers]
 
     @property
     def parameter_names(self) -> list[str]:
@@ -249,7 +254,7 @@ class Parts(ABC):
         if not self.buffer_variables:
             return f'{self.unpacked(self.parameter_names)} = _parameters(params, "params"{more})'
         names = self.unpacked(self.parameter_names)
-        if whole or not self.couples:
+        if whole or len(self.given_names) > len(self.parameter_names):
             names = ", ".join([names, *(variable.name for variable in self.buffer_variables)])
         else:
             names += ", *_"

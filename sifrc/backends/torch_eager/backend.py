@@ -234,9 +234,11 @@ def _make_buffers(parts: Parts) -> list[str]:
     made = {layer.name for layer in parts.module.layers}
     for own in parts.module.buffers:
         layer, _, slot = own.name.rpartition(".")
-        if layer not in made:
-            lines.append(f"        self.{layer} = torch.nn.Module()")
-            made.add(layer)
+        outer = layer.partition(".")[0]
+        for name in dict.fromkeys((outer, layer)):
+            if name not in made and not (name == outer and any(m.startswith(f"{outer}.") for m in made)):
+                lines.append(f"        self.{name} = torch.nn.Module()")
+                made.add(name)
         empty = f"torch.empty({own.shape}, dtype=dtype, device=device)"
         lines += call([], f"self.{layer}.register_buffer", [f'"{slot}"', empty], 8)
     return lines

@@ -71,7 +71,9 @@ class Parts:
     @property
     def given(self) -> list[str]:
         """Variables that operators take of what the user gives by name."""
-        return self.codes + ([] if self.couples else [family.code for family in self.buffers])
+        # Running statistics are for what comes after training; tensors that are not trained are for both.
+        read = self.functions[self.forward].arguments
+        return self.codes + [f.code for f in self.buffers if not self.couples or f.name in read]
 
     def reads_buffers(self, keys: Iterable[Key]) -> bool:
         """Whether one of the functions takes a buffer."""

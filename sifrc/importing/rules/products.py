@@ -30,9 +30,9 @@ def _linear(call: Call) -> Value:
 
 
 def _whole(call: Call, value: Value) -> bool:
-    """Whether a value is a tensor of the module as this keeps it, and one that is trained."""
+    """Whether a value is a tensor of the module as this keeps it, and a parameter."""
     held = value.source
-    return isinstance(held, Held) and held.trained and value.dims == value.layout
+    return isinstance(held, Held) and held.name in call.draft.parameters and value.dims == value.layout
 
 
 def dense(call: Call, value: Value, weight: Held, bias: Held | None) -> Value:

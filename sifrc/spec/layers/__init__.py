@@ -50,7 +50,10 @@ LAYER_TYPES: Mapping[LayerKind, LayerType] = MappingProxyType(
 """Word of a type -> its record."""
 
 KEYS_OF_TYPE: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {kind: ("name", "type", "inputs", *record.keys) for kind, record in LAYER_TYPES.items()}
+    {
+        kind: ("name", "type", "inputs", *record.keys, *(("frozen",) if record.freezes else ()))
+        for kind, record in LAYER_TYPES.items()
+    }
 )
 """Keys that mean something for a type of layer."""
 
@@ -66,8 +69,8 @@ def has_parameters(layer: LayerSpec) -> bool:
 
 
 def owned_by(layer: LayerSpec) -> tuple[Owner, ...]:
-    """The owners of the tensors that a layer does not share."""
-    return () if layer.share is not None else LAYER_TYPES[layer.kind].owners(layer)
+    """The owners of the tensors that a layer trains and does not share."""
+    return () if layer.share is not None or layer.frozen else LAYER_TYPES[layer.kind].owners(layer)
 
 
 def parameter_shapes(layers: Iterable[LayerSpec], shapes: Mapping[str, Sizes]) -> dict[str, Sizes]:
@@ -92,8 +95,11 @@ def buffer_shapes(layers: Iterable[LayerSpec], shapes: Mapping[str, Sizes]) -> d
         layers: of a spec.
         shapes: of all states, by name.
     """
-    return {
-        f"{layer.name}.{buffer.slot}": buffer.shape(tuple(shapes[name] for name in layer.inputs))
-        for layer in layers
-        for buffer in LAYER_TYPES[layer.kind].buffers(layer)
-    }
+    found: dict[str, Sizes] = {}
+    for layer in layers:
+        inputs, record = tuple(shapes[name] for name in layer.inputs), LAYER_TYPES[layer.kind]
+        if layer.frozen and layer.share is None:
+            for owner in record.owners(layer):
+                found |= dict(zip(owner.names(layer.name), owner.shapes(inputs), strict=True))
+        found |= {f"{layer.name}.{each.slot}": each.shape(inputs) for each in record.buffers(layer)}
+    return found

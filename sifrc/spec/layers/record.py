@@ -185,6 +185,11 @@ class LayerType:
         return "share" in self.keys
 
     @property
+    def freezes(self) -> bool:
+        """Whether its layers may have parameters that are not trained."""
+        return self.owning and "trained" not in self.keys
+
+    @property
     def owning(self) -> bool:
         """Whether its layers have parameters."""
         return self.owners is not no_owners
