@@ -26,6 +26,7 @@ from sifrc.lower.classes import Classes
 from sifrc.lower.convolutions import as_convolution
 from sifrc.lower.grouped import as_grouped
 from sifrc.lower.groups import is_fixed_matrix, key_of_groups, shared_by_groups
+from sifrc.lower.part_names import PartNames
 from sifrc.lower.products import as_one_sum, contracted, narrowed, ordered, split_scalars
 from sifrc.lower.scope import Scope
 from sifrc.lower.selections import Arrays, without_affine
@@ -74,9 +75,8 @@ class Entries(ABC):
         self._held: dict[str, dict[str, Input]] = {}
         self._over_groups: dict[tuple[str, str], Input] = {}
         self._made_from: dict[str, list[str]] = {}
-        self._phases: dict[str, list[str]] = {}
         self._phase = ""
-        self._owners: dict[tuple[str, str, int, int | None], int | None] = {}
+        self._names = PartNames()
         self._visible: tuple[str, ...] = ()
         self._statements: list[Statement] = []
         self._equation: Equation | None = None
@@ -114,14 +114,9 @@ class Entries(ABC):
         """A buffer for part of the current equation, named after what the equation defines."""
         assert self._equation is not None
         owner = self._base(self._equation.symbol)
-        # What is added at a further use of shared parameters belongs to the layer of the use, whose own
-        # parameters may have parts of this family too.
+        # What is added at a further use of shared parameters belongs to the layer of the use.
         index = self._equation.layer if self._adds and owner.index is not None else owner.index
-        while True:
-            self._count += 1
-            place = self._phase, owner.family, self._count, index
-            if self._owners.setdefault(place, owner.index) == owner.index:
-                break
+        self._count = self._names.free(self._phase, owner.family, self._count, index, owner.index)
         return self._part(owner, index, str(self._count), f"part{self._count}", axes)
 
     def intermediate(self, owner: Input, word: str, axes: tuple[Axis, ...]) -> Input:
@@ -130,10 +125,7 @@ class Entries(ABC):
 
     def _part(self, owner: Input, index: int | None, name: str, word: str, axes: tuple[Axis, ...]) -> Input:
         # Another phase that defines the same family (another kind of curvature) has parts of its own.
-        phases = self._phases.setdefault(owner.family, [])
-        if self._phase not in phases:
-            phases.append(self._phase)
-        other = phases.index(self._phase)
+        other = self._names.phase(self._phase, owner.family)
         family = f"{owner.family}~{name}{f'.{other}' if other else ''}{self.mark}"
         suffix = (ascii_lowercase[other] if other else "") + ("_one" if self.mark else "")
         self.code.setdefault(family, f"{self.code[owner.family]}_{word}{suffix}")
