@@ -2,7 +2,7 @@
 
     python benchmarks/importing.py [NAME ...]
 
-Each is made without weights, evaluated, traced for images of its size, and its spec is built. ``--check`` also
+Each is made without weights, evaluated, traced for images of its size, and its spec built. ``--check`` also
 compares outputs of the generated module with those of the network.
 """
 
