@@ -30,6 +30,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import torch  # noqa: E402
 from layer_networks import Transformer  # noqa: E402
 from layer_peers import peer_products  # noqa: E402
+from memory import peak_numbers  # noqa: E402
 from timing import interleaved, print_table  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -182,6 +183,9 @@ def rows(
     ]
     heading = f"{title}, {len(owners)} groups, {arguments.threads} threads"
     print_table(heading, ("", "ms", "ratio", "spread", "CPU"), table)
+    least = peak_numbers(gradient)
+    peaks = {name: peak_numbers(candidates[name]) / least for name in ("gradient", "Hv", "GGNv")}
+    print("peak of tensors over a torch gradient's:", *(f"{name} {p:.2f}" for name, p in peaks.items()))
     for name, words in refused.items():
         print(f"{name}: {words}")
 
