@@ -10,9 +10,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sifrc.api.source import NO_OPTIONS, NOWHERE, Source, choose, names_of, read_spec
-from sifrc.errors import Location
+from sifrc.errors import Location, SpecError
 
 if TYPE_CHECKING:
+    import torch
+
     from sifrc.compiler import Compiled
     from sifrc.report.document import EquationSheet
     from sifrc.spec.types import OptionValue, PartitionChoice
@@ -174,8 +176,11 @@ def equations(spec: Source, *, newton: bool | None = None, summaries: bool | Non
 
 
 def verify(
-    spec: Source,
+    spec: Source | None = None,
     *,
+    model: torch.nn.Module | None = None,
+    example: Any = None,
+    loss: Any = "cross_entropy",
     levels: Sequence[int] = (1, 2, 3),
     digits: int = 50,
     seed: int = 0,
@@ -189,6 +194,9 @@ def verify(
 
     Args:
         spec: a spec, a path or a mapping.
+        model: a torch module in the place of a spec, which is imported and compared with it first.
+        example: a batch of inputs as its ``forward`` takes it.
+        loss: of the module, as :func:`sifrc.from_torch` takes it.
         levels: 1 symbolic, 2 many digits, 3 generated code.
         digits: precision of level 2.
         seed: of the random points.
@@ -212,6 +220,15 @@ def verify(
     from sifrc.verify.ladder import ORACLE, operators_of
     from sifrc.verify.ladder import verify as climb
 
+    if (spec is None) == (model is None):
+        raise SpecError(
+            "what is verified is a spec, or a torch module", hint="verify(model=…, example=inputs)"
+        )
+    if model is not None:
+        from sifrc.api.importing import from_torch
+
+        spec = from_torch(model, example, loss)
+    assert spec is not None
     spec = read_spec(spec)
     if 3 in levels and module is None:
         optional("torch", ORACLE)

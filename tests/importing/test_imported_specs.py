@@ -225,3 +225,19 @@ def test_frozen_parameters_are_constants() -> None:
     module.fc2.bias.requires_grad_(False)
     with pytest.raises(sifrc.ModuleImportError, match="some tensors of fc2 are trained and some are frozen"):
         sifrc.from_torch(module, x)
+
+
+@pytest.mark.parametrize(
+    "name", ["lenet", "residual block in training", "gpt", "gru of layers and directions"]
+)
+def test_imported_networks_are_verified_at_all_levels(name: str) -> None:
+    """Equations, many digits, and the generated module."""
+    make, example, loss = CASES[name]
+    report = sifrc.verify(model=make(), example=example, loss=loss)
+    assert report.passed, [row for row in report.rows if row.passed is False]
+    assert {row.level for row in report.rows if row.passed} == {1, 2, 3}
+
+
+def test_what_is_verified_is_one_thing() -> None:
+    with pytest.raises(sifrc.SpecError, match="a spec, or a torch module"):
+        sifrc.verify()
