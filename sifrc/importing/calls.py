@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
 from typing import Any, TypeAlias
 
 import torch
 
 from sifrc.errors import ModuleImportError
-from sifrc.importing.atoms import SAMPLES, Atoms, Held, Value, fresh, size_of
+from sifrc.importing.atoms import SAMPLES, Atoms, Held, Value, fresh
 from sifrc.importing.draft import Draft
 from sifrc.importing.exported import sizes_of
 
@@ -104,10 +103,6 @@ class Call:
             raise Refused(f"the {name} of {self.name} is computed", "a tensor that the module keeps")
         return found.source
 
-    def number(self, name: str) -> float | None:
-        """A number, also one in a tensor of one entry; None for a tensor of several."""
-        return number_in(self[name])
-
     def dim(self, name: str = "dim", value: str = "self") -> int:
         """A dimension, from 0."""
         rank = len(self.value(value).dims)
@@ -161,10 +156,6 @@ class Call:
         wanted = axes_for(value.dims)
         return wanted, self.draft.arranged(value, wanted)
 
-    def made(self, source: str, dims: Sequence[Atoms]) -> Value:
-        """A state with an axis for each dimension in order, those of one entry too, without samples."""
-        return Value(source, axes_for(dims) or ((),), tuple(dims))
-
     def apart(self, value: Value, dims: Sequence[int]) -> tuple[Value, list[int]]:
         """A value with a whole axis of its state for each of some dimensions, and which these are, from 0.
 
@@ -210,26 +201,8 @@ def axes_for(dims: Sequence[Atoms]) -> tuple[Atoms, ...]:
     return tuple(axes)
 
 
-def renewed(dims: Sequence[Atoms]) -> tuple[Atoms, ...]:
-    """Dimensions of the same sizes with new atoms, one for each axis that :func:`axes_for` has."""
-    found: list[Atoms] = []
-    for atoms in dims:
-        if SAMPLES not in atoms:
-            found.append(fresh([size_of(atoms)])[0])
-            continue
-        at = atoms.index(SAMPLES)
-        before, after = (fresh([size_of(part)])[0] for part in (atoms[:at], atoms[at + 1 :]))
-        found.append((*before, SAMPLES, *after))
-    return tuple(found)
-
-
 def refusal(error: Refused, name: str, path: str, place: str) -> ModuleImportError:
     """The error of an operator that cannot be taken: which, in which module, at which line."""
     where = f" in {path}" if path else ""
     line = f", {place}" if place else ""
     return ModuleImportError(f"{error.message} (operator {name}{where}{line})", hint=error.hint or None)
-
-
-def entries(sizes: Sequence[int]) -> int:
-    """Of a shape."""
-    return prod(sizes)

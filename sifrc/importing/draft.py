@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -309,8 +309,3 @@ def _regions(numbers: Any) -> tuple[Any, float, float] | None:
     whole = (labels[..., :, None] == labels[..., None, :]).to(numbers.dtype)
     found = whole * same + (1 - whole) * other
     return (labels, float(same), float(other)) if bool((found == numbers).all()) else None
-
-
-def together(groups: Iterable[Atoms]) -> Atoms:
-    """Atoms of several groups as one."""
-    return tuple(atom for atoms in groups for atom in atoms)

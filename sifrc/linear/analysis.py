@@ -142,15 +142,19 @@ def analyze(
         )
         for name, part in parts.items()
     )
-    ends = [hessian.eigsh(top, which, seed=seed).values.tolist() for which in ("LA", "SA")]
+    largest = hessian.eigsh(top, seed=seed).values
+    # Shifted, so that those near zero converge: what is asked of them is relative to the largest.
+    bound = float(largest.abs().max())
+    shifted = hessian - bound * operators.identity
+    smallest = shifted.eigsh(top, "SA", seed=seed).values + bound
     return Analysis(
         name=operators.name,
         parameters=size,
         samples=operators.samples,
         objective=operators.objective(),
         gradient=float(gradient.norm()),
-        largest=tuple(sorted(ends[0], reverse=True)),
-        smallest=tuple(sorted(ends[1])),
+        largest=tuple(sorted(largest.tolist(), reverse=True)),
+        smallest=tuple(sorted(smallest.tolist())),
         gauss_newton=tuple(sorted(gauss_newton.eigsh(top, seed=seed).values.tolist(), reverse=True)),
         modules=modules,
         density=hessian.spectral_density(probes=probes, steps=min(steps, size), seed=seed),

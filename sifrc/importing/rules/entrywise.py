@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -342,8 +341,3 @@ RULES: Mapping[str, Callable[[Call], Any]] = MappingProxyType(
     | dict.fromkeys(("clone", "alias", "detach", "contiguous", "lift_fresh_copy", "_to_copy", "to"), _same)
 )
 """Operator -> what it becomes."""
-
-FUNCTIONS: Mapping[Any, Callable[..., Any]] = MappingProxyType(
-    {operator.add: operator.add, operator.mul: operator.mul, operator.sub: operator.sub}
-)
-"""Functions of sizes."""

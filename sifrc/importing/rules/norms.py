@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from sifrc.importing.atoms import SAMPLES, Atoms, Held, Value
+from sifrc.importing.atoms import SAMPLES, Held, Value
 from sifrc.importing.calls import Call, Refused, axes_for, number_in
 
 __all__ = ["RULES"]
@@ -161,11 +161,6 @@ def _dropout(call: Call) -> Any:
     stated, source = call.directly(value)
     found = call.same(stated, call.layer("dropout", source, probability=probability))
     return (found, None) if several else found
-
-
-def leading(dims: tuple[Atoms, ...]) -> tuple[Atoms, ...]:
-    """Dimensions but the last two."""
-    return dims[:-2]
 
 
 RULES: Mapping[str, Callable[[Call], Any]] = MappingProxyType(

@@ -221,9 +221,11 @@ def _einsum(call: Call) -> Value:
     second = _grouped(second, len(both), len(inner), len(columns))
     # Rows and columns were joined; the dimensions come back from their atoms.
     found = product(call, first, second)
-    dims = (*found.dims[: len(both)], *_split_again(found, first, -2, left, one, rows))
-    columns_of = _split_again(found, second, -1, right, two, columns)
-    found, dims = _refined(found, len(both), dims[len(both) :], columns_of)
+    taken = [
+        [value.dims[own.index(label)] for label in labels]
+        for value, own, labels in ((left, one, rows), (right, two, columns))
+    ]
+    found, dims = _refined(found, len(both), *taken)
     order = [*both, *rows, *columns]
     return permuted(replace(found, dims=dims), [order.index(label) for label in out])
 
@@ -252,13 +254,6 @@ def _grouped(value: Value, lead: int, rows: int, columns: int) -> Value:
     one = tuple(a for atoms in dims[lead : lead + rows] for a in atoms)
     two = tuple(a for atoms in dims[lead + rows :] for a in atoms)
     return replace(value, dims=(*dims[:lead], one, two))
-
-
-def _split_again(
-    found: Value, factor: Value, at: int, value: Value, own: str, labels: Sequence[str]
-) -> tuple[Atoms, ...]:
-    """Sizes of the dimensions that were joined, as atoms of the factor."""
-    return tuple(value.dims[own.index(label)] for label in labels)
 
 
 def _refined(
