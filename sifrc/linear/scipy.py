@@ -32,7 +32,7 @@ def as_scipy(operator: LinearOperator, dtype: Any = None) -> ScipyOperator:
     Example:
         >>> from scipy.sparse.linalg import eigsh
         >>> from sifrc.linear import identity
-        >>> float(eigsh(as_scipy(3.0 * identity({"w": (4,)})), k=1)[0][0])
+        >>> round(float(eigsh(as_scipy(3.0 * identity({"w": (4,)})), k=1)[0][0]), 3)
         3.0
     """
     chosen = np.dtype(_DTYPES[operator.dtype] if dtype is None else dtype)
