@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
 from numbers import Real
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -790,28 +791,29 @@ def _update(
     bias_iterations: Tensors,
     bias_remaining: Tensors,
     momentum: float,
-    lr: float,
+    lr: Mapping[int, float],
+    bias_lr: Mapping[int, float],
 ) -> None:
     """Step.
 
         iterations_k = D#_k,  k = 1..n
         remaining_k = D≈_k,  k = 1..n
         V_k = D_k + momentum V_k,  k = 1..n
-        W_k = W_k − lr V_k,  k = 1..n  [EA-CG(9)]
+        W_k = W_k − lr_k V_k,  k = 1..n  [EA-CG(9)]
         iterationsβ_k = Dβ#_k,  k = 1..n
         remainingβ_k = Dβ≈_k,  k = 1..n
         Vβ_k = Dβ_k + momentum Vβ_k,  k = 1..n
-        β_k = β_k − lr Vβ_k,  k = 1..n  [EA-CG(9)]
+        β_k = β_k − lrβ_k Vβ_k,  k = 1..n  [EA-CG(9)]
     """
     for k in range(1, 4):
         iterations[k].copy_(direction_iterations[k])
         remaining[k].copy_(direction_remaining[k])
         velocity_weights[k].mul_(momentum).add_(direction[k])
-        weights[k].add_(velocity_weights[k], alpha=-lr)
+        weights[k].add_(velocity_weights[k], alpha=-lr[k])
         bias_iterations[k].copy_(bias_direction_iterations[k])
         bias_remaining[k].copy_(bias_direction_remaining[k])
         velocity_biases[k].mul_(momentum).add_(bias_direction[k])
-        biases[k].add_(velocity_biases[k], alpha=-lr)
+        biases[k].add_(velocity_biases[k], alpha=-bias_lr[k])
 
 
 @_as_written
@@ -1298,6 +1300,9 @@ class Optimizer(torch.optim.Optimizer):
         cg_tolerance: relative residual ε at which they end.
         period: steps from one run of the periodic part to the next.
         names: name or layer in ``SHAPES`` -> name in the model, where they differ.
+        groups: of parameters, with numbers of their own; ``params`` are tensors, names, or patterns of
+            names.
+        others: what optimizers of torch have besides; refused, with the reason.
 
     State:
         velocity_weights: momentum of the weights.
@@ -1325,10 +1330,18 @@ class Optimizer(torch.optim.Optimizer):
         cg_tolerance: float = 0.001,
         period: int = 1,
         names: Mapping[str, str] | None = None,
+        groups: Iterable[Mapping[str, Any]] | None = None,
+        **others: Any,
     ) -> None:
         """Bind the parameters; see the class."""
         if not isinstance(model, torch.nn.Module):
-            raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+            given = type(model).__name__
+            raise TypeError(f"model: expected a torch.nn.Module, got {given}; groups= is for parameters")
+        for word, value in others.items():
+            if word not in _WITHOUT:
+                raise TypeError(f"{word}: no argument; there are {', '.join(_RANGES)}, names and groups")
+            if value:
+                raise ValueError(f"{word}: not here: {_WITHOUT[word]}")
         hyperparameters: dict[str, Any] = {
             "lr": lr,
             "momentum": momentum,
@@ -1339,25 +1352,43 @@ class Optimizer(torch.optim.Optimizer):
         }
         self._model = model
         self._parameters, self._names = _bind(model, names)
-        for name, value in hyperparameters.items():
-            _number(name, value, next(iter(self._parameters.values())).dtype)
         self._compared = False
         self._before: list[Tensor] = []
         self._places = self._found_places()
-        super().__init__([{"params": list(self._parameters.values())}], hyperparameters | {"method": METHOD})
+        found = _groups(groups, self._parameters, self._names, hyperparameters)
+        super().__init__(found, hyperparameters | {"method": METHOD})
+        for name in _RANGES:
+            self._common(name, next(iter(self._parameters.values())).dtype)
         self._check()
         with torch.inference_mode(False):
             self._begin()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """There is one group, with the parameters of ``SHAPES``; torch calls this once.
+        """Torch calls this for each group at the start; later every parameter has its group.
 
         Raises:
-            ValueError: a second group.
+            ValueError: for all of them, with the reason.
         """
-        if self.param_groups:
-            raise ValueError("this optimizer has one group: the update is that of the whole network")
+        taken = {id(value) for group in self.param_groups for value in group["params"]}
+        if taken >= set(map(id, self._parameters.values())):
+            raise ValueError(
+                "add_param_group: every parameter that the step was derived for has a group, and others are "
+                "constants of it; build a new optimizer of the larger network"
+            )
         super().add_param_group(param_group)
+
+    def _common(self, name: str, dtype: torch.dtype) -> Any:
+        """A number that all groups have in common, unless each may have its own."""
+        found = [_number(name, group.get(name), dtype) for group in self.param_groups]
+        if name not in _OF_GROUPS and any(value != found[0] for value in found):
+            raise ValueError(f"{name}: expected one number for all groups, got {found}")
+        return found[0]
+
+    def _by_layer(self, name: str, names: Mapping[int, str], dtype: torch.dtype) -> dict[int, float]:
+        """A number of each parameter, which is that of its group."""
+        numbers = [(_number(name, group.get(name), dtype), group["params"]) for group in self.param_groups]
+        found = {id(value): number for number, values in numbers for value in values}
+        return {k: found[id(self._parameters[own])] for k, own in names.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         """For copy and pickle; copy both together: ``copy.deepcopy((model, optimizer))``."""
@@ -1402,19 +1433,23 @@ class Optimizer(torch.optim.Optimizer):
         """The state of a state dict by parameter, if all of it is this optimizer's."""
         what = f"state_dict: expected that of {METHOD} for the parameters {', '.join(SHAPES)}"
         groups = state_dict.get("param_groups", [])
-        if len(groups) != 1 or len(groups[0]["params"]) != len(SHAPES) or "state" not in state_dict:
+        sizes = [len(group["params"]) for group in self.param_groups]
+        if [len(group["params"]) for group in groups] != sizes or "state" not in state_dict:
             raise ValueError(f"{what}; it has other groups")
-        if groups[0].get("method") != METHOD:
-            raise ValueError(f"{what}, got that of {groups[0].get('method', 'another optimizer')}")
-        like = next(iter(self._parameters.values()))
-        for name in _RANGES:
-            _number(name, groups[0].get(name), like.dtype)
+        dtype = next(iter(self._parameters.values())).dtype
+        for group in groups:
+            if group.get("method") != METHOD:
+                raise ValueError(f"{what}, got that of {group.get('method', 'another optimizer')}")
+            for name in _RANGES:
+                _number(name, group.get(name), dtype)
         self._begin()
         own = {name: dict(self.state[value]) for name, value in self._parameters.items()}
-        keys = dict(zip(SHAPES, groups[0]["params"], strict=True))
-        found = {name: state_dict["state"].get(key, {}) for name, key in keys.items()}
-        if not state_dict["state"].keys() <= set(groups[0]["params"]):
-            raise ValueError(f"{what}; it has a state for {list(state_dict['state'])}")
+        mine = [id(value) for group in self.param_groups for value in group["params"]]
+        keys = dict(zip(mine, (key for group in groups for key in group["params"]), strict=True))
+        saved = state_dict["state"]
+        found = {name: saved.get(keys[id(value)], {}) for name, value in self._parameters.items()}
+        if not saved.keys() <= set(keys.values()):
+            raise ValueError(f"{what}; it has a state for {list(saved)}")
         for name, entries in own.items():
             if found[name].keys() != entries.keys():
                 raise ValueError(f"{what}; {name} has {list(found[name])}, expected {list(entries)}")
@@ -1456,16 +1491,16 @@ class Optimizer(torch.optim.Optimizer):
                 inputs, targets = _pair("step: the function's result", inputs())
         if targets is None:
             raise TypeError("step: expected inputs and targets, or a function that returns them")
-        group = self.param_groups[0]
         parameters = {name: value.detach() for name, value in self._parameters.items()}
         like = next(iter(parameters.values()))
         inputs, targets = _batch(inputs, targets, like)
-        lr = _number("lr", group.get("lr"), like.dtype)
-        momentum = _number("momentum", group.get("momentum"), like.dtype)
-        alpha = _number("alpha", group.get("alpha"), like.dtype)
-        cg_iterations = _number("cg_iterations", group.get("cg_iterations"), like.dtype)
-        cg_tolerance = _number("cg_tolerance", group.get("cg_tolerance"), like.dtype)
-        period = _number("period", group.get("period"), like.dtype)
+        lr = self._by_layer("lr", WEIGHT_NAMES, like.dtype)
+        bias_lr = self._by_layer("lr", BIAS_NAMES, like.dtype)
+        momentum = self._common("momentum", like.dtype)
+        alpha = self._common("alpha", like.dtype)
+        cg_iterations = self._common("cg_iterations", like.dtype)
+        cg_tolerance = self._common("cg_tolerance", like.dtype)
+        period = self._common("period", like.dtype)
         mean = 1.0 / len(inputs)
         velocity_weights = self._memory("velocity_weights")
         velocity_biases = self._memory("velocity_biases")
@@ -1537,6 +1572,7 @@ class Optimizer(torch.optim.Optimizer):
                 bias_remaining,
                 momentum,
                 lr,
+                bias_lr,
             )
             if like.dtype == torch.bfloat16:
                 for name, value in parameters.items():
@@ -1555,9 +1591,10 @@ class Optimizer(torch.optim.Optimizer):
 
     def _check(self) -> None:
         """The parameters are still those that the optimizer was built for, and can be updated."""
-        groups, first = self.param_groups, next(iter(self._parameters.values()))
-        if len(groups) != 1 or list(map(id, groups[0]["params"])) != list(map(id, self._parameters.values())):
-            raise ValueError("param_groups: expected one group, with the parameters given at the start")
+        first = next(iter(self._parameters.values()))
+        grouped = [id(value) for group in self.param_groups for value in group["params"]]
+        if sorted(grouped) != sorted(map(id, self._parameters.values())):
+            raise ValueError("param_groups: expected the parameters given at the start, each in one group")
         for (name, value), (module, key) in zip(self._parameters.items(), self._places, strict=True):
             if getattr(module, key, None) is not value:
                 raise ValueError(f"model: {self._names[name]} is another tensor now; build a new optimizer")
@@ -1734,6 +1771,84 @@ def _number(name: str, value: Any, dtype: torch.dtype) -> Any:
     if not inside or (name in _WHOLE and found != int(found)):
         raise ValueError(f"{name}: expected {text}, got {found}")
     return int(found) if name in _WHOLE else float(found)
+
+
+_OF_GROUPS = ("lr",)
+"""Numbers that each group may have for itself; the others are one for all."""
+_OF_SCHEDULERS = {"initial_lr", "min_lr", "max_lr", "base_momentum", "max_momentum"}
+"""What schedulers keep in a group."""
+_WITHOUT = {
+    "maximize": "a step descends; compile the negative loss",
+    "foreach": "the update is made of operations on whole tensors as it is",
+    "fused": "the update is made of operations on whole tensors as it is",
+    "capturable": "checks of a step are decided on the host",
+    "differentiable": "a step changes parameters in place; torch.func differentiates the public functions",
+}
+"""What optimizers of torch have besides, and why this one does not."""
+
+
+def _groups(
+    groups: Iterable[Mapping[str, Any]] | None,
+    parameters: Mapping[str, torch.nn.Parameter],
+    names: Mapping[str, str],
+    hyperparameters: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """Parameter groups as torch has them; by default one with everything."""
+    if groups is None:
+        return [{"params": list(parameters.values())}]
+    found: list[dict[str, Any]] = []
+    for given in groups:
+        if not isinstance(given, Mapping) or "params" not in given:
+            raise TypeError('groups: expected dicts such as {"params": […], "lr": 0.1}')
+        group = {**given, "params": _members(given["params"], parameters, names)}
+        _check_group(group)
+        for name, value in hyperparameters.items():
+            # A tensor that a scheduler changes belongs to one group.
+            group.setdefault(name, value.clone() if isinstance(value, Tensor) else value)
+        found.append(group)
+    taken = [id(value) for group in found for value in group["params"]]
+    wrong = {names[own]: taken.count(id(value)) for own, value in parameters.items()}
+    if twice := [name for name, count in wrong.items() if count > 1]:
+        raise ValueError(f"groups: {', '.join(twice)} in more than one group")
+    if none := [name for name, count in wrong.items() if not count]:
+        raise ValueError(
+            f"groups: {', '.join(none)} in no group; a network of which these are constants is another one: "
+            "sifrc.optimizer(…, groups=…) derives it, or frozen: true in the spec"
+        )
+    return found
+
+
+def _check_group(group: Mapping[str, Any]) -> None:
+    """Numbers of a group that this optimizer has no use for would be without effect."""
+    for name, value in group.items():
+        known = name in _RANGES or name in _OF_SCHEDULERS
+        if not known and isinstance(value, (Real, Tensor)) and not isinstance(value, bool):
+            more = "; compiled with the option weight_decay it has that" if name == "weight_decay" else ""
+            raise ValueError(f"groups: {METHOD} has no {name}; it has {', '.join(_RANGES)}{more}")
+
+
+def _members(
+    given: Any, parameters: Mapping[str, torch.nn.Parameter], names: Mapping[str, str]
+) -> list[torch.nn.Parameter]:
+    """Parameters of a group: tensors, pairs of name and tensor, names, patterns such as ``"head.*"``."""
+    found: list[torch.nn.Parameter] = []
+    own = {id(value): value for value in parameters.values()}
+    for each in [given] if isinstance(given, (str, Tensor)) else given:
+        value = each[1] if isinstance(each, tuple) and len(each) == 2 else each
+        if isinstance(value, str):
+            fits = [one for one in parameters if any(fnmatchcase(x, value) for x in (one, names[one]))]
+            if not fits:
+                known = ", ".join(names[one] for one in parameters)
+                raise ValueError(f"groups: no parameter is called {value}; there are {known}")
+            found += [parameters[one] for one in fits]
+        elif not isinstance(value, Tensor):
+            raise TypeError(f"groups: expected parameters or their names, got {type(value).__name__}")
+        elif id(value) not in own:
+            shape = tuple(value.shape)
+            raise ValueError(f"groups: a tensor of shape {shape} is none of the parameters of this network")
+        else:
+            found.append(own[id(value)])
+    return list({id(value): value for value in found}.values())
 
 
 def _slot(code: str, k: int) -> tuple[str, str]:

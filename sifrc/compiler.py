@@ -25,6 +25,7 @@ from sifrc.backends.base import (
     ModuleSource,
     blocks_for,
     has_class_indices,
+    has_parameter_rates,
     made_again_for,
 )
 from sifrc.errors import Location, SpecError
@@ -117,7 +118,9 @@ def compile_spec(
     say("model", 0.0)
     model = build_model(spec)
     say("derivation", 0.02)
-    planned = make_plan(model, lambda system: describe_system(system, model))
+    planned = make_plan(
+        model, lambda system: describe_system(system, model), by_parameter=has_parameter_rates(backend)
+    )
     say("lowering", 0.4)
     again = made_again_for(backend, options)
     program = lower(

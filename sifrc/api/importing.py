@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sifrc.errors import ModuleImportError
@@ -24,6 +24,7 @@ def from_torch(
     *,
     name: str | None = None,
     check: bool = True,
+    trained: Collection[str] | None = None,
     **settings: Any,
 ) -> Spec:
     """A spec of a torch module: each operator that it calls becomes a layer.
@@ -40,6 +41,7 @@ def from_torch(
             has under ``loss``.
         name: of the spec; by default that of the module's class.
         check: whether the network that comes out is compared with the module on the example.
+        trained: names of the parameters that are no constants; by default those that want a gradient.
         settings: other top-level keys of a spec, e.g. ``method`` or ``target``.
 
     Returns:
@@ -62,7 +64,7 @@ def from_torch(
     """
     from sifrc.spec import build_spec
 
-    data, whole = imported(module, example_inputs, loss, name=name, **settings)
+    data, whole = imported(module, example_inputs, loss, name=name, trained=trained, **settings)
     spec = build_spec(data)
     if check:
         from sifrc.api.comparison import compare_with_module
@@ -72,7 +74,13 @@ def from_torch(
 
 
 def imported(
-    module: torch.nn.Module, example_inputs: Any, loss: Any, *, name: str | None = None, **settings: Any
+    module: torch.nn.Module,
+    example_inputs: Any,
+    loss: Any,
+    *,
+    name: str | None = None,
+    trained: Collection[str] | None = None,
+    **settings: Any,
 ) -> tuple[dict[str, Any], torch.nn.Module]:
     """A spec of a torch module as nested dicts, and the module without what torch wraps around it.
 
@@ -83,10 +91,10 @@ def imported(
     from sifrc.importing.network import network_of
 
     arguments, named = _arguments(example_inputs)
-    module = _unwrapped(module)
+    module = unwrapped(module)
     dtype = _dtype(module)
     found = loss_of(loss)
-    network, tensors = network_of(module, arguments, named)
+    network, tensors = network_of(module, arguments, named, trained)
     if found.after not in ("", network["layers"][-1]["type"]):
         raise ModuleImportError(
             f"the loss takes logarithms of probabilities, and the module does not end with {found.after}",
@@ -132,7 +140,7 @@ def _arguments(example: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     return (example,), {}
 
 
-def _unwrapped(module: Any) -> Any:
+def unwrapped(module: Any) -> Any:
     """The module inside of the wrappers that torch puts around one."""
     import torch
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["optimizer"]
 
+_WORDS = frozenset({"maximize", "foreach", "fused", "capturable", "differentiable"})
+"""Arguments of torch's optimizers, which generated ones say something about."""
+
 
 def optimizer(
     model: torch.nn.Module,
@@ -23,7 +26,8 @@ def optimizer(
     *,
     example: Any,
     check: bool = True,
-    **options: OptionValue,
+    groups: Iterable[Any] | None = None,
+    **options: Any,
 ) -> torch.optim.Optimizer:
     """A second-order optimizer of a torch module: imported, compiled, cached and bound to its parameters.
 
@@ -39,7 +43,10 @@ def optimizer(
         example: a batch, (inputs, targets) or inputs alone; several inputs are a tuple or a dict in the first
             place.
         check: whether the network that comes out is compared with the model on the example.
-        options: of the method, its hyperparameters among them.
+        groups: of parameters, with ``lr`` and ``weight_decay`` of their own; ``params`` are tensors, names,
+            or patterns of names. What is in no group is a constant of the derivation, as what is frozen is.
+        options: of the method, its hyperparameters among them; ``lr`` is the learning rate, and
+            ``weight_decay`` the decoupled one.
 
     Returns:
         The generated module's ``Optimizer``.
@@ -62,14 +69,39 @@ def optimizer(
         True
     """
     from sifrc.api.compiling import compile
-    from sifrc.api.importing import from_torch
+    from sifrc.api.groups import grouped
+    from sifrc.api.importing import from_torch, unwrapped
 
     inputs = example[0] if isinstance(example, tuple | list) and len(example) == 2 else example
-    spec = from_torch(model, inputs, loss, check=check, method={"name": method, **options})
+    settings, numbers = _settings(options)
+    given: list[dict[str, Any]] | None = None
+    trained = None
+    if groups is not None:
+        given, trained = grouped(unwrapped(model), groups)
+        if any("weight_decay" in group for group in given):
+            settings.setdefault("weight_decay", 0.0)
+    spec = from_torch(model, inputs, loss, check=check, trained=trained, method={"name": method, **settings})
     generated: Any = compile(spec, "torch", method)
-    made: torch.optim.Optimizer = generated.Optimizer(model)
+    made: torch.optim.Optimizer = generated.Optimizer(model, groups=given, **numbers)
     _follow(made, model, loss)
     return made
+
+
+def _settings(options: Mapping[str, Any]) -> tuple[dict[str, OptionValue], dict[str, Any]]:
+    """Options that the spec has, and what the optimizer is given when it is made."""
+    import torch
+
+    found, numbers = dict(options), {}
+    if "lr" in found:
+        found["learning_rate"] = found.pop("lr")
+    for name, value in list(found.items()):
+        if name in _WORDS:
+            numbers[name] = found.pop(name)
+        elif isinstance(value, torch.Tensor):
+            # It stays the tensor that it is: schedulers write into it.
+            numbers["lr" if name == "learning_rate" else name] = value
+            found[name] = value.item()
+    return found, numbers
 
 
 def _follow(made: Any, model: Any, loss: Any) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "ModuleSource",
     "Option",
     "has_class_indices",
+    "has_parameter_rates",
     "made_again_for",
 ]
 
@@ -189,6 +190,14 @@ def has_class_indices(backend: Backend) -> bool:
     It says so by an attribute ``class_indices``; a program for one without it has classes as vectors.
     """
     return bool(getattr(backend, "class_indices", False))
+
+
+def has_parameter_rates(backend: Backend) -> bool:
+    """Whether a backend's optimizers have a step size for each parameter, and not one for all.
+
+    It says so by an attribute ``parameter_rates``.
+    """
+    return bool(getattr(backend, "parameter_rates", False))
 
 
 def made_again_for(backend: Backend, options: Mapping[str, OptionValue]) -> tuple[str, ...]:

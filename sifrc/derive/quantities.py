@@ -242,6 +242,16 @@ QUANTITIES: Mapping[str, Quantity] = table_of(
         Quantity("T̄¹", "unit_t", "summary of order 3, of directions of length about one"),
         Quantity("η̂¹", "unit_rates", "rates that minimise the model, of directions of length about one"),
         Quantity("mean", "mean", "one over the batch size", Storage.HYPERPARAMETER),
+        Quantity(
+            "lrβ", "bias_lr", "step sizes of the biases", Storage.HYPERPARAMETER, latex=r"\mathrm{lr}^{\beta}"
+        ),
+        Quantity(
+            "weight_decayβ",
+            "bias_weight_decay",
+            "decay of the biases",
+            Storage.HYPERPARAMETER,
+            latex=r"\mathrm{weight\_decay}^{\beta}",
+        ),
         Quantity("alpha", "alpha", "damping α of the blocks", Storage.HYPERPARAMETER, shown="α"),
         Quantity("L_G", "gauss_newton_lagrangian", "Lagrangian of the linearised model", shown="L_C"),
         Quantity(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,10 @@ __all__ = ["network_of"]
 
 
 def network_of(
-    module: torch.nn.Module, arguments: Sequence[Any], named: Mapping[str, Any]
+    module: torch.nn.Module,
+    arguments: Sequence[Any],
+    named: Mapping[str, Any],
+    trained: Collection[str] | None = None,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The network of a spec as nested dicts, and tensor of the spec -> tensor of the module.
 
@@ -23,12 +26,13 @@ def network_of(
         module: whose ``forward`` is traced.
         arguments: an example batch by position.
         named: the same by name.
+        trained: names of the parameters that are no constants; by default those that want a gradient.
 
     Raises:
         ModuleImportError: it cannot be traced, or an operator has no layer.
     """
     exported = export(module, arguments, named)
-    draft, output = translate(exported, names_of(module, arguments, named))
+    draft, output = translate(exported, names_of(module, arguments, named), trained)
     layers, read = _reached(draft, output)
     names = {layer["name"] for layer in layers}
     tensors = {

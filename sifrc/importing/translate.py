@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -22,12 +22,15 @@ __all__ = ["translate"]
 _OF_SIZES = frozenset({operator.mul, operator.add, operator.sub, operator.floordiv, operator.neg})
 
 
-def translate(exported: Exported, names: Iterable[str]) -> tuple[Draft, str]:
+def translate(
+    exported: Exported, names: Iterable[str], trained: Collection[str] | None = None
+) -> tuple[Draft, str]:
     """Layers of a traced module.
 
     Args:
         exported: the module as a graph of operators.
         names: of its inputs.
+        trained: parameters that are no constants; by default those that want a gradient.
 
     Returns:
         The layers, and the name of the one that is the output.
@@ -38,7 +41,9 @@ def translate(exported: Exported, names: Iterable[str]) -> tuple[Draft, str]:
     kept = {**dict(exported.module.named_parameters()), **dict(exported.module.named_buffers())}
     shapes = {name: tuple(tensor.shape) for name, tensor in kept.items()}
     draft = Draft(shapes, exported.samples, dict(exported.module.named_parameters()))
-    found = _given(exported, draft, kept, dict(zip(exported.inputs, names, strict=True)))
+    if trained is None:
+        trained = {name for name, value in exported.module.named_parameters() if value.requires_grad}
+    found = _given(exported, draft, kept, dict(zip(exported.inputs, names, strict=True)), trained)
     needed = _needed(exported.output)
     for node in exported.nodes:
         if node.op == "call_function" and node in needed:
@@ -77,7 +82,11 @@ def _needed(output: torch.fx.Node) -> set[torch.fx.Node]:
 
 
 def _given(
-    exported: Exported, draft: Draft, kept: Mapping[str, torch.Tensor], names: Mapping[str, str]
+    exported: Exported,
+    draft: Draft,
+    kept: Mapping[str, torch.Tensor],
+    names: Mapping[str, str],
+    trained: Collection[str],
 ) -> dict[torch.fx.Node, Any]:
     """What the graph begins with: inputs, tensors of the module, numbers that tracing found."""
     found: dict[torch.fx.Node, Any] = {}
@@ -94,8 +103,7 @@ def _given(
                 found[node] = tensor.detach()
             else:
                 layout = fresh(tensor.shape)
-                trained = isinstance(tensor, torch.nn.Parameter) and tensor.requires_grad
-                found[node] = Value(Held(name, trained), layout or ((),), layout)
+                found[node] = Value(Held(name, name in trained), layout or ((),), layout)
         elif node.name in names:
             sizes = sizes_of(node.meta["val"], draft.samples)
             if not sizes or not sizes[0][1] or any(samples for _, samples in sizes[1:]):

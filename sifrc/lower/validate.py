@@ -106,7 +106,7 @@ def _shapes(family: Family) -> None:
         samples = None in shape
         _require(not (samples and storage in _WITHOUT_SAMPLES), f"{storage.value} {name} has samples")
         if storage is Storage.HYPERPARAMETER:
-            _require(plain and not shape, f"hyperparameter {name} is no number")
+            _require(not shape, f"hyperparameter {name} is no number")
         if storage is Storage.IDENTITY:
             _require(len(shape) == 2 and shape[0] == shape[1], f"identity {name} is not square")
     if storage is Storage.CONSTANT:

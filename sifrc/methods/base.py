@@ -126,6 +126,12 @@ class StepPlan:
     partitioned: bool = False
 
 
+DECAY = number(
+    "weight_decay", 0.0, "decoupled decay: at each step a parameter shrinks by lr · weight_decay of itself"
+)
+"""An option of every method: where it is given, the update has a term for it."""
+
+
 class Method(ABC):
     """Base of all methods."""
 
@@ -149,9 +155,20 @@ class Method(ABC):
             Hyperparameter(
                 "lr" if o.name == "learning_rate" else o.name, float(chosen[o.name]), o.text, o.range
             )
-            for o in self.options
-            if o.hyperparameter
+            for o in options_of(self)
+            if o.hyperparameter and o.name in chosen
         )
+
+
+def options_of(method: Method) -> tuple[MethodOption, ...]:
+    """The options that a method declares, and those that every update has."""
+    own = {option.name for option in method.options}
+    return method.options if DECAY.name in own else (*method.options, DECAY)
+
+
+def decays(method: Method, chosen: Choices) -> bool:
+    """Whether the update has decoupled decay: it is chosen, and no option of the method's own."""
+    return DECAY.name in chosen and DECAY in options_of(method)
 
 
 def read_options(method: Method, spec: MethodSpec) -> Choices:
@@ -160,7 +177,7 @@ def read_options(method: Method, spec: MethodSpec) -> Choices:
     Raises:
         MethodError: an unknown option, a wrong type, or a value out of range.
     """
-    known = {option.name: option for option in method.options}
+    known = {option.name: option for option in options_of(method)}
     for name in spec.options:
         if name not in known:
             raise MethodError(
@@ -174,6 +191,7 @@ def read_options(method: Method, spec: MethodSpec) -> Choices:
         if name in spec.options
         else option.default
         for name, option in known.items()
+        if option is not DECAY or name in spec.options
     }
     return MappingProxyType(values)
 

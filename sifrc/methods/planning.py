@@ -18,6 +18,7 @@ from sifrc.ir.traverse import inputs_of
 from sifrc.methods.base import Method, StepPlan, read_options
 from sifrc.methods.plan import Hyperparameter, Plan
 from sifrc.methods.ranges import LARGEST_WHOLE, Range
+from sifrc.methods.rates import rates_by_parameter, step_of
 from sifrc.methods.registry import find_method
 from sifrc.model import Model
 from sifrc.spec.layers import evaluates_apart
@@ -53,6 +54,8 @@ def make_plan(
     model: Model,
     describe: Callable[[System], tuple[str, ...]] | None = None,
     known: Derived | None = None,
+    *,
+    by_parameter: bool = False,
 ) -> Planned:
     """The plan for the operators and the method that the spec asks for.
 
@@ -60,6 +63,7 @@ def make_plan(
         model: built from the spec.
         describe: text of a system's equations, for docstrings.
         known: derivations of the same network to go on with.
+        by_parameter: whether each parameter has rates of its own, see :mod:`sifrc.methods.rates`.
 
     Raises:
         MethodError: an unknown method, operator or option.
@@ -76,7 +80,10 @@ def make_plan(
     declared = declared_by(spec.target.operators, sets, spec)
     context = context_of(derived, declared)
     operators = tuple(one.build(one, context) for one in declared)
-    step = None if method is None else method.step(derived, options)
+    step = None if method is None else step_of(method, derived, options)
+    used = set() if step is None else {symbol for system, _ in step.systems for symbol in _symbols(system)}
+    if step is not None and by_parameter:
+        step = rates_by_parameter(step, model)
     forms = tuple(f for f, on in (("batched", step and step.batched), ("single", step and step.single)) if on)
     phases = phases_of(context, _wanted(operators, forms, model), sets)
     hyperparameters: tuple[Hyperparameter, ...] = ()
@@ -87,7 +94,6 @@ def make_plan(
         systems = _with_statistics(step.systems, derived)
         own = [Phase(system, (*factors, *after), forms) for system, after in systems]
         phases = _merged([*phases, *own])
-        used = {symbol for system, _ in step.systems for symbol in _symbols(system)}
         hyperparameters = tuple(
             h for h in method.hyperparameters(options) if h.name == "lr" or h.name in used
         )

@@ -15,6 +15,7 @@ from sifrc.ir.traverse import inputs_of
 from sifrc.methods.base import StepPlan, read_options
 from sifrc.methods.ea_cg import CurvatureBlocks
 from sifrc.methods.grouped_newton import GroupedNewton
+from sifrc.methods.rates import step_of
 from sifrc.methods.registry import METHODS
 from sifrc.report.book import Book, lines_of, not_derived, symbol_of
 from sifrc.report.curvature import Legend, block_section
@@ -89,7 +90,7 @@ def step_sections(book: Book, shown: tuple[Kind, ...], legend: Legend) -> list[S
     options: Mapping[str, OptionValue] = MappingProxyType({})
     try:
         options = read_options(method, spec.method)
-        plan = method.step(book.derived, options)
+        plan = step_of(method, book.derived, options)
     except (DerivationError, MethodError) as error:
         return [Section(_title(spec, options), (), (not_derived(error),))]
     if isinstance(method, GroupedNewton):

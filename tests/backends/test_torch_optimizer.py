@@ -213,7 +213,7 @@ def test_outputs_may_differ_by_rounding_of_the_largest(part, accepted, tmp_path)
 
 
 def test_numbers_and_groups_are_checked(tmp_path):
-    """Hyperparameters are finite and not negative; there is one parameter group."""
+    """Hyperparameters are finite and not negative; every parameter has a group."""
     module, (inputs, _), _ = build("mk", tmp_path)
     model = module.Network()
     for value, kind in ((-1.0, ValueError), (float("nan"), ValueError), ("1", TypeError), (True, TypeError)):
@@ -223,7 +223,7 @@ def test_numbers_and_groups_are_checked(tmp_path):
         module.Optimizer(model, names={"nobody": "fc1"})
     optimizer = module.Optimizer(model, damping=2.0)
     assert optimizer.param_groups[0]["damping"] == 2.0
-    with pytest.raises(ValueError, match="one group"):
+    with pytest.raises(ValueError, match="every parameter that the step was derived for has a group"):
         optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
     with pytest.raises(TypeError, match="inputs and targets"):
         optimizer.step(inputs)

@@ -17,7 +17,10 @@ from sifrc.spec.registry import ACTIVATIONS, LOSSES
 from sifrc.spec.schema import SHAPES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-DOCUMENTS = ("architecture.md", "grouped_newton.md", "layers.md", "mathematics.md", "operators.md", "spec.md")
+DOCUMENTS = (
+    *("architecture.md", "grouped_newton.md", "layers.md", "mathematics.md", "operators.md", "optimizers.md"),
+    "spec.md",
+)
 
 
 def _blocks(document, kind):

@@ -299,9 +299,27 @@ def _model_rows(run: TorchRun) -> Iterator[Row]:
     yield Row(
         "param_groups: another order",
         lambda run: run.optimizer.param_groups[0]["params"].reverse(),
-        "refused",
-        "refused",
+        "the same",
         heal=lambda run: run.optimizer.param_groups[0]["params"].reverse(),
+    )
+    yield Row(
+        "param_groups: a parameter twice",
+        lambda run: run.optimizer.param_groups[0]["params"].append(
+            run.optimizer.param_groups[0]["params"][0]
+        ),
+        "refused",
+        "refused",
+        heal=lambda run: run.optimizer.param_groups[0]["params"].pop(),
+    )
+    yield Row(
+        "param_groups: a group more",
+        lambda run: run.optimizer.param_groups.append(
+            {**run.optimizer.param_groups[0], "params": [run.optimizer.param_groups[0]["params"].pop()]}
+        ),
+        "the same",
+        heal=lambda run: run.optimizer.param_groups[0]["params"].extend(
+            run.optimizer.param_groups.pop()["params"]
+        ),
     )
     yield Row(
         "param_groups: a key more",

@@ -47,6 +47,7 @@ class TorchBackend:
 
     name = "torch"
     class_indices = True
+    parameter_rates = True
     makes_again = ("entrywise",)
     dtypes = ("float32", "float64", "bfloat16")
     options = (

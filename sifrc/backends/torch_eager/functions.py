@@ -257,7 +257,7 @@ def annotation_of(program: Program, name: str) -> str:
     """Type of what a function takes or returns of a family."""
     family = program.family(name)
     if family.storage is Storage.HYPERPARAMETER:
-        return "float"
+        return "Mapping[int, float]" if family.indexed else "float"
     return "Tensors" if family.indexed else "Tensor"
 
 

@@ -22,6 +22,7 @@ from sifrc.lower.ownership import users_of_memory
 from sifrc.lower.statements import Guard
 from sifrc.methods.plan import Hyperparameter
 from sifrc.methods.ranges import Range
+from sifrc.methods.rates import OF_PARAMETERS
 
 __all__ = ["guard_table", "memory_table", "optimizer_context"]
 
@@ -121,6 +122,8 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
                 "model: torch.nn.Module",
                 *(f"{h.name}: {'int' if h.range.whole else 'float'} = {h.start!r}" for h in hyper),
                 "names: Mapping[str, str] | None = None",
+                "groups: Iterable[Mapping[str, Any]] | None = None",
+                "**others: Any",
             ],
             "None",
             4,
@@ -133,8 +136,8 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
         "change_lines": steps.change,
         "count_lines": steps.after,
         "refresh_lines": refresh,
-        "refresh_group": any("group." in line for line in refresh),
         "refresh_draws": any("steps" in line for line in refresh),
+        "of_groups": literal(tuple(h.name for h in hyper if h.name in OF_PARAMETERS)),
         "counts": literal({"steps": 0, "age": 2**31} if periodic else {"steps": 0}),
         "counts_age": bool(periodic),
         "step_seed": step_seed("seed", "int(steps)"),
@@ -161,14 +164,29 @@ def _named_values(head: str, names: list[str], indent: int) -> list[str]:
 
 def _numbers(parts: Parts, hyper: list[Hyperparameter], periodic: list[Key]) -> list[str]:
     """Lines that check all hyperparameters, and give a name to those that the step reads."""
-    read = {family.code for family in _taken(parts, Storage.HYPERPARAMETER)}
-    read |= ({"period"} if periodic else set()) | (
-        {"seed"} if _taken(parts, Storage.RANDOM) or parts.module.draws else set()
-    )
-    return [
-        (f"{h.name} = " if h.name in read else "") + f'_number("{h.name}", group.get("{h.name}"), like.dtype)'
-        for h in hyper
-    ]
+    read = {family.name: family.code for family in _taken(parts, Storage.HYPERPARAMETER)}
+    read |= {"period": "period"} if periodic else {}
+    read |= {"seed": "seed"} if _taken(parts, Storage.RANDOM) or parts.module.draws else {}
+    lines = []
+    for number in hyper:
+        families = [name for name in (number.name, *_own(number)) if name in read]
+        tables = {
+            read[name]: "BIAS_NAMES" if name == OF_PARAMETERS[number.name].family("bias") else "WEIGHT_NAMES"
+            for name in families
+            if number.name in OF_PARAMETERS and parts.program.family(name).indexed
+        }
+        lines += [
+            f'{code} = self._by_layer("{number.name}", {table}, like.dtype)' for code, table in tables.items()
+        ]
+        if not tables:
+            target = f"{read[number.name]} = " if families else ""
+            lines.append(f'{target}self._common("{number.name}", like.dtype)')
+    return lines
+
+
+def _own(number: Hyperparameter) -> tuple[str, ...]:
+    """Families of what each parameter has of a number."""
+    return OF_PARAMETERS[number.name].families if number.name in OF_PARAMETERS else ()
 
 
 @dataclass
@@ -302,6 +320,9 @@ def _doc(parts: Parts, hyper: list[Hyperparameter], memory: list[Family]) -> str
         "        without these names, its linear layers are taken in order.",
         *(f"    {number.name}: {number.text.rstrip('.')}." for number in hyper),
         "    names: name or layer in ``SHAPES`` -> name in the model, where they differ.",
+        "    groups: of parameters, with numbers of their own; ``params`` are tensors, names, or patterns of",
+        "        names.",
+        "    others: what optimizers of torch have besides; refused, with the reason.",
     ]
     state = [f"    {family.code}: {family.text}." for family in memory]
     return docstring(

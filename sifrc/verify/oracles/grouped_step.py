@@ -66,6 +66,8 @@ class GroupedSteps:
             rates = old * self.rates + (1 - old) * rates
         self.rates = rates
         size = self._number("learning_rate")
+        kept = 1 - size * self._number("weight_decay") if "weight_decay" in self.options else 1
+        self.params = {name: kept * value for name, value in self.params.items()}
         for rate, part in zip(rates, parts, strict=True):
             self.params = {name: value - size * rate * part[name] for name, value in self.params.items()}
 

@@ -1,0 +1,79 @@
+"""Parameter groups of ``sifrc.optimizer``: which parameters are in which, and which are constants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from sifrc.errors import MethodError
+from sifrc.spec.suggest import shortened
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["grouped"]
+
+
+def grouped(
+    module: torch.nn.Module, groups: Iterable[Any]
+) -> tuple[list[dict[str, Any]], dict[str, torch.nn.Parameter]]:
+    """Groups with their parameters, and these by their names.
+
+    Args:
+        module: without what torch wraps around one.
+        groups: dicts as torch has them; ``params`` are tensors, pairs of name and tensor, names, or patterns
+            of names such as ``"head.*"``. Parameters alone, as ``model.head.parameters()``, are one group.
+
+    Raises:
+        MethodError: something is no parameter of the module, frozen, or in two groups.
+    """
+    listed = [groups] if isinstance(groups, Mapping | str) else list(groups)
+    if not any(isinstance(group, Mapping) for group in listed):
+        listed = [{"params": listed}]
+    known = dict(module.named_parameters())
+    found: list[dict[str, Any]] = []
+    taken: dict[str, torch.nn.Parameter] = {}
+    for group in listed:
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise MethodError(
+                f"a group is a dict with params, not {shortened(repr(group))}",
+                hint='groups=[{"params": ["head.*"], "lr": 0.1}]',
+            )
+        names = _names(group["params"], known)
+        for name in names:
+            if name in taken:
+                raise MethodError(f"'{name}' is in more than one group", hint="each parameter has one")
+            if not known[name].requires_grad:
+                raise MethodError(
+                    f"'{name}' is in a group and frozen", hint="requires_grad=True, or in no group"
+                )
+            taken[name] = known[name]
+        found.append({**group, "params": [known[name] for name in names]})
+    if not taken:
+        raise MethodError("no group has a parameter", hint='groups=[{"params": ["head.*"], "lr": 0.1}]')
+    return found, taken
+
+
+def _names(given: Any, known: Mapping[str, torch.nn.Parameter]) -> list[str]:
+    """The names of the parameters of a group, each once."""
+    import torch
+
+    found: dict[str, None] = {}
+    for each in [given] if isinstance(given, str | torch.Tensor) else given:
+        value = each[1] if isinstance(each, tuple) and len(each) == 2 else each
+        if isinstance(value, str):
+            fits = [name for name in known if fnmatchcase(name, value)]
+        else:
+            fits = [name for name, own in known.items() if own is value]
+        if not fits:
+            what = (
+                f"'{shortened(value)}'" if isinstance(value, str) else f"a {type(value).__name__} of a group"
+            )
+            listed = list(known)
+            more = f" and {len(listed) - 8} more" if len(listed) > 8 else ""
+            raise MethodError(
+                f"{what} is no parameter of the model", hint=f"parameters: {', '.join(listed[:8])}{more}"
+            )
+        found |= dict.fromkeys(fits)
+    return list(found)
