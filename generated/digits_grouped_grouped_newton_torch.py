@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from numbers import Real
@@ -257,7 +258,10 @@ class Network(torch.nn.Module):
 
 
 def _as_written(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """The function without automatic differentiation, in the dtype of its arguments also under autocast."""
+    """The function without automatic differentiation, in the dtype of its arguments also under autocast.
+
+    To transforms of torch.func it is a function of its arguments as any other.
+    """
 
     @functools.wraps(function)
     def run(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
@@ -265,10 +269,33 @@ def _as_written(function: Callable[_Arguments, _Result]) -> Callable[_Arguments,
             if torch.is_autocast_enabled(device):
                 with torch.autocast(device, enabled=False):
                     return run(*arguments, **named)
+        if _is_transformed():
+            if "torch._dynamo" in sys.modules:  # torch.compile leaves it alone
+                alone: Callable[..., _Result] = torch.compiler.disable(_without_changes)  # type: ignore
+                return alone(function, arguments, named)
+            return _without_changes(function, arguments, named)
         with torch.no_grad():
             return function(*arguments, **named)
 
     return run
+
+
+def _is_transformed() -> bool:
+    """Whether this runs inside of a transform of torch.func: vmap, grad, vjp, jvp, what is made of them."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def _without_changes(
+    function: Callable[..., _Result], arguments: tuple[Any, ...], named: dict[str, Any]
+) -> _Result:
+    """A result inside of transforms, which take no changes of arrays in place."""
+    levels = [level.key() for level in torch._C._functorch.get_interpreter_stack()]
+    kind = torch._C._functorch.TransformType
+    if levels[-1] == kind.Functionalize:  # the function around this one has seen to it
+        return function(*arguments, **named)
+    with torch.set_grad_enabled(kind.Grad in levels and torch.is_grad_enabled()):
+        found: _Result = torch.func.functionalize(function)(*arguments, **named)
+    return found
 
 
 def _checked(name: str, value: Tensor, shape: tuple[int | None, ...], like: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from numbers import Real
@@ -230,7 +231,10 @@ class Network(torch.nn.Module):
 
 
 def _as_written(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """The function without automatic differentiation, in the dtype of its arguments also under autocast."""
+    """The function without automatic differentiation, in the dtype of its arguments also under autocast.
+
+    To transforms of torch.func it is a function of its arguments as any other.
+    """
 
     @functools.wraps(function)
     def run(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
@@ -238,10 +242,67 @@ def _as_written(function: Callable[_Arguments, _Result]) -> Callable[_Arguments,
             if torch.is_autocast_enabled(device):
                 with torch.autocast(device, enabled=False):
                     return run(*arguments, **named)
+        if _is_transformed():
+            if "torch._dynamo" in sys.modules:  # torch.compile leaves it alone
+                alone: Callable[..., _Result] = torch.compiler.disable(_without_changes)  # type: ignore
+                return alone(function, arguments, named)
+            return _without_changes(function, arguments, named)
         with torch.no_grad():
             return function(*arguments, **named)
 
     return run
+
+
+def _is_transformed() -> bool:
+    """Whether this runs inside of a transform of torch.func: vmap, grad, vjp, jvp, what is made of them."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def _without_changes(
+    function: Callable[..., _Result], arguments: tuple[Any, ...], named: dict[str, Any]
+) -> _Result:
+    """A result inside of transforms, which take no changes of arrays in place."""
+    levels = [level.key() for level in torch._C._functorch.get_interpreter_stack()]
+    kind = torch._C._functorch.TransformType
+    if levels[-1] == kind.Functionalize:  # the function around this one has seen to it
+        return function(*arguments, **named)
+    with torch.set_grad_enabled(kind.Grad in levels and torch.is_grad_enabled()):
+        found: _Result = torch.func.functionalize(function)(*arguments, **named)
+    return found
+
+
+def _at_its_point(
+    prepare: Callable[_Arguments, Callable[[Mapping[str, Tensor]], Parameters]],
+) -> Callable[_Arguments, Callable[[Mapping[str, Tensor]], Parameters]]:
+    """The function that prepares a product, at copies of its arguments, which transforms see too."""
+    prepare_as_written = _as_written(prepare)
+    whole = _as_written(lambda point, vector: prepare(*point[0], **point[1])(vector))
+
+    @functools.wraps(prepare)
+    def run(
+        *arguments: _Arguments.args, **named: _Arguments.kwargs
+    ) -> Callable[[Mapping[str, Tensor]], Parameters]:
+        point = _copied((arguments, named))
+        prepared = functools.cache(lambda: prepare_as_written(*point[0], **point[1]))
+
+        def product(vector: Mapping[str, Tensor]) -> Parameters:
+            return whole(point, vector) if _is_transformed() else prepared()(vector)
+
+        if not _is_transformed():
+            prepared()
+
+        return product
+
+    return run
+
+
+def _copied(value: Any) -> Any:
+    """Tensors in mappings and tuples, each a copy."""
+    if isinstance(value, Tensor):
+        return value.clone() if _is_transformed() else value.detach().clone()
+    if isinstance(value, Mapping):
+        return {name: _copied(one) for name, one in value.items()}
+    return tuple(_copied(one) for one in value) if isinstance(value, tuple | list) else value
 
 
 def _checked(name: str, value: Tensor, shape: tuple[int | None, ...], like: Tensor) -> Tensor:
@@ -285,11 +346,6 @@ def _weights_and_biases(
     _all_checked(params, what, like)
     weights = {k: params[name] for k, name in WEIGHT_NAMES.items()}
     return weights, {k: params[name] for k, name in BIAS_NAMES.items()}
-
-
-def _clones(tensors: Tensors) -> Tensors:
-    """Copies, by layer."""
-    return {k: tensor.clone() for k, tensor in tensors.items()}
 
 
 def _named(weights: Tensors, biases: Tensors) -> Parameters:
@@ -817,7 +873,7 @@ def newton_direction(params: Mapping[str, Tensor], input: Tensor, target: Tensor
     return _named(newton_weights, newton_biases)
 
 
-@_as_written
+@_at_its_point
 def linearize(
     params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor, kind: str = "hessian"
 ) -> Callable[[Mapping[str, Tensor]], Parameters]:
@@ -845,7 +901,7 @@ def linearize(
         raise ValueError(f"kind: expected one of {list(prepared)}, got {kind!r}")
     weights, biases = _weights_and_biases(params, "params")
     inputs, targets = _batch(inputs, targets, next(iter(weights.values())))
-    return prepared[kind](_clones(weights), _clones(biases), inputs.clone(), targets.clone())
+    return prepared[kind](weights, biases, inputs, targets)
 
 
 @_as_written

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sifrc.errors import OperatorError
 from sifrc.linear.progress import Watch
-from sifrc.linear.space import Space, Vector
+from sifrc.linear.space import Space, Vector, is_transformed
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator as ScipyOperator
@@ -169,7 +169,7 @@ class LinearOperator(ABC):
             from sifrc.linear.algebra import Composed
 
             return Composed(self, other)
-        with torch.no_grad():
+        with torch.set_grad_enabled(is_transformed() and torch.is_grad_enabled()):
             flat, form = self.columns.flat(cast(Vector, other), f"{self.name} @ vector")
             found = self.apply_many(flat) if form == "matrix" else self.apply(flat)
             return self.rows.restored(found, form)

@@ -15,7 +15,7 @@ from torch import Tensor
 from sifrc.errors import OperatorError
 from sifrc.spec.suggest import did_you_mean, shortened
 
-__all__ = ["Form", "Space", "Vector"]
+__all__ = ["Form", "Space", "Vector", "is_transformed"]
 
 Form: TypeAlias = Literal["flat", "matrix", "dict", "list"]
 """How a vector is given: a tensor (n,), one (n, k) of k vectors, tensors by name, or tensors in order."""
@@ -154,6 +154,8 @@ class Space:
             )
 
     def _finite(self, value: Tensor, what: str) -> Tensor:
+        if is_transformed():
+            return value  # what is mapped over has no entries to look at
         # A device would wait for everything before it. The sum is one pass without a copy; it may overflow.
         if not value.is_cuda and not bool(torch.isfinite(value.sum())) and not bool(value.isfinite().all()):
             raise OperatorError(f"{what}: numbers that are not finite", hint="look where they come from")
@@ -219,3 +221,14 @@ class Space:
         for name in self.shapes:
             found.setdefault(name.rpartition(".")[0] or name, []).append(name)
         return {module: tuple(names) for module, names in found.items()}
+
+
+def is_transformed() -> bool:
+    """Whether this runs inside of a transform of torch.func, as ``vmap`` or ``vjp``.
+
+    Example:
+        >>> is_transformed(), bool(torch.func.vmap(lambda x: x + is_transformed())(torch.zeros(1)))
+        (False, True)
+    """
+    active: bool = torch._C._are_functorch_transforms_active()
+    return active

@@ -147,3 +147,17 @@ def test_an_operator_is_its_rows_and_columns() -> None:
     assert isinstance(op, LinearOperator)
     assert op.shape == (60, 60) and op.dtype == torch.float64 and op.device == torch.device("cpu")
     assert repr(op["fc1"]) == "<H[fc1.weight, fc1.bias]: 25 × 25, float64, cpu>"
+
+
+def test_transforms_of_torch_func(case: Case) -> None:
+    """A product is a linear function: maps over vectors are columns, its pullback is its transpose."""
+    ops = case.operators((case.inputs, case.targets))
+    several = torch.stack([case.flat, case.flat.flip(0), case.flat**2])
+    for operator, dense in ((ops.H, case.H), (ops.G, case.G)):
+        close(torch.func.vmap(lambda v: operator @ v)(several).T, dense @ several.T)
+        close(torch.func.vjp(lambda v: operator @ v, case.flat)[1](several[1])[0], dense @ several[1])
+        close(
+            torch.func.jvp(lambda v: v @ (operator @ v), (case.flat,), (several[2],))[1],
+            2 * several[2] @ dense @ case.flat,
+        )
+        close(operator @ several[1], dense @ several[1])

@@ -188,7 +188,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "few_products": "_sum_of_few_products(" in texts,
         "finite": " _all_finite(" in texts,
         "rows_finite": "_rows_finite(" in texts,
-        "clones": "_clones(" in texts,
+        "linearizes": "@_at_its_point" in texts,
         "scalar_helpers": scalar_helpers("torch", _scalar_helpers(texts)).rstrip("\n"),
         "solvers": _solvers(texts),
         "private": private,

@@ -225,11 +225,9 @@ def _linearize(parts: Parts, products: Sequence[Plain]) -> str:
     )
     parameters = [*_parameters(parts, products[0]), f'kind: str = "{kinds[0]}"', *seed]
     table = [f'        "{operator.linearized}": _prepared_{operator.name},' for operator in products]
-    # Class indices have become vectors of the function's own.
-    kept = [*(f"_clones({code})" for code in parts.given), "inputs.clone()", "targets.clone()"]
     return "\n".join(
         [
-            "@_as_written",
+            "@_at_its_point",
             signature("linearize", parameters, _PRODUCT_TYPE),
             f"    {doc}",
             "    prepared = {",
@@ -238,7 +236,7 @@ def _linearize(parts: Parts, products: Sequence[Plain]) -> str:
             "    if kind not in prepared:",
             '        raise ValueError(f"kind: expected one of {list(prepared)}, got {kind!r}")',
             *_checked_arguments(parts, products[0]),
-            *lines_of(kept, "return prepared[kind](", ")", 4),
+            *lines_of([*parts.given, "inputs", "targets"], "return prepared[kind](", ")", 4),
         ]
     )
 
