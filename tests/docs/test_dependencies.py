@@ -80,7 +80,16 @@ def test_no_circle() -> None:
             del left[name]
 
 
-LIBRARIES = {"_evalf", "_from_mpmath", "_mpf_", "_parameters", "_schema", "_to_mpmath"}
+LIBRARIES = {
+    "_C",
+    "_are_functorch_transforms_active",
+    "_evalf",
+    "_from_mpmath",
+    "_mpf_",
+    "_parameters",
+    "_schema",
+    "_to_mpmath",
+}
 """Members of SymPy, mpmath and Torch that have no public form."""
 
 
