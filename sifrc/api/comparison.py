@@ -20,8 +20,8 @@ def compare_with_module(
 ) -> None:
     """Compare the outputs of a spec's network with those of a module, as far as rounding allows.
 
-    Both are evaluated; a network for training whose layers draw nothing is compared in that mode too, on a
-    copy.
+    Both are evaluated; a network for training whose layers draw nothing is compared in that mode too. The
+    module's own mode and buffers are put back.
 
     Args:
         spec: with ``names``.
@@ -103,7 +103,6 @@ def _output(generated: Any, params: Mapping[str, Any], inputs: Any, training: bo
 
 
 def _compare(found: Any, expected: Any, training: bool, tolerances: Mapping[Any, float]) -> None:
-
     tolerance = tolerances[found.dtype]
     reached = expected.abs().max().clamp(min=1e-30)
     if found.shape != expected.shape:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sifrc.spec.types import Spec
 
-__all__ = ["from_torch", "imported"]
+__all__ = ["arguments_of", "from_torch", "imported"]
 
 
 def from_torch(
@@ -69,7 +69,7 @@ def from_torch(
     if check:
         from sifrc.api.comparison import compare_with_module
 
-        compare_with_module(spec, whole, *_arguments(example_inputs))
+        compare_with_module(spec, whole, *arguments_of(example_inputs))
     return spec
 
 
@@ -90,7 +90,7 @@ def imported(
     from sifrc.importing.losses import loss_of
     from sifrc.importing.network import network_of
 
-    arguments, named = _arguments(example_inputs)
+    arguments, named = arguments_of(example_inputs)
     module = unwrapped(module)
     dtype = _dtype(module)
     found = loss_of(loss)
@@ -131,8 +131,8 @@ def _output_shape(network: Mapping[str, Any]) -> tuple[int, ...]:
     return build_spec({"sifrc": 1, "name": "shape", "network": dict(network), "loss": loss}).layers[-1].shape
 
 
-def _arguments(example: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """Arguments by position and by name."""
+def arguments_of(example: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """An example batch as arguments of ``forward``, by position and by name."""
     if isinstance(example, Mapping):
         return (), dict(example)
     if isinstance(example, Sequence):

@@ -8,12 +8,29 @@ become layers only where a layer needs another order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from types import MappingProxyType
 from typing import TypeAlias
 
-__all__ = ["SAMPLES", "Atom", "Atoms", "Held", "Value", "broadcast", "expanded", "permuted", "viewed"]
+__all__ = [
+    "SAMPLES",
+    "Atom",
+    "Atoms",
+    "Held",
+    "Value",
+    "around",
+    "broadcast",
+    "expanded",
+    "fresh",
+    "permuted",
+    "renewed",
+    "size_of",
+    "viewed",
+]
+
+_NONE: Mapping[int, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +118,29 @@ def size_of(atoms: Iterable[Atom]) -> int:
 def fresh(sizes: Iterable[int]) -> tuple[Atoms, ...]:
     """New atoms for axes of some sizes, none for one entry."""
     return tuple((Atom(size),) if size > 1 else () for size in sizes)
+
+
+def around(atoms: Atoms) -> tuple[int, int]:
+    """Entries before and after the samples of a dimension that has them."""
+    at = atoms.index(SAMPLES)
+    return size_of(atoms[:at]), size_of(atoms[at + 1 :])
+
+
+def renewed(dims: Sequence[Atoms], sizes: Mapping[int, int] = _NONE) -> tuple[Atoms, ...]:
+    """New atoms for dimensions, the samples where they are.
+
+    Args:
+        dims: of a tensor.
+        sizes: of dimensions, from 0, that have other sizes; none of samples.
+    """
+    found: list[Atoms] = []
+    for n, atoms in enumerate(dims):
+        if SAMPLES in atoms:
+            before, after = fresh(around(atoms))
+            found.append((*before, SAMPLES, *after))
+        else:
+            found += fresh([sizes.get(n, size_of(atoms))])
+    return tuple(found)
 
 
 def permuted(value: Value, order: Sequence[int]) -> Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 
@@ -13,10 +13,7 @@ from sifrc.importing.atoms import SAMPLES, Atoms, Held, Value, fresh
 from sifrc.importing.draft import Draft
 from sifrc.importing.exported import sizes_of
 
-__all__ = ["Call", "Found", "Missing", "Refused"]
-
-Found: TypeAlias = "Value | torch.Tensor | tuple[Any, ...] | list[Any]"
-"""What an operator gives: tensors, those that depend on nothing as numbers."""
+__all__ = ["Call", "Missing", "Refused", "axes_for", "number_in", "refusal"]
 
 
 class Refused(Exception):

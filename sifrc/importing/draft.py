@@ -12,12 +12,12 @@ from sifrc.importing.atoms import SAMPLES, Atom, Atoms, Held, Value, fresh, size
 from sifrc.spec.names import MAX_NAME, name_problem
 from sifrc.spec.schema import MAX_VALUES
 
-__all__ = ["Draft"]
+__all__ = ["LEFT_OUT", "Draft"]
 
 _MANY = 256
 """Numbers from which on a mask is worth a formula."""
 LEFT_OUT = 1e30
-"""In the place of infinity, in masks that are added to scores."""
+"""In the place of infinity, in masks that are added to scores: as large to an exponential."""
 
 
 class Draft:
@@ -95,8 +95,7 @@ class Draft:
     def add(self, kind: str, inputs: Sequence[str], name: str, **keys: Any) -> str:
         """A layer; its name."""
         layer: dict[str, Any] = {"name": name, "type": kind}
-        previous = self.layers[-1]["name"] if self.layers else (self.inputs or [{"name": None}])[0]["name"]
-        if inputs and list(inputs) != [previous]:
+        if inputs:
             layer["inputs"] = inputs[0] if len(inputs) == 1 else list(inputs)
         if name in self._frozen:
             keys["frozen"] = True

@@ -55,13 +55,7 @@ def _inputs(layer: Mapping[str, Any]) -> list[str]:
 
 def _reached(draft: Draft, output: str) -> tuple[list[dict[str, Any]], set[str]]:
     """Layers that lead to the output, which is the last, and the names of all that they read."""
-    full: list[dict[str, Any]] = []
-    previous = draft.inputs[0]["name"] if draft.inputs else None
-    for layer in draft.layers:
-        reads = layer["type"] not in ("parameter", "table")
-        full.append(layer if "inputs" in layer or not reads else {**layer, "inputs": previous})
-        previous = layer["name"]
-    by_name = {layer["name"]: layer for layer in full}
+    by_name = {layer["name"]: layer for layer in draft.layers}
     reached, left = {output}, [output]
     while left:
         layer = by_name[left.pop()]
@@ -69,7 +63,7 @@ def _reached(draft: Draft, output: str) -> tuple[list[dict[str, Any]], set[str]]
             if name in by_name and name not in reached:
                 reached.add(name)
                 left.append(name)
-    kept = [layer for layer in full if layer["name"] in reached]
+    kept = [layer for layer in draft.layers if layer["name"] in reached]
     kept.sort(key=lambda layer: layer["name"] == output)
     read = {name for layer in kept for name in _inputs(layer)}
     first = next((each["name"] for each in draft.inputs if each["name"] in read), "")

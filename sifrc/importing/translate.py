@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.fx.node import map_arg
 
-from sifrc.errors import ModuleImportError, SifrcError
+from sifrc.errors import ModuleImportError
 from sifrc.importing.atoms import SAMPLES, Held, Value, fresh
 from sifrc.importing.calls import Call, Missing, Refused, axes_for, refusal
 from sifrc.importing.draft import Draft
@@ -43,8 +43,8 @@ def translate(
     draft = Draft(shapes, exported.samples, dict(exported.module.named_parameters()))
     if trained is None:
         trained = {name for name, value in exported.module.named_parameters() if value.requires_grad}
-    found = _given(exported, draft, kept, dict(zip(exported.inputs, names, strict=True)), trained)
     needed = _needed(exported.output)
+    found = _given(exported, draft, kept, dict(zip(exported.inputs, names, strict=True)), trained, needed)
     for node in exported.nodes:
         if node.op == "call_function" and node in needed:
             found[node] = _called(node, found, draft, exported, kept)
@@ -87,10 +87,10 @@ def _given(
     kept: Mapping[str, torch.Tensor],
     names: Mapping[str, str],
     trained: Collection[str],
+    read: Collection[torch.fx.Node],
 ) -> dict[torch.fx.Node, Any]:
     """What the graph begins with: inputs, tensors of the module, numbers that tracing found."""
     found: dict[torch.fx.Node, Any] = {}
-    read = _needed(exported.output)
     for node in exported.nodes:
         if node.op != "placeholder" or node not in read:
             continue
@@ -150,8 +150,6 @@ def _called(
         if "(operator " in error.message:
             raise
         raise refusal(Refused(error.message, error.hint or ""), str(target), path, place_of(node)) from None
-    except SifrcError:
-        raise
 
 
 def _arguments(node: torch.fx.Node, target: Any, found: Mapping[torch.fx.Node, Any]) -> dict[str, Any]:
@@ -233,8 +231,9 @@ def _numbers(
 def _of_buffers(node: torch.fx.Node, exported: Exported, kept: Mapping[str, torch.Tensor]) -> Any:
     """The numbers of a node that depends on nothing but buffers; None where it depends on more."""
     found: dict[torch.fx.Node, Any] = {}
+    read = _needed(node)
     for each in exported.nodes:
-        if each not in _needed(node):
+        if each not in read:
             continue
         if each.op == "placeholder":
             name = exported.tensors.get(each.name, "")

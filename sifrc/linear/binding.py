@@ -217,7 +217,7 @@ def _imported(
 ) -> Binding:
     """A torch module by tracing it, in the mode that it is in."""
     from sifrc.api.comparison import compare_with_module
-    from sifrc.api.importing import imported
+    from sifrc.api.importing import arguments_of, imported
 
     if loss is None:
         raise OperatorError(
@@ -231,16 +231,9 @@ def _imported(
         )
     data, whole = imported(model, example, loss)
     spec = build_spec(data)
-    compare_with_module(spec, whole, *_arguments(example))
+    compare_with_module(spec, whole, *arguments_of(example))
     bound = Binding(spec, _own_names(whole, spec, None), {}, None, cache)
     return replace(bound, values=_of_module(whole, bound), _modules=bound._modules)
-
-
-def _arguments(example: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """By position and by name."""
-    if isinstance(example, Mapping):
-        return (), example
-    return (example if isinstance(example, tuple) else (example,)), {}
 
 
 def _own_names(model: torch.nn.Module, spec: Spec, names: Mapping[str, str] | None) -> dict[str, str]:

@@ -7,7 +7,16 @@ from types import MappingProxyType
 from typing import Any
 
 from sifrc.importing.calls import Call
-from sifrc.importing.rules import attention, entrywise, norms, products, recurrence, shapes, windows
+from sifrc.importing.rules import (
+    attention,
+    entrywise,
+    norms,
+    products,
+    recurrence,
+    reductions,
+    shapes,
+    windows,
+)
 
 __all__ = ["RULES"]
 
@@ -15,6 +24,7 @@ RULES: Mapping[str, Callable[[Call], Any]] = MappingProxyType(
     {
         **entrywise.RULES,
         **shapes.RULES,
+        **reductions.RULES,
         **products.RULES,
         **attention.RULES,
         **windows.RULES,

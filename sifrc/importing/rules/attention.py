@@ -13,6 +13,7 @@ from sifrc.importing.atoms import SAMPLES, Atoms, Value, fresh, permuted, size_o
 from sifrc.importing.calls import Call, Refused
 from sifrc.importing.rules.entrywise import combined
 from sifrc.importing.rules.products import product
+from sifrc.importing.rules.reductions import softmax
 
 __all__ = ["RULES"]
 
@@ -138,10 +139,7 @@ def _written_out(
         if isinstance(mask, torch.Tensor) and mask.dtype == torch.bool:
             mask = torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)
         scores = combined(call, "add", [scores, call.as_value(mask)])
-    found, axes = call.apart(scores, [len(scores.dims) - 1])
-    assert isinstance(found.source, str)
-    axis = None if axes[0] == len(found.layout) - 1 else axes[0] + 1
-    weights = call.same(found, call.layer("softmax", found.source, hint="weights", axis=axis))
+    weights = softmax(call, "softmax", scores, len(scores.dims) - 1, "weights")
     if dropout > 0.0:
         call.draft.modes.add("training")
         stated, source = call.directly(weights)

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from sifrc.importing.atoms import SAMPLES, Atoms, Value, broadcast, fresh, size_of
+from sifrc.importing.atoms import SAMPLES, Atoms, Value, around, broadcast, renewed, size_of
 from sifrc.importing.calls import Call, Refused, axes_for, number_in
+from sifrc.importing.draft import LEFT_OUT
 
-__all__ = ["RULES", "combined"]
+__all__ = ["RULES", "applied", "combined"]
 
 
 def _function(name: str) -> Callable[[Call], Value]:
@@ -180,10 +181,6 @@ def _masked(call: Call) -> Any:
     return combined(call, "add", [value, call.as_value(filled)])
 
 
-LEFT_OUT = 1e30
-"""As large as infinity to an exponential."""
-
-
 def combined(call: Call, what: str, values: Sequence[Value]) -> Value:
     """A layer of several tensors beside each other, dimensions of one entry repeated.
 
@@ -220,14 +217,14 @@ def _combined(call: Call, what: str, values: Sequence[Value]) -> Value:
     sources = [call.draft.arranged(value, own) for value, own in zip(values, axes, strict=True)]
     if len(set(sources)) < len(sources):
         return _of_one(call, what, sources, dims)
-    found = _renewed(dims)
+    found = renewed(dims)
     return Value(call.layer(kind, *sources, **keys), axes_for(found), found)
 
 
 def _of_one(call: Call, what: str, sources: Sequence[str], dims: Sequence[Atoms]) -> Value:
     """A function of a state with itself."""
     text = {"add": "2*x", "multiply": "x**2"}.get(what, what).replace("x1", "x").replace("x2", "x")
-    found = _renewed(dims)
+    found = renewed(dims)
     return Value(call.layer("activation", sources[0], expression=text), axes_for(found), found)
 
 
@@ -269,29 +266,13 @@ def _aligned(own: Sequence[Atoms], dims: Sequence[Atoms]) -> list[Atoms]:
         if SAMPLES not in theirs or mine:
             if SAMPLES in theirs and SAMPLES not in mine and mine:
                 raise Refused("samples beside entries of a tensor without samples")
-            if SAMPLES in theirs and _parts(mine) != _parts(theirs):
+            if SAMPLES in theirs and around(mine) != around(theirs):
                 raise Refused("dimensions with samples in different places of them")
             found.append(mine)
         else:
             # Nothing for the samples, one entry for what is joined with them.
             found += [()] * len(axes_for([theirs]))
     return found
-
-
-def _parts(atoms: Atoms) -> tuple[int, int]:
-    at = atoms.index(SAMPLES)
-    return size_of(atoms[:at]), size_of(atoms[at + 1 :])
-
-
-def _renewed(dims: Sequence[Atoms]) -> tuple[Atoms, ...]:
-    found: list[Atoms] = []
-    for atoms in dims:
-        if SAMPLES in atoms:
-            before, after = (fresh([size])[0] for size in _parts(atoms))
-            found.append((*before, SAMPLES, *after))
-        else:
-            found.append(fresh([size_of(atoms)])[0])
-    return tuple(found)
 
 
 def _same(call: Call) -> Value:

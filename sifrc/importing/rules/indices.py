@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from sifrc.importing.atoms import SAMPLES, Atom, Value, fresh, size_of
+from sifrc.importing.atoms import SAMPLES, Atom, Value, fresh, size_of, viewed
 from sifrc.importing.calls import Call, Refused
 from sifrc.importing.rules.shapes import sliced
 
@@ -50,13 +50,11 @@ def indexed(call: Call, value: Value, dim: int, indices: torch.Tensor) -> Value:
     found = Value(name, layout, (*value.dims[:dim], whole, *value.dims[dim + 1 :]), value.whole)
     if len(shape) == 1:
         return found
-    from sifrc.importing.atoms import viewed
-
     sizes_of = [(size_of(a), SAMPLES in a) for a in (*value.dims[:dim], *shape, *value.dims[dim + 1 :])]
     split = viewed(found, sizes_of)
     if split is None:
         raise Refused("entries of a tensor by a table of indices without a rule")
-    return replace(split)
+    return split
 
 
 def runs_of(indices: list[int]) -> tuple[int, list[tuple[int, int]]]:

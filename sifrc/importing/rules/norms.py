@@ -41,31 +41,41 @@ def _channels(call: Call, value: Value) -> str:
     return call.natural(value)[1]
 
 
+def _over_channels(call: Call, kind: str, affine: bool = True, **keys: Any) -> Value:
+    """A norm whose weight has an entry for each channel, the second dimension.
+
+    Args:
+        call: of the operator.
+        kind: type of the layer.
+        affine: whether such a layer has a weight where its keys say nothing.
+        keys: others of the layer.
+    """
+    value = call.value("input")
+    source = _channels(call, value)
+    name = _named(call)
+    own = _unless(_affine(call, name, kind), {"affine": affine, "bias": True})
+    call.draft.add(kind, (source,), name, **keys, **own)
+    return Value(name, axes_for(value.dims), value.dims)
+
+
 def _batch_norm(training: bool) -> Callable[[Call], Any]:
     def rule(call: Call) -> Any:
-        value = call.value("input")
-        source = _channels(call, value)
         mean, variance = call.get("running_mean"), call.get("running_var")
         tracked = isinstance(mean, Value)
         of_batch = bool(call.get("training", training)) and training
-        name = _named(call)
         call.draft.modes.add("training" if of_batch else "evaluation")
-        keys = _affine(call, name, "batch_norm")
-        if tracked:
-            for slot, held in (("running_mean", mean), ("running_var", variance)):
-                assert isinstance(held.source, Held)
-                call.draft.tensors[f"{name}.{slot}"] = held.source.name
         momentum = call["momentum"]
-        call.draft.add(
+        found = _over_channels(
+            call,
             "batch_norm",
-            (source,),
-            name,
             epsilon=call["eps"],
             momentum=None if momentum == 0.1 or not tracked else momentum,
             track=None if tracked else False,
-            **_unless(keys, {"affine": True, "bias": True}),
         )
-        found = Value(name, axes_for(value.dims), value.dims)
+        if tracked:
+            for slot, held in (("running_mean", mean), ("running_var", variance)):
+                assert isinstance(held.source, Held)
+                call.draft.tensors[f"{found.source}.{slot}"] = held.source.name
         return (found, None, None, None, None)
 
     return rule
@@ -117,36 +127,13 @@ def _layer_norm(kind: str) -> Callable[[Call], Value]:
 
 
 def _group_norm(call: Call) -> Value:
-    value = call.value("input")
-    source = _channels(call, value)
-    name = _named(call)
-    keys = _affine(call, name, "group_norm")
-    call.draft.add(
-        "group_norm",
-        (source,),
-        name,
-        groups=int(call["num_groups"]),
-        epsilon=call["eps"],
-        **_unless(keys, {"affine": True, "bias": True}),
-    )
-    return Value(name, axes_for(value.dims), value.dims)
+    return _over_channels(call, "group_norm", groups=int(call["num_groups"]), epsilon=call["eps"])
 
 
 def _instance_norm(call: Call) -> Value:
     if not call["use_input_stats"]:
         raise Refused("an instance norm with running statistics", "track_running_stats=False")
-    value = call.value("input")
-    source = _channels(call, value)
-    name = _named(call)
-    keys = _affine(call, name, "instance_norm")
-    call.draft.add(
-        "instance_norm",
-        (source,),
-        name,
-        epsilon=call["eps"],
-        **_unless(keys, {"affine": False, "bias": True}),
-    )
-    return Value(name, axes_for(value.dims), value.dims)
+    return _over_channels(call, "instance_norm", affine=False, epsilon=call["eps"])
 
 
 def _dropout(call: Call) -> Any:

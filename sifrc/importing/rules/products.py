@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from sifrc.importing.atoms import SAMPLES, Atoms, Held, Value, fresh, permuted, size_of
+from sifrc.importing.atoms import SAMPLES, Atoms, Held, Value, fresh, permuted, size_of, viewed
 from sifrc.importing.calls import Call, Refused, axes_for, number_in
 from sifrc.importing.rules.entrywise import combined
 from sifrc.importing.rules.indices import indexed
+from sifrc.importing.rules.reductions import reduced
 
 __all__ = ["RULES", "dense", "product"]
 
@@ -235,12 +236,8 @@ def _summed(call: Call, value: Value, own: str, left: str) -> tuple[Value, str]:
     dims = [n for n, label in enumerate(own) if label not in left]
     if not dims:
         return value, own
-    stated, axes = call.apart(value, dims)
-    assert isinstance(stated.source, str)
-    name = call.layer("sum", stated.source, hint="sum", axes=[axis + 1 for axis in axes])
-    layout = tuple(axis for n, axis in enumerate(stated.layout) if n not in axes) or ((),)
-    kept = tuple(atoms for n, atoms in enumerate(value.dims) if n not in dims)
-    return Value(name, layout, kept), "".join(label for label in own if label in left)
+    kept = "".join(label for label in own if label in left)
+    return reduced(call, "sum", value, dims, hint="sum"), kept
 
 
 def _spread(value: Value, own: str, out: str) -> Value:
@@ -260,8 +257,6 @@ def _refined(
     found: Value, lead: int, rows: Sequence[Atoms], columns: Sequence[Atoms]
 ) -> tuple[Value, tuple[Atoms, ...]]:
     """The last two dimensions as several."""
-    from sifrc.importing.atoms import viewed
-
     sizes = [(size_of(a), SAMPLES in a) for a in (*found.dims[:lead], *rows, *columns)]
     split = viewed(found, sizes)
     if split is None:

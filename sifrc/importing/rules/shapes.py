@@ -1,4 +1,4 @@
-"""Views, permutations, slices and what joins tensors; sums over dimensions."""
+"""Views, permutations, slices and what joins tensors."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from sifrc.importing.atoms import SAMPLES, Atoms, Value, expanded, fresh, permuted, size_of, viewed
+from sifrc.importing.atoms import SAMPLES, Atoms, Value, expanded, fresh, permuted, renewed, size_of, viewed
 from sifrc.importing.calls import Call, Refused, axes_for
 
-__all__ = ["RULES", "sliced"]
+__all__ = ["RULES", "joined", "sliced"]
 
 
 def _view(call: Call) -> Value:
@@ -105,6 +105,12 @@ def _outer(value: Value, atoms: Atoms) -> tuple[int, Atoms] | None:
     return None
 
 
+def _places(call: Call, size: int) -> range:
+    """The entries of a dimension that ``start``, ``end`` and ``step`` name."""
+    stop = call["end"]
+    return range(size)[slice(call["start"], None if stop is None else int(stop), int(call["step"]))]
+
+
 def _slice(call: Call) -> Value:
     value, dim = call.value("self"), call.dim()
     size = size_of(value.dims[dim])
@@ -113,7 +119,7 @@ def _slice(call: Call) -> Value:
         if start in (None, 0) and (stop is None or int(stop) >= 2**62) and int(call["step"]) == 1:
             return value
         raise Refused("a part of the samples", "all of them")
-    places = range(size)[slice(start, None if stop is None else int(stop), int(call["step"]))]
+    places = _places(call, size)
     return sliced(call, value, dim, places.start, places.stop, places.step)
 
 
@@ -178,13 +184,10 @@ def joined(call: Call, values: Sequence[Value], dim: int) -> Value:
         sources.append(source)
     axis = len(axes_for(of_samples.dims[:dim])) + 1
     name = call.layer("concatenate", *sources, axis=axis)
-    dims = list(of_samples.dims)
-    total = sum(size_of(value.dims[dim]) for value in values)
-    renewed = [fresh([size_of(a)])[0] if a != (SAMPLES,) else a for a in dims]
-    if any(SAMPLES in a and a != (SAMPLES,) for a in dims):
+    if any(SAMPLES in atoms and atoms != (SAMPLES,) for atoms in of_samples.dims):
         raise Refused("tensors whose samples are joined with another dimension, after each other")
-    renewed[dim] = fresh([total])[0]
-    return Value(name, axes_for(renewed), tuple(renewed))
+    dims = renewed(of_samples.dims, {dim: sum(size_of(value.dims[dim]) for value in values)})
+    return Value(name, axes_for(dims), dims)
 
 
 def _stack(call: Call) -> Value:
@@ -207,8 +210,7 @@ def _scatter(call: Call) -> Value:
     """slice_scatter: some entries of a dimension are those of another tensor."""
     value, source, dim = call.value("self"), call.value("src"), call.dim()
     size = size_of(value.dims[dim])
-    stop = call["end"]
-    places = range(size)[slice(call["start"], None if stop is None else int(stop), int(call["step"]))]
+    places = _places(call, size)
     if places.step != 1:
         raise Refused("entries in steps put into a tensor", "entries after each other")
     before = [sliced(call, value, dim, 0, places.start)] if places.start else []
@@ -229,107 +231,6 @@ def _roll(call: Call) -> Value:
             parts = [sliced(call, value, dim, size - shift, size), sliced(call, value, dim, 0, size - shift)]
             value = joined(call, parts, dim)
     return value
-
-
-def _reduced(kind: str, over: str = "self") -> Callable[[Call], Any]:
-    """Mean, sum or maximum over dimensions."""
-
-    def rule(call: Call) -> Any:
-        value = call.value(over)
-        name = "dim" if "dim" in call.arguments else ""
-        dims = call.dims(name) if name else list(range(len(value.dims)))
-        keep = bool(call.get("keepdim", False))
-        if kind == "max" and isinstance(call.get("other"), Value | torch.Tensor):
-            raise Refused("torch.max of two tensors by this name", "torch.maximum")
-        stated, axes = call.apart(value, dims)
-        assert isinstance(stated.source, str)
-        left = tuple(
-            () if n in dims else atoms for n, atoms in enumerate(value.dims) if keep or n not in dims
-        )
-        source = stated.source
-        layout = stated.layout
-        if axes:
-            source = call.layer(kind, source, axes=[axis + 1 for axis in axes])
-            layout = tuple(axis for n, axis in enumerate(layout) if n not in axes) or ((),)
-        found = Value(source, layout, left)
-        return (found, None) if call.overload == "dim" and kind == "max" else found
-
-    return rule
-
-
-def _softmax(kind: str) -> Callable[[Call], Value]:
-    def rule(call: Call) -> Value:
-        return _along(call, kind)
-
-    return rule
-
-
-def _along(call: Call, kind: str) -> Value:
-    stated, axes = call.apart(call.value("self"), [call.dim()])
-    assert isinstance(stated.source, str)
-    if not axes:
-        raise Refused("a softmax over one entry", "several")
-    axis = None if axes[0] == len(stated.layout) - 1 else axes[0] + 1
-    return call.same(stated, call.layer(kind, stated.source, axis=axis))
-
-
-def _deviation(call: Call) -> Value:
-    """Variance or standard deviation over dimensions: the mean of squares without the mean."""
-    from sifrc.importing.rules.entrywise import applied, combined
-
-    value, dims = call.value("self"), call.dims() if "dim" in call.arguments else []
-    dims = dims or list(range(len(value.dims)))
-    count = 1
-    for dim in dims:
-        count *= size_of(value.dims[dim])
-    correction = call.get("correction", call.get("unbiased", 1))
-    less = 1.0 if correction is None else float(correction)
-    stated, axes = call.apart(value, dims)
-    assert isinstance(stated.source, str)
-    mean = call.layer("mean", stated.source, hint="mean", axes=[axis + 1 for axis in axes], keep=True)
-    kept = tuple(() if n in axes else axis for n, axis in enumerate(stated.layout))
-    dims_kept = tuple(() if n in dims else atoms for n, atoms in enumerate(value.dims))
-    centred = combined(call, "x1 - x2", [stated, Value(mean, kept, dims_kept)])
-    squares = applied(call, centred, "x**2")
-    found, axes = call.apart(squares, dims)
-    assert isinstance(found.source, str)
-    name = call.layer("mean", found.source, hint="variance", axes=[axis + 1 for axis in axes])
-    layout = tuple(axis for n, axis in enumerate(found.layout) if n not in axes) or ((),)
-    keep = bool(call.get("keepdim", False))
-    left = tuple(() if n in dims else a for n, a in enumerate(found.dims) if keep or n not in dims)
-    text = "sqrt(c*x)" if call.name == "std" else "c*x"
-    return applied(call, Value(name, layout, left), text, {"c": count / (count - less)})
-
-
-def _weight_norm(call: Call) -> Value:
-    """g v / ‖v‖, with a norm for each index of a dimension."""
-    from sifrc.importing.rules.entrywise import combined
-
-    value, size = call.value("v"), call.value("g")
-    own = int(call["dim"]) % len(value.dims) if int(call["dim"]) >= 0 or len(value.dims) > 1 else 0
-    length = _length(call, value, [n for n in range(len(value.dims)) if n != own], True)
-    return combined(call, "x1*x2/x3", [value, size, length])
-
-
-def _norm(call: Call) -> Value:
-    """The root of the sum of squares over dimensions."""
-    if float(call.get("ord", call.get("p", 2)) or 2) != 2.0:
-        raise Refused("a norm of another order than two", "ord=2")
-    value = call.value("self")
-    dims = call.dims() if "dim" in call.arguments else list(range(len(value.dims)))
-    return _length(call, value, dims, bool(call.get("keepdim", False)))
-
-
-def _length(call: Call, value: Value, dims: Sequence[int], keep: bool) -> Value:
-    """The root of the sum of squares over some dimensions."""
-    from sifrc.importing.rules.entrywise import applied
-
-    stated, axes = call.apart(applied(call, value, "x**2"), dims)
-    assert isinstance(stated.source, str)
-    name = call.layer("sum", stated.source, hint="sum", axes=[axis + 1 for axis in axes])
-    layout = tuple(axis for n, axis in enumerate(stated.layout) if n not in axes) or ((),)
-    left = tuple(() if n in dims else a for n, a in enumerate(value.dims) if keep or n not in dims)
-    return applied(call, Value(name, layout, left), "sqrt(x)")
 
 
 RULES: Mapping[str, Callable[[Call], Any]] = MappingProxyType(
@@ -353,19 +254,6 @@ RULES: Mapping[str, Callable[[Call], Any]] = MappingProxyType(
         "flip": _flip,
         "roll": _roll,
         "slice_scatter": _scatter,
-        "mean": _reduced("mean"),
-        "sum": _reduced("sum"),
-        "amax": _reduced("max"),
-        "max": _reduced("max"),
-        "softmax": _softmax("softmax"),
-        "_softmax": _softmax("softmax"),
-        "log_softmax": _softmax("log_softmax"),
-        "_log_softmax": _softmax("log_softmax"),
-        "var": _deviation,
-        "std": _deviation,
-        "linalg_vector_norm": _norm,
-        "norm": _norm,
-        "_weight_norm": _weight_norm,
     }
 )
 """Operator -> what it becomes."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from sifrc.importing.atoms import SAMPLES, Atoms, Value, fresh, size_of
-from sifrc.importing.calls import Call, Refused
+from sifrc.importing.atoms import SAMPLES, Atoms, Value, fresh, renewed, size_of
+from sifrc.importing.calls import Call, Refused, axes_for
 
 __all__ = ["RULES"]
 
@@ -156,9 +156,9 @@ def _pad(call: Call) -> Value:
         raise Refused("negative padding", "a slice")
     source = call.draft.arranged(value, wanted)
     name = call.layer("pad", source, padding=padding, mode=_MODES[mode])
-    layout = fresh(size for size, samples in call.sizes() if not samples)
-    rest = iter(layout)
-    return Value(name, layout, tuple((SAMPLES,) if samples else next(rest) for _, samples in call.sizes()))
+    sizes = {n: size for n, (size, samples) in enumerate(call.sizes()) if not samples}
+    dims = renewed(value.dims, sizes)
+    return Value(name, axes_for(dims), dims)
 
 
 _DIMENSIONS = (1, 2, 3)
