@@ -38,6 +38,7 @@ __all__ = [
     "CacheWarning",
     "cache_folder",
     "entry_name",
+    "folder_of",
     "generator_digest",
     "load_text",
     "module_from_cache",
@@ -79,6 +80,17 @@ def cache_folder() -> Path | None:
     except (OSError, RuntimeError) as error:
         _warn(f"there is no cache folder ({_reason(error)}); {CACHE_VARIABLE} names one")
         return None
+
+
+def folder_of(cache: bool | str | os.PathLike[str]) -> Path | None:
+    """The folder that a caller's choice of a cache names; None for none.
+
+    Args:
+        cache: True for the user's cache folder, a folder, or False.
+    """
+    if cache is True:
+        return cache_folder()
+    return None if cache is False else Path(cache).absolute()
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,12 @@ __all__ = ["compare_with_module"]
 
 
 def compare_with_module(
-    spec: Spec, module: torch.nn.Module, arguments: Sequence[Any], named: Mapping[str, Any]
+    spec: Spec,
+    module: torch.nn.Module,
+    arguments: Sequence[Any],
+    named: Mapping[str, Any],
+    *,
+    cache: bool | str | os.PathLike[str] = True,
 ) -> None:
     """Compare the outputs of a spec's network with those of a module, as far as rounding allows.
 
@@ -28,6 +34,7 @@ def compare_with_module(
         module: that it was taken from.
         arguments: an example batch by position.
         named: the same by name.
+        cache: of generated modules, as for :func:`sifrc.compile`.
 
     Raises:
         ModuleImportError: they differ.
@@ -40,7 +47,9 @@ def compare_with_module(
     from sifrc.spec.layers import LAYER_TYPES
     from sifrc.spec.types import TargetSpec
 
-    generated: Any = compile(replace(spec, method=None, target=TargetSpec()), operators=("loss",))
+    generated: Any = compile(
+        replace(spec, method=None, target=TargetSpec()), operators=("loss",), cache=cache
+    )
     draws = any(LAYER_TYPES[layer.kind].draws for layer in spec.layers)
     apart = any(LAYER_TYPES[layer.kind].apart for layer in spec.layers)
     uniform = len({part.training for part in module.modules()}) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +66,7 @@ def compile(
         True
     """
     from sifrc.backends import LIBRARIES
-    from sifrc.cache import cache_folder, entry_name, module_from_cache
+    from sifrc.cache import entry_name, folder_of, module_from_cache
     from sifrc.catalogue.registry import is_built_in
     from sifrc.methods.registry import METHODS
     from sifrc.spec import spec_to_dict
@@ -93,10 +92,7 @@ def compile(
             spec, backend, method, operators, method_options, backend_options, curvature
         ).text
 
-    if cache is True:
-        folder = cache_folder()
-    else:
-        folder = None if cache is False else Path(cache).absolute()
+    folder = folder_of(cache)
     chosen = method or ("none" if spec.method is None else spec.method.name)
     framework = backend or spec.target.backend
     library = LIBRARIES.get(framework)
@@ -227,7 +223,7 @@ def verify(
     if model is not None:
         from sifrc.api.importing import from_torch
 
-        spec = from_torch(model, example, loss)
+        spec = from_torch(model, example, loss, cache=cache)
     assert spec is not None
     spec = read_spec(spec)
     if 3 in levels and module is None:

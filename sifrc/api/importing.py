@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sifrc.errors import ModuleImportError
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from sifrc.spec.types import Spec
 
-__all__ = ["arguments_of", "from_torch", "imported"]
+__all__ = ["arguments_of", "compared", "from_torch", "imported"]
 
 
 def from_torch(
@@ -24,6 +26,7 @@ def from_torch(
     *,
     name: str | None = None,
     check: bool = True,
+    cache: bool | str | os.PathLike[str] = True,
     trained: Collection[str] | None = None,
     **settings: Any,
 ) -> Spec:
@@ -41,6 +44,9 @@ def from_torch(
             has under ``loss``.
         name: of the spec; by default that of the module's class.
         check: whether the network that comes out is compared with the module on the example.
+        cache: of traced networks, as of generated modules (:func:`sifrc.compile`). A module that is the same
+            in all that a trace depends on, its code and attributes among them, is not traced again; without
+            ``check`` it always is.
         trained: names of the parameters that are no constants; by default those that want a gradient.
         settings: other top-level keys of a spec, e.g. ``method`` or ``target``.
 
@@ -62,15 +68,47 @@ def from_torch(
         >>> spec.names["layer_0.weight"]
         '0.weight'
     """
+    return compared(
+        module, example_inputs, loss, name=name, check=check, cache=cache, trained=trained, **settings
+    )[0]
+
+
+def compared(
+    module: torch.nn.Module,
+    example_inputs: Any,
+    loss: Any,
+    *,
+    name: str | None = None,
+    check: bool = True,
+    cache: bool | str | os.PathLike[str] = True,
+    trained: Collection[str] | None = None,
+    **settings: Any,
+) -> tuple[Spec, torch.nn.Module]:
+    """A spec of a torch module, and the module without what torch wraps around it.
+
+    A network from the cache that gives other numbers than the module is forgotten, and the module is traced.
+
+    Args and errors are those of :func:`from_torch`.
+    """
+    from sifrc.api.comparison import compare_with_module
+    from sifrc.cache import folder_of
     from sifrc.spec import build_spec
 
-    data, whole = imported(module, example_inputs, loss, name=name, trained=trained, **settings)
+    module, example = unwrapped(module), arguments_of(example_inputs)
+    given = module, example, loss, name, trained, settings
+    data, entry = _document(*given, folder_of(cache), reuse=check)
+    if entry is not None:
+        try:
+            spec = build_spec(data)
+            compare_with_module(spec, module, *example, cache=cache)
+            return spec, module
+        except Exception:  # whatever is wrong with it, the module itself says what is right
+            entry.unlink(missing_ok=True)
+            data, _ = _document(*given, folder_of(cache), reuse=False)
     spec = build_spec(data)
     if check:
-        from sifrc.api.comparison import compare_with_module
-
-        compare_with_module(spec, whole, *arguments_of(example_inputs))
-    return spec
+        compare_with_module(spec, module, *example, cache=cache)
+    return spec, module
 
 
 def imported(
@@ -82,19 +120,32 @@ def imported(
     trained: Collection[str] | None = None,
     **settings: Any,
 ) -> tuple[dict[str, Any], torch.nn.Module]:
-    """A spec of a torch module as nested dicts, and the module without what torch wraps around it.
+    """A spec of a torch module as nested dicts, traced and not compared, and the module inside of wrappers.
 
     Args and errors are those of :func:`from_torch`.
     """
-    optional("torch", "importing a module")
-    from sifrc.importing.losses import loss_of
-    from sifrc.importing.network import network_of
-
-    arguments, named = arguments_of(example_inputs)
     module = unwrapped(module)
-    dtype = _dtype(module)
-    found = loss_of(loss)
-    network, tensors = network_of(module, arguments, named, trained)
+    return _document(module, arguments_of(example_inputs), loss, name, trained, settings)[0], module
+
+
+def _document(
+    module: torch.nn.Module,
+    example: tuple[tuple[Any, ...], Mapping[str, Any]],
+    loss: Any,
+    name: str | None,
+    trained: Collection[str] | None,
+    settings: Mapping[str, Any],
+    folder: Path | None = None,
+    *,
+    reuse: bool = False,
+) -> tuple[dict[str, Any], Path | None]:
+    """A spec as nested dicts, and the entry of the cache that its network was read from."""
+    from sifrc.api.tracing import traced
+    from sifrc.importing.losses import loss_of
+
+    dtype, found = _dtype(module), loss_of(loss)
+    made = traced(module, *example, folder, trained=trained, reuse=reuse)
+    network = dict(made.network)
     if found.after not in ("", network["layers"][-1]["type"]):
         raise ModuleImportError(
             f"the loss takes logarithms of probabilities, and the module does not end with {found.after}",
@@ -103,14 +154,14 @@ def imported(
     data: dict[str, Any] = {
         "sifrc": 1,
         "name": name or _name(module),
-        "network": network | {"names": _differing(tensors)},
+        "network": network | {"names": _differing(made.tensors)},
         "loss": dict(found.keys),
         "dtype": dtype,
         **settings,
     }
     if len(_output_shape(network)) > 1 and "axis" not in data["loss"] and _classes_first(data):
         data["loss"] = data["loss"] | {"axis": 1}
-    return data, module
+    return data, made.entry
 
 
 def _differing(tensors: Mapping[str, str]) -> dict[str, str]:
@@ -142,6 +193,7 @@ def arguments_of(example: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
 
 def unwrapped(module: Any) -> Any:
     """The module inside of the wrappers that torch puts around one."""
+    optional("torch", "importing a module")
     import torch
 
     if not isinstance(module, torch.nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ def optimizer(
     *,
     example: Any,
     check: bool = True,
+    cache: bool | str | os.PathLike[str] = True,
     groups: Iterable[Any] | None = None,
     **options: Any,
 ) -> torch.optim.Optimizer:
@@ -43,6 +45,7 @@ def optimizer(
         example: a batch, (inputs, targets) or inputs alone; several inputs are a tuple or a dict in the first
             place.
         check: whether the network that comes out is compared with the model on the example.
+        cache: of traced networks and generated modules, as for :func:`sifrc.compile`.
         groups: of parameters, with ``lr`` and ``weight_decay`` of their own; ``params`` are tensors, names,
             or patterns of names. What is in no group is a constant of the derivation, as what is frozen is.
         options: of the method, its hyperparameters among them; ``lr`` is the learning rate, and
@@ -80,8 +83,9 @@ def optimizer(
         given, trained = grouped(unwrapped(model), groups)
         if any("weight_decay" in group for group in given):
             settings.setdefault("weight_decay", 0.0)
-    spec = from_torch(model, inputs, loss, check=check, trained=trained, method={"name": method, **settings})
-    generated: Any = compile(spec, "torch", method)
+    chosen = {"name": method, **settings}
+    spec = from_torch(model, inputs, loss, check=check, cache=cache, trained=trained, method=chosen)
+    generated: Any = compile(spec, "torch", method, cache=cache)
     made: torch.optim.Optimizer = generated.Optimizer(model, groups=given, **numbers)
     _follow(made, model, loss)
     return made

@@ -42,6 +42,8 @@ class Draft:
         """Tensor of the spec -> tensor of the module."""
         self.modes: set[str] = set()
         """What the traced module did: ``training``, ``evaluation``."""
+        self.fixed: set[str] = set()
+        """Buffers whose numbers layers were made from."""
         self.path = ""
         """Of the module whose operator is taken."""
         self._names: set[str] = set()

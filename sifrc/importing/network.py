@@ -19,14 +19,17 @@ def network_of(
     arguments: Sequence[Any],
     named: Mapping[str, Any],
     trained: Collection[str] | None = None,
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """The network of a spec as nested dicts, and tensor of the spec -> tensor of the module.
+) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """The network of a spec as nested dicts.
 
     Args:
         module: whose ``forward`` is traced.
         arguments: an example batch by position.
         named: the same by name.
         trained: names of the parameters that are no constants; by default those that want a gradient.
+
+    Returns:
+        The network; tensor of the spec -> tensor of the module; and the buffers whose numbers are in it.
 
     Raises:
         ModuleImportError: it cannot be traced, or an operator has no layer.
@@ -45,7 +48,7 @@ def network_of(
     network["layers"] = layers
     if "training" not in draft.modes and "evaluation" in draft.modes:
         network["mode"] = "evaluation"
-    return network, tensors
+    return network, tensors, sorted(draft.fixed)
 
 
 def _inputs(layer: Mapping[str, Any]) -> list[str]:

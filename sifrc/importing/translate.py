@@ -100,6 +100,7 @@ def _given(
             name = exported.tensors[node.name]
             tensor = kept[name]
             if not tensor.is_floating_point():
+                draft.fixed.add(name)
                 found[node] = tensor.detach()
             else:
                 layout = fresh(tensor.shape)
@@ -137,7 +138,7 @@ def _called(
         arguments = _arguments(node, target, found)
         fixed = _numbers(node, target, name, arguments, draft.samples)
         if fixed is None and name in _COMPARISONS:
-            fixed = _of_buffers(node, exported, kept)
+            fixed = _of_buffers(node, exported, kept, draft)
         if fixed is not None:
             return fixed
         if name not in RULES:
@@ -228,9 +229,12 @@ def _numbers(
     return found.detach() if isinstance(found, torch.Tensor) else found
 
 
-def _of_buffers(node: torch.fx.Node, exported: Exported, kept: Mapping[str, torch.Tensor]) -> Any:
+def _of_buffers(
+    node: torch.fx.Node, exported: Exported, kept: Mapping[str, torch.Tensor], draft: Draft
+) -> Any:
     """The numbers of a node that depends on nothing but buffers; None where it depends on more."""
     found: dict[torch.fx.Node, Any] = {}
+    buffers: set[str] = set()
     read = _needed(node)
     for each in exported.nodes:
         if each not in read:
@@ -241,12 +245,14 @@ def _of_buffers(node: torch.fx.Node, exported: Exported, kept: Mapping[str, torc
             if tensor is None or isinstance(tensor, torch.nn.Parameter):
                 return None
             found[each] = tensor.detach()
+            buffers |= {name} if name in kept else set()
         elif isinstance(each.meta.get("val"), torch.SymInt):
             return None
         else:
             target: Any = each.target
             args: Any = map_arg(each.args, found.__getitem__)
             found[each] = target(*args, **map_arg(each.kwargs, found.__getitem__))
+    draft.fixed |= buffers
     return found[node]
 
 

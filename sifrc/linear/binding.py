@@ -216,8 +216,7 @@ def _imported(
     cache: Any,
 ) -> Binding:
     """A torch module by tracing it, in the mode that it is in."""
-    from sifrc.api.comparison import compare_with_module
-    from sifrc.api.importing import arguments_of, imported
+    from sifrc.api.importing import compared
 
     if loss is None:
         raise OperatorError(
@@ -229,9 +228,7 @@ def _imported(
             "names or a mode for a torch module without a spec, which has its own",
             hint="model.eval() or model.train(), or spec=…",
         )
-    data, whole = imported(model, example, loss)
-    spec = build_spec(data)
-    compare_with_module(spec, whole, *arguments_of(example))
+    spec, whole = compared(model, example, loss, cache=cache)
     bound = Binding(spec, _own_names(whole, spec, None), {}, None, cache)
     return replace(bound, values=_of_module(whole, bound), _modules=bound._modules)
 

@@ -108,8 +108,8 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
     )
 
 
-_MODULE_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*", re.ASCII)
-"""What torch calls a tensor of a module."""
+_MODULE_NAME = re.compile(r"[A-Za-z0-9_+/-]+(\.[A-Za-z0-9_+/-]+)*", re.ASCII)
+"""What torch calls a tensor of a module; keys of a ModuleDict need not be names of Python."""
 
 
 def _names(

@@ -1,0 +1,94 @@
+"""Networks of torch modules, traced once: kept in the cache by a digest of all that a trace depends on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Traced", "traced"]
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A network, and where it came from.
+
+    Args:
+        network: as nested dicts, as a spec has it.
+        tensors: tensor of the spec -> tensor of the module.
+        entry: file of the cache that it was read from; None where the module was traced just now.
+    """
+
+    network: Mapping[str, Any]
+    tensors: Mapping[str, str]
+    entry: Path | None = None
+
+
+def traced(
+    module: torch.nn.Module,
+    arguments: Sequence[Any],
+    named: Mapping[str, Any],
+    folder: Path | None = None,
+    *,
+    trained: Collection[str] | None = None,
+    reuse: bool = True,
+) -> Traced:
+    """The network of a module, from the cache where one was traced that is the same in all that counts.
+
+    Args:
+        module: whose ``forward`` is traced.
+        arguments: an example batch by position.
+        named: the same by name.
+        folder: of the cache; None for none.
+        trained: names of the parameters that are no constants; by default those that want a gradient.
+        reuse: False traces the module in any case.
+
+    Raises:
+        ModuleImportError: it cannot be traced, or an operator has no layer.
+    """
+    from sifrc.cache import entry_name, read_entry, write_entry
+    from sifrc.importing.fingerprint import Unkeyed, content_of, fingerprint
+
+    path = None
+    buffers = dict(module.named_buffers())
+    if folder is not None:
+        with suppress(Unkeyed):
+            kept_apart = None if trained is None else sorted(trained)
+            key = fingerprint(module, _like(arguments), _like(named), kept_apart)
+            path = folder / f"{entry_name('traced', {'module': key})}.json"
+    if path is not None and reuse:
+        found = read_entry(path)
+        kept = None if found is None else json.loads(found)
+        if kept is not None and kept["fixed"] == {name: content_of(buffers[name]) for name in kept["fixed"]}:
+            return Traced(kept["network"], kept["tensors"], path)
+    from sifrc.importing.network import network_of
+
+    network, tensors, fixed = network_of(module, arguments, named, trained)
+    entry = {"network": network, "tensors": tensors, "fixed": {n: content_of(buffers[n]) for n in fixed}}
+    text = json.dumps(entry)
+    if path is not None:
+        write_entry(path, text)
+    # As it is read: the first time and every other one give the same.
+    entry = json.loads(text)
+    return Traced(entry["network"], entry["tensors"])
+
+
+def _like(example: Any) -> Any:
+    """An example batch as far as a trace depends on it: tensors without samples and numbers."""
+    import torch
+
+    if isinstance(example, torch.Tensor):
+        steps = None if example.is_contiguous() else example.stride()
+        device, grad = str(example.device), example.requires_grad
+        return "tensor", tuple(example.shape[1:]), example.dim(), str(example.dtype), device, grad, steps
+    if isinstance(example, Mapping):
+        return {name: _like(each) for name, each in example.items()}
+    if isinstance(example, tuple | list):
+        return [_like(each) for each in example]
+    return example
