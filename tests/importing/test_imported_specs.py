@@ -110,6 +110,28 @@ def test_parameters_that_the_output_does_not_read_are_left_alone() -> None:
     assert torch.equal(module.unused.weight, before)
 
 
+def test_names_that_are_none_of_python() -> None:
+    """Keys of a ModuleDict are any text; regnets of torchvision have ``block1-0``."""
+
+    class Keyed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleDict({"block1-0": nn.Linear(4, 4), "3x3+1/2": nn.Linear(4, 3)})
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for part in self.parts.values():
+                x = part(x)
+            return x
+
+    module, x = Keyed(), torch.randn(6, 4)
+    spec = sifrc.from_torch(module, x, method={"name": "grouped_newton"})
+    assert spec.names["parts_block1_0.weight"] == "parts.block1-0.weight"
+    assert sifrc.parse_spec(spec_text(imported(module, x, "cross_entropy")[0])).names == spec.names
+    before = module.parts["3x3+1/2"].weight.clone()
+    sifrc.compile(spec).Optimizer(module).step(x, T)
+    assert not torch.equal(before, module.parts["3x3+1/2"].weight)
+
+
 def test_names_in_a_spec_are_checked() -> None:
     data = {"sifrc": 1, "name": "n", "loss": "mse", "network": {
         "input": {"size": 2}, "layers": [{"name": "fc", "type": "dense", "units": 2}]}}  # fmt: skip
