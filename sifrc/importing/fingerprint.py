@@ -57,6 +57,7 @@ _ASIDE = frozenset(
 """Of a class, what changes nothing that it computes."""
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...), range, slice)
 _SYMBOLS = (torch.dtype, torch.device, torch.memory_format, torch.layout)
+_OPERATORS = type(torch.ops.aten.add), type(torch.ops.aten.add.Tensor)
 _DESCRIPTORS = GetSetDescriptorType, MemberDescriptorType, MethodDescriptorType, WrapperDescriptorType
 
 
@@ -229,7 +230,7 @@ class _Walk:
             self.all_of(("member", kind, item.name))
         elif isinstance(item, re.Pattern):
             self.all_of(("pattern", item.pattern, item.flags))
-        elif isinstance(item, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
+        elif isinstance(item, _OPERATORS):
             self.say("operator", str(item))
         else:
             self._instance(item)

@@ -123,6 +123,10 @@ OTHERS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "a buffer's shape": (lambda: with_buffer(3), lambda: with_buffer(4)),
     "frozen parameters": (lambda: net(plain), lambda: frozen(net(plain))),
     "tied parameters": (lambda: net(plain), lambda: tied(net(plain))),
+    "an operator": (
+        lambda: net(scaled, scale=torch.ops.aten.add.Tensor),
+        lambda: net(scaled, scale=torch.ops.aten.add.Scalar),
+    ),
     "a name": (lambda: net(plain), lambda: renamed(net(plain))),
     "the dtype": (lambda: net(plain), lambda: net(plain).double()),
     "the mode": (lambda: net(plain), lambda: net(plain).eval()),
