@@ -120,7 +120,7 @@ class _Marked:
 
 
 def _marked(block: Block) -> _Marked:
-    if block.layer is None or not all(_knows_extents(statement) for statement in block.statements):
+    if block.layer is None or not _extents_are_known(block.statements):
         return _Marked(None, block.statements)
     found: list[int] = []
     targets = {target.ref for statement in block.statements for target in targets_of(statement)}
@@ -211,6 +211,20 @@ def _loop(blocks: Sequence[Block], marked: Sequence[_Marked], position: int, rou
 
         body += [_with_subscripts(statement, relative) for statement in block.statements]
     return Loop(layer, layer + step * rounds, step, tuple(body))
+
+
+def _extents_are_known(statements: Sequence[Statement]) -> bool:
+    """Whether each assignment knows the sizes of its target, or adds to what one before it has made.
+
+    So does a bias at several places, whose tangent has them, beside the tangents of what comes in.
+    """
+    made: set[Ref] = set()
+    for statement in statements:
+        targets = {target.ref for target in targets_of(statement)}
+        if not targets <= made and not _knows_extents(statement):
+            return False
+        made |= targets
+    return True
 
 
 def _knows_extents(statement: Statement) -> bool:

@@ -116,6 +116,43 @@ def test_layers_that_share_weights_become_loops() -> None:
         assert one == two, name
 
 
+def at_places(layers: int) -> dict[str, Any]:
+    """As many dense layers at each of six places, each tensor a group of its own."""
+    dense = {"type": "dense", "units": 4, "activation": "tanh"}
+    names = [f"l{k}" for k in range(1, layers + 1)]
+    network = {
+        "input": {"name": "image", "size": [6, 4]},
+        "layers": [{"name": name, **dense} for name in names],
+    }
+    tensors = [f"{name}.{part}" for name in names for part in ("weight", "bias")]
+    return {
+        **{"sifrc": 1, "name": "at_places", "network": network, "loss": "squared_error", "dtype": "float64"},
+        "partition": {tensor.replace(".", "_"): [tensor] for tensor in tensors},
+    }
+
+
+def test_layers_at_places_become_loops() -> None:
+    """Tangents of biases, which have no places of their own, are no obstacle."""
+    counts = []
+    for layers in (5, 8):
+        spec = build_spec({**at_places(layers), "target": {"operators": ["summary"]}})
+        program = lowered(make_plan(build_model(spec)).plan)
+        counts.append({f.name: len(f.body) for f in program.functions})
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_summaries_at_places_are_right(backend: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Against torch.func, with loops over the layers."""
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    spec = build_spec({**at_places(4), "target": {"backend": backend, "operators": ["summary"]}})
+    path = tmp_path / f"{tmp_path.name}.py"
+    path.write_text(text := compile_once(spec, Request()).text, encoding="utf-8")
+    assert "for k in range" in text.partition("def _summary_2")[2]
+    report = verify(spec, levels=(3,), module=load_text(path.stem, path, text))
+    assert report.passed, report.text()
+
+
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 @pytest.mark.parametrize(
     "data", [residual(3), residual(3, bias=False), shared(5)], ids=["residual", "plain", "shared"]
