@@ -126,7 +126,11 @@ def at_places(layers: int) -> dict[str, Any]:
     }
     tensors = [f"{name}.{part}" for name in names for part in ("weight", "bias")]
     return {
-        **{"sifrc": 1, "name": "at_places", "network": network, "loss": "squared_error", "dtype": "float64"},
+        "sifrc": 1,
+        "name": "at_places",
+        "network": network,
+        "loss": "squared_error",
+        "dtype": "float64",
         "partition": {tensor.replace(".", "_"): [tensor] for tensor in tensors},
     }
 
