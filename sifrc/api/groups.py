@@ -1,8 +1,9 @@
-"""Parameter groups of ``sifrc.optimizer``: which parameters are in which, and which are constants."""
+"""Parameters of ``sifrc.optimizer`` by their names: groups, what is in none, and ℓ₂ terms."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ from sifrc.spec.suggest import shortened
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["grouped"]
+    from sifrc.spec.types import Spec
+
+__all__ = ["grouped", "penalized"]
 
 
 def grouped(
@@ -53,6 +56,34 @@ def grouped(
     if not taken:
         raise MethodError("no group has a parameter", hint='groups=[{"params": ["head.*"], "lr": 0.1}]')
     return found, taken
+
+
+def penalized(spec: Spec, numbers: float | Mapping[str, float]) -> Spec:
+    """The spec with an ℓ₂ term in its objective.
+
+    Args:
+        spec: of a module.
+        numbers: λ of all parameters, or λ by names of the module's parameters, or patterns of them.
+
+    Raises:
+        MethodError: no parameter is called so, or a number is negative.
+    """
+    from sifrc.spec.partition import tensor_names
+
+    own = {name: spec.names.get(name, name) for name in tensor_names(spec.layers)}
+    found: dict[str, float] = {}
+    for pattern, value in (numbers if isinstance(numbers, Mapping) else {"*": numbers}).items():
+        fits = [name for name, given in own.items() if fnmatchcase(given, pattern)]
+        if not fits:
+            raise MethodError(
+                f"l2: no parameter that is trained is called '{shortened(pattern)}'",
+                hint=f"parameters: {', '.join(own.values())}",
+            )
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e300:
+            raise MethodError(f"l2 cannot be {value!r}", hint="a number from zero on")
+        found |= dict.fromkeys(fits, float(value))
+    terms = tuple((name, found[name]) for name in own if found.get(name))
+    return replace(spec, regularization=replace(spec.regularization, parameters=terms))
 
 
 def _names(given: Any, known: Mapping[str, torch.nn.Parameter]) -> list[str]:

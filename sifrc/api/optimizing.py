@@ -29,6 +29,7 @@ def optimizer(
     check: bool = True,
     cache: bool | str | os.PathLike[str] = True,
     groups: Iterable[Any] | None = None,
+    l2: float | Mapping[str, float] = 0.0,
     **options: Any,
 ) -> torch.optim.Optimizer:
     """A second-order optimizer of a torch module: imported, compiled, cached and bound to its parameters.
@@ -48,6 +49,8 @@ def optimizer(
         cache: of traced networks and generated modules, as for :func:`sifrc.compile`.
         groups: of parameters, with ``lr`` and ``weight_decay`` of their own; ``params`` are tensors, names,
             or patterns of names. What is in no group is a constant of the derivation, as what is frozen is.
+        l2: λ of an ℓ₂ term ½ λ ‖θ‖² of the objective, or λ by names or patterns of names; gradients and
+            curvature have it. ``weight_decay`` is apart from the objective.
         options: of the method, its hyperparameters among them; ``lr`` is the learning rate, and
             ``weight_decay`` the decoupled one.
 
@@ -72,7 +75,7 @@ def optimizer(
         True
     """
     from sifrc.api.compiling import compile
-    from sifrc.api.groups import grouped
+    from sifrc.api.groups import grouped, penalized
     from sifrc.api.importing import from_torch, unwrapped
 
     inputs = example[0] if isinstance(example, tuple | list) and len(example) == 2 else example
@@ -85,7 +88,7 @@ def optimizer(
             settings.setdefault("weight_decay", 0.0)
     chosen = {"name": method, **settings}
     spec = from_torch(model, inputs, loss, check=check, cache=cache, trained=trained, method=chosen)
-    generated: Any = compile(spec, "torch", method, cache=cache)
+    generated: Any = compile(penalized(spec, l2), "torch", method, cache=cache)
     made: torch.optim.Optimizer = generated.Optimizer(model, groups=given, **numbers)
     _follow(made, model, loss)
     return made

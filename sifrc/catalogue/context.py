@@ -108,6 +108,13 @@ def available_kinds(derived: Derived, wanted: Iterable[Kind] = ()) -> tuple[tupl
     reason: DerivationError | None = None
     for kind in wanted or KINDS.values():
         try:
+            if kind.source == "objective" and derived.model.penalties:
+                raise DerivationError(
+                    f"blocks of kind '{kind.name}' are of pre-activations, and regularisation of the "
+                    "parameters goes by none",
+                    location=derived.model.spec.regularization.location,
+                    hint="hessian_vector_product and summary have it; ggn and Fisher kinds are of the loss",
+                )
             found.append((kind, derived.curvature.blocks(kind)))
         except DerivationError as error:
             if wanted:

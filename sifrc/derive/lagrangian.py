@@ -1,6 +1,6 @@
 """First order: the Lagrangian, back-propagation and the gradient.
 
-    L(x, θ, b) = ℓ(x_n, t) + R(x) + Σ_k ⟨x_k − F_k(a_k), b_k⟩                    ESN(5), MK(13)
+    L(x, θ, b) = ℓ(x_n, t) + R(x) + R(θ) + Σ_k ⟨x_k − F_k(a_k), b_k⟩             ESN(5), MK(13)
 
 ∂L/∂x_k = 0 is triangular in the adjoints b_k and solved in reverse graph order (back-propagation,
 ESN(9), MK(17)); ∂L/∂θ at its solution is the gradient (ESN(10), MK(20)). Everything is for one sample.
@@ -17,7 +17,7 @@ from sifrc.derive.elimination import solve_unit
 from sifrc.derive.shaped import GRADIENT
 from sifrc.derive.system import Equation, System, abbreviate, definition, name_node
 from sifrc.ir import Expr, Input, Role
-from sifrc.ir.build import apply, einsum, inner, negative, subtract, total
+from sifrc.ir.build import apply, einsum, inner, negative, subtract, total, zero
 from sifrc.ir.normal import Relation, reduce, relation
 from sifrc.ir.traverse import inputs_of
 from sifrc.model import Model
@@ -95,7 +95,7 @@ def derive_first_order(model: Model) -> FirstOrder:
     """
     adjoints = {c.index: c.symbol("b", Role.ADJOINT) for c in model.constraints}
     products = [inner(subtract(c.state, c.value), adjoints[c.index]) for c in model.constraints]
-    lagrangian = total([model.data_loss, model.regularizer, *products], ())
+    lagrangian = total([model.data_loss, model.regularizer, model.penalty, *products], ())
     nonlinear = [c for c in model.constraints if c.activation is not None]
     states = [c.state for c in model.constraints]
     pre_activations = [c.pre_activation for c in nonlinear]
@@ -173,7 +173,7 @@ def _statistics(model: Model) -> System:
 
 
 def _objective(model: Model) -> System:
-    """ℓ, and ℓ + R with R summed up layer by layer."""
+    """ℓ, and ℓ + R with R summed up layer by layer, that of the parameters too."""
     objective = Input("objective", None, (), Role.STATE)
     equations = [_loss(model)]
     data: Expr = equations[0].symbol
@@ -185,7 +185,14 @@ def _objective(model: Model) -> System:
         value = total([*parts, state_regularizer([(factor, model.state(k))])], ())
         equations.append(Equation(partial, value, k, "ESN(4)"))
         parts = [partial]
-    equations.append(Equation(objective, total([data, *parts], ()), None, "ESN(4)"))
+    of_parameters: list[Expr] = []
+    for owned in model.parameters:
+        value = model.penalty_of(owned.symbols)
+        if value is not zero():
+            partial = Input("Rθ", owned.index, (), Role.DIRECTION)
+            equations.append(Equation(partial, total([*of_parameters, value], ()), owned.index, "definition"))
+            of_parameters = [partial]
+    equations.append(Equation(objective, total([data, *parts, *of_parameters], ()), None, "ESN(4)"))
     return System("objective", "Loss and objective of one sample", tuple(equations))
 
 

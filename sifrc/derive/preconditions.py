@@ -27,6 +27,12 @@ def check_newton_preconditions(model: Model) -> tuple[Condition, ...]:
         DerivationError: the graph is no chain, a bias is missing, parameters are shared, or an
             activation is flat on an interval.
     """
+    if model.penalties:
+        raise DerivationError(
+            "the Newton direction of a sample has no closed form with regularisation of the parameters",
+            location=model.spec.regularization.location,
+            hint="state regularisation, the option weight_decay of the method, or ea_cg or grouped_newton",
+        )
     layers = {layer.name: layer for layer in model.spec.layers}
     users = Counter(c.parameters.index for c in model.constraints if c.parameters is not None)
     for c in model.constraints:

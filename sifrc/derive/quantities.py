@@ -33,6 +33,16 @@ QUANTITIES: Mapping[str, Quantity] = table_of(
         Quantity("a", "a", "pre-activations a_k", rank=11),
         Quantity("t", "targets", "targets t", Storage.DATA, rank=1, leading=6),
         Quantity("λ", "regularization", "state regularisation λ_k", Storage.CONSTANT, rank=2),
+        *(
+            Quantity(f"λ{letter}", code, f"regularisation of the {what}", Storage.CONSTANT, "", latex, rank=2)
+            for letter, code, what, latex in (
+                ("W", "weight_penalty", "weights", r"\lambda^{W}"),
+                ("β", "bias_penalty", "biases", r"\lambda^{\beta}"),
+            )
+        ),
+        Quantity(
+            "Rθ", "parameter_penalty", "regularisation of the parameters up to layer k", latex=r"R^{\theta}"
+        ),
         Quantity("b", "b", "adjoints b_k", rank=15, leading=2, activated="y"),
         Quantity("y", "y", "back-propagated adjoints y_k = F'(a_k) ∘ b_k", rank=16),
         Quantity("b°", "b_plain", "adjoints without regularisation", activated="y°"),

@@ -31,12 +31,12 @@ from sifrc.derive.lagrangian import FirstOrder
 from sifrc.derive.scaling import Scaling
 from sifrc.derive.shaped import DIRECTION
 from sifrc.derive.system import Equation, System, by_layer, needed
+from sifrc.derive.terms import terms_by_constraint
 from sifrc.ir import Expr, Input, Role
 from sifrc.ir.along import spread
-from sifrc.ir.build import inner, subtract, total, zero
+from sifrc.ir.build import total, zero
 from sifrc.ir.normal import Relation, condense, expand, reduce, relation
 from sifrc.model import Constraint, Model
-from sifrc.model.build import state_regularizer
 from sifrc.model.partition import Partition
 
 __all__ = ["Summaries"]
@@ -282,19 +282,6 @@ class Summaries:
 
     # -- parts of the Lagrangian
 
-    def _forms(self) -> Iterator[tuple[Constraint | None, Expr]]:
-        """The terms of L of each constraint, with a_k and y_k in them; those of the loss last."""
-        factors = dict(self.model.regularized)
-        for c in self.model.constraints:
-            b, own = self.first.adjoints[c.index], self.first.backpropagated(c.index)
-            forms = [inner(subtract(c.state, self.first.forward[c.state]), b)]
-            if c.activation is not None:
-                forms.append(inner(subtract(self._pre(c, "a"), c.pre_activation), own))
-            if c.index in factors:
-                forms.append(state_regularizer([(factors[c.index], c.state)]))
-            yield c, total(forms, ())
-        yield None, self.model.data_loss
-
     def _summed(
         self, name: str, title: str, family: str, order: int, part: Callable[[Expr], Expr], source: str
     ) -> System:
@@ -302,7 +289,7 @@ class Summaries:
         axes = tuple(group_axis(self.partition.size, n) for n in range(order))
         equations: list[Equation] = []
         known: list[Expr] = []
-        for c, form in self._forms():
+        for c, form in terms_by_constraint(self.first):
             # Where order 1 is all that is asked for, nothing is pulled back.
             named = self._named_moves if family == "ḡ" else self._relations
             known_products = [] if c is None else named[c.index]

@@ -31,7 +31,7 @@ def storage_of(family: str, plan: Plan) -> Storage:
         return Storage.MEMORY
     if any(hyper.name == family for hyper in plan.hyperparameters):
         return Storage.HYPERPARAMETER
-    if family == "λ" and not plan.constants:
+    if family == "λ" and not any(known == "λ" for known, _ in plan.constants):
         return Storage.WORK
     if family.startswith("identity"):
         return Storage.IDENTITY

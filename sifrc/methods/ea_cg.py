@@ -7,7 +7,6 @@ from types import MappingProxyType
 
 import sympy
 
-from sifrc.derive.curvature.kinds import KINDS, Kind, kind_of
 from sifrc.derive.curvature.parameters import parameter_block
 from sifrc.derive.curvature.sharing import SHARINGS, Sharing
 from sifrc.derive.curvature.systems import Moment
@@ -19,12 +18,21 @@ from sifrc.ir import Expr, Input, LinearSolve, Role, Solve, Spectral, primed
 from sifrc.ir.build import apply, einsum, ones, rename, subtract, total
 from sifrc.ir.linear import report_symbols
 from sifrc.methods.base import LEARNING_RATE, Choices, Method, MethodOption, StepPlan, number
+from sifrc.methods.chosen_kind import kind_named
 from sifrc.methods.layer_factors import MOVE, LayerFactors, mean_eigenvalue, shifted
 from sifrc.methods.plan import MemorySpec
-from sifrc.methods.without_factors import AVERAGES, OTHERS, averaged, direction, noted, without_factors
+from sifrc.methods.without_factors import (
+    AVERAGES,
+    OTHERS,
+    averaged,
+    damping,
+    direction,
+    noted,
+    without_factors,
+)
+from sifrc.model import Parameter
 from sifrc.scalar import RECIPROCAL, SQRT
 from sifrc.scalar.function import ScalarFunction
-from sifrc.spec.suggest import did_you_mean
 
 __all__ = ["CurvatureBlocks"]
 
@@ -104,7 +112,7 @@ class _Plan:
         self.derived = derived
         self.model = derived.model
         self.solver = str(chosen["solver"])
-        self.kind = _kind(derived, str(chosen["kind"]))
+        self.kind = kind_named(derived, str(chosen["kind"]))
         moment = str(chosen["moment"])
         self.moment: Moment = (
             "mean" if moment == "mean" or (moment == "auto" and self.solver == "ea_cg") else "second"
@@ -128,6 +136,12 @@ class _Plan:
                 f"kind '{kind.name}' is indefinite: the loss is not convex in the output",
                 location=location,
                 hint="kind: pch1 or pch2, or output: absolute in an entry of curvature:",
+            )
+        if self.solver == "kfi" and self.model.penalties:
+            raise MethodError(
+                "the factored inverse EA-CG(12) has no place for regularisation of the parameters",
+                location=self.model.spec.regularization.location,
+                hint="solver: cg or exact, or the option weight_decay",
             )
         indefinite = kind.source == "objective" and not kind.definite
         if indefinite and self.solver == "kfi":
@@ -266,7 +280,7 @@ class _Plan:
             yield from self._factored(layer) if self.solver == "kfi" else self._solved(layer)
         for owned in reversed(self.others):
             for parameter in owned.members:
-                yield direction(parameter, _ALPHA, average=self.average)
+                yield direction(self.model, parameter, _ALPHA, average=self.average)
 
     def _solved(self, layer: LayerFactors) -> Iterator[Equation]:
         """((1 − α) C + α I) D = G, EA-CG(10)."""
@@ -277,21 +291,24 @@ class _Plan:
                 block = parameter_block(self.model, owned, parameter, layer.block)
                 means = layer.moment, layer.block
                 block = self.derived.curvature.averaged(owned, block, *means, layer.of)
-                yield self._equation(layer.move(parameter), block.value, gradient, block.of_pre_activation)
+                where = block.of_pre_activation
+                yield self._equation(parameter, layer.move(parameter), block.value, gradient, where)
             elif parameter.slot == "weight":
                 value = layer.reading.block(layer.block, layer.moment, layer.of)
-                yield self._equation(layer.move(parameter), value, layer.gradient, False)
+                yield self._equation(parameter, layer.move(parameter), value, layer.gradient, False)
             else:
                 value = layer.of_bias(parameter.symbol)
-                yield self._equation(layer.move(parameter), value, gradient, True)
+                yield self._equation(parameter, layer.move(parameter), value, gradient, True)
 
-    def _equation(self, result: Input, block: Expr, gradient: Input, of_pre_activation: bool) -> Equation:
+    def _equation(
+        self, parameter: Parameter, result: Input, block: Expr, gradient: Input, of_pre_activation: bool
+    ) -> Equation:
         own = result.axes
         probe = Input("p", result.index, own, Role.DIRECTION)
         applied = einsum(
             [(subtract(ones(), _ALPHA), ()), (block, (*own, *primed(own))), (probe, primed(own))], probe.axes
         )
-        damped = einsum([(_ALPHA, ()), (probe, probe.axes)], probe.axes)
+        damped = einsum([(damping(self.model, parameter, _ALPHA), ()), (probe, probe.axes)], probe.axes)
         iterative = self.solver in ("ea_cg", "cg")
         solution = LinearSolve(
             (probe,),
@@ -370,22 +387,6 @@ class _Plan:
                 )
                 step = einsum([(LEARNING_RATE, ()), (kept_move, symbol.axes)], symbol.axes)
                 yield Equation(symbol, subtract(symbol, step), owned.index, "EA-CG(9)")
-
-
-def _kind(derived: Derived, name: str) -> Kind:
-    spec = derived.model.spec
-    for own in spec.curvature:
-        if own.name == name:
-            return kind_of(own)
-    if name in KINDS:
-        return KINDS[name]
-    known = [*(own.name for own in spec.curvature), *KINDS]
-    raise MethodError(
-        f"unknown kind of curvature '{name}'",
-        location=spec.method.location_of("kind") if spec.method else None,
-        label=did_you_mean(name, known),
-        hint="kinds: " + ", ".join(dict.fromkeys(known)),
-    )
 
 
 def _renamed(symbol: Input, family: str) -> Input:

@@ -201,9 +201,11 @@ def _symbols(system: System) -> set[str]:
 
 def _constants(model: Model, derived: Derived, white: bool) -> Mapping[tuple[str, int], float]:
     """λ_k by index; λ_0 of the white layer is the number of a uniform regularisation."""
+    penalties = [(factor.family, factor.index, value) for _, factor, value in model.penalties]
+    own = {(family, k): value for family, k, value in penalties if k is not None}
     if derived.spectral is not None:
-        return MappingProxyType({})
-    values = {("λ", k): value for k, value in model.lambda_values}
+        return MappingProxyType(own)
+    values = own | {("λ", k): value for k, value in model.lambda_values}
     spec = model.spec.regularization
     if white:
         by_name = dict(spec.values)

@@ -9,16 +9,17 @@ from sifrc.derive.curvature.sharing import Moment, no_factors
 from sifrc.derive.derived import Derived
 from sifrc.derive.shaped import DIAGONAL, GRADIENT, shaped
 from sifrc.derive.system import Equation
+from sifrc.derive.terms import penalty_curvature
 from sifrc.errors import DerivationError, MethodError
 from sifrc.ir import Expr, Input
 from sifrc.ir.build import apply, einsum, hadamard, ones, rename, subtract, total
 from sifrc.methods.base import MethodOption
 from sifrc.methods.layer_factors import MOVE
 from sifrc.methods.plan import MemorySpec
-from sifrc.model import LayerParameters, Parameter
+from sifrc.model import LayerParameters, Model, Parameter
 from sifrc.scalar import RECIPROCAL
 
-__all__ = ["AVERAGES", "OTHERS", "averaged", "direction", "noted", "without_factors"]
+__all__ = ["AVERAGES", "OTHERS", "averaged", "damping", "direction", "noted", "without_factors"]
 
 OTHERS = MethodOption(
     "others",
@@ -99,10 +100,19 @@ def averaged(found: tuple[LayerParameters, ...]) -> Iterator[tuple[Input, Input,
             yield DIAGONAL.of(parameter), _NEW.of(parameter), _KEPT.of(parameter)
 
 
-def direction(parameter: Parameter, alpha: Input, *, average: bool) -> Equation:
+def damping(model: Model, parameter: Parameter, alpha: Input) -> Expr:
+    """α, and (1 − α) λ where the parameter has regularisation: what multiplies it in the damped curvature."""
+    own = penalty_curvature(model, parameter)
+    return (
+        alpha if own is None else total([alpha, einsum([(subtract(ones(), alpha), ()), (own, ())], ())], ())
+    )
+
+
+def direction(model: Model, parameter: Parameter, alpha: Input, *, average: bool) -> Equation:
     """((1 − α) d + α) D = G, entry by entry.
 
     Args:
+        model: with regularisation of the parameter, or without.
         parameter: with the diagonal d.
         alpha: the damping α.
         average: whether d is a moving average.
@@ -112,7 +122,7 @@ def direction(parameter: Parameter, alpha: Input, *, average: bool) -> Equation:
     axes = move.axes
     parts: list[Expr] = [
         einsum([(subtract(ones(), alpha), ()), (diagonal, axes)], axes),
-        einsum([(alpha, ())], axes),
+        einsum([(damping(model, parameter, alpha), ())], axes),
     ]
     value = hadamard(apply(RECIPROCAL, total(parts, axes)), rename(gradient, axes))
     return Equation(move, value, move.index, "EA-CG(10)")

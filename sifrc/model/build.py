@@ -15,7 +15,7 @@ from sifrc.ir.traverse import inputs_of, substitute
 from sifrc.model.draws import OTHERS, Draws
 from sifrc.model.layers import LAYER_RULES
 from sifrc.model.layers.building import Building, Part, axes_of
-from sifrc.model.parameters import BUFFER, Buffer, LayerParameters, Parameter
+from sifrc.model.parameters import BUFFER, PENALTY, Buffer, LayerParameters, Parameter
 from sifrc.model.sample_loss import counting_of, normalization_of, sample_loss, target_of
 from sifrc.model.tables import Tables
 from sifrc.model.types import Constraint, Model
@@ -94,6 +94,7 @@ def _model(spec: Spec, depth: int) -> Model:
         buffers=(*_frozen_buffers(parameters.values()), *buffers),
         normalization=normalization,
         loss_factor=_loss_factor(spec, len(constraints)),
+        penalties=tuple(_penalties(spec, parameters.values())),
     )
 
 
@@ -271,6 +272,16 @@ def _row(axes: tuple[Axis, ...], channels_first: bool, name: str) -> Axis:
 def _loss_factor(spec: Spec, output: int) -> Input | None:
     """λ_n of MK(67): a value per sample, held constant under differentiation."""
     return Input("λ", output, (), Role.STATE) if spec.regularization.output == "spectral" else None
+
+
+def _penalties(spec: Spec, parameters: Iterable[LayerParameters]) -> Iterator[tuple[Parameter, Input, float]]:
+    """The parameters with regularisation, each with its λ."""
+    numbers = dict(spec.regularization.parameters)
+    for parameter in (parameter for owned in parameters for parameter in owned.members):
+        if parameter.name in numbers:
+            family = PENALTY.family(parameter.slot)
+            symbol = Input(family, parameter.symbol.index, (), Role.HYPERPARAMETER)
+            yield parameter, symbol, numbers[parameter.name]
 
 
 def state_regularizer(states: list[tuple[Input, Input]]) -> Expr:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from sifrc.ir import Expr, Input, Role
 from sifrc.spec.types import InitializationSpec
 
-__all__ = ["BUFFER", "Buffer", "LayerParameters", "Parameter", "Shaped"]
+__all__ = ["BUFFER", "PENALTY", "Buffer", "LayerParameters", "Parameter", "Shaped"]
 
 
 @dataclass(frozen=True)
@@ -143,3 +143,7 @@ class Shaped:
         """Another such quantity, with a mark behind every letter."""
         letters = {slot: letter + mark for slot, letter in self.letters.items()}
         return Shaped(self.name + mark, MappingProxyType(letters))
+
+
+PENALTY = Shaped("penalty", MappingProxyType({"weight": "λW", "bias": "λβ"}))
+"""λ of the regularisation of parameters."""

@@ -7,10 +7,12 @@ activation after it are one constraint unless something else reads the pre-activ
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from fractions import Fraction
 
 from sifrc.ir import Axis, Expr, Input, Role
-from sifrc.ir.build import einsum
+from sifrc.ir.build import einsum, scale, total
 from sifrc.model.draws import Draw
 from sifrc.model.parameters import Buffer, LayerParameters, Parameter
 from sifrc.model.sample_loss import Normalization
@@ -95,6 +97,7 @@ class Model:
         regularizer: R(x) = ½ Σ λ_k ⟨x_k, x_k⟩.
         lambda_values: state index k -> value of λ_k, where it is a number of the spec.
         buffers: what layers keep besides parameters, in order.
+        penalties: parameter, λ of it, and its value, for the parameters with regularisation.
         normalization: what a mean divides by, where not all targets count alike; the loss has its factor.
         loss_factor: λ[n] where the spec asks for MK(67, 68): a value per sample that multiplies the loss.
     """
@@ -114,6 +117,21 @@ class Model:
     others: tuple[Input, ...] = ()
     tables: tuple[Table, ...] = ()
     draws: tuple[Draw, ...] = ()
+    penalties: tuple[tuple[Parameter, Input, float], ...] = ()
+
+    @property
+    def penalty(self) -> Expr:
+        """½ Σ λ ⟨θ, θ⟩ over the parameters with regularisation."""
+        return self.penalty_of([parameter.symbol for parameter, _, _ in self.penalties])
+
+    def penalty_of(self, symbols: Collection[Input]) -> Expr:
+        """The part of it of some parameters."""
+        squares = [
+            einsum([(factor, ()), (own.symbol, own.symbol.axes), (own.symbol, own.symbol.axes)], ())
+            for own, factor, _ in self.penalties
+            if own.symbol in symbols
+        ]
+        return scale(Fraction(1, 2), total(squares, ()))
 
     @property
     def data_loss(self) -> Expr:

@@ -159,9 +159,10 @@ def _objective(book: Book) -> Section:
     for index, value in model.lambda_values:
         values.setdefault(value, []).append(index)
     notes += [f"λ_k = {value:g} for {range_text(ks, book.names.last)}." for value, ks in values.items()]
+    objective = total([loss, model.regularizer, model.penalty], ())
     rows = (
         book.scalar("loss", Symbol("loss"), model.loss),
-        book.scalar("objective", Symbol("objective"), total([loss, model.regularizer], ()), "ESN(4)"),
+        book.scalar("objective", Symbol("objective"), objective, "ESN(4)"),
     )
     return Section("Loss and objective", rows, tuple(notes))
 

@@ -26,8 +26,8 @@ from sifrc.spec.layers import (
 from sifrc.spec.lossspec import check_mask, loss_spec
 from sifrc.spec.partitionspec import partition_spec
 from sifrc.spec.positions import Path, Positions
+from sifrc.spec.regularizationspec import regularization_spec
 from sifrc.spec.schema import InitializationShape, LayerShape, SpecShape, TrainingShape
-from sifrc.spec.states import state_names
 from sifrc.spec.suggest import did_you_mean, shortened
 from sifrc.spec.types import (
     STANDARD,
@@ -39,7 +39,6 @@ from sifrc.spec.types import (
     MethodSpec,
     OptionValue,
     PlateauSpec,
-    RegularizationSpec,
     Spec,
     TargetSpec,
     TrainingSpec,
@@ -94,7 +93,7 @@ def build_from_shape(shape: SpecShape, positions: Positions) -> Spec:
         others=tuple(others),
         layers=layers,
         loss=loss_spec(shape.loss, (first, *others), layers[-1].shape, positions),
-        regularization=_regularization(shape, layers, positions),
+        regularization=regularization_spec(shape, layers, positions),
         dtype=shape.dtype,
         seed=shape.seed,
         training=_training(shape.training, positions),
@@ -277,69 +276,6 @@ def _initialization(
         connections=shape.connections or 15,
         location=positions.value(path),
     )
-
-
-def _regularization(
-    shape: SpecShape, layers: tuple[LayerSpec, ...], positions: Positions
-) -> RegularizationSpec:
-    """The four forms of ``regularization.state``, and the factor of the loss."""
-    state, output = shape.regularization.state, shape.regularization.output
-    path: Path = ("regularization", "state")
-    location = positions.value(("regularization",))
-    hint = "a number such as 1e-3, none, spectral, or numbers by state: {act1: 1e-3}"
-    if output == "spectral" and state != "spectral":
-        raise positions.error(
-            ("regularization", "output"),
-            "a spectral factor of the loss (MK(68)) goes with spectral states",
-            hint="add state: spectral, or leave output out",
-        )
-    if isinstance(state, str):
-        if state == "none":
-            return RegularizationSpec(location=location)
-        if state == "spectral":
-            return RegularizationSpec("spectral", output=output, location=location)
-        raise positions.error(
-            path,
-            f"unknown state regularisation '{shortened(state)}'",
-            hint=hint,
-            label=did_you_mean(state, ("none", "spectral")),
-        )
-    if isinstance(state, dict):
-        return _per_state(state, layers, shape.network.sources[0].name, positions, location)
-    return RegularizationSpec("uniform", _weight(state, path, positions, hint), location=location)
-
-
-def _weight(value: Any, path: Path, positions: Positions, hint: str) -> float:
-    """One λ: a finite number, zero or more."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise positions.error(path, f"state regularisation cannot be {describe(value)}", hint=hint)
-    # Compared before the conversion, which fails for huge whole numbers.
-    if not 0 <= value <= 1e300:
-        raise positions.error(path, f"state regularisation cannot be {describe(value)}", hint="zero or more")
-    return float(value)
-
-
-def _per_state(
-    weights: Mapping[Any, Any],
-    layers: tuple[LayerSpec, ...],
-    input_name: str,
-    positions: Positions,
-    location: Location | None,
-) -> RegularizationSpec:
-    names = state_names(layers)
-    states = [input_name, *dict.fromkeys(names.values())]  # the input's is the white layer's
-    for key, value in weights.items():
-        path: Path = ("regularization", "state", key)
-        if key not in states:
-            message, label = f"no state is named '{shortened(str(key))}'", did_you_mean(str(key), states)
-            if key in names:
-                message = f"layer '{key}' is one state with the activation '{names[key]}' that follows it"
-                label = f"write {names[key]}"
-            hint = f"states: {shortened(' '.join(states), 300)}"
-            raise positions.error(path, message, hint=hint, label=label, at_key=True)
-        _weight(value, path, positions, "a number such as 1e-3")
-    values = tuple((state, float(weights[state])) for state in states if state in weights)
-    return RegularizationSpec("per_state", values=values, location=location)
 
 
 def _options(values: Mapping[Any, Any], path: Path, positions: Positions) -> dict[str, OptionValue]:

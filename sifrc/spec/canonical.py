@@ -9,6 +9,7 @@ from typing import Any
 
 from sifrc.spec.format import format_expression
 from sifrc.spec.layers import LAYER_TYPES, has_parameters
+from sifrc.spec.partition import tensor_names
 from sifrc.spec.types import (
     VALUED,
     CurvatureSpec,
@@ -61,7 +62,9 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
             **({"pos_weight": list(spec.loss.positive)} if spec.loss.positive else {}),
             **({"class_weights": list(spec.loss.weights)} if spec.loss.weights else {}),
         },
-        "regularization": {"state": _state(spec.regularization)} | _output(spec.regularization),
+        "regularization": {"state": _state(spec.regularization)}
+        | _output(spec.regularization)
+        | _of_parameters(spec),
         "seed": spec.seed,
         "dtype": spec.dtype,
         "training": {
@@ -196,6 +199,16 @@ def _partition(partition: PartitionSpec) -> str | dict[str, list[str]]:
 
 def _output(regularization: RegularizationSpec) -> dict[str, str]:
     return {} if regularization.output == "none" else {"output": regularization.output}
+
+
+def _of_parameters(spec: Spec) -> dict[str, Any]:
+    """One number where all tensors have it."""
+    found = dict(spec.regularization.parameters)
+    if not found:
+        return {}
+    numbers = set(found.values())
+    same = len(numbers) == 1 and found.keys() == set(tensor_names(spec.layers))
+    return {"parameters": numbers.pop() if same else found}
 
 
 def _state(regularization: RegularizationSpec) -> Any:

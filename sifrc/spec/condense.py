@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
-from sifrc.spec.partition import groups_of
+from sifrc.spec.partition import groups_of, tensor_names
 from sifrc.spec.states import state_names
 from sifrc.spec.types import LayerSpec, PartitionSpec, RegularizationSpec, Spec
 
@@ -94,6 +94,7 @@ def _looks(spec: Spec) -> tuple[list[_Look], list[int]]:
     owners = {layer.share for layer in spec.layers if layer.share is not None}
     states = state_names(spec.layers)
     weighted = dict(spec.regularization.values)
+    penalties = dict(spec.regularization.parameters)
     readers: list[list[int]] = [[] for _ in spec.layers]
     sources: list[tuple[int, ...]] = []  # distances; 0 is the network input
     given = [source.name for source in spec.inputs]
@@ -121,6 +122,7 @@ def _looks(spec: Spec) -> tuple[list[_Look], list[int]]:
                 shared,
                 layer.name in owners,
                 states[layer.name] in weighted,
+                tuple(penalties.get(name) for name in tensor_names([layer])),
                 sources[index],
                 tuple(readers[index]),
             )
@@ -160,7 +162,12 @@ def _regularization(
 ) -> RegularizationSpec:
     """The numbers of the states that are left, and of the white layer."""
     states = {source, *state_names(layers).values()}
-    return replace(given, values=tuple(pair for pair in given.values if pair[0] in states))
+    tensors = tensor_names(layers)
+    return replace(
+        given,
+        values=tuple(pair for pair in given.values if pair[0] in states),
+        parameters=tuple(pair for pair in given.parameters if pair[0] in tensors),
+    )
 
 
 def _partition(spec: Spec, layers: Sequence[LayerSpec]) -> PartitionSpec:

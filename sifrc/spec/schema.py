@@ -205,9 +205,10 @@ class LossShape(FunctionShape):
 
 
 class RegularizationShape(Shape):
-    """State regularisation; its four forms are told apart afterwards."""
+    """Regularisation of states and parameters; the forms of both are told apart afterwards."""
 
     state: Any = "none"
+    parameters: Any = None
     output: Literal["none", "spectral"] = "none"
 
 

@@ -233,12 +233,13 @@ class LossSpec:
 
 @dataclass(frozen=True)
 class RegularizationSpec:
-    """State regularisation R(x) = ½ Σ_k λ_k ‖x_k‖².
+    """Regularisation R(x) = ½ Σ_k λ_k ‖x_k‖² of states, and ½ Σ λ ‖θ‖² of parameters.
 
     Args:
         kind: ``none``, ``uniform`` (``value`` for every hidden state), ``per_state``
             (``values``: state name, λ; the input's name gives the white layer's) or ``spectral`` (MK(65)).
         output: ``spectral`` multiplies the loss of a sample by λ_n of MK(68); only with ``spectral`` states.
+        parameters: tensor, λ; those that have none are left out.
     """
 
     kind: Literal["none", "uniform", "per_state", "spectral"] = "none"
@@ -246,6 +247,7 @@ class RegularizationSpec:
     values: tuple[tuple[str, float], ...] = ()
     output: Literal["none", "spectral"] = "none"
     location: Location | None = field(default=None, compare=False, repr=False)
+    parameters: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

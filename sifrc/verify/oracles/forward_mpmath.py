@@ -129,7 +129,14 @@ class ForwardMpmath:
         value = weight * self.loss_of_output(run.output, self.target_vector(sample, target))
         for name, factor in factors.items():
             value = value + factor / 2 * (run.values[name] * run.values[name]).sum()
-        return value
+        return value + self._penalty(params)
+
+    def _penalty(self, params: Arrays) -> Any:
+        """Regularisation of the parameters."""
+        found = mpmath.mpf(0)
+        for name, number in self.spec.regularization.parameters:
+            found = found + mpmath.mpf(repr(number)) / 2 * (params[name] * params[name]).sum()
+        return found
 
     def derivative(self, params: Arrays, sample: Array, target: Any, directions: Sequence[Arrays]) -> Any:
         """Mixed derivative of the objective along directions shaped like the parameters, any order."""

@@ -205,12 +205,16 @@ class ForwardTorch:
         weights: Tensor,
     ) -> Tensor:
         whole = {**self.buffers, **params}
+        penalty = sum(
+            (number / 2 * (params[name] ** 2).sum() for name, number in self.spec.regularization.parameters),
+            torch.zeros((), dtype=torch.float64),
+        )
 
         def of_run(run: Pass, t: Tensor, scales: Mapping[str, Tensor], weight: Tensor) -> Tensor:
             value = weight * self.loss_of_output(run.output, t)
             for name, factor in scales.items():
                 value = value + factor / 2 * (run.values[name] ** 2).sum()
-            return value
+            return value + penalty
 
         def one(x: Tensor, t: Tensor, scales: Mapping[str, Tensor], weight: Tensor) -> Tensor:
             return of_run(forward_pass(self.spec, whole, x, self.activate), t, scales, weight)

@@ -45,7 +45,7 @@ class JointMpmath(ForwardMpmath):
             total = total + weight * self.loss_of_output(run.output, self.target_vector(x, wanted))
             for name, factor in factors.items():
                 total = total + factor / 2 * (run.values[name] * run.values[name]).sum()
-        return total / len(runs)
+        return total / len(runs) + self._penalty(params)
 
     def output_along(self, params: Arrays, sample: Array, direction: Arrays) -> Array:
         """J times direction, (B · n_out)."""

@@ -133,6 +133,7 @@ class SampleSystems:
             symbol = factors.get(index, Input("λ", 0, (), Role.HYPERPARAMETER))
             # The decimal number of the spec, not the binary number next to it.
             env[symbol] = arithmetic.array(repr(float(value)))
+        env |= {symbol: arithmetic.array(repr(value)) for _, symbol, value in model.penalties}
         env = self._run(env, [derived.first.forward, derived.first.normalization])
         if derived.spectral is not None:
             env = self._run(env, [derived.spectral.system])

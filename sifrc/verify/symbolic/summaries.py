@@ -110,6 +110,10 @@ class _Work:
             for family, symbol in symbols.items():
                 tangent = Input(family, c.index, (s, *c.axes), Role.TANGENT)
                 moves[symbol] = einsum([(tangent, (s, *c.axes)), (weights, (s,))], c.axes)
+        for owned in self.first.model.parameters:
+            for symbol, direction in DIRECTION.pairs(owned):
+                part = self._part(direction, owned.index)
+                moves[symbol] = einsum([(part, (s, *symbol.axes)), (weights, (s,))], symbol.axes)
         moved = jvp(self.gradient, moves) or zero((s,))
         product = einsum([(self.hessian, (s, t)), (rename(weights, (t,)), (t,))], (s,))
         tangents = (self.summaries.tangent, self.summaries.centred, self.summaries.adjoint_tangent)
