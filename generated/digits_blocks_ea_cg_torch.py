@@ -19,10 +19,11 @@ Conditions:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from numbers import Real
 from typing import Any, NamedTuple, ParamSpec, TypeVar
@@ -843,6 +844,44 @@ def _update(
         biases[k].add_(velocity_biases[k], alpha=-bias_lr[k])
 
 
+def _blocks_pch1_means(
+    softmax: Tensors, b: Tensors, x: Tensors, mean: float
+) -> tuple[Tensors, Tensors, Tensors]:
+    """Curvature blocks of the pre-activations, kind pch1: means over a batch."""
+    mean_block: Tensors = {}
+    mean_residual: Tensors = {}
+    mean_block_mean1: Tensors = {}
+    like = softmax[3]
+    identity10 = torch.eye(10, dtype=like.dtype, device=like.device)
+    mean_block_part1b = softmax[3].sum(0)
+    term0 = mean * mean_block_part1b[:, None] * identity10
+    mean_block[3] = torch.addmm(term0, softmax[3].T, softmax[3], alpha=-mean)
+    for k in range(2, 0, -1):
+        mean_residual[k] = 2.0 * mean * (1.0 - x[k] ** 2).mul_(b[k]).mul_(x[k]).sum(0)
+        mean_block_mean1_part1 = 1.0 - x[k] ** 2
+        mean_block_mean1[k] = _scaled_product(mean_block_mean1_part1.T, mean_block_mean1_part1, mean)
+    return mean_block, mean_residual, mean_block_mean1
+
+
+def _blocks_pch1_of_means(
+    weights: Tensors, mean_block: Tensors, mean_block_mean1: Tensors, mean_residual: Tensors, checks: Checks
+) -> Tensors:
+    """Curvature blocks of the pre-activations, kind pch1: of the means."""
+    mean_block = dict(mean_block)
+    like = mean_block[3]
+    identity32 = torch.eye(32, dtype=like.dtype, device=like.device)
+    identity48 = torch.eye(48, dtype=like.dtype, device=like.device)
+    mean_block_part2c = mean_block[3].T @ weights[3]
+    term0 = torch.abs(mean_residual[2][:, None]) * identity32
+    mean_block[2] = term0.addcmul_(mean_block_mean1[2], mean_block_part2c.T @ weights[3])
+    checks.append((7, _all_finite(mean_block[2])))
+    mean_block_part2c = mean_block[2].T @ weights[2]
+    term0 = torch.abs(mean_residual[1][:, None]) * identity48
+    mean_block[1] = term0.addcmul_(mean_block_mean1[1], mean_block_part2c.T @ weights[2])
+    checks.append((6, _all_finite(mean_block[1])))
+    return mean_block
+
+
 @_as_written
 def loss(params: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
     """Mean loss of a batch.  [ESN(1)]
@@ -1314,6 +1353,85 @@ def curvature_factors(
     return {name: Factors(found[f"{name}.moment"], found[f"{name}.block"]) for name in _LAYERS}
 
 
+def _batch_means(
+    weights: Tensors, biases: Tensors, inputs: Tensor, targets: Tensor, checks: Checks
+) -> dict[str, Any]:
+    """Means over a batch that those over all samples are made of."""
+    mean = 1.0 / len(inputs)
+    x = _forward(weights, biases, inputs)
+    _, objective = _objective(x, targets, checks)
+    _, b, y = _adjoint(weights, x, targets)
+    gradient_weights, gradient_biases = _gradient(b, x, y, mean)
+    return {
+        "gradient_weights": gradient_weights,
+        "gradient_biases": gradient_biases,
+        "mean_objective": objective.mean(),
+    }
+
+
+def _batch_means_when_due(
+    weights: Tensors, biases: Tensors, inputs: Tensor, targets: Tensor, checks: Checks
+) -> dict[str, Any]:
+    """Means over a batch that those over all samples are made of."""
+    mean = 1.0 / len(inputs)
+    x = _forward(weights, biases, inputs)
+    _, objective = _objective(x, targets, checks)
+    softmax, b, y = _adjoint(weights, x, targets)
+    gradient_weights, gradient_biases = _gradient(b, x, y, mean)
+    mean_block, mean_residual, mean_block_mean1 = _blocks_pch1_means(softmax, b, x, mean)
+    mean_input = _mean_moments(x, mean)
+    return {
+        "gradient_weights": gradient_weights,
+        "gradient_biases": gradient_biases,
+        "mean_block": mean_block,
+        "mean_residual": mean_residual,
+        "mean_block_mean1": mean_block_mean1,
+        "mean_input": mean_input,
+        "mean_objective": objective.mean(),
+    }
+
+
+class _Block:
+    """What the steps of one block have added up.
+
+    Attributes:
+        samples: of all batches so far.
+        objective: of all samples before the update, once the block has ended.
+    """
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.objective: Tensor | None = None
+        self.batches: list[Any] = []
+        self.curvature: Any = None
+        self._sums: dict[str, Any] = {}
+
+    def clear(self) -> None:
+        """Let go of all batches."""
+        self.batches, self._sums = [], {}
+
+    def add(self, samples: int, means: Mapping[str, Any]) -> None:
+        """Means over a batch, for those over all samples."""
+        for name, value in means.items():
+            if isinstance(value, dict):
+                sums = self._sums.setdefault(name, {})
+                for k, member in value.items():
+                    sums[k] = samples * member if k not in sums else sums[k].add_(member, alpha=samples)
+            else:
+                known = self._sums.get(name)
+                self._sums[name] = samples * value if known is None else known.add_(value, alpha=samples)
+
+    def means(self) -> dict[str, Any]:
+        """Means over all samples of what was added up since the last call."""
+        sums, self._sums = self._sums, {}
+        return {
+            name: {k: member / self.samples for k, member in value.items()}
+            if isinstance(value, dict)
+            else value / self.samples
+            for name, value in sums.items()
+        }
+
+
 class Optimizer(torch.optim.Optimizer):
     """EA-CG.
 
@@ -1383,6 +1501,7 @@ class Optimizer(torch.optim.Optimizer):
         self._parameters, self._names = _bind(model, names)
         self._compared = False
         self._before: list[Tensor] = []
+        self._block: _Block | None = None
         self._places = self._found_places()
         found = _groups(groups, self._parameters, self._names, hyperparameters)
         super().__init__(found, hyperparameters | {"method": METHOD})
@@ -1428,6 +1547,7 @@ class Optimizer(torch.optim.Optimizer):
         """Of copy, pickle and ``load_state_dict``."""
         super().__setstate__(state)
         self._before = []
+        self._block = None
         self._places = self._found_places()
 
     @torch.inference_mode(False)
@@ -1493,7 +1613,8 @@ class Optimizer(torch.optim.Optimizer):
         """One update.
 
         Args:
-            inputs: (B, 64), or a function without arguments that returns inputs and targets.
+            inputs: (B, 64), or a function without arguments that returns inputs and targets, or a list
+                of such batches, whose step is that of all their samples.
             targets: (B,) integers, classes 0 to 9.
 
         Returns:
@@ -1515,11 +1636,11 @@ class Optimizer(torch.optim.Optimizer):
 
     def _step(self, inputs: Tensor | Callable[[], tuple[Tensor, Tensor]], targets: Tensor | None) -> Tensor:
         """The update, where nothing disturbs it."""
-        if callable(inputs):
-            with torch.enable_grad():
-                inputs, targets = _pair("step: the function's result", inputs())
-        if targets is None:
-            raise TypeError("step: expected inputs and targets, or a function that returns them")
+        if isinstance(inputs, list) and targets is None:
+            return self._together(inputs)
+        if self._block is not None:
+            return self._gather(self._block, inputs, targets)
+        inputs, targets = self._given(inputs, targets)
         parameters = {name: value.detach() for name, value in self._parameters.items()}
         like = next(iter(parameters.values()))
         inputs, targets = _batch(inputs, targets, like)
@@ -1617,6 +1738,184 @@ class Optimizer(torch.optim.Optimizer):
         age.fill_(1) if due else age.add_(1)
         steps.add_(1)
         return objective.mean()
+
+    def _given(
+        self, inputs: Tensor | Callable[[], tuple[Tensor, Tensor]], targets: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs and targets, which a function may give."""
+        if callable(inputs):
+            with torch.enable_grad():
+                inputs, targets = _pair("step: the function's result", inputs())
+        if targets is None:
+            raise TypeError("step: expected inputs and targets, or a function that returns them")
+        return inputs, targets
+
+    @contextlib.contextmanager
+    def accumulate(self) -> Iterator[_Block]:
+        """Steps of a block are one step: that of the samples of all their batches together.
+
+        Nothing changes until the block ends; each ``step`` in it returns the objective of its own batch. The
+        ``objective`` of the block is that of all samples, before the update. After an exception in the block
+        everything is as it was before.
+
+        Raises:
+            RuntimeError: there is a block around it already, or something else changes parameters in it.
+        """
+        if self._block is not None:
+            raise RuntimeError("accumulate: blocks cannot be within each other")
+        self._check()
+        self._block = block = _Block()
+        before = [value._version for value in self._parameters.values()]
+        try:
+            yield block
+            if [value._version for value in self._parameters.values()] != before:
+                raise RuntimeError("accumulate: parameters were changed within the block, which takes no step")
+            if block.samples:
+                self._check()
+                device = next(iter(self._parameters.values())).device.type
+                with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
+                    block.objective = self._finish(block)
+        finally:
+            self._block = None
+            block.clear()
+
+    def _together(self, batches: list[Any]) -> Tensor:
+        """One step of the samples of all batches."""
+        if not batches:
+            raise ValueError("step: expected at least one batch")
+        with self.accumulate() as block:
+            for number, batch in enumerate(batches, 1):
+                found = _pair(f"step: batch {number} of the list", batch() if callable(batch) else batch)
+                self._gather(block, *found)
+        assert block.objective is not None
+        return block.objective
+
+    def _gather(self, block: _Block, inputs: Any, targets: Tensor | None) -> Tensor:
+        """Add up what the update takes of a batch."""
+        inputs, targets = self._given(inputs, targets)
+        parameters = {name: value.detach() for name, value in self._parameters.items()}
+        like = next(iter(parameters.values()))
+        inputs, targets = _batch(inputs, targets, like)
+        self._by_layer("lr", WEIGHT_NAMES, like.dtype)
+        self._by_layer("lr", BIAS_NAMES, like.dtype)
+        self._common("momentum", like.dtype)
+        self._common("alpha", like.dtype)
+        self._common("cg_iterations", like.dtype)
+        self._common("cg_tolerance", like.dtype)
+        period = self._common("period", like.dtype)
+        self._compare(parameters, inputs)
+        if like.dtype == torch.bfloat16:
+            # The update is computed in float32 and rounded once.
+            parameters = {name: value.float() for name, value in parameters.items()}
+            inputs, targets = inputs.float(), targets
+        weights = {k: parameters[name] for k, name in WEIGHT_NAMES.items()}
+        biases = {k: parameters[name] for k, name in BIAS_NAMES.items()}
+        checks: Checks = []
+        due = int(self._count("age")) >= period
+        if due:
+            means = _batch_means_when_due(weights, biases, inputs, targets, checks)
+        else:
+            means = _batch_means(weights, biases, inputs, targets, checks)
+        _refuse(checks)
+        block.add(len(inputs), means)
+        block.samples += len(inputs)
+        return means["mean_objective"]
+
+    def _finish(self, block: _Block) -> Tensor:
+        """The update of all samples of a block."""
+        parameters = {name: value.detach() for name, value in self._parameters.items()}
+        like = next(iter(parameters.values()))
+        lr = self._by_layer("lr", WEIGHT_NAMES, like.dtype)
+        bias_lr = self._by_layer("lr", BIAS_NAMES, like.dtype)
+        momentum = self._common("momentum", like.dtype)
+        alpha = self._common("alpha", like.dtype)
+        cg_iterations = self._common("cg_iterations", like.dtype)
+        cg_tolerance = self._common("cg_tolerance", like.dtype)
+        period = self._common("period", like.dtype)
+        velocity_weights = self._memory("velocity_weights")
+        velocity_biases = self._memory("velocity_biases")
+        iterations = self._memory("iterations")
+        remaining = self._memory("remaining")
+        bias_iterations = self._memory("bias_iterations")
+        bias_remaining = self._memory("bias_remaining")
+        steps = self._count("steps")
+        values = self._values()
+        if like.dtype == torch.bfloat16:
+            # The update is computed in float32 and rounded once.
+            parameters = {name: value.float() for name, value in parameters.items()}
+        weights = {k: parameters[name] for k, name in WEIGHT_NAMES.items()}
+        biases = {k: parameters[name] for k, name in BIAS_NAMES.items()}
+        checks: Checks = []
+        age = self._count("age")
+        due = int(age) >= period
+        means = block.means()
+        gradient_weights = means["gradient_weights"]
+        gradient_biases = means["gradient_biases"]
+        objective = means["mean_objective"]
+        if due:
+            mean_block = means["mean_block"]
+            mean_residual = means["mean_residual"]
+            mean_block_mean1 = means["mean_block_mean1"]
+            mean_input = means["mean_input"]
+        else:
+            mean_block = self._memory("mean_block")
+            mean_input = self._memory("mean_input")
+        if due:
+            mean_block = _blocks_pch1_of_means(weights, mean_block, mean_block_mean1, mean_residual, checks)
+        else:
+            mean_block = self._memory("mean_block")
+        (
+            direction_iterations,
+            direction_remaining,
+            direction,
+            bias_direction,
+            bias_direction_iterations,
+            bias_direction_remaining,
+        ) = _direction(
+            mean_input,
+            mean_block,
+            gradient_weights,
+            gradient_biases,
+            cg_iterations,
+            cg_tolerance,
+            alpha,
+            checks,
+        )
+        before = self._saved(values)
+        try:
+            _update(
+                weights,
+                biases,
+                direction_iterations,
+                direction_remaining,
+                direction,
+                bias_direction_iterations,
+                bias_direction_remaining,
+                bias_direction,
+                velocity_weights,
+                velocity_biases,
+                iterations,
+                remaining,
+                bias_iterations,
+                bias_remaining,
+                momentum,
+                lr,
+                bias_lr,
+            )
+            if like.dtype == torch.bfloat16:
+                for name, value in parameters.items():
+                    self._parameters[name].copy_(value)
+            checks.append((-2, _sum_finite(values)))
+            _refuse(checks)
+        except BaseException:
+            torch._foreach_copy_(values, before)
+            raise
+        self._leave_frozen(values, before)
+        self._keep("mean_block", mean_block)
+        self._keep("mean_input", mean_input)
+        age.fill_(1) if due else age.add_(1)
+        steps.add_(1)
+        return objective
 
     def _check(self) -> None:
         """The parameters are still those that the optimizer was built for, and can be updated."""

@@ -15,10 +15,11 @@ Cost:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from numbers import Real
 from typing import Any, ParamSpec, TypeVar
@@ -1054,6 +1055,90 @@ def _on_batch(
     return scale, unit_g, unit_h, unit_d, summary_g, summary_h, summary_d
 
 
+def _batch_means(
+    weights: Tensors, biases: Tensors, inputs: Tensor, targets: Tensor, checks: Checks
+) -> dict[str, Any]:
+    """Means over a batch that those over all samples are made of."""
+    mean = 1.0 / len(inputs)
+    x = _forward(weights, biases, inputs)
+    _, objective = _objective(x, targets, checks)
+    _, b, y = _adjoint(weights, x, targets)
+    gradient_weights, gradient_biases = _gradient(b, x, y, mean)
+    return {
+        "gradient_weights": gradient_weights,
+        "gradient_biases": gradient_biases,
+        "mean_objective": objective.mean(),
+    }
+
+
+def _batch_means_2_when_due(
+    weights: Tensors,
+    biases: Tensors,
+    vector_weights: Tensors,
+    vector_biases: Tensors,
+    inputs: Tensor,
+    targets: Tensor,
+    checks: Checks,
+) -> dict[str, Any]:
+    """Means over a batch that those over all samples are made of."""
+    mean = 1.0 / len(inputs)
+    x = _forward(weights, biases, inputs)
+    softmax, b, y = _adjoint(weights, x, targets)
+    scale, unit_g, unit_h, unit_d, summary_g, summary_h, summary_d = _summary_3(
+        weights, x, y, b, softmax, vector_weights, vector_biases, mean, checks
+    )
+    return {
+        "scale": scale,
+        "unit_g": unit_g,
+        "unit_h": unit_h,
+        "unit_d": unit_d,
+        "summary_g": summary_g,
+        "summary_h": summary_h,
+        "summary_d": summary_d,
+    }
+
+
+class _Block:
+    """What the steps of one block have added up.
+
+    Attributes:
+        samples: of all batches so far.
+        objective: of all samples before the update, once the block has ended.
+    """
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.objective: Tensor | None = None
+        self.batches: list[Any] = []
+        self.curvature: Any = None
+        self._sums: dict[str, Any] = {}
+
+    def clear(self) -> None:
+        """Let go of all batches."""
+        self.batches, self._sums = [], {}
+
+    def add(self, samples: int, means: Mapping[str, Any]) -> None:
+        """Means over a batch, for those over all samples."""
+        for name, value in means.items():
+            if isinstance(value, dict):
+                sums = self._sums.setdefault(name, {})
+                for k, member in value.items():
+                    sums[k] = samples * member if k not in sums else sums[k].add_(member, alpha=samples)
+            else:
+                known = self._sums.get(name)
+                self._sums[name] = samples * value if known is None else known.add_(value, alpha=samples)
+
+    def means(self) -> dict[str, Any]:
+        """Means over all samples of what was added up since the last call."""
+        sums, self._sums = self._sums, {}
+        return {
+            name: {k: member / self.samples for k, member in value.items()}
+            if isinstance(value, dict)
+            else value / self.samples
+            for name, value in sums.items()
+        }
+
+
 class Optimizer(torch.optim.Optimizer):
     """Grouped Newton.
 
@@ -1115,6 +1200,7 @@ class Optimizer(torch.optim.Optimizer):
         self._parameters, self._names = _bind(model, names)
         self._compared = False
         self._before: list[Tensor] = []
+        self._block: _Block | None = None
         self._places = self._found_places()
         found = _groups(groups, self._parameters, self._names, hyperparameters)
         super().__init__(found, hyperparameters | {"method": METHOD})
@@ -1160,6 +1246,7 @@ class Optimizer(torch.optim.Optimizer):
         """Of copy, pickle and ``load_state_dict``."""
         super().__setstate__(state)
         self._before = []
+        self._block = None
         self._places = self._found_places()
 
     @torch.inference_mode(False)
@@ -1228,7 +1315,8 @@ class Optimizer(torch.optim.Optimizer):
         """One update.
 
         Args:
-            inputs: (B, 64), or a function without arguments that returns inputs and targets.
+            inputs: (B, 64), or a function without arguments that returns inputs and targets, or a list
+                of such batches, whose step is that of all their samples.
             targets: (B,) integers, classes 0 to 9.
             curvature: inputs and targets of a batch for the periodic part, or a function that returns them,
                 asked where it runs; by default it runs on the batch of the step.
@@ -1257,11 +1345,11 @@ class Optimizer(torch.optim.Optimizer):
         curvature: Batch | Callable[[], Batch] | None,
     ) -> Tensor:
         """The update, where nothing disturbs it."""
-        if callable(inputs):
-            with torch.enable_grad():
-                inputs, targets = _pair("step: the function's result", inputs())
-        if targets is None:
-            raise TypeError("step: expected inputs and targets, or a function that returns them")
+        if isinstance(inputs, list) and targets is None:
+            return self._together(inputs, curvature)
+        if self._block is not None:
+            return self._gather(self._block, inputs, targets, curvature)
+        inputs, targets = self._given(inputs, targets)
         parameters = {name: value.detach() for name, value in self._parameters.items()}
         like = next(iter(parameters.values()))
         inputs, targets = _batch(inputs, targets, like)
@@ -1344,6 +1432,192 @@ class Optimizer(torch.optim.Optimizer):
         age.fill_(1) if due else age.add_(1)
         steps.add_(1)
         return objective.mean()
+
+    def _given(
+        self, inputs: Tensor | Callable[[], tuple[Tensor, Tensor]], targets: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs and targets, which a function may give."""
+        if callable(inputs):
+            with torch.enable_grad():
+                inputs, targets = _pair("step: the function's result", inputs())
+        if targets is None:
+            raise TypeError("step: expected inputs and targets, or a function that returns them")
+        return inputs, targets
+
+    @contextlib.contextmanager
+    def accumulate(self) -> Iterator[_Block]:
+        """Steps of a block are one step: that of the samples of all their batches together.
+
+        Nothing changes until the block ends; each ``step`` in it returns the objective of its own batch. The
+        ``objective`` of the block is that of all samples, before the update. After an exception in the block
+        everything is as it was before.
+
+        Raises:
+            RuntimeError: there is a block around it already, or something else changes parameters in it.
+        """
+        if self._block is not None:
+            raise RuntimeError("accumulate: blocks cannot be within each other")
+        self._check()
+        self._block = block = _Block()
+        before = [value._version for value in self._parameters.values()]
+        try:
+            yield block
+            if [value._version for value in self._parameters.values()] != before:
+                raise RuntimeError("accumulate: parameters were changed within the block, which takes no step")
+            if block.samples:
+                self._check()
+                device = next(iter(self._parameters.values())).device.type
+                with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
+                    block.objective = self._finish(block)
+        finally:
+            self._block = None
+            block.clear()
+
+    def _together(self, batches: list[Any], curvature: Any) -> Tensor:
+        """One step of the samples of all batches."""
+        if not batches:
+            raise ValueError("step: expected at least one batch")
+        with self.accumulate() as block:
+            for number, batch in enumerate(batches, 1):
+                found = _pair(f"step: batch {number} of the list", batch() if callable(batch) else batch)
+                self._gather(block, *found, curvature)
+        assert block.objective is not None
+        return block.objective
+
+    def _gather(self, block: _Block, inputs: Any, targets: Tensor | None, curvature: Any) -> Tensor:
+        """Add up what the update takes of a batch."""
+        inputs, targets = self._given(inputs, targets)
+        block.curvature = block.curvature if curvature is None else curvature
+        parameters = {name: value.detach() for name, value in self._parameters.items()}
+        like = next(iter(parameters.values()))
+        inputs, targets = _batch(inputs, targets, like)
+        self._by_layer("lr", WEIGHT_NAMES, like.dtype)
+        self._by_layer("lr", BIAS_NAMES, like.dtype)
+        self._common("momentum", like.dtype)
+        self._common("rate_momentum", like.dtype)
+        self._common("internal_damping", like.dtype)
+        period = self._common("period", like.dtype)
+        self._compare(parameters, inputs)
+        given_batch = (inputs.clone(), targets.clone())
+        if like.dtype == torch.bfloat16:
+            # The update is computed in float32 and rounded once.
+            parameters = {name: value.float() for name, value in parameters.items()}
+            inputs, targets = inputs.float(), targets
+        weights = {k: parameters[name] for k, name in WEIGHT_NAMES.items()}
+        biases = {k: parameters[name] for k, name in BIAS_NAMES.items()}
+        checks: Checks = []
+        due = int(self._count("age")) >= period
+        means = _batch_means(weights, biases, inputs, targets, checks)
+        _refuse(checks)
+        block.add(len(inputs), means)
+        if due:
+            block.batches.append(given_batch)
+        block.samples += len(inputs)
+        return means["mean_objective"]
+
+    def _finish(self, block: _Block) -> Tensor:
+        """The update of all samples of a block."""
+        parameters = {name: value.detach() for name, value in self._parameters.items()}
+        like = next(iter(parameters.values()))
+        lr = self._by_layer("lr", WEIGHT_NAMES, like.dtype)
+        bias_lr = self._by_layer("lr", BIAS_NAMES, like.dtype)
+        momentum = self._common("momentum", like.dtype)
+        rate_momentum = self._common("rate_momentum", like.dtype)
+        internal_damping = self._common("internal_damping", like.dtype)
+        period = self._common("period", like.dtype)
+        begun = self._memory("begun")
+        velocity_weights = self._memory("velocity_weights")
+        velocity_biases = self._memory("velocity_biases")
+        rates_average = self._memory("rates_average")
+        steps = self._count("steps")
+        values = self._values()
+        if like.dtype == torch.bfloat16:
+            # The update is computed in float32 and rounded once.
+            parameters = {name: value.float() for name, value in parameters.items()}
+        weights = {k: parameters[name] for k, name in WEIGHT_NAMES.items()}
+        biases = {k: parameters[name] for k, name in BIAS_NAMES.items()}
+        checks: Checks = []
+        curvature = block.curvature
+        age = self._count("age")
+        due = int(age) >= period
+        means = block.means()
+        gradient_weights = means["gradient_weights"]
+        gradient_biases = means["gradient_biases"]
+        objective = means["mean_objective"]
+        vector_weights, vector_biases = _direction(
+            gradient_weights, gradient_biases, begun, velocity_weights, velocity_biases, momentum, checks
+        )
+        if due and curvature is None:
+            for inputs, targets, _ in self._again(block, like):
+                means = _batch_means_2_when_due(
+                    weights, biases, vector_weights, vector_biases, inputs, targets, checks
+                )
+                block.add(len(inputs), means)
+        means = block.means()
+        if due and curvature is not None:
+            chosen = self._other(curvature, like)
+            scale, unit_g, unit_h, unit_d, summary_g, summary_h, summary_d = _on_batch(
+                weights, biases, vector_weights, vector_biases, *chosen, checks
+            )
+        elif due:
+            scale = means["scale"]
+            unit_g = means["unit_g"]
+            unit_h = means["unit_h"]
+            unit_d = means["unit_d"]
+            summary_g = means["summary_g"]
+            summary_h = means["summary_h"]
+            summary_d = means["summary_d"]
+        else:
+            summary_g = self._memory("summary_g")
+            summary_h = self._memory("summary_h")
+            summary_d = self._memory("summary_d")
+        if due:
+            rates_found, rates = _rates(
+                unit_g, unit_h, unit_d, scale, begun, rates_average, internal_damping, rate_momentum, checks
+            )
+        else:
+            rates_found = self._memory("rates_found")
+            rates = self._memory("rates")
+        before = self._saved(values)
+        try:
+            _update(
+                weights,
+                biases,
+                rates,
+                vector_weights,
+                vector_biases,
+                velocity_weights,
+                velocity_biases,
+                rates_average,
+                begun,
+                lr,
+                bias_lr,
+            )
+            if like.dtype == torch.bfloat16:
+                for name, value in parameters.items():
+                    self._parameters[name].copy_(value)
+            checks.append((-2, _sum_finite(values)))
+            _refuse(checks)
+        except BaseException:
+            torch._foreach_copy_(values, before)
+            raise
+        self._keep("summary_g", summary_g)
+        self._keep("summary_h", summary_h)
+        self._keep("summary_d", summary_d)
+        self._keep("rates_found", rates_found)
+        self._keep("rates", rates)
+        age.fill_(1) if due else age.add_(1)
+        steps.add_(1)
+        return objective
+
+    def _again(self, block: _Block, like: Tensor) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """The batches once more, each with the number of samples before it."""
+        start = 0
+        for inputs, targets in block.batches:
+            if like.dtype == torch.bfloat16:
+                inputs, targets = inputs.float(), targets
+            yield inputs, targets, start
+            start += len(inputs)
 
     def _check(self) -> None:
         """The parameters are still those that the optimizer was built for, and can be updated."""

@@ -25,10 +25,11 @@ Conditions:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from numbers import Real
 from typing import Any, ParamSpec, TypeVar
@@ -654,6 +655,36 @@ def _update(
     biases[3].addmv_(b[3].T, bias_factor[3], alpha=bias_lr[3] * mean)
 
 
+def _update_means(
+    weight_factor: Tensors, y: Tensors, x: Tensors, bias_factor: Tensors, b: Tensors, mean: float
+) -> tuple[Tensors, Tensors]:
+    """Step: means over a batch."""
+    weights_mean1: Tensors = {}
+    biases_mean1: Tensors = {}
+    for k in range(1, 3):
+        weights_mean1_part1 = weight_factor[k][:, None] * y[k]
+        weights_mean1[k] = _scaled_product(weights_mean1_part1.T, x[k - 1], mean)
+        biases_mean1[k] = y[k].T @ (mean * bias_factor[k])
+    weights_mean1_part1 = weight_factor[3][:, None] * x[2]
+    weights_mean1[3] = _scaled_product(b[3].T, weights_mean1_part1, mean)
+    biases_mean1[3] = b[3].T @ (mean * bias_factor[3])
+    return weights_mean1, biases_mean1
+
+
+def _update_of_means(
+    weights: Tensors,
+    biases: Tensors,
+    weights_mean1: Tensors,
+    biases_mean1: Tensors,
+    lr: Mapping[int, float],
+    bias_lr: Mapping[int, float],
+) -> None:
+    """Step: of the means."""
+    for k in range(1, 4):
+        weights[k].add_(weights_mean1[k], alpha=lr[k])
+        biases[k].add_(biases_mean1[k], alpha=bias_lr[k])
+
+
 def _forward_one(weights: Tensors, biases: Tensors, inputs: Tensor) -> Tensors:
     """Forward model.
 
@@ -925,6 +956,60 @@ def predict(params: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
     return x[3]
 
 
+def _batch_means(
+    weights: Tensors, biases: Tensors, inputs: Tensor, targets: Tensor, checks: Checks
+) -> dict[str, Any]:
+    """Means over a batch that those over all samples are made of."""
+    mean = 1.0 / len(inputs)
+    x = _forward(weights, biases, inputs)
+    _, objective = _objective(x, targets, checks)
+    _, b, y = _adjoint(weights, x, targets)
+    weight_factor, bias_factor = _direction(y, x, b, checks)
+    weights_mean1, biases_mean1 = _update_means(weight_factor, y, x, bias_factor, b, mean)
+    return {"weights_mean1": weights_mean1, "biases_mean1": biases_mean1, "mean_objective": objective.mean()}
+
+
+class _Block:
+    """What the steps of one block have added up.
+
+    Attributes:
+        samples: of all batches so far.
+        objective: of all samples before the update, once the block has ended.
+    """
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.objective: Tensor | None = None
+        self.batches: list[Any] = []
+        self.curvature: Any = None
+        self._sums: dict[str, Any] = {}
+
+    def clear(self) -> None:
+        """Let go of all batches."""
+        self.batches, self._sums = [], {}
+
+    def add(self, samples: int, means: Mapping[str, Any]) -> None:
+        """Means over a batch, for those over all samples."""
+        for name, value in means.items():
+            if isinstance(value, dict):
+                sums = self._sums.setdefault(name, {})
+                for k, member in value.items():
+                    sums[k] = samples * member if k not in sums else sums[k].add_(member, alpha=samples)
+            else:
+                known = self._sums.get(name)
+                self._sums[name] = samples * value if known is None else known.add_(value, alpha=samples)
+
+    def means(self) -> dict[str, Any]:
+        """Means over all samples of what was added up since the last call."""
+        sums, self._sums = self._sums, {}
+        return {
+            name: {k: member / self.samples for k, member in value.items()}
+            if isinstance(value, dict)
+            else value / self.samples
+            for name, value in sums.items()
+        }
+
+
 class Optimizer(torch.optim.Optimizer):
     """Exact stochastic Newton (randomised, rank one).
 
@@ -969,6 +1054,7 @@ class Optimizer(torch.optim.Optimizer):
         self._parameters, self._names = _bind(model, names)
         self._compared = False
         self._before: list[Tensor] = []
+        self._block: _Block | None = None
         self._places = self._found_places()
         found = _groups(groups, self._parameters, self._names, hyperparameters)
         super().__init__(found, hyperparameters | {"method": METHOD})
@@ -1014,6 +1100,7 @@ class Optimizer(torch.optim.Optimizer):
         """Of copy, pickle and ``load_state_dict``."""
         super().__setstate__(state)
         self._before = []
+        self._block = None
         self._places = self._found_places()
 
     @torch.inference_mode(False)
@@ -1079,7 +1166,8 @@ class Optimizer(torch.optim.Optimizer):
         """One update.
 
         Args:
-            inputs: (B, 784), or a function without arguments that returns inputs and targets.
+            inputs: (B, 784), or a function without arguments that returns inputs and targets, or a list
+                of such batches, whose step is that of all their samples.
             targets: (B,) integers, classes 0 to 9.
 
         Returns:
@@ -1101,11 +1189,11 @@ class Optimizer(torch.optim.Optimizer):
 
     def _step(self, inputs: Tensor | Callable[[], tuple[Tensor, Tensor]], targets: Tensor | None) -> Tensor:
         """The update, where nothing disturbs it."""
-        if callable(inputs):
-            with torch.enable_grad():
-                inputs, targets = _pair("step: the function's result", inputs())
-        if targets is None:
-            raise TypeError("step: expected inputs and targets, or a function that returns them")
+        if isinstance(inputs, list) and targets is None:
+            return self._together(inputs)
+        if self._block is not None:
+            return self._gather(self._block, inputs, targets)
+        inputs, targets = self._given(inputs, targets)
         parameters = {name: value.detach() for name, value in self._parameters.items()}
         like = next(iter(parameters.values()))
         inputs, targets = _batch(inputs, targets, like)
@@ -1140,6 +1228,112 @@ class Optimizer(torch.optim.Optimizer):
         self._leave_frozen(values, before)
         steps.add_(1)
         return objective.mean()
+
+    def _given(
+        self, inputs: Tensor | Callable[[], tuple[Tensor, Tensor]], targets: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs and targets, which a function may give."""
+        if callable(inputs):
+            with torch.enable_grad():
+                inputs, targets = _pair("step: the function's result", inputs())
+        if targets is None:
+            raise TypeError("step: expected inputs and targets, or a function that returns them")
+        return inputs, targets
+
+    @contextlib.contextmanager
+    def accumulate(self) -> Iterator[_Block]:
+        """Steps of a block are one step: that of the samples of all their batches together.
+
+        Nothing changes until the block ends; each ``step`` in it returns the objective of its own batch. The
+        ``objective`` of the block is that of all samples, before the update. After an exception in the block
+        everything is as it was before.
+
+        Raises:
+            RuntimeError: there is a block around it already, or something else changes parameters in it.
+        """
+        if self._block is not None:
+            raise RuntimeError("accumulate: blocks cannot be within each other")
+        self._check()
+        self._block = block = _Block()
+        before = [value._version for value in self._parameters.values()]
+        try:
+            yield block
+            if [value._version for value in self._parameters.values()] != before:
+                raise RuntimeError("accumulate: parameters were changed within the block, which takes no step")
+            if block.samples:
+                self._check()
+                device = next(iter(self._parameters.values())).device.type
+                with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
+                    block.objective = self._finish(block)
+        finally:
+            self._block = None
+            block.clear()
+
+    def _together(self, batches: list[Any]) -> Tensor:
+        """One step of the samples of all batches."""
+        if not batches:
+            raise ValueError("step: expected at least one batch")
+        with self.accumulate() as block:
+            for number, batch in enumerate(batches, 1):
+                found = _pair(f"step: batch {number} of the list", batch() if callable(batch) else batch)
+                self._gather(block, *found)
+        assert block.objective is not None
+        return block.objective
+
+    def _gather(self, block: _Block, inputs: Any, targets: Tensor | None) -> Tensor:
+        """Add up what the update takes of a batch."""
+        inputs, targets = self._given(inputs, targets)
+        parameters = {name: value.detach() for name, value in self._parameters.items()}
+        like = next(iter(parameters.values()))
+        inputs, targets = _batch(inputs, targets, like)
+        self._by_layer("lr", WEIGHT_NAMES, like.dtype)
+        self._by_layer("lr", BIAS_NAMES, like.dtype)
+        self._compare(parameters, inputs)
+        if like.dtype == torch.bfloat16:
+            # The update is computed in float32 and rounded once.
+            parameters = {name: value.float() for name, value in parameters.items()}
+            inputs, targets = inputs.float(), targets
+        weights = {k: parameters[name] for k, name in WEIGHT_NAMES.items()}
+        biases = {k: parameters[name] for k, name in BIAS_NAMES.items()}
+        checks: Checks = []
+        means = _batch_means(weights, biases, inputs, targets, checks)
+        _refuse(checks)
+        block.add(len(inputs), means)
+        block.samples += len(inputs)
+        return means["mean_objective"]
+
+    def _finish(self, block: _Block) -> Tensor:
+        """The update of all samples of a block."""
+        parameters = {name: value.detach() for name, value in self._parameters.items()}
+        like = next(iter(parameters.values()))
+        lr = self._by_layer("lr", WEIGHT_NAMES, like.dtype)
+        bias_lr = self._by_layer("lr", BIAS_NAMES, like.dtype)
+        steps = self._count("steps")
+        values = self._values()
+        if like.dtype == torch.bfloat16:
+            # The update is computed in float32 and rounded once.
+            parameters = {name: value.float() for name, value in parameters.items()}
+        weights = {k: parameters[name] for k, name in WEIGHT_NAMES.items()}
+        biases = {k: parameters[name] for k, name in BIAS_NAMES.items()}
+        checks: Checks = []
+        means = block.means()
+        weights_mean1 = means["weights_mean1"]
+        biases_mean1 = means["biases_mean1"]
+        objective = means["mean_objective"]
+        before = self._saved(values)
+        try:
+            _update_of_means(weights, biases, weights_mean1, biases_mean1, lr, bias_lr)
+            if like.dtype == torch.bfloat16:
+                for name, value in parameters.items():
+                    self._parameters[name].copy_(value)
+            checks.append((-2, _sum_finite(values)))
+            _refuse(checks)
+        except BaseException:
+            torch._foreach_copy_(values, before)
+            raise
+        self._leave_frozen(values, before)
+        steps.add_(1)
+        return objective
 
     def _check(self) -> None:
         """The parameters are still those that the optimizer was built for, and can be updated."""

@@ -23,6 +23,7 @@ from sifrc.backends.base import (
     BufferInfo,
     LayerInfo,
     ModuleSource,
+    accumulates,
     blocks_for,
     has_class_indices,
     has_parameter_rates,
@@ -129,6 +130,7 @@ def compile_spec(
         indices=has_class_indices(backend),
         again=again,
         blocks=blocks_for(options),
+        accumulates=accumulates(backend),
     )
     say("printing", 0.85)
     method = "" if planned.method is None else planned.method.name

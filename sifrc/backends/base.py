@@ -17,6 +17,7 @@ __all__ = [
     "LayerInfo",
     "ModuleSource",
     "Option",
+    "accumulates",
     "has_class_indices",
     "has_parameter_rates",
     "made_again_for",
@@ -198,6 +199,14 @@ def has_parameter_rates(backend: Backend) -> bool:
     It says so by an attribute ``parameter_rates``.
     """
     return bool(getattr(backend, "parameter_rates", False))
+
+
+def accumulates(backend: Backend) -> bool:
+    """Whether a backend's optimizers take several batches for one step.
+
+    It says so by an attribute ``accumulates``.
+    """
+    return bool(getattr(backend, "accumulates", False))
 
 
 def made_again_for(backend: Backend, options: Mapping[str, OptionValue]) -> tuple[str, ...]:

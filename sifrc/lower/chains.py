@@ -40,6 +40,10 @@ def chains(program: Program) -> Iterator[Chain]:
         yield Chain("step", _keys(program.step_batched))
     if program.step_single:
         yield Chain("step", _keys(program.step_single, False))
+    if program.stages:
+        # What runs once more computes what it computed before.
+        whole = dict.fromkeys(name for stage in program.stages for name in (*stage.each, *stage.once))
+        yield Chain("accumulated", _keys(tuple(whole)))
     if program.curvature_batch:
         periodic = tuple(name for name in program.step_batched if name in program.periodic)
         # The step goes around it: what it has computed by then is there.

@@ -34,6 +34,7 @@ from sifrc.lower.of_point import with_point_apart
 from sifrc.lower.program import Function, Program
 from sifrc.lower.recurrence import split
 from sifrc.lower.sharing import share_subexpressions
+from sifrc.lower.stages import Part, stages_of, taken_apart
 from sifrc.lower.statements import Fresh, Guard, Loop, SolveSystem, Statement
 from sifrc.lower.structure import COORDINATES, compressed
 from sifrc.lower.unread import without_unread
@@ -81,6 +82,7 @@ def lower(
     indices: bool = True,
     again: Sequence[str] = (),
     blocks: int = 1,
+    accumulates: bool = False,
 ) -> Program:
     """Lower every phase of a plan in the forms it asks for.
 
@@ -90,6 +92,7 @@ def lower(
         indices: whether classes are integers in memory; else they are vectors with a one.
         again: which arrays are made again where they are read: ``entrywise``, ``large``.
         blocks: of rows, in which what is large and made again is computed.
+        accumulates: whether the step exists for several batches too, as one of all their samples.
     """
     passes = passes or Passes()
     phases = by_index(plan.phases) if indices else list(plan.phases)
@@ -105,6 +108,7 @@ def lower(
     shapes: dict[str, dict[int | None, tuple[int | None, ...]]] = {}
     order: dict[str, None] = {}
     parts: dict[str, str] = {}
+    of_stages, coupled = list[Part](), ""
     for form in ("batched", "single"):
         windows = Windows(plan.owners, in_place)
         lowering = Lowering(
@@ -119,8 +123,15 @@ def lower(
                 codes[family] = lowering.code[family] = f"{codes[base_of(family)]}{words}"
                 lowering.parts[family] = base_of(family)
         for phase in own:
-            function = _function(phase, plan, form == "batched", (windows, lowering), passes, guards)
-            functions.append(function)
+            functions.append(_function(phase, plan, form == "batched", (windows, lowering), passes, guards))
+        if accumulates and form == "batched":
+            of_stages, coupled = taken_apart(own, plan, in_place, functions, lowering.parts)
+            more = [part for part in of_stages if part.is_new]
+            lowering.code |= {n: f"{lowering.code[b]}_mean{w}" for p in more for n, b, w in p.words()}
+            for part in more:
+                own_plan = replace(plan, guarded=part.guarded(plan))
+                functions.append(_function(part.phase, own_plan, True, (windows, lowering), passes, guards))
+        for function in functions:
             order |= dict.fromkeys((*function.reads, *function.writes))
         for family, members in lowering.shapes.items():
             known = shapes.setdefault(family, {})
@@ -141,6 +152,7 @@ def lower(
     check_codes({name: codes[name] for name in order})
     families = tuple(family_of(name, codes[name], shapes[name], plan, parts.get(name, "")) for name in order)
     families = tuple(with_classes(family, classes) for family in families)
+    batched = {f.name: f for f in functions if f.batched}
     program = Program(
         families=families,
         functions=tuple(functions),
@@ -156,6 +168,9 @@ def lower(
         kept=plan.kept,
         groups=plan.groups,
         owners=plan.owners,
+        stages=stages_of(of_stages, batched, plan.kept),
+        coupled=coupled,
+        parts_of_steps={part.phase.name: part.of for part in of_stages if part.is_new},
     )
     program = with_point_apart(without_unread(program, output))
     if passes.validate:

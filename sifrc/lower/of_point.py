@@ -53,7 +53,7 @@ def with_point_apart(program: Program) -> Program:
 
 def _users(program: Program, function: Function) -> list[Operator]:
     """The products that run a function for each vector; none where something else runs it too."""
-    steps = {*program.step_batched, *program.step_single, *program.curvature_batch}
+    steps = {*program.of_steps, *program.step_single, *program.curvature_batch}
     running = [
         operator
         for operator in program.operators

@@ -15,7 +15,7 @@ from sifrc.lower.arrays import Family
 from sifrc.lower.statements import Loop, Statement
 from sifrc.methods.plan import Hyperparameter
 
-__all__ = ["Function", "Place", "Program"]
+__all__ = ["Function", "Place", "Program", "Stage"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,22 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A part of a step over several batches: functions of each batch, then functions of their means.
+
+    Args:
+        each: names of the functions that run on each batch, in order; those of an earlier stage compute what
+            others read once more.
+        sums: families that these make whose mean over all samples is read later.
+        once: names of the functions that run on the means.
+    """
+
+    each: tuple[str, ...]
+    sums: tuple[str, ...]
+    once: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Program:
     """All functions and operators of one module.
 
@@ -83,6 +99,9 @@ class Program:
         operator_places: memory of the arrays of operators that take a batch in parts: name -> for each case.
         groups: of parameters, name and tensors of each.
         owners: (family, subscript) -> position of the group that owns a tensor.
+        stages: of a step over several batches; () where there is none.
+        coupled: why there is none, though the step takes a batch.
+        parts_of_steps: function that is a part of one of the step's for this -> name of that one.
     """
 
     families: tuple[Family, ...]
@@ -104,6 +123,9 @@ class Program:
     )
     groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
     owners: Mapping[tuple[str, int], int] = field(default_factory=lambda: MappingProxyType({}))
+    stages: tuple[Stage, ...] = ()
+    coupled: str = ""
+    parts_of_steps: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def family(self, name: str) -> Family:
         """A family by its canonical name."""
@@ -112,6 +134,11 @@ class Program:
     @cached_property
     def _by_name(self) -> Mapping[str, Family]:
         return MappingProxyType({family.name: family for family in self.families})
+
+    @property
+    def of_steps(self) -> tuple[str, ...]:
+        """Functions of a step on a batch, and those of one over several batches."""
+        return (*self.step_batched, *self.parts_of_steps)
 
     @property
     def kinds(self) -> tuple[KindPlan, ...]:

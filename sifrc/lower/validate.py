@@ -141,7 +141,7 @@ def _in_place(program: Program, families: Mapping[str, Family], function: Functi
     """Parameters and memory are written by the last functions of a step alone."""
     kept = [name for name in function.writes if families[name].storage in _KEPT_IN_PLACE]
     if kept:
-        step = program.step_batched if function.batched else program.step_single
+        step = program.of_steps if function.batched else program.step_single
         _require(function.name in step, f"{function.name} writes {', '.join(kept)} outside of a step")
 
 

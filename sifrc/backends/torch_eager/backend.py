@@ -48,6 +48,7 @@ class TorchBackend:
     name = "torch"
     class_indices = True
     parameter_rates = True
+    accumulates = True
     makes_again = ("entrywise",)
     dtypes = ("float32", "float64", "bfloat16")
     options = (
@@ -199,7 +200,7 @@ def _context(parts: Parts) -> dict[str, Any]:
         "check_forward": bool(module.options.get("check_forward", True)),
         "compiled": bool(module.options.get("compile", False)),
     }
-    printed = optimizer_context(parts) if step else {}
+    printed: dict[str, Any] = optimizer_context(parts) if step else {"accumulates": False}
     drawn = "\n".join([texts, *printed.get("step_lines", ()), *printed.get("refresh_lines", ())])
     random = {name: f"_{name}(" in drawn for name in ("uniform", "normal")}
     return context | chosen | random | {"shape_type": shape_type(parts.program)} | printed

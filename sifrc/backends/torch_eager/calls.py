@@ -145,6 +145,9 @@ def parts_of(module: ModuleSource) -> Parts:
     if program.curvature_batch:
         chains.append(tuple((name, True) for name in apart))
         wanted |= set(program.kept)
+    if program.stages:
+        whole = dict.fromkeys(name for stage in program.stages for name in (*stage.each, *stage.once))
+        chains.append(tuple((name, True) for name in whole))
     names = {function.name for function in program.functions}
     evaluation = "evaluation" if "evaluation" in names else forward
     chains += [((forward, True),), ((evaluation, True),), step]

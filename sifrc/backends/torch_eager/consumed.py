@@ -30,7 +30,7 @@ def consumed(
         chains: functions that run one after the other.
         members: what each function reads that it has not written, and what it writes.
     """
-    if key[0] in {*program.step_batched, *program.step_single, *program.curvature_batch}:
+    if key[0] in {*program.of_steps, *program.step_single, *program.curvature_batch}:
         return frozenset()
     prepared = {
         (name, operator.batched)

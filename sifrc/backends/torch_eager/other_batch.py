@@ -31,14 +31,15 @@ class OtherBatch:
     arguments: tuple[str, ...]
     results: tuple[str, ...]
 
-    def call(self, parts: Parts, indent: int) -> list[str]:
-        """The call in a step: on ``curvature`` if it is given, else on the batch of the step."""
+    def call(self, parts: Parts, indent: int, *, own: bool = True) -> list[str]:
+        """The call in a step: on ``curvature`` if it is given, else on the step's ``own`` batch."""
         codes = {family.name: family.code for family in parts.program.families}
         pad = " " * indent
         arguments = [*(codes[name] for name in self.arguments), "*chosen", "checks"]
         given = "curvature, like, draw_seed" if parts.module.draws else "curvature, like"
+        usual = "(inputs, targets) if curvature is None else " if own else ""
         return [
-            f"{pad}chosen = (inputs, targets) if curvature is None else self._other({given})",
+            f"{pad}chosen = {usual}self._other({given})",
             *call([codes[name] for name in self.results], _NAME, arguments, indent),
         ]
 

@@ -11,6 +11,7 @@ from sifrc.backends.layout import signature
 from sifrc.backends.ranges import ranges_text
 from sifrc.backends.text import LINE_LENGTH, assigned, docstring, literal
 from sifrc.backends.torch_eager.access import function_members
+from sifrc.backends.torch_eager.accumulation import Accumulation, accumulation
 from sifrc.backends.torch_eager.calls import Calls, Key, Parts
 from sifrc.backends.torch_eager.other_batch import OtherBatch, other_batch
 from sifrc.backends.torch_eager.statements import UNNAMED
@@ -111,6 +112,7 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
     other = other_batch(parts)
     steps = _step_lines(parts, chain, periodic, objective, other)
     refresh = _refresh_lines(parts, periodic, values)
+    together = accumulation(parts, periodic, _kept(parts, periodic), other)
     average = f"{objective}.{'sum' if module.reduction == 'sum' else 'mean'}()" if batched else objective
     return {
         "optimizer_doc": _doc(parts, hyper, memory),
@@ -146,11 +148,62 @@ def optimizer_context(parts: Parts) -> dict[str, Any]:
         "separable": program.separable,
         "single": not batched,
         "returned_objective": average,
+        **_accumulated(parts, together, values, objective),
         "taken_buffers": [
             {"code": f.code, "names": f"{f.code.upper()}_NAMES"} for f in _taken(parts, Storage.BUFFER)
         ],
         "memory_names": [family.code for family in memory],
     }
+
+
+def _accumulated(
+    parts: Parts, together: Accumulation | None, values: list[str], objective: str
+) -> dict[str, Any]:
+    """Names for ``accumulated.py.jinja``."""
+    if together is None:
+        reason = parts.program.coupled or "its step is that of one sample"
+        return {"accumulates": False, "not_accumulated": reason, "batch_means": ()}
+    draws = ["draw_seed"] if parts.module.draws else []
+    gather = [*together.gather, *together.objective]
+    due = together.kept == "due" or any(line.strip() == "if due:" for line in gather)
+    finish = [*together.finish, *together.change]
+    return {
+        "accumulates": True,
+        "batch_means": together.functions,
+        "gather_values": _used(values, [*gather, *draws], due),
+        "gather_lines": together.gather,
+        "gather_own": together.objective,
+        "gather_due": due,
+        "gather_start": any("[start:]" in line for line in gather),
+        "gather_steps": bool(draws) or any("int(steps)" in line for line in gather),
+        "gather_refuses": any(re.search(r"\bchecks\b", line) for line in together.gather),
+        "gather_objective": f"{objective}.mean()" if together.objective else 'means["mean_objective"]',
+        "gather_keeps": together.kept,
+        "again": together.kept is not None,
+        "finish_values": _used(values, [*finish, *draws], bool(parts.program.periodic)),
+        "finish_reads": "\n".join(finish),
+        "finish_lines": together.finish,
+        "total_objective": parts.module.reduction == "sum",
+        "objective_code": objective,
+        "checked_type": parts.checked_type,
+        "finish_change": together.change,
+    }
+
+
+def _used(values: list[str], lines: list[str], due: bool) -> list[str]:
+    """Lines that give names to what others read, and those that check numbers."""
+    text = "\n".join(lines) + ("\nperiod" if due else "")
+    text = text.replace("draw_seed", "seed").replace("int(steps)", "seed")
+    found = []
+    for value in values:
+        name, given, made = value.partition(" = ")
+        if value.startswith("checks") or re.search(rf"(?<![\w\"]){name}\b", text):
+            found.append(value)
+        elif given and not re.match(r"mean\b", name) and "_memory(" not in made:
+            found.append(made)
+        elif not given:
+            found.append(value)
+    return found
 
 
 def _named_values(head: str, names: list[str], indent: int) -> list[str]:
