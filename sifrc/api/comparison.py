@@ -22,6 +22,7 @@ def compare_with_module(
     arguments: Sequence[Any],
     named: Mapping[str, Any],
     *,
+    loss: Any = None,
     cache: bool | str | os.PathLike[str] = True,
 ) -> None:
     """Compare the outputs of a spec's network with those of a module, as far as rounding allows.
@@ -34,6 +35,7 @@ def compare_with_module(
         module: that it was taken from.
         arguments: an example batch by position.
         named: the same by name.
+        loss: of outputs and targets; it is compared as well where it is a function that is none of torch's.
         cache: of generated modules, as for :func:`sifrc.compile`.
 
     Raises:
@@ -44,6 +46,7 @@ def compare_with_module(
     import torch
 
     from sifrc.api.compiling import compile
+    from sifrc.importing.losses import loss_of
     from sifrc.spec.layers import LAYER_TYPES
     from sifrc.spec.types import TargetSpec
 
@@ -63,6 +66,9 @@ def compare_with_module(
             found = _output(generated, params, _inputs(spec, module, arguments, named), training)
         expected = expected["logits"] if isinstance(expected, Mapping) else expected
         _compare(found, expected, training, generated.TOLERANCES)
+    if callable(loss) and loss_of(loss) is None:
+        params = {name: held[given].detach().clone() for name, given in names.items()}
+        _compare_loss(generated, params, _inputs(spec, module, arguments, named), loss, spec)
 
 
 def _forward(
@@ -109,6 +115,28 @@ def _output(generated: Any, params: Mapping[str, Any], inputs: Any, training: bo
     network = generated.Network(dtype=next(iter(params.values())).dtype).train()
     network.load_state_dict(dict(params), strict=False)
     return network(*inputs) if isinstance(inputs, tuple) else network(inputs)
+
+
+def _compare_loss(generated: Any, params: Mapping[str, Any], inputs: Any, loss: Any, spec: Spec) -> None:
+    """Compare a loss that is a function with the expression that it became, at targets of all kinds."""
+    import torch
+
+    with torch.no_grad():
+        outputs = generated.predict(params, inputs)
+        if spec.loss.targets == "classes":
+            classes = outputs.shape[spec.loss.axis + 1]
+            places = outputs.select(spec.loss.axis + 1, 0)
+            targets = (torch.arange(places.numel()) % classes).reshape(places.shape).to(outputs.device)
+        else:
+            targets = torch.linspace(0.0, 1.0, outputs.numel()).reshape(outputs.shape).to(outputs)
+        expected = loss(outputs, targets)
+        found = getattr(generated, "evaluation_loss", generated.loss)(params, inputs, targets)
+    apart = float((found - expected).abs() / expected.abs().clamp(min=1e-30))
+    if not apart <= generated.TOLERANCES[outputs.dtype]:
+        raise ModuleImportError(
+            f"the loss gives {float(expected):.6g}, and its expression {float(found):.6g}",
+            hint="please report it with the loss; an expression of a spec says the same",
+        )
 
 
 def _compare(found: Any, expected: Any, training: bool, tolerances: Mapping[Any, float]) -> None:

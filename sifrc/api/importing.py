@@ -28,6 +28,7 @@ def from_torch(
     check: bool = True,
     cache: bool | str | os.PathLike[str] = True,
     trained: Collection[str] | None = None,
+    targets: Any = None,
     **settings: Any,
 ) -> Spec:
     """A spec of a torch module: each operator that it calls becomes a layer.
@@ -40,14 +41,16 @@ def from_torch(
         module: in training or evaluation mode; nothing of it is changed.
         example_inputs: a batch as ``forward`` takes it: a tensor, a tuple of tensors, or a dict of arguments
             by name. The first dimension of every tensor is that of the samples.
-        loss: a loss module of torch, its function (with arguments by ``functools.partial``), or what a spec
-            has under ``loss``.
+        loss: a loss module of torch, its function (with arguments by ``functools.partial``), what a spec
+            has under ``loss``, or any function of outputs and targets made of torch's operators, which is
+            traced and written as an expression.
         name: of the spec; by default that of the module's class.
         check: whether the network that comes out is compared with the module on the example.
         cache: of traced networks, as of generated modules (:func:`sifrc.compile`). A module that is the same
             in all that a trace depends on, its code and attributes among them, is not traced again; without
             ``check`` it always is.
         trained: names of the parameters that are no constants; by default those that want a gradient.
+        targets: an example of them, for a loss that is a function and takes classes as well as vectors.
         settings: other top-level keys of a spec, e.g. ``method`` or ``target``.
 
     Returns:
@@ -69,7 +72,15 @@ def from_torch(
         '0.weight'
     """
     return compared(
-        module, example_inputs, loss, name=name, check=check, cache=cache, trained=trained, **settings
+        module,
+        example_inputs,
+        loss,
+        name=name,
+        check=check,
+        cache=cache,
+        trained=trained,
+        targets=targets,
+        **settings,
     )[0]
 
 
@@ -82,6 +93,7 @@ def compared(
     check: bool = True,
     cache: bool | str | os.PathLike[str] = True,
     trained: Collection[str] | None = None,
+    targets: Any = None,
     **settings: Any,
 ) -> tuple[Spec, torch.nn.Module]:
     """A spec of a torch module, and the module without what torch wraps around it.
@@ -95,19 +107,19 @@ def compared(
     from sifrc.spec import build_spec
 
     module, example = unwrapped(module), arguments_of(example_inputs)
-    given = module, example, loss, name, trained, settings
+    given = module, example, loss, name, trained, targets, settings
     data, entry = _document(*given, folder_of(cache), reuse=check)
     if entry is not None:
         try:
             spec = build_spec(data)
-            compare_with_module(spec, module, *example, cache=cache)
+            compare_with_module(spec, module, *example, loss=loss, cache=cache)
             return spec, module
         except Exception:  # whatever is wrong with it, the module itself says what is right
             entry.unlink(missing_ok=True)
             data, _ = _document(*given, folder_of(cache), reuse=False)
     spec = build_spec(data)
     if check:
-        compare_with_module(spec, module, *example, cache=cache)
+        compare_with_module(spec, module, *example, loss=loss, cache=cache)
     return spec, module
 
 
@@ -118,6 +130,7 @@ def imported(
     *,
     name: str | None = None,
     trained: Collection[str] | None = None,
+    targets: Any = None,
     **settings: Any,
 ) -> tuple[dict[str, Any], torch.nn.Module]:
     """A spec of a torch module as nested dicts, traced and not compared, and the module inside of wrappers.
@@ -125,7 +138,7 @@ def imported(
     Args and errors are those of :func:`from_torch`.
     """
     module = unwrapped(module)
-    return _document(module, arguments_of(example_inputs), loss, name, trained, settings)[0], module
+    return _document(module, arguments_of(example_inputs), loss, name, trained, targets, settings)[0], module
 
 
 def _document(
@@ -134,17 +147,20 @@ def _document(
     loss: Any,
     name: str | None,
     trained: Collection[str] | None,
+    targets: Any,
     settings: Mapping[str, Any],
     folder: Path | None = None,
     *,
     reuse: bool = False,
 ) -> tuple[dict[str, Any], Path | None]:
     """A spec as nested dicts, and the entry of the cache that its network was read from."""
-    from sifrc.api.tracing import traced
-    from sifrc.importing.losses import loss_of
+    from sifrc.api.tracing import output_shape, traced
+    from sifrc.importing.losses import TorchLoss, loss_of
 
     dtype, found = _dtype(module), loss_of(loss)
-    made = traced(module, *example, folder, trained=trained, reuse=reuse)
+    own = None if found is not None else loss
+    made = traced(module, *example, folder, trained=trained, loss=own, targets=targets, reuse=reuse)
+    found = found or TorchLoss(made.loss or {})
     network = dict(made.network)
     if found.after not in ("", network["layers"][-1]["type"]):
         raise ModuleImportError(
@@ -159,7 +175,7 @@ def _document(
         "dtype": dtype,
         **settings,
     }
-    if len(_output_shape(network)) > 1 and "axis" not in data["loss"] and _classes_first(data):
+    if len(output_shape(network)) > 1 and "axis" not in data["loss"] and _classes_first(data):
         data["loss"] = data["loss"] | {"axis": 1}
     return data, made.entry
 
@@ -172,14 +188,6 @@ def _differing(tensors: Mapping[str, str]) -> dict[str, str]:
 def _classes_first(data: Mapping[str, Any]) -> bool:
     """Whether torch has the classes of this loss along the first dimension after the samples."""
     return data["loss"].get("function") in ("cross_entropy",)
-
-
-def _output_shape(network: Mapping[str, Any]) -> tuple[int, ...]:
-    """Sizes of the axes of the network's output."""
-    from sifrc.spec import build_spec
-
-    loss = {"function": "squared_error"}
-    return build_spec({"sifrc": 1, "name": "shape", "network": dict(network), "loss": loss}).layers[-1].shape
 
 
 def arguments_of(example: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:

@@ -78,7 +78,8 @@ def optimizer(
     from sifrc.api.groups import grouped, penalized
     from sifrc.api.importing import from_torch, unwrapped
 
-    inputs = example[0] if isinstance(example, tuple | list) and len(example) == 2 else example
+    pair = isinstance(example, tuple | list) and len(example) == 2
+    inputs, targets = example if pair else (example, None)
     settings, numbers = _settings(options)
     given: list[dict[str, Any]] | None = None
     trained = None
@@ -87,7 +88,9 @@ def optimizer(
         if any("weight_decay" in group for group in given):
             settings.setdefault("weight_decay", 0.0)
     chosen = {"name": method, **settings}
-    spec = from_torch(model, inputs, loss, check=check, cache=cache, trained=trained, method=chosen)
+    spec = from_torch(
+        model, inputs, loss, check=check, cache=cache, trained=trained, targets=targets, method=chosen
+    )
     generated: Any = compile(penalized(spec, l2), "torch", method, cache=cache)
     made: torch.optim.Optimizer = generated.Optimizer(model, groups=given, **numbers)
     _follow(made, model, loss)

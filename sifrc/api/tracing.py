@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Traced", "traced"]
+    from sifrc.importing.expressed import Targets
+
+__all__ = ["Traced", "output_shape", "traced"]
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,13 @@ class Traced:
     Args:
         network: as nested dicts, as a spec has it.
         tensors: tensor of the spec -> tensor of the module.
+        loss: keys of a loss that is a function, as a spec has them.
         entry: file of the cache that it was read from; None where the module was traced just now.
     """
 
     network: Mapping[str, Any]
     tensors: Mapping[str, str]
+    loss: Mapping[str, Any] | None = None
     entry: Path | None = None
 
 
@@ -37,6 +41,8 @@ def traced(
     folder: Path | None = None,
     *,
     trained: Collection[str] | None = None,
+    loss: Any = None,
+    targets: Any = None,
     reuse: bool = True,
 ) -> Traced:
     """The network of a module, from the cache where one was traced that is the same in all that counts.
@@ -47,6 +53,8 @@ def traced(
         named: the same by name.
         folder: of the cache; None for none.
         trained: names of the parameters that are no constants; by default those that want a gradient.
+        loss: a function of outputs and targets that is traced as well; None for none.
+        targets: an example of them.
         reuse: False traces the module in any case.
 
     Raises:
@@ -55,28 +63,60 @@ def traced(
     from sifrc.cache import entry_name, read_entry, write_entry
     from sifrc.importing.fingerprint import Unkeyed, content_of, fingerprint
 
+    kind = None if loss is None else _kind_of(targets)
     path = None
     buffers = dict(module.named_buffers())
     if folder is not None:
         with suppress(Unkeyed):
             kept_apart = None if trained is None else sorted(trained)
-            key = fingerprint(module, _like(arguments), _like(named), kept_apart)
+            key = fingerprint(module, _like(arguments), _like(named), kept_apart, loss, kind)
             path = folder / f"{entry_name('traced', {'module': key})}.json"
     if path is not None and reuse:
         found = read_entry(path)
         kept = None if found is None else json.loads(found)
         if kept is not None and kept["fixed"] == {name: content_of(buffers[name]) for name in kept["fixed"]}:
-            return Traced(kept["network"], kept["tensors"], path)
+            return Traced(kept["network"], kept["tensors"], kept["loss"], path)
     from sifrc.importing.network import network_of
 
     network, tensors, fixed = network_of(module, arguments, named, trained)
-    entry = {"network": network, "tensors": tensors, "fixed": {n: content_of(buffers[n]) for n in fixed}}
+    entry = {
+        "network": network,
+        "tensors": tensors,
+        "loss": None if loss is None else _loss(network, loss, kind, module),
+        "fixed": {name: content_of(buffers[name]) for name in fixed},
+    }
     text = json.dumps(entry)
     if path is not None:
         write_entry(path, text)
     # As it is read: the first time and every other one give the same.
     entry = json.loads(text)
-    return Traced(entry["network"], entry["tensors"])
+    return Traced(entry["network"], entry["tensors"], entry["loss"])
+
+
+def _kind_of(targets: Any) -> Targets | None:
+    """What an example of targets is of; None where there is none, or it may be of both."""
+    import torch
+
+    if not isinstance(targets, torch.Tensor) or targets.dtype == torch.bool:
+        return None
+    return "vectors" if targets.is_floating_point() else "classes"
+
+
+def _loss(
+    network: Mapping[str, Any], loss: Any, kind: Targets | None, module: torch.nn.Module
+) -> dict[str, Any]:
+    """The keys of a loss that is a function of the outputs of a network."""
+    from sifrc.importing.expressed import expressed
+
+    return expressed(loss, output_shape(network), next(module.parameters()).dtype, kind)
+
+
+def output_shape(network: Mapping[str, Any]) -> tuple[int, ...]:
+    """Sizes of the axes of a network's output."""
+    from sifrc.spec import build_spec
+
+    loss = {"function": "squared_error"}
+    return build_spec({"sifrc": 1, "name": "shape", "network": dict(network), "loss": loss}).layers[-1].shape
 
 
 def _like(example: Any) -> Any:

@@ -43,6 +43,21 @@ class Exported:
     output: torch.fx.Node
     samples: int = 0
 
+    def needed(self, node: torch.fx.Node | None = None) -> set[torch.fx.Node]:
+        """All nodes that a node depends on, by default the output, and itself."""
+        first = self.output if node is None else node
+        found, left = {first}, [first]
+        while left:
+            for each in left.pop().all_input_nodes:
+                if each not in found:
+                    found.add(each)
+                    left.append(each)
+        return found
+
+    def depends_on(self, name: str) -> bool:
+        """Whether the output depends on the node of a name."""
+        return any(node.name == name for node in self.needed())
+
 
 _MANY = 10_007
 """Samples of a batch that is traced as it is: a prime, which no other size is a multiple of."""
@@ -213,7 +228,8 @@ def place_of(node: torch.fx.Node) -> str:
     """Where a node comes from: the user's own line, as far as it is known."""
     frames = _FRAME.findall(node.meta.get("stack_trace") or "")
     ours = _TORCH, str(Path(__file__).parent)
-    own = [frame for frame in frames if not frame[0].startswith(ours)] or frames[:-1]
+    own = [frame for frame in frames if not frame[0].startswith(ours)]
+    own = own or [frame for frame in frames[:-1] if not frame[0].startswith(ours[1])]
     if not own:
         return ""
     file, line, text = own[-1]

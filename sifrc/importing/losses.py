@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from sifrc.errors import ModuleImportError
 
-__all__ = ["TorchLoss", "loss_of"]
+__all__ = ["KNOWN", "TorchLoss", "loss_of"]
 
 _IGNORED = -100
 """PyTorch's default index, which stands for none."""
@@ -32,30 +32,29 @@ class TorchLoss:
     after: str = ""
 
 
-def loss_of(loss: Any) -> TorchLoss:
-    """A loss module or function of torch, or what a spec has under ``loss``.
+def loss_of(loss: Any) -> TorchLoss | None:
+    """A loss module or function of torch, or what a spec has under ``loss``; None for any other function.
 
     Args:
         loss: a module as ``torch.nn.CrossEntropyLoss()``, a function as ``torch.nn.functional.mse_loss``,
             also one with arguments by ``functools.partial``, a name or a mapping of a spec.
 
     Raises:
-        ModuleImportError: it is none of these.
+        ModuleImportError: it is none of these, and no function.
 
     Example:
-        >>> dict(loss_of(torch.nn.CrossEntropyLoss(label_smoothing=0.1)).keys)
+        >>> found = loss_of(torch.nn.CrossEntropyLoss(label_smoothing=0.1))
+        >>> dict(found.keys)
         {'function': 'cross_entropy', 'label_smoothing': 0.1}
     """
     if isinstance(loss, str):
         return TorchLoss(MappingProxyType({"function": loss}))
     if isinstance(loss, Mapping):
         return TorchLoss(MappingProxyType(dict(loss)))
-    given: dict[str, Any] = {}
+    whole, given = loss, dict[str, Any]()
     while isinstance(loss, functools.partial):
         if loss.args:
-            raise ModuleImportError(
-                "the loss has arguments by position", hint="functools.partial(loss, weight=...)"
-            )
+            return None
         loss, given = loss.func, {**loss.keywords, **given}
     kind: Any = None
     if isinstance(loss, torch.nn.Module):
@@ -64,12 +63,12 @@ def loss_of(loss: Any) -> TorchLoss:
         kind = _FUNCTIONS.get(loss)
     rule = next((rule for own, rule in _RULES.items() if kind is own), None)
     if rule is None:
-        name = getattr(loss, "__name__", type(loss).__name__)
-        known = ", ".join(own.__name__ for own in _RULES)
+        if callable(whole):
+            return None
         raise ModuleImportError(
-            f"the loss {name} is none of those that are known",
-            hint=f"{known}, their functions, or a loss of a spec, also an expression of your own: "
-            '{"expression": "sum((y - t)**4)/4"}',
+            f"the loss is a {type(loss).__name__}, which is no loss and no function",
+            hint=f"{KNOWN}, their functions, a function of (outputs, targets), or a loss of a spec, also an "
+            'expression of your own: {"expression": "sum((y - t)**4)/4"}',
         )
     return rule(given)
 
@@ -157,6 +156,8 @@ _RULES: Mapping[Any, Callable[[Mapping[str, Any]], TorchLoss]] = MappingProxyTyp
         torch.nn.SoftMarginLoss: _expression("softplus(-t*y)"),
     }
 )
+KNOWN = ", ".join(own.__name__ for own in _RULES)
+"""Losses of torch by their names."""
 _FUNCTIONS: Mapping[Any, Any] = MappingProxyType(
     {
         F.cross_entropy: torch.nn.CrossEntropyLoss,

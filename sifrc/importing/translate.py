@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -17,7 +17,7 @@ from sifrc.importing.draft import Draft
 from sifrc.importing.exported import Exported, place_of, sizes_of
 from sifrc.importing.rules import RULES
 
-__all__ = ["translate"]
+__all__ = ["translate", "translated"]
 
 _OF_SIZES = frozenset({operator.mul, operator.add, operator.sub, operator.floordiv, operator.neg})
 
@@ -38,20 +38,36 @@ def translate(
     Raises:
         ModuleImportError: some operator has no layer; the message says which, and where.
     """
+    draft, output = translated(exported, names, trained)
+    return draft, _output(output, draft)
+
+
+def translated(
+    exported: Exported,
+    names: Iterable[str],
+    trained: Collection[str] | None = None,
+    rules: Mapping[str, Callable[[Call], Any]] | None = None,
+) -> tuple[Draft, Value]:
+    """Layers of a traced module, and the tensor that comes out of them.
+
+    Args and errors are those of :func:`translate`; ``rules`` are by the name of the operator, in the place of
+    those of networks.
+    """
+    rules = RULES if rules is None else rules
     kept = {**dict(exported.module.named_parameters()), **dict(exported.module.named_buffers())}
     shapes = {name: tuple(tensor.shape) for name, tensor in kept.items()}
     draft = Draft(shapes, exported.samples, dict(exported.module.named_parameters()))
     if trained is None:
         trained = {name for name, value in exported.module.named_parameters() if value.requires_grad}
-    needed = _needed(exported.output)
+    needed = exported.needed()
     found = _given(exported, draft, kept, dict(zip(exported.inputs, names, strict=True)), trained, needed)
     for node in exported.nodes:
         if node.op == "call_function" and node in needed:
-            found[node] = _called(node, found, draft, exported, kept)
+            found[node] = _called(node, found, draft, exported, kept, rules)
     output = found[exported.output]
     if not isinstance(output, Value):
         raise ModuleImportError("what the module returns does not depend on its inputs and parameters")
-    return draft, _output(output, draft)
+    return draft, output
 
 
 def _output(output: Value, draft: Draft) -> str:
@@ -68,17 +84,6 @@ def _output(output: Value, draft: Draft) -> str:
     if any(each["name"] == source for each in draft.inputs) or not draft.layers:
         raise ModuleImportError("the module returns its input")
     return source
-
-
-def _needed(output: torch.fx.Node) -> set[torch.fx.Node]:
-    """All nodes that the output depends on."""
-    found, left = {output}, [output]
-    while left:
-        for node in left.pop().all_input_nodes:
-            if node not in found:
-                found.add(node)
-                left.append(node)
-    return found
 
 
 def _given(
@@ -123,6 +128,7 @@ def _called(
     draft: Draft,
     exported: Exported,
     kept: Mapping[str, torch.Tensor],
+    rules: Mapping[str, Callable[[Call], Any]],
 ) -> Any:
     """What one operator gives."""
     module = exported.module
@@ -141,10 +147,10 @@ def _called(
             fixed = _of_buffers(node, exported, kept, draft)
         if fixed is not None:
             return fixed
-        if name not in RULES:
+        if name not in rules:
             raise Refused(f"no layer does what {name} does", "the operators in docs/import.md")
         overload = getattr(target, "_overloadname", "")
-        return RULES[name](Call(node, draft, arguments, name, overload, (path, alone)))
+        return rules[name](Call(node, draft, arguments, name, overload, (path, alone)))
     except Refused as error:
         raise refusal(error, str(target), path, place_of(node)) from None
     except ModuleImportError as error:
@@ -235,7 +241,7 @@ def _of_buffers(
     """The numbers of a node that depends on nothing but buffers; None where it depends on more."""
     found: dict[torch.fx.Node, Any] = {}
     buffers: set[str] = set()
-    read = _needed(node)
+    read = exported.needed(node)
     for each in exported.nodes:
         if each not in read:
             continue

@@ -125,6 +125,7 @@ def bind(
     model: Any,
     loss: Any,
     example: Any = None,
+    targets: Any = None,
     *,
     spec: Any = None,
     params: Mapping[str, Tensor] | None = None,
@@ -138,6 +139,7 @@ def bind(
         model: a spec, the path of one or a mapping; a module of :func:`sifrc.compile`; or a torch module.
         loss: a word or a mapping as in a spec, or a loss of torch; None for the spec's own.
         example: inputs of a batch, by which a torch module without a spec is traced.
+        targets: of the same batch.
         spec: of a torch module, in the place of what :func:`sifrc.from_torch` finds.
         params: by name, where the model is no torch module; initial ones of the spec by default.
         names: name in the spec, of a parameter or a layer -> the torch module's own.
@@ -165,7 +167,7 @@ def bind(
         elif isinstance(generated, Mapping):
             spec = build_spec(generated)
         else:
-            return _imported(model, loss, example, names, mode, cache)
+            return _imported(model, loss, example, targets, names, mode, cache)
     else:
         if spec is not None:
             raise OperatorError("two specs, as model and as spec", hint="leave out spec")
@@ -193,9 +195,14 @@ def with_loss(spec: Spec, loss: Any, *, regularized: bool = True) -> Spec:
         SifrcError: it is no loss of a spec, or none for this network.
     """
     if not isinstance(loss, str | Mapping):
-        from sifrc.importing.losses import loss_of
+        from sifrc.importing.losses import TorchLoss, loss_of
 
         found = loss_of(loss)
+        if found is None:
+            from sifrc.importing.expressed import expressed
+
+            last = spec.layers[-1].shape
+            found = TorchLoss(expressed(loss, last, getattr(torch, spec.dtype)))
         if found.after:
             raise OperatorError(
                 f"loss: {type(loss).__name__} takes logarithms of probabilities",
@@ -211,6 +218,7 @@ def _imported(
     model: torch.nn.Module,
     loss: Any,
     example: Any,
+    targets: Any,
     names: Mapping[str, str] | None,
     mode: str | None,
     cache: Any,
@@ -228,7 +236,7 @@ def _imported(
             "names or a mode for a torch module without a spec, which has its own",
             hint="model.eval() or model.train(), or spec=…",
         )
-    spec, whole = compared(model, example, loss, cache=cache)
+    spec, whole = compared(model, example, loss, cache=cache, targets=targets)
     bound = Binding(spec, _own_names(whole, spec, None), {}, None, cache)
     return replace(bound, values=_of_module(whole, bound), _modules=bound._modules)
 

@@ -36,8 +36,10 @@ def make_operators(
         raise OperatorError(f"seed: {seed!r}", hint="a whole number from 0")
     watch = Watch(progress)
     pairs = read_pairs(data, watch)
-    example = pairs[0][0]
-    binding = bind(model, loss, example, spec=spec, params=params, names=names, mode=mode, cache=cache)
+    example, targets = pairs[0]
+    binding = bind(
+        model, loss, example, targets, spec=spec, params=params, names=names, mode=mode, cache=cache
+    )
     like = next(iter(binding.values.values()))
     batches = checked_batches(pairs, like, binding.spec.loss.reduction == "sum")
     _check_shared(binding.spec, batches)

@@ -31,34 +31,52 @@ def models() -> Any:
     return torchvision.models
 
 
-NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
-    "resnet18": ({}, 32),
-    "resnet50": ({}, 32),
-    "vgg11": ({}, 32),
-    "mobilenet_v2": ({}, 32),
-    "convnext_tiny": ({}, 32),
-    "efficientnet_b0": ({}, 32),
-    "swin_t": ({}, 32),
-    "vit": (
-        {"image_size": 32, "patch_size": 8, "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 32},
-        32,
-    ),
-    "densenet121": ({}, 32),
+SWIN = {
+    "patch_size": [4, 4],
+    "embed_dim": 8,
+    "depths": [2, 2],
+    "num_heads": [1, 2],
+    "window_size": [2, 2],
+    "stochastic_depth_prob": 0.1,
 }
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "resnet18": ("resnet18", {}),
+    "resnet50": ("resnet50", {}),
+    "vgg11": ("vgg11", {}),
+    "mobilenet_v2": ("mobilenet_v2", {}),
+    "convnext_tiny": ("convnext_tiny", {}),
+    "efficientnet_b0": ("efficientnet_b0", {}),
+    "densenet121": ("densenet121", {}),
+    "swin": ("SwinTransformer", SWIN),
+    "swin v2": ("SwinTransformer", SWIN),
+    "vit": (
+        "VisionTransformer",
+        {"image_size": 32, "patch_size": 8, "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 32},
+    ),
+}
+"""Function or class of torchvision, and its arguments; transformers are smaller than those with a name."""
+
+
+def made(name: str) -> nn.Module:
+    """A network for five classes of images of 32 x 32, evaluated, in float64."""
+    zoo = models()
+    builder, keys = NETWORKS[name]
+    if name == "swin v2":
+        blocks = zoo.swin_transformer
+        keys = keys | {"block": blocks.SwinTransformerBlockV2, "downsample_layer": blocks.PatchMergingV2}
+    torch.manual_seed(0)
+    module: nn.Module = getattr(zoo, builder)(num_classes=5, **keys).double().eval()
+    if name == "vgg11":
+        module.avgpool, module.classifier[0] = nn.Identity(), nn.Linear(512, 64).double()
+        module.classifier[3], module.classifier[6] = nn.Linear(64, 64).double(), nn.Linear(64, 5).double()
+    return module
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradient_and_products(name: str) -> None:
     """In float64, evaluated, to 1e-9 of the largest entry of each."""
-    keys, size = NETWORKS[name]
-    torch.manual_seed(0)
-    zoo = models()
-    make = zoo.VisionTransformer if name == "vit" else zoo.get_model_builder(name)
-    module = make(num_classes=5, **keys).double().eval()
-    if name == "vgg11":
-        module.avgpool, module.classifier[0] = nn.Identity(), nn.Linear(512, 64).double()
-        module.classifier[3], module.classifier[6] = nn.Linear(64, 64).double(), nn.Linear(64, 5).double()
-    x = torch.randn(2, 3, size, size, dtype=torch.float64)
+    module = made(name)
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     loss, targets = nn.CrossEntropyLoss(), torch.tensor([1, 3])
     spec = sifrc.from_torch(module, x, loss, target={"operators": list(OPERATORS)})
     generated: Any = sifrc.compile(spec)

@@ -27,7 +27,8 @@ class Vectors:
 
     Args:
         rest: the formula without it.
-        factor: of the vector, over the labels of the places.
+        factor: of the vector, over the labels of the places; over all of the formula's where a part of it is
+            broadcast against these already, with one entry along the classes.
         classes: source text of the classes.
         position: of their dimension in the result.
     """
@@ -44,6 +45,8 @@ class Vectors:
         if isinstance(value, Symbol) and not self.rest.entries[value.name].computed:
             text = f"{text}.clone()"
         factor = self.factor.text(expand=False)
+        if len(self.factor.labels) == len(self.rest.labels):
+            factor = f"({factor}).squeeze({self.position})"
         return f"_add_at({text}, {self.classes}, {self.position}, {factor})"
 
 
@@ -66,9 +69,10 @@ def vectors_of(formula: Formula) -> Vectors | None:
         return None
     if set(_labels(rest, entries)) != set(labels):
         return None
+    of_parts = any(entries[symbol.name].ready for symbol in factor.free_symbols)
     return Vectors(
         replace(formula, value=rest),
-        replace(formula, value=factor, labels=tuple(places)),
+        replace(formula, value=factor, labels=labels if of_parts else tuple(places)),
         entry.classes,
         labels.index(own),
     )

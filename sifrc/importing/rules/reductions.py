@@ -103,6 +103,24 @@ def _weight_norm(call: Call) -> Value:
     return combined(call, "x1*x2/x3", [value, size, length])
 
 
+def _log_sum_exp(call: Call) -> Value:
+    """log Σ exp x along a dimension is x − log softmax x, whichever entry: without overflow."""
+    value, dims = call.value("self"), call.dims()
+    if len(dims) != 1:
+        raise Refused("logsumexp over several dimensions", "one")
+    scores = softmax(call, "log_softmax", value, dims[0])
+    return reduced(call, "mean", combined(call, "x1 - x2", [value, scores]), dims, _keep(call))
+
+
+def _cosine(call: Call) -> Value:
+    """x · y / (‖x‖ ‖y‖), lengths at least a small number."""
+    one, two, least = call.value("x1"), call.value("x2"), {"a": float(call["eps"])}
+    dim = [call.dim(value="x1")]
+    inner = reduced(call, "sum", combined(call, "multiply", [one, two]), dim, hint="inner")
+    lengths = [applied(call, _length(call, each, dim, False), "max(x, a)", least) for each in (one, two)]
+    return combined(call, "x1/(x2*x3)", [inner, *lengths])
+
+
 def _norm(call: Call) -> Value:
     """The root of the sum of squares over dimensions."""
     if float(call.get("ord", call.get("p", 2)) or 2) != 2.0:
@@ -130,6 +148,8 @@ RULES: Mapping[str, Callable[[Call], Any]] = MappingProxyType(
         "std": _deviation,
         "linalg_vector_norm": _norm,
         "norm": _norm,
+        "cosine_similarity": _cosine,
+        "logsumexp": _log_sum_exp,
         "_weight_norm": _weight_norm,
     }
 )

@@ -64,6 +64,11 @@ def _expand(call: Call) -> Value:
     return expanded(call.value("self"), call.sizes())
 
 
+def _broadcast(call: Call) -> list[Value]:
+    """Each as it is: what reads them repeats dimensions of one entry."""
+    return [call.as_value(each) for each in call["tensors"]]
+
+
 def sliced(call: Call, value: Value, dim: int, start: int, stop: int, step: int = 1) -> Value:
     """Some entries of a dimension."""
     atoms = value.dims[dim]
@@ -242,6 +247,7 @@ RULES: Mapping[str, Callable[[Call], Any]] = MappingProxyType(
         "unsqueeze": _unsqueeze,
         "squeeze": _squeeze,
         "expand": _expand,
+        "broadcast_tensors": _broadcast,
         "expand_as": _expand,
         "slice": _slice,
         "narrow": lambda call: sliced(
