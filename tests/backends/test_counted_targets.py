@@ -12,6 +12,7 @@ import pytest
 import torch
 from curvature_modules import load
 from curvature_oracle import assert_close
+from sampled import one_in
 from torch import Tensor
 from torch.func import grad, hessian, jvp, vjp
 
@@ -140,7 +141,9 @@ def test_values_and_derivatives(case: str, places: bool, backend: str, tmp_path:
     np.testing.assert_allclose(found.H, hessian(of_rates)(zero), rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("case", ["smoothed", "left out and smoothed", "weighted, left out and smoothed"])
+@pytest.mark.parametrize(
+    "case", one_in(3, ["weighted, left out and smoothed", "smoothed", "left out and smoothed"])
+)
 def test_all_that_is_derived_is_verified(case: str) -> None:
     """At places: a softmax at each of them sums to one."""
     report = verify(spec_of(True, CASES[case]), levels=(1, 2), quantities=("gradient", "summary"))

@@ -21,6 +21,7 @@ from curvature_modules import Calls, Expected, kinds_of, load, rounded
 from curvature_oracle import assert_close, point_for
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from sampled import one_in
 from strategies import specs
 
 from sifrc.derive.derived import Derived
@@ -214,7 +215,7 @@ def test_presets_of_every_case(name: str, backend: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", one_in(2, NAMED))
 def test_overrides(name: str, backend: str, tmp_path: Path) -> None:
     """Kinds of the spec's own, for samples and for the batch."""
     spec = spec_of(name, curvature=OVERRIDES)

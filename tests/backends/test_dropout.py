@@ -15,6 +15,7 @@ import pytest
 import torch
 from elementary_layers import derivatives_of
 from numba.typed import List
+from sampled import one_in
 from torch import Tensor
 
 from sifrc.cache import load_text
@@ -340,7 +341,7 @@ INPUTS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("backend", one_in(2, ["torch", "numba"]))
 @pytest.mark.parametrize("name, network", [("inputs", INPUTS), ("chain", NETWORK)])
 def test_verification(name: str, network: dict[str, Any], backend: str, tmp_path: Path) -> None:
     """All levels, for what a module draws and for numbers at 50 digits; several inputs, of classes too."""

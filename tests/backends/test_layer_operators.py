@@ -17,6 +17,7 @@ from curvature_modules import load
 from curvature_oracle import assert_close
 from elementary_layers import Elementary, loss_of_outputs
 from layer_cases import HIDDEN, LAYER_CASES, layer_spec
+from sampled import one_in
 from test_layer_types import At, point_at
 from torch.func import grad, jacrev, vmap
 
@@ -164,9 +165,8 @@ def calls(names: Iterable[str], fast: Iterable[str]) -> list[Any]:
     """In Torch, and in Numba where it is fast; the others are slow."""
     kept = set(fast)
     slow = [pytest.mark.slow]
-    long = ("upsample linear", "pad circular", "attention to others", "gated")
     return [
-        *(pytest.param(name, "torch", marks=slow if name in long else []) for name in names),
+        *(pytest.param(*own.values, "torch", marks=own.marks) for own in one_in(2, names)),
         *(pytest.param(name, "numba", marks=[] if name in kept else slow) for name in names),
     ]
 

@@ -19,6 +19,7 @@ from curvature_oracle import assert_close
 from elementary_layers import Elementary, derivatives_of, drawn_inputs, loss_of_outputs
 from layer_cases import LAYER_CASES, drawn_buffers, layer_spec
 from numba.typed import List
+from sampled import one_in
 from summary_modules import SummaryCalls, agree, texts
 from summary_modules import load as load_text
 from summary_oracle import Derivatives
@@ -232,7 +233,7 @@ def summaries_of(data: Mapping[str, Any], point: At, vector: dict[str, Any]) -> 
 
 
 @pytest.mark.usefixtures("jit_off")
-@pytest.mark.parametrize("name", SUMMARIES)
+@pytest.mark.parametrize("name", one_in(3, SUMMARIES))
 def test_summaries(name: str, tmp_path: Path) -> None:
     """Orders 1, 2 and 3, and all of order 3, in both backends."""
     data = LAYER_CASES[name]

@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from numba_cases import chain, data, flat, load, parameters, source
+from sampled import one_in
 
 METHODS = {
     "mk": "{name: mk, damping: 0.5}",
@@ -79,7 +80,7 @@ def test_a_batch_of_equal_samples_takes_the_step_of_one(folder: Path) -> None:
     np.testing.assert_allclose(flat(many), flat(one), rtol=1e-12)
 
 
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("jit", one_in(2, [False, True]))
 def test_a_refused_step_changes_nothing_and_says_where(jit: bool, folder: Path) -> None:
     module = _module("mk", folder, jit=jit)
     inputs, targets, _ = data(module)

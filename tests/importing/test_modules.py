@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from importing_cases import CASES
+from sampled import one_in
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -58,7 +59,7 @@ def expected_of(
     return value.detach(), *(dict(zip(names, each, strict=True)) for each in (gradient, hessian, gauss))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", one_in(2, CASES))
 def test_derivatives(name: str) -> None:
     """Gradient, Hessian and Gauss–Newton product of the module's own parameters by their own names."""
     make, example, loss = CASES[name]
