@@ -1226,7 +1226,8 @@ class Optimizer(torch.optim.Optimizer):
             device = self._parameters[name].device
             copies = {key: value.detach().clone() for key, value in saved.items()}
             own = {key: value if key in _COUNTS else value.to(device) for key, value in copies.items()}
-            self.state[self._parameters[name]] = own
+            if own:
+                self.state[self._parameters[name]] = own
 
     def _checked_state(self, state_dict: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """The state of a state dict by parameter, if all of it is this optimizer's."""
@@ -1242,7 +1243,7 @@ class Optimizer(torch.optim.Optimizer):
             for name in _RANGES:
                 _number(name, group.get(name), dtype)
         self._begin()
-        own = {name: dict(self.state[value]) for name, value in self._parameters.items()}
+        own = {name: dict(self.state.get(value, {})) for name, value in self._parameters.items()}
         mine = [id(value) for group in self.param_groups for value in group["params"]]
         keys = dict(zip(mine, (key for group in groups for key in group["params"]), strict=True))
         saved = state_dict["state"]
@@ -1454,8 +1455,6 @@ class Optimizer(torch.optim.Optimizer):
 
     def _begin(self) -> None:
         """Make what is missing of the state, as it is before the first step."""
-        for value in self._parameters.values():
-            self.state.setdefault(value, {})
         for code in MEMORY:
             self._memory(code)
         for name in _COUNTS:
@@ -1590,14 +1589,24 @@ def _groups(
     for given in groups:
         if not isinstance(given, Mapping) or "params" not in given:
             raise TypeError('groups: expected dicts such as {"params": […], "lr": 0.1}')
-        group = {**given, "params": _members(given["params"], parameters, names)}
+        members = given["params"]
+        listed = [members] if isinstance(members, (str, Tensor)) else list(members)
+        group = {**given, "params": _members(listed, parameters, names)}
         _check_group(group)
         for name, value in hyperparameters.items():
             # A tensor that a scheduler changes belongs to one group.
             group.setdefault(name, value.clone() if isinstance(value, Tensor) else value)
+        if pairs := [each for each in listed if isinstance(each, tuple)]:
+            if len(pairs) < len(listed):
+                raise ValueError("groups: expected names for all parameters of a group, or for none")
+            group["param_names"] = [str(name) for name, _ in pairs]
         found.append(group)
+    if any("param_names" in group for group in found):
+        own = {id(value): names[name] for name, value in parameters.items()}
+        for group in found:
+            group.setdefault("param_names", [own[id(value)] for value in group["params"]])
     taken = [id(value) for group in found for value in group["params"]]
-    wrong = {names[own]: taken.count(id(value)) for own, value in parameters.items()}
+    wrong = {names[name]: taken.count(id(value)) for name, value in parameters.items()}
     if twice := [name for name, count in wrong.items() if count > 1]:
         raise ValueError(f"groups: {', '.join(twice)} in more than one group")
     if none := [name for name, count in wrong.items() if not count]:
@@ -1618,12 +1627,12 @@ def _check_group(group: Mapping[str, Any]) -> None:
 
 
 def _members(
-    given: Any, parameters: Mapping[str, torch.nn.Parameter], names: Mapping[str, str]
+    given: list[Any], parameters: Mapping[str, torch.nn.Parameter], names: Mapping[str, str]
 ) -> list[torch.nn.Parameter]:
     """Parameters of a group: tensors, pairs of name and tensor, names, patterns such as ``"head.*"``."""
     found: list[torch.nn.Parameter] = []
     own = {id(value): value for value in parameters.values()}
-    for each in [given] if isinstance(given, (str, Tensor)) else given:
+    for each in given:
         value = each[1] if isinstance(each, tuple) and len(each) == 2 else each
         if isinstance(value, str):
             fits = [one for one in parameters if any(fnmatchcase(x, value) for x in (one, names[one]))]

@@ -31,6 +31,8 @@ def grouped(
     Raises:
         MethodError: something is no parameter of the module, frozen, or in two groups.
     """
+    import torch
+
     listed = [groups] if isinstance(groups, Mapping | str) else list(groups)
     if not any(isinstance(group, Mapping) for group in listed):
         listed = [{"params": listed}]
@@ -43,7 +45,11 @@ def grouped(
                 f"a group is a dict with params, not {shortened(repr(group))}",
                 hint='groups=[{"params": ["head.*"], "lr": 0.1}]',
             )
-        names = _names(group["params"], known)
+        given = group["params"]
+        entries = [given] if isinstance(given, str | torch.Tensor) else list(given)
+        names = _names(entries, known)
+        pairs = any(isinstance(each, tuple) for each in entries)
+        members: list[Any] = entries if pairs else [known[name] for name in names]
         for name in names:
             if name in taken:
                 raise MethodError(f"'{name}' is in more than one group", hint="each parameter has one")
@@ -52,7 +58,7 @@ def grouped(
                     f"'{name}' is in a group and frozen", hint="requires_grad=True, or in no group"
                 )
             taken[name] = known[name]
-        found.append({**group, "params": [known[name] for name in names]})
+        found.append({**group, "params": members})
     if not taken:
         raise MethodError("no group has a parameter", hint='groups=[{"params": ["head.*"], "lr": 0.1}]')
     return found, taken
@@ -86,12 +92,10 @@ def penalized(spec: Spec, numbers: float | Mapping[str, float]) -> Spec:
     return replace(spec, regularization=replace(spec.regularization, parameters=terms))
 
 
-def _names(given: Any, known: Mapping[str, torch.nn.Parameter]) -> list[str]:
+def _names(given: list[Any], known: Mapping[str, torch.nn.Parameter]) -> list[str]:
     """The names of the parameters of a group, each once."""
-    import torch
-
     found: dict[str, None] = {}
-    for each in [given] if isinstance(given, str | torch.Tensor) else given:
+    for each in given:
         value = each[1] if isinstance(each, tuple) and len(each) == 2 else each
         if isinstance(value, str):
             fits = [name for name in known if fnmatchcase(name, value)]
