@@ -229,3 +229,18 @@ def test_the_one_line_optimizer_has_it_by_the_names_of_the_model() -> None:
     close(optimizer.step(INPUTS, TARGETS), data + 0.25 * sum((w**2).sum() for w in start[::2]))
     with pytest.raises(sifrc.MethodError, match="head"):
         sifrc.optimizer(model, "cross_entropy", l2={"head.*": 0.5}, **options)
+
+
+@pytest.mark.parametrize("method", ["ea_cg", "grouped_newton"])
+def test_several_batches_of_a_step_have_it_once(method: str) -> None:
+    """A list of batches is one step of all of them: with ℓ₂ terms, decay, and rates of groups."""
+    found = []
+    for batch in ((INPUTS, TARGETS), [(INPUTS[:2], TARGETS[:2]), (INPUTS[2:], TARGETS[2:])]):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3)).double()
+        groups = [{"params": "0.*", "lr": 0.02}, {"params": "2.*", "lr": 0.1}]
+        options: Any = {"method": method, "example": (INPUTS, TARGETS), "groups": groups}
+        optimizer: Any = sifrc.optimizer(model, "cross_entropy", l2=0.3, weight_decay=0.2, **options)
+        objective = optimizer.step(batch) if isinstance(batch, list) else optimizer.step(*batch)
+        found.append([objective, *(value.detach() for value in model.parameters())])
+    close(*found)
