@@ -12,7 +12,7 @@ from sifrc.errors import TrainingError
 if TYPE_CHECKING:
     import torch
 
-    from sifrc.spec.types import OptionValue
+    from sifrc.spec.types import OptionValue, PartitionChoice
 
 __all__ = ["optimizer"]
 
@@ -28,6 +28,7 @@ def optimizer(
     example: Any,
     check: bool = True,
     cache: bool | str | os.PathLike[str] = True,
+    partition: PartitionChoice | None = None,
     groups: Iterable[Any] | None = None,
     l2: float | Mapping[str, float] = 0.0,
     **options: Any,
@@ -47,6 +48,7 @@ def optimizer(
             place.
         check: whether the network that comes out is compared with the model on the example.
         cache: of traced networks and generated modules, as for :func:`sifrc.compile`.
+        partition: groups of the parameters that a method has numbers for, as for :func:`sifrc.compile`.
         groups: of parameters, with ``lr`` and ``weight_decay`` of their own; ``params`` are tensors, names,
             or patterns of names. What is in no group is a constant of the derivation, as what is frozen is.
         l2: λ of an ℓ₂ term ½ λ ‖θ‖² of the objective, or λ by names or patterns of names; gradients and
@@ -91,7 +93,7 @@ def optimizer(
     spec = from_torch(
         model, inputs, loss, check=check, cache=cache, trained=trained, targets=targets, method=chosen
     )
-    generated: Any = compile(penalized(spec, l2), "torch", method, cache=cache)
+    generated: Any = compile(penalized(spec, l2), "torch", method, partition=partition, cache=cache)
     made: torch.optim.Optimizer = generated.Optimizer(model, groups=given, **numbers)
     _follow(made, model, loss)
     return made
@@ -122,16 +124,25 @@ def _follow(made: Any, model: Any, loss: Any) -> None:
         loss.register_forward_pre_hook(_Hook("targets", last), with_kwargs=True)
     usual = type(made).step
 
-    def step(self: Any, *batch: Any, **more: Any) -> Any:
+    def step(self: Any, *batch: Any, closure: Any = None, **more: Any) -> Any:
         """One update: of a batch, of what a closure gives, or of the batch that was seen last."""
+        batch = batch if closure is None else (closure, *batch)  # libraries give it by its name
         found = batch[0]() if len(batch) == 1 and callable(batch[0]) else batch
-        if isinstance(found, tuple) and len(found) == 2:
-            return usual(self, *found, **more)
+        if isinstance(found, tuple | list) and len(found) == 2 and not isinstance(found[1], tuple | list):
+            return usual(self, _alone(found[0]), found[1], **more)  # loaders give lists
         if not batch or found is None or getattr(found, "ndim", 1) == 0:
-            return usual(self, *_seen(last), **more)
+            inputs, targets = _seen(last)
+            return usual(self, _alone(inputs), targets, **more)
         return usual(self, *batch, **more)
 
     made.step = MethodType(step, made)
+
+
+def _alone(inputs: Any) -> Any:
+    """The only tensor of a tuple or a mapping: a network with one input takes it as it is."""
+    if isinstance(inputs, Mapping | tuple | list) and len(inputs) == 1:
+        return next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs[0]
+    return inputs
 
 
 class _Hook:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -101,7 +102,10 @@ def _traced(module: torch.nn.Module, arguments: Sequence[Any], named: Mapping[st
         batch = torch.export.Dim("batch", min=1)
         shapes = {"values": tuple({0: batch} for _ in values)}
     program = torch.export.export(whole, values, dynamic_shapes=shapes)
-    return program.run_decompositions({})
+    with warnings.catch_warnings():
+        # It copies classes of its own that it warns of.
+        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
+        return program.run_decompositions({})
 
 
 class _Whole(torch.nn.Module):

@@ -156,7 +156,8 @@ def _batch(pair: Pair, number: int, like: Tensor) -> Batch:
             raise OperatorError(f"{where}: {name} with numbers that are not finite", hint="look at the data")
     moved = {name: value.detach().to(like.device) for name, value in every.items()}
     values = tuple(moved.values())
-    given: Inputs = values if isinstance(inputs, tuple) else values[0]
-    if isinstance(inputs, Mapping):
+    # A network with one input takes it alone, however it was given.
+    given: Inputs = values if isinstance(inputs, tuple) and len(values) > 1 else values[0]
+    if isinstance(inputs, Mapping) and len(values) > 1:
         given = dict(zip(inputs, values, strict=True))
     return Batch(given, targets.detach().to(like.device), number)

@@ -103,6 +103,7 @@ class Binding:
         try:
             with torch.no_grad():
                 found = _outputs(self.model, batch.inputs)
+                found = found.get("logits") if isinstance(found, Mapping) else found
         finally:
             for part, mode in modes.items():
                 part.training = mode

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from inspect import signature
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -129,7 +130,11 @@ class CurvatureOperators:
         """
         kind, point = self._kind(kind), self._point
         function = point.binding.module("curvature_factors", (kind,)).curvature_factors
-        more = {} if sharing is None else {"sharing": sharing}
+        if sharing not in (None, "expand", "reduce"):
+            raise OperatorError(f"Kronecker factors with sharing {sharing!r}", hint="expand or reduce")
+        # Where every weight acts at one place, both are the same and functions have no word for it.
+        shares = "sharing" in signature(function).parameters
+        more = {} if sharing is None or not shares else {"sharing": sharing}
         rows: dict[str, Tensor] = {}
         columns: dict[str, Tensor] = {}
         batches = point.batches

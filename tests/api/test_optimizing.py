@@ -114,3 +114,52 @@ def test_a_model_that_is_nearly_that_of_the_spec_is_refused(activation: str, own
     with pytest.raises(ValueError, match="outputs differ from those of near"):
         module.Optimizer(wrong, names=names).step(x, T)
     assert all(torch.equal(buffers[name], value) for name, value in wrong.named_buffers())
+
+
+def test_batches_as_libraries_give_them() -> None:
+    """A closure by its name, a list as of a loader, inputs that are alone in a tuple or a mapping."""
+    model, x = model_and_batch()
+    start = copy.deepcopy(model.state_dict())
+    optimizer: Any = sifrc.optimizer(model, "cross_entropy", example=(x, T), learning_rate=0.2)
+    found = []
+    for given in (
+        {"closure": lambda: (x, T)},
+        {"closure": lambda: [x, T]},
+        {"closure": lambda: ((x,), T)},
+        {"closure": lambda: ({"input": x}, T)},
+    ):
+        model.load_state_dict(start)
+        optimizer.step(**given)
+        found.append(torch.cat([value.detach().flatten() for value in model.parameters()]))
+    model.load_state_dict(start)
+    optimizer.step({"input": x}, T)
+    found.append(torch.cat([value.detach().flatten() for value in model.parameters()]))
+    assert all(torch.equal(found[0], other) for other in found[1:])
+    assert not torch.equal(found[0], torch.cat([value.flatten() for value in start.values()]))
+
+
+class Mapped(nn.Module):
+    """Its logits are in a mapping, as models of Hugging Face have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": self.head(features), "hidden": features}
+
+
+def test_a_model_that_is_called_by_name_and_gives_a_mapping() -> None:
+    torch.manual_seed(0)
+    model, x = Mapped(), torch.randn(24, 4)
+    alike = nn.Linear(4, 3)
+    alike.load_state_dict(model.head.state_dict())
+    one: Any = sifrc.optimizer(model, "cross_entropy", example=({"features": x}, T), learning_rate=0.2)
+    other: Any = sifrc.optimizer(alike, "cross_entropy", example=(x, T), learning_rate=0.2)
+    one.step({"features": x}, T)
+    other.step(x, T)
+    assert torch.equal(model.head.weight, alike.weight)
+    spec = sifrc.from_torch(model, {"features": x}, "cross_entropy")
+    for given in (None, spec):
+        ops = sifrc.operators(model, None if given else "cross_entropy", ({"features": x}, T), spec=given)
+        assert ops.samples == 24

@@ -9,12 +9,21 @@ import pytest
 import torch
 from test_modules import OPERATORS, expected_of
 from torch import nn
+from torchvision_here import torchvision_loads
 
 import sifrc
 
 transformers = pytest.importorskip("transformers", exc_type=ImportError)
+pytestmark = pytest.mark.slow
+
 IDS = torch.randint(1, 40, (3, 6), generator=torch.Generator().manual_seed(0))
 SIZES = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def torchvision() -> None:
+    """Models import it where it is installed."""
+    torchvision_loads()
 
 
 class Logits(nn.Module):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 from typing import Any
 
 import pytest
 import torch
 from test_modules import OPERATORS, expected_of
 from torch import nn
+from torchvision_here import torchvision_loads
 
 import sifrc
 
@@ -18,14 +18,8 @@ pytestmark = pytest.mark.slow
 
 def models() -> Any:
     """torchvision, also where its operators were built for another torch: none of them is needed here."""
-    if importlib.util.find_spec("torchvision") is None:
+    if not torchvision_loads():
         pytest.skip("torchvision is not installed")
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        try:
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        except RuntimeError:
-            break
     import torchvision
 
     return torchvision.models

@@ -140,6 +140,10 @@ def test_the_forms_of_weights_at_several_places_are_two() -> None:
     ops = Case("conv").operators()
     one, other = (ops.kronecker("ggn", sharing=sharing).to_dense() for sharing in ("expand", "reduce"))
     assert float((one - other).abs().max()) > 1e-3
+    dense = Case("dense").operators()  # where weights act at one place
+    close(dense.kronecker("ggn", sharing="reduce").to_dense(), dense.kronecker("ggn").to_dense())
+    with pytest.raises(sifrc.OperatorError, match="expand or reduce"):
+        dense.kronecker("ggn", sharing="all")  # type: ignore[arg-type]
 
 
 def test_kinds_of_means_over_a_batch_are_refused_for_several() -> None:
