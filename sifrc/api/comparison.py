@@ -23,6 +23,7 @@ def compare_with_module(
     named: Mapping[str, Any],
     *,
     loss: Any = None,
+    output: int | str | None = None,
     cache: bool | str | os.PathLike[str] = True,
 ) -> None:
     """Compare the outputs of a spec's network with those of a module, as far as rounding allows.
@@ -36,6 +37,7 @@ def compare_with_module(
         arguments: an example batch by position.
         named: the same by name.
         loss: of outputs and targets; it is compared as well where it is a function that is none of torch's.
+        output: place or name of the module's output, of several that it returns.
         cache: of generated modules, as for :func:`sifrc.compile`.
 
     Raises:
@@ -46,6 +48,7 @@ def compare_with_module(
     import torch
 
     from sifrc.api.compiling import compile
+    from sifrc.importing.exported import output_of
     from sifrc.importing.losses import loss_of
     from sifrc.spec.layers import LAYER_TYPES
     from sifrc.spec.types import TargetSpec
@@ -64,8 +67,7 @@ def compare_with_module(
         expected = _forward(module, training if apart else None, arguments, named)
         with torch.no_grad():
             found = _output(generated, params, _inputs(spec, module, arguments, named), training)
-        expected = expected["logits"] if isinstance(expected, Mapping) else expected
-        _compare(found, expected, training, generated.TOLERANCES)
+        _compare(found, output_of(expected, output), training, generated.TOLERANCES)
     if callable(loss) and loss_of(loss) is None:
         params = {name: held[given].detach().clone() for name, given in names.items()}
         _compare_loss(generated, params, _inputs(spec, module, arguments, named), loss, spec)

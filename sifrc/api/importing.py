@@ -14,6 +14,7 @@ from sifrc.extras import optional
 if TYPE_CHECKING:
     import torch
 
+    from sifrc.api.tracing import Wanted
     from sifrc.spec.types import Spec
 
 __all__ = ["arguments_of", "compared", "from_torch", "imported"]
@@ -29,6 +30,7 @@ def from_torch(
     cache: bool | str | os.PathLike[str] = True,
     trained: Collection[str] | None = None,
     targets: Any = None,
+    output: int | str | None = None,
     **settings: Any,
 ) -> Spec:
     """A spec of a torch module: each operator that it calls becomes a layer.
@@ -51,6 +53,8 @@ def from_torch(
             ``check`` it always is.
         trained: names of the parameters that are no constants; by default those that want a gradient.
         targets: an example of them, for a loss that is a function and takes classes as well as vectors.
+        output: of several that ``forward`` returns (a tuple, a mapping, an object), the place or the name of
+            the one that the loss reads.
         settings: other top-level keys of a spec, e.g. ``method`` or ``target``.
 
     Returns:
@@ -71,15 +75,16 @@ def from_torch(
         >>> spec.names["layer_0.weight"]
         '0.weight'
     """
+    from sifrc.api.tracing import Wanted
+
     return compared(
         module,
         example_inputs,
         loss,
         name=name,
         check=check,
+        wanted=Wanted(trained, targets, output),
         cache=cache,
-        trained=trained,
-        targets=targets,
         **settings,
     )[0]
 
@@ -90,10 +95,9 @@ def compared(
     loss: Any,
     *,
     name: str | None = None,
+    wanted: Wanted | None = None,
     check: bool = True,
     cache: bool | str | os.PathLike[str] = True,
-    trained: Collection[str] | None = None,
-    targets: Any = None,
     **settings: Any,
 ) -> tuple[Spec, torch.nn.Module]:
     """A spec of a torch module, and the module without what torch wraps around it.
@@ -103,23 +107,25 @@ def compared(
     Args and errors are those of :func:`from_torch`.
     """
     from sifrc.api.comparison import compare_with_module
+    from sifrc.api.tracing import Wanted
     from sifrc.cache import folder_of
     from sifrc.spec import build_spec
 
     module, example = unwrapped(module), arguments_of(example_inputs)
-    given = module, example, loss, name, trained, targets, settings
+    wanted = Wanted() if wanted is None else wanted
+    given = module, example, loss, name, wanted, settings
     data, entry = _document(*given, folder_of(cache), reuse=check)
     if entry is not None:
         try:
             spec = build_spec(data)
-            compare_with_module(spec, module, *example, loss=loss, cache=cache)
+            compare_with_module(spec, module, *example, loss=loss, output=wanted.output, cache=cache)
             return spec, module
         except Exception:  # whatever is wrong with it, the module itself says what is right
             entry.unlink(missing_ok=True)
             data, _ = _document(*given, folder_of(cache), reuse=False)
     spec = build_spec(data)
     if check:
-        compare_with_module(spec, module, *example, loss=loss, cache=cache)
+        compare_with_module(spec, module, *example, loss=loss, output=wanted.output, cache=cache)
     return spec, module
 
 
@@ -129,16 +135,16 @@ def imported(
     loss: Any,
     *,
     name: str | None = None,
-    trained: Collection[str] | None = None,
-    targets: Any = None,
     **settings: Any,
 ) -> tuple[dict[str, Any], torch.nn.Module]:
     """A spec of a torch module as nested dicts, traced and not compared, and the module inside of wrappers.
 
     Args and errors are those of :func:`from_torch`.
     """
+    from sifrc.api.tracing import Wanted
+
     module = unwrapped(module)
-    return _document(module, arguments_of(example_inputs), loss, name, trained, targets, settings)[0], module
+    return _document(module, arguments_of(example_inputs), loss, name, Wanted(), settings)[0], module
 
 
 def _document(
@@ -146,8 +152,7 @@ def _document(
     example: tuple[tuple[Any, ...], Mapping[str, Any]],
     loss: Any,
     name: str | None,
-    trained: Collection[str] | None,
-    targets: Any,
+    wanted: Wanted,
     settings: Mapping[str, Any],
     folder: Path | None = None,
     *,
@@ -159,7 +164,7 @@ def _document(
 
     dtype, found = _dtype(module), loss_of(loss)
     own = None if found is not None else loss
-    made = traced(module, *example, folder, trained=trained, loss=own, targets=targets, reuse=reuse)
+    made = traced(module, *example, wanted, folder, loss=own, reuse=reuse)
     found = found or TorchLoss(made.loss or {})
     network = dict(made.network)
     if found.after not in ("", network["layers"][-1]["type"]):

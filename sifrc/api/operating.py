@@ -26,6 +26,7 @@ def operators(
     names: Mapping[str, str] | None = None,
     mode: str | None = None,
     seed: int = 0,
+    output: int | str | None = None,
     cache: bool | str | os.PathLike[str] = True,
     progress: bool = True,
 ) -> CurvatureOperators:
@@ -47,7 +48,8 @@ def operators(
         mode: ``training`` or ``evaluation``, for layers that do something else then; that of a torch module,
             else the spec's, by default.
         seed: of what layers and sampled kinds of curvature draw.
-        cache: of generated modules, as for :func:`sifrc.compile`.
+        output: of several that a torch module returns, the place or the name of the one that the loss reads.
+        cache: of traced networks and generated modules, as for :func:`sifrc.compile`.
         progress: whether a bar on the error stream shows what takes longer than two seconds.
 
     Returns:
@@ -79,6 +81,7 @@ def operators(
         names=names,
         mode=mode,
         seed=seed,
+        output=output,
         cache=cache,
         progress=progress,
     )

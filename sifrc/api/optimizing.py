@@ -27,6 +27,7 @@ def optimizer(
     *,
     example: Any,
     check: bool = True,
+    output: int | str | None = None,
     cache: bool | str | os.PathLike[str] = True,
     partition: PartitionChoice | None = None,
     groups: Iterable[Any] | None = None,
@@ -47,6 +48,7 @@ def optimizer(
         example: a batch, (inputs, targets) or inputs alone; several inputs are a tuple or a dict in the first
             place.
         check: whether the network that comes out is compared with the model on the example.
+        output: of several that the model returns, the place or the name of the one that the loss reads.
         cache: of traced networks and generated modules, as for :func:`sifrc.compile`.
         partition: groups of the parameters that a method has numbers for, as for :func:`sifrc.compile`.
         groups: of parameters, with ``lr`` and ``weight_decay`` of their own; ``params`` are tensors, names,
@@ -91,7 +93,15 @@ def optimizer(
             settings.setdefault("weight_decay", 0.0)
     chosen = {"name": method, **settings}
     spec = from_torch(
-        model, inputs, loss, check=check, cache=cache, trained=trained, targets=targets, method=chosen
+        model,
+        inputs,
+        loss,
+        check=check,
+        cache=cache,
+        trained=trained,
+        targets=targets,
+        output=output,
+        method=chosen,
     )
     generated: Any = compile(penalized(spec, l2), "torch", method, partition=partition, cache=cache)
     made: torch.optim.Optimizer = generated.Optimizer(model, groups=given, **numbers)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sifrc.importing.expressed import Targets
 
-__all__ = ["Traced", "output_shape", "traced"]
+__all__ = ["Traced", "Wanted", "output_shape", "traced"]
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,32 @@ class Traced:
     entry: Path | None = None
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What of a module is taken.
+
+    Args:
+        trained: names of the parameters that are no constants; by default those that want a gradient.
+        targets: an example of them, for a loss that is a function.
+        output: place or name of the output, of several that ``forward`` returns.
+    """
+
+    trained: Collection[str] | None = None
+    targets: Any = None
+    output: int | str | None = None
+
+
+_ALL = Wanted()
+
+
 def traced(
     module: torch.nn.Module,
     arguments: Sequence[Any],
     named: Mapping[str, Any],
+    wanted: Wanted = _ALL,
     folder: Path | None = None,
     *,
-    trained: Collection[str] | None = None,
     loss: Any = None,
-    targets: Any = None,
     reuse: bool = True,
 ) -> Traced:
     """The network of a module, from the cache where one was traced that is the same in all that counts.
@@ -51,10 +68,9 @@ def traced(
         module: whose ``forward`` is traced.
         arguments: an example batch by position.
         named: the same by name.
+        wanted: what of it is taken.
         folder: of the cache; None for none.
-        trained: names of the parameters that are no constants; by default those that want a gradient.
         loss: a function of outputs and targets that is traced as well; None for none.
-        targets: an example of them.
         reuse: False traces the module in any case.
 
     Raises:
@@ -63,13 +79,13 @@ def traced(
     from sifrc.cache import entry_name, read_entry, write_entry
     from sifrc.importing.fingerprint import Unkeyed, content_of, fingerprint
 
-    kind = None if loss is None else _kind_of(targets)
+    kind = None if loss is None else _kind_of(wanted.targets)
     path = None
     buffers = dict(module.named_buffers())
     if folder is not None:
         with suppress(Unkeyed):
-            kept_apart = None if trained is None else sorted(trained)
-            key = fingerprint(module, _like(arguments), _like(named), kept_apart, loss, kind)
+            chosen = None if wanted.trained is None else sorted(wanted.trained), wanted.output
+            key = fingerprint(module, _like(arguments), _like(named), chosen, loss, kind)
             path = folder / f"{entry_name('traced', {'module': key})}.json"
     if path is not None and reuse:
         found = read_entry(path)
@@ -78,7 +94,7 @@ def traced(
             return Traced(kept["network"], kept["tensors"], kept["loss"], path)
     from sifrc.importing.network import network_of
 
-    network, tensors, fixed = network_of(module, arguments, named, trained)
+    network, tensors, fixed = network_of(module, arguments, named, wanted.trained, wanted.output)
     entry = {
         "network": network,
         "tensors": tensors,

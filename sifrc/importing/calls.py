@@ -94,6 +94,13 @@ class Call:
             raise Refused(f"the {name} of {self.name} is a view of {found.source.name}")
         return found.source
 
+    def own(self, found: Any) -> bool:
+        """Whether a tensor is as the module keeps it, so that a layer can have it as its own."""
+        held = found.source if isinstance(found, Value) else None
+        if not isinstance(held, Held) or held.name in self.draft.plain:
+            return False
+        return bool(found.dims == found.layout)
+
     def kept(self, found: Any, name: str) -> Held:
         """A tensor that the module keeps, which cannot be missing."""
         if not isinstance(found, Value) or not isinstance(found.source, Held):

@@ -12,12 +12,26 @@ from sifrc.importing.atoms import SAMPLES, Atom, Atoms, Held, Value, fresh, size
 from sifrc.spec.names import MAX_NAME, name_problem
 from sifrc.spec.schema import MAX_VALUES
 
-__all__ = ["LEFT_OUT", "Draft"]
+__all__ = ["LEFT_OUT", "Draft", "Tied"]
 
 _MANY = 256
 """Numbers from which on a mask is worth a formula."""
 LEFT_OUT = 1e30
 """In the place of infinity, in masks that are added to scores: as large to an exponential."""
+
+
+class Tied(ModuleImportError):
+    """Layers use a tensor in different ways, so that no layer can have it as its own.
+
+    Args:
+        message: what is wrong.
+        names: of the tensors.
+        hint: what would do.
+    """
+
+    def __init__(self, message: str, names: Collection[str], hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.names = frozenset(names)
 
 
 class Draft:
@@ -27,6 +41,8 @@ class Draft:
         shapes: of all tensors that the module keeps, by name.
         samples: of the batch that was traced; 0 where sizes are symbols.
         parameters: names of those that are parameters, trained or frozen.
+        plain: names of tensors that no layer has as its own: they are states, and what reads them is written
+            out as products.
     """
 
     def __init__(
@@ -34,8 +50,10 @@ class Draft:
         shapes: Mapping[str, tuple[int, ...]],
         samples: int = 0,
         parameters: Collection[str] = (),
+        plain: Collection[str] = (),
     ) -> None:
         self.shapes, self.samples, self.parameters = shapes, samples, parameters
+        self.plain = frozenset(plain)
         self.layers: list[dict[str, Any]] = []
         self.inputs: list[dict[str, Any]] = []
         self.tensors: dict[str, str] = {}
@@ -122,7 +140,7 @@ class Draft:
         wanted = {slot: held.name for slot, held in tensors.items() if held is not None}
         if weight.name not in self._owners:
             if clash := [name for name in wanted.values() if name in self._owners]:
-                raise self.tied(clash[0], layer)
+                raise self.tied(clash, layer)
             trained = {held.trained for held in tensors.values() if held is not None}
             if len(trained) > 1:
                 raise ModuleImportError(
@@ -143,7 +161,7 @@ class Draft:
         }
         tied = (owned, kind) == ("embedding", "dense")
         if (owned != kind and not tied) or theirs != wanted:
-            raise self.tied(weight.name, layer)
+            raise self.tied([weight.name, *theirs.values(), *wanted.values()], layer)
         return owner
 
     def has_alone(self, weight: Held) -> bool:
@@ -151,10 +169,12 @@ class Draft:
         owner = self._owners.get(weight.name)
         return owner is not None and f"{owner[0]}.bias" not in self.tensors
 
-    def tied(self, name: str, layer: str) -> ModuleImportError:
-        """The error for a tensor that two layers use, which cannot share."""
-        return ModuleImportError(
+    def tied(self, names: Sequence[str], layer: str) -> Tied:
+        """The error for tensors that two layers use, which cannot share."""
+        name = names[0]
+        return Tied(
             f"{self._owners[name][0]} and {layer} use the tensor {name}, each in another way",
+            names,
             hint="layers of one type share tensors, and so do an embedding and a dense layer without bias",
         )
 
@@ -210,7 +230,7 @@ class Draft:
         held = value.source
         known = self._owners.get(held.name)
         if known is not None and known[1] != "parameter":
-            raise self.tied(held.name, "an operator")
+            raise self.tied([held.name], "an operator")
         if known is None:
             name = self.name(held.name)
             slot = "weight" if held.trained else "value"

@@ -15,7 +15,7 @@ import torch
 
 from sifrc.errors import ModuleImportError, words_of
 
-__all__ = ["Exported", "export", "names_of", "place_of", "sizes_of"]
+__all__ = ["Exported", "export", "names_of", "output_of", "place_of", "sizes_of"]
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in [^\n]*\n\s*(?P<text>[^\n]*)')
 _TORCH = str(Path(torch.__file__).parent)
@@ -64,25 +64,54 @@ _MANY = 10_007
 """Samples of a batch that is traced as it is: a prime, which no other size is a multiple of."""
 
 
-def export(module: torch.nn.Module, arguments: Sequence[Any], named: Mapping[str, Any]) -> Exported:
+def output_of(found: Any, output: int | str | None = None) -> Any:
+    """The tensor that a network gives, of what its module returns.
+
+    Args:
+        found: a tensor, or several in a sequence, a mapping or an object.
+        output: place or name of the one; by default what is returned, or of a mapping its ``logits``.
+
+    Raises:
+        ModuleImportError: there is none of this place or name.
+    """
+    if output is None:
+        return found["logits"] if isinstance(found, Mapping) and "logits" in found else found
+    try:
+        if isinstance(output, str):
+            return found[output] if isinstance(found, Mapping) else getattr(found, output)
+        return (list(found.values()) if isinstance(found, Mapping) else found)[output]
+    except (LookupError, AttributeError, TypeError):
+        raise ModuleImportError(
+            f"the module returns a {type(found).__name__} without an output {output!r}",
+            hint="output=0 for the first of several, or its name",
+        ) from None
+
+
+def export(
+    module: torch.nn.Module,
+    arguments: Sequence[Any],
+    named: Mapping[str, Any],
+    output: int | str | None = None,
+) -> Exported:
     """Trace a module for batches of any size.
 
     Args:
         module: whose ``forward`` is traced, in its own mode.
         arguments: an example batch; the first dimension of each tensor is that of the samples.
         named: the same by keyword.
+        output: of several that it returns; see :func:`output_of`.
 
     Raises:
         ModuleImportError: torch cannot trace it, or it does not return one tensor.
     """
     try:
         try:
-            return _read(module, _traced(module, arguments, named, 0), 0)
+            return _read(module, _traced(_Whole(module, arguments, named, output), 0), 0)
         except Exception as error:
             if "specialized it to be a constant" not in str(error):
                 raise
             # The module asks for the size of its batch as a number, as by len(x).
-            return _read(module, _traced(module, arguments, named, _MANY), _MANY)
+            return _read(module, _traced(_Whole(module, arguments, named, output), _MANY), _MANY)
     except ModuleImportError:
         raise
     except Exception as error:
@@ -93,9 +122,8 @@ def export(module: torch.nn.Module, arguments: Sequence[Any], named: Mapping[str
         ) from error
 
 
-def _traced(module: torch.nn.Module, arguments: Sequence[Any], named: Mapping[str, Any], samples: int) -> Any:
+def _traced(whole: _Whole, samples: int) -> Any:
     """The program of a module, for any number of samples or for one that no other size is a multiple of."""
-    whole = _Whole(module, arguments, named)
     values = tuple(_repeated(value, samples) for value in whole.tensors())
     shapes = None
     if not samples:
@@ -109,11 +137,17 @@ def _traced(module: torch.nn.Module, arguments: Sequence[Any], named: Mapping[st
 
 
 class _Whole(torch.nn.Module):
-    """A module as a function of its tensors, that gives one: of a mapping with ``logits`` these."""
+    """A module as a function of its tensors, that gives one."""
 
-    def __init__(self, module: torch.nn.Module, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        arguments: Sequence[Any],
+        named: Mapping[str, Any],
+        output: int | str | None,
+    ) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.output = module, output
         self.given: dict[Any, Any] = {**dict(enumerate(arguments)), **named}
 
     def tensors(self) -> list[torch.Tensor]:
@@ -138,7 +172,7 @@ class _Whole(torch.nn.Module):
         }
         arguments = [value for key, value in given.items() if isinstance(key, int)]
         found = self.module(*arguments, **{key: v for key, v in given.items() if isinstance(key, str)})
-        return found["logits"] if isinstance(found, Mapping) and "logits" in found else found
+        return output_of(found, self.output)
 
 
 def names_of(module: torch.nn.Module, arguments: Sequence[Any], named: Mapping[str, Any]) -> list[str]:
@@ -185,7 +219,7 @@ def _read(module: torch.nn.Module, program: Any, samples: int) -> Exported:
     if len(returned) > 1:
         raise ModuleImportError(
             f"{type(module).__name__} returns {len(returned)} tensors, and a network has one output",
-            hint="wrap it in a module whose forward returns the one that the loss reads",
+            hint="output=0 for the first, or its name: the one that the loss reads",
         )
     output = by_name[returned[0]]
     return Exported(

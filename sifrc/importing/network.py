@@ -19,6 +19,7 @@ def network_of(
     arguments: Sequence[Any],
     named: Mapping[str, Any],
     trained: Collection[str] | None = None,
+    output: int | str | None = None,
 ) -> tuple[dict[str, Any], dict[str, str], list[str]]:
     """The network of a spec as nested dicts.
 
@@ -27,6 +28,7 @@ def network_of(
         arguments: an example batch by position.
         named: the same by name.
         trained: names of the parameters that are no constants; by default those that want a gradient.
+        output: place or name of the output, of several that ``forward`` returns.
 
     Returns:
         The network; tensor of the spec -> tensor of the module; and the buffers whose numbers are in it.
@@ -34,9 +36,9 @@ def network_of(
     Raises:
         ModuleImportError: it cannot be traced, or an operator has no layer.
     """
-    exported = export(module, arguments, named)
-    draft, output = translate(exported, names_of(module, arguments, named), trained)
-    layers, read = _reached(draft, output)
+    exported = export(module, arguments, named, output)
+    draft, last = translate(exported, names_of(module, arguments, named), trained)
+    layers, read = _reached(draft, last)
     names = {layer["name"] for layer in layers}
     tensors = {
         own: name

@@ -13,7 +13,7 @@ from torch.fx.node import map_arg
 from sifrc.errors import ModuleImportError
 from sifrc.importing.atoms import SAMPLES, Held, Value, fresh
 from sifrc.importing.calls import Call, Missing, Refused, axes_for, refusal
-from sifrc.importing.draft import Draft
+from sifrc.importing.draft import Draft, Tied
 from sifrc.importing.exported import Exported, place_of, sizes_of
 from sifrc.importing.rules import RULES
 
@@ -53,10 +53,27 @@ def translated(
     Args and errors are those of :func:`translate`; ``rules`` are by the name of the operator, in the place of
     those of networks.
     """
-    rules = RULES if rules is None else rules
+    plain: frozenset[str] = frozenset()
+    while True:
+        try:
+            return _translated(exported, names, trained, RULES if rules is None else rules, plain)
+        except Tied as error:
+            # Once more, with these tensors as states that products read.
+            if error.names <= plain:
+                raise
+            plain |= error.names
+
+
+def _translated(
+    exported: Exported,
+    names: Iterable[str],
+    trained: Collection[str] | None,
+    rules: Mapping[str, Callable[[Call], Any]],
+    plain: Collection[str],
+) -> tuple[Draft, Value]:
     kept = {**dict(exported.module.named_parameters()), **dict(exported.module.named_buffers())}
     shapes = {name: tuple(tensor.shape) for name, tensor in kept.items()}
-    draft = Draft(shapes, exported.samples, dict(exported.module.named_parameters()))
+    draft = Draft(shapes, exported.samples, dict(exported.module.named_parameters()), plain)
     if trained is None:
         trained = {name for name, value in exported.module.named_parameters() if value.requires_grad}
     needed = exported.needed()
@@ -153,6 +170,9 @@ def _called(
         return rules[name](Call(node, draft, arguments, name, overload, (path, alone)))
     except Refused as error:
         raise refusal(error, str(target), path, place_of(node)) from None
+    except Tied as error:
+        shown = refusal(Refused(error.message, error.hint or ""), str(target), path, place_of(node))
+        raise Tied(shown.message, error.names, shown.hint or "") from None
     except ModuleImportError as error:
         if "(operator " in error.message:
             raise

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sifrc.api.tracing import Wanted
 from sifrc.errors import OperatorError
 from sifrc.linear.batches import Batch, Inputs
 from sifrc.linear.space import Space
@@ -128,6 +129,7 @@ def bind(
     example: Any = None,
     targets: Any = None,
     *,
+    output: int | str | None = None,
     spec: Any = None,
     params: Mapping[str, Tensor] | None = None,
     names: Mapping[str, str] | None = None,
@@ -141,6 +143,7 @@ def bind(
         loss: a word or a mapping as in a spec, or a loss of torch; None for the spec's own.
         example: inputs of a batch, by which a torch module without a spec is traced.
         targets: of the same batch.
+        output: of several that a torch module returns, the one that the loss reads.
         spec: of a torch module, in the place of what :func:`sifrc.from_torch` finds.
         params: by name, where the model is no torch module; initial ones of the spec by default.
         names: name in the spec, of a parameter or a layer -> the torch module's own.
@@ -168,7 +171,8 @@ def bind(
         elif isinstance(generated, Mapping):
             spec = build_spec(generated)
         else:
-            return _imported(model, loss, example, targets, names, mode, cache)
+            wanted = Wanted(targets=targets, output=output)
+            return _imported(model, loss, example, wanted, names, mode, cache)
     else:
         if spec is not None:
             raise OperatorError("two specs, as model and as spec", hint="leave out spec")
@@ -219,7 +223,7 @@ def _imported(
     model: torch.nn.Module,
     loss: Any,
     example: Any,
-    targets: Any,
+    wanted: Wanted,
     names: Mapping[str, str] | None,
     mode: str | None,
     cache: Any,
@@ -237,7 +241,7 @@ def _imported(
             "names or a mode for a torch module without a spec, which has its own",
             hint="model.eval() or model.train(), or spec=…",
         )
-    spec, whole = compared(model, example, loss, cache=cache, targets=targets)
+    spec, whole = compared(model, example, loss, cache=cache, wanted=wanted)
     bound = Binding(spec, _own_names(whole, spec, None), {}, None, cache)
     return replace(bound, values=_of_module(whole, bound), _modules=bound._modules)
 

@@ -28,6 +28,7 @@ def make_operators(
     names: Mapping[str, str] | None,
     mode: str | None,
     seed: int,
+    output: int | str | None,
     cache: Any,
     progress: bool,
 ) -> CurvatureOperators:
@@ -38,7 +39,16 @@ def make_operators(
     pairs = read_pairs(data, watch)
     example, targets = pairs[0]
     binding = bind(
-        model, loss, example, targets, spec=spec, params=params, names=names, mode=mode, cache=cache
+        model,
+        loss,
+        example,
+        targets,
+        output=output,
+        spec=spec,
+        params=params,
+        names=names,
+        mode=mode,
+        cache=cache,
     )
     like = next(iter(binding.values.values()))
     batches = checked_batches(pairs, like, binding.spec.loss.reduction == "sum")

@@ -59,12 +59,15 @@ def expected_of(
     return value.detach(), *(dict(zip(names, each, strict=True)) for each in (gradient, hessian, gauss))
 
 
-@pytest.mark.parametrize("name", one_in(2, CASES))
-def test_derivatives(name: str) -> None:
-    """Gradient, Hessian and Gauss–Newton product of the module's own parameters by their own names."""
-    make, example, loss = CASES[name]
-    torch.manual_seed(0)
-    module, example = make().double(), doubled(example)
+def check_derivatives(module: nn.Module, example: Any, loss: Any, oracle: nn.Module | None = None) -> None:
+    """Outputs, gradient, Hessian and Gauss–Newton product of a module in float64, by its own names.
+
+    Args:
+        module: that is imported.
+        example: a batch of inputs.
+        loss: of torch.
+        oracle: with the same tensors in the same order, where torch's derivatives of the module are wrong.
+    """
     args, kwargs = arguments_of(example)
     before = copy.deepcopy(module.state_dict())
     spec = sifrc.from_torch(module, example, loss, target={"operators": list(OPERATORS)})
@@ -82,12 +85,20 @@ def test_derivatives(name: str) -> None:
         name: torch.randn(value.shape, generator=generator, dtype=torch.float64)
         for name, value in module.named_parameters()
     }
-    expected = expected_of(copy.deepcopy(module), example, loss, targets, vector)
+    if oracle is None:
+        expected = expected_of(copy.deepcopy(module), example, loss, targets, vector)
+    else:
+        own = dict(zip((name for name, _ in oracle.named_parameters()), vector.values(), strict=True))
+        value, *rest = expected_of(oracle, example, loss, targets, own)
+        expected = value, *(dict(zip(vector, each.values(), strict=True)) for each in rest)
     held = dict(module.named_parameters()) | dict(module.named_buffers())
     names = {own: spec.names.get(own, own) for own in (*generated.SHAPES, *getattr(generated, "BUFFERS", {}))}
     params = {own: held[given].detach() for own, given in names.items()}
     inputs = tuple(kwargs[source.name] for source in spec.inputs) if kwargs else args
     inputs = inputs[0] if len(inputs) == 1 else inputs
+    if not module.training:
+        predicted = generated.predict(params, inputs)
+        torch.testing.assert_close(predicted, outputs.detach(), rtol=1e-12, atol=1e-12)
     found = generated.gradient(params, inputs, targets)
     moved = {own: vector[names[own]] for own in generated.SHAPES}
     products = [getattr(generated, each)(params, inputs, targets, moved) for each in OPERATORS[1:]]
@@ -97,3 +108,11 @@ def test_derivatives(name: str) -> None:
         scale = max(float(value.abs().max()) for value in wanted.values())
         for own, value in result.items():
             torch.testing.assert_close(value, wanted[names[own]], rtol=1e-9, atol=1e-9 * scale)
+
+
+@pytest.mark.parametrize("name", one_in(2, CASES))
+def test_derivatives(name: str) -> None:
+    """Gradient, Hessian and Gauss–Newton product of the module's own parameters by their own names."""
+    make, example, loss = CASES[name]
+    torch.manual_seed(0)
+    check_derivatives(make().double(), doubled(example), loss)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sifrc
-from sifrc.api.tracing import traced
+from sifrc.api.tracing import Wanted, traced
 from sifrc.cache import CacheWarning, write_entry
 from sifrc.importing import network
 from sifrc.importing.fingerprint import Unkeyed, fingerprint
@@ -234,11 +234,11 @@ def test_other_examples_are_traced_anew(traces: list[nn.Module], tmp_path: Path)
     module = nn.Sequential(nn.Tanh(), nn.Linear(4, 4))
     examples = X, X[:, None], X[:, None].expand(5, 2, 4), X.clone().requires_grad_()
     for example in examples:
-        traced(module, (example,), {}, tmp_path)
-        traced(module, (example[:2],), {}, tmp_path)
+        traced(module, (example,), {}, folder=tmp_path)
+        traced(module, (example[:2],), {}, folder=tmp_path)
     assert len(traces) == len(examples)
-    traced(module, (), {"input": X}, tmp_path)
-    traced(module, (), {"input": X}, tmp_path, trained=["1.weight", "1.bias"])
+    traced(module, (), {"input": X}, folder=tmp_path)
+    traced(module, (), {"input": X}, Wanted(["1.weight", "1.bias"]), tmp_path)
     assert len(traces) == len(examples) + 2
 
 
@@ -254,7 +254,7 @@ def test_buffers_that_are_fixed_numbers_count(traces: list[nn.Module], tmp_path:
         return module
 
     def values(module: nn.Module) -> str:
-        return json.dumps(traced(module, (X,), {}, tmp_path).network)
+        return json.dumps(traced(module, (X,), {}, folder=tmp_path).network)
 
     first = values(made(0.0, 1.0, 0.0, 1.0))
     again = made(0.0, 1.0, 0.0, 1.0)

@@ -13,7 +13,7 @@ from sifrc.importing.atoms import SAMPLES, Atoms, Value, around, broadcast, rene
 from sifrc.importing.calls import Call, Refused, axes_for, number_in
 from sifrc.importing.draft import LEFT_OUT
 
-__all__ = ["RULES", "applied", "combined"]
+__all__ = ["RULES", "aligned", "applied", "combined"]
 
 
 def _function(name: str) -> Callable[[Call], Value]:
@@ -213,7 +213,7 @@ def _combined(call: Call, what: str, values: Sequence[Value]) -> Value:
         if len(set(sources)) == len(sources):
             return call.same(stated, call.layer(kind, *sources, **keys))
     dims = _common(values)
-    axes = [axes_for(_aligned(each, dims)) for each in broadcast(values)]
+    axes = [axes_for(aligned(each, dims)) for each in broadcast(values)]
     sources = [call.draft.arranged(value, own) for value, own in zip(values, axes, strict=True)]
     if len(set(sources)) < len(sources):
         return _of_one(call, what, sources, dims)
@@ -259,7 +259,7 @@ def _common(values: Sequence[Value]) -> tuple[Atoms, ...]:
     return tuple(found)
 
 
-def _aligned(own: Sequence[Atoms], dims: Sequence[Atoms]) -> list[Atoms]:
+def aligned(own: Sequence[Atoms], dims: Sequence[Atoms]) -> list[Atoms]:
     """Dimensions of one tensor with as many axes as those that come out have."""
     found = []
     for mine, theirs in zip(own, dims, strict=True):

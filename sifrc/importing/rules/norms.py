@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from sifrc.importing.atoms import SAMPLES, Held, Value
 from sifrc.importing.calls import Call, Refused, axes_for, number_in
+from sifrc.importing.rules.entrywise import combined
 
 __all__ = ["RULES"]
 
@@ -22,9 +24,24 @@ def _affine(call: Call, name: str, kind: str, bias: str | None = "bias") -> dict
         return {"affine": False}
     share = call.draft.own(name, kind, {"weight": weight, "bias": shift})
     if share is not None:
-        raise Refused(f"a norm is used twice, with the tensors of {share}", "a norm of its own for each call")
+        # Its weight is a factor of both, then.
+        raise call.draft.tied([held.name for held in (weight, shift) if held is not None], name)
     keys = {"affine": True}
     return keys if bias is None else keys | {"bias": shift is not None}
+
+
+def _apart(call: Call) -> bool:
+    """Whether the weight of a norm is no layer's own, but a factor of what comes out."""
+    return any(call.get(name) is not None and not call.own(call[name]) for name in ("weight", "bias"))
+
+
+def _written_out(call: Call, found: Value, dims: int) -> Value:
+    """A norm times its weight plus its bias, with some dimensions of one entry after theirs."""
+    for name, what in (("weight", "multiply"), ("bias", "add")):
+        if call.get(name) is not None:
+            value = call.value(name)
+            found = combined(call, what, [found, replace(value, dims=(*value.dims, *[()] * dims))])
+    return found
 
 
 def _named(call: Call) -> str:
@@ -41,7 +58,7 @@ def _channels(call: Call, value: Value) -> str:
     return call.natural(value)[1]
 
 
-def _over_channels(call: Call, kind: str, affine: bool = True, **keys: Any) -> Value:
+def _over_channels(call: Call, kind: str, affine: bool = True, **keys: Any) -> tuple[Value, str]:
     """A norm whose weight has an entry for each channel, the second dimension.
 
     Args:
@@ -49,13 +66,18 @@ def _over_channels(call: Call, kind: str, affine: bool = True, **keys: Any) -> V
         kind: type of the layer.
         affine: whether such a layer has a weight where its keys say nothing.
         keys: others of the layer.
+
+    Returns:
+        What comes out, and the name of the layer.
     """
     value = call.value("input")
     source = _channels(call, value)
-    name = _named(call)
-    own = _unless(_affine(call, name, kind), {"affine": affine, "bias": True})
-    call.draft.add(kind, (source,), name, **keys, **own)
-    return Value(name, axes_for(value.dims), value.dims)
+    apart = _apart(call)
+    name = call.named() if apart else _named(call)
+    given = {"affine": False} if apart else _affine(call, name, kind)
+    call.draft.add(kind, (source,), name, **keys, **_unless(given, {"affine": affine, "bias": True}))
+    found = Value(name, axes_for(value.dims), value.dims)
+    return (_written_out(call, found, len(value.dims) - 2) if apart else found), name
 
 
 def _batch_norm(training: bool) -> Callable[[Call], Any]:
@@ -65,7 +87,11 @@ def _batch_norm(training: bool) -> Callable[[Call], Any]:
         of_batch = bool(call.get("training", training)) and training
         call.draft.modes.add("training" if of_batch else "evaluation")
         momentum = call["momentum"]
-        found = _over_channels(
+        if "running_mean" in call.arguments and (
+            not tracked or mean.source.name in call.draft.tensors.values()
+        ):
+            raise Refused("a batch norm is used twice, with one mean of all steps", "a norm for each call")
+        found, name = _over_channels(
             call,
             "batch_norm",
             epsilon=call["eps"],
@@ -75,7 +101,7 @@ def _batch_norm(training: bool) -> Callable[[Call], Any]:
         if tracked:
             for slot, held in (("running_mean", mean), ("running_var", variance)):
                 assert isinstance(held.source, Held)
-                call.draft.tensors[f"{found.source}.{slot}"] = held.source.name
+                call.draft.tensors[f"{name}.{slot}"] = held.source.name
         return (found, None, None, None, None)
 
     return rule
@@ -108,8 +134,10 @@ def _layer_norm(kind: str) -> Callable[[Call], Value]:
         if any(int(size) == 1 for size in shape):
             raise Refused("a norm over a dimension of one entry", "norms over dimensions of several entries")
         value, source, axes = _last(call, len(shape))
-        name = _named(call)
-        keys = _affine(call, name, kind, "bias" if kind == "layer_norm" else None)
+        apart = _apart(call)
+        name = call.named() if apart else _named(call)
+        bias = "bias" if kind == "layer_norm" else None
+        keys = {"affine": False} if apart else _affine(call, name, kind, bias)
         epsilon = call["eps"]
         if epsilon is None:
             raise Refused("rms_norm without eps, whose value depends on the dtype", "eps=1e-6")
@@ -121,19 +149,20 @@ def _layer_norm(kind: str) -> Callable[[Call], Value]:
             epsilon=epsilon,
             **_unless(keys, {"affine": True, "bias": True}),
         )
-        return call.same(value, name)
+        found = call.same(value, name)
+        return _written_out(call, found, 0) if apart else found
 
     return rule
 
 
 def _group_norm(call: Call) -> Value:
-    return _over_channels(call, "group_norm", groups=int(call["num_groups"]), epsilon=call["eps"])
+    return _over_channels(call, "group_norm", groups=int(call["num_groups"]), epsilon=call["eps"])[0]
 
 
 def _instance_norm(call: Call) -> Value:
     if not call["use_input_stats"]:
         raise Refused("an instance norm with running statistics", "track_running_stats=False")
-    return _over_channels(call, "instance_norm", affine=False, epsilon=call["eps"])
+    return _over_channels(call, "instance_norm", affine=False, epsilon=call["eps"])[0]
 
 
 def _dropout(call: Call) -> Any:

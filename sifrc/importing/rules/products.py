@@ -11,7 +11,7 @@ import torch
 
 from sifrc.importing.atoms import SAMPLES, Atoms, Held, Value, fresh, permuted, size_of, viewed
 from sifrc.importing.calls import Call, Refused, axes_for, number_in
-from sifrc.importing.rules.entrywise import combined
+from sifrc.importing.rules.entrywise import aligned, combined
 from sifrc.importing.rules.indices import indexed
 from sifrc.importing.rules.reductions import reduced
 
@@ -20,20 +20,19 @@ __all__ = ["RULES", "dense", "product"]
 
 def _linear(call: Call) -> Value:
     weight, bias = call["weight"], call.get("bias")
-    if isinstance(weight, Value) and isinstance(weight.source, Held) and _whole(call, weight):
-        if bias is None or (isinstance(bias, Value) and isinstance(bias.source, Held) and _whole(call, bias)):
+    if _whole(call, weight):
+        if bias is None or _whole(call, bias):
             held = call.held("bias") if bias is not None else None
             return dense(call, call.value("input"), weight.source, held)
         found = dense(call, call.value("input"), weight.source, None)
-        return combined(call, "add", [found, call.as_value(bias)])
-    found = product(call, call.value("input"), permuted(call.value("weight"), (1, 0)))
+    else:
+        found = product(call, call.value("input"), permuted(call.value("weight"), (1, 0)))
     return found if bias is None else combined(call, "add", [found, call.as_value(bias)])
 
 
-def _whole(call: Call, value: Value) -> bool:
-    """Whether a value is a tensor of the module as this keeps it, and a parameter."""
-    held = value.source
-    return isinstance(held, Held) and held.name in call.draft.parameters and value.dims == value.layout
+def _whole(call: Call, found: Any) -> bool:
+    """Whether a tensor is a parameter that a layer can have as its own."""
+    return call.own(found) and found.source.name in call.draft.parameters
 
 
 def dense(call: Call, value: Value, weight: Held, bias: Held | None) -> Value:
@@ -88,7 +87,8 @@ def product(call: Call, left: Value, right: Value) -> Value:
     left = replace(left, dims=((), *left.dims)) if vectors[0] else left
     right = replace(right, dims=(*right.dims, ())) if vectors[1] else right
     held = right.source
-    if isinstance(held, Held) and held.trained and len(right.dims) == 2 and right.dims == right.layout[::-1]:
+    turned = len(right.dims) == 2 and right.dims == right.layout[::-1]
+    if isinstance(held, Held) and held.trained and turned and held.name not in call.draft.plain:
         # x Wᵀ, written with a transposed weight.
         return _without(dense(call, left, held, None), vectors)
     rank = max(len(left.dims), len(right.dims))
@@ -111,8 +111,10 @@ def product(call: Call, left: Value, right: Value) -> Value:
                     f"a matrix product that repeats the {name} factor", "expand it by a product of entries"
                 )
     axes = axes_for(lead)
-    first = call.draft.arranged(left, (*axes_for(left.dims[:-2]), *left.dims[-2:]))
-    second = call.draft.arranged(right, (*axes_for(right.dims[:-2]), *right.dims[-2:]))
+    first, second = (
+        call.draft.arranged(each, (*axes_for(aligned(each.dims[:-2], lead)), *each.dims[-2:]))
+        for each in (left, right)
+    )
     row, column = fresh([size_of(left.dims[-2]), size_of(right.dims[-1])])
     if first == second:
         second = call.layer("scale", second, hint="again", value=1.0)

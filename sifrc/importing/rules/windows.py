@@ -8,6 +8,7 @@ from typing import Any
 
 from sifrc.importing.atoms import SAMPLES, Atoms, Value, fresh, renewed, size_of
 from sifrc.importing.calls import Call, Refused, axes_for
+from sifrc.importing.rules.unfolded import interpolated, unfolded
 
 __all__ = ["RULES"]
 
@@ -39,6 +40,12 @@ def _short(numbers: Sequence[int], default: int | None = None) -> Any:
 
 def _convolution(axes: int, transposed: bool = False) -> Callable[[Call], Value]:
     def rule(call: Call) -> Value:
+        if not call.own(call["weight"]) or not (call["bias"] is None or call.own(call["bias"])):
+            if transposed:
+                raise Refused(
+                    "a transposed convolution whose weight is computed", "one that the module keeps"
+                )
+            return unfolded(call, axes)
         source, _ = _channels(call, "input", axes)
         weight, bias = call.held("weight"), call.held("bias")
         assert weight is not None
@@ -119,13 +126,14 @@ def _adaptive(function: str, axes: int) -> Callable[[Call], Any]:
 
 def _upsample(mode: str, axes: int) -> Callable[[Call], Value]:
     def rule(call: Call) -> Value:
-        if call.get("align_corners"):
-            raise Refused("upsampling with aligned corners", "align_corners=False")
-        source, sizes = _channels(call, "input" if "input" in call.arguments else "self", axes)
+        name = "input" if "input" in call.arguments else "self"
+        sizes = [size_of(atoms) for atoms in call.value(name).dims[1:]]
         out = [size for size, _ in call.sizes()[2:]]
         factor = [new // old for new, old in zip(out, sizes[1:], strict=True)]
-        if [n * old for n, old in zip(factor, sizes[1:], strict=True)] != out:
-            raise Refused(f"upsampling {sizes[1:]} to {tuple(out)}", "a whole number of times as many places")
+        whole = [n * old for n, old in zip(factor, sizes[1:], strict=True)] == out
+        if not whole or call.get("align_corners") or mode not in ("linear", "nearest"):
+            return interpolated(call, name, mode, out)
+        source, _ = _channels(call, name, axes)
         return _out(call, call.layer("upsample", source, mode=mode, factor=_short(factor)))
 
     return rule
@@ -170,6 +178,8 @@ RULES: Mapping[str, Callable[[Call], Any]] = MappingProxyType(
     | {f"adaptive_avg_pool{n}d": _adaptive("average", n) for n in _DIMENSIONS}
     | {f"adaptive_max_pool{n}d": _adaptive("max", n) for n in _DIMENSIONS}
     | {f"upsample_nearest{n}d": _upsample("nearest", n) for n in _DIMENSIONS}
+    | {f"_upsample_nearest_exact{n}d": _upsample("nearest-exact", n) for n in _DIMENSIONS}
+    | {"upsample_bicubic2d": _upsample("bicubic", 2)}
     | {"upsample_linear1d": _upsample("linear", 1), "upsample_bilinear2d": _upsample("linear", 2)}
     | {"upsample_trilinear3d": _upsample("linear", 3), "pad": _pad, "constant_pad_nd": _pad}
 )
