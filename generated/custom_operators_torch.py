@@ -253,13 +253,15 @@ def _at_its_point(
         *arguments: _Arguments.args, **named: _Arguments.kwargs
     ) -> Callable[[Mapping[str, Tensor]], Parameters]:
         point = _copied((arguments, named))
-        prepared = functools.cache(lambda: prepare_as_written(*point[0], **point[1]))
+        prepared = None if _is_transformed() else prepare_as_written(*point[0], **point[1])
 
         def product(vector: Mapping[str, Tensor]) -> Parameters:
-            return whole(point, vector) if _is_transformed() else prepared()(vector)
-
-        if not _is_transformed():
-            prepared()
+            nonlocal prepared
+            if _is_transformed():
+                return whole(point, vector)
+            if prepared is None:  # the point was inside of a transform
+                prepared = prepare_as_written(*point[0], **point[1])
+            return prepared(vector)
 
         return product
 
@@ -286,7 +288,7 @@ def _checked(name: str, value: Tensor, shape: tuple[int | None, ...], like: Tens
     if 0 in sizes:
         raise ValueError(f"{name}: expected at least one sample, got shape {sizes}")
     if value.dtype != like.dtype:
-        raise TypeError(f"{name}: expected dtype {like.dtype}, got {value.dtype}")
+        raise TypeError(f"{name}: expected dtype {like.dtype}, got {value.dtype}; .to(dtype) gives it another")
     if value.layout != torch.strided:
         raise TypeError(f"{name}: expected a dense tensor, got one of layout {value.layout}")
     if value.device != like.device:
@@ -305,7 +307,8 @@ def _all_checked(params: Mapping[str, Tensor], what: str, like: Tensor | None) -
         if like is None and isinstance(value, Tensor):
             like = value
             if value.dtype not in TOLERANCES:
-                raise TypeError(f"{what}[{name!r}]: expected float32, float64 or bfloat16, got {value.dtype}")
+                kinds = "float32, float64 or bfloat16"
+                raise TypeError(f"{what}[{name!r}]: expected {kinds}, got {value.dtype}; .float() gives float32")
         _checked(f"{what}[{name!r}]", value, shape, value if like is None else like)
 
 
@@ -353,9 +356,12 @@ def _can_be_looked_at(value: Tensor) -> bool:
     A GPU would wait for everything before it, and what is traced or mapped over has no entries yet. There,
     the operations that read at classes refuse those that there are none of.
     """
-    if value.is_cuda or torch.compiler.is_compiling():
-        return False
-    return not torch._C._functorch.is_functorch_wrapped_tensor(value)
+    return not (value.is_cuda or _is_traced(value))
+
+
+def _is_traced(value: Tensor) -> bool:
+    """Whether ``torch.compile`` traces it, or a transform of ``torch.func`` wraps it."""
+    return torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(value)
 
 
 def _one_hot(classes: Tensor, count: int, like: Tensor) -> Tensor:

@@ -216,6 +216,14 @@ def unwrapped(module: Any) -> Any:
         )
     if isinstance(module, torch.jit.ScriptModule):
         raise ModuleImportError("a scripted module cannot be traced", hint="the module it was made from")
+    for name, part in module.named_modules():
+        if part.training and _has_spectral_norm(part):
+            raise ModuleImportError(
+                f"spectral_norm of '{name or type(part).__name__}' changes its vectors in each forward pass "
+                "while training",
+                hint="model.eval(), where they are constants; or torch.nn.utils.remove_spectral_norm, "
+                "torch.nn.utils.parametrize.remove_parametrizations",
+            )
     parallel = torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel
     while True:
         if isinstance(module, parallel):
@@ -224,6 +232,15 @@ def unwrapped(module: Any) -> Any:
             module = getattr(module, "_orig_mod")  # noqa: B009
         else:
             return module
+
+
+def _has_spectral_norm(part: Any) -> bool:
+    """Whether a module divides a weight by an estimate of its largest singular value, of either kind."""
+    hooks = (
+        type(part).__name__ == "_SpectralNorm",
+        *(type(hook).__name__ == "SpectralNorm" for hook in part._forward_pre_hooks.values()),
+    )
+    return any(hooks)
 
 
 def _dtype(module: Any) -> str:

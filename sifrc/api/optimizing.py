@@ -137,13 +137,17 @@ def _follow(made: Any, model: Any, loss: Any) -> None:
     def step(self: Any, *batch: Any, closure: Any = None, **more: Any) -> Any:
         """One update: of a batch, of what a closure gives, or of the batch that was seen last."""
         batch = batch if closure is None else (closure, *batch)  # libraries give it by its name
-        found = batch[0]() if len(batch) == 1 and callable(batch[0]) else batch
-        if isinstance(found, tuple | list) and len(found) == 2 and not isinstance(found[1], tuple | list):
-            return usual(self, _alone(found[0]), found[1], **more)  # loaders give lists
-        if not batch or found is None or getattr(found, "ndim", 1) == 0:
-            inputs, targets = _seen(last)
-            return usual(self, _alone(inputs), targets, **more)
-        return usual(self, *batch, **more)
+        found = _watched(batch[0], loss, last) if len(batch) == 1 and callable(batch[0]) else batch
+        seen = dict(last)
+        try:
+            if isinstance(found, tuple | list) and len(found) == 2 and not isinstance(found[1], tuple | list):
+                return usual(self, _alone(found[0]), found[1], **more)  # loaders give lists
+            if not batch or found is None or getattr(found, "ndim", 1) == 0:
+                inputs, targets = _seen(seen)
+                return usual(self, _alone(inputs), targets, **more)
+            return usual(self, *batch, **more)
+        finally:
+            last.update(seen)  # the step's own calls of the model are none of the loop's
 
     made.step = MethodType(step, made)
 
@@ -153,6 +157,22 @@ def _alone(inputs: Any) -> Any:
     if isinstance(inputs, Mapping | tuple | list) and len(inputs) == 1:
         return next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs[0]
     return inputs
+
+
+def _watched(closure: Any, loss: Any, last: dict[str, Any]) -> Any:
+    """What a closure returns; if it calls a loss that is a function of torch, that sees its targets too."""
+    from torch.overrides import TorchFunctionMode
+
+    function = getattr(loss, "func", loss)  # of functools.partial
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, called: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if called is function:
+                _Hook("targets", last)(None, args, kwargs or {})
+            return called(*args, **(kwargs or {}))
+
+    with Watch():
+        return closure()
 
 
 class _Hook:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from sifrc.api.tracing import Wanted
 from sifrc.errors import OperatorError
-from sifrc.linear.batches import Batch, Inputs
+from sifrc.linear.batches import Batch
+from sifrc.linear.comparison import compare
 from sifrc.linear.space import Space
 from sifrc.spec import Spec, build_spec, spec_to_dict
 from sifrc.spec.layers import evaluates_apart, parameter_shapes
@@ -97,30 +98,7 @@ class Binding:
         """
         if self.model is None:
             return
-        module = self.module("gradient")
-        expected = module.predict(self.values, batch.inputs)
-        modes = {part: part.training for part in self.model.modules()}
-        self.model.eval()
-        try:
-            with torch.no_grad():
-                found = _outputs(self.model, batch.inputs)
-                found = found.get("logits") if isinstance(found, Mapping) else found
-        finally:
-            for part, mode in modes.items():
-                part.training = mode
-        if not isinstance(found, Tensor) or found.shape != expected.shape:
-            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise OperatorError(
-                f"the model gives outputs of {got}, and '{self.spec.name}' of shape {tuple(expected.shape)}",
-                hint="the spec of this model",
-            )
-        difference = float((found - expected).abs().max())
-        bound = module.TOLERANCES[expected.dtype] * (1.0 + float(expected.abs().max()))
-        if not difference <= bound:
-            raise OperatorError(
-                f"the outputs of the model differ from those of '{self.spec.name}' by up to {difference:.3g}",
-                hint="activations, their parameters or connections are not those of the spec",
-            )
+        compare(self.model, self.spec, self.module("gradient"), self.values, batch.inputs)
 
 
 def bind(
@@ -165,7 +143,8 @@ def bind(
     elif is_module:
         if params is not None:
             raise OperatorError("params beside a torch module, which has its own", hint="leave out params")
-        generated = getattr(sys.modules.get(type(model).__module__), "SPEC", None)
+        home = sys.modules.get(type(model).__module__)
+        generated = getattr(home, "SPEC", None) if type(model) is getattr(home, "Network", None) else None
         if spec is not None:
             spec = read_spec(spec)
         elif isinstance(generated, Mapping):
@@ -242,8 +221,12 @@ def _imported(
             hint="model.eval() or model.train(), or spec=…",
         )
     spec, whole = compared(model, example, loss, cache=cache, wanted=wanted)
-    bound = Binding(spec, _own_names(whole, spec, None), {}, None, cache)
-    return replace(bound, values=_of_module(whole, bound), _modules=bound._modules)
+    inner = Binding(spec, _own_names(whole, spec, None), {}, None, cache)
+    # A wrapper around the module has other names for the same tensors.
+    outer = {id(value): name for name, value in model.named_parameters()}
+    own = dict(whole.named_parameters())
+    names_of = {outer[id(own[name])]: given for name, given in inner.names.items()}
+    return replace(inner, names=names_of, values=_of_module(whole, inner), _modules=inner._modules)
 
 
 def _own_names(model: torch.nn.Module, spec: Spec, names: Mapping[str, str] | None) -> dict[str, str]:
@@ -354,9 +337,3 @@ def _check_values(values: Mapping[str, Tensor]) -> None:
             raise OperatorError(
                 f"parameter '{name}' has numbers that are not finite", hint="parameters from before"
             )
-
-
-def _outputs(model: torch.nn.Module, inputs: Inputs) -> Any:
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
