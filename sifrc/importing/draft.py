@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 from sifrc.errors import ModuleImportError
@@ -195,6 +196,7 @@ class Draft:
             if regions is not None:
                 self._tables[key] = self._of_regions(*regions)
                 return self._tables[key]
+            expression = expression or _of_frame(spread)
             if expression is None and numbers.numel() > MAX_VALUES:
                 raise ModuleImportError(
                     f"the module has {numbers.numel()} fixed numbers in one tensor, a table has {MAX_VALUES}",
@@ -316,6 +318,26 @@ def _of_causal(numbers: Any) -> str | None:
     inside, outside = float(numbers[0, 0]), float(numbers[0, 1])
     whole = numbers.new_full(numbers.shape, inside).tril() + numbers.new_full(numbers.shape, outside).triu(1)
     return f"where(x2 <= x1, {inside!r}, {outside!r})" if bool((whole == numbers).all()) else None
+
+
+def _of_frame(numbers: Any) -> str | None:
+    """A formula of what has one number in a box and another around it, as padding has; else None."""
+    values = numbers.unique().tolist()
+    if numbers.numel() < _MANY or len(values) != 2:
+        return None
+    for outside, inside in (values, reversed(values)):
+        places = (numbers == inside).nonzero()
+        low, high = places.amin(0).tolist(), places.amax(0).tolist()
+        if len(places) != prod(last + 1 - first for first, last in zip(low, high, strict=True)):
+            continue
+        text = repr(inside)
+        for axis, (first, last, size) in enumerate(zip(low, high, numbers.shape, strict=True), 1):
+            if first > 0:
+                text = f"where(x{axis} < {first}, {outside!r}, {text})"
+            if last + 1 < size:
+                text = f"where(x{axis} <= {last}, {text}, {outside!r})"
+        return text
+    return None
 
 
 def _regions(numbers: Any) -> tuple[Any, float, float] | None:

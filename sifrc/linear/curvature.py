@@ -15,6 +15,7 @@ from sifrc.linear.algebra import Identity
 from sifrc.linear.kronecker import Factors, Kronecker
 from sifrc.linear.operator import LinearOperator
 from sifrc.linear.products import Applied, Jacobian, Point, Product
+from sifrc.linear.samples import Moment, sample_gradients
 from sifrc.linear.space import Form, Space, Vector
 from sifrc.spec.partition import groups_of
 from sifrc.spec.suggest import did_you_mean
@@ -164,6 +165,22 @@ class CurvatureOperators:
     def gradient(self, form: Form = "flat") -> Vector:
         """Its gradient, as a flat tensor, a ``dict`` or a ``list``."""
         return self.space.restored(self._values["gradient"].clone(), form)
+
+    def sample_gradients(self, moment: Moment = "none") -> dict[str, Tensor]:
+        """Gradients of the objectives of single samples, or moments of these, by the model's own names.
+
+        The objective of a sample is that of a batch with this sample alone, whatever the reduction of the
+        loss is.
+
+        Args:
+            moment: ``none``, the gradients themselves, (N, …); ``norm``, their squared norms, (N,);
+                ``second``, the mean over all samples of their squares; ``variance``, the mean of their
+                squared distances from their mean.
+
+        Raises:
+            SifrcError: samples have no gradients of their own, as with the statistics of a batch.
+        """
+        return sample_gradients(self._point, moment)
 
     @cached_property
     def _values(self) -> Mapping[str, Tensor]:

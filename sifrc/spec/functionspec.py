@@ -78,7 +78,13 @@ def loss_function_spec(
 
 
 def entrywise_spec(
-    positions: Positions, path: Path, expression: str, parameters: Mapping[str, float] | None, count: int
+    positions: Positions,
+    path: Path,
+    expression: str,
+    parameters: Mapping[str, float] | None,
+    count: int,
+    *,
+    fixed: bool = False,
 ) -> FunctionSpec:
     """Build a function of several arguments ``x1``, ``x2``, …; as :func:`activation_spec`.
 
@@ -88,6 +94,8 @@ def entrywise_spec(
         expression: text over the arguments and parameters.
         parameters: values given in the spec.
         count: of the arguments.
+        fixed: whether it is a rule of fixed numbers, of which nothing has a derivative: it may have jumps
+            alone, and leave out arguments.
 
     Raises:
         SpecError: anything wrong with the expression, or an argument that is not in it.
@@ -98,7 +106,8 @@ def entrywise_spec(
     """
     given, own = dict(parameters or {}), (*path, "parameters")
     variables = tuple(f"x{number}" for number in range(1, count + 1))
-    tree = _custom(positions, (*path, "expression"), expression, given, own, "entrywise", variables)
+    role = "table" if fixed else "entrywise"
+    tree = _custom(positions, (*path, "expression"), expression, given, own, role, variables)
     return FunctionSpec("custom", tree, tuple(given.items()), positions.value(path))
 
 
@@ -213,7 +222,7 @@ def _custom(
             problem = f"'{name}' has a meaning of its own in expressions", "choose another name"
         if problem is not None:
             raise positions.error((*parameters_path, name), problem[0], hint=problem[1], at_key=True)
-    article = f"{'a' if role == 'loss' else 'an'} {role} expression"
+    article = f"{'a' if role in ('loss', 'table') else 'an'} {role} expression"
     tree = parse_expression(
         text,
         variables=variables,
@@ -233,7 +242,7 @@ def _custom(
     check_constants(tree, parameters)
     if role == "entrywise":
         _check_arguments(tree, variables, article)
-    else:
+    elif role != "table" or not used_names(tree) & set(variables):
         check_dependence(tree, variables[0], article)
     if role == "loss":
         check_loss_rank(tree)

@@ -328,6 +328,21 @@ def test_wrong_expressions(expression: str, message: str) -> None:
         spec_of([2, 3], type="entrywise", inputs=["d", "m"], expression=expression)
 
 
+@pytest.mark.parametrize("expression", ["where(x2 <= x1, 0, -1e30)", "x1", "where(x2 < 1, 2, 3)"])
+def test_rules_of_fixed_numbers_may_have_jumps_and_leave_axes_out(expression: str) -> None:
+    layers = [
+        {"name": "rule", "type": "table", "sizes": [2, 3], "expression": expression},
+        {"name": "both", "type": "add", "inputs": ["x", "rule"]},
+        {"name": "d", "type": "dense", "units": 3},
+    ]
+    network = {"input": {"name": "x", "size": [2, 3]}, "layers": layers}
+    spec = build_spec({"sifrc": 1, "name": "net", "loss": "mse", "network": network})
+    assert spec.layers[0].shape == (2, 3)
+    layers[0]["expression"] = "2*3"
+    with pytest.raises(SpecError, match="a table expression must depend on 'x1', this one is constant"):
+        build_spec({"sifrc": 1, "name": "net", "loss": "mse", "network": network})
+
+
 @pytest.mark.parametrize(
     "layer",
     [

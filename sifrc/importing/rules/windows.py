@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 from types import MappingProxyType
 from typing import Any
 
+import torch
+
 from sifrc.importing.atoms import SAMPLES, Atoms, Value, fresh, renewed, size_of
-from sifrc.importing.calls import Call, Refused, axes_for
+from sifrc.importing.calls import Call, Refused, axes_for, number_in
+from sifrc.importing.rules.entrywise import combined
 from sifrc.importing.rules.unfolded import interpolated, unfolded
 
 __all__ = ["RULES"]
@@ -146,8 +150,9 @@ _MODES = MappingProxyType(
 
 def _pad(call: Call) -> Value:
     value, mode = call.value("self"), str(call.get("mode", "constant"))
-    if call.get("value") not in (None, 0, 0.0):
-        raise Refused(f"padding with {call['value']}", "padding with zeros")
+    filled = 0.0 if call.get("value") is None else number_in(call["value"])
+    if filled is None or not isfinite(filled):
+        raise Refused(f"padding with {call['value']}", "padding with a finite number")
     numbers = [int(n) for n in call["pad"]]
     pairs = [[0, 0]] * (len(value.dims) - len(numbers) // 2)
     pairs += [numbers[n : n + 2] for n in range(len(numbers) - 2, -1, -2)]
@@ -164,9 +169,16 @@ def _pad(call: Call) -> Value:
         raise Refused("negative padding", "a slice")
     source = call.draft.arranged(value, wanted)
     name = call.layer("pad", source, padding=padding, mode=_MODES[mode])
-    sizes = {n: size for n, (size, samples) in enumerate(call.sizes()) if not samples}
-    dims = renewed(value.dims, sizes)
-    return Value(name, axes_for(dims), dims)
+    grown = {n: size for n, (size, samples) in enumerate(call.sizes()) if not samples}
+    dims = renewed(value.dims, grown)
+    found = Value(name, axes_for(dims), dims)
+    if filled == 0.0 or all(pair == [0, 0] for pair in pairs):
+        return found
+    sizes = [size_of(atoms) if pair != [0, 0] else 1 for atoms, pair in zip(value.dims, pairs, strict=True)]
+    around = torch.nn.functional.pad(torch.zeros(sizes), numbers, value=filled)
+    first = next(n for n, pair in enumerate(pairs) if pair != [0, 0])
+    around = around.reshape(around.shape[first:])
+    return combined(call, "add", [found, call.as_value(around)])
 
 
 _DIMENSIONS = (1, 2, 3)

@@ -55,7 +55,7 @@ def _table(site: Site) -> Resolved:
     if values is None:
         assert written.expression is not None
         function = entrywise_spec(
-            site.positions, site.item.path, written.expression, written.parameters, len(sizes)
+            site.positions, site.item.path, written.expression, written.parameters, len(sizes), fixed=True
         )
         return Resolved(sizes, TableSpec(function))
     if len(values) != prod(sizes):
