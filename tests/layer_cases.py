@@ -454,6 +454,15 @@ _WHOLE: dict[str, dict[str, Any]] = {
         ],
         loss="cross_entropy",
     ),
+    "branches side by side": layer_spec(
+        5,
+        [
+            {"name": "a", "type": "dense", "units": 4, "activation": "tanh"},
+            {"name": "b", "type": "dense", "units": 4, "inputs": "x0", "activation": "sigmoid"},
+            {"name": "r", "type": "multiply", "inputs": ["a", "b"]},
+        ],
+        loss="cross_entropy",
+    ),
     "gated": layer_spec(
         [2, 3],
         [

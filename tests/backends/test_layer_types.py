@@ -66,7 +66,7 @@ SUMMARIES = (
     *("rnn of two directions", "lstm", "gru of two layers", "activations after a gru"),
     *("a token, and positions of more places", "a parameter that is normalised"),
     *("windows that overlap", "relative positions"),
-    "frozen layers among others",
+    *("frozen layers among others", "branches side by side"),
 )
 
 At = tuple[dict[str, Any], Any, Any]

@@ -11,6 +11,7 @@ import pytest
 import sympy
 import torch
 from cases import CASES
+from layer_cases import LAYER_CASES
 from summary_oracle import spec_with
 
 from sifrc.backends.torch_eager import functions
@@ -70,6 +71,8 @@ ATTENTION = build_spec(
     }
 )  # fmt: skip
 SPECS = {"attention": ATTENTION} | {name: spec_with(CASES[name]) for name in ("skip", "tanh_cross_entropy_3")}
+# Arrays of equal names live at the same time where branches stand beside each other.
+SPECS["branches"] = build_spec(LAYER_CASES["branches side by side"] | {"partition": "canonical"})
 
 
 def own(program: Program, function: Function) -> set[str]:

@@ -151,16 +151,18 @@ def _function(
     inputs_only = (
         states in arguments and {i for f, i in needed if f == states} == {0} and states not in carried
     )
-    plain = frozenset(_locals(function, {*results, *arguments}))
     stepped = frozenset(_stepped(function))
-    names = Names(program, function.batched, plain, stepped, *kinds)
     inlined = _single_use(function, passed.union(results))
-    weighted = weighted_refs(function, passed.union(results)) if names.in_place else frozenset[Ref]()
+    in_place = kinds[1]
+    weighted = weighted_refs(function, passed.union(results)) if in_place else frozenset[Ref]()
     later_printed = inlined | weighted
+    temporary = {n for n in writes if storage[n] is Storage.WORK} - {*results, *arguments, states}
+    function = sunk(function, temporary, later_printed) if in_place else function
+    # Of the statements in their last order: a local variable has one array at a time.
+    plain = frozenset(_locals(function, {*results, *arguments}))
+    names = Names(program, function.batched, plain, stepped, *kinds)
     made_here = {name for name in writes if storage[name] is Storage.WORK} - stepped
     own = made_here - plain - {ref.family for ref in later_printed}
-    temporary = {n for n in writes if storage[n] is Storage.WORK} - {*results, *arguments, states}
-    function = sunk(function, temporary, later_printed) if names.in_place else function
     writer = Writer(
         names, inlined, frozenset(results), handed_on(function, temporary, later_printed), weighted
     )
