@@ -37,9 +37,26 @@ def shared_by_groups(expr: Einsum, layer: int | None) -> tuple[tuple[Operand, ..
         if len(part) == 1 and isinstance(part[0][0], Input):
             others += part
             continue
-        axes = kept_labels(part, needed)
-        made.append((einsum(part, axes), axes))
+        made.append(_shared(part, _axes(part, needed), expr.out))
     return tuple(made), tuple(others)
+
+
+def _axes(part: list[Operand], needed: Collection[Axis]) -> tuple[Axis, ...]:
+    """The axes of an array of a part: samples first, then as in the factor that has the most of them.
+
+    Names of labels that are summed are as arbitrary as the order of factors: layers that are alike differ.
+    """
+    factors = sorted(part, key=lambda operand: -len(operand[1]))
+    found = dict.fromkeys(label for _, labels in factors for label in labels if label in needed)
+    return tuple(sorted(found, key=lambda axis: not axis.is_sample))
+
+
+def _shared(part: list[Operand], axes: tuple[Axis, ...], out: tuple[Axis, ...]) -> Operand:
+    """The product of a part, the same wherever it occurs: labels that others sum are named in order."""
+    summed = (axis for axis in axes if axis not in out)
+    names = {axis: replace(axis, name=f"shared {n}", primes=0) for n, axis in enumerate(summed)}
+    factors = [(factor, tuple(names.get(label, label) for label in labels)) for factor, labels in part]
+    return einsum(factors, tuple(names.get(axis, axis) for axis in axes)), axes
 
 
 def _over_groups(labels: Iterable[Axis]) -> bool:

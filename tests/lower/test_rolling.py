@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -135,11 +136,30 @@ def at_places(layers: int) -> dict[str, Any]:
     }
 
 
-def test_layers_at_places_become_loops() -> None:
-    """Tangents of biases, which have no places of their own, are no obstacle."""
+def normed(blocks: int) -> dict[str, Any]:
+    """As many blocks of a norm and a dense layer at six places, each with the state around it."""
+    layers: list[dict[str, Any]] = [{"name": "stem", "type": "dense", "units": 4}]
+    for b in range(1, blocks + 1):
+        last = layers[-1]["name"]
+        layers += [
+            {"name": f"n{b}", "type": "layer_norm", "inputs": [last]},
+            {"name": f"d{b}", "type": "dense", "units": 4, "activation": "tanh", "inputs": [f"n{b}"]},
+            {"name": f"s{b}", "type": "add", "inputs": [last, f"d{b}"]},
+        ]
+    names = ["stem", *(f"{kind}{b}" for b in range(1, blocks + 1) for kind in "nd")]
+    tensors = [f"{name}.{part}" for name in names for part in ("weight", "bias")]
+    data = at_places(1)
+    data["network"]["layers"] = layers
+    data["partition"] = {tensor.replace(".", "_"): [tensor] for tensor in tensors}
+    return data
+
+
+@pytest.mark.parametrize("network, few, many", [(at_places, 5, 8), (normed, 4, 6)])
+def test_layers_at_places_become_loops(network: Callable[[int], dict[str, Any]], few: int, many: int) -> None:
+    """Tangents of biases, which have no places of their own, are no obstacle, nor what groups share."""
     counts = []
-    for layers in (5, 8):
-        spec = build_spec({**at_places(layers), "target": {"operators": ["summary"]}})
+    for layers in (few, many):
+        spec = build_spec({**network(layers), "target": {"operators": ["summary"]}})
         program = lowered(make_plan(build_model(spec)).plan)
         counts.append({f.name: len(f.body) for f in program.functions})
     assert counts[0] == counts[1]
