@@ -29,6 +29,8 @@ __all__ = [
 
 _NOMINAL_BATCH = 128
 """Batch size that contraction orders are chosen for; the layer sizes are the real ones."""
+_NOMINAL_GROUPS = 16
+"""Groups that they are chosen for: with every layer there are more, and equal layers are equal code."""
 _MOST_OPTIMAL = 6
 """Factors of a product for which the best order is searched exhaustively."""
 
@@ -147,7 +149,14 @@ def without_outer(expr: Einsum) -> Einsum:
 
 def place_count(axes: Iterable[Axis]) -> int:
     """Entries of some axes together, of a batch of a usual size."""
-    return prod(_NOMINAL_BATCH if axis.is_sample else axis.entries for axis in axes)
+    return prod(map(_nominal, axes))
+
+
+def _nominal(axis: Axis) -> int:
+    """Entries that an axis is taken to have."""
+    if axis.is_group:
+        return _NOMINAL_GROUPS
+    return _NOMINAL_BATCH if axis.is_sample else axis.entries
 
 
 def narrowed(expr: Einsum) -> Expr:
@@ -186,9 +195,7 @@ def _subscripts(operands: Sequence[Operand], out: Sequence[Axis]) -> tuple[str, 
             letters.setdefault(label, opt_einsum.get_symbol(len(letters)))
     inputs = ["".join(letters[label] for label in labels) for _, labels in operands]
     output = "".join(letters[label] for label in out if label in letters)
-    shapes = tuple(
-        tuple(_NOMINAL_BATCH if a.is_sample else a.entries for a in labels) for _, labels in operands
-    )
+    shapes = tuple(tuple(map(_nominal, labels)) for _, labels in operands)
     return ",".join(inputs) + "->" + output, shapes
 
 
