@@ -2305,8 +2305,8 @@ def _bind(
         raise ValueError("model: a scripted module; give the module that it was made from")
     found = dict(model.named_parameters())
     if names is None:
-        names = {name: name for name in SHAPES}
-        if not found.keys() & SHAPES.keys():
+        names = _wrapped(model, {})
+        if not found.keys() & set(names.values()):
             names = _in_order(model)
     else:
         names = _explicit(names)
@@ -2358,6 +2358,18 @@ def _check_parameter(name: str, value: Tensor, shape: tuple[int, ...], first: Te
         raise ValueError(f"model: {name} is on the device meta, where nothing has a value")
     if value.is_inference():
         raise ValueError(f"model: {name} was made in inference mode, and cannot be updated")
+
+
+def _wrapped(model: torch.nn.Module, names: Mapping[str, str]) -> dict[str, str]:
+    """Names of a module inside of the wrappers that torch puts around one: compiled, or of several devices."""
+    found, prefix = [*dict(model.named_parameters()), *dict(model.named_buffers())], ""
+    while found and all(name.startswith(("module.", "_orig_mod.")) for name in found):
+        word = found[0].partition(".")[0] + "."
+        if not all(name.startswith(word) for name in found):
+            break
+        found, prefix = [name.removeprefix(word) for name in found], prefix + word
+    known = {name: names.get(name, name) for name in (*SHAPES,)}
+    return {name: prefix + own for name, own in known.items()}
 
 
 def _in_order(model: torch.nn.Module) -> dict[str, str]:

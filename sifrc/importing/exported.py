@@ -222,9 +222,18 @@ def _read(module: torch.nn.Module, program: Any, samples: int) -> Exported:
             hint="output=0 for the first, or its name: the one that the loss reads",
         )
     output = by_name[returned[0]]
-    return Exported(
+    found = Exported(
         module, nodes, MappingProxyType(tensors), tuple(inputs), MappingProxyType(constants), output, samples
     )
+    needed = found.needed()
+    for spec in program.graph_signature.output_specs:
+        if spec.kind is outputs.BUFFER_MUTATION and by_name.get(spec.arg.name) in needed:
+            name = spec.target.removeprefix("module.")
+            raise ModuleImportError(
+                f"the output depends on what this forward pass writes into the buffer '{name}'",
+                hint=f"eval() holds it: module.get_submodule({name.rpartition('.')[0]!r}).eval()",
+            )
+    return found
 
 
 def _kept(module: torch.nn.Module, all_names: bool = False) -> list[tuple[str, torch.Tensor]]:
