@@ -84,6 +84,7 @@ LIBRARIES = {
     "_C",
     "_are_functorch_transforms_active",
     "_evalf",
+    "_forward_pre_hooks",
     "_from_mpmath",
     "_mpf_",
     "_parameters",
