@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from functools import cached_property
 from inspect import signature
@@ -17,6 +18,7 @@ from sifrc.linear.operator import LinearOperator
 from sifrc.linear.products import Applied, Jacobian, Point, Product
 from sifrc.linear.samples import Moment, sample_gradients
 from sifrc.linear.space import Form, Space, Vector
+from sifrc.markup import html_table
 from sifrc.spec.partition import groups_of
 from sifrc.spec.suggest import did_you_mean
 
@@ -43,6 +45,12 @@ class CurvatureOperators:
             f"<operators of {self._point.binding.spec.name}: {self.space.size} parameters, {batches.samples} "
             f"samples in {len(batches.each)} batches>"
         )
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the parameters that the operators act on."""
+        sizes = zip(self.space.shapes.items(), self.space.sizes, strict=True)
+        rows = [(name, " × ".join(map(str, shape)), str(size)) for (name, shape), size in sizes]
+        return f"<p>{html.escape(repr(self)[1:-1])}</p>{html_table(('parameter', 'shape', 'entries'), rows)}"
 
     @property
     def name(self) -> str:

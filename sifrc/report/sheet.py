@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import textwrap
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -92,6 +92,12 @@ class Section:
     equations: tuple[Row, ...]
     notes: tuple[str, ...] = ()
 
+    def _repr_latex_(self) -> str | None:
+        return _aligned(self.equations) if self.equations else None
+
+    def _repr_html_(self) -> str:
+        return _page((self,)) or f"<pre>{html.escape(EquationSheet(self.title, (self,)).text())}</pre>"
+
 
 @dataclass(frozen=True)
 class EquationSheet:
@@ -163,30 +169,44 @@ class EquationSheet:
         return "\n".join([*parts, r"\end{document}"]) + "\n"
 
     def _repr_latex_(self) -> str:
-        rows = (row for section in self.sections for row in section.equations)
-        body = " \\\\\n".join(f"{row.left.latex} &= {row.right.latex} && {row.range.latex}" for row in rows)
-        return f"$\\displaystyle \\begin{{aligned}}\n{body}\n\\end{{aligned}}$"
+        return _aligned(row for section in self.sections for row in section.equations)
 
     def _repr_html_(self) -> str:
-        try:
-            convert = optional("latex2mathml.converter", "equations in HTML").convert
-        except MissingDependency:
+        page = _page(self.sections)
+        if not page:
             return f"<pre>{html.escape(self.text())}</pre>"
-        out = [f"<h3>{html.escape(self.title)}</h3>"]
-        for section in self.sections:
-            out.append(f"<h4>{html.escape(section.title)}</h4><table>")
-            for row in section.equations:
-                formula = convert(f"{row.left.latex} = {row.right.latex}")
-                cells = (
-                    html.escape(row.name),
-                    formula,
-                    html.escape(row.range.text),
-                    html.escape(row.sources),
-                )
-                out.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        return f"<h3>{html.escape(self.title)}</h3>\n{page}"
+
+
+def _aligned(rows: Iterable[Row]) -> str:
+    """Equations as one formula for notebooks."""
+    body = " \\\\\n".join(f"{row.left.latex} &= {row.right.latex} && {row.range.latex}" for row in rows)
+    return f"$\\displaystyle \\begin{{aligned}}\n{body}\n\\end{{aligned}}$"
+
+
+def _page(sections: Iterable[Section]) -> str:
+    """Sections as HTML with MathML, or nothing where what makes it is not installed."""
+    try:
+        convert = optional("latex2mathml.converter", "equations in HTML").convert
+    except MissingDependency:
+        return ""
+    out = []
+    for section in sections:
+        out.append(f"<h4>{html.escape(section.title)}</h4>")
+        if section.equations:
+            out.append("<table>")
+        before = ""
+        for row in section.equations:
+            formula = convert(f"{row.left.latex} = {row.right.latex}")
+            name = row.name if row.name != before else ""
+            texts = (html.escape(name), formula, html.escape(row.range.text), html.escape(row.sources))
+            cells = "".join(f'<td style="text-align: left">{text}</td>' for text in texts)
+            out.append(f"<tr>{cells}</tr>")
+            before = row.name
+        if section.equations:
             out.append("</table>")
-            out += [f"<p>{html.escape(note)}</p>" for note in section.notes]
-        return "\n".join(out)
+        out += [f"<p>{html.escape(note)}</p>" for note in section.notes]
+    return "\n".join(out)
 
 
 def _wrapped(line: str, width: int, indent: int) -> list[str]:

@@ -374,6 +374,12 @@ class Spec:
     names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     location: Location | None = field(default=None, compare=False, repr=False)
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from sifrc.spec.display import page_of
+
+        return page_of(self)
+
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
         """All inputs of the network, in order."""

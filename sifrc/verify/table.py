@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
+
+from sifrc.markup import html_table
 
 __all__ = ["Report", "Row"]
 
@@ -100,6 +103,15 @@ class Report:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in cells
         ]
-        verdict = f"{self.name}: passed" if self.passed else f"{self.name}: NOT passed"
+        return "\n".join([*lines, self.verdict])
+
+    @property
+    def verdict(self) -> str:
+        """In one line, with what was not checked."""
+        found = f"{self.name}: passed" if self.passed else f"{self.name}: NOT passed"
         missing = [f"{quantity} at level {level}" for quantity, level in self.missing]
-        return "\n".join([*lines, verdict + (f" (not checked: {', '.join(missing)})" if missing else "")])
+        return found + (f" (not checked: {', '.join(missing)})" if missing else "")
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return f"{html_table(HEADERS, self.table())}<p>{html.escape(self.verdict)}</p>"

@@ -47,7 +47,7 @@ def imports() -> dict[str, dict[str, set[str]]]:
     return found
 
 
-EVERYWHERE = {"errors", "extras"}
+EVERYWHERE = {"errors", "extras", "markup"}
 FACES = {"cache", "compiled", "api", "linear", "cli", "compiler", "__init__", "__main__", "version"}
 
 

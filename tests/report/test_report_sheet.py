@@ -6,8 +6,10 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from cases import CASES
@@ -201,3 +203,13 @@ def test_right_sides_that_nobody_reads_to_their_end_are_cut() -> None:
     assert cut.count("∘") == 12 and cut.endswith(" + … (48 more terms)")
     assert short.count("∘") == 3 * 29 and short.endswith(" + … (17 more terms)")
     assert none == "b_1 = … (600 symbols)"
+
+
+def test_a_section_is_a_part_of_the_page() -> None:
+    """As HTML and as LaTeX; one without equations has no formula, without the converter there is text."""
+    sheet = sheet_of(chain("tanh"))
+    section = sheet.section("Gradient")
+    assert section._repr_html_() in sheet._repr_html_()
+    assert section._repr_latex_() is not None and "G_{k}" in str(section._repr_latex_())
+    ElementTree.fromstring(f"<div>{sheet._repr_html_()}</div>")
+    assert replace(section, equations=())._repr_latex_() is None
