@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from importing_cases import CASES, LeNet, images
+from sampled import one_in
 from torch import nn
 from torch.nn import functional as F
 from typer.testing import CliRunner
@@ -251,7 +252,7 @@ def test_frozen_parameters_are_constants() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["lenet", "residual block in training", "gpt", "gru of layers and directions"]
+    "name", one_in(4, ["lenet", "residual block in training", "gpt", "gru of layers and directions"])
 )
 def test_imported_networks_are_verified_at_all_levels(name: str) -> None:
     """Equations, many digits, and the generated module."""

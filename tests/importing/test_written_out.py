@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from importing_cases import images, series
+from sampled import one_in
 from test_modules import check_derivatives
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -116,7 +117,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", one_in(2, CASES))
 def test_derivatives(name: str) -> None:
     """Of all that is trained, to 1e-9 in float64."""
     make, example = CASES[name]
