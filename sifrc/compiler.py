@@ -252,6 +252,8 @@ def architecture(spec: Spec) -> str:
         parts.append(f"state regularisation {regularization.value:g}")
     elif regularization.kind != "none":
         parts.append(f"state regularisation {regularization.kind.replace('_', ' ')}")
+    if regularization.parameters:
+        parts.append("regularisation of parameters")
     return ", ".join(parts)
 
 

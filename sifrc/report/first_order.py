@@ -15,6 +15,7 @@ from sifrc.report.indices import range_text
 from sifrc.report.layout import Function, Scalar, Symbol
 from sifrc.report.sheet import Section
 from sifrc.scalar import ScalarFunction, is_zero
+from sifrc.spec.suggest import shortened
 from sifrc.spec.words import size_text
 
 __all__ = ["first_order_sections"]
@@ -159,6 +160,13 @@ def _objective(book: Book) -> Section:
     for index, value in model.lambda_values:
         values.setdefault(value, []).append(index)
     notes += [f"λ_k = {value:g} for {range_text(ks, book.names.last)}." for value, ks in values.items()]
+    penalized: dict[float, list[str]] = {}
+    for parameter, _, value in model.penalties:
+        penalized.setdefault(value, []).append(parameter.name)
+    notes += [
+        f"λW_k and λβ_k are {value:g} for {shortened(', '.join(names), 200)}."
+        for value, names in penalized.items()
+    ]
     objective = total([loss, model.regularizer, model.penalty], ())
     rows = (
         book.scalar("loss", Symbol("loss"), model.loss),
