@@ -20,6 +20,14 @@ def module() -> Any:
     return example("with_laplace", "laplace")
 
 
+def own_backends() -> tuple[Any, Any]:
+    """Those of laplace-torch for the Gauss–Newton matrix and for the empirical Fisher matrix."""
+    module()
+    from laplace.curvature import CurvlinopsEF, CurvlinopsGGN
+
+    return CurvlinopsGGN, CurvlinopsEF
+
+
 def network(kind: str) -> nn.Module:
     torch.manual_seed(0)
     if kind == "convolution":
@@ -116,10 +124,9 @@ def test_jacobians_and_gradients(kind: str, likelihood: str) -> None:
 @pytest.mark.parametrize("kind, likelihood", CASES)
 def test_kronecker_factors(kind: str, likelihood: str) -> None:
     """Those of curvlinops, whichever way a convolution is taken; batches of other sizes add up."""
-    from laplace.curvature import CurvlinopsEF, CurvlinopsGGN
-
+    ggn, ef = own_backends()
     model, (x, y) = network(kind), batch(kind, likelihood)
-    for name, other in (("SifrcGGN", CurvlinopsGGN), ("SifrcEF", CurvlinopsEF)):
+    for name, other in (("SifrcGGN", ggn), ("SifrcEF", ef)):
         for sharing in ("expand", "reduce"):
             both = []
             for one in (backend(name, model, likelihood), other(model, likelihood)):
@@ -156,11 +163,9 @@ def test_drawn_targets_have_the_right_mean() -> None:
 @pytest.mark.parametrize("layers", ["all", "last_layer"])
 def test_posteriors(layers: str, structure: str) -> None:
     """Marginal likelihood and predictions, with the precision of the prior optimised, by both backends."""
-    from laplace.curvature import CurvlinopsGGN
-
     found = []
     model = module().trained()
-    for one in (module().SifrcGGN, CurvlinopsGGN):
+    for one in (module().SifrcGGN, own_backends()[0]):
         posterior = module().approximation(model, one, layers, structure)
         values = [posterior.log_marginal_likelihood().detach()]
         posterior.optimize_prior_precision(pred_type="glm", method="marglik", n_steps=10)
