@@ -20,6 +20,7 @@ from sifrc.linear.samples import Moment, sample_gradients
 from sifrc.linear.space import Form, Space, Vector
 from sifrc.markup import html_table
 from sifrc.spec.partition import groups_of
+from sifrc.spec.settings import WindowSpec
 from sifrc.spec.suggest import did_you_mean
 
 __all__ = ["CurvatureOperators"]
@@ -154,6 +155,7 @@ class CurvatureOperators:
                     _add(columns, layer, found.moment, share)
                 done()
         factors = {}
+        layers = {layer.name: layer for layer in point.binding.spec.layers}
         for own, name in point.binding.names.items():
             layer, _, slot = name.rpartition(".")
             if layer not in rows or rows[layer].ndim != 2 or columns[layer].ndim != 2:
@@ -161,7 +163,14 @@ class CurvatureOperators:
                     f"Kronecker factors of all parameters, and '{own}' has no two matrices",
                     hint="blocks has it; curvature_factors of a module has the factors of the others",
                 )
-            factors[own] = Factors(rows[layer], columns[layer] if slot == "weight" else None)
+            if slot != "weight":
+                factors[own] = Factors(rows[layer])
+                continue
+            # Outputs are the first axis of a weight, but of a transposed convolution's the second.
+            shape = self.space.shapes[own]
+            settings = layers[layer].settings if layer in layers else None
+            turned = isinstance(settings, WindowSpec) and settings.transposed
+            factors[own] = Factors(rows[layer], columns[layer], shape[0] if turned else 1)
         return Kronecker(f"Kronecker factors of {kind}", self.space, factors, watch=point.watch)
 
     # -- numbers and groups

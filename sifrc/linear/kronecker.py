@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -24,10 +24,21 @@ class Factors:
     Args:
         rows: A, (n, n).
         columns: B, (m, m); None for a bias, whose block is A.
+        before: size of the axis that a tensor has before that of the rows, as the inputs of a transposed
+            convolution are before its outputs; 1 where rows are first.
     """
 
     rows: Tensor
     columns: Tensor | None = None
+    before: int = 1
+
+    def matrix(self, flat: Tensor) -> Tensor:
+        """The parameter as a matrix (n, m)."""
+        return flat.view(self.before, len(self.rows), -1).transpose(0, 1).reshape(len(self.rows), -1)
+
+    def flat(self, matrix: Tensor) -> Tensor:
+        """The other way."""
+        return matrix.reshape(len(self.rows), self.before, -1).transpose(0, 1).reshape(-1)
 
     @cached_property
     def eigen(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -42,7 +53,7 @@ class Factors:
         """The product with a flat vector."""
         if self.columns is None:
             return self.rows @ vector
-        return (self.rows @ vector.view(len(self.rows), -1) @ self.columns).reshape(-1)
+        return self.flat(self.rows @ self.matrix(vector) @ self.columns)
 
     def eigenvalues(self) -> Tensor:
         """All products of an eigenvalue of A and one of B, (n, m)."""
@@ -53,7 +64,7 @@ class Factors:
         """Flat."""
         if self.columns is None:
             return self.rows.diagonal().clone()
-        return (self.rows.diagonal()[:, None] * self.columns.diagonal()).reshape(-1)
+        return self.flat(self.rows.diagonal()[:, None] * self.columns.diagonal())
 
 
 class _OfFactors(LinearOperator):
@@ -115,7 +126,7 @@ class Kronecker(_OfFactors):
 
     def scaled(self, factor: float) -> Kronecker:
         """A multiple."""
-        factors = {name: Factors(factor * own.rows, own.columns) for name, own in self.factors.items()}
+        factors = {name: replace(own, rows=factor * own.rows) for name, own in self.factors.items()}
         return Kronecker(f"{factor:g} {self.name}", self.rows, factors, factor * self.shift, self.watch)
 
     def eigenvalues(self) -> Tensor:
@@ -183,14 +194,16 @@ class KroneckerFunction(_OfFactors):
         parts = torch.split(vector, self.rows.sizes)
         found = []
         for name, part in zip(self.rows.shapes, parts, strict=True):
-            _, of_rows, _, of_columns = self.factors[name].eigen
-            inner = of_rows.T @ part.view(len(of_rows), -1) @ of_columns
-            found.append((of_rows @ (self._values[name] * inner) @ of_columns.T).reshape(-1))
+            factors = self.factors[name]
+            _, of_rows, _, of_columns = factors.eigen
+            inner = of_rows.T @ factors.matrix(part) @ of_columns
+            found.append(factors.flat(of_rows @ (self._values[name] * inner) @ of_columns.T))
         return torch.cat(found)
 
     def exact_diagonal(self) -> Tensor:
         found = []
         for name in self.rows.shapes:
-            _, of_rows, _, of_columns = self.factors[name].eigen
-            found.append((of_rows**2 @ self._values[name] @ (of_columns**2).T).reshape(-1))
+            factors = self.factors[name]
+            _, of_rows, _, of_columns = factors.eigen
+            found.append(factors.flat(of_rows**2 @ self._values[name] @ (of_columns**2).T))
         return torch.cat(found)

@@ -136,6 +136,25 @@ def test_kronecker_factors_have_an_exact_inverse_trace_diagonal_and_spectrum() -
         (ops.kronecker("ggn") - ops.identity).logdet()  # type: ignore[attr-defined]
 
 
+def test_kronecker_factors_of_a_transposed_convolution_act_on_its_own_layout() -> None:
+    """At one sample and one place they are the block; inputs are the first axis of such a weight."""
+    torch.manual_seed(0)
+    first = torch.nn.ConvTranspose2d(2, 3, 2, padding=2)
+    module = torch.nn.Sequential(
+        first, torch.nn.Sigmoid(), torch.nn.ConvTranspose2d(3, 1, 1), torch.nn.Flatten()
+    )
+    data = torch.rand(1, 2, 4, 4, dtype=torch.float64), torch.rand(1, 4, dtype=torch.float64)
+    data = data[0], data[1][:, : module.double()(data[0]).shape[1]]
+    ops = sifrc.operators(module, torch.nn.MSELoss(), data, progress=False)
+    found = ops.kronecker("ggn")
+    for name, block in ops.G.per("parameter").items():
+        close(found[name].to_dense(), block.to_dense())
+    close(found.diagonal("exact").value, ops.G.to_dense().diagonal())
+    damped = 2.0 * found + 0.1 * ops.identity
+    close(damped.inverse().to_dense(), torch.linalg.inv(damped.to_dense()), 1e-9)
+    close(damped.inverse().diagonal("exact").value, torch.linalg.inv(damped.to_dense()).diagonal(), 1e-9)
+
+
 def test_the_forms_of_weights_at_several_places_are_two() -> None:
     ops = Case("conv").operators()
     one, other = (ops.kronecker("ggn", sharing=sharing).to_dense() for sharing in ("expand", "reduce"))
