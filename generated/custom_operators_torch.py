@@ -288,7 +288,7 @@ def _checked(name: str, value: Tensor, shape: tuple[int | None, ...], like: Tens
     if 0 in sizes:
         raise ValueError(f"{name}: expected at least one sample, got shape {sizes}")
     if value.dtype != like.dtype:
-        raise TypeError(f"{name}: expected dtype {like.dtype}, got {value.dtype}; .to(dtype) gives it another")
+        raise TypeError(f"{name}: expected dtype {like.dtype}, got {value.dtype}; .to(dtype) changes it")
     if value.layout != torch.strided:
         raise TypeError(f"{name}: expected a dense tensor, got one of layout {value.layout}")
     if value.device != like.device:
@@ -308,7 +308,7 @@ def _all_checked(params: Mapping[str, Tensor], what: str, like: Tensor | None) -
             like = value
             if value.dtype not in TOLERANCES:
                 kinds = "float32, float64 or bfloat16"
-                raise TypeError(f"{what}[{name!r}]: expected {kinds}, got {value.dtype}; .float() gives float32")
+                raise TypeError(f"{what}[{name!r}]: expected {kinds}, got {value.dtype}; try .float()")
         _checked(f"{what}[{name!r}]", value, shape, value if like is None else like)
 
 

@@ -309,7 +309,7 @@ def _checked(name: str, value: Tensor, shape: tuple[int | None, ...], like: Tens
     if 0 in sizes:
         raise ValueError(f"{name}: expected at least one sample, got shape {sizes}")
     if value.dtype != like.dtype:
-        raise TypeError(f"{name}: expected dtype {like.dtype}, got {value.dtype}; .to(dtype) gives it another")
+        raise TypeError(f"{name}: expected dtype {like.dtype}, got {value.dtype}; .to(dtype) changes it")
     if value.layout != torch.strided:
         raise TypeError(f"{name}: expected a dense tensor, got one of layout {value.layout}")
     if value.device != like.device:
@@ -329,7 +329,7 @@ def _all_checked(params: Mapping[str, Tensor], what: str, like: Tensor | None) -
             like = value
             if value.dtype not in TOLERANCES:
                 kinds = "float32, float64 or bfloat16"
-                raise TypeError(f"{what}[{name!r}]: expected {kinds}, got {value.dtype}; .float() gives float32")
+                raise TypeError(f"{what}[{name!r}]: expected {kinds}, got {value.dtype}; try .float()")
         _checked(f"{what}[{name!r}]", value, shape, value if like is None else like)
 
 
@@ -1372,7 +1372,7 @@ class Optimizer(torch.optim.Optimizer):
         try:
             yield block
             if [value._version for value in self._parameters.values()] != before:
-                raise RuntimeError("accumulate: parameters were changed within the block, which takes no step")
+                raise RuntimeError("accumulate: parameters changed within the block, which takes no step")
             if block.samples:
                 self._check()
                 device = next(iter(self._parameters.values())).device.type
@@ -1786,15 +1786,16 @@ def _check_layers(model: torch.nn.Module) -> None:
     known = {"_g": "weight_norm", "_u": "spectral_norm", "_mask": "pruning"}
     for name, module in model.named_modules():
         kept = [*dict(module.named_parameters(recurse=False)), *dict(module.named_buffers(recurse=False))]
-        found = {key: "a parametrization" for key in getattr(module, "parametrizations", {})}
+        found = dict.fromkeys(getattr(module, "parametrizations", {}), "a parametrization")
         for ending, words in known.items():
             found |= {key.removesuffix(ending): words for key in kept if key.endswith(ending)}
         for key, words in found.items():
             if key not in kept and isinstance(getattr(module, key, None), Tensor):
                 raise ValueError(
-                    f"model: {f'{name}.{key}'.lstrip('.')} is computed from other parameters by {words}: remove "
-                    "that (remove_parametrizations, remove_weight_norm, remove_spectral_norm or prune.remove of "
-                    "torch.nn.utils), or import the model as it is by sifrc.optimizer(model, loss, …)"
+                    f"model: {f'{name}.{key}'.lstrip('.')} is computed from other parameters by {words}: "
+                    "remove that (remove_parametrizations, remove_weight_norm, remove_spectral_norm or "
+                    "prune.remove of torch.nn.utils), or import the model as it is by "
+                    "sifrc.optimizer(model, loss, …)"
                 )
 
 
@@ -1814,7 +1815,7 @@ def _check_parameter(name: str, value: Tensor, shape: tuple[int, ...], first: Te
 
 
 def _wrapped(model: torch.nn.Module, names: Mapping[str, str]) -> dict[str, str]:
-    """Names of a module inside of the wrappers that torch puts around one: compiled, or of several devices."""
+    """Names of a module inside of the wrappers that torch puts around one: compiled, of several devices."""
     found, prefix = [*dict(model.named_parameters()), *dict(model.named_buffers())], ""
     while found and all(name.startswith(("module.", "_orig_mod.")) for name in found):
         word = found[0].partition(".")[0] + "."

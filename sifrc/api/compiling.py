@@ -177,6 +177,7 @@ def verify(
     model: torch.nn.Module | None = None,
     example: Any = None,
     loss: Any = "cross_entropy",
+    output: int | str | None = None,
     levels: Sequence[int] = (1, 2, 3),
     digits: int = 50,
     seed: int = 0,
@@ -193,6 +194,7 @@ def verify(
         model: a torch module in the place of a spec, which is imported and compared with it first.
         example: a batch of inputs as its ``forward`` takes it.
         loss: of the module, as :func:`sifrc.from_torch` takes it.
+        output: of several that the module returns, the place or the name of the one that the loss reads.
         levels: 1 symbolic, 2 many digits, 3 generated code.
         digits: precision of level 2.
         seed: of the random points.
@@ -223,7 +225,7 @@ def verify(
     if model is not None:
         from sifrc.api.importing import from_torch
 
-        spec = from_torch(model, example, loss, cache=cache)
+        spec = from_torch(model, example, loss, output=output, cache=cache)
     assert spec is not None
     spec = read_spec(spec)
     if 3 in levels and module is None:

@@ -135,6 +135,7 @@ def imported(
     loss: Any,
     *,
     name: str | None = None,
+    output: int | str | None = None,
     **settings: Any,
 ) -> tuple[dict[str, Any], torch.nn.Module]:
     """A spec of a torch module as nested dicts, traced and not compared, and the module inside of wrappers.
@@ -143,8 +144,8 @@ def imported(
     """
     from sifrc.api.tracing import Wanted
 
-    module = unwrapped(module)
-    return _document(module, arguments_of(example_inputs), loss, name, Wanted(), settings)[0], module
+    module, wanted = unwrapped(module), Wanted(output=output)
+    return _document(module, arguments_of(example_inputs), loss, name, wanted, settings)[0], module
 
 
 def _document(

@@ -23,6 +23,12 @@ def import_(
     loss: Annotated[
         str | None, typer.Option("--loss", help="A loss of a spec. Default: the factory's, or cross_entropy.")
     ] = None,
+    result: Annotated[
+        str | None,
+        typer.Option(
+            "--result", metavar="NAME|N", help="Of several that it returns, the one that the loss reads."
+        ),
+    ] = None,
     evaluation: Annotated[
         bool, typer.Option("--evaluation", help="Put the module in evaluation mode first.")
     ] = False,
@@ -47,7 +53,8 @@ def import_(
         )
     if evaluation and hasattr(module, "eval"):
         module = module.eval()
-    data, _ = imported(module, example, loss or own or "cross_entropy")
+    chosen = int(result) if result is not None and result.isdecimal() else result
+    data, _ = imported(module, example, loss or own or "cross_entropy", output=chosen)
     text = spec_text(data, f"Imported from {source}.")
     if output is None:
         typer.echo(text, nl=False)

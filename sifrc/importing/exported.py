@@ -83,7 +83,7 @@ def output_of(found: Any, output: int | str | None = None) -> Any:
     except (LookupError, AttributeError, TypeError):
         raise ModuleImportError(
             f"the module returns a {type(found).__name__} without an output {output!r}",
-            hint="output=0 for the first of several, or its name",
+            hint="output=0 (--result 0) for the first of several, or its name",
         ) from None
 
 
@@ -219,7 +219,7 @@ def _read(module: torch.nn.Module, program: Any, samples: int) -> Exported:
     if len(returned) > 1:
         raise ModuleImportError(
             f"{type(module).__name__} returns {len(returned)} tensors, and a network has one output",
-            hint="output=0 for the first, or its name: the one that the loss reads",
+            hint="output=0 (--result 0) for the first, or its name: the one that the loss reads",
         )
     output = by_name[returned[0]]
     found = Exported(

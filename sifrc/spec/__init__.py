@@ -49,6 +49,11 @@ def load_spec(path: str | os.PathLike[str]) -> Spec:
         Traceback (most recent call last):
         sifrc.errors.SpecError: error: cannot read spec 'no/such.yaml': No such file or directory
     """
+    if not isinstance(path, str | os.PathLike):
+        raise SpecError(
+            f"a spec is read from a file, not from an object of type {type(path).__name__}",
+            hint="build_spec takes a mapping, parse_spec text",
+        )
     file = os.fspath(path)
     try:
         with Path(file).open("rb") as stream:

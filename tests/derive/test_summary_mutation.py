@@ -20,7 +20,7 @@ from cases import CASES
 from summary_oracle import Derivatives, derivatives, partition_of_case, point_of
 from summary_values import Interpreted, SystemValues, agree
 
-import sifrc.derive.summaries as summaries
+import sifrc.derive.terms as terms
 import sifrc.lower.windows as windows
 import sifrc.methods.planning as planning
 from sifrc.derive.summaries import Summaries
@@ -177,9 +177,7 @@ FAULTS: dict[str, Fault] = {
     "all of order 3: without ḃ": _name(Summaries, "_along", _without_multipliers("ḃ")),
     "all of order 3: without ẏ": _name(Summaries, "_along", _without_multipliers("ẏ")),
     "tangents of the adjoints: sign": _equations("adjoint_tangent", _of(negative)),
-    "the state regularisation is missing": _name(
-        summaries, "state_regularizer", lambda f: lambda *a: zero(())
-    ),
+    "the state regularisation is missing": _name(terms, "state_regularizer", lambda f: lambda *a: zero(())),
     "owners: two exchanged": _name(planning, "owners_of", lambda f: lambda d: _moved(f(d))),
     "windows: too short": _name(windows.Windows, "_support", _shorter),
     "windows: assigned where they are added to": _name(windows, "_overlap", lambda f: lambda *a: False),

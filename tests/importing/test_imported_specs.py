@@ -162,6 +162,11 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "def make():\n"
         "    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(),\n"
         "                               torch.nn.Linear(16, 2))\n"
+        "class Two(torch.nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        return super().forward(x), x\n"
+        "def two():\n"
+        "    return Two(4, 2), torch.randn(3, 4)\n"
     )
     monkeypatch.chdir(tmp_path)
     run = CliRunner().invoke
@@ -172,11 +177,15 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert yaml.safe_load(written)["network"]["names"]["layer_0.weight"] == "0.weight"
     assert sifrc.compile(tmp_path / "net.yaml", operators=["gradient"]).SHAPES["layer_3.weight"] == (2, 16)
     assert run(app, arguments).exit_code == 1
+    result = run(app, ["import", "nets_of_a_user:two", "-o", "two.yaml", "--result", "0"])
+    assert result.exit_code == 0 and sifrc.load_spec("two.yaml").layers[0].kind == "dense", result.output
     for wrong, words in (
         (["import", "nets_of_a_user"], "MODULE:FACTORY"),
         (["import", "nets_of_a_user:none"], "cannot load"),
         (["import", "nets_of_a_user:make"], "--input 3,32,32"),
         (["import", "nets_of_a_user:make", "--input", "a"], "no list of sizes"),
+        (["import", "nets_of_a_user:two"], "output=0"),
+        (["import", "nets_of_a_user:two", "--result", "b"], "without an output 'b'"),
     ):
         result = run(app, wrong)
         assert result.exit_code == 1 and words in result.output

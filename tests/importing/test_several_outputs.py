@@ -66,6 +66,7 @@ def test_steps_and_operators_of_one_output() -> None:
     assert float(optimizer.step(X, T)) == pytest.approx(before, rel=1e-5)
     assert float(F.cross_entropy(module(X).logits, T)) < before
     assert torch.equal(side, module.side.weight)
+    assert sifrc.verify(model=module.double(), example=X.double(), output="logits", levels=(1, 2)).passed
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from spec_pipeline import LIMIT, problems_of, read
 from spec_watch import Hang, Watch, limited
 
 from sifrc.backends import check_options, find_backend
+from sifrc.backends.base import ModuleSource
 from sifrc.catalogue.registry import BLOCK_OPERATORS
 from sifrc.cli.abilities import find_abilities
 from sifrc.compiler import Compiled, Request, compile_spec
@@ -36,6 +37,9 @@ __all__ = ["whole_item", "whole_of"]
 _IMPORTS = (
     "itertools",
     "functools",
+    "sys",
+    "contextlib",
+    "fnmatch",
     "warnings",
     "numbers",
     "concurrent",
@@ -179,9 +183,14 @@ class _Run:
             )
             return None
 
-    def _modules(self, compiled: Compiled, jit: bool) -> dict[str, ModuleType] | None:
+    def _modules(
+        self, compiled: Compiled, jit: bool, numba_source: ModuleSource | None = None
+    ) -> dict[str, ModuleType] | None:
+        """The Torch module, and Numba's from the same source where it has none of its own."""
         backend = find_backend("numba")
-        source = replace(compiled.source, options={**check_options(backend, {}), "passes": "all"})
+        source = replace(
+            numba_source or compiled.source, options={**check_options(backend, {}), "passes": "all"}
+        )
         text = self.stage("numba", lambda: self._unrefused("numba: ", lambda: backend.emit(source)))
         if text is None:
             return None
@@ -204,9 +213,10 @@ class _Run:
 
     def _method(self, spec: Spec) -> None:
         compiled = self.stage("compiling", lambda: self._compiled(spec, Request(backend="torch")))
-        if compiled is None:
+        other = self.stage("compiling", lambda: self._compiled(spec, Request(backend="numba")))
+        if compiled is None or other is None:
             return
-        modules = self._modules(compiled, jit=False)
+        modules = self._modules(compiled, False, other.source)
         for framework, module in (modules or {}).items():
             self.stage(f"a step in {framework}", lambda m=module, f=framework: self._step(spec, m, f))
 

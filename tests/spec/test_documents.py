@@ -446,6 +446,10 @@ def test_files_are_read_and_named(tmp_path: Path) -> None:
     for missing in (tmp_path, tmp_path / "none.yaml", "a\x00b"):
         with pytest.raises(SifrcError, match="cannot read spec"):
             load_spec(missing)
+    others: tuple[Any, ...] = (BASE_DICT, None)
+    for other in others:
+        with pytest.raises(SpecError, match="from a file, not from an object"):
+            load_spec(other)
 
 
 def test_windows_line_ends_keep_lines() -> None:
