@@ -219,7 +219,7 @@ def test_dtypes_that_do_not_fit_say_what_would_do() -> None:
     params = module.initialize(0)
     with pytest.raises(TypeError, match=r"inputs: .*got torch.float16; \.to\(dtype\)"):
         module.gradient(params, inputs.half(), targets)
-    with pytest.raises(TypeError, match=r"got torch.float16; \.float\(\)"):
+    with pytest.raises(TypeError, match=r"got torch.float16; try \.float\(\)"):
         module.gradient({name: value.half() for name, value in params.items()}, inputs.half(), targets)
 
 

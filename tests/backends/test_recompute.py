@@ -10,6 +10,7 @@ import torch
 from curvature_oracle import assert_close
 from elementary_layers import Elementary
 from layer_cases import layer_spec
+from sampled import one_in
 from summary_modules import SummaryCalls, agree
 from summary_modules import load as load_text
 from test_layer_types import expected_of, point_at, summaries_of
@@ -57,7 +58,7 @@ def compiled(data: dict[str, Any], operators: tuple[str, ...] = OPERATORS, **opt
 
 
 @pytest.mark.parametrize("options", [{"recompute": True}, {"blocks": 2}, {"blocks": 4}], ids=str)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", one_in(2, NETWORKS))
 def test_derivatives(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     """Of a network in elementary operations; products at a point do not spoil it for the next."""
     data = NETWORKS[name]
