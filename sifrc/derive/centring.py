@@ -54,7 +54,9 @@ class Centred:
 
     def reads(self, expr: Expr) -> bool:
         """Whether an expression reads the state through its softmax, and nowhere else."""
-        if self.within is None or not any(node is self.within for node in postorder(expr)):
+        if self.within is None or self.constraint.state not in inputs_of(expr):
+            return False
+        if not any(node is self.within for node in postorder(expr)):
             return False
         return not _reads_outside(expr, self.within, self.constraint.state)
 

@@ -114,6 +114,21 @@ class Expr(metaclass=_Interned):
         """The direct operands, in order."""
         return ()
 
+    @functools.cached_property
+    def inputs(self) -> tuple[Input, ...]:
+        """The symbols below, in order of first use; asked for often, and found once for each node."""
+        found: dict[Input, None] = {}
+        seen: set[str] = set()
+        stack: list[Expr] = [self]
+        while stack:
+            node = stack.pop()
+            if node.key not in seen:
+                seen.add(node.key)
+                if isinstance(node, Input):
+                    found[node] = None
+                stack.extend(reversed(node.children()))
+        return tuple(found)
+
     def _seal(self) -> None:
         parts = [type(self).__name__]
         parts += [_text(getattr(self, name)) for name in _fieldnames(type(self))]

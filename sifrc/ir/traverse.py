@@ -37,7 +37,9 @@ def postorder(*roots: Expr) -> list[Expr]:
 
 def inputs_of(*roots: Expr) -> tuple[Input, ...]:
     """The inputs that the roots depend on, in order of first use."""
-    return tuple(node for node in postorder(*roots) if isinstance(node, Input))
+    if len(roots) == 1:
+        return roots[0].inputs
+    return tuple(dict.fromkeys(symbol for root in roots for symbol in root.inputs))
 
 
 def last_layer(expr: Expr) -> int:

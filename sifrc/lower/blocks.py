@@ -31,6 +31,7 @@ class Block:
 
 
 Shape: TypeAlias = tuple[int | None, ...]
+Form: TypeAlias = tuple[Statement, ...]
 ShapeOf: TypeAlias = Callable[[Ref], Shape]
 
 
@@ -86,7 +87,8 @@ def _symbol(name: str) -> sympy.Symbol:
 
 def roll_loops(blocks: Sequence[Block]) -> tuple[Statement | Loop, ...]:
     """Blocks in order, repeated ones as loops over k: equal layers, or equal groups of layers."""
-    marked = [_marked(block) for block in blocks]
+    kinds: dict[Form, int] = {}
+    marked = [_marked(block, kinds) for block in blocks]
     body: list[Statement | Loop] = []
     position = 0
     for period, rounds in _repetitions(marked):
@@ -108,20 +110,23 @@ class _Marked:
 
     Args:
         layer: of the block; None where it is in no loop.
-        form: the statements without their subscripts.
+        statements: how many it has.
+        form: the number of its statements without their subscripts.
         subscripts: these, in order.
         written: which of them are of targets that each round has its own of.
     """
 
     layer: int | None
-    form: tuple[Any, ...] = ()
+    statements: int
+    form: int = -1
     subscripts: tuple[int, ...] = ()
     written: tuple[bool, ...] = ()
 
 
-def _marked(block: Block) -> _Marked:
+def _marked(block: Block, kinds: dict[Form, int]) -> _Marked:
+    """What is compared of a block; ``kinds`` numbers the forms, which are large and compared often."""
     if block.layer is None or not _extents_are_known(block.statements):
-        return _Marked(None, block.statements)
+        return _Marked(None, len(block.statements))
     found: list[int] = []
     targets = {target.ref for statement in block.statements for target in targets_of(statement)}
     # What all rounds add to may be one array.
@@ -135,7 +140,8 @@ def _marked(block: Block) -> _Marked:
         return Subscript(0)
 
     form = tuple(_with_subscripts(statement, mark) for statement in block.statements)
-    return _Marked(block.layer, form, tuple(found), tuple(written))
+    number = kinds.setdefault(form, len(kinds))
+    return _Marked(block.layer, len(form), number, tuple(found), tuple(written))
 
 
 def _own(block: Block) -> Subscript:
@@ -153,10 +159,10 @@ def _repetitions(marked: Sequence[_Marked]) -> Iterator[tuple[int, int]]:
     left, chosen = [(0, 0)] * (count + 1), [(1, 1)] * count
     for position in reversed(range(count)):
         statements, loops = left[position + 1]
-        left[position] = statements + len(marked[position].form), loops
+        left[position] = statements + marked[position].statements, loops
         once = 0
         for period in range(1, min(_LONGEST, (count - position) // 2) + 1):
-            once += len(marked[position + period - 1].form)
+            once += marked[position + period - 1].statements
             rounds = 1
             while _repeats(marked, position, period, rounds):
                 rounds += 1
