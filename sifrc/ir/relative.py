@@ -23,8 +23,12 @@ def relative_key(expr: Expr, layer: int | None) -> str:
 
 
 def ordered_terms(expr: Add, layer: int | None) -> list[tuple[Fraction, Expr]]:
-    """Terms of a sum in relative order."""
-    return sorted(expr.terms, key=lambda term: (relative_key(term[1], layer), term[0]))
+    """Terms of a sum in relative order; products of the same factors by how their labels join these."""
+    keys = [(relative_key(term, layer), factor) for factor, term in expr.terms]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    if len(set(keys)) < len(keys):
+        order.sort(key=lambda n: (*keys[n], _joints(expr.terms[n][1], layer)))
+    return [expr.terms[n] for n in order]
 
 
 def ordered_operands(expr: Einsum, layer: int | None) -> list[Operand]:
@@ -41,6 +45,13 @@ def ordered_operands(expr: Einsum, layer: int | None) -> list[Operand]:
         )
         order = canonical_order(product)
     return [expr.operands[position] for position in order]
+
+
+def _joints(term: Expr, layer: int | None) -> tuple[tuple[int, ...], ...]:
+    """The labels of the factors of a product, in order, as numbers: those of its axes come first."""
+    if not isinstance(term, Einsum):
+        return ()
+    return tuple(numbered(term.out, (labels for _, labels in ordered_operands(term, layer)))[1])
 
 
 def _labels(labels: tuple[Axis, ...], out: tuple[Axis, ...]) -> str:

@@ -11,6 +11,7 @@ import opt_einsum
 
 from sifrc.ir import Axis, Einsum, Expr, Operand
 from sifrc.ir.build import einsum
+from sifrc.ir.ordering import contracted_names
 from sifrc.ir.relative import ordered_operands
 
 __all__ = [
@@ -200,8 +201,16 @@ def _subscripts(operands: Sequence[Operand], out: Sequence[Axis]) -> tuple[str, 
 
 
 def _pairwise(expr: Einsum, layer: int | None) -> Expr:
-    """The product as nested products of two, in the order opt_einsum finds for the sizes."""
+    """The product as nested products of two, in the order opt_einsum finds for the sizes.
+
+    Labels that are summed are named in the order of the factors: arrays of parts are known by these names,
+    which differ between layers that are alike in the product as it is.
+    """
     operands = ordered_operands(expr, layer)
+    summed = dict.fromkeys(label for _, labels in operands for label in labels if label not in expr.out)
+    names = contracted_names({number: axis.name for number, axis in enumerate(expr.out)})
+    table = {label: label.summed(name) for label, name in zip(summed, names, strict=False)}
+    operands = [(e, tuple(table.get(label, label) for label in labels)) for e, labels in operands]
     for step in _path(*_subscripts(operands, expr.out))[0]:
         chosen = [operands[position] for position in step]
         operands = [op for position, op in enumerate(operands) if position not in step]

@@ -154,7 +154,18 @@ def normed(blocks: int) -> dict[str, Any]:
     return data
 
 
-@pytest.mark.parametrize("network, few, many", [(at_places, 5, 8), (normed, 4, 6)])
+def attending(blocks: int) -> dict[str, Any]:
+    """As many blocks of attention with the state around it."""
+    data = normed(blocks)
+    for layer in data["network"]["layers"]:
+        if layer["name"].startswith("d"):
+            layer |= {"type": "attention", "heads": 2, "causal": True}
+            del layer["units"], layer["activation"]
+    del data["partition"]
+    return data
+
+
+@pytest.mark.parametrize("network, few, many", [(at_places, 5, 8), (normed, 4, 6), (attending, 4, 6)])
 def test_layers_at_places_become_loops(network: Callable[[int], dict[str, Any]], few: int, many: int) -> None:
     """Tangents of biases, which have no places of their own, are no obstacle, nor what groups share."""
     counts = []
