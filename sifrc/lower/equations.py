@@ -327,7 +327,8 @@ class Lowering(Entries):
         classes = self._load(indices, scope.of(labels[:-1]))
         scale = sympy.Mul(number(factor), *(self._scalar(f, {}, scope) for f in found.scalars))
         partial = symbol.role is Role.COUNTED
-        return st.Put(load, values, classes, scope.label(labels[-1]), scale, scope.used(scale), partial)
+        at, used = labels[-1], scope.used(scale)
+        return st.Put(load, values, classes, scope.label(at), at.entries, scale, used, partial)
 
     def _convolution(self, expr: Einsum, target: Input, factor: Fraction, scope: Scope) -> bool:
         """A product with windows, where that is what it is."""

@@ -165,6 +165,7 @@ class Put:
         operand: with every label of the classes, all others of the target, and none besides.
         classes: integers.
         at: the target's label of the classes.
+        size: how many classes there are, which no operand tells.
         scale: over ``loads``, scalars.
         loads: what the scale reads.
         partial: whether a class may be -1.
@@ -174,6 +175,7 @@ class Put:
     operand: Load
     classes: Load
     at: str
+    size: int
     scale: sympy.Expr
     loads: tuple[tuple[str, Load], ...] = ()
     partial: bool = False

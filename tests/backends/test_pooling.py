@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import grad, jvp
 from torch.nn import functional as F
 
+import sifrc
 from sifrc.derive.derived import Derived
 from sifrc.errors import SpecError
 from sifrc.model import build_model
@@ -241,3 +242,34 @@ def test_keys_that_do_not_go_with_output() -> None:
         layer = {"type": "pool", "function": "max", "output": 2, key: True if key == "count_padding" else 2}
         with pytest.raises(SpecError, match=f"'{key}' does not go with output"):
             spec_of(layer, [1, 5])
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+@pytest.mark.parametrize("sizes", [(3, 3, 3, 3), (1, 1, 2, 2)], ids=str)
+def test_maxima_of_equal_layers_in_a_loop(
+    backend: str, sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many places adjoints are added at is known in a loop, and no loop has layers that differ in it."""
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    layers: list[dict[str, Any]] = []
+    for n, kernel in enumerate(sizes):
+        window = {"kernel": kernel, "padding": 1, "stride": 1} if kernel == 3 else {"kernel": kernel}
+        conv = {"type": "conv", "channels": 2, "kernel": 3, "padding": "same", "activation": "tanh"}
+        layers += [{"name": f"c{n}", **conv}, {"name": f"p{n}", "type": "pool", "function": "max", **window}]
+    data = {
+        "sifrc": 1,
+        "name": "maxima",
+        "loss": "cross_entropy",
+        "dtype": "float64",
+        "network": {
+            "input": {"name": "x", "size": [2, 8]},
+            "layers": [
+                *layers,
+                {"name": "flat", "type": "flatten"},
+                {"name": "out", "type": "dense", "units": 2},
+            ],
+        },
+        "target": {"backend": backend, "operators": ["gradient", "hessian_vector_product", "summary"]},
+    }
+    report = sifrc.verify(data, levels=(3,), cache=False)
+    assert report.passed, report.text()

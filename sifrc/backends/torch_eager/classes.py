@@ -117,7 +117,7 @@ def _put_text(statement: Put, names: Names) -> tuple[str, tuple[str, ...]]:
     each = tuple(label for label in classes.labels if label in target.labels)
     summed = tuple(label for label in classes.labels if label not in each)
     rest = tuple(label for label in target.labels if label != statement.at and label not in each)
-    size, scale = _size(statement, names), _scale_text(statement, names)
+    size, scale = statement.size, _scale_text(statement, names)
     if each and operand.labels == (*rest, *each, *summed):
         # What there is for each place comes before it: every row of a tensor has its own positions.
         index = aligned(index, classes.labels, (*each, *summed))
@@ -144,15 +144,6 @@ def _position_text(statement: LargestPosition, names: Names) -> tuple[str, tuple
         settings += [tuple(axis.dilation for axis in axes), tuple(axis.padding for axis in axes)]
     arguments = ", ".join(map(str, (names.array(statement.image), *settings)))
     return f"_largest_position({arguments})", statement.target.labels
-
-
-def _size(statement: Put, names: Names) -> str:
-    """Number of the classes."""
-    target = statement.target
-    shape = names.shape(target)
-    size = None if shape is None else shape[target.labels.index(statement.at)]
-    assert size is not None, "classes of layers of a loop"
-    return str(size)
 
 
 def _scale_text(statement: Put, names: Names) -> str:
