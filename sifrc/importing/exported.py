@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import re
+import sys
+import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -116,10 +121,22 @@ def export(
         raise
     except Exception as error:
         words = next((line for line in words_of(error).splitlines() if line.strip()), type(error).__name__)
+        at = _raised_at(error)
         raise ModuleImportError(
-            f"torch.export cannot trace {type(module).__name__}: {words}",
+            f"torch.export cannot trace {type(module).__name__}{f', {at}' if at else ''}: {words}",
             hint="control flow that depends on values, and sizes that depend on the batch, cannot be traced",
         ) from error
+
+
+def _raised_at(error: Exception) -> str:
+    """The last line of a ``forward`` that an error came through, as :func:`place_of` gives one."""
+    ours = _TORCH, str(Path(__file__).parent)
+    found = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.name == "forward" and not frame.filename.startswith(ours)
+    ]
+    return f"{found[-1].filename}:{found[-1].lineno}: {found[-1].line}" if found else ""
 
 
 def _traced(whole: _Whole, samples: int) -> Any:
@@ -129,11 +146,27 @@ def _traced(whole: _Whole, samples: int) -> Any:
     if not samples:
         batch = torch.export.Dim("batch", min=1)
         shapes = {"values": tuple({0: batch} for _ in values)}
-    program = torch.export.export(whole, values, dynamic_shapes=shapes)
+    with _quiet():
+        program = torch.export.export(whole, values, dynamic_shapes=shapes)
     with warnings.catch_warnings():
         # It copies classes of its own that it warns of.
         warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
         return program.run_decompositions({})
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch says of its own tracing, as graphs as far as they came: an error has the reason."""
+    log, said = logging.getLogger("torch.fx.experimental.symbolic_shapes"), io.StringIO()
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(said):
+            warnings.filterwarnings("ignore", ".*assigned during export", UserWarning)
+            yield
+    finally:
+        log.setLevel(level)
+    sys.stderr.write(said.getvalue())  # of the module itself
 
 
 class _Whole(torch.nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from typing import Any
 
 import pytest
@@ -46,6 +48,33 @@ def test_refused_with_place_and_hint(name: str) -> None:
     assert words in caught.value.message, caught.value.message
     if "(operator" in caught.value.message:
         assert "aten." in caught.value.message and "test_refusals.py:" in caught.value.message
+
+
+def test_what_cannot_be_traced_is_said_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """With the line of the module, and without the graph as far as torch came; what that writes stays."""
+
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.inner(x).sum() > 0:
+                return x
+            return self.inner(x)
+
+    with pytest.raises(sifrc.ModuleImportError) as caught:
+        sifrc.from_torch(Branching(), X)
+    assert re.search(r"test_refusals\.py:\d+: if self\.inner\(x\)\.sum\(\) > 0:", caught.value.message)
+    assert capfd.readouterr().err == ""
+
+    class Talking(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            print("here", file=sys.stderr)
+            return super().forward(x)
+
+    sifrc.from_torch(Talking(4, 3), X, check=False)
+    assert "here" in capfd.readouterr().err
 
 
 def test_cell_states_are_refused_only_where_they_are_read() -> None:
