@@ -6,14 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sifrc.errors import ModuleImportError
+from sifrc.errors import ModuleImportError, words_of
 
 if TYPE_CHECKING:
     import torch
 
     from sifrc.spec.types import Spec
 
-__all__ = ["compare_with_module"]
+__all__ = ["compare_with_module", "run"]
 
 
 def compare_with_module(
@@ -64,7 +64,7 @@ def compare_with_module(
     names = {name: spec.names.get(name, name) for name in (*generated.SHAPES, *_buffers(generated))}
     for training in modes:
         params = {name: held[given].detach().clone() for name, given in names.items()}
-        expected = _forward(module, training if apart else None, arguments, named)
+        expected = run(module, arguments, named, training if apart else None)
         with torch.no_grad():
             found = _output(generated, params, _inputs(spec, module, arguments, named), training)
         _compare(found, output_of(expected, output), training, generated.TOLERANCES)
@@ -73,11 +73,17 @@ def compare_with_module(
         _compare_loss(generated, params, _inputs(spec, module, arguments, named), loss, spec)
 
 
-def _forward(
-    module: torch.nn.Module, training: bool | None, arguments: Sequence[Any], named: Mapping[str, Any]
+def run(
+    module: torch.nn.Module, arguments: Sequence[Any], named: Mapping[str, Any], training: bool | None = None
 ) -> Any:
-    """What a module gives in a mode, or in its own; it is left as it was."""
+    """What a module gives in a mode, or in its own; it is left as it was.
+
+    Raises:
+        ModuleImportError: it raises.
+    """
     import torch
+
+    from sifrc.importing.exported import raised_at
 
     modes = {part: part.training for part in module.modules()}
     kept = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
@@ -86,6 +92,12 @@ def _forward(
     try:
         with torch.no_grad():
             return module(*arguments, **named)
+    except Exception as error:
+        at = raised_at(error)
+        raise ModuleImportError(
+            f"the module raises on the example{f', {at}' if at else ''}: {words_of(error)}",
+            hint="an example batch as its forward takes it, in shapes and dtypes",
+        ) from error
     finally:
         for part, mode in modes.items():
             part.training = mode
@@ -146,6 +158,11 @@ def _compare(found: Any, expected: Any, training: bool, tolerances: Mapping[Any,
     reached = expected.abs().max().clamp(min=1e-30)
     if found.shape != expected.shape:
         raise ModuleImportError(f"the network gives {tuple(found.shape)}, the module {tuple(expected.shape)}")
+    if not bool(expected.isfinite().all()):
+        raise ModuleImportError(
+            "the module gives numbers on the example that are not finite, with which nothing can be compared",
+            hint="an example batch of usual numbers; check=False imports it all the same",
+        )
     apart = float((found - expected).abs().max() / reached)
     if not apart <= tolerance:
         mode = "in training" if training else "evaluated"

@@ -160,12 +160,17 @@ def _document(
     reuse: bool = False,
 ) -> tuple[dict[str, Any], Path | None]:
     """A spec as nested dicts, and the entry of the cache that its network was read from."""
+    from sifrc.api.comparison import run
     from sifrc.api.tracing import output_shape, traced
     from sifrc.importing.losses import TorchLoss, loss_of
 
     dtype, found = _dtype(module), loss_of(loss)
     own = None if found is not None else loss
-    made = traced(module, *example, wanted, folder, loss=own, reuse=reuse)
+    try:
+        made = traced(module, *example, wanted, folder, loss=own, reuse=reuse)
+    except ModuleImportError:
+        run(module, *example)  # where it does not run either, that is what is wrong
+        raise
     found = found or TorchLoss(made.loss or {})
     network = dict(made.network)
     if found.after not in ("", network["layers"][-1]["type"]):

@@ -20,7 +20,7 @@ import torch
 
 from sifrc.errors import ModuleImportError, words_of
 
-__all__ = ["Exported", "export", "names_of", "output_of", "place_of", "sizes_of"]
+__all__ = ["Exported", "export", "names_of", "output_of", "place_of", "raised_at", "sizes_of"]
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in [^\n]*\n\s*(?P<text>[^\n]*)')
 _TORCH = str(Path(torch.__file__).parent)
@@ -121,14 +121,14 @@ def export(
         raise
     except Exception as error:
         words = next((line for line in words_of(error).splitlines() if line.strip()), type(error).__name__)
-        at = _raised_at(error)
+        at = raised_at(error)
         raise ModuleImportError(
             f"torch.export cannot trace {type(module).__name__}{f', {at}' if at else ''}: {words}",
             hint="control flow that depends on values, and sizes that depend on the batch, cannot be traced",
         ) from error
 
 
-def _raised_at(error: Exception) -> str:
+def raised_at(error: Exception) -> str:
     """The last line of a ``forward`` that an error came through, as :func:`place_of` gives one."""
     ours = _TORCH, str(Path(__file__).parent)
     found = [
@@ -157,15 +157,17 @@ def _traced(whole: _Whole, samples: int) -> Any:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without what torch says of its own tracing, as graphs as far as they came: an error has the reason."""
-    log, said = logging.getLogger("torch.fx.experimental.symbolic_shapes"), io.StringIO()
-    level = log.level
-    log.setLevel(logging.ERROR)
+    names = ("torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor")
+    levels, said = {log: log.level for log in map(logging.getLogger, names)}, io.StringIO()
+    for log in levels:
+        log.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(said):
             warnings.filterwarnings("ignore", ".*assigned during export", UserWarning)
             yield
     finally:
-        log.setLevel(level)
+        for log, level in levels.items():
+            log.setLevel(level)
     sys.stderr.write(said.getvalue())  # of the module itself
 
 

@@ -86,6 +86,11 @@ def parse_spec(text: str, file: str = "<spec>") -> Spec:
         >>> [layer.size for layer in spec.layers]
         [48, 48, 24, 10]
     """
+    if not isinstance(text, str):
+        raise SpecError(
+            f"a spec is text, not an object of type {type(text).__name__}",
+            hint="build_spec takes a mapping, load_spec the path of a file",
+        )
     document = read_document(text, file)
     shape = validate_shape(document.data, document.positions)
     return build_from_shape(shape, document.positions)

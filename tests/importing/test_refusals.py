@@ -77,6 +77,27 @@ def test_what_cannot_be_traced_is_said_once(capfd: pytest.CaptureFixture[str]) -
     assert "here" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "example, words",
+    [
+        (X.double(), "the module raises on the example.*same dtype"),
+        (torch.randn(3, 5), r"the module raises on the example.*shapes"),
+        (X * float("nan"), "on the example that are not finite"),
+        (X[:0], "without samples"),
+    ],
+    ids=["dtype", "shape", "not finite", "empty"],
+)
+def test_examples_that_do_not_go_with_the_module(
+    example: Tensor, words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also where a network of the module is in the cache already."""
+    module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    sifrc.from_torch(module, X)
+    with pytest.raises(sifrc.ModuleImportError, match=words):
+        sifrc.from_torch(module, example)
+    assert capfd.readouterr().err == ""
+
+
 def test_cell_states_are_refused_only_where_they_are_read() -> None:
     class Cells(nn.Module):
         def __init__(self) -> None:

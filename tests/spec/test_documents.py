@@ -450,6 +450,8 @@ def test_files_are_read_and_named(tmp_path: Path) -> None:
     for other in others:
         with pytest.raises(SpecError, match="from a file, not from an object"):
             load_spec(other)
+        with pytest.raises(SpecError, match="is text, not an object"):
+            parse_spec(other)
 
 
 def test_windows_line_ends_keep_lines() -> None:
