@@ -106,9 +106,11 @@ class Calls:
         return array
 
     def drawn(self, spec: Spec, seed: int) -> np.ndarray:
-        """The random numbers that sampled kinds take."""
+        """The random numbers that sampled kinds take; any where the output is constant, and none is drawn."""
         shape = (len(self.point.inputs), spec.layers[-1].size)
-        draw = self.module._uniform if spec.loss.targets == "classes" else self.module._normal
+        draw = getattr(self.module, "_uniform" if spec.loss.targets == "classes" else "_normal", None)
+        if draw is None:
+            return np.ones(shape)
         if self.torch:
             return draw(seed, shape, self.own(self.point.inputs)).numpy().astype(np.float64)
         return draw(seed, shape).astype(np.float64)
