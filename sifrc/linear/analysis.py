@@ -142,11 +142,12 @@ def analyze(
         )
         for name, part in parts.items()
     )
-    largest = hessian.eigsh(top, seed=seed).values
+    near = _tolerance(hessian)
+    largest = hessian.eigsh(top, seed=seed, tolerance=near).values
     # Shifted, so that those near zero converge: what is asked of them is relative to the largest.
     bound = float(largest.abs().max())
     shifted = hessian - bound * operators.identity
-    smallest = shifted.eigsh(top, "SA", seed=seed).values + bound
+    smallest = shifted.eigsh(top, "SA", seed=seed, tolerance=near).values + bound
     return Analysis(
         name=operators.name,
         parameters=size,
@@ -155,11 +156,18 @@ def analyze(
         gradient=float(gradient.norm()),
         largest=tuple(sorted(largest.tolist(), reverse=True)),
         smallest=tuple(sorted(smallest.tolist())),
-        gauss_newton=tuple(sorted(gauss_newton.eigsh(top, seed=seed).values.tolist(), reverse=True)),
+        gauss_newton=tuple(
+            sorted(gauss_newton.eigsh(top, seed=seed, tolerance=near).values.tolist(), reverse=True)
+        ),
         modules=modules,
         density=hessian.spectral_density(probes=probes, steps=min(steps, size), seed=seed),
         interactions=_interactions(hessian, gradient, places, lengths),
     )
+
+
+def _tolerance(operator: LinearOperator) -> float:
+    """Relative, of eigenvalues: products have the rounding of a pass through the network themselves."""
+    return 100 * torch.finfo(operator.dtype).eps
 
 
 def _places(operator: LinearOperator, parts: Mapping[str, LinearOperator]) -> dict[str, Tensor]:
@@ -175,7 +183,7 @@ def _largest(part: LinearOperator) -> float:
     """The largest eigenvalue of a block."""
     if part.shape[0] < 3:
         return float(torch.linalg.eigvalsh(part.to_dense())[-1])
-    return float(part.eigsh(1).values[0])
+    return float(part.eigsh(1, tolerance=_tolerance(part)).values[0])
 
 
 def _traces(

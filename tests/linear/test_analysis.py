@@ -84,5 +84,6 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         f"  input: {{size: 64}}\n  layers: {layers}\ntraining: {{data: digits}}\n"
     )
     result = run(app, ["analyze", "net.yaml", "--samples", "30", "--top", "1"])
-    assert result.exit_code == 0 and "net: 650 parameters, 30 samples" in result.output
+    assert result.exit_code == 0, result.output
+    assert "net: 650 parameters, 30 samples" in result.output
     assert run(app, ["analyze", "none.yaml"]).exit_code == 1
