@@ -80,7 +80,7 @@ def spec_of(name: str, **changes: Any) -> Spec:
     return build_spec({**NETWORKS[name], "target": {"backend": "torch", "operators": operators}, **changes})
 
 
-SLOW = ("lenet", "one axis", "three axes", "residual", "dilated", "largest")
+SLOW = ("lenet", "one axis", "three axes", "groups", "residual", "dilated", "largest")
 
 
 @pytest.mark.parametrize(

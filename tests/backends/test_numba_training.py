@@ -141,7 +141,7 @@ def test_periodic_parts_run_at_the_first_step_and_every_period(folder: Path) -> 
     ("method", "batch", "count", "short"),
     [
         ("mk", 1, 7, False),
-        ("direct", 3, 6, True),
+        pytest.param("direct", 3, 6, True, marks=pytest.mark.slow),
         pytest.param("mk", 3, 7, False, marks=pytest.mark.slow),
         pytest.param("direct", 3, 7, False, marks=pytest.mark.slow),
         pytest.param("direct", 1, 7, False, marks=pytest.mark.slow),

@@ -58,7 +58,7 @@ def compiled(data: dict[str, Any], operators: tuple[str, ...] = OPERATORS, **opt
 
 
 @pytest.mark.parametrize("options", [{"recompute": True}, {"blocks": 2}, {"blocks": 4}], ids=str)
-@pytest.mark.parametrize("name", one_in(2, NETWORKS))
+@pytest.mark.parametrize("name", one_in(3, NETWORKS))
 def test_derivatives(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     """Of a network in elementary operations; products at a point do not spoil it for the next."""
     data = NETWORKS[name]
