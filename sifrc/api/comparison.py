@@ -84,13 +84,12 @@ def run(
     import torch
 
     from sifrc.importing.exported import raised_at
+    from sifrc.restored import restored
 
-    modes = {part: part.training for part in module.modules()}
-    kept = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
-    if training is not None:
-        module.train(training)
     try:
-        with torch.no_grad():
+        with restored(module), torch.no_grad():
+            if training is not None:
+                module.train(training)
             return module(*arguments, **named)
     except Exception as error:
         at = raised_at(error)
@@ -98,12 +97,6 @@ def run(
             f"the module raises on the example{f', {at}' if at else ''}: {words_of(error)}",
             hint="an example batch as its forward takes it, in shapes and dtypes",
         ) from error
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
-        with torch.no_grad():
-            for buffer, value in kept:
-                buffer.copy_(value)
 
 
 def _buffers(generated: Any) -> Sequence[str]:

@@ -42,6 +42,7 @@ __all__ = [
     "Reduce",
     "Role",
     "names",
+    "postorder",
 ]
 
 
@@ -117,17 +118,7 @@ class Expr(metaclass=_Interned):
     @functools.cached_property
     def inputs(self) -> tuple[Input, ...]:
         """The symbols below, in order of first use; asked for often, and found once for each node."""
-        found: dict[Input, None] = {}
-        seen: set[str] = set()
-        stack: list[Expr] = [self]
-        while stack:
-            node = stack.pop()
-            if node.key not in seen:
-                seen.add(node.key)
-                if isinstance(node, Input):
-                    found[node] = None
-                stack.extend(reversed(node.children()))
-        return tuple(found)
+        return tuple(node for node in postorder(self) if isinstance(node, Input))
 
     def _seal(self) -> None:
         parts = [type(self).__name__]
@@ -136,6 +127,26 @@ class Expr(metaclass=_Interned):
 
     def _digest(self, text: str) -> None:
         object.__setattr__(self, "key", blake2b(text.encode(), digest_size=16).hexdigest())
+
+
+def postorder(*roots: Expr) -> list[Expr]:
+    """All nodes below the roots, children before parents, each once."""
+    order: list[Expr] = []
+    seen: set[str] = set()
+    # A node in a tuple is one whose children are done.
+    stack: list[Expr | tuple[Expr]] = [*reversed(roots)]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, tuple):
+            order.append(node[0])
+        elif node.key not in seen:
+            seen.add(node.key)
+            if children := node.children():
+                stack.append((node,))
+                stack.extend(reversed(children))
+            else:
+                order.append(node)
+    return order
 
 
 Operand: TypeAlias = tuple[Expr, tuple[Axis, ...]]

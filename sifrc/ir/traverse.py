@@ -10,29 +10,9 @@ from typing import Any
 from sifrc.ir.axes import Axis
 from sifrc.ir.build import add, einsum, mapped, rename
 from sifrc.ir.linear import LinearSolve
-from sifrc.ir.nodes import Add, Compound, Einsum, Expr, Input, Map
+from sifrc.ir.nodes import Add, Compound, Einsum, Expr, Input, Map, postorder
 
 __all__ = ["count_nodes", "inputs_of", "last_layer", "postorder", "rebuild", "rewrite", "substitute"]
-
-
-def postorder(*roots: Expr) -> list[Expr]:
-    """All nodes below the roots, children before parents, each once."""
-    order: list[Expr] = []
-    seen: set[str] = set()
-    # A node in a tuple is one whose children are done.
-    stack: list[Expr | tuple[Expr]] = [*reversed(roots)]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, tuple):
-            order.append(node[0])
-        elif node.key not in seen:
-            seen.add(node.key)
-            if children := node.children():
-                stack.append((node,))
-                stack.extend(reversed(children))
-            else:
-                order.append(node)
-    return order
 
 
 def inputs_of(*roots: Expr) -> tuple[Input, ...]:

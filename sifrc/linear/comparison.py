@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sifrc.errors import OperatorError
 from sifrc.linear.batches import Inputs
+from sifrc.restored import restored
 from sifrc.spec import Spec
 from sifrc.spec.layers import evaluates_apart
 
@@ -52,23 +53,15 @@ def _compare(
 ) -> None:
     """Compare outputs; where inputs are far from what they are, as far as rounding allows there."""
     expected = module.predict(values, inputs)
-    modes = {part: part.training for part in model.modules()}
-    kept = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    if evaluates_apart(replace(spec, mode="training")):
-        model.eval()
     try:
-        with torch.no_grad():
+        with restored(model), torch.no_grad():
+            if evaluates_apart(replace(spec, mode="training")):
+                model.eval()
             found = _outputs(model, inputs)
     except Exception:
         if strict:
             raise
         return  # a model may refuse inputs of other sizes
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
-        with torch.no_grad():
-            for buffer, value in kept:
-                buffer.copy_(value)
     found = found.get("logits") if isinstance(found, Mapping) else found
     if not isinstance(found, Tensor) or found.shape != expected.shape:
         got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
