@@ -44,12 +44,19 @@ def notebooks() -> tuple[Any, Any]:
 
 
 def outputs(notebook: Any) -> list[tuple[str, str]]:
-    """(kind, text) of all outputs, in order; errors among them."""
-    texts = []
+    """(kind, text) of all outputs, in order; errors among them.
+
+    What a cell prints in a row is one text: into how many messages a kernel cuts it depends on the time.
+    """
+    texts: list[tuple[str, str]] = []
     for cell in notebook.cells:
+        printed = None
         for output in cell.get("outputs", ()):
-            if output.output_type == "stream":
+            if output.output_type == "stream" and output.name == printed:
+                texts[-1] = (output.name, texts[-1][1] + output.text)
+            elif output.output_type == "stream":
                 texts.append((output.name, output.text))
+            printed = output.get("name")
             for kind, text in sorted(output.get("data", {}).items()):
                 texts.append((kind, text))
             if output.output_type == "error":
