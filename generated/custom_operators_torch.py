@@ -435,7 +435,7 @@ def _adjoint(
     b[1] = torch.addmm(b[3], y[2], weights[2])
     part0 = a[1] - 0.3566749439387324
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
-    slope[1] = (1.0 - part1**2).mul_(torch.sigmoid(part0)).mul_(a[1]).add_(part1)
+    slope[1] = torch.ops.aten.tanh_backward(torch.sigmoid(part0).mul_(a[1]), part1).add_(part1)
     return softmax, shared1, b, y, slope
 
 
@@ -476,7 +476,7 @@ def _backward(
     b[1] = torch.addmm(b[3], y, weights[2])
     part0 = a[1] - 0.3566749439387324
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
-    y = (1.0 - part1**2).mul_(torch.sigmoid(part0)).mul_(a[1]).add_(part1).mul_(b[1])
+    y = torch.ops.aten.tanh_backward(torch.sigmoid(part0).mul_(a[1]), part1).add_(part1).mul_(b[1])
     gradient_weights[1] = _scaled_product(y.T, x[0], -mean)
     gradient_biases[1] = -mean * y.sum(0)
     return gradient_weights, gradient_biases
@@ -601,7 +601,7 @@ def _linearized(
     da = torch.addmm(vector_biases[1], x[0], vector_weights[1].T)
     part0 = a[1] - 0.3566749439387324
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
-    dx[1] = (1.0 - part1**2).mul_(torch.sigmoid(part0)).mul_(a[1]).add_(part1).mul_(da)
+    dx[1] = torch.ops.aten.tanh_backward(torch.sigmoid(part0).mul_(a[1]), part1).add_(part1).mul_(da)
     da = torch.addmm(vector_biases[2], x[1], vector_weights[2].T).addmm_(dx[1], weights[2].T)
     dx[2] = torch.ops.aten.leaky_relu_backward(da, x[2], 0.2, False)
     dx[3] = dx[2] + dx[1]
@@ -668,7 +668,7 @@ def _gauss_newton_product(
     c[1] = torch.addmm(c[3], dy, weights[2])
     part0 = a[1] - 0.3566749439387324
     part1 = torch.tanh(torch.nn.functional.softplus(part0, threshold=40.0))
-    dy = (1.0 - part1**2).mul_(torch.sigmoid(part0)).mul_(a[1]).add_(part1).mul_(c[1])
+    dy = torch.ops.aten.tanh_backward(torch.sigmoid(part0).mul_(a[1]), part1).add_(part1).mul_(c[1])
     gauss_newton_weights[1] = _scaled_product(dy.T, x[0], -mean)
     gauss_newton_biases[1] = -mean * dy.sum(0)
     return gauss_newton_weights, gauss_newton_biases

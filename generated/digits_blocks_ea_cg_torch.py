@@ -517,9 +517,9 @@ def _adjoint(weights: Tensors, x: Tensors, targets: Tensor) -> tuple[Tensors, Te
     softmax[3] = torch.softmax(x[3], 1)
     b[3] = _add_at(-softmax[3], targets, 1, 1.0)
     b[2] = b[3] @ weights[3]
-    y[2] = (1.0 - x[2] ** 2).mul_(b[2])
+    y[2] = torch.ops.aten.tanh_backward(b[2], x[2])
     b[1] = y[2] @ weights[2]
-    y[1] = (1.0 - x[1] ** 2).mul_(b[1])
+    y[1] = torch.ops.aten.tanh_backward(b[1], x[1])
     return softmax, b, y
 
 
@@ -541,11 +541,11 @@ def _backward(weights: Tensors, x: Tensors, targets: Tensor, mean: float) -> tup
     gradient_weights[3] = _scaled_product(b.T, x[2], -mean)
     gradient_biases[3] = -mean * b.sum(0)
     b = b @ weights[3]
-    y = b.mul_(1.0 - x[2] ** 2)
+    y = torch.ops.aten.tanh_backward(b, x[2])
     gradient_weights[2] = _scaled_product(y.T, x[1], -mean)
     gradient_biases[2] = -mean * y.sum(0)
     b = y @ weights[2]
-    y = b.mul_(1.0 - x[1] ** 2)
+    y = torch.ops.aten.tanh_backward(b, x[1])
     gradient_weights[1] = _scaled_product(y.T, x[0], -mean)
     gradient_biases[1] = -mean * y.sum(0)
     return gradient_weights, gradient_biases
@@ -564,14 +564,14 @@ def _blocks_hessian(weights: Tensors, softmax: Tensors, x: Tensors, b: Tensors) 
     identity48 = torch.eye(48, dtype=like.dtype, device=like.device)
     block[3] = (identity10 * softmax[3][:, :, None]).sub_(softmax[3][:, :, None] * softmax[3][:, None, :])
     block_part3 = block[3].permute(0, 2, 1) @ weights[3]
-    block_part2 = (1.0 - x[2][:, :, None] ** 2) * block_part3.permute(0, 2, 1)
-    block_part4 = weights[3] * (1.0 - x[2][:, None, :] ** 2)
-    term0 = b[2][:, :, None] * identity32 * x[2][:, :, None] * (1.0 - x[2][:, :, None] ** 2)
+    block_part2 = torch.ops.aten.tanh_backward(block_part3.permute(0, 2, 1), x[2][:, :, None])
+    block_part4 = torch.ops.aten.tanh_backward(weights[3], x[2][:, None, :])
+    term0 = torch.ops.aten.tanh_backward(b[2][:, :, None] * identity32 * x[2][:, :, None], x[2][:, :, None])
     block[2] = torch.einsum("pil,plj->pij", block_part2, block_part4).add_(term0, alpha=2.0)
     block_part3 = block[2].permute(0, 2, 1) @ weights[2]
-    block_part2 = (1.0 - x[1][:, :, None] ** 2) * block_part3.permute(0, 2, 1)
-    block_part4 = weights[2] * (1.0 - x[1][:, None, :] ** 2)
-    term0 = b[1][:, :, None] * identity48 * x[1][:, :, None] * (1.0 - x[1][:, :, None] ** 2)
+    block_part2 = torch.ops.aten.tanh_backward(block_part3.permute(0, 2, 1), x[1][:, :, None])
+    block_part4 = torch.ops.aten.tanh_backward(weights[2], x[1][:, None, :])
+    term0 = torch.ops.aten.tanh_backward(b[1][:, :, None] * identity48 * x[1][:, :, None], x[1][:, :, None])
     block[1] = torch.einsum("pil,plj->pij", block_part2, block_part4).add_(term0, alpha=2.0)
     return block
 
@@ -594,14 +594,14 @@ def _blocks_pch1(
     term0 = mean * mean_block_part1[:, None] * identity10
     mean_block[3] = torch.addmm(term0, softmax[3].T, softmax[3], alpha=-mean)
     checks.append((8, _all_finite(mean_block[3])))
-    mean_residual = 2.0 * mean * (1.0 - x[2] ** 2).mul_(b[2]).mul_(x[2]).sum(0)
+    mean_residual = 2.0 * mean * torch.ops.aten.tanh_backward(b[2] * x[2], x[2]).sum(0)
     mean_block_part2 = mean_block[3].T @ weights[3]
     mean_block_part4 = 1.0 - x[2] ** 2
     term0 = torch.abs(mean_residual[:, None]) * identity32
     term1 = mean_block_part4.T @ mean_block_part4
     mean_block[2] = term0.addcmul_(mean_block_part2.T @ weights[3], term1, value=mean)
     checks.append((7, _all_finite(mean_block[2])))
-    mean_residual = 2.0 * mean * (1.0 - x[1] ** 2).mul_(b[1]).mul_(x[1]).sum(0)
+    mean_residual = 2.0 * mean * torch.ops.aten.tanh_backward(b[1] * x[1], x[1]).sum(0)
     mean_block_part2 = mean_block[2].T @ weights[2]
     mean_block_part4 = 1.0 - x[1] ** 2
     term0 = torch.abs(mean_residual[:, None]) * identity48
@@ -625,7 +625,8 @@ def _blocks_fisher(weights: Tensors, x: Tensors) -> Tensors:
     part0 = torch.exp(0.5 * class_score_y_part1[:, :, None])
     class_score_y[3] = (part0 * torch.exp(class_score_y_part1[:, None, :])).sub_(identity10 * part0)
     for k in range(2, 0, -1):
-        class_score_y[k] = (class_score_y[k + 1] @ weights[k + 1]).mul_(1.0 - x[k][:, None, :] ** 2)
+        term0 = class_score_y[k + 1] @ weights[k + 1]
+        class_score_y[k] = torch.ops.aten.tanh_backward(term0, x[k][:, None, :])
     return class_score_y
 
 
@@ -862,7 +863,7 @@ def _blocks_pch1_means(
     term0 = mean * mean_block_part1b[:, None] * identity10
     mean_block[3] = torch.addmm(term0, softmax[3].T, softmax[3], alpha=-mean)
     for k in range(2, 0, -1):
-        mean_residual[k] = 2.0 * mean * (1.0 - x[k] ** 2).mul_(b[k]).mul_(x[k]).sum(0)
+        mean_residual[k] = 2.0 * mean * torch.ops.aten.tanh_backward(b[k] * x[k], x[k]).sum(0)
         mean_block_mean1_part1 = 1.0 - x[k] ** 2
         mean_block_mean1[k] = _scaled_product(mean_block_mean1_part1.T, mean_block_mean1_part1, mean)
     return mean_block, mean_residual, mean_block_mean1

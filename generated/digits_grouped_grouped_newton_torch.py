@@ -671,9 +671,9 @@ def _adjoint(weights: Tensors, x: Tensors, targets: Tensor) -> tuple[Tensors, Te
     softmax[3] = torch.softmax(x[3], 1)
     b[3] = _add_at(-softmax[3], targets, 1, 1.0)
     b[2] = b[3] @ weights[3]
-    y[2] = (1.0 - x[2] ** 2).mul_(b[2])
+    y[2] = torch.ops.aten.tanh_backward(b[2], x[2])
     b[1] = y[2] @ weights[2]
-    y[1] = (1.0 - x[1] ** 2).mul_(b[1])
+    y[1] = torch.ops.aten.tanh_backward(b[1], x[1])
     return softmax, b, y
 
 
@@ -811,7 +811,7 @@ def _summary_3(
     tangent_a[_GROUP_OF_BIASES[1]].copy_(unit_biases[1])
     tangent_x_part1 = 1.0 - x[1] ** 2
     tangent_x[1] = tangent_x_part1 * tangent_a
-    second_x_part1 = (1.0 - x[1] ** 2).mul_(x[1]).mul_(-2.0)
+    second_x_part1 = torch.ops.aten.tanh_backward(x[1], x[1]).mul_(-2.0)
     second_x = (tangent_a**2).mul_(second_x_part1)
     summary_g_upto[1] = like.new_empty((_SUMMARY_G_UPTO_GROUPS[1],))
     summary_g_upto[1][_GROUP_OF_WEIGHTS[1]].copy_(-mean * (moves * y[1]).sum())
@@ -831,7 +831,7 @@ def _summary_3(
     tangent_a[_GROUP_OF_BIASES[2]].copy_(unit_biases[2])
     tangent_x_part1 = 1.0 - x[2] ** 2
     second_a = second_x @ weights[2].T
-    second_x_part1 = (1.0 - x[2] ** 2).mul_(x[2]).mul_(-2.0)
+    second_x_part1 = torch.ops.aten.tanh_backward(x[2], x[2]).mul_(-2.0)
     second_x = (tangent_a**2).mul_(second_x_part1)
     second_x[: len(second_a)].addcmul_(tangent_x_part1, second_a)
     summary_g_upto[2] = like.new_empty((_SUMMARY_G_UPTO_GROUPS[2],))

@@ -75,9 +75,7 @@ class Windows:
         """
         groups = _groups(equation.symbol.axes)
         if not groups:
-            known = self.shapes.setdefault(equation.symbol.axes, equation.symbol)
-            if equation.symbol.family == "x" and known.family != "x":
-                self.shapes[equation.symbol.axes] = equation.symbol  # which is kept anyway
+            self._has_shape(equation.symbol)
             yield replace(equation, value=self._picked(equation.value))
             return
         if not all(isinstance(node, Add | Einsum | Input) for node in _outside(equation.value)):
@@ -135,20 +133,30 @@ class Windows:
             if _groups(symbol.axes):
                 self.stored[symbol.family, symbol.index] = max(found)
             else:
-                self.shapes.setdefault(symbol.axes, symbol)
+                self._has_shape(symbol)
         return max(found)
+
+    def _has_shape(self, symbol: Input) -> None:
+        """An array that others over the same axes may be made like: best a state, which is kept anyway."""
+        known = self.shapes.setdefault(symbol.axes, symbol)
+        if symbol.family == "x" and known.family != "x":
+            self.shapes[symbol.axes] = symbol
 
     def _like(self, terms: Sequence[tuple[Fraction, Expr]], symbol: Input) -> Load | None:
         """An array with the axes that are left without the groups, of the equation itself if it has one."""
         axes = tuple(axis for axis in symbol.axes if not axis.is_group)
         if not axes:
             return None
-        own = (
+        own = [
             found
             for found in inputs_of(*(term for _, term in terms))
             if found.axes == axes and not found.role.of_classes
-        )
-        return Load(ref_of(next(own, None) or self.shapes[axes]))
+        ]
+        known = self.shapes.get(axes)
+        # What a function reads may be let go of, where its slope is computed from its value.
+        if known is not None and known.family == "x" and own and own[0].family == "a":
+            own = [known]
+        return Load(ref_of(own[0] if own else self.shapes[axes]))
 
     def _picked(self, value: Expr) -> Expr:
         """A product with the vector of an owner, summed over the groups, as an entry of the other factors."""

@@ -29,6 +29,7 @@ from sifrc.scalar.function import (
     parameter_symbol,
     power,
 )
+from sifrc.scalar.fused import TIMES_FIRST
 from sifrc.scalar.helpers import called_helpers, helpers
 from sifrc.scalar.notation import latex, unicode
 from sifrc.scalar.printing import Code, Dialect, print_code, torch_form
@@ -48,6 +49,7 @@ __all__ = [
     "SIGN",
     "SQRT",
     "SQUARE",
+    "TIMES_FIRST",
     "Code",
     "Dialect",
     "EvaluationDialect",

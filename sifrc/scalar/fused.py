@@ -14,7 +14,7 @@ from sympy import Add, Expr, Min, Mul, Piecewise, Pow, Symbol
 
 from sifrc.scalar.primitives import erfc, expm1
 
-__all__ = ["Tensors", "fused"]
+__all__ = ["TIMES_FIRST", "Tensors", "fused"]
 
 Tensors: TypeAlias = Mapping[str, tuple[str, ...]]
 """Names of symbols that are tensors, and labels of their axes."""
@@ -46,6 +46,14 @@ class leaky_relu_backward(_Fused):
     """The first argument where the second one is positive, else a number times it."""
 
 
+class tanh_backward(_Fused):
+    """The first argument times 1 − y², y the second one: the slope of tanh where that is y."""
+
+
+class elu_backward(_Fused):
+    """The first argument times the slope of ``elu`` where that is the second one, for the number 1."""
+
+
 class rsqrt(_Fused):
     """1/√x."""
 
@@ -66,7 +74,14 @@ class where_not_positive(_Fused):
     """The first argument where the second one is not positive, else 0."""
 
 
-_TIMES_FIRST = (threshold_backward, leaky_relu_backward, gelu_backward, where_not_positive)
+TIMES_FIRST = (
+    threshold_backward,
+    leaky_relu_backward,
+    gelu_backward,
+    tanh_backward,
+    elu_backward,
+    where_not_positive,
+)
 """Functions that are something times their first argument."""
 _GELU = sympy.Symbol("x", real=True) * erfc(-sympy.Symbol("x", real=True) / sympy.sqrt(2)) / 2
 _GELU_SLOPE = _GELU.diff(sympy.Symbol("x", real=True))
@@ -209,6 +224,15 @@ def _fits(factor: Expr, rest: Expr, tensors: Tensors) -> bool:
     return own == other
 
 
+def _slope_of_value(node: Expr, tensors: Tensors) -> tuple[type[_Fused], Symbol] | None:
+    """A slope that Torch computes from the function's value, and that value: 1 − y², min(y, 0) + 1."""
+    found = [symbol for symbol in node.free_symbols if symbol.name in tensors]
+    if not isinstance(node, Add) or len(found) != 1:
+        return None
+    forms = {1 - found[0] ** 2: tanh_backward, 1 + Min(found[0], 0): elu_backward}
+    return (forms[node], found[0]) if node in forms else None
+
+
 def _multiplied(node: Mul, tensors: Tensors) -> Expr:
     """A choice between numbers times something as a choice between multiples of it; x/(1 + exp(−x))."""
     for position, factor in enumerate(node.args):
@@ -219,7 +243,12 @@ def _multiplied(node: Mul, tensors: Tensors) -> Expr:
             once = sum(value != 0 for value, _ in factor.args) == 1
             if _has_tensors(rest, tensors) and (once or isinstance(rest, Symbol)):
                 return _chosen(factor, rest, tensors)
-        if isinstance(factor, _TIMES_FIRST) and _fits(factor, rest, tensors) and _has_tensors(rest, tensors):
+        slope = _slope_of_value(factor, tensors)
+        if slope is not None and _has_tensors(rest, tensors):
+            number, other = rest.as_coeff_Mul()
+            function, y = slope
+            return number * function(other, y)
+        if isinstance(factor, TIMES_FIRST) and _fits(factor, rest, tensors) and _has_tensors(rest, tensors):
             # A number stands outside, where it may go into what is made.
             number, other = (factor.args[0] * rest).as_coeff_Mul()
             return number * type(factor)(other, *factor.args[1:])

@@ -92,6 +92,13 @@ class TorchPrinter(VectorPrinter):
     def _print_gelu_backward(self, expr: sympy.Function) -> str:
         return self._backward("gelu", expr)
 
+    def _print_tanh_backward(self, expr: sympy.Function) -> str:
+        return self._backward("tanh", expr)
+
+    def _print_elu_backward(self, expr: sympy.Function) -> str:
+        slope, y = map(self._print, expr.args)
+        return f"torch.ops.aten.elu_backward({slope}, 1.0, 1.0, 1.0, True, {y})"
+
     def _print_leaky_relu_backward(self, expr: sympy.Function) -> str:
         return self._backward("leaky_relu", expr, "False")
 

@@ -34,6 +34,10 @@ CASES = {
     "what is computed": (P - X * Y, "(x @ m).addcmul_(x, y, value=-1.0)"),
     "a computed factor": (Y * sympy.exp(X), "torch.exp(x).mul_(y)"),
     "a sum as a factor": (Z * (X * Y + Z * V), "(v*z).addcmul_(x, y).mul_(z)"),
+    "what a function multiplies": (
+        X * Y * Z * (1 - X**2),
+        "torch.ops.aten.tanh_backward((x*y).mul_(z), x)",
+    ),
     "four factors": (X * Y + V * X * Y * Z, "(x*y).addcmul_((x*y).mul_(v), z)"),
 }
 

@@ -33,6 +33,14 @@ CASES = {
     "gelu": (GELU, "torch.nn.functional.gelu(x)"),
     "slope of gelu": (GELU.diff(X), "torch.ops.aten.gelu_backward(torch.ones_like(x), x)"),
     "times a slope of gelu": (Y * GELU.diff(X), "torch.ops.aten.gelu_backward(y, x)"),
+    "slope of tanh, through its value": (
+        -2 * X * Y * through_value(sympy.tanh(X).diff(X), sympy.tanh(X), X),
+        "-2.0*torch.ops.aten.tanh_backward(x*y, x)",
+    ),
+    "times a slope of elu": (
+        Y * through_value(ELU.diff(X), ELU, X),
+        "torch.ops.aten.elu_backward(y, 1.0, 1.0, 1.0, True, x)",
+    ),
     "root": (-1 / sympy.sqrt(X**2 + 1), "-torch.rsqrt(x**2 + 1.0)"),
 }
 LABELS = {"x": ("p", "i"), "y": ("p", "i")}
@@ -55,6 +63,11 @@ def test_text_and_values(name: str) -> None:
     torch.testing.assert_close(
         eval(code.text, scope), torch.tensor(expected, dtype=x.dtype).view(2, 5), rtol=1e-14, atol=1e-14
     )
+
+
+def test_numbers_have_no_slopes() -> None:
+    """1 − s² of a number is computed once, not for each entry."""
+    assert print_code(Y * (1 - S**2), "torch", tensors=LABELS).text == "(1.0 - s**2)*y"
 
 
 def test_gelu_keeps_its_digits_in_double_precision() -> None:

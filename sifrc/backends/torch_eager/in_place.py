@@ -12,6 +12,8 @@ from typing import Protocol
 import sympy
 from sympy import Add, Expr, Mul, Pow, Symbol
 
+from sifrc.scalar import TIMES_FIRST
+
 __all__ = ["Operand", "added_in_place", "in_place", "written_into"]
 
 
@@ -87,22 +89,33 @@ class _Chain:
         # What is computed and has all entries holds the product; first, an array that nobody needs then.
         above.sort(key=lambda factor: isinstance(factor, Symbol) or not self.covers(factor))
         above.sort(key=lambda factor: not self.is_taken(factor))
-        start, factors = sympy.S.One, list(above)
+        start, factors, inner = sympy.S.One, list(above), 0
         while factors and not (start != 1 and self.covers(start) and self.is_new(start)):
             start *= factors.pop(0)
         if not (self.covers(start) and self.is_new(start)) or start.is_number:
             return "", 0
         text = self.sum(start)[0] if isinstance(start, Add) else ""
         if not text:
-            text = f"({self.printed(start)})" if isinstance(start, Mul | Add | Pow) else self.printed(start)
+            if isinstance(start, Mul | Add | Pow):
+                text = f"({self.printed(start)})"
+            else:
+                text, inner = self.function(start)
             if out and isinstance(start, Mul) and len(start.args) == 2 and not start.args[0].is_number:
                 text = f"torch.mul({', '.join(map(self.printed, start.args))}, out={out})"
         text += "".join(f".mul_({self.printed(factor)})" for factor in factors)
         text += "".join(f".div_({self.printed(factor)})" for factor in below)
-        count = len(factors) + len(below)
+        count = inner + len(factors) + len(below)
         if number == 1:
             return text, count
         return text + (".neg_()" if number == -1 else f".mul_({self.printed(number)})"), count + 1
+
+    def function(self, start: Expr) -> tuple[str, int]:
+        """Text of an expression; of a function that is something times a product, with a chain for that."""
+        text, count = self.product(start.args[0]) if isinstance(start, TIMES_FIRST) else ("", 0)
+        if count == 0:
+            return self.printed(start), 0
+        first = Symbol("first_argument", real=True)
+        return self.printed(start.func(first, *start.args[1:])).replace(first.name, text), count
 
     def sum(self, value: Expr, out: str = "") -> tuple[str, int]:
         """Text of a tensor that holds a sum, and the number of operations in place; '' for none."""
