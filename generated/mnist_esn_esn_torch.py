@@ -1081,9 +1081,58 @@ class Optimizer(torch.optim.Optimizer):
         if taken >= set(map(id, self._parameters.values())):
             raise ValueError(
                 "add_param_group: every parameter that the step was derived for has a group, and others are "
-                "constants of it; build a new optimizer of the larger network"
+                "constants of it; an optimizer of sifrc.optimizer(model, loss, …), not a copy of one, derives "
+                "the step of more parameters; or build a new one of the larger network"
             )
         super().add_param_group(param_group)
+
+    @classmethod
+    def take_over(cls, former: Any, group: Mapping[str, Any]) -> None:
+        """Let an optimizer be one of this class, which has more parameters of the same model.
+
+        It stays the same object, with the same list of groups. The count of steps and the state of single
+        parameters go on; what parameters have in common, and what is kept for some steps, begins anew.
+
+        Args:
+            former: of the same method, for a network in which the other parameters are constants.
+            group: of the other parameters.
+
+        Raises:
+            RuntimeError: it is in a block of ``accumulate``.
+            TypeError: a number is of another type.
+            ValueError: a parameter is in no group or in two, or a number is out of range; ``former`` is as it
+                was.
+        """
+        if getattr(former, "_block", None) is not None:
+            raise RuntimeError("a group cannot be added in a block of accumulate; before or after it")
+        former._check()
+        # Schedulers keep things of their own in a group, which are none of the method's.
+        known = {*_RANGES, "params", "param_names"}
+        groups = [{key: value for key, value in own.items() if key in known} for own in former.param_groups]
+        # What is one number for all is what the others have by now; the rest are defaults, as with torch.
+        common = {name: value for name, value in groups[0].items() if name in _RANGES.keys() - _OF_GROUPS}
+        defaults = {name: value for name, value in former.defaults.items() if name in _RANGES}
+        made = cls(former._model, groups=[*groups, {**common, **group}], **defaults)
+        made._count("steps").copy_(former._count("steps"))
+        for code, (_, owner, _) in MEMORY.items():
+            for _, shape, name, key in _SLOTS[code] if owner in ("weight", "bias", "layer") else ():
+                value = made._parameters[name]
+                kept = former.state.get(value, {}).get(key)
+                if isinstance(kept, Tensor) and kept.shape == shape:
+                    made.state[value][key] = kept
+        # From here on nothing can fail.
+        for own, other in zip(former.param_groups, made.param_groups, strict=False):
+            for name, value in other.items():
+                own.setdefault(name, value)
+        former.param_groups.append(made.param_groups[-1])
+        former.state.clear()
+        former.state.update(made.state)
+        former.defaults.update(made.defaults)
+        for name, value in vars(made).items():
+            # What others hold of it stays, and hooks of the caller do.
+            if name not in ("state", "param_groups", "defaults") and not name.startswith("_optimizer_"):
+                setattr(former, name, value)
+        former.__class__ = cls
 
     def _common(self, name: str, dtype: torch.dtype) -> Any:
         """A number that all groups have in common, unless each may have its own."""

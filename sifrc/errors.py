@@ -141,7 +141,7 @@ class BackendError(SifrcError):
 
 
 class VerificationError(SifrcError):
-    """A derived quantity or a generated module disagrees with its oracle."""
+    """A derived quantity or a generated module disagrees with its oracle, or there is no such check."""
 
 
 class DataError(SifrcError):

@@ -211,13 +211,16 @@ def verify(
         A report; ``passed`` only if nothing failed and everything asked for was checked.
 
     Raises:
-        SifrcError: the spec is wrong, its module cannot be compiled, or level 3 has no torch, or no device.
+        SifrcError: there is no such level, the spec is wrong, its module cannot be compiled, or level 3 has
+            no torch, or no device.
     """
     from sifrc.extras import optional
+    from sifrc.verify.asked import read_digits, read_levels
     from sifrc.verify.device import find_device
     from sifrc.verify.ladder import ORACLE, operators_of
     from sifrc.verify.ladder import verify as climb
 
+    levels, digits = read_levels(levels), read_digits(digits)
     if (spec is None) == (model is None):
         raise SpecError(
             "what is verified is a spec, or a torch module", hint="verify(model=…, example=inputs)"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from sifrc.errors import TrainingError
 if TYPE_CHECKING:
     import torch
 
+    from sifrc.api.recipe import Recipe
     from sifrc.spec.types import OptionValue, PartitionChoice
 
 __all__ = ["optimizer"]
@@ -52,7 +54,8 @@ def optimizer(
         cache: of traced networks and generated modules, as for :func:`sifrc.compile`.
         partition: groups of the parameters that a method has numbers for, as for :func:`sifrc.compile`.
         groups: of parameters, with ``lr`` and ``weight_decay`` of their own; ``params`` are tensors, names,
-            or patterns of names. What is in no group is a constant of the derivation, as what is frozen is.
+            or patterns of names. What is in no group is a constant of the derivation, as what is frozen is,
+            until ``add_param_group`` of the optimizer adds it.
         l2: λ of an ℓ₂ term ½ λ ‖θ‖² of the objective, or λ by names or patterns of names; gradients and
             curvature have it. ``weight_decay`` is apart from the objective.
         options: of the method, its hyperparameters among them; ``lr`` is the learning rate, and
@@ -78,9 +81,9 @@ def optimizer(
         >>> bool(second < first)
         True
     """
-    from sifrc.api.compiling import compile
-    from sifrc.api.groups import grouped, penalized
-    from sifrc.api.importing import from_torch, unwrapped
+    from sifrc.api.groups import grouped
+    from sifrc.api.importing import unwrapped
+    from sifrc.api.recipe import Recipe
 
     pair = isinstance(example, tuple | list) and len(example) == 2
     inputs, targets = example if pair else (example, None)
@@ -89,23 +92,13 @@ def optimizer(
     trained = None
     if groups is not None:
         given, trained = grouped(unwrapped(model), groups)
-        if any("weight_decay" in group for group in given):
-            settings.setdefault("weight_decay", 0.0)
-    chosen = {"name": method, **settings}
-    spec = from_torch(
-        model,
-        inputs,
-        loss,
-        check=check,
-        cache=cache,
-        trained=trained,
-        targets=targets,
-        output=output,
-        method=chosen,
+    recipe = Recipe(
+        model, loss, method, settings, inputs, targets, check, output, cache, partition=partition, l2=l2
     )
-    generated: Any = compile(penalized(spec, l2), "torch", method, partition=partition, cache=cache)
+    decays = any("weight_decay" in group for group in given or ())
+    generated = recipe.module(trained, decays=decays)
     made: torch.optim.Optimizer = generated.Optimizer(model, groups=given, **numbers)
-    _follow(made, model, loss)
+    _follow(made, recipe)
     return made
 
 
@@ -126,30 +119,51 @@ def _settings(options: Mapping[str, Any]) -> tuple[dict[str, OptionValue], dict[
     return found, numbers
 
 
-def _follow(made: Any, model: Any, loss: Any) -> None:
-    """Let a step without a batch take the last one that the model and the loss were called with."""
+def _follow(made: Any, recipe: Recipe) -> None:
+    """Let a step without a batch take the last one that the model and the loss were called with.
+
+    And let groups be added, which takes what the optimizer was made from. Both are of this object alone, not
+    of its copies: these have another model, which nobody calls in the loop.
+    """
+    model, loss = recipe.model, recipe.loss
     last: dict[str, Any] = {}
     model.register_forward_pre_hook(_Hook("inputs", last), with_kwargs=True)
     if hasattr(loss, "register_forward_pre_hook"):
         loss.register_forward_pre_hook(_Hook("targets", last), with_kwargs=True)
-    usual = type(made).step
 
     def step(self: Any, *batch: Any, closure: Any = None, **more: Any) -> Any:
         """One update: of a batch, of what a closure gives, or of the batch that was seen last."""
+        usual = type(self).step  # that of another derivation after a group was added
         batch = batch if closure is None else (closure, *batch)  # libraries give it by its name
         found = _watched(batch[0], loss, last) if len(batch) == 1 and callable(batch[0]) else batch
-        seen = dict(last)
-        try:
+        with _own_calls(last) as seen:
             if isinstance(found, tuple | list) and len(found) == 2 and not isinstance(found[1], tuple | list):
                 return usual(self, _alone(found[0]), found[1], **more)  # loaders give lists
             if not batch or found is None or getattr(found, "ndim", 1) == 0:
                 inputs, targets = _seen(seen)
                 return usual(self, _alone(inputs), targets, **more)
             return usual(self, *batch, **more)
-        finally:
-            last.update(seen)  # the step's own calls of the model are none of the loop's
+
+    def add_param_group(self: Any, param_group: dict[str, Any]) -> None:
+        """Train more parameters of the model from the next step on."""
+        from sifrc.api.unfreezing import add_group
+
+        with _own_calls(last):
+            add_group(self, recipe, param_group)
 
     made.step = MethodType(step, made)
+    made.add_param_group = MethodType(add_param_group, made)
+
+
+@contextmanager
+def _own_calls(last: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What was seen before; what the model is called with in the block is none of the loop's."""
+    seen = dict(last)
+    try:
+        yield seen
+    finally:
+        last.clear()
+        last.update(seen)
 
 
 def _alone(inputs: Any) -> Any:

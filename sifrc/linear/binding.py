@@ -38,6 +38,7 @@ class Binding:
         values: parameters and buffers by the names of generated modules; copies.
         model: of the caller, whose forward pass is still to be compared with the spec's.
         cache: of generated modules, as for :func:`sifrc.compile`.
+        output: of several that the model returns, the one of the spec.
     """
 
     spec: Spec
@@ -45,6 +46,7 @@ class Binding:
     values: Mapping[str, Tensor]
     model: torch.nn.Module | None = None
     cache: Any = True
+    output: int | str | None = None
     _modules: dict[object, ModuleType] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -94,11 +96,12 @@ class Binding:
         """Compare the caller's model with the network, as both are after training.
 
         Raises:
+            ModuleImportError: the model returns no output of the place or name that was given.
             OperatorError: their outputs differ by more than rounding.
         """
         if self.model is None:
             return
-        compare(self.model, self.spec, self.module("gradient"), self.values, batch.inputs)
+        compare(self.model, self.spec, self.module("gradient"), self.values, batch.inputs, self.output)
 
 
 def bind(
@@ -163,7 +166,7 @@ def bind(
     if mode is not None:
         spec = choose(spec, mode=mode)
     if is_module:
-        bound = Binding(spec, _own_names(model, spec, names), {}, model, cache)
+        bound = Binding(spec, _own_names(model, spec, names), {}, model, cache, output)
         return replace(bound, values=_of_module(model, bound), _modules=bound._modules)
     if names is not None:
         raise OperatorError("names without a torch module", hint="params has the names of the spec")

@@ -21,7 +21,12 @@ __all__ = ["compare"]
 
 
 def compare(
-    model: torch.nn.Module, spec: Spec, module: Any, values: Mapping[str, Tensor], inputs: Inputs
+    model: torch.nn.Module,
+    spec: Spec,
+    module: Any,
+    values: Mapping[str, Tensor],
+    inputs: Inputs,
+    output: int | str | None = None,
 ) -> None:
     """Compare outputs, in the mode that a model is in; if it is another after training, as it is then.
 
@@ -31,12 +36,14 @@ def compare(
         module: generated from that.
         values: parameters and buffers.
         inputs: of a batch.
+        output: of several that the model returns, as for :func:`sifrc.from_torch`.
 
     Raises:
+        ModuleImportError: the model returns no such output.
         OperatorError: their outputs differ by more than rounding, on the batch, or on inputs of other sizes:
             where functions that are alike near zero are not, and at values that reach other branches.
     """
-    given = model, spec, module, values
+    given = model, spec, module, values, output
     _compare(*given, inputs)
     for size in (1.0, 8.0, 64.0):
         _compare(*given, _each_number(inputs, partial(_of_size, size=size)), strict=False)
@@ -47,11 +54,14 @@ def _compare(
     spec: Spec,
     module: Any,
     values: Mapping[str, Tensor],
+    output: int | str | None,
     inputs: Inputs,
     *,
     strict: bool = True,
 ) -> None:
     """Compare outputs; where inputs are far from what they are, as far as rounding allows there."""
+    from sifrc.importing.exported import output_of
+
     expected = module.predict(values, inputs)
     try:
         with restored(model), torch.no_grad():
@@ -62,11 +72,16 @@ def _compare(
         if strict:
             raise
         return  # a model may refuse inputs of other sizes
-    found = found.get("logits") if isinstance(found, Mapping) else found
-    if not isinstance(found, Tensor) or found.shape != expected.shape:
-        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    found = output_of(found, output)
+    if not isinstance(found, Tensor):
         raise OperatorError(
-            f"the model gives outputs of {got}, and '{spec.name}' of shape {tuple(expected.shape)}",
+            f"the model returns a {type(found).__name__}, and '{spec.name}' has one output",
+            hint="output=0 for the first of several, or its name",
+        )
+    if found.shape != expected.shape:
+        raise OperatorError(
+            f"the model gives outputs of shape {tuple(found.shape)}, and '{spec.name}' of shape "
+            f"{tuple(expected.shape)}",
             hint="the spec of this model",
         )
     difference = float((found - expected).abs().max())

@@ -14,6 +14,7 @@ from torch import Tensor
 from sifrc.errors import OperatorError
 from sifrc.linear.progress import Watch
 from sifrc.linear.space import Space, Vector, is_transformed
+from sifrc.linear.terms import no_operator
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator as ScipyOperator
@@ -205,20 +206,34 @@ class LinearOperator(ABC):
         return self if self.symmetric else Transposed(self)
 
     def __add__(self, other: LinearOperator) -> LinearOperator:
-        """The sum with another operator of the same spaces."""
+        """The sum with another operator of the same spaces.
+
+        Raises:
+            OperatorError: a number or a tensor is no operator; a multiple of the identity is.
+        """
         if not isinstance(other, LinearOperator):
-            return NotImplemented
+            return cast(LinearOperator, no_operator(self.name, "+", other))
         from sifrc.linear.algebra import added
 
         return added(self, other)
 
+    def __radd__(self, other: object) -> Any:
+        return no_operator(self.name, "+", other, after=False)
+
     def __sub__(self, other: LinearOperator) -> LinearOperator:
-        """The difference from another operator of the same spaces."""
+        """The difference from another operator of the same spaces.
+
+        Raises:
+            OperatorError: as for the sum.
+        """
         if not isinstance(other, LinearOperator):
-            return NotImplemented
+            return cast(LinearOperator, no_operator(self.name, "-", other))
         from sifrc.linear.algebra import added, scaled
 
         return added(self, scaled(other, -1.0))
+
+    def __rsub__(self, other: object) -> Any:
+        return no_operator(self.name, "-", other, after=False)
 
     def __mul__(self, factor: float) -> LinearOperator:
         """A multiple."""

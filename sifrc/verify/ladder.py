@@ -27,6 +27,7 @@ from sifrc.catalogue.registry import BLOCK_OPERATORS, OPERATORS, existing_operat
 from sifrc.catalogue.summaries import SUMMARY
 from sifrc.extras import optional
 from sifrc.spec.types import Spec
+from sifrc.verify.asked import read_digits, read_levels
 from sifrc.verify.comparison import Agreement
 from sifrc.verify.device import made_ready
 from sifrc.verify.generated import generated_rows
@@ -80,6 +81,7 @@ def verify(
         A report; ``passed`` only if nothing failed and everything required was checked.
 
     Raises:
+        VerificationError: there is no such level, or too few digits.
         MissingDependency: level 3 without torch, which is its oracle.
         SifrcError: a CUDA module without a device, where Numba's simulator does not do.
 
@@ -90,11 +92,7 @@ def verify(
         >>> verify(spec, levels=(1, 2)).passed
         True
     """
-    unknown = [level for level in levels if level not in _QUANTITIES]
-    if unknown or not levels or digits < 20:
-        raise ValueError(
-            f"levels must be among 1, 2, 3 and digits at least 20, got {list(levels)} and {digits}"
-        )
+    levels, digits = read_levels(levels), read_digits(digits)
     if 3 in levels and module is not None:
         optional("torch", ORACLE)
         made_ready(spec, module)
@@ -112,7 +110,7 @@ def verify(
         if progress is not None:
             progress(row)
 
-    for level in sorted(set(levels)):
+    for level in levels:
         checks = _checks(level, spec, looked, module, digits, seed, framework)
         steps = _guarded(lambda: step_rows(spec, digits, seed), 2, ("step",)) if level == 2 else ()
         for quantity, oracle, check in chain(checks, steps):
@@ -122,7 +120,7 @@ def verify(
             if quantity in _QUANTITIES[level]:
                 passed = False if quantity in required or quantity in looked.failed else None
                 put(Row(quantity, level, "", None, None, passed, why))
-    wanted = [(q, level) for level in sorted(set(levels)) for q in required if _belongs(q, level, levels)]
+    wanted = [(q, level) for level in levels for q in required if _belongs(q, level, levels)]
     for quantity, level in wanted:
         if not any(row.quantity == quantity and row.level == level for row in rows):
             why = "no module was given" if level == 3 and module is None else "there is no such check"

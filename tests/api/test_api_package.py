@@ -1,8 +1,10 @@
 """The package as it is imported: light, complete, and with one name for a stage and a function."""
 
+import importlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from small_specs import tiny
 
@@ -147,3 +149,27 @@ def test_verify_fails_closed_on_a_module_with_a_wrong_block():
     wrong = SimpleNamespace(**{**vars(module), "curvature_factors": doubled})
     report = sifrc.verify(spec, levels=(3,), module=wrong)
     assert not report.passed and {row.quantity for row in report.failures} == {"curvature_factors"}
+
+
+@pytest.mark.parametrize(
+    "levels", ["a", "12", "", (), 2, None, [4], [1, "2"], [True], [[1]], [1.5], b"1"], ids=repr
+)
+def test_levels_that_are_none_are_said_before_anything_is_compiled(levels, monkeypatch):
+    compiling = importlib.import_module("sifrc.api.compiling")
+    monkeypatch.setattr(compiling, "compile", lambda *_, **__: pytest.fail("compiled"))
+    for spec in (tiny(), None):
+        with pytest.raises(sifrc.VerificationError, match="levels: expected some of 1, 2, 3, got"):
+            sifrc.verify(spec, levels=levels)
+
+
+@pytest.mark.parametrize("digits", [19, "50", 50.0, None, True], ids=repr)
+def test_digits_that_are_none(digits):
+    with pytest.raises(sifrc.VerificationError, match="digits: expected a whole number, at least 20"):
+        sifrc.verify(tiny(), levels=(1,), digits=digits)
+
+
+def test_levels_in_any_iterable():
+    report = sifrc.verify(tiny(), levels=iter((np.int64(2), 1, 2)), digits=np.int64(30))
+    assert report.passed
+    assert [row.level for row in report.rows] == sorted(row.level for row in report.rows)
+    assert {row.level for row in report.rows} == {1, 2}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from dense_oracle import Case, agrees, close
@@ -40,8 +44,8 @@ def test_what_does_not_fit_is_refused(ops: CurvatureOperators) -> None:
         ops.H + identity(ops.space.shapes)
     with pytest.raises(sifrc.OperatorError, match="a finite number"):
         float("nan") * ops.H
-    with pytest.raises(TypeError):
-        ops.H + 1.0  # type: ignore[operator]
+    with pytest.raises(TypeError, match="unsupported operand"):
+        ops.H + "1.0"  # type: ignore[operator]
     with pytest.raises(sifrc.OperatorError, match="rows and columns are not the same"):
         ops.H.sub("fc1", "out").trace()
     with pytest.raises(sifrc.OperatorError, match="not known to be symmetric"):
@@ -52,6 +56,40 @@ def test_what_does_not_fit_is_refused(ops: CurvatureOperators) -> None:
         ops.H.block_diagonal({"some": ["fc1", "fc2"], "others": ["out", "*.bias"]})
     with pytest.raises(sifrc.OperatorError, match="parts by 'layers'"):
         ops.H.per("layers")
+
+
+NUMBERS: dict[str, Any] = {
+    "number": 1e-2,
+    "whole": 2,
+    "fraction": Fraction(1, 4),
+    "numpy": np.float64(0.5),
+    "tensor": torch.tensor(0.5),
+}
+TERMS = {
+    "op + {}": lambda op, c: op + c,
+    "op - {}": lambda op, c: op - c,
+    "{} + op": lambda op, c: c + op,
+    "{} - op": lambda op, c: c - op,
+}
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("form", TERMS)
+def test_a_number_is_added_with_the_identity(ops: CurvatureOperators, form: str, number: str) -> None:
+    """The error says what would do, and that does."""
+    value = NUMBERS[number]
+    wanted = form.format(f"{float(value):g} * ops.identity")
+    with pytest.raises(sifrc.OperatorError, match="a number is no operator") as caught:
+        TERMS[form](ops.G, value)
+    assert caught.value.hint == wanted
+    agrees(eval(wanted, {"ops": ops, "op": ops.G}), TERMS[form](CASE.G, float(value) * EYE))
+
+
+@pytest.mark.parametrize("form", TERMS)
+def test_a_tensor_is_no_operator(ops: CurvatureOperators, form: str) -> None:
+    with pytest.raises(sifrc.OperatorError, match=r"a tensor of shape \(60, 60\)") as caught:
+        TERMS[form](ops.G, EYE)
+    assert "op.to_dense()" in str(caught.value)
 
 
 def test_conjugate_gradients_solve_damped_systems(ops: CurvatureOperators) -> None:

@@ -230,6 +230,56 @@ def test_several_batches_of_a_mean_over_what_counts_are_refused() -> None:
     agrees(one.H, summed.H.to_dense() / weights)
 
 
+class Several(Model):
+    """The network of ``CASE`` among other outputs."""
+
+    give: Any
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.give(super().forward(x), x)
+
+
+GIVEN: dict[str, tuple[Any, int | str | None]] = {
+    "logits of a mapping": (lambda y, x: {"hidden": x, "logits": y}, None),
+    "a name": (lambda y, x: {"hidden": x, "scores": y}, "scores"),
+    "a place": (lambda y, x: (x, y), 1),
+}
+
+
+@pytest.mark.parametrize("case", GIVEN)
+def test_one_of_several_outputs_is_compared_with_the_spec(case: str) -> None:
+    """By the rule by which a module is imported, and the outputs are compared, not passed over."""
+    give, output = GIVEN[case]
+    several = Several()
+    several.load_state_dict(model().state_dict())
+    given: dict[str, Any] = {"spec": CASE.data, "names": NAMES, "output": output}
+    several.give = give
+    ops = sifrc.operators(several, None, CASE.batches, **given)
+    close(
+        ops.gradient("flat"),
+        sifrc.operators(model(), None, CASE.batches, **given | {"output": None}).gradient("flat"),
+    )
+    several.give = lambda y, x: give(1.01 * y, x)
+    with pytest.raises(sifrc.OperatorError, match="the outputs of the model differ"):
+        sifrc.operators(several, None, CASE.batches, **given)
+
+
+def test_outputs_that_are_none_of_the_spec() -> None:
+    several = Several()
+    given: dict[str, Any] = {"spec": CASE.data, "names": NAMES}
+    for value, more, kind, message in (
+        (lambda y, x: {"scores": y}, {}, sifrc.OperatorError, "the model returns a dict, and"),
+        (lambda y, x: (y, x), {}, sifrc.OperatorError, "the model returns a tuple, and"),
+        (lambda y, x: y[:, :2], {}, sifrc.OperatorError, r"gives outputs of shape \(\d+, 2\), and"),
+        (lambda y, x: (y, x), {"output": 5}, sifrc.ModuleImportError, "a tuple without an output 5"),
+        (lambda y, x: {"a": y}, {"output": "b"}, sifrc.ModuleImportError, "a dict without an output 'b'"),
+    ):
+        several.give = value
+        with pytest.raises(kind, match=message) as caught:
+            sifrc.operators(several, None, CASE.batches, **given, **more)
+        assert caught.value.hint
+
+
 def test_networks_that_differ_in_training() -> None:
     """Dropout draws the same for the same seed; a model in evaluation is normalised by its buffers."""
     layers = [
