@@ -218,6 +218,8 @@ class LinearOperator(ABC):
         return added(self, other)
 
     def __radd__(self, other: object) -> Any:
+        if isinstance(other, int) and other == 0:
+            return self  # what sum() of operators begins with
         return no_operator(self.name, "+", other, after=False)
 
     def __sub__(self, other: LinearOperator) -> LinearOperator:

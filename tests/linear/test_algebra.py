@@ -27,6 +27,7 @@ def test_sums_multiples_and_products(ops: CurvatureOperators) -> None:
     agrees(ops.H - 0.5 * ops.G, CASE.H - 0.5 * CASE.G)
     agrees(-ops.H / 4, -CASE.H / 4)
     agrees(ops.H * 3 + 0.1 * ops.identity, 3 * CASE.H + 0.1 * EYE)
+    agrees(sum([ops.H, ops.G]), CASE.H + CASE.G)
     agrees(ops.H @ ops.G, CASE.H @ CASE.G)
     part = ops.H.sub("fc1.weight", "out")
     dense = CASE.H[:20, -15:]
