@@ -105,6 +105,19 @@ class Echo(Pair):
         return super().forward(x, torch.cat([x, x[..., :1]], -1))
 
 
+class Begun(Pair):
+    """An encoder whose states are learned to begin with, a decoder with the states and no cells."""
+
+    def __init__(self) -> None:
+        super().__init__(2, False)
+        self.begin = nn.Parameter(torch.randn(2, 1, 2))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        begin = self.begin.expand(-1, len(x), -1)
+        h, _ = self.encoder(x, (begin, torch.sin(begin)))[1]
+        return self.out(self.decoder(y, (h, torch.zeros_like(h)))[0])
+
+
 class Both(nn.Module):
     """States, cells and outputs, all read."""
 
@@ -148,6 +161,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = 
     "encoder and decoder of layers and directions": (of(Pair, 2, True), ((3, 3, 2), (3, 2, 3))),
     "encoder and decoder, steps first": (of(Pair, 2, False, False), ((3, 3, 2), (3, 2, 3))),
     "encoder and decoder of one input": (of(Echo, 2, True), ((3, 3, 2),)),
+    "states that are learned, cells that are zero": (Begun, ((3, 3, 2), (3, 2, 3))),
     "encoder and decoder, gated units": (of(Pair, 2, False, True, nn.GRU), ((3, 3, 2), (3, 2, 3))),
     "one module twice": (of(Twice, nn.LSTM, 1, False, False), ((3, 3, 2), (3, 2, 2))),
     "one module twice, going on": (of(Twice, nn.LSTM, 2, True, True), ((3, 3, 2), (3, 2, 2))),

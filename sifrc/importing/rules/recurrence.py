@@ -69,7 +69,8 @@ def _rows(call: Call, found: Any, layer: int, both: bool) -> str:
     value = call.as_value(found)
     width = 2 if both else 1
     part = sliced(call, value, 0, layer * width, (layer + 1) * width)
-    if part.dims[1] != (SAMPLES,):
+    # One entry along the samples: fixed numbers, which are the same for all of them.
+    if part.dims[1] not in ((SAMPLES,), ()):
         raise Refused("a state to begin with that is not of each sample", "zeros, or one for each sample")
     wanted = (part.dims[2],) if not both else (part.dims[0], part.dims[2])
     return call.draft.arranged(part, wanted)
