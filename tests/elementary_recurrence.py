@@ -25,7 +25,7 @@ def sigmoid(x: Tensor) -> Tensor:
 
 
 def written_out(layer: Mapping[str, Any], parameter: Parameter, x: Tensor) -> Tensor:
-    """The output of a layer at all steps.
+    """The output of a layer at all steps: states, and after them cells where the layer says so.
 
     Args:
         layer: as in a spec.
@@ -35,12 +35,12 @@ def written_out(layer: Mapping[str, Any], parameter: Parameter, x: Tensor) -> Te
     ends = ("", "_reverse")[: 1 + layer.get("bidirectional", False)]
     for number in range(layer.get("layers", 1)):
         sides = [one_pass(layer, parameter, f"l{number}{end}", x) for end in ends]
-        x = torch.cat(sides, 2)
-    return x
+        x = torch.cat([states for states, _ in sides], 2)
+    return torch.cat([x, *(cells for _, cells in sides)], 2) if layer.get("cells") else x
 
 
-def one_pass(layer: Mapping[str, Any], parameter: Parameter, mark: str, x: Tensor) -> Tensor:
-    """One direction of one layer."""
+def one_pass(layer: Mapping[str, Any], parameter: Parameter, mark: str, x: Tensor) -> tuple[Tensor, Tensor]:
+    """One direction of one layer: states and cells of all steps; zeros for cells where there are none."""
     kind, n = layer["type"], layer["units"]
 
     def linear(name: str, value: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def one_pass(layer: Mapping[str, Any], parameter: Parameter, mark: str, x: Tenso
         return found if bias is None else found + bias
 
     h = c = torch.zeros(len(x), n, dtype=x.dtype)
-    rows, states = list(x.unbind(1)), []
+    rows, states, cells = list(x.unbind(1)), [], []
     for row in reversed(rows) if mark.endswith("_reverse") else rows:
         a, b = linear("ih", row), linear("hh", h)
         if kind == "rnn":
@@ -64,11 +64,20 @@ def one_pass(layer: Mapping[str, Any], parameter: Parameter, mark: str, x: Tenso
             z = sigmoid(az + bz)
             h = (1 - z) * torch.tanh(an + sigmoid(ar + br) * bn) + z * h
         states.append(h)
-    return torch.stack(states[::-1] if mark.endswith("_reverse") else states, 1)
+        cells.append(c)
+    order = slice(None, None, -1 if mark.endswith("_reverse") else 1)
+    return torch.stack(states[order], 1), torch.stack(cells[order], 1)
 
 
 def fused(layer: Mapping[str, Any], parameter: Parameter, x: Tensor) -> Tensor:
     """The same by ``torch.nn``, whose tensors have the same shapes."""
+    if layer.get("cells"):
+        return _with_cells(layer, parameter, x)
+    return _module(layer, parameter, x)(x)[0].detach()
+
+
+def _module(layer: Mapping[str, Any], parameter: Parameter, x: Tensor) -> nn.Module:
+    """A layer of PyTorch with these tensors."""
     options = {"nonlinearity": layer["function"]} if "function" in layer else {}
     found = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[layer["type"]](
         x.shape[2],
@@ -82,4 +91,20 @@ def fused(layer: Mapping[str, Any], parameter: Parameter, x: Tensor) -> Tensor:
     )
     names = {name: name.split("_", 1) for name in found.state_dict()}
     found.load_state_dict({name: parameter(slot, part) for name, (slot, part) in names.items()})
-    return found(x)[0].detach()
+    return found
+
+
+def _with_cells(layer: Mapping[str, Any], parameter: Parameter, x: Tensor) -> Tensor:
+    """Cells of a step are what the last layer ends with when it reads as far as it, from either end."""
+    layers, own = layer.get("layers", 1), {key: value for key, value in layer.items() if key != "cells"}
+
+    def last(slot: str, part: str) -> Tensor | None:
+        return parameter(slot, part.replace("l0", f"l{layers - 1}"))
+
+    read = fused({**own, "layers": layers - 1}, parameter, x) if layers > 1 else x
+    module = _module({**own, "layers": 1}, last, read)
+    found = [module(read)[0]]
+    for side in range(1 + own.get("bidirectional", False)):
+        ends = [read[:, n:] if side else read[:, : n + 1] for n in range(x.shape[1])]
+        found.append(torch.stack([module(each)[1][1][side] for each in ends], 1))
+    return torch.cat(found, 2).detach()

@@ -334,6 +334,15 @@ _RECURRENCE: dict[str, dict[str, Any]] = {
     "lstm without a bias": one([3, 2], "lstm", units=2, bias=False),
     "lstm of two directions": first([3, 2], "lstm", units=2, bidirectional=True),
     "lstm of layers and directions": first([2, 3], "lstm", units=3, layers=2, bidirectional=True),
+    "lstm that gives cells": first([3, 3], "lstm", units=2, cells=True),
+    "cells of layers and directions": layer_spec(
+        [3, 2],
+        [
+            {"name": "r", "type": "lstm", "units": 2, "layers": 2, "bidirectional": True, "cells": True},
+            {"name": "s", "type": "slice", "axis": 2, "start": 3, "stop": 7},
+            {"name": "a", "type": "activation", "function": "sin"},
+        ],
+    ),
     "gru": first([4, 3], "gru", units=2),
     "gru of two layers": first([3, 2], "gru", units=2, layers=2, bias=False),
     "gru of layers and directions": first([2, 3], "gru", units=3, layers=2, bidirectional=True),

@@ -187,7 +187,10 @@ class Graph:
         }
         if kind == "rnn":
             keys["function"] = self.pick("tanh", "sin")
-        self.put(kind, (self.shape[0], units * (1 + keys["bidirectional"])), **keys)
+        if kind == "lstm":
+            keys["cells"] = self.draw(st.booleans())
+        given = (1 + keys["bidirectional"]) * (1 + keys.get("cells", False))
+        self.put(kind, (self.shape[0], units * given), **keys)
 
     def _mask(self, places: int, read: int) -> str:
         """An input that says which places are read."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from sifrc.importing.atoms import SAMPLES, Atoms, Held, Value, fresh
 from sifrc.importing.draft import Draft
 from sifrc.importing.exported import sizes_of
 
-__all__ = ["Call", "Missing", "Refused", "axes_for", "number_in", "refusal"]
+__all__ = ["Call", "Refused", "axes_for", "number_in", "refusal"]
 
 
 class Refused(Exception):
@@ -22,14 +23,6 @@ class Refused(Exception):
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message, self.hint = message, hint
-
-
-@dataclass(frozen=True)
-class Missing:
-    """What an operator gives besides, and no layer does: an error when something reads it."""
-
-    message: str
-    hint: str
 
 
 @dataclass
@@ -44,6 +37,7 @@ class Call:
         name: of the operator, without its overload.
         overload: of the operator.
         path: of the module that calls it, and whether that does nothing else.
+        needed: nodes that the output of the network depends on.
     """
 
     node: torch.fx.Node
@@ -52,6 +46,7 @@ class Call:
     name: str
     overload: str
     path: tuple[str, bool]
+    needed: Collection[torch.fx.Node] = ()
     _named: list[str] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Any:
@@ -93,6 +88,13 @@ class Call:
         if found.sizes() != shape or found.dims != found.layout:
             raise Refused(f"the {name} of {self.name} is a view of {found.source.name}")
         return found.source
+
+    def gives(self, number: int) -> bool:
+        """Whether the output of the network depends on one of several results of the operator."""
+        return any(
+            user.target is operator.getitem and user.args[1] == number and user in self.needed
+            for user in self.node.users
+        )
 
     def own(self, found: Any) -> bool:
         """Whether a tensor is as the module keeps it, so that a layer can have it as its own."""

@@ -54,8 +54,9 @@ def network_of(
 
 
 def _inputs(layer: Mapping[str, Any]) -> list[str]:
+    """All that a layer reads: its inputs, and what a recurrent one begins with."""
     found = layer.get("inputs", [])
-    return [found] if isinstance(found, str) else list(found) + list(layer.get("state", []))
+    return [*([found] if isinstance(found, str) else found), *layer.get("state", [])]
 
 
 def _reached(draft: Draft, output: str) -> tuple[list[dict[str, Any]], set[str]]:

@@ -12,7 +12,7 @@ from torch.fx.node import map_arg
 
 from sifrc.errors import ModuleImportError
 from sifrc.importing.atoms import SAMPLES, Held, Value, fresh
-from sifrc.importing.calls import Call, Missing, Refused, axes_for, refusal
+from sifrc.importing.calls import Call, Refused, axes_for, refusal
 from sifrc.importing.draft import Draft, Tied
 from sifrc.importing.exported import Exported, place_of, sizes_of
 from sifrc.importing.rules import RULES
@@ -80,7 +80,7 @@ def _translated(
     found = _given(exported, draft, kept, dict(zip(exported.inputs, names, strict=True)), trained, needed)
     for node in exported.nodes:
         if node.op == "call_function" and node in needed:
-            found[node] = _called(node, found, draft, exported, kept, rules)
+            found[node] = _called(node, found, draft, exported, kept, rules, needed)
     output = found[exported.output]
     if not isinstance(output, Value):
         raise ModuleImportError("what the module returns does not depend on its inputs and parameters")
@@ -146,6 +146,7 @@ def _called(
     exported: Exported,
     kept: Mapping[str, torch.Tensor],
     rules: Mapping[str, Callable[[Call], Any]],
+    needed: Collection[torch.fx.Node],
 ) -> Any:
     """What one operator gives."""
     module = exported.module
@@ -167,7 +168,7 @@ def _called(
         if name not in rules:
             raise Refused(f"no layer does what {name} does", "the operators in docs/import.md")
         overload = getattr(target, "_overloadname", "")
-        return rules[name](Call(node, draft, arguments, name, overload, (path, alone)))
+        return rules[name](Call(node, draft, arguments, name, overload, (path, alone), needed))
     except Refused as error:
         raise refusal(error, str(target), path, place_of(node)) from None
     except Tied as error:
@@ -184,14 +185,8 @@ def _arguments(node: torch.fx.Node, target: Any, found: Mapping[torch.fx.Node, A
     if not hasattr(target, "_schema"):
         raise Refused(f"no layer does what {target} does")
 
-    def value(item: torch.fx.Node) -> Any:
-        result = found[item]
-        if isinstance(result, Missing):
-            raise Refused(result.message, result.hint)
-        return result
-
-    args: Any = map_arg(node.args, value)
-    kwargs: Any = map_arg(node.kwargs, value)
+    args: Any = map_arg(node.args, found.__getitem__)
+    kwargs: Any = map_arg(node.kwargs, found.__getitem__)
     arguments = {}
     for n, argument in enumerate(target._schema.arguments):
         if n < len(args) and not argument.kwarg_only:

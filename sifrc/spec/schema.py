@@ -131,6 +131,7 @@ class LayerShape(Shape):
     mode: str | None = None
     layers: Count | None = None
     bidirectional: bool | None = None
+    cells: bool | None = None
     heads: Count | None = None
     causal: bool | None = None
     mask: str | None = None

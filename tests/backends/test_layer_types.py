@@ -45,7 +45,7 @@ IN_NUMBA = (
     *("transformer", "residual of convolutions", "scale with a shift", "sum that keeps"),
     *("batch norm", "batch norm of features", "batch norm without a weight", "batch norm evaluated"),
     *("rnn", "rnn of one step", "lstm of layers and directions", "gru of two layers"),
-    *("the last step of an lstm", "activations after a gru"),
+    *("the last step of an lstm", "activations after a gru", "cells of layers and directions"),
     *("a token, and positions of more places", "a product with a bent parameter, plus what is given"),
     *("relative positions", "windows of places, one axis backwards"),
     *("frozen layers among others", "frozen attention"),
@@ -56,7 +56,7 @@ COMPILED = (
     *("attention to more", "transformer", "residual of convolutions", "softmax in the middle"),
     *("slice backwards", "permute four", "instance norm", "three inputs of several ranks"),
     *("batch norms of a residual", "batch norm evaluated"),
-    *("rnn of two directions", "lstm", "gru"),
+    *("rnn of two directions", "lstm", "gru", "lstm that gives cells"),
     "causal attention with a mask of what is read",
 )
 SUMMARIES = (
@@ -64,6 +64,7 @@ SUMMARIES = (
     *("causal attention", "max of several", "matmul", "multiply three"),
     *("batch norms of a residual", "batch norm of features", "batch norm evaluated"),
     *("rnn of two directions", "lstm", "gru of two layers", "activations after a gru"),
+    "cells of layers and directions",
     *("a token, and positions of more places", "a parameter that is normalised"),
     *("windows that overlap", "relative positions"),
     *("frozen layers among others", "branches side by side"),

@@ -14,7 +14,7 @@ from torch import nn
 
 import sifrc
 from sifrc.compiler import Request, compile_spec
-from sifrc.spec import build_spec
+from sifrc.spec import build_spec, spec_to_dict
 
 OPERATORS = ("gradient", "hessian_vector_product", "gauss_newton_vector_product", "summary")
 
@@ -48,14 +48,15 @@ def test_state_dicts_of_torch_fit(kind: str) -> None:
     assert (module.predict(params, x) - expected).abs().max() <= 1e-12
 
 
+@pytest.mark.parametrize("keys", [{}, {"cells": True}], ids=["states", "cells"])
 @pytest.mark.parametrize("backend", ["torch", "numba"])
-def test_text_does_not_grow_with_the_steps(backend: str) -> None:
-    """As many loops for 5 steps as for 50, and lines, but for numbers that are longer.
+def test_text_does_not_grow_with_the_steps(backend: str, keys: dict[str, Any]) -> None:
+    """As many loops for 5 steps as for 50, and lines, but for numbers that are longer; with cells too.
 
     Arrays that are large, as few are for 5 steps, are let go of in lines of their own, which do not count.
     """
     texts = [
-        compile_spec(build_spec(data_of("lstm", steps)), Request(backend, "none", OPERATORS)).text
+        compile_spec(build_spec(data_of("lstm", steps, **keys)), Request(backend, "none", OPERATORS)).text
         for steps in (5, 50)
     ]
     lengths = [sum("del " not in line for line in text.splitlines()) for text in texts]
@@ -97,6 +98,7 @@ def test_refusals(request_: Request, words: str) -> None:
         ({"type": "lstm", "units": 2, "function": "relu"}, "has no 'function'"),
         ({"type": "rnn", "units": 2, "function": "nothing"}, "unknown activation"),
         ({"type": "gru", "units": 2, "layers": 0}, "too small"),
+        ({"type": "gru", "units": 2, "cells": True}, "has no 'cells'"),
     ],
 )
 def test_errors_of_specs(layer: dict[str, Any], words: str) -> None:
@@ -105,3 +107,30 @@ def test_errors_of_specs(layer: dict[str, Any], words: str) -> None:
         build_spec(layer_spec([4, 3], [{"name": "r", **layer}]))
     with pytest.raises(sifrc.SifrcError, match="steps with features"):
         build_spec(layer_spec([4], [{"name": "r", "type": "rnn", "units": 2}]))
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"units": 3}, "'s' has units: 3, 'r' whose parameters it shares has 2"),
+        ({"bidirectional": False}, "'s' has bidirectional: false, 'r' whose parameters it shares has true"),
+        ({"bias": False}, "which has a bias"),
+        ({"type": "gru"}, "'r' is of type lstm, 's' of type gru"),
+        ({"inputs": "d"}, "sizes differ"),
+        ({"init": "zeros"}, "cannot start them"),
+    ],
+)
+def test_what_shares_is_built_as_its_owner(keys: dict[str, Any], words: str) -> None:
+    """Anything else is one error; what is left out is that of the owner."""
+    layers = [
+        {"name": "d", "type": "dense", "units": 5},
+        {"name": "r", "type": "lstm", "units": 2, "bidirectional": True, "inputs": "x0"},
+        {"name": "s", "type": "lstm", "share": "r", "inputs": "x0"},
+        {"name": "both", "type": "concatenate", "axis": 2, "inputs": ["r", "s", "d"]},
+    ]
+    spec = build_spec(layer_spec([4, 3], layers))
+    assert spec.shapes["s"] == spec.shapes["r"] == (4, 4)
+    assert build_spec(spec_to_dict(spec)) == spec
+    layers[2] |= keys
+    with pytest.raises(sifrc.SifrcError, match=words):
+        build_spec(layer_spec([4, 3], layers))

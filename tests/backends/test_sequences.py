@@ -67,10 +67,10 @@ def spec_of(
 def written_out(
     layer: dict[str, Any], params: dict[str, Tensor], x: Tensor, begun: list[Tensor], read: Tensor
 ) -> Tensor:
-    """All steps one by one: where one is not read, the state stays; h at every step."""
+    """All steps one by one: where one is not read, the state stays; h at every step, and cells after it."""
     kind, sides = layer["type"], 1 + layer.get("bidirectional", False)
     for number in range(layer.get("layers", 1)):
-        found = []
+        found, cells = [], []
         for side in range(sides):
             mark = f"l{number}{'_reverse' * side}"
 
@@ -79,15 +79,16 @@ def written_out(
                 return product + params.get(f"r.{name}_{mark}.bias", 0.0)
 
             state = [given[:, number * sides + side] for given in begun]
-            states: list[Tensor] = [x] * x.shape[1]
+            states: list[list[Tensor]] = [state] * x.shape[1]
             for n in range(x.shape[1])[:: -1 if side else 1]:
                 new = cell(kind, layer.get("function"), linear("ih", x[:, n]), linear("hh", state[0]), state)
                 here = read[:, n, None]
                 state = [torch.where(here, a, b) for a, b in zip(new, state, strict=True)]
-                states[n] = state[0]
-            found.append(torch.stack(states, 1))
+                states[n] = state
+            found.append(torch.stack([each[0] for each in states], 1))
+            cells.append(torch.stack([each[-1] for each in states], 1))
         x = torch.cat(found, 2)
-    return x
+    return torch.cat([x, *cells], 2) if layer.get("cells") else x
 
 
 def cell(kind: str, function: str | None, a: Tensor, b: Tensor, state: list[Tensor]) -> list[Tensor]:
@@ -105,8 +106,8 @@ def cell(kind: str, function: str | None, a: Tensor, b: Tensor, state: list[Tens
 
 def packed(
     layer: dict[str, Any], params: dict[str, Tensor], x: Tensor, begun: list[Tensor], lengths: Tensor
-) -> Tensor:
-    """By PyTorch's own module."""
+) -> tuple[Tensor, Any]:
+    """By PyTorch's own module: outputs, and the last states."""
     own = MODULES[layer["type"]](
         FEATURES,
         UNITS,
@@ -122,7 +123,8 @@ def packed(
     rows = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     states = [given.transpose(0, 1).contiguous() for given in begun]
     given = tuple(states) if len(states) > 1 else states[0]
-    return pad_packed_sequence(own(rows, given)[0], batch_first=True, total_length=STEPS)[0].detach()
+    found, ends = own(rows, given)
+    return pad_packed_sequence(found, batch_first=True, total_length=STEPS)[0].detach(), ends
 
 
 def own(module: ModuleType, value: Any) -> Any:
@@ -157,7 +159,7 @@ def test_values_and_derivatives(case: str, backend: str, tmp_path: Path) -> None
     def objective(values: dict[str, Tensor]) -> Tensor:
         return ((outputs(values) - t) ** 2).sum() / (2 * BATCH)
 
-    expected = packed(layer, params, x, begun, LENGTHS).flatten(1) @ params["out.weight"].T
+    expected = packed(layer, params, x, begun, LENGTHS)[0].flatten(1) @ params["out.weight"].T
     inputs = own(module, (x, *begun, read))
     found = torch.as_tensor(module.predict(own(module, params), inputs))
     assert (found - expected - params["out.bias"]).abs().max() <= 1e-12
@@ -178,6 +180,43 @@ def test_states_are_carried(kind: str, tmp_path: Path) -> None:
     begun = [torch.zeros(BATCH, 1, UNITS, dtype=torch.float64) for _ in names_of(layer)]
     expected = written_out(layer, params, x, begun, read).flatten(1) @ params["out.weight"].T
     assert (module.predict(params, (x, read)) - expected - params["out.bias"]).abs().max() <= 1e-12
+
+
+@pytest.mark.usefixtures("jit_off")
+@pytest.mark.parametrize("masked", ["zero", "carried"])
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_cells_with_masks_and_given_states(backend: str, masked: str, tmp_path: Path) -> None:
+    """After the states, zero or carried like these; the last ones are those of PyTorch's packed sequences."""
+    layer = {"type": "lstm", "bidirectional": True, "layers": 2, "cells": True}
+    spec = spec_of(layer, states=True, mask=True, masked=masked)
+    assert build_spec(spec_to_dict(spec)) == spec
+    module = load(spec, backend, tmp_path, ("gradient", "hessian_vector_product"))
+    normal = partial(torch.randn, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    params, vector = ({n: normal(*s) for n, s in module.SHAPES.items()} for _ in range(2))
+    x, t = normal(BATCH, STEPS, FEATURES), normal(BATCH, 2)
+    begun = [normal(BATCH, passes_of(layer), UNITS) for _ in "hc"]
+    read = torch.arange(STEPS)[None] < LENGTHS[:, None]
+
+    _, (_, ends) = packed(layer, params, x, begun, LENGTHS)
+    h = written_out(layer, params, x, begun, read)
+    torch.testing.assert_close(h[:, -1, 2 * UNITS : 3 * UNITS], ends[-2].detach(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(h[:, 0, 3 * UNITS :], ends[-1].detach(), rtol=0, atol=1e-12)
+
+    def outputs(values: dict[str, Tensor]) -> Tensor:
+        h = written_out(layer, values, x, begun, read)
+        h = h * read[:, :, None] if masked == "zero" else h
+        return h.flatten(1) @ values["out.weight"].T + values["out.bias"]
+
+    def objective(values: dict[str, Tensor]) -> Tensor:
+        return ((outputs(values) - t) ** 2).sum() / (2 * BATCH)
+
+    inputs = own(module, (x, *begun, read))
+    found = torch.as_tensor(module.predict(own(module, params), inputs))
+    assert (found - outputs(params)).abs().max() <= 1e-12
+    given = (own(module, params), inputs, own(module, t))
+    assert_close(module.gradient(*given), grad(objective)(params))
+    product = jvp(grad(objective), (params,), (vector,))[1]
+    assert_close(module.hessian_vector_product(*given, own(module, vector)), product)
 
 
 def test_a_layer_says_how_another_begins(tmp_path: Path) -> None:

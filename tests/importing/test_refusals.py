@@ -98,19 +98,6 @@ def test_examples_that_do_not_go_with_the_module(
     assert capfd.readouterr().err == ""
 
 
-def test_cell_states_are_refused_only_where_they_are_read() -> None:
-    class Cells(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lstm = nn.LSTM(3, 4, batch_first=True)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.lstm(x)[1][1][-1]
-
-    with pytest.raises(sifrc.ModuleImportError, match="cells of an LSTM"):
-        sifrc.from_torch(Cells(), torch.randn(2, 5, 3))
-
-
 @pytest.mark.parametrize(
     "module, words",
     [

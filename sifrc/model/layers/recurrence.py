@@ -8,7 +8,7 @@ gru   (r, z)_t = σ(U x_t + W h_{t−1} + β),  n_t = tanh(U x_t + r_t (W h_{t�
 
 U x_t is a state of its own, of all steps at once. Before the first step everything is zero, or what the layer
 begins with. Where a mask leaves a step out, h and c are those of the step before; so a direction that goes
-backwards begins at the last step that is read.
+backwards begins at the last step that is read. The output is h; of an LSTM that gives cells it is h, then c.
 """
 
 from __future__ import annotations
@@ -33,8 +33,6 @@ from sifrc.spec.types import LayerKind
 
 __all__ = ["recurrent"]
 
-Made: TypeAlias = tuple[Expr, ScalarFunction | None, LayerParameters | None]
-"""What the state at a step is made of: its value before a function, the function, the parameters in it."""
 _Term: TypeAlias = tuple[int, list[Operand]]
 """A product with its sign."""
 
@@ -46,6 +44,23 @@ def _function(name: str) -> ScalarFunction:
 _SIGMOID, _TANH = _function("sigmoid"), _function("tanh")
 
 
+@dataclass(frozen=True)
+class _Made:
+    """What the state at a step is made of.
+
+    Args:
+        value: before a function.
+        function: of each entry, or None.
+        parameters: that the value reads.
+        cell: the other state that goes on to the next step, where there is one.
+    """
+
+    value: Expr
+    function: ScalarFunction | None = None
+    parameters: LayerParameters | None = None
+    cell: Input | None = None
+
+
 def recurrent(building: Building) -> Expr:
     """All layers of a layer: each reads the one before, or both directions of it side by side."""
     settings = building.layer.settings
@@ -55,12 +70,18 @@ def recurrent(building: Building) -> Expr:
     for layer in range(settings.layers):
         ends = layer == settings.layers - 1
         steps = [_Step(building, settings, each, source) for each in settings.passes if each.layer == layer]
-        if ends and building.alone and len(steps) == 1 and not zero:
-            value, building.function, _ = cell(steps[0], building.axes)
-            return value
-        found = [step.state("state", *cell(step, step.axes("state"))) for step in steps]
-        axes = building.axes if ends else building.inner(f"both_l{layer}", building.axes)
-        whole = side_by_side(found, axes, len(axes) - 1)
+        if ends and building.alone and len(steps) == 1 and not zero and not settings.cells:
+            made = cell(steps[0], building.axes)
+            building.function = made.function
+            return made.value
+        found, cells = list[Expr](), list[Expr]()
+        for step in steps:
+            made = cell(step, step.axes("state"))
+            found.append(step.state("state", made.value, made.function, made.parameters))
+            cells += [made.cell] if ends and settings.cells and made.cell is not None else []
+        both = building.inner(f"both_l{layer}", (building.axes[0], Axis("units", settings.width)))
+        axes = building.axes if ends else both
+        whole = side_by_side([*found, *cells], axes, len(axes) - 1)
         if ends:
             # What is carried on over steps that are left out is no output of theirs.
             return einsum([(whole, axes), *steps[0].reads(axes[0])], axes) if zero else whole
@@ -195,7 +216,7 @@ def _part(state: Input, number: int, axes: tuple[Axis, ...]) -> list[Operand]:
     return [(taken, (read, unit)), (state, (step, read))]
 
 
-def _rnn(step: _Step, axes: tuple[Axis, ...]) -> Made:
+def _rnn(step: _Step, axes: tuple[Axis, ...]) -> _Made:
     """F(U x_t + W h_{t−1} + β)."""
     inputs, function = step.inputs(1), step.settings.function
     assert function is not None
@@ -210,12 +231,12 @@ def _rnn(step: _Step, axes: tuple[Axis, ...]) -> Made:
     if masked:
         fresh = step.state("fresh", value, bent, owned)
         assert step.building.ahead(0, axes) is state
-        return step.kept([(1, [(fresh, axes)])], before, axes), None, None
+        return _Made(step.kept([(1, [(fresh, axes)])], before, axes))
     assert step.building.ahead(0, axes) is state
-    return value, bent, owned
+    return _Made(value, bent, owned)
 
 
-def _lstm(step: _Step, axes: tuple[Axis, ...]) -> Made:
+def _lstm(step: _Step, axes: tuple[Axis, ...]) -> _Made:
     """o_t tanh(c_t), c_t = f_t c_{t−1} + i_t g_t."""
     n = step.settings.units
     inputs, state = step.inputs(4), step.building.ahead(6 + 2 * step.begins, axes)
@@ -233,10 +254,10 @@ def _lstm(step: _Step, axes: tuple[Axis, ...]) -> Made:
     cell = step.state("cell", step.kept(made, held, own))
     bent = step.state("bent", rename(cell, axes), _TANH)
     assert step.building.ahead(0, axes) is state
-    return step.kept([(1, [(shown, axes), (bent, axes)])], before, axes), None, None
+    return _Made(step.kept([(1, [(shown, axes), (bent, axes)])], before, axes), cell=cell)
 
 
-def _gru(step: _Step, axes: tuple[Axis, ...]) -> Made:
+def _gru(step: _Step, axes: tuple[Axis, ...]) -> _Made:
     """(1 − z_t) n_t + z_t h_{t−1}."""
     n = step.settings.units
     inputs, state = step.inputs(3), step.building.ahead(3 + step.begins, axes)
@@ -255,9 +276,9 @@ def _gru(step: _Step, axes: tuple[Axis, ...]) -> Made:
         (-1, [*update, (fresh, axes)]),
         (1, [*update, *before.at(axes)]),
     ]
-    return step.kept(made, before, axes), None, None
+    return _Made(step.kept(made, before, axes))
 
 
-_CELLS: Mapping[LayerKind, Callable[[_Step, tuple[Axis, ...]], Made]] = MappingProxyType(
+_CELLS: Mapping[LayerKind, Callable[[_Step, tuple[Axis, ...]], _Made]] = MappingProxyType(
     {"rnn": _rnn, "lstm": _lstm, "gru": _gru}
 )

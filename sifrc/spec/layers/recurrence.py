@@ -29,6 +29,7 @@ class RecurrentSpec(LayerSettings):
         function: of a plain recurrent layer; None for gated ones.
         masked: what the output is at steps that a mask leaves out: ``zero``, or the state that is ``carried``
             on; empty without a mask.
+        cells: whether the output of an LSTM has the cells besides the states, after them.
     """
 
     units: int
@@ -36,6 +37,7 @@ class RecurrentSpec(LayerSettings):
     bidirectional: bool
     function: FunctionSpec | None = None
     masked: str = ""
+    cells: bool = False
 
     @property
     def passes(self) -> Iterator[Pass]:
@@ -47,8 +49,13 @@ class RecurrentSpec(LayerSettings):
 
     @property
     def width(self) -> int:
-        """Features of a step: of both directions."""
+        """States of a step: of both directions."""
         return self.units * (1 + self.bidirectional)
+
+    @property
+    def given(self) -> int:
+        """Features of a step of the output: states, and cells perhaps."""
+        return self.width * (1 + self.cells)
 
 
 @dataclass(frozen=True)
@@ -86,8 +93,7 @@ def _recurrent(site: Site) -> Resolved:
             f"{size_text(site.shape)}",
             hint="an input of size: [steps, features], or a layer of type reshape",
         )
-    if written.units is None:
-        raise site.error("units", f"{written.type} layer '{name}' has no size", hint="add units: 32")
+    units, layers, bidirectional = _built(site)
     function = None
     if written.type == "rnn":
         path = site.item.path
@@ -95,11 +101,12 @@ def _recurrent(site: Site) -> Resolved:
     if written.masked is not None and written.mask is None:
         raise site.error("masked", f"'{name}' has no mask", hint="mask: and the name of an input")
     settings = RecurrentSpec(
-        written.units,
-        written.layers or 1,
-        bool(written.bidirectional),
+        units,
+        layers,
+        bidirectional,
         function,
         "" if written.mask is None else written.masked or "zero",
+        bool(written.cells),
     )
     _check_states(site, settings)
     if written.mask is not None and site.shapes[-1] != site.shape[:1]:
@@ -108,7 +115,36 @@ def _recurrent(site: Site) -> Resolved:
             f"the mask '{site.item.inputs[-1]}' of '{name}' has {size_text(site.shapes[-1])}",
             hint=f"a number for each step, {site.shape[0]}",
         )
-    return Resolved((site.shape[0], settings.width), settings)
+    return Resolved((site.shape[0], settings.given), settings)
+
+
+def _built(site: Site) -> tuple[int, int, bool]:
+    """Units, layers and whether there are two directions: as written, or of the layer that it shares with."""
+    written, share = site.item.written, site.item.written.share
+    owner = written if share is None else site.known[share].written
+    if owner.units is None:
+        # An owner comes before what shares with it: this layer has none.
+        raise site.error(
+            "units",
+            f"{written.type} layer '{site.item.name}' has no size",
+            hint="add units: 32, or share: and the name of another layer of its type",
+        )
+    built = {"units": owner.units, "layers": owner.layers or 1, "bidirectional": bool(owner.bidirectional)}
+    for key, theirs in built.items():
+        mine = getattr(written, key)
+        if mine is not None and mine != theirs:
+            raise site.error(
+                key,
+                f"'{site.item.name}' has {key}: {_word(mine)}, '{share}' whose parameters it shares has "
+                f"{_word(theirs)}",
+                hint=f"leave {key} out in a layer that shares",
+            )
+    return owner.units, owner.layers or 1, bool(owner.bidirectional)
+
+
+def _word(value: int | bool) -> str:
+    """A value as a spec has it."""
+    return str(value).lower()
 
 
 def _check_states(site: Site, settings: RecurrentSpec) -> None:
@@ -166,10 +202,11 @@ def _written(layer: LayerSpec) -> dict[str, Any]:
         "bidirectional": settings.bidirectional,
     }
     found |= {} if settings.function is None else {"function": settings.function.name}
+    found |= {"cells": True} if settings.cells else {}
     return found | ({"masked": settings.masked} if settings.masked else {})
 
 
-_KEYS = ("units", "layers", "bidirectional", "state", "mask", "masked", "bias", "init")
+_KEYS = ("units", "layers", "bidirectional", "state", "mask", "masked", "bias", "share", "init")
 RNN = LayerType("rnn", (*_KEYS, "function"), _recurrent, owners=_owners, written=_written, drawn=False)
-LSTM = LayerType("lstm", _KEYS, _recurrent, owners=_owners, written=_written, drawn=False)
+LSTM = LayerType("lstm", (*_KEYS, "cells"), _recurrent, owners=_owners, written=_written, drawn=False)
 GRU = LayerType("gru", _KEYS, _recurrent, owners=_owners, written=_written, drawn=False)

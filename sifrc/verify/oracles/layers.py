@@ -261,15 +261,17 @@ def _recurrent(at: At) -> Any:
     slots = [(n, slot) for n in ("ih", "hh") for slot in ("weight", "bias")[: 1 + at.layer.bias]]
     sides = 1 + settings.bidirectional
     for layer in range(settings.layers):
-        found = []
+        found, held = [], []
         for side, mark in enumerate((f"l{layer}", f"l{layer}_reverse")[:sides]):
             order = [*range(value.shape[0])][:: -1 if side else 1]
             parameters = {f"{n}.{slot}": at.parameter(slot, f"{n}_{mark}") for n, slot in slots}
             states = [given[layer * sides + side] for given in begun]
             reads = None if read is None else [read[n] for n in order]
             steps = cells(at.layer, [value[n] for n in order], parameters, at.activate, states, reads)
-            found.append(joined([steps[n].reshape((1, -1)) for n in order], 0))
-        value = joined(found, 1)
+            found.append(joined([steps[n][0].reshape((1, -1)) for n in order], 0))
+            if settings.cells and layer == settings.layers - 1:
+                held.append(joined([steps[n][1].reshape((1, -1)) for n in order], 0))
+        value = joined([*found, *held], 1)
     return value if read is None or settings.masked != "zero" else value * read.reshape((-1, 1))
 
 

@@ -19,8 +19,8 @@ def cells(
     activate: Callable[[FunctionSpec, Any], Any],
     begun: Sequence[Any] = (),
     reads: Sequence[Any] | None = None,
-) -> list[Any]:
-    """The states, in the order of the rows.
+) -> list[tuple[Any, ...]]:
+    """The states of each row, in the order of the rows: h, and c of an LSTM.
 
     Args:
         layer: of the spec.
@@ -32,7 +32,7 @@ def cells(
     """
     settings = layer.settings
     assert isinstance(settings, RecurrentSpec)
-    n, found = settings.units, list[Any]()
+    n, found = settings.units, list[tuple[Any, ...]]()
 
     def product(name: str, vector: Any) -> Any:
         value = parameters[f"{name}.weight"] @ vector
@@ -68,5 +68,5 @@ def cells(
                 reads[number] * new + (1 - reads[number]) * old
                 for new, old in zip((state, cell), before, strict=True)
             )
-        found.append(state)
+        found.append((state, cell) if layer.kind == "lstm" else (state,))
     return found
