@@ -23,8 +23,9 @@ for number, handler in (
         signal.signal(number, handler)
 
 
-# Imports and the collection of tests make objects that stay.
-gc.set_threshold(50_000)
+# Imports and the collection of tests make objects that stay. Most of a compiler's go by themselves, and a
+# garbage collector that comes often looks at them before.
+gc.set_threshold(500_000)
 
 
 def pytest_collection_finish() -> None:
