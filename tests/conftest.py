@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import signal
+from pathlib import Path
 
 import devices
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 _DEVICE = devices.enter()
 
@@ -21,8 +23,9 @@ for number, handler in (
         signal.signal(number, handler)
 
 
-# Imports and the collection of tests make objects that stay.
-gc.set_threshold(50_000)
+# Imports and the collection of tests make objects that stay. Most of a compiler's go by themselves, and a
+# garbage collector that comes often looks at them before.
+gc.set_threshold(500_000)
 
 
 def pytest_collection_finish() -> None:
@@ -49,6 +52,12 @@ def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         for place in ("run.training_plot", "companion.interactions_plot", "companion.rates_plot"):
             monkeypatch.setattr(f"sifrc.training.{place}", lambda *arguments: None)
 
+
+# Hypothesis draws from the constants of all modules that are loaded. Generated ones take longer to read than
+# many tests take, and are others in every worker.
+_PACKAGE = Path(__file__).resolve().parent.parent / "sifrc"
+_is_local = providers.is_local_module_file
+providers.is_local_module_file = lambda path: path.startswith(f"{_PACKAGE}/") and _is_local(path)
 
 # Every machine draws the same examples, and no verdict depends on how fast it is.
 settings.register_profile("suite", deadline=None, derandomize=True)

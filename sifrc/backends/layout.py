@@ -104,9 +104,8 @@ def _named_parts(node: ast.stmt, indent: int, prefix: str, lines: list[str]) -> 
     pad = " " * indent
     while True:
         # From the inside: what is deep is then not a recursion.
-        for part in reversed([*ast.walk(node)]):
-            if isinstance(part, ast.expr):
-                _render(part)
+        for part in reversed([*_unread(node)]):
+            _render(part)
         line = pad + _statement(node)
         if len(line) <= LINE_LENGTH:
             return line
@@ -116,6 +115,18 @@ def _named_parts(node: ast.stmt, indent: int, prefix: str, lines: list[str]) -> 
         name = f"{prefix}{len(lines)}"
         lines.append(f"{pad}{name} = {_render(largest)}")
         _replace(node, largest, name)
+
+
+def _unread(root: ast.stmt) -> Iterator[ast.expr]:
+    """Expressions without a text, each before what is inside; what has one has texts inside too."""
+    stack: list[ast.AST] = [root]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.expr):
+            if hasattr(node, _RENDERED):
+                continue
+            yield node
+        stack += ast.iter_child_nodes(node)
 
 
 def _split_call(node: ast.stmt, line: str, indent: int) -> list[str]:
@@ -188,13 +199,18 @@ def _replace(root: ast.stmt, part: ast.expr, name: str) -> None:
     text = _render(part)
     above: dict[ast.AST, tuple[ast.AST, str, int | None]] = {}
     found: list[ast.AST] = []
-    for node in ast.walk(root):
+    inside: list[ast.AST] = [root]
+    while inside:
+        node = inside.pop()
         for field, value in ast.iter_fields(node):
             for position, child in enumerate(value) if isinstance(value, list) else ((None, value),):
                 if isinstance(child, ast.AST):
                     above[child] = node, field, position
-                    if getattr(child, _RENDERED, ("", 0))[0] == text:
+                    shown: str | None = getattr(child, _RENDERED, (None,))[0]
+                    if shown == text:
                         found.append(child)
+                    elif shown is None or text in shown:  # the text of a node has those of all that is inside
+                        inside.append(child)
     if any(_is_overwritten(above[node][0]) for node in found):
         found = [part]
     for node in found:
@@ -221,25 +237,21 @@ def _largest_part(node: ast.stmt, width: int) -> ast.expr | None:
     value = getattr(node, "value", None)
     if not isinstance(value, ast.expr):
         return None
-    parts = [
-        (len(_render(part)), -position, part)
-        for position, part in enumerate(_parts(value))
-        if isinstance(part, (ast.Call, ast.BinOp, ast.Compare))
-    ]
-    fitting = [entry for entry in parts if 12 < entry[0] <= width]
-    return max(fitting, key=lambda entry: entry[:2])[2] if fitting else None
-
-
-def _parts(root: ast.expr) -> Iterator[ast.expr]:
-    """Everything inside, an operation before its operands; no functions that are called."""
-    stack: list[tuple[ast.expr, bool]] = [(root, False)]
+    found, least = None, 12
+    # An operation before its operands; no functions that are called.
+    stack: list[tuple[ast.expr, bool]] = [(value, False)]
     while stack:
-        node, proper = stack.pop()
-        if proper:
-            yield node
-        children = (c.value if isinstance(c, ast.keyword) else c for c in ast.iter_child_nodes(node))
-        called = node.func if isinstance(node, ast.Call) else None
+        part, proper = stack.pop()
+        size = len(_render(part))
+        if size <= least:  # and all that is inside
+            continue
+        if proper and size <= width and isinstance(part, (ast.Call, ast.BinOp, ast.Compare)):
+            found, least = part, size
+            continue
+        children = (c.value if isinstance(c, ast.keyword) else c for c in ast.iter_child_nodes(part))
+        called = part.func if isinstance(part, ast.Call) else None
         stack += reversed([(c, c is not called) for c in children if isinstance(c, ast.expr)])
+    return found
 
 
 def _statement(node: ast.stmt) -> str:

@@ -246,9 +246,13 @@ def test_positive_weights_that_do_not_fit(loss: dict[str, Any], message: str) ->
         spec_of(loss, ENTRIES)
 
 
-@pytest.mark.parametrize("backend", ["torch", "numba"])
-def test_weights_of_samples(backend: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("backend", "jit"),
+    [("torch", True), ("numba", False), pytest.param("numba", True, marks=pytest.mark.slow)],
+)
+def test_weights_of_samples(backend: str, jit: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where a sample has one loss, the mask has one number for it, whatever the loss."""
+    monkeypatch.setattr("numba.config.DISABLE_JIT", int(not jit))
     loss = {"function": "squared_error", "reduction": "sum"}
     module = load(spec_of(loss, (1,), flat=True), backend, tmp_path, ("per_sample_gradients",))
     x, t, _ = point("squares, places")

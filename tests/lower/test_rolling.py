@@ -165,7 +165,11 @@ def attending(blocks: int) -> dict[str, Any]:
     return data
 
 
-@pytest.mark.parametrize("network, few, many", [(at_places, 5, 8), (normed, 4, 6), (attending, 4, 6)])
+@pytest.mark.parametrize(
+    "network, few, many",
+    # Attention stands between the norms of the second one.
+    [(at_places, 5, 8), pytest.param(normed, 4, 6, marks=pytest.mark.slow), (attending, 4, 6)],
+)
 def test_layers_at_places_become_loops(network: Callable[[int], dict[str, Any]], few: int, many: int) -> None:
     """Tangents of biases, which have no places of their own, are no obstacle, nor what groups share."""
     counts = []

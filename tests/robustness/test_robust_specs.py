@@ -154,7 +154,7 @@ def test_wrong_number_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         return module
 
     monkeypatch.setattr(spec_whole, "_loaded", wrong)
-    findings = spec_whole.whole_item(spec_whole.whole_of(1), 1).findings
+    findings = spec_whole.whole_item(spec_whole.whole_of(20), 20).findings
     places = {finding.place for finding in findings if finding.kind == "wrong number"}
     assert places == {"torch hessian_vector_product", "numpy hessian_vector_product"}
 
