@@ -1081,8 +1081,8 @@ class Optimizer(torch.optim.Optimizer):
         if taken >= set(map(id, self._parameters.values())):
             raise ValueError(
                 "add_param_group: every parameter that the step was derived for has a group, and others are "
-                "constants of it; an optimizer of sifrc.optimizer(model, loss, …), not a copy of one, derives "
-                "the step of more parameters; or build a new one of the larger network"
+                "constants of it; an optimizer of sifrc.optimizer(model, loss, …), not a copy, derives the "
+                "step of more parameters; or build a new one of the larger network"
             )
         super().add_param_group(param_group)
 

@@ -153,6 +153,8 @@ def test_large_arrays_go_one_by_one(
     product = texts["all"].partition("def _hessian_product(")[2].partition("\ndef ")[0]
     assert re.search(r"^ +del .*\bu\[1\]", product, re.M) and re.search(r"^ +del .*\bgamma\b", product, re.M)
     assert not re.search(r"^ +del .*\b[bxy]\[", product, re.M)  # of the point
+    backward = texts["all"].partition("def _backward(")[2].partition("\ndef ")[0]
+    assert re.search(r"^    del .*\bx\[1\]", backward, re.M)  # as the layers after it need it no more
     assert re.search(r"^    del zeta\[1\]", texts["all"].partition("def _tangent(")[2], re.M)
     assert "del u[1]" not in texts["none"] and "del zeta[1]" not in texts["none"]
     rng = np.random.default_rng(0)

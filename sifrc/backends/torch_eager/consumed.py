@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TypeAlias
 
 from sifrc.backends.torch_eager.access import Member
 from sifrc.ir.quantity import Storage
+from sifrc.lower.chains import Key, operator_chains
 from sifrc.lower.program import Program
 
 __all__ = ["carried_on", "consumed"]
-
-Key: TypeAlias = tuple[str, bool]
 
 
 def consumed(
@@ -32,12 +30,7 @@ def consumed(
     """
     if key[0] in {*program.of_steps, *program.step_single, *program.curvature_batch}:
         return frozenset()
-    prepared = {
-        (name, operator.batched)
-        for operator in program.operators
-        for _, start in operator.starts()
-        for name in start
-    }
+    prepared = _prepared(program)
     found = {
         (family, index)
         for family, index in members[key][0]
@@ -47,11 +40,24 @@ def consumed(
         if key not in chain:
             continue
         first = chain.index(key)
-        before = [members[other][1] for other in chain[:first] if other not in prepared]
+        kept = prepared.get(tuple(chain), ())
+        before = [members[other][1] for other in chain[:first] if other not in kept]
         after = [members[other][0] for other in chain[first + 1 :]]
         found &= {member for written in before for member in written}
         found -= {member for needed in after for member in needed}
     return frozenset(found)
+
+
+def _prepared(program: Program) -> dict[tuple[Key, ...], set[Key]]:
+    """Of each chain of an operator, the functions whose arrays may be there for more than one call."""
+    found: dict[tuple[Key, ...], set[Key]] = {}
+    for operator in program.operators:
+        if operator.plain and operator.vector is None:
+            continue
+        starts = {(name, operator.batched) for _, start in operator.starts() for name in start}
+        for chain in operator_chains(operator):
+            found.setdefault(chain.functions, set()).update(starts)
+    return found
 
 
 def carried_on(
