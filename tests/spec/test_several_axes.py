@@ -200,7 +200,7 @@ BAD_LAYERS: dict[str, tuple[list[str], str, str]] = {
     "share with flatten": (
         [ROWS, FLAT, "{name: again, type: dense, share: §flat}"],
         "layer 'flat' has no parameters to share",
-        "layers of type dense, conv, embedding share",
+        "layers of type dense, conv, embedding, rnn, lstm, gru share",
     ),
     "too large a layer": (
         ["§{name: rows, type: dense, units: 2500001}", FLAT],
