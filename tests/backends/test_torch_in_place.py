@@ -67,7 +67,15 @@ def test_text_and_values(name: str) -> None:
 WINDOWS = {
     "a product": (X * Y, "torch.mul(x, y, out=target[:3])"),
     "products": (X * Y - 2 * Z * V, "torch.mul(x, y, out=target[:3]).addcmul_(v, z, value=-2.0)"),
-    "a sum": (X + Y, "target[:3].copy_(x + y)"),
+    "a sum": (X + Y, "torch.add(x, y, out=target[:3])"),
+    "a slope": (
+        2 * Y * (1 - X**2),
+        "torch.ops.aten.tanh_backward.grad_input(y, x, grad_input=target[:3]).mul_(2.0)",
+    ),
+    "a slope and a term": (
+        Y * (1 - X**2) - Z,
+        "torch.ops.aten.tanh_backward.grad_input(y, x, grad_input=target[:3]).sub_(z)",
+    ),
     "a function": (sympy.exp(X), "target[:3].copy_(torch.exp(x))"),
     "added": (T + X * Y, "target[:3].addcmul_(x, y)"),
     "added twice": (T - X * Y + H * Z * V, "target[:3].addcmul_(v, z, value=h).addcmul_(x, y, value=-1.0)"),

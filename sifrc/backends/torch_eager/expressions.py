@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import sympy
@@ -105,12 +105,8 @@ class Formula:
         """
         formula = self._without_deltas()._numbers_first()
         value, entries = _merged(formula)
-        names, axes = _texts(value, self.labels, entries), _tensors(entries)
-
-        def printed(part: Expr) -> str:
-            return print_code(part, "torch", names=names, tensors=axes, single=self.single).text
-
-        whole = torch_form(value, axes, single=self.single)
+        printed = _printer(value, self, entries)
+        whole = torch_form(value, _tensors(entries), single=self.single)
         code = in_place(whole, self.labels, entries, printed) if self.in_place else None
         code = printed(value) if code is None else code
         used = {symbol.name for symbol in formula.value.free_symbols}
@@ -206,9 +202,18 @@ def _texts(value: Expr, target: tuple[str, ...], entries: Mapping[str, Entry]) -
     return texts
 
 
+def _printer(value: Expr, formula: Formula, entries: Mapping[str, Entry]) -> Callable[[Expr], str]:
+    """Source texts of the parts of an expression."""
+    names, axes = _texts(value, formula.labels, entries), _tensors(entries)
+
+    def printed(part: Expr) -> str:
+        return print_code(part, "torch", names=names, tensors=axes, single=formula.single).text
+
+    return printed
+
+
 def _print(value: Expr, formula: Formula, entries: Mapping[str, Entry]) -> str:
-    names = _texts(value, formula.labels, entries)
-    return print_code(value, "torch", names=names, tensors=_tensors(entries), single=formula.single).text
+    return _printer(value, formula, entries)(value)
 
 
 def _tensors(entries: Mapping[str, Entry]) -> dict[str, tuple[str, ...]]:
@@ -345,10 +350,9 @@ def _written(target: str, formula: Formula) -> str | None:
     if not formula.in_place or any(entry.product or array in entry.text for entry in used):
         return None
 
-    def printed(part: Expr) -> str:
-        return _print(part, formula, formula.entries)
-
-    return written_into(target, formula.value, formula.labels, formula.entries, printed)
+    value = torch_form(formula.value, _tensors(formula.entries), single=formula.single)
+    printed = _printer(value, formula, formula.entries)
+    return written_into(target, value, formula.labels, formula.entries, printed)
 
 
 def _added(text: str, term: Expr, formula: Formula) -> str:
@@ -369,10 +373,7 @@ def _added(text: str, term: Expr, formula: Formula) -> str:
         value = "" if plain == 1 else f", value={_print(plain, formula, formula.entries)}"
         return f"{text}.addcmul_({operands}{value})"
     if formula.in_place and not any(formula.entries[s.name].product for s in term.free_symbols):
-
-        def printed(part: Expr) -> str:
-            return _print(part, formula, formula.entries)
-
+        printed = _printer(term, formula, formula.entries)
         added = added_in_place(term, formula.labels, formula.entries, printed)
         if added is not None:
             return text + added

@@ -102,6 +102,9 @@ class _Chain:
                 text, inner = self.function(start)
             if out and isinstance(start, Mul) and len(start.args) == 2 and not start.args[0].is_number:
                 text = f"torch.mul({', '.join(map(self.printed, start.args))}, out={out})"
+            elif out and text.startswith(_SLOPES) and _is_one_call(text):
+                name, _, arguments = text.partition("(")
+                text = f"{name}.grad_input({arguments[:-1]}, grad_input={out})"
         text += "".join(f".mul_({self.printed(factor)})" for factor in factors)
         text += "".join(f".div_({self.printed(factor)})" for factor in below)
         count = inner + len(factors) + len(below)
@@ -133,7 +136,11 @@ class _Chain:
         else:
             start, count, rest = Add(*terms[:2]), 0, terms[2:]
             text = f"({self.printed(start)})"
-            if not rest or not self.covers(start):
+            if out and all(isinstance(term, Symbol) for term in start.args):
+                text = f"torch.add({', '.join(map(self.printed, start.args))}, out={out})"
+            elif not rest:
+                return "", 0
+            if not self.covers(start):
                 return "", 0
         few = [term for term in rest if not self.covers(term) and not term.is_number]
         if len(few) > 1 and not self.covers(Add(*few)):  # their sum is small too
@@ -155,6 +162,22 @@ class _Chain:
         text = self.product(first)[0] if len(factors) > 3 else ""
         value = "" if number == 1 else f", value={self.printed(number)}"
         return f".addcmul_({text or self.printed(first)}, {self.printed(factors[-1])}{value})"
+
+
+_SLOPES = tuple(
+    f"torch.ops.aten.{name}_backward(" for name in ("tanh", "elu", "threshold", "leaky_relu", "gelu")
+)
+"""Functions of Torch that write into a tensor which is given."""
+
+
+def _is_one_call(text: str) -> bool:
+    """Whether a text that begins with a call is that call alone."""
+    depth = 0
+    for position, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if character == ")" and depth == 0:
+            return position == len(text) - 1
+    return False
 
 
 def _is_divisor(factor: Expr) -> bool:
@@ -209,4 +232,4 @@ def written_into(
         printed: source text of an expression.
     """
     text, _ = _Chain(frozenset(labels), operands, printed).sum(value, out) if labels else ("", 0)
-    return text if f", out={out})" in text else None
+    return text if f"out={out})" in text or f"grad_input={out})" in text else None
