@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sampled import one_in
 
 from sifrc.errors import BackendError, DataError, SifrcError, TrainingError
 from sifrc.extras import (
@@ -62,7 +63,7 @@ def outcomes(library: str, how: str, folder: Path, names: tuple[str, ...]) -> di
     return json.loads(run.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("library", NEEDS)
+@pytest.mark.parametrize("library", one_in(2, NEEDS))
 def test_without_a_library(library: str, tmp_path: Path) -> None:
     """Every command and function, in a process where the library is not installed."""
     package, failing = NEEDS[library]

@@ -342,7 +342,9 @@ INPUTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("backend", one_in(2, ["torch", "numba"]))
-@pytest.mark.parametrize("name, network", [("inputs", INPUTS), ("chain", NETWORK)])
+@pytest.mark.parametrize(
+    "name, network", [("inputs", INPUTS), pytest.param("chain", NETWORK, marks=pytest.mark.slow)]
+)
 def test_verification(name: str, network: dict[str, Any], backend: str, tmp_path: Path) -> None:
     """All levels, for what a module draws and for numbers at 50 digits; several inputs, of classes too."""
     spec = spec_of(network=network, target={"backend": backend, "operators": [*OPERATORS[:4], "summary"]})

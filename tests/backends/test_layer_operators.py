@@ -166,7 +166,7 @@ def calls(names: Iterable[str], fast: Iterable[str]) -> list[Any]:
     kept = set(fast)
     slow = [pytest.mark.slow]
     return [
-        *(pytest.param(*own.values, "torch", marks=own.marks) for own in one_in(2, names)),
+        *(pytest.param(*own.values, "torch", marks=own.marks) for own in one_in(3, names)),
         *(pytest.param(name, "numba", marks=[] if name in kept else slow) for name in names),
     ]
 

@@ -97,7 +97,7 @@ def expected_of(data: Mapping[str, Any], point: At, vector: dict[str, Any]) -> A
     )
 
 
-@pytest.mark.parametrize("name", one_in(2, LAYER_CASES))
+@pytest.mark.parametrize("name", one_in(3, LAYER_CASES))
 def test_torch_module(name: str, tmp_path: Path) -> None:
     """Values as PyTorch's own functions give them, derivatives as torch.func does."""
     data = LAYER_CASES[name]
@@ -234,7 +234,7 @@ def summaries_of(data: Mapping[str, Any], point: At, vector: dict[str, Any]) -> 
 
 
 @pytest.mark.usefixtures("jit_off")
-@pytest.mark.parametrize("name", one_in(3, SUMMARIES))
+@pytest.mark.parametrize("name", one_in(4, SUMMARIES))
 def test_summaries(name: str, tmp_path: Path) -> None:
     """Orders 1, 2 and 3, and all of order 3, in both backends."""
     data = LAYER_CASES[name]

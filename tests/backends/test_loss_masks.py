@@ -166,7 +166,7 @@ def tensors(module: ModuleType, seed: int) -> dict[str, Tensor]:
 
 @pytest.mark.usefixtures("jit_off")
 @pytest.mark.parametrize("backend", ["torch", "numba"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", one_in(2, CASES))
 def test_values_and_derivatives(case: str, backend: str, tmp_path: Path) -> None:
     """Those of the sum over all that counts, divided by the mask's sum over the batch."""
     loss, shape, value = CASES[case]

@@ -169,6 +169,7 @@ def near(one: Any, other: Any) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_compiled_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numba has a type for every list: of a batch, of tangents for groups, of the memory of a step.
 

@@ -235,7 +235,7 @@ def test_check_refuses_targets_that_do_not_exist(sifrc_command, write, target, d
     assert result.exit_code == 1 and message in result.stderr and without_trace(result)
 
 
-@pytest.mark.parametrize("example", one_in(2, sorted(EXAMPLES.glob("*.yaml"))), ids=lambda path: path.stem)
+@pytest.mark.parametrize("example", one_in(3, sorted(EXAMPLES.glob("*.yaml"))), ids=lambda path: path.stem)
 def test_examples_are_right(sifrc_command, example):
     result = sifrc_command("check", example)
     assert result.exit_code == 0, result.output

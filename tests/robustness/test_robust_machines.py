@@ -75,6 +75,7 @@ def test_seeds_of_tests_are_shifted_and_those_of_others_are_not() -> None:
     assert np.random.default_rng(3).random() == plain[0]
 
 
+@pytest.mark.slow
 def test_a_sample_of_tests_has_the_same_verdicts_on_other_machines(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

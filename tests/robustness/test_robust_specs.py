@@ -43,7 +43,7 @@ def test_random_and_mutated_specs_are_read_or_refused(start: int, watch: Watch) 
     assert counts["refused"] > 100
 
 
-@pytest.mark.parametrize("path", one_in(2, CORPUS), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", one_in(3, CORPUS), ids=lambda path: path.stem)
 def test_what_was_found_before(path: Path, watch: Watch) -> None:
     """Small specs at which something was wrong once. Those named ``whole_`` go through everything."""
     item: Any = path.read_text(encoding="utf-8")

@@ -108,7 +108,7 @@ NETWORKS: dict[str, list[dict[str, Any]]] = {
     [
         "chain",
         pytest.param("one without a bias", marks=pytest.mark.slow),
-        "residual",
+        pytest.param("residual", marks=pytest.mark.slow),
         "shared",
     ],
 )

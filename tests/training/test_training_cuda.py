@@ -28,6 +28,7 @@ def found() -> Any:
         return outcome(SCRIPT, "runs", "adapter", folder=Path(folder), simulated=True)
 
 
+@pytest.mark.slow
 def test_a_run_is_that_on_the_cpu() -> None:
     """Metrics and parameters."""
     assert 0 <= found()["runs"]["mk"] < ROUNDING
@@ -40,17 +41,20 @@ def test_summaries_are_those_on_the_cpu(tmp_path: Path) -> None:
     assert max(summaries["grouped"], summaries["summaries"]) < ROUNDING and summaries["recorded"] == 2
 
 
+@pytest.mark.slow
 def test_a_resumed_run_gives_the_same_numbers() -> None:
     """To the bit."""
     assert found()["runs"]["resumed"] == 0.0
 
 
+@pytest.mark.slow
 def test_a_run_says_once_that_it_is_simulated() -> None:
     """And nothing of what its arithmetic does on the way."""
     (text,) = found()["runs"]["said"]
     assert "simulator" in text and "no CUDA device" in text and not found()["runs"]["other warnings"]
 
 
+@pytest.mark.slow
 def test_parameters_are_on_the_device_and_copies_come_back() -> None:
     """Arrays of NumPy, whose changes change nothing; the state has them all."""
     adapter = found()["adapter"]
@@ -59,6 +63,7 @@ def test_parameters_are_on_the_device_and_copies_come_back() -> None:
     assert adapter["predicted"] < ROUNDING
 
 
+@pytest.mark.slow
 def test_what_is_refused() -> None:
     """Hyperparameters, parameters of another network, steps."""
     adapter = found()["adapter"]

@@ -31,6 +31,7 @@ def found() -> Any:
         return outcome(script, folder=Path(folder), simulated=False)
 
 
+@pytest.mark.slow
 def test_a_module_passes_in_the_simulator() -> None:
     """Every operator, in a process that did not ask for it; each row says where it was found."""
     assert found()["before"] == [False, False]
@@ -40,12 +41,14 @@ def test_a_module_passes_in_the_simulator() -> None:
     assert all("cuda in Numba's simulator, float32" in note for _, note in right["rows"].values())
 
 
+@pytest.mark.slow
 def test_it_says_once_that_it_is_simulated() -> None:
     """And nothing of what its arithmetic does on the way."""
     (text,) = found()["said"]
     assert "verifying a CUDA module runs in Numba's simulator and on no CUDA device" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "text"), [("off", ""), ("dtype", "expected dtype float32, got float64")])
 def test_a_wrong_module_fails(fault: str, text: str) -> None:
     """A number, and a dtype."""
@@ -54,6 +57,7 @@ def test_a_wrong_module_fails(fault: str, text: str) -> None:
     assert result == "FAILED" and text in note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("what", "count"), [("parameters", 611), ("entries of states", 602)])
 def test_large_networks_are_refused_in_the_simulator(what: str, count: int) -> None:
     """With the number that is too large, the largest one, and what would do."""
