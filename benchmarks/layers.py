@@ -1,20 +1,22 @@
 """Networks with convolutions and attention: derivatives of Torch modules as multiples of one torch gradient.
 
-    python benchmarks/layers.py [--threads 2] [--rounds 11] [--peers]
+    python benchmarks/layers.py [--threads 2] [--rounds 11] [--keep-memory] [--peers]
 
 LeNet (32 × 32, batch 100), VGG-11' a quarter wide (batch 32), ResNet-18 (32 × 32, batch 16, evaluated and in
 training), a causal transformer (4 layers of 128, 64 tokens, batch 8) and an LSTM (128 units, 50 steps, batch
-32) in float32. Beside the generated gradient,
-products after ``linearize``, and summaries of orders 2 and 3 with a group for each layer stand PyTorch's
-gradient with its own modules, which is the base, and its double backward with the graph kept, where it has
-one. With ``--peers`` come the products of curvlinops and BackPACK on the same PyTorch modules, where these
-packages are installed, and what they refuse (``layer_peers.py``).
+32) in float32. Beside the generated gradient, products after ``linearize``, and summaries of orders 2 and 3
+with a group for each layer stand PyTorch's gradient with its own modules, which is the base, and its double
+backward with the graph kept, where it has one. Memory that the system gives anew takes more or less time from
+call to call; with ``--keep-memory`` the C library (glibc) keeps what is freed, for PyTorch as for sifrc. With
+``--peers`` come the products of curvlinops and BackPACK on the same PyTorch modules, where these packages are
+installed, and what they refuse (``layer_peers.py``).
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,8 +24,13 @@ parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--rounds", type=int, default=11)
 parser.add_argument("--peers", action="store_true", help="curvlinops and BackPACK too")
+parser.add_argument("--keep-memory", action="store_true", help="let the C library keep what is freed")
 parser.add_argument("--networks", default="", help="parts of titles, by commas; all by default")
 arguments = parser.parse_args()
+KEPT = {f"MALLOC_{name}_": str(1 << 33) for name in ("TRIM_THRESHOLD", "MMAP_THRESHOLD")}
+if arguments.keep_memory and not KEPT.keys() <= os.environ.keys():
+    # The library reads them when it is loaded.
+    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEPT})
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = str(arguments.threads)
 
