@@ -224,13 +224,14 @@ def _fits(factor: Expr, rest: Expr, tensors: Tensors) -> bool:
     return own == other
 
 
-def _slope_of_value(node: Expr, tensors: Tensors) -> tuple[type[_Fused], Symbol] | None:
-    """A slope that Torch computes from the function's value, and that value: 1 − y², min(y, 0) + 1."""
+def _slope_of_value(node: Expr, tensors: Tensors) -> Expr:
+    """A slope that Torch computes from the function's value y, 1 − y² or min(y, 0) + 1, as its function."""
     found = [symbol for symbol in node.free_symbols if symbol.name in tensors]
     if not isinstance(node, Add) or len(found) != 1:
-        return None
-    forms = {1 - found[0] ** 2: tanh_backward, 1 + Min(found[0], 0): elu_backward}
-    return (forms[node], found[0]) if node in forms else None
+        return node
+    y = found[0]
+    forms = {1 - y**2: tanh_backward, 1 + Min(y, 0): elu_backward}
+    return forms[node](sympy.S.One, y) if node in forms else node
 
 
 def _multiplied(node: Mul, tensors: Tensors) -> Expr:
@@ -243,11 +244,7 @@ def _multiplied(node: Mul, tensors: Tensors) -> Expr:
             once = sum(value != 0 for value, _ in factor.args) == 1
             if _has_tensors(rest, tensors) and (once or isinstance(rest, Symbol)):
                 return _chosen(factor, rest, tensors)
-        slope = _slope_of_value(factor, tensors)
-        if slope is not None and _has_tensors(rest, tensors):
-            number, other = rest.as_coeff_Mul()
-            function, y = slope
-            return number * function(other, y)
+        factor = _slope_of_value(factor, tensors)
         if isinstance(factor, TIMES_FIRST) and _fits(factor, rest, tensors) and _has_tensors(rest, tensors):
             # A number stands outside, where it may go into what is made.
             number, other = (factor.args[0] * rest).as_coeff_Mul()

@@ -9,7 +9,7 @@ from sifrc.ir.quantity import Storage
 from sifrc.lower.chains import Key, operator_chains
 from sifrc.lower.program import Program
 
-__all__ = ["carried_on", "consumed"]
+__all__ = ["carried_on", "consumed", "prepared_functions"]
 
 
 def consumed(
@@ -17,6 +17,7 @@ def consumed(
     key: Key,
     chains: Iterable[Sequence[Key]],
     members: Mapping[Key, tuple[tuple[Member, ...], tuple[Member, ...]]],
+    prepared: Mapping[tuple[Key, ...], Collection[Key]],
 ) -> frozenset[Member]:
     """Members that a function may let go of although they are its caller's.
 
@@ -27,10 +28,10 @@ def consumed(
         key: the function.
         chains: functions that run one after the other.
         members: what each function reads that it has not written, and what it writes.
+        prepared: see :func:`prepared_functions`.
     """
     if key[0] in {*program.of_steps, *program.step_single, *program.curvature_batch}:
         return frozenset()
-    prepared = _prepared(program)
     found = {
         (family, index)
         for family, index in members[key][0]
@@ -48,7 +49,7 @@ def consumed(
     return frozenset(found)
 
 
-def _prepared(program: Program) -> dict[tuple[Key, ...], set[Key]]:
+def prepared_functions(program: Program) -> dict[tuple[Key, ...], set[Key]]:
     """Of each chain of an operator, the functions whose arrays may be there for more than one call."""
     found: dict[tuple[Key, ...], set[Key]] = {}
     for operator in program.operators:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.text import LINE_LENGTH, docstring
 from sifrc.backends.torch_eager.access import LIKE, Member, Names, accesses, function_members
-from sifrc.backends.torch_eager.consumed import carried_on, consumed
+from sifrc.backends.torch_eager.consumed import carried_on, consumed, prepared_functions
 from sifrc.backends.torch_eager.expressions import BATCH
 from sifrc.backends.torch_eager.handed_on import handed_on
 from sifrc.backends.torch_eager.inlining import Inlined
@@ -93,6 +93,7 @@ def plan_functions(
         for key in reversed(chain):
             later[key] |= needed
             needed |= set(members[key][0])
+    prepared = prepared_functions(program)
     carried = carried_on(chains, members, {key: wanted.union(f for f, _ in later[key]) for key in functions})
     both = {f.name for f in functions.values() if f.batched} & {
         f.name for f in functions.values() if not f.batched
@@ -106,7 +107,7 @@ def plan_functions(
             members[key],
             carried[key],
             wanted,
-            (frozenset(later[key]), consumed(program, key, chains, members) - {(states, 0)}),
+            (frozenset(later[key]), consumed(program, key, chains, members, prepared) - {(states, 0)}),
             passed,
             states,
             twin=function.name in both,

@@ -102,7 +102,7 @@ class _Chain:
                 text, inner = self.function(start)
             if out and isinstance(start, Mul) and len(start.args) == 2 and not start.args[0].is_number:
                 text = f"torch.mul({', '.join(map(self.printed, start.args))}, out={out})"
-            elif out and text.startswith(_SLOPES) and _is_one_call(text):
+            elif out and isinstance(start, TIMES_FIRST) and text.startswith("torch.ops.aten."):
                 name, _, arguments = text.partition("(")
                 text = f"{name}.grad_input({arguments[:-1]}, grad_input={out})"
         text += "".join(f".mul_({self.printed(factor)})" for factor in factors)
@@ -162,22 +162,6 @@ class _Chain:
         text = self.product(first)[0] if len(factors) > 3 else ""
         value = "" if number == 1 else f", value={self.printed(number)}"
         return f".addcmul_({text or self.printed(first)}, {self.printed(factors[-1])}{value})"
-
-
-_SLOPES = tuple(
-    f"torch.ops.aten.{name}_backward(" for name in ("tanh", "elu", "threshold", "leaky_relu", "gelu")
-)
-"""Functions of Torch that write into a tensor which is given."""
-
-
-def _is_one_call(text: str) -> bool:
-    """Whether a text that begins with a call is that call alone."""
-    depth = 0
-    for position, character in enumerate(text):
-        depth += (character == "(") - (character == ")")
-        if character == ")" and depth == 0:
-            return position == len(text) - 1
-    return False
 
 
 def _is_divisor(factor: Expr) -> bool:

@@ -79,8 +79,9 @@ def recurrent(building: Building) -> Expr:
             made = cell(step, step.axes("state"))
             found.append(step.state("state", made.value, made.function, made.parameters))
             cells += [made.cell] if ends and settings.cells and made.cell is not None else []
-        both = building.inner(f"both_l{layer}", (building.axes[0], Axis("units", settings.width)))
-        axes = building.axes if ends else both
+        axes = building.axes
+        if not ends:
+            axes = building.inner(f"both_l{layer}", (axes[0], Axis("units", settings.width)))
         whole = side_by_side([*found, *cells], axes, len(axes) - 1)
         if ends:
             # What is carried on over steps that are left out is no output of theirs.
