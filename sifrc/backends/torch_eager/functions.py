@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from sifrc.backends.layout import returned, signature, statement
 from sifrc.backends.text import LINE_LENGTH, docstring
-from sifrc.backends.torch_eager.access import LIKE, Member, Names, accesses, function_members
+from sifrc.backends.torch_eager.access import LIKE, Member, Names, function_members
 from sifrc.backends.torch_eager.consumed import carried_on, consumed, prepared_functions
 from sifrc.backends.torch_eager.expressions import BATCH
 from sifrc.backends.torch_eager.handed_on import handed_on
-from sifrc.backends.torch_eager.inlining import Inlined
+from sifrc.backends.torch_eager.local_arrays import local_families, single_use, stepped_families
 from sifrc.backends.torch_eager.releases import parts_of_body, releases
 from sifrc.backends.torch_eager.sinking import sunk
 from sifrc.backends.torch_eager.statements import Writer
 from sifrc.backends.torch_eager.weighted import weighted_refs
 from sifrc.errors import BackendError
 from sifrc.ir.quantity import Storage
-from sifrc.lower.access import absolute, flat, targets_of, unrolled
+from sifrc.lower.access import absolute, flat
 from sifrc.lower.arrays import Family, Ref
 from sifrc.lower.program import Function, Program
-from sifrc.lower.statements import Guard, Loop, SolveSystem, Statement, Steps
+from sifrc.lower.statements import Guard, Loop, SolveSystem, Statement
 
 __all__ = ["PrivateFunction", "annotation_of", "plan_functions"]
 
@@ -152,15 +151,15 @@ def _function(
     inputs_only = (
         states in arguments and {i for f, i in needed if f == states} == {0} and states not in carried
     )
-    stepped = frozenset(_stepped(function))
-    inlined = _single_use(function, passed.union(results))
+    stepped = frozenset(stepped_families(function))
+    inlined = single_use(function, passed.union(results))
     in_place = kinds[1]
     weighted = weighted_refs(function, passed.union(results)) if in_place else frozenset[Ref]()
     later_printed = inlined | weighted
     temporary = {n for n in writes if storage[n] is Storage.WORK} - {*results, *arguments, states}
     function = sunk(function, temporary, later_printed) if in_place else function
     # Of the statements in their last order: a local variable has one array at a time.
-    plain = frozenset(_locals(function, {*results, *arguments}))
+    plain = frozenset(local_families(function, {*results, *arguments}))
     names = Names(program, function.batched, plain, stepped, *kinds)
     made_here = {name for name in writes if storage[name] is Storage.WORK} - stepped
     own = made_here - plain - {ref.family for ref in later_printed}
@@ -330,46 +329,6 @@ def _laid_out(text: str, indent: int) -> list[str]:
         lines = textwrap.wrap(names, LINE_LENGTH - indent - 4)
         return [f"{' ' * indent}del {line.rstrip(',')}".replace("\0", " ") for line in lines]
     return [" " * indent + inner] if inner.startswith(("while ", "for ")) else statement(inner, indent)
-
-
-def _locals(function: Function, excluded: Collection[str]) -> Iterator[str]:
-    """Families of which every read follows the last write in the same block and is of the same member."""
-    current: dict[str, Ref | None] = {}
-    shared = set(excluded)
-    for item in function.body:
-        if isinstance(item, Loop):
-            current = dict.fromkeys(current)
-        for part in item.body if isinstance(item, Loop) else (item,):
-            for load, is_target in accesses(part):
-                if is_target:
-                    current[load.ref.family] = load.ref
-                elif load.ref != current.get(load.ref.family):
-                    shared.add(load.ref.family)
-        if isinstance(item, Loop):
-            current = dict.fromkeys(current)
-    return (family for family in current if family not in shared)
-
-
-def _stepped(function: Function) -> Iterator[str]:
-    """Families of arrays of one step."""
-    for item in flat(function.body):
-        if isinstance(item, Steps):
-            whole = {load.ref.family for _, load in item.stored}
-            yield from (target.ref.family for target in targets_of(item) if target.ref.family not in whole)
-
-
-def _single_use(function: Function, elsewhere: set[str]) -> frozenset[Ref]:
-    """Products that are read once, by the function that computes them, and not ``elsewhere``."""
-    reads = Counter(
-        member
-        for part, k in unrolled(function.body)
-        for member in {absolute(load.ref, k) for load, is_target in accesses(part) if not is_target}
-    )
-    products: dict[Ref, set[Member]] = {}
-    for part, k in unrolled(function.body):
-        if isinstance(part, Inlined) and part.target.ref.family not in elsewhere:
-            products.setdefault(part.target.ref, set()).add(absolute(part.target.ref, k))
-    return frozenset(ref for ref, members in products.items() if all(reads[m] <= 1 for m in members))
 
 
 def _identities(family: Family) -> list[str]:
